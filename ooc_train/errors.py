@@ -1,0 +1,68 @@
+"""What can go wrong, drawn as a tree.
+
+::
+
+    OocTrainError
+    ├── StoreError                    the data at rest
+    │   ├── StoreNotFound             (FileNotFoundError) nothing lies at that path
+    │   ├── InvalidStore              (ValueError) what lies there is no store that can be used
+    │   ├── CorruptChunk              a chunk or an index is missing, cut short, or fails its checksum
+    │   └── OutputExists              (FileExistsError) the place to write to is taken
+    ├── NonFiniteData                 (ValueError) NaN or infinity in X, y or sample_weight
+    ├── CeilingExceeded               (MemoryError) the job cannot be done under the memory ceiling
+    ├── Diverged                      (ArithmeticError) the loss stopped being a number, or grew without end
+    ├── InvalidRun                    (ValueError) a run folder that does not fit what is asked of it
+    └── ClusterError                  (RuntimeError) the Dask cluster could not be started, used, or kept
+        └── MissingMainGuard          a script that starts processes lacks its ``__main__`` guard
+
+A setting that cannot be used is a plain `ValueError` (or `TypeError`) that names the setting, as in
+scikit-learn. Every message states the figures and the way out.
+"""
+
+
+class OocTrainError(Exception):
+    """The base of every error that this package raises on purpose."""
+
+
+class StoreError(OocTrainError):
+    """Something is wrong with data at rest."""
+
+
+class StoreNotFound(StoreError, FileNotFoundError):
+    """Nothing lies at the path that was given."""
+
+
+class InvalidStore(StoreError, ValueError):
+    """What lies at the path is not a store, or not one that this job can use."""
+
+
+class CorruptChunk(StoreError):
+    """A chunk or shard index is missing, truncated, or fails its checksum."""
+
+
+class OutputExists(StoreError, FileExistsError):
+    """The place to write to exists already."""
+
+
+class NonFiniteData(OocTrainError, ValueError):
+    """NaN or infinity in X, y or sample_weight."""
+
+
+class CeilingExceeded(OocTrainError, MemoryError):
+    """The job needs more memory than its ceiling allows."""
+
+
+class Diverged(OocTrainError, ArithmeticError):
+    """The loss became NaN or grew without end."""
+
+
+class InvalidRun(OocTrainError, ValueError):
+    """A run folder that is not one, or of another model or number of features."""
+
+
+class ClusterError(OocTrainError, RuntimeError):
+    """The Dask cluster could not be started, used, or kept."""
+
+
+class MissingMainGuard(ClusterError):
+    """A script that starts worker processes lacks ``if __name__ == "__main__":``."""

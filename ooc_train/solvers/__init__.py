@@ -1,0 +1,1 @@
+"""How it is learned: methods that know sums and passes, and no rows."""

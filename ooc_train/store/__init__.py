@@ -1,0 +1,1 @@
+"""Data at rest: the layout of a store on disk, and chunks read into buffers."""
