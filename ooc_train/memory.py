@@ -1,0 +1,356 @@
+"""How much memory a run may hold, is expected to hold, and did hold.
+
+Three figures, printed side by side. The `Ceiling` is what the user allows. A `Projection` adds up
+named terms to what the plan expects. The peak meter (`measure`, `reset_peak`, `process_tree`)
+reads what the operating system saw.
+
+On Linux a process is charged with its own pages at their peak (VmHWM less the pages that others
+can share) and with its proportional share of the shared ones, so that ten workers which map the
+same library pay for it once between them. Elsewhere only `ru_maxrss` of this process is known.
+"""
+
+import os
+import resource
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, Self
+
+from ooc_train.units import approximate_bytes, parse_bytes
+
+Source = Literal["given", "the cluster's", "half of what is available"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ceiling:
+    """The most bytes that a run may hold, and who said so.
+
+    Parameters
+    ----------
+    limit : int
+        Bytes, more than zero.
+    source : str
+        Where the figure is from; it is printed beside it.
+
+    Raises
+    ------
+    ValueError
+        The limit is zero or less.
+
+    Examples
+    --------
+    >>> print(Ceiling.of("1 MiB"))
+    1 MiB (given)
+    """
+
+    limit: int
+    source: Source
+
+    def __post_init__(self) -> None:
+        if self.limit <= 0:
+            raise ValueError(
+                f"memory_ceiling={self.limit} leaves no memory at all; "
+                "give bytes such as '512MiB', or None for half of what is available"
+            )
+
+    @classmethod
+    def of(cls, value: str | float | None) -> Self:
+        """Make the ceiling that a user asked for; None is half of what is available.
+
+        Raises
+        ------
+        ValueError
+            The text is not a number of bytes, or is zero, or is more than the machine (or the
+            control group that this process lives in) has.
+        """
+        if value is None:
+            return cls(available_memory() // 2, "half of what is available")
+        ceiling = cls(parse_bytes(value), "given")
+        machine = machine_memory()
+        if ceiling.limit > machine:
+            raise ValueError(
+                f"memory_ceiling={value!r} is {approximate_bytes(ceiling.limit)}, but this machine "
+                f"(or its control group) has {approximate_bytes(machine)}; give at most that"
+            )
+        return ceiling
+
+    def __str__(self) -> str:
+        return f"{approximate_bytes(self.limit)} ({self.source})"
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One named part of a projection.
+
+    Parameters
+    ----------
+    name : str
+        What holds the memory: "reserved", "buffers", ...
+    bytes : int
+        How much, zero or more.
+    why : str
+        The arithmetic in words: "2 workers x 4 buffers of 1 MiB".
+    """
+
+    name: str
+    bytes: int
+    why: str
+
+    def __post_init__(self) -> None:
+        if self.bytes < 0:
+            raise ValueError(f"the term {self.name!r} has {self.bytes} bytes; give zero or more")
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """What a plan expects the peak to be: the sum of its terms.
+
+    Examples
+    --------
+    >>> projection = Projection(
+    ...     (
+    ...         Term("reserved", 2 * 90 * 1024**2, "2 workers of 90 MiB"),
+    ...         Term("buffers", 8 * 1024**2, "2 workers x 4 chunks of 1 MiB"),
+    ...     )
+    ... )
+    >>> for row in projection.table():
+    ...     print(row)
+    ('reserved', '180 MiB', '2 workers of 90 MiB')
+    ('buffers', '8 MiB', '2 workers x 4 chunks of 1 MiB')
+    ('projected', '188 MiB', '')
+    """
+
+    terms: tuple[Term, ...]
+
+    @property
+    def total(self) -> int:
+        """The projected peak in bytes."""
+        return sum(term.bytes for term in self.terms)
+
+    def table(self) -> list[tuple[str, str, str]]:
+        """Give a row for each term, and one for their sum: name, size, reason."""
+        rows = [(term.name, approximate_bytes(term.bytes), term.why) for term in self.terms]
+        return [*rows, ("projected", approximate_bytes(self.total), "")]
+
+
+def machine_memory(proc: str = "/proc") -> int:
+    """Bytes of memory that this process could ever have: the machine's, or its control group's."""
+    return min([_meminfo(proc, "MemTotal"), *(limit for limit, _ in _control_groups(proc))])
+
+
+def available_memory(proc: str = "/proc") -> int:
+    """Bytes of memory that this process could have now without taking any from another.
+
+    Control groups are respected: every ancestor's limit less its usage counts.
+    """
+    free = (max(limit - usage, 0) for limit, usage in _control_groups(proc))
+    return min([_meminfo(proc, "MemAvailable"), *free])
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessMemory:
+    """The memory of one process, as the operating system saw it.
+
+    Parameters
+    ----------
+    pid : int
+        The process.
+    name : str
+        What it is: its command, or its role among the processes of Python's multiprocessing.
+    peak : int
+        The most bytes that it held, since it started or since `reset_peak`.
+    current : int
+        The bytes that it holds now.
+    note : str
+        What the reader of the figures has to know; mostly empty.
+    """
+
+    pid: int
+    name: str
+    peak: int
+    current: int
+    note: str = ""
+
+
+def measure(pid: int | Literal["self"] = "self") -> ProcessMemory:
+    """Read what a process holds and the most that it held.
+
+    The kernel tells how much was resident at the peak but not how much of that was shareable, so
+    what is shareable now is taken off. Shareable pages that came after the peak thus hide as many
+    bytes of it: load libraries before the work that is measured, and never memory-map data.
+
+    Raises
+    ------
+    ProcessLookupError
+        There is no such process, or it has ended and holds nothing any more.
+    """
+    number = os.getpid() if pid == "self" else pid
+    if not sys.platform.startswith("linux"):
+        return _measure_lifetime(number)
+    status = _kilobytes(_read_of(number, "status"))
+    if "VmHWM" not in status:
+        raise ProcessLookupError(f"process {number} has ended, or has no memory of its own")
+    shareable = status.get("RssFile", 0) + status.get("RssShmem", 0)
+    share, note = shareable, ""
+    try:
+        rollup = _kilobytes(_read(f"/proc/{number}/smaps_rollup"))
+        share = rollup["Pss_File"] + rollup.get("Pss_Shmem", 0)
+    except (OSError, KeyError):
+        note = "its share of the shared pages could not be read, so all of them are counted"
+    current = status["VmRSS"] - shareable + share
+    # The kernel counts pages in per-core batches, so that VmHWM can lag a little behind VmRSS.
+    peak = max(status["VmHWM"] - shareable + share, current)
+    return ProcessMemory(number, _role(number), peak, current, note)
+
+
+def measure_tree(pid: int | Literal["self"] = "self") -> list[ProcessMemory]:
+    """Measure a process and everything that it started, skipping what ends meanwhile.
+
+    The sum of the peaks is an upper bound of the peak of the sum: the processes need not have
+    peaked at the same time.
+    """
+    found = []
+    for number in process_tree(pid):
+        try:
+            found.append(measure(number))
+        except ProcessLookupError:
+            continue
+    return found
+
+
+def reset_peak() -> bool:
+    """Let the peak of this process start again from what it holds now; say whether that worked."""
+    try:
+        with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
+            file.write("5")
+    except OSError:
+        return False
+    return True
+
+
+def process_tree(pid: int | Literal["self"] = "self") -> list[int]:
+    """List a process and all its descendants, parents first; elsewhere than Linux only itself."""
+    root = os.getpid() if pid == "self" else pid
+    children: dict[int, list[int]] = {}
+    for child, parent in _parents():
+        children.setdefault(parent, []).append(child)
+    tree = [root]
+    for number in tree:  # grows while it is walked: breadth first
+        tree += sorted(children.get(number, ()))
+    return tree
+
+
+def _parents() -> Iterator[tuple[int, int]]:
+    """Give (process, its parent) for every process that can be seen."""
+    try:
+        entries = os.listdir("/proc")
+    except OSError:
+        return
+    for entry in filter(str.isdigit, entries):
+        try:
+            stat = _read(f"/proc/{entry}/stat")
+        except OSError:
+            continue
+        # The second field is the command in brackets, which may hold spaces and brackets itself.
+        yield int(entry), int(stat.rpartition(")")[2].split()[1])
+
+
+def _role(pid: int) -> str:
+    """Say what a process is for; Python's helpers are all called "python" otherwise."""
+    command = _read_of(pid, "cmdline")
+    if "multiprocessing.resource_tracker" in command:
+        return "resource tracker"
+    if "multiprocessing.spawn" in command or "multiprocessing.forkserver" in command:
+        return "worker"
+    return _read_of(pid, "comm").strip()
+
+
+def _measure_lifetime(pid: int) -> ProcessMemory:
+    """Measure with `ru_maxrss`, which is all that there is elsewhere than on Linux."""
+    if pid != os.getpid():
+        raise ProcessLookupError(f"process {pid}: only this process can be measured here")
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    note = "ru_maxrss, the peak of the whole life of the process; what it holds now is not known"
+    return ProcessMemory(pid, os.path.basename(sys.executable), peak, peak, note)
+
+
+def _read(path: str) -> str:
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return file.read()
+
+
+def _read_of(pid: int, name: str) -> str:
+    """Read a file of a process, whose absence means that the process is gone."""
+    try:
+        return _read(f"/proc/{pid}/{name}")
+    except FileNotFoundError:
+        raise ProcessLookupError(f"there is no process {pid}") from None
+
+
+def _kilobytes(text: str) -> dict[str, int]:
+    """Pick the lines "Name:  123 kB" out of a file of /proc, in bytes."""
+    lines = (line.split() for line in text.splitlines())
+    return {
+        words[0].rstrip(":"): int(words[1]) * 1024
+        for words in lines
+        if len(words) == 3 and words[2] == "kB"
+    }
+
+
+def _meminfo(proc: str, name: str) -> int:
+    try:
+        return _kilobytes(_read(f"{proc}/meminfo"))[name]
+    except (OSError, KeyError):
+        # Elsewhere than Linux: what is installed, for want of what is free.
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _control_groups(proc: str) -> Iterator[tuple[int, int]]:
+    """Give (limit, usage) of this process's control group and of each of its ancestors, in bytes.
+
+    Both versions: in v1 the memory controller has a hierarchy of its own, in v2 there is one for
+    all. A container may see its own group as the root of the mount, so paths are taken relative to
+    what is mounted. Pages that cache files are not counted as used, for the kernel gives them back
+    under pressure; a run that has just read a large store would find no memory at all otherwise.
+    """
+    for folder, is_v2 in _group_folders(proc):
+        limit_name, usage_name = (
+            ("memory.max", "memory.current")
+            if is_v2
+            else ("memory.limit_in_bytes", "memory.usage_in_bytes")
+        )
+        try:
+            limit = int(_read(f"{folder}/{limit_name}"))
+            usage = int(_read(f"{folder}/{usage_name}"))
+            stat = dict(line.split() for line in _read(f"{folder}/memory.stat").splitlines())
+        except (OSError, ValueError):
+            continue  # the root has no files, and "max" is no limit
+        prefix = "" if is_v2 else "total_"
+        cached = sum(int(stat.get(f"{prefix}{kind}_file", 0)) for kind in ("inactive", "active"))
+        yield limit, max(usage - cached, 0)
+
+
+def _group_folders(proc: str) -> Iterator[tuple[str, bool]]:
+    """Give (folder, is it v2) of this process's memory control groups, up to what is mounted."""
+    try:
+        groups = [line.split(":", 2) for line in _read(f"{proc}/self/cgroup").splitlines()]
+        mounts = [line.split() for line in _read(f"{proc}/self/mountinfo").splitlines()]
+    except OSError:
+        return
+    v1 = next((path for _, kinds, path in groups if "memory" in kinds.split(",")), None)
+    v2 = next((path for number, kinds, path in groups if number == "0" and not kinds), None)
+    for fields in mounts:
+        root, mount_point = fields[3], fields[4]
+        kind, _, options = fields[fields.index("-") + 1 :]
+        is_v2 = kind == "cgroup2"
+        path = v2 if is_v2 else v1
+        if path is None or not (is_v2 or (kind == "cgroup" and "memory" in options.split(","))):
+            continue
+        inside = os.path.relpath(path, root)
+        folder = mount_point if inside.startswith("..") else os.path.join(mount_point, inside)
+        folder = os.path.normpath(folder)
+        while folder != mount_point:
+            yield folder, is_v2
+            folder = os.path.dirname(folder)
+        yield mount_point, is_v2

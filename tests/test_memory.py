@@ -1,0 +1,310 @@
+import dataclasses
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from ooc_train import memory
+from ooc_train.memory import (
+    Ceiling,
+    Projection,
+    Term,
+    available_memory,
+    machine_memory,
+    measure,
+    measure_tree,
+    process_tree,
+    reset_peak,
+)
+
+MIB = 1024**2
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+
+
+def run(code):
+    """Run code in a fresh process, whose memory no other test has touched; give what it prints."""
+    result = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    return [int(word) for word in result.stdout.split()]
+
+
+def test_a_ceiling_is_what_was_given():
+    assert Ceiling.of("64 MiB") == Ceiling(64 * MIB, "given")
+    assert Ceiling.of(64 * MIB) == Ceiling.of("64MiB")
+    assert repr(Ceiling.of(1024)) == "Ceiling(limit=1024, source='given')"
+    assert str(Ceiling(1536 * MIB, "the cluster's")) == "1.5 GiB (the cluster's)"
+
+
+def test_no_ceiling_is_half_of_what_is_available():
+    ceiling = Ceiling.of(None)
+    assert ceiling.source == "half of what is available"
+    assert 0 < ceiling.limit <= machine_memory() // 2
+
+
+@pytest.mark.parametrize("value", [0, "0 GiB", 0.4])
+def test_a_ceiling_of_nothing_is_refused(value):
+    with pytest.raises(ValueError, match="memory_ceiling=0 leaves no memory"):
+        Ceiling.of(value)
+
+
+@pytest.mark.parametrize("value", ["lots", -1, True])
+def test_a_ceiling_that_is_no_number_of_bytes_is_refused(value):
+    with pytest.raises(ValueError, match="is not a number of bytes"):
+        Ceiling.of(value)
+
+
+def test_a_ceiling_above_the_machine_is_refused_with_both_figures(monkeypatch):
+    monkeypatch.setattr(memory, "machine_memory", lambda: 24 * 1024 * MIB)
+    with pytest.raises(ValueError, match=r"is 32 GiB, but .* has 24 GiB"):
+        Ceiling.of("32GiB")
+    assert Ceiling.of("24GiB").limit == 24 * 1024 * MIB
+
+
+def test_a_ceiling_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Ceiling.of(1).limit = 2  # type: ignore[misc]
+
+
+def test_a_projection_is_the_sum_of_its_terms():
+    terms = (Term("reserved", 3 * MIB, "here"), Term("buffers", 5, "there"), Term("sums", 0, ""))
+    projection = Projection(terms)
+    assert projection.total == 3 * MIB + 5
+    assert projection.table() == [
+        ("reserved", "3 MiB", "here"),
+        ("buffers", "5 B", "there"),
+        ("sums", "0 B", ""),
+        ("projected", "3 MiB", ""),
+    ]
+
+
+def test_a_term_below_zero_is_refused():
+    with pytest.raises(ValueError, match="'buffers' has -1 bytes"):
+        Term("buffers", -1, "")
+
+
+@linux
+def test_the_peak_stays_after_the_memory_is_given_back_and_can_be_reset():
+    before, full, freed_peak, freed, reset_worked, after = run(
+        """
+        import mmap
+        from ooc_train.memory import measure, reset_peak
+        print(measure().peak)
+        block = mmap.mmap(-1, 64 * 1024**2, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        block.write(b"1" * len(block))
+        print(measure().current)
+        block.close()
+        print(measure().peak, measure().current, int(reset_peak()), measure().peak)
+        """
+    )
+    # bytes of the same length were made to fill the block: twice 64 MiB at the peak.
+    assert 60 * MIB < full - before < 70 * MIB
+    assert 120 * MIB < freed_peak - before < 136 * MIB
+    assert freed - before < 8 * MIB
+    if reset_worked:
+        assert after - before < 8 * MIB
+
+
+@linux
+def test_a_mapped_file_that_others_share_is_charged_by_share(tmp_path):
+    path = tmp_path / "mapped"
+    path.write_bytes(b"1" * 64 * MIB)
+    code = f"""
+        import mmap, sys
+        from ooc_train.memory import measure
+        file = open({str(path)!r}, "rb")
+        block = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+        before = measure().current
+        checksum = sum(block[::4096])
+        print(measure().current - before, flush=True)
+        """
+    (alone,) = run(code)
+    command = [sys.executable, "-c", textwrap.dedent(code) + "sys.stdin.read()\n"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        (shared,) = run(code)
+        other.communicate("")
+    assert 60 * MIB < alone < 68 * MIB
+    assert 28 * MIB < shared < 36 * MIB
+
+
+@linux
+def test_a_process_whose_shared_pages_cannot_be_read_pays_for_all_of_them(monkeypatch):
+    read = memory._read
+
+    def deny(path):
+        if path.endswith("smaps_rollup"):
+            raise PermissionError(path)
+        return read(path)
+
+    share = measure()
+    monkeypatch.setattr(memory, "_read", deny)
+    everything = measure()
+    assert everything.current > share.current
+    assert everything.note
+    assert not share.note
+
+
+@linux
+def test_a_process_that_ended_is_no_process():
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        # A zombie first: it is listed, but holds nothing.
+        os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+        with pytest.raises(ProcessLookupError, match="has ended"):
+            measure(ended.pid)
+    with pytest.raises(ProcessLookupError, match="no process"):
+        measure(ended.pid)
+
+
+@linux
+def test_the_tree_is_this_process_its_children_and_theirs():
+    code = """
+        import subprocess, sys
+        child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+        print(child.pid, flush=True)
+        input()
+        child.communicate(b"")
+        """
+    with subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as child:
+        assert child.stdout is not None
+        grandchild = int(child.stdout.readline())
+        assert process_tree(child.pid) == [child.pid, grandchild]
+        tree = process_tree()
+        assert tree[0] == os.getpid()
+        assert {child.pid, grandchild} <= set(tree)
+        measured = {process.pid: process for process in measure_tree(child.pid)}
+        assert list(measured) == [child.pid, grandchild]
+        assert all(process.peak >= process.current > MIB for process in measured.values())
+        child.communicate("\n")
+    assert measure_tree(child.pid) == []
+
+
+@linux
+def test_processes_are_named_by_their_role():
+    roles = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            textwrap.dedent(
+                """
+                import multiprocessing, time
+                from ooc_train.memory import measure_tree
+                if __name__ == "__main__":
+                    context = multiprocessing.get_context("spawn")
+                    context.Process(target=time.sleep, args=(60,), daemon=True).start()
+                    print(*(process.name for process in measure_tree()), sep="\\n")
+                """
+            ),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    assert roles[0].startswith("python")
+    assert sorted(roles[1:]) == ["resource tracker", "worker"]
+
+
+def test_the_meter_says_so_where_there_is_no_proc(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "freebsd")
+    assert "whole life" in measure().note
+    assert measure().peak > MIB
+    with pytest.raises(ProcessLookupError, match="only this process"):
+        measure(1)
+
+
+def test_resetting_the_peak_says_whether_it_worked(monkeypatch):
+    def deny(*args, **kwargs):
+        raise PermissionError
+
+    monkeypatch.setattr("builtins.open", deny)
+    assert reset_peak() is False
+
+
+def test_memory_without_proc_is_what_is_installed(tmp_path):
+    installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert machine_memory(str(tmp_path)) == available_memory(str(tmp_path)) == installed
+
+
+class Groups:
+    """A made-up /proc of a machine of 64 MiB, 48 of them free, and its control groups."""
+
+    def __init__(self, folder):
+        self.proc = folder / "proc"
+        self.mount = folder / "mount"
+        (self.proc / "self").mkdir(parents=True)
+        self.mount.mkdir()
+        (self.proc / "meminfo").write_text("MemTotal: 65536 kB\nMemAvailable: 49152 kB\n")
+
+    def mount_as(self, version, path, root="/"):
+        lines = {"v1": f"4:cpu:/\n7:memory:{path}\n", "v2": f"0::{path}\n"}
+        kinds = {"v1": "cgroup cgroup rw,memory", "v2": "cgroup2 cgroup2 rw"}
+        (self.proc / "self" / "cgroup").write_text(lines[version])
+        (self.proc / "self" / "mountinfo").write_text(
+            "21 1 0:20 / / rw - ext4 /dev/sda rw\n"
+            f"22 1 0:21 {root} {self.mount} rw,nosuid shared:3 - {kinds[version]}\n"
+        )
+
+    def add(self, version, path, limit, usage, cached=0):
+        names = {
+            "v1": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+            "v2": ("memory.max", "memory.current", "inactive_file"),
+        }[version]
+        folder = self.mount / path
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / names[0]).write_text(f"{limit}\n")
+        (folder / names[1]).write_text(f"{usage}\n")
+        (folder / "memory.stat").write_text(f"anon 1\n{names[2]} {cached}\n")
+
+    def memory(self):
+        return machine_memory(str(self.proc)), available_memory(str(self.proc))
+
+
+@pytest.fixture
+def groups(tmp_path):
+    return Groups(tmp_path)
+
+
+def test_without_a_control_group_the_machine_counts(groups):
+    assert groups.memory() == (64 * MIB, 48 * MIB)
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_the_tightest_ancestor_counts(groups, version):
+    groups.mount_as(version, "/slice/job")
+    groups.add(version, "slice/job", limit=40 * MIB, usage=5 * MIB)
+    assert groups.memory() == (40 * MIB, 35 * MIB)
+    groups.add(version, "slice", limit=50 * MIB, usage=30 * MIB)
+    assert groups.memory() == (40 * MIB, 20 * MIB)
+    # What only caches files can be had back.
+    groups.add(version, "slice", limit=50 * MIB, usage=30 * MIB, cached=6 * MIB)
+    assert groups.memory() == (40 * MIB, 26 * MIB)
+    groups.add(version, "slice", limit=30 * MIB, usage=31 * MIB)
+    assert groups.memory() == (30 * MIB, 0)
+
+
+@pytest.mark.parametrize(("version", "unlimited"), [("v1", 2**63 - 4096), ("v2", "max")])
+def test_a_control_group_without_a_limit_does_not_count(groups, version, unlimited):
+    groups.mount_as(version, "/job")
+    groups.add(version, "job", limit=unlimited, usage=MIB)
+    assert groups.memory() == (64 * MIB, 48 * MIB)
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+@pytest.mark.parametrize(
+    ("path", "root"), [("/docker/abc", "/docker/abc"), ("/docker/abc", "/docker/abc/elsewhere")]
+)
+def test_a_container_may_see_its_own_group_as_the_root(groups, version, path, root):
+    groups.mount_as(version, path, root)
+    groups.add(version, ".", limit=16 * MIB, usage=MIB)
+    assert groups.memory() == (16 * MIB, 15 * MIB)
