@@ -1,0 +1,253 @@
+"""The rooms of the package and what may enter them, asserted from the imports themselves."""
+
+import ast
+import graphlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "ooc_train"
+
+# A file imports only from rows above its own; files of one folder may import from each other.
+ROWS = (
+    "errors",
+    "units",
+    "memory",
+    "threads",
+    "store/",
+    "models/",
+    "stream/",
+    "solvers/",
+    "events",
+    "callbacks",
+    "cluster",
+    "dashboard",
+    "train",
+    "estimators",
+    "cli",
+    "__init__",
+)
+
+# Libraries and the only files (or folders) that may import them.
+HOMES: dict[str, tuple[str, ...]] = {
+    "zarr": ("store/",),
+    "numcodecs": ("store/",),
+    "crc32c": ("store/",),
+    "dask": ("stream/passes", "stream/sources", "cluster", "dashboard"),
+    "distributed": ("stream/passes", "stream/sources", "cluster", "dashboard"),
+    "bokeh": ("dashboard",),
+    "numba": ("models/kernels",),
+    "sklearn": ("estimators",),
+    "dask_ml": ("estimators",),
+    "pandas": (),
+    "typer": ("cli", "callbacks"),
+    "rich": ("cli", "callbacks"),
+}
+
+FORBIDDEN_CALLS = {
+    "eval",
+    "exec",
+    "pickle.load",
+    "pickle.loads",
+    "cloudpickle.load",
+    "cloudpickle.loads",
+}
+
+# What a process of ours must not load: a worker of each would hold hundreds of MB more.
+HEAVY = {"sklearn", "pandas", "scipy", "pyarrow", "matplotlib", "bokeh"}
+
+SOURCES = {
+    path.relative_to(PACKAGE).with_suffix("").as_posix(): path.read_text(encoding="utf-8")
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+ROOMS = {file.split("/")[0] + "/" if "/" in file else file for file in SOURCES}
+every_file = pytest.mark.parametrize("file", SOURCES)
+
+
+def row(file):
+    """The number of the row that a file ("store/layout") belongs to."""
+    return ROWS.index(file.split("/")[0] + "/" if "/" in file else file)
+
+
+def imported(file, source, files):
+    """What a source imports: (files of the package, top-level names of other libraries)."""
+    ours, others = set(), set()
+
+    def add(name):
+        top, *parts = name.split(".")
+        if top != "ooc_train":
+            others.add(top)
+            return
+        path = "/".join(parts)
+        # The longest prefix that is a file; what follows is a name inside it.
+        while path and path not in files and f"{path}/__init__" not in files:
+            path = path.rpartition("/")[0]
+        ours.add(path if path in files else f"{path}/__init__".lstrip("/"))
+
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                add(alias.name)
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            if node.level:
+                parts = ["ooc_train", *file.split("/")][: -node.level]
+                module = ".".join([*parts, *filter(None, [module])])
+            for alias in node.names:
+                add(f"{module}.{alias.name}")
+    return ours - {file}, others
+
+
+def backward(file, source, files):
+    """The imports of a file that go against the order of the rows."""
+    ours, _ = imported(file, source, files)
+    same_folder = file.split("/")[0] + "/" if "/" in file else None
+    return {
+        other
+        for other in ours
+        if row(other) >= row(file) and not (same_folder and other.startswith(same_folder))
+    }
+
+
+def homeless(file, source):
+    """The libraries that a file imports and may not."""
+    _, others = imported(file, source, SOURCES)
+    return {
+        library
+        for library in others & set(HOMES)
+        if not any(
+            file.startswith(home) if home.endswith("/") else file == home for home in HOMES[library]
+        )
+    }
+
+
+def forbidden(source):
+    """The lines of a source that do what the package never does."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Assert):
+            found.append((node.lineno, "assert"))
+        elif isinstance(node, ast.Call):
+            name = ast.unparse(node.func)
+            if name in FORBIDDEN_CALLS:
+                found.append((node.lineno, name))
+            for keyword in node.keywords:
+                if keyword.arg == "shell" and ast.unparse(keyword.value) != "False":
+                    found.append((node.lineno, "shell=True"))
+        elif isinstance(node, ast.ImportFrom):
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found += [(node.lineno, name) for name in names & FORBIDDEN_CALLS]
+    return found
+
+
+@every_file
+def test_every_file_has_a_room(file):
+    row(file)
+
+
+@every_file
+def test_imports_go_one_way(file):
+    assert backward(file, SOURCES[file], SOURCES) == set()
+
+
+def test_no_imports_go_in_circles():
+    graph = {file: imported(file, source, SOURCES)[0] for file, source in SOURCES.items()}
+    graphlib.TopologicalSorter(graph).prepare()
+
+
+@every_file
+def test_libraries_stay_in_their_rooms(file):
+    assert homeless(file, SOURCES[file]) == set()
+
+
+@every_file
+def test_the_package_has_no_assert_and_runs_no_text(file):
+    assert forbidden(SOURCES[file]) == []
+
+
+def loaded_by(modules):
+    """The top-level names that a fresh process holds once it has imported the modules."""
+    code = (
+        f"import sys, {', '.join(modules)}; print(*{{name.split('.')[0] for name in sys.modules}})"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    return set(result.stdout.split())
+
+
+def module_name(file):
+    return ".".join(["ooc_train", *file.split("/")]).removesuffix(".__init__")
+
+
+@pytest.mark.parametrize("room", sorted(ROOMS & {"models/", "solvers/"}))
+def test_what_is_learned_and_how_know_no_dask_and_no_zarr(room):
+    modules = [module_name(file) for file in SOURCES if file.startswith(room)]
+    assert loaded_by(modules) & {"dask", "distributed", "zarr", "numcodecs"} == set()
+
+
+@pytest.mark.parametrize("file", sorted({"__init__", "cli", "stream/passes"} & SOURCES.keys()))
+def test_what_every_process_loads_is_light(file):
+    assert loaded_by([module_name(file)]) & HEAVY == set()
+
+
+# The alarms ring: each check above is shown a file that breaks its rule.
+
+HOUSE = ("errors", "store/__init__", "store/layout", "stream/passes", "train", "__init__")
+
+
+@pytest.mark.parametrize(
+    ("file", "source", "against"),
+    [
+        ("errors", "import ooc_train.train", {"train"}),
+        ("store/layout", "from ooc_train.stream.passes import reduce", {"stream/passes"}),
+        ("store/layout", "from ooc_train.stream import passes", {"stream/passes"}),
+        ("store/layout", "from ..stream import passes", {"stream/passes"}),
+        ("store/layout", "from .. import train", {"train"}),
+        ("store/layout", "def f():\n    from ooc_train import train", {"train"}),
+        ("train", "from ooc_train import something", {"__init__"}),
+        ("train", "from ooc_train.store import open_store", set()),
+        ("store/layout", "from ooc_train.store import open_store", set()),
+        ("store/layout", "from . import open_store\nfrom ooc_train.errors import E", set()),
+        ("stream/passes", "from ooc_train.store.layout import Store", set()),
+        ("__init__", "from ooc_train.train import train", set()),
+    ],
+)
+def test_a_backward_import_is_found(file, source, against):
+    assert backward(file, source, HOUSE) == against
+
+
+@pytest.mark.parametrize(
+    ("file", "source", "libraries"),
+    [
+        ("train", "import zarr.storage", {"zarr"}),
+        ("store/layout", "import zarr", set()),
+        ("stream/order", "from dask.delayed import delayed", {"dask"}),
+        ("cli", "if 0:\n    import pandas as pd, rich", {"pandas"}),
+        ("models/kernels", "from numba import njit\nimport numpy", set()),
+    ],
+)
+def test_a_library_outside_its_room_is_found(file, source, libraries):
+    assert homeless(file, source) == libraries
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "assert x",
+        "eval('1')",
+        "pickle.load(file)",
+        "from pickle import loads",
+        "subprocess.run('ls', shell=True)",
+        "f(lambda: exec(code))",
+    ],
+)
+def test_a_forbidden_line_is_found(source):
+    assert len(forbidden(source)) == 1
+
+
+def test_harmless_lines_are_not_found():
+    assert forbidden("evaluate(); run([], shell=False); pickle.dumps(x); self.exec()") == []
