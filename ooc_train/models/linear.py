@@ -1,0 +1,309 @@
+"""Models whose prediction is linear in the features: `z = X @ W + b` under a loss.
+
+The objective is `sum_i weight_i loss(y_i, z_i) + l2 / 2 * |W|^2`, W in the data's units, intercept
+free: scikit-learn's for ridge (`l2 = alpha`) and logistic regression (`l2 = 1 / C`).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from ooc_train.models.losses import Loss, probabilities
+from ooc_train.models.scaling import Scaling, piece_rows
+from ooc_train.models.sums import (
+    Array,
+    Arrays,
+    Block,
+    Room,
+    Rooms,
+    Sums,
+    raise_if_not_finite,
+    row_weights,
+)
+
+_FUSED_OUTPUTS = 2
+"""Up to so many outputs, one compiled pass over the raw rows beats BLAS on converted ones."""
+
+
+@dataclass(frozen=True, eq=False)
+class LossSums:
+    """Loss, gradient and Hessian of one or more models on one stream.
+
+    Attributes
+    ----------
+    loss : the loss
+    scaling : of the columns that `theta` weighs
+    theta : float64 array (models, outputs, features + 1)
+    gradients : of so many models, the first ones, the gradient is added up too
+    hessian : whether that of the first model is added up
+    norms : whether squared norms of the rows' gradients are added up, for the gradient noise scale
+    class_weight : float64 array (classes,), multiplied into the rows' weights by label, or None
+    """
+
+    loss: Loss
+    scaling: Scaling
+    theta: Array
+    gradients: int = 1
+    hessian: bool = False
+    norms: bool = False
+    class_weight: Array | None = None
+
+    @property
+    def n_outputs(self) -> int:
+        """Linear predictors of a model."""
+        return int(self.theta.shape[1])
+
+    @property
+    def _columns(self) -> int:
+        return int(self.theta.shape[2])
+
+    @cached_property
+    def _fused(self) -> bool:
+        outputs = self.theta.shape[0] * self.n_outputs
+        return outputs <= _FUSED_OUTPUTS and not (self.hessian or self.norms)
+
+    @cached_property
+    def _data_units(self) -> tuple[Array, Array]:
+        coef, intercept = self.scaling.to_data_units(self.theta)
+        return np.ascontiguousarray(coef.reshape(-1, self._columns - 1)), intercept.ravel()
+
+    def zeros(self) -> Sums:
+        """Return sums over no rows."""
+        size = self.n_outputs * self._columns
+        sums = {
+            "rows": np.zeros(()),
+            "weight": np.zeros(()),
+            "loss": np.zeros(len(self.theta)),
+            "gradient": np.zeros((self.gradients, self.n_outputs, self._columns)),
+        }
+        if self.hessian:
+            sums["hessian"] = np.zeros((size, size))
+        if self.norms:
+            sums["norms"] = np.zeros(self.gradients)
+        return sums
+
+    def rooms(self, rows: int) -> Rooms:
+        """Return the arrays that `add` works in, for blocks of at most `rows` rows."""
+        outputs = self.theta.shape[0] * self.n_outputs
+        if self._fused:
+            return {"z": Room((rows, outputs)), "residual": Room((rows, outputs))}
+        piece = min(rows, piece_rows(self._columns, square=self.hessian))
+        rooms = {"scaled": Room((piece, self._columns))}
+        if self.hessian:
+            rooms["weighted"] = Room((piece, self._columns))
+        return rooms
+
+    def add(self, sums: Sums, block: Block, work: Arrays) -> None:
+        """Add the sums over one block into `sums`, in place.
+
+        Raises
+        ------
+        NonFiniteData
+            where the block holds NaN or infinity.
+        """
+        if block.y is None:
+            raise ValueError("a loss needs y, and these data have none")
+        weight = row_weights(block, self.class_weight)
+        # The multinomial loss takes its labels as a list; the others one column for each predictor.
+        y = block.y[:, 0] if self.loss.name == "multinomial" else block.y
+        sums["rows"] += block.n_rows
+        sums["weight"] += block.n_rows if weight is None else weight.sum()
+        if self._fused:
+            self._add_fused(sums, block, y, weight, work)
+        else:
+            piece = len(work["scaled"])
+            for start in range(0, block.n_rows, piece):
+                rows = slice(start, start + piece)
+                scaled = self.scaling.apply(block.X[rows], work["scaled"])
+                part_weight = None if weight is None else weight[rows]
+                self._add_piece(sums, scaled, y[rows], part_weight, work)
+        if not np.isfinite(sums["loss"]).all():
+            raise_if_not_finite(block)
+
+    def _add_fused(
+        self, sums: Sums, block: Block, y: Array, weight: Array | None, work: Arrays
+    ) -> None:
+        from ooc_train.models import kernels
+
+        coef, intercept = self._data_units
+        z, residual = work["z"][: block.n_rows], work["residual"][: block.n_rows]
+        kernels.predictor(block.X, coef, intercept, z)
+        for m in range(len(self.theta)):
+            outputs = slice(m * self.n_outputs, (m + 1) * self.n_outputs)
+            sums["loss"][m] += _total(self.loss.value(y, z[:, outputs]), weight)
+            if m < self.gradients:
+                residual[:, outputs] = self.loss.gradient(y, z[:, outputs])
+        if not self.gradients:
+            return
+        if weight is not None:
+            residual *= weight[:, None]
+        used = self.gradients * self.n_outputs
+        by_coef = np.zeros((used, self._columns - 1))
+        by_intercept = np.zeros(used)
+        kernels.accumulate(
+            block.X, np.ascontiguousarray(residual[:, :used]), by_coef, by_intercept
+        )
+        gradient = sums["gradient"].reshape(used, -1)
+        gradient += self.scaling.gradient_from_data_units(by_coef, by_intercept)
+
+    def _add_piece(
+        self, sums: Sums, scaled: Array, y: Array, weight: Array | None, work: Arrays
+    ) -> None:
+        z = scaled @ self.theta.reshape(-1, self._columns).T
+        for m in range(len(self.theta)):
+            z_model = z[:, m * self.n_outputs : (m + 1) * self.n_outputs]
+            sums["loss"][m] += _total(self.loss.value(y, z_model), weight)
+            if m >= self.gradients:
+                continue
+            residual = self.loss.gradient(y, z_model)
+            if weight is not None:
+                residual = residual * weight[:, None]
+            sums["gradient"][m] += residual.T @ scaled
+            if self.norms:
+                row_norms = np.einsum("ij,ij->i", scaled, scaled)
+                sums["norms"][m] += (residual**2).sum(axis=1) @ row_norms
+        if self.hessian:
+            self._add_hessian(sums["hessian"], y, z[:, : self.n_outputs], weight, scaled, work)
+
+    def _add_hessian(
+        self, hessian: Array, y: Array, z: Array, weight: Array | None, scaled: Array, work: Arrays
+    ) -> None:
+        weighted, columns = work["weighted"][: len(scaled)], self._columns
+        for a, b, curvature in curvatures(self.loss, y, z):
+            if weight is not None:
+                curvature = curvature * weight
+            if a == b:
+                # A product of an array with its own transpose costs half of any other.
+                np.multiply(scaled, np.sqrt(curvature)[:, None], out=weighted)
+                product = weighted.T @ weighted
+            else:
+                np.multiply(scaled, curvature[:, None], out=weighted)
+                product = scaled.T @ weighted
+            rows, others = (slice(k * columns, (k + 1) * columns) for k in (a, b))
+            hessian[rows, others] += product
+            if a != b:
+                hessian[others, rows] += product.T
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """The objective and its derivatives at one point.
+
+    Attributes
+    ----------
+    loss : the mean loss of a row, by weight
+    objective : the sum of losses plus the penalty
+    gradient : of the objective by `theta`, float64 array (outputs, features + 1)
+    hessian : likewise, (outputs * (features + 1),) * 2, or None where it was not asked for
+    """
+
+    theta: Array
+    loss: float
+    objective: float
+    gradient: Array
+    hessian: Array | None
+
+
+@dataclass(frozen=True, eq=False)
+class LinearProblem:
+    """A linear model, and what has to be known of the data to fit it.
+
+    Attributes
+    ----------
+    loss : the loss
+    n_outputs : linear predictors: targets, or classes where there are more than two
+    n_rows : rows of the data
+    total_weight : sum of the rows' weights, class weights included
+    scaling : of the columns
+    l2 : strength of the penalty on the sum of losses
+    fit_intercept : whether there is a free constant
+    standardize : whether the penalty is on the weights of scaled columns
+    class_weight : float64 array (classes,) or None
+    """
+
+    loss: Loss
+    n_outputs: int
+    n_rows: int
+    total_weight: float
+    scaling: Scaling
+    l2: float = 0.0
+    fit_intercept: bool = True
+    standardize: bool = False
+    class_weight: Array | None = None
+
+    @property
+    def n_features(self) -> int:
+        """Columns of the data."""
+        return self.scaling.n_features
+
+    @property
+    def n_parameters(self) -> int:
+        """Entries of `theta`."""
+        return self.n_outputs * (self.n_features + 1)
+
+    @cached_property
+    def penalty(self) -> Array:
+        """Strength of the penalty on each column's entry of `theta`, (features + 1,)."""
+        per_weight = np.full(self.n_features, float(self.l2))
+        if not self.standardize:
+            per_weight /= self.scaling.scale**2
+        return np.append(per_weight, 0.0)
+
+    def zeros(self) -> Array:
+        """Return the `theta` of a model that knows nothing."""
+        return np.zeros((self.n_outputs, self.n_features + 1))
+
+    def sums(
+        self, theta: Array, *, gradients: int = 1, hessian: bool = False, norms: bool = False
+    ) -> LossSums:
+        """Return the work that evaluates the models `theta` (models, outputs, features + 1)."""
+        return LossSums(
+            self.loss, self.scaling, theta, gradients, hessian, norms, self.class_weight
+        )
+
+    def objectives(self, sums: Sums, theta: Array) -> Array:
+        """Return the objective of each model of a pass, (models,)."""
+        penalties: Array = 0.5 * (self.penalty * theta**2).sum(axis=(1, 2))
+        return sums["loss"] + penalties
+
+    def evaluation(self, sums: Sums, theta: Array, model: int = 0) -> Evaluation:
+        """Return what a pass says of one of its models."""
+        gradient = sums["gradient"][model] + self.penalty * theta[model]
+        hessian = None
+        if "hessian" in sums and model == 0:
+            hessian = sums["hessian"] + np.diag(np.tile(self.penalty, self.n_outputs))
+        if not self.fit_intercept:
+            gradient[:, -1] = 0.0
+            if hessian is not None:
+                free = np.arange(self.n_parameters).reshape(self.n_outputs, -1)[:, -1]
+                hessian[free, :] = hessian[:, free] = 0.0
+                hessian[free, free] = 1.0
+        return Evaluation(
+            theta[model],
+            float(sums["loss"][model] / sums["weight"]),
+            float(self.objectives(sums, theta)[model]),
+            gradient,
+            hessian,
+        )
+
+
+def curvatures(loss: Loss, y: Array, z: Array) -> Iterator[tuple[int, int, Array]]:
+    """Yield second derivatives of the loss by the predictors a and b <= a, (rows,) each, if not zero."""
+    if loss.hessian is not None:
+        for k, column in enumerate(loss.hessian(y, z).T):
+            yield k, k, column
+        return
+    p = probabilities(z)
+    for a in range(z.shape[1]):
+        for b in range(a):
+            yield a, b, -p[:, a] * p[:, b]
+        yield a, a, p[:, a] * (1.0 - p[:, a])
+
+
+def _total(values: Array, weight: Array | None) -> float:
+    """Return the weighted sum of values (rows,) or (rows, outputs)."""
+    if weight is None:
+        return float(values.sum())
+    return float(weight @ values.reshape(len(weight), -1).sum(axis=1))

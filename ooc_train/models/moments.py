@@ -1,0 +1,177 @@
+"""Moments of the data: the Gram matrix, and the mean and deviation of each column.
+
+`[columns, 1, outputs]` times its own transpose holds all that least squares ever needs to know: one
+product of an array with its own transpose, and one pass.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ooc_train.models.scaling import Scaling, piece_rows
+from ooc_train.models.sums import (
+    Array,
+    Arrays,
+    Block,
+    Room,
+    Rooms,
+    Sums,
+    raise_if_not_finite,
+    row_weights,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class GramSums:
+    """Products of all pairs of scaled columns, the constant one, and the outputs.
+
+    Attributes
+    ----------
+    scaling : of the columns: near enough to the true one, products lose no digits to cancellation
+    n_outputs : columns of y to take in, 0 for none
+    class_weight : float64 array (classes,), multiplied into the rows' weights by label, or None
+    """
+
+    scaling: Scaling
+    n_outputs: int = 0
+    class_weight: Array | None = None
+
+    @property
+    def _columns(self) -> int:
+        return self.scaling.n_features + 1 + self.n_outputs
+
+    def zeros(self) -> Sums:
+        """Return sums over no rows."""
+        return {
+            "rows": np.zeros(()),
+            "squared_weight": np.zeros(()),
+            "gram": np.zeros((self._columns, self._columns)),
+        }
+
+    def rooms(self, rows: int) -> Rooms:
+        """Return the arrays that `add` works in, for blocks of at most `rows` rows."""
+        return {"scaled": Room((min(rows, piece_rows(self._columns, square=True)), self._columns))}
+
+    def add(self, sums: Sums, block: Block, work: Arrays) -> None:
+        """Add the products over one block into `sums`, in place.
+
+        Raises
+        ------
+        NonFiniteData
+            where the block holds NaN or infinity.
+        """
+        piece, features = len(work["scaled"]), self.scaling.n_features
+        weight = row_weights(block, self.class_weight)
+        for start in range(0, block.n_rows, piece):
+            rows = slice(start, start + piece)
+            scaled = work["scaled"][: len(block.X[rows])]
+            self.scaling.apply(block.X[rows], scaled[:, : features + 1])
+            if self.n_outputs and block.y is not None:
+                scaled[:, features + 1 :] = block.y[rows]
+            if weight is not None:
+                scaled *= np.sqrt(weight[rows])[:, None]
+            sums["gram"] += scaled.T @ scaled
+        sums["rows"] += block.n_rows
+        sums["squared_weight"] += block.n_rows if weight is None else weight @ weight
+        if not np.isfinite(np.diagonal(sums["gram"])).all():
+            raise_if_not_finite(block)
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """What the Gram matrix says of scaled data, in those scaled units.
+
+    Attributes
+    ----------
+    weight : sum of the rows' weights
+    mean : of each scaled column, (features,): zero where the scaling was the true one
+    covariance : population covariance of the scaled columns, (features, features), times `weight`
+    second : uncentred second moments of the scaled columns, (features, features), times `weight`
+    output_mean : (outputs,)
+    cross, raw_cross : of scaled columns with outputs, centred and not, (features, outputs)
+    output_square, raw_output_square : sums of squares of the outputs, centred and not, (outputs,)
+    """
+
+    weight: float
+    mean: Array
+    covariance: Array
+    second: Array
+    output_mean: Array
+    cross: Array
+    raw_cross: Array
+    output_square: Array
+    raw_output_square: Array
+
+    @classmethod
+    def of(cls, gram: Array, n_features: int) -> "Moments":
+        """Return the moments that a Gram matrix of `[columns, 1, outputs]` holds."""
+        one, outputs = n_features, slice(n_features + 1, None)
+        columns = slice(0, n_features)
+        weight = float(gram[one, one])
+        mean, output_mean = gram[columns, one] / weight, gram[one, outputs] / weight
+        second, raw_cross = gram[columns, columns], gram[columns, outputs]
+        raw_square = np.diagonal(gram)[outputs]
+        return cls(
+            weight,
+            mean,
+            second - weight * np.outer(mean, mean),
+            second,
+            output_mean,
+            raw_cross - weight * np.outer(mean, output_mean),
+            raw_cross,
+            raw_square - weight * output_mean**2,
+            raw_square,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class ColumnSums:
+    """Sums and sums of squares of the columns, about a point near their means.
+
+    Attributes
+    ----------
+    about : float64 array (features,), subtracted first so that squares lose no digits
+    """
+
+    about: Array
+
+    def zeros(self) -> Sums:
+        """Return sums over no rows."""
+        features = len(self.about)
+        return {
+            "weight": np.zeros(()),
+            "first": np.zeros(features),
+            "second": np.zeros(features),
+        }
+
+    def rooms(self, rows: int) -> Rooms:
+        """Return the arrays that `add` works in, for blocks of at most `rows` rows."""
+        piece = min(rows, piece_rows(len(self.about), square=False))
+        return {"shifted": Room((piece, len(self.about)))}
+
+    def add(self, sums: Sums, block: Block, work: Arrays) -> None:
+        """Add the sums over one block into `sums`, in place.
+
+        Raises
+        ------
+        NonFiniteData
+            where the block holds NaN or infinity.
+        """
+        piece = len(work["shifted"])
+        for start in range(0, block.n_rows, piece):
+            rows = slice(start, start + piece)
+            shifted = work["shifted"][: len(block.X[rows])]
+            np.subtract(block.X[rows], self.about, out=shifted)
+            weight = np.ones(len(shifted)) if block.weight is None else block.weight[rows]
+            sums["first"] += weight @ shifted
+            np.multiply(shifted, shifted, out=shifted)
+            sums["second"] += weight @ shifted
+            sums["weight"] += weight.sum()
+        if not np.isfinite(sums["second"]).all():
+            raise_if_not_finite(block)
+
+    def scaling(self, sums: Sums, *, centre: bool) -> Scaling:
+        """Return the scaling that the sums over all rows say."""
+        offset = sums["first"] / sums["weight"]
+        variance = np.maximum(sums["second"] / sums["weight"] - offset**2, 0.0)
+        return Scaling.of(self.about + offset, np.sqrt(variance), centre=centre)

@@ -1,0 +1,59 @@
+"""What all solvers share: a state that is a value, and steps that turn one into the next.
+
+Configuration and state are different objects. A solver is a frozen value of settings; what it has
+learned so far is a frozen `State`, which can be kept, compared and gone on from.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from ooc_train.models.linear import LinearProblem
+from ooc_train.models.sums import Array
+from ooc_train.stream.passes import Stream
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """How far a solver has come.
+
+    Attributes
+    ----------
+    theta : parameters in scaled units, float64 array (outputs, features + 1)
+    n_iter : steps taken: iterations of a full-batch solver, epochs of updates
+    updates : changes of the parameters
+    loss : mean loss of a row, by weight, at the last point evaluated; for updates, that of each row
+        just before it was learned from, over the last epoch
+    gradient_norm : largest entry of the gradient of the mean objective there, or None
+    converged : whether the tolerance is met
+    memory : whatever the solver needs to go on
+    """
+
+    theta: Array
+    n_iter: int = 0
+    updates: int = 0
+    loss: float = float("nan")
+    gradient_norm: float | None = None
+    converged: bool = False
+    memory: Any = field(default=None, repr=False)
+
+
+class Solver(Protocol):
+    """How a problem is solved.
+
+    Attributes
+    ----------
+    slots : vectors of the size of `theta` that the solver holds beside it, for the plan
+    """
+
+    @property
+    def slots(self) -> int:
+        """Vectors of the size of `theta` that the solver holds beside it."""
+        ...
+
+    def start(self, problem: LinearProblem, stream: Stream, theta: Array) -> State:
+        """Return the state to begin with, given parameters to begin from."""
+        ...
+
+    def step(self, problem: LinearProblem, stream: Stream, state: State) -> State:
+        """Return the state after one more iteration, or epoch."""
+        ...

@@ -1,0 +1,147 @@
+"""Limited-memory BFGS: full-batch, for models of more parameters than a Hessian has room for.
+
+An iteration is a pass at the new point. Where it does not lower the objective enough, the next pass
+tries several shorter steps on one stream and takes the best; so does the first pass of all, which
+knows no length yet.
+
+Nocedal and Wright 2006, algorithm 7.5. Pairs of too little curvature are left out (section 6.1).
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ooc_train.errors import Diverged
+from ooc_train.models.linear import Evaluation, LinearProblem, LossSums
+from ooc_train.models.sums import Array
+from ooc_train.solvers.base import State
+from ooc_train.stream.passes import Stream
+
+_LENGTHS = np.array([1.0, 1 / 4, 1 / 16, 1 / 64])
+"""Lengths of the steps that one pass tries where the length is not known."""
+
+_ENOUGH = 1e-4
+"""Share of the decrease promised by the gradient that a step has to keep (Armijo)."""
+
+Pair = tuple[Array, Array]
+"""A step, and how the gradient changed over it."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Memory:
+    """The last point accepted, the direction from there, and the pairs that gave it."""
+
+    now: Evaluation
+    direction: Array
+    lengths: Array
+    pairs: tuple[Pair, ...] = ()
+
+    @property
+    def slope(self) -> float:
+        return float((self.now.gradient * self.direction).sum())
+
+
+@dataclass(frozen=True)
+class LBFGS:
+    """Limited-memory BFGS.
+
+    Attributes
+    ----------
+    tol : largest entry of the gradient of the mean objective, by scaled parameters, to stop at
+    history : pairs to remember
+    """
+
+    tol: float = 1e-4
+    history: int = 10
+
+    @property
+    def slots(self) -> int:
+        """Vectors of the size of `theta` that the solver holds beside it."""
+        return 2 * self.history + 2 * len(_LENGTHS) + 4
+
+    def work(self, problem: LinearProblem) -> LossSums:
+        """Return the largest of what passes add up."""
+        points = np.repeat(problem.zeros()[None], len(_LENGTHS), axis=0)
+        return problem.sums(points, gradients=len(points))
+
+    def start(self, problem: LinearProblem, stream: Stream, theta: Array) -> State:
+        """Return the state to begin with."""
+        del problem, stream
+        return State(theta)
+
+    def step(self, problem: LinearProblem, stream: Stream, state: State) -> State:
+        """Return the state after one more pass.
+
+        Raises
+        ------
+        Diverged
+            where not even the shortest steps lower the objective.
+        """
+        memory: _Memory | None = state.memory
+        if memory is None:
+            points = state.theta[None]
+        else:
+            points = memory.now.theta + memory.lengths[:, None, None] * memory.direction
+        sums = stream.reduce(problem.sums(points, gradients=len(points)))
+        objectives = problem.objectives(sums, points)
+        n_iter = state.n_iter + 1
+        best = int(np.where(np.isfinite(objectives), objectives, np.inf).argmin())
+        now = problem.evaluation(sums, points, best)
+        if not np.isfinite(now.objective):
+            raise Diverged("the objective is no number at any of the parameters that were tried")
+        pairs: tuple[Pair, ...] = ()
+        if memory is not None:
+            allowed = memory.now.objective + _ENOUGH * memory.lengths[best] * memory.slope
+            if now.objective > allowed + 1e-13 * abs(memory.now.objective):
+                return replace(state, n_iter=n_iter, memory=self._shorten(memory))
+            pairs = _remember(memory, now, self.history)
+        norm = float(np.abs(now.gradient).max()) / problem.total_weight
+        if pairs:
+            direction, lengths = _direction(now.gradient, pairs), _LENGTHS[:1]
+        else:
+            steepest = 1.0 / (problem.loss.curvature * problem.total_weight)
+            direction, lengths = -steepest * now.gradient, _LENGTHS
+        return State(
+            theta=now.theta,
+            n_iter=n_iter,
+            updates=n_iter,
+            loss=now.loss,
+            gradient_norm=norm,
+            converged=norm <= self.tol,
+            memory=_Memory(now, direction, lengths, pairs),
+        )
+
+    @staticmethod
+    def _shorten(memory: _Memory) -> _Memory:
+        lengths = _LENGTHS * memory.lengths[-1] / 4
+        if lengths[0] < 1e-12:
+            raise Diverged(
+                f"no step lowers the objective of {memory.now.objective:.6g}; the tolerance may "
+                "be below what float64 can tell apart: use a larger tol"
+            )
+        return replace(memory, lengths=lengths)
+
+
+def _remember(memory: _Memory, now: Evaluation, history: int) -> tuple[Pair, ...]:
+    """Return the pairs with the newest put last, where it shows curvature."""
+    step = now.theta - memory.now.theta
+    change = now.gradient - memory.now.gradient
+    if (step * change).sum() <= np.finfo(np.float64).eps * (change**2).sum():
+        return memory.pairs
+    return (*memory.pairs, (step, change))[-history:]
+
+
+def _direction(gradient: Array, pairs: tuple[Pair, ...]) -> Array:
+    """Return minus the inverse Hessian that the pairs imply, times the gradient: two loops."""
+    direction = -gradient
+    shares = []
+    for step, change in reversed(pairs):
+        share = (step * direction).sum() / (step * change).sum()
+        direction = direction - share * change
+        shares.append(share)
+    step, change = pairs[-1]
+    direction = direction * ((step * change).sum() / (change**2).sum())
+    for (step, change), share in zip(pairs, reversed(shares), strict=True):
+        back = (change * direction).sum() / (step * change).sum()
+        direction = direction + (share - back) * step
+    return direction

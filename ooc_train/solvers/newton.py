@@ -1,0 +1,185 @@
+"""Newton's method with step control that costs no pass of its own.
+
+A pass at the new point adds up loss, gradient and Hessian there, and on the same stream the loss at
+shorter steps in the same direction. Where the full step lowers the objective enough (Armijo's rule),
+the Hessian for the next step is there already: one pass an iteration. Where it does not, the best of
+the shorter steps is where the next pass goes. The first Newton step starts from the optimum of a
+sample under the whole penalty, which pulls what a small sample knows little of towards zero: the
+optimum of a sample that trusts itself is where an unguarded step was seen to diverge.
+
+When the gradient meets the tolerance, the step that the last Hessian gives is taken without another
+pass: by then it can be trusted, and it squares the error.
+
+Nocedal and Wright 2006, chapter 3.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ooc_train.errors import Diverged
+from ooc_train.models.linear import LinearProblem, LossSums
+from ooc_train.models.sums import Array
+from ooc_train.solvers.base import State
+from ooc_train.stream.order import spread
+from ooc_train.stream.passes import Stream
+
+_SHORTER = np.array([0.5, 0.25, 1 / 16, 1 / 128])
+"""Lengths of the steps that are tried beside the full one."""
+
+_ENOUGH = 1e-4
+"""Share of the decrease promised by the gradient that a step has to keep."""
+
+_SAMPLE_ROWS_PER_PARAMETER = 100
+_SAMPLE_SHARE = 1 / 16
+_SAMPLE_ITERATIONS = 8
+
+
+@dataclass(frozen=True, eq=False)
+class _Search:
+    """From where, in which direction, and how far promised: what a step is judged by."""
+
+    base: Array
+    direction: Array
+    objective: float
+    slope: float
+    length: float = 1.0
+
+    def points(self) -> Array:
+        """Return the full step and the shorter ones, (1 + shorter, outputs, features + 1)."""
+        lengths = self.length * np.append(1.0, _SHORTER)
+        points: Array = self.base + lengths[:, None, None] * self.direction
+        return points
+
+
+@dataclass(frozen=True)
+class Newton:
+    """Newton's method.
+
+    Attributes
+    ----------
+    tol : largest entry of the gradient of the mean objective, by scaled parameters, to stop at
+    """
+
+    tol: float = 1e-4
+
+    @property
+    def slots(self) -> int:
+        """Vectors of the size of `theta` that the solver holds beside it."""
+        return 4 + len(_SHORTER)
+
+    def work(self, problem: LinearProblem) -> LossSums:
+        """Return the largest of what passes add up."""
+        points = np.repeat(problem.zeros()[None], 1 + len(_SHORTER), axis=0)
+        return problem.sums(points, hessian=True)
+
+    def start(self, problem: LinearProblem, stream: Stream, theta: Array) -> State:
+        """Return the optimum of a sample, where the data are many times what a sample takes."""
+        source = stream.source
+        rows = _SAMPLE_ROWS_PER_PARAMETER * problem.n_parameters
+        leaves = spread(source.n_leaves, -(-rows // source.leaf_rows))
+        state = State(theta)
+        if len(leaves) > _SAMPLE_SHARE * source.n_leaves:
+            return state
+        coarse = Newton(tol=max(self.tol, 1e-3))
+        for _ in range(_SAMPLE_ITERATIONS):
+            state = coarse._iterate(problem, stream, state, leaves)
+            if state.converged:
+                break
+        return State(state.theta)
+
+    def step(self, problem: LinearProblem, stream: Stream, state: State) -> State:
+        """Return the state after one more pass.
+
+        Raises
+        ------
+        Diverged
+            where not even the shortest steps lower the objective.
+        """
+        return self._iterate(problem, stream, state, None)
+
+    def _iterate(
+        self,
+        problem: LinearProblem,
+        stream: Stream,
+        state: State,
+        leaves: tuple[int, ...] | None,
+    ) -> State:
+        search: _Search | None = state.memory
+        points = state.theta[None] if search is None else search.points()
+        sums = stream.reduce(problem.sums(points, hessian=True), leaves)
+        objectives = problem.objectives(sums, points)
+        n_iter = state.n_iter + 1
+        if search is not None:
+            promised = _ENOUGH * search.length * search.slope
+            if not objectives[0] <= search.objective + promised + _rounding(search.objective):
+                search = _shorten(search, objectives)
+                best = objectives[1:].min() < search.objective
+                theta = search.points()[0] if best else search.base
+                return replace(state, theta=theta, n_iter=n_iter, memory=search)
+        now = problem.evaluation(sums, points)
+        if not np.isfinite(now.objective) or now.hessian is None:
+            raise Diverged("the objective is no number at the parameters to start from")
+        direction = newton_direction(problem, now.gradient, now.hessian)
+        slope = float((now.gradient * direction).sum())
+        norm = float(np.abs(now.gradient).max()) / problem.total_weight
+        # Sums over leaves stand for sums over all rows, and are small by as much.
+        norm *= problem.n_rows / float(sums["rows"])
+        converged = norm <= self.tol
+        small = -slope <= 1e-2 * abs(now.objective)
+        return State(
+            theta=now.theta + direction if small else now.theta,
+            n_iter=n_iter,
+            updates=n_iter,
+            loss=now.loss,
+            gradient_norm=norm,
+            converged=converged,
+            memory=_Search(now.theta, direction, now.objective, slope),
+        )
+
+
+def _rounding(objective: float) -> float:
+    """Return how far two sums for one objective may lie apart."""
+    return 1e-13 * abs(objective)
+
+
+def _shorten(search: _Search, objectives: Array) -> _Search:
+    """Return the search whose full step is the best of the shorter ones that were tried."""
+    tried = np.where(np.isfinite(objectives[1:]), objectives[1:], np.inf)
+    best = int(tried.argmin())
+    if tried[best] < search.objective:
+        return replace(search, length=search.length * float(_SHORTER[best]))
+    if search.length < 1e-12:
+        raise Diverged(
+            f"no step lowers the objective of {search.objective:.6g}, not even one of "
+            f"{search.length:.1g} times Newton's; is a column of X constant but for its last digits?"
+        )
+    return replace(search, length=search.length * float(_SHORTER[-1]) ** 2)
+
+
+def newton_direction(problem: LinearProblem, gradient: Array, hessian: Array) -> Array:
+    """Return the step to the minimum of the quadratic model, (outputs, features + 1).
+
+    Adding one vector to all classes of a softmax changes nothing that it predicts, so along that
+    direction the Hessian is zero; so is the gradient, and any curvature put there leaves the step
+    as it is. Other singular directions are left out, which gives the step of least norm.
+    """
+    hessian = hessian.copy()
+    if problem.loss.name == "multinomial":
+        classes, columns = gradient.shape
+        free = problem.penalty == 0.0
+        typical = np.trace(hessian) / len(hessian)
+        blocks = hessian.reshape(classes, columns, classes, columns)
+        for column in np.flatnonzero(free):
+            blocks[:, column, :, column] += typical / classes
+    flat = gradient.ravel()
+    if problem.l2 > 0:
+        try:
+            np.linalg.cholesky(hessian)
+            return -np.linalg.solve(hessian, flat).reshape(gradient.shape)
+        except np.linalg.LinAlgError:
+            pass
+    values, vectors = np.linalg.eigh(hessian)
+    kept = values > values[-1] * len(values) * 10 * np.finfo(np.float64).eps
+    step: Array = -(vectors[:, kept] @ ((vectors[:, kept].T @ flat) / values[kept]))
+    return step.reshape(gradient.shape)

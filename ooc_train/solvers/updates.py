@@ -1,0 +1,180 @@
+"""Learning by updates: a step of gradient descent or Adam for each batch of rows.
+
+A batch of fewer rows than there are is a scan, one epoch a pass. A batch of all rows is a reduce
+pass and one step: plain gradient descent, whose sums, and so its bits, are those of every other
+full-batch method.
+
+The learning rate "auto" is the largest that is safe in the mean, for rows in random order: `B / (beta
+(r2 + (B - 1) lam))`, with `beta` the loss's greatest curvature, `r2` the mean squared norm of a scaled
+row and `lam` the largest eigenvalue of the scaled second moments: 1 / (beta r2) for single rows, 1 /
+(beta lam) for all (Jain et al. 2018, Parallelizing SGD). Over the epochs it falls linearly to zero,
+which averages out what the last rows happened to say.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ooc_train.errors import Diverged
+from ooc_train.models.linear import LinearProblem, LossSums
+from ooc_train.models.moments import GramSums
+from ooc_train.models.sums import Array, Sums
+from ooc_train.models.updates import LinearUpdates, Rule
+from ooc_train.solvers.base import State
+from ooc_train.stream.order import spread
+from ooc_train.stream.passes import Stream
+
+_PATIENCE = 5
+"""Epochs without progress after which learning stops, as in scikit-learn."""
+
+_SAMPLE_LEAVES = 32
+_SAMPLE_ROWS = 2**15
+_WIDEST = 2048
+"""Up to so many features the largest eigenvalue is computed; beyond, it is bounded by the trace."""
+
+_ADAM_RATE = 1e-3
+"""Kingma and Ba 2015; times the square root of the batch size, since noise falls by as much."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Memory:
+    """The rule with its learning rate, its state, and how long the loss has not fallen."""
+
+    updates: LinearUpdates
+    state: Sums
+    best: float = float("inf")
+    stale: int = 0
+
+
+@dataclass(frozen=True)
+class Updates:
+    """Updates by batches.
+
+    Attributes
+    ----------
+    rule : how a gradient becomes a step
+    batch_size : rows per update
+    learning_rate : of the steps on scaled parameters, constant; "auto" as the module says
+    max_iter : epochs, over which the automatic learning rate falls to zero
+    tol : mean loss that an epoch has to gain; for a batch of all rows, the gradient's largest entry
+    seed : of the order of rows
+    mixing : chunks mixed row by row
+    """
+
+    rule: Rule
+    batch_size: int
+    learning_rate: float | str
+    max_iter: int
+    tol: float
+    seed: int
+    mixing: int
+
+    @property
+    def slots(self) -> int:
+        """Vectors of the size of `theta` that the solver holds beside it."""
+        return 8
+
+    def start(self, problem: LinearProblem, stream: Stream, theta: Array) -> State:
+        """Return the state to begin with; the automatic learning rate looks at a sample."""
+        whole = self.batch_size >= stream.source.n_rows
+        per_epoch = -(-stream.source.n_rows // self.batch_size)
+        eta0 = self.learning_rate
+        if isinstance(eta0, str):
+            eta0 = self._rate(problem, stream)
+        falls = self.learning_rate == "auto" and not (whole and self.rule == "sgd")
+        updates = LinearUpdates(
+            problem,
+            stream.source.dtype,
+            self.batch_size,
+            self.rule,
+            "linear" if falls else "constant",
+            eta0,
+            float(self.max_iter * per_epoch),
+        )
+        return State(theta, memory=_Memory(updates, updates.start(theta)))
+
+    def _rate(self, problem: LinearProblem, stream: Stream) -> float:
+        if self.rule == "adam":
+            return float(_ADAM_RATE * np.sqrt(min(self.batch_size, 1024)))
+        return automatic_rate(problem, stream, self.batch_size)
+
+    def step(self, problem: LinearProblem, stream: Stream, state: State) -> State:
+        """Return the state after one more epoch.
+
+        Raises
+        ------
+        Diverged
+            where the loss is no number, or many times what it was.
+        """
+        if self.batch_size >= stream.source.n_rows:
+            return self._step_by_all_rows(problem, stream, state)
+        memory: _Memory = state.memory
+        before = memory.state | {"sums": np.zeros(2)}
+        after = stream.scan(
+            memory.updates, before, seed=self.seed, epoch=state.n_iter, mixing=self.mixing
+        )
+        loss = float(after["sums"][0] / after["sums"][1])
+        self._raise_if_diverged(loss, memory)
+        stale = 0 if loss <= memory.best - self.tol else memory.stale + 1
+        return State(
+            theta=after["theta"],
+            n_iter=state.n_iter + 1,
+            updates=int(after["counters"][1]),
+            loss=loss,
+            converged=stale >= _PATIENCE,
+            memory=replace(memory, state=after, best=min(loss, memory.best), stale=stale),
+        )
+
+    def _step_by_all_rows(self, problem: LinearProblem, stream: Stream, state: State) -> State:
+        memory: _Memory = state.memory
+        sums = stream.reduce(problem.sums(state.theta[None]))
+        now = problem.evaluation(sums, state.theta[None])
+        self._raise_if_diverged(now.loss, memory)
+        norm = float(np.abs(now.gradient).max()) / problem.total_weight
+        if norm <= self.tol:
+            return replace(state, loss=now.loss, gradient_norm=norm, converged=True)
+        after = {name: array.copy() for name, array in memory.state.items()}
+        per_row = problem.n_rows / problem.total_weight
+        after["partial"] = per_row * sums["gradient"][0]
+        after["counters"][0] = problem.n_rows
+        memory.updates.finish(after)
+        return State(
+            theta=after["theta"],
+            n_iter=state.n_iter + 1,
+            updates=int(after["counters"][1]),
+            loss=now.loss,
+            gradient_norm=norm,
+            memory=replace(memory, state=after, best=min(now.loss, memory.best)),
+        )
+
+    def work(self, problem: LinearProblem) -> LossSums:
+        """Return the largest of what reduce passes add up."""
+        return problem.sums(problem.zeros()[None])
+
+    @staticmethod
+    def _raise_if_diverged(loss: float, memory: _Memory) -> None:
+        if not np.isfinite(loss) or loss > 1e3 * memory.best + 1e3:
+            raise Diverged(
+                f"the loss went from {memory.best:.4g} to {loss:.4g}: the learning rate of "
+                f'{memory.updates.eta0:.3g} is too large; use learning_rate="auto" or a smaller one'
+            )
+
+
+def automatic_rate(problem: LinearProblem, stream: Stream, batch_size: int) -> float:
+    """Return the learning rate "auto" of gradient descent on batches, from a sample of the rows."""
+    source, features = stream.source, problem.n_features
+    wanted = min(_SAMPLE_LEAVES, -(-_SAMPLE_ROWS // source.leaf_rows))
+    leaves = spread(source.n_leaves, wanted)
+    if features <= _WIDEST:
+        gram = stream.reduce(GramSums(problem.scaling, 0, problem.class_weight), leaves)
+        weight = float(gram["gram"][-1, -1])
+        moments = gram["gram"] / weight
+        spread_of_weights = float(gram["rows"] * gram["squared_weight"]) / weight**2
+        if not problem.fit_intercept:
+            moments = moments[:-1, :-1]
+        square = float(np.trace(moments)) * spread_of_weights
+        largest = float(np.linalg.eigvalsh(moments)[-1])
+    else:
+        square = largest = features + 1.0
+    curvature = problem.loss.curvature
+    return batch_size / (curvature * (square + (batch_size - 1) * largest))

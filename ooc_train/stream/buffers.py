@@ -1,0 +1,101 @@
+"""The room for rows in a process: buffers are taken from a pool that the plan sized, and given back.
+
+Nothing else allocates room for rows. A fresh page costs as much as reading it, so a buffer that was
+given back is handed out again; and the pool's count of bytes is how the ceiling is enforced: who
+asks for more than there is room for waits until others have given back.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ooc_train.errors import CeilingExceeded
+from ooc_train.models.sums import Arrays, Rooms, total_bytes
+from ooc_train.units import approximate_bytes
+
+_WAIT_SECONDS = 60.0
+
+
+class Pool:
+    """Buffers of one process, never more than `limit` bytes of them at a time."""
+
+    def __init__(self) -> None:
+        self._limit = 0
+        self._held = 0
+        self._free: list[NDArray[np.uint8]] = []
+        self._changed = threading.Condition()
+
+    def allow(self, limit: int) -> None:
+        """Set the most bytes that may be held, as the plan has it; frees idle buffers above it."""
+        with self._changed:
+            self._limit = limit
+            self._drop_idle(0)
+            self._changed.notify_all()
+
+    @property
+    def held(self) -> int:
+        """Bytes held now, idle buffers included."""
+        return self._held
+
+    @contextmanager
+    def take(self, *sets: Rooms) -> Iterator[list[Arrays]]:
+        """Lend sets of buffers, contents undefined, until the block is left.
+
+        They are taken at once, so that two who each hold one set never wait for the other's.
+
+        Raises
+        ------
+        CeilingExceeded
+            where they are larger than the whole pool, or no room came free within a minute.
+        """
+        size = sum(total_bytes(rooms) for rooms in sets)
+        memory = self._acquire(size)
+        try:
+            lent, offset = [], 0
+            for rooms in sets:
+                arrays: Arrays = {}
+                for name, room in rooms.items():
+                    raw = memory[offset : offset + room.nbytes]
+                    dtype = np.dtype(room.dtype)
+                    count = int(np.prod(room.shape, dtype=np.int64))
+                    arrays[name] = raw[: count * dtype.itemsize].view(dtype).reshape(room.shape)
+                    offset += room.nbytes
+                lent.append(arrays)
+            yield lent
+        finally:
+            with self._changed:
+                self._free.append(memory)
+                self._changed.notify_all()
+
+    def _acquire(self, size: int) -> NDArray[np.uint8]:
+        with self._changed:
+            if size > self._limit:
+                raise CeilingExceeded(
+                    f"buffers of {approximate_bytes(size)} were asked for where the plan allows "
+                    f"{approximate_bytes(self._limit)}; raise the memory ceiling"
+                )
+            for i, memory in enumerate(self._free):
+                if memory.nbytes == size:
+                    return self._free.pop(i)
+            self._drop_idle(size)
+            if not self._changed.wait_for(lambda: self._drop_idle(size), timeout=_WAIT_SECONDS):
+                raise CeilingExceeded(
+                    f"no room for {approximate_bytes(size)} came free in {_WAIT_SECONDS:.0f} s: "
+                    f"{approximate_bytes(self._held)} of {approximate_bytes(self._limit)} are held"
+                )
+            self._held += size
+        # A page boundary keeps what the kernel copies into the buffer aligned.
+        return np.empty(size, np.uint8)
+
+    def _drop_idle(self, wanted: int) -> bool:
+        """Free idle buffers until `wanted` bytes fit, and return whether they do."""
+        while self._free and self._held + wanted > self._limit:
+            self._held -= self._free.pop().nbytes
+        return self._held + wanted <= self._limit
+
+
+pool = Pool()
+"""The pool of this process."""

@@ -1,0 +1,60 @@
+"""Which rows when: pure functions of the layout, the random state and the epoch.
+
+A scan goes through *groups* of chunks. Groups come in random order; within a group, rows come in
+random order. A store that was shuffled at rest needs groups of one chunk only; one that was not has
+`shuffle_buffer` chunks mixed row by row, which are themselves drawn at random from the whole store.
+"""
+
+import numpy as np
+
+MIXED_CHUNKS = 64
+"""Chunks mixed row by row where the rows at rest are in no random order (DESIGN, section 6)."""
+
+
+def groups(n_chunks: int, group: int, seed: int, epoch: int) -> list[tuple[int, ...]]:
+    """Return the chunks of every group of an epoch, in the order in which a scan takes them.
+
+    Parameters
+    ----------
+    n_chunks : chunks in the data
+    group : chunks mixed with one another, at least 1
+    seed, epoch : what the order is a function of
+
+    Returns
+    -------
+    list of tuples that hold every chunk number below `n_chunks` exactly once
+
+    Examples
+    --------
+    >>> sorted(chunk for group in groups(5, 2, seed=0, epoch=0) for chunk in group)
+    [0, 1, 2, 3, 4]
+    """
+    order = np.random.default_rng((seed, epoch)).permutation(n_chunks).tolist()
+    return [tuple(order[i : i + group]) for i in range(0, n_chunks, group)]
+
+
+def epoch_seed(seed: int, epoch: int) -> int:
+    """Return the 64-bit seed from which the orders of rows of an epoch are derived."""
+    return int(np.random.SeedSequence((seed, epoch)).generate_state(1, np.uint64)[0])
+
+
+def row_seed(epoch_seed: int, group: int) -> int:
+    """Return the 64-bit seed of the order of rows within one group of an epoch.
+
+    A step of the golden ratio keeps seeds of neighbouring groups far apart, and the generator that
+    takes them mixes their bits (Steele et al. 2014, SplitMix); a `SeedSequence` a group would cost
+    as much as learning from its rows.
+    """
+    return (epoch_seed + group * 0x9E3779B97F4A7C15) % 2**64
+
+
+def spread(n_chunks: int, wanted: int) -> tuple[int, ...]:
+    """Return `wanted` chunk numbers spread evenly over all: a sample that knows no chance.
+
+    Examples
+    --------
+    >>> spread(10, 3)
+    (1, 5, 8)
+    """
+    wanted = min(wanted, n_chunks)
+    return tuple((2 * i + 1) * n_chunks // (2 * wanted) for i in range(wanted))

@@ -1,0 +1,489 @@
+"""The three passes over a source: `reduce` adds up sums, `scan` carries a state, `map` writes rows.
+
+A pass is a list of calls; an executor runs them, in this thread or as Dask tasks. Data never crosses
+a process: each task reads its own leaves, small arguments travel out, sums travel back.
+
+Adding up in a fixed order
+    Leaves are added one after another into the sums of their stripe. Stripes are the leaves of a
+    binary tree aligned on powers of two; a task that covers a run of stripes returns the aligned
+    nodes that it completes, and the driver completes the rest. So the bits of a total are a function
+    of the layout, and grouping, workers and order of arrival cannot change them.
+"""
+
+import itertools
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any, Protocol
+
+import numpy as np
+from dask.delayed import Delayed, delayed
+from distributed import Client, Future, wait
+from distributed.scheduler import KilledWorker
+
+from ooc_train.errors import CeilingExceeded, ClusterError
+from ooc_train.models.sums import Arrays, Block, Rooms, Sums, Work, add_into
+from ooc_train.stream import order
+from ooc_train.stream.buffers import pool
+from ooc_train.stream.sources import DaskSource, GivenReader, Reader, Source, StoreSource
+from ooc_train.threads import one_blas_thread
+
+_LOST_SECONDS = 60.0
+"""A cluster without a single worker for so long is given up."""
+
+_SEGMENT_SECONDS = 1.0
+"""A scan comes back to the driver, its retry point, about so often."""
+
+_FIRST_SEGMENT_ROWS = 2**18
+"""Rows of a scan's first segment, before its speed is known."""
+
+Node = tuple[int, int]
+"""Level and index of a node of the tree: it covers the stripes `index * 2**level` and following."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What a task did: rows and seconds, of which reading and computing."""
+
+    rows: int = 0
+    reading: float = 0.0
+    computing: float = 0.0
+
+    def __add__(self, other: "Spent") -> "Spent":
+        return Spent(
+            self.rows + other.rows,
+            self.reading + other.reading,
+            self.computing + other.computing,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Grain:
+    """How a plan cuts a pass: none of it changes what is learned.
+
+    Attributes
+    ----------
+    task_stripes : stripes that one reduce task covers
+    window : tasks that the driver keeps in flight
+    ahead : leaves that a scan or a map holds in one buffer; a scan has two of them
+    pool_bytes : the most that buffers in one process may hold
+    """
+
+    task_stripes: int
+    window: int
+    ahead: int
+    pool_bytes: int
+
+
+class Scan(Protocol):
+    """What a scan carries through the rows: a value that travels to a worker."""
+
+    def rooms(self, rows: int) -> Rooms:
+        """Return the arrays that `step` works in, for blocks of at most `rows` rows."""
+        ...
+
+    def step(self, state: Sums, block: Block, seed: int | None, work: Arrays) -> None:
+        """Take a block's rows into `state`, in place, in the order of `seed` or as they lie."""
+        ...
+
+    def finish(self, state: Sums) -> None:
+        """Take in, in place, what the last full batch of a pass left over."""
+        ...
+
+
+class RowMap(Protocol):
+    """What a map makes of a run of leaves: a value that travels to the workers."""
+
+    def rooms(self, rows: int) -> Rooms:
+        """Return the arrays that `run` works in, for blocks of at most `rows` rows."""
+        ...
+
+    def run(self, blocks: Iterator[Block], work: Arrays) -> Any:
+        """Take the blocks of a run of leaves, and return what travels back to the driver."""
+        ...
+
+
+class Executor(Protocol):
+    """Runs calls, in any order, and yields what they return."""
+
+    def run(
+        self, function: Callable[..., Any], calls: Iterable[tuple[Any, ...]], window: int, name: str
+    ) -> Iterator[Any]:
+        """Yield the result of each call as it comes in."""
+        ...
+
+
+@dataclass(frozen=True)
+class Inline:
+    """Runs calls one after another in this thread."""
+
+    def run(
+        self, function: Callable[..., Any], calls: Iterable[tuple[Any, ...]], window: int, name: str
+    ) -> Iterator[Any]:
+        """Yield the result of each call, in order."""
+        del window, name
+        for call in calls:
+            call = tuple(
+                argument.compute(scheduler="synchronous")
+                if isinstance(argument, Delayed)
+                else argument
+                for argument in call
+            )
+            yield function(*call)
+
+
+class OnDask:
+    """Runs calls as tasks of a Dask cluster, a window of them at a time.
+
+    Root tasks that are all submitted at once outrun what consumes them (dask-ml issue 765), so the
+    driver keeps the window.
+    """
+
+    _serial = itertools.count()
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+
+    def run(
+        self, function: Callable[..., Any], calls: Iterable[tuple[Any, ...]], window: int, name: str
+    ) -> Iterator[Any]:
+        """Yield the result of each call as it comes in.
+
+        Raises
+        ------
+        CeilingExceeded
+            where one task lost its worker again and again: what a kernel does to a process that
+            takes more memory than there is.
+        ClusterError
+            where no worker was left for a minute.
+        """
+        waiting = iter(calls)
+        pending: set[Future] = set()
+        try:
+            while True:
+                for call in itertools.islice(waiting, window - len(pending)):
+                    pending.add(self._submit(function, call, name))
+                if not pending:
+                    return
+                done = self._wait(pending)
+                pending -= done
+                for future in done:
+                    yield _result(future)
+        finally:
+            if pending:
+                self.client.cancel(list(pending), force=True)
+
+    def _submit(self, function: Callable[..., Any], call: tuple[Any, ...], name: str) -> Future:
+        key = f"ooc_train-{name}-{next(self._serial)}"
+        if any(isinstance(argument, Delayed) for argument in call):
+            return self.client.compute(delayed(function, pure=False)(*call, dask_key_name=key))
+        return self.client.submit(function, *call, key=key, pure=False)
+
+    def _wait(self, pending: set[Future]) -> set[Future]:
+        """Return the futures that are done, of which there is at least one."""
+        lost_since: float | None = None
+        while True:
+            try:
+                return set(wait(pending, timeout=5.0, return_when="FIRST_COMPLETED").done)
+            except TimeoutError:
+                if self.client.scheduler_info(n_workers=1)["workers"]:
+                    lost_since = None
+                    continue
+                lost_since = lost_since or perf_counter()
+                if perf_counter() - lost_since > _LOST_SECONDS:
+                    raise ClusterError(
+                        f"the cluster at {self.client.scheduler.address} has had no worker for "
+                        f"{_LOST_SECONDS:.0f} s; start workers and run again"
+                    ) from None
+
+
+def _result(future: Future) -> Any:
+    try:
+        return future.result()
+    except KilledWorker as error:
+        raise CeilingExceeded(
+            f"a task lost its worker {error.allowed_failures + 1} times over, as happens where the "
+            "operating system ends a process that takes more memory than there is; give the run a "
+            "smaller memory ceiling or fewer workers"
+        ) from error
+
+
+class Stream:
+    """The passes over one source, on one executor, under one plan.
+
+    Attributes
+    ----------
+    spent : what all tasks so far did
+    on_rows : called with the number of rows after each task
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        executor: Executor,
+        grain: Grain,
+        on_rows: Callable[[int], None] = lambda rows: None,
+    ) -> None:
+        self.source = source
+        self.spent = Spent()
+        self._executor = executor
+        self._grain = grain
+        self._on_rows = on_rows
+
+    def _run(
+        self, function: Callable[..., Any], calls: Iterable[tuple[Any, ...]], name: str
+    ) -> Iterator[Any]:
+        for result, spent in self._executor.run(function, calls, self._grain.window, name):
+            self.spent += spent
+            self._on_rows(spent.rows)
+            yield result
+
+    def _given(self, leaves: Sequence[int]) -> tuple[Source | None, Any]:
+        """Return what a task needs to get at leaves: a source, or the leaves themselves."""
+        if isinstance(self.source, DaskSource):
+            blocks = self.source.blocks
+            starts = np.cumsum((0, *self.source.rows))
+            parts = [(leaf, blocks[leaf], int(starts[leaf])) for leaf in leaves]
+            return None, delayed(_as_blocks)(parts)
+        return self.source, None
+
+    def reduce(self, work: Work, leaves: Sequence[int] | None = None) -> Sums:
+        """Return the sums that `work` adds up over all rows, or over the leaves given.
+
+        The bits are those of the layout: no plan, worker or order of arrival changes them.
+        """
+        leaves = range(self.source.n_leaves) if leaves is None else leaves
+        per_stripe = self.source.stripe_leaves
+        stripes = -(-len(leaves) // per_stripe)
+
+        def calls() -> Iterator[tuple[Any, ...]]:
+            for first in range(0, stripes, self._grain.task_stripes):
+                last = min(first + self._grain.task_stripes, stripes)
+                run = leaves[first * per_stripe : last * per_stripe]
+                source, given = self._given(run)
+                yield source, given, work, run, first, per_stripe, self._grain
+
+        tree = SumTree()
+        for nodes in self._run(_reduce_task, calls(), "reduce"):
+            for node, sums in nodes.items():
+                tree.put(node, sums)
+        return tree.total() or work.zeros()
+
+    def scan(
+        self, scan: Scan, state: Sums, *, seed: int, epoch: int, mixing: int, shuffled: bool = True
+    ) -> Sums:
+        """Return the state after a pass over all rows, in the random order of (seed, epoch).
+
+        The driver gets the state back about once a second: where a worker dies, only that segment
+        is done again, from the state that the driver holds; so the bits do not change.
+        """
+        n = self.source.n_leaves
+        groups, epoch_seed = [(leaf,) for leaf in range(n)], None
+        if shuffled:
+            groups = order.groups(n, min(mixing, n), seed, epoch)
+            epoch_seed = order.epoch_seed(seed, epoch)
+        segment = max(1, _FIRST_SEGMENT_ROWS // (self.source.leaf_rows * len(groups[0])))
+        at = 0
+        while at < len(groups):
+            part = groups[at : at + segment]
+            source, given = self._given([leaf for group in part for leaf in group])
+            last = at + len(part) == len(groups)
+            call = (source, given, scan, state, part, at, epoch_seed, last, self._grain)
+            started = perf_counter()
+            (state,) = self._run(_scan_task, [call], "scan")
+            seconds = perf_counter() - started
+            at += len(part)
+            # At most fourfold a time: the first segment may have loaded kernels.
+            segment = max(1, min(4 * segment, int(segment * _SEGMENT_SECONDS / seconds)))
+        return state
+
+    def map(self, function: RowMap, leaf_runs: Sequence[Sequence[int]]) -> Iterator[Any]:
+        """Yield what `function` returns for each run of leaves, as they come in."""
+
+        def calls() -> Iterator[tuple[Any, ...]]:
+            for run in leaf_runs:
+                source, given = self._given(run)
+                yield source, given, function, run, self._grain
+
+        return self._run(_map_task, calls(), "map")
+
+
+class SumTree:
+    """Nodes of sums, completed as they come in: aligned siblings are added, left plus right."""
+
+    def __init__(self) -> None:
+        self.nodes: dict[Node, Sums] = {}
+
+    def put(self, node: Node, sums: Sums) -> None:
+        """Take in a node, whose sums the tree may change from then on."""
+        level, index = node
+        while (level, index ^ 1) in self.nodes:
+            sibling = self.nodes.pop((level, index ^ 1))
+            left, right = (sibling, sums) if index & 1 else (sums, sibling)
+            sums = add_into(left, right)
+            level, index = level + 1, index >> 1
+        self.nodes[level, index] = sums
+
+    def total(self) -> Sums | None:
+        """Return the sum of all nodes, those of fewest stripes first, or None where there is none.
+
+        What is left when all stripes are in follows from their number alone.
+        """
+        total: Sums | None = None
+        for _, sums in sorted(self.nodes.items(), key=lambda item: item[0][0]):
+            total = sums if total is None else add_into(sums, total)
+        return total
+
+
+_local = threading.local()
+
+
+def _reader(source: Source | None, given: Mapping[int, Block] | None) -> Reader:
+    """Return a reader for this thread, the one of its last task where that had the same source."""
+    if given is not None:
+        return GivenReader(dict(given))
+    if source is None:
+        raise TypeError("a task was given neither a source nor leaves")
+    if not isinstance(source, StoreSource):
+        return source.reader()
+    # A reader keeps shard indices and open files, which a pass of many tasks wants to find again.
+    if getattr(_local, "source", None) != source:
+        _local.reader, _local.source = source.reader(), source
+    reader: Reader = _local.reader
+    return reader
+
+
+def _largest(source: Source | None, given: Mapping[int, Block] | None) -> int:
+    """Return the rows of the largest leaf."""
+    if given is not None:
+        return max(block.n_rows for block in given.values())
+    return 0 if source is None else source.leaf_rows
+
+
+def _rooms(source: Source | None, leaves: int = 1) -> Rooms:
+    return {} if source is None else source.rooms(leaves)
+
+
+def _as_blocks(parts: Sequence[tuple[int, tuple[Any, Any, Any], int]]) -> dict[int, Block]:
+    """Return the blocks of Dask arrays as leaves."""
+    blocks = {}
+    for leaf, (X, y, weight), start in parts:
+        X = np.asarray(X)
+        dtype = np.float32 if X.dtype.itemsize <= 2 or X.dtype == np.float32 else np.float64
+        blocks[leaf] = Block(
+            np.ascontiguousarray(X, dtype),
+            None if y is None else np.asarray(y, np.float64).reshape(len(X), -1),
+            None if weight is None else np.asarray(weight, np.float64),
+            ((0, start),),
+        )
+    return blocks
+
+
+def _reduce_task(
+    source: Source | None,
+    given: Mapping[int, Block] | None,
+    work: Work,
+    leaves: Sequence[int],
+    first_stripe: int,
+    stripe_leaves: int,
+    grain: Grain,
+) -> tuple[dict[Node, Sums], Spent]:
+    """Return the aligned nodes over the stripes of `leaves`, and what it took."""
+    reader, tree = _reader(source, given), SumTree()
+    rows, reading, computing = 0, 0.0, 0.0
+    pool.allow(grain.pool_bytes)
+    work_rooms = work.rooms(_largest(source, given))
+    with one_blas_thread(), pool.take(_rooms(source), work_rooms) as (arrays, workspace):
+        for stripe, first in enumerate(range(0, len(leaves), stripe_leaves), first_stripe):
+            sums = work.zeros()
+            for leaf in leaves[first : first + stripe_leaves]:
+                started = perf_counter()
+                block = reader.read(leaf, arrays)
+                read = perf_counter()
+                work.add(sums, block, workspace)
+                reading += read - started
+                computing += perf_counter() - read
+                rows += block.n_rows
+            tree.put((0, stripe), sums)
+    return tree.nodes, Spent(rows, reading, computing)
+
+
+def _scan_task(
+    source: Source | None,
+    given: Mapping[int, Block] | None,
+    scan: Scan,
+    state: Sums,
+    groups: Sequence[tuple[int, ...]],
+    first_group: int,
+    epoch_seed: int | None,
+    last: bool,
+    grain: Grain,
+) -> tuple[Sums, Spent]:
+    """Return the state after the rows of some groups, and what it took."""
+    reader = _reader(source, given)
+    state = {name: array.copy() for name, array in state.items()}
+    rows, reading, computing = 0, 0.0, 0.0
+    mixing = len(groups[0])
+    per_lot = max(1, grain.ahead // mixing)
+    lots = [groups[i : i + per_lot] for i in range(0, len(groups), per_lot)]
+    lot_rooms = _rooms(source, per_lot * mixing)
+    work_rooms = scan.rooms(_largest(source, given) * mixing)
+
+    def read(lot: Sequence[tuple[int, ...]], arrays: Arrays) -> tuple[list[Block], float]:
+        started, blocks, at = perf_counter(), [], 0
+        for group in lot:
+            blocks.append(reader.gather(group, arrays, at))
+            at += blocks[-1].n_rows
+        return blocks, perf_counter() - started
+
+    pool.allow(grain.pool_bytes)
+    with (
+        one_blas_thread(),
+        pool.take(lot_rooms, lot_rooms, work_rooms) as (even, odd, workspace),
+        ThreadPoolExecutor(1, "ooc_train-read") as ahead,
+    ):
+        group = first_group
+        coming = ahead.submit(read, lots[0], even)
+        for i in range(len(lots)):
+            blocks, seconds = coming.result()
+            if i + 1 < len(lots):
+                coming = ahead.submit(read, lots[i + 1], even if i % 2 else odd)
+            started = perf_counter()
+            for block in blocks:
+                row_seed = None if epoch_seed is None else order.row_seed(epoch_seed, group)
+                scan.step(state, block, row_seed, workspace)
+                rows += block.n_rows
+                group += 1
+            reading += seconds
+            computing += perf_counter() - started
+    if last:
+        scan.finish(state)
+    return state, Spent(rows, reading, computing)
+
+
+def _map_task(
+    source: Source | None,
+    given: Mapping[int, Block] | None,
+    function: RowMap,
+    leaves: Sequence[int],
+    grain: Grain,
+) -> tuple[Any, Spent]:
+    """Return what `function` makes of the leaves, and what it took."""
+    reader, spent = _reader(source, given), [0, 0.0]
+    started = perf_counter()
+
+    def blocks() -> Iterator[Block]:
+        for leaf in leaves:
+            began = perf_counter()
+            block = reader.read(leaf, arrays)
+            spent[1] += perf_counter() - began
+            spent[0] += block.n_rows
+            yield block
+
+    pool.allow(grain.pool_bytes)
+    work_rooms = function.rooms(_largest(source, given))
+    with one_blas_thread(), pool.take(_rooms(source), work_rooms) as (arrays, workspace):
+        result = function.run(blocks(), workspace)
+    return result, Spent(int(spent[0]), spent[1], perf_counter() - started - spent[1])

@@ -1,0 +1,377 @@
+"""Where rows come from, behind one face: a store, arrays in memory, or a Dask array.
+
+A source is cut into *leaves*, whose sums are added up in a fixed order: the chunks of a store. The
+cut is a function of the data alone and never of the plan, since it decides the last bits.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ooc_train.models.sums import Array, Arrays, Block, Room, Rooms
+from ooc_train.store.chunks import ChunkReader
+from ooc_train.store.layout import ArrayLayout, Store, default_chunk_rows
+from ooc_train.stream.order import MIXED_CHUNKS
+
+_STRIPE_BYTES = 8 * 2**20
+"""Leaves are summed one after another within a stripe of about so many bytes."""
+
+
+class Reader(Protocol):
+    """Reads leaves into buffers that its user owns."""
+
+    def read(self, leaf: int, arrays: Arrays, at: int = 0) -> Block:
+        """Return a leaf, read to row `at` of the buffers where it does not lie in memory already."""
+        ...
+
+    def gather(self, leaves: Sequence[int], arrays: Arrays, at: int = 0) -> Block:
+        """Return several leaves as one block, rows in the order of the leaves."""
+        ...
+
+
+class Source(Protocol):
+    """Rows, cut into leaves.
+
+    Attributes
+    ----------
+    n_rows, n_features : rows and columns
+    n_outputs : columns of y, 0 where there is none
+    dtype : of X as models see it, "<f4" or "<f8"
+    n_leaves, leaf_rows : leaves, and the rows of all but the last
+    stripe_leaves : leaves of a stripe, the unit of the tree of sums
+    row_bytes : bytes of a row at rest, uncompressed
+    mixing : chunks that a shuffled scan mixes row by row, unless told otherwise
+    """
+
+    n_rows: int
+    n_features: int
+    n_outputs: int
+    dtype: str
+    n_leaves: int
+    leaf_rows: int
+    stripe_leaves: int
+    row_bytes: int
+    mixing: int
+
+    def rooms(self, leaves: int = 1) -> Rooms:
+        """Return the buffers that reading so many leaves at a time needs."""
+        ...
+
+    def reader(self) -> Reader:
+        """Return a reader, for one thread."""
+        ...
+
+
+@dataclass(frozen=True)
+class StoreSource:
+    """The rows of a store: small, and read by whichever process it is sent to."""
+
+    X: ArrayLayout
+    y: ArrayLayout | None
+    weight: ArrayLayout | None
+    n_rows: int
+    shuffled: bool
+    generation: int
+
+    @classmethod
+    def of(cls, store: Store, *, needs_y: bool = True) -> "StoreSource":
+        """Return the source that reads `store`, y and weights only where the job needs them."""
+        return cls(
+            store.X,
+            store.y if needs_y else None,
+            store.sample_weight if needs_y else None,
+            store.n_rows,
+            store.shuffled is not None,
+            store.generation,
+        )
+
+    @property
+    def n_features(self) -> int:
+        """Columns of X."""
+        return int(self.X.shape[1])
+
+    @property
+    def n_outputs(self) -> int:
+        """Columns of y."""
+        if self.y is None:
+            return 0
+        return int(self.y.shape[1]) if len(self.y.shape) == 2 else 1
+
+    @property
+    def dtype(self) -> str:
+        """Type of X as models see it: whole numbers and half floats become float32."""
+        return "<f8" if self.X.dtype in ("<f8", "<i8", "<u8", "<i4", "<u4") else "<f4"
+
+    @property
+    def leaf_rows(self) -> int:
+        """Rows of a chunk."""
+        return self.X.chunk_rows
+
+    @property
+    def n_leaves(self) -> int:
+        """Chunks that hold rows."""
+        return -(-self.n_rows // self.leaf_rows)
+
+    @property
+    def stripe_leaves(self) -> int:
+        """Leaves of about 8 MiB."""
+        return max(1, _STRIPE_BYTES // self.X.chunk_bytes)
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row, decoded."""
+        layouts = (self.X, self.y, self.weight)
+        return sum(a.chunk_bytes // a.chunk_rows for a in layouts if a is not None)
+
+    @property
+    def mixing(self) -> int:
+        """One chunk where rows lie in random order already, else many."""
+        return 1 if self.shuffled else MIXED_CHUNKS
+
+    def rooms(self, leaves: int = 1) -> Rooms:
+        """Return the buffers that reading so many leaves at a time needs."""
+        rows = self.leaf_rows
+        rooms = {"X": Room((leaves * rows, self.n_features), self.dtype)}
+        if self.X.dtype != self.dtype:
+            rooms["X at rest"] = Room((rows, self.n_features), self.X.dtype)
+        for name, layout in (("y", self.y), ("weight", self.weight)):
+            if layout is not None:
+                width = self.n_outputs if name == "y" else 1
+                rooms[name] = Room((leaves * rows, width))
+                rooms[f"{name} at rest"] = Room((rows, *layout.shape[1:]), layout.dtype)
+        scratch = max(r.scratch_bytes for r in self._readers().values())
+        if scratch:
+            rooms["encoded"] = Room((scratch,), "u1")
+        return rooms
+
+    def _readers(self) -> dict[str, ChunkReader]:
+        layouts = {"X": self.X, "y": self.y, "weight": self.weight}
+        return {name: ChunkReader(a) for name, a in layouts.items() if a is not None}
+
+    def reader(self) -> "StoreReader":
+        """Return a reader, for one thread."""
+        return StoreReader(self)
+
+
+class StoreReader:
+    """Reads the chunks of a store into buffers."""
+
+    def __init__(self, source: StoreSource) -> None:
+        self._source = source
+        self._arrays = source._readers()
+
+    def read(self, leaf: int, arrays: Arrays, at: int = 0) -> Block:
+        """Return a chunk with its y and weights, read to row `at` of the buffers."""
+        source = self._source
+        start = leaf * source.leaf_rows
+        rows = min(source.leaf_rows, source.n_rows - start)
+        for name, reader in self._arrays.items():
+            into = arrays[name][at : at + source.leaf_rows]
+            raw = arrays.get(f"{name} at rest", into)
+            if reader.layout.chunk_rows == source.leaf_rows:
+                reader.read(leaf, raw, arrays.get("encoded"))
+            else:
+                reader.read_rows(start, start + rows, raw, arrays.get("encoded"))
+            if raw is not into:
+                # Whole numbers of 64 bits may round: they are features or labels, not keys.
+                np.copyto(into[:rows], raw[:rows].reshape(rows, -1), casting="unsafe")
+        return self._block(arrays, slice(at, at + rows), ((0, start),))
+
+    def gather(self, leaves: Sequence[int], arrays: Arrays, at: int = 0) -> Block:
+        """Return several chunks as one block, rows in the order of the chunks."""
+        end, starts = at, []
+        for leaf in leaves:
+            starts.append((end - at, leaf * self._source.leaf_rows))
+            end += self.read(leaf, arrays, end).n_rows
+        return self._block(arrays, slice(at, end), tuple(starts))
+
+    @staticmethod
+    def _block(arrays: Arrays, rows: slice, starts: tuple[tuple[int, int], ...]) -> Block:
+        y, weight = arrays.get("y"), arrays.get("weight")
+        return Block(
+            arrays["X"][rows],
+            None if y is None else y[rows],
+            None if weight is None else weight[rows, 0],
+            starts,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class ArraySource:
+    """Rows that lie in memory: read in place, in the process that holds them.
+
+    Attributes
+    ----------
+    X : float32 or float64 array (rows, features), C-contiguous
+    y : float64 array (rows, outputs), or None
+    weight : float64 array (rows,), or None
+    """
+
+    X: NDArray[np.floating]
+    y: Array | None = None
+    weight: Array | None = None
+
+    @property
+    def n_rows(self) -> int:
+        """Rows."""
+        return int(self.X.shape[0])
+
+    @property
+    def n_features(self) -> int:
+        """Columns of X."""
+        return int(self.X.shape[1])
+
+    @property
+    def n_outputs(self) -> int:
+        """Columns of y."""
+        return 0 if self.y is None else int(self.y.shape[1])
+
+    @property
+    def dtype(self) -> str:
+        """Type of X."""
+        return self.X.dtype.str
+
+    @property
+    def leaf_rows(self) -> int:
+        """Rows of the chunks that a store of the same shape would have."""
+        return default_chunk_rows(self.n_features, self.dtype)
+
+    @property
+    def n_leaves(self) -> int:
+        """Leaves that hold rows."""
+        return -(-self.n_rows // self.leaf_rows)
+
+    @property
+    def stripe_leaves(self) -> int:
+        """Leaves of about 8 MiB."""
+        return max(1, _STRIPE_BYTES // (self.leaf_rows * self.n_features * self.X.itemsize))
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row."""
+        return self.n_features * self.X.itemsize
+
+    @property
+    def mixing(self) -> int:
+        """All chunks: a scan of rows in memory takes them in truly random order."""
+        return self.n_leaves
+
+    def rooms(self, leaves: int = 1) -> Rooms:
+        """Return no buffers: rows are read where they lie."""
+        del leaves
+        return {}
+
+    def reader(self) -> "ArraySource":
+        """Return the source itself."""
+        return self
+
+    def _rows(self, rows: slice) -> Block:
+        y = None if self.y is None else self.y[rows]
+        weight = None if self.weight is None else self.weight[rows]
+        return Block(self.X[rows], y, weight, ((0, rows.start),))
+
+    def read(self, leaf: int, arrays: Arrays, at: int = 0) -> Block:
+        """Return a leaf, in place."""
+        del arrays, at
+        start = leaf * self.leaf_rows
+        return self._rows(slice(start, start + self.leaf_rows))
+
+    def gather(self, leaves: Sequence[int], arrays: Arrays, at: int = 0) -> Block:
+        """Return the leaves as one block, in place where they are all there are."""
+        del arrays, at
+        if len(leaves) == self.n_leaves:
+            return self._rows(slice(0, self.n_rows))
+        blocks = [self.read(leaf, {}) for leaf in leaves]
+        return concatenate(blocks)
+
+
+@dataclass(frozen=True, eq=False)
+class DaskSource:
+    """The blocks of Dask arrays: each task gets its blocks as arguments, and Dask makes them.
+
+    Attributes
+    ----------
+    blocks : of each leaf, the delayed (X, y, weight)
+    rows : of each leaf
+    """
+
+    blocks: tuple[Any, ...]
+    rows: tuple[int, ...]
+    n_features: int
+    n_outputs: int
+    dtype: str
+
+    @property
+    def n_rows(self) -> int:
+        """Rows."""
+        return sum(self.rows)
+
+    @property
+    def leaf_rows(self) -> int:
+        """Rows of the largest block."""
+        return max(self.rows)
+
+    @property
+    def n_leaves(self) -> int:
+        """Blocks of rows."""
+        return len(self.rows)
+
+    @property
+    def stripe_leaves(self) -> int:
+        """One block: Dask arrays have large ones."""
+        return 1
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row."""
+        return self.n_features * np.dtype(self.dtype).itemsize
+
+    @property
+    def mixing(self) -> int:
+        """One block: rows of different blocks meet in no process."""
+        return 1
+
+    def rooms(self, leaves: int = 1) -> Rooms:
+        """Return no buffers: Dask allocates the blocks, outside our count."""
+        del leaves
+        return {}
+
+    def reader(self) -> Reader:
+        """Refuse: a task is given its blocks instead (see `given`)."""
+        raise TypeError("blocks of a Dask array are arguments of a task; they cannot be read")
+
+
+@dataclass(frozen=True, eq=False)
+class GivenReader:
+    """Hands out leaves that came as arguments of the task."""
+
+    leaves: dict[int, Block]
+
+    def read(self, leaf: int, arrays: Arrays, at: int = 0) -> Block:
+        """Return a leaf."""
+        del arrays, at
+        return self.leaves[leaf]
+
+    def gather(self, leaves: Sequence[int], arrays: Arrays, at: int = 0) -> Block:
+        """Return the leaves as one block."""
+        del arrays, at
+        return concatenate([self.leaves[leaf] for leaf in leaves])
+
+
+def concatenate(blocks: Sequence[Block]) -> Block:
+    """Return consecutive blocks as one, copied where there is more than one."""
+    first = blocks[0]
+    if len(blocks) == 1:
+        return first
+    ends = accumulate((block.n_rows for block in blocks), initial=0)
+    starts = tuple((end, block.starts[0][1]) for end, block in zip(ends, blocks, strict=False))
+
+    def join(name: str) -> Any:
+        parts = [getattr(block, name) for block in blocks]
+        return None if parts[0] is None else np.concatenate(parts)
+
+    return Block(join("X"), join("y"), join("weight"), starts)

@@ -1,0 +1,41 @@
+"""One BLAS thread while we compute: a limit of the process, counted, and taken back at the end.
+
+A Cholesky factor differs in its last bits between one thread and two, and so do products; and
+workers that each start as many BLAS threads as there are cores are slower than one thread each.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+from threadpoolctl import ThreadpoolController
+
+_lock = threading.Lock()
+_inside = 0
+_limiter: Any = None
+
+
+@cache
+def _controller() -> ThreadpoolController:
+    # Looking for the loaded libraries takes milliseconds, so it is done once a process.
+    return ThreadpoolController()
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Hold BLAS to one thread in this process until the last of all users has left."""
+    global _inside, _limiter
+    with _lock:
+        _inside += 1
+        if _inside == 1:
+            _limiter = _controller().limit(limits=1, user_api="blas")
+    try:
+        yield
+    finally:
+        with _lock:
+            _inside -= 1
+            if _inside == 0:
+                _limiter.restore_original_limits()
+                _limiter = None
