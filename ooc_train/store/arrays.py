@@ -1,0 +1,268 @@
+"""One Zarr array at rest: what a process must know to read or write it, and ``zarr.json``."""
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from ooc_train.errors import InvalidStore
+
+Codec = Literal["raw", "blosc", "zstd"]
+
+CHECKSUM_BYTES = 4
+MISSING = 2**64 - 1
+"""Offset and length, in a shard's index, of a chunk that was never written."""
+
+_DATA_TYPES = {"bool", "float16", "float32", "float64"} | {
+    f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
+}
+_INDEX_CODECS = [
+    {"name": "bytes", "configuration": {"endian": "little"}},
+    {"name": "crc32c"},
+]
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayLayout:
+    """What another process needs to read one array: small, and made to be pickled.
+
+    Parameters
+    ----------
+    path : str
+        Directory or URL of the array.
+    name : str
+        What messages call it, such as "X".
+    shape : tuple of int
+        Rows that count, then the shape of a row.
+    dtype : str
+        NumPy's name of the values as they are handed out, little-endian, such as "<f4".
+    chunk_rows, shard_rows : int
+        Rows of a chunk and of a shard (of a chunk again, where chunks are files).
+    sharded : bool
+        Whether chunks lie in shards, with an index, or each in its own file.
+    codec : {"raw", "blosc", "zstd"} or None
+        How chunks are encoded; None if only zarr-python can tell.
+    crc : bool
+        Whether a crc32c follows each chunk.
+    direct : bool
+        Whether the direct route reads it; else zarr-python does.
+    key : str
+        File of a shard, relative to `path`, with ``{}`` for its number; "" unless `direct`.
+    source : zarr.Array or None
+        The array itself, where a path alone doesn't lead to it (a store with credentials).
+    """
+
+    path: str
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    chunk_rows: int
+    shard_rows: int
+    sharded: bool
+    codec: Codec | None
+    crc: bool
+    direct: bool
+    key: str = ""
+    source: object = field(default=None, repr=False, compare=False)
+
+    @property
+    def n_rows(self) -> int:
+        """Rows that count."""
+        return self.shape[0]
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """Shape of one row."""
+        return self.shape[1:]
+
+    @property
+    def row_bytes(self) -> int:
+        """Decoded bytes of a row."""
+        return math.prod(self.row_shape) * np.dtype(self.dtype).itemsize
+
+    @property
+    def n_chunks(self) -> int:
+        """Chunks that hold rows that count."""
+        return -(-self.n_rows // self.chunk_rows)
+
+    @property
+    def n_shards(self) -> int:
+        """Shards that hold rows that count."""
+        return -(-self.n_rows // self.shard_rows)
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Decoded bytes of a chunk."""
+        return self.chunk_rows * self.row_bytes
+
+    @property
+    def chunks_per_shard(self) -> int:
+        """Entries of a shard's index."""
+        return self.shard_rows // self.chunk_rows
+
+    def shard_path(self, shard: int) -> str:
+        """File that holds a shard (a chunk, where chunks are files)."""
+        return os.path.join(self.path, self.key.format(shard))
+
+    def with_rows(self, n_rows: int) -> "ArrayLayout":
+        """Return the same array, of which only the first `n_rows` count."""
+        return replace(self, shape=(n_rows, *self.row_shape))
+
+
+def direct_layout(path: str, name: str, metadata: Mapping[str, Any]) -> ArrayLayout | None:
+    """Layout of a local Zarr v3 array if the direct route reads it, else None.
+
+    Parameters
+    ----------
+    path : str
+        Directory of the array.
+    name : str
+        What messages call it.
+    metadata : mapping
+        Its parsed ``zarr.json``.
+
+    Raises
+    ------
+    InvalidStore
+        If the metadata lacks what every Zarr array has.
+    """
+    try:
+        shape = tuple(int(length) for length in metadata["shape"])
+        grid = metadata["chunk_grid"]
+        data_type = metadata["data_type"]
+        codecs = metadata["codecs"]
+        keys = metadata["chunk_key_encoding"]
+        if grid["name"] != "regular" or metadata.get("storage_transformers"):
+            return None
+        outer = tuple(int(length) for length in grid["configuration"]["chunk_shape"])
+        inner = outer
+        sharded = len(codecs) == 1 and codecs[0]["name"] == "sharding_indexed"
+        if sharded:
+            sharding = codecs[0]["configuration"]
+            if sharding.get("index_location", "end") != "end":
+                return None
+            if [_bare(codec) for codec in sharding["index_codecs"]] != _INDEX_CODECS:
+                return None
+            inner = tuple(int(length) for length in sharding["chunk_shape"])
+            codecs = sharding["codecs"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise InvalidStore(f"{path}: zarr.json lacks or garbles {error}") from error
+    full_width = len(shape) > 0 and inner[1:] == outer[1:] == shape[1:]
+    if not full_width or data_type not in _DATA_TYPES:
+        return None
+    dtype = np.dtype(data_type).newbyteorder("<")
+    chain = _codec_chain(codecs, dtype)
+    if chain is None:
+        return None
+    codec, crc = chain
+    return ArrayLayout(
+        path=path,
+        name=name,
+        shape=shape,
+        dtype=dtype.str,
+        chunk_rows=inner[0],
+        shard_rows=outer[0],
+        sharded=sharded,
+        codec=codec,
+        crc=crc,
+        direct=True,
+        key=_key_template(keys, len(shape)),
+    )
+
+
+def _bare(codec: Mapping[str, Any]) -> dict[str, Any]:
+    """Drop a configuration that is empty, which writers spell both ways."""
+    return {key: value for key, value in codec.items() if value != {}}
+
+
+def _codec_chain(
+    codecs: Sequence[Mapping[str, Any]], dtype: np.dtype[Any]
+) -> tuple[Codec, bool] | None:
+    """(codec, crc) of the chain bytes [+ blosc | zstd] [+ crc32c], None for any other."""
+    names = [codec["name"] for codec in codecs]
+    if names[:1] != ["bytes"]:
+        return None
+    endian = codecs[0].get("configuration", {}).get("endian", "little")
+    if endian != "little" and dtype.itemsize > 1:
+        return None
+    crc = names[-1] == "crc32c"
+    between = names[1:-1] if crc else names[1:]
+    if between in (["blosc"], ["zstd"]):
+        return between[0], crc
+    return ("raw", crc) if not between else None
+
+
+def _key_template(keys: Mapping[str, Any], n_axes: int) -> str:
+    """File of a shard with ``{}`` for its number along the rows, by the array's key encoding."""
+    default = keys["name"] == "default"
+    separator = keys.get("configuration", {}).get("separator", "/" if default else ".")
+    parts = ["{}"] + ["0"] * (n_axes - 1)
+    return str(separator.join(["c", *parts] if default else parts))
+
+
+def array_metadata(layout: ArrayLayout, dimension_names: Sequence[str]) -> dict[str, Any]:
+    """``zarr.json`` of an array that our writer lays down: sharded, with a crc32c everywhere."""
+    dtype = np.dtype(layout.dtype)
+    codecs: list[dict[str, Any]] = [{"name": "bytes", "configuration": {"endian": "little"}}]
+    if layout.codec == "blosc":
+        blosc = {
+            "cname": "lz4",
+            "clevel": 5,
+            "shuffle": "shuffle",
+            "typesize": dtype.itemsize,
+            "blocksize": 0,
+        }
+        codecs.append({"name": "blosc", "configuration": blosc})
+    elif layout.codec == "zstd":
+        codecs.append({"name": "zstd", "configuration": {"level": 3, "checksum": False}})
+    codecs.append({"name": "crc32c"})
+    sharding = {
+        "chunk_shape": [layout.chunk_rows, *layout.row_shape],
+        "codecs": codecs,
+        "index_codecs": _INDEX_CODECS,
+        "index_location": "end",
+    }
+    shard_shape = [layout.shard_rows, *layout.row_shape]
+    fill: bool | int | float = {"b": False, "f": 0.0}.get(dtype.kind, 0)
+    return {
+        "zarr_format": 3,
+        "node_type": "array",
+        "shape": list(layout.shape),
+        "data_type": dtype.name,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": shard_shape}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "fill_value": fill,
+        "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
+        "attributes": {},
+        "dimension_names": list(dimension_names),
+    }
+
+
+def group_metadata(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """``zarr.json`` of a group."""
+    return {"zarr_format": 3, "node_type": "group", "attributes": dict(attributes)}
+
+
+def load_metadata(directory: str) -> dict[str, Any] | None:
+    """Parse the ``zarr.json`` of a local directory, None if it has none.
+
+    Raises
+    ------
+    InvalidStore
+        If the file is no JSON object.
+    """
+    path = os.path.join(directory, "zarr.json")
+    try:
+        with open(path, encoding="utf-8") as file:
+            metadata = json.load(file)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except ValueError as error:
+        raise InvalidStore(f"{path} is not valid JSON ({error}); restore it from a copy") from error
+    if not isinstance(metadata, dict):
+        raise InvalidStore(f"{path} holds no JSON object; restore it from a copy")
+    return metadata

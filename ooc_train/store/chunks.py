@@ -1,0 +1,133 @@
+"""One chunk of an array into a buffer of the caller's."""
+
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ooc_train.store.arrays import ArrayLayout
+from ooc_train.store.direct import DirectRoute
+from ooc_train.store.foreign import ZarrRoute
+
+
+class ChunkReader:
+    """Reads the chunks of one array; each thread has its own.
+
+    Parameters
+    ----------
+    layout : ArrayLayout
+        The array, of a `Store` such as ``open_store(path).X``.
+
+    Attributes
+    ----------
+    scratch_bytes : int
+        Room that `read` needs for encoded bytes, 0 if it needs none.
+    hidden_bytes : int
+        Most bytes that zarr-python allocates by itself during a `read`, 0 on the direct route.
+    cache_bytes : int
+        Bytes that this keeps from the first `read_rows` on.
+    """
+
+    def __init__(self, layout: ArrayLayout) -> None:
+        self.layout = layout
+        self._dtype = np.dtype(layout.dtype)
+        self._shape = (layout.chunk_rows, *layout.row_shape)
+        self._route = DirectRoute(layout) if layout.direct else ZarrRoute(layout)
+        self.scratch_bytes = self._route.scratch_bytes
+        self.hidden_bytes = self._route.hidden_bytes
+        self.cache_bytes = layout.chunk_bytes + self.scratch_bytes
+        self._n_rows = layout.n_rows
+        self._chunk_rows = layout.chunk_rows
+        self._cached: tuple[int, NDArray[Any], NDArray[np.uint8]] | None = None
+
+    def read(self, index: int, out: NDArray[Any], scratch: NDArray[np.uint8] | None = None) -> int:
+        """Decode a chunk.
+
+        Parameters
+        ----------
+        index : int
+            Number of the chunk.
+        out : ndarray of the layout's dtype, shape (chunk_rows, *row_shape), C-contiguous
+            Takes the rows. Beyond those that count, its content is undefined.
+        scratch : ndarray of uint8, shape (scratch_bytes,), optional
+            Takes encoded bytes, where `scratch_bytes` isn't 0.
+
+        Returns
+        -------
+        int
+            Rows that count: `chunk_rows`, or fewer in the last chunk.
+
+        Raises
+        ------
+        CorruptChunk
+            If the chunk is missing, cut short, or fails its checksum or decoding.
+        """
+        rows = self._n_rows - index * self._chunk_rows
+        if rows <= 0 or index < 0:
+            raise IndexError(f"chunk {index:,} of {self.layout.n_chunks:,} of {self.layout.name}")
+        if out.dtype != self._dtype or out.shape != self._shape:
+            raise ValueError(
+                f"out is {out.dtype} {out.shape}, chunks of {self.layout.name} are "
+                f"{self._dtype} {self._shape}"
+            )
+        self._route.read(index, out, scratch)
+        return min(rows, self._chunk_rows)
+
+    def read_rows(self, start: int, stop: int, out: NDArray[Any]) -> None:
+        """Copy rows `start` to `stop`, whatever chunks they lie in, keeping the last chunk.
+
+        Parameters
+        ----------
+        start, stop : int
+            Rows, ``0 <= start <= stop <= n_rows``.
+        out : ndarray, shape (stop - start, *row_shape)
+            Takes the rows.
+
+        Raises
+        ------
+        CorruptChunk
+            If a chunk is missing, cut short, or fails its checksum or decoding.
+        """
+        if not 0 <= start <= stop <= self._n_rows:
+            raise IndexError(
+                f"rows {start:,} to {stop:,} of {self._n_rows:,} of {self.layout.name}"
+            )
+        size = self._chunk_rows
+        for index in range(start // size, -(-stop // size)):
+            first = index * size
+            begin, end = max(start, first), min(stop, first + size)
+            out[begin - start : end - start] = self._chunk(index)[begin - first : end - first]
+
+    def _chunk(self, index: int) -> NDArray[Any]:
+        if self._cached is not None and self._cached[0] == index:
+            return self._cached[1]
+        if self._cached is None:
+            chunk = np.empty(self._shape, self._dtype)
+            scratch = np.empty(self.scratch_bytes, np.uint8)
+        else:
+            _, chunk, scratch = self._cached
+        # A read that fails leaves no chunk under a wrong number.
+        self._cached = (-1, chunk, scratch)
+        self.read(index, chunk, scratch)
+        self._cached = (index, chunk, scratch)
+        return chunk
+
+    def prefetch(self, index: int) -> None:
+        """Have the shard of a chunk read ahead, where the operating system can."""
+        self._route.prefetch(index)
+
+    def close(self) -> None:
+        """Close its files; a further `read` opens them again."""
+        self._route.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,121 @@
+"""Mean, scale and range of each column, added up while a store is written."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vector = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ColumnStatistics:
+    """Statistics of the columns of X.
+
+    Parameters
+    ----------
+    mean, scale : ndarray of float64, shape (feature,)
+        Mean and population standard deviation, weighted if `weighted`.
+    minimum, maximum : ndarray of float64, shape (feature,)
+        Range over all rows, whatever their weight.
+    weight : float
+        Sum of the weights: the number of rows unless `weighted`.
+    weighted : bool
+        Whether the store has weights, which mean and scale respect.
+    """
+
+    mean: Vector
+    scale: Vector
+    minimum: Vector
+    maximum: Vector
+    weight: float
+    weighted: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values, from which `from_json` makes the same bits."""
+        return {
+            "mean": self.mean.tolist(),
+            "scale": self.scale.tolist(),
+            "minimum": self.minimum.tolist(),
+            "maximum": self.maximum.tolist(),
+            "weight": self.weight,
+            "weighted": self.weighted,
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "ColumnStatistics":
+        """From what `to_json` gave."""
+        return cls(
+            mean=np.asarray(values["mean"], dtype=np.float64),
+            scale=np.asarray(values["scale"], dtype=np.float64),
+            minimum=np.asarray(values["minimum"], dtype=np.float64),
+            maximum=np.asarray(values["maximum"], dtype=np.float64),
+            weight=float(values["weight"]),
+            weighted=bool(values["weighted"]),
+        )
+
+
+class StatisticsSum:
+    """Adds up `ColumnStatistics` chunk by chunk.
+
+    Each chunk's mean and sum of squared deviations is computed about its own mean and merged by the
+    update of Chan, Golub and LeVeque (1979), which doesn't cancel where a mean is large against its
+    scale. No BLAS: its bits depend on the number of threads.
+
+    Parameters
+    ----------
+    n_features : int
+        Columns of X.
+    weighted : bool
+        Whether `add` is given weights.
+    """
+
+    def __init__(self, n_features: int, *, weighted: bool) -> None:
+        self._weighted = weighted
+        self._weight = 0.0
+        self._mean = np.zeros(n_features)
+        self._squares = np.zeros(n_features)
+        self._minimum = np.full(n_features, np.inf)
+        self._maximum = np.full(n_features, -np.inf)
+
+    def add(self, X: NDArray[Any], weight: NDArray[Any] | None) -> None:
+        """Add a chunk.
+
+        Parameters
+        ----------
+        X : ndarray, shape (row, feature)
+            At least one row, all finite.
+        weight : ndarray, shape (row,), or None
+            Weights >= 0, None unless `weighted`.
+        """
+        np.minimum(self._minimum, X.min(axis=0), out=self._minimum)
+        np.maximum(self._maximum, X.max(axis=0), out=self._maximum)
+        total = float(len(X)) if weight is None else float(weight.sum(dtype=np.float64))
+        if total == 0:
+            return
+        column = None if weight is None else weight[:, np.newaxis]
+        deviation = X.astype(np.float64)
+        mean = (deviation if column is None else deviation * column).sum(axis=0) / total
+        deviation -= mean
+        np.square(deviation, out=deviation)
+        if column is not None:
+            deviation *= column
+        shift = mean - self._mean
+        merged = self._weight + total
+        self._squares += deviation.sum(axis=0) + shift**2 * (self._weight * total / merged)
+        self._mean += shift * (total / merged)
+        self._weight = merged
+
+    def result(self) -> ColumnStatistics:
+        """Statistics of all that was added (scale 0 if every weight was 0)."""
+        scale = np.sqrt(self._squares / self._weight) if self._weight else np.zeros_like(self._mean)
+        return ColumnStatistics(
+            mean=self._mean.copy(),
+            scale=scale,
+            minimum=self._minimum.copy(),
+            maximum=self._maximum.copy(),
+            weight=self._weight,
+            weighted=self._weighted,
+        )

@@ -1,0 +1,249 @@
+"""The direct route: a chunk from a local file straight into the caller's buffer.
+
+zarr-python decodes through one event-loop thread per process into fresh memory; this reads with
+``preadv`` into memory that is reused, checks and decodes there, and holds the interpreter's lock
+for a few microseconds a chunk.
+"""
+
+import os
+import struct
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from crc32c import crc32c
+from numpy.typing import NDArray
+
+from ooc_train.errors import CorruptChunk
+from ooc_train.store.arrays import CHECKSUM_BYTES, MISSING, ArrayLayout
+
+MAX_OPEN_SHARDS = 64
+_ENTRY = struct.Struct("<QQ")
+_BLOSC_SIZES = struct.Struct("<4xI4xI")
+
+
+class _Shard(NamedTuple):
+    fd: int
+    data_bytes: int
+    entries: bytes
+
+
+class _DamageError(Exception):
+    """What is wrong with a chunk, before it is known which."""
+
+
+class DirectRoute:
+    """Reads chunks of one array whose layout is `direct`; for one thread at a time.
+
+    Shards stay open, each with its index, up to `MAX_OPEN_SHARDS` of them. A file and its index
+    are dropped together, so that a shard which was replaced is never read by the old one's index.
+    """
+
+    hidden_bytes = 0
+
+    def __init__(self, layout: ArrayLayout) -> None:
+        self._layout = layout
+        self._checksum = bytearray(CHECKSUM_BYTES if layout.crc else 0)
+        self._decode = {"raw": None, "blosc": _blosc, "zstd": _zstd}[layout.codec or "raw"]
+        self.scratch_bytes = 0
+        if self._decode is not None:
+            self.scratch_bytes = _encoded_bound(layout.chunk_bytes) + len(self._checksum)
+        self._raw_bytes = layout.chunk_bytes + len(self._checksum)
+        self._chunks_per_shard = layout.chunks_per_shard
+        self._shards: dict[int, _Shard] = {}
+
+    def read(self, index: int, out: NDArray[Any], scratch: NDArray[np.uint8] | None) -> None:
+        """Decode chunk `index` into `out`; see `ChunkReader.read`."""
+        number, position = divmod(index, self._chunks_per_shard)
+        try:
+            shard = self._shard(number)
+            offset, length = _entry(shard, position)
+            if self._decode is None:
+                self._read_raw(shard.fd, offset, length, out)
+            else:
+                self._read_encoded(shard.fd, offset, length, out, scratch)
+        except _DamageError as damage:
+            raise corrupt_chunk(self._layout, index, str(damage)) from damage.__cause__
+
+    def _read_raw(self, fd: int, offset: int, length: int, out: NDArray[Any]) -> None:
+        if length != self._raw_bytes:
+            raise _DamageError(f"it takes {length:,} bytes where {self._raw_bytes:,} are due")
+        _read_exactly(fd, [out, self._checksum], offset, length)
+        if self._checksum:
+            _check(out, self._checksum)
+
+    def _read_encoded(
+        self,
+        fd: int,
+        offset: int,
+        length: int,
+        out: NDArray[Any],
+        scratch: NDArray[np.uint8] | None,
+    ) -> None:
+        if not len(self._checksum) < length <= self.scratch_bytes:
+            raise _DamageError(
+                f"it takes {length:,} bytes where 1 to {self.scratch_bytes:,} can be"
+            )
+        if scratch is None or scratch.nbytes < length:
+            held = 0 if scratch is None else scratch.nbytes
+            raise ValueError(f"scratch holds {held:,} bytes, {self.scratch_bytes:,} are needed")
+        encoded = scratch.data[: length - len(self._checksum)]
+        _read_exactly(fd, [encoded, self._checksum], offset, length)
+        if self._checksum:
+            _check(encoded, self._checksum)
+        if self._decode is not None:
+            self._decode(encoded, out)
+
+    def prefetch(self, index: int) -> None:
+        """Ask the operating system for the shard of chunk `index`; damage is left to `read`."""
+        try:
+            shard = self._shard(index // self._chunks_per_shard)
+        except _DamageError:
+            return
+        os.posix_fadvise(shard.fd, 0, shard.data_bytes, os.POSIX_FADV_WILLNEED)
+
+    def close(self) -> None:
+        """Close every file."""
+        while self._shards:
+            os.close(self._shards.popitem()[1].fd)
+
+    def _shard(self, number: int) -> _Shard:
+        shard = self._shards.pop(number, None)
+        if shard is None:
+            if len(self._shards) >= MAX_OPEN_SHARDS:
+                os.close(self._shards.pop(next(iter(self._shards))).fd)
+            shard = self._open(number)
+        self._shards[number] = shard
+        return shard
+
+    def _open(self, number: int) -> _Shard:
+        layout = self._layout
+        try:
+            fd = os.open(layout.shard_path(number), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError as error:
+            raise _DamageError(
+                "its file is missing (a store of another writer leaves out chunks of nothing but "
+                "fill values unless it was written with write_empty_chunks=True)"
+            ) from error
+        try:
+            size = os.fstat(fd).st_size
+            if not layout.sharded:
+                return _Shard(fd, size, _ENTRY.pack(0, size))
+            index_bytes = _ENTRY.size * layout.chunks_per_shard
+            data_bytes = size - index_bytes - CHECKSUM_BYTES
+            return _Shard(fd, data_bytes, _read_entries(fd, data_bytes, index_bytes))
+        except BaseException:
+            os.close(fd)
+            raise
+
+
+def corrupt_chunk(layout: ArrayLayout, index: int, reason: str) -> CorruptChunk:
+    """Make the error that names the array, the chunk, its rows and its file."""
+    start = index * layout.chunk_rows
+    stop = min(start + layout.chunk_rows, layout.n_rows)
+    file = layout.path
+    if layout.direct:
+        file = layout.shard_path(index // layout.chunks_per_shard)
+    return CorruptChunk(
+        f"{layout.name}, chunk {index:,} (rows {start:,} to {stop - 1:,}) in {file}: {reason}; "
+        "restore that file from a copy, or write the store anew"
+    )
+
+
+def _read_entries(fd: int, offset: int, length: int) -> bytes:
+    """Read the index of a shard, which lies at its end."""
+    if offset < 0:
+        raise _DamageError(f"its shard is {-offset:,} bytes too short for an index alone")
+    entries, checksum = bytearray(length), bytearray(CHECKSUM_BYTES)
+    _read_exactly(fd, [entries, checksum], offset, length + CHECKSUM_BYTES)
+    try:
+        _check(entries, checksum)
+    except _DamageError as damage:
+        raise _DamageError(f"the index of its shard has {damage}") from None
+    return bytes(entries)
+
+
+def _entry(shard: _Shard, position: int) -> tuple[int, int]:
+    offset, length = _ENTRY.unpack_from(shard.entries, _ENTRY.size * position)
+    if offset + length > shard.data_bytes:
+        if offset == MISSING:
+            raise _DamageError("it is missing from its shard")
+        raise _DamageError(
+            f"bytes {offset:,} to {offset + length:,} of a file that holds {shard.data_bytes:,}"
+        )
+    return offset, length
+
+
+def _read_exactly(fd: int, buffers: list[Any], offset: int, length: int) -> None:
+    """Fill buffers of `length` bytes in all, in one call unless that is cut short."""
+    if os.preadv(fd, buffers, offset) == length:
+        return
+    views = [memoryview(buffer).cast("B") for buffer in buffers]
+    while any(views):
+        count = os.preadv(fd, views, offset)
+        if count == 0:
+            raise _DamageError("its file ends within it")
+        offset += count
+        while views and count >= len(views[0]):
+            count -= len(views.pop(0))
+        if views:
+            views[0] = views[0][count:]
+
+
+def _check(encoded: NDArray[Any] | memoryview | bytearray, checksum: bytearray) -> None:
+    # Of 32 KiB and more, crc32c releases the interpreter's lock by itself.
+    found, due = crc32c(encoded), int.from_bytes(checksum, "little")
+    if found != due:
+        raise _DamageError(f"checksum {found:08x} where {due:08x} is due")
+
+
+def _encoded_bound(decoded: int) -> int:
+    """Most bytes that blosc (16 more) or zstd (``ZSTD_COMPRESSBOUND``) make of `decoded`."""
+    margin = max(0, (128 * 1024 - decoded) >> 11)
+    return decoded + max(16, (decoded >> 8) + margin)
+
+
+def _blosc(encoded: memoryview, out: NDArray[Any]) -> None:
+    from numcodecs import blosc
+
+    # blosc trusts its header: a short buffer would be read past its end.
+    if len(encoded) < 16 or _BLOSC_SIZES.unpack_from(encoded) != (out.nbytes, len(encoded)):
+        raise _DamageError(f"its blosc header doesn't promise {out.nbytes:,} bytes")
+    # Threads of ours do the work; only so does blosc release the interpreter's lock. It's a
+    # setting of the module: numcodecs has none per call.
+    blosc.use_threads = False
+    _decompress(blosc.decompress, encoded, out)
+
+
+def _zstd(encoded: memoryview, out: NDArray[Any]) -> None:
+    from numcodecs import zstd
+
+    # numcodecs fills only a part of `out` when the frame holds less, without a word.
+    size = _zstd_content_size(encoded)
+    if size is not None and size != out.nbytes:
+        raise _DamageError(f"its zstd frame holds {size:,} bytes where {out.nbytes:,} are due")
+    _decompress(zstd.decompress, encoded, out)
+
+
+def _decompress(
+    decompress: Callable[[memoryview, NDArray[Any]], Any], encoded: memoryview, out: NDArray[Any]
+) -> None:
+    try:
+        decompress(encoded, out)
+    except (RuntimeError, ValueError) as error:
+        raise _DamageError(f"it can't be decoded ({error})") from error
+
+
+def _zstd_content_size(frame: memoryview) -> int | None:
+    """Parse the decoded bytes that a frame states (RFC 8878, 3.1.1.1), None if it doesn't."""
+    if len(frame) < 5:
+        return None
+    descriptor = frame[4]
+    single_segment = descriptor >> 5 & 1
+    flag = descriptor >> 6
+    width = (single_segment, 2, 4, 8)[flag]
+    start = 5 + (1 - single_segment) + (0, 1, 2, 4)[descriptor & 3]
+    size = int.from_bytes(frame[start : start + width], "little")
+    if width == 0:
+        return None
+    return size + 256 if width == 2 else size

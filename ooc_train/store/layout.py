@@ -1,0 +1,309 @@
+"""A store: the arrays of one data set, its manifest, and how it is opened."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Never
+
+import numpy as np
+
+from ooc_train.errors import InvalidStore
+from ooc_train.store.arrays import ArrayLayout
+from ooc_train.store.chunks import ChunkReader
+from ooc_train.store.columns import ColumnStatistics
+from ooc_train.store.nodes import find_node
+
+if TYPE_CHECKING:
+    import zarr
+
+__all__ = [
+    "FORMAT",
+    "FORMAT_VERSION",
+    "ArrayLayout",
+    "ColumnStatistics",
+    "Scalar",
+    "Store",
+    "default_chunk_rows",
+    "default_shard_rows",
+    "open_store",
+]
+
+FORMAT = "ooc_train"
+FORMAT_VERSION = 1
+
+_CHUNK_BYTES = 0.8 * 2**20
+_SHARD_BYTES = 64 * 2**20
+
+Scalar = str | int | float | bool
+"""What a class may be called: what JSON can hold."""
+
+
+def default_chunk_rows(n_features: int, dtype: np.dtype[Any] | str) -> int:
+    """Rows of a chunk of about 0.8 MiB, which fits a core's L2 cache beside the work on it.
+
+    A multiple of 256, or fewer where 256 rows would be too many.
+    """
+    rows = _CHUNK_BYTES / (n_features * np.dtype(dtype).itemsize)
+    return max(round(rows / 256) * 256, min(256, max(1, int(rows))))
+
+
+def default_shard_rows(
+    n_features: int, dtype: np.dtype[Any] | str, chunk_rows: int | None = None
+) -> int:
+    """Rows of a shard of about 64 MiB: a multiple of `chunk_rows` (by default the default)."""
+    chunk_rows = chunk_rows or default_chunk_rows(n_features, dtype)
+    chunk_bytes = chunk_rows * n_features * np.dtype(dtype).itemsize
+    return max(1, round(_SHARD_BYTES / chunk_bytes)) * chunk_rows
+
+
+@dataclass(frozen=True)
+class Store:
+    """A data set at rest; `open_store` makes one.
+
+    Parameters
+    ----------
+    path : str
+        Directory or URL.
+    X : ArrayLayout
+        Shape (sample, feature).
+    y : ArrayLayout or None
+        Shape (sample,) or (sample, output). With `classes`, places in that tuple.
+    sample_weight, row_id : ArrayLayout or None
+        Shape (sample,).
+    n_rows : int
+        Rows that count, by the manifest; arrays may have more of them on disk.
+    feature_names : tuple of str, or None
+        One a feature.
+    classes : tuple of JSON scalars, or None
+        Names of the classes, in the order of the codes in y.
+    class_counts : tuple of int, or None
+        Rows of each class.
+    shuffled : int or None
+        Seed of the shuffle that the rows went through, None if they lie as they came.
+    generation : int
+        Counts the commits, from 1; 0 for a store of another writer.
+    statistics : ColumnStatistics or None
+        Of the columns of X, None for a store of another writer.
+    attributes : mapping
+        What else the writer noted, such as the truth behind made data.
+    """
+
+    path: str
+    X: ArrayLayout
+    y: ArrayLayout | None
+    sample_weight: ArrayLayout | None
+    row_id: ArrayLayout | None
+    n_rows: int
+    feature_names: tuple[str, ...] | None = None
+    classes: tuple[Scalar, ...] | None = None
+    class_counts: tuple[int, ...] | None = None
+    shuffled: int | None = None
+    generation: int = 0
+    statistics: ColumnStatistics | None = None
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def n_features(self) -> int:
+        """Columns of X."""
+        return self.X.shape[1]
+
+    @property
+    def n_outputs(self) -> int:
+        """Columns of y: 1 if y has one axis, 0 without y."""
+        if self.y is None:
+            return 0
+        return self.y.row_shape[0] if self.y.row_shape else 1
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the values of X."""
+        return np.dtype(self.X.dtype)
+
+    @property
+    def chunk_rows(self) -> int:
+        """Rows of a chunk of X."""
+        return self.X.chunk_rows
+
+    @property
+    def shard_rows(self) -> int:
+        """Rows of a shard of X."""
+        return self.X.shard_rows
+
+    @property
+    def n_chunks(self) -> int:
+        """Chunks of X."""
+        return self.X.n_chunks
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Decoded bytes of a chunk of X."""
+        return self.X.chunk_bytes
+
+    @property
+    def row_bytes(self) -> int:
+        """Decoded bytes that training reads of a row: X, y and weight."""
+        arrays = (self.X, self.y, self.sample_weight)
+        return sum(array.row_bytes for array in arrays if array is not None)
+
+    @property
+    def total_bytes(self) -> int:
+        """Decoded bytes that one pass reads."""
+        return self.n_rows * self.row_bytes
+
+    def distinct_labels(self, limit: int = 1000) -> np.ndarray[Any, np.dtype[Any]]:
+        """Sorted distinct values of y, read chunk by chunk in this process.
+
+        Parameters
+        ----------
+        limit : int
+            Most values that y may have.
+
+        Returns
+        -------
+        ndarray of y's dtype, shape (label,)
+
+        Raises
+        ------
+        InvalidStore
+            If there is no y of one axis, or it has more than `limit` distinct values.
+        """
+        if self.y is None or self.y.row_shape:
+            shape = None if self.y is None else self.y.shape
+            raise InvalidStore(
+                f"{self.path}: labels need a y of shape (sample,), this one is {shape}"
+            )
+        labels = np.empty(0, self.y.dtype)
+        with ChunkReader(self.y) as reader:
+            out = np.empty(self.y.chunk_rows, self.y.dtype)
+            scratch = np.empty(reader.scratch_bytes, np.uint8)
+            for index in range(self.y.n_chunks):
+                rows = reader.read(index, out, scratch)
+                labels = np.union1d(labels, out[:rows])
+                if len(labels) > limit:
+                    raise InvalidStore(
+                        f"{self.path}: y has more than {limit:,} distinct values within its first "
+                        f"{index * self.y.chunk_rows + rows:,} rows; is this a regression?"
+                    )
+        return labels
+
+    def __array__(self, dtype: object = None, copy: object = None) -> Never:
+        raise TypeError(
+            f"{self.path} ({self.total_bytes / 2**30:.3g} GiB) would be loaded whole by this call; "
+            "pass the store to an estimator of ooc_train, or load rows on purpose with "
+            f"zarr.open_group({self.path!r})['X'][:1000]"
+        )
+
+    def __repr__(self) -> str:
+        parts = [f"{self.n_rows:,} x {self.n_features:,} {self.dtype}"]
+        if self.y is not None:
+            outputs = f" x {self.n_outputs}" if self.y.row_shape else ""
+            parts.append(f"y {np.dtype(self.y.dtype)}{outputs}")
+        if self.classes is not None:
+            parts.append(f"{len(self.classes)} classes")
+        if self.sample_weight is not None:
+            parts.append("weighted")
+        if self.shuffled is not None:
+            parts.append(f"shuffled with seed {self.shuffled}")
+        parts.append(
+            f"{self.n_chunks:,} chunks of {self.chunk_rows:,} rows "
+            f"({self.chunk_bytes / 2**20:.3g} MiB, {self.X.codec or 'by zarr-python'})"
+        )
+        return f"<Store {self.path}: {', '.join(parts)}>"
+
+
+def open_store(
+    path: "str | os.PathLike[str] | zarr.Group | zarr.Array[Any]",
+    *,
+    X: str = "X",
+    y: str | None = "y",
+    sample_weight: str | None = "sample_weight",
+) -> Store:
+    """Open a store, without reading a row.
+
+    Parameters
+    ----------
+    path : str, os.PathLike, zarr.Group or zarr.Array
+        Directory or URL of a Zarr group (ours or another's, format 2 or 3), or of one array, which
+        is taken as X.
+    X, y, sample_weight : str
+        Names of the arrays in the group. A name that isn't the default must exist; None for y or
+        sample_weight leaves it out.
+
+    Returns
+    -------
+    Store
+        With ``y=None`` where there is none: who needs it says so.
+
+    Raises
+    ------
+    StoreNotFound
+        If nothing lies there.
+    InvalidStore
+        If it is no Zarr, or its arrays don't fit together: X not of two axes, values that are no
+        numbers, lengths that differ, no rows, a format that is newer than this package.
+    """
+    node = find_node(path)
+    if node.is_array:
+        return _checked(node.path, {}, {"X": node.layout("X")})
+    manifest = node.attributes if node.attributes.get("format") == FORMAT else {}
+    names = {"X": X, "y": y, "sample_weight": sample_weight}
+    if manifest:
+        names["row_id"] = "row_id"
+    layouts = {}
+    for role, name in names.items():
+        child = node.child(name) if name is not None else None
+        if child is not None and child.is_array:
+            layouts[role] = child.layout(role)
+        elif role == "X" or name not in (role, None):
+            raise InvalidStore(
+                f"{node.path} has no array {name!r}; name the array that is {role}, as in "
+                f"open_store(path, {role}=...)"
+            )
+    return _checked(node.path, manifest, layouts)
+
+
+def _checked(path: str, manifest: Mapping[str, Any], layouts: Mapping[str, ArrayLayout]) -> Store:
+    """Make a store of these arrays, after checking that they fit together."""
+    version = manifest.get("format_version", FORMAT_VERSION)
+    if version > FORMAT_VERSION:
+        raise InvalidStore(
+            f"{path} has format version {version}, this package reads up to {FORMAT_VERSION}; "
+            "update ooc_train"
+        )
+    X = layouts["X"]
+    axes = {"X": (2,), "y": (1, 2), "sample_weight": (1,), "row_id": (1,)}
+    n_rows = manifest.get("n_rows", X.shape[0] if X.shape else 0)
+    for role, layout in layouts.items():
+        if len(layout.shape) not in axes[role]:
+            expected = {
+                "X": "(sample, feature): flatten images and the like to rows first",
+                "y": "(sample,) or (sample, output)",
+            }.get(role, "(sample,)")
+            raise InvalidStore(f"{path}: {role} has shape {layout.shape}, it should be {expected}")
+        rows = layout.shape[0]
+        if rows < n_rows or (rows != n_rows and not manifest):
+            raise InvalidStore(
+                f"{path}: {role} has {rows:,} rows, "
+                f"{'the manifest counts' if manifest else 'X has'} {n_rows:,}"
+            )
+    if n_rows == 0 or 0 in X.shape:
+        raise InvalidStore(f"{path}: X has shape {(n_rows, *X.row_shape)}: there is nothing in it")
+    fitted = {role: layout.with_rows(n_rows) for role, layout in layouts.items()}
+    names, classes, counts, statistics = (
+        manifest.get(key) for key in ("feature_names", "classes", "class_counts", "statistics")
+    )
+    return Store(
+        path=path,
+        X=fitted["X"],
+        y=fitted.get("y"),
+        sample_weight=fitted.get("sample_weight"),
+        row_id=fitted.get("row_id"),
+        n_rows=n_rows,
+        feature_names=None if names is None else tuple(names),
+        classes=None if classes is None else tuple(classes),
+        class_counts=None if counts is None else tuple(counts),
+        shuffled=manifest.get("shuffled"),
+        generation=manifest.get("generation", 0),
+        statistics=None if statistics is None else ColumnStatistics.from_json(statistics),
+        attributes=manifest.get("attributes", {}),
+    )

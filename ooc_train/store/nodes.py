@@ -1,0 +1,172 @@
+"""Finding a Zarr group or array, by its own ``zarr.json`` or else by zarr-python."""
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ooc_train.errors import InvalidStore, StoreNotFound
+from ooc_train.store.arrays import ArrayLayout, direct_layout, load_metadata
+
+if TYPE_CHECKING:
+    import zarr
+
+
+@dataclass(frozen=True)
+class Node:
+    """A group or an array; `find_node` makes one.
+
+    Consolidated metadata is never trusted: it is stale after an append.
+
+    Parameters
+    ----------
+    path : str
+        Directory or URL.
+    metadata : mapping or None
+        Its ``zarr.json``, if it lies in a local directory and is of format 3.
+    opened : zarr.Group, zarr.Array or None
+        As zarr-python opened it, else.
+    """
+
+    path: str
+    metadata: Mapping[str, Any] | None
+    opened: "zarr.Group | zarr.Array[Any] | None"
+
+    @property
+    def is_array(self) -> bool:
+        """Whether it is an array, not a group."""
+        if self.metadata is not None:
+            return bool(self.metadata.get("node_type") == "array")
+        return hasattr(self.opened, "shape")
+
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """Its user attributes."""
+        if self.metadata is not None:
+            attributes: Mapping[str, Any] = self.metadata.get("attributes", {})
+            return attributes
+        return {} if self.opened is None else dict(self.opened.attrs)
+
+    def child(self, name: str) -> "Node | None":
+        """Find what a group holds under a name, None if nothing."""
+        path = f"{self.path}/{name}"
+        if self.metadata is not None:
+            metadata = load_metadata(path)
+            return None if metadata is None else Node(path, metadata, None)
+        opened: Any = self.opened
+        found = opened.get(name)
+        return None if found is None else Node(path, None, found)
+
+    def layout(self, role: str) -> ArrayLayout:
+        """Make the layout of an array, which messages will call `role`.
+
+        Raises
+        ------
+        InvalidStore
+            If its values are packed, or no numbers, or zarr-python can't open it.
+        """
+        packed = [key for key in ("scale_factor", "add_offset") if key in self.attributes]
+        if packed:
+            raise InvalidStore(
+                f"{self.path} holds packed values (it has {' and '.join(packed)}), which would be "
+                "taken as they lie; write them unpacked first"
+            )
+        if self.metadata is not None:
+            layout = direct_layout(self.path, role, self.metadata)
+            if layout is not None:
+                return layout
+        return _zarr_layout(self.path, role, self.opened or _open_by_zarr(self.path))
+
+
+def find_node(path: "str | os.PathLike[str] | zarr.Group | zarr.Array[Any]") -> Node:
+    """Find the group or array at a path or URL, or the one that a zarr object stands for.
+
+    Raises
+    ------
+    StoreNotFound
+        If nothing lies there.
+    InvalidStore
+        If it is no Zarr, or lives in memory.
+    """
+    zarr = sys.modules.get("zarr")
+    if zarr is not None and isinstance(path, zarr.Group | zarr.Array):
+        return _find_opened(path)
+    try:
+        location = os.fspath(path)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(
+            f"a store is a path, a URL, a zarr.Group or a zarr.Array, not {type(path).__name__}"
+        ) from None
+    location = location.removeprefix("file://")
+    if "://" in location:
+        return Node(location.rstrip("/"), None, _open_by_zarr(location))
+    location = os.path.abspath(location)
+    if not os.path.exists(location):
+        raise StoreNotFound(f"nothing lies at {location}")
+    metadata = load_metadata(location)
+    return Node(location, metadata, None if metadata else _open_by_zarr(location))
+
+
+def _find_opened(opened: "zarr.Group | zarr.Array[Any]") -> Node:
+    from zarr.storage import LocalStore, MemoryStore
+
+    store = opened.store_path.store
+    if isinstance(store, LocalStore):
+        return find_node(os.path.join(store.root, opened.path))
+    if isinstance(store, MemoryStore):
+        raise InvalidStore(
+            "this zarr object lives in the memory of this process, where no worker reads it; pass "
+            "NumPy arrays (X[:], y[:]), or write it to a directory"
+        )
+    return Node(str(opened.store_path), None, opened)
+
+
+def _open_by_zarr(location: str) -> "zarr.Group | zarr.Array[Any]":
+    import zarr
+
+    errors = []
+    for opener in (_open_group, zarr.open_array):
+        try:
+            return opener(location, mode="r")
+        except (FileNotFoundError, ValueError, TypeError, KeyError) as error:
+            errors.append(error)
+    if all(isinstance(error, FileNotFoundError) for error in errors) and "://" in location:
+        raise StoreNotFound(f"no Zarr group or array lies at {location}") from errors[0]
+    raise InvalidStore(
+        f"{location} can't be opened as Zarr ({errors[-1]}); make a store of raw files with "
+        "`ooc-train ingest`"
+    ) from errors[-1]
+
+
+def _open_group(location: str, mode: Any) -> "zarr.Group":
+    import zarr
+
+    return zarr.open_group(location, mode=mode, use_consolidated=False)
+
+
+def _zarr_layout(path: str, role: str, array: Any) -> ArrayLayout:
+    """Layout of an array that zarr-python reads."""
+    from zarr.storage import LocalStore
+
+    if getattr(array.dtype, "kind", "O") not in "biuf":
+        raise InvalidStore(
+            f"{path} holds {array.dtype}, which is no number; encode it first, as "
+            "`ooc-train ingest` does"
+        )
+    local = isinstance(array.store_path.store, LocalStore)
+    whole = array.chunks or (1,)
+    return ArrayLayout(
+        path=path,
+        name=role,
+        shape=tuple(array.shape),
+        # Values are handed out little-endian, however they lie.
+        dtype=array.dtype.newbyteorder("<").str,
+        chunk_rows=whole[0],
+        shard_rows=(array.shards or whole)[0],
+        sharded=array.shards is not None,
+        codec=None,
+        crc=False,
+        direct=False,
+        source=None if local else array,
+    )

@@ -1,0 +1,328 @@
+"""Laying arrays down: shards as their chunks fill, the group last, all of it or nothing."""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import shutil
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from crc32c import crc32c
+from numpy.typing import NDArray
+
+from ooc_train.errors import OutputExists
+from ooc_train.store.arrays import (
+    MISSING,
+    ArrayLayout,
+    Codec,
+    array_metadata,
+    group_metadata,
+)
+
+_ENTRY = struct.Struct("<QQ")
+
+
+class ShardWriter:
+    """Writes one shard of an array, chunk by chunk, and names it only once it is whole.
+
+    A context manager: leaving it without `commit` removes what was written.
+
+    Parameters
+    ----------
+    layout : ArrayLayout
+        An array of an `OutputStore`.
+    shard : int
+        Number of the shard.
+    """
+
+    def __init__(self, layout: ArrayLayout, shard: int) -> None:
+        self._layout = layout
+        self._path = layout.shard_path(shard)
+        self._entries: list[tuple[int, int]] = []
+        self._end = 0
+        with explained(self._path):
+            os.makedirs(os.path.dirname(self._path), exist_ok=True)
+            self._file = open(self._path + ".tmp", "wb", buffering=0)  # noqa: SIM115
+
+    @property
+    def full(self) -> bool:
+        """Whether every chunk of the shard was written."""
+        return len(self._entries) == self._layout.chunks_per_shard
+
+    def write(self, chunk: NDArray[Any], rows: int | None = None) -> None:
+        """Write the next chunk.
+
+        Parameters
+        ----------
+        chunk : ndarray of the layout's dtype, shape (chunk_rows, *row_shape), C-contiguous
+            The rows.
+        rows : int, optional
+            How many count (by default all); the others are set to 0 in `chunk` itself.
+
+        Raises
+        ------
+        OSError
+            If the disk is full or can't be written.
+        """
+        layout = self._layout
+        if chunk.shape != (layout.chunk_rows, *layout.row_shape) or chunk.dtype != layout.dtype:
+            raise ValueError(
+                f"a chunk of {layout.name} is {layout.dtype} "
+                f"{(layout.chunk_rows, *layout.row_shape)}, this one {chunk.dtype} {chunk.shape}"
+            )
+        if self.full:
+            raise ValueError(f"the shard has all of its {layout.chunks_per_shard} chunks")
+        if rows is not None:
+            chunk[rows:] = 0
+        encoded = memoryview(_encode(layout.codec, chunk)).cast("B")
+        with explained(self._path):
+            _write_all(self._file, encoded)
+            _write_all(self._file, crc32c(encoded).to_bytes(4, "little"))
+        self._entries.append((self._end, len(encoded) + 4))
+        self._end += len(encoded) + 4
+
+    def commit(self) -> None:
+        """Write the index, bring all of it to the disk, and give the file its name."""
+        absent = self._layout.chunks_per_shard - len(self._entries)
+        entries = [*self._entries, *[(MISSING, MISSING)] * absent]
+        index = b"".join(_ENTRY.pack(*entry) for entry in entries)
+        with explained(self._path):
+            _write_all(self._file, index + crc32c(index).to_bytes(4, "little"))
+            os.fsync(self._file.fileno())
+            self._file.close()
+            os.rename(self._path + ".tmp", self._path)
+
+    def discard(self) -> None:
+        """Remove what was written, unless it was committed."""
+        self._file.close()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._path + ".tmp")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.discard()
+
+
+class OutputStore:
+    """A store in the making, beside the place where it will lie.
+
+    Arrays are added, their shards written (by any number of processes, with `ShardWriter`), and
+    `commit` gives the directory its name: a store that was begun and not committed never opens.
+    A context manager: leaving it without `commit` removes all of it. The remains of a run that was
+    killed are removed when the next one begins.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        Where the store will lie.
+    overwrite : bool
+        Whether a store that lies there is replaced, at `commit` and not before.
+
+    Raises
+    ------
+    OutputExists
+        If something lies there and `overwrite` is off or it is no Zarr; or if another process is
+        writing it.
+    OSError
+        If the directory can't be written.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        self.path = os.path.abspath(os.fspath(path))
+        parent, name = os.path.split(self.path)
+        self.partial_path = os.path.join(parent, f".{name}.partial")
+        self._replaced_path = os.path.join(parent, f".{name}.replaced")
+        self._arrays: dict[str, tuple[ArrayLayout, tuple[str, ...]]] = {}
+        with explained(self.path):
+            self._recover()
+            if os.path.lexists(self.path):
+                _require_replaceable(self.path, overwrite=overwrite)
+            os.makedirs(self.partial_path, exist_ok=True)
+            self._lock = os.open(self.partial_path, os.O_RDONLY)
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(self._lock)
+                raise OutputExists(
+                    f"another process is writing {self.path}; wait for it, or write elsewhere"
+                ) from None
+            for entry in os.scandir(self.partial_path):
+                shutil.rmtree(entry) if entry.is_dir() else os.unlink(entry)
+
+    def _recover(self) -> None:
+        """Put back a store that a run was killed in replacing."""
+        if os.path.lexists(self._replaced_path) and not os.path.lexists(self.path):
+            os.rename(self._replaced_path, self.path)
+
+    def add_array(
+        self,
+        name: str,
+        *,
+        row_shape: tuple[int, ...],
+        dtype: np.dtype[Any] | str,
+        chunk_rows: int,
+        shard_rows: int,
+        codec: Codec = "raw",
+        dimension_names: Sequence[str],
+    ) -> ArrayLayout:
+        """Add an array, and return the layout for `ShardWriter`; its rows are counted at `commit`.
+
+        Parameters
+        ----------
+        name : str
+            Such as "X" or "prediction".
+        row_shape : tuple of int
+            Shape of one row, () for an array of one axis.
+        dtype : dtype
+            A number; stored little-endian.
+        chunk_rows, shard_rows : int
+            Rows of a chunk, and of a shard: a multiple of it.
+        codec : {"raw", "blosc", "zstd"}
+            Of the chunks; a crc32c follows each.
+        dimension_names : sequence of str
+            One an axis.
+        """
+        if chunk_rows < 1 or shard_rows < 1 or shard_rows % chunk_rows:
+            raise ValueError(
+                f"shard_rows={shard_rows:,} is no multiple of chunk_rows={chunk_rows:,}"
+            )
+        layout = ArrayLayout(
+            path=os.path.join(self.partial_path, name),
+            name=name,
+            shape=(0, *row_shape),
+            dtype=np.dtype(dtype).newbyteorder("<").str,
+            chunk_rows=chunk_rows,
+            shard_rows=shard_rows,
+            sharded=True,
+            codec=codec,
+            crc=True,
+            direct=True,
+            key="/".join(["c", "{}", *["0"] * len(row_shape)]),
+        )
+        self._arrays[name] = layout, tuple(dimension_names)
+        return layout
+
+    def commit(self, n_rows: int, attributes: Mapping[str, Any]) -> None:
+        """Write the metadata, the group's last, and give the store its name.
+
+        Parameters
+        ----------
+        n_rows : int
+            Rows of every array.
+        attributes : mapping
+            Of the group; JSON values.
+
+        Raises
+        ------
+        OSError
+            If the disk is full or can't be written.
+        """
+        with explained(self.path):
+            for layout, dimension_names in self._arrays.values():
+                os.makedirs(layout.path, exist_ok=True)
+                _write_json(layout.path, array_metadata(layout.with_rows(n_rows), dimension_names))
+            for directory, _, _ in os.walk(self.partial_path, topdown=False):
+                _sync_directory(directory)
+            _write_json(self.partial_path, group_metadata(attributes))
+            _sync_directory(self.partial_path)
+            if os.path.lexists(self.path):
+                shutil.rmtree(self._replaced_path, ignore_errors=True)
+                os.rename(self.path, self._replaced_path)
+            os.rename(self.partial_path, self.path)
+            _sync_directory(os.path.dirname(self.path))
+            shutil.rmtree(self._replaced_path, ignore_errors=True)
+        self._unlock()
+
+    def discard(self) -> None:
+        """Remove all of it, unless it was committed."""
+        if self._lock >= 0:
+            shutil.rmtree(self.partial_path, ignore_errors=True)
+            self._unlock()
+
+    def _unlock(self) -> None:
+        os.close(self._lock)
+        self._lock = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.discard()
+
+
+@contextlib.contextmanager
+def explained(path: str) -> Iterator[None]:
+    """Say what an OSError means for the output at `path`; its type and errno stay."""
+    try:
+        yield
+    except OutputExists:
+        raise
+    except OSError as error:
+        advice = {
+            errno.ENOSPC: "the disk is full: free some room, or write elsewhere",
+            errno.EDQUOT: "your disk quota is used up: free some room, or write elsewhere",
+            errno.EROFS: "the file system is read-only: write elsewhere",
+            errno.EACCES: "you may not write there: write elsewhere",
+        }.get(error.errno or 0, error.strerror or str(error))
+        raise OSError(error.errno, f"{advice} (nothing of it was committed)", path) from error
+
+
+def _require_replaceable(path: str, *, overwrite: bool) -> None:
+    if not overwrite:
+        raise OutputExists(f"{path} exists; choose another place, or overwrite it on purpose")
+    markers = ("zarr.json", ".zgroup", ".zarray")
+    if not any(os.path.exists(os.path.join(path, marker)) for marker in markers):
+        raise OutputExists(
+            f"{path} exists and is no Zarr: it won't be overwritten; remove it first"
+        )
+
+
+def _encode(codec: Codec | None, chunk: NDArray[Any]) -> Any:
+    if codec == "blosc":
+        from numcodecs import blosc
+
+        return blosc.compress(chunk, b"lz4", 5, blosc.SHUFFLE)
+    if codec == "zstd":
+        from numcodecs import zstd
+
+        return zstd.compress(chunk, 3)
+    return chunk
+
+
+def _write_all(file: Any, data: memoryview | bytes) -> None:
+    """Write every byte: an unbuffered write may take fewer, and says so only by its count."""
+    view = memoryview(data)
+    while view:
+        view = view[file.write(view) :]
+
+
+def _write_json(directory: str, metadata: Mapping[str, Any]) -> None:
+    with open(os.path.join(directory, "zarr.json"), "w", encoding="utf-8") as file:
+        json.dump(metadata, file, indent=2, allow_nan=False)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_directory(directory: str) -> None:
+    fd = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
