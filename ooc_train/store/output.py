@@ -43,11 +43,13 @@ class ShardWriter:
     def __init__(self, layout: ArrayLayout, shard: int) -> None:
         self._layout = layout
         self._path = layout.shard_path(shard)
+        # Two workers may write the same shard, when one is taken for dead.
+        self._partial_path = f"{self._path}.{os.getpid()}.tmp"
         self._entries: list[tuple[int, int]] = []
         self._end = 0
         with explained(self._path):
             os.makedirs(os.path.dirname(self._path), exist_ok=True)
-            self._file = open(self._path + ".tmp", "wb", buffering=0)  # noqa: SIM115
+            self._file = open(self._partial_path, "wb", buffering=0)  # noqa: SIM115
 
     @property
     def full(self) -> bool:
@@ -95,13 +97,13 @@ class ShardWriter:
             _write_all(self._file, index + crc32c(index).to_bytes(4, "little"))
             os.fsync(self._file.fileno())
             self._file.close()
-            os.rename(self._path + ".tmp", self._path)
+            os.rename(self._partial_path, self._path)
 
     def discard(self) -> None:
         """Remove what was written, unless it was committed."""
         self._file.close()
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._path + ".tmp")
+            os.unlink(self._partial_path)
 
     def __enter__(self) -> Self:
         return self
@@ -162,8 +164,10 @@ class OutputStore:
                 shutil.rmtree(entry) if entry.is_dir() else os.unlink(entry)
 
     def _recover(self) -> None:
-        """Put back a store that a run was killed in replacing."""
-        if os.path.lexists(self._replaced_path) and not os.path.lexists(self.path):
+        """Finish, or undo, the replacement of a store in which a run was killed."""
+        if os.path.lexists(self.path):
+            shutil.rmtree(self._replaced_path, ignore_errors=True)
+        elif os.path.lexists(self._replaced_path):
             os.rename(self._replaced_path, self.path)
 
     def add_array(
@@ -233,21 +237,29 @@ class OutputStore:
             for layout, dimension_names in self._arrays.values():
                 os.makedirs(layout.path, exist_ok=True)
                 _write_json(layout.path, array_metadata(layout.with_rows(n_rows), dimension_names))
-            for directory, _, _ in os.walk(self.partial_path, topdown=False):
+            for directory, _, files in os.walk(self.partial_path, topdown=False):
+                for file in files:
+                    # Of a worker that was killed; another one wrote the shard.
+                    if file.endswith(".tmp"):
+                        os.unlink(os.path.join(directory, file))
                 _sync_directory(directory)
             _write_json(self.partial_path, group_metadata(attributes))
             _sync_directory(self.partial_path)
             if os.path.lexists(self.path):
-                shutil.rmtree(self._replaced_path, ignore_errors=True)
                 os.rename(self.path, self._replaced_path)
             os.rename(self.partial_path, self.path)
             _sync_directory(os.path.dirname(self.path))
             shutil.rmtree(self._replaced_path, ignore_errors=True)
         self._unlock()
 
+    @property
+    def active(self) -> bool:
+        """Whether it was neither committed nor discarded."""
+        return self._lock >= 0
+
     def discard(self) -> None:
         """Remove all of it, unless it was committed."""
-        if self._lock >= 0:
+        if self.active:
             shutil.rmtree(self.partial_path, ignore_errors=True)
             self._unlock()
 
