@@ -51,7 +51,7 @@ def parse_bytes(value: str | float) -> int:
     (1073741824, 536870912, 1500000000, 4096)
     """
     accepted = "a number of bytes such as 1073741824, '1 GiB', '512MiB' or '1.5 GB'"
-    return math.floor(_quantity(value, _BYTES, accepted))
+    return int(_quantity(value, _BYTES, accepted))
 
 
 def format_bytes(n: int) -> str:

@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -54,10 +55,17 @@ def test_durations_round_trip(seconds):
         ("0.1 KiB", 102),
         (1e9, 10**9),
         (7, 7),
+        (2.9, 2),
     ],
 )
 def test_bytes_are_read_as_people_write_them(text, n):
     assert parse_bytes(text) == n
+
+
+def test_numbers_of_numpy_become_plain_ints():
+    for five in (np.array([5, 5]).max(), np.array([5.0]).max()):
+        assert type(parse_bytes(five)) is type(parse_rows(five)) is int
+        assert parse_bytes(five) == parse_rows(five) == 5
 
 
 @pytest.mark.parametrize(
