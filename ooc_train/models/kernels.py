@@ -6,10 +6,11 @@ kernel for all of them, so that the batch size is a question of statistics and n
 `shuffle` makes the order that `scan` follows.
 
 X is (rows, features) float32 or float64; everything else is float64. All arrays are C-contiguous.
-Nothing here depends on where an array lies in memory, so neither do the bits of a result.
+No result's bits depend on where an array lies in memory, but speed does: `aligned` makes the copies
+of parameters that `scan` is fastest on.
 
-Importing this module imports numba (60 MB of memory), and compiles the kernels or loads them from
-numba's cache: whoever needs them imports it where they are used.
+Importing this module imports numba (60 MB of memory): whoever needs it imports it where it is used,
+and calls `load` once.
 """
 
 import hashlib
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from numba import njit
+from numba import njit, types
 from numpy.typing import NDArray
 
 from ooc_train.models import losses
@@ -31,6 +32,7 @@ __all__ = [
     "LINEAR",
     "SGD",
     "accumulate",
+    "aligned",
     "load",
     "predictor",
     "scan",
@@ -53,31 +55,39 @@ def _source_digest(*paths: str) -> str:
     return hashlib.sha256(b"".join(Path(path).read_bytes() for path in paths)).hexdigest()[:16]
 
 
+# Lets sums be vectorised. Not ``fastmath=True``: it would drop the checks for NaN.
+_OPTIONS: Any = {"fastmath": {"reassoc", "contract"}, "error_model": "numpy"}
 _DIGEST = _source_digest(__file__, losses.__file__)
 
 
+def _part(function: Function) -> Function:
+    """Compile as a part of the kernels that call it.
+
+    Parts take whole arrays and indices, never views: a view counts references, by an atomic
+    instruction that cost as much as the arithmetic of a row.
+    """
+    compiled: Function = njit(forceinline=True, **_OPTIONS)(function)
+    return compiled
+
+
 def _kernel(function: Function) -> Function:
-    """Compile at the first call, or load from numba's cache.
+    """Compile, or load from numba's cache, by `load` or at the first call.
 
     numba trusts a cached kernel while the modification time and the size of *this* file are the
     same. That misses a change of ``losses.py``, and wheels give all files one time. The cache's
     files are named after the function's qualified name, so the digest of both sources goes there.
-
-    ``reassoc`` lets sums be vectorised. Not ``fastmath=True``: it would drop the checks for NaN.
     """
     function.__qualname__ = f"{function.__name__}_{_DIGEST}"
-    compiled: Function = njit(
-        nogil=True, cache=True, fastmath={"reassoc", "contract"}, error_model="numpy"
-    )(function)
+    compiled: Function = njit(cache=True, nogil=True, **_OPTIONS)(function)
     return compiled
 
 
 # Scalars go in and come out here, where the sources are annotated with arrays.
-_softmax: Any = _kernel(losses.softmax)
-_squared_value: Any = _kernel(SQUARED.value)
-_squared_gradient: Any = _kernel(SQUARED.gradient)
-_logistic_value: Any = _kernel(LOGISTIC.value)
-_logistic_gradient: Any = _kernel(LOGISTIC.gradient)
+_softmax: Any = _part(losses.softmax)
+_squared_value: Any = _part(SQUARED.value)
+_squared_gradient: Any = _part(SQUARED.gradient)
+_logistic_value: Any = _part(LOGISTIC.value)
+_logistic_gradient: Any = _part(LOGISTIC.gradient)
 
 
 @_kernel
@@ -159,23 +169,29 @@ def accumulate(X: Rows, R: Array, G: Array, g: Array) -> None:
             g[k] += r
 
 
-@_kernel
-def _value(loss: int, y: float, z: float) -> Any:
-    """Value of a pointwise loss, by its code."""
-    if loss == _SQUARED:
-        return _squared_value(y, z)
-    return _logistic_value(y, z)
+# Without ``reassoc``: vectors of outputs, which are few, only slowed it.
+@njit(forceinline=True, fastmath={"contract"}, error_model="numpy")  # type: ignore[untyped-decorator]
+def _loss(loss: int, y: Array, i: int, z: Array, r: Array) -> Any:
+    """Loss of row `i` at predictor `z`, with the derivative by `z` written to `r`."""
+    if loss == _MULTINOMIAL:
+        if not 0.0 <= y[i, 0] < len(z):  # true for NaN too
+            return np.nan
+        code = int(y[i, 0])
+        value = _softmax(z, r) - z[code]
+        r[code] -= 1.0
+        return value
+    value = 0.0
+    for k in range(len(z)):
+        if loss == _SQUARED:
+            value += _squared_value(y[i, k], z[k])
+            r[k] = _squared_gradient(y[i, k], z[k])
+        else:
+            value += _logistic_value(y[i, k], z[k])
+            r[k] = _logistic_gradient(y[i, k], z[k])
+    return value
 
 
-@_kernel
-def _gradient(loss: int, y: float, z: float) -> Any:
-    """Slope of a pointwise loss, by its code."""
-    if loss == _SQUARED:
-        return _squared_gradient(y, z)
-    return _logistic_gradient(y, z)
-
-
-@_kernel
+@_part
 def _rate(schedule: int, eta0: float, horizon: float, updates: int) -> float:
     """Learning rate after `updates` updates."""
     if schedule == LINEAR:
@@ -185,36 +201,53 @@ def _rate(schedule: int, eta0: float, horizon: float, updates: int) -> float:
     return eta0
 
 
-@_kernel
-def _standardise(x: Array, mean: Array, inv_scale: Array, t: Array) -> None:
-    """Write ``(x - mean) * inv_scale`` to `t`."""
-    for j in range(len(t)):
-        t[j] = (x[j] - mean[j]) * inv_scale[j]
+@_part
+def _dot(X: Rows, i: int, mean: Array, inv_scale: Array, theta: Array, k: int) -> Any:
+    """Predictor of one row by the parameters of output `k`."""
+    features = len(mean)
+    z = theta[k, features]
+    for j in range(features):
+        z += (X[i, j] - mean[j]) * inv_scale[j] * theta[k, j]
+    return z
 
 
-@_kernel
-def _dot(t: Array, v: Array) -> float:
-    """Inner product over the features of `t`."""
-    s = 0.0
-    for j in range(len(t)):
-        s += t[j] * v[j]
-    return s
+@_part
+def _add_row(
+    X: Rows, i: int, mean: Array, inv_scale: Array, r: float, partial: Array, k: int
+) -> None:
+    """Add the gradient of one row, ``r`` times the scaled row and 1, to `partial`.
+
+    Scaling the row again costs less than keeping what `_dot` made of it.
+    """
+    features = len(mean)
+    for j in range(features):
+        partial[k, j] += r * ((X[i, j] - mean[j]) * inv_scale[j])
+    partial[k, features] += r
 
 
-@_kernel
-def _row_update(theta: Array, t: Array, r: Array, l2: Array, eta: float, intercept: bool) -> None:
-    """Take a step down the gradient of one row, ``r`` times ``(t, 1)``, without storing it."""
-    features = len(t)
-    for k in range(len(theta)):
-        v = theta[k]
-        step = eta * r[k]
-        for j in range(features):
-            v[j] -= step * t[j] + eta * l2[j] * v[j]
-        if intercept:
-            v[features] -= step
+@_part
+def _row_update(
+    X: Rows,
+    i: int,
+    mean: Array,
+    inv_scale: Array,
+    r: float,
+    theta: Array,
+    k: int,
+    l2: Array,
+    eta: float,
+    fit_intercept: bool,
+) -> None:
+    """Take a step down the gradient of one row, without storing it."""
+    features = len(mean)
+    step = eta * r
+    for j in range(features):
+        theta[k, j] -= step * ((X[i, j] - mean[j]) * inv_scale[j]) + eta * l2[j] * theta[k, j]
+    if fit_intercept:
+        theta[k, features] -= step
 
 
-@_kernel
+@_part
 def _batch_update(
     theta: Array,
     slots: Array,
@@ -224,29 +257,29 @@ def _batch_update(
     eta: float,
     optimizer: int,
     updates: int,
-    intercept: bool,
+    fit_intercept: bool,
 ) -> None:
     """Take a step down the mean gradient of a batch, and zero `partial` for the next."""
     features = len(l2)
-    last = features + 1 if intercept else features
     share = 1.0 / rows
     rate = eta / (1.0 - _BETA1 ** (updates + 1))
     correction = 1.0 / (1.0 - _BETA2 ** (updates + 1))
     for k in range(len(theta)):
-        v, total = theta[k], partial[k]
         for j in range(features):
-            total[j] = share * total[j] + l2[j] * v[j]
-        total[features] *= share
+            partial[k, j] = share * partial[k, j] + l2[j] * theta[k, j]
+        partial[k, features] *= share if fit_intercept else 0.0
         if optimizer == ADAM:
-            first, second = slots[0, k], slots[1, k]
-            for j in range(last):
-                first[j] += (1.0 - _BETA1) * (total[j] - first[j])
-                second[j] += (1.0 - _BETA2) * (total[j] * total[j] - second[j])
-                v[j] -= rate * first[j] / (np.sqrt(correction * second[j]) + _EPSILON)
+            for j in range(features + 1):
+                g = partial[k, j]
+                slots[0, k, j] += (1.0 - _BETA1) * (g - slots[0, k, j])
+                slots[1, k, j] += (1.0 - _BETA2) * (g * g - slots[1, k, j])
+                size = np.sqrt(correction * slots[1, k, j]) + _EPSILON
+                theta[k, j] -= rate * slots[0, k, j] / size
         else:
-            for j in range(last):
-                v[j] -= eta * total[j]
-        total[:] = 0.0
+            for j in range(features + 1):
+                theta[k, j] -= eta * partial[k, j]
+        for j in range(features + 1):
+            partial[k, j] = 0.0
 
 
 @_kernel
@@ -322,76 +355,48 @@ def scan(
         -1; or the position in `order` of the first row whose predictor or loss isn't finite (or
         whose class isn't one), with everything left as it was before that row.
     """
-    outputs, features = theta.shape[0], len(mean)
+    outputs = len(theta)
     weighted = len(weight) > 0
     single = batch_size == 1 and optimizer == SGD
-    t = np.empty(features)
     z = np.empty(outputs)
     r = np.empty(outputs)
+    filled, updates, seen = counters[0], counters[1], counters[2]
+    loss_sum, weight_sum = sums[0], sums[1]
+    bad = -1
     for position in range(len(order)):
         i = order[position]
         w = weight[i] if weighted else 1.0
-        _standardise(X[i], mean, inv_scale, t)
-        value = 0.0
         for k in range(outputs):
-            z[k] = _dot(t, theta[k]) + theta[k, features]
-        if loss == _MULTINOMIAL:
-            if not 0.0 <= y[i, 0] < outputs:  # false for NaN
-                return position
-            code = int(y[i, 0])
-            value = _softmax(z, r) - z[code]
-            r[code] -= 1.0
+            z[k] = _dot(X, i, mean, inv_scale, theta, k)
+        value = w * _loss(loss, y, i, z, r)
+        if not np.isfinite(value):
+            bad = position
+            break
+        loss_sum += value
+        weight_sum += w
+        seen += 1
+        if single:
+            eta = _rate(schedule, eta0, horizon, updates)
+            for k in range(outputs):
+                _row_update(X, i, mean, inv_scale, w * r[k], theta, k, l2, eta, fit_intercept)
+            updates += 1
         else:
             for k in range(outputs):
-                value += _value(loss, y[i, k], z[k])
-                r[k] = _gradient(loss, y[i, k], z[k])
-        value *= w
-        if not np.isfinite(value):
-            return position
-        sums[0] += value
-        sums[1] += w
-        counters[2] += 1
-        for k in range(outputs):
-            r[k] *= w
-        if single:
-            _row_update(theta, t, r, l2, _rate(schedule, eta0, horizon, counters[1]), fit_intercept)
-            counters[1] += 1
-            continue
-        for k in range(outputs):
-            total, rk = partial[k], r[k]
-            for j in range(features):
-                total[j] += rk * t[j]
-            total[features] += rk
-        counters[0] += 1
-        if counters[0] == batch_size:
-            _batch_update(
-                theta,
-                slots,
-                partial,
-                l2,
-                counters[0],
-                _rate(schedule, eta0, horizon, counters[1]),
-                optimizer,
-                counters[1],
-                fit_intercept,
-            )
-            counters[0] = 0
-            counters[1] += 1
-    if flush and counters[0] > 0:
-        _batch_update(
-            theta,
-            slots,
-            partial,
-            l2,
-            counters[0],
-            _rate(schedule, eta0, horizon, counters[1]),
-            optimizer,
-            counters[1],
-            fit_intercept,
-        )
-        counters[0] = 0
-        counters[1] += 1
-    return -1
+                _add_row(X, i, mean, inv_scale, w * r[k], partial, k)
+            filled += 1
+        if filled == batch_size:
+            eta = _rate(schedule, eta0, horizon, updates)
+            _batch_update(theta, slots, partial, l2, filled, eta, optimizer, updates, fit_intercept)
+            updates += 1
+            filled = 0
+    if flush and bad < 0 and filled > 0:
+        eta = _rate(schedule, eta0, horizon, updates)
+        _batch_update(theta, slots, partial, l2, filled, eta, optimizer, updates, fit_intercept)
+        updates += 1
+        filled = 0
+    counters[0], counters[1], counters[2] = filled, updates, seen
+    sums[0], sums[1] = loss_sum, weight_sum
+    return bad
 
 
 @_kernel
@@ -419,17 +424,48 @@ def shuffle(seed: np.uint64, order: Integers) -> None:
         order[i], order[j] = order[j], order[i]
 
 
+def aligned(array: Array) -> Array:
+    """Copy to a multiple of 64 bytes, so that a vector of the first row never straddles two lines.
+
+    NumPy aligns to 16 bytes; `scan` takes a fifth longer on such parameters.
+    """
+    room = np.empty(array.size + 8)
+    start = -room.ctypes.data % 64 // 8
+    copy = room[start : start + array.size].reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
 def load(dtype: np.typing.DTypeLike) -> None:
-    """Compile the kernels for X of `dtype`, or load them from numba's cache, by running them."""
-    X = np.zeros((1, 1), dtype)
-    one = np.zeros((1, 1))
-    order = np.zeros(1, np.int64)
-    counters = np.zeros(3, np.int64)
-    predictor(X, one, one[0], one.copy())
-    accumulate(X, one, one.copy(), one[0].copy())
-    shuffle(np.uint64(0), order)
-    pair, slots = np.zeros((1, 2)), np.zeros((2, 1, 2))
-    scan(
-        X, one, one[0], order, one[0], one[0], pair, slots, pair.copy(), counters, np.zeros(2),
-        one[0], _SQUARED, 1, SGD, CONSTANT, 0.0, 1.0, True, True,
-    )  # fmt: skip
+    """Compile the kernels for X of `dtype`, or load them from numba's cache.
+
+    From here on no call compiles: what doesn't fit (another dtype, a Fortran order) is a TypeError,
+    where numba would spend seconds and memory in mid-job on one more version. Read-only arrays,
+    which is what Dask hands to a task, fit wherever a kernel only reads.
+    """
+
+    def read(dimensions: int, of: Any = types.float64) -> Any:
+        return types.Array(of, dimensions, "C", readonly=True)
+
+    def write(dimensions: int, of: Any = types.float64) -> Any:
+        return types.Array(of, dimensions, "C")
+
+    X = read(2, types.float32 if np.dtype(dtype) == np.float32 else types.float64)
+    integer, real, flag = types.int64, types.float64, types.boolean
+    signatures: list[tuple[Any, tuple[Any, ...]]] = [
+        (predictor, (X, read(2), read(1), write(2))),
+        (accumulate, (X, read(2), write(2), write(1))),
+        (
+            scan,
+            (
+                *(X, read(2), read(1), read(1, integer), read(1), read(1)),
+                *(write(2), write(3), write(2), write(1, integer), write(1), read(1)),
+                *(integer, integer, integer, integer, real, real, flag, flag),
+            ),
+        ),
+        (shuffle, (types.uint64, write(1, integer))),
+    ]
+    for kernel, signature in signatures:
+        kernel.disable_compile(False)
+        kernel.compile(signature)
+        kernel.disable_compile()

@@ -1,0 +1,306 @@
+"""Compiled kernels against plain NumPy, and the invariances that equal bits rest on."""
+
+import itertools
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ooc_train.models import kernels
+from ooc_train.models.losses import LOSSES
+
+ROWS, FEATURES = 61, 13
+scan: Any = kernels.scan  # numba's dispatcher knows more than the function's type says
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _compiled():
+    kernels.load(np.float32)
+    kernels.load(np.float64)
+
+
+def at_offset(array, offset):
+    """Copy the array to an address that is `offset` bytes past a multiple of 64."""
+    room = np.zeros(array.nbytes + 128, np.uint8)
+    start = -room.ctypes.data % 64 + offset
+    copy = room[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
+# ------------------------------------------------------------------------------- full batch
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+@pytest.mark.parametrize("rows", [0, 1, 7, 8, ROWS])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_predictor_and_accumulate_are_float64_products(dtype, rows, outputs):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(rows, FEATURES)).astype(dtype)
+    W, b = rng.normal(size=(outputs, FEATURES)), rng.normal(size=outputs)
+    Z = np.full((rows, outputs), np.nan)
+    kernels.predictor(X, W, b, Z)
+    np.testing.assert_allclose(Z, X.astype(float) @ W.T + b, rtol=1e-13, atol=1e-13)
+    G, g = np.ones((outputs, FEATURES)), np.ones(outputs)
+    kernels.accumulate(X, Z, G, g)
+    np.testing.assert_allclose(G, 1 + Z.T @ X.astype(float), rtol=1e-13, atol=1e-13)
+    np.testing.assert_allclose(g, 1 + Z.sum(axis=0), rtol=1e-13, atol=1e-13)
+
+
+def test_float32_rows_are_added_in_float64():
+    X = np.full((4096, 1), 1 / 3, np.float32)
+    G, g = np.zeros((1, 1)), np.zeros(1)
+    kernels.accumulate(X, np.ones((4096, 1)), G, g)
+    assert G[0, 0] == 4096 * float(X[0, 0])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_bits_do_not_depend_on_where_arrays_lie(dtype):
+    rng = np.random.default_rng(1)
+    X = rng.normal(size=(ROWS, 100)).astype(dtype)
+    W, b, R = rng.normal(size=(2, 100)), rng.normal(size=2), rng.normal(size=(ROWS, 2))
+    results = []
+    for offset, slack in itertools.product((0, 8, 16, 40), (0, 3)):
+        behind = at_offset(np.concatenate([np.zeros((slack, 100), dtype), X]), offset)[slack:]
+        Z, G, g = (at_offset(np.zeros(s), offset) for s in ((ROWS, 2), (2, 100), (2,)))
+        kernels.predictor(behind, at_offset(W, offset), at_offset(b, offset), Z)
+        kernels.accumulate(behind, at_offset(R, offset), G, g)
+        results.append((Z.tobytes(), G.tobytes(), g.tobytes()))
+    assert len(set(results)) == 1
+
+
+# ------------------------------------------------------------------------------------- scan
+
+
+@dataclass
+class Problem:
+    """Arguments of one scan, with the state that it changes."""
+
+    loss: str
+    outputs: int
+    dtype: type = np.float64
+    weighted: bool = False
+    optimizer: int = kernels.SGD
+    schedule: int = kernels.CONSTANT
+    batch_size: int = 1
+    fit_intercept: bool = True
+    rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(5))
+
+    def __post_init__(self):
+        rng, shape = self.rng, (self.outputs, FEATURES + 1)
+        self.X: np.ndarray = (3 + 2 * rng.normal(size=(ROWS, FEATURES))).astype(self.dtype)
+        self.y = {
+            "squared": rng.normal(size=(ROWS, self.outputs)),
+            "logistic": rng.integers(0, 2, (ROWS, 1)).astype(float),
+            "multinomial": rng.integers(0, self.outputs, (ROWS, 1)).astype(float),
+        }[self.loss]
+        self.weight = rng.uniform(0.5, 1.5, ROWS) if self.weighted else np.empty(0)
+        self.order = rng.permutation(ROWS)
+        self.mean, self.inv_scale = rng.normal(size=FEATURES), rng.uniform(0.3, 0.6, FEATURES)
+        self.l2 = rng.uniform(0, 0.1, FEATURES)
+        self.theta = 0.1 * rng.normal(size=shape)
+        self.slots = np.zeros((2 * (self.optimizer == kernels.ADAM), *shape))
+        self.partial = np.zeros(shape)
+        self.counters, self.sums = np.zeros(3, np.int64), np.zeros(2)
+
+    @property
+    def state(self):
+        return [self.theta, self.slots, self.partial, self.counters, self.sums]
+
+    def scan(self, order, flush):
+        return scan(
+            self.X, self.y, self.weight, order, self.mean, self.inv_scale, *self.state, self.l2,
+            LOSSES[self.loss].code, self.batch_size, self.optimizer, self.schedule, 0.02, 100.0,
+            self.fit_intercept, flush,
+        )  # fmt: skip
+
+
+def plain_scan(p):
+    """What `scan` does to one pass, said in NumPy; returns theta and the two sums."""
+    loss = LOSSES[p.loss]
+    theta, first, second, sums = p.theta.copy(), 0.0, 0.0, np.zeros(2)
+    w = p.weight if p.weighted else np.ones(ROWS)
+    free = np.append(np.ones(FEATURES), float(p.fit_intercept))
+    for t, start in enumerate(range(0, ROWS, p.batch_size)):
+        i = p.order[start : start + p.batch_size]
+        T = np.column_stack([(p.X[i] - p.mean) * p.inv_scale, np.ones(len(i))])
+        z = T @ theta.T
+        y = p.y[i, 0] if p.loss == "multinomial" else p.y[i]
+        sums += (w[i] * loss.value(y, z).reshape(len(i), -1).sum(axis=1)).sum(), w[i].sum()
+        g = (w[i, None] * loss.gradient(y, z)).T @ T / len(i)
+        g = (g + np.append(p.l2, 0.0) * theta) * free
+        eta = {
+            kernels.CONSTANT: 0.02,
+            kernels.LINEAR: 0.02 * (1 - t / 100),
+            kernels.INVERSE_SQRT: 0.02 / np.sqrt(1 + t / 100),
+        }[p.schedule]
+        if p.optimizer == kernels.ADAM:
+            first, second = 0.9 * first + 0.1 * g, 0.999 * second + 0.001 * g**2
+            size = np.sqrt(second / (1 - 0.999 ** (t + 1))) + 1e-8
+            g = first / (1 - 0.9 ** (t + 1)) / size
+        theta -= eta * g
+    return theta, sums
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 7, ROWS])
+@pytest.mark.parametrize("optimizer", [kernels.SGD, kernels.ADAM])
+@pytest.mark.parametrize(
+    ("loss", "outputs"), [("squared", 1), ("squared", 3), ("logistic", 1), ("multinomial", 3)]
+)
+def test_scan_is_the_plain_loop(loss, outputs, optimizer, batch_size):
+    schedules = (kernels.CONSTANT, kernels.LINEAR, kernels.INVERSE_SQRT)
+    cases = zip(schedules, (True, False, True), (True, True, False), strict=True)
+    for schedule, weighted, fit_intercept in cases:
+        for dtype in (np.float32, np.float64):
+            p = Problem(
+                loss, outputs, dtype, weighted, optimizer, schedule, batch_size, fit_intercept
+            )
+            theta, sums = plain_scan(p)
+            assert p.scan(p.order, True) == -1
+            np.testing.assert_allclose(p.theta, theta, rtol=1e-10, atol=1e-12)
+            np.testing.assert_allclose(p.sums, sums, rtol=1e-12)
+            assert p.counters.tolist() == [0, -(-ROWS // batch_size), ROWS]
+            assert not p.partial.any()
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 7, 50, 1000])
+@pytest.mark.parametrize("optimizer", [kernels.SGD, kernels.ADAM])
+@pytest.mark.parametrize(("loss", "outputs"), [("logistic", 1), ("multinomial", 3)])
+def test_cutting_a_pass_does_not_change_a_bit(loss, outputs, optimizer, batch_size):
+    results = set()
+    for cuts in ((), (1,), (5, 6, 40), (0, 30, ROWS), range(ROWS)):
+        p = Problem(loss, outputs, np.float32, True, optimizer, batch_size=batch_size)
+        edges = [0, *cuts, ROWS]
+        for start, stop in itertools.pairwise(edges):
+            p.scan(p.order[start:stop].copy(), False)
+        assert p.scan(p.order[:0], True) == -1  # the flush alone
+        results.add(b"".join(array.tobytes() for array in p.state))
+    assert len(results) == 1
+
+
+def test_scan_bits_do_not_depend_on_where_arrays_lie():
+    results = set()
+    for batch_size in (1, 7):
+        for offset in (0, 8, 32):
+            p = Problem("logistic", 1, np.float32, batch_size=batch_size)
+            for name in ("X", "theta", "partial", "mean", "inv_scale", "l2"):
+                setattr(p, name, at_offset(getattr(p, name), offset))
+            p.scan(p.order, True)
+            results.add((batch_size, p.theta.tobytes(), p.sums.tobytes()))
+    assert len(results) == 2
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+@pytest.mark.parametrize(("loss", "outputs"), [("squared", 3), ("logistic", 1), ("multinomial", 3)])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("where", ["X", "y", "weight"])
+def test_a_row_that_is_not_finite_stops_the_scan_before_it_is_used(
+    where, value, loss, outputs, batch_size
+):
+    p, q = (Problem(loss, outputs, np.float32, True, batch_size=batch_size) for _ in range(2))
+    bad = p.order[17]
+    p.__dict__[where][(bad, 0) if where != "weight" else bad] = value
+    assert p.scan(p.order, True) == 17
+    assert q.scan(q.order[:17].copy(), False) == -1
+    for stopped, expected in zip(p.state, q.state, strict=True):
+        np.testing.assert_array_equal(stopped, expected)
+
+
+@pytest.mark.parametrize("code", [-1.0, 3.0, 1e300])
+def test_a_class_that_does_not_exist_stops_the_scan(code):
+    p = Problem("multinomial", 3)
+    p.y[p.order[4]] = code
+    assert p.scan(p.order, True) == 4
+
+
+def test_read_only_arrays_do_not_compile_again():
+    p = Problem("logistic", 1)
+    versions = len(scan.signatures)
+    for name in ("X", "y", "weight", "order", "mean", "inv_scale", "l2"):
+        getattr(p, name).flags.writeable = False
+    assert p.scan(p.order, True) == -1
+    assert len(scan.signatures) == versions
+
+
+def test_an_array_of_the_wrong_kind_is_refused():
+    p = Problem("logistic", 1)
+    p.X = np.asfortranarray(p.X)
+    with pytest.raises(TypeError, match="No matching definition"):
+        p.scan(p.order, True)
+
+
+def test_aligned_copies_lie_on_cache_lines():
+    for size in range(1, 20):
+        copy = kernels.aligned(np.arange(2.0 * size).reshape(2, size))
+        assert copy.ctypes.data % 64 == 0
+        assert copy.flags.c_contiguous
+        assert copy.ravel().tolist() == list(range(2 * size))
+
+
+# ---------------------------------------------------------------------------------- shuffle
+
+
+def permutation(seed, n):
+    order = np.full(n, -1)
+    kernels.shuffle(np.uint64(seed), order)
+    return order
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 3, 2048])
+def test_shuffle_permutes_and_follows_the_seed(n):
+    assert sorted(permutation(7, n)) == list(range(n))
+    assert permutation(7, n).tolist() == permutation(7, n).tolist()
+    if n > 3:
+        for seed in (0, 6, 2**63 + 7, 2**64 - 1):
+            assert (permutation(7, n) == permutation(seed, n)).sum() < 12
+
+
+def test_shuffle_is_uniform():
+    counts = np.zeros((5, 5, 5))
+    draws = 60_000
+    for seed in range(draws):
+        counts[tuple(permutation(seed, 5)[:3])] += 1
+    seen = counts[counts > 0]
+    assert seen.size == 60
+    chi_square = ((seen - draws / 60) ** 2 / (draws / 60)).sum()
+    assert 25 < chi_square < 110  # 59 degrees of freedom: 59, give or take 11
+
+
+# ------------------------------------------------------------------------- numba and its cache
+
+
+def test_nothing_else_imports_numba():
+    code = "import sys, ooc_train.models.losses; assert 'numba' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.slow
+def test_a_changed_loss_is_never_served_from_the_cache(tmp_path):
+    source = Path(kernels.__file__).parents[1]
+    shutil.copytree(source, tmp_path / "ooc_train", ignore=shutil.ignore_patterns("__pycache__"))
+    losses = tmp_path / "ooc_train" / "models" / "losses.py"
+    code = """if True:
+        import numpy as np
+        from ooc_train.models import kernels
+        one, pair, sums = np.ones((1, 1)), np.zeros((1, 2)), np.zeros(2)
+        kernels.scan(one, one, one[0], np.zeros(1, int), one[0], one[0], pair, np.zeros((0, 1, 2)),
+                     pair.copy(), np.zeros(3, int), sums, one[0], 0, 1, 0, 0, 0.0, 1.0, True, True)
+        print(sums[0], sum(kernels.scan.stats.cache_hits.values()))
+    """
+
+    def run():
+        command = [sys.executable, "-P", "-c", code]
+        environment = {"PYTHONPATH": str(tmp_path), "PATH": ""}
+        done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+        return done.stdout.split()
+
+    assert [run(), run()] == [["0.5", "0"], ["0.5", "1"]]
+    old = "return 0.5 * (z - y) * (z - y)"
+    assert old in losses.read_text()
+    losses.write_text(losses.read_text().replace(old, "return 7.0 * (z - y) * (z - y)"))
+    assert run() == ["7.0", "0"]
