@@ -107,6 +107,9 @@ class DirectRoute:
         while self._shards:
             os.close(self._shards.popitem()[1].fd)
 
+    def __del__(self) -> None:
+        self.close()
+
     def _shard(self, number: int) -> _Shard:
         shard = self._shards.pop(number, None)
         if shard is None:

@@ -41,10 +41,10 @@ Scalar = str | int | float | bool
 def default_chunk_rows(n_features: int, dtype: np.dtype[Any] | str) -> int:
     """Rows of a chunk of about 0.8 MiB, which fits a core's L2 cache beside the work on it.
 
-    A multiple of 256, or fewer where 256 rows would be too many.
+    A multiple of 256, or fewer where 256 rows take more.
     """
     rows = _CHUNK_BYTES / (n_features * np.dtype(dtype).itemsize)
-    return max(round(rows / 256) * 256, min(256, max(1, int(rows))))
+    return round(rows / 256) * 256 if rows >= 256 else max(1, int(rows))
 
 
 def default_shard_rows(
