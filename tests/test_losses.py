@@ -75,6 +75,14 @@ def test_multinomial_of_two_classes_is_logistic():
     np.testing.assert_allclose(probabilities(pair)[:, 1], logistic.mean(z), rtol=1e-12)
 
 
+def test_codes_may_stand_in_a_column():
+    z, y = np.random.default_rng(0).normal(size=(7, 3)), np.array([0.0, 2, 1, 1, 0, 2, 2])
+    for function in (MULTINOMIAL.value, MULTINOMIAL.gradient):
+        np.testing.assert_array_equal(function(y[:, None], z), function(y, z))
+    with pytest.raises(ValueError, match="reshape"):
+        MULTINOMIAL.value(y[:3], z)
+
+
 def test_extremes_are_exact_and_silent():
     logistic = LOSSES["logistic"]
     zeros, ones = np.zeros_like(EXTREMES), np.ones_like(EXTREMES)

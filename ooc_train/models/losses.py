@@ -135,12 +135,17 @@ def probabilities(z: Array) -> Array:
     return out
 
 
+def _codes(y: Array, z: Array) -> NDArray[np.intp]:
+    """Codes of the classes as indices, one a row of `z`: a column would broadcast to rows x rows."""
+    return y.reshape(len(z)).astype(np.intp)
+
+
 def multinomial_value(y: Array, z: Array) -> Array:
     """Minus the log-likelihood of the classes, in nats.
 
     Parameters
     ----------
-    y : (rows,) array
+    y : (rows,) or (rows, 1) array
         Codes of the classes, whole numbers from 0.
     z : (rows, classes) array
 
@@ -148,13 +153,13 @@ def multinomial_value(y: Array, z: Array) -> Array:
     -------
     (rows,) array
     """
-    return softmax(z.T, np.empty_like(z).T) - z[np.arange(len(y)), y.astype(np.intp)]
+    return softmax(z.T, np.empty_like(z).T) - z[np.arange(len(z)), _codes(y, z)]
 
 
 def multinomial_gradient(y: Array, z: Array) -> Array:
     """Probabilities less the indicator of the class: (rows, classes), adding up to 0 in a row."""
     out = probabilities(z)
-    out[np.arange(len(y)), y.astype(np.intp)] -= 1.0
+    out[np.arange(len(z)), _codes(y, z)] -= 1.0
     return out
 
 
