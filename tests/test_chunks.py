@@ -15,7 +15,7 @@ from crc32c import crc32c
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numcodecs.registry import get_codec
-from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, GzipCodec, ZstdCodec
+from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, GzipCodec, ShardingCodec, ZstdCodec
 
 from ooc_train.errors import CorruptChunk
 from ooc_train.store import direct
@@ -135,6 +135,18 @@ def test_zarr_python_reads_what_our_writer_writes(
         {"dtype": "f4", "chunks": (2, 3), "shards": (4, 6)},
         {"dtype": "f4", "chunks": (4, 6), "compressors": GzipCodec()},
         {"dtype": "f4", "chunks": (4, 6), "serializer": BytesCodec(endian="big")},
+        {
+            "dtype": "f4",
+            "chunks": (8, 6),
+            "compressors": None,
+            "serializer": ShardingCodec(chunk_shape=(4, 6), index_location="start"),
+        },
+        {
+            "dtype": "f4",
+            "chunks": (8, 6),
+            "compressors": None,
+            "serializer": ShardingCodec(chunk_shape=(4, 6), index_codecs=[BytesCodec()]),
+        },
     ],
 )
 def test_zarr_python_reads_the_rest(tmp_path, settings_of_zarr):
@@ -151,9 +163,11 @@ def test_a_store_behind_a_url_is_read_through_zarr_python():
     group = zarr.open_group("memory://there", mode="w")
     written = values((11, 6), "f4") + 1
     group.create_array("X", data=written, chunks=(4, 6))
-    store = open_store("memory://there")
-    assert (store.X.direct, store.y) == (False, None)
-    np.testing.assert_array_equal(read_all(store.X), written)
+    for place in ("memory://there", group, group["X"]):
+        store = open_store(place)
+        assert (store.X.direct, store.y) == (False, None)
+        layout = pickle.loads(pickle.dumps(store.X))
+        np.testing.assert_array_equal(read_all(layout), written)
 
 
 @pytest.mark.parametrize("direct_route", [True, False])
@@ -259,6 +273,32 @@ def test_damage_is_found_and_named(tmp_path, codec, damage):
     # The other shards can still be read, and the last chunk is named by the rows it has.
     assert reader.read(5, out, scratch) == 2
     np.testing.assert_array_equal(out[:2], ROWS[20:])
+
+
+def test_a_chunk_that_was_kept_is_dropped_when_the_next_one_is_damaged(tmp_path):
+    store = write(tmp_path, "none")
+    shard = Path(store.X.shard_path(1))
+    shard.write_bytes(flip(shard.read_bytes(), 60))
+    reader = ChunkReader(store.X)
+    out = np.empty((4, 3), "f4")
+    for _ in range(2):
+        reader.read_rows(8, 12, out)
+        np.testing.assert_array_equal(out, ROWS[8:12])
+        with pytest.raises(CorruptChunk):
+            reader.read_rows(12, 16, out)
+
+
+def test_a_connection_that_breaks_is_no_damaged_chunk(tmp_path, monkeypatch):
+    class Broken:
+        def __getitem__(self, rows):
+            raise ConnectionResetError("by peer")
+
+    reader = ChunkReader(replace(write(tmp_path, "none").X, direct=False))
+    out = np.empty((4, 3), "f4")
+    reader.read(0, out)
+    monkeypatch.setattr(reader._route, "_array", Broken())
+    with pytest.raises(ConnectionResetError):
+        reader.read(1, out)
 
 
 def test_a_file_that_is_cut_while_it_is_open(tmp_path):

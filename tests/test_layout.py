@@ -105,6 +105,12 @@ def test_the_manifest_rules_over_the_shapes_of_arrays(path):
         open_store(path)
 
 
+def test_a_manifest_that_counts_no_rows(path):
+    edit(path, n_rows=None)
+    with pytest.raises(InvalidStore, match="counts no rows"):
+        open_store(path)
+
+
 def test_labels_beyond_the_limit_are_not_classes(path):
     with pytest.raises(InvalidStore, match="more than 2 distinct values"):
         open_store(path).distinct_labels(limit=2)
@@ -248,3 +254,4 @@ def test_default_sizes(n_features, dtype):
     assert shard_rows % rows == 0
     assert shard_rows == rows or 56 < shard_rows * size / rows / 2**20 < 72
     assert default_shard_rows(n_features, dtype, chunk_rows=7) % 7 == 0
+    assert default_shard_rows(1, dtype, chunk_rows=7) == 7 * 4096

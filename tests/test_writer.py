@@ -87,6 +87,20 @@ def test_statistics_are_of_what_is_stored_not_of_what_was_given(tmp_path):
     np.testing.assert_array_equal(statistics.minimum, X.astype("f4").min(axis=0))
 
 
+def test_statistics_that_overflow_can_be_written(tmp_path):
+    with StoreWriter(tmp_path / "a", n_features=2, dtype="f8", chunk_rows=2) as writer:
+        writer.write([[1e200, 1], [-1e200, 3], [1e300, 5], [1e308, 7]])
+        statistics = writer.commit().statistics
+    assert statistics is not None
+    assert statistics.scale[0] == np.finfo("f8").max
+    assert (statistics.mean[1], statistics.scale[1]) == (4, np.sqrt(5))
+
+
+def test_a_class_is_what_json_can_hold(tmp_path):
+    with pytest.raises(TypeError, match="classes are str, int, float or bool, not tuple"):
+        StoreWriter(tmp_path / "a", n_features=3, classes=((1, 2),))  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("dtype", ["f4", "u1"])
 def test_rows_without_weight_do_not_count(tmp_path, dtype):
     data = np.arange(20).reshape(10, 2)
@@ -180,6 +194,8 @@ def test_rows_that_do_not_fit(tmp_path, settings_of_writer, rows, message):
         ({"classes": "ab", "outputs": 2}, "leave outputs out"),
         ({"chunk_rows": 5, "shard_rows": 12}, "no multiple of chunk_rows=5"),
         ({"chunk_rows": -1}, "chunk_rows=-1"),
+        ({"dtype": "c8"}, "X can't be stored as complex64"),
+        ({"attributes": {"loss": np.nan}}, "JSON"),
     ],
 )
 def test_settings_that_do_not_fit(tmp_path, settings_of_writer, message):
@@ -343,6 +359,9 @@ def test_arrays_that_processes_write_shard_by_shard(tmp_path):
         "prediction/zarr.json",
         "zarr.json",
     ]
+    # Two chunks of 32 bytes and their checksums; the last is filled up with zeros.
+    last = contents(tmp_path / "p")["prediction/c/2"][36:68]
+    np.testing.assert_array_equal(np.frombuffer(last), [*prediction[20:], 0, 0])
     group = zarr.open_group(tmp_path / "p", mode="r")
     assert dict(group.attrs) == {"note": "mine"}
     np.testing.assert_array_equal(np.asarray(group["prediction"]), prediction)

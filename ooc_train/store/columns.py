@@ -93,10 +93,13 @@ class StatisticsSum:
         np.minimum(self._minimum, X.min(axis=0), out=self._minimum)
         np.maximum(self._maximum, X.max(axis=0), out=self._maximum)
         total = float(len(X)) if weight is None else float(weight.sum(dtype=np.float64))
-        if total == 0:
-            return
+        if total > 0:
+            # Values near the largest float overflow; `result` says what becomes of them.
+            with np.errstate(over="ignore", invalid="ignore"):
+                self._merge(X.astype(np.float64), weight, total)
+
+    def _merge(self, deviation: Vector, weight: NDArray[Any] | None, total: float) -> None:
         column = None if weight is None else weight[:, np.newaxis]
-        deviation = X.astype(np.float64)
         mean = (deviation if column is None else deviation * column).sum(axis=0) / total
         deviation -= mean
         np.square(deviation, out=deviation)
@@ -109,11 +112,16 @@ class StatisticsSum:
         self._weight = merged
 
     def result(self) -> ColumnStatistics:
-        """Statistics of all that was added (scale 0 if every weight was 0)."""
+        """Statistics of all that was added.
+
+        Mean and scale are 0 if every weight was 0, and the largest float, which JSON can hold,
+        where they overflow.
+        """
         scale = np.sqrt(self._squares / self._weight) if self._weight else np.zeros_like(self._mean)
+        largest = np.finfo(np.float64).max
         return ColumnStatistics(
-            mean=self._mean.copy(),
-            scale=scale,
+            mean=np.nan_to_num(self._mean, nan=largest),
+            scale=np.nan_to_num(scale, nan=largest),
             minimum=self._minimum.copy(),
             maximum=self._maximum.copy(),
             weight=self._weight,

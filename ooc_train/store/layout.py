@@ -33,6 +33,7 @@ FORMAT_VERSION = 1
 
 _CHUNK_BYTES = 0.8 * 2**20
 _SHARD_BYTES = 64 * 2**20
+_MAX_CHUNKS = 4096
 
 Scalar = str | int | float | bool
 """What a class may be called: what JSON can hold."""
@@ -50,10 +51,13 @@ def default_chunk_rows(n_features: int, dtype: np.dtype[Any] | str) -> int:
 def default_shard_rows(
     n_features: int, dtype: np.dtype[Any] | str, chunk_rows: int | None = None
 ) -> int:
-    """Rows of a shard of about 64 MiB: a multiple of `chunk_rows` (by default the default)."""
+    """Rows of a shard of about 64 MiB: a multiple of `chunk_rows` (by default the default).
+
+    Of very small chunks a shard holds 4,096, so that its index, which readers keep, stays small.
+    """
     chunk_rows = chunk_rows or default_chunk_rows(n_features, dtype)
     chunk_bytes = chunk_rows * n_features * np.dtype(dtype).itemsize
-    return max(1, round(_SHARD_BYTES / chunk_bytes)) * chunk_rows
+    return min(_MAX_CHUNKS, max(1, round(_SHARD_BYTES / chunk_bytes))) * chunk_rows
 
 
 @dataclass(frozen=True)
@@ -269,6 +273,10 @@ def _checked(path: str, manifest: Mapping[str, Any], layouts: Mapping[str, Array
         raise InvalidStore(
             f"{path} has format version {version}, this package reads up to {FORMAT_VERSION}; "
             "update ooc_train"
+        )
+    if manifest and not isinstance(manifest.get("n_rows"), int):
+        raise InvalidStore(
+            f"{path}: the manifest counts no rows; restore its zarr.json from a copy"
         )
     X = layouts["X"]
     axes = {"X": (2,), "y": (1, 2), "sample_weight": (1,), "row_id": (1,)}

@@ -202,6 +202,10 @@ class OutputStore:
             raise ValueError(
                 f"shard_rows={shard_rows:,} is no multiple of chunk_rows={chunk_rows:,}"
             )
+        if np.dtype(dtype).kind not in "biuf" or np.dtype(dtype).itemsize > 8:
+            raise ValueError(
+                f"{name} can't be stored as {np.dtype(dtype)}: choose a number's dtype"
+            )
         layout = ArrayLayout(
             path=os.path.join(self.partial_path, name),
             name=name,

@@ -1,5 +1,6 @@
 """Rows in, a store out."""
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -111,9 +112,11 @@ class StoreWriter:
         self._statistics = StatisticsSum(n_features, weighted=sample_weight)
         self._attributes = {
             "feature_names": None if feature_names is None else list(feature_names),
-            "shuffled": shuffled,
+            "shuffled": None if shuffled is None else int(shuffled),
             "attributes": dict(attributes or {}),
         }
+        # What JSON can't hold is found now, not at the commit of a day's work.
+        json.dumps(self._attributes, allow_nan=False)
         settings_of_y = (outputs, y_dtype, classes)
         self._promised = {"y"} if any(value is not None for value in settings_of_y) else set()
         self._arrays: dict[str, RowWriter] = {}
