@@ -9,9 +9,9 @@ X is (rows, features) float32 or float64; everything else is float64. All arrays
 No result's bits depend on where an array lies in memory, but speed does: `aligned` makes the copies
 of parameters that `scan` is fastest on.
 
-Importing this module imports numba (74 MB of memory), and the first kernel that is loaded, even from
-the cache, makes numba register all it knows (60 MB more, 0.3 s; a second type of X 2 MB). So whoever
-needs it imports it where it is used, and calls `load` before memory is measured.
+Importing this module imports numba (74 MB of memory), and the first kernel to be loaded, even from
+the cache, makes numba register all it knows (60 MB and 0.3 s; a second type of X is 2 MB more). So
+whoever needs it imports it where it is used, and calls `load` before memory is measured.
 """
 
 import hashlib
@@ -249,6 +249,28 @@ def _row_update(
 
 
 @_part
+def _step(
+    theta: Array,
+    slots: Array,
+    k: int,
+    j: int,
+    g: float,
+    optimizer: int,
+    eta: float,
+    bias1: float,
+    bias2: float,
+) -> None:
+    """Move one parameter down its slope `g`."""
+    if optimizer == ADAM:
+        slots[0, k, j] += (1.0 - _BETA1) * (g - slots[0, k, j])
+        slots[1, k, j] += (1.0 - _BETA2) * (g * g - slots[1, k, j])
+        size = np.sqrt(bias2 * slots[1, k, j]) + _EPSILON
+        theta[k, j] -= eta * bias1 * slots[0, k, j] / size
+    else:
+        theta[k, j] -= eta * g
+
+
+@_part
 def _batch_update(
     theta: Array,
     slots: Array,
@@ -263,24 +285,19 @@ def _batch_update(
     """Take a step down the mean gradient of a batch, and zero `partial` for the next."""
     features = len(l2)
     share = 1.0 / rows
-    rate = eta / (1.0 - _BETA1 ** (updates + 1))
-    correction = 1.0 / (1.0 - _BETA2 ** (updates + 1))
+    bias1 = bias2 = 1.0
+    if optimizer == ADAM:  # a power costs as much as a row
+        bias1 = 1.0 / (1.0 - _BETA1 ** (updates + 1))
+        bias2 = 1.0 / (1.0 - _BETA2 ** (updates + 1))
     for k in range(len(theta)):
         for j in range(features):
-            partial[k, j] = share * partial[k, j] + l2[j] * theta[k, j]
-        partial[k, features] *= share if fit_intercept else 0.0
-        if optimizer == ADAM:
-            for j in range(features + 1):
-                g = partial[k, j]
-                slots[0, k, j] += (1.0 - _BETA1) * (g - slots[0, k, j])
-                slots[1, k, j] += (1.0 - _BETA2) * (g * g - slots[1, k, j])
-                size = np.sqrt(correction * slots[1, k, j]) + _EPSILON
-                theta[k, j] -= rate * slots[0, k, j] / size
-        else:
-            for j in range(features + 1):
-                theta[k, j] -= eta * partial[k, j]
-        for j in range(features + 1):
+            g = share * partial[k, j] + l2[j] * theta[k, j]
             partial[k, j] = 0.0
+            _step(theta, slots, k, j, g, optimizer, eta, bias1, bias2)
+        if fit_intercept:
+            g = share * partial[k, features]
+            _step(theta, slots, k, features, g, optimizer, eta, bias1, bias2)
+        partial[k, features] = 0.0
 
 
 @_kernel

@@ -136,7 +136,7 @@ def probabilities(z: Array) -> Array:
 
 
 def _codes(y: Array, z: Array) -> NDArray[np.intp]:
-    """Codes of the classes as indices, one a row of `z`: a column would broadcast to rows x rows."""
+    """Codes of the classes as indices, one a row: a column would broadcast to rows x rows."""
     return y.reshape(len(z)).astype(np.intp)
 
 
