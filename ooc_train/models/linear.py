@@ -23,10 +23,6 @@ from ooc_train.models.sums import (
     row_weights,
 )
 
-_FUSED_OUTPUTS = 2
-"""Up to so many outputs, one compiled pass over the raw rows beats BLAS on converted ones."""
-
-
 @dataclass(frozen=True, eq=False)
 class LossSums:
     """Loss, gradient and Hessian of one or more models on one stream.
@@ -61,8 +57,8 @@ class LossSums:
 
     @cached_property
     def _fused(self) -> bool:
-        outputs = self.theta.shape[0] * self.n_outputs
-        return outputs <= _FUSED_OUTPUTS and not (self.hessian or self.norms)
+        # Compiled loops over raw rows beat BLAS on converted ones where nothing needs the latter.
+        return not (self.hessian or self.norms)
 
     @cached_property
     def _data_units(self) -> tuple[Array, Array]:
@@ -106,19 +102,17 @@ class LossSums:
         if block.y is None:
             raise ValueError("a loss needs y, and these data have none")
         weight = row_weights(block, self.class_weight)
-        # The multinomial loss takes its labels as a list; the others one column for each predictor.
-        y = block.y[:, 0] if self.loss.name == "multinomial" else block.y
         sums["rows"] += block.n_rows
         sums["weight"] += block.n_rows if weight is None else weight.sum()
         if self._fused:
-            self._add_fused(sums, block, y, weight, work)
+            self._add_fused(sums, block, block.y, weight, work)
         else:
             piece = len(work["scaled"])
             for start in range(0, block.n_rows, piece):
                 rows = slice(start, start + piece)
                 scaled = self.scaling.apply(block.X[rows], work["scaled"])
                 part_weight = None if weight is None else weight[rows]
-                self._add_piece(sums, scaled, y[rows], part_weight, work)
+                self._add_piece(sums, scaled, block.y[rows], part_weight, work)
         if not np.isfinite(sums["loss"]).all():
             raise_if_not_finite(block)
 

@@ -4,12 +4,30 @@ Configuration and state are different objects. A solver is a frozen value of set
 learned so far is a frozen `State`, which can be kept, compared and gone on from.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ooc_train.models.linear import LinearProblem
-from ooc_train.models.sums import Array
-from ooc_train.stream.passes import Stream
+from ooc_train.models.sums import Array, Sums, Work
+from ooc_train.models.updates import LinearUpdates
+from ooc_train.stream.sources import Source
+
+
+class Stream(Protocol):
+    """The passes that solvers use, as `ooc_train.stream.passes.Stream` makes them."""
+
+    source: Source
+
+    def reduce(self, work: Work, leaves: Sequence[int] | None = None) -> Sums:
+        """Return the sums over all rows, or over the leaves given."""
+        ...
+
+    def scan(
+        self, scan: LinearUpdates, state: Sums, *, seed: int, epoch: int, mixing: int
+    ) -> Sums:
+        """Return the state after one pass over all rows in random order."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)

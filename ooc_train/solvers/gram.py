@@ -15,8 +15,7 @@ import numpy as np
 from ooc_train.models.linear import LinearProblem
 from ooc_train.models.moments import GramSums, Moments
 from ooc_train.models.sums import Array
-from ooc_train.solvers.base import State
-from ooc_train.stream.passes import Stream
+from ooc_train.solvers.base import State, Stream
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,7 @@ import numpy as np
 from ooc_train.errors import Diverged
 from ooc_train.models.linear import Evaluation, LinearProblem, LossSums
 from ooc_train.models.sums import Array
-from ooc_train.solvers.base import State
-from ooc_train.stream.passes import Stream
+from ooc_train.solvers.base import State, Stream
 
 _LENGTHS = np.array([1.0, 1 / 4, 1 / 16, 1 / 64])
 """Lengths of the steps that one pass tries where the length is not known."""

@@ -20,9 +20,8 @@ import numpy as np
 from ooc_train.errors import Diverged
 from ooc_train.models.linear import LinearProblem, LossSums
 from ooc_train.models.sums import Array
-from ooc_train.solvers.base import State
+from ooc_train.solvers.base import State, Stream
 from ooc_train.stream.order import spread
-from ooc_train.stream.passes import Stream
 
 _SHORTER = np.array([0.5, 0.25, 1 / 16, 1 / 128])
 """Lengths of the steps that are tried beside the full one."""

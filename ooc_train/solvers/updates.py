@@ -20,9 +20,8 @@ from ooc_train.models.linear import LinearProblem, LossSums
 from ooc_train.models.moments import GramSums
 from ooc_train.models.sums import Array, Sums
 from ooc_train.models.updates import LinearUpdates, Rule
-from ooc_train.solvers.base import State
+from ooc_train.solvers.base import State, Stream
 from ooc_train.stream.order import spread
-from ooc_train.stream.passes import Stream
 
 _PATIENCE = 5
 """Epochs without progress after which learning stops, as in scikit-learn."""

@@ -175,7 +175,7 @@ class StoreReader:
             if reader.layout.chunk_rows == source.leaf_rows:
                 reader.read(leaf, raw, arrays.get("encoded"))
             else:
-                reader.read_rows(start, start + rows, raw, arrays.get("encoded"))
+                reader.read_rows(start, start + rows, raw)
             if raw is not into:
                 # Whole numbers of 64 bits may round: they are features or labels, not keys.
                 np.copyto(into[:rows], raw[:rows].reshape(rows, -1), casting="unsafe")

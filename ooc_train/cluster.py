@@ -1,0 +1,271 @@
+"""The processes that a job runs on: a local cluster with a ceiling, or a client that exists already.
+
+A job takes the client it is given, else the active one, else one private cluster inside this
+process, which is started at need and kept until exit: starting one costs half a second, and
+distributed never frees a scheduler, so one a fit would leak. Inside a Dask task or a child process a
+job runs inline: waiting there for the cluster that runs us was seen to deadlock.
+"""
+
+import atexit
+import logging
+import multiprocessing
+import os
+import sys
+import threading
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import dask
+import distributed
+from distributed import Client, get_worker
+from distributed.client import _get_global_client
+
+from ooc_train.errors import ClusterError, MissingMainGuard
+from ooc_train.memory import Ceiling, ProcessMemory, measure
+from ooc_train.stream.passes import Executor, Inline, OnDask
+from ooc_train.stream.plan import Processes
+from ooc_train.stream.sources import ArraySource, Source
+from ooc_train.threads import one_blas_thread
+
+DASHBOARD = "127.0.0.1:8787"
+"""Where the dashboard listens unless told otherwise: this machine only."""
+
+_NO_GUARD_EXIT = 78
+"""Exit status of a worker that found itself importing the script that is starting it."""
+
+_START_SECONDS = 60.0
+
+# The plan keeps to the ceiling; Dask's own reactions to memory would spill, pause and kill.
+_LEAN = {
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    "distributed.worker.memory.terminate": False,
+    "distributed.comm.timeouts.connect": f"{_START_SECONDS:.0f}s",
+    # The keys of a pass differ only in their number; profiles of them all would only pile up.
+    "distributed.worker.profile.enabled": False,
+}
+
+
+class LocalCluster(distributed.LocalCluster):
+    """A Dask cluster of lean processes on this machine, with a memory ceiling for what runs on it.
+
+    Parameters
+    ----------
+    memory_ceiling : bytes or text such as "1GiB", or None for half of what is available
+        What workers, scheduler and the growth of this process may hold together.
+    n_workers : processes; the number of cores unless given
+    threads_per_worker : one, unless given: threads of one process wait for each other
+    dashboard_address : where the dashboard listens; this machine's port 8787 unless it is taken
+
+    Raises
+    ------
+    MissingMainGuard
+        where the script that starts it lacks ``if __name__ == "__main__":``.
+    ClusterError
+        where the workers could not be started.
+    """
+
+    def __init__(
+        self,
+        *,
+        memory_ceiling: str | int | None = None,
+        n_workers: int | None = None,
+        threads_per_worker: int = 1,
+        dashboard_address: str = DASHBOARD,
+    ) -> None:
+        if getattr(multiprocessing.current_process(), "_inheriting", False):
+            # This is a worker importing the script that starts it. Say nothing: its parent will.
+            os._exit(_NO_GUARD_EXIT)
+        self.memory_ceiling = Ceiling.of(memory_ceiling)
+        with dask.config.set(_LEAN), warnings.catch_warnings(), _quiet():
+            warnings.filterwarnings("ignore", message="Port .* is already in use")
+            try:
+                super().__init__(
+                    n_workers=n_workers or dask.system.CPU_COUNT,
+                    threads_per_worker=threads_per_worker,
+                    processes=True,
+                    host="127.0.0.1",
+                    dashboard_address=dashboard_address,
+                    worker_dashboard_address="127.0.0.1:0",
+                    memory_limit=0,
+                )
+            except RuntimeError as error:
+                raise _why_not_started(error) from None
+
+
+def _why_not_started(error: RuntimeError) -> ClusterError:
+    main = sys.modules["__main__"]
+    script = getattr(main, "__file__", None)
+    if script is not None and getattr(main, "__spec__", None) is None:
+        return MissingMainGuard(
+            f'{os.path.basename(script)} starts processes: put what it does under '
+            'if __name__ == "__main__": (the workers could not be started)'
+        )
+    return ClusterError(f"the workers could not be started: {error}")
+
+
+class _quiet:  # noqa: N801
+    """Hold back what distributed logs of processes that end while they start."""
+
+    def __enter__(self) -> None:
+        self._level = logging.getLogger("distributed").level
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+
+    def __exit__(self, *_: object) -> None:
+        logging.getLogger("distributed").setLevel(self._level)
+
+
+_lock = threading.Lock()
+_private: tuple[distributed.LocalCluster, Client] | None = None
+
+
+def private_client() -> Client:
+    """Return the client of the cluster inside this process, which is started by the first call."""
+    global _private
+    with _lock:
+        if _private is None:
+            with dask.config.set(_LEAN), warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="Port .* is already in use")
+                cluster = distributed.LocalCluster(
+                    n_workers=1,
+                    threads_per_worker=dask.system.CPU_COUNT,
+                    processes=False,
+                    host="127.0.0.1",
+                    dashboard_address="127.0.0.1:0",
+                    worker_dashboard_address="127.0.0.1:0",
+                    memory_limit=0,
+                )
+            _private = cluster, Client(cluster, set_as_default=False)
+            atexit.register(_close_private)
+        return _private[1]
+
+
+def _close_private() -> None:
+    if _private is not None:
+        cluster, client = _private
+        client.close()
+        cluster.close()
+
+
+def inside_another_job() -> bool:
+    """Return whether this is a Dask task, or a process that another started to work for it."""
+    if multiprocessing.parent_process() is not None:
+        return True
+    try:
+        get_worker()
+    except ValueError:
+        return False
+    return True
+
+
+def choose_executor(source: Source, client: Client | None = None) -> Executor:
+    """Return what runs the passes over a source.
+
+    Raises
+    ------
+    ClusterError
+        where the client is asynchronous, closed, or has no workers.
+    """
+    if client is None and (isinstance(source, ArraySource) or inside_another_job()):
+        return Inline()
+    client = client or _get_global_client() or private_client()
+    if client.asynchronous:
+        raise ClusterError(
+            "the client is asynchronous, and a fit waits; give it a synchronous one, as "
+            "Client(address) makes"
+        )
+    if isinstance(source, ArraySource):
+        return Inline()
+    try:
+        client.wait_for_workers(1, timeout=_START_SECONDS)
+    except TimeoutError:
+        raise ClusterError(
+            f"the cluster at {client.scheduler.address} has no workers; start some and run again"
+        ) from None
+    return OnDask(client)
+
+
+def default_ceiling(executor: Executor, memory_ceiling: str | int | Ceiling | None) -> Ceiling:
+    """Return the ceiling of a job: as given, else its cluster's, else half of what is available."""
+    if isinstance(memory_ceiling, Ceiling):
+        return memory_ceiling
+    if memory_ceiling is None and isinstance(executor, OnDask):
+        ceiling = getattr(executor.client.cluster, "memory_ceiling", None)
+        if ceiling is not None:
+            return Ceiling(ceiling.limit, "the cluster's")
+    return Ceiling.of(memory_ceiling)
+
+
+def dashboard_link(executor: Executor) -> str | None:
+    """Return the address of the dashboard on which the passes can be watched, if there is one."""
+    if isinstance(executor, OnDask):
+        link: str | None = executor.client.dashboard_link
+        return link
+    return None
+
+
+def _prepare(dtype: str, *, kernels: bool) -> tuple[ProcessMemory, int]:
+    """Load what tasks will need, so that what a process holds is known before it holds data."""
+    import numpy as np
+
+    import ooc_train.stream.passes  # noqa: F401
+
+    if kernels:
+        from ooc_train.models import kernels as compiled
+
+        compiled.load(dtype)
+    with one_blas_thread():
+        # The first product of matrices allocates BLAS's own buffers.
+        np.ones((64, 64)) @ np.ones((64, 64))
+    return measure(), threading.active_count()
+
+
+class Meter:
+    """What the processes of a job hold, before and after.
+
+    Attributes
+    ----------
+    whole : whether all that the calling process holds counts (the command line), or what it grew by
+    before : bytes that the calling process held when the job began
+    """
+
+    def __init__(self, executor: Executor, *, whole: bool, before: int) -> None:
+        self._executor = executor
+        self.whole = whole
+        self.before = before
+
+    def prepare(self, dtype: str, *, kernels: bool) -> Processes:
+        """Load what tasks need in every process, and return what all of them then hold."""
+        if isinstance(self._executor, Inline):
+            _prepare(dtype, kernels=kernels)
+            return Processes(self._driver(measure().peak), (), 1)
+        client = self._executor.client  # type: ignore[attr-defined]
+        info = client.scheduler_info(n_workers=-1)["workers"]
+        held = client.run(_prepare, dtype, kernels=kernels)
+        threads = sum(worker["nthreads"] for worker in info.values())
+        workers = tuple(
+            (memory.peak, info[address]["nthreads"])
+            for address, (memory, _) in held.items()
+            if memory.pid != os.getpid()
+        )
+        return Processes(self._driver(measure().peak), workers, threads)
+
+    def _driver(self, peak: int) -> int:
+        return peak if self.whole else max(0, peak - self.before)
+
+    def measured(self) -> list[ProcessMemory]:
+        """Return the peak of every process, the calling one's as what counts of it."""
+        own = measure()
+        driver = ProcessMemory(own.pid, "driver", self._driver(own.peak), own.current, own.note)
+        if isinstance(self._executor, Inline):
+            return [driver]
+        client = self._executor.client  # type: ignore[attr-defined]
+        found: Mapping[str, Any] = client.run(measure)
+        others = [memory for memory in found.values() if memory.pid != own.pid]
+        workers = [
+            ProcessMemory(memory.pid, f"worker {i}", memory.peak, memory.current, memory.note)
+            for i, memory in enumerate(others)
+        ]
+        return [driver, *workers]

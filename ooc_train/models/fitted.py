@@ -1,0 +1,192 @@
+"""What a run learned: numbers in the data's own units, and how they predict.
+
+A run is a folder: `model.json` with the settings, the labels, the names of the columns and the
+report, and `parameters.npz` with the numbers. Neither can hold code, and nothing is unpickled.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ooc_train.errors import InvalidRun, OutputExists
+from ooc_train.models.losses import Loss
+from ooc_train.models.model import Model
+from ooc_train.models.sums import Array
+
+RUN_FORMAT = "ooc_train.run"
+RUN_VERSION = 1
+
+Label = str | int | float | bool
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A model and the parameters that were found.
+
+    Attributes
+    ----------
+    model : what was learned, and how
+    coef : float64 array (outputs, features), in the data's units
+    intercept : float64 array (outputs,)
+    classes : labels by their codes in y; empty for regression
+    feature_names : of the columns, or None
+    report : figures of the run, as JSON holds them
+    """
+
+    model: Model
+    coef: Array
+    intercept: Array
+    classes: tuple[Label, ...] = ()
+    feature_names: tuple[str, ...] | None = None
+    report: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def n_features(self) -> int:
+        """Columns that a prediction needs."""
+        return int(self.coef.shape[1])
+
+    @property
+    def n_outputs(self) -> int:
+        """Linear predictors."""
+        return int(self.coef.shape[0])
+
+    @property
+    def loss(self) -> Loss:
+        """The loss that was minimised."""
+        return self.model.loss(len(self.classes))
+
+    def decision(self, X: NDArray[np.floating]) -> Array:
+        """Return the linear predictors of rows (rows, features), as (rows, outputs) in float64."""
+        z: Array = X.astype(np.float64) @ self.coef.T + self.intercept
+        return z
+
+    def probabilities(self, X: NDArray[np.floating]) -> Array:
+        """Return the probability of each class for each row, (rows, classes)."""
+        p = self.loss.mean(self.decision(X))
+        return np.column_stack([1.0 - p, p]) if self.n_outputs == 1 else p
+
+    def codes(self, X: NDArray[np.floating]) -> NDArray[np.intp]:
+        """Return the code of the likeliest class for each row."""
+        z = self.decision(X)
+        return (z[:, 0] > 0).astype(np.intp) if self.n_outputs == 1 else z.argmax(axis=1)
+
+    def require_features(self, n_features: int, what: str) -> None:
+        """Refuse data of another width.
+
+        Raises
+        ------
+        InvalidRun
+            with both widths.
+        """
+        if n_features != self.n_features:
+            raise InvalidRun(
+                f"the model was trained on {self.n_features:,} features and {what} has "
+                f"{n_features:,}; use data with the same columns"
+            )
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write the run folder, whole or not at all.
+
+        Raises
+        ------
+        OutputExists
+            where something lies there and `overwrite` is not set.
+        """
+        path = os.fspath(path).rstrip("/")
+        require_writable(path, overwrite=overwrite)
+        parent = os.path.dirname(os.path.abspath(path))
+        beside = tempfile.mkdtemp(prefix=f".{os.path.basename(path)}.", dir=parent)
+        try:
+            with open(os.path.join(beside, "parameters.npz"), "wb") as file:
+                np.savez(file, coef=self.coef, intercept=self.intercept)
+                _sync(file)
+            with open(os.path.join(beside, "model.json"), "w", encoding="utf-8") as text:
+                json.dump(self._to_json(), text, indent=2)
+                _sync(text)
+            os.chmod(beside, 0o755)
+            if os.path.isdir(path):
+                shutil.rmtree(path)
+            os.rename(beside, path)
+        except BaseException:
+            shutil.rmtree(beside, ignore_errors=True)
+            raise
+
+    def _to_json(self) -> dict[str, Any]:
+        return {
+            "format": RUN_FORMAT,
+            "format_version": RUN_VERSION,
+            "model": self.model.settings(),
+            "classes": list(self.classes),
+            "feature_names": None if self.feature_names is None else list(self.feature_names),
+            "report": dict(self.report),
+        }
+
+
+def require_writable(path: str, *, overwrite: bool) -> None:
+    """Refuse a place for a run that is taken; only a run may be written over.
+
+    Raises
+    ------
+    OutputExists
+        where something lies there that may not be replaced.
+    """
+    if not os.path.lexists(path):
+        return
+    if not overwrite:
+        raise OutputExists(f"{path} exists already; choose another name, or overwrite it")
+    if not os.path.exists(os.path.join(path, "model.json")):
+        raise OutputExists(f"{path} is no run, so it is not written over; choose another name")
+
+
+def load_fitted(path: str | os.PathLike[str]) -> Fitted:
+    """Return what a run folder holds.
+
+    Raises
+    ------
+    InvalidRun
+        where it is none, is damaged, or was written by a later release.
+    """
+    path = os.fspath(path)
+    try:
+        with open(os.path.join(path, "model.json"), encoding="utf-8") as file:
+            found = json.load(file)
+        if found["format"] != RUN_FORMAT:
+            raise InvalidRun(f"{path} is no run: its format is {found['format']!r}")
+        if found["format_version"] > RUN_VERSION:
+            raise InvalidRun(
+                f"{path} was written by a later release (format {found['format_version']}, this "
+                f"one reads up to {RUN_VERSION}); install that release"
+            )
+        with np.load(os.path.join(path, "parameters.npz"), allow_pickle=False) as arrays:
+            coef, intercept = (arrays[k].astype(np.float64) for k in ("coef", "intercept"))
+        if coef.ndim != 2 or intercept.shape != coef.shape[:1]:
+            raise InvalidRun(f"{path} has coefficients {coef.shape} and intercepts {intercept.shape}")
+        names = found["feature_names"]
+        return Fitted(
+            Model(**found["model"]),
+            coef,
+            intercept,
+            tuple(found["classes"]),
+            None if names is None else tuple(names),
+            found["report"],
+        )
+    except FileNotFoundError as error:
+        raise InvalidRun(f"{path} is no run: {error.filename} is missing") from None
+    except NotADirectoryError:
+        raise InvalidRun(f"{path} is a file, and a run is a folder") from None
+    except (KeyError, TypeError, ValueError, OSError, EOFError) as error:
+        if isinstance(error, InvalidRun):
+            raise
+        raise InvalidRun(f"{path} is damaged: {error}") from error
+
+
+def _sync(file: Any) -> None:
+    file.flush()
+    os.fsync(file.fileno())

@@ -1,0 +1,190 @@
+"""A model as a plain value: what is learned, and how. The command line makes it directly, an
+estimator from its parameters; it cannot hold a setting that cannot be used.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from numbers import Integral, Real
+from typing import Any, Literal, get_args
+
+from ooc_train.models.losses import LOSSES, Loss
+
+Name = Literal["linear", "ridge", "logistic"]
+NAMES: tuple[str, ...] = get_args(Name)
+
+EXACT = ("gram", "newton", "lbfgs")
+UPDATES = ("sgd", "adam")
+
+_SOLVERS = {
+    "linear": ("auto", "gram", "lbfgs", *UPDATES),
+    "ridge": ("auto", "gram", "lbfgs", *UPDATES),
+    "logistic": ("auto", "newton", "lbfgs", *UPDATES),
+}
+_MAX_ITER = {"linear": 100, "ridge": 100, "logistic": 100}
+_TOL = {"linear": 1e-6, "ridge": 1e-4, "logistic": 1e-4}
+
+_GRAM_FEATURES = 4096
+"""A Gram matrix of more columns takes longer to add up and solve than L-BFGS takes altogether."""
+
+_NEWTON_PARAMETERS = 512
+"""Above so many parameters a Newton pass is bound by computing (it grows with their square), and the
+few passes that it saves cost more than the many of L-BFGS."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """What is learned, and how.
+
+    Attributes
+    ----------
+    name : "linear", "ridge" or "logistic"
+    alpha : ridge's penalty: `alpha / 2 * |w|^2` beside half the sum of squares, as scikit-learn's
+    C : the logistic model's inverse penalty: `1 / (2 C) * |w|^2` beside the sum of losses
+    fit_intercept : whether there is a free constant
+    class_weight : None, "balanced", or the weight of each class by its label
+    solver : "auto", or one that goes with the model: "gram", "newton", "lbfgs", "sgd", "adam"
+    batch_size : rows per update: "full", "chunk", or a number of rows
+    learning_rate : of updates, on scaled columns: "auto", or a constant
+    max_iter : most iterations, or epochs of updates; None is the model's own default, 100
+    tol : tolerance, as scikit-learn's; None is the model's own default
+    standardize : whether the penalty is on standardised columns
+    shuffle_buffer : chunks mixed row by row when batches are drawn; "auto" is 1 for shuffled data
+    random_state : seed of the order of rows; None draws one, which the report tells
+
+    Raises
+    ------
+    ValueError, TypeError
+        naming the setting that cannot be used.
+    """
+
+    name: Name
+    alpha: float = 1.0
+    C: float = 1.0
+    fit_intercept: bool = True
+    class_weight: str | Mapping[Any, float] | None = None
+    solver: str = "auto"
+    batch_size: int | str = "full"
+    learning_rate: float | str = "auto"
+    max_iter: int | None = None
+    tol: float | None = None
+    standardize: bool = False
+    shuffle_buffer: int | str = "auto"
+    random_state: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.name not in NAMES:
+            raise ValueError(f"model={self.name!r} is not one of {', '.join(NAMES)}")
+        if self.solver not in _SOLVERS[self.name]:
+            known = ", ".join(map(repr, _SOLVERS[self.name]))
+            raise ValueError(f"solver={self.solver!r} is not one of {self.name}'s: {known}")
+        _require_number("alpha", self.alpha, least=0.0)
+        _require_number("C", self.C, above=0.0)
+        if self.tol is not None:
+            _require_number("tol", self.tol, least=0.0)
+        if self.max_iter is not None:
+            _require_count("max_iter", self.max_iter)
+        if self.learning_rate != "auto":
+            _require_number("learning_rate", self.learning_rate, above=0.0, words=("auto",))
+        if self.shuffle_buffer != "auto":
+            _require_count("shuffle_buffer", self.shuffle_buffer, words=("auto",))
+        if self.batch_size not in ("full", "chunk"):
+            _require_count("batch_size", self.batch_size, words=("full", "chunk"))
+        if self.batch_size != "full" and self.solver in EXACT:
+            raise ValueError(
+                f"solver={self.solver!r} looks at all rows before each step, and "
+                f"batch_size={self.batch_size!r} asks for more steps; use batch_size='full', or "
+                "solver='sgd' or 'adam'"
+            )
+        if isinstance(self.class_weight, str) and self.class_weight != "balanced":
+            raise ValueError(
+                f"class_weight={self.class_weight!r} is not None, 'balanced' or a mapping of labels"
+            )
+        if self.class_weight is not None and not self.is_classifier:
+            raise ValueError(f"class_weight is for classes, and the {self.name} model has none")
+
+    @property
+    def is_classifier(self) -> bool:
+        """Whether y holds classes."""
+        return self.name == "logistic"
+
+    @property
+    def l2(self) -> float:
+        """Strength of the penalty beside a sum of losses."""
+        return {"linear": 0.0, "ridge": float(self.alpha), "logistic": 1.0 / self.C}[self.name]
+
+    @property
+    def iterations(self) -> int:
+        """The most iterations or epochs."""
+        return self.max_iter or _MAX_ITER[self.name]
+
+    @property
+    def tolerance(self) -> float:
+        """The tolerance."""
+        return _TOL[self.name] if self.tol is None else float(self.tol)
+
+    def loss(self, n_classes: int) -> Loss:
+        """Return the loss, given how many classes there are."""
+        if not self.is_classifier:
+            return LOSSES["squared"]
+        return LOSSES["logistic" if n_classes == 2 else "multinomial"]
+
+    def rows_per_update(self, n_rows: int, chunk_rows: int) -> int:
+        """Return the batch size in rows.
+
+        Raises
+        ------
+        ValueError
+            where it is more than there are.
+        """
+        if self.batch_size == "full":
+            return n_rows
+        if self.batch_size == "chunk":
+            return min(chunk_rows, n_rows)
+        rows = int(self.batch_size)
+        if rows > n_rows:
+            raise ValueError(
+                f"batch_size={rows:,} is more than the {n_rows:,} rows there are; use "
+                "batch_size='full' for all of them"
+            )
+        return rows
+
+    def solver_for(self, n_parameters: int) -> str:
+        """Return the solver that "auto" stands for, given the size of the model."""
+        if self.solver != "auto":
+            return self.solver
+        if self.batch_size != "full":
+            return "sgd"
+        if self.is_classifier:
+            return "newton" if n_parameters <= _NEWTON_PARAMETERS else "lbfgs"
+        return "gram" if n_parameters <= _GRAM_FEATURES else "lbfgs"
+
+    def settings(self) -> dict[str, Any]:
+        """Return the settings as values that JSON can hold: `Model(**settings)` makes it again."""
+        settings = asdict(self)
+        if isinstance(self.class_weight, Mapping):
+            settings["class_weight"] = {str(k): v for k, v in self.class_weight.items()}
+        return settings
+
+
+def _require_count(name: str, value: object, *, words: tuple[str, ...] = ()) -> None:
+    accepted = " or ".join([*map(repr, words), "a whole number of at least 1"])
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise ValueError(f"{name}={value!r} is not {accepted}")
+    if value < 1:
+        raise ValueError(f"{name}={value!r} is not {accepted}")
+
+
+def _require_number(
+    name: str,
+    value: object,
+    *,
+    least: float | None = None,
+    above: float | None = None,
+    words: tuple[str, ...] = (),
+) -> None:
+    bound = f"of at least {least:g}" if least is not None else f"above {above:g}"
+    accepted = " or ".join([*map(repr, words), f"a number {bound}"])
+    if isinstance(value, bool) or not isinstance(value, Real) or not float(value) < float("inf"):
+        raise ValueError(f"{name}={value!r} is not {accepted}")
+    if (least is not None and value < least) or (above is not None and value <= above):
+        raise ValueError(f"{name}={value!r} is not {accepted}")

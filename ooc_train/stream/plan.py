@@ -1,0 +1,237 @@
+"""From a job, the processes that run it and a ceiling to how the passes are cut, and what they hold.
+
+Planning is pure: it reads nothing and raises nothing. `Plan.explain` is the table that users see,
+`Plan.validate` refuses what cannot be kept, and only then is anything read.
+
+None of what a plan decides changes what is learned: not the leaves, not the order of rows, not the
+solver. It decides how many tasks run at a time, how far reading runs ahead, and how coarse tasks are.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import log2
+
+from ooc_train.errors import CeilingExceeded
+from ooc_train.memory import Ceiling, Projection, Term
+from ooc_train.models.sums import total_bytes
+from ooc_train.stream.passes import Grain
+from ooc_train.stream.sources import Source
+from ooc_train.units import approximate_bytes
+
+_MIB = 2**20
+
+_TASK_BYTES = 256 * _MIB
+"""A reduce task covers about so many bytes, beside which Dask's 1 to 4 ms a task are little."""
+
+_TASKS_PER_THREAD = 4
+"""But no fewer tasks than so many a thread, so that all finish at about the same time."""
+
+_AHEAD = (8, 4, 2, 1)
+"""Leaves that a scan reads at a time, most first."""
+
+_WORKER_GROWTH = 12 * _MIB
+_DRIVER_GROWTH = 40 * _MIB
+"""What an interpreter grows by while tasks come and go, the scheduler's and the dashboard's books
+included (measured: `tests/benchmarks/memory.py`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Processes:
+    """The processes of a run, and what they hold before any data.
+
+    Attributes
+    ----------
+    driver : bytes that count of the calling process: all it holds, or 0 where only its growth does
+    workers : of each worker process its bytes and its threads; none where the driver does the work
+    threads : tasks that run at a time
+    """
+
+    driver: int
+    workers: tuple[tuple[int, int], ...]
+    threads: int
+
+    @property
+    def reserved(self) -> int:
+        """Bytes that all processes hold before any data."""
+        return self.driver + sum(held for held, _ in self.workers)
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What a job needs room for.
+
+    Attributes
+    ----------
+    leaf : bytes to read a leaf into
+    workspace : bytes of the arrays that the work on a leaf needs
+    sums : bytes of the sums that a pass adds up
+    parameters : bytes of a set of parameters
+    slots : sets of parameters that the solver holds
+    mixing : chunks mixed row by row in a scan, 0 for jobs without a scan
+    results : bytes that a task returns and the driver keeps for its caller
+    """
+
+    leaf: int
+    workspace: int
+    sums: int = 0
+    parameters: int = 0
+    slots: int = 0
+    mixing: int = 0
+    results: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a job will run, and what it is projected to hold.
+
+    Attributes
+    ----------
+    ceiling : the most bytes that the run may hold
+    projection : the terms of what it will
+    grain : how passes are cut
+    threads : tasks that run at a time
+    processes : what the run started from
+    """
+
+    ceiling: Ceiling
+    projection: Projection
+    grain: Grain
+    threads: int
+    processes: Processes
+
+    @property
+    def projected(self) -> int:
+        """The projected peak in bytes."""
+        return self.projection.total
+
+    def explain(self) -> str:
+        """Return the terms, the ceiling and the room that is left, as a table in plain text."""
+        rows = self.projection.table()
+        left = self.ceiling.limit - self.projected
+        rows.append(("ceiling", approximate_bytes(self.ceiling.limit), self.ceiling.source))
+        rows.append(
+            ("left", approximate_bytes(left), "")
+            if left >= 0
+            else ("missing", approximate_bytes(-left), f"smallest ceiling: {self.smallest}")
+        )
+        widths = [max(len(row[i]) for row in rows) for i in range(2)]
+        return "\n".join(f"{n:<{widths[0]}}  {b:>{widths[1]}}  {w}".rstrip() for n, b, w in rows)
+
+    @property
+    def smallest(self) -> str:
+        """The smallest ceiling that this many processes could keep, as text to paste."""
+        return f"{-(-self.projected // _MIB)}MiB"
+
+    def to_json(self) -> Mapping[str, object]:
+        """Return the plan as values that JSON can hold, sizes in bytes."""
+        return {
+            "ceiling": self.ceiling.limit,
+            "ceiling_source": self.ceiling.source,
+            "projected": self.projected,
+            "fits": self.projected <= self.ceiling.limit,
+            "threads": self.threads,
+            "terms": {term.name: term.bytes for term in self.projection.terms},
+        }
+
+    def validate(self) -> None:
+        """Refuse a plan that does not fit.
+
+        Raises
+        ------
+        CeilingExceeded
+            with what is needed, the ceiling, and what could be changed.
+        """
+        if self.projected <= self.ceiling.limit:
+            return
+        advice = [f"raise the memory ceiling to at least {self.smallest}"]
+        if len(self.processes.workers) > 1:
+            held = approximate_bytes(max(held for held, _ in self.processes.workers))
+            advice.append(f"use fewer workers (each holds {held} before any data)")
+        largest = max(self.projection.terms, key=lambda term: term.bytes)
+        if largest.name == "buffers":
+            advice.append("rewrite the store in smaller chunks")
+        raise CeilingExceeded(
+            f"the run needs {approximate_bytes(self.projected)} and its memory ceiling is "
+            f"{self.ceiling}; {', or '.join(advice)}\n{self.explain()}"
+        )
+
+
+def demand_of(source: Source, workspace: int, *, mixing: int = 0) -> Demand:
+    """Return what reading a source needs, with so many bytes of workspace and nothing else."""
+    return Demand(leaf=total_bytes(source.rooms(1)), workspace=workspace, mixing=mixing)
+
+
+def make_plan(source: Source, demand: Demand, ceiling: Ceiling, processes: Processes) -> Plan:
+    """Return the plan that uses most of the ceiling to good effect, or the smallest if none fits."""
+    plans = [
+        _plan(source, demand, ceiling, processes, threads, ahead)
+        for threads in range(processes.threads, 0, -1)
+        for ahead in (_AHEAD if demand.mixing else _AHEAD[-1:])
+    ]
+    return next((plan for plan in plans if plan.projected <= ceiling.limit), plans[-1])
+
+
+def _plan(
+    source: Source,
+    demand: Demand,
+    ceiling: Ceiling,
+    processes: Processes,
+    threads: int,
+    ahead: int,
+) -> Plan:
+    stripe_bytes = source.stripe_leaves * source.leaf_rows * max(source.row_bytes, 1)
+    stripes = -(-source.n_leaves // source.stripe_leaves)
+    coarse = min(_TASK_BYTES // stripe_bytes, stripes // (_TASKS_PER_THREAD * threads))
+    # Runs of a power of two are whole nodes of the tree, of which a task then returns only one.
+    task_stripes = 1 << (max(coarse, 1).bit_length() - 1)
+    window = 2 * threads
+    levels = 2 + int(log2(max(stripes, 1)))
+
+    reduce_bytes = demand.leaf + demand.workspace
+    scan_bytes = 0
+    if demand.mixing:
+        lot = max(ahead, demand.mixing)
+        rows = total_bytes(source.rooms(lot))
+        scan_bytes = 2 * rows + 8 * source.leaf_rows * demand.mixing
+    per_process = max((n for _, n in processes.workers), default=threads)
+    pool = max(reduce_bytes * min(per_process, threads), scan_bytes)
+    buffers = max(reduce_bytes * threads, scan_bytes)
+    held = demand.sums * (threads * levels + window + levels)
+    n_workers = len(processes.workers)
+    copies = demand.slots + window + threads
+    terms = [
+        Term("reserved", processes.reserved, _reserved(processes)),
+        Term(
+            "growth",
+            _DRIVER_GROWTH + n_workers * _WORKER_GROWTH,
+            "interpreters, the scheduler's books and the dashboard's",
+        ),
+        Term(
+            "buffers",
+            buffers,
+            f"two of {approximate_bytes(scan_bytes / 2)}, one read while one is learned from"
+            if scan_bytes >= reduce_bytes * threads
+            else f"{threads} x {approximate_bytes(reduce_bytes)}: a chunk, and the work on it",
+        ),
+        Term("sums", held, f"{approximate_bytes(demand.sums)} in flight and in the tree of sums"),
+        Term(
+            "parameters",
+            demand.parameters * copies,
+            f"{copies} x {approximate_bytes(demand.parameters)}",
+        ),
+    ]
+    if demand.results:
+        terms.append(Term("results", demand.results, "what is returned to the caller"))
+    return Plan(
+        ceiling,
+        Projection(tuple(terms)),
+        Grain(task_stripes, window, ahead, pool),
+        threads,
+        processes,
+    )
+
+
+def _reserved(processes: Processes) -> str:
+    parts = [f"driver {approximate_bytes(processes.driver)}"] if processes.driver else []
+    parts += [f"worker {approximate_bytes(held)}" for held, _ in processes.workers]
+    return " + ".join(parts) or "only what the calling process grows by counts"
