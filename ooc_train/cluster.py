@@ -1,9 +1,9 @@
-"""The processes that a job runs on: a local cluster with a ceiling, or a client that exists already.
+"""The processes that a job runs on: a local cluster with a ceiling, or a client that exists.
 
 A job takes the client it is given, else the active one, else one private cluster inside this
 process, which is started at need and kept until exit: starting one costs half a second, and
-distributed never frees a scheduler, so one a fit would leak. Inside a Dask task or a child process a
-job runs inline: waiting there for the cluster that runs us was seen to deadlock.
+distributed never frees a scheduler, so one a fit would leak. Inside a Dask task or a child process
+a job runs inline: waiting there for the cluster that runs us was seen to deadlock.
 """
 
 import atexit
@@ -13,8 +13,8 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import dask
 import distributed
@@ -22,7 +22,7 @@ from distributed import Client, get_worker
 from distributed.client import _get_global_client
 
 from ooc_train.errors import ClusterError, MissingMainGuard
-from ooc_train.memory import Ceiling, ProcessMemory, measure
+from ooc_train.memory import Ceiling, ProcessMemory, measure, measure_tree
 from ooc_train.stream.passes import Executor, Inline, OnDask
 from ooc_train.stream.plan import Processes
 from ooc_train.stream.sources import ArraySource, Source
@@ -48,7 +48,7 @@ _LEAN = {
 }
 
 
-class LocalCluster(distributed.LocalCluster):
+class LocalCluster(distributed.LocalCluster):  # type: ignore[misc] # untyped base
     """A Dask cluster of lean processes on this machine, with a memory ceiling for what runs on it.
 
     Parameters
@@ -70,7 +70,7 @@ class LocalCluster(distributed.LocalCluster):
     def __init__(
         self,
         *,
-        memory_ceiling: str | int | None = None,
+        memory_ceiling: str | int | Ceiling | None = None,
         n_workers: int | None = None,
         threads_per_worker: int = 1,
         dashboard_address: str = DASHBOARD,
@@ -78,7 +78,9 @@ class LocalCluster(distributed.LocalCluster):
         if getattr(multiprocessing.current_process(), "_inheriting", False):
             # This is a worker importing the script that starts it. Say nothing: its parent will.
             os._exit(_NO_GUARD_EXIT)
-        self.memory_ceiling = Ceiling.of(memory_ceiling)
+        if not isinstance(memory_ceiling, Ceiling):
+            memory_ceiling = Ceiling.of(memory_ceiling)
+        self.memory_ceiling = memory_ceiling
         with dask.config.set(_LEAN), warnings.catch_warnings(), _quiet():
             warnings.filterwarnings("ignore", message="Port .* is already in use")
             try:
@@ -100,7 +102,7 @@ def _why_not_started(error: RuntimeError) -> ClusterError:
     script = getattr(main, "__file__", None)
     if script is not None and getattr(main, "__spec__", None) is None:
         return MissingMainGuard(
-            f'{os.path.basename(script)} starts processes: put what it does under '
+            f"{os.path.basename(script)} starts processes: put what it does under "
             'if __name__ == "__main__": (the workers could not be started)'
         )
     return ClusterError(f"the workers could not be started: {error}")
@@ -194,7 +196,7 @@ def default_ceiling(executor: Executor, memory_ceiling: str | int | Ceiling | No
     if memory_ceiling is None and isinstance(executor, OnDask):
         ceiling = getattr(executor.client.cluster, "memory_ceiling", None)
         if ceiling is not None:
-            return Ceiling(ceiling.limit, "the cluster's")
+            return Ceiling(ceiling.limit, "the cluster's", ceiling.whole)
     return Ceiling.of(memory_ceiling)
 
 
@@ -206,7 +208,7 @@ def dashboard_link(executor: Executor) -> str | None:
     return None
 
 
-def _prepare(dtype: str, *, kernels: bool) -> tuple[ProcessMemory, int]:
+def _prepare(dtype: str, *, kernels: bool) -> ProcessMemory:
     """Load what tasks will need, so that what a process holds is known before it holds data."""
     import numpy as np
 
@@ -219,53 +221,54 @@ def _prepare(dtype: str, *, kernels: bool) -> tuple[ProcessMemory, int]:
     with one_blas_thread():
         # The first product of matrices allocates BLAS's own buffers.
         np.ones((64, 64)) @ np.ones((64, 64))
-    return measure(), threading.active_count()
+    return measure()
 
 
 class Meter:
     """What the processes of a job hold, before and after.
 
-    Attributes
+    Parameters
     ----------
-    whole : whether all that the calling process holds counts (the command line), or what it grew by
+    executor : what runs the passes
+    whole : whether all that the calling process and its children hold counts, or what it grew by
     before : bytes that the calling process held when the job began
     """
 
     def __init__(self, executor: Executor, *, whole: bool, before: int) -> None:
-        self._executor = executor
-        self.whole = whole
-        self.before = before
+        self._client = executor.client if isinstance(executor, OnDask) else None
+        self._whole = whole
+        self._before = before
 
     def prepare(self, dtype: str, *, kernels: bool) -> Processes:
         """Load what tasks need in every process, and return what all of them then hold."""
-        if isinstance(self._executor, Inline):
+        if self._client is None:
             _prepare(dtype, kernels=kernels)
-            return Processes(self._driver(measure().peak), (), 1)
-        client = self._executor.client  # type: ignore[attr-defined]
-        info = client.scheduler_info(n_workers=-1)["workers"]
-        held = client.run(_prepare, dtype, kernels=kernels)
-        threads = sum(worker["nthreads"] for worker in info.values())
-        workers = tuple(
-            (memory.peak, info[address]["nthreads"])
-            for address, (memory, _) in held.items()
-            if memory.pid != os.getpid()
+            return Processes(self._calling([]).peak, (), 1)
+        workers = self._client.scheduler_info(n_workers=-1)["workers"]
+        held: Mapping[str, ProcessMemory] = self._client.run(_prepare, dtype, kernels=kernels)
+        apart = [memory.pid for memory in held.values()]
+        return Processes(
+            self._calling(apart).peak,
+            tuple(
+                (memory.peak, workers[address]["nthreads"])
+                for address, memory in held.items()
+                if memory.pid != os.getpid()
+            ),
+            sum(worker["nthreads"] for worker in workers.values()),
         )
-        return Processes(self._driver(measure().peak), workers, threads)
-
-    def _driver(self, peak: int) -> int:
-        return peak if self.whole else max(0, peak - self.before)
 
     def measured(self) -> list[ProcessMemory]:
-        """Return the peak of every process, the calling one's as what counts of it."""
-        own = measure()
-        driver = ProcessMemory(own.pid, "driver", self._driver(own.peak), own.current, own.note)
-        if isinstance(self._executor, Inline):
-            return [driver]
-        client = self._executor.client  # type: ignore[attr-defined]
-        found: Mapping[str, Any] = client.run(measure)
-        others = [memory for memory in found.values() if memory.pid != own.pid]
-        workers = [
-            ProcessMemory(memory.pid, f"worker {i}", memory.peak, memory.current, memory.note)
-            for i, memory in enumerate(others)
-        ]
-        return [driver, *workers]
+        """Return the peak of every process, the calling one's first, as what counts of it."""
+        found: list[ProcessMemory] = []
+        if self._client is not None:
+            found = [m for m in self._client.run(measure).values() if m.pid != os.getpid()]
+        workers = [replace(memory, name=f"worker {i}") for i, memory in enumerate(found)]
+        return [self._calling([memory.pid for memory in found]), *workers]
+
+    def _calling(self, apart: Sequence[int]) -> ProcessMemory:
+        """Return what counts of the calling process, and of its children but those told apart."""
+        own = replace(measure(), name="driver")
+        if not self._whole:
+            return replace(own, peak=max(0, own.peak - self._before))
+        others = [m for m in measure_tree() if m.pid not in (own.pid, *apart)]
+        return replace(own, peak=own.peak + sum(memory.peak for memory in others))

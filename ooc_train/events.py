@@ -1,14 +1,14 @@
 """What happens during a run, as frozen values, and who may listen.
 
-A callback gets every event in the thread that called `train`, must be quick, and may raise `Stop` to
-end the run after the current step.
+A callback gets every event in the thread that called `train`, must be quick, and may raise `Stop`
+to end the run after the current step.
 """
 
 from dataclasses import dataclass
 from typing import Protocol
 
 
-class Stop(Exception):  # noqa: N818
+class Stop(Exception):
     """Raised by a callback to end a run after the current step; what was learned is kept."""
 
 

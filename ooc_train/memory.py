@@ -31,6 +31,9 @@ class Ceiling:
         Bytes, more than zero.
     source : str
         Where the figure is from; it is printed beside it.
+    whole : bool
+        Whether all that the calling process holds counts (the command line), or only what it grows
+        by (a call from Python).
 
     Raises
     ------
@@ -45,6 +48,7 @@ class Ceiling:
 
     limit: int
     source: Source
+    whole: bool = False
 
     def __post_init__(self) -> None:
         if self.limit <= 0:
@@ -54,7 +58,7 @@ class Ceiling:
             )
 
     @classmethod
-    def of(cls, value: str | float | None) -> Self:
+    def of(cls, value: str | float | None, *, whole: bool = False) -> Self:
         """Make the ceiling that a user asked for; None is half of what is available.
 
         Raises
@@ -64,8 +68,8 @@ class Ceiling:
             control group that this process lives in) has.
         """
         if value is None:
-            return cls(available_memory() // 2, "half of what is available")
-        ceiling = cls(parse_bytes(value), "given")
+            return cls(available_memory() // 2, "half of what is available", whole)
+        ceiling = cls(parse_bytes(value), "given", whole)
         machine = machine_memory()
         if ceiling.limit > machine:
             raise ValueError(

@@ -110,7 +110,7 @@ class Fitted:
             with open(os.path.join(beside, "model.json"), "w", encoding="utf-8") as text:
                 json.dump(self._to_json(), text, indent=2)
                 _sync(text)
-            os.chmod(beside, 0o755)
+            os.chmod(beside, 0o777 & ~_umask())
             if os.path.isdir(path):
                 shutil.rmtree(path)
             os.rename(beside, path)
@@ -167,7 +167,9 @@ def load_fitted(path: str | os.PathLike[str]) -> Fitted:
         with np.load(os.path.join(path, "parameters.npz"), allow_pickle=False) as arrays:
             coef, intercept = (arrays[k].astype(np.float64) for k in ("coef", "intercept"))
         if coef.ndim != 2 or intercept.shape != coef.shape[:1]:
-            raise InvalidRun(f"{path} has coefficients {coef.shape} and intercepts {intercept.shape}")
+            raise InvalidRun(
+                f"{path} has coefficients {coef.shape} and intercepts {intercept.shape}"
+            )
         names = found["feature_names"]
         return Fitted(
             Model(**found["model"]),
@@ -185,6 +187,13 @@ def load_fitted(path: str | os.PathLike[str]) -> Fitted:
         if isinstance(error, InvalidRun):
             raise
         raise InvalidRun(f"{path} is damaged: {error}") from error
+
+
+def _umask() -> int:
+    """Return the mask of permissions that files of this process are made under."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def _sync(file: Any) -> None:

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from ooc_train.models import losses
 from ooc_train.models.losses import LOGISTIC, MULTINOMIAL, SQUARED, Array
+from ooc_train.models.updates import BETA1, BETA2, EPSILON
 
 __all__ = [
     "ADAM",
@@ -48,7 +49,6 @@ SGD, ADAM = 0, 1
 CONSTANT, LINEAR, INVERSE_SQRT = 0, 1, 2
 
 _SQUARED, _MULTINOMIAL = SQUARED.code, MULTINOMIAL.code
-_BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8  # Kingma and Ba 2015, section 2
 
 
 def _source_digest(*paths: str) -> str:
@@ -262,9 +262,9 @@ def _step(
 ) -> None:
     """Move one parameter down its slope `g`."""
     if optimizer == ADAM:
-        slots[0, k, j] += (1.0 - _BETA1) * (g - slots[0, k, j])
-        slots[1, k, j] += (1.0 - _BETA2) * (g * g - slots[1, k, j])
-        size = np.sqrt(bias2 * slots[1, k, j]) + _EPSILON
+        slots[0, k, j] += (1.0 - BETA1) * (g - slots[0, k, j])
+        slots[1, k, j] += (1.0 - BETA2) * (g * g - slots[1, k, j])
+        size = np.sqrt(bias2 * slots[1, k, j]) + EPSILON
         theta[k, j] -= eta * bias1 * slots[0, k, j] / size
     else:
         theta[k, j] -= eta * g
@@ -287,8 +287,8 @@ def _batch_update(
     share = 1.0 / rows
     bias1 = bias2 = 1.0
     if optimizer == ADAM:  # a power costs as much as a row
-        bias1 = 1.0 / (1.0 - _BETA1 ** (updates + 1))
-        bias2 = 1.0 / (1.0 - _BETA2 ** (updates + 1))
+        bias1 = 1.0 / (1.0 - BETA1 ** (updates + 1))
+        bias2 = 1.0 / (1.0 - BETA2 ** (updates + 1))
     for k in range(len(theta)):
         for j in range(features):
             g = share * partial[k, j] + l2[j] * theta[k, j]

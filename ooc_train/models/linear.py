@@ -23,6 +23,7 @@ from ooc_train.models.sums import (
     row_weights,
 )
 
+
 @dataclass(frozen=True, eq=False)
 class LossSums:
     """Loss, gradient and Hessian of one or more models on one stream.
@@ -136,9 +137,7 @@ class LossSums:
         used = self.gradients * self.n_outputs
         by_coef = np.zeros((used, self._columns - 1))
         by_intercept = np.zeros(used)
-        kernels.accumulate(
-            block.X, np.ascontiguousarray(residual[:, :used]), by_coef, by_intercept
-        )
+        kernels.accumulate(block.X, np.ascontiguousarray(residual[:, :used]), by_coef, by_intercept)
         gradient = sums["gradient"].reshape(used, -1)
         gradient += self.scaling.gradient_from_data_units(by_coef, by_intercept)
 
@@ -284,7 +283,7 @@ class LinearProblem:
 
 
 def curvatures(loss: Loss, y: Array, z: Array) -> Iterator[tuple[int, int, Array]]:
-    """Yield second derivatives of the loss by the predictors a and b <= a, (rows,) each, if not zero."""
+    """Yield a, b <= a and the second derivative by the predictors a and b, (rows,)."""
     if loss.hessian is not None:
         for k, column in enumerate(loss.hessian(y, z).T):
             yield k, k, column

@@ -1,5 +1,7 @@
-"""A model as a plain value: what is learned, and how. The command line makes it directly, an
-estimator from its parameters; it cannot hold a setting that cannot be used.
+"""A model as a plain value: what is learned, and how.
+
+The command line makes it directly, an estimator from its parameters; it cannot hold a setting that
+cannot be used.
 """
 
 from collections.abc import Mapping
@@ -27,8 +29,8 @@ _GRAM_FEATURES = 4096
 """A Gram matrix of more columns takes longer to add up and solve than L-BFGS takes altogether."""
 
 _NEWTON_PARAMETERS = 512
-"""Above so many parameters a Newton pass is bound by computing (it grows with their square), and the
-few passes that it saves cost more than the many of L-BFGS."""
+"""Above so many parameters a Newton pass is bound by computing, which grows with their square, and
+the passes that it saves cost more than the many of L-BFGS."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,9 +170,7 @@ class Model:
 
 def _require_count(name: str, value: object, *, words: tuple[str, ...] = ()) -> None:
     accepted = " or ".join([*map(repr, words), "a whole number of at least 1"])
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        raise ValueError(f"{name}={value!r} is not {accepted}")
-    if value < 1:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
         raise ValueError(f"{name}={value!r} is not {accepted}")
 
 

@@ -60,12 +60,12 @@ class Scaling:
         )
 
     def gradient_from_data_units(self, by_coef: Array, by_intercept: Array) -> Array:
-        """Return the gradient by `theta`, given sums of residual times raw column, and of residual."""
+        """Return the gradient by `theta`, from that by `coef` and `intercept`."""
         centred = (by_coef - by_intercept[..., None] * self.mean) / self.scale
         return np.concatenate([centred, by_intercept[..., None]], axis=-1)
 
     def apply(self, X: NDArray[np.floating], out: Array) -> Array:
-        """Write the scaled columns of `X` (rows, features) and a one into `out` (rows, features + 1)."""
+        """Write the scaled columns of X, and a one, to `out` (rows, features + 1)."""
         scaled = out[: len(X)]
         np.subtract(X, self.mean, out=scaled[:, :-1])
         scaled[:, :-1] /= self.scale

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ooc_train.errors import NonFiniteData
 
 Array = NDArray[np.float64]
-Sums = dict[str, Array]
+Sums = dict[str, NDArray[Any]]
 
 
 @dataclass(slots=True)

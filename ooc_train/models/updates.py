@@ -23,6 +23,9 @@ from ooc_train.models.sums import (
     row_weights,
 )
 
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+"""Adam's constants (Kingma and Ba 2015, section 2)."""
+
 Rule = Literal["sgd", "adam"]
 Schedule = Literal["constant", "linear", "inverse_sqrt"]
 
@@ -89,7 +92,7 @@ class LinearUpdates:
             raise_if_not_finite(block)
             row = block.row_number(int(order[stopped]))
             raise Diverged(
-                f"the loss of row {row} is no number after {state['counters'][1]:,} updates, though "
+                f"the loss of row {row} is no number after {state['counters'][1]:,} updates, but "
                 f"the data are finite: the learning rate of {self.eta0:.3g} is too large; use "
                 'learning_rate="auto" or a smaller one'
             )

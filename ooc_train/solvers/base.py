@@ -23,9 +23,7 @@ class Stream(Protocol):
         """Return the sums over all rows, or over the leaves given."""
         ...
 
-    def scan(
-        self, scan: LinearUpdates, state: Sums, *, seed: int, epoch: int, mixing: int
-    ) -> Sums:
+    def scan(self, scan: LinearUpdates, state: Sums, *, seed: int, epoch: int, mixing: int) -> Sums:
         """Return the state after one pass over all rows in random order."""
         ...
 
@@ -56,16 +54,15 @@ class State:
 
 
 class Solver(Protocol):
-    """How a problem is solved.
-
-    Attributes
-    ----------
-    slots : vectors of the size of `theta` that the solver holds beside it, for the plan
-    """
+    """How a problem is solved."""
 
     @property
     def slots(self) -> int:
-        """Vectors of the size of `theta` that the solver holds beside it."""
+        """Vectors of the size of `theta` that the solver holds beside it, for the plan."""
+        ...
+
+    def works(self, problem: LinearProblem) -> tuple[Work, ...]:
+        """Return the largest of each kind of sums that passes add up, for the plan."""
         ...
 
     def start(self, problem: LinearProblem, stream: Stream, theta: Array) -> State:

@@ -1,8 +1,8 @@
 """Least squares in one pass: the Gram matrix, and the algebra on it.
 
 `(A + diag(penalty)) V = B`, with A the products of centred, scaled columns and B those with the
-outputs. Scaling keeps A's condition number near the least that any scaling of columns gives (van der
-Sluis 1969), and centring by means known beforehand keeps it free of cancellation.
+outputs. Scaling keeps A's condition number near the least that any scaling of columns gives (van
+der Sluis 1969), and centring by means known beforehand keeps it free of cancellation.
 
 Where columns depend on one another and nothing penalises them, the answer of least norm in the
 data's own units is returned, as `numpy.linalg.lstsq` does.
@@ -27,9 +27,9 @@ class Gram:
         """Vectors of the size of `theta` that the solver holds beside it."""
         return 2
 
-    def work(self, problem: LinearProblem) -> GramSums:
+    def works(self, problem: LinearProblem) -> tuple[GramSums]:
         """Return what a pass adds up."""
-        return GramSums(problem.scaling, problem.n_outputs)
+        return (GramSums(problem.scaling, problem.n_outputs),)
 
     def start(self, problem: LinearProblem, stream: Stream, theta: Array) -> State:
         """Return the state to begin with."""
@@ -39,7 +39,8 @@ class Gram:
     def step(self, problem: LinearProblem, stream: Stream, state: State) -> State:
         """Return the solution."""
         del state
-        sums = stream.reduce(self.work(problem))
+        (work,) = self.works(problem)
+        sums = stream.reduce(work)
         moments = Moments.of(sums["gram"], problem.n_features)
         if problem.fit_intercept:
             products, cross, square = moments.covariance, moments.cross, moments.output_square
@@ -77,7 +78,8 @@ def solve(products: Array, cross: Array, penalty: Array, scale: Array) -> Array:
         except np.linalg.LinAlgError:
             pass
         else:
-            return np.linalg.solve(products + np.diag(penalty), cross)
+            unique: Array = np.linalg.solve(products + np.diag(penalty), cross)
+            return unique
     values, vectors = np.linalg.eigh(products + np.diag(penalty))
     rank = values > values[-1] * len(values) * 10 * np.finfo(np.float64).eps
     kept, null = vectors[:, rank], vectors[:, ~rank] / scale[:, None]

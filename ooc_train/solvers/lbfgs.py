@@ -58,10 +58,10 @@ class LBFGS:
         """Vectors of the size of `theta` that the solver holds beside it."""
         return 2 * self.history + 2 * len(_LENGTHS) + 4
 
-    def work(self, problem: LinearProblem) -> LossSums:
+    def works(self, problem: LinearProblem) -> tuple[LossSums]:
         """Return the largest of what passes add up."""
         points = np.repeat(problem.zeros()[None], len(_LENGTHS), axis=0)
-        return problem.sums(points, gradients=len(points))
+        return (problem.sums(points, gradients=len(points)),)
 
     def start(self, problem: LinearProblem, stream: Stream, theta: Array) -> State:
         """Return the state to begin with."""
@@ -132,7 +132,7 @@ def _remember(memory: _Memory, now: Evaluation, history: int) -> tuple[Pair, ...
 
 def _direction(gradient: Array, pairs: tuple[Pair, ...]) -> Array:
     """Return minus the inverse Hessian that the pairs imply, times the gradient: two loops."""
-    direction = -gradient
+    direction: Array = -gradient
     shares = []
     for step, change in reversed(pairs):
         share = (step * direction).sum() / (step * change).sum()

@@ -1,11 +1,11 @@
 """Newton's method with step control that costs no pass of its own.
 
-A pass at the new point adds up loss, gradient and Hessian there, and on the same stream the loss at
-shorter steps in the same direction. Where the full step lowers the objective enough (Armijo's rule),
-the Hessian for the next step is there already: one pass an iteration. Where it does not, the best of
-the shorter steps is where the next pass goes. The first Newton step starts from the optimum of a
-sample under the whole penalty, which pulls what a small sample knows little of towards zero: the
-optimum of a sample that trusts itself is where an unguarded step was seen to diverge.
+A pass at the new point adds up loss, gradient and Hessian there, and on the same stream the loss
+at shorter steps in the same direction. Where the full step lowers the objective enough (Armijo's
+rule), the Hessian for the next step is there already: one pass an iteration. Where it does not, the
+best of the shorter steps is where the next pass goes. The first Newton step starts from the optimum
+of a sample under the whole penalty, which pulls what a small sample knows little of towards zero:
+the optimum of a sample that trusts itself is where an unguarded step was seen to diverge.
 
 When the gradient meets the tolerance, the step that the last Hessian gives is taken without another
 pass: by then it can be trusted, and it squares the error.
@@ -67,10 +67,10 @@ class Newton:
         """Vectors of the size of `theta` that the solver holds beside it."""
         return 4 + len(_SHORTER)
 
-    def work(self, problem: LinearProblem) -> LossSums:
+    def works(self, problem: LinearProblem) -> tuple[LossSums]:
         """Return the largest of what passes add up."""
         points = np.repeat(problem.zeros()[None], 1 + len(_SHORTER), axis=0)
-        return problem.sums(points, hessian=True)
+        return (problem.sums(points, hessian=True),)
 
     def start(self, problem: LinearProblem, stream: Stream, theta: Array) -> State:
         """Return the optimum of a sample, where the data are many times what a sample takes."""
@@ -151,7 +151,7 @@ def _shorten(search: _Search, objectives: Array) -> _Search:
     if search.length < 1e-12:
         raise Diverged(
             f"no step lowers the objective of {search.objective:.6g}, not even one of "
-            f"{search.length:.1g} times Newton's; is a column of X constant but for its last digits?"
+            f"{search.length:.1g} times Newton's; is a column constant but for its last digits?"
         )
     return replace(search, length=search.length * float(_SHORTER[-1]) ** 2)
 
@@ -174,8 +174,10 @@ def newton_direction(problem: LinearProblem, gradient: Array, hessian: Array) ->
     flat = gradient.ravel()
     if problem.l2 > 0:
         try:
+            # Succeeds only where the matrix is positive definite to working precision.
             np.linalg.cholesky(hessian)
-            return -np.linalg.solve(hessian, flat).reshape(gradient.shape)
+            downhill: Array = -np.linalg.solve(hessian, flat)
+            return downhill.reshape(gradient.shape)
         except np.linalg.LinAlgError:
             pass
     values, vectors = np.linalg.eigh(hessian)

@@ -4,11 +4,11 @@ A batch of fewer rows than there are is a scan, one epoch a pass. A batch of all
 pass and one step: plain gradient descent, whose sums, and so its bits, are those of every other
 full-batch method.
 
-The learning rate "auto" is the largest that is safe in the mean, for rows in random order: `B / (beta
-(r2 + (B - 1) lam))`, with `beta` the loss's greatest curvature, `r2` the mean squared norm of a scaled
-row and `lam` the largest eigenvalue of the scaled second moments: 1 / (beta r2) for single rows, 1 /
-(beta lam) for all (Jain et al. 2018, Parallelizing SGD). Over the epochs it falls linearly to zero,
-which averages out what the last rows happened to say.
+The learning rate "auto" is the largest that is safe in the mean, for rows in random order: `B /
+(beta (r2 + (B - 1) lam))`, with `beta` the loss's greatest curvature, `r2` the mean squared norm of
+a scaled row and `lam` the largest eigenvalue of the scaled second moments: 1 / (beta r2) for single
+rows, 1 / (beta lam) for all (Jain et al. 2018, Parallelizing SGD). Over the epochs it falls
+linearly to zero, which averages out what the last rows happened to say.
 """
 
 from dataclasses import dataclass, replace
@@ -16,10 +16,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ooc_train.errors import Diverged
-from ooc_train.models.linear import LinearProblem, LossSums
+from ooc_train.models.linear import LinearProblem
 from ooc_train.models.moments import GramSums
-from ooc_train.models.sums import Array, Sums
-from ooc_train.models.updates import LinearUpdates, Rule
+from ooc_train.models.sums import Array, Sums, Work
+from ooc_train.models.updates import BETA1, BETA2, EPSILON, LinearUpdates, Rule
 from ooc_train.solvers.base import State, Stream
 from ooc_train.stream.order import spread
 
@@ -132,23 +132,37 @@ class Updates:
         norm = float(np.abs(now.gradient).max()) / problem.total_weight
         if norm <= self.tol:
             return replace(state, loss=now.loss, gradient_norm=norm, converged=True)
-        after = {name: array.copy() for name, array in memory.state.items()}
-        per_row = problem.n_rows / problem.total_weight
-        after["partial"] = per_row * sums["gradient"][0]
-        after["counters"][0] = problem.n_rows
-        memory.updates.finish(after)
+        after = self._descend(memory, now.gradient / problem.total_weight, state.n_iter)
         return State(
             theta=after["theta"],
             n_iter=state.n_iter + 1,
-            updates=int(after["counters"][1]),
+            updates=state.n_iter + 1,
             loss=now.loss,
             gradient_norm=norm,
             memory=replace(memory, state=after, best=min(now.loss, memory.best)),
         )
 
-    def work(self, problem: LinearProblem) -> LossSums:
-        """Return the largest of what reduce passes add up."""
-        return problem.sums(problem.zeros()[None])
+    @staticmethod
+    def _descend(memory: _Memory, gradient: Array, t: int) -> Sums:
+        """Return the state after one step, as the compiled scan takes them batch by batch."""
+        updates, theta = memory.updates, memory.state["theta"]
+        eta = updates.eta0
+        if updates.schedule == "linear":
+            eta *= 1.0 - t / updates.horizon
+        if updates.rule == "sgd":
+            return memory.state | {"theta": theta - eta * gradient}
+        first, second = memory.state["slots"]
+        first = first + (1.0 - BETA1) * (gradient - first)
+        second = second + (1.0 - BETA2) * (gradient**2 - second)
+        mean = first / (1.0 - BETA1 ** (t + 1))
+        deviation = np.sqrt(second / (1.0 - BETA2 ** (t + 1)))
+        theta = theta - eta * mean / (deviation + EPSILON)
+        return memory.state | {"theta": theta, "slots": np.stack([first, second])}
+
+    def works(self, problem: LinearProblem) -> tuple[Work, ...]:
+        """Return the largest of each kind of sums that reduce passes add up."""
+        sums = problem.sums(problem.zeros()[None])
+        return (sums, GramSums(problem.scaling)) if problem.n_features <= _WIDEST else (sums,)
 
     @staticmethod
     def _raise_if_diverged(loss: float, memory: _Memory) -> None:

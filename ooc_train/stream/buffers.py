@@ -1,4 +1,4 @@
-"""The room for rows in a process: buffers are taken from a pool that the plan sized, and given back.
+"""The room for rows in a process: a pool, sized by the plan, that lends buffers.
 
 Nothing else allocates room for rows. A fresh page costs as much as reading it, so a buffer that was
 given back is handed out again; and the pool's count of bytes is how the ceiling is enforced: who

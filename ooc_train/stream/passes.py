@@ -1,13 +1,13 @@
-"""The three passes over a source: `reduce` adds up sums, `scan` carries a state, `map` writes rows.
+"""The three passes over rows: `reduce` adds up sums, `scan` carries a state, `map` writes rows.
 
-A pass is a list of calls; an executor runs them, in this thread or as Dask tasks. Data never crosses
+A pass is a list of calls; an executor runs them, in this thread or as Dask tasks. Data never cross
 a process: each task reads its own leaves, small arguments travel out, sums travel back.
 
 Adding up in a fixed order
     Leaves are added one after another into the sums of their stripe. Stripes are the leaves of a
     binary tree aligned on powers of two; a task that covers a run of stripes returns the aligned
-    nodes that it completes, and the driver completes the rest. So the bits of a total are a function
-    of the layout, and grouping, workers and order of arrival cannot change them.
+    nodes that it completes, and the driver completes the rest. So the bits of a total are a
+    function of the layout, and grouping, workers and order of arrival cannot change them.
 """
 
 import itertools
@@ -23,7 +23,7 @@ from dask.delayed import Delayed, delayed
 from distributed import Client, Future, wait
 from distributed.scheduler import KilledWorker
 
-from ooc_train.errors import CeilingExceeded, ClusterError
+from ooc_train.errors import CeilingExceeded, ClusterError, OocTrainError
 from ooc_train.models.sums import Arrays, Block, Rooms, Sums, Work, add_into
 from ooc_train.stream import order
 from ooc_train.stream.buffers import pool
@@ -224,7 +224,7 @@ class Stream:
         source: Source,
         executor: Executor,
         grain: Grain,
-        on_rows: Callable[[int], None] = lambda rows: None,
+        on_rows: Callable[[int], None] = lambda _: None,
     ) -> None:
         self.source = source
         self.spent = Spent()
@@ -235,7 +235,11 @@ class Stream:
     def _run(
         self, function: Callable[..., Any], calls: Iterable[tuple[Any, ...]], name: str
     ) -> Iterator[Any]:
-        for result, spent in self._executor.run(function, calls, self._grain.window, name):
+        attempts = ((function, *call) for call in calls)
+        for outcome in self._executor.run(_attempt, attempts, self._grain.window, name):
+            if isinstance(outcome, Exception):
+                raise outcome
+            result, spent = outcome
             self.spent += spent
             self._on_rows(spent.rows)
             yield result
@@ -280,7 +284,8 @@ class Stream:
         is done again, from the state that the driver holds; so the bits do not change.
         """
         n = self.source.n_leaves
-        groups, epoch_seed = [(leaf,) for leaf in range(n)], None
+        groups: list[tuple[int, ...]] = [(leaf,) for leaf in range(n)]
+        epoch_seed = None
         if shuffled:
             groups = order.groups(n, min(mixing, n), seed, epoch)
             epoch_seed = order.epoch_seed(seed, epoch)
@@ -335,6 +340,18 @@ class SumTree:
         for _, sums in sorted(self.nodes.items(), key=lambda item: item[0][0]):
             total = sums if total is None else add_into(sums, total)
         return total
+
+
+def _attempt(function: Callable[..., Any], *call: Any) -> Any:
+    """Return what the call returns, or what it raises on purpose.
+
+    An error that is returned reaches the driver as it is, and once; one that is raised in a task is
+    logged by every process that it passes.
+    """
+    try:
+        return function(*call)
+    except (OocTrainError, OSError, MemoryError, ValueError) as error:
+        return error.with_traceback(None)
 
 
 _local = threading.local()

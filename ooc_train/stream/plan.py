@@ -1,10 +1,11 @@
-"""From a job, the processes that run it and a ceiling to how the passes are cut, and what they hold.
+"""How passes are cut and what they hold, from a job, its processes and a ceiling.
 
 Planning is pure: it reads nothing and raises nothing. `Plan.explain` is the table that users see,
 `Plan.validate` refuses what cannot be kept, and only then is anything read.
 
-None of what a plan decides changes what is learned: not the leaves, not the order of rows, not the
-solver. It decides how many tasks run at a time, how far reading runs ahead, and how coarse tasks are.
+None of what a plan decides changes what is learned: not the leaves, not the order of rows, not
+the solver. It decides how many tasks run at a time, how far reading runs ahead, and how coarse
+tasks are.
 """
 
 from collections.abc import Mapping
@@ -162,7 +163,7 @@ def demand_of(source: Source, workspace: int, *, mixing: int = 0) -> Demand:
 
 
 def make_plan(source: Source, demand: Demand, ceiling: Ceiling, processes: Processes) -> Plan:
-    """Return the plan that uses most of the ceiling to good effect, or the smallest if none fits."""
+    """Return the plan that makes best use of the ceiling, or the smallest if none fits."""
     plans = [
         _plan(source, demand, ceiling, processes, threads, ahead)
         for threads in range(processes.threads, 0, -1)

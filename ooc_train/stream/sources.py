@@ -25,7 +25,7 @@ class Reader(Protocol):
     """Reads leaves into buffers that its user owns."""
 
     def read(self, leaf: int, arrays: Arrays, at: int = 0) -> Block:
-        """Return a leaf, read to row `at` of the buffers where it does not lie in memory already."""
+        """Return a leaf, read to row `at` of the buffers unless it lies in memory already."""
         ...
 
     def gather(self, leaves: Sequence[int], arrays: Arrays, at: int = 0) -> Block:
@@ -34,28 +34,52 @@ class Reader(Protocol):
 
 
 class Source(Protocol):
-    """Rows, cut into leaves.
+    """Rows, cut into leaves."""
 
-    Attributes
-    ----------
-    n_rows, n_features : rows and columns
-    n_outputs : columns of y, 0 where there is none
-    dtype : of X as models see it, "<f4" or "<f8"
-    n_leaves, leaf_rows : leaves, and the rows of all but the last
-    stripe_leaves : leaves of a stripe, the unit of the tree of sums
-    row_bytes : bytes of a row at rest, uncompressed
-    mixing : chunks that a shuffled scan mixes row by row, unless told otherwise
-    """
+    @property
+    def n_rows(self) -> int:
+        """Rows."""
+        ...
 
-    n_rows: int
-    n_features: int
-    n_outputs: int
-    dtype: str
-    n_leaves: int
-    leaf_rows: int
-    stripe_leaves: int
-    row_bytes: int
-    mixing: int
+    @property
+    def n_features(self) -> int:
+        """Columns of X."""
+        ...
+
+    @property
+    def n_outputs(self) -> int:
+        """Columns of y, 0 where there is none."""
+        ...
+
+    @property
+    def dtype(self) -> str:
+        """Type of X as models see it, "<f4" or "<f8"."""
+        ...
+
+    @property
+    def n_leaves(self) -> int:
+        """Leaves."""
+        ...
+
+    @property
+    def leaf_rows(self) -> int:
+        """Rows of every leaf but the last, and of the largest."""
+        ...
+
+    @property
+    def stripe_leaves(self) -> int:
+        """Leaves of a stripe, the unit of the tree of sums."""
+        ...
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row, decoded."""
+        ...
+
+    @property
+    def mixing(self) -> int:
+        """Leaves that a shuffled scan mixes row by row, unless told otherwise."""
+        ...
 
     def rooms(self, leaves: int = 1) -> Rooms:
         """Return the buffers that reading so many leaves at a time needs."""
@@ -76,9 +100,13 @@ class StoreSource:
     n_rows: int
     shuffled: bool
     generation: int
+    labels: tuple[float, ...] | None = None
+    """Labels that y holds instead of their codes, sorted, or None where it holds codes already."""
 
     @classmethod
-    def of(cls, store: Store, *, needs_y: bool = True) -> "StoreSource":
+    def of(
+        cls, store: Store, *, needs_y: bool = True, labels: tuple[float, ...] | None = None
+    ) -> "StoreSource":
         """Return the source that reads `store`, y and weights only where the job needs them."""
         return cls(
             store.X,
@@ -87,6 +115,7 @@ class StoreSource:
             store.n_rows,
             store.shuffled is not None,
             store.generation,
+            labels,
         )
 
     @property
@@ -143,12 +172,13 @@ class StoreSource:
                 width = self.n_outputs if name == "y" else 1
                 rooms[name] = Room((leaves * rows, width))
                 rooms[f"{name} at rest"] = Room((rows, *layout.shape[1:]), layout.dtype)
-        scratch = max(r.scratch_bytes for r in self._readers().values())
+        scratch = max(r.scratch_bytes for r in self.chunk_readers().values())
         if scratch:
             rooms["encoded"] = Room((scratch,), "u1")
         return rooms
 
-    def _readers(self) -> dict[str, ChunkReader]:
+    def chunk_readers(self) -> dict[str, ChunkReader]:
+        """Return a reader of the chunks of each array."""
         layouts = {"X": self.X, "y": self.y, "weight": self.weight}
         return {name: ChunkReader(a) for name, a in layouts.items() if a is not None}
 
@@ -162,7 +192,7 @@ class StoreReader:
 
     def __init__(self, source: StoreSource) -> None:
         self._source = source
-        self._arrays = source._readers()
+        self._arrays = source.chunk_readers()
 
     def read(self, leaf: int, arrays: Arrays, at: int = 0) -> Block:
         """Return a chunk with its y and weights, read to row `at` of the buffers."""
@@ -176,7 +206,9 @@ class StoreReader:
                 reader.read(leaf, raw, arrays.get("encoded"))
             else:
                 reader.read_rows(start, start + rows, raw)
-            if raw is not into:
+            if name == "y" and source.labels is not None:
+                into[:rows, 0] = np.searchsorted(source.labels, raw[:rows])
+            elif raw is not into:
                 # Whole numbers of 64 bits may round: they are features or labels, not keys.
                 np.copyto(into[:rows], raw[:rows].reshape(rows, -1), casting="unsafe")
         return self._block(arrays, slice(at, at + rows), ((0, start),))

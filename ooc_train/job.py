@@ -1,0 +1,112 @@
+"""A job on rows, whatever it is for: what runs it, what it may hold, and what it held.
+
+Training, evaluation and prediction all go the same way: choose what runs the passes, let every
+process load what it needs, ask it what it holds, plan, refuse what cannot be kept, and only then
+read.
+"""
+
+import threading
+from collections.abc import Callable
+from typing import Any, Self
+
+from ooc_train.cluster import Meter, choose_executor, dashboard_link, default_ceiling
+from ooc_train.memory import Ceiling, measure, reset_peak
+from ooc_train.report import MemoryReport
+from ooc_train.stream.passes import Stream
+from ooc_train.stream.plan import Demand, Plan, make_plan
+from ooc_train.stream.sources import DaskSource, Source
+
+_lock = threading.Lock()
+_running = 0
+
+
+class Job:
+    """One job, from planning to the measured peak; a context manager.
+
+    Parameters
+    ----------
+    source : the rows
+    client : the Dask client to run on, or None for the active one, or our own
+    memory_ceiling : bytes, text, a `Ceiling`, or None: the cluster's, else half of what is
+        available
+    kernels : whether tasks need the compiled kernels
+
+    Raises
+    ------
+    ClusterError
+        where there is no cluster to run on.
+    ValueError
+        where the ceiling is no number of bytes, or more than the machine has.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        client: Any = None,
+        memory_ceiling: str | int | Ceiling | None = None,
+        kernels: bool = False,
+    ) -> None:
+        self.source = source
+        self._kernels = kernels
+        self._executor = choose_executor(source, client)
+        self.ceiling = default_ceiling(self._executor, memory_ceiling)
+        self.dashboard = dashboard_link(self._executor)
+        self._notes: list[str] = []
+
+    def __enter__(self) -> Self:
+        global _running
+        with _lock:
+            _running += 1
+            # The peak is the process's own: who resets it while another job runs wipes that one's.
+            if _running > 1:
+                self._notes.append("another job ran in this process: they share one figure")
+            elif not self.ceiling.whole and not reset_peak():
+                self._notes.append("the peak could not be reset: it may be from before this job")
+        before = measure().current
+        self._meter = Meter(self._executor, whole=self.ceiling.whole, before=before)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        global _running
+        with _lock:
+            _running -= 1
+
+    def plan(self, demand: Demand) -> Plan:
+        """Return the plan for a demand; nothing is read.
+
+        What processes hold is asked of them, after they have loaded what the job needs.
+        """
+        processes = self._meter.prepare(self.source.dtype, kernels=self._kernels)
+        if isinstance(self.source, DaskSource):
+            self._notes.append(
+                "the memory of the Dask arrays' own graph is outside the ceiling; write them to a "
+                "store to have it counted"
+            )
+        return make_plan(self.source, demand, self.ceiling, processes)
+
+    def stream(self, plan: Plan, on_rows: Callable[[int], None] = lambda _: None) -> Stream:
+        """Return the passes over the rows, under a plan.
+
+        Raises
+        ------
+        CeilingExceeded
+            where the plan does not fit.
+        """
+        plan.validate()
+        return Stream(self.source, self._executor, plan.grain, on_rows)
+
+    def memory(self, plan: Plan) -> MemoryReport:
+        """Return ceiling, projection and measurement, side by side."""
+        processes = tuple(self._meter.measured())
+        notes = [*self._notes, *{process.note for process in processes if process.note}]
+        return MemoryReport(
+            ceiling=plan.ceiling.limit,
+            reserved=plan.processes.reserved,
+            projected=plan.projected,
+            measured=sum(process.peak for process in processes),
+            processes=processes,
+            terms={term.name: term.bytes for term in plan.projection.terms},
+            ceiling_source=plan.ceiling.source,
+            notes=tuple(notes),
+        )

@@ -1,0 +1,104 @@
+"""What a run did, in figures: the value that `report_` holds and `--json` prints."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ooc_train.memory import ProcessMemory
+from ooc_train.units import approximate_bytes, approximate_duration
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryReport:
+    """The three figures of the memory contract, in bytes.
+
+    Attributes
+    ----------
+    ceiling : the most that the run was allowed to hold
+    reserved : what its processes held before any data
+    projected : what the plan said the peak would be
+    measured : the sum of the peaks that the operating system saw, or None where nothing was run
+    processes : the peak of each process
+    terms : what the projection is the sum of
+    ceiling_source : who set the ceiling
+    notes : what a reader of the figures has to know
+    """
+
+    ceiling: int
+    reserved: int
+    projected: int
+    measured: int
+    processes: tuple[ProcessMemory, ...] = ()
+    terms: Mapping[str, int] = field(default_factory=dict)
+    ceiling_source: str = "given"
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return (
+            f"ceiling {approximate_bytes(self.ceiling)}, projected "
+            f"{approximate_bytes(self.projected)}, measured {approximate_bytes(self.measured)}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What training did.
+
+    Attributes
+    ----------
+    model, solver, batch_size : what was learned, and how
+    n_rows, n_features : of the data
+    passes : rows read over rows there are, samples that a solver looked at included
+    updates : changes of the parameters
+    n_iter : iterations, or epochs of updates
+    bytes_read : decoded bytes that were read
+    seconds : from planning to the end
+    loss : mean loss of a row at the last point evaluated; of updates, that of each row just before
+        it was learned from, over the last epoch
+    loss_history : the same after each iteration or epoch
+    converged : whether the tolerance was met
+    random_state : the seed of the order of rows, drawn where none was given
+    shuffle_buffer : chunks that were mixed row by row
+    learning_rate : of the first update, where there were updates
+    profile : seconds that tasks spent reading and computing
+    memory : ceiling, projection and measurement
+    dashboard : where the run could be watched, or None
+    notes : what was decided for the user
+    """
+
+    model: str
+    solver: str
+    batch_size: int | str
+    n_rows: int
+    n_features: int
+    passes: float
+    updates: int
+    n_iter: int
+    bytes_read: int
+    seconds: float
+    loss: float
+    loss_history: tuple[float, ...]
+    converged: bool
+    random_state: int | None
+    shuffle_buffer: int | None
+    learning_rate: float | None
+    profile: Mapping[str, float]
+    memory: MemoryReport
+    dashboard: str | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def rows_per_second(self) -> float:
+        """Rows read a second."""
+        return self.passes * self.n_rows / self.seconds if self.seconds else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as values that JSON can hold."""
+        return asdict(self) | {"rows_per_second": self.rows_per_second}
+
+    def __str__(self) -> str:
+        rate = approximate_bytes(self.bytes_read / self.seconds) if self.seconds else "-"
+        return (
+            f"{self.passes:.4g} passes, {self.updates:,} updates, loss {self.loss:.6g} in "
+            f"{approximate_duration(self.seconds)} ({rate}/s) | memory: {self.memory}"
+        )

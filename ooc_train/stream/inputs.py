@@ -1,0 +1,305 @@
+"""What a user hands over, made a source: a store, a path, Zarr, NumPy or Dask arrays.
+
+Labels of classes become codes here, 0 to k - 1 in sorted order; what is known of rows, weights and
+columns without reading X is gathered here too.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ooc_train.errors import InvalidStore
+from ooc_train.models.sums import Array
+from ooc_train.store.chunks import ChunkReader
+from ooc_train.store.layout import ColumnStatistics, Store, open_store
+from ooc_train.stream.sources import ArraySource, DaskSource, Source, StoreSource
+
+Label = str | int | float | bool
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """Rows, and what is known of them before X is read.
+
+    Attributes
+    ----------
+    source : the rows
+    kind : "store", "arrays" or "dask"
+    classes : labels in the order of their codes; empty for regression
+    class_totals : weight of the rows of each class, (classes,), or None where it was not asked for
+    total_weight : sum of the rows' weights
+    statistics : of the columns, where a store carries them for the weights that are in use
+    feature_names : of the columns, or None
+    store : the store, where there is one
+    """
+
+    source: Source
+    kind: str
+    classes: tuple[Label, ...]
+    class_totals: Array | None
+    total_weight: float
+    statistics: ColumnStatistics | None = None
+    feature_names: tuple[str, ...] | None = None
+    store: Store | None = None
+
+
+def is_dask(X: object) -> bool:
+    """Return whether X is a Dask collection."""
+    return hasattr(X, "__dask_graph__")
+
+
+def is_stored(X: object) -> bool:
+    """Return whether X is data at rest: a store, a path, or Zarr."""
+    return isinstance(X, Store | str | os.PathLike) or type(X).__module__.startswith("zarr.")
+
+
+def as_store(X: Any) -> Store:
+    """Return X, a store or where one lies, as a store."""
+    return X if isinstance(X, Store) else open_store(X)
+
+
+def read_inputs(
+    X: Any,
+    y: Any = None,
+    sample_weight: Any = None,
+    *,
+    classifier: bool,
+    classes: tuple[Label, ...] = (),
+) -> Inputs:
+    """Return training data as inputs.
+
+    Parameters
+    ----------
+    X : Store, path, Zarr group or array, NumPy array (rows, features), or Dask array
+    y, sample_weight : arrays that go with an X that is no store
+    classifier : whether y holds labels
+    classes : labels in the order of their codes, where they are known beforehand
+
+    Raises
+    ------
+    InvalidStore
+        where a store has no y, or labels where none can be.
+    ValueError
+        where y is missing, of another length, or has one class only.
+    """
+    if is_stored(X):
+        if y is not None or sample_weight is not None:
+            raise ValueError(
+                "a store brings its own y and sample_weight; leave them out, or put yours into the "
+                "store (open_store(path, sample_weight=None) turns weights off)"
+            )
+        inputs = _read_store(as_store(X), classifier=classifier, classes=classes)
+    elif is_dask(X):
+        inputs = _read_dask(X, y, sample_weight, classifier=classifier, classes=classes)
+    else:
+        inputs = _read_arrays(X, y, sample_weight, classifier=classifier, classes=classes)
+    if classifier and len(inputs.classes) < 2:
+        raise ValueError(
+            f"y has one class only, {inputs.classes[0]!r}: a classifier needs at least 2 classes; "
+            "check how y was made"
+        )
+    return inputs
+
+
+def _read_store(store: Store, *, classifier: bool, classes: tuple[Label, ...]) -> Inputs:
+    if store.y is None:
+        raise InvalidStore(f"{store.path} has no y, and training needs one; put one into the store")
+    labels = None
+    found: tuple[Label, ...] = ()
+    if classifier:
+        if store.y.row_shape:
+            raise InvalidStore(
+                f"{store.path} has a y of shape {store.y.shape}: labels are one column"
+            )
+        found = store.classes or ()
+        if not found:
+            values = store.distinct_labels()
+            found = classes or tuple(_plain(value) for value in values)
+            if not np.array_equal(values, np.arange(len(values))):
+                labels = tuple(float(value) for value in values)
+        present = [count > 0 for count in store.class_counts or ()]
+        if present and sum(present) == 1:
+            found = (found[present.index(True)],)
+    source = StoreSource.of(store, labels=labels)
+    weight, totals = float(store.n_rows), None
+    statistics = store.statistics
+    if statistics is not None and statistics.weighted != (store.sample_weight is not None):
+        statistics = None
+    if store.sample_weight is not None or (classifier and store.class_counts is None):
+        weight, totals = _totals(source, len(found))
+    elif classifier and store.class_counts is not None:
+        totals = np.array(store.class_counts, np.float64)
+    return Inputs(source, "store", found, totals, weight, statistics, store.feature_names, store)
+
+
+def _totals(source: StoreSource, n_classes: int) -> tuple[float, Array | None]:
+    """Return the weight of all rows and of each class, by reading y and weights but not X."""
+    totals, weight = np.zeros(n_classes), 0.0
+    readers = {
+        name: ChunkReader(layout)
+        for name, layout in (("y", source.y), ("weight", source.weight))
+        if layout is not None
+    }
+    rows = max(reader.layout.chunk_rows for reader in readers.values())
+    for start in range(0, source.n_rows, rows):
+        stop = min(start + rows, source.n_rows)
+        part = {}
+        for name, reader in readers.items():
+            values = np.empty((stop - start, *reader.layout.row_shape), reader.layout.dtype)
+            reader.read_rows(start, stop, values)
+            part[name] = values
+        weights = part.get("weight", np.ones(stop - start)).astype(np.float64)
+        weight += float(weights.sum())
+        if n_classes:
+            codes = part["y"]
+            if source.labels is not None:
+                codes = np.searchsorted(source.labels, codes)
+            totals += np.bincount(codes.astype(np.intp), weights, minlength=n_classes)
+    return weight, totals if n_classes else None
+
+
+def _read_arrays(
+    X: Any, y: Any, sample_weight: Any, *, classifier: bool, classes: tuple[Label, ...]
+) -> Inputs:
+    X = _dense(X)
+    if y is None:
+        raise ValueError("training needs y")
+    weight = None if sample_weight is None else np.asarray(sample_weight, np.float64)
+    y = np.asarray(y)
+    for name, values in (("y", y), ("sample_weight", weight)):
+        if values is not None and len(values) != len(X):
+            raise ValueError(f"X has {len(X):,} rows and {name} has {len(values):,}")
+    found: tuple[Label, ...] = ()
+    totals = None
+    if classifier:
+        labels = np.unique(y) if not classes else np.asarray(classes)
+        y = _codes(labels, y)
+        found = tuple(_plain(label) for label in labels)
+        totals = np.bincount(y, weight, minlength=len(found)).astype(np.float64)
+    columns = np.asarray(y, np.float64).reshape(len(X), -1)
+    source = ArraySource(X, np.ascontiguousarray(columns), weight)
+    total = float(len(X)) if weight is None else float(weight.sum())
+    return Inputs(source, "arrays", found, totals, total)
+
+
+def _dense(X: Any) -> NDArray[np.floating]:
+    """Return rows in memory as the compiled kernels take them, copied only where they differ."""
+    X = np.asarray(X)
+    if X.ndim != 2:
+        raise ValueError(f"X has shape {X.shape}; give one row a sample, as (rows, features)")
+    return np.ascontiguousarray(X, np.float32 if X.dtype == np.float32 else np.float64)
+
+
+def _codes(labels: NDArray[Any], y: NDArray[Any]) -> NDArray[np.intp]:
+    codes = np.searchsorted(labels, y)
+    known = labels[np.minimum(codes, len(labels) - 1)] == y
+    if not known.all():
+        raise ValueError(
+            f"y holds the label {y[~known][0]!r}, which is not one of the classes "
+            f"{labels.tolist()}; name every class in the first call"
+        )
+    return codes
+
+
+def _read_dask(
+    X: Any, y: Any, sample_weight: Any, *, classifier: bool, classes: tuple[Label, ...]
+) -> Inputs:
+    if y is None:
+        raise ValueError("training needs y")
+    X, y, weight = _aligned(X, y, sample_weight)
+    found: tuple[Label, ...] = ()
+    totals = None
+    if classifier:
+        import dask.array
+
+        labels, counts = dask.compute(*dask.array.unique(y, return_counts=True))
+        found = classes or tuple(_plain(label) for label in labels)
+        y = y.map_blocks(lambda block: np.searchsorted(labels, block), dtype=np.intp)
+        totals = counts.astype(np.float64)
+        if weight is not None:
+            by_class = [(weight * (y == code)).sum() for code in range(len(labels))]
+            totals = np.array(dask.compute(*by_class))
+    total = float(X.shape[0]) if weight is None else float(weight.sum().compute())
+    source = dask_source(X, y, weight)
+    return Inputs(source, "dask", found, totals, total)
+
+
+def _aligned(X: Any, y: Any, weight: Any) -> tuple[Any, Any, Any]:
+    """Return Dask arrays cut alike by rows, and not by columns."""
+    import dask.array
+
+    if X.ndim != 2:
+        raise ValueError(f"X has shape {X.shape}; give one row a sample, as (rows, features)")
+    if np.isnan(X.shape[0]):
+        raise ValueError(
+            "the Dask array does not know its rows; call X.compute_chunk_sizes() first"
+        )
+    X = X.rechunk({1: -1})
+    others = []
+    for name, values in (("y", y), ("sample_weight", weight)):
+        if values is not None:
+            values = values if is_dask(values) else dask.array.from_array(np.asarray(values))
+            if values.shape[0] != X.shape[0]:
+                raise ValueError(f"X has {X.shape[0]:,} rows and {name} has {values.shape[0]}")
+            values = values.rechunk({0: X.chunks[0]} | ({1: -1} if values.ndim == 2 else {}))
+        others.append(values)
+    return X, others[0], others[1]
+
+
+def dask_source(X: Any, y: Any = None, weight: Any = None) -> DaskSource:
+    """Return the blocks of Dask arrays, cut alike by rows and not by columns, as a source."""
+
+    def parts(array: Any) -> list[Any]:
+        if array is None:
+            return [None] * len(X.chunks[0])
+        return list(array.to_delayed().ravel())
+
+    return DaskSource(
+        tuple(zip(parts(X), parts(y), parts(weight), strict=True)),
+        tuple(int(rows) for rows in X.chunks[0]),
+        int(X.shape[1]),
+        0 if y is None else (int(y.shape[1]) if y.ndim == 2 else 1),
+        "<f4" if X.dtype.itemsize <= 2 or X.dtype == np.float32 else "<f8",
+    )
+
+
+def class_weights(
+    setting: str | Mapping[Any, float] | None, classes: tuple[Label, ...], totals: Array | None
+) -> Array | None:
+    """Return the weight of each class by its code, (classes,), or None where all weigh one.
+
+    Raises
+    ------
+    ValueError
+        where the setting names a label that is no class.
+    """
+    if setting is None or totals is None:
+        return None
+    if isinstance(setting, str):
+        balanced: Array = totals.sum() / (len(totals) * totals)
+        return balanced
+    named = {str(label): float(weight) for label, weight in setting.items()}
+    known = {str(label) for label in classes}
+    if unknown := sorted(set(named) - known):
+        raise ValueError(f"class_weight names {unknown[0]!r}, which is not one of {list(classes)}")
+    return np.array([named.get(str(label), 1.0) for label in classes])
+
+
+def _plain(value: Any) -> Label:
+    """Return a label as a plain Python value, whole numbers as int."""
+    plain: Label = value.item() if hasattr(value, "item") else value
+    return int(plain) if isinstance(plain, float) and plain.is_integer() else plain
+
+
+def without_y(X: Any) -> tuple[Source, Store | None]:
+    """Return the source of data to predict for, and its store where it has one."""
+    if is_stored(X):
+        store = as_store(X)
+        return StoreSource.of(store, needs_y=False), store
+    if is_dask(X):
+        return dask_source(_aligned(X, None, None)[0]), None
+    return ArraySource(_dense(X)), None

@@ -1,0 +1,349 @@
+"""Training: the loop around a solver, the same for every model, solver and batch size."""
+
+import os
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from ooc_train.errors import Diverged
+from ooc_train.events import Callback, Ended, Event, Progressed, Started, Stepped, Stop
+from ooc_train.job import Job
+from ooc_train.memory import Ceiling
+from ooc_train.models.fitted import Fitted, require_writable
+from ooc_train.models.linear import LinearProblem
+from ooc_train.models.model import Model
+from ooc_train.models.moments import ColumnSums
+from ooc_train.models.scaling import Scaling
+from ooc_train.models.sums import Array, nbytes, total_bytes
+from ooc_train.report import Report
+from ooc_train.solvers.base import Solver, State
+from ooc_train.solvers.gram import Gram
+from ooc_train.solvers.lbfgs import LBFGS
+from ooc_train.solvers.newton import Newton
+from ooc_train.solvers.updates import Updates
+from ooc_train.stream.inputs import Inputs, class_weights, read_inputs
+from ooc_train.stream.order import spread
+from ooc_train.stream.passes import Stream
+from ooc_train.stream.plan import Demand, Plan
+from ooc_train.threads import one_blas_thread
+
+_SAMPLE_LEAVES = 32
+"""Leaves from which columns are scaled for conditioning, where no statistics are known."""
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A model and data, put together: everything that is decided before anything is read.
+
+    Attributes
+    ----------
+    model : what is learned, and how
+    inputs : the rows
+    problem : the objective; its scaling is provisional until columns were looked at
+    solver : the solver
+    solver_name : its name
+    """
+
+    model: Model
+    inputs: Inputs
+    problem: LinearProblem
+    solver: Solver
+    solver_name: str
+
+    @classmethod
+    def of(cls, model: Model, inputs: Inputs) -> "Task":
+        """Return what training this model on these data is.
+
+        Raises
+        ------
+        ValueError
+            where a setting does not go with the data.
+        """
+        source = inputs.source
+        n_outputs = source.n_outputs
+        if model.is_classifier:
+            n_outputs = 1 if len(inputs.classes) == 2 else len(inputs.classes)
+        n_parameters = n_outputs * (source.n_features + 1)
+        batch = model.rows_per_update(source.n_rows, source.leaf_rows)
+        solver_name = model.solver_for(n_parameters)
+        weights = class_weights(model.class_weight, inputs.classes, inputs.class_totals)
+        total = inputs.total_weight
+        if weights is not None and inputs.class_totals is not None:
+            total = float(weights @ inputs.class_totals)
+        if not total > 0:
+            raise ValueError(
+                f"the weights of all rows add up to {total:g}; some must be above zero"
+            )
+        features = source.n_features
+        problem = LinearProblem(
+            model.loss(len(inputs.classes)),
+            n_outputs,
+            source.n_rows,
+            total,
+            Scaling(np.zeros(features), np.ones(features)),
+            model.l2,
+            model.fit_intercept,
+            model.standardize,
+            weights,
+        )
+        return cls(model, inputs, problem, _solver(model, solver_name, batch, inputs), solver_name)
+
+    @property
+    def needs_kernels(self) -> bool:
+        """Whether workers need the compiled kernels."""
+        return self.solver_name not in ("gram", "newton")
+
+    def demand(self) -> Demand:
+        """Return what the job needs room for."""
+        source = self.inputs.source
+        works = (*self.solver.works(self.problem), ColumnSums(np.zeros(source.n_features)))
+        scans = isinstance(self.solver, Updates) and self.solver.batch_size < source.n_rows
+        return Demand(
+            leaf=total_bytes(source.rooms(1)),
+            workspace=max(total_bytes(work.rooms(source.leaf_rows)) for work in works),
+            sums=max(nbytes(work.zeros()) for work in works),
+            parameters=8 * self.problem.n_parameters,
+            slots=self.solver.slots,
+            mixing=self.solver.mixing if scans and isinstance(self.solver, Updates) else 0,
+        )
+
+
+def _solver(model: Model, name: str, batch: int, inputs: Inputs) -> Solver:
+    if name == "gram":
+        return Gram()
+    if name == "newton":
+        return Newton(model.tolerance)
+    if name == "lbfgs":
+        return LBFGS(model.tolerance)
+    source = inputs.source
+    mixing = source.mixing if model.shuffle_buffer == "auto" else int(model.shuffle_buffer)
+    seed = model.random_state if model.random_state is not None else secrets.randbits(32)
+    return Updates(
+        "adam" if name == "adam" else "sgd",
+        batch,
+        model.learning_rate,
+        model.iterations,
+        model.tolerance,
+        int(seed),
+        min(mixing, source.n_leaves),
+    )
+
+
+def train(
+    model: Model,
+    data: Any,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    callbacks: Sequence[Callback] = (),
+    max_passes: float | None = None,
+    max_seconds: float | None = None,
+    client: Any = None,
+    memory_ceiling: str | int | Ceiling | None = None,
+    start: Fitted | None = None,
+) -> tuple[Fitted, Report]:
+    """Fit a model to data.
+
+    Parameters
+    ----------
+    model : what is learned, and how
+    data : `Inputs`, or a store, or the path of one
+    out : where the run is saved, or None
+    overwrite : whether a run that lies there is replaced
+    callbacks : who listens
+    max_passes, max_seconds : no further iteration is begun once so much has been read, or passed
+    client : the Dask client to run on, or None for the active one, or our own
+    memory_ceiling : the most that the run may hold; None is the cluster's, else half of what is
+        available
+    start : parameters to begin from, or None for zero
+
+    Returns
+    -------
+    fitted : the model and its parameters
+    report : what the run did
+
+    Raises
+    ------
+    CeilingExceeded
+        before anything is read, where the ceiling is too small.
+    CorruptChunk, NonFiniteData
+        where the data are damaged.
+    Diverged
+        where the loss stopped being a number.
+    OutputExists
+        before anything is read, where `out` is taken.
+    ValueError
+        where a setting does not go with the data.
+    """
+    if out is not None:
+        require_writable(os.fspath(out), overwrite=overwrite)
+    inputs = data if isinstance(data, Inputs) else read_inputs(data, classifier=model.is_classifier)
+    task = Task.of(model, inputs)
+    begun = perf_counter()
+    with (
+        one_blas_thread(),
+        Job(
+            inputs.source,
+            client=client,
+            memory_ceiling=memory_ceiling,
+            kernels=task.needs_kernels,
+        ) as job,
+    ):
+        plan = job.plan(task.demand())
+        run = _Run(task, job, plan, callbacks, begun)
+        state = run.solve(start, max_passes, max_seconds)
+        report = run.report(state)
+    scaling = run.problem.scaling
+    coef, intercept = scaling.to_data_units(state.theta)
+    if run.problem.loss.name == "multinomial":
+        # Adding one number to all classes changes no prediction; scikit-learn's sum to zero.
+        intercept = intercept - intercept.mean()
+        if model.l2 == 0:
+            coef = coef - coef.mean(axis=0)
+    if not model.fit_intercept:
+        intercept = np.zeros_like(intercept)
+    fitted = Fitted(model, coef, intercept, inputs.classes, inputs.feature_names, report.to_json())
+    if out is not None:
+        fitted.save(out, overwrite=overwrite)
+    run.emit(Ended(report.converged, report.seconds))
+    return fitted, report
+
+
+class _Run:
+    """One run of `train`: what it has read so far, and who listens."""
+
+    def __init__(
+        self, task: Task, job: Job, plan: Plan, callbacks: Sequence[Callback], begun: float
+    ) -> None:
+        self.task = task
+        self.problem = task.problem
+        self._job = job
+        self._plan = plan
+        self._callbacks = callbacks
+        self._begun = begun
+        self._rows = 0
+        self._stopped = False
+        self._history: list[float] = []
+        self._learning_rate: float | None = None
+        self._stream: Stream = job.stream(plan, self._on_rows)
+
+    def emit(self, event: Event) -> None:
+        """Tell everyone who listens."""
+        for callback in self._callbacks:
+            try:
+                callback(event)
+            except Stop:
+                self._stopped = True
+
+    def _on_rows(self, rows: int) -> None:
+        self._rows += rows
+        self.emit(Progressed(self._rows, self._seconds))
+
+    @property
+    def _seconds(self) -> float:
+        return perf_counter() - self._begun
+
+    @property
+    def _passes(self) -> float:
+        return self._rows / self.problem.n_rows
+
+    def solve(
+        self, start: Fitted | None, max_passes: float | None, max_seconds: float | None
+    ) -> State:
+        """Return the state when the tolerance, or a limit, is met."""
+        model, source = self.task.model, self._job.source
+        self.emit(
+            Started(
+                model=model.name,
+                solver=self.task.solver_name,
+                batch_size=str(model.batch_size),
+                n_rows=source.n_rows,
+                n_features=source.n_features,
+                max_iter=model.iterations,
+                dashboard=self._job.dashboard,
+                ceiling=self._plan.ceiling.limit,
+                projected=self._plan.projected,
+                explanation=self._plan.explain(),
+            )
+        )
+        scaling = _scaling(self.task, self._stream)
+        self.problem = replace(self.problem, scaling=scaling)
+        theta = self.problem.zeros()
+        if start is not None:
+            theta = scaling.from_data_units(start.coef, start.intercept)
+        state = self.task.solver.start(self.problem, self._stream, theta)
+        self._learning_rate = _first_rate(state)
+        while not state.converged and state.n_iter < model.iterations and not self._stopped:
+            if max_passes is not None and self._passes >= max_passes:
+                break
+            if max_seconds is not None and self._seconds >= max_seconds:
+                break
+            state = self.task.solver.step(self.problem, self._stream, state)
+            if not np.isfinite(state.theta).all():
+                raise Diverged("the parameters stopped being numbers; use a smaller learning rate")
+            self._history.append(state.loss)
+            self.emit(
+                Stepped(
+                    state.n_iter,
+                    self._passes,
+                    state.updates,
+                    state.loss,
+                    state.gradient_norm,
+                    self._seconds,
+                )
+            )
+        return state
+
+    def report(self, state: State) -> Report:
+        """Return what was done."""
+        task, spent = self.task, self._stream.spent
+        updates = task.solver if isinstance(task.solver, Updates) else None
+        return Report(
+            model=task.model.name,
+            solver=task.solver_name,
+            batch_size=task.model.batch_size,
+            n_rows=self.problem.n_rows,
+            n_features=self.problem.n_features,
+            passes=self._passes,
+            updates=state.updates,
+            n_iter=state.n_iter,
+            bytes_read=spent.rows * self._job.source.row_bytes,
+            seconds=self._seconds,
+            loss=state.loss,
+            loss_history=tuple(self._history),
+            converged=state.converged,
+            random_state=None if updates is None else updates.seed,
+            shuffle_buffer=None if updates is None else updates.mixing,
+            learning_rate=self._learning_rate,
+            profile={"reading": spent.reading, "computing": spent.computing},
+            memory=self._job.memory(self._plan),
+            dashboard=self._job.dashboard,
+        )
+
+
+def _first_rate(state: State) -> float | None:
+    updates = getattr(state.memory, "updates", None)
+    return None if updates is None else float(updates.eta0)
+
+
+def _scaling(task: Task, stream: Stream) -> Scaling:
+    """Return the scaling of the columns: from a store's statistics, else from looking at them.
+
+    For conditioning a sample will do; `standardize` is about the true means and deviations.
+    """
+    problem, centre = task.problem, task.problem.fit_intercept
+    statistics = task.inputs.statistics
+    if statistics is not None:
+        return Scaling.of(statistics.mean, statistics.scale, centre=centre)
+    about: Array = np.zeros(problem.n_features)
+    leaves = spread(stream.source.n_leaves, _SAMPLE_LEAVES)
+    look = ColumnSums(about)
+    rough = look.scaling(stream.reduce(look, leaves), centre=True)
+    look = ColumnSums(rough.mean)
+    everything = problem.standardize or task.inputs.kind == "arrays"
+    sums = stream.reduce(look, None if everything else leaves)
+    return look.scaling(sums, centre=centre)
