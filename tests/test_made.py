@@ -1,0 +1,173 @@
+"""Made data: the truth that was promised, whatever the rows are cut into."""
+
+import numpy as np
+import pytest
+
+from ooc_train.errors import OutputExists
+from ooc_train.models.losses import LOSSES
+from ooc_train.store import made
+from ooc_train.store.chunks import ChunkReader
+from ooc_train.store.made import make_data
+
+
+def rows_of(layout):
+    out = np.empty(layout.shape, layout.dtype)
+    with ChunkReader(layout) as reader:
+        reader.read_rows(0, layout.n_rows, out)
+    return out
+
+
+def make(path, **settings):
+    """Write a store, and return it with its X, its y and the truth behind them."""
+    store = make_data(path, **settings)
+    truth = store.attributes["made"]
+    coef, intercept = np.array(truth["coef"]), np.array(truth["intercept"])
+    return store, rows_of(store.X).astype(np.float64), rows_of(store.y), coef, intercept
+
+
+@pytest.mark.parametrize("condition", [1.0, 100.0, 1e6])
+def test_the_covariance_has_the_condition_number_that_was_asked_for(tmp_path, condition):
+    _, X, *_ = make(tmp_path / "s", rows="100k", features=12, condition=condition, dtype="float64")
+    assert np.linalg.cond(np.cov(X.T)) == pytest.approx(condition, rel=0.05)
+    assert np.abs(X.mean(axis=0)).max() > 0.5
+
+
+def test_scaling_each_column_does_not_cure_a_bad_condition(tmp_path):
+    _, X, *_ = make(tmp_path / "s", rows="50k", features=20, condition=1e4, dtype="float64")
+    assert np.linalg.cond(np.corrcoef(X.T)) > 1e3
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_a_regression_without_noise_is_the_truth(tmp_path, outputs):
+    store, X, y, coef, intercept = make(
+        tmp_path / "s",
+        rows=3000,
+        features=7,
+        task="regression",
+        outputs=outputs,
+        condition=100,
+        noise=0,
+        dtype="float64",
+    )
+    assert coef.shape == (outputs, 7)
+    assert store.y.row_shape == (() if outputs == 1 else (3,))
+    np.testing.assert_allclose(y.reshape(3000, -1), X @ coef.T + intercept, atol=1e-11)
+
+
+def test_signal_and_noise_of_a_regression_have_the_sizes_that_were_asked_for(tmp_path):
+    settings = {"rows": "100k", "features": 9, "condition": 1e3, "task": "regression"}
+    _, X, y, coef, intercept = make(tmp_path / "s", noise=0.25, **settings)
+    z = X @ coef[0] + intercept[0]
+    assert z.std() == pytest.approx(1, rel=0.02)
+    assert (y - z).std() == pytest.approx(0.25, rel=0.02)
+
+
+@pytest.mark.parametrize(("classes", "noise"), [(2, 1.0), (2, 0.3), (4, 0.5)])
+def test_the_slope_of_the_loss_is_zero_at_the_truth_but_for_chance(tmp_path, classes, noise):
+    store, X, y, coef, intercept = make(
+        tmp_path / "s", rows="200k", features=5, condition=30, classes=classes, noise=noise
+    )
+    loss = LOSSES["logistic" if classes == 2 else "multinomial"]
+    z = X @ coef.T
+    residual = loss.gradient(y[:, None].astype(np.float64), z + intercept)
+    rows = residual[:, :, None] * np.column_stack([X, np.ones(len(X))])[:, None, :]
+    scores = rows.mean(axis=0) / rows.std(axis=0) * np.sqrt(len(X))
+    assert np.abs(scores).max() < 4  # standard deviations, over at most 24 of them
+    assert np.sqrt(z.var(axis=0).mean()) == pytest.approx(1 / noise, rel=0.02)
+    assert store.classes == tuple(range(classes))
+    assert store.y.dtype == "|u1"
+
+
+def test_the_truth_of_a_softmax_is_centred(tmp_path):
+    *_, coef, intercept = make(tmp_path / "s", rows=10, features=4, classes=3)
+    np.testing.assert_allclose(coef.sum(axis=0), 0, atol=1e-12)
+    assert intercept.sum() == pytest.approx(0, abs=1e-12)
+
+
+def test_the_data_depend_on_the_settings_and_on_nothing_else(tmp_path, monkeypatch):
+    settings = {"features": 900, "condition": 50.0, "random_state": 3}
+    _, X, y, *_ = make(tmp_path / "a", rows=1000, **settings)
+    monkeypatch.setattr(made, "_THREADS", 1)
+    store, X_cut, y_cut, *_ = make(
+        tmp_path / "b", rows=700, chunk_rows=60, codec="lz4", sample_weight=True, **settings
+    )
+    assert np.array_equal(X[:700], X_cut)
+    assert np.array_equal(y[:700], y_cut)
+    assert store.chunk_rows == 60
+    assert len(np.unique(X[:, 0])) == 1000  # blocks differ from each other
+    weight = rows_of(store.sample_weight)
+    assert weight.min() >= 0.5
+    assert weight.max() <= 1.5
+    assert np.ptp(weight) > 0.9
+
+
+def test_another_random_state_is_another_truth(tmp_path):
+    _, X, _, coef, _ = make(tmp_path / "a", rows=10, random_state=0)
+    store, X_other, _, coef_other, _ = make(tmp_path / "b", rows=10, random_state=1)
+    assert not np.isclose(coef, coef_other).any()
+    assert not np.isclose(X, X_other).any()
+    assert store.shuffled == 1
+
+
+def test_the_store_holds_its_settings(tmp_path):
+    store = make_data(tmp_path / "s", rows="1k", features=3, condition=4.0, noise=2.0)
+    noted = store.attributes["made"]
+    assert {name: noted[name] for name in ("task", "condition", "noise", "random_state")} == {
+        "task": "classification",
+        "condition": 4.0,
+        "noise": 2.0,
+        "random_state": 0,
+    }
+    assert store.n_rows == 1000
+    assert store.dtype == np.float32
+    assert sum(store.class_counts or ()) == 1000
+
+
+def test_progress_adds_up_to_the_rows(tmp_path):
+    seen: list[int] = []
+    make_data(tmp_path / "s", rows=700, features=900, progress=seen.append)
+    assert sum(seen) == 700
+    assert len(seen) > 1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"rows": 0},
+        {"rows": "a few"},
+        {"features": 0},
+        {"task": "clustering"},
+        {"outputs": 0, "task": "regression"},
+        {"outputs": 2},
+        {"classes": 1},
+        {"classes": 3, "task": "regression"},
+        {"condition": 0.5},
+        {"condition": np.nan},
+        {"condition": 1e13},
+        {"condition": 2.0, "features": 1},
+        {"noise": 0},
+        {"noise": -1.0, "task": "regression"},
+        {"dtype": "float16"},
+        {"random_state": -1},
+        {"chunk_rows": 0},
+        {"codec": "gzip"},
+    ],
+    ids=str,
+)
+def test_a_wrong_setting_is_named_and_nothing_is_written(tmp_path, wrong):
+    name = "a few" if wrong == {"rows": "a few"} else next(iter(wrong))
+    with pytest.raises(ValueError, match=name):
+        make_data(tmp_path / "s", **{"rows": 10, "features": 3, **wrong})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_feature_and_one_row_will_do(tmp_path):
+    store = make_data(tmp_path / "s", rows=1, features=1, task="regression")
+    assert store.X.shape == (1, 1)
+
+
+def test_what_lies_there_is_replaced_only_when_asked(tmp_path):
+    make_data(tmp_path / "s", rows=10, features=3)
+    with pytest.raises(OutputExists):
+        make_data(tmp_path / "s", rows=20, features=3)
+    assert make_data(tmp_path / "s", rows=20, features=3, overwrite=True).n_rows == 20
