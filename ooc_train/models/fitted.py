@@ -62,19 +62,33 @@ class Fitted:
         """The loss that was minimised."""
         return self.model.loss(len(self.classes))
 
-    def decision(self, X: NDArray[np.floating]) -> Array:
-        """Return the linear predictors of rows (rows, features), as (rows, outputs) in float64."""
-        z: Array = X.astype(np.float64) @ self.coef.T + self.intercept
+    def decision(self, X: NDArray[np.floating], converted: Array | None = None) -> Array:
+        """Return the linear predictors z of rows, (rows, outputs).
+
+        Parameters
+        ----------
+        X : (rows, features)
+        converted : float64 array (piece, features) to convert rows in, so many at a time, or None
+            to convert them all at once
+        """
+        if converted is None:
+            return np.asarray(X, np.float64) @ self.coef.T + self.intercept
+        z = np.empty((len(X), self.n_outputs))
+        for start in range(0, len(X), len(converted)):
+            rows = slice(start, start + len(converted))
+            piece = converted[: len(X[rows])]
+            np.copyto(piece, X[rows])
+            np.matmul(piece, self.coef.T, out=z[rows])
+        z += self.intercept
         return z
 
-    def probabilities(self, X: NDArray[np.floating]) -> Array:
-        """Return the probability of each class for each row, (rows, classes)."""
-        p = self.loss.mean(self.decision(X))
+    def probabilities(self, z: Array) -> Array:
+        """Return the probability of each class for each row's predictors, (rows, classes)."""
+        p = self.loss.mean(z)
         return np.column_stack([1.0 - p, p]) if self.n_outputs == 1 else p
 
-    def codes(self, X: NDArray[np.floating]) -> NDArray[np.intp]:
-        """Return the code of the likeliest class for each row."""
-        z = self.decision(X)
+    def codes(self, z: Array) -> NDArray[np.intp]:
+        """Return the code of the likeliest class for each row's predictors, (rows,)."""
         return (z[:, 0] > 0).astype(np.intp) if self.n_outputs == 1 else z.argmax(axis=1)
 
     def require_features(self, n_features: int, what: str) -> None:

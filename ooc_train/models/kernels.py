@@ -23,7 +23,7 @@ import numpy as np
 from numba import njit, types
 from numpy.typing import NDArray
 
-from ooc_train.models import losses
+from ooc_train.models import losses, updates
 from ooc_train.models.losses import LOGISTIC, MULTINOMIAL, SQUARED, Array
 from ooc_train.models.updates import BETA1, BETA2, EPSILON
 
@@ -58,7 +58,7 @@ def _source_digest(*paths: str) -> str:
 
 # Lets sums be vectorised. Not ``fastmath=True``: it would drop the checks for NaN.
 _OPTIONS: Any = {"fastmath": {"reassoc", "contract"}, "error_model": "numpy"}
-_DIGEST = _source_digest(__file__, losses.__file__)
+_DIGEST = _source_digest(__file__, losses.__file__, updates.__file__)
 
 
 def _part(function: Function) -> Function:

@@ -78,8 +78,7 @@ def solve(products: Array, cross: Array, penalty: Array, scale: Array) -> Array:
         except np.linalg.LinAlgError:
             pass
         else:
-            unique: Array = np.linalg.solve(products + np.diag(penalty), cross)
-            return unique
+            return np.asarray(np.linalg.solve(products + np.diag(penalty), cross), np.float64)
     values, vectors = np.linalg.eigh(products + np.diag(penalty))
     rank = values > values[-1] * len(values) * 10 * np.finfo(np.float64).eps
     kept, null = vectors[:, rank], vectors[:, ~rank] / scale[:, None]

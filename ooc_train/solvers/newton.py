@@ -176,7 +176,7 @@ def newton_direction(problem: LinearProblem, gradient: Array, hessian: Array) ->
         try:
             # Succeeds only where the matrix is positive definite to working precision.
             np.linalg.cholesky(hessian)
-            downhill: Array = -np.linalg.solve(hessian, flat)
+            downhill = np.asarray(-np.linalg.solve(hessian, flat), np.float64)
             return downhill.reshape(gradient.shape)
         except np.linalg.LinAlgError:
             pass

@@ -31,8 +31,10 @@ _SAMPLE_ROWS = 2**15
 _WIDEST = 2048
 """Up to so many features the largest eigenvalue is computed; beyond, it is bounded by the trace."""
 
-_ADAM_RATE = 1e-3
-"""Kingma and Ba 2015; times the square root of the batch size, since noise falls by as much."""
+_ADAM_RATE = 1e-3 / 32
+_ADAM_LARGEST = 512
+"""The usual 1e-3 at the usual batch of 32 rows, in proportion for others: steps of Adam are of the
+size of the learning rate whatever the gradient, so that an epoch covers the same ground."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +96,7 @@ class Updates:
 
     def _rate(self, problem: LinearProblem, stream: Stream) -> float:
         if self.rule == "adam":
-            return float(_ADAM_RATE * np.sqrt(min(self.batch_size, 1024)))
+            return _ADAM_RATE * min(self.batch_size, _ADAM_LARGEST)
         return automatic_rate(problem, stream, self.batch_size)
 
     def step(self, problem: LinearProblem, stream: Stream, state: State) -> State:

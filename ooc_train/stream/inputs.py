@@ -97,7 +97,7 @@ def read_inputs(
         inputs = _read_dask(X, y, sample_weight, classifier=classifier, classes=classes)
     else:
         inputs = _read_arrays(X, y, sample_weight, classifier=classifier, classes=classes)
-    if classifier and len(inputs.classes) < 2:
+    if classifier and not classes and len(inputs.classes) < 2:
         raise ValueError(
             f"y has one class only, {inputs.classes[0]!r}: a classifier needs at least 2 classes; "
             "check how y was made"
@@ -115,15 +115,7 @@ def _read_store(store: Store, *, classifier: bool, classes: tuple[Label, ...]) -
             raise InvalidStore(
                 f"{store.path} has a y of shape {store.y.shape}: labels are one column"
             )
-        found = store.classes or ()
-        if not found:
-            values = store.distinct_labels()
-            found = classes or tuple(_plain(value) for value in values)
-            if not np.array_equal(values, np.arange(len(values))):
-                labels = tuple(float(value) for value in values)
-        present = [count > 0 for count in store.class_counts or ()]
-        if present and sum(present) == 1:
-            found = (found[present.index(True)],)
+        found, labels = _labels(store, classes)
     source = StoreSource.of(store, labels=labels)
     weight, totals = float(store.n_rows), None
     statistics = store.statistics
@@ -134,6 +126,31 @@ def _read_store(store: Store, *, classifier: bool, classes: tuple[Label, ...]) -
     elif classifier and store.class_counts is not None:
         totals = np.array(store.class_counts, np.float64)
     return Inputs(source, "store", found, totals, weight, statistics, store.feature_names, store)
+
+
+def _labels(
+    store: Store, classes: tuple[Label, ...]
+) -> tuple[tuple[Label, ...], tuple[float, ...] | None]:
+    """Return the classes of a store, and the labels that its y holds where those are not codes."""
+    if store.classes is not None:
+        if classes and store.classes != classes:
+            raise InvalidStore(
+                f"{store.path} has the classes {list(store.classes)} and the model "
+                f"{list(classes)}; use data with the same classes"
+            )
+        counts = store.class_counts or (1,) * len(store.classes)
+        present = tuple(c for c, n in zip(store.classes, counts, strict=True) if n)
+        return (present if len(present) == 1 and not classes else store.classes), None
+    values = store.distinct_labels()
+    found = classes or tuple(_plain(value) for value in values)
+    labels = np.asarray(found, np.float64)
+    if unknown := sorted(set(values.tolist()) - set(labels.tolist())):
+        raise InvalidStore(
+            f"{store.path} has the label {unknown[0]!r}, which is not one of the model's classes "
+            f"{list(found)}"
+        )
+    codes = np.array_equal(labels, np.arange(len(labels)))
+    return found, None if codes else tuple(labels.tolist())
 
 
 def _totals(source: StoreSource, n_classes: int) -> tuple[float, Array | None]:
