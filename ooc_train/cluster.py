@@ -245,6 +245,8 @@ class Meter:
             _prepare(dtype, kernels=kernels)
             return Processes(self._calling([]).peak, (), 1)
         workers = self._client.scheduler_info(n_workers=-1)["workers"]
+        # One first: where kernels have to be compiled, the others then find them in the cache.
+        self._client.run(_prepare, dtype, kernels=kernels, workers=[next(iter(workers))])
         held: Mapping[str, ProcessMemory] = self._client.run(_prepare, dtype, kernels=kernels)
         apart = [memory.pid for memory in held.values()]
         return Processes(

@@ -335,6 +335,14 @@ def _scaling(task: Task, stream: Stream) -> Scaling:
 
     For conditioning a sample will do; `standardize` is about the true means and deviations.
     """
+    problem = task.problem
+    scaling = _column_scaling(task, stream)
+    if problem.standardize:
+        return scaling
+    return scaling.widened(problem.l2 / (problem.loss.curvature * problem.total_weight))
+
+
+def _column_scaling(task: Task, stream: Stream) -> Scaling:
     problem, centre = task.problem, task.problem.fit_intercept
     statistics = task.inputs.statistics
     if statistics is not None:

@@ -43,6 +43,14 @@ class Scaling:
         constant = deviation <= 10 * np.finfo(np.float64).eps * np.abs(mean)
         return cls(mean, np.where(constant | (deviation == 0), 1.0, deviation))
 
+    def widened(self, variance: float) -> "Scaling":
+        """Return the scaling by `sqrt(scale ** 2 + variance)`: for conditioning beside a penalty.
+
+        In units of a column that hardly varies, a penalty on its weight is so steep that steps of a
+        size for the loss would overshoot; these units even out the curvature of both together.
+        """
+        return Scaling(self.mean, np.sqrt(self.scale**2 + variance))
+
     @property
     def n_features(self) -> int:
         """Columns of the data."""

@@ -7,8 +7,9 @@ full-batch method.
 The learning rate "auto" is the largest that is safe in the mean, for rows in random order: `B /
 (beta (r2 + (B - 1) lam))`, with `beta` the loss's greatest curvature, `r2` the mean squared norm of
 a scaled row and `lam` the largest eigenvalue of the scaled second moments: 1 / (beta r2) for single
-rows, 1 / (beta lam) for all (Jain et al. 2018, Parallelizing SGD). Over the epochs it falls
-linearly to zero, which averages out what the last rows happened to say.
+rows, 1 / (beta lam) for all (Jain et al. 2018, Parallelizing SGD), less what the penalty adds to
+the curvature. Over the epochs it falls linearly to zero, which averages out what the last rows
+happened to say.
 """
 
 from dataclasses import dataclass, replace
@@ -191,5 +192,6 @@ def automatic_rate(problem: LinearProblem, stream: Stream, batch_size: int) -> f
         largest = float(np.linalg.eigvalsh(moments)[-1])
     else:
         square = largest = features + 1.0
-    curvature = problem.loss.curvature
-    return batch_size / (curvature * (square + (batch_size - 1) * largest))
+    curvature = problem.loss.curvature * (square + (batch_size - 1) * largest)
+    penalty = float(problem.penalty.max()) / problem.total_weight
+    return batch_size / (curvature + batch_size * penalty)

@@ -186,7 +186,8 @@ class OnDask:
         lost_since: float | None = None
         while True:
             try:
-                return set(wait(pending, timeout=5.0, return_when="FIRST_COMPLETED").done)
+                with self.client.as_current():
+                    return set(wait(pending, timeout=5.0, return_when="FIRST_COMPLETED").done)
             except TimeoutError:
                 if self.client.scheduler_info(n_workers=1)["workers"]:
                     lost_since = None

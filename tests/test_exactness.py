@@ -1,0 +1,130 @@
+"""The same bits: for any number of workers and threads, any ceiling, and after a killed worker."""
+
+import os
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from distributed import Client
+
+from ooc_train import cluster as clusters
+from ooc_train.cluster import LocalCluster
+from ooc_train.events import Event, Progressed
+from ooc_train.models.fitted import Fitted
+from ooc_train.models.model import Model
+from ooc_train.report import Report
+from ooc_train.store.writer import StoreWriter
+from ooc_train.train import train
+
+pytestmark = pytest.mark.slow
+
+ROWS, FEATURES = 90_001, 60
+
+FULL = {
+    "newton": Model(name="logistic", C=0.3, tol=1e-9),
+    "lbfgs": Model(name="logistic", solver="lbfgs", max_iter=8),
+    "gram": Model(name="ridge", alpha=2.0),
+    "descent": Model(name="logistic", solver="sgd", max_iter=4),
+}
+BATCHES = {
+    "256": Model(name="logistic", batch_size=256, max_iter=2, random_state=3),
+    "1": Model(name="logistic", batch_size=1, max_iter=1, random_state=3),
+}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Rows enough for several stripes, of columns that a wrong order of adding up would show in."""
+    rng = np.random.default_rng(0)
+    path = str(tmp_path_factory.mktemp("exactness") / "rows.zarr")
+    X = rng.standard_normal((ROWS, FEATURES), np.float32) * np.logspace(-3, 3, FEATURES)
+    z = X @ (rng.standard_normal(FEATURES) / np.logspace(-3, 3, FEATURES))
+    y = rng.random(ROWS) < 1 / (1 + np.exp(-z))
+    writer = StoreWriter(
+        path, n_features=FEATURES, chunk_rows=1024, shard_rows=16 * 1024, y_dtype="uint8",
+        classes=[0, 1], shuffled=0,
+    )  # fmt: skip
+    with writer:
+        writer.write(X.astype(np.float32), y.astype(np.uint8))
+        writer.commit()
+    return path
+
+
+@pytest.fixture(scope="module")
+def client_2x1() -> Iterator[Client]:
+    with (
+        LocalCluster(n_workers=2, memory_ceiling="2GiB", dashboard_address="127.0.0.1:0") as made,
+        Client(made, set_as_default=False) as client,
+    ):
+        yield client
+
+
+def bits(run: tuple[Fitted, Report]) -> tuple[bytes, bytes]:
+    fitted, report = run
+    assert np.isfinite(fitted.coef).all()
+    assert report.memory.measured <= report.memory.projected <= report.memory.ceiling
+    return fitted.coef.tobytes(), fitted.intercept.tobytes()
+
+
+@pytest.fixture(scope="module")
+def expected(store: str) -> dict[str, tuple[bytes, bytes]]:
+    """The bits of a run in this thread alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clusters, "inside_another_job", lambda: True)
+        return {name: bits(train(model, store)) for name, model in (FULL | BATCHES).items()}
+
+
+@pytest.mark.parametrize(("n_workers", "threads"), [(1, 1), (1, 2)])
+def test_workers_and_threads_do_not_change_a_bit(store, expected, n_workers, threads):
+    with (
+        LocalCluster(
+            n_workers=n_workers, threads_per_worker=threads, dashboard_address="127.0.0.1:0"
+        ) as made,
+        Client(made, set_as_default=False) as client,
+    ):
+        for name, model in FULL.items():
+            assert bits(train(model, store, client=client)) == expected[name], name
+
+
+def test_two_workers_and_the_ceiling_do_not_change_a_bit(store, expected, client_2x1):
+    for name, model in (FULL | BATCHES).items():
+        generous = train(model, store, client=client_2x1)
+        assert bits(generous) == expected[name], name
+        # Workers keep a little of what they grew by, which the next plan finds reserved.
+        tight = generous[1].memory.projected + 16 * 2**20
+        assert bits(train(model, store, client=client_2x1, memory_ceiling=tight)) == expected[name]
+
+
+def test_another_random_state_does(store, expected, client_2x1):
+    model = Model(name="logistic", batch_size=256, max_iter=2, random_state=4)
+    assert bits(train(model, store, client=client_2x1)) != expected["256"]
+
+
+class KillOne:
+    """Ends a worker's process, once, after the rows given."""
+
+    def __init__(self, client: Client, after_rows: int) -> None:
+        self.pids: dict[str, int] = client.run(os.getpid)
+        self.after_rows = after_rows
+        self.killed: int | None = None
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Progressed) and event.rows > self.after_rows and self.killed is None:
+            self.killed = next(iter(self.pids.values()))
+            os.kill(self.killed, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("name", ["lbfgs", "newton", "256"])
+def test_a_killed_worker_does_not_change_a_bit(store, expected, name):
+    models: dict[str, Any] = FULL | BATCHES
+    with (
+        LocalCluster(n_workers=2, dashboard_address="127.0.0.1:0") as made,
+        Client(made, set_as_default=False) as client,
+    ):
+        killer = KillOne(client, after_rows=ROWS // 2)
+        run = train(models[name], store, client=client, callbacks=[killer])
+        assert killer.killed is not None
+        fitted, _ = run
+        assert (fitted.coef.tobytes(), fitted.intercept.tobytes()) == expected[name]
