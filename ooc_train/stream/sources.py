@@ -4,8 +4,9 @@ A source is cut into *leaves*, whose sums are added up in a fixed order: the chu
 cut is a function of the data alone and never of the plan, since it decides the last bits.
 """
 
+import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any, Protocol
 
@@ -99,9 +100,11 @@ class StoreSource:
     weight: ArrayLayout | None
     n_rows: int
     shuffled: bool
-    generation: int
     labels: tuple[float, ...] | None = None
     """Labels that y holds instead of their codes, sorted, or None where it holds codes already."""
+    opened: str = field(default_factory=lambda: secrets.token_hex(8), repr=False)
+    """Tells apart sources that were opened at different times: a reader that was kept for one has
+    files open that may since have been replaced."""
 
     @classmethod
     def of(
@@ -114,7 +117,6 @@ class StoreSource:
             store.sample_weight if needs_y else None,
             store.n_rows,
             store.shuffled is not None,
-            store.generation,
             labels,
         )
 
