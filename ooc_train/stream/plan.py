@@ -14,7 +14,7 @@ from math import log2
 
 from ooc_train.errors import CeilingExceeded
 from ooc_train.memory import Ceiling, Projection, Term
-from ooc_train.models.sums import total_bytes
+from ooc_train.models.sums import Room, total_bytes
 from ooc_train.stream.passes import Grain
 from ooc_train.stream.sources import Source
 from ooc_train.units import approximate_bytes
@@ -45,11 +45,14 @@ class Processes:
     driver : bytes that count of the calling process: all it holds, or 0 where only its growth does
     workers : of each worker process its bytes and its threads; none where the driver does the work
     threads : tasks that run at a time
+    libraries : bytes of libraries that processes which are not the run's share with it now, and
+        that would fall to the run if they ended
     """
 
     driver: int
     workers: tuple[tuple[int, int], ...]
     threads: int
+    libraries: int = 0
 
     @property
     def reserved(self) -> int:
@@ -193,7 +196,8 @@ def _plan(
     if demand.mixing:
         lot = max(ahead, demand.mixing)
         rows = total_bytes(source.rooms(lot))
-        scan_bytes = 2 * rows + 8 * source.leaf_rows * demand.mixing
+        order = Room((source.leaf_rows * demand.mixing,), "<i8")
+        scan_bytes = 2 * rows + order.nbytes
     per_process = max((n for _, n in processes.workers), default=threads)
     pool = max(reduce_bytes * min(per_process, threads), scan_bytes)
     buffers = max(reduce_bytes * threads, scan_bytes)
@@ -207,6 +211,7 @@ def _plan(
             _DRIVER_GROWTH + n_workers * _WORKER_GROWTH,
             "interpreters, the scheduler's books and the dashboard's",
         ),
+        Term("libraries", processes.libraries, "shared with processes that may end meanwhile"),
         Term(
             "buffers",
             buffers,
