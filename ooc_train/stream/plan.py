@@ -188,7 +188,9 @@ def _plan(
     coarse = min(_TASK_BYTES // stripe_bytes, stripes // (_TASKS_PER_THREAD * threads))
     # Runs of a power of two are whole nodes of the tree, of which a task then returns only one.
     task_stripes = 1 << (max(coarse, 1).bit_length() - 1)
-    window = 2 * threads
+    # A task in waiting hides the way to the driver and back. But where there is no room for all
+    # threads, one more task would be run by a thread that has no room.
+    window = 2 * threads if threads == processes.threads else threads
     levels = 2 + int(log2(max(stripes, 1)))
 
     reduce_bytes = demand.leaf + demand.workspace
@@ -218,6 +220,11 @@ def _plan(
             f"two of {approximate_bytes(scan_bytes / 2)}, one read while one is learned from"
             if scan_bytes >= reduce_bytes * threads
             else f"{threads} x {approximate_bytes(reduce_bytes)}: a chunk, and the work on it",
+        ),
+        Term(
+            "decoding",
+            source.hidden_bytes * threads,
+            "what zarr-python allocates, and chunks of y that do not lie as those of X",
         ),
         Term("sums", held, f"{approximate_bytes(demand.sums)} in flight and in the tree of sums"),
         Term(

@@ -78,6 +78,11 @@ class Source(Protocol):
         ...
 
     @property
+    def hidden_bytes(self) -> int:
+        """Bytes that a reader allocates beside the buffers that it is given."""
+        ...
+
+    @property
     def mixing(self) -> int:
         """Leaves that a shuffled scan mixes row by row, unless told otherwise."""
         ...
@@ -157,6 +162,13 @@ class StoreSource:
         """Bytes of a row, decoded."""
         layouts = (self.X, self.y, self.weight)
         return sum(a.chunk_bytes // a.chunk_rows for a in layouts if a is not None)
+
+    @property
+    def hidden_bytes(self) -> int:
+        """What zarr-python takes at a time, and the chunks kept that do not go with those of X."""
+        readers = self.chunk_readers().values()
+        kept = sum(r.cache_bytes for r in readers if r.layout.chunk_rows != self.leaf_rows)
+        return kept + max(r.hidden_bytes for r in readers)
 
     @property
     def mixing(self) -> int:
@@ -290,6 +302,11 @@ class ArraySource:
         return self.n_features * self.X.itemsize
 
     @property
+    def hidden_bytes(self) -> int:
+        """Nothing: rows are read where they lie."""
+        return 0
+
+    @property
     def mixing(self) -> int:
         """All chunks: a scan of rows in memory takes them in truly random order."""
         return self.n_leaves
@@ -363,6 +380,11 @@ class DaskSource:
     def row_bytes(self) -> int:
         """Bytes of a row."""
         return self.n_features * np.dtype(self.dtype).itemsize
+
+    @property
+    def hidden_bytes(self) -> int:
+        """Nothing that we know of: Dask's own memory is outside our count."""
+        return 0
 
     @property
     def mixing(self) -> int:
