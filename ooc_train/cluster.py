@@ -35,6 +35,7 @@ _NO_GUARD_EXIT = 78
 """Exit status of a worker that found itself importing the script that is starting it."""
 
 _START_SECONDS = 60.0
+_CONNECT_SECONDS = 10.0
 
 # The plan keeps to the ceiling; Dask's own reactions to memory would spill, pause and kill.
 _LEAN = {
@@ -117,6 +118,23 @@ class _quiet:  # noqa: N801
 
     def __exit__(self, *_: object) -> None:
         logging.getLogger("distributed").setLevel(self._level)
+
+
+def connect(address: str) -> Client:
+    """Return a client of a cluster that runs already.
+
+    Raises
+    ------
+    ClusterError
+        where none answers at the address.
+    """
+    try:
+        return Client(address, timeout=_CONNECT_SECONDS)
+    except (OSError, ValueError) as error:
+        raise ClusterError(
+            f"no cluster answers at {address} ({error}); give the address of a Dask scheduler, "
+            "such as tcp://127.0.0.1:8786"
+        ) from None
 
 
 _lock = threading.Lock()
@@ -248,15 +266,18 @@ class Meter:
         # One first: where kernels have to be compiled, the others then find them in the cache.
         self._client.run(_prepare, dtype, kernels=kernels, workers=[next(iter(workers))])
         held: Mapping[str, ProcessMemory] = self._client.run(_prepare, dtype, kernels=kernels)
-        apart = [memory.pid for memory in held.values()]
+        calling = self._calling([memory.pid for memory in held.values()])
+        known = [calling, *(m for m in held.values() if m.pid != os.getpid())]
         return Processes(
-            self._calling(apart).peak,
+            calling.peak,
             tuple(
                 (memory.peak, workers[address]["nthreads"])
                 for address, memory in held.items()
                 if memory.pid != os.getpid()
             ),
             sum(worker["nthreads"] for worker in workers.values()),
+            # All of our processes map the same libraries, so that the largest maps nearly all.
+            max(0, max(m.mapped for m in known) - sum(m.share for m in known)),
         )
 
     def measured(self) -> list[ProcessMemory]:

@@ -13,7 +13,7 @@ import os
 import resource
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Self
 
 from ooc_train.units import approximate_bytes, parse_bytes
@@ -48,7 +48,7 @@ class Ceiling:
 
     limit: int
     source: Source
-    whole: bool = False
+    whole: bool = field(default=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.limit <= 0:
@@ -165,6 +165,10 @@ class ProcessMemory:
         The most bytes that it held, since it started or since `reset_peak`.
     current : int
         The bytes that it holds now.
+    mapped : int
+        The bytes of files, libraries above all, that it has in memory now, whoever shares them.
+    share : int
+        Its proportional share of those, which `peak` and `current` count.
     note : str
         What the reader of the figures has to know; mostly empty.
     """
@@ -173,6 +177,8 @@ class ProcessMemory:
     name: str
     peak: int
     current: int
+    mapped: int = 0
+    share: int = 0
     note: str = ""
 
 
@@ -204,7 +210,7 @@ def measure(pid: int | Literal["self"] = "self") -> ProcessMemory:
     current = status["VmRSS"] - shareable + share
     # The kernel counts pages in per-core batches, so that VmHWM can lag a little behind VmRSS.
     peak = max(status["VmHWM"] - shareable + share, current)
-    return ProcessMemory(number, _role(number), peak, current, note)
+    return ProcessMemory(number, _role(number), peak, current, shareable, share, note)
 
 
 def measure_tree(pid: int | Literal["self"] = "self") -> list[ProcessMemory]:
@@ -276,7 +282,7 @@ def _measure_lifetime(pid: int) -> ProcessMemory:
     unit = 1 if sys.platform == "darwin" else 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     note = "ru_maxrss, the peak of the whole life of the process; what it holds now is not known"
-    return ProcessMemory(pid, os.path.basename(sys.executable), peak, peak, note)
+    return ProcessMemory(pid, os.path.basename(sys.executable), peak, peak, note=note)
 
 
 def _read(path: str) -> str:
