@@ -1,0 +1,199 @@
+"""Listeners to a run: a bar on the terminal, plain lines elsewhere, and a list of what happened.
+
+Everything that is shown goes to stderr, so that stdout holds results and nothing else.
+"""
+
+import sys
+from collections.abc import Callable
+from time import perf_counter
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Self
+
+from ooc_train.events import Ended, Event, Progressed, Started, Stepped
+from ooc_train.units import approximate_bytes, approximate_duration
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+_LINE_SECONDS = 1.0
+"""Without a terminal, steps are told about so often at most."""
+
+_QUIET_SECONDS = 10.0
+"""And a pass that takes long tells about so often how far it is."""
+
+
+class History(list[Stepped]):
+    """The steps of a run, in order."""
+
+    def __call__(self, event: Event) -> None:
+        """Keep a step."""
+        if isinstance(event, Stepped):
+            self.append(event)
+
+
+class ConsoleBar:
+    """Shows how far a run is: a callback, and a context manager that takes its bar away.
+
+    On a terminal it is one bar, elsewhere a line a step, at most one a second.
+
+    Parameters
+    ----------
+    quiet : whether nothing is shown
+    max_passes, max_seconds : the limits that the run was given, which may end it early
+    stream : where to; stderr unless given
+    """
+
+    def __init__(
+        self,
+        *,
+        quiet: bool = False,
+        max_passes: float | None = None,
+        max_seconds: float | None = None,
+        stream: IO[str] | None = None,
+    ) -> None:
+        self._quiet = quiet
+        self._stream = stream or sys.stderr
+        self._limits = (max_passes, max_seconds)
+        self._bar: Progress | None = None
+        if not quiet and self._stream.isatty():
+            self._bar = _make_bar(self._stream)
+        self._rows = 0
+        self._n_rows = 1
+        self._total: float | None = None
+        self._memory = ""
+        self._loss = ""
+        self._last_line = 0.0
+
+    def say(self, text: str) -> None:
+        """Write lines, above the bar where there is one."""
+        if self._bar is not None:
+            self._bar.console.print(printable(text))
+        elif not self._quiet:
+            self._stream.write(printable(text) + "\n")
+            self._stream.flush()
+
+    def job(self, n_rows: int) -> Callable[[int], None]:
+        """Begin a job of one pass, and return what takes the number of rows after each task."""
+        self._begin(n_rows, 1.0, "")
+        begun = perf_counter()
+
+        def on_rows(rows: int) -> None:
+            self(Progressed(self._rows + rows, perf_counter() - begun))
+
+        return on_rows
+
+    def __call__(self, event: Event) -> None:
+        """Show an event."""
+        match event:
+            case Started():
+                self._begin(
+                    event.n_rows,
+                    _passes(event),
+                    f"memory {approximate_bytes(event.projected)} of "
+                    f"{approximate_bytes(event.ceiling)}",
+                )
+            case Progressed():
+                self._rows = event.rows
+                self._show(event.seconds, _QUIET_SECONDS)
+            case Stepped():
+                self._loss = f"loss {event.loss:.6g}"
+                self._show(event.seconds, _LINE_SECONDS)
+            case Ended():
+                self.close()
+
+    def _begin(self, n_rows: int, passes: float | None, memory: str) -> None:
+        most, _ = self._limits
+        if most is not None:
+            passes = most if passes is None else min(most, passes)
+        self._rows, self._n_rows, self._total, self._memory = 0, n_rows, passes, memory
+        self._last_line = perf_counter()
+        if self._bar is not None:
+            self._bar.start()
+            self._bar.add_task("starting", total=passes, figures=memory, left="")
+
+    def _show(self, seconds: float, line_seconds: float) -> None:
+        passes = self._rows / self._n_rows
+        whole = "" if self._total is None else f" of {self._total:g}"
+        title = f"pass {min(int(passes) + 1, self._total or passes + 1):.0f}{whole}"
+        rate = self._rows / seconds if seconds else 0.0
+        figures = [self._loss, f"{_rate(rate)} rows/s", self._memory]
+        left = self._left(passes, seconds)
+        if self._bar is not None:
+            # How many passes it takes is not always known; then the bar is that of the pass.
+            done, total = (passes % 1, 1.0) if self._total is None else (passes, self._total)
+            self._bar.update(
+                self._bar.task_ids[-1],
+                description=title,
+                completed=min(done, total),
+                total=total,
+                figures="  ".join(filter(None, figures)),
+                left=left,
+            )
+        elif perf_counter() - self._last_line >= line_seconds:
+            self._last_line = perf_counter()
+            self.say("  ".join(filter(None, [title, *figures, left])))
+
+    def _left(self, passes: float, seconds: float) -> str:
+        """Say how long the run, or where its length is not known the pass, will go on for."""
+        _, most_seconds = self._limits
+        ends = [] if most_seconds is None else [most_seconds - seconds]
+        if passes:
+            remaining = 1 - passes % 1 if self._total is None else self._total - passes
+            ends.append(seconds / passes * remaining)
+        if not ends:
+            return ""
+        return f"{approximate_duration(round(max(min(ends), 0.0)))} left" + (
+            " in this pass" if self._total is None else ""
+        )
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def printable(text: str) -> str:
+    """Return text from data without what would steer a terminal: escapes are written out."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+
+
+def _make_bar(stream: IO[str]) -> "Progress":
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    # Paths and names come from data: no markup in them is meant for us.
+    console = Console(file=stream, markup=False, emoji=False, highlight=False)
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[figures]}", markup=False),
+        TextColumn("{task.fields[left]}", markup=False),
+        console=console,
+        refresh_per_second=5,
+        transient=True,
+    )
+
+
+def _passes(event: Started) -> float | None:
+    """Return how many passes a run takes at most, or None where its solver decides."""
+    if event.solver == "gram":
+        return 1.0
+    return float(event.max_iter) if event.solver in ("sgd", "adam") else None
+
+
+def _rate(rows: float) -> str:
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if rows >= size:
+            return f"{rows / size:.3g}{unit}"
+    return f"{rows:.3g}"
