@@ -132,9 +132,9 @@ class LossSums:
                 residual[:, outputs] = self.loss.gradient(y, z[:, outputs])
         if not self.gradients:
             return
-        if weight is not None:
-            residual *= weight[:, None]
         used = self.gradients * self.n_outputs
+        if weight is not None:
+            residual[:, :used] *= weight[:, None]
         by_coef = np.zeros((used, self._columns - 1))
         by_intercept = np.zeros(used)
         kernels.accumulate(block.X, np.ascontiguousarray(residual[:, :used]), by_coef, by_intercept)

@@ -350,7 +350,9 @@ def _attempt(function: Callable[..., Any], *call: Any) -> Any:
     logged by every process that it passes.
     """
     try:
-        return function(*call)
+        # Rows that are not finite and losses that overflow are told of by errors of ours.
+        with np.errstate(over="ignore", invalid="ignore"):
+            return function(*call)
     except (OocTrainError, OSError, MemoryError, ValueError) as error:
         return error.with_traceback(None)
 
