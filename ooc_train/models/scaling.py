@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from ooc_train.models.sums import Array
 
-_PIECE_ROWS = 256
-"""Rows converted to float64 at a time: enough for BLAS, few enough for the cache."""
+_PIECE_BYTES = 2 * 2**20
+_LEAST_ROWS = 256
+"""Rows are converted to float64 in pieces of about so many bytes: enough rows for BLAS, and to make
+little of the 2 us that each call of NumPy takes; few enough for the cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,4 +90,6 @@ def piece_rows(columns: int, *, square: bool) -> int:
     sums of columns x columns, at least `columns` rows: adding up their product then costs little
     beside computing it.
     """
-    return max(_PIECE_ROWS, 1 << (columns - 1).bit_length()) if square else _PIECE_ROWS
+    fitting = 1 << (max(1, _PIECE_BYTES // (8 * columns)).bit_length() - 1)
+    least = 1 << (columns - 1).bit_length() if square else _LEAST_ROWS
+    return max(_LEAST_ROWS, least, fitting)
