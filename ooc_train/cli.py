@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from ooc_train.report import MemoryReport
     from ooc_train.store.layout import Store
 
+_INTERRUPTED = 130
+"""What typer makes of Ctrl-C."""
+
 app = typer.Typer(
     name="ooc-train",
     help="Train on data larger than memory: any batch size, under a memory ceiling.",
@@ -47,7 +50,12 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line."""
-    app()
+    try:
+        app()
+    except SystemExit as end:
+        if end.code == _INTERRUPTED:
+            typer.echo("interrupted", err=True)
+        raise
 
 
 def _parsed(parse: Callable[[str], Any]) -> Callable[[str], Any]:
@@ -316,9 +324,6 @@ def _command(function: Callable[..., None]) -> Callable[..., None]:
             typer.secho("error: ", fg="red", bold=True, nl=False, err=True)
             typer.echo(printable(str(error)), err=True)
             raise typer.Exit(1) from None
-        except KeyboardInterrupt:
-            typer.echo("interrupted", err=True)
-            raise typer.Exit(130) from None
 
     # What typer reads: the parameters with the groups spread out.
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

@@ -10,11 +10,14 @@ import atexit
 import logging
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from multiprocessing import resource_tracker
 
 import dask
 import distributed
@@ -82,7 +85,7 @@ class LocalCluster(distributed.LocalCluster):  # type: ignore[misc] # untyped ba
         if not isinstance(memory_ceiling, Ceiling):
             memory_ceiling = Ceiling.of(memory_ceiling)
         self.memory_ceiling = memory_ceiling
-        with dask.config.set(_LEAN), warnings.catch_warnings(), _quiet():
+        with dask.config.set(_LEAN), warnings.catch_warnings(), _quiet(), _without_interrupt():
             warnings.filterwarnings("ignore", message="Port .* is already in use")
             try:
                 super().__init__(
@@ -93,6 +96,8 @@ class LocalCluster(distributed.LocalCluster):  # type: ignore[misc] # untyped ba
                     dashboard_address=dashboard_address,
                     worker_dashboard_address="127.0.0.1:0",
                     memory_limit=0,
+                    # Warnings tell of workers that end in mid-task, as they do on Ctrl-C.
+                    silence_logs=logging.ERROR,
                 )
             except RuntimeError as error:
                 raise _why_not_started(error) from None
@@ -135,6 +140,22 @@ def connect(address: str) -> Client:
             f"no cluster answers at {address} ({error}); give the address of a Dask scheduler, "
             "such as tcp://127.0.0.1:8786"
         ) from None
+
+
+@contextmanager
+def _without_interrupt() -> Iterator[None]:
+    """Have what is started here not interrupted: threads and processes inherit what is blocked.
+
+    Ctrl-C reaches every process of the terminal. It is for the calling one, which ends the others;
+    workers would each print where they were. An interrupt that comes meanwhile waits.
+    """
+    # Its first start unblocks the signal again in the thread that happens to start it.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 _lock = threading.Lock()
