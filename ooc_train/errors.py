@@ -13,7 +13,7 @@
     ├── Diverged                      (ArithmeticError) the loss stopped being a number, or grew without end
     ├── InvalidRun                    (ValueError) a run folder that does not fit what is asked of it
     └── ClusterError                  (RuntimeError) the Dask cluster could not be started, used, or kept
-        └── MissingMainGuard          a script that starts processes lacks its ``__main__`` guard
+        └── MissingMainGuard          (SystemExit) a script that starts processes lacks its ``__main__`` guard
 
 A setting that cannot be used is a plain `ValueError` (or `TypeError`) that names the setting, as in
 scikit-learn. Every message states the figures and the way out.
@@ -64,5 +64,14 @@ class ClusterError(OocTrainError, RuntimeError):
     """The Dask cluster could not be started, used, or kept."""
 
 
-class MissingMainGuard(ClusterError):
-    """A script that starts worker processes lacks ``if __name__ == "__main__":``."""
+class MissingMainGuard(ClusterError, SystemExit):
+    """A script that starts worker processes lacks ``if __name__ == "__main__":``.
+
+    Uncaught it ends the script with its one line: where the script was says nothing more. It is an
+    `Exception` all the same, for those who catch one.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        # What Python prints as it exits, with status 1.
+        self.code = message
