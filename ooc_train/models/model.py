@@ -79,6 +79,8 @@ class Model:
         if self.solver not in _SOLVERS[self.name]:
             known = ", ".join(map(repr, _SOLVERS[self.name]))
             raise ValueError(f"solver={self.solver!r} is not one of {self.name}'s: {known}")
+        _require_flag("fit_intercept", self.fit_intercept)
+        _require_flag("standardize", self.standardize)
         _require_number("alpha", self.alpha, least=0.0)
         _require_number("C", self.C, above=0.0)
         if self.tol is not None:
@@ -164,8 +166,19 @@ class Model:
         """Return the settings as values that JSON can hold: `Model(**settings)` makes it again."""
         settings = asdict(self)
         if isinstance(self.class_weight, Mapping):
-            settings["class_weight"] = {str(k): v for k, v in self.class_weight.items()}
-        return settings
+            weights = {str(plain(k)): plain(v) for k, v in self.class_weight.items()}
+            settings["class_weight"] = weights
+        return {name: plain(value) for name, value in settings.items()}
+
+
+def plain(value: Any) -> Any:
+    """Return a number or label of NumPy as the Python value that it is, others as they are."""
+    return value.item() if hasattr(value, "item") else value
+
+
+def _require_flag(name: str, value: object) -> None:
+    if plain(value) not in (True, False):
+        raise ValueError(f"{name}={value!r} is not True or False")
 
 
 def _require_count(name: str, value: object, *, words: tuple[str, ...] = ()) -> None:

@@ -86,6 +86,7 @@ def read_inputs(
     ValueError
         where y is missing, of another length, or has one class only.
     """
+    classes = tuple(_plain(label) for label in classes)
     if is_stored(X):
         if y is not None or sample_weight is not None:
             raise ValueError(
@@ -233,13 +234,11 @@ def _read_dask(
     if classifier:
         import dask.array
 
-        labels, counts = dask.compute(*dask.array.unique(y, return_counts=True))
-        found = classes or tuple(_plain(label) for label in labels)
-        y = y.map_blocks(lambda block: np.searchsorted(labels, block), dtype=np.intp)
-        totals = counts.astype(np.float64)
-        if weight is not None:
-            by_class = [(weight * (y == code)).sum() for code in range(len(labels))]
-            totals = np.array(dask.compute(*by_class))
+        labels = np.asarray(classes) if classes else dask.array.unique(y).compute()
+        found = tuple(_plain(label) for label in labels)
+        y = y.map_blocks(lambda block: _codes(labels, block), dtype=np.intp)
+        counted = dask.array.bincount(y, weight, minlength=len(labels))
+        totals = counted.compute().astype(np.float64)
     total = float(X.shape[0]) if weight is None else float(weight.sum().compute())
     source = dask_source(X, y, weight)
     return Inputs(source, "dask", found, totals, total)
@@ -299,9 +298,9 @@ def class_weights(
     if isinstance(setting, str):
         balanced: Array = totals.sum() / (len(totals) * totals)
         return balanced
-    named = {str(label): float(weight) for label, weight in setting.items()}
-    known = {str(label) for label in classes}
-    if unknown := sorted(set(named) - known):
+    # By text, since a saved setting names labels so; 1.0 and 1 are one label.
+    named = {str(_plain(label)): float(weight) for label, weight in setting.items()}
+    if unknown := sorted(set(named) - {str(label) for label in classes}):
         raise ValueError(f"class_weight names {unknown[0]!r}, which is not one of {list(classes)}")
     return np.array([named.get(str(label), 1.0) for label in classes])
 
