@@ -1,8 +1,8 @@
 """What a run did, in figures: the value that `report_` holds and `--json` prints."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Self
 
 from ooc_train.memory import ProcessMemory
 from ooc_train.units import approximate_bytes, approximate_duration
@@ -95,6 +95,17 @@ class Report:
     def to_json(self) -> dict[str, Any]:
         """Return the report as values that JSON can hold."""
         return asdict(self) | {"rows_per_second": self.rows_per_second}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Return the report that `to_json` made these values of."""
+        memory = dict(values["memory"])
+        memory["processes"] = tuple(ProcessMemory(**process) for process in memory["processes"])
+        memory["notes"] = tuple(memory["notes"])
+        kept = {field.name: values[field.name] for field in fields(cls)}
+        for name in ("loss_history", "notes"):
+            kept[name] = tuple(kept[name])
+        return cls(**kept | {"memory": MemoryReport(**memory)})
 
     def __str__(self) -> str:
         rate = approximate_bytes(self.bytes_read / self.seconds) if self.seconds else "-"

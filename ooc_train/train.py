@@ -92,6 +92,22 @@ class Task:
         )
         return cls(model, inputs, problem, _solver(model, solver_name, batch, inputs), solver_name)
 
+    def require_start(self, start: Fitted) -> None:
+        """Refuse parameters to begin from that are of another model.
+
+        Raises
+        ------
+        ValueError
+            where they are of other classes, or another number of outputs or features.
+        """
+        shape = (self.problem.n_outputs, self.problem.n_features)
+        if start.coef.shape != shape or start.classes != self.inputs.classes:
+            raise ValueError(
+                f"the parameters to start from are of shape {start.coef.shape} for the classes "
+                f"{list(start.classes)}, and these data need {shape} for "
+                f"{list(self.inputs.classes)}; start afresh"
+            )
+
     @property
     def needs_kernels(self) -> bool:
         """Whether workers need the compiled kernels."""
@@ -183,6 +199,8 @@ def train(
         require_writable(os.fspath(out), overwrite=overwrite)
     inputs = data if isinstance(data, Inputs) else read_inputs(data, classifier=model.is_classifier)
     task = Task.of(model, inputs)
+    if start is not None:
+        task.require_start(start)
     begun = perf_counter()
     with (
         one_blas_thread(),
@@ -197,20 +215,26 @@ def train(
         run = _Run(task, job, plan, callbacks, begun)
         state = run.solve(start, max_passes, max_seconds)
         report = run.report(state)
-    scaling = run.problem.scaling
-    coef, intercept = scaling.to_data_units(state.theta)
-    if run.problem.loss.name == "multinomial":
+    fitted = fitted_model(model, run.problem, state.theta, inputs, report)
+    if out is not None:
+        fitted.save(out, overwrite=overwrite)
+    run.emit(Ended(report.converged, report.seconds))
+    return fitted, report
+
+
+def fitted_model(
+    model: Model, problem: LinearProblem, theta: Array, inputs: Inputs, report: Report
+) -> Fitted:
+    """Return the model that `theta`, in scaled units, stands for."""
+    coef, intercept = problem.scaling.to_data_units(theta)
+    if problem.loss.name == "multinomial":
         # Adding one number to all classes changes no prediction; scikit-learn's sum to zero.
         intercept = intercept - intercept.mean()
         if model.l2 == 0:
             coef = coef - coef.mean(axis=0)
     if not model.fit_intercept:
         intercept = np.zeros_like(intercept)
-    fitted = Fitted(model, coef, intercept, inputs.classes, inputs.feature_names, report.to_json())
-    if out is not None:
-        fitted.save(out, overwrite=overwrite)
-    run.emit(Ended(report.converged, report.seconds))
-    return fitted, report
+    return Fitted(model, coef, intercept, inputs.classes, inputs.feature_names, report.to_json())
 
 
 class _Run:
@@ -270,7 +294,7 @@ class _Run:
                 explanation=self._plan.explain(),
             )
         )
-        scaling = _scaling(self.task, self._stream)
+        scaling = scaling_of(self.task, self._stream)
         self.problem = replace(self.problem, scaling=scaling)
         theta = self.problem.zeros()
         if start is not None:
@@ -330,7 +354,7 @@ def _first_rate(state: State) -> float | None:
     return None if updates is None else float(updates.eta0)
 
 
-def _scaling(task: Task, stream: Stream) -> Scaling:
+def scaling_of(task: Task, stream: Stream) -> Scaling:
     """Return the scaling of the columns: from a store's statistics, else from looking at them.
 
     For conditioning a sample will do; `standardize` is about the true means and deviations.

@@ -80,9 +80,7 @@ class Updates:
         """Return the state to begin with; the automatic learning rate looks at a sample."""
         whole = self.batch_size >= stream.source.n_rows
         per_epoch = -(-stream.source.n_rows // self.batch_size)
-        eta0 = self.learning_rate
-        if isinstance(eta0, str):
-            eta0 = self._rate(problem, stream)
+        eta0 = self.first_rate(problem, stream)
         falls = self.learning_rate == "auto" and not (whole and self.rule == "sgd")
         updates = LinearUpdates(
             problem,
@@ -95,7 +93,10 @@ class Updates:
         )
         return State(theta, memory=_Memory(updates, updates.start(theta)))
 
-    def _rate(self, problem: LinearProblem, stream: Stream) -> float:
+    def first_rate(self, problem: LinearProblem, stream: Stream) -> float:
+        """Return the learning rate of the first update; the automatic one looks at a sample."""
+        if not isinstance(self.learning_rate, str):
+            return float(self.learning_rate)
         if self.rule == "adam":
             return _ADAM_RATE * min(self.batch_size, _ADAM_LARGEST)
         return automatic_rate(problem, stream, self.batch_size)
