@@ -1,12 +1,52 @@
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
 import ooc_train
 
 # The public names. Changing this list changes the interface: say so in CHANGELOG.md.
-EXPORTED: list[str] = []
+EXPORTED: list[str] = [
+    "Callback",
+    "Ceiling",
+    "CeilingExceeded",
+    "ClusterError",
+    "CorruptChunk",
+    "Diverged",
+    "Ended",
+    "Event",
+    "Fitted",
+    "InvalidRun",
+    "InvalidStore",
+    "LinearRegression",
+    "LocalCluster",
+    "LogisticRegression",
+    "MemoryReport",
+    "MissingMainGuard",
+    "Model",
+    "NonFiniteData",
+    "OocTrainError",
+    "OutputExists",
+    "Progressed",
+    "Report",
+    "Ridge",
+    "Started",
+    "Stepped",
+    "Stop",
+    "Store",
+    "StoreError",
+    "StoreNotFound",
+    "StoreWriter",
+    "evaluate",
+    "load",
+    "make_data",
+    "open_store",
+    "predict",
+    "predict_store",
+    "train",
+]
 
 
 def test_the_public_names_are_these():
@@ -19,14 +59,40 @@ def test_every_public_name_is_there():
     assert set(EXPORTED) <= set(dir(ooc_train))
 
 
+def test_the_version_is_that_of_the_project_file():
+    text = (Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8")
+    assert ooc_train.__version__ == tomllib.loads(text)["project"]["version"]
+
+
+@pytest.mark.parametrize("first", ["train", "predict", "estimators", "cli"])
+def test_functions_are_not_hidden_by_the_files_that_hold_them(first):
+    code = (
+        f"import ooc_train.{first}, ooc_train\n"
+        "from ooc_train import predict, train\n"
+        "import ooc_train.job\n"
+        "print(*map(callable, (train, predict, ooc_train.train, ooc_train.predict)))"
+    )
+    assert run(code) == ["True"] * 4
+
+
 def test_a_name_that_is_not_there_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no_such_name"):
         ooc_train.no_such_name  # type: ignore[attr-defined]
 
 
-def test_importing_the_package_loads_nothing_before_it_is_asked_for():
-    code = "import sys, ooc_train; print(*{'numpy', 'dask', 'zarr', 'numba'} & sys.modules.keys())"
+def run(code):
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
-    assert result.stdout.split() == []
+    return result.stdout.split()
+
+
+def test_importing_the_package_loads_nothing_before_it_is_asked_for():
+    heavy = "{'numpy', 'dask', 'zarr', 'numba', 'sklearn'}"
+    assert run(f"import sys, ooc_train; print(*{heavy} & sys.modules.keys())") == []
+
+
+def test_asking_for_an_error_loads_no_more_than_the_errors():
+    heavy = "{'numpy', 'dask', 'zarr', 'numba', 'sklearn'}"
+    code = f"import sys; from ooc_train import CorruptChunk; print(*{heavy} & sys.modules.keys())"
+    assert run(code) == []

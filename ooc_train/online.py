@@ -1,0 +1,212 @@
+"""Learning from rows that are handed over block by block, as `partial_fit` does.
+
+How many rows will come is not known, so three things differ from `train`:
+
+- Columns are scaled by the first block, and so ever after.
+- The penalty is that of a fit to all rows so far; a row that comes again counts again.
+- The learning rate "auto" starts at the largest that is safe for every block so far, and falls with
+  the root of the number of updates, where `train` lets it fall to zero at the end.
+"""
+
+from dataclasses import dataclass, replace
+from time import perf_counter
+
+import numpy as np
+
+from ooc_train.errors import Diverged
+from ooc_train.job import Job
+from ooc_train.memory import Ceiling
+from ooc_train.models.fitted import Fitted
+from ooc_train.models.linear import LinearProblem
+from ooc_train.models.model import EXACT, Model
+from ooc_train.models.sums import Sums
+from ooc_train.models.updates import LinearUpdates
+from ooc_train.report import MemoryReport, Report
+from ooc_train.solvers.updates import Updates
+from ooc_train.stream.inputs import Inputs
+from ooc_train.stream.passes import Grain, Inline, Stream
+from ooc_train.threads import one_blas_thread
+from ooc_train.train import Task, fitted_model, scaling_of
+
+_HORIZON_ROWS = 10
+"""Rows a parameter after which the automatic learning rate has fallen to `1 / sqrt(2)`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Progress:
+    """How far learning has come.
+
+    Attributes
+    ----------
+    problem : the objective over all rows so far, with the scaling of the first block
+    eta0 : the learning rate that updates started from
+    state : what a scan carries
+    kind, dtype : of the last block that was planned for
+    grain, memory : its plan's, and what was measured
+    """
+
+    problem: LinearProblem
+    eta0: float
+    state: Sums
+    kind: str
+    dtype: str
+    grain: Grain
+    memory: MemoryReport
+
+
+def learn(
+    model: Model,
+    inputs: Inputs,
+    progress: Progress | None = None,
+    *,
+    start: Fitted | None = None,
+    memory_ceiling: str | int | Ceiling | None = None,
+) -> tuple[Progress, Fitted, Report]:
+    """Learn from some more rows: one pass over them, in the order in which they lie.
+
+    Batches have `batch_size` rows, but for the last of a call; "full" is all rows of the call, and
+    so is a number of more than there are.
+
+    Parameters
+    ----------
+    model : what is learned, and how
+    inputs : the rows
+    progress : what the call before returned, or None for the first
+    start : parameters for the first call to begin from, or None for zero
+    memory_ceiling : the most that the pass may hold; None is as for `train`
+
+    Returns
+    -------
+    progress : for the next call
+    fitted : the model and its parameters
+    report : of this call; of rows in memory, only the first call measures what it holds
+
+    Raises
+    ------
+    ValueError
+        where a setting cannot be used here, or the rows have other features or outputs than those
+        before them.
+    Diverged
+        where the parameters stopped being numbers.
+    """
+    begun = perf_counter()
+    task = _task(model, inputs)
+    source = inputs.source
+    if progress is not None:
+        _require_same_shape(task, progress)
+    elif start is not None:
+        task.require_start(start)
+    known = (inputs.kind, source.dtype)
+    if progress is not None and known == ("arrays", progress.dtype) and progress.kind == "arrays":
+        # A look at the memory would take longer than learning from a few rows.
+        stream, grain, memory = (
+            Stream(source, Inline(), progress.grain),
+            progress.grain,
+            progress.memory,
+        )
+        with one_blas_thread():
+            problem, eta0, state = _take(task, stream, progress, start)
+    else:
+        with (
+            one_blas_thread(),
+            Job(source, memory_ceiling=memory_ceiling, kernels=True) as job,
+        ):
+            plan = job.plan(replace(task.demand(), mixing=1))
+            stream, grain = job.stream(plan), plan.grain
+            problem, eta0, state = _take(task, stream, progress, start)
+            memory = job.memory(plan)
+    if not np.isfinite(state["theta"]).all():
+        raise Diverged("the parameters stopped being numbers; use a smaller learning rate")
+    loss = float(state["sums"][0] / state["sums"][1])
+    updates = int(state["counters"][1])
+    report = Report(
+        model=model.name,
+        solver=task.solver_name,
+        batch_size=model.batch_size,
+        n_rows=source.n_rows,
+        n_features=source.n_features,
+        passes=stream.spent.rows / source.n_rows,
+        updates=updates - (0 if progress is None else int(progress.state["counters"][1])),
+        n_iter=1,
+        bytes_read=stream.spent.rows * source.row_bytes,
+        seconds=perf_counter() - begun,
+        loss=loss,
+        loss_history=(loss,),
+        converged=False,
+        random_state=None,
+        shuffle_buffer=None,
+        learning_rate=eta0,
+        profile={"reading": stream.spent.reading, "computing": stream.spent.computing},
+        memory=memory,
+    )
+    fitted = fitted_model(model, problem, state["theta"], inputs, report)
+    return Progress(problem, eta0, state, *known, grain, memory), fitted, report
+
+
+def _task(model: Model, inputs: Inputs) -> Task:
+    """Return what a call is, if it can be done."""
+    if model.solver in EXACT:
+        raise ValueError(
+            f"solver={model.solver!r} looks at all rows before each step, and partial_fit has some "
+            "of them only; use solver='auto', 'sgd' or 'adam'"
+        )
+    if model.class_weight == "balanced":
+        raise ValueError(
+            "class_weight='balanced' needs to know all rows, and partial_fit has some of them "
+            "only; give the weight of each class"
+        )
+    rows = inputs.source.n_rows
+    batch_size = model.batch_size
+    if batch_size != "chunk":
+        batch_size = rows if batch_size == "full" else min(int(batch_size), rows)
+    solver = "sgd" if model.solver == "auto" else model.solver
+    return Task.of(replace(model, solver=solver, batch_size=batch_size, shuffle_buffer=1), inputs)
+
+
+def _require_same_shape(task: Task, progress: Progress) -> None:
+    for what in ("n_features", "n_outputs"):
+        now, before = getattr(task.problem, what), getattr(progress.problem, what)
+        if now != before:
+            raise ValueError(
+                f"these rows have {now} {what[2:]} and those of the first call {before}; hand over "
+                "rows of one kind, or fit anew"
+            )
+
+
+def _take(
+    task: Task, stream: Stream, before: Progress | None, start: Fitted | None
+) -> tuple[LinearProblem, float, Sums]:
+    """Return the problem, the learning rate and the state after one pass over the rows."""
+    model, solver = task.model, task.solver
+    if not isinstance(solver, Updates):
+        raise TypeError(f"{task.solver_name} does not learn by updates")
+    if before is None:
+        problem = replace(task.problem, scaling=scaling_of(task, stream))
+    else:
+        problem = replace(
+            task.problem,
+            scaling=before.problem.scaling,
+            n_rows=before.problem.n_rows + task.problem.n_rows,
+            total_weight=before.problem.total_weight + task.problem.total_weight,
+        )
+    eta0, automatic = solver.first_rate(problem, stream), model.learning_rate == "auto"
+    if before is not None and automatic:
+        eta0 = min(eta0, before.eta0)
+    updates = LinearUpdates(
+        problem,
+        stream.source.dtype,
+        solver.batch_size,
+        solver.rule,
+        "inverse_sqrt" if automatic else "constant",
+        eta0,
+        max(1.0, _HORIZON_ROWS * problem.n_parameters / solver.batch_size),
+    )
+    theta = problem.zeros() if before is None else before.state["theta"]
+    if before is None and start is not None:
+        theta = problem.scaling.from_data_units(start.coef, start.intercept)
+    state = updates.start(theta)
+    if before is not None:
+        state["counters"] = before.state["counters"]
+        if before.state["slots"].shape == state["slots"].shape:
+            state["slots"] = before.state["slots"]
+    return problem, eta0, stream.scan(updates, state, seed=0, epoch=0, mixing=1, shuffled=False)
