@@ -29,6 +29,9 @@ def groups(n_chunks: int, group: int, seed: int, epoch: int) -> list[tuple[int, 
     >>> sorted(chunk for group in groups(5, 2, seed=0, epoch=0) for chunk in group)
     [0, 1, 2, 3, 4]
     """
+    if group >= n_chunks:
+        # Its rows are permuted all together, so its chunks may as well be read as they lie.
+        return [tuple(range(n_chunks))]
     order = np.random.default_rng((seed, epoch)).permutation(n_chunks).tolist()
     return [tuple(order[i : i + group]) for i in range(0, n_chunks, group)]
 

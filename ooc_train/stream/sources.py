@@ -332,9 +332,9 @@ class ArraySource:
         return self._rows(slice(start, start + self.leaf_rows))
 
     def gather(self, leaves: Sequence[int], arrays: Arrays, at: int = 0) -> Block:
-        """Return the leaves as one block, in place where they are all there are."""
+        """Return the leaves as one block, in place where they are all there are, as they lie."""
         del arrays, at
-        if len(leaves) == self.n_leaves:
+        if tuple(leaves) == tuple(range(self.n_leaves)):
             return self._rows(slice(0, self.n_rows))
         blocks = [self.read(leaf, {}) for leaf in leaves]
         return concatenate(blocks)

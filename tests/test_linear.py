@@ -1,0 +1,239 @@
+"""Sums of a loss against the objective said in NumPy, its differences, and themselves."""
+
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.special import logsumexp
+
+from ooc_train.errors import NonFiniteData
+from ooc_train.models.linear import LossSums
+from ooc_train.models.losses import LOSSES
+from ooc_train.models.sums import Block, Room, row_weights, total_bytes
+from tests.streams import Case, Cut, make_case, stream
+
+LOSSES_AND_OUTPUTS = [("squared", 1), ("squared", 3), ("logistic", 1), ("multinomial", 3)]
+SETTINGS: list[dict[str, Any]] = [
+    {},
+    {"weighted": True},
+    {"fit_intercept": False, "weighted": True},
+    {"standardize": True},
+    {"l2": 0.0},
+]
+
+
+def _cases():
+    for (loss, outputs), settings in product(LOSSES_AND_OUTPUTS, SETTINGS):
+        yield pytest.param(loss, outputs, settings, id=f"{loss}{outputs}-{'-'.join(settings)}")
+    for loss, outputs in (("logistic", 1), ("multinomial", 3)):
+        settings = {"class_weight": True, "weighted": True}
+        yield pytest.param(loss, outputs, settings, id=f"{loss}{outputs}-class_weight")
+
+
+CASES = list(_cases())
+
+
+def point(case: Case, seed: int = 1):
+    """Parameters away from zero; without an intercept that of `theta` is zero."""
+    rng = np.random.default_rng(seed)
+    theta = 0.5 * rng.normal(size=case.problem.zeros().shape)
+    if not case.problem.fit_intercept:
+        theta[:, -1] = 0.0
+    return theta
+
+
+def plain_objective(case: Case, theta) -> float:
+    """The objective in the data's units, by other code than that under test."""
+    problem, X, y = case.problem, case.source.X.astype(float), case.y
+    coef = theta[:, :-1] / problem.scaling.scale
+    z = (X - problem.scaling.mean) @ coef.T + theta[:, -1]
+    if problem.loss.name == "squared":
+        losses = ((z - y) ** 2).sum(axis=1) / 2
+    elif problem.loss.name == "logistic":
+        losses = (np.logaddexp(0, z) - y * z)[:, 0]
+    else:
+        losses = logsumexp(z, axis=1) - z[np.arange(len(z)), y[:, 0].astype(int)]
+    weights = coef * problem.scaling.scale if problem.standardize else coef
+    return float(case.row_weights @ losses + problem.l2 / 2 * (weights**2).sum())
+
+
+def differences(function, at, h=1e-5):
+    """Central differences of a function of theta, by each entry of theta."""
+    slopes = []
+    for i in range(at.size):
+        step = np.zeros(at.size)
+        step[i] = h
+        up, down = (function(at + sign * step.reshape(at.shape)) for sign in (1, -1))
+        slopes.append((up - down) / (2 * h))
+    return np.array(slopes)
+
+
+def evaluation(case: Case, theta, **sums):
+    points = theta[None]
+    return case.problem.evaluation(
+        stream(case.source).reduce(case.problem.sums(points, **sums)), points
+    )
+
+
+@pytest.mark.parametrize(("loss", "outputs", "settings"), CASES)
+def test_objective_and_gradient_are_those_of_the_plain_objective(loss, outputs, settings):
+    case = make_case(loss, outputs, **settings)
+    theta = point(case)
+    found = evaluation(case, theta)
+    assert found.objective == pytest.approx(plain_objective(case, theta), rel=1e-13)
+    slopes = differences(lambda at: plain_objective(case, at), theta).reshape(theta.shape)
+    if not case.problem.fit_intercept:
+        assert not found.gradient[:, -1].any()
+        slopes[:, -1] = 0.0
+    np.testing.assert_allclose(found.gradient, slopes, rtol=1e-7, atol=1e-6)
+    assert found.hessian is None
+
+
+@pytest.mark.parametrize(("loss", "outputs", "settings"), CASES)
+def test_hessian_is_how_the_gradient_changes(loss, outputs, settings):
+    case = make_case(loss, outputs, **settings)
+    theta = point(case)
+    hessian = evaluation(case, theta, hessian=True).hessian
+    assert hessian is not None
+    bends = differences(lambda at: evaluation(case, at).gradient.ravel(), theta)
+    if not case.problem.fit_intercept:
+        free = np.arange(theta.size).reshape(theta.shape)[:, -1]
+        np.testing.assert_array_equal(hessian[free], np.eye(theta.size)[free])
+        bends[free, :] = bends[:, free] = 0.0
+        bends[free, free] = 1.0
+    np.testing.assert_allclose(hessian, bends, rtol=1e-6, atol=2e-6)
+    np.testing.assert_array_equal(hessian, hessian.T)
+
+
+@pytest.mark.parametrize(("loss", "outputs", "settings"), CASES)
+def test_compiled_rows_and_scaled_pieces_say_the_same(loss, outputs, settings):
+    case = make_case(loss, outputs, rows=701, leaf_rows=400, dtype="<f4", **settings)
+    theta = np.stack([point(case, seed) for seed in (1, 2, 3)])
+    compiled = stream(case.source).reduce(case.problem.sums(theta, gradients=2))
+    for how in ({"hessian": True}, {"norms": True}, {"hessian": True, "norms": True}):
+        pieces = stream(case.source).reduce(case.problem.sums(theta, gradients=2, **how))
+        assert pieces.keys() - compiled.keys() == {name for name in how if how[name]}
+        for name, expected in compiled.items():
+            size = np.abs(expected).max()
+            np.testing.assert_allclose(pieces[name], expected, rtol=1e-12, atol=1e-12 * size)
+
+
+@pytest.mark.parametrize("how", [{}, {"hessian": True}], ids=["compiled", "pieces"])
+@pytest.mark.parametrize(("loss", "outputs"), LOSSES_AND_OUTPUTS)
+def test_models_on_one_stream_are_each_as_if_alone(loss, outputs, how):
+    case = make_case(loss, outputs, weighted=True)
+    theta = np.stack([point(case, seed) for seed in range(4)])
+    together = stream(case.source).reduce(case.problem.sums(theta, gradients=3, **how))
+    assert together["loss"].shape == (4,)
+    assert together["gradient"].shape == (3, *theta.shape[1:])
+    for m in range(4):
+        alone = stream(case.source).reduce(case.problem.sums(theta[m : m + 1], **how))
+        np.testing.assert_allclose(together["loss"][m], alone["loss"][0], rtol=1e-13)
+        if m < 3:
+            np.testing.assert_allclose(
+                together["gradient"][m], alone["gradient"][0], rtol=1e-11, atol=1e-12
+            )
+        if m == 0 and how:
+            np.testing.assert_allclose(together["hessian"], alone["hessian"], rtol=1e-13)
+    objectives = case.problem.objectives(together, theta)
+    assert objectives == pytest.approx([plain_objective(case, t) for t in theta], rel=1e-13)
+
+
+@pytest.mark.parametrize(("loss", "outputs"), LOSSES_AND_OUTPUTS)
+def test_norms_are_those_of_the_gradients_of_single_rows(loss, outputs):
+    case = make_case(loss, outputs, rows=40, weighted=True)
+    theta = np.stack([point(case, seed) for seed in (1, 2)])
+    norms = stream(case.source).reduce(case.problem.sums(theta, gradients=2, norms=True))["norms"]
+    for m in range(2):
+        squares = 0.0
+        for i in range(40):
+            row = slice(i, i + 1)
+            assert case.source.weight is not None
+            one = Cut(case.source.X[row], case.y[row], case.source.weight[row])
+            gradient = stream(one).reduce(case.problem.sums(theta[m : m + 1]))["gradient"]
+            squares += (gradient**2).sum()
+        assert norms[m] == pytest.approx(squares, rel=1e-12)
+
+
+@pytest.mark.parametrize("how", [{}, {"hessian": True, "norms": True}])
+def test_a_weight_of_zero_leaves_a_row_out_and_one_of_two_takes_it_twice(how):
+    case = make_case("multinomial", 3, rows=30)
+    keep = np.r_[1:30, 1:5]
+    weight = np.r_[0.0, np.full(4, 2.0), np.ones(25)]
+    theta = point(case)[None]
+    X, y = case.source.X, case.y
+    work = case.problem.sums(theta, **how)
+    weighted = stream(Cut(X, y, weight)).reduce(work)
+    repeated = stream(Cut(X[keep], y[keep])).reduce(work)
+    assert weighted["weight"] == repeated["weight"] == 33
+    for name in {"loss", "gradient", *how} - {"norms"}:
+        np.testing.assert_allclose(weighted[name], repeated[name], rtol=1e-12, atol=1e-12)
+
+
+def test_class_weights_multiply_the_rows_weights():
+    case = make_case("multinomial", 3, weighted=True, class_weight=True)
+    theta = point(case)[None]
+    by_class = stream(case.source).reduce(case.problem.sums(theta))
+    by_row = Cut(case.source.X, case.y, case.row_weights)
+    same = stream(by_row).reduce(replace(case.problem, class_weight=None).sums(theta))
+    for name, expected in same.items():
+        np.testing.assert_allclose(by_class[name], expected, rtol=1e-13)
+    block = Block(case.source.X, case.y, None)
+    weights = row_weights(block, np.array([1.0, 10.0, 100.0]))
+    np.testing.assert_array_equal(weights, 10.0 ** case.y[:, 0])
+    assert row_weights(block, None) is None
+
+
+@pytest.mark.parametrize("how", [{}, {"hessian": True}], ids=["compiled", "pieces"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(
+    ("where", "said"), [("X", "in column 2 of X"), ("y", "in y"), ("weight", "in sample_weight")]
+)
+@pytest.mark.parametrize("start", [0.0, 1.0])
+def test_what_is_not_finite_is_named_by_its_row(where, said, value, how, start):
+    case = make_case("squared", 1, weighted=True)
+    arrays: dict[str, Any] = {"X": case.source.X, "y": case.y, "weight": case.source.weight}
+    arrays[where] = arrays[where].copy()
+    arrays[where][(51, 2) if where == "X" else 51] = value
+    source = Cut(**arrays)
+    theta = start * point(case)[None]
+    with pytest.raises(NonFiniteData, match=rf"row 51 has {value} {said}; drop or fill"):
+        stream(source).reduce(case.problem.sums(theta, **how))
+
+
+def test_a_loss_that_overflows_on_finite_data_is_left_to_the_solver():
+    case = make_case("squared", 1)
+    theta = np.full((1, 1, 5), 1e200)
+    assert np.isinf(stream(case.source).reduce(case.problem.sums(theta))["loss"]).all()
+
+
+def test_sums_of_a_loss_need_y():
+    case = make_case()
+    source = Cut(case.source.X)
+    with pytest.raises(ValueError, match="needs y"):
+        stream(source).reduce(case.problem.sums(case.problem.zeros()[None]))
+
+
+@pytest.mark.parametrize("how", [{}, {"hessian": True}, {"norms": True}])
+@pytest.mark.parametrize("rows", [1, 100, 5000])
+def test_rooms_are_bounded_and_enough(rows, how):
+    case = make_case("multinomial", 3, rows=rows)
+    work = case.problem.sums(case.problem.zeros()[None], **how)
+    rooms = work.rooms(rows)
+    arrays = {name: np.full(room.shape, np.nan) for name, room in rooms.items()}
+    sums = work.zeros()
+    work.add(sums, Block(case.source.X, case.y, None), arrays)
+    assert sums["rows"] == rows
+    assert all(np.isfinite(array).all() for array in sums.values())
+    assert how == {} or total_bytes(rooms) <= 2 * 2**21
+    assert Room((3, 5), "<f4").nbytes == 64  # a whole cache line
+
+
+def test_mean_loss_is_by_weight():
+    case = make_case("logistic", weighted=True, class_weight=True)
+    found = evaluation(case, case.problem.zeros())
+    assert found.loss == pytest.approx(np.log(2), rel=1e-14)
+    assert isinstance(case.problem.sums(found.theta[None]), LossSums)
+    assert case.problem.loss is LOSSES["logistic"]

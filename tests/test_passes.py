@@ -1,0 +1,398 @@
+"""Passes: bits that no plan, order of arrival or cut into tasks can change; every row just once."""
+
+import itertools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ooc_train.errors import CeilingExceeded, CorruptChunk
+from ooc_train.memory import Ceiling
+from ooc_train.models import kernels
+from ooc_train.models.linear import LinearProblem
+from ooc_train.models.losses import LOSSES
+from ooc_train.models.moments import ColumnSums
+from ooc_train.models.scaling import Scaling
+from ooc_train.models.sums import Block, Room, Rooms
+from ooc_train.models.updates import LinearUpdates
+from ooc_train.stream import order
+from ooc_train.stream.inputs import read_inputs
+from ooc_train.stream.passes import Inline, Spent, Stream, SumTree
+from ooc_train.stream.plan import Processes, demand_of, make_plan
+from tests.streams import Cut, Shuffled, make_case, same_bits, stream, write_store
+
+CASE = make_case("multinomial", 3, rows=233, weighted=True, class_weight=True, leaf_rows=5)
+THETA = np.random.default_rng(3).normal(size=(1, *CASE.problem.zeros().shape))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _compiled():
+    kernels.load(np.float32)
+    kernels.load(np.float64)
+
+
+# ------------------------------------------------------------------------------------ reduce
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory, request):
+    """The rows of CASE in a store of small chunks."""
+    path = tmp_path_factory.mktemp("passes") / "rows.zarr"
+    write_store(path, CASE.source.X, CASE.y[:, 0].astype(int), CASE.source.weight, chunk_rows=5)
+    return read_inputs(path, classifier=True).source
+
+
+@pytest.mark.parametrize("stripe_bytes", [1, 5 * 32 * 3, 5 * 32 * 1000])
+@pytest.mark.parametrize("how", [{}, {"hessian": True}], ids=["gradient", "hessian"])
+@settings(max_examples=12, deadline=None)
+@given(
+    task_stripes=st.integers(1, 64),
+    window=st.integers(1, 9),
+    ahead=st.integers(1, 9),
+    seed=st.integers(0, 1000),
+    pool_bytes=st.integers(2**16, 2**20),
+)
+def test_cutting_a_reduce_into_tasks_does_not_change_a_bit(
+    source, stripe_bytes, how, task_stripes, window, ahead, seed, pool_bytes
+):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ooc_train.stream.sources._STRIPE_BYTES", stripe_bytes)
+        work = CASE.problem.sums(THETA, **how)
+        expected = stream(source, task_stripes=1, window=1).reduce(work)
+        found = stream(
+            source,
+            task_stripes=task_stripes,
+            window=window,
+            ahead=ahead,
+            pool_bytes=pool_bytes,
+            executor=Shuffled(seed),
+        ).reduce(work)
+    assert same_bits(found, expected)
+
+
+def test_stripes_do_change_bits_so_that_the_test_above_can_see_it(source, monkeypatch):
+    work = CASE.problem.sums(THETA)
+    found = []
+    for stripe_bytes in (1, 5 * 32 * 3, 5 * 32 * 1000):
+        monkeypatch.setattr("ooc_train.stream.sources._STRIPE_BYTES", stripe_bytes)
+        found.append(stream(source).reduce(work)["gradient"].tobytes())
+    assert len(set(found)) > 1
+
+
+@settings(max_examples=10, deadline=None)
+@given(
+    chunk_rows=st.sampled_from([1, 3, 16, 64, 232, 233, 300]),
+    shard_chunks=st.integers(1, 20),
+    codec=st.sampled_from(["none", "lz4", "zstd"]),
+    hessian=st.booleans(),
+)
+def test_cutting_the_rows_into_chunks_and_shards_changes_rounding_only(
+    tmp_path_factory, chunk_rows, shard_chunks, codec, hessian
+):
+    path = tmp_path_factory.mktemp("cut") / "rows.zarr"
+    write_store(
+        path, CASE.source.X, CASE.y[:, 0].astype(int), CASE.source.weight,
+        chunk_rows=chunk_rows, shard_chunks=shard_chunks, codec=codec,
+    )  # fmt: skip
+    work = CASE.problem.sums(THETA, hessian=hessian)
+    found = stream(read_inputs(path, classifier=True).source).reduce(work)
+    expected = stream(CASE.source).reduce(work)
+    assert found["rows"] == expected["rows"] == 233
+    for name, sums in expected.items():
+        size = np.abs(sums).max()
+        np.testing.assert_allclose(found[name], sums, rtol=1e-12, atol=1e-12 * size, err_msg=name)
+
+
+def test_rows_in_memory_have_the_bits_of_a_store_cut_alike(source):
+    work = CASE.problem.sums(THETA)
+    case = CASE.source
+    memory = Cut(case.X, case.y, case.weight, rows=5, stripe=source.stripe_leaves)
+    assert same_bits(stream(memory).reduce(work), stream(source).reduce(work))
+
+
+@pytest.mark.parametrize("leaves", [(), (0,), (46,), (3, 46, 17), tuple(range(47))])
+def test_a_sample_of_leaves_is_the_sum_over_them(leaves):
+    sums = stream(CASE.source).reduce(ColumnSums(np.zeros(4)), leaves)
+    rows = [row for leaf in leaves for row in range(5 * leaf, min(5 * leaf + 5, 233))]
+    assert CASE.source.weight is not None
+    weight = CASE.source.weight[rows]
+    np.testing.assert_allclose(sums["weight"], weight.sum())
+    np.testing.assert_allclose(sums["first"], weight @ CASE.source.X[rows], atol=1e-12)
+
+
+def test_what_was_spent_counts_every_row_once():
+    seen: list[int] = []
+    passes = Stream(CASE.source, Inline(), stream(CASE.source)._grain, seen.append)
+    passes.reduce(CASE.problem.sums(THETA))
+    assert passes.spent.rows == sum(seen) == 233
+    assert passes.spent.computing > 0
+    assert Spent(1, 2.0, 3.0) + Spent(10, 20.0, 30.0) == Spent(11, 22.0, 33.0)
+
+
+# --------------------------------------------------------------------------------- the tree
+
+
+def leaves_of(n):
+    rng = np.random.default_rng(n)
+    return [{"a": rng.normal(size=3) * 10.0 ** rng.integers(-9, 9)} for _ in range(n)]
+
+
+def nodes_of(parts, runs):
+    """What tasks over runs of stripes return."""
+    for first, last in runs:
+        tree = SumTree()
+        for i in range(first, last):
+            tree.put((0, i), {"a": parts[i]["a"].copy()})
+        yield tree.nodes
+
+
+@given(n=st.integers(1, 70), data=st.data())
+def test_any_partition_and_any_order_of_arrival_give_the_same_bits(n, data):
+    parts = leaves_of(n)
+    cuts = sorted(data.draw(st.sets(st.integers(1, n), max_size=n)) | {0, n})
+    runs = data.draw(st.permutations(list(itertools.pairwise(cuts))))
+    whole, tree = SumTree(), SumTree()
+    for i, part in enumerate(parts):
+        whole.put((0, i), {"a": part["a"].copy()})
+    for nodes in nodes_of(parts, runs):
+        for node in data.draw(st.permutations(list(nodes))):
+            tree.put(node, nodes[node])
+    expected, found = whole.total(), tree.total()
+    assert expected is not None
+    assert found is not None
+    assert same_bits(found, expected)
+    np.testing.assert_allclose(found["a"], sum(part["a"] for part in parts), rtol=1e-9, atol=1e-3)
+
+
+def test_the_tree_is_the_one_that_is_drawn():
+    a, b, c, d, e = (part["a"].copy() for part in leaves_of(5))
+    tree = SumTree()
+    for i in (4, 2, 0, 3, 1):
+        tree.put((0, i), leaves_of(5)[i])
+    total = tree.total()
+    assert total is not None
+    np.testing.assert_array_equal(total["a"], ((a + b) + (c + d)) + e)
+
+
+@given(n=st.integers(1, 2000))
+def test_a_tree_holds_few_nodes(n):
+    tree = SumTree()
+    most = 0
+    for i in range(n):
+        tree.put((0, i), {"a": np.ones(1)})
+        most = max(most, len(tree.nodes))
+    assert most <= n.bit_length()
+    total = tree.total()
+    assert total is not None
+    assert total["a"] == n
+
+
+def test_a_tree_of_nothing_is_none():
+    assert SumTree().total() is None
+
+
+# -------------------------------------------------------------------------------------- scan
+
+ROWS = 197
+
+
+def numbered(chunk_rows=8, **settings: Any):
+    """Rows whose y is their number."""
+    X = np.random.default_rng(0).normal(size=(ROWS, 3))
+    return Cut(X, np.arange(ROWS, dtype=float)[:, None], None, rows=chunk_rows, **settings)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A scan that keeps, instead of learning, which rows came in which order."""
+
+    def rooms(self, rows: int) -> Rooms:
+        return {"order": Room((rows,), "<i8")}
+
+    def step(self, state: Any, block: Block, seed: int | None, work: Any) -> None:
+        taken = work["order"][: block.n_rows]
+        taken[:] = np.arange(block.n_rows)
+        if seed is not None:
+            kernels.shuffle(np.uint64(seed), taken)
+        assert block.y is not None
+        at = int(state["at"])
+        state["rows"][at : at + block.n_rows] = block.y[taken, 0]
+        numbers = [block.row_number(int(i)) for i in taken]
+        assert numbers == block.y[taken, 0].tolist()
+        state["at"] += block.n_rows
+
+    def finish(self, state: Any) -> None:
+        state["finished"] += 1
+
+
+def seen(source, *, seed=0, epoch=0, mixing=1, shuffled=True, **grain):
+    state = {"rows": np.full(ROWS, -1.0), "at": np.zeros((), int), "finished": np.zeros((), int)}
+    after = stream(source, **grain).scan(
+        Seen(), state, seed=seed, epoch=epoch, mixing=mixing, shuffled=shuffled
+    )
+    assert after["finished"] == 1
+    assert state["at"] == 0  # the state that the driver holds stays as it was
+    return after["rows"]
+
+
+@pytest.mark.parametrize("mixing", [1, 5, 1000])
+@pytest.mark.parametrize("ahead", [1, 3, 8])
+@pytest.mark.parametrize("segment_rows", [1, 40, 2**18])
+def test_a_scan_takes_every_row_once(monkeypatch, mixing, ahead, segment_rows):
+    monkeypatch.setattr("ooc_train.stream.passes._FIRST_SEGMENT_ROWS", segment_rows)
+    monkeypatch.setattr("ooc_train.stream.passes._SEGMENT_SECONDS", 0.0)
+    rows = seen(numbered(), mixing=mixing, ahead=ahead)
+    assert sorted(rows) == list(range(ROWS))
+    assert rows.tolist() == seen(numbered(), mixing=mixing).tolist()
+    assert (rows == np.arange(ROWS)).sum() < 12
+
+
+def test_a_scan_of_a_store_takes_every_row_once(tmp_path):
+    X = np.random.default_rng(0).normal(size=(ROWS, 3))
+    write_store(tmp_path / "a", X, np.arange(ROWS), chunk_rows=8)
+    source = read_inputs(tmp_path / "a", classifier=False).source
+    for mixing in (1, 5, 25):
+        rows = seen(source, mixing=mixing)
+        assert sorted(rows) == list(range(ROWS))
+        assert rows.tolist() == seen(numbered(), mixing=mixing).tolist()
+
+
+def test_every_epoch_and_seed_has_its_own_order():
+    orders = {seen(numbered(), seed=s, epoch=e).tobytes() for s in range(4) for e in range(4)}
+    assert len(orders) == 16
+
+
+@pytest.mark.parametrize("mixing", [1, 5, 25])
+def test_chunks_mix_row_by_row_and_only_within_their_group(mixing):
+    rows, at = seen(numbered(), mixing=mixing).astype(int), 0
+    for group in order.groups(25, mixing, 0, 0):
+        due = [row for chunk in group for row in range(8 * chunk, min(8 * chunk + 8, ROWS))]
+        taken = rows[at : at + len(due)].tolist()
+        assert sorted(taken) == sorted(due)
+        assert taken != due
+        at += len(due)
+
+
+def test_a_scan_in_order_takes_rows_as_they_lie():
+    assert seen(numbered(), shuffled=False).tolist() == list(range(ROWS))
+
+
+def problem_of(source, weighted):
+    weight = source.n_rows if not weighted else float(source.weight.sum())
+    scaling = Scaling.of(source.X.mean(axis=0), source.X.std(axis=0), centre=True)
+    return LinearProblem(LOSSES["squared"], 1, source.n_rows, weight, scaling, 0.1)
+
+
+@pytest.mark.parametrize("rule", ["sgd", "adam"])
+@pytest.mark.parametrize("mixing", [1, 5])
+@pytest.mark.parametrize("batch_size", [1, 7, 8, 256, ROWS - 1])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_segments_and_reading_ahead_do_not_change_a_bit(
+    monkeypatch, rule, mixing, batch_size, weighted
+):
+    rows = numbered()
+    rng = np.random.default_rng(1)
+    weight = rng.uniform(0, 2, ROWS) if weighted else None
+    source = Cut(rows.X, rng.normal(size=(ROWS, 1)), weight, rows=8)
+    updates = LinearUpdates(
+        problem_of(source, weighted), "<f8", batch_size, rule, "linear", 0.01, 3000.0
+    )
+    found = []
+    for segment_rows, seconds, ahead in ((2**18, 1.0, 8), (1, 0.0, 1), (40, 1e-9, 3), (9, 1.0, 2)):
+        monkeypatch.setattr("ooc_train.stream.passes._FIRST_SEGMENT_ROWS", segment_rows)
+        monkeypatch.setattr("ooc_train.stream.passes._SEGMENT_SECONDS", seconds)
+        state = updates.start(np.zeros((1, 4)))
+        for epoch in range(3):
+            passes = stream(source, ahead=ahead)
+            state = passes.scan(updates, state, seed=5, epoch=epoch, mixing=mixing)
+        filled, done, taken = state["counters"]
+        assert (filled, done, taken) == (0, 3 * -(-ROWS // batch_size), 3 * ROWS)
+        found.append(state)
+    assert np.isfinite(found[0]["theta"]).all()
+    for other in found[1:]:
+        assert same_bits(other, found[0])
+
+
+def test_reading_ahead_uses_two_sets_of_buffers_and_no_more(tmp_path):
+    X = np.random.default_rng(0).normal(size=(ROWS, 3))
+    write_store(tmp_path / "a", X, np.arange(ROWS), chunk_rows=5)
+    source = read_inputs(tmp_path / "a", classifier=False).source
+    for mixing in (1, 3, 11):
+        demand = demand_of(source, 0, mixing=mixing)
+        grain = make_plan(source, demand, Ceiling(2**30, "given"), Processes(0, (), 1)).grain
+        rows = seen(source, mixing=mixing, ahead=grain.ahead, pool_bytes=grain.pool_bytes)
+        assert sorted(rows) == list(range(ROWS))
+    with pytest.raises(CeilingExceeded, match="were asked for where the plan allows"):
+        seen(source, mixing=11, ahead=grain.ahead, pool_bytes=grain.pool_bytes - 64)
+
+
+# --------------------------------------------------------------------------- map, and failures
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """A map that returns the numbers of the rows of a run."""
+
+    def rooms(self, rows: int) -> Rooms:
+        return {"room": Room((rows,))}
+
+    def run(self, blocks: Any, work: Any) -> list[int]:
+        return [
+            block.row_number(i)
+            for block in blocks
+            for i in range(block.n_rows)
+            if len(work["room"]) >= block.n_rows
+        ]
+
+
+@pytest.mark.parametrize("window", [1, 3])
+def test_a_map_sees_the_rows_of_each_run(window):
+    runs = [range(3), (24, 7), (5,)]
+    passes = stream(numbered(), window=window)
+    found = list(passes.map(Numbers(), runs))
+    assert found == [
+        list(range(24)),
+        [*range(192, 197), *range(56, 64)],
+        list(range(40, 48)),
+    ]
+    assert passes.spent.rows == 24 + 13 + 8
+
+
+@pytest.mark.parametrize("how", ["reduce", "scan", "map"])
+def test_a_damaged_chunk_stops_every_kind_of_pass(tmp_path, how):
+    X = np.random.default_rng(0).normal(size=(ROWS, 3))
+    store = write_store(tmp_path / "a", X, np.arange(ROWS), chunk_rows=8, shard_chunks=4)
+    shard = store.X.shard_path(2)
+    with open(shard, "r+b") as file:
+        file.seek(100)
+        file.write(b"\xff" * 8)
+    source = read_inputs(tmp_path / "a", classifier=False).source
+    passes = stream(source)
+    run = {
+        "reduce": lambda: passes.reduce(ColumnSums(np.zeros(3))),
+        "scan": lambda: seen(source),
+        "map": lambda: list(passes.map(Numbers(), [range(25)])),
+    }[how]
+    with pytest.raises(CorruptChunk, match=r"X, chunk 8 \(rows 64 to 71\)"):
+        run()
+
+
+def test_an_error_that_is_no_ones_purpose_is_raised_as_it_is():
+    @dataclass(frozen=True)
+    class Broken(Numbers):
+        def run(self, blocks: Any, work: Any) -> list[int]:
+            return [1 // 0 for _ in blocks if work]
+
+    with pytest.raises(ZeroDivisionError):
+        list(stream(numbered()).map(Broken(), [range(2)]))
+
+
+def test_a_store_that_was_replaced_is_read_anew(tmp_path):
+    for value in (1.0, 2.0):
+        write_store(tmp_path / "a", np.full((20, 2), value), np.zeros(20), overwrite=True)
+        source = read_inputs(tmp_path / "a", classifier=False).source
+        sums = stream(source).reduce(ColumnSums(np.zeros(2)))
+        assert sums["first"].tolist() == [20 * value] * 2
