@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing import resource_tracker
+from urllib.parse import urlsplit
 
 import dask
 import distributed
@@ -96,8 +97,9 @@ class LocalCluster(distributed.LocalCluster):  # type: ignore[misc] # untyped ba
                     dashboard_address=dashboard_address,
                     worker_dashboard_address="127.0.0.1:0",
                     memory_limit=0,
-                    # Warnings tell of workers that end in mid-task, as they do on Ctrl-C.
-                    silence_logs=logging.ERROR,
+                    # Our errors reach the driver as values; what is left to log is of processes
+                    # that end while others still talk to them, at Ctrl-C and at every close.
+                    silence_logs=logging.CRITICAL,
                 )
             except RuntimeError as error:
                 raise _why_not_started(error) from None
@@ -173,7 +175,6 @@ def private_client() -> Client:
                     n_workers=1,
                     threads_per_worker=dask.system.CPU_COUNT,
                     processes=False,
-                    host="127.0.0.1",
                     dashboard_address="127.0.0.1:0",
                     worker_dashboard_address="127.0.0.1:0",
                     memory_limit=0,
@@ -243,6 +244,9 @@ def dashboard_link(executor: Executor) -> str | None:
     """Return the address of the dashboard on which the passes can be watched, if there is one."""
     if isinstance(executor, OnDask):
         link: str | None = executor.client.dashboard_link
+        if link and executor.client.scheduler.address.startswith("inproc://"):
+            # distributed names the machine's own address, where our cluster does not listen.
+            return f"http://127.0.0.1:{urlsplit(link).port}/status"
         return link
     return None
 
