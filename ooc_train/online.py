@@ -4,8 +4,8 @@ How many rows will come is not known, so three things differ from `train`:
 
 - Columns are scaled by the first block, and so ever after.
 - The penalty is that of a fit to all rows so far; a row that comes again counts again.
-- The learning rate "auto" starts at the largest that is safe for every block so far, and falls with
-  the root of the number of updates, where `train` lets it fall to zero at the end.
+- The learning rate "auto" is the largest that is safe for this block and for the mean of those so
+  far, and falls with the root of the number of updates, where `train` lets it fall to zero.
 """
 
 from dataclasses import dataclass, replace
@@ -28,8 +28,9 @@ from ooc_train.stream.passes import Grain, Inline, Stream
 from ooc_train.threads import one_blas_thread
 from ooc_train.train import Task, fitted_model, scaling_of
 
-_HORIZON_ROWS = 10
-"""Rows a parameter after which the automatic learning rate has fallen to `1 / sqrt(2)`."""
+_HORIZON = 10
+"""Updates, but no fewer rows than parameters, after which the automatic learning rate has fallen to
+`1 / sqrt(2)`: on the flights, one call in natural order then ended 0.7 to 3% above the optimum."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,14 +40,14 @@ class Progress:
     Attributes
     ----------
     problem : the objective over all rows so far, with the scaling of the first block
-    eta0 : the learning rate that updates started from
+    steepness : mean over all rows of one over the safe learning rate of their block
     state : what a scan carries
     kind, dtype : of the last block that was planned for
     grain, memory : its plan's, and what was measured
     """
 
     problem: LinearProblem
-    eta0: float
+    steepness: float
     state: Sums
     kind: str
     dtype: str
@@ -105,7 +106,7 @@ def learn(
             progress.memory,
         )
         with one_blas_thread():
-            problem, eta0, state = _take(task, stream, progress, start)
+            problem, steepness, eta0, state = _take(task, stream, progress, start)
     else:
         with (
             one_blas_thread(),
@@ -113,7 +114,7 @@ def learn(
         ):
             plan = job.plan(replace(task.demand(), mixing=1))
             stream, grain = job.stream(plan), plan.grain
-            problem, eta0, state = _take(task, stream, progress, start)
+            problem, steepness, eta0, state = _take(task, stream, progress, start)
             memory = job.memory(plan)
     if not np.isfinite(state["theta"]).all():
         raise Diverged("the parameters stopped being numbers; use a smaller learning rate")
@@ -140,7 +141,7 @@ def learn(
         memory=memory,
     )
     fitted = fitted_model(model, problem, state["theta"], inputs, report)
-    return Progress(problem, eta0, state, *known, grain, memory), fitted, report
+    return Progress(problem, steepness, state, *known, grain, memory), fitted, report
 
 
 def _task(model: Model, inputs: Inputs) -> Task:
@@ -175,8 +176,8 @@ def _require_same_shape(task: Task, progress: Progress) -> None:
 
 def _take(
     task: Task, stream: Stream, before: Progress | None, start: Fitted | None
-) -> tuple[LinearProblem, float, Sums]:
-    """Return the problem, the learning rate and the state after one pass over the rows."""
+) -> tuple[LinearProblem, float, float, Sums]:
+    """Return problem, steepness, learning rate and state after one pass over the rows."""
     model, solver = task.model, task.solver
     if not isinstance(solver, Updates):
         raise TypeError(f"{task.solver_name} does not learn by updates")
@@ -190,8 +191,12 @@ def _take(
             total_weight=before.problem.total_weight + task.problem.total_weight,
         )
     eta0, automatic = solver.first_rate(problem, stream), model.learning_rate == "auto"
-    if before is not None and automatic:
-        eta0 = min(eta0, before.eta0)
+    steepness = 1.0 / eta0
+    if before is not None:
+        share = task.problem.n_rows / problem.n_rows
+        steepness = share * steepness + (1.0 - share) * before.steepness
+    if automatic:
+        eta0 = min(eta0, 1.0 / steepness)
     updates = LinearUpdates(
         problem,
         stream.source.dtype,
@@ -199,7 +204,7 @@ def _take(
         solver.rule,
         "inverse_sqrt" if automatic else "constant",
         eta0,
-        max(1.0, _HORIZON_ROWS * problem.n_parameters / solver.batch_size),
+        max(_HORIZON, problem.n_parameters / solver.batch_size),
     )
     theta = problem.zeros() if before is None else before.state["theta"]
     if before is None and start is not None:
@@ -209,4 +214,5 @@ def _take(
         state["counters"] = before.state["counters"]
         if before.state["slots"].shape == state["slots"].shape:
             state["slots"] = before.state["slots"]
-    return problem, eta0, stream.scan(updates, state, seed=0, epoch=0, mixing=1, shuffled=False)
+    after = stream.scan(updates, state, seed=0, epoch=0, mixing=1, shuffled=False)
+    return problem, steepness, eta0, after
