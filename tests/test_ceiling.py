@@ -12,7 +12,7 @@ from tests.watch import watch
 
 pytestmark = pytest.mark.slow
 
-CEILING = 448 * 2**20
+CEILING = 512 * 2**20
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def test_a_run_keeps_below_its_projection_and_that_below_the_ceiling(
     store: str, settings: tuple[str, ...], tmp_path: Path
 ) -> None:
     watched = watch(
-        "train", store, *settings, "--memory-ceiling", "448MiB", "--workers", "2",
+        "train", store, *settings, "--memory-ceiling", "512MiB", "--workers", "2",
         "--dashboard-address", "127.0.0.1:0",
     )  # fmt: skip
     memory = watched.report["memory"]
