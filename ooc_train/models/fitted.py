@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -178,14 +179,14 @@ def load_fitted(path: str | os.PathLike[str]) -> Fitted:
                 f"{path} was written by a later release (format {found['format_version']}, this "
                 f"one reads up to {RUN_VERSION}); install that release"
             )
-        with np.load(os.path.join(path, "parameters.npz"), allow_pickle=False) as arrays:
+        # Opened here: where the file is no archive, NumPy leaves it open.
+        with (
+            open(os.path.join(path, "parameters.npz"), "rb") as file_of_numbers,
+            np.load(file_of_numbers, allow_pickle=False) as arrays,
+        ):
             coef, intercept = (arrays[k].astype(np.float64) for k in ("coef", "intercept"))
-        if coef.ndim != 2 or intercept.shape != coef.shape[:1]:
-            raise InvalidRun(
-                f"{path} has coefficients {coef.shape} and intercepts {intercept.shape}"
-            )
         names = found["feature_names"]
-        return Fitted(
+        fitted = Fitted(
             Model(**found["model"]),
             coef,
             intercept,
@@ -193,14 +194,27 @@ def load_fitted(path: str | os.PathLike[str]) -> Fitted:
             None if names is None else tuple(names),
             found["report"],
         )
+        _require_consistent(fitted)
     except FileNotFoundError as error:
         raise InvalidRun(f"{path} is no run: {error.filename} is missing") from None
     except NotADirectoryError:
         raise InvalidRun(f"{path} is a file, and a run is a folder") from None
-    except (KeyError, TypeError, ValueError, OSError, EOFError) as error:
+    except (KeyError, TypeError, ValueError, OSError, EOFError, BadZipFile) as error:
         if isinstance(error, InvalidRun):
             raise
         raise InvalidRun(f"{path} is damaged: {error}") from error
+    return fitted
+
+
+def _require_consistent(fitted: Fitted) -> None:
+    """Refuse numbers that do not go with each other or with the names beside them."""
+    coef, n_classes = fitted.coef, len(fitted.classes)
+    if coef.ndim != 2 or fitted.intercept.shape != coef.shape[:1]:
+        raise ValueError(f"coefficients {coef.shape} and intercepts {fitted.intercept.shape}")
+    if fitted.model.is_classifier and len(coef) != (1 if n_classes == 2 else n_classes):
+        raise ValueError(f"coefficients {coef.shape} and {n_classes} classes")
+    if fitted.feature_names is not None and len(fitted.feature_names) != fitted.n_features:
+        raise ValueError(f"coefficients {coef.shape} and {len(fitted.feature_names)} names")
 
 
 def _umask() -> int:

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ooc_train.errors import InvalidStore
+from ooc_train.errors import InvalidStore, NonFiniteData
 from ooc_train.models.sums import Array
 from ooc_train.store.chunks import ChunkReader
-from ooc_train.store.layout import ColumnStatistics, Store, open_store
+from ooc_train.store.layout import ArrayLayout, ColumnStatistics, Store, open_store
 from ooc_train.stream.sources import ArraySource, DaskSource, Source, StoreSource
 
 Label = str | int | float | bool
@@ -143,6 +143,8 @@ def _labels(
         present = tuple(c for c, n in zip(store.classes, counts, strict=True) if n)
         return (present if len(present) == 1 and not classes else store.classes), None
     values = store.distinct_labels()
+    if not np.isfinite(values).all():
+        _raise_at_first(store.y)
     found = classes or tuple(_plain(value) for value in values)
     labels = np.asarray(found, np.float64)
     if unknown := sorted(set(values.tolist()) - set(labels.tolist())):
@@ -152,6 +154,27 @@ def _labels(
         )
     codes = np.array_equal(labels, np.arange(len(labels)))
     return found, None if codes else tuple(labels.tolist())
+
+
+def _raise_at_first(y: ArrayLayout | None) -> None:
+    """Raise `NonFiniteData` with the first row whose label is no number."""
+    if y is None:
+        return
+    with ChunkReader(y) as reader:
+        for start in range(0, y.n_rows, y.chunk_rows):
+            part = np.empty(min(y.chunk_rows, y.n_rows - start), y.dtype)
+            reader.read_rows(start, start + len(part), part)
+            _require_finite(part, start, "y")
+
+
+def _require_finite(values: NDArray[Any], start: int, name: str) -> None:
+    """Raise `NonFiniteData` where values of the rows from `start` on are NaN or infinite."""
+    finite = np.isfinite(values)
+    if not finite.all():
+        row = int(np.argmin(finite))
+        raise NonFiniteData(
+            f"row {start + row} has {values[row]} in {name}; drop or fill such rows before training"
+        )
 
 
 def _totals(source: StoreSource, n_classes: int) -> tuple[float, Array | None]:
@@ -171,6 +194,7 @@ def _totals(source: StoreSource, n_classes: int) -> tuple[float, Array | None]:
             reader.read_rows(start, stop, values)
             part[name] = values
         weights = part.get("weight", np.ones(stop - start)).astype(np.float64)
+        _require_finite(weights, start, "sample_weight")
         weight += float(weights.sum())
         if n_classes:
             codes = part["y"]

@@ -1,0 +1,538 @@
+"""Whatever is wrong with data, settings, runs or places is said in a line, with the way out."""
+
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from distributed import Client
+
+from ooc_train import cluster as clusters
+from ooc_train.cluster import LocalCluster
+from ooc_train.errors import (
+    CeilingExceeded,
+    ClusterError,
+    CorruptChunk,
+    InvalidRun,
+    InvalidStore,
+    MissingMainGuard,
+    NonFiniteData,
+    OutputExists,
+    StoreNotFound,
+)
+from ooc_train.models.fitted import load_fitted
+from ooc_train.models.model import Model
+from ooc_train.predict import evaluate, predict_store
+from ooc_train.store.layout import open_store
+from ooc_train.store.writer import StoreWriter
+from ooc_train.stream.order import spread
+from ooc_train.train import train
+
+CHUNK, CHUNKS, FEATURES = 32, 100, 3
+ROWS = CHUNK * CHUNKS
+UNSEEN_CHUNK = next(i for i in range(50, CHUNKS) if i not in set(spread(CHUNKS, 32)))
+BAD_ROW = UNSEEN_CHUNK * CHUNK + 5
+"""A row that no sample of the columns looks at: only the solver can find what is wrong with it."""
+
+LOGISTIC = Model(name="logistic", max_iter=2, random_state=0)
+
+
+def rows(n=ROWS):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((n, FEATURES)).astype(np.float32)
+    return X, (X[:, 0] + rng.logistic(size=n) > 0).astype(np.uint8)
+
+
+def own_store(path, codec="none", **settings):
+    """A store of ours; settings are the writer's."""
+    X, y = rows()
+    settings = {"classes": [0, 1], "y_dtype": "uint8"} | settings
+    with StoreWriter(
+        path, n_features=FEATURES, chunk_rows=CHUNK, shard_rows=20 * CHUNK, codec=codec, **settings
+    ) as writer:
+        writer.write(X, y)
+        return writer.commit()
+
+
+def foreign_store(path, **arrays):
+    """A Zarr group as others write it: no statistics, no checksums, and whatever values."""
+    group = zarr.create_group(path)
+    for name, values in arrays.items():
+        chunks = (CHUNK, *values.shape[1:])
+        group.create_array(name, shape=values.shape, dtype=values.dtype, chunks=chunks)[...] = (
+            values
+        )
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def cluster_client():
+    with (
+        LocalCluster(n_workers=1, memory_ceiling="4GiB", dashboard_address="127.0.0.1:0") as made,
+        Client(made, set_as_default=False) as client,
+    ):
+        yield client
+
+
+@pytest.fixture(params=["inline", "cluster"])
+def client(request, monkeypatch):
+    """Where passes run: in this thread (None), or on a worker."""
+    if request.param == "cluster":
+        return request.getfixturevalue("cluster_client")
+    monkeypatch.setattr(clusters, "inside_another_job", lambda: True)
+    return None
+
+
+@pytest.fixture
+def inline(monkeypatch):
+    monkeypatch.setattr(clusters, "inside_another_job", lambda: True)
+
+
+def says(caught, *words):
+    """Hold an error to one line that names each of the words."""
+    message = str(caught.value)
+    first = message.splitlines()[0]
+    assert all(word in first for word in words), message
+    return message
+
+
+# Stores
+
+
+def test_no_such_store(tmp_path):
+    with pytest.raises(StoreNotFound) as caught:
+        train(LOGISTIC, tmp_path / "nothing.zarr")
+    says(caught, "nothing lies at", "nothing.zarr")
+
+
+def test_a_folder_that_is_no_store(tmp_path):
+    with pytest.raises(InvalidStore) as caught:
+        train(LOGISTIC, tmp_path)
+    says(caught, str(tmp_path), "can't be opened as Zarr")
+
+
+def test_a_store_without_y(tmp_path):
+    with pytest.raises(InvalidStore) as caught:
+        train(LOGISTIC, foreign_store(tmp_path / "a.zarr", X=rows()[0]))
+    says(caught, "a.zarr has no y", "put one into the store")
+
+
+def test_x_and_y_of_different_lengths(tmp_path):
+    X, y = rows()
+    with pytest.raises(InvalidStore) as caught:
+        train(LOGISTIC, foreign_store(tmp_path / "a.zarr", X=X, y=y[:-1]))
+    says(caught, f"y has {ROWS - 1:,} rows, X has {ROWS:,}")
+
+
+def test_one_class_only(tmp_path):
+    X, y = rows()
+    with pytest.raises(ValueError, match="y has one class only, 7: a classifier needs at least 2"):
+        train(LOGISTIC, foreign_store(tmp_path / "a.zarr", X=X, y=np.full_like(y, 7)))
+
+
+def test_classes_of_which_one_has_rows(tmp_path):
+    X, _ = rows()
+    with StoreWriter(
+        tmp_path / "a.zarr", n_features=FEATURES, classes=["no", "yes"], y_dtype="uint8"
+    ) as writer:
+        writer.write(X, np.ones(ROWS, np.uint8))
+        writer.commit()
+    with pytest.raises(ValueError, match="y has one class only, 'yes'"):
+        train(LOGISTIC, tmp_path / "a.zarr")
+
+
+def test_a_store_of_a_later_format(tmp_path):
+    path = own_store(tmp_path / "a.zarr").path
+    metadata = json.loads(Path(path, "zarr.json").read_text())
+    metadata["attributes"]["format_version"] = 99
+    Path(path, "zarr.json").write_text(json.dumps(metadata))
+    with pytest.raises(InvalidStore) as caught:
+        open_store(path)
+    says(caught, "format version 99", "update ooc_train")
+
+
+# Damage
+
+
+def flipped(blob, position):
+    blob = bytearray(blob)
+    blob[position] ^= 4
+    return bytes(blob)
+
+
+DAMAGE = {
+    "missing": (lambda _: None, "its file is missing"),
+    "zero-length": (lambda _: b"", "too short for an index"),
+    "truncated": (lambda blob: blob[:-10], "checksum"),
+    "a bit of a chunk": (lambda blob: flipped(blob, 70), "checksum"),
+    "a bit of the index": (lambda blob: flipped(blob, -10), "the index of its shard has checksum"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("batch_size", ["full", 64])
+@pytest.mark.parametrize("array", ["X", "y"])
+def test_damage_ends_training_with_its_place(tmp_path, client, damage, batch_size, array):
+    store = own_store(tmp_path / "a.zarr")
+    shard = Path(getattr(store, array).shard_path(1))
+    change, reason = DAMAGE[damage]
+    blob = change(shard.read_bytes())
+    shard.unlink()
+    if blob is not None:
+        shard.write_bytes(blob)
+    model = Model(name="logistic", batch_size=batch_size, max_iter=2, random_state=0)
+    with pytest.raises(CorruptChunk) as caught:
+        train(model, store, client=client)
+    says(caught, f"{array}, chunk", "(rows ", str(shard), reason, "restore that file")
+
+
+def test_a_damaged_compressed_chunk(tmp_path, client):
+    store = own_store(tmp_path / "a.zarr", codec="lz4")
+    shard = Path(store.X.shard_path(0))
+    shard.write_bytes(flipped(shard.read_bytes(), 70))
+    with pytest.raises(CorruptChunk) as caught:
+        train(LOGISTIC, store, client=client)
+    says(caught, "X, chunk 0 (rows 0 to 31)", "checksum")
+
+
+def test_a_damaged_chunk_ends_evaluation_and_prediction_too(tmp_path, client):
+    store = own_store(tmp_path / "a.zarr")
+    fitted, _ = train(LOGISTIC, store, client=client)
+    shard = Path(store.X.shard_path(1))
+    shard.write_bytes(flipped(shard.read_bytes(), 70))
+    with pytest.raises(CorruptChunk, match="X, chunk 20"):
+        evaluate(fitted, store, client=client)
+    with pytest.raises(CorruptChunk, match="X, chunk 20"):
+        predict_store(fitted, store, tmp_path / "out.zarr", client=client)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.zarr"]
+
+
+# Numbers that are none
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("batch_size", ["full", "chunk", 256, 1])
+@pytest.mark.parametrize("name", ["logistic", "ridge"])
+def test_a_number_that_is_none_in_x(tmp_path, inline, value, batch_size, name):
+    X, y = rows()
+    X[BAD_ROW, 1] = value
+    path = foreign_store(tmp_path / "a.zarr", X=X, y=y)
+    model = Model(name=name, batch_size=batch_size, max_iter=3, random_state=0)
+    with pytest.raises(NonFiniteData) as caught:
+        train(model, path)
+    says(caught, f"row {BAD_ROW} has {value} in column 1 of X", "drop or fill")
+
+
+@pytest.mark.parametrize("solver", ["lbfgs", "newton", "sgd", "adam"])
+def test_every_solver_finds_it(tmp_path, inline, solver):
+    X, y = rows()
+    X[BAD_ROW, 2] = np.nan
+    path = foreign_store(tmp_path / "a.zarr", X=X, y=y)
+    with pytest.raises(NonFiniteData, match=f"row {BAD_ROW} has nan in column 2 of X"):
+        train(Model(name="logistic", solver=solver, max_iter=3), path)
+
+
+def test_it_is_found_on_a_cluster(tmp_path, cluster_client):
+    X, y = rows()
+    X[BAD_ROW, 2] = np.nan
+    path = foreign_store(tmp_path / "a.zarr", X=X, y=y)
+    with pytest.raises(NonFiniteData, match=f"row {BAD_ROW} has nan in column 2 of X"):
+        train(LOGISTIC, path, client=cluster_client)
+
+
+@pytest.mark.parametrize("batch_size", ["full", 256, 1])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_number_that_is_none_in_y(tmp_path, inline, batch_size, value):
+    X, y = rows()
+    y = y.astype(np.float64)
+    y[BAD_ROW] = value
+    path = foreign_store(tmp_path / "a.zarr", X=X, y=y)
+    with pytest.raises(NonFiniteData) as caught:
+        train(Model(name="ridge", batch_size=batch_size, max_iter=2, random_state=0), path)
+    says(caught, f"row {BAD_ROW} has {value} in y")
+
+
+@pytest.mark.parametrize("array", ["y", "sample_weight"])
+def test_a_label_or_weight_that_is_none(tmp_path, inline, array):
+    X, y = rows()
+    arrays = {"X": X, "y": y.astype(np.float64), "sample_weight": np.ones(ROWS)}
+    arrays[array][BAD_ROW] = np.nan
+    with pytest.raises(NonFiniteData) as caught:
+        train(LOGISTIC, foreign_store(tmp_path / "a.zarr", **arrays))
+    says(caught, f"row {BAD_ROW} has nan in {array}")
+
+
+@pytest.mark.parametrize("where", ["X", "y"])
+def test_evaluation_finds_it(tmp_path, inline, where):
+    X, y = rows()
+    fitted, _ = train(Model(name="ridge"), foreign_store(tmp_path / "a.zarr", X=X, y=y))
+    y = y.astype(np.float64)
+    (X if where == "X" else y)[BAD_ROW] = np.nan
+    with pytest.raises(NonFiniteData, match=f"row {BAD_ROW} has nan in"):
+        evaluate(fitted, foreign_store(tmp_path / "b.zarr", X=X, y=y))
+
+
+# The ceiling
+
+
+def test_a_ceiling_too_small_for_one_chunk(tmp_path, client):
+    n = 60_000
+    X, y = np.zeros((n, 50)), np.arange(n) % 2
+    group = zarr.create_group(tmp_path / "a.zarr")
+    group.create_array("X", data=X, chunks=X.shape)
+    group.create_array("y", data=y.astype("u1"), chunks=y.shape)
+    with pytest.raises(CeilingExceeded) as caught:
+        train(LOGISTIC, tmp_path / "a.zarr", client=client, memory_ceiling="20MiB")
+    message = says(caught, "its memory ceiling is 20 MiB (given)", "raise the memory ceiling to at")
+    assert "buffers" in message
+
+
+def test_a_ceiling_above_what_the_machine_has(tmp_path, inline):
+    with pytest.raises(ValueError, match=r"'999 TiB' is 999 TiB, but this machine .* give at most"):
+        train(LOGISTIC, own_store(tmp_path / "a.zarr"), memory_ceiling="999 TiB")
+
+
+@pytest.mark.parametrize(
+    ("ceiling", "message"),
+    [("lots", "'lots' is not a number of bytes such as"), (0, "leaves no memory at all")],
+)
+def test_a_ceiling_that_is_none(tmp_path, inline, ceiling, message):
+    with pytest.raises(ValueError, match=message):
+        train(LOGISTIC, own_store(tmp_path / "a.zarr"), memory_ceiling=ceiling)
+
+
+# Settings
+
+
+@pytest.mark.parametrize("batch_size", [0, -1, 1.5, "half", True, None, math.nan])
+def test_a_batch_size_that_is_none(batch_size):
+    with pytest.raises(ValueError, match=r"batch_size=.* is not 'full' or 'chunk' or a whole num"):
+        Model(name="logistic", batch_size=batch_size)
+
+
+def test_a_batch_of_more_rows_than_there_are(tmp_path, inline):
+    model = Model(name="logistic", batch_size=ROWS + 1)
+    with pytest.raises(ValueError, match="batch_size=3,201 is more than the 3,200 rows there are"):
+        train(model, own_store(tmp_path / "a.zarr"))
+
+
+def test_a_batch_of_all_rows_is_full(tmp_path, inline):
+    store = own_store(tmp_path / "a.zarr")
+    one, other = (
+        train(Model(name="logistic", solver="sgd", batch_size=b, max_iter=2, random_state=0), store)
+        for b in ("full", ROWS)
+    )
+    np.testing.assert_array_equal(one[0].coef, other[0].coef)
+
+
+@pytest.mark.parametrize("batch_size", ["chunk", 256, 1])
+@pytest.mark.parametrize("solver", ["newton", "lbfgs"])
+def test_an_exact_solver_has_no_batches(solver, batch_size):
+    with pytest.raises(ValueError, match=f"solver='{solver}' looks at all rows .*solver='sgd'"):
+        Model(name="logistic", solver=solver, batch_size=batch_size)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"name": "lasso"}, "model='lasso' is not one of"),
+        ({"solver": "gram"}, "solver='gram' is not one of logistic's: 'auto', 'newton'"),
+        ({"C": 0}, "C=0 is not a number above 0"),
+        ({"C": math.inf}, "C=inf is not a number above 0"),
+        ({"tol": -1e-3}, "tol=-0.001 is not a number of at least 0"),
+        ({"max_iter": 0}, "max_iter=0 is not a whole number of at least 1"),
+        ({"learning_rate": "fast"}, "learning_rate='fast' is not 'auto' or a number above 0"),
+        ({"learning_rate": 0.0}, "learning_rate=0.0 is not 'auto' or a number above 0"),
+        ({"class_weight": "even"}, "class_weight='even' is not None, 'balanced' or a mapping"),
+        ({"name": "ridge", "class_weight": "balanced"}, "class_weight is for classes"),
+        ({"shuffle_buffer": 0}, "shuffle_buffer=0 is not 'auto' or a whole number"),
+    ],
+)
+def test_a_setting_that_cannot_be_used(settings, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        Model(**({"name": "logistic"} | settings))
+
+
+def test_the_weight_of_a_label_that_is_no_class(tmp_path, inline):
+    model = Model(name="logistic", class_weight={"maybe": 2.0})
+    with pytest.raises(ValueError, match=r"class_weight names 'maybe', which is not one of \[0, 1"):
+        train(model, own_store(tmp_path / "a.zarr"))
+
+
+# Runs
+
+
+@pytest.fixture
+def run(tmp_path, inline):
+    train(LOGISTIC, own_store(tmp_path / "a.zarr"), out=tmp_path / "a.run")
+    return tmp_path / "a.run"
+
+
+def changed(run, **changes):
+    path = run / "model.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_a_run_that_is_not_there(tmp_path):
+    with pytest.raises(InvalidRun, match=r"is no run: .*model\.json is missing"):
+        load_fitted(tmp_path / "nothing.run")
+
+
+def test_a_run_of_another_number_of_features(run, tmp_path):
+    path = foreign_store(tmp_path / "b.zarr", X=rows()[0][:, :2], y=rows()[1])
+    fitted = load_fitted(run)
+    with pytest.raises(InvalidRun, match="trained on 3 features and the data has 2"):
+        evaluate(fitted, path)
+    with pytest.raises(InvalidRun, match="trained on 3 features and the data has 2"):
+        predict_store(fitted, path, tmp_path / "out.zarr")
+
+
+def test_a_run_of_other_classes(run, tmp_path):
+    X, y = rows()
+    path = foreign_store(tmp_path / "b.zarr", X=X, y=y + 4)
+    with pytest.raises(InvalidStore, match=r"label 4.* not one of the model's classes \[0, 1\]"):
+        evaluate(load_fitted(run), path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format": "another"}, "is no run: its format is 'another'"),
+        ({"format_version": 99}, "written by a later release .format 99.*install that release"),
+        ({"model": {"name": "forest"}}, "is damaged: model='forest' is not one of"),
+        ({"model": {"name": "ridge", "depth": 3}}, "is damaged: .*depth"),
+        ({"model": 3}, "is damaged"),
+        ({"classes": [0, 1, 2]}, "is damaged"),
+        ({"classes": None}, "is damaged"),
+        ({"feature_names": ["a"]}, "is damaged"),
+        ({"format_version": "one"}, "is damaged"),
+    ],
+)
+def test_a_run_whose_settings_are_damaged(run, changes, message):
+    changed(run, **changes)
+    with pytest.raises(InvalidRun, match=message) as caught:
+        load_fitted(run)
+    says(caught, "a.run")
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{", b"[]", b"\xff\xfe"])
+@pytest.mark.parametrize("file", ["model.json", "parameters.npz"])
+def test_a_run_whose_files_are_damaged(run, file, content):
+    (run / file).unlink()
+    if content is not None:
+        (run / file).write_bytes(content)
+    with pytest.raises(InvalidRun) as caught:
+        load_fitted(run)
+    says(caught, "a.run", "is no run" if content is None else "is damaged")
+
+
+def test_a_run_whose_numbers_are_cut_short(run):
+    blob = (run / "parameters.npz").read_bytes()
+    for length in range(0, len(blob), 37):
+        (run / "parameters.npz").write_bytes(blob[:length])
+        with pytest.raises(InvalidRun, match="is damaged"):
+            load_fitted(run)
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"coef": np.ones((1, 3))},
+        {"coef": np.ones(3), "intercept": np.ones(1)},
+        {"coef": np.ones((2, 3)), "intercept": np.ones(1)},
+        {"coef": np.array([["a"]]), "intercept": np.ones(1)},
+        {"coef": np.array([[{}]], object), "intercept": np.ones(1)},
+    ],
+)
+def test_a_run_with_other_numbers(run, arrays):
+    np.savez(run / "parameters.npz", **arrays)
+    with pytest.raises(InvalidRun, match="is damaged"):
+        load_fitted(run)
+
+
+# Places to write to
+
+
+def test_an_output_that_exists_already(run, tmp_path):
+    store = tmp_path / "a.zarr"
+    with pytest.raises(OutputExists, match=r"a\.run exists already; choose another name, or over"):
+        train(LOGISTIC, store, out=run)
+    with pytest.raises(OutputExists, match=r"a\.zarr is no run, so it is not written over"):
+        train(LOGISTIC, store, out=store, overwrite=True)
+    before = sorted(path.stat().st_mtime_ns for path in store.rglob("*"))
+    with pytest.raises(OutputExists, match=r"a\.zarr"):
+        predict_store(load_fitted(run), store, store)
+    assert before == sorted(path.stat().st_mtime_ns for path in store.rglob("*"))
+
+
+@pytest.mark.parametrize("place", ["missing folder/a.run", "file/a.run"])
+def test_a_run_in_a_folder_that_is_not_there(tmp_path, inline, place):
+    store = own_store(tmp_path / "a.zarr")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=place.split("/", maxsplit=1)[0]):
+        train(LOGISTIC, store, out=tmp_path / place)
+
+
+READ_ONLY = "/sys/kernel"
+"""A place where nobody can write, root included."""
+
+
+def test_a_read_only_place(tmp_path, inline):
+    store = own_store(tmp_path / "a.zarr")
+    with pytest.raises(OSError, match=READ_ONLY):
+        train(LOGISTIC, store, out=f"{READ_ONLY}/a.run")
+    fitted, _ = train(LOGISTIC, store)
+    with pytest.raises(OSError, match=READ_ONLY):
+        predict_store(fitted, store, f"{READ_ONLY}/a.zarr")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_store_that_may_only_be_read(tmp_path, inline):
+    store = own_store(tmp_path / "a.zarr")
+    for path in [tmp_path / "a.zarr", *Path(store.path).rglob("*")]:
+        path.chmod(path.stat().st_mode & ~0o222)
+    train(LOGISTIC, store)
+
+
+# Clusters
+
+
+def test_an_address_where_no_cluster_answers(monkeypatch):
+    monkeypatch.setattr(clusters, "_CONNECT_SECONDS", 0.3)
+    with pytest.raises(ClusterError) as caught:
+        clusters.connect("tcp://127.0.0.1:9")
+    says(caught, "no cluster answers at tcp://127.0.0.1:9", "such as tcp://127.0.0.1:8786")
+
+
+def test_a_script_without_its_guard_gets_one_line(tmp_path):
+    script = tmp_path / "fit.py"
+    script.write_text(
+        "from ooc_train.cluster import LocalCluster\n"
+        "with LocalCluster(n_workers=2, dashboard_address='127.0.0.1:0'): print('ran')\n"
+    )
+    result = subprocess.run(
+        [sys.executable, str(script)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)},
+    )
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert result.stderr == (
+        'fit.py starts processes: put what it does under if __name__ == "__main__": '
+        "(the workers could not be started)\n"
+    )
+
+
+def test_a_missing_guard_can_be_caught():
+    with pytest.raises(Exception, match="guard") as caught:
+        raise MissingMainGuard("guard")
+    assert isinstance(caught.value, ClusterError)
