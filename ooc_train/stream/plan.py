@@ -8,6 +8,7 @@ the solver. It decides how many tasks run at a time, how far reading runs ahead,
 tasks are.
 """
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import log2
@@ -167,12 +168,12 @@ def demand_of(source: Source, workspace: int, *, mixing: int = 0) -> Demand:
 
 def make_plan(source: Source, demand: Demand, ceiling: Ceiling, processes: Processes) -> Plan:
     """Return the plan that makes best use of the ceiling, or the smallest if none fits."""
-    plans = [
-        _plan(source, demand, ceiling, processes, threads, ahead)
-        for threads in range(processes.threads, 0, -1)
-        for ahead in (_AHEAD if demand.mixing else _AHEAD[-1:])
-    ]
-    return next((plan for plan in plans if plan.projected <= ceiling.limit), plans[-1])
+    aheads = _AHEAD if demand.mixing else _AHEAD[-1:]
+    for threads, ahead in itertools.product(range(processes.threads, 0, -1), aheads):
+        plan = _plan(source, demand, ceiling, processes, threads, ahead)
+        if plan.projected <= ceiling.limit:
+            break
+    return plan
 
 
 def _plan(
@@ -224,7 +225,7 @@ def _plan(
         Term(
             "decoding",
             source.hidden_bytes * threads,
-            "what zarr-python allocates, and chunks of y that do not lie as those of X",
+            "by zarr-python, and of a y in other chunks than X",
         ),
         Term("sums", held, f"{approximate_bytes(demand.sums)} in flight and in the tree of sums"),
         Term(

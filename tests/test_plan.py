@@ -1,0 +1,213 @@
+"""Plans: sums of their terms, refused when too large, and without a say in what is learned."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ooc_train.errors import CeilingExceeded
+from ooc_train.memory import Ceiling
+from ooc_train.models import kernels
+from ooc_train.models.sums import total_bytes
+from ooc_train.solvers.updates import Updates
+from ooc_train.stream.inputs import read_inputs
+from ooc_train.stream.passes import Inline, Stream
+from ooc_train.stream.plan import Demand, Processes, demand_of, make_plan
+from ooc_train.stream.sources import StoreSource
+from tests.streams import make_case, same_bits, write_store
+
+MIB = 2**20
+CASE = make_case("logistic", rows=900, weighted=True)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    path = tmp_path_factory.mktemp("plan") / "rows.zarr"
+    write_store(
+        path, CASE.source.X, CASE.y[:, 0].astype(int), CASE.source.weight, chunk_rows=9, codec="lz4"
+    )
+    return read_inputs(path, classifier=True).source
+
+
+@pytest.fixture(scope="module")
+def large(source):
+    """A store of 80 GB, which nobody has to write to plan for it."""
+    X = replace(source.X, shape=(200_000_000, 100), dtype="<f4", chunk_rows=2048, shard_rows=163840)
+    y, weight = (
+        replace(a, shape=(200_000_000,), chunk_rows=2048, shard_rows=163840)
+        for a in (source.y, source.weight)
+    )
+    return replace(source, X=X, y=y, weight=weight, n_rows=200_000_000)
+
+
+def plan_of(source, mib, *, processes=None, **demand):
+    leaf = total_bytes(source.rooms(1))
+    demand = {"workspace": 0, "sums": 800, "parameters": 808, "slots": 3} | demand
+    processes = processes or Processes(0, ((90 * MIB, 1), (95 * MIB, 1)), 2)
+    return make_plan(source, Demand(leaf, **demand), Ceiling(int(mib * MIB), "given"), processes)
+
+
+processes = st.builds(
+    lambda driver, workers: Processes(
+        driver, tuple(workers), sum(n for _, n in workers) or 1
+    ),
+    st.integers(0, 200 * MIB),
+    st.lists(st.tuples(st.integers(0, 200 * MIB), st.integers(1, 4)), max_size=4),
+)  # fmt: skip
+demands = st.fixed_dictionaries(
+    {
+        "workspace": st.integers(0, 20 * MIB),
+        "sums": st.integers(0, MIB),
+        "parameters": st.integers(0, MIB),
+        "slots": st.integers(0, 30),
+        "mixing": st.sampled_from([0, 1, 5, 64]),
+        "results": st.sampled_from([0, MIB]),
+    }
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(mib=st.floats(1, 3000), processes=processes, demand=demands)
+def test_a_plan_is_the_sum_of_its_terms_and_never_over_the_ceiling(large, mib, processes, demand):
+    plan = plan_of(large, mib, processes=processes, **demand)
+    assert plan.projected == sum(term.bytes for term in plan.projection.terms)
+    assert all(term.bytes >= 0 and term.why for term in plan.projection.terms)
+    assert plan.to_json()["fits"] == (plan.projected <= plan.ceiling.limit)
+    # At least one chunk is read at a time, in each of the buffers of a scan.
+    chunk = total_bytes(large.rooms(1))
+    assert plan.grain.pool_bytes >= chunk + demand["workspace"]
+    assert plan.grain.pool_bytes >= 2 * demand["mixing"] * 2048 * large.row_bytes
+    assert min(plan.grain.task_stripes, plan.grain.window, plan.grain.ahead, plan.threads) >= 1
+    assert plan.threads <= processes.threads
+    if plan.projected <= plan.ceiling.limit:
+        plan.validate()
+        return
+    with pytest.raises(CeilingExceeded, match="the run needs"):
+        plan.validate()
+    # What is named as the smallest ceiling is one that will do.
+    smallest = Ceiling.of(plan.smallest)
+    again = plan_of(large, smallest.limit / MIB, processes=processes, **demand)
+    again.validate()
+    assert again.projected >= plan.projected
+
+
+@settings(max_examples=20, deadline=None)
+@given(mib=st.lists(st.floats(1, 3000), min_size=2, max_size=6), demand=demands)
+def test_a_larger_ceiling_makes_no_plan_worse(large, mib, demand):
+    plans = [plan_of(large, m, **demand) for m in sorted(mib)]
+    order = [(plan.threads, plan.grain.ahead) for plan in plans]
+    assert order == sorted(order)
+
+
+@pytest.mark.parametrize("mixing", [0, 1])
+def test_where_room_is_short_no_more_tasks_run_than_have_room(large, mixing):
+    eight = Processes(0, ((90 * MIB, 1),) * 8, 8)
+    seen = set()
+    for mib in range(820, 1100, 8):
+        plan = plan_of(large, mib, processes=eight, mixing=mixing, workspace=20 * MIB)
+        if plan.projected > plan.ceiling.limit:
+            continue
+        seen.add(plan.threads)
+        buffers = next(t.bytes for t in plan.projection.terms if t.name == "buffers")
+        tasks = min(plan.grain.window, 8)
+        assert tasks * (total_bytes(large.rooms(1)) + 20 * MIB) <= buffers
+        assert plan.grain.window == (16 if plan.threads == 8 else plan.threads)
+    assert seen == set(range(1, 9))
+
+
+def test_the_table_is_what_users_see(large):
+    assert plan_of(large, 400).explain() == TABLE
+    table = plan_of(large, 200).explain()
+    assert table.splitlines()[-1].split("  ")[-1].startswith("smallest ceiling: ")
+    assert table.splitlines()[-1].startswith("missing")
+
+
+def test_a_refusal_states_need_ceiling_and_the_way_out(large):
+    plan = plan_of(large, 100)
+    with pytest.raises(CeilingExceeded) as error:
+        plan.validate()
+    said = str(error.value)
+    assert f"needs {round(plan.projected / MIB)} MiB and its memory ceiling is 100 MiB" in said
+    assert f"raise the memory ceiling to at least {-(-plan.projected // MIB)}MiB" in said
+    assert "use fewer workers (each holds 95 MiB before any data)" in said
+    assert plan.explain() in said
+    one = plan_of(large, 10, processes=Processes(0, (), 1), mixing=64)
+    with pytest.raises(CeilingExceeded, match="or rewrite the store in smaller chunks") as error:
+        one.validate()
+    assert "fewer workers" not in str(error.value)
+
+
+def test_planning_reads_nothing(large):
+    for mixing in (0, 1, 64):
+        plan_of(large, 500, mixing=mixing)  # there are no such files
+
+
+def test_tasks_are_coarse_but_enough_for_all_threads(large):
+    plan = plan_of(large, 1000)
+    task = plan.grain.task_stripes * large.stripe_leaves * large.leaf_rows * large.row_bytes
+    assert 64 * MIB < task <= 256 * MIB
+    assert plan.grain.task_stripes & (plan.grain.task_stripes - 1) == 0
+    few = replace(large, n_rows=20 * large.stripe_leaves * large.leaf_rows)
+    assert plan_of(few, 1000).grain.task_stripes == 2  # 10 tasks for 2 threads
+
+
+@pytest.mark.parametrize("name", ["zarr", "y"])
+def test_what_others_allocate_is_a_term(source, name):
+    hidden = source
+    if name == "y":
+        hidden = replace(source, y=replace(source.y, chunk_rows=1800, shard_rows=1800))
+        assert hidden.hidden_bytes >= 1800 * 8
+    else:
+        import zarr
+
+        zarr.create_array(source.X.path + "/../F", data=np.zeros((90, 4)), chunks=(9, 4))
+        foreign = replace(source.X, path=source.X.path + "/../F", direct=False)
+        hidden = replace(source, X=foreign)
+        assert hidden.hidden_bytes == 2 * 9 * 4 * 8
+    terms = {t.name: t.bytes for t in plan_of(hidden, 1000).projection.terms}
+    assert terms["decoding"] == 2 * hidden.hidden_bytes
+    assert source.hidden_bytes == 0
+
+
+# ------------------------------------------------- a plan changes nothing of what is learned
+
+
+@settings(max_examples=8, deadline=None)
+@given(mib=st.floats(40.2, 41.5), threads=st.integers(1, 6), batch_size=st.sampled_from([1, 7, 64]))
+def test_what_is_learned_is_the_same_under_any_plan(source, mib, threads, batch_size):
+    kernels.load(source.dtype)
+    found = []
+    for limit, n in ((mib, threads), (4000.0, 1)):
+        solver = Updates("sgd", batch_size, 0.01, 3, 0.0, 5, 2)
+        work = CASE.problem.sums(CASE.problem.zeros()[None], hessian=True)
+        demand = demand_of(source, total_bytes(work.rooms(source.leaf_rows)), mixing=2)
+        plan = make_plan(source, demand, Ceiling(int(limit * MIB), "given"), Processes(0, (), n))
+        plan.validate()
+        passes = Stream(source, Inline(), plan.grain)
+        state = solver.start(CASE.problem, passes, CASE.problem.zeros())
+        for _ in range(2):
+            state = solver.step(CASE.problem, passes, state)
+        found.append(passes.reduce(work) | state.memory.state)
+    assert same_bits(*found)
+
+
+def test_a_source_of_a_store_asks_for_y_only_where_it_is_needed(source, tmp_path):
+    store = write_store(tmp_path / "a", CASE.source.X, CASE.y[:, 0].astype(int))
+    assert "y" not in StoreSource.of(store, needs_y=False).rooms()
+    assert StoreSource.of(store, needs_y=False).n_outputs == 0
+    assert set(source.rooms()) == {"X", "y", "y at rest", "weight", "weight at rest", "encoded"}
+
+
+TABLE = """\
+reserved     185 MiB  worker 90 MiB + worker 95 MiB
+growth        64 MiB  interpreters, the scheduler's books and the dashboard's
+libraries        0 B  shared with processes that may end meanwhile
+buffers     3.26 MiB  2 x 1.63 MiB: a chunk, and the work on it
+decoding         0 B  by zarr-python, and of a y in other chunks than X
+sums        38.3 KiB  800 B in flight and in the tree of sums
+parameters   7.1 KiB  9 x 808 B
+projected    252 MiB
+ceiling      400 MiB  given
+left         148 MiB"""

@@ -1,0 +1,531 @@
+"""Solvers against algebra and each other, and where an unguarded one would run away."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ooc_train.errors import Diverged
+from ooc_train.models import kernels
+from ooc_train.models.linear import LinearProblem
+from ooc_train.models.losses import LOSSES
+from ooc_train.models.scaling import Scaling
+from ooc_train.solvers import lbfgs, newton, updates
+from ooc_train.solvers.gram import Gram, solve
+from ooc_train.solvers.lbfgs import LBFGS
+from ooc_train.solvers.newton import Newton, newton_direction
+from ooc_train.solvers.updates import Updates, automatic_rate
+from tests.streams import Case, Cut, make_case, same_bits, stream
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _compiled():
+    kernels.load(np.float32)
+    kernels.load(np.float64)
+
+
+def run(solver, case: Case, *, steps=60, theta=None):
+    """The state at the tolerance, which has to be met."""
+    passes = stream(case.source)
+    start = case.problem.zeros() if theta is None else theta
+    state = solver.start(case.problem, passes, start)
+    while not state.converged:
+        state = solver.step(case.problem, passes, state)
+        assert state.n_iter <= steps, f"{solver} takes more than {steps} steps"
+    return state
+
+
+def evaluate(case: Case, theta, **how):
+    work = case.problem.sums(theta[None], **how)
+    return case.problem.evaluation(stream(case.source).reduce(work), theta[None])
+
+
+def conditioned(case: Case) -> Case:
+    """The same problem in the units that training chooses: evened out for the penalty too."""
+    problem = case.problem
+    if problem.standardize:
+        return case
+    wide = problem.scaling.widened(problem.l2 / (problem.loss.curvature * problem.total_weight))
+    return Case(replace(problem, scaling=wide), case.source)
+
+
+def least_squares_case(X, y, weight=None, *, l2=0.0, fit_intercept=True, scaling=None, **how):
+    total = float(len(X) if weight is None else weight.sum())
+    if scaling is None:
+        mean = np.average(X, axis=0, weights=weight)
+        deviation = np.sqrt(np.average((X - mean) ** 2, axis=0, weights=weight))
+        scaling = Scaling.of(mean, deviation, centre=fit_intercept)
+    problem = LinearProblem(
+        LOSSES["squared"], y.shape[1], len(X), total, scaling, l2, fit_intercept, **how
+    )
+    return Case(problem, Cut(np.ascontiguousarray(X), y, weight))
+
+
+# -------------------------------------------------------------------------------------- gram
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"weighted": True},
+        {"fit_intercept": False, "weighted": True},
+        {"l2": 0.0},
+        {"standardize": True, "l2": 30.0},
+        {"l2": 1e6},
+        {"rows": 3, "l2": 0.1},
+    ],
+)
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_gram_solves_the_normal_equations_in_one_pass(outputs, settings: dict[str, Any]):
+    case = make_case("squared", outputs, **settings)
+    passes = stream(case.source)
+    state = Gram().step(case.problem, passes, Gram().start(case.problem, passes, np.empty(0)))
+    assert passes.spent.rows == case.source.n_rows
+    assert (state.n_iter, state.updates, state.converged) == (1, 1, True)
+    now = evaluate(case, state.theta)
+    size = np.abs(evaluate(case, case.problem.zeros()).gradient).max()
+    np.testing.assert_allclose(now.gradient, 0.0, atol=1e-10 * size)
+    assert state.loss == pytest.approx(now.loss, rel=1e-9, abs=1e-12 * size)
+
+
+def minimum_norm(X, y, weight=None, *, fit_intercept=True, rcond=1e-11):
+    """`numpy.linalg.lstsq` on centred data."""
+    mean, y_mean = np.zeros(X.shape[1]), np.zeros(y.shape[1])
+    if fit_intercept:
+        mean, y_mean = (np.average(a, axis=0, weights=weight) for a in (X, y))
+    root = np.ones((len(X), 1)) if weight is None else np.sqrt(weight)[:, None]
+    coef = np.linalg.lstsq(root * (X - mean), root * (y - y_mean), rcond=rcond)[0].T
+    return coef, y_mean - coef @ mean
+
+
+@pytest.mark.parametrize("fit_intercept", [True, False])
+@pytest.mark.parametrize("weighted", [True, False])
+def test_columns_that_depend_on_one_another_give_the_answer_of_least_norm(fit_intercept, weighted):
+    rng = np.random.default_rng(0)
+    free = rng.normal(size=(90, 3)) * [1.0, 5.0, 0.2] + [3.0, 0.0, -1.0]
+    X = np.column_stack([free, free @ [1.0, -2.0, 3.0], 7 * free[:, 0], np.full(90, 4.0)])
+    X = np.column_stack([X, np.zeros(90)])
+    y = rng.normal(size=(90, 2)) + free[:, :2]
+    weight = rng.uniform(0.1, 2, 90) if weighted else None
+    case = least_squares_case(X, y, weight, fit_intercept=fit_intercept)
+    coef, intercept = case.problem.scaling.to_data_units(run(Gram(), case).theta)
+    due, due_intercept = minimum_norm(X, y, weight, fit_intercept=fit_intercept)
+    np.testing.assert_allclose(coef, due, rtol=1e-8, atol=1e-9)
+    np.testing.assert_allclose(intercept, due_intercept, rtol=1e-8, atol=1e-8)
+
+
+def test_more_columns_than_rows_give_the_answer_of_least_norm():
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(12, 30)) * np.geomspace(0.1, 10, 30), rng.normal(size=(12, 1))
+    case = least_squares_case(X, y)
+    coef, intercept = case.problem.scaling.to_data_units(run(Gram(), case).theta)
+    due, due_intercept = minimum_norm(X, y)
+    np.testing.assert_allclose(coef, due, rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(intercept, due_intercept, rtol=1e-7, atol=1e-9)
+
+
+def test_scales_from_a_millionth_to_a_million_and_means_a_million_times_the_spread():
+    rng = np.random.default_rng(0)
+    scales = np.array([1e-6, 1e-3, 1.0, 1e3, 1e6, 1.0])
+    means = np.array([0.0, 1.0, 1e6, -1e3, 0.0, 3.0])
+    base = rng.normal(size=(400, 6))
+    X = means + scales * base
+    X[:, 5] = 2.5  # never varies
+    truth = rng.normal(size=6) / scales
+    truth[5] = 0.0
+    y = (base[:, :5] @ (truth * scales)[:5] + 0.1 * rng.normal(size=400))[:, None] + 1e6
+    near = Scaling.of(  # of a sample, as training knows it
+        X[:40].mean(axis=0), X[:40].std(axis=0), centre=True
+    )
+    case = least_squares_case(X, y, scaling=near)
+    theta = run(Gram(), case).theta
+    coef, _ = case.problem.scaling.to_data_units(theta)
+    due, _ = minimum_norm((X - means) / scales, y)
+    np.testing.assert_allclose(coef[0, :5] * scales[:5], due[0, :5], rtol=1e-7)
+    assert abs(coef[0, 5]) < 1e-9
+    fitted = X @ coef.T + case.problem.scaling.to_data_units(theta)[1]
+    centred = (X - X.mean(axis=0)) / scales
+    best = y.mean() + centred @ np.linalg.lstsq(centred, y - y.mean(), rcond=1e-9)[0]
+    np.testing.assert_allclose(fitted, best, rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("shift", [1e4, 1e8])
+def test_weights_lose_no_digits_where_y_lies_far_from_zero(shift):
+    rng = np.random.default_rng(0)
+    X = rng.normal([0.0, 3.0, -2.0], size=(500, 3))
+    noise = X @ rng.normal(size=(3, 2)) + rng.normal(size=(500, 2))
+    near, far = (least_squares_case(X, noise + by) for by in (0.0, [shift, -shift]))
+    at_zero, away = run(Gram(), near), run(Gram(), far)
+    np.testing.assert_allclose(away.theta[:, :-1], at_zero.theta[:, :-1], rtol=1e-6, atol=1e-7)
+    if shift <= 1e4:  # the loss is a difference of squares of y
+        assert away.loss == pytest.approx(at_zero.loss, rel=1e-6)
+
+
+def test_an_almost_singular_ridge_is_solved_all_the_same():
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=200)
+    X = np.column_stack([a, a, rng.normal(size=200)])
+    y = (a + rng.normal(size=200))[:, None]
+    for l2 in (1e-300, 1e-14, 1e-6):
+        case = least_squares_case(X, y, l2=l2)
+        coef, _ = case.problem.scaling.to_data_units(run(Gram(), case).theta)
+        np.testing.assert_allclose(coef, minimum_norm(X, y)[0], rtol=1e-5)
+
+
+def test_solve_adds_the_penalty():
+    A = np.array([[2.0, 1.0], [1.0, 3.0]])
+    found = solve(A, np.array([[1.0], [2.0]]), np.array([1.0, 10.0]), np.ones(2))
+    np.testing.assert_allclose(np.array([[3.0, 1.0], [1.0, 13.0]]) @ found, [[1.0], [2.0]])
+
+
+# ------------------------------------------------------------------------------------ newton
+
+CLASSIFIERS = [("logistic", 1), ("multinomial", 3)]
+PENALTIES: list[dict[str, Any]] = [
+    {},
+    {"weighted": True, "class_weight": True},
+    {"fit_intercept": False},
+    {"standardize": True, "l2": 20.0},
+    {"l2": 1e4},
+]
+
+
+@pytest.mark.parametrize("settings", PENALTIES)
+@pytest.mark.parametrize(("loss", "outputs"), CLASSIFIERS)
+def test_newton_and_lbfgs_find_the_same_optimum(loss, outputs, settings):
+    case = conditioned(make_case(loss, outputs, rows=203, **settings))
+    exact = run(Newton(tol=1e-9), case, steps=12)
+    limited = run(LBFGS(tol=1e-9), case, steps=150)
+    now, then = evaluate(case, exact.theta), evaluate(case, limited.theta)
+    for at in (now, then):
+        assert np.abs(at.gradient).max() <= 1.01e-9 * case.problem.total_weight
+    difference = exact.theta - limited.theta
+    if loss == "multinomial":  # of the intercepts only differences say anything
+        difference[:, -1] -= difference[:, -1].mean()
+    np.testing.assert_allclose(difference, 0.0, atol=1e-5)
+    assert then.objective == pytest.approx(now.objective, rel=1e-12)
+
+
+def test_lbfgs_solves_least_squares_as_gram_does():
+    case = make_case("squared", 2, weighted=True)
+    np.testing.assert_allclose(
+        run(LBFGS(tol=1e-10), case).theta, run(Gram(), case).theta, atol=1e-7
+    )
+
+
+RARE, COMMON, MANY = 36, 4, 20_000
+SAMPLE = MANY // 20
+
+
+@pytest.fixture(scope="module")
+def rare():
+    """Rare columns that say nothing; in a small sample each of them seems to tell the class."""
+    rng = np.random.default_rng(0)
+    X = np.zeros((MANY, RARE + COMMON))
+    for column in range(RARE):
+        X[rng.choice(MANY, 50, replace=False), column] = 1.0
+    X[:, RARE:] = rng.normal(size=(MANY, COMMON))
+    z = X[:, RARE:] @ [2.0, -1.0, 0.5, 0.0]
+    y = (z + rng.logistic(size=MANY) > 0).astype(float)[:, None]
+    scaling = Scaling.of(X.mean(axis=0), X.std(axis=0), centre=True)
+    problem = LinearProblem(LOSSES["logistic"], 1, MANY, float(MANY), scaling, 1e-6)
+    return Case(problem, Cut(X, y, rows=100, stripe=10))
+
+
+@pytest.fixture(scope="module")
+def far(rare):
+    """The optimum of one row in twenty that trusts itself: under its share of the penalty."""
+    part = Cut(rare.source.X[:SAMPLE], rare.source.y[:SAMPLE])
+    problem = replace(
+        rare.problem, n_rows=SAMPLE, total_weight=float(SAMPLE), l2=rare.problem.l2 / 20
+    )
+    return run(Newton(tol=1e-10), Case(problem, part), steps=60).theta
+
+
+def test_unguarded_steps_run_away_where_newton_converges(rare, far):
+    objectives, theta = [], far
+    with np.errstate(over="ignore"):
+        for _ in range(3):
+            now = evaluate(rare, theta, hessian=True)
+            objectives.append(now.objective)
+            assert now.hessian is not None
+            theta = theta + newton_direction(rare.problem, now.gradient, now.hessian)
+    assert objectives[1] > 100 * objectives[0]  # so much worse that no later step mends it
+    assert objectives[2] > 100 * objectives[0]
+    state = run(Newton(tol=1e-8), rare, theta=far, steps=60)
+    best = run(Newton(tol=1e-8), rare, steps=8)
+    assert state.loss == pytest.approx(best.loss, rel=1e-9)
+
+
+def test_newton_takes_few_passes_from_a_sample_of_its_own(rare, monkeypatch):
+    monkeypatch.setattr(newton, "_SAMPLE_ROWS_PER_PARAMETER", 20)
+    passes, solver = stream(rare.source), Newton(tol=1e-6)
+    state = solver.start(rare.problem, passes, rare.problem.zeros())
+    looked = passes.spent.rows
+    assert 0 < looked <= newton._SAMPLE_ITERATIONS * 900
+    assert (state.n_iter, state.converged) == (0, False)
+    while not state.converged:
+        state = solver.step(rare.problem, passes, state)
+    assert state.n_iter <= 12
+    assert passes.spent.rows == looked + state.n_iter * MANY
+    norm = np.abs(evaluate(rare, state.theta).gradient).max() / MANY
+    assert norm <= 1e-6
+
+
+def test_a_small_data_set_is_its_own_sample():
+    case = make_case("logistic")
+    passes = stream(case.source)
+    state = Newton().start(case.problem, passes, case.problem.zeros())
+    assert passes.spent.rows == 0
+    assert not state.theta.any()
+
+
+def test_a_step_that_is_too_long_is_shortened_until_it_is_not(monkeypatch):
+    case = make_case("logistic", rows=203)
+    expected = run(Newton(tol=1e-9), case)
+    direct = newton.newton_direction
+    lengths: list[float] = []
+
+    def too_long(problem, gradient, hessian):
+        return 5.0 * direct(problem, gradient, hessian)
+
+    shorten = newton._shorten
+
+    def noted(search, objectives):
+        short = shorten(search, objectives)
+        lengths.append(short.length / search.length)
+        return short
+
+    monkeypatch.setattr(newton, "newton_direction", too_long)
+    monkeypatch.setattr(newton, "_shorten", noted)
+    state = run(Newton(tol=1e-6), case, steps=100)
+    assert set(lengths) <= {*newton._SHORTER, newton._SHORTER[-1] ** 2}
+    assert lengths
+    np.testing.assert_allclose(
+        evaluate(case, state.theta).objective, evaluate(case, expected.theta).objective, rtol=1e-6
+    )
+
+
+def test_steps_that_only_climb_end_in_an_error(monkeypatch):
+    case = make_case("logistic")
+    direct = newton.newton_direction
+    monkeypatch.setattr(newton, "newton_direction", lambda *a: -direct(*a))
+    with pytest.raises(Diverged, match=r"no step lowers the objective of [\d.]+, not even"):
+        run(Newton(tol=1e-9), case)
+
+
+@pytest.mark.parametrize("solver", [Newton(), LBFGS()])
+def test_a_start_that_is_no_number_is_refused(solver):
+    case = make_case("logistic")
+    with np.errstate(invalid="ignore"), pytest.raises(Diverged, match="is no number"):
+        run(solver, case, theta=case.problem.zeros() + np.inf)
+
+
+@pytest.mark.parametrize("l2", [0.0, 0.7])
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_the_direction_of_a_singular_hessian_is_that_of_least_norm(l2, fit_intercept):
+    case = make_case("multinomial", 3, l2=l2, fit_intercept=fit_intercept)
+    now = evaluate(case, case.problem.zeros(), hessian=True)
+    assert now.hessian is not None
+    kept = now.hessian.copy()
+    step = newton_direction(case.problem, now.gradient, now.hessian)
+    np.testing.assert_array_equal(now.hessian, kept)
+    solved = now.hessian @ step.ravel()
+    np.testing.assert_allclose(solved, -now.gradient.ravel(), atol=1e-8)
+    expected = -np.linalg.lstsq(now.hessian, now.gradient.ravel(), rcond=1e-10)[0]
+    np.testing.assert_allclose(step.ravel(), expected, atol=1e-8)
+
+
+def test_columns_that_depend_on_one_another_do_not_stop_newton():
+    case = make_case("logistic", l2=0.0, rows=203)
+    X = np.column_stack([case.source.X, case.source.X[:, :1], np.full(203, 3.0)])
+    scaling = Scaling.of(X.mean(axis=0), X.std(axis=0), centre=True)
+    double = Case(replace(case.problem, scaling=scaling), Cut(X, case.y))
+    alone, together = run(Newton(tol=1e-9), case), run(Newton(tol=1e-9), double)
+    assert together.loss == pytest.approx(alone.loss, rel=1e-9)
+    assert together.theta[0, 0] == pytest.approx(together.theta[0, 4], rel=1e-6)
+
+
+# ------------------------------------------------------------------------------------- lbfgs
+
+
+def test_lbfgs_shortens_steps_that_are_too_long(monkeypatch):
+    case = make_case("logistic", rows=203)
+    direct = lbfgs._direction
+    monkeypatch.setattr(lbfgs, "_direction", lambda *a: 50.0 * direct(*a))
+    state = run(LBFGS(tol=1e-6), case, steps=400)
+    assert np.abs(evaluate(case, state.theta).gradient).max() <= 1e-6 * case.problem.total_weight
+
+
+def test_lbfgs_says_so_where_no_step_helps(monkeypatch):
+    case = make_case("logistic")
+    direct = lbfgs._direction
+    monkeypatch.setattr(lbfgs, "_direction", lambda *a: -direct(*a))
+    with pytest.raises(Diverged, match="no step lowers the objective"):
+        run(LBFGS(tol=1e-12), case)
+
+
+def test_lbfgs_never_climbs():
+    case = make_case("multinomial", 3, rows=203)
+    passes, solver = stream(case.source), LBFGS(tol=1e-8)
+    state = solver.start(case.problem, passes, case.problem.zeros())
+    objectives = []
+    while not state.converged:
+        state = solver.step(case.problem, passes, state)
+        objectives.append(evaluate(case, state.theta).objective)
+    assert (np.diff(objectives) <= 1e-9).all()
+    assert len(state.memory.pairs) <= solver.history
+
+
+# ----------------------------------------------------------------------------------- updates
+
+
+def updates_solver(case: Case, batch_size, rule="sgd", learning_rate: Any = "auto", **how):
+    settings = {"max_iter": 40, "tol": 1e-9, "seed": 3, "mixing": case.source.n_leaves} | how
+    return Updates(rule, batch_size, learning_rate, **settings)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 101])
+@pytest.mark.parametrize("settings", PENALTIES)
+@pytest.mark.parametrize(("loss", "outputs"), [*CLASSIFIERS, ("squared", 2)])
+def test_the_automatic_rate_is_the_formula(loss, outputs, batch_size, settings):
+    if loss == "squared":
+        settings = settings | {"class_weight": False}
+    case = make_case(loss, outputs, **settings)
+    problem, w = case.problem, case.row_weights
+    A = problem.scaling.apply(case.source.X, np.empty((101, 5)))
+    if not problem.fit_intercept:
+        A = A[:, :-1]
+    # Weights of mean one: a batch's gradient is a mean of w * row, of second moment w ** 2.
+    moments = A.T * w @ A / w.sum()
+    largest = np.linalg.eigvalsh(moments)[-1]
+    square = (w @ (A**2).sum(axis=1) / w.sum()) * (w**2).mean() / w.mean() ** 2
+    beta = {"squared": 1.0, "logistic": 0.25, "multinomial": 0.5}[loss]
+    curvature = beta * (square + (batch_size - 1) * largest) / batch_size
+    due = 1 / (curvature + problem.penalty.max() / problem.total_weight)
+    assert automatic_rate(problem, stream(case.source), batch_size) == pytest.approx(due, rel=1e-10)
+
+
+def test_the_automatic_rate_of_very_wide_rows_is_bounded_without_a_matrix(monkeypatch):
+    case = make_case("logistic", l2=0.0)
+    narrow = automatic_rate(case.problem, stream(case.source), 10)
+    monkeypatch.setattr(updates, "_WIDEST", 3)
+    assert automatic_rate(case.problem, stream(case.source), 10) <= 2 * narrow
+    assert len(updates_solver(case, 10).works(case.problem)) == 1
+
+
+@pytest.mark.parametrize("batch_size", [1, 10])
+def test_the_automatic_rate_falls_to_zero_over_the_epochs(batch_size):
+    case = make_case("logistic")
+    solver = updates_solver(case, batch_size, max_iter=5, tol=0.0)
+    memory = solver.start(case.problem, stream(case.source), case.problem.zeros()).memory
+    per_epoch = -(-101 // batch_size)
+    assert (memory.updates.schedule, memory.updates.horizon) == ("linear", 5 * per_epoch)
+    fixed = updates_solver(case, batch_size, learning_rate=0.25)
+    memory = fixed.start(case.problem, stream(case.source), case.problem.zeros()).memory
+    assert (memory.updates.schedule, memory.updates.eta0) == ("constant", 0.25)
+
+
+@pytest.mark.parametrize("rule", ["sgd", "adam"])
+@pytest.mark.parametrize("settings", [*PENALTIES[:3], {"weighted": True}])
+@pytest.mark.parametrize(("loss", "outputs"), [*CLASSIFIERS, ("squared", 2)])
+def test_full_batch_descent_is_the_scan_with_one_batch_of_all_rows(loss, outputs, settings, rule):
+    if loss == "squared":
+        settings = settings | {"class_weight": False}
+    case = make_case(loss, outputs, **settings)
+    passes = stream(case.source)
+    for learning_rate in ("auto", 0.05):
+        solver = updates_solver(case, 101, rule, learning_rate, max_iter=6, tol=0.0)
+        state = solver.start(case.problem, passes, case.problem.zeros())
+        scan = state.memory.updates
+        scanned = scan.start(case.problem.zeros())
+        for epoch in range(6):
+            state = solver.step(case.problem, passes, state)
+            scanned = passes.scan(scan, scanned, seed=3, epoch=epoch, mixing=10**6)
+            np.testing.assert_allclose(state.theta, scanned["theta"], rtol=1e-9, atol=1e-12)
+        assert scanned["counters"].tolist() == [0, 6, 6 * 101]
+        assert state.updates == state.n_iter == 6
+
+
+@pytest.mark.parametrize("settings", PENALTIES)
+@pytest.mark.parametrize(("loss", "outputs"), CLASSIFIERS)
+def test_descent_with_the_automatic_rate_goes_down_to_the_optimum(loss, outputs, settings):
+    case = make_case(loss, outputs, **settings)
+    solver = updates_solver(case, 101, tol=1e-4, max_iter=20_000)
+    passes = stream(case.source)
+    state = solver.start(case.problem, passes, case.problem.zeros())
+    losses = []
+    for _ in range(60):
+        state = solver.step(case.problem, passes, state)
+        losses.append(evaluate(case, state.theta).objective)
+    assert (np.diff(losses) <= 1e-12).all()
+    best = evaluate(case, run(Newton(tol=1e-9), case).theta).objective
+    assert losses[-1] >= best - 1e-9
+
+
+@pytest.mark.parametrize("batch_size", [1, 8, 64])
+@pytest.mark.parametrize(("rule", "within"), [("sgd", 0.03), ("adam", 0.3)])
+def test_untuned_updates_come_near_the_optimum(rule, within, batch_size):
+    case = make_case("logistic", rows=2000, leaf_rows=50)
+    best = run(Newton(tol=1e-9), case)
+    solver = updates_solver(case, batch_size, rule, max_iter=30, tol=0.0)
+    state, passes = solver.start(case.problem, stream(case.source), case.problem.zeros()), None
+    passes = stream(case.source)
+    for _ in range(30):
+        state = solver.step(case.problem, passes, state)
+    loss = evaluate(case, state.theta).loss
+    assert loss <= (1 + within) * best.loss
+    assert state.updates == 30 * -(-2000 // batch_size)
+
+
+def test_epochs_that_gain_nothing_end_the_learning():
+    case = make_case("logistic")
+    solver = updates_solver(case, 10, learning_rate=0.1, tol=1.0)
+    state = run(solver, case)
+    assert state.n_iter == 1 + updates._PATIENCE
+    assert state.converged
+    assert state.gradient_norm is None
+
+
+def test_a_huge_learning_rate_is_told_of():
+    case = make_case("squared", 1)
+    for batch_size in (1, 10, 101):
+        solver = updates_solver(case, batch_size, learning_rate=1e6, tol=0.0)
+        with pytest.raises(Diverged, match=r"learning rate of 1e\+06 is too large"):
+            run(solver, case)
+
+
+def test_epochs_are_a_function_of_their_seed():
+    case = make_case("logistic")
+    found = []
+    for seed in (3, 3, 4):
+        passes, solver = stream(case.source), updates_solver(case, 5, seed=seed)
+        state = solver.start(case.problem, passes, case.problem.zeros())
+        for _ in range(2):
+            state = solver.step(case.problem, passes, state)
+        found.append(state.memory.state)
+    assert same_bits(found[0], found[1])
+    assert not same_bits(found[0], found[2])
+
+
+@pytest.mark.parametrize("solver", [Gram(), Newton(), LBFGS()])
+def test_works_are_no_smaller_than_what_passes_add_up(solver):
+    case = make_case("squared" if isinstance(solver, Gram) else "logistic")
+    largest: dict[str, int] = {}
+    passes = stream(case.source)
+    reduce = passes.reduce
+
+    def noted(work, leaves=None):
+        for name, array in work.zeros().items():
+            largest[name] = max(largest.get(name, 0), array.nbytes)
+        return reduce(work, leaves)
+
+    passes.reduce = noted  # type: ignore[method-assign]
+    state = solver.start(case.problem, passes, case.problem.zeros())
+    while not state.converged:
+        state = solver.step(case.problem, passes, state)
+    (work,) = solver.works(case.problem)
+    assert {name: array.nbytes for name, array in work.zeros().items()} == largest
+    assert solver.slots > 0

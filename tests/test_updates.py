@@ -1,0 +1,155 @@
+"""Learning by updates: what a scan does to parameters, at any batch size and under any weights."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ooc_train.errors import Diverged, NonFiniteData
+from ooc_train.models import kernels
+from ooc_train.models.sums import Block
+from ooc_train.models.updates import LinearUpdates
+from ooc_train.stream import order
+from tests.streams import Case, Cut, make_case, same_bits, stream
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _compiled():
+    kernels.load(np.float32)
+    kernels.load(np.float64)
+
+
+def updates_of(case: Case, batch_size: int, *, rule="sgd", schedule="constant", eta0=0.01):
+    return LinearUpdates(
+        case.problem, case.source.dtype, batch_size, rule, schedule, eta0, 500.0
+    )  # fmt: skip
+
+
+def learned(case: Case, batch_size: int, *, epochs=2, mixing=2, **rule):
+    updates = updates_of(case, batch_size, **rule)
+    state = updates.start(case.problem.zeros())
+    for epoch in range(epochs):
+        state = stream(case.source).scan(updates, state, seed=1, epoch=epoch, mixing=mixing)
+    return state
+
+
+def rows_in_order(case: Case, seed: int, epoch: int, mixing: int):
+    """The numbers of the rows in the order of a scan."""
+    taken: list[int] = []
+    for i, group in enumerate(order.groups(case.source.n_leaves, mixing, seed, epoch)):
+        size, n = case.source.leaf_rows, case.source.n_rows
+        rows = np.array(
+            [r for leaf in group for r in range(leaf * size, min(n, (leaf + 1) * size))]
+        )
+        permutation = np.empty(len(rows), np.int64)
+        seed_of_rows = order.row_seed(order.epoch_seed(seed, epoch), i)
+        kernels.shuffle(np.uint64(seed_of_rows), permutation)
+        taken += rows[permutation].tolist()
+    return taken
+
+
+@pytest.mark.parametrize("settings", [{}, {"weighted": True, "class_weight": True}])
+@pytest.mark.parametrize("batch_size", [1, 7, 50])
+@pytest.mark.parametrize(("loss", "outputs"), [("logistic", 1), ("multinomial", 3)])
+def test_an_epoch_is_one_step_down_the_mean_gradient_of_each_batch(
+    loss, outputs, batch_size, settings
+):
+    case = make_case(loss, outputs, **settings)
+    found = learned(case, batch_size, epochs=1, schedule="linear", eta0=0.05)
+    # Said with the sums of the full-batch methods, a batch at a time.
+    problem, theta = case.problem, case.problem.zeros()
+    share = problem.n_rows / problem.total_weight
+    rows, progressive = rows_in_order(case, 1, 0, 2), 0.0
+    batches = [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
+    for t, batch in enumerate(batches):
+        weight = None if case.source.weight is None else case.source.weight[batch]
+        part = Cut(case.source.X[batch], case.y[batch], weight)
+        sums = stream(part).reduce(problem.sums(theta[None]))
+        progressive += float(sums["loss"][0])
+        penalty = problem.penalty * theta / problem.total_weight
+        gradient = sums["gradient"][0] * share / len(batch) + penalty
+        theta = theta - 0.05 * (1 - t / 500) * gradient
+    np.testing.assert_allclose(found["theta"], theta, rtol=1e-8, atol=1e-10)
+    assert found["counters"].tolist() == [0, len(batches), 101]
+    assert found["sums"][0] / found["sums"][1] == pytest.approx(progressive / problem.total_weight)
+
+
+@pytest.mark.parametrize("rule", ["sgd", "adam"])
+def test_the_unit_of_weights_does_not_matter(rule):
+    case = make_case("logistic", weighted=True, class_weight=True)
+    found = []
+    for factor in (1.0, 1000.0):
+        assert case.source.weight is not None
+        source = Cut(case.source.X, case.y, factor * case.source.weight)
+        problem = replace(
+            case.problem,
+            total_weight=factor * case.problem.total_weight,
+            l2=factor * case.problem.l2,
+        )
+        found.append(learned(Case(problem, source), 7, rule=rule)["theta"])
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-10)
+
+
+def test_without_an_intercept_none_is_learned():
+    case = make_case("multinomial", 3, fit_intercept=False)
+    for rule in ("sgd", "adam"):
+        for batch_size in (1, 9):
+            theta = learned(case, batch_size, rule=rule)["theta"]
+            assert not theta[:, -1].any()
+            assert theta[:, :-1].all()
+
+
+def test_the_state_given_is_left_as_it_was():
+    case = make_case("logistic")
+    updates = updates_of(case, 3, rule="adam")
+    before = updates.start(case.problem.zeros())
+    kept = {name: array.copy() for name, array in before.items()}
+    stream(case.source).scan(updates, before, seed=0, epoch=0, mixing=1)
+    assert same_bits(before, kept)
+
+
+def test_float32_rows_learn_as_their_float64_copies():
+    single = make_case("squared", 2, dtype="<f4")
+    source = replace(single.source, X=single.source.X.astype("<f8"))
+    double = Case(single.problem, source)
+    np.testing.assert_allclose(
+        learned(single, 4)["theta"], learned(double, 4)["theta"], rtol=1e-9, atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("batch_size", [1, 5])
+@pytest.mark.parametrize(
+    ("where", "said"), [("X", "nan in column 2 of X"), ("y", "nan in y"), ("weight", "nan in samp")]
+)
+def test_a_row_that_is_not_finite_is_named_by_its_place_in_the_data(batch_size, where, said):
+    case = make_case("squared", 1, weighted=True)
+    arrays: dict[str, Any] = {"X": case.source.X, "y": case.y, "weight": case.row_weights}
+    arrays[where] = arrays[where].copy()
+    arrays[where][(51, 2) if where == "X" else 51] = np.nan
+    source = Cut(arrays["X"], arrays["y"], arrays["weight"])
+    with pytest.raises(NonFiniteData, match=f"row 51 has {said}"):
+        learned(Case(case.problem, source), batch_size, mixing=5)
+
+
+@pytest.mark.parametrize("batch_size", [1, 5])
+def test_a_learning_rate_that_is_too_large_is_told_of(batch_size):
+    with pytest.raises(
+        Diverged, match=r"row \d+ is no number after [\d,]+ updates.* rate of 1e\+100 is too large"
+    ):
+        learned(make_case("squared", 1), batch_size, eta0=1e100)
+
+
+def test_updates_need_y():
+    case = make_case("squared", 1)
+    with pytest.raises(ValueError, match="needs y"):
+        learned(Case(case.problem, Cut(case.source.X)), 1)
+
+
+def test_rows_as_they_lie_where_there_is_no_seed():
+    case = make_case("logistic", rows=7)
+    updates = updates_of(case, 1)
+    state = updates.start(case.problem.zeros())
+    work = {"order": np.full(7, -1)}
+    updates.step(state, Block(case.source.X, case.y, None), None, work)
+    assert work["order"].tolist() == list(range(7))
