@@ -16,7 +16,7 @@ from ooc_train.errors import InvalidStore, NonFiniteData
 from ooc_train.models.sums import Array
 from ooc_train.store.chunks import ChunkReader
 from ooc_train.store.layout import ArrayLayout, ColumnStatistics, Store, open_store
-from ooc_train.stream.sources import ArraySource, DaskSource, Source, StoreSource
+from ooc_train.stream.sources import ArraySource, DaskSource, Source, StoreSource, codes_of
 
 Label = str | int | float | bool
 
@@ -145,7 +145,13 @@ def _labels(
     values = store.distinct_labels()
     if not np.isfinite(values).all():
         _raise_at_first(store.y)
+    _require_labels(values)
     found = classes or tuple(_plain(value) for value in values)
+    if any(isinstance(label, str) for label in found):
+        raise InvalidStore(
+            f"{store.path} has numbers in y, and the model's classes are {list(found)}; write a "
+            "store that names its classes"
+        )
     labels = np.asarray(found, np.float64)
     if unknown := sorted(set(values.tolist()) - set(labels.tolist())):
         raise InvalidStore(
@@ -177,6 +183,24 @@ def _require_finite(values: NDArray[Any], start: int, name: str) -> None:
         )
 
 
+def _require_weights(values: NDArray[Any], start: int) -> None:
+    """Raise where weights of the rows from `start` on are not finite, or less than zero."""
+    _require_finite(values, start, "sample_weight")
+    if (values < 0).any():
+        row = int(np.argmax(values < 0))
+        raise ValueError(f"row {start + row} has the weight {values[row]:g}; weights are >= 0")
+
+
+def _require_labels(labels: NDArray[Any]) -> None:
+    """Raise where labels are fractions: what a regression is for."""
+    if labels.dtype.kind == "f" and (labels != np.floor(labels)).any():
+        fraction = labels[labels != np.floor(labels)][0]
+        raise ValueError(
+            f"y holds {fraction:g}, and labels of classes are whole numbers or text; is this a "
+            "regression?"
+        )
+
+
 def _totals(source: StoreSource, n_classes: int) -> tuple[float, Array | None]:
     """Return the weight of all rows and of each class, by reading y and weights but not X."""
     totals, weight = np.zeros(n_classes), 0.0
@@ -194,12 +218,12 @@ def _totals(source: StoreSource, n_classes: int) -> tuple[float, Array | None]:
             reader.read_rows(start, stop, values)
             part[name] = values
         weights = part.get("weight", np.ones(stop - start)).astype(np.float64)
-        _require_finite(weights, start, "sample_weight")
+        _require_weights(weights, start)
         weight += float(weights.sum())
         if n_classes:
             codes = part["y"]
             if source.labels is not None:
-                codes = np.searchsorted(source.labels, codes)
+                codes = codes_of(np.asarray(source.labels), codes)
             totals += np.bincount(codes.astype(np.intp), weights, minlength=n_classes)
     return weight, totals if n_classes else None
 
@@ -215,9 +239,19 @@ def _read_arrays(
     for name, values in (("y", y), ("sample_weight", weight)):
         if values is not None and len(values) != len(X):
             raise ValueError(f"X has {len(X):,} rows and {name} has {len(values):,}")
+    if weight is not None:
+        if weight.ndim != 1:
+            raise ValueError(f"sample_weight has shape {weight.shape}; give one number a row")
+        _require_weights(weight, 0)
     found: tuple[Label, ...] = ()
     totals = None
     if classifier:
+        if y.size != len(X):
+            raise ValueError(f"y has shape {y.shape}: labels are one column")
+        y = y.ravel()
+        if y.dtype.kind == "f":
+            _require_finite(y, 0, "y")
+        _require_labels(y)
         labels = np.unique(y) if not classes else np.asarray(classes)
         y = _codes(labels, y)
         found = tuple(_plain(label) for label in labels)
@@ -237,11 +271,11 @@ def _dense(X: Any) -> NDArray[np.floating]:
 
 
 def _codes(labels: NDArray[Any], y: NDArray[Any]) -> NDArray[np.intp]:
-    codes = np.searchsorted(labels, y)
-    known = labels[np.minimum(codes, len(labels) - 1)] == y
+    codes = codes_of(labels, y)
+    known = labels[codes] == y
     if not known.all():
         raise ValueError(
-            f"y holds the label {y[~known][0]!r}, which is not one of the classes "
+            f"y holds the label {_plain(y[~known][0])!r}, which is not one of the classes "
             f"{labels.tolist()}; name every class in the first call"
         )
     return codes
@@ -259,11 +293,18 @@ def _read_dask(
         import dask.array
 
         labels = np.asarray(classes) if classes else dask.array.unique(y).compute()
+        _require_labels(labels)
         found = tuple(_plain(label) for label in labels)
         y = y.map_blocks(lambda block: _codes(labels, block), dtype=np.intp)
         counted = dask.array.bincount(y, weight, minlength=len(labels))
         totals = counted.compute().astype(np.float64)
-    total = float(X.shape[0]) if weight is None else float(weight.sum().compute())
+    total = float(X.shape[0])
+    if weight is not None:
+        import dask
+
+        total, least = (float(value) for value in dask.compute(weight.sum(), weight.min()))
+        if least < 0:
+            raise ValueError(f"sample_weight goes down to {least:g}; weights are >= 0")
     source = dask_source(X, y, weight)
     return Inputs(source, "dask", found, totals, total)
 
@@ -320,7 +361,9 @@ def class_weights(
     if setting is None or totals is None:
         return None
     if isinstance(setting, str):
-        balanced: Array = totals.sum() / (len(totals) * totals)
+        # As scikit-learn has it; a class without a row has no weight that could be told.
+        share = totals.sum() / max(1, np.count_nonzero(totals))
+        balanced: Array = np.divide(share, totals, out=np.zeros(len(totals)), where=totals > 0)
         return balanced
     # By text, since a saved setting names labels so; 1.0 and 1 are one label.
     named = {str(_plain(label)): float(weight) for label, weight in setting.items()}

@@ -106,7 +106,7 @@ class StoreSource:
     n_rows: int
     shuffled: bool
     labels: tuple[float, ...] | None = None
-    """Labels that y holds instead of their codes, sorted, or None where it holds codes already."""
+    """Labels that y holds, by their codes, or None where it holds codes already."""
     opened: str = field(default_factory=lambda: secrets.token_hex(8), repr=False)
     """Tells apart sources that were opened at different times: a reader that was kept for one has
     files open that may since have been replaced."""
@@ -221,7 +221,7 @@ class StoreReader:
             else:
                 reader.read_rows(start, start + rows, raw)
             if name == "y" and source.labels is not None:
-                into[:rows, 0] = np.searchsorted(source.labels, raw[:rows])
+                into[:rows, 0] = codes_of(np.asarray(source.labels), raw[:rows])
             elif raw is not into:
                 # Whole numbers of 64 bits may round: they are features or labels, not keys.
                 np.copyto(into[:rows], raw[:rows].reshape(rows, -1), casting="unsafe")
@@ -416,6 +416,16 @@ class GivenReader:
         """Return the leaves as one block."""
         del arrays, at
         return concatenate([self.leaves[leaf] for leaf in leaves])
+
+
+def codes_of(labels: NDArray[Any], y: NDArray[Any]) -> NDArray[np.intp]:
+    """Return the place in `labels`, in whatever order, of each label in y.
+
+    A label that is not there gets the place of another.
+    """
+    order = np.argsort(labels)
+    found = np.searchsorted(labels, y, sorter=order)
+    return order[np.minimum(found, len(labels) - 1)]
 
 
 def concatenate(blocks: Sequence[Block]) -> Block:
