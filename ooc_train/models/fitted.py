@@ -117,6 +117,7 @@ class Fitted:
         path = os.fspath(path).rstrip("/")
         require_writable(path, overwrite=overwrite)
         parent = os.path.dirname(os.path.abspath(path))
+        os.makedirs(parent, exist_ok=True)
         beside = tempfile.mkdtemp(prefix=f".{os.path.basename(path)}.", dir=parent)
         try:
             with open(os.path.join(beside, "parameters.npz"), "wb") as file:
@@ -126,9 +127,7 @@ class Fitted:
                 json.dump(self._to_json(), text, indent=2)
                 _sync(text)
             os.chmod(beside, 0o777 & ~_umask())
-            if os.path.isdir(path):
-                shutil.rmtree(path)
-            os.rename(beside, path)
+            _put(beside, path)
         except BaseException:
             shutil.rmtree(beside, ignore_errors=True)
             raise
@@ -184,7 +183,8 @@ def load_fitted(path: str | os.PathLike[str]) -> Fitted:
             open(os.path.join(path, "parameters.npz"), "rb") as file_of_numbers,
             np.load(file_of_numbers, allow_pickle=False) as arrays,
         ):
-            coef, intercept = (arrays[k].astype(np.float64) for k in ("coef", "intercept"))
+            names_of_arrays = ("coef", "intercept")
+            coef, intercept = (arrays[k].astype("f8", casting="safe") for k in names_of_arrays)
         names = found["feature_names"]
         fitted = Fitted(
             Model(**found["model"]),
@@ -199,7 +199,15 @@ def load_fitted(path: str | os.PathLike[str]) -> Fitted:
         raise InvalidRun(f"{path} is no run: {error.filename} is missing") from None
     except NotADirectoryError:
         raise InvalidRun(f"{path} is a file, and a run is a folder") from None
-    except (KeyError, TypeError, ValueError, OSError, EOFError, BadZipFile) as error:
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        OSError,
+        EOFError,
+        BadZipFile,
+        RecursionError,
+    ) as error:
         if isinstance(error, InvalidRun):
             raise
         raise InvalidRun(f"{path} is damaged: {error}") from error
@@ -211,10 +219,31 @@ def _require_consistent(fitted: Fitted) -> None:
     coef, n_classes = fitted.coef, len(fitted.classes)
     if coef.ndim != 2 or fitted.intercept.shape != coef.shape[:1]:
         raise ValueError(f"coefficients {coef.shape} and intercepts {fitted.intercept.shape}")
+    if not (np.isfinite(coef).all() and np.isfinite(fitted.intercept).all()):
+        raise ValueError("some parameters are not finite")
+    if not all(isinstance(label, Label) for label in fitted.classes):
+        raise TypeError(f"classes {list(fitted.classes)}")
+    if not isinstance(fitted.report, Mapping):
+        raise TypeError(f"report {fitted.report!r}")
     if fitted.model.is_classifier and len(coef) != (1 if n_classes == 2 else n_classes):
         raise ValueError(f"coefficients {coef.shape} and {n_classes} classes")
     if fitted.feature_names is not None and len(fitted.feature_names) != fitted.n_features:
         raise ValueError(f"coefficients {coef.shape} and {len(fitted.feature_names)} names")
+
+
+def _put(folder: str, path: str) -> None:
+    """Rename a folder into place; one that lies there is gone only when that has worked."""
+    parent = os.path.dirname(os.path.abspath(path))
+    with tempfile.TemporaryDirectory(prefix=".replaced.", dir=parent) as aside:
+        old = os.path.join(aside, "run")
+        if os.path.lexists(path):
+            os.rename(path, old)
+        try:
+            os.rename(folder, path)
+        except OSError:
+            if os.path.lexists(old):
+                os.rename(old, path)
+            raise
 
 
 def _umask() -> int:

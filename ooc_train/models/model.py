@@ -99,10 +99,18 @@ class Model:
                 f"batch_size={self.batch_size!r} asks for more steps; use batch_size='full', or "
                 "solver='sgd' or 'adam'"
             )
-        if isinstance(self.class_weight, str) and self.class_weight != "balanced":
+        if self.random_state is not None:
+            _require_count("random_state", self.random_state, least=0, words=(None,))
+        if isinstance(self.class_weight, Mapping):
+            for label, weight in self.class_weight.items():
+                _require_number(f"class_weight of {label!r}", weight, least=0.0)
+        elif self.class_weight not in (None, "balanced"):
             raise ValueError(
                 f"class_weight={self.class_weight!r} is not None, 'balanced' or a mapping of labels"
             )
+        for setting, owner in (("alpha", "ridge"), ("C", "logistic")):
+            if self.name != owner and getattr(self, setting) != 1.0:
+                raise ValueError(f"{setting} is for the {owner} model, and this is {self.name}")
         if self.class_weight is not None and not self.is_classifier:
             raise ValueError(f"class_weight is for classes, and the {self.name} model has none")
 
@@ -181,9 +189,11 @@ def _require_flag(name: str, value: object) -> None:
         raise ValueError(f"{name}={value!r} is not True or False")
 
 
-def _require_count(name: str, value: object, *, words: tuple[str, ...] = ()) -> None:
-    accepted = " or ".join([*map(repr, words), "a whole number of at least 1"])
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+def _require_count(
+    name: str, value: object, *, least: int = 1, words: tuple[str | None, ...] = ()
+) -> None:
+    accepted = " or ".join([*map(repr, words), f"a whole number of at least {least}"])
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise ValueError(f"{name}={value!r} is not {accepted}")
 
 

@@ -1,0 +1,273 @@
+"""Run folders: the same bits again, all or nothing, and nothing that runs or is believed."""
+
+import io
+import json
+import os
+import pickle
+import shutil
+import stat
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from ooc_train.errors import InvalidRun, OutputExists
+from ooc_train.models.fitted import Fitted, load_fitted, require_writable
+from ooc_train.models.losses import LOSSES
+from ooc_train.models.model import Model
+
+RNG = np.random.default_rng(0)
+TWO = Fitted(
+    Model(name="logistic", C=0.3, class_weight={"late": 3.0}),
+    RNG.normal(size=(1, 3)),
+    RNG.normal(size=1),
+    ("early", "late"),
+    ("a", "b", "c"),
+    {"passes": 3.0, "loss": None},
+)
+THREE = Fitted(Model(name="logistic"), RNG.normal(size=(3, 3)), RNG.normal(size=3), (-1, 0, 7))
+LINE = Fitted(Model(name="ridge", alpha=2.0), RNG.normal(size=(2, 3)), RNG.normal(size=2))
+X = RNG.normal(size=(40, 3)).astype("f4")
+
+
+def assert_same(a, b):
+    assert a.coef.tobytes() == b.coef.tobytes()
+    assert a.intercept.tobytes() == b.intercept.tobytes()
+    assert a.coef.shape == b.coef.shape
+    assert (a.model, a.classes, a.feature_names) == (b.model, b.classes, b.feature_names)
+    assert dict(a.report) == dict(b.report)
+
+
+@pytest.mark.parametrize("fitted", [TWO, THREE, LINE])
+def test_a_run_comes_back_to_the_last_bit(tmp_path, fitted):
+    fitted.save(tmp_path / "a.run/")
+    assert_same(load_fitted(tmp_path / "a.run"), fitted)
+    assert sorted(os.listdir(tmp_path)) == ["a.run"]
+    assert sorted(os.listdir(tmp_path / "a.run")) == ["model.json", "parameters.npz"]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    coef=arrays(float, (2, 3), elements=st.floats(allow_nan=False, allow_infinity=False)),
+    classes=st.lists(st.integers() | st.text(), min_size=3, max_size=5, unique_by=str),
+    names=st.none() | st.lists(st.text(), min_size=3, max_size=3),
+)
+def test_any_numbers_labels_and_names_come_back(tmp_path_factory, coef, classes, names):
+    n = len(classes)
+    coef = np.resize(coef, (n, 3))
+    named = None if names is None else tuple(names)
+    fitted = Fitted(Model(name="logistic"), coef, coef[:, 0], tuple(classes), named)
+    path = tmp_path_factory.mktemp("runs") / "a"
+    fitted.save(path)
+    assert_same(load_fitted(path), fitted)
+
+
+def test_folders_above_are_made_and_permissions_are_the_usual(tmp_path):
+    TWO.save(tmp_path / "deep" / "down" / "a.run")
+    os.mkdir(tmp_path / "usual")
+    modes = [stat.S_IMODE(os.stat(tmp_path / p).st_mode) for p in ("deep/down/a.run", "usual")]
+    assert modes[0] == modes[1]
+
+
+def test_only_a_run_is_written_over_and_only_on_purpose(tmp_path):
+    path = tmp_path / "a.run"
+    TWO.save(path)
+    with pytest.raises(OutputExists, match="exists already; choose another name, or overwrite"):
+        LINE.save(path)
+    assert_same(load_fitted(path), TWO)
+    LINE.save(path, overwrite=True)
+    assert_same(load_fitted(path), LINE)
+    assert os.listdir(tmp_path) == ["a.run"]
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter1.tex").write_text("years of work")
+    (tmp_path / "notes.txt").write_text("more")
+    for other in ("thesis", "notes.txt"):
+        with pytest.raises(OutputExists, match="is no run, so it is not written over"):
+            LINE.save(tmp_path / other, overwrite=True)
+    assert (tmp_path / "thesis" / "chapter1.tex").read_text() == "years of work"
+    require_writable(str(tmp_path / "free"), overwrite=False)
+
+
+def test_a_link_to_nowhere_is_taken(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(OutputExists):
+        require_writable(str(tmp_path / "link"), overwrite=False)
+
+
+@pytest.mark.parametrize(("where", "call"), [("fsync", 1), ("fsync", 2), ("rename", 1)])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_disk_that_fails_leaves_what_was_there(tmp_path, monkeypatch, where, call, overwrite):
+    path = tmp_path / "a.run"
+    if overwrite:
+        TWO.save(path)
+        call += where == "rename"  # the old run has then been put aside
+    real, calls = getattr(os, where), []
+
+    def fails(*arguments: object) -> None:
+        calls.append(arguments)
+        if len(calls) == call:
+            raise OSError(28, "No space left on device")
+        real(*arguments)
+
+    monkeypatch.setattr(os, where, fails)
+    with pytest.raises(OSError, match="No space left"):
+        LINE.save(path, overwrite=overwrite)
+    monkeypatch.undo()
+    assert os.listdir(tmp_path) == (["a.run"] if overwrite else [])
+    if overwrite:
+        assert_same(load_fitted(path), TWO)
+
+
+# --------------------------------------------------------------------------- hostile folders
+
+
+def npz(**values):
+    file = io.BytesIO()
+    np.savez(file, **values)
+    return file.getvalue()
+
+
+def npy(values):
+    file = io.BytesIO()
+    np.save(file, values)
+    return file.getvalue()
+
+
+class Bomb:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def flipped(data):
+    return data[:150] + bytes([data[150] ^ 255]) + data[151:]
+
+
+ONE = np.ones((1, 3))
+GOOD = npz(coef=ONE, intercept=np.ones(1))
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        b"",
+        b"PK\x03\x04" + b"x" * 100,
+        GOOD[:-30],
+        GOOD[:200],
+        flipped(GOOD),
+        npy(ONE),
+        npz(coef=ONE),
+        npz(coef=ONE, intercept=np.ones(2)),
+        npz(coef=np.ones(3), intercept=np.ones(1)),
+        npz(coef=np.ones((3, 3)), intercept=np.ones(3)),
+        npz(coef=np.ones((1, 4)), intercept=np.ones(1)),
+        npz(coef=np.array([["a", "b", "c"]]), intercept=np.ones(1)),
+        npz(coef=1j * ONE, intercept=np.ones(1)),
+        npz(coef=np.nan * ONE, intercept=np.ones(1)),
+        npz(coef=ONE, intercept=np.full(1, np.inf)),
+        None,
+    ],
+)
+def test_parameters_that_are_none_are_refused(tmp_path, parameters):
+    TWO.save(tmp_path / "a")
+    file = tmp_path / "a" / "parameters.npz"
+    file.unlink()
+    if parameters is not None:
+        file.write_bytes(parameters)
+    with pytest.raises(InvalidRun, match=r"a is damaged|a is no run: .*parameters\.npz is miss"):
+        load_fitted(tmp_path / "a")
+
+
+@pytest.mark.parametrize("inside", ["object array", "bare pickle"])
+def test_nothing_is_unpickled(tmp_path, inside):
+    TWO.save(tmp_path / "a")
+    bomb = Bomb(str(tmp_path / "exploded"))
+    hidden = np.array([[bomb, 1, 1]], dtype=object)
+    data = npz(coef=hidden, intercept=np.ones(1)) if inside == "object array" else b""
+    (tmp_path / "a" / "parameters.npz").write_bytes(data or pickle.dumps(bomb))
+    with pytest.raises(InvalidRun, match="is damaged"):
+        load_fitted(tmp_path / "a")
+    assert not (tmp_path / "exploded").exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"format": "else"},
+        {"format_version": 2},
+        {"format_version": "1"},
+        {"model": None},
+        {"model": {"name": "logistic", "code": "evil"}},
+        {"model": {"name": "logistic", "C": -1}},
+        {"model": {"name": "ridge"}, "classes": [1], "feature_names": ["a"]},
+        {"classes": [0, 1, 2]},
+        {"classes": [[0], [1]]},
+        {"classes": None},
+        {"feature_names": ["a"]},
+        {"report": None},
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(tmp_path, change):
+    TWO.save(tmp_path / "a")
+    file = tmp_path / "a" / "model.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    with pytest.raises(InvalidRun, match=r"is damaged|is no run|by a later release"):
+        load_fitted(tmp_path / "a")
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"3", b"\xff\xfe", b"[" * 100_000])
+def test_json_that_is_none_is_refused(tmp_path, text):
+    TWO.save(tmp_path / "a")
+    (tmp_path / "a" / "model.json").write_bytes(text)
+    with pytest.raises(InvalidRun, match="is damaged"):
+        load_fitted(tmp_path / "a")
+
+
+def test_what_is_no_run_is_told(tmp_path):
+    with pytest.raises(InvalidRun, match=r"is no run: .*model.json is missing"):
+        load_fitted(tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InvalidRun, match="is a file, and a run is a folder"):
+        load_fitted(tmp_path / "file")
+    shutil.rmtree(tmp_path / "nothing", ignore_errors=True)
+    with pytest.raises(InvalidRun, match="is missing"):
+        load_fitted(tmp_path / "nothing")
+
+
+# ------------------------------------------------------------------------------- predictions
+
+
+@pytest.mark.parametrize("piece", [None, 1, 7, 40, 100])
+@pytest.mark.parametrize("fitted", [TWO, THREE, LINE])
+def test_decisions_are_the_predictors_however_rows_are_converted(fitted, piece):
+    converted = None if piece is None else np.full((piece, 3), np.nan)
+    z = fitted.decision(X, converted)
+    np.testing.assert_allclose(
+        z, X.astype(float) @ fitted.coef.T + fitted.intercept, rtol=1e-12, atol=1e-13
+    )
+
+
+def test_probabilities_and_codes_go_together():
+    for fitted, n in ((TWO, 2), (THREE, 3)):
+        z = fitted.decision(X)
+        p = fitted.probabilities(z)
+        assert p.shape == (40, n)
+        np.testing.assert_allclose(p.sum(axis=1), 1.0, rtol=1e-15)
+        np.testing.assert_array_equal(fitted.codes(z), p.argmax(axis=1))
+        assert len(set(fitted.codes(z))) > 1
+    # A row on the border is of the first class, as in scikit-learn.
+    assert TWO.codes(np.zeros((1, 1))).tolist() == [0]
+    assert (TWO.loss, THREE.loss) == (LOSSES["logistic"], LOSSES["multinomial"])
+    assert LINE.loss is LOSSES["squared"]
+
+
+def test_data_of_another_width_are_refused_with_both_widths():
+    with pytest.raises(InvalidRun, match="trained on 3 features and these data has 4"):
+        TWO.require_features(4, "these data")
+    TWO.require_features(3, "these data")

@@ -1,0 +1,142 @@
+"""Metrics added up chunk by chunk against scikit-learn's of all rows at once."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from ooc_train.errors import NonFiniteData
+from ooc_train.models.fitted import Fitted
+from ooc_train.models.metrics import MetricSums, roc_auc
+from ooc_train.models.model import Model
+from tests.streams import Case, Cut, make_case, same_bits, stream
+
+metrics = pytest.importorskip("sklearn.metrics")
+
+
+def fitted_of(case: Case, classes=()) -> Fitted:
+    theta = np.random.default_rng(1).normal(size=case.problem.zeros().shape)
+    coef, intercept = case.problem.scaling.to_data_units(theta)
+    name = "logistic" if classes else "ridge"
+    return Fitted(Model(name=name), coef, intercept, classes)  # type: ignore[arg-type]
+
+
+def found_by(fitted, source, about=None, **how):
+    work = MetricSums(fitted, fitted.intercept if about is None else about)
+    return work.metrics(stream(source, **how).reduce(work))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(("loss", "n"), [("logistic", 2), ("multinomial", 3)])
+def test_of_classifiers(loss, n, weighted):
+    case = make_case(loss, 1 if n == 2 else n, rows=703, weighted=weighted)
+    fitted = fitted_of(case, tuple("abc"[:n]))
+    found = found_by(fitted, case.source)
+    y, z = case.y[:, 0].astype(int), fitted.decision(case.source.X)
+    p, weight = fitted.probabilities(z), case.source.weight
+    due = metrics.log_loss(y, p, sample_weight=weight)
+    assert found["n_rows"] == 703
+    assert found["log_loss"] == found["loss"] == pytest.approx(due, rel=1e-9)
+    due = metrics.accuracy_score(y, fitted.codes(z), sample_weight=weight)
+    assert found["accuracy"] == pytest.approx(due, rel=1e-12)
+    if n == 2:
+        area = metrics.roc_auc_score(y, p[:, 1], sample_weight=weight)
+        assert abs(found["roc_auc"] - area) <= found["roc_auc_error"] + 1e-12
+        assert found["roc_auc_error"] < 1e-3
+    else:
+        assert "roc_auc" not in found
+    assert all(type(value) in (int, float) for value in found.values())
+
+
+@pytest.mark.parametrize("about", [None, 0.0, 1e3])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_of_regressions(outputs, weighted, about):
+    case = make_case("squared", outputs, rows=703, weighted=weighted)
+    fitted = fitted_of(case)
+    near = None if about is None else np.full(outputs, about)
+    found = found_by(fitted, case.source, near)
+    predicted, weight = fitted.decision(case.source.X), case.source.weight
+    due = metrics.r2_score(case.y, predicted, sample_weight=weight)
+    assert found["r2"] == pytest.approx(due, rel=1e-7)
+    due = metrics.mean_squared_error(case.y, predicted, sample_weight=weight)
+    assert found["mse"] == pytest.approx(due, rel=1e-12)
+    assert found["loss"] == pytest.approx(due * outputs / 2, rel=1e-12)
+    assert "accuracy" not in found
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_a_y_that_never_varies_is_right_or_wrong(right):
+    fitted = Fitted(Model(name="linear"), np.zeros((1, 2)), np.array([3.0 if right else 2.0]))
+    X, y = np.ones((9, 2)), np.full((9, 1), 3.0)
+    found = found_by(fitted, Cut(X, y))
+    assert found["r2"] == metrics.r2_score(y, fitted.decision(X)) == float(right)
+
+
+def test_a_y_far_from_zero_costs_the_score_no_digits():
+    case = make_case("squared", 1)
+    fitted = fitted_of(case)
+    expected = found_by(fitted, case.source)["r2"]
+    far = Fitted(fitted.model, fitted.coef, fitted.intercept + 1e8)
+    moved = Cut(case.source.X, case.y + 1e8)
+    assert found_by(far, moved, case.y.mean(axis=0) + 1e8)["r2"] == pytest.approx(expected, 1e-6)
+
+
+@pytest.mark.parametrize("cut", [{"rows": 1}, {"rows": 50, "stripe": 1}, {"rows": 2000}])
+def test_cutting_the_rows_changes_rounding_only(cut):
+    case = make_case("logistic", rows=703, weighted=True)
+    fitted = fitted_of(case, (0, 1))
+    expected = found_by(fitted, case.source)
+    source = Cut(case.source.X, case.y, case.source.weight, **cut)
+    assert found_by(fitted, source) == pytest.approx(expected, rel=1e-12)
+    work = MetricSums(fitted, fitted.intercept)
+    sums = [stream(case.source, task_stripes=n).reduce(work) for n in (1, 5)]
+    assert same_bits(*sums)
+
+
+counts = arrays(float, 12, elements=st.integers(0, 5).map(float))
+
+
+@given(negatives=counts, positives=counts)
+def test_the_area_is_the_share_of_pairs_in_order_and_half_the_ties(negatives, positives):
+    area, error = roc_auc(negatives, positives)
+    pairs = np.outer(positives, negatives)  # positive in bin i, negative in bin j
+    if pairs.sum() == 0:
+        assert np.isnan([area, error]).all()
+        return
+    assert area == pytest.approx((np.tril(pairs, -1).sum() + pairs.trace() / 2) / pairs.sum())
+    assert error == pytest.approx(pairs.trace() / 2 / pairs.sum())
+
+
+def test_one_class_alone_has_no_area():
+    case = make_case("logistic")
+    fitted = fitted_of(case, (0, 1))
+    found = found_by(fitted, Cut(case.source.X, np.ones_like(case.y)))
+    assert np.isnan(found["roc_auc"])
+    assert 0 <= found["accuracy"] <= 1
+
+
+def test_a_certain_prediction_falls_in_the_last_bin():
+    fitted = Fitted(Model(name="logistic"), np.array([[1e4]]), np.zeros(1), (0, 1))
+    X, y = np.array([[1.0], [-1.0]]), np.array([[1.0], [0.0]])
+    found = found_by(fitted, Cut(X, y))
+    assert (found["roc_auc"], found["accuracy"], found["loss"]) == (1.0, 1.0, 0.0)
+
+
+@pytest.mark.parametrize("where", ["X", "y", "weight"])
+def test_what_is_not_finite_is_named(where):
+    case = make_case("squared", 1, weighted=True)
+    given: dict[str, Any] = {"X": case.source.X, "y": case.y, "weight": case.row_weights}
+    given[where] = given[where].copy()
+    given[where][51] = np.nan
+    with pytest.raises(NonFiniteData, match="row 51 has nan"):
+        found_by(fitted_of(case), Cut(given["X"], given["y"], given["weight"]))
+
+
+def test_evaluation_needs_y():
+    case = make_case("squared", 1)
+    with pytest.raises(ValueError, match="evaluation needs y"):
+        found_by(fitted_of(case), Cut(case.source.X))
