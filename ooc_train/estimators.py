@@ -8,7 +8,7 @@ arrays, or anything that scikit-learn takes into memory. Settings are validated 
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 from warnings import warn
 
@@ -758,10 +758,12 @@ def load(path: str | os.PathLike[str]) -> Any:
     return estimator_class(**settings)._restored(fitted)  # noqa: SLF001 (a class of this file)
 
 
-def _seed(random_state: int | np.random.RandomState | None) -> int | None:
+def _seed(random_state: Any) -> int | None:
     """Return a seed, drawn where a generator is given; None leaves drawing one to the engine."""
-    if random_state is None or isinstance(random_state, int):
-        return random_state
+    if random_state is None:
+        return None
+    if isinstance(random_state, Integral):
+        return int(random_state)
     return int(check_random_state(random_state).randint(2**31))
 
 

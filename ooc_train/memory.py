@@ -69,7 +69,11 @@ class Ceiling:
         """
         if value is None:
             return cls(available_memory() // 2, "half of what is available", whole)
-        ceiling = cls(parse_bytes(value), "given", whole)
+        try:
+            limit = parse_bytes(value)
+        except ValueError as error:
+            raise ValueError(f"memory_ceiling={error}") from None
+        ceiling = cls(limit, "given", whole)
         machine = machine_memory()
         if ceiling.limit > machine:
             raise ValueError(

@@ -5,7 +5,7 @@ cannot be used.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from numbers import Integral, Real
 from typing import Any, Literal, get_args
 
@@ -74,6 +74,9 @@ class Model:
     random_state: int | None = None
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            # A number of NumPy's is one that JSON cannot hold.
+            object.__setattr__(self, field.name, plain(getattr(self, field.name)))
         if self.name not in NAMES:
             raise ValueError(f"model={self.name!r} is not one of {', '.join(NAMES)}")
         if self.solver not in _SOLVERS[self.name]:
@@ -176,7 +179,7 @@ class Model:
         if isinstance(self.class_weight, Mapping):
             weights = {str(plain(k)): plain(v) for k, v in self.class_weight.items()}
             settings["class_weight"] = weights
-        return {name: plain(value) for name, value in settings.items()}
+        return settings
 
 
 def plain(value: Any) -> Any:
@@ -185,7 +188,7 @@ def plain(value: Any) -> Any:
 
 
 def _require_flag(name: str, value: object) -> None:
-    if plain(value) not in (True, False):
+    if value is not True and value is not False:
         raise ValueError(f"{name}={value!r} is not True or False")
 
 
