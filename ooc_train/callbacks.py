@@ -3,6 +3,7 @@
 Everything that is shown goes to stderr, so that stdout holds results and nothing else.
 """
 
+import math
 import sys
 from collections.abc import Callable
 from time import perf_counter
@@ -10,7 +11,7 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Self
 
 from ooc_train.events import Ended, Event, Progressed, Started, Stepped
-from ooc_train.units import approximate_bytes, approximate_duration
+from ooc_train.units import approximate_bytes, format_duration
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -94,10 +95,12 @@ class ConsoleBar:
                 )
             case Progressed():
                 self._rows = event.rows
-                self._show(event.seconds, _QUIET_SECONDS)
+                self._show(event.seconds, self._left(event.seconds), _QUIET_SECONDS)
             case Stepped():
                 self._loss = f"loss {event.loss:.6g}"
-                self._show(event.seconds, _LINE_SECONDS)
+                # What is left of a pass says nothing where it has just ended.
+                left = "" if self._total is None else self._left(event.seconds)
+                self._show(event.seconds, left, _LINE_SECONDS)
             case Ended():
                 self.close()
 
@@ -111,13 +114,13 @@ class ConsoleBar:
             self._bar.start()
             self._bar.add_task("starting", total=passes, figures=memory, left="")
 
-    def _show(self, seconds: float, line_seconds: float) -> None:
+    def _show(self, seconds: float, left: str, line_seconds: float) -> None:
         passes = self._rows / self._n_rows
-        whole = "" if self._total is None else f" of {self._total:g}"
-        title = f"pass {min(int(passes) + 1, self._total or passes + 1):.0f}{whole}"
+        title = f"pass {int(passes) + 1}"
+        if self._total is not None:
+            title = f"pass {min(int(passes) + 1, math.ceil(self._total))} of {self._total:g}"
         rate = self._rows / seconds if seconds else 0.0
         figures = [self._loss, f"{_rate(rate)} rows/s", self._memory]
-        left = self._left(passes, seconds)
         if self._bar is not None:
             # How many passes it takes is not always known; then the bar is that of the pass.
             done, total = (passes % 1, 1.0) if self._total is None else (passes, self._total)
@@ -133,18 +136,18 @@ class ConsoleBar:
             self._last_line = perf_counter()
             self.say("  ".join(filter(None, [title, *figures, left])))
 
-    def _left(self, passes: float, seconds: float) -> str:
+    def _left(self, seconds: float) -> str:
         """Say how long the run, or where its length is not known the pass, will go on for."""
-        _, most_seconds = self._limits
-        ends = [] if most_seconds is None else [most_seconds - seconds]
-        if passes:
-            remaining = 1 - passes % 1 if self._total is None else self._total - passes
-            ends.append(seconds / passes * remaining)
-        if not ends:
+        passes = self._rows / self._n_rows
+        if not passes:
             return ""
-        return f"{approximate_duration(round(max(min(ends), 0.0)))} left" + (
-            " in this pass" if self._total is None else ""
-        )
+        _, most_seconds = self._limits
+        remaining = 1 - passes % 1 if self._total is None else max(self._total - passes, 0.0)
+        left = seconds / passes * remaining
+        of = " in this pass" if self._total is None else ""
+        if most_seconds is not None and most_seconds - seconds < left:
+            left, of = max(most_seconds - seconds, 0.0), ""
+        return f"{format_duration(round(left))} left{of}"
 
     def close(self) -> None:
         """Take the bar away."""

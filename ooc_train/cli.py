@@ -86,6 +86,27 @@ def _batch_size(text: str) -> int | str:
         ) from None
 
 
+def _passes(text: str) -> float:
+    passes = float(text) if text.replace(".", "", 1).isdigit() else 0.0
+    if not passes:
+        raise ValueError(f"max_passes={text!r} is not a number of passes above 0")
+    return passes
+
+
+def _duration(text: str) -> float:
+    seconds = parse_duration(text)
+    if not seconds:
+        raise ValueError(f"max_seconds={text!r} leaves no time to learn anything")
+    return seconds
+
+
+def _address(text: str) -> str:
+    _, colon, port = text.rpartition(":")
+    if not colon or not port.isdigit():
+        raise ValueError(f"{text!r} is not HOST:PORT, such as 127.0.0.1:8787")
+    return text
+
+
 def _learning_rate(text: str) -> float | str:
     try:
         return text if text == "auto" else float(text)
@@ -163,6 +184,7 @@ class Resources:
         str | None,
         _option(
             of="Resources",
+            parse=_address,
             metavar="HOST:PORT",
             help="Where the dashboard listens (default: 127.0.0.1:8787).",
         ),
@@ -409,12 +431,17 @@ def train(
     ] = None,
     overwrite: _Overwrite = False,
     max_passes: Annotated[
-        float | None, typer.Option(help="Begin no iteration after so many passes.")
+        Any,
+        typer.Option(
+            parser=_parsed(_passes),
+            metavar="PASSES",
+            help="Begin no iteration after so many passes.",
+        ),
     ] = None,
     max_seconds: Annotated[
         Any,
         typer.Option(
-            parser=_parsed(parse_duration),
+            parser=_parsed(_duration),
             metavar="DURATION",
             help="Begin no iteration after so long, such as 90s.",
         ),
@@ -429,11 +456,14 @@ def train(
         from ooc_train.events import Event, Started
         from ooc_train.models.fitted import require_writable
         from ooc_train.stream.inputs import read_inputs
+        from ooc_train.train import Task
         from ooc_train.train import train as fit
 
         if out is not None:
             require_writable(out, overwrite=overwrite)
         inputs = read_inputs(store, classifier=model.is_classifier)
+        # What can't be is refused before anything is started.
+        Task.of(model, inputs)
 
         def say_plan(event: Event) -> None:
             if isinstance(event, Started):
@@ -459,7 +489,8 @@ def train(
         _print_json(report.to_json() | {"out": out})
         return
     loss = "log-loss" if model.is_classifier else "loss"
-    typer.echo(f"{report.passes:.4g} passes, {loss} {report.loss:.6g} | memory: {report.memory}")
+    passes = "1 pass" if report.passes == 1 else f"{report.passes:.4g} passes"
+    typer.echo(f"{passes}, {loss} {report.loss:.6g} | memory: {report.memory}")
     rate = f"{report.rows_per_second:,.0f} rows/s"
     end = "converged" if report.converged else "stopped before the tolerance was met"
     updates = _count(report.updates, "update")
@@ -482,18 +513,20 @@ def evaluate(
     with ConsoleBar(quiet=output.quiet) as bar:
         from ooc_train.models.fitted import load_fitted
         from ooc_train.predict import evaluate as measure
+        from ooc_train.store.layout import open_store
         from ooc_train.stream.inputs import read_inputs
 
         fitted = load_fitted(run)
-        inputs = read_inputs(store, classifier=fitted.model.is_classifier, classes=fitted.classes)
-        fitted.require_features(inputs.source.n_features, store)
+        data = open_store(store)
+        fitted.require_features(data.n_features, store)
+        inputs = read_inputs(data, classifier=fitted.model.is_classifier, classes=fitted.classes)
         with resources.client(bar) as client:
             metrics, memory = measure(
                 fitted,
                 inputs,
                 client=client,
                 memory_ceiling=resources.ceiling,
-                on_rows=bar.job(inputs.source.n_rows),
+                on_rows=bar.job(data.n_rows),
             )
     if output.as_json:
         _print_json(metrics | {"memory": _memory(memory)})

@@ -1,0 +1,172 @@
+"""What is shown of a run: a bar on a terminal, few lines elsewhere, nothing where that is asked."""
+
+import io
+import sys
+
+import pytest
+
+from ooc_train import callbacks
+from ooc_train.callbacks import ConsoleBar, History, printable
+from ooc_train.events import Ended, Progressed, Started, Stepped
+
+
+def started(solver="newton", max_iter=100):
+    return Started(
+        model="logistic",
+        solver=solver,
+        batch_size="full",
+        n_rows=1000,
+        n_features=3,
+        max_iter=max_iter,
+        dashboard=None,
+        ceiling=2**29,
+        projected=2**28,
+        explanation="",
+    )
+
+
+def stepped(n_iter, passes=None, loss=0.5):
+    passes = n_iter if passes is None else passes
+    return Stepped(n_iter, passes, n_iter, loss, None, float(passes))
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The time that lines are held apart by, at the test's command."""
+    now = [100.0]
+    monkeypatch.setattr(callbacks, "perf_counter", lambda: now[0])
+    return now
+
+
+def lines_of(events, clock, seconds=2.0, **settings):
+    """What is written elsewhere than on a terminal, where events come so many seconds apart."""
+    stream = io.StringIO()
+    with ConsoleBar(stream=stream, **settings) as bar:
+        for event in events:
+            bar(event)
+            clock[0] += seconds
+    return stream.getvalue().splitlines()
+
+
+def test_history_keeps_the_steps_and_nothing_else():
+    history = History()
+    for event in (started(), Progressed(500, 1.0), stepped(1), stepped(2), Ended(True, 2.0)):
+        history(event)
+    assert history == [stepped(1), stepped(2)]
+
+
+def test_a_line_a_step_without_a_terminal(clock):
+    events = [started("sgd", 4), Progressed(3000, 2.0), stepped(2), Ended(True, 2.0)]
+    assert lines_of(events, clock) == [
+        "pass 4 of 4  loss 0.5  1.5k rows/s  memory 256 MiB of 512 MiB  1s left"
+    ]
+
+
+def test_a_line_a_second_at_most(clock):
+    events = [started(), *(stepped(i, loss=float(i)) for i in range(100))]
+    lines = lines_of(events, clock, seconds=0.1)
+    assert 8 <= len(lines) <= 10
+
+
+def test_a_pass_that_takes_long_tells_how_far_it_is(clock):
+    events = [started(), *(Progressed(10 * i, float(i)) for i in range(1, 30))]
+    lines = lines_of(events, clock, seconds=1.0)
+    assert len(lines) == 2
+    assert lines[0] == "pass 1  10 rows/s  memory 256 MiB of 512 MiB  1m30s left in this pass"
+
+
+@pytest.mark.parametrize(
+    ("solver", "limits", "expected"),
+    [
+        ("gram", {}, "pass 1 of 1  100 rows/s  memory 256 MiB of 512 MiB  5s left"),
+        ("sgd", {}, "pass 1 of 8  100 rows/s  memory 256 MiB of 512 MiB  1m15s left"),
+        ("adam", {"max_passes": 2}, "pass 1 of 2  100 rows/s  memory 256 MiB of 512 MiB  15s left"),
+        ("lbfgs", {"max_seconds": 7.0}, "pass 1  100 rows/s  memory 256 MiB of 512 MiB  2s left"),
+        ("lbfgs", {}, "pass 1  100 rows/s  memory 256 MiB of 512 MiB  5s left in this pass"),
+    ],
+)  # fmt: skip
+def test_the_time_left_is_that_of_the_first_end(clock, solver, limits, expected):
+    events = [started(solver, 8), Progressed(500, 5.0)]
+    assert lines_of(events, clock, seconds=20.0, **limits) == [expected]
+
+
+def test_rows_beyond_the_last_pass_leave_no_time(clock):
+    (line,) = lines_of([started("sgd", 2), Progressed(2100, 2.0)], clock, seconds=20.0)
+    assert line.startswith("pass 2 of 2 ")
+    assert line.endswith("  0s left")
+
+
+def test_quiet_is_silent():
+    stream = Terminal()
+    with ConsoleBar(stream=stream, quiet=True) as bar:
+        bar.say("a line")
+        for event in (started(), Progressed(500, 1.0), stepped(1), Ended(True, 2.0)):
+            bar(event)
+    assert stream.getvalue() == ""
+
+
+def test_a_bar_on_a_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("TERM", "xterm")
+    stream = Terminal()
+    with ConsoleBar(stream=stream) as bar:
+        bar.say("[red]a line[/red] :smile:")
+        for event in (started("sgd", 2), Progressed(500, 1.0), stepped(1), Ended(True, 2.0)):
+            bar(event)
+    text = stream.getvalue()
+    assert text.startswith("[red]a line[/red] :smile:\n")
+    assert "pass 1 of 2" in text
+    assert "loss 0.5" in text
+    # The bar is taken away, and the cursor is given back.
+    assert text.endswith("\x1b[?25h\r\x1b[1A\x1b[2K")
+
+
+def test_a_bar_that_is_closed_twice_or_never_began():
+    for events in ([], [started(), Ended(True, 1.0)]):
+        with ConsoleBar(stream=Terminal()) as bar:
+            for event in events:
+                bar(event)
+            bar.close()
+
+
+def test_a_job_of_one_pass(clock):
+    stream = io.StringIO()
+    bar = ConsoleBar(stream=stream)
+    on_rows = bar.job(100)
+    for _ in range(4):
+        clock[0] += 11
+        on_rows(25)
+    assert [line.split("  ")[0] for line in stream.getvalue().splitlines()] == ["pass 1 of 1"] * 4
+    assert stream.getvalue().splitlines()[1] == "pass 1 of 1  2.27 rows/s  22s left"
+
+
+def test_everything_goes_to_stderr(capsys, monkeypatch):
+    ConsoleBar().say("a line")
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "a line\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("late.zarr", "late.zarr"),
+        ("é and\n two lines", "é and\n two lines"),
+        ("\x1b[31mred", r"\x1b[31mred"),
+        ("a\rb", r"a\rb"),
+        ("a\u202eb", r"a\u202eb"),
+    ],
+)
+def test_no_text_steers_the_terminal(text, expected):
+    assert printable(text) == expected
+
+
+def test_rich_is_loaded_for_a_terminal_only(monkeypatch):
+    monkeypatch.setitem(sys.modules, "rich.progress", None)
+    ConsoleBar(stream=io.StringIO())
+    with pytest.raises(ImportError):
+        ConsoleBar(stream=Terminal())

@@ -1,0 +1,444 @@
+"""The command line: what it says where, how it ends, and that it does what Python does."""
+
+import json
+import os
+import pty
+import re
+import resource
+import select
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import fields
+from pathlib import Path
+from typing import get_args, get_type_hints
+
+import numpy as np
+import pytest
+import zarr
+from typer.testing import CliRunner
+
+from ooc_train import cli
+from ooc_train.cluster import LocalCluster
+from ooc_train.models import model as models
+from ooc_train.models.fitted import load_fitted
+from ooc_train.models.model import Model
+from ooc_train.predict import evaluate
+from ooc_train.store.made import make_data
+
+ROOT = Path(__file__).parent.parent
+COMMAND = [sys.executable, "-m", "ooc_train.cli"]
+
+
+def here(*arguments):
+    """Run a command in this process."""
+    return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+
+
+def start(*arguments, **settings):
+    return subprocess.Popen(
+        [*COMMAND, *map(str, arguments)], cwd=ROOT, text=True, **settings
+    )  # fmt: skip
+
+
+def apart(*arguments):
+    """Run a command in a process of its own."""
+    with start(*arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        out, err = process.communicate(timeout=120)
+    return process.returncode, out, err
+
+
+def in_words(text):
+    """What typer shows in a box, as one line."""
+    return " ".join(re.sub("[│╭╮╰╯─]", " ", text).split())
+
+
+def rows_of(path, name="X"):
+    array: zarr.Array = zarr.open_array(str(path), path=name, mode="r")
+    return np.asarray(array[:])
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    path = tmp_path_factory.mktemp("cli") / "made.zarr"
+    make_data(path, rows=20_000, features=10)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def scheduler():
+    """The address of a cluster, which saves a command starting its own."""
+    with LocalCluster(n_workers=1, dashboard_address="127.0.0.1:0") as cluster:
+        yield cluster.scheduler_address
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, made, scheduler):
+    """A run that `train` saved."""
+    path = tmp_path_factory.mktemp("runs") / "a.run"
+    result = here("train", made, "--scheduler", scheduler, "--quiet", "--out", path)
+    assert result.exit_code == 0, result.output
+    return str(path)
+
+
+# Options
+
+
+def test_options_have_the_names_and_defaults_of_a_model():
+    ours = {field.name: field.default for field in fields(cli.Learning)}
+    theirs = {field.name: field.default for field in fields(Model)}
+    assert ours.pop("no_intercept") is not theirs["fit_intercept"]
+    assert ours.pop("name") == "logistic"
+    assert ours == {name: theirs[name] for name in ours}
+    assert set(get_args(get_type_hints(cli.Learning)["name"])) <= set(models.NAMES)
+
+
+def test_options_reach_the_model():
+    learning = cli.Learning(name="ridge", alpha=3.0, no_intercept=True, batch_size=7, tol=0.5)
+    assert learning.model == Model(
+        name="ridge", alpha=3.0, fit_intercept=False, batch_size=7, tol=0.5
+    )
+
+
+@pytest.mark.parametrize(
+    ("read", "text", "value"),
+    [
+        (cli._batch_size, "full", "full"),
+        (cli._batch_size, "chunk", "chunk"),
+        (cli._batch_size, "20k", 20_000),
+        (cli._learning_rate, "auto", "auto"),
+        (cli._learning_rate, "1e-3", 1e-3),
+        (cli._shuffle_buffer, "8", 8),
+        (cli._class_weight, "balanced", "balanced"),
+        (cli._class_weight, "no=1,yes=2.5", {"no": 1.0, "yes": 2.5}),
+        (cli._class_weight, "a=b=2", {"a=b": 2.0}),
+        (cli._passes, "2.5", 2.5),
+        (cli._duration, "90s", 90.0),
+        (cli._address, "0.0.0.0:80", "0.0.0.0:80"),
+    ],
+)
+def test_options_that_are_read(read, text, value):
+    assert read(text) == value
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--batch-size", "half"], "batch_size='half' is not 'full', 'chunk' or a whole number of"),
+        (["--batch-size", "-1"], "batch_size='-1' is not 'full', 'chunk' or"),
+        (["--batch-size", "1.5"], "batch_size='1.5' is not 'full', 'chunk' or"),
+        (["--learning-rate", "fast"], "learning_rate='fast' is not 'auto' or a number"),
+        (["--shuffle-buffer", "all"], "shuffle_buffer='all' is not 'auto' or a number of chunks"),
+        (["--class-weight", "yes"], "class_weight='yes' is not 'balanced' or the weights"),
+        (["--class-weight", "a=1,a=2"], "class_weight='a=1,a=2' is not 'balanced' or"),
+        (["--memory-ceiling", "lots"], "'lots' is not a number of bytes such as"),
+        (["--max-passes", "nan"], "max_passes='nan' is not a number of passes above 0"),
+        (["--max-passes", "-1"], "max_passes='-1' is not a number of passes above 0"),
+        (["--max-seconds", "soon"], "'soon' is not a duration such as"),
+        (["--max-seconds", "0"], "max_seconds='0' leaves no time"),
+        (["--dashboard-address", "here"], "'here' is not HOST:PORT, such as 127.0.0.1:8787"),
+        (["--model", "forest"], "'forest' is not one of"),
+        (["--workers", "0"], "Invalid value for '--workers'"),
+        (["--workers", "many"], "Invalid value for '--workers'"),
+        (["--speed", "high"], "No such option: --speed"),
+        (["--scheduler", "tcp://127.0.0.1:9", "--workers", "2"], "--workers is for workers that"),
+    ],
+)
+def test_a_wrong_call_ends_with_2(made, arguments, message):
+    result = here("train", made, *arguments)
+    assert result.exit_code == 2
+    assert message in in_words(result.stderr)
+    assert result.stdout == ""
+
+
+def test_help_is_immediate():
+    code = "import sys, ooc_train.cli; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert {"numpy", "dask", "rich", "zarr", "bokeh"} & set(loaded) == set()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    code, out, err = apart("--help")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert (code, err) == (0, "")
+    assert all(name in out for name in ("info", "plan", "train", "evaluate", "predict", "make-d"))
+    # Of the processor, for the machine may be busy with other things.
+    assert after.ru_utime - before.ru_utime < 0.5
+
+
+def test_every_option_is_explained():
+    for command in ("info", "plan", "train", "evaluate", "predict", "make-data"):
+        result = here(command, "--help")
+        assert result.exit_code == 0
+        assert "--json" in result.output
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "message"),
+    [
+        (["info", "nothing.zarr"], "StoreNotFound", "nothing lies at"),
+        (["train", "nothing.zarr"], "StoreNotFound", "nothing lies at"),
+        (["train", "MADE", "--batch-size", "0"], "ValueError", "batch_size=0 is not"),
+        (["train", "MADE", "--batch-size", "20001"], "ValueError", "more than the 20,000 rows"),
+        (["train", "MADE", "--solver", "lbfgs", "--batch-size", "9"], "ValueError", "solver='sgd'"),
+        (["train", "MADE", "--memory-ceiling", "999TiB"], "ValueError", "give at most that"),
+        (["train", "MADE", "--out", "MADE"], "OutputExists", "choose another name"),
+        (["train", "MADE", "--out", "MADE", "--overwrite"], "OutputExists", "is no run"),
+        (["plan", "MADE", "--solver", "gram"], "ValueError", "is not one of logistic's"),
+        (["evaluate", "nothing.run", "MADE"], "InvalidRun", "model.json is missing"),
+        (["predict", "nothing.run", "MADE", "out.zarr"], "InvalidRun", "model.json is missing"),
+        (["make-data", "MADE", "--rows", "10"], "OutputExists", "exists"),
+        (["make-data", "new.zarr", "--rows", "0"], "ValueError", "rows=0 should be at least 1"),
+    ],
+)
+def test_a_failure_ends_with_1_and_a_line(made, tmp_path, arguments, kind, message, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments = [made if argument == "MADE" else argument for argument in arguments]
+    result = here(*arguments)
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr.startswith("error: ")
+    assert len(result.stderr.splitlines()) == 1
+    assert message in result.stderr
+    told = here(*arguments, "--json")
+    assert told.exit_code == 1
+    assert json.loads(told.stdout)["error"] == kind
+    assert message in json.loads(told.stdout)["message"]
+    shown = here(*arguments, "--traceback")
+    assert type(shown.exception).__name__ == kind
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_errors_hold_no_markup_and_steer_no_terminal(tmp_path):
+    path = tmp_path / "[red]\x1b[31m:smile:.zarr"
+    result = here("info", path)
+    assert result.stderr == f"error: nothing lies at {tmp_path}/[red]\\x1b[31m:smile:.zarr\n"
+
+
+def test_data_that_are_damaged_end_a_run_with_1_and_a_line(tmp_path, scheduler):
+    store = make_data(tmp_path / "a.zarr", rows=5000, features=10)
+    out = tmp_path / "a.run"
+    arguments = ("train", store.path, "--scheduler", scheduler, "--quiet", "--out", out)
+    shard = Path(store.X.shard_path(0))
+    blob = bytearray(shard.read_bytes())
+    blob[100] ^= 1
+    shard.write_bytes(blob)
+    damaged = here(*arguments)
+    assert (damaged.exit_code, damaged.stdout) == (1, "")
+    assert damaged.stderr.startswith("error: X, chunk 0 (rows 0 to 4,999) in ")
+    assert len(damaged.stderr.splitlines()) == 1
+    shard.unlink()
+    assert "its file is missing" in here(*arguments).stderr
+    X = np.ones((100, 2))
+    X[70, 1] = np.nan
+    group = zarr.create_group(tmp_path / "b.zarr")
+    group.create_array("X", data=X)
+    group.create_array("y", data=np.arange(100) % 2)
+    arguments = ("train", tmp_path / "b.zarr", *arguments[2:])
+    not_finite = here(*arguments)
+    assert (not_finite.exit_code, not_finite.stdout) == (1, "")
+    assert not_finite.stderr.startswith("error: row 70 has nan in column 1 of X; drop or fill")
+    assert not out.exists()
+
+
+# Commands
+
+
+def test_info(made, flights):
+    result = here("info", flights[0], "--columns", "2")
+    assert result.exit_code == 0
+    lines = dict(line.split(maxsplit=1) for line in result.stdout.splitlines() if line)
+    assert lines["rows"] == "261,877"
+    assert lines["features"] == "146 of float32"
+    assert lines["classes"] == "False (199,728 rows), True (62,149 rows)"
+    assert lines["order"] == "shuffled with seed 0"
+    assert lines["codec"] == "blosc, checksums"
+    assert "... and 144 more" in result.stdout
+    found = json.loads(here("info", flights[0], "--json", "--columns", "1").stdout)
+    assert found["n_rows"] == 261_877
+    assert found["class_counts"] == [199_728, 62_149]
+    assert [column["name"] for column in found["columns"]] == ["dep_delay"]
+    assert found["columns"][0]["mean"] == pytest.approx(12.536, abs=1e-3)
+    assert found["bytes"] > found["bytes_at_rest"] > 0
+
+
+def test_info_on_the_zarr_of_others(tmp_path):
+    group = zarr.create_group(tmp_path / "a.zarr")
+    group.create_array("X", data=np.ones((10, 2), ">f8"), chunks=(4, 1))
+    result = here("info", tmp_path / "a.zarr")
+    assert result.exit_code == 0
+    assert "by zarr-python" in result.stdout
+    assert "none: a file a chunk" in result.stdout
+    found = json.loads(here("info", tmp_path / "a.zarr", "--json").stdout)
+    assert found["n_outputs"] == 0
+    assert found["columns"] is found["classes"] is found["codec"] is None
+
+
+def test_make_data(tmp_path):
+    path = tmp_path / "a.zarr"
+    settings = ("--rows", "3k", "--features", 4, "--random-state", 5, "--codec", "lz4")
+    result = here("make-data", path, *settings)
+    assert result.exit_code == 0
+    assert result.stdout == f"3,000 rows x 4 features (49.8 KiB) saved in {path}\n"
+    make_data(tmp_path / "b.zarr", rows=3000, features=4, random_state=5)
+    np.testing.assert_array_equal(rows_of(path), rows_of(tmp_path / "b.zarr"))
+    again = here("make-data", path, *settings, "--overwrite", "--task", "regression", "--json")
+    assert json.loads(again.stdout)["classes"] is None
+
+
+def test_plan(made, scheduler):
+    result = here("plan", made, "--scheduler", scheduler, "--memory-ceiling", "4GiB")
+    assert result.exit_code == 0, result.stderr
+    assert re.search(r"^ceiling +4 GiB  given$", result.stdout, re.MULTILINE)
+    assert "it fits: the smallest ceiling that would do with 1 worker is" in result.stdout
+    small = here("plan", made, "--scheduler", scheduler, "--memory-ceiling", "99MiB", "--json")
+    assert small.exit_code == 1
+    found = json.loads(small.stdout)
+    assert found["fits"] is False
+    assert found["ceiling"] == 99 * 2**20 < found["smallest_ceiling"]
+    assert found["projected"] == sum(found["terms"].values())
+    assert (found["model"], found["solver"], found["batch_size"]) == ("logistic", "newton", "full")
+
+
+def test_a_ceiling_that_cannot_be_kept_is_refused(made, scheduler, tmp_path):
+    out = tmp_path / "a.run"
+    result = here(
+        "train", made, "--scheduler", scheduler, "--memory-ceiling", "99MiB", "--out", out, "--json"
+    )
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["error"] == "CeilingExceeded"
+    assert "its memory ceiling is 99 MiB (given); raise the memory ceiling" in result.stderr
+    assert not out.exists()
+
+
+def test_evaluate(made, run, scheduler):
+    result = here("evaluate", run, made, "--scheduler", scheduler, "--json", "--quiet")
+    assert (result.exit_code, result.stderr) == (0, "")
+    found = json.loads(result.stdout)
+    assert set(found) == {
+        "n_rows", "loss", "accuracy", "log_loss", "roc_auc", "roc_auc_error", "memory",
+    }  # fmt: skip
+    assert found["n_rows"] == 20_000
+    assert 0.6 < found["accuracy"] < found["roc_auc"] < 1
+    text = here("evaluate", run, made, "--scheduler", scheduler).stdout
+    assert re.search(r"^roc_auc +0\.\d+  within ", text, re.MULTILINE)
+    assert re.search(r"^memory: ceiling .*, projected .*, measured ", text, re.MULTILINE)
+
+
+def test_predict(made, run, scheduler, tmp_path):
+    out = tmp_path / "out.zarr"
+    result = here("predict", run, made, out, "--proba", "--scheduler", scheduler, "--quiet")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.endswith(f"saved in {out}: prediction, probability\n")
+    fitted = load_fitted(run)
+    z = fitted.decision(rows_of(made))
+    np.testing.assert_allclose(rows_of(out, "probability"), fitted.probabilities(z))
+    np.testing.assert_array_equal(rows_of(out, "prediction"), fitted.codes(z))
+    again = here("predict", run, made, out, "--scheduler", scheduler)
+    assert again.exit_code == 1
+    assert "exists" in again.stderr
+
+
+def test_probabilities_of_no_classes(made, scheduler, tmp_path):
+    out = tmp_path / "a.run"
+    result = here("train", made, "--model", "ridge", "--out", out, "--scheduler", scheduler)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.startswith("1 pass, loss 0.")
+    refused = here("predict", out, made, tmp_path / "out.zarr", "--proba")
+    assert refused.exit_code == 1
+    assert "--proba is for classes" in refused.stderr
+    found = json.loads(here("evaluate", out, made, "--scheduler", scheduler, "--json").stdout)
+    assert set(found) == {"n_rows", "loss", "r2", "mse", "memory"}
+
+
+# The whole of it, in processes of its own
+
+
+@pytest.mark.slow
+def test_the_story_of_a_run(flights, tmp_path):
+    out = tmp_path / "late.run"
+    code, told, shown = apart(
+        "train", flights[0], "--model", "logistic", "--memory-ceiling", "512MiB", "--out", out,
+        "--workers", 2,
+    )  # fmt: skip
+    assert code == 0, shown
+    report, end, saved = told.splitlines()
+    size = r"[\d.]+ MiB"
+    assert re.fullmatch(
+        rf"[\d.]+ passes, log-loss 0\.2\d+ \| "
+        rf"memory: ceiling 512 MiB, projected {size}, measured {size}",
+        report,
+    )
+    assert end.startswith("converged after ")
+    assert saved == f"saved in {out}"
+    dashboard, about, *plan = shown.splitlines()
+    assert re.fullmatch(r"dashboard  http://127\.0\.0\.1:\d+/status", dashboard)
+    assert about == "logistic by newton, batch size full: 261,877 rows x 146 features"
+    assert plan[0].startswith("reserved ")
+    # Nothing else: the plan, and a line a step.
+    rest = [line for line in plan if not re.match(r"[a-z]+ +-?[\d.]+ (B|KiB|MiB|GiB)", line)]
+    assert all(re.match(r"pass \d+  (loss|\d)", line) for line in rest)
+    assert evaluate(load_fitted(out), flights[1])[0]["roc_auc"] > 0.9
+
+
+@pytest.mark.slow
+def test_one_json_object_and_nothing_else(made):
+    code, told, shown = apart(
+        "train", made, "--batch-size", "256", "--max-iter", "3", "--random-state", "1", "--workers",
+        "1", "--json", "--quiet",
+    )  # fmt: skip
+    assert (code, shown) == (0, "")
+    report = json.loads(told)
+    assert {
+        "model", "solver", "batch_size", "n_rows", "n_features", "passes", "updates", "bytes_read",
+        "seconds", "rows_per_second", "loss", "converged", "memory", "out",
+    } <= set(report)  # fmt: skip
+    assert (report["solver"], report["batch_size"], report["updates"]) == ("sgd", 256, 3 * 79)
+    memory = report["memory"]
+    assert memory["reserved"] < memory["measured"] <= memory["projected"] <= memory["ceiling"]
+    names = [process["name"] for process in memory["processes"]]
+    assert names == ["driver", "worker 0"]
+    assert memory["measured"] == sum(process["peak"] for process in memory["processes"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", [("--solver", "lbfgs"), ("--batch-size", "1")])
+def test_ctrl_c_ends_with_a_line(made, settings):
+    """As a terminal does it: the signal goes to every process of the group."""
+    terminal, other = pty.openpty()
+    process = start(
+        "train", made, *settings, "--tol", "0", "--C", "1e9", "--max-iter", "1000000",
+        stdin=other, stdout=other, stderr=other, start_new_session=True,
+    )  # fmt: skip
+    os.close(other)
+    try:
+        shown = read_until(terminal, "loss ")
+        os.killpg(process.pid, signal.SIGINT)
+        shown += read_until(terminal, None)
+        assert process.wait(10) == 130
+    finally:
+        os.close(terminal)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    last = re.sub(r"\x1b\[[?\d;]*[a-zA-Z]", "", shown).splitlines()[-1]
+    assert last.endswith("interrupted")
+    assert "Traceback" not in shown
+    assert "WARNING" not in shown
+
+
+def read_until(terminal, word):
+    """What a terminal shows until there is a word, or until nobody writes to it any more."""
+    shown, deadline = "", time.monotonic() + 60
+    while word is None or word not in shown:
+        assert time.monotonic() < deadline, shown
+        if select.select([terminal], [], [], 0.1)[0]:
+            try:
+                shown += os.read(terminal, 2**16).decode(errors="replace")
+            except OSError:  # Linux's way to say that it was closed
+                break
+    return shown
