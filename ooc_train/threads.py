@@ -23,6 +23,16 @@ def _controller() -> ThreadpoolController:
     return ThreadpoolController()
 
 
+def _take_control() -> None:
+    """Let this thread set limits, whichever thread set the last ones.
+
+    threadpoolctl 3.8 ignores, without a word, limits from any but the first thread to set one.
+    """
+    for library in _controller().lib_controllers:
+        if hasattr(library, "clear_controlling_thread"):
+            library.clear_controlling_thread(force=True)
+
+
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
     """Hold BLAS to one thread in this process until the last of all users has left."""
@@ -30,6 +40,7 @@ def one_blas_thread() -> Iterator[None]:
     with _lock:
         _inside += 1
         if _inside == 1:
+            _take_control()
             _limiter = _controller().limit(limits=1, user_api="blas")
     try:
         yield
@@ -37,5 +48,6 @@ def one_blas_thread() -> Iterator[None]:
         with _lock:
             _inside -= 1
             if _inside == 0:
+                _take_control()
                 _limiter.restore_original_limits()
                 _limiter = None

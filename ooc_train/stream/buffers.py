@@ -6,6 +6,7 @@ asks for more than there is room for waits until others have given back.
 """
 
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -97,5 +98,28 @@ class Pool:
         return self._held + wanted <= self._limit
 
 
-pool = Pool()
-"""The pool of this process."""
+_lock = threading.Lock()
+_pools: dict[int, Pool] = {}
+_users: Counter[int] = Counter()
+
+
+@contextmanager
+def pool_of(limit: int) -> Iterator[Pool]:
+    """Lend the pool of the jobs in this process whose plan allows so many bytes.
+
+    Jobs with other plans have pools of their own, or the limit of one would starve another; what
+    lies idle in theirs is freed.
+    """
+    with _lock:
+        for other in [other for other in _pools if other != limit and not _users[other]]:
+            del _pools[other], _users[other]
+        if limit not in _pools:
+            _pools[limit] = Pool()
+            _pools[limit].allow(limit)
+        pool = _pools[limit]
+        _users[limit] += 1
+    try:
+        yield pool
+    finally:
+        with _lock:
+            _users[limit] -= 1

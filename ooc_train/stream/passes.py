@@ -26,7 +26,7 @@ from distributed.scheduler import KilledWorker
 from ooc_train.errors import CeilingExceeded, ClusterError, OocTrainError
 from ooc_train.models.sums import Arrays, Block, Rooms, Sums, Work, add_into
 from ooc_train.stream import order
-from ooc_train.stream.buffers import pool
+from ooc_train.stream.buffers import pool_of
 from ooc_train.stream.sources import DaskSource, GivenReader, Reader, Source, StoreSource
 from ooc_train.threads import one_blas_thread
 
@@ -413,9 +413,12 @@ def _reduce_task(
     """Return the aligned nodes over the stripes of `leaves`, and what it took."""
     reader, tree = _reader(source, given), SumTree()
     rows, reading, computing = 0, 0.0, 0.0
-    pool.allow(grain.pool_bytes)
     work_rooms = work.rooms(_largest(source, given))
-    with one_blas_thread(), pool.take(_rooms(source), work_rooms) as (arrays, workspace):
+    with (
+        one_blas_thread(),
+        pool_of(grain.pool_bytes) as pool,
+        pool.take(_rooms(source), work_rooms) as (arrays, workspace),
+    ):
         for stripe, first in enumerate(range(0, len(leaves), stripe_leaves), first_stripe):
             sums = work.zeros()
             for leaf in leaves[first : first + stripe_leaves]:
@@ -458,9 +461,9 @@ def _scan_task(
             at += blocks[-1].n_rows
         return blocks, perf_counter() - started
 
-    pool.allow(grain.pool_bytes)
     with (
         one_blas_thread(),
+        pool_of(grain.pool_bytes) as pool,
         pool.take(lot_rooms, lot_rooms, work_rooms) as (even, odd, workspace),
         ThreadPoolExecutor(1, "ooc_train-read") as ahead,
     ):
@@ -502,8 +505,11 @@ def _map_task(
             spent[0] += block.n_rows
             yield block
 
-    pool.allow(grain.pool_bytes)
     work_rooms = function.rooms(_largest(source, given))
-    with one_blas_thread(), pool.take(_rooms(source), work_rooms) as (arrays, workspace):
+    with (
+        one_blas_thread(),
+        pool_of(grain.pool_bytes) as pool,
+        pool.take(_rooms(source), work_rooms) as (arrays, workspace),
+    ):
         result = function.run(blocks(), workspace)
     return result, Spent(int(spent[0]), spent[1], perf_counter() - started - spent[1])
