@@ -12,6 +12,7 @@ from ooc_train.models.linear import LinearProblem
 from ooc_train.models.losses import LOSSES
 from ooc_train.models.scaling import Scaling
 from ooc_train.solvers import lbfgs, newton, updates
+from ooc_train.solvers.base import State
 from ooc_train.solvers.gram import Gram, solve
 from ooc_train.solvers.lbfgs import LBFGS
 from ooc_train.solvers.newton import Newton, newton_direction
@@ -274,6 +275,17 @@ def test_newton_takes_few_passes_from_a_sample_of_its_own(rare, monkeypatch):
     assert norm <= 1e-6
 
 
+def test_the_gradient_of_a_sample_is_measured_by_the_sample(rare):
+    leaves = (3, 77, 150)
+    state = Newton()._iterate(
+        rare.problem, stream(rare.source), State(rare.problem.zeros()), leaves
+    )
+    rows = np.concatenate([np.arange(MANY)[100 * leaf : 100 * leaf + 100] for leaf in leaves])
+    part = Case(rare.problem, Cut(rare.source.X[rows], rare.source.y[rows]))
+    due = np.abs(evaluate(part, rare.problem.zeros()).gradient).max() / 300
+    assert state.gradient_norm == pytest.approx(due, rel=1e-10)
+
+
 def test_a_small_data_set_is_its_own_sample():
     case = make_case("logistic")
     passes = stream(case.source)
@@ -365,6 +377,24 @@ def test_lbfgs_says_so_where_no_step_helps(monkeypatch):
     monkeypatch.setattr(lbfgs, "_direction", lambda *a: -direct(*a))
     with pytest.raises(Diverged, match="no step lowers the objective"):
         run(LBFGS(tol=1e-12), case)
+
+
+@pytest.mark.parametrize("n_pairs", [1, 2, 5])
+def test_the_direction_of_lbfgs_is_that_of_the_dense_updates(n_pairs):
+    rng = np.random.default_rng(0)
+    root = rng.normal(size=(6, 6))
+    A = root @ root.T + np.eye(6)
+    steps = rng.normal(size=(n_pairs, 2, 3))
+    pairs = tuple((step, (A @ step.ravel()).reshape(2, 3)) for step in steps)
+    step, change = (array.ravel() for array in pairs[-1])
+    H = np.eye(6) * (step @ change) / (change @ change)
+    for pair in pairs:  # Nocedal and Wright, equation 6.17
+        step, change = (array.ravel() for array in pair)
+        turn = np.eye(6) - np.outer(step, change) / (step @ change)
+        H = turn @ H @ turn.T + np.outer(step, step) / (step @ change)
+    gradient = rng.normal(size=(2, 3))
+    found = lbfgs._direction(gradient, pairs)
+    np.testing.assert_allclose(found.ravel(), -H @ gradient.ravel(), rtol=1e-9)
 
 
 def test_lbfgs_never_climbs():
