@@ -14,6 +14,7 @@ import zarr
 from distributed import Client
 
 from ooc_train import cluster as clusters
+from ooc_train.callbacks import History
 from ooc_train.cluster import LocalCluster
 from ooc_train.errors import (
     CeilingExceeded,
@@ -471,12 +472,15 @@ def test_an_output_that_exists_already(run, tmp_path):
     assert before == sorted(path.stat().st_mtime_ns for path in store.rglob("*"))
 
 
-@pytest.mark.parametrize("place", ["missing folder/a.run", "file/a.run"])
-def test_a_run_in_a_folder_that_is_not_there(tmp_path, inline, place):
-    store = own_store(tmp_path / "a.zarr")
+def test_a_run_in_a_folder_that_is_a_file(tmp_path, inline):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match=place.split("/", maxsplit=1)[0]):
-        train(LOGISTIC, store, out=tmp_path / place)
+    with pytest.raises(OSError, match="no run can be saved there; choose another place"):
+        train(LOGISTIC, own_store(tmp_path / "a.zarr"), out=tmp_path / "file/a.run")
+
+
+def test_a_run_in_a_folder_that_is_made(tmp_path, inline):
+    train(LOGISTIC, own_store(tmp_path / "a.zarr"), out=tmp_path / "b/c/a.run")
+    assert [path.name for path in (tmp_path / "b/c").iterdir()] == ["a.run"]
 
 
 READ_ONLY = "/sys/kernel"
@@ -485,8 +489,10 @@ READ_ONLY = "/sys/kernel"
 
 def test_a_read_only_place(tmp_path, inline):
     store = own_store(tmp_path / "a.zarr")
-    with pytest.raises(OSError, match=READ_ONLY):
-        train(LOGISTIC, store, out=f"{READ_ONLY}/a.run")
+    heard = History()
+    with pytest.raises(OSError, match=f"no run can be saved there; .*{READ_ONLY}/a.run"):
+        train(LOGISTIC, store, out=f"{READ_ONLY}/a.run", callbacks=[heard])
+    assert heard == []
     fitted, _ = train(LOGISTIC, store)
     with pytest.raises(OSError, match=READ_ONLY):
         predict_store(fitted, store, f"{READ_ONLY}/a.zarr")

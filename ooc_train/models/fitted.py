@@ -144,19 +144,29 @@ class Fitted:
 
 
 def require_writable(path: str, *, overwrite: bool) -> None:
-    """Refuse a place for a run that is taken; only a run may be written over.
+    """Refuse a place for a run that is taken, or that can't be written; only a run is replaced.
 
     Raises
     ------
     OutputExists
         where something lies there that may not be replaced.
+    OSError
+        where the folder can't be written.
     """
-    if not os.path.lexists(path):
-        return
-    if not overwrite:
-        raise OutputExists(f"{path} exists already; choose another name, or overwrite it")
-    if not os.path.exists(os.path.join(path, "model.json")):
-        raise OutputExists(f"{path} is no run, so it is not written over; choose another name")
+    if os.path.lexists(path):
+        if not overwrite:
+            raise OutputExists(f"{path} exists already; choose another name, or overwrite it")
+        if not os.path.exists(os.path.join(path, "model.json")):
+            raise OutputExists(f"{path} is no run, so it is not written over; choose another name")
+    folder = os.path.dirname(os.path.abspath(path))
+    while not os.path.lexists(folder):
+        folder = os.path.dirname(folder)
+    try:
+        # Permissions don't tell: only writing does, and now rather than after a day's work.
+        os.rmdir(tempfile.mkdtemp(prefix=".", dir=folder))
+    except OSError as error:
+        message = f"{error.strerror or error}: no run can be saved there; choose another place"
+        raise OSError(error.errno, message, path) from None
 
 
 def load_fitted(path: str | os.PathLike[str]) -> Fitted:

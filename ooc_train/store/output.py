@@ -26,6 +26,9 @@ from ooc_train.store.arrays import (
 
 _ENTRY = struct.Struct("<QQ")
 
+_ATTEMPTS = 20
+"""Times that a folder is removed into which a worker may be laying down a shard meanwhile."""
+
 
 class ShardWriter:
     """Writes one shard of an array, chunk by chunk, and names it only once it is whole.
@@ -48,8 +51,19 @@ class ShardWriter:
         self._entries: list[tuple[int, int]] = []
         self._end = 0
         with explained(self._path):
-            os.makedirs(os.path.dirname(self._path), exist_ok=True)
+            self._make_folders()
             self._file = open(self._partial_path, "wb", buffering=0)  # noqa: SIM115
+
+    def _make_folders(self) -> None:
+        """Make the folders of the shard, but not the array's: where that is gone, so is the store.
+
+        Tasks that run on after a failure would bring back what was removed.
+        """
+        folder = self._layout.path
+        for name in os.path.relpath(os.path.dirname(self._path), folder).split(os.sep):
+            folder = os.path.join(folder, name)
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(folder)
 
     @property
     def full(self) -> bool:
@@ -219,6 +233,8 @@ class OutputStore:
             direct=True,
             key="/".join(["c", "{}", *["0"] * len(row_shape)]),
         )
+        with explained(self.path):
+            os.makedirs(layout.path, exist_ok=True)
         self._arrays[name] = layout, tuple(dimension_names)
         return layout
 
@@ -239,7 +255,6 @@ class OutputStore:
         """
         with explained(self.path):
             for layout, dimension_names in self._arrays.values():
-                os.makedirs(layout.path, exist_ok=True)
                 _write_json(layout.path, array_metadata(layout.with_rows(n_rows), dimension_names))
             for directory, _, files in os.walk(self.partial_path, topdown=False):
                 for file in files:
@@ -264,7 +279,10 @@ class OutputStore:
     def discard(self) -> None:
         """Remove all of it, unless it was committed."""
         if self.active:
-            shutil.rmtree(self.partial_path, ignore_errors=True)
+            for _ in range(_ATTEMPTS):
+                shutil.rmtree(self.partial_path, ignore_errors=True)
+                if not os.path.lexists(self.partial_path):
+                    break
             self._unlock()
 
     def _unlock(self) -> None:
