@@ -132,8 +132,10 @@ def test_attributes_have_scikit_learns_shapes():
         column = estimator.fit(X, y[:, None])
         assert (column.coef_.shape, column.intercept_.shape) == ((1, 5), (1,))
         assert column.predict(X).shape == (3000, 1)
-        free = estimator.set_params(fit_intercept=False).fit(X, y)
+        free = estimator.set_params(fit_intercept=False).fit(X, y[:, None])
+        assert np.shape(free.intercept_) == ()
         assert free.intercept_ == 0.0
+        assert free.predict(X).shape == (3000, 1)
 
 
 def test_names_of_columns_come_from_frames_and_stores(store):
@@ -393,6 +395,16 @@ def test_partial_fit_carries_batches_of_a_block_size_as_one_call_does():
     assert twice.report_.updates == 20
     assert thrice.report_.updates == 5
     np.testing.assert_array_equal(first.coef_, clone(first).partial_fit(X[:1000], y[:1000]).coef_)
+
+
+def test_partial_fit_weighs_rows_and_penalty_by_all_rows_so_far():
+    X, y = rows()
+    settings: dict[str, Any] = {"batch_size": 100, "learning_rate": 0.1}
+    plain, weighted = Ridge(5.0, **settings), Ridge(10.0, **settings)
+    for part in blocks(X, y):
+        plain.partial_fit(*part)
+        weighted.partial_fit(*part, sample_weight=np.full(len(part[1]), 2.0))
+    np.testing.assert_allclose(weighted.coef_, plain.coef_, rtol=1e-9)
 
 
 def test_partial_fit_takes_one_pass_over_a_store_in_natural_order(store):
