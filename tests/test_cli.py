@@ -433,7 +433,7 @@ def test_ctrl_c_ends_with_a_line(made, settings):
 
 def read_until(terminal, word):
     """What a terminal shows until there is a word, or until nobody writes to it any more."""
-    shown, deadline = "", time.monotonic() + 60
+    shown, deadline = "", time.monotonic() + 120
     while word is None or word not in shown:
         assert time.monotonic() < deadline, shown
         if select.select([terminal], [], [], 0.1)[0]:
