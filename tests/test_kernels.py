@@ -46,32 +46,127 @@ def test_predictor_and_accumulate_are_float64_products(dtype, rows, outputs):
     Z = np.full((rows, outputs), np.nan)
     kernels.predictor(X, W, b, Z)
     np.testing.assert_allclose(Z, X.astype(float) @ W.T + b, rtol=1e-13, atol=1e-13)
-    G, g = np.ones((outputs, FEATURES)), np.ones(outputs)
-    kernels.accumulate(X, Z, G, g)
-    np.testing.assert_allclose(G, 1 + Z.T @ X.astype(float), rtol=1e-13, atol=1e-13)
-    np.testing.assert_allclose(g, 1 + Z.sum(axis=0), rtol=1e-13, atol=1e-13)
+    G = np.ones((outputs, FEATURES + 1))
+    kernels.accumulate(X, Z, G)
+    ones = np.ones((rows, 1))
+    np.testing.assert_allclose(G, 1 + Z.T @ np.hstack([X, ones]), rtol=1e-13, atol=1e-13)
 
 
 def test_float32_rows_are_added_in_float64():
     X = np.full((4096, 1), 1 / 3, np.float32)
-    G, g = np.zeros((1, 1)), np.zeros(1)
-    kernels.accumulate(X, np.ones((4096, 1)), G, g)
-    assert G[0, 0] == 4096 * float(X[0, 0])
+    G = np.zeros((1, 2))
+    kernels.accumulate(X, np.ones((4096, 1)), G)
+    assert G.tolist() == [[4096 * float(X[0, 0]), 4096.0]]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_bits_do_not_depend_on_where_arrays_lie(dtype):
     rng = np.random.default_rng(1)
     X = rng.normal(size=(ROWS, 100)).astype(dtype)
-    W, b, R = rng.normal(size=(2, 100)), rng.normal(size=2), rng.normal(size=(ROWS, 2))
+    W, b, weight = rng.normal(size=(2, 100)), rng.normal(size=2), rng.uniform(size=ROWS)
+    y, losses = rng.integers(0, 2, (ROWS, 1)).astype(float), LOSSES.values()
     results = []
     for offset, slack in itertools.product((0, 8, 16, 40), (0, 3)):
         behind = at_offset(np.concatenate([np.zeros((slack, 100), dtype), X]), offset)[slack:]
-        Z, G, g = (at_offset(np.zeros(s), offset) for s in ((ROWS, 2), (2, 100), (2,)))
+        Z, G, sums = (at_offset(np.zeros(s), offset) for s in ((ROWS, 2), (2, 101), (2,)))
         kernels.predictor(behind, at_offset(W, offset), at_offset(b, offset), Z)
-        kernels.accumulate(behind, at_offset(R, offset), G, g)
-        results.append((Z.tobytes(), G.tobytes(), g.tobytes()))
+        for loss in losses:
+            shape = (ROWS, 1, 2) if loss.name == "multinomial" else (ROWS, 2, 1)
+            R = at_offset(np.zeros(shape), offset)
+            given = at_offset(y, offset), Z.reshape(shape), at_offset(weight, offset)
+            kernels.slope(loss.code, *given, R, sums[: shape[1]])
+            kernels.accumulate(behind, R.reshape(ROWS, 2), G)
+        results.append((Z.tobytes(), G.tobytes(), sums.tobytes()))
     assert len(set(results)) == 1
+
+
+def slopes(name, y, z, weight=None, gradients=None):
+    """Losses and derivatives of models (rows, models, outputs), by the kernel."""
+    rows, models, outputs = z.shape
+    R = np.full((rows, models if gradients is None else gradients, outputs), np.nan)
+    sums = np.zeros(models)
+    weight = np.empty(0) if weight is None else weight
+    kernels.slope(LOSSES[name].code, y, z, weight, R, sums)
+    return sums, R
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("gradients", [0, 1, 3])
+@pytest.mark.parametrize("rows", [0, 1, 7, ROWS])
+@pytest.mark.parametrize(
+    ("name", "outputs"),
+    [("squared", 1), ("squared", 3), ("logistic", 1), ("logistic", 2), ("multinomial", 3)],
+)
+def test_slope_is_the_loss_and_its_gradient(name, outputs, rows, gradients, weighted):
+    rng, loss = np.random.default_rng(3), LOSSES[name]
+    y = rng.integers(0, 2, (rows, 1 if name == "multinomial" else outputs)).astype(float)
+    z, weight = 3 * rng.normal(size=(rows, 3, outputs)), rng.uniform(0.5, 1.5, rows)
+    w = weight if weighted else np.ones(rows)
+    sums, R = slopes(name, y, z, weight if weighted else None, gradients)
+    for m in range(3):
+        values = loss.value(y, z[:, m]).reshape(y.shape).sum(axis=1)
+        np.testing.assert_allclose(sums[m], w @ values, rtol=1e-13)
+        if m < gradients:
+            expected = w[:, None] * loss.gradient(y, z[:, m])
+            np.testing.assert_allclose(R[:, m], expected, rtol=1e-13, atol=1e-15)
+
+
+ULP = np.finfo(float).eps
+WIDE = np.concatenate(
+    [
+        np.linspace(-800, 800, 4001),
+        np.linspace(-2, 2, 4001),
+        *(sign * np.logspace(-300, 4, 609) for sign in (-1, 1)),
+        [0.0, -0.0, np.log(2) / 2, np.log(1e308)],
+    ]
+)
+
+
+@pytest.mark.parametrize("target", [0.0, 1.0, 0.3])
+def test_compiled_polynomials_are_the_losses_to_rounding(target):
+    loss = LOSSES["logistic"]
+    y = np.full((len(WIDE), 1), target)
+    values, by_z = loss.value(y, WIDE[:, None]), loss.gradient(y, WIDE[:, None])
+    _, R = slopes("logistic", y, WIDE[:, None, None])
+    np.testing.assert_allclose(R[:, 0], by_z, rtol=4 * ULP, atol=ULP if target else 1e-307)
+    for z, value in zip(WIDE[::7], values[::7, 0], strict=True):
+        for rows in (1, 64):  # of one row, and in vectors
+            [found], _ = slopes("logistic", np.full((rows, 1), target), np.full((rows, 1, 1), z))
+            assert found / rows == pytest.approx(value, rel=2 * ULP, abs=2 * ULP)
+
+
+def test_compiled_softmax_is_the_losses_to_rounding():
+    rng, loss = np.random.default_rng(0), LOSSES["multinomial"]
+    z = rng.normal(size=(999, 9)) * np.logspace(-3, 4, 999)[:, None]
+    y = rng.integers(0, 9, (999, 1)).astype(float)
+    found = [slopes("multinomial", y[i : i + 1], z[i : i + 1, None])[0][0] for i in range(999)]
+    error = np.abs(found - loss.value(y, z))
+    assert (error <= 2 * ULP * (1 + np.abs(z).max(axis=1))).all()  # a difference of predictors
+    _, R = slopes("multinomial", y, z[:, None])
+    np.testing.assert_allclose(R[:, 0], loss.gradient(y, z), rtol=8 * ULP, atol=2 * ULP)
+
+
+@pytest.mark.parametrize(("name", "outputs"), [("squared", 1), ("logistic", 1), ("multinomial", 3)])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("where", ["z", "y", "weight"])
+def test_what_is_not_finite_makes_a_sum_that_is_not(where, value, name, outputs):
+    arrays = {"z": np.ones((ROWS, 1, outputs)), "y": np.ones((ROWS, 1)), "weight": np.ones(ROWS)}
+    arrays[where].reshape(ROWS, -1)[17, -1] = value
+    if where == "z" and name == "multinomial" and value < 0:
+        arrays["y"][17] = 2.0  # else that of a class that is impossible and does not occur
+    sums, R = slopes(name, **arrays)
+    assert not np.isfinite(sums[0])
+    if where == "z" and np.isnan(value):
+        assert np.isnan(R[17]).all()
+        assert np.isfinite(R[:17]).all()
+        assert np.isfinite(R[18:]).all()
+
+
+def test_infinite_predictors_are_sure_of_themselves():
+    z = np.array([-np.inf, np.inf])[:, None, None]
+    with np.errstate(invalid="ignore"):
+        _, R = slopes("logistic", np.array([[0.0], [1.0]]), z)
+    assert R.ravel().tolist() == [0.0, 0.0]
 
 
 # ------------------------------------------------------------------------------------- scan

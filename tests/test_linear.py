@@ -152,8 +152,8 @@ def test_norms_are_those_of_the_gradients_of_single_rows(loss, outputs):
             row = slice(i, i + 1)
             assert case.source.weight is not None
             one = Cut(case.source.X[row], case.y[row], case.source.weight[row])
-            gradient = stream(one).reduce(case.problem.sums(theta[m : m + 1]))["gradient"]
-            squares += (gradient**2).sum()
+            sums = stream(one).reduce(case.problem.sums(theta[m : m + 1]))
+            squares += (case.problem.gradient(sums) ** 2).sum()
         assert norms[m] == pytest.approx(squares, rel=1e-12)
 
 

@@ -1,9 +1,9 @@
 """Compiled loops over rows, where NumPy would make a temporary or a call for each.
 
-`predictor` and `accumulate` are the two halves of a full-batch pass over one chunk, with the loss
-in NumPy between them. `scan` carries parameters through batches of any size, from one row up: one
-kernel for all of them, so that the batch size is a question of statistics and not of speed.
-`shuffle` makes the order that `scan` follows.
+`predictor`, `slope` and `accumulate` are a full-batch pass over one chunk: X times parameters, the
+loss, and its derivative times X. `scan` carries parameters through batches of any size, from one
+row up: one kernel for all of them, so that the batch size is a question of statistics and not of
+speed. `shuffle` makes the order that `scan` follows.
 
 X is (rows, features) float32 or float64; everything else is float64. All arrays are C-contiguous.
 No result's bits depend on where an array lies in memory, but speed does: `aligned` makes the copies
@@ -17,15 +17,16 @@ whoever needs it imports it where it is used, and calls `load` before memory is 
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from types import FunctionType
 from typing import Any, TypeVar
 
 import numpy as np
 from numba import njit, types
 from numpy.typing import NDArray
 
-from ooc_train.models import losses, updates
+from ooc_train.models import losses, rules
 from ooc_train.models.losses import LOGISTIC, MULTINOMIAL, SQUARED, Array
-from ooc_train.models.updates import BETA1, BETA2, EPSILON
+from ooc_train.models.rules import BETA1, BETA2, EPSILON
 
 __all__ = [
     "ADAM",
@@ -39,6 +40,7 @@ __all__ = [
     "predictor",
     "scan",
     "shuffle",
+    "slope",
 ]
 
 Rows = NDArray[np.float32] | NDArray[np.float64]
@@ -58,7 +60,7 @@ def _source_digest(*paths: str) -> str:
 
 # Lets sums be vectorised. Not ``fastmath=True``: it would drop the checks for NaN.
 _OPTIONS: Any = {"fastmath": {"reassoc", "contract"}, "error_model": "numpy"}
-_DIGEST = _source_digest(__file__, losses.__file__, updates.__file__)
+_DIGEST = _source_digest(__file__, losses.__file__, rules.__file__)
 
 
 def _part(function: Function) -> Function:
@@ -83,12 +85,69 @@ def _kernel(function: Function) -> Function:
     return compiled
 
 
+_LOG2_E = 1.0 / np.log(2.0)
+_LN2, _LN2_REST = 6.93147180369123816490e-01, 1.90821492927058770002e-10
+"""Their sum is log(2) to 85 bits, and the first times a small whole number is exact."""
+
+_TWO52 = 2.0**52
+_TWO52_BITS = int(np.float64(_TWO52).view(np.int64))
+_SQRT_HALF_BITS = int(np.float64(0.5**0.5).view(np.int64))
+"""Added to 2 ** 52, a whole number stands in the last bits of the sum: conversions for vectors."""
+
+
+# Exponential and logarithm as polynomials, since calls of the C library's don't make vectors: 2 ns
+# a row for loss and derivative, and 13 in NumPy. The powers are written out, since loops over
+# coefficients don't make vectors either. Without ``reassoc``, which would cancel what rounds.
+@njit(forceinline=True, fastmath={"contract"}, error_model="numpy")  # type: ignore[untyped-decorator]
+def _exp(x: float) -> Any:
+    """Return ``exp(x)`` of x <= 0, within 1 ulp; below -708 that is 0."""
+    a = -708.0 if x < -708.0 else x
+    shifted = a * _LOG2_E + 1.5 * _TWO52
+    k = shifted - 1.5 * _TWO52
+    power = np.int64((np.float64(shifted).view(np.int64) << 52) + (1023 << 52)).view(np.float64)
+    r = (a - k * _LN2) - k * _LN2_REST
+    s = r * r
+    e = 1 / 479001600 + r * (1 / 6227020800)  # Taylor's series, in pairs
+    e = (1 / 3628800 + r * (1 / 39916800)) + s * e
+    e = (1 / 40320 + r * (1 / 362880)) + s * e
+    e = (1 / 720 + r * (1 / 5040)) + s * e
+    e = (1 / 24 + r * (1 / 120)) + s * e
+    e = (1 / 2 + r * (1 / 6)) + s * e
+    e = power * (1.0 + (r + s * e))
+    return 0.0 if x < -708.0 else e
+
+
+@njit(forceinline=True, fastmath={"contract"}, error_model="numpy")  # type: ignore[untyped-decorator]
+def _log(x: float) -> Any:
+    """Return ``log(x)`` of finite x >= 1, within 1 ulp."""
+    bits = np.float64(x).view(np.int64)
+    k = (bits - _SQRT_HALF_BITS) >> 52
+    n = np.int64(k + _TWO52_BITS).view(np.float64) - _TWO52
+    f = np.int64(bits - (k << 52)).view(np.float64) - 1.0  # x = 2 ** k (1 + f)
+    q = f / (2.0 + f)  # log(1 + f) = 2 atanh(q), and q is at most 0.172
+    s = q * q
+    t = 1 / 19 + s * (1 / 21 + s * (1 / 23))
+    t = 1 / 13 + s * (1 / 15 + s * (1 / 17 + s * t))
+    t = 1 / 7 + s * (1 / 9 + s * (1 / 11 + s * t))
+    t = s * (1 / 3 + s * (1 / 5 + s * t))
+    return n * _LN2 + (f - (q * (f - 2.0 * t) - n * _LN2_REST))
+
+
+def _vector_part(function: Callable[..., Any]) -> Any:
+    """Compile the source of a loss on `_exp` and `_log`, to become vectors in a loop over rows."""
+    names = function.__globals__ | {"exp": _exp, "log": _log}
+    return _part(FunctionType(function.__code__, names, function.__name__))
+
+
 # Scalars go in and come out here, where the sources are annotated with arrays.
-_softmax: Any = _part(losses.softmax)
+_softmax = _vector_part(losses.softmax)
 _squared_value: Any = _part(SQUARED.value)
 _squared_gradient: Any = _part(SQUARED.gradient)
+# Of single rows in `scan`, the C library's functions are the faster ones.
 _logistic_value: Any = _part(LOGISTIC.value)
 _logistic_gradient: Any = _part(LOGISTIC.gradient)
+_logistic_values = _vector_part(LOGISTIC.value)
+_logistic_gradients = _vector_part(LOGISTIC.gradient)
 
 
 @_kernel
@@ -130,18 +189,16 @@ def predictor(X: Rows, W: Array, b: Array, Z: Array) -> None:
 
 
 @_kernel
-def accumulate(X: Rows, R: Array, G: Array, g: Array) -> None:
-    """Add ``R.T @ X`` to `G` and the column sums of `R` to `g`, in float64 from the first row.
+def accumulate(X: Rows, R: Array, G: Array) -> None:
+    """Add ``R.T @ (X, 1)`` to `G`, in float64 from the first row.
 
     Parameters
     ----------
     X : (rows, features) array, float32 or float64
     R : (rows, outputs) array
         Derivative of the loss by the predictor.
-    G : (outputs, features) array
-        Gradient by the weights, added to in place.
-    g : (outputs,) array
-        Gradient by the intercepts, added to in place.
+    G : (outputs, features + 1) array
+        Gradient by the weights and, last, the intercepts; added to in place.
     """
     rows, features = X.shape
     whole = rows - rows % 8
@@ -151,23 +208,23 @@ def accumulate(X: Rows, R: Array, G: Array, g: Array) -> None:
         for k in range(len(G)):
             r0, r1, r2, r3 = R[i, k], R[i + 1, k], R[i + 2, k], R[i + 3, k]
             r4, r5, r6, r7 = R[i + 4, k], R[i + 5, k], R[i + 6, k], R[i + 7, k]
-            gk = G[k]
+            g = G[k]
             for j in range(features):
-                gk[j] += (
+                g[j] += (
                     (r0 * x0[j] + r1 * x1[j])
                     + (r2 * x2[j] + r3 * x3[j])
                     + (r4 * x4[j] + r5 * x5[j])
                     + (r6 * x6[j] + r7 * x7[j])
                 )
-            g[k] += (r0 + r1) + (r2 + r3) + (r4 + r5) + (r6 + r7)
+            g[features] += (r0 + r1) + (r2 + r3) + (r4 + r5) + (r6 + r7)
     for i in range(whole, rows):
         x = X[i]
         for k in range(len(G)):
             r = R[i, k]
-            gk = G[k]
+            g = G[k]
             for j in range(features):
-                gk[j] += r * x[j]
-            g[k] += r
+                g[j] += r * x[j]
+            g[features] += r
 
 
 # Without ``reassoc``: vectors of outputs, which are few, only slowed it.
@@ -190,6 +247,67 @@ def _loss(loss: int, y: Array, i: int, z: Array, r: Array) -> Any:
             value += _logistic_value(y[i, k], z[k])
             r[k] = _logistic_gradient(y[i, k], z[k])
     return value
+
+
+@_part
+def _vector_slope(
+    loss: int, y: Array, Z: Array, weight: Array, R: Array, m: int, k: int, by_z: bool
+) -> Any:
+    """Sum of a pointwise loss over one column of predictors; its derivative goes to `R`."""
+    weighted = len(weight) > 0
+    total = 0.0
+    for i in range(len(Z)):
+        w = weight[i] if weighted else 1.0
+        if loss == _SQUARED:
+            total += w * _squared_value(y[i, k], Z[i, m, k])
+            if by_z:
+                R[i, m, k] = w * _squared_gradient(y[i, k], Z[i, m, k])
+        else:
+            total += w * _logistic_values(y[i, k], Z[i, m, k])
+            if by_z:
+                R[i, m, k] = w * _logistic_gradients(y[i, k], Z[i, m, k])
+    return total
+
+
+@_kernel
+def slope(loss: int, y: Array, Z: Array, weight: Array, R: Array, sums: Array) -> None:
+    """Add each model's loss to `sums`, and write its derivative by the predictors to `R`.
+
+    Parameters
+    ----------
+    loss : int
+        ``Loss.code``.
+    y : (rows, outputs) array
+        For the multinomial loss (rows, 1): codes of the classes. One that doesn't exist makes the
+        sum a NaN.
+    Z : (rows, models, outputs) array
+        Predictors.
+    weight : (rows,) array
+        Multiplies a row's loss. Of length 0: every row weighs 1.
+    R : (rows, gradients, outputs) array
+        The derivative of the first models, in place of whatever it held.
+    sums : (models,) array
+        Losses, added to in place.
+    """
+    rows, models, outputs = Z.shape
+    gradients = R.shape[1]
+    if loss == _MULTINOMIAL:
+        weighted = len(weight) > 0
+        z = np.empty(outputs)
+        r = np.empty(outputs)
+        for i in range(rows):
+            w = weight[i] if weighted else 1.0
+            for m in range(models):
+                for k in range(outputs):
+                    z[k] = Z[i, m, k]
+                sums[m] += w * _loss(loss, y, i, z, r)
+                if m < gradients:
+                    for k in range(outputs):
+                        R[i, m, k] = w * r[k]
+    else:
+        for m in range(models):
+            for k in range(outputs):
+                sums[m] += _vector_slope(loss, y, Z, weight, R, m, k, m < gradients)
 
 
 @_part
@@ -472,7 +590,8 @@ def load(dtype: np.typing.DTypeLike) -> None:
     integer, real, flag = types.int64, types.float64, types.boolean
     signatures: list[tuple[Any, tuple[Any, ...]]] = [
         (predictor, (X, read(2), read(1), write(2))),
-        (accumulate, (X, read(2), write(2), write(1))),
+        (slope, (integer, read(2), read(3), read(1), write(3), write(1))),
+        (accumulate, (X, read(2), write(2))),
         (
             scan,
             (

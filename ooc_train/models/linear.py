@@ -23,10 +23,17 @@ from ooc_train.models.sums import (
     row_weights,
 )
 
+_NO_WEIGHTS = np.empty(0)
+"""To the kernels: every row weighs one."""
+
 
 @dataclass(frozen=True, eq=False)
 class LossSums:
     """Loss, gradient and Hessian of one or more models on one stream.
+
+    The gradient is added up by coefficients and intercept in the data's units, which is what the
+    compiled loops make of raw rows; `LinearProblem.gradient` scales it, once a pass. The Hessian is
+    by `theta`.
 
     Attributes
     ----------
@@ -83,11 +90,16 @@ class LossSums:
 
     def rooms(self, rows: int) -> Rooms:
         """Return the arrays that `add` works in, for blocks of at most `rows` rows."""
-        outputs = self.theta.shape[0] * self.n_outputs
         if self._fused:
-            return {"z": Room((rows, outputs)), "residual": Room((rows, outputs))}
+            return {
+                "z": Room((rows, len(self.theta), self.n_outputs)),
+                "residual": Room((rows, self.gradients, self.n_outputs)),
+            }
         piece = min(rows, piece_rows(self._columns, square=self.hessian))
-        rooms = {"scaled": Room((piece, self._columns))}
+        rooms = {
+            "scaled": Room((piece, self._columns)),
+            "gradient": Room((self.gradients, self.n_outputs, self._columns)),
+        }
         if self.hessian:
             rooms["weighted"] = Room((piece, self._columns))
         return rooms
@@ -108,12 +120,7 @@ class LossSums:
         if self._fused:
             self._add_fused(sums, block, block.y, weight, work)
         else:
-            piece = len(work["scaled"])
-            for start in range(0, block.n_rows, piece):
-                rows = slice(start, start + piece)
-                scaled = self.scaling.apply(block.X[rows], work["scaled"])
-                part_weight = None if weight is None else weight[rows]
-                self._add_piece(sums, scaled, block.y[rows], part_weight, work)
+            self._add_scaled(sums, block, block.y, weight, work)
         if not np.isfinite(sums["loss"]).all():
             raise_if_not_finite(block)
 
@@ -123,23 +130,30 @@ class LossSums:
         from ooc_train.models import kernels
 
         coef, intercept = self._data_units
-        z, residual = work["z"][: block.n_rows], work["residual"][: block.n_rows]
-        kernels.predictor(block.X, coef, intercept, z)
-        for m in range(len(self.theta)):
-            outputs = slice(m * self.n_outputs, (m + 1) * self.n_outputs)
-            sums["loss"][m] += _total(self.loss.value(y, z[:, outputs]), weight)
-            if m < self.gradients:
-                residual[:, outputs] = self.loss.gradient(y, z[:, outputs])
-        if not self.gradients:
-            return
-        used = self.gradients * self.n_outputs
-        if weight is not None:
-            residual[:, :used] *= weight[:, None]
-        by_coef = np.zeros((used, self._columns - 1))
-        by_intercept = np.zeros(used)
-        kernels.accumulate(block.X, np.ascontiguousarray(residual[:, :used]), by_coef, by_intercept)
-        gradient = sums["gradient"].reshape(used, -1)
-        gradient += self.scaling.gradient_from_data_units(by_coef, by_intercept)
+        rows = block.n_rows
+        z, residual = work["z"][:rows], work["residual"][:rows]
+        kernels.predictor(block.X, coef, intercept, z.reshape(rows, len(coef)))
+        weight = _NO_WEIGHTS if weight is None else weight
+        kernels.slope(self.loss.code, y, z, weight, residual, sums["loss"])
+        if self.gradients:
+            gradient = sums["gradient"].reshape(-1, self._columns)
+            kernels.accumulate(block.X, residual.reshape(rows, len(gradient)), gradient)
+
+    def _add_scaled(
+        self, sums: Sums, block: Block, y: Array, weight: Array | None, work: Arrays
+    ) -> None:
+        work["gradient"][...] = 0.0
+        piece = len(work["scaled"])
+        for start in range(0, block.n_rows, piece):
+            rows = slice(start, start + piece)
+            scaled = self.scaling.apply(block.X[rows], work["scaled"])
+            part_weight = None if weight is None else weight[rows]
+            self._add_piece(sums, scaled, y[rows], part_weight, work)
+        by_coef, by_intercept = work["gradient"][..., :-1], work["gradient"][..., -1:]
+        sums["gradient"][..., :-1] += (
+            by_coef * self.scaling.scale + by_intercept * self.scaling.mean
+        )
+        sums["gradient"][..., -1:] += by_intercept
 
     def _add_piece(
         self, sums: Sums, scaled: Array, y: Array, weight: Array | None, work: Arrays
@@ -153,7 +167,7 @@ class LossSums:
             residual = self.loss.gradient(y, z_model)
             if weight is not None:
                 residual = residual * weight[:, None]
-            sums["gradient"][m] += residual.T @ scaled
+            work["gradient"][m] += residual.T @ scaled
             if self.norms:
                 row_norms = np.einsum("ij,ij->i", scaled, scaled)
                 sums["norms"][m] += (residual**2).sum(axis=1) @ row_norms
@@ -261,9 +275,14 @@ class LinearProblem:
         penalties: Array = 0.5 * (self.penalty * theta**2).sum(axis=(1, 2))
         return sums["loss"] + penalties
 
+    def gradient(self, sums: Sums, model: int = 0) -> Array:
+        """Return the gradient of the sum of losses by the `theta` of one of a pass's models."""
+        by_coef, by_intercept = sums["gradient"][model][:, :-1], sums["gradient"][model][:, -1]
+        return self.scaling.gradient_from_data_units(by_coef, by_intercept)
+
     def evaluation(self, sums: Sums, theta: Array, model: int = 0) -> Evaluation:
         """Return what a pass says of one of its models."""
-        gradient = sums["gradient"][model] + self.penalty * theta[model]
+        gradient = self.gradient(sums, model) + self.penalty * theta[model]
         hessian = None
         if "hessian" in sums and model == 0:
             hessian = sums["hessian"] + np.diag(np.tile(self.penalty, self.n_outputs))

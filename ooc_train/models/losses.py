@@ -1,11 +1,13 @@
 """Losses by the linear predictor z: what a row costs, its slope and its curvature.
 
 A loss is defined once. The functions of the pointwise losses are made of NumPy ufuncs and operators
-alone, so the same source serves whole arrays (the full-batch passes) and, compiled by numba in
-`kernels.py`, one scalar at a time (the updates row by row). `softmax` indexes classes first for the
-same reason: ``z[k]`` is a column of rows to NumPy and one number to the compiled kernel.
+alone, so the same source serves whole arrays and, compiled by numba in `kernels.py`, one scalar at
+a time. `softmax` indexes classes first for the same reason: ``z[k]`` is a column of rows to NumPy
+and one number to the compiled kernel. `exp` and `log` are names of this module, so that kernels can
+put vectorisable ones in their place: sources take ``exp`` of x <= 0 and ``log`` of x >= 1 alone.
 
-To add a pointwise loss: its functions and an entry of `LOSSES` here, two branches in `kernels.py`.
+To add a pointwise loss: its functions and an entry of `LOSSES` here, and in `kernels.py` a branch
+of `_loss` and one of `_vector_slope`.
 
 Every loss is stable for predictors up to 1e4 in size, raises no floating-point warning, and turns a
 predictor that is NaN into a NaN.
@@ -16,6 +18,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
+from numpy import exp, log
 from numpy.typing import NDArray
 
 __all__ = ["LOSSES", "Array", "Loss", "probabilities", "softmax"]
@@ -81,24 +84,24 @@ def logistic_value(y: Array, z: Array) -> Array:
     ``log(1 + e)`` with e in (0, 1] is within 1.2e-16 of the truth, and NumPy has AVX-512 code for
     ``log`` and ``exp`` where ``log1p`` and ``logaddexp`` take a scalar loop.
     """
-    return np.maximum(z, 0.0) - y * z + np.log(1.0 + np.exp(-np.abs(z)))
+    return np.maximum(z, 0.0) - y * z + log(1.0 + exp(-np.abs(z)))
 
 
 def logistic_mean(z: Array) -> Array:
     """Probability that y is 1, to full relative precision at both ends."""
-    e = np.exp(-np.abs(z))
+    e = exp(-np.abs(z))
     return (e + (z >= 0.0) * (1.0 - e)) / (1.0 + e)  # the numerator is 1 or e, without a branch
 
 
 def logistic_gradient(y: Array, z: Array) -> Array:
     """Probability that y is 1, less y."""
-    e = np.exp(-np.abs(z))
+    e = exp(-np.abs(z))
     return (e + (z >= 0.0) * (1.0 - e)) / (1.0 + e) - y
 
 
 def logistic_hessian(y: Array, z: Array) -> Array:  # noqa: ARG001 (the signature of every loss)
     """``p (1 - p)``, without the cancellation of ``1 - p``."""
-    e = np.exp(-np.abs(z))
+    e = exp(-np.abs(z))
     return e / ((1.0 + e) * (1.0 + e))
 
 
@@ -120,11 +123,11 @@ def softmax(z: Array, out: Array) -> Array:
         top = np.maximum(top, z[k])
     total = 0.0 * top
     for k in range(len(z)):
-        out[k] = np.exp(z[k] - top)
+        out[k] = exp(z[k] - top)
         total = total + out[k]
     for k in range(len(z)):
         out[k] = out[k] / total
-    normaliser: Array = top + np.log(total)
+    normaliser: Array = top + log(total)
     return normaliser
 
 

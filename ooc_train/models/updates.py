@@ -6,12 +6,12 @@ but its gradient is ever held.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from ooc_train.errors import Diverged
 from ooc_train.models.linear import LinearProblem
+from ooc_train.models.rules import Rule, Schedule
 from ooc_train.models.sums import (
     Array,
     Arrays,
@@ -22,12 +22,6 @@ from ooc_train.models.sums import (
     raise_if_not_finite,
     row_weights,
 )
-
-BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
-"""Adam's constants (Kingma and Ba 2015, section 2)."""
-
-Rule = Literal["sgd", "adam"]
-Schedule = Literal["constant", "linear", "inverse_sqrt"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,8 +19,9 @@ import numpy as np
 from ooc_train.errors import Diverged
 from ooc_train.models.linear import LinearProblem
 from ooc_train.models.moments import GramSums
+from ooc_train.models.rules import BETA1, BETA2, EPSILON, Rule
 from ooc_train.models.sums import Array, Sums, Work
-from ooc_train.models.updates import BETA1, BETA2, EPSILON, LinearUpdates, Rule
+from ooc_train.models.updates import LinearUpdates
 from ooc_train.solvers.base import State, Stream
 from ooc_train.stream.order import spread
 
