@@ -9,6 +9,7 @@ import pytest
 from scipy.special import logsumexp
 
 from ooc_train.errors import NonFiniteData
+from ooc_train.models import kernels
 from ooc_train.models.linear import LossSums
 from ooc_train.models.losses import LOSSES
 from ooc_train.models.sums import Block, Room, row_weights, total_bytes
@@ -22,6 +23,12 @@ SETTINGS: list[dict[str, Any]] = [
     {"standardize": True},
     {"l2": 0.0},
 ]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _compiled():
+    kernels.load(np.float32)
+    kernels.load(np.float64)
 
 
 def _cases():

@@ -7,6 +7,7 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ooc_train.models import kernels
 from ooc_train.models.moments import ColumnSums
 from ooc_train.models.sums import Block
 from ooc_train.store.layout import open_store
@@ -18,6 +19,12 @@ ROWS = 53
 X = np.random.default_rng(0).normal(size=(ROWS, 3)).astype("<f4")
 Y = np.arange(ROWS) * 2 - 50
 WEIGHT = np.arange(ROWS) / 10
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _compiled():
+    kernels.load(np.float32)
+    kernels.load(np.float64)
 
 
 def buffers(source, leaves=1):
