@@ -15,7 +15,7 @@ from ooc_train.job import Job
 from ooc_train.memory import Ceiling
 from ooc_train.models.fitted import Fitted, require_writable
 from ooc_train.models.linear import LinearProblem
-from ooc_train.models.model import Model
+from ooc_train.models.model import UPDATES, Model
 from ooc_train.models.moments import ColumnSums
 from ooc_train.models.scaling import Scaling
 from ooc_train.models.sums import Array, nbytes, total_bytes
@@ -70,6 +70,12 @@ class Task:
         n_parameters = n_outputs * (source.n_features + 1)
         batch = model.rows_per_update(source.n_rows, source.leaf_rows)
         solver_name = model.solver_for(n_parameters)
+        for name in ("learning_rate", "shuffle_buffer"):
+            if solver_name not in UPDATES and getattr(model, name) != "auto":
+                raise ValueError(
+                    f"{name}={getattr(model, name)!r} is for updates, and solver={solver_name!r} "
+                    f"makes none by batches; leave it out, or use solver='sgd' or a batch_size"
+                )
         weights = class_weights(model.class_weight, inputs.classes, inputs.class_totals)
         total = inputs.total_weight
         if weights is not None and inputs.class_totals is not None:

@@ -332,6 +332,13 @@ def test_a_batch_of_all_rows_is_full(tmp_path, inline):
     np.testing.assert_array_equal(one[0].coef, other[0].coef)
 
 
+@pytest.mark.parametrize("setting", [{"learning_rate": 0.1}, {"shuffle_buffer": 8}])
+def test_a_setting_of_updates_is_nothing_to_an_exact_solver(store, setting):
+    (name,) = setting
+    with pytest.raises(ValueError, match=f"{name}=.* is for updates"):
+        train(Model(name="logistic", **setting), store)
+
+
 @pytest.mark.parametrize("batch_size", ["chunk", 256, 1])
 @pytest.mark.parametrize("solver", ["newton", "lbfgs"])
 def test_an_exact_solver_has_no_batches(solver, batch_size):
