@@ -333,10 +333,10 @@ def test_a_batch_of_all_rows_is_full(tmp_path, inline):
 
 
 @pytest.mark.parametrize("setting", [{"learning_rate": 0.1}, {"shuffle_buffer": 8}])
-def test_a_setting_of_updates_is_nothing_to_an_exact_solver(store, setting):
+def test_a_setting_of_updates_is_nothing_to_an_exact_solver(tmp_path, inline, setting):
     (name,) = setting
     with pytest.raises(ValueError, match=f"{name}=.* is for updates"):
-        train(Model(name="logistic", **setting), store)
+        train(Model(name="logistic", **setting), own_store(tmp_path / "a.zarr"))
 
 
 @pytest.mark.parametrize("batch_size", ["chunk", 256, 1])
