@@ -27,7 +27,7 @@ from distributed.client import _get_global_client
 
 from ooc_train.errors import ClusterError, MissingMainGuard
 from ooc_train.memory import Ceiling, ProcessMemory, measure, measure_tree
-from ooc_train.stream.passes import Executor, Inline, OnDask
+from ooc_train.stream.executors import Executor, Inline, OnDask
 from ooc_train.stream.plan import Processes
 from ooc_train.stream.sources import ArraySource, Source
 from ooc_train.threads import one_blas_thread

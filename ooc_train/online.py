@@ -23,8 +23,9 @@ from ooc_train.models.sums import Sums
 from ooc_train.models.updates import LinearUpdates
 from ooc_train.report import MemoryReport, Report
 from ooc_train.solvers.updates import Updates
+from ooc_train.stream.executors import Inline
 from ooc_train.stream.inputs import Inputs
-from ooc_train.stream.passes import Grain, Inline, Stream
+from ooc_train.stream.passes import Grain, Stream
 from ooc_train.threads import one_blas_thread
 from ooc_train.train import Task, fitted_model, scaling_of
 

@@ -13,7 +13,8 @@ from ooc_train.models.losses import LOSSES
 from ooc_train.models.scaling import Scaling
 from ooc_train.store.layout import Store
 from ooc_train.store.writer import StoreWriter
-from ooc_train.stream.passes import Executor, Grain, Inline, Stream
+from ooc_train.stream.executors import Executor, Inline
+from ooc_train.stream.passes import Grain, Stream
 from ooc_train.stream.sources import ArraySource, Source
 
 ROOM = 2**28

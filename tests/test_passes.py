@@ -19,8 +19,9 @@ from ooc_train.models.scaling import Scaling
 from ooc_train.models.sums import Block, Room, Rooms
 from ooc_train.models.updates import LinearUpdates
 from ooc_train.stream import order
+from ooc_train.stream.executors import Inline
 from ooc_train.stream.inputs import read_inputs
-from ooc_train.stream.passes import Inline, Spent, Stream, SumTree
+from ooc_train.stream.passes import Spent, Stream, SumTree
 from ooc_train.stream.plan import Processes, demand_of, make_plan
 from tests.streams import Cut, Shuffled, make_case, same_bits, stream, write_store
 

@@ -12,8 +12,9 @@ from ooc_train.memory import Ceiling
 from ooc_train.models import kernels
 from ooc_train.models.sums import total_bytes
 from ooc_train.solvers.updates import Updates
+from ooc_train.stream.executors import Inline
 from ooc_train.stream.inputs import read_inputs
-from ooc_train.stream.passes import Inline, Stream
+from ooc_train.stream.passes import Stream
 from ooc_train.stream.plan import Demand, Processes, demand_of, make_plan
 from ooc_train.stream.sources import StoreSource
 from tests.streams import make_case, same_bits, write_store
