@@ -287,20 +287,26 @@ class Meter:
         if self._client is None:
             _prepare(dtype, kernels=kernels)
             return Processes(self._calling([]).peak, (), 1)
-        workers = self._client.scheduler_info(n_workers=-1)["workers"]
+        # Not `scheduler_info`: a heartbeat's smaller answer may take the place of ours.
+        threads: Mapping[str, int] = self._client.nthreads()
+        if not threads:
+            raise ClusterError(
+                f"the cluster at {self._client.scheduler.address} has lost its workers; start some "
+                "and run again"
+            )
         # One first: where kernels have to be compiled, the others then find them in the cache.
-        self._client.run(_prepare, dtype, kernels=kernels, workers=[next(iter(workers))])
+        self._client.run(_prepare, dtype, kernels=kernels, workers=[next(iter(threads))])
         held: Mapping[str, ProcessMemory] = self._client.run(_prepare, dtype, kernels=kernels)
         calling = self._calling([memory.pid for memory in held.values()])
         known = [calling, *(m for m in held.values() if m.pid != os.getpid())]
         return Processes(
             calling.peak,
             tuple(
-                (memory.peak, workers[address]["nthreads"])
+                (memory.peak, threads.get(address, 1))
                 for address, memory in held.items()
                 if memory.pid != os.getpid()
             ),
-            sum(worker["nthreads"] for worker in workers.values()),
+            sum(threads.values()),
             # All of our processes map the same libraries, so that the largest maps nearly all.
             max(0, max(m.mapped for m in known) - sum(m.share for m in known)),
         )

@@ -100,7 +100,7 @@ class OnDask:
                 with self.client.as_current():
                     return set(wait(pending, timeout=5.0, return_when="FIRST_COMPLETED").done)
             except TimeoutError:
-                if self.client.scheduler_info(n_workers=1)["workers"]:
+                if self.client.nthreads():
                     lost_since = None
                     continue
                 lost_since = lost_since or perf_counter()
