@@ -116,15 +116,16 @@ def _why_not_started(error: RuntimeError) -> ClusterError:
     return ClusterError(f"the workers could not be started: {error}")
 
 
-class _quiet:  # noqa: N801
+@contextmanager
+def _quiet() -> Iterator[None]:
     """Hold back what distributed logs of processes that end while they start."""
-
-    def __enter__(self) -> None:
-        self._level = logging.getLogger("distributed").level
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)
-
-    def __exit__(self, *_: object) -> None:
-        logging.getLogger("distributed").setLevel(self._level)
+    logger = logging.getLogger("distributed")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def connect(address: str) -> Client:
@@ -254,8 +255,6 @@ def dashboard_link(executor: Executor) -> str | None:
 def _prepare(dtype: str, *, kernels: bool) -> ProcessMemory:
     """Load what tasks will need, so that what a process holds is known before it holds data."""
     import numpy as np
-
-    import ooc_train.stream.passes  # noqa: F401
 
     if kernels:
         from ooc_train.models import kernels as compiled

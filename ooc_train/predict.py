@@ -219,13 +219,17 @@ class _Collect:
     labels: bool = False
 
     @property
+    def _labels(self) -> NDArray[Any] | None:
+        """The labels by code where they are asked for and are numbers, else None."""
+        labels = np.asarray(self.fitted.classes)
+        return labels if self.labels and labels.dtype.kind in "biuf" else None
+
+    @property
     def columns(self) -> tuple[tuple[int, ...], np.dtype[Any]]:
         """The shape of one row's prediction, and its type."""
         fitted = self.fitted
         if self.kind == "prediction" and fitted.model.is_classifier:
-            labels = np.asarray(fitted.classes)
-            numbers = self.labels and labels.dtype.kind in "biuf"
-            return (), labels.dtype if numbers else np.dtype(np.int64)
+            return (), np.dtype(np.int64) if self._labels is None else self._labels.dtype
         return (_width(fitted, self.kind),), np.dtype(np.float64)
 
     def rooms(self, rows: int) -> Rooms:
@@ -240,9 +244,8 @@ class _Collect:
             return z
         if self.kind == "probability":
             return fitted.probabilities(z)
-        codes = fitted.codes(z)
-        _, dtype = self.columns
-        return codes if not self.labels or dtype.kind == "U" else _decode(fitted, codes, dtype)
+        codes, labels = fitted.codes(z), self._labels
+        return codes if labels is None else labels[codes]
 
     def run(self, blocks: Iterator[Block], work: Arrays) -> tuple[int, NDArray[Any]]:
         """Return the first row of a run, and predictions for all of it."""
@@ -252,11 +255,6 @@ class _Collect:
                 start = block.row_number(0)
             parts.append(self.predict(block, work))
         return start, np.concatenate(parts)
-
-
-def _decode(fitted: Fitted, codes: NDArray[np.intp], dtype: np.dtype[Any]) -> NDArray[Any]:
-    labels = np.asarray(fitted.classes)
-    return labels[codes] if labels.dtype == dtype else codes
 
 
 @dataclass(frozen=True, eq=False)

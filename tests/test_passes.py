@@ -16,13 +16,13 @@ from ooc_train.models.linear import LinearProblem
 from ooc_train.models.losses import LOSSES
 from ooc_train.models.moments import ColumnSums
 from ooc_train.models.scaling import Scaling
-from ooc_train.models.sums import Block, Room, Rooms
+from ooc_train.models.sums import Block, Room, Rooms, total_bytes
 from ooc_train.models.updates import LinearUpdates
 from ooc_train.stream import order
 from ooc_train.stream.executors import Inline
 from ooc_train.stream.inputs import read_inputs
 from ooc_train.stream.passes import Spent, Stream, SumTree
-from ooc_train.stream.plan import Processes, demand_of, make_plan
+from ooc_train.stream.plan import Demand, Processes, make_plan
 from tests.streams import Cut, Shuffled, make_case, same_bits, stream, write_store
 
 CASE = make_case("multinomial", 3, rows=233, weighted=True, class_weight=True, leaf_rows=5)
@@ -322,7 +322,7 @@ def test_reading_ahead_uses_two_sets_of_buffers_and_no_more(tmp_path):
     write_store(tmp_path / "a", X, np.arange(ROWS), chunk_rows=5)
     source = read_inputs(tmp_path / "a", classifier=False).source
     for mixing in (1, 3, 11):
-        demand = demand_of(source, 0, mixing=mixing)
+        demand = Demand(leaf=total_bytes(source.rooms(1)), workspace=0, mixing=mixing)
         grain = make_plan(source, demand, Ceiling(2**30, "given"), Processes(0, (), 1)).grain
         rows = seen(source, mixing=mixing, ahead=grain.ahead, pool_bytes=grain.pool_bytes)
         assert sorted(rows) == list(range(ROWS))

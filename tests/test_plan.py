@@ -15,7 +15,7 @@ from ooc_train.solvers.updates import Updates
 from ooc_train.stream.executors import Inline
 from ooc_train.stream.inputs import read_inputs
 from ooc_train.stream.passes import Stream
-from ooc_train.stream.plan import Demand, Processes, demand_of, make_plan
+from ooc_train.stream.plan import Demand, Processes, make_plan
 from ooc_train.stream.sources import StoreSource
 from tests.streams import make_case, same_bits, write_store
 
@@ -183,7 +183,8 @@ def test_what_is_learned_is_the_same_under_any_plan(source, mib, threads, batch_
     for limit, n in ((mib, threads), (4000.0, 1)):
         solver = Updates("sgd", batch_size, 0.01, 3, 0.0, 5, 2)
         work = CASE.problem.sums(CASE.problem.zeros()[None], hessian=True)
-        demand = demand_of(source, total_bytes(work.rooms(source.leaf_rows)), mixing=2)
+        workspace = total_bytes(work.rooms(source.leaf_rows))
+        demand = Demand(leaf=total_bytes(source.rooms(1)), workspace=workspace, mixing=2)
         plan = make_plan(source, demand, Ceiling(int(limit * MIB), "given"), Processes(0, (), n))
         plan.validate()
         passes = Stream(source, Inline(), plan.grain)

@@ -16,7 +16,14 @@ from ooc_train.errors import InvalidStore, NonFiniteData
 from ooc_train.models.sums import Array
 from ooc_train.store.chunks import ChunkReader
 from ooc_train.store.layout import ArrayLayout, ColumnStatistics, Store, open_store
-from ooc_train.stream.sources import ArraySource, DaskSource, Source, StoreSource, codes_of
+from ooc_train.stream.sources import (
+    ArraySource,
+    DaskSource,
+    Source,
+    StoreSource,
+    codes_of,
+    model_dtype,
+)
 
 Label = str | int | float | bool
 
@@ -344,7 +351,7 @@ def dask_source(X: Any, y: Any = None, weight: Any = None) -> DaskSource:
         tuple(int(rows) for rows in X.chunks[0]),
         int(X.shape[1]),
         0 if y is None else (int(y.shape[1]) if y.ndim == 2 else 1),
-        "<f4" if X.dtype.itemsize <= 2 or X.dtype == np.float32 else "<f8",
+        model_dtype(X.dtype),
     )
 
 

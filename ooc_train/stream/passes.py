@@ -25,7 +25,14 @@ from ooc_train.models.sums import Arrays, Block, Rooms, Sums, Work, add_into
 from ooc_train.stream import order
 from ooc_train.stream.buffers import pool_of
 from ooc_train.stream.executors import Executor
-from ooc_train.stream.sources import DaskSource, GivenReader, Reader, Source, StoreSource
+from ooc_train.stream.sources import (
+    DaskSource,
+    GivenReader,
+    Reader,
+    Source,
+    StoreSource,
+    model_dtype,
+)
 from ooc_train.threads import one_blas_thread
 
 _SEGMENT_SECONDS = 1.0
@@ -206,7 +213,7 @@ class Stream:
 
 
 class SumTree:
-    """Nodes of sums, completed as they come in: aligned siblings are added, left plus right."""
+    """Nodes of sums, completed as they come in: aligned siblings are added."""
 
     def __init__(self) -> None:
         self.nodes: dict[Node, Sums] = {}
@@ -215,9 +222,8 @@ class SumTree:
         """Take in a node, whose sums the tree may change from then on."""
         level, index = node
         while (level, index ^ 1) in self.nodes:
-            sibling = self.nodes.pop((level, index ^ 1))
-            left, right = (sibling, sums) if index & 1 else (sums, sibling)
-            sums = add_into(left, right)
+            # Which of the two comes first changes no bit; which two are added does.
+            sums = add_into(self.nodes.pop((level, index ^ 1)), sums)
             level, index = level + 1, index >> 1
         self.nodes[level, index] = sums
 
@@ -280,9 +286,8 @@ def _as_blocks(parts: Sequence[tuple[int, tuple[Any, Any, Any], int]]) -> dict[i
     blocks = {}
     for leaf, (X, y, weight), start in parts:
         X = np.asarray(X)
-        dtype = np.float32 if X.dtype.itemsize <= 2 or X.dtype == np.float32 else np.float64
         blocks[leaf] = Block(
-            np.ascontiguousarray(X, dtype),
+            np.ascontiguousarray(X, model_dtype(X.dtype)),
             None if y is None else np.asarray(y, np.float64).reshape(len(X), -1),
             None if weight is None else np.asarray(weight, np.float64),
             ((0, start),),

@@ -161,11 +161,6 @@ class Plan:
         )
 
 
-def demand_of(source: Source, workspace: int, *, mixing: int = 0) -> Demand:
-    """Return what reading a source needs, with so many bytes of workspace and nothing else."""
-    return Demand(leaf=total_bytes(source.rooms(1)), workspace=workspace, mixing=mixing)
-
-
 def make_plan(source: Source, demand: Demand, ceiling: Ceiling, processes: Processes) -> Plan:
     """Return the plan that makes best use of the ceiling, or the smallest if none fits."""
     aheads = _AHEAD if demand.mixing else _AHEAD[-1:]

@@ -22,6 +22,12 @@ _STRIPE_BYTES = 8 * 2**20
 """Leaves are summed one after another within a stripe of about so many bytes."""
 
 
+def model_dtype(dtype: np.dtype[Any] | str) -> str:
+    """Return the type of X as models see it: float32 up to 16 bits and for itself, else float64."""
+    dtype = np.dtype(dtype)
+    return "<f4" if dtype.itemsize <= 2 or dtype == np.float32 else "<f8"
+
+
 class Reader(Protocol):
     """Reads leaves into buffers that its user owns."""
 
@@ -140,7 +146,7 @@ class StoreSource:
     @property
     def dtype(self) -> str:
         """Type of X as models see it: whole numbers and half floats become float32."""
-        return "<f8" if self.X.dtype in ("<f8", "<i8", "<u8", "<i4", "<u4") else "<f4"
+        return model_dtype(self.X.dtype)
 
     @property
     def leaf_rows(self) -> int:
