@@ -34,12 +34,12 @@ if TYPE_CHECKING:
     from ooc_train.events import Stepped as Stepped
     from ooc_train.events import Stop as Stop
     from ooc_train.memory import Ceiling as Ceiling
+    from ooc_train.memory import MemoryReport as MemoryReport
     from ooc_train.models.fitted import Fitted as Fitted
     from ooc_train.models.model import Model as Model
     from ooc_train.predict import evaluate as evaluate
     from ooc_train.predict import predict as predict
     from ooc_train.predict import predict_store as predict_store
-    from ooc_train.report import MemoryReport as MemoryReport
     from ooc_train.report import Report as Report
     from ooc_train.store.layout import Store as Store
     from ooc_train.store.layout import open_store as open_store
@@ -67,11 +67,11 @@ _NAMES = {
     ),
     "estimators": ("LinearRegression", "LogisticRegression", "Ridge", "load"),
     "events": ("Callback", "Ended", "Event", "Progressed", "Started", "Stepped", "Stop"),
-    "memory": ("Ceiling",),
+    "memory": ("Ceiling", "MemoryReport"),
     "models.fitted": ("Fitted",),
     "models.model": ("Model",),
     "predict": ("evaluate", "predict", "predict_store"),
-    "report": ("MemoryReport", "Report"),
+    "report": ("Report",),
     "store.layout": ("Store", "open_store"),
     "store.made": ("make_data",),
     "store.writer": ("StoreWriter",),

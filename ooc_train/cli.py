@@ -33,7 +33,7 @@ from ooc_train.units import (
 
 if TYPE_CHECKING:
     from ooc_train.models.model import Model
-    from ooc_train.report import MemoryReport
+    from ooc_train.memory import MemoryReport
     from ooc_train.store.layout import Store
 
 _INTERRUPTED = 130

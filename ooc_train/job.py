@@ -5,19 +5,15 @@ process load what it needs, ask it what it holds, plan, refuse what cannot be ke
 read.
 """
 
-import threading
 from collections.abc import Callable
 from typing import Any, Self
 
+from ooc_train.budget import PeakWatch
 from ooc_train.cluster import Meter, choose_executor, dashboard_link, default_ceiling
-from ooc_train.memory import Ceiling, measure, reset_peak
-from ooc_train.report import MemoryReport
+from ooc_train.memory import Ceiling, MemoryReport
 from ooc_train.stream.passes import Stream
 from ooc_train.stream.plan import Demand, Plan, make_plan
 from ooc_train.stream.sources import DaskSource, Source
-
-_lock = threading.Lock()
-_running = 0
 
 
 class Job:
@@ -52,25 +48,15 @@ class Job:
         self._executor = choose_executor(source, client)
         self.ceiling = default_ceiling(self._executor, memory_ceiling)
         self.dashboard = dashboard_link(self._executor)
-        self._notes: list[str] = []
+        self._watch = PeakWatch(whole=self.ceiling.whole)
 
     def __enter__(self) -> Self:
-        global _running
-        with _lock:
-            _running += 1
-            # The peak is the process's own: who resets it while another job runs wipes that one's.
-            if _running > 1:
-                self._notes.append("another job ran in this process: they share one figure")
-            elif not self.ceiling.whole and not reset_peak():
-                self._notes.append("the peak could not be reset: it may be from before this job")
-        before = measure().current
-        self._meter = Meter(self._executor, whole=self.ceiling.whole, before=before)
+        self._watch.__enter__()
+        self._meter = Meter(self._executor, whole=self.ceiling.whole, before=self._watch.before)
         return self
 
     def __exit__(self, *_: object) -> None:
-        global _running
-        with _lock:
-            _running -= 1
+        self._watch.__exit__()
 
     def plan(self, demand: Demand) -> Plan:
         """Return the plan for a demand; nothing is read.
@@ -79,7 +65,7 @@ class Job:
         """
         processes = self._meter.prepare(self.source.dtype, kernels=self._kernels)
         if isinstance(self.source, DaskSource):
-            self._notes.append(
+            self._watch.notes.append(
                 "the memory of the Dask arrays' own graph is outside the ceiling; write them to a "
                 "store to have it counted"
             )
@@ -99,7 +85,7 @@ class Job:
     def memory(self, plan: Plan) -> MemoryReport:
         """Return ceiling, projection and measurement, side by side."""
         processes = tuple(self._meter.measured())
-        notes = [*self._notes, *{process.note for process in processes if process.note}]
+        notes = [*self._watch.notes, *{process.note for process in processes if process.note}]
         return MemoryReport(
             ceiling=plan.ceiling.limit,
             reserved=plan.processes.reserved,

@@ -12,7 +12,7 @@ same library pay for it once between them. Elsewhere only `ru_maxrss` of this pr
 import os
 import resource
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Self
 
@@ -135,10 +135,27 @@ class Projection:
         """The projected peak in bytes."""
         return sum(term.bytes for term in self.terms)
 
+    @property
+    def smallest(self) -> str:
+        """The smallest ceiling that would do, as text to paste."""
+        return f"{-(-self.total // 2**20)}MiB"
+
     def table(self) -> list[tuple[str, str, str]]:
         """Give a row for each term, and one for their sum: name, size, reason."""
         rows = [(term.name, approximate_bytes(term.bytes), term.why) for term in self.terms]
         return [*rows, ("projected", approximate_bytes(self.total), "")]
+
+    def explain(self, ceiling: Ceiling) -> str:
+        """Give the terms, the ceiling and the room that is left, as a table in plain text."""
+        left = ceiling.limit - self.total
+        rows = [*self.table(), ("ceiling", approximate_bytes(ceiling.limit), ceiling.source)]
+        rows.append(
+            ("left", approximate_bytes(left), "")
+            if left >= 0
+            else ("missing", approximate_bytes(-left), f"smallest ceiling: {self.smallest}")
+        )
+        widths = [max(len(row[i]) for row in rows) for i in range(2)]
+        return "\n".join(f"{n:<{widths[0]}}  {b:>{widths[1]}}  {w}".rstrip() for n, b, w in rows)
 
 
 def machine_memory(proc: str = "/proc") -> int:
@@ -184,6 +201,38 @@ class ProcessMemory:
     mapped: int = 0
     share: int = 0
     note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryReport:
+    """The three figures of the memory contract, in bytes.
+
+    Attributes
+    ----------
+    ceiling : the most that the run was allowed to hold
+    reserved : what its processes held before any data
+    projected : what the plan said the peak would be
+    measured : the sum of the peaks that the operating system saw, or None where nothing was run
+    processes : the peak of each process
+    terms : what the projection is the sum of
+    ceiling_source : who set the ceiling
+    notes : what a reader of the figures has to know
+    """
+
+    ceiling: int
+    reserved: int
+    projected: int
+    measured: int
+    processes: tuple[ProcessMemory, ...] = ()
+    terms: Mapping[str, int] = field(default_factory=dict)
+    ceiling_source: str = "given"
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return (
+            f"ceiling {approximate_bytes(self.ceiling)}, projected "
+            f"{approximate_bytes(self.projected)}, measured {approximate_bytes(self.measured)}"
+        )
 
 
 def measure(pid: int | Literal["self"] = "self") -> ProcessMemory:

@@ -15,13 +15,13 @@ import numpy as np
 
 from ooc_train.errors import Diverged
 from ooc_train.job import Job
-from ooc_train.memory import Ceiling
+from ooc_train.memory import Ceiling, MemoryReport
 from ooc_train.models.fitted import Fitted
 from ooc_train.models.linear import LinearProblem
 from ooc_train.models.model import EXACT, Model
 from ooc_train.models.sums import Sums
 from ooc_train.models.updates import LinearUpdates
-from ooc_train.report import MemoryReport, Report
+from ooc_train.report import Report
 from ooc_train.solvers.updates import Updates
 from ooc_train.stream.executors import Inline
 from ooc_train.stream.inputs import Inputs

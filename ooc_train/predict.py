@@ -9,11 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ooc_train.job import Job
-from ooc_train.memory import Ceiling
+from ooc_train.memory import Ceiling, MemoryReport
 from ooc_train.models.fitted import Fitted
 from ooc_train.models.metrics import PIECE_ROWS, MetricSums
 from ooc_train.models.sums import Arrays, Block, Room, Rooms, nbytes, total_bytes
-from ooc_train.report import MemoryReport
 from ooc_train.store.arrays import ArrayLayout
 from ooc_train.store.chunks import ChunkReader
 from ooc_train.store.output import OutputStore, ShardWriter

@@ -1,43 +1,11 @@
 """What a run did, in figures: the value that `report_` holds and `--json` prints."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
-from ooc_train.memory import ProcessMemory
+from ooc_train.memory import MemoryReport, ProcessMemory
 from ooc_train.units import approximate_bytes, approximate_duration
-
-
-@dataclass(frozen=True, slots=True)
-class MemoryReport:
-    """The three figures of the memory contract, in bytes.
-
-    Attributes
-    ----------
-    ceiling : the most that the run was allowed to hold
-    reserved : what its processes held before any data
-    projected : what the plan said the peak would be
-    measured : the sum of the peaks that the operating system saw, or None where nothing was run
-    processes : the peak of each process
-    terms : what the projection is the sum of
-    ceiling_source : who set the ceiling
-    notes : what a reader of the figures has to know
-    """
-
-    ceiling: int
-    reserved: int
-    projected: int
-    measured: int
-    processes: tuple[ProcessMemory, ...] = ()
-    terms: Mapping[str, int] = field(default_factory=dict)
-    ceiling_source: str = "given"
-    notes: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        return (
-            f"ceiling {approximate_bytes(self.ceiling)}, projected "
-            f"{approximate_bytes(self.projected)}, measured {approximate_bytes(self.measured)}"
-        )
 
 
 @dataclass(frozen=True, slots=True)

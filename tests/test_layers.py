@@ -15,6 +15,7 @@ ROWS = (
     "errors",
     "units",
     "memory",
+    "budget",
     "threads",
     "store/",
     "models/",

@@ -111,21 +111,12 @@ class Plan:
 
     def explain(self) -> str:
         """Return the terms, the ceiling and the room that is left, as a table in plain text."""
-        rows = self.projection.table()
-        left = self.ceiling.limit - self.projected
-        rows.append(("ceiling", approximate_bytes(self.ceiling.limit), self.ceiling.source))
-        rows.append(
-            ("left", approximate_bytes(left), "")
-            if left >= 0
-            else ("missing", approximate_bytes(-left), f"smallest ceiling: {self.smallest}")
-        )
-        widths = [max(len(row[i]) for row in rows) for i in range(2)]
-        return "\n".join(f"{n:<{widths[0]}}  {b:>{widths[1]}}  {w}".rstrip() for n, b, w in rows)
+        return self.projection.explain(self.ceiling)
 
     @property
     def smallest(self) -> str:
         """The smallest ceiling that this many processes could keep, as text to paste."""
-        return f"{-(-self.projected // _MIB)}MiB"
+        return self.projection.smallest
 
     def to_json(self) -> Mapping[str, object]:
         """Return the plan as values that JSON can hold, sizes in bytes."""

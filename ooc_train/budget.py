@@ -1,0 +1,153 @@
+"""A job's memory in the calling process: what counts of it, what is left, and what it came to."""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Self
+
+from ooc_train.errors import CeilingExceeded
+from ooc_train.memory import Ceiling, MemoryReport, Projection, Term, measure, reset_peak
+
+_lock = threading.Lock()
+_running = 0
+
+_GROWTH = 16 * 2**20
+"""Bytes that an interpreter grows by beside what is counted: small objects, and the allocator's
+own waste."""
+
+
+class PeakWatch:
+    """Sees to it that the peak of this process is one job's; a context manager.
+
+    Parameters
+    ----------
+    whole : bool
+        Whether all that the process holds counts, and not only what it grew by.
+
+    Attributes
+    ----------
+    before : int
+        Bytes that the process held when the job began.
+    notes : list of str
+        What a reader of the figures has to know.
+    """
+
+    def __init__(self, *, whole: bool) -> None:
+        self.whole = whole
+        self.before = 0
+        self.notes: list[str] = []
+
+    def __enter__(self) -> Self:
+        global _running
+        with _lock:
+            _running += 1
+            # The peak is the process's own: who resets it while another job runs wipes that one's.
+            if _running > 1:
+                self.notes.append("another job ran in this process: they share one figure")
+            elif not self.whole and not reset_peak():
+                self.notes.append("the peak could not be reset: it may be from before this job")
+        self.before = measure().current
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        global _running
+        with _lock:
+            _running -= 1
+
+
+class Budget:
+    """What a job that runs in this process alone may hold; a context manager.
+
+    Libraries that the job needs are imported before it is entered, so that they count as reserved.
+
+    Parameters
+    ----------
+    memory_ceiling : str, int, Ceiling or None
+        As everywhere; None is half of what is available.
+
+    Attributes
+    ----------
+    ceiling : Ceiling
+    reserved : int
+        Bytes that count before any data: what the process holds, or 0 where only its growth does.
+
+    Examples
+    --------
+    >>> with Budget("1GiB") as budget:
+    ...     buffers = Term("buffers", min(2**20, budget.left([])), "a chunk")
+    ...     budget.require([buffers])
+    ...     report = budget.report([buffers])
+    >>> report.projected <= report.ceiling
+    True
+    """
+
+    def __init__(self, memory_ceiling: str | int | Ceiling | None) -> None:
+        self.ceiling = (
+            memory_ceiling if isinstance(memory_ceiling, Ceiling) else Ceiling.of(memory_ceiling)
+        )
+        self._watch = PeakWatch(whole=self.ceiling.whole)
+        self.reserved = 0
+
+    def __enter__(self) -> Self:
+        self._watch.__enter__()
+        self.reserved = measure().peak if self.ceiling.whole else 0
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._watch.__exit__()
+
+    def projection(self, terms: Sequence[Term]) -> Projection:
+        """Give what a job of these terms is expected to hold, all told."""
+        whole = self.ceiling.whole
+        reserved = Term(
+            "reserved",
+            self.reserved,
+            "this process" if whole else "only what the calling process grows by counts",
+        )
+        growth = Term("growth", _GROWTH, "the interpreter and its allocator")
+        return Projection((reserved, growth, *terms))
+
+    def left(self, terms: Sequence[Term]) -> int:
+        """Bytes that these terms leave under the ceiling; less than 0 where they exceed it."""
+        return self.ceiling.limit - self.projection(terms).total
+
+    def require(self, terms: Sequence[Term], advice: str = "") -> None:
+        """Refuse a job of these terms where it does not fit.
+
+        Parameters
+        ----------
+        terms : sequence of Term
+        advice : str
+            What could be done beside raising the ceiling, such as "use smaller chunks".
+
+        Raises
+        ------
+        CeilingExceeded
+            With the terms, and the smallest ceiling that would do.
+        """
+        projection = self.projection(terms)
+        if projection.total > self.ceiling.limit:
+            or_else = f", or {advice}" if advice else ""
+            raise CeilingExceeded(
+                f"the job needs {projection.smallest} and its memory ceiling is {self.ceiling}; "
+                f"raise the memory ceiling to at least {projection.smallest}{or_else}\n"
+                f"{projection.explain(self.ceiling)}"
+            )
+
+    def report(self, terms: Sequence[Term]) -> MemoryReport:
+        """Give ceiling, projection and measurement, side by side."""
+        projection = self.projection(terms)
+        own = replace(measure(), name="this process")
+        if not self.ceiling.whole:
+            own = replace(own, peak=max(0, own.peak - self._watch.before))
+        notes = [*self._watch.notes, *([own.note] if own.note else [])]
+        return MemoryReport(
+            ceiling=self.ceiling.limit,
+            reserved=self.reserved,
+            projected=projection.total,
+            measured=own.peak,
+            processes=(own,),
+            terms={term.name: term.bytes for term in projection.terms},
+            ceiling_source=self.ceiling.source,
+            notes=tuple(notes),
+        )
