@@ -20,6 +20,8 @@ import zarr
 from typer.testing import CliRunner
 
 from ooc_train import cli
+from ooc_train.cli import parsers
+from ooc_train.cli.options import Learning
 from ooc_train.cluster import LocalCluster
 from ooc_train.models import model as models
 from ooc_train.models.fitted import load_fitted
@@ -28,7 +30,7 @@ from ooc_train.predict import evaluate
 from ooc_train.store.made import make_data
 
 ROOT = Path(__file__).parent.parent
-COMMAND = [sys.executable, "-m", "ooc_train.cli"]
+COMMAND = [sys.executable, "-m", "ooc_train"]
 
 
 def here(*arguments):
@@ -86,16 +88,16 @@ def run(tmp_path_factory, made, scheduler):
 
 
 def test_options_have_the_names_and_defaults_of_a_model():
-    ours = {field.name: field.default for field in fields(cli.Learning)}
+    ours = {field.name: field.default for field in fields(Learning)}
     theirs = {field.name: field.default for field in fields(Model)}
     assert ours.pop("no_intercept") is not theirs["fit_intercept"]
     assert ours.pop("name") == "logistic"
     assert ours == {name: theirs[name] for name in ours}
-    assert set(get_args(get_type_hints(cli.Learning)["name"])) <= set(models.NAMES)
+    assert set(get_args(get_type_hints(Learning)["name"])) <= set(models.NAMES)
 
 
 def test_options_reach_the_model():
-    learning = cli.Learning(name="ridge", alpha=3.0, no_intercept=True, batch_size=7, tol=0.5)
+    learning = Learning(name="ridge", alpha=3.0, no_intercept=True, batch_size=7, tol=0.5)
     assert learning.model == Model(
         name="ridge", alpha=3.0, fit_intercept=False, batch_size=7, tol=0.5
     )
@@ -104,18 +106,18 @@ def test_options_reach_the_model():
 @pytest.mark.parametrize(
     ("read", "text", "value"),
     [
-        (cli._batch_size, "full", "full"),
-        (cli._batch_size, "chunk", "chunk"),
-        (cli._batch_size, "20k", 20_000),
-        (cli._learning_rate, "auto", "auto"),
-        (cli._learning_rate, "1e-3", 1e-3),
-        (cli._shuffle_buffer, "8", 8),
-        (cli._class_weight, "balanced", "balanced"),
-        (cli._class_weight, "no=1,yes=2.5", {"no": 1.0, "yes": 2.5}),
-        (cli._class_weight, "a=b=2", {"a=b": 2.0}),
-        (cli._passes, "2.5", 2.5),
-        (cli._duration, "90s", 90.0),
-        (cli._address, "0.0.0.0:80", "0.0.0.0:80"),
+        (parsers.batch_size, "full", "full"),
+        (parsers.batch_size, "chunk", "chunk"),
+        (parsers.batch_size, "20k", 20_000),
+        (parsers.learning_rate, "auto", "auto"),
+        (parsers.learning_rate, "1e-3", 1e-3),
+        (parsers.shuffle_buffer, "8", 8),
+        (parsers.class_weight, "balanced", "balanced"),
+        (parsers.class_weight, "no=1,yes=2.5", {"no": 1.0, "yes": 2.5}),
+        (parsers.class_weight, "a=b=2", {"a=b": 2.0}),
+        (parsers.passes, "2.5", 2.5),
+        (parsers.duration, "90s", 90.0),
+        (parsers.address, "0.0.0.0:80", "0.0.0.0:80"),
     ],
 )
 def test_options_that_are_read(read, text, value):

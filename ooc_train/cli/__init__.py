@@ -1,0 +1,29 @@
+"""The command line: ``ooc-train``.
+
+What a command found goes to stdout, how far it is and what went wrong to stderr. A command ends
+with 0 where it did what was asked, with 1 where it could not (the message says why), with 2 where
+it was called wrongly, and with 130 where it was interrupted.
+
+Numerical and Dask libraries are imported inside the commands, so that ``--help`` is immediate.
+"""
+
+import typer
+
+# What registers its commands when it is imported, in the order of the help.
+from ooc_train.cli import data, models  # noqa: F401
+from ooc_train.cli.command import app
+
+__all__ = ["app", "main"]
+
+_INTERRUPTED = 130
+"""What typer makes of Ctrl-C."""
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        app()
+    except SystemExit as end:
+        if end.code == _INTERRUPTED:
+            typer.echo("interrupted", err=True)
+        raise

@@ -1,0 +1,66 @@
+"""How a function becomes a command, and its errors a line and an exit status."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from typing import Any, get_type_hints
+
+import typer
+
+from ooc_train.callbacks import printable
+from ooc_train.cli.options import Output
+from ooc_train.cli.text import print_json
+from ooc_train.errors import OocTrainError
+
+app = typer.Typer(
+    name="ooc-train",
+    help="Train on data larger than memory: any batch size, under a memory ceiling.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+
+def command(function: Callable[..., None]) -> Callable[..., None]:
+    """Register a command.
+
+    A parameter that is a dataclass stands for an option a field. Errors that explain themselves
+    become a line on stderr and the exit status 1.
+    """
+    hints = get_type_hints(function, include_extras=True)
+    groups: dict[str, Any] = {name: kind for name, kind in hints.items() if is_dataclass(kind)}
+    parameters = []
+    for name, parameter in inspect.signature(function).parameters.items():
+        if name not in groups:
+            parameters.append(parameter.replace(annotation=hints[name]))
+            continue
+        field_hints = get_type_hints(groups[name], include_extras=True)
+        parameters += [
+            parameter.replace(
+                name=field.name, default=field.default, annotation=field_hints[field.name]
+            )
+            for field in fields(groups[name])
+        ]
+
+    @functools.wraps(function)
+    def run(**given: Any) -> None:
+        for name, kind in groups.items():
+            given[name] = kind(**{field.name: given.pop(field.name) for field in fields(kind)})
+        output: Output = given["output"]
+        try:
+            function(**given)
+        except (OocTrainError, OSError, ValueError) as error:
+            if output.traceback or isinstance(error, BrokenPipeError):
+                raise
+            if output.as_json:
+                print_json({"error": type(error).__name__, "message": str(error)})
+            typer.secho("error: ", fg="red", bold=True, nl=False, err=True)
+            typer.echo(printable(str(error)), err=True)
+            raise typer.Exit(1) from None
+
+    # What typer reads: the parameters with the groups spread out.
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    app.command()(run)
+    return run

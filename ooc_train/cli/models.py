@@ -1,0 +1,228 @@
+"""Commands about models: plan, train, evaluate, predict."""
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from ooc_train.callbacks import ConsoleBar, printable
+from ooc_train.cli import parsers
+from ooc_train.cli.command import command
+from ooc_train.cli.options import RUN, STORE, Learning, Output, Overwrite, Resources
+from ooc_train.cli.text import count, print_json
+from ooc_train.memory import Ceiling
+from ooc_train.units import approximate_duration
+
+
+@command
+def plan(
+    *,
+    store: Annotated[str, STORE],
+    learning: Learning,
+    resources: Resources,
+    output: Output,
+) -> None:
+    """Show what training would hold, under the same workers, without reading X.
+
+    Ends with 1 where it does not fit under the ceiling.
+    """
+    model = learning.model
+    with ConsoleBar(quiet=output.quiet) as bar:
+        from ooc_train.job import Job
+        from ooc_train.stream.inputs import read_inputs
+        from ooc_train.stream.plan import make_plan
+        from ooc_train.threads import one_blas_thread
+        from ooc_train.train import Task
+
+        inputs = read_inputs(store, classifier=model.is_classifier)
+        task = Task.of(model, inputs)
+        with (
+            resources.client(bar) as client,
+            one_blas_thread(),
+            Job(
+                inputs.source,
+                client=client,
+                memory_ceiling=resources.ceiling,
+                kernels=task.needs_kernels,
+            ) as job,
+        ):
+            found = job.plan(task.demand())
+    fits = found.projected <= found.ceiling.limit
+    # The plan for next to nothing is the smallest there is.
+    smallest = make_plan(inputs.source, task.demand(), Ceiling(1, "given"), found.processes)
+    if output.as_json:
+        about = {"model": model.name, "solver": task.solver_name, "batch_size": model.batch_size}
+        print_json(about | dict(found.to_json()) | {"smallest_ceiling": smallest.projected})
+    else:
+        typer.echo(found.explain())
+        verdict = "it fits" if fits else "it does not fit"
+        workers = len(found.processes.workers)
+        typer.echo(
+            f"{verdict}: the smallest ceiling that would do with {count(workers, 'worker')} is "
+            f"{smallest.smallest}" + (", with fewer less" if workers > 1 and not fits else "")
+        )
+    if not fits:
+        raise typer.Exit(1)
+
+
+@command
+def train(
+    *,
+    store: Annotated[str, STORE],
+    out: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Folder that the run is saved in.")
+    ] = None,
+    overwrite: Overwrite = False,
+    max_passes: Annotated[
+        Any,
+        typer.Option(
+            parser=parsers.parsed(parsers.passes),
+            metavar="PASSES",
+            help="Begin no iteration after so many passes.",
+        ),
+    ] = None,
+    max_seconds: Annotated[
+        Any,
+        typer.Option(
+            parser=parsers.parsed(parsers.duration),
+            metavar="DURATION",
+            help="Begin no iteration after so long, such as 90s.",
+        ),
+    ] = None,
+    learning: Learning,
+    resources: Resources,
+    output: Output,
+) -> None:
+    """Fit a model to a store."""
+    model = learning.model
+    with ConsoleBar(quiet=output.quiet, max_passes=max_passes, max_seconds=max_seconds) as bar:
+        from ooc_train.events import Event, Started
+        from ooc_train.models.fitted import require_writable
+        from ooc_train.stream.inputs import read_inputs
+        from ooc_train.train import Task
+        from ooc_train.train import train as fit
+
+        if out is not None:
+            require_writable(out, overwrite=overwrite)
+        inputs = read_inputs(store, classifier=model.is_classifier)
+        # What can't be is refused before anything is started.
+        Task.of(model, inputs)
+
+        def say_plan(event: Event) -> None:
+            if isinstance(event, Started):
+                bar.say(
+                    f"{event.model} by {event.solver}, batch size {event.batch_size}: "
+                    f"{event.n_rows:,} rows x {count(event.n_features, 'feature')}"
+                )
+                bar.say(event.explanation)
+
+        with resources.client(bar) as client:
+            _, report = fit(
+                model,
+                inputs,
+                out=out,
+                overwrite=overwrite,
+                callbacks=(say_plan, bar),
+                max_passes=max_passes,
+                max_seconds=max_seconds,
+                client=client,
+                memory_ceiling=resources.ceiling,
+            )
+    if output.as_json:
+        print_json(report.to_json() | {"out": out})
+        return
+    loss = "log-loss" if model.is_classifier else "loss"
+    passes = "1 pass" if report.passes == 1 else f"{report.passes:.4g} passes"
+    typer.echo(f"{passes}, {loss} {report.loss:.6g} | memory: {report.memory}")
+    rate = f"{report.rows_per_second:,.0f} rows/s"
+    end = "converged" if report.converged else "stopped before the tolerance was met"
+    updates = count(report.updates, "update")
+    typer.echo(f"{end} after {updates} in {approximate_duration(report.seconds)}, {rate}")
+    for note in (*report.notes, *report.memory.notes):
+        typer.echo(f"note: {note}")
+    if out is not None:
+        typer.echo(printable(f"saved in {out}"))
+
+
+@command
+def evaluate(
+    *,
+    run: Annotated[str, RUN],
+    store: Annotated[str, STORE],
+    resources: Resources,
+    output: Output,
+) -> None:
+    """Show how well a model does on a store with y."""
+    with ConsoleBar(quiet=output.quiet) as bar:
+        from ooc_train.models.fitted import load_fitted
+        from ooc_train.predict import evaluate as measure
+        from ooc_train.store.layout import open_store
+        from ooc_train.stream.inputs import read_inputs
+
+        fitted = load_fitted(run)
+        data = open_store(store)
+        fitted.require_features(data.n_features, store)
+        inputs = read_inputs(data, classifier=fitted.model.is_classifier, classes=fitted.classes)
+        with resources.client(bar) as client:
+            metrics, memory = measure(
+                fitted,
+                inputs,
+                client=client,
+                memory_ceiling=resources.ceiling,
+                on_rows=bar.job(data.n_rows),
+            )
+    if output.as_json:
+        print_json(metrics | {"memory": asdict(memory)})
+        return
+    error = metrics.pop("roc_auc_error", None)
+    for name, value in metrics.items():
+        figure = f"{value:,}" if name == "n_rows" else f"{value:.6g}"
+        within = f"  within {error:.1g}" if name == "roc_auc" and error is not None else ""
+        typer.echo(f"{name:<8}  {figure}{within}")
+    typer.echo(f"memory: {memory}")
+
+
+@command
+def predict(
+    *,
+    run: Annotated[str, RUN],
+    store: Annotated[str, STORE],
+    out: Annotated[str, typer.Argument(help="Where the store of predictions will lie.")],
+    proba: Annotated[
+        bool, typer.Option("--proba", help="Write the probability of each class too.")
+    ] = False,
+    overwrite: Overwrite = False,
+    resources: Resources,
+    output: Output,
+) -> None:
+    """Write predictions for a store to another."""
+    with ConsoleBar(quiet=output.quiet) as bar:
+        from ooc_train.models.fitted import load_fitted
+        from ooc_train.predict import Kind, predict_store
+        from ooc_train.store.layout import open_store
+
+        fitted = load_fitted(run)
+        if proba and not fitted.model.is_classifier:
+            raise ValueError(
+                f"--proba is for classes, and the {fitted.model.name} model has none; leave it out"
+            )
+        data = open_store(store)
+        fitted.require_features(data.n_features, store)
+        kinds: tuple[Kind, ...] = ("prediction", "probability") if proba else ("prediction",)
+        with resources.client(bar) as client:
+            memory = predict_store(
+                fitted,
+                data,
+                out,
+                kinds=kinds,
+                overwrite=overwrite,
+                client=client,
+                memory_ceiling=resources.ceiling,
+                on_rows=bar.job(data.n_rows),
+            )
+    if output.as_json:
+        about = {"n_rows": data.n_rows, "out": out, "arrays": kinds}
+        print_json(about | {"memory": asdict(memory)})
+        return
+    typer.echo(f"{data.n_rows:,} rows predicted | memory: {memory}")
+    typer.echo(printable(f"saved in {out}: {', '.join(kinds)}"))

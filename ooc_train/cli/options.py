@@ -1,0 +1,190 @@
+"""The options that commands have in common, in groups: a dataclass each, an option a field."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from ooc_train.callbacks import ConsoleBar
+from ooc_train.cli import parsers
+from ooc_train.memory import Ceiling
+from ooc_train.units import parse_bytes
+
+if TYPE_CHECKING:
+    from ooc_train.models.model import Model
+
+
+def option(*names: str, of: str, parse: Callable[[str], Any] | None = None, **more: Any) -> Any:
+    """Return the description of an option, in the panel `of` of the help."""
+    parser = None if parse is None else parsers.parsed(parse)
+    return typer.Option(*names, parser=parser, rich_help_panel=of, **more)
+
+
+@dataclass(frozen=True)
+class Output:
+    """What every command knows about what it says."""
+
+    as_json: Annotated[
+        bool, option("--json", of="Output", help="Print one JSON object on stdout.")
+    ] = False
+    quiet: Annotated[bool, option("--quiet", of="Output", help="Show no progress.")] = False
+    traceback: Annotated[
+        bool, option("--traceback", of="Output", help="Show where an error is from.")
+    ] = False
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a job runs on."""
+
+    memory_ceiling: Annotated[
+        str | None,
+        option(
+            of="Resources",
+            parse=parsers.size,
+            metavar="BYTES",
+            help="The most that all processes may hold, such as 512MiB "
+            "(default: half of what is available).",
+        ),
+    ] = None
+    workers: Annotated[
+        int | None,
+        option(of="Resources", min=1, help="Worker processes (default: the number of cores)."),
+    ] = None
+    threads: Annotated[
+        int | None, option(of="Resources", min=1, help="Threads of a worker (default: 1).")
+    ] = None
+    scheduler: Annotated[
+        str | None,
+        option(of="Resources", metavar="ADDRESS", help="A Dask cluster that runs already."),
+    ] = None
+    dashboard_address: Annotated[
+        str | None,
+        option(
+            of="Resources",
+            parse=parsers.address,
+            metavar="HOST:PORT",
+            help="Where the dashboard listens (default: 127.0.0.1:8787).",
+        ),
+    ] = None
+
+    @property
+    def ceiling(self) -> Ceiling:
+        """The ceiling: here of the whole tree of processes."""
+        if self.scheduler is not None and self.memory_ceiling is not None:
+            # Its workers may have more memory than this machine.
+            return Ceiling(parse_bytes(self.memory_ceiling), "given", whole=True)
+        return Ceiling.of(self.memory_ceiling, whole=True)
+
+    @contextmanager
+    def client(self, bar: ConsoleBar) -> Iterator[Any]:
+        """Give a client of the cluster of this command, which is started here and ends with it."""
+        # The ceiling first: where it can't be, nothing need be started.
+        ceiling = self.ceiling
+        from ooc_train.cluster import DASHBOARD, LocalCluster, connect
+
+        if self.scheduler is not None:
+            for name in ("workers", "threads", "dashboard_address"):
+                if getattr(self, name) is not None:
+                    option = name.replace("_", "-")
+                    raise typer.BadParameter(
+                        f"--{option} is for workers that this command starts, and --scheduler "
+                        "names a cluster that has its own; leave one of them out"
+                    )
+            with connect(self.scheduler) as client:
+                bar.say(f"dashboard  {client.dashboard_link}")
+                yield client
+            return
+        with (
+            LocalCluster(
+                memory_ceiling=ceiling,
+                n_workers=self.workers,
+                threads_per_worker=self.threads or 1,
+                dashboard_address=self.dashboard_address or DASHBOARD,
+            ) as cluster,
+            cluster.get_client() as client,
+        ):
+            bar.say(f"dashboard  {client.dashboard_link}")
+            yield client
+
+
+@dataclass(frozen=True)
+class Learning:
+    """The settings of a `Model`; a test holds names and defaults to its."""
+
+    name: Annotated[
+        Literal["logistic", "ridge", "linear"],
+        option("--model", of="Model", help="What is learned."),
+    ] = "logistic"
+    batch_size: Annotated[
+        Any,
+        option(
+            of="Model",
+            parse=parsers.batch_size,
+            metavar="full|chunk|ROWS",
+            help="Rows per update of the parameters.",
+        ),
+    ] = "full"
+    solver: Annotated[
+        str,
+        option(of="Model", help="auto, gram, newton, lbfgs, sgd or adam, as the model allows."),
+    ] = "auto"
+    learning_rate: Annotated[
+        Any,
+        option(of="Model", parse=parsers.learning_rate, metavar="auto|RATE", help="Of updates."),
+    ] = "auto"
+    max_iter: Annotated[
+        int | None, option(of="Model", help="Most iterations, or epochs (default: 100).")
+    ] = None
+    tol: Annotated[
+        float | None,
+        option(of="Model", help="Tolerance (default: the model's, 1e-4, or 1e-6 for linear)."),
+    ] = None
+    C: Annotated[
+        float, option("--C", of="Model", help="Inverse strength of logistic's penalty.")
+    ] = 1.0
+    alpha: Annotated[float, option(of="Model", help="Strength of ridge's penalty.")] = 1.0
+    class_weight: Annotated[
+        Any,
+        option(
+            of="Model",
+            parse=parsers.class_weight,
+            metavar="balanced|LABEL=W,...",
+            help="Weights of the classes.",
+        ),
+    ] = None
+    standardize: Annotated[
+        bool, option("--standardize", of="Model", help="Penalise standardised columns.")
+    ] = False
+    no_intercept: Annotated[
+        bool, option("--no-intercept", of="Model", help="Learn no constant.")
+    ] = False
+    shuffle_buffer: Annotated[
+        Any,
+        option(
+            of="Model",
+            parse=parsers.shuffle_buffer,
+            metavar="auto|CHUNKS",
+            help="Chunks that are mixed row by row for batches.",
+        ),
+    ] = "auto"
+    random_state: Annotated[
+        int | None, option(of="Model", help="Seed of the order of rows (default: drawn).")
+    ] = None
+
+    @property
+    def model(self) -> "Model":
+        """The model, checked."""
+        from ooc_train.models.model import Model
+
+        settings = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Model(fit_intercept=not settings.pop("no_intercept"), **settings)
+
+
+STORE = typer.Argument(help="Path or URL of a store.", show_default=False)
+RUN = typer.Argument(help="Folder that train saved.", show_default=False)
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace what lies at the place to write to.")
+]

@@ -1,0 +1,98 @@
+"""Options as text, and the values that they stand for.
+
+Each raises ValueError with the option's name and what it should be; `parsed` makes of that a
+complaint about how the command was called.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import typer
+
+from ooc_train.units import parse_bytes, parse_duration, parse_rows
+
+
+def parsed(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Return a reader of an option, whose complaints are about how the command was called."""
+
+    def parser(text: str) -> Any:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+
+    return parser
+
+
+def size(text: str) -> str:
+    """Check a number of bytes, and return it as it was given."""
+    parse_bytes(text)
+    return text
+
+
+def batch_size(text: str) -> int | str:
+    """Read "full", "chunk" or a number of rows."""
+    if text in ("full", "chunk"):
+        return text
+    try:
+        return parse_rows(text)
+    except ValueError:
+        raise ValueError(
+            f"batch_size={text!r} is not 'full', 'chunk' or a whole number of rows such as 256"
+        ) from None
+
+
+def passes(text: str) -> float:
+    """Read a number of passes above 0."""
+    passes = float(text) if text.replace(".", "", 1).isdigit() else 0.0
+    if not passes:
+        raise ValueError(f"max_passes={text!r} is not a number of passes above 0")
+    return passes
+
+
+def duration(text: str) -> float:
+    """Read a duration, in seconds."""
+    seconds = parse_duration(text)
+    if not seconds:
+        raise ValueError(f"max_seconds={text!r} leaves no time to learn anything")
+    return seconds
+
+
+def address(text: str) -> str:
+    """Check HOST:PORT."""
+    _, colon, port = text.rpartition(":")
+    if not colon or not port.isdigit():
+        raise ValueError(f"{text!r} is not HOST:PORT, such as 127.0.0.1:8787")
+    return text
+
+
+def learning_rate(text: str) -> float | str:
+    """Read "auto" or a rate."""
+    try:
+        return text if text == "auto" else float(text)
+    except ValueError:
+        raise ValueError(f"learning_rate={text!r} is not 'auto' or a number") from None
+
+
+def shuffle_buffer(text: str) -> int | str:
+    """Read "auto" or a number of chunks."""
+    try:
+        return text if text == "auto" else int(text)
+    except ValueError:
+        raise ValueError(f"shuffle_buffer={text!r} is not 'auto' or a number of chunks") from None
+
+
+def class_weight(text: str) -> str | Mapping[str, float]:
+    """Read "balanced" or the weights of labels."""
+    if text == "balanced":
+        return text
+    pairs = [part.rpartition("=") for part in text.split(",")]
+    try:
+        weights = {label: float(weight) for label, _, weight in pairs}
+    except ValueError:
+        weights = {}
+    if "" in weights or len(weights) != len(pairs):
+        raise ValueError(
+            f"class_weight={text!r} is not 'balanced' or the weights of labels, such as no=1,yes=5"
+        )
+    return weights

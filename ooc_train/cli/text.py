@@ -1,0 +1,35 @@
+"""What commands print: counts in words, aligned tables, and JSON."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import typer
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return lines with the first column to the left and the others, which are numbers, right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join([f"{row[0]:<{widths[0]}}", *map(str.rjust, row[1:], widths[1:])]) for row in rows
+    ]
+
+
+def count(n: int, what: str) -> str:
+    """Return a number of things in words: "1 worker", "2 workers"."""
+    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """Print one object on stdout."""
+    typer.echo(json.dumps(_plain(value), indent=2))
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON holds it, where numbers that are none are null."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
