@@ -28,6 +28,7 @@ from ooc_train.models.fitted import load_fitted
 from ooc_train.models.model import Model
 from ooc_train.predict import evaluate
 from ooc_train.store.made import make_data
+from ooc_train.store.writer import StoreWriter
 
 ROOT = Path(__file__).parent.parent
 COMMAND = [sys.executable, "-m", "ooc_train"]
@@ -266,6 +267,50 @@ def test_info(made, flights):
     assert [column["name"] for column in found["columns"]] == ["dep_delay"]
     assert found["columns"][0]["mean"] == pytest.approx(12.536, abs=1e-3)
     assert found["bytes"] > found["bytes_at_rest"] > 0
+    # Eight bytes a row are its number in the file.
+    decoded = found["bytes"] + 8 * found["n_rows"]
+    assert found["ratio"] == pytest.approx(decoded / found["bytes_at_rest"])
+    assert f"ratio {found['ratio']:.3g}" in lines["bytes"]
+    assert (found["dtype"], found["y_dtype"], found["row_id"]) == ("float32", "uint8", True)
+    assert lines["y"] == "1 column of uint8"
+    assert (found["format_version"], found["generation"]) == (1, 1)
+    assert lines["format"] == "version 1, 1 commit"
+
+
+def test_info_escapes_what_names_hold(tmp_path):
+    path = tmp_path / "a.zarr"
+    with StoreWriter(
+        path,
+        n_features=1,
+        dtype="float32",
+        y_dtype="uint8",
+        feature_names=["\x1b[31m[red]<b>\nrows      9"],
+        classes=["no\r", "y\x00s"],
+    ) as writer:
+        writer.write(np.ones((3, 1), np.float32), np.array([0, 1, 1], np.uint8))
+        writer.commit()
+    result = here("info", path)
+    assert result.exit_code == 0
+    assert "no\\r (1 row), y\\x00s (2 rows)" in result.stdout
+    assert "\\x1b[31m[red]<b>\\nrows      9  " in result.stdout
+    assert result.stdout.replace("\n", "").isprintable()
+    assert len(re.findall("^rows ", result.stdout, re.MULTILINE)) == 1
+    found = json.loads(here("info", path, "--json").stdout)
+    assert found["classes"] == ["no\r", "y\x00s"]
+
+
+def test_info_on_a_run(run):
+    result = here("info", run)
+    assert result.exit_code == 0
+    lines = dict(line.split(maxsplit=1) for line in result.stdout.splitlines())
+    assert lines["model"] == "logistic by newton, batch size full"
+    assert lines["features"] == "10"
+    assert lines["classes"] == "0, 1"
+    assert lines["rows"] == "20,000 learned from"
+    assert lines["memory"].startswith("ceiling ")
+    found = json.loads(here("info", run, "--json").stdout)
+    assert found["model"]["name"] == found["report"]["model"] == "logistic"
+    assert found["classes"] == [0, 1]
 
 
 def test_info_on_the_zarr_of_others(tmp_path):
@@ -277,7 +322,9 @@ def test_info_on_the_zarr_of_others(tmp_path):
     assert "none: a file a chunk" in result.stdout
     found = json.loads(here("info", tmp_path / "a.zarr", "--json").stdout)
     assert found["n_outputs"] == 0
-    assert found["columns"] is found["classes"] is found["codec"] is None
+    assert found["columns"] is found["classes"] is found["codec"] is found["y_dtype"] is None
+    assert (found["format_version"], found["generation"], found["row_id"]) == (0, 0, False)
+    assert "by another writer" in result.stdout
 
 
 def test_make_data(tmp_path):

@@ -1,36 +1,40 @@
 """Commands about data: what a store holds, and made data."""
 
-import os
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from ooc_train.callbacks import ConsoleBar, printable
 from ooc_train.cli.command import command
-from ooc_train.cli.options import STORE, Output, Overwrite
+from ooc_train.cli.describe import describe_run, describe_store, is_run, run_text, store_text
+from ooc_train.cli.options import Output, Overwrite
 from ooc_train.cli.parsers import parsed
-from ooc_train.cli.text import aligned, count, print_json
+from ooc_train.cli.text import count, print_json
 from ooc_train.units import approximate_bytes, format_rows, parse_rows
-
-if TYPE_CHECKING:
-    from ooc_train.store.layout import Store
 
 
 @command
 def info(
     *,
-    store: Annotated[str, STORE],
+    path: Annotated[str, typer.Argument(help="Path or URL of a store, or folder of a run.")],
     columns: Annotated[int, typer.Option(min=0, help="Columns whose statistics are shown.")] = 8,
     output: Output,
 ) -> None:
-    """Show what a store holds, without reading a row."""
-    from ooc_train.store.layout import open_store
+    """Show what a store holds, without reading a row, or what a run learned."""
+    if is_run(path):
+        from ooc_train.models.fitted import load_fitted
 
-    found = open_store(store)
+        fitted = load_fitted(path)
+        found, text = describe_run(path, fitted), run_text(path, fitted)
+    else:
+        from ooc_train.store.layout import open_store
+
+        store = open_store(path)
+        found, text = describe_store(store, columns), store_text(store, columns)
     if output.as_json:
-        print_json(_describe(found, columns))
+        print_json(found)
         return
-    typer.echo(printable(_description(found, columns)))
+    typer.echo(printable(text))
 
 
 @command
@@ -72,106 +76,7 @@ def make_data(
             progress=bar.job(rows),
         )
     if output.as_json:
-        print_json(_describe(made, 0))
+        print_json(describe_store(made, 0))
         return
     size = f"{format_rows(made.n_rows)} rows x {count(made.n_features, 'feature')}"
     typer.echo(printable(f"{size} ({approximate_bytes(made.total_bytes)}) saved in {out}"))
-
-
-def _describe(store: "Store", columns: int) -> dict[str, Any]:
-    """Return what `info` tells, as values that JSON can hold."""
-    names = store.feature_names
-    found: dict[str, Any] = {
-        "path": store.path,
-        "n_rows": store.n_rows,
-        "n_features": store.n_features,
-        "n_outputs": store.n_outputs,
-        "dtype": store.dtype.name,
-        "classes": store.classes,
-        "class_counts": store.class_counts,
-        "weighted": store.sample_weight is not None,
-        "row_id": store.row_id is not None,
-        "shuffled": store.shuffled,
-        "chunk_rows": store.chunk_rows,
-        "chunk_bytes": store.chunk_bytes,
-        "n_chunks": store.n_chunks,
-        "shard_rows": store.shard_rows,
-        "n_shards": store.X.n_shards,
-        "codec": store.X.codec,
-        "checksums": store.X.crc,
-        "direct": store.X.direct,
-        "bytes": store.total_bytes,
-        "bytes_at_rest": _bytes_at_rest(store.path),
-        "generation": store.generation,
-        "columns": None,
-    }
-    statistics = store.statistics
-    if statistics is not None:
-        found["columns"] = [
-            {
-                "name": None if names is None else names[i],
-                "mean": statistics.mean[i].item(),
-                "scale": statistics.scale[i].item(),
-                "min": statistics.minimum[i].item(),
-                "max": statistics.maximum[i].item(),
-            }
-            for i in range(min(columns, store.n_features))
-        ]
-    return found
-
-
-def _description(store: "Store", columns: int) -> str:
-    """Return what `info` tells, as text."""
-    found = _describe(store, columns)
-    classes = "none"
-    if store.classes is not None:
-        counts = store.class_counts or (None,) * len(store.classes)
-        classes = ", ".join(
-            f"{label}" if n is None else f"{label} ({n:,} rows)"
-            for label, n in zip(store.classes, counts, strict=True)
-        )
-    elif store.y is not None:
-        classes = "not noted in the store"
-    chunks = f"{store.n_chunks:,} of {store.chunk_rows:,} rows"
-    shards = f"{store.X.n_shards:,} of {store.shard_rows:,} rows"
-    size = approximate_bytes(store.total_bytes)
-    if found["bytes_at_rest"] is not None:
-        size += f", at rest {approximate_bytes(found['bytes_at_rest'])}"
-    shuffled = "as the rows came"
-    if store.shuffled is not None:
-        shuffled = f"shuffled with seed {store.shuffled}"
-    rows = [
-        ("path", store.path),
-        ("rows", f"{store.n_rows:,}"),
-        ("features", f"{store.n_features:,} of {store.dtype.name}"),
-        ("y", "none" if store.y is None else count(store.n_outputs, "column")),
-        ("classes", classes),
-        ("weights", "yes" if found["weighted"] else "none"),
-        ("chunks", f"{chunks}, {approximate_bytes(store.chunk_bytes)} each"),
-        ("shards", shards if store.X.sharded else "none: a file a chunk"),
-        ("codec", (store.X.codec or "by zarr-python") + (", checksums" if store.X.crc else "")),
-        ("order", shuffled),
-        ("bytes", size),
-    ]
-    text = [f"{name:<8}  {value}" for name, value in rows]
-    if found["columns"]:
-        table = [
-            [column["name"] or f"column {i}"]
-            + [f"{column[key]:.6g}" for key in ("mean", "scale", "min", "max")]
-            for i, column in enumerate(found["columns"])
-        ]
-        text += ["", *aligned([["column", "mean", "scale", "min", "max"], *table])]
-        if (more := store.n_features - len(table)) > 0:
-            text.append(f"... and {more:,} more (--columns {store.n_features})")
-    return "\n".join(text)
-
-
-def _bytes_at_rest(path: str) -> int | None:
-    """Return the bytes of the files of a store, None where it is no local directory."""
-    if not os.path.isdir(path):
-        return None
-    return sum(
-        os.lstat(os.path.join(folder, name)).st_size
-        for folder, _, names in os.walk(path)
-        for name in names
-    )

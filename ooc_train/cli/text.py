@@ -7,6 +7,8 @@ from typing import Any
 
 import typer
 
+from ooc_train.callbacks import printable
+
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Return lines with the first column to the left and the others, which are numbers, right."""
@@ -14,6 +16,11 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     return [
         "  ".join([f"{row[0]:<{widths[0]}}", *map(str.rjust, row[1:], widths[1:])]) for row in rows
     ]
+
+
+def one_line(text: str) -> str:
+    """Return a name from data as what can neither steer a terminal nor pass for a line of ours."""
+    return printable(text).replace("\n", "\\n")
 
 
 def count(n: int, what: str) -> str:

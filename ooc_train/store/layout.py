@@ -84,6 +84,8 @@ class Store:
         Rows of each class.
     shuffled : int or None
         Seed of the shuffle that the rows went through, None if they lie as they came.
+    format_version : int
+        Of the manifest; 0 for a store of another writer.
     generation : int
         Counts the commits, from 1; 0 for a store of another writer.
     statistics : ColumnStatistics or None
@@ -102,6 +104,7 @@ class Store:
     classes: tuple[Scalar, ...] | None = None
     class_counts: tuple[int, ...] | None = None
     shuffled: int | None = None
+    format_version: int = 0
     generation: int = 0
     statistics: ColumnStatistics | None = None
     attributes: Mapping[str, Any] = field(default_factory=dict)
@@ -268,7 +271,7 @@ def open_store(
 
 def _checked(path: str, manifest: Mapping[str, Any], layouts: Mapping[str, ArrayLayout]) -> Store:
     """Make a store of these arrays, after checking that they fit together."""
-    version = manifest.get("format_version", FORMAT_VERSION)
+    version = manifest.get("format_version", 0)
     if version > FORMAT_VERSION:
         raise InvalidStore(
             f"{path} has format version {version}, this package reads up to {FORMAT_VERSION}; "
@@ -311,6 +314,7 @@ def _checked(path: str, manifest: Mapping[str, Any], layouts: Mapping[str, Array
         classes=None if classes is None else tuple(classes),
         class_counts=None if counts is None else tuple(counts),
         shuffled=manifest.get("shuffled"),
+        format_version=version,
         generation=manifest.get("generation", 0),
         statistics=None if statistics is None else ColumnStatistics.from_json(statistics),
         attributes=manifest.get("attributes", {}),

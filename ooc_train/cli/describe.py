@@ -1,0 +1,182 @@
+"""What `info` tells of a store or a run: as values that JSON can hold, and as text."""
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ooc_train.cli.text import aligned, count, one_line
+from ooc_train.units import approximate_bytes, approximate_duration
+
+if TYPE_CHECKING:
+    from ooc_train.models.fitted import Fitted
+    from ooc_train.store.layout import Store
+
+
+def is_run(path: str) -> bool:
+    """Return whether a folder is a run's, and not a store's."""
+    return os.path.isfile(os.path.join(path, "model.json"))
+
+
+def describe_store(store: "Store", columns: int) -> dict[str, Any]:
+    """Return what is known of a store without reading a row.
+
+    Parameters
+    ----------
+    store : Store
+    columns : int
+        Columns of X whose statistics are told.
+    """
+    ids = store.row_id
+    decoded = store.total_bytes + (0 if ids is None else store.n_rows * ids.row_bytes)
+    at_rest = _bytes_at_rest(store.path)
+    found: dict[str, Any] = {
+        "path": store.path,
+        "n_rows": store.n_rows,
+        "n_features": store.n_features,
+        "n_outputs": store.n_outputs,
+        "dtype": store.dtype.name,
+        "y_dtype": None if store.y is None else _dtype_name(store.y.dtype),
+        "classes": store.classes,
+        "class_counts": store.class_counts,
+        "weighted": store.sample_weight is not None,
+        "row_id": ids is not None,
+        "shuffled": store.shuffled,
+        "chunk_rows": store.chunk_rows,
+        "chunk_bytes": store.chunk_bytes,
+        "n_chunks": store.n_chunks,
+        "shard_rows": store.shard_rows,
+        "n_shards": store.X.n_shards,
+        "codec": store.X.codec,
+        "checksums": store.X.crc,
+        "direct": store.X.direct,
+        "bytes": store.total_bytes,
+        "bytes_at_rest": at_rest,
+        "ratio": decoded / at_rest if at_rest else None,
+        "format_version": store.format_version,
+        "generation": store.generation,
+        "columns": None,
+    }
+    statistics, names = store.statistics, store.feature_names
+    if statistics is not None:
+        found["columns"] = [
+            {
+                "name": None if names is None else names[i],
+                "mean": statistics.mean[i].item(),
+                "scale": statistics.scale[i].item(),
+                "min": statistics.minimum[i].item(),
+                "max": statistics.maximum[i].item(),
+            }
+            for i in range(min(columns, store.n_features))
+        ]
+    return found
+
+
+def store_text(store: "Store", columns: int) -> str:
+    """Return what `describe_store` does, as lines."""
+    found = describe_store(store, columns)
+    y = "none"
+    if store.y is not None:
+        y = f"{count(store.n_outputs, 'column')} of {found['y_dtype']}"
+    chunks = f"{store.n_chunks:,} of {store.chunk_rows:,} rows"
+    shards = f"{store.X.n_shards:,} of {store.shard_rows:,} rows"
+    size = approximate_bytes(store.total_bytes)
+    if found["bytes_at_rest"] is not None:
+        size += f", at rest {approximate_bytes(found['bytes_at_rest'])}"
+    if found["ratio"] is not None:
+        size += f", ratio {found['ratio']:.3g}"
+    order = "as the rows came"
+    if store.shuffled is not None:
+        order = f"shuffled with seed {store.shuffled}"
+    written = "by another writer"
+    if store.format_version:
+        written = f"version {found['format_version']}, {count(store.generation, 'commit')}"
+    rows = [
+        ("path", store.path),
+        ("rows", f"{store.n_rows:,}"),
+        ("features", f"{store.n_features:,} of {store.dtype.name}"),
+        ("y", y),
+        ("classes", _classes(store)),
+        ("weights", "yes" if found["weighted"] else "none"),
+        ("row ids", "yes" if found["row_id"] else "none"),
+        ("chunks", f"{chunks}, {approximate_bytes(store.chunk_bytes)} each"),
+        ("shards", shards if store.X.sharded else "none: a file a chunk"),
+        ("codec", (store.X.codec or "by zarr-python") + (", checksums" if store.X.crc else "")),
+        ("order", order),
+        ("bytes", size),
+        ("format", written),
+    ]
+    text = _pairs(rows)
+    if found["columns"]:
+        table = [
+            [one_line(column["name"] or f"column {i}")]
+            + [f"{column[key]:.6g}" for key in ("mean", "scale", "min", "max")]
+            for i, column in enumerate(found["columns"])
+        ]
+        text += ["", *aligned([["column", "mean", "scale", "min", "max"], *table])]
+        if (more := store.n_features - len(table)) > 0:
+            text.append(f"... and {more:,} more (--columns {store.n_features})")
+    return "\n".join(text)
+
+
+def describe_run(path: str, fitted: "Fitted") -> dict[str, Any]:
+    """Return what a run learned, and what it took."""
+    return {
+        "path": path,
+        "model": fitted.model.settings(),
+        "n_features": fitted.n_features,
+        "n_outputs": fitted.n_outputs,
+        "classes": list(fitted.classes) or None,
+        "report": dict(fitted.report),
+    }
+
+
+def run_text(path: str, fitted: "Fitted") -> str:
+    """Return what `describe_run` does, as lines."""
+    from ooc_train.report import Report
+
+    report = Report.from_json(fitted.report)
+    loss = "log-loss" if fitted.model.is_classifier else "loss"
+    rows = [
+        ("path", path),
+        ("model", f"{report.model} by {report.solver}, batch size {report.batch_size}"),
+        ("features", f"{fitted.n_features:,}"),
+        ("classes", ", ".join(one_line(str(label)) for label in fitted.classes) or "none"),
+        ("rows", f"{report.n_rows:,} learned from"),
+        ("passes", f"{report.passes:.4g}, {count(report.updates, 'update')}"),
+        (loss, f"{report.loss:.6g}" + ("" if report.converged else ", before the tolerance")),
+        ("seconds", approximate_duration(report.seconds)),
+        ("memory", str(report.memory)),
+    ]
+    return "\n".join(_pairs(rows))
+
+
+def _classes(store: "Store") -> str:
+    if store.classes is None:
+        return "none" if store.y is None else "not noted in the store"
+    counts = store.class_counts or (None,) * len(store.classes)
+    return ", ".join(
+        one_line(f"{label}") if n is None else one_line(f"{label} ({count(n, 'row')})")
+        for label, n in zip(store.classes, counts, strict=True)
+    )
+
+
+def _pairs(rows: Sequence[tuple[str, str]]) -> list[str]:
+    return [f"{name:<8}  {value}" for name, value in rows]
+
+
+def _dtype_name(dtype: str) -> str:
+    """Return what NumPy calls a type: "uint8" for "|u1"."""
+    import numpy as np
+
+    return np.dtype(dtype).name
+
+
+def _bytes_at_rest(path: str) -> int | None:
+    """Return the bytes of the files of a store, None where it is no local directory."""
+    if not os.path.isdir(path):
+        return None
+    return sum(
+        os.lstat(os.path.join(folder, name)).st_size
+        for folder, _, names in os.walk(path)
+        for name in names
+    )
