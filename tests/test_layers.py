@@ -17,6 +17,7 @@ ROWS = (
     "memory",
     "budget",
     "threads",
+    "tables/",
     "store/",
     "models/",
     "stream/",
@@ -30,6 +31,7 @@ ROWS = (
     "train",
     "online",
     "predict",
+    "demo",
     "estimators",
     "cli/",
     "__main__",
@@ -48,6 +50,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "sklearn": ("estimators",),
     "dask_ml": ("estimators",),
     "pandas": (),
+    "pyarrow": ("tables/",),
     "typer": ("cli/", "callbacks"),
     "rich": ("cli/", "callbacks"),
 }

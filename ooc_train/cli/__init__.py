@@ -10,7 +10,7 @@ Numerical and Dask libraries are imported inside the commands, so that ``--help`
 import typer
 
 # What registers its commands when it is imported, in the order of the help.
-from ooc_train.cli import data, models  # noqa: F401
+from ooc_train.cli import data, demo, models  # noqa: F401
 from ooc_train.cli.command import app
 
 __all__ = ["app", "main"]

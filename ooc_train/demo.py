@@ -1,0 +1,278 @@
+"""The demo: real data at four batch sizes, then made data of many times the memory ceiling.
+
+Every step runs in the same processes. A process's peak only grows while it lives, so each fit
+starts the peaks again from what the processes hold by then (`Peaks`): a figure is that fit's own,
+what earlier ones left loaded included. The largest of them all is kept too.
+"""
+
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+from ooc_train.events import Callback
+from ooc_train.job import Job
+from ooc_train.memory import Ceiling, measure_tree, reset_peak
+from ooc_train.models.model import Model
+from ooc_train.predict import evaluate
+from ooc_train.report import Report
+from ooc_train.store.layout import Store, open_store
+from ooc_train.store.made import make_data
+from ooc_train.stream.inputs import read_inputs
+from ooc_train.threads import one_blas_thread
+from ooc_train.train import Task, train
+from ooc_train.units import approximate_bytes
+
+BATCH_SIZES: tuple[int | str, ...] = ("full", "chunk", 256, 1)
+EPOCHS = 5
+"""Passes of those that learn by batches; full batches stop by themselves."""
+
+FEATURES = 100
+_ROW_BYTES = 4 * FEATURES + 1
+_FLIGHTS_BYTES = 64 * 2**20
+"""Room for the flights' stores (20 MB) and for what writing them takes meanwhile."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One fit and how well it does on rows that it has not seen.
+
+    Attributes
+    ----------
+    report : Report
+    metrics : mapping
+        Of the test rows: `log_loss`, `roc_auc`, ...
+    """
+
+    report: Report
+    metrics: Mapping[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures of the table as values that JSON can hold."""
+        report, memory = self.report, self.report.memory
+        return {
+            "batch_size": report.batch_size,
+            "solver": report.solver,
+            "passes": report.passes,
+            "updates": report.updates,
+            "seconds": report.seconds,
+            "log_loss": self.metrics["log_loss"],
+            "roc_auc": self.metrics["roc_auc"],
+            "projected": memory.projected,
+            "measured": memory.measured,
+        }
+
+
+def flights_file() -> str:
+    """Return the path of the flights: in a wheel beside this file, in a clone beside the package.
+
+    Raises
+    ------
+    FileNotFoundError
+        Where neither has it.
+    """
+    package = os.path.dirname(os.path.abspath(__file__))
+    places = [os.path.join(folder, "data") for folder in (package, os.path.dirname(package))]
+    for place in places:
+        path = os.path.join(place, "flights.parquet")
+        if os.path.isfile(path):
+            return path
+    raise FileNotFoundError(
+        f"flights.parquet is in neither {places[0]} nor {places[1]}; install ooc-train again"
+    )
+
+
+def rows_of(size: int) -> int:
+    """Return how many made rows take about `size` bytes; at least one."""
+    return max(1, round(size / _ROW_BYTES))
+
+
+def require_room(folder: str, size: int) -> None:
+    """Refuse a disk that cannot hold the flights and `size` bytes of made data.
+
+    Raises
+    ------
+    OSError
+        With what is needed and what is free.
+    """
+    need, free = size + _FLIGHTS_BYTES, shutil.disk_usage(folder).free
+    if need > free:
+        raise OSError(
+            f"the demo writes {approximate_bytes(need)} and {folder} has "
+            f"{approximate_bytes(free)} free; name a place with more by --dir, or give a "
+            "smaller --size"
+        )
+
+
+@contextmanager
+def scratch_folder() -> Iterator[str]:
+    """Give a folder for data, which is gone afterwards, whether that is the end, Ctrl-C or kill.
+
+    Not in /tmp unless that is all there is: on many systems it lies in memory, where data that are
+    to be larger than memory have no business.
+    """
+    parent = None
+    if "TMPDIR" not in os.environ and os.access("/var/tmp", os.W_OK | os.X_OK):  # noqa: S108
+        parent = "/var/tmp"  # noqa: S108
+    with (
+        _signals_end((signal.SIGTERM, signal.SIGHUP)),
+        tempfile.TemporaryDirectory(prefix="ooc_train-demo-", dir=parent) as folder,
+    ):
+        yield folder
+
+
+@contextmanager
+def _signals_end(signals: Sequence[signal.Signals]) -> Iterator[None]:
+    """Have signals that end a process on the spot end it by way of its clean-up."""
+
+    def end(number: int, _: object) -> None:
+        sys.exit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    # What nohup has ignored stays ignored.
+    ours = [number for number in signals if signal.getsignal(number) is signal.SIG_DFL]
+    for number in ours:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
+
+
+class Peaks:
+    """The peaks of all processes: started again for each step, and the largest of the whole demo.
+
+    Attributes
+    ----------
+    largest : int
+        The largest sum of all processes' peaks within one step, in bytes.
+    own : bool
+        Whether peaks could be started again; if not, a step's holds those of the steps before.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self.largest = 0
+        self.own = True
+
+    def restart(self) -> None:
+        """Begin a step: peaks start from what the processes hold now."""
+        self.look()
+        self.own &= reset_peak() and all(self._client.run(reset_peak).values())
+
+    def look(self) -> None:
+        """Take the peaks since the last `restart` into `largest`."""
+        self.largest = max(self.largest, sum(process.peak for process in measure_tree()))
+
+
+def store_flights(
+    folder: str, *, memory_ceiling: Ceiling, overwrite: bool, progress: Callable[[int], None]
+) -> tuple[Store, Store]:
+    """Write the flights as stores of training and test rows (a fifth), `flights.zarr` and sister.
+
+    Raises
+    ------
+    OutputExists
+        Where one lies there and `overwrite` is not set.
+    CeilingExceeded, OSError
+        As `ingest` does.
+    """
+    # Until `ingest` exists.
+    import importlib.util
+
+    del memory_ceiling, overwrite, progress
+    script = os.path.join(os.path.dirname(flights_file()), "flights_store.py")
+    spec = importlib.util.spec_from_file_location("flights_store", script)
+    if spec is None or spec.loader is None:
+        raise FileNotFoundError(script)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    paths = module.make_flights_store(os.path.join(folder, "flights.zarr"))
+    return open_store(paths[0]), open_store(paths[1])
+
+
+def load_libraries(
+    batch_size: int | str, store: Store, *, client: Any, memory_ceiling: Ceiling
+) -> float:
+    """Have the workers load what a fit needs, and return the seconds that it took.
+
+    Otherwise the first fit of a kind would be charged with it, above all where the kernels have to
+    be compiled, as after an installation.
+    """
+    begun = perf_counter()
+    inputs = read_inputs(store, classifier=True)
+    task = Task.of(_model(batch_size), inputs)
+    with (
+        one_blas_thread(),
+        Job(
+            inputs.source,
+            client=client,
+            memory_ceiling=memory_ceiling,
+            kernels=task.needs_kernels,
+        ) as job,
+    ):
+        job.plan(task.demand()).validate()
+    return perf_counter() - begun
+
+
+def fit_flights(
+    batch_size: int | str,
+    stores: tuple[Store, Store],
+    *,
+    client: Any,
+    memory_ceiling: Ceiling,
+    callback: Callback,
+) -> Fit:
+    """Fit a logistic regression to training rows, and evaluate it on test rows."""
+    fitted, report = train(
+        _model(batch_size),
+        stores[0],
+        client=client,
+        memory_ceiling=memory_ceiling,
+        callbacks=(callback,),
+    )
+    metrics, _ = evaluate(fitted, stores[1], client=client, memory_ceiling=memory_ceiling)
+    return Fit(report, metrics)
+
+
+def _model(batch_size: int | str) -> Model:
+    if batch_size == "full":
+        return Model(name="logistic")
+    return Model(name="logistic", batch_size=batch_size, max_iter=EPOCHS, random_state=0)
+
+
+def make(
+    folder: str, size: int, *, overwrite: bool, progress: Callable[[int], None]
+) -> tuple[Store, float]:
+    """Write about `size` bytes of made data to `made.zarr`; return it and the seconds it took."""
+    begun = perf_counter()
+    store = make_data(
+        os.path.join(folder, "made.zarr"),
+        rows=rows_of(size),
+        features=FEATURES,
+        overwrite=overwrite,
+        progress=progress,
+    )
+    return store, perf_counter() - begun
+
+
+def fit_made(store: Store, *, client: Any, memory_ceiling: Ceiling, callback: Callback) -> Report:
+    """Fit a logistic regression, by full batches, to the made data."""
+    _, report = train(
+        Model(name="logistic"),
+        open_store(store.path),
+        client=client,
+        memory_ceiling=memory_ceiling,
+        callbacks=(callback,),
+    )
+    return report
