@@ -1,6 +1,10 @@
 """The spool: the order is the seed's, whatever the room; every record once; and room is kept."""
 
+import errno
 import itertools
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -10,7 +14,7 @@ from hypothesis import strategies as st
 from ooc_train.store import spool as spool_module
 from ooc_train.store.spool import Spool, row_keys
 
-RECORD = np.dtype([("row", "<i8"), ("X", "<f4", (3,)), ("y", "u1")])
+NARROW = np.dtype([("row", "<i8"), ("X", "<f4", (3,)), ("y", "u1")])
 WIDE = np.dtype([("row", "<i8"), ("X", "u1", (1500,))])
 LEAST = Spool.least_room(WIDE)
 
@@ -106,3 +110,176 @@ def test_extents_that_outgrow_their_room_are_merged_down_to_one_bucket(tmp_path)
         found = np.concatenate([piece["row"].copy() for piece in pieces])
     assert buckets >= {1, 2, 4, 8, 16}
     assert found.tolist() == expected_order(spool.n_rows, 3)[: len(found)].tolist()
+
+
+def test_every_order_of_five_rows_is_as_likely_as_any_other():
+    seeds = range(120 * 60)
+    orders = [tuple(expected_order(5, seed)) for seed in seeds]
+    counts = np.array([orders.count(order) for order in itertools.permutations(range(5))])
+    assert counts.sum() == len(seeds)
+    chi_square = ((counts - 60) ** 2 / 60).sum()
+    # 119 degrees of freedom: within four standard deviations of what is expected.
+    assert abs(chi_square - 119) < 4 * np.sqrt(2 * 119)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**40])
+def test_where_a_row_goes_knows_nothing_of_where_it_came_from(seed):
+    n = 200_000
+    order = expected_order(n, seed)
+    assert np.sort(order).tolist() == list(range(n))
+    for lag in (0, 1, 7):
+        earlier, later = (np.arange(n), order) if lag == 0 else (order[:-lag], order[lag:])
+        assert abs(np.corrcoef(earlier, later)[0, 1]) < 4 / np.sqrt(n)
+    tenths = np.histogram2d(np.arange(n), order, bins=10)[0]
+    assert abs(((tenths - n / 100) ** 2 / (n / 100)).sum() - 81) < 4 * np.sqrt(2 * 81)
+
+
+@pytest.mark.parametrize("seed", [None, 5])
+def test_what_is_added_between_two_readings_is_read_with_the_rest(tmp_path, seed):
+    with Spool(WIDE, tmp_path, room=2 * LEAST, seed=seed, expected_bytes=10**5) as spool:
+        assert read(spool).tolist() == []
+        for stop in (50, 77):
+            spool.add(records_of(np.arange(spool.n_rows, stop)))
+            order = np.arange(stop) if seed is None else expected_order(stop, seed)
+            assert read(spool).tolist() == order.tolist()
+
+
+def test_one_reading_at_a_time(tmp_path):
+    with Spool(WIDE, tmp_path, room=LEAST, seed=0) as spool:
+        spool.add(records_of(np.arange(99)))
+        first = spool.blocks()
+        next(first)
+        with pytest.raises(ValueError, match="being read already"):
+            next(spool.blocks())
+        with pytest.raises(ValueError, match="can't be added while"):
+            spool.add(records_of(np.arange(99, 100)))
+        first.close()
+        assert len(read(spool)) == 99
+
+
+def test_a_row_number_that_comes_more_often_than_fits_is_an_error(tmp_path):
+    with Spool(WIDE, tmp_path, room=LEAST, seed=0) as spool:
+        spool.add(records_of(np.full(200, 7)))
+        with pytest.raises(ValueError, match="several records have the same row number"):
+            read(spool)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "room", "message"),
+    [
+        (np.dtype("f8"), 2**20, "don't begin with a field 'row'"),
+        (np.dtype([("row", "<i4")]), 2**20, "don't begin with a field 'row' of int64"),
+        (np.dtype([("x", "f8"), ("row", "<i8")]), 2**20, "don't begin with a field 'row'"),
+        (np.dtype([("row", "<i8"), ("x", object)]), 2**20, "don't begin with a field 'row'"),
+        (WIDE, LEAST - 1, r"room=.* KiB is too small for records of 1,508 bytes, which take"),
+    ],
+)
+def test_records_and_rooms_that_can_not_be_used(tmp_path, dtype, room, message):
+    with pytest.raises(ValueError, match=message):
+        Spool(dtype, tmp_path, room=room, seed=0)
+
+
+def test_records_of_another_dtype(tmp_path):
+    with Spool(WIDE, tmp_path, room=LEAST, seed=0) as spool, pytest.raises(ValueError, match="tak"):
+        spool.add(np.zeros(3, NARROW))
+
+
+@pytest.mark.parametrize("record", [9, 24, 412, 10**4, 10**7])
+@pytest.mark.parametrize("factor", [1, 1.01, 3, 100])
+def test_the_parts_add_up_to_no_more_than_the_room(record, factor):
+    dtype = np.dtype([("row", "<i8"), ("X", "u1", (record - 8,))])
+    room = int(factor * Spool.least_room(dtype))
+    sizes = spool_module._Sizes.of(record, room)
+    assert sizes.block_rows >= 16
+    pieces = sizes.piece_rows * (2 * record + 64)
+    extents = 12 * sizes.cells + 16 * sizes.buckets(None)
+    scattering, reading = 18 * sizes.block_rows, 16 * 2 * sizes.bucket_rows
+    records = max(sizes.block_rows, 2 * sizes.bucket_rows) * record
+    assert 2**16 + pieces + extents + records + scattering + reading <= room
+    assert sizes.buckets(10**9) <= sizes.cells
+
+
+@pytest.mark.parametrize("n_bytes", [10**8, 10**9, 10**11, 10**13])
+def test_with_enough_room_no_bucket_is_read_twice(n_bytes):
+    dtype = np.dtype([("row", "<i8"), ("X", "<f4", (100,))])
+    least, enough = Spool.least_room(dtype, n_bytes), Spool.enough_room(dtype, n_bytes)
+    assert 2**16 < least <= enough < max(2**27, n_bytes // 20)
+    sizes = spool_module._Sizes.of(dtype.itemsize, enough)
+    rows = n_bytes // dtype.itemsize
+    buckets = sizes.buckets(rows)
+    assert rows / buckets <= sizes.sure_rows
+    assert -(-rows // sizes.block_rows) * buckets <= sizes.cells
+
+
+@pytest.mark.parametrize("seed", [None, 0])
+def test_a_disk_that_fills_up(tmp_path, monkeypatch, seed):
+    write, calls = os.write, []
+
+    def full_after_three(fd, data):
+        calls.append(len(data))
+        if len(calls) > 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(fd, data[: max(1, len(data) // 2)])
+
+    monkeypatch.setattr(os, "write", full_after_three)
+    with Spool(WIDE, tmp_path, room=LEAST, seed=seed) as spool:
+        with pytest.raises(OSError, match="disk is full: free some room") as caught:
+            spool.add(records_of(np.arange(500)))
+        assert caught.value.errno == errno.ENOSPC
+        assert caught.value.filename == str(tmp_path)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_write_that_takes_fewer_bytes_is_continued(tmp_path, monkeypatch):
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:1000]))
+    assert through(tmp_path, 50).tolist() == expected_order(50, 0).tolist()
+
+
+MEMORY = """
+import sys
+import numpy as np
+from ooc_train.memory import measure, reset_peak
+from ooc_train.store.spool import Spool
+
+columns, room, times, expected, directory = sys.argv[1:]
+dtype = np.dtype([("row", "<i8"), ("X", "<f4", (int(columns),))])
+room = int(room)
+rows = int(times) * room // dtype.itemsize
+step = min(rows, max(1, 2**18 // dtype.itemsize))
+records = np.zeros(step, dtype)
+
+def run(rows, room, expected):
+    total = 0
+    with Spool(dtype, directory, room=room, seed=0, expected_bytes=expected) as spool:
+        for start in range(0, rows, step):
+            taken = records[: rows - start]
+            taken["row"] = np.arange(start, start + len(taken))
+            spool.add(taken)
+        for _ in range(2):
+            for piece in spool.blocks():
+                total += len(piece)
+    return total
+
+run(1000, Spool.least_room(dtype), None)
+print(reset_peak())
+before = measure().current
+total = run(rows, room, None if expected == "None" else int(expected) * rows * dtype.itemsize)
+print(total == 2 * rows, measure().peak - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the peak can't be reset")
+@pytest.mark.parametrize(
+    ("columns", "room", "times", "expected"),
+    [(2, 2**23, 12, 1), (100, 2**24, 8, 1), (100, 2**24, 8, None), (100, 2**20, 60, None)],
+)
+def test_what_is_held_stays_within_the_room(tmp_path, columns, room, times, expected):
+    arguments = [str(value) for value in (columns, room, times, expected, tmp_path)]
+    result = subprocess.run(
+        [sys.executable, "-c", MEMORY, *arguments], capture_output=True, text=True, check=True
+    )
+    worked, whole, growth = result.stdout.split()
+    assert (worked, whole) == ("True", "True")
+    assert room // 3 < int(growth) < room

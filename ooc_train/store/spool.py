@@ -42,11 +42,17 @@ _PIECE_BYTES = 2**20
 _KEY_BYTES = 64
 """Of keys, masks and their temporaries, for each record of a piece."""
 
+_PLACE_BYTES = 18 + 16
+"""Of buckets, keys and places, for each record of a block; `_Sizes` has the arithmetic."""
+
 _LEAST_BLOCK = 16
 """Records."""
 
 _EXTENT_BYTES = 2**20
 """Reads of this size run at a disk's full speed; room for larger ones gains nothing."""
+
+_READ_ONCE = 0.04
+"""Times room^1.5: bytes of records of which each bucket fits into its buffer."""
 
 _UNKNOWN_BUCKETS = 512
 _FEWEST_BUCKETS = 16
@@ -91,19 +97,18 @@ def _offset(seed: int) -> np.uint64:
 class _Sizes:
     """How a room is divided, in records; ``s`` is the size of one, all of it in bytes.
 
-    ======================  =============================================================
-    overhead                64 KiB
-    pieces                  piece_rows x (2 s + 64): two pieces of at most 1 MiB, and keys
-    extents                 13 x cells, cells = room / 128: their bounds (8 bytes), half as
-                            much again while they are halved, and the counting of buckets
-    while scattering        block_rows x (s + 18): a block, the bucket (2) and the place (8)
-                            of each record, and 8 while they are sorted
-    while reading back      2 x bucket_rows x (s + 16): a bucket in use and one being read,
-                            with the keys (8) and the places (8) of their records
-    ======================  =============================================================
+    ============  ======================================================================
+    overhead      64 KiB
+    pieces        piece_rows x (2 s + 64): two pieces of at most 1 MiB, and keys
+    extents       13 x cells, cells = room / 128: their bounds (8 bytes), half as much again
+                  while they are halved, and the counting of buckets
+    records       block_rows x s: a block; or two buckets, one in use and one being read
+    scattering    block_rows x 18: bucket (2) and place (8) of each, and 8 to sort them
+    reading back  2 x bucket_rows x 16: key (8) and place (8) of each
+    ============  ======================================================================
 
-    The last two are never held at once, and ``bucket_rows = block_rows / 2`` makes the first of
-    them the larger one.
+    With ``bucket_rows = block_rows / 2``, a record of a block takes ``s + 34``. Scattering and
+    reading back come one after the other, but the C library keeps some of what the first freed.
     """
 
     piece_rows: int
@@ -117,7 +122,7 @@ class _Sizes:
         piece_rows = max(1, min(_PIECE_BYTES, room // 32) // (record_bytes + _KEY_BYTES))
         cells = room // 128
         rest = room - _OVERHEAD - piece_rows * (2 * record_bytes + _KEY_BYTES) - 13 * cells
-        block_rows = min(rest // (record_bytes + 18), 2**31)
+        block_rows = min(rest // (record_bytes + _PLACE_BYTES), 2**31)
         return cls(piece_rows, cells, block_rows, block_rows // 2)
 
     @property
@@ -201,18 +206,23 @@ class Spool:
             self._file = tempfile.TemporaryFile(dir=self._directory, buffering=0)  # noqa: SIM115
 
     @classmethod
-    def least_room(cls, dtype: np.dtype[Any]) -> int:
-        """Give the least room for records of a dtype, in bytes: 16 of them make a block."""
+    def least_room(cls, dtype: np.dtype[Any], expected_bytes: int = 0) -> int:
+        """Give the least room for records of a dtype and so many bytes of them.
+
+        At least 16 of them make a block; and none is read back more than about three times.
+        """
         record: int = dtype.itemsize
-        needed = _OVERHEAD + 2 * (record + _KEY_BYTES) + _LEAST_BLOCK * (record + 18)
+        needed = _OVERHEAD + 2 * (record + _KEY_BYTES) + _LEAST_BLOCK * (record + _PLACE_BYTES)
         # Of a room, 13/128 go to extents and at most 2/32 to pieces.
-        return -(-needed * 128 // (128 - 13 - 8))
+        block = -(-needed * 128 // (128 - 13 - 8))
+        few_goes = math.ceil(math.pow(expected_bytes / _READ_ONCE, 2 / 3) / 2)
+        return max(block, few_goes)
 
     @classmethod
     def enough_room(cls, dtype: np.dtype[Any], expected_bytes: int) -> int:
         """Give the room beyond which more gains nothing: buckets are read in pieces of 1 MiB."""
         enough = max(64 * 2**20, math.isqrt(4 * _EXTENT_BYTES * expected_bytes))
-        return max(enough, cls.least_room(dtype))
+        return max(enough, cls.least_room(dtype, expected_bytes))
 
     @property
     def n_bytes(self) -> int:
@@ -297,7 +307,7 @@ class Spool:
         np.cumsum(counts, out=self._bounds[first + 1 : self._n_extents + 1])
         self._bounds[first + 1 : self._n_extents + 1] += self._bounds[first]
 
-    def blocks(self) -> Iterator[NDArray[Any]]:
+    def blocks(self) -> Generator[NDArray[Any], None, None]:
         """Give all records in their final order, in pieces; as often as one likes.
 
         Yields
