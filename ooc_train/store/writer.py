@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ooc_train.store.arrays import Codec
-from ooc_train.store.columns import StatisticsSum
+from ooc_train.store.columns import ColumnStatistics, StatisticsSum
 from ooc_train.store.layout import (
     FORMAT,
     FORMAT_VERSION,
@@ -60,6 +60,9 @@ class StoreWriter:
         Seed of the shuffle that the rows went through.
     attributes : mapping, optional
         What else to note; JSON values.
+    statistics : ColumnStatistics, optional
+        Of the columns of X, where they are known: those of the same rows in another order. By
+        default they are added up, which takes most of the time of writing.
     overwrite : bool
         Whether a store that lies there is replaced, at `commit` and not before.
 
@@ -88,6 +91,7 @@ class StoreWriter:
         row_id: bool = False,
         shuffled: int | None = None,
         attributes: Mapping[str, Any] | None = None,
+        statistics: ColumnStatistics | None = None,
         overwrite: bool = False,
     ) -> None:
         if n_features < 1:
@@ -96,6 +100,14 @@ class StoreWriter:
             raise ValueError(f"codec={codec!r} is none of {', '.join(_CODECS)}")
         if feature_names is not None and len(feature_names) != n_features:
             raise ValueError(f"{len(feature_names)} feature_names for n_features={n_features}")
+        if statistics is not None and (len(statistics.mean), statistics.weighted) != (
+            n_features,
+            sample_weight,
+        ):
+            raise ValueError(
+                f"statistics are of {len(statistics.mean)} columns, weighted="
+                f"{statistics.weighted}, the rows have {n_features}, weighted={sample_weight}"
+            )
         if classes is not None and outputs is not None:
             raise ValueError("classes need a y of one axis: leave outputs out")
         self.n_rows = 0
@@ -109,7 +121,7 @@ class StoreWriter:
             n_features, self._dtype, self._chunk_rows
         )
         self._codec = _CODECS[codec]
-        self._statistics = StatisticsSum(n_features, weighted=sample_weight)
+        self._statistics = statistics or StatisticsSum(n_features, weighted=sample_weight)
         self._attributes = {
             "feature_names": None if feature_names is None else list(feature_names),
             "shuffled": None if shuffled is None else int(shuffled),
@@ -239,10 +251,11 @@ class StoreWriter:
             self._flush(self._chunk_rows)
 
     def _flush(self, rows: int) -> None:
-        weight = self._arrays.get("sample_weight")
-        self._statistics.add(
-            self._arrays["X"].chunk[:rows], None if weight is None else weight.chunk[:rows]
-        )
+        if isinstance(self._statistics, StatisticsSum):
+            weight = self._arrays.get("sample_weight")
+            self._statistics.add(
+                self._arrays["X"].chunk[:rows], None if weight is None else weight.chunk[:rows]
+            )
         for array in self._arrays.values():
             array.flush(rows)
 
@@ -268,6 +281,9 @@ class StoreWriter:
             self._flush(rest)
         for array in self._arrays.values():
             array.finish()
+        statistics = self._statistics
+        if isinstance(statistics, StatisticsSum):
+            statistics = statistics.result()
         self._output.commit(
             self.n_rows,
             {
@@ -277,7 +293,7 @@ class StoreWriter:
                 "generation": 1,
                 "classes": self._classes,
                 "class_counts": None if self._counts is None else self._counts.tolist(),
-                "statistics": self._statistics.result().to_json(),
+                "statistics": statistics.to_json(),
                 **self._attributes,
             },
         )
