@@ -73,9 +73,9 @@ class ConsoleBar:
             self._stream.write(printable(text) + "\n")
             self._stream.flush()
 
-    def job(self, n_rows: int) -> Callable[[int], None]:
-        """Begin a job of one pass, and return what takes the number of rows after each task."""
-        self._begin(n_rows, 1.0, "")
+    def job(self, n_rows: int, passes: float = 1.0) -> Callable[[int], None]:
+        """Begin a job of some passes, and return what takes the number of rows after each task."""
+        self._begin(n_rows, passes, "")
         begun = perf_counter()
 
         def on_rows(rows: int) -> None:

@@ -31,6 +31,7 @@ from ooc_train.store.made import make_data
 from ooc_train.store.writer import StoreWriter
 
 ROOT = Path(__file__).parent.parent
+COMMANDS = ("info", "make-data", "shuffle", "demo", "plan", "train", "evaluate", "predict")
 COMMAND = [sys.executable, "-m", "ooc_train"]
 
 
@@ -165,16 +166,19 @@ def test_help_is_immediate():
     code, out, err = apart("--help")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert (code, err) == (0, "")
-    assert all(name in out for name in ("info", "plan", "train", "evaluate", "predict", "make-d"))
+    assert all(name in out for name in COMMANDS)
     # Of the processor, for the machine may be busy with other things.
     assert after.ru_utime - before.ru_utime < 0.5
 
 
 def test_every_option_is_explained():
-    for command in ("info", "plan", "train", "evaluate", "predict", "make-data"):
+    for command in COMMANDS:
         result = here(command, "--help")
         assert result.exit_code == 0
         assert "--json" in result.output
+        # An option's row begins with its name, and goes on with its type and what it is for.
+        for row in re.findall(r"^│[ *]+--.*│$", result.output, re.MULTILINE):
+            assert len(row.strip("│ *").split()) > 2, row
 
 
 # Errors
@@ -195,6 +199,9 @@ def test_every_option_is_explained():
         (["evaluate", "nothing.run", "MADE"], "InvalidRun", "model.json is missing"),
         (["predict", "nothing.run", "MADE", "out.zarr"], "InvalidRun", "model.json is missing"),
         (["make-data", "MADE", "--rows", "10"], "OutputExists", "exists"),
+        (["shuffle", "nothing.zarr", "new.zarr"], "StoreNotFound", "nothing lies at"),
+        (["shuffle", "MADE", "MADE"], "ValueError", "is the store that is read"),
+        (["demo", "--memory-ceiling", "999TiB"], "ValueError", "give at most that"),
         (["make-data", "new.zarr", "--rows", "0"], "ValueError", "rows=0 should be at least 1"),
     ],
 )
@@ -337,6 +344,29 @@ def test_make_data(tmp_path):
     np.testing.assert_array_equal(rows_of(path), rows_of(tmp_path / "b.zarr"))
     again = here("make-data", path, *settings, "--overwrite", "--task", "regression", "--json")
     assert json.loads(again.stdout)["classes"] is None
+
+
+def test_shuffle(made, tmp_path):
+    out = tmp_path / "out.zarr"
+    result = here("shuffle", made, out, "--random-state", 3, "--memory-ceiling", "4GiB")
+    assert result.exit_code == 0, result.output
+    told, saved = result.stdout.splitlines()
+    assert told.startswith("20,000 rows (801 KiB) shuffled with seed 3 | memory: ceiling 4 GiB, ")
+    assert saved == f"saved in {out}"
+    ids = rows_of(out, "row_id")
+    assert (ids != np.arange(20_000)).any()
+    np.testing.assert_array_equal(rows_of(out), rows_of(made)[ids])
+    again = here("shuffle", made, out, "--random-state", 4)
+    assert again.exit_code == 1
+    assert "out.zarr exists" in again.stderr
+    assert "--overwrite" in in_words(here("shuffle", "--help").stdout)
+    over = here("shuffle", made, out, "--random-state", 4, "--overwrite", "--json", "--quiet")
+    assert (over.exit_code, over.stderr) == (0, "")
+    found = json.loads(over.stdout)
+    assert (found["n_rows"], found["shuffled"], found["row_id"]) == (20_000, 4, True)
+    memory = found["memory"]
+    assert memory["measured"] <= memory["projected"] <= memory["ceiling"]
+    assert (rows_of(out, "row_id") != ids).any()
 
 
 def test_plan(made, scheduler):

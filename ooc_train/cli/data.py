@@ -1,5 +1,6 @@
-"""Commands about data: what a store holds, and made data."""
+"""Commands about data: what a store holds, made data, and rows in random order."""
 
+from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 import typer
@@ -7,9 +8,10 @@ import typer
 from ooc_train.callbacks import ConsoleBar, printable
 from ooc_train.cli.command import command
 from ooc_train.cli.describe import describe_run, describe_store, is_run, run_text, store_text
-from ooc_train.cli.options import Output, Overwrite
+from ooc_train.cli.options import STORE, MemoryCeiling, Output, Overwrite
 from ooc_train.cli.parsers import parsed
 from ooc_train.cli.text import count, print_json
+from ooc_train.memory import Ceiling
 from ooc_train.units import approximate_bytes, format_rows, parse_rows
 
 
@@ -80,3 +82,37 @@ def make_data(
         return
     size = f"{format_rows(made.n_rows)} rows x {count(made.n_features, 'feature')}"
     typer.echo(printable(f"{size} ({approximate_bytes(made.total_bytes)}) saved in {out}"))
+
+
+@command
+def shuffle(
+    *,
+    store: Annotated[str, STORE],
+    out: Annotated[str, typer.Argument(help="Where the shuffled store will lie.")],
+    random_state: Annotated[int, typer.Option(min=0, help="Seed.")] = 0,
+    overwrite: Overwrite = False,
+    memory_ceiling: MemoryCeiling = None,
+    output: Output,
+) -> None:
+    """Write the rows of a store in random order: what learning by batches needs."""
+    with ConsoleBar(quiet=output.quiet) as bar:
+        from ooc_train.store.layout import open_store
+        from ooc_train.store.shuffle import shuffle_store
+
+        source = open_store(store)
+        shuffled, memory = shuffle_store(
+            source,
+            out,
+            random_state=random_state,
+            memory_ceiling=Ceiling.of(memory_ceiling, whole=True),
+            overwrite=overwrite,
+            progress=bar.job(source.n_rows, passes=2),
+        )
+    if output.as_json:
+        print_json(describe_store(shuffled, 0) | {"memory": asdict(memory)})
+        return
+    typer.echo(
+        f"{shuffled.n_rows:,} rows ({approximate_bytes(shuffled.total_bytes)}) shuffled with seed "
+        f"{random_state} | memory: {memory}"
+    )
+    typer.echo(printable(f"saved in {out}"))

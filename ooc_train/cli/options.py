@@ -35,20 +35,23 @@ class Output:
     ] = False
 
 
+MemoryCeiling = Annotated[
+    str | None,
+    option(
+        of="Resources",
+        parse=parsers.size,
+        metavar="BYTES",
+        help="The most that all processes may hold, such as 512MiB "
+        "(default: half of what is available).",
+    ),
+]
+
+
 @dataclass(frozen=True)
 class Resources:
     """What a job runs on."""
 
-    memory_ceiling: Annotated[
-        str | None,
-        option(
-            of="Resources",
-            parse=parsers.size,
-            metavar="BYTES",
-            help="The most that all processes may hold, such as 512MiB "
-            "(default: half of what is available).",
-        ),
-    ] = None
+    memory_ceiling: MemoryCeiling = None
     workers: Annotated[
         int | None,
         option(of="Resources", min=1, help="Worker processes (default: the number of cores)."),
