@@ -8,6 +8,9 @@
     │   ├── InvalidStore              (ValueError) what lies there is no store that can be used
     │   ├── CorruptChunk              a chunk or an index is missing, cut short, or fails its checksum
     │   └── OutputExists              (FileExistsError) the place to write to is taken
+    ├── TableError                    raw files, such as CSV and Parquet
+    │   ├── TableNotFound             (FileNotFoundError) no such file
+    │   └── InvalidTable              (ValueError) a file, a column or a value that can't be used
     ├── NonFiniteData                 (ValueError) NaN or infinity in X, y or sample_weight
     ├── CeilingExceeded               (MemoryError) the job cannot be done under the memory ceiling
     ├── Diverged                      (ArithmeticError) the loss stopped being a number, or grew without end
@@ -42,6 +45,18 @@ class CorruptChunk(StoreError):
 
 class OutputExists(StoreError, FileExistsError):
     """The place to write to exists already."""
+
+
+class TableError(OocTrainError):
+    """Something is wrong with raw files."""
+
+
+class TableNotFound(TableError, FileNotFoundError):
+    """No file lies at the path that was given."""
+
+
+class InvalidTable(TableError, ValueError):
+    """A raw file, or a column or value in it, that can't be used as asked."""
 
 
 class NonFiniteData(OocTrainError, ValueError):

@@ -92,6 +92,9 @@ class Store:
         Of the columns of X, None for a store of another writer.
     attributes : mapping
         What else the writer noted, such as the truth behind made data.
+    recipe : mapping or None
+        How raw columns became the features, as JSON values, of which `Recipe.from_json` makes what
+        can be applied.
     """
 
     path: str
@@ -108,6 +111,7 @@ class Store:
     generation: int = 0
     statistics: ColumnStatistics | None = None
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    recipe: Mapping[str, Any] | None = None
 
     @property
     def n_features(self) -> int:
@@ -318,4 +322,5 @@ def _checked(path: str, manifest: Mapping[str, Any], layouts: Mapping[str, Array
         generation=manifest.get("generation", 0),
         statistics=None if statistics is None else ColumnStatistics.from_json(statistics),
         attributes=manifest.get("attributes", {}),
+        recipe=manifest.get("recipe"),
     )

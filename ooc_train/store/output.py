@@ -163,8 +163,7 @@ class OutputStore:
         self._arrays: dict[str, tuple[ArrayLayout, tuple[str, ...]]] = {}
         with explained(self.path):
             self._recover()
-            if os.path.lexists(self.path):
-                _require_replaceable(self.path, overwrite=overwrite)
+            require_replaceable(self.path, overwrite=overwrite)
             os.makedirs(self.partial_path, exist_ok=True)
             self._lock = os.open(self.partial_path, os.O_RDONLY)
             try:
@@ -318,7 +317,16 @@ def explained(path: str) -> Iterator[None]:
         raise OSError(error.errno, f"{advice} (nothing of it was committed)", path) from error
 
 
-def _require_replaceable(path: str, *, overwrite: bool) -> None:
+def require_replaceable(path: str, *, overwrite: bool) -> None:
+    """Refuse a place for a store that is taken; only a Zarr is replaced, and only if asked.
+
+    Raises
+    ------
+    OutputExists
+        If something lies there that may not be replaced.
+    """
+    if not os.path.lexists(path):
+        return
     if not overwrite:
         raise OutputExists(f"{path} exists; choose another place, or overwrite it on purpose")
     markers = ("zarr.json", ".zgroup", ".zarray")
@@ -326,6 +334,11 @@ def _require_replaceable(path: str, *, overwrite: bool) -> None:
         raise OutputExists(
             f"{path} exists and is no Zarr: it won't be overwritten; remove it first"
         )
+
+
+def lz4_ratio(sample: NDArray[Any]) -> float:
+    """Say by how much lz4 shrinks a sample of a chunk."""
+    return sample.nbytes / len(_encode("blosc", np.ascontiguousarray(sample)))
 
 
 def _encode(codec: Codec | None, chunk: NDArray[Any]) -> Any:

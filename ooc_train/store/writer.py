@@ -63,6 +63,8 @@ class StoreWriter:
     statistics : ColumnStatistics, optional
         Of the columns of X, where they are known: those of the same rows in another order. By
         default they are added up, which takes most of the time of writing.
+    recipe : mapping, optional
+        How raw columns became the features, as JSON values.
     overwrite : bool
         Whether a store that lies there is replaced, at `commit` and not before.
 
@@ -92,6 +94,7 @@ class StoreWriter:
         shuffled: int | None = None,
         attributes: Mapping[str, Any] | None = None,
         statistics: ColumnStatistics | None = None,
+        recipe: Mapping[str, Any] | None = None,
         overwrite: bool = False,
     ) -> None:
         if n_features < 1:
@@ -126,6 +129,7 @@ class StoreWriter:
             "feature_names": None if feature_names is None else list(feature_names),
             "shuffled": None if shuffled is None else int(shuffled),
             "attributes": dict(attributes or {}),
+            "recipe": None if recipe is None else dict(recipe),
         }
         # What JSON can't hold is found now, not at the commit of a day's work.
         json.dumps(self._attributes, allow_nan=False)

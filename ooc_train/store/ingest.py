@@ -1,0 +1,581 @@
+"""Raw files in, a store out: a first pass learns the recipe, a second writes.
+
+The first pass reads the files once. It turns rows into records, which it spools on disk in the
+random order that the store will have, and adds up what training rows hold. From then on the files
+aren't needed: the second pass reads the spool, and each record becomes a row of X by the recipe.
+"""
+
+import errno
+import itertools
+import operator
+import os
+import shutil
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ooc_train.budget import Budget
+from ooc_train.errors import CeilingExceeded, InvalidTable
+from ooc_train.memory import Ceiling, MemoryReport, Term
+from ooc_train.store.layout import Scalar, Store, default_chunk_rows, open_store
+from ooc_train.store.output import lz4_ratio, require_replaceable
+from ooc_train.store.spool import Spool, ahead, row_keys
+from ooc_train.store.writer import StoreWriter
+from ooc_train.tables.features import Missing, Records, Unseen
+from ooc_train.tables.files import Piece, Tables, open_tables
+from ooc_train.tables.medians import BYTES_PER_COLUMN
+from ooc_train.tables.recipe import Recipe, load_recipe
+from ooc_train.tables.roles import Roles, Task
+from ooc_train.tables.survey import ColumnSummary, Known, Survey
+from ooc_train.units import approximate_bytes
+
+__all__ = ["Ingested", "Preview", "ingest", "preview"]
+
+Path = str | os.PathLike[str]
+Codec = Literal["auto", "none", "lz4", "zstd"]
+
+_WORTH_PACKING = 1.3
+"""What a sample has to shrink by for lz4 to pay."""
+
+_MOST_CATEGORY_BYTES = 64 * 2**20
+_RECORD_COPIES = 6
+"""Of a batch: as Arrow has it, column by column in float64, as records, and those of its parts."""
+
+_CHUNK_COPIES = 8
+"""Of a chunk that is written: as X twice, twice in float64 for its statistics, and encoded."""
+
+_SPLIT_SEED = 2**63
+"""Added to the seed where test rows are drawn, which then know nothing of the order."""
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """What `ingest` made.
+
+    Parameters
+    ----------
+    store : Store
+        The training rows.
+    test : Store or None
+        The rows for testing, in a sister store.
+    recipe : Recipe
+    memory : MemoryReport
+    dropped : int
+        Rows that were left out, for what they lack.
+    notes : tuple of str
+        What a reader ought to know, such as columns that never change.
+    """
+
+    store: Store
+    test: Store | None
+    recipe: Recipe
+    memory: MemoryReport
+    dropped: int
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What `ingest` would make.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    columns : tuple of ColumnSummary
+        What becomes of each raw column.
+    n_rows, n_test : int
+        Rows for training and for testing.
+    row_bytes : int
+        Of a row of X.
+    """
+
+    recipe: Recipe
+    columns: tuple[ColumnSummary, ...]
+    n_rows: int
+    n_test: int
+    row_bytes: int
+
+
+def ingest(
+    paths: Path | Sequence[Path],
+    out: Path,
+    *,
+    target: str | None = None,
+    features: Sequence[str] | None = None,
+    drop: Sequence[str] = (),
+    categorical: Sequence[str] = (),
+    id_column: str | None = None,
+    sample_weight: str | None = None,
+    task: Task = "auto",
+    missing: Missing = "error",
+    unseen: Unseen = "error",
+    min_count: int = 1,
+    dtype: str = "float32",
+    like: "Recipe | Store | Path | None" = None,
+    test_size: float = 0.0,
+    shuffle: bool = True,
+    random_state: int = 0,
+    chunk_rows: int | None = None,
+    shard_rows: int | None = None,
+    codec: Codec = "auto",
+    delimiter: str | None = None,
+    encoding: str = "utf8",
+    memory_ceiling: str | int | Ceiling | None = None,
+    overwrite: bool = False,
+    progress: Callable[[str, int, float], None] = lambda *_: None,
+    say: Callable[[str], None] = lambda _: None,
+) -> Ingested:
+    """Write a store of raw files, CSV or Parquet, of any size.
+
+    Disk is needed for the store and, until it is done, for the rows as raw numbers.
+
+    Parameters
+    ----------
+    paths : str, os.PathLike or sequence of these
+        Files, patterns or folders.
+    out : str or os.PathLike
+        Where the store will lie, such as "flights.zarr"; rows for testing go to
+        "flights.test.zarr".
+    target, features, drop, categorical, id_column, sample_weight, task, missing, unseen, min_count
+        What the columns are for; see `Roles`.
+    dtype : {"float32", "float64"}
+        Of X.
+    like : Recipe, Store, or path of a store or a run, optional
+        Whose recipe is applied; then none is learned, and nothing of the above is given.
+    test_size : float
+        Share of the rows that goes to the sister store, from 0 to below 1: of each run of
+        ``1 / test_size`` rows one, drawn at random. Nothing is learned from them.
+    shuffle : bool
+        Whether rows are put in random order; else they stay as they came.
+    random_state : int
+        Decides the order and the test rows, at least 0. The ceiling decides neither.
+    chunk_rows, shard_rows : int, optional
+        As of a `StoreWriter`.
+    codec : {"auto", "none", "lz4", "zstd"}
+        auto: lz4 where the first chunk shrinks by 1.3 or more.
+    delimiter, encoding : str
+        Of CSV.
+    memory_ceiling : str, int or Ceiling, optional
+        Bytes, or text such as "1GiB"; by default half of what is available.
+    overwrite : bool
+        Whether stores that lie there are replaced, once these are whole.
+    progress : callable
+        Called with the stage ("reading" or "writing"), its rows so far, and how much of it that is,
+        from 0 to 1.
+    say : callable
+        Called with what the store will be, before it is written.
+
+    Raises
+    ------
+    TableNotFound, InvalidTable
+        Files, columns or values that can't be used; the message says where and what to do.
+    OutputExists
+        If something lies at `out` or its sister.
+    CeilingExceeded
+        If the ceiling is too small, or the categories turn out too many for it.
+    OSError
+        If the disk is too small, is full or can't be written; what was there before stays.
+    ValueError
+        If a setting can't be.
+    """
+    roles = Roles(
+        target=target,
+        features=features,
+        drop=drop,
+        categorical=categorical,
+        id_column=id_column,
+        sample_weight=sample_weight,
+        task=task,
+        missing=missing,
+        unseen=unseen,
+        min_count=min_count,
+        dtype=dtype,
+    )
+    layout = _Layout(operator.index(random_state), shuffle, chunk_rows, shard_rows, codec)
+    _require_share(test_size)
+    outputs = {"training": os.path.abspath(out)}
+    if test_size:
+        outputs["testing"] = sister_path(outputs["training"])
+    for path in outputs.values():
+        require_replaceable(path, overwrite=overwrite)
+    tables = open_tables(paths, delimiter=delimiter, encoding=encoding)
+    learner = _learner(roles, like, tables)
+    with Budget(memory_ceiling) as budget, ExitStack() as stack:
+        terms = _terms(tables, learner, len(outputs), budget)
+        budget.require(terms)
+        rooms = {term.name: term.bytes for term in terms}
+        spools = {
+            name: stack.enter_context(
+                Spool(
+                    learner.encoder.dtype,
+                    os.path.dirname(path),
+                    room=rooms["scattering"] // len(outputs),
+                    seed=layout.random_state if shuffle else None,
+                    expected_bytes=_expected_bytes(tables, learner),
+                )
+            )
+            for name, path in outputs.items()
+        }
+        for piece, parts in _read(tables, learner, test_size, layout.random_state):
+            for name, spool in spools.items():
+                spool.add(parts[name])
+            _require_few(learner, rooms["categories"])
+            progress("reading", piece.start + piece.batch.num_rows, piece.share)
+        for name, spool in spools.items():
+            if not spool.n_rows:
+                raise InvalidTable(
+                    f"no row is left for {name}; use more rows, or another test_size, or another "
+                    "way with missing values"
+                )
+        recipe = learner.recipe(spools["training"].blocks)
+        layout = layout.of(recipe)
+        terms = [
+            replace(term, bytes=2 * learner.nbytes, why="their values, and columns' names")
+            if term.name == "categories"
+            else term
+            for term in terms
+        ]
+        terms.append(_writing(layout, recipe))
+        budget.require(terms, "use smaller chunks, or fewer categories")
+        n_rows = sum(spool.n_rows for spool in spools.values())
+        say(_size(recipe, n_rows))
+        _require_disk(outputs["training"], recipe, n_rows)
+        stores: dict[str, Store] = {}
+        written = 0
+
+        def on_rows(rows: int) -> None:
+            nonlocal written
+            written += rows
+            progress("writing", written, written / n_rows)
+
+        # The test rows first: where the training rows lie, all is there.
+        for name in reversed(outputs):
+            with closing(_expanded(spools[name], recipe, learner, layout)) as rows:
+                first = next(rows)
+                layout = layout.packing(first[0])
+                writer = _writer(outputs[name], recipe, learner, layout, overwrite=overwrite)
+                with writer:
+                    for X, records in itertools.chain([first], rows):
+                        _write(writer, X, records)
+                        on_rows(len(records))
+                    stores[name] = writer.commit()
+        return Ingested(
+            stores["training"],
+            stores.get("testing"),
+            recipe,
+            budget.report(terms),
+            learner.encoder.dropped,
+            tuple(_notes(learner, recipe)),
+        )
+
+
+def preview(
+    paths: Path | Sequence[Path],
+    roles: Roles,
+    *,
+    test_size: float = 0.0,
+    random_state: int = 0,
+    delimiter: str | None = None,
+    encoding: str = "utf8",
+    progress: Callable[[str, int, float], None] = lambda *_: None,
+) -> Preview:
+    """Read raw files as `ingest` would, and say what would become of each column.
+
+    Medians are left open, since they take the rows themselves.
+
+    Parameters
+    ----------
+    paths, test_size, random_state, delimiter, encoding, progress
+        As of `ingest`.
+    roles : Roles
+
+    Raises
+    ------
+    TableNotFound, InvalidTable, ValueError
+        As `ingest` does.
+    """
+    _require_share(test_size)
+    tables = open_tables(paths, delimiter=delimiter, encoding=encoding)
+    learner = _learner(roles, None, tables)
+    n_rows, n_test = 0, 0
+    for piece, parts in _read(tables, learner, test_size, operator.index(random_state)):
+        n_rows += len(parts["training"])
+        n_test += len(parts["testing"])
+        progress("reading", piece.start + piece.batch.num_rows, piece.share)
+    recipe = learner.recipe(None)
+    return Preview(recipe, tuple(learner.summaries(recipe)), n_rows, n_test, _row_bytes(recipe))
+
+
+def sister_path(path: str) -> str:
+    """Say where the rows for testing lie: "flights.test.zarr" beside "flights.zarr"."""
+    root, extension = os.path.splitext(path.rstrip("/"))
+    return f"{root}.test{extension}"
+
+
+def rows_for_testing(rows: NDArray[np.int64], share: float, seed: int) -> NDArray[np.bool_]:
+    """Say which rows are for testing: one of each run of ``1 / share``, drawn at random.
+
+    It needs no count of all rows, and yet the share is exact, to the last run.
+
+    Parameters
+    ----------
+    rows : ndarray of int64, shape (row,)
+        Numbers of rows, in ascending order.
+    share : float
+        From 0 to 1.
+    seed : int
+    """
+    if share > 0.5:  # of a run of less than two rows none could be drawn
+        return ~rows_for_testing(rows, 1 - share, seed)
+    if share == 0 or not len(rows):
+        return np.zeros(len(rows), bool)
+    runs = np.arange(max(0, int(rows[0] * share) - 1), int(rows[-1] * share) + 2)
+    starts, stops = (np.ceil(k / share).astype(np.int64) for k in (runs, runs + 1))
+    drawn = row_keys(runs, seed + _SPLIT_SEED) % (stops - starts).astype(np.uint64)
+    return np.isin(rows, starts + drawn.astype(np.int64))
+
+
+def recipe_of(source: Recipe | Store | Path) -> Recipe:
+    """Give a recipe: itself, or that of a store, or that at the path of a store or a run.
+
+    Raises
+    ------
+    StoreNotFound
+        If nothing lies there.
+    InvalidTable
+        If it has no recipe.
+    """
+    if isinstance(source, Recipe):
+        return source
+    if not isinstance(source, Store) and (found := load_recipe(source)) is not None:
+        return found
+    store = source if isinstance(source, Store) else open_store(source)
+    if store.recipe is None:
+        raise InvalidTable(
+            f"{store.path} has no recipe: it wasn't made of raw files; ingest them, and train on "
+            "what that makes"
+        )
+    return Recipe.from_json(store.recipe)
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """How stores are laid out, as far as that is settled."""
+
+    random_state: int
+    shuffled: bool
+    chunk_rows: int | None
+    shard_rows: int | None
+    codec: Codec
+
+    def __post_init__(self) -> None:
+        if self.random_state < 0:
+            raise ValueError(f"random_state={self.random_state} should be at least 0")
+        if self.codec not in ("auto", "none", "lz4", "zstd"):
+            raise ValueError(f"codec={self.codec!r} is none of auto, none, lz4, zstd")
+        if self.chunk_rows is not None and self.chunk_rows < 1:
+            raise ValueError(f"chunk_rows={self.chunk_rows} should be at least 1")
+
+    def of(self, recipe: Recipe) -> "_Layout":
+        """Settle the rows of a chunk."""
+        rows = self.chunk_rows or default_chunk_rows(recipe.n_features, recipe.dtype)
+        return replace(self, chunk_rows=rows)
+
+    def packing(self, X: NDArray[np.floating]) -> "_Layout":
+        """Settle the codec, by a sample."""
+        if self.codec != "auto":
+            return self
+        return replace(self, codec="lz4" if lz4_ratio(X) > _WORTH_PACKING else "none")
+
+
+def _learner(roles: Roles, like: Recipe | Store | Path | None, tables: Tables) -> Survey | Known:
+    if like is None:
+        return Survey(roles.draft(tables), roles.min_count)
+    if roles != Roles():
+        raise ValueError("like= brings what all columns are for; leave the other settings out")
+    recipe = recipe_of(like)
+    names = tables.names
+    has_y = recipe.target is not None and recipe.target.name in names
+    return Known(recipe, needs_y=has_y)
+
+
+def _read(
+    tables: Tables, learner: Survey | Known, share: float, seed: int
+) -> Iterator[tuple[Piece, dict[str, Records]]]:
+    """Read raw files piece by piece, as records for training, which are learned, and for testing.
+
+    Reading runs ahead of the rest.
+    """
+    with closing(ahead(tables.pieces(learner.encoder.types))) as pieces:
+        for piece in pieces:
+            records = learner.encoder.encode(piece)
+            testing = rows_for_testing(records["row"], share, seed)
+            parts = {"training": records, "testing": records[:0]}
+            if testing.any():
+                parts = {"training": records[~testing], "testing": records[testing]}
+            learner.add(parts["training"])
+            yield piece, parts
+
+
+def _expanded(
+    spool: Spool, recipe: Recipe, learner: Survey | Known, layout: _Layout
+) -> Generator[tuple[NDArray[np.floating], Records], None, None]:
+    """Give the rows of a spool as X and as records, a chunk's rows at most at a time."""
+    recode, step = learner.recoder(recipe), layout.chunk_rows or 1
+    with closing(spool.blocks()) as blocks:
+        for block in blocks:
+            for start in range(0, len(block), step):
+                records = block[start : start + step]
+                recode(records)
+                yield recipe.expand(records), records
+
+
+def _writer(
+    path: str, recipe: Recipe, learner: Survey | Known, layout: _Layout, *, overwrite: bool
+) -> StoreWriter:
+    fields = learner.encoder.dtype.names or ()
+    has_y = "y" in fields
+    classes: tuple[Scalar, ...] | None = recipe.classes if has_y else None
+    return StoreWriter(
+        path,
+        n_features=recipe.n_features,
+        dtype=recipe.dtype,
+        y_dtype=learner.y_dtype if has_y and classes is None else None,
+        feature_names=recipe.feature_names,
+        classes=classes,
+        chunk_rows=layout.chunk_rows,
+        shard_rows=layout.shard_rows,
+        codec="none" if layout.codec == "auto" else layout.codec,
+        sample_weight="weight" in fields,
+        row_id=True,
+        shuffled=layout.random_state if layout.shuffled else None,
+        recipe=recipe.to_json(),
+        overwrite=overwrite,
+    )
+
+
+def _write(writer: StoreWriter, X: NDArray[np.floating], records: Records) -> None:
+    fields = records.dtype.names or ()
+    writer.write(
+        X,
+        records["y"] if "y" in fields else None,
+        records["weight"] if "weight" in fields else None,
+        records["id"] if "id" in fields else records["row"],
+    )
+
+
+def _terms(tables: Tables, learner: Survey | Known, n_outputs: int, budget: Budget) -> list[Term]:
+    """List what the job holds; scattering takes what the others leave."""
+    draft, record = learner.draft, learner.encoder.dtype
+    has_categories = any(column.kind == "category" for column in draft.columns)
+    medians = draft.missing == "median" and isinstance(learner, Survey)
+    terms = [
+        Term("reading", tables.room, "a block or the pages of a row group, twice"),
+        Term(
+            "encoding",
+            _RECORD_COPIES * tables.batch_bytes,
+            f"{_RECORD_COPIES} x a batch of {approximate_bytes(tables.batch_bytes)}",
+        ),
+        Term(
+            "medians",
+            BYTES_PER_COLUMN * len(draft.columns) if medians else 0,
+            "counts by their bits",
+        ),
+    ]
+    left = budget.left(terms)
+    categories = min(_MOST_CATEGORY_BYTES, max(left // 4, 2**20)) if has_categories else 0
+    terms.append(Term("categories", categories, "at most"))
+    expected = _expected_bytes(tables, learner)
+    least = Spool.least_room(record, expected or 0)
+    # A chunk's worth is for writing, whose width isn't known before categories are.
+    room = budget.left(terms) - _CHUNK_COPIES * 2**20
+    enough = room
+    if expected is not None:
+        # Few records need no more room than they take.
+        enough = min(Spool.enough_room(record, expected), 2 * expected + 2**20)
+    terms.append(
+        Term(
+            "scattering",
+            n_outputs * max(least, min(enough, room // n_outputs)),
+            f"records of {record.itemsize:,} bytes in random order, by way of the disk",
+        )
+    )
+    return terms
+
+
+def _writing(layout: _Layout, recipe: Recipe) -> Term:
+    bytes_of_chunk = (layout.chunk_rows or 1) * (_row_bytes(recipe) + 32)
+    return Term(
+        "writing",
+        _CHUNK_COPIES * bytes_of_chunk,
+        f"{_CHUNK_COPIES} x a chunk of {approximate_bytes(bytes_of_chunk)}",
+    )
+
+
+def _expected_bytes(tables: Tables, learner: Survey | Known) -> int | None:
+    if tables.expected_rows is None:
+        return None
+    return tables.expected_rows * learner.encoder.dtype.itemsize
+
+
+def _row_bytes(recipe: Recipe) -> int:
+    return recipe.n_features * np.dtype(recipe.dtype).itemsize
+
+
+def _size(recipe: Recipe, n_rows: int) -> str:
+    size = approximate_bytes(n_rows * _row_bytes(recipe))
+    raw = len(recipe.columns)
+    return (
+        f"{n_rows:,} rows x {recipe.n_features:,} columns of {recipe.dtype} ({size} before packing)"
+        f", made of {raw:,} raw {'column' if raw == 1 else 'columns'}"
+    )
+
+
+def _notes(learner: Survey | Known, recipe: Recipe) -> Iterator[str]:
+    if constant := learner.constant(recipe):
+        yield (
+            f"the same in every training row: {', '.join(constant)}; such columns teach nothing "
+            f"(--drop {','.join(constant)})"
+        )
+    if learner.encoder.dropped:
+        yield f"{learner.encoder.dropped:,} rows were left out, for what they lack"
+
+
+def _require_share(test_size: float) -> None:
+    if not 0 <= test_size < 1:
+        raise ValueError(f"test_size={test_size!r} should be a share of the rows, 0 to below 1")
+
+
+def _require_few(learner: Survey | Known, most: int) -> None:
+    """Refuse more categories than there is room for, before they take the machine's memory."""
+    if learner.nbytes > most:
+        counts = {name: len(values) for name, values in learner.encoder.vocabularies.items()}
+        widest = max(counts, key=lambda name: counts[name])
+        raise CeilingExceeded(
+            f"the values of categories take {approximate_bytes(learner.nbytes)} so far, and there "
+            f"is room for {approximate_bytes(most)}: {widest!r} has {counts[widest]:,} of them; "
+            f"leave it out (--drop {widest}), or raise the memory ceiling"
+        )
+
+
+def _require_disk(path: str, recipe: Recipe, n_rows: int) -> None:
+    """Refuse what can't fit even where it packs as well as ones among zeros do."""
+    free = shutil.disk_usage(os.path.dirname(path)).free
+    one_hot = sum(
+        len(column.feature_names) for column in recipe.columns if column.kind == "category"
+    )
+    least = n_rows * np.dtype(recipe.dtype).itemsize * (recipe.n_features - one_hot)
+    # lz4 makes no less than a 255th of anything.
+    least += n_rows * np.dtype(recipe.dtype).itemsize * one_hot // 255
+    if least > free:
+        raise OSError(
+            errno.ENOSPC,
+            f"the store takes {approximate_bytes(least)} at the least, and the disk has "
+            f"{approximate_bytes(free)} left: leave out columns with many values, or write "
+            "elsewhere",
+            path,
+        )

@@ -1,0 +1,1 @@
+"""Raw tables, and how their columns become features: CSV and Parquet, knowing no Zarr."""

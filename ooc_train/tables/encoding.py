@@ -1,0 +1,208 @@
+"""Pieces of raw files into records, value by value, saying where one lies that can't be used."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from ooc_train.errors import InvalidTable
+from ooc_train.tables.features import Column, Missing, Records, Target, Unseen, record_dtype, slots
+from ooc_train.tables.files import Piece
+from ooc_train.tables.values import (
+    MISSING,
+    UNKNOWN,
+    Vocabulary,
+    WrongValueError,
+    days,
+    integers,
+    numbers,
+)
+
+
+class Encoder:
+    """Turns pieces of raw files into records.
+
+    Parameters
+    ----------
+    columns : sequence of Column
+    vocabularies : mapping of str to Vocabulary
+        Of each category.
+    dtype : {"float32", "float64"}
+        Of numbers.
+    missing, unseen : str
+        As of a `Recipe`.
+    target : Target or None
+    labels : Vocabulary or None
+        Of the target, where it has classes.
+    sample_weight, id_column : str or None
+
+    Attributes
+    ----------
+    dtype : numpy.dtype
+        Of a record.
+    dropped : int
+        Rows that were left out so far.
+    """
+
+    def __init__(
+        self,
+        columns: Sequence[Column],
+        vocabularies: Mapping[str, Vocabulary],
+        *,
+        dtype: str,
+        missing: Missing,
+        unseen: Unseen,
+        target: Target | None = None,
+        labels: Vocabulary | None = None,
+        sample_weight: str | None = None,
+        id_column: str | None = None,
+    ) -> None:
+        self.vocabularies = vocabularies
+        self.labels = labels
+        self.dropped = 0
+        self._columns = columns
+        self._missing = missing
+        self._unseen = unseen
+        self._target = target
+        self._weight = sample_weight
+        self._id = id_column
+        self.dtype = record_dtype(
+            columns,
+            dtype,
+            y=target is not None,
+            weight=sample_weight is not None,
+            row_id=id_column is not None,
+        )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The raw columns that are needed."""
+        return tuple(self.types)
+
+    @property
+    def types(self) -> dict[str, pa.DataType]:
+        """The raw columns that are needed, and what text is read as."""
+        types = {column.name: column.read_as for column in self._columns}
+        if self._target is not None:
+            types[self._target.name] = self._target.read_as
+        if self._weight is not None:
+            types[self._weight] = pa.float64()
+        if self._id is not None:
+            types[self._id] = pa.int64()
+        return types
+
+    def encode(self, piece: Piece) -> Records:
+        """Give the records of a piece, without the rows that are left out.
+
+        Raises
+        ------
+        InvalidTable
+            With file, row and column, for a value that is missing, unseen, or of another type.
+        """
+        batch = piece.batch
+        records = np.zeros(batch.num_rows, self.dtype)
+        records["row"] = np.arange(piece.start, piece.start + batch.num_rows)
+        kept = np.ones(batch.num_rows, bool)
+        for column, field, i in slots(self._columns):
+            with _placed(piece, column.name):
+                array, taken = batch.column(column.name), records[field][:, i]
+                if column.kind == "category":
+                    taken[...] = self._codes(column, array, kept)
+                    continue
+                values = numbers(array) if column.kind == "number" else days(array)
+                self._mind_missing(np.isnan(values), kept)
+                with np.errstate(over="ignore"):
+                    taken[...] = values
+                _require_finite(values, taken)
+        self._take_outcomes(piece, records, kept)
+        if kept.all():
+            return records
+        self.dropped += int(len(kept) - kept.sum())
+        return records[kept]
+
+    def _codes(self, column: Column, array: pa.Array, kept: NDArray[np.bool_]) -> NDArray[np.int32]:
+        codes = self.vocabularies[column.name].codes(array)
+        if (absent := codes == MISSING).any() and not column.missing:
+            self._mind_missing(absent, kept)
+        if self._unseen == "error" and (codes == UNKNOWN).any():
+            row = int(np.argmax(codes == UNKNOWN))
+            raise WrongValueError(
+                row,
+                f"is {array[row].as_py()!r}, which no training row had; choose what becomes of "
+                "such values: --unseen other or --unseen ignore",
+            )
+        return codes
+
+    def _mind_missing(self, absent: NDArray[np.bool_], kept: NDArray[np.bool_]) -> None:
+        """See to missing values, as the recipe says."""
+        if not absent.any():
+            return
+        if self._missing == "error":
+            raise WrongValueError(
+                int(np.argmax(absent)),
+                "is missing; choose what becomes of such rows: --missing drop, mean or median",
+            )
+        if self._missing == "drop":
+            kept &= ~absent
+
+    def _take_outcomes(self, piece: Piece, records: Records, kept: NDArray[np.bool_]) -> None:
+        """Fill in y, weights and ids, without which no row can be used."""
+        batch = piece.batch
+        if self._target is not None:
+            with _placed(piece, self._target.name):
+                array = batch.column(self._target.name)
+                if self.labels is None:
+                    y = numbers(array)
+                    absent = np.isnan(y)
+                else:
+                    codes = self.labels.codes(array)
+                    if (codes == UNKNOWN).any():
+                        row = int(np.argmax(codes == UNKNOWN))
+                        raise WrongValueError(
+                            row,
+                            f"is {array[row].as_py()!r}, which is none of the classes "
+                            f"{', '.join(self.labels.values)}",
+                        )
+                    y, absent = codes.astype(np.float64), codes == MISSING
+                if absent.any() and self._missing != "drop":
+                    raise WrongValueError(
+                        int(np.argmax(absent)),
+                        "is missing, and it is the target; leave such rows out (--missing drop)",
+                    )
+                kept &= ~absent
+                records["y"] = y
+                _require_finite(y, y)
+        if self._weight is not None:
+            with _placed(piece, self._weight):
+                weight = numbers(batch.column(self._weight))
+                if not (weight >= 0).all():
+                    row = int(np.argmin(weight >= 0))
+                    raise WrongValueError(row, f"is {weight[row]:g}; weights are numbers >= 0")
+                records["weight"] = weight
+        if self._id is not None:
+            with _placed(piece, self._id):
+                records["id"] = integers(batch.column(self._id))
+
+
+class _placed:  # noqa: N801 # reads as a word of the language: with _placed(...)
+    """Says where a value lies that can't be used."""
+
+    def __init__(self, piece: Piece, name: str) -> None:
+        self._piece, self._name = piece, name
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, WrongValueError):
+            raise InvalidTable(
+                f"column {self._name!r} in {self._piece.place(error.row)} {error.why}"
+            ) from None
+
+
+def _require_finite(values: NDArray[np.float64], stored: NDArray[np.floating]) -> None:
+    wrong = np.isinf(stored)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        limit = f", more than {stored.dtype} can hold" if np.isfinite(values[row]) else ""
+        raise WrongValueError(row, f"is {values[row]:g}{limit}; correct it, or leave it out")

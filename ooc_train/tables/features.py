@@ -1,0 +1,148 @@
+"""Raw columns and what becomes of each: the entries of a recipe.
+
+Raw values are held as *records* of fixed size, whose fields are numbers as such, dates as days, and
+codes of categories. `slots` says where the values of a column lie in them.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from ooc_train.tables.values import MISSING, UNKNOWN
+
+Missing = Literal["error", "drop", "mean", "median"]
+Unseen = Literal["error", "other", "ignore"]
+ColumnKind = Literal["number", "date", "category"]
+Label = str | int | float | bool
+Records = NDArray[np.void]
+
+FIELDS: dict[ColumnKind, str] = {"number": "numbers", "date": "dates", "category": "codes"}
+"""The field of a record that holds the columns of a kind, side by side."""
+
+_CATEGORY_TYPE = pa.dictionary(pa.int32(), pa.string())
+
+
+@dataclass(frozen=True)
+class Column:
+    """A raw column that features are made of.
+
+    Parameters
+    ----------
+    name : str
+    kind : {"number", "date", "category"}
+        A number (or a boolean, as 0 and 1) is a feature as it is. A date is one: days since
+        `origin`. A category is one for each of `values`, 1 where the row has that value, else 0.
+    type : str
+        The Arrow type that it was learned from.
+    fill : float, optional
+        What replaces a missing number, or date in days since `origin`.
+    origin : str, optional
+        Of a date, such as "2013-01-01".
+    values : tuple of str
+        Of a category.
+    missing, other : bool
+        Whether a category has a feature for rows without a value, and one for values that are not
+        among `values`.
+    """
+
+    name: str
+    kind: ColumnKind
+    type: str
+    fill: float | None = None
+    origin: str | None = None
+    values: tuple[str, ...] = ()
+    missing: bool = False
+    other: bool = False
+
+    @property
+    def feature_names(self) -> list[str]:
+        """Names of its features."""
+        if self.kind != "category":
+            return [self.name]
+        names = [f"{self.name}={value}" for value in self.values]
+        names += [f"{self.name} is missing"] if self.missing else []
+        return names + ([f"{self.name} is other"] if self.other else [])
+
+    @property
+    def read_as(self) -> pa.DataType:
+        """The Arrow type that text is read as."""
+        if self.kind == "date":
+            return pa.timestamp("us", "UTC" if "tz=" in self.type else None)
+        if self.type == "bool":
+            return pa.bool_()
+        if self.kind == "number":
+            return pa.float64()
+        return pa.int64() if "int" in self.type else _CATEGORY_TYPE
+
+
+@dataclass(frozen=True)
+class Target:
+    """The raw column that is learned to be predicted.
+
+    Parameters
+    ----------
+    name : str
+    type : str
+        The Arrow type that it was learned from.
+    classes : tuple of labels, or None
+        Labels in the order of their codes; None where y is the number itself.
+    """
+
+    name: str
+    type: str
+    classes: tuple[Label, ...] | None = None
+
+    @property
+    def read_as(self) -> pa.DataType:
+        """The Arrow type that text is read as."""
+        if self.type == "bool":
+            return pa.bool_()
+        return pa.float64() if self.type != "string" else _CATEGORY_TYPE
+
+
+def slots(columns: Iterable[Column]) -> Iterator[tuple[Column, str, int]]:
+    """Give each column with the field of a record, and the place in it, that holds its values."""
+    taken = dict.fromkeys(FIELDS, 0)
+    for column in columns:
+        yield column, FIELDS[column.kind], taken[column.kind]
+        taken[column.kind] += 1
+
+
+def record_dtype(
+    columns: Iterable[Column], dtype: str, *, y: bool, weight: bool, row_id: bool
+) -> np.dtype[Any]:
+    """Give the dtype of a record: its row's number, a field a kind of column, and the outcomes."""
+    kinds = [column.kind for column in columns]
+    fields: list[Any] = [
+        ("row", "<i8"),
+        ("numbers", np.dtype(dtype), (kinds.count("number"),)),
+        ("dates", "<f8", (kinds.count("date"),)),
+        ("codes", "<i4", (kinds.count("category"),)),
+    ]
+    fields += [("y", "<f8")] if y else []
+    fields += [("weight", "<f8")] if weight else []
+    fields += [("id", "<i8")] if row_id else []
+    return np.dtype(fields)
+
+
+def expand_codes(
+    X: NDArray[np.floating], first: int, column: Column, codes: NDArray[np.int32]
+) -> None:
+    """Set the feature of each row's value to 1."""
+    places = codes.astype(np.intp)
+    known = places >= 0
+    for code, has, place in (
+        (MISSING, column.missing, len(column.values)),
+        (UNKNOWN, column.other, len(column.values) + column.missing),
+    ):
+        # A missing value, where training rows had none, is a value that they had not.
+        like = (codes == code) | ((codes == MISSING) if not column.missing else False)
+        if has:
+            places[like & ~known] = place
+            known |= like
+    rows = np.nonzero(known)[0]
+    X[rows, first + places[rows]] = 1

@@ -1,0 +1,283 @@
+"""How raw columns become features: learned once, from training rows, and applied again.
+
+A recipe is a plain value, and as JSON it can be read and corrected by a person. Applying it takes
+two steps. An `Encoder` turns raw values into *records* of fixed size: numbers as such, days, and
+codes of categories. `Recipe.expand` turns records into rows of X, where a category is a column for
+each of its values. Ingest keeps records on disk between the two, since they are small.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, Self, get_args
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from ooc_train.errors import InvalidTable
+from ooc_train.tables.encoding import Encoder
+from ooc_train.tables.features import (
+    Column,
+    ColumnKind,
+    Label,
+    Missing,
+    Records,
+    Target,
+    Unseen,
+    expand_codes,
+    slots,
+)
+from ooc_train.tables.files import Piece
+from ooc_train.tables.values import Vocabulary, day_of, text_of
+
+RECIPE_FORMAT = "ooc_train.recipe"
+RECIPE_VERSION = 1
+RECIPE_FILE = "recipe.json"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the columns of raw files become X, y, weights and ids.
+
+    Parameters
+    ----------
+    columns : tuple of Column
+    target : Target or None
+    sample_weight, id_column : str or None
+        Columns that hold weights, and the numbers that rows are known by.
+    missing : {"error", "drop", "mean", "median"}
+        What becomes of rows without a value.
+    unseen : {"error", "other", "ignore"}
+        What becomes of values of categories that no training row had.
+    dtype : {"float32", "float64"}
+        Of X.
+    """
+
+    columns: tuple[Column, ...]
+    target: Target | None = None
+    sample_weight: str | None = None
+    id_column: str | None = None
+    missing: Missing = "error"
+    unseen: Unseen = "error"
+    dtype: str = "float32"
+
+    @cached_property
+    def feature_names(self) -> tuple[str, ...]:
+        """Names of the columns of X."""
+        return tuple(name for column in self.columns for name in column.feature_names)
+
+    @property
+    def n_features(self) -> int:
+        """Columns of X."""
+        return len(self.feature_names)
+
+    @property
+    def classes(self) -> tuple[Label, ...] | None:
+        """Labels in the order of their codes, None where there are none."""
+        return None if self.target is None else self.target.classes
+
+    def apply(self, table: Any) -> NDArray[np.floating]:
+        """Make X of a table in memory.
+
+        Parameters
+        ----------
+        table : pyarrow.Table, pyarrow.RecordBatch, pandas.DataFrame or mapping of columns
+            With the raw columns of the recipe; others are ignored.
+
+        Returns
+        -------
+        ndarray of `dtype`, shape (row, feature)
+            Without the rows that ``missing="drop"`` leaves out.
+
+        Raises
+        ------
+        InvalidTable
+            A column is absent, or a value is missing, unseen, or of another type.
+        """
+        encoder = self.encoder(needs_y=False)
+        parts = [self.expand(encoder.encode(piece)) for piece in _pieces(table, encoder.names)]
+        return np.concatenate(parts) if parts else np.zeros((0, self.n_features), self.dtype)
+
+    def encoder(self, *, needs_y: bool, unseen: Unseen | None = None) -> "Encoder":
+        """Give what turns raw values into records.
+
+        Parameters
+        ----------
+        needs_y : bool
+            Whether the target and the weights are needed too.
+        unseen : {"error", "other", "ignore"}, optional
+            Takes the place of the recipe's.
+        """
+        classes = self.classes if needs_y else None
+        return Encoder(
+            self.columns,
+            {
+                column.name: Vocabulary(column.values, grows=False)
+                for column in self.columns
+                if column.kind == "category"
+            },
+            dtype=self.dtype,
+            missing=self.missing,
+            unseen=unseen or self.unseen,
+            target=self.target if needs_y else None,
+            labels=None if classes is None else Vocabulary(map(text_of, classes), grows=False),
+            sample_weight=self.sample_weight if needs_y else None,
+            id_column=self.id_column,
+        )
+
+    def expand(self, records: Records) -> NDArray[np.floating]:
+        """Turn records into rows of X, shape (record, feature)."""
+        X = np.zeros((len(records), self.n_features), self.dtype)
+        plain: list[tuple[int, int]] = []
+        for place, (column, field, i) in zip(self._places, slots(self.columns), strict=True):
+            values = records[field][:, i]
+            if column.kind == "category":
+                expand_codes(X, place, column, values)
+            elif column.kind == "number" and column.fill is None:
+                plain.append((place, i))
+            else:
+                X[:, place] = values if column.origin is None else values - day_of(column.origin)
+                if column.fill is not None:
+                    X[np.isnan(values), place] = column.fill
+        if plain:
+            to, of = zip(*plain, strict=True)
+            X[:, _span(to)] = records["numbers"][:, _span(of)]
+        return X
+
+    @cached_property
+    def _places(self) -> list[int]:
+        """The first feature of each column."""
+        widths = [len(column.feature_names) for column in self.columns]
+        return [sum(widths[:i]) for i in range(len(widths))]
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        blank = Column("", "number", "")
+        columns = [
+            {
+                key: list(value) if isinstance(value, tuple) else value
+                for key, value in asdict(column).items()
+                if value != getattr(blank, key) or key in ("name", "kind", "type")
+            }
+            for column in self.columns
+        ]
+        target = None
+        if self.target is not None:
+            target = asdict(self.target)
+            target["classes"] = None if self.classes is None else list(self.classes)
+        return {
+            "format": RECIPE_FORMAT,
+            "format_version": RECIPE_VERSION,
+            "dtype": self.dtype,
+            "missing": self.missing,
+            "unseen": self.unseen,
+            "target": target,
+            "sample_weight": self.sample_weight,
+            "id_column": self.id_column,
+            "columns": columns,
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """From what `to_json` gave.
+
+        Raises
+        ------
+        ValueError
+            It is no recipe, is damaged, or is of a later release.
+        """
+        try:
+            if values["format"] != RECIPE_FORMAT:
+                raise ValueError(f"a recipe has the format {RECIPE_FORMAT!r}")
+            if values["format_version"] > RECIPE_VERSION:
+                raise ValueError(
+                    f"the recipe has format version {values['format_version']}, this package reads "
+                    f"up to {RECIPE_VERSION}; update ooc_train"
+                )
+            columns = tuple(
+                Column(**{**column, "values": tuple(column.get("values", ()))})
+                for column in values["columns"]
+            )
+            target = values["target"]
+            if target is not None:
+                classes = target["classes"]
+                target = Target(
+                    target["name"], target["type"], None if classes is None else tuple(classes)
+                )
+            found = cls(
+                columns,
+                target,
+                values["sample_weight"],
+                values["id_column"],
+                values["missing"],
+                values["unseen"],
+                values["dtype"],
+            )
+            _require_sound(found)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"the recipe is damaged: {error!r}") from None
+        return found
+
+
+def load_recipe(folder: str | os.PathLike[str]) -> Recipe | None:
+    """Read the recipe of a run folder, None where it has none.
+
+    Raises
+    ------
+    ValueError
+        It is damaged, or of a later release.
+    """
+    try:
+        with open(os.path.join(folder, RECIPE_FILE), encoding="utf-8") as file:
+            return Recipe.from_json(json.load(file))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _span(places: Sequence[int]) -> slice | list[int]:
+    """Give places that follow one another as a slice, which is copied much faster."""
+    if list(places) == list(range(places[0], places[0] + len(places))):
+        return slice(places[0], places[0] + len(places))
+    return list(places)
+
+
+def _pieces(table: Any, names: Sequence[str]) -> Iterator[Piece]:
+    """Give a table in memory as pieces."""
+    if isinstance(table, Mapping):
+        table = pa.table(dict(table))
+    elif isinstance(table, pa.RecordBatch):
+        table = pa.Table.from_batches([table])
+    elif not isinstance(table, pa.Table):
+        table = pa.Table.from_pandas(table, preserve_index=False)
+    if absent := [name for name in names if name not in table.column_names]:
+        raise InvalidTable(
+            f"the table lacks {', '.join(map(repr, absent))}; it has "
+            f"{', '.join(map(repr, table.column_names))}"
+        )
+    start = 0
+    for batch in table.select(list(names)).to_batches():
+        yield Piece(batch, first=start, start=start)
+        start += batch.num_rows
+
+
+def _require_sound(recipe: Recipe) -> None:
+    """Refuse a recipe, as a person may have changed it, that can't be applied."""
+    for column in recipe.columns:
+        if column.kind not in get_args(ColumnKind):
+            raise ValueError(f"the recipe's column {column.name!r} has the kind {column.kind!r}")
+        if column.origin is not None:
+            day_of(column.origin)
+        if not all(isinstance(value, str) for value in column.values):
+            raise ValueError(f"the recipe's column {column.name!r} has values that are no text")
+        if len(set(column.values)) < len(column.values):
+            raise ValueError(f"the recipe's column {column.name!r} has a value twice")
+    for name, value, known in (
+        ("missing", recipe.missing, get_args(Missing)),
+        ("unseen", recipe.unseen, get_args(Unseen)),
+        ("dtype", recipe.dtype, ("float32", "float64")),
+    ):
+        if value not in known:
+            raise ValueError(f"the recipe's {name} is {value!r}; it can be {', '.join(known)}")

@@ -1,0 +1,204 @@
+"""What the columns of raw files are for, settled before more than their first block is read."""
+
+import shlex
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from ooc_train.errors import InvalidTable
+from ooc_train.tables.features import Column, ColumnKind, Missing, Target, Unseen
+from ooc_train.tables.files import Tables
+from ooc_train.tables.recipe import Recipe
+
+Task = Literal["auto", "classification", "regression"]
+
+
+@dataclass(frozen=True)
+class Roles:
+    """What the columns of raw files are for, as the user says.
+
+    Parameters
+    ----------
+    target : str, optional
+        What is to be predicted.
+    features : sequence of str, optional
+        The columns that features are made of, in this order; by default all that have no other
+        role.
+    drop : sequence of str
+        Columns that are left out.
+    categorical : sequence of str
+        Columns whose values become a feature each, beside those that the files declare so.
+    id_column : str, optional
+        Whole numbers that rows are known by; by default their numbers within the files.
+    sample_weight : str, optional
+    task : {"auto", "classification", "regression"}
+        Whether the target's values are labels; auto: those of text and booleans are.
+    missing, unseen, dtype : as of a `Recipe`
+    min_count : int
+        Values of categories with fewer training rows are taken as unseen.
+    """
+
+    target: str | None = None
+    features: Sequence[str] | None = None
+    drop: Sequence[str] = ()
+    categorical: Sequence[str] = ()
+    id_column: str | None = None
+    sample_weight: str | None = None
+    task: Task = "auto"
+    missing: Missing = "error"
+    unseen: Unseen = "error"
+    min_count: int = 1
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        allowed = {
+            "task": ("auto", "classification", "regression"),
+            "missing": ("error", "drop", "mean", "median"),
+            "unseen": ("error", "other", "ignore"),
+            "dtype": ("float32", "float64"),
+        }
+        for name, values in allowed.items():
+            if getattr(self, name) not in values:
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r} is none of {', '.join(map(repr, values))}"
+                )
+        if self.min_count < 1:
+            raise ValueError(f"min_count={self.min_count} should be at least 1")
+        if self.min_count > 1 and self.unseen == "error":
+            raise ValueError(
+                f"min_count={self.min_count} makes unseen values of rare ones, which unseen="
+                "'error' refuses; use unseen='other' or 'ignore'"
+            )
+        for name in ("features", "drop", "categorical"):
+            if isinstance(getattr(self, name), str):
+                raise TypeError(f"{name} is a list of names, not one text")
+
+    def draft(self, tables: Tables) -> Recipe:
+        """Say what becomes of each column, as far as types tell.
+
+        Raises
+        ------
+        InvalidTable
+            A column that doesn't exist; text that nothing declares, all of it at once.
+        """
+        single = [self.target, self.id_column, self.sample_weight]
+        apart = [name for name in single if name is not None]
+        named = [*apart, *(self.features or ()), *self.drop, *self.categorical]
+        _require_known(named, tables.names)
+        if len(set(apart)) < len(apart):
+            raise ValueError("target, id_column and sample_weight have to be different columns")
+        chosen = tables.names if self.features is None else tuple(self.features)
+        used = [name for name in chosen if name not in (*apart, *self.drop)]
+        if not used:
+            raise InvalidTable(f"{tables.paths[0]} has no column left to make features of")
+        categorical = {*self.categorical, *tables.declared}
+        wrong: dict[str, list[str]] = {"text": [], "other": []}
+        columns = []
+        for name in used:
+            kind = tables.kind(name)
+            if name in categorical:
+                columns.append(Column(name, "category", self._category_type(tables, name)))
+            elif kind in wrong:
+                wrong[kind].append(name)
+            else:
+                what: ColumnKind = "date" if kind == "date" else "number"
+                columns.append(Column(name, what, str(tables.schema.field(name).type)))
+        if any(wrong.values()):
+            raise InvalidTable(_undeclared(tables, **wrong))
+        return Recipe(
+            tuple(columns),
+            self._target(tables),
+            self.sample_weight,
+            self.id_column,
+            self.missing,
+            self.unseen,
+            self.dtype,
+        )
+
+    def _category_type(self, tables: Tables, name: str) -> str:
+        arrow = tables.schema.field(name).type
+        if tables.format == "csv":
+            return "string"  # as it is written: 01 is not 1
+        return str(arrow.value_type if pa.types.is_dictionary(arrow) else arrow)
+
+    def _target(self, tables: Tables) -> Target | None:
+        if self.target is None:
+            return None
+        arrow = tables.schema.field(self.target).type
+        kind = tables.kind(self.target)
+        if kind not in ("number", "boolean", "text"):
+            raise InvalidTable(
+                f"the target {self.target!r} holds {arrow}; it should be numbers, booleans or text"
+            )
+        labels = self.task == "classification" or (self.task == "auto" and kind != "number")
+        labels |= self.target in self.categorical
+        if not labels and kind == "text":
+            raise InvalidTable(
+                f"the target {self.target!r} holds text, and a regression learns numbers; "
+                "correct it, or use task='classification'"
+            )
+        return Target(
+            self.target, "string" if kind == "text" else str(arrow), () if labels else None
+        )
+
+
+def _require_known(named: Iterable[str], names: Sequence[str]) -> None:
+    for name in named:
+        if name not in names:
+            close = get_close_matches(name, names, 3)
+            hint = (
+                f"did you mean {' or '.join(map(repr, close))}"
+                if close
+                else (
+                    f"there are {', '.join(map(repr, names[:20]))}"
+                    + (", ..." if len(names) > 20 else "")
+                )
+            )
+            raise InvalidTable(f"there is no column {name!r}; {hint}")
+
+
+def _undeclared(tables: Tables, text: Sequence[str], other: Sequence[str]) -> str:
+    """Say what becomes of columns that are no numbers and that nothing declares."""
+    lines = []
+    if text:
+        examples = _examples(tables, text)
+        columns = "\n".join(f"  {name}: such as {examples[name]}" for name in text)
+        flags = shlex.quote(",".join(text))
+        lines.append(
+            f"{len(text)} {'column holds' if len(text) == 1 else 'columns hold'} text, and nothing "
+            f"says what it means:\n{columns}\ndeclare their values as categories, or leave them "
+            f"out:\n  --categorical {flags}\n  --drop {flags}"
+        )
+    if other:
+        types = ", ".join(f"{name!r} ({tables.schema.field(name).type})" for name in other)
+        flags = shlex.quote(",".join(other))
+        lines.append(f"no features can be made of {types}; leave them out:\n  --drop {flags}")
+    return "\n".join(lines)
+
+
+def _examples(tables: Tables, names: Sequence[str]) -> dict[str, str]:
+    """Give a few values of text columns."""
+    with closing(tables.pieces({name: pa.string() for name in names})) as pieces:
+        batch = next(pieces).batch
+    found = {}
+    for name in names:
+        values = batch.column(name)
+        if pa.types.is_dictionary(values.type):
+            values = values.dictionary_decode()
+        # What keeps a column of numbers from being one is what its owner wants to see.
+        texts = [text for text in values.unique().to_pylist() if text is not None]
+        texts.sort(key=_is_number)
+        found[name] = ", ".join(repr(text) for text in texts[:3])
+    return found
+
+
+def _is_number(text: Any) -> bool:
+    try:
+        float(text)
+    except (TypeError, ValueError):
+        return False
+    return True

@@ -1,0 +1,215 @@
+"""Values of one raw column, as Arrow holds them, into numbers.
+
+Numbers, booleans and dates become float64, with NaN where a value is missing; dates are days since
+1970-01-01. Text becomes codes by a `Vocabulary`.
+"""
+
+from collections.abc import Iterable
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from ooc_train.tables.files import kind_of
+
+MISSING = -1
+"""Code of a missing value."""
+
+UNKNOWN = -2
+"""Code of a value that is in no vocabulary."""
+
+_DAY_MICROSECONDS = 86_400_000_000
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 # days are counted without a zone
+
+
+class WrongValueError(Exception):
+    """A value that can't become a number.
+
+    Attributes
+    ----------
+    row : int
+        Row of the array.
+    why : str
+    """
+
+    def __init__(self, row: int, why: str) -> None:
+        super().__init__(why)
+        self.row = row
+        self.why = why
+
+
+def numbers(array: pa.Array) -> NDArray[np.float64]:
+    """Give numbers, booleans or text that spells numbers as float64; NaN where missing.
+
+    Raises
+    ------
+    WrongValueError
+        For the first value that is no number.
+    """
+    kind = kind_of(array.type)
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    if kind == "empty":
+        return np.full(len(array), np.nan)
+    if kind == "text":
+        array = _parsed(array, pa.float64(), "number")
+    elif kind not in ("number", "boolean"):
+        raise WrongValueError(_first_valid(array), f"holds a {array.type}, which is no number")
+    if array.type != pa.float64():
+        # Whole numbers beyond 2 ** 53 are rounded, as everywhere that floats are computed with.
+        array = array.cast(pa.float64(), safe=False)
+    found: NDArray[np.float64] = array.to_numpy(zero_copy_only=False)
+    return found
+
+
+def days(array: pa.Array) -> NDArray[np.float64]:
+    """Give dates, or times, as days since 1970-01-01 (those with a zone in UTC); NaN where missing.
+
+    Raises
+    ------
+    WrongValueError
+        For the first value that is no date.
+    """
+    kind = kind_of(array.type)
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    if kind == "text":
+        array = _parsed(array, pa.timestamp("us"), "date")
+    elif kind not in ("date", "empty"):
+        raise WrongValueError(_first_valid(array), f"holds a {array.type}, which is no date")
+    zone = getattr(array.type, "tz", None)
+    micros = array.cast(pa.timestamp("us", zone), safe=False).cast(pa.int64())
+    found: NDArray[np.float64] = micros.cast(pa.float64(), safe=False).to_numpy(
+        zero_copy_only=False
+    )
+    return found / _DAY_MICROSECONDS
+
+
+def integers(array: pa.Array) -> NDArray[np.int64]:
+    """Give whole numbers exactly.
+
+    Raises
+    ------
+    WrongValueError
+        For the first that is missing or isn't whole.
+    """
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    if array.null_count:
+        raise WrongValueError(_first(pc.is_null(array)), "is missing")
+    if kind_of(array.type) == "text":
+        array = _parsed(array, pa.int64(), "whole number")
+    if kind_of(array.type) != "number":
+        raise WrongValueError(0, f"holds {array.type}, where whole numbers are needed")
+    try:
+        found: NDArray[np.int64] = array.cast(pa.int64()).to_numpy(zero_copy_only=False)
+    except pa.ArrowInvalid:
+        values = array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+        row = int(np.argmax((values != np.floor(values)) | (np.abs(values) >= 2.0**63)))
+        raise WrongValueError(row, f"is {array[row].as_py()!r}, no whole number") from None
+    return found
+
+
+class Vocabulary:
+    """Values, as text, and their codes: 0, 1, ... in the order in which they came.
+
+    Whole numbers are the same text whatever type they come in, so that a recipe learned from
+    Parquet fits CSV.
+
+    Parameters
+    ----------
+    values : iterable of str
+        What is known at first.
+    grows : bool
+        Whether values that are new get a code.
+    """
+
+    def __init__(self, values: Iterable[str] = (), *, grows: bool) -> None:
+        self._codes = {value: code for code, value in enumerate(values)}
+        self._grows = grows
+        self.nbytes = 0
+        """About how many bytes the values that it learned take."""
+
+    @property
+    def values(self) -> list[str]:
+        """The values, by code."""
+        return list(self._codes)
+
+    def __len__(self) -> int:
+        return len(self._codes)
+
+    def codes(self, array: pa.Array) -> NDArray[np.int32]:
+        """Give the codes of values; `MISSING` and `UNKNOWN` are less than 0."""
+        if not pa.types.is_dictionary(array.type):
+            array = array.dictionary_encode()
+        known = np.array([self._code(value) for value in array.dictionary.to_pylist()], np.int32)
+        places = array.indices
+        if places.null_count:
+            # The place after the last stands for what is missing.
+            places = places.fill_null(len(known)) if len(known) else places.fill_null(0)
+        known = np.append(known, np.int32(MISSING))
+        found: NDArray[np.int32] = known[places.to_numpy(zero_copy_only=False)]
+        return found
+
+    def _code(self, value: Any) -> int:
+        if value is None or value != value:
+            return MISSING
+        text = text_of(value)
+        code = self._codes.get(text, UNKNOWN)
+        if code == UNKNOWN and self._grows:
+            code = self._codes[text] = len(self._codes)
+            # A string, its entry in the dictionary, and its number.
+            self.nbytes += len(text.encode()) + 160
+        return code
+
+
+def text_of(value: Any) -> str:
+    """Write a value as vocabularies hold it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return value.isoformat() if isinstance(value, date) else str(value)
+
+
+def in_order(values: Iterable[str]) -> list[str]:
+    """Sort values: as numbers where all are numbers, else as text."""
+    found = list(values)
+    try:
+        return sorted(found, key=float)
+    except ValueError:
+        return sorted(found)
+
+
+def date_of(days_since_1970: float) -> str:
+    """Write a day as people do, such as "2013-01-01"."""
+    return (_EPOCH + timedelta(days=float(np.floor(days_since_1970)))).date().isoformat()
+
+
+def day_of(text: str) -> float:
+    """Read what `date_of` wrote."""
+    return float((date.fromisoformat(text) - _EPOCH.date()).days)
+
+
+def _parsed(array: pa.Array, to: pa.DataType, what: str) -> pa.Array:
+    text = pc.utf8_trim_whitespace(array.cast(pa.string()))
+    try:
+        return text.cast(to)
+    except pa.ArrowInvalid:
+        for row, value in enumerate(text):
+            try:
+                value.cast(to)
+            except pa.ArrowInvalid:
+                raise WrongValueError(row, f"is {value.as_py()!r}, which is no {what}") from None
+        raise
+
+
+def _first(mask: pa.Array) -> int:
+    return int(np.argmax(mask.to_numpy(zero_copy_only=False)))
+
+
+def _first_valid(array: pa.Array) -> int:
+    return _first(pc.is_valid(array)) if len(array) else 0
