@@ -35,6 +35,13 @@ from ooc_train.threads import one_blas_thread
 DASHBOARD = "127.0.0.1:8787"
 """Where the dashboard listens unless told otherwise: this machine only."""
 
+_DRIVER_BYTES = 130 * 2**20
+_WORKER_BYTES = 96 * 2**20
+_KERNEL_WORKER_BYTES = 160 * 2**20
+"""What the command line, and a worker without and with compiled kernels, come to with their buffers
+(measured by plans for 1 to 8 workers; the worker that loads the kernels first holds more, which
+the driver's share covers from two workers on)."""
+
 _NO_GUARD_EXIT = 78
 """Exit status of a worker that found itself importing the script that is starting it."""
 
@@ -103,6 +110,27 @@ class LocalCluster(distributed.LocalCluster):  # type: ignore[misc] # untyped ba
                 )
             except RuntimeError as error:
                 raise _why_not_started(error) from None
+
+
+def workers_within(ceiling: Ceiling, *, kernels: bool, beside: int = 0) -> int:
+    """Return how many workers to start where nobody says: one a core, if the ceiling has the room.
+
+    A rule of thumb, so that a small ceiling does not fail on a machine of many cores; whether it is
+    kept is the plan's to say. It changes no result.
+
+    Parameters
+    ----------
+    ceiling : Ceiling
+        Of the command line and all that it starts.
+    kernels : bool
+        Whether workers load the compiled kernels.
+    beside : int
+        Bytes that the calling process holds beside what training needs.
+    """
+    each = _KERNEL_WORKER_BYTES if kernels else _WORKER_BYTES
+    room = ceiling.limit - _DRIVER_BYTES - beside
+    cores: int = dask.system.CPU_COUNT
+    return max(1, min(cores, room // each))
 
 
 def _why_not_started(error: RuntimeError) -> ClusterError:

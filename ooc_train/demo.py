@@ -23,6 +23,7 @@ from ooc_train.memory import Ceiling, measure_tree, reset_peak
 from ooc_train.models.model import Model
 from ooc_train.predict import evaluate
 from ooc_train.report import Report
+from ooc_train.store.ingest import ingest
 from ooc_train.store.layout import Store, open_store
 from ooc_train.store.made import make_data
 from ooc_train.stream.inputs import read_inputs
@@ -36,6 +37,9 @@ EPOCHS = 5
 
 FEATURES = 100
 _ROW_BYTES = 4 * FEATURES + 1
+BESIDE_BYTES = 192 * 2**20
+"""What reading raw files leaves in this process: pyarrow, and what its allocator keeps."""
+
 _FLIGHTS_BYTES = 64 * 2**20
 """Room for the flights' stores (20 MB) and for what writing them takes meanwhile."""
 
@@ -175,9 +179,7 @@ class Peaks:
         self.largest = max(self.largest, sum(process.peak for process in measure_tree()))
 
 
-def store_flights(
-    folder: str, *, memory_ceiling: Ceiling, overwrite: bool, progress: Callable[[int], None]
-) -> tuple[Store, Store]:
+def store_flights(folder: str, *, memory_ceiling: Ceiling, overwrite: bool) -> tuple[Store, Store]:
     """Write the flights as stores of training and test rows (a fifth), `flights.zarr` and sister.
 
     Raises
@@ -187,18 +189,17 @@ def store_flights(
     CeilingExceeded, OSError
         As `ingest` does.
     """
-    # Until `ingest` exists.
-    import importlib.util
-
-    del memory_ceiling, overwrite, progress
-    script = os.path.join(os.path.dirname(flights_file()), "flights_store.py")
-    spec = importlib.util.spec_from_file_location("flights_store", script)
-    if spec is None or spec.loader is None:
-        raise FileNotFoundError(script)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    paths = module.make_flights_store(os.path.join(folder, "flights.zarr"))
-    return open_store(paths[0]), open_store(paths[1])
+    made = ingest(
+        flights_file(),
+        os.path.join(folder, "flights.zarr"),
+        target="late",
+        test_size=0.2,
+        memory_ceiling=memory_ceiling,
+        overwrite=overwrite,
+    )
+    if made.test is None:
+        raise RuntimeError("ingest made no test store")
+    return made.store, made.test
 
 
 def load_libraries(

@@ -22,13 +22,15 @@ from typer.testing import CliRunner
 from ooc_train import cli
 from ooc_train.cli import parsers
 from ooc_train.cli.options import Learning
-from ooc_train.cluster import LocalCluster
+from ooc_train.cluster import LocalCluster, workers_within
+from ooc_train.memory import Ceiling
 from ooc_train.models import model as models
 from ooc_train.models.fitted import load_fitted
 from ooc_train.models.model import Model
 from ooc_train.predict import evaluate
 from ooc_train.store.made import make_data
 from ooc_train.store.writer import StoreWriter
+from ooc_train.units import parse_bytes
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = ("info", "make-data", "shuffle", "demo", "plan", "train", "evaluate", "predict")
@@ -392,6 +394,36 @@ def test_a_ceiling_that_cannot_be_kept_is_refused(made, scheduler, tmp_path):
     assert json.loads(result.stdout)["error"] == "CeilingExceeded"
     assert "its memory ceiling is 99 MiB (given); raise the memory ceiling" in result.stderr
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("cores", "ceiling", "kernels", "workers"),
+    [
+        (2, "1GiB", True, 2),
+        (2, "512MiB", True, 2),
+        # By plans for 1 to 8 workers: 367 MiB and 497 MiB are what these need.
+        (8, "512MiB", False, 3),
+        (8, "512MiB", True, 2),
+        (8, "1GiB", True, 5),
+        (8, "8GiB", True, 8),
+        (8, "64MiB", False, 1),
+    ],
+)
+def test_a_small_ceiling_does_not_fail_for_many_cores(
+    monkeypatch, cores, ceiling, kernels, workers
+):
+    monkeypatch.setattr("dask.system.CPU_COUNT", cores)
+    assert workers_within(Ceiling(parse_bytes(ceiling), "given"), kernels=kernels) == workers
+
+
+@pytest.mark.slow
+def test_workers_are_as_many_as_the_ceiling_has_room_for(made, monkeypatch):
+    monkeypatch.setattr("dask.system.CPU_COUNT", 4)
+    address = ("--dashboard-address", "127.0.0.1:0", "--json")
+    found = json.loads(here("plan", made, "--memory-ceiling", "4GiB", *address).stdout)
+    assert found["terms"]["growth"] == (40 + 4 * 12) * 2**20
+    small = json.loads(here("plan", made, "--memory-ceiling", "300MiB", *address).stdout)
+    assert small["terms"]["growth"] == (40 + 12) * 2**20
 
 
 def test_evaluate(made, run, scheduler):

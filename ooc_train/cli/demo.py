@@ -67,13 +67,13 @@ def demo(
     n_bytes = parse_bytes(size)
     ceiling = resources.ceiling
     with _place(folder) as place:
-        from ooc_train.demo import require_room
+        from ooc_train.demo import BESIDE_BYTES, require_room
 
         require_room(place, n_bytes)
         begun = perf_counter()
         with (
             ConsoleBar(quiet=output.quiet) as bar,
-            resources.client(bar) as client,
+            resources.client(bar, kernels=True, beside=BESIDE_BYTES) as client,
         ):
             found = {"dashboard": client.dashboard_link}
             found |= _steps(place, n_bytes, client, ceiling, overwrite=overwrite, output=output)
@@ -115,10 +115,7 @@ def _steps(
 
     peaks = steps.Peaks(client)
     begun = perf_counter()
-    with ConsoleBar(quiet=output.quiet) as bar:
-        stores = steps.store_flights(
-            place, memory_ceiling=ceiling, overwrite=overwrite, progress=bar.job(2 * 327_346)
-        )
+    stores = steps.store_flights(place, memory_ceiling=ceiling, overwrite=overwrite)
     flights = {
         "n_rows": stores[0].n_rows,
         "n_test_rows": stores[1].n_rows,

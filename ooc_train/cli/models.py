@@ -37,7 +37,7 @@ def plan(
         inputs = read_inputs(store, classifier=model.is_classifier)
         task = Task.of(model, inputs)
         with (
-            resources.client(bar) as client,
+            resources.client(bar, kernels=task.needs_kernels) as client,
             one_blas_thread(),
             Job(
                 inputs.source,
@@ -106,7 +106,7 @@ def train(
             require_writable(out, overwrite=overwrite)
         inputs = read_inputs(store, classifier=model.is_classifier)
         # What can't be is refused before anything is started.
-        Task.of(model, inputs)
+        task = Task.of(model, inputs)
 
         def say_plan(event: Event) -> None:
             if isinstance(event, Started):
@@ -116,7 +116,7 @@ def train(
                 )
                 bar.say(event.explanation)
 
-        with resources.client(bar) as client:
+        with resources.client(bar, kernels=task.needs_kernels) as client:
             _, report = fit(
                 model,
                 inputs,
@@ -163,7 +163,7 @@ def evaluate(
         data = open_store(store)
         fitted.require_features(data.n_features, store)
         inputs = read_inputs(data, classifier=fitted.model.is_classifier, classes=fitted.classes)
-        with resources.client(bar) as client:
+        with resources.client(bar, kernels=False) as client:
             metrics, memory = measure(
                 fitted,
                 inputs,
@@ -209,7 +209,7 @@ def predict(
         data = open_store(store)
         fitted.require_features(data.n_features, store)
         kinds: tuple[Kind, ...] = ("prediction", "probability") if proba else ("prediction",)
-        with resources.client(bar) as client:
+        with resources.client(bar, kernels=False) as client:
             memory = predict_store(
                 fitted,
                 data,

@@ -54,7 +54,11 @@ class Resources:
     memory_ceiling: MemoryCeiling = None
     workers: Annotated[
         int | None,
-        option(of="Resources", min=1, help="Worker processes (default: the number of cores)."),
+        option(
+            of="Resources",
+            min=1,
+            help="Worker processes (default: one a core, if the ceiling has the room).",
+        ),
     ] = None
     threads: Annotated[
         int | None, option(of="Resources", min=1, help="Threads of a worker (default: 1).")
@@ -82,11 +86,21 @@ class Resources:
         return Ceiling.of(self.memory_ceiling, whole=True)
 
     @contextmanager
-    def client(self, bar: ConsoleBar) -> Iterator[Any]:
-        """Give a client of the cluster of this command, which is started here and ends with it."""
+    def client(self, bar: ConsoleBar, *, kernels: bool, beside: int = 0) -> Iterator[Any]:
+        """Give a client of the cluster of this command, which is started here and ends with it.
+
+        Parameters
+        ----------
+        bar : ConsoleBar
+            Where the dashboard's address is told.
+        kernels : bool
+            Whether workers will load the compiled kernels.
+        beside : int
+            Bytes that this process will hold beside what training needs.
+        """
         # The ceiling first: where it can't be, nothing need be started.
         ceiling = self.ceiling
-        from ooc_train.cluster import DASHBOARD, LocalCluster, connect
+        from ooc_train.cluster import DASHBOARD, LocalCluster, connect, workers_within
 
         if self.scheduler is not None:
             for name in ("workers", "threads", "dashboard_address"):
@@ -103,7 +117,7 @@ class Resources:
         with (
             LocalCluster(
                 memory_ceiling=ceiling,
-                n_workers=self.workers,
+                n_workers=self.workers or workers_within(ceiling, kernels=kernels, beside=beside),
                 threads_per_worker=self.threads or 1,
                 dashboard_address=self.dashboard_address or DASHBOARD,
             ) as cluster,
