@@ -29,7 +29,11 @@ from ooc_train.models.sums import Array
 from ooc_train.online import Progress, learn
 from ooc_train.predict import Kind, evaluate, predict, predict_store
 from ooc_train.report import Report
+from ooc_train.scoring import predict_files
 from ooc_train.stream.inputs import Inputs, as_store, is_dask, is_stored, read_inputs
+from ooc_train.tables.features import Unseen
+from ooc_train.tables.files import is_table
+from ooc_train.tables.recipe import Recipe
 from ooc_train.train import train
 
 __all__ = ["LinearRegression", "LogisticRegression", "Ridge", "load"]
@@ -59,6 +63,7 @@ class _LinearModel(BaseEstimator):  # type: ignore[misc] # untyped base
 
     _name: ClassVar[Name]
     _progress: Progress | None = None
+    _recipe: Mapping[str, Any] | None = None
 
     memory_ceiling: str | int | Ceiling | None
     random_state: int | np.random.RandomState | None
@@ -182,7 +187,13 @@ class _LinearModel(BaseEstimator):  # type: ignore[misc] # untyped base
             np.broadcast_to(np.asarray(self.intercept_, np.float64), coef.shape[:1]),
             () if labels is None else tuple(labels.tolist()),
             None if names is None else tuple(names.tolist()),
+            recipe=self._recipe,
         )
+
+    @property
+    def recipe_(self) -> Recipe | None:
+        """How raw columns became the features, where they did: ``recipe_.apply(table)``."""
+        return None if self._recipe is None else Recipe.from_json(self._recipe)
 
     def _predict(self, X: Any, kind: Kind, out: str | os.PathLike[str] | None) -> Any:
         """Return predictions: in memory, as a lazy Dask array, or the path that they lie at."""
@@ -197,7 +208,10 @@ class _LinearModel(BaseEstimator):  # type: ignore[misc] # untyped base
         else:
             X = validate_data(self, X, reset=False, dtype=_DTYPES, order="C")
         if out is not None:
-            predict_store(fitted, X, out, kinds=(kind,), memory_ceiling=self.memory_ceiling)
+            if is_table(out) and is_stored(X):
+                predict_files(fitted, X, out, kinds=(kind,), memory_ceiling=self.memory_ceiling)
+            else:
+                predict_store(fitted, X, out, kinds=(kind,), memory_ceiling=self.memory_ceiling)
             return os.fspath(out)
         if is_stored(X):
             return finish.found(predict(fitted, X, kind, memory_ceiling=self.memory_ceiling))
@@ -209,7 +223,8 @@ class _LinearModel(BaseEstimator):  # type: ignore[misc] # untyped base
         Parameters
         ----------
         X : store, path, Zarr, Dask array or array-like of shape (n_samples, n_features)
-        out : path of a store to write to, as its array "prediction"; None returns predictions
+        out : where to write, as the array "prediction" of a store, or for a store as X as a column
+            of a .csv or .parquet file; None returns predictions
 
         Returns
         -------
@@ -224,6 +239,59 @@ class _LinearModel(BaseEstimator):  # type: ignore[misc] # untyped base
             where something lies at `out`.
         """
         return self._predict(X, "prediction", out)
+
+    def predict_files(
+        self,
+        paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+        out: str | os.PathLike[str],
+        *,
+        proba: bool = False,
+        overwrite: bool = False,
+        unseen: Unseen | None = None,
+        delimiter: str | None = None,
+        encoding: str = "utf8",
+    ) -> str:
+        """Predict for each row of raw files, of any size, as the training data were made of such.
+
+        Parameters
+        ----------
+        paths : files, patterns or folders, CSV or Parquet
+        out : where predictions go: .csv, .tsv, .parquet, or else a Zarr store
+        proba : whether the probability of each class is written too
+        overwrite : whether what lies there is replaced
+        unseen : "error", "other" or "ignore": what becomes of values that no training row had;
+            None is what the recipe says
+        delimiter, encoding : of CSV
+
+        Returns
+        -------
+        str
+            `out`.
+
+        Raises
+        ------
+        InvalidRun
+            where the model was trained on data that `ingest` did not make.
+        TableNotFound, InvalidTable
+            where a file, a column or a value can't be used.
+        OutputExists
+            where something lies at `out`.
+        """
+        kinds: tuple[Kind, ...] = ("prediction", "probability") if proba else ("prediction",)
+        if proba and not self._classifies:
+            raise ValueError(f"proba=True is for classes, and {type(self).__name__} has none")
+        predict_files(
+            self._fitted(),
+            paths,
+            out,
+            kinds=kinds,
+            overwrite=overwrite,
+            unseen=unseen,
+            delimiter=delimiter,
+            encoding=encoding,
+            memory_ceiling=self.memory_ceiling,
+        )
+        return os.fspath(out)
 
     def _score(self, X: Any, y: Any, sample_weight: Any) -> float:
         """Return the score on data that are not in memory: one pass."""
@@ -379,7 +447,7 @@ class _Regressor(MultiOutputMixin, RegressorMixin, _LinearModel):  # type: ignor
         self, fitted: Fitted, report: Report, *, flat: bool, labels: np.dtype[Any] | None
     ) -> None:
         del labels
-        self.model_, self.report_ = fitted.model, report
+        self.model_, self.report_, self._recipe = fitted.model, report, fitted.recipe
         self.coef_ = fitted.coef[0] if flat else fitted.coef
         self.intercept_ = fitted.intercept[0] if flat else fitted.intercept
         if not fitted.model.fit_intercept:
@@ -668,7 +736,7 @@ class LogisticRegression(ClassifierMixin, _LinearModel):  # type: ignore[misc]
         del flat
         # Text in the type of y could be cut short: blocks of y have types of different widths.
         kept = None if labels is None or labels.kind in "US" else labels
-        self.model_, self.report_ = fitted.model, report
+        self.model_, self.report_, self._recipe = fitted.model, report, fitted.recipe
         self.classes_ = np.asarray(fitted.classes, kept)
         self.coef_, self.intercept_ = fitted.coef, fitted.intercept
         self.n_iter_ = np.full(1, report.n_iter, np.int32)

@@ -1,9 +1,10 @@
 """Predicting and evaluating, for data of any size under a ceiling: one pass each."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,17 +13,16 @@ from ooc_train.job import Job
 from ooc_train.memory import Ceiling, MemoryReport
 from ooc_train.models.fitted import Fitted
 from ooc_train.models.metrics import PIECE_ROWS, MetricSums
-from ooc_train.models.sums import Arrays, Block, Room, Rooms, nbytes, total_bytes
+from ooc_train.models.sums import Array, Arrays, Block, Room, Rooms, nbytes, total_bytes
 from ooc_train.store.arrays import ArrayLayout
 from ooc_train.store.chunks import ChunkReader
 from ooc_train.store.output import OutputStore, ShardWriter
+from ooc_train.store.predictions import add_arrays, manifest
 from ooc_train.stream.inputs import Inputs, read_inputs, without_y
 from ooc_train.stream.plan import Demand
 from ooc_train.stream.sources import Source, StoreSource
 
 Kind = Literal["prediction", "probability", "decision"]
-
-PREDICTIONS_FORMAT = "ooc_train.predictions"
 
 _RUN_LEAVES = 64
 """Leaves of a task, where no shards say how many."""
@@ -58,6 +58,7 @@ def evaluate(
     InvalidStore
         where the data have other classes, or no y.
     """
+    fitted = fitted.bare()
     inputs = (
         data
         if isinstance(data, Inputs)
@@ -104,10 +105,12 @@ def predict(
     CeilingExceeded
         where the predictions themselves do not fit; write them to a store instead.
     """
+    fitted = fitted.bare()
     source, _ = without_y(data)
     fitted.require_features(source.n_features, "the data")
-    work = _Collect(fitted, kind)
-    shape, dtype = work.columns
+    predictions = Predictions(fitted, kind, labels=False)
+    work = _Collect(predictions)
+    shape, dtype = predictions.columns
     demand = Demand(
         leaf=total_bytes(source.rooms(1)),
         workspace=total_bytes(work.rooms(source.leaf_rows)),
@@ -145,6 +148,7 @@ def predict_store(
     InvalidRun
         where the data have another number of features.
     """
+    fitted = fitted.bare()
     source, store = without_y(data)
     fitted.require_features(source.n_features, "the data")
     run = _RUN_LEAVES
@@ -154,7 +158,7 @@ def predict_store(
     demand = Demand(
         leaf=total_bytes(source.rooms(1)),
         workspace=source.leaf_rows * 8 * (1 + sum(_width(fitted, kind) for kind in kinds))
-        + total_bytes(_Collect(fitted, kinds[0]).rooms(source.leaf_rows)),
+        + total_bytes(Predictions(fitted, kinds[0]).rooms(source.leaf_rows)),
     )
     with (
         Job(source, client=client, memory_ceiling=memory_ceiling) as job,
@@ -162,40 +166,15 @@ def predict_store(
     ):
         plan = job.plan(demand)
         stream = job.stream(plan, on_rows)
-        layouts = []
-        for kind in kinds:
-            shape, dtype = _Collect(fitted, kind, labels=True).columns
-            layouts.append(
-                output.add_array(
-                    kind,
-                    row_shape=shape,
-                    dtype=dtype,
-                    chunk_rows=source.leaf_rows,
-                    shard_rows=run * source.leaf_rows,
-                    dimension_names=("sample", "output")[: 1 + len(shape)],
-                )
-            )
-        id_layouts = None
+        columns: dict[str, Any] = {kind: Predictions(fitted, kind).columns for kind in kinds}
         if ids is not None:
-            copied = output.add_array(
-                "row_id",
-                row_shape=(),
-                dtype=ids.dtype,
-                chunk_rows=source.leaf_rows,
-                shard_rows=run * source.leaf_rows,
-                dimension_names=("sample",),
-            )
-            id_layouts = (ids, copied)
-        work = _Write(fitted, tuple(kinds), tuple(layouts), id_layouts, source.leaf_rows, run)
+            columns["row_id"] = (), np.dtype(ids.dtype)
+        leaf_rows = source.leaf_rows
+        layouts = add_arrays(output, columns, chunk_rows=leaf_rows, shard_rows=run * leaf_rows)
+        work = _Write(fitted, layouts, ids, leaf_rows, run)
         for _ in stream.map(work, _runs(source, run)):
             pass
-        attributes = {
-            "format": PREDICTIONS_FORMAT,
-            "n_rows": source.n_rows,
-            "classes": list(fitted.classes) or None,
-            "model": fitted.model.name,
-        }
-        output.commit(source.n_rows, attributes)
+        output.commit(source.n_rows, manifest(source.n_rows, fitted.classes, fitted.model.name))
         return job.memory(plan)
 
 
@@ -210,16 +189,22 @@ def _width(fitted: Fitted, kind: Kind) -> int:
 
 
 @dataclass(frozen=True, eq=False)
-class _Collect:
-    """Predictions of a run of leaves, to travel back to the driver."""
+class Predictions:
+    """Predictions of one kind, for a block at a time.
+
+    Attributes
+    ----------
+    fitted : the model
+    kind : what is predicted
+    labels : whether classes are told by their labels, where those are numbers; else by their codes
+    """
 
     fitted: Fitted
     kind: Kind
-    labels: bool = False
+    labels: bool = True
 
     @property
     def _labels(self) -> NDArray[Any] | None:
-        """The labels by code where they are asked for and are numbers, else None."""
         labels = np.asarray(self.fitted.classes)
         return labels if self.labels and labels.dtype.kind in "biuf" else None
 
@@ -235,10 +220,13 @@ class _Collect:
         """Return the arrays to work in, for blocks of at most `rows` rows."""
         return {"converted": Room((min(rows, PIECE_ROWS), self.fitted.n_features))}
 
-    def predict(self, block: Block, work: Arrays) -> NDArray[Any]:
-        """Return the predictions for one block."""
+    def of(self, X: NDArray[np.floating], work: Arrays) -> NDArray[Any]:
+        """Return the predictions for rows."""
+        return self.at(self.fitted.decision(X, work["converted"]))
+
+    def at(self, z: Array) -> NDArray[Any]:
+        """Return the predictions at linear predictors, (rows, outputs)."""
         fitted = self.fitted
-        z = fitted.decision(block.X, work["converted"])
         if self.kind == "decision" or not fitted.model.is_classifier:
             return z
         if self.kind == "probability":
@@ -246,13 +234,24 @@ class _Collect:
         codes, labels = fitted.codes(z), self._labels
         return codes if labels is None else labels[codes]
 
+
+@dataclass(frozen=True, eq=False)
+class _Collect:
+    """Predictions of a run of leaves, to travel back to the driver."""
+
+    predictions: Predictions
+
+    def rooms(self, rows: int) -> Rooms:
+        """Return the arrays to work in, for blocks of at most `rows` rows."""
+        return self.predictions.rooms(rows)
+
     def run(self, blocks: Iterator[Block], work: Arrays) -> tuple[int, NDArray[Any]]:
         """Return the first row of a run, and predictions for all of it."""
         parts, start = [], -1
         for block in blocks:
             if start < 0:
                 start = block.row_number(0)
-            parts.append(self.predict(block, work))
+            parts.append(self.predictions.of(block.X, work))
         return start, np.concatenate(parts)
 
 
@@ -261,50 +260,39 @@ class _Write:
     """Predictions of a shard, written where they are made."""
 
     fitted: Fitted
-    kinds: tuple[Kind, ...]
-    layouts: tuple[ArrayLayout, ...]
-    ids: tuple[ArrayLayout, ArrayLayout] | None
+    layouts: Mapping[str, ArrayLayout]
+    ids: ArrayLayout | None
     leaf_rows: int
     leaves: int
 
     def rooms(self, rows: int) -> Rooms:
         """Return the arrays to work in, for blocks of at most `rows` rows."""
-        return _Collect(self.fitted, "prediction").rooms(rows)
+        return Predictions(self.fitted, "prediction").rooms(rows)
 
     def run(self, blocks: Iterator[Block], work: Arrays) -> int:
         """Write one shard of each array, and return its number of rows."""
         written = 0
-        writers: list[ShardWriter] = []
-        try:
+        with ExitStack() as stack:
+            ids = None if self.ids is None else stack.enter_context(ChunkReader(self.ids))
+            writers: dict[str, ShardWriter] = {}
             for block in blocks:
                 start = block.row_number(0)
                 if not writers:
                     shard = start // (self.leaf_rows * self.leaves)
-                    writers = [ShardWriter(layout, shard) for layout in self._outputs]
-                for writer, rows in zip(writers, self._rows(block, start, work), strict=True):
-                    chunk = np.zeros((self.leaf_rows, *rows.shape[1:]), rows.dtype)
-                    chunk[: len(rows)] = rows
-                    writer.write(chunk, len(rows))
+                    writers = {
+                        name: stack.enter_context(ShardWriter(layout, shard))
+                        for name, layout in self.layouts.items()
+                    }
+                for name, writer in writers.items():
+                    shape, dtype = self.layouts[name].row_shape, self.layouts[name].dtype
+                    chunk = np.zeros((self.leaf_rows, *shape), dtype)
+                    rows = chunk[: block.n_rows]
+                    if name != "row_id":
+                        rows[...] = Predictions(self.fitted, cast("Kind", name)).of(block.X, work)
+                    elif ids is not None:
+                        ids.read_rows(start, start + block.n_rows, rows)
+                    writer.write(chunk, block.n_rows)
                 written += block.n_rows
-            for writer in writers:
+            for writer in writers.values():
                 writer.commit()
-        except BaseException:
-            for writer in writers:
-                writer.discard()
-            raise
         return written
-
-    @property
-    def _outputs(self) -> tuple[ArrayLayout, ...]:
-        return (*self.layouts, *(() if self.ids is None else (self.ids[1],)))
-
-    def _rows(self, block: Block, start: int, work: Arrays) -> Iterator[NDArray[Any]]:
-        for kind, layout in zip(self.kinds, self.layouts, strict=True):
-            found = _Collect(self.fitted, kind, labels=True).predict(block, work)
-            yield found.astype(layout.dtype, copy=False)
-        if self.ids is not None:
-            source, _ = self.ids
-            ids = np.empty(block.n_rows, source.dtype)
-            with ChunkReader(source) as reader:
-                reader.read_rows(start, start + block.n_rows, ids)
-            yield ids

@@ -240,7 +240,10 @@ def fitted_model(
             coef = coef - coef.mean(axis=0)
     if not model.fit_intercept:
         intercept = np.zeros_like(intercept)
-    return Fitted(model, coef, intercept, inputs.classes, inputs.feature_names, report.to_json())
+    recipe = None if inputs.store is None else inputs.store.recipe
+    return Fitted(
+        model, coef, intercept, inputs.classes, inputs.feature_names, report.to_json(), recipe
+    )
 
 
 class _Run:

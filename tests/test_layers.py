@@ -31,6 +31,7 @@ ROWS = (
     "train",
     "online",
     "predict",
+    "scoring",
     "demo",
     "estimators",
     "cli/",

@@ -1,7 +1,8 @@
 """What a run learned: numbers in the data's own units, and how they predict.
 
 A run is a folder: `model.json` with the settings, the labels, the names of the columns and the
-report, and `parameters.npz` with the numbers. Neither can hold code, and nothing is unpickled.
+report, `parameters.npz` with the numbers, and `recipe.json` where the columns were made of raw
+ones. None can hold code, and nothing is unpickled.
 """
 
 import json
@@ -9,7 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from zipfile import BadZipFile
 
@@ -20,6 +21,7 @@ from ooc_train.errors import InvalidRun, OutputExists
 from ooc_train.models.losses import Loss
 from ooc_train.models.model import Model
 from ooc_train.models.sums import Array
+from ooc_train.tables import RECIPE_FILE
 
 RUN_FORMAT = "ooc_train.run"
 RUN_VERSION = 1
@@ -39,6 +41,7 @@ class Fitted:
     classes : labels by their codes in y; empty for regression
     feature_names : of the columns, or None
     report : figures of the run, as JSON holds them
+    recipe : how raw columns became the features, as JSON holds it, or None
     """
 
     model: Model
@@ -47,6 +50,11 @@ class Fitted:
     classes: tuple[Label, ...] = ()
     feature_names: tuple[str, ...] | None = None
     report: Mapping[str, Any] = field(default_factory=dict)
+    recipe: Mapping[str, Any] | None = None
+
+    def bare(self) -> "Fitted":
+        """Return what predicting takes, to travel to workers: without report and recipe."""
+        return replace(self, report={}, recipe=None)
 
     @property
     def n_features(self) -> int:
@@ -123,9 +131,12 @@ class Fitted:
             with open(os.path.join(beside, "parameters.npz"), "wb") as file:
                 np.savez(file, coef=self.coef, intercept=self.intercept)
                 _sync(file)
-            with open(os.path.join(beside, "model.json"), "w", encoding="utf-8") as text:
-                json.dump(self._to_json(), text, indent=2)
-                _sync(text)
+            written = {"model.json": self._to_json(), RECIPE_FILE: self.recipe}
+            for name, values in written.items():
+                if values is not None:
+                    with open(os.path.join(beside, name), "w", encoding="utf-8") as text:
+                        json.dump(values, text, indent=2)
+                        _sync(text)
             os.chmod(beside, 0o777 & ~_umask())
             _put(beside, path)
         except BaseException:
@@ -203,6 +214,7 @@ def load_fitted(path: str | os.PathLike[str]) -> Fitted:
             tuple(found["classes"]),
             None if names is None else tuple(names),
             found["report"],
+            _recipe(path),
         )
         _require_consistent(fitted)
     except FileNotFoundError as error:
@@ -222,6 +234,18 @@ def load_fitted(path: str | os.PathLike[str]) -> Fitted:
             raise
         raise InvalidRun(f"{path} is damaged: {error}") from error
     return fitted
+
+
+def _recipe(path: str) -> Mapping[str, Any] | None:
+    """Return the recipe of a run folder, which `Recipe.from_json` checks when it is applied."""
+    file = os.path.join(path, RECIPE_FILE)
+    if not os.path.exists(file):
+        return None
+    with open(file, encoding="utf-8") as text:
+        found = json.load(text)
+    if not isinstance(found, Mapping):
+        raise TypeError(f"{RECIPE_FILE} holds {type(found).__name__}")
+    return found
 
 
 def _require_consistent(fitted: Fitted) -> None:

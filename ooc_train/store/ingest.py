@@ -7,6 +7,7 @@ aren't needed: the second pass reads the spool, and each record becomes a row of
 
 import errno
 import itertools
+import json
 import operator
 import os
 import shutil
@@ -25,10 +26,11 @@ from ooc_train.store.layout import Scalar, Store, default_chunk_rows, open_store
 from ooc_train.store.output import lz4_ratio, require_replaceable
 from ooc_train.store.spool import Spool, ahead, row_keys
 from ooc_train.store.writer import StoreWriter
+from ooc_train.tables import RECIPE_FILE
 from ooc_train.tables.features import Missing, Records, Unseen
 from ooc_train.tables.files import Piece, Tables, open_tables
 from ooc_train.tables.medians import BYTES_PER_COLUMN
-from ooc_train.tables.recipe import Recipe, load_recipe
+from ooc_train.tables.recipe import Recipe
 from ooc_train.tables.roles import Roles, Task
 from ooc_train.tables.survey import ColumnSummary, Known, Survey
 from ooc_train.units import approximate_bytes
@@ -351,8 +353,9 @@ def recipe_of(source: Recipe | Store | Path) -> Recipe:
     """
     if isinstance(source, Recipe):
         return source
-    if not isinstance(source, Store) and (found := load_recipe(source)) is not None:
-        return found
+    if not isinstance(source, Store) and os.path.exists(os.path.join(source, RECIPE_FILE)):
+        with open(os.path.join(source, RECIPE_FILE), encoding="utf-8") as file:
+            return Recipe.from_json(json.load(file))
     store = source if isinstance(source, Store) else open_store(source)
     if store.recipe is None:
         raise InvalidTable(

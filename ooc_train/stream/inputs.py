@@ -260,7 +260,7 @@ def _read_arrays(
             _require_finite(y, 0, "y")
         _require_labels(y)
         labels = np.unique(y) if not classes else np.asarray(classes)
-        y = _codes(labels, y)
+        y = codes_of_labels(labels, y)
         found = tuple(_plain(label) for label in labels)
         totals = np.bincount(y, weight, minlength=len(found)).astype(np.float64)
     columns = np.asarray(y, np.float64).reshape(len(X), -1)
@@ -277,13 +277,20 @@ def _dense(X: Any) -> NDArray[np.floating]:
     return np.ascontiguousarray(X, np.float32 if X.dtype == np.float32 else np.float64)
 
 
-def _codes(labels: NDArray[Any], y: NDArray[Any]) -> NDArray[np.intp]:
+def codes_of_labels(labels: NDArray[Any], y: NDArray[Any]) -> NDArray[np.intp]:
+    """Return the place of each label of y in `labels`.
+
+    Raises
+    ------
+    ValueError
+        where a label is none of them.
+    """
     codes = codes_of(labels, y)
     known = labels[codes] == y
     if not known.all():
         raise ValueError(
             f"y holds the label {_plain(y[~known][0])!r}, which is not one of the classes "
-            f"{labels.tolist()}; name every class in the first call"
+            f"{labels.tolist()}; check the data, or name every class when learning begins"
         )
     return codes
 
@@ -302,7 +309,7 @@ def _read_dask(
         labels = np.asarray(classes) if classes else dask.array.unique(y).compute()
         _require_labels(labels)
         found = tuple(_plain(label) for label in labels)
-        y = y.map_blocks(lambda block: _codes(labels, block), dtype=np.intp)
+        y = y.map_blocks(lambda block: codes_of_labels(labels, block), dtype=np.intp)
         counted = dask.array.bincount(y, weight, minlength=len(labels))
         totals = counted.compute().astype(np.float64)
     total = float(X.shape[0])

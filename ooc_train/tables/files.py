@@ -34,6 +34,9 @@ _SUFFIXES = {
 }
 _COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".lz4": "lz4"}
 
+COMPRESSED = tuple(_COMPRESSIONS)
+"""How the names of packed files end."""
+
 _BLOCK_BYTES = 2**20
 """Text that is parsed at a time: larger blocks fall out of the cache."""
 
@@ -234,9 +237,11 @@ def kind_of(arrow: pa.DataType) -> Kind:
 def is_table(path: str | os.PathLike[str]) -> bool:
     """Whether a path means raw files and no store: by its name, or since a file lies there."""
     text = os.fspath(path)
-    if "://" in text or os.path.exists(os.path.join(text, "zarr.json")):
+    if "://" in text:
         return False
-    return _format(text) is not None or os.path.isfile(text)
+    if os.path.isdir(text):
+        return any(format_of(name) for name in os.listdir(text))
+    return format_of(text) is not None or os.path.isfile(text)
 
 
 def open_tables(
@@ -265,7 +270,7 @@ def open_tables(
         encoding.
     """
     found = _find(paths)
-    formats = {path: _format(path) or _format_inside(path) for path in found}
+    formats = {path: format_of(path) or _format_inside(path) for path in found}
     for path, kind in formats.items():
         if kind is None:
             raise InvalidTable(
@@ -340,7 +345,7 @@ def _find(
     for path in (os.fspath(item) for item in given):
         if os.path.isdir(path):
             inside = [os.path.join(path, name) for name in sorted(os.listdir(path))]
-            files = [file for file in inside if _format(file) and os.path.isfile(file)]
+            files = [file for file in inside if format_of(file) and os.path.isfile(file)]
         elif os.path.lexists(path) or not glob.has_magic(path):
             files = [path]
         else:
@@ -356,7 +361,7 @@ def _find(
     return tuple(found)
 
 
-def _format(path: str) -> Literal["csv", "parquet"] | None:
+def format_of(path: str) -> Literal["csv", "parquet"] | None:
     """Say what a file is by its name."""
     root, suffix = os.path.splitext(path.lower())
     if suffix in _COMPRESSIONS:

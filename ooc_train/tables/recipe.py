@@ -6,8 +6,6 @@ codes of categories. `Recipe.expand` turns records into rows of X, where a categ
 each of its values. Ingest keeps records on disk between the two, since they are small.
 """
 
-import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -35,7 +33,6 @@ from ooc_train.tables.values import Vocabulary, day_of, text_of
 
 RECIPE_FORMAT = "ooc_train.recipe"
 RECIPE_VERSION = 1
-RECIPE_FILE = "recipe.json"
 
 
 @dataclass(frozen=True)
@@ -220,21 +217,6 @@ class Recipe:
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"the recipe is damaged: {error!r}") from None
         return found
-
-
-def load_recipe(folder: str | os.PathLike[str]) -> Recipe | None:
-    """Read the recipe of a run folder, None where it has none.
-
-    Raises
-    ------
-    ValueError
-        It is damaged, or of a later release.
-    """
-    try:
-        with open(os.path.join(folder, RECIPE_FILE), encoding="utf-8") as file:
-            return Recipe.from_json(json.load(file))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
 
 
 def _span(places: Sequence[int]) -> slice | list[int]:

@@ -1,0 +1,132 @@
+"""Columns out: a CSV or Parquet file, whole or not at all."""
+
+import contextlib
+import os
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from ooc_train.errors import OutputExists
+from ooc_train.tables.files import COMPRESSED, format_of
+
+
+class TableWriter:
+    """Writes columns to a file beside the place where it will lie, and names it when it is whole.
+
+    A context manager: leaving it without `commit` removes what was written.
+
+    Parameters
+    ----------
+    path : str
+        Ends in .csv, .tsv or .parquet.
+    overwrite : bool
+        Whether a file that lies there is replaced, at `commit` and not before.
+
+    Raises
+    ------
+    OutputExists
+        If something lies there and `overwrite` is off, or it is no file.
+    ValueError
+        If the name says neither CSV nor Parquet.
+    OSError
+        If the folder can't be written.
+    """
+
+    def __init__(self, path: str, *, overwrite: bool = False) -> None:
+        if format_of(path) is None or path.lower().endswith(COMPRESSED):
+            raise ValueError(f"{path} should end in .csv, .tsv or .parquet, and is not packed")
+        require_free(path, overwrite=overwrite)
+        self.path = os.path.abspath(path)
+        folder, name = os.path.split(self.path)
+        self._partial_path = os.path.join(folder, f".{name}.partial")
+        self._file = open(self._partial_path, "wb")  # noqa: SIM115
+        self._writer: Any = None
+        self.n_rows = 0
+
+    def write(self, columns: Mapping[str, NDArray[Any] | Sequence[Any]]) -> None:
+        """Add rows.
+
+        Parameters
+        ----------
+        columns : mapping of str to sequence, each of the same length
+            The same names, and types, in every call.
+
+        Raises
+        ------
+        OSError
+            If the disk is full or can't be written.
+        """
+        batch = pa.table({name: pa.array(values) for name, values in columns.items()})
+        if self._writer is None:
+            self._writer = self._open(batch.schema)
+        self._writer.write_table(batch)
+        self.n_rows += batch.num_rows
+
+    def _open(self, schema: pa.Schema) -> Any:
+        if format_of(self.path) == "parquet":
+            return pq.ParquetWriter(self._file, schema)
+        delimiter = "\t" if self.path.endswith(".tsv") else ","
+        options = pyarrow.csv.WriteOptions(delimiter=delimiter, quoting_style="needed")
+        return pyarrow.csv.CSVWriter(self._file, schema, write_options=options)
+
+    def commit(self) -> None:
+        """Bring all of it to the disk, and give the file its name.
+
+        Raises
+        ------
+        OSError
+            If the disk is full or can't be written.
+        """
+        if self._writer is not None:
+            self._writer.close()
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        os.replace(self._partial_path, self.path)
+
+    def discard(self) -> None:
+        """Remove what was written, unless it was committed."""
+        with contextlib.suppress(OSError, ValueError):
+            if self._writer is not None:
+                self._writer.close()
+        self._file.close()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._partial_path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.discard()
+
+
+def require_free(path: str, *, overwrite: bool) -> None:
+    """Refuse a place for a file that is taken; only a file is replaced, and only if asked.
+
+    Raises
+    ------
+    OutputExists
+        If something lies there that may not be replaced.
+    """
+    if not os.path.lexists(path):
+        return
+    if not overwrite:
+        raise OutputExists(f"{path} exists; choose another place, or overwrite it on purpose")
+    if not os.path.isfile(path):
+        raise OutputExists(f"{path} exists and is no file: it won't be overwritten")
+
+
+def label_column(labels: Sequence[Any], codes: NDArray[np.intp]) -> pa.Array:
+    """Give the label of each row's code, as a column of the labels' type."""
+    return pa.array(labels).take(pa.array(codes))
