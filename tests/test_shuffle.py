@@ -74,6 +74,7 @@ def test_every_row_comes_once_with_all_that_belongs_to_it(tmp_path, codec, ids):
         codec=codec,
         feature_names="abcd",
         attributes={"from": "here"},
+        recipe={"columns": ["a"]},
     )
     shuffled, _ = shuffle_store(source, tmp_path / "b", random_state=7)
     order = source_rows(shuffled, ID if ids else None)
@@ -89,6 +90,7 @@ def test_every_row_comes_once_with_all_that_belongs_to_it(tmp_path, codec, ids):
     assert source.statistics is not None
     assert shuffled.statistics.to_json() == source.statistics.to_json()
     assert dict(shuffled.attributes) == {"from": "here"}
+    assert shuffled.recipe == {"columns": ["a"]}
     assert (shuffled.shuffled, source.shuffled) == (7, None)
     assert sorted(os.listdir(tmp_path)) == ["a", "b"]
 
@@ -246,6 +248,30 @@ def test_a_disk_that_fills_up_leaves_what_was_there(tmp_path, monkeypatch, after
     assert caught.value.errno == errno.ENOSPC
     assert contents(tmp_path / "b") == before
     assert sorted(os.listdir(tmp_path)) == ["a", "b"]
+
+
+@pytest.mark.parametrize("failing", range(0, 18, 3))
+def test_a_shard_that_does_not_reach_the_disk_stops_it(tmp_path, monkeypatch, failing):
+    source, calls, real = write(tmp_path / "a", y=CLASS), itertools.count(), os.fsync
+
+    def fail(fd):
+        if next(calls) == failing:
+            raise OSError(errno.EDQUOT, "Disk quota exceeded")
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match=r"quota is used up.*nothing of it was committed"):
+        shuffle_store(source, tmp_path / "b")
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_statistics_of_other_rows_are_refused(tmp_path):
+    known = write(tmp_path / "a", weighted=True).statistics
+    for features, weighted in ((4, False), (3, True)):
+        with pytest.raises(ValueError, match=r"statistics are of 4 columns, weighted=True"):
+            StoreWriter(
+                tmp_path / "b", n_features=features, sample_weight=weighted, statistics=known
+            )
 
 
 SHUFFLE = """

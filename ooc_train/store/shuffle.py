@@ -49,9 +49,9 @@ def shuffle_store(
     """Write the rows of a store in random order: every permutation is as likely as any other.
 
     The order is a function of `random_state` and the number of rows, never of the ceiling. Types,
-    names, classes, weights and attributes stay, and statistics are carried over; chunks, shards and
-    codec stay if the store was written by this package, and are the defaults otherwise. Each row
-    has an id: its own, or the number that it had in the source.
+    names, classes, weights, recipe and attributes stay, and statistics are carried over; chunks,
+    shards and codec stay if the store was written by this package, and are the defaults otherwise.
+    Each row has an id: its own, or the number that it had in the source.
 
     Beside the source, the disk of `out` takes the data twice until this is done.
 
@@ -179,6 +179,7 @@ def _writer(
         row_id=True,
         shuffled=seed,
         attributes=source.attributes,
+        recipe=source.recipe,
         # Who opened the store without its weights wants statistics without weights.
         statistics=known if known is not None and known.weighted == weighted else None,
         overwrite=overwrite,

@@ -3,13 +3,14 @@
 import json
 import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from types import TracebackType
 from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ooc_train.store.arrays import Codec
+from ooc_train.store.arrays import ArrayLayout, Codec
 from ooc_train.store.columns import ColumnStatistics, StatisticsSum
 from ooc_train.store.layout import (
     FORMAT,
@@ -20,7 +21,7 @@ from ooc_train.store.layout import (
     default_shard_rows,
     open_store,
 )
-from ooc_train.store.output import OutputStore
+from ooc_train.store.output import OutputStore, ShardWriter
 from ooc_train.store.rows import RowWriter
 
 _CODECS: dict[str, Codec] = {"none": "raw", "lz4": "blosc", "zstd": "zstd"}
@@ -135,7 +136,9 @@ class StoreWriter:
         json.dumps(self._attributes, allow_nan=False)
         settings_of_y = (outputs, y_dtype, classes)
         self._promised = {"y"} if any(value is not None for value in settings_of_y) else set()
-        self._arrays: dict[str, RowWriter] = {}
+        self._arrays: dict[str, _RowWriter] = {}
+        # Starts its thread with the first shard that is full.
+        self._syncing = ThreadPoolExecutor(1, "ooc_train-sync")
         self._output = OutputStore(path, overwrite=overwrite)
         try:
             self._add("X", (n_features,), self._dtype)
@@ -239,7 +242,7 @@ class StoreWriter:
                 : 1 + len(row_shape)
             ],
         )
-        self._arrays[role] = RowWriter(layout)
+        self._arrays[role] = _RowWriter(layout, self._syncing)
 
     def _take(self, rows: Mapping[str, NDArray[Any]], count: int) -> None:
         """Take rows that fit into the chunk that is being filled."""
@@ -285,6 +288,9 @@ class StoreWriter:
             self._flush(rest)
         for array in self._arrays.values():
             array.finish()
+        for array in self._arrays.values():
+            array.wait()
+        self._syncing.shutdown()
         statistics = self._statistics
         if isinstance(statistics, StatisticsSum):
             statistics = statistics.result()
@@ -312,6 +318,7 @@ class StoreWriter:
         """Remove all that was made, unless it was committed."""
         for array in self._arrays.values():
             array.discard()
+        self._syncing.shutdown()
         self._output.discard()
 
     def __enter__(self) -> Self:
@@ -324,6 +331,39 @@ class StoreWriter:
         traceback: TracebackType | None,
     ) -> None:
         self.discard()
+
+
+class _RowWriter(RowWriter):
+    """Has each full shard brought to the disk by a thread, while the next one fills."""
+
+    def __init__(self, layout: ArrayLayout, thread: ThreadPoolExecutor) -> None:
+        super().__init__(layout)
+        self._thread = thread
+        self._coming: Future[None] | None = None
+
+    def finish(self) -> None:
+        """Hand over the shard that is being written, when the one before it is on the disk."""
+        self.wait()
+        if self._shard is not None:
+            shard, self._shard = self._shard, None
+            self._coming = self._thread.submit(_commit, shard)
+
+    def wait(self) -> None:
+        """Wait for the shard that was handed over, and raise what stopped it."""
+        if self._coming is not None:
+            coming, self._coming = self._coming, None
+            coming.result()
+
+    def discard(self) -> None:
+        """Drop the shard that is being written, once no thread writes any more."""
+        if self._coming is not None:
+            wait([self._coming])
+        super().discard()
+
+
+def _commit(shard: ShardWriter) -> None:
+    with shard:
+        shard.commit()
 
 
 def _count(codes: NDArray[Any], n_classes: int) -> NDArray[np.int64]:
