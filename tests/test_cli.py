@@ -6,6 +6,7 @@ import pty
 import re
 import resource
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -266,15 +267,15 @@ def test_info(made, flights):
     lines = dict(line.split(maxsplit=1) for line in result.stdout.splitlines() if line)
     assert lines["rows"] == "261,877"
     assert lines["features"] == "146 of float32"
-    assert lines["classes"] == "False (199,728 rows), True (62,149 rows)"
+    assert lines["classes"] == "False (199,687 rows), True (62,190 rows)"
     assert lines["order"] == "shuffled with seed 0"
     assert lines["codec"] == "blosc, checksums"
     assert "... and 144 more" in result.stdout
     found = json.loads(here("info", flights[0], "--json", "--columns", "1").stdout)
     assert found["n_rows"] == 261_877
-    assert found["class_counts"] == [199_728, 62_149]
+    assert found["class_counts"] == [199_687, 62_190]
     assert [column["name"] for column in found["columns"]] == ["dep_delay"]
-    assert found["columns"][0]["mean"] == pytest.approx(12.536, abs=1e-3)
+    assert found["columns"][0]["mean"] == pytest.approx(12.526, abs=1e-3)
     assert found["bytes"] > found["bytes_at_rest"] > 0
     # Eight bytes a row are its number in the file.
     decoded = found["bytes"] + 8 * found["n_rows"]
@@ -284,6 +285,27 @@ def test_info(made, flights):
     assert lines["y"] == "1 column of uint8"
     assert (found["format_version"], found["generation"]) == (1, 1)
     assert lines["format"] == "version 1, 1 commit"
+
+
+def test_info_tells_of_raw_columns(flights, made, tmp_path):
+    result = here("info", flights[0], "--columns", "3")
+    lines = [re.split("  +", line) for line in result.stdout.splitlines()]
+    assert ["raw column", "is a", "type", "features"] in lines
+    assert ["late", "target", "bool"] in lines
+    assert ["dep_delay", "number", "int16", "1"] in lines
+    assert ["month", "category", "int8", "12"] in lines
+    assert "... and 7 more (--columns 10)" in result.stdout
+    found = json.loads(here("info", flights[0], "--json").stdout)["raw_columns"]
+    assert len(found) == 10
+    assert sum(column["features"] or 0 for column in found) == 146
+    assert json.loads(here("info", made, "--json").stdout)["raw_columns"] is None
+    damaged = shutil.copytree(flights[1], tmp_path / "damaged.zarr")
+    manifest = json.loads((damaged / "zarr.json").read_text())
+    del manifest["attributes"]["recipe"]["columns"][0]["kind"]
+    (damaged / "zarr.json").write_text(json.dumps(manifest))
+    result = here("info", damaged)
+    assert result.exit_code == 1
+    assert "its recipe is damaged (KeyError('kind')); ingest again" in result.stderr
 
 
 def test_info_escapes_what_names_hold(tmp_path):

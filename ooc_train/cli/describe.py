@@ -54,6 +54,7 @@ def describe_store(store: "Store", columns: int) -> dict[str, Any]:
         "ratio": decoded / at_rest if at_rest else None,
         "format_version": store.format_version,
         "generation": store.generation,
+        "raw_columns": _raw_columns(store),
         "columns": None,
     }
     statistics, names = store.statistics, store.feature_names
@@ -106,6 +107,17 @@ def store_text(store: "Store", columns: int) -> str:
         ("format", written),
     ]
     text = _pairs(rows)
+    if raw := found["raw_columns"]:
+        table = [
+            [
+                *(one_line(column[key]) for key in ("name", "role", "type")),
+                "" if column["features"] is None else f"{column['features']:,}",
+            ]
+            for column in raw[: max(columns, 1)]
+        ]
+        text += ["", *aligned([["raw column", "is a", "type", "features"], *table], left=(0, 1, 2))]
+        if (more := len(raw) - len(table)) > 0:
+            text.append(f"... and {more:,} more (--columns {len(raw)})")
     if found["columns"]:
         table = [
             [one_line(column["name"] or f"column {i}")]
@@ -148,6 +160,35 @@ def run_text(path: str, fitted: "Fitted") -> str:
         ("memory", str(report.memory)),
     ]
     return "\n".join(_pairs(rows))
+
+
+def _raw_columns(store: "Store") -> list[dict[str, Any]] | None:
+    """Return what became of the columns of raw files, None where the store is not made of any.
+
+    By the recipe as JSON holds it: `Recipe` itself needs pyarrow.
+
+    Raises
+    ------
+    ValueError
+        Where the recipe is damaged.
+    """
+    recipe = store.recipe
+    if recipe is None:
+        return None
+    try:
+        target = recipe["target"]
+        special = [] if target is None else [(target["name"], "target", target["type"])]
+        roles = {"sample_weight": "weight", "id_column": "row id"}
+        special += [(recipe[key], role, "") for key, role in roles.items() if recipe[key]]
+        found: list[tuple[Any, ...]] = [(*column, None) for column in special]
+        for column in recipe["columns"]:
+            values = [*column.get("values", ())]
+            values += filter(None, (column.get("missing"), column.get("other")))
+            features = len(values) if column["kind"] == "category" else 1
+            found.append((column["name"], column["kind"], column["type"], features))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{store.path}: its recipe is damaged ({error!r}); ingest again") from None
+    return [dict(zip(("name", "role", "type", "features"), row, strict=True)) for row in found]
 
 
 def _classes(store: "Store") -> str:
