@@ -83,6 +83,37 @@ class ConsoleBar:
 
         return on_rows
 
+    def stages(self) -> Callable[[str, int, float], None]:
+        """Begin a job of stages; return what takes a stage, its rows so far, and its share so far.
+
+        The share is of all that the stage has to do, from 0 to 1: how many rows that is may not be
+        known before they are read.
+        """
+        begun: dict[str, float] = {}
+
+        def on_rows(stage: str, rows: int, share: float) -> None:
+            now = perf_counter()
+            if stage not in begun:
+                begun[stage] = self._last_line = now
+                if self._bar is not None:
+                    self._bar.start()
+                    self._bar.add_task(stage, total=1.0, figures="", left="")
+                return
+            seconds = now - begun[stage]
+            left = seconds * (1 - share) / share if share else 0.0
+            figures = f"{rows:,} rows  {_rate(rows / seconds)} rows/s"
+            self._tell(stage, share, figures, f"{format_duration(round(left))} left")
+
+        return on_rows
+
+    def _tell(self, title: str, share: float, figures: str, left: str) -> None:
+        if self._bar is not None:
+            task = self._bar.task_ids[-1]
+            self._bar.update(task, completed=share, figures=figures, left=left)
+        elif perf_counter() - self._last_line >= _QUIET_SECONDS:
+            self._last_line = perf_counter()
+            self.say(f"{title}  {figures}  {left}")
+
     def __call__(self, event: Event) -> None:
         """Show an event."""
         match event:

@@ -30,7 +30,7 @@ from ooc_train.memory import Ceiling, ProcessMemory, measure, measure_tree
 from ooc_train.stream.executors import Executor, Inline, OnDask
 from ooc_train.stream.plan import Processes
 from ooc_train.stream.sources import ArraySource, Source
-from ooc_train.threads import one_blas_thread
+from ooc_train.threads import load_blas
 
 DASHBOARD = "127.0.0.1:8787"
 """Where the dashboard listens unless told otherwise: this machine only."""
@@ -282,15 +282,11 @@ def dashboard_link(executor: Executor) -> str | None:
 
 def _prepare(dtype: str, *, kernels: bool) -> ProcessMemory:
     """Load what tasks will need, so that what a process holds is known before it holds data."""
-    import numpy as np
-
     if kernels:
         from ooc_train.models import kernels as compiled
 
         compiled.load(dtype)
-    with one_blas_thread():
-        # The first product of matrices allocates BLAS's own buffers.
-        np.ones((64, 64)) @ np.ones((64, 64))
+    load_blas()
     return measure()
 
 

@@ -32,7 +32,7 @@ from ooc_train.report import Report
 from ooc_train.scoring import predict_files
 from ooc_train.stream.inputs import Inputs, as_store, is_dask, is_stored, read_inputs
 from ooc_train.tables.features import Unseen
-from ooc_train.tables.files import is_table
+from ooc_train.tables.names import is_table
 from ooc_train.tables.recipe import Recipe
 from ooc_train.train import train
 

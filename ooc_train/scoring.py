@@ -27,10 +27,11 @@ from ooc_train.store.spool import ahead
 from ooc_train.stream.inputs import codes_of_labels
 from ooc_train.stream.sources import StoreSource
 from ooc_train.tables.features import Unseen
-from ooc_train.tables.files import Tables, format_of, open_tables
+from ooc_train.tables.files import Tables, open_tables
+from ooc_train.tables.names import format_of
 from ooc_train.tables.output import TableWriter, label_column
 from ooc_train.tables.recipe import Recipe
-from ooc_train.threads import one_blas_thread
+from ooc_train.threads import load_blas, one_blas_thread
 
 Path = str | os.PathLike[str]
 Progress = Callable[[int, float], None]
@@ -193,6 +194,7 @@ def predict_files(
     else:
         rows = _raw_rows(fitted, data, False, unseen, delimiter, encoding)
     count = 0
+    load_blas()
     with one_blas_thread(), Budget(memory_ceiling) as budget:
         terms = [*rows.terms(), _working(fitted)]
         budget.require(terms)
@@ -238,6 +240,7 @@ def evaluate_files(
     rows = _raw_rows(fitted, paths, True, unseen, delimiter, encoding)
     if rows.recipe.target is None:
         raise InvalidRun("the recipe of the run has no target to compare with")
+    load_blas()
     with one_blas_thread(), Budget(memory_ceiling) as budget:
         terms = [*rows.terms(), _working(fitted)]
         budget.require(terms)

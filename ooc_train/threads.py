@@ -33,6 +33,14 @@ def _take_control() -> None:
             library.clear_controlling_thread(force=True)
 
 
+def load_blas() -> None:
+    """Have BLAS allocate its own buffers, as it does with the first product of matrices."""
+    import numpy as np
+
+    with one_blas_thread():
+        np.ones((64, 64)) @ np.ones((64, 64))
+
+
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
     """Hold BLAS to one thread in this process until the last of all users has left."""

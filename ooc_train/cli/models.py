@@ -8,9 +8,21 @@ import typer
 from ooc_train.callbacks import ConsoleBar, printable
 from ooc_train.cli import parsers
 from ooc_train.cli.command import command
-from ooc_train.cli.options import RUN, STORE, Learning, Output, Overwrite, Resources
+from ooc_train.cli.options import (
+    DATA,
+    DELIMITER,
+    ENCODING,
+    RUN,
+    STORE,
+    UNSEEN,
+    Learning,
+    Output,
+    Overwrite,
+    Resources,
+)
 from ooc_train.cli.text import count, print_json
 from ooc_train.memory import Ceiling
+from ooc_train.tables.names import is_table
 from ooc_train.units import approximate_duration
 
 
@@ -148,29 +160,51 @@ def train(
 def evaluate(
     *,
     run: Annotated[str, RUN],
-    store: Annotated[str, STORE],
+    data: Annotated[str, DATA],
+    unseen: UNSEEN = None,
+    delimiter: DELIMITER = None,
+    encoding: ENCODING = "utf8",
     resources: Resources,
     output: Output,
 ) -> None:
-    """Show how well a model does on a store with y."""
+    """Show how well a model does on a store, or on raw files, with the target.
+
+    Raw files are read by this process alone, without a cluster.
+    """
     with ConsoleBar(quiet=output.quiet) as bar:
         from ooc_train.models.fitted import load_fitted
-        from ooc_train.predict import evaluate as measure
-        from ooc_train.store.layout import open_store
-        from ooc_train.stream.inputs import read_inputs
 
         fitted = load_fitted(run)
-        data = open_store(store)
-        fitted.require_features(data.n_features, store)
-        inputs = read_inputs(data, classifier=fitted.model.is_classifier, classes=fitted.classes)
-        with resources.client(bar, kernels=False) as client:
-            metrics, memory = measure(
+        if is_table(data):
+            from ooc_train.scoring import evaluate_files
+
+            on_rows = bar.stages()
+            metrics, memory = evaluate_files(
                 fitted,
-                inputs,
-                client=client,
+                data,
+                unseen=unseen,
+                delimiter=delimiter,
+                encoding=encoding,
                 memory_ceiling=resources.ceiling,
-                on_rows=bar.job(data.n_rows),
+                progress=lambda rows, share: on_rows("evaluating", rows, share),
             )
+        else:
+            from ooc_train.predict import evaluate as measure
+            from ooc_train.store.layout import open_store
+            from ooc_train.stream.inputs import read_inputs
+
+            store = open_store(data)
+            fitted.require_features(store.n_features, data)
+            classifies = fitted.model.is_classifier
+            inputs = read_inputs(store, classifier=classifies, classes=fitted.classes)
+            with resources.client(bar, kernels=False) as client:
+                metrics, memory = measure(
+                    fitted,
+                    inputs,
+                    client=client,
+                    memory_ceiling=resources.ceiling,
+                    on_rows=bar.job(store.n_rows),
+                )
     if output.as_json:
         print_json(metrics | {"memory": asdict(memory)})
         return
@@ -186,16 +220,24 @@ def evaluate(
 def predict(
     *,
     run: Annotated[str, RUN],
-    store: Annotated[str, STORE],
-    out: Annotated[str, typer.Argument(help="Where the store of predictions will lie.")],
+    data: Annotated[str, DATA],
+    out: Annotated[
+        str, typer.Argument(help="Where predictions go: .csv, .tsv or .parquet, else a store.")
+    ],
     proba: Annotated[
         bool, typer.Option("--proba", help="Write the probability of each class too.")
     ] = False,
+    unseen: UNSEEN = None,
+    delimiter: DELIMITER = None,
+    encoding: ENCODING = "utf8",
     overwrite: Overwrite = False,
     resources: Resources,
     output: Output,
 ) -> None:
-    """Write predictions for a store to another."""
+    """Write predictions for a store, or for raw files.
+
+    Raw files, and tables of predictions, go through this process alone, without a cluster.
+    """
     with ConsoleBar(quiet=output.quiet) as bar:
         from ooc_train.models.fitted import load_fitted
         from ooc_train.predict import Kind, predict_store
@@ -206,23 +248,41 @@ def predict(
             raise ValueError(
                 f"--proba is for classes, and the {fitted.model.name} model has none; leave it out"
             )
-        data = open_store(store)
-        fitted.require_features(data.n_features, store)
         kinds: tuple[Kind, ...] = ("prediction", "probability") if proba else ("prediction",)
-        with resources.client(bar, kernels=False) as client:
-            memory = predict_store(
+        raw = is_table(data)
+        if raw or is_table(out):
+            from ooc_train.scoring import predict_files
+
+            on_rows = bar.stages()
+            n_rows, memory = predict_files(
                 fitted,
-                data,
+                data if raw else open_store(data),
                 out,
                 kinds=kinds,
                 overwrite=overwrite,
-                client=client,
+                unseen=unseen,
+                delimiter=delimiter,
+                encoding=encoding,
                 memory_ceiling=resources.ceiling,
-                on_rows=bar.job(data.n_rows),
+                progress=lambda rows, share: on_rows("predicting", rows, share),
             )
+        else:
+            store = open_store(data)
+            n_rows = store.n_rows
+            fitted.require_features(store.n_features, data)
+            with resources.client(bar, kernels=False) as client:
+                memory = predict_store(
+                    fitted,
+                    store,
+                    out,
+                    kinds=kinds,
+                    overwrite=overwrite,
+                    client=client,
+                    memory_ceiling=resources.ceiling,
+                    on_rows=bar.job(n_rows),
+                )
     if output.as_json:
-        about = {"n_rows": data.n_rows, "out": out, "arrays": kinds}
-        print_json(about | {"memory": asdict(memory)})
+        print_json({"n_rows": n_rows, "out": out, "arrays": kinds, "memory": asdict(memory)})
         return
-    typer.echo(f"{data.n_rows:,} rows predicted | memory: {memory}")
+    typer.echo(f"{n_rows:,} rows predicted | memory: {memory}")
     typer.echo(printable(f"saved in {out}: {', '.join(kinds)}"))

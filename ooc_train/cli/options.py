@@ -47,6 +47,13 @@ MemoryCeiling = Annotated[
 ]
 
 
+DELIMITER = Annotated[
+    str | None,
+    option(of="CSV", metavar="CHAR", help="Between cells (default: a comma, of .tsv a tab)."),
+]
+ENCODING = Annotated[str, option(of="CSV", help="Of the text, such as latin1.")]
+
+
 @dataclass(frozen=True)
 class Resources:
     """What a job runs on."""
@@ -200,6 +207,16 @@ class Learning:
         return Model(fit_intercept=not settings.pop("no_intercept"), **settings)
 
 
+UNSEEN = Annotated[
+    Literal["error", "other", "ignore"] | None,
+    typer.Option(
+        help="What becomes of categories in raw files that no training row had "
+        "(default: as was said at ingest)."
+    ),
+]
+DATA = typer.Argument(
+    help="A store, or raw files: CSV or Parquet, a pattern or a folder.", show_default=False
+)
 STORE = typer.Argument(help="Path or URL of a store.", show_default=False)
 RUN = typer.Argument(help="Folder that train saved.", show_default=False)
 Overwrite = Annotated[

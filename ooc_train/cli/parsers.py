@@ -4,6 +4,7 @@ Each raises ValueError with the option's name and what it should be; `parsed` ma
 complaint about how the command was called.
 """
 
+import csv
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -96,3 +97,19 @@ def class_weight(text: str) -> str | Mapping[str, float]:
             f"class_weight={text!r} is not 'balanced' or the weights of labels, such as no=1,yes=5"
         )
     return weights
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Read names between commas, quoted where they have commas themselves, as in CSV."""
+    found = tuple(name for name in next(csv.reader([text], skipinitialspace=True)) if name)
+    if not found:
+        raise ValueError(f"{text!r} names no column; write names with commas between them")
+    return found
+
+
+def rows_of(text: str) -> int:
+    """Read a number of rows above 0."""
+    rows = parse_rows(text)
+    if not rows:
+        raise ValueError(f"{text!r} is no number of rows above 0")
+    return rows

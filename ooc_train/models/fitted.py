@@ -21,7 +21,7 @@ from ooc_train.errors import InvalidRun, OutputExists
 from ooc_train.models.losses import Loss
 from ooc_train.models.model import Model
 from ooc_train.models.sums import Array
-from ooc_train.tables import RECIPE_FILE
+from ooc_train.tables.names import RECIPE_FILE
 
 RUN_FORMAT = "ooc_train.run"
 RUN_VERSION = 1

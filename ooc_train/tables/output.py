@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ooc_train.errors import OutputExists
-from ooc_train.tables.files import COMPRESSED, format_of
+from ooc_train.tables.arrays import from_numpy, from_texts
+from ooc_train.tables.names import COMPRESSED, format_of
 
 
 class TableWriter:
@@ -49,12 +50,12 @@ class TableWriter:
         self._writer: Any = None
         self.n_rows = 0
 
-    def write(self, columns: Mapping[str, NDArray[Any] | Sequence[Any]]) -> None:
+    def write(self, columns: Mapping[str, NDArray[Any] | pa.Array]) -> None:
         """Add rows.
 
         Parameters
         ----------
-        columns : mapping of str to sequence, each of the same length
+        columns : mapping of str to array, each of shape (row,)
             The same names, and types, in every call.
 
         Raises
@@ -62,10 +63,14 @@ class TableWriter:
         OSError
             If the disk is full or can't be written.
         """
-        batch = pa.table({name: pa.array(values) for name, values in columns.items()})
+        arrays = [
+            from_numpy(values) if isinstance(values, np.ndarray) else values
+            for values in columns.values()
+        ]
+        batch = pa.RecordBatch.from_arrays(arrays, names=list(columns))
         if self._writer is None:
             self._writer = self._open(batch.schema)
-        self._writer.write_table(batch)
+        self._writer.write_batch(batch)
         self.n_rows += batch.num_rows
 
     def _open(self, schema: pa.Schema) -> Any:
@@ -127,6 +132,9 @@ def require_free(path: str, *, overwrite: bool) -> None:
         raise OutputExists(f"{path} exists and is no file: it won't be overwritten")
 
 
-def label_column(labels: Sequence[Any], codes: NDArray[np.intp]) -> pa.Array:
+def label_column(labels: Sequence[Any], codes: NDArray[np.intp]) -> NDArray[Any] | pa.Array:
     """Give the label of each row's code, as a column of the labels' type."""
-    return pa.array(labels).take(pa.array(codes))
+    if all(isinstance(label, str) for label in labels):
+        return from_texts(labels).take(from_numpy(codes))
+    found: NDArray[Any] = np.asarray(labels)[codes]
+    return found

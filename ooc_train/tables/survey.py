@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from ooc_train.errors import InvalidTable
+from ooc_train.tables.arrays import from_texts
 from ooc_train.tables.encoding import Encoder
 from ooc_train.tables.features import Column, Label, Records, Target, slots
 from ooc_train.tables.medians import medians
@@ -186,7 +186,7 @@ class Survey:
             found = self.encoder.vocabularies[column.name].values
             known = Vocabulary(column.values, grows=False)
             # The last two places are those of MISSING and UNKNOWN, counted from the end.
-            codes = [*known.codes(pa.array(found, pa.string())), UNKNOWN, -1]
+            codes = [*known.codes(from_texts(found)), UNKNOWN, -1]
             tables.append((column, np.array(codes, np.int32), found))
         labels = None
         if recipe.classes is not None and self.encoder.labels is not None:
@@ -198,7 +198,7 @@ class Survey:
                 ),
                 grows=False,
             )
-            labels = order.codes(pa.array(self.encoder.labels.values, pa.string()))
+            labels = order.codes(from_texts(self.encoder.labels.values))
 
         def recode(records: Records) -> None:
             for i, (column, codes, found) in enumerate(tables):

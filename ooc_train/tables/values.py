@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from ooc_train.tables.arrays import to_numpy, valid
 from ooc_train.tables.files import kind_of
 
 MISSING = -1
@@ -61,8 +62,7 @@ def numbers(array: pa.Array) -> NDArray[np.float64]:
     if array.type != pa.float64():
         # Whole numbers beyond 2 ** 53 are rounded, as everywhere that floats are computed with.
         array = array.cast(pa.float64(), safe=False)
-    found: NDArray[np.float64] = array.to_numpy(zero_copy_only=False)
-    return found
+    return _with_nan(array)
 
 
 def days(array: pa.Array) -> NDArray[np.float64]:
@@ -82,10 +82,7 @@ def days(array: pa.Array) -> NDArray[np.float64]:
         raise WrongValueError(_first_valid(array), f"holds a {array.type}, which is no date")
     zone = getattr(array.type, "tz", None)
     micros = array.cast(pa.timestamp("us", zone), safe=False).cast(pa.int64())
-    found: NDArray[np.float64] = micros.cast(pa.float64(), safe=False).to_numpy(
-        zero_copy_only=False
-    )
-    return found / _DAY_MICROSECONDS
+    return _with_nan(micros.cast(pa.float64(), safe=False)) / _DAY_MICROSECONDS
 
 
 def integers(array: pa.Array) -> NDArray[np.int64]:
@@ -99,15 +96,15 @@ def integers(array: pa.Array) -> NDArray[np.int64]:
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     if array.null_count:
-        raise WrongValueError(_first(pc.is_null(array)), "is missing")
+        raise WrongValueError(_first_missing(array), "is missing")
     if kind_of(array.type) == "text":
         array = _parsed(array, pa.int64(), "whole number")
     if kind_of(array.type) != "number":
         raise WrongValueError(0, f"holds {array.type}, where whole numbers are needed")
     try:
-        found: NDArray[np.int64] = array.cast(pa.int64()).to_numpy(zero_copy_only=False)
+        found: NDArray[np.int64] = to_numpy(array.cast(pa.int64()))
     except pa.ArrowInvalid:
-        values = array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+        values = _with_nan(array.cast(pa.float64(), safe=False))
         row = int(np.argmax((values != np.floor(values)) | (np.abs(values) >= 2.0**63)))
         raise WrongValueError(row, f"is {array[row].as_py()!r}, no whole number") from None
     return found
@@ -146,12 +143,12 @@ class Vocabulary:
         if not pa.types.is_dictionary(array.type):
             array = array.dictionary_encode()
         known = np.array([self._code(value) for value in array.dictionary.to_pylist()], np.int32)
-        places = array.indices
-        if places.null_count:
+        places = to_numpy(array.indices)
+        there = valid(array.indices)
+        if there is not None:
             # The place after the last stands for what is missing.
-            places = places.fill_null(len(known)) if len(known) else places.fill_null(0)
-        known = np.append(known, np.int32(MISSING))
-        found: NDArray[np.int32] = known[places.to_numpy(zero_copy_only=False)]
+            places = np.where(there, places, len(known))
+        found: NDArray[np.int32] = np.append(known, np.int32(MISSING))[places]
         return found
 
     def _code(self, value: Any) -> int:
@@ -207,9 +204,17 @@ def _parsed(array: pa.Array, to: pa.DataType, what: str) -> pa.Array:
         raise
 
 
-def _first(mask: pa.Array) -> int:
-    return int(np.argmax(mask.to_numpy(zero_copy_only=False)))
+def _with_nan(array: pa.Array) -> NDArray[np.float64]:
+    """Give float64, with NaN where a value is missing."""
+    values, there = to_numpy(array), valid(array)
+    return values if there is None else np.where(there, values, np.nan)
+
+
+def _first_missing(array: pa.Array) -> int:
+    there = valid(array)
+    return 0 if there is None else int(np.argmin(there))
 
 
 def _first_valid(array: pa.Array) -> int:
-    return _first(pc.is_valid(array)) if len(array) else 0
+    there = valid(array)
+    return 0 if there is None else int(np.argmax(there))

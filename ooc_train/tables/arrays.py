@@ -1,0 +1,64 @@
+"""Arrow's arrays as NumPy's and back, by their buffers.
+
+pyarrow's own conversions import pandas where that is installed, which then takes 35 MiB.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+
+def valid(array: pa.Array) -> NDArray[np.bool_] | None:
+    """Say which values are there, shape (row,); None if all are."""
+    if not array.null_count:
+        return None
+    bits = array.buffers()[0]
+    if bits is None:  # an array of type null has no buffers
+        return np.zeros(len(array), bool)
+    first = array.offset // 8
+    held = np.frombuffer(bits, np.uint8)[first : -(-(array.offset + len(array)) // 8)]
+    start = array.offset % 8
+    return np.unpackbits(held, bitorder="little")[start : start + len(array)].astype(bool)
+
+
+def to_numpy(array: pa.Array) -> NDArray[Any]:
+    """Give the values of numbers or booleans; where one is missing, anything may be.
+
+    Parameters
+    ----------
+    array : pyarrow.Array
+        Of a type with values of one size.
+
+    Returns
+    -------
+    ndarray, shape (row,)
+        Which may be a view of Arrow's memory, and read-only.
+    """
+    if pa.types.is_boolean(array.type):
+        return to_numpy(array.cast(pa.uint8())).view(bool)
+    dtype = np.dtype(str(array.type).replace("double", "f8").replace("halffloat", "f2"))
+    data = array.buffers()[1]
+    if data is None or not len(array):
+        return np.zeros(len(array), dtype)
+    return np.frombuffer(data, dtype, len(array), array.offset * dtype.itemsize)
+
+
+def from_numpy(values: NDArray[Any]) -> pa.Array:
+    """Give numbers or booleans, none of them missing, as an array."""
+    values = np.ascontiguousarray(values)
+    if values.dtype == bool:
+        data = np.packbits(values, bitorder="little")
+        return pa.Array.from_buffers(pa.bool_(), len(values), [None, pa.py_buffer(data)])
+    kind = pa.from_numpy_dtype(values.dtype)
+    return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(values)])
+
+
+def from_texts(texts: Sequence[str]) -> pa.Array:
+    """Give texts as an array."""
+    encoded = [text.encode() for text in texts]
+    ends = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
+    buffers = [None, pa.py_buffer(ends), pa.py_buffer(b"".join(encoded))]
+    return pa.Array.from_buffers(pa.string(), len(texts), buffers)
