@@ -26,10 +26,10 @@ from ooc_train.store.layout import Scalar, Store, default_chunk_rows, open_store
 from ooc_train.store.output import lz4_ratio, require_replaceable
 from ooc_train.store.spool import Spool, ahead, row_keys
 from ooc_train.store.writer import StoreWriter
-from ooc_train.tables import RECIPE_FILE
 from ooc_train.tables.features import Missing, Records, Unseen
 from ooc_train.tables.files import Piece, Tables, open_tables
 from ooc_train.tables.medians import BYTES_PER_COLUMN
+from ooc_train.tables.names import RECIPE_FILE
 from ooc_train.tables.recipe import Recipe
 from ooc_train.tables.roles import Roles, Task
 from ooc_train.tables.survey import ColumnSummary, Known, Survey
