@@ -16,12 +16,15 @@ if TYPE_CHECKING:
     from ooc_train.errors import Diverged as Diverged
     from ooc_train.errors import InvalidRun as InvalidRun
     from ooc_train.errors import InvalidStore as InvalidStore
+    from ooc_train.errors import InvalidTable as InvalidTable
     from ooc_train.errors import MissingMainGuard as MissingMainGuard
     from ooc_train.errors import NonFiniteData as NonFiniteData
     from ooc_train.errors import OocTrainError as OocTrainError
     from ooc_train.errors import OutputExists as OutputExists
     from ooc_train.errors import StoreError as StoreError
     from ooc_train.errors import StoreNotFound as StoreNotFound
+    from ooc_train.errors import TableError as TableError
+    from ooc_train.errors import TableNotFound as TableNotFound
     from ooc_train.estimators import LinearRegression as LinearRegression
     from ooc_train.estimators import LogisticRegression as LogisticRegression
     from ooc_train.estimators import Ridge as Ridge
@@ -41,10 +44,16 @@ if TYPE_CHECKING:
     from ooc_train.predict import predict as predict
     from ooc_train.predict import predict_store as predict_store
     from ooc_train.report import Report as Report
+    from ooc_train.scoring import evaluate_files as evaluate_files
+    from ooc_train.scoring import predict_files as predict_files
+    from ooc_train.store.ingest import Ingested as Ingested
+    from ooc_train.store.ingest import ingest as ingest
     from ooc_train.store.layout import Store as Store
     from ooc_train.store.layout import open_store as open_store
     from ooc_train.store.made import make_data as make_data
+    from ooc_train.store.shuffle import shuffle_store as shuffle_store
     from ooc_train.store.writer import StoreWriter as StoreWriter
+    from ooc_train.tables.recipe import Recipe as Recipe
     from ooc_train.train import train as train
 
 __version__ = "0.1.0"
@@ -58,12 +67,15 @@ _NAMES = {
         "Diverged",
         "InvalidRun",
         "InvalidStore",
+        "InvalidTable",
         "MissingMainGuard",
         "NonFiniteData",
         "OocTrainError",
         "OutputExists",
         "StoreError",
         "StoreNotFound",
+        "TableError",
+        "TableNotFound",
     ),
     "estimators": ("LinearRegression", "LogisticRegression", "Ridge", "load"),
     "events": ("Callback", "Ended", "Event", "Progressed", "Started", "Stepped", "Stop"),
@@ -72,9 +84,13 @@ _NAMES = {
     "models.model": ("Model",),
     "predict": ("evaluate", "predict", "predict_store"),
     "report": ("Report",),
+    "scoring": ("evaluate_files", "predict_files"),
+    "store.ingest": ("Ingested", "ingest"),
     "store.layout": ("Store", "open_store"),
     "store.made": ("make_data",),
+    "store.shuffle": ("shuffle_store",),
     "store.writer": ("StoreWriter",),
+    "tables.recipe": ("Recipe",),
     "train": ("train",),
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}

@@ -205,6 +205,10 @@ class _LinearModel(BaseEstimator):  # type: ignore[misc] # untyped base
             self._require_features(X.n_features)
         elif is_dask(X):
             self._require_features(X.shape[1])
+        elif isinstance(X, np.ndarray) and self._recipe is not None:
+            # As `recipe_.apply` makes it: without names, which scikit-learn would warn of.
+            X = check_array(X, dtype=_DTYPES, order="C")
+            self._require_features(X.shape[1])
         else:
             X = validate_data(self, X, reset=False, dtype=_DTYPES, order="C")
         if out is not None:

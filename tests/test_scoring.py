@@ -1,0 +1,298 @@
+"""Predictions and metrics of raw files, and into tables."""
+
+import json
+import os
+import shutil
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+import zarr
+
+from ooc_train import (
+    InvalidRun,
+    InvalidTable,
+    LogisticRegression,
+    OutputExists,
+    Ridge,
+    TableNotFound,
+    evaluate,
+    evaluate_files,
+    ingest,
+    load,
+    open_store,
+    predict,
+    predict_files,
+)
+from ooc_train.errors import CeilingExceeded
+from ooc_train.models.fitted import load_fitted
+from tests.conftest import DATA
+
+FLIGHTS = DATA / "flights.parquet"
+
+
+@pytest.fixture(scope="module")
+def late(flights, tmp_path_factory):
+    """A model of the flights, saved."""
+    run = tmp_path_factory.mktemp("late") / "late.run"
+    LogisticRegression().fit(flights[0]).save(run)
+    return run
+
+
+def people(n, seed=0, **more):
+    """A small table of several types, with a text label."""
+    random = np.random.default_rng(seed)
+    age = random.integers(18, 90, n)
+    city, noise = random.choice(["Bern", "Rome", "Oslo"], n), random.normal(size=n)
+    return pa.table(
+        {
+            "number": np.arange(n) * 7 + 1000,
+            "age": age,
+            "city": city,
+            "member": random.random(n) < 0.5,
+            "buys": np.where(
+                age + 20 * (city == "Rome") + random.normal(0, 9, n) > 60, "yes", "no"
+            ),
+        }
+        | more
+    )
+
+
+@pytest.fixture(scope="module")
+def buyers(tmp_path_factory):
+    """A model of such a table, as it was ingested from CSV, its run and the table."""
+    folder = tmp_path_factory.mktemp("buyers")
+    table = people(2_000)
+    pyarrow.csv.write_csv(table, folder / "people.csv")
+    made = ingest(
+        folder / "people.csv",
+        folder / "people.zarr",
+        target="buys",
+        categorical=["city"],
+        id_column="number",
+    )
+    LogisticRegression(tol=1e-8).fit(made.store).save(folder / "buys.run")
+    return folder / "buys.run", table
+
+
+def read(path):
+    return pyarrow.csv.read_csv(path) if str(path).endswith(".csv") else pq.read_table(path)
+
+
+def test_raw_rows_are_predicted_as_their_rows_in_the_store(late, flights, tmp_path):
+    fitted = load_fitted(late)
+    kinds = ("prediction", "probability")
+    n, _ = predict_files(fitted, FLIGHTS, tmp_path / "late.parquet", kinds=kinds)
+    found = read(tmp_path / "late.parquet")
+    assert n == found.num_rows == 327_346
+    assert found["row_id"].to_numpy().tolist() == list(range(n))
+    for path in flights:
+        ids = zarr.open_array(path, path="row_id")[:]
+        p = predict(fitted, path, "probability")
+        assert np.array_equal(found["probability_True"].to_numpy()[ids], p[:, 1])
+        codes = predict(fitted, path)
+        assert np.array_equal(found["prediction"].to_numpy()[ids], codes.astype(bool))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".zarr"])
+def test_every_kind_of_output_has_ids_and_original_labels(buyers, tmp_path, suffix):
+    run, table = buyers
+    pq.write_table(table, tmp_path / "new.parquet")
+    out = tmp_path / f"out{suffix}"
+    kinds = ("prediction", "probability")
+    predict_files(load_fitted(run), tmp_path / "new.parquet", out, kinds=kinds)
+    model = load(run)
+    expected = model.predict(model.recipe_.apply(table))
+    proba = model.predict_proba(model.recipe_.apply(table))
+    if suffix == ".zarr":
+        group = zarr.open_group(out, mode="r")
+        assert group.attrs["classes"] == ["no", "yes"]
+        labels = np.array(group.attrs["classes"])[group["prediction"][:]]
+        ids, yes = group["row_id"][:], group["probability"][:, 1]
+    else:
+        found = read(out)
+        assert found.column_names == ["number", "prediction", "probability_no", "probability_yes"]
+        labels, ids = np.array(found["prediction"].to_pylist()), found["number"].to_numpy()
+        yes = found["probability_yes"].to_numpy()
+    assert np.array_equal(ids, table["number"].to_numpy())
+    assert np.array_equal(labels, expected)
+    np.testing.assert_allclose(yes, proba[:, 1], rtol=1e-12)
+
+
+def test_a_store_is_predicted_into_a_table_with_its_ids(late, flights, tmp_path):
+    out = tmp_path / "test.csv"
+    n, _ = predict_files(load_fitted(late), open_store(flights[1]), out)
+    found = read(out)
+    assert n == found.num_rows == 65_469
+    assert np.array_equal(found["row_id"].to_numpy(), zarr.open_array(flights[1], path="row_id")[:])
+    model = load(late)
+    assert model.predict(flights[1], out=tmp_path / "again.csv") == str(tmp_path / "again.csv")
+    assert (tmp_path / "again.csv").read_bytes() == out.read_bytes()
+    assert np.array_equal(
+        found["prediction"].to_numpy(zero_copy_only=False), model.predict(flights[1])
+    )
+
+
+def test_metrics_of_raw_rows_are_those_of_the_store(buyers, tmp_path):
+    run, table = buyers
+    fitted = load_fitted(run)
+    pyarrow.csv.write_csv(table, tmp_path / "people.csv")
+    found, memory = evaluate_files(fitted, tmp_path / "people.csv")
+    expected, _ = evaluate(fitted, os.path.join(os.path.dirname(run), "people.zarr"))
+    assert found == pytest.approx(expected, rel=1e-9)
+    assert memory.projected <= memory.ceiling
+
+
+def test_numbers_are_predicted_and_evaluated_too(tmp_path):
+    table = people(500, y=np.random.default_rng(1).normal(1e6, 1, 500)).drop_columns(["buys"])
+    pq.write_table(table, tmp_path / "t.parquet")
+    made = ingest(tmp_path / "t.parquet", tmp_path / "t.zarr", target="y", categorical=["city"])
+    model = Ridge(alpha=1e-6).fit(made.store)
+    out = model.predict_files(tmp_path / "t.parquet", tmp_path / "y.csv")
+    X = model.recipe_.apply(table)
+    np.testing.assert_allclose(read(out)["prediction"].to_numpy(), model.predict(X), rtol=1e-12)
+    found, _ = evaluate_files(model._fitted(), tmp_path / "t.parquet")
+    assert found["r2"] == pytest.approx(model.score(X, table["y"].to_numpy()), rel=1e-6)
+    with pytest.raises(ValueError, match="Ridge has none"):
+        model.predict_files(tmp_path / "t.parquet", tmp_path / "p.csv", proba=True)
+
+
+def test_numbers_that_were_never_named_as_classes_come_back_as_they_were(tmp_path):
+    table = people(300)
+    table = table.append_column("k", pa.array(np.where(table["age"].to_numpy() > 50, 7, 3)))
+    pq.write_table(table.drop_columns(["buys"]), tmp_path / "t.parquet")
+    made = ingest(tmp_path / "t.parquet", tmp_path / "t.zarr", target="k", categorical=["city"])
+    assert made.store.classes is None
+    model = LogisticRegression().fit(made.store)
+    out = model.predict_files(tmp_path / "t.parquet", tmp_path / "k.csv", proba=True)
+    assert set(read(out)["prediction"].to_pylist()) == {3, 7}
+    assert read(out).column_names[2:] == ["probability_3", "probability_7"]
+    found, _ = evaluate_files(model._fitted(), tmp_path / "t.parquet")
+    assert found["accuracy"] > 0.9
+
+
+# What raw files may be like when the time comes
+
+
+def changed(table, **columns):
+    for name, values in columns.items():
+        table = table.set_column(table.column_names.index(name), name, values)
+    return table
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.drop_columns(["age"]), "lacks the column 'age'; it has 'number'"),
+        (
+            lambda t: changed(t, age=pa.array(["old"] * len(t))),
+            r"column 'age' in row 0 .*'old'.* no number",
+        ),
+        (
+            lambda t: changed(t, city=pa.array(["Rome"] * 9 + ["Ulm"] * (len(t) - 9))),
+            r"column 'city' in row 9 .*'Ulm'.*no training row.*--unseen",
+        ),
+        (
+            lambda t: changed(t, age=pa.array([1, 2, None] + [3] * (len(t) - 3))),
+            "column 'age' in row 2 .* is missing; .*--missing",
+        ),
+    ],
+)
+def test_a_file_that_does_not_fit_is_refused_with_the_place(buyers, tmp_path, change, message):
+    run, table = buyers
+    pq.write_table(change(table.slice(0, 50)), tmp_path / "new.parquet")
+    out = tmp_path / "out.csv"
+    with pytest.raises(InvalidTable, match=message):
+        predict_files(load_fitted(run), tmp_path / "new.parquet", out)
+    assert sorted(os.listdir(tmp_path)) == ["new.parquet"]
+
+
+def test_further_columns_and_another_order_change_nothing(buyers, tmp_path):
+    run, table = buyers
+    more = table.select(["city", "member", "age", "number"]).append_column(
+        "<b>more</b>", pa.array(["x"] * len(table))
+    )
+    pyarrow.csv.write_csv(table, tmp_path / "a.csv")
+    pyarrow.csv.write_csv(more, tmp_path / "b.csv")
+    for name in ("a", "b"):
+        predict_files(load_fitted(run), tmp_path / f"{name}.csv", tmp_path / f"{name}.out.csv")
+    assert (tmp_path / "a.out.csv").read_bytes() == (tmp_path / "b.out.csv").read_bytes()
+
+
+def test_unseen_values_can_be_let_pass_when_predicting(buyers, tmp_path):
+    run, table = buyers
+    new = changed(table.slice(0, 3), city=pa.array(["Ulm"] * 3))
+    pq.write_table(new, tmp_path / "new.parquet")
+    model = load(run)
+    out = model.predict_files(
+        tmp_path / "new.parquet", tmp_path / "o.csv", unseen="ignore", proba=True
+    )
+    X = model.recipe_.apply(table.slice(0, 3)).copy()
+    X[:, [name.startswith("city=") for name in model.feature_names_in_]] = 0
+    found = read(out)["probability_yes"].to_numpy()
+    np.testing.assert_allclose(found, model.predict_proba(X)[:, 1], rtol=1e-12)
+
+
+def test_without_the_target_there_is_nothing_to_evaluate(buyers, tmp_path):
+    run, table = buyers
+    pq.write_table(table.drop_columns(["buys"]), tmp_path / "new.parquet")
+    with pytest.raises(InvalidTable, match="lacks the column 'buys'"):
+        evaluate_files(load_fitted(run), tmp_path / "new.parquet")
+    pq.write_table(changed(table, buys=pa.array(["maybe"] * len(table))), tmp_path / "m.parquet")
+    with pytest.raises(InvalidTable, match="'maybe', which is none of the classes no, yes"):
+        evaluate_files(load_fitted(run), tmp_path / "m.parquet")
+
+
+def test_a_model_of_no_recipe_says_so(tmp_path):
+    X = np.random.default_rng(0).normal(size=(50, 3))
+    model = LogisticRegression().fit(X, X[:, 0] > 0)
+    assert model.recipe_ is None
+    with pytest.raises(InvalidRun, match="no recipe for raw files"):
+        model.predict_files(FLIGHTS, tmp_path / "out.csv")
+
+
+def test_a_recipe_that_was_spoilt_is_found(buyers, tmp_path):
+    run, table = buyers
+    spoilt = tmp_path / "spoilt.run"
+    shutil.copytree(run, spoilt)
+    recipe = json.loads((spoilt / "recipe.json").read_text())
+    pq.write_table(table, tmp_path / "new.parquet")
+    for change, message in (
+        ({"format_version": 99}, "reads up to 1; update ooc_train"),
+        ({"columns": recipe["columns"][:-1]}, "trained on 5 features and its recipe has 4"),
+        ({"columns": 7}, "recipe is damaged"),
+    ):
+        (spoilt / "recipe.json").write_text(json.dumps(recipe | change))
+        with pytest.raises(InvalidRun, match=message):
+            predict_files(load_fitted(spoilt), tmp_path / "new.parquet", tmp_path / "out.csv")
+
+
+def test_what_lies_there_is_replaced_only_on_purpose(buyers, tmp_path):
+    run, table = buyers
+    fitted = load_fitted(run)
+    pq.write_table(table, tmp_path / "new.parquet")
+    out = tmp_path / "out.csv"
+    out.write_text("mine")
+    with pytest.raises(OutputExists):
+        predict_files(fitted, tmp_path / "new.parquet", out)
+    pq.write_table(changed(table, city=pa.array(["Ulm"] * len(table))), tmp_path / "bad.parquet")
+    with pytest.raises(InvalidTable):
+        predict_files(fitted, tmp_path / "bad.parquet", out, overwrite=True)
+    assert out.read_text() == "mine"
+    predict_files(fitted, tmp_path / "new.parquet", out, overwrite=True)
+    assert read(out).num_rows == len(table)
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(OutputExists, match="no file"):
+        predict_files(fitted, tmp_path / "new.parquet", tmp_path / "folder.csv", overwrite=True)
+    with pytest.raises(ValueError, match="not packed"):
+        predict_files(fitted, tmp_path / "new.parquet", tmp_path / "out.csv.gz")
+    with pytest.raises(TableNotFound, match="nowhere"):
+        predict_files(fitted, tmp_path / "nowhere.csv", tmp_path / "o.csv")
+
+
+def test_a_ceiling_that_is_too_small_is_refused_before_reading(late, tmp_path):
+    with pytest.raises(CeilingExceeded, match="raise the memory ceiling to at least"):
+        predict_files(load_fitted(late), FLIGHTS, tmp_path / "out.csv", memory_ceiling="16MiB")
+    assert os.listdir(tmp_path) == []
