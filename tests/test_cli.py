@@ -34,7 +34,9 @@ from ooc_train.store.writer import StoreWriter
 from ooc_train.units import parse_bytes
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = ("info", "make-data", "shuffle", "demo", "plan", "train", "evaluate", "predict")
+COMMANDS = (
+    "ingest", "info", "make-data", "shuffle", "demo", "plan", "train", "evaluate", "predict",
+)  # fmt: skip
 COMMAND = [sys.executable, "-m", "ooc_train"]
 
 

@@ -52,9 +52,7 @@ def people(n, seed=0, **more):
             "age": age,
             "city": city,
             "member": random.random(n) < 0.5,
-            "buys": np.where(
-                age + 20 * (city == "Rome") + random.normal(0, 9, n) > 60, "yes", "no"
-            ),
+            "buys": np.where(age + 20 * (city == "Rome") + 9 * noise > 60, "yes", "no"),
         }
         | more
     )

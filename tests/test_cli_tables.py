@@ -1,0 +1,151 @@
+"""Raw files on the command line: from a table to a model and back."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from ooc_train import LogisticRegression
+from ooc_train.cli import app
+from ooc_train.store.layout import open_store
+from tests.test_scoring import people
+
+
+def here(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A table as CSV, its store, its test rows, and a run."""
+    folder = tmp_path_factory.mktemp("people")
+    pyarrow.csv.write_csv(people(1_000), folder / "people.csv")
+    made = here(
+        "ingest", folder / "people.csv", folder / "people.zarr", "--target", "buys",
+        "--categorical", "city", "--id", "number", "--test-size", "0.25", "--json", "--quiet",
+    )  # fmt: skip
+    assert made.exit_code == 0, made.output
+    (folder / "made.json").write_text(made.stdout)
+    LogisticRegression().fit(folder / "people.zarr").save(folder / "buys.run")
+    return folder
+
+
+def test_ingest_tells_what_it_made(folder):
+    found = json.loads((folder / "made.json").read_text())
+    assert found["store"]["n_rows"] == 750
+    assert found["test"]["n_rows"] == 250
+    assert found["store"]["classes"] == ["no", "yes"]
+    assert [column["name"] for column in found["recipe"]["columns"]] == ["age", "city", "member"]
+    memory = found["memory"]
+    assert memory["measured"] <= memory["projected"] <= memory["ceiling"]
+    again = here(
+        "ingest", folder / "people.csv", folder / "again.zarr", "--target", "buys",
+        "--categorical", "city", "--drop", "number",
+    )  # fmt: skip
+    assert again.exit_code == 0
+    assert "again.zarr: 1,000 rows x 5 columns" in again.stdout
+    assert "memory: ceiling" in again.stdout
+    assert "1,000 rows x 5 columns of float32 (19.5 KiB before packing)" in again.stderr
+
+
+def test_a_dry_run_shows_each_column_and_writes_nothing(folder, tmp_path):
+    out = tmp_path / "dry.zarr"
+    arguments = (
+        "ingest", folder / "people.csv", out, "--target", "buys", "--categorical", "city",
+        "--test-size", "0.25", "--dry-run",
+    )  # fmt: skip
+    shown = here(*arguments)
+    assert shown.exit_code == 0, shown.output
+    lines = {line.split()[0]: line.split() for line in shown.stdout.splitlines()}
+    assert " ".join(lines["city"][1:]) == "string 3 columns of 0 and 1 3 0 Bern, Oslo, Rome"
+    assert lines["member"][1:5] == ["bool", "0", "and", "1"]
+    assert "target buys: 2 classes: no, yes" in shown.stdout
+    assert "750 rows and 250 for testing x 6 columns of float32" in shown.stdout
+    found = json.loads(here(*arguments, "--json").stdout)
+    assert [column["n_features"] for column in found["columns"]] == [1, 1, 3, 1]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_text_that_nothing_declares_is_listed_with_flags_to_paste(folder, tmp_path):
+    table = people(50).append_column("note", pa.array(["a, b; $(rm)"] * 50))
+    table = table.rename_columns(["number", "age", "the city", "member", "buys", "note"])
+    pyarrow.csv.write_csv(table, tmp_path / "t.csv")
+    refused = here("ingest", tmp_path / "t.csv", tmp_path / "t.zarr", "--target", "buys")
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert "2 columns hold text, and nothing says what it means" in refused.stderr
+    assert "  note: such as 'a, b; $(rm)'" in refused.stderr
+    flags = [line for line in refused.stderr.splitlines() if "--categorical" in line]
+    assert flags == ["  --categorical 'the city,note'"]
+    pasted = here(
+        "ingest", tmp_path / "t.csv", tmp_path / "t.zarr", "--target", "buys",
+        "--categorical", "the city,note",
+    )  # fmt: skip
+    assert pasted.exit_code == 0, pasted.output
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".zarr"])
+def test_predict_takes_raw_files(folder, tmp_path, suffix):
+    out = tmp_path / f"out{suffix}"
+    told = here("predict", folder / "buys.run", folder / "people.csv", out, "--proba", "--json")
+    assert told.exit_code == 0, told.output
+    found = json.loads(told.stdout)
+    assert found["n_rows"] == 1_000
+    assert found["memory"]["measured"] <= found["memory"]["projected"]
+    assert out.exists()
+    if suffix == ".csv":
+        table = pyarrow.csv.read_csv(out)
+        assert table.column_names == ["number", "prediction", "probability_no", "probability_yes"]
+        right = np.array(table["prediction"].to_pylist()) == np.array(
+            people(1_000)["buys"].to_pylist()
+        )
+        metrics = json.loads(
+            here("evaluate", folder / "buys.run", folder / "people.csv", "--json").stdout
+        )
+        assert metrics["accuracy"] == pytest.approx(right.mean())
+
+
+def test_predict_writes_a_table_for_a_store_and_evaluate_agrees(folder, tmp_path):
+    out = tmp_path / "test.parquet"
+    told = here("predict", folder / "buys.run", folder / "people.test.zarr", out)
+    assert told.exit_code == 0, told.output
+    assert "250 rows predicted | memory: ceiling" in told.stdout
+    assert pq.read_table(out).num_rows == 250
+
+
+def test_like_makes_a_store_of_the_same_columns(folder, tmp_path):
+    for name in ("people.zarr", "buys.run"):
+        made = here(
+            "ingest", folder / "people.csv", tmp_path / f"{name}.like.zarr", "--like", folder / name
+        )
+        assert made.exit_code == 0, made.output
+        store = open_store(tmp_path / f"{name}.like.zarr")
+        assert store.feature_names == open_store(folder / "people.zarr").feature_names
+    refused = here(
+        "ingest", folder / "people.csv", tmp_path / "x.zarr", "--like", folder / "buys.run",
+        "--target", "buys",
+    )  # fmt: skip
+    assert refused.exit_code == 1
+    assert "leave the other settings out" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("nowhere.csv", "out.zarr"), "there is no file nowhere.csv"),
+        (("*.nothing", "out.zarr"), "no CSV or Parquet file matches"),
+        (("people.csv", "out.zarr", "--target", "bus"), "did you mean 'buys'"),
+        (("people.csv", "out.zarr", "--test-size", "1"), "test_size=1.0 should be a share"),
+        (("people.csv", "people.zarr", "--target", "buys"), "exists"),
+        (("people.csv", "out.zarr", "--drop", ","), "names no column"),
+    ],
+)
+def test_what_cannot_be_is_said_in_a_line(folder, monkeypatch, arguments, message):
+    monkeypatch.chdir(folder)
+    refused = here("ingest", *arguments)
+    assert refused.exit_code in (1, 2)
+    assert message in " ".join(refused.stderr.replace("│", " ").split())
+    assert not (folder / "out.zarr").exists()
