@@ -321,6 +321,16 @@ def test_a_file_that_shrinks_while_it_is_read(tmp_path, kind):
         list(pieces)
 
 
+def test_parquet_that_ends_between_two_pages(tmp_path, monkeypatch):
+    pq.write_table(pa.table({"a": range(100_000)}), tmp_path / "a.parquet")
+    batches = pq.ParquetFile.iter_batches
+    monkeypatch.setattr(
+        pq.ParquetFile, "iter_batches", lambda *a, **k: itertools.islice(batches(*a, **k), 0)
+    )
+    with pytest.raises(InvalidTable, match="has 100,000 rows by its own account and 0 of them"):
+        read(open_tables(tmp_path / "a.parquet"))
+
+
 def test_what_means_raw_files(tmp_path):
     (tmp_path / "a.zarr").mkdir()
     put(tmp_path / "a.zarr" / "zarr.json", "{}")

@@ -6,7 +6,6 @@ aren't needed: the second pass reads the spool, and each record becomes a row of
 """
 
 import errno
-import itertools
 import json
 import operator
 import os
@@ -241,12 +240,12 @@ def ingest(
             else term
             for term in terms
         ]
-        terms.append(_writing(layout, recipe))
+        terms.append(_writing(layout, recipe, len(outputs)))
         budget.require(terms, "use smaller chunks, or fewer categories")
         n_rows = sum(spool.n_rows for spool in spools.values())
         say(_size(recipe, n_rows))
         _require_disk(outputs["training"], recipe, n_rows)
-        stores: dict[str, Store] = {}
+        layout = layout.packing(_sample(spools["training"], recipe, learner, layout))
         written = 0
 
         def on_rows(rows: int) -> None:
@@ -254,17 +253,17 @@ def ingest(
             written += rows
             progress("writing", written, written / n_rows)
 
-        # The test rows first: where the training rows lie, all is there.
-        for name in reversed(outputs):
+        writers = {
+            name: stack.enter_context(_writer(path, recipe, learner, layout, overwrite=overwrite))
+            for name, path in outputs.items()
+        }
+        for name, writer in writers.items():
             with closing(_expanded(spools[name], recipe, learner, layout)) as rows:
-                first = next(rows)
-                layout = layout.packing(first[0])
-                writer = _writer(outputs[name], recipe, learner, layout, overwrite=overwrite)
-                with writer:
-                    for X, records in itertools.chain([first], rows):
-                        _write(writer, X, records)
-                        on_rows(len(records))
-                    stores[name] = writer.commit()
+                for X, records in rows:
+                    _write(writer, X, records)
+                    on_rows(len(records))
+        # Both or none, and the test rows first: where the training rows lie, all is there.
+        stores = {name: writers[name].commit() for name in reversed(outputs)}
         return Ingested(
             stores["training"],
             stores.get("testing"),
@@ -336,8 +335,10 @@ def rows_for_testing(rows: NDArray[np.int64], share: float, seed: int) -> NDArra
     if share == 0 or not len(rows):
         return np.zeros(len(rows), bool)
     runs = np.arange(max(0, int(rows[0] * share) - 1), int(rows[-1] * share) + 2)
-    starts, stops = (np.ceil(k / share).astype(np.int64) for k in (runs, runs + 1))
-    drawn = row_keys(runs, seed + _SPLIT_SEED) % (stops - starts).astype(np.uint64)
+    # A run that ends beyond all rows may as well end there: 1 / share can exceed any integer.
+    bounds = (np.ceil(np.minimum(k / share, 2.0**62)) for k in (runs, runs + 1))
+    starts, stops = (bound.astype(np.int64) for bound in bounds)
+    drawn = row_keys(runs, seed + _SPLIT_SEED) % np.maximum(stops - starts, 1).astype(np.uint64)
     return np.isin(rows, starts + drawn.astype(np.int64))
 
 
@@ -437,6 +438,19 @@ def _expanded(
                 yield recipe.expand(records), records
 
 
+def _sample(
+    spool: Spool, recipe: Recipe, learner: Survey | Known, layout: _Layout
+) -> NDArray[np.floating]:
+    """Give the first chunk of X: the same, however much the spool hands out at a time."""
+    parts: list[NDArray[np.floating]] = []
+    missing = layout.chunk_rows or 1
+    with closing(_expanded(spool, recipe, learner, layout)) as rows:
+        while missing and (part := next(rows, None)) is not None:
+            parts.append(part[0][:missing])
+            missing -= len(parts[-1])
+    return np.concatenate(parts)
+
+
 def _writer(
     path: str, recipe: Recipe, learner: Survey | Known, layout: _Layout, *, overwrite: bool
 ) -> StoreWriter:
@@ -493,13 +507,11 @@ def _terms(tables: Tables, learner: Survey | Known, n_outputs: int, budget: Budg
     categories = min(_MOST_CATEGORY_BYTES, max(left // 4, 2**20)) if has_categories else 0
     terms.append(Term("categories", categories, "at most"))
     expected = _expected_bytes(tables, learner)
-    least = Spool.least_room(record, expected or 0)
+    least = Spool.least_room(record, expected)
     # A chunk's worth is for writing, whose width isn't known before categories are.
     room = budget.left(terms) - _CHUNK_COPIES * 2**20
-    enough = room
-    if expected is not None:
-        # Few records need no more room than they take.
-        enough = min(Spool.enough_room(record, expected), 2 * expected + 2**20)
+    # Few records need no more room than they take.
+    enough = min(Spool.enough_room(record, expected), 2 * expected + 2**20)
     terms.append(
         Term(
             "scattering",
@@ -510,18 +522,18 @@ def _terms(tables: Tables, learner: Survey | Known, n_outputs: int, budget: Budg
     return terms
 
 
-def _writing(layout: _Layout, recipe: Recipe) -> Term:
+def _writing(layout: _Layout, recipe: Recipe, n_outputs: int) -> Term:
     bytes_of_chunk = (layout.chunk_rows or 1) * (_row_bytes(recipe) + 32)
+    # Each store holds the chunk that is being filled; one is written at a time.
+    copies = _CHUNK_COPIES + n_outputs - 1
     return Term(
         "writing",
-        _CHUNK_COPIES * bytes_of_chunk,
-        f"{_CHUNK_COPIES} x a chunk of {approximate_bytes(bytes_of_chunk)}",
+        copies * bytes_of_chunk,
+        f"{copies} x {approximate_bytes(bytes_of_chunk)}, a chunk",
     )
 
 
-def _expected_bytes(tables: Tables, learner: Survey | Known) -> int | None:
-    if tables.expected_rows is None:
-        return None
+def _expected_bytes(tables: Tables, learner: Survey | Known) -> int:
     return tables.expected_rows * learner.encoder.dtype.itemsize
 
 
@@ -545,7 +557,12 @@ def _notes(learner: Survey | Known, recipe: Recipe) -> Iterator[str]:
             f"(--drop {','.join(constant)})"
         )
     if learner.encoder.dropped:
-        yield f"{learner.encoder.dropped:,} rows were left out, for what they lack"
+        rows = (
+            "1 row was"
+            if learner.encoder.dropped == 1
+            else f"{learner.encoder.dropped:,} rows were"
+        )
+        yield f"{rows} left out, for what they lack"
 
 
 def _require_share(test_size: float) -> None:

@@ -176,8 +176,9 @@ class Encoder:
         if self._weight is not None:
             with _placed(piece, self._weight):
                 weight = numbers(batch.column(self._weight))
-                if not (weight >= 0).all():
-                    row = int(np.argmin(weight >= 0))
+                fits = (weight >= 0) & (weight < np.inf)
+                if not fits.all():
+                    row = int(np.argmin(fits))
                     raise WrongValueError(row, f"is {weight[row]:g}; weights are numbers >= 0")
                 records["weight"] = weight
         if self._id is not None:

@@ -23,6 +23,7 @@ Records = NDArray[np.void]
 FIELDS: dict[ColumnKind, str] = {"number": "numbers", "date": "dates", "category": "codes"}
 """The field of a record that holds the columns of a kind, side by side."""
 
+_FLOATS = ("halffloat", "float", "double")
 _CATEGORY_TYPE = pa.dictionary(pa.int32(), pa.string())
 
 
@@ -74,7 +75,8 @@ class Column:
             return pa.timestamp("us", "UTC" if "tz=" in self.type else None)
         if self.type == "bool":
             return pa.bool_()
-        if self.kind == "number":
+        # Of a category that was no text: so that 2.0 is the category 2, as it was.
+        if self.kind == "number" or self.type in _FLOATS:
             return pa.float64()
         return pa.int64() if "int" in self.type else _CATEGORY_TYPE
 

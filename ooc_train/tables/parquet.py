@@ -65,6 +65,12 @@ def read_batches(
             for batch in file.iter_batches(rows, columns=names, use_threads=False):
                 done += batch.num_rows
                 yield batch.select(names), size * done // n_rows
+        # Where a file was cut between two pages, Arrow takes it for the end.
+        if done < n_rows:
+            raise InvalidTable(
+                f"{path} has {n_rows:,} rows by its own account and {done:,} of them came: "
+                "something cut it meanwhile; restore it"
+            )
 
 
 def room(paths: Sequence[str]) -> int:

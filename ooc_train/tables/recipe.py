@@ -6,6 +6,7 @@ codes of categories. `Recipe.expand` turns records into rows of X, where a categ
 each of its values. Ingest keeps records on disk between the two, since they are small.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -195,14 +196,14 @@ class Recipe:
                     f"up to {RECIPE_VERSION}; update ooc_train"
                 )
             columns = tuple(
-                Column(**{**column, "values": tuple(column.get("values", ()))})
+                Column(**{**column, "values": _tuple(column.get("values", []))})
                 for column in values["columns"]
             )
             target = values["target"]
             if target is not None:
                 classes = target["classes"]
                 target = Target(
-                    target["name"], target["type"], None if classes is None else tuple(classes)
+                    target["name"], target["type"], None if classes is None else _tuple(classes)
                 )
             found = cls(
                 columns,
@@ -217,6 +218,13 @@ class Recipe:
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"the recipe is damaged: {error!r}") from None
         return found
+
+
+def _tuple(values: Any) -> tuple[Any, ...]:
+    """Give a list of JSON as a tuple: of text it would make one of letters."""
+    if not isinstance(values, list):
+        raise TypeError(f"{values!r} is no list")
+    return tuple(values)
 
 
 def _span(places: Sequence[int]) -> slice | list[int]:
@@ -247,15 +255,19 @@ def _pieces(table: Any, names: Sequence[str]) -> Iterator[Piece]:
 
 def _require_sound(recipe: Recipe) -> None:
     """Refuse a recipe, as a person may have changed it, that can't be applied."""
+    names = [column.name for column in recipe.columns]
+    if not names or len(set(names)) < len(names):
+        raise ValueError("the recipe should name at least one column, and none twice")
     for column in recipe.columns:
-        if column.kind not in get_args(ColumnKind):
-            raise ValueError(f"the recipe's column {column.name!r} has the kind {column.kind!r}")
-        if column.origin is not None:
-            day_of(column.origin)
-        if not all(isinstance(value, str) for value in column.values):
-            raise ValueError(f"the recipe's column {column.name!r} has values that are no text")
-        if len(set(column.values)) < len(column.values):
-            raise ValueError(f"the recipe's column {column.name!r} has a value twice")
+        if fault := _fault(column):
+            raise ValueError(f"the recipe's column {column.name!r} has {fault}")
+    for name, value in (
+        ("target", recipe.target and recipe.target.name),
+        ("sample_weight", recipe.sample_weight),
+        ("id_column", recipe.id_column),
+    ):
+        if value is not None and (not isinstance(value, str) or value in names):
+            raise ValueError(f"the recipe's {name} is {value!r}, which should be another column")
     for name, value, known in (
         ("missing", recipe.missing, get_args(Missing)),
         ("unseen", recipe.unseen, get_args(Unseen)),
@@ -263,3 +275,32 @@ def _require_sound(recipe: Recipe) -> None:
     ):
         if value not in known:
             raise ValueError(f"the recipe's {name} is {value!r}; it can be {', '.join(known)}")
+    classes: Any = recipe.classes
+    if classes is not None:
+        texts = {text_of(label) for label in classes if isinstance(label, str | int | float)}
+        if len(texts) < max(2, len(classes)):
+            raise ValueError("the recipe's target should have at least 2 classes, none twice")
+
+
+def _fault(column: Any) -> str | None:
+    """Say what of a column can't be used, whose parts may be of any type that JSON has."""
+    if not isinstance(column.name, str) or not isinstance(column.type, str):
+        return "a name or a type that is no text"
+    if column.kind not in get_args(ColumnKind):
+        return f"the kind {column.kind!r}; it can be {', '.join(get_args(ColumnKind))}"
+    if column.fill is not None and not (
+        isinstance(column.fill, int | float) and math.isfinite(column.fill)
+    ):
+        return f"the fill {column.fill!r}, which is no number"
+    if column.origin is not None:
+        try:
+            day_of(column.origin)
+        except (TypeError, ValueError):
+            return f"the origin {column.origin!r}, which is no date such as 2013-01-31"
+    if not all(isinstance(value, str) for value in column.values):
+        return "values that are no text"
+    if len(set(column.values)) < len(column.values):
+        return "a value twice"
+    if column.kind == "category" and not column.feature_names:
+        return "no values"
+    return None

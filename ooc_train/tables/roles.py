@@ -135,7 +135,7 @@ class Roles:
                 f"the target {self.target!r} holds {arrow}; it should be numbers, booleans or text"
             )
         labels = self.task == "classification" or (self.task == "auto" and kind != "number")
-        labels |= self.target in self.categorical
+        labels |= self.target in (*self.categorical, *tables.declared)
         if not labels and kind == "text":
             raise InvalidTable(
                 f"the target {self.target!r} holds text, and a regression learns numbers; "

@@ -1,0 +1,236 @@
+"""Raw files that can't be used, and disks that fill up: said in a line, and nothing half-made."""
+
+import errno
+import itertools
+import os
+import shutil
+from datetime import date
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ooc_train.errors import CeilingExceeded, InvalidTable, OutputExists, TableNotFound
+from ooc_train.store import output
+from ooc_train.store.ingest import ingest
+from ooc_train.store.layout import open_store
+from tests.test_ingest import RNG, ROLES, TABLE, features_of, made, write
+from tests.test_writer import contents
+
+
+def refused(tmp_path, table, error=InvalidTable, match="", name="a.parquet", **roles):
+    with pytest.raises(error, match=match) as caught:
+        made(tmp_path, table, name, **roles)
+    assert os.listdir(tmp_path) == [name]
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("table", "roles", "message"),
+    [
+        ({"a": [1], "b": ["x"]}, {}, "(?s)1 column holds text.*b: such as 'x'.*--categorical b"),
+        ({"a": [1], "late": [1]}, {"target": "lat"}, "no column 'lat'; did you mean 'late'"),
+        ({"a": [1]}, {"target": "zz"}, "no column 'zz'; there are 'a'"),
+        ({"a": [1]}, {"target": "a"}, "no column left to make features of"),
+        ({"a": [1, 2], "y": ["x", "x"]}, {"target": "y"}, "'y' has one class only, 'x'"),
+        ({"a": [1, 2], "y": [1, None]}, {"target": "y"}, "'y' in row 1 .*missing, and it is the t"),
+        ({"a": [1], "y": [date(2013, 1, 1)]}, {"target": "y"}, "'y' holds date32"),
+        ({"a": [1], "y": ["x"]}, {"target": "y", "task": "regression"}, "holds text, and a regres"),
+        ({"a": [1, 2], "y": [1, np.inf]}, {"target": "y"}, "'y' in row 1 .* is inf"),
+        ({"a": [[1]]}, {}, r"(?s)no features can be made of 'a' \(list.*--drop a"),
+        ({"a": [{"x": 1}], "b": [b"x"]}, {}, r"(?s)'a' \(struct.*'b' \(binary.*--drop a,b"),
+        ({"a": [1.0, -np.inf]}, {}, "'a' in row 1 .* is -inf; correct it"),
+        ({"a": [1.0, 1e300]}, {}, r"is 1e\+300, more than float32 can hold"),
+        ({"a": pa.array([None, None])}, {"missing": "mean"}, "'a' has no value .* --drop a"),
+        ({"a": [1], "w": [-1.0]}, {"sample_weight": "w"}, "'w' in row 0 .* is -1; weights"),
+        ({"a": [1], "w": [np.inf]}, {"sample_weight": "w"}, "'w' in row 0 .* is inf; weights"),
+        ({"a": [1], "w": ["x"]}, {"sample_weight": "w"}, "is 'x', which is no number"),
+        ({"a": [1, 2], "i": [1, 2.5]}, {"id_column": "i"}, "'i' in row 1 .* is 2.5, no whole"),
+        ({"a": [1, 2], "i": ["1", "x"]}, {"id_column": "i"}, "'x', which is no whole number"),
+        ({"a": [1, 2], "i": [1, None]}, {"id_column": "i"}, "'i' in row 1 .* is missing"),
+        ({"a": [1.0], "b": [None]}, {"missing": "drop"}, "no row is left for training"),
+        ({"a": [1.0]}, {"test_size": 0.2}, "no row is left for testing"),
+    ],
+)
+def test_tables_that_can_not_be_used(tmp_path, table, roles, message):
+    text = refused(tmp_path, table, match=message, **roles)
+    assert "Arrow" not in text
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a,b\n1,2\nx,4\n", "(?s)1 column holds text.*a: such as 'x', '1'.*--categorical a"),
+        ("a,b\n" + "1,2\n" * 300_000 + "x,4\n", r"a\.csv: column 'a', row 300,000 .*'x'"),
+        ("a,b\n1,inf\n", "'b' in row 0 .about line 2. of .* is inf"),
+        ("a,b\n1,1e40\n", "is 1e[+]40, more than float32 can hold"),
+        ("a,b\n1,\n", "'b' in row 0 .about line 2. .* is missing"),
+        ("a,b\n10:30:00,2\n", r"no features can be made of 'a' \(time32"),
+    ],
+)
+def test_text_that_can_not_be_used(tmp_path, text, message):
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(InvalidTable, match=message):
+        ingest(tmp_path / "a.csv", tmp_path / "a.zarr")
+    assert os.listdir(tmp_path) == ["a.csv"]
+
+
+def test_several_files_whose_types_differ(tmp_path):
+    write(tmp_path / "1.parquet", {"a": [1.0]})
+    write(tmp_path / "2.parquet", {"a": ["7", "x"]})
+    with pytest.raises(InvalidTable, match=r"'a' in row 1 of .*2\.parquet is 'x', which is no num"):
+        ingest(tmp_path, tmp_path / "a.zarr")
+
+
+@pytest.mark.parametrize(
+    ("chosen", "error", "message"),
+    [
+        ({"target": "y", "id_column": "y"}, ValueError, "have to be different columns"),
+        ({"missing": "zero"}, ValueError, "missing='zero' is none of 'error', 'drop'"),
+        ({"min_count": 0}, ValueError, "min_count=0"),
+        ({"drop": "town"}, TypeError, "drop is a list of names"),
+        ({"test_size": 1.0}, ValueError, "test_size=1.0 should be a share"),
+        ({"random_state": -1}, ValueError, "random_state=-1"),
+        ({"random_state": 0.5}, TypeError, "integer"),
+        ({"codec": "gzip"}, ValueError, "codec='gzip' is none of auto"),
+        ({"chunk_rows": 0}, ValueError, "chunk_rows=0"),
+        ({"dtype": "int8"}, ValueError, "dtype='int8'"),
+    ],
+)
+def test_settings_that_can_not_be(tmp_path, chosen, error, message):
+    refused(tmp_path, TABLE, error, message, **chosen)
+
+
+def test_nothing_to_read(tmp_path):
+    with pytest.raises(TableNotFound, match=r"nothing\.csv"):
+        ingest(tmp_path / "nothing.csv", tmp_path / "a.zarr")
+
+
+def test_columns_that_never_change_are_told(tmp_path):
+    table = {"a": [7, 7], "b": [1, 2], "c": ["x", "x"]}
+    (note,) = made(tmp_path, table, categorical=["c"]).notes
+    assert note.startswith("the same in every training row: a, c")
+
+
+HOSTILE = [
+    "../../etc/passwd",
+    "<script>alert(1)</script>",
+    "a\nb",
+    "\x1b[31mred",
+    "'; --",
+    "a,b",
+    "x.y",
+]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
+def test_hostile_names_are_names(tmp_path, name):
+    columns = {column: [i, i + 1.0] for i, column in enumerate(HOSTILE)}
+    values = {"c\n": pa.array(["\x00<b>\n", "../.."])}
+    result = made(tmp_path, columns | values, name, categorical=["c\n"])
+    assert result.store.feature_names == (*HOSTILE, "c\n=\x00<b>\n", "c\n=../..")
+    assert sorted(os.listdir(tmp_path)) == [name, "out.zarr"]
+    assert features_of(result.store)[1, : len(HOSTILE)].tolist() == [
+        i + 1 for i in range(len(HOSTILE))
+    ]
+
+
+def test_the_width_is_said_before_it_is_written(tmp_path):
+    said = []
+    table = {"c": [f"v{i}" for i in range(20_000)], "v": range(20_000)}
+
+    def say(text):
+        said.append(text)
+        assert not list(tmp_path.glob("*.zarr")) + list(tmp_path.glob(".*partial"))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        made(tmp_path, table, categorical=["c"], say=say)
+    assert said[0].startswith("20,000 rows x 20,001 columns of float32 (1.49 GiB before packing)")
+
+
+def test_more_categories_than_there_is_room_for(tmp_path):
+    table = {"c": [f"value {i}" for i in range(300_000)], "v": range(300_000)}
+    message = refused(
+        tmp_path, table, CeilingExceeded, "'c' has", categorical=["c"], memory_ceiling="96MiB"
+    )
+    assert "leave it out (--drop c), or raise the memory ceiling" in message
+
+
+def test_a_ceiling_that_is_too_small(tmp_path):
+    refused(
+        tmp_path, TABLE, CeilingExceeded, r"raise the memory ceiling to at least \d+MiB",
+        memory_ceiling="20MiB", **ROLES,
+    )  # fmt: skip
+
+
+def test_a_disk_that_is_too_small_is_found_before_writing(tmp_path, monkeypatch):
+    usage = type("Usage", (), {"free": 1000})
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(OSError, match=r"the store takes 23\.4 KiB at the least") as caught:
+        made(tmp_path, TABLE.select(["small", "real"]))
+    assert caught.value.errno == errno.ENOSPC
+    assert os.listdir(tmp_path) == ["a.parquet"]
+
+
+# What was there stays
+
+
+@pytest.mark.parametrize("after", [0, 1, 5, 20, 40])
+def test_a_disk_that_fills_up(tmp_path, monkeypatch, after):
+    made(tmp_path, TABLE, test_size=0.2, **ROLES)
+    before = contents(tmp_path)
+    calls, write_all, write_some = itertools.count(), output._write_all, os.write
+
+    def full(file, data):
+        if next(calls) >= after:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return (write_some if isinstance(file, int) else write_all)(file, data)
+
+    monkeypatch.setattr(os, "write", full)
+    monkeypatch.setattr(output, "_write_all", full)
+    with pytest.raises(OSError, match="disk is full: free some room"):
+        made(tmp_path, TABLE, test_size=0.2, chunk_rows=64, overwrite=True, random_state=9, **ROLES)
+    assert contents(tmp_path) == before
+
+
+def test_a_failure_late_in_the_training_rows_leaves_the_old_test_rows(tmp_path):
+    made(tmp_path, TABLE, test_size=0.2, **ROLES)
+    before = contents(tmp_path)
+
+    def stop(stage, rows, share):
+        if stage == "writing" and share > 0.99:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        made(tmp_path, TABLE, test_size=0.2, overwrite=True, progress=stop, chunk_rows=64, **ROLES)
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["out.zarr", "out.test.zarr"])
+def test_an_output_that_exists_is_refused_before_anything_is_read(tmp_path, name):
+    made(tmp_path, TABLE, **ROLES)
+    os.rename(tmp_path / "out.zarr", tmp_path / name)
+    with pytest.raises(OutputExists, match="overwrite it on purpose"):
+        ingest(tmp_path / "nothing.csv", tmp_path / "out.zarr", test_size=0.2)
+    result = made(tmp_path, TABLE, test_size=0.5, overwrite=True, **ROLES)
+    assert (result.store.n_rows, open_store(tmp_path / "out.test.zarr").n_rows) == (1500, 1500)
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_file_that_shrinks_while_it_is_read(tmp_path, kind):
+    source = tmp_path / f"a.{kind}"
+    table = pa.table({f"c{i}": RNG.random(50_000) for i in range(40)})
+    if kind == "csv":
+        write(source, table)
+    else:
+        pq.write_table(table, source, row_group_size=5_000)
+
+    def cut(stage, rows, share):
+        content = source.read_bytes()
+        os.truncate(source, content.index(b"\n", len(content) // 2) + 1)
+
+    with pytest.raises(InvalidTable, match="cut it meanwhile" if kind == "csv" else "restore it"):
+        ingest(source, tmp_path / "a.zarr", progress=cut)
+    assert os.listdir(tmp_path) == [source.name]

@@ -1,0 +1,482 @@
+"""Ingest: raw files in, and exactly their rows out, by what training rows alone told."""
+
+import os
+from datetime import date, timedelta
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.compose import ColumnTransformer
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
+
+from ooc_train.errors import InvalidTable
+from ooc_train.store.ingest import ingest, preview, recipe_of, rows_for_testing, sister_path
+from ooc_train.store.spool import row_keys
+from ooc_train.tables.roles import Roles
+from tests.conftest import DATA
+from tests.test_writer import contents, rows_of
+
+RNG = np.random.default_rng(0)
+N = 3000
+TABLE = pa.table(
+    {
+        "small": pa.array(RNG.integers(-9, 9, N), pa.int16()),
+        "real": RNG.normal(50, 20, N),
+        "yes": RNG.random(N) < 0.3,
+        "day": pa.array([date(2013, 1, 1) + timedelta(int(d)) for d in RNG.integers(0, 365, N)]),
+        "town": pa.array([("Ulm", "Bonn", "Köln", "Ä, b")[i] for i in RNG.integers(0, 4, N)]),
+        "weight": RNG.random(N) + 0.5,
+        "key": RNG.permutation(10 * N)[:N] - N,
+        "y": pa.array([("no", "yes", "maybe")[i] for i in RNG.integers(0, 3, N)]),
+    }
+)
+ROLES = {"target": "y", "categorical": ["town"], "sample_weight": "weight", "id_column": "key"}
+
+
+def write(path, table=TABLE):
+    """Write a table as the name of the path says."""
+    table = table if isinstance(table, pa.Table) else pa.table(table)
+    writer = pq.write_table if str(path).endswith("parquet") else pyarrow.csv.write_csv
+    writer(table, path)
+    return path
+
+
+def made(tmp_path, table, name="a.parquet", **settings_of_ingest):
+    """Ingest a table, in its own order unless told otherwise."""
+    source = write(tmp_path / name, table)
+    return ingest(source, tmp_path / "out.zarr", **{"shuffle": False, **settings_of_ingest})
+
+
+def features_of(store):
+    return rows_of(store.X)
+
+
+def by_id(store):
+    """X, y and weights in the order of the ids."""
+    order = np.argsort(rows_of(store.row_id))
+    arrays = (store.X, store.y, store.sample_weight)
+    return [None if array is None else rows_of(array)[order] for array in arrays]
+
+
+def expected_features(table):
+    frame = table.to_pandas()
+    days = (pd.to_datetime(frame["day"]) - pd.Timestamp("2013-01-01")).dt.days
+    towns = sorted(frame["town"].unique())
+    hot = [frame["town"] == town for town in towns]
+    columns = [frame["small"], frame["real"], frame["yes"], days, *hot]
+    return np.column_stack(columns).astype("f4"), towns
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize("name", ["a.parquet", "a.csv"])
+def test_every_row_once_with_all_that_belongs_to_it(tmp_path, name, shuffle):
+    X, towns = expected_features(TABLE)
+    result = made(tmp_path, TABLE, name, shuffle=shuffle, random_state=5, **ROLES)
+    store, frame = result.store, TABLE.to_pandas()
+    ids = rows_of(store.row_id)
+    source = np.argsort(frame["key"].to_numpy())
+    source = source[np.searchsorted(frame["key"].to_numpy()[source], ids)]
+    expected = row_keys(np.arange(N), 5).argsort() if shuffle else np.arange(N)
+    np.testing.assert_array_equal(source, expected)
+    np.testing.assert_array_equal(features_of(store), X[source])
+    assert store.feature_names == ("small", "real", "yes", "day", *(f"town={t}" for t in towns))
+    assert store.classes == ("maybe", "no", "yes")
+    labels = np.array(store.classes)[rows_of(store.y)]
+    assert labels.tolist() == frame["y"].to_numpy()[source].tolist()
+    np.testing.assert_array_equal(rows_of(store.sample_weight), frame["weight"].to_numpy()[source])
+    assert store.shuffled == (5 if shuffle else None)
+    assert result.test is None
+    assert store.recipe == result.recipe.to_json()
+    assert sorted(os.listdir(tmp_path)) == [name, "out.zarr"]
+
+
+def test_csv_and_parquet_are_the_same_store(tmp_path):
+    stores = []
+    for name in ("a.csv", "a.parquet"):
+        ingest(write(tmp_path / name), tmp_path / f"{name}.zarr", test_size=0.3, **ROLES)
+        stores.append([contents(tmp_path / f"{name}{end}.zarr") for end in ("", ".test")])
+    for ours, theirs in zip(*stores, strict=True):
+        assert ours.keys() == theirs.keys()
+        # The types that a recipe was learned from are all that differs.
+        assert {key for key in ours if ours[key] != theirs[key]} <= {"zarr.json"}
+
+
+def test_many_files_are_one_table(tmp_path):
+    for i, start in enumerate(range(0, N, 1000)):
+        write(tmp_path / f"part{i}.csv", TABLE.slice(start, 1000))
+    ingest(write(tmp_path / "whole.csv"), tmp_path / "whole.zarr", **ROLES)
+    ingest(str(tmp_path / "part*.csv"), tmp_path / "parts.zarr", **ROLES)
+    assert contents(tmp_path / "whole.zarr") == contents(tmp_path / "parts.zarr")
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (pa.array([1, 2, 3], pa.uint8()), [1, 2, 3]),
+        (pa.array([1.5, 2, 3], pa.float16()), [1.5, 2, 3]),
+        (pa.array([1, 2, 2**63], pa.uint64()), [1, 2, 2**63]),
+        (pa.array(["1.50", "-2.25", "0.00"]).cast(pa.decimal128(5, 2)), [1.5, -2.25, 0]),
+        (pa.array([True, False, True]), [1, 0, 1]),
+        (pa.array([2, 0, 1], pa.date32()), [2, 0, 1]),
+        (pa.array([2 * 86_400_000, 0, 86_400_000], pa.date64()), [2, 0, 1]),
+        (pa.array([86_400, 0, 43_200], pa.timestamp("s")), [1, 0, 0.5]),
+        (pa.array([86_400 * 10**9, 0, 1], pa.timestamp("ns", "Asia/Tokyo")), [1, 0, 0]),
+        (
+            pa.array(np.array(["1960-01-01", "1960-01-02T06", "1960-01-01"], "M8[us]")),
+            [0, 1.25, 0],
+        ),
+    ],
+)
+def test_types_of_columns(tmp_path, values, expected):
+    store = made(tmp_path, {"a": values}).store
+    np.testing.assert_array_equal(features_of(store), np.array(expected, "f4")[:, np.newaxis])
+
+
+@pytest.mark.parametrize(
+    ("cells", "expected"),
+    [
+        ("true,false,TRUE", [1, 0, 1]),
+        ("2013-01-03,2013-01-01,2013-01-01", [2, 0, 0]),
+        ("2013-01-01 12:00:00,2013-01-01,2013-01-02 00:00", [0.5, 0, 1]),
+        ("2013-01-01T12:00:00Z,2013-01-01T00:00:00+0000,2013-01-02T01:00:00+0100", [0.5, 0, 1]),
+        ("1e3, 2 ,-0.5", [1000, 2, -0.5]),
+    ],
+)
+def test_types_of_text(tmp_path, cells, expected):
+    (tmp_path / "a.csv").write_text("a,b\n" + "".join(f"{c},1\n" for c in cells.split(",")))
+    store = ingest(tmp_path / "a.csv", tmp_path / "a.zarr", shuffle=False, drop=["b"]).store
+    np.testing.assert_array_equal(features_of(store)[:, 0], np.array(expected, "f4"))
+
+
+def test_a_column_whose_first_block_has_no_value(tmp_path):
+    (tmp_path / "a.csv").write_text("a,b\n" + ",1\n" * 400_000 + "7.5,2\n8.5,3\n")
+    store = ingest(tmp_path / "a.csv", tmp_path / "a.zarr", missing="mean", shuffle=False).store
+    assert features_of(store)[[0, 400_000, 400_001], 0].tolist() == [8, 7.5, 8.5]
+
+
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [
+        (pa.array(["x", "y", "x"]), ["c=x", "c=y"]),
+        (pa.array(["x", "y", "x"]).dictionary_encode(), ["c=x", "c=y"]),
+        (pa.array([10, 9, 10]), ["c=9", "c=10"]),
+        (pa.array([10, 9, 10]).dictionary_encode(), ["c=9", "c=10"]),
+        (pa.array([1.5, 2.0, 1.5]), ["c=1.5", "c=2"]),
+        (pa.array([True, False, True]), ["c=false", "c=true"]),
+        (pa.array([0, 1, 0], pa.date32()), ["c=1970-01-01", "c=1970-01-02"]),
+    ],
+)
+def test_categories_of_any_type_and_the_same_from_csv(tmp_path, values, names):
+    learned = made(tmp_path, {"c": values, "v": [1, 2, 3]}, categorical=["c"])
+    assert list(learned.store.feature_names or ()) == [*names, "v"]
+    places = features_of(learned.store)[:, :2].argmax(axis=1)
+    assert places[0] == places[2] != places[1]
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    source = write(tmp_path / "a.csv", {"c": values, "v": [1, 2, 3]})
+    applied = ingest(source, tmp_path / "b.zarr", like=learned.store, shuffle=False)
+    np.testing.assert_array_equal(features_of(applied.store), features_of(learned.store))
+
+
+@pytest.mark.parametrize(
+    ("values", "task", "classes", "codes"),
+    [
+        (pa.array(["b", "a", "b"]), "auto", ("a", "b"), [1, 0, 1]),
+        (pa.array(["b", "a", "b"]).dictionary_encode(), "auto", ("a", "b"), [1, 0, 1]),
+        (pa.array([True, False, True]), "auto", (False, True), [1, 0, 1]),
+        (pa.array([10, -2, 9]), "classification", (-2, 9, 10), [2, 0, 1]),
+        (pa.array([10, -2, 9]).dictionary_encode(), "auto", (-2, 9, 10), [2, 0, 1]),
+        (pa.array([1.5, 2.0, 2.0]), "classification", (1.5, 2), [0, 1, 1]),
+        (pa.array([10, -2, 9]), "auto", None, [10, -2, 9]),
+        (pa.array([0.1, 0.2, 0.3]), "regression", None, [0.1, 0.2, 0.3]),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.parquet", "a.csv"])
+def test_targets_of_any_type(tmp_path, name, values, task, classes, codes):
+    if name == "a.csv" and pa.types.is_dictionary(values.type):
+        values, task = values.dictionary_decode(), "classification"
+    store = made(tmp_path, {"v": [1, 2, 3], "y": values}, name, target="y", task=task).store
+    assert store.classes == classes
+    assert [type(label) for label in store.classes or ()] == [type(c) for c in classes or ()]
+    assert store.y is not None
+    np.testing.assert_array_equal(rows_of(store.y), codes)
+    # A regression's y keeps every bit that it came with.
+    assert store.y.dtype == ("|u1" if classes else "<f4" if task == "auto" else "<f8")
+
+
+HOLES = pa.table(
+    {
+        "a": [1.0, None, 3.5, 10.0, float("nan"), 2.0, 7.25],
+        "b": [None, 5, 1, 2, 2, 8, None],
+        "d": pa.array([0, 4, None, 10, 1, 2, 3], pa.date32()),
+        "c": ["x", None, "y", "x", "y", "x", "x"],
+        "y": [1.0, 0, 1, 0, 1, 0, 1],
+    }
+)
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.csv"])
+@pytest.mark.parametrize("strategy", ["mean", "median"])
+def test_missing_values_become_what_training_rows_have(tmp_path, strategy, name):
+    table = pa.concat_tables([HOLES] * 50)
+    result = made(
+        tmp_path, table, name, target="y", categorical=["c"], missing=strategy, test_size=0.4
+    )
+    frame = table.to_pandas()
+    frame["d"] = (pd.to_datetime(frame["d"]) - pd.Timestamp("1970-01-01")).dt.days
+    test = rows_for_testing(np.arange(len(frame)), 0.4, 0)
+    numbers = frame[["a", "b", "d"]].to_numpy("f4")
+    imputer = SimpleImputer(strategy=strategy).fit(numbers[~test])
+    hot = np.column_stack([frame["c"] == "x", frame["c"] == "y", frame["c"].isna()])
+    expected = np.column_stack([imputer.transform(numbers), hot]).astype("f4")
+    assert result.store.feature_names == ("a", "b", "d", "c=x", "c=y", "c is missing")
+    np.testing.assert_allclose(features_of(result.store), expected[~test], rtol=1e-6)
+    np.testing.assert_allclose(features_of(result.test), expected[test], rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_medians_are_exact(tmp_path, dtype):
+    values = np.concatenate([RNG.normal(0, 10.0 ** RNG.integers(-6, 6), 501) for _ in range(4)])
+    table = {"a": values, "b": np.where(RNG.random(len(values)) < 0.3, np.nan, -values)}
+    recipe = made(tmp_path, table, missing="median", dtype=dtype, shuffle=True).recipe
+    for column in recipe.columns:
+        assert column.fill == np.nanmedian(table[column.name].astype(dtype).astype("f8"))
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.csv"])
+def test_rows_that_lack_something_are_left_out(tmp_path, name):
+    result = made(tmp_path, HOLES, name, target="y", categorical=["c"], missing="drop")
+    assert rows_of(result.store.row_id).tolist() == [3, 5]
+    assert result.dropped == 5
+    assert any("5 rows were left out" in note for note in result.notes)
+    assert result.store.feature_names == ("a", "b", "d", "c=x")
+
+
+@pytest.mark.parametrize("column", ["a", "b", "c", "d"])
+def test_missing_values_are_refused_where_they_are(tmp_path, column):
+    first = {"a": 1, "b": 0, "c": 1, "d": 2}[column]
+    with pytest.raises(
+        InvalidTable, match=rf"'{column}' in row {first} of .*a\.parquet is missing"
+    ):
+        made(tmp_path, HOLES.select([column]), categorical=["c"] if column == "c" else ())
+
+
+def test_unseen_values(tmp_path):
+    learned = {"c": ["x", "y", "x"], "v": [1.0, 2, 3]}
+    applied = {"c": ["z", "y", "x"], "v": [1.0, 2, 3]}
+    for unseen, expected in (
+        ("other", [[0, 0, 1, 1], [0, 1, 0, 2], [1, 0, 0, 3]]),
+        ("ignore", [[0, 0, 1], [0, 1, 2], [1, 0, 3]]),
+    ):
+        recipe = made(tmp_path, learned, categorical=["c"], unseen=unseen, overwrite=True).recipe
+        store = made(tmp_path, applied, like=recipe, overwrite=True).store
+        assert features_of(store).tolist() == expected
+    recipe = made(tmp_path, learned, categorical=["c"], overwrite=True).recipe
+    with pytest.raises(
+        InvalidTable, match=r"row 0 of .*is 'z', which no training row had.*--unseen"
+    ):
+        made(tmp_path, applied, like=recipe, overwrite=True)
+
+
+def test_rare_values_are_as_unseen_ones(tmp_path):
+    table = {"c": ["x", "y", "x", "z"], "v": [1, 2, 3, 4]}
+    result = made(tmp_path, table, categorical=["c"], unseen="other", min_count=2)
+    assert result.store.feature_names == ("c=x", "c is other", "v")
+    assert features_of(result.store)[:, 1].tolist() == [0, 1, 0, 1]
+    with pytest.raises(ValueError, match="min_count=2 makes unseen values of rare ones"):
+        made(tmp_path, table, categorical=["c"], min_count=2, overwrite=True)
+
+
+def test_nothing_is_learned_from_test_rows(tmp_path):
+    test = rows_for_testing(np.arange(100), 0.25, 3)
+    town, value = np.where(test, "secret", "x"), np.where(test, 1e6, np.arange(100))
+    table = {
+        "c": town,
+        "v": value,
+        "d": pa.array(np.where(test, 0, 365).astype("i4")).cast(pa.date32()),
+    }
+    settings_of_ingest = {"categorical": ["c"], "test_size": 0.25, "random_state": 3}
+    result = made(tmp_path, table, missing="mean", unseen="ignore", **settings_of_ingest)
+    assert result.store.feature_names == ("c=x", "v", "d")
+    category, number, day = result.recipe.columns
+    assert category.values == ("x",)
+    assert number.fill == pytest.approx(value[~test].mean(), rel=1e-6)
+    assert day.origin == "1971-01-01"
+    assert result.test is not None
+    assert features_of(result.test)[:, 0].tolist() == [0] * 25
+    with pytest.raises(InvalidTable, match=r"is 'secret', which no training row has.*--unseen"):
+        made(tmp_path, table, overwrite=True, **settings_of_ingest)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    n=st.integers(1, 400),
+    share=st.floats(0, 0.99) | st.sampled_from([0.2, 0.5, 1 / 3, 0.75]),
+    seed=st.integers(0, 10),
+)
+def test_test_rows_are_one_of_each_run(n, share, seed):
+    rows = np.arange(n)
+    chosen = rows_for_testing(rows, share, seed)
+    assert abs(chosen.sum() - share * n) <= 2
+    # Whatever rows come together.
+    cut = n // 3
+    parts = [rows_for_testing(part, share, seed) for part in (rows[:cut], rows[cut:])]
+    np.testing.assert_array_equal(np.concatenate(parts), chosen)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
+def test_a_test_split_has_each_row_on_one_side(tmp_path, share):
+    result = made(tmp_path, TABLE.select(["small", "real"]), test_size=share, shuffle=True)
+    assert result.test is not None
+    assert result.test.path == str(tmp_path / "out.test.zarr") == sister_path(result.store.path)
+    ids = [rows_of(store.row_id) for store in (result.store, result.test)]
+    assert len(ids[1]) == pytest.approx(share * N, abs=1)
+    assert np.sort(np.concatenate(ids)).tolist() == list(range(N))
+    for store, rows in zip((result.store, result.test), ids, strict=True):
+        np.testing.assert_array_equal(
+            features_of(store)[:, 1], TABLE["real"].to_numpy()[rows].astype("f4")
+        )
+
+
+def test_the_bytes_are_a_function_of_rows_and_seed_and_of_no_ceiling(tmp_path):
+    n = 200_000
+    table = {
+        "a": RNG.normal(0, 1, n).round(2),
+        "b": np.where(RNG.random(n) < 0.1, np.nan, RNG.integers(0, 99, n)),
+        "c": RNG.integers(0, 30, n).astype(str),
+        "y": RNG.integers(0, 2, n),
+    }
+    source = write(tmp_path / "a.csv", table)
+    for ceiling in ("2GiB", "96MiB", "88MiB"):
+        ingest(
+            source,
+            tmp_path / f"{ceiling}.zarr",
+            target="y",
+            task="classification",
+            categorical=["c"],
+            missing="median",
+            test_size=0.2,
+            random_state=1,
+            memory_ceiling=ceiling,
+        )
+    for end in ("", ".test"):
+        first, *others = (
+            contents(tmp_path / f"{ceiling}{end}.zarr") for ceiling in ("2GiB", "96MiB", "88MiB")
+        )
+        assert all(other == first for other in others)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [
+        ({"dtype": "float64"}, {"dtype": "<f8"}),
+        ({"chunk_rows": 100, "shard_rows": 700}, {"chunk_rows": 100, "shard_rows": 700}),
+        ({"codec": "zstd"}, {"codec": "zstd"}),
+        ({"codec": "lz4"}, {"codec": "blosc"}),
+        ({"codec": "none"}, {"codec": "raw"}),
+    ],
+)
+def test_how_a_store_is_laid_out(tmp_path, chosen, expected):
+    layout = made(tmp_path, TABLE.select(["small", "real"]), **chosen).store.X
+    assert {name: getattr(layout, name) for name in expected} == expected
+
+
+def test_what_packs_well_is_packed(tmp_path):
+    noise = {f"n{i}": RNG.normal(0, 1, N) for i in range(3)}
+    assert made(tmp_path, noise).store.X.codec == "raw"
+    constant = {"a": RNG.integers(0, 2, N), "b": RNG.integers(0, 3, N)}
+    assert made(tmp_path, constant, overwrite=True).store.X.codec == "blosc"
+
+
+def test_features_in_the_order_that_is_asked_for(tmp_path):
+    assert made(tmp_path, TABLE, features=["real", "small"]).store.feature_names == (
+        "real",
+        "small",
+    )
+    kept = made(tmp_path, TABLE, drop=["town", "y", "day"], overwrite=True).store.feature_names
+    assert kept == ("small", "real", "yes", "weight", "key")
+
+
+def test_like_a_store_its_path_a_run_or_a_recipe(tmp_path):
+    learned = made(tmp_path, TABLE, **ROLES)
+    run = tmp_path / "a.run"
+    run.mkdir()
+    with open(run / "recipe.json", "w", encoding="utf-8") as file:
+        import json
+
+        json.dump(learned.recipe.to_json(), file)
+    source = write(tmp_path / "new.csv", TABLE.slice(0, 50).drop_columns(["y", "weight"]))
+    for like in (learned.store, learned.store.path, run, learned.recipe):
+        assert recipe_of(like) == learned.recipe
+        store = ingest(source, tmp_path / "b.zarr", like=like, shuffle=False, overwrite=True).store
+        np.testing.assert_array_equal(features_of(store), features_of(learned.store)[:50])
+        assert (store.y, store.sample_weight) == (None, None)
+    with pytest.raises(ValueError, match="like= brings what all columns are for"):
+        ingest(source, tmp_path / "b.zarr", like=run, target="y", overwrite=True)
+
+
+def test_what_would_become_of_each_column(tmp_path):
+    found = preview(write(tmp_path / "a.csv"), Roles(**ROLES), test_size=0.2)
+    assert os.listdir(tmp_path) == ["a.csv"]
+    assert (found.n_rows, found.n_test, found.row_bytes) == (2400, 600, 32)
+    summary = {column.name: (column.becomes, column.n_features) for column in found.columns}
+    assert summary == {
+        "small": ("as it is", 1),
+        "real": ("as it is", 1),
+        "yes": ("0 and 1", 1),
+        "day": ("days since 2013-01-01", 1),
+        "town": ("4 columns of 0 and 1", 4),
+    }
+    assert made(tmp_path, TABLE, "b.csv", test_size=0.2, **ROLES).recipe == found.recipe
+
+
+def test_progress_and_what_is_said(tmp_path):
+    heard, said = [], []
+    made(tmp_path, TABLE, progress=lambda *at: heard.append(at), say=said.append, **ROLES)
+    for stage in ("reading", "writing"):
+        at = [(rows, share) for name, rows, share in heard if name == stage]
+        assert at == sorted(at)
+        assert at[-1] == (N, 1.0)
+    assert said == [
+        "3,000 rows x 8 columns of float32 (93.8 KiB before packing), made of 5 raw columns"
+    ]
+
+
+# Flights, as scikit-learn has them
+
+
+def test_flights_give_the_coefficients_of_a_pipeline_on_pandas(tmp_path):
+    result = ingest(
+        DATA / "flights.parquet", tmp_path / "a.zarr", target="late", test_size=0.2, dtype="float64"
+    )
+    frame = pd.read_parquet(DATA / "flights.parquet")
+    train = ~rows_for_testing(np.arange(len(frame)), 0.2, 0)
+    y = frame.pop("late").to_numpy()[train]
+    categories = [column.name for column in result.recipe.columns if column.kind == "category"]
+    for name in frame.columns.difference(categories):
+        if frame[name].dtype.kind not in "iufb":
+            frame[name] = (pd.to_datetime(frame[name]) - pd.Timestamp("2013-01-01")).dt.days
+    encode = ColumnTransformer(
+        [("hot", OneHotEncoder(), categories)],
+        remainder="passthrough",
+        verbose_feature_names_out=False,
+        sparse_threshold=0,
+    )
+    theirs = make_pipeline(encode, LogisticRegression(solver="newton-cholesky", tol=1e-12))
+    theirs.fit(frame[train], y)
+    X, codes, _ = by_id(result.store)
+    assert result.store.classes == (False, True)
+    np.testing.assert_array_equal(codes, y)
+    ours = LogisticRegression(solver="newton-cholesky", tol=1e-12).fit(X, codes)
+    names = [name.replace("=", "_") for name in result.store.feature_names or ()]
+    coef = dict(zip(theirs[0].get_feature_names_out(), theirs[1].coef_[0], strict=True))
+    assert sorted(names) == sorted(coef)
+    np.testing.assert_allclose(ours.coef_[0], [coef[name] for name in names], atol=1e-5)
