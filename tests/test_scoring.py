@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -28,9 +29,11 @@ from ooc_train import (
 )
 from ooc_train.errors import CeilingExceeded
 from ooc_train.models.fitted import load_fitted
+from ooc_train.predict import Kind
 from tests.conftest import DATA
 
 FLIGHTS = DATA / "flights.parquet"
+BOTH: tuple[Kind, ...] = ("prediction", "probability")
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +84,7 @@ def read(path):
 
 def test_raw_rows_are_predicted_as_their_rows_in_the_store(late, flights, tmp_path):
     fitted = load_fitted(late)
-    kinds = ("prediction", "probability")
-    n, _ = predict_files(fitted, FLIGHTS, tmp_path / "late.parquet", kinds=kinds)
+    n, _ = predict_files(fitted, FLIGHTS, tmp_path / "late.parquet", kinds=BOTH)
     found = read(tmp_path / "late.parquet")
     assert n == found.num_rows == 327_346
     assert found["row_id"].to_numpy().tolist() == list(range(n))
@@ -99,13 +101,12 @@ def test_every_kind_of_output_has_ids_and_original_labels(buyers, tmp_path, suff
     run, table = buyers
     pq.write_table(table, tmp_path / "new.parquet")
     out = tmp_path / f"out{suffix}"
-    kinds = ("prediction", "probability")
-    predict_files(load_fitted(run), tmp_path / "new.parquet", out, kinds=kinds)
+    predict_files(load_fitted(run), tmp_path / "new.parquet", out, kinds=BOTH)
     model = load(run)
     expected = model.predict(model.recipe_.apply(table))
     proba = model.predict_proba(model.recipe_.apply(table))
     if suffix == ".zarr":
-        group = zarr.open_group(out, mode="r")
+        group: Any = zarr.open_group(out, mode="r")
         assert group.attrs["classes"] == ["no", "yes"]
         labels = np.array(group.attrs["classes"])[group["prediction"][:]]
         ids, yes = group["row_id"][:], group["probability"][:, 1]
@@ -149,7 +150,8 @@ def test_numbers_are_predicted_and_evaluated_too(tmp_path):
     made = ingest(tmp_path / "t.parquet", tmp_path / "t.zarr", target="y", categorical=["city"])
     model = Ridge(alpha=1e-6).fit(made.store)
     out = model.predict_files(tmp_path / "t.parquet", tmp_path / "y.csv")
-    X = model.recipe_.apply(table)
+    recipe: Any = model.recipe_
+    X = recipe.apply(table)
     np.testing.assert_allclose(read(out)["prediction"].to_numpy(), model.predict(X), rtol=1e-12)
     found, _ = evaluate_files(model._fitted(), tmp_path / "t.parquet")
     assert found["r2"] == pytest.approx(model.score(X, table["y"].to_numpy()), rel=1e-6)
