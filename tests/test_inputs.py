@@ -3,7 +3,9 @@
 from typing import Any
 
 import dask.array
+import dask.dataframe
 import numpy as np
+import pandas as pd
 import pytest
 import zarr
 
@@ -282,3 +284,9 @@ def test_a_weight_for_a_label_that_is_no_class_is_refused():
     with pytest.raises(ValueError, match=r"class_weight names '2', which is not one of \[-1, 1\]"):
         class_weights({2: 1.0, 1: 3.0}, (-1, 1), np.ones(2))
     assert class_weights(None, (-1, 1), np.ones(2)) is None
+
+
+def test_a_dask_frame_is_told_from_an_array():
+    frame = dask.dataframe.from_pandas(pd.DataFrame({"a": [1.0, 2.0], "b": [3.0, 4.0]}))
+    with pytest.raises(TypeError, match=r"to_dask_array\(lengths=True\)"):
+        read_inputs(frame, np.zeros(2), classifier=False)

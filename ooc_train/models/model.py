@@ -184,7 +184,7 @@ class Model:
 
 def plain(value: Any) -> Any:
     """Return a number or label of NumPy as the Python value that it is, others as they are."""
-    return value.item() if hasattr(value, "item") else value
+    return value.item() if getattr(value, "size", 0) == 1 and hasattr(value, "item") else value
 
 
 def _require_flag(name: str, value: object) -> None:

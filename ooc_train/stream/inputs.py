@@ -327,6 +327,11 @@ def _aligned(X: Any, y: Any, weight: Any) -> tuple[Any, Any, Any]:
     """Return Dask arrays cut alike by rows, and not by columns."""
     import dask.array
 
+    if not hasattr(X, "rechunk"):
+        raise TypeError(
+            f"X is a {type(X).__name__} of Dask; frame.to_dask_array(lengths=True) makes the array "
+            "of it that this takes"
+        )
     if X.ndim != 2:
         raise ValueError(f"X has shape {X.shape}; give one row a sample, as (rows, features)")
     if np.isnan(X.shape[0]):
