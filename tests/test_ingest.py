@@ -2,6 +2,7 @@
 
 import os
 from datetime import date, timedelta
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -38,7 +39,12 @@ TABLE = pa.table(
         "y": pa.array([("no", "yes", "maybe")[i] for i in RNG.integers(0, 3, N)]),
     }
 )
-ROLES = {"target": "y", "categorical": ["town"], "sample_weight": "weight", "id_column": "key"}
+ROLES: dict[str, Any] = {
+    "target": "y",
+    "categorical": ["town"],
+    "sample_weight": "weight",
+    "id_column": "key",
+}
 
 
 def write(path, table=TABLE):
@@ -439,7 +445,8 @@ def test_what_would_become_of_each_column(tmp_path):
 
 
 def test_progress_and_what_is_said(tmp_path):
-    heard, said = [], []
+    heard: list[tuple[str, int, float]] = []
+    said: list[str] = []
     made(tmp_path, TABLE, progress=lambda *at: heard.append(at), say=said.append, **ROLES)
     for stage in ("reading", "writing"):
         at = [(rows, share) for name, rows, share in heard if name == stage]

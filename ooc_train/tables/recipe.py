@@ -95,17 +95,21 @@ class Recipe:
         InvalidTable
             A column is absent, or a value is missing, unseen, or of another type.
         """
-        encoder = self.encoder(needs_y=False)
+        encoder = self.encoder(needs_y=False, needs_id=False)
         parts = [self.expand(encoder.encode(piece)) for piece in _pieces(table, encoder.names)]
         return np.concatenate(parts) if parts else np.zeros((0, self.n_features), self.dtype)
 
-    def encoder(self, *, needs_y: bool, unseen: Unseen | None = None) -> "Encoder":
+    def encoder(
+        self, *, needs_y: bool, needs_id: bool = True, unseen: Unseen | None = None
+    ) -> "Encoder":
         """Give what turns raw values into records.
 
         Parameters
         ----------
         needs_y : bool
             Whether the target and the weights are needed too.
+        needs_id : bool
+            Whether the ids are, where there is a column of them.
         unseen : {"error", "other", "ignore"}, optional
             Takes the place of the recipe's.
         """
@@ -123,7 +127,7 @@ class Recipe:
             target=self.target if needs_y else None,
             labels=None if classes is None else Vocabulary(map(text_of, classes), grows=False),
             sample_weight=self.sample_weight if needs_y else None,
-            id_column=self.id_column,
+            id_column=self.id_column if needs_id else None,
         )
 
     def expand(self, records: Records) -> NDArray[np.floating]:
