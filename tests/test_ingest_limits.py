@@ -1,0 +1,132 @@
+"""Ingest at its limits: killed at any moment, and data many times what memory it may hold."""
+
+import multiprocessing
+import os
+import signal
+import time
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+
+from ooc_train.errors import StoreNotFound
+from ooc_train.store.ingest import ingest
+from ooc_train.store.layout import open_store
+from ooc_train.units import parse_bytes
+from tests.test_writer import contents, rows_of
+from tests.watch import watch
+
+pytestmark = pytest.mark.slow
+
+N = 60_000
+KILLS = 30
+
+
+def run(folder, seed, begun):
+    """Ingest in a process of its own, which says when it begins."""
+    begun.set()
+    ingest(
+        f"{folder}/a.csv",
+        f"{folder}/b.zarr",
+        test_size=0.25,
+        random_state=seed,
+        chunk_rows=64,
+        shard_rows=640,
+        overwrite=True,
+    )
+
+
+def start(folder, seed):
+    # One that has imported everything forks the others.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    begun = context.Event()
+    process = context.Process(target=run, args=(str(folder), seed, begun))
+    process.start()
+    assert begun.wait(60)
+    return process
+
+
+def rows_left(path):
+    """Seed and rows of a store, which are whole; None where there is none."""
+    try:
+        store = open_store(path)
+    except StoreNotFound:
+        return None
+    assert store.row_id is not None
+    ids = rows_of(store.row_id)
+    # The file's own columns tell which row each is.
+    np.testing.assert_array_equal(rows_of(store.X), np.column_stack([ids, -ids]).astype("f4"))
+    return store.shuffled, ids
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_kill_at_any_moment_leaves_whole_stores_or_none(tmp_path, replaced):
+    ids = np.arange(N)
+    pyarrow.csv.write_csv(pa.table({"a": ids, "b": -ids}), tmp_path / "a.csv")
+    start(tmp_path, 100).join()
+    began = time.perf_counter()
+    start(tmp_path, 100).join()
+    lasts = time.perf_counter() - began
+    whole = contents(tmp_path)
+    if not replaced:
+        for store in ("b.zarr", "b.test.zarr"):
+            os.rename(tmp_path / store, tmp_path.parent / f"{tmp_path.name}-{store}")
+    killed, mixed = 0, set()
+    for seed, moment in enumerate(np.random.default_rng(0).random(KILLS // 2)):
+        process = start(tmp_path, seed)
+        time.sleep(moment * lasts)
+        process.kill()
+        process.join()
+        killed += process.exitcode == -signal.SIGKILL
+        train, test = (rows_left(tmp_path / name) for name in ("b.zarr", "b.test.zarr"))
+        # The test rows come first.
+        assert train is None or test is not None or (tmp_path / ".b.test.zarr.replaced").exists()
+        if train is not None and test is not None and train[0] == test[0]:
+            assert np.sort(np.concatenate([train[1], test[1]])).tolist() == ids.tolist()
+        elif train is not None and test is not None:
+            mixed.add((train[0], test[0]))
+        stores = {"b.zarr", "b.test.zarr"}
+        hidden = {f".{name}.{end}" for name in stores for end in ("partial", "replaced")}
+        assert set(os.listdir(tmp_path)) <= {"a.csv"} | stores | hidden
+    assert killed > KILLS // 4
+    # Of two stores that are replaced one comes first: few kills fall between the two.
+    assert len(mixed) <= 3
+    start(tmp_path, 100).join()
+    assert contents(tmp_path) == whole
+
+
+def big(path, ceiling):
+    """Raw data of at least 8 times the room that a ceiling leaves for them."""
+    rng, rows = np.random.default_rng(0), 20_000
+    size = 8 * (parse_bytes(ceiling) - 130 * 2**20)
+    writer = None
+    with open(path, "wb") as file:
+        while file.tell() < size:
+            columns = {f"x{i}": rng.standard_normal(rows).astype("f4") for i in range(12)}
+            columns |= {"c": rng.integers(0, 20, rows).astype(str), "y": rng.integers(0, 2, rows)}
+            table = pa.table(columns)
+            if writer is None:
+                kind = pyarrow.csv.CSVWriter if str(path).endswith("csv") else pq.ParquetWriter
+                writer = kind(file, table.schema)
+            writer.write_table(table)
+        assert writer is not None
+        writer.close()
+    return size
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
+def test_what_is_held_stays_under_the_ceiling(tmp_path, name):
+    ceiling = "192MiB"
+    size = big(tmp_path / name, ceiling)
+    assert os.path.getsize(tmp_path / name) >= size
+    watched = watch(
+        "ingest", str(tmp_path / name), str(tmp_path / "a.zarr"), "--target", "y",
+        "--task", "classification", "--categorical", "c", "--test-size", "0.2",
+        "--memory-ceiling", ceiling,
+    )  # fmt: skip
+    memory = watched.report["memory"]
+    assert memory["measured"] <= memory["projected"] <= memory["ceiling"] == parse_bytes(ceiling)
+    assert watched.peak <= memory["projected"]
