@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,8 +43,8 @@ _WORTH_PACKING = 1.3
 """What a sample has to shrink by for lz4 to pay."""
 
 _MOST_CATEGORY_BYTES = 64 * 2**20
-_RECORD_COPIES = 6
-"""Of a batch: as Arrow has it, column by column in float64, as records, and those of its parts."""
+_RECORD_COPIES = 4
+"""Of a batch: as records, those of its parts, and what checks them; a column in float64."""
 
 _CHUNK_COPIES = 8
 """Of a chunk that is written: as X twice, twice in float64 for its statistics, and encoded."""
@@ -259,9 +259,9 @@ def ingest(
         }
         for name, writer in writers.items():
             with closing(_expanded(spools[name], recipe, learner, layout)) as rows:
-                for X, records in rows:
-                    _write(writer, X, records)
-                    on_rows(len(records))
+                for row in rows:
+                    writer.write(**row)
+                    on_rows(len(row["X"]))
         # Both or none, and the test rows first: where the training rows lie, all is there.
         stores = {name: writers[name].commit() for name in reversed(outputs)}
         return Ingested(
@@ -336,7 +336,8 @@ def rows_for_testing(rows: NDArray[np.int64], share: float, seed: int) -> NDArra
         return np.zeros(len(rows), bool)
     runs = np.arange(max(0, int(rows[0] * share) - 1), int(rows[-1] * share) + 2)
     # A run that ends beyond all rows may as well end there: 1 / share can exceed any integer.
-    bounds = (np.ceil(np.minimum(k / share, 2.0**62)) for k in (runs, runs + 1))
+    with np.errstate(over="ignore"):
+        bounds = [np.ceil(np.minimum(k / share, 2.0**62)) for k in (runs, runs + 1)]
     starts, stops = (bound.astype(np.int64) for bound in bounds)
     drawn = row_keys(runs, seed + _SPLIT_SEED) % np.maximum(stops - starts, 1).astype(np.uint64)
     return np.isin(rows, starts + drawn.astype(np.int64))
@@ -427,15 +428,30 @@ def _read(
 
 def _expanded(
     spool: Spool, recipe: Recipe, learner: Survey | Known, layout: _Layout
-) -> Generator[tuple[NDArray[np.floating], Records], None, None]:
-    """Give the rows of a spool as X and as records, a chunk's rows at most at a time."""
+) -> Generator[dict[str, NDArray[Any]], None, None]:
+    """Give what a `StoreWriter` takes of the rows of a spool, a chunk's rows at most at a time.
+
+    Making the next runs ahead of writing.
+    """
     recode, step = learner.recoder(recipe), layout.chunk_rows or 1
-    with closing(spool.blocks()) as blocks:
-        for block in blocks:
-            for start in range(0, len(block), step):
-                records = block[start : start + step]
-                recode(records)
-                yield recipe.expand(records), records
+    fields = set(spool.dtype.names or ())
+    given = {"y": "y", "sample_weight": "weight", "row_id": "id" if "id" in fields else "row"}
+
+    def expanded() -> Iterator[dict[str, NDArray[Any]]]:
+        with closing(spool.blocks()) as blocks:
+            for block in blocks:
+                for start in range(0, len(block), step):
+                    records = block[start : start + step]
+                    recode(records)
+                    # The block is overwritten by the next one, while these are still written.
+                    rows = {
+                        role: records[field].copy()
+                        for role, field in given.items()
+                        if field in fields
+                    }
+                    yield {"X": recipe.expand(records), **rows}
+
+    return ahead(expanded())
 
 
 def _sample(
@@ -446,7 +462,7 @@ def _sample(
     missing = layout.chunk_rows or 1
     with closing(_expanded(spool, recipe, learner, layout)) as rows:
         while missing and (part := next(rows, None)) is not None:
-            parts.append(part[0][:missing])
+            parts.append(part["X"][:missing])
             missing -= len(parts[-1])
     return np.concatenate(parts)
 
@@ -472,16 +488,6 @@ def _writer(
         shuffled=layout.random_state if layout.shuffled else None,
         recipe=recipe.to_json(),
         overwrite=overwrite,
-    )
-
-
-def _write(writer: StoreWriter, X: NDArray[np.floating], records: Records) -> None:
-    fields = records.dtype.names or ()
-    writer.write(
-        X,
-        records["y"] if "y" in fields else None,
-        records["weight"] if "weight" in fields else None,
-        records["id"] if "id" in fields else records["row"],
     )
 
 

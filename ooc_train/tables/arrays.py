@@ -10,6 +10,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+_FLOATS = {"halffloat": "f2", "float": "f4", "double": "f8"}
+"""What Arrow and NumPy call by other names."""
+
 
 def valid(array: pa.Array) -> NDArray[np.bool_] | None:
     """Say which values are there, shape (row,); None if all are."""
@@ -39,7 +42,8 @@ def to_numpy(array: pa.Array) -> NDArray[Any]:
     """
     if pa.types.is_boolean(array.type):
         return to_numpy(array.cast(pa.uint8())).view(bool)
-    dtype = np.dtype(str(array.type).replace("double", "f8").replace("halffloat", "f2"))
+    name = str(array.type)
+    dtype = np.dtype(_FLOATS.get(name, name))
     data = array.buffers()[1]
     if data is None or not len(array):
         return np.zeros(len(array), dtype)

@@ -1,13 +1,23 @@
 """Pieces of raw files into records, value by value, saying where one lies that can't be used."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from ooc_train.errors import InvalidTable
-from ooc_train.tables.features import Column, Missing, Records, Target, Unseen, record_dtype, slots
+from ooc_train.tables.features import (
+    FIELDS,
+    Column,
+    Missing,
+    Records,
+    Target,
+    Unseen,
+    record_dtype,
+    slots,
+)
 from ooc_train.tables.files import Piece
 from ooc_train.tables.values import (
     MISSING,
@@ -62,6 +72,7 @@ class Encoder:
         self.labels = labels
         self.dropped = 0
         self._columns = columns
+        self._slots = tuple(slots(columns))
         self._missing = missing
         self._unseen = unseen
         self._target = target
@@ -104,22 +115,36 @@ class Encoder:
         records = np.zeros(batch.num_rows, self.dtype)
         records["row"] = np.arange(piece.start, piece.start + batch.num_rows)
         kept = np.ones(batch.num_rows, bool)
-        for column, field, i in slots(self._columns):
-            with _placed(piece, column.name):
-                array, taken = batch.column(column.name), records[field][:, i]
+        fields = {field: records[field] for field in FIELDS.values()}
+        for column, field, i in self._slots:
+            with _placed(piece, column.name), np.errstate(over="ignore"):
+                array = batch.column(column.name)
                 if column.kind == "category":
-                    taken[...] = self._codes(column, array, kept)
-                    continue
-                values = numbers(array) if column.kind == "number" else days(array)
-                self._mind_missing(np.isnan(values), kept)
-                with np.errstate(over="ignore"):
-                    taken[...] = values
-                _require_finite(values, taken)
+                    fields[field][:, i] = self._codes(column, array, kept)
+                else:
+                    fields[field][:, i] = numbers(array) if column.kind == "number" else days(array)
+        for column, taken in self._suspects(fields):
+            with _placed(piece, column.name):
+                self._mind_missing(np.isnan(taken), kept)
+                _require_finite(batch.column(column.name), taken)
         self._take_outcomes(piece, records, kept)
         if kept.all():
             return records
         self.dropped += int(len(kept) - kept.sum())
         return records[kept]
+
+    def _suspects(
+        self, fields: Mapping[str, NDArray[Any]]
+    ) -> Iterator[tuple[Column, NDArray[np.floating]]]:
+        """Give the columns that may have values missing or infinite: their sum is neither's."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            sound = {
+                field: np.isfinite(fields[field].sum(axis=0))
+                for field in (FIELDS["number"], FIELDS["date"])
+            }
+        for column, field, i in self._slots:
+            if column.kind != "category" and not sound[field][i]:
+                yield column, fields[field][:, i]
 
     def _codes(self, column: Column, array: pa.Array, kept: NDArray[np.bool_]) -> NDArray[np.int32]:
         codes = self.vocabularies[column.name].codes(array)
@@ -153,7 +178,7 @@ class Encoder:
             with _placed(piece, self._target.name):
                 array = batch.column(self._target.name)
                 if self.labels is None:
-                    y = numbers(array)
+                    y = numbers(array).astype(np.float64)
                     absent = np.isnan(y)
                 else:
                     codes = self.labels.codes(array)
@@ -172,10 +197,10 @@ class Encoder:
                     )
                 kept &= ~absent
                 records["y"] = y
-                _require_finite(y, y)
+                _require_finite(array, records["y"])
         if self._weight is not None:
             with _placed(piece, self._weight):
-                weight = numbers(batch.column(self._weight))
+                weight = numbers(batch.column(self._weight)).astype(np.float64)
                 fits = (weight >= 0) & (weight < np.inf)
                 if not fits.all():
                     row = int(np.argmin(fits))
@@ -201,9 +226,10 @@ class _placed:  # noqa: N801 # reads as a word of the language: with _placed(...
             ) from None
 
 
-def _require_finite(values: NDArray[np.float64], stored: NDArray[np.floating]) -> None:
+def _require_finite(array: pa.Array, stored: NDArray[np.floating]) -> None:
     wrong = np.isinf(stored)
     if wrong.any():
         row = int(np.argmax(wrong))
-        limit = f", more than {stored.dtype} can hold" if np.isfinite(values[row]) else ""
-        raise WrongValueError(row, f"is {values[row]:g}{limit}; correct it, or leave it out")
+        value = float(numbers(array[row : row + 1])[0])
+        limit = f", more than {stored.dtype} can hold" if np.isfinite(value) else ""
+        raise WrongValueError(row, f"is {value:g}{limit}; correct it, or leave it out")

@@ -11,6 +11,7 @@ import os
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Literal
 
 import pyarrow as pa
@@ -22,6 +23,12 @@ from ooc_train.tables.names import Format, format_of
 Kind = Literal["number", "boolean", "date", "text", "empty", "other"]
 """What a raw column holds; "empty" where no value was seen yet, "other" what can't become numbers.
 """
+
+
+_BATCH_BYTES = 4 * 2**20
+"""Of a batch as float64: smaller ones fit caches better, and cost more calls than that gains."""
+
+_LEAST_BATCH_ROWS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,15 +103,20 @@ class Tables:
 
     @property
     def batch_bytes(self) -> int:
-        """About how many bytes a batch takes as float64."""
-        if self.format == "csv":
-            return 4 * self.dialect.block_bytes
-        return parquet.BATCH_BYTES
+        """How many bytes a batch takes, at most, as float64."""
+        return 8 * len(self.names) * self._batch_rows
+
+    @property
+    def _batch_rows(self) -> int:
+        return max(_LEAST_BATCH_ROWS, _BATCH_BYTES // (8 * len(self.names)))
 
     @property
     def room(self) -> int:
         """Bytes that reading holds, the batch included."""
-        return self.dialect.room if self.format == "csv" else parquet.room(self.paths)
+        if self.format == "csv":
+            return self.dialect.room
+        # One batch that is encoded, and one that is read meanwhile.
+        return parquet.room(self.paths) + 2 * self.batch_bytes
 
     def pieces(self, columns: Mapping[str, pa.DataType]) -> Generator[Piece, None, None]:
         """Read the files, one after another.
@@ -127,17 +139,20 @@ class Tables:
             if self.format == "csv":
                 batches = text.read_batches(path, self.dialect, columns)
             else:
-                batches = parquet.read_batches(path, columns)
+                batches = parquet.read_batches(path, columns, self._batch_rows)
             first, bytes_read = 0, 0
             with closing(batches):
-                for batch, bytes_read in batches:
+                for rows, bytes_read in batches:
                     share = min(1.0, (bytes_before + bytes_read) / self.n_bytes)
-                    yield Piece(batch, path, first, start, self.format == "csv", share)
-                    first += batch.num_rows
-                    start += batch.num_rows
+                    for i in range(0, rows.num_rows, self._batch_rows):
+                        batch = rows.slice(i, self._batch_rows)
+                        yield Piece(batch, path, first, start, self.format == "csv", share)
+                        first += batch.num_rows
+                        start += batch.num_rows
             bytes_before += bytes_read
 
 
+@cache
 def kind_of(arrow: pa.DataType) -> Kind:
     """Say what values of an Arrow type are here."""
     types = pa.types

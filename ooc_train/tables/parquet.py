@@ -11,10 +11,6 @@ import pyarrow.parquet as pq
 from ooc_train.errors import InvalidTable, TableNotFound
 from ooc_train.tables.text import require_all
 
-BATCH_BYTES = 4 * 2**20
-"""Of a batch as float64."""
-
-_LEAST_BATCH_ROWS = 256
 _PAGE_BYTES = 2**20
 _BUFFER_BYTES = 2**16
 
@@ -39,9 +35,9 @@ def read_schema(path: str) -> tuple[pa.Schema, int, frozenset[str]]:
 
 
 def read_batches(
-    path: str, columns: Mapping[str, pa.DataType]
+    path: str, columns: Mapping[str, pa.DataType], rows: int
 ) -> Generator[tuple[pa.RecordBatch, int], None, None]:
-    """Give the rows of some columns, with the bytes of the file that were read so far.
+    """Give the rows of some columns, so many at a time, with the bytes that were read so far.
 
     Raises
     ------
@@ -57,7 +53,6 @@ def read_batches(
         # Text repeats itself: as dictionaries it takes four bytes a row, and is encoded by value.
         texts = [name for name in names if _is_text(schema.field(name).type)]
         size = os.path.getsize(path)
-        rows = max(_LEAST_BATCH_ROWS, BATCH_BYTES // (8 * max(1, len(names))))
         with pq.ParquetFile(
             path, read_dictionary=texts, buffer_size=_BUFFER_BYTES, pre_buffer=False
         ) as file:
@@ -74,7 +69,7 @@ def read_batches(
 
 
 def room(paths: Sequence[str]) -> int:
-    """Bytes that `read_batches` holds at most, the batch included."""
+    """Bytes that `read_batches` holds at most, without its batches."""
     most = 0
     for path in paths:
         with _explained(path):
@@ -87,7 +82,7 @@ def room(paths: Sequence[str]) -> int:
                 for j in range(group.num_columns)
             )
             most = max(most, held)
-    return most + 2 * BATCH_BYTES
+    return most
 
 
 def _is_text(arrow: pa.DataType) -> bool:

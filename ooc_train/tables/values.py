@@ -42,8 +42,10 @@ class WrongValueError(Exception):
         self.why = why
 
 
-def numbers(array: pa.Array) -> NDArray[np.float64]:
-    """Give numbers, booleans or text that spells numbers as float64; NaN where missing.
+def numbers(array: pa.Array) -> NDArray[Any]:
+    """Give numbers, booleans or text that spells numbers, float64 with NaN where one is missing.
+
+    Where none is, they keep their type: whoever takes them into another has no copy to wait for.
 
     Raises
     ------
@@ -59,10 +61,10 @@ def numbers(array: pa.Array) -> NDArray[np.float64]:
         array = _parsed(array, pa.float64(), "number")
     elif kind not in ("number", "boolean"):
         raise WrongValueError(_first_valid(array), f"holds a {array.type}, which is no number")
-    if array.type != pa.float64():
-        # Whole numbers beyond 2 ** 53 are rounded, as everywhere that floats are computed with.
+    if pa.types.is_decimal(array.type):
         array = array.cast(pa.float64(), safe=False)
-    return _with_nan(array)
+    values, there = to_numpy(array), valid(array)
+    return values if there is None else np.where(there, values, np.nan)
 
 
 def days(array: pa.Array) -> NDArray[np.float64]:
@@ -127,6 +129,7 @@ class Vocabulary:
     def __init__(self, values: Iterable[str] = (), *, grows: bool) -> None:
         self._codes = {value: code for code, value in enumerate(values)}
         self._grows = grows
+        self._last: tuple[pa.Array, NDArray[np.int32]] | None = None
         self.nbytes = 0
         """About how many bytes the values that it learned take."""
 
@@ -142,13 +145,18 @@ class Vocabulary:
         """Give the codes of values; `MISSING` and `UNKNOWN` are less than 0."""
         if not pa.types.is_dictionary(array.type):
             array = array.dictionary_encode()
-        known = np.array([self._code(value) for value in array.dictionary.to_pylist()], np.int32)
+        if self._last is None or not array.dictionary.equals(self._last[0]):
+            # Batches that were cut of one share its dictionary.
+            values = array.dictionary.to_pylist()
+            known = np.array([*map(self._code, values), MISSING], np.int32)
+            self._last = array.dictionary, known
+        known = self._last[1]
         places = to_numpy(array.indices)
         there = valid(array.indices)
         if there is not None:
             # The place after the last stands for what is missing.
-            places = np.where(there, places, len(known))
-        found: NDArray[np.int32] = np.append(known, np.int32(MISSING))[places]
+            places = np.where(there, places, len(known) - 1)
+        found: NDArray[np.int32] = known[places]
         return found
 
     def _code(self, value: Any) -> int:
