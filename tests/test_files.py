@@ -93,7 +93,8 @@ def test_text_is_cut_where_rows_end(cells, ends, block):
     escaped = [cell.replace('"', '""') for cell in cells]
     lines = [f'"{cell}",1,"{cell}"x' for cell in escaped]
     plain = [cell for cell in cells if not {*cell} & {*"\n\r,"} and not cell.startswith('"')]
-    content = ends.join([*lines, *(f"{cell},2,3" for cell in plain)]) + ends
+    # Quotes within cells that aren't quoted mean themselves, and come before those that don't.
+    content = ends.join([*(f"{cell},2,3" for cell in plain), *lines]) + ends
     raw, dialect = pa.BufferReader(content.encode()), text.Dialect(block_bytes=block)
     found, rest = 0, b""
     with contextlib.suppress(InvalidTable):  # a row that is longer than two blocks

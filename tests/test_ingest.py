@@ -192,6 +192,13 @@ def test_categories_of_any_type_and_the_same_from_csv(tmp_path, values, names):
     np.testing.assert_array_equal(features_of(applied.store), features_of(learned.store))
 
 
+def test_categories_of_floats_are_numbers_in_text_too(tmp_path):
+    recipe = made(tmp_path, {"c": [1.5, 2.0, 1.5], "v": [1, 2, 3]}, categorical=["c"]).recipe
+    (tmp_path / "a.csv").write_text("c,v\n2.00,1\n1.50,2\n")
+    store = ingest(tmp_path / "a.csv", tmp_path / "b.zarr", like=recipe, shuffle=False).store
+    assert features_of(store)[:, :2].tolist() == [[0, 1], [1, 0]]
+
+
 @pytest.mark.parametrize(
     ("values", "task", "classes", "codes"),
     [
@@ -336,6 +343,13 @@ def test_test_rows_are_one_of_each_run(n, share, seed):
     cut = n // 3
     parts = [rows_for_testing(part, share, seed) for part in (rows[:cut], rows[cut:])]
     np.testing.assert_array_equal(np.concatenate(parts), chosen)
+
+
+def test_test_rows_are_drawn_at_random():
+    rows = np.arange(10_000)
+    places = np.array([rows[rows_for_testing(rows, 0.2, seed)] % 5 for seed in range(5)])
+    assert np.bincount(places.ravel()) == pytest.approx(2000, rel=0.1)
+    assert len(np.unique(places, axis=0)) == 5
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
