@@ -3,6 +3,7 @@
 import errno
 import itertools
 import os
+import shlex
 import shutil
 from datetime import date
 
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ooc_train.cli.parsers import names
 from ooc_train.errors import CeilingExceeded, InvalidTable, OutputExists, TableNotFound
 from ooc_train.store import output
 from ooc_train.store.ingest import ingest
@@ -122,6 +124,12 @@ HOSTILE = [
     "a,b",
     "x.y",
 ]
+
+
+def test_flags_to_paste_bring_hostile_names_back(tmp_path):
+    message = refused(tmp_path, {name: ["x"] for name in HOSTILE}, match="7 columns hold text")
+    (_, pasted) = shlex.split(message[message.index("--drop") :])
+    assert names(pasted) == tuple(HOSTILE)
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.parquet"])

@@ -28,7 +28,7 @@ from ooc_train.store.writer import StoreWriter
 from ooc_train.tables.features import Missing, Records, Unseen
 from ooc_train.tables.files import Piece, Tables, open_tables
 from ooc_train.tables.medians import BYTES_PER_COLUMN
-from ooc_train.tables.names import RECIPE_FILE
+from ooc_train.tables.names import RECIPE_FILE, as_option
 from ooc_train.tables.recipe import Recipe
 from ooc_train.tables.roles import Roles, Task
 from ooc_train.tables.survey import ColumnSummary, Known, Survey
@@ -560,7 +560,7 @@ def _notes(learner: Survey | Known, recipe: Recipe) -> Iterator[str]:
     if constant := learner.constant(recipe):
         yield (
             f"the same in every training row: {', '.join(constant)}; such columns teach nothing "
-            f"(--drop {','.join(constant)})"
+            f"(--drop {as_option(constant)})"
         )
     if learner.encoder.dropped:
         rows = (
@@ -584,7 +584,7 @@ def _require_few(learner: Survey | Known, most: int) -> None:
         raise CeilingExceeded(
             f"the values of categories take {approximate_bytes(learner.nbytes)} so far, and there "
             f"is room for {approximate_bytes(most)}: {widest!r} has {counts[widest]:,} of them; "
-            f"leave it out (--drop {widest}), or raise the memory ceiling"
+            f"leave it out (--drop {as_option([widest])}), or raise the memory ceiling"
         )
 
 

@@ -1,6 +1,8 @@
-"""Which files are raw tables, by their names: finding that out takes no Arrow."""
+"""Names of files, by which raw tables are known, and of columns: neither takes Arrow."""
 
 import os
+import shlex
+from collections.abc import Iterable
 from typing import Literal
 
 RECIPE_FILE = "recipe.json"
@@ -43,3 +45,20 @@ def format_of(path: str) -> Format | None:
 def compression_of(path: str) -> str | None:
     """Say how a file is packed, by its name."""
     return _COMPRESSIONS.get(os.path.splitext(path.lower())[1])
+
+
+def as_option(names: Iterable[str]) -> str:
+    """Write names of columns as the command line takes them, to be pasted.
+
+    Examples
+    --------
+    >>> print(as_option(["a", "b c"]), as_option(["a,b"]))
+    'a,b c' '"a,b"'
+    """
+    quoted = (
+        '"' + name.replace('"', '""') + '"'
+        if {*name} & {*',"\r\n'} or name != name.strip()
+        else name
+        for name in names
+    )
+    return shlex.quote(",".join(quoted))

@@ -1,6 +1,5 @@
 """What the columns of raw files are for, settled before more than their first block is read."""
 
-import shlex
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import pyarrow as pa
 from ooc_train.errors import InvalidTable
 from ooc_train.tables.features import Column, ColumnKind, Missing, Target, Unseen
 from ooc_train.tables.files import Tables
+from ooc_train.tables.names import as_option
 from ooc_train.tables.recipe import Recipe
 
 Task = Literal["auto", "classification", "regression"]
@@ -167,7 +167,7 @@ def _undeclared(tables: Tables, text: Sequence[str], other: Sequence[str]) -> st
     if text:
         examples = _examples(tables, text)
         columns = "\n".join(f"  {name}: such as {examples[name]}" for name in text)
-        flags = shlex.quote(",".join(text))
+        flags = as_option(text)
         lines.append(
             f"{len(text)} {'column holds' if len(text) == 1 else 'columns hold'} text, and nothing "
             f"says what it means:\n{columns}\ndeclare their values as categories, or leave them "
@@ -175,7 +175,7 @@ def _undeclared(tables: Tables, text: Sequence[str], other: Sequence[str]) -> st
         )
     if other:
         types = ", ".join(f"{name!r} ({tables.schema.field(name).type})" for name in other)
-        flags = shlex.quote(",".join(other))
+        flags = as_option(other)
         lines.append(f"no features can be made of {types}; leave them out:\n  --drop {flags}")
     return "\n".join(lines)
 

@@ -16,6 +16,7 @@ from ooc_train.tables.arrays import from_texts
 from ooc_train.tables.encoding import Encoder
 from ooc_train.tables.features import Column, Label, Records, Target, slots
 from ooc_train.tables.medians import medians
+from ooc_train.tables.names import as_option
 from ooc_train.tables.recipe import Recipe
 from ooc_train.tables.values import UNKNOWN, Vocabulary, date_of, day_of, in_order
 
@@ -136,7 +137,7 @@ class Survey:
             if ranges.valid[i] == 0:
                 raise InvalidTable(
                     f"column {column.name!r} has no value in any training row; leave it out with "
-                    f"--drop {column.name}"
+                    f"--drop {as_option([column.name])}"
                 )
             origin = date_of(ranges.low[i]) if column.kind == "date" else None
             if fill is not None and origin is not None:
@@ -154,7 +155,7 @@ class Survey:
         if not common and not missing:
             raise InvalidTable(
                 f"column {column.name!r} has no value in any training row; leave it out with "
-                f"--drop {column.name}"
+                f"--drop {as_option([column.name])}"
             )
         return replace(
             column,
