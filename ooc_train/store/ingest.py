@@ -43,6 +43,9 @@ _WORTH_PACKING = 1.3
 """What a sample has to shrink by for lz4 to pay."""
 
 _MOST_CATEGORY_BYTES = 64 * 2**20
+_CATEGORY_COPIES = 8
+"""Of what values take: 1.4 KB a column of X were measured, for values of 180 bytes."""
+
 _RECORD_COPIES = 4
 """Of a batch: as records, those of its parts, and what checks them; a column in float64."""
 
@@ -235,7 +238,11 @@ def ingest(
         recipe = learner.recipe(spools["training"].blocks)
         layout = layout.of(recipe)
         terms = [
-            replace(term, bytes=2 * learner.nbytes, why="their values, and columns' names")
+            replace(
+                term,
+                bytes=_CATEGORY_COPIES * learner.nbytes,
+                why="their values, and names and statistics of columns, also as JSON",
+            )
             if term.name == "categories"
             else term
             for term in terms
