@@ -213,6 +213,14 @@ def test_rows_that_are_longer_than_a_block(tmp_path):
         read(open_tables(later), b=pa.string())
 
 
+def test_what_has_no_lines_is_not_taken_in(tmp_path):
+    path = tmp_path / "a.csv"
+    with open(path, "wb") as file:
+        file.truncate(2**40)  # which takes no room on the disk
+    with pytest.raises(InvalidTable, match=r"a row takes more than 16 MiB .* or is it no CSV"):
+        open_tables(path)
+
+
 def test_thousands_of_columns(tmp_path):
     names = [f"column_{i}" for i in range(5000)]
     line = ",".join(map(str, range(5000)))

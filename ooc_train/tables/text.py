@@ -25,6 +25,9 @@ _BLOCK_BYTES = 2**20
 """Text that is parsed at a time: larger blocks fall out of the cache."""
 
 _ROWS_PER_BLOCK = 4
+_MOST_ROW_BYTES = 16 * 2**20
+"""Of the header and the first row, for which blocks are made large enough."""
+
 _PARSERS = 2
 """Threads that parse; beside them one reads and one encodes, on machines that have the cores."""
 
@@ -210,10 +213,7 @@ def _blocks(raw: Any, path: str, dialect: Dialect) -> Iterator[tuple[bytes, int]
             return
         rest = text[end:]
         if len(rest) > 2 * dialect.block_bytes:
-            raise InvalidTable(
-                f"{path}: a row takes more than {approximate_bytes(dialect.block_bytes)} of text; "
-                "is a quote never closed? correct it"
-            )
+            raise _too_long(path, dialect.block_bytes)
 
 
 def _rows_end(text: bytes, delimiter: int) -> int:
@@ -271,6 +271,9 @@ def _line_bytes(path: str) -> tuple[int, int]:
                 if line > 1:
                     return lines[0], lines[1]
                 lines[line] += len(text)
+            # What is no text at all may have no line's end: it must not be taken in as a whole.
+            if lines[line] > _MOST_ROW_BYTES:
+                raise _too_long(path, _MOST_ROW_BYTES)
     return lines[0], lines[1]
 
 
@@ -309,6 +312,13 @@ def require_all(path: str, names: Sequence[str], wanted: Iterable[str]) -> None:
 def row_place(row: int) -> str:
     """Say where a row lies in a text; breaks within cells, and blank lines, aren't counted."""
     return f"row {row:,} (about line {row + 2:,})"
+
+
+def _too_long(path: str, most: int) -> InvalidTable:
+    return InvalidTable(
+        f"{path}: a row takes more than {approximate_bytes(most)} of text; is a quote never "
+        "closed, or is it no CSV? correct it"
+    )
 
 
 def _not_text(path: str, encoding: str, what: str, likely: str = "latin1") -> str:
