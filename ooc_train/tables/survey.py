@@ -337,17 +337,19 @@ class _Ranges:
     def add(self, values: NDArray[np.floating]) -> None:
         if not values.shape[1]:
             return
-        total = values.sum(axis=0, dtype=np.float64)
+        # One column after another: rows of few columns are slow to reduce.
+        columns = np.ascontiguousarray(values.T)
+        total = columns.sum(axis=1, dtype=np.float64)
         missing = np.zeros(len(total), np.int64)
         # A sum tells of NaN at the price of an addition; only such columns are looked at again.
         for i in np.nonzero(np.isnan(total))[0]:
-            missing[i] = np.isnan(values[:, i]).sum()
-            total[i] = np.nansum(values[:, i], dtype=np.float64)
+            missing[i] = np.isnan(columns[i]).sum()
+            total[i] = np.nansum(columns[i], dtype=np.float64)
         self.total += total
         self.missing += missing
         self.valid += len(values) - missing
-        np.fmin(self.low, np.fmin.reduce(values, axis=0), out=self.low)
-        np.fmax(self.high, np.fmax.reduce(values, axis=0), out=self.high)
+        np.fmin(self.low, np.fmin.reduce(columns, axis=1), out=self.low)
+        np.fmax(self.high, np.fmax.reduce(columns, axis=1), out=self.high)
 
 
 class _Counts:
