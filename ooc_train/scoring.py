@@ -125,8 +125,7 @@ class _StoreRows:
         arrays = {name: np.empty(room.shape, room.dtype) for name, room in source.rooms(1).items()}
         reader, layout, start = source.reader(), self.store.row_id, 0
         ids_of = None if layout is None else ChunkReader(layout)
-        for leaf in range(source.n_leaves):
-            block = reader.read(leaf, arrays)
+        for block in reader.run(range(source.n_leaves), arrays):
             stop = start + block.n_rows
             ids = np.arange(start, stop)
             if ids_of is not None:

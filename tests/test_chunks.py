@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -273,6 +274,55 @@ def test_damage_is_found_and_named(tmp_path, codec, damage):
     # The other shards can still be read, and the last chunk is named by the rows it has.
     assert reader.read(5, out, scratch) == 2
     np.testing.assert_array_equal(out[:2], ROWS[20:])
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_a_run_of_chunks_is_one_after_another(tmp_path_factory, data):
+    written = values((37, *data.draw(st.sampled_from([(), (3,)]))), "f4")
+    path = tmp_path_factory.mktemp("run") / "a"
+    chunk_rows, per_shard = data.draw(st.integers(1, 9)), data.draw(st.sampled_from([1, 3, 100]))
+    codec: Any = data.draw(st.sampled_from(["none", "lz4", "zstd"]))
+    store = write_rows(path, written, chunk_rows, chunk_rows * per_shard, codec)
+    layout = replace(store.y, direct=data.draw(st.booleans()))
+    first = data.draw(st.integers(0, layout.n_chunks - 1))
+    count = data.draw(st.integers(1, layout.n_chunks - first))
+    out = np.full((count * chunk_rows, *written.shape[1:]), -1, "f4")
+    with ChunkReader(layout) as reader:
+        rows = reader.read_run(first, count, out, np.empty(reader.scratch_bytes, np.uint8))
+        with pytest.raises(IndexError, match="more of"):
+            reader.read_run(first, layout.n_chunks - first + 1, out)
+    expected = written[first * chunk_rows : (first + count) * chunk_rows]
+    assert rows == len(expected)
+    np.testing.assert_array_equal(out[:rows], expected)
+
+
+def write_rows(path, rows, chunk_rows, shard_rows, codec):
+    """A store whose y are these rows."""
+    with StoreWriter(
+        path,
+        n_features=1,
+        outputs=rows.shape[1] if rows.ndim > 1 else None,
+        chunk_rows=chunk_rows,
+        shard_rows=shard_rows,
+        codec=codec,
+    ) as writer:
+        writer.write(np.zeros((len(rows), 1)), rows)
+        return writer.commit()
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damage_within_a_run_is_named_as_alone(tmp_path, damage):
+    store = write(tmp_path, "none")
+    shard = Path(store.X.shard_path(1))
+    change, message = DAMAGE[damage]
+    blob = change(shard.read_bytes())
+    shard.unlink()
+    if blob is not None:
+        shard.write_bytes(blob)
+    with pytest.raises(CorruptChunk, match=message) as caught:
+        ChunkReader(store.X).read_run(0, 6, np.empty((24, 3), "f4"))
+    assert "X, chunk 2" in str(caught.value) or "X, chunk 3" in str(caught.value)
 
 
 def test_a_chunk_that_was_kept_is_dropped_when_the_next_one_is_damaged(tmp_path):

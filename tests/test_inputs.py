@@ -40,7 +40,7 @@ def y_of(inputs):
     arrays = {k: np.zeros(room.shape, room.dtype) for k, room in source.rooms().items()}
     reader = source.reader()
     return np.concatenate(
-        [reader.read(leaf, arrays).y[:, 0].copy() for leaf in range(source.n_leaves)]
+        [block.y[:, 0].copy() for block in reader.run(range(source.n_leaves), arrays)]
     )
 
 

@@ -206,10 +206,10 @@ TABLE = """\
 reserved     185 MiB  worker 90 MiB + worker 95 MiB
 growth        64 MiB  interpreters, the scheduler's books and the dashboard's
 libraries        0 B  shared with processes that may end meanwhile
-buffers     3.26 MiB  2 x 1.63 MiB: a chunk, and the work on it
+buffers     4.38 MiB  2 x 2.19 MiB: a chunk, and the work on it
 decoding         0 B  by zarr-python, and of a y in other chunks than X
 sums        38.3 KiB  800 B in flight and in the tree of sums
 parameters   7.1 KiB  9 x 808 B
-projected    252 MiB
+projected    253 MiB
 ceiling      400 MiB  given
-left         148 MiB"""
+left         147 MiB"""

@@ -91,7 +91,8 @@ def test_raw_rows_are_predicted_as_their_rows_in_the_store(late, flights, tmp_pa
     for path in flights:
         ids = zarr.open_array(path, path="row_id")[:]
         p = predict(fitted, path, "probability")
-        assert np.array_equal(found["probability_True"].to_numpy()[ids], p[:, 1])
+        # Products may differ in the last bits by how rows are cut.
+        np.testing.assert_allclose(found["probability_True"].to_numpy()[ids], p[:, 1], rtol=1e-12)
         codes = predict(fitted, path)
         assert np.array_equal(found["prediction"].to_numpy()[ids], codes.astype(bool))
 

@@ -35,8 +35,7 @@ def rows_of(source, y=None):
     """All rows, leaf by leaf."""
     arrays, reader = buffers(source), source.reader()
     blocks = []
-    for leaf in range(source.n_leaves):
-        block = reader.read(leaf, arrays)
+    for leaf, block in enumerate(reader.run(range(source.n_leaves), arrays)):
         assert block.X.flags.c_contiguous
         assert block.X.dtype == source.dtype
         assert block.row_number(0) == leaf * source.leaf_rows
@@ -89,7 +88,7 @@ def test_leaves_gather_one_after_another_also_where_one_is_short(tmp_path, leave
 def test_rows_in_memory_are_not_copied():
     source = ArraySource(X, Y[:, None].astype(float), WEIGHT)
     assert source.rooms(100) == {}
-    for block in (source.read(0, {}), source.gather((0,), {})):
+    for block in (*source.run([0], {}), source.gather((0,), {})):
         assert np.shares_memory(block.X, X)
     assert (source.n_leaves, source.mixing, source.stripe_leaves) == (1, 1, 10)
 

@@ -1,9 +1,9 @@
 """Compiled loops over rows, where NumPy would make a temporary or a call for each.
 
-`predictor`, `slope` and `accumulate` are a full-batch pass over one chunk: X times parameters, the
-loss, and its derivative times X. `scan` carries parameters through batches of any size, from one
-row up: one kernel for all of them, so that the batch size is a question of statistics and not of
-speed. `shuffle` makes the order that `scan` follows.
+`add_rows` is a full-batch pass over one chunk, made of `predictor`, `slope` and `accumulate`: X
+times parameters, the loss, and its derivative times X. `scan` carries parameters through batches of
+any size, from one row up: one kernel for all of them, so that the batch size is a question of
+statistics and not of speed. `shuffle` makes the order that `scan` follows.
 
 X is (rows, features) float32 or float64; everything else is float64. All arrays are C-contiguous.
 No result's bits depend on where an array lies in memory, but speed does: `aligned` makes the copies
@@ -35,6 +35,7 @@ __all__ = [
     "LINEAR",
     "SGD",
     "accumulate",
+    "add_rows",
     "aligned",
     "load",
     "predictor",
@@ -308,6 +309,49 @@ def slope(loss: int, y: Array, Z: Array, weight: Array, R: Array, sums: Array) -
         for m in range(models):
             for k in range(outputs):
                 sums[m] += _vector_slope(loss, y, Z, weight, R, m, k, m < gradients)
+
+
+@_kernel
+def add_rows(
+    X: Rows,
+    y: Array,
+    weight: Array,
+    W: Array,
+    b: Array,
+    loss: int,
+    Z: Array,
+    R: Array,
+    G: Array,
+    sums: Array,
+) -> None:
+    """Add up losses, and gradients of the first models: `predictor`, `slope` and `accumulate`.
+
+    So many rows at a time as `Z` has, which are still in the nearest cache when the gradient is
+    made of them.
+
+    Parameters
+    ----------
+    X, y, weight, loss, sums
+        As of `predictor` and `slope`.
+    W : (models * outputs, features) array
+    b : (models * outputs,) array
+    Z : (tile, models, outputs) array
+        To work in.
+    R : (tile, gradients, outputs) array
+        To work in.
+    G : (gradients * outputs, features + 1) array
+        As of `accumulate`.
+    """
+    tile, rows = len(Z), len(X)
+    flat, flat_slopes = Z.reshape(tile, len(W)), R.reshape(tile, len(G))
+    for start in range(0, rows, tile):
+        n = min(tile, rows - start)
+        part = X[start : start + n]
+        part_weight = weight[start : start + n] if len(weight) else weight
+        predictor(part, W, b, flat[:n])
+        slope(loss, y[start : start + n], Z[:n], part_weight, R[:n], sums)
+        if len(G):
+            accumulate(part, flat_slopes[:n], G)
 
 
 @_part
@@ -589,9 +633,13 @@ def load(dtype: np.typing.DTypeLike) -> None:
     X = read(2, types.float32 if np.dtype(dtype) == np.float32 else types.float64)
     integer, real, flag = types.int64, types.float64, types.boolean
     signatures: list[tuple[Any, tuple[Any, ...]]] = [
-        (predictor, (X, read(2), read(1), write(2))),
-        (slope, (integer, read(2), read(3), read(1), write(3), write(1))),
-        (accumulate, (X, read(2), write(2))),
+        (
+            add_rows,
+            (
+                *(X, read(2), read(1), read(2), read(1), integer),
+                *(write(3), write(3), write(2), write(1)),
+            ),
+        ),
         (
             scan,
             (

@@ -23,6 +23,10 @@ from ooc_train.models.sums import (
     row_weights,
 )
 
+_TILE = 512
+"""Rows that the compiled loops take at a time: enough for vectors, and still in a near cache when
+the gradient is made of them."""
+
 _NO_WEIGHTS = np.empty(0)
 """To the kernels: every row weighs one."""
 
@@ -92,8 +96,8 @@ class LossSums:
         """Return the arrays that `add` works in, for blocks of at most `rows` rows."""
         if self._fused:
             return {
-                "z": Room((rows, len(self.theta), self.n_outputs)),
-                "residual": Room((rows, self.gradients, self.n_outputs)),
+                "z": Room((_TILE, len(self.theta), self.n_outputs)),
+                "residual": Room((_TILE, self.gradients, self.n_outputs)),
             }
         piece = min(rows, piece_rows(self._columns, square=self.hessian))
         rooms = {
@@ -129,15 +133,17 @@ class LossSums:
     ) -> None:
         from ooc_train.models import kernels
 
-        coef, intercept = self._data_units
-        rows = block.n_rows
-        z, residual = work["z"][:rows], work["residual"][:rows]
-        kernels.predictor(block.X, coef, intercept, z.reshape(rows, len(coef)))
-        weight = _NO_WEIGHTS if weight is None else weight
-        kernels.slope(self.loss.code, y, z, weight, residual, sums["loss"])
-        if self.gradients:
-            gradient = sums["gradient"].reshape(-1, self._columns)
-            kernels.accumulate(block.X, residual.reshape(rows, len(gradient)), gradient)
+        kernels.add_rows(
+            block.X,
+            y,
+            _NO_WEIGHTS if weight is None else weight,
+            *self._data_units,
+            self.loss.code,
+            work["z"],
+            work["residual"],
+            sums["gradient"].reshape(-1, self._columns),
+            sums["loss"],
+        )
 
     def _add_scaled(
         self, sums: Sums, block: Block, y: Array, weight: Array | None, work: Arrays

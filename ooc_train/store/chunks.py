@@ -10,6 +10,9 @@ from ooc_train.store.arrays import ArrayLayout
 from ooc_train.store.direct import DirectRoute
 from ooc_train.store.foreign import ZarrRoute
 
+_MOST_RUN = 512
+"""Chunks that one call to the system may bring: it takes 1,024 buffers, and each has a checksum."""
+
 
 class ChunkReader:
     """Reads the chunks of one array; each thread has its own.
@@ -63,16 +66,47 @@ class ChunkReader:
         CorruptChunk
             If the chunk is missing, cut short, or fails its checksum or decoding.
         """
+        return self.read_run(index, 1, out, scratch)
+
+    def read_run(
+        self, index: int, count: int, out: NDArray[Any], scratch: NDArray[np.uint8] | None = None
+    ) -> int:
+        """Decode chunks that follow one another: for small ones a fraction of the calls.
+
+        Parameters
+        ----------
+        index : int
+            Number of the first.
+        count : int
+            How many, at most 512.
+        out : ndarray of the layout's dtype, shape (count * chunk_rows, *row_shape), C-contiguous
+            Takes the rows. Beyond those that count, its content is undefined.
+        scratch : ndarray of uint8, shape (scratch_bytes,), optional
+            As of `read`.
+
+        Returns
+        -------
+        int
+            Rows that count.
+
+        Raises
+        ------
+        CorruptChunk
+            As `read` does, naming the chunk.
+        """
         rows = self._n_rows - index * self._chunk_rows
-        if rows <= 0 or index < 0:
-            raise IndexError(f"chunk {index:,} of {self.layout.n_chunks:,} of {self.layout.name}")
-        if out.dtype != self._dtype or out.shape != self._shape:
+        if rows <= (count - 1) * self._chunk_rows or index < 0 or not 0 < count <= _MOST_RUN:
+            which = f"chunk {index:,}" if count == 1 else f"chunks {index:,} and {count - 1:,} more"
+            raise IndexError(f"{which} of {self.layout.n_chunks:,} of {self.layout.name}")
+        shape = (count * self._chunk_rows, *self._shape[1:])
+        if out.dtype != self._dtype or out.shape != shape:
+            chunks = "chunks" if count == 1 else f"{count:,} chunks"
             raise ValueError(
-                f"out is {out.dtype} {out.shape}, chunks of {self.layout.name} are "
-                f"{self._dtype} {self._shape}"
+                f"out is {out.dtype} {out.shape}, {chunks} of {self.layout.name} are "
+                f"{self._dtype} {shape}"
             )
-        self._route.read(index, out, scratch)
-        return min(rows, self._chunk_rows)
+        self._route.read_run(index, count, out, scratch)
+        return min(rows, count * self._chunk_rows)
 
     def read_rows(self, start: int, stop: int, out: NDArray[Any]) -> None:
         """Copy rows `start` to `stop`, whatever chunks they lie in, keeping the last chunk.

@@ -65,6 +65,48 @@ class DirectRoute:
         except _DamageError as damage:
             raise corrupt_chunk(self._layout, index, str(damage)) from damage.__cause__
 
+    def read_run(
+        self, index: int, count: int, out: NDArray[Any], scratch: NDArray[np.uint8] | None
+    ) -> None:
+        """Decode `count` chunks from `index` on into `out`, one after another.
+
+        Small raw chunks that follow one another in their shard come by one call to the system.
+        """
+        rows = self._layout.chunk_rows
+        parts = [out[i * rows : (i + 1) * rows] for i in range(count)]
+        if self._decode is None and count > 1:
+            try:
+                self._read_raw_run(index, parts)
+            except _DamageError:
+                pass  # one by one, it shows which chunk is damaged
+            else:
+                return
+        for i, part in enumerate(parts):
+            self.read(index + i, part, scratch)
+
+    def _read_raw_run(self, index: int, parts: list[NDArray[Any]]) -> None:
+        number, position = divmod(index, self._chunks_per_shard)
+        shard = self._shard(number)
+        start, _ = _entry(shard, position)
+        width = self._raw_bytes
+        for i in range(len(parts)):
+            place = position + i
+            if place >= self._chunks_per_shard or _entry(shard, place) != (
+                start + i * width,
+                width,
+            ):
+                raise _DamageError("they don't follow one another")
+        due = bytearray(len(self._checksum) * len(parts))
+        size = len(self._checksum)
+        checksums = [memoryview(due)[i * size : (i + 1) * size] for i in range(len(parts))]
+        buffers: list[Any] = [
+            buffer for pair in zip(parts, checksums, strict=True) for buffer in pair
+        ]
+        _read_exactly(shard.fd, buffers, start, width * len(parts))
+        if size:
+            for part, checksum in zip(parts, checksums, strict=True):
+                _check(part, checksum)
+
     def _read_raw(self, fd: int, offset: int, length: int, out: NDArray[Any]) -> None:
         if length != self._raw_bytes:
             raise _DamageError(f"it takes {length:,} bytes where {self._raw_bytes:,} are due")
@@ -193,7 +235,9 @@ def _read_exactly(fd: int, buffers: list[Any], offset: int, length: int) -> None
             views[0] = views[0][count:]
 
 
-def _check(encoded: NDArray[Any] | memoryview | bytearray, checksum: bytearray) -> None:
+def _check(
+    encoded: NDArray[Any] | memoryview | bytearray, checksum: bytearray | memoryview
+) -> None:
     # Of 32 KiB and more, crc32c releases the interpreter's lock by itself.
     found, due = crc32c(encoded), int.from_bytes(checksum, "little")
     if found != due:

@@ -50,6 +50,14 @@ class ZarrRoute:
                 raise
             raise corrupt_chunk(self._layout, index, f"it can't be decoded ({error!r})") from error
 
+    def read_run(
+        self, index: int, count: int, out: NDArray[Any], scratch: NDArray[np.uint8] | None
+    ) -> None:
+        """Decode chunks one after another; see `ChunkReader.read_run`."""
+        rows = self._layout.chunk_rows
+        for i in range(count):
+            self.read(index + i, out[i * rows : (i + 1) * rows], scratch)
+
     def _require_stored(self, index: int, shard: int) -> None:
         """Raise if a file of these rows is missing or empty: zarr-python would read fill values."""
         from zarr.core.sync import sync

@@ -315,14 +315,13 @@ def _reduce_task(
     ):
         for stripe, first in enumerate(range(0, len(leaves), stripe_leaves), first_stripe):
             sums = work.zeros()
-            for leaf in leaves[first : first + stripe_leaves]:
-                started = perf_counter()
-                block = reader.read(leaf, arrays)
+            started = perf_counter()
+            for block in reader.run(leaves[first : first + stripe_leaves], arrays):
                 read = perf_counter()
                 work.add(sums, block, workspace)
-                reading += read - started
-                computing += perf_counter() - read
                 rows += block.n_rows
+                reading, started = reading + read - started, perf_counter()
+                computing += started - read
             tree.put((0, stripe), sums)
     return tree.nodes, Spent(rows, reading, computing)
 
@@ -392,12 +391,12 @@ def _map_task(
     started = perf_counter()
 
     def blocks() -> Iterator[Block]:
-        for leaf in leaves:
-            began = perf_counter()
-            block = reader.read(leaf, arrays)
+        began = perf_counter()
+        for block in reader.run(leaves, arrays):
             spent[1] += perf_counter() - began
             spent[0] += block.n_rows
             yield block
+            began = perf_counter()
 
     work_rooms = function.rooms(_largest(source, given))
     with (

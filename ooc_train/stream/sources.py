@@ -5,7 +5,7 @@ cut is a function of the data alone and never of the plan, since it decides the 
 """
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any, Protocol
@@ -17,6 +17,9 @@ from ooc_train.models.sums import Array, Arrays, Block, Room, Rooms
 from ooc_train.store.chunks import ChunkReader
 from ooc_train.store.layout import ArrayLayout, Store, default_chunk_rows
 from ooc_train.stream.order import MIXED_CHUNKS
+
+_RUN_LEAVES, _RUN_BYTES = 16, 2**18
+"""Chunks whose y is read at a time, and as float64 its bytes."""
 
 _STRIPE_BYTES = 8 * 2**20
 """Leaves are summed one after another within a stripe of about so many bytes."""
@@ -31,8 +34,8 @@ def model_dtype(dtype: np.dtype[Any] | str) -> str:
 class Reader(Protocol):
     """Reads leaves into buffers that its user owns."""
 
-    def read(self, leaf: int, arrays: Arrays, at: int = 0) -> Block:
-        """Return a leaf, read to row `at` of the buffers unless it lies in memory already."""
+    def run(self, leaves: Sequence[int], arrays: Arrays) -> Iterator[Block]:
+        """Yield leaves one after another, each in the place of the last."""
         ...
 
     def gather(self, leaves: Sequence[int], arrays: Arrays, at: int = 0) -> Block:
@@ -181,17 +184,24 @@ class StoreSource:
         """One chunk where rows lie in random order already, else many."""
         return 1 if self.shuffled else MIXED_CHUNKS
 
+    @property
+    def run_leaves(self) -> int:
+        """Chunks whose y and weights are read at a time: a call costs the same for more of them."""
+        of_y = 8 * max(1, self.n_outputs) * self.leaf_rows
+        return max(1, min(self.stripe_leaves, _RUN_LEAVES, _RUN_BYTES // of_y))
+
     def rooms(self, leaves: int = 1) -> Rooms:
         """Return the buffers that reading so many leaves at a time needs."""
-        rows = self.leaf_rows
+        rows, run = self.leaf_rows, max(leaves, self.run_leaves)
         rooms = {"X": Room((leaves * rows, self.n_features), self.dtype)}
         if self.X.dtype != self.dtype:
             rooms["X at rest"] = Room((rows, self.n_features), self.X.dtype)
         for name, layout in (("y", self.y), ("weight", self.weight)):
             if layout is not None:
                 width = self.n_outputs if name == "y" else 1
-                rooms[name] = Room((leaves * rows, width))
-                rooms[f"{name} at rest"] = Room((rows, *layout.shape[1:]), layout.dtype)
+                at_rest = self.run_leaves * rows
+                rooms[name] = Room((run * rows, width))
+                rooms[f"{name} at rest"] = Room((at_rest, *layout.shape[1:]), layout.dtype)
         scratch = max(r.scratch_bytes for r in self.chunk_readers().values())
         if scratch:
             rooms["encoded"] = Room((scratch,), "u1")
@@ -214,42 +224,69 @@ class StoreReader:
         self._source = source
         self._arrays = source.chunk_readers()
 
-    def read(self, leaf: int, arrays: Arrays, at: int = 0) -> Block:
-        """Return a chunk with its y and weights, read to row `at` of the buffers."""
-        source = self._source
-        start = leaf * source.leaf_rows
-        rows = min(source.leaf_rows, source.n_rows - start)
-        for name, reader in self._arrays.items():
-            into = arrays[name][at : at + source.leaf_rows]
-            raw = arrays.get(f"{name} at rest", into)
-            if reader.layout.chunk_rows == source.leaf_rows:
-                reader.read(leaf, raw, arrays.get("encoded"))
-            else:
-                reader.read_rows(start, start + rows, raw)
-            if name == "y" and source.labels is not None:
-                into[:rows, 0] = codes_of(np.asarray(source.labels), raw[:rows])
-            elif raw is not into:
-                # Whole numbers of 64 bits may round: they are features or labels, not keys.
-                np.copyto(into[:rows], raw[:rows].reshape(rows, -1), casting="unsafe")
-        return self._block(arrays, slice(at, at + rows), ((0, start),))
+    def run(self, leaves: Sequence[int], arrays: Arrays) -> Iterator[Block]:
+        """Yield chunks one after another, with y and weights of several read at a time."""
+        source, size = self._source, self._source.leaf_rows
+        for part in _consecutive(leaves, source.run_leaves):
+            for name in self._arrays.keys() - {"X"}:
+                self._fill(name, part[0], len(part), arrays, 0)
+            for i, leaf in enumerate(part):
+                self._fill("X", leaf, 1, arrays, 0)
+                start = leaf * size
+                rows = min(size, source.n_rows - start)
+                yield self._block(arrays, slice(0, rows), i * size, ((0, start),))
+
+    def _fill(self, name: str, leaf: int, count: int, arrays: Arrays, at: int) -> None:
+        """Read consecutive chunks of an array to row `at` of its buffer."""
+        source, reader = self._source, self._arrays[name]
+        start, size = leaf * source.leaf_rows, count * source.leaf_rows
+        rows = min(size, source.n_rows - start)
+        into = arrays[name][at : at + size]
+        at_rest = arrays.get(f"{name} at rest")
+        raw = into if at_rest is None else at_rest[:size]
+        if reader.layout.chunk_rows == source.leaf_rows:
+            reader.read_run(leaf, count, raw, arrays.get("encoded"))
+        else:
+            reader.read_rows(start, start + rows, raw[:rows])
+        if name == "y" and source.labels is not None:
+            into[:rows, 0] = codes_of(np.asarray(source.labels), raw[:rows])
+        elif raw is not into:
+            # Whole numbers of 64 bits may round: they are features or labels, not keys.
+            np.copyto(into[:rows], raw[:rows].reshape(rows, -1), casting="unsafe")
 
     def gather(self, leaves: Sequence[int], arrays: Arrays, at: int = 0) -> Block:
         """Return several chunks as one block, rows in the order of the chunks."""
-        end, starts = at, []
+        source, end, starts = self._source, at, []
         for leaf in leaves:
-            starts.append((end - at, leaf * self._source.leaf_rows))
-            end += self.read(leaf, arrays, end).n_rows
-        return self._block(arrays, slice(at, end), tuple(starts))
+            start = leaf * source.leaf_rows
+            for name in self._arrays:
+                self._fill(name, leaf, 1, arrays, end)
+            starts.append((end - at, start))
+            end += min(source.leaf_rows, source.n_rows - start)
+        return self._block(arrays, slice(at, end), at, tuple(starts))
 
     @staticmethod
-    def _block(arrays: Arrays, rows: slice, starts: tuple[tuple[int, int], ...]) -> Block:
+    def _block(
+        arrays: Arrays, rows: slice, of_y: int, starts: tuple[tuple[int, int], ...]
+    ) -> Block:
+        """Return rows of X, with as many of y and weights from row `of_y` of their buffers."""
         y, weight = arrays.get("y"), arrays.get("weight")
+        others = slice(of_y, of_y + rows.stop - rows.start)
         return Block(
             arrays["X"][rows],
-            None if y is None else y[rows],
-            None if weight is None else weight[rows, 0],
+            None if y is None else y[others],
+            None if weight is None else weight[others, 0],
             starts,
         )
+
+
+def _consecutive(leaves: Sequence[int], most: int) -> Iterator[Sequence[int]]:
+    """Cut leaves into runs that follow one another, of at most so many."""
+    first = 0
+    for i in range(1, len(leaves) + 1):
+        if i == len(leaves) or i - first == most or leaves[i] != leaves[i - 1] + 1:
+            yield leaves[first:i]
+            first = i
 
 
 @dataclass(frozen=True, eq=False)
@@ -331,19 +368,19 @@ class ArraySource:
         weight = None if self.weight is None else self.weight[rows]
         return Block(self.X[rows], y, weight, ((0, rows.start),))
 
-    def read(self, leaf: int, arrays: Arrays, at: int = 0) -> Block:
-        """Return a leaf, in place."""
-        del arrays, at
-        start = leaf * self.leaf_rows
-        return self._rows(slice(start, start + self.leaf_rows))
+    def run(self, leaves: Sequence[int], arrays: Arrays) -> Iterator[Block]:
+        """Yield leaves, in place."""
+        del arrays
+        for leaf in leaves:
+            start = leaf * self.leaf_rows
+            yield self._rows(slice(start, start + self.leaf_rows))
 
     def gather(self, leaves: Sequence[int], arrays: Arrays, at: int = 0) -> Block:
         """Return the leaves as one block, in place where they are all there are, as they lie."""
         del arrays, at
         if tuple(leaves) == tuple(range(self.n_leaves)):
             return self._rows(slice(0, self.n_rows))
-        blocks = [self.read(leaf, {}) for leaf in leaves]
-        return concatenate(blocks)
+        return concatenate(list(self.run(leaves, {})))
 
 
 @dataclass(frozen=True, eq=False)
@@ -413,10 +450,11 @@ class GivenReader:
 
     leaves: dict[int, Block]
 
-    def read(self, leaf: int, arrays: Arrays, at: int = 0) -> Block:
-        """Return a leaf."""
-        del arrays, at
-        return self.leaves[leaf]
+    def run(self, leaves: Sequence[int], arrays: Arrays) -> Iterator[Block]:
+        """Yield leaves."""
+        del arrays
+        for leaf in leaves:
+            yield self.leaves[leaf]
 
     def gather(self, leaves: Sequence[int], arrays: Arrays, at: int = 0) -> Block:
         """Return the leaves as one block."""
