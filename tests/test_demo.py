@@ -79,7 +79,7 @@ def test_it_cleans_up_however_it_is_ended(tmp_path, send, number, status):
     with start("--size", "4GiB", "--workers", "1", folder=tmp_path) as run:
         try:
             deadline = time.monotonic() + 120
-            while not list(tmp_path.glob("ooc_train-demo-*/made.zarr/X/c/1")):
+            while not list(tmp_path.glob("ooc_train-demo-*/.made.zarr.partial/X/c/1")):
                 assert run.poll() is None
                 assert time.monotonic() < deadline
                 time.sleep(0.05)

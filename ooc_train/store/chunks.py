@@ -66,7 +66,16 @@ class ChunkReader:
         CorruptChunk
             If the chunk is missing, cut short, or fails its checksum or decoding.
         """
-        return self.read_run(index, 1, out, scratch)
+        rows = self._n_rows - index * self._chunk_rows
+        if rows <= 0 or index < 0:
+            raise IndexError(f"chunk {index:,} of {self.layout.n_chunks:,} of {self.layout.name}")
+        if out.dtype != self._dtype or out.shape != self._shape:
+            raise ValueError(
+                f"out is {out.dtype} {out.shape}, chunks of {self.layout.name} are "
+                f"{self._dtype} {self._shape}"
+            )
+        self._route.read(index, out, scratch)
+        return min(rows, self._chunk_rows)
 
     def read_run(
         self, index: int, count: int, out: NDArray[Any], scratch: NDArray[np.uint8] | None = None
@@ -96,13 +105,14 @@ class ChunkReader:
         """
         rows = self._n_rows - index * self._chunk_rows
         if rows <= (count - 1) * self._chunk_rows or index < 0 or not 0 < count <= _MOST_RUN:
-            which = f"chunk {index:,}" if count == 1 else f"chunks {index:,} and {count - 1:,} more"
-            raise IndexError(f"{which} of {self.layout.n_chunks:,} of {self.layout.name}")
+            raise IndexError(
+                f"chunks {index:,} and {count - 1:,} more of {self.layout.n_chunks:,} of "
+                f"{self.layout.name}"
+            )
         shape = (count * self._chunk_rows, *self._shape[1:])
         if out.dtype != self._dtype or out.shape != shape:
-            chunks = "chunks" if count == 1 else f"{count:,} chunks"
             raise ValueError(
-                f"out is {out.dtype} {out.shape}, {chunks} of {self.layout.name} are "
+                f"out is {out.dtype} {out.shape}, {count:,} chunks of {self.layout.name} are "
                 f"{self._dtype} {shape}"
             )
         self._route.read_run(index, count, out, scratch)

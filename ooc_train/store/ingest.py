@@ -5,11 +5,9 @@ random order that the store will have, and adds up what training rows hold. From
 aren't needed: the second pass reads the spool, and each record becomes a row of X by the recipe.
 """
 
-import errno
 import json
 import operator
 import os
-import shutil
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
@@ -19,15 +17,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ooc_train.budget import Budget
-from ooc_train.errors import CeilingExceeded, InvalidTable
-from ooc_train.memory import Ceiling, MemoryReport, Term
+from ooc_train.errors import InvalidTable
+from ooc_train.memory import Ceiling, MemoryReport
+from ooc_train.store.ingest_limits import (
+    CATEGORY_COPIES,
+    expected_bytes,
+    reading_terms,
+    require_disk,
+    require_few,
+    row_bytes,
+    writing_term,
+)
 from ooc_train.store.layout import Scalar, Store, default_chunk_rows, open_store
 from ooc_train.store.output import lz4_ratio, require_replaceable
 from ooc_train.store.spool import Spool, ahead, row_keys
 from ooc_train.store.writer import StoreWriter
 from ooc_train.tables.features import Missing, Records, Unseen
 from ooc_train.tables.files import Piece, Tables, open_tables
-from ooc_train.tables.medians import BYTES_PER_COLUMN
 from ooc_train.tables.names import RECIPE_FILE, as_option
 from ooc_train.tables.recipe import Recipe
 from ooc_train.tables.roles import Roles, Task
@@ -41,16 +47,6 @@ Codec = Literal["auto", "none", "lz4", "zstd"]
 
 _WORTH_PACKING = 1.3
 """What a sample has to shrink by for lz4 to pay."""
-
-_MOST_CATEGORY_BYTES = 64 * 2**20
-_CATEGORY_COPIES = 8
-"""Of what values take: 1.4 KB a column of X were measured, for values of 180 bytes."""
-
-_RECORD_COPIES = 4
-"""Of a batch: as records, those of its parts, and what checks them; a column in float64."""
-
-_CHUNK_COPIES = 8
-"""Of a chunk that is written: as X twice, twice in float64 for its statistics, and encoded."""
 
 _SPLIT_SEED = 2**63
 """Added to the seed where test rows are drawn, which then know nothing of the order."""
@@ -209,7 +205,7 @@ def ingest(
     tables = open_tables(paths, delimiter=delimiter, encoding=encoding)
     learner = _learner(roles, like, tables)
     with Budget(memory_ceiling) as budget, ExitStack() as stack:
-        terms = _terms(tables, learner, len(outputs), budget)
+        terms = reading_terms(tables, learner, len(outputs), budget)
         budget.require(terms)
         rooms = {term.name: term.bytes for term in terms}
         spools = {
@@ -219,7 +215,7 @@ def ingest(
                     os.path.dirname(path),
                     room=rooms["scattering"] // len(outputs),
                     seed=layout.random_state if shuffle else None,
-                    expected_bytes=_expected_bytes(tables, learner),
+                    expected_bytes=expected_bytes(tables, learner),
                 )
             )
             for name, path in outputs.items()
@@ -227,7 +223,7 @@ def ingest(
         for piece, parts in _read(tables, learner, test_size, layout.random_state):
             for name, spool in spools.items():
                 spool.add(parts[name])
-            _require_few(learner, rooms["categories"])
+            require_few(learner, rooms["categories"])
             progress("reading", piece.start + piece.batch.num_rows, piece.share)
         for name, spool in spools.items():
             if not spool.n_rows:
@@ -240,18 +236,18 @@ def ingest(
         terms = [
             replace(
                 term,
-                bytes=_CATEGORY_COPIES * learner.nbytes,
+                bytes=CATEGORY_COPIES * learner.nbytes,
                 why="their values, and names and statistics of columns, also as JSON",
             )
             if term.name == "categories"
             else term
             for term in terms
         ]
-        terms.append(_writing(layout, recipe, len(outputs)))
+        terms.append(writing_term(recipe, layout.chunk_rows or 1, len(outputs)))
         budget.require(terms, "use smaller chunks, or fewer categories")
         n_rows = sum(spool.n_rows for spool in spools.values())
         say(_size(recipe, n_rows))
-        _require_disk(outputs["training"], recipe, n_rows)
+        require_disk(outputs["training"], recipe, n_rows)
         layout = layout.packing(_sample(spools["training"], recipe, learner, layout))
         written = 0
 
@@ -315,7 +311,7 @@ def preview(
         n_test += len(parts["testing"])
         progress("reading", piece.start + piece.batch.num_rows, piece.share)
     recipe = learner.recipe(None)
-    return Preview(recipe, tuple(learner.summaries(recipe)), n_rows, n_test, _row_bytes(recipe))
+    return Preview(recipe, tuple(learner.summaries(recipe)), n_rows, n_test, row_bytes(recipe))
 
 
 def sister_path(path: str) -> str:
@@ -498,64 +494,8 @@ def _writer(
     )
 
 
-def _terms(tables: Tables, learner: Survey | Known, n_outputs: int, budget: Budget) -> list[Term]:
-    """List what the job holds; scattering takes what the others leave."""
-    draft, record = learner.draft, learner.encoder.dtype
-    has_categories = any(column.kind == "category" for column in draft.columns)
-    medians = draft.missing == "median" and isinstance(learner, Survey)
-    terms = [
-        Term("reading", tables.room, "a block or the pages of a row group, twice"),
-        Term(
-            "encoding",
-            _RECORD_COPIES * tables.batch_bytes,
-            f"{_RECORD_COPIES} x a batch of {approximate_bytes(tables.batch_bytes)}",
-        ),
-        Term(
-            "medians",
-            BYTES_PER_COLUMN * len(draft.columns) if medians else 0,
-            "counts by their bits",
-        ),
-    ]
-    left = budget.left(terms)
-    categories = min(_MOST_CATEGORY_BYTES, max(left // 4, 2**20)) if has_categories else 0
-    terms.append(Term("categories", categories, "at most"))
-    expected = _expected_bytes(tables, learner)
-    least = Spool.least_room(record, expected)
-    # A chunk's worth is for writing, whose width isn't known before categories are.
-    room = budget.left(terms) - _CHUNK_COPIES * 2**20
-    # Few records need no more room than they take.
-    enough = min(Spool.enough_room(record, expected), 2 * expected + 2**20)
-    terms.append(
-        Term(
-            "scattering",
-            n_outputs * max(least, min(enough, room // n_outputs)),
-            f"records of {record.itemsize:,} bytes in random order, by way of the disk",
-        )
-    )
-    return terms
-
-
-def _writing(layout: _Layout, recipe: Recipe, n_outputs: int) -> Term:
-    bytes_of_chunk = (layout.chunk_rows or 1) * (_row_bytes(recipe) + 32)
-    # Each store holds the chunk that is being filled; one is written at a time.
-    copies = _CHUNK_COPIES + n_outputs - 1
-    return Term(
-        "writing",
-        copies * bytes_of_chunk,
-        f"{copies} x {approximate_bytes(bytes_of_chunk)}, a chunk",
-    )
-
-
-def _expected_bytes(tables: Tables, learner: Survey | Known) -> int:
-    return tables.expected_rows * learner.encoder.dtype.itemsize
-
-
-def _row_bytes(recipe: Recipe) -> int:
-    return recipe.n_features * np.dtype(recipe.dtype).itemsize
-
-
 def _size(recipe: Recipe, n_rows: int) -> str:
-    size = approximate_bytes(n_rows * _row_bytes(recipe))
+    size = approximate_bytes(n_rows * row_bytes(recipe))
     raw = len(recipe.columns)
     return (
         f"{n_rows:,} rows x {recipe.n_features:,} columns of {recipe.dtype} ({size} before packing)"
@@ -581,34 +521,3 @@ def _notes(learner: Survey | Known, recipe: Recipe) -> Iterator[str]:
 def _require_share(test_size: float) -> None:
     if not 0 <= test_size < 1:
         raise ValueError(f"test_size={test_size!r} should be a share of the rows, 0 to below 1")
-
-
-def _require_few(learner: Survey | Known, most: int) -> None:
-    """Refuse more categories than there is room for, before they take the machine's memory."""
-    if learner.nbytes > most:
-        counts = {name: len(values) for name, values in learner.encoder.vocabularies.items()}
-        widest = max(counts, key=lambda name: counts[name])
-        raise CeilingExceeded(
-            f"the values of categories take {approximate_bytes(learner.nbytes)} so far, and there "
-            f"is room for {approximate_bytes(most)}: {widest!r} has {counts[widest]:,} of them; "
-            f"leave it out (--drop {as_option([widest])}), or raise the memory ceiling"
-        )
-
-
-def _require_disk(path: str, recipe: Recipe, n_rows: int) -> None:
-    """Refuse what can't fit even where it packs as well as ones among zeros do."""
-    free = shutil.disk_usage(os.path.dirname(path)).free
-    one_hot = sum(
-        len(column.feature_names) for column in recipe.columns if column.kind == "category"
-    )
-    least = n_rows * np.dtype(recipe.dtype).itemsize * (recipe.n_features - one_hot)
-    # lz4 makes no less than a 255th of anything.
-    least += n_rows * np.dtype(recipe.dtype).itemsize * one_hot // 255
-    if least > free:
-        raise OSError(
-            errno.ENOSPC,
-            f"the store takes {approximate_bytes(least)} at the least, and the disk has "
-            f"{approximate_bytes(free)} left: leave out columns with many values, or write "
-            "elsewhere",
-            path,
-        )

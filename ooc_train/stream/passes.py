@@ -67,7 +67,7 @@ class Grain:
 
     Attributes
     ----------
-    task_stripes : stripes that one reduce task covers
+    task_stripes : stripes that one reduce task covers, fewer towards the end of a pass
     window : tasks that the driver keeps in flight
     ahead : leaves that a scan or a map holds in one buffer; a scan has two of them
     pool_bytes : the most that buffers in one process may hold
@@ -160,8 +160,7 @@ class Stream:
         stripes = -(-len(leaves) // per_stripe)
 
         def calls() -> Iterator[tuple[Any, ...]]:
-            for first in range(0, stripes, self._grain.task_stripes):
-                last = min(first + self._grain.task_stripes, stripes)
+            for first, last in _shares(stripes, self._grain):
                 run = leaves[first * per_stripe : last * per_stripe]
                 source, given = self._given(run)
                 yield source, given, work, run, first, per_stripe, self._grain
@@ -210,6 +209,21 @@ class Stream:
                 yield source, given, function, run, self._grain
 
         return self._run(_map_task, calls(), "map")
+
+
+def _shares(stripes: int, grain: Grain) -> Iterator[tuple[int, int]]:
+    """Cut stripes into tasks, smaller ones towards the end, so that all finish at about one time.
+
+    Guided self-scheduling (Polychronopoulos and Kuck 1987), by powers of two: so a task begins
+    where a node of its size does.
+    """
+    first, size = 0, grain.task_stripes
+    while first < stripes:
+        while size > 1 and size * grain.window > stripes - first:
+            size //= 2
+        last = min(first + size, stripes)
+        yield first, last
+        first = last
 
 
 class SumTree:

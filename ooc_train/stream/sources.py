@@ -227,14 +227,16 @@ class StoreReader:
     def run(self, leaves: Sequence[int], arrays: Arrays) -> Iterator[Block]:
         """Yield chunks one after another, with y and weights of several read at a time."""
         source, size = self._source, self._source.leaf_rows
+        read, X = self._arrays["X"].read, arrays["X"][:size]
+        raw, scratch = arrays.get("X at rest", X), arrays.get("encoded")
         for part in _consecutive(leaves, source.run_leaves):
             for name in self._arrays.keys() - {"X"}:
                 self._fill(name, part[0], len(part), arrays, 0)
             for i, leaf in enumerate(part):
-                self._fill("X", leaf, 1, arrays, 0)
-                start = leaf * size
-                rows = min(size, source.n_rows - start)
-                yield self._block(arrays, slice(0, rows), i * size, ((0, start),))
+                rows = read(leaf, raw, scratch)
+                if raw is not X:
+                    np.copyto(X[:rows], raw[:rows], casting="unsafe")
+                yield self._block(arrays, slice(0, rows), i * size, ((0, leaf * size),))
 
     def _fill(self, name: str, leaf: int, count: int, arrays: Arrays, at: int) -> None:
         """Read consecutive chunks of an array to row `at` of its buffer."""
