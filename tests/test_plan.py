@@ -14,7 +14,7 @@ from ooc_train.models.sums import total_bytes
 from ooc_train.solvers.updates import Updates
 from ooc_train.stream.executors import Inline
 from ooc_train.stream.inputs import read_inputs
-from ooc_train.stream.passes import Stream
+from ooc_train.stream.passes import Grain, Stream, _shares
 from ooc_train.stream.plan import Demand, Processes, make_plan
 from ooc_train.stream.sources import StoreSource
 from tests.streams import make_case, same_bits, write_store
@@ -114,7 +114,7 @@ def test_where_room_is_short_no_more_tasks_run_than_have_room(large, mixing):
         buffers = next(t.bytes for t in plan.projection.terms if t.name == "buffers")
         tasks = min(plan.grain.window, 8)
         assert tasks * (total_bytes(large.rooms(1)) + 20 * MIB) <= buffers
-        assert plan.grain.window == (16 if plan.threads == 8 else plan.threads)
+        assert plan.grain.window == (32 if plan.threads == 8 else plan.threads)
     assert seen == set(range(1, 9))
 
 
@@ -146,12 +146,34 @@ def test_planning_reads_nothing(large):
 
 
 def test_tasks_are_coarse_but_enough_for_all_threads(large):
-    plan = plan_of(large, 1000)
-    task = plan.grain.task_stripes * large.stripe_leaves * large.leaf_rows * large.row_bytes
-    assert 64 * MIB < task <= 256 * MIB
-    assert plan.grain.task_stripes & (plan.grain.task_stripes - 1) == 0
+    grain = plan_of(large, 1000).grain
+    stripe = large.stripe_leaves * large.leaf_rows * large.row_bytes
+    assert 512 * MIB < grain.task_stripes * stripe <= 1024 * MIB
+    assert 32 * MIB < grain.least_stripes * stripe <= 64 * MIB
+    for stripes in (grain.task_stripes, grain.least_stripes):
+        assert stripes & (stripes - 1) == 0
     few = replace(large, n_rows=20 * large.stripe_leaves * large.leaf_rows)
-    assert plan_of(few, 1000).grain.task_stripes == 2  # 10 tasks for 2 threads
+    assert plan_of(few, 1000).grain.least_stripes == 2  # 10 tasks for 2 threads
+
+
+@given(
+    stripes=st.integers(1, 3000),
+    task=st.integers(0, 9),
+    least=st.integers(0, 9),
+    threads=st.integers(1, 8),
+)
+def test_shares_are_whole_nodes_that_shrink_towards_the_end(stripes, task, least, threads):
+    grain = Grain(2**task, 2 * threads, 1, 0, 2 ** min(task, least), threads)
+    shares = list(_shares(stripes, grain))
+    assert [first for first, _ in shares] == [0, *(last for _, last in shares[:-1])]
+    assert shares[-1][1] == stripes
+    sizes = [last - first for first, last in shares]
+    for (first, _), size in zip(shares[:-1], sizes[:-1], strict=True):
+        assert first % size == 0
+        assert size & (size - 1) == 0
+    assert sizes[:-1] == sorted(sizes[:-1], reverse=True)
+    assert sizes[-1] < 2 * max(sizes[:-1], default=stripes)
+    assert all(grain.least_stripes <= size <= grain.task_stripes for size in sizes[:-1])
 
 
 @pytest.mark.parametrize("name", ["zarr", "y"])
@@ -208,8 +230,8 @@ growth        64 MiB  interpreters, the scheduler's books and the dashboard's
 libraries        0 B  shared with processes that may end meanwhile
 buffers     4.38 MiB  2 x 2.19 MiB: a chunk, and the work on it
 decoding         0 B  by zarr-python, and of a y in other chunks than X
-sums        38.3 KiB  800 B in flight and in the tree of sums
-parameters   7.1 KiB  9 x 808 B
+sums        41.4 KiB  800 B in flight and in the tree of sums
+parameters  10.3 KiB  13 x 808 B
 projected    253 MiB
 ceiling      400 MiB  given
 left         147 MiB"""

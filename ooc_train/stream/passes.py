@@ -10,6 +10,8 @@ Adding up in a fixed order
     function of the layout, and grouping, workers and order of arrival cannot change them.
 """
 
+import pickle
+import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +26,7 @@ from ooc_train.errors import OocTrainError
 from ooc_train.models.sums import Arrays, Block, Rooms, Sums, Work, add_into
 from ooc_train.stream import order
 from ooc_train.stream.buffers import pool_of
-from ooc_train.stream.executors import Executor
+from ooc_train.stream.executors import Executor, Inline
 from ooc_train.stream.sources import (
     DaskSource,
     GivenReader,
@@ -67,16 +69,20 @@ class Grain:
 
     Attributes
     ----------
-    task_stripes : stripes that one reduce task covers, fewer towards the end of a pass
+    task_stripes, least_stripes : stripes that one reduce task covers at first, and at the end of a
+        pass: powers of two
     window : tasks that the driver keeps in flight
     ahead : leaves that a scan or a map holds in one buffer; a scan has two of them
     pool_bytes : the most that buffers in one process may hold
+    threads : tasks that run at a time
     """
 
     task_stripes: int
     window: int
     ahead: int
     pool_bytes: int
+    least_stripes: int = 1
+    threads: int = 1
 
 
 class Scan(Protocol):
@@ -130,9 +136,13 @@ class Stream:
         self._on_rows = on_rows
 
     def _run(
-        self, function: Callable[..., Any], calls: Iterable[tuple[Any, ...]], name: str
+        self, function: Callable[..., Any], work: Any, calls: Iterable[tuple[Any, ...]], name: str
     ) -> Iterator[Any]:
-        attempts = ((function, *call) for call in calls)
+        source = None if isinstance(self.source, DaskSource) else self.source
+        common: Any = (source, work, self._grain)
+        if not isinstance(self._executor, Inline):
+            common = _Shipped(secrets.token_hex(8), pickle.dumps(common, pickle.HIGHEST_PROTOCOL))
+        attempts = ((function, common, *call) for call in calls)
         for outcome in self._executor.run(_attempt, attempts, self._grain.window, name):
             if isinstance(outcome, Exception):
                 raise outcome
@@ -141,14 +151,13 @@ class Stream:
             self._on_rows(spent.rows)
             yield result
 
-    def _given(self, leaves: Sequence[int]) -> tuple[Source | None, Any]:
-        """Return what a task needs to get at leaves: a source, or the leaves themselves."""
-        if isinstance(self.source, DaskSource):
-            blocks = self.source.blocks
-            starts = np.cumsum((0, *self.source.rows))
-            parts = [(leaf, blocks[leaf], int(starts[leaf])) for leaf in leaves]
-            return None, delayed(_as_blocks)(parts)
-        return self.source, None
+    def _given(self, leaves: Sequence[int]) -> Any:
+        """Return leaves that a task can't read for itself, or None where it can."""
+        if not isinstance(self.source, DaskSource):
+            return None
+        blocks = self.source.blocks
+        starts = np.cumsum((0, *self.source.rows))
+        return delayed(_as_blocks)([(leaf, blocks[leaf], int(starts[leaf])) for leaf in leaves])
 
     def reduce(self, work: Work, leaves: Sequence[int] | None = None) -> Sums:
         """Return the sums that `work` adds up over all rows, or over the leaves given.
@@ -162,11 +171,10 @@ class Stream:
         def calls() -> Iterator[tuple[Any, ...]]:
             for first, last in _shares(stripes, self._grain):
                 run = leaves[first * per_stripe : last * per_stripe]
-                source, given = self._given(run)
-                yield source, given, work, run, first, per_stripe, self._grain
+                yield self._given(run), run, first, per_stripe
 
         tree = SumTree()
-        for nodes in self._run(_reduce_task, calls(), "reduce"):
+        for nodes in self._run(_reduce_task, work, calls(), "reduce"):
             for node, sums in nodes.items():
                 tree.put(node, sums)
         return tree.total() or work.zeros()
@@ -189,11 +197,11 @@ class Stream:
         at = 0
         while at < len(groups):
             part = groups[at : at + segment]
-            source, given = self._given([leaf for group in part for leaf in group])
+            given = self._given([leaf for group in part for leaf in group])
             last = at + len(part) == len(groups)
-            call = (source, given, scan, state, part, at, epoch_seed, last, self._grain)
+            call = (given, state, part, at, epoch_seed, last)
             started = perf_counter()
-            (state,) = self._run(_scan_task, [call], "scan")
+            (state,) = self._run(_scan_task, scan, [call], "scan")
             seconds = perf_counter() - started
             at += len(part)
             # At most fourfold a time: the first segment may have loaded kernels.
@@ -205,10 +213,9 @@ class Stream:
 
         def calls() -> Iterator[tuple[Any, ...]]:
             for run in leaf_runs:
-                source, given = self._given(run)
-                yield source, given, function, run, self._grain
+                yield self._given(run), run
 
-        return self._run(_map_task, calls(), "map")
+        return self._run(_map_task, function, calls(), "map")
 
 
 def _shares(stripes: int, grain: Grain) -> Iterator[tuple[int, int]]:
@@ -217,11 +224,13 @@ def _shares(stripes: int, grain: Grain) -> Iterator[tuple[int, int]]:
     Guided self-scheduling (Polychronopoulos and Kuck 1987), by powers of two: so a task begins
     where a node of its size does.
     """
-    first, size = 0, grain.task_stripes
+    first, size, least = 0, grain.task_stripes, grain.least_stripes
     while first < stripes:
-        while size > 1 and size * grain.window > stripes - first:
+        left = stripes - first
+        while size > least and 3 * size * grain.threads > 2 * left:
             size //= 2
-        last = min(first + size, stripes)
+        # What is less than the smallest task is no task of its own.
+        last = stripes if left < size + least else first + size
         yield first, last
         first = last
 
@@ -252,7 +261,21 @@ class SumTree:
         return total
 
 
-def _attempt(function: Callable[..., Any], *call: Any) -> Any:
+@dataclass(frozen=True)
+class _Shipped:
+    """What all tasks of a pass have in common, pickled once: Dask would do so for each of them."""
+
+    token: str
+    data: bytes
+
+    def value(self) -> Any:
+        """Return it, unpickled once a thread."""
+        if getattr(_local, "shipped", None) != self.token:
+            _local.value, _local.shipped = pickle.loads(self.data), self.token  # noqa: S301
+        return _local.value
+
+
+def _attempt(function: Callable[..., Any], common: Any, *call: Any) -> Any:
     """Return what the call returns, or what it raises on purpose.
 
     An error that is returned reaches the driver as it is, and once; one that is raised in a task is
@@ -261,7 +284,8 @@ def _attempt(function: Callable[..., Any], *call: Any) -> Any:
     try:
         # Rows that are not finite and losses that overflow are told of by errors of ours.
         with np.errstate(over="ignore", invalid="ignore"):
-            return function(*call)
+            source, work, grain = common.value() if isinstance(common, _Shipped) else common
+            return function(source, work, grain, *call)
     except (OocTrainError, OSError, MemoryError, ValueError) as error:
         return error.with_traceback(None)
 
@@ -311,12 +335,12 @@ def _as_blocks(parts: Sequence[tuple[int, tuple[Any, Any, Any], int]]) -> dict[i
 
 def _reduce_task(
     source: Source | None,
-    given: Mapping[int, Block] | None,
     work: Work,
+    grain: Grain,
+    given: Mapping[int, Block] | None,
     leaves: Sequence[int],
     first_stripe: int,
     stripe_leaves: int,
-    grain: Grain,
 ) -> tuple[dict[Node, Sums], Spent]:
     """Return the aligned nodes over the stripes of `leaves`, and what it took."""
     reader, tree = _reader(source, given), SumTree()
@@ -342,14 +366,14 @@ def _reduce_task(
 
 def _scan_task(
     source: Source | None,
-    given: Mapping[int, Block] | None,
     scan: Scan,
+    grain: Grain,
+    given: Mapping[int, Block] | None,
     state: Sums,
     groups: Sequence[tuple[int, ...]],
     first_group: int,
     epoch_seed: int | None,
     last: bool,
-    grain: Grain,
 ) -> tuple[Sums, Spent]:
     """Return the state after the rows of some groups, and what it took."""
     reader = _reader(source, given)
@@ -395,10 +419,10 @@ def _scan_task(
 
 def _map_task(
     source: Source | None,
-    given: Mapping[int, Block] | None,
     function: RowMap,
-    leaves: Sequence[int],
     grain: Grain,
+    given: Mapping[int, Block] | None,
+    leaves: Sequence[int],
 ) -> tuple[Any, Spent]:
     """Return what `function` makes of the leaves, and what it took."""
     reader, spent = _reader(source, given), [0, 0.0]

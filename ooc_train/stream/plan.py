@@ -22,11 +22,15 @@ from ooc_train.units import approximate_bytes
 
 _MIB = 2**20
 
-_TASK_BYTES = 256 * _MIB
-"""A reduce task covers about so many bytes, beside which Dask's 1 to 4 ms a task are little."""
+_TASK_BYTES, _LEAST_TASK_BYTES = 1024 * _MIB, 64 * _MIB
+"""A reduce task covers at most so many bytes, and at the end of a pass fewer: each costs Dask's
+processes some 10 ms of work together."""
 
-_TASKS_PER_THREAD = 4
+_LEAST_TASKS = 4
 """But no fewer tasks than so many a thread, so that all finish at about the same time."""
+
+_WAITING, _SMALL_SUMS = 3, 256 * 2**10
+"""Tasks that wait for each thread, and bytes of sums beyond which only one does."""
 
 _AHEAD = (8, 4, 2, 1)
 """Leaves that a scan reads at a time, most first."""
@@ -172,12 +176,15 @@ def _plan(
 ) -> Plan:
     stripe_bytes = source.stripe_leaves * source.leaf_rows * max(source.row_bytes, 1)
     stripes = -(-source.n_leaves // source.stripe_leaves)
-    coarse = min(_TASK_BYTES // stripe_bytes, stripes // (_TASKS_PER_THREAD * threads))
     # Runs of a power of two are whole nodes of the tree, of which a task then returns only one.
-    task_stripes = 1 << (max(coarse, 1).bit_length() - 1)
-    # A task in waiting hides the way to the driver and back. But where there is no room for all
-    # threads, one more task would be run by a thread that has no room.
-    window = 2 * threads if threads == processes.threads else threads
+    task_stripes = _power(_TASK_BYTES // stripe_bytes)
+    least_stripes = _power(
+        min(_LEAST_TASK_BYTES // stripe_bytes, stripes // (_LEAST_TASKS * threads))
+    )
+    # Tasks in waiting hide the way to the driver and back, of some 20 ms. But where there is no
+    # room for all threads, one more task would be run by a thread that has no room.
+    waiting = _WAITING if demand.sums <= _SMALL_SUMS else 1
+    window = (1 + waiting) * threads if threads == processes.threads else threads
     levels = 2 + int(log2(max(stripes, 1)))
 
     reduce_bytes = demand.leaf + demand.workspace
@@ -225,10 +232,15 @@ def _plan(
     return Plan(
         ceiling,
         Projection(tuple(terms)),
-        Grain(task_stripes, window, ahead, pool),
+        Grain(task_stripes, window, ahead, pool, least_stripes, threads),
         threads,
         processes,
     )
+
+
+def _power(n: int) -> int:
+    """Return the largest power of two that is no more than n, or 1."""
+    return 1 << (max(n, 1).bit_length() - 1)
 
 
 def _reserved(processes: Processes) -> str:
