@@ -51,6 +51,9 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 SGD, ADAM = 0, 1
 CONSTANT, LINEAR, INVERSE_SQRT = 0, 1, 2
 
+_TILE = 16
+"""Rows that `scan` scales at a time: 13 KB of 100 columns, in the nearest cache."""
+
 _SQUARED, _MULTINOMIAL = SQUARED.code, MULTINOMIAL.code
 
 
@@ -365,35 +368,43 @@ def _rate(schedule: int, eta0: float, horizon: float, updates: int) -> float:
 
 
 @_part
-def _dot(X: Rows, i: int, mean: Array, inv_scale: Array, theta: Array, k: int) -> Any:
-    """Predictor of one row by the parameters of output `k`."""
-    features = len(mean)
+def _scale_rows(
+    X: Rows, order: Integers, first: int, count: int, mean: Array, inv_scale: Array, tile: Array
+) -> None:
+    """Write scaled rows, in the order of `order`, side by side.
+
+    Rows come from all over a chunk that is in no near cache: here several are on their way at once,
+    and in the updates each would be waited for.
+    """
+    for t in range(count):
+        i = order[first + t]
+        for j in range(len(mean)):
+            tile[t, j] = (X[i, j] - mean[j]) * inv_scale[j]
+
+
+@_part
+def _dot(tile: Array, t: int, theta: Array, k: int) -> Any:
+    """Predictor of one scaled row by the parameters of output `k`."""
+    features = tile.shape[1]
     z = theta[k, features]
     for j in range(features):
-        z += (X[i, j] - mean[j]) * inv_scale[j] * theta[k, j]
+        z += tile[t, j] * theta[k, j]
     return z
 
 
 @_part
-def _add_row(
-    X: Rows, i: int, mean: Array, inv_scale: Array, r: float, partial: Array, k: int
-) -> None:
-    """Add the gradient of one row, ``r`` times the scaled row and 1, to `partial`.
-
-    Scaling the row again costs less than keeping what `_dot` made of it.
-    """
-    features = len(mean)
+def _add_row(tile: Array, t: int, r: float, partial: Array, k: int) -> None:
+    """Add the gradient of one row, ``r`` times the scaled row and 1, to `partial`."""
+    features = tile.shape[1]
     for j in range(features):
-        partial[k, j] += r * ((X[i, j] - mean[j]) * inv_scale[j])
+        partial[k, j] += r * tile[t, j]
     partial[k, features] += r
 
 
 @_part
 def _row_update(
-    X: Rows,
-    i: int,
-    mean: Array,
-    inv_scale: Array,
+    tile: Array,
+    t: int,
     r: float,
     theta: Array,
     k: int,
@@ -402,10 +413,10 @@ def _row_update(
     fit_intercept: bool,
 ) -> None:
     """Take a step down the gradient of one row, without storing it."""
-    features = len(mean)
+    features = tile.shape[1]
     step = eta * r
     for j in range(features):
-        theta[k, j] -= step * ((X[i, j] - mean[j]) * inv_scale[j]) + eta * l2[j] * theta[k, j]
+        theta[k, j] -= step * tile[t, j] + eta * l2[j] * theta[k, j]
     if fit_intercept:
         theta[k, features] -= step
 
@@ -543,11 +554,16 @@ def scan(
     filled, updates, seen = counters[0], counters[1], counters[2]
     loss_sum, weight_sum = sums[0], sums[1]
     bad = -1
+    tile = np.empty((_TILE, len(mean)))
     for position in range(len(order)):
+        t = position % _TILE
+        if t == 0:
+            count = min(_TILE, len(order) - position)
+            _scale_rows(X, order, position, count, mean, inv_scale, tile)
         i = order[position]
         w = weight[i] if weighted else 1.0
         for k in range(outputs):
-            z[k] = _dot(X, i, mean, inv_scale, theta, k)
+            z[k] = _dot(tile, t, theta, k)
         value = w * _loss(loss, y, i, z, r)
         if not np.isfinite(value):
             bad = position
@@ -558,11 +574,11 @@ def scan(
         if single:
             eta = _rate(schedule, eta0, horizon, updates)
             for k in range(outputs):
-                _row_update(X, i, mean, inv_scale, w * r[k], theta, k, l2, eta, fit_intercept)
+                _row_update(tile, t, w * r[k], theta, k, l2, eta, fit_intercept)
             updates += 1
         else:
             for k in range(outputs):
-                _add_row(X, i, mean, inv_scale, w * r[k], partial, k)
+                _add_row(tile, t, w * r[k], partial, k)
             filled += 1
         if filled == batch_size:
             eta = _rate(schedule, eta0, horizon, updates)

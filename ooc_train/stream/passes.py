@@ -10,8 +10,6 @@ Adding up in a fixed order
     function of the layout, and grouping, workers and order of arrival cannot change them.
 """
 
-import pickle
-import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +24,7 @@ from ooc_train.errors import OocTrainError
 from ooc_train.models.sums import Arrays, Block, Rooms, Sums, Work, add_into
 from ooc_train.stream import order
 from ooc_train.stream.buffers import pool_of
-from ooc_train.stream.executors import Executor, Inline
+from ooc_train.stream.executors import Executor
 from ooc_train.stream.sources import (
     DaskSource,
     GivenReader,
@@ -139,10 +137,7 @@ class Stream:
         self, function: Callable[..., Any], work: Any, calls: Iterable[tuple[Any, ...]], name: str
     ) -> Iterator[Any]:
         source = None if isinstance(self.source, DaskSource) else self.source
-        common: Any = (source, work, self._grain)
-        if not isinstance(self._executor, Inline):
-            common = _Shipped(secrets.token_hex(8), pickle.dumps(common, pickle.HIGHEST_PROTOCOL))
-        attempts = ((function, common, *call) for call in calls)
+        attempts = ((function, source, work, self._grain, *call) for call in calls)
         for outcome in self._executor.run(_attempt, attempts, self._grain.window, name):
             if isinstance(outcome, Exception):
                 raise outcome
@@ -261,21 +256,7 @@ class SumTree:
         return total
 
 
-@dataclass(frozen=True)
-class _Shipped:
-    """What all tasks of a pass have in common, pickled once: Dask would do so for each of them."""
-
-    token: str
-    data: bytes
-
-    def value(self) -> Any:
-        """Return it, unpickled once a thread."""
-        if getattr(_local, "shipped", None) != self.token:
-            _local.value, _local.shipped = pickle.loads(self.data), self.token  # noqa: S301
-        return _local.value
-
-
-def _attempt(function: Callable[..., Any], common: Any, *call: Any) -> Any:
+def _attempt(function: Callable[..., Any], *call: Any) -> Any:
     """Return what the call returns, or what it raises on purpose.
 
     An error that is returned reaches the driver as it is, and once; one that is raised in a task is
@@ -284,8 +265,7 @@ def _attempt(function: Callable[..., Any], common: Any, *call: Any) -> Any:
     try:
         # Rows that are not finite and losses that overflow are told of by errors of ours.
         with np.errstate(over="ignore", invalid="ignore"):
-            source, work, grain = common.value() if isinstance(common, _Shipped) else common
-            return function(source, work, grain, *call)
+            return function(*call)
     except (OocTrainError, OSError, MemoryError, ValueError) as error:
         return error.with_traceback(None)
 

@@ -32,7 +32,7 @@ _LEAST_TASKS = 4
 _WAITING, _SMALL_SUMS = 3, 256 * 2**10
 """Tasks that wait for each thread, and bytes of sums beyond which only one does."""
 
-_AHEAD = (8, 4, 2, 1)
+_AHEAD = (2, 1)
 """Leaves that a scan reads at a time, most first."""
 
 _WORKER_GROWTH = 12 * _MIB
