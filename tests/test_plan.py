@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import dask.array
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,7 +14,7 @@ from ooc_train.models import kernels
 from ooc_train.models.sums import total_bytes
 from ooc_train.solvers.updates import Updates
 from ooc_train.stream.executors import Inline
-from ooc_train.stream.inputs import read_inputs
+from ooc_train.stream.inputs import dask_source, read_inputs
 from ooc_train.stream.passes import Grain, Stream, _shares
 from ooc_train.stream.plan import Demand, Processes, make_plan
 from ooc_train.stream.sources import StoreSource
@@ -154,6 +155,13 @@ def test_tasks_are_coarse_but_enough_for_all_threads(large):
         assert stripes & (stripes - 1) == 0
     few = replace(large, n_rows=20 * large.stripe_leaves * large.leaf_rows)
     assert plan_of(few, 1000).grain.least_stripes == 2  # 10 tasks for 2 threads
+
+
+def test_blocks_that_tasks_are_given_are_few_at_a_time():
+    X = dask.array.zeros((4_000_000, 100), chunks=(5_000, -1), dtype="f4")
+    grain = plan_of(dask_source(X), 1000).grain
+    assert grain.window == 4
+    assert grain.task_stripes * 5_000 * 400 <= 64 * MIB
 
 
 @given(

@@ -17,7 +17,7 @@ from ooc_train.errors import CeilingExceeded
 from ooc_train.memory import Ceiling, Projection, Term
 from ooc_train.models.sums import Room, total_bytes
 from ooc_train.stream.passes import Grain
-from ooc_train.stream.sources import Source
+from ooc_train.stream.sources import DaskSource, Source
 from ooc_train.units import approximate_bytes
 
 _MIB = 2**20
@@ -176,14 +176,16 @@ def _plan(
 ) -> Plan:
     stripe_bytes = source.stripe_leaves * source.leaf_rows * max(source.row_bytes, 1)
     stripes = -(-source.n_leaves // source.stripe_leaves)
+    # The blocks of a Dask array come as arguments of a task, all of its blocks at once.
+    given = isinstance(source, DaskSource)
     # Runs of a power of two are whole nodes of the tree, of which a task then returns only one.
-    task_stripes = _power(_TASK_BYTES // stripe_bytes)
+    task_stripes = _power((_LEAST_TASK_BYTES if given else _TASK_BYTES) // stripe_bytes)
     least_stripes = _power(
         min(_LEAST_TASK_BYTES // stripe_bytes, stripes // (_LEAST_TASKS * threads))
     )
     # Tasks in waiting hide the way to the driver and back, of some 20 ms. But where there is no
     # room for all threads, one more task would be run by a thread that has no room.
-    waiting = _WAITING if demand.sums <= _SMALL_SUMS else 1
+    waiting = 1 if given or demand.sums > _SMALL_SUMS else _WAITING
     window = (1 + waiting) * threads if threads == processes.threads else threads
     levels = 2 + int(log2(max(stripes, 1)))
 
