@@ -17,6 +17,7 @@ ROWS = (
     "memory",
     "budget",
     "threads",
+    "discarding",
     "tables/",
     "store/",
     "models/",

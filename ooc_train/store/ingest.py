@@ -304,7 +304,7 @@ def preview(
     """
     _require_share(test_size)
     tables = open_tables(paths, delimiter=delimiter, encoding=encoding)
-    learner = _learner(roles, None, tables)
+    learner = Survey(roles.draft(tables), roles.min_count)
     n_rows, n_test = 0, 0
     for piece, parts in _read(tables, learner, test_size, operator.index(random_state)):
         n_rows += len(parts["training"])

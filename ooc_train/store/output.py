@@ -8,13 +8,13 @@ import os
 import shutil
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from crc32c import crc32c
 from numpy.typing import NDArray
 
+from ooc_train.discarding import Discarding
 from ooc_train.errors import OutputExists
 from ooc_train.store.arrays import (
     MISSING,
@@ -30,7 +30,7 @@ _ATTEMPTS = 20
 """Times that a folder is removed into which a worker may be laying down a shard meanwhile."""
 
 
-class ShardWriter:
+class ShardWriter(Discarding):
     """Writes one shard of an array, chunk by chunk, and names it only once it is whole.
 
     A context manager: leaving it without `commit` removes what was written.
@@ -119,19 +119,8 @@ class ShardWriter:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._partial_path)
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.discard()
-
-
-class OutputStore:
+class OutputStore(Discarding):
     """A store in the making, beside the place where it will lie.
 
     Arrays are added, their shards written (by any number of processes, with `ShardWriter`), and
@@ -287,17 +276,6 @@ class OutputStore:
     def _unlock(self) -> None:
         os.close(self._lock)
         self._lock = -1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.discard()
 
 
 @contextlib.contextmanager

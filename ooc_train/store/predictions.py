@@ -2,12 +2,12 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ooc_train.discarding import Discarding
 from ooc_train.store.arrays import ArrayLayout
 from ooc_train.store.layout import Scalar
 from ooc_train.store.output import OutputStore
@@ -46,7 +46,7 @@ def manifest(n_rows: int, classes: Sequence[Scalar], model: str) -> dict[str, An
     }
 
 
-class PredictionWriter:
+class PredictionWriter(Discarding):
     """Writes predictions that come in any number of rows at a time.
 
     A context manager: leaving it without `commit` removes what was written.
@@ -112,15 +112,8 @@ class PredictionWriter:
             array.finish()
         self._output.commit(self.n_rows, manifest(self.n_rows, *self._about))
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def discard(self) -> None:
+        """Remove what was written, unless it was committed."""
         for array in self._arrays.values():
             array.discard()
         self._output.discard()

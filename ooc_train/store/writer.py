@@ -4,12 +4,12 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ooc_train.discarding import Discarding
 from ooc_train.store.arrays import ArrayLayout, Codec
 from ooc_train.store.columns import ColumnStatistics, StatisticsSum
 from ooc_train.store.layout import (
@@ -27,7 +27,7 @@ from ooc_train.store.rows import RowWriter
 _CODECS: dict[str, Codec] = {"none": "raw", "lz4": "blosc", "zstd": "zstd"}
 
 
-class StoreWriter:
+class StoreWriter(Discarding):
     """Writes a store from rows that come in any number at a time.
 
     A context manager: leaving it without `commit` removes all that it made. It holds one chunk of
@@ -320,17 +320,6 @@ class StoreWriter:
             array.discard()
         self._syncing.shutdown()
         self._output.discard()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.discard()
 
 
 class _RowWriter(RowWriter):

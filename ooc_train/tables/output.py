@@ -3,8 +3,7 @@
 import contextlib
 import os
 from collections.abc import Mapping, Sequence
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,12 +11,13 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from ooc_train.discarding import Discarding
 from ooc_train.errors import OutputExists
 from ooc_train.tables.arrays import from_numpy, from_texts
 from ooc_train.tables.names import COMPRESSED, format_of
 
 
-class TableWriter:
+class TableWriter(Discarding):
     """Writes columns to a file beside the place where it will lie, and names it when it is whole.
 
     A context manager: leaving it without `commit` removes what was written.
@@ -48,7 +48,6 @@ class TableWriter:
         self._partial_path = os.path.join(folder, f".{name}.partial")
         self._file = open(self._partial_path, "wb")  # noqa: SIM115
         self._writer: Any = None
-        self.n_rows = 0
 
     def write(self, columns: Mapping[str, NDArray[Any] | pa.Array]) -> None:
         """Add rows.
@@ -71,7 +70,6 @@ class TableWriter:
         if self._writer is None:
             self._writer = self._open(batch.schema)
         self._writer.write_batch(batch)
-        self.n_rows += batch.num_rows
 
     def _open(self, schema: pa.Schema) -> Any:
         if format_of(self.path) == "parquet":
@@ -103,17 +101,6 @@ class TableWriter:
         self._file.close()
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._partial_path)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.discard()
 
 
 def require_free(path: str, *, overwrite: bool) -> None:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import accumulate
 from typing import Any, Self, get_args
 
 import numpy as np
@@ -152,8 +153,8 @@ class Recipe:
     @cached_property
     def _places(self) -> list[int]:
         """The first feature of each column."""
-        widths = [len(column.feature_names) for column in self.columns]
-        return [sum(widths[:i]) for i in range(len(widths))]
+        widths = (len(column.feature_names) for column in self.columns)
+        return [0, *accumulate(widths)][:-1]
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""

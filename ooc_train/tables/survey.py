@@ -59,8 +59,6 @@ class Survey:
     encoder : Encoder
         Whose vocabularies grow as it encodes.
     draft : Recipe
-    n_rows : int
-        Training rows.
     """
 
     def __init__(self, draft: Recipe, min_count: int) -> None:
@@ -78,13 +76,11 @@ class Survey:
             sample_weight=draft.sample_weight,
             id_column=draft.id_column,
         )
-        self.n_rows = 0
         self._ranges = {
             field: _Ranges(self.encoder.dtype[field].shape[0]) for field in ("numbers", "dates")
         }
         self._counts = [_Counts() for _ in categories]
         self._labels = _Counts()
-        self._y = _Ranges(1)
         self._y_is_float32 = True
 
     @property
@@ -96,7 +92,6 @@ class Survey:
         """Take in training rows."""
         if not len(records):
             return
-        self.n_rows += len(records)
         for field, ranges in self._ranges.items():
             ranges.add(records[field])
         for i, counts in enumerate(self._counts):
@@ -105,7 +100,6 @@ class Survey:
             self._labels.add(records["y"].astype(np.int64))
         elif self.draft.target is not None:
             y = records["y"]
-            self._y.add(y[:, np.newaxis])
             self._y_is_float32 &= bool((y.astype(np.float32) == y).all())
 
     @property
@@ -135,10 +129,7 @@ class Survey:
                 continue
             ranges, fill = self._ranges[field], fills[field].get(i)
             if ranges.valid[i] == 0:
-                raise InvalidTable(
-                    f"column {column.name!r} has no value in any training row; leave it out with "
-                    f"--drop {as_option([column.name])}"
-                )
+                raise _empty(column)
             origin = date_of(ranges.low[i]) if column.kind == "date" else None
             if fill is not None and origin is not None:
                 fill -= day_of(origin)
@@ -149,32 +140,28 @@ class Survey:
         return replace(draft, columns=tuple(columns), target=target)
 
     def _category(self, column: Column, i: int) -> Column:
-        values, counts = self.encoder.vocabularies[column.name].values, self._counts[i]
-        common = [v for v, n in zip(values, counts.by_code, strict=False) if n >= self._min_count]
+        counts = self._counts[i]
+        common = counts.common(self.encoder.vocabularies[column.name], self._min_count)
         missing = counts.missing > 0 and self.draft.missing in ("mean", "median")
         if not common and not missing:
-            raise InvalidTable(
-                f"column {column.name!r} has no value in any training row; leave it out with "
-                f"--drop {as_option([column.name])}"
-            )
+            raise _empty(column)
         return replace(
             column,
-            values=tuple(in_order(common)),
+            values=tuple(common),
             missing=missing,
             other=self.draft.unseen == "other",
         )
 
     def _classes(self, target: Target) -> tuple[Label, ...]:
         labels = self.encoder.labels
-        values = [] if labels is None else labels.values
-        found = [v for v, n in zip(values, self._labels.by_code, strict=False) if n]
+        found = [] if labels is None else self._labels.common(labels)
         if len(found) < 2:
             only = f"one class only, {found[0]!r}" if found else "no class"
             raise InvalidTable(
                 f"the target {target.name!r} has {only}: a classifier needs at least 2; "
                 "check how it was made, or choose another --target"
             )
-        return tuple(_label(text, target.type) for text in in_order(found))
+        return tuple(_label(text, target.type) for text in found)
 
     def recoder(self, recipe: Recipe) -> Callable[[Records], None]:
         """Give what changes the codes of records, in place, from those of the pass to the recipe's.
@@ -191,14 +178,7 @@ class Survey:
             tables.append((column, np.array(codes, np.int32), found))
         labels = None
         if recipe.classes is not None and self.encoder.labels is not None:
-            order = Vocabulary(
-                in_order(
-                    v
-                    for v, n in zip(self.encoder.labels.values, self._labels.by_code, strict=False)
-                    if n
-                ),
-                grows=False,
-            )
+            order = Vocabulary(self._labels.common(self.encoder.labels), grows=False)
             labels = order.codes(from_texts(self.encoder.labels.values))
 
         def recode(records: Records) -> None:
@@ -315,10 +295,6 @@ class Known:
         """Give what leaves records as they are: their codes are the recipe's."""
         return lambda _: None
 
-    def summaries(self, recipe: Recipe) -> list[ColumnSummary]:  # noqa: ARG002
-        """Say nothing of the columns."""
-        return []
-
     def constant(self, recipe: Recipe) -> list[str]:  # noqa: ARG002
         """Name no column."""
         return []
@@ -365,6 +341,19 @@ class _Counts:
         counts = np.bincount(known, minlength=len(self.by_code))
         counts[: len(self.by_code)] += self.by_code
         self.by_code = counts
+
+    def common(self, vocabulary: Vocabulary, least: int = 1) -> list[str]:
+        """Give the values of at least so many rows, in order."""
+        # Codes beyond the counts are of values that no training row has.
+        counted = zip(vocabulary.values, self.by_code, strict=False)
+        return in_order(value for value, n in counted if n >= least)
+
+
+def _empty(column: Column) -> InvalidTable:
+    return InvalidTable(
+        f"column {column.name!r} has no value in any training row; leave it out with "
+        f"--drop {as_option([column.name])}"
+    )
 
 
 def _label(text: str, arrow: str) -> Label:

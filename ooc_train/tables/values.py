@@ -63,8 +63,7 @@ def numbers(array: pa.Array) -> NDArray[Any]:
         raise WrongValueError(_first_valid(array), f"holds a {array.type}, which is no number")
     if pa.types.is_decimal(array.type):
         array = array.cast(pa.float64(), safe=False)
-    values, there = to_numpy(array), valid(array)
-    return values if there is None else np.where(there, values, np.nan)
+    return _with_nan(array)
 
 
 def days(array: pa.Array) -> NDArray[np.float64]:
@@ -212,8 +211,8 @@ def _parsed(array: pa.Array, to: pa.DataType, what: str) -> pa.Array:
         raise
 
 
-def _with_nan(array: pa.Array) -> NDArray[np.float64]:
-    """Give float64, with NaN where a value is missing."""
+def _with_nan(array: pa.Array) -> NDArray[Any]:
+    """Give values as they are, or as float64 with NaN where one is missing."""
     values, there = to_numpy(array), valid(array)
     return values if there is None else np.where(there, values, np.nan)
 
