@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ooc_train.ahead import ahead
 from ooc_train.budget import Budget
 from ooc_train.errors import InvalidRun
 from ooc_train.memory import Ceiling, MemoryReport, Term
@@ -23,7 +24,6 @@ from ooc_train.predict import Kind, Predictions
 from ooc_train.store.chunks import ChunkReader
 from ooc_train.store.layout import Store, default_chunk_rows, default_shard_rows
 from ooc_train.store.predictions import PredictionWriter
-from ooc_train.store.spool import ahead
 from ooc_train.stream.inputs import codes_of_labels
 from ooc_train.stream.sources import StoreSource
 from ooc_train.tables.features import Unseen

@@ -123,14 +123,18 @@ class Task:
         """Return what the job needs room for."""
         source = self.inputs.source
         works = (*self.solver.works(self.problem), ColumnSums(np.zeros(source.n_features)))
-        scans = isinstance(self.solver, Updates) and self.solver.batch_size < source.n_rows
+        mixing = portion = 0
+        if isinstance(self.solver, Updates) and self.solver.batch_size < source.n_rows:
+            mixing = self.solver.mixing
+            portion = total_bytes(self.solver.portion(self.problem, source))
         return Demand(
             leaf=total_bytes(source.rooms(1)),
             workspace=max(total_bytes(work.rooms(source.leaf_rows)) for work in works),
             sums=max(nbytes(work.zeros()) for work in works),
             parameters=8 * self.problem.n_parameters,
             slots=self.solver.slots,
-            mixing=self.solver.mixing if scans and isinstance(self.solver, Updates) else 0,
+            mixing=mixing,
+            portion=portion,
         )
 
 

@@ -65,12 +65,12 @@ def stream(
     *,
     task_stripes: int = 2,
     window: int = 2,
-    ahead: int = 4,
+    slots: int = 3,
     pool_bytes: int = ROOM,
     executor: Executor | None = None,
 ) -> Stream:
     """Return the passes over a source, in this thread."""
-    return Stream(source, executor or Inline(), Grain(task_stripes, window, ahead, pool_bytes))
+    return Stream(source, executor or Inline(), Grain(task_stripes, window, slots, pool_bytes))
 
 
 def write_store(

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ooc_train.models import kernels
+from ooc_train.models import kernels, scanning
 from ooc_train.models.losses import LOSSES
+from ooc_train.models.sums import aligned
 
 ROWS, FEATURES = 61, 13
-scan: Any = kernels.scan  # numba's dispatcher knows more than the function's type says
+scan: Any = scanning.scan  # numba's dispatcher knows more than the function's type says
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -95,7 +96,10 @@ def slopes(name, y, z, weight=None, gradients=None):
 @pytest.mark.parametrize("rows", [0, 1, 7, ROWS])
 @pytest.mark.parametrize(
     ("name", "outputs"),
-    [("squared", 1), ("squared", 3), ("logistic", 1), ("logistic", 2), ("multinomial", 3)],
+    [
+        *[("squared", 1), ("squared", 3), ("logistic", 1), ("logistic", 2)],
+        *[("hinge", 1), ("hinge", 2), ("multinomial", 3)],
+    ],
 )
 def test_slope_is_the_loss_and_its_gradient(name, outputs, rows, gradients, weighted):
     rng, loss = np.random.default_rng(3), LOSSES[name]
@@ -180,8 +184,8 @@ class Problem:
     outputs: int
     dtype: type = np.float64
     weighted: bool = False
-    optimizer: int = kernels.SGD
-    schedule: int = kernels.CONSTANT
+    optimizer: int = scanning.SGD
+    schedule: int = scanning.CONSTANT
     batch_size: int = 1
     fit_intercept: bool = True
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(5))
@@ -192,6 +196,7 @@ class Problem:
         self.y = {
             "squared": rng.normal(size=(ROWS, self.outputs)),
             "logistic": rng.integers(0, 2, (ROWS, 1)).astype(float),
+            "hinge": rng.integers(0, 2, (ROWS, 1)).astype(float),
             "multinomial": rng.integers(0, self.outputs, (ROWS, 1)).astype(float),
         }[self.loss]
         self.weight = rng.uniform(0.5, 1.5, ROWS) if self.weighted else np.empty(0)
@@ -199,7 +204,7 @@ class Problem:
         self.mean, self.inv_scale = rng.normal(size=FEATURES), rng.uniform(0.3, 0.6, FEATURES)
         self.l2 = rng.uniform(0, 0.1, FEATURES)
         self.theta = 0.1 * rng.normal(size=shape)
-        self.slots = np.zeros((2 * (self.optimizer == kernels.ADAM), *shape))
+        self.slots = np.zeros((2 * (self.optimizer == scanning.ADAM), *shape))
         self.partial = np.zeros(shape)
         self.counters, self.sums = np.zeros(3, np.int64), np.zeros(2)
 
@@ -207,9 +212,13 @@ class Problem:
     def state(self):
         return [self.theta, self.slots, self.partial, self.counters, self.sums]
 
-    def scan(self, order, flush):
+    def scan(self, order, flush, offset=0):
+        T = at_offset(np.empty((len(order), FEATURES), self.dtype), offset)
+        y, weight = np.empty((len(order), self.y.shape[1])), np.empty(len(order) * self.weighted)
+        rows = self.X, self.y, self.weight, order, self.mean, self.inv_scale
+        scanning.gather(*rows, T, y, weight)
         return scan(
-            self.X, self.y, self.weight, order, self.mean, self.inv_scale, *self.state, self.l2,
+            T, y, weight, np.empty((len(order), self.outputs)), *self.state, self.l2,
             LOSSES[self.loss].code, self.batch_size, self.optimizer, self.schedule, 0.02, 100.0,
             self.fit_intercept, flush,
         )  # fmt: skip
@@ -223,18 +232,19 @@ def plain_scan(p):
     free = np.append(np.ones(FEATURES), float(p.fit_intercept))
     for t, start in enumerate(range(0, ROWS, p.batch_size)):
         i = p.order[start : start + p.batch_size]
-        T = np.column_stack([(p.X[i] - p.mean) * p.inv_scale, np.ones(len(i))])
+        scaled = ((p.X[i] - p.mean) * p.inv_scale).astype(p.dtype)
+        T = np.column_stack([scaled, np.ones(len(i))])
         z = T @ theta.T
         y = p.y[i, 0] if p.loss == "multinomial" else p.y[i]
         sums += (w[i] * loss.value(y, z).reshape(len(i), -1).sum(axis=1)).sum(), w[i].sum()
         g = (w[i, None] * loss.gradient(y, z)).T @ T / len(i)
         g = (g + np.append(p.l2, 0.0) * theta) * free
         eta = {
-            kernels.CONSTANT: 0.02,
-            kernels.LINEAR: 0.02 * (1 - t / 100),
-            kernels.INVERSE_SQRT: 0.02 / np.sqrt(1 + t / 100),
+            scanning.CONSTANT: 0.02,
+            scanning.LINEAR: 0.02 * (1 - t / 100),
+            scanning.INVERSE_SQRT: 0.02 / np.sqrt(1 + t / 100),
         }[p.schedule]
-        if p.optimizer == kernels.ADAM:
+        if p.optimizer == scanning.ADAM:
             first, second = 0.9 * first + 0.1 * g, 0.999 * second + 0.001 * g**2
             size = np.sqrt(second / (1 - 0.999 ** (t + 1))) + 1e-8
             g = first / (1 - 0.9 ** (t + 1)) / size
@@ -242,13 +252,14 @@ def plain_scan(p):
     return theta, sums
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 7, ROWS])
-@pytest.mark.parametrize("optimizer", [kernels.SGD, kernels.ADAM])
+@pytest.mark.parametrize("batch_size", [1, 3, 4, 7, 16, ROWS])
+@pytest.mark.parametrize("optimizer", [scanning.SGD, scanning.ADAM])
 @pytest.mark.parametrize(
-    ("loss", "outputs"), [("squared", 1), ("squared", 3), ("logistic", 1), ("multinomial", 3)]
+    ("loss", "outputs"),
+    [("squared", 1), ("squared", 3), ("logistic", 1), ("hinge", 1), ("multinomial", 3)],
 )
 def test_scan_is_the_plain_loop(loss, outputs, optimizer, batch_size):
-    schedules = (kernels.CONSTANT, kernels.LINEAR, kernels.INVERSE_SQRT)
+    schedules = (scanning.CONSTANT, scanning.LINEAR, scanning.INVERSE_SQRT)
     cases = zip(schedules, (True, False, True), (True, True, False), strict=True)
     for schedule, weighted, fit_intercept in cases:
         for dtype in (np.float32, np.float64):
@@ -264,8 +275,10 @@ def test_scan_is_the_plain_loop(loss, outputs, optimizer, batch_size):
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 7, 50, 1000])
-@pytest.mark.parametrize("optimizer", [kernels.SGD, kernels.ADAM])
-@pytest.mark.parametrize(("loss", "outputs"), [("logistic", 1), ("multinomial", 3)])
+@pytest.mark.parametrize("optimizer", [scanning.SGD, scanning.ADAM])
+@pytest.mark.parametrize(
+    ("loss", "outputs"), [("logistic", 1), ("squared", 3), ("hinge", 1), ("multinomial", 3)]
+)
 def test_cutting_a_pass_does_not_change_a_bit(loss, outputs, optimizer, batch_size):
     results = set()
     for cuts in ((), (1,), (5, 6, 40), (0, 30, ROWS), range(ROWS)):
@@ -285,7 +298,7 @@ def test_scan_bits_do_not_depend_on_where_arrays_lie():
             p = Problem("logistic", 1, np.float32, batch_size=batch_size)
             for name in ("X", "theta", "partial", "mean", "inv_scale", "l2"):
                 setattr(p, name, at_offset(getattr(p, name), offset))
-            p.scan(p.order, True)
+            p.scan(p.order, True, offset)
             results.add((batch_size, p.theta.tobytes(), p.sums.tobytes()))
     assert len(results) == 2
 
@@ -331,7 +344,7 @@ def test_an_array_of_the_wrong_kind_is_refused():
 
 def test_aligned_copies_lie_on_cache_lines():
     for size in range(1, 20):
-        copy = kernels.aligned(np.arange(2.0 * size).reshape(2, size))
+        copy = aligned(np.arange(2.0 * size).reshape(2, size))
         assert copy.ctypes.data % 64 == 0
         assert copy.flags.c_contiguous
         assert copy.ravel().tolist() == list(range(2 * size))
@@ -342,7 +355,7 @@ def test_aligned_copies_lie_on_cache_lines():
 
 def permutation(seed, n):
     order = np.full(n, -1)
-    kernels.shuffle(np.uint64(seed), order)
+    scanning.shuffle(np.uint64(seed), order)
     return order
 
 
@@ -381,11 +394,11 @@ def test_a_changed_loss_is_never_served_from_the_cache(tmp_path):
     losses = tmp_path / "ooc_train" / "models" / "losses.py"
     code = """if True:
         import numpy as np
-        from ooc_train.models import kernels
+        from ooc_train.models import scanning
         one, pair, sums = np.ones((1, 1)), np.zeros((1, 2)), np.zeros(2)
-        kernels.scan(one, one, one[0], np.zeros(1, int), one[0], one[0], pair, np.zeros((0, 1, 2)),
-                     pair.copy(), np.zeros(3, int), sums, one[0], 0, 1, 0, 0, 0.0, 1.0, True, True)
-        print(sums[0], sum(kernels.scan.stats.cache_hits.values()))
+        scanning.scan(one, one, one[0], one.copy(), pair, np.zeros((0, 1, 2)), pair.copy(),
+                      np.zeros(3, int), sums, one[0], 0, 1, 0, 0, 0.0, 1.0, True, True)
+        print(sums[0], sum(scanning.scan.stats.cache_hits.values()))
     """
 
     def run():

@@ -17,6 +17,7 @@ ROWS = (
     "memory",
     "budget",
     "threads",
+    "ahead",
     "discarding",
     "tables/",
     "store/",
@@ -48,7 +49,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "dask": ("stream/passes", "stream/executors", "stream/inputs", "cluster", "dashboard"),
     "distributed": ("stream/executors", "cluster", "dashboard"),
     "bokeh": ("dashboard",),
-    "numba": ("models/kernels",),
+    "numba": ("models/compiled", "models/kernels"),
     "sklearn": ("estimators",),
     "dask_ml": ("estimators",),
     "pandas": (),
@@ -240,7 +241,7 @@ def test_a_backward_import_is_found(file, source, against):
         ("store/layout", "import zarr", set()),
         ("stream/order", "from dask.delayed import delayed", {"dask"}),
         ("cli/models", "if 0:\n    import pandas as pd, rich", {"pandas"}),
-        ("models/kernels", "from numba import njit\nimport numpy", set()),
+        ("models/compiled", "from numba import njit\nimport numpy", set()),
     ],
 )
 def test_a_library_outside_its_room_is_found(file, source, libraries):

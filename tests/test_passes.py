@@ -52,12 +52,12 @@ def source(tmp_path_factory, request):
 @given(
     task_stripes=st.integers(1, 64),
     window=st.integers(1, 9),
-    ahead=st.integers(1, 9),
+    slots=st.integers(2, 9),
     seed=st.integers(0, 1000),
     pool_bytes=st.integers(2**16, 2**20),
 )
 def test_cutting_a_reduce_into_tasks_does_not_change_a_bit(
-    source, stripe_bytes, how, task_stripes, window, ahead, seed, pool_bytes
+    source, stripe_bytes, how, task_stripes, window, slots, seed, pool_bytes
 ):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ooc_train.stream.sources._STRIPE_BYTES", stripe_bytes)
@@ -67,7 +67,7 @@ def test_cutting_a_reduce_into_tasks_does_not_change_a_bit(
             source,
             task_stripes=task_stripes,
             window=window,
-            ahead=ahead,
+            slots=slots,
             pool_bytes=pool_bytes,
             executor=Shuffled(seed),
         ).reduce(work)
@@ -210,20 +210,27 @@ def numbered(chunk_rows=8, **settings: Any):
 class Seen:
     """A scan that keeps, instead of learning, which rows came in which order."""
 
-    def rooms(self, rows: int) -> Rooms:
-        return {"order": Room((rows,), "<i8")}
+    portion: int = 5
 
-    def step(self, state: Any, block: Block, seed: int | None, work: Any) -> None:
-        taken = work["order"][: block.n_rows]
-        taken[:] = np.arange(block.n_rows)
-        if seed is not None:
-            kernels.shuffle(np.uint64(seed), taken)
+    def rooms(self, rows: int) -> Rooms:
+        return {"y": Room((rows, 1)), "order": Room((rows,), "<i8")}
+
+    def prepare(self, block: Block, order: Any, into: Any) -> Block:
+        rows = len(order)
+        assert rows <= self.portion
         assert block.y is not None
-        at = int(state["at"])
-        state["rows"][at : at + block.n_rows] = block.y[taken, 0]
-        numbers = [block.row_number(int(i)) for i in taken]
-        assert numbers == block.y[taken, 0].tolist()
-        state["at"] += block.n_rows
+        into["order"][:rows] = order
+        into["y"][:rows] = block.y[order]
+        return Block(block.X, into["y"][:rows], None, block.starts, into["order"][:rows])
+
+    def step(self, state: Any, block: Block, work: Any) -> None:
+        assert block.y is not None
+        assert work["y"].base is block.y.base
+        rows, at = len(block.y), int(state["at"])
+        state["rows"][at : at + rows] = block.y[:, 0]
+        numbers = [block.row_number(i) for i in range(rows)]
+        assert numbers == block.y[:, 0].tolist()
+        state["at"] += rows
 
     def finish(self, state: Any) -> None:
         state["finished"] += 1
@@ -240,12 +247,12 @@ def seen(source, *, seed=0, epoch=0, mixing=1, shuffled=True, **grain):
 
 
 @pytest.mark.parametrize("mixing", [1, 5, 1000])
-@pytest.mark.parametrize("ahead", [1, 3, 8])
+@pytest.mark.parametrize("slots", [2, 3, 8])
 @pytest.mark.parametrize("segment_rows", [1, 40, 2**18])
-def test_a_scan_takes_every_row_once(monkeypatch, mixing, ahead, segment_rows):
+def test_a_scan_takes_every_row_once(monkeypatch, mixing, slots, segment_rows):
     monkeypatch.setattr("ooc_train.stream.passes._FIRST_SEGMENT_ROWS", segment_rows)
     monkeypatch.setattr("ooc_train.stream.passes._SEGMENT_SECONDS", 0.0)
-    rows = seen(numbered(), mixing=mixing, ahead=ahead)
+    rows = seen(numbered(), mixing=mixing, slots=slots)
     assert sorted(rows) == list(range(ROWS))
     assert rows.tolist() == seen(numbered(), mixing=mixing).tolist()
     assert (rows == np.arange(ROWS)).sum() < 12
@@ -302,12 +309,12 @@ def test_segments_and_reading_ahead_do_not_change_a_bit(
         problem_of(source, weighted), "<f8", batch_size, rule, "linear", 0.01, 3000.0
     )
     found = []
-    for segment_rows, seconds, ahead in ((2**18, 1.0, 8), (1, 0.0, 1), (40, 1e-9, 3), (9, 1.0, 2)):
+    for segment_rows, seconds, slots in ((2**18, 1.0, 8), (1, 0.0, 2), (40, 1e-9, 3), (9, 1.0, 2)):
         monkeypatch.setattr("ooc_train.stream.passes._FIRST_SEGMENT_ROWS", segment_rows)
         monkeypatch.setattr("ooc_train.stream.passes._SEGMENT_SECONDS", seconds)
         state = updates.start(np.zeros((1, 4)))
         for epoch in range(3):
-            passes = stream(source, ahead=ahead)
+            passes = stream(source, slots=slots)
             state = passes.scan(updates, state, seed=5, epoch=epoch, mixing=mixing)
         filled, done, taken = state["counters"]
         assert (filled, done, taken) == (0, 3 * -(-ROWS // batch_size), 3 * ROWS)
@@ -317,17 +324,19 @@ def test_segments_and_reading_ahead_do_not_change_a_bit(
         assert same_bits(other, found[0])
 
 
-def test_reading_ahead_uses_two_sets_of_buffers_and_no_more(tmp_path):
+def test_reading_ahead_uses_the_slots_of_the_plan_and_no_more(tmp_path):
     X = np.random.default_rng(0).normal(size=(ROWS, 3))
     write_store(tmp_path / "a", X, np.arange(ROWS), chunk_rows=5)
     source = read_inputs(tmp_path / "a", classifier=False).source
     for mixing in (1, 3, 11):
-        demand = Demand(leaf=total_bytes(source.rooms(1)), workspace=0, mixing=mixing)
+        portion = total_bytes(Seen().rooms(Seen.portion))
+        leaf = total_bytes(source.rooms(1))
+        demand = Demand(leaf=leaf, workspace=0, mixing=mixing, portion=portion)
         grain = make_plan(source, demand, Ceiling(2**30, "given"), Processes(0, (), 1)).grain
-        rows = seen(source, mixing=mixing, ahead=grain.ahead, pool_bytes=grain.pool_bytes)
+        rows = seen(source, mixing=mixing, slots=grain.slots, pool_bytes=grain.pool_bytes)
         assert sorted(rows) == list(range(ROWS))
     with pytest.raises(CeilingExceeded, match="were asked for where the plan allows"):
-        seen(source, mixing=11, ahead=grain.ahead, pool_bytes=grain.pool_bytes - 64)
+        seen(source, mixing=11, slots=grain.slots, pool_bytes=grain.pool_bytes - 64)
 
 
 # --------------------------------------------------------------------------- map, and failures

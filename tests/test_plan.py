@@ -65,6 +65,7 @@ demands = st.fixed_dictionaries(
         "parameters": st.integers(0, MIB),
         "slots": st.integers(0, 30),
         "mixing": st.sampled_from([0, 1, 5, 64]),
+        "portion": st.integers(0, 2 * MIB),
         "results": st.sampled_from([0, MIB]),
     }
 )
@@ -77,11 +78,13 @@ def test_a_plan_is_the_sum_of_its_terms_and_never_over_the_ceiling(large, mib, p
     assert plan.projected == sum(term.bytes for term in plan.projection.terms)
     assert all(term.bytes >= 0 and term.why for term in plan.projection.terms)
     assert plan.to_json()["fits"] == (plan.projected <= plan.ceiling.limit)
-    # At least one chunk is read at a time, in each of the buffers of a scan.
+    # At least one chunk is read at a time; a scan prepares rows while it learns from others.
     chunk = total_bytes(large.rooms(1))
     assert plan.grain.pool_bytes >= chunk + demand["workspace"]
-    assert plan.grain.pool_bytes >= 2 * demand["mixing"] * 2048 * large.row_bytes
-    assert min(plan.grain.task_stripes, plan.grain.window, plan.grain.ahead, plan.threads) >= 1
+    of_scan = demand["mixing"] * 2048 * large.row_bytes + 2 * demand["portion"]
+    assert plan.grain.pool_bytes >= of_scan * (demand["mixing"] > 0)
+    assert plan.grain.slots >= 2
+    assert min(plan.grain.task_stripes, plan.grain.window, plan.threads) >= 1
     assert plan.threads <= processes.threads
     if plan.projected <= plan.ceiling.limit:
         plan.validate()
@@ -99,7 +102,7 @@ def test_a_plan_is_the_sum_of_its_terms_and_never_over_the_ceiling(large, mib, p
 @given(mib=st.lists(st.floats(1, 3000), min_size=2, max_size=6), demand=demands)
 def test_a_larger_ceiling_makes_no_plan_worse(large, mib, demand):
     plans = [plan_of(large, m, **demand) for m in sorted(mib)]
-    order = [(plan.threads, plan.grain.ahead) for plan in plans]
+    order = [(plan.threads, plan.grain.slots) for plan in plans]
     assert order == sorted(order)
 
 
@@ -214,7 +217,9 @@ def test_what_is_learned_is_the_same_under_any_plan(source, mib, threads, batch_
         solver = Updates("sgd", batch_size, 0.01, 3, 0.0, 5, 2)
         work = CASE.problem.sums(CASE.problem.zeros()[None], hessian=True)
         workspace = total_bytes(work.rooms(source.leaf_rows))
-        demand = Demand(leaf=total_bytes(source.rooms(1)), workspace=workspace, mixing=2)
+        leaf = total_bytes(source.rooms(1))
+        portion = total_bytes(solver.portion(CASE.problem, source))
+        demand = Demand(leaf=leaf, workspace=workspace, mixing=2, portion=portion)
         plan = make_plan(source, demand, Ceiling(int(limit * MIB), "given"), Processes(0, (), n))
         plan.validate()
         passes = Stream(source, Inline(), plan.grain)

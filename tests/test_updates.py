@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from ooc_train.errors import Diverged, NonFiniteData
-from ooc_train.models import kernels
-from ooc_train.models.sums import Block
+from ooc_train.models import kernels, scanning
 from ooc_train.models.updates import LinearUpdates
 from ooc_train.stream import order
 from tests.streams import Case, Cut, make_case, same_bits, stream
@@ -45,7 +44,7 @@ def rows_in_order(case: Case, seed: int, epoch: int, mixing: int):
         )
         permutation = np.empty(len(rows), np.int64)
         seed_of_rows = order.row_seed(order.epoch_seed(seed, epoch), i)
-        kernels.shuffle(np.uint64(seed_of_rows), permutation)
+        scanning.shuffle(np.uint64(seed_of_rows), permutation)
         taken += rows[permutation].tolist()
     return taken
 
@@ -116,8 +115,9 @@ def test_float32_rows_learn_as_their_float64_copies():
     single = make_case("squared", 2, dtype="<f4")
     source = replace(single.source, X=single.source.X.astype("<f8"))
     double = Case(single.problem, source)
+    # Scaled rows are of X's type: what they are rounded by is no more than what X was.
     np.testing.assert_allclose(
-        learned(single, 4)["theta"], learned(double, 4)["theta"], rtol=1e-9, atol=1e-12
+        learned(single, 4)["theta"], learned(double, 4)["theta"], rtol=2e-7, atol=1e-8
     )
 
 
@@ -152,12 +152,3 @@ def test_updates_need_y():
     case = make_case("squared", 1)
     with pytest.raises(ValueError, match="needs y"):
         learned(Case(case.problem, Cut(case.source.X)), 1)
-
-
-def test_rows_as_they_lie_where_there_is_no_seed():
-    case = make_case("logistic", rows=7)
-    updates = updates_of(case, 1)
-    state = updates.start(case.problem.zeros())
-    work = {"order": np.full(7, -1)}
-    updates.step(state, Block(case.source.X, case.y, None), None, work)
-    assert work["order"].tolist() == list(range(7))

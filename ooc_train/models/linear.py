@@ -27,7 +27,7 @@ _TILE = 512
 """Rows that the compiled loops take at a time: enough for vectors, and still in a near cache when
 the gradient is made of them."""
 
-_NO_WEIGHTS = np.empty(0)
+NO_WEIGHTS = np.empty(0)
 """To the kernels: every row weighs one."""
 
 
@@ -136,7 +136,7 @@ class LossSums:
         kernels.add_rows(
             block.X,
             y,
-            _NO_WEIGHTS if weight is None else weight,
+            NO_WEIGHTS if weight is None else weight,
             *self._data_units,
             self.loss.code,
             work["z"],

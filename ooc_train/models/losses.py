@@ -166,6 +166,22 @@ def multinomial_gradient(y: Array, z: Array) -> Array:
     return out
 
 
+def hinge_value(y: Array, z: Array) -> Array:
+    """Return how far z falls short of a margin of 1 on the side of y in {0, 1}."""
+    return np.maximum(1.0 - (2.0 * y - 1.0) * z, 0.0)
+
+
+def hinge_gradient(y: Array, z: Array) -> Array:
+    """Return the side of y, turned round, where the margin isn't reached; a NaN for a NaN."""
+    side = 2.0 * y - 1.0
+    return -side * (side * z < 1.0) + 0.0 * z
+
+
+def hinge_hessian(y: Array, z: Array) -> Array:  # noqa: ARG001 (the signature of every loss)
+    """Zero wherever there is a second derivative."""
+    return np.zeros_like(z)
+
+
 SQUARED = Loss(
     name="squared",
     code=0,
@@ -196,5 +212,15 @@ MULTINOMIAL = Loss(
     curvature=0.5,
     link="multinomial logit",
 )
+HINGE = Loss(
+    name="hinge",
+    code=3,
+    value=hinge_value,
+    gradient=hinge_gradient,
+    hessian=hinge_hessian,
+    mean=identity,
+    curvature=1.0,  # it has none to bound: that of a squared hinge, half as steep, for step sizes
+    link="identity",
+)
 
-LOSSES = MappingProxyType({loss.name: loss for loss in (SQUARED, LOGISTIC, MULTINOMIAL)})
+LOSSES = MappingProxyType({loss.name: loss for loss in (SQUARED, LOGISTIC, MULTINOMIAL, HINGE)})

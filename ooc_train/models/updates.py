@@ -8,9 +8,10 @@ but its gradient is ever held.
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ooc_train.errors import Diverged
-from ooc_train.models.linear import LinearProblem
+from ooc_train.models.linear import NO_WEIGHTS, LinearProblem
 from ooc_train.models.rules import Rule, Schedule
 from ooc_train.models.sums import (
     Array,
@@ -22,6 +23,10 @@ from ooc_train.models.sums import (
     raise_if_not_finite,
     row_weights,
 )
+
+_PORTION_BYTES = 2**20
+
+Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,12 +62,56 @@ class LinearUpdates:
             "sums": np.zeros(2),
         }
 
-    def rooms(self, rows: int) -> Rooms:
-        """Return the arrays that `step` works in, for blocks of at most `rows` rows."""
-        return {"order": Room((rows,), "<i8")}
+    @property
+    def portion(self) -> int:
+        """Rows that are prepared at a time: about 1 MiB, which stay in a near cache."""
+        row_bytes = self.problem.n_features * np.dtype(self.dtype).itemsize
+        return max(1, _PORTION_BYTES // row_bytes)
 
-    def step(self, state: Sums, block: Block, seed: int | None, work: Arrays) -> None:
-        """Take a block's rows into `state`, in place, in the order of `seed` or as they lie.
+    def rooms(self, rows: int) -> Rooms:
+        """Return the arrays that `prepare` writes up to so many rows to."""
+        outputs = self.problem.n_outputs
+        targets = 1 if self.problem.loss.name == "multinomial" else outputs
+        return {
+            "X": Room((rows, self.problem.n_features), self.dtype),
+            "y": Room((rows, targets)),
+            "weight": Room((rows,)),
+            "order": Room((rows,), "<i8"),
+            "predictors": Room((rows, outputs)),
+        }
+
+    def prepare(self, block: Block, order: Integers, into: Arrays) -> Block:
+        """Return rows of a block, scaled and in the order of `order`: all but learning itself.
+
+        Raises
+        ------
+        ValueError
+            where there is no y.
+        """
+        from ooc_train.models import scanning
+
+        rows, scaling = len(order), self.problem.scaling
+        X, y, weight = into["X"][:rows], into["y"][:rows], None
+        of_rows = row_weights(block, self.problem.class_weight)
+        if of_rows is not None:
+            of_rows = of_rows * (self.problem.n_rows / self.problem.total_weight)
+            weight = into["weight"][:rows]
+        into["order"][:rows] = order
+        scanning.gather(
+            block.X,
+            _targets(block),
+            NO_WEIGHTS if of_rows is None else of_rows,
+            order,
+            scaling.mean,
+            1.0 / scaling.scale,
+            X,
+            y,
+            NO_WEIGHTS if weight is None else weight,
+        )
+        return Block(X, y, weight, block.starts, into["order"][:rows])
+
+    def step(self, state: Sums, block: Block, work: Arrays) -> None:
+        """Take prepared rows into `state`, in place; `work` is what they lie in.
 
         Raises
         ------
@@ -71,60 +120,35 @@ class LinearUpdates:
         Diverged
             where the parameters have grown so large that a row's loss is no number.
         """
-        from ooc_train.models import kernels
-
-        order = work["order"][: block.n_rows]
-        if seed is None:
-            order[:] = np.arange(block.n_rows)
-        else:
-            kernels.shuffle(np.uint64(seed), order)
-        weight = row_weights(block, self.problem.class_weight)
-        if weight is not None:
-            weight = weight * (self.problem.n_rows / self.problem.total_weight)
-        stopped = self._scan(state, block.X, block.y, weight, order, flush=False)
+        stopped = self._scan(state, block, work["predictors"], flush=False)
         if stopped >= 0:
             raise_if_not_finite(block)
-            row = block.row_number(int(order[stopped]))
             raise Diverged(
-                f"the loss of row {row} is no number after {state['counters'][1]:,} updates, but "
-                f"the data are finite: the learning rate of {self.eta0:.3g} is too large; use "
-                'learning_rate="auto" or a smaller one'
+                f"the loss of row {block.row_number(stopped)} is no number after "
+                f"{state['counters'][1]:,} updates, but the data are finite: the learning rate of "
+                f'{self.eta0:.3g} is too large; use learning_rate="auto" or a smaller one'
             )
 
     def finish(self, state: Sums) -> None:
         """Take in, in place, what the last full batch of a pass left over."""
-        features = self.problem.n_features
-        X, y = np.empty((0, features), self.dtype), np.empty((0, 1))
-        self._scan(state, X, y, None, np.empty(0, np.int64), flush=True)
+        none = {name: np.empty(room.shape, room.dtype) for name, room in self.rooms(0).items()}
+        self._scan(state, Block(none["X"], none["y"], None), none["predictors"], flush=True)
 
-    def _scan(
-        self,
-        state: Sums,
-        X: np.ndarray[tuple[int, ...], np.dtype[np.floating]],
-        y: Array | None,
-        weight: Array | None,
-        order: np.ndarray[tuple[int, ...], np.dtype[np.int64]],
-        *,
-        flush: bool,
-    ) -> int:
-        from ooc_train.models import kernels
+    def _scan(self, state: Sums, rows: Block, predictors: Array, *, flush: bool) -> int:
+        from ooc_train.models import scanning
 
-        if y is None:
-            raise ValueError("a loss needs y, and these data have none")
         problem = self.problem
         schedules = {
-            "constant": kernels.CONSTANT,
-            "linear": kernels.LINEAR,
-            "inverse_sqrt": kernels.INVERSE_SQRT,
+            "constant": scanning.CONSTANT,
+            "linear": scanning.LINEAR,
+            "inverse_sqrt": scanning.INVERSE_SQRT,
         }
         return int(
-            kernels.scan(
-                X,
-                y,
-                np.empty(0) if weight is None else weight,
-                order,
-                problem.scaling.mean,
-                1.0 / problem.scaling.scale,
+            scanning.scan(
+                rows.X,
+                _targets(rows),
+                NO_WEIGHTS if rows.weight is None else rows.weight,
+                predictors,
                 state["theta"],
                 state["slots"],
                 state["partial"],
@@ -133,7 +157,7 @@ class LinearUpdates:
                 problem.penalty[:-1] / problem.total_weight,
                 problem.loss.code,
                 self.batch_size,
-                kernels.ADAM if self.rule == "adam" else kernels.SGD,
+                scanning.ADAM if self.rule == "adam" else scanning.SGD,
                 schedules[self.schedule],
                 self.eta0,
                 self.horizon,
@@ -141,3 +165,9 @@ class LinearUpdates:
                 flush,
             )
         )
+
+
+def _targets(block: Block) -> Array:
+    if block.y is None:
+        raise ValueError("a loss needs y, and these data have none")
+    return block.y

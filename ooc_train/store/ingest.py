@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ooc_train.ahead import ahead
 from ooc_train.budget import Budget
 from ooc_train.errors import InvalidTable
 from ooc_train.memory import Ceiling, MemoryReport
@@ -30,7 +31,7 @@ from ooc_train.store.ingest_limits import (
 )
 from ooc_train.store.layout import Scalar, Store, default_chunk_rows, open_store
 from ooc_train.store.output import lz4_ratio, require_replaceable
-from ooc_train.store.spool import Spool, ahead, row_keys
+from ooc_train.store.spool import Spool, row_keys
 from ooc_train.store.writer import StoreWriter
 from ooc_train.tables.features import Missing, Records, Unseen
 from ooc_train.tables.files import Piece, Tables, open_tables

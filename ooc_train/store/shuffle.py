@@ -15,13 +15,14 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ooc_train.ahead import ahead
 from ooc_train.budget import Budget
 from ooc_train.memory import Ceiling, MemoryReport, Term
 from ooc_train.store.arrays import ArrayLayout
 from ooc_train.store.chunks import ChunkReader
 from ooc_train.store.direct import MAX_OPEN_SHARDS
 from ooc_train.store.layout import Store, default_chunk_rows, default_shard_rows, open_store
-from ooc_train.store.spool import Spool, ahead
+from ooc_train.store.spool import Spool
 from ooc_train.store.writer import StoreWriter
 from ooc_train.units import approximate_bytes
 

@@ -18,20 +18,18 @@ import math
 import os
 import tempfile
 from collections.abc import Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ooc_train.ahead import ahead
 from ooc_train.store.output import explained
 from ooc_train.units import approximate_bytes
-
-Item = TypeVar("Item")
 
 _OVERHEAD = 64 * 2**10
 """Bytes of a thread and of small objects."""
@@ -430,16 +428,3 @@ class Spool:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def ahead(items: Iterator[Item]) -> Generator[Item, None, None]:
-    """Make the next item in a thread while the caller is busy with this one.
-
-    Items may lie in two buffers by turns. Closing it waits for the thread.
-    """
-    nothing = object()
-    with ThreadPoolExecutor(1, "ooc_train-ahead") as thread:
-        coming = thread.submit(next, items, nothing)
-        while (item := coming.result()) is not nothing:
-            coming = thread.submit(next, items, nothing)
-            yield item  # type: ignore[misc]

@@ -6,6 +6,7 @@ random order. A store that was shuffled at rest needs groups of one chunk only; 
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
 MIXED_CHUNKS = 64
 """Chunks mixed row by row where the rows at rest are in no random order (DESIGN, section 6)."""
@@ -49,6 +50,16 @@ def row_seed(epoch_seed: int, group: int) -> int:
     as much as learning from its rows.
     """
     return (epoch_seed + group * 0x9E3779B97F4A7C15) % 2**64
+
+
+def fill(order: NDArray[np.int64], seed: int | None) -> None:
+    """Write the order of rows that a seed stands for; without one, that in which they lie."""
+    if seed is None:
+        order[:] = np.arange(len(order))
+        return
+    from ooc_train.models import scanning
+
+    scanning.shuffle(np.uint64(seed), order)
 
 
 def spread(n_chunks: int, wanted: int) -> tuple[int, ...]:

@@ -10,18 +10,21 @@ Adding up in a fixed order
     function of the layout, and grouping, workers and order of arrival cannot change them.
 """
 
+import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Protocol
 
 import numpy as np
 from dask.delayed import delayed
+from numpy.typing import NDArray
 
+from ooc_train.ahead import ahead
 from ooc_train.errors import OocTrainError
-from ooc_train.models.sums import Arrays, Block, Rooms, Sums, Work, add_into
+from ooc_train.models.sums import Arrays, Block, Room, Rooms, Sums, Work, add_into, aligned
 from ooc_train.stream import order
 from ooc_train.stream.buffers import pool_of
 from ooc_train.stream.executors import Executor
@@ -70,14 +73,14 @@ class Grain:
     task_stripes, least_stripes : stripes that one reduce task covers at first, and at the end of a
         pass: powers of two
     window : tasks that the driver keeps in flight
-    ahead : leaves that a scan or a map holds in one buffer; a scan has two of them
+    slots : portions of prepared rows that a scan holds, at least 2
     pool_bytes : the most that buffers in one process may hold
     threads : tasks that run at a time
     """
 
     task_stripes: int
     window: int
-    ahead: int
+    slots: int
     pool_bytes: int
     least_stripes: int = 1
     threads: int = 1
@@ -86,12 +89,21 @@ class Grain:
 class Scan(Protocol):
     """What a scan carries through the rows: a value that travels to a worker."""
 
-    def rooms(self, rows: int) -> Rooms:
-        """Return the arrays that `step` works in, for blocks of at most `rows` rows."""
+    @property
+    def portion(self) -> int:
+        """Rows that are prepared at a time."""
         ...
 
-    def step(self, state: Sums, block: Block, seed: int | None, work: Arrays) -> None:
-        """Take a block's rows into `state`, in place, in the order of `seed` or as they lie."""
+    def rooms(self, rows: int) -> Rooms:
+        """Return the arrays that `prepare` writes up to so many rows to."""
+        ...
+
+    def prepare(self, block: Block, order: NDArray[np.int64], into: Arrays) -> Block:
+        """Return rows of a block, in the order of `order`, as `step` takes them."""
+        ...
+
+    def step(self, state: Sums, block: Block, work: Arrays) -> None:
+        """Take prepared rows into `state`, in place; `work` is what they lie in."""
         ...
 
     def finish(self, state: Sums) -> None:
@@ -357,39 +369,40 @@ def _scan_task(
 ) -> tuple[Sums, Spent]:
     """Return the state after the rows of some groups, and what it took."""
     reader = _reader(source, given)
-    state = {name: array.copy() for name, array in state.items()}
+    state = {name: aligned(array) for name, array in state.items()}
     rows, reading, computing = 0, 0.0, 0.0
-    mixing = len(groups[0])
-    per_lot = max(1, grain.ahead // mixing)
-    lots = [groups[i : i + per_lot] for i in range(0, len(groups), per_lot)]
-    lot_rooms = _rooms(source, per_lot * mixing)
-    work_rooms = scan.rooms(_largest(source, given) * mixing)
+    group_rows = _largest(source, given) * len(groups[0])
+    portion = min(scan.portion, group_rows)
 
-    def read(lot: Sequence[tuple[int, ...]], arrays: Arrays) -> tuple[list[Block], float]:
-        started, blocks, at = perf_counter(), [], 0
-        for group in lot:
-            blocks.append(reader.gather(group, arrays, at))
-            at += blocks[-1].n_rows
-        return blocks, perf_counter() - started
+    def portions() -> Iterator[tuple[Block, Arrays, float]]:
+        """Prepare rows in the order in which they are learned from, slot by slot."""
+        turns = itertools.cycle(slots)
+        started = perf_counter()
+        for number, leaves in enumerate(groups, first_group):
+            block = reader.gather(leaves, arrays)
+            permutation = working["order"][: block.n_rows]
+            seed = None if epoch_seed is None else order.row_seed(epoch_seed, number)
+            order.fill(permutation, seed)
+            for first in range(0, block.n_rows, portion):
+                slot = next(turns)
+                prepared = scan.prepare(block, permutation[first : first + portion], slot)
+                yield prepared, slot, perf_counter() - started
+                started = perf_counter()
 
     with (
         one_blas_thread(),
         pool_of(grain.pool_bytes) as pool,
-        pool.take(lot_rooms, lot_rooms, work_rooms) as (even, odd, workspace),
-        ThreadPoolExecutor(1, "ooc_train-read") as ahead,
+        pool.take(
+            _rooms(source, len(groups[0])),
+            {"order": Room((group_rows,), "<i8")},
+            *[scan.rooms(portion)] * grain.slots,
+        ) as (arrays, working, *slots),
+        closing(ahead(portions(), grain.slots - 1)) as coming,
     ):
-        group = first_group
-        coming = ahead.submit(read, lots[0], even)
-        for i in range(len(lots)):
-            blocks, seconds = coming.result()
-            if i + 1 < len(lots):
-                coming = ahead.submit(read, lots[i + 1], even if i % 2 else odd)
+        for prepared, slot, seconds in coming:
             started = perf_counter()
-            for block in blocks:
-                row_seed = None if epoch_seed is None else order.row_seed(epoch_seed, group)
-                scan.step(state, block, row_seed, workspace)
-                rows += block.n_rows
-                group += 1
+            scan.step(state, prepared, slot)
+            rows += prepared.n_rows
             reading += seconds
             computing += perf_counter() - started
     if last:

@@ -32,8 +32,9 @@ _LEAST_TASKS = 4
 _WAITING, _SMALL_SUMS = 3, 256 * 2**10
 """Tasks that wait for each thread, and bytes of sums beyond which only one does."""
 
-_AHEAD = (2, 1)
-"""Leaves that a scan reads at a time, most first."""
+_SLOTS = (4, 3, 2)
+"""Portions of prepared rows that a scan has room for, most first: one is learned from, others are
+made."""
 
 _WORKER_GROWTH = 12 * _MIB
 _DRIVER_GROWTH = 40 * _MIB
@@ -77,6 +78,7 @@ class Demand:
     parameters : bytes of a set of parameters
     slots : sets of parameters that the solver holds
     mixing : chunks mixed row by row in a scan, 0 for jobs without a scan
+    portion : bytes of the rows that a scan prepares at a time
     results : bytes that a task returns and the driver keeps for its caller
     """
 
@@ -86,6 +88,7 @@ class Demand:
     parameters: int = 0
     slots: int = 0
     mixing: int = 0
+    portion: int = 0
     results: int = 0
 
 
@@ -158,9 +161,9 @@ class Plan:
 
 def make_plan(source: Source, demand: Demand, ceiling: Ceiling, processes: Processes) -> Plan:
     """Return the plan that makes best use of the ceiling, or the smallest if none fits."""
-    aheads = _AHEAD if demand.mixing else _AHEAD[-1:]
-    for threads, ahead in itertools.product(range(processes.threads, 0, -1), aheads):
-        plan = _plan(source, demand, ceiling, processes, threads, ahead)
+    choices = _SLOTS if demand.mixing else _SLOTS[-1:]
+    for threads, slots in itertools.product(range(processes.threads, 0, -1), choices):
+        plan = _plan(source, demand, ceiling, processes, threads, slots)
         if plan.projected <= ceiling.limit:
             break
     return plan
@@ -172,7 +175,7 @@ def _plan(
     ceiling: Ceiling,
     processes: Processes,
     threads: int,
-    ahead: int,
+    slots: int,
 ) -> Plan:
     stripe_bytes = source.stripe_leaves * source.leaf_rows * max(source.row_bytes, 1)
     stripes = -(-source.n_leaves // source.stripe_leaves)
@@ -192,10 +195,9 @@ def _plan(
     reduce_bytes = demand.leaf + demand.workspace
     scan_bytes = 0
     if demand.mixing:
-        lot = max(ahead, demand.mixing)
-        rows = total_bytes(source.rooms(lot))
+        rows = total_bytes(source.rooms(demand.mixing))
         order = Room((source.leaf_rows * demand.mixing,), "<i8")
-        scan_bytes = 2 * rows + order.nbytes
+        scan_bytes = rows + order.nbytes + slots * demand.portion
     per_process = max((n for _, n in processes.workers), default=threads)
     pool = max(reduce_bytes * min(per_process, threads), scan_bytes)
     buffers = max(reduce_bytes * threads, scan_bytes)
@@ -213,7 +215,8 @@ def _plan(
         Term(
             "buffers",
             buffers,
-            f"two of {approximate_bytes(scan_bytes / 2)}, one read while one is learned from"
+            f"{slots} x {approximate_bytes(demand.portion)}, made while one is learned from; "
+            f"{approximate_bytes(scan_bytes - slots * demand.portion)} to make them of"
             if scan_bytes >= reduce_bytes * threads
             else f"{threads} x {approximate_bytes(reduce_bytes)}: a chunk, and the work on it",
         ),
@@ -234,7 +237,7 @@ def _plan(
     return Plan(
         ceiling,
         Projection(tuple(terms)),
-        Grain(task_stripes, window, ahead, pool, least_stripes, threads),
+        Grain(task_stripes, window, slots, pool, least_stripes, threads),
         threads,
         processes,
     )

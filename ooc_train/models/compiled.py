@@ -1,0 +1,124 @@
+"""How loops over rows are compiled, and the functions that make vectors in them.
+
+Importing this module imports numba (74 MB of memory); `kernels.load` says what else it costs.
+"""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from types import FunctionType
+from typing import Any, TypeVar
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from ooc_train.models import losses, rules
+
+__all__ = ["Integers", "Rows", "exp", "kernel", "log", "part", "strict_part", "vector_part"]
+
+Rows = NDArray[np.float32] | NDArray[np.float64]
+Integers = NDArray[np.int64]
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+# Lets sums be vectorised. Not ``fastmath=True``: it would drop the checks for NaN.
+_OPTIONS: Any = {"fastmath": {"reassoc", "contract"}, "error_model": "numpy"}
+_STRICT: Any = {"fastmath": {"contract"}, "error_model": "numpy"}
+
+_SOURCES = ("compiled.py", "kernels.py", "scanning.py")
+
+
+def _source_digest() -> str:
+    """Digest of the sources that the kernels are compiled from."""
+    paths = [Path(__file__).with_name(name) for name in _SOURCES]
+    paths += [Path(losses.__file__), Path(rules.__file__)]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:16]
+
+
+_DIGEST = _source_digest()
+
+
+def part(function: Function) -> Function:
+    """Compile as a part of the kernels that call it.
+
+    Parts take whole arrays and indices, never views: a view counts references, by an atomic
+    instruction that cost as much as the arithmetic of a row.
+    """
+    compiled: Function = njit(forceinline=True, **_OPTIONS)(function)
+    return compiled
+
+
+def strict_part(function: Function) -> Function:
+    """Compile as a part that adds up in the order in which it is written.
+
+    So its bits don't depend on what it is inlined into, nor on how many rows it is given at a time.
+    """
+    compiled: Function = njit(forceinline=True, **_STRICT)(function)
+    return compiled
+
+
+def kernel(function: Function) -> Function:
+    """Compile, or load from numba's cache, by `load` or at the first call.
+
+    numba trusts a cached kernel while the modification time and the size of *its* file are the
+    same. That misses a change of what it is made of, and wheels give all files one time. The
+    cache's files are named after the function's qualified name, so the digest of all sources goes
+    there.
+    """
+    function.__qualname__ = f"{function.__name__}_{_DIGEST}"
+    compiled: Function = njit(cache=True, nogil=True, **_OPTIONS)(function)
+    return compiled
+
+
+_LOG2_E = 1.0 / np.log(2.0)
+_LN2, _LN2_REST = 6.93147180369123816490e-01, 1.90821492927058770002e-10
+"""Their sum is log(2) to 85 bits, and the first times a small whole number is exact."""
+
+_TWO52 = 2.0**52
+_TWO52_BITS = int(np.float64(_TWO52).view(np.int64))
+_SQRT_HALF_BITS = int(np.float64(0.5**0.5).view(np.int64))
+"""Added to 2 ** 52, a whole number stands in the last bits of the sum: conversions for vectors."""
+
+
+# Exponential and logarithm as polynomials, since calls of the C library's don't make vectors: 2 ns
+# a row for loss and derivative, and 13 in NumPy. The powers are written out, since loops over
+# coefficients don't make vectors either. Strict: reassociating would cancel what rounds.
+@strict_part
+def exp(x: float) -> Any:
+    """Return ``exp(x)`` of x <= 0, within 1 ulp; below -708 that is 0."""
+    a = -708.0 if x < -708.0 else x
+    shifted = a * _LOG2_E + 1.5 * _TWO52
+    k = shifted - 1.5 * _TWO52
+    power = np.int64((np.float64(shifted).view(np.int64) << 52) + (1023 << 52)).view(np.float64)
+    r = (a - k * _LN2) - k * _LN2_REST
+    s = r * r
+    e = 1 / 479001600 + r * (1 / 6227020800)  # Taylor's series, in pairs
+    e = (1 / 3628800 + r * (1 / 39916800)) + s * e
+    e = (1 / 40320 + r * (1 / 362880)) + s * e
+    e = (1 / 720 + r * (1 / 5040)) + s * e
+    e = (1 / 24 + r * (1 / 120)) + s * e
+    e = (1 / 2 + r * (1 / 6)) + s * e
+    e = power * (1.0 + (r + s * e))
+    return 0.0 if x < -708.0 else e
+
+
+@strict_part
+def log(x: float) -> Any:
+    """Return ``log(x)`` of finite x >= 1, within 1 ulp."""
+    bits = np.float64(x).view(np.int64)
+    k = (bits - _SQRT_HALF_BITS) >> 52
+    n = np.int64(k + _TWO52_BITS).view(np.float64) - _TWO52
+    f = np.int64(bits - (k << 52)).view(np.float64) - 1.0  # x = 2 ** k (1 + f)
+    q = f / (2.0 + f)  # log(1 + f) = 2 atanh(q), and q is at most 0.172
+    s = q * q
+    t = 1 / 19 + s * (1 / 21 + s * (1 / 23))
+    t = 1 / 13 + s * (1 / 15 + s * (1 / 17 + s * t))
+    t = 1 / 7 + s * (1 / 9 + s * (1 / 11 + s * t))
+    t = s * (1 / 3 + s * (1 / 5 + s * t))
+    return n * _LN2 + (f - (q * (f - 2.0 * t) - n * _LN2_REST))
+
+
+def vector_part(function: Callable[..., Any]) -> Any:
+    """Compile the source of a loss on `exp` and `log`, to become vectors in a loop over rows."""
+    names = function.__globals__ | {"exp": exp, "log": log}
+    return part(FunctionType(function.__code__, names, function.__name__))
