@@ -113,7 +113,7 @@ def learn(
             one_blas_thread(),
             Job(source, memory_ceiling=memory_ceiling, kernels=True) as job,
         ):
-            plan = job.plan(replace(task.demand(), mixing=1))
+            plan = job.plan(task.demand(scans=True))
             stream, grain = job.stream(plan), plan.grain
             problem, steepness, eta0, state = _take(task, stream, progress, start)
             memory = job.memory(plan)

@@ -119,14 +119,20 @@ class Task:
         """Whether workers need the compiled kernels."""
         return self.solver_name not in ("gram", "newton")
 
-    def demand(self) -> Demand:
-        """Return what the job needs room for."""
-        source = self.inputs.source
-        works = (*self.solver.works(self.problem), ColumnSums(np.zeros(source.n_features)))
+    def demand(self, *, scans: bool = False) -> Demand:
+        """Return what the job needs room for.
+
+        Parameters
+        ----------
+        scans : bool
+            Whether even a batch of all rows is a scan.
+        """
+        source, solver = self.inputs.source, self.solver
+        works = (*solver.works(self.problem), ColumnSums(np.zeros(source.n_features)))
         mixing = portion = 0
-        if isinstance(self.solver, Updates) and self.solver.batch_size < source.n_rows:
-            mixing = self.solver.mixing
-            portion = total_bytes(self.solver.portion(self.problem, source))
+        if isinstance(solver, Updates) and (scans or solver.batch_size < source.n_rows):
+            mixing = solver.mixing
+            portion = total_bytes(solver.portion(self.problem, source))
         return Demand(
             leaf=total_bytes(source.rooms(1)),
             workspace=max(total_bytes(work.rooms(source.leaf_rows)) for work in works),

@@ -20,7 +20,21 @@ def test_names_and_codes():
         "squared": ("squared", 0),
         "logistic": ("logistic", 1),
         "multinomial": ("multinomial", 2),
+        "hinge": ("hinge", 3),
     }
+
+
+def test_hinge_is_how_far_a_margin_of_one_is_missed():
+    hinge, y, z = (
+        LOSSES["hinge"],
+        np.array([0.0, 0, 0, 1, 1, 1]),
+        np.array([-2, -0.5, 1, 2, 0.5, -1]),
+    )
+    assert hinge.value(y, z).tolist() == [0, 0.5, 2, 0, 0.5, 2]
+    assert hinge.gradient(y, z).tolist() == [0, 1, 1, 0, -1, -1]
+    assert hinge.hessian is not None
+    assert not hinge.hessian(y, z).any()
+    assert np.isnan(hinge.gradient(y[:1], np.array([np.nan])))
 
 
 @pytest.mark.parametrize("loss", POINTWISE, ids=lambda loss: loss.name)

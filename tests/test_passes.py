@@ -288,6 +288,23 @@ def test_a_scan_in_order_takes_rows_as_they_lie():
     assert seen(numbered(), shuffled=False).tolist() == list(range(ROWS))
 
 
+def test_a_scan_asks_ahead_for_what_a_disk_is_slow_to_bring(monkeypatch, tmp_path):
+    X = np.random.default_rng(0).normal(size=(ROWS, 3))
+    write_store(tmp_path / "a", X, np.arange(ROWS), chunk_rows=8)
+    source = read_inputs(tmp_path / "a", classifier=False).source
+    asked: list[int] = []
+    monkeypatch.setattr("ooc_train.store.chunks.ChunkReader.prefetch", lambda _, i: asked.append(i))
+    monkeypatch.setattr("ooc_train.stream.passes._FAR_LEAVES", 4)
+    for cold, mixing in ((np.inf, 1), (0.0, 1), (0.0, 6)):
+        asked.clear()
+        monkeypatch.setattr("ooc_train.stream.passes._COLD", cold)
+        assert sorted(seen(source, mixing=mixing)) == list(range(ROWS))
+        first = order.groups(25, mixing, 0, 0)[0]
+        # Each chunk once, in the order of the scan, but for those that are read first.
+        due = [c for group in order.groups(25, mixing, 0, 0) for c in group if c not in first]
+        assert asked == ([] if cold else due)
+
+
 def problem_of(source, weighted):
     weight = source.n_rows if not weighted else float(source.weight.sum())
     scaling = Scaling.of(source.X.mean(axis=0), source.X.std(axis=0), centre=True)

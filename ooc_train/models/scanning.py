@@ -250,7 +250,7 @@ def _scan_single_rows(
     eta0: float,
     horizon: float,
     fit_intercept: bool,
-) -> int:
+) -> Any:
     """Take a step for each row; return how many were taken, and leave in `Z` what `_add_up` needs.
 
     A row that isn't finite ends it before its step.

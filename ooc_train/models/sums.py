@@ -58,6 +58,11 @@ class Room:
     dtype: str = "<f8"
 
     @property
+    def row_bytes(self) -> int:
+        """Bytes of one row of the array."""
+        return int(np.prod(self.shape[1:], dtype=np.int64)) * np.dtype(self.dtype).itemsize
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the array, rounded up so that arrays that lie side by side stay aligned."""
         size = int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize

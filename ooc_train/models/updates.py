@@ -65,8 +65,7 @@ class LinearUpdates:
     @property
     def portion(self) -> int:
         """Rows that are prepared at a time: about 1 MiB, which stay in a near cache."""
-        row_bytes = self.problem.n_features * np.dtype(self.dtype).itemsize
-        return max(1, _PORTION_BYTES // row_bytes)
+        return max(1, _PORTION_BYTES // sum(room.row_bytes for room in self.rooms(1).values()))
 
     def rooms(self, rows: int) -> Rooms:
         """Return the arrays that `prepare` writes up to so many rows to."""

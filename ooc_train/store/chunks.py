@@ -158,7 +158,7 @@ class ChunkReader:
         return chunk
 
     def prefetch(self, index: int) -> None:
-        """Have the shard of a chunk read ahead, where the operating system can."""
+        """Have a chunk read ahead, where the operating system can."""
         self._route.prefetch(index)
 
     def close(self) -> None:

@@ -137,12 +137,14 @@ class DirectRoute:
             self._decode(encoded, out)
 
     def prefetch(self, index: int) -> None:
-        """Ask the operating system for the shard of chunk `index`; damage is left to `read`."""
+        """Ask the operating system for chunk `index`; damage is left to `read`."""
+        number, position = divmod(index, self._chunks_per_shard)
         try:
-            shard = self._shard(index // self._chunks_per_shard)
+            shard = self._shard(number)
+            offset, length = _entry(shard, position)
         except _DamageError:
             return
-        os.posix_fadvise(shard.fd, 0, shard.data_bytes, os.POSIX_FADV_WILLNEED)
+        os.posix_fadvise(shard.fd, offset, length, os.POSIX_FADV_WILLNEED)
 
     def close(self) -> None:
         """Close every file."""

@@ -42,6 +42,10 @@ class Reader(Protocol):
         """Return several leaves as one block, rows in the order of the leaves."""
         ...
 
+    def prefetch(self, leaves: Sequence[int]) -> None:
+        """Have leaves brought nearer, if that can be done while others are used."""
+        ...
+
 
 class Source(Protocol):
     """Rows, cut into leaves."""
@@ -267,6 +271,11 @@ class StoreReader:
             end += min(source.leaf_rows, source.n_rows - start)
         return self._block(arrays, slice(at, end), at, tuple(starts))
 
+    def prefetch(self, leaves: Sequence[int]) -> None:
+        """Ask the operating system for chunks of X, which are nearly all there is to read."""
+        for leaf in leaves:
+            self._arrays["X"].prefetch(leaf)
+
     @staticmethod
     def _block(
         arrays: Arrays, rows: slice, of_y: int, starts: tuple[tuple[int, int], ...]
@@ -384,6 +393,10 @@ class ArraySource:
             return self._rows(slice(0, self.n_rows))
         return concatenate(list(self.run(leaves, {})))
 
+    def prefetch(self, leaves: Sequence[int]) -> None:
+        """Do nothing: rows are here."""
+        del leaves
+
 
 @dataclass(frozen=True, eq=False)
 class DaskSource:
@@ -462,6 +475,10 @@ class GivenReader:
         """Return the leaves as one block."""
         del arrays, at
         return concatenate([self.leaves[leaf] for leaf in leaves])
+
+    def prefetch(self, leaves: Sequence[int]) -> None:
+        """Do nothing: rows are here."""
+        del leaves
 
 
 def codes_of(labels: NDArray[Any], y: NDArray[Any]) -> NDArray[np.intp]:
