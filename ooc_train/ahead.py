@@ -2,48 +2,19 @@
 
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from queue import SimpleQueue
-from threading import Semaphore
-from typing import Any, TypeVar
+from typing import TypeVar
 
 Item = TypeVar("Item")
 
-_NOTHING: Any = object()
 
+def ahead(items: Iterator[Item]) -> Generator[Item, None, None]:
+    """Make the next item in a thread while the caller is busy with this one.
 
-def ahead(items: Iterator[Item], depth: int = 1) -> Generator[Item, None, None]:
-    """Make the next items in a thread while the caller is busy with this one.
-
-    What the thread raises comes to the caller after the items before it. Closing waits for the
-    thread.
-
-    Parameters
-    ----------
-    items : iterator
-        Its items may lie in ``depth + 1`` buffers by turns.
-    depth : int
-        Items that are made, or being made, beside the one that the caller has.
+    Items may lie in two buffers by turns. Closing it waits for the thread.
     """
-    made: SimpleQueue[Item] = SimpleQueue()
-    room, closed = Semaphore(depth), False
-
-    def make() -> None:
-        try:
-            while room.acquire() and not closed:
-                item = next(items, _NOTHING)
-                if item is _NOTHING:
-                    return
-                made.put(item)
-        finally:
-            made.put(_NOTHING)
-
+    nothing = object()
     with ThreadPoolExecutor(1, "ooc_train-ahead") as thread:
-        making = thread.submit(make)
-        try:
-            while (item := made.get()) is not _NOTHING:
-                room.release()
-                yield item
-        finally:
-            closed = True
-            room.release()
-        making.result()
+        coming = thread.submit(next, items, nothing)
+        while (item := coming.result()) is not nothing:
+            coming = thread.submit(next, items, nothing)
+            yield item  # type: ignore[misc]

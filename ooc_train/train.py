@@ -129,10 +129,10 @@ class Task:
         """
         source, solver = self.inputs.source, self.solver
         works = (*solver.works(self.problem), ColumnSums(np.zeros(source.n_features)))
-        mixing = portion = 0
+        mixing = updates = 0
         if isinstance(solver, Updates) and (scans or solver.batch_size < source.n_rows):
             mixing = solver.mixing
-            portion = total_bytes(solver.portion(self.problem, source))
+            updates = total_bytes(solver.rooms(self.problem, source))
         return Demand(
             leaf=total_bytes(source.rooms(1)),
             workspace=max(total_bytes(work.rooms(source.leaf_rows)) for work in works),
@@ -140,7 +140,7 @@ class Task:
             parameters=8 * self.problem.n_parameters,
             slots=self.solver.slots,
             mixing=mixing,
-            portion=portion,
+            updates=updates,
         )
 
 

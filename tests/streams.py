@@ -65,12 +65,13 @@ def stream(
     *,
     task_stripes: int = 2,
     window: int = 2,
-    slots: int = 3,
+    turns: int = 2,
+    lot: int = 3,
     pool_bytes: int = ROOM,
     executor: Executor | None = None,
 ) -> Stream:
     """Return the passes over a source, in this thread."""
-    return Stream(source, executor or Inline(), Grain(task_stripes, window, slots, pool_bytes))
+    return Stream(source, executor or Inline(), Grain(task_stripes, window, turns, lot, pool_bytes))
 
 
 def write_store(

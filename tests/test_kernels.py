@@ -212,13 +212,10 @@ class Problem:
     def state(self):
         return [self.theta, self.slots, self.partial, self.counters, self.sums]
 
-    def scan(self, order, flush, offset=0):
-        T = at_offset(np.empty((len(order), FEATURES), self.dtype), offset)
-        y, weight = np.empty((len(order), self.y.shape[1])), np.empty(len(order) * self.weighted)
-        rows = self.X, self.y, self.weight, order, self.mean, self.inv_scale
-        scanning.gather(*rows, T, y, weight)
+    def scan(self, order, flush):
         return scan(
-            T, y, weight, np.empty((len(order), self.outputs)), *self.state, self.l2,
+            self.X, self.y, self.weight, order, self.mean, self.inv_scale,
+            *np.empty((2, len(order), self.outputs)), *self.state, self.l2,
             LOSSES[self.loss].code, self.batch_size, self.optimizer, self.schedule, 0.02, 100.0,
             self.fit_intercept, flush,
         )  # fmt: skip
@@ -232,8 +229,7 @@ def plain_scan(p):
     free = np.append(np.ones(FEATURES), float(p.fit_intercept))
     for t, start in enumerate(range(0, ROWS, p.batch_size)):
         i = p.order[start : start + p.batch_size]
-        scaled = ((p.X[i] - p.mean) * p.inv_scale).astype(p.dtype)
-        T = np.column_stack([scaled, np.ones(len(i))])
+        T = np.column_stack([(p.X[i] - p.mean) * p.inv_scale, np.ones(len(i))])
         z = T @ theta.T
         y = p.y[i, 0] if p.loss == "multinomial" else p.y[i]
         sums += (w[i] * loss.value(y, z).reshape(len(i), -1).sum(axis=1)).sum(), w[i].sum()
@@ -298,7 +294,7 @@ def test_scan_bits_do_not_depend_on_where_arrays_lie():
             p = Problem("logistic", 1, np.float32, batch_size=batch_size)
             for name in ("X", "theta", "partial", "mean", "inv_scale", "l2"):
                 setattr(p, name, at_offset(getattr(p, name), offset))
-            p.scan(p.order, True, offset)
+            p.scan(p.order, True)
             results.add((batch_size, p.theta.tobytes(), p.sums.tobytes()))
     assert len(results) == 2
 
@@ -396,8 +392,10 @@ def test_a_changed_loss_is_never_served_from_the_cache(tmp_path):
         import numpy as np
         from ooc_train.models import scanning
         one, pair, sums = np.ones((1, 1)), np.zeros((1, 2)), np.zeros(2)
-        scanning.scan(one, one, one[0], one.copy(), pair, np.zeros((0, 1, 2)), pair.copy(),
-                      np.zeros(3, int), sums, one[0], 0, 1, 0, 0, 0.0, 1.0, True, True)
+        one_of = one.copy
+        scanning.scan(one, one, one[0], np.zeros(1, int), one[0], one[0], one_of(), one_of(), pair,
+                      np.zeros((0, 1, 2)), pair.copy(), np.zeros(3, int), sums, one[0], 0, 1, 0, 0,
+                      0.0, 1.0, True, True)
         print(sums[0], sum(scanning.scan.stats.cache_hits.values()))
     """
 

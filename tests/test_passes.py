@@ -52,12 +52,12 @@ def source(tmp_path_factory, request):
 @given(
     task_stripes=st.integers(1, 64),
     window=st.integers(1, 9),
-    slots=st.integers(2, 9),
+    turns=st.integers(1, 4),
     seed=st.integers(0, 1000),
     pool_bytes=st.integers(2**16, 2**20),
 )
 def test_cutting_a_reduce_into_tasks_does_not_change_a_bit(
-    source, stripe_bytes, how, task_stripes, window, slots, seed, pool_bytes
+    source, stripe_bytes, how, task_stripes, window, turns, seed, pool_bytes
 ):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ooc_train.stream.sources._STRIPE_BYTES", stripe_bytes)
@@ -67,7 +67,7 @@ def test_cutting_a_reduce_into_tasks_does_not_change_a_bit(
             source,
             task_stripes=task_stripes,
             window=window,
-            slots=slots,
+            turns=turns,
             pool_bytes=pool_bytes,
             executor=Shuffled(seed),
         ).reduce(work)
@@ -210,27 +210,16 @@ def numbered(chunk_rows=8, **settings: Any):
 class Seen:
     """A scan that keeps, instead of learning, which rows came in which order."""
 
-    portion: int = 5
-
     def rooms(self, rows: int) -> Rooms:
-        return {"y": Room((rows, 1)), "order": Room((rows,), "<i8")}
+        return {"numbers": Room((rows,))}
 
-    def prepare(self, block: Block, order: Any, into: Any) -> Block:
-        rows = len(order)
-        assert rows <= self.portion
+    def step(self, state: Any, block: Block, order: Any, work: Any) -> None:
+        taken, at = work["numbers"][: block.n_rows], int(state["at"])
         assert block.y is not None
-        into["order"][:rows] = order
-        into["y"][:rows] = block.y[order]
-        return Block(block.X, into["y"][:rows], None, block.starts, into["order"][:rows])
-
-    def step(self, state: Any, block: Block, work: Any) -> None:
-        assert block.y is not None
-        assert work["y"].base is block.y.base
-        rows, at = len(block.y), int(state["at"])
-        state["rows"][at : at + rows] = block.y[:, 0]
-        numbers = [block.row_number(i) for i in range(rows)]
-        assert numbers == block.y[:, 0].tolist()
-        state["at"] += rows
+        taken[:] = block.y[order, 0]
+        state["rows"][at : at + block.n_rows] = taken
+        assert [block.row_number(int(i)) for i in order] == taken.tolist()
+        state["at"] += block.n_rows
 
     def finish(self, state: Any) -> None:
         state["finished"] += 1
@@ -247,12 +236,13 @@ def seen(source, *, seed=0, epoch=0, mixing=1, shuffled=True, **grain):
 
 
 @pytest.mark.parametrize("mixing", [1, 5, 1000])
-@pytest.mark.parametrize("slots", [2, 3, 8])
+@pytest.mark.parametrize("turns", [1, 2, 5])
+@pytest.mark.parametrize("lot", [1, 4, 100])
 @pytest.mark.parametrize("segment_rows", [1, 40, 2**18])
-def test_a_scan_takes_every_row_once(monkeypatch, mixing, slots, segment_rows):
+def test_a_scan_takes_every_row_once(monkeypatch, mixing, turns, lot, segment_rows):
     monkeypatch.setattr("ooc_train.stream.passes._FIRST_SEGMENT_ROWS", segment_rows)
     monkeypatch.setattr("ooc_train.stream.passes._SEGMENT_SECONDS", 0.0)
-    rows = seen(numbered(), mixing=mixing, slots=slots)
+    rows = seen(numbered(), mixing=mixing, turns=turns, lot=lot)
     assert sorted(rows) == list(range(ROWS))
     assert rows.tolist() == seen(numbered(), mixing=mixing).tolist()
     assert (rows == np.arange(ROWS)).sum() < 12
@@ -295,14 +285,17 @@ def test_a_scan_asks_ahead_for_what_a_disk_is_slow_to_bring(monkeypatch, tmp_pat
     asked: list[int] = []
     monkeypatch.setattr("ooc_train.store.chunks.ChunkReader.prefetch", lambda _, i: asked.append(i))
     monkeypatch.setattr("ooc_train.stream.passes._FAR_LEAVES", 4)
-    for cold, mixing in ((np.inf, 1), (0.0, 1), (0.0, 6)):
+    for cold, mixing, turns in ((np.inf, 1, 1), (0.0, 1, 1), (0.0, 6, 1), (0.0, 1, 2)):
         asked.clear()
         monkeypatch.setattr("ooc_train.stream.passes._COLD", cold)
-        assert sorted(seen(source, mixing=mixing)) == list(range(ROWS))
-        first = order.groups(25, mixing, 0, 0)[0]
-        # Each chunk once, in the order of the scan, but for those that are read first.
-        due = [c for group in order.groups(25, mixing, 0, 0) for c in group if c not in first]
-        assert asked == ([] if cold else due)
+        assert sorted(seen(source, mixing=mixing, turns=turns, lot=1)) == list(range(ROWS))
+        # Each chunk once, but for those that each thread reads first.
+        groups = order.groups(25, mixing, 0, 0)[turns:]
+        due = [c for group in groups for c in group]
+        if turns == 1:
+            assert asked == ([] if cold else due)
+        else:
+            assert sorted(asked) == sorted(due)
 
 
 def problem_of(source, weighted):
@@ -315,9 +308,7 @@ def problem_of(source, weighted):
 @pytest.mark.parametrize("mixing", [1, 5])
 @pytest.mark.parametrize("batch_size", [1, 7, 8, 256, ROWS - 1])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_segments_and_reading_ahead_do_not_change_a_bit(
-    monkeypatch, rule, mixing, batch_size, weighted
-):
+def test_segments_and_turns_do_not_change_a_bit(monkeypatch, rule, mixing, batch_size, weighted):
     rows = numbered()
     rng = np.random.default_rng(1)
     weight = rng.uniform(0, 2, ROWS) if weighted else None
@@ -326,12 +317,13 @@ def test_segments_and_reading_ahead_do_not_change_a_bit(
         problem_of(source, weighted), "<f8", batch_size, rule, "linear", 0.01, 3000.0
     )
     found = []
-    for segment_rows, seconds, slots in ((2**18, 1.0, 8), (1, 0.0, 2), (40, 1e-9, 3), (9, 1.0, 2)):
+    cuts = ((2**18, 1.0, 4, 1), (1, 0.0, 1, 5), (40, 1e-9, 3, 2), (9, 1.0, 2, 3))
+    for segment_rows, seconds, turns, lot in cuts:
         monkeypatch.setattr("ooc_train.stream.passes._FIRST_SEGMENT_ROWS", segment_rows)
         monkeypatch.setattr("ooc_train.stream.passes._SEGMENT_SECONDS", seconds)
         state = updates.start(np.zeros((1, 4)))
         for epoch in range(3):
-            passes = stream(source, slots=slots)
+            passes = stream(source, turns=turns, lot=lot)
             state = passes.scan(updates, state, seed=5, epoch=epoch, mixing=mixing)
         filled, done, taken = state["counters"]
         assert (filled, done, taken) == (0, 3 * -(-ROWS // batch_size), 3 * ROWS)
@@ -341,19 +333,20 @@ def test_segments_and_reading_ahead_do_not_change_a_bit(
         assert same_bits(other, found[0])
 
 
-def test_reading_ahead_uses_the_slots_of_the_plan_and_no_more(tmp_path):
+def test_reading_ahead_uses_the_room_of_the_plan_and_no_more(tmp_path):
     X = np.random.default_rng(0).normal(size=(ROWS, 3))
     write_store(tmp_path / "a", X, np.arange(ROWS), chunk_rows=5)
     source = read_inputs(tmp_path / "a", classifier=False).source
     for mixing in (1, 3, 11):
-        portion = total_bytes(Seen().rooms(Seen.portion))
-        leaf = total_bytes(source.rooms(1))
-        demand = Demand(leaf=leaf, workspace=0, mixing=mixing, portion=portion)
+        leaf, updates = total_bytes(source.rooms(1)), total_bytes(Seen().rooms(5 * mixing))
+        demand = Demand(leaf=leaf, workspace=0, mixing=mixing, updates=updates)
         grain = make_plan(source, demand, Ceiling(2**30, "given"), Processes(0, (), 1)).grain
-        rows = seen(source, mixing=mixing, slots=grain.slots, pool_bytes=grain.pool_bytes)
+        rows = seen(
+            source, mixing=mixing, turns=grain.turns, lot=grain.lot, pool_bytes=grain.pool_bytes
+        )
         assert sorted(rows) == list(range(ROWS))
     with pytest.raises(CeilingExceeded, match="were asked for where the plan allows"):
-        seen(source, mixing=11, slots=grain.slots, pool_bytes=grain.pool_bytes - 64)
+        seen(source, mixing=11, turns=grain.turns, lot=grain.lot, pool_bytes=grain.pool_bytes - 64)
 
 
 # --------------------------------------------------------------------------- map, and failures

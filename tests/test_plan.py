@@ -65,7 +65,7 @@ demands = st.fixed_dictionaries(
         "parameters": st.integers(0, MIB),
         "slots": st.integers(0, 30),
         "mixing": st.sampled_from([0, 1, 5, 64]),
-        "portion": st.integers(0, 2 * MIB),
+        "updates": st.integers(0, 2 * MIB),
         "results": st.sampled_from([0, MIB]),
     }
 )
@@ -78,13 +78,13 @@ def test_a_plan_is_the_sum_of_its_terms_and_never_over_the_ceiling(large, mib, p
     assert plan.projected == sum(term.bytes for term in plan.projection.terms)
     assert all(term.bytes >= 0 and term.why for term in plan.projection.terms)
     assert plan.to_json()["fits"] == (plan.projected <= plan.ceiling.limit)
-    # At least one chunk is read at a time; a scan prepares rows while it learns from others.
+    # At least one chunk is read at a time; each thread of a scan has buffers of its own.
     chunk = total_bytes(large.rooms(1))
     assert plan.grain.pool_bytes >= chunk + demand["workspace"]
-    of_scan = demand["mixing"] * 2048 * large.row_bytes + 2 * demand["portion"]
-    assert plan.grain.pool_bytes >= of_scan * (demand["mixing"] > 0)
-    assert plan.grain.slots >= 2
-    assert min(plan.grain.task_stripes, plan.grain.window, plan.threads) >= 1
+    of_turn = demand["mixing"] * 2048 * large.row_bytes
+    if demand["mixing"]:
+        assert plan.grain.pool_bytes >= plan.grain.turns * plan.grain.lot * of_turn
+    assert min(plan.grain.task_stripes, plan.grain.window, plan.grain.turns, plan.grain.lot) >= 1
     assert plan.threads <= processes.threads
     if plan.projected <= plan.ceiling.limit:
         plan.validate()
@@ -102,7 +102,7 @@ def test_a_plan_is_the_sum_of_its_terms_and_never_over_the_ceiling(large, mib, p
 @given(mib=st.lists(st.floats(1, 3000), min_size=2, max_size=6), demand=demands)
 def test_a_larger_ceiling_makes_no_plan_worse(large, mib, demand):
     plans = [plan_of(large, m, **demand) for m in sorted(mib)]
-    order = [(plan.threads, plan.grain.slots) for plan in plans]
+    order = [(plan.threads, plan.grain.turns, plan.grain.lot) for plan in plans]
     assert order == sorted(order)
 
 
@@ -174,7 +174,7 @@ def test_blocks_that_tasks_are_given_are_few_at_a_time():
     threads=st.integers(1, 8),
 )
 def test_shares_are_whole_nodes_that_shrink_towards_the_end(stripes, task, least, threads):
-    grain = Grain(2**task, 2 * threads, 1, 0, 2 ** min(task, least), threads)
+    grain = Grain(2**task, 2 * threads, 1, 1, 0, 2 ** min(task, least), threads)
     shares = list(_shares(stripes, grain))
     assert [first for first, _ in shares] == [0, *(last for _, last in shares[:-1])]
     assert shares[-1][1] == stripes
@@ -218,8 +218,8 @@ def test_what_is_learned_is_the_same_under_any_plan(source, mib, threads, batch_
         work = CASE.problem.sums(CASE.problem.zeros()[None], hessian=True)
         workspace = total_bytes(work.rooms(source.leaf_rows))
         leaf = total_bytes(source.rooms(1))
-        portion = total_bytes(solver.portion(CASE.problem, source))
-        demand = Demand(leaf=leaf, workspace=workspace, mixing=2, portion=portion)
+        updates = total_bytes(solver.rooms(CASE.problem, source))
+        demand = Demand(leaf=leaf, workspace=workspace, mixing=2, updates=updates)
         plan = make_plan(source, demand, Ceiling(int(limit * MIB), "given"), Processes(0, (), n))
         plan.validate()
         passes = Stream(source, Inline(), plan.grain)

@@ -10,12 +10,25 @@ from types import FunctionType
 from typing import Any, TypeVar
 
 import numpy as np
-from numba import njit
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from ooc_train.models import losses, rules
 
-__all__ = ["Integers", "Rows", "exp", "kernel", "log", "part", "strict_part", "vector_part"]
+__all__ = [
+    "Integers",
+    "Rows",
+    "exp",
+    "kernel",
+    "log",
+    "part",
+    "prefetch",
+    "strict_part",
+    "vector_part",
+]
 
 Rows = NDArray[np.float32] | NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -116,6 +129,31 @@ def log(x: float) -> Any:
     t = 1 / 7 + s * (1 / 9 + s * (1 / 11 + s * t))
     t = s * (1 / 3 + s * (1 / 5 + s * t))
     return n * _LN2 + (f - (q * (f - 2.0 * t) - n * _LN2_REST))
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _prefetch(typing_context: Any, array: Any, offset: Any) -> Any:  # noqa: ARG001 (numba's protocol)
+    """Ask for the cache line that is `offset` bytes into an array (LLVM's `llvm.prefetch`)."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        place = builder.gep(builder.bitcast(data, byte), [arguments[1]])
+        kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        read, near, of_data = word(0), word(3), word(1)
+        builder.call(function, [place, read, near, of_data])
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64), generate
+
+
+@part
+def prefetch(X: Rows, i: int) -> None:
+    """Have row `i` of X brought to the nearest cache while others are worked on."""
+    size = X.shape[1] * X.itemsize
+    for offset in range(i * size, (i + 1) * size, 64):
+        _prefetch(X, offset)
 
 
 def vector_part(function: Callable[..., Any]) -> Any:

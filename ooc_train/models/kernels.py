@@ -18,7 +18,7 @@ from numba import types
 
 from ooc_train.models.compiled import Rows, kernel, part, vector_part
 from ooc_train.models.losses import HINGE, LOGISTIC, MULTINOMIAL, SQUARED, Array
-from ooc_train.models.scanning import gather, scan, shuffle, softmax_slope
+from ooc_train.models.scanning import scan, shuffle, softmax_slope
 
 __all__ = ["accumulate", "add_rows", "load", "predictor", "slope"]
 
@@ -243,16 +243,9 @@ def load(dtype: np.typing.DTypeLike) -> None:
             ),
         ),
         (
-            gather,
-            (
-                *(X, read(2), read(1), read(1, integer), read(1), read(1)),
-                *(write(2, X.dtype), write(2), write(1)),
-            ),
-        ),
-        (
             scan,
             (
-                *(X, read(2), read(1), write(2)),
+                *(X, read(2), read(1), read(1, integer), read(1), read(1), write(2), write(2)),
                 *(write(2), write(3), write(2), write(1, integer), write(1), read(1)),
                 *(integer, integer, integer, integer, real, real, flag, flag),
             ),

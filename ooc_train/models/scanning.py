@@ -1,16 +1,16 @@
 """Compiled updates: parameters carried through rows, at any batch size.
 
-`gather` scales rows and lays them side by side in the order in which they are learned from;
-`shuffle` makes that order; `scan` learns. So a reading thread does all that can be done before the
-parameters are known, and `scan` takes rows one after another from a near cache.
+`shuffle` makes the order in which the rows of a chunk are learned from; `scan` learns from them
+where they lie. Rows are scaled on the fly: parameters are of the scaled columns, predictors are of
+those in the data's units, which are brought up to date with each step.
 
 A batch of one row is a chain: the next predictor waits for the step, the step for the loss, the
-loss for the predictor. So there one loop takes the step and predicts the next row, and the values
-of the losses, which nothing waits for, are computed afterwards in vectors. Larger batches go four
-rows at a time.
+loss for the predictor. So what nothing waits for is kept out of it: the next row is scaled before,
+and the values of the losses are computed afterwards, in vectors. Larger batches go in groups of
+rows.
 
-Rows are float32 or float64 as X is; everything else is float64. All arrays are C-contiguous.
-No result's bits depend on where an array lies in memory, nor on where a pass is cut into calls.
+X is float32 or float64; everything else is float64. All arrays are C-contiguous. No result's bits
+depend on where an array lies in memory, nor on where a pass is cut into calls.
 """
 
 from typing import Any
@@ -18,7 +18,15 @@ from typing import Any
 import numpy as np
 
 from ooc_train.models import losses
-from ooc_train.models.compiled import Integers, Rows, kernel, part, strict_part, vector_part
+from ooc_train.models.compiled import (
+    Integers,
+    Rows,
+    kernel,
+    part,
+    prefetch,
+    strict_part,
+    vector_part,
+)
 from ooc_train.models.losses import HINGE, LOGISTIC, MULTINOMIAL, SQUARED, Array
 from ooc_train.models.rules import BETA1, BETA2, EPSILON
 
@@ -28,7 +36,6 @@ __all__ = [
     "INVERSE_SQRT",
     "LINEAR",
     "SGD",
-    "gather",
     "scan",
     "shuffle",
     "softmax_slope",
@@ -37,8 +44,22 @@ __all__ = [
 SGD, ADAM = 0, 1
 CONSTANT, LINEAR, INVERSE_SQRT = 0, 1, 2
 
-_GROUP = 4
-"""Rows of a batch that are taken at a time: they share each load of a parameter."""
+_GROUP = 8
+"""Rows of a batch that are taken at a time: as many slopes as a vector holds."""
+
+_WIDTH = 32
+"""Numbers that loops over columns take at a time: four vectors of eight."""
+
+_MEAN, _INV_SCALE, _L2, _ROWS, _OUTPUTS = 0, 1, 2, 3, 5
+"""Rows of the room that updates work in: at `_ROWS` begin two rows of X, scaled, and at `_OUTPUTS`
+what there is of each output."""
+
+_THETA, _PARTIAL, _W, _EACH = 0, 1, 2, 3
+"""Of each output: parameters of the scaled columns, the sum of a batch's gradients, and parameters
+that predict from rows as they lie."""
+
+_FAR = 8
+"""Rows by which `scan` asks for a row ahead of learning from it."""
 
 _SQUARED, _LOGISTIC, _MULTINOMIAL = SQUARED.code, LOGISTIC.code, MULTINOMIAL.code
 
@@ -52,46 +73,6 @@ _logistic_slope_of_one = part(LOGISTIC.gradient)
 _hinge_value = vector_part(HINGE.value)
 _hinge_slope = vector_part(HINGE.gradient)
 _softmax = vector_part(losses.softmax)
-
-
-@kernel
-def gather(
-    X: Rows,
-    y: Array,
-    weight: Array,
-    order: Integers,
-    mean: Array,
-    inv_scale: Array,
-    T: Rows,
-    y_out: Array,
-    weight_out: Array,
-) -> None:
-    """Write rows, scaled, side by side: ``T[t] = (X[order[t]] - mean) * inv_scale``.
-
-    Parameters
-    ----------
-    X : (rows, features) array, float32 or float64
-    y : (rows, outputs) array
-    weight : (rows,) array
-        Or of length 0, and then `weight_out` is left alone.
-    order : (n,) array of int64
-        Which rows of `X`. Not checked against them.
-    mean, inv_scale : (features,) array
-        The scaling: in the data's units, and one over them.
-    T : (n, features) array of X's type
-        The result, like the next two.
-    y_out : (n, outputs) array
-    weight_out : (n,) array
-    """
-    for t in range(len(order)):
-        i = order[t]
-        for j in range(len(mean)):
-            T[t, j] = (X[i, j] - mean[j]) * inv_scale[j]
-        for k in range(y.shape[1]):
-            y_out[t, k] = y[i, k]
-    if len(weight):
-        for t in range(len(order)):
-            weight_out[t] = weight[order[t]]
 
 
 @kernel
@@ -141,175 +122,232 @@ def softmax_slope(y: Array, t: int, z: Array, r: Array) -> Any:
     return value
 
 
+@strict_part
+def _make_room(theta: Array, partial: Array, mean: Array, inv_scale: Array, l2: Array) -> Any:
+    """Put all that updates go through side by side, far enough apart and in whole vectors.
+
+    Where arrays lie close to one another, or end in the midst of a vector, loops are run without
+    vectors.
+    """
+    outputs, features = len(theta), len(mean)
+    room = np.zeros((_OUTPUTS + _EACH * outputs, -(-features // _WIDTH) * _WIDTH))
+    for j in range(features):
+        room[_MEAN, j], room[_INV_SCALE, j], room[_L2, j] = mean[j], inv_scale[j], l2[j]
+    for k in range(outputs):
+        at = _OUTPUTS + _EACH * k
+        for j in range(features):
+            room[at + _THETA, j], room[at + _PARTIAL, j] = theta[k, j], partial[k, j]
+            room[at + _W, j] = theta[k, j] * inv_scale[j]
+    return room
+
+
+@strict_part
+def _leave_room(room: Array, theta: Array, partial: Array) -> None:
+    """Take parameters and gradients back."""
+    for k in range(len(theta)):
+        at = _OUTPUTS + _EACH * k
+        for j in range(theta.shape[1] - 1):
+            theta[k, j], partial[k, j] = room[at + _THETA, j], room[at + _PARTIAL, j]
+
+
+@strict_part
+def _scale(X: Rows, i: int, room: Array, to: int) -> None:
+    """Write row `i` of X, scaled."""
+    for j in range(X.shape[1]):
+        room[to, j] = (X[i, j] - room[_MEAN, j]) * room[_INV_SCALE, j]
+
+
 @part
 def _step_and_predict(
-    T: Rows, t: int, step: float, eta: float, l2: Array, theta: Array, k: int, U: Rows, u: int
+    room: Array, row: int, next_row: int, at: int, step: float, eta: float
 ) -> Any:
-    """Take a step down the gradient of row `t` of T, and return the predictor of row `u` of U."""
-    features = T.shape[1]
-    z = theta[k, features]
-    for j in range(features):
-        moved = theta[k, j] - (step * T[t, j] + eta * l2[j] * theta[k, j])
-        theta[k, j] = moved
-        z += moved * U[u, j]
+    """Take a step down the gradient of a scaled row; return the next one's product with theta."""
+    z = 0.0
+    for j in range(room.shape[1]):
+        theta = room[at + _THETA, j]
+        moved = theta - (step * room[row, j] + eta * room[_L2, j] * theta)
+        room[at + _THETA, j] = moved
+        z += moved * room[next_row, j]
     return z
 
 
 @part
-def _predict_group(T: Rows, a: int, b: int, c: int, d: int, theta: Array, k: int, z: Array) -> None:
-    """Write the predictors of four rows by output `k`."""
-    features = T.shape[1]
+def _shift(room: Array, at: int) -> Any:
+    """Product of the means with the parameters that predict from rows as they lie."""
+    total = 0.0
+    for j in range(room.shape[1]):
+        total += room[at + _W, j] * room[_MEAN, j]
+    return total
+
+
+@part
+def _predict_four(
+    X: Rows, places: Integers, first: int, room: Array, at: int, constant: float, k: int, z: Array
+) -> None:
+    """Write the predictors by output `k` of four rows, which share each load of a parameter."""
+    a, b, c, d = places[first], places[first + 1], places[first + 2], places[first + 3]
     s0 = s1 = s2 = s3 = 0.0
-    for j in range(features):
-        w = theta[k, j]
-        s0 += w * T[a, j]
-        s1 += w * T[b, j]
-        s2 += w * T[c, j]
-        s3 += w * T[d, j]
-    constant = theta[k, features]
-    z[k, 0] = s0 + constant
-    z[k, 1] = s1 + constant
-    z[k, 2] = s2 + constant
-    z[k, 3] = s3 + constant
+    for j in range(X.shape[1]):
+        w = room[at + _W, j]
+        s0 += w * X[a, j]
+        s1 += w * X[b, j]
+        s2 += w * X[c, j]
+        s3 += w * X[d, j]
+    z[k, first] = s0 + constant
+    z[k, first + 1] = s1 + constant
+    z[k, first + 2] = s2 + constant
+    z[k, first + 3] = s3 + constant
 
 
 @strict_part
-def _sum_of_group(
-    T: Rows, a: int, b: int, c: int, d: int, r: Array, k: int, j: int, start: float
-) -> Any:
-    """`start`, and the gradients of four rows by one parameter added one after another."""
-    s = start + r[k, 0] * T[a, j]
-    s += r[k, 1] * T[b, j]
-    s += r[k, 2] * T[c, j]
-    s += r[k, 3] * T[d, j]
-    return s
+def _slopes(loss: int, due: Array, z: Array, w: Array, k: int, r: Array) -> None:
+    """Write the derivatives of a pointwise loss by the predictors of a group, in one vector."""
+    if loss == _SQUARED:
+        for i in range(_GROUP):
+            r[k, i] = w[i] * _squared_slope(due[i], z[k, i])
+    elif loss == _LOGISTIC:
+        for i in range(_GROUP):
+            r[k, i] = w[i] * _logistic_slope(due[i], z[k, i])
+    else:
+        for i in range(_GROUP):
+            r[k, i] = w[i] * _hinge_slope(due[i], z[k, i])
 
 
 @strict_part
-def _moved(
-    theta: Array,
+def _add_four(
+    X: Rows, places: Integers, first: int, r: Array, k: int, room: Array, at: int
+) -> None:
+    """Add the gradients of four rows by output `k`, one after another."""
+    a, b, c, d = places[first], places[first + 1], places[first + 2], places[first + 3]
+    r0, r1, r2, r3 = r[k, first], r[k, first + 1], r[k, first + 2], r[k, first + 3]
+    for j in range(X.shape[1]):
+        s = room[at + _PARTIAL, j] + r0 * X[a, j]
+        s += r1 * X[b, j]
+        s += r2 * X[c, j]
+        s += r3 * X[d, j]
+        room[at + _PARTIAL, j] = s
+
+
+@strict_part
+def _step(room: Array, at: int, share: float, total: float, eta: float) -> None:
+    """Take a step down the mean gradient of a batch; `_PARTIAL` is zero for the next."""
+    for j in range(room.shape[1]):
+        theta, scale = room[at + _THETA, j], room[_INV_SCALE, j]
+        g = share * (room[at + _PARTIAL, j] - total * room[_MEAN, j]) * scale
+        moved = theta - eta * (g + room[_L2, j] * theta)
+        room[at + _THETA, j] = moved
+        room[at + _W, j] = moved * scale
+        room[at + _PARTIAL, j] = 0.0
+
+
+@strict_part
+def _adam(slots: Array, k: int, j: int, g: float, bias1: float, bias2: float) -> Any:
+    """Take a slope into Adam's moments, and return the step for a learning rate of 1."""
+    slots[0, k, j] += (1.0 - BETA1) * (g - slots[0, k, j])
+    slots[1, k, j] += (1.0 - BETA2) * (g * g - slots[1, k, j])
+    return bias1 * slots[0, k, j] / (np.sqrt(bias2 * slots[1, k, j]) + EPSILON)
+
+
+@strict_part
+def _adam_step(
+    room: Array,
+    at: int,
+    share: float,
+    total: float,
+    eta: float,
     slots: Array,
     k: int,
-    j: int,
-    g: float,
-    optimizer: int,
-    eta: float,
     bias1: float,
     bias2: float,
-) -> Any:
-    """One parameter after a step down its slope `g`."""
-    if optimizer == ADAM:
-        slots[0, k, j] += (1.0 - BETA1) * (g - slots[0, k, j])
-        slots[1, k, j] += (1.0 - BETA2) * (g * g - slots[1, k, j])
-        size = np.sqrt(bias2 * slots[1, k, j]) + EPSILON
-        return theta[k, j] - eta * bias1 * slots[0, k, j] / size
-    return theta[k, j] - eta * g
-
-
-@strict_part
-def _update(
-    theta: Array,
-    slots: Array,
-    partial: Array,
-    l2: Array,
-    rows: int,
-    eta: float,
-    optimizer: int,
-    updates: int,
-    fit_intercept: bool,
 ) -> None:
-    """Take a step down the mean gradient of a batch, and zero `partial` for the next."""
-    features = len(l2)
-    share = 1.0 / rows
-    bias1 = bias2 = 1.0
-    if optimizer == ADAM:  # a power costs as much as a row
-        bias1 = 1.0 / (1.0 - BETA1 ** (updates + 1))
-        bias2 = 1.0 / (1.0 - BETA2 ** (updates + 1))
-    for k in range(len(theta)):
-        for j in range(features):
-            g = share * partial[k, j] + l2[j] * theta[k, j]
-            partial[k, j] = 0.0
-            theta[k, j] = _moved(theta, slots, k, j, g, optimizer, eta, bias1, bias2)
-        if fit_intercept:
-            g = share * partial[k, features]
-            theta[k, features] = _moved(theta, slots, k, features, g, optimizer, eta, bias1, bias2)
-        partial[k, features] = 0.0
+    """As `_step`, by Adam."""
+    for j in range(slots.shape[2] - 1):
+        theta, scale = room[at + _THETA, j], room[_INV_SCALE, j]
+        g = share * (room[at + _PARTIAL, j] - total * room[_MEAN, j]) * scale
+        moved = theta - eta * _adam(slots, k, j, g + room[_L2, j] * theta, bias1, bias2)
+        room[at + _THETA, j] = moved
+        room[at + _W, j] = moved * scale
+        room[at + _PARTIAL, j] = 0.0
 
 
 @strict_part
 def _scan_single_rows(
-    T: Rows,
+    X: Rows,
     y: Array,
     weight: Array,
+    order: Integers,
     Z: Array,
+    Y: Array,
+    room: Array,
     theta: Array,
     counters: Integers,
-    l2: Array,
     loss: int,
     schedule: int,
     eta0: float,
     horizon: float,
     fit_intercept: bool,
 ) -> Any:
-    """Take a step for each row; return how many were taken, and leave in `Z` what `_add_up` needs.
+    """Take a step for each row; return how many were taken, and leave in `Z` and `Y` what they say.
 
-    A row that isn't finite ends it before its step.
+    A row that isn't finite ends it before its step. Of `theta`, only the intercepts are looked at.
     """
-    rows, features = T.shape
-    outputs = len(theta)
-    updates = counters[1]
-    z, r = np.empty(outputs), np.empty(outputs)
-    nothing = np.zeros((1, features), T.dtype)
-    if rows:
-        for k in range(outputs):
-            z[k] = _step_and_predict(nothing, 0, 0.0, 0.0, l2, theta, k, T, 0)
-    taken = rows
-    for t in range(rows):
-        w = weight[t] if len(weight) else 1.0
-        check = 0.0
-        if loss == _MULTINOMIAL:
-            value = softmax_slope(y, t, z, r)
-            check = value
-            Z[t, 0] = value
-        for k in range(outputs):
-            if loss == _SQUARED:
-                r[k] = _squared_slope(y[t, k], z[k])
-            elif loss == _LOGISTIC:
-                r[k] = _logistic_slope_of_one(y[t, k], z[k])
-            elif loss != _MULTINOMIAL:
-                r[k] = _hinge_slope(y[t, k], z[k])
-            if loss != _MULTINOMIAL:
-                Z[t, k] = z[k]
-            r[k] *= w
-            check += z[k] + r[k]
-        if not np.isfinite(check):
-            taken = t
-            break
-        eta = _rate(schedule, eta0, horizon, updates)
-        updates += 1
+    rows, outputs, features = len(order), len(theta), X.shape[1]
+    if rows == 0:
+        return 0
+    updates, eta = counters[1], 0.0
+    z, r = np.zeros(outputs), np.zeros(outputs)
+    taken, row, next_row = rows, _ROWS, _ROWS + 1
+    for t in range(-1, rows):  # at first, a step of nothing
+        prefetch(X, order[min(t + _FAR, rows - 1)])
+        # Before the slope, which is waited for and doesn't wait for this.
+        _scale(X, order[min(t + 1, rows - 1)], room, next_row)
+        if t >= 0:
+            i = order[t]
+            w = weight[i] if len(weight) else 1.0
+            check = 0.0
+            if loss == _MULTINOMIAL:
+                check = softmax_slope(y, i, z, r)
+                Z[t, 0] = check
+            for k in range(outputs):
+                if loss == _SQUARED:
+                    r[k] = _squared_slope(y[i, k], z[k])
+                elif loss == _LOGISTIC:
+                    r[k] = _logistic_slope_of_one(y[i, k], z[k])
+                elif loss != _MULTINOMIAL:
+                    r[k] = _hinge_slope(y[i, k], z[k])
+                if loss != _MULTINOMIAL:
+                    Z[t, k], Y[t, k] = z[k], y[i, k]
+                r[k] *= w
+                check += z[k] + r[k]
+            if not np.isfinite(check):
+                taken = t
+                break
+            eta = _rate(schedule, eta0, horizon, updates)
+            updates += 1
         for k in range(outputs):
             step = eta * r[k]
             if fit_intercept:
                 theta[k, features] -= step
-            if t + 1 < rows:
-                z[k] = _step_and_predict(T, t, step, eta, l2, theta, k, T, t + 1)
-            else:
-                _step_and_predict(T, t, step, eta, l2, theta, k, nothing, 0)
+            at = _OUTPUTS + _EACH * k
+            z[k] = theta[k, features] + _step_and_predict(room, row, next_row, at, step, eta)
+        row, next_row = next_row, row
     counters[1] = updates
     return taken
 
 
 @strict_part
 def _scan_batches(
-    T: Rows,
+    X: Rows,
     y: Array,
     weight: Array,
+    order: Integers,
     Z: Array,
+    Y: Array,
+    room: Array,
     theta: Array,
     slots: Array,
     partial: Array,
     counters: Integers,
-    l2: Array,
     loss: int,
     batch_size: int,
     optimizer: int,
@@ -317,47 +355,47 @@ def _scan_batches(
     eta0: float,
     horizon: float,
     fit_intercept: bool,
+    flush: bool,
 ) -> Any:
-    """As `_scan_single_rows`, a step for each batch, in groups of four rows.
+    """As `_scan_single_rows`, a step for each batch, in groups of rows.
 
     What a group has too few of is its last row again, with a slope of nothing.
     """
-    rows, features = T.shape
-    outputs = len(theta)
+    rows, outputs, features = len(order), len(theta), X.shape[1]
     filled, updates = counters[0], counters[1]
-    z, r = np.empty((outputs, _GROUP)), np.empty((outputs, _GROUP))
-    z_row, r_row = np.empty(outputs), np.empty(outputs)
-    due, w = np.empty(_GROUP), np.ones(_GROUP)
-    taken, stopped = 0, False
-    while taken < rows and not stopped:
+    z, r = np.zeros((outputs, _GROUP)), np.zeros((outputs, _GROUP))
+    z_row, r_row, constant = np.empty(outputs), np.empty(outputs), np.empty(outputs)
+    due, w, places = np.zeros(_GROUP), np.ones(_GROUP), np.empty(_GROUP, np.int64)
+    for k in range(outputs):
+        constant[k] = theta[k, features] - _shift(room, _OUTPUTS + _EACH * k)
+    bias1 = bias2 = 1.0
+    taken, stopped, ended = 0, False, False
+    while not ended:
         count = min(_GROUP, batch_size - filled, rows - taken)
-        last = taken + count - 1
-        a, b, c, d = taken, min(taken + 1, last), min(taken + 2, last), min(taken + 3, last)
+        for i in range(_GROUP if count else 0):
+            places[i] = order[taken + min(i, count - 1)]
+        for i in range(count):
+            prefetch(X, order[min(taken + i + _FAR, rows - 1)])
         for k in range(outputs):
-            _predict_group(T, a, b, c, d, theta, k, z)
-        if len(weight):
-            w[0], w[1], w[2], w[3] = weight[a], weight[b], weight[c], weight[d]
+            at = _OUTPUTS + _EACH * k
+            for i in range(0, count, 4):
+                _predict_four(X, places, i, room, at, constant[k], k, z)
+        if len(weight) and count:
+            for i in range(_GROUP):
+                w[i] = weight[places[i]]
         if loss == _MULTINOMIAL:
             for i in range(count):
                 for k in range(outputs):
                     z_row[k] = z[k, i]
-                Z[taken + i, 0] = softmax_slope(y, taken + i, z_row, r_row)
+                Z[taken + i, 0] = softmax_slope(y, places[i], z_row, r_row)
                 for k in range(outputs):
                     r[k, i] = w[i] * r_row[k]
         else:
             for k in range(outputs):
-                due[0], due[1], due[2], due[3] = y[a, k], y[b, k], y[c, k], y[d, k]
-                if loss == _SQUARED:
-                    for i in range(_GROUP):
-                        r[k, i] = w[i] * _squared_slope(due[i], z[k, i])
-                elif loss == _LOGISTIC:
-                    for i in range(_GROUP):
-                        r[k, i] = w[i] * _logistic_slope(due[i], z[k, i])
-                else:
-                    for i in range(_GROUP):
-                        r[k, i] = w[i] * _hinge_slope(due[i], z[k, i])
                 for i in range(count):
+                    due[i] = Y[taken + i, k] = y[places[i], k]
                     Z[taken + i, k] = z[k, i]
+                _slopes(loss, due, z, w, k, r)
         check = 0.0
         for k in range(outputs):
             for i in range(count):
@@ -365,23 +403,37 @@ def _scan_batches(
         if not np.isfinite(check):
             stopped = True
             count = _finite_rows(z, r, count)
-            if count == 0:
-                break
-            last = taken + count - 1
-            b, c, d = min(taken + 1, last), min(taken + 2, last), min(taken + 3, last)
+            for i in range(count, _GROUP if count else 0):
+                places[i] = places[count - 1]
         for k in range(outputs):
             for i in range(count, _GROUP):
                 r[k, i] = 0.0
-            for j in range(features):
-                partial[k, j] = _sum_of_group(T, a, b, c, d, r, k, j, partial[k, j])
+            at = _OUTPUTS + _EACH * k
+            for i in range(0, count, 4):
+                _add_four(X, places, i, r, k, room, at)
             for i in range(count):
                 partial[k, features] += r[k, i]
         taken += count
         filled += count
-        if filled == batch_size:
-            eta = _rate(schedule, eta0, horizon, updates)
-            _update(theta, slots, partial, l2, filled, eta, optimizer, updates, fit_intercept)
+        ended = stopped or taken == rows
+        if filled == batch_size or (flush and ended and not stopped and filled > 0):
+            eta, share = _rate(schedule, eta0, horizon, updates), 1.0 / filled
             updates += 1
+            if optimizer == ADAM:  # a power costs as much as a row
+                bias1, bias2 = 1.0 / (1.0 - BETA1**updates), 1.0 / (1.0 - BETA2**updates)
+            for k in range(outputs):
+                at, total = _OUTPUTS + _EACH * k, partial[k, features]
+                g = share * total
+                if optimizer == ADAM:
+                    _adam_step(room, at, share, total, eta, slots, k, bias1, bias2)
+                    if fit_intercept:
+                        g = _adam(slots, k, features, g, bias1, bias2)
+                else:
+                    _step(room, at, share, total, eta)
+                if fit_intercept:
+                    theta[k, features] -= eta * g
+                partial[k, features] = 0.0
+                constant[k] = theta[k, features] - _shift(room, at)
             filled = 0
     counters[0], counters[1] = filled, updates
     return taken
@@ -400,26 +452,26 @@ def _finite_rows(z: Array, r: Array, count: int) -> Any:
 
 
 @part
-def _values(loss: int, y: Array, Z: Array, rows: int, k: int) -> None:
+def _values(loss: int, Y: Array, Z: Array, rows: int, k: int) -> None:
     """Replace predictors of output `k` by the losses there, in vectors."""
     if loss == _SQUARED:
         for t in range(rows):
-            Z[t, k] = _squared_value(y[t, k], Z[t, k])
+            Z[t, k] = _squared_value(Y[t, k], Z[t, k])
     elif loss == _LOGISTIC:
         for t in range(rows):
-            Z[t, k] = _logistic_value(y[t, k], Z[t, k])
+            Z[t, k] = _logistic_value(Y[t, k], Z[t, k])
     elif loss != _MULTINOMIAL:
         for t in range(rows):
-            Z[t, k] = _hinge_value(y[t, k], Z[t, k])
+            Z[t, k] = _hinge_value(Y[t, k], Z[t, k])
 
 
 @strict_part
-def _add_up(loss: int, Z: Array, weight: Array, rows: int, sums: Array) -> None:
+def _add_up(loss: int, Z: Array, weight: Array, order: Integers, rows: int, sums: Array) -> None:
     """Add losses and weights to `sums`, one after another."""
     columns = 1 if loss == _MULTINOMIAL else Z.shape[1]
     total, total_weight = sums[0], sums[1]
     for t in range(rows):
-        w = weight[t] if len(weight) else 1.0
+        w = weight[order[t]] if len(weight) else 1.0
         total_weight += w
         for k in range(columns):
             total += w * Z[t, k]
@@ -428,10 +480,14 @@ def _add_up(loss: int, Z: Array, weight: Array, rows: int, sums: Array) -> None:
 
 @kernel
 def scan(
-    T: Rows,
+    X: Rows,
     y: Array,
     weight: Array,
+    order: Integers,
+    mean: Array,
+    inv_scale: Array,
     Z: Array,
+    Y: Array,
     theta: Array,
     slots: Array,
     partial: Array,
@@ -449,26 +505,29 @@ def scan(
 ) -> int:
     """Carry parameters through rows: one update each `batch_size` rows, wherever the calls are cut.
 
-    With ``z = theta[:, :-1] @ T[t] + theta[:, -1]``, an update follows the mean over the batch of
-    ``weight * gradient(y, z) * (T[t], 1)`` plus ``l2 * theta``. A batch that the rows of this call
-    don't fill stays in `partial` and `counters` for the next call.
+    With ``t = (X[i] - mean) * inv_scale`` and ``z = theta[:, :-1] @ t + theta[:, -1]``, an update
+    follows the mean over the batch of ``weight * gradient(y, z) * (t, 1)`` plus ``l2 * theta``. A
+    batch that the rows of this call don't fill stays in `partial` and `counters` for the next call.
 
     Parameters
     ----------
-    T : (rows, features) array, float32 or float64
-        Scaled rows, in the order in which they are learned from.
+    X : (rows, features) array, float32 or float64
     y : (rows, outputs) array
         For the multinomial loss (rows, 1): codes of the classes.
     weight : (rows,) array
         Multiplies a row's loss; of mean 1 over the data. Of length 0: every row weighs 1.
-    Z : (rows, outputs) array
+    order : (n,) array of int64
+        Which rows of `X`, in which order. Not checked against the rows of `X`.
+    mean, inv_scale : (features,) array
+        The scaling: in the data's units, and one over them.
+    Z, Y : (n, outputs) arrays
         To work in.
     theta : (outputs, features + 1) array
         Parameters of the scaled features, intercepts last. Changed in place, like the next four.
     slots : (2, outputs, features + 1) array
         Adam's first and second moments; of shape (0, outputs, features + 1) for SGD.
     partial : (outputs, features + 1) array
-        Sum of the gradients of an unfinished batch.
+        Sum of the gradients of an unfinished batch, by parameters in the data's units.
     counters : (3,) array of int64
         Rows in `partial`, updates done, rows seen.
     sums : (2,) array
@@ -493,25 +552,40 @@ def scan(
     Returns
     -------
     int
-        -1; or the number of the first row whose predictor or slope isn't finite (or whose class
-        isn't one), with everything left as it was before that row.
+        -1; or the position in `order` of the first row whose predictor or slope isn't finite (or
+        whose class isn't one), with everything left as it was before that row.
     """
-    rows = len(T)
+    room = _make_room(theta, partial, mean, inv_scale, l2)
     if batch_size == 1 and optimizer == SGD:
         taken = _scan_single_rows(
-            T, y, weight, Z, theta, counters, l2, loss, schedule, eta0, horizon, fit_intercept
+            X,
+            y,
+            weight,
+            order,
+            Z,
+            Y,
+            room,
+            theta,
+            counters,
+            loss,
+            schedule,
+            eta0,
+            horizon,
+            fit_intercept,
         )
     else:
         taken = _scan_batches(
-            T,
+            X,
             y,
             weight,
+            order,
             Z,
+            Y,
+            room,
             theta,
             slots,
             partial,
             counters,
-            l2,
             loss,
             batch_size,
             optimizer,
@@ -519,14 +593,11 @@ def scan(
             eta0,
             horizon,
             fit_intercept,
+            flush,
         )
+    _leave_room(room, theta, partial)
     counters[2] += taken
     for k in range(Z.shape[1]):
-        _values(loss, y, Z, taken, k)
-    _add_up(loss, Z, weight, taken, sums)
-    if flush and taken == rows and counters[0] > 0:
-        updates = counters[1]
-        eta = _rate(schedule, eta0, horizon, updates)
-        _update(theta, slots, partial, l2, counters[0], eta, optimizer, updates, fit_intercept)
-        counters[0], counters[1] = 0, updates + 1
-    return -1 if taken == rows else taken
+        _values(loss, Y, Z, taken, k)
+    _add_up(loss, Z, weight, order, taken, sums)
+    return -1 if taken == len(order) else taken

@@ -28,14 +28,12 @@ class Block:
     weight : float64 array (rows,), or None where every row weighs one
     starts : for each run of consecutive rows of the data, its first row within the block and
         within the data
-    order : where rows were put in another order, int64 array (rows,): the place of each before
     """
 
     X: NDArray[np.floating]
     y: Array | None
     weight: Array | None
     starts: tuple[tuple[int, int], ...] = ((0, 0),)
-    order: NDArray[np.int64] | None = None
 
     @property
     def n_rows(self) -> int:
@@ -44,8 +42,6 @@ class Block:
 
     def row_number(self, row: int) -> int:
         """Return the number within the data of a row of the block."""
-        if self.order is not None:
-            row = int(self.order[row])
         first, start = max(pair for pair in self.starts if pair[0] <= row)
         return start + row - first
 
@@ -56,11 +52,6 @@ class Room:
 
     shape: tuple[int, ...]
     dtype: str = "<f8"
-
-    @property
-    def row_bytes(self) -> int:
-        """Bytes of one row of the array."""
-        return int(np.prod(self.shape[1:], dtype=np.int64)) * np.dtype(self.dtype).itemsize
 
     @property
     def nbytes(self) -> int:

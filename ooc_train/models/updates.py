@@ -24,7 +24,8 @@ from ooc_train.models.sums import (
     row_weights,
 )
 
-_PORTION_BYTES = 2**20
+_MOST_ROWS, _MOST_PREDICTORS = 4096, 2**15
+"""Rows that are learned from by one call, and their predictors at most; no bit depends on it."""
 
 Integers = NDArray[np.int64]
 
@@ -62,55 +63,14 @@ class LinearUpdates:
             "sums": np.zeros(2),
         }
 
-    @property
-    def portion(self) -> int:
-        """Rows that are prepared at a time: about 1 MiB, which stay in a near cache."""
-        return max(1, _PORTION_BYTES // sum(room.row_bytes for room in self.rooms(1).values()))
-
     def rooms(self, rows: int) -> Rooms:
-        """Return the arrays that `prepare` writes up to so many rows to."""
+        """Return the arrays that `step` works in, for blocks of at most `rows` rows."""
         outputs = self.problem.n_outputs
-        targets = 1 if self.problem.loss.name == "multinomial" else outputs
-        return {
-            "X": Room((rows, self.problem.n_features), self.dtype),
-            "y": Room((rows, targets)),
-            "weight": Room((rows,)),
-            "order": Room((rows,), "<i8"),
-            "predictors": Room((rows, outputs)),
-        }
+        most = min(_MOST_ROWS, max(1, _MOST_PREDICTORS // outputs))
+        return {"pairs": Room((2, min(rows, most), outputs))}
 
-    def prepare(self, block: Block, order: Integers, into: Arrays) -> Block:
-        """Return rows of a block, scaled and in the order of `order`: all but learning itself.
-
-        Raises
-        ------
-        ValueError
-            where there is no y.
-        """
-        from ooc_train.models import scanning
-
-        rows, scaling = len(order), self.problem.scaling
-        X, y, weight = into["X"][:rows], into["y"][:rows], None
-        of_rows = row_weights(block, self.problem.class_weight)
-        if of_rows is not None:
-            of_rows = of_rows * (self.problem.n_rows / self.problem.total_weight)
-            weight = into["weight"][:rows]
-        into["order"][:rows] = order
-        scanning.gather(
-            block.X,
-            _targets(block),
-            NO_WEIGHTS if of_rows is None else of_rows,
-            order,
-            scaling.mean,
-            1.0 / scaling.scale,
-            X,
-            y,
-            NO_WEIGHTS if weight is None else weight,
-        )
-        return Block(X, y, weight, block.starts, into["order"][:rows])
-
-    def step(self, state: Sums, block: Block, work: Arrays) -> None:
-        """Take prepared rows into `state`, in place; `work` is what they lie in.
+    def step(self, state: Sums, block: Block, order: Integers, work: Arrays) -> None:
+        """Take a block's rows into `state`, in place, in the order given.
 
         Raises
         ------
@@ -119,24 +79,37 @@ class LinearUpdates:
         Diverged
             where the parameters have grown so large that a row's loss is no number.
         """
-        stopped = self._scan(state, block, work["predictors"], flush=False)
-        if stopped >= 0:
-            raise_if_not_finite(block)
-            raise Diverged(
-                f"the loss of row {block.row_number(stopped)} is no number after "
-                f"{state['counters'][1]:,} updates, but the data are finite: the learning rate of "
-                f'{self.eta0:.3g} is too large; use learning_rate="auto" or a smaller one'
-            )
+        pairs = work["pairs"]
+        most = pairs.shape[1]
+        for first in range(0, len(order), most):
+            part = order[first : first + most]
+            stopped = self._scan(state, block, part, pairs, flush=False)
+            if stopped >= 0:
+                raise_if_not_finite(block)
+                row = block.row_number(int(part[stopped]))
+                raise Diverged(
+                    f"the loss of row {row} is no number after {state['counters'][1]:,} updates, "
+                    f"but the data are finite: the learning rate of {self.eta0:.3g} is too large; "
+                    'use learning_rate="auto" or a smaller one'
+                )
 
     def finish(self, state: Sums) -> None:
         """Take in, in place, what the last full batch of a pass left over."""
-        none = {name: np.empty(room.shape, room.dtype) for name, room in self.rooms(0).items()}
-        self._scan(state, Block(none["X"], none["y"], None), none["predictors"], flush=True)
+        nothing = Block(np.empty((0, self.problem.n_features), self.dtype), np.empty((0, 1)), None)
+        pairs = np.empty((2, 0, self.problem.n_outputs))
+        self._scan(state, nothing, np.empty(0, np.int64), pairs, flush=True)
 
-    def _scan(self, state: Sums, rows: Block, predictors: Array, *, flush: bool) -> int:
+    def _scan(
+        self, state: Sums, block: Block, order: Integers, pairs: Array, *, flush: bool
+    ) -> int:
         from ooc_train.models import scanning
 
+        if block.y is None:
+            raise ValueError("a loss needs y, and these data have none")
         problem = self.problem
+        weight = row_weights(block, problem.class_weight)
+        if weight is not None:
+            weight = weight * (problem.n_rows / problem.total_weight)
         schedules = {
             "constant": scanning.CONSTANT,
             "linear": scanning.LINEAR,
@@ -144,10 +117,14 @@ class LinearUpdates:
         }
         return int(
             scanning.scan(
-                rows.X,
-                _targets(rows),
-                NO_WEIGHTS if rows.weight is None else rows.weight,
-                predictors,
+                block.X,
+                block.y,
+                NO_WEIGHTS if weight is None else weight,
+                order,
+                problem.scaling.mean,
+                1.0 / problem.scaling.scale,
+                pairs[0, : len(order)],
+                pairs[1, : len(order)],
                 state["theta"],
                 state["slots"],
                 state["partial"],
@@ -164,9 +141,3 @@ class LinearUpdates:
                 flush,
             )
         )
-
-
-def _targets(block: Block) -> Array:
-    if block.y is None:
-        raise ValueError("a loss needs y, and these data have none")
-    return block.y

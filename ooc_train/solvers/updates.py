@@ -95,11 +95,12 @@ class Updates:
         )
         return State(theta, memory=_Memory(updates, updates.start(theta)))
 
-    def portion(self, problem: LinearProblem, source: Source) -> Rooms:
-        """Return the arrays of the rows that a scan prepares at a time, for the plan."""
-        dtype = source.dtype
-        updates = LinearUpdates(problem, dtype, self.batch_size, self.rule, "constant", 0.0, 1.0)
-        return updates.rooms(min(updates.portion, source.leaf_rows * self.mixing))
+    def rooms(self, problem: LinearProblem, source: Source) -> Rooms:
+        """Return the arrays that learning from a group of chunks works in, for the plan."""
+        updates = LinearUpdates(
+            problem, source.dtype, self.batch_size, self.rule, "constant", 0.0, 1.0
+        )
+        return updates.rooms(source.leaf_rows * self.mixing)
 
     def first_rate(self, problem: LinearProblem, stream: Stream) -> float:
         """Return the learning rate of the first update; the automatic one looks at a sample."""

@@ -10,10 +10,8 @@ Adding up in a fixed order
     function of the layout, and grouping, workers and order of arrival cannot change them.
 """
 
-import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Protocol
@@ -22,7 +20,6 @@ import numpy as np
 from dask.delayed import delayed
 from numpy.typing import NDArray
 
-from ooc_train.ahead import ahead
 from ooc_train.errors import OocTrainError
 from ooc_train.models.sums import Arrays, Block, Room, Rooms, Sums, Work, add_into, aligned
 from ooc_train.stream import order
@@ -36,6 +33,7 @@ from ooc_train.stream.sources import (
     StoreSource,
     model_dtype,
 )
+from ooc_train.stream.turns import Turn, in_turns
 from ooc_train.threads import one_blas_thread
 
 _SEGMENT_SECONDS = 1.0
@@ -57,17 +55,27 @@ Node = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What a task did: rows and seconds, of which reading and computing."""
+    """What tasks did: rows, and seconds of their threads.
+
+    Attributes
+    ----------
+    rows : rows that were read
+    reading : seconds reading, checking, decoding and preparing them
+    computing : seconds adding up or learning
+    waiting : seconds waiting for another thread's turn to learn
+    """
 
     rows: int = 0
     reading: float = 0.0
     computing: float = 0.0
+    waiting: float = 0.0
 
     def __add__(self, other: "Spent") -> "Spent":
         return Spent(
             self.rows + other.rows,
             self.reading + other.reading,
             self.computing + other.computing,
+            self.waiting + other.waiting,
         )
 
 
@@ -80,14 +88,16 @@ class Grain:
     task_stripes, least_stripes : stripes that one reduce task covers at first, and at the end of a
         pass: powers of two
     window : tasks that the driver keeps in flight
-    slots : portions of prepared rows that a scan holds, at least 2
+    turns : threads of a scan, of which one learns while the others read
+    lot : groups of leaves that each of them reads before its turn
     pool_bytes : the most that buffers in one process may hold
     threads : tasks that run at a time
     """
 
     task_stripes: int
     window: int
-    slots: int
+    turns: int
+    lot: int
     pool_bytes: int
     least_stripes: int = 1
     threads: int = 1
@@ -96,21 +106,12 @@ class Grain:
 class Scan(Protocol):
     """What a scan carries through the rows: a value that travels to a worker."""
 
-    @property
-    def portion(self) -> int:
-        """Rows that are prepared at a time."""
-        ...
-
     def rooms(self, rows: int) -> Rooms:
-        """Return the arrays that `prepare` writes up to so many rows to."""
+        """Return the arrays that `step` works in, for blocks of at most `rows` rows."""
         ...
 
-    def prepare(self, block: Block, order: NDArray[np.int64], into: Arrays) -> Block:
-        """Return rows of a block, in the order of `order`, as `step` takes them."""
-        ...
-
-    def step(self, state: Sums, block: Block, work: Arrays) -> None:
-        """Take prepared rows into `state`, in place; `work` is what they lie in."""
+    def step(self, state: Sums, block: Block, order: NDArray[np.int64], work: Arrays) -> None:
+        """Take a block's rows into `state`, in place, in the order given."""
         ...
 
     def finish(self, state: Sums) -> None:
@@ -374,10 +375,11 @@ class _ColdReads:
         self._reader = reader
         self._groups = groups
         self._far = max(1, _FAR_LEAVES // len(groups[0]))
-        self._asked = self._until = 0
+        self._read = self._asked = self._until = 0
 
-    def after(self, i: int, seconds: float, nbytes: int) -> None:
-        """Take note of how long group `i` took, and ask for others if it is time."""
+    def after(self, seconds: float, nbytes: int) -> None:
+        """Take note of how long the next group took, and ask for others if it is time."""
+        i, self._read = self._read, self._read + 1
         if seconds > _COLD * nbytes:
             self._until = i + 4 * self._far
         if i < self._until:
@@ -399,47 +401,52 @@ def _scan_task(
     last: bool,
 ) -> tuple[Sums, Spent]:
     """Return the state after the rows of some groups, and what it took."""
-    reader = _reader(source, given)
     state = {name: aligned(array) for name, array in state.items()}
-    rows, reading, computing = 0, 0.0, 0.0
-    group_rows = _largest(source, given) * len(groups[0])
-    portion = min(scan.portion, group_rows)
+    mixing = len(groups[0])
+    lots = [groups[i : i + grain.lot] for i in range(0, len(groups), grain.lot)]
+    turns = min(grain.turns, len(lots))
+    rows = _largest(source, given) * mixing
+    needed = (
+        _rooms(source, mixing * len(lots[0])),
+        {"order": Room((rows * len(lots[0]),), "<i8")},
+        scan.rooms(rows),
+    )
 
-    def portions() -> Iterator[tuple[Block, Arrays, float]]:
-        """Prepare rows in the order in which they are learned from, slot by slot."""
-        turns, cold = itertools.cycle(slots), _ColdReads(reader, groups)
-        started = perf_counter()
-        for number, leaves in enumerate(groups, first_group):
-            block = reader.gather(leaves, arrays)
-            cold.after(number - first_group, perf_counter() - started, block.X.nbytes)
-            permutation = working["order"][: block.n_rows]
-            seed = None if epoch_seed is None else order.row_seed(epoch_seed, number)
-            order.fill(permutation, seed)
-            for first in range(0, block.n_rows, portion):
-                slot = next(turns)
-                prepared = scan.prepare(block, permutation[first : first + portion], slot)
-                yield prepared, slot, perf_counter() - started
-                started = perf_counter()
+    def take_turns(turn: Turn, own: Sequence[int]) -> Spent:
+        """Learn from some of the lots; read the next of them while others learn from theirs."""
+        reader, spent = _reader(source, given), Spent()
+        cold = _ColdReads(reader, [group for i in own for group in lots[i]])
+        arrays, numbers, work = rooms.pop()
+        for i in own:
+            started, at, blocks = perf_counter(), 0, []
+            for number, group in enumerate(lots[i], first_group + i * grain.lot):
+                began = perf_counter()
+                block = reader.gather(group, arrays, at)
+                cold.after(perf_counter() - began, block.X.nbytes)
+                in_order = numbers["order"][at : at + block.n_rows]
+                seed = None if epoch_seed is None else order.row_seed(epoch_seed, number)
+                order.fill(in_order, seed)
+                blocks.append((block, in_order))
+                at += block.n_rows
+            read = perf_counter()
+            with turn():
+                begun = perf_counter()
+                for block, in_order in blocks:
+                    scan.step(state, block, in_order, work)
+            spent += Spent(at, read - started, perf_counter() - begun, begun - read)
+        return spent
 
+    # All at once: a thread that waited for room would keep the others waiting for its turn.
     with (
         one_blas_thread(),
         pool_of(grain.pool_bytes) as pool,
-        pool.take(
-            _rooms(source, len(groups[0])),
-            {"order": Room((group_rows,), "<i8")},
-            *[scan.rooms(portion)] * grain.slots,
-        ) as (arrays, working, *slots),
-        closing(ahead(portions(), grain.slots - 1)) as coming,
+        pool.take(*turns * needed) as lent,
     ):
-        for prepared, slot, seconds in coming:
-            started = perf_counter()
-            scan.step(state, prepared, slot)
-            rows += prepared.n_rows
-            reading += seconds
-            computing += perf_counter() - started
+        rooms = [lent[first : first + len(needed)] for first in range(0, len(lent), len(needed))]
+        spent = sum(in_turns(take_turns, len(lots), turns), Spent())
     if last:
         scan.finish(state)
-    return state, Spent(rows, reading, computing)
+    return state, spent
 
 
 def _map_task(

@@ -32,9 +32,10 @@ _LEAST_TASKS = 4
 _WAITING, _SMALL_SUMS = 3, 256 * 2**10
 """Tasks that wait for each thread, and bytes of sums beyond which only one does."""
 
-_SLOTS = (4, 3, 2)
-"""Portions of prepared rows that a scan has room for, most first: one is learned from, others are
-made."""
+_TURNS, _LOT_BYTES = 2, 4 * _MIB
+"""Threads of a scan, of which one learns while the other reads: to learn from a row takes less than
+to read it, so that two share the work about evenly. Each reads so many bytes before its turn, since
+threads that wait for one another take 50 us to wake up."""
 
 _WORKER_GROWTH = 12 * _MIB
 _DRIVER_GROWTH = 40 * _MIB
@@ -78,7 +79,7 @@ class Demand:
     parameters : bytes of a set of parameters
     slots : sets of parameters that the solver holds
     mixing : chunks mixed row by row in a scan, 0 for jobs without a scan
-    portion : bytes of the rows that a scan prepares at a time
+    updates : bytes of the arrays that learning from them needs
     results : bytes that a task returns and the driver keeps for its caller
     """
 
@@ -88,7 +89,7 @@ class Demand:
     parameters: int = 0
     slots: int = 0
     mixing: int = 0
-    portion: int = 0
+    updates: int = 0
     results: int = 0
 
 
@@ -161,9 +162,13 @@ class Plan:
 
 def make_plan(source: Source, demand: Demand, ceiling: Ceiling, processes: Processes) -> Plan:
     """Return the plan that makes best use of the ceiling, or the smallest if none fits."""
-    choices = _SLOTS if demand.mixing else _SLOTS[-1:]
-    for threads, slots in itertools.product(range(processes.threads, 0, -1), choices):
-        plan = _plan(source, demand, ceiling, processes, threads, slots)
+    choices = [(1, 1)]
+    if demand.mixing:
+        group = demand.mixing * source.leaf_rows * max(source.row_bytes, 1)
+        share = -(-source.n_leaves // (demand.mixing * _TURNS))
+        choices = [(_TURNS, max(1, min(share, _LOT_BYTES // group))), (_TURNS, 1), (1, 1)]
+    for threads, (turns, lot) in itertools.product(range(processes.threads, 0, -1), choices):
+        plan = _plan(source, demand, ceiling, processes, threads, turns, lot)
         if plan.projected <= ceiling.limit:
             break
     return plan
@@ -175,7 +180,8 @@ def _plan(
     ceiling: Ceiling,
     processes: Processes,
     threads: int,
-    slots: int,
+    turns: int,
+    lot: int,
 ) -> Plan:
     stripe_bytes = source.stripe_leaves * source.leaf_rows * max(source.row_bytes, 1)
     stripes = -(-source.n_leaves // source.stripe_leaves)
@@ -195,9 +201,9 @@ def _plan(
     reduce_bytes = demand.leaf + demand.workspace
     scan_bytes = 0
     if demand.mixing:
-        rows = total_bytes(source.rooms(demand.mixing))
-        order = Room((source.leaf_rows * demand.mixing,), "<i8")
-        scan_bytes = rows + order.nbytes + slots * demand.portion
+        rows = total_bytes(source.rooms(lot * demand.mixing))
+        order = Room((lot * source.leaf_rows * demand.mixing,), "<i8")
+        scan_bytes = turns * (rows + order.nbytes + demand.updates)
     per_process = max((n for _, n in processes.workers), default=threads)
     pool = max(reduce_bytes * min(per_process, threads), scan_bytes)
     buffers = max(reduce_bytes * threads, scan_bytes)
@@ -215,8 +221,7 @@ def _plan(
         Term(
             "buffers",
             buffers,
-            f"{slots} x {approximate_bytes(demand.portion)}, made while one is learned from; "
-            f"{approximate_bytes(scan_bytes - slots * demand.portion)} to make them of"
+            f"{turns} x {approximate_bytes(scan_bytes / turns)}: chunks, and the work on them"
             if scan_bytes >= reduce_bytes * threads
             else f"{threads} x {approximate_bytes(reduce_bytes)}: a chunk, and the work on it",
         ),
@@ -237,7 +242,7 @@ def _plan(
     return Plan(
         ceiling,
         Projection(tuple(terms)),
-        Grain(task_stripes, window, slots, pool, least_stripes, threads),
+        Grain(task_stripes, window, turns, lot, pool, least_stripes, threads),
         threads,
         processes,
     )

@@ -1,0 +1,127 @@
+"""What a pass of updates costs at any batch size: against loops written by hand, and full batches.
+
+``python -m tests.benchmarks.batch_sizes [--rows 10M] [--json FILE]``; the store takes 4 GB in the
+temporary folder.
+"""
+
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from time import perf_counter
+
+import numpy as np
+
+from ooc_train.cluster import LocalCluster
+from ooc_train.job import Job
+from ooc_train.models.linear import LinearProblem
+from ooc_train.models.losses import LOSSES
+from ooc_train.models.model import Model
+from ooc_train.models.scaling import Scaling
+from ooc_train.models.updates import LinearUpdates
+from ooc_train.store.layout import Store
+from ooc_train.store.made import make_data
+from ooc_train.stream.inputs import read_inputs
+from ooc_train.stream.order import MIXED_CHUNKS
+from ooc_train.stream.passes import Stream
+from ooc_train.train import Task
+from tests.benchmarks.handwritten_updates import UpdateLoop
+from tests.benchmarks.tools import Figure, arguments, interleave, report, table, verdict
+
+_BATCH_SIZES = (1, 4, 16, 64, 256, 4096, "chunk")
+_NAMES = ("logistic", "squared", "hinge")
+_RATE = 1e-4
+"""Small enough for rows as they lie, which the loop by hand doesn't scale; it changes no speed."""
+
+_BY_HAND, _FULL = 0.8, 2.0
+"""At least so much of the speed by hand, and at most so many times a pass of full batches."""
+
+
+@dataclass(frozen=True)
+class OurPasses:
+    """Passes as solvers take them, on a cluster that is there already."""
+
+    stream: Stream
+    problem: LinearProblem
+
+    def full(self) -> float:
+        """Return the seconds of a full-batch pass with the logistic loss."""
+        started = perf_counter()
+        self.stream.reduce(self.problem.sums(self.problem.zeros()[None]))
+        return perf_counter() - started
+
+    def updates(self, name: str, batch_size: int, mixing: int = 1) -> float:
+        """Return the seconds of a pass of updates."""
+        problem = replace(self.problem, loss=LOSSES[name])
+        dtype = self.stream.source.dtype
+        updates = LinearUpdates(problem, dtype, batch_size, "sgd", "constant", _RATE, 1.0)
+        state, started = updates.start(problem.zeros()), perf_counter()
+        self.stream.scan(updates, state, seed=0, epoch=0, mixing=mixing)
+        return perf_counter() - started
+
+
+def passes(store: Store, stack: ExitStack) -> OurPasses:
+    """Return our passes over a store, on two workers."""
+    cluster = stack.enter_context(LocalCluster(n_workers=2, dashboard_address="127.0.0.1:0"))
+    client = stack.enter_context(cluster.get_client())
+    inputs = read_inputs(store, classifier=True)
+    job = stack.enter_context(Job(inputs.source, client=client, kernels=True))
+    task = Task.of(Model(name="logistic", batch_size=1, shuffle_buffer=MIXED_CHUNKS), inputs)
+    if store.statistics is None:
+        raise ValueError(f"{store.path} has no statistics")
+    scaling = Scaling.of(store.statistics.mean, store.statistics.scale, centre=True)
+    stream = job.stream(job.plan(task.demand()))
+    return OurPasses(stream, replace(task.problem, scaling=scaling))
+
+
+def main() -> None:
+    """Make a store, let the contestants take turns on it, and say who was how fast."""
+    parser = arguments(__doc__.partition("\n")[0], rows="10M")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        store = make_data(f"{folder}/made.zarr", rows=options.rows)
+        ours, by_hand = passes(store, stack), UpdateLoop(store.path)
+        rows = [store.X.chunk_rows if size == "chunk" else int(size) for size in _BATCH_SIZES]
+        contestants: dict[str, Callable[[], float]] = {"full": ours.full}
+        for name in _NAMES:
+            for size in rows:
+                contestants[f"{name} {size}"] = partial(ours.updates, name, size)
+                contestants[f"{name} {size} by hand"] = partial(
+                    lambda *settings: by_hand(*settings)[0], name, size, _RATE
+                )
+        mixed = f"logistic 256 mixing {MIXED_CHUNKS} chunks"
+        contestants[mixed] = partial(ours.updates, "logistic", 256, MIXED_CHUNKS)
+        seconds = {name: np.array(s) for name, s in interleave(contestants, options.rounds).items()}
+    millions = store.n_rows / 1e6
+    lines, figures = [], {}
+    for name in _NAMES:
+        for size in rows:
+            own, other = seconds[f"{name} {size}"], seconds[f"{name} {size} by hand"]
+            of_hand, of_full = Figure.of(other / own), Figure.of(own / seconds["full"])
+            figures[f"{name} {size}"] = {"of_hand": of_hand, "of_full": of_full}
+            speeds = [str(Figure.of(millions / taken)) for taken in (own, other)]
+            lines.append((f"{name}, {size}", *speeds, str(of_hand), str(of_full)))
+    header = ("loss, batch size", "M rows/s", "by hand", "of by hand", "times full batch")
+    worst = min((f["of_hand"] for f in figures.values()), key=lambda f: f.median)
+    longest = max((f["of_full"] for f in figures.values()), key=lambda f: f.median)
+    cost = Figure.of(seconds[mixed] / seconds["logistic 256"])
+    text = [
+        f"{store!r}",
+        f"a pass of full batches: {Figure.of(millions / seconds['full'])} M rows/s",
+        table(header, lines),
+        f"mixing {MIXED_CHUNKS} chunks row by row, at 256: {cost} times a pass of a shuffled store",
+        verdict("the slowest of the speed by hand", worst, _BY_HAND),
+        verdict(
+            "a pass of full batches of the longest", Figure.of([1 / longest.median]), 1 / _FULL
+        ),
+    ]
+    figures = {
+        "rows": store.n_rows,
+        "seconds": {k: v.tolist() for k, v in seconds.items()},
+    } | figures
+    report("\n".join(text), figures, options.json)
+
+
+if __name__ == "__main__":
+    main()
