@@ -138,7 +138,7 @@ def learn(
         random_state=None,
         shuffle_buffer=None,
         learning_rate=eta0,
-        profile={"reading": stream.spent.reading, "computing": stream.spent.computing},
+        profile=stream.spent.profile,
         memory=memory,
     )
     fitted = fitted_model(model, problem, state["theta"], inputs, report)

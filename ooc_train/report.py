@@ -28,7 +28,8 @@ class Report:
     random_state : the seed of the order of rows, drawn where none was given
     shuffle_buffer : chunks that were mixed row by row
     learning_rate : of the first update, where there were updates
-    profile : seconds that tasks spent reading and computing
+    profile : seconds of all threads together, by what they were spent on: reading (and checking),
+        decoding, computing, waiting (for another thread's turn to learn), and dask (without a task)
     memory : ceiling, projection and measurement
     dashboard : where the run could be watched, or None
     notes : what was decided for the user
@@ -60,6 +61,16 @@ class Report:
         """Rows read a second."""
         return self.passes * self.n_rows / self.seconds if self.seconds else 0.0
 
+    @property
+    def bound(self) -> str:
+        """What the time went on, the most first: "reading 55 %, computing 40 %"."""
+        total = sum(self.profile.values())
+        shares = sorted(self.profile.items(), key=lambda item: -item[1])
+        parts = [
+            f"{name} {seconds / total:.0%}" for name, seconds in shares if 200 * seconds > total
+        ]
+        return ", ".join(parts).replace("%", " %")
+
     def to_json(self) -> dict[str, Any]:
         """Return the report as values that JSON can hold."""
         return asdict(self) | {"rows_per_second": self.rows_per_second}
@@ -79,5 +90,5 @@ class Report:
         rate = approximate_bytes(self.bytes_read / self.seconds) if self.seconds else "-"
         return (
             f"{self.passes:.4g} passes, {self.updates:,} updates, loss {self.loss:.6g} in "
-            f"{approximate_duration(self.seconds)} ({rate}/s) | memory: {self.memory}"
+            f"{approximate_duration(self.seconds)} ({rate}/s: {self.bound}) | memory: {self.memory}"
         )

@@ -362,7 +362,7 @@ class _Run:
             random_state=None if updates is None else updates.seed,
             shuffle_buffer=None if updates is None else updates.mixing,
             learning_rate=self._learning_rate,
-            profile={"reading": spent.reading, "computing": spent.computing},
+            profile=spent.profile,
             memory=self._job.memory(self._plan),
             dashboard=self._job.dashboard,
         )

@@ -131,6 +131,7 @@ def test_what_was_spent_counts_every_row_once():
     assert passes.spent.rows == sum(seen) == 233
     assert passes.spent.computing > 0
     assert Spent(1, 2.0, 3.0) + Spent(10, 20.0, 30.0) == Spent(11, 22.0, 33.0)
+    assert next(iter(Spent(1, 2.0).profile.items())) == ("reading", 2.0)
 
 
 # --------------------------------------------------------------------------------- the tree

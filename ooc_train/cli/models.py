@@ -150,6 +150,7 @@ def train(
     end = "converged" if report.converged else "stopped before the tolerance was met"
     updates = count(report.updates, "update")
     typer.echo(f"{end} after {updates} in {approximate_duration(report.seconds)}, {rate}")
+    typer.echo(f"time went on {report.bound}")
     for note in (*report.notes, *report.memory.notes):
         typer.echo(f"note: {note}")
     if out is not None:

@@ -44,6 +44,11 @@ class ChunkReader:
         self._chunk_rows = layout.chunk_rows
         self._cached: tuple[int, NDArray[Any], NDArray[np.uint8]] | None = None
 
+    @property
+    def decoding(self) -> float:
+        """Seconds spent on decompressing, as far as they are known apart from reading."""
+        return self._route.decoding
+
     def read(self, index: int, out: NDArray[Any], scratch: NDArray[np.uint8] | None = None) -> int:
         """Decode a chunk.
 

@@ -8,6 +8,7 @@ for a few microseconds a chunk.
 import os
 import struct
 from collections.abc import Callable
+from time import perf_counter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,6 +52,7 @@ class DirectRoute:
         self._raw_bytes = layout.chunk_bytes + len(self._checksum)
         self._chunks_per_shard = layout.chunks_per_shard
         self._shards: dict[int, _Shard] = {}
+        self.decoding = 0.0
 
     def read(self, index: int, out: NDArray[Any], scratch: NDArray[np.uint8] | None) -> None:
         """Decode chunk `index` into `out`; see `ChunkReader.read`."""
@@ -134,7 +136,9 @@ class DirectRoute:
         if self._checksum:
             _check(encoded, self._checksum)
         if self._decode is not None:
+            started = perf_counter()
             self._decode(encoded, out)
+            self.decoding += perf_counter() - started
 
     def prefetch(self, index: int) -> None:
         """Ask the operating system for chunk `index`; damage is left to `read`."""

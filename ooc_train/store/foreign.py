@@ -21,6 +21,8 @@ class ZarrRoute:
     """
 
     scratch_bytes = 0
+    decoding = 0.0
+    """Unknown: zarr-python reads and decodes in one call."""
 
     def __init__(self, layout: ArrayLayout) -> None:
         import zarr

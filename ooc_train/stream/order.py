@@ -5,6 +5,10 @@ random order. A store that was shuffled at rest needs groups of one chunk only; 
 `shuffle_buffer` chunks mixed row by row, which are themselves drawn at random from the whole store.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -37,6 +41,7 @@ def groups(n_chunks: int, group: int, seed: int, epoch: int) -> list[tuple[int, 
     return [tuple(order[i : i + group]) for i in range(0, n_chunks, group)]
 
 
+@lru_cache(maxsize=2)
 def epoch_seed(seed: int, epoch: int) -> int:
     """Return the 64-bit seed from which the orders of rows of an epoch are derived."""
     return int(np.random.SeedSequence((seed, epoch)).generate_state(1, np.uint64)[0])
@@ -52,14 +57,43 @@ def row_seed(epoch_seed: int, group: int) -> int:
     return (epoch_seed + group * 0x9E3779B97F4A7C15) % 2**64
 
 
-def fill(order: NDArray[np.int64], seed: int | None) -> None:
-    """Write the order of rows that a seed stands for; without one, that in which they lie."""
-    if seed is None:
-        order[:] = np.arange(len(order))
-        return
-    from ooc_train.models import scanning
+@dataclass(frozen=True)
+class Epoch:
+    """The order of one scan: small enough to travel, where the chunks themselves would be many.
 
-    scanning.shuffle(np.uint64(seed), order)
+    Attributes
+    ----------
+    n_chunks : chunks in the data
+    mixing : chunks mixed with one another
+    seed, epoch : what the order is a function of; without a seed, rows come as they lie
+    """
+
+    n_chunks: int
+    mixing: int
+    seed: int | None
+    epoch: int
+
+    def groups(self) -> Sequence[tuple[int, ...]]:
+        """Return the chunks of every group, in the order in which they are taken."""
+        return _groups_of(self)
+
+    def fill(self, rows: NDArray[np.int64], group: int) -> None:
+        """Write the order of the rows of a group."""
+        if self.seed is None:
+            rows[:] = np.arange(len(rows))
+            return
+        from ooc_train.models import scanning
+
+        seed = row_seed(epoch_seed(self.seed, self.epoch), group)
+        scanning.shuffle(np.uint64(seed), rows)
+
+
+@lru_cache(maxsize=2)
+def _groups_of(order: Epoch) -> tuple[tuple[int, ...], ...]:
+    if order.seed is None:
+        return tuple((chunk,) for chunk in range(order.n_chunks))
+    mixing = min(order.mixing, order.n_chunks)
+    return tuple(groups(order.n_chunks, mixing, order.seed, order.epoch))
 
 
 def spread(n_chunks: int, wanted: int) -> tuple[int, ...]:

@@ -12,7 +12,8 @@ Adding up in a fixed order
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, astuple, dataclass
+from operator import add
 from time import perf_counter
 from typing import Any, Protocol
 
@@ -39,7 +40,7 @@ from ooc_train.threads import one_blas_thread
 _SEGMENT_SECONDS = 1.0
 """A scan comes back to the driver, its retry point, about so often."""
 
-_FIRST_SEGMENT_ROWS = 2**18
+_FIRST_SEGMENT_ROWS = 2**19
 """Rows of a scan's first segment, before its speed is known."""
 
 _FAR_LEAVES = 16
@@ -55,28 +56,32 @@ Node = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What tasks did: rows, and seconds of their threads.
+    """What passes took: rows, and seconds of all threads that they ran on together.
 
     Attributes
     ----------
     rows : rows that were read
-    reading : seconds reading, checking, decoding and preparing them
-    computing : seconds adding up or learning
-    waiting : seconds waiting for another thread's turn to learn
+    reading : reading and checking them
+    decoding : decompressing them
+    computing : adding up, learning, or predicting
+    waiting : waiting, within a task, for another thread's turn to learn
+    dask : without a task: on its way, or at the end of a pass while others had theirs
     """
 
     rows: int = 0
     reading: float = 0.0
+    decoding: float = 0.0
     computing: float = 0.0
     waiting: float = 0.0
+    dask: float = 0.0
 
     def __add__(self, other: "Spent") -> "Spent":
-        return Spent(
-            self.rows + other.rows,
-            self.reading + other.reading,
-            self.computing + other.computing,
-            self.waiting + other.waiting,
-        )
+        return Spent(*map(add, astuple(self), astuple(other)))
+
+    @property
+    def profile(self) -> dict[str, float]:
+        """Return the seconds by what they were spent on."""
+        return {name: seconds for name, seconds in asdict(self).items() if name != "rows"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,10 +157,18 @@ class Stream:
         self._executor = executor
         self._grain = grain
         self._on_rows = on_rows
+        self._segment_rows = float(_FIRST_SEGMENT_ROWS)
 
     def _run(
-        self, function: Callable[..., Any], work: Any, calls: Iterable[tuple[Any, ...]], name: str
+        self,
+        function: Callable[..., Any],
+        work: Any,
+        calls: Iterable[tuple[Any, ...]],
+        name: str,
+        threads: int,
     ) -> Iterator[Any]:
+        """Yield what the calls return, and count what they and the way to them took."""
+        started, before = perf_counter(), sum(self.spent.profile.values())
         source = None if isinstance(self.source, DaskSource) else self.source
         attempts = ((function, source, work, self._grain, *call) for call in calls)
         for outcome in self._executor.run(_attempt, attempts, self._grain.window, name):
@@ -165,6 +178,8 @@ class Stream:
             self.spent += spent
             self._on_rows(spent.rows)
             yield result
+        busy = sum(self.spent.profile.values()) - before
+        self.spent += Spent(dask=max(0.0, threads * (perf_counter() - started) - busy))
 
     def _given(self, leaves: Sequence[int]) -> Any:
         """Return leaves that a task can't read for itself, or None where it can."""
@@ -189,7 +204,7 @@ class Stream:
                 yield self._given(run), run, first, per_stripe
 
         tree = SumTree()
-        for nodes in self._run(_reduce_task, work, calls(), "reduce"):
+        for nodes in self._run(_reduce_task, work, calls(), "reduce", self._grain.threads):
             for node, sums in nodes.items():
                 tree.put(node, sums)
         return tree.total() or work.zeros()
@@ -202,25 +217,22 @@ class Stream:
         The driver gets the state back about once a second: where a worker dies, only that segment
         is done again, from the state that the driver holds; so the bits do not change.
         """
-        n = self.source.n_leaves
-        groups: list[tuple[int, ...]] = [(leaf,) for leaf in range(n)]
-        epoch_seed = None
-        if shuffled:
-            groups = order.groups(n, min(mixing, n), seed, epoch)
-            epoch_seed = order.epoch_seed(seed, epoch)
-        segment = max(1, _FIRST_SEGMENT_ROWS // (self.source.leaf_rows * len(groups[0])))
+        whole = order.Epoch(self.source.n_leaves, mixing, seed if shuffled else None, epoch)
+        groups = whole.groups()
+        rows = self.source.leaf_rows * len(groups[0])
         at = 0
         while at < len(groups):
-            part = groups[at : at + segment]
-            given = self._given([leaf for group in part for leaf in group])
-            last = at + len(part) == len(groups)
-            call = (given, state, part, at, epoch_seed, last)
+            segment = max(1, int(self._segment_rows / rows))
+            # What is less than half a segment is none of its own.
+            end = len(groups) if 2 * (len(groups) - at) < 3 * segment else at + segment
+            given = self._given([leaf for group in groups[at:end] for leaf in group])
             started = perf_counter()
-            (state,) = self._run(_scan_task, scan, [call], "scan")
-            seconds = perf_counter() - started
-            at += len(part)
+            call = (given, state, whole, at, end)
+            (state,) = self._run(_scan_task, scan, [call], "scan", self._grain.turns)
+            speed = (end - at) * rows / (perf_counter() - started)
             # At most fourfold a time: the first segment may have loaded kernels.
-            segment = max(1, min(4 * segment, int(segment * _SEGMENT_SECONDS / seconds)))
+            self._segment_rows = min(4 * self._segment_rows, _SEGMENT_SECONDS * speed)
+            at = end
         return state
 
     def map(self, function: RowMap, leaf_runs: Sequence[Sequence[int]]) -> Iterator[Any]:
@@ -230,7 +242,7 @@ class Stream:
             for run in leaf_runs:
                 yield self._given(run), run
 
-        return self._run(_map_task, function, calls(), "map")
+        return self._run(_map_task, function, calls(), "map", self._grain.threads)
 
 
 def _shares(stripes: int, grain: Grain) -> Iterator[tuple[int, int]]:
@@ -344,7 +356,7 @@ def _reduce_task(
 ) -> tuple[dict[Node, Sums], Spent]:
     """Return the aligned nodes over the stripes of `leaves`, and what it took."""
     reader, tree = _reader(source, given), SumTree()
-    rows, reading, computing = 0, 0.0, 0.0
+    rows, reading, computing, decoded = 0, 0.0, 0.0, reader.decoding
     work_rooms = work.rooms(_largest(source, given))
     with (
         one_blas_thread(),
@@ -361,7 +373,8 @@ def _reduce_task(
                 reading, started = reading + read - started, perf_counter()
                 computing += started - read
             tree.put((0, stripe), sums)
-    return tree.nodes, Spent(rows, reading, computing)
+    decoding = reader.decoding - decoded
+    return tree.nodes, Spent(rows, reading - decoding, decoding, computing)
 
 
 class _ColdReads:
@@ -395,12 +408,12 @@ def _scan_task(
     grain: Grain,
     given: Mapping[int, Block] | None,
     state: Sums,
-    groups: Sequence[tuple[int, ...]],
-    first_group: int,
-    epoch_seed: int | None,
-    last: bool,
+    whole: order.Epoch,
+    start: int,
+    stop: int,
 ) -> tuple[Sums, Spent]:
-    """Return the state after the rows of some groups, and what it took."""
+    """Return the state after the rows of the groups `start` to `stop`, and what it took."""
+    groups = whole.groups()[start:stop]
     state = {name: aligned(array) for name, array in state.items()}
     mixing = len(groups[0])
     lots = [groups[i : i + grain.lot] for i in range(0, len(groups), grain.lot)]
@@ -415,17 +428,17 @@ def _scan_task(
     def take_turns(turn: Turn, own: Sequence[int]) -> Spent:
         """Learn from some of the lots; read the next of them while others learn from theirs."""
         reader, spent = _reader(source, given), Spent()
+        decoded = reader.decoding
         cold = _ColdReads(reader, [group for i in own for group in lots[i]])
         arrays, numbers, work = rooms.pop()
         for i in own:
             started, at, blocks = perf_counter(), 0, []
-            for number, group in enumerate(lots[i], first_group + i * grain.lot):
+            for number, group in enumerate(lots[i], start + i * grain.lot):
                 began = perf_counter()
                 block = reader.gather(group, arrays, at)
                 cold.after(perf_counter() - began, block.X.nbytes)
                 in_order = numbers["order"][at : at + block.n_rows]
-                seed = None if epoch_seed is None else order.row_seed(epoch_seed, number)
-                order.fill(in_order, seed)
+                whole.fill(in_order, number)
                 blocks.append((block, in_order))
                 at += block.n_rows
             read = perf_counter()
@@ -433,8 +446,10 @@ def _scan_task(
                 begun = perf_counter()
                 for block, in_order in blocks:
                     scan.step(state, block, in_order, work)
-            spent += Spent(at, read - started, perf_counter() - begun, begun - read)
-        return spent
+            learned = perf_counter()
+            spent += Spent(at, read - started, 0.0, learned - begun, begun - read)
+        decoding = reader.decoding - decoded
+        return spent + Spent(reading=-decoding, decoding=decoding)
 
     # All at once: a thread that waited for room would keep the others waiting for its turn.
     with (
@@ -444,7 +459,7 @@ def _scan_task(
     ):
         rooms = [lent[first : first + len(needed)] for first in range(0, len(lent), len(needed))]
         spent = sum(in_turns(take_turns, len(lots), turns), Spent())
-    if last:
+    if stop == len(whole.groups()):
         scan.finish(state)
     return state, spent
 
@@ -457,14 +472,15 @@ def _map_task(
     leaves: Sequence[int],
 ) -> tuple[Any, Spent]:
     """Return what `function` makes of the leaves, and what it took."""
-    reader, spent = _reader(source, given), [0, 0.0]
-    started = perf_counter()
+    reader = _reader(source, given)
+    rows, reading, decoded, started = 0, 0.0, reader.decoding, perf_counter()
 
     def blocks() -> Iterator[Block]:
+        nonlocal rows, reading
         began = perf_counter()
         for block in reader.run(leaves, arrays):
-            spent[1] += perf_counter() - began
-            spent[0] += block.n_rows
+            reading += perf_counter() - began
+            rows += block.n_rows
             yield block
             began = perf_counter()
 
@@ -475,4 +491,6 @@ def _map_task(
         pool.take(_rooms(source), work_rooms) as (arrays, workspace),
     ):
         result = function.run(blocks(), workspace)
-    return result, Spent(int(spent[0]), spent[1], perf_counter() - started - spent[1])
+    decoding = reader.decoding - decoded
+    computing = perf_counter() - started - reading
+    return result, Spent(rows, reading - decoding, decoding, computing)

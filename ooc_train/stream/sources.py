@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,11 @@ def model_dtype(dtype: np.dtype[Any] | str) -> str:
 
 class Reader(Protocol):
     """Reads leaves into buffers that its user owns."""
+
+    @property
+    def decoding(self) -> float:
+        """Seconds spent on decompressing so far."""
+        ...
 
     def run(self, leaves: Sequence[int], arrays: Arrays) -> Iterator[Block]:
         """Yield leaves one after another, each in the place of the last."""
@@ -228,6 +233,11 @@ class StoreReader:
         self._source = source
         self._arrays = source.chunk_readers()
 
+    @property
+    def decoding(self) -> float:
+        """Seconds spent on decompressing so far."""
+        return sum(reader.decoding for reader in self._arrays.values())
+
     def run(self, leaves: Sequence[int], arrays: Arrays) -> Iterator[Block]:
         """Yield chunks one after another, with y and weights of several read at a time."""
         source, size = self._source, self._source.leaf_rows
@@ -314,6 +324,7 @@ class ArraySource:
     X: NDArray[np.floating]
     y: Array | None = None
     weight: Array | None = None
+    decoding: ClassVar[float] = 0.0
 
     @property
     def n_rows(self) -> int:
@@ -464,6 +475,7 @@ class GivenReader:
     """Hands out leaves that came as arguments of the task."""
 
     leaves: dict[int, Block]
+    decoding: ClassVar[float] = 0.0
 
     def run(self, leaves: Sequence[int], arrays: Arrays) -> Iterator[Block]:
         """Yield leaves."""

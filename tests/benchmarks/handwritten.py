@@ -2,8 +2,8 @@
 
 It reads X and y of a store chunk by chunk into reused buffers, verifies the crc32c of both, and
 adds up logistic loss and gradient by one compiled kernel. It knows one case: float32 and uint8 in
-shards without a codec, two classes, no weights, no scaling, no fixed order of adding. It uses
-nothing of ooc_train but what lies on the disk.
+shards, raw or by blosc, two classes, no weights, no scaling, no fixed order of adding.
+It uses nothing of ooc_train but what lies on the disk.
 """
 
 import json
@@ -24,6 +24,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from crc32c import crc32c
 from numba import njit
+from numcodecs import blosc
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
@@ -161,6 +162,7 @@ class Layout:
     features: int
     chunk_rows: int
     shard_rows: int
+    encoded: bool
 
     @classmethod
     def of(cls, path: str) -> "Layout":
@@ -173,10 +175,15 @@ class Layout:
             features,
             sharding["chunk_shape"][0],
             X["chunk_grid"]["configuration"]["chunk_shape"][0],
+            "blosc" in [codec["name"] for codec in sharding["codecs"]],
         )
-        raw = [codec["name"] for codec in sharding["codecs"]] == ["bytes", "crc32c"]
+        codecs = [codec["name"] for codec in sharding["codecs"] if codec["name"] != "blosc"]
         types = X["data_type"], y["data_type"]
-        if not raw or types != ("float32", "uint8") or of_y["chunk_shape"] != [layout.chunk_rows]:
+        if (
+            codecs != ["bytes", "crc32c"]
+            or types != ("float32", "uint8")
+            or of_y["chunk_shape"] != [layout.chunk_rows]
+        ):
             raise ValueError(f"{path} is not what this loop was written for")
         return layout
 
@@ -187,6 +194,8 @@ class Layout:
 
 _local = threading.local()
 
+blosc.use_threads = False
+
 
 def _add_shard(
     layout: Layout, coef: NDArray[np.float32], intercept: float, shard: int
@@ -195,8 +204,12 @@ def _add_shard(
     if getattr(_local, "layout", None) != layout:
         _local.layout = layout
         _local.X = np.empty((layout.chunk_rows, layout.features), np.float32)
-        _local.y = np.empty(layout.shard_rows // layout.chunk_rows * (layout.chunk_rows + 4), "u1")
+        _local.y = np.empty(
+            layout.shard_rows // layout.chunk_rows * (layout.chunk_rows + 64), np.uint8
+        )
         _local.work = np.empty((3, _BLOCK))
+        _local.labels = np.empty(layout.chunk_rows, np.uint8)
+        _local.encoded = bytearray(_local.X.nbytes + 2**16 if layout.encoded else 0)
     X, work = _local.X, _local.work
     bits = work[2].view(np.int64)
     gradient, loss = np.zeros(layout.features + 1), 0.0
@@ -213,13 +226,20 @@ def _add_shard(
         os.preadv(files[1], [_local.y[:end]], 0)
         for i in chunks:
             offset, length = entries[i]
-            if os.preadv(files[0], [X, checksum], offset) != length:
+            stored = X
+            if layout.encoded:
+                stored = memoryview(_local.encoded)[: length - _CHECKSUM]
+            if os.preadv(files[0], [stored, checksum], offset) != length:
                 raise ValueError(f"chunk {i} of shard {shard} is cut short")
             offset, length = entries_of_y[i]
             y = _local.y[offset : offset + length - _CHECKSUM]
-            for data, due in ((X, checksum), (y, _local.y[offset + len(y) : offset + length])):
+            for data, due in ((stored, checksum), (y, _local.y[offset + len(y) : offset + length])):
                 if crc32c(data) != int.from_bytes(bytes(due), "little"):
                     raise ValueError(f"chunk {i} of shard {shard} fails its checksum")
+            if layout.encoded:
+                blosc.decompress(stored, X)
+                blosc.decompress(y, _local.labels)
+                y = _local.labels
             n = min(layout.chunk_rows, rows - i * layout.chunk_rows)
             # A value that isn't finite makes a loss that isn't.
             loss += _add_rows(X[:n], y[:n], coef, intercept, gradient, work, bits)

@@ -26,7 +26,7 @@ _BUFFERS = 4
 
 
 @_compiled
-def _slope(loss: int, y: float, z: float) -> tuple[float, float]:
+def _slope(loss: int, y: float, z: Any) -> tuple[float, float]:
     """Return a row's loss and its derivative."""
     if loss == 0:
         return 0.5 * (z - y) ** 2, z - y
