@@ -501,7 +501,7 @@ def test_the_story_of_a_run(flights, tmp_path):
         "--workers", 2,
     )  # fmt: skip
     assert code == 0, shown
-    report, end, saved = told.splitlines()
+    report, end, where, saved = told.splitlines()
     size = r"[\d.]+ MiB"
     assert re.fullmatch(
         rf"[\d.]+ passes, log-loss 0\.2\d+ \| "
@@ -509,6 +509,8 @@ def test_the_story_of_a_run(flights, tmp_path):
         report,
     )
     assert end.startswith("converged after ")
+    spent = "(reading|decoding|computing|waiting|dask)"
+    assert re.fullmatch(rf"time went on {spent} \d+ %(, {spent} \d+ %)*", where)
     assert saved == f"saved in {out}"
     dashboard, about, *plan = shown.splitlines()
     assert re.fullmatch(r"dashboard  http://127\.0\.0\.1:\d+/status", dashboard)

@@ -31,7 +31,7 @@ def test_predictions_are_the_same_in_both_units():
 def test_float32_rows_are_scaled_in_float64():
     X = np.full((1, 4), 1 / 3, np.float32)
     scaled = SCALING.apply(X, np.empty((1, 5)))
-    np.testing.assert_array_equal(scaled[0, :4], (float(X[0, 0]) - MEAN) / SCALE)
+    np.testing.assert_array_equal(scaled[0, :4], (float(X[0, 0]) - MEAN) * (1.0 / SCALE))
 
 
 def test_a_gradient_follows_the_change_of_units():

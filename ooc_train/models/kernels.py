@@ -187,7 +187,7 @@ def add_rows(
     R: Array,
     G: Array,
     sums: Array,
-) -> None:
+) -> float:
     """Add up losses, and gradients of the first models: `predictor`, `slope` and `accumulate`.
 
     So many rows at a time as `Z` has, which are still in the nearest cache when the gradient is
@@ -205,6 +205,11 @@ def add_rows(
         To work in.
     G : (gradients * outputs, features + 1) array
         As of `accumulate`.
+
+    Returns
+    -------
+    float
+        The losses of all models added up: no number, where one isn't.
     """
     tile, rows = len(Z), len(X)
     flat, flat_slopes = Z.reshape(tile, len(W)), R.reshape(tile, len(G))
@@ -216,6 +221,8 @@ def add_rows(
         slope(loss, y[start : start + n], Z[:n], part_weight, R[:n], sums)
         if len(G):
             accumulate(part, flat_slopes[:n], G)
+    total: float = sums.sum()
+    return total
 
 
 def load(dtype: np.typing.DTypeLike) -> None:

@@ -4,6 +4,7 @@ The objective is `sum_i weight_i loss(y_i, z_i) + l2 / 2 * |W|^2`, W in the data
 free: scikit-learn's for ridge (`l2 = alpha`) and logistic regression (`l2 = 1 / C`).
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -121,19 +122,18 @@ class LossSums:
         weight = row_weights(block, self.class_weight)
         sums["rows"] += block.n_rows
         sums["weight"] += block.n_rows if weight is None else weight.sum()
-        if self._fused:
-            self._add_fused(sums, block, block.y, weight, work)
-        else:
-            self._add_scaled(sums, block, block.y, weight, work)
-        if not np.isfinite(sums["loss"]).all():
+        add = self._add_fused if self._fused else self._add_scaled
+        if not math.isfinite(add(sums, block, block.y, weight, work)):
             raise_if_not_finite(block)
 
     def _add_fused(
         self, sums: Sums, block: Block, y: Array, weight: Array | None, work: Arrays
-    ) -> None:
+    ) -> float:
         from ooc_train.models import kernels
 
-        kernels.add_rows(
+        gradient = sums["gradient"]
+        models, outputs, columns = gradient.shape
+        return kernels.add_rows(
             block.X,
             y,
             NO_WEIGHTS if weight is None else weight,
@@ -141,13 +141,13 @@ class LossSums:
             self.loss.code,
             work["z"],
             work["residual"],
-            sums["gradient"].reshape(-1, self._columns),
+            gradient.reshape(models * outputs, columns),
             sums["loss"],
         )
 
     def _add_scaled(
         self, sums: Sums, block: Block, y: Array, weight: Array | None, work: Arrays
-    ) -> None:
+    ) -> float:
         work["gradient"][...] = 0.0
         piece = len(work["scaled"])
         for start in range(0, block.n_rows, piece):
@@ -160,13 +160,15 @@ class LossSums:
             by_coef * self.scaling.scale + by_intercept * self.scaling.mean
         )
         sums["gradient"][..., -1:] += by_intercept
+        return float(sums["loss"].sum())
 
     def _add_piece(
         self, sums: Sums, scaled: Array, y: Array, weight: Array | None, work: Arrays
     ) -> None:
-        z = scaled @ self.theta.reshape(-1, self._columns).T
+        # Predictors of a model lie side by side: loss functions go through them many times.
+        z = self.theta.reshape(-1, self._columns) @ scaled.T
         for m in range(len(self.theta)):
-            z_model = z[:, m * self.n_outputs : (m + 1) * self.n_outputs]
+            z_model = z[m * self.n_outputs : (m + 1) * self.n_outputs].T
             sums["loss"][m] += _total(self.loss.value(y, z_model), weight)
             if m >= self.gradients:
                 continue
@@ -178,7 +180,7 @@ class LossSums:
                 row_norms = np.einsum("ij,ij->i", scaled, scaled)
                 sums["norms"][m] += (residual**2).sum(axis=1) @ row_norms
         if self.hessian:
-            self._add_hessian(sums["hessian"], y, z[:, : self.n_outputs], weight, scaled, work)
+            self._add_hessian(sums["hessian"], y, z[: self.n_outputs].T, weight, scaled, work)
 
     def _add_hessian(
         self, hessian: Array, y: Array, z: Array, weight: Array | None, scaled: Array, work: Arrays

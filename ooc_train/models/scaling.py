@@ -7,6 +7,7 @@ the scaling; `standardize=True` leaves that division out, which is a `StandardSc
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +59,10 @@ class Scaling:
         """Columns of the data."""
         return len(self.mean)
 
+    @cached_property
+    def _inverse(self) -> Array:
+        return 1.0 / self.scale
+
     def to_data_units(self, theta: Array) -> tuple[Array, Array]:
         """Return `coef` (..., features) and `intercept` (...,) for `theta` (..., features + 1)."""
         coef = theta[..., :-1] / self.scale
@@ -78,7 +83,7 @@ class Scaling:
         """Write the scaled columns of X, and a one, to `out` (rows, features + 1)."""
         scaled = out[: len(X)]
         np.subtract(X, self.mean, out=scaled[:, :-1])
-        scaled[:, :-1] /= self.scale
+        scaled[:, :-1] *= self._inverse
         scaled[:, -1] = 1.0
         return scaled
 
