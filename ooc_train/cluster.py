@@ -60,6 +60,9 @@ _LEAN = {
     "distributed.comm.timeouts.connect": f"{_START_SECONDS:.0f}s",
     # The keys of a pass differ only in their number; profiles of them all would only pile up.
     "distributed.worker.profile.enabled": False,
+    # Each connection keeps its last messages, 1,000 unless told otherwise, and so as many sets of
+    # parameters: 255 KiB a task at 10,000 features.
+    "distributed.admin.low-level-log-length": 10,
     # Dask has workers give back what is free above 64 KiB, and glibc then maps anew whatever is
     # larger than 128: blosc, which asks for its room with every chunk, decoded at a quarter of its
     # speed.
@@ -118,6 +121,11 @@ class LocalCluster(distributed.LocalCluster):  # type: ignore[misc] # untyped ba
                 )
             except RuntimeError as error:
                 raise _why_not_started(error) from None
+
+    def get_client(self) -> Client:
+        """Return a client, as lean as the processes."""
+        with dask.config.set(_LEAN):
+            return super().get_client()
 
 
 def workers_within(ceiling: Ceiling, *, kernels: bool, beside: int = 0) -> int:

@@ -117,7 +117,9 @@ class Task:
     @property
     def needs_kernels(self) -> bool:
         """Whether workers need the compiled kernels."""
-        return self.solver_name not in ("gram", "newton")
+        if self.solver_name == "newton":
+            return self.problem.compiled_hessian
+        return self.solver_name != "gram"
 
     def demand(self, *, scans: bool = False) -> Demand:
         """Return what the job needs room for.

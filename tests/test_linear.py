@@ -9,8 +9,8 @@ import pytest
 from scipy.special import logsumexp
 
 from ooc_train.errors import NonFiniteData
-from ooc_train.models import kernels
-from ooc_train.models.linear import LossSums
+from ooc_train.models import kernels, outer
+from ooc_train.models.linear import _COMPILED_WORK, LossSums
 from ooc_train.models.losses import LOSSES
 from ooc_train.models.sums import Block, Room, row_weights, total_bytes
 from tests.streams import Case, Cut, make_case, stream
@@ -98,6 +98,13 @@ def test_objective_and_gradient_are_those_of_the_plain_objective(loss, outputs, 
     assert found.hessian is None
 
 
+@pytest.fixture(params=["blas", "compiled"])
+def how_hessians_are_made(request, monkeypatch):
+    least = 0 if request.param == "compiled" else 2**34
+    monkeypatch.setattr("ooc_train.models.linear._COMPILED_WORK", least)
+
+
+@pytest.mark.usefixtures("how_hessians_are_made")
 @pytest.mark.parametrize(("loss", "outputs", "settings"), CASES)
 def test_hessian_is_how_the_gradient_changes(loss, outputs, settings):
     case = make_case(loss, outputs, **settings)
@@ -119,12 +126,42 @@ def test_compiled_rows_and_scaled_pieces_say_the_same(loss, outputs, settings):
     case = make_case(loss, outputs, rows=701, leaf_rows=400, dtype="<f4", **settings)
     theta = np.stack([point(case, seed) for seed in (1, 2, 3)])
     compiled = stream(case.source).reduce(case.problem.sums(theta, gradients=2))
+    assert case.problem.n_rows * case.problem.n_parameters**2 < _COMPILED_WORK
     for how in ({"hessian": True}, {"norms": True}, {"hessian": True, "norms": True}):
         pieces = stream(case.source).reduce(case.problem.sums(theta, gradients=2, **how))
         assert pieces.keys() - compiled.keys() == {name for name in how if how[name]}
         for name, expected in compiled.items():
             size = np.abs(expected).max()
             np.testing.assert_allclose(pieces[name], expected, rtol=1e-12, atol=1e-12 * size)
+
+
+@pytest.mark.parametrize("features", [1, 3, 15, 16, 40])
+@pytest.mark.parametrize(("loss", "outputs", "settings"), CASES)
+def test_compiled_hessians_are_those_of_blas(monkeypatch, loss, outputs, settings, features):
+    case = make_case(
+        loss, outputs, rows=401, leaf_rows=150, features=features, dtype="<f4", **settings
+    )
+    theta = point(case)[None]
+    by_blas = stream(case.source).reduce(case.problem.sums(theta, hessian=True))
+    monkeypatch.setattr("ooc_train.models.linear._COMPILED_WORK", 0)
+    compiled = stream(case.source).reduce(case.problem.sums(theta, hessian=True))
+    for name, expected in by_blas.items():
+        size = np.abs(expected).max()
+        np.testing.assert_allclose(compiled[name], expected, rtol=1e-12, atol=1e-13 * size)
+
+
+def test_bits_of_a_compiled_hessian_do_not_depend_on_where_arrays_lie():
+    rng, found = np.random.default_rng(0), set()
+    X, c = rng.normal(size=(70, 13)).astype("f4"), rng.uniform(size=70)
+    mean, scale = rng.normal(size=13), rng.uniform(1, 2, 13)
+    for slack in (0, 1, 3):
+        behind = np.concatenate([np.zeros((slack, 13), "f4"), X])[slack:]
+        rooms = [np.full(s, np.nan) for s in ((8 + slack, 16), (8 + slack, 16), (16, 16))]
+        sums = np.zeros((14, 14))
+        scaled, weighted, products = rooms
+        outer.add_outer_products(behind, c, mean, scale, scaled, weighted, products, sums, 0, 0)
+        found.add(sums.tobytes())
+    assert len(found) == 1
 
 
 @pytest.mark.parametrize("how", [{}, {"hessian": True}], ids=["compiled", "pieces"])

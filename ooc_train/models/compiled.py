@@ -38,7 +38,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 _OPTIONS: Any = {"fastmath": {"reassoc", "contract"}, "error_model": "numpy"}
 _STRICT: Any = {"fastmath": {"contract"}, "error_model": "numpy"}
 
-_SOURCES = ("compiled.py", "kernels.py", "scanning.py")
+_SOURCES = ("compiled.py", "kernels.py", "outer.py", "scanning.py")
 
 
 def _source_digest() -> str:

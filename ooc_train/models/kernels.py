@@ -18,6 +18,7 @@ from numba import types
 
 from ooc_train.models.compiled import Rows, kernel, part, vector_part
 from ooc_train.models.losses import HINGE, LOGISTIC, MULTINOMIAL, SQUARED, Array
+from ooc_train.models.outer import add_outer_products
 from ooc_train.models.scanning import scan, shuffle, softmax_slope
 
 __all__ = ["accumulate", "add_rows", "load", "predictor", "slope"]
@@ -249,6 +250,14 @@ def load(dtype: np.typing.DTypeLike) -> None:
                 *(write(3), write(3), write(2), write(1)),
             ),
         ),
+        (predictor, (X, read(2), read(1), write(2))),
+        (
+            add_outer_products,
+            (
+                *(X, read(1), read(1), read(1), write(2), write(2), write(2), write(2)),
+                *(integer, integer),
+            ),
+        ),
         (
             scan,
             (
@@ -259,7 +268,9 @@ def load(dtype: np.typing.DTypeLike) -> None:
         ),
         (shuffle, (types.uint64, write(1, integer))),
     ]
-    for compiled, signature in signatures:
+    for compiled, _ in signatures:  # all before any, since they call each other
         compiled.disable_compile(False)
+    for compiled, signature in signatures:
         compiled.compile(signature)
+    for compiled, _ in signatures:
         compiled.disable_compile()

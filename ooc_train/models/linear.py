@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ooc_train.models.losses import Loss, probabilities
 from ooc_train.models.scaling import Scaling, piece_rows
@@ -27,6 +28,14 @@ from ooc_train.models.sums import (
 _TILE = 512
 """Rows that the compiled loops take at a time: enough for vectors, and still in a near cache when
 the gradient is made of them."""
+
+_OUTER_ROWS, _STRIP = 64, 16
+"""Rows that `outer.add_outer_products` scales at a time: 57 KB of 100 columns; and of how many
+columns it takes a multiple."""
+
+_COMPILED_WORK = 2**34
+"""Multiplications of a pass, from which on its Hessian is compiled: below, a pass takes less than
+loading compiled loops does, some half a second."""
 
 NO_WEIGHTS = np.empty(0)
 """To the kernels: every row weighs one."""
@@ -49,6 +58,8 @@ class LossSums:
     hessian : whether that of the first model is added up
     norms : whether squared norms of the rows' gradients are added up, for the gradient noise scale
     class_weight : float64 array (classes,), multiplied into the rows' weights by label, or None
+    compiled : whether the Hessian is worth compiled loops, which take memory and time to load; the
+        gradient alone always is
     """
 
     loss: Loss
@@ -58,6 +69,7 @@ class LossSums:
     hessian: bool = False
     norms: bool = False
     class_weight: Array | None = None
+    compiled: bool = False
 
     @property
     def n_outputs(self) -> int:
@@ -71,7 +83,7 @@ class LossSums:
     @cached_property
     def _fused(self) -> bool:
         # Compiled loops over raw rows beat BLAS on converted ones where nothing needs the latter.
-        return not (self.hessian or self.norms)
+        return not self.norms and (self.compiled or not self.hessian)
 
     @cached_property
     def _data_units(self) -> tuple[Array, Array]:
@@ -96,10 +108,19 @@ class LossSums:
     def rooms(self, rows: int) -> Rooms:
         """Return the arrays that `add` works in, for blocks of at most `rows` rows."""
         if self._fused:
-            return {
+            rooms = {
                 "z": Room((_TILE, len(self.theta), self.n_outputs)),
                 "residual": Room((_TILE, self.gradients, self.n_outputs)),
             }
+            if self.hessian:
+                width = -(-self._columns // _STRIP) * _STRIP
+                rooms |= {
+                    "predictors": Room((rows, self.n_outputs)),
+                    "scaled": Room((_OUTER_ROWS, width)),
+                    "weighted": Room((_OUTER_ROWS, width)),
+                    "products": Room((width, width)),
+                }
+            return rooms
         piece = min(rows, piece_rows(self._columns, square=self.hessian))
         rooms = {
             "scaled": Room((piece, self._columns)),
@@ -131,6 +152,8 @@ class LossSums:
     ) -> float:
         from ooc_train.models import kernels
 
+        if self.hessian:
+            self._add_outer_products(sums["hessian"], block.X, y, weight, work)
         gradient = sums["gradient"]
         models, outputs, columns = gradient.shape
         return kernels.add_rows(
@@ -144,6 +167,33 @@ class LossSums:
             gradient.reshape(models * outputs, columns),
             sums["loss"],
         )
+
+    def _add_outer_products(
+        self,
+        hessian: Array,
+        X: NDArray[np.floating],
+        y: Array,
+        weight: Array | None,
+        work: Arrays,
+    ) -> None:
+        from ooc_train.models import kernels, outer
+
+        coef, intercept = self._data_units
+        z = work["predictors"][: len(X)]
+        kernels.predictor(X, coef[: self.n_outputs], intercept[: self.n_outputs], z)
+        for a, b, curvature in curvatures(self.loss, y, z):
+            outer.add_outer_products(
+                X,
+                np.ascontiguousarray(curvature if weight is None else curvature * weight),
+                self.scaling.mean,
+                self.scaling.inverse,
+                work["scaled"],
+                work["weighted"],
+                work["products"],
+                hessian,
+                a,
+                b,
+            )
 
     def _add_scaled(
         self, sums: Sums, block: Block, y: Array, weight: Array | None, work: Arrays
@@ -266,6 +316,11 @@ class LinearProblem:
             per_weight /= self.scaling.scale**2
         return np.append(per_weight, 0.0)
 
+    @property
+    def compiled_hessian(self) -> bool:
+        """Whether so many rows and parameters are worth loading compiled loops for a Hessian."""
+        return self.n_rows * self.n_parameters**2 >= _COMPILED_WORK
+
     def zeros(self) -> Array:
         """Return the `theta` of a model that knows nothing."""
         return np.zeros((self.n_outputs, self.n_features + 1))
@@ -275,7 +330,14 @@ class LinearProblem:
     ) -> LossSums:
         """Return the work that evaluates the models `theta` (models, outputs, features + 1)."""
         return LossSums(
-            self.loss, self.scaling, theta, gradients, hessian, norms, self.class_weight
+            self.loss,
+            self.scaling,
+            theta,
+            gradients,
+            hessian,
+            norms,
+            self.class_weight,
+            self.compiled_hessian,
         )
 
     def objectives(self, sums: Sums, theta: Array) -> Array:

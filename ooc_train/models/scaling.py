@@ -60,7 +60,8 @@ class Scaling:
         return len(self.mean)
 
     @cached_property
-    def _inverse(self) -> Array:
+    def inverse(self) -> Array:
+        """One over the scale."""
         return 1.0 / self.scale
 
     def to_data_units(self, theta: Array) -> tuple[Array, Array]:
@@ -83,7 +84,7 @@ class Scaling:
         """Write the scaled columns of X, and a one, to `out` (rows, features + 1)."""
         scaled = out[: len(X)]
         np.subtract(X, self.mean, out=scaled[:, :-1])
-        scaled[:, :-1] *= self._inverse
+        scaled[:, :-1] *= self.inverse
         scaled[:, -1] = 1.0
         return scaled
 

@@ -122,7 +122,7 @@ class LinearUpdates:
                 NO_WEIGHTS if weight is None else weight,
                 order,
                 problem.scaling.mean,
-                1.0 / problem.scaling.scale,
+                problem.scaling.inverse,
                 pairs[0, : len(order)],
                 pairs[1, : len(order)],
                 state["theta"],

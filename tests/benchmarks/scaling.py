@@ -77,7 +77,8 @@ class Prefixes:
         if cold:
             runs = {size: partial(after_forgetting, self._files, run) for size, run in runs.items()}
         self._spent.clear()
-        # What making the store left in memory may still be on its way to the disk.
+        # What making the store left in memory may not be written yet. A first round, which doesn't
+        # count, brings back what lies in memory from then on.
         after_forgetting(self._files, float)
         seconds = interleave(runs, rounds)
         return {size: (Figure.of(seconds[size]), self._of_dask(size)) for size in sizes}
@@ -101,15 +102,15 @@ def logistic(inputs: Inputs) -> Task:
 
 def passes(folder: str, client: Client, sizes: Sequence[str], rounds: int) -> Section:
     """Return what a GB costs in passes over more and more of them, warm and cold."""
-    most = machine_memory() // 2
-    warm = [size for size in sizes if parse_bytes(size) <= most]
+    memory = machine_memory()
+    warm = [size for size in sizes if 2 * parse_bytes(size) <= memory]
     # Rows have a y too, so that these are a few more than the largest size takes.
     rows = max(map(parse_bytes, sizes)) // (4 * _FEATURES)
     store = make_data(f"{folder}/made.zarr", rows=rows, features=_FEATURES, condition=100.0)
     with ExitStack() as jobs:
         prefixes = Prefixes(store, sizes, client, jobs)
         costs = {
-            "warm": prefixes.costs(warm, _WARM_ROUNDS * rounds, cold=False),
+            "warm": prefixes.costs(warm, _WARM_ROUNDS * rounds, cold=False) if warm else {},
             "cold": prefixes.costs(sizes, rounds, cold=True),
         }
     lines, figures = [repr(store)], {}
@@ -118,16 +119,21 @@ def passes(folder: str, client: Client, sizes: Sequence[str], rounds: int) -> Se
         lines.append(table((name, "s per GB, median (quartiles)", "of it Dask"), cells))
         if name == "warm" and len(warm) < len(sizes):
             left_out = ", ".join(size for size in sizes if size not in warm)
-            lines.append(f"left out: {left_out}, more than half of {approximate_bytes(2 * most)}")
-        medians = [figure.median for figure, _ in of.values()]
-        apart = max(medians, default=1.0) / min(medians, default=1.0)
-        lines.append(at_most(f"{name}, the slowest size over the fastest", apart, _APART))
-        figures[name] = {"seconds_per_gigabyte": of, "apart": apart, "target": _APART}
+            lines.append(f"left out: {left_out}, more than half of {approximate_bytes(memory)}")
+        if len(of) > 1:
+            medians = [figure.median for figure, _ in of.values()]
+            apart = max(medians) / min(medians)
+            lines.append(at_most(f"{name}, the slowest size over the fastest", apart, _APART))
+        by_size = {size: {"s_per_gb": figure, "dask": dask} for size, (figure, dask) in of.items()}
+        figures[name] = {"sizes": by_size, "target": _APART}
     return "\n".join(lines), figures
 
 
 class TinySource(StoreSource):
-    """The rows of a store with a chunk for a stripe, so that a task can be as small as a chunk."""
+    """The rows of a store with a chunk for a stripe, so that a task can be as small as a chunk.
+
+    A task of a plan is a stripe of 8 MiB at least: 100,000 of them would be 800 GB.
+    """
 
     @property
     def stripe_leaves(self) -> int:
@@ -163,14 +169,15 @@ class TinyTasks:
     def row(self) -> tuple[str, ...]:
         """Return the cells of a table: memory is that of 1,000 tasks."""
         cores = 1e3 * self.cores / self.count
-        left = (f"{1e3 * self.left(since) / 2**10:.1f}" for since in (0, _LOOKS // 2))
+        left = (f"{1e3 * self.left(since) / 2**10:.3g}" for since in (0, _LOOKS // 2))
         return format_rows(self.count), f"{self.milliseconds:.3g}", f"{cores:.3g}", *left
 
 
 def tasks(folder: str, client: Client, counts: Sequence[int]) -> Section:
-    """Return what a task costs in passes of more and more of them, each with next to nothing to do.
+    """Return what a task with next to nothing to do costs in passes of more and more of them.
 
-    The fewer come before and after the most, so that a machine that drifts drifts for all.
+    Each reads a chunk of its own. The fewer come before and after the most, so that a machine that
+    drifts does so for all.
     """
     store = make_data(f"{folder}/tiny.zarr", rows=4 * max(counts), features=8, chunk_rows=4)
     source = TinySource.of(store)
@@ -195,13 +202,14 @@ def tasks(folder: str, client: Client, counts: Sequence[int]) -> Section:
 
         run(min(counts))
         found = [run(count) for count in (*counts, *reversed(counts[:-1]))]
-    header = ("tasks", "ms each", "of them this process's", "KiB per 1,000", "in the second half")
+    header = ("tasks", "ms each", "of this process", "KiB left per 1,000", "in the second half")
     lines = [table(header, [of.row() for of in found])]
-    time = [np.mean([of.milliseconds for of in found if of.count == n]) for n in counts[-2:]]
-    times, left = float(time[-1] / time[0]), found[len(counts) - 1].left(_LOOKS // 2)
+    fewer, most = counts[-2:]
+    taken = {n: np.mean([of.milliseconds for of in found if of.count == n]) for n in counts}
+    times, left = float(taken[most] / taken[fewer]), found[len(counts) - 1].left(_LOOKS // 2)
     lines += [
-        at_most(f"a task of {counts[-1]:,} over one of {counts[-2:][0]:,}", times, _TIMES),
-        at_most("bytes left by a task of the second half of the most", left, _LEFT),
+        at_most(f"ms of a task of {most:,} over those of one of {fewer:,}", times, _TIMES),
+        at_most(f"bytes that a task of the second half of {most:,} leaves behind", left, _LEFT),
     ]
     return "\n".join(lines), {"passes": found, "times": times, "left": left}
 
@@ -222,6 +230,8 @@ def main() -> None:
     options = parser.parse_args()
     sizes = options.sizes.split(",")
     counts = [parse_rows(count) for count in options.tasks.split(",")]
+    if len(counts) < 2 or counts != sorted(counts) or counts[0] < _LOOKS:
+        parser.error(f"--tasks {options.tasks}: give two numbers or more, ascending from {_LOOKS}")
     texts: list[str] = []
     figures: dict[str, Any] = {}
     with (
