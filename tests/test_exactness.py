@@ -97,6 +97,14 @@ def test_two_workers_and_the_ceiling_do_not_change_a_bit(store, expected, client
         assert bits(train(model, store, client=client_2x1, memory_ceiling=tight)) == expected[name]
 
 
+def test_a_compiled_hessian_is_the_same_to_the_bit(store, client_2x1, monkeypatch):
+    monkeypatch.setattr("ooc_train.models.linear._COMPILED_WORK", 0)
+    found = bits(train(FULL["newton"], store, client=client_2x1))
+    with monkeypatch.context() as patch:
+        patch.setattr(clusters, "inside_another_job", lambda: True)
+        assert bits(train(FULL["newton"], store)) == found
+
+
 def test_another_random_state_does(store, expected, client_2x1):
     model = Model(name="logistic", batch_size=256, max_iter=2, random_state=4)
     assert bits(train(model, store, client=client_2x1)) != expected["256"]

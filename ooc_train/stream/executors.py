@@ -80,7 +80,10 @@ class OnDask:
                     return
                 done = self._wait(pending)
                 pending -= done
-                for future in done:
+                finished = [future for future in done if future.status == "finished"]
+                # All at once: each time is a way to the worker and back.
+                yield from self.client.gather(finished)
+                for future in done.difference(finished):
                     yield _result(future)
         finally:
             if pending:
