@@ -23,7 +23,6 @@ from urllib.parse import urlsplit
 import dask
 import distributed
 from distributed import Client, get_worker
-from distributed.client import _get_global_client
 
 from ooc_train.errors import ClusterError, MissingMainGuard
 from ooc_train.memory import Ceiling, ProcessMemory, measure, measure_tree
@@ -247,6 +246,14 @@ def inside_another_job() -> bool:
     return True
 
 
+def _active_client() -> Client | None:
+    """Return the client of ``with client.as_current()``, else the one that was made last."""
+    try:
+        return Client.current()
+    except ValueError:
+        return None
+
+
 def choose_executor(source: Source, client: Client | None = None) -> Executor:
     """Return what runs the passes over a source.
 
@@ -257,7 +264,7 @@ def choose_executor(source: Source, client: Client | None = None) -> Executor:
     """
     if client is None and (isinstance(source, ArraySource) or inside_another_job()):
         return Inline()
-    client = client or _get_global_client() or private_client()
+    client = client or _active_client() or private_client()
     if client.asynchronous:
         raise ClusterError(
             "the client is asynchronous, and a fit waits; give it a synchronous one, as "
