@@ -19,6 +19,7 @@ from ooc_train.models.model import UPDATES, Model
 from ooc_train.models.moments import ColumnSums
 from ooc_train.models.scaling import Scaling
 from ooc_train.models.sums import Array, nbytes, total_bytes
+from ooc_train.models.updates import update_rooms
 from ooc_train.report import Report
 from ooc_train.solvers.base import Solver, State
 from ooc_train.solvers.gram import Gram
@@ -134,13 +135,13 @@ class Task:
         mixing = updates = 0
         if isinstance(solver, Updates) and (scans or solver.batch_size < source.n_rows):
             mixing = solver.mixing
-            updates = total_bytes(solver.rooms(self.problem, source))
+            updates = total_bytes(update_rooms(self.problem, source.leaf_rows * mixing))
         return Demand(
             leaf=total_bytes(source.rooms(1)),
             workspace=max(total_bytes(work.rooms(source.leaf_rows)) for work in works),
             sums=max(nbytes(work.zeros()) for work in works),
             parameters=8 * self.problem.n_parameters,
-            slots=self.solver.slots,
+            slots=solver.slots,
             mixing=mixing,
             updates=updates,
         )

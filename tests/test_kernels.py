@@ -13,7 +13,6 @@ import pytest
 
 from ooc_train.models import kernels, scanning
 from ooc_train.models.losses import LOSSES
-from ooc_train.models.sums import aligned
 
 ROWS, FEATURES = 61, 13
 scan: Any = scanning.scan  # numba's dispatcher knows more than the function's type says
@@ -336,14 +335,6 @@ def test_an_array_of_the_wrong_kind_is_refused():
     p.X = np.asfortranarray(p.X)
     with pytest.raises(TypeError, match="No matching definition"):
         p.scan(p.order, True)
-
-
-def test_aligned_copies_lie_on_cache_lines():
-    for size in range(1, 20):
-        copy = aligned(np.arange(2.0 * size).reshape(2, size))
-        assert copy.ctypes.data % 64 == 0
-        assert copy.flags.c_contiguous
-        assert copy.ravel().tolist() == list(range(2 * size))
 
 
 # ---------------------------------------------------------------------------------- shuffle

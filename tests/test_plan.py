@@ -12,6 +12,7 @@ from ooc_train.errors import CeilingExceeded
 from ooc_train.memory import Ceiling
 from ooc_train.models import kernels
 from ooc_train.models.sums import total_bytes
+from ooc_train.models.updates import update_rooms
 from ooc_train.solvers.updates import Updates
 from ooc_train.stream.executors import Inline
 from ooc_train.stream.inputs import dask_source, read_inputs
@@ -218,7 +219,7 @@ def test_what_is_learned_is_the_same_under_any_plan(source, mib, threads, batch_
         work = CASE.problem.sums(CASE.problem.zeros()[None], hessian=True)
         workspace = total_bytes(work.rooms(source.leaf_rows))
         leaf = total_bytes(source.rooms(1))
-        updates = total_bytes(solver.rooms(CASE.problem, source))
+        updates = total_bytes(update_rooms(CASE.problem, source.leaf_rows * 2))
         demand = Demand(leaf=leaf, workspace=workspace, mixing=2, updates=updates)
         plan = make_plan(source, demand, Ceiling(int(limit * MIB), "given"), Processes(0, (), n))
         plan.validate()

@@ -1,4 +1,4 @@
-"""How loops over rows are compiled, and the functions that make vectors in them.
+"""How loops over rows are compiled, and losses as parts of them that make vectors.
 
 Importing this module imports numba (74 MB of memory); `kernels.load` says what else it costs.
 """
@@ -17,17 +17,25 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from ooc_train.models import losses, rules
+from ooc_train.models.losses import Array
 
 __all__ = [
+    "LOGISTIC",
+    "MULTINOMIAL",
+    "SQUARED",
     "Integers",
     "Rows",
-    "exp",
+    "hinge_slope",
+    "hinge_value",
     "kernel",
-    "log",
+    "logistic_slope",
+    "logistic_value",
     "part",
     "prefetch",
+    "softmax_slope",
+    "squared_slope",
+    "squared_value",
     "strict_part",
-    "vector_part",
 ]
 
 Rows = NDArray[np.float32] | NDArray[np.float64]
@@ -156,7 +164,32 @@ def prefetch(X: Rows, i: int) -> None:
         _prefetch(X, offset)
 
 
-def vector_part(function: Callable[..., Any]) -> Any:
+def _vector_part(function: Callable[..., Any]) -> Any:
     """Compile the source of a loss on `exp` and `log`, to become vectors in a loop over rows."""
     names = function.__globals__ | {"exp": exp, "log": log}
     return part(FunctionType(function.__code__, names, function.__name__))
+
+
+SQUARED, LOGISTIC, MULTINOMIAL = losses.SQUARED.code, losses.LOGISTIC.code, losses.MULTINOMIAL.code
+"""What kernels know losses by; what is none of them is a hinge."""
+
+# Scalars go in and come out here, where the sources are annotated with arrays.
+squared_value = _vector_part(losses.SQUARED.value)
+squared_slope = _vector_part(losses.SQUARED.gradient)
+logistic_value = _vector_part(losses.LOGISTIC.value)
+logistic_slope = _vector_part(losses.LOGISTIC.gradient)
+hinge_value = _vector_part(losses.HINGE.value)
+hinge_slope = _vector_part(losses.HINGE.gradient)
+_softmax = _vector_part(losses.softmax)
+
+
+@strict_part
+def softmax_slope(y: Array, t: int, z: Array, r: Array) -> Any:
+    """Multinomial loss of row `t` at predictors `z`, with its derivative written to `r`."""
+    if not 0.0 <= y[t, 0] < len(z):  # true for NaN too
+        r[0] = np.nan
+        return np.nan
+    code = int(y[t, 0])
+    value = _softmax(z, r) - z[code]
+    r[code] -= 1.0
+    return value

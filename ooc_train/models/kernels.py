@@ -16,22 +16,26 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from ooc_train.models.compiled import Rows, kernel, part, vector_part
-from ooc_train.models.losses import HINGE, LOGISTIC, MULTINOMIAL, SQUARED, Array
+from ooc_train.models.compiled import (
+    LOGISTIC,
+    MULTINOMIAL,
+    SQUARED,
+    Rows,
+    hinge_slope,
+    hinge_value,
+    kernel,
+    logistic_slope,
+    logistic_value,
+    part,
+    softmax_slope,
+    squared_slope,
+    squared_value,
+)
+from ooc_train.models.losses import Array
 from ooc_train.models.outer import add_outer_products
-from ooc_train.models.scanning import scan, shuffle, softmax_slope
+from ooc_train.models.scanning import scan, shuffle
 
 __all__ = ["accumulate", "add_rows", "load", "predictor", "slope"]
-
-_SQUARED, _LOGISTIC, _MULTINOMIAL = SQUARED.code, LOGISTIC.code, MULTINOMIAL.code
-
-# Scalars go in and come out here, where the sources are annotated with arrays.
-_squared_value = vector_part(SQUARED.value)
-_squared_gradient = vector_part(SQUARED.gradient)
-_logistic_value = vector_part(LOGISTIC.value)
-_logistic_gradient = vector_part(LOGISTIC.gradient)
-_hinge_value = vector_part(HINGE.value)
-_hinge_gradient = vector_part(HINGE.gradient)
 
 
 @kernel
@@ -120,18 +124,18 @@ def _vector_slope(
     total = 0.0
     for i in range(len(Z)):
         w = weight[i] if weighted else 1.0
-        if loss == _SQUARED:
-            total += w * _squared_value(y[i, k], Z[i, m, k])
+        if loss == SQUARED:
+            total += w * squared_value(y[i, k], Z[i, m, k])
             if by_z:
-                R[i, m, k] = w * _squared_gradient(y[i, k], Z[i, m, k])
-        elif loss == _LOGISTIC:
-            total += w * _logistic_value(y[i, k], Z[i, m, k])
+                R[i, m, k] = w * squared_slope(y[i, k], Z[i, m, k])
+        elif loss == LOGISTIC:
+            total += w * logistic_value(y[i, k], Z[i, m, k])
             if by_z:
-                R[i, m, k] = w * _logistic_gradient(y[i, k], Z[i, m, k])
+                R[i, m, k] = w * logistic_slope(y[i, k], Z[i, m, k])
         else:
-            total += w * _hinge_value(y[i, k], Z[i, m, k])
+            total += w * hinge_value(y[i, k], Z[i, m, k])
             if by_z:
-                R[i, m, k] = w * _hinge_gradient(y[i, k], Z[i, m, k])
+                R[i, m, k] = w * hinge_slope(y[i, k], Z[i, m, k])
     return total
 
 
@@ -157,7 +161,7 @@ def slope(loss: int, y: Array, Z: Array, weight: Array, R: Array, sums: Array) -
     """
     rows, models, outputs = Z.shape
     gradients = R.shape[1]
-    if loss == _MULTINOMIAL:
+    if loss == MULTINOMIAL:
         weighted = len(weight) > 0
         z = np.empty(outputs)
         r = np.empty(outputs)

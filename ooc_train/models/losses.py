@@ -6,8 +6,8 @@ a time. `softmax` indexes classes first for the same reason: ``z[k]`` is a colum
 and one number to the compiled kernel. `exp` and `log` are names of this module, so that kernels can
 put vectorisable ones in their place: sources take ``exp`` of x <= 0 and ``log`` of x >= 1 alone.
 
-To add a pointwise loss: its functions and an entry of `LOSSES` here, and in `kernels.py` a branch
-of `_loss` and one of `_vector_slope`.
+To add a pointwise loss: its functions and an entry of `LOSSES` here, its parts in `compiled.py`,
+and a branch of `_vector_slope` in `kernels.py` and of each loop over losses in `scanning.py`.
 
 Every loss is stable for predictors up to 1e4 in size, raises no floating-point warning, and turns a
 predictor that is NaN into a NaN.

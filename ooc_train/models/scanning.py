@@ -19,15 +19,24 @@ import numpy as np
 
 from ooc_train.models import losses
 from ooc_train.models.compiled import (
+    LOGISTIC,
+    MULTINOMIAL,
+    SQUARED,
     Integers,
     Rows,
+    hinge_slope,
+    hinge_value,
     kernel,
+    logistic_slope,
+    logistic_value,
     part,
     prefetch,
+    softmax_slope,
+    squared_slope,
+    squared_value,
     strict_part,
-    vector_part,
 )
-from ooc_train.models.losses import HINGE, LOGISTIC, MULTINOMIAL, SQUARED, Array
+from ooc_train.models.losses import Array
 from ooc_train.models.rules import BETA1, BETA2, EPSILON
 
 __all__ = [
@@ -38,7 +47,6 @@ __all__ = [
     "SGD",
     "scan",
     "shuffle",
-    "softmax_slope",
 ]
 
 SGD, ADAM = 0, 1
@@ -61,18 +69,8 @@ that predict from rows as they lie."""
 _FAR = 8
 """Rows by which `scan` asks for a row ahead of learning from it."""
 
-_SQUARED, _LOGISTIC, _MULTINOMIAL = SQUARED.code, LOGISTIC.code, MULTINOMIAL.code
-
-# Scalars go in and come out here, where the sources are annotated with arrays. Of a single row,
-# which is waited for, the C library's exponential is the faster one.
-_squared_value = vector_part(SQUARED.value)
-_squared_slope = vector_part(SQUARED.gradient)
-_logistic_value = vector_part(LOGISTIC.value)
-_logistic_slope = vector_part(LOGISTIC.gradient)
-_logistic_slope_of_one = part(LOGISTIC.gradient)
-_hinge_value = vector_part(HINGE.value)
-_hinge_slope = vector_part(HINGE.gradient)
-_softmax = vector_part(losses.softmax)
+# Of a single row, which is waited for, the C library's exponential is the faster one.
+_logistic_slope_of_one = part(losses.LOGISTIC.gradient)
 
 
 @kernel
@@ -108,18 +106,6 @@ def _rate(schedule: int, eta0: float, horizon: float, updates: int) -> Any:
     if schedule == INVERSE_SQRT:
         return eta0 / float(np.sqrt(1.0 + updates / horizon))
     return eta0
-
-
-@strict_part
-def softmax_slope(y: Array, t: int, z: Array, r: Array) -> Any:
-    """Multinomial loss of row `t` at predictors `z`, with its derivative written to `r`."""
-    if not 0.0 <= y[t, 0] < len(z):  # true for NaN too
-        r[0] = np.nan
-        return np.nan
-    code = int(y[t, 0])
-    value = _softmax(z, r) - z[code]
-    r[code] -= 1.0
-    return value
 
 
 @strict_part
@@ -202,15 +188,15 @@ def _predict_four(
 @strict_part
 def _slopes(loss: int, due: Array, z: Array, w: Array, k: int, r: Array) -> None:
     """Write the derivatives of a pointwise loss by the predictors of a group, in one vector."""
-    if loss == _SQUARED:
+    if loss == SQUARED:
         for i in range(_GROUP):
-            r[k, i] = w[i] * _squared_slope(due[i], z[k, i])
-    elif loss == _LOGISTIC:
+            r[k, i] = w[i] * squared_slope(due[i], z[k, i])
+    elif loss == LOGISTIC:
         for i in range(_GROUP):
-            r[k, i] = w[i] * _logistic_slope(due[i], z[k, i])
+            r[k, i] = w[i] * logistic_slope(due[i], z[k, i])
     else:
         for i in range(_GROUP):
-            r[k, i] = w[i] * _hinge_slope(due[i], z[k, i])
+            r[k, i] = w[i] * hinge_slope(due[i], z[k, i])
 
 
 @strict_part
@@ -305,17 +291,17 @@ def _scan_single_rows(
             i = order[t]
             w = weight[i] if len(weight) else 1.0
             check = 0.0
-            if loss == _MULTINOMIAL:
+            if loss == MULTINOMIAL:
                 check = softmax_slope(y, i, z, r)
                 Z[t, 0] = check
             for k in range(outputs):
-                if loss == _SQUARED:
-                    r[k] = _squared_slope(y[i, k], z[k])
-                elif loss == _LOGISTIC:
+                if loss == SQUARED:
+                    r[k] = squared_slope(y[i, k], z[k])
+                elif loss == LOGISTIC:
                     r[k] = _logistic_slope_of_one(y[i, k], z[k])
-                elif loss != _MULTINOMIAL:
-                    r[k] = _hinge_slope(y[i, k], z[k])
-                if loss != _MULTINOMIAL:
+                elif loss != MULTINOMIAL:
+                    r[k] = hinge_slope(y[i, k], z[k])
+                if loss != MULTINOMIAL:
                     Z[t, k], Y[t, k] = z[k], y[i, k]
                 r[k] *= w
                 check += z[k] + r[k]
@@ -383,7 +369,7 @@ def _scan_batches(
         if len(weight) and count:
             for i in range(_GROUP):
                 w[i] = weight[places[i]]
-        if loss == _MULTINOMIAL:
+        if loss == MULTINOMIAL:
             for i in range(count):
                 for k in range(outputs):
                     z_row[k] = z[k, i]
@@ -454,21 +440,21 @@ def _finite_rows(z: Array, r: Array, count: int) -> Any:
 @part
 def _values(loss: int, Y: Array, Z: Array, rows: int, k: int) -> None:
     """Replace predictors of output `k` by the losses there, in vectors."""
-    if loss == _SQUARED:
+    if loss == SQUARED:
         for t in range(rows):
-            Z[t, k] = _squared_value(Y[t, k], Z[t, k])
-    elif loss == _LOGISTIC:
+            Z[t, k] = squared_value(Y[t, k], Z[t, k])
+    elif loss == LOGISTIC:
         for t in range(rows):
-            Z[t, k] = _logistic_value(Y[t, k], Z[t, k])
-    elif loss != _MULTINOMIAL:
+            Z[t, k] = logistic_value(Y[t, k], Z[t, k])
+    elif loss != MULTINOMIAL:
         for t in range(rows):
-            Z[t, k] = _hinge_value(Y[t, k], Z[t, k])
+            Z[t, k] = hinge_value(Y[t, k], Z[t, k])
 
 
 @strict_part
 def _add_up(loss: int, Z: Array, weight: Array, order: Integers, rows: int, sums: Array) -> None:
     """Add losses and weights to `sums`, one after another."""
-    columns = 1 if loss == _MULTINOMIAL else Z.shape[1]
+    columns = 1 if loss == MULTINOMIAL else Z.shape[1]
     total, total_weight = sums[0], sums[1]
     for t in range(rows):
         w = weight[order[t]] if len(weight) else 1.0

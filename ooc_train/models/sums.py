@@ -90,18 +90,6 @@ def nbytes(sums: Sums) -> int:
     return sum(array.nbytes for array in sums.values())
 
 
-def aligned(array: NDArray[Any]) -> NDArray[Any]:
-    """Copy to a multiple of 64 bytes, so that a vector of the first row never straddles two lines.
-
-    NumPy aligns to 16 bytes; updates of such parameters take a fifth longer.
-    """
-    room = np.empty(array.nbytes + 64, np.uint8)
-    start = -room.ctypes.data % 64
-    copy = room[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
-    copy[...] = array
-    return copy
-
-
 def add_into(total: Sums, part: Sums) -> Sums:
     """Add `part` into `total`, in place, and return `total`."""
     for name, array in part.items():

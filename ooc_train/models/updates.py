@@ -5,7 +5,7 @@ and a batch that is full takes a step. Batches straddle the borders of chunks, s
 but its gradient is ever held.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,13 @@ _MOST_ROWS, _MOST_PREDICTORS = 4096, 2**15
 """Rows that are learned from by one call, and their predictors at most; no bit depends on it."""
 
 Integers = NDArray[np.int64]
+
+
+def update_rooms(problem: LinearProblem, rows: int) -> Rooms:
+    """Return the arrays that updates work in, for blocks of at most `rows` rows."""
+    outputs = problem.n_outputs
+    most = min(_MOST_ROWS, max(1, _MOST_PREDICTORS // outputs))
+    return {"pairs": Room((2, min(rows, most), outputs))}
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,9 +72,7 @@ class LinearUpdates:
 
     def rooms(self, rows: int) -> Rooms:
         """Return the arrays that `step` works in, for blocks of at most `rows` rows."""
-        outputs = self.problem.n_outputs
-        most = min(_MOST_ROWS, max(1, _MOST_PREDICTORS // outputs))
-        return {"pairs": Room((2, min(rows, most), outputs))}
+        return update_rooms(self.problem, rows)
 
     def step(self, state: Sums, block: Block, order: Integers, work: Arrays) -> None:
         """Take a block's rows into `state`, in place, in the order given.
@@ -79,11 +84,15 @@ class LinearUpdates:
         Diverged
             where the parameters have grown so large that a row's loss is no number.
         """
+        weight = row_weights(block, self.problem.class_weight)
+        if weight is not None:
+            weight = weight * (self.problem.n_rows / self.problem.total_weight)
+        weighted = replace(block, weight=weight)
         pairs = work["pairs"]
         most = pairs.shape[1]
         for first in range(0, len(order), most):
             part = order[first : first + most]
-            stopped = self._scan(state, block, part, pairs, flush=False)
+            stopped = self._scan(state, weighted, part, pairs, flush=False)
             if stopped >= 0:
                 raise_if_not_finite(block)
                 row = block.row_number(int(part[stopped]))
@@ -107,9 +116,6 @@ class LinearUpdates:
         if block.y is None:
             raise ValueError("a loss needs y, and these data have none")
         problem = self.problem
-        weight = row_weights(block, problem.class_weight)
-        if weight is not None:
-            weight = weight * (problem.n_rows / problem.total_weight)
         schedules = {
             "constant": scanning.CONSTANT,
             "linear": scanning.LINEAR,
@@ -119,7 +125,7 @@ class LinearUpdates:
             scanning.scan(
                 block.X,
                 block.y,
-                NO_WEIGHTS if weight is None else weight,
+                NO_WEIGHTS if block.weight is None else block.weight,
                 order,
                 problem.scaling.mean,
                 problem.scaling.inverse,

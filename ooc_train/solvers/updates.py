@@ -20,11 +20,10 @@ from ooc_train.errors import Diverged
 from ooc_train.models.linear import LinearProblem
 from ooc_train.models.moments import GramSums
 from ooc_train.models.rules import BETA1, BETA2, EPSILON, Rule
-from ooc_train.models.sums import Array, Rooms, Sums, Work
+from ooc_train.models.sums import Array, Sums, Work
 from ooc_train.models.updates import LinearUpdates
 from ooc_train.solvers.base import State, Stream
 from ooc_train.stream.order import spread
-from ooc_train.stream.sources import Source
 
 _PATIENCE = 5
 """Epochs without progress after which learning stops, as in scikit-learn."""
@@ -94,13 +93,6 @@ class Updates:
             float(self.max_iter * per_epoch),
         )
         return State(theta, memory=_Memory(updates, updates.start(theta)))
-
-    def rooms(self, problem: LinearProblem, source: Source) -> Rooms:
-        """Return the arrays that learning from a group of chunks works in, for the plan."""
-        updates = LinearUpdates(
-            problem, source.dtype, self.batch_size, self.rule, "constant", 0.0, 1.0
-        )
-        return updates.rooms(source.leaf_rows * self.mixing)
 
     def first_rate(self, problem: LinearProblem, stream: Stream) -> float:
         """Return the learning rate of the first update; the automatic one looks at a sample."""

@@ -80,11 +80,7 @@ class OnDask:
                     return
                 done = self._wait(pending)
                 pending -= done
-                finished = [future for future in done if future.status == "finished"]
-                # All at once: each time is a way to the worker and back.
-                yield from self.client.gather(finished)
-                for future in done.difference(finished):
-                    yield _result(future)
+                yield from self._results(list(done))
         finally:
             if pending:
                 self.client.cancel(list(pending), force=True)
@@ -113,13 +109,14 @@ class OnDask:
                         f"{_LOST_SECONDS:.0f} s; start workers and run again"
                     ) from None
 
-
-def _result(future: Future) -> Any:
-    try:
-        return future.result()
-    except KilledWorker as error:
-        raise CeilingExceeded(
-            f"a task lost its worker {error.allowed_failures + 1} times over, as happens where the "
-            "operating system ends a process that takes more memory than there is; give the run a "
-            "smaller memory ceiling or fewer workers"
-        ) from error
+    def _results(self, done: list[Future]) -> list[Any]:
+        """Return the results of futures all at once: each time is a way to the worker and back."""
+        try:
+            results: list[Any] = self.client.gather(done)
+        except KilledWorker as error:
+            raise CeilingExceeded(
+                f"a task lost its worker {error.allowed_failures + 1} times over, as happens where "
+                "the operating system ends a process that takes more memory than there is; give "
+                "the run a smaller memory ceiling or fewer workers"
+            ) from error
+        return results

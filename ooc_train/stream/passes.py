@@ -22,7 +22,7 @@ from dask.delayed import delayed
 from numpy.typing import NDArray
 
 from ooc_train.errors import OocTrainError
-from ooc_train.models.sums import Arrays, Block, Room, Rooms, Sums, Work, add_into, aligned
+from ooc_train.models.sums import Arrays, Block, Room, Rooms, Sums, Work, add_into
 from ooc_train.stream import order
 from ooc_train.stream.buffers import pool_of
 from ooc_train.stream.executors import Executor
@@ -414,7 +414,7 @@ def _scan_task(
 ) -> tuple[Sums, Spent]:
     """Return the state after the rows of the groups `start` to `stop`, and what it took."""
     groups = whole.groups()[start:stop]
-    state = {name: aligned(array) for name, array in state.items()}
+    state = {name: array.copy() for name, array in state.items()}
     mixing = len(groups[0])
     lots = [groups[i : i + grain.lot] for i in range(0, len(groups), grain.lot)]
     turns = min(grain.turns, len(lots))
