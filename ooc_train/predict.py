@@ -137,8 +137,8 @@ def predict_store(
 ) -> MemoryReport:
     """Write predictions for a store to another, which holds an array for each kind.
 
-    Its chunks and shards hold the rows that those of the data hold; workers write them where they
-    read. `row_id` comes along. Labels that are numbers are written as such; of others, the codes,
+    Its chunks hold the rows of a leaf, and its shards about those of the data's; workers write them
+    where they read. `row_id` comes along. Labels that are numbers are written as such; of others, the codes,
     with the labels in the attribute `classes`.
 
     Raises
@@ -153,7 +153,7 @@ def predict_store(
     fitted.require_features(source.n_features, "the data")
     run = _RUN_LEAVES
     if isinstance(source, StoreSource):
-        run = source.X.shard_rows // source.X.chunk_rows
+        run = max(1, source.X.shard_rows // source.leaf_rows)
     ids = None if store is None else store.row_id
     demand = Demand(
         leaf=total_bytes(source.rooms(1)),

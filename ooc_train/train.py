@@ -69,7 +69,8 @@ class Task:
         if model.is_classifier:
             n_outputs = 1 if len(inputs.classes) == 2 else len(inputs.classes)
         n_parameters = n_outputs * (source.n_features + 1)
-        batch = model.rows_per_update(source.n_rows, source.leaf_rows)
+        chunk_rows = source.leaf_rows if inputs.store is None else inputs.store.chunk_rows
+        batch = model.rows_per_update(source.n_rows, chunk_rows)
         solver_name = model.solver_for(n_parameters)
         for name in ("learning_rate", "shuffle_buffer"):
             if solver_name not in UPDATES and getattr(model, name) != "auto":

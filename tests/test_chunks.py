@@ -51,7 +51,7 @@ def read_all(layout):
         out = np.empty((layout.chunk_rows, *layout.row_shape), layout.dtype)
         scratch = np.empty(reader.scratch_bytes, np.uint8)
         for index in range(layout.n_chunks):
-            reader.prefetch(index)
+            reader.prefetch(index * layout.chunk_rows, (index + 1) * layout.chunk_rows)
             count = reader.read(index, out, scratch)
             rows.append(out[:count].copy())
     return np.concatenate(rows)
@@ -265,7 +265,7 @@ def test_damage_is_found_and_named(tmp_path, codec, damage):
         shard.write_bytes(blob)
     reader = ChunkReader(store.X)
     out, scratch = np.zeros((4, 3), "f4"), np.empty(reader.scratch_bytes, np.uint8)
-    reader.prefetch(3)
+    reader.prefetch(3 * 4, 4 * 4)
     with pytest.raises(CorruptChunk, match=message) as caught:
         reader.read(3, out, scratch)
     assert f"X, chunk 3 (rows 12 to 15) in {shard}" in str(caught.value)
@@ -354,7 +354,7 @@ def test_a_connection_that_breaks_is_no_damaged_chunk(tmp_path, monkeypatch):
 def test_a_file_that_is_cut_while_it_is_open(tmp_path):
     store = write(tmp_path, "none")
     reader = ChunkReader(store.X)
-    reader.prefetch(0)
+    reader.prefetch(0, 4)
     os.truncate(store.X.shard_path(0), 60)
     with pytest.raises(CorruptChunk, match="its file ends within it"):
         reader.read(1, np.empty((4, 3), "f4"))

@@ -100,6 +100,11 @@ class ArrayLayout:
         return self.chunk_rows * self.row_bytes
 
     @property
+    def in_parts(self) -> bool:
+        """Whether rows can be read without the rest of their chunk."""
+        return self.direct and self.codec == "raw" and not self.crc
+
+    @property
     def chunks_per_shard(self) -> int:
         """Entries of a shard's index."""
         return self.shard_rows // self.chunk_rows

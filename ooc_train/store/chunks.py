@@ -39,7 +39,7 @@ class ChunkReader:
         self._route = DirectRoute(layout) if layout.direct else ZarrRoute(layout)
         self.scratch_bytes = self._route.scratch_bytes
         self.hidden_bytes = self._route.hidden_bytes
-        self.cache_bytes = layout.chunk_bytes + self.scratch_bytes
+        self.cache_bytes = 0 if layout.in_parts else layout.chunk_bytes + self.scratch_bytes
         self._n_rows = layout.n_rows
         self._chunk_rows = layout.chunk_rows
         self._cached: tuple[int, NDArray[Any], NDArray[np.uint8]] | None = None
@@ -124,13 +124,15 @@ class ChunkReader:
         return min(rows, count * self._chunk_rows)
 
     def read_rows(self, start: int, stop: int, out: NDArray[Any]) -> None:
-        """Copy rows `start` to `stop`, whatever chunks they lie in, keeping the last chunk.
+        """Copy rows `start` to `stop`, whatever chunks they lie in.
+
+        The last chunk is kept, but for chunks of which parts can be read.
 
         Parameters
         ----------
         start, stop : int
             Rows, ``0 <= start <= stop <= n_rows``.
-        out : ndarray, shape (stop - start, *row_shape)
+        out : ndarray of the layout's dtype, shape (stop - start, *row_shape), C-contiguous
             Takes the rows.
 
         Raises
@@ -142,6 +144,9 @@ class ChunkReader:
             raise IndexError(
                 f"rows {start:,} to {stop:,} of {self._n_rows:,} of {self.layout.name}"
             )
+        if isinstance(self._route, DirectRoute) and self.layout.in_parts:
+            self._route.read_rows(start, stop, out)
+            return
         size = self._chunk_rows
         for index in range(start // size, -(-stop // size)):
             first = index * size
@@ -162,9 +167,9 @@ class ChunkReader:
         self._cached = (index, chunk, scratch)
         return chunk
 
-    def prefetch(self, index: int) -> None:
-        """Have a chunk read ahead, where the operating system can."""
-        self._route.prefetch(index)
+    def prefetch(self, start: int, stop: int) -> None:
+        """Have rows read ahead, where the operating system can."""
+        self._route.prefetch(start, min(stop, self._n_rows))
 
     def close(self) -> None:
         """Close its files; a further `read` opens them again."""

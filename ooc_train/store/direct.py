@@ -86,6 +86,26 @@ class DirectRoute:
         for i, part in enumerate(parts):
             self.read(index + i, part, scratch)
 
+    def read_rows(self, start: int, stop: int, out: NDArray[Any]) -> None:
+        """Read rows of an array whose chunks can be read in parts, and no others."""
+        size, width = self._layout.chunk_rows, self._layout.row_bytes
+        for index in range(start // size, -(-stop // size)):
+            first = index * size
+            begin, end = max(start, first), min(stop, first + size)
+            number, position = divmod(index, self._chunks_per_shard)
+            try:
+                shard = self._shard(number)
+                offset, length = _entry(shard, position)
+                self._require_raw(length)
+                _read_exactly(
+                    shard.fd,
+                    [out[begin - start : end - start]],
+                    offset + (begin - first) * width,
+                    (end - begin) * width,
+                )
+            except _DamageError as damage:
+                raise corrupt_chunk(self._layout, index, str(damage)) from damage.__cause__
+
     def _read_raw_run(self, index: int, parts: list[NDArray[Any]]) -> None:
         number, position = divmod(index, self._chunks_per_shard)
         shard = self._shard(number)
@@ -109,9 +129,12 @@ class DirectRoute:
             for part, checksum in zip(parts, checksums, strict=True):
                 _check(part, checksum)
 
-    def _read_raw(self, fd: int, offset: int, length: int, out: NDArray[Any]) -> None:
+    def _require_raw(self, length: int) -> None:
         if length != self._raw_bytes:
             raise _DamageError(f"it takes {length:,} bytes where {self._raw_bytes:,} are due")
+
+    def _read_raw(self, fd: int, offset: int, length: int, out: NDArray[Any]) -> None:
+        self._require_raw(length)
         _read_exactly(fd, [out, self._checksum], offset, length)
         if self._checksum:
             _check(out, self._checksum)
@@ -140,15 +163,20 @@ class DirectRoute:
             self._decode(encoded, out)
             self.decoding += perf_counter() - started
 
-    def prefetch(self, index: int) -> None:
-        """Ask the operating system for chunk `index`; damage is left to `read`."""
-        number, position = divmod(index, self._chunks_per_shard)
-        try:
-            shard = self._shard(number)
-            offset, length = _entry(shard, position)
-        except _DamageError:
-            return
-        os.posix_fadvise(shard.fd, offset, length, os.POSIX_FADV_WILLNEED)
+    def prefetch(self, start: int, stop: int) -> None:
+        """Ask the operating system for rows, as far as it has them; damage is left to reading."""
+        size, width = self._layout.chunk_rows, self._layout.row_bytes
+        for index in range(start // size, -(-stop // size)):
+            number, position = divmod(index, self._chunks_per_shard)
+            try:
+                shard = self._shard(number)
+                offset, length = _entry(shard, position)
+            except _DamageError:
+                continue
+            if self._layout.in_parts:
+                first = max(start - index * size, 0) * width
+                offset, length = offset + first, min(length, (stop - index * size) * width) - first
+            os.posix_fadvise(shard.fd, offset, length, os.POSIX_FADV_WILLNEED)
 
     def close(self) -> None:
         """Close every file."""

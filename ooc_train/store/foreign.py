@@ -84,7 +84,7 @@ class ZarrRoute:
             if size == 0:
                 raise corrupt_chunk(self._layout, index, f"{key} is empty")
 
-    def prefetch(self, index: int) -> None:
+    def prefetch(self, start: int, stop: int) -> None:
         """Do nothing: zarr-python has no such call."""
 
     def close(self) -> None:

@@ -21,6 +21,9 @@ from ooc_train.stream.order import MIXED_CHUNKS
 _RUN_LEAVES, _RUN_BYTES = 16, 2**18
 """Chunks whose y is read at a time, and as float64 its bytes."""
 
+_LARGE = 4
+"""Chunks of more than so many times the default size are read in parts, where they can be."""
+
 _STRIPE_BYTES = 8 * 2**20
 """Leaves are summed one after another within a stripe of about so many bytes."""
 
@@ -162,18 +165,23 @@ class StoreSource:
 
     @property
     def leaf_rows(self) -> int:
-        """Rows of a chunk."""
-        return self.X.chunk_rows
+        """Rows of a chunk, or, where it's large and parts of it can be read, of a part.
+
+        A part stays in cache from the read to the gradient, and needs no room for the others.
+        """
+        of_part = 2 * default_chunk_rows(self.n_features, self.X.dtype)
+        in_parts = self.X.in_parts and self.X.chunk_rows > _LARGE * of_part
+        return of_part if in_parts else self.X.chunk_rows
 
     @property
     def n_leaves(self) -> int:
-        """Chunks that hold rows."""
+        """Chunks, or parts of them, that hold rows."""
         return -(-self.n_rows // self.leaf_rows)
 
     @property
     def stripe_leaves(self) -> int:
         """Leaves of about 8 MiB."""
-        return max(1, _STRIPE_BYTES // self.X.chunk_bytes)
+        return max(1, _STRIPE_BYTES // (self.leaf_rows * self.X.row_bytes))
 
     @property
     def row_bytes(self) -> int:
@@ -183,7 +191,7 @@ class StoreSource:
 
     @property
     def hidden_bytes(self) -> int:
-        """What zarr-python takes at a time, and the chunks kept that do not go with those of X."""
+        """What zarr-python takes at a time, and the chunks kept that are no leaves."""
         readers = self.chunk_readers().values()
         kept = sum(r.cache_bytes for r in readers if r.layout.chunk_rows != self.leaf_rows)
         return kept + max(r.hidden_bytes for r in readers)
@@ -231,6 +239,8 @@ class StoreReader:
 
     def __init__(self, source: StoreSource) -> None:
         self._source = source
+        self._leaf_rows = source.leaf_rows
+        self._whole = source.X.chunk_rows == self._leaf_rows
         self._arrays = source.chunk_readers()
 
     @property
@@ -239,28 +249,32 @@ class StoreReader:
         return sum(reader.decoding for reader in self._arrays.values())
 
     def run(self, leaves: Sequence[int], arrays: Arrays) -> Iterator[Block]:
-        """Yield chunks one after another, with y and weights of several read at a time."""
-        source, size = self._source, self._source.leaf_rows
-        read, X = self._arrays["X"].read, arrays["X"][:size]
+        """Yield leaves one after another, with y and weights of several read at a time."""
+        source, size, of_X = self._source, self._leaf_rows, self._arrays["X"]
+        X = arrays["X"][:size]
         raw, scratch = arrays.get("X at rest", X), arrays.get("encoded")
         for part in _consecutive(leaves, source.run_leaves):
             for name in self._arrays.keys() - {"X"}:
                 self._fill(name, part[0], len(part), arrays, 0)
             for i, leaf in enumerate(part):
-                rows = read(leaf, raw, scratch)
+                if self._whole:
+                    rows = of_X.read(leaf, raw, scratch)
+                else:
+                    rows = min(size, source.n_rows - leaf * size)
+                    of_X.read_rows(leaf * size, leaf * size + rows, raw[:rows])
                 if raw is not X:
                     np.copyto(X[:rows], raw[:rows], casting="unsafe")
                 yield self._block(arrays, slice(0, rows), i * size, ((0, leaf * size),))
 
     def _fill(self, name: str, leaf: int, count: int, arrays: Arrays, at: int) -> None:
-        """Read consecutive chunks of an array to row `at` of its buffer."""
+        """Read an array's values of consecutive leaves to row `at` of its buffer."""
         source, reader = self._source, self._arrays[name]
-        start, size = leaf * source.leaf_rows, count * source.leaf_rows
+        start, size = leaf * self._leaf_rows, count * self._leaf_rows
         rows = min(size, source.n_rows - start)
         into = arrays[name][at : at + size]
         at_rest = arrays.get(f"{name} at rest")
         raw = into if at_rest is None else at_rest[:size]
-        if reader.layout.chunk_rows == source.leaf_rows:
+        if reader.layout.chunk_rows == self._leaf_rows:
             reader.read_run(leaf, count, raw, arrays.get("encoded"))
         else:
             reader.read_rows(start, start + rows, raw[:rows])
@@ -271,20 +285,21 @@ class StoreReader:
             np.copyto(into[:rows], raw[:rows].reshape(rows, -1), casting="unsafe")
 
     def gather(self, leaves: Sequence[int], arrays: Arrays, at: int = 0) -> Block:
-        """Return several chunks as one block, rows in the order of the chunks."""
-        source, end, starts = self._source, at, []
+        """Return several leaves as one block, rows in the order of the leaves."""
+        size, end, starts = self._leaf_rows, at, []
         for leaf in leaves:
-            start = leaf * source.leaf_rows
+            start = leaf * size
             for name in self._arrays:
                 self._fill(name, leaf, 1, arrays, end)
             starts.append((end - at, start))
-            end += min(source.leaf_rows, source.n_rows - start)
+            end += min(size, self._source.n_rows - start)
         return self._block(arrays, slice(at, end), at, tuple(starts))
 
     def prefetch(self, leaves: Sequence[int]) -> None:
-        """Ask the operating system for chunks of X, which are nearly all there is to read."""
+        """Ask the operating system for rows of X, which are nearly all there is to read."""
+        size = self._leaf_rows
         for leaf in leaves:
-            self._arrays["X"].prefetch(leaf)
+            self._arrays["X"].prefetch(leaf * size, (leaf + 1) * size)
 
     @staticmethod
     def _block(
