@@ -138,8 +138,8 @@ def predict_store(
     """Write predictions for a store to another, which holds an array for each kind.
 
     Its chunks hold the rows of a leaf, and its shards about those of the data's; workers write them
-    where they read. `row_id` comes along. Labels that are numbers are written as such; of others, the codes,
-    with the labels in the attribute `classes`.
+    where they read. `row_id` comes along. Labels that are numbers are written as such; of others,
+    the codes, with the labels in the attribute `classes`.
 
     Raises
     ------

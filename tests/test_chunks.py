@@ -171,10 +171,17 @@ def test_a_store_behind_a_url_is_read_through_zarr_python():
         np.testing.assert_array_equal(read_all(layout), written)
 
 
+@pytest.mark.parametrize(
+    "settings_of_zarr",
+    [{}, {"compressors": None}, {"compressors": None, "shards": (10, 2)}],
+    ids=["compressed", "in parts", "in parts of shards"],
+)
 @pytest.mark.parametrize("direct_route", [True, False])
-def test_any_rows_are_put_together(tmp_path, direct_route):
-    written = values((23, 2), "i4")
-    array = zarr.create_array(tmp_path / "y", shape=(23, 2), chunks=(5, 2), dtype="i4")
+def test_any_rows_are_put_together(tmp_path, direct_route, settings_of_zarr):
+    written = values((23, 2), "i4") + 1
+    array = zarr.create_array(
+        tmp_path / "y", shape=(23, 2), chunks=(5, 2), dtype="i4", **settings_of_zarr
+    )
     array[...] = written
     reader = ChunkReader(replace(layout_of(tmp_path / "y"), direct=direct_route))
     for start in range(24):
@@ -182,6 +189,8 @@ def test_any_rows_are_put_together(tmp_path, direct_route):
             out = np.empty((stop - start, 2), "i4")
             reader.read_rows(start, stop, out)
             np.testing.assert_array_equal(out, written[start:stop])
+    in_parts = direct_route and "compressors" in settings_of_zarr
+    assert (reader.layout.in_parts, reader.cache_bytes == 0) == (in_parts, in_parts)
     with pytest.raises(IndexError, match="rows 3 to 24 of 23"):
         reader.read_rows(3, 24, np.empty((21, 2), "i4"))
 
@@ -336,6 +345,25 @@ def test_a_chunk_that_was_kept_is_dropped_when_the_next_one_is_damaged(tmp_path)
         np.testing.assert_array_equal(out, ROWS[8:12])
         with pytest.raises(CorruptChunk):
             reader.read_rows(12, 16, out)
+
+
+@pytest.mark.parametrize("damage", ["cut", "missing", "longer"])
+def test_damage_is_found_in_parts_of_chunks_too(tmp_path, damage):
+    array = zarr.create_array(
+        tmp_path / "a", shape=(20, 3), chunks=(10, 3), dtype="f4", compressors=None
+    )
+    array[...] = ROWS[:20]
+    file = tmp_path / "a" / "c" / "1" / "0"
+    if damage == "missing":
+        file.unlink()
+    else:
+        os.truncate(file, 119 if damage == "cut" else 121)
+    reader, out = ChunkReader(layout_of(tmp_path / "a")), np.empty((4, 3), "f4")
+    reader.prefetch(0, 20)
+    reader.read_rows(6, 10, out)
+    np.testing.assert_array_equal(out, ROWS[6:10])
+    with pytest.raises(CorruptChunk, match=rf"X, chunk 1 \(rows 10 to 19\) in {file}"):
+        reader.read_rows(8, 12, out)
 
 
 def test_a_connection_that_breaks_is_no_damaged_chunk(tmp_path, monkeypatch):

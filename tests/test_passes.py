@@ -284,7 +284,10 @@ def test_a_scan_asks_ahead_for_what_a_disk_is_slow_to_bring(monkeypatch, tmp_pat
     write_store(tmp_path / "a", X, np.arange(ROWS), chunk_rows=8)
     source = read_inputs(tmp_path / "a", classifier=False).source
     asked: list[int] = []
-    monkeypatch.setattr("ooc_train.store.chunks.ChunkReader.prefetch", lambda _, i: asked.append(i))
+    monkeypatch.setattr(
+        "ooc_train.store.chunks.ChunkReader.prefetch",
+        lambda _, start, stop: asked.extend(range(start // 8, stop // 8)),
+    )
     monkeypatch.setattr("ooc_train.stream.passes._FAR_LEAVES", 4)
     for cold, mixing, turns in ((np.inf, 1, 1), (0.0, 1, 1), (0.0, 6, 1), (0.0, 1, 2)):
         asked.clear()

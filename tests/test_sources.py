@@ -8,11 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ooc_train.models import kernels
+from ooc_train.models.model import Model
 from ooc_train.models.moments import ColumnSums
 from ooc_train.models.sums import Block
+from ooc_train.solvers.updates import Updates
 from ooc_train.store.layout import open_store
 from ooc_train.stream.inputs import dask_source, read_inputs
 from ooc_train.stream.sources import ArraySource, StoreSource, codes_of, concatenate
+from ooc_train.train import Task
 from tests.streams import Cut, make_case, same_bits, stream, write_store
 
 ROWS = 53
@@ -180,6 +183,27 @@ def test_a_big_foreign_chunk_and_its_smaller_copy_agree(tmp_path):
     work = ColumnSums(np.zeros(4))
     a, b = (stream(StoreSource.of(s)).reduce(work) for s in (open_store(large), small))
     np.testing.assert_allclose(a["second"], b["second"], rtol=1e-13)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_large_chunk_is_read_in_parts_where_it_can_be(tmp_path, monkeypatch, compressed):
+    monkeypatch.setattr("ooc_train.stream.sources.default_chunk_rows", lambda *_: 3)
+    codecs = {} if compressed else {"compressors": None}
+    path = foreign(
+        tmp_path / "z", CASE.source.X, CASE.y[:, 0], CASE.source.weight, chunks=(50, 4), y_chunk=50,
+        **codecs,
+    )  # fmt: skip
+    source = read_inputs(path, classifier=True).source
+    assert (source.leaf_rows, source.n_leaves) == ((50, 4) if compressed else (6, 27))
+    found = rows_of(source)
+    np.testing.assert_array_equal(found[0], CASE.source.X)
+    np.testing.assert_array_equal(found[1], CASE.y)
+    np.testing.assert_array_equal(found[2], CASE.source.weight)
+    # A chunk is still what the layout says, whatever it is read in.
+    model = Model(name="logistic", batch_size="chunk")
+    solver = Task.of(model, read_inputs(path, classifier=True)).solver
+    assert isinstance(solver, Updates)
+    assert solver.batch_size == 50
 
 
 @settings(max_examples=6, deadline=None)

@@ -16,6 +16,10 @@ _LOST_SECONDS = 60.0
 """A cluster without a single worker for so long is given up."""
 
 
+_SOON_SECONDS = 0.2
+"""Results may wait so long in their workers for others, to be gathered together."""
+
+
 class Executor(Protocol):
     """Runs calls, in any order, and yields what they return."""
 
@@ -74,30 +78,41 @@ class OnDask:
         pending: set[Future] = set()
         try:
             while True:
-                for call in itertools.islice(waiting, window - len(pending)):
-                    pending.add(self._submit(function, call, name))
+                batch = list(itertools.islice(waiting, window - len(pending)))
+                pending |= self._submit(function, batch, name)
                 if not pending:
                     return
-                done = self._wait(pending)
+                # Half a window is submitted, and gathered, at a time: each costs a way to the
+                # scheduler and one to the workers, however many it is for.
+                enough = window // 2 if batch else 0
+                done = self._wait(pending, enough)
                 pending -= done
                 yield from self._results(list(done))
         finally:
             if pending:
                 self.client.cancel(list(pending), force=True)
 
-    def _submit(self, function: Callable[..., Any], call: tuple[Any, ...], name: str) -> Future:
-        key = f"ooc_train-{name}-{next(self._serial)}"
-        if any(isinstance(argument, Delayed) for argument in call):
-            return self.client.compute(delayed(function, pure=False)(*call, dask_key_name=key))
-        return self.client.submit(function, *call, key=key, pure=False)
+    def _submit(
+        self, function: Callable[..., Any], calls: list[tuple[Any, ...]], name: str
+    ) -> set[Future]:
+        keys = [f"ooc_train-{name}-{next(self._serial)}" for _ in calls]
+        if any(isinstance(argument, Delayed) for call in calls for argument in call):
+            make = delayed(function, pure=False)
+            named = zip(calls, keys, strict=True)
+            return set(self.client.compute([make(*call, dask_key_name=key) for call, key in named]))
+        if not calls:
+            return set()
+        return set(self.client.map(function, *zip(*calls, strict=True), key=keys, pure=False))
 
-    def _wait(self, pending: set[Future]) -> set[Future]:
-        """Return the futures that are done, of which there is at least one."""
+    def _wait(self, pending: set[Future], enough: int) -> set[Future]:
+        """Return the futures that are done: at least one, and soon no fewer than leave `enough`."""
         lost_since: float | None = None
+        until = perf_counter() + _SOON_SECONDS
+        done: set[Future] = set()
         while True:
             try:
                 with self.client.as_current():
-                    return set(wait(pending, timeout=5.0, return_when="FIRST_COMPLETED").done)
+                    done |= wait(pending - done, timeout=5.0, return_when="FIRST_COMPLETED").done
             except TimeoutError:
                 if self.client.nthreads():
                     lost_since = None
@@ -108,6 +123,9 @@ class OnDask:
                         f"the cluster at {self.client.scheduler.address} has had no worker for "
                         f"{_LOST_SECONDS:.0f} s; start workers and run again"
                     ) from None
+            else:
+                if len(pending) - len(done) <= enough or perf_counter() > until:
+                    return done
 
     def _results(self, done: list[Future]) -> list[Any]:
         """Return the results of futures all at once: each time is a way to the worker and back."""

@@ -21,8 +21,9 @@ from ooc_train.stream.order import MIXED_CHUNKS
 _RUN_LEAVES, _RUN_BYTES = 16, 2**18
 """Chunks whose y is read at a time, and as float64 its bytes."""
 
-_LARGE = 4
-"""Chunks of more than so many times the default size are read in parts, where they can be."""
+_LARGE, _PART = 8, 2
+"""Chunks of more than so many times the default size are read in parts, where they can be, and how
+many times that a part takes: more of it no longer stay in cache."""
 
 _STRIPE_BYTES = 8 * 2**20
 """Leaves are summed one after another within a stripe of about so many bytes."""
@@ -169,9 +170,10 @@ class StoreSource:
 
         A part stays in cache from the read to the gradient, and needs no room for the others.
         """
-        of_part = 2 * default_chunk_rows(self.n_features, self.X.dtype)
-        in_parts = self.X.in_parts and self.X.chunk_rows > _LARGE * of_part
-        return of_part if in_parts else self.X.chunk_rows
+        usual = default_chunk_rows(self.n_features, self.X.dtype)
+        if self.X.in_parts and self.X.chunk_rows > _LARGE * usual:
+            return _PART * usual
+        return self.X.chunk_rows
 
     @property
     def n_leaves(self) -> int:
