@@ -18,7 +18,7 @@ def slept(number, seconds):
 @pytest.fixture(scope="module")
 def client():
     with (
-        LocalCluster(n_workers=2, dashboard_address="127.0.0.1:0") as cluster,
+        LocalCluster(n_workers=1, threads_per_worker=4, dashboard_address="127.0.0.1:0") as cluster,
         cluster.get_client() as client,
     ):
         yield client
@@ -42,7 +42,7 @@ def test_every_result_comes_once_and_a_window_is_in_flight(client, window, argum
 
 
 def test_a_long_call_does_not_hold_back_what_is_done(client):
-    run = OnDask(client).run(slept, [(0, 2.5), (1, 0.0), (2, 0.5)], 8, "test")
+    run = OnDask(client).run(slept, [(0, 3.0), (1, 0.0), (2, 0.5)], 8, "test")
     assert [next(run)[0], next(run)[0]] == [1, 2]
     arrived = time()
     number, done = next(run)
