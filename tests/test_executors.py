@@ -27,7 +27,7 @@ def client():
 @pytest.mark.parametrize("window", [1, 3, 8])
 @pytest.mark.parametrize("argument", [int, delayed(int, pure=False)], ids=["values", "delayed"])
 def test_every_result_comes_once_and_a_window_is_in_flight(client, window, argument):
-    taken, found = 0, []
+    taken, found = 0, list[int]()
 
     def calls():
         nonlocal taken

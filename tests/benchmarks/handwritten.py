@@ -13,7 +13,7 @@ import struct
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
@@ -270,35 +270,51 @@ class Result:
 
 
 class Loop:
-    """The loop over one store, on a pool that is there already.
+    """A loop over the pieces of a store, on a pool that is there already.
 
     Parameters
     ----------
-    path : a store
+    add : returns loss and gradient over a piece, given coefficients, intercept, and its number
+    pieces : the numbers
     executor : of threads or processes
     """
 
-    def __init__(self, path: str, executor: Executor) -> None:
-        self._layout = Layout.of(path)
-        self._executor = executor
+    def __init__(
+        self, add: Callable[..., tuple[float, Array]], pieces: range, executor: Executor
+    ) -> None:
+        self._add, self._pieces, self._executor = add, pieces, executor
 
     def __call__(self, coef: Array, intercept: float) -> Result:
         """Return the sums of losses and of gradients over all rows, intercept last."""
         started = perf_counter()
-        task = partial(_add_shard, self._layout, coef.astype(np.float32), intercept)
-        losses, gradients = zip(*self._executor.map(task, self._layout.shards), strict=True)
+        task = partial(self._add, coef.astype(np.float32), intercept)
+        losses, gradients = zip(*self._executor.map(task, self._pieces), strict=True)
         loss, gradient = math.fsum(losses), np.sum(gradients, axis=0)
         return Result(perf_counter() - started, loss, gradient)
 
 
 @contextmanager
-def handwritten(path: str, workers: int, kind: Literal["threads", "processes"]) -> Iterator[Loop]:
-    """Yield the loop over a store, on a pool of `workers` that has compiled its kernel."""
+def on_pool(
+    add: Callable[..., tuple[float, Array]],
+    pieces: range,
+    features: int,
+    workers: int,
+    kind: Literal["threads", "processes"],
+) -> Iterator[Loop]:
+    """Yield a loop, on a pool of `workers` that has compiled its kernel."""
     with (
         ThreadPoolExecutor(workers)
         if kind == "threads"
         else ProcessPoolExecutor(workers, get_context("spawn"))
     ) as executor:
-        loop = Loop(path, executor)
-        loop(np.zeros(loop._layout.features), 0.0)
+        loop = Loop(add, pieces, executor)
+        loop(np.zeros(features), 0.0)
         yield loop
+
+
+def handwritten(
+    path: str, workers: int, kind: Literal["threads", "processes"]
+) -> AbstractContextManager[Loop]:
+    """Return the loop over a store, on a pool."""
+    layout = Layout.of(path)
+    return on_pool(partial(_add_shard, layout), layout.shards, layout.features, workers, kind)

@@ -10,21 +10,17 @@ import json
 import math
 import os
 import threading
-from collections.abc import Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
-from time import perf_counter
 from typing import Literal
 
 import numpy as np
 from numcodecs import blosc
 from numpy.typing import NDArray
 
-from tests.benchmarks.handwritten import _BLOCK, Array, Result, _add_rows
+from tests.benchmarks.handwritten import _BLOCK, Array, Loop, _add_rows, on_pool
 
 _PIECE_ROWS = 2048
 """Rows that are read at a time: of 100 float32 they fit the nearest large cache."""
@@ -97,40 +93,10 @@ def _add_chunk(
     return loss, gradient
 
 
-class Loop:
-    """The loop over one store, on a pool that is there already.
-
-    Parameters
-    ----------
-    path : a store
-    executor : of threads or processes
-    """
-
-    def __init__(self, path: str, executor: Executor) -> None:
-        self._layout = Layout.of(path)
-        self._executor = executor
-
-    def __call__(self, coef: Array, intercept: float) -> Result:
-        """Return the sums of losses and of gradients over all rows, intercept last."""
-        started = perf_counter()
-        layout = self._layout
-        task = partial(_add_chunk, layout, coef.astype(np.float32), intercept)
-        chunks = range(-(-layout.rows // layout.chunk_rows))
-        losses, gradients = zip(*self._executor.map(task, chunks), strict=True)
-        loss, gradient = math.fsum(losses), np.sum(gradients, axis=0)
-        return Result(perf_counter() - started, loss, gradient)
-
-
-@contextmanager
 def handwritten_foreign(
     path: str, workers: int, kind: Literal["threads", "processes"]
-) -> Iterator[Loop]:
-    """Yield the loop over a store, on a pool of `workers` that has compiled its kernel."""
-    with (
-        ThreadPoolExecutor(workers)
-        if kind == "threads"
-        else ProcessPoolExecutor(workers, get_context("spawn"))
-    ) as executor:
-        loop = Loop(path, executor)
-        loop(np.zeros(loop._layout.features), 0.0)
-        yield loop
+) -> AbstractContextManager[Loop]:
+    """Return the loop over a store, on a pool."""
+    layout = Layout.of(path)
+    chunks = range(-(-layout.rows // layout.chunk_rows))
+    return on_pool(partial(_add_chunk, layout), chunks, layout.features, workers, kind)

@@ -8,8 +8,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,8 @@ from time import perf_counter
 from typing import Any, Literal
 
 import numpy as np
+import zarr
+from zarr.codecs import BloscCodec
 
 from ooc_train.cluster import LocalCluster
 from ooc_train.job import Job
@@ -24,31 +26,42 @@ from ooc_train.models.linear import LinearProblem
 from ooc_train.models.model import Model
 from ooc_train.models.scaling import Scaling
 from ooc_train.models.sums import Array, Sums
-from ooc_train.store.layout import Store
+from ooc_train.store.layout import Store, open_store
 from ooc_train.store.made import make_data
 from ooc_train.stream.inputs import read_inputs
 from ooc_train.stream.passes import Spent, Stream
 from ooc_train.train import Task
 from tests.benchmarks.handwritten import Loop, Result, handwritten
+from tests.benchmarks.handwritten_foreign import handwritten_foreign
 from tests.benchmarks.tools import Figure, arguments, interleave, report, table, verdict
 
 _PROCESSES = {(2, 1): 0.8, (1, 2): 0.7}
 """Workers and threads, and the share that they are to reach of the faster loop by hand."""
 
 _COLD = 0.9
+_PARTS = ("none", "lz4", "foreign", "foreign lz4", "cold", "overhead")
 _PASS, _FIT, _IMPORT = 0.015, 1.0, 0.3
 
+_FOREIGN, _FOREIGN_ROWS = dict.fromkeys(_PROCESSES, 0.8), 65_536
+"""The same for chunks of others, and their rows."""
+
+Codec = Literal["none", "lz4"]
 Section = tuple[str, dict[str, Any]]
 
 
 class OurPass:
-    """A full-batch pass as a solver takes it, on a cluster that is there already."""
+    """A full-batch pass as a solver takes it, on a cluster that is there already.
 
-    def __init__(self, store: Store, job: Job, task: Task) -> None:
+    Parameters
+    ----------
+    of : what the columns' statistics are from
+    """
+
+    def __init__(self, of: Store, job: Job, task: Task) -> None:
         self._stream: Stream = job.stream(job.plan(task.demand()))
-        statistics = store.statistics
+        statistics = of.statistics
         if statistics is None:
-            raise ValueError(f"{store.path} has no statistics")
+            raise ValueError(f"{of.path} has no statistics")
         scaling = Scaling.of(statistics.mean, statistics.scale, centre=True)
         self.problem: LinearProblem = replace(task.problem, scaling=scaling)
 
@@ -69,11 +82,29 @@ def require_same(found: Result, sums: Sums) -> None:
         raise ValueError(f"the sums differ: losses {found.loss}, {sums['loss'][0]}; slopes {off}")
 
 
-class Contest:
-    """Full-batch passes over a store, by hand and ours, on two cores."""
+ByHand = Callable[[str, int, Literal["threads", "processes"]], AbstractContextManager[Loop]]
 
-    def __init__(self, store: Store, stack: ExitStack) -> None:
-        truth = store.attributes["made"]
+
+class Contest:
+    """Full-batch passes over a store, by hand and ours, on two cores.
+
+    Parameters
+    ----------
+    store : whose rows are read
+    stack : that closes what is opened here
+    of : the store that was made, of which `store` may be a copy in another layout
+    by_hand : the loop for its layout
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        stack: ExitStack,
+        of: Store | None = None,
+        by_hand: ByHand = handwritten,
+    ) -> None:
+        of = of or store
+        truth = of.attributes["made"]
         # Half way to the truth, where no sum is zero but for chance.
         self._at = 0.5 * np.array(truth["coef"]), 0.5 * np.array(truth["intercept"])
         self.spent: dict[str, list[Spent]] = {}
@@ -89,12 +120,12 @@ class Contest:
             client = stack.enter_context(cluster.get_client())
             job = stack.enter_context(Job(inputs.source, client=client, kernels=True))
             name = f"ooc_train, {workers} x {threads}"
-            self.contestants[name] = partial(self._ours, name, OurPass(store, job, task))
+            self.contestants[name] = partial(self._ours, name, OurPass(of, job, task))
         coef, intercept = self._at
-        _, sums, _ = OurPass(store, job, task)(coef, intercept)
+        _, sums, _ = OurPass(of, job, task)(coef, intercept)
         kind: Literal["threads", "processes"]
         for kind in ("threads", "processes"):
-            loop = stack.enter_context(handwritten(store.path, 2, kind))
+            loop = stack.enter_context(by_hand(store.path, 2, kind))
             require_same(loop(coef[0], intercept[0]), sums)
             self.contestants[f"by hand, {kind}"] = partial(self._by_hand, loop)
 
@@ -108,12 +139,47 @@ class Contest:
         return loop(coef[0], intercept[0]).seconds
 
 
-def warm(folder: str, codec: Literal["none", "lz4"], rows: str, rounds: int) -> Section:
+def warm(folder: str, codec: Codec, rows: str, rounds: int) -> Section:
     """Return how fast passes are over what lies in memory."""
     with ExitStack() as stack:
         store = made(folder, rows, codec)
-        contest = Contest(store, stack)
-        seconds = {k: np.array(v) for k, v in interleave(contest.contestants, rounds).items()}
+        return _warm(store, Contest(store, stack), codec, rounds)
+
+
+def foreign(folder: str, codec: Codec, rows: str, rounds: int) -> Section:
+    """Return how fast passes are over chunks of 26 MB, as others write them, in memory."""
+    of = made(folder, rows, "none")
+    with ExitStack() as stack:
+        store = copied(of, f"{folder}/foreign.zarr", codec)
+        contest = Contest(store, stack, of, handwritten_foreign)
+        return _warm(store, contest, f"foreign, {codec}", rounds, _FOREIGN)
+
+
+def copied(store: Store, path: str, codec: Codec) -> Store:
+    """Copy X and y by zarr-python into chunks of 65,536 rows, each a file without a checksum."""
+    source, copy = zarr.open_group(store.path, mode="r"), zarr.open_group(path, mode="w")
+    compressors = None if codec == "none" else BloscCodec(cname="lz4", clevel=5)
+    for name in ("X", "y"):
+        array: Any = source[name]
+        chunks = (_FOREIGN_ROWS, *array.shape[1:])
+        other: Any = copy.create_array(
+            name, shape=array.shape, dtype=array.dtype, chunks=chunks, compressors=compressors
+        )
+        for start in range(0, store.n_rows, _FOREIGN_ROWS):
+            rows = slice(start, start + _FOREIGN_ROWS)
+            other[rows] = array[rows]
+    return open_store(path)
+
+
+def _warm(
+    store: Store,
+    contest: Contest,
+    label: str,
+    rounds: int,
+    targets: Mapping[tuple[int, int], float] = _PROCESSES,
+) -> Section:
+    """Let the contestants take turns, and return who was how fast."""
+    seconds = {k: np.array(v) for k, v in interleave(contest.contestants, rounds).items()}
     fastest = np.min([v for k, v in seconds.items() if k.startswith("by hand")], axis=0)
     speeds = {name: Figure.of(store.total_bytes / 1e9 / taken) for name, taken in seconds.items()}
     lines = [
@@ -121,13 +187,13 @@ def warm(folder: str, codec: Literal["none", "lz4"], rows: str, rounds: int) -> 
         table(("warm", "GB/s, median (quartiles)"), [(k, str(v)) for k, v in speeds.items()]),
     ]
     figures: dict[str, Any] = {"gigabytes_per_second": speeds}
-    for (workers, threads), target in _PROCESSES.items():
+    for (workers, threads), target in targets.items():
         name = f"ooc_train, {workers} x {threads}"
         ratio = Figure.of(fastest / seconds[name])
         profile = sum(contest.spent[name][1:], Spent()).profile
         shares = {k: round(v / sum(profile.values()), 3) for k, v in profile.items() if v}
         lines.append(
-            verdict(f"{codec}, {workers} x {threads}, over the faster by hand", ratio, target)
+            verdict(f"{label}, {workers} x {threads}, over the faster by hand", ratio, target)
         )
         lines.append(f"  its threads: {shares}")
         figures[name] = {"ratio": ratio, "target": target, "profile": shares}
@@ -206,7 +272,7 @@ def printed(code: str, *arguments: str) -> float:
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-def made(folder: str, rows: str, codec: Literal["none", "lz4"]) -> Store:
+def made(folder: str, rows: str, codec: Codec) -> Store:
     """Make a store in place of the one before."""
     return make_data(f"{folder}/made.zarr", rows=rows, condition=100.0, codec=codec, overwrite=True)
 
@@ -214,7 +280,7 @@ def made(folder: str, rows: str, codec: Literal["none", "lz4"]) -> Store:
 def main() -> None:
     """Make stores, let the contestants take turns on them, and say who was how fast."""
     parser = arguments(__doc__.partition("\n")[0], rows="20M")
-    parser.add_argument("--only", choices=("none", "lz4", "cold", "overhead"), action="append")
+    parser.add_argument("--only", choices=_PARTS, action="append")
     options = parser.parse_args()
     rows, rounds = options.rows, options.rounds
     texts, figures = [], {}
@@ -222,6 +288,8 @@ def main() -> None:
         parts: dict[str, Callable[[], Section]] = {
             "none": lambda: warm(folder, "none", rows, rounds),
             "lz4": lambda: warm(folder, "lz4", rows, rounds),
+            "foreign": lambda: foreign(folder, "none", rows, rounds),
+            "foreign lz4": lambda: foreign(folder, "lz4", rows, rounds),
             "cold": lambda: cold(folder, rows, rounds),
             "overhead": lambda: overhead(folder, rounds),
         }
