@@ -26,6 +26,7 @@ from distributed import Client, get_worker
 
 from ooc_train.errors import ClusterError, MissingMainGuard
 from ooc_train.memory import Ceiling, ProcessMemory, measure, measure_tree
+from ooc_train.models.kernels import load as load_kernels
 from ooc_train.stream.executors import Executor, Inline, OnDask
 from ooc_train.stream.plan import Processes
 from ooc_train.stream.sources import ArraySource, Source
@@ -306,9 +307,7 @@ def dashboard_link(executor: Executor) -> str | None:
 def _prepare(dtype: str, *, kernels: bool) -> ProcessMemory:
     """Load what tasks will need, so that what a process holds is known before it holds data."""
     if kernels:
-        from ooc_train.models import kernels as compiled
-
-        compiled.load(dtype)
+        load_kernels(dtype)
     load_blas()
     return measure()
 
