@@ -17,16 +17,16 @@ from ooc_train.models.compiled import entries, parts
 ADD_UP = """if True:
     import sys
     import numpy as np
-    from ooc_train.models import kernels, machine_code
+    from ooc_train.models import kernels
     one, sums, cells = np.ones((1, 1)), np.zeros(1), np.zeros((2, 1))
-    compiled = machine_code._compiled
-    def counted(dtype):
-        print("compiled")
-        return compiled(dtype)
-    machine_code._compiled = counted
     args = one[0], one, np.zeros(1), 0, one.copy(), one.copy(), np.zeros((1, 2)), sums, cells
     kernels.add_rows(one, 3 * one, *args)
     print(sums[0], *sorted(m for m in ("numba", "llvmlite") if m in sys.modules))
+"""
+
+PATH_OF = """if True:
+    from ooc_train.models import machine_code
+    print(machine_code._path("float64"))
 """
 
 
@@ -38,58 +38,60 @@ def run(code, **environment):
     return done.stdout.split()
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A cache with the machine code of this user's."""
-    kernels.load("f8")
-    folder = tmp_path_factory.mktemp("cache")
-    folder.chmod(0o700)
-    shutil.copy2(machine_code._path("float64"), folder)
-    return folder
-
-
-def test_what_runs_has_no_numba(folder):
-    found = run(ADD_UP, OOC_TRAIN_CACHE_DIR=str(folder), PYTHONPATH=os.pathsep.join(sys.path))
-    assert found == ["2.0", "llvmlite"]
-
-
-def damaged(file):
-    file.write_bytes(file.read_bytes()[:-1] + b"!")
-
-
 @pytest.mark.slow
+def test_what_runs_has_no_numba_and_what_compiled_is_found_again(tmp_path):
+    cache = tmp_path / "cache"
+    environment = {"OOC_TRAIN_CACHE_DIR": str(cache), "PYTHONPATH": os.pathsep.join(sys.path)}
+    assert run(ADD_UP, **environment) == ["2.0", "llvmlite"]
+    [file] = cache.iterdir()
+    assert [stat.S_IMODE(os.stat(path).st_mode) for path in (cache, file)] == [0o700, 0o600]
+    compiled = file.stat().st_mtime_ns
+    assert run(ADD_UP, **environment) == ["2.0", "llvmlite"]
+    assert [found.stat().st_mtime_ns for found in cache.iterdir()] == [compiled]
+
+
+CODE = {"scan": b"\0scan\n\n", "shuffle": b""}
+
+
 @pytest.mark.parametrize(
     "change",
-    [Path.unlink, damaged, lambda file: file.chmod(0o666), lambda file: os.truncate(file, 40)],
-    ids=["missing", "damaged", "anyone may write it", "cut"],
+    [
+        Path.unlink,
+        lambda file: file.write_bytes(file.read_bytes()[:-1] + b"!"),
+        lambda file: os.truncate(file, 40),
+        lambda file: file.write_bytes(b""),
+        lambda file: file.chmod(0o660),
+        lambda file: file.chmod(0o606),
+    ],
+    ids=["missing", "damaged", "cut", "empty", "its group may write it", "anyone may write it"],
 )
-def test_what_is_not_whole_or_not_ours_is_compiled_again(folder, tmp_path, change):
-    shutil.copytree(folder, tmp_path / "cache")
-    cache = tmp_path / "cache"
-    [file] = cache.iterdir()
+def test_what_is_not_whole_or_not_ours_is_not_read(tmp_path, change):
+    file = tmp_path / "code"
+    machine_code.write(str(file), CODE)
+    assert machine_code._read(str(file)) == CODE
     change(file)
-    environment = {"OOC_TRAIN_CACHE_DIR": str(cache), "PYTHONPATH": os.pathsep.join(sys.path)}
-    assert run(ADD_UP, **environment) == ["compiled", "2.0", "llvmlite"]
-    assert run(ADD_UP, **environment) == ["2.0", "llvmlite"]
-    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert machine_code._read(str(file)) is None
+    machine_code.write(str(file), CODE)
+    assert machine_code._read(str(file)) == CODE
 
 
-@pytest.mark.slow
-def test_a_changed_loss_is_never_served_from_the_cache(folder, tmp_path):
-    shutil.copytree(
-        Path(machine_code.__file__).parents[1],
-        tmp_path / "ooc_train",
-        ignore=shutil.ignore_patterns("__pycache__"),
-    )
-    losses = tmp_path / "ooc_train" / "models" / "losses.py"
-    old = "return 0.5 * (z - y) * (z - y)"
-    assert old in losses.read_text()
-    losses.write_text(losses.read_text().replace(old, "return 7.0 * (z - y) * (z - y)"))
-    environment = {
-        "OOC_TRAIN_CACHE_DIR": str(folder),
-        "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path]),
-    }
-    assert run(ADD_UP, **environment) == ["compiled", "28.0", "llvmlite"]
+def test_what_another_user_wrote_is_not_read(tmp_path, monkeypatch):
+    file = str(tmp_path / "code")
+    machine_code.write(file, CODE)
+    monkeypatch.setattr(os, "geteuid", lambda: os.stat(file).st_uid + 1)
+    assert machine_code._read(file) is None
+
+
+@pytest.mark.parametrize("name", ["losses.py", "rules.py", "kernels.py", "compiled/scanning.py"])
+def test_a_changed_source_is_never_served_from_the_cache(tmp_path, name):
+    package = Path(machine_code.__file__).parents[1]
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(package, tmp_path / "ooc_train", ignore=ignored)
+    environment = {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    assert run(PATH_OF, **environment) == [machine_code._path("float64")]
+    with open(tmp_path / "ooc_train" / "models" / name, "a") as file:
+        file.write("# changed\n")
+    assert run(PATH_OF, **environment) != [machine_code._path("float64")]
 
 
 def test_a_folder_that_others_may_write_is_not_used(tmp_path, monkeypatch):
