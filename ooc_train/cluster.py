@@ -35,12 +35,12 @@ from ooc_train.threads import load_blas
 DASHBOARD = "127.0.0.1:8787"
 """Where the dashboard listens unless told otherwise: this machine only."""
 
-_DRIVER_BYTES = 130 * 2**20
-_WORKER_BYTES = 96 * 2**20
-_KERNEL_WORKER_BYTES = 160 * 2**20
+_DRIVER_BYTES = 140 * 2**20
+_WORKER_BYTES = 80 * 2**20
+_KERNEL_WORKER_BYTES = 112 * 2**20
 """What the command line, and a worker without and with compiled kernels, come to with their buffers
-(measured by plans for 1 to 8 workers; the worker that loads the kernels first holds more, which
-the driver's share covers from two workers on)."""
+(measured by plans for 1 to 8 workers; the first holds more, by libraries that the others share,
+which is in the driver's figure)."""
 
 _NO_GUARD_EXIT = 78
 """Exit status of a worker that found itself importing the script that is starting it."""
