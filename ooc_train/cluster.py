@@ -10,6 +10,7 @@ import atexit
 import logging
 import multiprocessing
 import os
+import secrets
 import signal
 import sys
 import threading
@@ -24,6 +25,7 @@ import dask
 import distributed
 from distributed import Client, get_worker
 
+from ooc_train import backstop
 from ooc_train.errors import ClusterError, MissingMainGuard
 from ooc_train.memory import Ceiling, ProcessMemory, measure, measure_tree
 from ooc_train.models.kernels import load as load_kernels
@@ -326,6 +328,20 @@ class Meter:
         self._client = executor.client if isinstance(executor, OnDask) else None
         self._whole = whole
         self._before = before
+        self._job = secrets.token_hex(8)
+        # Whoever started other processes knows what else runs there, and what limits they have.
+        ours = self._client is not None and isinstance(self._client.cluster, LocalCluster)
+        self._limited = self._client if ours else None
+
+    def limit(self, growth: int) -> None:
+        """Have the operating system refuse our workers much more than they are to grow by."""
+        if self._limited is not None:
+            self._limited.run(backstop.allow, self._job, growth)
+
+    def lift(self) -> None:
+        """Give workers back the limits that they had."""
+        if self._limited is not None and self._limited.status == "running":
+            self._limited.run(backstop.lift, self._job, on_error="ignore")
 
     def prepare(self, dtype: str, *, kernels: bool) -> Processes:
         """Load what tasks need in every process, and return what all of them then hold."""

@@ -15,6 +15,7 @@ ROWS = (
     "errors",
     "units",
     "memory",
+    "backstop",
     "budget",
     "threads",
     "ahead",

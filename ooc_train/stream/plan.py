@@ -117,6 +117,12 @@ class Plan:
         """The projected peak in bytes."""
         return self.projection.total
 
+    @property
+    def growth(self) -> int:
+        """The most bytes that one process is projected to take beyond what it held before."""
+        held = self.processes.reserved + self.processes.libraries
+        return self.projected - held
+
     def explain(self) -> str:
         """Return the terms, the ceiling and the room that is left, as a table in plain text."""
         return self.projection.explain(self.ceiling)
