@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from ooc_train.store.layout import Store as Store
     from ooc_train.store.layout import open_store as open_store
     from ooc_train.store.made import make_data as make_data
+    from ooc_train.store.rechunk import rechunk_store as rechunk_store
     from ooc_train.store.shuffle import shuffle_store as shuffle_store
     from ooc_train.store.writer import StoreWriter as StoreWriter
     from ooc_train.tables.recipe import Recipe as Recipe
@@ -88,6 +89,7 @@ _NAMES = {
     "store.ingest": ("Ingested", "ingest"),
     "store.layout": ("Store", "open_store"),
     "store.made": ("make_data",),
+    "store.rechunk": ("rechunk_store",),
     "store.shuffle": ("shuffle_store",),
     "store.writer": ("StoreWriter",),
     "tables.recipe": ("Recipe",),

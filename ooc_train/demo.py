@@ -253,7 +253,12 @@ def _model(batch_size: int | str) -> Model:
 
 
 def make(
-    folder: str, size: int, *, overwrite: bool, progress: Callable[[int], None]
+    folder: str,
+    size: int,
+    *,
+    memory_ceiling: Ceiling,
+    overwrite: bool,
+    progress: Callable[[int], None],
 ) -> tuple[Store, float]:
     """Write about `size` bytes of made data to `made.zarr`; return it and the seconds it took."""
     begun = perf_counter()
@@ -261,6 +266,7 @@ def make(
         os.path.join(folder, "made.zarr"),
         rows=rows_of(size),
         features=FEATURES,
+        memory_ceiling=memory_ceiling,
         overwrite=overwrite,
         progress=progress,
     )

@@ -53,6 +53,7 @@ EXPORTED: list[str] = [
     "predict",
     "predict_files",
     "predict_store",
+    "rechunk_store",
     "shuffle_store",
     "train",
 ]

@@ -148,7 +148,11 @@ def _steps(
     )
     with ConsoleBar(quiet=output.quiet) as bar:
         made, seconds = steps.make(
-            place, n_bytes, overwrite=overwrite, progress=bar.job(steps.rows_of(n_bytes))
+            place,
+            n_bytes,
+            memory_ceiling=ceiling,
+            overwrite=overwrite,
+            progress=bar.job(steps.rows_of(n_bytes)),
         )
     total = made.total_bytes
     say(
