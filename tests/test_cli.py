@@ -36,7 +36,7 @@ from ooc_train.units import parse_bytes
 ROOT = Path(__file__).parent.parent
 COMMANDS = (
     "ingest", "info", "make-data", "rechunk", "shuffle", "demo", "plan", "train", "evaluate",
-    "predict",
+    "predict", "tradeoff",
 )  # fmt: skip
 COMMAND = [sys.executable, "-m", "ooc_train"]
 
