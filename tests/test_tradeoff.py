@@ -26,7 +26,7 @@ from ooc_train.predict import evaluate
 from ooc_train.store.made import make_data
 from ooc_train.stream.inputs import read_inputs
 from ooc_train.tradeoff import Tradeoff, tradeoff
-from ooc_train.train import train
+from ooc_train.train import Task, train
 from tests.watch import watch
 
 SIZES: tuple[int | str, ...] = (1, 50, "chunk", "full")
@@ -157,10 +157,17 @@ def test_settings_that_can_not_be_used_are_refused_before_anything_runs(stores, 
     assert events == []
 
 
-def test_a_ceiling_that_one_of_them_can_not_keep_is_refused_before_the_first(stores):
-    events = History()
-    with pytest.raises(CeilingExceeded):
-        tradeoff(LOGISTIC, stores[0], (5, "full"), callbacks=(events,), memory_ceiling=1000)
+def test_a_ceiling_that_one_of_them_can_not_keep_is_refused_before_the_first(stores, monkeypatch):
+    events, demand = History(), Task.demand
+
+    def large_for_all_rows(task, **more):
+        needs = demand(task, **more)
+        full = task.model.batch_size == "full"
+        return replace(needs, workspace=2**50) if full else needs
+
+    monkeypatch.setattr(Task, "demand", large_for_all_rows)
+    with pytest.raises(CeilingExceeded, match="PiB"):
+        tradeoff(LOGISTIC, stores[0], (5, "full"), callbacks=(events,))
     assert events == []
 
 

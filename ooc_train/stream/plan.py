@@ -153,15 +153,19 @@ class Plan:
         """
         if self.projected <= self.ceiling.limit:
             return
-        advice = [f"raise the memory ceiling to at least {self.smallest}"]
-        if len(self.processes.workers) > 1:
-            held = approximate_bytes(max(held for held, _ in self.processes.workers))
-            advice.append(f"use fewer workers (each holds {held} before any data)")
-        advice += self._smaller()
+        advice = [f"raise the memory ceiling to at least {self.smallest}", *self.ways_out()]
         raise CeilingExceeded(
             f"the run needs {approximate_bytes(self.projected)} and its memory ceiling is "
             f"{self.ceiling}; {', or '.join(advice)}\n{self.explain()}"
         )
+
+    def ways_out(self) -> list[str]:
+        """Say what would make the projection smaller, as far as the plan can tell."""
+        ways = []
+        if len(self.processes.workers) > 1:
+            held = approximate_bytes(max(held for held, _ in self.processes.workers))
+            ways.append(f"use fewer workers (each holds {held} before any data)")
+        return ways + self._smaller()
 
     def _smaller(self) -> list[str]:
         """Say how the largest term that can be changed could be, where that is what is missing."""
