@@ -171,6 +171,9 @@ def test_chunks_that_are_too_large_come_with_the_command_that_makes_them_small(l
     assert command[1:3] == [large.path, large.path.replace("rows.zarr", "rows.rechunked.zarr")]
     # A chunk, its code and what is held beside: the size that will do.
     assert 2 * 763 < int(command[4].removesuffix("MiB")) < 2 * 763 + 120
+    of_y = replace(large, y=replace(large.y, chunk_rows=20_000_000, shard_rows=20_000_000))
+    with pytest.raises(CeilingExceeded, match="chunks of y take 153 MiB each, in small"):
+        plan_of(of_y, 200, processes=alone).validate()
     # Raw chunks are read in parts, and need none of it.
     raw = in_chunks_of(large, 2_000_000, codec="raw", crc=False)
     plan_of(raw, 150, processes=alone).validate()

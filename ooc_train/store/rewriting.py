@@ -116,15 +116,13 @@ def read_records(source: Store, record: np.dtype[Any]) -> Iterator[NDArray[Any]]
 def reading_term(source: Store, record: np.dtype[Any]) -> Term:
     """Say what `read_records` holds."""
     size, whole = 2 * _piece_rows(record) * record.itemsize, 0
-    for role, layout in arrays_of(source).items():
+    for layout in arrays_of(source).values():
         with ChunkReader(layout) as reader:
             held = reader.cache_bytes + reader.hidden_bytes
             if reader.in_parts:
                 held += _piece_rows(record) * layout.row_bytes
             else:
                 whole += layout.chunk_bytes
-                # One that is read for the first time while another is held.
-                held += layout.chunk_bytes if role != "X" else 0
         size += held + 16 * layout.chunks_per_shard * min(layout.n_shards, MAX_OPEN_SHARDS)
     why = "two pieces of records"
     if whole:

@@ -278,9 +278,10 @@ def _advice(source: Source, demand: Demand) -> str:
     if source.oversized:
         layouts = {"X": source.X, "y": source.y, "sample_weight": source.weight}
         found = {role: layout for role, layout in layouts.items() if layout is not None}
-        size = approximate_bytes(source.X.chunk_bytes)
+        largest = max(found.values(), key=lambda layout: layout.chunk_bytes)
+        size = approximate_bytes(largest.chunk_bytes)
         return (
-            f"rewrite the store, whose chunks of X take {size} each, in smaller ones: "
+            f"rewrite the store, whose chunks of {largest.name} take {size} each, in smaller ones: "
             f"{rechunk_command(source.path, found)}"
         )
     if demand.mixing > 1 and not source.shuffled:
