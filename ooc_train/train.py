@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from ooc_train.errors import Diverged
+from ooc_train.errors import CeilingExceeded, Diverged
 from ooc_train.events import Callback, Ended, Event, Progressed, Started, Stepped, Stop
 from ooc_train.job import Job
-from ooc_train.memory import Ceiling
+from ooc_train.memory import Ceiling, machine_memory
 from ooc_train.models.fitted import Fitted, require_writable
 from ooc_train.models.linear import LinearProblem
 from ooc_train.models.model import UPDATES, Model
@@ -31,6 +31,7 @@ from ooc_train.stream.order import spread
 from ooc_train.stream.passes import Stream
 from ooc_train.stream.plan import Demand, Plan
 from ooc_train.threads import one_blas_thread
+from ooc_train.units import approximate_bytes
 
 _SAMPLE_LEAVES = 32
 """Leaves from which columns are scaled for conditioning, where no statistics are known."""
@@ -92,7 +93,8 @@ class Task:
             n_outputs,
             source.n_rows,
             total,
-            Scaling(np.zeros(features), np.ones(features)),
+            # Takes no memory: whether there is enough is for the plan to say.
+            Scaling(np.broadcast_to(0.0, features), np.broadcast_to(1.0, features)),
             model.l2,
             model.fit_intercept,
             model.standardize,
@@ -132,6 +134,7 @@ class Task:
             Whether even a batch of all rows is a scan.
         """
         source, solver = self.inputs.source, self.solver
+        self._require_square()
         works = (*solver.works(self.problem), ColumnSums(np.zeros(source.n_features)))
         mixing = updates = 0
         if isinstance(solver, Updates) and (scans or solver.batch_size < source.n_rows):
@@ -146,6 +149,19 @@ class Task:
             mixing=mixing,
             updates=updates,
         )
+
+    def _require_square(self) -> None:
+        """Refuse a matrix of all pairs of parameters that no machine like this has room for."""
+        width = {"newton": self.problem.n_parameters, "gram": self.problem.n_features + 1}
+        size = 8 * width.get(self.solver_name, 0) ** 2
+        if size > machine_memory():
+            raise CeilingExceeded(
+                f"solver={self.solver_name!r} adds up a matrix of "
+                f"{width[self.solver_name]:,} x {width[self.solver_name]:,} numbers, "
+                f"{approximate_bytes(size)}, and this machine has "
+                f"{approximate_bytes(machine_memory())}; use solver='lbfgs' or 'sgd', which hold "
+                "none"
+            )
 
 
 def _solver(model: Model, name: str, batch: int, inputs: Inputs) -> Solver:

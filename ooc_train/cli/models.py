@@ -73,6 +73,8 @@ def plan(
             f"{verdict}: the smallest ceiling that would do with {count(workers, 'worker')} is "
             f"{smallest.smallest}" + (", with fewer less" if workers > 1 and not fits else "")
         )
+        for way in () if fits else found.ways_out():
+            typer.echo(f"or {way}")
     if not fits:
         raise typer.Exit(1)
 
