@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Self
 
 from ooc_train.events import Ended, Event, Progressed, Started, Stepped
+from ooc_train.text import printable as printable
 from ooc_train.units import approximate_bytes, format_duration
 
 if TYPE_CHECKING:
@@ -195,11 +196,6 @@ class ConsoleBar:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def printable(text: str) -> str:
-    """Return text from data without what would steer a terminal: escapes are written out."""
-    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
 def _make_bar(stream: IO[str]) -> "Progress":

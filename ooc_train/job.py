@@ -6,6 +6,7 @@ read.
 """
 
 from collections.abc import Callable
+from time import perf_counter
 from typing import Any, Self
 
 from ooc_train.budget import PeakWatch
@@ -14,6 +15,7 @@ from ooc_train.memory import Ceiling, MemoryReport
 from ooc_train.stream.passes import Stream
 from ooc_train.stream.plan import Demand, Plan, make_plan
 from ooc_train.stream.sources import DaskSource, Source
+from ooc_train.timeline import MemoryTimeline, Sampler
 
 
 class Job:
@@ -43,6 +45,8 @@ class Job:
         memory_ceiling: str | int | Ceiling | None = None,
         kernels: bool = False,
     ) -> None:
+        self._begun = perf_counter()
+        self._sampler: Sampler | None = None
         self.source = source
         self._kernels = kernels
         self._executor = choose_executor(source, client)
@@ -56,6 +60,8 @@ class Job:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._sampler is not None:
+            self._sampler.stop()
         self._watch.__exit__()
 
     def plan(self, demand: Demand) -> Plan:
@@ -80,12 +86,18 @@ class Job:
             where the plan does not fit.
         """
         plan.validate()
+        if self._sampler is None:
+            self._sampler = Sampler(self._meter.now, self._begun)
+            self._sampler.start()
         return Stream(self.source, self._executor, plan.grain, on_rows)
 
     def memory(self, plan: Plan) -> MemoryReport:
         """Return ceiling, projection and measurement, side by side."""
+        # Before the measurement, so that the timeline is the job's alone.
+        timeline = MemoryTimeline() if self._sampler is None else self._sampler.stop()
         processes = tuple(self._meter.measured())
-        notes = [*self._watch.notes, *{process.note for process in processes if process.note}]
+        notes = [*self._watch.notes, *self._meter.notes]
+        notes += {process.note for process in processes if process.note}
         return MemoryReport(
             ceiling=plan.ceiling.limit,
             reserved=plan.processes.reserved,
@@ -95,4 +107,5 @@ class Job:
             terms={term.name: term.bytes for term in plan.projection.terms},
             ceiling_source=plan.ceiling.source,
             notes=tuple(notes),
+            timeline=timeline,
         )

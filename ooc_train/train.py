@@ -20,7 +20,7 @@ from ooc_train.models.moments import ColumnSums
 from ooc_train.models.scaling import Scaling
 from ooc_train.models.sums import Array, nbytes, total_bytes
 from ooc_train.models.updates import update_rooms
-from ooc_train.report import Report
+from ooc_train.report import Report, Steps
 from ooc_train.solvers.base import Solver, State
 from ooc_train.solvers.gram import Gram
 from ooc_train.solvers.lbfgs import LBFGS
@@ -274,7 +274,7 @@ class _Run:
         self._begun = begun
         self._rows = 0
         self._stopped = False
-        self._history: list[float] = []
+        self._steps = Steps()
         self._learning_rate: float | None = None
         self._stream: Stream = job.stream(plan, self._on_rows)
 
@@ -332,17 +332,16 @@ class _Run:
             state = self.task.solver.step(self.problem, self._stream, state)
             if not np.isfinite(state.theta).all():
                 raise Diverged("the parameters stopped being numbers; use a smaller learning rate")
-            self._history.append(state.loss)
-            self.emit(
-                Stepped(
-                    state.n_iter,
-                    self._passes,
-                    state.updates,
-                    state.loss,
-                    state.gradient_norm,
-                    self._seconds,
-                )
+            step = Stepped(
+                state.n_iter,
+                self._passes,
+                state.updates,
+                state.loss,
+                state.gradient_norm,
+                self._seconds,
             )
+            self._steps.add(step)
+            self.emit(step)
         return state
 
     def report(self, state: State) -> Report:
@@ -361,7 +360,7 @@ class _Run:
             bytes_read=spent.rows * self._job.source.row_bytes,
             seconds=self._seconds,
             loss=state.loss,
-            loss_history=tuple(self._history),
+            history=self._steps.all(),
             converged=state.converged,
             random_state=None if updates is None else updates.seed,
             shuffle_buffer=None if updates is None else updates.mixing,

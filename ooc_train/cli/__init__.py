@@ -12,7 +12,7 @@ import os
 import typer
 
 # What registers its commands when it is imported, in the order of the help.
-from ooc_train.cli import data, demo, ingest, models  # noqa: F401
+from ooc_train.cli import data, demo, ingest, models, report  # noqa: F401
 from ooc_train.cli.command import app
 
 __all__ = ["app", "main"]

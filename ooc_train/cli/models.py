@@ -84,6 +84,10 @@ def train(
     out: Annotated[
         str | None, typer.Option(metavar="RUN", help="Folder that the run is saved in.")
     ] = None,
+    plot: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Draw memory over time: .png, .svg or .pdf."),
+    ] = None,
     overwrite: Overwrite = False,
     max_passes: Annotated[
         Any,
@@ -109,6 +113,7 @@ def train(
     model = learning.model
     with ConsoleBar(quiet=output.quiet, max_passes=max_passes, max_seconds=max_seconds) as bar:
         from ooc_train.events import Event, Started
+        from ooc_train.figures import require_figure, save
         from ooc_train.models.fitted import require_writable
         from ooc_train.stream.inputs import read_inputs
         from ooc_train.train import Task
@@ -116,6 +121,8 @@ def train(
 
         if out is not None:
             require_writable(out, overwrite=overwrite)
+        if plot is not None:
+            require_figure(plot, overwrite=overwrite)
         inputs = read_inputs(store, classifier=model.is_classifier)
         # What can't be is refused before anything is started.
         task = Task.of(model, inputs)
@@ -140,8 +147,11 @@ def train(
                 client=client,
                 memory_ceiling=resources.ceiling,
             )
+    if plot is not None:
+        # Now that the workers have ended: matplotlib takes some 60 MiB.
+        save(report.memory.plot, plot)
     if output.as_json:
-        print_json(report.to_json() | {"out": out})
+        print_json(report.to_json() | {"out": out, "plot": plot})
         return
     loss = "log-loss" if model.is_classifier else "loss"
     passes = "1 pass" if report.passes == 1 else f"{report.passes:.4g} passes"
@@ -155,6 +165,8 @@ def train(
         typer.echo(f"note: {note}")
     if out is not None:
         typer.echo(printable(f"saved in {out}"))
+    if plot is not None:
+        typer.echo(printable(f"drawn in {plot}"))
 
 
 @command
