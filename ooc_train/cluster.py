@@ -196,12 +196,13 @@ def connect(address: str) -> Client:
 def _without_interrupt() -> Iterator[None]:
     """Have what is started here not interrupted: threads and processes inherit what is blocked.
 
-    Ctrl-C reaches every process of the terminal. It is for the calling one, which ends the others;
-    workers would each print where they were. An interrupt that comes meanwhile waits.
+    Ctrl-C reaches every process of the terminal, and so does its end. Both are for the calling one,
+    which ends the others, perhaps after a step that they are still needed for; workers would each
+    print where they were. What comes meanwhile waits.
     """
     # Its first start unblocks the signal again in the thread that happens to start it.
     resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     try:
         yield
     finally:

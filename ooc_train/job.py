@@ -77,7 +77,12 @@ class Job:
             )
         return make_plan(self.source, demand, self.ceiling, processes)
 
-    def stream(self, plan: Plan, on_rows: Callable[[int], None] = lambda _: None) -> Stream:
+    def stream(
+        self,
+        plan: Plan,
+        on_rows: Callable[[int], None] = lambda _: None,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> Stream:
         """Return the passes over the rows, under a plan.
 
         Raises
@@ -89,7 +94,7 @@ class Job:
         if self._sampler is None:
             self._sampler = Sampler(self._meter.now, self._begun)
             self._sampler.start()
-        return Stream(self.source, self._executor, plan.grain, on_rows)
+        return Stream(self.source, self._executor, plan.grain, on_rows, stopped)
 
     def memory(self, plan: Plan) -> MemoryReport:
         """Return ceiling, projection and measurement, side by side."""

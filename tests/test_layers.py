@@ -33,6 +33,7 @@ ROWS = (
     "page",
     "callbacks",
     "recorders",
+    "interrupts",
     "cluster",
     "dashboard",
     "job",

@@ -2,7 +2,9 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass
 from typing import Any, get_type_hints
 
@@ -53,10 +55,11 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         except (OocTrainError, OSError, ValueError) as error:
             if output.traceback or isinstance(error, BrokenPipeError):
                 raise
-            if output.as_json:
-                print_json({"error": type(error).__name__, "message": str(error)})
-            typer.secho("error: ", fg="red", bold=True, nl=False, err=True)
-            typer.echo(printable(str(error)), err=True)
+            with suppress(OSError):  # a terminal that was closed, or a pipe
+                if output.as_json:
+                    print_json({"error": type(error).__name__, "message": str(error)})
+                typer.secho("error: ", fg="red", bold=True, nl=False, err=True)
+                typer.echo(printable(str(error)), err=True)
             raise typer.Exit(1) from None
 
     # What typer reads: the parameters with the groups spread out.
@@ -64,3 +67,21 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     app.command()(run)
     return run
+
+
+@contextmanager
+def ended_by(received: signal.Signals | None) -> Iterator[None]:
+    """Have a command that a signal ended say so by its exit status, after what it found is told.
+
+    Parameters
+    ----------
+    received : signal.Signals or None
+        The signal; None ends the command as usual. After the end of its terminal nobody may be
+        there to be told.
+    """
+    if received is None:
+        yield
+        return
+    with suppress(*((OSError,) if received is signal.SIGHUP else ())):
+        yield
+    raise typer.Exit(128 + received)

@@ -1,13 +1,14 @@
 """Commands about models: plan, train, evaluate, predict."""
 
+import signal
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ooc_train.callbacks import ConsoleBar, printable
 from ooc_train.cli import parsers
-from ooc_train.cli.command import command
+from ooc_train.cli.command import command, ended_by
 from ooc_train.cli.options import (
     DATA,
     DELIMITER,
@@ -24,6 +25,9 @@ from ooc_train.cli.text import count, print_json
 from ooc_train.memory import Ceiling
 from ooc_train.tables.names import is_table
 from ooc_train.units import approximate_duration
+
+if TYPE_CHECKING:
+    from ooc_train.report import Report
 
 
 @command
@@ -114,6 +118,7 @@ def train(
     with ConsoleBar(quiet=output.quiet, max_passes=max_passes, max_seconds=max_seconds) as bar:
         from ooc_train.events import Event, Started
         from ooc_train.figures import require_figure, save
+        from ooc_train.interrupts import Interrupts
         from ooc_train.models.fitted import require_writable
         from ooc_train.stream.inputs import read_inputs
         from ooc_train.train import Task
@@ -135,25 +140,35 @@ def train(
                 )
                 bar.say(event.explanation)
 
-        with resources.client(bar, kernels=task.needs_kernels) as client:
+        with (
+            resources.client(bar, kernels=task.needs_kernels) as client,
+            Interrupts((signal.SIGINT, signal.SIGHUP)) as interrupts,
+        ):
             _, report = fit(
                 model,
                 inputs,
                 out=out,
                 overwrite=overwrite,
-                callbacks=(say_plan, bar),
+                callbacks=(say_plan, bar, interrupts),
                 max_passes=max_passes,
                 max_seconds=max_seconds,
                 client=client,
                 memory_ceiling=resources.ceiling,
             )
+            interrupts.conclude(report, out)
     if plot is not None:
         # Now that the workers have ended: matplotlib takes some 60 MiB.
         save(report.memory.plot, plot)
-    if output.as_json:
-        print_json(report.to_json() | {"out": out, "plot": plot})
-        return
-    loss = "log-loss" if model.is_classifier else "loss"
+    with ended_by(interrupts.received):
+        if output.as_json:
+            print_json(report.to_json() | {"out": out, "plot": plot})
+        else:
+            _tell(report, out, plot, classifies=model.is_classifier)
+
+
+def _tell(report: "Report", out: str | None, plot: str | None, *, classifies: bool) -> None:
+    """Print what training did."""
+    loss = "log-loss" if classifies else "loss"
     passes = "1 pass" if report.passes == 1 else f"{report.passes:.4g} passes"
     typer.echo(f"{passes}, {loss} {report.loss:.6g} | memory: {report.memory}")
     rate = f"{report.rows_per_second:,.0f} rows/s"
