@@ -333,8 +333,8 @@ class _Run:
         state = self.task.solver.start(self.problem, self._stream, theta)
         self._learning_rate = _first_rate(state)
         while not state.converged and state.n_iter < model.iterations:
-            if self._stopped and state.n_iter:
-                break  # not before the first step: there would be nothing to keep
+            if self._stopped and state.n_iter and not np.array_equal(state.theta, theta):
+                break  # a first iteration may only look, and leave nothing to keep
             if max_passes is not None and self._passes >= max_passes:
                 break
             if max_seconds is not None and self._seconds >= max_seconds:
