@@ -230,12 +230,13 @@ class MemoryReport:
     terms: Mapping[str, int] = field(default_factory=dict)
     ceiling_source: str = "given"
     notes: tuple[str, ...] = ()
-    timeline: MemoryTimeline = field(default_factory=MemoryTimeline)
+    timeline: MemoryTimeline = field(default_factory=MemoryTimeline, repr=False)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
         """Return the report whose fields these are; a release before may have written fewer."""
-        kept = {field.name: values[field.name] for field in fields(cls) if field.name in values}
+        names = {each.name for each in fields(cls)}
+        kept = {name: value for name, value in values.items() if name in names}
         kept["processes"] = tuple(ProcessMemory(**process) for process in kept["processes"])
         kept["notes"] = tuple(kept["notes"])
         kept["timeline"] = MemoryTimeline.from_json(

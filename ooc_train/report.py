@@ -1,7 +1,7 @@
 """What a run did, in figures: the value that `report_` holds and `--json` prints."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from math import nan
 from typing import Any, Self
 
@@ -79,7 +79,7 @@ class Report:
     bytes_read: int
     seconds: float
     loss: float
-    history: tuple[Stepped, ...]
+    history: tuple[Stepped, ...] = field(repr=False)
     converged: bool
     random_state: int | None
     shuffle_buffer: int | None
@@ -116,7 +116,8 @@ class Report:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
         """Return the report that `to_json` made these values of, in this release or one before."""
-        kept = {field.name: values[field.name] for field in fields(cls) if field.name in values}
+        names = {each.name for each in fields(cls)}
+        kept = {name: value for name, value in values.items() if name in names}
         kept["memory"] = MemoryReport.from_json(values["memory"])
         kept["notes"] = tuple(values["notes"])
         if "history" in values:
@@ -163,5 +164,5 @@ class Report:
 
 
 def _step(values: Mapping[str, Any]) -> Stepped:
-    known = {field.name for field in fields(Stepped)}
+    known = {each.name for each in fields(Stepped)}
     return Stepped(**{name: value for name, value in values.items() if name in known})
