@@ -199,6 +199,8 @@ def memory(report: Memory, ax: "Axes | None" = None) -> "Axes":
         handles, labels = ax.get_legend_handles_labels()
         # From the top, as they are stacked.
         ax.legend(handles[::-1], labels[::-1], loc="lower right", fontsize=9)
+    else:
+        _titled(ax, f"Memory of {len(held):,} processes, the driver's below")
     _terms_beside(ax, report, top, size)
     return ax
 
@@ -212,6 +214,8 @@ def plan(report: Memory, ax: "Axes | None" = None) -> "Axes":
     ax : Axes or None
         Where to draw; None makes one.
     """
+    from matplotlib.transforms import ScaledTranslation
+
     ax = _ready(ax, height=2.6)
     top, unit, size = _scale(report)
     left = 0.0
@@ -232,7 +236,16 @@ def plan(report: Memory, ax: "Axes | None" = None) -> "Axes":
     ax.set_xlim(0, top / size)
     ax.set_xlabel(unit)
     ax.grid(visible=False, axis="y")
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.32), ncols=4, fontsize=9, frameon=False)
+    # Below the axis's own labels, whatever its height.
+    below = ax.transAxes + ScaledTranslation(0, -38 / 72, ax.figure.dpi_scale_trans)
+    ax.legend(
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0.0),
+        bbox_transform=below,
+        ncols=4,
+        fontsize=9,
+        frameon=False,
+    )
     return ax
 
 

@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,14 @@ def test_memory_is_stacked_by_process_under_projection_and_ceiling():
     np.testing.assert_allclose(sorted(heights), [150, 150])
     assert "reserved 150 MiB" in found
     assert not any("decoding" in text for text in found)
+
+
+def test_many_processes_are_counted_and_not_named():
+    timeline = MemoryTimeline((0.0, 1.0), {f"worker {i}": (MIB, MIB) for i in range(40)})
+    ax = drawing.memory(replace(memory_of(), timeline=timeline))
+    assert len(ax.collections) == 40
+    assert ax.get_legend() is None
+    assert "40 processes" in ax.get_title(loc="left")
 
 
 def test_a_ceiling_far_above_all_leaves_room_for_the_rest():
