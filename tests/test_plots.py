@@ -100,6 +100,8 @@ def test_memory_is_stacked_by_process_under_projection_and_ceiling():
     assert ax.get_ylabel() == "MiB"
     found = texts(ax)
     assert {"ceiling 400 MiB", "projected 300 MiB", "driver, up to 90 MiB"} <= set(found)
+    legend = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert legend == ["worker 0, up to 110 MiB", "driver, up to 90 MiB"]  # as they are stacked
     # The terms of the plan, as a bar beside it; those of nothing are left out.
     (beside,) = ax.child_axes
     heights = [bar.get_height() for bar in beside.patches]
