@@ -47,9 +47,12 @@ _NO_GUARD_EXIT = 78
 _START_SECONDS = 60.0
 _CONNECT_SECONDS = 10.0
 
-_LOOKS_TO_SEARCH = 16
-"""One in so many looks at the memory is thorough: it takes a look at all pages of each process, and
-at every process of the machine for the successor of a worker that has ended."""
+_LOOKS_TO_SEARCH = 64
+"""One in so many looks at the memory is thorough: it walks through all pages of each process, which
+takes some 10 ms each."""
+
+_LOOKS_TO_FIND = 16
+"""And so often the successor of a worker that has ended is looked for."""
 
 _KEPT_FREE = 4 * 2**20
 """Bytes that the allocator of a worker may keep to hand out again."""
@@ -411,9 +414,10 @@ class Meter:
 
     def now(self) -> dict[str, int]:
         """Return the bytes that each process on this machine holds, by its name in `measured`."""
-        thorough = self._looks % _LOOKS_TO_SEARCH == 0
+        # This process alone has just been looked at.
+        thorough = self._looks % _LOOKS_TO_SEARCH == 0 and len(self._watched) > 1
         self._looks += 1
-        if thorough and self._ended:
+        if self._ended and self._looks % _LOOKS_TO_FIND == 0:
             self._find()
         found: dict[str, int] = {}
         for pid, (name, share) in list(self._watched.items()):

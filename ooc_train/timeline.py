@@ -58,8 +58,7 @@ class Sampler:
         self._thread = threading.Thread(target=self._run, name="ooc_train-sampler", daemon=True)
 
     def start(self) -> None:
-        """Take the first sample, and go on until `stop`."""
-        self.take()
+        """Take samples, the first at once, until `stop`."""
         self._thread.start()
 
     def stop(self) -> MemoryTimeline:
@@ -81,5 +80,6 @@ class Sampler:
             self._interval *= 2
 
     def _run(self) -> None:
+        self.take()
         while not self._ended.wait(self._interval):
             self.take()

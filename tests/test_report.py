@@ -91,6 +91,8 @@ def test_a_report_of_an_older_release_reads_back():
     assert again.loss_history == (0.7, 0.6)
     assert math.isnan(again.history[0].passes)
     assert again.memory.timeline.seconds == ()
+    # When its losses were is not known, and is not made up.
+    assert "<svg" in run_page(fitted_of(report=values | {"loss_history": [0.7, 0.6]}), "a.run")
 
 
 def test_a_step_of_a_later_release_reads_back():
@@ -142,6 +144,8 @@ def test_history_is_a_data_frame():
     assert frame["passes"].is_monotonic_increasing
     assert frame["passes"].iloc[-1] == pytest.approx(model.report_.passes)
     assert list(frame["n_iter"]) == list(range(1, model.report_.n_iter + 1))
+    blocks = LinearRegression(batch_size=2).partial_fit(X, X[:, 0]).partial_fit(X, X[:, 0])
+    assert blocks.history_[["n_iter", "updates"]].to_numpy().tolist() == [[1, 5]]
 
 
 def test_pandas_is_loaded_by_asking_for_history_alone():
