@@ -81,9 +81,9 @@ class Interrupts:
         """Say on stderr what became of a run that was asked to stop."""
         if self.received is None or not self._heeded:
             return
-        kept = "it was not to be saved" if out is None else f"as it stands it is saved in {out}"
+        kept = "" if out is None else f"; as it stands it is saved in {out}"
         cause = _CAUSES[self.received]
-        tell(f"the run was stopped by {cause} after {report.passes:.4g} passes; {kept}")
+        tell(f"the run was stopped by {cause} after {report.passes:.4g} passes{kept}")
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for number, before in self._before.items():
