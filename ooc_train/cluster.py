@@ -10,6 +10,7 @@ import atexit
 import logging
 import multiprocessing
 import os
+import secrets
 import signal
 import sys
 import threading
@@ -24,8 +25,10 @@ import dask
 import distributed
 from distributed import Client, get_worker
 
+from ooc_train import backstop
 from ooc_train.errors import ClusterError, MissingMainGuard
 from ooc_train.memory import Ceiling, ProcessMemory, held_by, measure, measure_tree, pid_space
+from ooc_train.models.kernels import load as load_kernels
 from ooc_train.stream.executors import Executor, Inline, OnDask
 from ooc_train.stream.plan import Processes
 from ooc_train.stream.sources import ArraySource, Source
@@ -34,12 +37,12 @@ from ooc_train.threads import load_blas
 DASHBOARD = "127.0.0.1:8787"
 """Where the dashboard listens unless told otherwise: this machine only."""
 
-_DRIVER_BYTES = 130 * 2**20
-_WORKER_BYTES = 96 * 2**20
-_KERNEL_WORKER_BYTES = 160 * 2**20
+_DRIVER_BYTES = 140 * 2**20
+_WORKER_BYTES = 80 * 2**20
+_KERNEL_WORKER_BYTES = 112 * 2**20
 """What the command line, and a worker without and with compiled kernels, come to with their buffers
-(measured by plans for 1 to 8 workers; the worker that loads the kernels first holds more, which
-the driver's share covers from two workers on)."""
+(measured by plans for 1 to 8 workers; the first holds more, by libraries that the others share,
+which is in the driver's figure)."""
 
 _NO_GUARD_EXIT = 78
 """Exit status of a worker that found itself importing the script that is starting it."""
@@ -314,9 +317,7 @@ def dashboard_link(executor: Executor) -> str | None:
 def _prepare(dtype: str, *, kernels: bool) -> tuple[ProcessMemory, str]:
     """Load what tasks will need; return what the process holds before data, and where it lives."""
     if kernels:
-        from ooc_train.models import kernels as compiled
-
-        compiled.load(dtype)
+        load_kernels(dtype)
     load_blas()
     return measure(), pid_space()
 
@@ -343,6 +344,20 @@ class Meter:
         self._ended: list[str] = []
         self._looks = 0
         self.notes: list[str] = []
+        self._job = secrets.token_hex(8)
+        # Whoever started other processes knows what else runs there, and what limits they have.
+        ours = self._client is not None and isinstance(self._client.cluster, LocalCluster)
+        self._limited = self._client if ours else None
+
+    def limit(self, growth: int) -> None:
+        """Have the operating system refuse our workers much more than they are to grow by."""
+        if self._limited is not None:
+            self._limited.run(backstop.allow, self._job, growth)
+
+    def lift(self) -> None:
+        """Give workers back the limits that they had."""
+        if self._limited is not None and self._limited.status == "running":
+            self._limited.run(backstop.lift, self._job, on_error="ignore")
 
     def prepare(self, dtype: str, *, kernels: bool) -> Processes:
         """Load what tasks need in every process, and return what all of them then hold."""

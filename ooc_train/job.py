@@ -7,15 +7,19 @@ read.
 
 from collections.abc import Callable
 from time import perf_counter
+from types import TracebackType
 from typing import Any, Self
 
+from ooc_train.backstop import SLACK
 from ooc_train.budget import PeakWatch
 from ooc_train.cluster import Meter, choose_executor, dashboard_link, default_ceiling
+from ooc_train.errors import CeilingExceeded
 from ooc_train.memory import Ceiling, MemoryReport
 from ooc_train.stream.passes import Stream
 from ooc_train.stream.plan import Demand, Plan, make_plan
 from ooc_train.stream.sources import DaskSource, Source
 from ooc_train.timeline import MemoryTimeline, Sampler
+from ooc_train.units import approximate_bytes
 
 
 class Job:
@@ -53,16 +57,33 @@ class Job:
         self.ceiling = default_ceiling(self._executor, memory_ceiling)
         self.dashboard = dashboard_link(self._executor)
         self._watch = PeakWatch(whole=self.ceiling.whole)
+        self._runs: Plan | None = None
 
     def __enter__(self) -> Self:
         self._watch.__enter__()
         self._meter = Meter(self._executor, whole=self.ceiling.whole, before=self._watch.before)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         if self._sampler is not None:
             self._sampler.stop()
         self._watch.__exit__()
+        plan, self._runs = self._runs, None
+        if plan is None:
+            return
+        self._meter.lift()
+        if isinstance(error, MemoryError) and not isinstance(error, CeilingExceeded):
+            raise CeilingExceeded(
+                f"a process was refused memory ({error}), beyond what the plan has room for and "
+                f"{approximate_bytes(SLACK)} of slack; a model or source of your own has to state "
+                f"all that it takes in `rooms`, otherwise this is a fault of ooc_train\n"
+                f"{plan.explain()}"
+            ) from error
 
     def plan(self, demand: Demand) -> Plan:
         """Return the plan for a demand; nothing is read.
@@ -91,7 +112,9 @@ class Job:
             where the plan does not fit.
         """
         plan.validate()
-        if self._sampler is None:
+        if self._runs is None:
+            self._meter.limit(plan.growth)
+            self._runs = plan
             self._sampler = Sampler(self._meter.now, self._begun)
             self._sampler.start()
         return Stream(self.source, self._executor, plan.grain, on_rows, stopped)

@@ -1,21 +1,21 @@
 """Compiled kernels against plain NumPy, and the invariances that equal bits rest on."""
 
 import itertools
-import shutil
-import subprocess
-import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from ooc_train.models import kernels, scanning
+from ooc_train.models import kernels
+from ooc_train.models.compiled import full_batch
 from ooc_train.models.losses import LOSSES
+from ooc_train.models.rules import OPTIMIZERS, SCHEDULES
 
 ROWS, FEATURES = 61, 13
-scan: Any = scanning.scan  # numba's dispatcher knows more than the function's type says
+slope: Any = full_batch.slope  # as numba has it, which is no part of the machine code by itself
+accumulate: Any = full_batch.accumulate
+scan: Any = kernels.scan
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -47,7 +47,7 @@ def test_predictor_and_accumulate_are_float64_products(dtype, rows, outputs):
     kernels.predictor(X, W, b, Z)
     np.testing.assert_allclose(Z, X.astype(float) @ W.T + b, rtol=1e-13, atol=1e-13)
     G = np.ones((outputs, FEATURES + 1))
-    kernels.accumulate(X, Z, G)
+    accumulate(X, Z, G)
     ones = np.ones((rows, 1))
     np.testing.assert_allclose(G, 1 + Z.T @ np.hstack([X, ones]), rtol=1e-13, atol=1e-13)
 
@@ -55,7 +55,7 @@ def test_predictor_and_accumulate_are_float64_products(dtype, rows, outputs):
 def test_float32_rows_are_added_in_float64():
     X = np.full((4096, 1), 1 / 3, np.float32)
     G = np.zeros((1, 2))
-    kernels.accumulate(X, np.ones((4096, 1)), G)
+    accumulate(X, np.ones((4096, 1)), G)
     assert G.tolist() == [[4096 * float(X[0, 0]), 4096.0]]
 
 
@@ -71,11 +71,12 @@ def test_bits_do_not_depend_on_where_arrays_lie(dtype):
         Z, G, sums = (at_offset(np.zeros(s), offset) for s in ((ROWS, 2), (2, 101), (2,)))
         kernels.predictor(behind, at_offset(W, offset), at_offset(b, offset), Z)
         for loss in losses:
-            shape = (ROWS, 1, 2) if loss.name == "multinomial" else (ROWS, 2, 1)
-            R = at_offset(np.zeros(shape), offset)
-            given = at_offset(y, offset), Z.reshape(shape), at_offset(weight, offset)
-            kernels.slope(loss.code, *given, R, sums[: shape[1]])
-            kernels.accumulate(behind, R.reshape(ROWS, 2), G)
+            outputs = 2 if loss.name == "multinomial" else 1
+            rooms = (ROWS, 2), (ROWS, 2), (2, outputs)
+            Z, R, cells = (at_offset(np.zeros(shape), offset) for shape in rooms)
+            of_X = at_offset(W, offset), at_offset(b, offset), loss.code
+            given = behind, at_offset(y, offset), at_offset(weight, offset)
+            kernels.add_rows(*given, *of_X, Z, R, G, sums[: 2 // outputs], cells)
         results.append((Z.tobytes(), G.tobytes(), sums.tobytes()))
     assert len(set(results)) == 1
 
@@ -84,9 +85,10 @@ def slopes(name, y, z, weight=None, gradients=None):
     """Losses and derivatives of models (rows, models, outputs), by the kernel."""
     rows, models, outputs = z.shape
     R = np.full((rows, models if gradients is None else gradients, outputs), np.nan)
-    sums = np.zeros(models)
+    sums, cells = np.zeros(models), np.empty((2, outputs))
     weight = np.empty(0) if weight is None else weight
-    kernels.slope(LOSSES[name].code, y, z, weight, R, sums)
+    flat_z, flat_R = (a.reshape(rows, a.shape[1] * outputs) for a in (z, R))
+    slope(LOSSES[name].code, y, flat_z, weight, flat_R, sums, cells)
     return sums, R
 
 
@@ -183,8 +185,8 @@ class Problem:
     outputs: int
     dtype: type = np.float64
     weighted: bool = False
-    optimizer: int = scanning.SGD
-    schedule: int = scanning.CONSTANT
+    optimizer: int = OPTIMIZERS["sgd"]
+    schedule: int = SCHEDULES["constant"]
     batch_size: int = 1
     fit_intercept: bool = True
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(5))
@@ -203,7 +205,7 @@ class Problem:
         self.mean, self.inv_scale = rng.normal(size=FEATURES), rng.uniform(0.3, 0.6, FEATURES)
         self.l2 = rng.uniform(0, 0.1, FEATURES)
         self.theta = 0.1 * rng.normal(size=shape)
-        self.slots = np.zeros((2 * (self.optimizer == scanning.ADAM), *shape))
+        self.slots = np.zeros((2 * (self.optimizer == OPTIMIZERS["adam"]), *shape))
         self.partial = np.zeros(shape)
         self.counters, self.sums = np.zeros(3, np.int64), np.zeros(2)
 
@@ -212,11 +214,12 @@ class Problem:
         return [self.theta, self.slots, self.partial, self.counters, self.sums]
 
     def scan(self, order, flush):
+        rooms = kernels.scan_rooms(len(order), FEATURES, self.outputs)
+        work = {name: np.full(room.shape, -1, room.dtype) for name, room in rooms.items()}
         return scan(
-            self.X, self.y, self.weight, order, self.mean, self.inv_scale,
-            *np.empty((2, len(order), self.outputs)), *self.state, self.l2,
-            LOSSES[self.loss].code, self.batch_size, self.optimizer, self.schedule, 0.02, 100.0,
-            self.fit_intercept, flush,
+            self.X, self.y, self.weight, order, self.mean, self.inv_scale, self.l2, *self.state,
+            *work.pop("pairs"), *work.values(), LOSSES[self.loss].code, self.batch_size,
+            self.optimizer, self.schedule, 0.02, 100.0, self.fit_intercept, flush,
         )  # fmt: skip
 
 
@@ -235,11 +238,11 @@ def plain_scan(p):
         g = (w[i, None] * loss.gradient(y, z)).T @ T / len(i)
         g = (g + np.append(p.l2, 0.0) * theta) * free
         eta = {
-            scanning.CONSTANT: 0.02,
-            scanning.LINEAR: 0.02 * (1 - t / 100),
-            scanning.INVERSE_SQRT: 0.02 / np.sqrt(1 + t / 100),
+            SCHEDULES["constant"]: 0.02,
+            SCHEDULES["linear"]: 0.02 * (1 - t / 100),
+            SCHEDULES["inverse_sqrt"]: 0.02 / np.sqrt(1 + t / 100),
         }[p.schedule]
-        if p.optimizer == scanning.ADAM:
+        if p.optimizer == OPTIMIZERS["adam"]:
             first, second = 0.9 * first + 0.1 * g, 0.999 * second + 0.001 * g**2
             size = np.sqrt(second / (1 - 0.999 ** (t + 1))) + 1e-8
             g = first / (1 - 0.9 ** (t + 1)) / size
@@ -248,13 +251,13 @@ def plain_scan(p):
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 4, 7, 16, ROWS])
-@pytest.mark.parametrize("optimizer", [scanning.SGD, scanning.ADAM])
+@pytest.mark.parametrize("optimizer", [OPTIMIZERS["sgd"], OPTIMIZERS["adam"]])
 @pytest.mark.parametrize(
     ("loss", "outputs"),
     [("squared", 1), ("squared", 3), ("logistic", 1), ("hinge", 1), ("multinomial", 3)],
 )
 def test_scan_is_the_plain_loop(loss, outputs, optimizer, batch_size):
-    schedules = (scanning.CONSTANT, scanning.LINEAR, scanning.INVERSE_SQRT)
+    schedules = (SCHEDULES["constant"], SCHEDULES["linear"], SCHEDULES["inverse_sqrt"])
     cases = zip(schedules, (True, False, True), (True, True, False), strict=True)
     for schedule, weighted, fit_intercept in cases:
         for dtype in (np.float32, np.float64):
@@ -270,7 +273,7 @@ def test_scan_is_the_plain_loop(loss, outputs, optimizer, batch_size):
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 7, 50, 1000])
-@pytest.mark.parametrize("optimizer", [scanning.SGD, scanning.ADAM])
+@pytest.mark.parametrize("optimizer", [OPTIMIZERS["sgd"], OPTIMIZERS["adam"]])
 @pytest.mark.parametrize(
     ("loss", "outputs"), [("logistic", 1), ("squared", 3), ("hinge", 1), ("multinomial", 3)]
 )
@@ -321,19 +324,28 @@ def test_a_class_that_does_not_exist_stops_the_scan(code):
     assert p.scan(p.order, True) == 4
 
 
-def test_read_only_arrays_do_not_compile_again():
-    p = Problem("logistic", 1)
-    versions = len(scan.signatures)
+def test_read_only_arrays_are_read():
+    p, q = Problem("logistic", 1), Problem("logistic", 1)
     for name in ("X", "y", "weight", "order", "mean", "inv_scale", "l2"):
         getattr(p, name).flags.writeable = False
-    assert p.scan(p.order, True) == -1
-    assert len(scan.signatures) == versions
+    assert p.scan(p.order, True) == q.scan(q.order, True) == -1
+    np.testing.assert_array_equal(p.theta, q.theta)
 
 
-def test_an_array_of_the_wrong_kind_is_refused():
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("X", np.asfortranarray, "scan: .* float64 of 2 dimensions, not C-contiguous; it takes"),
+        ("X", lambda X: X.astype(np.int64), "scan takes X as float32 or float64, not int64"),
+        ("y", lambda y: y[:, 0], "of 1 dimensions; it takes float64 of 2"),
+        ("order", lambda order: order.astype(np.int32), "int32 of 1 dimensions; it takes int64"),
+        ("theta", lambda theta: np.broadcast_to(theta, theta.shape), "read-only; it takes float64"),
+    ],
+)
+def test_an_array_of_the_wrong_kind_is_refused(name, change, message):
     p = Problem("logistic", 1)
-    p.X = np.asfortranarray(p.X)
-    with pytest.raises(TypeError, match="No matching definition"):
+    setattr(p, name, change(getattr(p, name)))
+    with pytest.raises(TypeError, match=message):
         p.scan(p.order, True)
 
 
@@ -342,7 +354,7 @@ def test_an_array_of_the_wrong_kind_is_refused():
 
 def permutation(seed, n):
     order = np.full(n, -1)
-    scanning.shuffle(np.uint64(seed), order)
+    kernels.shuffle(seed, order)
     return order
 
 
@@ -364,40 +376,3 @@ def test_shuffle_is_uniform():
     assert seen.size == 60
     chi_square = ((seen - draws / 60) ** 2 / (draws / 60)).sum()
     assert 25 < chi_square < 110  # 59 degrees of freedom: 59, give or take 11
-
-
-# ------------------------------------------------------------------------- numba and its cache
-
-
-def test_nothing_else_imports_numba():
-    code = "import sys, ooc_train.models.losses; assert 'numba' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
-@pytest.mark.slow
-def test_a_changed_loss_is_never_served_from_the_cache(tmp_path):
-    source = Path(kernels.__file__).parents[1]
-    shutil.copytree(source, tmp_path / "ooc_train", ignore=shutil.ignore_patterns("__pycache__"))
-    losses = tmp_path / "ooc_train" / "models" / "losses.py"
-    code = """if True:
-        import numpy as np
-        from ooc_train.models import scanning
-        one, pair, sums = np.ones((1, 1)), np.zeros((1, 2)), np.zeros(2)
-        one_of = one.copy
-        scanning.scan(one, one, one[0], np.zeros(1, int), one[0], one[0], one_of(), one_of(), pair,
-                      np.zeros((0, 1, 2)), pair.copy(), np.zeros(3, int), sums, one[0], 0, 1, 0, 0,
-                      0.0, 1.0, True, True)
-        print(sums[0], sum(scanning.scan.stats.cache_hits.values()))
-    """
-
-    def run():
-        command = [sys.executable, "-P", "-c", code]
-        environment = {"PYTHONPATH": str(tmp_path), "PATH": ""}
-        done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
-        return done.stdout.split()
-
-    assert [run(), run()] == [["0.5", "0"], ["0.5", "1"]]
-    old = "return 0.5 * (z - y) * (z - y)"
-    assert old in losses.read_text()
-    losses.write_text(losses.read_text().replace(old, "return 7.0 * (z - y) * (z - y)"))
-    assert run() == ["7.0", "0"]

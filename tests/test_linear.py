@@ -9,7 +9,7 @@ import pytest
 from scipy.special import logsumexp
 
 from ooc_train.errors import NonFiniteData
-from ooc_train.models import kernels, outer
+from ooc_train.models import kernels
 from ooc_train.models.linear import _COMPILED_WORK, LossSums
 from ooc_train.models.losses import LOSSES
 from ooc_train.models.sums import Block, Room, row_weights, total_bytes
@@ -159,7 +159,7 @@ def test_bits_of_a_compiled_hessian_do_not_depend_on_where_arrays_lie():
         rooms = [np.full(s, np.nan) for s in ((8 + slack, 16), (8 + slack, 16), (16, 16))]
         sums = np.zeros((14, 14))
         scaled, weighted, products = rooms
-        outer.add_outer_products(behind, c, mean, scale, scaled, weighted, products, sums, 0, 0)
+        kernels.add_outer_products(behind, c, mean, scale, scaled, weighted, products, sums, 0, 0)
         found.add(sums.tobytes())
     assert len(found) == 1
 

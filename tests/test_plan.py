@@ -240,12 +240,12 @@ def test_a_source_of_a_store_asks_for_y_only_where_it_is_needed(source, tmp_path
 
 TABLE = """\
 reserved     185 MiB  worker 90 MiB + worker 95 MiB
-growth        64 MiB  interpreters, the scheduler's books and the dashboard's
+growth        40 MiB  interpreters, the scheduler's books and the dashboard's
 libraries        0 B  shared with processes that may end meanwhile
 buffers     4.38 MiB  2 x 2.19 MiB: a chunk, and the work on it
 decoding         0 B  by zarr-python, and of a y in other chunks than X
 sums        41.4 KiB  800 B in flight and in the tree of sums
 parameters  10.3 KiB  13 x 808 B
-projected    253 MiB
+projected    229 MiB
 ceiling      400 MiB  given
-left         147 MiB"""
+left         171 MiB"""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ooc_train.errors import Diverged, NonFiniteData
-from ooc_train.models import kernels, scanning
+from ooc_train.models import kernels
 from ooc_train.models.updates import LinearUpdates
 from ooc_train.stream import order
 from tests.streams import Case, Cut, make_case, same_bits, stream
@@ -44,7 +44,7 @@ def rows_in_order(case: Case, seed: int, epoch: int, mixing: int):
         )
         permutation = np.empty(len(rows), np.int64)
         seed_of_rows = order.row_seed(order.epoch_seed(seed, epoch), i)
-        scanning.shuffle(np.uint64(seed_of_rows), permutation)
+        kernels.shuffle(seed_of_rows, permutation)
         taken += rows[permutation].tolist()
     return taken
 

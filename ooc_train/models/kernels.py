@@ -1,186 +1,163 @@
-"""Compiled loops over rows of a full batch, where NumPy would make a temporary or a call for each.
+"""Compiled loops over rows, as functions of arrays.
 
-`add_rows` is a full-batch pass over one chunk, made of `predictor`, `slope` and `accumulate`: X
-times parameters, the loss, and its derivative times X. `scanning.py` has the updates by batches.
+`add_rows` is a full-batch pass over one chunk, `add_outer_products` what a Hessian is made of,
+`scan` carries parameters through rows by updates at any batch size, and `shuffle` makes the order
+in which it takes them. Their sources are in `compiled`, and `machine_code` says how they got here.
 
-X is (rows, features) float32 or float64; everything else is float64. All arrays are C-contiguous.
-No result's bits depend on where an array lies in memory.
+X is (rows, features) float32 or float64; other numbers are float64 or int64. All arrays are
+C-contiguous, those that are only read may be read-only: what doesn't fit is a TypeError. Indices
+and shapes are not checked against each other. No result's bits depend on where an array lies in
+memory. The interpreter's lock is released.
 
-Importing this module imports numba (74 MB of memory), and the first kernel to be loaded, even from
-the cache, makes numba register all it knows (60 MB and 0.3 s; a second type of X is 2 MB more). So
-whoever needs it imports it where it is used, and calls `load` before memory is measured.
+Whoever needs them calls `load` before memory is measured: else the first call does.
 """
 
+import ctypes
+import struct
+import threading
 from typing import Any
 
 import numpy as np
-from numba import types
+from numpy.typing import NDArray
 
-from ooc_train.models.compiled import (
-    LOGISTIC,
-    MULTINOMIAL,
-    SQUARED,
-    Rows,
-    hinge_slope,
-    hinge_value,
-    kernel,
-    logistic_slope,
-    logistic_value,
-    part,
-    softmax_slope,
-    squared_slope,
-    squared_value,
-)
 from ooc_train.models.losses import Array
-from ooc_train.models.outer import add_outer_products
-from ooc_train.models.scanning import scan, shuffle
+from ooc_train.models.machine_code import KERNELS, Parameter, link
+from ooc_train.models.sums import Room, Rooms
 
-__all__ = ["accumulate", "add_rows", "load", "predictor", "slope"]
+__all__ = [
+    "GROUP",
+    "ROOM_ROWS",
+    "ROOM_ROWS_OF_OUTPUT",
+    "add_outer_products",
+    "add_rows",
+    "load",
+    "predictor",
+    "scan",
+    "scan_rooms",
+    "shuffle",
+]
+
+Rows = NDArray[np.float32] | NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+GROUP = 8
+"""Rows of a batch that `scan` takes at a time: as many slopes as a vector holds."""
+
+ROOM_ROWS, ROOM_ROWS_OF_OUTPUT, _ROOM_WIDTH = 5, 3, 32
+"""Rows of the room that `scan` works in, beside those of each output; and of how many numbers they
+are a multiple, since loops over columns take four vectors of eight at a time."""
+
+_DTYPES = {"real": np.dtype(np.float64), "whole": np.dtype(np.int64)}
+_FORMATS = {"real": "d", "whole": "q", "bits": "Q"}
+_RETURNS = {"real": ctypes.c_double, "whole": ctypes.c_int64, None: None}
 
 
-@kernel
+class _Kernel:
+    """Machine code as a function of arrays and numbers: in words, their addresses and shapes."""
+
+    def __init__(self, name: str, address: int, dtype: np.dtype[Any]) -> None:
+        parameters, returns = KERNELS[name]
+        self._name = name
+        self._arrays = [_array(parameter, dtype) for parameter in parameters]
+        words = [
+            _FORMATS[parameter.values] if array is None else "Q" + array[1] * "q"
+            for parameter, array in zip(parameters, self._arrays, strict=True)
+        ]
+        self._pack = struct.Struct("=" + "".join(words)).pack
+        self._call = ctypes.CFUNCTYPE(_RETURNS[returns], ctypes.c_char_p)(address)
+
+    def __call__(self, *arguments: Any) -> Any:
+        words = []
+        for argument, array in zip(arguments, self._arrays, strict=True):
+            if array is None:
+                words.append(argument)
+                continue
+            dtype, dimensions, written = array
+            flags = argument.flags
+            if (
+                argument.dtype != dtype
+                or argument.ndim != dimensions
+                or not flags.c_contiguous
+                or (written and not flags.writeable)
+            ):
+                raise TypeError(self._refusal(argument, len(words), array))
+            words.append(_address(argument, flags.writeable))
+            words += argument.shape
+        return self._call(self._pack(*words))
+
+    def _refusal(self, given: NDArray[Any], at: int, due: tuple[np.dtype[Any], int, bool]) -> str:
+        dtype, dimensions, written = due
+        return (
+            f"{self._name}: the array from word {at} on is {given.dtype} of {given.ndim} dimensions"
+            f"{'' if given.flags.c_contiguous else ', not C-contiguous'}"
+            f"{'' if given.flags.writeable else ', read-only'}; it takes {dtype} of {dimensions}, "
+            f"C-contiguous{', which it writes to' if written else ''}"
+        )
+
+
+def _array(parameter: Parameter, dtype: np.dtype[Any]) -> tuple[np.dtype[Any], int, bool] | None:
+    """Return type, dimensions, and whether it is written, or None for a number."""
+    if parameter.dimensions == 0:
+        return None
+    return _DTYPES.get(parameter.values, dtype), parameter.dimensions, parameter.written
+
+
+_from_buffer: Any = ctypes.c_char.from_buffer
+_addressof = ctypes.addressof
+
+
+def _address(array: NDArray[Any], writeable: bool) -> int:
+    """Return where an array lies: `ctypes.data` would take a microsecond, five times this."""
+    if array.size == 0:
+        return 0
+    return _addressof(_from_buffer(array)) if writeable else int(array.ctypes.data)
+
+
+_lock = threading.Lock()
+_loaded: dict[np.dtype[Any], dict[str, _Kernel]] = {}
+_linked: list[object] = []
+
+
+def load(dtype: np.typing.DTypeLike) -> None:
+    """Make the kernels for X of `dtype` ready; compile them, some 10 s, where they never were.
+
+    Raises
+    ------
+    RuntimeError
+        where they could not be compiled.
+    """
+    kind = np.dtype(np.float32 if np.dtype(dtype) == np.float32 else np.float64)
+    with _lock:
+        if kind not in _loaded:
+            addresses, owner = link(kind.name)
+            _linked.append(owner)
+            _loaded[kind] = {n: _Kernel(n, a, kind) for n, a in addresses.items()}
+
+
+def _kernel(name: str, dtype: np.dtype[Any]) -> _Kernel:
+    kernels = _loaded.get(dtype)
+    if kernels is None:
+        load(dtype)
+        kernels = _loaded.get(dtype)
+        if kernels is None:
+            raise TypeError(f"{name} takes X as float32 or float64, not {dtype}")
+    return kernels[name]
+
+
 def predictor(X: Rows, W: Array, b: Array, Z: Array) -> None:
     """Write ``Z[i, k] = sum_j X[i, j] W[k, j] + b[k]``, added up in float64.
 
     Parameters
     ----------
-    X : (rows, features) array, float32 or float64
+    X : (rows, features) array
     W : (outputs, features) array
     b : (outputs,) array
     Z : (rows, outputs) array
         The result.
     """
-    rows, features = X.shape
-    whole = rows - rows % 4
-    for i in range(0, whole, 4):  # four rows share a load of W and hide each other's latency
-        x0, x1, x2, x3 = X[i], X[i + 1], X[i + 2], X[i + 3]
-        for k in range(len(W)):
-            w = W[k]
-            s0 = s1 = s2 = s3 = 0.0
-            for j in range(features):
-                s0 += w[j] * x0[j]
-                s1 += w[j] * x1[j]
-                s2 += w[j] * x2[j]
-                s3 += w[j] * x3[j]
-            Z[i, k] = s0 + b[k]
-            Z[i + 1, k] = s1 + b[k]
-            Z[i + 2, k] = s2 + b[k]
-            Z[i + 3, k] = s3 + b[k]
-    for i in range(whole, rows):
-        x = X[i]
-        for k in range(len(W)):
-            w = W[k]
-            s = 0.0
-            for j in range(features):
-                s += w[j] * x[j]
-            Z[i, k] = s + b[k]
+    _kernel("predictor", X.dtype)(X, W, b, Z)
 
 
-@kernel
-def accumulate(X: Rows, R: Array, G: Array) -> None:
-    """Add ``R.T @ (X, 1)`` to `G`, in float64 from the first row.
-
-    Parameters
-    ----------
-    X : (rows, features) array, float32 or float64
-    R : (rows, outputs) array
-        Derivative of the loss by the predictor.
-    G : (outputs, features + 1) array
-        Gradient by the weights and, last, the intercepts; added to in place.
-    """
-    rows, features = X.shape
-    whole = rows - rows % 8
-    for i in range(0, whole, 8):  # eight rows share a load and a store of G
-        x0, x1, x2, x3 = X[i], X[i + 1], X[i + 2], X[i + 3]
-        x4, x5, x6, x7 = X[i + 4], X[i + 5], X[i + 6], X[i + 7]
-        for k in range(len(G)):
-            r0, r1, r2, r3 = R[i, k], R[i + 1, k], R[i + 2, k], R[i + 3, k]
-            r4, r5, r6, r7 = R[i + 4, k], R[i + 5, k], R[i + 6, k], R[i + 7, k]
-            g = G[k]
-            for j in range(features):
-                g[j] += (
-                    (r0 * x0[j] + r1 * x1[j])
-                    + (r2 * x2[j] + r3 * x3[j])
-                    + (r4 * x4[j] + r5 * x5[j])
-                    + (r6 * x6[j] + r7 * x7[j])
-                )
-            g[features] += (r0 + r1) + (r2 + r3) + (r4 + r5) + (r6 + r7)
-    for i in range(whole, rows):
-        x = X[i]
-        for k in range(len(G)):
-            r = R[i, k]
-            g = G[k]
-            for j in range(features):
-                g[j] += r * x[j]
-            g[features] += r
-
-
-@part
-def _vector_slope(
-    loss: int, y: Array, Z: Array, weight: Array, R: Array, m: int, k: int, by_z: bool
-) -> Any:
-    """Sum of a pointwise loss over one column of predictors; its derivative goes to `R`."""
-    weighted = len(weight) > 0
-    total = 0.0
-    for i in range(len(Z)):
-        w = weight[i] if weighted else 1.0
-        if loss == SQUARED:
-            total += w * squared_value(y[i, k], Z[i, m, k])
-            if by_z:
-                R[i, m, k] = w * squared_slope(y[i, k], Z[i, m, k])
-        elif loss == LOGISTIC:
-            total += w * logistic_value(y[i, k], Z[i, m, k])
-            if by_z:
-                R[i, m, k] = w * logistic_slope(y[i, k], Z[i, m, k])
-        else:
-            total += w * hinge_value(y[i, k], Z[i, m, k])
-            if by_z:
-                R[i, m, k] = w * hinge_slope(y[i, k], Z[i, m, k])
-    return total
-
-
-@kernel
-def slope(loss: int, y: Array, Z: Array, weight: Array, R: Array, sums: Array) -> None:
-    """Add each model's loss to `sums`, and write its derivative by the predictors to `R`.
-
-    Parameters
-    ----------
-    loss : int
-        ``Loss.code``.
-    y : (rows, outputs) array
-        For the multinomial loss (rows, 1): codes of the classes. One that doesn't exist makes the
-        sum a NaN.
-    Z : (rows, models, outputs) array
-        Predictors.
-    weight : (rows,) array
-        Multiplies a row's loss. Of length 0: every row weighs 1.
-    R : (rows, gradients, outputs) array
-        The derivative of the first models, in place of whatever it held.
-    sums : (models,) array
-        Losses, added to in place.
-    """
-    rows, models, outputs = Z.shape
-    gradients = R.shape[1]
-    if loss == MULTINOMIAL:
-        weighted = len(weight) > 0
-        z = np.empty(outputs)
-        r = np.empty(outputs)
-        for i in range(rows):
-            w = weight[i] if weighted else 1.0
-            for m in range(models):
-                for k in range(outputs):
-                    z[k] = Z[i, m, k]
-                sums[m] += w * softmax_slope(y, i, z, r)
-                if m < gradients:
-                    for k in range(outputs):
-                        R[i, m, k] = w * r[k]
-    else:
-        for m in range(models):
-            for k in range(outputs):
-                sums[m] += _vector_slope(loss, y, Z, weight, R, m, k, m < gradients)
-
-
-@kernel
 def add_rows(
     X: Rows,
     y: Array,
@@ -192,89 +169,219 @@ def add_rows(
     R: Array,
     G: Array,
     sums: Array,
+    cells: Array,
 ) -> float:
-    """Add up losses, and gradients of the first models: `predictor`, `slope` and `accumulate`.
+    """Add up losses of one or more models, and gradients of the first ones.
 
     So many rows at a time as `Z` has, which are still in the nearest cache when the gradient is
     made of them.
 
     Parameters
     ----------
-    X, y, weight, loss, sums
-        As of `predictor` and `slope`.
+    X : (rows, features) array
+    y : (rows, outputs) array
+        For the multinomial loss (rows, 1): codes of the classes. One that doesn't exist makes the
+        sum a NaN.
+    weight : (rows,) array
+        Multiplies a row's loss. Of length 0: every row weighs 1.
     W : (models * outputs, features) array
     b : (models * outputs,) array
-    Z : (tile, models, outputs) array
+    loss : int
+        ``Loss.code``.
+    Z : (tile, models * outputs) array
         To work in.
-    R : (tile, gradients, outputs) array
+    R : (tile, gradients * outputs) array
         To work in.
     G : (gradients * outputs, features + 1) array
-        As of `accumulate`.
+        Gradient by the weights and, last, the intercepts; added to in place, in float64 from the
+        first row.
+    sums : (models,) array
+        Losses, added to in place.
+    cells : (2, outputs) array
+        To work in.
 
     Returns
     -------
     float
         The losses of all models added up: no number, where one isn't.
     """
-    tile, rows = len(Z), len(X)
-    flat, flat_slopes = Z.reshape(tile, len(W)), R.reshape(tile, len(G))
-    for start in range(0, rows, tile):
-        n = min(tile, rows - start)
-        part = X[start : start + n]
-        part_weight = weight[start : start + n] if len(weight) else weight
-        predictor(part, W, b, flat[:n])
-        slope(loss, y[start : start + n], Z[:n], part_weight, R[:n], sums)
-        if len(G):
-            accumulate(part, flat_slopes[:n], G)
-    total: float = sums.sum()
+    total: float = _kernel("add_rows", X.dtype)(X, y, weight, W, b, loss, Z, R, G, sums, cells)
     return total
 
 
-def load(dtype: np.typing.DTypeLike) -> None:
-    """Compile the kernels for X of `dtype`, or load them from numba's cache.
+def add_outer_products(
+    X: Rows,
+    c: Array,
+    mean: Array,
+    inv_scale: Array,
+    T: Array,
+    W: Array,
+    products: Array,
+    sums: Array,
+    a: int,
+    b: int,
+) -> None:
+    """Add ``sum_i c[i] * outer(t_i, t_i)``, t the scaled row and a one, to a block of `sums`.
 
-    From here on no call compiles: what doesn't fit (another dtype, a Fortran order) is a TypeError,
-    where numba would spend seconds and memory in mid-job on one more version. Read-only arrays,
-    which is what Dask hands to a task, fit wherever a kernel only reads.
+    Parameters
+    ----------
+    X : (rows, features) array
+    c : (rows,) array
+    mean, inv_scale : (features,) array
+        The scaling: in the data's units, and one over them.
+    T, W : (n, width) array
+        To work in, n rows at a time, width the multiple of 16 that holds features + 1.
+    products : (width, width) array
+        To work in.
+    sums : (outputs * (features + 1),) * 2 array
+        The result, added to in place.
+    a, b : int
+        Which of the blocks of two outputs; where they differ, the one across the diagonal is
+        added to as well.
     """
+    _kernel("add_outer_products", X.dtype)(X, c, mean, inv_scale, T, W, products, sums, a, b)
 
-    def read(dimensions: int, of: Any = types.float64) -> Any:
-        return types.Array(of, dimensions, "C", readonly=True)
 
-    def write(dimensions: int, of: Any = types.float64) -> Any:
-        return types.Array(of, dimensions, "C")
+def scan_rooms(rows: int, features: int, outputs: int) -> Rooms:
+    """Return the arrays that `scan` works in, for calls of at most `rows` rows.
 
-    X = read(2, types.float32 if np.dtype(dtype) == np.float32 else types.float64)
-    integer, real, flag = types.int64, types.float64, types.boolean
-    signatures: list[tuple[Any, tuple[Any, ...]]] = [
-        (
-            add_rows,
-            (
-                *(X, read(2), read(1), read(2), read(1), integer),
-                *(write(3), write(3), write(2), write(1)),
-            ),
-        ),
-        (predictor, (X, read(2), read(1), write(2))),
-        (
-            add_outer_products,
-            (
-                *(X, read(1), read(1), read(1), write(2), write(2), write(2), write(2)),
-                *(integer, integer),
-            ),
-        ),
-        (
-            scan,
-            (
-                *(X, read(2), read(1), read(1, integer), read(1), read(1), write(2), write(2)),
-                *(write(2), write(3), write(2), write(1, integer), write(1), read(1)),
-                *(integer, integer, integer, integer, real, real, flag, flag),
-            ),
-        ),
-        (shuffle, (types.uint64, write(1, integer))),
-    ]
-    for compiled, _ in signatures:  # all before any, since they call each other
-        compiled.disable_compile(False)
-    for compiled, signature in signatures:
-        compiled.compile(signature)
-    for compiled, _ in signatures:
-        compiled.disable_compile()
+    All that updates go through lies side by side, far enough apart and in whole vectors: where
+    arrays lie close to one another, or end in the midst of a vector, loops are run without vectors.
+    """
+    width = -(-features // _ROOM_WIDTH) * _ROOM_WIDTH
+    return {
+        "pairs": Room((2, rows, outputs)),
+        "room": Room((ROOM_ROWS + ROOM_ROWS_OF_OUTPUT * outputs, width)),
+        "each": Room((3, outputs)),
+        "group": Room((2 * outputs + 2, GROUP)),
+        "places": Room((GROUP,), "<i8"),
+    }
+
+
+def scan(
+    X: Rows,
+    y: Array,
+    weight: Array,
+    order: Integers,
+    mean: Array,
+    inv_scale: Array,
+    l2: Array,
+    theta: Array,
+    slots: Array,
+    partial: Array,
+    counters: Integers,
+    sums: Array,
+    Z: Array,
+    Y: Array,
+    room: Array,
+    each: Array,
+    group: Array,
+    places: Integers,
+    loss: int,
+    batch_size: int,
+    optimizer: int,
+    schedule: int,
+    eta0: float,
+    horizon: float,
+    fit_intercept: bool,
+    flush: bool,
+) -> int:
+    """Carry parameters through rows: one update each `batch_size` rows, wherever the calls are cut.
+
+    With ``t = (X[i] - mean) * inv_scale`` and ``z = theta[:, :-1] @ t + theta[:, -1]``, an update
+    follows the mean over the batch of ``weight * gradient(y, z) * (t, 1)`` plus ``l2 * theta``. A
+    batch that the rows of this call don't fill stays in `partial` and `counters` for the next call.
+
+    Parameters
+    ----------
+    X : (rows, features) array
+    y : (rows, outputs) array
+        For the multinomial loss (rows, 1): codes of the classes.
+    weight : (rows,) array
+        Multiplies a row's loss; of mean 1 over the data. Of length 0: every row weighs 1.
+    order : (n,) array of int64
+        Which rows of `X`, in which order. Not checked against the rows of `X`.
+    mean, inv_scale : (features,) array
+        The scaling: in the data's units, and one over them.
+    l2 : (features,) array
+        Penalty ``l2 / 2 * theta ** 2``; the intercepts go free.
+    theta : (outputs, features + 1) array
+        Parameters of the scaled features, intercepts last. Changed in place, like the next four.
+    slots : (2, outputs, features + 1) array
+        Adam's first and second moments; of shape (0, outputs, features + 1) for SGD.
+    partial : (outputs, features + 1) array
+        Sum of the gradients of an unfinished batch, by parameters in the data's units.
+    counters : (3,) array of int64
+        Rows in `partial`, updates done, rows seen.
+    sums : (2,) array
+        Progressive loss (of each row before the update that uses it) and weight, summed over rows.
+    Z, Y : (n, outputs) arrays
+        To work in, like the next four, which `scan_rooms` describes: `Z` and `Y` are its "pairs".
+    room, each, group, places : arrays
+    loss : int
+        ``Loss.code``.
+    batch_size : int
+        Rows per update.
+    optimizer : int
+        One of `rules.OPTIMIZERS` (Adam by beta1 0.9, beta2 0.999, epsilon 1e-8).
+    schedule : int
+        Of the learning rate after t updates, one of `rules.SCHEDULES`: constant; linear,
+        ``eta0 * (1 - t / horizon)``; inverse_sqrt, ``eta0 / sqrt(1 + t / horizon)``.
+    eta0, horizon : float
+    fit_intercept : bool
+        Whether the intercepts learn.
+    flush : bool
+        Whether an unfinished batch is applied at the end: the last call of a pass.
+
+    Returns
+    -------
+    int
+        -1; or the position in `order` of the first row whose predictor or slope isn't finite (or
+        whose class isn't one), with everything left as it was before that row.
+    """
+    stopped: int = _kernel("scan", X.dtype)(
+        X,
+        y,
+        weight,
+        order,
+        mean,
+        inv_scale,
+        l2,
+        theta,
+        slots,
+        partial,
+        counters,
+        sums,
+        Z,
+        Y,
+        room,
+        each,
+        group,
+        places,
+        loss,
+        batch_size,
+        optimizer,
+        schedule,
+        eta0,
+        horizon,
+        fit_intercept,
+        flush,
+    )
+    return stopped
+
+
+def shuffle(seed: int, order: Integers) -> None:
+    """Fill `order` with a random permutation of its indices.
+
+    Fisher and Yates' shuffle (Knuth, TAOCP 2, algorithm P) on splitmix64 (Steele, Lea and Flood
+    2014). A bounded integer is the product of the bound and 33 random bits, shifted: at 2,048 rows
+    no permutation is off by more than a few in ten million.
+
+    Parameters
+    ----------
+    seed : int, from 0 to 2**64 - 1
+    order : (n,) array of int64, n below 2**31
+    """
+    # Of either type of X: whichever is there.
+    dtype = next(iter(_loaded), np.dtype(np.float32))
+    _kernel("shuffle", dtype)(seed, order)

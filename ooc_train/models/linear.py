@@ -12,6 +12,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from ooc_train.models import kernels
 from ooc_train.models.losses import Loss, probabilities
 from ooc_train.models.scaling import Scaling, piece_rows
 from ooc_train.models.sums import (
@@ -30,7 +31,7 @@ _TILE = 512
 the gradient is made of them."""
 
 _OUTER_ROWS, _STRIP = 64, 16
-"""Rows that `outer.add_outer_products` scales at a time: 57 KB of 100 columns; and of how many
+"""Rows that `kernels.add_outer_products` scales at a time: 57 KB of 100 columns; and of how many
 columns it takes a multiple."""
 
 _COMPILED_WORK = 2**34
@@ -109,8 +110,9 @@ class LossSums:
         """Return the arrays that `add` works in, for blocks of at most `rows` rows."""
         if self._fused:
             rooms = {
-                "z": Room((_TILE, len(self.theta), self.n_outputs)),
-                "residual": Room((_TILE, self.gradients, self.n_outputs)),
+                "z": Room((_TILE, len(self.theta) * self.n_outputs)),
+                "residual": Room((_TILE, self.gradients * self.n_outputs)),
+                "cells": Room((2, self.n_outputs)),
             }
             if self.hessian:
                 width = -(-self._columns // _STRIP) * _STRIP
@@ -150,8 +152,6 @@ class LossSums:
     def _add_fused(
         self, sums: Sums, block: Block, y: Array, weight: Array | None, work: Arrays
     ) -> float:
-        from ooc_train.models import kernels
-
         if self.hessian:
             self._add_outer_products(sums["hessian"], block.X, y, weight, work)
         gradient = sums["gradient"]
@@ -166,6 +166,7 @@ class LossSums:
             work["residual"],
             gradient.reshape(models * outputs, columns),
             sums["loss"],
+            work["cells"],
         )
 
     def _add_outer_products(
@@ -176,13 +177,11 @@ class LossSums:
         weight: Array | None,
         work: Arrays,
     ) -> None:
-        from ooc_train.models import kernels, outer
-
         coef, intercept = self._data_units
         z = work["predictors"][: len(X)]
         kernels.predictor(X, coef[: self.n_outputs], intercept[: self.n_outputs], z)
         for a, b, curvature in curvatures(self.loss, y, z):
-            outer.add_outer_products(
+            kernels.add_outer_products(
                 X,
                 np.ascontiguousarray(curvature if weight is None else curvature * weight),
                 self.scaling.mean,

@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ooc_train.errors import Diverged
+from ooc_train.models import kernels
 from ooc_train.models.linear import NO_WEIGHTS, LinearProblem
-from ooc_train.models.rules import Rule, Schedule
+from ooc_train.models.rules import OPTIMIZERS, SCHEDULES, Rule, Schedule
 from ooc_train.models.sums import (
     Array,
     Arrays,
     Block,
-    Room,
     Rooms,
     Sums,
     raise_if_not_finite,
@@ -32,9 +32,8 @@ Integers = NDArray[np.int64]
 
 def update_rooms(problem: LinearProblem, rows: int) -> Rooms:
     """Return the arrays that updates work in, for blocks of at most `rows` rows."""
-    outputs = problem.n_outputs
-    most = min(_MOST_ROWS, max(1, _MOST_PREDICTORS // outputs))
-    return {"pairs": Room((2, min(rows, most), outputs))}
+    most = min(_MOST_ROWS, max(1, _MOST_PREDICTORS // problem.n_outputs))
+    return kernels.scan_rooms(min(rows, most), problem.n_features, problem.n_outputs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,11 +87,10 @@ class LinearUpdates:
         if weight is not None:
             weight = weight * (self.problem.n_rows / self.problem.total_weight)
         weighted = replace(block, weight=weight)
-        pairs = work["pairs"]
-        most = pairs.shape[1]
+        most = work["pairs"].shape[1]
         for first in range(0, len(order), most):
             part = order[first : first + most]
-            stopped = self._scan(state, weighted, part, pairs, flush=False)
+            stopped = self._scan(state, weighted, part, work, flush=False)
             if stopped >= 0:
                 raise_if_not_finite(block)
                 row = block.row_number(int(part[stopped]))
@@ -105,45 +103,41 @@ class LinearUpdates:
     def finish(self, state: Sums) -> None:
         """Take in, in place, what the last full batch of a pass left over."""
         nothing = Block(np.empty((0, self.problem.n_features), self.dtype), np.empty((0, 1)), None)
-        pairs = np.empty((2, 0, self.problem.n_outputs))
-        self._scan(state, nothing, np.empty(0, np.int64), pairs, flush=True)
+        rooms = update_rooms(self.problem, 0)
+        work = {name: np.empty(room.shape, room.dtype) for name, room in rooms.items()}
+        self._scan(state, nothing, np.empty(0, np.int64), work, flush=True)
 
     def _scan(
-        self, state: Sums, block: Block, order: Integers, pairs: Array, *, flush: bool
+        self, state: Sums, block: Block, order: Integers, work: Arrays, *, flush: bool
     ) -> int:
-        from ooc_train.models import scanning
-
         if block.y is None:
             raise ValueError("a loss needs y, and these data have none")
         problem = self.problem
-        schedules = {
-            "constant": scanning.CONSTANT,
-            "linear": scanning.LINEAR,
-            "inverse_sqrt": scanning.INVERSE_SQRT,
-        }
-        return int(
-            scanning.scan(
-                block.X,
-                block.y,
-                NO_WEIGHTS if block.weight is None else block.weight,
-                order,
-                problem.scaling.mean,
-                problem.scaling.inverse,
-                pairs[0, : len(order)],
-                pairs[1, : len(order)],
-                state["theta"],
-                state["slots"],
-                state["partial"],
-                state["counters"],
-                state["sums"],
-                problem.penalty[:-1] / problem.total_weight,
-                problem.loss.code,
-                self.batch_size,
-                scanning.ADAM if self.rule == "adam" else scanning.SGD,
-                schedules[self.schedule],
-                self.eta0,
-                self.horizon,
-                problem.fit_intercept,
-                flush,
-            )
+        return kernels.scan(
+            block.X,
+            block.y,
+            NO_WEIGHTS if block.weight is None else block.weight,
+            order,
+            problem.scaling.mean,
+            problem.scaling.inverse,
+            problem.penalty[:-1] / problem.total_weight,
+            state["theta"],
+            state["slots"],
+            state["partial"],
+            state["counters"],
+            state["sums"],
+            work["pairs"][0, : len(order)],
+            work["pairs"][1, : len(order)],
+            work["room"],
+            work["each"],
+            work["group"],
+            work["places"],
+            problem.loss.code,
+            self.batch_size,
+            OPTIMIZERS[self.rule],
+            SCHEDULES[self.schedule],
+            self.eta0,
+            self.horizon,
+            problem.fit_intercept,
+            flush,
         )

@@ -12,6 +12,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from ooc_train.models import kernels
+
 MIXED_CHUNKS = 64
 """Chunks mixed row by row where the rows at rest are in no random order (DESIGN, section 6)."""
 
@@ -82,10 +84,7 @@ class Epoch:
         if self.seed is None:
             rows[:] = np.arange(len(rows))
             return
-        from ooc_train.models import scanning
-
-        seed = row_seed(epoch_seed(self.seed, self.epoch), group)
-        scanning.shuffle(np.uint64(seed), rows)
+        kernels.shuffle(row_seed(epoch_seed(self.seed, self.epoch), group), rows)
 
 
 @lru_cache(maxsize=2)

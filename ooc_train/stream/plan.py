@@ -37,10 +37,10 @@ _TURNS, _LOT_BYTES = 2, 4 * _MIB
 to read it, so that two share the work about evenly. Each reads so many bytes before its turn, since
 threads that wait for one another take 50 us to wake up."""
 
-_WORKER_GROWTH = 12 * _MIB
-_DRIVER_GROWTH = 40 * _MIB
+_WORKER_GROWTH = 8 * _MIB
+_DRIVER_GROWTH = 24 * _MIB
 """What an interpreter grows by while tasks come and go, the scheduler's and the dashboard's books
-included (measured: `tests/benchmarks/memory.py`)."""
+included: 1 to 10 MiB each were seen, with four of the dashboard's pages open too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +116,12 @@ class Plan:
     def projected(self) -> int:
         """The projected peak in bytes."""
         return self.projection.total
+
+    @property
+    def growth(self) -> int:
+        """The most bytes that one process is projected to take beyond what it held before."""
+        held = self.processes.reserved + self.processes.libraries
+        return self.projected - held
 
     def explain(self) -> str:
         """Return the terms, the ceiling and the room that is left, as a table in plain text."""

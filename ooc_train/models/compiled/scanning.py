@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ooc_train.models import losses
-from ooc_train.models.compiled import (
+from ooc_train.models.compiled.parts import (
     LOGISTIC,
     MULTINOMIAL,
     SQUARED,
@@ -26,7 +26,6 @@ from ooc_train.models.compiled import (
     Rows,
     hinge_slope,
     hinge_value,
-    kernel,
     logistic_slope,
     logistic_value,
     part,
@@ -36,33 +35,20 @@ from ooc_train.models.compiled import (
     squared_value,
     strict_part,
 )
+from ooc_train.models.kernels import GROUP, ROOM_ROWS, ROOM_ROWS_OF_OUTPUT
 from ooc_train.models.losses import Array
-from ooc_train.models.rules import BETA1, BETA2, EPSILON
+from ooc_train.models.rules import BETA1, BETA2, EPSILON, OPTIMIZERS, SCHEDULES
 
-__all__ = [
-    "ADAM",
-    "CONSTANT",
-    "INVERSE_SQRT",
-    "LINEAR",
-    "SGD",
-    "scan",
-    "shuffle",
-]
+__all__ = ["scan", "shuffle"]
 
-SGD, ADAM = 0, 1
-CONSTANT, LINEAR, INVERSE_SQRT = 0, 1, 2
+_SGD, _ADAM = OPTIMIZERS["sgd"], OPTIMIZERS["adam"]
+_LINEAR, _INVERSE_SQRT = SCHEDULES["linear"], SCHEDULES["inverse_sqrt"]
 
-_GROUP = 8
-"""Rows of a batch that are taken at a time: as many slopes as a vector holds."""
+_MEAN, _INV_SCALE, _L2, _ROWS, _OUTPUTS = 0, 1, 2, 3, ROOM_ROWS
+"""Rows of the room that updates work in: at `_ROWS` begin two rows of X, scaled, and at `_OUTPUTS`,
+which is `ROOM_ROWS`, what there is of each output."""
 
-_WIDTH = 32
-"""Numbers that loops over columns take at a time: four vectors of eight."""
-
-_MEAN, _INV_SCALE, _L2, _ROWS, _OUTPUTS = 0, 1, 2, 3, 5
-"""Rows of the room that updates work in: at `_ROWS` begin two rows of X, scaled, and at `_OUTPUTS`
-what there is of each output."""
-
-_THETA, _PARTIAL, _W, _EACH = 0, 1, 2, 3
+_THETA, _PARTIAL, _W, _EACH = 0, 1, 2, ROOM_ROWS_OF_OUTPUT
 """Of each output: parameters of the scaled columns, the sum of a batch's gradients, and parameters
 that predict from rows as they lie."""
 
@@ -73,19 +59,9 @@ _FAR = 8
 _logistic_slope_of_one = part(losses.LOGISTIC.gradient)
 
 
-@kernel
+@part
 def shuffle(seed: np.uint64, order: Integers) -> None:
-    """Fill `order` with a random permutation of its indices.
-
-    Fisher and Yates' shuffle (Knuth, TAOCP 2, algorithm P) on splitmix64 (Steele, Lea and Flood
-    2014). A bounded integer is the product of the bound and 33 random bits, shifted: at 2,048 rows
-    no permutation is off by more than a few in ten million.
-
-    Parameters
-    ----------
-    seed : uint64
-    order : (n,) array of int64, n below 2**31
-    """
+    """As `kernels.shuffle`."""
     state = seed
     for i in range(len(order)):
         order[i] = i
@@ -101,22 +77,26 @@ def shuffle(seed: np.uint64, order: Integers) -> None:
 @strict_part
 def _rate(schedule: int, eta0: float, horizon: float, updates: int) -> Any:
     """Learning rate after `updates` updates."""
-    if schedule == LINEAR:
+    if schedule == _LINEAR:
         return eta0 * (1.0 - updates / horizon)
-    if schedule == INVERSE_SQRT:
+    if schedule == _INVERSE_SQRT:
         return eta0 / float(np.sqrt(1.0 + updates / horizon))
     return eta0
 
 
 @strict_part
-def _make_room(theta: Array, partial: Array, mean: Array, inv_scale: Array, l2: Array) -> Any:
+def _fill_room(
+    room: Array, theta: Array, partial: Array, mean: Array, inv_scale: Array, l2: Array
+) -> None:
     """Put all that updates go through side by side, far enough apart and in whole vectors.
 
     Where arrays lie close to one another, or end in the midst of a vector, loops are run without
     vectors.
     """
     outputs, features = len(theta), len(mean)
-    room = np.zeros((_OUTPUTS + _EACH * outputs, -(-features // _WIDTH) * _WIDTH))
+    for i in range(len(room)):
+        for j in range(room.shape[1]):
+            room[i, j] = 0.0
     for j in range(features):
         room[_MEAN, j], room[_INV_SCALE, j], room[_L2, j] = mean[j], inv_scale[j], l2[j]
     for k in range(outputs):
@@ -124,7 +104,6 @@ def _make_room(theta: Array, partial: Array, mean: Array, inv_scale: Array, l2: 
         for j in range(features):
             room[at + _THETA, j], room[at + _PARTIAL, j] = theta[k, j], partial[k, j]
             room[at + _W, j] = theta[k, j] * inv_scale[j]
-    return room
 
 
 @strict_part
@@ -189,13 +168,13 @@ def _predict_four(
 def _slopes(loss: int, due: Array, z: Array, w: Array, k: int, r: Array) -> None:
     """Write the derivatives of a pointwise loss by the predictors of a group, in one vector."""
     if loss == SQUARED:
-        for i in range(_GROUP):
+        for i in range(GROUP):
             r[k, i] = w[i] * squared_slope(due[i], z[k, i])
     elif loss == LOGISTIC:
-        for i in range(_GROUP):
+        for i in range(GROUP):
             r[k, i] = w[i] * logistic_slope(due[i], z[k, i])
     else:
-        for i in range(_GROUP):
+        for i in range(GROUP):
             r[k, i] = w[i] * hinge_slope(due[i], z[k, i])
 
 
@@ -265,6 +244,7 @@ def _scan_single_rows(
     Z: Array,
     Y: Array,
     room: Array,
+    each: Array,
     theta: Array,
     counters: Integers,
     loss: int,
@@ -281,7 +261,9 @@ def _scan_single_rows(
     if rows == 0:
         return 0
     updates, eta = counters[1], 0.0
-    z, r = np.zeros(outputs), np.zeros(outputs)
+    z, r = each[0], each[1]
+    for k in range(outputs):
+        z[k] = r[k] = 0.0
     taken, row, next_row = rows, _ROWS, _ROWS + 1
     for t in range(-1, rows):  # at first, a step of nothing
         prefetch(X, order[min(t + _FAR, rows - 1)])
@@ -330,6 +312,9 @@ def _scan_batches(
     Z: Array,
     Y: Array,
     room: Array,
+    each: Array,
+    group: Array,
+    places: Integers,
     theta: Array,
     slots: Array,
     partial: Array,
@@ -349,16 +334,19 @@ def _scan_batches(
     """
     rows, outputs, features = len(order), len(theta), X.shape[1]
     filled, updates = counters[0], counters[1]
-    z, r = np.zeros((outputs, _GROUP)), np.zeros((outputs, _GROUP))
-    z_row, r_row, constant = np.empty(outputs), np.empty(outputs), np.empty(outputs)
-    due, w, places = np.zeros(_GROUP), np.ones(_GROUP), np.empty(_GROUP, np.int64)
+    z, r, due, w = group[:outputs], group[outputs:-2], group[-2], group[-1]
+    z_row, r_row, constant = each[0], each[1], each[2]
+    for i in range(GROUP):
+        for k in range(len(group)):
+            group[k, i] = 0.0
+        w[i] = 1.0
     for k in range(outputs):
         constant[k] = theta[k, features] - _shift(room, _OUTPUTS + _EACH * k)
     bias1 = bias2 = 1.0
     taken, stopped, ended = 0, False, False
     while not ended:
-        count = min(_GROUP, batch_size - filled, rows - taken)
-        for i in range(_GROUP if count else 0):
+        count = min(GROUP, batch_size - filled, rows - taken)
+        for i in range(GROUP if count else 0):
             places[i] = order[taken + min(i, count - 1)]
         for i in range(count):
             prefetch(X, order[min(taken + i + _FAR, rows - 1)])
@@ -367,7 +355,7 @@ def _scan_batches(
             for i in range(0, count, 4):
                 _predict_four(X, places, i, room, at, constant[k], k, z)
         if len(weight) and count:
-            for i in range(_GROUP):
+            for i in range(GROUP):
                 w[i] = weight[places[i]]
         if loss == MULTINOMIAL:
             for i in range(count):
@@ -389,10 +377,10 @@ def _scan_batches(
         if not np.isfinite(check):
             stopped = True
             count = _finite_rows(z, r, count)
-            for i in range(count, _GROUP if count else 0):
+            for i in range(count, GROUP if count else 0):
                 places[i] = places[count - 1]
         for k in range(outputs):
-            for i in range(count, _GROUP):
+            for i in range(count, GROUP):
                 r[k, i] = 0.0
             at = _OUTPUTS + _EACH * k
             for i in range(0, count, 4):
@@ -405,12 +393,13 @@ def _scan_batches(
         if filled == batch_size or (flush and ended and not stopped and filled > 0):
             eta, share = _rate(schedule, eta0, horizon, updates), 1.0 / filled
             updates += 1
-            if optimizer == ADAM:  # a power costs as much as a row
-                bias1, bias2 = 1.0 / (1.0 - BETA1**updates), 1.0 / (1.0 - BETA2**updates)
+            if optimizer == _ADAM:  # a power costs as much as a row
+                t = float(updates)
+                bias1, bias2 = 1.0 / (1.0 - BETA1**t), 1.0 / (1.0 - BETA2**t)
             for k in range(outputs):
                 at, total = _OUTPUTS + _EACH * k, partial[k, features]
                 g = share * total
-                if optimizer == ADAM:
+                if optimizer == _ADAM:
                     _adam_step(room, at, share, total, eta, slots, k, bias1, bias2)
                     if fit_intercept:
                         g = _adam(slots, k, features, g, bias1, bias2)
@@ -464,7 +453,7 @@ def _add_up(loss: int, Z: Array, weight: Array, order: Integers, rows: int, sums
     sums[0], sums[1] = total, total_weight
 
 
-@kernel
+@part
 def scan(
     X: Rows,
     y: Array,
@@ -472,14 +461,18 @@ def scan(
     order: Integers,
     mean: Array,
     inv_scale: Array,
-    Z: Array,
-    Y: Array,
+    l2: Array,
     theta: Array,
     slots: Array,
     partial: Array,
     counters: Integers,
     sums: Array,
-    l2: Array,
+    Z: Array,
+    Y: Array,
+    room: Array,
+    each: Array,
+    group: Array,
+    places: Integers,
     loss: int,
     batch_size: int,
     optimizer: int,
@@ -488,61 +481,10 @@ def scan(
     horizon: float,
     fit_intercept: bool,
     flush: bool,
-) -> int:
-    """Carry parameters through rows: one update each `batch_size` rows, wherever the calls are cut.
-
-    With ``t = (X[i] - mean) * inv_scale`` and ``z = theta[:, :-1] @ t + theta[:, -1]``, an update
-    follows the mean over the batch of ``weight * gradient(y, z) * (t, 1)`` plus ``l2 * theta``. A
-    batch that the rows of this call don't fill stays in `partial` and `counters` for the next call.
-
-    Parameters
-    ----------
-    X : (rows, features) array, float32 or float64
-    y : (rows, outputs) array
-        For the multinomial loss (rows, 1): codes of the classes.
-    weight : (rows,) array
-        Multiplies a row's loss; of mean 1 over the data. Of length 0: every row weighs 1.
-    order : (n,) array of int64
-        Which rows of `X`, in which order. Not checked against the rows of `X`.
-    mean, inv_scale : (features,) array
-        The scaling: in the data's units, and one over them.
-    Z, Y : (n, outputs) arrays
-        To work in.
-    theta : (outputs, features + 1) array
-        Parameters of the scaled features, intercepts last. Changed in place, like the next four.
-    slots : (2, outputs, features + 1) array
-        Adam's first and second moments; of shape (0, outputs, features + 1) for SGD.
-    partial : (outputs, features + 1) array
-        Sum of the gradients of an unfinished batch, by parameters in the data's units.
-    counters : (3,) array of int64
-        Rows in `partial`, updates done, rows seen.
-    sums : (2,) array
-        Progressive loss (of each row before the update that uses it) and weight, summed over rows.
-    l2 : (features,) array
-        Penalty ``l2 / 2 * theta ** 2``; the intercepts go free.
-    loss : int
-        ``Loss.code``.
-    batch_size : int
-        Rows per update.
-    optimizer : int
-        `SGD` or `ADAM` (beta1 0.9, beta2 0.999, epsilon 1e-8).
-    schedule : int
-        Of the learning rate after t updates: `CONSTANT`; `LINEAR`, ``eta0 * (1 - t / horizon)``; or
-        `INVERSE_SQRT`, ``eta0 / sqrt(1 + t / horizon)``.
-    eta0, horizon : float
-    fit_intercept : bool
-        Whether the intercepts learn.
-    flush : bool
-        Whether an unfinished batch is applied at the end: the last call of a pass.
-
-    Returns
-    -------
-    int
-        -1; or the position in `order` of the first row whose predictor or slope isn't finite (or
-        whose class isn't one), with everything left as it was before that row.
-    """
-    room = _make_room(theta, partial, mean, inv_scale, l2)
-    if batch_size == 1 and optimizer == SGD:
+) -> Any:
+    """As `kernels.scan`."""
+    _fill_room(room, theta, partial, mean, inv_scale, l2)
+    if batch_size == 1 and optimizer == _SGD:
         taken = _scan_single_rows(
             X,
             y,
@@ -551,6 +493,7 @@ def scan(
             Z,
             Y,
             room,
+            each,
             theta,
             counters,
             loss,
@@ -568,6 +511,9 @@ def scan(
             Z,
             Y,
             room,
+            each,
+            group,
+            places,
             theta,
             slots,
             partial,

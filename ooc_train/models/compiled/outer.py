@@ -14,7 +14,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ooc_train.models.compiled import Rows, kernel, strict_part
+from ooc_train.models.compiled.parts import Rows, part, strict_part
 from ooc_train.models.losses import Array
 
 __all__ = ["add_outer_products"]
@@ -111,7 +111,7 @@ def _fill(
         W[r, features] = c[i]
 
 
-@kernel
+@part
 def add_outer_products(
     X: Rows,
     c: Array,
@@ -124,35 +124,23 @@ def add_outer_products(
     a: int,
     b: int,
 ) -> None:
-    """Add ``sum_i c[i] * outer(t_i, t_i)``, t the scaled row and a one, to a block of `sums`.
-
-    Parameters
-    ----------
-    X : (rows, features) array, float32 or float64
-    c : (rows,) array
-    mean, inv_scale : (features,) array
-        The scaling: in the data's units, and one over them.
-    T, W : (n, width) array
-        To work in, n rows at a time, width the multiple of 16 that holds features + 1.
-    products : (width, width) array
-        To work in.
-    sums : (outputs * (features + 1),) * 2 array
-        The result, added to in place.
-    a, b : int
-        Which of the blocks of two outputs; where they differ, the one across the diagonal is
-        added to as well.
-    """
+    """As `kernels.add_outer_products`."""
     rows, columns = X.shape[0], X.shape[1] + 1
-    T[:, columns:] = 0.0
-    W[:, columns:] = 0.0
-    products[:] = 0.0
-    for first in range(0, rows, len(T)):
+    for r in range(len(T)):
+        for j in range(columns, T.shape[1]):
+            T[r, j] = W[r, j] = 0.0
+    for i in range(len(products)):
+        for j in range(len(products)):
+            products[i, j] = 0.0
+    first = 0
+    while first < rows:  # a range of a step that may be zero could raise
         count = min(len(T), rows - first)
         _fill(X, first, count, c, mean, inv_scale, T, W)
         # The lower triangle will do.
         for j in range(0, columns, _HIGH):
             for k in range(0, j + _HIGH, _STRIP):
                 _add_block(T, W, products, count, j, k)
+        first += count
     down, right = a * columns, b * columns
     for i in range(columns):
         for j in range(i + 1):

@@ -1,11 +1,6 @@
-"""How loops over rows are compiled, and losses as parts of them that make vectors.
+"""How loops over rows are compiled, and losses as parts of them that make vectors."""
 
-Importing this module imports numba (74 MB of memory); `kernels.load` says what else it costs.
-"""
-
-import hashlib
 from collections.abc import Callable
-from pathlib import Path
 from types import FunctionType
 from typing import Any, TypeVar
 
@@ -16,7 +11,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from ooc_train.models import losses, rules
+from ooc_train.models import losses
 from ooc_train.models.losses import Array
 
 __all__ = [
@@ -27,7 +22,6 @@ __all__ = [
     "Rows",
     "hinge_slope",
     "hinge_value",
-    "kernel",
     "logistic_slope",
     "logistic_value",
     "part",
@@ -46,21 +40,9 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 _OPTIONS: Any = {"fastmath": {"reassoc", "contract"}, "error_model": "numpy"}
 _STRICT: Any = {"fastmath": {"contract"}, "error_model": "numpy"}
 
-_SOURCES = ("compiled.py", "kernels.py", "outer.py", "scanning.py")
-
-
-def _source_digest() -> str:
-    """Digest of the sources that the kernels are compiled from."""
-    paths = [Path(__file__).with_name(name) for name in _SOURCES]
-    paths += [Path(losses.__file__), Path(rules.__file__)]
-    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:16]
-
-
-_DIGEST = _source_digest()
-
 
 def part(function: Function) -> Function:
-    """Compile as a part of the kernels that call it.
+    """Compile as a part of the loops that call it.
 
     Parts take whole arrays and indices, never views: a view counts references, by an atomic
     instruction that cost as much as the arithmetic of a row.
@@ -75,19 +57,6 @@ def strict_part(function: Function) -> Function:
     So its bits don't depend on what it is inlined into, nor on how many rows it is given at a time.
     """
     compiled: Function = njit(forceinline=True, **_STRICT)(function)
-    return compiled
-
-
-def kernel(function: Function) -> Function:
-    """Compile, or load from numba's cache, by `load` or at the first call.
-
-    numba trusts a cached kernel while the modification time and the size of *its* file are the
-    same. That misses a change of what it is made of, and wheels give all files one time. The
-    cache's files are named after the function's qualified name, so the digest of all sources goes
-    there.
-    """
-    function.__qualname__ = f"{function.__name__}_{_DIGEST}"
-    compiled: Function = njit(cache=True, nogil=True, **_OPTIONS)(function)
     return compiled
 
 

@@ -1,0 +1,208 @@
+"""The kernels' machine code: what is in it, where it is kept, and how it becomes functions.
+
+numba compiles it (`compiled`) in a process that ends with that, once for each type of X, kind of
+processor and version of whatever it is made of; llvmlite links it here. Linking takes a
+hundredth of a second and llvmlite 7 MB, beside a library of 40 MB that processes share; numba and
+its first function would take 0.8 s and 140 MB in every process.
+
+The file lies in a folder of the user's alone, ``$OOC_TRAIN_CACHE_DIR`` or ``~/.cache/ooc_train``,
+and is used only if it belongs to the user, nobody else may write it, and it is whole.
+"""
+
+import ctypes
+import hashlib
+import json
+import os
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from ooc_train.models import losses, rules
+
+__all__ = ["C_FUNCTIONS", "KERNELS", "Parameter", "link", "target_machine", "write"]
+
+Values = Literal["X", "real", "whole", "bits"]
+
+
+class Parameter(NamedTuple):
+    """What a kernel is given: an array of so many dimensions, or a number, which has none."""
+
+    values: Values
+    dimensions: int = 0
+    written: bool = False
+
+
+def _parameters(text: str) -> tuple[Parameter, ...]:
+    """Parse "X2 real1 real2! whole": arrays with their dimensions, "!" where they are written."""
+    found = []
+    for word in text.split():
+        values = word.rstrip("!123")
+        dimensions = word[len(values) :].rstrip("!")
+        found.append(Parameter(values, int(dimensions or 0), word.endswith("!")))  # type: ignore[arg-type]
+    return tuple(found)
+
+
+Returns = Literal["real", "whole"]
+
+KERNELS: Mapping[str, tuple[tuple[Parameter, ...], Returns | None]] = {
+    "predictor": (_parameters("X2 real2 real1 real2!"), None),
+    "add_rows": (
+        _parameters("X2 real2 real1 real2 real1 whole real2! real2! real2! real1! real2!"),
+        "real",
+    ),
+    "add_outer_products": (
+        _parameters("X2 real1 real1 real1 real2! real2! real2! real2! whole whole"),
+        None,
+    ),
+    "scan": (
+        _parameters(
+            "X2 real2 real1 whole1 real1 real1 real1 "
+            "real2! real3! real2! whole1! real1! real2! real2! real2! real2! real2! whole1! "
+            "whole whole whole whole real real whole whole"
+        ),
+        "whole",
+    ),
+    "shuffle": (_parameters("bits whole1!"), None),
+}
+"""What each kernel takes, in the order of its source's arguments, and returns."""
+
+C_FUNCTIONS = frozenset({"exp", "log", "memcpy", "memmove", "memset", "pow", "sqrt"})
+"""What the machine code may call."""
+
+
+@cache
+def target_machine() -> Any:
+    """Return what makes machine code for this processor."""
+    import llvmlite.binding as llvm
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    return llvm.Target.from_default_triple().create_target_machine(
+        cpu=llvm.get_host_cpu_name(),
+        features=llvm.get_host_cpu_features().flatten(),
+        opt=3,
+        codemodel="jitdefault",
+        jit=True,
+    )
+
+
+def link(dtype: str) -> tuple[dict[str, int], object]:
+    """Return the address of each kernel for X of `dtype`, and what has to live as long as they do.
+
+    Raises
+    ------
+    RuntimeError
+        where they could not be compiled.
+    """
+    import llvmlite.binding as llvm
+
+    code = _read(_path(dtype)) or _compiled(dtype)
+    c_library = ctypes.CDLL(None)
+    for name in C_FUNCTIONS:
+        llvm.add_symbol(name, _address(c_library, name))
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target_machine())
+    for data in code.values():
+        engine.add_object_file(llvm.ObjectFileRef.from_data(data))
+    engine.finalize_object()
+    return {name: engine.get_function_address(name) for name in code}, engine
+
+
+def _address(library: ctypes.CDLL, name: str) -> int:
+    function = getattr(library, name, None) or getattr(ctypes.CDLL("libm.so.6"), name)
+    address: int | None = ctypes.cast(function, ctypes.c_void_p).value
+    if address is None:
+        raise RuntimeError(f"the C library has no {name}")
+    return address
+
+
+@cache
+def _digest() -> str:
+    """Return a digest of all that the machine code is made of and for."""
+    import llvmlite
+    import llvmlite.binding as llvm
+
+    folder = Path(__file__).parent
+    sources = [*sorted((folder / "compiled").glob("*.py")), Path(__file__), folder / "kernels.py"]
+    sources += [Path(losses.__file__), Path(rules.__file__)]
+    made_for = f"{llvm.get_host_cpu_name()} {llvm.get_host_cpu_features().flatten()}"
+    made_by = f"numba {version('numba')} llvmlite {llvmlite.__version__} {sys.version}"
+    parts = [path.read_bytes() for path in sources] + [made_for.encode(), made_by.encode()]
+    return hashlib.sha256(b"".join(parts)).hexdigest()[:24]
+
+
+@cache
+def _folder() -> str:
+    """Return a folder of the user's alone: the one that lasts, or one of this process."""
+    caches = os.environ.get("XDG_CACHE_HOME") or os.path.join("~", ".cache")
+    folder = os.environ.get("OOC_TRAIN_CACHE_DIR") or os.path.join(caches, "ooc_train")
+    folder = os.path.expanduser(folder)
+    try:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        if _is_ours(os.stat(folder)) and os.access(folder, os.W_OK):
+            return folder
+    except OSError:
+        pass  # a home that can't be written to is no reason not to run
+    return tempfile.mkdtemp(prefix="ooc_train-kernels-")
+
+
+def _is_ours(status: os.stat_result) -> bool:
+    """Return whether only this user can have written what lies there."""
+    return status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def _path(dtype: str) -> str:
+    return os.path.join(_folder(), f"kernels-{dtype}-{_digest()}")
+
+
+def write(path: str, code: Mapping[str, bytes]) -> None:
+    """Write machine code by the kernels' names, all of it or nothing."""
+    lengths = json.dumps({name: len(data) for name, data in code.items()}).encode()
+    content = lengths + b"\n" + b"".join(code.values())
+    with tempfile.NamedTemporaryFile(dir=os.path.dirname(path), delete=False) as file:
+        file.write(hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
+    os.replace(file.name, path)
+
+
+def _read(path: str) -> dict[str, bytes] | None:
+    """Return what `write` wrote, or None where it isn't there, isn't whole, or isn't ours."""
+    try:
+        with open(path, "rb") as file:
+            if not _is_ours(os.fstat(file.fileno())):
+                return None
+            digest, _, content = file.read().partition(b"\n")
+    except OSError:
+        return None
+    if hashlib.sha256(content).hexdigest().encode() != digest:
+        return None
+    lengths, _, data = content.partition(b"\n")
+    code, start = {}, 0
+    for name, length in json.loads(lengths).items():
+        code[name] = data[start : start + length]
+        start += length
+    return code
+
+
+def _compiled(dtype: str) -> dict[str, bytes]:
+    """Compile the kernels for X of `dtype` in a process of its own, and return their code."""
+    path = _path(dtype)
+    # The package as it was found here, and nothing of the folder that the user happens to be in.
+    package = os.fspath(Path(__file__).parents[2])
+    given = os.environ.get("PYTHONPATH")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, (package, given)))}
+    command = [sys.executable, "-P", "-m", "ooc_train.models.compiled", dtype, path]
+    done = subprocess.run(  # noqa: S603 (this Python, and a file in a folder of the user's)
+        command, env=environment, capture_output=True, text=True, check=False
+    )
+    code = _read(path)
+    if done.returncode or code is None:
+        raise RuntimeError(
+            f"the kernels could not be compiled by {' '.join(command)}, which ended with "
+            f"{done.returncode}:\n{done.stderr.strip()}"
+        )
+    return code

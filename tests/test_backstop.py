@@ -1,0 +1,123 @@
+"""The operating system's limit behind the plan: what takes more than it said is refused."""
+
+import os
+import resource
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ooc_train import backstop
+from ooc_train.cluster import LocalCluster, private_client
+from ooc_train.errors import CeilingExceeded
+from ooc_train.job import Job
+from ooc_train.models.moments import ColumnSums
+from ooc_train.models.sums import Arrays, Block, Sums, total_bytes
+from ooc_train.stream.plan import Demand
+from ooc_train.stream.sources import StoreSource
+from tests.streams import same_bits, write_store
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA is Linux's")
+
+TOO_MUCH = 4 * backstop.SLACK
+
+
+def limits(_: object = None) -> tuple[int, int]:
+    return resource.getrlimit(resource.RLIMIT_DATA)
+
+
+@dataclass(frozen=True, eq=False)
+class Lying(ColumnSums):
+    """Takes room that it doesn't state."""
+
+    def add(self, sums: Sums, block: Block, work: Arrays) -> None:
+        np.ones(TOO_MUCH, np.uint8)
+        super().add(sums, block, work)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    X = np.random.default_rng(0).normal(size=(500, 3))
+    return StoreSource.of(write_store(tmp_path_factory.mktemp("limit") / "a", X, X[:, 0]))
+
+
+def demand(source, work):
+    return Demand(
+        leaf=total_bytes(source.rooms(1)), workspace=total_bytes(work.rooms(source.leaf_rows))
+    )
+
+
+def test_a_workspace_that_lies_is_refused_and_the_worker_lives(source):
+    about = np.zeros(3)
+    lying, honest = Lying(about), ColumnSums(about)
+    with (
+        LocalCluster(
+            n_workers=1, memory_ceiling="2GiB", dashboard_address="127.0.0.1:0"
+        ) as cluster,
+        cluster.get_client() as client,
+    ):
+        before, [pid] = client.run(limits), client.run(os.getpid).values()
+        with Job(source, client=client) as job:
+            due = job.stream(job.plan(demand(source, honest))).reduce(honest)
+            [(soft, _)] = client.run(limits).values()
+            assert soft < 2**40
+        assert client.run(limits) == before
+        refusal = r"refused memory \(Unable to allocate.*(?s:.*)projected"
+        with pytest.raises(CeilingExceeded, match=refusal), Job(source, client=client) as job:
+            job.stream(job.plan(demand(source, lying))).reduce(lying)
+        assert client.run(limits) == before
+        assert list(client.run(os.getpid).values()) == [pid]
+        with Job(source, client=client) as job:
+            again = job.stream(job.plan(demand(source, honest))).reduce(honest)
+        assert same_bits(due, again)
+
+
+def test_the_users_own_process_keeps_its_limits(source):
+    work: Any = ColumnSums(np.zeros(3))
+    before = limits()
+    with Job(source, client=private_client(), memory_ceiling="8GiB") as job:
+        stream = job.stream(job.plan(demand(source, work)))
+        assert limits() == before
+        stream.reduce(work)
+    assert limits() == before
+
+
+CODE = """if True:
+    import resource
+    import numpy as np
+    from ooc_train import backstop
+
+    def refused(size):
+        try:
+            np.ones(size, np.uint8)
+        except MemoryError:
+            return True
+        return False
+
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    much = 4 * backstop.SLACK
+    assert not refused(much)
+    backstop.allow("a", 2**20)
+    assert refused(much)
+    assert not refused(2**20)
+    backstop.allow("b", much)   # jobs that overlap have room for both
+    assert not refused(much)
+    assert refused(2 * much)
+    backstop.lift("b")
+    assert refused(much)
+    backstop.lift("b")          # once more does nothing
+    backstop.lift("a")
+    assert resource.getrlimit(resource.RLIMIT_DATA) == before
+    assert not refused(much)
+    resource.setrlimit(resource.RLIMIT_DATA, (2 * much, before[1]))
+    backstop.allow("a", 8 * much)
+    assert refused(3 * much)    # a lower limit that was there stays
+"""
+
+
+def test_limits_of_jobs_that_overlap():
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", CODE], env=environment, check=True)

@@ -1,0 +1,132 @@
+"""Machine code: compiled apart, kept in a file that only its user can have written."""
+
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from numba import types
+
+from ooc_train.models import kernels, machine_code
+from ooc_train.models.compiled import entries, parts
+
+ADD_UP = """if True:
+    import sys
+    import numpy as np
+    from ooc_train.models import kernels
+    one, sums, cells = np.ones((1, 1)), np.zeros(1), np.zeros((2, 1))
+    args = one[0], one, np.zeros(1), 0, one.copy(), one.copy(), np.zeros((1, 2)), sums, cells
+    kernels.add_rows(one, 3 * one, *args)
+    print(sums[0], *sorted(m for m in ("numba", "llvmlite") if m in sys.modules))
+"""
+
+PATH_OF = """if True:
+    from ooc_train.models import machine_code
+    print(machine_code._path("float64"))
+"""
+
+
+def run(code, **environment):
+    """Run code in a process that has nothing but what it is given, and return what it printed."""
+    command = [sys.executable, "-P", "-c", code]
+    given = {"PATH": os.environ["PATH"], **environment}
+    done = subprocess.run(command, env=given, check=True, capture_output=True, text=True)
+    return done.stdout.split()
+
+
+@pytest.mark.slow
+def test_what_runs_has_no_numba_and_what_compiled_is_found_again(tmp_path):
+    cache = tmp_path / "cache"
+    environment = {"OOC_TRAIN_CACHE_DIR": str(cache), "PYTHONPATH": os.pathsep.join(sys.path)}
+    assert run(ADD_UP, **environment) == ["2.0", "llvmlite"]
+    [file] = cache.iterdir()
+    assert [stat.S_IMODE(os.stat(path).st_mode) for path in (cache, file)] == [0o700, 0o600]
+    compiled = file.stat().st_mtime_ns
+    assert run(ADD_UP, **environment) == ["2.0", "llvmlite"]
+    assert [found.stat().st_mtime_ns for found in cache.iterdir()] == [compiled]
+
+
+CODE = {"scan": b"\0scan\n\n", "shuffle": b""}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        Path.unlink,
+        lambda file: file.write_bytes(file.read_bytes()[:-1] + b"!"),
+        lambda file: os.truncate(file, 40),
+        lambda file: file.write_bytes(b""),
+        lambda file: file.chmod(0o660),
+        lambda file: file.chmod(0o606),
+    ],
+    ids=["missing", "damaged", "cut", "empty", "its group may write it", "anyone may write it"],
+)
+def test_what_is_not_whole_or_not_ours_is_not_read(tmp_path, change):
+    file = tmp_path / "code"
+    machine_code.write(str(file), CODE)
+    assert machine_code._read(str(file)) == CODE
+    change(file)
+    assert machine_code._read(str(file)) is None
+    machine_code.write(str(file), CODE)
+    assert machine_code._read(str(file)) == CODE
+
+
+def test_what_another_user_wrote_is_not_read(tmp_path, monkeypatch):
+    file = str(tmp_path / "code")
+    machine_code.write(file, CODE)
+    monkeypatch.setattr(os, "geteuid", lambda: os.stat(file).st_uid + 1)
+    assert machine_code._read(file) is None
+
+
+@pytest.mark.parametrize("name", ["losses.py", "rules.py", "kernels.py", "compiled/scanning.py"])
+def test_a_changed_source_is_never_served_from_the_cache(tmp_path, name):
+    package = Path(machine_code.__file__).parents[1]
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(package, tmp_path / "ooc_train", ignore=ignored)
+    environment = {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    assert run(PATH_OF, **environment) == [machine_code._path("float64")]
+    with open(tmp_path / "ooc_train" / "models" / name, "a") as file:
+        file.write("# changed\n")
+    assert run(PATH_OF, **environment) != [machine_code._path("float64")]
+
+
+def test_a_folder_that_others_may_write_is_not_used(tmp_path, monkeypatch):
+    shared, file = tmp_path / "shared", tmp_path / "file"
+    shared.mkdir()
+    shared.chmod(0o777)
+    file.touch()
+    for place in (shared, file / "below"):
+        monkeypatch.setenv("OOC_TRAIN_CACHE_DIR", str(place))
+        machine_code._folder.cache_clear()
+        try:
+            used = machine_code._folder()
+            assert not used.startswith(str(tmp_path / "shared"))
+            assert stat.S_IMODE(os.stat(used).st_mode) == 0o700
+            os.rmdir(used)
+        finally:
+            machine_code._folder.cache_clear()
+
+
+def test_a_compiler_that_fails_says_why(tmp_path, monkeypatch):
+    monkeypatch.setattr(machine_code, "_path", lambda dtype: str(tmp_path / "none" / dtype))
+    with pytest.raises(RuntimeError, match=r"could not be compiled by .*(?s:.*)No such file"):
+        machine_code._compiled("float32")
+
+
+def test_a_kernel_that_needs_python_is_refused():
+    def raising(seed, order):
+        if len(order) == 0:
+            raise ValueError("nothing to shuffle")
+
+    with pytest.raises(RuntimeError, match=r"shuffle needs .*Py.*: let nothing in it raise"):
+        entries._machine_code("shuffle", parts.part(raising), types.float64)
+
+
+def test_every_kernel_is_compiled_and_described():
+    assert entries._SOURCES.keys() == machine_code.KERNELS.keys()
+    source = Path(kernels.__file__).read_text()
+    assert set(re.findall(r'_kernel\("(\w+)"', source)) == set(machine_code.KERNELS)
