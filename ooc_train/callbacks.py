@@ -3,14 +3,17 @@
 Everything that is shown goes to stderr, so that stdout holds results and nothing else.
 """
 
+import io
 import math
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from time import perf_counter
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Self
+from typing import IO, TYPE_CHECKING, Self, cast
 
 from ooc_train.events import Ended, Event, Progressed, Started, Stepped
+from ooc_train.text import printable as printable
 from ooc_train.units import approximate_bytes, format_duration
 
 if TYPE_CHECKING:
@@ -53,7 +56,7 @@ class ConsoleBar:
         stream: IO[str] | None = None,
     ) -> None:
         self._quiet = quiet
-        self._stream = stream or sys.stderr
+        self._stream = cast("IO[str]", _Heedless(stream or sys.stderr))
         self._limits = (max_passes, max_seconds)
         self._bar: Progress | None = None
         if not quiet and self._stream.isatty():
@@ -197,9 +200,35 @@ class ConsoleBar:
         self.close()
 
 
-def printable(text: str) -> str:
-    """Return text from data without what would steer a terminal: escapes are written out."""
-    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+class _Heedless(io.TextIOBase):
+    """A stream whose lines are lost, and no reason to fail, once nobody reads it any more.
+
+    A terminal may be closed, and a pipe's other end, while a run has hours to go.
+    """
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._to = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError, ValueError):
+            self._to.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self._to.flush()
+
+    def isatty(self) -> bool:
+        with suppress(OSError, ValueError):
+            return self._to.isatty()
+        return False
+
+    def fileno(self) -> int:
+        return self._to.fileno()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override] # an attribute there
+        return getattr(self._to, "encoding", None) or "utf-8"
 
 
 def _make_bar(stream: IO[str]) -> "Progress":

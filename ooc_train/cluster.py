@@ -27,7 +27,7 @@ from distributed import Client, get_worker
 
 from ooc_train import backstop
 from ooc_train.errors import ClusterError, MissingMainGuard
-from ooc_train.memory import Ceiling, ProcessMemory, measure, measure_tree
+from ooc_train.memory import Ceiling, ProcessMemory, held_by, measure, measure_tree, pid_space
 from ooc_train.models.kernels import load as load_kernels
 from ooc_train.stream.executors import Executor, Inline, OnDask
 from ooc_train.stream.plan import Processes
@@ -49,6 +49,13 @@ _NO_GUARD_EXIT = 78
 
 _START_SECONDS = 60.0
 _CONNECT_SECONDS = 10.0
+
+_LOOKS_TO_SEARCH = 64
+"""One in so many looks at the memory is thorough: it walks through all pages of each process, which
+takes some 10 ms each."""
+
+_LOOKS_TO_FIND = 16
+"""And so often the successor of a worker that has ended is looked for."""
 
 _KEPT_FREE = 4 * 2**20
 """Bytes that the allocator of a worker may keep to hand out again."""
@@ -195,12 +202,13 @@ def connect(address: str) -> Client:
 def _without_interrupt() -> Iterator[None]:
     """Have what is started here not interrupted: threads and processes inherit what is blocked.
 
-    Ctrl-C reaches every process of the terminal. It is for the calling one, which ends the others;
-    workers would each print where they were. An interrupt that comes meanwhile waits.
+    Ctrl-C reaches every process of the terminal, and so does its end. Both are for the calling one,
+    which ends the others, perhaps after a step that they are still needed for; workers would each
+    print where they were. What comes meanwhile waits.
     """
     # Its first start unblocks the signal again in the thread that happens to start it.
     resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     try:
         yield
     finally:
@@ -306,12 +314,12 @@ def dashboard_link(executor: Executor) -> str | None:
     return None
 
 
-def _prepare(dtype: str, *, kernels: bool) -> ProcessMemory:
-    """Load what tasks will need, so that what a process holds is known before it holds data."""
+def _prepare(dtype: str, *, kernels: bool) -> tuple[ProcessMemory, str]:
+    """Load what tasks will need; return what the process holds before data, and where it lives."""
     if kernels:
         load_kernels(dtype)
     load_blas()
-    return measure()
+    return measure(), pid_space()
 
 
 class Meter:
@@ -322,12 +330,20 @@ class Meter:
     executor : what runs the passes
     whole : whether all that the calling process and its children hold counts, or what it grew by
     before : bytes that the calling process held when the job began
+
+    Attributes
+    ----------
+    notes : what a reader of the figures has to know
     """
 
     def __init__(self, executor: Executor, *, whole: bool, before: int) -> None:
         self._client = executor.client if isinstance(executor, OnDask) else None
         self._whole = whole
         self._before = before
+        self._watched: dict[int, tuple[str, int]] = {}
+        self._ended: list[str] = []
+        self._looks = 0
+        self.notes: list[str] = []
         self._job = secrets.token_hex(8)
         # Whoever started other processes knows what else runs there, and what limits they have.
         ours = self._client is not None and isinstance(self._client.cluster, LocalCluster)
@@ -347,7 +363,9 @@ class Meter:
         """Load what tasks need in every process, and return what all of them then hold."""
         if self._client is None:
             _prepare(dtype, kernels=kernels)
-            return Processes(self._calling([]).peak, (), 1)
+            calling = self._calling([])
+            self._watch(calling, [])
+            return Processes(calling.peak, (), 1)
         # Not `scheduler_info`: a heartbeat's smaller answer may take the place of ours.
         threads: Mapping[str, int] = self._client.nthreads()
         if not threads:
@@ -357,8 +375,13 @@ class Meter:
             )
         # One first: where kernels have to be compiled, the others then find them in the cache.
         self._client.run(_prepare, dtype, kernels=kernels, workers=[next(iter(threads))])
-        held: Mapping[str, ProcessMemory] = self._client.run(_prepare, dtype, kernels=kernels)
+        prepared = self._client.run(_prepare, dtype, kernels=kernels)
+        held: Mapping[str, ProcessMemory] = {at: memory for at, (memory, _) in prepared.items()}
         calling = self._calling([memory.pid for memory in held.values()])
+        here = pid_space()
+        self._watch(
+            calling, [memory if space == here else None for memory, space in prepared.values()]
+        )
         known = [calling, *(m for m in held.values() if m.pid != os.getpid())]
         return Processes(
             calling.peak,
@@ -379,6 +402,53 @@ class Meter:
             found = [m for m in self._client.run(measure).values() if m.pid != os.getpid()]
         workers = [replace(memory, name=f"worker {i}") for i, memory in enumerate(found)]
         return [self._calling([memory.pid for memory in found]), *workers]
+
+    def _watch(self, own: ProcessMemory, workers: Sequence[ProcessMemory | None]) -> None:
+        """Note the processes for `now`; None stands for a worker that is out of sight."""
+        self._watched = {own.pid: ("driver", own.share)}
+        apart = [memory for memory in workers if memory is None or memory.pid != own.pid]
+        for i, memory in enumerate(apart):
+            if memory is not None:
+                self._watched[memory.pid] = (f"worker {i}", memory.share)
+        if hidden := apart.count(None):
+            self.notes.append(
+                f"the timeline is of this machine: it leaves out {hidden} of {len(apart)} workers"
+            )
+        if self._whole:
+            self._find()
+
+    def _find(self) -> None:
+        """Note the children of this process that are not known: a new worker after an old one."""
+        for memory in measure_tree():
+            if memory.pid in self._watched:
+                continue
+            if memory.name == "worker" and self._ended:
+                self._watched[memory.pid] = (self._ended.pop(0), memory.share)
+            elif self._whole and memory.name != "worker":
+                self._watched[memory.pid] = ("driver", memory.share)
+
+    def now(self) -> dict[str, int]:
+        """Return the bytes that each process on this machine holds, by its name in `measured`."""
+        # This process alone has just been looked at.
+        thorough = self._looks % _LOOKS_TO_SEARCH == 0 and len(self._watched) > 1
+        self._looks += 1
+        if self._ended and self._looks % _LOOKS_TO_FIND == 0:
+            self._find()
+        found: dict[str, int] = {}
+        for pid, (name, share) in list(self._watched.items()):
+            try:
+                if thorough:
+                    share = measure(pid).share
+                    self._watched[pid] = (name, share)
+                now = held_by(pid, share)
+            except OSError:
+                del self._watched[pid]
+                self._ended += [name] if name != "driver" else []
+                continue
+            if pid == os.getpid() and not self._whole:
+                now = max(0, now - self._before)
+            found[name] = found.get(name, 0) + now
+        return found
 
     def _calling(self, apart: Sequence[int]) -> ProcessMemory:
         """Return what counts of the calling process, and of its children but those told apart."""

@@ -7,7 +7,7 @@ arrays, or anything that scikit-learn takes into memory. Settings are validated 
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 from warnings import warn
@@ -90,7 +90,9 @@ class _LinearModel(BaseEstimator):  # type: ignore[misc] # untyped base
         fitted, report = train(model, given.inputs, memory_ceiling=self.memory_ceiling, start=start)
         self._keep(fitted, report, flat=given.flat, labels=given.labels)
         self._progress = None
-        if model.batch_size == "full" and not report.converged:
+        # A run that was stopped says so itself.
+        spent = report.n_iter >= model.iterations
+        if model.batch_size == "full" and spent and not report.converged:
             warn(
                 f"{report.solver} stopped after max_iter={report.n_iter} iterations with the "
                 f"tolerance of {model.tolerance:g} not met; raise max_iter or tol",
@@ -194,6 +196,13 @@ class _LinearModel(BaseEstimator):  # type: ignore[misc] # untyped base
     def recipe_(self) -> Recipe | None:
         """How raw columns became the features, where they did: ``recipe_.apply(table)``."""
         return None if self._recipe is None else Recipe.from_json(self._recipe)
+
+    @property
+    def history_(self) -> Any:
+        """What is known after each iteration or epoch of the last fit, as a `pandas.DataFrame`."""
+        import pandas as pd
+
+        return pd.DataFrame([asdict(step) for step in self.report_.history])
 
     def _predict(self, X: Any, kind: Kind, out: str | os.PathLike[str] | None) -> Any:
         """Return predictions: in memory, as a lazy Dask array, or the path that they lie at."""
@@ -487,6 +496,7 @@ class LinearRegression(_Regressor):
     n_features_in_ : int
     feature_names_in_ : ndarray of shape (n_features_in_,), where the columns have names
     report_ : Report of the last fit: its passes, loss and memory
+    history_ : pandas.DataFrame of its steps: passes, seconds, updates, loss, gradient_norm
     model_ : Model, the settings that were used
     """
 
@@ -552,6 +562,7 @@ class Ridge(_Regressor):
     n_features_in_ : int
     feature_names_in_ : ndarray of shape (n_features_in_,), where the columns have names
     report_ : Report of the last fit: its passes, loss and memory
+    history_ : pandas.DataFrame of its steps: passes, seconds, updates, loss, gradient_norm
     model_ : Model, the settings that were used
     """
 
@@ -624,6 +635,7 @@ class LogisticRegression(ClassifierMixin, _LinearModel):  # type: ignore[misc]
     n_features_in_ : int
     feature_names_in_ : ndarray of shape (n_features_in_,), where the columns have names
     report_ : Report of the last fit: its passes, loss and memory
+    history_ : pandas.DataFrame of its steps: passes, seconds, updates, loss, gradient_norm
     model_ : Model, the settings that were used
     """
 

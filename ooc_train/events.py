@@ -9,7 +9,11 @@ from typing import Protocol
 
 
 class Stop(Exception):
-    """Raised by a callback to end a run after the current step; what was learned is kept."""
+    """Raised by a callback to end a run after the current step; what was learned is kept.
+
+    An epoch of updates ends before its last row then. What the exception says is a note of the
+    report.
+    """
 
 
 @dataclass(frozen=True, slots=True)

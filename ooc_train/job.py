@@ -6,6 +6,7 @@ read.
 """
 
 from collections.abc import Callable
+from time import perf_counter
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,6 +18,7 @@ from ooc_train.memory import Ceiling, MemoryReport
 from ooc_train.stream.passes import Stream
 from ooc_train.stream.plan import Demand, Plan, make_plan
 from ooc_train.stream.sources import DaskSource, Source
+from ooc_train.timeline import MemoryTimeline, Sampler
 from ooc_train.units import approximate_bytes
 
 
@@ -47,6 +49,8 @@ class Job:
         memory_ceiling: str | int | Ceiling | None = None,
         kernels: bool = False,
     ) -> None:
+        self._begun = perf_counter()
+        self._sampler: Sampler | None = None
         self.source = source
         self._kernels = kernels
         self._executor = choose_executor(source, client)
@@ -66,6 +70,8 @@ class Job:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if self._sampler is not None:
+            self._sampler.stop()
         self._watch.__exit__()
         plan, self._runs = self._runs, None
         if plan is None:
@@ -92,7 +98,12 @@ class Job:
             )
         return make_plan(self.source, demand, self.ceiling, processes)
 
-    def stream(self, plan: Plan, on_rows: Callable[[int], None] = lambda _: None) -> Stream:
+    def stream(
+        self,
+        plan: Plan,
+        on_rows: Callable[[int], None] = lambda _: None,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> Stream:
         """Return the passes over the rows, under a plan.
 
         Raises
@@ -104,12 +115,17 @@ class Job:
         if self._runs is None:
             self._meter.limit(plan.growth)
             self._runs = plan
-        return Stream(self.source, self._executor, plan.grain, on_rows)
+            self._sampler = Sampler(self._meter.now, self._begun)
+            self._sampler.start()
+        return Stream(self.source, self._executor, plan.grain, on_rows, stopped)
 
     def memory(self, plan: Plan) -> MemoryReport:
         """Return ceiling, projection and measurement, side by side."""
+        # Before the measurement, so that the timeline is the job's alone.
+        timeline = MemoryTimeline() if self._sampler is None else self._sampler.stop()
         processes = tuple(self._meter.measured())
-        notes = [*self._watch.notes, *{process.note for process in processes if process.note}]
+        notes = [*self._watch.notes, *self._meter.notes]
+        notes += {process.note for process in processes if process.note}
         return MemoryReport(
             ceiling=plan.ceiling.limit,
             reserved=plan.processes.reserved,
@@ -119,4 +135,5 @@ class Job:
             terms={term.name: term.bytes for term in plan.projection.terms},
             ceiling_source=plan.ceiling.source,
             notes=tuple(notes),
+            timeline=timeline,
         )

@@ -13,9 +13,11 @@ import os
 import resource
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Literal, Self
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, Self
 
+from ooc_train import plots
+from ooc_train.timeline import MemoryTimeline
 from ooc_train.units import approximate_bytes, parse_bytes
 
 Source = Literal["given", "the cluster's", "half of what is available"]
@@ -217,6 +219,7 @@ class MemoryReport:
     terms : what the projection is the sum of
     ceiling_source : who set the ceiling
     notes : what a reader of the figures has to know
+    timeline : what each process held while the job ran, sampled; empty where it was not
     """
 
     ceiling: int
@@ -227,6 +230,33 @@ class MemoryReport:
     terms: Mapping[str, int] = field(default_factory=dict)
     ceiling_source: str = "given"
     notes: tuple[str, ...] = ()
+    timeline: MemoryTimeline = field(default_factory=MemoryTimeline, repr=False)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Return the report whose fields these are; a release before may have written fewer."""
+        names = {each.name for each in fields(cls)}
+        kept = {name: value for name, value in values.items() if name in names}
+        kept["processes"] = tuple(ProcessMemory(**process) for process in kept["processes"])
+        kept["notes"] = tuple(kept["notes"])
+        kept["timeline"] = MemoryTimeline.from_json(
+            kept.get("timeline") or {"seconds": (), "processes": {}}
+        )
+        return cls(**kept)
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw what each process held over time, against projection and ceiling.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes or None
+            Where to draw; None makes one.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+        """
+        return plots.memory(self, ax)
 
     def __str__(self) -> str:
         return (
@@ -264,6 +294,36 @@ def measure(pid: int | Literal["self"] = "self") -> ProcessMemory:
     # The kernel counts pages in per-core batches, so that VmHWM can lag a little behind VmRSS.
     peak = max(status["VmHWM"] - shareable + share, current)
     return ProcessMemory(number, _role(number), peak, current, shareable, share, note)
+
+
+def held_by(pid: int, share: int) -> int:
+    """Return the bytes that a process holds now, as `measure` does, but quickly.
+
+    Parameters
+    ----------
+    pid : int
+        The process.
+    share : int
+        Its share of the pages of files, as `measure` found it: to read it anew means to walk
+        through all pages, which takes ten times as long.
+
+    Raises
+    ------
+    ProcessLookupError
+        There is no such process, or it has ended and holds nothing any more.
+    """
+    status = _kilobytes(_read_of(pid, "status"))
+    if "VmRSS" not in status:
+        raise ProcessLookupError(f"process {pid} has ended, or has no memory of its own")
+    return status["VmRSS"] - status.get("RssFile", 0) - status.get("RssShmem", 0) + share
+
+
+def pid_space() -> str:
+    """Return what names the machine, or container, in which numbers of processes mean the same."""
+    try:
+        return _read("/proc/sys/kernel/random/boot_id").strip() + os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return f"{os.uname().nodename}"
 
 
 def measure_tree(pid: int | Literal["self"] = "self") -> list[ProcessMemory]:
@@ -403,9 +463,9 @@ def _group_folders(proc: str) -> Iterator[tuple[str, bool]]:
         return
     v1 = next((path for _, kinds, path in groups if "memory" in kinds.split(",")), None)
     v2 = next((path for number, kinds, path in groups if number == "0" and not kinds), None)
-    for fields in mounts:
-        root, mount_point = fields[3], fields[4]
-        kind, _, options = fields[fields.index("-") + 1 :]
+    for words in mounts:
+        root, mount_point = words[3], words[4]
+        kind, _, options = words[words.index("-") + 1 :]
         is_v2 = kind == "cgroup2"
         path = v2 if is_v2 else v1
         if path is None or not (is_v2 or (kind == "cgroup" and "memory" in options.split(","))):

@@ -14,6 +14,7 @@ from time import perf_counter
 import numpy as np
 
 from ooc_train.errors import Diverged
+from ooc_train.events import Stepped
 from ooc_train.job import Job
 from ooc_train.memory import Ceiling, MemoryReport
 from ooc_train.models.fitted import Fitted
@@ -121,19 +122,21 @@ def learn(
         raise Diverged("the parameters stopped being numbers; use a smaller learning rate")
     loss = float(state["sums"][0] / state["sums"][1])
     updates = int(state["counters"][1])
+    updated = updates - (0 if progress is None else int(progress.state["counters"][1]))
+    passes, seconds = stream.spent.rows / source.n_rows, perf_counter() - begun
     report = Report(
         model=model.name,
         solver=task.solver_name,
         batch_size=model.batch_size,
         n_rows=source.n_rows,
         n_features=source.n_features,
-        passes=stream.spent.rows / source.n_rows,
-        updates=updates - (0 if progress is None else int(progress.state["counters"][1])),
+        passes=passes,
+        updates=updated,
         n_iter=1,
         bytes_read=stream.spent.rows * source.row_bytes,
-        seconds=perf_counter() - begun,
+        seconds=seconds,
         loss=loss,
-        loss_history=(loss,),
+        history=(Stepped(1, passes, updated, loss, None, seconds),),
         converged=False,
         random_state=None,
         shuffle_buffer=None,

@@ -1,11 +1,43 @@
 """What a run did, in figures: the value that `report_` holds and `--json` prints."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
+from math import nan
 from typing import Any, Self
 
-from ooc_train.memory import MemoryReport, ProcessMemory
+from ooc_train.events import Stepped
+from ooc_train.memory import MemoryReport
+from ooc_train.text import html_table
 from ooc_train.units import approximate_bytes, approximate_duration
+
+_MOST_STEPS = 4096
+
+
+class Steps:
+    """The steps of a run, evenly thinned where there are very many, so that they stay small."""
+
+    def __init__(self) -> None:
+        self._kept: list[Stepped] = []
+        self._last: Stepped | None = None
+        self._every = 1
+        self._count = 0
+
+    def add(self, step: Stepped) -> None:
+        """Take in a step."""
+        if self._count % self._every == 0:
+            self._kept.append(step)
+            if len(self._kept) > _MOST_STEPS:
+                del self._kept[1::2]
+                self._every *= 2
+        self._last = step
+        self._count += 1
+
+    def all(self) -> tuple[Stepped, ...]:
+        """Return what was kept, and always the last."""
+        kept = self._kept
+        if self._last is not None and kept[-1] is not self._last:
+            return (*kept, self._last)
+        return tuple(kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +55,8 @@ class Report:
     seconds : from planning to the end
     loss : mean loss of a row at the last point evaluated; of updates, that of each row just before
         it was learned from, over the last epoch
-    loss_history : the same after each iteration or epoch
+    history : what is known after each iteration or epoch: passes, seconds, updates, loss, gradient
+        norm; of more than 4,096 of them every second, fourth, ... one
     converged : whether the tolerance was met
     random_state : the seed of the order of rows, drawn where none was given
     shuffle_buffer : chunks that were mixed row by row
@@ -46,7 +79,7 @@ class Report:
     bytes_read: int
     seconds: float
     loss: float
-    loss_history: tuple[float, ...]
+    history: tuple[Stepped, ...] = field(repr=False)
     converged: bool
     random_state: int | None
     shuffle_buffer: int | None
@@ -55,6 +88,11 @@ class Report:
     memory: MemoryReport
     dashboard: str | None = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def loss_history(self) -> tuple[float, ...]:
+        """The loss after each iteration or epoch of `history`."""
+        return tuple(step.loss for step in self.history)
 
     @property
     def rows_per_second(self) -> float:
@@ -77,14 +115,45 @@ class Report:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Return the report that `to_json` made these values of."""
-        memory = dict(values["memory"])
-        memory["processes"] = tuple(ProcessMemory(**process) for process in memory["processes"])
-        memory["notes"] = tuple(memory["notes"])
-        kept = {field.name: values[field.name] for field in fields(cls)}
-        for name in ("loss_history", "notes"):
-            kept[name] = tuple(kept[name])
-        return cls(**kept | {"memory": MemoryReport(**memory)})
+        """Return the report that `to_json` made these values of, in this release or one before."""
+        names = {each.name for each in fields(cls)}
+        kept = {name: value for name, value in values.items() if name in names}
+        kept["memory"] = MemoryReport.from_json(values["memory"])
+        kept["notes"] = tuple(values["notes"])
+        if "history" in values:
+            steps = tuple(_step(step) for step in values["history"])
+        else:  # losses alone, of the first runs
+            losses = enumerate(values["loss_history"], start=1)
+            steps = tuple(Stepped(i, nan, 0, loss, None, nan) for i, loss in losses)
+        return cls(**kept | {"history": steps})
+
+    def figures(self) -> list[tuple[str, str]]:
+        """Return what was done as names and figures in words, for tables."""
+        rate = f"{self.rows_per_second:,.0f} rows/s"
+        memory = self.memory
+        found = [
+            ("model", self.model),
+            ("solver", self.solver),
+            ("batch size", str(self.batch_size)),
+            ("rows x features", f"{self.n_rows:,} x {self.n_features:,}"),
+            ("passes", f"{self.passes:.4g}"),
+            ("updates", f"{self.updates:,}"),
+            ("loss", f"{self.loss:.6g}"),
+            ("converged", "yes" if self.converged else "no, the tolerance was not met"),
+            ("time", f"{approximate_duration(self.seconds)}, {rate}"),
+            ("time went on", self.bound),
+            ("bytes read", approximate_bytes(self.bytes_read)),
+            ("memory ceiling", f"{approximate_bytes(memory.ceiling)}, {memory.ceiling_source}"),
+            ("memory projected", approximate_bytes(memory.projected)),
+            ("memory measured", approximate_bytes(memory.measured)),
+        ]
+        if self.learning_rate is not None:
+            found.insert(3, ("learning rate", f"{self.learning_rate:.4g}, of the first update"))
+        return found + [("note", note) for note in (*self.notes, *memory.notes)]
+
+    def _repr_html_(self) -> str:
+        """Return the figures as a table, which notebooks show."""
+        return html_table(self.figures())
 
     def __str__(self) -> str:
         rate = approximate_bytes(self.bytes_read / self.seconds) if self.seconds else "-"
@@ -92,3 +161,8 @@ class Report:
             f"{self.passes:.4g} passes, {self.updates:,} updates, loss {self.loss:.6g} in "
             f"{approximate_duration(self.seconds)} ({rate}/s: {self.bound}) | memory: {self.memory}"
         )
+
+
+def _step(values: Mapping[str, Any]) -> Stepped:
+    known = {each.name for each in fields(Stepped)}
+    return Stepped(**{name: value for name, value in values.items() if name in known})

@@ -11,6 +11,7 @@ import numpy as np
 
 from ooc_train.errors import CeilingExceeded, Diverged
 from ooc_train.events import Callback, Ended, Event, Progressed, Started, Stepped, Stop
+from ooc_train.interrupts import Interrupts
 from ooc_train.job import Job
 from ooc_train.memory import Ceiling, machine_memory
 from ooc_train.models.fitted import Fitted, require_writable
@@ -20,7 +21,7 @@ from ooc_train.models.moments import ColumnSums
 from ooc_train.models.scaling import Scaling
 from ooc_train.models.sums import Array, nbytes, total_bytes
 from ooc_train.models.updates import update_rooms
-from ooc_train.report import Report
+from ooc_train.report import Report, Steps
 from ooc_train.solvers.base import Solver, State
 from ooc_train.solvers.gram import Gram
 from ooc_train.solvers.lbfgs import LBFGS
@@ -200,6 +201,9 @@ def train(
 ) -> tuple[Fitted, Report]:
     """Fit a model to data.
 
+    Ctrl-C ends the run after the current step, or within an epoch of updates after about a second
+    of it; what was learned is returned, and saved. A second one interrupts at once.
+
     Parameters
     ----------
     model : what is learned, and how
@@ -238,23 +242,25 @@ def train(
     if start is not None:
         task.require_start(start)
     begun = perf_counter()
-    with (
-        one_blas_thread(),
-        Job(
-            inputs.source,
-            client=client,
-            memory_ceiling=memory_ceiling,
-            kernels=task.needs_kernels,
-        ) as job,
-    ):
-        plan = job.plan(task.demand())
-        run = _Run(task, job, plan, callbacks, begun)
-        state = run.solve(start, max_passes, max_seconds)
-        report = run.report(state)
-    fitted = fitted_model(model, run.problem, state.theta, inputs, report)
-    if out is not None:
-        fitted.save(out, overwrite=overwrite)
-    run.emit(Ended(report.converged, report.seconds))
+    with Interrupts() as interrupts:
+        with (
+            one_blas_thread(),
+            Job(
+                inputs.source,
+                client=client,
+                memory_ceiling=memory_ceiling,
+                kernels=task.needs_kernels,
+            ) as job,
+        ):
+            plan = job.plan(task.demand())
+            run = _Run(task, job, plan, (*callbacks, interrupts), begun)
+            state = run.solve(start, max_passes, max_seconds)
+            report = run.report(state)
+        fitted = fitted_model(model, run.problem, state.theta, inputs, report)
+        if out is not None:
+            fitted.save(out, overwrite=overwrite)
+        run.emit(Ended(report.converged, report.seconds))
+        interrupts.conclude(report, None if out is None else os.fspath(out))
     return fitted, report
 
 
@@ -290,17 +296,19 @@ class _Run:
         self._begun = begun
         self._rows = 0
         self._stopped = False
-        self._history: list[float] = []
+        self._notes: dict[str, None] = {}
+        self._steps = Steps()
         self._learning_rate: float | None = None
-        self._stream: Stream = job.stream(plan, self._on_rows)
+        self._stream: Stream = job.stream(plan, self._on_rows, lambda: self._stopped)
 
     def emit(self, event: Event) -> None:
         """Tell everyone who listens."""
         for callback in self._callbacks:
             try:
                 callback(event)
-            except Stop:
+            except Stop as stop:
                 self._stopped = True
+                self._notes |= {str(stop): None} if str(stop) else {}
 
     def _on_rows(self, rows: int) -> None:
         self._rows += rows
@@ -340,7 +348,9 @@ class _Run:
             theta = scaling.from_data_units(start.coef, start.intercept)
         state = self.task.solver.start(self.problem, self._stream, theta)
         self._learning_rate = _first_rate(state)
-        while not state.converged and state.n_iter < model.iterations and not self._stopped:
+        while not state.converged and state.n_iter < model.iterations:
+            if self._stopped and state.n_iter and not np.array_equal(state.theta, theta):
+                break  # a first iteration may only look, and leave nothing to keep
             if max_passes is not None and self._passes >= max_passes:
                 break
             if max_seconds is not None and self._seconds >= max_seconds:
@@ -348,17 +358,16 @@ class _Run:
             state = self.task.solver.step(self.problem, self._stream, state)
             if not np.isfinite(state.theta).all():
                 raise Diverged("the parameters stopped being numbers; use a smaller learning rate")
-            self._history.append(state.loss)
-            self.emit(
-                Stepped(
-                    state.n_iter,
-                    self._passes,
-                    state.updates,
-                    state.loss,
-                    state.gradient_norm,
-                    self._seconds,
-                )
+            step = Stepped(
+                state.n_iter,
+                self._passes,
+                state.updates,
+                state.loss,
+                state.gradient_norm,
+                self._seconds,
             )
+            self._steps.add(step)
+            self.emit(step)
         return state
 
     def report(self, state: State) -> Report:
@@ -377,7 +386,7 @@ class _Run:
             bytes_read=spent.rows * self._job.source.row_bytes,
             seconds=self._seconds,
             loss=state.loss,
-            loss_history=tuple(self._history),
+            history=self._steps.all(),
             converged=state.converged,
             random_state=None if updates is None else updates.seed,
             shuffle_buffer=None if updates is None else updates.mixing,
@@ -385,6 +394,7 @@ class _Run:
             profile=spent.profile,
             memory=self._job.memory(self._plan),
             dashboard=self._job.dashboard,
+            notes=tuple(self._notes),
         )
 
 

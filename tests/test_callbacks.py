@@ -2,6 +2,7 @@
 
 import io
 import sys
+from typing import Any
 
 import pytest
 
@@ -170,3 +171,69 @@ def test_rich_is_loaded_for_a_terminal_only(monkeypatch):
     ConsoleBar(stream=io.StringIO())
     with pytest.raises(ImportError):
         ConsoleBar(stream=Terminal())
+
+
+class Gone(Terminal):
+    """A terminal that is closed after so many writes, as the system tells of it."""
+
+    def __init__(self, left: int) -> None:
+        super().__init__()
+        self.left = left
+
+    def write(self, text: str) -> int:
+        self.left -= 1
+        if self.left < 0:
+            raise OSError(5, "Input/output error")
+        return super().write(text)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_stream_that_nobody_reads_stops_no_run(clock, monkeypatch, terminal):
+    stream = Gone(2)
+    monkeypatch.setattr(stream, "isatty", lambda: terminal)
+    with ConsoleBar(stream=stream) as bar:
+        bar.say("a line")
+        for event in (started(), Progressed(500, 1.0), stepped(1), stepped(2), Ended(True, 2.0)):
+            bar(event)
+            clock[0] += 2.0
+        bar.say("another")
+    assert stream.left < 0
+    assert stream.getvalue().startswith("a line\n")
+    closed = io.StringIO()
+    closed.close()
+    ConsoleBar(stream=closed).say("a line")
+
+
+class Notebook:
+    """What ipykernel puts in the place of stderr: neither a terminal nor a file."""
+
+    encoding = "utf-8"
+
+    def __init__(self) -> None:
+        self.shown: list[str] = []
+
+    def write(self, text: str) -> int:
+        self.shown.append(text)
+        return len(text)
+
+    def flush(self) -> None:
+        pass
+
+    def isatty(self) -> bool:
+        return False
+
+    def fileno(self) -> int:
+        raise io.UnsupportedOperation("fileno")
+
+
+def test_a_notebook_gets_plain_lines(clock, monkeypatch):
+    monkeypatch.setitem(sys.modules, "rich.progress", None)
+    stream: Any = Notebook()
+    monkeypatch.setattr(sys, "stderr", stream)
+    with ConsoleBar() as bar:
+        for event in (started("sgd", 4), stepped(2), stepped(3), Ended(True, 2.0)):
+            bar(event)
+            clock[0] += 2.0
+    lines = "".join(stream.shown).splitlines()
+    assert [line.split("  ")[:2] for line in lines] == [["pass 1 of 4", "loss 0.5"]] * 2
+    assert all(line.isprintable() for line in lines)

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import get_args, get_type_hints
@@ -20,10 +21,12 @@ import pytest
 import zarr
 from typer.testing import CliRunner
 
-from ooc_train import cli
+from ooc_train import cli, interrupts
+from ooc_train.callbacks import ConsoleBar
 from ooc_train.cli import parsers
 from ooc_train.cli.options import Learning
 from ooc_train.cluster import LocalCluster, workers_within
+from ooc_train.events import Stepped
 from ooc_train.memory import Ceiling
 from ooc_train.models import model as models
 from ooc_train.models.fitted import load_fitted
@@ -36,7 +39,7 @@ from ooc_train.units import parse_bytes
 ROOT = Path(__file__).parent.parent
 COMMANDS = (
     "ingest", "info", "make-data", "rechunk", "shuffle", "demo", "plan", "train", "evaluate",
-    "predict", "tradeoff",
+    "predict", "report", "tradeoff",
 )  # fmt: skip
 COMMAND = [sys.executable, "-m", "ooc_train"]
 
@@ -522,6 +525,64 @@ def test_probabilities_of_no_classes(made, scheduler, tmp_path):
     assert set(found) == {"n_rows", "loss", "r2", "mse", "memory"}
 
 
+def test_a_plot_of_the_memory(made, scheduler, tmp_path):
+    plot = tmp_path / "a.svg"
+    arguments = ("train", made, "--scheduler", scheduler, "--max-iter", "2", "--plot", plot)
+    result = here(*arguments)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.endswith(f"drawn in {plot}\n")
+    assert "<svg" in plot.read_text()
+    again = here(*arguments)
+    assert (again.exit_code, again.stdout) == (1, "")
+    assert "a.svg exists already" in again.stderr
+    assert "dashboard" not in again.stderr  # refused before anything is begun
+    over = json.loads(here(*arguments, "--overwrite", "--json", "--quiet").stdout)
+    assert over["plot"] == str(plot)
+    timeline = over["memory"]["timeline"]
+    assert list(timeline["processes"]) == ["driver", "worker 0"]
+    assert {len(held) for held in timeline["processes"].values()} == {len(timeline["seconds"])}
+    assert [step["n_iter"] for step in over["history"]] == [1, 2]
+    wrong = here(*arguments[:-1], tmp_path / "a.gif")
+    assert wrong.exit_code == 1
+    assert "ends with none of .png, .svg, .pdf" in wrong.stderr
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "cause"),
+    [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGHUP, 129, "the end of its terminal")],
+)
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_run_that_is_stopped_is_told_and_saved_as_it_stands(
+    made, scheduler, tmp_path, monkeypatch, number, status, cause, as_json
+):
+    def press(_, event):
+        if isinstance(event, Stepped) and event.n_iter == 2:
+            signal.raise_signal(number)
+
+    monkeypatch.setattr(ConsoleBar, "__call__", press)
+    monkeypatch.setattr(interrupts, "_last_request", -1e9)
+    out = tmp_path / "a.run"
+    result = here(
+        "train", made, "--scheduler", scheduler, "--solver", "lbfgs", "--tol", "0", "--out", out,
+        "--quiet", *(["--json"] if as_json else []),
+    )  # fmt: skip
+    assert result.exit_code == status, result.output
+    fitted = load_fitted(out)
+    note = f"stopped by {cause} before its end"
+    assert (fitted.report["n_iter"], fitted.report["notes"]) == (2, [note])
+    *asked, told = result.stderr.splitlines()
+    assert told == (
+        f"the run was stopped by {cause} after 2 passes; as it stands it is saved in {out}"
+    )
+    assert len(asked) == (number == signal.SIGINT)
+    if as_json:
+        found = json.loads(result.stdout)
+        assert (found["n_iter"], found["notes"], found["out"]) == (2, [note], str(out))
+    else:
+        assert f"note: {note}\n" in result.stdout
+        assert result.stdout.endswith(f"saved in {out}\n")
+
+
 # The whole of it, in processes of its own
 
 
@@ -574,30 +635,100 @@ def test_one_json_object_and_nothing_else(made):
     assert memory["measured"] == sum(process["peak"] for process in memory["processes"])
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("settings", [("--solver", "lbfgs"), ("--batch-size", "1")])
-def test_ctrl_c_ends_with_a_line(made, settings):
-    """As a terminal does it: the signal goes to every process of the group."""
+ENDLESS = ("--tol", "0", "--C", "1e9", "--max-iter", "1000000")
+
+
+@contextmanager
+def on_a_terminal(*arguments):
+    """A command on a terminal of its own: gives both. It is ended, whatever becomes of the test."""
     terminal, other = pty.openpty()
     process = start(
-        "train", made, *settings, "--tol", "0", "--C", "1e9", "--max-iter", "1000000",
+        *arguments, "--dashboard-address", "127.0.0.1:0",
         stdin=other, stdout=other, stderr=other, start_new_session=True,
     )  # fmt: skip
     os.close(other)
     try:
-        shown = read_until(terminal, "loss ")
-        os.killpg(process.pid, signal.SIGINT)
-        shown += read_until(terminal, None)
-        assert process.wait(10) == 130
+        yield process, terminal
     finally:
-        os.close(terminal)
+        with suppress(OSError):
+            os.close(terminal)
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-    last = re.sub(r"\x1b\[[?\d;]*[a-zA-Z]", "", shown).splitlines()[-1]
-    assert last.endswith("interrupted")
+
+
+def plain_lines(shown):
+    """What a terminal shows, as lines without what moves its cursor."""
+    return re.sub(r"\x1b\[[?\d;]*[a-zA-Z]", "", shown).splitlines()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", [("--solver", "lbfgs"), ("--batch-size", "1")])
+def test_ctrl_c_saves_the_run_and_ends_with_a_line(made, settings, tmp_path):
+    """As a terminal does it: the signal goes to every process of the group."""
+    out = tmp_path / "a.run"
+    with on_a_terminal("train", made, *settings, *ENDLESS, "--out", out) as (process, terminal):
+        shown = read_until(terminal, "loss ")
+        os.killpg(process.pid, signal.SIGINT)
+        shown += read_until(terminal, None)
+        assert process.wait(60) == 130
+    lines = plain_lines(shown)
+    assert lines[-1].endswith("interrupted")
+    assert any(line.startswith("stopping after this step") for line in lines)
+    assert f"saved in {out}" in lines
     assert "Traceback" not in shown
     assert "WARNING" not in shown
+    assert load_fitted(out).report["notes"] == ["stopped by Ctrl-C before its end"]
+
+
+@pytest.mark.slow
+def test_a_second_ctrl_c_interrupts_at_once(made, tmp_path):
+    out = tmp_path / "a.run"
+    settings = ("--solver", "lbfgs", *ENDLESS, "--out", out)
+    with on_a_terminal("train", made, *settings) as (process, terminal):
+        shown = read_until(terminal, "loss ")
+        os.killpg(process.pid, signal.SIGINT)
+        shown += read_until(terminal, "stopping after this step")
+        os.killpg(process.pid, signal.SIGINT)
+        shown += read_until(terminal, None)
+        assert process.wait(60) == 130
+    assert plain_lines(shown)[-1].endswith("interrupted")
+    assert "Traceback" not in shown
+
+
+@pytest.mark.slow
+def test_a_terminal_that_is_closed_ends_a_run_that_is_saved(made, tmp_path):
+    out = tmp_path / "a.run"
+    settings = ("--batch-size", "1", *ENDLESS, "--out", out)
+    with on_a_terminal("train", made, *settings) as (process, terminal):
+        read_until(terminal, "loss ")
+        os.close(terminal)
+        os.killpg(process.pid, signal.SIGHUP)
+        assert process.wait(60) == 129
+    notes = load_fitted(out).report["notes"]
+    assert notes == ["stopped by the end of its terminal before its end"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("closed", "status"), [("stderr", 0), ("stdout", 1)])
+def test_a_pipe_that_nobody_reads(made, tmp_path, closed, status):
+    """Progress that can't be shown stops no run; results that can't be told are a failure."""
+    out, other = tmp_path / "a.run", tmp_path / "other"
+    with (
+        other.open("w") as file,
+        start(
+            "train", made, "--batch-size", "256", "--max-iter", "3", "--workers", 1, "--out", out,
+            "--dashboard-address", "127.0.0.1:0",
+            **{"stdout": file, "stderr": file} | {closed: subprocess.PIPE},
+        ) as process,
+    ):  # fmt: skip
+        getattr(process, closed).close()
+        assert process.wait(120) == status
+    assert load_fitted(out).report["n_iter"] == 3
+    told = other.read_text()
+    assert "Traceback" not in told
+    assert "Exception" not in told
+    assert (f"saved in {out}" in told) is (closed == "stderr")
 
 
 def read_until(terminal, word):

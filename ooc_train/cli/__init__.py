@@ -2,18 +2,19 @@
 
 What a command found goes to stdout, how far it is and what went wrong to stderr. A command ends
 with 0 where it did what was asked, with 1 where it could not (the message says why), with 2 where
-it was called wrongly, and with 130 where it was interrupted.
+it was called wrongly, with 130 where it was interrupted, and with 129 where its terminal was closed
+(a run of `train` ends, and is saved, as it stands then).
 
 Numerical and Dask libraries are imported inside the commands, so that ``--help`` is immediate.
 """
 
 import os
-
-import typer
+import sys
 
 # What registers its commands when it is imported, in the order of the help.
-from ooc_train.cli import data, demo, ingest, models, tradeoff  # noqa: F401
+from ooc_train.cli import data, demo, ingest, models, report, tradeoff  # noqa: F401
 from ooc_train.cli.command import app
+from ooc_train.text import tell
 
 __all__ = ["app", "main"]
 
@@ -29,5 +30,18 @@ def main() -> None:
         app()
     except SystemExit as end:
         if end.code == _INTERRUPTED:
-            typer.echo("interrupted", err=True)
+            tell("interrupted")
         raise
+    finally:
+        _forget_what_nobody_reads()
+
+
+def _forget_what_nobody_reads() -> None:
+    """Have the interpreter not fail, with a status of its own, to write what a pipe refused."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)

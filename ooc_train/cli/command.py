@@ -2,7 +2,9 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import Field, fields, is_dataclass
 from typing import Any, get_type_hints
 
@@ -53,10 +55,11 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         except (OocTrainError, OSError, ValueError) as error:
             if output.traceback or isinstance(error, BrokenPipeError):
                 raise
-            if output.as_json:
-                print_json({"error": type(error).__name__, "message": str(error)})
-            typer.secho("error: ", fg="red", bold=True, nl=False, err=True)
-            typer.echo(printable(str(error)), err=True)
+            with suppress(OSError):  # a terminal that was closed, or a pipe
+                if output.as_json:
+                    print_json({"error": type(error).__name__, "message": str(error)})
+                typer.secho("error: ", fg="red", bold=True, nl=False, err=True)
+                typer.echo(printable(str(error)), err=True)
             raise typer.Exit(1) from None
 
     # What typer reads: the parameters with the groups spread out.
@@ -70,3 +73,21 @@ def _options(group: Any) -> list[Field[Any]]:
     """Return the fields that are options; a group that adds to another may omit some of its."""
     omitted = getattr(group, "omitted", ())
     return [field for field in fields(group) if field.name not in omitted]
+
+
+@contextmanager
+def ended_by(received: signal.Signals | None) -> Iterator[None]:
+    """Have a command that a signal ended say so by its exit status, after what it found is told.
+
+    Parameters
+    ----------
+    received : signal.Signals or None
+        The signal; None ends the command as usual. After the end of its terminal nobody may be
+        there to be told.
+    """
+    if received is None:
+        yield
+        return
+    with suppress(*((OSError,) if received is signal.SIGHUP else ())):
+        yield
+    raise typer.Exit(128 + received)

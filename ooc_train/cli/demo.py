@@ -68,10 +68,12 @@ def demo(
     ceiling = resources.ceiling
     with _place(folder) as place:
         from ooc_train.demo import BESIDE_BYTES, require_room
+        from ooc_train.interrupts import at_once
 
         require_room(place, n_bytes)
         begun = perf_counter()
         with (
+            at_once(),
             ConsoleBar(quiet=output.quiet) as bar,
             resources.client(bar, kernels=True, beside=BESIDE_BYTES) as client,
         ):

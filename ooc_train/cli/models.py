@@ -1,13 +1,14 @@
 """Commands about models: plan, train, evaluate, predict."""
 
+import signal
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ooc_train.callbacks import ConsoleBar, printable
 from ooc_train.cli import parsers
-from ooc_train.cli.command import command
+from ooc_train.cli.command import command, ended_by
 from ooc_train.cli.options import (
     DATA,
     DELIMITER,
@@ -24,6 +25,9 @@ from ooc_train.cli.text import count, print_json
 from ooc_train.memory import Ceiling
 from ooc_train.tables.names import is_table
 from ooc_train.units import approximate_duration
+
+if TYPE_CHECKING:
+    from ooc_train.report import Report
 
 
 @command
@@ -86,6 +90,10 @@ def train(
     out: Annotated[
         str | None, typer.Option(metavar="RUN", help="Folder that the run is saved in.")
     ] = None,
+    plot: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Draw memory over time: .png, .svg or .pdf."),
+    ] = None,
     overwrite: Overwrite = False,
     max_passes: Annotated[
         Any,
@@ -111,6 +119,8 @@ def train(
     model = learning.model
     with ConsoleBar(quiet=output.quiet, max_passes=max_passes, max_seconds=max_seconds) as bar:
         from ooc_train.events import Event, Started
+        from ooc_train.figures import require_figure, save
+        from ooc_train.interrupts import Interrupts
         from ooc_train.models.fitted import require_writable
         from ooc_train.stream.inputs import read_inputs
         from ooc_train.train import Task
@@ -118,6 +128,8 @@ def train(
 
         if out is not None:
             require_writable(out, overwrite=overwrite)
+        if plot is not None:
+            require_figure(plot, overwrite=overwrite)
         inputs = read_inputs(store, classifier=model.is_classifier)
         # What can't be is refused before anything is started.
         task = Task.of(model, inputs)
@@ -130,22 +142,35 @@ def train(
                 )
                 bar.say(event.explanation)
 
-        with resources.client(bar, kernels=task.needs_kernels) as client:
+        with (
+            resources.client(bar, kernels=task.needs_kernels) as client,
+            Interrupts((signal.SIGINT, signal.SIGHUP)) as interrupts,
+        ):
             _, report = fit(
                 model,
                 inputs,
                 out=out,
                 overwrite=overwrite,
-                callbacks=(say_plan, bar),
+                callbacks=(say_plan, bar, interrupts),
                 max_passes=max_passes,
                 max_seconds=max_seconds,
                 client=client,
                 memory_ceiling=resources.ceiling,
             )
-    if output.as_json:
-        print_json(report.to_json() | {"out": out})
-        return
-    loss = "log-loss" if model.is_classifier else "loss"
+            interrupts.conclude(report, out)
+    if plot is not None:
+        # Now that the workers have ended: matplotlib takes some 60 MiB.
+        save(report.memory.plot, plot)
+    with ended_by(interrupts.received):
+        if output.as_json:
+            print_json(report.to_json() | {"out": out, "plot": plot})
+        else:
+            _tell(report, out, plot, classifies=model.is_classifier)
+
+
+def _tell(report: "Report", out: str | None, plot: str | None, *, classifies: bool) -> None:
+    """Print what training did."""
+    loss = "log-loss" if classifies else "loss"
     passes = "1 pass" if report.passes == 1 else f"{report.passes:.4g} passes"
     typer.echo(f"{passes}, {loss} {report.loss:.6g} | memory: {report.memory}")
     rate = f"{report.rows_per_second:,.0f} rows/s"
@@ -157,6 +182,8 @@ def train(
         typer.echo(f"note: {note}")
     if out is not None:
         typer.echo(printable(f"saved in {out}"))
+    if plot is not None:
+        typer.echo(printable(f"drawn in {plot}"))
 
 
 @command

@@ -1,13 +1,12 @@
 """What commands print: counts in words, aligned tables, and JSON."""
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import typer
 
-from ooc_train.callbacks import printable
+from ooc_train.text import json_ready, printable
 
 
 def aligned(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> list[str]:
@@ -34,13 +33,4 @@ def count(n: int, what: str) -> str:
 
 def print_json(value: Mapping[str, Any]) -> None:
     """Print one object on stdout."""
-    typer.echo(json.dumps(_plain(value), indent=2))
-
-
-def _plain(value: Any) -> Any:
-    """Return a value as JSON holds it, where numbers that are none are null."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    typer.echo(json.dumps(json_ready(value), indent=2))

@@ -143,6 +143,7 @@ class Stream:
     ----------
     spent : what all tasks so far did
     on_rows : called with the number of rows after each task
+    stopped : asked between the segments of a scan whether it should end there
     """
 
     def __init__(
@@ -151,12 +152,14 @@ class Stream:
         executor: Executor,
         grain: Grain,
         on_rows: Callable[[int], None] = lambda _: None,
+        stopped: Callable[[], bool] = lambda: False,
     ) -> None:
         self.source = source
         self.spent = Spent()
         self._executor = executor
         self._grain = grain
         self._on_rows = on_rows
+        self._stopped = stopped
         self._segment_rows = float(_FIRST_SEGMENT_ROWS)
 
     def _run(
@@ -215,7 +218,8 @@ class Stream:
         """Return the state after a pass over all rows, in the random order of (seed, epoch).
 
         The driver gets the state back about once a second: where a worker dies, only that segment
-        is done again, from the state that the driver holds; so the bits do not change.
+        is done again, from the state that the driver holds; so the bits do not change. A run that
+        is to stop ends a pass there too.
         """
         whole = order.Epoch(self.source.n_leaves, mixing, seed if shuffled else None, epoch)
         groups = whole.groups()
@@ -233,6 +237,8 @@ class Stream:
             # At most fourfold a time: the first segment may have loaded kernels.
             self._segment_rows = min(4 * self._segment_rows, _SEGMENT_SECONDS * speed)
             at = end
+            if self._stopped():
+                break
         return state
 
     def map(self, function: RowMap, leaf_runs: Sequence[Sequence[int]]) -> Iterator[Any]:

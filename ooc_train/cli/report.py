@@ -1,0 +1,36 @@
+"""The command about a run that was saved: report."""
+
+import os
+from typing import Annotated
+
+import typer
+
+from ooc_train.callbacks import printable
+from ooc_train.cli.command import command
+from ooc_train.cli.options import RUN, Output, Overwrite
+from ooc_train.cli.text import print_json
+from ooc_train.units import approximate_bytes
+
+
+@command
+def report(
+    *,
+    run: Annotated[str, RUN],
+    out: Annotated[str, typer.Option(metavar="FILE", help="Page of HTML to write.")],
+    overwrite: Overwrite = False,
+    output: Output,
+) -> None:
+    """Write what a run did as one page: settings, figures, plots and coefficients."""
+    from ooc_train.figures import require_file
+    from ooc_train.models.fitted import load_fitted
+    from ooc_train.page import run_page
+
+    require_file(out, overwrite=overwrite)
+    page = run_page(load_fitted(run), run)
+    with open(out, "w", encoding="utf-8") as file:
+        file.write(page)
+    size = os.path.getsize(out)
+    if output.as_json:
+        print_json({"out": out, "bytes": size})
+        return
+    typer.echo(printable(f"saved in {out}: {approximate_bytes(size)}"))

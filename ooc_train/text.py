@@ -1,0 +1,56 @@
+"""Values as text that is safe where it goes: terminals, pages and JSON, whatever data called it."""
+
+import html
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def printable(text: str) -> str:
+    """Return text from data without what would steer a terminal: escapes are written out."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+
+
+def json_ready(value: Any) -> Any:
+    """Return a value as JSON holds it, where numbers that are none are null."""
+    if isinstance(value, Mapping):
+        return {str(key): json_ready(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_ready(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def html_table(rows: Sequence[Sequence[str]], head: Sequence[str] = ()) -> str:
+    """Return rows of text as a table of HTML, everything in them escaped.
+
+    Parameters
+    ----------
+    rows : sequence of rows
+        The first cell of each is the name of the row.
+    head : sequence of str
+        Names of the columns, or nothing.
+    """
+    top = "".join(f"<th>{html_escaped(name)}</th>" for name in head)
+    body = "".join(
+        f'<tr><th scope="row">{html_escaped(name)}</th>'
+        + "".join(f"<td>{html_escaped(cell)}</td>" for cell in cells)
+        + "</tr>"
+        for name, *cells in rows
+    )
+    return f"<table>{f'<thead><tr>{top}</tr></thead>' if head else ''}<tbody>{body}</tbody></table>"
+
+
+def html_escaped(text: str) -> str:
+    """Return text from data as HTML shows it."""
+    return html.escape(printable(text))
+
+
+def tell(text: str) -> None:
+    """Write a line to stderr; where nobody listens any more, that is no reason to fail."""
+    try:
+        sys.stderr.write(f"{printable(text)}\n")
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        # The terminal was closed, or the other end of the pipe, or the stream itself.
+        return

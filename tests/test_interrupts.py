@@ -1,0 +1,210 @@
+"""Ctrl-C: the first asks a run to stop and keeps what was learned, the second interrupts."""
+
+import signal
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ooc_train import LogisticRegression, interrupts
+from ooc_train.events import Ended, Progressed, Started, Stepped, Stop
+from ooc_train.interrupts import Interrupts, at_once
+from ooc_train.models.fitted import load_fitted
+from ooc_train.models.model import Model
+from ooc_train.store.made import make_data
+from ooc_train.stream import passes
+from ooc_train.stream.inputs import read_inputs
+from ooc_train.train import train
+
+FULL = Model(name="logistic", solver="lbfgs", tol=0.0, max_iter=50)
+KEPT = "stopped by Ctrl-C before its end"
+
+
+@pytest.fixture(autouse=True)
+def no_request_before(monkeypatch):
+    """Each test has its own first Ctrl-C, and leaves Python's handler in place."""
+    monkeypatch.setattr(interrupts, "_last_request", -1e9)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    yield
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.fixture(scope="module")
+def rows():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((500, 4))
+    return read_inputs(X, (X[:, 0] + rng.standard_normal(500) > 0).astype(int), classifier=True)
+
+
+class CtrlC:
+    """Presses Ctrl-C at the n-th event of a kind, so many times."""
+
+    def __init__(self, kind: Any = Stepped, at: int = 1, times: int = 1) -> None:
+        self.kind, self.at, self.times = kind, at, times
+        self.count = 0
+
+    def __call__(self, event: Any) -> None:
+        if isinstance(event, self.kind):
+            self.count += 1
+            if self.count == self.at:
+                for _ in range(self.times):
+                    signal.raise_signal(signal.SIGINT)
+
+
+def test_the_first_stops_after_the_step_and_saves(rows, tmp_path, capsys):
+    out = tmp_path / "a.run"
+    fitted, report = train(FULL, rows, callbacks=[CtrlC(Stepped, 3)], out=out)
+    assert (report.n_iter, report.converged) == (3, False)
+    assert report.notes == (KEPT,)
+    assert load_fitted(out).report["n_iter"] == 3
+    np.testing.assert_array_equal(load_fitted(out).coef, fitted.coef)
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err == (
+        "stopping after this step; Ctrl-C again interrupts at once\n"
+        f"the run was stopped by Ctrl-C after {report.passes:.4g} passes; "
+        f"as it stands it is saved in {out}\n"
+    )
+
+
+@pytest.mark.parametrize("kind", [Started, Progressed])
+def test_before_the_first_update_there_would_be_nothing_to_keep(rows, kind, capsys):
+    fitted, report = train(FULL, rows, callbacks=[CtrlC(kind)])
+    # The first iteration only looks at where it stands.
+    assert report.n_iter == 2
+    assert np.abs(fitted.coef).max() > 0
+    assert capsys.readouterr().err.endswith(" passes\n")
+
+
+def test_an_epoch_of_updates_ends_within(tmp_path, monkeypatch):
+    store = make_data(tmp_path / "a.zarr", rows=60_000, features=50)
+    assert store.n_chunks > 4
+    monkeypatch.setattr(passes, "_FIRST_SEGMENT_ROWS", 1)
+    monkeypatch.setattr(passes, "_SEGMENT_SECONDS", 0.0)
+    model = Model(name="logistic", batch_size=10, max_iter=3, random_state=0)
+    press = CtrlC(Progressed, 4)
+    fitted, report = train(model, store, callbacks=[press])
+    assert press.count <= 5
+    # Whole chunks were learned from, and the rest of the epoch was left.
+    assert 0 < report.updates < 6000
+    assert report.n_iter == 1
+    assert np.isfinite(report.loss)
+    assert np.abs(fitted.coef).max() > 0
+    assert report.notes == (KEPT,)
+
+
+def test_the_second_interrupts_at_once_and_saves_nothing(rows, tmp_path):
+    out = tmp_path / "a.run"
+    press = CtrlC(Stepped, 2, times=2)
+    with pytest.raises(KeyboardInterrupt):
+        train(FULL, rows, callbacks=[press], out=out)
+    assert press.count == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_second_may_meet_another_run(rows, monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(interrupts, "perf_counter", lambda: now[0])
+    assert train(FULL, rows, callbacks=[CtrlC()])[1].notes == (KEPT,)
+    now[0] += 9.0
+    with pytest.raises(KeyboardInterrupt):
+        train(FULL, rows, callbacks=[CtrlC()])
+    now[0] += 11.0
+    assert train(FULL, rows, callbacks=[CtrlC()])[1].notes == (KEPT,)
+
+
+def test_one_that_comes_when_all_is_done_is_not_swallowed(rows, tmp_path, capsys):
+    out = tmp_path / "a.run"
+    with pytest.raises(KeyboardInterrupt):
+        train(FULL, rows, callbacks=[CtrlC(Ended)], out=out, max_passes=3)
+    assert load_fitted(out).report["notes"] == []
+    assert capsys.readouterr().err == ""
+
+
+def test_a_handler_of_others_is_left_alone(rows):
+    seen = []
+    signal.signal(signal.SIGINT, lambda *arrived: seen.append(arrived[0]))
+    try:
+        _, report = train(FULL, rows, callbacks=[CtrlC()], max_passes=4)
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    assert seen == [signal.SIGINT]
+    assert report.n_iter > 1
+    assert report.notes == ()
+
+
+def test_work_of_many_runs_is_interrupted_at_once(rows):
+    press = CtrlC()
+    with pytest.raises(KeyboardInterrupt), at_once():
+        train(FULL, rows, callbacks=[press])
+    assert press.count == 1
+
+
+def test_other_threads_have_no_ctrl_c(rows):
+    found = []
+    thread = threading.Thread(target=lambda: found.append(train(FULL, rows, max_passes=3)[1]))
+    thread.start()
+    thread.join()
+    assert found[0].n_iter >= 1
+    with at_once():
+        inner = threading.Thread(target=lambda: at_once().__enter__())
+        inner.start()
+        inner.join()
+
+
+def test_an_error_is_the_error_though_ctrl_c_came(rows):
+    def fail(event: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+        raise RuntimeError("a callback failed")
+
+    with pytest.raises(RuntimeError, match="a callback failed"):
+        train(FULL, rows, callbacks=[fail])
+
+
+def test_an_estimator_keeps_what_it_learned_and_warns_of_nothing(monkeypatch):
+    X = np.random.default_rng(0).standard_normal((500, 4))
+    enter = Interrupts.__enter__
+
+    def enter_and_press(self):
+        enter(self)
+        signal.raise_signal(signal.SIGINT)
+        return self
+
+    monkeypatch.setattr(Interrupts, "__enter__", enter_and_press)
+    model = LogisticRegression(solver="lbfgs", tol=0).fit(X, X[:, 0] > 0)
+    assert model.report_.n_iter == 2
+    assert model.report_.notes == (KEPT,)
+    assert model.score(X, X[:, 0] > 0) > 0.5
+
+
+def test_signals_are_taken_and_given_back():
+    before = signal.getsignal(signal.SIGHUP)
+    with Interrupts((signal.SIGHUP,)) as both:
+        signal.raise_signal(signal.SIGHUP)
+        signal.raise_signal(signal.SIGHUP)  # as a shell and the system both send it
+        assert both.received is signal.SIGHUP
+        with pytest.raises(Stop, match="stopped by the end of its terminal before its end"):
+            both(Progressed(1, 1.0))
+        both(Ended(False, 1.0))
+    assert signal.getsignal(signal.SIGHUP) is before
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Interrupts((signal.SIGHUP,)) as ignored:  # as nohup has it
+            signal.raise_signal(signal.SIGHUP)
+        assert ignored.received is None
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_what_a_stop_says_is_a_note(rows):
+    def stop(event: Any) -> None:
+        raise Stop("enough")
+
+    _, report = train(FULL, rows, callbacks=[stop])
+    assert (report.n_iter, report.notes) == (2, ("enough",))
+
+    def silent(event: Any) -> None:
+        raise Stop
+
+    assert train(FULL, rows, callbacks=[silent])[1].notes == ()

@@ -1,0 +1,224 @@
+"""A run's report: as text, as HTML, as a page, as a DataFrame, and read back."""
+
+import html.parser
+import json
+import math
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from ooc_train import LinearRegression, cli
+from ooc_train.errors import InvalidRun
+from ooc_train.events import Stepped
+from ooc_train.models.fitted import Fitted, load_fitted
+from ooc_train.models.model import Model
+from ooc_train.page import run_page
+from ooc_train.report import Report, Steps
+from ooc_train.text import html_table, json_ready, printable
+from tests.test_plots import report_of
+
+EVIL = '<script>alert("1")</script>&'
+
+
+class Page(html.parser.HTMLParser):
+    """The tags of a page, what they refer to, and whether each is closed."""
+
+    VOID = ("meta", "br", "img", "link", "input", "hr")
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.references: list[str] = []
+        self.words: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.references += [
+            value or "" for name, value in attrs if name in ("src", "href", "xlink:href", "action")
+        ]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+def fitted_of(n_features=3, classes=("no", "yes"), names=None, **changes):
+    rng = np.random.default_rng(0)
+    n_outputs = len(classes) if len(classes) > 2 else 1
+    fitted = Fitted(
+        Model(name="logistic" if classes else "linear"),
+        rng.standard_normal((n_outputs, n_features)),
+        rng.standard_normal(n_outputs),
+        classes,
+        names,
+        json.loads(json.dumps(report_of(0.7, 0.6).to_json())),
+    )
+    return replace(fitted, **changes)
+
+
+# The report
+
+
+def test_a_report_reads_back():
+    report = report_of(0.7, 0.6, notes=("a note",))
+    again = Report.from_json(json.loads(json.dumps(report.to_json())))
+    assert again == report
+    assert again.loss_history == (0.7, 0.6)
+
+
+def test_a_report_of_an_older_release_reads_back():
+    values = report_of(0.7, 0.6).to_json()
+    del values["history"], values["memory"]["timeline"]
+    again = Report.from_json(values | {"loss_history": [0.7, 0.6]})
+    assert again.loss_history == (0.7, 0.6)
+    assert math.isnan(again.history[0].passes)
+    assert again.memory.timeline.seconds == ()
+    # When its losses were is not known, and is not made up.
+    assert "<svg" in run_page(fitted_of(report=values | {"loss_history": [0.7, 0.6]}), "a.run")
+
+
+def test_a_step_of_a_later_release_reads_back():
+    values = json.loads(json.dumps(report_of(0.7).to_json()))
+    values["history"][0]["learning_rate_of_tomorrow"] = 1.0
+    assert Report.from_json(values) == report_of(0.7)
+
+
+def test_very_many_steps_are_thinned_evenly():
+    steps = Steps()
+    assert steps.all() == ()
+    for i in range(10_000):
+        steps.add(Stepped(i, float(i), i, 0.5, None, float(i)))
+    kept = [step.n_iter for step in steps.all()]
+    assert kept[:3] == [0, 4, 8]
+    assert kept[-2:] == [9996, 9999]
+    assert len(kept) <= 4097
+
+
+def test_a_report_shows_itself_as_html_with_names_escaped():
+    text = report_of(0.7, 0.6, notes=(EVIL,))._repr_html_()
+    page = Page(text)
+    assert page.open == []
+    assert "script" not in page.tags
+    assert EVIL in page.words
+    assert {"0.6", "batch size", "256", "memory ceiling", "400 MiB, given"} <= set(page.words)
+
+
+def test_a_table_is_escaped_and_steers_no_terminal():
+    page = Page(html_table([(EVIL, "a\x1b[31m")], ("<th>", EVIL)))
+    assert page.tags == ["table", "thead", "tr", "th", "th", "tbody", "tr", "th", "td"]
+    assert page.words == ["<th>", EVIL, EVIL, "a\\x1b[31m"]
+
+
+def test_numbers_that_are_none_are_null_in_json():
+    assert json_ready({1: (math.nan, [math.inf, 2.5])}) == {"1": [None, [None, 2.5]]}
+    assert printable("a\x1b") == "a\\x1b"
+
+
+def test_history_is_a_data_frame():
+    X = np.arange(20.0).reshape(10, 2) ** 2
+    model = LinearRegression(solver="lbfgs").fit(X, X[:, 0])
+    assert not hasattr(LinearRegression(), "history_")
+    frame = model.history_
+    assert list(frame.columns) == [
+        "n_iter", "passes", "updates", "loss", "gradient_norm", "seconds",
+    ]  # fmt: skip
+    assert tuple(frame["loss"]) == model.report_.loss_history
+    assert frame["passes"].is_monotonic_increasing
+    assert frame["passes"].iloc[-1] == pytest.approx(model.report_.passes)
+    assert list(frame["n_iter"]) == list(range(1, model.report_.n_iter + 1))
+    blocks = LinearRegression(batch_size=2).partial_fit(X, X[:, 0]).partial_fit(X, X[:, 0])
+    assert blocks.history_[["n_iter", "updates"]].to_numpy().tolist() == [[1, 5]]
+
+
+def test_pandas_is_loaded_by_asking_for_history_alone():
+    code = "import sys, ooc_train.train, ooc_train.report, ooc_train.page; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parent.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert {"pandas", "matplotlib"} & set(loaded) == set()
+
+
+# The page
+
+
+def test_a_page_has_everything_and_asks_for_nothing():
+    text = run_page(fitted_of(names=("a", "b", "c")), "runs/late.run/")
+    page = Page(text)
+    assert page.open == []
+    assert page.tags.count("svg") == 5
+    # Parts of the page itself, and no others.
+    assert all(reference.startswith("#") for reference in page.references)
+    assert re.findall(r"url\((?!#)", text) == []
+    assert "@import" not in text
+    assert {"script", "link", "img", "iframe"} & set(page.tags) == set()
+    words = set(page.words)
+    assert {"late.run", "reserved", "batch size", "logistic", "fit_intercept", "for yes"} <= words
+    fitted = fitted_of()
+    assert {f"{value:.6g}" for value in (*fitted.coef[0], *fitted.intercept)} <= words
+
+
+def test_a_page_escapes_what_names_hold():
+    fitted = fitted_of(classes=(EVIL, "b", "c"), names=(EVIL, "$x$", "_y\x1b"))
+    page = Page(run_page(fitted, f"runs/{EVIL}".replace("/script", "script")))
+    assert page.open == []
+    assert "script" not in page.tags
+    assert EVIL in page.words
+
+
+@pytest.mark.parametrize("classes", [(), ("a", "b"), ("a", "b", "c")])
+def test_a_page_of_every_kind_of_model(classes):
+    page = Page(run_page(fitted_of(1200, classes), "a.run"))
+    assert page.open == []
+    assert "... and 200 smaller ones" in page.words
+
+
+def test_a_page_without_a_report():
+    with pytest.raises(InvalidRun, match=r"a\.run holds no report of its training"):
+        run_page(fitted_of(report={}), "a.run")
+
+
+def test_the_command_writes_a_page(tmp_path):
+    run, out = tmp_path / "a.run", tmp_path / "a.html"
+    fitted_of().save(run)
+    assert load_fitted(run).classes == ("no", "yes")
+
+    def here(*arguments):
+        return CliRunner().invoke(cli.app, ["report", str(run), "--out", str(out), *arguments])
+
+    result = here()
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.startswith(f"saved in {out}: ")
+    first = out.read_bytes()
+    assert Page(first.decode()).tags.count("svg") == 5
+    again = here()
+    assert (again.exit_code, again.stdout) == (1, "")
+    assert "exists already" in again.stderr
+    over = here("--overwrite", "--json")
+    assert json.loads(over.stdout) == {"out": str(out), "bytes": len(first)}
+    assert out.read_bytes() == first
+    none = CliRunner().invoke(cli.app, ["report", str(tmp_path), "--out", str(tmp_path / "b.html")])
+    assert none.exit_code == 1
+    assert "is no run" in none.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.html", "a.run"]
