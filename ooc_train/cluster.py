@@ -18,12 +18,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing import resource_tracker
+from time import perf_counter
+from typing import Any
 from urllib.parse import urlsplit
 
 import dask
 import distributed
 from distributed import Client, get_worker
 
+from ooc_train.dashboard import WORKER_METRIC
 from ooc_train.errors import ClusterError, MissingMainGuard
 from ooc_train.memory import Ceiling, ProcessMemory, measure, measure_tree
 from ooc_train.stream.executors import Executor, Inline, OnDask
@@ -46,6 +49,9 @@ _NO_GUARD_EXIT = 78
 
 _START_SECONDS = 60.0
 _CONNECT_SECONDS = 10.0
+
+_HEARTBEAT_SECONDS = 1.0
+"""So often a worker measures itself, which takes 2 ms."""
 
 _KEPT_FREE = 4 * 2**20
 """Bytes that the allocator of a worker may keep to hand out again."""
@@ -303,8 +309,29 @@ def dashboard_link(executor: Executor) -> str | None:
     return None
 
 
-def _prepare(dtype: str, *, kernels: bool) -> ProcessMemory:
-    """Load what tasks will need, so that what a process holds is known before it holds data."""
+class _Heartbeat:
+    """Tells with the heartbeats of a worker what its process holds, measured now and then."""
+
+    def __init__(self) -> None:
+        self._told, self._at = (0, 0, 0), 0.0
+
+    def __call__(self, worker: object) -> tuple[int, int, int]:
+        """Return the process, the bytes that it holds, and the most that it held."""
+        del worker
+        if perf_counter() - self._at > _HEARTBEAT_SECONDS:
+            memory = measure()
+            self._told = memory.pid, memory.current, memory.peak
+            self._at = perf_counter()
+        return self._told
+
+
+def _prepare(dtype: str, *, kernels: bool, dask_worker: Any = None) -> ProcessMemory:
+    """Load what tasks will need, so that what a process holds is known before it holds data.
+
+    Dask hands over the worker that it is run on; from then on that one tells what it holds.
+    """
+    if dask_worker is not None:
+        dask_worker.metrics.setdefault(WORKER_METRIC, _Heartbeat())
     if kernels:
         from ooc_train.models import kernels as compiled
 
@@ -327,6 +354,7 @@ class Meter:
         self._client = executor.client if isinstance(executor, OnDask) else None
         self._whole = whole
         self._before = before
+        self._others = 0
 
     def prepare(self, dtype: str, *, kernels: bool) -> Processes:
         """Load what tasks need in every process, and return what all of them then hold."""
@@ -371,4 +399,11 @@ class Meter:
         if not self._whole:
             return replace(own, peak=max(0, own.peak - self._before))
         others = [m for m in measure_tree() if m.pid not in (own.pid, *apart)]
-        return replace(own, peak=own.peak + sum(memory.peak for memory in others))
+        self._others = sum(memory.peak for memory in others)
+        return replace(own, peak=own.peak + self._others)
+
+    def calling(self) -> ProcessMemory:
+        """Return what counts of the calling process now; of its children, what they held before."""
+        own = replace(measure(), name="driver")
+        less = -self._others if self._whole else self._before
+        return replace(own, current=max(0, own.current - less), peak=max(0, own.peak - less))

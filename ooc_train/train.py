@@ -31,6 +31,7 @@ from ooc_train.stream.order import spread
 from ooc_train.stream.passes import Stream
 from ooc_train.stream.plan import Demand, Plan
 from ooc_train.threads import one_blas_thread
+from ooc_train.watching import TrainingPage
 
 _SAMPLE_LEAVES = 32
 """Leaves from which columns are scaled for conditioning, where no statistics are known."""
@@ -122,6 +123,19 @@ class Task:
         if self.solver_name == "newton":
             return self.problem.compiled_hessian
         return self.solver_name != "gram"
+
+    @property
+    def data_name(self) -> str:
+        """Where the rows are from, for people."""
+        store = self.inputs.store
+        return f"{self.inputs.kind} in memory" if store is None else str(store.path)
+
+    @property
+    def rows_per_update(self) -> int:
+        """Rows that an update of the parameters looks at."""
+        if isinstance(self.solver, Updates):
+            return min(self.solver.batch_size, self.inputs.source.n_rows)
+        return self.inputs.source.n_rows
 
     def demand(self, *, scans: bool = False) -> Demand:
         """Return what the job needs room for.
@@ -222,23 +236,19 @@ def train(
     if start is not None:
         task.require_start(start)
     begun = perf_counter()
-    with (
-        one_blas_thread(),
-        Job(
-            inputs.source,
-            client=client,
-            memory_ceiling=memory_ceiling,
-            kernels=task.needs_kernels,
-        ) as job,
-    ):
-        plan = job.plan(task.demand())
-        run = _Run(task, job, plan, callbacks, begun)
-        state = run.solve(start, max_passes, max_seconds)
-        report = run.report(state)
-    fitted = fitted_model(model, run.problem, state.theta, inputs, report)
-    if out is not None:
-        fitted.save(out, overwrite=overwrite)
-    run.emit(Ended(report.converged, report.seconds))
+    job = Job(
+        inputs.source, client=client, memory_ceiling=memory_ceiling, kernels=task.needs_kernels
+    )
+    with TrainingPage(job.client, job.dashboard, job.calling) as page:
+        with one_blas_thread(), job:
+            plan = job.plan(task.demand())
+            run = _Run(task, job, plan, (*callbacks, page), begun)
+            state = run.solve(start, max_passes, max_seconds, page.link)
+            report = run.report(state, page.notes)
+        fitted = fitted_model(model, run.problem, state.theta, inputs, report)
+        if out is not None:
+            fitted.save(out, overwrite=overwrite)
+        run.emit(Ended(report.converged, report.seconds, report.memory))
     return fitted, report
 
 
@@ -288,7 +298,7 @@ class _Run:
 
     def _on_rows(self, rows: int) -> None:
         self._rows += rows
-        self.emit(Progressed(self._rows, self._seconds))
+        self.emit(Progressed(self._rows, self._seconds, self._stream.spent.profile))
 
     @property
     def _seconds(self) -> float:
@@ -299,7 +309,11 @@ class _Run:
         return self._rows / self.problem.n_rows
 
     def solve(
-        self, start: Fitted | None, max_passes: float | None, max_seconds: float | None
+        self,
+        start: Fitted | None,
+        max_passes: float | None,
+        max_seconds: float | None,
+        training_page: str | None,
     ) -> State:
         """Return the state when the tolerance, or a limit, is met."""
         model, source = self.task.model, self._job.source
@@ -315,6 +329,14 @@ class _Run:
                 ceiling=self._plan.ceiling.limit,
                 projected=self._plan.projected,
                 explanation=self._plan.explain(),
+                terms=self._plan.projection.terms,
+                data=self.task.data_name,
+                row_bytes=source.row_bytes,
+                rows_per_update=self.task.rows_per_update,
+                max_passes=max_passes,
+                max_seconds=max_seconds,
+                ceiling_source=self._plan.ceiling.source,
+                training_page=training_page,
             )
         )
         scaling = scaling_of(self.task, self._stream)
@@ -323,7 +345,7 @@ class _Run:
         if start is not None:
             theta = scaling.from_data_units(start.coef, start.intercept)
         state = self.task.solver.start(self.problem, self._stream, theta)
-        self._learning_rate = _first_rate(state)
+        self._learning_rate = _rate(state, 0)
         while not state.converged and state.n_iter < model.iterations and not self._stopped:
             if max_passes is not None and self._passes >= max_passes:
                 break
@@ -341,11 +363,13 @@ class _Run:
                     state.loss,
                     state.gradient_norm,
                     self._seconds,
+                    _rate(state, max(0, state.updates - 1)),
+                    self._stream.spent.profile,
                 )
             )
         return state
 
-    def report(self, state: State) -> Report:
+    def report(self, state: State, notes: Sequence[str] = ()) -> Report:
         """Return what was done."""
         task, spent = self.task, self._stream.spent
         updates = task.solver if isinstance(task.solver, Updates) else None
@@ -369,12 +393,14 @@ class _Run:
             profile=spent.profile,
             memory=self._job.memory(self._plan),
             dashboard=self._job.dashboard,
+            notes=tuple(notes),
         )
 
 
-def _first_rate(state: State) -> float | None:
+def _rate(state: State, t: int) -> float | None:
+    """Return the learning rate after t updates, or None of a solver that has none."""
     updates = getattr(state.memory, "updates", None)
-    return None if updates is None else float(updates.eta0)
+    return None if updates is None else float(updates.rate(t))
 
 
 def scaling_of(task: Task, stream: Stream) -> Scaling:
