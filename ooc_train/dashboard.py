@@ -353,7 +353,7 @@ class _Loss:
 
         self.lines = ColumnDataSource({"x": [], "y": [], "colour": [], "label": [], "width": []})
         self.steps = ColumnDataSource(
-            {name: [] for name in STEPS} | {"colour": []}, name="training_steps"
+            {name: [] for name in STEPS} | {"colour": []}, name="training_steps_data"
         )
         self.root = _figure(self, x_axis_label="passes")
         self.root.multi_line(
@@ -448,7 +448,7 @@ class _Time:
         from bokeh.models import ColumnDataSource, HoverTool, LabelSet, Range1d
 
         names = ("part", "seconds", "share", "colour", "text")
-        self.source = ColumnDataSource({name: [] for name in names}, name="training_profile")
+        self.source = ColumnDataSource({name: [] for name in names}, name="training_profile_data")
         self.root = _figure(self, x_range=Range1d(0, 1), y_range=list(reversed(PROFILE)))
         bars = self.root.hbar("part", right="seconds", source=self.source, height=0.7)
         bars.glyph.fill_color = bars.glyph.line_color = "colour"
@@ -491,7 +491,7 @@ class _Memory:
         )
 
         names = ("process", "now", "peak", "colour")
-        self.source = ColumnDataSource({name: [] for name in names}, name="training_memory")
+        self.source = ColumnDataSource({name: [] for name in names}, name="training_memory_data")
         self.root = _figure(self, x_range=Range1d(0, 1), y_range=FactorRange(factors=["all"]))
         self.root.xaxis.formatter = NumeralTickFormatter(format="0 ib")
         self.root.xaxis.ticker = BasicTicker(**_TICKS)
@@ -611,7 +611,9 @@ def _head(run: Run) -> str:
     about, steps = run.about, run.steps.rows
     last = dict(zip(STEPS, steps[-1], strict=True)) if steps else {}
     most = about["most_passes"]
-    passes = f"{run.passes:.2f}" + ("" if most is None else f" <small>of {most:g}</small>")
+    # A sample that a solver looked at counts too, so that there may be more than was asked for.
+    known = most is not None and run.passes <= most
+    passes = f"{run.passes:.4g}" + (f" <small>of {most:g}</small>" if known else "")
     memory = run.memory()[0]
     figures = [
         ("pass", passes),

@@ -91,7 +91,7 @@ class TrainingPage:
         """Take note of an event, and send what there is if it is time."""
         match event:
             case Started():
-                self._state = "running"
+                self._state, self._sent = "running", perf_counter()
                 self._send("begun", _about(event))
             case Progressed():
                 self._progress = _progress(event.seconds, event.rows, event.profile)
