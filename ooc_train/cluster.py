@@ -26,7 +26,7 @@ import dask
 import distributed
 from distributed import Client, get_worker
 
-from ooc_train.dashboard import WORKER_METRIC
+from ooc_train.dashboard import WORKER_METRIC, process_name
 from ooc_train.errors import ClusterError, MissingMainGuard
 from ooc_train.memory import Ceiling, ProcessMemory, measure, measure_tree
 from ooc_train.stream.executors import Executor, Inline, OnDask
@@ -313,14 +313,14 @@ class _Heartbeat:
     """Tells with the heartbeats of a worker what its process holds, measured now and then."""
 
     def __init__(self) -> None:
-        self._told, self._at = (0, 0, 0), 0.0
+        self._told, self._at = ("", 0, 0), 0.0
 
-    def __call__(self, worker: object) -> tuple[int, int, int]:
+    def __call__(self, worker: object) -> tuple[str, int, int]:
         """Return the process, the bytes that it holds, and the most that it held."""
         del worker
         if perf_counter() - self._at > _HEARTBEAT_SECONDS:
             memory = measure()
-            self._told = memory.pid, memory.current, memory.peak
+            self._told = process_name(memory.pid), memory.current, memory.peak
             self._at = perf_counter()
         return self._told
 

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from html import escape
+from socket import gethostname
 from time import localtime, strftime, time
 from typing import Any
 
@@ -27,7 +28,7 @@ NAME = _FAMILY + "1"
 """The plugin's name, whose number changes with what drivers send."""
 
 WORKER_METRIC = "ooc_train"
-"""What workers report with their heartbeats: process, bytes held, and the most they held."""
+"""What workers report with their heartbeats: process, bytes it holds, and the most it held."""
 
 STEPS = ("n_iter", "passes", "updates", "loss", "gradient_norm", "learning_rate", "seconds")
 PROFILE = ("reading", "decoding", "computing", "waiting", "dask")
@@ -96,11 +97,11 @@ class Run:
     Attributes
     ----------
     runs : all that the scheduler knows of, this one among them, the newest last
-    identity : a name that no other run has
+    identity, number : a name and a number that no other run has
     about : what the driver said of it when it began
     client : the name of the client that it runs on
     steps, progress : rows of the columns `STEPS` and `PROGRESS`
-    processes : by process, its name, bytes now, and the most bytes that it held
+    processes : by address, a process's name, bytes now, and the most bytes that it held
     events : time and text of what happened to workers and tasks meanwhile, newest first
     state : "running", "converged", "finished" by a limit, or what ended it
     """
@@ -109,6 +110,8 @@ class Run:
         self, runs: "dict[str, Run]", identity: str, client: str, about: Mapping[str, Any]
     ) -> None:
         self.runs = runs
+        # The next colour, whichever of the runs before are still here.
+        self.number: int = max((run.number for run in runs.values()), default=-1) + 1
         self.identity = identity
         self.client = client
         self.about = about
@@ -246,19 +249,20 @@ class TrainingPlugin(SchedulerPlugin):  # type: ignore[misc] # untyped base
 
     def _look_at_memory(self, run: Run, values: Mapping[str, Any]) -> None:
         if values["memory"]:
-            run.processes = {str(pid): tuple(rest) for pid, *rest in values["memory"]}
+            run.processes = {str(i): (*row,) for i, row in enumerate(values["memory"])}
         elif values["driver"]:
-            pid, current, peak = values["driver"]
-            run.processes[str(pid)] = ("driver", current, peak)
+            process, now, peak = values["driver"]
+            found = {"": ("driver", now, peak)}
             for address, worker in self.scheduler.workers.items():
                 reported = worker.metrics.get(WORKER_METRIC)
                 if reported is None:
                     # One that joined later: what the system says, and the most of it that was seen.
                     now = int(worker.metrics.get("memory", 0))
-                    reported = address, now, max(now, run.processes.get(address, (0, 0, 0))[2])
-                if reported[0] != pid:
-                    name = f"worker {worker.name}"
-                    run.processes[str(reported[0])] = (name, reported[1], reported[2])
+                    reported = "", now, max(now, run.processes.get(address, ("", 0, 0))[2])
+                # A worker within the driver's process is told of already.
+                if reported[0] != process:
+                    found[address] = (f"worker {worker.name}", reported[1], reported[2])
+            run.processes = found
 
     def tell(self, text: str) -> None:
         """Note what happened, with every run that goes on."""
@@ -295,6 +299,11 @@ class TrainingPlugin(SchedulerPlugin):  # type: ignore[misc] # untyped base
             if run.client == client and run.state == "running":
                 run.state = "its driver is gone"
                 self.version += 1
+
+
+def process_name(pid: int) -> str:
+    """Return a name for a process of this machine that no other of the cluster has."""
+    return f"{gethostname()} {pid}"
 
 
 def put_up(plugin: TrainingPlugin, scheduler: Any) -> tuple[str | None, str]:
@@ -630,7 +639,8 @@ def _head(run: Run) -> str:
     figures.append(("memory, peak", held + of))
     cells = "".join(f"<dl><dt>{name}</dt><dd>{value}</dd></dl>" for name, value in figures)
     colour = _STATE_COLOURS.get(run.state, _CEILING_COLOUR)
-    of_pass = " of this pass" if run.state == "running" and most is None else ""
+    is_pass = run.state == "running" and most is None and not about["max_seconds"]
+    of_pass = " of this pass" if is_pass else ""
     return (
         f"<h1>{escape(about['model'])} <span>by {escape(about['solver'])}, batch size "
         f"{escape(about['batch_size'])}</span> <b style='background:{colour}'>{escape(run.state)}"
@@ -786,7 +796,7 @@ def _quiet_legend(plot: Any, place: str = "top_right") -> None:
 
 
 def _colour(run: Run) -> str:
-    return _COLOURS[list(run.runs).index(run.identity) % len(_COLOURS)]
+    return _COLOURS[run.number % len(_COLOURS)]
 
 
 def _in_order(row: tuple[str, int, int]) -> tuple[bool, int, str]:

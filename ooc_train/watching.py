@@ -113,7 +113,7 @@ class TrainingPage:
         if perf_counter() - self._measured >= _MEASURE_SECONDS:
             self._measured = perf_counter()
             own = self._memory()
-            driver = [own.pid, own.current, own.peak]
+            driver = [dashboard.process_name(own.pid), own.current, own.peak]
         return {"steps": steps, "progress": self._progress, "driver": driver, "memory": None}
 
     def _end(self, state: str, memory: MemoryReport | None) -> None:
@@ -122,7 +122,7 @@ class TrainingPage:
             return
         self._state = state
         processes = () if memory is None else memory.processes
-        measured = [[process.pid, process.name, 0, process.peak] for process in processes]
+        measured = [[process.name, 0, process.peak] for process in processes]
         self._is_free(_PATIENCE_SECONDS)
         self._send("ended", self._news() | {"state": state, "memory": measured})
         self._is_free(_PATIENCE_SECONDS)

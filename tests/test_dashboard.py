@@ -29,7 +29,7 @@ from hypothesis import strategies as st
 
 from ooc_train import watching
 from ooc_train.cluster import LocalCluster
-from ooc_train.dashboard import HANDLER, NAME, PROFILE, PROGRESS, STEPS, Run, Series
+from ooc_train.dashboard import HANDLER, NAME, PROFILE, PROGRESS, STEPS, Run, Series, process_name
 from ooc_train.events import Ended, Progressed, Started, Stepped
 from ooc_train.memory import ProcessMemory
 from ooc_train.models.model import Model
@@ -290,7 +290,7 @@ def test_workers_tell_what_they_hold_with_their_heartbeats(made, cluster, client
     fit(made, client, replace(BATCHES, max_iter=1))
     (worker,) = cluster.scheduler.workers.values()
     (pid,) = client.run(os.getpid).values()
-    wait_for(lambda: worker.metrics.get("ooc_train", [0])[0] == pid)
+    wait_for(lambda: worker.metrics.get("ooc_train", [""])[0] == process_name(pid))
     _, current, peak = worker.metrics["ooc_train"]
     assert 50 * 2**20 < current <= peak < 2**30
 
@@ -302,9 +302,14 @@ def test_a_worker_that_does_not_tell_is_shown_as_dask_sees_it(cluster, client):
         page._is_free(10.0)
         (worker,) = cluster.scheduler.workers.values()
         wait_for(lambda: worker.metrics.get("memory"))
-        page(Progressed(10, 0.1))
-        page._is_free(10.0)
         (run,) = plugin_of(cluster).runs.values()
+
+        def is_shown():
+            page(Progressed(10, 0.1))
+            page._is_free(10.0)
+            return len(run.memory()) > 1
+
+        wait_for(is_shown)
         names = [name for name, _, _ in run.memory()]
         assert names == ["all", "driver", f"worker {worker.name}"]
         assert run.memory()[2][1] > 10 * 2**20

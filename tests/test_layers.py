@@ -171,6 +171,11 @@ def test_no_imports_go_in_circles():
     graphlib.TopologicalSorter(graph).prepare()
 
 
+def test_the_training_page_imports_nothing_of_ours():
+    # It travels by value to schedulers that lack the package.
+    assert imported("dashboard", SOURCES["dashboard"], SOURCES)[0] == set()
+
+
 @every_file
 def test_libraries_stay_in_their_rooms(file):
     assert homeless(file, SOURCES[file]) == set()
