@@ -35,11 +35,12 @@ PROFILE = ("reading", "decoding", "computing", "waiting", "dask")
 PROGRESS = ("seconds", "rows", *PROFILE)
 """The columns of what is sent: of a step, and of how far a run is (both since it began)."""
 
-_MOST_ROWS = 1000
+_MOST_ROWS = 500
 _MOST_RUNS = 8
 _MOST_EVENTS = 50
 _MOST_PROCESSES = 24
 _REFRESH_MILLISECONDS = 500
+_APART_SECONDS, _MOST_INTERVALS = 0.5, 200
 _RATE_SECONDS = 5.0
 """The rate of a run that goes on is that of its last seconds."""
 
@@ -71,9 +72,11 @@ class Series:
         self._limit = limit
         self._every = 1
         self._count = 0
+        self._table: Any = None
 
     def append(self, row: Sequence[float]) -> None:
         """Take in a row."""
+        self._table = None
         if self._count and (self._count - 1) % self._every:
             self.rows.pop()  # it was there only for being the last
         self.rows.append(tuple(row))
@@ -87,8 +90,9 @@ class Series:
 
     def columns(self, names: Sequence[str]) -> dict[str, Any]:
         """Return the columns by their names, each an array."""
-        table = np.array(self.rows, dtype=float).reshape(len(self.rows), len(names))
-        return {name: table[:, i] for i, name in enumerate(names)}
+        if self._table is None:  # runs that are over are drawn again beside those that go on
+            self._table = np.array(self.rows, dtype=float).reshape(len(self.rows), len(names)).T
+        return dict(zip(names, self._table, strict=True))
 
 
 class Run:
@@ -153,6 +157,22 @@ class Run:
             before = next(recent) if len(known) > 1 else before
         seconds = self.seconds - before[0]
         return (self.rows - before[1]) / seconds if seconds > 0 else 0.0
+
+    def rows_over_time(self) -> list[tuple[float, float]]:
+        """Return seconds and rows read by then, from the beginning on, some time apart.
+
+        Tasks come in a few at a time, and a rate from one to the next would say nothing.
+        """
+        apart = max(_APART_SECONDS, self.seconds / _MOST_INTERVALS)
+        kept = [(0.0, 0.0)]
+        for seconds, rows, *_ in self.progress.rows:
+            if rows > kept[-1][1]:
+                if len(kept) > 1 and kept[-1][0] - kept[-2][0] < apart:
+                    kept.pop()
+                kept.append((seconds, rows))
+        if len(kept) > 2 and kept[-1][0] - kept[-2][0] < apart:
+            del kept[-2]
+        return kept
 
     @property
     def share(self) -> float:
@@ -435,13 +455,10 @@ class _Rate:
 
     def show(self, run: Run) -> None:
         """Show what there is."""
-        columns = run.progress.columns(PROGRESS)
-        came = np.diff(columns["rows"], prepend=0.0) > 0
-        rows, seconds = columns["rows"][came], columns["seconds"][came]
-        gaps = np.maximum(np.diff(seconds, prepend=0.0), 1e-9)
-        rate = np.diff(rows, prepend=0.0) / gaps
-        # A step is drawn to the left of its point: the first begins with the run.
-        rate, seconds = np.append(rate[:1], rate), np.append(np.zeros(len(rate[:1])), seconds)
+        seconds, rows = np.array(run.rows_over_time()).T
+        rate = np.diff(rows) / np.maximum(np.diff(seconds), 1e-9)
+        # A step is drawn to the left of its point.
+        rate = np.append(rate[:1], rate) if len(rate) else np.zeros(1)
         nbytes = run.about["row_bytes"]
         self.source.data = {"seconds": seconds, "rate": rate, "bytes": rate * nbytes}
         self.root.y_range.end = top = 1.1 * max([1.0, *rate])
@@ -854,6 +871,7 @@ dt { font-size: 12px; color: #777; }
 dd { font-size: 20px; margin: 1px 0 0; white-space: nowrap; }
 small { font-size: 13px; color: #777; }
 table { border-collapse: collapse; font-size: 13px; width: 100%; }
+td:first-child { white-space: nowrap; width: 1%; }
 td { padding: 3px 14px 3px 0; border-top: 1px solid #e4e4e4; vertical-align: top; }
 td:nth-child(2) { white-space: nowrap; }
 tr.projected td { font-weight: bold; border-top: 1px solid #999; }

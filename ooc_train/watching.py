@@ -132,7 +132,13 @@ class TrainingPage:
             return
         call = getattr(self._client.scheduler, dashboard.HANDLER)
         message = call(kind=kind, run=self._run, client=self._client.id, values=values)
-        self._on_its_way = asyncio.run_coroutine_threadsafe(message, self._client.loop.asyncio_loop)
+        try:
+            self._on_its_way = asyncio.run_coroutine_threadsafe(
+                message, self._client.loop.asyncio_loop
+            )
+        except RuntimeError as error:  # the client was closed
+            message.close()
+            self._give_up(_in_words(error))
 
     def _is_free(self, seconds: float = 0.0) -> bool:
         """Return whether the last message has come, within so many seconds."""
@@ -140,9 +146,10 @@ class TrainingPage:
             return True
         try:
             self._on_its_way.result(seconds)
-        except TimeoutError:
-            return False
         except Exception as error:  # noqa: BLE001 # as when the page was asked for
+            # Not yet there, or it failed, be it by a time-out of its own.
+            if not self._on_its_way.done():
+                return False
             self._give_up(_in_words(error))
         self._on_its_way = None
         return True

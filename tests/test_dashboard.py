@@ -428,7 +428,7 @@ class Scheduler:
         self.let = threading.Event()
         self.let.set()
         self.most = self.under_way = 0
-        self.breaks = False
+        self.breaks: Exception | None = None
 
     async def take(self, kind, values=None, **_):
         self.under_way += 1
@@ -437,7 +437,7 @@ class Scheduler:
             await asyncio.sleep(0.001)
         self.under_way -= 1
         if self.breaks:
-            raise OSError("gone")
+            raise self.breaks
         self.messages.append((kind, values))
         return {"page": "/training", "why": ""}
 
@@ -535,17 +535,28 @@ def test_what_is_sent_is_plain(fake, clock):
     assert found <= {int, float, str, type(None)}
 
 
-def test_a_scheduler_that_fails_ends_the_page_and_not_the_run(fake, clock):
+@pytest.mark.parametrize("error", [OSError("gone"), TimeoutError("gone")])
+def test_a_scheduler_that_fails_ends_the_page_and_not_the_run(fake, clock, error):
     with TrainingPage(fake, None, driver) as page:
         page(started())
         page._is_free(10.0)
-        fake.scheduler.breaks = True
+        fake.scheduler.breaks = error
         for i in range(10):
             page(stepped(i))
             page._is_free(10.0)
             clock[0] += 1.0
         page(Ended(True, 10.0))
-    assert page.notes == ["without a Training page: OSError: gone"]
+    assert page.notes == [f"without a Training page: {type(error).__name__}: gone"]
+
+
+def test_a_client_that_is_closed_ends_the_page_and_not_the_run(clock):
+    loop = asyncio.new_event_loop()
+    loop.close()
+    page = TrainingPage(FakeClient(loop), None, driver)
+    page(started())
+    page(stepped(1))
+    page(Ended(True, 1.0))
+    assert page.notes == ["without a Training page: RuntimeError: Event loop is closed"]
 
 
 def test_a_run_without_a_cluster_has_no_page():
@@ -601,6 +612,13 @@ def test_the_rate_is_of_the_last_seconds_and_of_all_once_it_is_over():
     assert run.rate == 1000.0
     run.state = "converged"
     assert run.rate == 300.0
+
+
+def test_rows_that_come_in_together_make_no_rate_of_their_own():
+    run = run_of([100, 200, 300, 300, 600, 601], [0.6, 0.6001, 1.2, 1.5, 1.9, 1.9001])
+    assert run.rows_over_time() == [(0.0, 0.0), (0.6, 100.0), (1.2, 300.0), (1.9001, 601.0)]
+    assert run_of([5], [0.1]).rows_over_time() == [(0.0, 0.0), (0.1, 5.0)]
+    assert run_of([], []).rows_over_time() == [(0.0, 0.0)]
 
 
 def test_the_columns_of_messages_are_those_of_the_events():
