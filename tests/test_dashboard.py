@@ -183,10 +183,8 @@ def test_two_runs_leave_one_page_with_both(made, cluster, client):
         (lines,) = (r for r in document.get_model_by_name("training_loss").renderers[:1])
         assert [tuple(line) for line in lines.data_source.data["y"]] == losses
         choice = document.get_model_by_name("training_choice")
-        assert [identity for identity, _ in choice.options] == [
-            "",
-            *(r.identity for r in runs[::-1]),
-        ]
+        identities = [run.identity for run in reversed(runs)]
+        assert [identity for identity, _ in choice.options] == ["", *identities]
 
 
 def test_a_page_that_an_earlier_plugin_left_is_replaced(made, cluster, client):
@@ -313,6 +311,13 @@ def test_a_worker_that_does_not_tell_is_shown_as_dask_sees_it(cluster, client):
         names = [name for name, _, _ in run.memory()]
         assert names == ["all", "driver", f"worker {worker.name}"]
         assert run.memory()[2][1] > 10 * 2**20
+
+
+def test_the_cluster_inside_this_process_has_its_page_too(made):
+    link, report = fit(made, None)
+    assert link.startswith("http://127.0.0.1:")
+    with opened(link) as document:
+        assert tuple(data_of(document, "steps")["loss"]) == report.loss_history
 
 
 def test_arrays_in_memory_have_no_page(client, cluster):
@@ -682,6 +687,7 @@ def text_in(browser, name):
 @pytest.mark.slow
 def test_the_page_in_a_browser(made, client, browser):
     """It opens halfway with all that was, moves on, and ends at the report's values."""
+    _, before = fit(made, client, replace(BATCHES, max_iter=2))
     halfway = []
 
     class Opens(Listener):
@@ -712,6 +718,10 @@ def test_the_page_in_a_browser(made, client, browser):
         ("rows per update", "256"),
     ):
         assert figures[figures.index(name) + 1] == figure
+    # An earlier run can be chosen.
+    script = "const m = Bokeh.documents[0].get_model_by_name('training_choice');"
+    browser.execute_script(script + "m.value = m.options.at(-1)[0];")
+    wait_for(lambda: shown(browser, "steps_data", "data.loss") == list(before.loss_history))
     links = browser.find_elements("css selector", ".navbar a")
     assert [link.text for link in links].count("Training") == 1
     errors = [line for line in browser.get_log("browser") if line["level"] == "SEVERE"]
