@@ -155,6 +155,8 @@ class TrainingPage:
         return True
 
     def _give_up(self, why: str) -> None:
+        # The next run asks anew: the scheduler may have been started again.
+        _known.discard(self._client)
         self._client, self._on_its_way = None, None
         self.notes.append(f"without a Training page: {why}")
 

@@ -449,6 +449,7 @@ class Scheduler:
 
 class FakeClient:
     id = "client"
+    registered = 0
 
     def __init__(self, loop):
         self.scheduler = Scheduler()
@@ -460,6 +461,7 @@ class FakeClient:
         return call.result(callback_timeout)
 
     def register_plugin(self, *_):
+        self.registered += 1
         assert "ooc_train.dashboard" in cloudpickle.list_registry_pickle_by_value()
 
 
@@ -552,6 +554,10 @@ def test_a_scheduler_that_fails_ends_the_page_and_not_the_run(fake, clock, error
             clock[0] += 1.0
         page(Ended(True, 10.0))
     assert page.notes == [f"without a Training page: {type(error).__name__}: gone"]
+    fake.scheduler.breaks = None
+    with TrainingPage(fake, "http://127.0.0.1:1/status", driver) as page:
+        assert page.link is not None
+    assert fake.registered == 2
 
 
 def test_a_client_that_is_closed_ends_the_page_and_not_the_run(clock):
