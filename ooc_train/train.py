@@ -33,6 +33,7 @@ from ooc_train.stream.passes import Stream
 from ooc_train.stream.plan import Demand, Plan
 from ooc_train.threads import one_blas_thread
 from ooc_train.units import approximate_bytes
+from ooc_train.watching import TrainingPage
 
 _SAMPLE_LEAVES = 32
 """Leaves from which columns are scaled for conditioning, where no statistics are known."""
@@ -125,6 +126,19 @@ class Task:
         if self.solver_name == "newton":
             return self.problem.compiled_hessian
         return self.solver_name != "gram"
+
+    @property
+    def data_name(self) -> str:
+        """Where the rows are from, for people."""
+        store = self.inputs.store
+        return f"{self.inputs.kind} in memory" if store is None else str(store.path)
+
+    @property
+    def rows_per_update(self) -> int:
+        """Rows that an update of the parameters looks at."""
+        if isinstance(self.solver, Updates):
+            return min(self.solver.batch_size, self.inputs.source.n_rows)
+        return self.inputs.source.n_rows
 
     def demand(self, *, scans: bool = False) -> Demand:
         """Return what the job needs room for.
@@ -242,24 +256,19 @@ def train(
     if start is not None:
         task.require_start(start)
     begun = perf_counter()
-    with Interrupts() as interrupts:
-        with (
-            one_blas_thread(),
-            Job(
-                inputs.source,
-                client=client,
-                memory_ceiling=memory_ceiling,
-                kernels=task.needs_kernels,
-            ) as job,
-        ):
+    job = Job(
+        inputs.source, client=client, memory_ceiling=memory_ceiling, kernels=task.needs_kernels
+    )
+    with Interrupts() as interrupts, TrainingPage(job.client, job.dashboard, job.calling) as page:
+        with one_blas_thread(), job:
             plan = job.plan(task.demand())
-            run = _Run(task, job, plan, (*callbacks, interrupts), begun)
-            state = run.solve(start, max_passes, max_seconds)
-            report = run.report(state)
+            run = _Run(task, job, plan, (*callbacks, interrupts, page), begun)
+            state = run.solve(start, max_passes, max_seconds, page.link)
+            report = run.report(state, page.notes)
         fitted = fitted_model(model, run.problem, state.theta, inputs, report)
         if out is not None:
             fitted.save(out, overwrite=overwrite)
-        run.emit(Ended(report.converged, report.seconds))
+        run.emit(Ended(report.converged, report.seconds, report.memory))
         interrupts.conclude(report, None if out is None else os.fspath(out))
     return fitted, report
 
@@ -312,7 +321,7 @@ class _Run:
 
     def _on_rows(self, rows: int) -> None:
         self._rows += rows
-        self.emit(Progressed(self._rows, self._seconds))
+        self.emit(Progressed(self._rows, self._seconds, self._stream.spent.profile))
 
     @property
     def _seconds(self) -> float:
@@ -323,7 +332,11 @@ class _Run:
         return self._rows / self.problem.n_rows
 
     def solve(
-        self, start: Fitted | None, max_passes: float | None, max_seconds: float | None
+        self,
+        start: Fitted | None,
+        max_passes: float | None,
+        max_seconds: float | None,
+        training_page: str | None,
     ) -> State:
         """Return the state when the tolerance, or a limit, is met."""
         model, source = self.task.model, self._job.source
@@ -339,6 +352,14 @@ class _Run:
                 ceiling=self._plan.ceiling.limit,
                 projected=self._plan.projected,
                 explanation=self._plan.explain(),
+                terms=self._plan.projection.terms,
+                data=self.task.data_name,
+                row_bytes=source.row_bytes,
+                rows_per_update=self.task.rows_per_update,
+                max_passes=max_passes,
+                max_seconds=max_seconds,
+                ceiling_source=self._plan.ceiling.source,
+                training_page=training_page,
             )
         )
         scaling = scaling_of(self.task, self._stream)
@@ -347,7 +368,7 @@ class _Run:
         if start is not None:
             theta = scaling.from_data_units(start.coef, start.intercept)
         state = self.task.solver.start(self.problem, self._stream, theta)
-        self._learning_rate = _first_rate(state)
+        self._learning_rate = _rate(state, 0)
         while not state.converged and state.n_iter < model.iterations:
             if self._stopped and state.n_iter and not np.array_equal(state.theta, theta):
                 break  # a first iteration may only look, and leave nothing to keep
@@ -365,12 +386,14 @@ class _Run:
                 state.loss,
                 state.gradient_norm,
                 self._seconds,
+                _rate(state, max(0, state.updates - 1)),
+                self._stream.spent.profile,
             )
             self._steps.add(step)
             self.emit(step)
         return state
 
-    def report(self, state: State) -> Report:
+    def report(self, state: State, notes: Sequence[str] = ()) -> Report:
         """Return what was done."""
         task, spent = self.task, self._stream.spent
         updates = task.solver if isinstance(task.solver, Updates) else None
@@ -394,13 +417,14 @@ class _Run:
             profile=spent.profile,
             memory=self._job.memory(self._plan),
             dashboard=self._job.dashboard,
-            notes=tuple(self._notes),
+            notes=(*self._notes, *notes),
         )
 
 
-def _first_rate(state: State) -> float | None:
+def _rate(state: State, t: int) -> float | None:
+    """Return the learning rate after t updates, or None of a solver that has none."""
     updates = getattr(state.memory, "updates", None)
-    return None if updates is None else float(updates.eta0)
+    return None if updates is None else float(updates.rate(t))
 
 
 def scaling_of(task: Task, stream: Stream) -> Scaling:

@@ -339,7 +339,7 @@ libraries        0 B  shared with processes that may end meanwhile
 buffers     4.38 MiB  2 x 2.19 MiB: a chunk, and the work on it
 decoding         0 B  by zarr-python, and of a y in other chunks than X
 sums        41.4 KiB  800 B in flight and in the tree of sums
-parameters  10.3 KiB  13 x 808 B
+parameters  11.8 KiB  15 x 808 B
 projected    229 MiB
 ceiling      400 MiB  given
 left         171 MiB"""

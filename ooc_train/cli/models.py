@@ -136,6 +136,8 @@ def train(
 
         def say_plan(event: Event) -> None:
             if isinstance(event, Started):
+                if event.training_page is not None:
+                    bar.say(f"training   {event.training_page}")
                 bar.say(
                     f"{event.model} by {event.solver}, batch size {event.batch_size}: "
                     f"{event.n_rows:,} rows x {count(event.n_features, 'feature')}"

@@ -237,7 +237,8 @@ def _plan(
     buffers = max(reduce_bytes * threads, scan_bytes)
     held = demand.sums * (threads * levels + window + levels)
     n_workers = len(processes.workers)
-    copies = demand.slots + window + threads
+    # A task that runs holds its parameters twice: as they came, and opened.
+    copies = demand.slots + window + 2 * threads
     terms = [
         Term("reserved", processes.reserved, _reserved(processes)),
         Term(
