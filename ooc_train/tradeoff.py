@@ -14,9 +14,10 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib import import_module
+from functools import partial
 from typing import Any
 
+from ooc_train import figures, plots
 from ooc_train.advice import Advice, Outcome, recommend
 from ooc_train.cluster import choose_executor
 from ooc_train.comparing import Judged, Peaks, demand_of_judging, held_out, judge, load
@@ -282,17 +283,8 @@ def _save(result: Tradeoff, path: str) -> None:
             table = csv.DictWriter(file, list(result.rows()[0]))
             table.writeheader()
             table.writerows(result.rows())
-        draw(result.reports, os.path.join(folder, "tradeoff.png"))
+        plot = partial(plots.tradeoff, result.reports)
+        figures.save(plot, os.path.join(folder, "tradeoff.png"))
         if os.path.lexists(path):
             shutil.move(path, os.path.join(scratch, "old"))
         os.rename(folder, path)
-
-
-def draw(reports: Mapping[str, Report], path: str) -> bool:
-    """Draw loss against passes for each batch size, and say whether that could be done."""
-    try:
-        plots = import_module("ooc_train.plots")
-    except ModuleNotFoundError:
-        return False
-    plots.tradeoff(reports).figure.savefig(path)
-    return True
