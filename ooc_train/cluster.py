@@ -299,14 +299,34 @@ def choose_executor(source: Source, client: Client | None = None) -> Executor:
 
 
 def default_ceiling(executor: Executor, memory_ceiling: str | int | Ceiling | None) -> Ceiling:
-    """Return the ceiling of a job: as given, else its cluster's, else half of what is available."""
+    """Return the ceiling of a job: as given, else its cluster's, else half of what is available.
+
+    That of a cluster which others started is what its workers may hold, if all have limits.
+    """
     if isinstance(memory_ceiling, Ceiling):
         return memory_ceiling
     if memory_ceiling is None and isinstance(executor, OnDask):
         ceiling = getattr(executor.client.cluster, "memory_ceiling", None)
         if ceiling is not None:
             return Ceiling(ceiling.limit, "the cluster's", ceiling.whole)
+        limits = executor.client.run(_own_limit).values()
+        if limits and all(limits):
+            return Ceiling(sum(limits), "its workers' limits")
     return Ceiling.of(memory_ceiling)
+
+
+def _own_limit(dask_worker: Any) -> int:
+    """Return the bytes that a worker may hold before Dask pauses or ends it, 0 for no limit.
+
+    One that lives in this process is under this process's ceiling.
+    """
+    memory = getattr(dask_worker, "memory_manager", None)
+    limit = getattr(memory, "memory_limit", None)
+    if not limit or dask_worker.nanny is None:
+        return 0
+    # Spilling is no business of ours: nothing of a run's is what Dask could spill.
+    share = getattr(memory, "memory_pause_fraction", None) or 1.0
+    return int(share * limit)
 
 
 def dashboard_link(executor: Executor) -> str | None:
@@ -336,8 +356,10 @@ class _Heartbeat:
         return self._told
 
 
-def _prepare(dtype: str, *, kernels: bool, dask_worker: Any = None) -> tuple[ProcessMemory, str]:
-    """Load what tasks will need; return what the process holds before data, and where it lives.
+def _prepare(
+    dtype: str, *, kernels: bool, dask_worker: Any = None
+) -> tuple[ProcessMemory, str, int]:
+    """Load what tasks will need; return what the process holds, where it lives, and its own limit.
 
     Dask hands over the worker that it is run on; from then on that one tells what it holds.
     """
@@ -346,7 +368,7 @@ def _prepare(dtype: str, *, kernels: bool, dask_worker: Any = None) -> tuple[Pro
     if kernels:
         load_kernels(dtype)
     load_blas()
-    return measure(), pid_space()
+    return measure(), pid_space(), 0 if dask_worker is None else _own_limit(dask_worker)
 
 
 class Meter:
@@ -404,23 +426,26 @@ class Meter:
         # One first: where kernels have to be compiled, the others then find them in the cache.
         self._client.run(_prepare, dtype, kernels=kernels, workers=[next(iter(threads))])
         prepared = self._client.run(_prepare, dtype, kernels=kernels)
-        held: Mapping[str, ProcessMemory] = {at: memory for at, (memory, _) in prepared.items()}
+        held: Mapping[str, ProcessMemory] = {at: found[0] for at, found in prepared.items()}
         calling = self._calling([memory.pid for memory in held.values()])
         here = pid_space()
         self._watch(
-            calling, [memory if space == here else None for memory, space in prepared.values()]
+            calling, [memory if space == here else None for memory, space, _ in prepared.values()]
         )
+        apart = [at for at, memory in held.items() if memory.pid != os.getpid()]
+        if apart and self._limited is None:
+            self.notes.append(
+                "the workers are others' to limit: what they hold is planned and measured, but the "
+                "operating system was not asked to refuse them more"
+            )
         known = [calling, *(m for m in held.values() if m.pid != os.getpid())]
         return Processes(
             calling.peak,
-            tuple(
-                (memory.peak, threads.get(address, 1))
-                for address, memory in held.items()
-                if memory.pid != os.getpid()
-            ),
+            tuple((held[at].peak, threads.get(at, 1)) for at in apart),
             sum(threads.values()),
             # All of our processes map the same libraries, so that the largest maps nearly all.
             max(0, max(m.mapped for m in known) - sum(m.share for m in known)),
+            tuple(prepared[at][2] for at in apart),
         )
 
     def measured(self) -> list[ProcessMemory]:

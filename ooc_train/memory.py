@@ -20,7 +20,7 @@ from ooc_train import plots
 from ooc_train.timeline import MemoryTimeline
 from ooc_train.units import approximate_bytes, parse_bytes
 
-Source = Literal["given", "the cluster's", "half of what is available"]
+Source = Literal["given", "the cluster's", "its workers' limits", "half of what is available"]
 
 
 @dataclass(frozen=True, slots=True)

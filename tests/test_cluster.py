@@ -1,11 +1,21 @@
 """Which cluster a job runs on."""
 
+from dataclasses import replace
 from typing import Any
 
 import distributed
+import numpy as np
+import pytest
 from distributed import Client
 
-from ooc_train.cluster import choose_executor
+from ooc_train.cluster import choose_executor, private_client
+from ooc_train.errors import CeilingExceeded
+from ooc_train.job import Job
+from ooc_train.models.moments import ColumnSums
+from ooc_train.models.sums import total_bytes
+from ooc_train.stream.plan import Demand
+from ooc_train.stream.sources import StoreSource
+from tests.streams import write_store
 
 
 def test_the_client_of_as_current_goes_before_the_one_made_last():
@@ -22,3 +32,53 @@ def test_the_client_of_as_current_goes_before_the_one_made_last():
         with first.as_current():
             assert choose(source).client is first
         assert choose(source, first).client is first
+
+
+def rows(path):
+    X = np.random.default_rng(0).normal(size=(2_000, 3))
+    return StoreSource.of(write_store(path, X, X[:, 0], chunk_rows=100))
+
+
+def demand(source, work):
+    return Demand(total_bytes(source.rooms(1)), total_bytes(work.rooms(source.leaf_rows)))
+
+
+def test_workers_of_others_have_limits_that_are_kept(tmp_path):
+    source, work = rows(tmp_path / "a"), ColumnSums(np.zeros(3))
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=2, memory_limit="1GiB",
+            host="127.0.0.1", dashboard_address="127.0.0.1:0",
+        ) as cluster,
+        Client(cluster) as client,
+    ):  # fmt: skip
+        with Job(source, client=client) as job:
+            plan = job.plan(demand(source, work))
+            limit = int(0.8 * 2**30)  # beyond which Dask pauses a worker
+            assert plan.processes.limits == (limit, limit)
+            assert str(job.ceiling) == "1.6 GiB (its workers' limits)"
+            total = job.stream(plan).reduce(work)
+            assert total["weight"] == 2_000
+            assert any("others' to limit" in note for note in job.memory(plan).notes)
+        # A given ceiling goes before theirs, and is no more than a ceiling.
+        with Job(source, client=client, memory_ceiling="2GiB") as job:
+            assert str(job.ceiling) == "2 GiB (given)"
+            large = replace(demand(source, work), workspace=2**29)
+            plan = job.plan(large)
+            # Room for one task at a time and not for two, in either worker.
+            assert plan.fits
+            assert large.leaf + 2**29 <= plan.grain.pool_bytes < 2 * 2**29
+            with pytest.raises(
+                CeilingExceeded,
+                match=r"worker 0 may hold 819 MiB by its cluster's limit, and would need 1.\d+ GiB",
+            ):
+                job.stream(job.plan(replace(large, workspace=2**30)))
+
+
+def test_workers_that_live_here_are_under_the_ceiling_of_this_process(tmp_path):
+    source = rows(tmp_path / "a")
+    with Job(source, client=private_client()) as job:
+        plan = job.plan(demand(source, ColumnSums(np.zeros(3))))
+        assert (plan.processes.workers, plan.processes.limits) == ((), ())
+        assert job.ceiling.source == "half of what is available"
+        assert job.memory(plan).notes == ()

@@ -63,7 +63,7 @@ def plan(
             ) as job,
         ):
             found = job.plan(task.demand())
-    fits = found.projected <= found.ceiling.limit
+    fits = found.fits
     # The plan for next to nothing is the smallest there is.
     smallest = make_plan(inputs.source, task.demand(), Ceiling(1, "given"), found.processes)
     if output.as_json:

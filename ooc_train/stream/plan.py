@@ -58,12 +58,15 @@ class Processes:
     threads : tasks that run at a time
     libraries : bytes of libraries that processes which are not the run's share with it now, and
         that would fall to the run if they ended
+    limits : of each worker the bytes that it may hold by its own cluster, 0 where it has no limit;
+        empty where none has
     """
 
     driver: int
     workers: tuple[tuple[int, int], ...]
     threads: int
     libraries: int = 0
+    limits: tuple[int, ...] = ()
 
     @property
     def reserved(self) -> int:
@@ -109,6 +112,8 @@ class Plan:
     threads : tasks that run at a time
     processes : what the run started from
     advice : what to do where reading takes too much, or nothing
+    overrun : of the worker that could not keep its own limit, its number, that limit, and what it
+        would need; or None
     """
 
     ceiling: Ceiling
@@ -117,6 +122,12 @@ class Plan:
     threads: int
     processes: Processes
     advice: str = ""
+    overrun: tuple[int, int, int] | None = None
+
+    @property
+    def fits(self) -> bool:
+        """Whether the ceiling and all workers' own limits can be kept."""
+        return self.projected <= self.ceiling.limit and self.overrun is None
 
     @property
     def projected(self) -> int:
@@ -144,7 +155,7 @@ class Plan:
             "ceiling": self.ceiling.limit,
             "ceiling_source": self.ceiling.source,
             "projected": self.projected,
-            "fits": self.projected <= self.ceiling.limit,
+            "fits": self.fits,
             "threads": self.threads,
             "terms": {term.name: term.bytes for term in self.projection.terms},
         }
@@ -157,8 +168,15 @@ class Plan:
         CeilingExceeded
             with what is needed, the ceiling, and what could be changed.
         """
-        if self.projected <= self.ceiling.limit:
+        if self.fits:
             return
+        if self.overrun is not None:
+            worker, limit, need = self.overrun
+            raise CeilingExceeded(
+                f"worker {worker} may hold {approximate_bytes(limit)} by its cluster's limit, and "
+                f"would need {approximate_bytes(need)}; "
+                + ", or ".join(["give it more memory or fewer threads", *self._smaller()])
+            )
         advice = [f"raise the memory ceiling to at least {self.smallest}", *self.ways_out()]
         raise CeilingExceeded(
             f"the run needs {approximate_bytes(self.projected)} and its memory ceiling is "
@@ -179,7 +197,7 @@ class Plan:
             (term for term in self.projection.terms if term.name not in _GIVEN),
             key=lambda term: term.bytes,
         )
-        if 2 * largest.bytes < self.projected - self.ceiling.limit:
+        if self.overrun is None and 2 * largest.bytes < self.projected - self.ceiling.limit:
             return []
         if largest.name in ("buffers", "decoding"):
             return [self.advice] if self.advice else []
@@ -197,7 +215,7 @@ def make_plan(source: Source, demand: Demand, ceiling: Ceiling, processes: Proce
         choices = [(_TURNS, max(1, min(share, _LOT_BYTES // group))), (_TURNS, 1), (1, 1)]
     for threads, (turns, lot) in itertools.product(range(processes.threads, 0, -1), choices):
         plan = _plan(source, demand, ceiling, processes, threads, turns, lot)
-        if plan.projected <= ceiling.limit:
+        if plan.fits:
             break
     return plan
 
@@ -235,6 +253,8 @@ def _plan(
     per_process = max((n for _, n in processes.workers), default=threads)
     pool = max(reduce_bytes * min(per_process, threads), scan_bytes)
     buffers = max(reduce_bytes * threads, scan_bytes)
+    each = demand.sums * levels + 2 * demand.parameters + source.hidden_bytes
+    pool, overrun = _within_limits(processes, pool, max(reduce_bytes, scan_bytes), each)
     held = demand.sums * (threads * levels + window + levels)
     n_workers = len(processes.workers)
     # A task that runs holds its parameters twice: as they came, and opened.
@@ -275,7 +295,30 @@ def _plan(
         threads,
         processes,
         _advice(source, demand),
+        overrun,
     )
+
+
+def _within_limits(
+    processes: Processes, pool: int, least: int, each: int
+) -> tuple[int, tuple[int, int, int] | None]:
+    """Return the pool that all workers have room for, and the one that has none for the least.
+
+    Parameters
+    ----------
+    processes : of which some may have limits of their own
+    pool, least : bytes of buffers in a process: so that no thread waits for room, and for one task
+    each : bytes that a thread takes beside them
+    """
+    overrun = None
+    for i, limit in enumerate(processes.limits):
+        held, threads = processes.workers[i]
+        beside = held + _WORKER_GROWTH + threads * each
+        if limit and limit < beside + least:
+            overrun = overrun or (i, limit, beside + least)
+        elif limit:
+            pool = min(pool, limit - beside)
+    return max(pool, least), overrun
 
 
 def _advice(source: Source, demand: Demand) -> str:
