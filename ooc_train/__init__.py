@@ -55,9 +55,12 @@ if TYPE_CHECKING:
     from ooc_train.store.layout import Store as Store
     from ooc_train.store.layout import open_store as open_store
     from ooc_train.store.made import make_data as make_data
+    from ooc_train.store.rechunk import rechunk_store as rechunk_store
     from ooc_train.store.shuffle import shuffle_store as shuffle_store
     from ooc_train.store.writer import StoreWriter as StoreWriter
     from ooc_train.tables.recipe import Recipe as Recipe
+    from ooc_train.tradeoff import Tradeoff as Tradeoff
+    from ooc_train.tradeoff import tradeoff as tradeoff
     from ooc_train.train import train as train
 
 __version__ = "0.1.0"
@@ -94,9 +97,11 @@ _NAMES = {
     "store.ingest": ("Ingested", "ingest"),
     "store.layout": ("Store", "open_store"),
     "store.made": ("make_data",),
+    "store.rechunk": ("rechunk_store",),
     "store.shuffle": ("shuffle_store",),
     "store.writer": ("StoreWriter",),
     "tables.recipe": ("Recipe",),
+    "tradeoff": ("Tradeoff", "tradeoff"),
     "train": ("train",),
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}
@@ -119,7 +124,7 @@ def __dir__() -> list[str]:
 
 
 class _Package(ModuleType):
-    """Keeps `train` and `predict` the functions, though files of these names hold them.
+    """Keeps `train`, `predict` and `tradeoff` the functions, though files of these names hold them.
 
     Importing a file of a package puts the module into the package, over what is there.
     """

@@ -11,7 +11,7 @@ from ooc_train.memory import Ceiling, MemoryReport, Projection, Term, measure, r
 _lock = threading.Lock()
 _running = 0
 
-_GROWTH = 16 * 2**20
+GROWTH_BYTES = 16 * 2**20
 """Bytes that an interpreter grows by beside what is counted: small objects, and the allocator's
 own waste."""
 
@@ -104,7 +104,7 @@ class Budget:
             self.reserved,
             "this process" if whole else "only what the calling process grows by counts",
         )
-        growth = Term("growth", _GROWTH, "the interpreter and its allocator")
+        growth = Term("growth", GROWTH_BYTES, "the interpreter and its allocator")
         return Projection((reserved, growth, *terms))
 
     def left(self, terms: Sequence[Term]) -> int:

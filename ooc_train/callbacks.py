@@ -123,7 +123,7 @@ class ConsoleBar:
             case Started():
                 self._begin(
                     event.n_rows,
-                    _passes(event),
+                    event.most_passes,
                     f"memory {approximate_bytes(event.projected)} of "
                     f"{approximate_bytes(event.ceiling)}",
                 )
@@ -246,13 +246,6 @@ def _make_bar(stream: IO[str]) -> "Progress":
         refresh_per_second=5,
         transient=True,
     )
-
-
-def _passes(event: Started) -> float | None:
-    """Return how many passes a run takes at most, or None where its solver decides."""
-    if event.solver == "gram":
-        return 1.0
-    return float(event.max_iter) if event.solver in ("sgd", "adam") else None
 
 
 def _rate(rows: float) -> str:

@@ -19,6 +19,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing import resource_tracker
+from time import perf_counter
+from typing import Any
 from urllib.parse import urlsplit
 
 import dask
@@ -26,6 +28,7 @@ import distributed
 from distributed import Client, get_worker
 
 from ooc_train import backstop
+from ooc_train.dashboard import WORKER_METRIC, process_name
 from ooc_train.errors import ClusterError, MissingMainGuard
 from ooc_train.memory import Ceiling, ProcessMemory, held_by, measure, measure_tree, pid_space
 from ooc_train.models.kernels import load as load_kernels
@@ -56,6 +59,9 @@ takes some 10 ms each."""
 
 _LOOKS_TO_FIND = 16
 """And so often the successor of a worker that has ended is looked for."""
+
+_HEARTBEAT_SECONDS = 1.0
+"""So often a worker measures itself, which takes 2 ms."""
 
 _KEPT_FREE = 4 * 2**20
 """Bytes that the allocator of a worker may keep to hand out again."""
@@ -314,8 +320,29 @@ def dashboard_link(executor: Executor) -> str | None:
     return None
 
 
-def _prepare(dtype: str, *, kernels: bool) -> tuple[ProcessMemory, str]:
-    """Load what tasks will need; return what the process holds before data, and where it lives."""
+class _Heartbeat:
+    """Tells with the heartbeats of a worker what its process holds, measured now and then."""
+
+    def __init__(self) -> None:
+        self._told, self._at = ("", 0, 0), 0.0
+
+    def __call__(self, worker: object) -> tuple[str, int, int]:
+        """Return the process, the bytes that it holds, and the most that it held."""
+        del worker
+        if perf_counter() - self._at > _HEARTBEAT_SECONDS:
+            memory = measure()
+            self._told = process_name(memory.pid), memory.current, memory.peak
+            self._at = perf_counter()
+        return self._told
+
+
+def _prepare(dtype: str, *, kernels: bool, dask_worker: Any = None) -> tuple[ProcessMemory, str]:
+    """Load what tasks will need; return what the process holds before data, and where it lives.
+
+    Dask hands over the worker that it is run on; from then on that one tells what it holds.
+    """
+    if dask_worker is not None:
+        dask_worker.metrics.setdefault(WORKER_METRIC, _Heartbeat())
     if kernels:
         load_kernels(dtype)
     load_blas()
@@ -343,6 +370,7 @@ class Meter:
         self._watched: dict[int, tuple[str, int]] = {}
         self._ended: list[str] = []
         self._looks = 0
+        self._others = 0
         self.notes: list[str] = []
         self._job = secrets.token_hex(8)
         # Whoever started other processes knows what else runs there, and what limits they have.
@@ -456,4 +484,11 @@ class Meter:
         if not self._whole:
             return replace(own, peak=max(0, own.peak - self._before))
         others = [m for m in measure_tree() if m.pid not in (own.pid, *apart)]
-        return replace(own, peak=own.peak + sum(memory.peak for memory in others))
+        self._others = sum(memory.peak for memory in others)
+        return replace(own, peak=own.peak + self._others)
+
+    def calling(self) -> ProcessMemory:
+        """Return what counts of the calling process now; of its children, what they held before."""
+        own = replace(measure(), name="driver")
+        less = -self._others if self._whole else self._before
+        return replace(own, current=max(0, own.current - less), peak=max(0, own.peak - less))

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
+from ooc_train.comparing import load
 from ooc_train.events import Callback
-from ooc_train.job import Job
-from ooc_train.memory import Ceiling, measure_tree, reset_peak
+from ooc_train.memory import Ceiling
 from ooc_train.models.model import Model
 from ooc_train.predict import evaluate
 from ooc_train.report import Report
@@ -27,7 +27,6 @@ from ooc_train.store.ingest import ingest
 from ooc_train.store.layout import Store, open_store
 from ooc_train.store.made import make_data
 from ooc_train.stream.inputs import read_inputs
-from ooc_train.threads import one_blas_thread
 from ooc_train.train import Task, train
 from ooc_train.units import approximate_bytes
 
@@ -153,32 +152,6 @@ def _signals_end(signals: Sequence[signal.Signals]) -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
 
 
-class Peaks:
-    """The peaks of all processes: started again for each step, and the largest of the whole demo.
-
-    Attributes
-    ----------
-    largest : int
-        The largest sum of all processes' peaks within one step, in bytes.
-    own : bool
-        Whether peaks could be started again; if not, a step's holds those of the steps before.
-    """
-
-    def __init__(self, client: Any) -> None:
-        self._client = client
-        self.largest = 0
-        self.own = True
-
-    def restart(self) -> None:
-        """Begin a step: peaks start from what the processes hold now."""
-        self.look()
-        self.own &= reset_peak() and all(self._client.run(reset_peak).values())
-
-    def look(self) -> None:
-        """Take the peaks since the last `restart` into `largest`."""
-        self.largest = max(self.largest, sum(process.peak for process in measure_tree()))
-
-
 def store_flights(folder: str, *, memory_ceiling: Ceiling, overwrite: bool) -> tuple[Store, Store]:
     """Write the flights as stores of training and test rows (a fifth), `flights.zarr` and sister.
 
@@ -213,16 +186,13 @@ def load_libraries(
     begun = perf_counter()
     inputs = read_inputs(store, classifier=True)
     task = Task.of(_model(batch_size), inputs)
-    with (
-        one_blas_thread(),
-        Job(
-            inputs.source,
-            client=client,
-            memory_ceiling=memory_ceiling,
-            kernels=task.needs_kernels,
-        ) as job,
-    ):
-        job.plan(task.demand()).validate()
+    load(
+        inputs.source,
+        [task.demand()],
+        kernels=task.needs_kernels,
+        client=client,
+        memory_ceiling=memory_ceiling,
+    )
     return perf_counter() - begun
 
 
@@ -253,7 +223,12 @@ def _model(batch_size: int | str) -> Model:
 
 
 def make(
-    folder: str, size: int, *, overwrite: bool, progress: Callable[[int], None]
+    folder: str,
+    size: int,
+    *,
+    memory_ceiling: Ceiling,
+    overwrite: bool,
+    progress: Callable[[int], None],
 ) -> tuple[Store, float]:
     """Write about `size` bytes of made data to `made.zarr`; return it and the seconds it took."""
     begun = perf_counter()
@@ -261,6 +236,7 @@ def make(
         os.path.join(folder, "made.zarr"),
         rows=rows_of(size),
         features=FEATURES,
+        memory_ceiling=memory_ceiling,
         overwrite=overwrite,
         progress=progress,
     )

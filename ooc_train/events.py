@@ -4,8 +4,11 @@ A callback gets every event in the thread that called `train`, must be quick, an
 to end the run after the current step.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
+
+from ooc_train.memory import MemoryReport, Term
 
 
 class Stop(Exception):
@@ -18,7 +21,19 @@ class Stop(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A run begins: what it is about, and what its plan says."""
+    """A run begins: what it is about, and what its plan says.
+
+    Attributes
+    ----------
+    dashboard : the dashboard's address, or None
+    explanation : the plan's table as text, of which `terms` are the figures
+    data : where the rows are from
+    row_bytes : decoded bytes of a row
+    rows_per_update : rows that an update of the parameters looks at
+    max_passes, max_seconds : the limits that the run was given, or None
+    ceiling_source : who set the ceiling
+    training_page : the Training page's address, or None where there is none
+    """
 
     model: str
     solver: str
@@ -30,19 +45,44 @@ class Started:
     ceiling: int
     projected: int
     explanation: str
+    terms: tuple[Term, ...] = ()
+    data: str = ""
+    row_bytes: int = 0
+    rows_per_update: int = 0
+    max_passes: float | None = None
+    max_seconds: float | None = None
+    ceiling_source: str = ""
+    training_page: str | None = None
+
+    @property
+    def most_passes(self) -> float | None:
+        """How many passes the run takes at most, or None where its solver decides."""
+        passes = 1.0 if self.solver == "gram" else None
+        if self.solver in ("sgd", "adam"):
+            passes = float(self.max_iter)
+        if self.max_passes is not None:
+            passes = self.max_passes if passes is None else min(passes, self.max_passes)
+        return passes
 
 
 @dataclass(frozen=True, slots=True)
 class Progressed:
-    """A task is done: rows read since the run began, and seconds since then."""
+    """A task is done: rows read since the run began, and seconds since then.
+
+    `profile` is what the seconds of all threads went on so far, as in the report.
+    """
 
     rows: int
     seconds: float
+    profile: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Stepped:
-    """An iteration or epoch is done."""
+    """An iteration or epoch is done.
+
+    `learning_rate` is that of the last update, or None; `profile` is as in `Progressed`.
+    """
 
     n_iter: int
     passes: float
@@ -50,14 +90,17 @@ class Stepped:
     loss: float
     gradient_norm: float | None
     seconds: float
+    learning_rate: float | None = None
+    profile: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The run is over."""
+    """The run is over; `memory` is what it held."""
 
     converged: bool
     seconds: float
+    memory: MemoryReport | None = None
 
 
 Event = Started | Progressed | Stepped | Ended

@@ -14,7 +14,8 @@ from ooc_train.backstop import SLACK
 from ooc_train.budget import PeakWatch
 from ooc_train.cluster import Meter, choose_executor, dashboard_link, default_ceiling
 from ooc_train.errors import CeilingExceeded
-from ooc_train.memory import Ceiling, MemoryReport
+from ooc_train.memory import Ceiling, MemoryReport, ProcessMemory
+from ooc_train.stream.executors import OnDask
 from ooc_train.stream.passes import Stream
 from ooc_train.stream.plan import Demand, Plan, make_plan
 from ooc_train.stream.sources import DaskSource, Source
@@ -24,6 +25,8 @@ from ooc_train.units import approximate_bytes
 
 class Job:
     """One job, from planning to the measured peak; a context manager.
+
+    `client` is the Dask client that it runs on, or None, and `dashboard` that one's address.
 
     Parameters
     ----------
@@ -56,6 +59,7 @@ class Job:
         self._executor = choose_executor(source, client)
         self.ceiling = default_ceiling(self._executor, memory_ceiling)
         self.dashboard = dashboard_link(self._executor)
+        self.client = self._executor.client if isinstance(self._executor, OnDask) else None
         self._watch = PeakWatch(whole=self.ceiling.whole)
         self._runs: Plan | None = None
 
@@ -118,6 +122,10 @@ class Job:
             self._sampler = Sampler(self._meter.now, self._begun)
             self._sampler.start()
         return Stream(self.source, self._executor, plan.grain, on_rows, stopped)
+
+    def calling(self) -> ProcessMemory:
+        """Return what counts of the calling process now."""
+        return self._meter.calling()
 
     def memory(self, plan: Plan) -> MemoryReport:
         """Return ceiling, projection and measurement, side by side."""

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from ooc_train.errors import Diverged
+from ooc_train.errors import CeilingExceeded, Diverged
 from ooc_train.events import Callback, Ended, Event, Progressed, Started, Stepped, Stop
 from ooc_train.interrupts import Interrupts
 from ooc_train.job import Job
-from ooc_train.memory import Ceiling
+from ooc_train.memory import Ceiling, machine_memory
 from ooc_train.models.fitted import Fitted, require_writable
 from ooc_train.models.linear import LinearProblem
 from ooc_train.models.model import UPDATES, Model
@@ -32,6 +32,8 @@ from ooc_train.stream.order import spread
 from ooc_train.stream.passes import Stream
 from ooc_train.stream.plan import Demand, Plan
 from ooc_train.threads import one_blas_thread
+from ooc_train.units import approximate_bytes
+from ooc_train.watching import TrainingPage
 
 _SAMPLE_LEAVES = 32
 """Leaves from which columns are scaled for conditioning, where no statistics are known."""
@@ -93,7 +95,8 @@ class Task:
             n_outputs,
             source.n_rows,
             total,
-            Scaling(np.zeros(features), np.ones(features)),
+            # Takes no memory: whether there is enough is for the plan to say.
+            Scaling(np.broadcast_to(0.0, features), np.broadcast_to(1.0, features)),
             model.l2,
             model.fit_intercept,
             model.standardize,
@@ -124,6 +127,19 @@ class Task:
             return self.problem.compiled_hessian
         return self.solver_name != "gram"
 
+    @property
+    def data_name(self) -> str:
+        """Where the rows are from, for people."""
+        store = self.inputs.store
+        return f"{self.inputs.kind} in memory" if store is None else str(store.path)
+
+    @property
+    def rows_per_update(self) -> int:
+        """Rows that an update of the parameters looks at."""
+        if isinstance(self.solver, Updates):
+            return min(self.solver.batch_size, self.inputs.source.n_rows)
+        return self.inputs.source.n_rows
+
     def demand(self, *, scans: bool = False) -> Demand:
         """Return what the job needs room for.
 
@@ -133,6 +149,7 @@ class Task:
             Whether even a batch of all rows is a scan.
         """
         source, solver = self.inputs.source, self.solver
+        self._require_square()
         works = (*solver.works(self.problem), ColumnSums(np.zeros(source.n_features)))
         mixing = updates = 0
         if isinstance(solver, Updates) and (scans or solver.batch_size < source.n_rows):
@@ -147,6 +164,19 @@ class Task:
             mixing=mixing,
             updates=updates,
         )
+
+    def _require_square(self) -> None:
+        """Refuse a matrix of all pairs of parameters that no machine like this has room for."""
+        width = {"newton": self.problem.n_parameters, "gram": self.problem.n_features + 1}
+        size = 8 * width.get(self.solver_name, 0) ** 2
+        if size > machine_memory():
+            raise CeilingExceeded(
+                f"solver={self.solver_name!r} adds up a matrix of "
+                f"{width[self.solver_name]:,} x {width[self.solver_name]:,} numbers, "
+                f"{approximate_bytes(size)}, and this machine has "
+                f"{approximate_bytes(machine_memory())}; use solver='lbfgs' or 'sgd', which hold "
+                "none"
+            )
 
 
 def _solver(model: Model, name: str, batch: int, inputs: Inputs) -> Solver:
@@ -226,24 +256,19 @@ def train(
     if start is not None:
         task.require_start(start)
     begun = perf_counter()
-    with Interrupts() as interrupts:
-        with (
-            one_blas_thread(),
-            Job(
-                inputs.source,
-                client=client,
-                memory_ceiling=memory_ceiling,
-                kernels=task.needs_kernels,
-            ) as job,
-        ):
+    job = Job(
+        inputs.source, client=client, memory_ceiling=memory_ceiling, kernels=task.needs_kernels
+    )
+    with Interrupts() as interrupts, TrainingPage(job.client, job.dashboard, job.calling) as page:
+        with one_blas_thread(), job:
             plan = job.plan(task.demand())
-            run = _Run(task, job, plan, (*callbacks, interrupts), begun)
-            state = run.solve(start, max_passes, max_seconds)
-            report = run.report(state)
+            run = _Run(task, job, plan, (*callbacks, interrupts, page), begun)
+            state = run.solve(start, max_passes, max_seconds, page.link)
+            report = run.report(state, page.notes)
         fitted = fitted_model(model, run.problem, state.theta, inputs, report)
         if out is not None:
             fitted.save(out, overwrite=overwrite)
-        run.emit(Ended(report.converged, report.seconds))
+        run.emit(Ended(report.converged, report.seconds, report.memory))
         interrupts.conclude(report, None if out is None else os.fspath(out))
     return fitted, report
 
@@ -296,7 +321,7 @@ class _Run:
 
     def _on_rows(self, rows: int) -> None:
         self._rows += rows
-        self.emit(Progressed(self._rows, self._seconds))
+        self.emit(Progressed(self._rows, self._seconds, self._stream.spent.profile))
 
     @property
     def _seconds(self) -> float:
@@ -307,7 +332,11 @@ class _Run:
         return self._rows / self.problem.n_rows
 
     def solve(
-        self, start: Fitted | None, max_passes: float | None, max_seconds: float | None
+        self,
+        start: Fitted | None,
+        max_passes: float | None,
+        max_seconds: float | None,
+        training_page: str | None,
     ) -> State:
         """Return the state when the tolerance, or a limit, is met."""
         model, source = self.task.model, self._job.source
@@ -323,6 +352,14 @@ class _Run:
                 ceiling=self._plan.ceiling.limit,
                 projected=self._plan.projected,
                 explanation=self._plan.explain(),
+                terms=self._plan.projection.terms,
+                data=self.task.data_name,
+                row_bytes=source.row_bytes,
+                rows_per_update=self.task.rows_per_update,
+                max_passes=max_passes,
+                max_seconds=max_seconds,
+                ceiling_source=self._plan.ceiling.source,
+                training_page=training_page,
             )
         )
         scaling = scaling_of(self.task, self._stream)
@@ -331,7 +368,7 @@ class _Run:
         if start is not None:
             theta = scaling.from_data_units(start.coef, start.intercept)
         state = self.task.solver.start(self.problem, self._stream, theta)
-        self._learning_rate = _first_rate(state)
+        self._learning_rate = _rate(state, 0)
         while not state.converged and state.n_iter < model.iterations:
             if self._stopped and state.n_iter and not np.array_equal(state.theta, theta):
                 break  # a first iteration may only look, and leave nothing to keep
@@ -349,12 +386,14 @@ class _Run:
                 state.loss,
                 state.gradient_norm,
                 self._seconds,
+                _rate(state, max(0, state.updates - 1)),
+                self._stream.spent.profile,
             )
             self._steps.add(step)
             self.emit(step)
         return state
 
-    def report(self, state: State) -> Report:
+    def report(self, state: State, notes: Sequence[str] = ()) -> Report:
         """Return what was done."""
         task, spent = self.task, self._stream.spent
         updates = task.solver if isinstance(task.solver, Updates) else None
@@ -378,13 +417,14 @@ class _Run:
             profile=spent.profile,
             memory=self._job.memory(self._plan),
             dashboard=self._job.dashboard,
-            notes=tuple(self._notes),
+            notes=(*self._notes, *notes),
         )
 
 
-def _first_rate(state: State) -> float | None:
+def _rate(state: State, t: int) -> float | None:
+    """Return the learning rate after t updates, or None of a solver that has none."""
     updates = getattr(state.memory, "updates", None)
-    return None if updates is None else float(updates.eta0)
+    return None if updates is None else float(updates.rate(t))
 
 
 def scaling_of(task: Task, stream: Stream) -> Scaling:

@@ -38,8 +38,8 @@ from ooc_train.units import parse_bytes
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = (
-    "ingest", "info", "make-data", "shuffle", "demo", "plan", "train", "evaluate", "predict",
-    "report",
+    "ingest", "info", "make-data", "rechunk", "shuffle", "demo", "plan", "train", "evaluate",
+    "predict", "report", "tradeoff",
 )  # fmt: skip
 COMMAND = [sys.executable, "-m", "ooc_train"]
 
@@ -369,11 +369,42 @@ def test_make_data(tmp_path):
     settings = ("--rows", "3k", "--features", 4, "--random-state", 5, "--codec", "lz4")
     result = here("make-data", path, *settings)
     assert result.exit_code == 0
-    assert result.stdout == f"3,000 rows x 4 features (49.8 KiB) saved in {path}\n"
+    told, saved = result.stdout.splitlines()
+    assert told.startswith("3,000 rows x 4 features (49.8 KiB) | memory: ceiling ")
+    assert saved == f"saved in {path}"
     make_data(tmp_path / "b.zarr", rows=3000, features=4, random_state=5)
     np.testing.assert_array_equal(rows_of(path), rows_of(tmp_path / "b.zarr"))
     again = here("make-data", path, *settings, "--overwrite", "--task", "regression", "--json")
-    assert json.loads(again.stdout)["classes"] is None
+    found = json.loads(again.stdout)
+    assert found["classes"] is None
+    assert found["memory"]["measured"] <= found["memory"]["projected"]
+    small = here("make-data", path, *settings, "--overwrite", "--memory-ceiling", "20MiB")
+    assert small.exit_code == 1
+    assert "error: the job needs" in small.stderr
+    assert rows_of(path).shape == (3000, 4)
+
+
+def test_rechunk(made, tmp_path):
+    out = tmp_path / "out.zarr"
+    settings = ("--chunk-rows", "3k", "--codec", "lz4", "--dtype", "float64")
+    result = here("rechunk", made, out, *settings, "--memory-ceiling", "4GiB")
+    assert result.exit_code == 0, result.output
+    told, saved = result.stdout.splitlines()
+    assert told.startswith("20,000 rows (1.54 MiB) in 7 chunks of 234 KiB | memory: ceiling 4 GiB")
+    assert saved == f"saved in {out}"
+    np.testing.assert_array_equal(rows_of(out), rows_of(made))
+    assert rows_of(out).dtype == np.float64
+    again = here("rechunk", made, out)
+    assert again.exit_code == 1
+    assert "out.zarr exists" in again.stderr
+    over = here("rechunk", made, out, "--overwrite", "--json", "--quiet")
+    assert (over.exit_code, over.stderr) == (0, "")
+    found = json.loads(over.stdout)
+    assert (found["codec"], found["dtype"], found["shuffled"]) == ("raw", "float32", 0)
+    assert found["memory"]["measured"] <= found["memory"]["projected"]
+    wrong = here("rechunk", made, out, "--overwrite", "--dtype", "text")
+    assert wrong.exit_code == 1
+    assert "dtype='text' is no type of numbers" in wrong.stderr
 
 
 def test_shuffle(made, tmp_path):
@@ -574,8 +605,9 @@ def test_the_story_of_a_run(flights, tmp_path):
     spent = "(reading|decoding|computing|waiting|dask)"
     assert re.fullmatch(rf"time went on {spent} \d+ %(, {spent} \d+ %)*", where)
     assert saved == f"saved in {out}"
-    dashboard, about, *plan = shown.splitlines()
+    dashboard, page, about, *plan = shown.splitlines()
     assert re.fullmatch(r"dashboard  http://127\.0\.0\.1:\d+/status", dashboard)
+    assert page == dashboard.replace("dashboard", "training ").replace("/status", "/training")
     assert about == "logistic by newton, batch size full: 261,877 rows x 146 features"
     assert plan[0].startswith("reserved ")
     # Nothing else: the plan, and a line a step.

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from ooc_train import cli, demo
+from ooc_train import cli, comparing, demo
 from ooc_train.cluster import LocalCluster
 from ooc_train.memory import measure
 from ooc_train.store.layout import open_store
@@ -166,7 +166,7 @@ def test_peaks_start_again_and_the_largest_is_kept():
         def run(self, _):
             return {}
 
-    peaks = demo.Peaks(Nobody())
+    peaks = comparing.Peaks(Nobody())
     peaks.restart()
     np.ones(2**25)  # 256 MiB
     high = measure().peak

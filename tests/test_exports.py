@@ -48,6 +48,7 @@ EXPORTED: list[str] = [
     "TableError",
     "TableNotFound",
     "TensorBoard",
+    "Tradeoff",
     "evaluate",
     "evaluate_files",
     "ingest",
@@ -57,7 +58,9 @@ EXPORTED: list[str] = [
     "predict",
     "predict_files",
     "predict_store",
+    "rechunk_store",
     "shuffle_store",
+    "tradeoff",
     "train",
 ]
 
@@ -77,7 +80,7 @@ def test_the_version_is_that_of_the_project_file():
     assert ooc_train.__version__ == tomllib.loads(text)["project"]["version"]
 
 
-@pytest.mark.parametrize("first", ["train", "predict", "estimators", "cli"])
+@pytest.mark.parametrize("first", ["train", "predict", "tradeoff", "estimators", "cli"])
 def test_functions_are_not_hidden_by_the_files_that_hold_them(first):
     code = (
         f"import ooc_train.{first}, ooc_train\n"

@@ -1,11 +1,14 @@
 """Made data: the truth that was promised, whatever the rows are cut into."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
-from ooc_train.errors import OutputExists
+from ooc_train.errors import CeilingExceeded, OutputExists
 from ooc_train.models.losses import LOSSES
-from ooc_train.store import made
+from ooc_train.store import draws, made
 from ooc_train.store.chunks import ChunkReader
 from ooc_train.store.made import make_data
 
@@ -84,10 +87,57 @@ def test_the_truth_of_a_softmax_is_centred(tmp_path):
     assert intercept.sum() == pytest.approx(0, abs=1e-12)
 
 
+HELD = """
+import sys
+from ooc_train.store.draws import MadeRecipe
+from ooc_train.store.made import make_rows
+
+features, classes, path, codec = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
+recipe = MadeRecipe(features, "classification", 1, classes, 1.0, 1.0, "float32", 0)
+rows = 2 * 10**7 // features
+store, memory = make_rows(path, recipe, rows, codec=codec, memory_ceiling="40MiB")
+print(memory.ceiling, memory.projected, memory.measured)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the peak can't be reset")
+@pytest.mark.parametrize(("features", "classes", "codec"), [(100, 2, "none"), (20, 3, "zstd")])
+def test_what_is_held_stays_under_the_ceiling(tmp_path, features, classes, codec):
+    # 80 MB, three times what the ceiling leaves beside the interpreter's own growth.
+    arguments = [str(features), str(classes), str(tmp_path / "a"), codec]
+    ran = subprocess.run(
+        [sys.executable, "-c", HELD, *arguments], capture_output=True, text=True, check=True
+    )
+    ceiling, projected, measured = map(int, ran.stdout.split())
+    assert measured <= projected <= ceiling == 40 * 2**20
+
+
+def test_a_small_ceiling_makes_fewer_blocks_at_a_time_and_the_same_rows(tmp_path, monkeypatch):
+    monkeypatch.setattr(made, "THREADS", 4)
+    _, X, *_ = make(tmp_path / "a", rows=5000, features=300)
+    threads = []
+    blocks = draws.MadeRecipe.blocks
+
+    def watched(self, rows, n, **more):
+        threads.append(n)
+        return blocks(self, rows, n, **more)
+
+    monkeypatch.setattr(draws.MadeRecipe, "blocks", watched)
+    for ceiling, number in (("64MiB", 4), ("30MiB", 1)):
+        settings = {"rows": 5000, "features": 300, "memory_ceiling": ceiling, "overwrite": True}
+        _, again, *_ = make(tmp_path / "b", **settings)
+        np.testing.assert_array_equal(again, X)
+        assert threads.pop() == number
+    with pytest.raises(CeilingExceeded, match="raise the memory ceiling to at least"):
+        make(tmp_path / "c", rows=5000, features=300, memory_ceiling="17MiB")
+    assert not (tmp_path / "c").exists()
+
+
 def test_the_data_depend_on_the_settings_and_on_nothing_else(tmp_path, monkeypatch):
     settings = {"features": 900, "condition": 50.0, "random_state": 3}
     _, X, y, *_ = make(tmp_path / "a", rows=1000, **settings)
-    monkeypatch.setattr(made, "_THREADS", 1)
+    monkeypatch.setattr(made, "THREADS", 1)
     store, X_cut, y_cut, *_ = make(
         tmp_path / "b", rows=700, chunk_rows=60, codec="lz4", sample_weight=True, **settings
     )

@@ -1,5 +1,8 @@
 """Plans: sums of their terms, refused when too large, and without a say in what is learned."""
 
+import re
+import subprocess
+import sys
 from dataclasses import replace
 
 import dask.array
@@ -11,6 +14,7 @@ from hypothesis import strategies as st
 from ooc_train.errors import CeilingExceeded
 from ooc_train.memory import Ceiling
 from ooc_train.models import kernels
+from ooc_train.models.model import Model
 from ooc_train.models.sums import total_bytes
 from ooc_train.models.updates import update_rooms
 from ooc_train.solvers.updates import Updates
@@ -19,6 +23,7 @@ from ooc_train.stream.inputs import dask_source, read_inputs
 from ooc_train.stream.passes import Grain, Stream, _shares
 from ooc_train.stream.plan import Demand, Processes, make_plan
 from ooc_train.stream.sources import StoreSource
+from ooc_train.train import Task
 from tests.streams import make_case, same_bits, write_store
 
 MIB = 2**20
@@ -140,9 +145,98 @@ def test_a_refusal_states_need_ceiling_and_the_way_out(large):
     assert "use fewer workers (each holds 95 MiB before any data)" in said
     assert plan.explain() in said
     one = plan_of(large, 10, processes=Processes(0, (), 1), mixing=64)
-    with pytest.raises(CeilingExceeded, match="or rewrite the store in smaller chunks") as error:
+    with pytest.raises(CeilingExceeded, match=r"so that 64 chunks need not be mixed") as error:
         one.validate()
     assert "fewer workers" not in str(error.value)
+    assert re.search(r"ooc-train shuffle \S+rows.zarr \S+rows.shuffled.zarr$", said_first(error))
+    with pytest.raises(CeilingExceeded, match="use a smaller shuffle_buffer"):
+        plan_of(replace(large, shuffled=True), 45, processes=one.processes, mixing=64).validate()
+
+
+def said_first(error):
+    return str(error.value).splitlines()[0]
+
+
+def in_chunks_of(large, rows, **more):
+    return replace(large, X=replace(large.X, chunk_rows=rows, shard_rows=rows, **more))
+
+
+def test_chunks_that_are_too_large_come_with_the_command_that_makes_them_small(large):
+    alone = Processes(0, (), 1)
+    packed = in_chunks_of(large, 2_000_000)
+    with pytest.raises(CeilingExceeded, match="chunks of X take 763 MiB each, in small") as error:
+        plan_of(packed, 500, processes=alone).validate()
+    command = said_first(error).partition("ooc-train ")[2].split()
+    assert command[0] == "rechunk"
+    assert command[1:3] == [large.path, large.path.replace("rows.zarr", "rows.rechunked.zarr")]
+    # A chunk, its code and what is held beside: the size that will do.
+    assert 2 * 763 < int(command[4].removesuffix("MiB")) < 2 * 763 + 120
+    of_y = replace(large, y=replace(large.y, chunk_rows=20_000_000, shard_rows=20_000_000))
+    with pytest.raises(CeilingExceeded, match="chunks of y take 153 MiB each, in small"):
+        plan_of(of_y, 200, processes=alone).validate()
+    # Raw chunks are read in parts, and need none of it.
+    raw = in_chunks_of(large, 2_000_000, codec="raw", crc=False)
+    plan_of(raw, 150, processes=alone).validate()
+    checked = in_chunks_of(large, 2_000_000, codec="raw", crc=True)
+    with pytest.raises(CeilingExceeded) as error:
+        plan_of(checked, 500, processes=alone).validate()
+    assert int(said_first(error).rpartition(" ")[2].removesuffix("MiB")) < 150
+
+
+def test_a_row_that_is_too_large_is_told_as_such(large):
+    wide = in_chunks_of(large, 1)
+    wide = replace(wide, X=replace(wide.X, shape=(10, 50_000_000)), n_rows=10)
+    with pytest.raises(CeilingExceeded, match=r"a row alone takes 191 MiB"):
+        plan_of(wide, 200, processes=Processes(0, (), 1)).validate()
+
+
+WIDE = """
+import sys
+from ooc_train.memory import measure
+from ooc_train.models.model import Model
+from ooc_train.stream.inputs import read_inputs
+from ooc_train.train import Task
+
+before = measure().peak
+task = Task.of(Model(name="logistic"), read_inputs(sys.argv[1], classifier=True))
+demand = task.demand()
+print(task.solver_name, demand.leaf, demand.parameters, measure().peak - before)
+"""
+
+
+def test_parameters_beyond_the_ceiling_are_counted_without_being_made(tmp_path):
+    """50 million columns: a row, and a set of parameters, of hundreds of MB; and no file of X."""
+    import zarr
+
+    group = zarr.open_group(tmp_path / "wide.zarr", mode="w")
+    group.create_array("X", shape=(3, 50_000_000), chunks=(1, 50_000_000), dtype="f4")
+    group.create_array("y", data=np.array([0, 1, 0]), chunks=(3,))
+    ran = subprocess.run(
+        [sys.executable, "-c", WIDE, str(tmp_path / "wide.zarr")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    solver, *figures = ran.stdout.split()
+    leaf, parameters, grown = map(int, figures)
+    assert solver == "lbfgs"
+    assert leaf >= 200_000_000
+    assert parameters == 8 * 50_000_001
+    assert grown < 40 * MIB
+
+
+def test_a_matrix_that_no_machine_holds_is_refused_with_its_size(tmp_path):
+    X = np.zeros((4, 3_000_000), "f4")
+    inputs = read_inputs(write_store(tmp_path / "a", X, np.arange(4) % 2).path, classifier=True)
+    for model in (Model(name="logistic", solver="newton"), Model(name="ridge", solver="gram")):
+        with pytest.raises(CeilingExceeded, match=r"3,000,001 x 3,000,001 numbers, 65\.5 TiB"):
+            Task.of(model, inputs).demand()
+
+
+def test_parameters_that_are_too_many_are_told_as_such(large):
+    with pytest.raises(CeilingExceeded, match="fewer columns, or by a solver that holds less"):
+        plan_of(large, 500, parameters=400 * MIB, slots=30).validate()
 
 
 def test_planning_reads_nothing(large):
@@ -245,7 +339,7 @@ libraries        0 B  shared with processes that may end meanwhile
 buffers     4.38 MiB  2 x 2.19 MiB: a chunk, and the work on it
 decoding         0 B  by zarr-python, and of a y in other chunks than X
 sums        41.4 KiB  800 B in flight and in the tree of sums
-parameters  10.3 KiB  13 x 808 B
+parameters  11.8 KiB  15 x 808 B
 projected    229 MiB
 ceiling      400 MiB  given
 left         171 MiB"""

@@ -27,7 +27,13 @@ INSTALL = "python3 -m venv .venv && . .venv/bin/activate && pip install ."
 LEAVES = {
     "ooc-train demo": [],
     "ooc-train ingest data": ["flights.zarr", "flights.test.zarr", "late.run", "late.csv"],
-    "ooc-train make-data": ["big.zarr", "shuffled.zarr", "big.run", "predicted.zarr"],
+    "ooc-train make-data": [
+        "big.zarr",
+        "shuffled.zarr",
+        "packed.zarr",
+        "big.run",
+        "predicted.zarr",
+    ],
     "from ooc_train import": ["big.zarr", "big.run", "predicted.zarr"],
 }
 

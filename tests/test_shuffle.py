@@ -140,6 +140,18 @@ def foreign(path, *, zarr_format):
         array[...] = values
 
 
+def test_arrays_that_are_read_in_parts(tmp_path):
+    group = zarr.open_group(tmp_path / "a", mode="w")
+    for name, values in {"X": X, "y": CLASS, "sample_weight": WEIGHT}.items():
+        group.create_array(name, data=values, chunks=values.shape, compressors=None)
+    shuffled, memory = shuffle_store(tmp_path / "a", tmp_path / "b")
+    order = source_rows(shuffled)
+    for role, values in {"X": X, "y": CLASS, "sample_weight": WEIGHT}.items():
+        np.testing.assert_array_equal(rows_of(getattr(shuffled, role)), values[order])
+    # Two pieces of records, and one of each array.
+    assert memory.terms["reading"] < 4 * 2**20
+
+
 @pytest.mark.parametrize("zarr_format", [2, 3])
 def test_stores_of_other_writers(tmp_path, zarr_format):
     foreign(tmp_path / "a", zarr_format=zarr_format)

@@ -12,7 +12,7 @@ import os
 import sys
 
 # What registers its commands when it is imported, in the order of the help.
-from ooc_train.cli import data, demo, ingest, models, report  # noqa: F401
+from ooc_train.cli import data, demo, ingest, models, report, tradeoff  # noqa: F401
 from ooc_train.cli.command import app
 from ooc_train.text import tell
 

@@ -5,7 +5,7 @@ import inspect
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import fields, is_dataclass
+from dataclasses import Field, fields, is_dataclass
 from typing import Any, get_type_hints
 
 import typer
@@ -42,13 +42,13 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
             parameter.replace(
                 name=field.name, default=field.default, annotation=field_hints[field.name]
             )
-            for field in fields(groups[name])
+            for field in _options(groups[name])
         ]
 
     @functools.wraps(function)
     def run(**given: Any) -> None:
         for name, kind in groups.items():
-            given[name] = kind(**{field.name: given.pop(field.name) for field in fields(kind)})
+            given[name] = kind(**{field.name: given.pop(field.name) for field in _options(kind)})
         output: Output = given["output"]
         try:
             function(**given)
@@ -67,6 +67,12 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     app.command()(run)
     return run
+
+
+def _options(group: Any) -> list[Field[Any]]:
+    """Return the fields that are options; a group that adds to another may omit some of its."""
+    omitted = getattr(group, "omitted", ())
+    return [field for field in fields(group) if field.name not in omitted]
 
 
 @contextmanager

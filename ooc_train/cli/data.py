@@ -1,4 +1,4 @@
-"""Commands about data: what a store holds, made data, and rows in random order."""
+"""Commands about data: what a store holds, made data, and stores written anew."""
 
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
@@ -9,7 +9,7 @@ from ooc_train.callbacks import ConsoleBar, printable
 from ooc_train.cli.command import command
 from ooc_train.cli.describe import describe_run, describe_store, is_run, run_text, store_text
 from ooc_train.cli.options import STORE, MemoryCeiling, Output, Overwrite
-from ooc_train.cli.parsers import parsed
+from ooc_train.cli.parsers import parsed, rows_of
 from ooc_train.cli.text import count, print_json
 from ooc_train.memory import Ceiling
 from ooc_train.units import approximate_bytes, format_rows, parse_rows
@@ -57,31 +57,78 @@ def make_data(
     random_state: Annotated[int, typer.Option(help="Seed.")] = 0,
     codec: Annotated[Literal["none", "lz4", "zstd"], typer.Option(help="Of the chunks.")] = "none",
     overwrite: Overwrite = False,
+    memory_ceiling: MemoryCeiling = None,
     output: Output,
 ) -> None:
     """Write a store of made data, of a known truth and any size."""
     with ConsoleBar(quiet=output.quiet) as bar:
-        from ooc_train.store.made import make_data as make
+        from ooc_train.store.draws import MadeRecipe
+        from ooc_train.store.made import make_rows
 
-        made = make(
+        made, memory = make_rows(
             out,
-            rows=rows,
-            features=features,
-            task=task,
-            classes=classes,
-            condition=condition,
-            noise=noise,
-            dtype=dtype,
-            random_state=random_state,
+            MadeRecipe(features, task, 1, classes, condition, noise, dtype, random_state),
+            rows,
             codec=codec,
+            memory_ceiling=Ceiling.of(memory_ceiling, whole=True),
             overwrite=overwrite,
             progress=bar.job(rows),
         )
     if output.as_json:
-        print_json(describe_store(made, 0))
+        print_json(describe_store(made, 0) | {"memory": asdict(memory)})
         return
     size = f"{format_rows(made.n_rows)} rows x {count(made.n_features, 'feature')}"
-    typer.echo(printable(f"{size} ({approximate_bytes(made.total_bytes)}) saved in {out}"))
+    typer.echo(f"{size} ({approximate_bytes(made.total_bytes)}) | memory: {memory}")
+    typer.echo(printable(f"saved in {out}"))
+
+
+@command
+def rechunk(
+    *,
+    store: Annotated[str, STORE],
+    out: Annotated[str, typer.Argument(help="Where the new store will lie.")],
+    chunk_rows: Annotated[
+        Any,
+        typer.Option(
+            parser=parsed(rows_of), metavar="ROWS", help="Of a chunk (default: about 0.8 MiB)."
+        ),
+    ] = None,
+    codec: Annotated[
+        Literal["none", "lz4", "zstd"] | None,
+        typer.Option(help="Of the chunks (default: the store's, or what suits the first rows)."),
+    ] = None,
+    dtype: Annotated[
+        str | None, typer.Option(metavar="float32|float64|...", help="Of X (default: as it is).")
+    ] = None,
+    overwrite: Overwrite = False,
+    memory_ceiling: MemoryCeiling = None,
+    output: Output,
+) -> None:
+    """Write a store anew, rows in their order: in chunks of another size, codec or type."""
+    with ConsoleBar(quiet=output.quiet) as bar:
+        from ooc_train.store.layout import open_store
+        from ooc_train.store.rechunk import rechunk_store
+
+        source = open_store(store)
+        made, memory = rechunk_store(
+            source,
+            out,
+            chunk_rows=chunk_rows,
+            codec=codec,
+            dtype=dtype,
+            memory_ceiling=Ceiling.of(memory_ceiling, whole=True),
+            overwrite=overwrite,
+            progress=bar.job(source.n_rows),
+        )
+    if output.as_json:
+        print_json(describe_store(made, 0) | {"memory": asdict(memory)})
+        return
+    typer.echo(
+        f"{made.n_rows:,} rows ({approximate_bytes(made.total_bytes)}) in "
+        f"{count(made.n_chunks, 'chunk')} of {approximate_bytes(made.chunk_bytes)} | "
+        f"memory: {memory}"
+    )
+    typer.echo(printable(f"saved in {out}"))
 
 
 @command

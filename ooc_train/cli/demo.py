@@ -110,12 +110,13 @@ def _steps(
 ) -> dict[str, Any]:
     """Run the steps, tell of each as it ends, and return what all of them found."""
     from ooc_train import demo as steps
+    from ooc_train.comparing import Peaks
 
     def say(text: str) -> None:
         if not output.as_json:
             typer.echo(text)
 
-    peaks = steps.Peaks(client)
+    peaks = Peaks(client)
     begun = perf_counter()
     stores = steps.store_flights(place, memory_ceiling=ceiling, overwrite=overwrite)
     flights = {
@@ -150,7 +151,11 @@ def _steps(
     )
     with ConsoleBar(quiet=output.quiet) as bar:
         made, seconds = steps.make(
-            place, n_bytes, overwrite=overwrite, progress=bar.job(steps.rows_of(n_bytes))
+            place,
+            n_bytes,
+            memory_ceiling=ceiling,
+            overwrite=overwrite,
+            progress=bar.job(steps.rows_of(n_bytes)),
         )
     total = made.total_bytes
     say(

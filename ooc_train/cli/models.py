@@ -77,6 +77,8 @@ def plan(
             f"{verdict}: the smallest ceiling that would do with {count(workers, 'worker')} is "
             f"{smallest.smallest}" + (", with fewer less" if workers > 1 and not fits else "")
         )
+        for way in () if fits else found.ways_out():
+            typer.echo(f"or {way}")
     if not fits:
         raise typer.Exit(1)
 
@@ -134,6 +136,8 @@ def train(
 
         def say_plan(event: Event) -> None:
             if isinstance(event, Started):
+                if event.training_page is not None:
+                    bar.say(f"training   {event.training_page}")
                 bar.say(
                     f"{event.model} by {event.solver}, batch size {event.batch_size}: "
                     f"{event.n_rows:,} rows x {count(event.n_features, 'feature')}"

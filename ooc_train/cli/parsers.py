@@ -43,6 +43,11 @@ def batch_size(text: str) -> int | str:
         ) from None
 
 
+def batch_sizes(text: str) -> tuple[int | str, ...]:
+    """Read batch sizes with commas between them."""
+    return tuple(batch_size(part.strip()) for part in text.split(","))
+
+
 def passes(text: str) -> float:
     """Read a number of passes above 0."""
     passes = float(text) if text.replace(".", "", 1).isdigit() else 0.0

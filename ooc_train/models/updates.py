@@ -6,6 +6,7 @@ but its gradient is ever held.
 """
 
 from dataclasses import dataclass, replace
+from math import sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,6 +69,14 @@ class LinearUpdates:
             "counters": np.zeros(3, np.int64),
             "sums": np.zeros(2),
         }
+
+    def rate(self, t: int) -> float:
+        """Return the learning rate after t updates."""
+        if self.schedule == "linear":
+            return self.eta0 * (1.0 - t / self.horizon)
+        if self.schedule == "inverse_sqrt":
+            return self.eta0 / sqrt(1.0 + t / self.horizon)
+        return self.eta0
 
     def rooms(self, rows: int) -> Rooms:
         """Return the arrays that `step` works in, for blocks of at most `rows` rows."""

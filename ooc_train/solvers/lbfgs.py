@@ -60,7 +60,7 @@ class LBFGS:
 
     def works(self, problem: LinearProblem) -> tuple[LossSums]:
         """Return the largest of what passes add up."""
-        points = np.repeat(problem.zeros()[None], len(_LENGTHS), axis=0)
+        points = np.zeros((len(_LENGTHS), *problem.zeros().shape))
         return (problem.sums(points, gradients=len(points)),)
 
     def start(self, problem: LinearProblem, stream: Stream, theta: Array) -> State:

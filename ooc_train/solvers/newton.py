@@ -69,7 +69,7 @@ class Newton:
 
     def works(self, problem: LinearProblem) -> tuple[LossSums]:
         """Return the largest of what passes add up."""
-        points = np.repeat(problem.zeros()[None], 1 + len(_SHORTER), axis=0)
+        points = np.zeros((1 + len(_SHORTER), *problem.zeros().shape))
         return (problem.sums(points, hessian=True),)
 
     def start(self, problem: LinearProblem, stream: Stream, theta: Array) -> State:

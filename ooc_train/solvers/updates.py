@@ -151,9 +151,7 @@ class Updates:
     def _descend(memory: _Memory, gradient: Array, t: int) -> Sums:
         """Return the state after one step, as the compiled scan takes them batch by batch."""
         updates, theta = memory.updates, memory.state["theta"]
-        eta = updates.eta0
-        if updates.schedule == "linear":
-            eta *= 1.0 - t / updates.horizon
+        eta = updates.rate(t)
         if updates.rule == "sgd":
             return memory.state | {"theta": theta - eta * gradient}
         first, second = memory.state["slots"]

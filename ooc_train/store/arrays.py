@@ -17,6 +17,9 @@ CHECKSUM_BYTES = 4
 MISSING = 2**64 - 1
 """Offset and length, in a shard's index, of a chunk that was never written."""
 
+_LARGE_CHUNK_BYTES = 8 * 2**20
+"""Chunks of more bytes are not held whole where that can be avoided."""
+
 _DATA_TYPES = {"bool", "float16", "float32", "float64"} | {
     f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
 }
@@ -103,6 +106,12 @@ class ArrayLayout:
     def in_parts(self) -> bool:
         """Whether rows can be read without the rest of their chunk."""
         return self.direct and self.codec == "raw" and not self.crc
+
+    @property
+    def in_checked_parts(self) -> bool:
+        """Whether chunks are so large that they are checked in pieces first, then read in parts."""
+        large = self.chunk_bytes > _LARGE_CHUNK_BYTES
+        return self.direct and self.codec == "raw" and self.crc and large
 
     @property
     def chunks_per_shard(self) -> int:

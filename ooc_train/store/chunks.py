@@ -28,6 +28,8 @@ class ChunkReader:
         Room that `read` needs for encoded bytes, 0 if it needs none.
     hidden_bytes : int
         Most bytes that zarr-python allocates by itself during a `read`, 0 on the direct route.
+    in_parts : bool
+        Whether `read_rows` reads from the file what it is asked for, and not whole chunks.
     cache_bytes : int
         Bytes that this keeps from the first `read_rows` on.
     """
@@ -39,7 +41,10 @@ class ChunkReader:
         self._route = DirectRoute(layout) if layout.direct else ZarrRoute(layout)
         self.scratch_bytes = self._route.scratch_bytes
         self.hidden_bytes = self._route.hidden_bytes
-        self.cache_bytes = 0 if layout.in_parts else layout.chunk_bytes + self.scratch_bytes
+        self.in_parts = layout.in_parts or layout.in_checked_parts
+        self.cache_bytes = (
+            self._route.check_bytes if self.in_parts else layout.chunk_bytes + self.scratch_bytes
+        )
         self._n_rows = layout.n_rows
         self._chunk_rows = layout.chunk_rows
         self._cached: tuple[int, NDArray[Any], NDArray[np.uint8]] | None = None
@@ -126,14 +131,16 @@ class ChunkReader:
     def read_rows(self, start: int, stop: int, out: NDArray[Any]) -> None:
         """Copy rows `start` to `stop`, whatever chunks they lie in.
 
-        The last chunk is kept, but for chunks of which parts can be read.
+        The last chunk is kept, but for chunks of which parts can be read. Of those, large ones with
+        a checksum are read through once before any of their rows are handed out, unless they were
+        the last that was.
 
         Parameters
         ----------
         start, stop : int
             Rows, ``0 <= start <= stop <= n_rows``.
-        out : ndarray of the layout's dtype, shape (stop - start, *row_shape), C-contiguous
-            Takes the rows.
+        out : ndarray of the layout's dtype, shape (stop - start, *row_shape)
+            Takes the rows; C-contiguous where they are read `in_parts`.
 
         Raises
         ------
@@ -144,7 +151,7 @@ class ChunkReader:
             raise IndexError(
                 f"rows {start:,} to {stop:,} of {self._n_rows:,} of {self.layout.name}"
             )
-        if isinstance(self._route, DirectRoute) and self.layout.in_parts:
+        if isinstance(self._route, DirectRoute) and self.in_parts:
             self._route.read_rows(start, stop, out)
             return
         size = self._chunk_rows

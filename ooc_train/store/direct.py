@@ -20,6 +20,9 @@ from ooc_train.store.arrays import CHECKSUM_BYTES, MISSING, ArrayLayout
 
 MAX_OPEN_SHARDS = 64
 _ENTRY = struct.Struct("<QQ")
+_CHECK_BYTES = 2**20
+"""Of a large chunk that are checked at a time."""
+
 _BLOSC_SIZES = struct.Struct("<4xI4xI")
 
 
@@ -52,6 +55,8 @@ class DirectRoute:
         self._raw_bytes = layout.chunk_bytes + len(self._checksum)
         self._chunks_per_shard = layout.chunks_per_shard
         self._shards: dict[int, _Shard] = {}
+        self.check_bytes = _CHECK_BYTES if layout.in_checked_parts else 0
+        self._checked = -1
         self.decoding = 0.0
 
     def read(self, index: int, out: NDArray[Any], scratch: NDArray[np.uint8] | None) -> None:
@@ -97,6 +102,8 @@ class DirectRoute:
                 shard = self._shard(number)
                 offset, length = _entry(shard, position)
                 self._require_raw(length)
+                if self._checksum and self._checked != index:
+                    self._check_through(index, shard.fd, offset)
                 _read_exactly(
                     shard.fd,
                     [out[begin - start : end - start]],
@@ -105,6 +112,20 @@ class DirectRoute:
                 )
             except _DamageError as damage:
                 raise corrupt_chunk(self._layout, index, str(damage)) from damage.__cause__
+
+    def _check_through(self, index: int, fd: int, offset: int) -> None:
+        """Check a chunk that is too large to be held, piece by piece."""
+        self._checked = -1
+        piece, found = memoryview(bytearray(_CHECK_BYTES)), 0
+        left = self._layout.chunk_bytes
+        while left:
+            part = piece[:left]
+            _read_exactly(fd, [part], offset, len(part))
+            found = crc32c(part, found)
+            offset, left = offset + len(part), left - len(part)
+        _read_exactly(fd, [self._checksum], offset, CHECKSUM_BYTES)
+        _require_equal(found, self._checksum)
+        self._checked = index
 
     def _read_raw_run(self, index: int, parts: list[NDArray[Any]]) -> None:
         number, position = divmod(index, self._chunks_per_shard)
@@ -180,6 +201,8 @@ class DirectRoute:
 
     def close(self) -> None:
         """Close every file."""
+        # The next one that is opened there may be another.
+        self._checked = -1
         while self._shards:
             os.close(self._shards.popitem()[1].fd)
 
@@ -273,7 +296,11 @@ def _check(
     encoded: NDArray[Any] | memoryview | bytearray, checksum: bytearray | memoryview
 ) -> None:
     # Of 32 KiB and more, crc32c releases the interpreter's lock by itself.
-    found, due = crc32c(encoded), int.from_bytes(checksum, "little")
+    _require_equal(crc32c(encoded), checksum)
+
+
+def _require_equal(found: int, checksum: bytearray | memoryview) -> None:
+    due = int.from_bytes(checksum, "little")
     if found != due:
         raise _DamageError(f"checksum {found:08x} where {due:08x} is due")
 

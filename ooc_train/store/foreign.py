@@ -21,6 +21,7 @@ class ZarrRoute:
     """
 
     scratch_bytes = 0
+    check_bytes = 0
     decoding = 0.0
     """Unknown: zarr-python reads and decodes in one call."""
 

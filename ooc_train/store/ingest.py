@@ -30,7 +30,7 @@ from ooc_train.store.ingest_limits import (
     writing_term,
 )
 from ooc_train.store.layout import Scalar, Store, default_chunk_rows, open_store
-from ooc_train.store.output import lz4_ratio, require_replaceable
+from ooc_train.store.output import require_replaceable, worth_packing
 from ooc_train.store.spool import Spool, row_keys
 from ooc_train.store.writer import StoreWriter
 from ooc_train.tables.features import Missing, Records, Unseen
@@ -45,9 +45,6 @@ __all__ = ["Ingested", "Preview", "ingest", "preview"]
 
 Path = str | os.PathLike[str]
 Codec = Literal["auto", "none", "lz4", "zstd"]
-
-_WORTH_PACKING = 1.3
-"""What a sample has to shrink by for lz4 to pay."""
 
 _SPLIT_SEED = 2**63
 """Added to the seed where test rows are drawn, which then know nothing of the order."""
@@ -398,7 +395,7 @@ class _Layout:
         """Settle the codec, by a sample."""
         if self.codec != "auto":
             return self
-        return replace(self, codec="lz4" if lz4_ratio(X) > _WORTH_PACKING else "none")
+        return replace(self, codec="lz4" if worth_packing(X) else "none")
 
 
 def _learner(roles: Roles, like: Recipe | Store | Path | None, tables: Tables) -> Survey | Known:

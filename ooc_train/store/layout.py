@@ -34,6 +34,7 @@ FORMAT_VERSION = 1
 _CHUNK_BYTES = 0.8 * 2**20
 _SHARD_BYTES = 64 * 2**20
 _MAX_CHUNKS = 4096
+_LABELS_AT_A_TIME = 2**20
 
 Scalar = str | int | float | bool
 """What a class may be called: what JSON can hold."""
@@ -185,15 +186,16 @@ class Store:
             )
         labels = np.empty(0, self.y.dtype)
         with ChunkReader(self.y) as reader:
-            out = np.empty(self.y.chunk_rows, self.y.dtype)
-            scratch = np.empty(reader.scratch_bytes, np.uint8)
-            for index in range(self.y.n_chunks):
-                rows = reader.read(index, out, scratch)
-                labels = np.union1d(labels, out[:rows])
+            step = min(self.y.chunk_rows, _LABELS_AT_A_TIME)
+            out = np.empty(step, self.y.dtype)
+            for start in range(0, self.n_rows, step):
+                stop = min(start + step, self.n_rows)
+                reader.read_rows(start, stop, out[: stop - start])
+                labels = np.union1d(labels, out[: stop - start])
                 if len(labels) > limit:
                     raise InvalidStore(
                         f"{self.path}: y has more than {limit:,} distinct values within its first "
-                        f"{index * self.y.chunk_rows + rows:,} rows; is this a regression?"
+                        f"{stop:,} rows; is this a regression?"
                     )
         return labels
 

@@ -26,6 +26,9 @@ from ooc_train.store.arrays import (
 
 _ENTRY = struct.Struct("<QQ")
 
+_WORTH_PACKING = 1.3
+"""lz4 is chosen where it shrinks a sample by more."""
+
 _ATTEMPTS = 20
 """Times that a folder is removed into which a worker may be laying down a shard meanwhile."""
 
@@ -314,9 +317,10 @@ def require_replaceable(path: str, *, overwrite: bool) -> None:
         )
 
 
-def lz4_ratio(sample: NDArray[Any]) -> float:
-    """Say by how much lz4 shrinks a sample of a chunk."""
-    return sample.nbytes / len(_encode("blosc", np.ascontiguousarray(sample)))
+def worth_packing(sample: NDArray[Any]) -> bool:
+    """Say whether lz4 shrinks a sample of a chunk by enough to pay for being decoded."""
+    packed = len(_encode("blosc", np.ascontiguousarray(sample)))
+    return bool(sample.nbytes / packed > _WORTH_PACKING)
 
 
 def _encode(codec: Codec | None, chunk: NDArray[Any]) -> Any:

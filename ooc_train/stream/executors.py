@@ -1,6 +1,7 @@
 """What runs the calls of a pass: this thread, or the workers of a Dask cluster."""
 
 import itertools
+import pickle
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from time import perf_counter
@@ -8,6 +9,7 @@ from typing import Any, Protocol
 
 from dask.delayed import Delayed, delayed
 from distributed import Client, Future, wait
+from distributed.protocol.pickle import dumps
 from distributed.scheduler import KilledWorker
 
 from ooc_train.errors import CeilingExceeded, ClusterError
@@ -47,6 +49,19 @@ class Inline:
                 for argument in call
             )
             yield function(*call)
+
+
+class _Call:
+    """A call that is made where it is unpickled.
+
+    The scheduler opens whatever a task is made of, bytes apart: so it needs none of our package.
+    """
+
+    def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        self._made = function, arguments
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return self._made
 
 
 class OnDask:
@@ -102,7 +117,8 @@ class OnDask:
             return set(self.client.compute([make(*call, dask_key_name=key) for call, key in named]))
         if not calls:
             return set()
-        return set(self.client.map(function, *zip(*calls, strict=True), key=keys, pure=False))
+        sealed = [dumps(_Call(function, call)) for call in calls]
+        return set(self.client.map(pickle.loads, sealed, key=keys, pure=False))
 
     def _wait(self, pending: set[Future], enough: int) -> set[Future]:
         """Return the futures that are done: at least one, and soon no fewer than leave `enough`."""

@@ -27,6 +27,9 @@ from ooc_train.stream.sources import (
 
 Label = str | int | float | bool
 
+_ROWS_AT_A_TIME = 2**20
+"""Of y and weights, where they are looked at before anything is planned."""
+
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
@@ -174,8 +177,9 @@ def _raise_at_first(y: ArrayLayout | None) -> None:
     if y is None:
         return
     with ChunkReader(y) as reader:
-        for start in range(0, y.n_rows, y.chunk_rows):
-            part = np.empty(min(y.chunk_rows, y.n_rows - start), y.dtype)
+        step = min(y.chunk_rows, _ROWS_AT_A_TIME)
+        for start in range(0, y.n_rows, step):
+            part = np.empty(min(step, y.n_rows - start), y.dtype)
             reader.read_rows(start, start + len(part), part)
             _require_finite(part, start, "y")
 
@@ -217,6 +221,8 @@ def _totals(source: StoreSource, n_classes: int) -> tuple[float, Array | None]:
         if layout is not None
     }
     rows = max(reader.layout.chunk_rows for reader in readers.values())
+    # Chunks may hold all rows there are.
+    rows = min(rows, _ROWS_AT_A_TIME)
     for start in range(0, source.n_rows, rows):
         stop = min(start + rows, source.n_rows)
         part = {}

@@ -12,7 +12,7 @@ Adding up in a fixed order
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import astuple, dataclass
 from operator import add
 from time import perf_counter
 from typing import Any, Protocol
@@ -81,7 +81,7 @@ class Spent:
     @property
     def profile(self) -> dict[str, float]:
         """Return the seconds by what they were spent on."""
-        return {name: seconds for name, seconds in asdict(self).items() if name != "rows"}
+        return {name: getattr(self, name) for name in self.__slots__ if name != "rows"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,9 @@ from math import log2
 from ooc_train.errors import CeilingExceeded
 from ooc_train.memory import Ceiling, Projection, Term
 from ooc_train.models.sums import Room, total_bytes
+from ooc_train.store.rewriting import rechunk_command, shuffle_command
 from ooc_train.stream.passes import Grain
-from ooc_train.stream.sources import DaskSource, Source
+from ooc_train.stream.sources import DaskSource, Source, StoreSource
 from ooc_train.units import approximate_bytes
 
 _MIB = 2**20
@@ -36,6 +37,9 @@ _TURNS, _LOT_BYTES = 2, 4 * _MIB
 """Threads of a scan, of which one learns while the other reads: to learn from a row takes less than
 to read it, so that two share the work about evenly. Each reads so many bytes before its turn, since
 threads that wait for one another take 50 us to wake up."""
+
+_GIVEN = ("reserved", "growth", "libraries")
+"""Terms that no change to the job makes smaller."""
 
 _WORKER_GROWTH = 8 * _MIB
 _DRIVER_GROWTH = 24 * _MIB
@@ -104,6 +108,7 @@ class Plan:
     grain : how passes are cut
     threads : tasks that run at a time
     processes : what the run started from
+    advice : what to do where reading takes too much, or nothing
     """
 
     ceiling: Ceiling
@@ -111,6 +116,7 @@ class Plan:
     grain: Grain
     threads: int
     processes: Processes
+    advice: str = ""
 
     @property
     def projected(self) -> int:
@@ -153,17 +159,33 @@ class Plan:
         """
         if self.projected <= self.ceiling.limit:
             return
-        advice = [f"raise the memory ceiling to at least {self.smallest}"]
-        if len(self.processes.workers) > 1:
-            held = approximate_bytes(max(held for held, _ in self.processes.workers))
-            advice.append(f"use fewer workers (each holds {held} before any data)")
-        largest = max(self.projection.terms, key=lambda term: term.bytes)
-        if largest.name == "buffers":
-            advice.append("rewrite the store in smaller chunks")
+        advice = [f"raise the memory ceiling to at least {self.smallest}", *self.ways_out()]
         raise CeilingExceeded(
             f"the run needs {approximate_bytes(self.projected)} and its memory ceiling is "
             f"{self.ceiling}; {', or '.join(advice)}\n{self.explain()}"
         )
+
+    def ways_out(self) -> list[str]:
+        """Say what would make the projection smaller, as far as the plan can tell."""
+        ways = []
+        if len(self.processes.workers) > 1:
+            held = approximate_bytes(max(held for held, _ in self.processes.workers))
+            ways.append(f"use fewer workers (each holds {held} before any data)")
+        return ways + self._smaller()
+
+    def _smaller(self) -> list[str]:
+        """Say how the largest term that can be changed could be, where that is what is missing."""
+        largest = max(
+            (term for term in self.projection.terms if term.name not in _GIVEN),
+            key=lambda term: term.bytes,
+        )
+        if 2 * largest.bytes < self.projected - self.ceiling.limit:
+            return []
+        if largest.name in ("buffers", "decoding"):
+            return [self.advice] if self.advice else []
+        if largest.name in ("parameters", "sums"):
+            return ["learn from fewer columns, or by a solver that holds less, such as sgd"]
+        return []
 
 
 def make_plan(source: Source, demand: Demand, ceiling: Ceiling, processes: Processes) -> Plan:
@@ -215,7 +237,8 @@ def _plan(
     buffers = max(reduce_bytes * threads, scan_bytes)
     held = demand.sums * (threads * levels + window + levels)
     n_workers = len(processes.workers)
-    copies = demand.slots + window + threads
+    # A task that runs holds its parameters twice: as they came, and opened.
+    copies = demand.slots + window + 2 * threads
     terms = [
         Term("reserved", processes.reserved, _reserved(processes)),
         Term(
@@ -251,7 +274,33 @@ def _plan(
         Grain(task_stripes, window, turns, lot, pool, least_stripes, threads),
         threads,
         processes,
+        _advice(source, demand),
     )
+
+
+def _advice(source: Source, demand: Demand) -> str:
+    """Say how the rows of a store could take less room, or nothing where they could not."""
+    if not isinstance(source, StoreSource):
+        return ""
+    if source.oversized:
+        layouts = {"X": source.X, "y": source.y, "sample_weight": source.weight}
+        found = {role: layout for role, layout in layouts.items() if layout is not None}
+        largest = max(found.values(), key=lambda layout: layout.chunk_bytes)
+        size = approximate_bytes(largest.chunk_bytes)
+        return (
+            f"rewrite the store, whose chunks of {largest.name} take {size} each, in smaller ones: "
+            f"{rechunk_command(source.path, found)}"
+        )
+    if demand.mixing > 1 and not source.shuffled:
+        return (
+            f"put the rows in random order once, so that {demand.mixing} chunks need not be mixed: "
+            f"{shuffle_command(source.path)}"
+        )
+    if demand.mixing > 1:
+        return "use a smaller shuffle_buffer"
+    if source.leaf_rows == 1:
+        return f"learn from fewer columns: a row alone takes {approximate_bytes(source.row_bytes)}"
+    return ""
 
 
 def _power(n: int) -> int:

@@ -127,6 +127,8 @@ class StoreSource:
     weight: ArrayLayout | None
     n_rows: int
     shuffled: bool
+    path: str = ""
+    """Of the store, for what users are told."""
     labels: tuple[float, ...] | None = None
     """Labels that y holds, by their codes, or None where it holds codes already."""
     opened: str = field(default_factory=lambda: secrets.token_hex(8), repr=False)
@@ -144,6 +146,7 @@ class StoreSource:
             store.sample_weight if needs_y else None,
             store.n_rows,
             store.shuffled is not None,
+            store.path,
             labels,
         )
 
@@ -208,6 +211,14 @@ class StoreSource:
         """Chunks whose y and weights are read at a time: a call costs the same for more of them."""
         of_y = 8 * max(1, self.n_outputs) * self.leaf_rows
         return max(1, min(self.stripe_leaves, _RUN_LEAVES, _RUN_BYTES // of_y))
+
+    @property
+    def oversized(self) -> bool:
+        """Whether chunks are larger than usual, and have to be held whole."""
+        usual = default_chunk_rows(self.n_features, self.X.dtype)
+        whole = self.leaf_rows == self.X.chunk_rows
+        hidden = self.hidden_bytes > usual * self.X.row_bytes
+        return hidden or (whole and self.leaf_rows > usual)
 
     def rooms(self, leaves: int = 1) -> Rooms:
         """Return the buffers that reading so many leaves at a time needs."""

@@ -1,0 +1,119 @@
+"""The command `tradeoff`: one model learned at several batch sizes, side by side."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+import typer
+
+from ooc_train.callbacks import ConsoleBar, printable
+from ooc_train.cli import parsers
+from ooc_train.cli.command import command
+from ooc_train.cli.options import STORE, Learning, Output, Overwrite, Resources, option
+from ooc_train.cli.text import aligned, print_json
+from ooc_train.units import approximate_bytes
+
+if TYPE_CHECKING:
+    from ooc_train.tradeoff import Tradeoff
+
+
+@dataclass(frozen=True)
+class LearningAtAny(Learning):
+    """The settings of a model, but for the batch size."""
+
+    omitted: ClassVar[frozenset[str]] = frozenset({"batch_size"})
+
+
+@command
+def tradeoff(
+    *,
+    store: Annotated[str, STORE],
+    batch_sizes: Annotated[
+        Any,
+        option(
+            of="Model",
+            parse=parsers.batch_sizes,
+            metavar="SIZE,...",
+            help="Each of them full, chunk, or a number of rows per update.",
+        ),
+    ] = "1,16,256,chunk,full",
+    validation: Annotated[
+        str | None,
+        typer.Option(metavar="STORE", help="Rows to compare by that are not learned from."),
+    ] = None,
+    out: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Folder for the table as JSON and CSV, and its plot."),
+    ] = None,
+    overwrite: Overwrite = False,
+    learning: LearningAtAny,
+    resources: Resources,
+    output: Output,
+) -> None:
+    """Learn a model at several batch sizes, and show what each costs and comes to."""
+    model = learning.model
+    with ConsoleBar(quiet=output.quiet) as bar:
+        from ooc_train.events import Event, Started
+        from ooc_train.tradeoff import tradeoff as measure
+
+        def say_which(event: Event) -> None:
+            if isinstance(event, Started):
+                bar.say(f"batch size {event.batch_size}, by {event.solver}")
+
+        with resources.client(bar, kernels=True) as client:
+            found = measure(
+                model,
+                store,
+                batch_sizes,
+                validation=validation,
+                out=out,
+                overwrite=overwrite,
+                callbacks=(say_which, bar),
+                client=client,
+                memory_ceiling=resources.ceiling,
+            )
+    if output.as_json:
+        print_json(found.to_json() | {"out": out})
+        return
+    for line in table(found):
+        typer.echo(line)
+    start = "" if found.start_noise is None else f", noise scale {_rows(found.start_noise.rows)}"
+    typer.echo(f"the model that knows nothing: loss {found.start_loss:.6g}{start}")
+    for size, reason in found.diverged.items():
+        typer.echo(f"batch size {size} diverged: {reason}")
+    rate = found.advice.learning_rate
+    with_rate = "" if rate is None else f" --learning-rate {rate}"
+    typer.echo(f"\nadvice: --batch-size {found.advice.batch_size}{with_rate}")
+    typer.echo(found.advice.reason)
+    for note in found.notes:
+        typer.echo(f"note: {note}")
+    if out is not None:
+        typer.echo(printable(f"saved in {out}"))
+
+
+def table(found: "Tradeoff") -> list[str]:
+    """Return the lines of the table; noise scales are in rows."""
+    validated = found.trials[0].validation_loss is not None
+    head = ["batch size", "solver", "passes", "updates", "seconds", "loss"]
+    head += [*(["validation"] if validated else []), "noise scale", "projected", "measured"]
+    lines = [head]
+    for row in found.rows():
+        line = [
+            str(row["batch_size"]),
+            row["solver"],
+            f"{row['passes']:.3g}",
+            f"{row['updates']:,}",
+            f"{row['seconds']:.2f}",
+            f"{row['loss']:.6g}",
+        ]
+        if validated:
+            line.append(f"{row['validation_loss']:.6g}")
+        sizes = [approximate_bytes(row[name]) for name in ("projected", "measured")]
+        line += [_rows(row["noise_scale"]), *sizes]
+        lines.append(line)
+    return aligned(lines, left=(0, 1))
+
+
+def _rows(rows: float | None) -> str:
+    if rows is None:
+        return "-"
+    return f"{rows:.3g}" if rows < 1000 or rows == float("inf") else f"{rows:,.0f}"

@@ -1,0 +1,161 @@
+"""A store's rows in their order, in chunks of another size, codec or type, under a memory ceiling.
+
+What makes any store that can be read one of ours: checksummed chunks of about 0.8 MiB, which fit a
+core's cache and any ceiling, in shards of about 64 MiB. Reading runs ahead of writing, in a thread.
+"""
+
+import operator
+import os
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any, cast, get_args
+
+import numpy as np
+
+from ooc_train.ahead import ahead
+from ooc_train.budget import Budget
+from ooc_train.memory import Ceiling, MemoryReport
+from ooc_train.store.layout import Store, default_chunk_rows, open_store
+from ooc_train.store.output import require_replaceable, worth_packing
+from ooc_train.store.rewriting import (
+    PACKINGS,
+    Packing,
+    arrays_of,
+    known_statistics,
+    read_records,
+    reading_term,
+    record_dtype,
+    require_elsewhere,
+    writer_of,
+    writing_term,
+)
+
+__all__ = ["rechunk_store"]
+
+
+def rechunk_store(
+    store: Store | str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    chunk_rows: int | None = None,
+    codec: Packing | None = None,
+    dtype: np.dtype[Any] | str | None = None,
+    memory_ceiling: str | int | Ceiling | None = None,
+    overwrite: bool = False,
+    progress: Callable[[int], None] = lambda _: None,
+) -> tuple[Store, MemoryReport]:
+    """Write the rows of a store, in their order, in chunks of another size, codec or type.
+
+    Types, names, classes, weights, ids, recipe and attributes stay; so does the seed of a store
+    that was shuffled, for rows in random order are in random order however they are cut. Statistics
+    of the columns are carried over where X keeps its type, and added up anew otherwise. A store of
+    another writer becomes one of ours.
+
+    Chunks that are compressed have to be decoded whole, so that they need the room of a chunk and
+    its code; raw ones are read in parts.
+
+    Parameters
+    ----------
+    store : Store, str or os.PathLike
+        What to rewrite; a path is opened by `open_store`.
+    out : str or os.PathLike
+        Where the store will lie: another place than the source.
+    chunk_rows : int, optional
+        Rows of a chunk, by default about 0.8 MiB of X.
+    codec : {"none", "lz4", "zstd"}, optional
+        Of the chunks. By default that of a store of ours; else lz4 where the first rows shrink by
+        1.3 or more, and none where they don't.
+    dtype : dtype, optional
+        Of X, by default the source's. Numbers are rounded to a type of fractions; one that is
+        beyond it, or that a type of whole numbers can't hold, is an error.
+    memory_ceiling : str, int or Ceiling, optional
+        Bytes, or text such as "1GiB"; by default half of what is available.
+    overwrite : bool
+        Whether a store that lies there is replaced, once this one is whole.
+    progress : callable
+        Called with the number of rows after each few that were written.
+
+    Returns
+    -------
+    Store, MemoryReport
+        The store, opened, and what the job held.
+
+    Raises
+    ------
+    ValueError
+        If a setting is wrong, or `out` is the source or a directory around it; or X has a value
+        that the dtype can't hold.
+    OutputExists
+        If something lies at `out`; before anything is read.
+    CeilingExceeded
+        If the ceiling is too small; before anything is read.
+    CorruptChunk, NonFiniteData
+        If the source is damaged, or holds NaN or infinity, or a number too large for the dtype.
+    OSError
+        If the disk is full or can't be written; what was at `out` stays.
+    """
+    source = store if isinstance(store, Store) else open_store(store)
+    require_elsewhere(source, out)
+    written = _number(source.dtype if dtype is None else dtype)
+    rows = default_chunk_rows(source.n_features, written)
+    if chunk_rows is not None:
+        rows = operator.index(chunk_rows)
+    if rows < 1:
+        raise ValueError(f"chunk_rows={chunk_rows!r} should be at least 1")
+    if codec is None and source.generation > 0:
+        codec = PACKINGS[source.X.codec]
+    if codec not in (None, *get_args(Packing)):
+        raise ValueError(f"codec={codec!r} is none of {', '.join(get_args(Packing))}")
+    require_replaceable(os.path.abspath(os.fspath(out)), overwrite=overwrite)
+    record = record_dtype(source)
+    as_written = record.itemsize + source.n_features * (written.itemsize - source.dtype.itemsize)
+    with Budget(memory_ceiling) as budget:
+        terms = [
+            reading_term(source, record),
+            writing_term(
+                as_written,
+                source.n_features,
+                rows,
+                packed=codec != "none",
+                counted=known_statistics(source, written) is None,
+            ),
+        ]
+        budget.require(terms, "use smaller chunks" if chunk_rows is not None else "")
+        if codec is None:
+            codec = _worth(source, record, written)
+        with (
+            writer_of(
+                source,
+                out,
+                chunk_rows=rows,
+                dtype=written,
+                codec=codec,
+                row_id=source.row_id is not None,
+                shuffled=source.shuffled,
+                overwrite=overwrite,
+            ) as writer,
+            closing(ahead(read_records(source, record))) as blocks,
+        ):
+            roles = list(arrays_of(source))
+            for records in blocks:
+                writer.write(**{role: records[role] for role in roles})
+                progress(len(records))
+            return writer.commit(), budget.report(terms)
+
+
+def _number(dtype: np.dtype[Any] | str) -> np.dtype[Any]:
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        found = None
+    if found is None or found.kind not in "biuf" or found.itemsize > 8:
+        raise ValueError(f"dtype={str(dtype)!r} is no type of numbers such as float32")
+    return found.newbyteorder("<")
+
+
+def _worth(source: Store, record: np.dtype[Any], dtype: np.dtype[Any]) -> Packing:
+    """Choose the codec by the first rows."""
+    with closing(cast("Any", read_records(source, record))) as blocks:
+        sample = next(blocks)["X"]
+    with np.errstate(over="ignore", invalid="ignore"):
+        return "lz4" if worth_packing(sample.astype(dtype)) else "none"

@@ -1,0 +1,306 @@
+"""The trade-off of batch sizes, measured: one model learned at each, and what that cost.
+
+Every fit runs on the same processes, which load what learning and evaluating need before the first.
+One pass more judges all the models at their last parameters, beside the one that knows nothing; the
+gradient noise scale rides on it.
+"""
+
+import csv
+import json
+import math
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib import import_module
+from typing import Any
+
+from ooc_train.advice import Advice, Outcome, recommend
+from ooc_train.cluster import choose_executor
+from ooc_train.comparing import Judged, Peaks, demand_of_judging, held_out, judge, load
+from ooc_train.errors import Diverged, OutputExists
+from ooc_train.events import Callback
+from ooc_train.memory import Ceiling
+from ooc_train.models.fitted import Fitted
+from ooc_train.models.model import Model
+from ooc_train.models.noise import NoiseScale
+from ooc_train.report import Report
+from ooc_train.stream.executors import OnDask
+from ooc_train.stream.inputs import Inputs, read_inputs
+from ooc_train.stream.sources import StoreSource
+from ooc_train.train import Task, train
+
+BATCH_SIZES: tuple[int | str, ...] = (1, 16, 256, "chunk", "full")
+
+_TABLE = "tradeoff.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One batch size: what learning by it took, and what it came to.
+
+    Attributes
+    ----------
+    report : of the fit
+    loss : mean loss of a row, by weight, at the last parameters
+    validation_loss : the same of rows that were not learned from, or None
+    noise : the gradient noise scale at the last parameters, or None where it can't be told
+    """
+
+    report: Report
+    loss: float
+    validation_loss: float | None = None
+    noise: NoiseScale | None = None
+
+    def row(self) -> dict[str, Any]:
+        """Return the figures of a table, plain and by name; sizes in bytes, noise in rows."""
+        report = self.report
+        return {
+            "batch_size": report.batch_size,
+            "solver": report.solver,
+            "learning_rate": report.learning_rate,
+            "passes": report.passes,
+            "updates": report.updates,
+            "seconds": report.seconds,
+            "loss": self.loss,
+            "validation_loss": self.validation_loss,
+            "noise_scale": None if self.noise is None else self.noise.rows,
+            "projected": report.memory.projected,
+            "measured": report.memory.measured,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Tradeoff:
+    """What the batch sizes cost, side by side.
+
+    Attributes
+    ----------
+    trials : one a batch size, in the order that was asked for
+    start_loss : mean loss of a row by the model that knows nothing
+    start_noise : the gradient noise scale there, where updates begin, or None
+    advice : batch size and learning rate, with the reason
+    diverged : why, by batch size, where learning did not come to an end
+    notes : what a reader of the figures has to know
+    """
+
+    trials: tuple[Trial, ...]
+    start_loss: float
+    start_noise: NoiseScale | None
+    advice: Advice
+    diverged: Mapping[str, str]
+    notes: tuple[str, ...]
+
+    @property
+    def reports(self) -> dict[str, Report]:
+        """The reports of the fits, by batch size."""
+        return {str(trial.report.batch_size): trial.report for trial in self.trials}
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the table, a row a batch size."""
+        return [trial.row() for trial in self.trials]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all of it as values that JSON can hold, where numbers that are none are None."""
+        noise = None if self.start_noise is None else self.start_noise.rows
+        return {
+            "trials": [
+                {name: _finite(value) for name, value in row.items()} for row in self.rows()
+            ],
+            "start": {"loss": _finite(self.start_loss), "noise_scale": _finite(noise)},
+            "advice": asdict(self.advice),
+            "diverged": dict(self.diverged),
+            "notes": list(self.notes),
+            "reports": {size: report.to_json() for size, report in self.reports.items()},
+        }
+
+
+def tradeoff(
+    model: Model,
+    data: Any,
+    batch_sizes: Sequence[int | str] = BATCH_SIZES,
+    *,
+    validation: Any = None,
+    out: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    callbacks: Sequence[Callback] = (),
+    client: Any = None,
+    memory_ceiling: str | int | Ceiling | None = None,
+) -> Tradeoff:
+    """Learn a model at several batch sizes, and tell what each cost and came to.
+
+    Parameters
+    ----------
+    model : what is learned; its own batch size stays at "full". All fits have one seed.
+    data : `Inputs`, or a store, or the path of one
+    batch_sizes : "full", "chunk" or numbers of rows, each of them once
+    validation : rows to compare by that are not learned from, likewise, or None
+    out : a folder for `tradeoff.json`, `tradeoff.csv` and, where it can be drawn, `tradeoff.png`
+    overwrite : whether such a folder that lies there is replaced
+    callbacks : who listens to the fits
+    client, memory_ceiling : as for `train`; the ceiling is that of each fit
+
+    Raises
+    ------
+    CeilingExceeded
+        before anything is learned, where the ceiling is too small for one of the fits.
+    Diverged
+        where learning came to an end at none of the batch sizes.
+    OutputExists
+        before anything is read, where `out` is taken.
+    ValueError
+        where a batch size, or a setting, does not go with the data.
+    """
+    if model.batch_size != "full":
+        raise ValueError(
+            f"batch_size={model.batch_size!r} is a setting of the model; name it in batch_sizes"
+        )
+    if not batch_sizes or len(set(map(str, batch_sizes))) < len(batch_sizes):
+        raise ValueError(f"batch_sizes={tuple(batch_sizes)!r} are not one or more, each named once")
+    if out is not None:
+        _require_folder(os.fspath(out), overwrite=overwrite)
+    if model.random_state is None:
+        model = replace(model, random_state=secrets.randbits(32))
+    inputs = data if isinstance(data, Inputs) else read_inputs(data, classifier=model.is_classifier)
+    others = None if validation is None else held_out(validation, inputs, model)
+    models = [replace(model, batch_size=size) for size in batch_sizes]
+    tasks = [Task.of(one, inputs) for one in models]
+    executor = choose_executor(inputs.source, client)
+    client = executor.client if isinstance(executor, OnDask) else None
+    on: dict[str, Any] = {"client": client, "memory_ceiling": memory_ceiling}
+    for each in filter(None, (inputs, others)):
+        demands = [demand_of_judging(tasks[0], each.source, len(tasks))]
+        demands += [task.demand() for task in tasks] if each is inputs else []
+        load(each.source, demands, kernels=True, **on)
+    peaks = Peaks(client)
+    fits: list[tuple[Fitted, Report]] = []
+    failures: dict[str, Diverged] = {}
+    for one in models:
+        peaks.restart()
+        try:
+            fits.append(train(one, inputs, callbacks=callbacks, **on))
+        except Diverged as error:
+            failures[str(one.batch_size)] = error
+    if not fits:
+        raise next(iter(failures.values()))
+    fitted = [fit for fit, _ in fits]
+    found = judge(tasks[0], fitted, inputs, **on)
+    told = None if others is None else judge(tasks[0], fitted, others, **on)
+    trials = _trials([report for _, report in fits], found, told)
+    result = _result(model, inputs, trials, found, failures, own_peaks=peaks.own)
+    if out is not None:
+        _save(result, os.fspath(out))
+    return result
+
+
+def _trials(reports: Sequence[Report], found: Judged, told: Judged | None) -> tuple[Trial, ...]:
+    return tuple(
+        Trial(
+            report,
+            found.losses[i],
+            None if told is None else told.losses[i],
+            None if found.noise is None else found.noise[i],
+        )
+        for i, report in enumerate(reports)
+    )
+
+
+def _result(
+    model: Model,
+    inputs: Inputs,
+    trials: tuple[Trial, ...],
+    found: Judged,
+    failures: Mapping[str, Exception],
+    *,
+    own_peaks: bool,
+) -> Tradeoff:
+    source, validated = inputs.source, trials[0].validation_loss is not None
+    chunk_rows = source.leaf_rows if inputs.store is None else inputs.store.chunk_rows
+    outcomes = [
+        Outcome(
+            trial.report.batch_size,
+            trial.report.solver,
+            replace(model, batch_size=trial.report.batch_size).rows_per_update(
+                source.n_rows, chunk_rows
+            ),
+            trial.report.learning_rate,
+            trial.report.passes,
+            trial.report.seconds,
+            trial.loss if trial.validation_loss is None else trial.validation_loss,
+            None if trial.noise is None else trial.noise.rows,
+        )
+        for trial in trials
+    ]
+    start = None if found.noise is None else found.noise[-1]
+    judged_by = "validation loss" if validated else "loss on the rows that were learned from"
+    automatic = model.learning_rate == "auto"
+    advice = recommend(
+        outcomes, None if start is None else start.rows, judged_by=judged_by, automatic=automatic
+    )
+    notes = [
+        f"seed {model.random_state}; losses are of the last parameters, by one pass more",
+        "the memory of each fit includes what all of them together have loaded",
+    ]
+    if not own_peaks:
+        notes.append("peaks could not be started again: each holds those before it")
+    if not validated:
+        notes.append("no validation rows were given: fits are compared by what they learned from")
+    if isinstance(source, StoreSource) and not source.shuffled:
+        notes.append(
+            "the store is in no random order that it knows of: what its chunks differ by counts "
+            "as noise"
+        )
+    return Tradeoff(
+        trials,
+        found.losses[-1],
+        start,
+        advice,
+        {size: str(error) for size, error in failures.items()},
+        tuple(notes),
+    )
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _require_folder(path: str, *, overwrite: bool) -> None:
+    """Refuse a folder that is taken; only one of ours is replaced, and only if asked."""
+    if not os.path.lexists(path):
+        return
+    if not overwrite:
+        raise OutputExists(f"{path} exists already; choose another name, or overwrite it")
+    if not os.path.exists(os.path.join(path, _TABLE)):
+        raise OutputExists(f"{path} holds no {_TABLE}, so it is not written over; choose another")
+
+
+def _save(result: Tradeoff, path: str) -> None:
+    """Write the folder, all of it or nothing."""
+    path = os.path.abspath(path)
+    parent = os.path.dirname(path)
+    os.makedirs(parent, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".", dir=parent) as scratch:
+        folder = os.path.join(scratch, "new")
+        os.mkdir(folder)
+        with open(os.path.join(folder, _TABLE), "w", encoding="utf-8") as file:
+            json.dump(result.to_json(), file, indent=2, allow_nan=False)
+        with open(os.path.join(folder, "tradeoff.csv"), "w", encoding="utf-8", newline="") as file:
+            table = csv.DictWriter(file, list(result.rows()[0]))
+            table.writeheader()
+            table.writerows(result.rows())
+        draw(result.reports, os.path.join(folder, "tradeoff.png"))
+        if os.path.lexists(path):
+            shutil.move(path, os.path.join(scratch, "old"))
+        os.rename(folder, path)
+
+
+def draw(reports: Mapping[str, Report], path: str) -> bool:
+    """Draw loss against passes for each batch size, and say whether that could be done."""
+    try:
+        plots = import_module("ooc_train.plots")
+    except ModuleNotFoundError:
+        return False
+    plots.tradeoff(reports).figure.savefig(path)
+    return True

@@ -1,0 +1,734 @@
+"""The Training page: what it shows of real runs, on every kind of scheduler, and what is sent.
+
+Pages are opened as a browser opens them, by HTTP and a WebSocket; their documents are looked at.
+"""
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+from urllib.parse import urlsplit
+
+import cloudpickle
+import distributed
+import numpy as np
+import pytest
+from bokeh.client import pull_session
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ooc_train import watching
+from ooc_train.cluster import LocalCluster
+from ooc_train.dashboard import HANDLER, NAME, PROFILE, PROGRESS, STEPS, Run, Series, process_name
+from ooc_train.events import Ended, Progressed, Started, Stepped
+from ooc_train.memory import ProcessMemory
+from ooc_train.models.model import Model
+from ooc_train.store.made import make_data
+from ooc_train.stream.inputs import read_inputs
+from ooc_train.train import train
+from ooc_train.watching import TrainingPage
+
+SINGLE = ("loss", "rate", "time", "memory", "gradient-norm", "learning-rate")
+BATCHES = Model(name="logistic", batch_size=256, max_iter=5, random_state=0)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    path = tmp_path_factory.mktemp("dashboard") / "made.zarr"
+    make_data(path, rows=20_000, features=10, random_state=0)
+    return str(path)
+
+
+@pytest.fixture
+def cluster():
+    with LocalCluster(n_workers=1, memory_ceiling="2GiB", dashboard_address="127.0.0.1:0") as local:
+        yield local
+
+
+@pytest.fixture
+def client(cluster):
+    with cluster.get_client() as client:
+        yield client
+
+
+class Listener:
+    """Keeps every event, and the link of the page."""
+
+    def __init__(self):
+        self.events = []
+
+    def __call__(self, event):
+        self.events.append(event)
+
+    @property
+    def page(self):
+        return self.events[0].training_page
+
+
+def fit(data, client, model=BATCHES, **settings):
+    """Train, and return the page's link and the report."""
+    listener = Listener()
+    _, report = train(model, data, client=client, callbacks=[listener], **settings)
+    return listener.page, report
+
+
+def get(link, page="training"):
+    base = link.rpartition("/")[0]
+    with urllib.request.urlopen(f"{base}/{page}", timeout=30) as answer:
+        assert answer.status == 200
+        return answer.read().decode()
+
+
+@contextmanager
+def opened(link, page="training"):
+    """The document of a page, as a browser has it."""
+    session = pull_session(url=link.rpartition("/")[0] + "/" + page)
+    try:
+        yield session.document
+    finally:
+        session.close()
+
+
+def data_of(document, source):
+    return document.get_model_by_name(f"training_{source}_data").data
+
+
+def text_of(document, name):
+    return document.get_model_by_name(f"training_{name}").text
+
+
+def plugin_of(cluster):
+    return cluster.scheduler.plugins[NAME]
+
+
+def equal(document, report):
+    """Whether the page's values are the report's."""
+    steps = data_of(document, "steps")
+    assert list(steps["loss"]) == list(report.loss_history)
+    assert steps["updates"][-1] == report.updates
+    assert steps["passes"][-1] == report.passes
+    assert steps["n_iter"][-1] == report.n_iter
+    profile = data_of(document, "profile")
+    assert dict(zip(profile["part"], profile["seconds"], strict=True)) == report.profile
+    memory = data_of(document, "memory")
+    shown = dict(zip(memory["process"], memory["peak"], strict=True))
+    peaks = {process.name: process.peak for process in report.memory.processes}
+    assert shown == peaks | {"all": report.memory.measured}
+    head = text_of(document, "head")
+    for figure in (f"{report.loss:.6g}", f"{report.updates:,}", f"{report.passes:.4g}"):
+        assert f"<dd>{figure}" in head
+
+
+def test_a_run_is_on_its_page(made, cluster, client):
+    link, report = fit(made, client)
+    assert link == cluster.dashboard_link.replace("/status", "/training")
+    assert report.notes == ()
+    assert '<a href="training">Training</a>' in get(link)
+    assert '<a href="training">Training</a>' in get(link, "status")
+    plots = json.loads(get(link, "individual-plots.json"))
+    for name in SINGLE:
+        path = f"individual-training-{name}"
+        assert plots[f"Individual Training {name.replace('-', ' ').title()}"] == f"/{path}"
+        assert f'<a href="{path}">' in get(link, "status")
+        with opened(link, path) as document:
+            assert document.roots
+    with opened(link) as document:
+        equal(document, report)
+        head = text_of(document, "head")
+        assert "logistic <span>by sgd, batch size 256</span>" in head
+        assert "finished" in head
+        assert "<dd>256</dd>" in head
+        plan = text_of(document, "plan")
+        assert all(f"<td>{term}</td>" in plan for term in report.memory.terms)
+
+
+def test_a_full_batch_has_a_gradient_and_no_learning_rate(made, client):
+    link, report = fit(made, client, Model(name="logistic"))
+    with opened(link) as document:
+        equal(document, report)
+        assert "converged" in text_of(document, "head")
+        assert "learning rate" not in text_of(document, "head")
+        steps = data_of(document, "steps")
+        assert np.all(np.isnan(steps["learning_rate"]))
+        assert steps["gradient_norm"][-1] < 1e-4
+
+
+def pages_of(cluster):
+    applications = cluster.scheduler.http_application.applications
+    return [app for app in applications[1:] if "/training" in getattr(app, "app_paths", ())]
+
+
+def test_two_runs_leave_one_page_with_both(made, cluster, client):
+    _, first = fit(made, client)
+    with distributed.Client(cluster) as other:
+        link, second = fit(made, other, replace(BATCHES, batch_size=1000))
+    assert len(pages_of(cluster)) == 1
+    assert get(link, "status").count('<a href="training">') == 1
+    assert get(link, "status").count('<a href="individual-training-loss">') == 1
+    runs = list(plugin_of(cluster).runs.values())
+    losses = [tuple(run.steps.columns(STEPS)["loss"]) for run in runs]
+    assert losses == [first.loss_history, second.loss_history]
+    with opened(link) as document:
+        equal(document, second)
+        (lines,) = (r for r in document.get_model_by_name("training_loss").renderers[:1])
+        assert [tuple(line) for line in lines.data_source.data["y"]] == losses
+        choice = document.get_model_by_name("training_choice")
+        identities = [run.identity for run in reversed(runs)]
+        assert [identity for identity, _ in choice.options] == ["", *identities]
+
+
+def test_a_page_that_an_earlier_plugin_left_is_replaced(made, cluster, client):
+    fit(made, client)
+    (stale,) = pages_of(cluster)
+    client.unregister_scheduler_plugin(NAME)
+    with distributed.Client(cluster) as other:
+        link, report = fit(made, other)
+    (page,) = pages_of(cluster)
+    assert page is not stale
+    assert get(link, "status").count('<a href="training">') == 1
+    with opened(link) as document:
+        equal(document, report)
+
+
+def test_another_version_of_the_plugin_makes_room(made, cluster, client):
+    class Old(distributed.SchedulerPlugin):  # type: ignore[misc] # untyped base
+        pass
+
+    cluster.scheduler.add_plugin(Old(), name="ooc_train-training-0")
+    fit(made, client)
+    assert [name for name in cluster.scheduler.plugins if "training" in name] == [NAME]
+
+
+def test_names_from_data_are_escaped(made, client, tmp_path):
+    path = tmp_path / "<script>alert(1)<&script>.zarr"
+    shutil.copytree(made, path)
+    link, _ = fit(path, client)
+    with opened(link) as document:
+        texts = [text_of(document, name) for name in ("head", "plan", "events")]
+    assert "&lt;script&gt;alert(1)&lt;&amp;script&gt;.zarr" in texts[0]
+    assert not any("<script" in text for text in texts)
+
+
+def test_what_ends_a_run_is_on_the_page(made, client):
+    class Breaks(Listener):
+        def __call__(self, event):
+            super().__call__(event)
+            if isinstance(event, Stepped):
+                raise RuntimeError("no <b>more</b>")  # noqa: TRY004
+
+    breaks = Breaks()
+    with pytest.raises(RuntimeError):
+        train(BATCHES, made, client=client, callbacks=[breaks])
+    with opened(breaks.page) as document:
+        assert "RuntimeError: no &lt;b&gt;more&lt;/b&gt;" in text_of(document, "head")
+
+
+def test_the_prefix_of_the_dashboard_is_kept(made):
+    with (
+        distributed.LocalCluster(
+            n_workers=1,
+            processes=False,
+            dashboard_address="127.0.0.1:0",
+            scheduler_kwargs={"http_prefix": "/dask"},
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        link, report = fit(made, client)
+        assert urlsplit(link).path == "/dask/training"
+        assert '<a href="training">Training</a>' in get(link)
+        with opened(link) as document:
+            steps = data_of(document, "steps")
+            assert tuple(steps["loss"]) == report.loss_history
+            # The worker lives in this process, which is told of once.
+            assert data_of(document, "memory")["process"] == ["all", "driver"]
+        with pytest.raises(urllib.error.HTTPError):
+            get(link.replace("/dask/", "/"))
+
+
+def test_a_lost_worker_and_its_tasks_are_told_of(made, cluster, client):
+    pids = list(client.run(os.getpid).values())
+
+    class Kills(Listener):
+        def __call__(self, event):
+            super().__call__(event)
+            if isinstance(event, Stepped) and event.n_iter == 2:
+                os.kill(pids[0], signal.SIGKILL)
+
+    kills = Kills()
+    train(BATCHES, made, client=client, callbacks=[kills])
+    with opened(kills.page) as document:
+        events = text_of(document, "events")
+    assert " was lost" in events
+    assert " joined " in events
+
+
+def test_a_driver_that_goes_is_told_of(cluster):
+    client = cluster.get_client()
+    page = TrainingPage(client, None, lambda: ProcessMemory(1, "driver", 1, 1))
+    page.__enter__()
+    page(started())
+    page._is_free(10.0)
+    client.close()
+    (run,) = plugin_of(cluster).runs.values()
+    wait_for(lambda: run.state != "running")
+    assert run.state == "its driver is gone"
+
+
+def test_workers_tell_what_they_hold_with_their_heartbeats(made, cluster, client):
+    fit(made, client, replace(BATCHES, max_iter=1))
+    (worker,) = cluster.scheduler.workers.values()
+    (pid,) = client.run(os.getpid).values()
+    wait_for(lambda: worker.metrics.get("ooc_train", [""])[0] == process_name(pid))
+    _, current, peak = worker.metrics["ooc_train"]
+    assert 50 * 2**20 < current <= peak < 2**30
+
+
+def test_a_worker_that_does_not_tell_is_shown_as_dask_sees_it(cluster, client):
+    page = TrainingPage(client, None, lambda: ProcessMemory(1, "driver", 2, 1))
+    with page:
+        page(started())
+        page._is_free(10.0)
+        (worker,) = cluster.scheduler.workers.values()
+        wait_for(lambda: worker.metrics.get("memory"))
+        (run,) = plugin_of(cluster).runs.values()
+
+        def is_shown():
+            page(Progressed(10, 0.1))
+            page._is_free(10.0)
+            return len(run.memory()) > 1
+
+        wait_for(is_shown)
+        names = [name for name, _, _ in run.memory()]
+        assert names == ["all", "driver", f"worker {worker.name}"]
+        assert run.memory()[2][1] > 10 * 2**20
+
+
+def test_the_cluster_inside_this_process_has_its_page_too(made):
+    link, report = fit(made, None)
+    assert link.startswith("http://127.0.0.1:")
+    with opened(link) as document:
+        assert tuple(data_of(document, "steps")["loss"]) == report.loss_history
+
+
+def test_arrays_in_memory_have_no_page(client, cluster):
+    X = np.random.default_rng(0).normal(size=(1000, 3))
+    train(Model(name="logistic"), read_inputs(X, (X[:, 0] > 0).astype(float), classifier=True))
+    assert NAME not in cluster.scheduler.plugins
+
+
+def test_nothing_stays_registered_by_value(made, client):
+    fit(made, client)
+    assert cloudpickle.list_registry_pickle_by_value() == set()
+
+
+# Schedulers in a process of their own.
+
+
+@contextmanager
+def apart(without, *arguments):
+    """A scheduler that lacks a package, and a worker that has it; gives a client."""
+    blocked = (
+        f"import sys; sys.modules[{without!r}] = None\n"
+        "from distributed.cli.dask_scheduler import main; main()"
+    )
+    address = ("--host", "127.0.0.1", "--port", "0", "--dashboard-address", "127.0.0.1:0")
+    processes = []
+
+    def start(*command, **settings):
+        processes.append(
+            subprocess.Popen(
+                [sys.executable, *command], stderr=subprocess.PIPE, text=True, **settings
+            )
+        )
+        return processes[-1]
+
+    try:
+        scheduler = start("-c", blocked, *address, *arguments)
+        assert scheduler.stderr is not None
+        for line in scheduler.stderr:
+            if "Scheduler at:" in line:
+                tcp = line.split()[-1]
+                break
+        else:
+            pytest.fail("the scheduler did not start")
+        drain(scheduler)
+        worker = start(
+            "-m", "distributed.cli.dask_worker", tcp, "--nthreads", "1", "--no-nanny",
+            "--no-dashboard", "--host", "127.0.0.1",
+        )  # fmt: skip
+        drain(worker)
+        with distributed.Client(tcp) as client:
+            yield client
+    finally:
+        for process in reversed(processes):
+            process.terminate()
+        for process in processes:
+            process.wait(timeout=30)
+            if process.stderr is not None:
+                process.stderr.close()
+
+
+def drain(process):
+    """Read on, so that the process is not held up by a full pipe."""
+    threading.Thread(target=process.stderr.read, daemon=True).start()
+
+
+def test_a_scheduler_that_lacks_the_package_shows_the_page(made):
+    with apart("ooc_train") as client:
+        with pytest.raises(ModuleNotFoundError):
+            client.run_on_scheduler(__import__, "ooc_train")
+        link, report = fit(made, client)
+        assert report.notes == ()
+        assert '<a href="training">Training</a>' in get(link, "status")
+        assert (
+            "/individual-training-loss" in json.loads(get(link, "individual-plots.json")).values()
+        )
+        with opened(link) as document:
+            equal(document, report)
+
+
+@pytest.mark.parametrize(
+    ("without", "arguments"), [("bokeh", ()), ("ooc_train", ("--no-dashboard",))]
+)
+def test_without_a_dashboard_training_goes_on_and_says_so(made, without, arguments):
+    with apart(without, *arguments) as client:
+        page, report = fit(made, client)
+    assert page is None
+    assert report.n_iter == 5
+    (note,) = report.notes
+    assert note.startswith("without a Training page: the scheduler serves no dashboard")
+
+
+# What is sent, and when.
+
+
+def started(**settings):
+    about: Any = {
+        "model": "logistic", "solver": "sgd", "batch_size": "256", "n_rows": 1000,
+        "n_features": 3, "max_iter": 10, "dashboard": None, "ceiling": 2**30,
+        "projected": 2**29, "explanation": "", "row_bytes": 40,
+    }  # fmt: skip
+    return Started(**about | settings)
+
+
+def stepped(n_iter, loss=0.5):
+    return Stepped(n_iter, float(n_iter), n_iter, loss, None, n_iter / 100)
+
+
+class Scheduler:
+    """Takes messages as a scheduler does, when it is let."""
+
+    def __init__(self):
+        self.messages = []
+        self.let = threading.Event()
+        self.let.set()
+        self.most = self.under_way = 0
+        self.breaks: Exception | None = None
+
+    async def take(self, kind, values=None, **_):
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        while not self.let.is_set():
+            await asyncio.sleep(0.001)
+        self.under_way -= 1
+        if self.breaks:
+            raise self.breaks
+        self.messages.append((kind, values))
+        return {"page": "/training", "why": ""}
+
+
+class FakeClient:
+    id = "client"
+    registered = 0
+
+    def __init__(self, loop):
+        self.scheduler = Scheduler()
+        setattr(self.scheduler, HANDLER, self.scheduler.take)
+        self.loop = type("Loop", (), {"asyncio_loop": loop})()
+
+    def sync(self, function, *, callback_timeout, **arguments):
+        call = asyncio.run_coroutine_threadsafe(function(**arguments), self.loop.asyncio_loop)
+        return call.result(callback_timeout)
+
+    def register_plugin(self, *_):
+        self.registered += 1
+        assert "ooc_train.dashboard" in cloudpickle.list_registry_pickle_by_value()
+
+
+@pytest.fixture
+def fake():
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    yield FakeClient(loop)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(watching, "perf_counter", lambda: now[0])
+    return now
+
+
+def driver():
+    return ProcessMemory(7, "driver", 200, 100)
+
+
+def losses(messages):
+    return [row[STEPS.index("loss")] for kind, values in messages if kind != "begun" and values
+            for row in values["steps"]]  # fmt: skip
+
+
+def test_five_messages_a_second_at_most_and_every_step_arrives(fake, clock):
+    with TrainingPage(fake, "http://127.0.0.1:1/status", driver) as page:
+        assert page.link == "http://127.0.0.1:1/training"
+        page(started())
+        for i in range(1000):
+            page._is_free(10.0)
+            page(stepped(i, loss=float(i)))
+            clock[0] += 0.01
+        page(Ended(True, 10.0))
+    kinds = [kind for kind, _ in fake.scheduler.messages]
+    assert kinds[:2] == ["asked", "begun"]
+    assert kinds[-1] == "ended"
+    assert 45 <= kinds.count("moved") <= 51
+    assert losses(fake.scheduler.messages) == [float(i) for i in range(1000)]
+
+
+def test_one_message_is_under_way_and_a_slow_scheduler_holds_up_nothing(fake, clock):
+    with TrainingPage(fake, None, driver) as page:
+        page(started())
+        page._is_free(10.0)
+        fake.scheduler.let.clear()
+        for i in range(100):
+            page(stepped(i, loss=float(i)))
+            clock[0] += 1.0
+        assert fake.scheduler.most == 1
+        assert [kind for kind, _ in fake.scheduler.messages] == ["asked", "begun"]
+        fake.scheduler.let.set()
+        page(Ended(True, 10.0))
+    assert fake.scheduler.most == 1
+    assert losses(fake.scheduler.messages) == [float(i) for i in range(100)]
+
+
+def test_what_is_sent_is_plain(fake, clock):
+    with TrainingPage(fake, None, driver) as page:
+        page(started())
+        page._is_free(10.0)
+        page(replace(stepped(1), loss=np.float64(0.5), profile={"reading": np.float64(1.0)}))
+        page(Ended(True, 10.0))
+
+    def types(value):
+        if isinstance(value, dict):
+            return set().union(*(types(part) for part in value.values()))
+        if isinstance(value, list | tuple):
+            return set().union(*(types(part) for part in value))
+        return {type(value)}
+
+    found = set().union(*(types(values) for _, values in fake.scheduler.messages))
+    assert found <= {int, float, str, type(None)}
+
+
+@pytest.mark.parametrize("error", [OSError("gone"), TimeoutError("gone")])
+def test_a_scheduler_that_fails_ends_the_page_and_not_the_run(fake, clock, error):
+    with TrainingPage(fake, None, driver) as page:
+        page(started())
+        page._is_free(10.0)
+        fake.scheduler.breaks = error
+        for i in range(10):
+            page(stepped(i))
+            page._is_free(10.0)
+            clock[0] += 1.0
+        page(Ended(True, 10.0))
+    assert page.notes == [f"without a Training page: {type(error).__name__}: gone"]
+    fake.scheduler.breaks = None
+    with TrainingPage(fake, "http://127.0.0.1:1/status", driver) as page:
+        assert page.link is not None
+    assert fake.registered == 2
+
+
+def test_a_client_that_is_closed_ends_the_page_and_not_the_run(clock):
+    loop = asyncio.new_event_loop()
+    loop.close()
+    page = TrainingPage(FakeClient(loop), None, driver)
+    page(started())
+    page(stepped(1))
+    page(Ended(True, 1.0))
+    assert page.notes == ["without a Training page: RuntimeError: Event loop is closed"]
+
+
+def test_a_run_without_a_cluster_has_no_page():
+    with TrainingPage(None, None, driver) as page:
+        for event in (started(), Progressed(5, 1.0), stepped(1), Ended(True, 1.0)):
+            page(event)
+    assert page.link is None
+    assert page.notes == []
+
+
+# What is kept.
+
+
+@given(st.integers(1, 500), st.integers(2, 30))
+def test_a_series_is_bounded_spread_evenly_and_has_both_ends(n, limit):
+    series = Series(limit)
+    for i in range(n):
+        series.append((float(i),))
+    kept = [int(row[0]) for row in series.rows]
+    assert len(kept) <= limit + 1
+    assert len(kept) >= min(n, limit // 2)
+    assert kept[0] == 0
+    assert kept[-1] == n - 1
+    assert len(set(np.diff(kept[:-1]))) <= 1
+
+
+def run_of(rows, seconds, **about):
+    values = watching._about(started(**about))
+    run = Run({}, "run", "client", values)
+    for row, second in zip(rows, seconds, strict=True):
+        run.progress.append((second, row, *(0.0,) * len(PROFILE)))
+    return run
+
+
+@pytest.mark.parametrize(
+    ("about", "share", "left"),
+    [
+        ({"max_iter": 10}, 0.25, "30 s left"),
+        ({"max_iter": 10, "max_passes": 5.0}, 0.5, "10 s left"),
+        ({"max_iter": 10, "max_seconds": 12.5}, 0.8, "2.5 s left"),
+        ({"solver": "newton"}, 0.5, "2 s left in this pass"),
+        ({"solver": "gram"}, 1.0, "0 s left"),
+    ],
+)
+def test_how_far_a_run_is_and_how_long_it_goes_on(about, share, left):
+    run = run_of([1000, 2500], [4.0, 10.0], **about)
+    assert run.share == pytest.approx(share)
+    assert run.left == left
+
+
+def test_the_rate_is_of_the_last_seconds_and_of_all_once_it_is_over():
+    run = run_of([0, 1000, 2000, 6000], [1.0, 10.0, 16.0, 20.0])
+    assert run.rate == 1000.0
+    run.state = "converged"
+    assert run.rate == 300.0
+
+
+def test_rows_that_come_in_together_make_no_rate_of_their_own():
+    run = run_of([100, 200, 300, 300, 600, 601], [0.6, 0.6001, 1.2, 1.5, 1.9, 1.9001])
+    assert run.rows_over_time() == [(0.0, 0.0), (0.6, 100.0), (1.2, 300.0), (1.9001, 601.0)]
+    assert run_of([5], [0.1]).rows_over_time() == [(0.0, 0.0), (0.1, 5.0)]
+    assert run_of([], []).rows_over_time() == [(0.0, 0.0)]
+
+
+def test_the_columns_of_messages_are_those_of_the_events():
+    names = set(Stepped.__dataclass_fields__)
+    assert set(STEPS) <= names
+    assert PROGRESS[:2] == ("seconds", "rows")
+
+
+def wait_for(condition, seconds=30.0):
+    until = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > until:
+            pytest.fail("it did not come about")
+        time.sleep(0.02)
+
+
+# In a browser.
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+
+
+@pytest.fixture
+def browser(tmp_path):
+    if CHROMIUM is None or DRIVER is None:
+        pytest.skip("chromium and chromium-driver are not installed (apt-get install them)")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for argument in (
+        "--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu",
+        "--window-size=1500,1000", f"--user-data-dir={tmp_path / 'profile'}",
+    ):  # fmt: skip
+        options.add_argument(argument)
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+def shown(browser, name, what):
+    """Return what a model of the page has in the browser, or None before it is there."""
+    return browser.execute_script(
+        "const open = window.Bokeh && Bokeh.documents[0];"
+        f"const model = open && open.get_model_by_name('training_{name}');"
+        f"if (!model) return null; const value = model.{what};"
+        "return value.length === undefined || typeof value === 'string' ? value"
+        " : Array.from(value);"
+    )
+
+
+def text_in(browser, name):
+    """Return the text that a reader sees of a piece of the page."""
+    return browser.execute_script(
+        "const views = [...document.querySelectorAll('*')].filter(e => e.shadowRoot);"
+        "return views.map(e => e.shadowRoot.querySelector(arguments[0]))"
+        ".filter(e => e).map(e => e.innerText).join('\\n');",
+        name,
+    )
+
+
+@pytest.mark.slow
+def test_the_page_in_a_browser(made, client, browser):
+    """It opens halfway with all that was, moves on, and ends at the report's values."""
+    _, before = fit(made, client, replace(BATCHES, max_iter=2))
+    halfway = []
+
+    class Opens(Listener):
+        def __call__(self, event):
+            super().__call__(event)
+            if isinstance(event, Stepped):
+                time.sleep(0.25)  # so that the step before is sent with this one
+            if isinstance(event, Stepped) and event.n_iter == 3:
+                browser.get(self.page)
+                wait_for(lambda: len(shown(browser, "steps_data", "data.loss") or ()) >= 2)
+                halfway.append(shown(browser, "steps_data", "data.loss"))
+                halfway.append(text_in(browser, "h1 b"))
+
+    opens = Opens()
+    _, report = train(BATCHES, made, client=client, callbacks=[opens])
+    assert halfway[0] == list(report.loss_history[: len(halfway[0])])
+    assert len(halfway[0]) < len(report.loss_history)
+    assert halfway[1] == "running"
+    wait_for(lambda: text_in(browser, "h1 b") == "finished")
+    assert shown(browser, "steps_data", "data.loss") == list(report.loss_history)
+    assert shown(browser, "steps_data", "data.updates")[-1] == report.updates
+    assert shown(browser, "profile_data", "data.seconds") == list(report.profile.values())
+    figures = text_in(browser, "section").split("\n")
+    for name, figure in (
+        ("loss", f"{report.loss:.6g}"),
+        ("updates", f"{report.updates:,}"),
+        ("pass", f"{report.passes:.4g}"),
+        ("rows per update", "256"),
+    ):
+        assert figures[figures.index(name) + 1] == figure
+    # An earlier run can be chosen.
+    script = "const m = Bokeh.documents[0].get_model_by_name('training_choice');"
+    browser.execute_script(script + "m.value = m.options.at(-1)[0];")
+    wait_for(lambda: shown(browser, "steps_data", "data.loss") == list(before.loss_history))
+    links = browser.find_elements("css selector", ".navbar a")
+    assert [link.text for link in links].count("Training") == 1
+    errors = [line for line in browser.get_log("browser") if line["level"] == "SEVERE"]
+    assert errors == []

@@ -1,0 +1,367 @@
+"""The trade-off: every batch size on one footing, judged alike, and advice that says why."""
+
+import csv
+import json
+import math
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+from typer.testing import CliRunner
+
+from ooc_train import cli
+from ooc_train.advice import Outcome, recommend
+from ooc_train.callbacks import History
+from ooc_train.cluster import LocalCluster
+from ooc_train.errors import CeilingExceeded, Diverged, OutputExists
+from ooc_train.events import Event, Started
+from ooc_train.models.model import Model
+from ooc_train.predict import evaluate
+from ooc_train.store.made import make_data
+from ooc_train.stream.inputs import read_inputs
+from ooc_train.tradeoff import Tradeoff, tradeoff
+from ooc_train.train import Task, train
+from tests.watch import watch
+
+SIZES: tuple[int | str, ...] = (1, 50, "chunk", "full")
+LOGISTIC = Model(name="logistic", max_iter=3, random_state=4)
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory):
+    """Rows to learn from, and others to compare by."""
+    folder = tmp_path_factory.mktemp("tradeoff")
+    settings: Any = {"features": 6, "chunk_rows": 100}
+    made = make_data(folder / "a", rows=3000, **settings)
+    # The truth of both is drawn from the seed; their rows are not the same.
+    make_data(folder / "c", rows=4000, **settings)
+    group = zarr.open_group(folder / "b", mode="w")
+    kept = zarr.open_group(folder / "c", mode="r")
+    for name in ("X", "y"):
+        group.create_array(name, data=np.asarray(kept[name])[3000:])
+    return made.path, str(folder / "b")
+
+
+def both(stores):
+    return (read_inputs(path, classifier=True) for path in stores)
+
+
+@pytest.fixture(scope="module")
+def found(stores):
+    inputs, others = both(stores)
+    return tradeoff(LOGISTIC, inputs, SIZES, validation=others)
+
+
+def test_every_fit_is_the_one_that_its_batch_size_makes_alone(stores, found):
+    inputs, others = both(stores)
+    assert [trial.report.batch_size for trial in found.trials] == list(SIZES)
+    for trial in found.trials:
+        model = replace(LOGISTIC, batch_size=trial.report.batch_size)
+        fitted, report = train(model, inputs)
+        assert trial.report.loss_history == report.loss_history
+        assert (trial.report.updates, trial.report.passes) == (report.updates, report.passes)
+        for rows, loss in ((inputs, trial.loss), (others, trial.validation_loss)):
+            metrics, _ = evaluate(fitted, rows)
+            assert loss == pytest.approx(metrics["log_loss"], rel=1e-9)
+    assert found.start_loss == pytest.approx(math.log(2))
+    assert found.diverged == {}
+    # Newton's last step is one that its report has not seen.
+    full = found.trials[-1]
+    assert full.loss == min(trial.loss for trial in found.trials)
+    assert full.loss <= full.report.loss
+
+
+def test_noise_is_told_where_learning_begins_and_where_each_ends(found):
+    assert found.start_noise is not None
+    assert 0 < found.start_noise.rows < 300
+    for trial in found.trials:
+        assert trial.noise is not None
+        assert trial.noise.rows > 10 * found.start_noise.rows
+
+
+def test_memory_is_of_each_fit_and_within_its_projection(found):
+    for row in found.rows():
+        assert row["measured"] <= row["projected"]
+
+
+def test_all_of_it_is_json_and_the_advice_is_one_of_the_sizes(found):
+    again = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    assert [row["batch_size"] for row in again["trials"]] == list(SIZES)
+    assert again["reports"].keys() == {"1", "50", "chunk", "full"}
+    assert found.advice.batch_size in SIZES
+    assert "validation loss" in found.advice.reason
+    assert any("seed 4" in note for note in found.notes)
+
+
+def test_no_seed_is_one_seed_for_all(stores):
+    (inputs, _) = both(stores)
+    unseeded = tradeoff(replace(LOGISTIC, random_state=None, max_iter=1), inputs, (10, 20))
+    assert len({trial.report.random_state for trial in unseeded.trials}) == 1
+    assert any("no validation rows" in note for note in unseeded.notes)
+    assert unseeded.trials[0].validation_loss is None
+
+
+@pytest.mark.parametrize("name", ["ridge", "linear"])
+def test_regressions_and_arrays_in_memory(name):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(500, 3))
+    y = X @ [1.0, 2.0, 3.0] + rng.normal(size=500)
+    inputs = read_inputs(X, y, np.full(500, 2.0), classifier=False)
+    made = tradeoff(Model(name=name, max_iter=5, random_state=0), inputs, (5, "full"))
+    assert [trial.report.solver for trial in made.trials] == ["sgd", "gram"]
+    assert made.trials[0].loss == pytest.approx(made.trials[1].loss, rel=0.05)
+    # Half a squared residual, whatever the rows weigh.
+    assert made.trials[1].loss == pytest.approx(0.5, rel=0.2)
+    # All rows are one leaf.
+    assert (made.start_noise, made.trials[0].noise) == (None, None)
+    assert "not known" in made.advice.reason
+
+
+def test_unshuffled_rows_are_told_of(tmp_path, stores):
+    group = zarr.open_group(tmp_path / "a", mode="w")
+    kept = zarr.open_group(stores[0], mode="r")
+    for name in ("X", "y"):
+        values = np.asarray(kept[name])
+        chunks = (250, *values.shape[1:])
+        group.create_array(name, data=values, chunks=chunks, config={"write_empty_chunks": True})
+    made = tradeoff(replace(LOGISTIC, max_iter=1), str(tmp_path / "a"), (100,))
+    assert any("in no random order" in note for note in made.notes)
+    assert made.start_noise is not None
+
+
+# ------------------------------------------------------------------------------ what is refused
+
+
+@pytest.mark.parametrize(
+    ("model", "sizes", "says"),
+    [
+        (LOGISTIC, (), "not one or more"),
+        (LOGISTIC, (5, "full", 5), "each named once"),
+        (LOGISTIC, (5, 3001), "batch_size=3,001 is more than the 3,000 rows"),
+        (LOGISTIC, (5, 0), "batch_size=0"),
+        (replace(LOGISTIC, batch_size=7), (5,), "batch_size=7 is a setting of the model"),
+        (replace(LOGISTIC, solver="newton"), ("full", 5), "solver='newton' looks at all rows"),
+        (replace(LOGISTIC, learning_rate=0.1), (5, "full"), "learning_rate=0.1 is for updates"),
+    ],
+)
+def test_settings_that_can_not_be_used_are_refused_before_anything_runs(stores, model, sizes, says):
+    events = History()
+    with pytest.raises(ValueError, match=says):
+        tradeoff(model, stores[0], sizes, callbacks=(events,))
+    assert events == []
+
+
+def test_a_ceiling_that_one_of_them_can_not_keep_is_refused_before_the_first(stores, monkeypatch):
+    events, demand = History(), Task.demand
+
+    def large_for_all_rows(task, **more):
+        needs = demand(task, **more)
+        full = task.model.batch_size == "full"
+        return replace(needs, workspace=2**50) if full else needs
+
+    monkeypatch.setattr(Task, "demand", large_for_all_rows)
+    with pytest.raises(CeilingExceeded, match="PiB"):
+        tradeoff(LOGISTIC, stores[0], (5, "full"), callbacks=(events,))
+    assert events == []
+
+
+def test_other_columns_can_not_validate(stores, tmp_path):
+    make_data(tmp_path / "a", rows=100, features=3)
+    with pytest.raises(ValueError, match="validation rows have 3 columns"):
+        tradeoff(LOGISTIC, stores[0], (5,), validation=tmp_path / "a")
+
+
+def test_what_diverges_is_told_and_the_others_go_on(stores):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 3))
+    inputs = read_inputs(X, X @ [1.0, 2.0, 3.0], classifier=False)
+    model = Model(name="ridge", solver="sgd", learning_rate=1.9, max_iter=30, random_state=0)
+    made = tradeoff(model, inputs, (1, "full"))
+    assert list(made.diverged) == ["1"]
+    assert "learning rate" in made.diverged["1"]
+    assert [trial.report.batch_size for trial in made.trials] == ["full"]
+    assert made.advice.learning_rate == 1.9
+    with pytest.raises(Diverged):
+        tradeoff(model, inputs, (1, 2))
+
+
+# ------------------------------------------------------------------------------------- the folder
+
+
+def test_the_folder_holds_the_table_and_is_replaced_only_on_purpose(stores, tmp_path):
+    out = tmp_path / "deep" / "out"
+    made = tradeoff(LOGISTIC, stores[0], (50, "full"), out=out)
+    assert sorted(os.listdir(out))[:2] == ["tradeoff.csv", "tradeoff.json"]
+    told = json.loads((out / "tradeoff.json").read_text())
+    assert told == json.loads(json.dumps(made.to_json()))
+    with (out / "tradeoff.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["batch_size"] for row in rows] == ["50", "full"]
+    assert float(rows[0]["loss"]) == made.trials[0].loss
+    assert int(rows[1]["measured"]) == made.trials[1].report.memory.measured
+    events = History()
+    with pytest.raises(OutputExists, match="exists already"):
+        tradeoff(LOGISTIC, stores[0], (50,), out=out, callbacks=(events,))
+    (tmp_path / "other").mkdir()
+    with pytest.raises(OutputExists, match=r"holds no tradeoff\.json"):
+        tradeoff(LOGISTIC, stores[0], (50,), out=tmp_path / "other", overwrite=True)
+    assert events == []
+    tradeoff(LOGISTIC, stores[0], (50,), out=out, overwrite=True)
+    assert len(json.loads((out / "tradeoff.json").read_text())["trials"]) == 1
+    assert os.listdir(tmp_path / "deep") == ["out"]
+
+
+def test_the_plot_is_drawn_of_the_reports(stores, tmp_path, monkeypatch):
+    drawn = []
+
+    def plot(reports):
+        drawn.append(reports)
+        return SimpleNamespace(
+            figure=SimpleNamespace(savefig=lambda path: Path(path).write_text("drawn"))
+        )
+
+    monkeypatch.setitem(sys.modules, "ooc_train.plots", SimpleNamespace(tradeoff=plot))
+    made = tradeoff(LOGISTIC, stores[0], (50, "full"), out=tmp_path / "out")
+    assert drawn == [made.reports]
+    assert list(made.reports) == ["50", "full"]
+    assert (tmp_path / "out" / "tradeoff.png").read_text() == "drawn"
+
+
+# ------------------------------------------------------------------------------------- the advice
+
+
+def outcome(size: int | str, loss: float, seconds: float, **more: Any) -> Outcome:
+    rows = {"full": 10_000, "chunk": 512}.get(str(size), size)
+    settings: Any = {"solver": "sgd", "learning_rate": 0.25, "noise": 900.0, "passes": 5.0} | more
+    return Outcome(
+        batch_size=size, rows=int(rows), seconds=seconds, loss=loss, **settings
+    )  # fmt: skip
+
+
+def advised(*outcomes: Outcome, start: float | None = 20.0, automatic: bool = True):
+    return recommend(outcomes, start, judged_by="validation loss", automatic=automatic)
+
+
+def test_of_losses_that_are_no_worse_the_fastest_is_advised():
+    slow, fast, worse = outcome("full", 0.5, 9.0), outcome(64, 0.50049, 1.0), outcome(1, 0.51, 0.1)
+    advice = advised(slow, fast, worse)
+    assert (advice.batch_size, advice.learning_rate) == (64, "auto")
+    assert "came to a validation loss of 0.50049, within 0.1% of the lowest (0.5" in advice.reason
+    assert "batch_size='full'" in advice.reason
+    assert 'automatic one for this batch size ("auto"): it begins at 0.25' in advice.reason
+    # Beyond a thousandth it is worse.
+    assert advised(slow, outcome(64, 0.50051, 1.0), worse).batch_size == "full"
+    assert "by more than 0.1%" in advised(slow, worse).reason
+
+
+def test_losses_below_zero_and_of_zero_are_compared_too():
+    assert advised(outcome(1, -2.0, 5.0), outcome(2, -1.999, 1.0)).batch_size == 2
+    assert advised(outcome(1, -2.0, 5.0), outcome(2, -1.99, 1.0)).batch_size == 1
+    assert advised(outcome(1, 0.0, 5.0), outcome(2, 0.0, 1.0)).batch_size == 2
+
+
+def test_a_rate_is_advised_as_it_was_set_or_not_at_all():
+    given = advised(outcome(64, 0.5, 1.0), automatic=False)
+    assert given.learning_rate == 0.25
+    assert "was given, 0.25, and no other was tried" in given.reason
+    exact = advised(outcome("full", 0.5, 1.0, solver="newton", learning_rate=None))
+    assert exact.learning_rate is None
+    assert "newton, finds the length of its steps by itself" in exact.reason
+
+
+@pytest.mark.parametrize(
+    ("size", "noise", "says"),
+    [
+        (4, 900.0, "steps are mostly noise"),
+        (512, 900.0, "larger than needed at first"),
+        (512, math.inf, "beyond what all rows can tell where it ended"),
+        (5000, 900.0, "would make each step little better"),
+        (512, None, "not known"),
+    ],
+)
+def test_the_noise_is_put_in_words(size, noise, says):
+    assert says in advised(outcome(size, 0.5, 1.0, noise=noise)).reason
+
+
+def test_advice_says_what_it_is_based_on():
+    two = advised(outcome(1, 0.5, 1.0), outcome(2, 0.6, 1.0))
+    assert two.reason.endswith("2 runs, one a batch size, on these rows and this machine.")
+
+
+# ------------------------------------------------------------------------------ the command line
+
+
+@pytest.fixture(scope="module")
+def scheduler():
+    with LocalCluster(n_workers=1, dashboard_address="127.0.0.1:0") as cluster:
+        yield cluster.scheduler_address
+
+
+def here(*arguments):
+    return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+
+
+def test_the_command_shows_the_table_and_the_advice(stores, scheduler, tmp_path):
+    out = tmp_path / "out"
+    settings = ("--max-iter", 2, "--random-state", 1, "--scheduler", scheduler)
+    result = here(
+        "tradeoff", stores[0], "--batch-sizes", "1, 20,chunk,full", "--validation", stores[1],
+        "--out", out, *settings,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    head, *rows = result.stdout.splitlines()[:5]
+    assert head.split() == [
+        "batch", "size", "solver", "passes", "updates", "seconds", "loss", "validation", "noise",
+        "scale", "projected", "measured",
+    ]  # fmt: skip
+    assert [row.split()[:2] for row in rows] == [
+        ["1", "sgd"], ["20", "sgd"], ["chunk", "sgd"], ["full", "newton"],
+    ]  # fmt: skip
+    assert "the model that knows nothing: loss 0.693147, noise scale " in result.stdout
+    assert "\nadvice: --batch-size " in result.stdout
+    assert result.stdout.endswith(f"saved in {out}\n")
+    assert "batch size 20, by sgd" in result.stderr
+    again = here("tradeoff", stores[0], "--batch-sizes", "full", *settings, "--json", "--quiet")
+    told = json.loads(again.stdout)
+    assert [row["batch_size"] for row in told["trials"]] == ["full"]
+    assert told["trials"][0]["measured"] <= told["trials"][0]["projected"]
+    assert told["trials"][0]["validation_loss"] is None
+
+
+@pytest.mark.slow
+def test_every_fit_and_what_is_around_them_keep_to_the_ceiling(tmp_path):
+    make_data(tmp_path / "a", rows=1_000_000, features=100)
+    watched = watch(
+        "tradeoff", str(tmp_path / "a"), "--batch-sizes", "1,256,full", "--max-iter", "1",
+        "--memory-ceiling", "512MiB", "--workers", "2", "--dashboard-address", "127.0.0.1:0",
+        "--quiet",
+    )  # fmt: skip
+    for row in watched.report["trials"]:
+        assert row["measured"] <= row["projected"] <= 2**29
+    assert watched.peak <= 2**29
+
+
+def test_the_batch_size_of_a_model_is_no_option_of_the_command():
+    assert "--batch-size " not in here("tradeoff", "--help").stdout.replace("│", " ")
+    assert here("tradeoff", "nowhere", "--batch-size", "5").exit_code == 2
+    wrong = here("tradeoff", "nowhere", "--batch-sizes", "1,many")
+    assert wrong.exit_code == 2
+    assert "batch_size='many'" in wrong.stderr
+
+
+def test_fits_are_told_of_as_they_begin(stores):
+    began: list[str] = []
+
+    def note(event: Event) -> None:
+        if isinstance(event, Started):
+            began.append(event.batch_size)
+
+    made = tradeoff(replace(LOGISTIC, max_iter=1), stores[0], (100, "full"), callbacks=(note,))
+    assert began == ["100", "full"]
+    assert isinstance(made, Tradeoff)
