@@ -202,7 +202,9 @@ class _LinearModel(BaseEstimator):  # type: ignore[misc] # untyped base
         """What is known after each iteration or epoch of the last fit, as a `pandas.DataFrame`."""
         import pandas as pd
 
-        return pd.DataFrame([asdict(step) for step in self.report_.history])
+        # A profile is a mapping of its own, and adds up over the steps: `report_.profile` has it.
+        frame = pd.DataFrame([asdict(step) for step in self.report_.history])
+        return frame.drop(columns="profile", errors="ignore")
 
     def _predict(self, X: Any, kind: Kind, out: str | os.PathLike[str] | None) -> Any:
         """Return predictions: in memory, as a lazy Dask array, or the path that they lie at."""
@@ -496,7 +498,7 @@ class LinearRegression(_Regressor):
     n_features_in_ : int
     feature_names_in_ : ndarray of shape (n_features_in_,), where the columns have names
     report_ : Report of the last fit: its passes, loss and memory
-    history_ : pandas.DataFrame of its steps: passes, seconds, updates, loss, gradient_norm
+    history_ : pandas.DataFrame of its steps: passes, updates, loss, gradient_norm, ...
     model_ : Model, the settings that were used
     """
 
@@ -562,7 +564,7 @@ class Ridge(_Regressor):
     n_features_in_ : int
     feature_names_in_ : ndarray of shape (n_features_in_,), where the columns have names
     report_ : Report of the last fit: its passes, loss and memory
-    history_ : pandas.DataFrame of its steps: passes, seconds, updates, loss, gradient_norm
+    history_ : pandas.DataFrame of its steps: passes, updates, loss, gradient_norm, ...
     model_ : Model, the settings that were used
     """
 
@@ -635,7 +637,7 @@ class LogisticRegression(ClassifierMixin, _LinearModel):  # type: ignore[misc]
     n_features_in_ : int
     feature_names_in_ : ndarray of shape (n_features_in_,), where the columns have names
     report_ : Report of the last fit: its passes, loss and memory
-    history_ : pandas.DataFrame of its steps: passes, seconds, updates, loss, gradient_norm
+    history_ : pandas.DataFrame of its steps: passes, updates, loss, gradient_norm, ...
     model_ : Model, the settings that were used
     """
 

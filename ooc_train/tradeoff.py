@@ -20,10 +20,10 @@ from typing import Any
 from ooc_train.advice import Advice, Outcome, recommend
 from ooc_train.cluster import choose_executor
 from ooc_train.comparing import Judged, Peaks, demand_of_judging, held_out, judge, load
-from ooc_train.errors import Diverged, OutputExists
+from ooc_train.errors import Diverged
 from ooc_train.events import Callback
 from ooc_train.memory import Ceiling
-from ooc_train.models.fitted import Fitted
+from ooc_train.models.fitted import Fitted, require_writable
 from ooc_train.models.model import Model
 from ooc_train.models.noise import NoiseScale
 from ooc_train.report import Report
@@ -150,6 +150,8 @@ def tradeoff(
         where learning came to an end at none of the batch sizes.
     OutputExists
         before anything is read, where `out` is taken.
+    OSError
+        where `out` can't be written; before anything is read, as far as that can be told.
     ValueError
         where a batch size, or a setting, does not go with the data.
     """
@@ -160,7 +162,7 @@ def tradeoff(
     if not batch_sizes or len(set(map(str, batch_sizes))) < len(batch_sizes):
         raise ValueError(f"batch_sizes={tuple(batch_sizes)!r} are not one or more, each named once")
     if out is not None:
-        _require_folder(os.fspath(out), overwrite=overwrite)
+        require_writable(os.fspath(out), overwrite=overwrite, what="trade-off", holds=_TABLE)
     if model.random_state is None:
         model = replace(model, random_state=secrets.randbits(32))
     inputs = data if isinstance(data, Inputs) else read_inputs(data, classifier=model.is_classifier)
@@ -264,16 +266,6 @@ def _result(
 
 def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _require_folder(path: str, *, overwrite: bool) -> None:
-    """Refuse a folder that is taken; only one of ours is replaced, and only if asked."""
-    if not os.path.lexists(path):
-        return
-    if not overwrite:
-        raise OutputExists(f"{path} exists already; choose another name, or overwrite it")
-    if not os.path.exists(os.path.join(path, _TABLE)):
-        raise OutputExists(f"{path} holds no {_TABLE}, so it is not written over; choose another")
 
 
 def _save(result: Tradeoff, path: str) -> None:

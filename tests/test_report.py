@@ -138,7 +138,7 @@ def test_history_is_a_data_frame():
     assert not hasattr(LinearRegression(), "history_")
     frame = model.history_
     assert list(frame.columns) == [
-        "n_iter", "passes", "updates", "loss", "gradient_norm", "seconds",
+        "n_iter", "passes", "updates", "loss", "gradient_norm", "seconds", "learning_rate",
     ]  # fmt: skip
     assert tuple(frame["loss"]) == model.report_.loss_history
     assert frame["passes"].is_monotonic_increasing

@@ -209,7 +209,7 @@ def test_the_folder_holds_the_table_and_is_replaced_only_on_purpose(stores, tmp_
     with pytest.raises(OutputExists, match="exists already"):
         tradeoff(LOGISTIC, stores[0], (50,), out=out, callbacks=(events,))
     (tmp_path / "other").mkdir()
-    with pytest.raises(OutputExists, match=r"holds no tradeoff\.json"):
+    with pytest.raises(OutputExists, match="is no trade-off, so it is not written over"):
         tradeoff(LOGISTIC, stores[0], (50,), out=tmp_path / "other", overwrite=True)
     assert events == []
     tradeoff(LOGISTIC, stores[0], (50,), out=out, overwrite=True)

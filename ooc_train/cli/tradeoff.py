@@ -1,5 +1,6 @@
 """The command `tradeoff`: one model learned at several batch sizes, side by side."""
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -51,13 +52,20 @@ def tradeoff(
 ) -> None:
     """Learn a model at several batch sizes, and show what each costs and comes to."""
     model = learning.model
-    with ConsoleBar(quiet=output.quiet) as bar:
+    with ConsoleBar(quiet=output.quiet) as bar, ExitStack() as fits:
         from ooc_train.events import Event, Started
         from ooc_train.tradeoff import tradeoff as measure
 
-        def say_which(event: Event) -> None:
+        current = bar
+
+        def show(event: Event) -> None:
+            nonlocal current
             if isinstance(event, Started):
-                bar.say(f"batch size {event.batch_size}, by {event.solver}")
+                # A bar of its own for each fit: one that goes on would keep those before it.
+                fits.close()
+                current = fits.enter_context(ConsoleBar(quiet=output.quiet))
+                current.say(f"batch size {event.batch_size}, by {event.solver}")
+            current(event)
 
         with resources.client(bar, kernels=True) as client:
             found = measure(
@@ -67,7 +75,7 @@ def tradeoff(
                 validation=validation,
                 out=out,
                 overwrite=overwrite,
-                callbacks=(say_which, bar),
+                callbacks=(show,),
                 client=client,
                 memory_ceiling=resources.ceiling,
             )

@@ -154,8 +154,16 @@ class Fitted:
         }
 
 
-def require_writable(path: str, *, overwrite: bool) -> None:
+def require_writable(
+    path: str, *, overwrite: bool, what: str = "run", holds: str = "model.json"
+) -> None:
     """Refuse a place for a run that is taken, or that can't be written; only a run is replaced.
+
+    Parameters
+    ----------
+    path : of the folder
+    overwrite : whether one that lies there is replaced
+    what, holds : what the folder is, and the file that it is known by
 
     Raises
     ------
@@ -167,8 +175,10 @@ def require_writable(path: str, *, overwrite: bool) -> None:
     if os.path.lexists(path):
         if not overwrite:
             raise OutputExists(f"{path} exists already; choose another name, or overwrite it")
-        if not os.path.exists(os.path.join(path, "model.json")):
-            raise OutputExists(f"{path} is no run, so it is not written over; choose another name")
+        if not os.path.exists(os.path.join(path, holds)):
+            raise OutputExists(
+                f"{path} is no {what}, so it is not written over; choose another name"
+            )
     folder = os.path.dirname(os.path.abspath(path))
     while not os.path.lexists(folder):
         folder = os.path.dirname(folder)
@@ -176,7 +186,7 @@ def require_writable(path: str, *, overwrite: bool) -> None:
         # Permissions don't tell: only writing does, and now rather than after a day's work.
         os.rmdir(tempfile.mkdtemp(prefix=".", dir=folder))
     except OSError as error:
-        message = f"{error.strerror or error}: no run can be saved there; choose another place"
+        message = f"{error.strerror or error}: no {what} can be saved there; choose another place"
         raise OSError(error.errno, message, path) from None
 
 
