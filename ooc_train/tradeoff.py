@@ -14,14 +14,15 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib import import_module
 from typing import Any
 
+from ooc_train import figures, plots
 from ooc_train.advice import Advice, Outcome, recommend
 from ooc_train.cluster import choose_executor
 from ooc_train.comparing import Judged, Peaks, demand_of_judging, held_out, judge, load
 from ooc_train.errors import Diverged
 from ooc_train.events import Callback
+from ooc_train.interrupts import at_once
 from ooc_train.memory import Ceiling
 from ooc_train.models.fitted import Fitted, require_writable
 from ooc_train.models.model import Model
@@ -179,12 +180,14 @@ def tradeoff(
     peaks = Peaks(client)
     fits: list[tuple[Fitted, Report]] = []
     failures: dict[str, Diverged] = {}
-    for one in models:
-        peaks.restart()
-        try:
-            fits.append(train(one, inputs, callbacks=callbacks, **on))
-        except Diverged as error:
-            failures[str(one.batch_size)] = error
+    # A run that Ctrl-C cut short would be compared with whole ones.
+    with at_once():
+        for one in models:
+            peaks.restart()
+            try:
+                fits.append(train(one, inputs, callbacks=callbacks, **on))
+            except Diverged as error:
+                failures[str(one.batch_size)] = error
     if not fits:
         raise next(iter(failures.values()))
     fitted = [fit for fit, _ in fits]
@@ -282,17 +285,9 @@ def _save(result: Tradeoff, path: str) -> None:
             table = csv.DictWriter(file, list(result.rows()[0]))
             table.writeheader()
             table.writerows(result.rows())
-        draw(result.reports, os.path.join(folder, "tradeoff.png"))
+        figures.save(
+            lambda ax: plots.tradeoff(result.reports, ax), os.path.join(folder, "tradeoff.png")
+        )
         if os.path.lexists(path):
             shutil.move(path, os.path.join(scratch, "old"))
         os.rename(folder, path)
-
-
-def draw(reports: Mapping[str, Report], path: str) -> bool:
-    """Draw loss against passes for each batch size, and say whether that could be done."""
-    try:
-        plots = import_module("ooc_train.plots")
-    except ModuleNotFoundError:
-        return False
-    plots.tradeoff(reports).figure.savefig(path)
-    return True

@@ -4,10 +4,8 @@ import csv
 import json
 import math
 import os
-import sys
+import signal
 from dataclasses import replace
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,7 +13,7 @@ import pytest
 import zarr
 from typer.testing import CliRunner
 
-from ooc_train import cli
+from ooc_train import cli, plots
 from ooc_train.advice import Outcome, recommend
 from ooc_train.callbacks import History
 from ooc_train.cluster import LocalCluster
@@ -219,18 +217,24 @@ def test_the_folder_holds_the_table_and_is_replaced_only_on_purpose(stores, tmp_
 
 def test_the_plot_is_drawn_of_the_reports(stores, tmp_path, monkeypatch):
     drawn = []
-
-    def plot(reports):
-        drawn.append(reports)
-        return SimpleNamespace(
-            figure=SimpleNamespace(savefig=lambda path: Path(path).write_text("drawn"))
-        )
-
-    monkeypatch.setitem(sys.modules, "ooc_train.plots", SimpleNamespace(tradeoff=plot))
+    monkeypatch.setattr(plots, "tradeoff", lambda reports, _: drawn.append(reports))
     made = tradeoff(LOGISTIC, stores[0], (50, "full"), out=tmp_path / "out")
     assert drawn == [made.reports]
     assert list(made.reports) == ["50", "full"]
-    assert (tmp_path / "out" / "tradeoff.png").read_text() == "drawn"
+    assert (tmp_path / "out" / "tradeoff.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_ctrl_c_interrupts_it_at_once(stores, tmp_path):
+    seen = []
+
+    def press(event):
+        seen.append(event)
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        tradeoff(LOGISTIC, stores[0], (50, "full"), out=tmp_path / "out", callbacks=[press])
+    assert len(seen) == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 # ------------------------------------------------------------------------------------- the advice
