@@ -14,6 +14,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 from ooc_train import figures, plots
@@ -285,9 +286,8 @@ def _save(result: Tradeoff, path: str) -> None:
             table = csv.DictWriter(file, list(result.rows()[0]))
             table.writeheader()
             table.writerows(result.rows())
-        figures.save(
-            lambda ax: plots.tradeoff(result.reports, ax), os.path.join(folder, "tradeoff.png")
-        )
+        plot = partial(plots.tradeoff, result.reports)
+        figures.save(plot, os.path.join(folder, "tradeoff.png"))
         if os.path.lexists(path):
             shutil.move(path, os.path.join(scratch, "old"))
         os.rename(folder, path)
