@@ -23,6 +23,7 @@ from ooc_train.cluster import choose_executor
 from ooc_train.comparing import Judged, Peaks, demand_of_judging, held_out, judge, load
 from ooc_train.errors import Diverged
 from ooc_train.events import Callback
+from ooc_train.interrupts import at_once
 from ooc_train.memory import Ceiling
 from ooc_train.models.fitted import Fitted, require_writable
 from ooc_train.models.model import Model
@@ -180,12 +181,14 @@ def tradeoff(
     peaks = Peaks(client)
     fits: list[tuple[Fitted, Report]] = []
     failures: dict[str, Diverged] = {}
-    for one in models:
-        peaks.restart()
-        try:
-            fits.append(train(one, inputs, callbacks=callbacks, **on))
-        except Diverged as error:
-            failures[str(one.batch_size)] = error
+    # A run that Ctrl-C cut short would be compared with whole ones.
+    with at_once():
+        for one in models:
+            peaks.restart()
+            try:
+                fits.append(train(one, inputs, callbacks=callbacks, **on))
+            except Diverged as error:
+                failures[str(one.batch_size)] = error
     if not fits:
         raise next(iter(failures.values()))
     fitted = [fit for fit, _ in fits]

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import os
+import signal
 from dataclasses import replace
 from typing import Any
 
@@ -218,6 +219,19 @@ def test_the_plot_is_drawn_of_the_reports(stores, tmp_path):
     made = tradeoff(LOGISTIC, stores[0], (50, "full"), out=tmp_path / "out")
     assert list(made.reports) == ["50", "full"]
     assert (tmp_path / "out" / "tradeoff.png").read_bytes()[1:4] == b"PNG"
+
+
+def test_ctrl_c_interrupts_it_at_once(stores, tmp_path):
+    seen = []
+
+    def press(event):
+        seen.append(event)
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        tradeoff(LOGISTIC, stores[0], (50, "full"), out=tmp_path / "out", callbacks=[press])
+    assert len(seen) == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 # ------------------------------------------------------------------------------------- the advice
