@@ -239,6 +239,7 @@ class TrainingPlugin(SchedulerPlugin):  # type: ignore[misc] # untyped base
             scheduler.remove_plugin(name)
         scheduler.handlers[HANDLER] = self.receive
         self.page, self.why = put_up(self, scheduler)
+        _export(self)
 
     def receive(
         self, kind: str, run: str = "", client: str = "", values: Mapping[str, Any] | None = None
@@ -319,6 +320,80 @@ class TrainingPlugin(SchedulerPlugin):  # type: ignore[misc] # untyped base
             if run.client == client and run.state == "running":
                 run.state = "its driver is gone"
                 self.version += 1
+
+
+class _Metrics:
+    """The runs as Prometheus asks for them, at the scheduler's `/metrics`."""
+
+    def __init__(self, plugin: TrainingPlugin) -> None:
+        self._plugin = plugin
+
+    def describe(self) -> list[Any]:
+        """Return nothing: what is told depends on the runs, and on whether there are any."""
+        return []
+
+    def collect(self) -> list[Any]:
+        """Return what is known of each run by now; nothing of a scheduler that has ended."""
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+        run_labels = ["run", "model", "solver", "batch_size"]
+        families = {
+            "rows": CounterMetricFamily("ooc_train_rows", "Rows read", labels=run_labels),
+            "updates": CounterMetricFamily(
+                "ooc_train_updates", "Updates of the parameters", labels=run_labels
+            ),
+            "seconds": CounterMetricFamily(
+                "ooc_train_seconds",
+                "Seconds of all threads, by what they went on",
+                labels=[*run_labels, "activity"],
+            ),
+            "loss": GaugeMetricFamily(
+                "ooc_train_loss", "Mean loss of a row, last known", labels=run_labels
+            ),
+            "running": GaugeMetricFamily(
+                "ooc_train_running", "1 while the run goes on", labels=run_labels
+            ),
+            "memory": GaugeMetricFamily(
+                "ooc_train_memory_bytes",
+                "What a process holds (now) and held (peak); what all may (projected, ceiling)",
+                labels=[*run_labels, "process", "figure"],
+            ),
+        }
+        if str(getattr(self._plugin.scheduler, "status", "")) == "Status.running":
+            for run in self._plugin.runs.values():
+                _add_metrics(families, run)
+        return list(families.values())
+
+
+def _add_metrics(families: Mapping[str, Any], run: Run) -> None:
+    about = run.about
+    labels = [run.identity, about["model"], about["solver"], about["batch_size"]]
+    families["rows"].add_metric(labels, run.rows)
+    families["running"].add_metric(labels, float(run.state == "running"))
+    if run.steps.rows:
+        last = dict(zip(STEPS, run.steps.rows[-1], strict=True))
+        families["updates"].add_metric(labels, last["updates"])
+        families["loss"].add_metric(labels, last["loss"])
+    if run.progress.rows:
+        spent = dict(zip(PROGRESS, run.progress.rows[-1], strict=True))
+        for activity in PROFILE:
+            families["seconds"].add_metric([*labels, activity], spent[activity])
+    for name, now, peak in run.processes.values():
+        families["memory"].add_metric([*labels, name, "now"], now)
+        families["memory"].add_metric([*labels, name, "peak"], peak)
+    for figure in ("projected", "ceiling"):
+        families["memory"].add_metric([*labels, "all", figure], about[figure])
+
+
+def _export(plugin: TrainingPlugin) -> None:
+    """Have the scheduler's `/metrics` tell of the runs, where prometheus_client is installed."""
+    try:
+        from prometheus_client import REGISTRY
+    except ImportError:
+        return
+    # The registry is the process's, and a scheduler before this one may have left its own there:
+    # that has ended, and tells nothing any more.
+    REGISTRY.register(_Metrics(plugin))
 
 
 def process_name(pid: int) -> str:

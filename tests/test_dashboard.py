@@ -371,7 +371,7 @@ def apart(without, *arguments):
             yield client
     finally:
         for process in reversed(processes):
-            process.terminate()
+            process.kill()
         for process in processes:
             process.wait(timeout=30)
             if process.stderr is not None:
@@ -732,3 +732,28 @@ def test_the_page_in_a_browser(made, client, browser):
     assert [link.text for link in links].count("Training") == 1
     errors = [line for line in browser.get_log("browser") if line["level"] == "SEVERE"]
     assert errors == []
+
+
+def test_prometheus_finds_the_runs_at_the_schedulers_metrics(made, client):
+    pytest.importorskip("prometheus_client")
+    link, report = fit(made, client, replace(BATCHES, max_iter=2))
+    fit(made, client)
+    told = dict(
+        line.rsplit(" ", 1)
+        for line in get(link, "metrics").splitlines()
+        if line.startswith("ooc_train_")
+    )
+    first = next(name for name in told if name.startswith("ooc_train_loss{"))
+    labels = first.partition("{")[2].rstrip("}")
+    assert {'model="logistic"', 'solver="sgd"', 'batch_size="256"'} <= set(labels.split(","))
+    assert float(told[first]) == report.loss
+    assert float(told[f"ooc_train_updates_total{{{labels}}}"]) == report.updates
+    assert float(told[f"ooc_train_rows_total{{{labels}}}"]) == report.passes * report.n_rows
+    assert float(told[f"ooc_train_running{{{labels}}}"]) == 0
+    memory = "ooc_train_memory_bytes{" + labels
+    assert float(told[f'{memory},process="all",figure="ceiling"}}']) == report.memory.ceiling
+    peaks = [float(v) for k, v in told.items() if k.startswith(memory) and 'figure="peak"' in k]
+    assert sum(peaks) == report.memory.measured
+    seconds = {k for k in told if k.startswith(f"ooc_train_seconds_total{{{labels}")}
+    assert {f'activity="{name}"' in " ".join(seconds) for name in PROFILE} == {True}
+    assert sum(name.startswith("ooc_train_loss{") for name in told) == 2
