@@ -735,25 +735,29 @@ def test_the_page_in_a_browser(made, client, browser):
 
 
 def test_prometheus_finds_the_runs_at_the_schedulers_metrics(made, client):
-    pytest.importorskip("prometheus_client")
+    parser = pytest.importorskip("prometheus_client.parser")
     link, report = fit(made, client, replace(BATCHES, max_iter=2))
     fit(made, client)
-    told = dict(
-        line.rsplit(" ", 1)
-        for line in get(link, "metrics").splitlines()
-        if line.startswith("ooc_train_")
-    )
-    first = next(name for name in told if name.startswith("ooc_train_loss{"))
-    labels = first.partition("{")[2].rstrip("}")
-    assert {'model="logistic"', 'solver="sgd"', 'batch_size="256"'} <= set(labels.split(","))
-    assert float(told[first]) == report.loss
-    assert float(told[f"ooc_train_updates_total{{{labels}}}"]) == report.updates
-    assert float(told[f"ooc_train_rows_total{{{labels}}}"]) == report.passes * report.n_rows
-    assert float(told[f"ooc_train_running{{{labels}}}"]) == 0
-    memory = "ooc_train_memory_bytes{" + labels
-    assert float(told[f'{memory},process="all",figure="ceiling"}}']) == report.memory.ceiling
-    peaks = [float(v) for k, v in told.items() if k.startswith(memory) and 'figure="peak"' in k]
-    assert sum(peaks) == report.memory.measured
-    seconds = {k for k in told if k.startswith(f"ooc_train_seconds_total{{{labels}")}
-    assert {f'activity="{name}"' in " ".join(seconds) for name in PROFILE} == {True}
-    assert sum(name.startswith("ooc_train_loss{") for name in told) == 2
+    families = parser.text_string_to_metric_families(get(link, "metrics"))
+    told = [sample for family in families for sample in family.samples]
+    runs = [sample.labels for sample in told if sample.name == "ooc_train_loss"]
+    assert len(runs) == 2
+    assert runs[0] | {"model": "logistic", "solver": "sgd", "batch_size": "256"} == runs[0]
+
+    def of_first(name, **labels):
+        due = runs[0] | labels
+        return [
+            s.value
+            for s in told
+            if s.name == f"ooc_train_{name}" and due.items() <= s.labels.items()
+        ]
+
+    assert of_first("loss") == [report.loss]
+    assert of_first("updates_total") == [report.updates]
+    assert of_first("rows_total") == [report.passes * report.n_rows]
+    assert of_first("running") == [0]
+    for activity in PROFILE:
+        assert of_first("seconds_total", activity=activity) == [report.profile[activity]]
+    assert of_first("memory_bytes", figure="ceiling") == [report.memory.ceiling]
+    assert of_first("memory_bytes", figure="projected") == [report.memory.projected]
+    assert sum(of_first("memory_bytes", figure="peak")) == report.memory.measured
