@@ -71,6 +71,7 @@ def plan(
         print_json(about | dict(found.to_json()) | {"smallest_ceiling": smallest.projected})
     else:
         typer.echo(found.explain())
+        typer.echo(found.reads)
         verdict = "it fits" if fits else "it does not fit"
         workers = len(found.processes.workers)
         typer.echo(

@@ -112,6 +112,7 @@ class Plan:
     threads : tasks that run at a time
     processes : what the run started from
     advice : what to do where reading takes too much, or nothing
+    leaf_rows, leaf_bytes : of the pieces that rows are read in
     overrun : of the worker that could not keep its own limit, its number, that limit, and what it
         would need; or None
     """
@@ -122,6 +123,8 @@ class Plan:
     threads: int
     processes: Processes
     advice: str = ""
+    leaf_rows: int = 0
+    leaf_bytes: int = 0
     overrun: tuple[int, int, int] | None = None
 
     @property
@@ -145,6 +148,18 @@ class Plan:
         return self.projection.explain(self.ceiling)
 
     @property
+    def reads(self) -> str:
+        """How rows are read, in a sentence."""
+        size = f"{self.leaf_rows:,} rows ({approximate_bytes(self.leaf_bytes)})"
+        if self.grain.turns > 1:
+            return (
+                f"{self.grain.turns} threads of a worker take turns, each with {self.grain.lot:,} "
+                f"pieces of {size}"
+            )
+        tasks = "1 task" if self.threads == 1 else f"{self.threads} tasks"
+        return f"{tasks} at a time read pieces of {size}, {self.grain.window} are on their way"
+
+    @property
     def smallest(self) -> str:
         """The smallest ceiling that this many processes could keep, as text to paste."""
         return self.projection.smallest
@@ -157,6 +172,8 @@ class Plan:
             "projected": self.projected,
             "fits": self.fits,
             "threads": self.threads,
+            "leaf_rows": self.leaf_rows,
+            "leaf_bytes": self.leaf_bytes,
             "terms": {term.name: term.bytes for term in self.projection.terms},
         }
 
@@ -295,6 +312,8 @@ def _plan(
         threads,
         processes,
         _advice(source, demand),
+        source.leaf_rows,
+        source.leaf_rows * source.row_bytes,
         overrun,
     )
 
