@@ -39,8 +39,12 @@ def execute(path: Path, folder: Path) -> Any:
             transport="ipc",
             ip=os.path.join(scratch, "ipc"),
         )
-        client = NotebookClient(notebook, km=manager, timeout=120, record_timing=False)
-        env = os.environ | {"PYTHONPATH": str(ROOT), "IPYTHONDIR": scratch}
+        client = NotebookClient(notebook, km=manager, timeout=240, record_timing=False)
+        env = os.environ | {
+            "PYTHONPATH": str(ROOT),
+            "IPYTHONDIR": scratch,
+            "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+        }
         return client.execute(cwd=str(folder), env=env, cleanup_kc=True)
 
 
