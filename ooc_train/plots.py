@@ -119,20 +119,21 @@ def loss(
     ValueError
         Where `over` is something else.
     """
-    if over not in ("passes", "seconds"):
-        raise ValueError(f"over={over!r} is not 'passes' or 'seconds'")
-    ax = _ready(ax)
+    ax = _for_losses(ax, over)
     known = _line(ax, report, over, _COLORS[0])
-    ax.set_xlabel("passes over the data" if over == "passes" else "seconds")
-    ax.set_ylabel("mean loss of a row")
     if not known:
         return _nothing(_titled(ax, f"Loss over {over}"), "no steps were recorded")
     ax.set_xlim(left=0)
     return _titled(ax, f"Loss over {over}: {known[-1][1]:.6g} at the end")
 
 
-def tradeoff(reports: Mapping[str, Run], ax: "Axes | None" = None) -> "Axes":
-    """Draw the loss against passes of several runs, with their seconds and peaks in the legend.
+def tradeoff(
+    reports: Mapping[str, Run],
+    ax: "Axes | None" = None,
+    *,
+    over: Literal["passes", "seconds"] = "passes",
+) -> "Axes":
+    """Draw the loss of several runs, with their passes, seconds and peaks in the legend.
 
     Parameters
     ----------
@@ -140,13 +141,18 @@ def tradeoff(reports: Mapping[str, Run], ax: "Axes | None" = None) -> "Axes":
         By what tells them apart, such as the batch size.
     ax : Axes or None
         Where to draw; None makes one.
+    over : "passes" or "seconds"
+        What the loss is drawn against.
+
+    Raises
+    ------
+    ValueError
+        Where `over` is something else.
     """
-    ax = _titled(_ready(ax), "Loss against passes")
-    ax.set_xlabel("passes over the data")
-    ax.set_ylabel("mean loss of a row")
+    ax = _titled(_for_losses(ax, over), f"Loss against {over}")
     drawn, rows = [], [("", "passes", "time", "peak memory")]
     for i, (label, report) in enumerate(reports.items()):
-        if _line(ax, report, "passes", _COLORS[i % len(_COLORS)], _MARKERS[i % len(_MARKERS)]):
+        if _line(ax, report, over, _COLORS[i % len(_COLORS)], _MARKERS[i % len(_MARKERS)]):
             drawn.append(ax.lines[-1])
             seconds = approximate_duration(report.seconds)
             peak = approximate_bytes(report.memory.measured)
@@ -227,7 +233,13 @@ def plan(report: Memory, ax: "Axes | None" = None) -> "Axes":
     ax.set_yticks([0, 1], ["projected", "measured"])
     for row, n in enumerate((report.projected, report.measured)):
         ax.annotate(
-            approximate_bytes(n), (n / size, row), (5, 0), textcoords="offset points", va="center"
+            approximate_bytes(n),
+            (n / size, row),
+            (5, 0),
+            textcoords="offset points",
+            va="center",
+            # Readable on the line of a ceiling that is near.
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.0},
         )
     if report.ceiling <= top:
         ax.axvline(report.ceiling / size, color=_CEILING, lw=1.5)
@@ -312,6 +324,16 @@ def _ready(ax: "Axes | None", height: float = 4.5) -> "Axes":
     ax.set_axisbelow(True)
     ax.grid(visible=True, color=_GRID, lw=0.8)
     ax.spines[["top", "right"]].set_visible(False)
+    return ax
+
+
+def _for_losses(ax: "Axes | None", over: str) -> "Axes":
+    """Return the axis, or a new one, named for losses over something."""
+    if over not in ("passes", "seconds"):
+        raise ValueError(f"over={over!r} is not 'passes' or 'seconds'")
+    ax = _ready(ax)
+    ax.set_xlabel("passes over the data" if over == "passes" else "seconds")
+    ax.set_ylabel("mean loss of a row")
     return ax
 
 

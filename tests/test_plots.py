@@ -146,6 +146,13 @@ def test_the_trade_off_has_a_line_a_run_with_its_figures():
         ["256", "4.5", "500", "ms", "200", "MiB"],
     ]
     assert legend.get_title().get_text().split() == ["passes", "time", "peak", "memory"]
+    assert ax.get_xlabel() == "passes over the data"
+    ax = drawing.tradeoff(runs, over="seconds")
+    seconds = [step.seconds for step in runs["256"].history]
+    np.testing.assert_allclose(ax.lines[1].get_xdata(), seconds)
+    assert ax.get_xlabel() == "seconds"
+    with pytest.raises(ValueError, match="over='rows' is not 'passes' or 'seconds'"):
+        drawing.tradeoff(runs, over="rows")
 
 
 def test_the_largest_coefficients_are_drawn_by_name():
