@@ -290,3 +290,17 @@ def test_a_dask_frame_is_told_from_an_array():
     frame = dask.dataframe.from_pandas(pd.DataFrame({"a": [1.0, 2.0], "b": [3.0, 4.0]}))
     with pytest.raises(TypeError, match=r"to_dask_array\(lengths=True\)"):
         read_inputs(frame, np.zeros(2), classifier=False)
+
+
+def test_arrays_that_lie_askew_are_copied():
+    def askew(array):
+        room = np.zeros(array.nbytes + 1, np.uint8)[1:].view(array.dtype).reshape(array.shape)
+        room[...] = array
+        assert not room.flags.aligned
+        return room
+
+    X, y = np.arange(12.0).reshape(6, 2), np.arange(6.0)
+    source: Any = read_inputs(askew(X), askew(y), askew(y + 1), classifier=False).source
+    for array, due in ((source.X, X), (source.y[:, 0], y), (source.weight, y + 1)):
+        assert array.flags.aligned
+        np.testing.assert_array_equal(array, due)

@@ -335,7 +335,11 @@ def test_read_only_arrays_are_read():
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("X", np.asfortranarray, "scan: .* float64 of 2 dimensions, not C-contiguous; it takes"),
+        (
+            "X",
+            np.asfortranarray,
+            "scan: argument 1 .* float64 of 2 dimensions, not C-contiguous; it takes",
+        ),
         ("X", lambda X: X.astype(np.int64), "scan takes X as float32 or float64, not int64"),
         ("y", lambda y: y[:, 0], "of 1 dimensions; it takes float64 of 2"),
         ("order", lambda order: order.astype(np.int32), "int32 of 1 dimensions; it takes int64"),

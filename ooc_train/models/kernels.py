@@ -47,23 +47,26 @@ ROOM_ROWS, ROOM_ROWS_OF_OUTPUT, _ROOM_WIDTH = 5, 3, 32
 """Rows of the room that `scan` works in, beside those of each output; and of how many numbers they
 are a multiple, since loops over columns take four vectors of eight at a time."""
 
+_READ, _WRITTEN = 0x101, 0x501
+"""NumPy's flags of arrays that can be read, and written: C-contiguous, aligned, and writeable."""
+
 _DTYPES = {"real": np.dtype(np.float64), "whole": np.dtype(np.int64)}
 _FORMATS = {"real": "d", "whole": "q", "bits": "Q"}
 _RETURNS = {"real": ctypes.c_double, "whole": ctypes.c_int64, None: None}
 
 
 class _Kernel:
-    """Machine code as a function of arrays and numbers: in words, their addresses and shapes."""
+    """Machine code as a function of arrays and numbers: in words, where the arrays' objects lie."""
 
     def __init__(self, name: str, address: int, dtype: np.dtype[Any]) -> None:
         parameters, returns = KERNELS[name]
         self._name = name
         self._arrays = [_array(parameter, dtype) for parameter in parameters]
         words = [
-            _FORMATS[parameter.values] if array is None else "Q" + array[1] * "q"
+            _FORMATS[parameter.values] if array is None else "P"
             for parameter, array in zip(parameters, self._arrays, strict=True)
         ]
-        self._pack = struct.Struct("=" + "".join(words)).pack
+        self._pack = struct.Struct("@" + "".join(words)).pack
         self._call = ctypes.CFUNCTYPE(_RETURNS[returns], ctypes.c_char_p)(address)
 
     def __call__(self, *arguments: Any) -> Any:
@@ -72,45 +75,32 @@ class _Kernel:
             if array is None:
                 words.append(argument)
                 continue
-            dtype, dimensions, written = array
-            flags = argument.flags
+            dtype, dimensions, flags = array
             if (
-                argument.dtype != dtype
+                (argument.dtype is not dtype and argument.dtype != dtype)
                 or argument.ndim != dimensions
-                or not flags.c_contiguous
-                or (written and not flags.writeable)
+                or argument.flags.num & flags != flags
             ):
                 raise TypeError(self._refusal(argument, len(words), array))
-            words.append(_address(argument, flags.writeable))
-            words += argument.shape
+            words.append(id(argument))
         return self._call(self._pack(*words))
 
-    def _refusal(self, given: NDArray[Any], at: int, due: tuple[np.dtype[Any], int, bool]) -> str:
-        dtype, dimensions, written = due
+    def _refusal(self, given: NDArray[Any], at: int, due: tuple[np.dtype[Any], int, int]) -> str:
+        dtype, dimensions, flags = due
         return (
-            f"{self._name}: the array from word {at} on is {given.dtype} of {given.ndim} dimensions"
+            f"{self._name}: argument {at + 1} is {given.dtype} of {given.ndim} dimensions"
             f"{'' if given.flags.c_contiguous else ', not C-contiguous'}"
             f"{'' if given.flags.writeable else ', read-only'}; it takes {dtype} of {dimensions}, "
-            f"C-contiguous{', which it writes to' if written else ''}"
+            f"C-contiguous{', which it writes to' if flags == _WRITTEN else ''}"
         )
 
 
-def _array(parameter: Parameter, dtype: np.dtype[Any]) -> tuple[np.dtype[Any], int, bool] | None:
-    """Return type, dimensions, and whether it is written, or None for a number."""
+def _array(parameter: Parameter, dtype: np.dtype[Any]) -> tuple[np.dtype[Any], int, int] | None:
+    """Return type, dimensions, and the flags that an array must have, or None for a number."""
     if parameter.dimensions == 0:
         return None
-    return _DTYPES.get(parameter.values, dtype), parameter.dimensions, parameter.written
-
-
-_from_buffer: Any = ctypes.c_char.from_buffer
-_addressof = ctypes.addressof
-
-
-def _address(array: NDArray[Any], writeable: bool) -> int:
-    """Return where an array lies: `ctypes.data` would take a microsecond, five times this."""
-    if array.size == 0:
-        return 0
-    return _addressof(_from_buffer(array)) if writeable else int(array.ctypes.data)
+    flags = _WRITTEN if parameter.written else _READ
+    return _DTYPES.get(parameter.values, dtype), parameter.dimensions, flags
 
 
 _lock = threading.Lock()

@@ -1,8 +1,9 @@
 """Kernels as functions that need nothing of Python: from the words of a call to machine code.
 
-A kernel is called with the address of the words that `kernels` packs: of an array its address and
-its shape, of a number its bits. numba compiles that to LLVM's language, which is made machine code
-here once more, so that it can be seen to call nothing but the C library's mathematics.
+A kernel is called with the address of the words that `kernels` packs: of a number its bits, of an
+array where its object lies, in which data and shape are found as every C extension finds them (the
+fields of NumPy's `PyArrayObject`). numba compiles that to LLVM's language, which is made machine
+code here once more, so that it can be seen to call nothing but the C library's mathematics.
 """
 
 from collections.abc import Callable
@@ -29,6 +30,11 @@ _SOURCES: dict[str, Any] = {
     "scan": scan,
     "shuffle": shuffle,
 }
+
+_DATA = object.__basicsize__
+_SHAPE = _DATA + 16
+"""Where the address of the data, and that of the shape, lie in an array's object: first among its
+fields, and third, behind the number of dimensions."""
 
 _OPTIONS: Any = {"fastmath": {"reassoc", "contract"}, "error_model": "numpy"}
 
@@ -70,23 +76,25 @@ def _unpacking(kinds: list[Any]) -> Callable[[Any], Any]:
     @intrinsic  # type: ignore[untyped-decorator]
     def arguments(typing_context: Any, words: Any) -> Any:  # noqa: ARG001 (numba's protocol)
         def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
-            places = iter(range(64))
+            word = ir.IntType(64)
 
-            def word() -> Any:
-                return builder.load(builder.gep(given[0], [ir.IntType(32)(next(places))]))
+            def at(address: Any, offset: int) -> Any:
+                place = builder.inttoptr(builder.add(address, word(offset)), word.as_pointer())
+                return builder.load(place)
 
             values = []
-            for kind in kinds:
+            for i, kind in enumerate(kinds):
+                value = builder.load(builder.gep(given[0], [ir.IntType(32)(i)]))
                 if not isinstance(kind, types.Array):
-                    value = word()
                     as_real = kind is types.float64
                     values.append(builder.bitcast(value, ir.DoubleType()) if as_real else value)
                     continue
                 of_array = context.make_array(kind)
                 array = of_array(context, builder)
                 pointer = context.get_data_type(kind.dtype).as_pointer()
-                data = builder.inttoptr(word(), pointer)
-                shape = [word() for _ in range(kind.ndim)]
+                data = builder.inttoptr(at(value, _DATA), pointer)
+                lengths = at(value, _SHAPE)
+                shape = [at(lengths, 8 * axis) for axis in range(kind.ndim)]
                 itemsize = context.get_constant(types.intp, kind.dtype.bitwidth // 8)
                 strides = [itemsize]
                 for length in shape[:0:-1]:
