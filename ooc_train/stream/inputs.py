@@ -271,8 +271,8 @@ def _read_arrays(
         totals = np.bincount(y, weight, minlength=len(found)).astype(np.float64)
     columns = np.asarray(y, np.float64).reshape(len(X), -1)
     if weight is not None:
-        weight = np.require(weight, requirements="CA")
-    source = ArraySource(X, np.require(columns, requirements="CA"), weight)
+        weight = np.require(weight, requirements=("C", "A"))
+    source = ArraySource(X, np.require(columns, requirements=("C", "A")), weight)
     total = float(len(X)) if weight is None else float(weight.sum())
     return Inputs(source, "arrays", found, totals, total)
 
@@ -282,7 +282,7 @@ def _dense(X: Any) -> NDArray[np.floating]:
     X = np.asarray(X)
     if X.ndim != 2:
         raise ValueError(f"X has shape {X.shape}; give one row a sample, as (rows, features)")
-    return np.require(X, np.float32 if X.dtype == np.float32 else np.float64, "CA")
+    return np.require(X, np.float32 if X.dtype == np.float32 else np.float64, ("C", "A"))
 
 
 def codes_of_labels(labels: NDArray[Any], y: NDArray[Any]) -> NDArray[np.intp]:
