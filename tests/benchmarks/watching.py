@@ -1,0 +1,119 @@
+"""What watching costs: a run without the Training page, with it, and with it open in a browser.
+
+``python -m tests.benchmarks.watching [--rows 4M] [--rounds N] [--json FILE]``
+"""
+
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Self
+
+import numpy as np
+import pytest
+from bokeh.client import pull_session
+
+from ooc_train.cluster import LocalCluster
+from ooc_train.events import Event
+from ooc_train.models.model import Model
+from ooc_train.store.made import make_data
+from ooc_train.stream.inputs import Inputs, read_inputs
+from ooc_train.train import train
+from tests.benchmarks.tools import Figure, arguments, interleave, report, table
+
+_MOST = 1.01
+"""A run that is watched takes at most so many times as long."""
+
+MODELS = {
+    "full batch": Model(name="logistic", solver="lbfgs", max_iter=20, tol=1e-12),
+    "batches of 256": Model(name="logistic", batch_size=256, max_iter=10, tol=0.0, random_state=0),
+}
+
+
+class NoPage:
+    """Stands where the callback of the page does, and does nothing."""
+
+    link, notes = None, ()
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def __call__(self, event: Event) -> None:
+        pass
+
+
+@contextmanager
+def opened(link: str) -> Iterator[None]:
+    """Hold a page open, as a browser does, without drawing it."""
+    ended = threading.Event()
+
+    def hold() -> None:
+        session = pull_session(url=link)
+        while not ended.wait(0.05):
+            session.force_roundtrip()
+        session.close()
+
+    browser = threading.Thread(target=hold)
+    browser.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        browser.join()
+
+
+def contestants(
+    model: Model, inputs: Inputs, client: Any, page: str
+) -> dict[str, Callable[[], float]]:
+    """Return runs that return the seconds of a pass."""
+
+    def run() -> float:
+        _, done = train(model, inputs, client=client)
+        return done.seconds / done.passes
+
+    def without() -> float:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("ooc_train.train.TrainingPage", NoPage)
+            return run()
+
+    def watched() -> float:
+        with opened(page):
+            return run()
+
+    return {"no page": without, "page closed": run, "page open": watched}
+
+
+def main() -> None:
+    """Let runs take turns, and say what those that are watched take more."""
+    options = arguments(__doc__.partition("\n")[0], rows="4M").parse_args()
+    lines, figures = [], {}
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        LocalCluster(n_workers=2, dashboard_address="127.0.0.1:0") as cluster,
+        cluster.get_client() as client,
+    ):
+        store = make_data(f"{folder}/made.zarr", rows=options.rows, random_state=0)
+        inputs = read_inputs(store, classifier=True)
+        _, first = train(MODELS["batches of 256"], inputs, client=client, max_passes=1)
+        page = str(first.dashboard).replace("/status", "/training")
+        for name, model in MODELS.items():
+            runs = contestants(model, inputs, client, page)
+            seconds = {k: np.array(v) for k, v in interleave(runs, options.rounds).items()}
+            ratios = {k: Figure.of(v / seconds["no page"]) for k, v in seconds.items()}
+            rows = [(k, str(Figure.of(v)), str(ratios[k])) for k, v in seconds.items()]
+            lines.append(table((name, "s a pass", "over no page"), rows))
+            for k in ("page closed", "page open"):
+                word = "reached" if ratios[k].median <= _MOST else "MISSED"
+                lines.append(f"{name}, {k}: {ratios[k]}, at most {_MOST:g} {word}")
+            figures[name] = ratios
+    report("\n".join(lines), figures, options.json)
+
+
+if __name__ == "__main__":
+    main()
