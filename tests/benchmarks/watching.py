@@ -3,6 +3,7 @@
 ``python -m tests.benchmarks.watching [--rows 4M] [--rounds N] [--json FILE]``
 """
 
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -79,7 +80,8 @@ def contestants(
 
     def without() -> float:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("ooc_train.train.TrainingPage", NoPage)
+            # By the module's name: the package has a function of that name too.
+            patch.setattr(sys.modules["ooc_train.train"], "TrainingPage", NoPage)
             return run()
 
     def watched() -> float:
