@@ -51,17 +51,19 @@ class NoPage:
 
 @contextmanager
 def opened(link: str) -> Iterator[None]:
-    """Hold a page open, as a browser does, without drawing it."""
-    ended = threading.Event()
+    """Hold a page open, as a browser does, without drawing it; to open it isn't counted."""
+    ready, ended = threading.Event(), threading.Event()
 
     def hold() -> None:
         session = pull_session(url=link)
-        while not ended.wait(0.05):
+        ready.set()
+        while not ended.wait(1.0):
             session.force_roundtrip()
         session.close()
 
     browser = threading.Thread(target=hold)
     browser.start()
+    ready.wait()
     try:
         yield
     finally:
