@@ -743,7 +743,7 @@ def test_prometheus_finds_the_runs_at_the_schedulers_metrics(made, client):
     # A scheduler of another test, in this process, may tell of its own runs too.
     losses = [sample for sample in told if sample.name == "ooc_train_loss"]
     assert {sample.value for sample in losses} >= {report.loss, second.loss}
-    [run] = [sample.labels for sample in losses if sample.value == report.loss]
+    *_, run = [sample.labels for sample in losses if sample.value == report.loss]
     assert run | {"model": "logistic", "solver": "sgd", "batch_size": "256"} == run
 
     def of_first(name, **labels):
