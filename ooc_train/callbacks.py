@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Self, cast
 
 from ooc_train.events import Ended, Event, Progressed, Started, Stepped
-from ooc_train.text import printable as printable
+from ooc_train.text import printable
 from ooc_train.units import approximate_bytes, format_duration
 
 if TYPE_CHECKING:

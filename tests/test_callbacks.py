@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from ooc_train import callbacks
-from ooc_train.callbacks import ConsoleBar, History, printable
+from ooc_train.callbacks import ConsoleBar, History
 from ooc_train.events import Ended, Progressed, Started, Stepped
+from ooc_train.text import printable
 
 
 def started(solver="newton", max_iter=100):

@@ -10,10 +10,10 @@ from typing import Any, get_type_hints
 
 import typer
 
-from ooc_train.callbacks import printable
 from ooc_train.cli.options import Output
 from ooc_train.cli.text import print_json
 from ooc_train.errors import OocTrainError
+from ooc_train.text import printable
 
 app = typer.Typer(
     name="ooc-train",

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ooc_train.callbacks import ConsoleBar, printable
+from ooc_train.callbacks import ConsoleBar
 from ooc_train.cli import parsers
 from ooc_train.cli.command import command
 from ooc_train.cli.options import Output, Overwrite, Resources, option
 from ooc_train.cli.text import print_json
 from ooc_train.memory import Ceiling
+from ooc_train.text import printable
 from ooc_train.units import approximate_bytes, approximate_duration, parse_bytes
 
 if TYPE_CHECKING:

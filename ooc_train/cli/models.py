@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ooc_train.callbacks import ConsoleBar, printable
+from ooc_train.callbacks import ConsoleBar
 from ooc_train.cli import parsers
 from ooc_train.cli.command import command, ended_by
 from ooc_train.cli.options import (
@@ -24,6 +24,7 @@ from ooc_train.cli.options import (
 from ooc_train.cli.text import count, print_json
 from ooc_train.memory import Ceiling
 from ooc_train.tables.names import is_table
+from ooc_train.text import printable
 from ooc_train.units import approximate_duration
 
 if TYPE_CHECKING:

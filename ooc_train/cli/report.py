@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from ooc_train.callbacks import printable
 from ooc_train.cli.command import command
 from ooc_train.cli.options import RUN, Output, Overwrite
 from ooc_train.cli.text import print_json
+from ooc_train.text import printable
 from ooc_train.units import approximate_bytes
 
 

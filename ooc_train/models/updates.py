@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from math import sqrt
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ooc_train.errors import Diverged
 from ooc_train.models import kernels
+from ooc_train.models.kernels import Integers
 from ooc_train.models.linear import NO_WEIGHTS, LinearProblem
 from ooc_train.models.rules import OPTIMIZERS, SCHEDULES, Rule, Schedule
 from ooc_train.models.sums import (
@@ -27,8 +27,6 @@ from ooc_train.models.sums import (
 
 _MOST_ROWS, _MOST_PREDICTORS = 4096, 2**15
 """Rows that are learned from by one call, and their predictors at most; no bit depends on it."""
-
-Integers = NDArray[np.int64]
 
 
 def update_rooms(problem: LinearProblem, rows: int) -> Rooms:

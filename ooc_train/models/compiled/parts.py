@@ -9,9 +9,9 @@ from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
-from numpy.typing import NDArray
 
 from ooc_train.models import losses
+from ooc_train.models.kernels import Integers, Rows
 from ooc_train.models.losses import Array
 
 __all__ = [
@@ -32,8 +32,6 @@ __all__ = [
     "strict_part",
 ]
 
-Rows = NDArray[np.float32] | NDArray[np.float64]
-Integers = NDArray[np.int64]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 # Lets sums be vectorised. Not ``fastmath=True``: it would drop the checks for NaN.
