@@ -9,7 +9,6 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ooc_train.callbacks import ConsoleBar as ConsoleBar
     from ooc_train.cluster import LocalCluster as LocalCluster
     from ooc_train.errors import CeilingExceeded as CeilingExceeded
     from ooc_train.errors import ClusterError as ClusterError
@@ -44,9 +43,6 @@ if TYPE_CHECKING:
     from ooc_train.predict import evaluate as evaluate
     from ooc_train.predict import predict as predict
     from ooc_train.predict import predict_store as predict_store
-    from ooc_train.recorders import JsonLines as JsonLines
-    from ooc_train.recorders import MLflow as MLflow
-    from ooc_train.recorders import TensorBoard as TensorBoard
     from ooc_train.report import Report as Report
     from ooc_train.scoring import evaluate_files as evaluate_files
     from ooc_train.scoring import predict_files as predict_files
@@ -62,11 +58,15 @@ if TYPE_CHECKING:
     from ooc_train.tradeoff import Tradeoff as Tradeoff
     from ooc_train.tradeoff import tradeoff as tradeoff
     from ooc_train.train import train as train
+    from ooc_train.watching.callbacks import ConsoleBar as ConsoleBar
+    from ooc_train.watching.recorders import JsonLines as JsonLines
+    from ooc_train.watching.recorders import MLflow as MLflow
+    from ooc_train.watching.recorders import TensorBoard as TensorBoard
 
 __version__ = "0.1.0"
 
 _NAMES = {
-    "callbacks": ("ConsoleBar",),
+    "watching.callbacks": ("ConsoleBar",),
     "cluster": ("LocalCluster",),
     "errors": (
         "CeilingExceeded",
@@ -91,7 +91,7 @@ _NAMES = {
     "models.fitted": ("Fitted",),
     "models.model": ("Model",),
     "predict": ("evaluate", "predict", "predict_store"),
-    "recorders": ("JsonLines", "MLflow", "TensorBoard"),
+    "watching.recorders": ("JsonLines", "MLflow", "TensorBoard"),
     "report": ("Report",),
     "scoring": ("evaluate_files", "predict_files"),
     "store.ingest": ("Ingested", "ingest"),

@@ -28,7 +28,6 @@ import distributed
 from distributed import Client, get_worker
 
 from ooc_train import backstop
-from ooc_train.dashboard import WORKER_METRIC, process_name
 from ooc_train.errors import ClusterError, MissingMainGuard
 from ooc_train.memory import Ceiling, ProcessMemory, held_by, measure, measure_tree, pid_space
 from ooc_train.models.kernels import load as load_kernels
@@ -36,6 +35,7 @@ from ooc_train.stream.executors import Executor, Inline, OnDask
 from ooc_train.stream.plan import Processes
 from ooc_train.stream.sources import ArraySource, Source
 from ooc_train.threads import load_blas
+from ooc_train.watching.dashboard.runs import WORKER_METRIC, process_name
 
 DASHBOARD = "127.0.0.1:8787"
 """Where the dashboard listens unless told otherwise: this machine only."""

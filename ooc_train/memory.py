@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Self
 
-from ooc_train import plots
+from ooc_train.drawing import plots
 from ooc_train.timeline import MemoryTimeline
 from ooc_train.units import approximate_bytes, parse_bytes
 

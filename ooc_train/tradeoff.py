@@ -17,13 +17,12 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
-from ooc_train import figures, plots
 from ooc_train.advice import Advice, Outcome, recommend
 from ooc_train.cluster import choose_executor
 from ooc_train.comparing import Judged, Peaks, demand_of_judging, held_out, judge, load
+from ooc_train.drawing import figures, plots
 from ooc_train.errors import Diverged
 from ooc_train.events import Callback
-from ooc_train.interrupts import at_once
 from ooc_train.memory import Ceiling
 from ooc_train.models.fitted import Fitted, require_writable
 from ooc_train.models.model import Model
@@ -33,6 +32,7 @@ from ooc_train.stream.executors import OnDask
 from ooc_train.stream.inputs import Inputs, read_inputs
 from ooc_train.stream.sources import StoreSource
 from ooc_train.train import Task, train
+from ooc_train.watching.interrupts import at_once
 
 BATCH_SIZES: tuple[int | str, ...] = (1, 16, 256, "chunk", "full")
 

@@ -11,7 +11,6 @@ import numpy as np
 
 from ooc_train.errors import CeilingExceeded, Diverged
 from ooc_train.events import Callback, Ended, Event, Progressed, Started, Stepped, Stop
-from ooc_train.interrupts import Interrupts
 from ooc_train.job import Job
 from ooc_train.memory import Ceiling, machine_memory
 from ooc_train.models.fitted import Fitted, require_writable
@@ -33,7 +32,8 @@ from ooc_train.stream.passes import Stream
 from ooc_train.stream.plan import Demand, Plan
 from ooc_train.threads import one_blas_thread
 from ooc_train.units import approximate_bytes
-from ooc_train.watching import TrainingPage
+from ooc_train.watching.driver import TrainingPage
+from ooc_train.watching.interrupts import Interrupts
 
 _SAMPLE_LEAVES = 32
 """Leaves from which columns are scaled for conditioning, where no statistics are known."""

@@ -14,7 +14,6 @@ import zarr
 from distributed import Client
 
 from ooc_train import cluster as clusters
-from ooc_train.callbacks import History
 from ooc_train.cluster import LocalCluster
 from ooc_train.errors import (
     CeilingExceeded,
@@ -34,6 +33,7 @@ from ooc_train.store.layout import open_store
 from ooc_train.store.writer import StoreWriter
 from ooc_train.stream.order import spread
 from ooc_train.train import train
+from ooc_train.watching.callbacks import History
 
 CHUNK, CHUNKS, FEATURES = 32, 100, 3
 ROWS = CHUNK * CHUNKS

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from ooc_train import callbacks
-from ooc_train.callbacks import ConsoleBar, History
 from ooc_train.events import Ended, Progressed, Started, Stepped
 from ooc_train.text import printable
+from ooc_train.watching import callbacks
+from ooc_train.watching.callbacks import ConsoleBar, History
 
 
 def started(solver="newton", max_iter=100):

@@ -4,10 +4,12 @@ Every job there is, in sizes that fit CI; `python -m tests.benchmarks.memory` do
 of eight times the ceiling.
 """
 
+import errno
 import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 

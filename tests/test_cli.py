@@ -21,8 +21,7 @@ import pytest
 import zarr
 from typer.testing import CliRunner
 
-from ooc_train import cli, interrupts
-from ooc_train.callbacks import ConsoleBar
+from ooc_train import cli
 from ooc_train.cli import parsers
 from ooc_train.cli.options import Learning
 from ooc_train.cluster import LocalCluster, workers_within
@@ -35,6 +34,8 @@ from ooc_train.predict import evaluate
 from ooc_train.store.made import make_data
 from ooc_train.store.writer import StoreWriter
 from ooc_train.units import parse_bytes
+from ooc_train.watching import interrupts
+from ooc_train.watching.callbacks import ConsoleBar
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = (

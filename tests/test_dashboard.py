@@ -27,16 +27,25 @@ from bokeh.client import pull_session
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ooc_train import watching
 from ooc_train.cluster import LocalCluster
-from ooc_train.dashboard import HANDLER, NAME, PROFILE, PROGRESS, STEPS, Run, Series, process_name
 from ooc_train.events import Ended, Progressed, Started, Stepped
 from ooc_train.memory import ProcessMemory
 from ooc_train.models.model import Model
 from ooc_train.store.made import make_data
 from ooc_train.stream.inputs import read_inputs
 from ooc_train.train import train
-from ooc_train.watching import TrainingPage
+from ooc_train.watching import driver as driver_module
+from ooc_train.watching.dashboard.plugin import HANDLER, NAME
+from ooc_train.watching.dashboard.runs import (
+    PROFILE,
+    PROGRESS,
+    STEPS,
+    Run,
+    Runs,
+    Series,
+    process_name,
+)
+from ooc_train.watching.driver import TrainingPage
 
 SINGLE = ("loss", "rate", "time", "memory", "gradient-norm", "learning-rate")
 BATCHES = Model(name="logistic", batch_size=256, max_iter=5, random_state=0)
@@ -462,7 +471,7 @@ class FakeClient:
 
     def register_plugin(self, *_):
         self.registered += 1
-        assert "ooc_train.dashboard" in cloudpickle.list_registry_pickle_by_value()
+        assert "ooc_train.watching.dashboard" in cloudpickle.list_registry_pickle_by_value()
 
 
 @pytest.fixture
@@ -479,7 +488,7 @@ def fake():
 @pytest.fixture
 def clock(monkeypatch):
     now = [100.0]
-    monkeypatch.setattr(watching, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(driver_module, "perf_counter", lambda: now[0])
     return now
 
 
@@ -595,8 +604,8 @@ def test_a_series_is_bounded_spread_evenly_and_has_both_ends(n, limit):
 
 
 def run_of(rows, seconds, **about):
-    values = watching._about(started(**about))
-    run = Run({}, "run", "client", values)
+    values = driver_module._about(started(**about))
+    run = Run(Runs(), "run", "client", values)
     for row, second in zip(rows, seconds, strict=True):
         run.progress.append((second, row, *(0.0,) * len(PROFILE)))
     return run

@@ -11,10 +11,10 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
-from ooc_train import plots
+from ooc_train.drawing import plots
+from ooc_train.drawing.figures import require_figure, save, svg
 from ooc_train.errors import OutputExists
 from ooc_train.events import Stepped
-from ooc_train.figures import require_figure, save, svg
 from ooc_train.memory import MemoryReport, ProcessMemory
 from ooc_train.report import Report
 from ooc_train.timeline import MemoryTimeline
@@ -233,7 +233,8 @@ def test_drawing_changes_no_setting_of_matplotlib():
 
 def test_matplotlib_is_loaded_by_drawing_alone():
     code = (
-        "import sys, ooc_train, ooc_train.plots, ooc_train.page, ooc_train.train, ooc_train.cli\n"
+        "import sys, ooc_train, ooc_train.drawing.plots, ooc_train.watching.page\n"
+        "import ooc_train.train, ooc_train.cli\n"
         "print('matplotlib' in sys.modules)"
     )
     ran = subprocess.run(

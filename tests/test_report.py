@@ -18,9 +18,9 @@ from ooc_train.errors import InvalidRun
 from ooc_train.events import Stepped
 from ooc_train.models.fitted import Fitted, load_fitted
 from ooc_train.models.model import Model
-from ooc_train.page import run_page
 from ooc_train.report import Report, Steps
 from ooc_train.text import html_table, json_ready, printable
+from ooc_train.watching.page import run_page
 from tests.test_plots import report_of
 
 EVIL = '<script>alert("1")</script>&'
@@ -149,7 +149,8 @@ def test_history_is_a_data_frame():
 
 
 def test_pandas_is_loaded_by_asking_for_history_alone():
-    code = "import sys, ooc_train.train, ooc_train.report, ooc_train.page; print(*sys.modules)"
+    modules = "ooc_train.train, ooc_train.report, ooc_train.watching.page"
+    code = f"import sys, {modules}; print(*sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-c", code],
         cwd=Path(__file__).parent.parent,

@@ -15,7 +15,6 @@ from typer.testing import CliRunner
 
 from ooc_train import cli
 from ooc_train.advice import Outcome, recommend
-from ooc_train.callbacks import History
 from ooc_train.cluster import LocalCluster
 from ooc_train.errors import CeilingExceeded, Diverged, OutputExists
 from ooc_train.events import Event, Started
@@ -25,6 +24,7 @@ from ooc_train.store.made import make_data
 from ooc_train.stream.inputs import read_inputs
 from ooc_train.tradeoff import Tradeoff, tradeoff
 from ooc_train.train import Task, train
+from ooc_train.watching.callbacks import History
 from tests.watch import watch
 
 SIZES: tuple[int | str, ...] = (1, 50, "chunk", "full")

@@ -5,7 +5,6 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from ooc_train.callbacks import ConsoleBar
 from ooc_train.cli.command import command
 from ooc_train.cli.describe import describe_run, describe_store, is_run, run_text, store_text
 from ooc_train.cli.options import STORE, MemoryCeiling, Output, Overwrite
@@ -14,6 +13,7 @@ from ooc_train.cli.text import count, print_json
 from ooc_train.memory import Ceiling
 from ooc_train.text import printable
 from ooc_train.units import approximate_bytes, format_rows, parse_rows
+from ooc_train.watching.callbacks import ConsoleBar
 
 
 @command

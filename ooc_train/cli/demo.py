@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ooc_train.callbacks import ConsoleBar
 from ooc_train.cli import parsers
 from ooc_train.cli.command import command
 from ooc_train.cli.options import Output, Overwrite, Resources, option
@@ -16,6 +15,7 @@ from ooc_train.cli.text import print_json
 from ooc_train.memory import Ceiling
 from ooc_train.text import printable
 from ooc_train.units import approximate_bytes, approximate_duration, parse_bytes
+from ooc_train.watching.callbacks import ConsoleBar
 
 if TYPE_CHECKING:
     from ooc_train.demo import Fit
@@ -69,7 +69,7 @@ def demo(
     ceiling = resources.ceiling
     with _place(folder) as place:
         from ooc_train.demo import BESIDE_BYTES, require_room
-        from ooc_train.interrupts import at_once
+        from ooc_train.watching.interrupts import at_once
 
         require_room(place, n_bytes)
         begun = perf_counter()

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ooc_train.callbacks import ConsoleBar
 from ooc_train.cli.command import command
 from ooc_train.cli.describe import describe_store
 from ooc_train.cli.options import (
@@ -23,6 +22,7 @@ from ooc_train.cli.text import aligned, count, one_line, print_json
 from ooc_train.memory import Ceiling
 from ooc_train.text import printable
 from ooc_train.units import approximate_bytes, approximate_duration
+from ooc_train.watching.callbacks import ConsoleBar
 
 if TYPE_CHECKING:
     from ooc_train.store.ingest import Ingested, Preview

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ooc_train.callbacks import ConsoleBar
 from ooc_train.cli import parsers
 from ooc_train.cli.command import command, ended_by
 from ooc_train.cli.options import (
@@ -26,6 +25,7 @@ from ooc_train.memory import Ceiling
 from ooc_train.tables.names import is_table
 from ooc_train.text import printable
 from ooc_train.units import approximate_duration
+from ooc_train.watching.callbacks import ConsoleBar
 
 if TYPE_CHECKING:
     from ooc_train.report import Report
@@ -120,13 +120,13 @@ def train(
     """Fit a model to a store."""
     model = learning.model
     with ConsoleBar(quiet=output.quiet, max_passes=max_passes, max_seconds=max_seconds) as bar:
+        from ooc_train.drawing.figures import require_figure, save
         from ooc_train.events import Event, Started
-        from ooc_train.figures import require_figure, save
-        from ooc_train.interrupts import Interrupts
         from ooc_train.models.fitted import require_writable
         from ooc_train.stream.inputs import read_inputs
         from ooc_train.train import Task
         from ooc_train.train import train as fit
+        from ooc_train.watching.interrupts import Interrupts
 
         if out is not None:
             require_writable(out, overwrite=overwrite)

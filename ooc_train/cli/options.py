@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ooc_train.callbacks import ConsoleBar
 from ooc_train.cli import parsers
 from ooc_train.memory import Ceiling
 from ooc_train.units import parse_bytes
+from ooc_train.watching.callbacks import ConsoleBar
 
 if TYPE_CHECKING:
     from ooc_train.models.model import Model

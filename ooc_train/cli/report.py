@@ -21,9 +21,9 @@ def report(
     output: Output,
 ) -> None:
     """Write what a run did as one page: settings, figures, plots and coefficients."""
-    from ooc_train.figures import require_file
+    from ooc_train.drawing.figures import require_file
     from ooc_train.models.fitted import load_fitted
-    from ooc_train.page import run_page
+    from ooc_train.watching.page import run_page
 
     require_file(out, overwrite=overwrite)
     page = run_page(load_fitted(run), run)

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
-from ooc_train.callbacks import ConsoleBar
 from ooc_train.cli import parsers
 from ooc_train.cli.command import command
 from ooc_train.cli.options import STORE, Learning, Output, Overwrite, Resources, option
 from ooc_train.cli.text import aligned, print_json
 from ooc_train.text import printable
 from ooc_train.units import approximate_bytes
+from ooc_train.watching.callbacks import ConsoleBar
 
 if TYPE_CHECKING:
     from ooc_train.tradeoff import Tradeoff

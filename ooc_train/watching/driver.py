@@ -19,9 +19,11 @@ from urllib.parse import urlsplit, urlunsplit
 
 import cloudpickle
 
-from ooc_train import dashboard
 from ooc_train.events import Ended, Event, Progressed, Started, Stepped
 from ooc_train.memory import MemoryReport, ProcessMemory
+from ooc_train.watching import dashboard
+from ooc_train.watching.dashboard import plugin
+from ooc_train.watching.dashboard.runs import PROFILE, PROGRESS, STEPS, Series, process_name
 
 _SEND_SECONDS = 0.2
 _MEASURE_SECONDS = 1.0
@@ -57,8 +59,8 @@ class TrainingPage:
         self._dashboard = link
         self._memory = memory
         self._run = secrets.token_hex(6)
-        self._steps = dashboard.Series()
-        self._progress = (0.0,) * len(dashboard.PROGRESS)
+        self._steps = Series()
+        self._progress = (0.0,) * len(PROGRESS)
         self._sent = self._measured = 0.0
         self._on_its_way: Future[Any] | None = None
         self._state: str | None = None
@@ -108,12 +110,12 @@ class TrainingPage:
 
     def _news(self) -> dict[str, Any]:
         """Return what there is to say since the last message."""
-        steps, self._steps = self._steps.rows, dashboard.Series()
+        steps, self._steps = self._steps.rows, Series()
         driver = None
         if perf_counter() - self._measured >= _MEASURE_SECONDS:
             self._measured = perf_counter()
             own = self._memory()
-            driver = [dashboard.process_name(own.pid), own.current, own.peak]
+            driver = [process_name(own.pid), own.current, own.peak]
         return {"steps": steps, "progress": self._progress, "driver": driver, "memory": None}
 
     def _end(self, state: str, memory: MemoryReport | None) -> None:
@@ -130,7 +132,7 @@ class TrainingPage:
     def _send(self, kind: str, values: Mapping[str, Any]) -> None:
         if self._client is None:
             return
-        call = getattr(self._client.scheduler, dashboard.HANDLER)
+        call = getattr(self._client.scheduler, plugin.HANDLER)
         message = call(kind=kind, run=self._run, client=self._client.id, values=values)
         try:
             self._on_its_way = asyncio.run_coroutine_threadsafe(
@@ -165,7 +167,7 @@ def _ask_for_page(client: Any) -> dict[str, Any]:
     """Return what the scheduler's plugin says of its page; there is one afterwards."""
     if client not in _known:
         _register(client)
-    ask = getattr(client.scheduler, dashboard.HANDLER)
+    ask = getattr(client.scheduler, plugin.HANDLER)
     answer: dict[str, Any] = client.sync(ask, kind="asked", callback_timeout=_PATIENCE_SECONDS)
     _known.add(client)
     return answer
@@ -174,14 +176,16 @@ def _ask_for_page(client: Any) -> dict[str, Any]:
 def _register(client: Any) -> None:
     """Send the plugin, by value, as the scheduler may lack the package; one that is there stays."""
     with _lock:
-        ours = dashboard.__name__ not in cloudpickle.list_registry_pickle_by_value()
-        if ours:
-            cloudpickle.register_pickle_by_value(dashboard)
+        known = cloudpickle.list_registry_pickle_by_value()
+        # The folder, for whatever the plugin calls, and its own file, where Dask looks.
+        ours = [module for module in (dashboard, plugin) if module.__name__ not in known]
+        for module in ours:
+            cloudpickle.register_pickle_by_value(module)
         try:
-            client.register_plugin(dashboard.TrainingPlugin(), dashboard.NAME)
+            client.register_plugin(plugin.TrainingPlugin(), plugin.NAME)
         finally:
-            if ours:
-                cloudpickle.unregister_pickle_by_value(dashboard)
+            for module in ours:
+                cloudpickle.unregister_pickle_by_value(module)
 
 
 def page_link(status_link: str, path: str) -> str:
@@ -233,9 +237,9 @@ def _about(event: Started) -> dict[str, Any]:
 
 
 def _progress(seconds: float, rows: float, profile: Mapping[str, float]) -> tuple[float, ...]:
-    return (seconds, rows, *(float(profile.get(name, 0.0)) for name in dashboard.PROFILE))
+    return (seconds, rows, *(float(profile.get(name, 0.0)) for name in PROFILE))
 
 
 def _step(event: Stepped) -> tuple[float, ...]:
-    known = (getattr(event, name) for name in dashboard.STEPS)
+    known = (getattr(event, name) for name in STEPS)
     return tuple(nan if value is None else float(value) for value in known)

@@ -4,9 +4,9 @@ import os
 
 import numpy as np
 
-from ooc_train import plots
+from ooc_train.drawing import plots
+from ooc_train.drawing.figures import svg
 from ooc_train.errors import InvalidRun
-from ooc_train.figures import svg
 from ooc_train.models.fitted import Fitted
 from ooc_train.report import Report
 from ooc_train.text import html_escaped, html_table

@@ -1,0 +1,1 @@
+"""Plots, described by what they draw, and as files."""
