@@ -218,5 +218,5 @@ def _take(
         state["counters"] = before.state["counters"]
         if before.state["slots"].shape == state["slots"].shape:
             state["slots"] = before.state["slots"]
-    after = stream.scan(updates, state, seed=0, epoch=0, mixing=1, shuffled=False)
+    (after,) = stream.scan(updates, [state], seed=0, epoch=0, mixing=1, shuffled=False)
     return problem, steepness, eta0, after

@@ -162,6 +162,7 @@ class Task:
             parameters=8 * self.problem.n_parameters,
             slots=solver.slots,
             mixing=mixing,
+            lanes=solver.lanes if isinstance(solver, Updates) else 1,
             updates=updates,
         )
 
@@ -189,6 +190,7 @@ def _solver(model: Model, name: str, batch: int, inputs: Inputs) -> Solver:
     source = inputs.source
     mixing = source.mixing if model.shuffle_buffer == "auto" else int(model.shuffle_buffer)
     seed = model.random_state if model.random_state is not None else secrets.randbits(32)
+    mixing = min(mixing, source.n_leaves)
     return Updates(
         "adam" if name == "adam" else "sgd",
         batch,
@@ -196,7 +198,9 @@ def _solver(model: Model, name: str, batch: int, inputs: Inputs) -> Solver:
         model.iterations,
         model.tolerance,
         int(seed),
-        min(mixing, source.n_leaves),
+        mixing,
+        # No more than there are groups of chunks to learn from.
+        min(model.lanes, -(-source.n_leaves // mixing)),
     )
 
 
@@ -422,9 +426,9 @@ class _Run:
 
 
 def _rate(state: State, t: int) -> float | None:
-    """Return the learning rate after t updates, or None of a solver that has none."""
+    """Return the learning rate after t updates, of all lanes, or None of a solver without one."""
     updates = getattr(state.memory, "updates", None)
-    return None if updates is None else float(updates.rate(t))
+    return None if updates is None else float(updates.rate(t // len(state.memory.states)))
 
 
 def scaling_of(task: Task, stream: Stream) -> Scaling:

@@ -65,13 +65,15 @@ def stream(
     *,
     task_stripes: int = 2,
     window: int = 2,
+    lanes: int = 1,
     turns: int = 2,
     lot: int = 3,
     pool_bytes: int = ROOM,
     executor: Executor | None = None,
 ) -> Stream:
     """Return the passes over a source, in this thread."""
-    return Stream(source, executor or Inline(), Grain(task_stripes, window, turns, lot, pool_bytes))
+    grain = Grain(task_stripes, window, lanes, turns, lot, pool_bytes)
+    return Stream(source, executor or Inline(), grain)
 
 
 def write_store(

@@ -31,6 +31,7 @@ FULL = {
 BATCHES = {
     "256": Model(name="logistic", batch_size=256, max_iter=2, random_state=3),
     "1": Model(name="logistic", batch_size=1, max_iter=1, random_state=3),
+    "lanes": Model(name="logistic", batch_size=16, lanes=2, max_iter=2, random_state=3),
 }
 
 
@@ -124,7 +125,7 @@ class KillOne:
             os.kill(self.killed, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("name", ["lbfgs", "newton", "256"])
+@pytest.mark.parametrize("name", ["lbfgs", "newton", "256", "lanes"])
 def test_a_killed_worker_does_not_change_a_bit(store, expected, name):
     models: dict[str, Any] = FULL | BATCHES
     with (

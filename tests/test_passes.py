@@ -225,11 +225,14 @@ class Seen:
     def finish(self, state: Any) -> None:
         state["finished"] += 1
 
+    def average(self, before: Any, after: Any) -> None:
+        raise NotImplementedError  # of one lane
+
 
 def seen(source, *, seed=0, epoch=0, mixing=1, shuffled=True, **grain):
     state = {"rows": np.full(ROWS, -1.0), "at": np.zeros((), int), "finished": np.zeros((), int)}
-    after = stream(source, **grain).scan(
-        Seen(), state, seed=seed, epoch=epoch, mixing=mixing, shuffled=shuffled
+    (after,) = stream(source, **grain).scan(
+        Seen(), [state], seed=seed, epoch=epoch, mixing=mixing, shuffled=shuffled
     )
     assert after["finished"] == 1
     assert state["at"] == 0  # the state that the driver holds stays as it was
@@ -328,13 +331,43 @@ def test_segments_and_turns_do_not_change_a_bit(monkeypatch, rule, mixing, batch
         state = updates.start(np.zeros((1, 4)))
         for epoch in range(3):
             passes = stream(source, turns=turns, lot=lot)
-            state = passes.scan(updates, state, seed=5, epoch=epoch, mixing=mixing)
+            (state,) = passes.scan(updates, [state], seed=5, epoch=epoch, mixing=mixing)
         filled, done, taken = state["counters"]
         assert (filled, done, taken) == (0, 3 * -(-ROWS // batch_size), 3 * ROWS)
         found.append(state)
     assert np.isfinite(found[0]["theta"]).all()
     for other in found[1:]:
         assert same_bits(other, found[0])
+
+
+@pytest.mark.parametrize("rule", ["sgd", "adam"])
+@pytest.mark.parametrize("batch_size", [1, 9])
+def test_lanes_are_the_same_to_the_bit_whoever_learns_them(monkeypatch, rule, batch_size):
+    rows = numbered()
+    y = np.random.default_rng(1).normal(size=(ROWS, 1))
+    source = Cut(rows.X, y, rows=8)
+    updates = LinearUpdates(
+        problem_of(source, weighted=False), "<f8", batch_size, rule, "linear", 0.01, 3000.0
+    )
+    # Several rounds an epoch.
+    monkeypatch.setattr(order, "_ROUND_BYTES", 16 * source.row_bytes)
+
+    def learned(n_lanes, **how):
+        states = [updates.start(np.zeros((1, 4)))] * n_lanes
+        for epoch in range(3):
+            states = stream(source, **how).scan(updates, states, seed=5, epoch=epoch, mixing=1)
+        return states
+
+    for lanes in (2, 3):
+        expected = learned(lanes)
+        assert sum(state["counters"][2] for state in expected) == 3 * ROWS
+        assert all(
+            same_bits({"theta": s["theta"]}, {"theta": expected[0]["theta"]}) for s in expected
+        )
+        for seed, at_a_time, turns, lot in ((0, 1, 1, 1), (1, 2, 2, 3), (2, 3, 1, 2)):
+            found = learned(lanes, executor=Shuffled(seed), lanes=at_a_time, turns=turns, lot=lot)
+            assert all(map(same_bits, found, expected))
+    assert not np.array_equal(learned(2)[0]["theta"], learned(3)[0]["theta"])
 
 
 def test_reading_ahead_uses_the_room_of_the_plan_and_no_more(tmp_path):

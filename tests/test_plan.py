@@ -71,6 +71,7 @@ demands = st.fixed_dictionaries(
         "parameters": st.integers(0, MIB),
         "slots": st.integers(0, 30),
         "mixing": st.sampled_from([0, 1, 5, 64]),
+        "lanes": st.integers(1, 5),
         "updates": st.integers(0, 2 * MIB),
         "results": st.sampled_from([0, MIB]),
     }
@@ -89,7 +90,11 @@ def test_a_plan_is_the_sum_of_its_terms_and_never_over_the_ceiling(large, mib, p
     assert plan.grain.pool_bytes >= chunk + demand["workspace"]
     of_turn = demand["mixing"] * 2048 * large.row_bytes
     if demand["mixing"]:
-        assert plan.grain.pool_bytes >= plan.grain.turns * plan.grain.lot * of_turn
+        # So many lanes may meet in one process.
+        most = max((n for _, n in processes.workers), default=plan.threads)
+        at_once = plan.grain.turns * min(plan.grain.lanes, most)
+        assert plan.grain.pool_bytes >= at_once * plan.grain.lot * of_turn
+        assert plan.grain.lanes == min(demand["lanes"], plan.threads)
     assert min(plan.grain.task_stripes, plan.grain.window, plan.grain.turns, plan.grain.lot) >= 1
     assert plan.threads <= processes.threads
     if plan.projected <= plan.ceiling.limit:
@@ -108,7 +113,7 @@ def test_a_plan_is_the_sum_of_its_terms_and_never_over_the_ceiling(large, mib, p
 @given(mib=st.lists(st.floats(1, 3000), min_size=2, max_size=6), demand=demands)
 def test_a_larger_ceiling_makes_no_plan_worse(large, mib, demand):
     plans = [plan_of(large, m, **demand) for m in sorted(mib)]
-    order = [(plan.threads, plan.grain.turns, plan.grain.lot) for plan in plans]
+    order = [(plan.threads, plan.grain.lanes, plan.grain.turns, plan.grain.lot) for plan in plans]
     assert order == sorted(order)
 
 
@@ -269,7 +274,7 @@ def test_blocks_that_tasks_are_given_are_few_at_a_time():
     threads=st.integers(1, 8),
 )
 def test_shares_are_whole_nodes_that_shrink_towards_the_end(stripes, task, least, threads):
-    grain = Grain(2**task, 2 * threads, 1, 1, 0, 2 ** min(task, least), threads)
+    grain = Grain(2**task, 2 * threads, 1, 1, 1, 0, 2 ** min(task, least), threads)
     shares = list(_shares(stripes, grain))
     assert [first for first, _ in shares] == [0, *(last for _, last in shares[:-1])]
     assert shares[-1][1] == stripes
@@ -321,7 +326,7 @@ def test_what_is_learned_is_the_same_under_any_plan(source, mib, threads, batch_
         state = solver.start(CASE.problem, passes, CASE.problem.zeros())
         for _ in range(2):
             state = solver.step(CASE.problem, passes, state)
-        found.append(passes.reduce(work) | state.memory.state)
+        found.append(passes.reduce(work) | state.memory.states[0])
     assert same_bits(*found)
 
 

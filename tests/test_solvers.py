@@ -473,7 +473,7 @@ def test_full_batch_descent_is_the_scan_with_one_batch_of_all_rows(loss, outputs
         scanned = scan.start(case.problem.zeros())
         for epoch in range(6):
             state = solver.step(case.problem, passes, state)
-            scanned = passes.scan(scan, scanned, seed=3, epoch=epoch, mixing=10**6)
+            (scanned,) = passes.scan(scan, [scanned], seed=3, epoch=epoch, mixing=10**6)
             np.testing.assert_allclose(state.theta, scanned["theta"], rtol=1e-9, atol=1e-12)
         assert scanned["counters"].tolist() == [0, 6, 6 * 101]
         assert state.updates == state.n_iter == 6
@@ -535,7 +535,7 @@ def test_epochs_are_a_function_of_their_seed():
         state = solver.start(case.problem, passes, case.problem.zeros())
         for _ in range(2):
             state = solver.step(case.problem, passes, state)
-        found.append(state.memory.state)
+        found.append(state.memory.states[0])
     assert same_bits(found[0], found[1])
     assert not same_bits(found[0], found[2])
 

@@ -30,7 +30,7 @@ def learned(case: Case, batch_size: int, *, epochs=2, mixing=2, **rule):
     updates = updates_of(case, batch_size, **rule)
     state = updates.start(case.problem.zeros())
     for epoch in range(epochs):
-        state = stream(case.source).scan(updates, state, seed=1, epoch=epoch, mixing=mixing)
+        (state,) = stream(case.source).scan(updates, [state], seed=1, epoch=epoch, mixing=mixing)
     return state
 
 
@@ -77,6 +77,50 @@ def test_an_epoch_is_one_step_down_the_mean_gradient_of_each_batch(
     assert found["sums"][0] / found["sums"][1] == pytest.approx(progressive / problem.total_weight)
 
 
+def test_lanes_are_epochs_of_their_own_that_are_averaged_by_rows(monkeypatch):
+    case, batch_size, eta = make_case("logistic"), 5, 0.05
+    # Leaves of 7 rows in groups of two: 8 groups, and so two rounds of four.
+    monkeypatch.setattr(order, "_ROUND_BYTES", 2 * 14 * case.source.row_bytes)
+    updates = updates_of(case, batch_size, schedule="linear", eta0=eta)
+    lanes: Any = [updates.start(case.problem.zeros())] * 2
+    lanes = stream(case.source).scan(updates, lanes, seed=1, epoch=0, mixing=2)
+    # Said with the sums of the full-batch methods, a row at a time.
+    problem, n = case.problem, case.problem.n_rows
+    rows = rows_in_order(case, 1, 0, 2)
+    sizes = [
+        sum(min(case.source.leaf_rows, n - leaf * case.source.leaf_rows) for leaf in group)
+        for group in order.groups(case.source.n_leaves, 2, 1, 0)
+    ]
+    assert len(sizes) == 8
+    ends = np.cumsum([0, *sizes])
+    theta, t = problem.zeros(), [0, 0]
+    partial = [np.zeros_like(theta), np.zeros_like(theta)]
+    filled = [0, 0]
+    rounds = order.rounds(8, 14 * case.source.row_bytes, 2)
+    assert len(rounds) == 2
+    for cuts in rounds:
+        thetas, learned = [], []
+        for lane, (a, b) in enumerate(cuts):
+            own, mine = theta, rows[ends[a] : ends[b]]
+            for i, row in enumerate(mine):
+                part = Cut(case.source.X[[row]], case.y[[row]], None)
+                sums = stream(part).reduce(problem.sums(own[None]))
+                free = replace(problem, l2=0.0).evaluation(sums, own[None]).gradient
+                partial[lane] = partial[lane] + free
+                filled[lane] += 1
+                ends_pass = cuts is rounds[-1] and i == len(mine) - 1
+                if filled[lane] == batch_size or ends_pass:
+                    step = partial[lane] / filled[lane] + problem.penalty * own / n
+                    own = own - eta * (1 - t[lane] / 500) * step
+                    partial[lane], filled[lane], t[lane] = np.zeros_like(theta), 0, t[lane] + 1
+            thetas.append(own)
+            learned.append(len(mine))
+        theta = np.average(thetas, axis=0, weights=learned)
+    for lane in (0, 1):
+        np.testing.assert_allclose(lanes[lane]["theta"], theta, rtol=1e-8, atol=1e-10)
+        assert lanes[lane]["counters"][:2].tolist() == [0, t[lane]]
+
+
 @pytest.mark.parametrize("rule", ["sgd", "adam"])
 def test_the_unit_of_weights_does_not_matter(rule):
     case = make_case("logistic", weighted=True, class_weight=True)
@@ -107,7 +151,7 @@ def test_the_state_given_is_left_as_it_was():
     updates = updates_of(case, 3, rule="adam")
     before = updates.start(case.problem.zeros())
     kept = {name: array.copy() for name, array in before.items()}
-    stream(case.source).scan(updates, before, seed=0, epoch=0, mixing=1)
+    stream(case.source).scan(updates, [before], seed=0, epoch=0, mixing=1)
     assert same_bits(before, kept)
 
 

@@ -51,6 +51,8 @@ class Model:
     tol : tolerance, as scikit-learn's; None is the model's own default
     standardize : whether the penalty is on standardised columns
     shuffle_buffer : chunks mixed row by row when batches are drawn; "auto" is 1 for shuffled data
+    lanes : shares of the rows that are learned from at the same time, each by updates of its own,
+        and averaged at fixed points; the answer is that of as many lanes wherever it is computed
     random_state : seed of the order of rows; None draws one, which the report tells
 
     Raises
@@ -71,6 +73,7 @@ class Model:
     tol: float | None = None
     standardize: bool = False
     shuffle_buffer: int | str = "auto"
+    lanes: int = 1
     random_state: int | None = None
 
     def __post_init__(self) -> None:
@@ -94,6 +97,12 @@ class Model:
             _require_number("learning_rate", self.learning_rate, above=0.0, words=("auto",))
         if self.shuffle_buffer != "auto":
             _require_count("shuffle_buffer", self.shuffle_buffer, words=("auto",))
+        _require_count("lanes", self.lanes)
+        if self.lanes > 1 and self.batch_size == "full":
+            raise ValueError(
+                f"lanes={self.lanes} is for updates by batches, and batch_size='full' reads all "
+                "rows for each; leave it out, or choose another batch_size"
+            )
         if self.batch_size not in ("full", "chunk"):
             _require_count("batch_size", self.batch_size, words=("full", "chunk"))
         if self.batch_size != "full" and self.solver in EXACT:

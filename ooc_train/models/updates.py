@@ -5,6 +5,7 @@ and a batch that is full takes a step. Batches straddle the borders of chunks, s
 but its gradient is ever held.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import sqrt
 
@@ -113,6 +114,20 @@ class LinearUpdates:
         rooms = update_rooms(self.problem, 0)
         work = {name: np.empty(room.shape, room.dtype) for name, room in rooms.items()}
         self._scan(state, nothing, np.empty(0, np.int64), work, flush=True)
+
+    def average(self, before: Sequence[Sums], after: Sequence[Sums]) -> None:
+        """Bring the states of several lanes together, in place, which were `before` a round.
+
+        Parameters, and Adam's moments, become their mean by the rows that each lane learned from
+        (parameter mixing: McDonald et al. 2010; Zinkevich et al. 2010). What each holds of a batch
+        that is not full stays its own.
+        """
+        counted = [[state["counters"][2] for state in states] for states in (before, after)]
+        learned = np.diff(counted, axis=0)[0]
+        for name in ("theta", "slots"):
+            mean = np.average([state[name] for state in after], axis=0, weights=learned)
+            for state in after:
+                state[name] = mean
 
     def _scan(
         self, state: Sums, block: Block, order: Integers, work: Arrays, *, flush: bool

@@ -23,8 +23,10 @@ class Stream(Protocol):
         """Return the sums over all rows, or over the leaves given."""
         ...
 
-    def scan(self, scan: LinearUpdates, state: Sums, *, seed: int, epoch: int, mixing: int) -> Sums:
-        """Return the state after one pass over all rows in random order."""
+    def scan(
+        self, scan: LinearUpdates, states: Sequence[Sums], *, seed: int, epoch: int, mixing: int
+    ) -> list[Sums]:
+        """Return the states of all lanes after one pass over all rows in random order."""
         ...
 
 

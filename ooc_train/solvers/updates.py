@@ -12,6 +12,7 @@ the curvature. Over the epochs it falls linearly to zero, which averages out wha
 happened to say.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,7 +24,8 @@ from ooc_train.models.rules import BETA1, BETA2, EPSILON, Rule
 from ooc_train.models.sums import Array, Sums, Work
 from ooc_train.models.updates import LinearUpdates
 from ooc_train.solvers.base import State, Stream
-from ooc_train.stream.order import spread
+from ooc_train.stream.order import rounds, spread
+from ooc_train.stream.sources import Source
 
 _PATIENCE = 5
 """Epochs without progress after which learning stops, as in scikit-learn."""
@@ -41,10 +43,10 @@ size of the learning rate whatever the gradient, so that an epoch covers the sam
 
 @dataclass(frozen=True, eq=False)
 class _Memory:
-    """The rule with its learning rate, its state, and how long the loss has not fallen."""
+    """The rule with its learning rate, each lane's state, and how long the loss has not fallen."""
 
     updates: LinearUpdates
-    state: Sums
+    states: Sequence[Sums]
     best: float = float("inf")
     stale: int = 0
 
@@ -62,6 +64,7 @@ class Updates:
     tol : mean loss that an epoch has to gain; for a batch of all rows, the gradient's largest entry
     seed : of the order of rows
     mixing : chunks mixed row by row
+    lanes : of rows, each learned from by itself, which are averaged now and then
     """
 
     rule: Rule
@@ -71,16 +74,17 @@ class Updates:
     tol: float
     seed: int
     mixing: int
+    lanes: int = 1
 
     @property
     def slots(self) -> int:
         """Vectors of the size of `theta` that the solver holds beside it."""
-        return 8
+        return 8 * self.lanes
 
     def start(self, problem: LinearProblem, stream: Stream, theta: Array) -> State:
         """Return the state to begin with; the automatic learning rate looks at a sample."""
         whole = self.batch_size >= stream.source.n_rows
-        per_epoch = -(-stream.source.n_rows // self.batch_size)
+        per_epoch = -(-self._rows_of_a_lane(stream.source) // self.batch_size)
         eta0 = self.first_rate(problem, stream)
         falls = self.learning_rate == "auto" and not (whole and self.rule == "sgd")
         updates = LinearUpdates(
@@ -92,7 +96,18 @@ class Updates:
             eta0,
             float(self.max_iter * per_epoch),
         )
-        return State(theta, memory=_Memory(updates, updates.start(theta)))
+        states = tuple(updates.start(theta) for _ in range(self.lanes))
+        return State(theta, memory=_Memory(updates, states))
+
+    def _rows_of_a_lane(self, source: Source) -> int:
+        """Return the most rows that a lane learns from in an epoch."""
+        group_rows = self.mixing * source.leaf_rows
+        groups = -(-source.n_leaves // self.mixing)
+        taken = [0] * self.lanes
+        for cuts in rounds(groups, group_rows * source.row_bytes, self.lanes):
+            for lane, (start, stop) in enumerate(cuts):
+                taken[lane] += stop - start
+        return min(source.n_rows, max(taken) * group_rows)
 
     def first_rate(self, problem: LinearProblem, stream: Stream) -> float:
         """Return the learning rate of the first update; the automatic one looks at a sample."""
@@ -113,20 +128,21 @@ class Updates:
         if self.batch_size >= stream.source.n_rows:
             return self._step_by_all_rows(problem, stream, state)
         memory: _Memory = state.memory
-        before = memory.state | {"sums": np.zeros(2)}
+        before = [lane | {"sums": np.zeros(2)} for lane in memory.states]
         after = stream.scan(
             memory.updates, before, seed=self.seed, epoch=state.n_iter, mixing=self.mixing
         )
-        loss = float(after["sums"][0] / after["sums"][1])
+        total, weight = np.sum([lane["sums"] for lane in after], axis=0)
+        loss = float(total / weight)
         self._raise_if_diverged(loss, memory)
         stale = 0 if loss <= memory.best - self.tol else memory.stale + 1
         return State(
-            theta=after["theta"],
+            theta=after[0]["theta"],
             n_iter=state.n_iter + 1,
-            updates=int(after["counters"][1]),
+            updates=sum(int(lane["counters"][1]) for lane in after),
             loss=loss,
             converged=stale >= _PATIENCE,
-            memory=replace(memory, state=after, best=min(loss, memory.best), stale=stale),
+            memory=replace(memory, states=after, best=min(loss, memory.best), stale=stale),
         )
 
     def _step_by_all_rows(self, problem: LinearProblem, stream: Stream, state: State) -> State:
@@ -144,23 +160,24 @@ class Updates:
             updates=state.n_iter + 1,
             loss=now.loss,
             gradient_norm=norm,
-            memory=replace(memory, state=after, best=min(now.loss, memory.best)),
+            memory=replace(memory, states=[after], best=min(now.loss, memory.best)),
         )
 
     @staticmethod
     def _descend(memory: _Memory, gradient: Array, t: int) -> Sums:
         """Return the state after one step, as the compiled scan takes them batch by batch."""
-        updates, theta = memory.updates, memory.state["theta"]
+        (before,) = memory.states
+        updates, theta = memory.updates, before["theta"]
         eta = updates.rate(t)
         if updates.rule == "sgd":
-            return memory.state | {"theta": theta - eta * gradient}
-        first, second = memory.state["slots"]
+            return before | {"theta": theta - eta * gradient}
+        first, second = before["slots"]
         first = first + (1.0 - BETA1) * (gradient - first)
         second = second + (1.0 - BETA2) * (gradient**2 - second)
         mean = first / (1.0 - BETA1 ** (t + 1))
         deviation = np.sqrt(second / (1.0 - BETA2 ** (t + 1)))
         theta = theta - eta * mean / (deviation + EPSILON)
-        return memory.state | {"theta": theta, "slots": np.stack([first, second])}
+        return before | {"theta": theta, "slots": np.stack([first, second])}
 
     def works(self, problem: LinearProblem) -> tuple[Work, ...]:
         """Return the largest of each kind of sums that reduce passes add up."""

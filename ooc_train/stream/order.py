@@ -5,6 +5,7 @@ random order. A store that was shuffled at rest needs groups of one chunk only; 
 `shuffle_buffer` chunks mixed row by row, which are themselves drawn at random from the whole store.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,6 +17,10 @@ from ooc_train.models import kernels
 
 MIXED_CHUNKS = 64
 """Chunks mixed row by row where the rows at rest are in no random order (DESIGN, section 6)."""
+
+_ROUND_BYTES = 2**30
+"""What each of several lanes learns from until they are averaged: a third of a second, so that a
+round's way to the workers and back, of some 15 ms, hardly counts."""
 
 
 def groups(n_chunks: int, group: int, seed: int, epoch: int) -> list[tuple[int, ...]]:
@@ -93,6 +98,32 @@ def _groups_of(order: Epoch) -> tuple[tuple[int, ...], ...]:
         return tuple((chunk,) for chunk in range(order.n_chunks))
     mixing = min(order.mixing, order.n_chunks)
     return tuple(groups(order.n_chunks, mixing, order.seed, order.epoch))
+
+
+def rounds(n_groups: int, group_bytes: int, lanes: int) -> list[list[tuple[int, int]]]:
+    """Return which groups each lane takes, round by round: the first, and the one after the last.
+
+    A lane learns from about 1 GiB, and at most from twice that where rounds don't come out even.
+
+    Parameters
+    ----------
+    n_groups : groups of an epoch, no fewer than lanes
+    group_bytes : of the rows of a group
+    lanes : shares of a round, which differ by one group at most
+
+    Examples
+    --------
+    >>> rounds(9, 2**29, lanes=2)
+    [[(0, 2), (2, 4)], [(4, 6), (6, 9)]]
+    """
+    most = max(1, _ROUND_BYTES // max(group_bytes, 1))
+    n_rounds = max(1, n_groups // (lanes * most))
+    cuts = []
+    for i in range(n_rounds):
+        start, stop = i * n_groups // n_rounds, (i + 1) * n_groups // n_rounds
+        inner = [start + lane * (stop - start) // lanes for lane in range(lanes + 1)]
+        cuts.append(list(itertools.pairwise(inner)))
+    return cuts
 
 
 def spread(n_chunks: int, wanted: int) -> tuple[int, ...]:

@@ -93,7 +93,8 @@ class Grain:
     task_stripes, least_stripes : stripes that one reduce task covers at first, and at the end of a
         pass: powers of two
     window : tasks that the driver keeps in flight
-    turns : threads of a scan, of which one learns while the others read
+    lanes : lanes of a scan that learn at a time
+    turns : threads of each, of which one learns while the others read
     lot : groups of leaves that each of them reads before its turn
     pool_bytes : the most that buffers in one process may hold
     threads : tasks that run at a time
@@ -101,6 +102,7 @@ class Grain:
 
     task_stripes: int
     window: int
+    lanes: int
     turns: int
     lot: int
     pool_bytes: int
@@ -109,7 +111,7 @@ class Grain:
 
 
 class Scan(Protocol):
-    """What a scan carries through the rows: a value that travels to a worker."""
+    """What lanes of a scan carry through the rows: a value that travels to the workers."""
 
     def rooms(self, rows: int) -> Rooms:
         """Return the arrays that `step` works in, for blocks of at most `rows` rows."""
@@ -121,6 +123,10 @@ class Scan(Protocol):
 
     def finish(self, state: Sums) -> None:
         """Take in, in place, what the last full batch of a pass left over."""
+        ...
+
+    def average(self, before: Sequence[Sums], after: Sequence[Sums]) -> None:
+        """Bring the states of several lanes together, in place, which were `before` a round."""
         ...
 
 
@@ -169,12 +175,13 @@ class Stream:
         calls: Iterable[tuple[Any, ...]],
         name: str,
         threads: int,
+        window: int,
     ) -> Iterator[Any]:
         """Yield what the calls return, and count what they and the way to them took."""
         started, before = perf_counter(), sum(self.spent.profile.values())
         source = None if isinstance(self.source, DaskSource) else self.source
         attempts = ((function, source, work, self._grain, *call) for call in calls)
-        for outcome in self._executor.run(_attempt, attempts, self._grain.window, name):
+        for outcome in self._executor.run(_attempt, attempts, window, name):
             if isinstance(outcome, Exception):
                 raise outcome
             result, spent = outcome
@@ -207,39 +214,77 @@ class Stream:
                 yield self._given(run), run, first, per_stripe
 
         tree = SumTree()
-        for nodes in self._run(_reduce_task, work, calls(), "reduce", self._grain.threads):
+        grain = self._grain
+        for nodes in self._run(_reduce_task, work, calls(), "reduce", grain.threads, grain.window):
             for node, sums in nodes.items():
                 tree.put(node, sums)
         return tree.total() or work.zeros()
 
     def scan(
-        self, scan: Scan, state: Sums, *, seed: int, epoch: int, mixing: int, shuffled: bool = True
-    ) -> Sums:
-        """Return the state after a pass over all rows, in the random order of (seed, epoch).
+        self,
+        scan: Scan,
+        states: Sequence[Sums],
+        *,
+        seed: int,
+        epoch: int,
+        mixing: int,
+        shuffled: bool = True,
+    ) -> list[Sums]:
+        """Return the states of all lanes after a pass, in the random order of (seed, epoch).
 
-        The driver gets the state back about once a second: where a worker dies, only that segment
+        One lane learns from all rows. Several, no more than there are groups of leaves, share the
+        rows of each round, and are averaged at its end; rounds are a function of the layout.
+
+        The driver gets the states back about once a second: where a worker dies, only that segment
         is done again, from the state that the driver holds; so the bits do not change. A run that
         is to stop ends a pass there too.
         """
         whole = order.Epoch(self.source.n_leaves, mixing, seed if shuffled else None, epoch)
         groups = whole.groups()
         rows = self.source.leaf_rows * len(groups[0])
+        states = list(states)
+        for cuts in self._rounds(len(groups), rows, len(states)):
+            last = cuts[-1][1] == len(groups)
+            calls = [
+                (
+                    self._given([leaf for group in groups[start:stop] for leaf in group]),
+                    lane,
+                    states[lane],
+                    whole,
+                    start,
+                    stop,
+                    last,
+                )
+                for lane, (start, stop) in enumerate(cuts)
+            ]
+            lanes, threads = self._grain.lanes, self._grain.lanes * self._grain.turns
+            learned = dict(self._run(_scan_task, scan, calls, "scan", threads, lanes))
+            before, states = states, [learned[lane] for lane in range(len(states))]
+            if len(states) > 1:
+                scan.average(before, states)
+            if self._stopped():
+                break
+        return states
+
+    def _rounds(self, groups: int, rows: int, lanes: int) -> Iterator[Sequence[tuple[int, int]]]:
+        """Yield which groups, of so many rows, each lane takes until the states come back.
+
+        To one lane it makes no difference: it comes back about once a second.
+        """
+        if lanes > 1:
+            yield from order.rounds(groups, rows * self.source.row_bytes, lanes)
+            return
         at = 0
-        while at < len(groups):
+        while at < groups:
             segment = max(1, int(self._segment_rows / rows))
             # What is less than half a segment is none of its own.
-            end = len(groups) if 2 * (len(groups) - at) < 3 * segment else at + segment
-            given = self._given([leaf for group in groups[at:end] for leaf in group])
+            end = groups if 2 * (groups - at) < 3 * segment else at + segment
             started = perf_counter()
-            call = (given, state, whole, at, end)
-            (state,) = self._run(_scan_task, scan, [call], "scan", self._grain.turns)
+            yield [(at, end)]
             speed = (end - at) * rows / (perf_counter() - started)
             # At most fourfold a time: the first segment may have loaded kernels.
             self._segment_rows = min(4 * self._segment_rows, _SEGMENT_SECONDS * speed)
             at = end
-            if self._stopped():
-                break
-        return state
 
     def map(self, function: RowMap, leaf_runs: Sequence[Sequence[int]]) -> Iterator[Any]:
         """Yield what `function` returns for each run of leaves, as they come in."""
@@ -248,7 +293,8 @@ class Stream:
             for run in leaf_runs:
                 yield self._given(run), run
 
-        return self._run(_map_task, function, calls(), "map", self._grain.threads)
+        grain = self._grain
+        return self._run(_map_task, function, calls(), "map", grain.threads, grain.window)
 
 
 def _shares(stripes: int, grain: Grain) -> Iterator[tuple[int, int]]:
@@ -413,12 +459,14 @@ def _scan_task(
     scan: Scan,
     grain: Grain,
     given: Mapping[int, Block] | None,
+    lane: int,
     state: Sums,
     whole: order.Epoch,
     start: int,
     stop: int,
-) -> tuple[Sums, Spent]:
-    """Return the state after the rows of the groups `start` to `stop`, and what it took."""
+    last: bool,
+) -> tuple[tuple[int, Sums], Spent]:
+    """Return a lane and its state after the groups `start` to `stop`, and what it took."""
     groups = whole.groups()[start:stop]
     state = {name: array.copy() for name, array in state.items()}
     mixing = len(groups[0])
@@ -465,9 +513,9 @@ def _scan_task(
     ):
         rooms = [lent[first : first + len(needed)] for first in range(0, len(lent), len(needed))]
         spent = sum(in_turns(take_turns, len(lots), turns), Spent())
-    if stop == len(whole.groups()):
+    if last:
         scan.finish(state)
-    return state, spent
+    return (lane, state), spent
 
 
 def _map_task(

@@ -86,7 +86,8 @@ class Demand:
     parameters : bytes of a set of parameters
     slots : sets of parameters that the solver holds
     mixing : chunks mixed row by row in a scan, 0 for jobs without a scan
-    updates : bytes of the arrays that learning from them needs
+    lanes : lanes of a scan
+    updates : bytes of the arrays that learning from rows needs
     results : bytes that a task returns and the driver keeps for its caller
     """
 
@@ -96,6 +97,7 @@ class Demand:
     parameters: int = 0
     slots: int = 0
     mixing: int = 0
+    lanes: int = 1
     updates: int = 0
     results: int = 0
 
@@ -151,11 +153,13 @@ class Plan:
     def reads(self) -> str:
         """How rows are read, in a sentence."""
         size = f"{self.leaf_rows:,} rows ({approximate_bytes(self.leaf_bytes)})"
-        if self.grain.turns > 1:
-            return (
-                f"{self.grain.turns} threads of a worker take turns, each with {self.grain.lot:,} "
-                f"pieces of {size}"
+        lanes, turns = self.grain.lanes, self.grain.turns
+        if lanes * turns > 1:
+            each = f"for each of {lanes} lanes, " if lanes > 1 else ""
+            who = (
+                f"{turns} threads of a worker take turns, each" if turns > 1 else "a thread learns"
             )
+            return f"{each}{who} with {self.grain.lot:,} pieces of {size}"
         tasks = "1 task" if self.threads == 1 else f"{self.threads} tasks"
         return f"{tasks} at a time read pieces of {size}, {self.grain.window} are on their way"
 
@@ -228,8 +232,10 @@ def make_plan(source: Source, demand: Demand, ceiling: Ceiling, processes: Proce
     choices = [(1, 1)]
     if demand.mixing:
         group = demand.mixing * source.leaf_rows * max(source.row_bytes, 1)
-        share = -(-source.n_leaves // (demand.mixing * _TURNS))
-        choices = [(_TURNS, max(1, min(share, _LOT_BYTES // group))), (_TURNS, 1), (1, 1)]
+        # Where lanes keep all threads busy, they need not take turns.
+        if demand.lanes * _TURNS <= max(processes.threads, _TURNS):
+            share = -(-source.n_leaves // (demand.mixing * demand.lanes * _TURNS))
+            choices = [(_TURNS, max(1, min(share, _LOT_BYTES // group))), (_TURNS, 1), (1, 1)]
     for threads, (turns, lot) in itertools.product(range(processes.threads, 0, -1), choices):
         plan = _plan(source, demand, ceiling, processes, threads, turns, lot)
         if plan.fits:
@@ -262,14 +268,15 @@ def _plan(
     levels = 2 + int(log2(max(stripes, 1)))
 
     reduce_bytes = demand.leaf + demand.workspace
+    lanes = min(demand.lanes, threads)
     scan_bytes = 0
     if demand.mixing:
         rows = total_bytes(source.rooms(lot * demand.mixing))
         order = Room((lot * source.leaf_rows * demand.mixing,), "<i8")
         scan_bytes = turns * (rows + order.nbytes + demand.updates)
     per_process = max((n for _, n in processes.workers), default=threads)
-    pool = max(reduce_bytes * min(per_process, threads), scan_bytes)
-    buffers = max(reduce_bytes * threads, scan_bytes)
+    pool = max(reduce_bytes * min(per_process, threads), scan_bytes * min(per_process, lanes))
+    buffers = max(reduce_bytes * threads, scan_bytes * lanes)
     each = demand.sums * levels + 2 * demand.parameters + source.hidden_bytes
     pool, overrun = _within_limits(processes, pool, max(reduce_bytes, scan_bytes), each)
     held = demand.sums * (threads * levels + window + levels)
@@ -287,8 +294,9 @@ def _plan(
         Term(
             "buffers",
             buffers,
-            f"{turns} x {approximate_bytes(scan_bytes / turns)}: chunks, and the work on them"
-            if scan_bytes >= reduce_bytes * threads
+            f"{turns * lanes} x {approximate_bytes(scan_bytes / turns)}: chunks, and the work on "
+            "them"
+            if scan_bytes * lanes >= reduce_bytes * threads
             else f"{threads} x {approximate_bytes(reduce_bytes)}: a chunk, and the work on it",
         ),
         Term(
@@ -308,7 +316,7 @@ def _plan(
     return Plan(
         ceiling,
         Projection(tuple(terms)),
-        Grain(task_stripes, window, turns, lot, pool, least_stripes, threads),
+        Grain(task_stripes, window, lanes, turns, lot, pool, least_stripes, threads),
         threads,
         processes,
         _advice(source, demand),

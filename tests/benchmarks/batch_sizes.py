@@ -58,7 +58,7 @@ class OurPasses:
         dtype = self.stream.source.dtype
         updates = LinearUpdates(problem, dtype, batch_size, "sgd", "constant", _RATE, 1.0)
         state, started = updates.start(problem.zeros()), perf_counter()
-        self.stream.scan(updates, state, seed=0, epoch=0, mixing=mixing)
+        self.stream.scan(updates, [state], seed=0, epoch=0, mixing=mixing)
         return perf_counter() - started
 
 
