@@ -64,6 +64,7 @@ class Report:
     profile : seconds of all threads together, by what they were spent on: reading (and checking),
         decoding, computing, waiting (for another thread's turn to learn), and dask (without a task)
     memory : ceiling, projection and measurement
+    lanes : shares of the rows that were learned from at the same time
     dashboard : where the run could be watched, or None
     notes : what was decided for the user
     """
@@ -86,6 +87,7 @@ class Report:
     learning_rate: float | None
     profile: Mapping[str, float]
     memory: MemoryReport
+    lanes: int = 1
     dashboard: str | None = None
     notes: tuple[str, ...] = ()
 

@@ -310,6 +310,11 @@ class _Run:
         self._rows = 0
         self._stopped = False
         self._notes: dict[str, None] = {}
+        if isinstance(task.solver, Updates) and task.solver.lanes < task.model.lanes:
+            lanes = f"{task.solver.lanes} of {task.model.lanes} lanes"
+            self._notes[f"learned in {lanes}: the order of rows has no more groups of chunks"] = (
+                None
+            )
         self._steps = Steps()
         self._learning_rate: float | None = None
         self._stream: Stream = job.stream(plan, self._on_rows, lambda: self._stopped)
@@ -420,6 +425,7 @@ class _Run:
             learning_rate=self._learning_rate,
             profile=spent.profile,
             memory=self._job.memory(self._plan),
+            lanes=1 if updates is None else updates.lanes,
             dashboard=self._job.dashboard,
             notes=(*self._notes, *notes),
         )

@@ -360,6 +360,7 @@ def test_an_exact_solver_has_no_batches(solver, batch_size):
         ({"class_weight": "even"}, "class_weight='even' is not None, 'balanced' or a mapping"),
         ({"name": "ridge", "class_weight": "balanced"}, "class_weight is for classes"),
         ({"shuffle_buffer": 0}, "shuffle_buffer=0 is not 'auto' or a whole number"),
+        ({"lanes": 2}, "lanes=2 is for updates by batches, and batch_size='full' reads all"),
     ],
 )
 def test_a_setting_that_cannot_be_used(settings, message):

@@ -43,6 +43,7 @@ def test_models_and_solvers_are_these():
             ["all", 0, 1.5, None, False],
             "shuffle_buffer=.* is not 'auto'",
         ),
+        ("lanes", ["auto", 0, 1.5, None, False], "lanes=.* is not a whole number of at least 1"),
         ("random_state", [-1, 1.5, "x", True], "random_state=.* is not None or a whole number of"),
         ("fit_intercept", ["no", None, 2], "fit_intercept=.* is not True or False"),
         ("standardize", ["no", None, 2], "standardize=.* is not True or False"),
@@ -103,6 +104,7 @@ def test_settings_that_do_not_go_together_are_named(settings, said):
             "tol": st.none() | st.floats(0, 1),
             "standardize": st.booleans(),
             "shuffle_buffer": st.just("auto") | st.integers(1, 99),
+            "lanes": st.just(1),
             "random_state": st.none() | st.integers(0, 2**64),
         },
     )

@@ -194,6 +194,14 @@ class Learning:
             help="Chunks that are mixed row by row for batches.",
         ),
     ] = "auto"
+    lanes: Annotated[
+        int,
+        option(
+            of="Model",
+            metavar="N",
+            help="Shares of the rows that batches learn from at the same time; they are averaged.",
+        ),
+    ] = 1
     random_state: Annotated[
         int | None, option(of="Model", help="Seed of the order of rows (default: drawn).")
     ] = None

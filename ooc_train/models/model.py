@@ -162,13 +162,16 @@ class Model:
         """
         if self.batch_size == "full":
             return n_rows
-        if self.batch_size == "chunk":
-            return min(chunk_rows, n_rows)
-        rows = int(self.batch_size)
+        rows = min(chunk_rows, n_rows) if self.batch_size == "chunk" else int(self.batch_size)
         if rows > n_rows:
             raise ValueError(
                 f"batch_size={rows:,} is more than the {n_rows:,} rows there are; use "
                 "batch_size='full' for all of them"
+            )
+        if rows * self.lanes > n_rows:
+            raise ValueError(
+                f"batches of {rows:,} rows in {self.lanes} lanes are more than the {n_rows:,} rows "
+                "there are; use fewer lanes, or smaller batches"
             )
         return rows
 
