@@ -55,6 +55,7 @@ EXPORTED: list[str] = [
     "load",
     "make_data",
     "open_store",
+    "plots",
     "predict",
     "predict_files",
     "predict_store",
@@ -112,3 +113,7 @@ def test_asking_for_an_error_loads_no_more_than_the_errors():
     heavy = "{'numpy', 'dask', 'zarr', 'numba', 'sklearn'}"
     code = f"import sys; from ooc_train import CorruptChunk; print(*{heavy} & sys.modules.keys())"
     assert run(code) == []
+
+
+def test_the_plots_are_a_module_of_the_package():
+    assert run("from ooc_train import plots; print(plots.__name__)") == ["ooc_train.drawing.plots"]

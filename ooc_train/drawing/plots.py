@@ -1,6 +1,6 @@
 """Plots of runs, each a function that takes an axis, or makes one, and returns it.
 
-    from ooc_train.drawing import plots
+    from ooc_train import plots
     plots.loss(model.report_)
     plots.tradeoff({"full": a.report_, "256": b.report_})
 
