@@ -330,7 +330,11 @@ class _LinearModel(BaseEstimator):  # type: ignore[misc] # untyped base
         OutputExists
             where something lies there that may not be replaced.
         """
-        replace(self._fitted(), report=self.report_.to_json()).save(path, overwrite=overwrite)
+        self.to_fitted().save(path, overwrite=overwrite)
+
+    def to_fitted(self) -> Fitted:
+        """Return what was learned as plain numbers and settings, as `train` does."""
+        return replace(self._fitted(), report=self.report_.to_json())
 
     def _restored(self, fitted: Fitted) -> Self:
         """Take over what a saved model had learned."""
