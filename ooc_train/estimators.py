@@ -15,7 +15,7 @@ from warnings import warn
 import numpy as np
 import sklearn.linear_model
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin, MultiOutputMixin, RegressorMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, MultiOutputMixin, RegressorMixin, clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array, check_consistent_length, check_random_state
 from sklearn.utils.multiclass import check_classification_targets
@@ -27,10 +27,12 @@ from ooc_train.models.metrics import PIECE_ROWS
 from ooc_train.models.model import Model, Name
 from ooc_train.models.sums import Array
 from ooc_train.online import Progress, learn
+from ooc_train.planning import plan
 from ooc_train.predict import Kind, evaluate, predict, predict_store
 from ooc_train.report import Report
 from ooc_train.scoring import predict_files
 from ooc_train.stream.inputs import Inputs, as_store, is_dask, is_stored, read_inputs
+from ooc_train.stream.plan import Plan
 from ooc_train.tables.features import Unseen
 from ooc_train.tables.names import is_table
 from ooc_train.tables.recipe import Recipe
@@ -100,6 +102,28 @@ class _LinearModel(BaseEstimator):  # type: ignore[misc] # untyped base
                 stacklevel=3,
             )
         return self
+
+    def plan(self, X: Any, y: Any = None, sample_weight: Any = None) -> Plan:
+        """Return what `fit` would hold, without fitting, in a table that notebooks show.
+
+        Parameters
+        ----------
+        X, y, sample_weight : as for `fit`
+
+        Returns
+        -------
+        Plan
+            With its terms, whether it fits, and the smallest ceiling that would do.
+
+        Raises
+        ------
+        ValueError
+            naming the setting that cannot be used, or what is wrong with the data.
+        """
+        # Of a copy: to look at data, or to draw a seed, leaves its marks.
+        one: Self = clone(self)
+        inputs = one._given(X, y, sample_weight, first=True).inputs
+        return plan(one._model(), inputs, memory_ceiling=self.memory_ceiling)
 
     def _partial_fit(
         self, X: Any, y: Any, sample_weight: Any, classes: NDArray[Any] | None = None

@@ -34,6 +34,7 @@ ROWS = (
     "cluster",
     "job",
     "train",
+    "planning",
     "online",
     "predict",
     "scoring",
