@@ -66,8 +66,8 @@ HOMES: dict[str, tuple[str, ...]] = {
     "llvmlite": ("models/compiled/", "models/machine_code"),
     "sklearn": ("estimators",),
     "dask_ml": ("estimators",),
-    # Only where a user asks for a DataFrame, in a property of the estimators.
-    "pandas": ("estimators",),
+    # Only where a user asks for a DataFrame: `history_` of the estimators, `frame` of a trade-off.
+    "pandas": ("estimators", "tradeoff"),
     "matplotlib": ("drawing/",),
     "pyarrow": ("tables/",),
     "typer": ("cli/", "watching/callbacks"),

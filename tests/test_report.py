@@ -149,7 +149,7 @@ def test_history_is_a_data_frame():
 
 
 def test_pandas_is_loaded_by_asking_for_history_alone():
-    modules = "ooc_train.train, ooc_train.report, ooc_train.watching.page"
+    modules = "ooc_train.tradeoff, ooc_train.report, ooc_train.watching.page"
     code = f"import sys, {modules}; print(*sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-c", code],
