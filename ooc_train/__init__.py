@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ooc_train.cluster import LocalCluster as LocalCluster
+    from ooc_train.cluster import training_link as training_link
     from ooc_train.drawing import plots as plots
     from ooc_train.errors import CeilingExceeded as CeilingExceeded
     from ooc_train.errors import ClusterError as ClusterError
@@ -70,7 +71,7 @@ __version__ = "0.1.0"
 
 _NAMES = {
     "watching.callbacks": ("ConsoleBar",),
-    "cluster": ("LocalCluster",),
+    "cluster": ("LocalCluster", "training_link"),
     "drawing": ("plots",),
     "errors": (
         "CeilingExceeded",

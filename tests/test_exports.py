@@ -65,6 +65,7 @@ EXPORTED: list[str] = [
     "shuffle_store",
     "tradeoff",
     "train",
+    "training_link",
 ]
 
 
