@@ -158,14 +158,21 @@ class Tradeoff:
             *(f"batch size {size} diverged: {why}" for size, why in self.diverged.items()),
         ]
 
+    @property
+    def _advised(self) -> str:
+        rate = self.advice.learning_rate
+        with_rate = "" if rate is None else f", learning_rate={rate!r}"
+        return f"advice: batch_size={self.advice.batch_size!r}{with_rate}"
+
+    def __repr__(self) -> str:
+        return f"<Tradeoff: batch sizes {', '.join(self.reports)}; {self._advised}>"
+
     def _repr_html_(self) -> str:
         """Return table, advice and notes, which notebooks show."""
         head, *rows = self.figures()
-        rate = self.advice.learning_rate
-        with_rate = "" if rate is None else f", learning_rate={rate!r}"
         told = [
             *self.beside(),
-            f"advice: batch_size={self.advice.batch_size!r}{with_rate}",
+            self._advised,
             self.advice.reason,
             *(f"note: {note}" for note in self.notes),
         ]

@@ -121,6 +121,8 @@ def test_a_notebook_shows_the_table_with_the_advice(found):
     assert html.escape(found.advice.reason) in page
     assert page.count("<th>") == len(found.figures()[0])
     assert page.count("<tr>") == 1 + len(SIZES)
+    assert repr(found).startswith("<Tradeoff: batch sizes 1, 50, chunk, full; advice: batch_size=")
+    assert len(repr(found)) < 150
 
 
 def test_no_seed_is_one_seed_for_all(stores):
