@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ooc_train.cluster import LocalCluster as LocalCluster
+    from ooc_train.cluster import training_link as training_link
+    from ooc_train.drawing import plots as plots
     from ooc_train.errors import CeilingExceeded as CeilingExceeded
     from ooc_train.errors import ClusterError as ClusterError
     from ooc_train.errors import CorruptChunk as CorruptChunk
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from ooc_train.memory import MemoryReport as MemoryReport
     from ooc_train.models.fitted import Fitted as Fitted
     from ooc_train.models.model import Model as Model
+    from ooc_train.planning import plan as plan
     from ooc_train.predict import evaluate as evaluate
     from ooc_train.predict import predict as predict
     from ooc_train.predict import predict_store as predict_store
@@ -54,6 +57,7 @@ if TYPE_CHECKING:
     from ooc_train.store.rechunk import rechunk_store as rechunk_store
     from ooc_train.store.shuffle import shuffle_store as shuffle_store
     from ooc_train.store.writer import StoreWriter as StoreWriter
+    from ooc_train.stream.plan import Plan as Plan
     from ooc_train.tables.recipe import Recipe as Recipe
     from ooc_train.tradeoff import Tradeoff as Tradeoff
     from ooc_train.tradeoff import tradeoff as tradeoff
@@ -67,7 +71,8 @@ __version__ = "0.1.0"
 
 _NAMES = {
     "watching.callbacks": ("ConsoleBar",),
-    "cluster": ("LocalCluster",),
+    "cluster": ("LocalCluster", "training_link"),
+    "drawing": ("plots",),
     "errors": (
         "CeilingExceeded",
         "ClusterError",
@@ -90,6 +95,7 @@ _NAMES = {
     "memory": ("Ceiling", "MemoryReport"),
     "models.fitted": ("Fitted",),
     "models.model": ("Model",),
+    "planning": ("plan",),
     "predict": ("evaluate", "predict", "predict_store"),
     "watching.recorders": ("JsonLines", "MLflow", "TensorBoard"),
     "report": ("Report",),
@@ -100,6 +106,7 @@ _NAMES = {
     "store.rechunk": ("rechunk_store",),
     "store.shuffle": ("shuffle_store",),
     "store.writer": ("StoreWriter",),
+    "stream.plan": ("Plan",),
     "tables.recipe": ("Recipe",),
     "tradeoff": ("Tradeoff", "tradeoff"),
     "train": ("train",),

@@ -142,6 +142,12 @@ class LocalCluster(distributed.LocalCluster):  # type: ignore[misc] # untyped ba
         with dask.config.set(_LEAN):
             return super().get_client()
 
+    @property
+    def training_link(self) -> str | None:
+        """The address of the Training page, which is there before any run; None without one."""
+        with dask.config.set(_LEAN), Client(self, set_as_default=False) as client:
+            return training_link(client)
+
 
 def workers_within(ceiling: Ceiling, *, kernels: bool, beside: int = 0) -> int:
     """Return how many workers to start where nobody says: one a core, if the ceiling has the room.
@@ -271,6 +277,17 @@ def _active_client() -> Client | None:
         return None
 
 
+def _waiting_client(client: Client | None) -> Client:
+    """Return the client, else the active one, else that of our own cluster; never one to await."""
+    client = client or _active_client() or private_client()
+    if client.asynchronous:
+        raise ClusterError(
+            "the client is asynchronous, and a fit waits; give it a synchronous one, as "
+            "Client(address) makes"
+        )
+    return client
+
+
 def choose_executor(source: Source, client: Client | None = None) -> Executor:
     """Return what runs the passes over a source.
 
@@ -281,12 +298,7 @@ def choose_executor(source: Source, client: Client | None = None) -> Executor:
     """
     if client is None and (isinstance(source, ArraySource) or inside_another_job()):
         return Inline()
-    client = client or _active_client() or private_client()
-    if client.asynchronous:
-        raise ClusterError(
-            "the client is asynchronous, and a fit waits; give it a synchronous one, as "
-            "Client(address) makes"
-        )
+    client = _waiting_client(client)
     if isinstance(source, ArraySource):
         return Inline()
     try:
@@ -338,6 +350,31 @@ def dashboard_link(executor: Executor) -> str | None:
             return f"http://127.0.0.1:{urlsplit(link).port}/status"
         return link
     return None
+
+
+def training_link(client: Client | None = None) -> str | None:
+    """Return the address of a cluster's Training page, which is there from now on.
+
+    Parameters
+    ----------
+    client : the Dask client of the cluster, or None for the active one, or our own
+
+    Returns
+    -------
+    str or None
+        None where the scheduler serves no dashboard, or does not answer.
+
+    Raises
+    ------
+    ClusterError
+        where the client is asynchronous.
+    """
+    # Workers import this file too, and show no page.
+    from ooc_train.watching.driver import TrainingPage
+
+    client = _waiting_client(client)
+    with TrainingPage(client, dashboard_link(OnDask(client)), measure) as page:
+        return page.link
 
 
 class _Heartbeat:

@@ -147,8 +147,8 @@ class Projection:
         rows = [(term.name, approximate_bytes(term.bytes), term.why) for term in self.terms]
         return [*rows, ("projected", approximate_bytes(self.total), "")]
 
-    def explain(self, ceiling: Ceiling) -> str:
-        """Give the terms, the ceiling and the room that is left, as a table in plain text."""
+    def rows(self, ceiling: Ceiling) -> list[tuple[str, str, str]]:
+        """Give the rows of `table`, and the ceiling and the room that is left."""
         left = ceiling.limit - self.total
         rows = [*self.table(), ("ceiling", approximate_bytes(ceiling.limit), ceiling.source)]
         rows.append(
@@ -156,6 +156,11 @@ class Projection:
             if left >= 0
             else ("missing", approximate_bytes(-left), f"smallest ceiling: {self.smallest}")
         )
+        return rows
+
+    def explain(self, ceiling: Ceiling) -> str:
+        """Give the terms, the ceiling and the room that is left, as a table in plain text."""
+        rows = self.rows(ceiling)
         widths = [max(len(row[i]) for row in rows) for i in range(2)]
         return "\n".join(f"{n:<{widths[0]}}  {b:>{widths[1]}}  {w}".rstrip() for n, b, w in rows)
 

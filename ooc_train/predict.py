@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ooc_train.job import Job
 from ooc_train.memory import Ceiling, MemoryReport
-from ooc_train.models.fitted import Fitted
+from ooc_train.models.fitted import Fitted, as_fitted
 from ooc_train.models.metrics import PIECE_ROWS, MetricSums
 from ooc_train.models.sums import Array, Arrays, Block, Room, Rooms, nbytes, total_bytes
 from ooc_train.store.arrays import ArrayLayout
@@ -29,7 +29,7 @@ _RUN_LEAVES = 64
 
 
 def evaluate(
-    fitted: Fitted,
+    model: Any,
     data: Any,
     *,
     client: Any = None,
@@ -40,7 +40,7 @@ def evaluate(
 
     Parameters
     ----------
-    fitted : the model
+    model : `Fitted`, a fitted estimator, or the path of a saved run
     data : `Inputs`, or a store, or the path of one
     client, memory_ceiling : as for `train`
     on_rows : called with the number of rows after each task
@@ -58,7 +58,7 @@ def evaluate(
     InvalidStore
         where the data have other classes, or no y.
     """
-    fitted = fitted.bare()
+    fitted = as_fitted(model).bare()
     inputs = (
         data
         if isinstance(data, Inputs)
@@ -83,7 +83,7 @@ def evaluate(
 
 
 def predict(
-    fitted: Fitted,
+    model: Any,
     data: Any,
     kind: Kind = "prediction",
     *,
@@ -91,6 +91,13 @@ def predict(
     memory_ceiling: str | int | Ceiling | None = None,
 ) -> NDArray[Any]:
     """Return predictions for data of any size, in memory.
+
+    Parameters
+    ----------
+    model : `Fitted`, a fitted estimator, or the path of a saved run
+    data : a store, the path of one, or an array (rows, features) of NumPy or Dask
+    kind : what is predicted
+    client, memory_ceiling : as for `train`
 
     Returns
     -------
@@ -105,7 +112,7 @@ def predict(
     CeilingExceeded
         where the predictions themselves do not fit; write them to a store instead.
     """
-    fitted = fitted.bare()
+    fitted = as_fitted(model).bare()
     source, _ = without_y(data)
     fitted.require_features(source.n_features, "the data")
     predictions = Predictions(fitted, kind, labels=False)
@@ -125,7 +132,7 @@ def predict(
 
 
 def predict_store(
-    fitted: Fitted,
+    model: Any,
     data: Any,
     out: str | os.PathLike[str],
     *,
@@ -141,6 +148,16 @@ def predict_store(
     where they read. `row_id` comes along. Labels that are numbers are written as such; of others,
     the codes, with the labels in the attribute `classes`.
 
+    Parameters
+    ----------
+    model : `Fitted`, a fitted estimator, or the path of a saved run
+    data : a store, the path of one, or an array (rows, features) of NumPy or Dask
+    out : the store to make
+    kinds : what is predicted, an array each
+    overwrite : whether what lies there is replaced
+    client, memory_ceiling : as for `train`
+    on_rows : called with the number of rows after each task
+
     Raises
     ------
     OutputExists
@@ -148,7 +165,7 @@ def predict_store(
     InvalidRun
         where the data have another number of features.
     """
-    fitted = fitted.bare()
+    fitted = as_fitted(model).bare()
     source, store = without_y(data)
     fitted.require_features(source.n_features, "the data")
     run = _RUN_LEAVES

@@ -1,7 +1,7 @@
 """What a run did, in figures: the value that `report_` holds and `--json` prints."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from math import nan
 from typing import Any, Self
 
@@ -80,7 +80,7 @@ class Report:
     bytes_read: int
     seconds: float
     loss: float
-    history: tuple[Stepped, ...] = field(repr=False)
+    history: tuple[Stepped, ...]
     converged: bool
     random_state: int | None
     shuffle_buffer: int | None
@@ -152,6 +152,14 @@ class Report:
         if self.learning_rate is not None:
             found.insert(3, ("learning rate", f"{self.learning_rate:.4g}, of the first update"))
         return found + [("note", note) for note in (*self.notes, *memory.notes)]
+
+    def __repr__(self) -> str:
+        # One line in tracebacks and lists; `str` has what the time went on, notebooks all of it.
+        return (
+            f"<Report: {self.model} by {self.solver}, batch size {self.batch_size}, "
+            f"{self.passes:.4g} passes in {approximate_duration(self.seconds)}, "
+            f"loss {self.loss:.6g}, {self.memory}>"
+        )
 
     def _repr_html_(self) -> str:
         """Return the figures as a table, which notebooks show."""

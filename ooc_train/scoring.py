@@ -17,7 +17,7 @@ from ooc_train.ahead import ahead
 from ooc_train.budget import Budget
 from ooc_train.errors import InvalidRun
 from ooc_train.memory import Ceiling, MemoryReport, Term
-from ooc_train.models.fitted import Fitted
+from ooc_train.models.fitted import Fitted, as_fitted
 from ooc_train.models.metrics import PIECE_ROWS, MetricSums
 from ooc_train.models.sums import Block
 from ooc_train.predict import Kind, Predictions
@@ -135,7 +135,7 @@ class _StoreRows:
 
 
 def predict_files(
-    fitted: Fitted,
+    model: Any,
     data: Store | Path | Sequence[Path],
     out: Path,
     *,
@@ -155,7 +155,7 @@ def predict_files(
 
     Parameters
     ----------
-    fitted : Fitted
+    model : Fitted, fitted estimator, or path of a saved run
     data : Store, or paths of raw files
         CSV or Parquet with the raw columns that the model's recipe names.
     out : str or os.PathLike
@@ -186,6 +186,7 @@ def predict_files(
     TableNotFound, InvalidTable, CorruptChunk
         Data that can't be used.
     """
+    fitted = as_fitted(model)
     rows: _RawRows | _StoreRows
     if isinstance(data, Store):
         fitted.require_features(data.n_features, data.path)
@@ -213,7 +214,7 @@ def predict_files(
 
 
 def evaluate_files(
-    fitted: Fitted,
+    model: Any,
     paths: Path | Sequence[Path],
     *,
     unseen: Unseen | None = None,
@@ -226,7 +227,7 @@ def evaluate_files(
 
     Parameters
     ----------
-    fitted, paths, unseen, delimiter, encoding, memory_ceiling, progress
+    model, paths, unseen, delimiter, encoding, memory_ceiling, progress
         As of `predict_files`.
 
     Raises
@@ -236,6 +237,7 @@ def evaluate_files(
     CeilingExceeded, TableNotFound, InvalidTable
         As `predict_files`.
     """
+    fitted = as_fitted(model)
     rows = _raw_rows(fitted, paths, True, unseen, delimiter, encoding)
     if rows.recipe.target is None:
         raise InvalidRun("the recipe of the run has no target to compare with")

@@ -14,8 +14,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from ooc_train.advice import Advice, Outcome, recommend
 from ooc_train.cluster import choose_executor
@@ -31,7 +30,9 @@ from ooc_train.report import Report
 from ooc_train.stream.executors import OnDask
 from ooc_train.stream.inputs import Inputs, read_inputs
 from ooc_train.stream.sources import StoreSource
+from ooc_train.text import html_escaped, html_table
 from ooc_train.train import Task, train
+from ooc_train.units import approximate_bytes
 from ooc_train.watching.interrupts import at_once
 
 BATCH_SIZES: tuple[int | str, ...] = (1, 16, 256, "chunk", "full")
@@ -103,6 +104,79 @@ class Tradeoff:
     def rows(self) -> list[dict[str, Any]]:
         """Return the table, a row a batch size."""
         return [trial.row() for trial in self.trials]
+
+    @property
+    def frame(self) -> Any:
+        """The table as a `pandas.DataFrame`, by batch size; sizes in bytes, noise in rows."""
+        import pandas as pd
+
+        return pd.DataFrame(self.rows()).set_index("batch_size")
+
+    def plot(self, ax: Any = None, *, over: Literal["passes", "seconds"] = "passes") -> Any:
+        """Draw the loss of each fit over passes or seconds, with what it took in the legend.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes or None
+            Where to draw; None makes one.
+        over : "passes" or "seconds"
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+        """
+        return plots.tradeoff(self.reports, ax, over=over)
+
+    def figures(self) -> list[list[str]]:
+        """Return the table in words, with the names of its columns first; noise is in rows."""
+        validated = self.trials[0].validation_loss is not None
+        head = ["batch size", "solver", "passes", "updates", "seconds", "loss"]
+        head += [*(["validation"] if validated else []), "noise scale", "projected", "measured"]
+        lines = [head]
+        for row in self.rows():
+            line = [
+                str(row["batch_size"]),
+                row["solver"],
+                f"{row['passes']:.3g}",
+                f"{row['updates']:,}",
+                f"{row['seconds']:.2f}",
+                f"{row['loss']:.6g}",
+            ]
+            if validated:
+                line.append(f"{row['validation_loss']:.6g}")
+            sizes = [approximate_bytes(row[name]) for name in ("projected", "measured")]
+            line += [_in_words(row["noise_scale"]), *sizes]
+            lines.append(line)
+        return lines
+
+    def beside(self) -> list[str]:
+        """Say what the fits are compared with, and which did not come to an end."""
+        noise = self.start_noise
+        start = "" if noise is None else f", noise scale {_in_words(noise.rows)}"
+        return [
+            f"the model that knows nothing: loss {self.start_loss:.6g}{start}",
+            *(f"batch size {size} diverged: {why}" for size, why in self.diverged.items()),
+        ]
+
+    @property
+    def _advised(self) -> str:
+        rate = self.advice.learning_rate
+        with_rate = "" if rate is None else f", learning_rate={rate!r}"
+        return f"advice: batch_size={self.advice.batch_size!r}{with_rate}"
+
+    def __repr__(self) -> str:
+        return f"<Tradeoff: batch sizes {', '.join(self.reports)}; {self._advised}>"
+
+    def _repr_html_(self) -> str:
+        """Return table, advice and notes, which notebooks show."""
+        head, *rows = self.figures()
+        told = [
+            *self.beside(),
+            self._advised,
+            self.advice.reason,
+            *(f"note: {note}" for note in self.notes),
+        ]
+        return f"{html_table(rows, head)}<p>{'<br>'.join(map(html_escaped, told))}</p>"
 
     def to_json(self) -> dict[str, Any]:
         """Return all of it as values that JSON can hold, where numbers that are none are None."""
@@ -268,6 +342,12 @@ def _result(
     )
 
 
+def _in_words(rows: float | None) -> str:
+    if rows is None:
+        return "-"
+    return f"{rows:.3g}" if rows < 1000 or rows == math.inf else f"{rows:,.0f}"
+
+
 def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
@@ -286,8 +366,7 @@ def _save(result: Tradeoff, path: str) -> None:
             table = csv.DictWriter(file, list(result.rows()[0]))
             table.writeheader()
             table.writerows(result.rows())
-        plot = partial(plots.tradeoff, result.reports)
-        figures.save(plot, os.path.join(folder, "tradeoff.png"))
+        figures.save(result.plot, os.path.join(folder, "tradeoff.png"))
         if os.path.lexists(path):
             shutil.move(path, os.path.join(scratch, "old"))
         os.rename(folder, path)

@@ -27,7 +27,7 @@ from bokeh.client import pull_session
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ooc_train.cluster import LocalCluster
+from ooc_train.cluster import LocalCluster, training_link
 from ooc_train.events import Ended, Progressed, Started, Stepped
 from ooc_train.memory import ProcessMemory
 from ooc_train.models.model import Model
@@ -161,6 +161,18 @@ def test_a_run_is_on_its_page(made, cluster, client):
         assert all(f"<td>{term}</td>" in plan for term in report.memory.terms)
 
 
+def test_the_page_can_be_opened_before_the_first_run(made, cluster, client):
+    link = cluster.training_link
+    assert '<a href="training">Training</a>' in get(link)
+    assert training_link(client) == training_link() == link
+    assert distributed.Client.current() is client  # and not one made to ask
+    page, report = fit(made, client)
+    assert page == link
+    assert len(pages_of(cluster)) == 1
+    with opened(link) as document:
+        equal(document, report)
+
+
 def test_a_full_batch_has_a_gradient_and_no_learning_rate(made, client):
     link, report = fit(made, client, Model(name="logistic"))
     with opened(link) as document:
@@ -254,6 +266,7 @@ def test_the_prefix_of_the_dashboard_is_kept(made):
     ):
         link, report = fit(made, client)
         assert urlsplit(link).path == "/dask/training"
+        assert training_link(client) == link
         assert '<a href="training">Training</a>' in get(link)
         with opened(link) as document:
             steps = data_of(document, "steps")
@@ -412,6 +425,7 @@ def test_a_scheduler_that_lacks_the_package_shows_the_page(made):
 def test_without_a_dashboard_training_goes_on_and_says_so(made, without, arguments):
     with apart(without, *arguments) as client:
         page, report = fit(made, client)
+        assert training_link(client) is None
     assert page is None
     assert report.n_iter == 5
     (note,) = report.notes

@@ -34,6 +34,7 @@ EXPORTED: list[str] = [
     "NonFiniteData",
     "OocTrainError",
     "OutputExists",
+    "Plan",
     "Progressed",
     "Recipe",
     "Report",
@@ -55,6 +56,8 @@ EXPORTED: list[str] = [
     "load",
     "make_data",
     "open_store",
+    "plan",
+    "plots",
     "predict",
     "predict_files",
     "predict_store",
@@ -62,6 +65,7 @@ EXPORTED: list[str] = [
     "shuffle_store",
     "tradeoff",
     "train",
+    "training_link",
 ]
 
 
@@ -112,3 +116,7 @@ def test_asking_for_an_error_loads_no_more_than_the_errors():
     heavy = "{'numpy', 'dask', 'zarr', 'numba', 'sklearn'}"
     code = f"import sys; from ooc_train import CorruptChunk; print(*{heavy} & sys.modules.keys())"
     assert run(code) == []
+
+
+def test_the_plots_are_a_module_of_the_package():
+    assert run("from ooc_train import plots; print(plots.__name__)") == ["ooc_train.drawing.plots"]

@@ -119,8 +119,29 @@ def test_labels_beyond_the_limit_are_not_classes(path):
 
 
 def test_numpy_does_not_load_it_by_accident(path):
-    with pytest.raises(TypeError, match="would be loaded whole"):
+    with pytest.raises(TypeError, match=r"would be loaded whole .* store.read\('X', 0, 1000\)"):
         np.asarray(open_store(path))
+
+
+def test_rows_are_read_on_purpose(path, monkeypatch):
+    store = open_store(path)
+    assert np.array_equal(store.read("y"), Y)
+    assert store.read("y").dtype == "u1"
+    assert np.array_equal(store.read("X", 3, 11), X[3:11])
+    assert np.array_equal(store.read("sample_weight", start=29), [3])
+    assert np.array_equal(store.read("row_id", stop=2), [100, 99])
+    assert store.read("X", 5, 5).shape == (0, 4)
+    for start, stop in ((0, 31), (-1, 4), (5, 4)):
+        with pytest.raises(IndexError, match=r"rows .* of 30 of"):
+            store.read("X", start, stop)
+    with pytest.raises(InvalidStore, match="has no array 'z'"):
+        store.read("z")
+    with pytest.raises(InvalidStore, match="has no array 'y'"):
+        open_store(path, y=None).read("y")
+    monkeypatch.setattr("ooc_train.store.layout.available_memory", lambda: 400)
+    assert len(store.read("X", 0, 25)) == 25
+    with pytest.raises(MemoryError, match=r"26 rows of X take 416 B, and 400 B are available"):
+        store.read("X", 0, 26)
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])

@@ -140,6 +140,23 @@ def test_the_table_is_what_users_see(large):
     assert table.splitlines()[-1].startswith("missing")
 
 
+def test_a_plan_shows_itself_with_the_ways_out(large):
+    fits, tight = plan_of(large, 400), plan_of(large, 60, processes=Processes(0, (), 1), mixing=64)
+    assert str(fits).splitlines()[-1] == fits.verdict
+    assert re.match(r"it fits: .* would do with 2 workers is \d+MiB$", fits.verdict)
+    assert fits.smallest_ceiling < fits.projected
+    assert repr(fits) == (
+        f"<Plan: {round(fits.projected / MIB)} MiB projected, the ceiling is 400 MiB (given); "
+        f"{fits.verdict}>"
+    )
+    assert "with" not in tight.verdict
+    assert str(tight).splitlines()[-1] == f"or {tight.ways_out()[0]}"
+    page = replace(tight, advice="put them <script>in order")._repr_html_()
+    assert "or put them &lt;script&gt;in order</p>" in page
+    assert page.count("<tr>") == len(tight.explain().splitlines())
+    assert f"<td>{tight.ceiling.limit // MIB} MiB</td><td>given</td>" in page
+
+
 def test_a_refusal_states_need_ceiling_and_the_way_out(large):
     plan = plan_of(large, 100)
     with pytest.raises(CeilingExceeded) as error:

@@ -159,7 +159,9 @@ def test_the_largest_coefficients_are_drawn_by_name():
     ax = drawing.coefficients([0.1, -3.0, 2.0, 0.0], ["a", "b", "c", "d"], most=3)
     assert [label.get_text() for label in ax.get_yticklabels()] == ["b", "c", "a"]
     np.testing.assert_allclose([bar.get_width() for bar in ax.patches], [-3.0, 2.0, 0.1])
-    assert "the 3 largest of 4" in ax.get_title(loc="left")
+    assert ax.get_title(loc="left") == "Coefficients: the 3 largest of 4"
+    ax = drawing.coefficients([0.1, -3.0], ["a", "b"])  # of a model that may have more
+    assert ax.get_title(loc="left") == "Coefficients of 2 features"
     ax = drawing.coefficients(np.array([[0.0, 1.0], [5.0, -2.0]]), outputs=["no", "yes"])
     assert [label.get_text() for label in ax.get_yticklabels()] == ["feature 0", "feature 1"]
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["no", "yes"]

@@ -84,6 +84,14 @@ def test_a_report_reads_back():
     assert again.loss_history == (0.7, 0.6)
 
 
+def test_a_report_is_one_short_line_among_others():
+    report = report_of(0.7, 0.6, notes=("a note",) * 50)
+    assert repr(report) == (
+        "<Report: logistic by sgd, batch size 256, 3 passes in 500 ms, loss 0.6, "
+        "ceiling 400 MiB, projected 300 MiB, measured 200 MiB>"
+    )
+
+
 def test_a_report_of_an_older_release_reads_back():
     values = report_of(0.7, 0.6).to_json()
     del values["history"], values["memory"]["timeline"]
@@ -149,7 +157,7 @@ def test_history_is_a_data_frame():
 
 
 def test_pandas_is_loaded_by_asking_for_history_alone():
-    modules = "ooc_train.train, ooc_train.report, ooc_train.watching.page"
+    modules = "ooc_train.tradeoff, ooc_train.report, ooc_train.watching.page"
     code = f"import sys, {modules}; print(*sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-c", code],

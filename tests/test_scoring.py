@@ -11,6 +11,8 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 import zarr
+from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import make_pipeline
 
 from ooc_train import (
     InvalidRun,
@@ -26,6 +28,7 @@ from ooc_train import (
     open_store,
     predict,
     predict_files,
+    predict_store,
 )
 from ooc_train.errors import CeilingExceeded
 from ooc_train.models.fitted import load_fitted
@@ -133,6 +136,37 @@ def test_a_store_is_predicted_into_a_table_with_its_ids(late, flights, tmp_path)
     assert np.array_equal(
         found["prediction"].to_numpy(zero_copy_only=False), model.predict(flights[1])
     )
+
+
+def test_a_model_may_be_an_estimator_or_the_path_of_its_run(buyers, tmp_path):
+    run, table = buyers
+    pq.write_table(table, tmp_path / "new.parquet")
+    store = run.parent / "people.zarr"
+    estimator, fitted = load(run), load_fitted(run)
+    said = dict(fitted.report)
+    for model in (estimator, str(run), run, fitted):
+        metrics, _ = evaluate(model, store)
+        assert metrics["accuracy"] == pytest.approx(estimator.score(store), abs=1e-12)
+        assert evaluate_files(model, tmp_path / "new.parquet")[0].keys() == metrics.keys()
+        assert np.array_equal(predict(model, store), predict(fitted, store))
+        predict_store(model, store, tmp_path / "p.zarr", overwrite=True)
+        predict_files(model, tmp_path / "new.parquet", tmp_path / "p.csv", overwrite=True)
+        assert read(tmp_path / "p.csv").num_rows == table.num_rows
+    again = estimator.to_fitted()
+    assert (again.model, again.classes, again.recipe) == (
+        fitted.model, fitted.classes, fitted.recipe
+    )  # fmt: skip
+    assert json.loads(json.dumps(dict(again.report))) == said
+
+
+def test_what_is_no_fitted_model_is_told(buyers):
+    store = buyers[0].parent / "people.zarr"
+    with pytest.raises(TypeError, match=r"Pipeline is no fitted model; give a fitted estimator"):
+        evaluate(make_pipeline(LogisticRegression()), store)
+    with pytest.raises(NotFittedError):
+        evaluate(LogisticRegression(), store)
+    with pytest.raises(InvalidRun, match="is no run"):
+        evaluate(str(store), store)
 
 
 def test_metrics_of_raw_rows_are_those_of_the_store(buyers, tmp_path):

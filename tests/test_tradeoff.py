@@ -1,6 +1,7 @@
 """The trade-off: every batch size on one footing, judged alike, and advice that says why."""
 
 import csv
+import html
 import json
 import math
 import os
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
+from matplotlib.figure import Figure
 from typer.testing import CliRunner
 
 from ooc_train import cli
@@ -95,6 +97,32 @@ def test_all_of_it_is_json_and_the_advice_is_one_of_the_sizes(found):
     assert found.advice.batch_size in SIZES
     assert "validation loss" in found.advice.reason
     assert any("seed 4" in note for note in found.notes)
+
+
+def test_the_table_is_a_data_frame_and_a_plot(found):
+    frame = found.frame
+    assert frame.index.tolist() == list(SIZES)
+    assert frame["validation_loss"].tolist() == [trial.validation_loss for trial in found.trials]
+    ax = Figure().subplots()
+    assert found.plot(ax, over="seconds") is ax
+    assert ax.get_xlabel() == "seconds"
+    assert [len(line.get_xdata()) for line in ax.lines] == [
+        len(report.history) for report in found.reports.values()
+    ]
+
+
+def test_a_notebook_shows_the_table_with_the_advice(found):
+    evil = replace(found, diverged={"7": "too <script>fast"}, notes=("<b>", *found.notes))
+    page = evil._repr_html_()
+    assert "<td>newton</td>" in page
+    assert "batch size 7 diverged: too &lt;script&gt;fast" in page
+    assert "note: &lt;b&gt;" in page
+    assert f"advice: batch_size={found.advice.batch_size!r}".replace("'", "&#x27;") in page
+    assert html.escape(found.advice.reason) in page
+    assert page.count("<th>") == len(found.figures()[0])
+    assert page.count("<tr>") == 1 + len(SIZES)
+    assert repr(found).startswith("<Tradeoff: batch sizes 1, 50, chunk, full; advice: batch_size=")
+    assert len(repr(found)) < 150
 
 
 def test_no_seed_is_one_seed_for_all(stores):

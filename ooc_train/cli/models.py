@@ -21,7 +21,6 @@ from ooc_train.cli.options import (
     Resources,
 )
 from ooc_train.cli.text import count, print_json
-from ooc_train.memory import Ceiling
 from ooc_train.tables.names import is_table
 from ooc_train.text import printable
 from ooc_train.units import approximate_duration
@@ -45,43 +44,21 @@ def plan(
     """
     model = learning.model
     with ConsoleBar(quiet=output.quiet) as bar:
-        from ooc_train.job import Job
+        from ooc_train.planning import plan as make_plan
         from ooc_train.stream.inputs import read_inputs
-        from ooc_train.stream.plan import make_plan
-        from ooc_train.threads import one_blas_thread
         from ooc_train.train import Task
 
         inputs = read_inputs(store, classifier=model.is_classifier)
+        # What can't be is refused before anything is started.
         task = Task.of(model, inputs)
-        with (
-            resources.client(bar, kernels=task.needs_kernels) as client,
-            one_blas_thread(),
-            Job(
-                inputs.source,
-                client=client,
-                memory_ceiling=resources.ceiling,
-                kernels=task.needs_kernels,
-            ) as job,
-        ):
-            found = job.plan(task.demand())
-    fits = found.fits
-    # The plan for next to nothing is the smallest there is.
-    smallest = make_plan(inputs.source, task.demand(), Ceiling(1, "given"), found.processes)
+        with resources.client(bar, kernels=task.needs_kernels) as client:
+            found = make_plan(model, inputs, client=client, memory_ceiling=resources.ceiling)
     if output.as_json:
         about = {"model": model.name, "solver": task.solver_name, "batch_size": model.batch_size}
-        print_json(about | dict(found.to_json()) | {"smallest_ceiling": smallest.projected})
+        print_json(about | dict(found.to_json()))
     else:
-        typer.echo(found.explain())
-        typer.echo(found.reads)
-        verdict = "it fits" if fits else "it does not fit"
-        workers = len(found.processes.workers)
-        typer.echo(
-            f"{verdict}: the smallest ceiling that would do with {count(workers, 'worker')} is "
-            f"{smallest.smallest}" + (", with fewer less" if workers > 1 and not fits else "")
-        )
-        for way in () if fits else found.ways_out():
-            typer.echo(f"or {way}")
-    if not fits:
+        typer.echo(str(found))
+    if not found.fits:
         raise typer.Exit(1)
 
 

@@ -2,7 +2,7 @@
 
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import typer
 
@@ -11,11 +11,7 @@ from ooc_train.cli.command import command
 from ooc_train.cli.options import STORE, Learning, Output, Overwrite, Resources, option
 from ooc_train.cli.text import aligned, print_json
 from ooc_train.text import printable
-from ooc_train.units import approximate_bytes
 from ooc_train.watching.callbacks import ConsoleBar
-
-if TYPE_CHECKING:
-    from ooc_train.tradeoff import Tradeoff
 
 
 @dataclass(frozen=True)
@@ -83,12 +79,10 @@ def tradeoff(
     if output.as_json:
         print_json(found.to_json() | {"out": out})
         return
-    for line in table(found):
+    for line in aligned(found.figures(), left=(0, 1)):
         typer.echo(line)
-    start = "" if found.start_noise is None else f", noise scale {_rows(found.start_noise.rows)}"
-    typer.echo(f"the model that knows nothing: loss {found.start_loss:.6g}{start}")
-    for size, reason in found.diverged.items():
-        typer.echo(f"batch size {size} diverged: {reason}")
+    for line in found.beside():
+        typer.echo(line)
     rate = found.advice.learning_rate
     with_rate = "" if rate is None else f" --learning-rate {rate}"
     typer.echo(f"\nadvice: --batch-size {found.advice.batch_size}{with_rate}")
@@ -97,32 +91,3 @@ def tradeoff(
         typer.echo(f"note: {note}")
     if out is not None:
         typer.echo(printable(f"saved in {out}"))
-
-
-def table(found: "Tradeoff") -> list[str]:
-    """Return the lines of the table; noise scales are in rows."""
-    validated = found.trials[0].validation_loss is not None
-    head = ["batch size", "solver", "passes", "updates", "seconds", "loss"]
-    head += [*(["validation"] if validated else []), "noise scale", "projected", "measured"]
-    lines = [head]
-    for row in found.rows():
-        line = [
-            str(row["batch_size"]),
-            row["solver"],
-            f"{row['passes']:.3g}",
-            f"{row['updates']:,}",
-            f"{row['seconds']:.2f}",
-            f"{row['loss']:.6g}",
-        ]
-        if validated:
-            line.append(f"{row['validation_loss']:.6g}")
-        sizes = [approximate_bytes(row[name]) for name in ("projected", "measured")]
-        line += [_rows(row["noise_scale"]), *sizes]
-        lines.append(line)
-    return aligned(lines, left=(0, 1))
-
-
-def _rows(rows: float | None) -> str:
-    if rows is None:
-        return "-"
-    return f"{rows:.3g}" if rows < 1000 or rows == float("inf") else f"{rows:,.0f}"

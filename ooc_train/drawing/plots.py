@@ -1,6 +1,6 @@
 """Plots of runs, each a function that takes an axis, or makes one, and returns it.
 
-    from ooc_train.drawing import plots
+    from ooc_train import plots
     plots.loss(model.report_)
     plots.tradeoff({"full": a.report_, "256": b.report_})
 
@@ -311,8 +311,10 @@ def coefficients(
     ax.invert_yaxis()
     ax.grid(visible=False, axis="y")
     ax.set_xlabel("coefficient, per unit of the feature")
-    shown = f"the {len(order):,} largest of {n_features:,}" if len(order) < n_features else "all"
-    return _titled(ax, f"Coefficients: {shown}")
+    if len(order) < n_features:
+        return _titled(ax, f"Coefficients: the {len(order):,} largest of {n_features:,}")
+    # Not "all": what is given may be some of a model's.
+    return _titled(ax, f"Coefficients of {n_features:,} feature{'s' if n_features > 1 else ''}")
 
 
 def _ready(ax: "Axes | None", height: float = 4.5) -> "Axes":

@@ -190,6 +190,37 @@ def require_writable(
         raise OSError(error.errno, message, path) from None
 
 
+def as_fitted(model: Any) -> Fitted:
+    """Return what was learned, whichever way it is at hand.
+
+    Parameters
+    ----------
+    model : Fitted, fitted estimator, or path of a saved run
+
+    Raises
+    ------
+    InvalidRun
+        where no run that can be read lies at the path.
+    TypeError
+        where it is something else.
+    NotFittedError
+        scikit-learn's, where an estimator is not fitted yet.
+    """
+    if isinstance(model, Fitted):
+        return model
+    if isinstance(model, str | os.PathLike):
+        return load_fitted(model)
+    # Asked for by name: scikit-learn, which estimators are made of, is not loaded here.
+    to_fitted = getattr(model, "to_fitted", None)
+    if to_fitted is None:
+        raise TypeError(
+            f"{type(model).__name__} is no fitted model; give a fitted estimator of ooc_train, "
+            "what train returned as `Fitted`, or the path of a saved run"
+        )
+    fitted: Fitted = to_fitted()
+    return fitted
+
+
 def load_fitted(path: str | os.PathLike[str]) -> Fitted:
     """Return what a run folder holds.
 

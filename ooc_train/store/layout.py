@@ -6,12 +6,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Never
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ooc_train.errors import InvalidStore
+from ooc_train.memory import available_memory
 from ooc_train.store.arrays import ArrayLayout
 from ooc_train.store.chunks import ChunkReader
 from ooc_train.store.columns import ColumnStatistics
 from ooc_train.store.nodes import find_node
+from ooc_train.units import approximate_bytes
 
 if TYPE_CHECKING:
     import zarr
@@ -162,6 +165,54 @@ class Store:
         """Decoded bytes that one pass reads."""
         return self.n_rows * self.row_bytes
 
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[Any]:
+        """Read rows of one array into memory, in this process.
+
+        Holds what it returns and, while it reads, a chunk as it lies and as it is decoded.
+
+        Parameters
+        ----------
+        name : str
+            "X", "y", "sample_weight" or "row_id".
+        start, stop : int
+            Rows, ``0 <= start <= stop <= n_rows``; by default all of them.
+
+        Returns
+        -------
+        ndarray of the array's dtype, shape (stop - start, ...)
+            Of y with `classes`, places in those: ``np.asarray(store.classes)[y]`` are the labels.
+
+        Raises
+        ------
+        InvalidStore
+            If the store has no such array.
+        MemoryError
+            If the rows take more than is available.
+        CorruptChunk
+            If a chunk is missing, cut short, or fails its checksum or decoding.
+        """
+        arrays = {
+            "X": self.X,
+            "y": self.y,
+            "sample_weight": self.sample_weight,
+            "row_id": self.row_id,
+        }
+        layout = arrays.get(name)
+        if layout is None:
+            raise InvalidStore(f"{self.path} has no array {name!r}")
+        stop = self.n_rows if stop is None else stop
+        size = max(0, stop - start) * layout.row_bytes
+        if size > (free := available_memory()):
+            raise MemoryError(
+                f"{stop - start:,} rows of {name} take {approximate_bytes(size)}, and "
+                f"{approximate_bytes(free)} are available; read fewer, as in "
+                f"store.read({name!r}, 0, 1000)"
+            )
+        rows = np.empty((max(0, stop - start), *layout.row_shape), layout.dtype)
+        with ChunkReader(layout) as reader:
+            reader.read_rows(start, stop, rows)
+        return rows
+
     def distinct_labels(self, limit: int = 1000) -> np.ndarray[Any, np.dtype[Any]]:
         """Sorted distinct values of y, read chunk by chunk in this process.
 
@@ -202,8 +253,8 @@ class Store:
     def __array__(self, dtype: object = None, copy: object = None) -> Never:
         raise TypeError(
             f"{self.path} ({self.total_bytes / 2**30:.3g} GiB) would be loaded whole by this call; "
-            "pass the store to an estimator of ooc_train, or load rows on purpose with "
-            f"zarr.open_group({self.path!r})['X'][:1000]"
+            "pass the store to an estimator of ooc_train, or load rows on purpose, as "
+            "store.read('X', 0, 1000) and store.read('y') do"
         )
 
     def __repr__(self) -> str:

@@ -10,7 +10,7 @@ tasks are.
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log2
 
 from ooc_train.errors import CeilingExceeded
@@ -19,6 +19,7 @@ from ooc_train.models.sums import Room, total_bytes
 from ooc_train.store.rewriting import rechunk_command, shuffle_command
 from ooc_train.stream.passes import Grain
 from ooc_train.stream.sources import DaskSource, Source, StoreSource
+from ooc_train.text import html_escaped, html_table
 from ooc_train.units import approximate_bytes
 
 _MIB = 2**20
@@ -117,6 +118,7 @@ class Plan:
     leaf_rows, leaf_bytes : of the pieces that rows are read in
     overrun : of the worker that could not keep its own limit, its number, that limit, and what it
         would need; or None
+    smallest_ceiling : bytes that would do for this many processes, with one task at a time
     """
 
     ceiling: Ceiling
@@ -128,6 +130,7 @@ class Plan:
     leaf_rows: int = 0
     leaf_bytes: int = 0
     overrun: tuple[int, int, int] | None = None
+    smallest_ceiling: int = 0
 
     @property
     def fits(self) -> bool:
@@ -166,7 +169,36 @@ class Plan:
     @property
     def smallest(self) -> str:
         """The smallest ceiling that this many processes could keep, as text to paste."""
-        return self.projection.smallest
+        return f"{-(-self.smallest_ceiling // 2**20)}MiB"
+
+    @property
+    def verdict(self) -> str:
+        """Whether it fits, and the smallest ceiling that would do, in a sentence."""
+        n = len(self.processes.workers)
+        workers = f" with {n} worker{'s' if n > 1 else ''}" if n else ""
+        fewer = ", with fewer less" if n > 1 and not self.fits else ""
+        return (
+            f"{'it fits' if self.fits else 'it does not fit'}: the smallest ceiling that would do"
+            f"{workers} is {self.smallest}{fewer}"
+        )
+
+    @property
+    def _told(self) -> list[str]:
+        """What there is to say beside the table of terms."""
+        ways = [] if self.fits else [f"or {way}" for way in self.ways_out()]
+        return [self.reads, self.verdict, *ways]
+
+    def __str__(self) -> str:
+        return "\n".join([self.explain(), *self._told])
+
+    def __repr__(self) -> str:
+        size = approximate_bytes(self.projected)
+        return f"<Plan: {size} projected, the ceiling is {self.ceiling}; {self.verdict}>"
+
+    def _repr_html_(self) -> str:
+        """Return what `str` does, the terms as a table, which notebooks show."""
+        told = "<br>".join(map(html_escaped, self._told))
+        return f"{html_table(self.projection.rows(self.ceiling))}<p>{told}</p>"
 
     def to_json(self) -> Mapping[str, object]:
         """Return the plan as values that JSON can hold, sizes in bytes."""
@@ -178,6 +210,7 @@ class Plan:
             "threads": self.threads,
             "leaf_rows": self.leaf_rows,
             "leaf_bytes": self.leaf_bytes,
+            "smallest_ceiling": self.smallest_ceiling,
             "terms": {term.name: term.bytes for term in self.projection.terms},
         }
 
@@ -240,7 +273,8 @@ def make_plan(source: Source, demand: Demand, ceiling: Ceiling, processes: Proce
         plan = _plan(source, demand, ceiling, processes, threads, turns, lot)
         if plan.fits:
             break
-    return plan
+    least = _plan(source, demand, ceiling, processes, 1, *choices[-1])
+    return replace(plan, smallest_ceiling=least.projected)
 
 
 def _plan(

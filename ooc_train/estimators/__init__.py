@@ -1,0 +1,12 @@
+"""scikit-learn's linear models for data of any size: thin shells around `train`.
+
+Where a class bears a scikit-learn name, its parameters mean what they mean there, and so do its
+attributes; an argument that is not supported is absent. Data may be a store, its path, Zarr, Dask
+arrays, or anything that scikit-learn takes into memory. Settings are validated when a fit begins.
+"""
+
+from ooc_train.estimators.classification import LogisticRegression
+from ooc_train.estimators.loading import load
+from ooc_train.estimators.regression import LinearRegression, Ridge
+
+__all__ = ["LinearRegression", "LogisticRegression", "Ridge", "load"]

@@ -1,0 +1,215 @@
+"""Classifiers: labels of any type."""
+
+import os
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+import sklearn.linear_model
+from sklearn.base import ClassifierMixin
+
+from ooc_train.estimators.base import LinearModel
+from ooc_train.memory import Ceiling
+from ooc_train.models.fitted import Fitted
+from ooc_train.report import Report
+from ooc_train.stream.inputs import is_dask, is_stored
+
+
+class LogisticRegression(ClassifierMixin, LinearModel):  # type: ignore[misc]
+    """Logistic regression with an l2 penalty; multinomial for more than two classes.
+
+    Parameters
+    ----------
+    C : inverse strength of the penalty beside the sum of losses, in the data's units
+    tol : largest entry of the gradient of the mean objective to stop at; of updates, the mean loss
+        that an epoch has to gain
+    fit_intercept : whether there is a free constant
+    class_weight : None, "balanced", or the weight of each class by its label
+    solver : "auto", "newton" (the fewest passes), "lbfgs", "sgd" or "adam"
+    max_iter : most iterations, or epochs of updates
+    warm_start : whether `fit` begins from the coefficients of the last one
+    batch_size : rows per update: "full", "chunk", or a number of rows
+    standardize : whether columns are standardised first, so that the penalty is on those
+    shuffle_buffer : chunks that are mixed row by row where batches are drawn; "auto" is 1 for data
+        that lie in random order
+    lanes : shares of the rows that are learned from at the same time by batches, and averaged: the
+        answer is that of as many lanes on any cluster
+    memory_ceiling : bytes, or text such as "1GiB", that a fit may hold; None is the cluster's, else
+        half of what is available
+    learning_rate : of updates, on scaled columns: "auto", or a constant
+    random_state : seed of the order of rows
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+    coef_ : ndarray of shape (1, n_features) for two classes, else (n_classes, n_features)
+    intercept_ : ndarray of shape (1,) or (n_classes,)
+    n_iter_ : ndarray of shape (1,), iterations, or epochs of updates
+    n_features_in_ : int
+    feature_names_in_ : ndarray of shape (n_features_in_,), where the columns have names
+    report_ : Report of the last fit: its passes, loss and memory
+    history_ : pandas.DataFrame of its steps: passes, updates, loss, gradient_norm, ...
+    model_ : Model, the settings that were used
+    """
+
+    _name = "logistic"
+
+    def __init__(
+        self,
+        *,
+        C: float = 1.0,
+        tol: float = 1e-4,
+        fit_intercept: bool = True,
+        class_weight: str | Mapping[Any, float] | None = None,
+        solver: str = "auto",
+        max_iter: int = 100,
+        warm_start: bool = False,
+        batch_size: int | str = "full",
+        standardize: bool = False,
+        shuffle_buffer: int | str = "auto",
+        lanes: int = 1,
+        memory_ceiling: str | int | Ceiling | None = None,
+        learning_rate: float | str = "auto",
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.C = C
+        self.tol = tol
+        self.fit_intercept = fit_intercept
+        self.class_weight = class_weight
+        self.solver = solver
+        self.max_iter = max_iter
+        self.warm_start = warm_start
+        self.batch_size = batch_size
+        self.standardize = standardize
+        self.shuffle_buffer = shuffle_buffer
+        self.lanes = lanes
+        self.memory_ceiling = memory_ceiling
+        self.learning_rate = learning_rate
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Fit the model.
+
+        Parameters
+        ----------
+        X : store, path, Zarr, Dask array or array-like of shape (n_samples, n_features)
+            A store brings its own y and weights.
+        y : labels, array of shape (n_samples,)
+        sample_weight : array of shape (n_samples,), or a number
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            naming the setting that cannot be used, or what is wrong with the data.
+        CeilingExceeded
+            before anything is read, where the memory ceiling is too small.
+        """
+        return self._fit(X, y, sample_weight, warm=self.warm_start)
+
+    def partial_fit(
+        self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None
+    ) -> Self:
+        """Learn from some more rows: one pass of updates, in the order in which they lie.
+
+        Columns are scaled by the rows of the first call, so let them be many. `batch_size="full"`
+        is one update a call. The penalty is that of a fit to all rows handed over so far.
+
+        Parameters
+        ----------
+        X, y, sample_weight : as for `fit`
+        classes : all labels that will ever come; needed by the first call, unless X is a store
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            naming the setting that cannot be used, or what is wrong with the data.
+        """
+        known = self._labels()
+        if classes is not None:
+            classes = np.unique(np.asarray(classes))
+            if known is not None and not np.array_equal(classes, known):
+                raise ValueError(
+                    f"classes={classes.tolist()} are not those of the first call, "
+                    f"{known.tolist()}; leave them out, or fit anew"
+                )
+        elif known is None and not is_stored(X):
+            raise ValueError("classes must be passed on the first call to partial_fit.")
+        return self._partial_fit(X, y, sample_weight, known if classes is None else classes)
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Return the share of rows whose class is predicted.
+
+        Parameters
+        ----------
+        X : store, path, Zarr, Dask array or array-like of shape (n_samples, n_features)
+        y : labels, array of shape (n_samples,); a store brings its own
+        sample_weight : array of shape (n_samples,); a store brings its own
+
+        Returns
+        -------
+        float
+        """
+        if is_stored(X) or is_dask(X):
+            return self._score(X, y, sample_weight)
+        return float(super().score(X, y, sample_weight))
+
+    def _keep(
+        self, fitted: Fitted, report: Report, *, flat: bool, labels: np.dtype[Any] | None
+    ) -> None:
+        del flat
+        # Text in the type of y could be cut short: blocks of y have types of different widths.
+        kept = None if labels is None or labels.kind in "US" else labels
+        self.model_, self.report_, self._recipe = fitted.model, report, fitted.recipe
+        self.classes_ = np.asarray(fitted.classes, kept)
+        self.coef_, self.intercept_ = fitted.coef, fitted.intercept
+        self.n_iter_ = np.full(1, report.n_iter, np.int32)
+
+    def predict_proba(self, X: Any, *, out: str | os.PathLike[str] | None = None) -> Any:
+        """Return the probability of each class, by the order of `classes_`.
+
+        Parameters
+        ----------
+        X : store, path, Zarr, Dask array or array-like of shape (n_samples, n_features)
+        out : path of a store to write to, as its array "probability"; None returns them
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            A Dask array, not computed, for a Dask array; the path for `out`.
+        """
+        return self._predict(X, "probability", out)
+
+    def decision_function(self, X: Any, *, out: str | os.PathLike[str] | None = None) -> Any:
+        """Return the linear predictors: for two classes, the log-odds of the second.
+
+        Parameters
+        ----------
+        X : store, path, Zarr, Dask array or array-like of shape (n_samples, n_features)
+        out : path of a store to write to, as its array "decision"; None returns them
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_classes)
+            A Dask array, not computed, for a Dask array; the path for `out`.
+        """
+        return self._predict(X, "decision", out)
+
+    def to_sklearn(self) -> Any:
+        """Return a fitted `sklearn.linear_model.LogisticRegression` that predicts the same."""
+        self._fitted()
+        plain = sklearn.linear_model.LogisticRegression(
+            C=self.C,
+            tol=self.tol,
+            fit_intercept=self.fit_intercept,
+            class_weight=self.class_weight,
+            max_iter=self.max_iter,
+        )
+        return self._copy_to(plain)

@@ -1,0 +1,51 @@
+"""Saved runs as the estimators that they were."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from ooc_train.estimators.base import NOT_OF_MODEL, LinearModel
+from ooc_train.estimators.classification import LogisticRegression
+from ooc_train.estimators.regression import LinearRegression, Ridge
+from ooc_train.models.fitted import load_fitted
+
+_ESTIMATORS: dict[str, type[LinearModel]] = {
+    "linear": LinearRegression,
+    "ridge": Ridge,
+    "logistic": LogisticRegression,
+}
+
+
+def load(path: str | os.PathLike[str]) -> Any:
+    """Return the fitted estimator that `save`, or a run of the command line, wrote.
+
+    A regression of one output is taken to have had a y of one axis.
+
+    Parameters
+    ----------
+    path : the folder
+
+    Returns
+    -------
+    LinearRegression, Ridge or LogisticRegression
+
+    Raises
+    ------
+    InvalidRun
+        where the folder is no saved model, is damaged, or was written by a later release.
+    """
+    fitted = load_fitted(path)
+    estimator_class = _ESTIMATORS[fitted.model.name]
+    names = set(estimator_class().get_params()) - set(NOT_OF_MODEL)
+    settings = {name: getattr(fitted.model, name) for name in names}
+    if isinstance(fitted.model.class_weight, Mapping):
+        # JSON names labels by text.
+        weights = fitted.model.class_weight
+        settings["class_weight"] = {
+            label: weights[str(label)] for label in fitted.classes if str(label) in weights
+        }
+    # scikit-learn's have numbers where the command line may leave the choice open.
+    settings["tol"] = fitted.model.tolerance
+    if estimator_class is LogisticRegression:
+        settings["max_iter"] = fitted.model.iterations
+    return estimator_class(**settings)._restored(fitted)  # noqa: SLF001 (of this folder)

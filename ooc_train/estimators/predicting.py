@@ -1,0 +1,52 @@
+"""What the engine predicts, made what scikit-learn's estimators return."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ooc_train.models.fitted import Fitted
+from ooc_train.models.metrics import PIECE_ROWS
+from ooc_train.predict import Kind
+
+
+@dataclass(frozen=True, eq=False)
+class Finish:
+    """Makes what the engine predicts what scikit-learn's estimators return.
+
+    Attributes
+    ----------
+    fitted : the model
+    kind : what is predicted
+    labels : of the classes by code, or None
+    flat : whether one output is one axis
+    """
+
+    fitted: Fitted
+    kind: Kind
+    labels: NDArray[Any] | None
+    flat: bool
+
+    def found(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return classes for codes, and one axis where there is one output."""
+        if self.labels is not None and self.kind == "prediction":
+            return np.asarray(self.labels[values])
+        return values[:, 0] if self.flat else values
+
+    def __call__(self, X: Any) -> NDArray[Any]:
+        """Return the predictions for rows in memory."""
+        fitted = self.fitted
+        converted = np.empty((PIECE_ROWS, fitted.n_features))
+        z = fitted.decision(np.asarray(X), converted)
+        if self.labels is not None and self.kind == "prediction":
+            return self.found(fitted.codes(z))
+        return self.found(fitted.probabilities(z) if self.kind == "probability" else z)
+
+    def lazily(self, X: Any) -> Any:
+        """Return the predictions for a Dask array, as one that is not computed."""
+        X = X.rechunk({1: -1})
+        meta = self(np.zeros((0, X.shape[1])))
+        if meta.ndim == 1:
+            return X.map_blocks(self, drop_axis=1, meta=meta)
+        return X.map_blocks(self, chunks=(X.chunks[0], meta.shape[1:]), meta=meta)

@@ -1,0 +1,48 @@
+"""What training would hold, without training: the plan that `train` would begin with."""
+
+from typing import Any
+
+from ooc_train.job import Job
+from ooc_train.memory import Ceiling
+from ooc_train.models.model import Model
+from ooc_train.stream.inputs import Inputs, read_inputs
+from ooc_train.stream.plan import Plan
+from ooc_train.threads import one_blas_thread
+from ooc_train.train import Task
+
+
+def plan(
+    model: Model,
+    data: Any,
+    *,
+    client: Any = None,
+    memory_ceiling: str | int | Ceiling | None = None,
+) -> Plan:
+    """Return the plan that `train` would run by: terms, ceiling, and the smallest that would do.
+
+    Workers load what training needs, so that they can say what they hold. X is not read; of a store
+    that does not name its classes, y and weights are.
+
+    Parameters
+    ----------
+    model, data, client, memory_ceiling : as for `train`
+
+    Returns
+    -------
+    Plan
+        Whether or not it fits; `validate()` raises what `train` would.
+
+    Raises
+    ------
+    CeilingExceeded
+        where a matrix that the solver needs is larger than the machine's memory.
+    ValueError
+        where a setting does not go with the data.
+    """
+    inputs = data if isinstance(data, Inputs) else read_inputs(data, classifier=model.is_classifier)
+    task = Task.of(model, inputs)
+    job = Job(
+        inputs.source, client=client, memory_ceiling=memory_ceiling, kernels=task.needs_kernels
+    )
+    with one_blas_thread(), job:
+        return job.plan(task.demand())
