@@ -165,7 +165,9 @@ def _task(model: Model, inputs: Inputs) -> Task:
     if batch_size != "chunk":
         batch_size = rows if batch_size == "full" else min(int(batch_size), rows)
     solver = "sgd" if model.solver == "auto" else model.solver
-    return Task.of(replace(model, solver=solver, batch_size=batch_size, shuffle_buffer=1), inputs)
+    return Task.of(
+        replace(model, solver=solver, batch_size=batch_size, shuffle_buffer=1, lanes=1), inputs
+    )
 
 
 def _require_same_shape(task: Task, progress: Progress) -> None:

@@ -228,6 +228,8 @@ def test_a_warm_start_goes_on_from_where_the_last_fit_ended():
         ("batch_size", "half"),
         ("learning_rate", 0.0),
         ("shuffle_buffer", 0),
+        ("lanes", 0),
+        ("lanes", 2),
         ("class_weight", "heavy"),
         ("fit_intercept", "maybe"),
         ("standardize", 2),

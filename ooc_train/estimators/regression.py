@@ -106,7 +106,7 @@ class LinearRegression(_Regressor):
     standardize : whether columns are standardised first; without a penalty it changes the path only
     shuffle_buffer : chunks that are mixed row by row where batches are drawn; "auto" is 1 for data
         that lie in random order
-    lanes : shares of the rows that are learned from at the same time by batches, and averaged: the
+    lanes : shares of the rows that `fit` learns from at the same time by batches, and averages: the
         answer is that of as many lanes on any cluster
     memory_ceiling : bytes, or text such as "1GiB", that a fit may hold; None is the cluster's, else
         half of what is available
@@ -176,7 +176,7 @@ class Ridge(_Regressor):
     standardize : whether columns are standardised first, so that the penalty is on those
     shuffle_buffer : chunks that are mixed row by row where batches are drawn; "auto" is 1 for data
         that lie in random order
-    lanes : shares of the rows that are learned from at the same time by batches, and averaged: the
+    lanes : shares of the rows that `fit` learns from at the same time by batches, and averages: the
         answer is that of as many lanes on any cluster
     memory_ceiling : bytes, or text such as "1GiB", that a fit may hold; None is the cluster's, else
         half of what is available
