@@ -203,13 +203,18 @@ def test_processes_are_named_by_their_role():
                 if __name__ == "__main__":
                     context = multiprocessing.get_context("spawn")
                     context.Process(target=time.sleep, args=(60,), daemon=True).start()
-                    print(*(process.name for process in measure_tree()), sep="\\n")
+                    names = []
+                    while "worker" not in names or "resource tracker" not in names:
+                        time.sleep(0.01)  # they bear their parent's name until they run
+                        names = [process.name for process in measure_tree()]
+                    print(*names, sep="\\n")
                 """
             ),
         ],
         capture_output=True,
         text=True,
         check=True,
+        timeout=60,
     ).stdout.splitlines()
     assert roles[0].startswith("python")
     assert sorted(roles[1:]) == ["resource tracker", "worker"]
