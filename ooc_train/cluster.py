@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing import resource_tracker
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import dask
@@ -31,6 +31,7 @@ from ooc_train import backstop
 from ooc_train.errors import ClusterError, MissingMainGuard
 from ooc_train.memory import Ceiling, ProcessMemory, held_by, measure, measure_tree, pid_space
 from ooc_train.models.kernels import load as load_kernels
+from ooc_train.models.machine_code import folder, use_folder
 from ooc_train.stream.executors import Executor, Inline, OnDask
 from ooc_train.stream.plan import Processes
 from ooc_train.stream.sources import ArraySource, Source
@@ -393,19 +394,29 @@ class _Heartbeat:
         return self._told
 
 
-def _prepare(
-    dtype: str, *, kernels: bool, dask_worker: Any = None
-) -> tuple[ProcessMemory, str, int]:
-    """Load what tasks will need; return what the process holds, where it lives, and its own limit.
+class _Prepared(NamedTuple):
+    """What a process holds, where it lives, its own limit, and what it has to tell of."""
+
+    memory: ProcessMemory
+    space: str
+    limit: int
+    note: str
+
+
+def _prepare(dtype: str, code: str | None, *, dask_worker: Any = None) -> _Prepared:
+    """Load what tasks will need: the kernels too, where it is said in which folder they may lie.
 
     Dask hands over the worker that it is run on; from then on that one tells what it holds.
     """
     if dask_worker is not None:
         dask_worker.metrics.setdefault(WORKER_METRIC, _Heartbeat())
-    if kernels:
-        load_kernels(dtype)
+    note = ""
+    if code is not None:
+        use_folder(code)
+        note = load_kernels(dtype)
     load_blas()
-    return measure(), pid_space(), 0 if dask_worker is None else _own_limit(dask_worker)
+    limit = 0 if dask_worker is None else _own_limit(dask_worker)
+    return _Prepared(measure(), pid_space(), limit, note)
 
 
 class Meter:
@@ -448,8 +459,9 @@ class Meter:
 
     def prepare(self, dtype: str, *, kernels: bool) -> Processes:
         """Load what tasks need in every process, and return what all of them then hold."""
+        code = folder() if kernels else None
         if self._client is None:
-            _prepare(dtype, kernels=kernels)
+            self._tell(_prepare(dtype, code))
             calling = self._calling([])
             self._watch(calling, [])
             return Processes(calling.peak, (), 1)
@@ -461,13 +473,15 @@ class Meter:
                 "and run again"
             )
         # One first: where kernels have to be compiled, the others then find them in the cache.
-        self._client.run(_prepare, dtype, kernels=kernels, workers=[next(iter(threads))])
-        prepared = self._client.run(_prepare, dtype, kernels=kernels)
-        held: Mapping[str, ProcessMemory] = {at: found[0] for at, found in prepared.items()}
+        first = self._client.run(_prepare, dtype, code, workers=[next(iter(threads))])
+        prepared: Mapping[str, _Prepared] = self._client.run(_prepare, dtype, code)
+        self._tell(*first.values(), *prepared.values())
+        held = {at: found.memory for at, found in prepared.items()}
         calling = self._calling([memory.pid for memory in held.values()])
         here = pid_space()
         self._watch(
-            calling, [memory if space == here else None for memory, space, _ in prepared.values()]
+            calling,
+            [found.memory if found.space == here else None for found in prepared.values()],
         )
         apart = [at for at, memory in held.items() if memory.pid != os.getpid()]
         if apart and self._limited is None:
@@ -482,8 +496,11 @@ class Meter:
             sum(threads.values()),
             # All of our processes map the same libraries, so that the largest maps nearly all.
             max(0, max(m.mapped for m in known) - sum(m.share for m in known)),
-            tuple(prepared[at][2] for at in apart),
+            tuple(prepared[at].limit for at in apart),
         )
+
+    def _tell(self, *prepared: _Prepared) -> None:
+        self.notes += [found.note for found in prepared if found.note]
 
     def measured(self) -> list[ProcessMemory]:
         """Return the peak of every process, the calling one's first, as what counts of it."""

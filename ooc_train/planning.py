@@ -39,7 +39,11 @@ def plan(
     ValueError
         where a setting does not go with the data.
     """
-    inputs = data if isinstance(data, Inputs) else read_inputs(data, classifier=model.is_classifier)
+    inputs = (
+        data
+        if isinstance(data, Inputs)
+        else read_inputs(data, classifier=model.is_classifier, memory_ceiling=memory_ceiling)
+    )
     task = Task.of(model, inputs)
     job = Job(
         inputs.source, client=client, memory_ceiling=memory_ceiling, kernels=task.needs_kernels

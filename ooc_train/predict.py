@@ -62,7 +62,12 @@ def evaluate(
     inputs = (
         data
         if isinstance(data, Inputs)
-        else read_inputs(data, classifier=fitted.model.is_classifier, classes=fitted.classes)
+        else read_inputs(
+            data,
+            classifier=fitted.model.is_classifier,
+            classes=fitted.classes,
+            memory_ceiling=memory_ceiling,
+        )
     )
     source = inputs.source
     fitted.require_features(source.n_features, "the data")

@@ -241,7 +241,11 @@ def tradeoff(
         require_writable(os.fspath(out), overwrite=overwrite, what="trade-off", holds=_TABLE)
     if model.random_state is None:
         model = replace(model, random_state=secrets.randbits(32))
-    inputs = data if isinstance(data, Inputs) else read_inputs(data, classifier=model.is_classifier)
+    inputs = (
+        data
+        if isinstance(data, Inputs)
+        else read_inputs(data, classifier=model.is_classifier, memory_ceiling=memory_ceiling)
+    )
     others = None if validation is None else held_out(validation, inputs, model)
     models = [replace(model, batch_size=size) for size in batch_sizes]
     tasks = [Task.of(one, inputs) for one in models]

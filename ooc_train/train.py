@@ -81,10 +81,13 @@ class Task:
                     f"{name}={getattr(model, name)!r} is for updates, and solver={solver_name!r} "
                     f"makes none by batches; leave it out, or use solver='sgd' or a batch_size"
                 )
-        weights = class_weights(model.class_weight, inputs.classes, inputs.class_totals)
-        total = inputs.total_weight
-        if weights is not None and inputs.class_totals is not None:
-            total = float(weights @ inputs.class_totals)
+        # Of a store with weights they have to be read, and so only where they are needed.
+        totals = None if model.class_weight is None else inputs.class_totals
+        weights = class_weights(model.class_weight, inputs.classes, totals)
+        if weights is None or totals is None:
+            total = inputs.total_weight
+        else:
+            total = float(weights @ totals)
         if not total > 0:
             raise ValueError(
                 f"the weights of all rows add up to {total:g}; some must be above zero"
@@ -255,7 +258,11 @@ def train(
     """
     if out is not None:
         require_writable(os.fspath(out), overwrite=overwrite)
-    inputs = data if isinstance(data, Inputs) else read_inputs(data, classifier=model.is_classifier)
+    inputs = (
+        data
+        if isinstance(data, Inputs)
+        else read_inputs(data, classifier=model.is_classifier, memory_ceiling=memory_ceiling)
+    )
     task = Task.of(model, inputs)
     if start is not None:
         task.require_start(start)

@@ -289,8 +289,8 @@ def test_a_ceiling_too_small_for_one_chunk(tmp_path, client):
     group.create_array("X", data=X, chunks=X.shape)
     group.create_array("y", data=y.astype("u1"), chunks=y.shape)
     with pytest.raises(CeilingExceeded) as caught:
-        train(LOGISTIC, tmp_path / "a.zarr", client=client, memory_ceiling="20MiB")
-    message = says(caught, "its memory ceiling is 20 MiB (given)", "raise the memory ceiling to at")
+        train(LOGISTIC, tmp_path / "a.zarr", client=client, memory_ceiling="28MiB")
+    message = says(caught, "its memory ceiling is 28 MiB (given)", "raise the memory ceiling to at")
     assert "buffers" in message
 
 

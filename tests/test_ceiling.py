@@ -4,19 +4,18 @@ Every job there is, in sizes that fit CI; `python -m tests.benchmarks.memory` do
 of eight times the ceiling.
 """
 
-import errno
-import os
 import shutil
+import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from ooc_train.units import format_bytes
-from tests.watch import Watched, watch
+from tests.watch import ControlGroup, Watched, control_group, watch, write_csv
 
 pytestmark = pytest.mark.slow
 
@@ -24,6 +23,9 @@ MIB = 2**20
 CEILING, TIMES = 384 * MIB, 3
 SMALL = 128 * MIB
 """Of jobs that one process does."""
+
+RAW_CEILING, RAW_TIMES = 224 * MIB, 3
+"""Of ingest, and how many times that a raw file is."""
 
 ADDRESS = ("--dashboard-address", "127.0.0.1:0")
 
@@ -98,56 +100,48 @@ def test_shuffling(folder: Path) -> None:
     assert watched.peak <= memory["projected"]
 
 
-def control_group() -> str:
-    """Return the folder of the memory control group that we are in, where we may make others."""
-    root = "/sys/fs/cgroup/memory"
-    if os.access(root, os.W_OK) and os.path.exists(f"{root}/memory.limit_in_bytes"):
-        return root
-    pytest.skip("no memory control group (version 1) can be made here")
-
-
-@pytest.fixture
-def group() -> Iterator[Path]:
-    """A control group that holds no more than the ceiling."""
-    path = Path(control_group()) / f"ooc_train-{os.getpid()}"
-    path.mkdir()
+@contextmanager
+def judged(limit: int) -> Iterator[ControlGroup]:
+    """Make a control group; at its end, nothing in it was ended by the kernel."""
     try:
-        (path / "memory.limit_in_bytes").write_text(str(CEILING))
-        # Where swap is counted too: none.
-        if (path / "memory.memsw.limit_in_bytes").exists():
-            (path / "memory.memsw.limit_in_bytes").write_text(str(CEILING))
-        yield path
-    finally:
-        _leave(path)
+        with control_group(limit) as group:
+            yield group
+            assert group.killed == 0
+            assert group.peak <= limit
+    except PermissionError as error:
+        pytest.skip(str(error))
 
 
-def _leave(group: Path) -> None:
-    """Remove a control group once its last process is gone, which may end after the command."""
-    for _ in range(300):
-        try:
-            return group.rmdir()
-        except OSError as error:
-            if error.errno != errno.EBUSY:
-                raise
-            time.sleep(0.1)
-    left = (group / "cgroup.procs").read_text().split()
-    pytest.fail(f"processes {left} outlived the command by half a minute")
+def test_the_kernel_is_the_judge(store: str, run: str, folder: Path) -> None:
+    resources = ("--memory-ceiling", format_bytes(CEILING), "--workers", "2", *ADDRESS)
+    with judged(CEILING) as group:
+        for command in (
+            ("train", store, "--model", "logistic", "--batch-size", "256", "--max-iter", "1"),
+            ("predict", run, store, str(folder / "judged.zarr")),
+        ):
+            kept(watch(*command, *resources, group=group), CEILING)
 
 
-def test_the_kernel_is_the_judge(store: str, run: str, group: Path, folder: Path) -> None:
-    out = str(folder / "judged.zarr")
-    resources = ["--memory-ceiling", format_bytes(CEILING), "--workers", "2", *ADDRESS]
-    for command in (
-        ["train", store, "--model", "logistic", "--batch-size", "256", "--max-iter", "1"],
-        ["predict", run, store, out],
-    ):
-        # The shell enters the group, and what it becomes and starts is in it from then on.
-        enter = 'echo $$ > "$0/cgroup.procs" && exec "$@"'
-        words = [sys.executable, "-m", "ooc_train", *command, *resources, "--quiet"]
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-        done = subprocess.run(
-            ["/bin/sh", "-c", enter, str(group), *words],
-            env=environment, capture_output=True, text=True, check=False,
+def test_the_kernel_is_the_judge_of_ingesting(folder: Path) -> None:
+    raw = str(folder / "raw.csv")
+    assert write_csv(raw, RAW_TIMES * RAW_CEILING) >= RAW_TIMES * RAW_CEILING
+    limit = format_bytes(RAW_CEILING)
+    with judged(RAW_CEILING) as group:
+        watched = watch(
+            "ingest", raw, str(folder / "raw.zarr"), "--target", "y", "--memory-ceiling", limit,
+            group=group,
         )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        assert int((group / "memory.max_usage_in_bytes").read_text()) <= CEILING
+        memory = watched.report["memory"]
+        assert memory["measured"] <= memory["projected"] <= memory["ceiling"] == RAW_CEILING
+        # It was filled: what was read and written was on its account.
+        assert group.peak > 0.9 * RAW_CEILING
+
+
+def test_the_kernel_ends_what_needs_more() -> None:
+    try:
+        with control_group(64 * MIB) as group:
+            words = group.command(sys.executable, "-c", f"bytes([1]) * {128 * MIB}")
+            assert subprocess.run(words, check=False).returncode == -signal.SIGKILL
+            assert group.killed == 1
+    except PermissionError as error:
+        pytest.skip(str(error))

@@ -9,10 +9,13 @@ import pandas as pd
 import pytest
 import zarr
 
-from ooc_train.errors import InvalidStore, NonFiniteData
+from ooc_train.errors import CeilingExceeded, InvalidStore, NonFiniteData
+from ooc_train.models.model import Model
+from ooc_train.store.chunks import ChunkReader
 from ooc_train.store.layout import open_store
 from ooc_train.stream.inputs import class_weights, read_inputs, without_y
 from ooc_train.stream.sources import ArraySource, StoreSource
+from ooc_train.train import Task
 from tests.streams import write_store
 
 ROWS = 60
@@ -171,7 +174,41 @@ def test_a_weight_that_is_none_is_named_by_its_row(tmp_path, kind, value, error,
     weight = WEIGHT.copy()
     weight[37] = value
     with pytest.raises(error, match=said):
-        inputs_of(kind, tmp_path, CODES, weight)
+        # Of a store, weights are looked at only when they are asked for.
+        assert inputs_of(kind, tmp_path, CODES, weight).total_weight
+
+
+def test_of_a_store_of_ours_no_row_is_read_before_the_plan(tmp_path, monkeypatch):
+    for name, weight in (("a", None), ("b", WEIGHT)):
+        path = write_store(tmp_path / name, X, CODES, weight, classes=[0, 1, 2]).path
+        expected = read_inputs(path, classifier=True)
+        totals = np.bincount(CODES, weight)
+        assert expected.class_totals is not None
+        np.testing.assert_allclose(expected.class_totals, totals, rtol=1e-12)
+        with monkeypatch.context() as patch:
+            patch.setattr(ChunkReader, "read_rows", None)
+            Task.of(Model(name="logistic"), inputs := read_inputs(path, classifier=True))
+            assert inputs.total_weight == pytest.approx(totals.sum(), rel=1e-14)
+
+
+@pytest.mark.parametrize("classifier", [True, False])
+def test_labels_and_weights_that_the_ceiling_has_no_room_for_are_not_looked_at(
+    tmp_path, monkeypatch, classifier
+):
+    rows = 4 * 2**20
+    group = zarr.create_group(tmp_path / "a.zarr")
+    group.create_array("X", shape=(rows, 3), dtype="f4", chunks=(1000, 3))
+    group.create_array("y", shape=(rows,), dtype="f8", chunks=(rows,))
+    group.create_array("sample_weight", shape=(rows,), dtype="f8", chunks=(rows,))
+    store = open_store(tmp_path / "a.zarr")
+    with monkeypatch.context() as patch:
+        patch.setattr(ChunkReader, "read_rows", None)
+        with pytest.raises(CeilingExceeded, match=r"(?s)labels .* manifest lacks") as error:
+            read_inputs(store, classifier=classifier, memory_ceiling="96MiB")
+    said = str(error.value).splitlines()[0]
+    assert f"ooc-train rechunk {store.path}" in said
+    # A chunk of each and its code, which lie there no more than what is told.
+    assert 128 < int(said.partition("to at least ")[2].partition("MiB")[0]) < 170
 
 
 def test_a_negative_weight_of_a_dask_array(tmp_path):

@@ -6,13 +6,16 @@ import shutil
 import stat
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
+import numpy as np
 import pytest
 from numba import types
 
 from ooc_train.models import kernels, machine_code
 from ooc_train.models.compiled import entries, parts
+from tests.streams import write_store
 
 ADD_UP = """if True:
     import sys
@@ -101,14 +104,73 @@ def test_a_folder_that_others_may_write_is_not_used(tmp_path, monkeypatch):
     file.touch()
     for place in (shared, file / "below"):
         monkeypatch.setenv("OOC_TRAIN_CACHE_DIR", str(place))
-        machine_code._folder.cache_clear()
+        machine_code._lasting.cache_clear()
         try:
-            used = machine_code._folder()
+            used = machine_code.folder()
             assert not used.startswith(str(tmp_path / "shared"))
             assert stat.S_IMODE(os.stat(used).st_mode) == 0o700
-            os.rmdir(used)
         finally:
-            machine_code._folder.cache_clear()
+            machine_code._lasting.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "place", ["private", "readable", "writable", "a link", "another's", "a file", "gone", ""]
+)
+def test_the_folder_of_the_driver_is_used_only_if_it_is_private(tmp_path, monkeypatch, place):
+    told = tmp_path / "told"
+    modes = {"readable": 0o750, "writable": 0o770}
+    if place == "a link":
+        (tmp_path / "private").mkdir(mode=0o700)
+        told.symlink_to(tmp_path / "private")
+    elif place == "a file":
+        told.touch(mode=0o700)
+    elif place != "gone":
+        told.mkdir()
+        told.chmod(modes.get(place, 0o700))
+    monkeypatch.setattr(machine_code, "_lasting", lambda: None)
+    monkeypatch.setattr(machine_code, "_temporary", lambda: "own")
+    monkeypatch.setattr(machine_code, "_told", str(told) if place else "")
+    if place == "another's":
+        monkeypatch.setattr(os, "geteuid", lambda: os.stat(told).st_uid + 1)
+    assert machine_code.folder() == (str(told) if place == "private" else "own")
+
+
+RUN = """
+    import sys, tempfile
+    from pathlib import Path
+    from ooc_train import LocalCluster, LogisticRegression
+    if __name__ == "__main__":
+        with LocalCluster(n_workers=2, dashboard_address="127.0.0.1:0") as made, made.get_client():
+            model = LogisticRegression(solver="lbfgs", max_iter=1).fit(sys.argv[1])
+        found = list(Path(tempfile.gettempdir()).glob("ooc_train-kernels-*/*"))
+        print(len(found), *{oct(path.parent.stat().st_mode & 0o777) for path in found})
+        print(*(note for note in model.report_.memory.notes if "compiled" in note))
+"""
+
+
+@pytest.mark.slow
+def test_without_a_cache_a_run_compiles_once_and_leaves_nothing(tmp_path):
+    rows = np.random.default_rng(0).normal(size=(1000, 3)).astype("f4")
+    write_store(tmp_path / "a.zarr", rows, (rows[:, 0] > 0).astype("u1"), classes=[0, 1])
+    (tmp_path / "temporary").mkdir()
+    (tmp_path / "script.py").write_text(textwrap.dedent(RUN))
+    (tmp_path / "no-folder").touch()
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "script.py"), str(tmp_path / "a.zarr")],
+        env={
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            "OOC_TRAIN_CACHE_DIR": str(tmp_path / "no-folder" / "below"),
+            "TMPDIR": str(tmp_path / "temporary"),
+        },
+        check=False, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    files, note = done.stdout.splitlines()
+    assert files == "1 0o700"
+    # The compiler is told of, with what it held.
+    assert re.search(r"compiled, once a run,.*: [\d.]+ s and [\d.]+ MiB", note)
+    assert not list((tmp_path / "temporary").glob("ooc_train*"))
 
 
 def test_a_compiler_that_fails_says_why(tmp_path, monkeypatch):

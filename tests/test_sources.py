@@ -1,5 +1,7 @@
 """Sources: the same rows from stores, memory, Dask, and the Zarr of others."""
 
+from pathlib import Path
+
 import dask.array
 import numpy as np
 import pytest
@@ -7,11 +9,13 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ooc_train.errors import CorruptChunk
 from ooc_train.models import kernels
 from ooc_train.models.model import Model
 from ooc_train.models.moments import ColumnSums
 from ooc_train.models.sums import Block
 from ooc_train.solvers.updates import Updates
+from ooc_train.store.direct import DirectRoute
 from ooc_train.store.layout import open_store
 from ooc_train.stream.inputs import dask_source, read_inputs
 from ooc_train.stream.sources import ArraySource, StoreSource, codes_of, concatenate
@@ -204,6 +208,62 @@ def test_a_large_chunk_is_read_in_parts_where_it_can_be(tmp_path, monkeypatch, c
     solver = Task.of(model, read_inputs(path, classifier=True)).solver
     assert isinstance(solver, Updates)
     assert solver.batch_size == 50
+
+
+@pytest.fixture
+def checked(tmp_path, monkeypatch):
+    """A store whose chunks have checksums and are read in parts: 4 of 50 rows, in 2 shards."""
+    monkeypatch.setattr("ooc_train.store.arrays._LARGE_CHUNK_BYTES", 100)
+    monkeypatch.setattr("ooc_train.stream.sources.default_chunk_rows", lambda *_: 3)
+    y = CASE.y[:, 0].astype(int)
+    return write_store(
+        tmp_path / "a", CASE.source.X, y, CASE.source.weight, chunk_rows=50, codec="none"
+    ).path
+
+
+@pytest.mark.parametrize("mixing", [1, 3])
+def test_a_large_chunk_with_a_checksum_is_checked_once_and_read_in_parts(
+    checked, monkeypatch, mixing
+):
+    through, real = [], DirectRoute._check_through
+
+    def counted(*call):
+        through.append(call)
+        real(*call)
+
+    monkeypatch.setattr(DirectRoute, "_check_through", counted)
+    source = read_inputs(checked, classifier=True).source
+    assert isinstance(source, StoreSource)
+    assert (source.leaf_rows, source.n_leaves, source.oversized) == (6, 27, False)
+    for found, expected in zip(rows_of(source), (CASE.source.X, CASE.y), strict=False):
+        np.testing.assert_array_equal(found, expected)
+    reader, leaves = source.reader(), np.random.default_rng(0).permutation(27).tolist()
+    through.clear()
+    for _ in range(2):
+        for i in range(0, 27, mixing):
+            block = reader.gather(leaves[i : i + mixing], buffers(source, mixing))
+            rows = [block.row_number(j) for j in range(block.n_rows)]
+            np.testing.assert_array_equal(block.X, CASE.source.X[rows])
+            np.testing.assert_array_equal(block.y, CASE.y[rows])
+    assert len(through) == 3 * 4  # of X, y and weights
+
+
+def test_damage_in_a_large_chunk_is_found_before_any_of_its_rows_is_used(checked):
+    source = read_inputs(checked, classifier=True).source
+    assert isinstance(source, StoreSource)
+    file = Path(source.X.shard_path(1))
+    blob = bytearray(file.read_bytes())
+    blob[10] ^= 1  # of the first row of the chunk of rows 100 to 149
+    file.write_bytes(blob)
+    reader, arrays = source.reader(), buffers(source)
+    for leaf in (17, 20, 24, 20):  # rows 102 to 107, ..., none of which are damaged
+        arrays["X"][:] = -1
+        with pytest.raises(CorruptChunk, match=r"X, chunk 2 \(rows 100 to 149\) .* checksum"):
+            reader.gather([leaf], arrays)
+        assert (arrays["X"] == -1).all()
+    # Of the chunks beside it, rows are handed out.
+    for leaf, rows in ((15, slice(90, 96)), (25, slice(150, 156))):
+        np.testing.assert_array_equal(reader.gather([leaf], arrays).X, CASE.source.X[rows])
 
 
 @settings(max_examples=6, deadline=None)

@@ -48,7 +48,9 @@ def plan(
         from ooc_train.stream.inputs import read_inputs
         from ooc_train.train import Task
 
-        inputs = read_inputs(store, classifier=model.is_classifier)
+        inputs = read_inputs(
+            store, classifier=model.is_classifier, memory_ceiling=resources.ceiling
+        )
         # What can't be is refused before anything is started.
         task = Task.of(model, inputs)
         with resources.client(bar, kernels=task.needs_kernels) as client:
@@ -109,7 +111,9 @@ def train(
             require_writable(out, overwrite=overwrite)
         if plot is not None:
             require_figure(plot, overwrite=overwrite)
-        inputs = read_inputs(store, classifier=model.is_classifier)
+        inputs = read_inputs(
+            store, classifier=model.is_classifier, memory_ceiling=resources.ceiling
+        )
         # What can't be is refused before anything is started.
         task = Task.of(model, inputs)
 
@@ -207,7 +211,12 @@ def evaluate(
             store = open_store(data)
             fitted.require_features(store.n_features, data)
             classifies = fitted.model.is_classifier
-            inputs = read_inputs(store, classifier=classifies, classes=fitted.classes)
+            inputs = read_inputs(
+                store,
+                classifier=classifies,
+                classes=fitted.classes,
+                memory_ceiling=resources.ceiling,
+            )
             with resources.client(bar, kernels=False) as client:
                 metrics, memory = measure(
                     fitted,

@@ -151,7 +151,14 @@ class LinearModel(BaseEstimator):  # type: ignore[misc] # untyped base
         return Given(inputs, y.ndim == 1, y.dtype)
 
     def _read(self, X: Any, y: Any, sample_weight: Any, classes: Sequence[Any]) -> Inputs:
-        return read_inputs(X, y, sample_weight, classifier=self._classifies, classes=tuple(classes))
+        return read_inputs(
+            X,
+            y,
+            sample_weight,
+            classifier=self._classifies,
+            classes=tuple(classes),
+            memory_ceiling=self.memory_ceiling,
+        )
 
     def _note_features(self, n: int, names: tuple[str, ...] | None, *, first: bool) -> None:
         """Note, or check, the columns of data that are not in memory."""

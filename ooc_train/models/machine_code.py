@@ -6,13 +6,17 @@ hundredth of a second and llvmlite 7 MB, beside a library of 40 MB that processe
 its first function would take 0.8 s and 140 MB in every process.
 
 The file lies in a folder of the user's alone, ``$OOC_TRAIN_CACHE_DIR`` or ``~/.cache/ooc_train``,
-and is used only if it belongs to the user, nobody else may write it, and it is whole.
+and is used only if it belongs to the user, nobody else may write it, and it is whole. Where none
+can be written, it is compiled once a run: into a temporary folder of the driver's, gone when that
+ends, of which workers are told.
 """
 
+import atexit
 import ctypes
 import hashlib
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -21,11 +25,22 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from time import perf_counter
 from typing import Any, Literal, NamedTuple
 
 from ooc_train.models import losses, rules
+from ooc_train.units import approximate_bytes
 
-__all__ = ["C_FUNCTIONS", "KERNELS", "Parameter", "link", "target_machine", "write"]
+__all__ = [
+    "C_FUNCTIONS",
+    "KERNELS",
+    "Parameter",
+    "folder",
+    "link",
+    "target_machine",
+    "use_folder",
+    "write",
+]
 
 Values = Literal["X", "real", "whole", "bits"]
 
@@ -92,8 +107,10 @@ def target_machine() -> Any:
     )
 
 
-def link(dtype: str) -> tuple[dict[str, int], object]:
+def link(dtype: str) -> tuple[dict[str, int], object, str]:
     """Return the address of each kernel for X of `dtype`, and what has to live as long as they do.
+
+    And what compiling them took, in words, where it was done for this.
 
     Raises
     ------
@@ -102,7 +119,9 @@ def link(dtype: str) -> tuple[dict[str, int], object]:
     """
     import llvmlite.binding as llvm
 
-    code = _read(_path(dtype)) or _compiled(dtype)
+    code, took = _read(_path(dtype)), ""
+    if code is None:
+        code, took = _compiled(dtype)
     c_library = ctypes.CDLL(None)
     for name in C_FUNCTIONS:
         llvm.add_symbol(name, _address(c_library, name))
@@ -110,7 +129,7 @@ def link(dtype: str) -> tuple[dict[str, int], object]:
     for data in code.values():
         engine.add_object_file(llvm.ObjectFileRef.from_data(data))
     engine.finalize_object()
-    return {name: engine.get_function_address(name) for name in code}, engine
+    return {name: engine.get_function_address(name) for name in code}, engine, took
 
 
 def _address(library: ctypes.CDLL, name: str) -> int:
@@ -136,19 +155,57 @@ def _digest() -> str:
     return hashlib.sha256(b"".join(parts)).hexdigest()[:24]
 
 
+_told = ""
+"""The folder of the driver of this process's last job."""
+
+
+def use_folder(path: str) -> None:
+    """Have code kept where another process of this user's keeps it, if there is none that lasts."""
+    global _told
+    _told = path
+
+
+def folder() -> str:
+    """Return a folder of the user's alone: one that lasts, the driver's, or one of this process."""
+    return _lasting() or (_told if _is_private(_told) else _temporary())
+
+
 @cache
-def _folder() -> str:
-    """Return a folder of the user's alone: the one that lasts, or one of this process."""
+def _lasting() -> str | None:
+    """Return the folder that lasts, or None where it can't be written to or isn't ours alone."""
     caches = os.environ.get("XDG_CACHE_HOME") or os.path.join("~", ".cache")
-    folder = os.environ.get("OOC_TRAIN_CACHE_DIR") or os.path.join(caches, "ooc_train")
-    folder = os.path.expanduser(folder)
+    path = os.environ.get("OOC_TRAIN_CACHE_DIR") or os.path.join(caches, "ooc_train")
+    path = os.path.expanduser(path)
     try:
-        os.makedirs(folder, mode=0o700, exist_ok=True)
-        if _is_ours(os.stat(folder)) and os.access(folder, os.W_OK):
-            return folder
+        os.makedirs(path, mode=0o700, exist_ok=True)
+        if _is_ours(os.stat(path)) and os.access(path, os.W_OK):
+            return path
     except OSError:
         pass  # a home that can't be written to is no reason not to run
-    return tempfile.mkdtemp(prefix="ooc_train-kernels-")
+    return None
+
+
+@cache
+def _temporary() -> str:
+    """Make a folder that is gone when this process has ended."""
+    path, owner = tempfile.mkdtemp(prefix="ooc_train-kernels-"), os.getpid()
+
+    def remove() -> None:
+        if os.getpid() == owner:  # and not a child that was forked
+            shutil.rmtree(path, ignore_errors=True)
+
+    atexit.register(remove)
+    return path
+
+
+def _is_private(path: str) -> bool:
+    """Return whether a folder, and no link to one, is this user's, and open to nobody else."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return False
+    private = stat.S_IMODE(status.st_mode) & 0o077 == 0
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and private
 
 
 def _is_ours(status: os.stat_result) -> bool:
@@ -157,7 +214,7 @@ def _is_ours(status: os.stat_result) -> bool:
 
 
 def _path(dtype: str) -> str:
-    return os.path.join(_folder(), f"kernels-{dtype}-{_digest()}")
+    return os.path.join(folder(), f"kernels-{dtype}-{_digest()}")
 
 
 def write(path: str, code: Mapping[str, bytes]) -> None:
@@ -188,9 +245,9 @@ def _read(path: str) -> dict[str, bytes] | None:
     return code
 
 
-def _compiled(dtype: str) -> dict[str, bytes]:
-    """Compile the kernels for X of `dtype` in a process of its own, and return their code."""
-    path = _path(dtype)
+def _compiled(dtype: str) -> tuple[dict[str, bytes], str]:
+    """Compile the kernels for X of `dtype` in a process of its own; return code, and a note."""
+    path, begun = _path(dtype), perf_counter()
     # The package as it was found here, and nothing of the folder that the user happens to be in.
     package = os.fspath(Path(__file__).parents[2])
     given = os.environ.get("PYTHONPATH")
@@ -205,4 +262,9 @@ def _compiled(dtype: str) -> dict[str, bytes]:
             f"the kernels could not be compiled by {' '.join(command)}, which ended with "
             f"{done.returncode}:\n{done.stderr.strip()}"
         )
-    return code
+    often = "on this machine" if _lasting() else "a run, for want of a folder to keep them in"
+    return code, (
+        f"kernels were compiled, once {often}, before any data: "
+        f"{perf_counter() - begun:.1f} s and {approximate_bytes(int(done.stdout))} of a process of "
+        "its own, which the memory figures leave out"
+    )

@@ -104,14 +104,12 @@ class ArrayLayout:
 
     @property
     def in_parts(self) -> bool:
-        """Whether rows can be read without the rest of their chunk."""
-        return self.direct and self.codec == "raw" and not self.crc
+        """Whether rows can be read without holding the rest of their chunk.
 
-    @property
-    def in_checked_parts(self) -> bool:
-        """Whether chunks are so large that they are checked in pieces first, then read in parts."""
-        large = self.chunk_bytes > _LARGE_CHUNK_BYTES
-        return self.direct and self.codec == "raw" and self.crc and large
+        With a checksum that costs another reading, piece by piece, and is for large chunks only.
+        """
+        checked = not self.crc or self.chunk_bytes > _LARGE_CHUNK_BYTES
+        return self.direct and self.codec == "raw" and checked
 
     @property
     def chunks_per_shard(self) -> int:

@@ -41,7 +41,7 @@ class ChunkReader:
         self._route = DirectRoute(layout) if layout.direct else ZarrRoute(layout)
         self.scratch_bytes = self._route.scratch_bytes
         self.hidden_bytes = self._route.hidden_bytes
-        self.in_parts = layout.in_parts or layout.in_checked_parts
+        self.in_parts = layout.in_parts
         self.cache_bytes = (
             self._route.check_bytes if self.in_parts else layout.chunk_bytes + self.scratch_bytes
         )
@@ -132,8 +132,8 @@ class ChunkReader:
         """Copy rows `start` to `stop`, whatever chunks they lie in.
 
         The last chunk is kept, but for chunks of which parts can be read. Of those, large ones with
-        a checksum are read through once before any of their rows are handed out, unless they were
-        the last that was.
+        a checksum are read through before any of their rows are handed out, once for as long as
+        their file stays open.
 
         Parameters
         ----------

@@ -30,6 +30,8 @@ class _Shard(NamedTuple):
     fd: int
     data_bytes: int
     entries: bytes
+    checked: set[int]
+    """Chunks that were read through, by their position: those that are read in parts."""
 
 
 class _DamageError(Exception):
@@ -39,8 +41,9 @@ class _DamageError(Exception):
 class DirectRoute:
     """Reads chunks of one array whose layout is `direct`; for one thread at a time.
 
-    Shards stay open, each with its index, up to `MAX_OPEN_SHARDS` of them. A file and its index
-    are dropped together, so that a shard which was replaced is never read by the old one's index.
+    Shards stay open, each with its index, up to `MAX_OPEN_SHARDS` of them. A file, its index and
+    what is known of its chunks are dropped together, so that a shard which was replaced is never
+    read by the old one's index.
     """
 
     hidden_bytes = 0
@@ -55,8 +58,7 @@ class DirectRoute:
         self._raw_bytes = layout.chunk_bytes + len(self._checksum)
         self._chunks_per_shard = layout.chunks_per_shard
         self._shards: dict[int, _Shard] = {}
-        self.check_bytes = _CHECK_BYTES if layout.in_checked_parts else 0
-        self._checked = -1
+        self.check_bytes = _CHECK_BYTES if layout.in_parts and layout.crc else 0
         self.decoding = 0.0
 
     def read(self, index: int, out: NDArray[Any], scratch: NDArray[np.uint8] | None) -> None:
@@ -102,8 +104,9 @@ class DirectRoute:
                 shard = self._shard(number)
                 offset, length = _entry(shard, position)
                 self._require_raw(length)
-                if self._checksum and self._checked != index:
-                    self._check_through(index, shard.fd, offset)
+                if self._checksum and position not in shard.checked:
+                    self._check_through(shard.fd, offset)
+                    shard.checked.add(position)
                 _read_exactly(
                     shard.fd,
                     [out[begin - start : end - start]],
@@ -113,9 +116,8 @@ class DirectRoute:
             except _DamageError as damage:
                 raise corrupt_chunk(self._layout, index, str(damage)) from damage.__cause__
 
-    def _check_through(self, index: int, fd: int, offset: int) -> None:
+    def _check_through(self, fd: int, offset: int) -> None:
         """Check a chunk that is too large to be held, piece by piece."""
-        self._checked = -1
         piece, found = memoryview(bytearray(_CHECK_BYTES)), 0
         left = self._layout.chunk_bytes
         while left:
@@ -125,7 +127,6 @@ class DirectRoute:
             offset, left = offset + len(part), left - len(part)
         _read_exactly(fd, [self._checksum], offset, CHECKSUM_BYTES)
         _require_equal(found, self._checksum)
-        self._checked = index
 
     def _read_raw_run(self, index: int, parts: list[NDArray[Any]]) -> None:
         number, position = divmod(index, self._chunks_per_shard)
@@ -201,8 +202,6 @@ class DirectRoute:
 
     def close(self) -> None:
         """Close every file."""
-        # The next one that is opened there may be another.
-        self._checked = -1
         while self._shards:
             os.close(self._shards.popitem()[1].fd)
 
@@ -230,10 +229,10 @@ class DirectRoute:
         try:
             size = os.fstat(fd).st_size
             if not layout.sharded:
-                return _Shard(fd, size, _ENTRY.pack(0, size))
+                return _Shard(fd, size, _ENTRY.pack(0, size), set())
             index_bytes = _ENTRY.size * layout.chunks_per_shard
             data_bytes = size - index_bytes - CHECKSUM_BYTES
-            return _Shard(fd, data_bytes, _read_entries(fd, data_bytes, index_bytes))
+            return _Shard(fd, data_bytes, _read_entries(fd, data_bytes, index_bytes), set())
         except BaseException:
             os.close(fd)
             raise

@@ -37,7 +37,7 @@ FORMAT_VERSION = 1
 _CHUNK_BYTES = 0.8 * 2**20
 _SHARD_BYTES = 64 * 2**20
 _MAX_CHUNKS = 4096
-_LABELS_AT_A_TIME = 2**20
+_LABELS_AT_A_TIME = 2**17
 
 Scalar = str | int | float | bool
 """What a class may be called: what JSON can hold."""

@@ -1,21 +1,27 @@
 """What a user hands over, made a source: a store, a path, Zarr, NumPy or Dask arrays.
 
 Labels of classes become codes here, 0 to k - 1 in sorted order; what is known of rows, weights and
-columns without reading X is gathered here too.
+columns without reading X is gathered here too. Of a store of ours the manifest tells it. Labels
+that it doesn't name, and weights without statistics, have to be read before there can be a plan: in
+pieces, within a ceiling, which is refused before where it is too small.
 """
 
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ooc_train.budget import Budget
 from ooc_train.errors import InvalidStore, NonFiniteData
+from ooc_train.memory import Ceiling, Term
 from ooc_train.models.sums import Array
 from ooc_train.store.chunks import ChunkReader
 from ooc_train.store.layout import ArrayLayout, ColumnStatistics, Store, open_store
+from ooc_train.store.rewriting import arrays_of, rechunk_command
 from ooc_train.stream.sources import (
     ArraySource,
     DaskSource,
@@ -27,8 +33,11 @@ from ooc_train.stream.sources import (
 
 Label = str | int | float | bool
 
-_ROWS_AT_A_TIME = 2**20
+_ROWS_AT_A_TIME = 2**17
 """Of y and weights, where they are looked at before anything is planned."""
+
+_LOOK_BYTES = 8 * 2**20
+"""What looking at so many holds, beside chunks that are kept (measured: 6 MiB)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,8 +49,8 @@ class Inputs:
     source : the rows
     kind : "store", "arrays" or "dask"
     classes : labels in the order of their codes; empty for regression
-    class_totals : weight of the rows of each class, (classes,), or None where it was not asked for
-    total_weight : sum of the rows' weights
+    known_totals : weight of the rows of each class, (classes,), or None where it would be read
+    known_weight : sum of the rows' weights, or None where it would be read
     statistics : of the columns, where a store carries them for the weights that are in use
     feature_names : of the columns, or None
     store : the store, where there is one
@@ -50,11 +59,29 @@ class Inputs:
     source: Source
     kind: str
     classes: tuple[Label, ...]
-    class_totals: Array | None
-    total_weight: float
+    known_totals: Array | None
+    known_weight: float | None
     statistics: ColumnStatistics | None = None
     feature_names: tuple[str, ...] | None = None
     store: Store | None = None
+
+    @property
+    def class_totals(self) -> Array | None:
+        """Weight of the rows of each class, (classes,), or None for regression."""
+        if self.known_totals is not None or not self.classes:
+            return self.known_totals
+        return self._read[1]
+
+    @property
+    def total_weight(self) -> float:
+        """Sum of the rows' weights."""
+        return self._read[0] if self.known_weight is None else self.known_weight
+
+    @cached_property
+    def _read(self) -> tuple[float, Array | None]:
+        if not isinstance(self.source, StoreSource):
+            raise TypeError("the weights of rows that lie in no store are known from the start")
+        return _totals(self.source, len(self.classes))
 
 
 def is_dask(X: object) -> bool:
@@ -79,6 +106,7 @@ def read_inputs(
     *,
     classifier: bool,
     classes: tuple[Label, ...] = (),
+    memory_ceiling: str | int | Ceiling | None = None,
 ) -> Inputs:
     """Return training data as inputs.
 
@@ -88,9 +116,13 @@ def read_inputs(
     y, sample_weight : arrays that go with an X that is no store
     classifier : whether y holds labels
     classes : labels in the order of their codes, where they are known beforehand
+    memory_ceiling : bytes, text, a `Ceiling`, or None for half of what is available: for looking at
+        the labels or weights of a store whose manifest does not tell of them
 
     Raises
     ------
+    CeilingExceeded
+        before anything is read, where they take more.
     InvalidStore
         where a store has no y, or labels where none can be.
     ValueError
@@ -103,7 +135,9 @@ def read_inputs(
                 "a store brings its own y and sample_weight; leave them out, or put yours into the "
                 "store (open_store(path, sample_weight=None) turns weights off)"
             )
-        inputs = _read_store(as_store(X), classifier=classifier, classes=classes)
+        store = as_store(X)
+        _require_room(store, memory_ceiling, classifier=classifier)
+        inputs = _read_store(store, classifier=classifier, classes=classes)
     elif is_dask(X):
         inputs = _read_dask(X, y, sample_weight, classifier=classifier, classes=classes)
     else:
@@ -114,6 +148,26 @@ def read_inputs(
             "check how y was made"
         )
     return inputs
+
+
+def _require_room(
+    store: Store, memory_ceiling: str | int | Ceiling | None, *, classifier: bool
+) -> None:
+    """Refuse to look at labels and weights that the ceiling has no room for."""
+    weighted = store.sample_weight is not None and store.statistics is None
+    looked_at = [store.y] if weighted or (classifier and store.classes is None) else []
+    layouts = [a for a in (*looked_at, store.sample_weight if weighted else None) if a is not None]
+    if not layouts:
+        return
+    size = _LOOK_BYTES
+    for reader in map(ChunkReader, layouts):
+        size += reader.cache_bytes + reader.hidden_bytes
+    with Budget(memory_ceiling) as budget:
+        budget.require(
+            [Term("labels", size, "a chunk of y and of the weights, which the manifest lacks")],
+            "rewrite the store in smaller chunks (training may need more): "
+            f"{rechunk_command(store.path, arrays_of(store))}",
+        )
 
 
 def _read_store(store: Store, *, classifier: bool, classes: tuple[Label, ...]) -> Inputs:
@@ -128,14 +182,16 @@ def _read_store(store: Store, *, classifier: bool, classes: tuple[Label, ...]) -
             )
         found, labels = _labels(store, classes)
     source = StoreSource.of(store, labels=labels)
-    weight, totals = float(store.n_rows), None
-    statistics = store.statistics
-    if statistics is not None and statistics.weighted != (store.sample_weight is not None):
+    statistics, weighted = store.statistics, store.sample_weight is not None
+    if statistics is not None and statistics.weighted != weighted:
         statistics = None
-    if store.sample_weight is not None or (classifier and store.class_counts is None):
-        weight, totals = _totals(source, len(found))
-    elif classifier and store.class_counts is not None:
-        totals = np.array(store.class_counts, np.float64)
+    weight = totals = None
+    if not weighted:
+        weight = float(store.n_rows)
+        if classifier and store.class_counts is not None:
+            totals = np.array(store.class_counts, np.float64)
+    elif statistics is not None:
+        weight = statistics.weight
     return Inputs(source, "store", found, totals, weight, statistics, store.feature_names, store)
 
 

@@ -8,7 +8,6 @@ the solver. It decides how many tasks run at a time, how far reading runs ahead,
 tasks are.
 """
 
-import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import log2
@@ -262,18 +261,22 @@ class Plan:
 
 def make_plan(source: Source, demand: Demand, ceiling: Ceiling, processes: Processes) -> Plan:
     """Return the plan that makes best use of the ceiling, or the smallest if none fits."""
-    choices = [(1, 1)]
+    # From the best to the least, none better in anything than one before: so a larger ceiling never
+    # takes away. Where there is a scan, it is most of the work, and comes before further threads.
+    scans = [(1, 1)]
     if demand.mixing:
         group = demand.mixing * source.leaf_rows * max(source.row_bytes, 1)
         # Where lanes keep all threads busy, they need not take turns.
         if demand.lanes * _TURNS <= max(processes.threads, _TURNS):
             share = -(-source.n_leaves // (demand.mixing * demand.lanes * _TURNS))
-            choices = [(_TURNS, max(1, min(share, _LOT_BYTES // group))), (_TURNS, 1), (1, 1)]
-    for threads, (turns, lot) in itertools.product(range(processes.threads, 0, -1), choices):
+            scans = [(_TURNS, max(1, min(share, _LOT_BYTES // group))), (_TURNS, 1), (1, 1)]
+    choices = [(threads, *scans[0]) for threads in range(processes.threads, 1, -1)]
+    choices += [(1, *scan) for scan in scans]
+    for threads, turns, lot in choices:
         plan = _plan(source, demand, ceiling, processes, threads, turns, lot)
         if plan.fits:
             break
-    least = _plan(source, demand, ceiling, processes, 1, *choices[-1])
+    least = _plan(source, demand, ceiling, processes, *choices[-1])
     return replace(plan, smallest_ceiling=least.projected)
 
 
@@ -379,7 +382,7 @@ def _within_limits(
             overrun = overrun or (i, limit, beside + least)
         elif limit:
             pool = min(pool, limit - beside)
-    return max(pool, least), overrun
+    return pool, overrun
 
 
 def _advice(source: Source, demand: Demand) -> str:

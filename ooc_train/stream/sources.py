@@ -171,7 +171,8 @@ class StoreSource:
     def leaf_rows(self) -> int:
         """Rows of a chunk, or, where it's large and parts of it can be read, of a part.
 
-        A part stays in cache from the read to the gradient, and needs no room for the others.
+        A part stays in cache from the read to the gradient, and needs no room for the others. It
+        is a leaf by the layout alone, whatever the ceiling.
         """
         usual = default_chunk_rows(self.n_features, self.X.dtype)
         if self.X.in_parts and self.X.chunk_rows > _LARGE * usual:
@@ -196,10 +197,15 @@ class StoreSource:
 
     @property
     def hidden_bytes(self) -> int:
-        """What zarr-python takes at a time, and the chunks kept that are no leaves."""
+        """What zarr-python takes at a time, and what is kept of chunks that are no leaves."""
         readers = self.chunk_readers().values()
-        kept = sum(r.cache_bytes for r in readers if r.layout.chunk_rows != self.leaf_rows)
-        return kept + max(r.hidden_bytes for r in readers)
+        kept = sum(reader.cache_bytes for reader in self._not_by_leaves())
+        return kept + max(reader.hidden_bytes for reader in readers)
+
+    def _not_by_leaves(self) -> list[ChunkReader]:
+        """Return readers of the arrays whose chunks are no leaves."""
+        readers = self.chunk_readers().values()
+        return [reader for reader in readers if reader.layout.chunk_rows != self.leaf_rows]
 
     @property
     def mixing(self) -> int:
@@ -217,7 +223,8 @@ class StoreSource:
         """Whether chunks are larger than usual, and have to be held whole."""
         usual = default_chunk_rows(self.n_features, self.X.dtype)
         whole = self.leaf_rows == self.X.chunk_rows
-        hidden = self.hidden_bytes > usual * self.X.row_bytes
+        checks = sum(reader.cache_bytes for reader in self._not_by_leaves() if reader.in_parts)
+        hidden = self.hidden_bytes - checks > usual * self.X.row_bytes
         return hidden or (whole and self.leaf_rows > usual)
 
     def rooms(self, leaves: int = 1) -> Rooms:
