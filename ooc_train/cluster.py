@@ -357,7 +357,7 @@ class _Heartbeat:
 
 
 def _prepare(
-    dtype: str, *, kernels: bool, dask_worker: Any = None
+    *dtypes: str, kernels: bool, dask_worker: Any = None
 ) -> tuple[ProcessMemory, str, int]:
     """Load what tasks will need; return what the process holds, where it lives, and its own limit.
 
@@ -365,7 +365,7 @@ def _prepare(
     """
     if dask_worker is not None:
         dask_worker.metrics.setdefault(WORKER_METRIC, _Heartbeat())
-    if kernels:
+    for dtype in dtypes if kernels else ():
         load_kernels(dtype)
     load_blas()
     return measure(), pid_space(), 0 if dask_worker is None else _own_limit(dask_worker)
@@ -409,10 +409,10 @@ class Meter:
         if self._limited is not None and self._limited.status == "running":
             self._limited.run(backstop.lift, self._job, on_error="ignore")
 
-    def prepare(self, dtype: str, *, kernels: bool) -> Processes:
-        """Load what tasks need in every process, and return what all of them then hold."""
+    def prepare(self, *dtypes: str, kernels: bool) -> Processes:
+        """Load what tasks on these types need in every process; return what all then hold."""
         if self._client is None:
-            _prepare(dtype, kernels=kernels)
+            _prepare(*dtypes, kernels=kernels)
             calling = self._calling([])
             self._watch(calling, [])
             return Processes(calling.peak, (), 1)
@@ -424,8 +424,8 @@ class Meter:
                 "and run again"
             )
         # One first: where kernels have to be compiled, the others then find them in the cache.
-        self._client.run(_prepare, dtype, kernels=kernels, workers=[next(iter(threads))])
-        prepared = self._client.run(_prepare, dtype, kernels=kernels)
+        self._client.run(_prepare, *dtypes, kernels=kernels, workers=[next(iter(threads))])
+        prepared = self._client.run(_prepare, *dtypes, kernels=kernels)
         held: Mapping[str, ProcessMemory] = {at: found[0] for at, found in prepared.items()}
         calling = self._calling([memory.pid for memory in held.values()])
         here = pid_space()

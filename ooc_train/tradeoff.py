@@ -19,7 +19,7 @@ from typing import Any
 
 from ooc_train.advice import Advice, Outcome, recommend
 from ooc_train.cluster import choose_executor
-from ooc_train.comparing import Judged, Peaks, demand_of_judging, held_out, judge, load
+from ooc_train.comparing import Judged, Peaks, demand_of_judging, judge, load
 from ooc_train.drawing import figures, plots
 from ooc_train.errors import Diverged
 from ooc_train.events import Callback
@@ -29,7 +29,7 @@ from ooc_train.models.model import Model
 from ooc_train.models.noise import NoiseScale
 from ooc_train.report import Report
 from ooc_train.stream.executors import OnDask
-from ooc_train.stream.inputs import Inputs, read_inputs
+from ooc_train.stream.inputs import Inputs, read_inputs, read_validation
 from ooc_train.stream.sources import StoreSource
 from ooc_train.train import Task, train
 from ooc_train.watching.interrupts import at_once
@@ -168,7 +168,9 @@ def tradeoff(
     if model.random_state is None:
         model = replace(model, random_state=secrets.randbits(32))
     inputs = data if isinstance(data, Inputs) else read_inputs(data, classifier=model.is_classifier)
-    others = None if validation is None else held_out(validation, inputs, model)
+    others = None
+    if validation is not None:
+        others = read_validation(validation, inputs, classifier=model.is_classifier)
     models = [replace(model, batch_size=size) for size in batch_sizes]
     tasks = [Task.of(one, inputs) for one in models]
     executor = choose_executor(inputs.source, client)

@@ -26,10 +26,11 @@ from ooc_train.solvers.gram import Gram
 from ooc_train.solvers.lbfgs import LBFGS
 from ooc_train.solvers.newton import Newton
 from ooc_train.solvers.updates import Updates
-from ooc_train.stream.inputs import Inputs, class_weights, read_inputs
+from ooc_train.stream.inputs import Inputs, class_weights, read_inputs, read_validation
 from ooc_train.stream.order import spread
 from ooc_train.stream.passes import Stream
 from ooc_train.stream.plan import Demand, Plan
+from ooc_train.stream.sources import Source
 from ooc_train.threads import one_blas_thread
 from ooc_train.units import approximate_bytes
 from ooc_train.watching.driver import TrainingPage
@@ -50,6 +51,7 @@ class Task:
     problem : the objective; its scaling is provisional until columns were looked at
     solver : the solver
     solver_name : its name
+    validation : rows that every step is judged by without learning from them, or None
     """
 
     model: Model
@@ -57,10 +59,11 @@ class Task:
     problem: LinearProblem
     solver: Solver
     solver_name: str
+    validation: Inputs | None = None
 
     @classmethod
-    def of(cls, model: Model, inputs: Inputs) -> "Task":
-        """Return what training this model on these data is.
+    def of(cls, model: Model, inputs: Inputs, validation: Any = None) -> "Task":
+        """Return what training this model on these data is, judged by those of `validation`.
 
         Raises
         ------
@@ -102,7 +105,10 @@ class Task:
             model.standardize,
             weights,
         )
-        return cls(model, inputs, problem, _solver(model, solver_name, batch, inputs), solver_name)
+        if validation is not None:
+            validation = read_validation(validation, inputs, classifier=model.is_classifier)
+        solver = _solver(model, solver_name, batch, inputs)
+        return cls(model, inputs, problem, solver, solver_name, validation)
 
     def require_start(self, start: Fitted) -> None:
         """Refuse parameters to begin from that are of another model.
@@ -123,6 +129,8 @@ class Task:
     @property
     def needs_kernels(self) -> bool:
         """Whether workers need the compiled kernels."""
+        if self.validation is not None:
+            return True
         if self.solver_name == "newton":
             return self.problem.compiled_hessian
         return self.solver_name != "gram"
@@ -165,6 +173,21 @@ class Task:
             updates=updates,
         )
 
+    def beside(self) -> tuple[Source, Demand] | None:
+        """Return the validation rows and what judging by them needs room for, or None."""
+        if self.validation is None:
+            return None
+        source = self.validation.source
+        work = self.problem.sums(self.problem.zeros()[None], gradients=0)
+        demand = Demand(
+            leaf=total_bytes(source.rooms(1)),
+            workspace=total_bytes(work.rooms(source.leaf_rows)),
+            sums=nbytes(work.zeros()),
+            parameters=8 * self.problem.n_parameters,
+            slots=self.solver.slots,  # what the solver holds stays meanwhile
+        )
+        return source, demand
+
     def _require_square(self) -> None:
         """Refuse a matrix of all pairs of parameters that no machine like this has room for."""
         width = {"newton": self.problem.n_parameters, "gram": self.problem.n_features + 1}
@@ -204,6 +227,7 @@ def train(
     model: Model,
     data: Any,
     *,
+    validation: Any = None,
     out: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     callbacks: Sequence[Callback] = (),
@@ -222,6 +246,10 @@ def train(
     ----------
     model : what is learned, and how
     data : `Inputs`, or a store, or the path of one
+    validation : rows that are not learned from, likewise, or None. Their mean loss, measured as
+        that of the others (by weight, class weights included, without penalty), is taken after
+        each iteration or epoch, at the parameters that it led to. This reads all of them each
+        time, which no limit on passes counts, and changes nothing that is learned.
     out : where the run is saved, or None
     overwrite : whether a run that lies there is replaced
     callbacks : who listens
@@ -252,7 +280,7 @@ def train(
     if out is not None:
         require_writable(os.fspath(out), overwrite=overwrite)
     inputs = data if isinstance(data, Inputs) else read_inputs(data, classifier=model.is_classifier)
-    task = Task.of(model, inputs)
+    task = Task.of(model, inputs, validation)
     if start is not None:
         task.require_start(start)
     begun = perf_counter()
@@ -261,7 +289,7 @@ def train(
     )
     with Interrupts() as interrupts, TrainingPage(job.client, job.dashboard, job.calling) as page:
         with one_blas_thread(), job:
-            plan = job.plan(task.demand())
+            plan = job.plan(task.demand(), task.beside())
             run = _Run(task, job, plan, (*callbacks, interrupts, page), begun)
             state = run.solve(start, max_passes, max_seconds, page.link)
             report = run.report(state, page.notes)
@@ -309,6 +337,10 @@ class _Run:
         self._steps = Steps()
         self._learning_rate: float | None = None
         self._stream: Stream = job.stream(plan, self._on_rows, lambda: self._stopped)
+        self._judging: Stream | None = None
+        if task.validation is not None:
+            source = task.validation.source
+            self._judging = job.beside(source, plan, lambda _: self._on_rows(0))
 
     def emit(self, event: Event) -> None:
         """Tell everyone who listens."""
@@ -321,7 +353,14 @@ class _Run:
 
     def _on_rows(self, rows: int) -> None:
         self._rows += rows
-        self.emit(Progressed(self._rows, self._seconds, self._stream.spent.profile))
+        self.emit(Progressed(self._rows, self._seconds, self._profile))
+
+    @property
+    def _profile(self) -> dict[str, float]:
+        profile = self._stream.spent.profile
+        if self._judging is not None:
+            profile["validating"] = sum(self._judging.spent.profile.values())
+        return profile
 
     @property
     def _seconds(self) -> float:
@@ -360,6 +399,7 @@ class _Run:
                 max_seconds=max_seconds,
                 ceiling_source=self._plan.ceiling.source,
                 training_page=training_page,
+                validation_rows=0 if self._judging is None else self._judging.source.n_rows,
             )
         )
         scaling = scaling_of(self.task, self._stream)
@@ -379,6 +419,7 @@ class _Run:
             state = self.task.solver.step(self.problem, self._stream, state)
             if not np.isfinite(state.theta).all():
                 raise Diverged("the parameters stopped being numbers; use a smaller learning rate")
+            validation_loss = self._judge(state.theta)
             step = Stepped(
                 state.n_iter,
                 self._passes,
@@ -387,15 +428,26 @@ class _Run:
                 state.gradient_norm,
                 self._seconds,
                 _rate(state, max(0, state.updates - 1)),
-                self._stream.spent.profile,
+                self._profile,
+                validation_loss,
             )
             self._steps.add(step)
             self.emit(step)
         return state
 
+    def _judge(self, theta: Array) -> float | None:
+        """Return the mean loss of the validation rows; None where they are not to be read."""
+        if self._judging is None or self._stopped:
+            return None
+        sums = self._judging.reduce(self.problem.sums(theta[None], gradients=0))
+        return float(sums["loss"][0] / sums["weight"])
+
     def report(self, state: State, notes: Sequence[str] = ()) -> Report:
         """Return what was done."""
         task, spent = self.task, self._stream.spent
+        bytes_read = spent.rows * self._job.source.row_bytes
+        if self._judging is not None:
+            bytes_read += self._judging.spent.rows * self._judging.source.row_bytes
         updates = task.solver if isinstance(task.solver, Updates) else None
         return Report(
             model=task.model.name,
@@ -406,7 +458,7 @@ class _Run:
             passes=self._passes,
             updates=state.updates,
             n_iter=state.n_iter,
-            bytes_read=spent.rows * self._job.source.row_bytes,
+            bytes_read=bytes_read,
             seconds=self._seconds,
             loss=state.loss,
             history=self._steps.all(),
@@ -414,7 +466,7 @@ class _Run:
             random_state=None if updates is None else updates.seed,
             shuffle_buffer=None if updates is None else updates.mixing,
             learning_rate=self._learning_rate,
-            profile=spent.profile,
+            profile=self._profile,
             memory=self._job.memory(self._plan),
             dashboard=self._job.dashboard,
             notes=(*self._notes, *notes),

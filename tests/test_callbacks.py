@@ -2,6 +2,7 @@
 
 import io
 import sys
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -67,6 +68,12 @@ def test_a_line_a_step_without_a_terminal(clock):
     assert lines_of(events, clock) == [
         "pass 4 of 4  loss 0.5  1.5k rows/s  memory 256 MiB of 512 MiB  1s left"
     ]
+
+
+def test_the_loss_of_validation_rows_stands_beside_the_other(clock):
+    judged = replace(stepped(2), validation_loss=0.625)
+    (line,) = lines_of([started("sgd", 4), judged], clock)
+    assert line.startswith("pass 1 of 4  loss 0.5 (validation 0.625)  ")
 
 
 def test_a_line_a_second_at_most(clock):

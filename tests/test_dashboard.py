@@ -172,6 +172,25 @@ def test_a_full_batch_has_a_gradient_and_no_learning_rate(made, client):
         assert steps["gradient_norm"][-1] < 1e-4
 
 
+def test_the_loss_of_validation_rows_is_on_the_page(made, client):
+    link, report = fit(made, client, validation=made)
+    with opened(link) as document:
+        equal(document, report)
+        assert f"<dd>{report.validation_loss:.6g} <small>of 20 k rows" in text_of(document, "head")
+        judged = [step.validation_loss for step in report.history]
+        assert list(data_of(document, "steps")["validation_loss"]) == judged
+        plot = document.get_model_by_name("training_loss")
+        own, dashed = plot.renderers[:2]
+        assert dashed.glyph.line_dash.value == "dashed"
+        assert list(dashed.data_source.data[dashed.glyph.ys.field][0]) == judged
+        assert list(own.data_source.data[own.glyph.ys.field][0]) == list(report.loss_history)
+        assert "dashed" in plot.title.text
+    link, _ = fit(made, client)
+    with opened(link) as document:
+        assert "validation" not in text_of(document, "head")
+        assert "validating" not in data_of(document, "profile")["part"]
+
+
 def pages_of(cluster):
     applications = cluster.scheduler.http_application.applications
     return [app for app in applications[1:] if "/training" in getattr(app, "app_paths", ())]
@@ -767,7 +786,7 @@ def test_prometheus_finds_the_runs_at_the_schedulers_metrics(made, client):
     assert of_first("updates_total") == [report.updates]
     assert of_first("rows_total") == [report.passes * report.n_rows]
     assert of_first("running") == [0]
-    for activity in PROFILE:
+    for activity in report.profile:
         assert of_first("seconds_total", activity=activity) == [report.profile[activity]]
     assert of_first("memory_bytes", figure="ceiling") == [report.memory.ceiling]
     assert of_first("memory_bytes", figure="projected") == [report.memory.projected]

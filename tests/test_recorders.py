@@ -120,6 +120,14 @@ def test_tensorboard_is_told_of_steps(tensorboard, tmp_path):
     assert tensorboard.count(("close",)) == 1
 
 
+def test_the_loss_of_validation_rows_is_a_figure_where_there_are_any(tensorboard, tmp_path):
+    recorder = TensorBoard(tmp_path)
+    for event in (started(), stepped(1), replace(stepped(2), validation_loss=0.75)):
+        recorder(event)
+    judged = [call for call in tensorboard if call[1:2] == ("validation_loss",)]
+    assert judged == [("scalar", "validation_loss", 0.75, 2)]
+
+
 def test_tensorboard_is_closed_where_a_run_fails(tensorboard, tmp_path):
     with pytest.raises(RuntimeError):
         begin_and_fail(TensorBoard(tmp_path))

@@ -19,11 +19,12 @@ from ooc_train.cli.options import (
     Output,
     Overwrite,
     Resources,
+    Validation,
 )
 from ooc_train.cli.text import count, print_json
 from ooc_train.memory import Ceiling
 from ooc_train.tables.names import is_table
-from ooc_train.text import printable
+from ooc_train.text import losses, printable
 from ooc_train.units import approximate_duration
 from ooc_train.watching.callbacks import ConsoleBar
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 def plan(
     *,
     store: Annotated[str, STORE],
+    validation: Validation = None,
     learning: Learning,
     resources: Resources,
     output: Output,
@@ -52,7 +54,7 @@ def plan(
         from ooc_train.train import Task
 
         inputs = read_inputs(store, classifier=model.is_classifier)
-        task = Task.of(model, inputs)
+        task = Task.of(model, inputs, validation)
         with (
             resources.client(bar, kernels=task.needs_kernels) as client,
             one_blas_thread(),
@@ -63,10 +65,12 @@ def plan(
                 kernels=task.needs_kernels,
             ) as job,
         ):
-            found = job.plan(task.demand())
+            found = job.plan(task.demand(), task.beside())
     fits = found.fits
     # The plan for next to nothing is the smallest there is.
-    smallest = make_plan(inputs.source, task.demand(), Ceiling(1, "given"), found.processes)
+    smallest = make_plan(
+        inputs.source, task.demand(), Ceiling(1, "given"), found.processes, task.beside()
+    )
     if output.as_json:
         about = {"model": model.name, "solver": task.solver_name, "batch_size": model.batch_size}
         print_json(about | dict(found.to_json()) | {"smallest_ceiling": smallest.projected})
@@ -89,6 +93,7 @@ def plan(
 def train(
     *,
     store: Annotated[str, STORE],
+    validation: Validation = None,
     out: Annotated[
         str | None, typer.Option(metavar="RUN", help="Folder that the run is saved in.")
     ] = None,
@@ -134,7 +139,7 @@ def train(
             require_figure(plot, overwrite=overwrite)
         inputs = read_inputs(store, classifier=model.is_classifier)
         # What can't be is refused before anything is started.
-        task = Task.of(model, inputs)
+        task = Task.of(model, inputs, validation)
 
         def say_plan(event: Event) -> None:
             if isinstance(event, Started):
@@ -153,6 +158,7 @@ def train(
             _, report = fit(
                 model,
                 inputs,
+                validation=task.validation,
                 out=out,
                 overwrite=overwrite,
                 callbacks=(say_plan, bar, interrupts),
@@ -176,7 +182,8 @@ def _tell(report: "Report", out: str | None, plot: str | None, *, classifies: bo
     """Print what training did."""
     loss = "log-loss" if classifies else "loss"
     passes = "1 pass" if report.passes == 1 else f"{report.passes:.4g} passes"
-    typer.echo(f"{passes}, {loss} {report.loss:.6g} | memory: {report.memory}")
+    found = losses(report.loss, report.validation_loss)
+    typer.echo(f"{passes}, {loss} {found} | memory: {report.memory}")
     rate = f"{report.rows_per_second:,.0f} rows/s"
     end = "converged" if report.converged else "stopped before the tolerance was met"
     updates = count(report.updates, "update")

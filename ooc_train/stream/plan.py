@@ -10,8 +10,9 @@ tasks are.
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log2
+from typing import Self
 
 from ooc_train.errors import CeilingExceeded
 from ooc_train.memory import Ceiling, Projection, Term
@@ -115,6 +116,7 @@ class Plan:
     leaf_rows, leaf_bytes : of the pieces that rows are read in
     overrun : of the worker that could not keep its own limit, its number, that limit, and what it
         would need; or None
+    beside : how passes over the other rows are cut, which take turns with these; or None
     """
 
     ceiling: Ceiling
@@ -126,6 +128,7 @@ class Plan:
     leaf_rows: int = 0
     leaf_bytes: int = 0
     overrun: tuple[int, int, int] | None = None
+    beside: Grain | None = None
 
     @property
     def fits(self) -> bool:
@@ -177,6 +180,22 @@ class Plan:
             "terms": {term.name: term.bytes for term in self.projection.terms},
         }
 
+    def joined(self, other: Self) -> Self:
+        """Return the plan of a job whose passes take turns with those of another plan."""
+        larger = max(self, other, key=lambda plan: plan.projected)
+        theirs = {term.name: term for term in other.projection.terms}
+        terms = (
+            max(term, theirs[term.name], key=lambda term: term.bytes)
+            for term in self.projection.terms
+        )
+        return replace(
+            self,
+            projection=Projection(tuple(terms)),
+            advice=larger.advice,
+            overrun=self.overrun or other.overrun,
+            beside=other.grain,
+        )
+
     def validate(self) -> None:
         """Refuse a plan that does not fit.
 
@@ -223,8 +242,21 @@ class Plan:
         return []
 
 
-def make_plan(source: Source, demand: Demand, ceiling: Ceiling, processes: Processes) -> Plan:
-    """Return the plan that makes best use of the ceiling, or the smallest if none fits."""
+def make_plan(
+    source: Source,
+    demand: Demand,
+    ceiling: Ceiling,
+    processes: Processes,
+    beside: tuple[Source, Demand] | None = None,
+) -> Plan:
+    """Return the plan that makes best use of the ceiling, or the smallest if none fits.
+
+    Parameters
+    ----------
+    source, demand : the rows, and what passes over them need
+    ceiling, processes : what they may hold, and what they start from
+    beside : other rows, and what reduce passes over those need, which take turns with the first
+    """
     choices = [(1, 1)]
     if demand.mixing:
         group = demand.mixing * source.leaf_rows * max(source.row_bytes, 1)
@@ -232,6 +264,8 @@ def make_plan(source: Source, demand: Demand, ceiling: Ceiling, processes: Proce
         choices = [(_TURNS, max(1, min(share, _LOT_BYTES // group))), (_TURNS, 1), (1, 1)]
     for threads, (turns, lot) in itertools.product(range(processes.threads, 0, -1), choices):
         plan = _plan(source, demand, ceiling, processes, threads, turns, lot)
+        if beside is not None:
+            plan = plan.joined(_plan(*beside, ceiling, processes, threads, 1, 1))
         if plan.fits:
             break
     return plan

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Self, cast
 
 from ooc_train.events import Ended, Event, Progressed, Started, Stepped
-from ooc_train.text import printable
+from ooc_train.text import losses, printable
 from ooc_train.units import approximate_bytes, format_duration
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ class ConsoleBar:
                 self._rows = event.rows
                 self._show(event.seconds, self._left(event.seconds), _QUIET_SECONDS)
             case Stepped():
-                self._loss = f"loss {event.loss:.6g}"
+                self._loss = f"loss {losses(event.loss, event.validation_loss)}"
                 # What is left of a pass says nothing where it has just ended.
                 left = "" if self._total is None else self._left(event.seconds)
                 self._show(event.seconds, left, _LINE_SECONDS)

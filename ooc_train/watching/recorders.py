@@ -15,7 +15,7 @@ from typing import Any, Self
 from ooc_train.events import Ended, Event, Started, Stepped
 from ooc_train.text import json_ready
 
-_FIGURES = ("loss", "passes", "updates", "seconds", "gradient_norm")
+_FIGURES = ("loss", "validation_loss", "passes", "updates", "seconds", "gradient_norm")
 
 
 class JsonLines:
@@ -52,7 +52,7 @@ class JsonLines:
 
 
 class TensorBoard:
-    """Writes loss, gradient norm, updates and seconds of each step for TensorBoard.
+    """Writes losses, gradient norm, updates and seconds of each step for TensorBoard.
 
     Steps are counted as iterations or epochs; the passes are a figure of their own.
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from html import escape
+from math import isnan, nan
 from time import localtime, strftime
 from typing import Any
 
@@ -95,6 +96,7 @@ def _head(run: Run) -> str:
         ("pass", passes),
         ("updates", f"{last.get('updates', 0):,.0f}"),
         ("loss", f"{last['loss']:.6g}" if last else "&ndash;"),
+        *_validation(run, last),
         ("rows/s", _count(run.rate)),
         ("bytes/s", bytes_text(int(run.rate * about["row_bytes"]))),
         ("rows per update", f"{about['rows_per_update']:,}"),
@@ -116,6 +118,15 @@ def _head(run: Run) -> str:
         f"<div class='bar'><i style='width:{run.share:.1%};background:{colour}'></i></div>"
         f"<p>{run.share:.0%}{of_pass} &middot; {run.left}</p><section>{cells}</section>"
     )
+
+
+def _validation(run: Run, last: Mapping[str, float]) -> list[tuple[str, str]]:
+    """Return the figure of the validation rows, where there are any."""
+    rows, loss = run.about["validation_rows"], last.get("validation_loss", nan)
+    if not rows:
+        return []
+    of = f" <small>of {_count(rows)} rows</small>"
+    return [("validation loss", "&ndash;" if isnan(loss) else f"{loss:.6g}{of}")]
 
 
 def _plan(run: Run) -> str:

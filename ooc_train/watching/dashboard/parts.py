@@ -5,25 +5,29 @@ from typing import Any
 
 import numpy as np
 
-from ooc_train.watching.dashboard.runs import PROFILE, STEPS, Run
+from ooc_train.watching.dashboard.runs import PROFILE, PROGRESS, STEPS, Run
 
 _COLOURS = (
     "#1f77b4", "#ef7d30", "#3a9a50", "#8a63b8", "#b5563b", "#d166a0", "#6b7280", "#17a2b8",
 )  # fmt: skip
-_PROFILE_COLOURS = ("#4c86b8", "#7fc0bd", "#5fa55a", "#e3c04b", "#ef7d30")
+_PROFILE_COLOURS = ("#4c86b8", "#7fc0bd", "#5fa55a", "#e3c04b", "#ef7d30", "#8a63b8")
 _TICKS = {"base": 1024, "mantissas": [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]}
 CEILING_COLOUR, _PROJECTED_COLOUR = "#c0392b", "#7f7f7f"
 
 
 class Loss:
-    """The loss of every run over its passes; a dot for each step of the one that is shown."""
+    """The loss of every run over its passes; a dot for each step of the one that is shown.
+
+    Dashed, that of its validation rows.
+    """
 
     title, name = "Loss over passes", "loss"
 
     def __init__(self) -> None:
         from bokeh.models import ColumnDataSource, HoverTool
 
-        self.lines = ColumnDataSource({"x": [], "y": [], "colour": [], "label": [], "width": []})
+        names = ("x", "y", "validation", "colour", "label", "width")
+        self.lines = ColumnDataSource({name: [] for name in names})
         self.steps = ColumnDataSource(
             {name: [] for name in STEPS} | {"colour": []}, name="training_steps_data"
         )
@@ -32,9 +36,14 @@ class Loss:
             "x", "y", source=self.lines, line_color="colour", line_width="width",
             legend_field="label",
         )  # fmt: skip
+        self.root.multi_line(
+            "x", "validation", source=self.lines, line_color="colour", line_width="width",
+            line_dash="dashed",
+        )  # fmt: skip
         dots = self.root.scatter("passes", "loss", source=self.steps, size=5, color="colour")
         tips = [
             ("loss", "@loss{0.000000}"),
+            ("validation", "@validation_loss{0.000000}"),
             ("pass", "@passes{0.00}"),
             ("updates", "@updates{0,0}"),
         ]
@@ -48,10 +57,13 @@ class Loss:
             columns = one.steps.columns(STEPS)
             lines["x"].append(columns["passes"])
             lines["y"].append(columns["loss"])
+            lines["validation"].append(columns["validation_loss"])
             lines["colour"].append(_colour(one))
             lines["label"].append(one.label)
             lines["width"].append(2.5 if one is run else 1.2)
         self.lines.data = lines
+        judged = any(one.about["validation_rows"] for one in run.runs.values())
+        self.root.title.text = self.title + ("; dashed: of validation rows" if judged else "")
         steps = run.steps.columns(STEPS)
         self.steps.data = steps | {"colour": [_colour(run)] * len(run.steps.rows)}
 
@@ -114,11 +126,11 @@ class Time:
     title, name = "Where the time goes (seconds of all threads)", "time"
 
     def __init__(self) -> None:
-        from bokeh.models import ColumnDataSource, HoverTool, LabelSet, Range1d
+        from bokeh.models import ColumnDataSource, FactorRange, HoverTool, LabelSet, Range1d
 
         names = ("part", "seconds", "share", "colour", "text")
         self.source = ColumnDataSource({name: [] for name in names}, name="training_profile_data")
-        self.root = _figure(self, x_range=Range1d(0, 1), y_range=list(reversed(PROFILE)))
+        self.root = _figure(self, x_range=Range1d(0, 1), y_range=FactorRange(factors=[]))
         bars = self.root.hbar("part", right="seconds", source=self.source, height=0.7)
         bars.glyph.fill_color = bars.glyph.line_color = "colour"
         label = {"x": "seconds", "y": "part", "text": "text", "source": self.source}
@@ -130,13 +142,16 @@ class Time:
 
     def show(self, run: Run) -> None:
         """Show what there is."""
-        seconds = run.progress.rows[-1][2:] if run.progress.rows else (0.0,) * len(PROFILE)
+        # Validating comes last, and takes no time where there is nothing to validate by.
+        names = PROFILE if run.about["validation_rows"] else PROFILE[:-1]
+        seconds = (run.progress.rows or [(0.0,) * len(PROGRESS)])[-1][2 : 2 + len(names)]
         total = sum(seconds) or 1.0
+        self.root.y_range.factors = list(reversed(names))
         self.source.data = {
-            "part": list(PROFILE),
+            "part": list(names),
             "seconds": list(seconds),
             "share": [part / total for part in seconds],
-            "colour": list(_PROFILE_COLOURS),
+            "colour": list(_PROFILE_COLOURS[: len(names)]),
             "text": [f"{part / total:.0%}" for part in seconds],
         }
         # The longest bar leaves room for its percentage.

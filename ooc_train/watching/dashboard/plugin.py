@@ -14,7 +14,7 @@ HANDLER = "ooc_train_training"
 """What drivers call on the scheduler."""
 
 _FAMILY = "ooc_train-training-"
-NAME = _FAMILY + "1"
+NAME = _FAMILY + "2"
 """The plugin's name, whose number changes with what drivers send."""
 
 _MOST_RUNS = 8

@@ -11,8 +11,11 @@ import numpy as np
 WORKER_METRIC = "ooc_train"
 """What workers report with their heartbeats: process, bytes it holds, and the most it held."""
 
-STEPS = ("n_iter", "passes", "updates", "loss", "gradient_norm", "learning_rate", "seconds")
-PROFILE = ("reading", "decoding", "computing", "waiting", "dask")
+STEPS = (
+    "n_iter", "passes", "updates", "loss", "validation_loss", "gradient_norm", "learning_rate",
+    "seconds",
+)  # fmt: skip
+PROFILE = ("reading", "decoding", "computing", "waiting", "dask", "validating")
 PROGRESS = ("seconds", "rows", *PROFILE)
 """The columns of what is sent: of a step, and of how far a run is (both since it began)."""
 
