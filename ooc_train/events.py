@@ -34,6 +34,7 @@ class Started:
     ceiling_source : who set the ceiling
     training_page : the Training page's address, or None where there is none
     validation_rows : rows that every step is judged by without learning from them, or 0
+    threads : threads that read rows at a time
     """
 
     model: str
@@ -55,6 +56,7 @@ class Started:
     ceiling_source: str = ""
     training_page: str | None = None
     validation_rows: int = 0
+    threads: int = 1
 
     @property
     def most_passes(self) -> float | None:

@@ -379,6 +379,7 @@ class _Run:
     ) -> State:
         """Return the state when the tolerance, or a limit, is met."""
         model, source = self.task.model, self._job.source
+        scans = self.task.rows_per_update < source.n_rows
         self.emit(
             Started(
                 model=model.name,
@@ -400,6 +401,7 @@ class _Run:
                 ceiling_source=self._plan.ceiling.source,
                 training_page=training_page,
                 validation_rows=0 if self._judging is None else self._judging.source.n_rows,
+                threads=self._plan.grain.turns if scans else self._plan.threads,
             )
         )
         scaling = scaling_of(self.task, self._stream)

@@ -35,6 +35,7 @@ from ooc_train.store.made import make_data
 from ooc_train.stream.inputs import read_inputs
 from ooc_train.train import train
 from ooc_train.watching import driver as driver_module
+from ooc_train.watching.dashboard.parts import bytes_text
 from ooc_train.watching.dashboard.plugin import HANDLER, NAME
 from ooc_train.watching.dashboard.runs import (
     PROFILE,
@@ -44,6 +45,7 @@ from ooc_train.watching.dashboard.runs import (
     Runs,
     Series,
     process_name,
+    reading_limit,
 )
 from ooc_train.watching.driver import TrainingPage
 
@@ -159,6 +161,20 @@ def test_a_run_is_on_its_page(made, cluster, client):
         assert "<dd>256</dd>" in head
         plan = text_of(document, "plan")
         assert all(f"<td>{term}</td>" in plan for term in report.memory.terms)
+
+
+def test_the_rate_stands_beside_what_reading_alone_would_reach(made, client):
+    link, report = fit(made, client)
+    spent = report.profile["reading"] + report.profile["decoding"]
+    turns = 2  # threads of a scan
+    due = report.bytes_read * turns / spent
+    with opened(link) as document:
+        assert f"reach</dt><dd>{bytes_text(due)}/s<" in text_of(document, "head")
+        plot = document.get_model_by_name("training_rate")
+        (line,) = (each for each in plot.center if type(each).__name__ == "Span")
+        row_bytes = report.bytes_read / (report.passes * report.n_rows)
+        assert line.location == pytest.approx(due / row_bytes)
+        assert plot.y_range.end >= 1.1 * max(data_of(document, "rate")["rate"])
 
 
 def test_a_full_batch_has_a_gradient_and_no_learning_rate(made, client):
@@ -651,6 +667,23 @@ def test_the_rate_is_of_the_last_seconds_and_of_all_once_it_is_over():
     assert run.rate == 1000.0
     run.state = "converged"
     assert run.rate == 300.0
+
+
+@pytest.mark.parametrize(
+    ("nbytes", "seconds", "threads", "due"),
+    [(6e9, 3.0, 2, 4e9), (6e9, 3.0, 1, 2e9), (0.0, 0.0, 2, None), (6e9, 0.0, 2, None)],
+)
+def test_what_reading_alone_would_reach(nbytes, seconds, threads, due):
+    assert reading_limit(nbytes, seconds, threads) == due
+
+
+def test_the_limit_of_a_run_is_of_what_its_threads_read_and_decoded():
+    run = run_of([], [], threads=3)
+    assert run.reading_limit is None
+    spent = {"reading": 0.5, "decoding": 0.25, "computing": 9.0, "validating": 7.0}
+    run.progress.append((4.0, 1000.0, *(spent.get(name, 1.0) for name in PROFILE)))
+    # 40 bytes a row, by `started`.
+    assert run.reading_limit == 1000 * 40 * 3 / 0.75
 
 
 def test_rows_that_come_in_together_make_no_rate_of_their_own():

@@ -226,6 +226,7 @@ def _about(event: Started) -> dict[str, Any]:
         "n_rows": event.n_rows,
         "n_features": event.n_features,
         "validation_rows": event.validation_rows,
+        "threads": event.threads,
         "row_bytes": event.row_bytes,
         "rows_per_update": event.rows_per_update,
         "most_passes": event.most_passes,

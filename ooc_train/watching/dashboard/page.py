@@ -92,13 +92,15 @@ def _head(run: Run) -> str:
     known = most is not None and run.passes <= most
     passes = f"{run.passes:.4g}" + (f" <small>of {most:g}</small>" if known else "")
     memory = run.memory()[0]
+    limit = run.reading_limit
     figures = [
         ("pass", passes),
         ("updates", f"{last.get('updates', 0):,.0f}"),
         ("loss", f"{last['loss']:.6g}" if last else "&ndash;"),
         *_validation(run, last),
         ("rows/s", _count(run.rate)),
-        ("bytes/s", bytes_text(int(run.rate * about["row_bytes"]))),
+        ("bytes/s", bytes_text(run.rate * about["row_bytes"])),
+        ("reading alone would reach", "&ndash;" if limit is None else f"{bytes_text(limit)}/s"),
         ("rows per update", f"{about['rows_per_update']:,}"),
     ]
     if last and last["learning_rate"] > 0:

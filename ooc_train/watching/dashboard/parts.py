@@ -69,9 +69,9 @@ class Loss:
 
 
 class Rate:
-    """Rows a second, and bytes, over the seconds of the run."""
+    """Rows a second, and bytes, over the seconds of the run; dashed, those of reading alone."""
 
-    title, name = "Rows per second", "rate"
+    title, name = "Rows per second; dashed: if threads only read", "rate"
 
     def __init__(self) -> None:
         from bokeh.models import (
@@ -82,9 +82,12 @@ class Rate:
             LinearAxis,
             NumeralTickFormatter,
             Range1d,
+            Span,
         )
 
-        self.source = ColumnDataSource({"seconds": [], "rate": [], "bytes": []})
+        self.source = ColumnDataSource(
+            {"seconds": [], "rate": [], "bytes": []}, name="training_rate_data"
+        )
         self.root = _figure(self, x_axis_label="seconds", y_range=Range1d(0, 1))
         self.root.yaxis.formatter = CustomJSTickFormatter(
             code="return tick >= 1e6 ? tick / 1e6 + ' M' : tick >= 1e3 ? tick / 1e3 + ' k' : tick"
@@ -107,6 +110,10 @@ class Rate:
             ("bytes/s", "@bytes{0.0 ib}"),
         ]
         self.root.add_tools(HoverTool(renderers=[line], tooltips=tips, mode="vline"))
+        self.limit = Span(
+            dimension="width", line_color=_PROJECTED_COLOUR, line_dash="dashed", line_width=2
+        )
+        self.root.add_layout(self.limit)
 
     def show(self, run: Run) -> None:
         """Show what there is."""
@@ -114,10 +121,15 @@ class Rate:
         rate = np.diff(rows) / np.maximum(np.diff(seconds), 1e-9)
         # A step is drawn to the left of its point.
         rate = np.append(rate[:1], rate) if len(rate) else np.zeros(1)
-        nbytes = run.about["row_bytes"]
+        nbytes, limit = max(1, run.about["row_bytes"]), run.reading_limit
         self.source.data = {"seconds": seconds, "rate": rate, "bytes": rate * nbytes}
-        self.root.y_range.end = top = 1.1 * max([1.0, *rate])
-        self.bytes_range.end = top * max(1, nbytes)
+        most = max([1.0, *rate])
+        if limit is not None:
+            self.limit.location = limit / nbytes
+            # A limit far above would leave a rate that is a flat line.
+            most = max(most, min(limit / nbytes, 4 * most))
+        self.root.y_range.end = top = 1.1 * most
+        self.bytes_range.end = top * nbytes
 
 
 class Time:

@@ -130,6 +130,18 @@ class Run:
         seconds = self.seconds - before[0]
         return (self.rows - before[1]) / seconds if seconds > 0 else 0.0
 
+    @property
+    def reading_limit(self) -> float | None:
+        """Bytes a second that its threads would reach if all that they did was read."""
+        if not self.progress.rows:
+            return None
+        spent = dict(zip(PROGRESS, self.progress.rows[-1], strict=True))
+        return reading_limit(
+            self.rows * self.about["row_bytes"],
+            spent["reading"] + spent["decoding"],
+            self.about["threads"],
+        )
+
     def rows_over_time(self) -> list[tuple[float, float]]:
         """Return seconds and rows read by then, from the beginning on, some time apart.
 
@@ -191,6 +203,33 @@ class Runs(dict[str, Run]):
     """
 
     version = 0
+
+
+def reading_limit(nbytes: float, seconds: float, threads: int) -> float | None:
+    """Return the bytes a second that threads would reach if all that they did was read.
+
+    That is the run's own measure, and costs none: how fast it read while it read, by as many
+    threads, with nothing else to do and nothing to wait for. It is no measure of the disk: what
+    comes from memory that the system keeps files in counts as read, and threads that only read
+    might get in each other's way more than these did.
+
+    Parameters
+    ----------
+    nbytes : decoded bytes that were read
+    seconds : that all threads together spent on reading, checking and decoding them
+    threads : threads that read at a time
+
+    Returns
+    -------
+    float or None
+        None before anything was read.
+
+    Examples
+    --------
+    >>> reading_limit(6e9, 3.0, 2)
+    4000000000.0
+    """
+    return nbytes * threads / seconds if seconds > 0 and nbytes else None
 
 
 def process_name(pid: int) -> str:
