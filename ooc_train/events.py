@@ -102,6 +102,17 @@ class Stepped:
 
 
 @dataclass(frozen=True, slots=True)
+class Noted:
+    """Something of the run that is worth knowing, in words, and seconds since it began.
+
+    Such as a solver's shorter step, the reason why it ends, or where it was saved.
+    """
+
+    text: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """The run is over; `memory` is what it held."""
 
@@ -110,7 +121,7 @@ class Ended:
     memory: MemoryReport | None = None
 
 
-Event = Started | Progressed | Stepped | Ended
+Event = Started | Progressed | Stepped | Noted | Ended
 
 
 class Callback(Protocol):

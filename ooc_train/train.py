@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ooc_train.errors import CeilingExceeded, Diverged
-from ooc_train.events import Callback, Ended, Event, Progressed, Started, Stepped, Stop
+from ooc_train.events import Callback, Ended, Event, Noted, Progressed, Started, Stepped, Stop
 from ooc_train.job import Job
 from ooc_train.memory import Ceiling, machine_memory
 from ooc_train.models.fitted import Fitted, require_writable
@@ -296,6 +296,7 @@ def train(
         fitted = fitted_model(model, run.problem, state.theta, inputs, report)
         if out is not None:
             fitted.save(out, overwrite=overwrite)
+            run.note(f"saved in {os.fspath(out)}")
         run.emit(Ended(report.converged, report.seconds, report.memory))
         interrupts.conclude(report, None if out is None else os.fspath(out))
     return fitted, report
@@ -344,12 +345,23 @@ class _Run:
 
     def emit(self, event: Event) -> None:
         """Tell everyone who listens."""
+        reasons: dict[str, None] = {}
         for callback in self._callbacks:
             try:
                 callback(event)
             except Stop as stop:
                 self._stopped = True
-                self._notes |= {str(stop): None} if str(stop) else {}
+                reasons |= {str(stop): None} if str(stop) else {}
+        new = [reason for reason in reasons if reason not in self._notes]
+        self._notes |= reasons
+        # Only now, so that everyone has heard of what comes before; and no note has notes.
+        for reason in () if isinstance(event, Noted | Ended) else new:
+            self.note(reason)
+
+    def note(self, text: str) -> None:
+        """Tell everyone of something in words, if there is any."""
+        if text:
+            self.emit(Noted(text, self._seconds))
 
     def _on_rows(self, rows: int) -> None:
         self._rows += rows
@@ -411,12 +423,12 @@ class _Run:
             theta = scaling.from_data_units(start.coef, start.intercept)
         state = self.task.solver.start(self.problem, self._stream, theta)
         self._learning_rate = _rate(state, 0)
-        while not state.converged and state.n_iter < model.iterations:
+        self.note(state.note)
+        while not state.converged:
             if self._stopped and state.n_iter and not np.array_equal(state.theta, theta):
                 break  # a first iteration may only look, and leave nothing to keep
-            if max_passes is not None and self._passes >= max_passes:
-                break
-            if max_seconds is not None and self._seconds >= max_seconds:
+            if limit := self._limit_met(state.n_iter, max_passes, max_seconds):
+                self.note(f"ends: {limit}")
                 break
             state = self.task.solver.step(self.problem, self._stream, state)
             if not np.isfinite(state.theta).all():
@@ -435,7 +447,22 @@ class _Run:
             )
             self._steps.add(step)
             self.emit(step)
+            self.note(state.note)
+        if state.converged:
+            self.note("ends: the tolerance is met")
         return state
+
+    def _limit_met(
+        self, n_iter: int, max_passes: float | None, max_seconds: float | None
+    ) -> str | None:
+        """Return which limit ends the run, or None."""
+        if n_iter >= self.task.model.iterations:
+            return f"max_iter={self.task.model.iterations} is reached"
+        if max_passes is not None and self._passes >= max_passes:
+            return f"max_passes={max_passes:g} is reached"
+        if max_seconds is not None and self._seconds >= max_seconds:
+            return f"max_seconds={max_seconds:g} is reached"
+        return None
 
     def _judge(self, theta: Array) -> float | None:
         """Return the mean loss of the validation rows; None where they are not to be read."""

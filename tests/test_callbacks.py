@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ooc_train.events import Ended, Progressed, Started, Stepped
+from ooc_train.events import Ended, Noted, Progressed, Started, Stepped
 from ooc_train.text import printable
 from ooc_train.watching import callbacks
 from ooc_train.watching.callbacks import ConsoleBar, History
@@ -74,6 +74,14 @@ def test_the_loss_of_validation_rows_stands_beside_the_other(clock):
     judged = replace(stepped(2), validation_loss=0.625)
     (line,) = lines_of([started("sgd", 4), judged], clock)
     assert line.startswith("pass 1 of 4  loss 0.5 (validation 0.625)  ")
+
+
+@pytest.mark.parametrize(
+    ("settings", "due"),
+    [({"verbose": True}, ["after 1m30s: a\\x1bb"]), ({}, []), ({"quiet": True}, [])],
+)
+def test_what_is_noted_is_a_line_where_that_is_asked(clock, settings, due):
+    assert lines_of([started(), Noted("a\x1bb", 90.0), Ended(True, 91.0)], clock, **settings) == due
 
 
 def test_a_line_a_second_at_most(clock):

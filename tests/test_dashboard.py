@@ -28,7 +28,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ooc_train.cluster import LocalCluster
-from ooc_train.events import Ended, Progressed, Started, Stepped
+from ooc_train.events import Ended, Noted, Progressed, Started, Stepped
 from ooc_train.memory import ProcessMemory
 from ooc_train.models.model import Model
 from ooc_train.store.made import make_data
@@ -205,6 +205,15 @@ def test_the_loss_of_validation_rows_is_on_the_page(made, client):
     with opened(link) as document:
         assert "validation" not in text_of(document, "head")
         assert "validating" not in data_of(document, "profile")["part"]
+
+
+def test_what_a_run_notes_is_among_its_events(made, client, tmp_path):
+    link, report = fit(made, client, out=tmp_path / "<b>a.run")
+    with opened(link) as document:
+        events = text_of(document, "events")
+    told = [f"learning rate {report.learning_rate:.4g}", "ends: max_iter=5", "&lt;b&gt;a.run"]
+    # The newest first.
+    assert sorted(told, key=events.index) == told[::-1]
 
 
 def pages_of(cluster):
@@ -550,6 +559,28 @@ def test_five_messages_a_second_at_most_and_every_step_arrives(fake, clock):
     assert kinds[-1] == "ended"
     assert 45 <= kinds.count("moved") <= 51
     assert losses(fake.scheduler.messages) == [float(i) for i in range(1000)]
+
+
+def test_what_is_noted_is_sent_once_and_never_in_heaps(fake, clock):
+    with TrainingPage(fake, None, driver) as page:
+        page(started())
+        page._is_free(10.0)
+        for i in range(2):
+            clock[0] += 1.0
+            page(Noted(f"a {i}", 0.1))
+            page._is_free(10.0)
+        fake.scheduler.let.clear()
+        for i in range(1000):
+            clock[0] += 1.0
+            page(Noted(f"b {i}", 0.2))
+        fake.scheduler.let.set()
+        page(Ended(True, 1.0))
+    noted = [
+        values["noted"] for kind, values in fake.scheduler.messages if kind in ("moved", "ended")
+    ]
+    assert noted[:2] == [["a 0"], ["a 1"]]
+    assert noted[-1][-1] == "b 999"
+    assert sum(map(len, noted)) <= 2 + 1 + 50
 
 
 def test_one_message_is_under_way_and_a_slow_scheduler_holds_up_nothing(fake, clock):

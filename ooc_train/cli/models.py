@@ -118,13 +118,18 @@ def train(
             help="Begin no iteration after so long, such as 90s.",
         ),
     ] = None,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Tell what the solver notes, too.")
+    ] = False,
     learning: Learning,
     resources: Resources,
     output: Output,
 ) -> None:
     """Fit a model to a store."""
     model = learning.model
-    with ConsoleBar(quiet=output.quiet, max_passes=max_passes, max_seconds=max_seconds) as bar:
+    with ConsoleBar(
+        quiet=output.quiet, verbose=verbose, max_passes=max_passes, max_seconds=max_seconds
+    ) as bar:
         from ooc_train.drawing.figures import require_figure, save
         from ooc_train.events import Event, Started
         from ooc_train.models.fitted import require_writable

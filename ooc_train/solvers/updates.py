@@ -92,7 +92,8 @@ class Updates:
             eta0,
             float(self.max_iter * per_epoch),
         )
-        return State(theta, memory=_Memory(updates, updates.start(theta)))
+        note = f"learning rate {eta0:.4g}" + (", falling linearly to zero" if falls else "")
+        return State(theta, memory=_Memory(updates, updates.start(theta)), note=note)
 
     def first_rate(self, problem: LinearProblem, stream: Stream) -> float:
         """Return the learning rate of the first update; the automatic one looks at a sample."""
@@ -127,6 +128,9 @@ class Updates:
             loss=loss,
             converged=stale >= _PATIENCE,
             memory=replace(memory, state=after, best=min(loss, memory.best), stale=stale),
+            note=f"no epoch of the last {stale} lowered the loss by {self.tol:g}"
+            if stale >= _PATIENCE
+            else "",
         )
 
     def _step_by_all_rows(self, problem: LinearProblem, stream: Stream, state: State) -> State:
@@ -136,7 +140,7 @@ class Updates:
         self._raise_if_diverged(now.loss, memory)
         norm = float(np.abs(now.gradient).max()) / problem.total_weight
         if norm <= self.tol:
-            return replace(state, loss=now.loss, gradient_norm=norm, converged=True)
+            return replace(state, loss=now.loss, gradient_norm=norm, converged=True, note="")
         after = self._descend(memory, now.gradient / problem.total_weight, state.n_iter)
         return State(
             theta=after["theta"],

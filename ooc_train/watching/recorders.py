@@ -22,8 +22,9 @@ class JsonLines:
     """Appends one JSON object to a file for each event of a run.
 
     An object has what the event has, its kind as "event" ("started", "progressed", "stepped",
-    "ended"), and the seconds since 1970 as "time"; numbers that are not finite are null. The file
-    is opened for each line anew, so that it is whole at any time and nothing is left to close.
+    "noted", "ended"), and the seconds since 1970 as "time"; numbers that are not finite are null.
+    The file is opened for each line anew, so that it is whole at any time and nothing is left to
+    close.
 
     Parameters
     ----------

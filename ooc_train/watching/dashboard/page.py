@@ -150,12 +150,12 @@ def _plan(run: Run) -> str:
 
 
 def _events(run: Run) -> str:
-    """Return what happened to workers and tasks."""
+    """Return what happened: to workers and tasks, and what the run noted of itself."""
     items = "".join(
         f"<tr><td>{strftime('%H:%M:%S', localtime(when))}</td><td>{escape(text[:300])}</td></tr>"
         for when, text in run.events
     )
-    nothing = "<tr><td>No worker lost, no task failed.</td></tr>"
+    nothing = "<tr><td>None so far.</td></tr>"
     return f"<h2>Events</h2><table>{items or nothing}</table>"
 
 

@@ -70,6 +70,8 @@ class TrainingPlugin(SchedulerPlugin):  # type: ignore[misc] # untyped base
             for row in values["steps"]:
                 known.steps.append(row)
             known.progress.append(values["progress"])
+            for text in values["noted"]:
+                known.events.appendleft((time(), text))
             self._look_at_memory(known, values)
             if kind == "ended":
                 known.state = values["state"]

@@ -19,8 +19,8 @@ PROFILE = ("reading", "decoding", "computing", "waiting", "dask", "validating")
 PROGRESS = ("seconds", "rows", *PROFILE)
 """The columns of what is sent: of a step, and of how far a run is (both since it began)."""
 
+MOST_EVENTS = 50
 _MOST_ROWS = 500
-_MOST_EVENTS = 50
 _MOST_PROCESSES = 24
 _APART_SECONDS, _MOST_INTERVALS = 0.5, 200
 _RATE_SECONDS = 5.0
@@ -80,7 +80,7 @@ class Run:
     client : the name of the client that it runs on
     steps, progress : rows of the columns `STEPS` and `PROGRESS`
     processes : by address, a process's name, bytes now, and the most bytes that it held
-    events : time and text of what happened to workers and tasks meanwhile, newest first
+    events : time and text of what happened meanwhile, to workers and tasks too, newest first
     state : "running", "converged", "finished" by a limit, or what ended it
     """
 
@@ -94,7 +94,7 @@ class Run:
         self.begun = time()
         self.steps, self.progress = Series(), Series()
         self.processes: dict[str, tuple[str, int, int]] = {}
-        self.events: deque[tuple[float, str]] = deque(maxlen=_MOST_EVENTS)
+        self.events: deque[tuple[float, str]] = deque(maxlen=MOST_EVENTS)
         self.state = "running"
 
     @property
