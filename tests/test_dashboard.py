@@ -24,6 +24,7 @@ import distributed
 import numpy as np
 import pytest
 from bokeh.client import pull_session
+from bokeh.document import Document
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,6 +36,7 @@ from ooc_train.store.made import make_data
 from ooc_train.stream.inputs import read_inputs
 from ooc_train.train import train
 from ooc_train.watching import driver as driver_module
+from ooc_train.watching.dashboard import page as page_module
 from ooc_train.watching.dashboard.parts import bytes_text
 from ooc_train.watching.dashboard.plugin import HANDLER, NAME
 from ooc_train.watching.dashboard.runs import (
@@ -173,8 +175,12 @@ def test_the_rate_stands_beside_what_reading_alone_would_reach(made, client):
         plot = document.get_model_by_name("training_rate")
         (line,) = (each for each in plot.center if type(each).__name__ == "Span")
         row_bytes = report.bytes_read / (report.passes * report.n_rows)
-        assert line.location == pytest.approx(due / row_bytes)
+        assert line.location == pytest.approx(due / row_bytes, rel=0.01)
         assert plot.y_range.end >= 1.1 * max(data_of(document, "rate")["rate"])
+        assert f"reading alone, {bytes_text(due)}/s" in plot.title.text
+        # Far above, it is told of and not drawn.
+        assert line.visible is (line.location <= plot.y_range.end)
+        assert ("dashed" in plot.title.text) is line.visible
 
 
 def test_a_full_batch_has_a_gradient_and_no_learning_rate(made, client):
@@ -192,12 +198,14 @@ def test_the_loss_of_validation_rows_is_on_the_page(made, client):
     link, report = fit(made, client, validation=made)
     with opened(link) as document:
         equal(document, report)
-        assert f"<dd>{report.validation_loss:.6g} <small>of 20 k rows" in text_of(document, "head")
+        head = text_of(document, "head")
+        assert f"<dt>validation loss</dt><dd>{report.validation_loss:.6g}<" in head
+        assert "20,000 validation rows" in head
         judged = [step.validation_loss for step in report.history]
         assert list(data_of(document, "steps")["validation_loss"]) == judged
         plot = document.get_model_by_name("training_loss")
         own, dashed = plot.renderers[:2]
-        assert dashed.glyph.line_dash.value == "dashed"
+        assert dashed.glyph.line_dash.value == [10, 6]
         assert list(dashed.data_source.data[dashed.glyph.ys.field][0]) == judged
         assert list(own.data_source.data[own.glyph.ys.field][0]) == list(report.loss_history)
         assert "dashed" in plot.title.text
@@ -728,6 +736,111 @@ def test_the_columns_of_messages_are_those_of_the_events():
     names = set(Stepped.__dataclass_fields__)
     assert set(STEPS) <= names
     assert PROGRESS[:2] == ("seconds", "rows")
+
+
+# What a page sends.
+
+
+class Opened:
+    """A page on a run that is over and one that goes on; `sent` is what a browser would get."""
+
+    def __init__(self):
+        self.runs = Runs()
+        for name in ("over", "on"):
+            values = driver_module._about(started(validation_rows=10))
+            self.runs[name] = Run(self.runs, name, "client", values)
+        self.step("over", 1.0)
+        self.document = Document()
+        self.sent: list[Any] = []
+        page_module._page(self.runs, None, {}, self.document)
+        (self.view,) = self.document.components
+        self.document.callbacks.on_change(self.sent.append)
+
+    def step(self, name, loss):
+        known = self.runs[name]
+        known.steps.append([{"loss": loss, "passes": 1.0}.get(column, 0.5) for column in STEPS])
+        self.runs.version += 1
+
+    def progress(self, seconds):
+        self.runs["on"].progress.append((seconds, 100 * seconds, *(seconds,) * len(PROFILE)))
+        self.runs.version += 1
+
+    def names(self):
+        found = {getattr(event.model, "name", None) for event in self.sent}
+        self.sent.clear()
+        return found
+
+
+def names_of_view():
+    """What its methods see: no more the module's, once a scheduler of this process has had them."""
+    return page_module._View.refresh.__globals__
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setitem(names_of_view(), "_LONG_SECONDS", 1e9)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_page_sends_what_has_changed_and_no_more():
+    page = Opened()
+    page.view.update()
+    assert page.sent == []
+    page.progress(1.0)
+    page.view.update()
+    changed = page.names()
+    assert {"training_head", "training_rate_data", "training_profile_data"} <= changed
+    assert changed & {"training_steps_data", "training_memory_data", "training_plan"} == set()
+    # The axes and the limit seldom move.
+    page.progress(2.0)
+    page.view.update()
+    assert page.names() == {"training_head", "training_rate_data", "training_profile_data"}
+    page.runs["on"].events.appendleft((0.0, "lost"))
+    page.runs.version += 1
+    page.view.update()
+    assert page.names() == {"training_events"}
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_step_sends_the_line_of_its_run_alone_and_leaves_what_a_new_page_has():
+    page = Opened()
+    for loss in (0.75, 0.5):
+        page.step("on", loss)
+        page.view.update()
+    patches = [event.patches for event in page.sent if hasattr(event, "patches")]
+    assert [[index for index, _ in patch["y"]] for patch in patches] == [[1], [1]]
+    fresh = Document()
+    page_module._page(page.runs, None, {}, fresh)
+    lines = [
+        document.get_model_by_name("training_loss").renderers[0].data_source.data
+        for document in (page.document, fresh)
+    ]
+    for name in ("x", "y", "validation"):
+        for ours, theirs in zip(*(data[name] for data in lines), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    assert list(lines[0]["y"][1]) == [0.75, 0.5]
+
+
+def test_a_refresh_that_takes_long_is_followed_by_a_rest_that_a_choice_ends(monkeypatch):
+    now = [0.0]
+
+    def clock():
+        now[0] += 0.02
+        return now[0]
+
+    monkeypatch.setitem(names_of_view(), "perf_counter", clock)
+    page = Opened()
+    page.progress(1.0)
+    page.view.update()
+    assert page.sent == []
+    choice = page.document.get_model_by_name("training_choice")
+    choice.value = "over"
+    choice.value = ""
+    assert "training_rate_data" in page.names()
+    page.progress(2.0)
+    now[0] += 1.5
+    page.view.update()
+    assert "training_rate_data" in page.names()
 
 
 def wait_for(condition, seconds=30.0):

@@ -32,6 +32,11 @@ class Series:
 
     The first row and the last are always there.
 
+    Attributes
+    ----------
+    rows : what is kept
+    count : rows that were taken in, by which one knows whether there are new ones
+
     Examples
     --------
     >>> series = Series(limit=4)
@@ -45,16 +50,16 @@ class Series:
         self.rows: list[tuple[float, ...]] = []
         self._limit = limit
         self._every = 1
-        self._count = 0
+        self.count = 0
         self._table: Any = None
 
     def append(self, row: Sequence[float]) -> None:
         """Take in a row."""
         self._table = None
-        if self._count and (self._count - 1) % self._every:
+        if self.count and (self.count - 1) % self._every:
             self.rows.pop()  # it was there only for being the last
         self.rows.append(tuple(row))
-        self._count += 1
+        self.count += 1
         if len(self.rows) > self._limit:
             self._every *= 2
             last = self.rows[-1]
