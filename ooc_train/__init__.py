@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ooc_train.events import Callback as Callback
     from ooc_train.events import Ended as Ended
     from ooc_train.events import Event as Event
+    from ooc_train.events import Noted as Noted
     from ooc_train.events import Progressed as Progressed
     from ooc_train.events import Started as Started
     from ooc_train.events import Stepped as Stepped
@@ -91,7 +92,7 @@ _NAMES = {
         "TableNotFound",
     ),
     "estimators": ("LinearRegression", "LogisticRegression", "Ridge", "load"),
-    "events": ("Callback", "Ended", "Event", "Progressed", "Started", "Stepped", "Stop"),
+    "events": ("Callback", "Ended", "Event", "Noted", "Progressed", "Started", "Stepped", "Stop"),
     "memory": ("Ceiling", "MemoryReport"),
     "models.fitted": ("Fitted",),
     "models.model": ("Model",),

@@ -1,12 +1,25 @@
 """A job's memory in the calling process: what counts of it, what is left, and what it came to."""
 
+import os
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
+from time import perf_counter
 from typing import Self
 
 from ooc_train.errors import CeilingExceeded
-from ooc_train.memory import Ceiling, MemoryReport, Projection, Term, measure, reset_peak
+from ooc_train.memory import (
+    Ceiling,
+    MemoryReport,
+    Projection,
+    Term,
+    held_by,
+    measure,
+    reset_peak,
+)
+from ooc_train.timeline import Sampler
+
+_NAME = "this process"
 
 _lock = threading.Lock()
 _running = 0
@@ -90,11 +103,24 @@ class Budget:
 
     def __enter__(self) -> Self:
         self._watch.__enter__()
-        self.reserved = measure().peak if self.ceiling.whole else 0
+        own = measure()
+        self.reserved = own.peak if self.ceiling.whole else 0
+        self._share = own.share
+        self._sampler = Sampler(self._look, perf_counter())
+        self._sampler.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._sampler.stop()
         self._watch.__exit__()
+
+    def _look(self) -> dict[str, int]:
+        """Return what counts of this process now, by its name in the report."""
+        try:
+            held = held_by(os.getpid(), self._share)
+        except OSError:  # only Linux tells
+            return {}
+        return {_NAME: max(0, held - (0 if self.ceiling.whole else self._watch.before))}
 
     def projection(self, terms: Sequence[Term]) -> Projection:
         """Give what a job of these terms is expected to hold, all told."""
@@ -137,7 +163,9 @@ class Budget:
     def report(self, terms: Sequence[Term]) -> MemoryReport:
         """Give ceiling, projection and measurement, side by side."""
         projection = self.projection(terms)
-        own = replace(measure(), name="this process")
+        # Before the measurement, as it is part of what the job took.
+        timeline = self._sampler.stop()
+        own = replace(measure(), name=_NAME)
         if not self.ceiling.whole:
             own = replace(own, peak=max(0, own.peak - self._watch.before))
         notes = [*self._watch.notes, *([own.note] if own.note else [])]
@@ -150,4 +178,5 @@ class Budget:
             terms={term.name: term.bytes for term in projection.terms},
             ceiling_source=self.ceiling.source,
             notes=tuple(notes),
+            timeline=timeline,
         )

@@ -400,23 +400,23 @@ class _Prepared(NamedTuple):
     memory: ProcessMemory
     space: str
     limit: int
-    note: str
+    notes: tuple[str, ...]
 
 
-def _prepare(dtype: str, code: str | None, *, dask_worker: Any = None) -> _Prepared:
+def _prepare(*dtypes: str, code: str | None, dask_worker: Any = None) -> _Prepared:
     """Load what tasks will need: the kernels too, where it is said in which folder they may lie.
 
     Dask hands over the worker that it is run on; from then on that one tells what it holds.
     """
     if dask_worker is not None:
         dask_worker.metrics.setdefault(WORKER_METRIC, _Heartbeat())
-    note = ""
+    notes: tuple[str, ...] = ()
     if code is not None:
         use_folder(code)
-        note = load_kernels(dtype)
+        notes = tuple(filter(None, map(load_kernels, dtypes)))
     load_blas()
     limit = 0 if dask_worker is None else _own_limit(dask_worker)
-    return _Prepared(measure(), pid_space(), limit, note)
+    return _Prepared(measure(), pid_space(), limit, notes)
 
 
 class Meter:
@@ -457,11 +457,11 @@ class Meter:
         if self._limited is not None and self._limited.status == "running":
             self._limited.run(backstop.lift, self._job, on_error="ignore")
 
-    def prepare(self, dtype: str, *, kernels: bool) -> Processes:
-        """Load what tasks need in every process, and return what all of them then hold."""
+    def prepare(self, *dtypes: str, kernels: bool) -> Processes:
+        """Load what tasks on these types need in every process; return what all then hold."""
         code = folder() if kernels else None
         if self._client is None:
-            self._tell(_prepare(dtype, code))
+            self._tell(_prepare(*dtypes, code=code))
             calling = self._calling([])
             self._watch(calling, [])
             return Processes(calling.peak, (), 1)
@@ -473,8 +473,8 @@ class Meter:
                 "and run again"
             )
         # One first: where kernels have to be compiled, the others then find them in the cache.
-        first = self._client.run(_prepare, dtype, code, workers=[next(iter(threads))])
-        prepared: Mapping[str, _Prepared] = self._client.run(_prepare, dtype, code)
+        first = self._client.run(_prepare, *dtypes, code=code, workers=[next(iter(threads))])
+        prepared: Mapping[str, _Prepared] = self._client.run(_prepare, *dtypes, code=code)
         self._tell(*first.values(), *prepared.values())
         held = {at: found.memory for at, found in prepared.items()}
         calling = self._calling([memory.pid for memory in held.values()])
@@ -500,7 +500,7 @@ class Meter:
         )
 
     def _tell(self, *prepared: _Prepared) -> None:
-        self.notes += [found.note for found in prepared if found.note]
+        self.notes += [note for found in prepared for note in found.notes]
 
     def measured(self) -> list[ProcessMemory]:
         """Return the peak of every process, the calling one's first, as what counts of it."""

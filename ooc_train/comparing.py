@@ -16,12 +16,11 @@ from ooc_train.job import Job
 from ooc_train.memory import Ceiling, measure_tree, reset_peak
 from ooc_train.models.fitted import Fitted
 from ooc_train.models.linear import LossSums
-from ooc_train.models.model import Model
 from ooc_train.models.moments import ColumnSums
 from ooc_train.models.noise import NoiseScale, NoiseSums, noise_scales
 from ooc_train.models.scaling import Scaling
 from ooc_train.models.sums import Array, Work, nbytes, total_bytes
-from ooc_train.stream.inputs import Inputs, read_inputs
+from ooc_train.stream.inputs import Inputs
 from ooc_train.stream.plan import Demand
 from ooc_train.stream.sources import Source
 from ooc_train.threads import one_blas_thread
@@ -80,29 +79,6 @@ def load(
     ):
         for demand in demands:
             job.plan(demand).validate()
-
-
-def held_out(validation: Any, inputs: Inputs, model: Model) -> Inputs:
-    """Return rows to compare by, which have to go with those that are learned from.
-
-    Raises
-    ------
-    ValueError
-        where they have other columns or classes.
-    """
-    others = (
-        validation
-        if isinstance(validation, Inputs)
-        else read_inputs(validation, classifier=model.is_classifier, classes=inputs.classes)
-    )
-    ours, theirs = inputs.source, others.source
-    if (ours.n_features, others.classes) != (theirs.n_features, inputs.classes):
-        raise ValueError(
-            f"the validation rows have {theirs.n_features:,} columns and the classes "
-            f"{list(others.classes)}, those to learn from {ours.n_features:,} and "
-            f"{list(inputs.classes)}; use a store that was made with them"
-        )
-    return others
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,8 @@ class Started:
     max_passes, max_seconds : the limits that the run was given, or None
     ceiling_source : who set the ceiling
     training_page : the Training page's address, or None where there is none
+    validation_rows : rows that every step is judged by without learning from them, or 0
+    threads : threads that read rows at a time
     """
 
     model: str
@@ -53,6 +55,8 @@ class Started:
     max_seconds: float | None = None
     ceiling_source: str = ""
     training_page: str | None = None
+    validation_rows: int = 0
+    threads: int = 1
 
     @property
     def most_passes(self) -> float | None:
@@ -82,6 +86,8 @@ class Stepped:
     """An iteration or epoch is done.
 
     `learning_rate` is that of the last update, or None; `profile` is as in `Progressed`.
+    `validation_loss` is the mean loss of the validation rows at the parameters that the step led
+    to; None without such rows, and where the run was asked to stop before they were read.
     """
 
     n_iter: int
@@ -92,6 +98,18 @@ class Stepped:
     seconds: float
     learning_rate: float | None = None
     profile: Mapping[str, float] = field(default_factory=dict)
+    validation_loss: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """Something of the run that is worth knowing, in words, and seconds since it began.
+
+    Such as a solver's shorter step, the reason why it ends, or where it was saved.
+    """
+
+    text: str
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +121,7 @@ class Ended:
     memory: MemoryReport | None = None
 
 
-Event = Started | Progressed | Stepped | Ended
+Event = Started | Progressed | Stepped | Noted | Ended
 
 
 class Callback(Protocol):

@@ -15,10 +15,10 @@ from ooc_train.budget import PeakWatch
 from ooc_train.cluster import Meter, choose_executor, dashboard_link, default_ceiling
 from ooc_train.errors import CeilingExceeded
 from ooc_train.memory import Ceiling, MemoryReport, ProcessMemory
-from ooc_train.stream.executors import OnDask
+from ooc_train.stream.executors import Inline, OnDask
 from ooc_train.stream.passes import Stream
 from ooc_train.stream.plan import Demand, Plan, make_plan
-from ooc_train.stream.sources import DaskSource, Source
+from ooc_train.stream.sources import ArraySource, DaskSource, Source
 from ooc_train.timeline import MemoryTimeline, Sampler
 from ooc_train.units import approximate_bytes
 
@@ -89,18 +89,20 @@ class Job:
                 f"{plan.explain()}"
             ) from error
 
-    def plan(self, demand: Demand) -> Plan:
-        """Return the plan for a demand; nothing is read.
+    def plan(self, demand: Demand, beside: tuple[Source, Demand] | None = None) -> Plan:
+        """Return the plan for a demand, and for one on other rows beside; nothing is read.
 
         What processes hold is asked of them, after they have loaded what the job needs.
         """
-        processes = self._meter.prepare(self.source.dtype, kernels=self._kernels)
-        if isinstance(self.source, DaskSource):
+        sources = [self.source] if beside is None else [self.source, beside[0]]
+        dtypes = dict.fromkeys(source.dtype for source in sources)
+        processes = self._meter.prepare(*dtypes, kernels=self._kernels)
+        if any(isinstance(source, DaskSource) for source in sources):
             self._watch.notes.append(
                 "the memory of the Dask arrays' own graph is outside the ceiling; write them to a "
                 "store to have it counted"
             )
-        return make_plan(self.source, demand, self.ceiling, processes)
+        return make_plan(self.source, demand, self.ceiling, processes, beside)
 
     def stream(
         self,
@@ -122,6 +124,20 @@ class Job:
             self._sampler = Sampler(self._meter.now, self._begun)
             self._sampler.start()
         return Stream(self.source, self._executor, plan.grain, on_rows, stopped)
+
+    def beside(self, source: Source, plan: Plan, on_rows: Callable[[int], None]) -> Stream:
+        """Return the passes over the other rows that the plan is for, which read nothing yet.
+
+        Raises
+        ------
+        ValueError
+            where the plan is for none.
+        """
+        if plan.beside is None:
+            raise ValueError("the plan is for the job's own rows alone")
+        # Arrays of this process go to no other.
+        executor = Inline() if isinstance(source, ArraySource) else self._executor
+        return Stream(source, executor, plan.beside, on_rows)
 
     def calling(self) -> ProcessMemory:
         """Return what counts of the calling process now."""

@@ -15,6 +15,7 @@ def plan(
     model: Model,
     data: Any,
     *,
+    validation: Any = None,
     client: Any = None,
     memory_ceiling: str | int | Ceiling | None = None,
 ) -> Plan:
@@ -25,7 +26,7 @@ def plan(
 
     Parameters
     ----------
-    model, data, client, memory_ceiling : as for `train`
+    model, data, validation, client, memory_ceiling : as for `train`
 
     Returns
     -------
@@ -44,9 +45,9 @@ def plan(
         if isinstance(data, Inputs)
         else read_inputs(data, classifier=model.is_classifier, memory_ceiling=memory_ceiling)
     )
-    task = Task.of(model, inputs)
+    task = Task.of(model, inputs, validation, memory_ceiling=memory_ceiling)
     job = Job(
         inputs.source, client=client, memory_ceiling=memory_ceiling, kernels=task.needs_kernels
     )
     with one_blas_thread(), job:
-        return job.plan(task.demand())
+        return job.plan(task.demand(), task.beside())

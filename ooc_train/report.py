@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from ooc_train.events import Stepped
 from ooc_train.memory import MemoryReport
-from ooc_train.text import html_table
+from ooc_train.text import html_table, losses
 from ooc_train.units import approximate_bytes, approximate_duration
 
 _MOST_STEPS = 4096
@@ -51,7 +51,7 @@ class Report:
     passes : rows read over rows there are, samples that a solver looked at included
     updates : changes of the parameters
     n_iter : iterations, or epochs of updates
-    bytes_read : decoded bytes that were read
+    bytes_read : decoded bytes that were read, those of validation rows included
     seconds : from planning to the end
     loss : mean loss of a row at the last point evaluated; of updates, that of each row just before
         it was learned from, over the last epoch
@@ -62,7 +62,8 @@ class Report:
     shuffle_buffer : chunks that were mixed row by row
     learning_rate : of the first update, where there were updates
     profile : seconds of all threads together, by what they were spent on: reading (and checking),
-        decoding, computing, waiting (for another thread's turn to learn), and dask (without a task)
+        decoding, computing, waiting (for another thread's turn to learn), and dask (without a
+        task); with validation rows also validating, which is all of this for them
     memory : ceiling, projection and measurement
     lanes : shares of the rows that were learned from at the same time
     dashboard : where the run could be watched, or None
@@ -97,8 +98,13 @@ class Report:
         return tuple(step.loss for step in self.history)
 
     @property
+    def validation_loss(self) -> float | None:
+        """The mean loss of the validation rows at the parameters that were learned, or None."""
+        return self.history[-1].validation_loss if self.history else None
+
+    @property
     def rows_per_second(self) -> float:
-        """Rows read a second."""
+        """Rows read a second, validation rows apart, over all the time that the run took."""
         return self.passes * self.n_rows / self.seconds if self.seconds else 0.0
 
     @property
@@ -113,7 +119,10 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as values that JSON can hold."""
-        return asdict(self) | {"rows_per_second": self.rows_per_second}
+        return asdict(self) | {
+            "rows_per_second": self.rows_per_second,
+            "validation_loss": self.validation_loss,
+        }
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
@@ -149,6 +158,8 @@ class Report:
             ("memory projected", approximate_bytes(memory.projected)),
             ("memory measured", approximate_bytes(memory.measured)),
         ]
+        if self.validation_loss is not None:
+            found.insert(7, ("validation loss", f"{self.validation_loss:.6g}"))
         if self.learning_rate is not None:
             found.insert(3, ("learning rate", f"{self.learning_rate:.4g}, of the first update"))
         return found + [("note", note) for note in (*self.notes, *memory.notes)]
@@ -168,7 +179,8 @@ class Report:
     def __str__(self) -> str:
         rate = approximate_bytes(self.bytes_read / self.seconds) if self.seconds else "-"
         return (
-            f"{self.passes:.4g} passes, {self.updates:,} updates, loss {self.loss:.6g} in "
+            f"{self.passes:.4g} passes, {self.updates:,} updates, "
+            f"loss {losses(self.loss, self.validation_loss)} in "
             f"{approximate_duration(self.seconds)} ({rate}/s: {self.bound}) | memory: {self.memory}"
         )
 

@@ -12,6 +12,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
+def losses(loss: float, validation: float | None) -> str:
+    """Return a loss, with that of the validation rows where it is known."""
+    return f"{loss:.6g}" + ("" if validation is None else f" (validation {validation:.6g})")
+
+
 def json_ready(value: Any) -> Any:
     """Return a value as JSON holds it, where numbers that are none are null."""
     if isinstance(value, Mapping):

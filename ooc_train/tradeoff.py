@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from ooc_train.advice import Advice, Outcome, recommend
 from ooc_train.cluster import choose_executor
-from ooc_train.comparing import Judged, Peaks, demand_of_judging, held_out, judge, load
+from ooc_train.comparing import Judged, Peaks, demand_of_judging, judge, load
 from ooc_train.drawing import figures, plots
 from ooc_train.errors import Diverged
 from ooc_train.events import Callback
@@ -28,7 +28,7 @@ from ooc_train.models.model import Model
 from ooc_train.models.noise import NoiseScale
 from ooc_train.report import Report
 from ooc_train.stream.executors import OnDask
-from ooc_train.stream.inputs import Inputs, read_inputs
+from ooc_train.stream.inputs import Inputs, read_inputs, read_validation
 from ooc_train.stream.sources import StoreSource
 from ooc_train.text import html_escaped, html_table
 from ooc_train.train import Task, train
@@ -246,7 +246,11 @@ def tradeoff(
         if isinstance(data, Inputs)
         else read_inputs(data, classifier=model.is_classifier, memory_ceiling=memory_ceiling)
     )
-    others = None if validation is None else held_out(validation, inputs, model)
+    others = None
+    if validation is not None:
+        others = read_validation(
+            validation, inputs, classifier=model.is_classifier, memory_ceiling=memory_ceiling
+        )
     models = [replace(model, batch_size=size) for size in batch_sizes]
     tasks = [Task.of(one, inputs) for one in models]
     executor = choose_executor(inputs.source, client)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ooc_train.errors import CeilingExceeded, Diverged
-from ooc_train.events import Callback, Ended, Event, Progressed, Started, Stepped, Stop
+from ooc_train.events import Callback, Ended, Event, Noted, Progressed, Started, Stepped, Stop
 from ooc_train.job import Job
 from ooc_train.memory import Ceiling, machine_memory
 from ooc_train.models.fitted import Fitted, require_writable
@@ -26,10 +26,11 @@ from ooc_train.solvers.gram import Gram
 from ooc_train.solvers.lbfgs import LBFGS
 from ooc_train.solvers.newton import Newton
 from ooc_train.solvers.updates import Updates
-from ooc_train.stream.inputs import Inputs, class_weights, read_inputs
+from ooc_train.stream.inputs import Inputs, class_weights, read_inputs, read_validation
 from ooc_train.stream.order import spread
 from ooc_train.stream.passes import Stream
 from ooc_train.stream.plan import Demand, Plan
+from ooc_train.stream.sources import Source
 from ooc_train.threads import one_blas_thread
 from ooc_train.units import approximate_bytes
 from ooc_train.watching.driver import TrainingPage
@@ -50,6 +51,7 @@ class Task:
     problem : the objective; its scaling is provisional until columns were looked at
     solver : the solver
     solver_name : its name
+    validation : rows that every step is judged by without learning from them, or None
     """
 
     model: Model
@@ -57,10 +59,17 @@ class Task:
     problem: LinearProblem
     solver: Solver
     solver_name: str
+    validation: Inputs | None = None
 
     @classmethod
-    def of(cls, model: Model, inputs: Inputs) -> "Task":
-        """Return what training this model on these data is.
+    def of(
+        cls,
+        model: Model,
+        inputs: Inputs,
+        validation: Any = None,
+        memory_ceiling: str | int | Ceiling | None = None,
+    ) -> "Task":
+        """Return what training this model on these data is, judged by those of `validation`.
 
         Raises
         ------
@@ -105,7 +114,15 @@ class Task:
             model.standardize,
             weights,
         )
-        return cls(model, inputs, problem, _solver(model, solver_name, batch, inputs), solver_name)
+        if validation is not None:
+            validation = read_validation(
+                validation,
+                inputs,
+                classifier=model.is_classifier,
+                memory_ceiling=memory_ceiling,
+            )
+        solver = _solver(model, solver_name, batch, inputs)
+        return cls(model, inputs, problem, solver, solver_name, validation)
 
     def require_start(self, start: Fitted) -> None:
         """Refuse parameters to begin from that are of another model.
@@ -126,6 +143,8 @@ class Task:
     @property
     def needs_kernels(self) -> bool:
         """Whether workers need the compiled kernels."""
+        if self.validation is not None:
+            return True
         if self.solver_name == "newton":
             return self.problem.compiled_hessian
         return self.solver_name != "gram"
@@ -169,6 +188,21 @@ class Task:
             updates=updates,
         )
 
+    def beside(self) -> tuple[Source, Demand] | None:
+        """Return the validation rows and what judging by them needs room for, or None."""
+        if self.validation is None:
+            return None
+        source = self.validation.source
+        work = self.problem.sums(self.problem.zeros()[None], gradients=0)
+        demand = Demand(
+            leaf=total_bytes(source.rooms(1)),
+            workspace=total_bytes(work.rooms(source.leaf_rows)),
+            sums=nbytes(work.zeros()),
+            parameters=8 * self.problem.n_parameters,
+            slots=self.solver.slots,  # what the solver holds stays meanwhile
+        )
+        return source, demand
+
     def _require_square(self) -> None:
         """Refuse a matrix of all pairs of parameters that no machine like this has room for."""
         width = {"newton": self.problem.n_parameters, "gram": self.problem.n_features + 1}
@@ -211,6 +245,7 @@ def train(
     model: Model,
     data: Any,
     *,
+    validation: Any = None,
     out: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     callbacks: Sequence[Callback] = (),
@@ -229,6 +264,10 @@ def train(
     ----------
     model : what is learned, and how
     data : `Inputs`, or a store, or the path of one
+    validation : rows that are not learned from, likewise, or None. Their mean loss, measured as
+        that of the others (by weight, class weights included, without penalty), is taken after
+        each iteration or epoch, at the parameters that it led to. This reads all of them each
+        time, which no limit on passes counts, and changes nothing that is learned.
     out : where the run is saved, or None
     overwrite : whether a run that lies there is replaced
     callbacks : who listens
@@ -263,7 +302,7 @@ def train(
         if isinstance(data, Inputs)
         else read_inputs(data, classifier=model.is_classifier, memory_ceiling=memory_ceiling)
     )
-    task = Task.of(model, inputs)
+    task = Task.of(model, inputs, validation, memory_ceiling=memory_ceiling)
     if start is not None:
         task.require_start(start)
     begun = perf_counter()
@@ -272,13 +311,14 @@ def train(
     )
     with Interrupts() as interrupts, TrainingPage(job.client, job.dashboard, job.calling) as page:
         with one_blas_thread(), job:
-            plan = job.plan(task.demand())
+            plan = job.plan(task.demand(), task.beside())
             run = _Run(task, job, plan, (*callbacks, interrupts, page), begun)
             state = run.solve(start, max_passes, max_seconds, page.link)
             report = run.report(state, page.notes)
         fitted = fitted_model(model, run.problem, state.theta, inputs, report)
         if out is not None:
             fitted.save(out, overwrite=overwrite)
+            run.note(f"saved in {os.fspath(out)}")
         run.emit(Ended(report.converged, report.seconds, report.memory))
         interrupts.conclude(report, None if out is None else os.fspath(out))
     return fitted, report
@@ -325,19 +365,41 @@ class _Run:
         self._steps = Steps()
         self._learning_rate: float | None = None
         self._stream: Stream = job.stream(plan, self._on_rows, lambda: self._stopped)
+        self._judging: Stream | None = None
+        if task.validation is not None:
+            source = task.validation.source
+            self._judging = job.beside(source, plan, lambda _: self._on_rows(0))
 
     def emit(self, event: Event) -> None:
         """Tell everyone who listens."""
+        reasons: dict[str, None] = {}
         for callback in self._callbacks:
             try:
                 callback(event)
             except Stop as stop:
                 self._stopped = True
-                self._notes |= {str(stop): None} if str(stop) else {}
+                reasons |= {str(stop): None} if str(stop) else {}
+        new = [reason for reason in reasons if reason not in self._notes]
+        self._notes |= reasons
+        # Only now, so that everyone has heard of what comes before; and no note has notes.
+        for reason in () if isinstance(event, Noted | Ended) else new:
+            self.note(reason)
+
+    def note(self, text: str) -> None:
+        """Tell everyone of something in words, if there is any."""
+        if text:
+            self.emit(Noted(text, self._seconds))
 
     def _on_rows(self, rows: int) -> None:
         self._rows += rows
-        self.emit(Progressed(self._rows, self._seconds, self._stream.spent.profile))
+        self.emit(Progressed(self._rows, self._seconds, self._profile))
+
+    @property
+    def _profile(self) -> dict[str, float]:
+        profile = self._stream.spent.profile
+        if self._judging is not None:
+            profile["validating"] = sum(self._judging.spent.profile.values())
+        return profile
 
     @property
     def _seconds(self) -> float:
@@ -356,6 +418,7 @@ class _Run:
     ) -> State:
         """Return the state when the tolerance, or a limit, is met."""
         model, source = self.task.model, self._job.source
+        scans, grain = self.task.rows_per_update < source.n_rows, self._plan.grain
         self.emit(
             Started(
                 model=model.name,
@@ -376,6 +439,8 @@ class _Run:
                 max_seconds=max_seconds,
                 ceiling_source=self._plan.ceiling.source,
                 training_page=training_page,
+                validation_rows=0 if self._judging is None else self._judging.source.n_rows,
+                threads=grain.lanes * grain.turns if scans else self._plan.threads,
             )
         )
         scaling = scaling_of(self.task, self._stream)
@@ -385,16 +450,17 @@ class _Run:
             theta = scaling.from_data_units(start.coef, start.intercept)
         state = self.task.solver.start(self.problem, self._stream, theta)
         self._learning_rate = _rate(state, 0)
-        while not state.converged and state.n_iter < model.iterations:
+        self.note(state.note)
+        while not state.converged:
             if self._stopped and state.n_iter and not np.array_equal(state.theta, theta):
                 break  # a first iteration may only look, and leave nothing to keep
-            if max_passes is not None and self._passes >= max_passes:
-                break
-            if max_seconds is not None and self._seconds >= max_seconds:
+            if limit := self._limit_met(state.n_iter, max_passes, max_seconds):
+                self.note(f"ends: {limit}")
                 break
             state = self.task.solver.step(self.problem, self._stream, state)
             if not np.isfinite(state.theta).all():
                 raise Diverged("the parameters stopped being numbers; use a smaller learning rate")
+            validation_loss = self._judge(state.theta)
             step = Stepped(
                 state.n_iter,
                 self._passes,
@@ -403,15 +469,41 @@ class _Run:
                 state.gradient_norm,
                 self._seconds,
                 _rate(state, max(0, state.updates - 1)),
-                self._stream.spent.profile,
+                self._profile,
+                validation_loss,
             )
             self._steps.add(step)
             self.emit(step)
+            self.note(state.note)
+        if state.converged:
+            self.note("ends: the tolerance is met")
         return state
+
+    def _limit_met(
+        self, n_iter: int, max_passes: float | None, max_seconds: float | None
+    ) -> str | None:
+        """Return which limit ends the run, or None."""
+        if n_iter >= self.task.model.iterations:
+            return f"max_iter={self.task.model.iterations} is reached"
+        if max_passes is not None and self._passes >= max_passes:
+            return f"max_passes={max_passes:g} is reached"
+        if max_seconds is not None and self._seconds >= max_seconds:
+            return f"max_seconds={max_seconds:g} is reached"
+        return None
+
+    def _judge(self, theta: Array) -> float | None:
+        """Return the mean loss of the validation rows; None where they are not to be read."""
+        if self._judging is None or self._stopped:
+            return None
+        sums = self._judging.reduce(self.problem.sums(theta[None], gradients=0))
+        return float(sums["loss"][0] / sums["weight"])
 
     def report(self, state: State, notes: Sequence[str] = ()) -> Report:
         """Return what was done."""
         task, spent = self.task, self._stream.spent
+        bytes_read = spent.rows * self._job.source.row_bytes
+        if self._judging is not None:
+            bytes_read += self._judging.spent.rows * self._judging.source.row_bytes
         updates = task.solver if isinstance(task.solver, Updates) else None
         return Report(
             model=task.model.name,
@@ -422,7 +514,7 @@ class _Run:
             passes=self._passes,
             updates=state.updates,
             n_iter=state.n_iter,
-            bytes_read=spent.rows * self._job.source.row_bytes,
+            bytes_read=bytes_read,
             seconds=self._seconds,
             loss=state.loss,
             history=self._steps.all(),
@@ -430,7 +522,7 @@ class _Run:
             random_state=None if updates is None else updates.seed,
             shuffle_buffer=None if updates is None else updates.mixing,
             learning_rate=self._learning_rate,
-            profile=spent.profile,
+            profile=self._profile,
             memory=self._job.memory(self._plan),
             lanes=1 if updates is None else updates.lanes,
             dashboard=self._job.dashboard,

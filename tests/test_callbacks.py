@@ -2,11 +2,12 @@
 
 import io
 import sys
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from ooc_train.events import Ended, Progressed, Started, Stepped
+from ooc_train.events import Ended, Noted, Progressed, Started, Stepped
 from ooc_train.text import printable
 from ooc_train.watching import callbacks
 from ooc_train.watching.callbacks import ConsoleBar, History
@@ -67,6 +68,20 @@ def test_a_line_a_step_without_a_terminal(clock):
     assert lines_of(events, clock) == [
         "pass 4 of 4  loss 0.5  1.5k rows/s  memory 256 MiB of 512 MiB  1s left"
     ]
+
+
+def test_the_loss_of_validation_rows_stands_beside_the_other(clock):
+    judged = replace(stepped(2), validation_loss=0.625)
+    (line,) = lines_of([started("sgd", 4), judged], clock)
+    assert line.startswith("pass 1 of 4  loss 0.5 (validation 0.625)  ")
+
+
+@pytest.mark.parametrize(
+    ("settings", "due"),
+    [({"verbose": True}, ["after 1m30s: a\\x1bb"]), ({}, []), ({"quiet": True}, [])],
+)
+def test_what_is_noted_is_a_line_where_that_is_asked(clock, settings, due):
+    assert lines_of([started(), Noted("a\x1bb", 90.0), Ended(True, 91.0)], clock, **settings) == due
 
 
 def test_a_line_a_second_at_most(clock):

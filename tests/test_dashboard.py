@@ -24,17 +24,20 @@ import distributed
 import numpy as np
 import pytest
 from bokeh.client import pull_session
+from bokeh.document import Document
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ooc_train.cluster import LocalCluster, training_link
-from ooc_train.events import Ended, Progressed, Started, Stepped
+from ooc_train.events import Ended, Noted, Progressed, Started, Stepped
 from ooc_train.memory import ProcessMemory
 from ooc_train.models.model import Model
 from ooc_train.store.made import make_data
 from ooc_train.stream.inputs import read_inputs
 from ooc_train.train import train
 from ooc_train.watching import driver as driver_module
+from ooc_train.watching.dashboard import page as page_module
+from ooc_train.watching.dashboard.parts import bytes_text
 from ooc_train.watching.dashboard.plugin import HANDLER, NAME
 from ooc_train.watching.dashboard.runs import (
     PROFILE,
@@ -44,6 +47,7 @@ from ooc_train.watching.dashboard.runs import (
     Runs,
     Series,
     process_name,
+    reading_limit,
 )
 from ooc_train.watching.driver import TrainingPage
 
@@ -173,6 +177,24 @@ def test_the_page_can_be_opened_before_the_first_run(made, cluster, client):
         equal(document, report)
 
 
+def test_the_rate_stands_beside_what_reading_alone_would_reach(made, client):
+    link, report = fit(made, client)
+    spent = report.profile["reading"] + report.profile["decoding"]
+    turns = 2  # threads of a scan
+    due = report.bytes_read * turns / spent
+    with opened(link) as document:
+        assert f"reach</dt><dd>{bytes_text(due)}/s<" in text_of(document, "head")
+        plot = document.get_model_by_name("training_rate")
+        (line,) = (each for each in plot.center if type(each).__name__ == "Span")
+        row_bytes = report.bytes_read / (report.passes * report.n_rows)
+        assert line.location == pytest.approx(due / row_bytes, rel=0.01)
+        assert plot.y_range.end >= 1.1 * max(data_of(document, "rate")["rate"])
+        assert f"reading alone, {bytes_text(due)}/s" in plot.title.text
+        # Far above, it is told of and not drawn.
+        assert line.visible is (line.location <= plot.y_range.end)
+        assert ("dashed" in plot.title.text) is line.visible
+
+
 def test_a_full_batch_has_a_gradient_and_no_learning_rate(made, client):
     link, report = fit(made, client, Model(name="logistic"))
     with opened(link) as document:
@@ -182,6 +204,36 @@ def test_a_full_batch_has_a_gradient_and_no_learning_rate(made, client):
         steps = data_of(document, "steps")
         assert np.all(np.isnan(steps["learning_rate"]))
         assert steps["gradient_norm"][-1] < 1e-4
+
+
+def test_the_loss_of_validation_rows_is_on_the_page(made, client):
+    link, report = fit(made, client, validation=made)
+    with opened(link) as document:
+        equal(document, report)
+        head = text_of(document, "head")
+        assert f"<dt>validation loss</dt><dd>{report.validation_loss:.6g}<" in head
+        assert "20,000 validation rows" in head
+        judged = [step.validation_loss for step in report.history]
+        assert list(data_of(document, "steps")["validation_loss"]) == judged
+        plot = document.get_model_by_name("training_loss")
+        own, dashed = plot.renderers[:2]
+        assert dashed.glyph.line_dash.value == [10, 6]
+        assert list(dashed.data_source.data[dashed.glyph.ys.field][0]) == judged
+        assert list(own.data_source.data[own.glyph.ys.field][0]) == list(report.loss_history)
+        assert "dashed" in plot.title.text
+    link, _ = fit(made, client)
+    with opened(link) as document:
+        assert "validation" not in text_of(document, "head")
+        assert "validating" not in data_of(document, "profile")["part"]
+
+
+def test_what_a_run_notes_is_among_its_events(made, client, tmp_path):
+    link, report = fit(made, client, out=tmp_path / "<b>a.run")
+    with opened(link) as document:
+        events = text_of(document, "events")
+    told = [f"learning rate {report.learning_rate:.4g}", "ends: max_iter=5", "&lt;b&gt;a.run"]
+    # The newest first.
+    assert sorted(told, key=events.index) == told[::-1]
 
 
 def pages_of(cluster):
@@ -531,6 +583,28 @@ def test_five_messages_a_second_at_most_and_every_step_arrives(fake, clock):
     assert losses(fake.scheduler.messages) == [float(i) for i in range(1000)]
 
 
+def test_what_is_noted_is_sent_once_and_never_in_heaps(fake, clock):
+    with TrainingPage(fake, None, driver) as page:
+        page(started())
+        page._is_free(10.0)
+        for i in range(2):
+            clock[0] += 1.0
+            page(Noted(f"a {i}", 0.1))
+            page._is_free(10.0)
+        fake.scheduler.let.clear()
+        for i in range(1000):
+            clock[0] += 1.0
+            page(Noted(f"b {i}", 0.2))
+        fake.scheduler.let.set()
+        page(Ended(True, 1.0))
+    noted = [
+        values["noted"] for kind, values in fake.scheduler.messages if kind in ("moved", "ended")
+    ]
+    assert noted[:2] == [["a 0"], ["a 1"]]
+    assert noted[-1][-1] == "b 999"
+    assert sum(map(len, noted)) <= 2 + 1 + 50
+
+
 def test_one_message_is_under_way_and_a_slow_scheduler_holds_up_nothing(fake, clock):
     with TrainingPage(fake, None, driver) as page:
         page(started())
@@ -648,6 +722,23 @@ def test_the_rate_is_of_the_last_seconds_and_of_all_once_it_is_over():
     assert run.rate == 300.0
 
 
+@pytest.mark.parametrize(
+    ("nbytes", "seconds", "threads", "due"),
+    [(6e9, 3.0, 2, 4e9), (6e9, 3.0, 1, 2e9), (0.0, 0.0, 2, None), (6e9, 0.0, 2, None)],
+)
+def test_what_reading_alone_would_reach(nbytes, seconds, threads, due):
+    assert reading_limit(nbytes, seconds, threads) == due
+
+
+def test_the_limit_of_a_run_is_of_what_its_threads_read_and_decoded():
+    run = run_of([], [], threads=3)
+    assert run.reading_limit is None
+    spent = {"reading": 0.5, "decoding": 0.25, "computing": 9.0, "validating": 7.0}
+    run.progress.append((4.0, 1000.0, *(spent.get(name, 1.0) for name in PROFILE)))
+    # 40 bytes a row, by `started`.
+    assert run.reading_limit == 1000 * 40 * 3 / 0.75
+
+
 def test_rows_that_come_in_together_make_no_rate_of_their_own():
     run = run_of([100, 200, 300, 300, 600, 601], [0.6, 0.6001, 1.2, 1.5, 1.9, 1.9001])
     assert run.rows_over_time() == [(0.0, 0.0), (0.6, 100.0), (1.2, 300.0), (1.9001, 601.0)]
@@ -659,6 +750,111 @@ def test_the_columns_of_messages_are_those_of_the_events():
     names = set(Stepped.__dataclass_fields__)
     assert set(STEPS) <= names
     assert PROGRESS[:2] == ("seconds", "rows")
+
+
+# What a page sends.
+
+
+class Opened:
+    """A page on a run that is over and one that goes on; `sent` is what a browser would get."""
+
+    def __init__(self):
+        self.runs = Runs()
+        for name in ("over", "on"):
+            values = driver_module._about(started(validation_rows=10))
+            self.runs[name] = Run(self.runs, name, "client", values)
+        self.step("over", 1.0)
+        self.document = Document()
+        self.sent: list[Any] = []
+        page_module._page(self.runs, None, {}, self.document)
+        (self.view,) = self.document.components
+        self.document.callbacks.on_change(self.sent.append)
+
+    def step(self, name, loss):
+        known = self.runs[name]
+        known.steps.append([{"loss": loss, "passes": 1.0}.get(column, 0.5) for column in STEPS])
+        self.runs.version += 1
+
+    def progress(self, seconds):
+        self.runs["on"].progress.append((seconds, 100 * seconds, *(seconds,) * len(PROFILE)))
+        self.runs.version += 1
+
+    def names(self):
+        found = {getattr(event.model, "name", None) for event in self.sent}
+        self.sent.clear()
+        return found
+
+
+def names_of_view():
+    """What its methods see: no more the module's, once a scheduler of this process has had them."""
+    return page_module._View.refresh.__globals__
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setitem(names_of_view(), "_LONG_SECONDS", 1e9)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_page_sends_what_has_changed_and_no_more():
+    page = Opened()
+    page.view.update()
+    assert page.sent == []
+    page.progress(1.0)
+    page.view.update()
+    changed = page.names()
+    assert {"training_head", "training_rate_data", "training_profile_data"} <= changed
+    assert changed & {"training_steps_data", "training_memory_data", "training_plan"} == set()
+    # The axes and the limit seldom move.
+    page.progress(2.0)
+    page.view.update()
+    assert page.names() == {"training_head", "training_rate_data", "training_profile_data"}
+    page.runs["on"].events.appendleft((0.0, "lost"))
+    page.runs.version += 1
+    page.view.update()
+    assert page.names() == {"training_events"}
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_step_sends_the_line_of_its_run_alone_and_leaves_what_a_new_page_has():
+    page = Opened()
+    for loss in (0.75, 0.5):
+        page.step("on", loss)
+        page.view.update()
+    patches = [event.patches for event in page.sent if hasattr(event, "patches")]
+    assert [[index for index, _ in patch["y"]] for patch in patches] == [[1], [1]]
+    fresh = Document()
+    page_module._page(page.runs, None, {}, fresh)
+    lines = [
+        document.get_model_by_name("training_loss").renderers[0].data_source.data
+        for document in (page.document, fresh)
+    ]
+    for name in ("x", "y", "validation"):
+        for ours, theirs in zip(*(data[name] for data in lines), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    assert list(lines[0]["y"][1]) == [0.75, 0.5]
+
+
+def test_a_refresh_that_takes_long_is_followed_by_a_rest_that_a_choice_ends(monkeypatch):
+    now = [0.0]
+
+    def clock():
+        now[0] += 0.02
+        return now[0]
+
+    monkeypatch.setitem(names_of_view(), "perf_counter", clock)
+    page = Opened()
+    page.progress(1.0)
+    page.view.update()
+    assert page.sent == []
+    choice = page.document.get_model_by_name("training_choice")
+    choice.value = "over"
+    choice.value = ""
+    assert "training_rate_data" in page.names()
+    page.progress(2.0)
+    now[0] += 1.5
+    page.view.update()
+    assert "training_rate_data" in page.names()
 
 
 def wait_for(condition, seconds=30.0):
@@ -781,7 +977,7 @@ def test_prometheus_finds_the_runs_at_the_schedulers_metrics(made, client):
     assert of_first("updates_total") == [report.updates]
     assert of_first("rows_total") == [report.passes * report.n_rows]
     assert of_first("running") == [0]
-    for activity in PROFILE:
+    for activity in report.profile:
         assert of_first("seconds_total", activity=activity) == [report.profile[activity]]
     assert of_first("memory_bytes", figure="ceiling") == [report.memory.ceiling]
     assert of_first("memory_bytes", figure="projected") == [report.memory.projected]

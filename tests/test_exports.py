@@ -32,6 +32,7 @@ EXPORTED: list[str] = [
     "MissingMainGuard",
     "Model",
     "NonFiniteData",
+    "Noted",
     "OocTrainError",
     "OutputExists",
     "Plan",

@@ -80,6 +80,19 @@ def test_the_loss_is_that_of_each_step(over, x):
     assert "0.5 at the end" in ax.get_title(loc="left")
 
 
+def test_the_loss_of_validation_rows_is_dashed_beside_the_other():
+    report = report_of(0.7, 0.6, 0.5)
+    judged = [replace(step, validation_loss=step.loss + 0.1) for step in report.history[1:]]
+    ax = drawing.loss(replace(report, history=(report.history[0], *judged)))
+    own, other = ax.lines
+    np.testing.assert_allclose(own.get_ydata(), [0.7, 0.6, 0.5])
+    np.testing.assert_allclose(other.get_xdata(), [3.0, 4.5])
+    np.testing.assert_allclose(other.get_ydata(), [0.7, 0.6])
+    assert (own.get_linestyle(), other.get_linestyle()) == ("-", "--")
+    assert "0.5 at the end, of validation rows 0.6" in ax.get_title(loc="left")
+    assert "validation rows" in texts(ax)
+
+
 def test_what_is_not_known_is_not_drawn():
     with pytest.raises(ValueError, match="over='rows' is not 'passes' or 'seconds'"):
         drawing.loss(report_of(0.5), over="rows")

@@ -10,13 +10,16 @@ from typing import Any
 import pytest
 
 from ooc_train import JsonLines, MLflow, TensorBoard
-from ooc_train.events import Ended, Progressed
+from ooc_train.events import Ended, Noted, Progressed
 from ooc_train.models.model import Model
 from ooc_train.store.made import make_data
 from ooc_train.train import train
 from tests.test_callbacks import started, stepped
 
-EVENTS = (started(), Progressed(10, 0.5), stepped(1), stepped(2, loss=0.25), Ended(True, 2.0))
+EVENTS = (
+    started(), Progressed(10, 0.5), stepped(1), stepped(2, loss=0.25), Noted("ends", 1.5),
+    Ended(True, 2.0),
+)  # fmt: skip
 
 
 def test_a_line_an_event(tmp_path):
@@ -29,8 +32,9 @@ def test_a_line_an_event(tmp_path):
         assert len(path.read_text().splitlines()) == i
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert [line["event"] for line in lines] == [
-        "started", "progressed", "stepped", "stepped", "ended",
+        "started", "progressed", "stepped", "stepped", "noted", "ended",
     ]  # fmt: skip
+    assert (lines[4]["text"], lines[4]["seconds"]) == ("ends", 1.5)
     assert lines[0]["n_rows"] == 1000
     assert [line.get("loss") for line in lines[2:4]] == [0.5, 0.25]
     assert all(line["time"] > 1.6e9 for line in lines)
@@ -118,6 +122,14 @@ def test_tensorboard_is_told_of_steps(tensorboard, tmp_path):
     assert "gradient_norm" not in {call[1] for call in tensorboard if len(call) > 1}
     assert tensorboard[-1] == ("close",)
     assert tensorboard.count(("close",)) == 1
+
+
+def test_the_loss_of_validation_rows_is_a_figure_where_there_are_any(tensorboard, tmp_path):
+    recorder = TensorBoard(tmp_path)
+    for event in (started(), stepped(1), replace(stepped(2), validation_loss=0.75)):
+        recorder(event)
+    judged = [call for call in tensorboard if call[1:2] == ("validation_loss",)]
+    assert judged == [("scalar", "validation_loss", 0.75, 2)]
 
 
 def test_tensorboard_is_closed_where_a_run_fails(tensorboard, tmp_path):

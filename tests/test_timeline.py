@@ -4,14 +4,17 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import asdict, replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ooc_train import timeline
+from ooc_train.budget import Budget
 from ooc_train.cluster import LocalCluster, Meter
-from ooc_train.memory import MemoryReport, ProcessMemory, held_by, measure
+from ooc_train.memory import Ceiling, MemoryReport, ProcessMemory, held_by, measure
 from ooc_train.models.model import Model
 from ooc_train.store.made import make_data
 from ooc_train.stream.executors import Inline
@@ -21,6 +24,13 @@ from ooc_train.train import train
 
 MIB = 2**20
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+
+
+def wait_for(condition: Any, seconds: float = 30.0) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it did not come about"
+        time.sleep(0.02)
 
 
 class Clock:
@@ -164,6 +174,38 @@ def test_a_fit_has_a_timeline_of_its_processes(tmp_path, monkeypatch, elsewhere)
         assert max(held) <= process.peak + 4 * MIB
     if not elsewhere:
         assert min(memory.timeline.processes["worker 0"]) > 20 * MIB
+
+
+@linux
+def test_a_fit_of_arrays_has_a_timeline_of_this_process():
+    X = np.random.default_rng(0).normal(size=(1000, 3))
+    inputs = read_inputs(X, (X[:, 0] > 0).astype(int), classifier=True)
+    _, report = train(Model(name="logistic"), inputs)
+    memory = report.memory
+    assert list(memory.timeline.processes) == ["driver"]
+    assert max(memory.timeline.total) <= memory.measured + 4 * MIB
+
+
+@linux
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_job_of_one_process_has_a_timeline_of_what_counts_of_it(whole):
+    with Budget(Ceiling(2**33, "given", whole)) as budget:
+        # Far more than what earlier tests of this process may give back meanwhile.
+        held = np.ones(256 * MIB // 8)
+        wait_for(lambda: max(budget._sampler._samples[-1][1].values()) > 60 * MIB)
+        report = budget.report([])
+        del held
+    assert list(report.timeline.processes) == ["this process"]
+    assert 60 * MIB < max(report.timeline.total) <= report.measured + 4 * MIB
+    # What the process held before counts on the command line alone.
+    assert (report.timeline.total[0] > 40 * MIB) is whole
+    assert MemoryReport.from_json(asdict(report)) == report
+
+
+def test_a_job_of_one_process_that_fails_leaves_no_thread():
+    with pytest.raises(KeyError), Budget("1GiB"):
+        raise KeyError
+    assert "ooc_train-sampler" not in {thread.name for thread in threading.enumerate()}
 
 
 def test_a_fit_that_fails_leaves_no_thread(tmp_path):

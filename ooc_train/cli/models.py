@@ -19,10 +19,11 @@ from ooc_train.cli.options import (
     Output,
     Overwrite,
     Resources,
+    Validation,
 )
 from ooc_train.cli.text import count, print_json
 from ooc_train.tables.names import is_table
-from ooc_train.text import printable
+from ooc_train.text import losses, printable
 from ooc_train.units import approximate_duration
 from ooc_train.watching.callbacks import ConsoleBar
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 def plan(
     *,
     store: Annotated[str, STORE],
+    validation: Validation = None,
     learning: Learning,
     resources: Resources,
     output: Output,
@@ -52,9 +54,15 @@ def plan(
             store, classifier=model.is_classifier, memory_ceiling=resources.ceiling
         )
         # What can't be is refused before anything is started.
-        task = Task.of(model, inputs)
+        task = Task.of(model, inputs, validation, memory_ceiling=resources.ceiling)
         with resources.client(bar, kernels=task.needs_kernels) as client:
-            found = make_plan(model, inputs, client=client, memory_ceiling=resources.ceiling)
+            found = make_plan(
+                model,
+                inputs,
+                validation=task.validation,
+                client=client,
+                memory_ceiling=resources.ceiling,
+            )
     if output.as_json:
         about = {"model": model.name, "solver": task.solver_name, "batch_size": model.batch_size}
         print_json(about | dict(found.to_json()))
@@ -68,6 +76,7 @@ def plan(
 def train(
     *,
     store: Annotated[str, STORE],
+    validation: Validation = None,
     out: Annotated[
         str | None, typer.Option(metavar="RUN", help="Folder that the run is saved in.")
     ] = None,
@@ -92,13 +101,18 @@ def train(
             help="Begin no iteration after so long, such as 90s.",
         ),
     ] = None,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Tell what the solver notes, too.")
+    ] = False,
     learning: Learning,
     resources: Resources,
     output: Output,
 ) -> None:
     """Fit a model to a store."""
     model = learning.model
-    with ConsoleBar(quiet=output.quiet, max_passes=max_passes, max_seconds=max_seconds) as bar:
+    with ConsoleBar(
+        quiet=output.quiet, verbose=verbose, max_passes=max_passes, max_seconds=max_seconds
+    ) as bar:
         from ooc_train.drawing.figures import require_figure, save
         from ooc_train.events import Event, Started
         from ooc_train.models.fitted import require_writable
@@ -115,7 +129,7 @@ def train(
             store, classifier=model.is_classifier, memory_ceiling=resources.ceiling
         )
         # What can't be is refused before anything is started.
-        task = Task.of(model, inputs)
+        task = Task.of(model, inputs, validation, memory_ceiling=resources.ceiling)
 
         def say_plan(event: Event) -> None:
             if isinstance(event, Started):
@@ -134,6 +148,7 @@ def train(
             _, report = fit(
                 model,
                 inputs,
+                validation=task.validation,
                 out=out,
                 overwrite=overwrite,
                 callbacks=(say_plan, bar, interrupts),
@@ -157,7 +172,8 @@ def _tell(report: "Report", out: str | None, plot: str | None, *, classifies: bo
     """Print what training did."""
     loss = "log-loss" if classifies else "loss"
     passes = "1 pass" if report.passes == 1 else f"{report.passes:.4g} passes"
-    typer.echo(f"{passes}, {loss} {report.loss:.6g} | memory: {report.memory}")
+    found = losses(report.loss, report.validation_loss)
+    typer.echo(f"{passes}, {loss} {found} | memory: {report.memory}")
     rate = f"{report.rows_per_second:,.0f} rows/s"
     end = "converged" if report.converged else "stopped before the tolerance was met"
     updates = count(report.updates, "update")

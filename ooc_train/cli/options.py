@@ -227,6 +227,13 @@ DATA = typer.Argument(
 )
 STORE = typer.Argument(help="Path or URL of a store.", show_default=False)
 RUN = typer.Argument(help="Folder that train saved.", show_default=False)
+Validation = Annotated[
+    str | None,
+    typer.Option(
+        metavar="STORE",
+        help="Rows that are not learned from: their loss is told after each iteration or epoch.",
+    ),
+]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace what lies at the place to write to.")
 ]

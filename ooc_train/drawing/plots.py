@@ -48,6 +48,11 @@ class Step(Protocol):
         """Mean loss of a row."""
         ...
 
+    @property
+    def validation_loss(self) -> float | None:
+        """The same of rows that are not learned from, or None."""
+        ...
+
 
 class Memory(Protocol):
     """What is drawn of a run's memory, in bytes: a `MemoryReport`."""
@@ -105,7 +110,7 @@ class Run(Protocol):
 def loss(
     report: Run, ax: "Axes | None" = None, *, over: Literal["passes", "seconds"] = "passes"
 ) -> "Axes":
-    """Draw the loss after each step, over passes or over seconds.
+    """Draw the loss after each step, over passes or over seconds; dashed, that of validation rows.
 
     Parameters
     ----------
@@ -123,8 +128,13 @@ def loss(
     known = _line(ax, report, over, _COLORS[0])
     if not known:
         return _nothing(_titled(ax, f"Loss over {over}"), "no steps were recorded")
+    title = f"Loss over {over}: {known[-1][1]:.6g} at the end"
+    judged = _line(ax, report, over, _COLORS[1], of="validation_loss", ls="--")
+    if judged:
+        title += f", of validation rows {judged[-1][1]:.6g}"
+        ax.legend(ax.lines, ["rows that are learned from", "validation rows"], fontsize=9)
     ax.set_xlim(left=0)
-    return _titled(ax, f"Loss over {over}: {known[-1][1]:.6g} at the end")
+    return _titled(ax, title)
 
 
 def tradeoff(
@@ -350,15 +360,22 @@ def _nothing(ax: "Axes", why: str) -> "Axes":
 
 
 def _line(
-    ax: "Axes", report: Run, over: Literal["passes", "seconds"], color: str, marker: str = "o"
+    ax: "Axes",
+    report: Run,
+    over: Literal["passes", "seconds"],
+    color: str,
+    marker: str = "o",
+    *,
+    of: Literal["loss", "validation_loss"] = "loss",
+    ls: str = "-",
 ) -> list[tuple[float, float]]:
     """Draw a run's losses, and return the points that are known."""
-    steps = [(getattr(step, over), step.loss) for step in report.history]
-    known = [(x, y) for x, y in steps if x == x and abs(y) < float("inf")]
+    steps = [(getattr(step, over), getattr(step, of)) for step in report.history]
+    known = [(x, y) for x, y in steps if x == x and y is not None and abs(y) < float("inf")]
     if known:
         # A single step, as of an exact method, is a point.
         marks = marker if len(known) <= 60 else ""
-        ax.plot(*zip(*known, strict=True), color=color, lw=1.8, marker=marks, ms=5)
+        ax.plot(*zip(*known, strict=True), color=color, lw=1.8, ls=ls, marker=marks, ms=5)
     return known
 
 

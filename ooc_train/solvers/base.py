@@ -44,6 +44,7 @@ class State:
     gradient_norm : largest entry of the gradient of the mean objective there, or None
     converged : whether the tolerance is met
     memory : whatever the solver needs to go on
+    note : what of the step is worth telling, in words, or nothing
     """
 
     theta: Array
@@ -53,6 +54,7 @@ class State:
     gradient_norm: float | None = None
     converged: bool = False
     memory: Any = field(default=None, repr=False)
+    note: str = ""
 
 
 class Solver(Protocol):

@@ -92,7 +92,14 @@ class LBFGS:
         if memory is not None:
             allowed = memory.now.objective + _ENOUGH * memory.lengths[best] * memory.slope
             if now.objective > allowed + 1e-13 * abs(memory.now.objective):
-                return replace(state, n_iter=n_iter, memory=self._shorten(memory))
+                shorter = self._shorten(memory)
+                return replace(
+                    state,
+                    n_iter=n_iter,
+                    memory=shorter,
+                    note="the step did not lower the objective enough; shorter ones, "
+                    f"{shorter.lengths[0]:.3g} of it and less, are tried",
+                )
             pairs = _remember(memory, now, self.history)
         norm = float(np.abs(now.gradient).max()) / problem.total_weight
         if pairs:

@@ -85,7 +85,8 @@ class Newton:
             state = coarse._iterate(problem, stream, state, leaves)
             if state.converged:
                 break
-        return State(state.theta)
+        taken = min(len(leaves) * source.leaf_rows, source.n_rows)
+        return State(state.theta, note=f"begins at the optimum of a sample of {taken:,} rows")
 
     def step(self, problem: LinearProblem, stream: Stream, state: State) -> State:
         """Return the state after one more pass.
@@ -115,7 +116,11 @@ class Newton:
                 search = _shorten(search, objectives)
                 best = objectives[1:].min() < search.objective
                 theta = search.points()[0] if best else search.base
-                return replace(state, theta=theta, n_iter=n_iter, memory=search)
+                note = (
+                    "the step did not lower the objective enough; it is shortened to "
+                    f"{search.length:.3g} of Newton's"
+                )
+                return replace(state, theta=theta, n_iter=n_iter, memory=search, note=note)
         now = problem.evaluation(sums, points)
         if not np.isfinite(now.objective) or now.hessian is None:
             raise Diverged("the objective is no number at the parameters to start from")

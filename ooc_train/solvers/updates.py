@@ -97,7 +97,8 @@ class Updates:
             float(self.max_iter * per_epoch),
         )
         states = tuple(updates.start(theta) for _ in range(self.lanes))
-        return State(theta, memory=_Memory(updates, states))
+        note = f"learning rate {eta0:.4g}" + (", falling linearly to zero" if falls else "")
+        return State(theta, memory=_Memory(updates, states), note=note)
 
     def _rows_of_a_lane(self, source: Source) -> int:
         """Return the most rows that a lane learns from in an epoch."""
@@ -143,6 +144,9 @@ class Updates:
             loss=loss,
             converged=stale >= _PATIENCE,
             memory=replace(memory, states=after, best=min(loss, memory.best), stale=stale),
+            note=f"no epoch of the last {stale} lowered the loss by {self.tol:g}"
+            if stale >= _PATIENCE
+            else "",
         )
 
     def _step_by_all_rows(self, problem: LinearProblem, stream: Stream, state: State) -> State:
@@ -152,7 +156,7 @@ class Updates:
         self._raise_if_diverged(now.loss, memory)
         norm = float(np.abs(now.gradient).max()) / problem.total_weight
         if norm <= self.tol:
-            return replace(state, loss=now.loss, gradient_norm=norm, converged=True)
+            return replace(state, loss=now.loss, gradient_norm=norm, converged=True, note="")
         after = self._descend(memory, now.gradient / problem.total_weight, state.n_iter)
         return State(
             theta=after["theta"],

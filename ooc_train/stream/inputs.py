@@ -170,6 +170,54 @@ def _require_room(
         )
 
 
+def read_validation(
+    validation: Any,
+    inputs: Inputs,
+    *,
+    classifier: bool,
+    memory_ceiling: str | int | Ceiling | None = None,
+) -> Inputs:
+    """Return rows to judge by, which have to go with those that are learned from.
+
+    Parameters
+    ----------
+    validation : `Inputs`, or a store, or the path of one
+    inputs : the rows that are learned from
+    classifier : whether y holds labels
+    memory_ceiling : as for `read_inputs`
+
+    Raises
+    ------
+    ValueError
+        where they have other columns, outputs or classes, or no weight.
+    """
+    others = (
+        validation
+        if isinstance(validation, Inputs)
+        else read_inputs(
+            validation,
+            classifier=classifier,
+            classes=inputs.classes,
+            memory_ceiling=memory_ceiling,
+        )
+    )
+    ours, theirs = inputs.source, others.source
+    if (ours.n_features, others.classes) != (theirs.n_features, inputs.classes):
+        raise ValueError(
+            f"the validation rows have {theirs.n_features:,} columns and the classes "
+            f"{list(others.classes)}, those to learn from {ours.n_features:,} and "
+            f"{list(inputs.classes)}; use a store that was made with them"
+        )
+    if ours.n_outputs != theirs.n_outputs:
+        raise ValueError(
+            f"y of the validation rows has {theirs.n_outputs:,} columns, and that of those to "
+            f"learn from {ours.n_outputs:,}; use a store that was made with them"
+        )
+    if not others.total_weight > 0:
+        raise ValueError("the weights of all validation rows add up to 0; some must be above zero")
+    return others
+
+
 def _read_store(store: Store, *, classifier: bool, classes: tuple[Label, ...]) -> Inputs:
     if store.y is None:
         raise InvalidStore(f"{store.path} has no y, and training needs one; put one into the store")

@@ -11,6 +11,7 @@ tasks are.
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import log2
+from typing import Self
 
 from ooc_train.errors import CeilingExceeded
 from ooc_train.memory import Ceiling, Projection, Term
@@ -118,6 +119,7 @@ class Plan:
     overrun : of the worker that could not keep its own limit, its number, that limit, and what it
         would need; or None
     smallest_ceiling : bytes that would do for this many processes, with one task at a time
+    beside : how passes over the other rows are cut, which take turns with these; or None
     """
 
     ceiling: Ceiling
@@ -130,6 +132,7 @@ class Plan:
     leaf_bytes: int = 0
     overrun: tuple[int, int, int] | None = None
     smallest_ceiling: int = 0
+    beside: Grain | None = None
 
     @property
     def fits(self) -> bool:
@@ -213,6 +216,22 @@ class Plan:
             "terms": {term.name: term.bytes for term in self.projection.terms},
         }
 
+    def joined(self, other: Self) -> Self:
+        """Return the plan of a job whose passes take turns with those of another plan."""
+        larger = max(self, other, key=lambda plan: plan.projected)
+        theirs = {term.name: term for term in other.projection.terms}
+        terms = (
+            max(term, theirs[term.name], key=lambda term: term.bytes)
+            for term in self.projection.terms
+        )
+        return replace(
+            self,
+            projection=Projection(tuple(terms)),
+            advice=larger.advice,
+            overrun=self.overrun or other.overrun,
+            beside=other.grain,
+        )
+
     def validate(self) -> None:
         """Refuse a plan that does not fit.
 
@@ -259,8 +278,28 @@ class Plan:
         return []
 
 
-def make_plan(source: Source, demand: Demand, ceiling: Ceiling, processes: Processes) -> Plan:
-    """Return the plan that makes best use of the ceiling, or the smallest if none fits."""
+def make_plan(
+    source: Source,
+    demand: Demand,
+    ceiling: Ceiling,
+    processes: Processes,
+    beside: tuple[Source, Demand] | None = None,
+) -> Plan:
+    """Return the plan that makes best use of the ceiling, or the smallest if none fits.
+
+    Parameters
+    ----------
+    source, demand : the rows, and what passes over them need
+    ceiling, processes : what they may hold, and what they start from
+    beside : other rows, and what reduce passes over those need, which take turns with the first
+    """
+
+    def of(threads: int, turns: int, lot: int) -> Plan:
+        plan = _plan(source, demand, ceiling, processes, threads, turns, lot)
+        if beside is None:
+            return plan
+        return plan.joined(_plan(*beside, ceiling, processes, threads, 1, 1))
+
     # From the best to the least, none better in anything than one before: so a larger ceiling never
     # takes away. Where there is a scan, it is most of the work, and comes before further threads.
     scans = [(1, 1)]
@@ -272,12 +311,11 @@ def make_plan(source: Source, demand: Demand, ceiling: Ceiling, processes: Proce
             scans = [(_TURNS, max(1, min(share, _LOT_BYTES // group))), (_TURNS, 1), (1, 1)]
     choices = [(threads, *scans[0]) for threads in range(processes.threads, 1, -1)]
     choices += [(1, *scan) for scan in scans]
-    for threads, turns, lot in choices:
-        plan = _plan(source, demand, ceiling, processes, threads, turns, lot)
+    for choice in choices:
+        plan = of(*choice)
         if plan.fits:
             break
-    least = _plan(source, demand, ceiling, processes, *choices[-1])
-    return replace(plan, smallest_ceiling=least.projected)
+    return replace(plan, smallest_ceiling=of(*choices[-1]).projected)
 
 
 def _plan(

@@ -12,8 +12,8 @@ from time import perf_counter
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Self, cast
 
-from ooc_train.events import Ended, Event, Progressed, Started, Stepped
-from ooc_train.text import printable
+from ooc_train.events import Ended, Event, Noted, Progressed, Started, Stepped
+from ooc_train.text import losses, printable
 from ooc_train.units import approximate_bytes, format_duration
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class ConsoleBar:
     Parameters
     ----------
     quiet : whether nothing is shown
+    verbose : whether what solvers note, such as a shorter step, is told of too, a line each
     max_passes, max_seconds : the limits that the run was given, which may end it early
     stream : where to; stderr unless given
     """
@@ -51,11 +52,13 @@ class ConsoleBar:
         self,
         *,
         quiet: bool = False,
+        verbose: bool = False,
         max_passes: float | None = None,
         max_seconds: float | None = None,
         stream: IO[str] | None = None,
     ) -> None:
         self._quiet = quiet
+        self._verbose = verbose
         self._stream = cast("IO[str]", _Heedless(stream or sys.stderr))
         self._limits = (max_passes, max_seconds)
         self._bar: Progress | None = None
@@ -131,10 +134,12 @@ class ConsoleBar:
                 self._rows = event.rows
                 self._show(event.seconds, self._left(event.seconds), _QUIET_SECONDS)
             case Stepped():
-                self._loss = f"loss {event.loss:.6g}"
+                self._loss = f"loss {losses(event.loss, event.validation_loss)}"
                 # What is left of a pass says nothing where it has just ended.
                 left = "" if self._total is None else self._left(event.seconds)
                 self._show(event.seconds, left, _LINE_SECONDS)
+            case Noted() if self._verbose:
+                self.say(f"after {format_duration(round(event.seconds))}: {event.text}")
             case Ended():
                 self.close()
 

@@ -9,6 +9,7 @@ import asyncio
 import secrets
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from math import nan
@@ -19,11 +20,18 @@ from urllib.parse import urlsplit, urlunsplit
 
 import cloudpickle
 
-from ooc_train.events import Ended, Event, Progressed, Started, Stepped
+from ooc_train.events import Ended, Event, Noted, Progressed, Started, Stepped
 from ooc_train.memory import MemoryReport, ProcessMemory
 from ooc_train.watching import dashboard
 from ooc_train.watching.dashboard import plugin
-from ooc_train.watching.dashboard.runs import PROFILE, PROGRESS, STEPS, Series, process_name
+from ooc_train.watching.dashboard.runs import (
+    MOST_EVENTS,
+    PROFILE,
+    PROGRESS,
+    STEPS,
+    Series,
+    process_name,
+)
 
 _SEND_SECONDS = 0.2
 _MEASURE_SECONDS = 1.0
@@ -60,6 +68,7 @@ class TrainingPage:
         self._memory = memory
         self._run = secrets.token_hex(6)
         self._steps = Series()
+        self._noted: deque[str] = deque(maxlen=MOST_EVENTS)
         self._progress = (0.0,) * len(PROGRESS)
         self._sent = self._measured = 0.0
         self._on_its_way: Future[Any] | None = None
@@ -100,6 +109,8 @@ class TrainingPage:
             case Stepped():
                 self._steps.append(_step(event))
                 self._progress = _progress(event.seconds, self._progress[1], event.profile)
+            case Noted():
+                self._noted.append(event.text)
             case Ended():
                 self._progress = (event.seconds, *self._progress[1:])
                 self._end("converged" if event.converged else "finished", event.memory)
@@ -111,12 +122,20 @@ class TrainingPage:
     def _news(self) -> dict[str, Any]:
         """Return what there is to say since the last message."""
         steps, self._steps = self._steps.rows, Series()
+        noted = list(self._noted)
+        self._noted.clear()
         driver = None
         if perf_counter() - self._measured >= _MEASURE_SECONDS:
             self._measured = perf_counter()
             own = self._memory()
             driver = [process_name(own.pid), own.current, own.peak]
-        return {"steps": steps, "progress": self._progress, "driver": driver, "memory": None}
+        return {
+            "steps": steps,
+            "progress": self._progress,
+            "noted": noted,
+            "driver": driver,
+            "memory": None,
+        }
 
     def _end(self, state: str, memory: MemoryReport | None) -> None:
         """Send what is left, and wait until it is there."""
@@ -225,6 +244,8 @@ def _about(event: Started) -> dict[str, Any]:
         "data": event.data,
         "n_rows": event.n_rows,
         "n_features": event.n_features,
+        "validation_rows": event.validation_rows,
+        "threads": event.threads,
         "row_bytes": event.row_bytes,
         "rows_per_update": event.rows_per_update,
         "most_passes": event.most_passes,

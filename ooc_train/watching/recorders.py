@@ -15,15 +15,16 @@ from typing import Any, Self
 from ooc_train.events import Ended, Event, Started, Stepped
 from ooc_train.text import json_ready
 
-_FIGURES = ("loss", "passes", "updates", "seconds", "gradient_norm")
+_FIGURES = ("loss", "validation_loss", "passes", "updates", "seconds", "gradient_norm")
 
 
 class JsonLines:
     """Appends one JSON object to a file for each event of a run.
 
     An object has what the event has, its kind as "event" ("started", "progressed", "stepped",
-    "ended"), and the seconds since 1970 as "time"; numbers that are not finite are null. The file
-    is opened for each line anew, so that it is whole at any time and nothing is left to close.
+    "noted", "ended"), and the seconds since 1970 as "time"; numbers that are not finite are null.
+    The file is opened for each line anew, so that it is whole at any time and nothing is left to
+    close.
 
     Parameters
     ----------
@@ -52,7 +53,7 @@ class JsonLines:
 
 
 class TensorBoard:
-    """Writes loss, gradient norm, updates and seconds of each step for TensorBoard.
+    """Writes losses, gradient norm, updates and seconds of each step for TensorBoard.
 
     Steps are counted as iterations or epochs; the passes are a figure of their own.
 

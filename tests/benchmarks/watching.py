@@ -3,16 +3,15 @@
 ``python -m tests.benchmarks.watching [--rows 4M] [--rounds N] [--json FILE]``
 """
 
+import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Self
 
 import numpy as np
 import pytest
-from bokeh.client import pull_session
 
 from ooc_train.cluster import LocalCluster
 from ooc_train.events import Event
@@ -24,6 +23,16 @@ from tests.benchmarks.tools import Figure, arguments, interleave, report, table
 
 _MOST = 1.01
 """A run that is watched takes at most so many times as long."""
+
+_BROWSER = """
+import sys, time
+from bokeh.client import pull_session
+session = pull_session(url=sys.argv[1])
+print("open", flush=True)
+while True:
+    session.force_roundtrip()
+    time.sleep(1.0)
+"""
 
 MODELS = {
     "full batch": Model(name="logistic", solver="lbfgs", max_iter=20, tol=1e-12),
@@ -52,23 +61,16 @@ class NoPage:
 @contextmanager
 def opened(link: str) -> Iterator[None]:
     """Hold a page open, as a browser does, without drawing it; to open it isn't counted."""
-    ready, ended = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        session = pull_session(url=link)
-        ready.set()
-        while not ended.wait(1.0):
-            session.force_roundtrip()
-        session.close()
-
-    browser = threading.Thread(target=hold)
-    browser.start()
-    ready.wait()
-    try:
-        yield
-    finally:
-        ended.set()
-        browser.join()
+    # A process of its own, as a browser is: within this one it would keep the driver waiting.
+    with subprocess.Popen(
+        [sys.executable, "-c", _BROWSER, link], stdout=subprocess.PIPE
+    ) as browser:
+        if browser.stdout is None or not browser.stdout.readline():
+            raise RuntimeError(f"{link} could not be opened")
+        try:
+            yield
+        finally:
+            browser.kill()
 
 
 def contestants(

@@ -34,6 +34,9 @@ class _Metrics:
             "loss": GaugeMetricFamily(
                 "ooc_train_loss", "Mean loss of a row, last known", labels=run_labels
             ),
+            "validation_loss": GaugeMetricFamily(
+                "ooc_train_validation_loss", "The same of the validation rows", labels=run_labels
+            ),
             "running": GaugeMetricFamily(
                 "ooc_train_running", "1 while the run goes on", labels=run_labels
             ),
@@ -58,9 +61,11 @@ def _add_metrics(families: Mapping[str, Any], run: Run) -> None:
         last = dict(zip(STEPS, run.steps.rows[-1], strict=True))
         families["updates"].add_metric(labels, last["updates"])
         families["loss"].add_metric(labels, last["loss"])
+        if run.about["validation_rows"]:
+            families["validation_loss"].add_metric(labels, last["validation_loss"])
     if run.progress.rows:
         spent = dict(zip(PROGRESS, run.progress.rows[-1], strict=True))
-        for activity in PROFILE:
+        for activity in PROFILE if run.about["validation_rows"] else PROFILE[:-1]:
             families["seconds"].add_metric([*labels, activity], spent[activity])
     for name, now, peak in run.processes.values():
         families["memory"].add_metric([*labels, name, "now"], now)

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from html import escape
-from time import localtime, strftime
+from math import isnan, nan
+from time import localtime, perf_counter, strftime
 from typing import Any
 
 from ooc_train.watching.dashboard.parts import (
@@ -19,6 +20,10 @@ from ooc_train.watching.dashboard.parts import (
 from ooc_train.watching.dashboard.runs import STEPS, Run, Runs
 
 _REFRESH_MILLISECONDS = 1000
+_LONG_SECONDS, _REST_SECONDS = 0.01, 1.5
+"""A refresh that took the scheduler so long is followed by a rest: only every other look then shows
+what there is."""
+
 _STATE_COLOURS = {"running": "#ef7d30", "converged": "#3a9a50", "finished": "#3a9a50"}
 
 
@@ -69,13 +74,19 @@ def put_up(runs: Runs, scheduler: Any) -> tuple[str | None, str]:
 
 
 class _Text:
-    """A piece of the page in HTML, which `write` makes of a run."""
+    """A piece of the page in HTML, which `write` makes of a run, or of its `inputs` alone."""
 
-    def __init__(self, name: str, write: Callable[[Run], str]) -> None:
+    def __init__(
+        self,
+        name: str,
+        write: Callable[[Run], str],
+        inputs: Callable[[Run], Any] = lambda run: (run.identity, run.runs.version),
+    ) -> None:
         from bokeh.models import Div
 
         self.root = Div(name=f"training_{name}", sizing_mode="stretch_width", stylesheets=[_STYLE])
         self._write = write
+        self.inputs = inputs
 
     def show(self, run: Run) -> None:
         """Show what there is."""
@@ -91,12 +102,15 @@ def _head(run: Run) -> str:
     known = most is not None and run.passes <= most
     passes = f"{run.passes:.4g}" + (f" <small>of {most:g}</small>" if known else "")
     memory = run.memory()[0]
+    limit = run.reading_limit
     figures = [
         ("pass", passes),
         ("updates", f"{last.get('updates', 0):,.0f}"),
         ("loss", f"{last['loss']:.6g}" if last else "&ndash;"),
+        *_validation(run, last),
         ("rows/s", _count(run.rate)),
-        ("bytes/s", bytes_text(int(run.rate * about["row_bytes"]))),
+        ("bytes/s", bytes_text(run.rate * about["row_bytes"])),
+        ("reading alone would reach", "&ndash;" if limit is None else f"{bytes_text(limit)}/s"),
         ("rows per update", f"{about['rows_per_update']:,}"),
     ]
     if last and last["learning_rate"] > 0:
@@ -108,14 +122,24 @@ def _head(run: Run) -> str:
     colour = _STATE_COLOURS.get(run.state, CEILING_COLOUR)
     is_pass = run.state == "running" and most is None and not about["max_seconds"]
     of_pass = " of this pass" if is_pass else ""
+    others = about["validation_rows"]
+    judged = f" &middot; {others:,} validation rows" if others else ""
     return (
         f"<h1>{escape(about['model'])} <span>by {escape(about['solver'])}, batch size "
         f"{escape(about['batch_size'])}</span> <b style='background:{colour}'>{escape(run.state)}"
         f"</b></h1><p>{escape(about['data'])} &middot; {about['n_rows']:,} rows &times; "
-        f"{about['n_features']:,} features</p>"
+        f"{about['n_features']:,} features{judged}</p>"
         f"<div class='bar'><i style='width:{run.share:.1%};background:{colour}'></i></div>"
         f"<p>{run.share:.0%}{of_pass} &middot; {run.left}</p><section>{cells}</section>"
     )
+
+
+def _validation(run: Run, last: Mapping[str, float]) -> list[tuple[str, str]]:
+    """Return the figure of the validation rows, where there are any."""
+    loss = last.get("validation_loss", nan)
+    if not run.about["validation_rows"]:
+        return []
+    return [("validation loss", "&ndash;" if isnan(loss) else f"{loss:.6g}")]
 
 
 def _plan(run: Run) -> str:
@@ -137,12 +161,12 @@ def _plan(run: Run) -> str:
 
 
 def _events(run: Run) -> str:
-    """Return what happened to workers and tasks."""
+    """Return what happened: to workers and tasks, and what the run noted of itself."""
     items = "".join(
         f"<tr><td>{strftime('%H:%M:%S', localtime(when))}</td><td>{escape(text[:300])}</td></tr>"
         for when, text in run.events
     )
-    nothing = "<tr><td>No worker lost, no task failed.</td></tr>"
+    nothing = "<tr><td>None so far.</td></tr>"
     return f"<h2>Events</h2><table>{items or nothing}</table>"
 
 
@@ -157,6 +181,8 @@ class _View:
         self._parts = parts
         self.chosen: str | None = None
         self._seen: tuple[Any, ...] = ()
+        self._inputs: list[Any] = [None] * len(parts)
+        self._rest_until = 0.0
 
     @property
     def run(self) -> Run | None:
@@ -164,14 +190,24 @@ class _View:
         return self._runs.get(self.chosen or "") or next(reversed(self._runs.values()), None)
 
     def update(self) -> None:
+        """Show what has changed since the last time, unless that took long."""
+        if perf_counter() >= self._rest_until:
+            self.refresh()
+
+    def refresh(self) -> None:
         """Show what has changed since the last time."""
         run = self.run
         now = (self._runs.version, run)
         if run is None or now == self._seen:
             return
-        self._seen = now
-        for part in self._parts:
-            part.show(run)
+        self._seen, began = now, perf_counter()
+        for i, part in enumerate(self._parts):
+            inputs = part.inputs(run)
+            if inputs != self._inputs[i]:
+                self._inputs[i] = inputs
+                part.show(run)
+        if perf_counter() - began > _LONG_SECONDS:
+            self._rest_until = perf_counter() + _REST_SECONDS
 
 
 class _Choice:
@@ -188,6 +224,11 @@ class _Choice:
             visible=False,
         )
 
+    @staticmethod
+    def inputs(run: Run) -> Any:
+        """Return what there is to choose from."""
+        return list(run.runs)
+
     def show(self, run: Run) -> None:
         """Show what there is."""
         runs = [(one.identity, one.label) for one in reversed(run.runs.values())]
@@ -201,12 +242,16 @@ def _page(runs: Runs, _: Any, extra: Mapping[str, Any], doc: Any) -> None:
 
     choice = _Choice()
     plots: list[Any] = [Loss(), Rate(), Memory(), Time(), Steps()]
-    texts = [_Text("head", _head), _Text("plan", _plan), _Text("events", _events)]
+    texts = [
+        _Text("head", _head),
+        _Text("plan", _plan, lambda run: run.identity),
+        _Text("events", _events, lambda run: (run.identity, list(run.events))),
+    ]
     view = _View(runs, [choice, *plots, *texts])
 
     def choose(_attribute: str, _old: str, identity: str) -> None:
         view.chosen = identity
-        view.update()
+        view.refresh()
 
     choice.root.on_change("value", choose)
     _open(doc, view, [part.root for part in (choice, *plots, *texts)], "Training")
@@ -230,7 +275,7 @@ def _open(doc: Any, view: _View, roots: Sequence[Any], title: str) -> None:
     from distributed.dashboard.components import add_periodic_callback
     from distributed.dashboard.components.scheduler import BOKEH_THEME
 
-    view.update()
+    view.refresh()
     add_periodic_callback(doc, view, _REFRESH_MILLISECONDS)
     for root in roots:
         doc.add_root(root)
@@ -256,7 +301,7 @@ h2 { font-size: 13px; color: #444; margin: 4px 0 6px; }
 p { margin: 4px 0; font-size: 13px; color: #666; }
 .bar { background: #e4e4e4; height: 8px; border-radius: 4px; overflow: hidden; margin-top: 8px; }
 .bar i { display: block; height: 100%; }
-section { display: flex; flex-wrap: wrap; gap: 6px 34px; margin-top: 10px; }
+section { display: flex; flex-wrap: wrap; gap: 6px 28px; margin-top: 10px; }
 dl { margin: 0; }
 dt { font-size: 12px; color: #777; }
 dd { font-size: 20px; margin: 1px 0 0; white-space: nowrap; }
@@ -276,6 +321,9 @@ _TEMPLATE = """{% extends "base.html" %}
 #training .head { display: flex; gap: 18px; align-items: flex-start; }
 #training .head > div:first-child { flex: 1; min-width: 0; }
 #training .plot { height: 270px; }
+@media (max-width: 991px) {
+  #training .head { flex-direction: column; align-items: stretch; }
+}
 @media (min-width: 992px) {
   #training { grid-template-columns: 1fr 1fr; }
   #training .wide { grid-column: 1 / span 2; }

@@ -1,29 +1,48 @@
-"""The plots of the Training page: each is made once for a page, and then shown runs."""
+"""The plots of the Training page: each is made once for a page, and then shown runs.
+
+Each says what it is made of (`inputs`), and is shown anew only where that has changed: every
+message to a browser costs the scheduler some 0.3 ms, whatever its size.
+"""
 
 from collections.abc import Callable, Sequence
+from math import ceil, floor, log10
 from typing import Any
 
 import numpy as np
 
-from ooc_train.watching.dashboard.runs import PROFILE, STEPS, Run
+from ooc_train.watching.dashboard.runs import PROFILE, PROGRESS, STEPS, Run
 
 _COLOURS = (
     "#1f77b4", "#ef7d30", "#3a9a50", "#8a63b8", "#b5563b", "#d166a0", "#6b7280", "#17a2b8",
 )  # fmt: skip
-_PROFILE_COLOURS = ("#4c86b8", "#7fc0bd", "#5fa55a", "#e3c04b", "#ef7d30")
+_PROFILE_COLOURS = ("#4c86b8", "#7fc0bd", "#5fa55a", "#e3c04b", "#ef7d30", "#8a63b8")
 _TICKS = {"base": 1024, "mantissas": [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]}
 CEILING_COLOUR, _PROJECTED_COLOUR = "#c0392b", "#7f7f7f"
 
 
+def _by_steps(run: Run) -> tuple[str, int]:
+    """Return what a plot of steps is made of."""
+    return run.identity, run.steps.count
+
+
+def _by_progress(run: Run) -> tuple[str, int]:
+    """Return what a plot of rows and seconds is made of."""
+    return run.identity, run.progress.count
+
+
 class Loss:
-    """The loss of every run over its passes; a dot for each step of the one that is shown."""
+    """The loss of every run over its passes; a dot for each step of the one that is shown.
+
+    Dashed, that of its validation rows.
+    """
 
     title, name = "Loss over passes", "loss"
 
     def __init__(self) -> None:
         from bokeh.models import ColumnDataSource, HoverTool
 
-        self.lines = ColumnDataSource({"x": [], "y": [], "colour": [], "label": [], "width": []})
+        names = ("x", "y", "validation", "colour", "label", "width")
+        self.lines = ColumnDataSource({name: [] for name in names})
         self.steps = ColumnDataSource(
             {name: [] for name in STEPS} | {"colour": []}, name="training_steps_data"
         )
@@ -32,32 +51,65 @@ class Loss:
             "x", "y", source=self.lines, line_color="colour", line_width="width",
             legend_field="label",
         )  # fmt: skip
+        self.root.multi_line(
+            "x", "validation", source=self.lines, line_color="colour", line_width="width",
+            line_dash=[10, 6],
+        )  # fmt: skip
         dots = self.root.scatter("passes", "loss", source=self.steps, size=5, color="colour")
         tips = [
             ("loss", "@loss{0.000000}"),
+            ("validation", "@validation_loss{0.000000}"),
             ("pass", "@passes{0.00}"),
             ("updates", "@updates{0,0}"),
         ]
         self.root.add_tools(HoverTool(renderers=[dots], tooltips=tips))
         _quiet_legend(self.root)
+        self._shown: tuple[str, ...] = ()
+        self._counts: dict[str, int] = {}
+
+    @staticmethod
+    def inputs(run: Run) -> Any:
+        """Return what the plot is made of."""
+        return run.identity, [(one.identity, one.steps.count) for one in run.runs.values()]
 
     def show(self, run: Run) -> None:
         """Show what there is."""
-        lines: dict[str, list[Any]] = {name: [] for name in self.lines.data}
-        for one in run.runs.values():
-            columns = one.steps.columns(STEPS)
-            lines["x"].append(columns["passes"])
-            lines["y"].append(columns["loss"])
-            lines["colour"].append(_colour(one))
-            lines["label"].append(one.label)
-            lines["width"].append(2.5 if one is run else 1.2)
-        self.lines.data = lines
+        runs = list(run.runs.values())
+        shown = (run.identity, *run.runs)
+        counts = {one.identity: one.steps.count for one in runs}
+        if shown == self._shown:
+            # The lines of runs that are over stay as they are.
+            moved = [
+                i
+                for i, one in enumerate(runs)
+                if counts[one.identity] != self._counts[one.identity]
+            ]
+            lines = _lines([runs[i] for i in moved])
+            self.lines.patch(
+                {name: list(zip(moved, column, strict=True)) for name, column in lines.items()}
+            )
+        else:
+            self.lines.data = _lines(runs) | {
+                "colour": [_colour(one) for one in runs],
+                "label": [one.label for one in runs],
+                "width": [2.5 if one is run else 1.2 for one in runs],
+            }
+        self._shown, self._counts = shown, counts
+        judged = any(one.about["validation_rows"] for one in runs)
+        self.root.title.text = self.title + ("; dashed: of validation rows" if judged else "")
         steps = run.steps.columns(STEPS)
         self.steps.data = steps | {"colour": [_colour(run)] * len(run.steps.rows)}
 
 
+def _lines(runs: Sequence[Run]) -> dict[str, list[Any]]:
+    """Return passes and losses of runs, an array each."""
+    columns = [one.steps.columns(STEPS) for one in runs]
+    names = {"x": "passes", "y": "loss", "validation": "validation_loss"}
+    return {ours: [each[theirs] for each in columns] for ours, theirs in names.items()}
+
+
 class Rate:
-    """Rows a second, and bytes, over the seconds of the run."""
+    """Rows a second, and bytes, over the seconds of the run; dashed, those of reading alone."""
 
     title, name = "Rows per second", "rate"
 
@@ -70,9 +122,12 @@ class Rate:
             LinearAxis,
             NumeralTickFormatter,
             Range1d,
+            Span,
         )
 
-        self.source = ColumnDataSource({"seconds": [], "rate": [], "bytes": []})
+        self.source = ColumnDataSource(
+            {"seconds": [], "rate": [], "bytes": []}, name="training_rate_data"
+        )
         self.root = _figure(self, x_axis_label="seconds", y_range=Range1d(0, 1))
         self.root.yaxis.formatter = CustomJSTickFormatter(
             code="return tick >= 1e6 ? tick / 1e6 + ' M' : tick >= 1e3 ? tick / 1e3 + ' k' : tick"
@@ -95,6 +150,12 @@ class Rate:
             ("bytes/s", "@bytes{0.0 ib}"),
         ]
         self.root.add_tools(HoverTool(renderers=[line], tooltips=tips, mode="vline"))
+        self.limit = Span(
+            dimension="width", line_color=_PROJECTED_COLOUR, line_dash="dashed", line_width=2
+        )
+        self.root.add_layout(self.limit)
+
+    inputs = staticmethod(_by_progress)
 
     def show(self, run: Run) -> None:
         """Show what there is."""
@@ -102,10 +163,21 @@ class Rate:
         rate = np.diff(rows) / np.maximum(np.diff(seconds), 1e-9)
         # A step is drawn to the left of its point.
         rate = np.append(rate[:1], rate) if len(rate) else np.zeros(1)
-        nbytes = run.about["row_bytes"]
+        nbytes, limit = max(1, run.about["row_bytes"]), run.reading_limit
         self.source.data = {"seconds": seconds, "rate": rate, "bytes": rate * nbytes}
-        self.root.y_range.end = top = 1.1 * max([1.0, *rate])
-        self.bytes_range.end = top * max(1, nbytes)
+        most = max([1.0, *rate])
+        if limit is not None:
+            # To three digits, as its figure is told: so it seldom moves.
+            at = float(f"{limit / nbytes:.3g}")
+            # A limit far above would leave a rate that is a flat line.
+            self.limit.visible = at <= 4 * most
+            most = max(most, at) if self.limit.visible else most
+            self.limit.location = at
+            where = "dashed" if self.limit.visible else "far above"
+            reads = f"reading alone, {bytes_text(limit)}/s"
+            self.root.title.text = f"{self.title}; {where}: {reads}"
+        self.root.y_range.end = top = _roomy(most)
+        self.bytes_range.end = top * nbytes
 
 
 class Time:
@@ -114,11 +186,13 @@ class Time:
     title, name = "Where the time goes (seconds of all threads)", "time"
 
     def __init__(self) -> None:
-        from bokeh.models import ColumnDataSource, HoverTool, LabelSet, Range1d
+        from bokeh.models import ColumnDataSource, DataRange1d, FactorRange, HoverTool, LabelSet
 
         names = ("part", "seconds", "share", "colour", "text")
         self.source = ColumnDataSource({name: [] for name in names}, name="training_profile_data")
-        self.root = _figure(self, x_range=Range1d(0, 1), y_range=list(reversed(PROFILE)))
+        # The longest bar leaves room for its percentage.
+        along = DataRange1d(start=0, range_padding=0.15)
+        self.root = _figure(self, x_range=along, y_range=FactorRange(factors=[]))
         bars = self.root.hbar("part", right="seconds", source=self.source, height=0.7)
         bars.glyph.fill_color = bars.glyph.line_color = "colour"
         label = {"x": "seconds", "y": "part", "text": "text", "source": self.source}
@@ -128,19 +202,22 @@ class Time:
         tips = [("", "@part"), ("seconds", "@seconds{0.000}"), ("share", "@share{0.0 %}")]
         self.root.add_tools(HoverTool(renderers=[bars], tooltips=tips))
 
+    inputs = staticmethod(_by_progress)
+
     def show(self, run: Run) -> None:
         """Show what there is."""
-        seconds = run.progress.rows[-1][2:] if run.progress.rows else (0.0,) * len(PROFILE)
+        # Validating comes last, and takes no time where there is nothing to validate by.
+        names = PROFILE if run.about["validation_rows"] else PROFILE[:-1]
+        seconds = (run.progress.rows or [(0.0,) * len(PROGRESS)])[-1][2 : 2 + len(names)]
         total = sum(seconds) or 1.0
+        self.root.y_range.factors = list(reversed(names))
         self.source.data = {
-            "part": list(PROFILE),
+            "part": list(names),
             "seconds": list(seconds),
             "share": [part / total for part in seconds],
-            "colour": list(_PROFILE_COLOURS),
+            "colour": list(_PROFILE_COLOURS[: len(names)]),
             "text": [f"{part / total:.0%}" for part in seconds],
         }
-        # The longest bar leaves room for its percentage.
-        self.root.x_range.end = 1.15 * max([*seconds, 1e-3])
 
 
 class Memory:
@@ -157,6 +234,7 @@ class Memory:
             NumeralTickFormatter,
             Range1d,
             Span,
+            Title,
         )
 
         names = ("process", "now", "peak", "colour")
@@ -175,6 +253,15 @@ class Memory:
         self.ceiling = Span(line_color=CEILING_COLOUR, **style)
         self.root.add_layout(self.projected)
         self.root.add_layout(self.ceiling)
+        # A line of its own: beside the title it would be cut where a window is narrow.
+        self.limits = Title(text_font_style="normal", text_color="#666", standoff=5)
+        self.root.add_layout(self.limits, "above")
+        self.root.above = self.root.above[::-1]
+
+    @staticmethod
+    def inputs(run: Run) -> Any:
+        """Return what the plot is made of."""
+        return run.identity, list(run.processes.values())
 
     def show(self, run: Run) -> None:
         """Show what there is."""
@@ -189,8 +276,9 @@ class Memory:
         }
         projected, ceiling = run.about["projected"], run.about["ceiling"]
         self.projected.location, self.ceiling.location = projected, ceiling
-        limits = f"projected {bytes_text(projected)} (dashed), ceiling {bytes_text(ceiling)} (red)"
-        self.root.title.text = f"{self.title}; {limits}"
+        self.limits.text = (
+            f"projected {bytes_text(projected)} (dashed), ceiling {bytes_text(ceiling)} (red)"
+        )
         most = max(found[0][2], projected)
         # A ceiling far above what is held would leave bars of no length.
         self.root.x_range.end = 1.08 * max(most, min(ceiling, 4 * most))
@@ -208,6 +296,8 @@ class _Step:
         self.root = _figure(self, x_axis_label="passes", y_axis_type=kind)
         self.root.line("x", "y", source=self.source, line_width=2, color=_COLOURS[0])
         self.root.scatter("x", "y", source=self.source, size=5, color=_COLOURS[0])
+
+    inputs = staticmethod(_by_steps)
 
     def show(self, run: Run) -> None:
         """Show what there is."""
@@ -231,6 +321,8 @@ class Steps:
             part.root.title = None
         self.root = Tabs(tabs=panels, sizing_mode="stretch_both", name="training_steps_tabs")
         self._shown = ""
+
+    inputs = staticmethod(_by_steps)
 
     def show(self, run: Run) -> None:
         """Show what there is."""
@@ -281,6 +373,13 @@ def _quiet_legend(plot: Any, place: str = "top_right") -> None:
         location=place, background_fill_alpha=0.7, border_line_color=None, padding=4, spacing=0,
         label_text_font_size="11px", glyph_width=16,
     )  # fmt: skip
+
+
+def _roomy(most: float) -> float:
+    """Return an end of an axis with room above the most, to two digits: so it seldom moves."""
+    top = 1.1 * most
+    step = 10.0 ** (floor(log10(top)) - 1)
+    return ceil(top / step) * step
 
 
 def _colour(run: Run) -> str:

@@ -14,7 +14,7 @@ HANDLER = "ooc_train_training"
 """What drivers call on the scheduler."""
 
 _FAMILY = "ooc_train-training-"
-NAME = _FAMILY + "1"
+NAME = _FAMILY + "2"
 """The plugin's name, whose number changes with what drivers send."""
 
 _MOST_RUNS = 8
@@ -70,6 +70,8 @@ class TrainingPlugin(SchedulerPlugin):  # type: ignore[misc] # untyped base
             for row in values["steps"]:
                 known.steps.append(row)
             known.progress.append(values["progress"])
+            for text in values["noted"]:
+                known.events.appendleft((time(), text))
             self._look_at_memory(known, values)
             if kind == "ended":
                 known.state = values["state"]

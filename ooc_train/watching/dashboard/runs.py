@@ -11,13 +11,16 @@ import numpy as np
 WORKER_METRIC = "ooc_train"
 """What workers report with their heartbeats: process, bytes it holds, and the most it held."""
 
-STEPS = ("n_iter", "passes", "updates", "loss", "gradient_norm", "learning_rate", "seconds")
-PROFILE = ("reading", "decoding", "computing", "waiting", "dask")
+STEPS = (
+    "n_iter", "passes", "updates", "loss", "validation_loss", "gradient_norm", "learning_rate",
+    "seconds",
+)  # fmt: skip
+PROFILE = ("reading", "decoding", "computing", "waiting", "dask", "validating")
 PROGRESS = ("seconds", "rows", *PROFILE)
 """The columns of what is sent: of a step, and of how far a run is (both since it began)."""
 
+MOST_EVENTS = 50
 _MOST_ROWS = 500
-_MOST_EVENTS = 50
 _MOST_PROCESSES = 24
 _APART_SECONDS, _MOST_INTERVALS = 0.5, 200
 _RATE_SECONDS = 5.0
@@ -28,6 +31,11 @@ class Series:
     """Rows of numbers, of which never more than a limit is kept: at it, every other goes.
 
     The first row and the last are always there.
+
+    Attributes
+    ----------
+    rows : what is kept
+    count : rows that were taken in, by which one knows whether there are new ones
 
     Examples
     --------
@@ -42,16 +50,16 @@ class Series:
         self.rows: list[tuple[float, ...]] = []
         self._limit = limit
         self._every = 1
-        self._count = 0
+        self.count = 0
         self._table: Any = None
 
     def append(self, row: Sequence[float]) -> None:
         """Take in a row."""
         self._table = None
-        if self._count and (self._count - 1) % self._every:
+        if self.count and (self.count - 1) % self._every:
             self.rows.pop()  # it was there only for being the last
         self.rows.append(tuple(row))
-        self._count += 1
+        self.count += 1
         if len(self.rows) > self._limit:
             self._every *= 2
             last = self.rows[-1]
@@ -77,7 +85,7 @@ class Run:
     client : the name of the client that it runs on
     steps, progress : rows of the columns `STEPS` and `PROGRESS`
     processes : by address, a process's name, bytes now, and the most bytes that it held
-    events : time and text of what happened to workers and tasks meanwhile, newest first
+    events : time and text of what happened meanwhile, to workers and tasks too, newest first
     state : "running", "converged", "finished" by a limit, or what ended it
     """
 
@@ -91,7 +99,7 @@ class Run:
         self.begun = time()
         self.steps, self.progress = Series(), Series()
         self.processes: dict[str, tuple[str, int, int]] = {}
-        self.events: deque[tuple[float, str]] = deque(maxlen=_MOST_EVENTS)
+        self.events: deque[tuple[float, str]] = deque(maxlen=MOST_EVENTS)
         self.state = "running"
 
     @property
@@ -126,6 +134,18 @@ class Run:
             before = next(recent) if len(known) > 1 else before
         seconds = self.seconds - before[0]
         return (self.rows - before[1]) / seconds if seconds > 0 else 0.0
+
+    @property
+    def reading_limit(self) -> float | None:
+        """Bytes a second that its threads would reach if all that they did was read."""
+        if not self.progress.rows:
+            return None
+        spent = dict(zip(PROGRESS, self.progress.rows[-1], strict=True))
+        return reading_limit(
+            self.rows * self.about["row_bytes"],
+            spent["reading"] + spent["decoding"],
+            self.about["threads"],
+        )
 
     def rows_over_time(self) -> list[tuple[float, float]]:
         """Return seconds and rows read by then, from the beginning on, some time apart.
@@ -188,6 +208,33 @@ class Runs(dict[str, Run]):
     """
 
     version = 0
+
+
+def reading_limit(nbytes: float, seconds: float, threads: int) -> float | None:
+    """Return the bytes a second that threads would reach if all that they did was read.
+
+    That is the run's own measure, and costs none: how fast it read while it read, by as many
+    threads, with nothing else to do and nothing to wait for. It is no measure of the disk: what
+    comes from memory that the system keeps files in counts as read, and threads that only read
+    might get in each other's way more than these did.
+
+    Parameters
+    ----------
+    nbytes : decoded bytes that were read
+    seconds : that all threads together spent on reading, checking and decoding them
+    threads : threads that read at a time
+
+    Returns
+    -------
+    float or None
+        None before anything was read.
+
+    Examples
+    --------
+    >>> reading_limit(6e9, 3.0, 2)
+    4000000000.0
+    """
+    return nbytes * threads / seconds if seconds > 0 and nbytes else None
 
 
 def process_name(pid: int) -> str:

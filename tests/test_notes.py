@@ -1,0 +1,112 @@
+"""What a run says of itself in words: steps that were shortened, and why it ended."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ooc_train.events import Ended, Noted, Started, Stepped, Stop
+from ooc_train.models.model import Model
+from ooc_train.solvers import lbfgs, newton
+from ooc_train.stream.inputs import read_inputs
+from ooc_train.train import train
+from tests.streams import write_store
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(3000, 3))
+ROWS = read_inputs(X, (X[:, 0] + RNG.logistic(size=3000) > 0).astype(int), classifier=True)
+UPDATES = Model(name="logistic", batch_size=32, max_iter=3, random_state=0)
+
+
+class Listener:
+    def __init__(self) -> None:
+        self.events: list[Any] = []
+
+    def __call__(self, event: Any) -> None:
+        self.events.append(event)
+
+    @property
+    def notes(self) -> list[str]:
+        return [event.text for event in self.events if isinstance(event, Noted)]
+
+
+def notes_of(model: Model, **settings: Any) -> list[str]:
+    listener = Listener()
+    train(model, ROWS, callbacks=[listener], **settings)
+    assert isinstance(listener.events[0], Started)
+    assert isinstance(listener.events[-1], Ended)
+    return listener.notes
+
+
+@pytest.mark.parametrize(
+    ("settings", "end"),
+    [
+        ({}, "max_iter=3 is reached"),
+        ({"max_passes": 2}, "max_passes=2 is reached"),
+        ({"max_seconds": 1e-9}, "max_seconds=1e-09 is reached"),
+    ],
+)
+def test_a_run_says_which_limit_ended_it(settings, end):
+    first, *_, last = notes_of(UPDATES, **settings)
+    assert first.startswith("learning rate ")
+    assert first.endswith(", falling linearly to zero")
+    assert last == f"ends: {end}"
+
+
+def test_a_run_says_that_it_converged_and_where_it_was_saved(tmp_path):
+    path = str(tmp_path / "a.run")
+    assert notes_of(Model(name="logistic"), out=path) == [
+        "ends: the tolerance is met",
+        f"saved in {path}",
+    ]
+    model = Model(name="logistic", batch_size=32, tol=0.5, random_state=0, learning_rate=0.01)
+    assert notes_of(model) == [
+        "learning rate 0.01",
+        "no epoch of the last 5 lowered the loss by 0.5",
+        "ends: the tolerance is met",
+    ]
+
+
+def test_who_stops_a_run_is_told_of_once_and_by_no_note_of_a_note():
+    class Stops(Listener):
+        def __call__(self, event: Any) -> None:
+            super().__call__(event)
+            if any(isinstance(e, Stepped) for e in self.events):
+                raise Stop("enough" if isinstance(event, Stepped) else f"{len(self.events)} events")
+
+    stops, behind = Stops(), Listener()
+    train(UPDATES, ROWS, callbacks=[stops, behind])
+    assert stops.notes[1:] == ["enough"]
+    # All have heard of the step before they hear what came of it.
+    assert stops.events == behind.events
+    assert [type(event) for event in behind.events[-3:]] == [Stepped, Noted, Ended]
+
+
+def test_a_sample_that_newton_begins_at_is_told_of(tmp_path):
+    write_store(tmp_path / "a", X, (X[:, 0] > 0).astype(int), chunk_rows=50)
+    listener = Listener()
+    # Four parameters, of which each takes a hundred rows; the store is less than 16 times that.
+    train(Model(name="logistic", C=0.1), tmp_path / "a", callbacks=[listener])
+    assert not any("sample" in note for note in listener.notes)
+    narrow = X[:, :1].copy()
+    write_store(tmp_path / "b", np.tile(narrow, (2, 1)), np.arange(6000) % 2, chunk_rows=50)
+    train(Model(name="logistic", C=0.1), tmp_path / "b", callbacks=[listener])
+    assert "begins at the optimum of a sample of 200 rows" in listener.notes
+
+
+@pytest.mark.parametrize(
+    ("solver", "method", "text"),
+    [("newton", newton, "shortened to"), ("lbfgs", lbfgs, "shorter ones, ")],
+)
+def test_a_step_that_is_shortened_is_told_of(monkeypatch, solver, method, text):
+    # A direction that is far too long.
+    name = "newton_direction" if solver == "newton" else "_direction"
+    exact = getattr(method, name)
+
+    def far(*given: Any) -> Any:
+        found = exact(*given)
+        return (50.0 * found[0], *found[1:]) if isinstance(found, tuple) else 50.0 * found
+
+    monkeypatch.setattr(method, name, far)
+    notes = notes_of(Model(name="logistic", solver=solver, max_iter=6, C=1e-3))
+    assert any(text in note and "did not lower the objective enough" in note for note in notes)
