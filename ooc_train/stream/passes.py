@@ -12,8 +12,7 @@ Adding up in a fixed order
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass
-from operator import add
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Protocol
 
@@ -76,7 +75,15 @@ class Spent:
     dask: float = 0.0
 
     def __add__(self, other: "Spent") -> "Spent":
-        return Spent(*map(add, astuple(self), astuple(other)))
+        # By name: `astuple` copies deeply, which took as long as a tenth of learning from a chunk.
+        return Spent(
+            self.rows + other.rows,
+            self.reading + other.reading,
+            self.decoding + other.decoding,
+            self.computing + other.computing,
+            self.waiting + other.waiting,
+            self.dask + other.dask,
+        )
 
     @property
     def profile(self) -> dict[str, float]:
