@@ -34,9 +34,9 @@ _OUTER_ROWS, _STRIP = 64, 16
 """Rows that `kernels.add_outer_products` scales at a time: 57 KB of 100 columns; and of how many
 columns it takes a multiple."""
 
-_COMPILED_WORK = 2**34
-"""Multiplications of a pass, from which on its Hessian is compiled: below, a pass takes less than
-loading compiled loops does, some half a second."""
+_COMPILED_WORK = 2**33
+"""Multiplications of a pass, from which on its Hessian is compiled: below, a pass of BLAS takes a
+few tenths of a second, and no process has to hold kernels, nor a first run to compile them."""
 
 NO_WEIGHTS = np.empty(0)
 """To the kernels: every row weighs one."""
