@@ -77,6 +77,15 @@ def test_training(store: str, settings: tuple[str, ...]) -> None:
     assert watched.report["bytes_read"] >= TIMES * CEILING
 
 
+def test_training_in_lanes_that_is_judged_by_validation_rows(store: str) -> None:
+    settings = ("--model", "logistic", "--batch-size", "16", "--lanes", "2", "--max-iter", "1")
+    resources = ("--memory-ceiling", format_bytes(CEILING), "--workers", "2", *ADDRESS)
+    watched = watch("train", store, *settings, "--validation", store, *resources)
+    kept(watched, CEILING)
+    assert watched.report["lanes"] == 2
+    assert watched.report["bytes_read"] >= 2 * TIMES * CEILING
+
+
 @pytest.fixture(scope="module")
 def run(store: str, folder: Path) -> str:
     """A run to evaluate and predict with."""
