@@ -141,11 +141,12 @@ class Report:
     def figures(self) -> list[tuple[str, str]]:
         """Return what was done as names and figures in words, for tables."""
         rate = f"{self.rows_per_second:,.0f} rows/s"
+        lanes = f", in {self.lanes} lanes" if self.lanes > 1 else ""
         memory = self.memory
         found = [
             ("model", self.model),
             ("solver", self.solver),
-            ("batch size", str(self.batch_size)),
+            ("batch size", f"{self.batch_size}{lanes}"),
             ("rows x features", f"{self.n_rows:,} x {self.n_features:,}"),
             ("passes", f"{self.passes:.4g}"),
             ("updates", f"{self.updates:,}"),

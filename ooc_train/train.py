@@ -13,7 +13,7 @@ from ooc_train.errors import CeilingExceeded, Diverged
 from ooc_train.events import Callback, Ended, Event, Noted, Progressed, Started, Stepped, Stop
 from ooc_train.job import Job
 from ooc_train.memory import Ceiling, machine_memory
-from ooc_train.models.fitted import Fitted, require_writable
+from ooc_train.models.fitted import Fitted, as_fitted, require_writable
 from ooc_train.models.linear import LinearProblem
 from ooc_train.models.model import UPDATES, Model
 from ooc_train.models.moments import ColumnSums
@@ -253,7 +253,7 @@ def train(
     max_seconds: float | None = None,
     client: Any = None,
     memory_ceiling: str | int | Ceiling | None = None,
-    start: Fitted | None = None,
+    start: Any = None,
 ) -> tuple[Fitted, Report]:
     """Fit a model to data.
 
@@ -275,7 +275,8 @@ def train(
     client : the Dask client to run on, or None for the active one, or our own
     memory_ceiling : the most that the run may hold; None is the cluster's, else half of what is
         available
-    start : parameters to begin from, or None for zero
+    start : parameters to begin from, of `Fitted`, a fitted estimator or the path of a saved run; or
+        None for zero
 
     Returns
     -------
@@ -304,6 +305,7 @@ def train(
     )
     task = Task.of(model, inputs, validation, memory_ceiling=memory_ceiling)
     if start is not None:
+        start = as_fitted(start)
         task.require_start(start)
     begun = perf_counter()
     job = Job(
@@ -496,6 +498,11 @@ class _Run:
         if self._judging is None or self._stopped:
             return None
         sums = self._judging.reduce(self.problem.sums(theta[None], gradients=0))
+        if not sums["weight"] > 0:
+            raise ValueError(
+                f"class_weight={self.task.model.class_weight!r} leaves the validation rows no "
+                "weight; use rows of a class that has some, or another class_weight"
+            )
         return float(sums["loss"][0] / sums["weight"])
 
     def report(self, state: State, notes: Sequence[str] = ()) -> Report:

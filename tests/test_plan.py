@@ -390,6 +390,20 @@ def test_shares_are_whole_nodes_that_shrink_towards_the_end(stripes, task, least
     assert all(grain.least_stripes <= size <= grain.task_stripes for size in sizes[:-1])
 
 
+@pytest.mark.parametrize(
+    ("lanes", "threads", "due"),
+    [
+        (1, 2, r"2 threads of a worker take turns, each with \d+ pieces of 2,048 rows"),
+        (2, 2, "for each of 2 lanes, a thread reads a piece of 2,048 rows .* at a time"),
+        (2, 4, "for each of 2 lanes, 2 threads of a worker take turns, each with"),
+    ],
+)
+def test_a_plan_says_who_reads_for_the_lanes(large, lanes, threads, due):
+    workers = Processes(0, ((90 * MIB, 1),) * threads, threads)
+    plan = plan_of(large, 3000, processes=workers, mixing=1, lanes=lanes)
+    assert re.match(due, plan.reads)
+
+
 @pytest.mark.parametrize("name", ["zarr", "y"])
 def test_what_others_allocate_is_a_term(source, name):
     hidden = source

@@ -157,6 +157,10 @@ def test_rows_that_do_not_go_with_the_others_are_refused(data, stores, tmp_path)
     none = read_inputs(other_X, other_y, np.zeros(OTHERS), classifier=True)
     with pytest.raises(ValueError, match="weights of all validation rows add up to 0"):
         train(LOGISTIC, stores[0], validation=none)
+    of_one_class = read_inputs(other_X, np.zeros(OTHERS, int), classifier=True, classes=(0, 1))
+    unweighted = Model(name="logistic", class_weight={0: 0.0, 1: 1.0})
+    with pytest.raises(ValueError, match="leaves the validation rows no weight"):
+        train(unweighted, stores[0], validation=of_one_class)
 
 
 def test_a_run_that_is_asked_to_stop_reads_no_validation_rows(stores):

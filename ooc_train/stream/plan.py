@@ -161,10 +161,10 @@ class Plan:
         lanes, turns = self.grain.lanes, self.grain.turns
         if lanes * turns > 1:
             each = f"for each of {lanes} lanes, " if lanes > 1 else ""
-            who = (
-                f"{turns} threads of a worker take turns, each" if turns > 1 else "a thread learns"
-            )
-            return f"{each}{who} with {self.grain.lot:,} pieces of {size}"
+            lot = "a piece" if self.grain.lot == 1 else f"{self.grain.lot:,} pieces"
+            if turns == 1:
+                return f"{each}a thread reads {lot} of {size} at a time"
+            return f"{each}{turns} threads of a worker take turns, each with {lot} of {size}"
         tasks = "1 task" if self.threads == 1 else f"{self.threads} tasks"
         return f"{tasks} at a time read pieces of {size}, {self.grain.window} are on their way"
 
