@@ -102,6 +102,9 @@ def main() -> None:
                 contestants[f"{name} {size} by hand"] = partial(
                     lambda *settings: by_hand(*settings)[0], name, size, _RATE
                 )
+            contestants[f"{name} 1 scaled by hand"] = partial(
+                lambda loss: by_hand(loss, 1, _RATE, scaled=True)[0], name
+            )
         mixed = f"logistic 256 mixing {MIXED_CHUNKS} chunks"
         contestants[mixed] = partial(mixing.updates, "logistic", 256)
         seconds = {name: np.array(s) for name, s in interleave(contestants, options.rounds).items()}
@@ -122,11 +125,17 @@ def main() -> None:
     worst = min((f["of_hand"] for f in figures.values()), key=lambda f: f.median)
     longest = max((f["of_full"] for f in figures.values()), key=lambda f: f.median)
     slowest = max((f["lanes"] for f in figures.values()), key=lambda f: f.median)
+    for name in _NAMES:
+        alike = Figure.of(seconds[f"{name} 1 scaled by hand"] / seconds[f"{name} 1"])
+        figures[f"{name} 1"]["of_hand_scaled"] = alike
+        lines.append(
+            (f"{name}, 1, of a loop by hand that does the same to rows", "", "", str(alike))
+        )
     cost = Figure.of(seconds[mixed] / seconds["logistic 256"])
     text = [
         f"{store!r}",
         f"a pass of full batches: {Figure.of(millions / seconds['full'])} M rows/s",
-        table(header, lines),
+        table(header, [(*line, *("",) * (len(header) - len(line))) for line in lines]),
         f"mixing {MIXED_CHUNKS} chunks row by row, at 256: {cost} times a pass of a shuffled store",
         verdict("the slowest of the speed by hand", worst, _BY_HAND),
         verdict(

@@ -103,6 +103,37 @@ def _learn(
 
 
 @_compiled
+def _learn_scaled(
+    X: NDArray[np.float32],
+    y: NDArray[np.uint8],
+    order: NDArray[np.int64],
+    coef: NDArray[np.float64],
+    row: NDArray[np.float64],
+    loss: int,
+    eta: float,
+) -> float:
+    """Learn as ooc_train does from single rows; return the sum of the rows' losses.
+
+    In float64, from rows that are centred and scaled on the way, with a penalty and a constant, the
+    last of `coef`, which is (4, features + 1): coefficients, means, inverse scales, penalties.
+    """
+    features = X.shape[1]
+    total = 0.0
+    for t in range(len(order)):
+        i = order[t]
+        z = coef[0, features]
+        for j in range(features):
+            row[j] = (X[i, j] - coef[1, j]) * coef[2, j]
+            z += coef[0, j] * row[j]
+        value, r = _slope(loss, y[i], z)
+        total += value
+        coef[0, features] -= eta * r
+        for j in range(features):
+            coef[0, j] -= eta * (r * row[j] + coef[3, j] * coef[0, j])
+    return total
+
+
+@_compiled
 def _permute(order: NDArray[np.int64], state: int) -> int:
     """Shuffle in place, by a linear congruential generator; return its state."""
     for i in range(len(order) - 1, 0, -1):
@@ -131,9 +162,17 @@ class UpdateLoop:
             for _ in range(_BUFFERS)
         ]
 
-    def __call__(self, loss: str, batch_size: int, eta: float) -> tuple[float, float]:
-        """Return the seconds of a pass, and the mean loss of its rows."""
+    def __call__(
+        self, loss: str, batch_size: int, eta: float, *, scaled: bool = False
+    ) -> tuple[float, float]:
+        """Return the seconds of a pass, and the mean loss of its rows.
+
+        `scaled` has single rows learned from with all that ooc_train does to them.
+        """
         layout, started = self._layout, perf_counter()
+        parameters = np.zeros((4, layout.features + 1))
+        parameters[2], parameters[3] = 1.0, 1e-9
+        row = np.empty(layout.features)
         coef = np.zeros(layout.features, np.float32)
         gradient, total = np.zeros_like(coef), 0.0
         free: SimpleQueue[Any] = SimpleQueue()
@@ -146,7 +185,10 @@ class UpdateLoop:
                 rows, buffers = item
                 X, y, order = buffers
                 code = LOSSES[loss]
-                total += _learn(X, y, order[:rows], coef, gradient, code, batch_size, eta)
+                if scaled:
+                    total += _learn_scaled(X, y, order[:rows], parameters, row, code, eta)
+                else:
+                    total += _learn(X, y, order[:rows], coef, gradient, code, batch_size, eta)
                 free.put(buffers)
             reading.result()
         if not np.isfinite(total):
