@@ -127,12 +127,11 @@ def test_compiled_rows_and_scaled_pieces_say_the_same(loss, outputs, settings):
     theta = np.stack([point(case, seed) for seed in (1, 2, 3)])
     compiled = stream(case.source).reduce(case.problem.sums(theta, gradients=2))
     assert case.problem.n_rows * case.problem.n_parameters**2 < _COMPILED_WORK
-    for how in ({"hessian": True}, {"norms": True}, {"hessian": True, "norms": True}):
-        pieces = stream(case.source).reduce(case.problem.sums(theta, gradients=2, **how))
-        assert pieces.keys() - compiled.keys() == {name for name in how if how[name]}
-        for name, expected in compiled.items():
-            size = np.abs(expected).max()
-            np.testing.assert_allclose(pieces[name], expected, rtol=1e-12, atol=1e-12 * size)
+    pieces = stream(case.source).reduce(case.problem.sums(theta, gradients=2, hessian=True))
+    assert pieces.keys() - compiled.keys() == {"hessian"}
+    for name, expected in compiled.items():
+        size = np.abs(expected).max()
+        np.testing.assert_allclose(pieces[name], expected, rtol=1e-12, atol=1e-12 * size)
 
 
 @pytest.mark.parametrize("features", [1, 3, 15, 16, 40])
@@ -185,23 +184,7 @@ def test_models_on_one_stream_are_each_as_if_alone(loss, outputs, how):
     assert objectives == pytest.approx([plain_objective(case, t) for t in theta], rel=1e-13)
 
 
-@pytest.mark.parametrize(("loss", "outputs"), LOSSES_AND_OUTPUTS)
-def test_norms_are_those_of_the_gradients_of_single_rows(loss, outputs):
-    case = make_case(loss, outputs, rows=40, weighted=True)
-    theta = np.stack([point(case, seed) for seed in (1, 2)])
-    norms = stream(case.source).reduce(case.problem.sums(theta, gradients=2, norms=True))["norms"]
-    for m in range(2):
-        squares = 0.0
-        for i in range(40):
-            row = slice(i, i + 1)
-            assert case.source.weight is not None
-            one = Cut(case.source.X[row], case.y[row], case.source.weight[row])
-            sums = stream(one).reduce(case.problem.sums(theta[m : m + 1]))
-            squares += (case.problem.gradient(sums) ** 2).sum()
-        assert norms[m] == pytest.approx(squares, rel=1e-12)
-
-
-@pytest.mark.parametrize("how", [{}, {"hessian": True, "norms": True}])
+@pytest.mark.parametrize("how", [{}, {"hessian": True}])
 def test_a_weight_of_zero_leaves_a_row_out_and_one_of_two_takes_it_twice(how):
     case = make_case("multinomial", 3, rows=30)
     keep = np.r_[1:30, 1:5]
@@ -212,7 +195,7 @@ def test_a_weight_of_zero_leaves_a_row_out_and_one_of_two_takes_it_twice(how):
     weighted = stream(Cut(X, y, weight)).reduce(work)
     repeated = stream(Cut(X[keep], y[keep])).reduce(work)
     assert weighted["weight"] == repeated["weight"] == 33
-    for name in {"loss", "gradient", *how} - {"norms"}:
+    for name in {"loss", "gradient", *how}:
         np.testing.assert_allclose(weighted[name], repeated[name], rtol=1e-12, atol=1e-12)
 
 
@@ -260,7 +243,7 @@ def test_sums_of_a_loss_need_y():
         stream(source).reduce(case.problem.sums(case.problem.zeros()[None]))
 
 
-@pytest.mark.parametrize("how", [{}, {"hessian": True}, {"norms": True}])
+@pytest.mark.parametrize("how", [{}, {"hessian": True}])
 @pytest.mark.parametrize("rows", [1, 100, 5000])
 def test_rooms_are_bounded_and_enough(rows, how):
     case = make_case("multinomial", 3, rows=rows)

@@ -57,7 +57,6 @@ class LossSums:
     theta : float64 array (models, outputs, features + 1)
     gradients : of so many models, the first ones, the gradient is added up too
     hessian : whether that of the first model is added up
-    norms : whether squared norms of the rows' gradients are added up, for the gradient noise scale
     class_weight : float64 array (classes,), multiplied into the rows' weights by label, or None
     compiled : whether the Hessian is worth compiled loops, which take memory and time to load; the
         gradient alone always is
@@ -68,7 +67,6 @@ class LossSums:
     theta: Array
     gradients: int = 1
     hessian: bool = False
-    norms: bool = False
     class_weight: Array | None = None
     compiled: bool = False
 
@@ -84,7 +82,7 @@ class LossSums:
     @cached_property
     def _fused(self) -> bool:
         # Compiled loops over raw rows beat BLAS on converted ones where nothing needs the latter.
-        return not self.norms and (self.compiled or not self.hessian)
+        return self.compiled or not self.hessian
 
     @cached_property
     def _data_units(self) -> tuple[Array, Array]:
@@ -102,8 +100,6 @@ class LossSums:
         }
         if self.hessian:
             sums["hessian"] = np.zeros((size, size))
-        if self.norms:
-            sums["norms"] = np.zeros(self.gradients)
         return sums
 
     def rooms(self, rows: int) -> Rooms:
@@ -225,9 +221,6 @@ class LossSums:
             if weight is not None:
                 residual = residual * weight[:, None]
             work["gradient"][m] += residual.T @ scaled
-            if self.norms:
-                row_norms = np.einsum("ij,ij->i", scaled, scaled)
-                sums["norms"][m] += (residual**2).sum(axis=1) @ row_norms
         if self.hessian:
             self._add_hessian(sums["hessian"], y, z[: self.n_outputs].T, weight, scaled, work)
 
@@ -324,9 +317,7 @@ class LinearProblem:
         """Return the `theta` of a model that knows nothing."""
         return np.zeros((self.n_outputs, self.n_features + 1))
 
-    def sums(
-        self, theta: Array, *, gradients: int = 1, hessian: bool = False, norms: bool = False
-    ) -> LossSums:
+    def sums(self, theta: Array, *, gradients: int = 1, hessian: bool = False) -> LossSums:
         """Return the work that evaluates the models `theta` (models, outputs, features + 1)."""
         return LossSums(
             self.loss,
@@ -334,7 +325,6 @@ class LinearProblem:
             theta,
             gradients,
             hessian,
-            norms,
             self.class_weight,
             self.compiled_hessian,
         )
