@@ -5,7 +5,7 @@ from typing import Any
 from ooc_train.job import Job
 from ooc_train.memory import Ceiling
 from ooc_train.models.model import Model
-from ooc_train.stream.inputs import Inputs, read_inputs
+from ooc_train.stream.inputs import read_inputs
 from ooc_train.stream.plan import Plan
 from ooc_train.threads import one_blas_thread
 from ooc_train.train import Task
@@ -40,11 +40,7 @@ def plan(
     ValueError
         where a setting does not go with the data.
     """
-    inputs = (
-        data
-        if isinstance(data, Inputs)
-        else read_inputs(data, classifier=model.is_classifier, memory_ceiling=memory_ceiling)
-    )
+    inputs = read_inputs(data, classifier=model.is_classifier, memory_ceiling=memory_ceiling)
     task = Task.of(model, inputs, validation, memory_ceiling=memory_ceiling)
     job = Job(
         inputs.source, client=client, memory_ceiling=memory_ceiling, kernels=task.needs_kernels

@@ -18,7 +18,7 @@ from ooc_train.store.arrays import ArrayLayout
 from ooc_train.store.chunks import ChunkReader
 from ooc_train.store.output import OutputStore, ShardWriter
 from ooc_train.store.predictions import add_arrays, manifest
-from ooc_train.stream.inputs import Inputs, read_inputs, without_y
+from ooc_train.stream.inputs import read_inputs, without_y
 from ooc_train.stream.plan import Demand
 from ooc_train.stream.sources import Source, StoreSource
 
@@ -59,15 +59,11 @@ def evaluate(
         where the data have other classes, or no y.
     """
     fitted = as_fitted(model).bare()
-    inputs = (
-        data
-        if isinstance(data, Inputs)
-        else read_inputs(
-            data,
-            classifier=fitted.model.is_classifier,
-            classes=fitted.classes,
-            memory_ceiling=memory_ceiling,
-        )
+    inputs = read_inputs(
+        data,
+        classifier=fitted.model.is_classifier,
+        classes=fitted.classes,
+        memory_ceiling=memory_ceiling,
     )
     source = inputs.source
     fitted.require_features(source.n_features, "the data")

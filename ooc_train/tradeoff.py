@@ -241,11 +241,7 @@ def tradeoff(
         require_writable(os.fspath(out), overwrite=overwrite, what="trade-off", holds=_TABLE)
     if model.random_state is None:
         model = replace(model, random_state=secrets.randbits(32))
-    inputs = (
-        data
-        if isinstance(data, Inputs)
-        else read_inputs(data, classifier=model.is_classifier, memory_ceiling=memory_ceiling)
-    )
+    inputs = read_inputs(data, classifier=model.is_classifier, memory_ceiling=memory_ceiling)
     others = None
     if validation is not None:
         others = read_validation(

@@ -298,11 +298,7 @@ def train(
     """
     if out is not None:
         require_writable(os.fspath(out), overwrite=overwrite)
-    inputs = (
-        data
-        if isinstance(data, Inputs)
-        else read_inputs(data, classifier=model.is_classifier, memory_ceiling=memory_ceiling)
-    )
+    inputs = read_inputs(data, classifier=model.is_classifier, memory_ceiling=memory_ceiling)
     task = Task.of(model, inputs, validation, memory_ceiling=memory_ceiling)
     if start is not None:
         start = as_fitted(start)

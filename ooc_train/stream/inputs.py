@@ -108,11 +108,11 @@ def read_inputs(
     classes: tuple[Label, ...] = (),
     memory_ceiling: str | int | Ceiling | None = None,
 ) -> Inputs:
-    """Return training data as inputs.
+    """Return training data as inputs; what is `Inputs` already, as it is.
 
     Parameters
     ----------
-    X : Store, path, Zarr group or array, NumPy array (rows, features), or Dask array
+    X : Inputs, Store, path, Zarr group or array, NumPy array (rows, features), or Dask array
     y, sample_weight : arrays that go with an X that is no store
     classifier : whether y holds labels
     classes : labels in the order of their codes, where they are known beforehand
@@ -128,6 +128,8 @@ def read_inputs(
     ValueError
         where y is missing, of another length, or has one class only.
     """
+    if isinstance(X, Inputs):
+        return X
     classes = tuple(_plain(label) for label in classes)
     if is_stored(X):
         if y is not None or sample_weight is not None:
@@ -191,15 +193,8 @@ def read_validation(
     ValueError
         where they have other columns, outputs or classes, or no weight.
     """
-    others = (
-        validation
-        if isinstance(validation, Inputs)
-        else read_inputs(
-            validation,
-            classifier=classifier,
-            classes=inputs.classes,
-            memory_ceiling=memory_ceiling,
-        )
+    others = read_inputs(
+        validation, classifier=classifier, classes=inputs.classes, memory_ceiling=memory_ceiling
     )
     ours, theirs = inputs.source, others.source
     if (ours.n_features, others.classes) != (theirs.n_features, inputs.classes):
