@@ -72,7 +72,7 @@ def stream(
     executor: Executor | None = None,
 ) -> Stream:
     """Return the passes over a source, in this thread."""
-    grain = Grain(task_stripes, window, lanes, turns, lot, pool_bytes)
+    grain = Grain(task_stripes, window, lanes, turns, turns + (turns > 1), lot, pool_bytes)
     return Stream(source, executor or Inline(), grain)
 
 

@@ -162,11 +162,13 @@ def test_room_in_a_process_is_enough_for_whatever_it_takes_at_once(store, mib, p
     assert grain.pool_bytes >= leaf + demand["workspace"]
     if mixing := demand["mixing"]:
         order = 8 * grain.lot * mixing * store.leaf_rows
-        turn = total_bytes(store.rooms(grain.lot * mixing)) + order + demand["updates"]
+        lot = total_bytes(store.rooms(grain.lot * mixing)) + order
         # So many lanes may meet in one process.
         most = max((n for _, n in processes.workers), default=plan.threads)
         assert grain.lanes == min(demand["lanes"], plan.threads)
-        assert grain.pool_bytes >= min(grain.lanes, most) * grain.turns * turn
+        lane = grain.places * lot + demand["updates"]
+        assert grain.pool_bytes >= min(grain.lanes, most) * lane
+        assert grain.places == 1 if grain.turns == 1 else grain.places > grain.turns
     assert min(grain.task_stripes, grain.least_stripes, grain.turns, grain.lot) >= 1
     assert 1 <= plan.threads <= min(grain.window, processes.threads)
     buffers = next(term.bytes for term in plan.projection.terms if term.name == "buffers")
@@ -377,7 +379,7 @@ def test_blocks_that_tasks_are_given_are_few_at_a_time():
     threads=st.integers(1, 8),
 )
 def test_shares_are_whole_nodes_that_shrink_towards_the_end(stripes, task, least, threads):
-    grain = Grain(2**task, 2 * threads, 1, 1, 1, 0, 2 ** min(task, least), threads)
+    grain = Grain(2**task, 2 * threads, 1, 1, 1, 1, 0, 2 ** min(task, least), threads)
     shares = list(_shares(stripes, grain))
     assert [first for first, _ in shares] == [0, *(last for _, last in shares[:-1])]
     assert shares[-1][1] == stripes
@@ -393,9 +395,9 @@ def test_shares_are_whole_nodes_that_shrink_towards_the_end(stripes, task, least
 @pytest.mark.parametrize(
     ("lanes", "threads", "due"),
     [
-        (1, 2, r"2 threads of a worker take turns, each with \d+ pieces of 2,048 rows"),
+        (1, 2, r"2 threads of a worker read \d+ pieces of 2,048 rows .* at a time, one learns"),
         (2, 2, "for each of 2 lanes, a thread reads a piece of 2,048 rows .* at a time"),
-        (2, 4, "for each of 2 lanes, 2 threads of a worker take turns, each with"),
+        (2, 4, "for each of 2 lanes, 2 threads of a worker read"),
     ],
 )
 def test_a_plan_says_who_reads_for_the_lanes(large, lanes, threads, due):

@@ -40,10 +40,11 @@ __all__ = [
 Rows = NDArray[np.float32] | NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-GROUP = 8
-"""Rows of a batch that `scan` takes at a time: as many slopes as a vector holds."""
+GROUP = 32
+"""Rows of a batch that `scan` takes at a time: slopes of several vectors wait for one another less,
+and the rows are still in the nearest cache when the gradient is made of them."""
 
-ROOM_ROWS, ROOM_ROWS_OF_OUTPUT, _ROOM_WIDTH = 5, 3, 32
+ROOM_ROWS, ROOM_ROWS_OF_OUTPUT, _ROOM_WIDTH = 11, 3, 8
 """Rows of the room that `scan` works in, beside those of each output; and of how many numbers they
 are a multiple, since loops over columns take four vectors of eight at a time."""
 
@@ -250,7 +251,7 @@ def scan_rooms(rows: int, features: int, outputs: int) -> Rooms:
         "pairs": Room((2, rows, outputs)),
         "room": Room((ROOM_ROWS + ROOM_ROWS_OF_OUTPUT * outputs, width)),
         "each": Room((3, outputs)),
-        "group": Room((2 * outputs + 2, GROUP)),
+        "group": Room((2 * outputs + 8, GROUP)),
         "places": Room((GROUP,), "<i8"),
     }
 
@@ -284,6 +285,10 @@ def scan(
     flush: bool,
 ) -> int:
     """Carry parameters through rows: one update each `batch_size` rows, wherever the calls are cut.
+
+    Where that is changes no bit, but for SGD by batches of at most four rows, which are taken in
+    quads: there a call has to begin at a multiple of four rows (three for batches of three), as all
+    do in a pass over chunks.
 
     With ``t = (X[i] - mean) * inv_scale`` and ``z = theta[:, :-1] @ t + theta[:, -1]``, an update
     follows the mean over the batch of ``weight * gradient(y, z) * (t, 1)`` plus ``l2 * theta``. A

@@ -251,7 +251,8 @@ def _compiled(dtype: str) -> tuple[dict[str, bytes], str]:
     # The package as it was found here, and nothing of the folder that the user happens to be in.
     package = os.fspath(Path(__file__).parents[2])
     given = os.environ.get("PYTHONPATH")
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, (package, given)))}
+    modules = os.pathsep.join(filter(None, (package, given)))
+    environment = os.environ | {"PYTHONPATH": modules, "NUMBA_OPT": "0"}  # `entries` does that
     command = [sys.executable, "-P", "-m", "ooc_train.models.compiled", dtype, path]
     done = subprocess.run(  # noqa: S603 (this Python, and a file in a folder of the user's)
         command, env=environment, capture_output=True, text=True, check=False

@@ -26,13 +26,16 @@ from ooc_train.models.sums import (
     row_weights,
 )
 
-_MOST_ROWS, _MOST_PREDICTORS = 4096, 2**15
+_MOST_ROWS, _MOST_PREDICTORS = 4092, 2**15
 """Rows that are learned from by one call, and their predictors at most; no bit depends on it."""
+
+_QUADS = 12
+"""Rows that quads of batches of 1 to 4 rows end at, and so may calls."""
 
 
 def update_rooms(problem: LinearProblem, rows: int) -> Rooms:
     """Return the arrays that updates work in, for blocks of at most `rows` rows."""
-    most = min(_MOST_ROWS, max(1, _MOST_PREDICTORS // problem.n_outputs))
+    most = min(_MOST_ROWS, max(_QUADS, _MOST_PREDICTORS // problem.n_outputs // _QUADS * _QUADS))
     return kernels.scan_rooms(min(rows, most), problem.n_features, problem.n_outputs)
 
 

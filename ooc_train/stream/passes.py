@@ -33,7 +33,7 @@ from ooc_train.stream.sources import (
     StoreSource,
     model_dtype,
 )
-from ooc_train.stream.turns import Turn, in_turns
+from ooc_train.stream.turns import in_turns
 from ooc_train.threads import one_blas_thread
 
 _SEGMENT_SECONDS = 1.0
@@ -63,7 +63,7 @@ class Spent:
     reading : reading and checking them
     decoding : decompressing them
     computing : adding up, learning, or predicting
-    waiting : waiting, within a task, for another thread's turn to learn
+    waiting : waiting, within a task, for what other threads read or learn from
     dask : without a task: on its way, or at the end of a pass while others had theirs
     """
 
@@ -102,7 +102,8 @@ class Grain:
     window : tasks that the driver keeps in flight
     lanes : lanes of a scan that learn at a time
     turns : threads of each, of which one learns while the others read
-    lot : groups of leaves that each of them reads before its turn
+    places : lots that each lane holds
+    lot : groups of leaves of one, which is read, and learned from, at a time
     pool_bytes : the most that buffers in one process may hold
     threads : tasks that run at a time
     """
@@ -111,6 +112,7 @@ class Grain:
     window: int
     lanes: int
     turns: int
+    places: int
     lot: int
     pool_bytes: int
     least_stripes: int = 1
@@ -443,22 +445,24 @@ class _ColdReads:
     memory takes a third of the time that reading it does.
     """
 
-    def __init__(self, reader: Reader, groups: Sequence[tuple[int, ...]]) -> None:
-        self._reader = reader
+    def __init__(self, groups: Sequence[tuple[int, ...]]) -> None:
         self._groups = groups
         self._far = max(1, _FAR_LEAVES // len(groups[0]))
-        self._read = self._asked = self._until = 0
+        self._asked = self._until = 0
+        self._lock = threading.Lock()
 
-    def after(self, seconds: float, nbytes: int) -> None:
-        """Take note of how long the next group took, and ask for others if it is time."""
-        i, self._read = self._read, self._read + 1
-        if seconds > _COLD * nbytes:
-            self._until = i + 4 * self._far
-        if i < self._until:
-            far = i + 1 + self._far
-            for leaves in self._groups[max(self._asked, i + 1) : far]:
-                self._reader.prefetch(leaves)
+    def after(self, i: int, seconds: float, nbytes: int, reader: Reader) -> None:
+        """Take note of how long group `i` took, and ask for others if it is time."""
+        far = i + 1 + self._far
+        with self._lock:
+            if seconds > _COLD * nbytes:
+                self._until = i + 4 * self._far
+            first = max(self._asked, i + 1)
+            if i >= self._until or first >= far:
+                return
             self._asked = far
+        for leaves in self._groups[first:far]:
+            reader.prefetch(leaves)
 
 
 def _scan_task(
@@ -477,49 +481,47 @@ def _scan_task(
     groups = whole.groups()[start:stop]
     state = {name: array.copy() for name, array in state.items()}
     mixing = len(groups[0])
-    lots = [groups[i : i + grain.lot] for i in range(0, len(groups), grain.lot)]
-    turns = min(grain.turns, len(lots))
+    lots = [range(i, min(i + grain.lot, len(groups))) for i in range(0, len(groups), grain.lot)]
     rows = _largest(source, given) * mixing
     needed = (
         _rooms(source, mixing * len(lots[0])),
         {"order": Room((rows * len(lots[0]),), "<i8")},
-        scan.rooms(rows),
     )
+    cold = _ColdReads(groups)
+    spents: list[Spent] = []
+    blocks: list[list[tuple[Block, NDArray[np.int64]]]] = [[] for _ in range(grain.places)]
 
-    def take_turns(turn: Turn, own: Sequence[int]) -> Spent:
-        """Learn from some of the lots; read the next of them while others learn from theirs."""
-        reader, spent = _reader(source, given), Spent()
+    def read(lot: int, place: int) -> None:
+        started, at = perf_counter(), 0
+        reader = _reader(source, given)
         decoded = reader.decoding
-        cold = _ColdReads(reader, [group for i in own for group in lots[i]])
-        arrays, numbers, work = rooms.pop()
-        for i in own:
-            started, at, blocks = perf_counter(), 0, []
-            for number, group in enumerate(lots[i], start + i * grain.lot):
-                began = perf_counter()
-                block = reader.gather(group, arrays, at)
-                cold.after(perf_counter() - began, block.X.nbytes)
-                in_order = numbers["order"][at : at + block.n_rows]
-                whole.fill(in_order, number)
-                blocks.append((block, in_order))
-                at += block.n_rows
-            read = perf_counter()
-            with turn():
-                begun = perf_counter()
-                for block, in_order in blocks:
-                    scan.step(state, block, in_order, work)
-            learned = perf_counter()
-            spent += Spent(at, read - started, 0.0, learned - begun, begun - read)
+        arrays, numbers = lent[2 * place : 2 * place + 2]
+        blocks[place].clear()
+        for i in lots[lot]:
+            began = perf_counter()
+            block = reader.gather(groups[i], arrays, at)
+            cold.after(i, perf_counter() - began, block.X.nbytes, reader)
+            in_order = numbers["order"][at : at + block.n_rows]
+            whole.fill(in_order, start + i)
+            blocks[place].append((block, in_order))
+            at += block.n_rows
         decoding = reader.decoding - decoded
-        return spent + Spent(reading=-decoding, decoding=decoding)
+        spents.append(Spent(at, perf_counter() - started - decoding, decoding))
 
-    # All at once: a thread that waited for room would keep the others waiting for its turn.
+    def learn(place: int) -> None:
+        started = perf_counter()
+        for block, in_order in blocks[place]:
+            scan.step(state, block, in_order, work)
+        spents.append(Spent(computing=perf_counter() - started))
+
+    # All at once: a thread that waited for room would keep the others waiting.
     with (
         one_blas_thread(),
         pool_of(grain.pool_bytes) as pool,
-        pool.take(*turns * needed) as lent,
+        pool.take(*grain.places * needed, scan.rooms(rows)) as (*lent, work),
     ):
-        rooms = [lent[first : first + len(needed)] for first in range(0, len(lent), len(needed))]
-        spent = sum(in_turns(take_turns, len(lots), turns), Spent())
+        waited = in_turns(read, learn, len(lots), min(grain.turns, len(lots)), grain.places)
+    spent = sum(spents, Spent(waiting=waited))
     if last:
         scan.finish(state)
     return (lane, state), spent

@@ -34,10 +34,10 @@ _LEAST_TASKS = 4
 _WAITING, _SMALL_SUMS = 3, 256 * 2**10
 """Tasks that wait for each thread, and bytes of sums beyond which only one does."""
 
-_TURNS, _LOT_BYTES = 2, 4 * _MIB
-"""Threads of a scan, of which one learns while the other reads: to learn from a row takes less than
-to read it, so that two share the work about evenly. Each reads so many bytes before its turn, since
-threads that wait for one another take 50 us to wake up."""
+_TURNS, _LOT_BYTES = 2, 2 * _MIB
+"""Threads of a scan, of which one learns while the other reads: to learn from a row takes about as
+long as to read it, so that two share the work. They read so many bytes at a time: fewer, and taking
+them costs more than their being still in cache saves."""
 
 _GIVEN = ("reserved", "growth", "libraries")
 """Terms that no change to the job makes smaller."""
@@ -164,7 +164,7 @@ class Plan:
             lot = "a piece" if self.grain.lot == 1 else f"{self.grain.lot:,} pieces"
             if turns == 1:
                 return f"{each}a thread reads {lot} of {size} at a time"
-            return f"{each}{turns} threads of a worker take turns, each with {lot} of {size}"
+            return f"{each}{turns} threads of a worker read {lot} of {size} at a time, one learns"
         tasks = "1 task" if self.threads == 1 else f"{self.threads} tasks"
         return f"{tasks} at a time read pieces of {size}, {self.grain.window} are on their way"
 
@@ -345,10 +345,12 @@ def _plan(
     reduce_bytes = demand.leaf + demand.workspace
     lanes = min(demand.lanes, threads)
     scan_bytes = 0
+    # One more than threads, so that they seldom wait for one another.
+    places = turns + 1 if turns > 1 else 1
     if demand.mixing:
         rows = total_bytes(source.rooms(lot * demand.mixing))
         order = Room((lot * source.leaf_rows * demand.mixing,), "<i8")
-        scan_bytes = turns * (rows + order.nbytes + demand.updates)
+        scan_bytes = places * (rows + order.nbytes) + demand.updates
     per_process = max((n for _, n in processes.workers), default=threads)
     pool = max(reduce_bytes * min(per_process, threads), scan_bytes * min(per_process, lanes))
     buffers = max(reduce_bytes * threads, scan_bytes * lanes)
@@ -369,7 +371,7 @@ def _plan(
         Term(
             "buffers",
             buffers,
-            f"{turns * lanes} x {approximate_bytes(scan_bytes / turns)}: chunks, and the work on "
+            f"{places * lanes} x {approximate_bytes(scan_bytes / places)}: chunks, and the work on "
             "them"
             if scan_bytes * lanes >= reduce_bytes * threads
             else f"{threads} x {approximate_bytes(reduce_bytes)}: a chunk, and the work on it",
@@ -391,7 +393,7 @@ def _plan(
     return Plan(
         ceiling,
         Projection(tuple(terms)),
-        Grain(task_stripes, window, lanes, turns, lot, pool, least_stripes, threads),
+        Grain(task_stripes, window, lanes, turns, places, lot, pool, least_stripes, threads),
         threads,
         processes,
         _advice(source, demand),

@@ -57,7 +57,7 @@ def _machine_code(name: str, source: Any, of_X: Any) -> bytes:
     module = llvm.parse_assembly(compiled.inspect_llvm())
     function = module.get_function(compiled.native_name)
     function.name = name
-    _keep_only(module, name)
+    _optimize(module, name)
     return bytes(target_machine().emit_object(module))
 
 
@@ -116,19 +116,25 @@ def _unpacking(kinds: list[Any]) -> Callable[[Any], Any]:
     return unpacking
 
 
-def _keep_only(module: Any, name: str) -> None:
-    """Drop what a function doesn't use, and refuse what it would need of Python or numba."""
+def _optimize(module: Any, name: str) -> None:
+    """Make a function fast, drop what it doesn't use, and refuse what it would need of Python.
+
+    That is done here, once, and not by numba, which would do it for each part and again for
+    whatever that is put into: `machine_code` tells it so.
+    """
     for function in module.functions:
         if not function.is_declaration and function.name != name:
             function.linkage = llvm.Linkage.internal
     for variable in module.global_variables:
         if not variable.is_declaration:
             variable.linkage = llvm.Linkage.internal
-    builder = llvm.create_pass_builder(target_machine(), llvm.create_pipeline_tuning_options())
-    passes = llvm.create_new_module_pass_manager()
-    passes.add_global_opt_pass()
-    passes.add_global_dead_code_eliminate_pass()
-    passes.run(module, builder)
+    for level in (2, 3):
+        options = llvm.create_pipeline_tuning_options(speed_level=level)
+        options.loop_vectorization = options.slp_vectorization = True
+        builder = llvm.create_pass_builder(target_machine(), options)
+        passes = builder.getModulePassManager()
+        passes.add_refprune_pass()  # counts of references stand in the way of all else
+        passes.run(module, builder)
     declared = (*module.functions, *module.global_variables)
     needed = {
         item.name for item in declared if item.is_declaration and not item.name.startswith("llvm.")
