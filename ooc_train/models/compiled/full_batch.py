@@ -20,6 +20,7 @@ from ooc_train.models.compiled.parts import (
     squared_slope,
     squared_value,
 )
+from ooc_train.models.compiled.vectors import LANES, load_row, store_row, total, zeros
 from ooc_train.models.losses import Array
 
 __all__ = ["accumulate", "add_rows", "predictor", "slope"]
@@ -40,27 +41,24 @@ def predictor(X: Rows, W: Array, b: Array, Z: Array) -> None:
     rows, features = X.shape
     whole = rows - rows % 4
     for i in range(0, whole, 4):  # four rows share a load of W and hide each other's latency
-        x0, x1, x2, x3 = X[i], X[i + 1], X[i + 2], X[i + 3]
         for k in range(len(W)):
-            w = W[k]
-            s0 = s1 = s2 = s3 = 0.0
-            for j in range(features):
-                s0 += w[j] * x0[j]
-                s1 += w[j] * x1[j]
-                s2 += w[j] * x2[j]
-                s3 += w[j] * x3[j]
-            Z[i, k] = s0 + b[k]
-            Z[i + 1, k] = s1 + b[k]
-            Z[i + 2, k] = s2 + b[k]
-            Z[i + 3, k] = s3 + b[k]
+            z0 = z1 = z2 = z3 = zeros()
+            for j in range(0, features, LANES):
+                w = load_row(W, k, j)
+                z0 += w * load_row(X, i, j)
+                z1 += w * load_row(X, i + 1, j)
+                z2 += w * load_row(X, i + 2, j)
+                z3 += w * load_row(X, i + 3, j)
+            Z[i, k] = total(z0) + b[k]
+            Z[i + 1, k] = total(z1) + b[k]
+            Z[i + 2, k] = total(z2) + b[k]
+            Z[i + 3, k] = total(z3) + b[k]
     for i in range(whole, rows):
-        x = X[i]
         for k in range(len(W)):
-            w = W[k]
-            s = 0.0
-            for j in range(features):
-                s += w[j] * x[j]
-            Z[i, k] = s + b[k]
+            z0 = zeros()
+            for j in range(0, features, LANES):
+                z0 += load_row(W, k, j) * load_row(X, i, j)
+            Z[i, k] = total(z0) + b[k]
 
 
 @part
@@ -78,28 +76,26 @@ def accumulate(X: Rows, R: Array, G: Array) -> None:
     rows, features = X.shape
     whole = rows - rows % 8
     for i in range(0, whole, 8):  # eight rows share a load and a store of G
-        x0, x1, x2, x3 = X[i], X[i + 1], X[i + 2], X[i + 3]
-        x4, x5, x6, x7 = X[i + 4], X[i + 5], X[i + 6], X[i + 7]
         for k in range(len(G)):
             r0, r1, r2, r3 = R[i, k], R[i + 1, k], R[i + 2, k], R[i + 3, k]
             r4, r5, r6, r7 = R[i + 4, k], R[i + 5, k], R[i + 6, k], R[i + 7, k]
-            g = G[k]
-            for j in range(features):
-                g[j] += (
-                    (r0 * x0[j] + r1 * x1[j])
-                    + (r2 * x2[j] + r3 * x3[j])
-                    + (r4 * x4[j] + r5 * x5[j])
-                    + (r6 * x6[j] + r7 * x7[j])
-                )
-            g[features] += (r0 + r1) + (r2 + r3) + (r4 + r5) + (r6 + r7)
+            for j in range(0, features, LANES):
+                g = load_row(G, k, j) + r0 * load_row(X, i, j)
+                g += r1 * load_row(X, i + 1, j)
+                g += r2 * load_row(X, i + 2, j)
+                g += r3 * load_row(X, i + 3, j)
+                g += r4 * load_row(X, i + 4, j)
+                g += r5 * load_row(X, i + 5, j)
+                g += r6 * load_row(X, i + 6, j)
+                g += r7 * load_row(X, i + 7, j)
+                store_row(G, k, j, features, g)
+            G[k, features] += ((r0 + r1) + (r2 + r3)) + ((r4 + r5) + (r6 + r7))
     for i in range(whole, rows):
-        x = X[i]
         for k in range(len(G)):
             r = R[i, k]
-            g = G[k]
-            for j in range(features):
-                g[j] += r * x[j]
-            g[features] += r
+            for j in range(0, features, LANES):
+                store_row(G, k, j, features, load_row(G, k, j) + r * load_row(X, i, j))
+            G[k, features] += r
 
 
 @part
@@ -108,22 +104,22 @@ def _vector_slope(
 ) -> Any:
     """Sum of a pointwise loss over a column of predictors; its derivative goes to that of `R`."""
     weighted = len(weight) > 0
-    total = 0.0
+    added = 0.0
     for i in range(len(Z)):
         w = weight[i] if weighted else 1.0
         if loss == SQUARED:
-            total += w * squared_value(y[i, k], Z[i, column])
+            added += w * squared_value(y[i, k], Z[i, column])
             if by_z:
                 R[i, column] = w * squared_slope(y[i, k], Z[i, column])
         elif loss == LOGISTIC:
-            total += w * logistic_value(y[i, k], Z[i, column])
+            added += w * logistic_value(y[i, k], Z[i, column])
             if by_z:
                 R[i, column] = w * logistic_slope(y[i, k], Z[i, column])
         else:
-            total += w * hinge_value(y[i, k], Z[i, column])
+            added += w * hinge_value(y[i, k], Z[i, column])
             if by_z:
                 R[i, column] = w * hinge_slope(y[i, k], Z[i, column])
-    return total
+    return added
 
 
 @part
@@ -197,7 +193,7 @@ def add_rows(
         if len(G):
             accumulate(part, R[:n], G)
         start += n
-    total = 0.0
+    losses = 0.0
     for m in range(len(sums)):
-        total += sums[m]
-    return total
+        losses += sums[m]
+    return losses

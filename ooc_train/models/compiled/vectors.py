@@ -19,8 +19,9 @@ from numba.extending import intrinsic, lower_builtin, models, register_model
 
 from ooc_train.models.compiled.parts import strict_part
 from ooc_train.models.kernels import Rows
+from ooc_train.models.losses import Array
 
-__all__ = ["LANES", "load", "load_row", "store", "total", "zeros"]
+__all__ = ["LANES", "load", "load_row", "store", "store_row", "total", "zeros"]
 
 LANES = 8
 """Numbers of a vector: those of a register of the largest processors; others take several."""
@@ -109,28 +110,50 @@ def load(typing_context: Any, array: Any, i: Any, j: Any) -> Any:  # noqa: ARG00
     return _VECTOR(array, _INDEX, _INDEX), generate
 
 
+def _first(builder: Any, count: Any) -> Any:
+    """Return a mask of the first `count` of a vector's numbers."""
+    lanes = ir.VectorType(_LANE, LANES)
+    undefined = ir.Constant(lanes, ir.Undefined)
+    everywhere = ir.Constant(lanes, [0] * LANES)
+    count = builder.insert_element(undefined, builder.trunc(count, _LANE), _LANE(0))
+    count = builder.shuffle_vector(count, undefined, everywhere)
+    return builder.icmp_signed("<", ir.Constant(lanes, list(range(LANES))), count)
+
+
 @intrinsic  # type: ignore[untyped-decorator]
 def _load_first(typing_context: Any, array: Any, i: Any, j: Any, count: Any) -> Any:  # noqa: ARG001
     """Return `count` numbers of row `i` of a matrix, from column `j`, and zeros after them."""
 
     def generate(context: Any, builder: Any, typed: Any, given: Any) -> Any:
         number, size = _element(typed.args[0])
-        place = _place(context, builder, typed.args[0], *given[:3])
         narrow = ir.VectorType(number, LANES)
-        lanes = ir.VectorType(_LANE, LANES)
-        numbers = ir.Constant(lanes, list(range(LANES)))
-        undefined = ir.Constant(lanes, ir.Undefined)
-        count = builder.insert_element(undefined, builder.trunc(given[3], _LANE), _LANE(0))
-        count = builder.shuffle_vector(count, undefined, ir.Constant(lanes, [0] * LANES))
-        mask = builder.icmp_signed("<", numbers, count)
-        name = f"llvm.masked.load.v{LANES}f{8 * size}.p0"
-        kind = ir.FunctionType(narrow, [narrow.as_pointer(), _LANE, mask.type, narrow])
-        function = cgutils.get_or_insert_function(builder.module, kind, name)
+        place = _place(context, builder, typed.args[0], *given[:3])
         place = builder.bitcast(place, narrow.as_pointer())
+        mask = _first(builder, given[3])
+        kind = ir.FunctionType(narrow, [place.type, _LANE, mask.type, narrow])
+        name = f"llvm.masked.load.v{LANES}f{8 * size}.p0"
+        function = cgutils.get_or_insert_function(builder.module, kind, name)
         nothing = ir.Constant(narrow, [0.0] * LANES)
         return _widened(builder, builder.call(function, [place, _LANE(size), mask, nothing]))
 
     return _VECTOR(array, _INDEX, _INDEX, _INDEX), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _store_first(typing_context: Any, array: Any, i: Any, j: Any, count: Any, vector: Any) -> Any:  # noqa: ARG001
+    """Write the first `count` of a vector's numbers to row `i` of a matrix, from column `j`."""
+
+    def generate(context: Any, builder: Any, typed: Any, given: Any) -> Any:
+        place = _place(context, builder, typed.args[0], *given[:3])
+        place = builder.bitcast(place, _WIDE.as_pointer())
+        mask = _first(builder, given[3])
+        kind = ir.FunctionType(ir.VoidType(), [_WIDE, place.type, _LANE, mask.type])
+        name = f"llvm.masked.store.v{LANES}f64.p0"
+        function = cgutils.get_or_insert_function(builder.module, kind, name)
+        builder.call(function, [given[4], place, _LANE(8), mask])
+        return context.get_dummy_value()
+
+    return types.void(array, _INDEX, _INDEX, _INDEX, _VECTOR), generate
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -174,3 +197,12 @@ def load_row(X: Rows, i: int, j: int) -> Any:
     if j + LANES <= X.shape[1]:
         return load(X, i, j)
     return _load_first(X, i, j, X.shape[1] - j)
+
+
+@strict_part
+def store_row(array: Array, i: int, j: int, columns: int, vector: Any) -> None:
+    """Write a vector to row `i` from column `j`, and nothing beyond the first `columns`."""
+    if j + LANES <= columns:
+        store(array, i, j, vector)
+    else:
+        _store_first(array, i, j, columns - j, vector)
