@@ -126,48 +126,59 @@ def _leave_room(room: Array, theta: Array, partial: Array) -> None:
 
 
 @strict_part
-def _add_to_quad(
+def _make_quad(
     X: Rows,
-    i: int,
+    order: Integers,
+    first: int,
+    last: int,
     room: Array,
     row: int,
-    m: int,
     quad: Array,
     at: int,
     batch_size: int,
     intercept: float,
 ) -> None:
-    """Write row `i` of X, scaled, as row `m` of a quad, with its products with those before it.
+    """Write four rows of X, scaled, and, where batches end within a quad, products of each two.
 
-    What a step loses by the penalty of those between it and a row, their product does: there are
-    such steps between single rows alone.
+    They are those at `first` of the order, and that at `last` again. What a step loses by the
+    penalty of those between it and a row, their product does: there are such steps between single
+    rows alone.
     """
-    before2 = before3 = 0.0
+    a, b = order[first], order[min(first + 1, last)]
+    c, d = order[min(first + 2, last)], order[min(first + 3, last)]
+    lost2 = lost3 = 0.0
     if batch_size == 1:
-        before2, before3 = quad[at + _BETWEEN, 2], quad[at + _BETWEEN, 3]
-    p0 = p1 = p2 = zeros()
+        lost2, lost3 = quad[at + _BETWEEN, 2], quad[at + _BETWEEN, 3]
+    p10 = p20 = p21 = p30 = p31 = p32 = zeros()
     for j in range(0, room.shape[1], LANES):
-        x = (load_row(X, i, j) - load(room, _MEAN, j)) * load(room, _INV_SCALE, j)
-        store(room, row + m, j, x)
-        if m == 1 and batch_size == 1:
-            p0 += load(room, row, j) * x
-        if m == 2 and batch_size < 3:
-            p0 += load(room, row, j) * (1.0 - before2 * load(room, _L2, j)) * x
-            p1 += load(room, row + 1, j) * x
-        if m == 3 and batch_size < 3:
+        mean, inv_scale = load(room, _MEAN, j), load(room, _INV_SCALE, j)
+        x0 = (load_row(X, a, j) - mean) * inv_scale
+        x1 = (load_row(X, b, j) - mean) * inv_scale
+        x2 = (load_row(X, c, j) - mean) * inv_scale
+        x3 = (load_row(X, d, j) - mean) * inv_scale
+        store(room, row, j, x0)
+        store(room, row + 1, j, x1)
+        store(room, row + 2, j, x2)
+        store(room, row + 3, j, x3)
+        if batch_size < 3:
             l2 = load(room, _L2, j)
-            kept = (1.0 - before3 * l2) * x
-            p0 += load(room, row, j) * (1.0 - before2 * l2) * kept
-            p1 += load(room, row + 1, j) * kept
-            p2 += load(room, row + 2, j) * x
-    # A step comes after its batch, and takes the intercept along.
-    pair, ended = m * (m - 1) // 2, m // batch_size * batch_size
-    if m > 0:
-        quad[at + _PRODUCTS, pair] = total(p0) + intercept if ended > 0 else 0.0
-    if m > 1:
-        quad[at + _PRODUCTS, pair + 1] = total(p1) + intercept if ended > 1 else 0.0
-    if m > 2:
-        quad[at + _PRODUCTS, pair + 2] = total(p2) + intercept if ended > 2 else 0.0
+            p10 += x0 * x1
+            x0 *= 1.0 - lost2 * l2
+            p20 += x0 * x2
+            p21 += x1 * x2
+            p32 += x2 * x3
+            x3 *= 1.0 - lost3 * l2
+            p30 += x0 * x3
+            p31 += x1 * x3
+    if batch_size < 3:
+        # A step comes at the end of its batch, and takes the intercept along.
+        within = batch_size == 2
+        quad[at + _PRODUCTS, 0] = 0.0 if within else total(p10) + intercept
+        quad[at + _PRODUCTS, 1] = total(p20) + intercept
+        quad[at + _PRODUCTS, 2] = total(p21) + intercept
+        quad[at + _PRODUCTS, 3] = total(p30) + intercept
+        quad[at + _PRODUCTS, 4] = total(p31) + intercept
+        quad[at + _PRODUCTS, 5] = 0.0 if within else total(p32) + intercept
 
 
 @strict_part
@@ -445,10 +456,7 @@ def _scan_short_batches(
                 )
                 if not np.isfinite(check):
                     good = min(good, m)
-            # Of the next quad, while slopes wait for one another: nothing waits for it.
             prefetch(X, order[min(next_start + _FAR + m, stop - 1)])
-            next_row_at = order[min(next_start + min(m, size - 1), stop - 1)]
-            _add_to_quad(X, next_row_at, room, next_row, m, quad, following, batch_size, intercept)
         if start >= first:
             good = good // batch_size * batch_size
             taken = start + good
@@ -459,6 +467,19 @@ def _scan_short_batches(
                     steps[k, m] = 0.0
                 for j in range(room.shape[1]):
                     room[row + m, j] = 0.0
+        last = min(next_start + size, stop) - 1
+        _make_quad(
+            X,
+            order,
+            min(next_start, last),
+            last,
+            room,
+            next_row,
+            quad,
+            following,
+            batch_size,
+            intercept,
+        )
         for k in range(outputs):
             at = _OUTPUTS + _EACH * k
             _step_and_predict_quad(room, row, next_row, at, k, base, steps, quad, now, following)
