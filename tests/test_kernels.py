@@ -15,7 +15,6 @@ from ooc_train.models.rules import OPTIMIZERS, SCHEDULES
 ROWS, FEATURES = 61, 13
 slope: Any = full_batch.slope  # as numba has it, which is no part of the machine code by itself
 accumulate: Any = full_batch.accumulate
-scan: Any = kernels.scan
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -216,11 +215,13 @@ class Problem:
     def scan(self, order, flush):
         rooms = kernels.scan_rooms(len(order), FEATURES, self.outputs)
         work = {name: np.full(room.shape, -1, room.dtype) for name, room in rooms.items()}
-        return scan(
-            self.X, self.y, self.weight, order, self.mean, self.inv_scale, self.l2, *self.state,
-            *work.pop("pairs"), *work.values(), LOSSES[self.loss].code, self.batch_size,
-            self.optimizer, self.schedule, 0.02, 100.0, self.fit_intercept, flush,
+        of_rows: Any = kernels.Scan
+        scan = of_rows(
+            self.X.dtype, self.mean, self.inv_scale, self.l2, *self.state, work,
+            LOSSES[self.loss].code, self.batch_size, self.optimizer, self.schedule, 0.02, 100.0,
+            self.fit_intercept, flush,
         )  # fmt: skip
+        return scan(self.X, self.y, self.weight, order)
 
 
 def plain_scan(p):

@@ -214,13 +214,16 @@ class Seen:
     def rooms(self, rows: int) -> Rooms:
         return {"numbers": Room((rows,))}
 
-    def step(self, state: Any, block: Block, order: Any, work: Any) -> None:
-        taken, at = work["numbers"][: block.n_rows], int(state["at"])
-        assert block.y is not None
-        taken[:] = block.y[order, 0]
-        state["rows"][at : at + block.n_rows] = taken
-        assert [block.row_number(int(i)) for i in order] == taken.tolist()
-        state["at"] += block.n_rows
+    def learner(self, state: Any, work: Any) -> Any:
+        def learn(block: Block, order: Any) -> None:
+            taken, at = work["numbers"][: block.n_rows], int(state["at"])
+            assert block.y is not None
+            taken[:] = block.y[order, 0]
+            state["rows"][at : at + block.n_rows] = taken
+            assert [block.row_number(int(i)) for i in order] == taken.tolist()
+            state["at"] += block.n_rows
+
+        return learn
 
     def finish(self, state: Any) -> None:
         state["finished"] += 1

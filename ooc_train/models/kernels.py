@@ -1,7 +1,7 @@
 """Compiled loops over rows, as functions of arrays.
 
 `add_rows` is a full-batch pass over one chunk, `add_outer_products` what a Hessian is made of,
-`scan` carries parameters through rows by updates at any batch size, and `shuffle` makes the order
+`Scan` carries parameters through rows by updates at any batch size, and `shuffle` makes the order
 in which it takes them. Their sources are in `compiled`, and `machine_code` says how they got here.
 
 X is (rows, features) float32 or float64; other numbers are float64 or int64. All arrays are
@@ -15,6 +15,7 @@ Whoever needs them calls `load` before memory is measured: else the first call d
 import ctypes
 import struct
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,17 +23,17 @@ from numpy.typing import NDArray
 
 from ooc_train.models.losses import Array
 from ooc_train.models.machine_code import KERNELS, Parameter, link
-from ooc_train.models.sums import Room, Rooms
+from ooc_train.models.sums import Arrays, Room, Rooms
 
 __all__ = [
     "GROUP",
     "ROOM_ROWS",
     "ROOM_ROWS_OF_OUTPUT",
+    "Scan",
     "add_outer_products",
     "add_rows",
     "load",
     "predictor",
-    "scan",
     "scan_rooms",
     "shuffle",
 ]
@@ -41,11 +42,11 @@ Rows = NDArray[np.float32] | NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 GROUP = 32
-"""Rows of a batch that `scan` takes at a time: slopes of several vectors wait for one another less,
+"""Rows of a batch that `Scan` takes at a time: slopes of several vectors wait for one another less,
 and the rows are still in the nearest cache when the gradient is made of them."""
 
 ROOM_ROWS, ROOM_ROWS_OF_OUTPUT, _ROOM_WIDTH = 11, 3, 8
-"""Rows of the room that `scan` works in, beside those of each output; and of how many numbers they
+"""Rows of the room that `Scan` works in, beside those of each output; and of how many numbers they
 are a multiple, since loops over columns take four vectors of eight at a time."""
 
 _READ, _WRITTEN = 0x101, 0x501
@@ -63,16 +64,31 @@ class _Kernel:
         parameters, returns = KERNELS[name]
         self._name = name
         self._arrays = [_array(parameter, dtype) for parameter in parameters]
-        words = [
+        self._formats = "".join(
             _FORMATS[parameter.values] if array is None else "P"
             for parameter, array in zip(parameters, self._arrays, strict=True)
-        ]
-        self._pack = struct.Struct("@" + "".join(words)).pack
+        )
+        self._packing: dict[int, struct.Struct] = {}
         self._call = ctypes.CFUNCTYPE(_RETURNS[returns], ctypes.c_char_p)(address)
 
     def __call__(self, *arguments: Any) -> Any:
+        return self._call(self._packed(arguments, 0))
+
+    def followed_by(self, *arguments: Any) -> Callable[..., Any]:
+        """Return the kernel as a function of its first arguments: the others are checked once."""
+        first = len(self._arrays) - len(arguments)
+        rest = self._packed(arguments, first)
+
+        def call(*leading: Any, _kept: tuple[Any, ...] = arguments) -> Any:
+            return self._call(self._packed(leading, 0) + rest)
+
+        return call
+
+    def _packed(self, arguments: tuple[Any, ...], first: int) -> bytes:
+        """Return arguments from the first on as words, as which they were checked."""
         words = []
-        for argument, array in zip(arguments, self._arrays, strict=True):
+        for at, argument in enumerate(arguments, first):
+            array = self._arrays[at]
             if array is None:
                 words.append(argument)
                 continue
@@ -82,9 +98,13 @@ class _Kernel:
                 or argument.ndim != dimensions
                 or argument.flags.num & flags != flags
             ):
-                raise TypeError(self._refusal(argument, len(words), array))
+                raise TypeError(self._refusal(argument, at, array))
             words.append(id(argument))
-        return self._call(self._pack(*words))
+        packing = self._packing.get(first)
+        if packing is None:
+            formats = self._formats[first : first + len(arguments)]
+            packing = self._packing[first] = struct.Struct("@" + formats)
+        return packing.pack(*words)
 
     def _refusal(self, given: NDArray[Any], at: int, due: tuple[np.dtype[Any], int, int]) -> str:
         dtype, dimensions, flags = due
@@ -241,7 +261,7 @@ def add_outer_products(
 
 
 def scan_rooms(rows: int, features: int, outputs: int) -> Rooms:
-    """Return the arrays that `scan` works in, for calls of at most `rows` rows.
+    """Return the arrays that `Scan` works in, for calls of at most `rows` rows.
 
     All that updates go through lies side by side, far enough apart and in whole vectors: where
     arrays lie close to one another, or end in the midst of a vector, loops are run without vectors.
@@ -256,35 +276,8 @@ def scan_rooms(rows: int, features: int, outputs: int) -> Rooms:
     }
 
 
-def scan(
-    X: Rows,
-    y: Array,
-    weight: Array,
-    order: Integers,
-    mean: Array,
-    inv_scale: Array,
-    l2: Array,
-    theta: Array,
-    slots: Array,
-    partial: Array,
-    counters: Integers,
-    sums: Array,
-    Z: Array,
-    Y: Array,
-    room: Array,
-    each: Array,
-    group: Array,
-    places: Integers,
-    loss: int,
-    batch_size: int,
-    optimizer: int,
-    schedule: int,
-    eta0: float,
-    horizon: float,
-    fit_intercept: bool,
-    flush: bool,
-) -> int:
-    """Carry parameters through rows: one update each `batch_size` rows, wherever the calls are cut.
+class Scan:
+    """Carries parameters through rows: one update each `batch_size` rows, wherever calls are cut.
 
     Where that is changes no bit, but for SGD by batches of at most four rows, which are taken in
     quads: there a call has to begin at a multiple of four rows (three for batches of three), as all
@@ -292,17 +285,11 @@ def scan(
 
     With ``t = (X[i] - mean) * inv_scale`` and ``z = theta[:, :-1] @ t + theta[:, -1]``, an update
     follows the mean over the batch of ``weight * gradient(y, z) * (t, 1)`` plus ``l2 * theta``. A
-    batch that the rows of this call don't fill stays in `partial` and `counters` for the next call.
+    batch that the rows of a call don't fill stays in `partial` and `counters` for the next call.
 
     Parameters
     ----------
-    X : (rows, features) array
-    y : (rows, outputs) array
-        For the multinomial loss (rows, 1): codes of the classes.
-    weight : (rows,) array
-        Multiplies a row's loss; of mean 1 over the data. Of length 0: every row weighs 1.
-    order : (n,) array of int64
-        Which rows of `X`, in which order. Not checked against the rows of `X`.
+    dtype : of X
     mean, inv_scale : (features,) array
         The scaling: in the data's units, and one over them.
     l2 : (features,) array
@@ -317,9 +304,8 @@ def scan(
         Rows in `partial`, updates done, rows seen.
     sums : (2,) array
         Progressive loss (of each row before the update that uses it) and weight, summed over rows.
-    Z, Y : (n, outputs) arrays
-        To work in, like the next four, which `scan_rooms` describes: `Z` and `Y` are its "pairs".
-    room, each, group, places : arrays
+    work : arrays
+        To work in, as `scan_rooms` describes them, for as many rows as a call has.
     loss : int
         ``Loss.code``.
     batch_size : int
@@ -334,42 +320,74 @@ def scan(
         Whether the intercepts learn.
     flush : bool
         Whether an unfinished batch is applied at the end: the last call of a pass.
-
-    Returns
-    -------
-    int
-        -1; or the position in `order` of the first row whose predictor or slope isn't finite (or
-        whose class isn't one), with everything left as it was before that row.
     """
-    stopped: int = _kernel("scan", X.dtype)(
-        X,
-        y,
-        weight,
-        order,
-        mean,
-        inv_scale,
-        l2,
-        theta,
-        slots,
-        partial,
-        counters,
-        sums,
-        Z,
-        Y,
-        room,
-        each,
-        group,
-        places,
-        loss,
-        batch_size,
-        optimizer,
-        schedule,
-        eta0,
-        horizon,
-        fit_intercept,
-        flush,
-    )
-    return stopped
+
+    def __init__(
+        self,
+        dtype: np.typing.DTypeLike,
+        mean: Array,
+        inv_scale: Array,
+        l2: Array,
+        theta: Array,
+        slots: Array,
+        partial: Array,
+        counters: Integers,
+        sums: Array,
+        work: Arrays,
+        loss: int,
+        batch_size: int,
+        optimizer: int,
+        schedule: int,
+        eta0: float,
+        horizon: float,
+        fit_intercept: bool,
+        flush: bool,
+    ) -> None:
+        self._scan = _kernel("scan", np.dtype(dtype)).followed_by(
+            mean,
+            inv_scale,
+            l2,
+            theta,
+            slots,
+            partial,
+            counters,
+            sums,
+            *work["pairs"],
+            work["room"],
+            work["each"],
+            work["group"],
+            work["places"],
+            loss,
+            batch_size,
+            optimizer,
+            schedule,
+            eta0,
+            horizon,
+            fit_intercept,
+            flush,
+        )
+
+    def __call__(self, X: Rows, y: Array, weight: Array, order: Integers) -> int:
+        """Learn from rows.
+
+        Parameters
+        ----------
+        X : (rows, features) array
+        y : (rows, outputs) array
+            For the multinomial loss (rows, 1): codes of the classes.
+        weight : (rows,) array
+            Multiplies a row's loss; of mean 1 over the data. Of length 0: every row weighs 1.
+        order : (n,) array of int64
+            Which rows of `X`, in which order. Not checked against the rows of `X`.
+
+        Returns
+        -------
+        int
+            -1; or the position in `order` of the first row whose predictor or slope isn't finite
+            (or whose class isn't one), with everything left as it was before that row.
+        """
+        stopped: int = self._scan(X, y, weight, order)
+        return stopped
 
 
 def shuffle(seed: int, order: Integers) -> None:

@@ -5,8 +5,8 @@ and a batch that is full takes a step. Batches straddle the borders of chunks, s
 but its gradient is ever held.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from math import sqrt
 
 import numpy as np
@@ -81,42 +81,47 @@ class LinearUpdates:
         return self.eta0
 
     def rooms(self, rows: int) -> Rooms:
-        """Return the arrays that `step` works in, for blocks of at most `rows` rows."""
+        """Return the arrays that a learner works in, for blocks of at most `rows` rows."""
         return update_rooms(self.problem, rows)
 
-    def step(self, state: Sums, block: Block, order: Integers, work: Arrays) -> None:
-        """Take a block's rows into `state`, in place, in the order given.
+    def learner(self, state: Sums, work: Arrays) -> Callable[[Block, Integers], None]:
+        """Return what takes a block's rows into `state`, in place, in the order given.
 
-        Raises
-        ------
+        It raises
+
         NonFiniteData
             where a row holds NaN or infinity; it has not been learned from.
         Diverged
             where the parameters have grown so large that a row's loss is no number.
         """
-        weight = row_weights(block, self.problem.class_weight)
-        if weight is not None:
-            weight = weight * (self.problem.n_rows / self.problem.total_weight)
-        weighted = replace(block, weight=weight)
-        most = work["pairs"].shape[1]
-        for first in range(0, len(order), most):
-            part = order[first : first + most]
-            stopped = self._scan(state, weighted, part, work, flush=False)
-            if stopped >= 0:
-                raise_if_not_finite(block)
-                row = block.row_number(int(part[stopped]))
-                raise Diverged(
-                    f"the loss of row {row} is no number after {state['counters'][1]:,} updates, "
-                    f"but the data are finite: the learning rate of {self.eta0:.3g} is too large; "
-                    'use learning_rate="auto" or a smaller one'
-                )
+        scan, most = self._scan(state, work, flush=False), work["pairs"].shape[1]
+        of_mean_1 = self.problem.n_rows / self.problem.total_weight
+
+        def learn(block: Block, order: Integers) -> None:
+            if block.y is None:
+                raise ValueError("a loss needs y, and these data have none")
+            weight = row_weights(block, self.problem.class_weight)
+            weight = NO_WEIGHTS if weight is None else weight * of_mean_1
+            for first in range(0, len(order), most):
+                part = order[first : first + most]
+                stopped = scan(block.X, block.y, weight, part)
+                if stopped >= 0:
+                    raise_if_not_finite(block)
+                    row = block.row_number(int(part[stopped]))
+                    raise Diverged(
+                        f"the loss of row {row} is no number after {state['counters'][1]:,} "
+                        f"updates, but the data are finite: the learning rate of {self.eta0:.3g} "
+                        'is too large; use learning_rate="auto" or a smaller one'
+                    )
+
+        return learn
 
     def finish(self, state: Sums) -> None:
         """Take in, in place, what the last full batch of a pass left over."""
-        nothing = Block(np.empty((0, self.problem.n_features), self.dtype), np.empty((0, 1)), None)
         rooms = update_rooms(self.problem, 0)
         work = {name: np.empty(room.shape, room.dtype) for name, room in rooms.items()}
-        self._scan(state, nothing, np.empty(0, np.int64), work, flush=True)
+        X, nothing = np.empty((0, self.problem.n_features), self.dtype), np.empty(0, np.int64)
+        self._scan(state, work, flush=True)(X, np.empty((0, 1)), NO_WEIGHTS, nothing)
 
     def average(self, before: Sequence[Sums], after: Sequence[Sums]) -> None:
         """Bring the states of several lanes together, in place, which were `before` a round.
@@ -132,17 +137,10 @@ class LinearUpdates:
             for state in after:
                 state[name] = mean
 
-    def _scan(
-        self, state: Sums, block: Block, order: Integers, work: Arrays, *, flush: bool
-    ) -> int:
-        if block.y is None:
-            raise ValueError("a loss needs y, and these data have none")
+    def _scan(self, state: Sums, work: Arrays, *, flush: bool) -> kernels.Scan:
         problem = self.problem
-        return kernels.scan(
-            block.X,
-            block.y,
-            NO_WEIGHTS if block.weight is None else block.weight,
-            order,
+        return kernels.Scan(
+            self.dtype,
             problem.scaling.mean,
             problem.scaling.inverse,
             problem.penalty[:-1] / problem.total_weight,
@@ -151,12 +149,7 @@ class LinearUpdates:
             state["partial"],
             state["counters"],
             state["sums"],
-            work["pairs"][0, : len(order)],
-            work["pairs"][1, : len(order)],
-            work["room"],
-            work["each"],
-            work["group"],
-            work["places"],
+            work,
             problem.loss.code,
             self.batch_size,
             OPTIMIZERS[self.rule],

@@ -123,11 +123,11 @@ class Scan(Protocol):
     """What lanes of a scan carry through the rows: a value that travels to the workers."""
 
     def rooms(self, rows: int) -> Rooms:
-        """Return the arrays that `step` works in, for blocks of at most `rows` rows."""
+        """Return the arrays that a learner works in, for blocks of at most `rows` rows."""
         ...
 
-    def step(self, state: Sums, block: Block, order: NDArray[np.int64], work: Arrays) -> None:
-        """Take a block's rows into `state`, in place, in the order given."""
+    def learner(self, state: Sums, work: Arrays) -> Callable[[Block, NDArray[np.int64]], None]:
+        """Return what takes a block's rows into `state`, in place, in the order given."""
         ...
 
     def finish(self, state: Sums) -> None:
@@ -511,7 +511,7 @@ def _scan_task(
     def learn(place: int) -> None:
         started = perf_counter()
         for block, in_order in blocks[place]:
-            scan.step(state, block, in_order, work)
+            learn_from(block, in_order)
         spents.append(Spent(computing=perf_counter() - started))
 
     # All at once: a thread that waited for room would keep the others waiting.
@@ -520,6 +520,7 @@ def _scan_task(
         pool_of(grain.pool_bytes) as pool,
         pool.take(*grain.places * needed, scan.rooms(rows)) as (*lent, work),
     ):
+        learn_from = scan.learner(state, work)
         waited = in_turns(read, learn, len(lots), min(grain.turns, len(lots)), grain.places)
     spent = sum(spents, Spent(waiting=waited))
     if last:

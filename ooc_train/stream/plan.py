@@ -34,7 +34,7 @@ _LEAST_TASKS = 4
 _WAITING, _SMALL_SUMS = 3, 256 * 2**10
 """Tasks that wait for each thread, and bytes of sums beyond which only one does."""
 
-_TURNS, _LOT_BYTES = 2, 2 * _MIB
+_TURNS, _LOT_BYTES = 2, 3 * _MIB
 """Threads of a scan, of which one learns while the other reads: to learn from a row takes about as
 long as to read it, so that two share the work. They read so many bytes at a time: fewer, and taking
 them costs more than their being still in cache saves."""

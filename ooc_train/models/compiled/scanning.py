@@ -675,7 +675,7 @@ def scan(
     fit_intercept: bool,
     flush: bool,
 ) -> Any:
-    """As `kernels.scan`."""
+    """As `kernels.Scan`."""
     _fill_room(room, theta, partial, mean, inv_scale, l2)
     rows, taken = len(order), 0
     short = batch_size <= _SHORT and optimizer == _SGD
