@@ -344,11 +344,11 @@ def _plan(
 
     reduce_bytes = demand.leaf + demand.workspace
     lanes = min(demand.lanes, threads)
-    scan_bytes = 0
-    # One more than threads, so that they seldom wait for one another.
-    places = turns + 1 if turns > 1 else 1
+    scan_bytes, places = 0, turns
     if demand.mixing:
         rows = total_bytes(source.rooms(lot * demand.mixing))
+        if turns > 1 and rows <= 2 * _LOT_BYTES:
+            places += 1  # so that threads seldom wait; for large ones it is not worth the room
         order = Room((lot * source.leaf_rows * demand.mixing,), "<i8")
         scan_bytes = places * (rows + order.nbytes) + demand.updates
     per_process = max((n for _, n in processes.workers), default=threads)
