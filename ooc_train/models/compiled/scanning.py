@@ -193,6 +193,7 @@ def _step_and_predict_quad(
     quad: Array,
     now: int,
     following: int,
+    batch_size: int,
 ) -> None:
     """Take the steps of four scaled rows, and write what the parameters say of the next four.
 
@@ -210,16 +211,25 @@ def _step_and_predict_quad(
     for j in range(0, room.shape[1], LANES):
         theta, l2 = load(room, at + _THETA, j), load(room, _L2, j)
         theta = theta * (1.0 - e0 * l2) - c0 * load(room, row, j)
-        theta = theta * (1.0 - e1 * l2) - c1 * load(room, row + 1, j)
-        theta = theta * (1.0 - e2 * l2) - c2 * load(room, row + 2, j)
-        theta = theta * (1.0 - e3 * l2) - c3 * load(room, row + 3, j)
+        if batch_size == 1:
+            theta *= 1.0 - e1 * l2
+        theta -= c1 * load(room, row + 1, j)
+        if batch_size < 3:
+            theta *= 1.0 - e2 * l2
+        theta -= c2 * load(room, row + 2, j)
+        if batch_size == 1:
+            theta *= 1.0 - e3 * l2
+        theta -= c3 * load(room, row + 3, j)
         store(room, at + _THETA, j, theta)
         z0 += theta * load(room, next_row, j)
-        theta *= 1.0 - f1 * l2
+        if batch_size == 1:
+            theta *= 1.0 - f1 * l2
         z1 += theta * load(room, next_row + 1, j)
-        theta *= 1.0 - f2 * l2
+        if batch_size < 3:
+            theta *= 1.0 - f2 * l2
         z2 += theta * load(room, next_row + 2, j)
-        theta *= 1.0 - f3 * l2
+        if batch_size == 1:
+            theta *= 1.0 - f3 * l2
         z3 += theta * load(room, next_row + 3, j)
     base[k, 0], base[k, 1] = total(z0), total(z1)
     base[k, 2], base[k, 3] = total(z2), total(z3)
@@ -482,7 +492,9 @@ def _scan_short_batches(
         )
         for k in range(outputs):
             at = _OUTPUTS + _EACH * k
-            _step_and_predict_quad(room, row, next_row, at, k, base, steps, quad, now, following)
+            _step_and_predict_quad(
+                room, row, next_row, at, k, base, steps, quad, now, following, batch_size
+            )
             if fit_intercept:
                 theta[k, features] -= (steps[k, 0] + steps[k, 1]) + (steps[k, 2] + steps[k, 3])
         start, updates = next_start, updates + size // batch_size
