@@ -1,6 +1,7 @@
 """Fixtures that more than one file uses."""
 
 import importlib.util
+import signal
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -10,6 +11,10 @@ import pytest
 from ooc_train.store.ingest import ingest
 
 DATA = Path(__file__).parent.parent / "data"
+
+# ``nohup`` has processes ignore that their terminal has gone, and so all that they start.
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def data_script(name: str) -> ModuleType:

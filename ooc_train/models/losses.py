@@ -6,8 +6,9 @@ a time. `softmax` indexes classes first for the same reason: ``z[k]`` is a colum
 and one number to the compiled kernel. `exp` and `log` are names of this module, so that kernels can
 put vectorisable ones in their place: sources take ``exp`` of x <= 0 and ``log`` of x >= 1 alone.
 
-To add a pointwise loss: its functions and an entry of `LOSSES` here, its parts in `compiled.py`,
-and a branch of `_vector_slope` in `kernels.py` and of each loop over losses in `scanning.py`.
+To add a pointwise loss: its functions and an entry of `LOSSES` here, its parts in
+`compiled/parts.py`, and there a branch of `_vector_slope` in `full_batch.py` and of each loop over
+losses in `scanning.py` and `quads.py`.
 
 Every loss is stable for predictors up to 1e4 in size, raises no floating-point warning, and turns a
 predictor that is NaN into a NaN.

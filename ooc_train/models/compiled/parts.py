@@ -13,8 +13,10 @@ from numba.extending import intrinsic
 from ooc_train.models import losses
 from ooc_train.models.kernels import Integers, Rows
 from ooc_train.models.losses import Array
+from ooc_train.models.rules import SCHEDULES
 
 __all__ = [
+    "FAR",
     "LOGISTIC",
     "MULTINOMIAL",
     "SQUARED",
@@ -27,11 +29,17 @@ __all__ = [
     "logistic_value",
     "part",
     "prefetch",
+    "rate_after",
     "softmax_slope",
     "squared_slope",
     "squared_value",
     "strict_part",
 ]
+
+FAR = 8
+"""Rows by which a scan asks for a row ahead of learning from it."""
+
+_LINEAR, _INVERSE_SQRT = SCHEDULES["linear"], SCHEDULES["inverse_sqrt"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -153,6 +161,16 @@ def logistic_slope_of_one(y: float, z: float) -> Any:
     s = r * r
     e = power * (r + s * ((1 / 2 + r * (1 / 6)) + s * (1 / 24 + r * (1 / 120))))
     return 1.0 / ((1.0 + power) + e) - y
+
+
+@strict_part
+def rate_after(schedule: int, eta0: float, horizon: float, updates: int) -> Any:
+    """Learning rate after `updates` updates."""
+    if schedule == _LINEAR:
+        return eta0 * (1.0 - updates / horizon)
+    if schedule == _INVERSE_SQRT:
+        return eta0 / float(np.sqrt(1.0 + updates / horizon))
+    return eta0
 
 
 def _vector_part(function: Callable[..., Any]) -> Any:
