@@ -366,58 +366,33 @@ def scan(
     fill(room, theta, partial, mean, inv_scale, l2)
     rows, taken = len(order), 0
     short = batch_size <= SHORT and optimizer == _SGD
-    # What an earlier call left of a batch is first of all.
     begun = -counters[0] % batch_size if short else 0
+    # What an earlier call left of a short batch, then whole ones, then the rest.
     for phase in range(3):
         if phase == 1:
             if short and taken == begun:
                 whole = taken + (rows - taken) // batch_size * batch_size
-                if len(theta) == 1 and loss != MULTINOMIAL:
-                    taken = scan_short_batches(
-                        X,
-                        y,
-                        weight,
-                        order,
-                        taken,
-                        whole,
-                        1,
-                        Z,
-                        Y,
-                        room,
-                        each,
-                        group,
-                        theta,
-                        counters,
-                        loss,
-                        batch_size,
-                        schedule,
-                        eta0,
-                        horizon,
-                        fit_intercept,
-                    )
-                else:
-                    taken = scan_short_batches(
-                        X,
-                        y,
-                        weight,
-                        order,
-                        taken,
-                        whole,
-                        len(theta),
-                        Z,
-                        Y,
-                        room,
-                        each,
-                        group,
-                        theta,
-                        counters,
-                        loss,
-                        batch_size,
-                        schedule,
-                        eta0,
-                        horizon,
-                        fit_intercept,
-                    )
+                taken = scan_short_batches(
+                    X,
+                    y,
+                    weight,
+                    order,
+                    taken,
+                    whole,
+                    Z,
+                    Y,
+                    room,
+                    each,
+                    group,
+                    theta,
+                    counters,
+                    loss,
+                    batch_size,
+                    schedule,
+                    eta0,
+                    horizon,
+                    fit_intercept,
+                )
                 predict_by_theta(room, len(theta))
         elif begun > 0 if phase == 0 else taken < rows or flush:
             stop = min(begun, rows) if phase == 0 else rows
