@@ -130,7 +130,7 @@ _linked: list[object] = []
 
 
 def load(dtype: np.typing.DTypeLike) -> str:
-    """Make the kernels for X of `dtype` ready; compile them, some 16 s, where they never were.
+    """Make the kernels for X of `dtype` ready; compile them, some 15 s, where they never were.
 
     Returns
     -------
