@@ -12,8 +12,8 @@ from ooc_train.store.ingest import ingest
 
 DATA = Path(__file__).parent.parent / "data"
 
-# ``nohup`` has processes ignore that their terminal has gone, and a shell has those in the background
-# ignore Ctrl-C; and so do all that they start.
+# ``nohup`` has processes ignore that their terminal has gone, and shells have those in the
+# background ignore Ctrl-C; and so do all that they start.
 for number, handler in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
     if hasattr(signal, number):
         signal.signal(getattr(signal, number), handler)
