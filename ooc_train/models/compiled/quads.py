@@ -254,7 +254,7 @@ def _scan_by_outputs(
             quad[following + _DECAYS, m] = rate if begins else 0.0
             quad[following + _BETWEEN, m] = 0.0
             if begins and m > 0:
-                quad[following + _BETWEEN, m] = batch_size * quad[following + _RATES, m - 1]
+                quad[following + _BETWEEN, m] = quad[following + _DECAYS, m - batch_size]
         good = count = min(size, stop - start) if start >= first else 0
         for m in range(4):
             if m < count:

@@ -33,6 +33,15 @@ that predict from rows as they lie."""
 
 
 @strict_part
+def predict_by_theta(room: Array, outputs: int) -> None:
+    """Bring the parameters that predict from rows as they lie up to date."""
+    for k in range(outputs):
+        at = OUTPUTS + EACH * k
+        for j in range(room.shape[1]):
+            room[at + W, j] = room[at + THETA, j] * room[INV_SCALE, j]
+
+
+@strict_part
 def fill(
     room: Array, theta: Array, partial: Array, mean: Array, inv_scale: Array, l2: Array
 ) -> None:
@@ -47,16 +56,7 @@ def fill(
         at = OUTPUTS + EACH * k
         for j in range(features):
             room[at + THETA, j], room[at + PARTIAL, j] = theta[k, j], partial[k, j]
-            room[at + W, j] = theta[k, j] * inv_scale[j]
-
-
-@strict_part
-def predict_by_theta(room: Array, outputs: int) -> None:
-    """Bring the parameters that predict from rows as they lie up to date."""
-    for k in range(outputs):
-        at = OUTPUTS + EACH * k
-        for j in range(room.shape[1]):
-            room[at + W, j] = room[at + THETA, j] * room[INV_SCALE, j]
+    predict_by_theta(room, outputs)
 
 
 @strict_part

@@ -46,7 +46,7 @@ class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
 
 def _spread(builder: Any, number: Any) -> Any:
     """Return a vector of the number eight times."""
-    undefined = ir.Constant(_WIDE, ir.Undefined)
+    undefined = ir.Constant(ir.VectorType(number.type, LANES), ir.Undefined)
     first = builder.insert_element(undefined, number, _LANE(0))
     everywhere = ir.Constant(ir.VectorType(_LANE, LANES), [0] * LANES)
     return builder.shuffle_vector(first, undefined, everywhere)
@@ -112,12 +112,8 @@ def load(typing_context: Any, array: Any, i: Any, j: Any) -> Any:  # noqa: ARG00
 
 def _first(builder: Any, count: Any) -> Any:
     """Return a mask of the first `count` of a vector's numbers."""
-    lanes = ir.VectorType(_LANE, LANES)
-    undefined = ir.Constant(lanes, ir.Undefined)
-    everywhere = ir.Constant(lanes, [0] * LANES)
-    count = builder.insert_element(undefined, builder.trunc(count, _LANE), _LANE(0))
-    count = builder.shuffle_vector(count, undefined, everywhere)
-    return builder.icmp_signed("<", ir.Constant(lanes, list(range(LANES))), count)
+    numbers = ir.Constant(ir.VectorType(_LANE, LANES), list(range(LANES)))
+    return builder.icmp_signed("<", numbers, _spread(builder, builder.trunc(count, _LANE)))
 
 
 @intrinsic  # type: ignore[untyped-decorator]
