@@ -16,10 +16,11 @@ from ooc_train.cluster import choose_executor, dashboard_link
 from ooc_train.errors import CeilingExceeded
 from ooc_train.memory import Ceiling, MemoryReport, ProcessMemory
 from ooc_train.meter import Meter, default_ceiling
+from ooc_train.stream.dask_arrays import DaskSource
 from ooc_train.stream.executors import Inline, OnDask
 from ooc_train.stream.passes import Stream
 from ooc_train.stream.plan import Demand, Plan, make_plan
-from ooc_train.stream.sources import ArraySource, DaskSource, Source
+from ooc_train.stream.sources import ArraySource, Source
 from ooc_train.timeline import MemoryTimeline, Sampler
 from ooc_train.units import approximate_bytes
 

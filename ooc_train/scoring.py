@@ -24,7 +24,7 @@ from ooc_train.predict import Kind, Predictions
 from ooc_train.store.chunks import ChunkReader
 from ooc_train.store.layout import Store, default_chunk_rows, default_shard_rows
 from ooc_train.store.predictions import PredictionWriter
-from ooc_train.stream.inputs import codes_of_labels
+from ooc_train.stream.labels import codes_of_labels
 from ooc_train.stream.sources import StoreSource
 from ooc_train.tables.features import Unseen
 from ooc_train.tables.files import Tables, open_tables

@@ -26,7 +26,8 @@ from ooc_train.solvers.gram import Gram
 from ooc_train.solvers.lbfgs import LBFGS
 from ooc_train.solvers.newton import Newton
 from ooc_train.solvers.updates import Updates
-from ooc_train.stream.inputs import Inputs, class_weights, read_inputs, read_validation
+from ooc_train.stream.inputs import Inputs, read_inputs, read_validation
+from ooc_train.stream.labels import class_weights
 from ooc_train.stream.order import spread
 from ooc_train.stream.passes import Stream
 from ooc_train.stream.plan import Demand, Plan

@@ -13,7 +13,8 @@ from ooc_train.errors import CeilingExceeded, InvalidStore, NonFiniteData
 from ooc_train.models.model import Model
 from ooc_train.store.chunks import ChunkReader
 from ooc_train.store.layout import open_store
-from ooc_train.stream.inputs import class_weights, read_inputs, without_y
+from ooc_train.stream.inputs import read_inputs, without_y
+from ooc_train.stream.labels import class_weights
 from ooc_train.stream.sources import ArraySource, StoreSource
 from ooc_train.train import Task
 from tests.streams import write_store

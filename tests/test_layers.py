@@ -58,6 +58,7 @@ HOMES: dict[str, tuple[str, ...]] = {
         "stream/passes",
         "stream/executors",
         "stream/inputs",
+        "stream/dask_arrays",
         "cluster",
         "meter",
         "watching/dashboard/",

@@ -17,8 +17,9 @@ from ooc_train.memory import Ceiling
 from ooc_train.models.model import Model
 from ooc_train.models.sums import total_bytes
 from ooc_train.store.arrays import ArrayLayout
+from ooc_train.stream.dask_arrays import dask_source
 from ooc_train.stream.executors import Inline
-from ooc_train.stream.inputs import dask_source, read_inputs
+from ooc_train.stream.inputs import read_inputs
 from ooc_train.stream.passes import Grain, Stream, _shares
 from ooc_train.stream.plan import Demand, Processes, make_plan
 from ooc_train.stream.sources import StoreSource

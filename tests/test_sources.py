@@ -17,8 +17,10 @@ from ooc_train.models.sums import Block
 from ooc_train.solvers.updates import Updates
 from ooc_train.store.direct import DirectRoute
 from ooc_train.store.layout import open_store
-from ooc_train.stream.inputs import dask_source, read_inputs
-from ooc_train.stream.sources import ArraySource, StoreSource, codes_of, concatenate
+from ooc_train.stream.dask_arrays import dask_source
+from ooc_train.stream.inputs import read_inputs
+from ooc_train.stream.labels import codes_of
+from ooc_train.stream.sources import ArraySource, StoreSource, concatenate
 from ooc_train.train import Task
 from tests.streams import Cut, make_case, same_bits, stream, write_store
 

@@ -25,7 +25,8 @@ from ooc_train.planning import plan
 from ooc_train.predict import Kind, evaluate, predict, predict_store
 from ooc_train.report import Report
 from ooc_train.scoring import predict_files
-from ooc_train.stream.inputs import Inputs, as_store, is_dask, is_stored, read_inputs
+from ooc_train.stream.dask_arrays import is_dask
+from ooc_train.stream.inputs import Inputs, as_store, is_stored, read_inputs
 from ooc_train.stream.plan import Plan
 from ooc_train.tables.features import Unseen
 from ooc_train.tables.names import is_table

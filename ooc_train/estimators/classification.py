@@ -12,7 +12,8 @@ from ooc_train.estimators.base import LinearModel
 from ooc_train.memory import Ceiling
 from ooc_train.models.fitted import Fitted
 from ooc_train.report import Report
-from ooc_train.stream.inputs import is_dask, is_stored
+from ooc_train.stream.dask_arrays import is_dask
+from ooc_train.stream.inputs import is_stored
 
 
 class LogisticRegression(ClassifierMixin, LinearModel):  # type: ignore[misc]

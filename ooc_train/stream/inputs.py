@@ -7,7 +7,6 @@ pieces, within a ceiling, which is refused before where it is too small.
 """
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,25 +15,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ooc_train.budget import Budget
-from ooc_train.errors import InvalidStore, NonFiniteData
+from ooc_train.errors import InvalidStore
 from ooc_train.memory import Ceiling, Term
 from ooc_train.models.sums import Array
 from ooc_train.store.chunks import ChunkReader
-from ooc_train.store.layout import ArrayLayout, ColumnStatistics, Store, open_store
+from ooc_train.store.layout import ColumnStatistics, Store, open_store
 from ooc_train.store.rewriting import arrays_of, rechunk_command
-from ooc_train.stream.sources import (
-    ArraySource,
-    DaskSource,
-    Source,
-    StoreSource,
+from ooc_train.stream.checks import require_finite, require_weights
+from ooc_train.stream.dask_arrays import aligned, dask_source, is_dask
+from ooc_train.stream.labels import (
+    ROWS_AT_A_TIME,
+    Label,
     codes_of,
-    model_dtype,
+    codes_of_labels,
+    labels_of,
+    plain,
+    require_labels,
 )
-
-Label = str | int | float | bool
-
-_ROWS_AT_A_TIME = 2**17
-"""Of y and weights, where they are looked at before anything is planned."""
+from ooc_train.stream.sources import ArraySource, Source, StoreSource
 
 _LOOK_BYTES = 8 * 2**20
 """What looking at so many holds, beside chunks that are kept (measured: 6 MiB)."""
@@ -84,11 +82,6 @@ class Inputs:
         return _totals(self.source, len(self.classes))
 
 
-def is_dask(X: object) -> bool:
-    """Return whether X is a Dask collection."""
-    return hasattr(X, "__dask_graph__")
-
-
 def is_stored(X: object) -> bool:
     """Return whether X is data at rest: a store, a path, or Zarr."""
     return isinstance(X, Store | str | os.PathLike) or type(X).__module__.startswith("zarr.")
@@ -130,7 +123,7 @@ def read_inputs(
     """
     if isinstance(X, Inputs):
         return X
-    classes = tuple(_plain(label) for label in classes)
+    classes = tuple(plain(label) for label in classes)
     if is_stored(X):
         if y is not None or sample_weight is not None:
             raise ValueError(
@@ -223,7 +216,7 @@ def _read_store(store: Store, *, classifier: bool, classes: tuple[Label, ...]) -
             raise InvalidStore(
                 f"{store.path} has a y of shape {store.y.shape}: labels are one column"
             )
-        found, labels = _labels(store, classes)
+        found, labels = labels_of(store, classes)
     source = StoreSource.of(store, labels=labels)
     statistics, weighted = store.statistics, store.sample_weight is not None
     if statistics is not None and statistics.weighted != weighted:
@@ -238,79 +231,6 @@ def _read_store(store: Store, *, classifier: bool, classes: tuple[Label, ...]) -
     return Inputs(source, "store", found, totals, weight, statistics, store.feature_names, store)
 
 
-def _labels(
-    store: Store, classes: tuple[Label, ...]
-) -> tuple[tuple[Label, ...], tuple[float, ...] | None]:
-    """Return the classes of a store, and the labels that its y holds where those are not codes."""
-    if store.classes is not None:
-        if classes and store.classes != classes:
-            raise InvalidStore(
-                f"{store.path} has the classes {list(store.classes)} and the model "
-                f"{list(classes)}; use data with the same classes"
-            )
-        counts = store.class_counts or (1,) * len(store.classes)
-        present = tuple(c for c, n in zip(store.classes, counts, strict=True) if n)
-        return (present if len(present) == 1 and not classes else store.classes), None
-    values = store.distinct_labels()
-    if not np.isfinite(values).all():
-        _raise_at_first(store.y)
-    _require_labels(values)
-    found = classes or tuple(_plain(value) for value in values)
-    if any(isinstance(label, str) for label in found):
-        raise InvalidStore(
-            f"{store.path} has numbers in y, and the model's classes are {list(found)}; write a "
-            "store that names its classes"
-        )
-    labels = np.asarray(found, np.float64)
-    if unknown := sorted(set(values.tolist()) - set(labels.tolist())):
-        raise InvalidStore(
-            f"{store.path} has the label {unknown[0]!r}, which is not one of the model's classes "
-            f"{list(found)}"
-        )
-    codes = np.array_equal(labels, np.arange(len(labels)))
-    return found, None if codes else tuple(labels.tolist())
-
-
-def _raise_at_first(y: ArrayLayout | None) -> None:
-    """Raise `NonFiniteData` with the first row whose label is no number."""
-    if y is None:
-        return
-    with ChunkReader(y) as reader:
-        step = min(y.chunk_rows, _ROWS_AT_A_TIME)
-        for start in range(0, y.n_rows, step):
-            part = np.empty(min(step, y.n_rows - start), y.dtype)
-            reader.read_rows(start, start + len(part), part)
-            _require_finite(part, start, "y")
-
-
-def _require_finite(values: NDArray[Any], start: int, name: str) -> None:
-    """Raise `NonFiniteData` where values of the rows from `start` on are NaN or infinite."""
-    finite = np.isfinite(values)
-    if not finite.all():
-        row = int(np.argmin(finite))
-        raise NonFiniteData(
-            f"row {start + row} has {values[row]} in {name}; drop or fill such rows before training"
-        )
-
-
-def _require_weights(values: NDArray[Any], start: int) -> None:
-    """Raise where weights of the rows from `start` on are not finite, or less than zero."""
-    _require_finite(values, start, "sample_weight")
-    if (values < 0).any():
-        row = int(np.argmax(values < 0))
-        raise ValueError(f"row {start + row} has the weight {values[row]:g}; weights are >= 0")
-
-
-def _require_labels(labels: NDArray[Any]) -> None:
-    """Raise where labels are fractions: what a regression is for."""
-    if labels.dtype.kind == "f" and (labels != np.floor(labels)).any():
-        fraction = labels[labels != np.floor(labels)][0]
-        raise ValueError(
-            f"y holds {fraction:g}, and labels of classes are whole numbers or text; is this a "
-            "regression?"
-        )
-
-
 def _totals(source: StoreSource, n_classes: int) -> tuple[float, Array | None]:
     """Return the weight of all rows and of each class, by reading y and weights but not X."""
     totals, weight = np.zeros(n_classes), 0.0
@@ -321,7 +241,7 @@ def _totals(source: StoreSource, n_classes: int) -> tuple[float, Array | None]:
     }
     rows = max(reader.layout.chunk_rows for reader in readers.values())
     # Chunks may hold all rows there are.
-    rows = min(rows, _ROWS_AT_A_TIME)
+    rows = min(rows, ROWS_AT_A_TIME)
     for start in range(0, source.n_rows, rows):
         stop = min(start + rows, source.n_rows)
         part = {}
@@ -330,7 +250,7 @@ def _totals(source: StoreSource, n_classes: int) -> tuple[float, Array | None]:
             reader.read_rows(start, stop, values)
             part[name] = values
         weights = part.get("weight", np.ones(stop - start)).astype(np.float64)
-        _require_weights(weights, start)
+        require_weights(weights, start)
         weight += float(weights.sum())
         if n_classes:
             codes = part["y"]
@@ -354,7 +274,7 @@ def _read_arrays(
     if weight is not None:
         if weight.ndim != 1:
             raise ValueError(f"sample_weight has shape {weight.shape}; give one number a row")
-        _require_weights(weight, 0)
+        require_weights(weight, 0)
     found: tuple[Label, ...] = ()
     totals = None
     if classifier:
@@ -362,11 +282,11 @@ def _read_arrays(
             raise ValueError(f"y has shape {y.shape}: labels are one column")
         y = y.ravel()
         if y.dtype.kind == "f":
-            _require_finite(y, 0, "y")
-        _require_labels(y)
+            require_finite(y, 0, "y")
+        require_labels(y)
         labels = np.unique(y) if not classes else np.asarray(classes)
         y = codes_of_labels(labels, y)
-        found = tuple(_plain(label) for label in labels)
+        found = tuple(plain(label) for label in labels)
         totals = np.bincount(y, weight, minlength=len(found)).astype(np.float64)
     columns = np.asarray(y, np.float64).reshape(len(X), -1)
     if weight is not None:
@@ -384,38 +304,20 @@ def _dense(X: Any) -> NDArray[np.floating]:
     return np.require(X, np.float32 if X.dtype == np.float32 else np.float64, ("C", "A"))
 
 
-def codes_of_labels(labels: NDArray[Any], y: NDArray[Any]) -> NDArray[np.intp]:
-    """Return the place of each label of y in `labels`.
-
-    Raises
-    ------
-    ValueError
-        where a label is none of them.
-    """
-    codes = codes_of(labels, y)
-    known = labels[codes] == y
-    if not known.all():
-        raise ValueError(
-            f"y holds the label {_plain(y[~known][0])!r}, which is not one of the classes "
-            f"{labels.tolist()}; check the data, or name every class when learning begins"
-        )
-    return codes
-
-
 def _read_dask(
     X: Any, y: Any, sample_weight: Any, *, classifier: bool, classes: tuple[Label, ...]
 ) -> Inputs:
     if y is None:
         raise ValueError("training needs y")
-    X, y, weight = _aligned(X, y, sample_weight)
+    X, y, weight = aligned(X, y, sample_weight)
     found: tuple[Label, ...] = ()
     totals = None
     if classifier:
         import dask.array
 
         labels = np.asarray(classes) if classes else dask.array.unique(y).compute()
-        _require_labels(labels)
-        found = tuple(_plain(label) for label in labels)
+        require_labels(labels)
+        found = tuple(plain(label) for label in labels)
         y = y.map_blocks(lambda block: codes_of_labels(labels, block), dtype=np.intp)
         counted = dask.array.bincount(y, weight, minlength=len(labels))
         totals = counted.compute().astype(np.float64)
@@ -430,85 +332,11 @@ def _read_dask(
     return Inputs(source, "dask", found, totals, total)
 
 
-def _aligned(X: Any, y: Any, weight: Any) -> tuple[Any, Any, Any]:
-    """Return Dask arrays cut alike by rows, and not by columns."""
-    import dask.array
-
-    if not hasattr(X, "rechunk"):
-        raise TypeError(
-            f"X is a {type(X).__name__} of Dask; frame.to_dask_array(lengths=True) makes the array "
-            "of it that this takes"
-        )
-    if X.ndim != 2:
-        raise ValueError(f"X has shape {X.shape}; give one row a sample, as (rows, features)")
-    if np.isnan(X.shape[0]):
-        raise ValueError(
-            "the Dask array does not know its rows; call X.compute_chunk_sizes() first"
-        )
-    X = X.rechunk({1: -1})
-    others = []
-    for name, values in (("y", y), ("sample_weight", weight)):
-        if values is not None:
-            values = values if is_dask(values) else dask.array.from_array(np.asarray(values))
-            if values.shape[0] != X.shape[0]:
-                raise ValueError(f"X has {X.shape[0]:,} rows and {name} has {values.shape[0]}")
-            values = values.rechunk({0: X.chunks[0]} | ({1: -1} if values.ndim == 2 else {}))
-        others.append(values)
-    return X, others[0], others[1]
-
-
-def dask_source(X: Any, y: Any = None, weight: Any = None) -> DaskSource:
-    """Return the blocks of Dask arrays, cut alike by rows and not by columns, as a source."""
-
-    def parts(array: Any) -> list[Any]:
-        if array is None:
-            return [None] * len(X.chunks[0])
-        return list(array.to_delayed().ravel())
-
-    return DaskSource(
-        tuple(zip(parts(X), parts(y), parts(weight), strict=True)),
-        tuple(int(rows) for rows in X.chunks[0]),
-        int(X.shape[1]),
-        0 if y is None else (int(y.shape[1]) if y.ndim == 2 else 1),
-        model_dtype(X.dtype),
-    )
-
-
-def class_weights(
-    setting: str | Mapping[Any, float] | None, classes: tuple[Label, ...], totals: Array | None
-) -> Array | None:
-    """Return the weight of each class by its code, (classes,), or None where all weigh one.
-
-    Raises
-    ------
-    ValueError
-        where the setting names a label that is no class.
-    """
-    if setting is None or totals is None:
-        return None
-    if isinstance(setting, str):
-        # As scikit-learn has it; a class without a row has no weight that could be told.
-        share = totals.sum() / max(1, np.count_nonzero(totals))
-        balanced: Array = np.divide(share, totals, out=np.zeros(len(totals)), where=totals > 0)
-        return balanced
-    # By text, since a saved setting names labels so; 1.0 and 1 are one label.
-    named = {str(_plain(label)): float(weight) for label, weight in setting.items()}
-    if unknown := sorted(set(named) - {str(label) for label in classes}):
-        raise ValueError(f"class_weight names {unknown[0]!r}, which is not one of {list(classes)}")
-    return np.array([named.get(str(label), 1.0) for label in classes])
-
-
-def _plain(value: Any) -> Label:
-    """Return a label as a plain Python value, whole numbers as int."""
-    plain: Label = value.item() if hasattr(value, "item") else value
-    return int(plain) if isinstance(plain, float) and plain.is_integer() else plain
-
-
 def without_y(X: Any) -> tuple[Source, Store | None]:
     """Return the source of data to predict for, and its store where it has one."""
     if is_stored(X):
         store = as_store(X)
         return StoreSource.of(store, needs_y=False), store
     if is_dask(X):
-        return dask_source(_aligned(X, None, None)[0]), None
+        return dask_source(aligned(X, None, None)[0]), None
     return ArraySource(_dense(X)), None

@@ -24,15 +24,9 @@ from ooc_train.errors import OocTrainError
 from ooc_train.models.sums import Arrays, Block, Room, Rooms, Sums, Work, add_into
 from ooc_train.stream import order
 from ooc_train.stream.buffers import pool_of
+from ooc_train.stream.dask_arrays import DaskSource, GivenReader
 from ooc_train.stream.executors import Executor
-from ooc_train.stream.sources import (
-    DaskSource,
-    GivenReader,
-    Reader,
-    Source,
-    StoreSource,
-    model_dtype,
-)
+from ooc_train.stream.sources import Reader, Source, StoreSource, model_dtype
 from ooc_train.stream.turns import in_turns
 from ooc_train.threads import one_blas_thread
 

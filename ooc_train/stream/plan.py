@@ -17,8 +17,9 @@ from ooc_train.errors import CeilingExceeded
 from ooc_train.memory import Ceiling, Projection, Term
 from ooc_train.models.sums import Room, total_bytes
 from ooc_train.store.rewriting import rechunk_command, shuffle_command
+from ooc_train.stream.dask_arrays import DaskSource
 from ooc_train.stream.passes import Grain
-from ooc_train.stream.sources import DaskSource, Source, StoreSource
+from ooc_train.stream.sources import Source, StoreSource
 from ooc_train.text import html_escaped, html_table
 from ooc_train.units import approximate_bytes
 

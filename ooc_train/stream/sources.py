@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ooc_train.models.sums import Array, Arrays, Block, Room, Rooms
 from ooc_train.store.chunks import ChunkReader
 from ooc_train.store.layout import ArrayLayout, Store, default_chunk_rows
+from ooc_train.stream.labels import codes_of
 from ooc_train.stream.order import MIXED_CHUNKS
 
 _RUN_LEAVES, _RUN_BYTES = 16, 2**18
@@ -442,100 +443,6 @@ class ArraySource:
     def prefetch(self, leaves: Sequence[int]) -> None:
         """Do nothing: rows are here."""
         del leaves
-
-
-@dataclass(frozen=True, eq=False)
-class DaskSource:
-    """The blocks of Dask arrays: each task gets its blocks as arguments, and Dask makes them.
-
-    Attributes
-    ----------
-    blocks : of each leaf, the delayed (X, y, weight)
-    rows : of each leaf
-    """
-
-    blocks: tuple[Any, ...]
-    rows: tuple[int, ...]
-    n_features: int
-    n_outputs: int
-    dtype: str
-
-    @property
-    def n_rows(self) -> int:
-        """Rows."""
-        return sum(self.rows)
-
-    @property
-    def leaf_rows(self) -> int:
-        """Rows of the largest block."""
-        return max(self.rows)
-
-    @property
-    def n_leaves(self) -> int:
-        """Blocks of rows."""
-        return len(self.rows)
-
-    @property
-    def stripe_leaves(self) -> int:
-        """One block: Dask arrays have large ones."""
-        return 1
-
-    @property
-    def row_bytes(self) -> int:
-        """Bytes of a row."""
-        return self.n_features * np.dtype(self.dtype).itemsize
-
-    @property
-    def hidden_bytes(self) -> int:
-        """Nothing that we know of: Dask's own memory is outside our count."""
-        return 0
-
-    @property
-    def mixing(self) -> int:
-        """One block: rows of different blocks meet in no process."""
-        return 1
-
-    def rooms(self, leaves: int = 1) -> Rooms:
-        """Return no buffers: Dask allocates the blocks, outside our count."""
-        del leaves
-        return {}
-
-    def reader(self) -> Reader:
-        """Refuse: a task is given its blocks instead (see `given`)."""
-        raise TypeError("blocks of a Dask array are arguments of a task; they cannot be read")
-
-
-@dataclass(frozen=True, eq=False)
-class GivenReader:
-    """Hands out leaves that came as arguments of the task."""
-
-    leaves: dict[int, Block]
-    decoding: ClassVar[float] = 0.0
-
-    def run(self, leaves: Sequence[int], arrays: Arrays) -> Iterator[Block]:
-        """Yield leaves."""
-        del arrays
-        for leaf in leaves:
-            yield self.leaves[leaf]
-
-    def gather(self, leaves: Sequence[int], arrays: Arrays, at: int = 0) -> Block:
-        """Return the leaves as one block."""
-        del arrays, at
-        return concatenate([self.leaves[leaf] for leaf in leaves])
-
-    def prefetch(self, leaves: Sequence[int]) -> None:
-        """Do nothing: rows are here."""
-        del leaves
-
-
-def codes_of(labels: NDArray[Any], y: NDArray[Any]) -> NDArray[np.intp]:
-    """Return the place in `labels`, in whatever order, of each label in y.
-
-    A label that is not there gets the place of another.
-    """
-    order = np.argsort(labels)
-    found = np.searchsorted(labels, y, sorter=order)
-    return order[np.minimum(found, len(labels) - 1)]
 
 
 def concatenate(blocks: Sequence[Block]) -> Block:

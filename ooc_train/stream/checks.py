@@ -1,0 +1,26 @@
+"""Values that cannot be learned from: each is refused with its row."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ooc_train.errors import NonFiniteData
+
+
+def require_finite(values: NDArray[Any], start: int, name: str) -> None:
+    """Raise `NonFiniteData` where values of the rows from `start` on are NaN or infinite."""
+    finite = np.isfinite(values)
+    if not finite.all():
+        row = int(np.argmin(finite))
+        raise NonFiniteData(
+            f"row {start + row} has {values[row]} in {name}; drop or fill such rows before training"
+        )
+
+
+def require_weights(values: NDArray[Any], start: int) -> None:
+    """Raise where weights of the rows from `start` on are not finite, or less than zero."""
+    require_finite(values, start, "sample_weight")
+    if (values < 0).any():
+        row = int(np.argmax(values < 0))
+        raise ValueError(f"row {start + row} has the weight {values[row]:g}; weights are >= 0")
