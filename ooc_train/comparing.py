@@ -140,6 +140,8 @@ def judge(
             scaling = scaling_of(task, stream)
         problem = replace(task.problem, scaling=scaling)
         task = replace(task, problem=problem)
+        # Other rows may have their columns in another order.
+        fits = [fit.for_columns(inputs.feature_names, features, "the rows") for fit in fits]
         thetas = [problem.scaling.from_data_units(fit.coef, fit.intercept) for fit in fits]
         points: Array = np.stack([*thetas, problem.zeros()])
         sums = stream.reduce(_sums(task, points))

@@ -12,11 +12,13 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ooc_train.errors import Diverged
 from ooc_train.events import Stepped
 from ooc_train.job import Job
 from ooc_train.memory import Ceiling, MemoryReport
+from ooc_train.models.columns import column_order, permuted
 from ooc_train.models.fitted import Fitted
 from ooc_train.models.linear import LinearProblem
 from ooc_train.models.model import EXACT, Model
@@ -35,6 +37,10 @@ _HORIZON = 10
 `1 / sqrt(2)`: on the flights, one call in natural order then ended 0.7 to 3% above the optimum."""
 
 
+_BY_COLUMN = ("theta", "slots", "partial")
+"""What of the state of a scan has an entry for each column, and last one for the constant."""
+
+
 @dataclass(frozen=True, eq=False)
 class Progress:
     """How far learning has come.
@@ -42,6 +48,8 @@ class Progress:
     Attributes
     ----------
     problem : the objective over all rows so far, with the scaling of the first block
+    feature_names : of the columns of the first block, in whose order parameters and scaling lie, or
+        None
     steepness : mean over all rows of one over the safe learning rate of their block
     state : what a scan carries
     kind, dtype : of the last block that was planned for
@@ -49,12 +57,23 @@ class Progress:
     """
 
     problem: LinearProblem
+    feature_names: tuple[str, ...] | None
     steepness: float
     state: Sums
     kind: str
     dtype: str
     grain: Grain
     memory: MemoryReport
+
+    def permuted(self, order: NDArray[np.intp]) -> "Progress":
+        """Return the same progress with its columns in another order: column i is `order[i]`."""
+        scaling = self.problem.scaling.permuted(order)
+        by_column = {name: permuted(self.state[name], order) for name in _BY_COLUMN}
+        return replace(
+            self,
+            problem=replace(self.problem, scaling=scaling),
+            state=self.state | by_column,
+        )
 
 
 def learn(
@@ -87,18 +106,22 @@ def learn(
     Raises
     ------
     ValueError
-        where a setting cannot be used here, or the rows have other features or outputs than those
-        before them.
+        where a setting cannot be used here, or the rows have other features (by name where both
+        have names) or outputs than those before them.
     Diverged
         where the parameters stopped being numbers.
     """
     begun = perf_counter()
     task = _task(model, inputs)
-    source = inputs.source
+    source, names, order = inputs.source, inputs.feature_names, None
     if progress is not None:
+        names = progress.feature_names
+        order = column_order(names, inputs.feature_names, model="the model", data=inputs.name)
         _require_same_shape(task, progress)
+        if order is not None:
+            progress = progress.permuted(order)
     elif start is not None:
-        task.require_start(start)
+        start = task.start_from(start)
     known = (inputs.kind, source.dtype)
     if progress is not None and known == ("arrays", progress.dtype) and progress.kind == "arrays":
         # A look at the memory would take longer than learning from a few rows.
@@ -145,7 +168,10 @@ def learn(
         memory=memory,
     )
     fitted = fitted_model(model, problem, state["theta"], inputs, report)
-    return Progress(problem, steepness, state, *known, grain, memory), fitted, report
+    progress = Progress(problem, names, steepness, state, *known, grain, memory)
+    if order is not None:
+        progress = progress.permuted(np.argsort(order))
+    return progress, fitted, report
 
 
 def _task(model: Model, inputs: Inputs) -> Task:

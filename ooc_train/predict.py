@@ -54,7 +54,7 @@ def evaluate(
     Raises
     ------
     InvalidRun
-        where the data have another number of features.
+        where the data have other columns, by name or by number.
     InvalidStore
         where the data have other classes, or no y.
     """
@@ -66,7 +66,7 @@ def evaluate(
         memory_ceiling=memory_ceiling,
     )
     source = inputs.source
-    fitted.require_features(source.n_features, "the data")
+    fitted = fitted.for_columns(inputs.feature_names, source.n_features, inputs.name)
     about = fitted.intercept
     if inputs.statistics is not None:
         about = about + fitted.coef @ inputs.statistics.mean
@@ -109,13 +109,14 @@ def predict(
     Raises
     ------
     InvalidRun
-        where the data have another number of features.
+        where the data have other columns, by name or by number.
     CeilingExceeded
         where the predictions themselves do not fit; write them to a store instead.
     """
     fitted = as_fitted(model).bare()
-    source, _ = without_y(data)
-    fitted.require_features(source.n_features, "the data")
+    rows = without_y(data)
+    source = rows.source
+    fitted = fitted.for_columns(rows.feature_names, source.n_features, rows.name)
     predictions = Predictions(fitted, kind, labels=False)
     work = _Collect(predictions)
     shape, dtype = predictions.columns
@@ -164,15 +165,15 @@ def predict_store(
     OutputExists
         where something lies there and `overwrite` is not set.
     InvalidRun
-        where the data have another number of features.
+        where the data have other columns, by name or by number.
     """
     fitted = as_fitted(model).bare()
-    source, store = without_y(data)
-    fitted.require_features(source.n_features, "the data")
+    rows = without_y(data)
+    source, ids = rows.source, rows.row_id
+    fitted = fitted.for_columns(rows.feature_names, source.n_features, rows.name)
     run = _RUN_LEAVES
     if isinstance(source, StoreSource):
         run = max(1, source.X.shard_rows // source.leaf_rows)
-    ids = None if store is None else store.row_id
     demand = Demand(
         leaf=total_bytes(source.rooms(1)),
         workspace=source.leaf_rows * 8 * (1 + sum(_width(fitted, kind) for kind in kinds))

@@ -189,10 +189,10 @@ def predict_files(
     fitted = as_fitted(model)
     rows: _RawRows | _StoreRows
     if isinstance(data, Store):
-        fitted.require_features(data.n_features, data.path)
+        fitted = fitted.for_columns(data.feature_names, data.n_features, data.path)
         rows = _StoreRows(data)
     else:
-        rows = _raw_rows(fitted, data, False, unseen, delimiter, encoding)
+        fitted, rows = _raw_rows(fitted, data, False, unseen, delimiter, encoding)
     count = 0
     load_blas()
     with one_blas_thread(), Budget(memory_ceiling) as budget:
@@ -238,7 +238,7 @@ def evaluate_files(
         As `predict_files`.
     """
     fitted = as_fitted(model)
-    rows = _raw_rows(fitted, paths, True, unseen, delimiter, encoding)
+    fitted, rows = _raw_rows(fitted, paths, True, unseen, delimiter, encoding)
     if rows.recipe.target is None:
         raise InvalidRun("the recipe of the run has no target to compare with")
     load_blas()
@@ -269,8 +269,8 @@ def _raw_rows(
     unseen: Unseen | None,
     delimiter: str | None,
     encoding: str,
-) -> _RawRows:
-    """Return the rows of raw files as a model takes them."""
+) -> tuple[Fitted, _RawRows]:
+    """Return the rows of raw files, and the model for the columns that its recipe makes."""
     if fitted.recipe is None:
         raise InvalidRun(
             "the model has no recipe for raw files: the columns that it was trained on were not "
@@ -280,9 +280,9 @@ def _raw_rows(
         recipe = Recipe.from_json(fitted.recipe)
     except ValueError as error:
         raise InvalidRun(f"the run's recipe can't be used: {error}") from None
-    fitted.require_features(recipe.n_features, "its recipe")
+    fitted = fitted.for_columns(recipe.feature_names, recipe.n_features, "its recipe")
     tables = open_tables(paths, delimiter=delimiter, encoding=encoding)
-    return _RawRows(tables, recipe, needs_y, unseen)
+    return fitted, _RawRows(tables, recipe, needs_y, unseen)
 
 
 def _outcomes(fitted: Fitted, recipe: Recipe, block: _Rows) -> NDArray[np.float64]:

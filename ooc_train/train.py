@@ -4,17 +4,20 @@ import os
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from time import perf_counter
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ooc_train.errors import CeilingExceeded, Diverged
 from ooc_train.events import Callback, Ended, Event, Noted, Progressed, Started, Stepped, Stop
 from ooc_train.job import Job
 from ooc_train.memory import Ceiling, machine_memory
+from ooc_train.models.columns import column_order, permuted
 from ooc_train.models.fitted import Fitted, as_fitted, require_writable
-from ooc_train.models.linear import LinearProblem
+from ooc_train.models.linear import LinearProblem, LossSums
 from ooc_train.models.model import UPDATES, Model
 from ooc_train.models.moments import ColumnSums
 from ooc_train.models.scaling import Scaling
@@ -125,14 +128,24 @@ class Task:
         solver = _solver(model, solver_name, batch, inputs)
         return cls(model, inputs, problem, solver, solver_name, validation)
 
-    def require_start(self, start: Fitted) -> None:
-        """Refuse parameters to begin from that are of another model.
+    def start_from(self, start: Fitted) -> Fitted:
+        """Return parameters to begin from in the order of the columns of these data.
 
         Raises
         ------
         ValueError
-            where they are of other classes, or another number of outputs or features.
+            where they are of other classes, columns, or another number of outputs or features.
         """
+        order = column_order(
+            start.feature_names,
+            self.inputs.feature_names,
+            model="the model to start from",
+            data=self.inputs.name,
+        )
+        if order is not None:
+            start = replace(
+                start, coef=start.coef[:, order], feature_names=self.inputs.feature_names
+            )
         shape = (self.problem.n_outputs, self.problem.n_features)
         if start.coef.shape != shape or start.classes != self.inputs.classes:
             raise ValueError(
@@ -140,6 +153,30 @@ class Task:
                 f"{list(start.classes)}, and these data need {shape} for "
                 f"{list(self.inputs.classes)}; start afresh"
             )
+        return start
+
+    @cached_property
+    def _validation_order(self) -> NDArray[np.intp] | None:
+        """The columns of the validation rows by ours, or None where they are in our order."""
+        if self.validation is None:
+            return None
+        return column_order(
+            self.inputs.feature_names,
+            self.validation.feature_names,
+            model="the data to learn from",
+            data="the validation data",
+        )
+
+    def validation_sums(self, problem: LinearProblem, theta: Array) -> LossSums:
+        """Return the work that evaluates `theta` on the validation rows.
+
+        Their columns may have another order, in which the parameters are then taken.
+        """
+        order = self._validation_order
+        if order is not None:
+            problem = replace(problem, scaling=problem.scaling.permuted(order))
+            theta = permuted(theta, order)
+        return problem.sums(theta[None], gradients=0)
 
     @property
     def needs_kernels(self) -> bool:
@@ -195,12 +232,13 @@ class Task:
             return None
         source = self.validation.source
         work = self.problem.sums(self.problem.zeros()[None], gradients=0)
+        copies = 0 if self._validation_order is None else 1  # in the order of their columns
         demand = Demand(
             leaf=total_bytes(source.rooms(1)),
             workspace=total_bytes(work.rooms(source.leaf_rows)),
             sums=nbytes(work.zeros()),
             parameters=8 * self.problem.n_parameters,
-            slots=self.solver.slots,  # what the solver holds stays meanwhile
+            slots=self.solver.slots + copies,  # what the solver holds stays meanwhile
         )
         return source, demand
 
@@ -277,7 +315,8 @@ def train(
     memory_ceiling : the most that the run may hold; None is the cluster's, else half of what is
         available
     start : parameters to begin from, of `Fitted`, a fitted estimator or the path of a saved run; or
-        None for zero
+        None for zero. Columns are matched by name where both sides have names, else by place; so
+        are those of `validation`.
 
     Returns
     -------
@@ -302,8 +341,7 @@ def train(
     inputs = read_inputs(data, classifier=model.is_classifier, memory_ceiling=memory_ceiling)
     task = Task.of(model, inputs, validation, memory_ceiling=memory_ceiling)
     if start is not None:
-        start = as_fitted(start)
-        task.require_start(start)
+        start = task.start_from(as_fitted(start))
     begun = perf_counter()
     job = Job(
         inputs.source, client=client, memory_ceiling=memory_ceiling, kernels=task.needs_kernels
@@ -494,7 +532,7 @@ class _Run:
         """Return the mean loss of the validation rows; None where they are not to be read."""
         if self._judging is None or self._stopped:
             return None
-        sums = self._judging.reduce(self.problem.sums(theta[None], gradients=0))
+        sums = self._judging.reduce(self.task.validation_sums(self.problem, theta))
         if not sums["weight"] > 0:
             raise ValueError(
                 f"class_weight={self.task.model.class_weight!r} leaves the validation rows no "

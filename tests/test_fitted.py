@@ -269,5 +269,5 @@ def test_probabilities_and_codes_go_together():
 
 def test_data_of_another_width_are_refused_with_both_widths():
     with pytest.raises(InvalidRun, match="trained on 3 features and these data has 4"):
-        TWO.require_features(4, "these data")
-    TWO.require_features(3, "these data")
+        TWO.for_columns(None, 4, "these data")
+    assert TWO.for_columns(None, 3, "these data") is TWO

@@ -276,12 +276,12 @@ def test_rows_in_memory_become_what_kernels_take(given, kept):
 
 def test_data_to_predict_for_need_no_y(tmp_path):
     store = write_store(tmp_path / "a", X, CODES)
-    source, found = without_y(store)
-    assert isinstance(source, StoreSource)
-    assert source.y is None
-    assert found is store
-    assert without_y(X)[1] is None
-    assert without_y(dask.array.from_array(X, chunks=(25, 1)))[0].n_leaves == 3
+    rows = without_y(store)
+    assert isinstance(rows.source, StoreSource)
+    assert rows.source.y is None
+    assert (rows.name, rows.row_id) == (store.path, store.row_id)
+    assert without_y(X).row_id is None
+    assert without_y(dask.array.from_array(X, chunks=(25, 1))).source.n_leaves == 3
 
 
 def test_dask_arrays_that_do_not_know_their_rows():

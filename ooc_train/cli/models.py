@@ -225,7 +225,8 @@ def evaluate(
             from ooc_train.stream.inputs import read_inputs
 
             store = open_store(data)
-            fitted.require_features(store.n_features, data)
+            # Refused before a cluster is started.
+            fitted.for_columns(store.feature_names, store.n_features, data)
             classifies = fitted.model.is_classifier
             inputs = read_inputs(
                 store,
@@ -305,7 +306,7 @@ def predict(
         else:
             store = open_store(data)
             n_rows = store.n_rows
-            fitted.require_features(store.n_features, data)
+            fitted.for_columns(store.feature_names, store.n_features, data)
             with resources.client(bar, kernels=False) as client:
                 memory = predict_store(
                     fitted,

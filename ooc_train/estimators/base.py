@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_dat
 from ooc_train.estimators.given import Given, row_weights, seed_of
 from ooc_train.estimators.predicting import Finish
 from ooc_train.memory import Ceiling
+from ooc_train.models.columns import column_order
 from ooc_train.models.fitted import Fitted
 from ooc_train.models.model import Model, Name
 from ooc_train.models.sums import Array
@@ -25,6 +26,7 @@ from ooc_train.planning import plan
 from ooc_train.predict import Kind, evaluate, predict, predict_store
 from ooc_train.report import Report
 from ooc_train.scoring import predict_files
+from ooc_train.store.layout import Store
 from ooc_train.stream.dask_arrays import is_dask
 from ooc_train.stream.inputs import Inputs, as_store, is_stored, read_inputs
 from ooc_train.stream.plan import Plan
@@ -112,9 +114,15 @@ class LinearModel(BaseEstimator):  # type: ignore[misc] # untyped base
         start = None if first or self._progress is not None else self._fitted()
         known = () if classes is None else tuple(classes.tolist())
         given = self._given(X, y, sample_weight, first=first, classes=known)
+        recipe = self._recipe
         self._progress, fitted, report = learn(
             model, given.inputs, self._progress, start=start, memory_ceiling=self.memory_ceiling
         )
+        names = self._names()
+        if names is not None and fitted.feature_names not in (names, None):
+            # What is kept stays in the order of the first rows, and so does the recipe.
+            fitted = fitted.for_columns(names, len(names), "the model")
+            fitted = replace(fitted, recipe=recipe)
         labels = given.labels if classes is None else classes.dtype
         self._keep(fitted, report, flat=given.flat, labels=labels)
         return self
@@ -125,11 +133,11 @@ class LinearModel(BaseEstimator):  # type: ignore[misc] # untyped base
         """Return training data as inputs; the first say how many features there are."""
         if is_stored(X):
             store = as_store(X)
-            self._note_features(store.n_features, store.feature_names, first=first)
+            self._note_features(store.n_features, store.feature_names, store.path, first=first)
             inputs = self._read(store, y, sample_weight, classes)
             return Given(inputs, store.y is not None and not store.y.row_shape, None)
         if is_dask(X):
-            self._note_features(X.shape[1], None, first=first)
+            self._note_features(X.shape[1], None, "X", first=first)
             inputs = self._read(X, y, sample_weight, classes)
             return Given(inputs, y.ndim == 1, y.dtype)
         X, y = validate_data(
@@ -146,9 +154,7 @@ class LinearModel(BaseEstimator):  # type: ignore[misc] # untyped base
             check_classification_targets(y)
             y = column_or_1d(y, warn=True)
         inputs = self._read(X, y, row_weights(X, sample_weight), classes)
-        names = getattr(self, "feature_names_in_", None)
-        if names is not None:
-            inputs = replace(inputs, feature_names=tuple(names.tolist()))
+        inputs = replace(inputs, feature_names=self._names())
         return Given(inputs, y.ndim == 1, y.dtype)
 
     def _read(self, X: Any, y: Any, sample_weight: Any, classes: Sequence[Any]) -> Inputs:
@@ -161,10 +167,17 @@ class LinearModel(BaseEstimator):  # type: ignore[misc] # untyped base
             memory_ceiling=self.memory_ceiling,
         )
 
-    def _note_features(self, n: int, names: tuple[str, ...] | None, *, first: bool) -> None:
+    def _names(self) -> tuple[str, ...] | None:
+        """Return the names of the columns that were learned from, or None."""
+        names = getattr(self, "feature_names_in_", None)
+        return None if names is None else tuple(names.tolist())
+
+    def _note_features(
+        self, n: int, names: tuple[str, ...] | None, what: str, *, first: bool
+    ) -> None:
         """Note, or check, the columns of data that are not in memory."""
         if not first:
-            self._require_features(n)
+            self._require_features(n, names, what)
             return
         self.n_features_in_ = n
         if names is not None:
@@ -172,7 +185,11 @@ class LinearModel(BaseEstimator):  # type: ignore[misc] # untyped base
         elif hasattr(self, "feature_names_in_"):
             del self.feature_names_in_
 
-    def _require_features(self, n: int) -> None:
+    def _require_features(
+        self, n: int, names: tuple[str, ...] | None = None, what: str = "X"
+    ) -> None:
+        """Refuse columns that differ from those of the first fit, by name or by number."""
+        column_order(self._names(), names, model=f"this {type(self).__name__}", data=what)
         if n != self.n_features_in_:
             raise ValueError(
                 f"X has {n} features, but {type(self).__name__} is expecting "
@@ -191,14 +208,14 @@ class LinearModel(BaseEstimator):  # type: ignore[misc] # untyped base
     def _fitted(self) -> Fitted:
         """Return the attributes as the engine takes them."""
         check_is_fitted(self)
-        labels, names = self._labels(), getattr(self, "feature_names_in_", None)
+        labels = self._labels()
         coef = np.atleast_2d(np.asarray(self.coef_, np.float64))
         return Fitted(
             self.model_,
             coef,
             np.broadcast_to(np.asarray(self.intercept_, np.float64), coef.shape[:1]),
             () if labels is None else tuple(labels.tolist()),
-            None if names is None else tuple(names.tolist()),
+            self._names(),
             recipe=self._recipe,
         )
 
@@ -223,7 +240,7 @@ class LinearModel(BaseEstimator):  # type: ignore[misc] # untyped base
         finish = Finish(fitted, kind, self._labels(), flat or np.ndim(self.coef_) == 1)
         if is_stored(X):
             X = as_store(X)
-            self._require_features(X.n_features)
+            self._require_features(X.n_features, X.feature_names, X.path)
         elif is_dask(X):
             self._require_features(X.shape[1])
         elif isinstance(X, np.ndarray) and self._recipe is not None:
@@ -259,7 +276,8 @@ class LinearModel(BaseEstimator):  # type: ignore[misc] # untyped base
         Raises
         ------
         ValueError
-            where X has other features than those that were learned from.
+            where X has other features than those that were learned from. Columns of a store whose
+            names are known are matched by name, those of other data by place.
         OutputExists
             where something lies at `out`.
         """
@@ -322,7 +340,10 @@ class LinearModel(BaseEstimator):  # type: ignore[misc] # untyped base
         """Return the score on data that are not in memory: one pass."""
         fitted = self._fitted()
         data = as_store(X) if is_stored(X) else X
-        self._require_features(data.n_features if is_stored(X) else X.shape[1])
+        if isinstance(data, Store):
+            self._require_features(data.n_features, data.feature_names, data.path)
+        else:
+            self._require_features(X.shape[1])
         inputs = self._read(data, y, sample_weight, fitted.classes)
         metrics, _ = evaluate(fitted, inputs, memory_ceiling=self.memory_ceiling)
         return float(metrics["accuracy" if self._classifies else "r2"])
@@ -348,8 +369,7 @@ class LinearModel(BaseEstimator):  # type: ignore[misc] # untyped base
 
     def _restored(self, fitted: Fitted) -> Self:
         """Take over what a saved model had learned."""
-        names = fitted.feature_names
-        self._note_features(fitted.n_features, names, first=True)
+        self._note_features(fitted.n_features, fitted.feature_names, "the model", first=True)
         report = Report.from_json(fitted.report)
         self._keep(fitted, report, flat=fitted.n_outputs == 1, labels=None)
         return self

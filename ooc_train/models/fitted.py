@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ooc_train.errors import InvalidRun, OutputExists
+from ooc_train.models.columns import column_order
 from ooc_train.models.losses import Loss
 from ooc_train.models.model import Model
 from ooc_train.models.sums import Array
@@ -100,19 +101,34 @@ class Fitted:
         """Return the code of the likeliest class for each row's predictors, (rows,)."""
         return (z[:, 0] > 0).astype(np.intp) if self.n_outputs == 1 else z.argmax(axis=1)
 
-    def require_features(self, n_features: int, what: str) -> None:
-        """Refuse data of another width.
+    def for_columns(self, names: tuple[str, ...] | None, n_features: int, what: str) -> "Fitted":
+        """Return the model with its coefficients in the order of the columns of some data.
+
+        Columns are matched by name where both sides have names, else by place.
+
+        Parameters
+        ----------
+        names : of the columns of the data, or None
+        n_features : columns of the data
+        what : what messages call the data
 
         Raises
         ------
         InvalidRun
-            with both widths.
+            with the names that differ, or with both widths.
         """
+        try:
+            order = column_order(self.feature_names, names, model="the model", data=what)
+        except ValueError as error:
+            raise InvalidRun(str(error)) from None
+        if order is not None:
+            return replace(self, coef=self.coef[:, order], feature_names=names)
         if n_features != self.n_features:
             raise InvalidRun(
                 f"the model was trained on {self.n_features:,} features and {what} has "
                 f"{n_features:,}; use data with the same columns"
             )
+        return self
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write the run folder, whole or not at all.

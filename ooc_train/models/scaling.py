@@ -54,6 +54,10 @@ class Scaling:
         """
         return Scaling(self.mean, np.sqrt(self.scale**2 + variance))
 
+    def permuted(self, order: NDArray[np.intp]) -> "Scaling":
+        """Return the scaling of the same columns in another order: column i is `order[i]`."""
+        return Scaling(self.mean[order], self.scale[order])
+
     @property
     def n_features(self) -> int:
         """Columns of the data."""

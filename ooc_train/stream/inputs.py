@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from ooc_train.budget import Budget
 from ooc_train.errors import InvalidStore
 from ooc_train.memory import Ceiling, Term
+from ooc_train.models.columns import column_order
 from ooc_train.models.sums import Array
 from ooc_train.store.chunks import ChunkReader
-from ooc_train.store.layout import ColumnStatistics, Store, open_store
+from ooc_train.store.layout import ArrayLayout, ColumnStatistics, Store, open_store
 from ooc_train.store.rewriting import arrays_of, rechunk_command
 from ooc_train.stream.checks import require_finite, require_weights
 from ooc_train.stream.dask_arrays import aligned, dask_source, is_dask
@@ -62,6 +63,11 @@ class Inputs:
     statistics: ColumnStatistics | None = None
     feature_names: tuple[str, ...] | None = None
     store: Store | None = None
+
+    @property
+    def name(self) -> str:
+        """What messages call the rows: the path of their store, where there is one."""
+        return "the data" if self.store is None else self.store.path
 
     @property
     def class_totals(self) -> Array | None:
@@ -184,12 +190,19 @@ def read_validation(
     Raises
     ------
     ValueError
-        where they have other columns, outputs or classes, or no weight.
+        where they have other columns (by name where both sides have names), outputs or classes,
+        or no weight.
     """
     others = read_inputs(
         validation, classifier=classifier, classes=inputs.classes, memory_ceiling=memory_ceiling
     )
     ours, theirs = inputs.source, others.source
+    column_order(
+        inputs.feature_names,
+        others.feature_names,
+        model="the data to learn from",
+        data="the validation data",
+    )
     if (ours.n_features, others.classes) != (theirs.n_features, inputs.classes):
         raise ValueError(
             f"the validation rows have {theirs.n_features:,} columns and the classes "
@@ -263,7 +276,7 @@ def _totals(source: StoreSource, n_classes: int) -> tuple[float, Array | None]:
 def _read_arrays(
     X: Any, y: Any, sample_weight: Any, *, classifier: bool, classes: tuple[Label, ...]
 ) -> Inputs:
-    X = _dense(X)
+    names, X = _names_of(X), _dense(X)
     if y is None:
         raise ValueError("training needs y")
     weight = None if sample_weight is None else np.asarray(sample_weight, np.float64)
@@ -293,7 +306,7 @@ def _read_arrays(
         weight = np.require(weight, requirements=("C", "A"))
     source = ArraySource(X, np.require(columns, requirements=("C", "A")), weight)
     total = float(len(X)) if weight is None else float(weight.sum())
-    return Inputs(source, "arrays", found, totals, total)
+    return Inputs(source, "arrays", found, totals, total, feature_names=names)
 
 
 def _dense(X: Any) -> NDArray[np.floating]:
@@ -332,11 +345,36 @@ def _read_dask(
     return Inputs(source, "dask", found, totals, total)
 
 
-def without_y(X: Any) -> tuple[Source, Store | None]:
-    """Return the source of data to predict for, and its store where it has one."""
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Rows to predict for.
+
+    Attributes
+    ----------
+    source : the rows
+    name : what messages call them
+    feature_names : of the columns, or None
+    row_id : the ids of the rows of a store that has some, or None
+    """
+
+    source: Source
+    name: str = "the data"
+    feature_names: tuple[str, ...] | None = None
+    row_id: ArrayLayout | None = None
+
+
+def without_y(X: Any) -> Rows:
+    """Return data to predict for."""
     if is_stored(X):
         store = as_store(X)
-        return StoreSource.of(store, needs_y=False), store
+        source = StoreSource.of(store, needs_y=False)
+        return Rows(source, store.path, store.feature_names, store.row_id)
     if is_dask(X):
-        return dask_source(aligned(X, None, None)[0]), None
-    return ArraySource(_dense(X)), None
+        return Rows(dask_source(aligned(X, None, None)[0]))
+    return Rows(ArraySource(_dense(X)), feature_names=_names_of(X))
+
+
+def _names_of(X: Any) -> tuple[str, ...] | None:
+    """Return the names of the columns of a data frame, or None where they are not all text."""
+    names = tuple(getattr(X, "columns", ()))
+    return names if names and all(isinstance(name, str) for name in names) else None
