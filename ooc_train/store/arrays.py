@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ooc_train.errors import InvalidStore
+from ooc_train.store.conventions import Declared
 
 Codec = Literal["raw", "blosc", "zstd"]
 
@@ -57,6 +58,8 @@ class ArrayLayout:
         File of a shard, relative to `path`, with ``{}`` for its number; "" unless `direct`.
     source : zarr.Array or None
         The array itself, where a path alone doesn't lead to it (a store with credentials).
+    declared : Declared or None
+        Which values its attributes declare to be missing, None if none can be.
     """
 
     path: str
@@ -71,6 +74,7 @@ class ArrayLayout:
     direct: bool
     key: str = ""
     source: object = field(default=None, repr=False, compare=False)
+    declared: Declared | None = None
 
     @property
     def n_rows(self) -> int:
@@ -164,7 +168,8 @@ def direct_layout(path: str, name: str, metadata: Mapping[str, Any]) -> ArrayLay
     except (KeyError, TypeError, ValueError) as error:
         raise InvalidStore(f"{path}: zarr.json lacks or garbles {error}") from error
     full_width = len(shape) > 0 and inner[1:] == outer[1:] == shape[1:]
-    if not full_width or data_type not in _DATA_TYPES:
+    # A data type with parameters, such as text of a fixed length, is a mapping.
+    if not full_width or not isinstance(data_type, str) or data_type not in _DATA_TYPES:
         return None
     dtype = np.dtype(data_type).newbyteorder("<")
     chain = _codec_chain(codecs, dtype)

@@ -45,6 +45,7 @@ class ChunkReader:
         self.cache_bytes = (
             self._route.check_bytes if self.in_parts else layout.chunk_bytes + self.scratch_bytes
         )
+        self._declared = layout.declared
         self._n_rows = layout.n_rows
         self._chunk_rows = layout.chunk_rows
         self._cached: tuple[int, NDArray[Any], NDArray[np.uint8]] | None = None
@@ -75,6 +76,8 @@ class ChunkReader:
         ------
         CorruptChunk
             If the chunk is missing, cut short, or fails its checksum or decoding.
+        NonFiniteData
+            If it holds a value that the array's attributes declare to be missing.
         """
         rows = self._n_rows - index * self._chunk_rows
         if rows <= 0 or index < 0:
@@ -85,6 +88,7 @@ class ChunkReader:
                 f"{self._dtype} {self._shape}"
             )
         self._route.read(index, out, scratch)
+        self._require_present(out, index * self._chunk_rows)
         return min(rows, self._chunk_rows)
 
     def read_run(
@@ -112,6 +116,8 @@ class ChunkReader:
         ------
         CorruptChunk
             As `read` does, naming the chunk.
+        NonFiniteData
+            As `read` does.
         """
         rows = self._n_rows - index * self._chunk_rows
         if rows <= (count - 1) * self._chunk_rows or index < 0 or not 0 < count <= _MOST_RUN:
@@ -126,6 +132,7 @@ class ChunkReader:
                 f"{self._dtype} {shape}"
             )
         self._route.read_run(index, count, out, scratch)
+        self._require_present(out, index * self._chunk_rows)
         return min(rows, count * self._chunk_rows)
 
     def read_rows(self, start: int, stop: int, out: NDArray[Any]) -> None:
@@ -146,6 +153,8 @@ class ChunkReader:
         ------
         CorruptChunk
             If a chunk is missing, cut short, or fails its checksum or decoding.
+        NonFiniteData
+            If a row, or one of the same chunk, holds a value that is declared to be missing.
         """
         if not 0 <= start <= stop <= self._n_rows:
             raise IndexError(
@@ -153,12 +162,18 @@ class ChunkReader:
             )
         if isinstance(self._route, DirectRoute) and self.in_parts:
             self._route.read_rows(start, stop, out)
+            self._require_present(out, start)
             return
         size = self._chunk_rows
         for index in range(start // size, -(-stop // size)):
             first = index * size
             begin, end = max(start, first), min(stop, first + size)
             out[begin - start : end - start] = self._chunk(index)[begin - first : end - first]
+
+    def _require_present(self, rows: NDArray[Any], start: int) -> None:
+        """Raise where a row, of those that count, holds a value that is declared to be missing."""
+        if self._declared is not None:
+            self._declared.require_present(rows[: self._n_rows - start], start, self.layout.name)
 
     def _chunk(self, index: int) -> NDArray[Any]:
         if self._cached is not None and self._cached[0] == index:

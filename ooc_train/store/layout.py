@@ -13,6 +13,7 @@ from ooc_train.memory import available_memory
 from ooc_train.store.arrays import ArrayLayout
 from ooc_train.store.chunks import ChunkReader
 from ooc_train.store.columns import ColumnStatistics
+from ooc_train.store.conventions import require_rows_first
 from ooc_train.store.nodes import find_node
 from ooc_train.units import approximate_bytes
 
@@ -303,26 +304,29 @@ def open_store(
     StoreNotFound
         If nothing lies there.
     InvalidStore
-        If it is no Zarr, or its arrays don't fit together: X not of two axes, values that are no
-        numbers, lengths that differ, no rows, a format that is newer than this package.
+        If it is no Zarr, or its arrays don't fit together: X not of two axes, or transposed by the
+        names of its axes, values that are no numbers or stand for others by their attributes,
+        lengths that differ, no rows, a format that is newer than this package.
     """
     node = find_node(path)
     if node.is_array:
+        require_rows_first(node.path, {"X": node.dimensions})
         return _checked(node.path, {}, {"X": node.layout("X")})
     manifest = node.attributes if node.attributes.get("format") == FORMAT else {}
     names = {"X": X, "y": y, "sample_weight": sample_weight}
     if manifest:
         names["row_id"] = "row_id"
-    layouts = {}
+    layouts, dimensions = {}, {}
     for role, name in names.items():
         child = node.child(name) if name is not None else None
         if child is not None and child.is_array:
-            layouts[role] = child.layout(role)
+            layouts[role], dimensions[role] = child.layout(role), child.dimensions
         elif role == "X" or name not in (role, None):
             raise InvalidStore(
                 f"{node.path} has no array {name!r}; name the array that is {role}, as in "
                 f"open_store(path, {role}=...)"
             )
+    require_rows_first(node.path, dimensions)
     return _checked(node.path, manifest, layouts)
 
 

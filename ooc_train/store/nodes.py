@@ -3,11 +3,14 @@
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ooc_train.errors import InvalidStore, StoreNotFound
 from ooc_train.store.arrays import ArrayLayout, direct_layout, load_metadata
+from ooc_train.store.conventions import DIMENSIONS, declared_by, dimensions_of
 
 if TYPE_CHECKING:
     import zarr
@@ -66,17 +69,36 @@ class Node:
         InvalidStore
             If its values are packed, or no numbers, or zarr-python can't open it.
         """
-        packed = [key for key in ("scale_factor", "add_offset") if key in self.attributes]
-        if packed:
-            raise InvalidStore(
-                f"{self.path} holds packed values (it has {' and '.join(packed)}), which would be "
-                "taken as they lie; write them unpacked first"
-            )
+        layout = None
         if self.metadata is not None:
             layout = direct_layout(self.path, role, self.metadata)
-            if layout is not None:
-                return layout
-        return _zarr_layout(self.path, role, self.opened or _open_by_zarr(self.path))
+        if layout is None:
+            layout = _zarr_layout(self.path, role, self._array)
+        meant, declared = declared_by(
+            self.attributes, np.dtype(layout.dtype), self.path, masked=self._masked
+        )
+        return replace(layout, dtype=meant.str, declared=declared)
+
+    @property
+    def dimensions(self) -> tuple[str | None, ...] | None:
+        """Names of the axes of an array, None if nothing names them."""
+        about: Any = self.metadata
+        if about is None:
+            about = {"dimension_names": getattr(self._array.metadata, "dimension_names", None)}
+        return dimensions_of(self.attributes, about.get("dimension_names"))
+
+    @property
+    def _array(self) -> Any:
+        """The array as zarr-python opens it."""
+        return self.opened if self.opened is not None else _open_by_zarr(self.path)
+
+    @property
+    def _masked(self) -> Any:
+        """The fill value where that means missing: of xarray's arrays in Zarr format 2."""
+        if self.metadata is not None or DIMENSIONS not in self.attributes:
+            return None
+        about: Any = self._array.metadata
+        return about.fill_value if about.zarr_format == 2 else None
 
 
 def find_node(path: "str | os.PathLike[str] | zarr.Group | zarr.Array[Any]") -> Node:

@@ -1,0 +1,353 @@
+"""What the metadata of other writers mean, by the conventions of CF, xarray and NCZarr.
+
+Numbers alone do not say which of them are missing, how they are packed, or which axis the rows are.
+Attributes do. Each attribute that changes what values mean is decoded here, or refused.
+"""
+
+import base64
+import binascii
+import math
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ooc_train.errors import InvalidStore, NonFiniteData
+
+DIMENSIONS = "_ARRAY_DIMENSIONS"
+"""Attribute in which xarray keeps the names of the axes in Zarr format 2."""
+
+_NAMED_FLOATS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+
+_SAMPLES = frozenset(
+    {"sample", "row", "obs", "observation", "record", "instance", "example", "cell"}
+)
+_FEATURES = frozenset(
+    {
+        "feature",
+        "column",
+        "col",
+        "var",
+        "variable",
+        "predictor",
+        "band",
+        "gene",
+        "channel",
+        "output",
+    }
+)
+"""What the axis of rows, and that of columns, are called, in the singular."""
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """Values that the attributes of an array declare to be missing.
+
+    Parameters
+    ----------
+    missing : tuple of (str, scalar)
+        The attribute that declares it, and the value, in the type that is handed out.
+    low, high : tuple of (str, number), or None
+        The attribute, and the least or greatest valid value.
+    """
+
+    missing: tuple[tuple[str, Any], ...] = ()
+    low: tuple[str, float] | None = None
+    high: tuple[str, float] | None = None
+
+    def require_present(self, values: NDArray[Any], first_row: int, name: str) -> None:
+        """Raise where rows hold a value that is missing.
+
+        Parameters
+        ----------
+        values : ndarray, shape (rows, ...)
+            Rows as they were read.
+        first_row : int
+            Number of the first of them.
+        name : str
+            What the message calls the array.
+
+        Raises
+        ------
+        NonFiniteData
+            With the first such row and column, and the attribute.
+        """
+        for attribute, value in self.missing:
+            where = "marks as missing"
+            self._require_none(values == value, values, first_row, name, f"{attribute} {where}")
+        if self.low is not None:
+            attribute, least = self.low
+            why = f"{attribute} takes as missing: it is less than {least:g}"
+            self._require_none(values < least, values, first_row, name, why)
+        if self.high is not None:
+            attribute, most = self.high
+            why = f"{attribute} takes as missing: it is more than {most:g}"
+            self._require_none(values > most, values, first_row, name, why)
+
+    @staticmethod
+    def _require_none(
+        found: NDArray[np.bool_], values: NDArray[Any], first_row: int, name: str, why: str
+    ) -> None:
+        if not found.any():
+            return
+        row, *column = np.argwhere(found)[0].tolist()
+        place = f"column {column[0]} of {name}" if column else name
+        value = values[(row, *column)]
+        shown = repr(value.item() if hasattr(value, "item") else value)
+        raise NonFiniteData(
+            f"row {first_row + row} has {shown} in {place}, which the array's {why}; "
+            "drop or fill such rows before training"
+        )
+
+
+def declared_by(
+    attributes: Mapping[str, Any], dtype: np.dtype[Any], path: str, *, masked: Any = None
+) -> tuple[np.dtype[Any], Declared | None]:
+    """Say in which type values are meant, and which of them are missing.
+
+    Parameters
+    ----------
+    attributes : mapping
+        Of the array.
+    dtype : dtype
+        Of the values as they lie.
+    path : str
+        What messages call the array.
+    masked : scalar, optional
+        The fill value of the array, where its format makes that the missing value.
+
+    Returns
+    -------
+    dtype, Declared or None
+        The type that is meant, of the same size; and what is missing, None if nothing can be.
+
+    Raises
+    ------
+    InvalidStore
+        If an attribute gives values another meaning that isn't decoded, or can't be understood.
+    """
+    _require_plain(attributes, path)
+    meant = _signedness(attributes.get("_Unsigned"), dtype, path)
+    missing = [
+        (name, _value(value, dtype, path, name))
+        for name in ("_FillValue", "missing_value")
+        for value in _several(attributes.get(name))
+    ]
+    if masked is not None:
+        missing.append((f"fill_value (in Zarr format 2 with {DIMENSIONS}, as of xarray)", masked))
+    kept: dict[Any, str] = {}
+    for name, value in missing:
+        cast = _cast(value, dtype, meant)
+        if cast is not None:
+            kept.setdefault(cast, name)
+    low, high = _valid_range(attributes, dtype, meant, path)
+    declared = Declared(tuple((name, value) for value, name in kept.items()), low, high)
+    return meant, None if declared == Declared() else declared
+
+
+def _require_plain(attributes: Mapping[str, Any], path: str) -> None:
+    """Refuse values that stand for others: packed numbers, times, bit fields, codes."""
+    if packed := [key for key in ("scale_factor", "add_offset") if key in attributes]:
+        raise InvalidStore(
+            f"{path} holds packed values (it has {' and '.join(packed)}), which would be "
+            "taken as they lie; write them unpacked first"
+        )
+    for key, means_time in (
+        ("units", lambda said: " since " in said),
+        ("calendar", bool),
+        # xarray notes so what it encoded.
+        ("dtype", lambda said: said.startswith(("datetime64", "timedelta64"))),
+    ):
+        said = attributes.get(key)
+        if isinstance(said, str) and means_time(said):
+            raise InvalidStore(
+                f"{path} holds times (it has {key}={said!r}), whose numbers depend on the unit; "
+                "write numbers that mean what is to be learned, such as hours or years"
+            )
+    for key, what in (
+        ("flag_masks", "bit fields"),
+        ("compress", "places of gathered values"),
+        ("categories", "codes of categories, in AnnData's old format"),
+    ):
+        if key in attributes:
+            raise InvalidStore(
+                f"{path} holds {what} (it has {key}), which would be taken as numbers; write what "
+                "they stand for"
+            )
+
+
+def _several(given: Any) -> list[Any]:
+    """Values of an attribute that may hold one, several, or none."""
+    if given is None:
+        return []
+    return given if isinstance(given, list) else [given]
+
+
+def _signedness(said: Any, dtype: np.dtype[Any], path: str) -> np.dtype[Any]:
+    """Type that ``_Unsigned`` makes of a type of whole numbers."""
+    if said is None:
+        return dtype
+    wanted = {"true": "u", "false": "i"}.get(str(said).lower())
+    if wanted is None or dtype.kind not in "iu":
+        raise InvalidStore(
+            f"{path} holds {dtype} and has _Unsigned={said!r}, which is true or false, of whole "
+            "numbers; remove that attribute, or write the values in their own type"
+        )
+    return np.dtype(dtype.str.replace(dtype.kind, wanted))
+
+
+def _value(given: Any, dtype: np.dtype[Any], path: str, name: str) -> Any:
+    """Value of an attribute as JSON holds it, in a type that compares with `dtype`."""
+    numeric = isinstance(given, int | float | np.number | np.bool_)
+    if dtype.kind in "biu" and numeric:
+        return given
+    if dtype.kind == "f":
+        if numeric:
+            return given
+        if isinstance(given, str):
+            if given in _NAMED_FLOATS:
+                return _NAMED_FLOATS[given]
+            # In Zarr format 3 xarray writes floats as the base64 of a little-endian double.
+            code = _from_base64(given)
+            if code is not None and len(code) == 8:
+                return struct.unpack("<d", code)[0]
+    if dtype.kind == "S" and isinstance(given, str) and (code := _from_base64(given)) is not None:
+        return code
+    if dtype.kind in "UT" and isinstance(given, str):
+        return given
+    raise InvalidStore(
+        f"{path} holds {dtype} and has {name}={given!r}, which is no value of that type; correct "
+        "or remove that attribute"
+    )
+
+
+def _from_base64(text: str) -> bytes | None:
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error:
+        return None
+
+
+def _cast(value: Any, dtype: np.dtype[Any], meant: np.dtype[Any]) -> Any:
+    """Value in the type that is meant, as Python's; None where the array can't hold it.
+
+    NaN is among those: as a number that is not finite it is refused anyway.
+    """
+    if dtype.kind in "SUT":
+        return value if isinstance(value, str | bytes) else str(value)
+    number = float(value)
+    if math.isnan(number):
+        return None
+    if dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            cast = float(meant.type(value))
+        return cast if math.isfinite(cast) or not math.isfinite(number) else None
+    if dtype.kind == "b":
+        return bool(number) if number in (0, 1) else None
+    if not number.is_integer():
+        return None
+    whole = int(value)
+    for as_said in (dtype, meant):
+        limits = np.iinfo(as_said)
+        if limits.min <= whole <= limits.max:
+            # A value that is said to be signed means the same bits of an unsigned one.
+            return int(np.array(whole, as_said).view(meant))
+    return None
+
+
+def _valid_range(
+    attributes: Mapping[str, Any], dtype: np.dtype[Any], meant: np.dtype[Any], path: str
+) -> tuple[tuple[str, float] | None, tuple[str, float] | None]:
+    """(attribute, value) of the least and of the greatest valid value."""
+    said: list[tuple[str, Any] | None] = [None, None]
+    if "valid_range" in attributes:
+        both = attributes["valid_range"]
+        if not isinstance(both, list) or len(both) != 2:
+            raise InvalidStore(
+                f"{path} has valid_range={both!r}, which should be two numbers; correct or remove "
+                "that attribute"
+            )
+        said = [("valid_range", value) for value in both]
+    for i, name in enumerate(("valid_min", "valid_max")):
+        if name in attributes:
+            said[i] = (name, attributes[name])
+    found: list[tuple[str, float] | None] = []
+    for one in said:
+        if one is None:
+            found.append(None)
+            continue
+        name, value = one
+        if dtype.kind not in "biuf":
+            raise InvalidStore(f"{path} holds {dtype} and has {name}; remove that attribute")
+        value = _value(value, dtype, path, name)
+        cast = _cast(value, dtype, meant)
+        found.append((name, value if cast is None else cast))
+    return found[0], found[1]
+
+
+def dimensions_of(
+    attributes: Mapping[str, Any], names: Sequence[str | None] | None
+) -> tuple[str | None, ...] | None:
+    """Names of the axes of an array, None if nothing names them.
+
+    Parameters
+    ----------
+    attributes : mapping
+        Of the array.
+    names : sequence, optional
+        Its ``dimension_names``, which Zarr format 3 has.
+    """
+    if names is None:
+        names = attributes.get(DIMENSIONS)
+    if names is None and isinstance(attributes.get("_nczarr_array"), Mapping):
+        about = attributes["_nczarr_array"]
+        paths = about.get("dimrefs", about.get("dimension_references"))
+        names = None if paths is None else [str(path).rpartition("/")[2] for path in paths]
+    return None if names is None else tuple(names)
+
+
+def require_rows_first(path: str, dimensions: Mapping[str, tuple[str | None, ...] | None]) -> None:
+    """Refuse arrays whose first axis, by the names of the axes, is not the rows.
+
+    Parameters
+    ----------
+    path : str
+        What messages call the store.
+    dimensions : mapping
+        Names of the axes of each array, by role: "X", "y", "sample_weight".
+
+    Raises
+    ------
+    InvalidStore
+        If X lies transposed, or the rows of two arrays are different dimensions.
+    """
+    rows = {role: names[0] for role, names in dimensions.items() if names and names[0] is not None}
+    others = [name for role, name in rows.items() if role != "X"]
+    for role, names in dimensions.items():
+        # What y goes along are the rows, whatever that dimension is called.
+        if names is None or len(names) != 2 or (role == "X" and names[0] in others):
+            continue
+        first, second = names
+        transposed = (_among(_FEATURES, first) and not _among(_FEATURES, second)) or (
+            _among(_SAMPLES, second) and not _among(_SAMPLES, first)
+        )
+        if transposed or (role == "X" and names[1] is not None and names[1] in others):
+            raise InvalidStore(
+                f"{path}: {role} has the dimensions {names}, and rows come first; write it "
+                f"transposed, as {role}.transpose({names[1]!r}, {names[0]!r}) of xarray does"
+            )
+    if len(set(rows.values())) > 1:
+        said = ", ".join(f"{name!r} of {role}" for role, name in rows.items())
+        raise InvalidStore(
+            f"{path}: rows go along different dimensions: {said}; write the arrays along one "
+            "dimension, or give them the same name if they are one"
+        )
+
+
+def _among(words: frozenset[str], name: str | None) -> bool:
+    """Whether an axis is called by one of the words, such as "sample", "samples" or "n_samples"."""
+    bare = (name or "").lower().removeprefix("n_")
+    return bare in words or bare.removesuffix("s") in words
