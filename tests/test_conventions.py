@@ -3,6 +3,7 @@
 import base64
 import math
 import struct
+from typing import Any
 
 import numpy as np
 import pytest
@@ -188,7 +189,7 @@ def test_rows_come_first_by_the_names_of_axes(tmp_path, zarr_format, of_X, of_y,
 def test_outputs_that_lie_transposed(tmp_path):
     axes = {"dimension_names": ("output", "sample")}
     for dims in (None, ("sample", "feature")):
-        of_y = (np.eye(ROWS), {}, axes)
+        of_y: tuple[Any, ...] = (np.eye(ROWS), {}, axes)
         path = group(tmp_path, name=str(dims), X=(X, {}, {"dimension_names": dims}), y=of_y)
         with pytest.raises(InvalidStore, match=r"y has the dimensions \('output', 'sample'\)"):
             open_store(path)
