@@ -12,6 +12,13 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
+def listed(items: Sequence[Any], most: int = 8) -> str:
+    """Return items as a list for a message, the number of those after the first `most`."""
+    shown = ", ".join(repr(item) for item in items[:most])
+    more = len(items) - most
+    return f"{shown} and {more:,} more" if more > 0 else shown
+
+
 def losses(loss: float, validation: float | None) -> str:
     """Return a loss, with that of the validation rows where it is known."""
     return f"{loss:.6g}" + ("" if validation is None else f" (validation {validation:.6g})")

@@ -26,6 +26,7 @@ from ooc_train.memory import Ceiling
 from ooc_train.models.fitted import Fitted, require_writable
 from ooc_train.models.model import Model
 from ooc_train.models.noise import NoiseScale
+from ooc_train.places import local_path
 from ooc_train.report import Report
 from ooc_train.stream.executors import OnDask
 from ooc_train.stream.inputs import Inputs, read_inputs, read_validation
@@ -238,7 +239,7 @@ def tradeoff(
     if not batch_sizes or len(set(map(str, batch_sizes))) < len(batch_sizes):
         raise ValueError(f"batch_sizes={tuple(batch_sizes)!r} are not one or more, each named once")
     if out is not None:
-        require_writable(os.fspath(out), overwrite=overwrite, what="trade-off", holds=_TABLE)
+        require_folder(out, overwrite=overwrite)
     if model.random_state is None:
         model = replace(model, random_state=secrets.randbits(32))
     inputs = read_inputs(data, classifier=model.is_classifier, memory_ceiling=memory_ceiling)
@@ -277,6 +278,17 @@ def tradeoff(
     if out is not None:
         _save(result, os.fspath(out))
     return result
+
+
+def require_folder(out: str | os.PathLike[str], *, overwrite: bool) -> None:
+    """Refuse a place for the folder of a trade-off that is taken, or that can't be written.
+
+    Raises
+    ------
+    OutputExists, OSError, ValueError
+        As `require_writable` does.
+    """
+    require_writable(os.fspath(out), overwrite=overwrite, what="trade-off", holds=_TABLE)
 
 
 def _trials(reports: Sequence[Report], found: Judged, told: Judged | None) -> tuple[Trial, ...]:
@@ -358,7 +370,7 @@ def _finite(value: Any) -> Any:
 
 def _save(result: Tradeoff, path: str) -> None:
     """Write the folder, all of it or nothing."""
-    path = os.path.abspath(path)
+    path = local_path(path)
     parent = os.path.dirname(path)
     os.makedirs(parent, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".", dir=parent) as scratch:

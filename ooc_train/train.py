@@ -393,7 +393,7 @@ class _Run:
         self._begun = begun
         self._rows = 0
         self._stopped = False
-        self._notes: dict[str, None] = {}
+        self._notes: dict[str, None] = dict.fromkeys(task.inputs.notes)
         if isinstance(task.solver, Updates) and task.solver.lanes < task.model.lanes:
             lanes = f"{task.solver.lanes} of {task.model.lanes} lanes"
             self._notes[f"learned in {lanes}: the order of rows has no more groups of chunks"] = (

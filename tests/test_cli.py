@@ -36,6 +36,7 @@ from ooc_train.store.writer import StoreWriter
 from ooc_train.units import parse_bytes
 from ooc_train.watching import interrupts
 from ooc_train.watching.callbacks import ConsoleBar
+from tests.streams import write_store
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = (
@@ -212,12 +213,21 @@ def test_every_option_is_explained():
         (["shuffle", "nothing.zarr", "new.zarr"], "StoreNotFound", "nothing lies at"),
         (["shuffle", "MADE", "MADE"], "ValueError", "is the store that is read"),
         (["demo", "--memory-ceiling", "999TiB"], "ValueError", "give at most that"),
+        (["train", "MADE", "--out", "s3://bucket/a.run"], "ValueError", "is a URL, and output is"),
+        (["train", "MADE", "--plot", "s3://bucket/a.png"], "ValueError", "is a URL, and output is"),
+        (["make-data", "s3://bucket/a", "--rows", "9"], "ValueError", "is a URL, and output is"),
+        (["shuffle", "MADE", "gs://bucket/a.zarr"], "ValueError", "is a URL, and output is"),
+        (["rechunk", "MADE", "s3://bucket/a.zarr"], "ValueError", "is a URL, and output is"),
+        (["tradeoff", "MADE", "--out", "s3://bucket/a"], "ValueError", "is a URL, and output is"),
+        (["ingest", "FLIGHTS", "s3://b/a", "--target", "late"], "ValueError", "is a URL, and"),
+        (["demo", "--dir", "s3://bucket/a"], "ValueError", "is a URL, and output is"),
         (["make-data", "new.zarr", "--rows", "0"], "ValueError", "rows=0 should be at least 1"),
     ],
 )
 def test_a_failure_ends_with_1_and_a_line(made, tmp_path, arguments, kind, message, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    arguments = [made if argument == "MADE" else argument for argument in arguments]
+    places = {"MADE": made, "FLIGHTS": str(ROOT / "data" / "flights.parquet")}
+    arguments = [places.get(argument, argument) for argument in arguments]
     result = here(*arguments)
     assert result.exit_code == 1
     assert result.stdout == ""
@@ -512,6 +522,46 @@ def test_predict(made, run, scheduler, tmp_path):
     again = here("predict", run, made, out, "--scheduler", scheduler)
     assert again.exit_code == 1
     assert "exists" in again.stderr
+
+
+@pytest.mark.parametrize(
+    "out", ["s3://bucket/p.zarr", "s3://bucket/p.csv", "s3://bucket/p.parquet"]
+)
+def test_predictions_are_written_to_local_places(made, run, out, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = here("predict", run, made, out, "--quiet")
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"error: {out} is a URL, and output is written to local")
+    report = here("report", run, "--out", "s3://bucket/a.html")
+    assert "is a URL, and output is written to local" in report.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_that_is_not_kept_is_told_of_before_and_after(made, scheduler, tmp_path):
+    address = ("--max-iter", "1", "--scheduler", scheduler)
+    result = here("train", made, *address)
+    assert "note: no --out names a folder, so the model will not be kept\n" in result.stderr
+    assert result.stdout.endswith("the model was not kept; --out RUN saves it\n")
+    kept = here("train", made, "--out", tmp_path / "a.run", *address)
+    assert "not be kept" not in kept.stderr
+    assert "not kept" not in kept.stdout
+
+
+def test_a_regression_does_not_learn_the_codes_of_classes(scheduler, tmp_path):
+    rng = np.random.default_rng(0)
+    X, codes = rng.normal(size=(100, 2)), np.arange(100) % 2
+    for name, classes in (("text", ("no", "yes")), ("others", (3, 7)), ("same", (0, 1))):
+        write_store(tmp_path / name, X, codes, chunk_rows=10, classes=classes)
+    for name, listed in (("text", "'no', 'yes'"), ("others", "3, 7")):
+        for model in ("ridge", "linear"):
+            result = here("train", tmp_path / name, "--model", model)
+            assert result.exit_code == 1
+            assert f"has the classes {listed} as codes from 0" in result.stderr
+            assert "use the model 'logistic'" in result.stderr
+    result = here("train", tmp_path / "same", "--model", "ridge", "--scheduler", scheduler)
+    note = "note: y holds the classes 0, 1, which the regression takes as numbers\n"
+    assert note in result.stderr
+    assert note in result.stdout
 
 
 def test_probabilities_of_no_classes(made, scheduler, tmp_path):

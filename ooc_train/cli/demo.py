@@ -97,12 +97,13 @@ def _place(folder: str | None) -> Iterator[str]:
     import os
 
     from ooc_train.demo import scratch_folder
+    from ooc_train.places import local_path
 
     if folder is None:
         with scratch_folder() as place:
             yield place
         return
-    os.makedirs(folder, exist_ok=True)
+    os.makedirs(local_path(folder), exist_ok=True)
     yield folder
 
 

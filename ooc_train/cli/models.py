@@ -78,7 +78,10 @@ def train(
     store: Annotated[str, STORE],
     validation: Validation = None,
     out: Annotated[
-        str | None, typer.Option(metavar="RUN", help="Folder that the run is saved in.")
+        str | None,
+        typer.Option(
+            metavar="RUN", help="Folder that the run is saved in; without it the model is not kept."
+        ),
     ] = None,
     plot: Annotated[
         str | None,
@@ -140,6 +143,10 @@ def train(
                     f"{event.n_rows:,} rows x {count(event.n_features, 'feature')}"
                 )
                 bar.say(event.explanation)
+                for note in inputs.notes:
+                    bar.say(f"note: {note}")
+                if out is None:
+                    bar.say("note: no --out names a folder, so the model will not be kept")
 
         with (
             resources.client(bar, kernels=task.needs_kernels) as client,
@@ -181,7 +188,9 @@ def _tell(report: "Report", out: str | None, plot: str | None, *, classifies: bo
     typer.echo(f"time went on {report.bound}")
     for note in (*report.notes, *report.memory.notes):
         typer.echo(f"note: {note}")
-    if out is not None:
+    if out is None:
+        typer.echo("the model was not kept; --out RUN saves it")
+    else:
         typer.echo(printable(f"saved in {out}"))
     if plot is not None:
         typer.echo(printable(f"drawn in {plot}"))
@@ -225,7 +234,7 @@ def evaluate(
             from ooc_train.stream.inputs import read_inputs
 
             store = open_store(data)
-            # Refused before a cluster is started.
+            # What can't be is refused before anything is started.
             fitted.for_columns(store.feature_names, store.n_features, data)
             classifies = fitted.model.is_classifier
             inputs = read_inputs(
@@ -277,8 +286,10 @@ def predict(
     """
     with ConsoleBar(quiet=output.quiet) as bar:
         from ooc_train.models.fitted import load_fitted
+        from ooc_train.places import local_path
         from ooc_train.predict import Kind, predict_store
         from ooc_train.store.layout import open_store
+        from ooc_train.store.output import require_replaceable
 
         fitted = load_fitted(run)
         if proba and not fitted.model.is_classifier:
@@ -306,7 +317,9 @@ def predict(
         else:
             store = open_store(data)
             n_rows = store.n_rows
+            # What can't be is refused before anything is started.
             fitted.for_columns(store.feature_names, store.n_features, data)
+            require_replaceable(local_path(out), overwrite=overwrite)
             with resources.client(bar, kernels=False) as client:
                 memory = predict_store(
                     fitted,

@@ -51,8 +51,12 @@ def tradeoff(
     model = learning.model
     with ConsoleBar(quiet=output.quiet) as bar, ExitStack() as fits:
         from ooc_train.events import Event, Started
+        from ooc_train.tradeoff import require_folder
         from ooc_train.tradeoff import tradeoff as measure
 
+        # What can't be is refused before anything is started.
+        if out is not None:
+            require_folder(out, overwrite=overwrite)
         current = bar
 
         def show(event: Event) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ooc_train.errors import OutputExists
+from ooc_train.places import local_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,9 +51,9 @@ def require_file(path: str, *, overwrite: bool) -> None:
     OSError
         Where its folder is not there.
     """
+    folder = os.path.dirname(local_path(path))
     if os.path.lexists(path) and not (overwrite and os.path.isfile(path)):
         raise OutputExists(f"{path} exists already; choose another name, or overwrite it")
-    folder = os.path.dirname(os.path.abspath(path))
     if not os.path.isdir(folder):
         raise FileNotFoundError(f"{folder} is no folder; make it, or choose another place")
 

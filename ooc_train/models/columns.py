@@ -11,9 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ooc_train.models.sums import Array
-
-_SHOWN = 8
-"""Names that a message lists of each kind; of more it gives the number."""
+from ooc_train.text import listed
 
 
 def column_order(
@@ -52,9 +50,9 @@ def column_order(
     if lacking or further:
         differences = []
         if lacking:
-            differences.append(f"{data} lacks {_listed(lacking)}, which {model} has")
+            differences.append(f"{data} lacks {listed(lacking)}, which {model} has")
         if further:
-            differences.append(f"{data} has {_listed(further)}, which {model} lacks")
+            differences.append(f"{data} has {listed(further)}, which {model} lacks")
         raise ValueError(
             f"the columns differ by name: {'; '.join(differences)}; use data with the same columns"
         )
@@ -62,7 +60,7 @@ def column_order(
         if len(set(names)) < len(names):
             twice = [name for name, count in Counter(names).items() if count > 1]
             raise ValueError(
-                f"{of} has more than one column of the name {_listed(twice)}, so that columns in "
+                f"{of} has more than one column of the name {listed(twice)}, so that columns in "
                 "another order can't be matched by name; give each column its own name"
             )
     return np.array([places[name] for name in found], np.intp)
@@ -74,9 +72,3 @@ def permuted(theta: Array, order: NDArray[np.intp]) -> Array:
     Column i of the result is column ``order[i]``; the constant stays last.
     """
     return np.concatenate([theta[..., order], theta[..., -1:]], axis=-1)
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(repr(name) for name in names[:_SHOWN])
-    more = len(names) - _SHOWN
-    return f"{shown} and {more:,} more" if more > 0 else shown

@@ -22,6 +22,7 @@ from ooc_train.models.columns import column_order
 from ooc_train.models.losses import Loss
 from ooc_train.models.model import Model
 from ooc_train.models.sums import Array
+from ooc_train.places import local_path
 from ooc_train.tables.names import RECIPE_FILE
 
 RUN_FORMAT = "ooc_train.run"
@@ -187,7 +188,10 @@ def require_writable(
         where something lies there that may not be replaced.
     OSError
         where the folder can't be written.
+    ValueError
+        where it is a URL.
     """
+    folder = os.path.dirname(local_path(path))
     if os.path.lexists(path):
         if not overwrite:
             raise OutputExists(f"{path} exists already; choose another name, or overwrite it")
@@ -195,7 +199,6 @@ def require_writable(
             raise OutputExists(
                 f"{path} is no {what}, so it is not written over; choose another name"
             )
-    folder = os.path.dirname(os.path.abspath(path))
     while not os.path.lexists(folder):
         folder = os.path.dirname(folder)
     try:

@@ -20,6 +20,7 @@ from ooc_train.ahead import ahead
 from ooc_train.budget import Budget
 from ooc_train.errors import InvalidTable
 from ooc_train.memory import Ceiling, MemoryReport
+from ooc_train.places import local_path
 from ooc_train.store.ingest_limits import (
     CATEGORY_COPIES,
     expected_bytes,
@@ -195,7 +196,7 @@ def ingest(
     )
     layout = _Layout(operator.index(random_state), shuffle, chunk_rows, shard_rows, codec)
     _require_share(test_size)
-    outputs = {"training": os.path.abspath(out)}
+    outputs = {"training": local_path(out)}
     if test_size:
         outputs["testing"] = sister_path(outputs["training"])
     for path in outputs.values():

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ooc_train.discarding import Discarding
 from ooc_train.errors import OutputExists
+from ooc_train.places import local_path
 from ooc_train.store.arrays import (
     MISSING,
     ArrayLayout,
@@ -145,10 +146,12 @@ class OutputStore(Discarding):
         writing it.
     OSError
         If the directory can't be written.
+    ValueError
+        If the path is a URL.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        self.path = os.path.abspath(os.fspath(path))
+        self.path = local_path(path)
         parent, name = os.path.split(self.path)
         self.partial_path = os.path.join(parent, f".{name}.partial")
         self._replaced_path = os.path.join(parent, f".{name}.replaced")

@@ -15,6 +15,7 @@ import numpy as np
 from ooc_train.ahead import ahead
 from ooc_train.budget import Budget
 from ooc_train.memory import Ceiling, MemoryReport
+from ooc_train.places import local_path
 from ooc_train.store.layout import Store, default_chunk_rows, open_store
 from ooc_train.store.output import require_replaceable, worth_packing
 from ooc_train.store.rewriting import (
@@ -106,7 +107,7 @@ def rechunk_store(
         codec = PACKINGS[source.X.codec]
     if codec not in (None, *get_args(Packing)):
         raise ValueError(f"codec={codec!r} is none of {', '.join(get_args(Packing))}")
-    require_replaceable(os.path.abspath(os.fspath(out)), overwrite=overwrite)
+    require_replaceable(local_path(out), overwrite=overwrite)
     record = record_dtype(source)
     as_written = record.itemsize + source.n_features * (written.itemsize - source.dtype.itemsize)
     with Budget(memory_ceiling) as budget:

@@ -34,6 +34,7 @@ from ooc_train.stream.labels import (
     require_labels,
 )
 from ooc_train.stream.sources import ArraySource, Source, StoreSource
+from ooc_train.text import listed
 
 _LOOK_BYTES = 8 * 2**20
 """What looking at so many holds, beside chunks that are kept (measured: 6 MiB)."""
@@ -53,6 +54,7 @@ class Inputs:
     statistics : of the columns, where a store carries them for the weights that are in use
     feature_names : of the columns, or None
     store : the store, where there is one
+    notes : what the report has to tell of the data
     """
 
     source: Source
@@ -63,6 +65,7 @@ class Inputs:
     statistics: ColumnStatistics | None = None
     feature_names: tuple[str, ...] | None = None
     store: Store | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -123,7 +126,8 @@ def read_inputs(
     CeilingExceeded
         before anything is read, where they take more.
     InvalidStore
-        where a store has no y, or labels where none can be.
+        where a store has no y, or labels where none can be, or where a regression would learn the
+        codes of classes.
     ValueError
         where y is missing, of another length, or has one class only.
     """
@@ -224,6 +228,9 @@ def _read_store(store: Store, *, classifier: bool, classes: tuple[Label, ...]) -
         raise InvalidStore(f"{store.path} has no y, and training needs one; put one into the store")
     labels = None
     found: tuple[Label, ...] = ()
+    notes: list[str] = []
+    if not classifier and store.classes is not None:
+        notes.append(_as_numbers(store.path, store.classes))
     if classifier:
         if store.y.row_shape:
             raise InvalidStore(
@@ -241,7 +248,34 @@ def _read_store(store: Store, *, classifier: bool, classes: tuple[Label, ...]) -
             totals = np.array(store.class_counts, np.float64)
     elif statistics is not None:
         weight = statistics.weight
-    return Inputs(source, "store", found, totals, weight, statistics, store.feature_names, store)
+    return Inputs(
+        source,
+        "store",
+        found,
+        totals,
+        weight,
+        statistics,
+        store.feature_names,
+        store,
+        tuple(notes),
+    )
+
+
+def _as_numbers(path: str, classes: tuple[Label, ...]) -> str:
+    """Return the note that a regression takes classes as numbers, if they are those numbers.
+
+    Raises
+    ------
+    InvalidStore
+        where the codes that lie in y are other numbers than the labels, or labels are text.
+    """
+    if any(isinstance(label, str) or label != code for code, label in enumerate(classes)):
+        raise InvalidStore(
+            f"{path} has the classes {listed(classes)} as codes from 0, and a regression would "
+            "learn the codes; use the model 'logistic', or ingest the target as a number (task "
+            "'regression')"
+        )
+    return f"y holds the classes {listed(classes)}, which the regression takes as numbers"
 
 
 def _totals(source: StoreSource, n_classes: int) -> tuple[float, Array | None]:

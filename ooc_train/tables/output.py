@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ooc_train.discarding import Discarding
 from ooc_train.errors import OutputExists
+from ooc_train.places import local_path
 from ooc_train.tables.arrays import from_numpy, from_texts
 from ooc_train.tables.names import COMPRESSED, format_of
 
@@ -42,8 +43,8 @@ class TableWriter(Discarding):
     def __init__(self, path: str, *, overwrite: bool = False) -> None:
         if format_of(path) is None or path.lower().endswith(COMPRESSED):
             raise ValueError(f"{path} should end in .csv, .tsv or .parquet, and is not packed")
-        require_free(path, overwrite=overwrite)
-        self.path = os.path.abspath(path)
+        self.path = local_path(path)
+        require_free(self.path, overwrite=overwrite)
         folder, name = os.path.split(self.path)
         self._partial_path = os.path.join(folder, f".{name}.partial")
         self._file = open(self._partial_path, "wb")  # noqa: SIM115

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from ooc_train.events import Ended, Event, Started, Stepped
+from ooc_train.places import local_path
 from ooc_train.text import json_ready
 
 _FIGURES = ("loss", "validation_loss", "passes", "updates", "seconds", "gradient_norm")
@@ -38,7 +39,7 @@ class JsonLines:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._path = os.path.abspath(path)
+        self._path = local_path(path)
         self._append("")
 
     def __call__(self, event: Event) -> None:
