@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import chain, pairwise
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -16,13 +17,16 @@ from ooc_train.models.metrics import PIECE_ROWS, MetricSums
 from ooc_train.models.sums import Array, Arrays, Block, Room, Rooms, nbytes, total_bytes
 from ooc_train.store.arrays import ArrayLayout
 from ooc_train.store.chunks import ChunkReader
-from ooc_train.store.output import OutputStore, ShardWriter
-from ooc_train.store.predictions import add_arrays, manifest
+from ooc_train.store.output import OutputStore
+from ooc_train.store.predictions import PredictionRows, add_arrays, manifest
 from ooc_train.stream.inputs import read_inputs, without_y
 from ooc_train.stream.plan import Demand
 from ooc_train.stream.sources import Source, StoreSource
 
 Kind = Literal["prediction", "probability", "decision"]
+
+_PIECE_COPIES = 2
+"""Of a piece of predictions, where classes become probabilities."""
 
 _RUN_LEAVES = 64
 """Leaves of a task, where no shards say how many."""
@@ -128,7 +132,7 @@ def predict(
     with Job(source, client=client, memory_ceiling=memory_ceiling) as job:
         stream = job.stream(job.plan(demand))
         found = np.empty((source.n_rows, *shape), dtype)
-        for start, rows in stream.map(work, _runs(source, _RUN_LEAVES)):
+        for start, rows in stream.map(work, _runs_of_leaves(source)):
             found[start : start + len(rows)] = rows
     return found
 
@@ -174,9 +178,12 @@ def predict_store(
     run = _RUN_LEAVES
     if isinstance(source, StoreSource):
         run = max(1, source.X.shard_rows // source.leaf_rows)
+    widths = [_width(fitted, kind) for kind in kinds]
     demand = Demand(
         leaf=total_bytes(source.rooms(1)),
-        workspace=source.leaf_rows * 8 * (1 + sum(_width(fitted, kind) for kind in kinds))
+        # A chunk of each array, the ids of a leaf, and a piece of predictions as they are made.
+        workspace=8 * source.leaf_rows * (2 + sum(widths))
+        + 8 * min(PIECE_ROWS, source.leaf_rows) * _PIECE_COPIES * (max(widths) + sum(widths))
         + total_bytes(Predictions(fitted, kinds[0]).rooms(source.leaf_rows)),
     )
     with (
@@ -190,17 +197,19 @@ def predict_store(
             columns["row_id"] = (), np.dtype(ids.dtype)
         leaf_rows = source.leaf_rows
         layouts = add_arrays(output, columns, chunk_rows=leaf_rows, shard_rows=run * leaf_rows)
-        work = _Write(fitted, layouts, ids, leaf_rows, run)
-        for _ in stream.map(work, _runs(source, run)):
+        work = _Write(fitted, layouts, ids)
+        n, shard_rows = source.n_rows, run * leaf_rows
+        shards = [(first, min(first + shard_rows, n)) for first in range(0, n, shard_rows)]
+        for _ in stream.map(work, shards):
             pass
         output.commit(source.n_rows, manifest(source.n_rows, fitted.classes, fitted.model.name))
         return job.memory(plan)
 
 
-def _runs(source: Source, leaves: int) -> list[range]:
-    """Return the leaves in runs of so many."""
-    n = source.n_leaves
-    return [range(first, min(first + leaves, n)) for first in range(0, n, leaves)]
+def _runs_of_leaves(source: Source) -> list[tuple[int, int]]:
+    """Return the rows of each task: those of `_RUN_LEAVES` leaves, none of which is cut."""
+    starts = [source.first_row(leaf) for leaf in range(0, source.n_leaves, _RUN_LEAVES)]
+    return list(pairwise([*starts, source.n_rows]))
 
 
 def _width(fitted: Fitted, kind: Kind) -> int:
@@ -256,7 +265,7 @@ class Predictions:
 
 @dataclass(frozen=True, eq=False)
 class _Collect:
-    """Predictions of a run of leaves, to travel back to the driver."""
+    """Predictions of a run of rows, to travel back to the driver."""
 
     predictions: Predictions
 
@@ -281,8 +290,6 @@ class _Write:
     fitted: Fitted
     layouts: Mapping[str, ArrayLayout]
     ids: ArrayLayout | None
-    leaf_rows: int
-    leaves: int
 
     def rooms(self, rows: int) -> Rooms:
         """Return the arrays to work in, for blocks of at most `rows` rows."""
@@ -290,28 +297,26 @@ class _Write:
 
     def run(self, blocks: Iterator[Block], work: Arrays) -> int:
         """Write one shard of each array, and return its number of rows."""
-        written = 0
+        leading = next(blocks)
+        first = leading.row_number(0)
+        shard_rows = next(iter(self.layouts.values())).shard_rows
         with ExitStack() as stack:
             ids = None if self.ids is None else stack.enter_context(ChunkReader(self.ids))
-            writers: dict[str, ShardWriter] = {}
-            for block in blocks:
-                start = block.row_number(0)
-                if not writers:
-                    shard = start // (self.leaf_rows * self.leaves)
-                    writers = {
-                        name: stack.enter_context(ShardWriter(layout, shard))
-                        for name, layout in self.layouts.items()
+            writer = stack.enter_context(PredictionRows(self.layouts, first // shard_rows))
+            for block in chain([leading], blocks):
+                start, stop = block.row_number(0), block.row_number(block.n_rows - 1) + 1
+                if ids is not None:
+                    numbers = np.empty(stop - start, self.layouts["row_id"].dtype)
+                    ids.read_rows(start, stop, numbers)
+                # In pieces: of many classes, the predictions of a leaf may be many times its rows.
+                for row in range(0, block.n_rows, PIECE_ROWS):
+                    X = block.X[row : row + PIECE_ROWS]
+                    columns = {
+                        name: Predictions(self.fitted, cast("Kind", name)).of(X, work)
+                        for name in self.layouts.keys() - {"row_id"}
                     }
-                for name, writer in writers.items():
-                    shape, dtype = self.layouts[name].row_shape, self.layouts[name].dtype
-                    chunk = np.zeros((self.leaf_rows, *shape), dtype)
-                    rows = chunk[: block.n_rows]
-                    if name != "row_id":
-                        rows[...] = Predictions(self.fitted, cast("Kind", name)).of(block.X, work)
-                    elif ids is not None:
-                        ids.read_rows(start, start + block.n_rows, rows)
-                    writer.write(chunk, block.n_rows)
-                written += block.n_rows
-            for writer in writers.values():
-                writer.commit()
-        return written
+                    if ids is not None:
+                        columns["row_id"] = numbers[row : row + PIECE_ROWS]
+                    writer.write(columns)
+            writer.commit()
+            return writer.n_rows - first

@@ -31,10 +31,9 @@ from ooc_train.solvers.newton import Newton
 from ooc_train.solvers.updates import Updates
 from ooc_train.stream.inputs import Inputs, read_inputs, read_validation
 from ooc_train.stream.labels import class_weights
-from ooc_train.stream.order import spread
 from ooc_train.stream.passes import Stream
 from ooc_train.stream.plan import Demand, Plan
-from ooc_train.stream.sources import Source
+from ooc_train.stream.sources import Source, sample_leaves
 from ooc_train.threads import one_blas_thread
 from ooc_train.units import approximate_bytes
 from ooc_train.watching.driver import TrainingPage
@@ -596,7 +595,7 @@ def _column_scaling(task: Task, stream: Stream) -> Scaling:
     if statistics is not None:
         return Scaling.of(statistics.mean, statistics.scale, centre=centre)
     about: Array = np.zeros(problem.n_features)
-    leaves = spread(stream.source.n_leaves, _SAMPLE_LEAVES)
+    leaves = sample_leaves(stream.source, _SAMPLE_LEAVES * stream.source.leaf_rows)
     look = ColumnSums(about)
     rough = look.scaling(stream.reduce(look, leaves), centre=True)
     look = ColumnSums(rough.mean)

@@ -411,15 +411,13 @@ class Numbers:
 
 @pytest.mark.parametrize("window", [1, 3])
 def test_a_map_sees_the_rows_of_each_run(window):
-    runs = [range(3), (24, 7), (5,)]
+    # Of leaves of 8 rows: whole ones, parts of two with one between, the last, and within one.
+    runs = [(0, 24), (53, 70), (190, 197), (41, 43)]
     passes = stream(numbered(), window=window)
     found = list(passes.map(Numbers(), runs))
-    assert found == [
-        list(range(24)),
-        [*range(192, 197), *range(56, 64)],
-        list(range(40, 48)),
-    ]
-    assert passes.spent.rows == 24 + 13 + 8
+    assert found == [list(range(*run)) for run in runs]
+    # What is read are leaves.
+    assert passes.spent.rows == 24 + 24 + 13 + 8
 
 
 @pytest.mark.parametrize("how", ["reduce", "scan", "map"])
@@ -435,7 +433,7 @@ def test_a_damaged_chunk_stops_every_kind_of_pass(tmp_path, how):
     run = {
         "reduce": lambda: passes.reduce(ColumnSums(np.zeros(3))),
         "scan": lambda: seen(source),
-        "map": lambda: list(passes.map(Numbers(), [range(25)])),
+        "map": lambda: list(passes.map(Numbers(), [(0, ROWS)])),
     }[how]
     with pytest.raises(CorruptChunk, match=r"X, chunk 8 \(rows 64 to 71\)"):
         run()
@@ -448,7 +446,7 @@ def test_an_error_that_is_no_ones_purpose_is_raised_as_it_is():
             return [1 // 0 for _ in blocks if work]
 
     with pytest.raises(ZeroDivisionError):
-        list(stream(numbered()).map(Broken(), [range(2)]))
+        list(stream(numbered()).map(Broken(), [(0, 16)]))
 
 
 def test_a_store_that_was_replaced_is_read_anew(tmp_path):

@@ -45,6 +45,19 @@ class Block:
         first, start = max(pair for pair in self.starts if pair[0] <= row)
         return start + row - first
 
+    def within(self, start: int, stop: int) -> "Block":
+        """Return the rows of a block of consecutive ones whose numbers are in a range."""
+        first = self.row_number(0)
+        if start <= first and first + self.n_rows <= stop:
+            return self
+        rows = slice(max(start - first, 0), stop - first)
+        return Block(
+            self.X[rows],
+            None if self.y is None else self.y[rows],
+            None if self.weight is None else self.weight[rows],
+            ((0, max(start, first)),),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Room:

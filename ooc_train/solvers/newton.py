@@ -21,7 +21,7 @@ from ooc_train.errors import Diverged
 from ooc_train.models.linear import LinearProblem, LossSums
 from ooc_train.models.sums import Array
 from ooc_train.solvers.base import State, Stream
-from ooc_train.stream.order import spread
+from ooc_train.stream.sources import rows_of, sample_leaves
 
 _SHORTER = np.array([0.5, 0.25, 1 / 16, 1 / 128])
 """Lengths of the steps that are tried beside the full one."""
@@ -76,7 +76,7 @@ class Newton:
         """Return the optimum of a sample, where the data are many times what a sample takes."""
         source = stream.source
         rows = _SAMPLE_ROWS_PER_PARAMETER * problem.n_parameters
-        leaves = spread(source.n_leaves, -(-rows // source.leaf_rows))
+        leaves = sample_leaves(source, rows)
         state = State(theta)
         if len(leaves) > _SAMPLE_SHARE * source.n_leaves:
             return state
@@ -85,7 +85,7 @@ class Newton:
             state = coarse._iterate(problem, stream, state, leaves)
             if state.converged:
                 break
-        taken = min(len(leaves) * source.leaf_rows, source.n_rows)
+        taken = rows_of(source, leaves)
         return State(state.theta, note=f"begins at the optimum of a sample of {taken:,} rows")
 
     def step(self, problem: LinearProblem, stream: Stream, state: State) -> State:

@@ -24,8 +24,8 @@ from ooc_train.models.rules import BETA1, BETA2, EPSILON, Rule
 from ooc_train.models.sums import Array, Sums, Work
 from ooc_train.models.updates import LinearUpdates
 from ooc_train.solvers.base import State, Stream
-from ooc_train.stream.order import rounds, spread
-from ooc_train.stream.sources import Source
+from ooc_train.stream.order import rounds
+from ooc_train.stream.sources import Source, sample_leaves
 
 _PATIENCE = 5
 """Epochs without progress after which learning stops, as in scikit-learn."""
@@ -200,8 +200,7 @@ class Updates:
 def automatic_rate(problem: LinearProblem, stream: Stream, batch_size: int) -> float:
     """Return the learning rate "auto" of gradient descent on batches, from a sample of the rows."""
     source, features = stream.source, problem.n_features
-    wanted = min(_SAMPLE_LEAVES, -(-_SAMPLE_ROWS // source.leaf_rows))
-    leaves = spread(source.n_leaves, wanted)
+    leaves = sample_leaves(source, min(_SAMPLE_ROWS, _SAMPLE_LEAVES * source.leaf_rows))
     if features <= _WIDEST:
         gram = stream.reduce(GramSums(problem.scaling, 0, problem.class_weight), leaves)
         weight = float(gram["gram"][-1, -1])

@@ -46,8 +46,57 @@ def manifest(n_rows: int, classes: Sequence[Scalar], model: str) -> dict[str, An
     }
 
 
+class PredictionRows(Discarding):
+    """Writes rows of every array of predictions, in any number at a time, from a shard's first on.
+
+    A context manager: leaving it without `commit` removes the shard that is being written.
+
+    Parameters
+    ----------
+    layouts : mapping
+        The arrays, as `add_arrays` returns them: alike in rows of chunks and shards.
+    first_shard : int
+        Number of the shard whose first row comes first.
+    """
+
+    def __init__(self, layouts: Mapping[str, ArrayLayout], first_shard: int = 0) -> None:
+        layout = next(iter(layouts.values()))
+        self._chunk_rows = layout.chunk_rows
+        self.n_rows = first_shard * layout.shard_rows
+        self._arrays = {name: RowWriter(a, first_shard) for name, a in layouts.items()}
+
+    def write(self, columns: Mapping[str, NDArray[Any]]) -> None:
+        """Add rows: for each array, shape (row, ...)."""
+        count, start = len(next(iter(columns.values()))), 0
+        while start < count:
+            position = self.n_rows % self._chunk_rows
+            stop = min(count, start + self._chunk_rows - position)
+            for name, array in self._arrays.items():
+                array.fill(columns[name][start:stop], position, self.n_rows)
+            self.n_rows += stop - start
+            start = stop
+            if self.n_rows % self._chunk_rows == 0:
+                self._flush(self._chunk_rows)
+
+    def _flush(self, rows: int) -> None:
+        for array in self._arrays.values():
+            array.flush(rows)
+
+    def commit(self) -> None:
+        """Write what is left, and commit the last shard."""
+        if rest := self.n_rows % self._chunk_rows:
+            self._flush(rest)
+        for array in self._arrays.values():
+            array.finish()
+
+    def discard(self) -> None:
+        """Drop the shard that is being written, if there is one."""
+        for array in self._arrays.values():
+            array.discard()
+
+
 class PredictionWriter(Discarding):
-    """Writes predictions that come in any number of rows at a time.
+    """Writes predictions that come in any number of rows at a time to a store of their own.
 
     A context manager: leaving it without `commit` removes what was written.
 
@@ -80,40 +129,23 @@ class PredictionWriter(Discarding):
         model: str,
         overwrite: bool = False,
     ) -> None:
-        self.n_rows = 0
         self._about = classes, model
-        self._chunk_rows = chunk_rows
         self._output = OutputStore(path, overwrite=overwrite)
-        layouts = add_arrays(self._output, columns, chunk_rows=chunk_rows, shard_rows=shard_rows)
-        self._arrays = {name: RowWriter(layout) for name, layout in layouts.items()}
+        self._rows = PredictionRows(
+            add_arrays(self._output, columns, chunk_rows=chunk_rows, shard_rows=shard_rows)
+        )
 
     def write(self, columns: Mapping[str, NDArray[Any]]) -> None:
         """Add rows: for each array, shape (row, ...)."""
-        count, start = len(next(iter(columns.values()))), 0
-        while start < count:
-            position = self.n_rows % self._chunk_rows
-            stop = min(count, start + self._chunk_rows - position)
-            for name, array in self._arrays.items():
-                array.fill(columns[name][start:stop], position, self.n_rows)
-            self.n_rows += stop - start
-            start = stop
-            if self.n_rows % self._chunk_rows == 0:
-                self._flush(self._chunk_rows)
-
-    def _flush(self, rows: int) -> None:
-        for array in self._arrays.values():
-            array.flush(rows)
+        self._rows.write(columns)
 
     def commit(self) -> None:
         """Write what is left, and give the group its name."""
-        if rest := self.n_rows % self._chunk_rows:
-            self._flush(rest)
-        for array in self._arrays.values():
-            array.finish()
-        self._output.commit(self.n_rows, manifest(self.n_rows, *self._about))
+        self._rows.commit()
+        n_rows = self._rows.n_rows
+        self._output.commit(n_rows, manifest(n_rows, *self._about))
 
     def discard(self) -> None:
         """Remove what was written, unless it was committed."""
-        for array in self._arrays.values():
-            array.discard()
+        self._rows.discard()
         self._output.discard()

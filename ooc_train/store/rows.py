@@ -17,6 +17,8 @@ class RowWriter:
     ----------
     layout : ArrayLayout
         An array of an `OutputStore`.
+    first_shard : int
+        Number of the shard that the first chunk belongs to.
 
     Attributes
     ----------
@@ -24,11 +26,11 @@ class RowWriter:
         The chunk that is being filled.
     """
 
-    def __init__(self, layout: ArrayLayout) -> None:
+    def __init__(self, layout: ArrayLayout, first_shard: int = 0) -> None:
         self.layout = layout
         self.chunk = np.zeros((layout.chunk_rows, *layout.row_shape), layout.dtype)
         self._shard: ShardWriter | None = None
-        self._next_shard = 0
+        self._next_shard = first_shard
 
     def fill(self, values: NDArray[Any], position: int, first_row: int) -> None:
         """Convert rows into the chunk, checking that the array can hold them.

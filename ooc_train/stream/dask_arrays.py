@@ -1,10 +1,17 @@
-"""Dask arrays: cut alike by rows, and their blocks as a source."""
+"""Dask arrays: cut alike by rows, and their blocks as a source.
+
+Blocks have any number of rows. Empty ones are left out when the source is made, so that every leaf
+holds a row; where a leaf begins follows from the rows of those before it.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
 from typing import Any, ClassVar
 
 import numpy as np
+from dask.delayed import delayed
 
 from ooc_train.models.sums import Arrays, Block, Rooms
 from ooc_train.stream.sources import Reader, concatenate, model_dtype
@@ -45,6 +52,22 @@ class DaskSource:
     def n_leaves(self) -> int:
         """Blocks of rows."""
         return len(self.rows)
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        return [0, *accumulate(self.rows)]
+
+    def first_row(self, leaf: int) -> int:
+        """Return the first row of a leaf; of one past the last, the number of rows."""
+        return self._starts[leaf]
+
+    def given(self, leaves: Sequence[int]) -> Any:
+        """Return what makes the blocks of leaves for a task, which gets them by number."""
+        return delayed(_as_blocks)(
+            [(leaf, self.blocks[leaf], self.first_row(leaf), self.rows[leaf]) for leaf in leaves],
+            self.dtype,
+            self.n_outputs,
+        )
 
     @property
     def stripe_leaves(self) -> int:
@@ -99,6 +122,46 @@ class GivenReader:
         del leaves
 
 
+def _as_blocks(
+    parts: Sequence[tuple[int, tuple[Any, Any, Any], int, int]], dtype: str, n_outputs: int
+) -> dict[int, Block]:
+    """Return the blocks of Dask arrays as leaves.
+
+    Parameters
+    ----------
+    parts : of each leaf its number, its X, y and weight, its first row, and its rows
+    dtype : of X, as models see it
+    n_outputs : columns of y
+
+    Raises
+    ------
+    ValueError
+        where a block has other rows than its array says: others would then lie in wrong places.
+    """
+    blocks = {}
+    for leaf, (X, y, weight), start, rows in parts:
+        for name, values in (("X", X), ("y", y), ("sample_weight", weight)):
+            if values is not None and len(values) != rows:
+                raise ValueError(
+                    f"the block of {name} from row {start:,} on has {len(values):,} rows, and its "
+                    f"Dask array says {rows:,}; call {name}.compute_chunk_sizes() first"
+                )
+        X = np.asarray(X)
+        if model_dtype(X.dtype) == "<f8" != dtype:
+            raise ValueError(
+                f"the block of X from row {start:,} on is {X.dtype}, and its Dask array says that "
+                f"float32 holds it; call X.astype({X.dtype.name!r}) first"
+            )
+        # What came from another worker may lie askew in the message that brought it.
+        blocks[leaf] = Block(
+            np.require(X, dtype, ("C", "A")),
+            None if y is None else np.require(y, "<f8", ("C", "A")).reshape(rows, n_outputs),
+            None if weight is None else np.require(weight, "<f8", ("C", "A")),
+            ((0, start),),
+        )
+    return blocks
+
+
 def aligned(X: Any, y: Any, weight: Any) -> tuple[Any, Any, Any]:
     """Return Dask arrays cut alike by rows, and not by columns."""
     import dask.array
@@ -128,15 +191,17 @@ def aligned(X: Any, y: Any, weight: Any) -> tuple[Any, Any, Any]:
 
 def dask_source(X: Any, y: Any = None, weight: Any = None) -> DaskSource:
     """Return the blocks of Dask arrays, cut alike by rows and not by columns, as a source."""
+    rows = X.chunks[0]
 
     def parts(array: Any) -> list[Any]:
         if array is None:
-            return [None] * len(X.chunks[0])
-        return list(array.to_delayed().ravel())
+            return [None] * np.count_nonzero(rows)
+        blocks = array.to_delayed().ravel()
+        return [block for block, count in zip(blocks, rows, strict=True) if count]
 
     return DaskSource(
         tuple(zip(parts(X), parts(y), parts(weight), strict=True)),
-        tuple(int(rows) for rows in X.chunks[0]),
+        tuple(int(count) for count in rows if count),
         int(X.shape[1]),
         0 if y is None else (int(y.shape[1]) if y.ndim == 2 else 1),
         model_dtype(X.dtype),

@@ -64,6 +64,22 @@ class _Call:
         return self._made
 
 
+def _sealed_around(function: Callable[..., Any], call: tuple[Any, ...]) -> tuple[bytes, Delayed]:
+    """Return a call as bytes, without the one argument that Dask makes, and that argument.
+
+    Dask would hand over other arrays as parts of a message, in which they may lie askew, and
+    compiled loops take none that do.
+    """
+    (at,) = (i for i, argument in enumerate(call) if isinstance(argument, Delayed))
+    return dumps((function, call[:at], call[at + 1 :])), call[at]
+
+
+def _call_given(open_call: Callable[[bytes], Any], sealed: bytes, given: Any) -> Any:
+    """Make the call that `_sealed_around` made bytes of, with the argument that it lacks."""
+    function, before, after = open_call(sealed)
+    return function(*before, given, *after)
+
+
 class OnDask:
     """Runs calls as tasks of a Dask cluster, a window of them at a time.
 
@@ -112,9 +128,12 @@ class OnDask:
     ) -> set[Future]:
         keys = [f"ooc_train-{name}-{next(self._serial)}" for _ in calls]
         if any(isinstance(argument, Delayed) for call in calls for argument in call):
-            make = delayed(function, pure=False)
-            named = zip(calls, keys, strict=True)
-            return set(self.client.compute([make(*call, dask_key_name=key) for call, key in named]))
+            make = delayed(_call_given, pure=False)
+            tasks = [
+                make(pickle.loads, *_sealed_around(function, call), dask_key_name=key)
+                for call, key in zip(calls, keys, strict=True)
+            ]
+            return set(self.client.compute(tasks))
         if not calls:
             return set()
         sealed = [dumps(_Call(function, call)) for call in calls]

@@ -17,7 +17,6 @@ from time import perf_counter
 from typing import Any, Protocol
 
 import numpy as np
-from dask.delayed import delayed
 from numpy.typing import NDArray
 
 from ooc_train.errors import OocTrainError
@@ -26,7 +25,7 @@ from ooc_train.stream import order
 from ooc_train.stream.buffers import pool_of
 from ooc_train.stream.dask_arrays import DaskSource, GivenReader
 from ooc_train.stream.executors import Executor
-from ooc_train.stream.sources import Reader, Source, StoreSource, model_dtype
+from ooc_train.stream.sources import Reader, Source, StoreSource, leaves_within
 from ooc_train.stream.turns import in_turns
 from ooc_train.threads import one_blas_thread
 
@@ -134,14 +133,14 @@ class Scan(Protocol):
 
 
 class RowMap(Protocol):
-    """What a map makes of a run of leaves: a value that travels to the workers."""
+    """What a map makes of a run of rows: a value that travels to the workers."""
 
     def rooms(self, rows: int) -> Rooms:
         """Return the arrays that `run` works in, for blocks of at most `rows` rows."""
         ...
 
     def run(self, blocks: Iterator[Block], work: Arrays) -> Any:
-        """Take the blocks of a run of leaves, and return what travels back to the driver."""
+        """Take the blocks of a run of rows, in order, and return what travels to the driver."""
         ...
 
 
@@ -198,9 +197,7 @@ class Stream:
         """Return leaves that a task can't read for itself, or None where it can."""
         if not isinstance(self.source, DaskSource):
             return None
-        blocks = self.source.blocks
-        starts = np.cumsum((0, *self.source.rows))
-        return delayed(_as_blocks)([(leaf, blocks[leaf], int(starts[leaf])) for leaf in leaves])
+        return self.source.given(leaves)
 
     def reduce(self, work: Work, leaves: Sequence[int] | None = None) -> Sums:
         """Return the sums that `work` adds up over all rows, or over the leaves given.
@@ -289,12 +286,17 @@ class Stream:
             self._segment_rows = min(4 * self._segment_rows, _SEGMENT_SECONDS * speed)
             at = end
 
-    def map(self, function: RowMap, leaf_runs: Sequence[Sequence[int]]) -> Iterator[Any]:
-        """Yield what `function` returns for each run of leaves, as they come in."""
+    def map(self, function: RowMap, runs: Iterable[tuple[int, int]]) -> Iterator[Any]:
+        """Yield what `function` returns for each run of rows, as they come in.
+
+        A run is a first row and the one after the last. Leaves that reach beyond are cut, and so a
+        leaf in which a run ends and the next begins is read twice.
+        """
 
         def calls() -> Iterator[tuple[Any, ...]]:
-            for run in leaf_runs:
-                yield self._given(run), run
+            for start, stop in runs:
+                leaves = leaves_within(self.source, start, stop)
+                yield self._given(leaves), leaves, start, stop
 
         grain = self._grain
         return self._run(_map_task, function, calls(), "map", grain.threads, grain.window)
@@ -384,20 +386,6 @@ def _largest(source: Source | None, given: Mapping[int, Block] | None) -> int:
 
 def _rooms(source: Source | None, leaves: int = 1) -> Rooms:
     return {} if source is None else source.rooms(leaves)
-
-
-def _as_blocks(parts: Sequence[tuple[int, tuple[Any, Any, Any], int]]) -> dict[int, Block]:
-    """Return the blocks of Dask arrays as leaves."""
-    blocks = {}
-    for leaf, (X, y, weight), start in parts:
-        X = np.asarray(X)
-        blocks[leaf] = Block(
-            np.ascontiguousarray(X, model_dtype(X.dtype)),
-            None if y is None else np.asarray(y, np.float64).reshape(len(X), -1),
-            None if weight is None else np.asarray(weight, np.float64),
-            ((0, start),),
-        )
-    return blocks
 
 
 def _reduce_task(
@@ -528,8 +516,10 @@ def _map_task(
     grain: Grain,
     given: Mapping[int, Block] | None,
     leaves: Sequence[int],
+    start: int,
+    stop: int,
 ) -> tuple[Any, Spent]:
-    """Return what `function` makes of the leaves, and what it took."""
+    """Return what `function` makes of the rows `start` to `stop` of the leaves; what it took."""
     reader = _reader(source, given)
     rows, reading, decoded, started = 0, 0.0, reader.decoding, perf_counter()
 
@@ -539,7 +529,7 @@ def _map_task(
         for block in reader.run(leaves, arrays):
             reading += perf_counter() - began
             rows += block.n_rows
-            yield block
+            yield block.within(start, stop)
             began = perf_counter()
 
     work_rooms = function.rooms(_largest(source, given))

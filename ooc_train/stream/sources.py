@@ -5,6 +5,7 @@ cut is a function of the data alone and never of the plan, since it decides the 
 """
 
 import secrets
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -17,7 +18,7 @@ from ooc_train.models.sums import Array, Arrays, Block, Room, Rooms
 from ooc_train.store.chunks import ChunkReader
 from ooc_train.store.layout import ArrayLayout, Store, default_chunk_rows
 from ooc_train.stream.labels import codes_of
-from ooc_train.stream.order import MIXED_CHUNKS
+from ooc_train.stream.order import MIXED_CHUNKS, spread
 
 _RUN_LEAVES, _RUN_BYTES = 16, 2**18
 """Chunks whose y is read at a time, and as float64 its bytes."""
@@ -87,7 +88,11 @@ class Source(Protocol):
 
     @property
     def leaf_rows(self) -> int:
-        """Rows of every leaf but the last, and of the largest."""
+        """Rows of the largest leaf."""
+        ...
+
+    def first_row(self, leaf: int) -> int:
+        """Return the first row of a leaf; of one past the last, the number of rows."""
         ...
 
     @property
@@ -184,6 +189,10 @@ class StoreSource:
     def n_leaves(self) -> int:
         """Chunks, or parts of them, that hold rows."""
         return -(-self.n_rows // self.leaf_rows)
+
+    def first_row(self, leaf: int) -> int:
+        """Return the first row of a leaf; of one past the last, the number of rows."""
+        return min(leaf * self.leaf_rows, self.n_rows)
 
     @property
     def stripe_leaves(self) -> int:
@@ -337,6 +346,30 @@ class StoreReader:
         )
 
 
+def sample_leaves(source: Source, rows: int) -> tuple[int, ...]:
+    """Return leaves, spread evenly over all, that hold about so many rows, or all there are.
+
+    Where leaves differ in size, those that the largest one's rows would call for may hold few.
+    """
+    wanted = -(-rows // source.leaf_rows)
+    leaves = spread(source.n_leaves, wanted)
+    while 2 * rows_of(source, leaves) < rows and len(leaves) < source.n_leaves:
+        leaves = spread(source.n_leaves, 2 * len(leaves))
+    return leaves
+
+
+def rows_of(source: Source, leaves: Sequence[int]) -> int:
+    """Return how many rows leaves hold."""
+    return sum(source.first_row(leaf + 1) - source.first_row(leaf) for leaf in leaves)
+
+
+def leaves_within(source: Source, start: int, stop: int) -> range:
+    """Return the leaves that hold any of the rows from `start` to before `stop`."""
+    leaves = range(source.n_leaves)
+    first = bisect_right(leaves, start, key=source.first_row) - 1
+    return range(first, bisect_left(leaves, stop, key=source.first_row))
+
+
 def _consecutive(leaves: Sequence[int], most: int) -> Iterator[Sequence[int]]:
     """Cut leaves into runs that follow one another, of at most so many."""
     first = 0
@@ -391,6 +424,10 @@ class ArraySource:
     def n_leaves(self) -> int:
         """Leaves that hold rows."""
         return -(-self.n_rows // self.leaf_rows)
+
+    def first_row(self, leaf: int) -> int:
+        """Return the first row of a leaf; of one past the last, the number of rows."""
+        return min(leaf * self.leaf_rows, self.n_rows)
 
     @property
     def stripe_leaves(self) -> int:
