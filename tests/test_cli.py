@@ -249,6 +249,32 @@ def test_errors_hold_no_markup_and_steer_no_terminal(tmp_path):
     assert result.stderr == f"error: nothing lies at {tmp_path}/[red]\\x1b[31m:smile:.zarr\n"
 
 
+def test_chunks_that_were_left_out_are_filled_by_a_flag(tmp_path, scheduler):
+    """zarr-python leaves out chunks of nothing but zeros, as of labels that are sorted."""
+    rng = np.random.default_rng(0)
+    group = zarr.create_group(tmp_path / "a.zarr")
+    group.create_array("X", data=rng.standard_normal((64, 3)), chunks=(8, 3))
+    group.create_array("y", data=(np.arange(64) >= 32).astype("u1"), chunks=(8,))
+    store, run = tmp_path / "a.zarr", tmp_path / "a.run"
+    validated = ("--validation", store, "--scheduler", scheduler, "--max-iter", 2)
+    for command in (
+        ("rechunk", store, tmp_path / "r.zarr"),
+        ("shuffle", store, tmp_path / "s.zarr"),
+        ("plan", store, *validated),
+        ("train", store, "--out", run, *validated),
+        ("evaluate", run, store, "--scheduler", scheduler),
+        ("tradeoff", store, "--batch-sizes", "full", *validated),
+        ("predict", run, store, tmp_path / "p.csv"),
+        ("predict", run, store, tmp_path / "p.zarr", "--scheduler", scheduler),
+        ("info", store),
+    ):
+        if command[0] not in ("info", "predict"):
+            refused = here(*command)
+            assert refused.exit_code == 1
+            assert "or --fill-missing, reads such chunks as that value" in refused.stderr
+        assert here(*command, "--fill-missing").exit_code == 0, command
+
+
 def test_data_that_are_damaged_end_a_run_with_1_and_a_line(tmp_path, scheduler):
     store = make_data(tmp_path / "a.zarr", rows=5000, features=10)
     out = tmp_path / "a.run"

@@ -7,7 +7,7 @@ import typer
 
 from ooc_train.cli.command import command
 from ooc_train.cli.describe import describe_run, describe_store, is_run, run_text, store_text
-from ooc_train.cli.options import STORE, MemoryCeiling, Output, Overwrite
+from ooc_train.cli.options import STORE, MemoryCeiling, Output, Overwrite, Stored
 from ooc_train.cli.parsers import parsed, rows_of
 from ooc_train.cli.text import count, print_json
 from ooc_train.memory import Ceiling
@@ -21,6 +21,7 @@ def info(
     *,
     path: Annotated[str, typer.Argument(help="Path or URL of a store, or folder of a run.")],
     columns: Annotated[int, typer.Option(min=0, help="Columns whose statistics are shown.")] = 8,
+    stored: Stored,
     output: Output,
 ) -> None:
     """Show what a store holds, without reading a row, or what a run learned."""
@@ -30,9 +31,7 @@ def info(
         fitted = load_fitted(path)
         found, text = describe_run(path, fitted), run_text(path, fitted)
     else:
-        from ooc_train.store.layout import open_store
-
-        store = open_store(path)
+        store = stored.open(path)
         found, text = describe_store(store, columns), store_text(store, columns)
     if output.as_json:
         print_json(found)
@@ -102,15 +101,15 @@ def rechunk(
         str | None, typer.Option(metavar="float32|float64|...", help="Of X (default: as it is).")
     ] = None,
     overwrite: Overwrite = False,
+    stored: Stored,
     memory_ceiling: MemoryCeiling = None,
     output: Output,
 ) -> None:
     """Write a store anew, rows in their order: in chunks of another size, codec or type."""
     with ConsoleBar(quiet=output.quiet) as bar:
-        from ooc_train.store.layout import open_store
         from ooc_train.store.rechunk import rechunk_store
 
-        source = open_store(store)
+        source = stored.open(store)
         made, memory = rechunk_store(
             source,
             out,
@@ -139,15 +138,15 @@ def shuffle(
     out: Annotated[str, typer.Argument(help="Where the shuffled store will lie.")],
     random_state: Annotated[int, typer.Option(min=0, help="Seed.")] = 0,
     overwrite: Overwrite = False,
+    stored: Stored,
     memory_ceiling: MemoryCeiling = None,
     output: Output,
 ) -> None:
     """Write the rows of a store in random order: what learning by batches needs."""
     with ConsoleBar(quiet=output.quiet) as bar:
-        from ooc_train.store.layout import open_store
         from ooc_train.store.shuffle import shuffle_store
 
-        source = open_store(store)
+        source = stored.open(store)
         shuffled, memory = shuffle_store(
             source,
             out,

@@ -19,6 +19,7 @@ from ooc_train.cli.options import (
     Output,
     Overwrite,
     Resources,
+    Stored,
     Validation,
 )
 from ooc_train.cli.text import count, print_json
@@ -36,6 +37,7 @@ def plan(
     *,
     store: Annotated[str, STORE],
     validation: Validation = None,
+    stored: Stored,
     learning: Learning,
     resources: Resources,
     output: Output,
@@ -51,10 +53,12 @@ def plan(
         from ooc_train.train import Task
 
         inputs = read_inputs(
-            store, classifier=model.is_classifier, memory_ceiling=resources.ceiling
+            stored.open(store), classifier=model.is_classifier, memory_ceiling=resources.ceiling
         )
         # What can't be is refused before anything is started.
-        task = Task.of(model, inputs, validation, memory_ceiling=resources.ceiling)
+        task = Task.of(
+            model, inputs, stored.open_validation(validation), memory_ceiling=resources.ceiling
+        )
         with resources.client(bar, kernels=task.needs_kernels) as client:
             found = make_plan(
                 model,
@@ -107,6 +111,7 @@ def train(
     verbose: Annotated[
         bool, typer.Option("--verbose", help="Tell what the solver notes, too.")
     ] = False,
+    stored: Stored,
     learning: Learning,
     resources: Resources,
     output: Output,
@@ -129,10 +134,12 @@ def train(
         if plot is not None:
             require_figure(plot, overwrite=overwrite)
         inputs = read_inputs(
-            store, classifier=model.is_classifier, memory_ceiling=resources.ceiling
+            stored.open(store), classifier=model.is_classifier, memory_ceiling=resources.ceiling
         )
         # What can't be is refused before anything is started.
-        task = Task.of(model, inputs, validation, memory_ceiling=resources.ceiling)
+        task = Task.of(
+            model, inputs, stored.open_validation(validation), memory_ceiling=resources.ceiling
+        )
 
         def say_plan(event: Event) -> None:
             if isinstance(event, Started):
@@ -204,6 +211,7 @@ def evaluate(
     unseen: UNSEEN = None,
     delimiter: DELIMITER = None,
     encoding: ENCODING = "utf8",
+    stored: Stored,
     resources: Resources,
     output: Output,
 ) -> None:
@@ -230,10 +238,9 @@ def evaluate(
             )
         else:
             from ooc_train.predict import evaluate as measure
-            from ooc_train.store.layout import open_store
             from ooc_train.stream.inputs import read_inputs
 
-            store = open_store(data)
+            store = stored.open(data)
             # What can't be is refused before anything is started.
             fitted.for_columns(store.feature_names, store.n_features, data)
             classifies = fitted.model.is_classifier
@@ -277,6 +284,7 @@ def predict(
     delimiter: DELIMITER = None,
     encoding: ENCODING = "utf8",
     overwrite: Overwrite = False,
+    stored: Stored,
     resources: Resources,
     output: Output,
 ) -> None:
@@ -288,7 +296,6 @@ def predict(
         from ooc_train.models.fitted import load_fitted
         from ooc_train.places import local_path
         from ooc_train.predict import Kind, predict_store
-        from ooc_train.store.layout import open_store
         from ooc_train.store.output import require_replaceable
 
         fitted = load_fitted(run)
@@ -304,7 +311,7 @@ def predict(
             on_rows = bar.stages()
             n_rows, memory = predict_files(
                 fitted,
-                data if raw else open_store(data),
+                data if raw else stored.open(data),
                 out,
                 kinds=kinds,
                 overwrite=overwrite,
@@ -315,7 +322,7 @@ def predict(
                 progress=lambda rows, share: on_rows("predicting", rows, share),
             )
         else:
-            store = open_store(data)
+            store = stored.open(data)
             n_rows = store.n_rows
             # What can't be is refused before anything is started.
             fitted.for_columns(store.feature_names, store.n_features, data)

@@ -14,6 +14,7 @@ from ooc_train.watching.callbacks import ConsoleBar
 
 if TYPE_CHECKING:
     from ooc_train.models.model import Model
+    from ooc_train.store.layout import Store
 
 
 def option(*names: str, of: str, parse: Callable[[str], Any] | None = None, **more: Any) -> Any:
@@ -45,6 +46,30 @@ MemoryCeiling = Annotated[
         "(default: half of what is available).",
     ),
 ]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """How stores are opened."""
+
+    fill_missing: Annotated[
+        bool,
+        option(
+            "--fill-missing",
+            of="Store",
+            help="Read chunks that another writer left out as their fill value.",
+        ),
+    ] = False
+
+    def open(self, path: str) -> "Store":
+        """Open the store at a path or URL."""
+        from ooc_train.store.layout import open_store
+
+        return open_store(path, fill_missing=self.fill_missing)
+
+    def open_validation(self, path: str | None) -> "Store | None":
+        """Open the store of the validation rows, None without one."""
+        return None if path is None else self.open(path)
 
 
 DELIMITER = Annotated[

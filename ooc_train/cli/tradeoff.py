@@ -8,7 +8,7 @@ import typer
 
 from ooc_train.cli import parsers
 from ooc_train.cli.command import command
-from ooc_train.cli.options import STORE, Learning, Output, Overwrite, Resources, option
+from ooc_train.cli.options import STORE, Learning, Output, Overwrite, Resources, Stored, option
 from ooc_train.cli.text import aligned, print_json
 from ooc_train.text import printable
 from ooc_train.watching.callbacks import ConsoleBar
@@ -43,6 +43,7 @@ def tradeoff(
         typer.Option(metavar="DIR", help="Folder for the table as JSON and CSV, and its plot."),
     ] = None,
     overwrite: Overwrite = False,
+    stored: Stored,
     learning: LearningAtAny,
     resources: Resources,
     output: Output,
@@ -71,9 +72,9 @@ def tradeoff(
         with resources.client(bar, kernels=True) as client:
             found = measure(
                 model,
-                store,
+                stored.open(store),
                 batch_sizes,
-                validation=validation,
+                validation=stored.open_validation(validation),
                 out=out,
                 overwrite=overwrite,
                 callbacks=(show,),

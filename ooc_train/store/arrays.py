@@ -60,6 +60,9 @@ class ArrayLayout:
         The array itself, where a path alone doesn't lead to it (a store with credentials).
     declared : Declared or None
         Which values its attributes declare to be missing, None if none can be.
+    fill : bytes or None
+        The value that fills chunks that were never written, as it lies; empty where zarr-python
+        knows it. None if such a chunk is refused.
     """
 
     path: str
@@ -75,6 +78,7 @@ class ArrayLayout:
     key: str = ""
     source: object = field(default=None, repr=False, compare=False)
     declared: Declared | None = None
+    fill: bytes | None = None
 
     @property
     def n_rows(self) -> int:
@@ -129,7 +133,9 @@ class ArrayLayout:
         return replace(self, shape=(n_rows, *self.row_shape))
 
 
-def direct_layout(path: str, name: str, metadata: Mapping[str, Any]) -> ArrayLayout | None:
+def direct_layout(
+    path: str, name: str, metadata: Mapping[str, Any], *, fill_missing: bool = False
+) -> ArrayLayout | None:
     """Layout of a local Zarr v3 array if the direct route reads it, else None.
 
     Parameters
@@ -140,6 +146,8 @@ def direct_layout(path: str, name: str, metadata: Mapping[str, Any]) -> ArrayLay
         What messages call it.
     metadata : mapping
         Its parsed ``zarr.json``.
+    fill_missing : bool
+        Whether chunks that were never written are read as the fill value.
 
     Raises
     ------
@@ -188,6 +196,22 @@ def direct_layout(path: str, name: str, metadata: Mapping[str, Any]) -> ArrayLay
         crc=crc,
         direct=True,
         key=_key_template(keys, len(shape)),
+        fill=_fill(metadata.get("fill_value"), dtype, path) if fill_missing else None,
+    )
+
+
+def _fill(value: Any, dtype: np.dtype[Any], path: str) -> bytes:
+    """Bytes of a fill value, which ``zarr.json`` holds as a number, a word, or the bits in hex."""
+    try:
+        if isinstance(value, str) and value.startswith("0x"):
+            return int(value, 16).to_bytes(dtype.itemsize, "little")
+        number = float(value) if isinstance(value, str) else value
+        if number is not None:
+            return np.array([number], dtype).tobytes()
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise InvalidStore(
+        f"{path}: zarr.json has fill_value {value!r}, which is no {dtype}; correct it"
     )
 
 

@@ -34,8 +34,19 @@ class _Shard(NamedTuple):
     """Chunks that were read through, by their position: those that are read in parts."""
 
 
+NEVER_WRITTEN = (
+    "other writers leave out chunks of nothing but the fill value; open_store(path, "
+    "fill_missing=True), or --fill-missing, reads such chunks as that value"
+)
+"""What may be the matter with a missing chunk of a store of another writer."""
+
+
 class _DamageError(Exception):
     """What is wrong with a chunk, before it is known which."""
+
+
+class _MissingError(_DamageError):
+    """A chunk that isn't there."""
 
 
 class DirectRoute:
@@ -58,6 +69,7 @@ class DirectRoute:
         self._raw_bytes = layout.chunk_bytes + len(self._checksum)
         self._chunks_per_shard = layout.chunks_per_shard
         self._shards: dict[int, _Shard] = {}
+        self._fill = None if layout.fill is None else np.frombuffer(layout.fill, layout.dtype)[0]
         self.check_bytes = _CHECK_BYTES if layout.in_parts and layout.crc else 0
         self.decoding = 0.0
 
@@ -72,7 +84,13 @@ class DirectRoute:
             else:
                 self._read_encoded(shard.fd, offset, length, out, scratch)
         except _DamageError as damage:
+            self._fill_or_raise(index, damage, out)
+
+    def _fill_or_raise(self, index: int, damage: _DamageError, out: NDArray[Any]) -> None:
+        """Fill rows of a chunk that was never written, where that is allowed; else raise."""
+        if self._fill is None or not isinstance(damage, _MissingError):
             raise corrupt_chunk(self._layout, index, str(damage)) from damage.__cause__
+        out[...] = self._fill
 
     def read_run(
         self, index: int, count: int, out: NDArray[Any], scratch: NDArray[np.uint8] | None
@@ -114,7 +132,7 @@ class DirectRoute:
                     (end - begin) * width,
                 )
             except _DamageError as damage:
-                raise corrupt_chunk(self._layout, index, str(damage)) from damage.__cause__
+                self._fill_or_raise(index, damage, out[begin - start : end - start])
 
     def _check_through(self, fd: int, offset: int) -> None:
         """Check a chunk that is too large to be held, piece by piece."""
@@ -222,10 +240,7 @@ class DirectRoute:
         try:
             fd = os.open(layout.shard_path(number), os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError as error:
-            raise _DamageError(
-                "its file is missing (a store of another writer leaves out chunks of nothing but "
-                "fill values unless it was written with write_empty_chunks=True)"
-            ) from error
+            raise _MissingError(f"its file is missing ({NEVER_WRITTEN})") from error
         try:
             size = os.fstat(fd).st_size
             if not layout.sharded:
@@ -268,7 +283,7 @@ def _entry(shard: _Shard, position: int) -> tuple[int, int]:
     offset, length = _ENTRY.unpack_from(shard.entries, _ENTRY.size * position)
     if offset + length > shard.data_bytes:
         if offset == MISSING:
-            raise _DamageError("it is missing from its shard")
+            raise _MissingError(f"it is missing from its shard ({NEVER_WRITTEN})")
         raise _DamageError(
             f"bytes {offset:,} to {offset + length:,} of a file that holds {shard.data_bytes:,}"
         )

@@ -1,5 +1,6 @@
 """The other route: chunks through zarr-python, for stores that the direct route doesn't read."""
 
+import base64
 import gzip
 import itertools
 from typing import Any
@@ -8,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ooc_train.store.arrays import ArrayLayout
-from ooc_train.store.direct import corrupt_chunk
+from ooc_train.store.direct import NEVER_WRITTEN, corrupt_chunk
 
 
 class ZarrRoute:
@@ -34,24 +35,32 @@ class ZarrRoute:
             array if isinstance(array, zarr.Array) else zarr.open_array(layout.path, mode="r")
         )
         self._stored: set[int] = set()
-        # The encoded chunk, and the decoded one before it is copied.
-        self.hidden_bytes = 2 * layout.chunk_bytes
+        self._shards = (
+            _ShardFill(self._array) if self._array.shards and layout.fill is None else None
+        )
+        # The encoded chunk, and the decoded one before it is copied; which may be read twice.
+        self.hidden_bytes = (3 if self._shards is not None else 2) * layout.chunk_bytes
 
     def read(self, index: int, out: NDArray[Any], scratch: NDArray[np.uint8] | None) -> None:  # noqa: ARG002
         """Decode chunk `index` into `out`; see `ChunkReader.read`."""
         start = index * self._layout.chunk_rows
         stop = min(start + self._layout.chunk_rows, self._layout.n_rows)
         shard = start // self._layout.shard_rows
-        if shard not in self._stored:
+        if self._layout.fill is None and shard not in self._stored:
             self._require_stored(index, shard)
             self._stored.add(shard)
         try:
-            out[: stop - start] = self._array[start:stop]
+            rows: Any = self._array[start:stop]
+            left_out = self._shards is not None and self._shards.left_out(start, stop, rows)
         except Exception as error:
             # A codec may raise anything; but a connection that broke is not a damaged chunk.
             if isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile):
                 raise
             raise corrupt_chunk(self._layout, index, f"it can't be decoded ({error!r})") from error
+        if left_out:
+            reason = f"it is missing from its shard ({NEVER_WRITTEN})"
+            raise corrupt_chunk(self._layout, index, reason)
+        out[: stop - start] = rows
 
     def read_run(
         self, index: int, count: int, out: NDArray[Any], scratch: NDArray[np.uint8] | None
@@ -77,10 +86,10 @@ class ZarrRoute:
             try:
                 size = sync(stored.store.getsize(stored.path))
             except FileNotFoundError:
-                reason = (
-                    f"{key} is missing (zarr-python leaves out chunks of nothing but fill values "
-                    "unless it writes with write_empty_chunks=True)"
-                )
+                why = NEVER_WRITTEN
+                if array.metadata.fill_value is None:
+                    why = "and its fill_value is null, so that nothing says what it held"
+                reason = f"{key} is missing ({why})"
                 raise corrupt_chunk(self._layout, index, reason) from None
             if size == 0:
                 raise corrupt_chunk(self._layout, index, f"{key} is empty")
@@ -90,3 +99,52 @@ class ZarrRoute:
 
     def close(self) -> None:
         """Do nothing: zarr-python keeps no file open."""
+
+
+class _ShardFill:
+    """Finds chunks that were left out of shards, where zarr-python reads fill values.
+
+    Rows that may be such a chunk are read again by a copy of the array whose fill value is another:
+    what differs was never written. So no codec, index or nesting of shards need be known.
+    """
+
+    def __init__(self, array: Any) -> None:
+        self._array = array
+        self._fill = array.metadata.fill_value
+        self._widths = array.chunks[1:]
+        codecs = array.metadata.codecs[0].codecs
+        self._nested = any(hasattr(codec, "index_codecs") for codec in codecs)
+        self._other: Any = None
+
+    def left_out(self, start: int, stop: int, rows: Any) -> bool:
+        """Whether rows hold fill values of a chunk that was never written."""
+        filled = self._is_fill(rows)
+        if not self._may_hold_a_chunk(filled):
+            return False
+        if self._other is None:
+            self._other = self._with_another_fill()
+        return bool((filled & ~self._is_fill(self._other[start:stop])).any())
+
+    def _is_fill(self, rows: Any) -> NDArray[np.bool_]:
+        fill = self._fill
+        missing = isinstance(fill, np.floating) and np.isnan(fill)
+        return np.asarray(np.isnan(rows) if missing else rows == fill)
+
+    def _may_hold_a_chunk(self, filled: NDArray[np.bool_]) -> bool:
+        if self._nested or not self._widths:
+            return bool(filled.any() if self._nested else filled.all())
+        width = self._widths[0]
+        return any(filled[:, i : i + width].all() for i in range(0, filled.shape[1], width))
+
+    def _with_another_fill(self) -> Any:
+        import zarr
+
+        metadata = self._array.metadata.to_dict()
+        kind, fill = self._array.dtype.kind, self._fill
+        if kind == "S":
+            metadata["fill_value"] = base64.b64encode(b"y" if fill == b"x" else b"x").decode()
+        elif kind in "UT":
+            metadata["fill_value"] = "y" if fill == "x" else "x"
+        else:
+            metadata["fill_value"] = (np.zeros if fill else np.ones)((), self._array.dtype).item()
+        return zarr.Array.from_dict(self._array.store_path, metadata)

@@ -282,6 +282,7 @@ def open_store(
     X: str = "X",
     y: str | None = "y",
     sample_weight: str | None = "sample_weight",
+    fill_missing: bool = False,
 ) -> Store:
     """Open a store, without reading a row.
 
@@ -293,6 +294,10 @@ def open_store(
     X, y, sample_weight : str
         Names of the arrays in the group. A name that isn't the default must exist; None for y or
         sample_weight leaves it out.
+    fill_missing : bool
+        Whether chunks that are not there are read as the fill value. Writers such as zarr-python
+        leave out chunks of nothing but that; a chunk that was lost looks the same, so by default it
+        is an error. Of a store of ours every chunk was written, and this changes nothing.
 
     Returns
     -------
@@ -311,16 +316,18 @@ def open_store(
     node = find_node(path)
     if node.is_array:
         require_rows_first(node.path, {"X": node.dimensions})
-        return _checked(node.path, {}, {"X": node.layout("X")})
+        return _checked(node.path, {}, {"X": node.layout("X", fill_missing=fill_missing)})
     manifest = node.attributes if node.attributes.get("format") == FORMAT else {}
     names = {"X": X, "y": y, "sample_weight": sample_weight}
     if manifest:
         names["row_id"] = "row_id"
+    fill = fill_missing and not manifest
     layouts, dimensions = {}, {}
     for role, name in names.items():
         child = node.child(name) if name is not None else None
         if child is not None and child.is_array:
-            layouts[role], dimensions[role] = child.layout(role), child.dimensions
+            layouts[role] = child.layout(role, fill_missing=fill)
+            dimensions[role] = child.dimensions
         elif role == "X" or name not in (role, None):
             raise InvalidStore(
                 f"{node.path} has no array {name!r}; name the array that is {role}, as in "

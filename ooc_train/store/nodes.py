@@ -61,8 +61,15 @@ class Node:
         found = opened.get(name)
         return None if found is None else Node(path, None, found)
 
-    def layout(self, role: str) -> ArrayLayout:
+    def layout(self, role: str, *, fill_missing: bool = False) -> ArrayLayout:
         """Make the layout of an array, which messages will call `role`.
+
+        Parameters
+        ----------
+        role : str
+            Such as "X".
+        fill_missing : bool
+            Whether chunks that were never written are read as the fill value.
 
         Raises
         ------
@@ -71,9 +78,9 @@ class Node:
         """
         layout = None
         if self.metadata is not None:
-            layout = direct_layout(self.path, role, self.metadata)
+            layout = direct_layout(self.path, role, self.metadata, fill_missing=fill_missing)
         if layout is None:
-            layout = _zarr_layout(self.path, role, self._array)
+            layout = _zarr_layout(self.path, role, self._array, fill_missing=fill_missing)
         meant, declared = declared_by(
             self.attributes, np.dtype(layout.dtype), self.path, masked=self._masked
         )
@@ -167,7 +174,7 @@ def _open_group(location: str, mode: Any) -> "zarr.Group":
     return zarr.open_group(location, mode=mode, use_consolidated=False)
 
 
-def _zarr_layout(path: str, role: str, array: Any) -> ArrayLayout:
+def _zarr_layout(path: str, role: str, array: Any, *, fill_missing: bool) -> ArrayLayout:
     """Layout of an array that zarr-python reads."""
     from zarr.storage import LocalStore
 
@@ -191,4 +198,5 @@ def _zarr_layout(path: str, role: str, array: Any) -> ArrayLayout:
         crc=False,
         direct=False,
         source=None if local else array,
+        fill=b"" if fill_missing and array.metadata.fill_value is not None else None,
     )

@@ -227,9 +227,10 @@ def rechunk_command(path: str, layouts: dict[str, ArrayLayout]) -> str:
         reading_term(source, record),
         writing_term(record.itemsize, source.n_features, chunk_rows, packed=True, counted=True),
     )
+    filled = " --fill-missing" if any(a.fill is not None for a in layouts.values()) else ""
     return (
         f"ooc-train rechunk {_and_beside(path, 'rechunked')} "
-        f"--memory-ceiling {Projection(terms).smallest}"
+        f"--memory-ceiling {Projection(terms).smallest}{filled}"
     )
 
 
