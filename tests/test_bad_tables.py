@@ -15,7 +15,7 @@ import pytest
 from ooc_train.cli.parsers import names
 from ooc_train.errors import CeilingExceeded, InvalidTable, OutputExists, TableNotFound
 from ooc_train.store import output
-from ooc_train.store.ingest import ingest
+from ooc_train.store.ingest import ingest, recipe_of
 from ooc_train.store.layout import open_store
 from tests.test_ingest import RNG, ROLES, TABLE, features_of, made, write
 from tests.test_writer import contents
@@ -42,6 +42,7 @@ def refused(tmp_path, table, error=InvalidTable, match="", name="a.parquet", **r
         ({"a": [1, 2], "y": [1, np.inf]}, {"target": "y"}, "'y' in row 1 .* is inf"),
         ({"a": [[1]]}, {}, r"(?s)no features can be made of 'a' \(list.*--drop a"),
         ({"a": [{"x": 1}], "b": [b"x"]}, {}, r"(?s)'a' \(struct.*'b' \(binary.*--drop a,b"),
+        ({"a": [[1]]}, {"categorical": ["a"]}, r"no features can be made of 'a' \(list"),
         ({"a": [1.0, -np.inf]}, {}, "'a' in row 1 .* is -inf; correct it"),
         ({"a": [1.0, 1e300]}, {}, r"is 1e\+300, more than float32 can hold"),
         ({"a": pa.array([None, None])}, {"missing": "mean"}, "'a' has no value .* --drop a"),
@@ -78,11 +79,85 @@ def test_text_that_can_not_be_used(tmp_path, text, message):
     assert os.listdir(tmp_path) == ["a.csv"]
 
 
-def test_several_files_whose_types_differ(tmp_path):
-    write(tmp_path / "1.parquet", {"a": [1.0]})
-    write(tmp_path / "2.parquet", {"a": ["7", "x"]})
-    with pytest.raises(InvalidTable, match=r"'a' in row 1 of .*2\.parquet is 'x', which is no num"):
-        ingest(tmp_path, tmp_path / "a.zarr")
+@pytest.mark.parametrize(
+    ("first", "second", "types"),
+    [
+        ([1, 2], ["x", "y"], ("int64", "string")),
+        (["1", "2"], [1, 2], ("string", "int64")),
+        ([1, 2], [True, False], ("int64", "bool")),
+        ([1, 2], [date(2013, 1, 1), None], ("int64", "date32")),
+        ([1, 2], pa.array(["1", "2"]).dictionary_encode(), ("int64", "dictionary")),
+        ([1, 2], [b"x", b"y"], ("int64", "binary")),
+        (
+            pa.array([0, 1], pa.timestamp("us")),
+            pa.array([0, 1], pa.timestamp("us", "America/New_York")),
+            (r"timestamp\[us\]", r"timestamp\[us, tz=America/New_York\]"),
+        ),
+    ],
+)
+@pytest.mark.parametrize(
+    "roles",
+    [
+        {},
+        {"categorical": ["a"]},
+        {"target": "a"},
+        {"target": "a", "task": "classification"},
+        {"id_column": "a"},
+        {"sample_weight": "a"},
+    ],
+)
+def test_several_files_whose_types_differ(tmp_path, first, second, types, roles):
+    if pa.types.is_temporal(pa.array(first).type) and roles not in ({}, {"categorical": ["a"]}):
+        return
+    write(tmp_path / "0.parquet", {"a": pa.array([None]), "v": [0]})
+    write(tmp_path / "1.parquet", {"a": first, "v": [1, 2]})
+    write(tmp_path / "2.parquet", {"a": second, "v": [3, 4]})
+    message = rf"column 'a' holds {types[0]} in .*1\.parquet and {types[1]}.* in .*2\.parquet"
+    with pytest.raises(InvalidTable, match=message):
+        ingest(tmp_path, tmp_path / "a.zarr", missing="drop", **roles)
+    store = ingest(tmp_path, tmp_path / "a.zarr", features=["v"]).store
+    assert store.n_rows == 5
+
+
+def test_types_that_go_together(tmp_path):
+    write(tmp_path / "0.parquet", {"a": pa.array([None]), "d": pa.array([None])})
+    write(tmp_path / "1.parquet", {"a": [1], "d": [date(2013, 1, 1)]})
+    write(tmp_path / "2.parquet", {"a": [2.5], "d": pa.array([3600], pa.timestamp("s"))})
+    store = ingest(tmp_path, tmp_path / "a.zarr", missing="drop", shuffle=False).store
+    assert features_of(store).tolist() == [[1, 15706], [2.5, np.float32(1 / 24)]]
+
+
+def test_times_with_and_without_a_zone_in_text(tmp_path):
+    (tmp_path / "1.csv").write_text("t,v\n2020-01-01 00:00:00,1\n2020-01-01 01:00:00,2\n")
+    (tmp_path / "2.csv").write_text("t,v\n2020-01-01 00:00:00+04:00,3\n")
+    for order, has in ((("1", "2"), "has a time zone"), (("2", "1"), "has no time zone")):
+        files = [tmp_path / f"{name}.csv" for name in order]
+        with pytest.raises(
+            InvalidTable,
+            match=rf"{order[1]}\.csv: column 't', row 0 .about line 2.: .*{has}, unlike "
+            rf"those of .*{order[0]}\.csv: write all with a zone, or all without one",
+        ):
+            ingest(files, tmp_path / "a.zarr")
+    # In one file, in its first block and after it.
+    (tmp_path / "3.csv").write_text("t,v\n2020-01-01 00:00:00,1\n2020-01-01 00:00:00Z,2\n")
+    with pytest.raises(InvalidTable, match=r"Z' with a zone and .* without one: write them in one"):
+        ingest(tmp_path / "3.csv", tmp_path / "a.zarr")
+    text = "t,v\n" + "2020-01-01 00:00:00,1\n" * 100_000 + "2020-01-01 00:00:00Z,2\n"
+    (tmp_path / "4.csv").write_text(text)
+    with pytest.raises(InvalidTable, match=r"row 100,000 .*has a time zone, unlike rows before"):
+        ingest(tmp_path / "4.csv", tmp_path / "a.zarr")
+    # By a recipe.
+    learned = ingest(tmp_path / "1.csv", tmp_path / "b.zarr").store
+    with pytest.raises(InvalidTable, match=r"2\.csv: .*a time zone, unlike those that were l"):
+        ingest(tmp_path / "2.csv", tmp_path / "a.zarr", like=learned)
+    zoned = pa.array([0], pa.timestamp("us", "UTC"))
+    write(tmp_path / "5.parquet", {"t": zoned, "v": [1]})
+    with pytest.raises(InvalidTable, match=r"'t' in row 0 of .*5\.parquet is a time with a zone"):
+        ingest(tmp_path / "5.parquet", tmp_path / "a.zarr", like=learned)
+    with pytest.raises(InvalidTable, match=r"is a time with a zone .* had no zone"):
+        recipe_of(learned).apply({"t": zoned, "v": [1]})
+    with pytest.raises(InvalidTable, match=r"'t' in row 0 .*Z', which is no date without a zone"):
+        recipe_of(learned).apply({"t": ["2020-01-01T00:00:00Z"], "v": [1]})
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import itertools
 import os
+import re
 from datetime import date
 
 import pyarrow as pa
@@ -16,8 +17,12 @@ from ooc_train.errors import InvalidTable, TableNotFound
 from ooc_train.tables import text
 from ooc_train.tables.files import open_tables
 from ooc_train.tables.names import is_table
+from ooc_train.tables.refusals import Broken
 
 TEXT = "a,b\n1,2\n3,4\n"
+_sink = pa.BufferOutputStream()
+pq.write_table(pa.table({"a": range(99)}), _sink)
+PARQUET = _sink.getvalue().to_pybytes()
 
 
 def put(path, content):
@@ -97,7 +102,7 @@ def test_text_is_cut_where_rows_end(cells, ends, block):
     content = ends.join([*(f"{cell},2,3" for cell in plain), *lines]) + ends
     raw, dialect = pa.BufferReader(content.encode()), text.Dialect(block_bytes=block)
     found, rest = 0, b""
-    with contextlib.suppress(InvalidTable):  # a row that is longer than two blocks
+    with contextlib.suppress(Broken):  # a row that is longer than two blocks
         for part, _ in text._blocks(raw, "a.csv", dialect):
             found += text._parse(part, "abc", dialect, {}).num_rows
             rest += part
@@ -209,7 +214,7 @@ def test_rows_that_are_longer_than_a_block(tmp_path):
     tables = open_tables(put(tmp_path / "a.csv", f"a,b\n1,{long}\n2,y\n"))
     assert read(tables, b=pa.string())[0] == [{"b": long}, {"b": "y"}]
     later = put(tmp_path / "b.csv", "a,b\n" + "1,y\n" * 500_000 + f"2,{long}\n")
-    with pytest.raises(InvalidTable, match=r"b\.csv: a row takes more than 1 MiB.*never closed"):
+    with pytest.raises(InvalidTable, match=r"b\.csv: row 500,000 .*more than 1 MiB.*never"):
         read(open_tables(later), b=pa.string())
 
 
@@ -217,7 +222,7 @@ def test_what_has_no_lines_is_not_taken_in(tmp_path):
     path = tmp_path / "a.csv"
     with open(path, "wb") as file:
         file.truncate(2**40)  # which takes no room on the disk
-    with pytest.raises(InvalidTable, match=r"a row takes more than 16 MiB .* or is it no CSV"):
+    with pytest.raises(InvalidTable, match=r"a row takes more than 16 MiB .* or it is no CSV"):
         open_tables(path)
 
 
@@ -236,7 +241,16 @@ def test_thousands_of_columns(tmp_path):
     [
         ("a.csv", "", r"a\.csv is empty"),
         ("a.parquet", "", r"a\.parquet is empty"),
-        ("a.csv", "\n\n", "a header and no rows"),
+        ("a.csv", "\n\n", "is blank: not even a header is in it"),
+        ("a.csv", "\ufeff", "is blank: not even a header is in it"),
+        ("a.csv.gz", gzip.compress(b""), "is blank: not even a header is in it"),
+        ("a.csv", 'a,"b\n1,2\n', "the header: a quote opens a cell, and the file ends before"),
+        ("a.csv", gzip.compress(TEXT.encode()), r"is packed by gzip, .*rename it to .*a\.csv\.gz"),
+        ("a.csv.zst", gzip.compress(b"a"), r"is packed by gzip, .*rename it to .*a\.csv\.gz"),
+        ("a.dat", gzip.compress(b"a"), r"is packed by gzip, .*rename it to .*a\.dat\.csv\.gz"),
+        ("a.parquet", gzip.compress(b"a"), "is packed by gzip, .*; unpack it"),
+        ("a.csv", PARQUET, r"is Parquet, .*rename it to .*a\.parquet"),
+        ("a.csv", b"PK\x03\x04" + b"x" * 99, "is a zip archive, .*write it as CSV or Parquet"),
         ("a.csv", "a,b", "a header and no rows"),
         ("a.csv", "a,b\n", "a header and no rows"),
         (
@@ -249,8 +263,16 @@ def test_thousands_of_columns(tmp_path):
         ("a.csv", "a,b\n1,é\n".encode("latin1"), r"no text in the encoding utf8.*'b'.*--encoding"),
         ("a.csv", "é,b\n1,2\n".encode("latin1"), "no text in the encoding utf8"),
         ("a.csv", TEXT.encode("utf-16"), "no text in the encoding utf8.*--encoding utf16"),
+        ("a.csv", TEXT.encode("utf-16-le"), "its header has NUL bytes.*--encoding utf-16-le"),
+        ("a.csv", TEXT.encode("utf-16-be"), "its header has NUL bytes.*--encoding utf-16-be"),
+        ("a.csv", TEXT.encode("utf-32"), "it begins as UTF-32 does.*--encoding utf32"),
         ("a.csv.gz", TEXT, r"a\.csv\.gz can't be unpacked.*rename it"),
-        ("a.csv.gz", gzip.compress(os.urandom(99_999))[:5000], "can't be unpacked: Truncated"),
+        (
+            "a.csv.gz",
+            gzip.compress(os.urandom(99_999))[:5000],
+            "ends within its .* row 0 .*cut",
+        ),
+        ("a.parquet", PARQUET[:-30], "can't be read as Parquet: Parquet magic bytes not found"),
         ("a.parquet", TEXT, "can't be read as Parquet"),
         ("a.dat", TEXT, "neither CSV nor Parquet"),
     ],
@@ -279,6 +301,106 @@ def test_what_is_wrong_far_from_the_beginning(tmp_path, bad, types, message):
     tables = open_tables(put(tmp_path / "a.csv", content))
     with pytest.raises(InvalidTable, match=rf"a\.csv.*{message}"):
         read(tables, **types)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ('1,"abc', "a quote opens a cell, and the file ends before one closes it"),
+        ('1,"abc""', "a quote opens a cell, and the file ends before one closes it"),
+        ('1,"abc\n1,"x"', "a quote opens a cell that only a quote of a later row closes"),
+        ('1,"abc\n1,"x y","z"', "a quote opens a cell that only a quote of a later row closes"),
+        ('1,"a""b\n""\n1,"x"', "a quote opens a cell that only a quote of a later row closes"),
+    ],
+)
+@pytest.mark.parametrize("n", [0, 25_000, 300_000])
+def test_a_quote_that_is_never_closed(tmp_path, n, bad, message):
+    content = "a,b\n" + "1,y\n" * n + bad + "\n" + "1,y\n" * 25_000
+    path = put(tmp_path / "a.csv", content)
+    with pytest.raises(InvalidTable, match=rf"a\.csv: row {n:,} .about line {n + 2:,}.: {message}"):
+        read(open_tables(path), a=pa.string(), b=pa.string())
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    cells=st.lists(st.text('ab "', max_size=3), min_size=6, max_size=40),
+    columns=st.integers(1, 3),
+    lost=st.integers(0, 1000),
+    block=st.integers(20, 200),
+)
+def test_a_lost_quote_takes_no_row_with_it(tmp_path_factory, cells, columns, lost, block):
+    expected = [cells[i : i + columns] for i in range(0, len(cells) - columns + 1, columns)]
+    quoted = [",".join('"' + cell.replace('"', '""') + '"' for cell in row) for row in expected]
+    content = "\n".join([",".join("abc"[:columns]), *quoted]) + "\n"
+    quotes = [i for i, letter in enumerate(content) if letter == '"']
+    place = quotes[lost % len(quotes)]
+    of = content[:place].count("\n") - 1
+    path = put(tmp_path_factory.mktemp("a") / "a.csv", content[:place] + content[place + 1 :])
+    dialect = text.Dialect(block_bytes=block)
+    types = dict.fromkeys("abc"[:columns], pa.string())
+    try:
+        batches = list(text.read_batches(str(path), dialect, types))
+    except InvalidTable:
+        return
+    # A cell that began with the quote now begins with another letter: no other cell is touched.
+    found = [list(row.values()) for batch, _ in batches for row in batch.to_pylist()]
+    assert len(found) == len(expected)
+    for i, (row, due) in enumerate(zip(found, expected, strict=True)):
+        if i != of:
+            assert row == [cell or None for cell in due]
+
+
+@pytest.mark.parametrize(("ending", "kind"), [("gz", "gzip"), ("zst", "zstd"), ("bz2", "bz2")])
+def test_packed_text_that_was_cut(tmp_path, ending, kind):
+    sink = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(sink, kind) as stream:
+        stream.write(("a,b\n" + "".join(f"{i},{i * i}\n" for i in range(200_000))).encode())
+    path = tmp_path / f"a.csv.{ending}"
+    content = sink.getvalue().to_pybytes()
+    tables = open_tables(put(path, content))
+    put(path, content[:-9])
+    with pytest.raises(
+        InvalidTable, match="ends within its compressed data, at about row"
+    ) as caught:
+        read(tables)
+    (row,) = re.findall(r"row ([\d,]+) ", str(caught.value))
+    assert 190_000 <= int(row.replace(",", "")) <= 200_000 or kind == "bz2"
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_files_with_a_header_alone_have_no_rows_wherever_they_come(tmp_path, place):
+    files = [TEXT, TEXT]
+    files.insert(place, "a,b\n" if place else "b,a")
+    for i, content in enumerate(files):
+        put(tmp_path / f"{i}.csv", content)
+    tables = open_tables(tmp_path)
+    assert [tables.kind(name) for name in tables.names] == ["number", "number"]
+    assert read(tables)[0] == ROWS * 2
+    put(tmp_path / f"{place}.csv", "a,c\n")
+    with pytest.raises(InvalidTable, match=rf"{place}\.csv lacks the column 'b'"):
+        read(open_tables(tmp_path))
+    put(tmp_path / f"{place}.csv", "\n")
+    with pytest.raises(InvalidTable, match=rf"{place}\.csv is blank"):
+        read(open_tables(tmp_path))
+
+
+def test_files_that_all_have_no_rows(tmp_path):
+    for i in range(3):
+        put(tmp_path / f"{i}.csv", "a,b\n")
+    with pytest.raises(InvalidTable, match=r"0\.csv and 2 more have a header and no rows"):
+        open_tables(tmp_path)
+
+
+def test_a_file_in_another_encoding_further_on(tmp_path):
+    put(tmp_path / "0.csv", TEXT)
+    put(tmp_path / "1.csv", TEXT.encode("utf-16"))
+    with pytest.raises(InvalidTable, match=r"1\.csv is no text .*--encoding utf16"):
+        read(open_tables(tmp_path))
+    cut = put(tmp_path / "2.csv", TEXT.encode("utf-16")[:-1])
+    with pytest.raises(InvalidTable, match=r"2\.csv ends within a character, in row 1"):
+        read(open_tables(cut, encoding="utf16"))
+    with pytest.raises(InvalidTable, match=r"0\.csv is no text .*--encoding utf8"):
+        open_tables(tmp_path / "0.csv", encoding="utf16")
 
 
 def test_an_encoding_that_nobody_knows(tmp_path):
@@ -326,7 +448,8 @@ def test_a_file_that_shrinks_while_it_is_read(tmp_path, kind):
     content = path.read_bytes()
     half = len(content) // 2
     os.truncate(path, content.index(b"\n", half) + 1 if kind == "csv" else half)
-    with pytest.raises(InvalidTable, match="a.csv had .* bytes" if kind == "csv" else "can't be"):
+    message = {"csv": "a.csv had .* bytes", "csv.gz": "at about row .*it was cut"}
+    with pytest.raises(InvalidTable, match=message.get(kind, "can't be")):
         list(pieces)
 
 

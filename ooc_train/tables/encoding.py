@@ -122,7 +122,10 @@ class Encoder:
                 if column.kind == "category":
                     fields[field][:, i] = self._codes(column, array, kept)
                 else:
-                    fields[field][:, i] = numbers(array) if column.kind == "number" else days(array)
+                    plain = column.kind == "number"
+                    fields[field][:, i] = (
+                        numbers(array) if plain else days(array, zoned=column.zoned)
+                    )
         for column, taken in self._suspects(fields):
             with _placed(piece, column.name):
                 self._mind_missing(np.isnan(taken), kept)

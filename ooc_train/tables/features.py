@@ -69,10 +69,15 @@ class Column:
         return names + ([f"{self.name} is other"] if self.other else [])
 
     @property
+    def zoned(self) -> bool:
+        """Whether it holds times with a zone."""
+        return "tz=" in self.type
+
+    @property
     def read_as(self) -> pa.DataType:
         """The Arrow type that text is read as."""
         if self.kind == "date":
-            return pa.timestamp("us", "UTC" if "tz=" in self.type else None)
+            return pa.timestamp("us", "UTC" if self.zoned else None)
         if self.type == "bool":
             return pa.bool_()
         # Of a category that was no text: so that 2.0 is the category 2, as it was.

@@ -12,13 +12,14 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 
 from ooc_train.errors import InvalidTable, TableNotFound
 from ooc_train.tables import parquet, text
-from ooc_train.tables.names import Format, format_of
+from ooc_train.tables.names import Format, as_option, format_of, require_named
+from ooc_train.tables.refusals import MixedZones, row_place
 
 Kind = Literal["number", "boolean", "date", "text", "empty", "other"]
 """What a raw column holds; "empty" where no value was seen yet, "other" what can't become numbers.
@@ -60,7 +61,7 @@ class Piece:
     def place(self, row: int) -> str:
         """Say where a row of the batch lies."""
         number = self.first + row
-        place = text.row_place(number) if self.is_text else f"row {number:,}"
+        place = row_place(number) if self.is_text else f"row {number:,}"
         return f"{place} of {self.file or 'the table'}"
 
 
@@ -80,8 +81,12 @@ class Tables:
         Rows of all files: as Parquet tells, or as the first block of CSV lets expect.
     n_bytes : int
         Bytes of all files.
+    typed_by : str
+        The file whose types the schema has.
     dialect : Dialect
         Of CSV.
+    differing : mapping of str to str
+        Columns of Parquet that can't be read as one, and why.
     """
 
     paths: tuple[str, ...]
@@ -90,7 +95,9 @@ class Tables:
     declared: frozenset[str]
     expected_rows: int
     n_bytes: int
+    typed_by: str = ""
     dialect: text.Dialect = field(default_factory=text.Dialect)
+    differing: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -134,6 +141,18 @@ class Tables:
         TableNotFound
             A file that is gone.
         """
+        for name in columns:
+            if name in self.differing:
+                raise InvalidTable(
+                    f"{self.differing[name]}; write them as one type, or leave it out (--drop "
+                    f"{as_option([name])})"
+                )
+        try:
+            yield from self._pieces(columns)
+        except MixedZones as error:
+            raise InvalidTable(self._zones(error, columns)) from None
+
+    def _pieces(self, columns: Mapping[str, pa.DataType]) -> Generator[Piece, None, None]:
         start, bytes_before = 0, 0
         for path in self.paths:
             if self.format == "csv":
@@ -150,6 +169,19 @@ class Tables:
                         first += batch.num_rows
                         start += batch.num_rows
             bytes_before += bytes_read
+
+    def _zones(self, error: MixedZones, columns: Mapping[str, pa.DataType]) -> str:
+        """Say where the other times of a column are whose zones differ."""
+        wanted = columns[error.column]
+        rest = "those that were learned from"
+        if self.typed_by and has_zone(self.schema.field(error.column).type) == has_zone(wanted):
+            rest = "rows before" if self.typed_by == error.path else f"those of {self.typed_by}"
+        return f"{error}, unlike {rest}: write all with a zone, or all without one"
+
+
+def has_zone(arrow: pa.DataType) -> bool:
+    """Say whether values of an Arrow type are times with a zone."""
+    return bool(pa.types.is_timestamp(arrow)) and arrow.tz is not None
 
 
 @cache
@@ -202,26 +234,74 @@ def open_tables(
     found = _find(paths)
     formats = {path: format_of(path) or _format_inside(path) for path in found}
     for path, kind in formats.items():
+        if os.path.getsize(path) == 0:
+            raise InvalidTable(f"{path} is empty: not even a header is in it; leave it out")
+        with open(path, "rb") as file:
+            require_named(path, file.read(16))
         if kind is None:
             raise InvalidTable(
                 f"{path} is neither CSV nor Parquet, by its name and its first bytes; rename it if "
                 "it is one of them, or write it as one"
             )
-        if os.path.getsize(path) == 0:
-            raise InvalidTable(f"{path} is empty: not even a header is in it; leave it out")
     if len(set(formats.values())) > 1:
         raise InvalidTable(f"{found[0]} and others mix CSV and Parquet; read one kind at a time")
-    n_bytes = sum(os.path.getsize(path) for path in found)
     if formats[found[0]] == "csv":
-        delimiter = delimiter or ("\t" if ".tsv" in os.path.basename(found[0]) else ",")
-        dialect, head = text.read_head(found[0], delimiter, encoding)
-        expected = math.ceil(n_bytes * head.rows_per_byte)
-        return Tables(found, "csv", head.schema, frozenset(), expected, n_bytes, dialect)
-    schema, n_rows, declared = parquet.read_schema(found[0])
-    n_rows += sum(parquet.read_schema(path)[1] for path in found[1:])
+        return _open_texts(found, delimiter, encoding)
+    return _open_parquet(found)
+
+
+def _open_texts(paths: tuple[str, ...], delimiter: str | None, encoding: str) -> Tables:
+    """Open CSV: files with a header alone tell no types, so the first that has rows does."""
+    n_bytes = sum(os.path.getsize(path) for path in paths)
+    delimiter = delimiter or ("\t" if ".tsv" in os.path.basename(paths[0]) else ",")
+    for path in paths:
+        dialect, head = text.read_head(path, delimiter, encoding)
+        if head.rows_per_byte:
+            expected = math.ceil(n_bytes * head.rows_per_byte)
+            return Tables(paths, "csv", head.schema, frozenset(), expected, n_bytes, path, dialect)
+    raise _no_rows(paths, "a header and no rows")
+
+
+def _open_parquet(paths: tuple[str, ...]) -> Tables:
+    """Open Parquet: where a file declares no type of a column, the next one does."""
+    n_bytes = sum(os.path.getsize(path) for path in paths)
+    schema, n_rows, declared = parquet.read_schema(paths[0])
+    types = {field.name: (field.type, paths[0]) for field in schema}
+    differing: dict[str, str] = {}
+    for path in paths[1:]:
+        other, more, _ = parquet.read_schema(path)
+        n_rows += more
+        for name in set(other.names) & types.keys():
+            arrow = other.field(name).type
+            known, first = types[name]
+            if kind_of(known) == "empty":
+                types[name] = arrow, path
+            elif kind_of(arrow) != "empty" and _sort_of(arrow) != _sort_of(known):
+                differing.setdefault(
+                    name, f"column {name!r} holds {known} in {first} and {arrow} in {path}"
+                )
     if n_rows == 0:
-        raise InvalidTable(f"{found[0]} has no rows; leave it out")
-    return Tables(found, "parquet", schema, declared, n_rows, n_bytes)
+        raise _no_rows(paths, "no rows")
+    schema = pa.schema([(name, types[name][0]) for name in schema.names])
+    return Tables(
+        paths, "parquet", schema, declared, n_rows, n_bytes, paths[0], differing=differing
+    )
+
+
+def _no_rows(paths: Sequence[str], what: str) -> InvalidTable:
+    if len(paths) == 1:
+        return InvalidTable(f"{paths[0]} has {what}; leave it out")
+    return InvalidTable(f"{paths[0]} and {len(paths) - 1:,} more have {what}; choose others")
+
+
+def _sort_of(arrow: pa.DataType) -> tuple[Kind, Any]:
+    """Say what has to be the same of the types of a column in several files."""
+    if pa.types.is_dictionary(arrow):
+        return _sort_of(arrow.value_type)
+    kind = kind_of(arrow)
+    if kind == "date":
+        return kind, has_zone(arrow)
+    return kind, arrow if kind == "other" else None
 
 
 def _find(

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ooc_train.errors import InvalidTable, TableNotFound
-from ooc_train.tables.text import require_all
+from ooc_train.tables.refusals import require_all
 
 _PAGE_BYTES = 2**20
 _BUFFER_BYTES = 2**16

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import datetime
 from difflib import get_close_matches
 from typing import Any, Literal
 
@@ -11,10 +12,14 @@ import pyarrow as pa
 from ooc_train.errors import InvalidTable
 from ooc_train.tables.features import Column, ColumnKind, Missing, Target, Unseen
 from ooc_train.tables.files import Tables
-from ooc_train.tables.names import as_option
+from ooc_train.tables.names import as_option, some_of
 from ooc_train.tables.recipe import Recipe
 
 Task = Literal["auto", "classification", "regression"]
+
+_FEW_VALUES, _FEW_SHARE = 100, 0.1
+"""Values of text that are always few enough for categories, and the share of rows beyond which they
+are too many."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +105,7 @@ class Roles:
         columns = []
         for name in used:
             kind = tables.kind(name)
-            if name in categorical:
+            if name in categorical and kind != "other":
                 columns.append(Column(name, "category", self._category_type(tables, name)))
             elif kind in wrong:
                 wrong[kind].append(name)
@@ -150,14 +155,8 @@ def _require_known(named: Iterable[str], names: Sequence[str]) -> None:
     for name in named:
         if name not in names:
             close = get_close_matches(name, names, 3)
-            hint = (
-                f"did you mean {' or '.join(map(repr, close))}"
-                if close
-                else (
-                    f"there are {', '.join(map(repr, names[:20]))}"
-                    + (", ..." if len(names) > 20 else "")
-                )
-            )
+            hint = f"did you mean {' or '.join(map(repr, close))}" if close else ""
+            hint = hint or f"there are {some_of(names)}"
             raise InvalidTable(f"there is no column {name!r}; {hint}")
 
 
@@ -165,23 +164,62 @@ def _undeclared(tables: Tables, text: Sequence[str], other: Sequence[str]) -> st
     """Say what becomes of columns that are no numbers and that nothing declares."""
     lines = []
     if text:
-        examples = _examples(tables, text)
-        columns = "\n".join(f"  {name}: such as {examples[name]}" for name in text)
-        flags = as_option(text)
+        found = _look_at(tables, text)
+        columns = "\n".join(f"  {name}: {found[name]}" for name in text)
         lines.append(
             f"{len(text)} {'column holds' if len(text) == 1 else 'columns hold'} text, and nothing "
-            f"says what it means:\n{columns}\ndeclare their values as categories, or leave them "
-            f"out:\n  --categorical {flags}\n  --drop {flags}"
+            f"says what it means:\n{columns}"
         )
+        flags = [f"  --drop {as_option(text)}"]
+        few = [name for name in text if not found[name].many]
+        if few:
+            flags.insert(0, f"  --categorical {as_option(few)}")
+        if few and len(few) < len(text):
+            flags[0] += f" --drop {as_option([name for name in text if name not in few])}"
+        way = "declare their values as categories, or leave them out" if few else "leave them out"
+        lines.append(f"{way}:\n" + "\n".join(flags))
     if other:
         types = ", ".join(f"{name!r} ({tables.schema.field(name).type})" for name in other)
-        flags = as_option(other)
-        lines.append(f"no features can be made of {types}; leave them out:\n  --drop {flags}")
+        flags = [f"  --drop {as_option(other)}"]
+        lines.append(f"no features can be made of {types}; leave them out:\n" + flags[0])
     return "\n".join(lines)
 
 
-def _examples(tables: Tables, names: Sequence[str]) -> dict[str, str]:
-    """Give a few values of text columns."""
+@dataclass(frozen=True)
+class _Look:
+    """What the first rows of a text column hold.
+
+    Parameters
+    ----------
+    texts : list of str
+        Its different values.
+    rows : int
+        That have one.
+    """
+
+    texts: list[str]
+    rows: int
+
+    @property
+    def many(self) -> bool:
+        """Whether the values are too many to make a feature of each."""
+        return len(self.texts) > max(_FEW_VALUES, _FEW_SHARE * self.rows)
+
+    def __str__(self) -> str:
+        # What keeps a column of numbers from being one is what its owner wants to see.
+        shown = ", ".join(map(repr, sorted(self.texts, key=_is_number)[:3]))
+        if mixed := _mixed_zones(self.texts):
+            shown = f"{mixed[0]!r} with a zone and {mixed[1]!r} without one: write them in one form"
+        if not self.many:
+            return f"such as {shown}"
+        return (
+            f"such as {shown}; {len(self.texts):,} values in the first {self.rows:,} rows, too "
+            "many to make a feature of each"
+        )
+
+
+def _look_at(tables: Tables, names: Sequence[str]) -> dict[str, _Look]:
+    """Look at the first rows of text columns."""
     with closing(tables.pieces({name: pa.string() for name in names})) as pieces:
         batch = next(pieces).batch
     found = {}
@@ -189,11 +227,20 @@ def _examples(tables: Tables, names: Sequence[str]) -> dict[str, str]:
         values = batch.column(name)
         if pa.types.is_dictionary(values.type):
             values = values.dictionary_decode()
-        # What keeps a column of numbers from being one is what its owner wants to see.
         texts = [text for text in values.unique().to_pylist() if text is not None]
-        texts.sort(key=_is_number)
-        found[name] = ", ".join(repr(text) for text in texts[:3])
+        found[name] = _Look(texts, len(values) - values.null_count)
     return found
+
+
+def _mixed_zones(texts: Sequence[str]) -> tuple[str, str] | None:
+    """Give a time with a zone and one without, where all are times and there are both."""
+    zoned: dict[bool, str] = {}
+    for text in texts[:_FEW_VALUES]:
+        try:
+            zoned.setdefault(datetime.fromisoformat(text.strip()).tzinfo is not None, text)
+        except ValueError:
+            return None
+    return (zoned[True], zoned[False]) if len(zoned) == 2 else None
 
 
 def _is_number(text: Any) -> bool:

@@ -6,20 +6,28 @@ no more than three are held, and the number of every row is known, by which erro
 
 import codecs
 import re
-from collections import Counter, deque
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
 from ooc_train.errors import InvalidTable, TableNotFound
 from ooc_train.tables.names import compression_of
-from ooc_train.units import approximate_bytes
+from ooc_train.tables.quotes import cut
+from ooc_train.tables.refusals import (
+    Broken,
+    blank,
+    explained,
+    is_utf8,
+    not_text,
+    require_all,
+    too_long,
+    unnamed,
+)
 
 _BLOCK_BYTES = 2**20
 """Text that is parsed at a time: larger blocks fall out of the cache."""
@@ -28,11 +36,19 @@ _ROWS_PER_BLOCK = 4
 _MOST_ROW_BYTES = 16 * 2**20
 """Of the header and the first row, for which blocks are made large enough."""
 
+_PACKED_BYTES = 2**14
+"""Text that is unpacked by a call."""
+
 _PARSERS = 2
 """Threads that parse; beside them one reads and one encodes, on machines that have the cores."""
 
-_QUOTE = 34
-_LINE_ENDS = (10, 13)
+_WIDE_MARKS = (
+    (codecs.BOM_UTF32_LE, "UTF-32", "utf32"),
+    (codecs.BOM_UTF32_BE, "UTF-32", "utf32"),
+    (codecs.BOM_UTF16_LE, "UTF-16", "utf16"),
+    (codecs.BOM_UTF16_BE, "UTF-16", "utf16"),
+)
+"""Byte order marks, what begins so, and its name as an encoding: that of UTF-32 before UTF-16."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +83,9 @@ class Head:
     Parameters
     ----------
     schema : pyarrow.Schema
+        Types are null where the block has no rows.
     rows_per_byte : float
-        Of the file as it lies there.
+        Of the file as it lies there; 0 where it has a header alone.
     """
 
     schema: pa.Schema
@@ -81,26 +98,26 @@ def read_head(path: str, delimiter: str, encoding: str) -> tuple[Dialect, Head]:
     Raises
     ------
     InvalidTable
-        It has no rows, or isn't text in this encoding.
+        It has no header, or isn't text in this encoding.
     """
-    with _explained(path, encoding):
+    with explained(path, encoding):
         longest = max(_line_bytes(path))
         dialect = Dialect(delimiter, encoding, max(_BLOCK_BYTES, _ROWS_PER_BLOCK * longest))
         with _open(path) as raw:
-            text, position = next(_blocks(raw, path, dialect), (b"", 0))
-        if text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            raise InvalidTable(_not_text(path, encoding, "it begins as UTF-16 does", "utf16"))
-        names = _names(text, dialect)
-        require_all(path, names, ())
-        table = _parse(text, names, dialect, {}, skipped=1)
-    if not table.num_rows:
-        raise InvalidTable(f"{path} has a header and no rows; leave it out")
+            blocks = _blocks(raw, path, dialect)
+            text, position = next(blocks, (b"", 0))
+            names = _names(path, text, dialect)
+            table = _parse(text, names, dialect, {}, skipped=1)
+            if not table.num_rows:
+                # The first row may end, or not, in another block.
+                text, position = next(blocks, (b"", position))
+                table = _parse(text, names, dialect, {}, skipped=0) if text else table
     for name, kind in zip(names, table.schema.types, strict=True):
         if pa.types.is_binary(kind):
-            raise InvalidTable(_not_text(path, encoding, f"the column {name!r}"))
+            raise InvalidTable(not_text(path, encoding, f"the column {name!r}"))
     # What is held of the next block counts neither as rows nor as bytes.
     read = position if compression_of(path) else len(text)
-    return dialect, Head(table.schema, table.num_rows / read)
+    return dialect, Head(table.schema, table.num_rows / read if read else 0.0)
 
 
 def read_batches(
@@ -125,16 +142,23 @@ def read_batches(
     """
     pending: deque[tuple[Future[pa.Table], int]] = deque()
     names: tuple[str, ...] | None = None
+    failure: Exception | None = None
     first = 0
     with _open(path) as raw, ThreadPoolExecutor(_PARSERS, "ooc_train-csv") as parsers:
         blocks, left = _blocks(raw, path, dialect), True
         while left or pending:
-            with _explained(path, dialect.encoding, first, names or ()):
-                text, read = next(blocks, (b"", 0)) if left else (b"", 0)
-                if left := bool(text):
+            with explained(path, dialect.encoding, first, names or ()):
+                if left:
+                    try:
+                        text, read = next(blocks, (b"", 0))
+                    except (InvalidTable, OSError, UnicodeError, Broken) as error:
+                        # Raised after the rows before it, whose number tells the row.
+                        failure, text, read = error, b"", 0
+                    left = bool(text)
+                if left:
                     skipped = 0
                     if names is None:
-                        names, skipped = _names(text, dialect), 1
+                        names, skipped = _names(path, text, dialect), 1
                         require_all(path, names, columns)
                     parsed = parsers.submit(_parse, text, names, dialect, columns, skipped=skipped)
                     pending.append((parsed, read))
@@ -147,6 +171,11 @@ def read_batches(
             for batch in table.to_batches():
                 yield batch, position
             first += table.num_rows
+        with explained(path, dialect.encoding, first, names or ()):
+            if failure is not None:
+                raise failure
+            if names is None:
+                raise blank(path)
 
 
 def _parse(
@@ -176,10 +205,18 @@ def _parse(
     )
 
 
-def _names(text: bytes, dialect: Dialect) -> tuple[str, ...]:
-    """Read the names of the columns; one without a name is called by its number."""
+def _names(path: str, text: bytes, dialect: Dialect) -> tuple[str, ...]:
+    """Read the names of the columns from the first block; `unnamed` calls those without a name."""
+    if not text:
+        raise blank(path)
     names = _parse(text, None, dialect, {}).schema.names
-    return tuple(name or f"column {i + 1}" for i, name in enumerate(names))
+    if "\0" in "".join(names):
+        likely = "utf-16-be" if text.startswith(b"\0") else "utf-16-le"
+        what = "its header has NUL bytes, as that of UTF-16 has"
+        raise InvalidTable(not_text(path, dialect.encoding, what, likely))
+    found = tuple(name or unnamed(i) for i, name in enumerate(names))
+    require_all(path, found, ())
+    return found
 
 
 def _blocks(raw: Any, path: str, dialect: Dialect) -> Iterator[tuple[bytes, int]]:
@@ -189,74 +226,75 @@ def _blocks(raw: Any, path: str, dialect: Dialect) -> Iterator[tuple[bytes, int]
     """
     size = raw.size()
     decoder = None
-    if not _is_utf8(dialect.encoding):
+    if not is_utf8(dialect.encoding):
         decoder = codecs.getincrementaldecoder(dialect.encoding)()
-    stream, rest, first = _decompressed(raw, path), b"", True
+    delimiter = ord(dialect.delimiter)
+    stream, packed, rest, first = _decompressed(raw, path), compression_of(path), b"", True
     while True:
-        part = bytes(stream.read(dialect.block_bytes))
+        part = _read(stream, dialect.block_bytes, _PACKED_BYTES if packed else dialect.block_bytes)
         ended = not part
         if decoder is not None:
             part = decoder.decode(part, ended).encode()
         text = rest + part
         if first:
+            _require_narrow(path, text, dialect)
             text = text.removeprefix(codecs.BOM_UTF8).lstrip(b"\r\n")
-        end = len(text) if ended else _rows_end(text, ord(dialect.delimiter))
-        if end:
-            yield text[:end], raw.tell()
-            first = False
         if ended and raw.tell() < size:
             raise InvalidTable(
                 f"{path} had {size:,} bytes when its reading began and {raw.tell():,} at the "
                 "end: something cut it meanwhile; read it again when it is left alone"
             )
+        if ended and first and text and not text.endswith((b"\n", b"\r")):
+            text += b"\n"  # Arrow takes a header alone only as a line
+        found = cut(text, delimiter)
+        end = len(text) if ended else found.end
+        if found.lost is not None:
+            if found.lost:
+                yield text[: found.lost], raw.tell()
+                first = False
+            raise Broken(
+                -first,
+                "a quote opens a cell that only a quote of a later row closes, with text after "
+                "it: one of the two is missing",
+            )
+        if ended and found.is_open:
+            raise Broken(-first, "a quote opens a cell, and the file ends before one closes it")
+        if end:
+            yield text[:end], raw.tell()
+            first = False
         if ended:
             return
         rest = text[end:]
         if len(rest) > 2 * dialect.block_bytes:
-            raise _too_long(path, dialect.block_bytes)
+            raise Broken(-first, too_long(dialect.block_bytes))
 
 
-def _rows_end(text: bytes, delimiter: int) -> int:
-    """Say where the last whole row of a text ends, 0 where none does; it begins with a row."""
-    end = max(text.rfind(b"\n"), text.rfind(b"\r"))
-    if b'"' not in text:
-        return end + 1
-    array = np.frombuffer(text, np.uint8)
-    quotes = np.flatnonzero(array == _QUOTE)
-    opening, closing = quotes[::2], quotes[1::2]
-    # Quotes open and close by turns, where each that opens does so at the beginning of a cell, or
-    # right after one that closed: two in a row are one that is meant.
-    begins = _begins_cell(array, opening, delimiter)
-    begins[1:] |= opening[1:] - 1 == closing[: len(opening) - 1]
-    if not begins.all():
-        opening, closing = _quoted(array, quotes, delimiter)
-    while end >= 0:
-        place = int(np.searchsorted(opening, end)) - 1
-        if place < 0 or (place < len(closing) and closing[place] < end):
-            return end + 1
-        end = int(opening[place])
-        end = max(text.rfind(b"\n", 0, end), text.rfind(b"\r", 0, end))
-    return 0
+def _read(stream: Any, size: int, step: int) -> bytes:
+    """Read so many bytes, fewer at the end or before what can't be read.
+
+    A compressed stream loses what a call unpacked before it fails: of smaller calls, less.
+    """
+    parts: list[bytes] = []
+    while size > 0:
+        try:
+            part = bytes(stream.read(min(step, size)))
+        except OSError:
+            if not parts:
+                raise
+            break
+        if not part:
+            break
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
 
 
-def _begins_cell(array: Any, places: Any, delimiter: int) -> Any:
-    before = array[np.maximum(places - 1, 0)]
-    return (places == 0) | np.isin(before, (delimiter, *_LINE_ENDS))
-
-
-def _quoted(array: Any, quotes: Any, delimiter: int) -> tuple[Any, Any]:
-    """Find where quoted cells open and close, in text where some quotes mean themselves."""
-    begins = _begins_cell(array, quotes, delimiter)
-    opening, closing, i = [], [], 0
-    while i < len(quotes):
-        if begins[i]:
-            opening.append(quotes[i])
-            i += 1
-            while i + 1 < len(quotes) and quotes[i + 1] == quotes[i] + 1:
-                i += 2
-            closing += quotes[i : i + 1].tolist()
-        i += 1
-    return np.array(opening, np.int64), np.array(closing, np.int64)
+def _require_narrow(path: str, text: bytes, dialect: Dialect) -> None:
+    """Refuse text of an encoding with more than one byte a letter that is read as another."""
+    for mark, kind, encoding in _WIDE_MARKS:
+        if text.startswith(mark):
+            what = f"it begins as {kind} does"
+            raise InvalidTable(not_text(path, dialect.encoding, what, encoding))
 
 
 def _line_bytes(path: str) -> tuple[int, int]:
@@ -273,7 +311,7 @@ def _line_bytes(path: str) -> tuple[int, int]:
                 lines[line] += len(text)
             # What is no text at all may have no line's end: it must not be taken in as a whole.
             if lines[line] > _MOST_ROW_BYTES:
-                raise _too_long(path, _MOST_ROW_BYTES)
+                raise InvalidTable(f"{path}: {too_long(_MOST_ROW_BYTES)}; correct it")
     return lines[0], lines[1]
 
 
@@ -288,90 +326,3 @@ def _decompressed(raw: Any, path: str) -> Any:
     """Give what a file is when it is unpacked, as its name says."""
     kind = compression_of(path)
     return raw if kind is None else pa.CompressedInputStream(raw, kind)
-
-
-def _is_utf8(encoding: str) -> bool:
-    return codecs.lookup(encoding).name == "utf-8"
-
-
-def require_all(path: str, names: Sequence[str], wanted: Iterable[str]) -> None:
-    """Refuse a file that names a column twice, or lacks one that is wanted."""
-    twice = sorted(name for name, count in Counter(names).items() if count > 1)
-    if twice:
-        raise InvalidTable(
-            f"{path} names a column more than once: {', '.join(map(repr, twice))}; rename them in "
-            "the file"
-        )
-    if absent := [name for name in wanted if name not in names]:
-        raise InvalidTable(
-            f"{path} lacks the {'column' if len(absent) == 1 else 'columns'} "
-            f"{', '.join(map(repr, absent))}; it has {', '.join(map(repr, names))}"
-        )
-
-
-def row_place(row: int) -> str:
-    """Say where a row lies in a text; breaks within cells, and blank lines, aren't counted."""
-    return f"row {row:,} (about line {row + 2:,})"
-
-
-def _too_long(path: str, most: int) -> InvalidTable:
-    return InvalidTable(
-        f"{path}: a row takes more than {approximate_bytes(most)} of text; is a quote never "
-        "closed, or is it no CSV? correct it"
-    )
-
-
-def _not_text(path: str, encoding: str, what: str, likely: str = "latin1") -> str:
-    return (
-        f"{path} is no text in the encoding {encoding} ({what}); name the right one, such as "
-        f"--encoding {likely}"
-    )
-
-
-@contextmanager
-def _explained(
-    path: str, encoding: str, first: int = 0, names: Sequence[str] = ()
-) -> Iterator[None]:
-    """Say what is wrong with a CSV file in terms of file, row and column.
-
-    Parameters
-    ----------
-    path, encoding : str
-    first : int
-        Number of the first row of the block that is parsed.
-    names : sequence of str
-        Of the columns, where they are known.
-    """
-    try:
-        yield
-    except UnicodeDecodeError as error:
-        raise InvalidTable(_not_text(path, encoding, str(error))) from None
-    except LookupError:
-        raise ValueError(f"encoding={encoding!r} is unknown; utf8 and latin1 are common") from None
-    except pa.ArrowInvalid as error:
-        # Arrow counts from 1, and in the first block, whose rows follow the header, from that.
-        before = 2 if first == 0 else 1
-        text = re.sub(
-            r"Row #(\d+)", lambda row: row_place(first + int(row[1]) - before), str(error)
-        )
-        text = re.sub(
-            r"In CSV column #(\d+):", lambda column: f"column {names[int(column[1])]!r},", text
-        )
-        text = text.removeprefix("CSV parse error: ")
-        if "UTF8" in text:
-            raise InvalidTable(_not_text(path, encoding, text)) from None
-        if "Empty CSV" in text:
-            raise InvalidTable(f"{path} has a header and no rows; leave it out") from None
-        if "conversion error" in text:
-            advice = "correct it, read the column as text (--categorical), or leave it out (--drop)"
-        elif "Expected" in text:
-            advice = "every row needs as many cells as the header: correct it, or the --delimiter"
-        else:
-            advice = "correct the file"
-        raise InvalidTable(f"{path}: {text}; {advice}") from None
-    except OSError as error:
-        if error.errno is not None:
-            raise
-        raise InvalidTable(
-            f"{path} can't be unpacked: {error}; rename it if it isn't packed, or restore it"
-        ) from None

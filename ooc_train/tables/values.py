@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ooc_train.tables.arrays import to_numpy, valid
-from ooc_train.tables.files import kind_of
+from ooc_train.tables.files import has_zone, kind_of
 
 MISSING = -1
 """Code of a missing value."""
@@ -66,21 +66,35 @@ def numbers(array: pa.Array) -> NDArray[Any]:
     return _with_nan(array)
 
 
-def days(array: pa.Array) -> NDArray[np.float64]:
+def days(array: pa.Array, *, zoned: bool) -> NDArray[np.float64]:
     """Give dates, or times, as days since 1970-01-01 (those with a zone in UTC); NaN where missing.
+
+    Parameters
+    ----------
+    array : pyarrow.Array
+    zoned : bool
+        Whether they have to have a zone; else they must have none.
 
     Raises
     ------
     WrongValueError
-        For the first value that is no date.
+        For the first value that is no date, or has a zone where it must not, or has none.
     """
     kind = kind_of(array.type)
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     if kind == "text":
-        array = _parsed(array, pa.timestamp("us"), "date")
+        what = "time with a zone" if zoned else "date without a zone"
+        array = _parsed(array, pa.timestamp("us", "UTC" if zoned else None), what)
     elif kind not in ("date", "empty"):
         raise WrongValueError(_first_valid(array), f"holds a {array.type}, which is no date")
+    elif kind == "date" and has_zone(array.type) != zoned:
+        has, had = ("no zone", "a zone") if zoned else ("a zone", "no zone")
+        raise WrongValueError(
+            _first_valid(array),
+            f"is a time with {has} ({array.type}), and those that were learned from had {had}: "
+            "bring both to one form",
+        )
     zone = getattr(array.type, "tz", None)
     micros = array.cast(pa.timestamp("us", zone), safe=False).cast(pa.int64())
     return _with_nan(micros.cast(pa.float64(), safe=False)) / _DAY_MICROSECONDS
