@@ -248,9 +248,9 @@ class Predictions:
         """Return the arrays to work in, for blocks of at most `rows` rows."""
         return {"converted": Room((min(rows, PIECE_ROWS), self.fitted.n_features))}
 
-    def of(self, X: NDArray[np.floating], work: Arrays) -> NDArray[Any]:
-        """Return the predictions for rows."""
-        return self.at(self.fitted.decision(X, work["converted"]))
+    def of(self, X: NDArray[np.floating], first_row: int, work: Arrays) -> NDArray[Any]:
+        """Return the predictions for rows, of which the first has a number within the data."""
+        return self.at(self.fitted.decision(X, work["converted"], first_row))
 
     def at(self, z: Array) -> NDArray[Any]:
         """Return the predictions at linear predictors, (rows, outputs)."""
@@ -277,9 +277,9 @@ class _Collect:
         """Return the first row of a run, and predictions for all of it."""
         parts, start = [], -1
         for block in blocks:
-            if start < 0:
-                start = block.row_number(0)
-            parts.append(self.predictions.of(block.X, work))
+            first = block.row_number(0)
+            start = first if start < 0 else start
+            parts.append(self.predictions.of(block.X, first, work))
         return start, np.concatenate(parts)
 
 
@@ -312,7 +312,7 @@ class _Write:
                 for row in range(0, block.n_rows, PIECE_ROWS):
                     X = block.X[row : row + PIECE_ROWS]
                     columns = {
-                        name: Predictions(self.fitted, cast("Kind", name)).of(X, work)
+                        name: Predictions(self.fitted, cast("Kind", name)).of(X, start + row, work)
                         for name in self.layouts.keys() - {"row_id"}
                     }
                     if ids is not None:

@@ -201,7 +201,7 @@ def predict_files(
         converted = np.empty((PIECE_ROWS, fitted.n_features))
         with _writer(fitted, kinds, os.fspath(out), overwrite=overwrite) as writer:
             for block in rows.blocks():
-                z = fitted.decision(block.X, converted)
+                z = fitted.decision(block.X, converted, count)
                 if isinstance(writer, TableWriter):
                     writer.write({rows.id_name: block.ids} | _columns(fitted, z, kinds))
                 else:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ooc_train.errors import NonFiniteData
 from ooc_train.models.fitted import Fitted
 from ooc_train.models.metrics import PIECE_ROWS
 from ooc_train.predict import Kind
@@ -34,11 +35,11 @@ class Finish:
             return np.asarray(self.labels[values])
         return values[:, 0] if self.flat else values
 
-    def __call__(self, X: Any) -> NDArray[Any]:
-        """Return the predictions for rows in memory."""
+    def __call__(self, X: Any, first_row: int = 0) -> NDArray[Any]:
+        """Return the predictions for rows in memory, of which the first has a number."""
         fitted = self.fitted
         converted = np.empty((PIECE_ROWS, fitted.n_features))
-        z = fitted.decision(np.asarray(X), converted)
+        z = fitted.decision(np.asarray(X), converted, first_row)
         if self.labels is not None and self.kind == "prediction":
             return self.found(fitted.codes(z))
         return self.found(fitted.probabilities(z) if self.kind == "probability" else z)
@@ -48,5 +49,16 @@ class Finish:
         X = X.rechunk({1: -1})
         meta = self(np.zeros((0, X.shape[1])))
         if meta.ndim == 1:
-            return X.map_blocks(self, drop_axis=1, meta=meta)
-        return X.map_blocks(self, chunks=(X.chunks[0], meta.shape[1:]), meta=meta)
+            return X.map_blocks(self._of_block, drop_axis=1, meta=meta)
+        return X.map_blocks(self._of_block, chunks=(X.chunks[0], meta.shape[1:]), meta=meta)
+
+    def _of_block(self, X: Any, block_info: Any = None) -> NDArray[Any]:
+        """Return the predictions for a block of a Dask array, which says where that lies."""
+        first_row = block_info[0]["array-location"][0][0]
+        if not np.isnan(first_row):
+            return self(X, int(first_row))
+        try:
+            return self(X)
+        except NonFiniteData as error:
+            block = block_info[0]["chunk-location"][0]
+            raise NonFiniteData(f"in block {block}, by its own count: {error}") from None

@@ -17,11 +17,11 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from ooc_train.errors import InvalidRun, OutputExists
+from ooc_train.errors import InvalidRun, NonFiniteData, OutputExists
 from ooc_train.models.columns import column_order
 from ooc_train.models.losses import Loss
 from ooc_train.models.model import Model
-from ooc_train.models.sums import Array
+from ooc_train.models.sums import Array, Block, raise_if_not_finite
 from ooc_train.places import local_path
 from ooc_train.tables.names import RECIPE_FILE
 
@@ -73,7 +73,9 @@ class Fitted:
         """The loss that was minimised."""
         return self.model.loss(len(self.classes))
 
-    def decision(self, X: NDArray[np.floating], converted: Array | None = None) -> Array:
+    def decision(
+        self, X: NDArray[np.floating], converted: Array | None = None, first_row: int = 0
+    ) -> Array:
         """Return the linear predictors z of rows, (rows, outputs).
 
         Parameters
@@ -81,17 +83,38 @@ class Fitted:
         X : (rows, features)
         converted : float64 array (piece, features) to convert rows in, so many at a time, or None
             to convert them all at once
+        first_row : number of the first row within the data, for messages
+
+        Raises
+        ------
+        NonFiniteData
+            where a row holds NaN or infinity, or values whose predictor float64 can't hold.
         """
-        if converted is None:
-            return np.asarray(X, np.float64) @ self.coef.T + self.intercept
-        z = np.empty((len(X), self.n_outputs))
-        for start in range(0, len(X), len(converted)):
-            rows = slice(start, start + len(converted))
-            piece = converted[: len(X[rows])]
-            np.copyto(piece, X[rows])
-            np.matmul(piece, self.coef.T, out=z[rows])
-        z += self.intercept
+        # NaN and infinity in X show in z, whatever the coefficients: X needs no look of its own.
+        with np.errstate(over="ignore", invalid="ignore"):
+            if converted is None:
+                z = np.asarray(X, np.float64) @ self.coef.T + self.intercept
+            else:
+                z = np.empty((len(X), self.n_outputs))
+                for start in range(0, len(X), len(converted)):
+                    rows = slice(start, start + len(converted))
+                    piece = converted[: len(X[rows])]
+                    np.copyto(piece, X[rows])
+                    np.matmul(piece, self.coef.T, out=z[rows])
+                z += self.intercept
+        if not np.isfinite(z).all():
+            self._raise_without_predictor(X, z, first_row)
         return z
+
+    def _raise_without_predictor(self, X: NDArray[np.floating], z: Array, first_row: int) -> None:
+        """Raise `NonFiniteData` with the row and column for which a predictor is not finite."""
+        raise_if_not_finite(Block(X, None, None, ((0, first_row),)))
+        row, output = np.argwhere(~np.isfinite(z))[0]
+        column = int(np.argmax(np.abs(X[row] / np.abs(X[row]).max() * self.coef[output])))
+        raise NonFiniteData(
+            f"row {first_row + int(row)} has {X[row, column]:g} in column {column} of X, and no "
+            "float64 holds its prediction; drop or correct such rows first"
+        )
 
     def probabilities(self, z: Array) -> Array:
         """Return the probability of each class for each row's predictors, (rows, classes)."""

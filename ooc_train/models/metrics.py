@@ -61,7 +61,7 @@ class MetricSums:
             raise ValueError("evaluation needs y, and these data have none")
         fitted, y = self.fitted, block.y
         weight = np.ones(block.n_rows) if block.weight is None else block.weight
-        z = fitted.decision(block.X, work["converted"])
+        z = fitted.decision(block.X, work["converted"], block.row_number(0))
         sums["rows"] += block.n_rows
         sums["weight"] += weight.sum()
         sums["loss"] += weight @ fitted.loss.value(y, z).reshape(len(z), -1).sum(axis=1)

@@ -131,5 +131,5 @@ def raise_if_not_finite(block: Block) -> None:
         place = f"column {column} of X" if name == "X" else name
         raise NonFiniteData(
             f"row {block.row_number(int(row))} has {table[row, column]} in {place}; "
-            "drop or fill such rows before training"
+            "drop or fill such rows first"
         )

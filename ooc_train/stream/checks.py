@@ -14,7 +14,7 @@ def require_finite(values: NDArray[Any], start: int, name: str) -> None:
     if not finite.all():
         row = int(np.argmin(finite))
         raise NonFiniteData(
-            f"row {start + row} has {values[row]} in {name}; drop or fill such rows before training"
+            f"row {start + row} has {values[row]} in {name}; drop or fill such rows first"
         )
 
 
