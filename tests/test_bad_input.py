@@ -396,9 +396,9 @@ def test_a_run_that_is_not_there(tmp_path):
 def test_a_run_of_another_number_of_features(run, tmp_path):
     path = foreign_store(tmp_path / "b.zarr", X=rows()[0][:, :2], y=rows()[1])
     fitted = load_fitted(run)
-    with pytest.raises(InvalidRun, match="trained on 3 features and the data has 2"):
+    with pytest.raises(InvalidRun, match=r"trained on 3 features and .* has 2"):
         evaluate(fitted, path)
-    with pytest.raises(InvalidRun, match="trained on 3 features and the data has 2"):
+    with pytest.raises(InvalidRun, match=r"trained on 3 features and .* has 2"):
         predict_store(fitted, path, tmp_path / "out.zarr")
 
 
