@@ -16,6 +16,7 @@ import urllib.error
 import urllib.request
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,6 +26,8 @@ import numpy as np
 import pytest
 from bokeh.client import pull_session
 from bokeh.document import Document
+from bokeh.embed import file_html
+from bokeh.resources import INLINE
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -37,7 +40,7 @@ from ooc_train.stream.inputs import read_inputs
 from ooc_train.train import train
 from ooc_train.watching import driver as driver_module
 from ooc_train.watching.dashboard import page as page_module
-from ooc_train.watching.dashboard.parts import bytes_text
+from ooc_train.watching.dashboard.parts import PARTS, Steps, bytes_text
 from ooc_train.watching.dashboard.plugin import HANDLER, NAME
 from ooc_train.watching.dashboard.runs import (
     PROFILE,
@@ -884,7 +887,11 @@ def browser(tmp_path):
     ):  # fmt: skip
         options.add_argument(argument)
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    driver.set_page_load_timeout(30)
+    driver.set_script_timeout(30)
     yield driver
+    # A browser whose tab is frozen would hold up `quit` for minutes.
+    os.kill(driver.capabilities["goog:processID"], signal.SIGKILL)
     driver.quit()
 
 
@@ -907,6 +914,75 @@ def text_in(browser, name):
         ".filter(e => e).map(e => e.innerText).join('\\n');",
         name,
     )
+
+
+def run_of_points(n):
+    """All runs, the newest of which has `n` steps so far, or None where there is no run."""
+    runs = Runs()
+    if n is not None:
+        runs["run"] = run = Run(runs, "run", "client", driver_module._about(started()))
+        for i in range(1, n + 1):
+            run.steps.append([{"passes": i, "loss": 0.5 / i}.get(name, 0.1) for name in STEPS])
+            run.progress.append((float(i), 100.0 * i, *(0.1,) * len(PROFILE)))
+            run.processes = {str(j): (f"worker {j}", 2**28, 2**29) for j in range(i)}
+    return runs
+
+
+def painted(browser, plots):
+    """Whether every plot has been painted; an answer says that the tab is not frozen."""
+    script = (
+        "const [done] = arguments; const open = window.Bokeh && Bokeh.documents[0];"
+        "requestAnimationFrame(() => requestAnimationFrame(() => done("
+        "open && open.is_idle && document.readyState == 'complete')));"
+    )
+    count = "return Bokeh.documents[0]._all_models.size"
+    return browser.execute_async_script(script) and browser.execute_script(count) > plots
+
+
+def complaints(browser):
+    return [line for line in browser.get_log("browser") if line["level"] == "SEVERE"]
+
+
+@pytest.mark.slow
+def test_a_plot_of_any_number_of_points_leaves_the_browser_alive(browser, tmp_path):
+    roots = []
+    for n in (None, 0, 1, 2):
+        runs = run_of_points(n)
+        for make in (*PARTS.values(), Steps):
+            part = make()
+            page_module._View(runs, [part]).refresh()
+            roots.append(part.root)
+    path = tmp_path / "plots.html"
+    path.write_text(file_html(roots, INLINE, "plots"))
+    browser.get(path.as_uri())
+    wait_for(lambda: painted(browser, len(roots)))
+    assert complaints(browser) == []
+
+
+@pytest.mark.slow
+def test_the_page_before_the_first_run_in_a_browser(made, cluster, client, browser):
+    browser.get(cluster.training_link)
+    wait_for(lambda: painted(browser, 10))
+    assert text_in(browser, "h1") == "No run yet"
+    _, report = fit(made, client)
+    wait_for(lambda: shown(browser, "steps_data", "data.loss") == list(report.loss_history))
+    wait_for(lambda: text_in(browser, "h1 b") == "finished")
+    assert complaints(browser) == []
+
+
+def test_a_rate_is_drawn_from_where_it_begins_to_where_it_ends():
+    for rows, seconds, rates in (
+        ([], [], []),
+        ([100], [2.0], [50.0]),
+        ([100, 300], [2.0, 4.0], [50.0, 100.0]),
+    ):
+        part = PARTS["rate"]()
+        part.show(run_of(rows, seconds))
+        data = part.source.data
+        edges = [0.0, *seconds]
+        assert list(data["seconds"]) == [x for pair in pairwise(edges) for x in pair]
+        assert list(data["rate"]) == [rate for rate in rates for _ in range(2)]
+        assert list(data["bytes"]) == [40 * rate for rate in data["rate"]]
 
 
 @pytest.mark.slow
@@ -949,8 +1025,7 @@ def test_the_page_in_a_browser(made, client, browser):
     wait_for(lambda: shown(browser, "steps_data", "data.loss") == list(before.loss_history))
     links = browser.find_elements("css selector", ".navbar a")
     assert [link.text for link in links].count("Training") == 1
-    errors = [line for line in browser.get_log("browser") if line["level"] == "SEVERE"]
-    assert errors == []
+    assert complaints(browser) == []
 
 
 def test_prometheus_finds_the_runs_at_the_schedulers_metrics(made, client):

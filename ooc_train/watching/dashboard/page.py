@@ -24,6 +24,7 @@ _LONG_SECONDS, _REST_SECONDS = 0.01, 1.5
 """A refresh that took the scheduler so long is followed by a rest: only every other look then shows
 what there is."""
 
+_NO_RUN = "<h1>No run yet</h1><p>The first run on this cluster will be shown here.</p>"
 _STATE_COLOURS = {"running": "#ef7d30", "converged": "#3a9a50", "finished": "#3a9a50"}
 
 
@@ -74,17 +75,26 @@ def put_up(runs: Runs, scheduler: Any) -> tuple[str | None, str]:
 
 
 class _Text:
-    """A piece of the page in HTML, which `write` makes of a run, or of its `inputs` alone."""
+    """A piece of the page in HTML, which `write` makes of a run, or of its `inputs` alone.
+
+    Until the first run the piece shows the text `before`.
+    """
 
     def __init__(
         self,
         name: str,
         write: Callable[[Run], str],
         inputs: Callable[[Run], Any] = lambda run: (run.identity, run.runs.version),
+        before: str = "",
     ) -> None:
         from bokeh.models import Div
 
-        self.root = Div(name=f"training_{name}", sizing_mode="stretch_width", stylesheets=[_STYLE])
+        self.root = Div(
+            name=f"training_{name}",
+            text=before,
+            sizing_mode="stretch_width",
+            stylesheets=[_STYLE],
+        )
         self._write = write
         self.inputs = inputs
 
@@ -243,7 +253,7 @@ def _page(runs: Runs, _: Any, extra: Mapping[str, Any], doc: Any) -> None:
     choice = _Choice()
     plots: list[Any] = [Loss(), Rate(), Memory(), Time(), Steps()]
     texts = [
-        _Text("head", _head),
+        _Text("head", _head, before=_NO_RUN),
         _Text("plan", _plan, lambda run: run.identity),
         _Text("events", _events, lambda run: (run.identity, list(run.events))),
     ]

@@ -141,9 +141,10 @@ class Rate:
             formatter=NumeralTickFormatter(format="0.[0] ib"),
         )
         self.root.add_layout(axis, "right")
+        # The steps are corners of a line: BokehJS never returns from a `varea_step` of no points.
         style = {"source": self.source, "color": _COLOURS[0]}
-        self.root.varea_step("seconds", 0, "rate", step_mode="before", fill_alpha=0.15, **style)
-        line = self.root.step("seconds", "rate", mode="before", line_width=1.5, **style)
+        self.root.varea("seconds", 0, "rate", fill_alpha=0.15, **style)
+        line = self.root.line("seconds", "rate", line_width=1.5, **style)
         tips = [
             ("second", "@seconds{0.0}"),
             ("rows/s", "@rate{0,0}"),
@@ -161,8 +162,8 @@ class Rate:
         """Show what there is."""
         seconds, rows = np.array(run.rows_over_time()).T
         rate = np.diff(rows) / np.maximum(np.diff(seconds), 1e-9)
-        # A step is drawn to the left of its point.
-        rate = np.append(rate[:1], rate) if len(rate) else np.zeros(1)
+        # Two corners for each rate, where it begins and where it ends.
+        seconds, rate = np.repeat(seconds, 2)[1:-1], np.repeat(rate, 2)
         nbytes, limit = max(1, run.about["row_bytes"]), run.reading_limit
         self.source.data = {"seconds": seconds, "rate": rate, "bytes": rate * nbytes}
         most = max([1.0, *rate])
