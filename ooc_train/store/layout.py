@@ -1,9 +1,8 @@
 """A store: the arrays of one data set, its manifest, and how it is opened."""
 
-import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Never
+from dataclasses import dataclass, field, replace
+from typing import Any, Never, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +13,22 @@ from ooc_train.store.arrays import ArrayLayout
 from ooc_train.store.chunks import ChunkReader
 from ooc_train.store.columns import ColumnStatistics
 from ooc_train.store.conventions import require_rows_first
+from ooc_train.store.naming import (
+    FORMAT,
+    FORMAT_VERSION,
+    Named,
+    Place,
+    Role,
+    child_of_role,
+    counted,
+    manifest_of,
+    named_array,
+    no_array,
+    of_another_x,
+    require_axes,
+)
 from ooc_train.store.nodes import find_node
 from ooc_train.units import approximate_bytes
-
-if TYPE_CHECKING:
-    import zarr
 
 __all__ = [
     "FORMAT",
@@ -31,9 +41,6 @@ __all__ = [
     "default_shard_rows",
     "open_store",
 ]
-
-FORMAT = "ooc_train"
-FORMAT_VERSION = 1
 
 _CHUNK_BYTES = 0.8 * 2**20
 _SHARD_BYTES = 64 * 2**20
@@ -214,6 +221,60 @@ class Store:
             reader.read_rows(start, stop, rows)
         return rows
 
+    def with_array(
+        self,
+        role: Role,
+        layout: ArrayLayout,
+        *,
+        classes: tuple[Scalar, ...] | None = None,
+        class_counts: tuple[int, ...] | None = None,
+    ) -> "Store":
+        """Return the store with another array as y or sample_weight.
+
+        What the manifest knows of the array that it replaces is dropped: the classes and the target
+        of the recipe, or the statistics.
+
+        Parameters
+        ----------
+        role : {"y", "sample_weight"}
+        layout : ArrayLayout
+        classes : tuple of JSON scalars, or None
+            Of a y that holds codes.
+        class_counts : tuple of int, or None
+
+        Raises
+        ------
+        InvalidStore
+            If it has another number of rows, or not the axes.
+        """
+        require_axes(layout.path, role, layout)
+        if layout.n_rows != self.n_rows:
+            raise InvalidStore(
+                f"{self.path}: X has {self.n_rows:,} rows, and {role} ({layout.path}) has "
+                f"{layout.n_rows:,}; give one of the same rows"
+            )
+        if role == "sample_weight":
+            return replace(self, sample_weight=layout, statistics=None)
+        recipe = None if self.recipe is None else {**self.recipe, "target": None}
+        return replace(self, y=layout, classes=classes, class_counts=class_counts, recipe=recipe)
+
+    def with_named(self, role: Role, named: Named) -> "Store":
+        """Return the store with an array that was named as y or sample_weight.
+
+        Raises
+        ------
+        InvalidStore
+            As `with_array`.
+        """
+        require_rows_first(self.path, {role: named.dimensions})
+        classes, counts = (named.manifest.get(key) for key in ("classes", "class_counts"))
+        return self.with_array(
+            role,
+            named.layout,
+            classes=None if classes is None else tuple(classes),
+            class_counts=None if counts is None else tuple(counts),
+        )
+
     def distinct_labels(self, limit: int = 1000) -> np.ndarray[Any, np.dtype[Any]]:
         """Sorted distinct values of y, read chunk by chunk in this process.
 
@@ -277,11 +338,11 @@ class Store:
 
 
 def open_store(
-    path: "str | os.PathLike[str] | zarr.Group | zarr.Array[Any]",
+    path: Place,
     *,
-    X: str = "X",
-    y: str | None = "y",
-    sample_weight: str | None = "sample_weight",
+    X: Place = "X",
+    y: "Place | None" = "y",
+    sample_weight: "Place | None" = "sample_weight",
     fill_missing: bool = False,
 ) -> Store:
     """Open a store, without reading a row.
@@ -291,9 +352,10 @@ def open_store(
     path : str, os.PathLike, zarr.Group or zarr.Array
         Directory or URL of a Zarr group (ours or another's, format 2 or 3), or of one array, which
         is taken as X.
-    X, y, sample_weight : str
-        Names of the arrays in the group. A name that isn't the default must exist; None for y or
-        sample_weight leaves it out.
+    X, y, sample_weight : str, os.PathLike or zarr.Array
+        The arrays: by default those of that name in the group. A name that isn't the default must
+        exist: in the group, or as a path from there, such as ``y="../two/y"``, else from the
+        working directory, or as a URL. None for y or sample_weight leaves it out.
     fill_missing : bool
         Whether chunks that are not there are read as the fill value. Writers such as zarr-python
         leave out chunks of nothing but that; a chunk that was lost looks the same, so by default it
@@ -314,75 +376,72 @@ def open_store(
         lengths that differ, no rows, a format that is newer than this package.
     """
     node = find_node(path)
-    if node.is_array:
-        require_rows_first(node.path, {"X": node.dimensions})
-        return _checked(node.path, {}, {"X": node.layout("X", fill_missing=fill_missing)})
-    manifest = node.attributes if node.attributes.get("format") == FORMAT else {}
-    names = {"X": X, "y": y, "sample_weight": sample_weight}
-    if manifest:
-        names["row_id"] = "row_id"
+    places: dict[str, Place | None] = {"X": X, "y": y, "sample_weight": sample_weight}
+    named = {
+        role: named_array(node, role, place, fill_missing=fill_missing)
+        for role, place in places.items()
+        if place is not None and not (isinstance(place, str) and place == role)
+    }
+    manifest = manifest_of(node)
     fill = fill_missing and not manifest
     layouts, dimensions = {}, {}
-    for role, name in names.items():
-        child = node.child(name) if name is not None else None
+    for role in ("X", "y", "sample_weight", *(["row_id"] if manifest else [])):
+        if role in named or places.get(role, role) is None:
+            continue
+        child = child_of_role(node, role)
         if child is not None and child.is_array:
-            layouts[role] = child.layout(role, fill_missing=fill)
+            layouts[role] = counted(
+                node.path, manifest, role, child.layout(role, fill_missing=fill)
+            )
             dimensions[role] = child.dimensions
-        elif role == "X" or name not in (role, None):
+        elif role == "X":
+            raise no_array(node, role, role)
+    if "X" in named:
+        if node.is_array:
             raise InvalidStore(
-                f"{node.path} has no array {name!r}; name the array that is {role}, as in "
-                f"open_store(path, {role}=...)"
+                f"{node.path} is an array, and so it is X itself; to name another array, give the "
+                "group that it lies in"
             )
+        manifest = of_another_x(manifest, named["X"], inside=named["X"].group == node.path)
+        layouts["X"], dimensions["X"] = named["X"].layout, named["X"].dimensions
     require_rows_first(node.path, dimensions)
-    return _checked(node.path, manifest, layouts)
+    store = _assembled(node.path, manifest, layouts)
+    for role in get_args(Role):
+        if role in named:
+            store = store.with_named(role, named[role])
+    return store
 
 
-def _checked(path: str, manifest: Mapping[str, Any], layouts: Mapping[str, ArrayLayout]) -> Store:
+def _assembled(path: str, manifest: Mapping[str, Any], layouts: Mapping[str, ArrayLayout]) -> Store:
     """Make a store of these arrays, after checking that they fit together."""
-    version = manifest.get("format_version", 0)
-    if version > FORMAT_VERSION:
-        raise InvalidStore(
-            f"{path} has format version {version}, this package reads up to {FORMAT_VERSION}; "
-            "update ooc_train"
-        )
-    if manifest and not isinstance(manifest.get("n_rows"), int):
-        raise InvalidStore(
-            f"{path}: the manifest counts no rows; restore its zarr.json from a copy"
-        )
     X = layouts["X"]
-    axes = {"X": (2,), "y": (1, 2), "sample_weight": (1,), "row_id": (1,)}
-    n_rows = manifest.get("n_rows", X.shape[0] if X.shape else 0)
+    require_axes(path, "X", X)
     for role, layout in layouts.items():
-        if len(layout.shape) not in axes[role]:
-            expected = {
-                "X": "(sample, feature): flatten images and the like to rows first",
-                "y": "(sample,) or (sample, output)",
-            }.get(role, "(sample,)")
-            raise InvalidStore(f"{path}: {role} has shape {layout.shape}, it should be {expected}")
-        rows = layout.shape[0]
-        if rows < n_rows or (rows != n_rows and not manifest):
-            raise InvalidStore(
-                f"{path}: {role} has {rows:,} rows, "
-                f"{'the manifest counts' if manifest else 'X has'} {n_rows:,}"
-            )
-    if n_rows == 0 or 0 in X.shape:
-        raise InvalidStore(f"{path}: X has shape {(n_rows, *X.row_shape)}: there is nothing in it")
-    fitted = {role: layout.with_rows(n_rows) for role, layout in layouts.items()}
+        require_axes(path, role, layout)
+        if layout.n_rows != X.n_rows:
+            raise InvalidStore(f"{path}: {role} has {layout.n_rows:,} rows, X has {X.n_rows:,}")
+    if 0 in X.shape:
+        raise InvalidStore(f"{path}: X has shape {X.shape}: there is nothing in it")
     names, classes, counts, statistics = (
         manifest.get(key) for key in ("feature_names", "classes", "class_counts", "statistics")
     )
+    if names is not None and len(names) != X.shape[1]:
+        raise InvalidStore(
+            f"{path}: the manifest names {len(names):,} columns, and X has {X.shape[1]:,}; restore "
+            "its zarr.json from a copy"
+        )
     return Store(
         path=path,
-        X=fitted["X"],
-        y=fitted.get("y"),
-        sample_weight=fitted.get("sample_weight"),
-        row_id=fitted.get("row_id"),
-        n_rows=n_rows,
+        X=X,
+        y=layouts.get("y"),
+        sample_weight=layouts.get("sample_weight"),
+        row_id=layouts.get("row_id"),
+        n_rows=X.n_rows,
         feature_names=None if names is None else tuple(names),
         classes=None if classes is None else tuple(classes),
         class_counts=None if counts is None else tuple(counts),
         shuffled=manifest.get("shuffled"),
-        format_version=version,
+        format_version=manifest.get("format_version", 0),
         generation=manifest.get("generation", 0),
         statistics=None if statistics is None else ColumnStatistics.from_json(statistics),
         attributes=manifest.get("attributes", {}),

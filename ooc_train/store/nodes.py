@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +61,17 @@ class Node:
         opened: Any = self.opened
         found = opened.get(name)
         return None if found is None else Node(path, None, found)
+
+    def array_names(self) -> list[str]:
+        """List the arrays that lie in a group, sorted."""
+        if self.is_array:
+            return []
+        if self.metadata is None:
+            opened: Any = self.opened
+            return sorted(opened.array_keys())
+        names = sorted(entry.name for entry in os.scandir(self.path) if entry.is_dir())
+        children = {name: self.child(name) for name in names}
+        return [name for name, child in children.items() if child is not None and child.is_array]
 
     def layout(self, role: str, *, fill_missing: bool = False) -> ArrayLayout:
         """Make the layout of an array, which messages will call `role`.
@@ -135,6 +147,47 @@ def find_node(path: "str | os.PathLike[str] | zarr.Group | zarr.Array[Any]") -> 
         raise StoreNotFound(f"nothing lies at {location}")
     metadata = load_metadata(location)
     return Node(location, metadata, None if metadata else _open_by_zarr(location))
+
+
+def find_array(
+    node: Node, name: "str | os.PathLike[str] | zarr.Group | zarr.Array[Any]"
+) -> Node | None:
+    """Find what a name stands for beside the group or array `node`, None if nothing.
+
+    A name is that of an array in the group; or a path from there, such as ``../two/y``; or a path
+    from the working directory; or an absolute path, a URL or a zarr object.
+
+    Raises
+    ------
+    StoreNotFound, InvalidStore
+        As `find_node`, of an absolute path, a URL or a zarr object.
+    """
+    if not isinstance(name, str | os.PathLike):
+        return find_node(name)
+    text = os.fspath(name)
+    if "://" in text or os.path.isabs(text):
+        return find_node(text)
+    child = None if node.is_array or text.startswith(".") else node.child(text)
+    if child is not None:
+        return child
+    scheme, separator, folder = node.path.rpartition("://")
+    places = [scheme + separator + os.path.normpath(os.path.join(folder, text))]
+    if not separator and os.path.exists(text):
+        places.append(text)
+    for place in places:
+        with suppress(StoreNotFound):
+            return find_node(place)
+    return None
+
+
+def group_around(node: Node) -> tuple[Node | None, str]:
+    """Find the group that an array lies in, None if there is none, and the array's name in it."""
+    parent, _, name = node.path.rpartition("/")
+    with suppress(StoreNotFound, InvalidStore):
+        group = find_node(parent)
+        if not group.is_array:
+            return group, name
+    return None, name
 
 
 def _find_opened(opened: "zarr.Group | zarr.Array[Any]") -> Node:

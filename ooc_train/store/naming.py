@@ -1,0 +1,175 @@
+"""Arrays that are named: in the group of a store, at a path or URL, or as zarr objects."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from ooc_train.errors import InvalidStore
+from ooc_train.store.arrays import ArrayLayout
+from ooc_train.store.nodes import Node, find_array, group_around
+from ooc_train.text import listed
+
+if TYPE_CHECKING:
+    import zarr
+
+FORMAT = "ooc_train"
+FORMAT_VERSION = 1
+
+Role = Literal["y", "sample_weight"]
+
+_AXES = {"X": (2,), "y": (1, 2), "sample_weight": (1,), "row_id": (1,)}
+
+Place: TypeAlias = "str | os.PathLike[str] | zarr.Group | zarr.Array[Any]"
+"""Where an array lies: a name in the group, a path, a URL, or a zarr object."""
+
+
+@dataclass(frozen=True)
+class Named:
+    """An array that was named, and what its own store knows of it.
+
+    Parameters
+    ----------
+    layout : ArrayLayout
+        Of the rows that count.
+    dimensions : tuple of str or None, or None
+        Names of its axes.
+    group : str or None
+        Path of the group that it lies in.
+    manifest : mapping
+        Of that group, if it is a store of ours and the array has that role there; else empty.
+    """
+
+    layout: ArrayLayout
+    dimensions: tuple[str | None, ...] | None
+    group: str | None
+    manifest: Mapping[str, Any]
+
+
+def manifest_of(node: Node) -> Mapping[str, Any]:
+    """Return the manifest of a group of ours, else nothing.
+
+    Raises
+    ------
+    InvalidStore
+        If a later release wrote it, or it is damaged.
+    """
+    manifest = {} if node.is_array else node.attributes
+    if manifest.get("format") != FORMAT:
+        return {}
+    version = manifest.get("format_version", 0)
+    if version > FORMAT_VERSION:
+        raise InvalidStore(
+            f"{node.path} has format version {version}, this package reads up to "
+            f"{FORMAT_VERSION}; update ooc_train"
+        )
+    if not isinstance(manifest.get("n_rows"), int):
+        raise InvalidStore(
+            f"{node.path}: the manifest counts no rows; restore its zarr.json from a copy"
+        )
+    return manifest
+
+
+def child_of_role(node: Node, role: str) -> Node | None:
+    """Return the array of a group that is called as its role; an array by itself is X."""
+    if node.is_array:
+        return node if role == "X" else None
+    return node.child(role)
+
+
+def counted(path: str, manifest: Mapping[str, Any], role: str, layout: ArrayLayout) -> ArrayLayout:
+    """Return an array of a group with the rows that the group's manifest counts."""
+    require_axes(path, role, layout)
+    n_rows = manifest.get("n_rows", layout.n_rows)
+    if layout.n_rows < n_rows:
+        raise InvalidStore(
+            f"{path}: {role} has {layout.n_rows:,} rows, the manifest counts {n_rows:,}"
+        )
+    return layout.with_rows(n_rows)
+
+
+def require_axes(path: str, role: str, layout: ArrayLayout) -> None:
+    """Refuse an array whose axes are not those of its role.
+
+    Raises
+    ------
+    InvalidStore
+        With its shape.
+    """
+    if len(layout.shape) not in _AXES[role]:
+        expected = {
+            "X": "(sample, feature): flatten images and the like to rows first",
+            "y": "(sample,) or (sample, output)",
+        }.get(role, "(sample,)")
+        raise InvalidStore(f"{path}: {role} has shape {layout.shape}, it should be {expected}")
+
+
+def of_another_x(manifest: Mapping[str, Any], X: Named, *, inside: bool) -> Mapping[str, Any]:
+    """Return what a manifest says when another array is X: nothing of the columns of its own."""
+    about = dict(manifest)
+    for key in ("feature_names", "statistics", "recipe", *(() if inside else ("shuffled",))):
+        about.pop(key, None)
+    known = ("feature_names", "shuffled", "recipe")
+    about |= {key: X.manifest[key] for key in known if key in X.manifest}
+    if about:
+        about["n_rows"] = X.layout.n_rows
+    return about
+
+
+def named_array(node: Node, role: str, place: Place, *, fill_missing: bool) -> Named:
+    """Return the array that is to be `role`.
+
+    A group stands for its array of that role.
+
+    Parameters
+    ----------
+    node : Node
+        The group or array that paths begin from.
+    role : {"X", "y", "sample_weight"}
+    place : str, os.PathLike, zarr.Array or zarr.Group
+    fill_missing : bool
+        As of `open_store`.
+
+    Raises
+    ------
+    StoreNotFound
+        If nothing lies at an absolute path or URL.
+    InvalidStore
+        If there is no such array, or no array of numbers.
+    """
+    found = find_array(node, place)
+    if found is not None and not found.is_array:
+        inside = found.child(role)
+        if inside is None or not inside.is_array:
+            raise InvalidStore(
+                f"{found.path} is a group without an array {role!r}{_listed(found)}; name the "
+                f"array that is {role}"
+            )
+        found = inside
+    if found is None:
+        raise no_array(node, role, place)
+    group, name = group_around(found)
+    manifest = {} if group is None else manifest_of(group)
+    ours = bool(manifest) and name in _AXES
+    layout = found.layout(role, fill_missing=fill_missing and not ours)
+    if layout.n_rows > manifest.get("n_rows", layout.n_rows):
+        layout = layout.with_rows(manifest["n_rows"])
+    return Named(
+        layout,
+        found.dimensions,
+        None if group is None else group.path,
+        manifest if name == role else {},
+    )
+
+
+def no_array(node: Node, role: str, place: Place) -> InvalidStore:
+    """Return the error that nothing was found where an array was named."""
+    return InvalidStore(
+        f"{node.path} has no array {str(place)!r}{_listed(node)}; name the array that is {role}, "
+        "or its path"
+    )
+
+
+def _listed(node: Node) -> str:
+    names = node.array_names()
+    return f" (it has {listed(names)})" if names else ""
