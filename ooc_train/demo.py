@@ -21,6 +21,7 @@ from ooc_train.comparing import load
 from ooc_train.events import Callback
 from ooc_train.memory import Ceiling
 from ooc_train.models.model import Model
+from ooc_train.places import lasting_folder
 from ooc_train.predict import evaluate
 from ooc_train.report import Report
 from ooc_train.store.ingest import ingest
@@ -116,17 +117,10 @@ def require_room(folder: str, size: int) -> None:
 
 @contextmanager
 def scratch_folder() -> Iterator[str]:
-    """Give a folder for data, which is gone afterwards, whether that is the end, Ctrl-C or kill.
-
-    Not in /tmp unless that is all there is: on many systems it lies in memory, where data that are
-    to be larger than memory have no business.
-    """
-    parent = None
-    if "TMPDIR" not in os.environ and os.access("/var/tmp", os.W_OK | os.X_OK):  # noqa: S108
-        parent = "/var/tmp"  # noqa: S108
+    """Give a folder for data, which is gone afterwards, whether that is the end, Ctrl-C or kill."""
     with (
         _signals_end((signal.SIGTERM, signal.SIGHUP)),
-        tempfile.TemporaryDirectory(prefix="ooc_train-demo-", dir=parent) as folder,
+        tempfile.TemporaryDirectory(prefix="ooc_train-demo-", dir=lasting_folder()) as folder,
     ):
         yield folder
 

@@ -20,6 +20,7 @@ from ooc_train.cli.options import (
     Overwrite,
     Resources,
     Stored,
+    StoredX,
     Validation,
 )
 from ooc_train.cli.text import count, print_json
@@ -226,6 +227,7 @@ def evaluate(
         if is_table(data):
             from ooc_train.scoring import evaluate_files
 
+            stored.require_default("raw files")
             on_rows = bar.stages()
             metrics, memory = evaluate_files(
                 fitted,
@@ -284,7 +286,7 @@ def predict(
     delimiter: DELIMITER = None,
     encoding: ENCODING = "utf8",
     overwrite: Overwrite = False,
-    stored: Stored,
+    stored: StoredX,
     resources: Resources,
     output: Output,
 ) -> None:
@@ -305,6 +307,8 @@ def predict(
             )
         kinds: tuple[Kind, ...] = ("prediction", "probability") if proba else ("prediction",)
         raw = is_table(data)
+        if raw:
+            stored.require_default("raw files")
         if raw or is_table(out):
             from ooc_train.scoring import predict_files
 

@@ -1,9 +1,10 @@
 """The options that commands have in common, in groups: a dataclass each, an option a field."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import typer
 
@@ -48,6 +49,9 @@ MemoryCeiling = Annotated[
 ]
 
 
+_PLACE = "its name in the store, a path from there or from here, or a URL"
+
+
 @dataclass(frozen=True)
 class Stored:
     """How stores are opened."""
@@ -60,16 +64,79 @@ class Stored:
             help="Read chunks that another writer left out as their fill value.",
         ),
     ] = False
+    x: Annotated[
+        str, option("--x", of="Store", metavar="ARRAY", help=f"The array that is X: {_PLACE}.")
+    ] = "X"
+    y: Annotated[
+        str, option("--y", of="Store", metavar="ARRAY", help=f"The array that is y: {_PLACE}.")
+    ] = "y"
+    weight: Annotated[
+        str,
+        option("--weight", of="Store", metavar="ARRAY", help=f"The rows' weights: {_PLACE}."),
+    ] = "sample_weight"
+    no_weights: Annotated[
+        bool, option("--no-weights", of="Store", help="Leave out the weights that the store has.")
+    ] = False
 
     def open(self, path: str) -> "Store":
         """Open the store at a path or URL."""
+        return self._open(path, self.x, self.y, self.weight)
+
+    def _open(self, path: str, x: str, y: str, weight: str) -> "Store":
         from ooc_train.store.layout import open_store
 
-        return open_store(path, fill_missing=self.fill_missing)
+        if self.no_weights and weight != "sample_weight":
+            raise ValueError("--no-weights leaves out what --weight names; leave one of them out")
+        return open_store(
+            path,
+            X=x,
+            y=y,
+            sample_weight=None if self.no_weights else weight,
+            fill_missing=self.fill_missing,
+        )
 
     def open_validation(self, path: str | None) -> "Store | None":
-        """Open the store of the validation rows, None without one."""
-        return None if path is None else self.open(path)
+        """Open the store of the validation rows, None without one.
+
+        Its arrays have the names of the others, from its own folder.
+        """
+        if path is None:
+            return None
+        places = {"--x": self.x, "--y": self.y, "--weight": self.weight}
+        for option_name, place in places.items():
+            if "://" in place or os.path.isabs(place):
+                raise ValueError(
+                    f"{option_name} {place} is the same array for all rows, and --validation has "
+                    "rows of its own; name arrays by their place in the store"
+                )
+        return self._open(path, *(_from(path, place) for place in places.values()))
+
+    def require_default(self, what: str) -> None:
+        """Refuse options of stores for data that are none."""
+        if self != type(self)():
+            raise ValueError(f"options that name arrays of a store are not for {what}")
+
+
+@dataclass(frozen=True)
+class StoredX(Stored):
+    """How stores are opened whose X alone is read."""
+
+    omitted: ClassVar[frozenset[str]] = frozenset({"y", "weight", "no_weights"})
+
+    def open(self, path: str) -> "Store":
+        """Open the store at a path or URL, without y and weights."""
+        from ooc_train.store.layout import open_store
+
+        return open_store(
+            path, X=self.x, y=None, sample_weight=None, fill_missing=self.fill_missing
+        )
+
+
+def _from(path: str, place: str) -> str:
+    """Return a place from a store as one that is looked for there alone."""
+    if place in ("X", "y", "sample_weight"):
+        return place
+    return os.path.join(path if "://" in path else os.path.abspath(path), place)
 
 
 DELIMITER = Annotated[

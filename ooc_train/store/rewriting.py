@@ -8,7 +8,7 @@ piece.
 import itertools
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ooc_train.budget import GROWTH_BYTES
 from ooc_train.memory import Projection, Term
+from ooc_train.places import in_scratch, local_path
 from ooc_train.store.arrays import ArrayLayout
 from ooc_train.store.chunks import ChunkReader
 from ooc_train.store.direct import MAX_OPEN_SHARDS
@@ -49,10 +50,12 @@ def require_elsewhere(source: Store, out: str | os.PathLike[str]) -> None:
     ValueError
         If `out` is the source or a directory around it.
     """
-    if "://" in source.path:
-        return
-    read, written = os.path.realpath(source.path), os.path.realpath(out)
-    if os.path.commonpath([read, written]) == written:
+    written = os.path.realpath(local_path(out))
+    arrays = [layout.path for layout in arrays_of(source).values()]
+    for path in (source.path, *arrays):
+        read = os.path.realpath(path)
+        if "://" in path or os.path.commonpath([read, written]) != written:
+            continue
         where = "is the store" if read == written else "lies around the store"
         raise ValueError(
             f"out={os.fspath(out)!r} {where} that is read; write to another place, then move it"
@@ -205,14 +208,14 @@ def known_statistics(source: Store, dtype: np.dtype[Any]) -> Any:
     return known if known is not None and known.weighted == weighted and same else None
 
 
-def rechunk_command(path: str, layouts: dict[str, ArrayLayout]) -> str:
+def rechunk_command(path: str, layouts: Mapping[str, ArrayLayout]) -> str:
     """Give the command that rewrites a store in chunks of the default size.
 
     Parameters
     ----------
     path : str
         Of the store.
-    layouts : dict
+    layouts : mapping
         Its arrays by role, X among them.
     """
     X = layouts["X"]
@@ -227,16 +230,35 @@ def rechunk_command(path: str, layouts: dict[str, ArrayLayout]) -> str:
         reading_term(source, record),
         writing_term(record.itemsize, source.n_features, chunk_rows, packed=True, counted=True),
     )
-    filled = " --fill-missing" if any(a.fill is not None for a in layouts.values()) else ""
     return (
         f"ooc-train rechunk {_and_beside(path, 'rechunked')} "
-        f"--memory-ceiling {Projection(terms).smallest}{filled}"
+        f"--memory-ceiling {Projection(terms).smallest}{_opened_by(path, layouts)}"
     )
 
 
-def shuffle_command(path: str) -> str:
-    """Give the command that puts the rows of a store in random order."""
-    return f"ooc-train shuffle {_and_beside(path, 'shuffled')}"
+def shuffle_command(path: str, layouts: Mapping[str, ArrayLayout]) -> str:
+    """Give the command that puts the rows of a store in random order.
+
+    Parameters
+    ----------
+    path, layouts
+        As for `rechunk_command`.
+    """
+    return f"ooc-train shuffle {_and_beside(path, 'shuffled')}{_opened_by(path, layouts)}"
+
+
+def _opened_by(path: str, layouts: Mapping[str, ArrayLayout]) -> str:
+    """Give the options of a command that opens a store with the same arrays."""
+    options = ""
+    for role, name in (("X", "x"), ("y", "y"), ("sample_weight", "weight")):
+        layout = layouts.get(role)
+        # A store of one array is X itself; what was in memory has no lasting place.
+        if layout is None or layout.path in (path, f"{path}/{role}") or in_scratch(layout.path):
+            continue
+        place = layout.path.removeprefix(f"{path}/")
+        options += f" --{name} {shlex.quote(place)}"
+    filled = any(layout.fill is not None for layout in layouts.values())
+    return options + (" --fill-missing" if filled else "")
 
 
 def _and_beside(path: str, what: str) -> str:

@@ -430,9 +430,9 @@ def _advice(source: Source, demand: Demand) -> str:
     """Say how the rows of a store could take less room, or nothing where they could not."""
     if not isinstance(source, StoreSource):
         return ""
+    layouts = {"X": source.X, "y": source.y, "sample_weight": source.weight}
+    found = {role: layout for role, layout in layouts.items() if layout is not None}
     if source.oversized:
-        layouts = {"X": source.X, "y": source.y, "sample_weight": source.weight}
-        found = {role: layout for role, layout in layouts.items() if layout is not None}
         largest = max(found.values(), key=lambda layout: layout.chunk_bytes)
         size = approximate_bytes(largest.chunk_bytes)
         return (
@@ -442,7 +442,7 @@ def _advice(source: Source, demand: Demand) -> str:
     if demand.mixing > 1 and not source.shuffled:
         return (
             f"put the rows in random order once, so that {demand.mixing} chunks need not be mixed: "
-            f"{shuffle_command(source.path)}"
+            f"{shuffle_command(source.path, found)}"
         )
     if demand.mixing > 1:
         return "use a smaller shuffle_buffer"
