@@ -83,8 +83,9 @@ class Progressed:
 
 @dataclass(frozen=True, slots=True)
 class Stepped:
-    """An iteration or epoch is done.
+    """An iteration or epoch is done, or the start was evaluated: iteration 0 of full-batch solvers.
 
+    `loss`, `validation_loss` and `gradient_norm` of full-batch solvers are of the same parameters.
     `learning_rate` is that of the last update, or None; `profile` is as in `Progressed`.
     `validation_loss` is the mean loss of the validation rows at the parameters that the step led
     to; None without such rows, and where the run was asked to stop before they were read.

@@ -53,8 +53,8 @@ class Report:
     n_iter : iterations, or epochs of updates
     bytes_read : decoded bytes that were read, those of validation rows included
     seconds : from planning to the end
-    loss : mean loss of a row at the last point evaluated; of updates, that of each row just before
-        it was learned from, over the last epoch
+    loss : mean loss of a row at the parameters that were learned; of updates, that of each row just
+        before it was learned from, over the last epoch
     history : what is known after each iteration or epoch: passes, seconds, updates, loss, gradient
         norm; of more than 4,096 of them every second, fourth, ... one
     converged : whether the tolerance was met
@@ -68,6 +68,8 @@ class Report:
     lanes : shares of the rows that were learned from at the same time
     dashboard : where the run could be watched, or None
     notes : what was decided for the user
+    shortfall : why the run is not converged, and the way out, in one line, which is a note too and
+        of which estimators warn; empty where it converged, and where it was asked to stop
     """
 
     model: str
@@ -91,6 +93,7 @@ class Report:
     lanes: int = 1
     dashboard: str | None = None
     notes: tuple[str, ...] = ()
+    shortfall: str = ""
 
     @property
     def loss_history(self) -> tuple[float, ...]:

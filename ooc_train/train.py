@@ -393,6 +393,8 @@ class _Run:
         self._rows = 0
         self._stopped = False
         self._notes: dict[str, None] = dict.fromkeys(task.inputs.notes)
+        self._limit: str | None = None
+        self._judged: tuple[Array, float] | None = None
         if isinstance(task.solver, Updates) and task.solver.lanes < task.model.lanes:
             lanes = f"{task.solver.lanes} of {task.model.lanes} lanes"
             self._notes[f"learned in {lanes}: the order of rows has no more groups of chunks"] = (
@@ -487,11 +489,14 @@ class _Run:
         state = self.task.solver.start(self.problem, self._stream, theta)
         self._learning_rate = _rate(state, 0)
         self.note(state.note)
-        while not state.converged:
-            if self._stopped and state.n_iter and not np.array_equal(state.theta, theta):
-                break  # a first iteration may only look, and leave nothing to keep
-            if limit := self._limit_met(state.n_iter, max_passes, max_seconds):
-                self.note(f"ends: {limit}")
+        while not state.converged and not state.stalled:
+            # The pass that evaluates the start is part of the first iteration, which is ended.
+            first = state.n_iter == 0 and not np.isnan(state.loss)
+            if self._stopped and state.n_iter:
+                break
+            self._limit = None if first else self._limit_met(state.n_iter, max_passes, max_seconds)
+            if self._limit is not None:
+                self.note(f"ends: {self._limit}")
                 break
             state = self.task.solver.step(self.problem, self._stream, state)
             if not np.isfinite(state.theta).all():
@@ -513,7 +518,24 @@ class _Run:
             self.note(state.note)
         if state.converged:
             self.note("ends: the tolerance is met")
+        elif state.stalled:
+            self.note(f"ends: {state.stalled}")
         return state
+
+    def _shortfall(self, state: State) -> str:
+        """Return why the run is not converged, and the way out, in one line.
+
+        Nothing where it is converged, and where it was asked to stop.
+        """
+        cause = state.stalled or self._limit
+        batches = self.task.rows_per_update < self.problem.n_rows
+        if state.converged or not cause or batches:
+            return ""
+        if state.gradient_norm is not None:
+            norm, tol = state.gradient_norm, self.task.model.tolerance
+            cause += f", the largest entry of the gradient is {norm:.3g} and tol is {tol:g}"
+        way_out = "tol" if state.stalled else f"{cause.split('=')[0]} or tol"
+        return f"not converged: {cause}; raise {way_out}"
 
     def _limit_met(
         self, n_iter: int, max_passes: float | None, max_seconds: float | None
@@ -531,13 +553,17 @@ class _Run:
         """Return the mean loss of the validation rows; None where they are not to be read."""
         if self._judging is None or self._stopped:
             return None
+        if self._judged is not None and self._judged[0] is theta:
+            return self._judged[1]  # a step that is shortened leaves the parameters as they are
         sums = self._judging.reduce(self.task.validation_sums(self.problem, theta))
         if not sums["weight"] > 0:
             raise ValueError(
                 f"class_weight={self.task.model.class_weight!r} leaves the validation rows no "
                 "weight; use rows of a class that has some, or another class_weight"
             )
-        return float(sums["loss"][0] / sums["weight"])
+        loss = float(sums["loss"][0] / sums["weight"])
+        self._judged = (theta, loss)
+        return loss
 
     def report(self, state: State, notes: Sequence[str] = ()) -> Report:
         """Return what was done."""
@@ -546,6 +572,8 @@ class _Run:
         if self._judging is not None:
             bytes_read += self._judging.spent.rows * self._judging.source.row_bytes
         updates = task.solver if isinstance(task.solver, Updates) else None
+        if shortfall := self._shortfall(state):
+            self._notes |= {shortfall: None}
         return Report(
             model=task.model.name,
             solver=task.solver_name,
@@ -568,6 +596,7 @@ class _Run:
             lanes=1 if updates is None else updates.lanes,
             dashboard=self._job.dashboard,
             notes=(*self._notes, *notes),
+            shortfall=shortfall,
         )
 
 

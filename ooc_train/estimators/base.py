@@ -73,15 +73,8 @@ class LinearModel(BaseEstimator):  # type: ignore[misc] # untyped base
         fitted, report = train(model, given.inputs, memory_ceiling=self.memory_ceiling, start=start)
         self._keep(fitted, report, flat=given.flat, labels=given.labels)
         self._progress = None
-        # A run that was stopped says so itself.
-        spent = report.n_iter >= model.iterations
-        if model.batch_size == "full" and spent and not report.converged:
-            warn(
-                f"{report.solver} stopped after max_iter={report.n_iter} iterations with the "
-                f"tolerance of {model.tolerance:g} not met; raise max_iter or tol",
-                ConvergenceWarning,
-                stacklevel=3,
-            )
+        if report.shortfall:
+            warn(f"{report.solver}: {report.shortfall}", ConvergenceWarning, stacklevel=3)
         return self
 
     def plan(self, X: Any, y: Any = None, sample_weight: Any = None) -> Plan:

@@ -37,12 +37,14 @@ class State:
     Attributes
     ----------
     theta : parameters in scaled units, float64 array (outputs, features + 1)
-    n_iter : steps taken: iterations of a full-batch solver, epochs of updates
+    n_iter : steps taken: iterations of a full-batch solver, epochs of updates. The first pass of an
+        iterative full-batch solver evaluates the start, and takes no step
     updates : changes of the parameters
-    loss : mean loss of a row, by weight, at the last point evaluated; for updates, that of each row
-        just before it was learned from, over the last epoch
-    gradient_norm : largest entry of the gradient of the mean objective there, or None
+    loss : mean loss of a row, by weight, at `theta`; for updates, that of each row just before it
+        was learned from, over the last epoch
+    gradient_norm : largest entry of the gradient of the mean objective, or None
     converged : whether the tolerance is met
+    stalled : why no further step can be taken, where none can; `theta` is the best point found
     memory : whatever the solver needs to go on
     note : what of the step is worth telling, in words, or nothing
     """
@@ -53,6 +55,7 @@ class State:
     loss: float = float("nan")
     gradient_norm: float | None = None
     converged: bool = False
+    stalled: str = ""
     memory: Any = field(default=None, repr=False)
     note: str = ""
 

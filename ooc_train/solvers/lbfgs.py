@@ -74,7 +74,7 @@ class LBFGS:
         Raises
         ------
         Diverged
-            where not even the shortest steps lower the objective.
+            where the objective is no number at the start.
         """
         memory: _Memory | None = state.memory
         if memory is None:
@@ -83,30 +83,23 @@ class LBFGS:
             points = memory.now.theta + memory.lengths[:, None, None] * memory.direction
         sums = stream.reduce(problem.sums(points, gradients=len(points)))
         objectives = problem.objectives(sums, points)
-        n_iter = state.n_iter + 1
         best = int(np.where(np.isfinite(objectives), objectives, np.inf).argmin())
         now = problem.evaluation(sums, points, best)
-        if not np.isfinite(now.objective):
-            raise Diverged("the objective is no number at any of the parameters that were tried")
         pairs: tuple[Pair, ...] = ()
         if memory is not None:
             allowed = memory.now.objective + _ENOUGH * memory.lengths[best] * memory.slope
-            if now.objective > allowed + 1e-13 * abs(memory.now.objective):
-                shorter = self._shorten(memory)
-                return replace(
-                    state,
-                    n_iter=n_iter,
-                    memory=shorter,
-                    note="the step did not lower the objective enough; shorter ones, "
-                    f"{shorter.lengths[0]:.3g} of it and less, are tried",
-                )
+            if not now.objective <= allowed + 1e-13 * abs(memory.now.objective):
+                return self._shorten(state, memory)
             pairs = _remember(memory, now, self.history)
+        elif not np.isfinite(now.objective):
+            raise Diverged("the objective is no number at the parameters to start from")
         norm = float(np.abs(now.gradient).max()) / problem.total_weight
         if pairs:
             direction, lengths = _direction(now.gradient, pairs), _LENGTHS[:1]
         else:
             steepest = 1.0 / (problem.loss.curvature * problem.total_weight)
             direction, lengths = -steepest * now.gradient, _LENGTHS
+        n_iter = state.n_iter + (memory is not None)
         return State(
             theta=now.theta,
             n_iter=n_iter,
@@ -118,14 +111,18 @@ class LBFGS:
         )
 
     @staticmethod
-    def _shorten(memory: _Memory) -> _Memory:
+    def _shorten(state: State, memory: _Memory) -> State:
+        """Return the state whose next pass tries shorter steps from the last point accepted."""
         lengths = _LENGTHS * memory.lengths[-1] / 4
         if lengths[0] < 1e-12:
-            raise Diverged(
-                f"no step lowers the objective of {memory.now.objective:.6g}; the tolerance may "
-                "be below what float64 can tell apart: use a larger tol"
-            )
-        return replace(memory, lengths=lengths)
+            stalled = "no step lowers the objective by more than rounding"
+            return replace(state, stalled=stalled, note="")
+        return replace(
+            state,
+            memory=replace(memory, lengths=lengths),
+            note="the step did not lower the objective enough; shorter ones, "
+            f"{lengths[0]:.3g} of it and less, are tried",
+        )
 
 
 def _remember(memory: _Memory, now: Evaluation, history: int) -> tuple[Pair, ...]:

@@ -29,6 +29,9 @@ _SHORTER = np.array([0.5, 0.25, 1 / 16, 1 / 128])
 _ENOUGH = 1e-4
 """Share of the decrease promised by the gradient that a step has to keep."""
 
+_SMALL = 1e-2
+"""Share of the objective that a step has to promise less of to be taken without another pass."""
+
 _SAMPLE_ROWS_PER_PARAMETER = 100
 _SAMPLE_SHARE = 1 / 16
 _SAMPLE_ITERATIONS = 8
@@ -83,7 +86,7 @@ class Newton:
         coarse = Newton(tol=max(self.tol, 1e-3))
         for _ in range(_SAMPLE_ITERATIONS):
             state = coarse._iterate(problem, stream, state, leaves)
-            if state.converged:
+            if state.converged or state.stalled:
                 break
         taken = rows_of(source, leaves)
         return State(state.theta, note=f"begins at the optimum of a sample of {taken:,} rows")
@@ -94,7 +97,7 @@ class Newton:
         Raises
         ------
         Diverged
-            where not even the shortest steps lower the objective.
+            where the objective is no number at the start.
         """
         return self._iterate(problem, stream, state, None)
 
@@ -109,18 +112,18 @@ class Newton:
         points = state.theta[None] if search is None else search.points()
         sums = stream.reduce(problem.sums(points, hessian=True), leaves)
         objectives = problem.objectives(sums, points)
-        n_iter = state.n_iter + 1
         if search is not None:
             promised = _ENOUGH * search.length * search.slope
             if not objectives[0] <= search.objective + promised + _rounding(search.objective):
-                search = _shorten(search, objectives)
-                best = objectives[1:].min() < search.objective
-                theta = search.points()[0] if best else search.base
+                shorter = _shorten(search, objectives)
+                if shorter is None:
+                    stalled = "no step lowers the objective by more than rounding"
+                    return replace(state, stalled=stalled, note="")
                 note = (
                     "the step did not lower the objective enough; it is shortened to "
-                    f"{search.length:.3g} of Newton's"
+                    f"{shorter.length:.3g} of Newton's"
                 )
-                return replace(state, theta=theta, n_iter=n_iter, memory=search, note=note)
+                return replace(state, memory=shorter, note=note)
         now = problem.evaluation(sums, points)
         if not np.isfinite(now.objective) or now.hessian is None:
             raise Diverged("the objective is no number at the parameters to start from")
@@ -130,12 +133,18 @@ class Newton:
         # Sums over leaves stand for sums over all rows, and are small by as much.
         norm *= problem.n_rows / float(sums["rows"])
         converged = norm <= self.tol
-        small = -slope <= 1e-2 * abs(now.objective)
+        theta, loss, n_iter = now.theta, now.loss, state.n_iter + (search is not None)
+        updates = n_iter
+        if converged and -slope <= _SMALL * abs(now.objective):
+            # What is left to gain is known to third order, so is the loss after the last step.
+            theta, updates = now.theta + direction, n_iter + 1
+            penalty = 0.5 * float((problem.penalty * theta**2).sum())
+            loss = (now.objective + 0.5 * slope - penalty) / float(sums["weight"])
         return State(
-            theta=now.theta + direction if small else now.theta,
+            theta=theta,
             n_iter=n_iter,
-            updates=n_iter,
-            loss=now.loss,
+            updates=updates,
+            loss=loss,
             gradient_norm=norm,
             converged=converged,
             memory=_Search(now.theta, direction, now.objective, slope),
@@ -147,17 +156,17 @@ def _rounding(objective: float) -> float:
     return 1e-13 * abs(objective)
 
 
-def _shorten(search: _Search, objectives: Array) -> _Search:
-    """Return the search whose full step is the best of the shorter ones that were tried."""
+def _shorten(search: _Search, objectives: Array) -> _Search | None:
+    """Return the search whose full step is the best of the shorter ones that were tried.
+
+    None where steps are as short as rounding.
+    """
     tried = np.where(np.isfinite(objectives[1:]), objectives[1:], np.inf)
     best = int(tried.argmin())
     if tried[best] < search.objective:
         return replace(search, length=search.length * float(_SHORTER[best]))
     if search.length < 1e-12:
-        raise Diverged(
-            f"no step lowers the objective of {search.objective:.6g}, not even one of "
-            f"{search.length:.1g} times Newton's; is a column constant but for its last digits?"
-        )
+        return None
     return replace(search, length=search.length * float(_SHORTER[-1]) ** 2)
 
 

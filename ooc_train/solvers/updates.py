@@ -43,12 +43,16 @@ size of the learning rate whatever the gradient, so that an epoch covers the sam
 
 @dataclass(frozen=True, eq=False)
 class _Memory:
-    """The rule with its learning rate, each lane's state, and how long the loss has not fallen."""
+    """The rule with its learning rate, each lane's state, and how long the loss has not fallen.
+
+    `gradient` is that of the mean objective at the last point, of batches of all rows.
+    """
 
     updates: LinearUpdates
     states: Sequence[Sums]
     best: float = float("inf")
     stale: int = 0
+    gradient: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -150,21 +154,26 @@ class Updates:
         )
 
     def _step_by_all_rows(self, problem: LinearProblem, stream: Stream, state: State) -> State:
+        """Return the state after one more pass, which evaluates the point that the step led to."""
         memory: _Memory = state.memory
-        sums = stream.reduce(problem.sums(state.theta[None]))
-        now = problem.evaluation(sums, state.theta[None])
+        lanes, n_iter = memory.states, state.n_iter
+        if memory.gradient is not None:
+            lanes, n_iter = [self._descend(memory, memory.gradient, n_iter)], n_iter + 1
+        theta = lanes[0]["theta"]
+        sums = stream.reduce(problem.sums(theta[None]))
+        now = problem.evaluation(sums, theta[None])
         self._raise_if_diverged(now.loss, memory)
-        norm = float(np.abs(now.gradient).max()) / problem.total_weight
-        if norm <= self.tol:
-            return replace(state, loss=now.loss, gradient_norm=norm, converged=True, note="")
-        after = self._descend(memory, now.gradient / problem.total_weight, state.n_iter)
+        gradient = now.gradient / problem.total_weight
+        norm = float(np.abs(gradient).max())
+        best = min(now.loss, memory.best)
         return State(
-            theta=after["theta"],
-            n_iter=state.n_iter + 1,
-            updates=state.n_iter + 1,
+            theta=theta,
+            n_iter=n_iter,
+            updates=n_iter,
             loss=now.loss,
             gradient_norm=norm,
-            memory=replace(memory, states=[after], best=min(now.loss, memory.best)),
+            converged=norm <= self.tol,
+            memory=replace(memory, states=lanes, best=best, gradient=gradient),
         )
 
     @staticmethod
