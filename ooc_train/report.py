@@ -56,7 +56,8 @@ class Report:
     loss : mean loss of a row at the parameters that were learned; of updates, that of each row just
         before it was learned from, over the last epoch
     history : what is known after each iteration or epoch: passes, seconds, updates, loss, gradient
-        norm; of more than 4,096 of them every second, fourth, ... one
+        norm; of iterative full-batch solvers first at the start, as iteration 0; of more than
+        4,096 of them every second, fourth, ... one
     converged : whether the tolerance was met
     random_state : the seed of the order of rows, drawn where none was given
     shuffle_buffer : chunks that were mixed row by row

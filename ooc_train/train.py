@@ -394,7 +394,6 @@ class _Run:
         self._stopped = False
         self._notes: dict[str, None] = dict.fromkeys(task.inputs.notes)
         self._limit: str | None = None
-        self._judged: tuple[Array, float] | None = None
         if isinstance(task.solver, Updates) and task.solver.lanes < task.model.lanes:
             lanes = f"{task.solver.lanes} of {task.model.lanes} lanes"
             self._notes[f"learned in {lanes}: the order of rows has no more groups of chunks"] = (
@@ -498,9 +497,12 @@ class _Run:
             if self._limit is not None:
                 self.note(f"ends: {self._limit}")
                 break
-            state = self.task.solver.step(self.problem, self._stream, state)
+            before, state = state, self.task.solver.step(self.problem, self._stream, state)
             if not np.isfinite(state.theta).all():
                 raise Diverged("the parameters stopped being numbers; use a smaller learning rate")
+            if state.n_iter == before.n_iter and not np.isnan(before.loss):
+                self.note(state.note)  # a step that has to be shortened is none
+                continue
             validation_loss = self._judge(state.theta)
             step = Stepped(
                 state.n_iter,
@@ -553,17 +555,13 @@ class _Run:
         """Return the mean loss of the validation rows; None where they are not to be read."""
         if self._judging is None or self._stopped:
             return None
-        if self._judged is not None and self._judged[0] is theta:
-            return self._judged[1]  # a step that is shortened leaves the parameters as they are
         sums = self._judging.reduce(self.task.validation_sums(self.problem, theta))
         if not sums["weight"] > 0:
             raise ValueError(
                 f"class_weight={self.task.model.class_weight!r} leaves the validation rows no "
                 "weight; use rows of a class that has some, or another class_weight"
             )
-        loss = float(sums["loss"][0] / sums["weight"])
-        self._judged = (theta, loss)
-        return loss
+        return float(sums["loss"][0] / sums["weight"])
 
     def report(self, state: State, notes: Sequence[str] = ()) -> Report:
         """Return what was done."""

@@ -618,7 +618,7 @@ def test_a_plot_of_the_memory(made, scheduler, tmp_path):
     timeline = over["memory"]["timeline"]
     assert list(timeline["processes"]) == ["driver", "worker 0"]
     assert {len(held) for held in timeline["processes"].values()} == {len(timeline["seconds"])}
-    assert [step["n_iter"] for step in over["history"]] == [1, 2]
+    assert [step["n_iter"] for step in over["history"]] == [0, 1, 2]
     wrong = here(*arguments[:-1], tmp_path / "a.gif")
     assert wrong.exit_code == 1
     assert "ends with none of .png, .svg, .pdf" in wrong.stderr
@@ -649,7 +649,7 @@ def test_a_run_that_is_stopped_is_told_and_saved_as_it_stands(
     assert (fitted.report["n_iter"], fitted.report["notes"]) == (2, [note])
     *asked, told = result.stderr.splitlines()
     assert told == (
-        f"the run was stopped by {cause} after 2 passes; as it stands it is saved in {out}"
+        f"the run was stopped by {cause} after 3 passes; as it stands it is saved in {out}"
     )
     assert len(asked) == (number == signal.SIGINT)
     if as_json:

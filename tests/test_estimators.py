@@ -1,5 +1,6 @@
 import json
 import pickle
+import warnings
 from typing import Any
 
 import dask.array as da
@@ -202,6 +203,27 @@ def test_a_full_batch_that_did_not_converge_warns():
     with pytest.warns(ConvergenceWarning, match="max_iter=2"):
         LogisticRegression(solver="lbfgs", max_iter=2).fit(X, y)
     LogisticRegression(batch_size=10, max_iter=1).fit(X, y)
+
+
+@pytest.mark.parametrize("solver", ["newton", "lbfgs", "sgd"])
+def test_fits_of_one_step_each_go_on_learning(solver):
+    X, y = rows()
+    model = LogisticRegression(solver=solver, max_iter=1, tol=1e-6, warm_start=True)
+    losses = [np.log(2.0)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        for _ in range(10):
+            report = model.fit(X, y).report_
+            losses.append(report.loss)
+            if report.converged:
+                break
+            assert (report.n_iter, report.updates) == (1, 1)
+            assert report.shortfall.startswith("not converged: max_iter=1 is reached")
+            assert losses[-1] < losses[-2]
+    assert report.converged is (solver == "newton")
+    loss, norm = report.history[0].loss, report.history[0].gradient_norm
+    assert loss == pytest.approx(losses[-2], rel=1e-9)  # it began where the last one ended
+    assert norm < 0.1 * np.abs((y - 0.5) @ (X - X.mean(axis=0)) / X.std(axis=0) / len(X)).max()
 
 
 def test_a_warm_start_goes_on_from_where_the_last_fit_ended():

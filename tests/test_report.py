@@ -151,8 +151,8 @@ def test_history_is_a_data_frame():
     ]  # fmt: skip
     assert tuple(frame["loss"]) == model.report_.loss_history
     assert frame["passes"].is_monotonic_increasing
-    assert frame["passes"].iloc[-1] == pytest.approx(model.report_.passes)
-    assert list(frame["n_iter"]) == list(range(1, model.report_.n_iter + 1))
+    assert frame["passes"].iloc[-1] <= model.report_.passes
+    assert list(frame["n_iter"]) == list(range(model.report_.n_iter + 1))  # 0 is the start
     blocks = LinearRegression(batch_size=2).partial_fit(X, X[:, 0]).partial_fit(X, X[:, 0])
     assert blocks.history_[["n_iter", "updates"]].to_numpy().tolist() == [[1, 5]]
 

@@ -274,6 +274,12 @@ def test_newton_takes_few_passes_from_a_sample_of_its_own(rare, monkeypatch):
     assert norm <= 1e-6
 
 
+def test_newton_begins_where_it_is_told_to(rare):
+    theta, passes = rare.problem.zeros() + 0.1, stream(rare.source)
+    state = Newton(tol=1e-6).start(rare.problem, passes, theta)
+    assert (state.theta is theta, passes.spent.rows) == (True, 0)
+
+
 def test_the_gradient_of_a_sample_is_measured_by_the_sample(rare):
     leaves = (3, 77, 150)
     state = Newton()._iterate(
@@ -326,8 +332,9 @@ def test_a_step_that_is_too_long_is_shortened_until_it_is_not(monkeypatch):
 def test_where_no_step_helps_the_last_good_parameters_are_kept(solver, module, name, monkeypatch):
     case = make_case("logistic")
     passes = stream(case.source)
-    state = solver.step(case.problem, passes, solver.start(case.problem, passes, case.problem.zeros()))
-    state = solver.step(case.problem, passes, state)
+    state = solver.start(case.problem, passes, case.problem.zeros())
+    for _ in range(2):
+        state = solver.step(case.problem, passes, state)
     direct = getattr(module, name)
     monkeypatch.setattr(module, name, lambda *a: -direct(*a))
     good = state = solver.step(case.problem, passes, state)

@@ -84,8 +84,13 @@ def test_each_step_is_judged_and_nothing_that_is_learned_changes(stores, model):
 
 def test_a_step_is_judged_at_the_parameters_that_it_led_to(stores):
     _, report = train(LOGISTIC, stores[0], validation=stores[1])
-    for n_iter, step in enumerate(report.history, start=1):
-        fitted, _ = train(replace(LOGISTIC, max_iter=n_iter), stores[0])
+    start, *steps = report.history
+    assert start.n_iter == 0
+    assert start.loss == pytest.approx(np.log(2), rel=1e-12)
+    assert start.validation_loss == pytest.approx(np.log(2), rel=1e-12)
+    for n_iter, step in enumerate(steps, start=1):
+        fitted, alone = train(replace(LOGISTIC, max_iter=n_iter), stores[0])
+        assert alone.n_iter == step.n_iter == n_iter
         due = evaluate(fitted, stores[1])[0]["loss"]
         assert step.validation_loss == pytest.approx(due, rel=1e-9)
 
@@ -94,7 +99,7 @@ def test_what_it_costs_is_in_the_report(stores):
     listener = Listener()
     _, report = train(LOGISTIC, stores[0], validation=stores[1], callbacks=[listener])
     row_bytes = 4 * 4 + 8
-    due = report.passes * ROWS + report.n_iter * OTHERS
+    due = report.passes * ROWS + len(report.history) * OTHERS
     assert report.bytes_read == due * row_bytes
     assert report.profile["validating"] > 0
     assert "validating" in report.bound

@@ -8,10 +8,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from ooc_train.models.linear import LinearProblem
+from ooc_train.models.linear import Evaluation, LinearProblem
 from ooc_train.models.sums import Array, Sums, Work
 from ooc_train.models.updates import LinearUpdates
 from ooc_train.stream.sources import Source
+
+_ENOUGH = 1e-4
+"""Share of the decrease promised by the gradient that a step has to keep."""
+
+_ROUNDING = 1e-13
+"""How far two sums for one objective may lie apart, as a share of it."""
+
+STALLED = "no step lowers the objective by more than rounding"
+"""Why a solver that descends can't go on, where it can't."""
 
 
 class Stream(Protocol):
@@ -79,3 +88,26 @@ class Solver(Protocol):
     def step(self, problem: LinearProblem, stream: Stream, state: State) -> State:
         """Return the state after one more iteration, or epoch."""
         ...
+
+
+def lowers(
+    objective: float, slope: float, now: Evaluation, direction: Array, length: float
+) -> bool:
+    """Return whether a step lowered the objective enough (Armijo's rule).
+
+    Where the change is no more than rounding, the objective can't tell, and the slope at the new
+    point does: of a step that is not too long, it is no steeper upwards than it was downwards
+    (the approximate Wolfe conditions of Hager and Zhang 2005).
+
+    Parameters
+    ----------
+    objective, slope : before the step; the slope by `length`
+    now : after it
+    direction, length : of the step
+    """
+    if slope >= 0.0:
+        return False
+    if now.objective <= objective + _ENOUGH * length * slope:
+        return True
+    near = now.objective <= objective + _ROUNDING * abs(objective)
+    return near and float((now.gradient * direction).sum()) <= (2 * _ENOUGH - 1) * slope

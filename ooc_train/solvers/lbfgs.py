@@ -14,13 +14,10 @@ import numpy as np
 from ooc_train.errors import Diverged
 from ooc_train.models.linear import Evaluation, LinearProblem, LossSums
 from ooc_train.models.sums import Array
-from ooc_train.solvers.base import State, Stream
+from ooc_train.solvers.base import STALLED, State, Stream, lowers
 
 _LENGTHS = np.array([1.0, 1 / 4, 1 / 16, 1 / 64])
 """Lengths of the steps that one pass tries where the length is not known."""
-
-_ENOUGH = 1e-4
-"""Share of the decrease promised by the gradient that a step has to keep (Armijo)."""
 
 Pair = tuple[Array, Array]
 """A step, and how the gradient changed over it."""
@@ -87,8 +84,8 @@ class LBFGS:
         now = problem.evaluation(sums, points, best)
         pairs: tuple[Pair, ...] = ()
         if memory is not None:
-            allowed = memory.now.objective + _ENOUGH * memory.lengths[best] * memory.slope
-            if not now.objective <= allowed + 1e-13 * abs(memory.now.objective):
+            length = float(memory.lengths[best])
+            if not lowers(memory.now.objective, memory.slope, now, memory.direction, length):
                 return self._shorten(state, memory)
             pairs = _remember(memory, now, self.history)
         elif not np.isfinite(now.objective):
@@ -115,8 +112,7 @@ class LBFGS:
         """Return the state whose next pass tries shorter steps from the last point accepted."""
         lengths = _LENGTHS * memory.lengths[-1] / 4
         if lengths[0] < 1e-12:
-            stalled = "no step lowers the objective by more than rounding"
-            return replace(state, stalled=stalled, note="")
+            return replace(state, stalled=STALLED, note="")
         return replace(
             state,
             memory=replace(memory, lengths=lengths),

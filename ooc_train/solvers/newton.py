@@ -20,14 +20,11 @@ import numpy as np
 from ooc_train.errors import Diverged
 from ooc_train.models.linear import LinearProblem, LossSums
 from ooc_train.models.sums import Array
-from ooc_train.solvers.base import State, Stream
+from ooc_train.solvers.base import STALLED, State, Stream, lowers
 from ooc_train.stream.sources import rows_of, sample_leaves
 
 _SHORTER = np.array([0.5, 0.25, 1 / 16, 1 / 128])
 """Lengths of the steps that are tried beside the full one."""
-
-_ENOUGH = 1e-4
-"""Share of the decrease promised by the gradient that a step has to keep."""
 
 _SMALL = 1e-2
 """Share of the objective that a step has to promise less of to be taken without another pass."""
@@ -76,7 +73,12 @@ class Newton:
         return (problem.sums(points, hessian=True),)
 
     def start(self, problem: LinearProblem, stream: Stream, theta: Array) -> State:
-        """Return the optimum of a sample, where the data are many times what a sample takes."""
+        """Return the optimum of a sample, where the data are many times what a sample takes.
+
+        Parameters that were handed over are begun from as they are.
+        """
+        if theta.any():
+            return State(theta)
         source = stream.source
         rows = _SAMPLE_ROWS_PER_PARAMETER * problem.n_parameters
         leaves = sample_leaves(source, rows)
@@ -111,22 +113,21 @@ class Newton:
         search: _Search | None = state.memory
         points = state.theta[None] if search is None else search.points()
         sums = stream.reduce(problem.sums(points, hessian=True), leaves)
-        objectives = problem.objectives(sums, points)
-        if search is not None:
-            promised = _ENOUGH * search.length * search.slope
-            if not objectives[0] <= search.objective + promised + _rounding(search.objective):
-                shorter = _shorten(search, objectives)
-                if shorter is None:
-                    stalled = "no step lowers the objective by more than rounding"
-                    return replace(state, stalled=stalled, note="")
-                note = (
-                    "the step did not lower the objective enough; it is shortened to "
-                    f"{shorter.length:.3g} of Newton's"
-                )
-                return replace(state, memory=shorter, note=note)
         now = problem.evaluation(sums, points)
-        if not np.isfinite(now.objective) or now.hessian is None:
-            raise Diverged("the objective is no number at the parameters to start from")
+        if search is None:
+            if not np.isfinite(now.objective):
+                raise Diverged("the objective is no number at the parameters to start from")
+        elif not lowers(search.objective, search.slope, now, search.direction, search.length):
+            shorter = _shorten(search, problem.objectives(sums, points))
+            if shorter is None:
+                return replace(state, stalled=STALLED, note="")
+            note = (
+                "the step did not lower the objective enough; it is shortened to "
+                f"{shorter.length:.3g} of Newton's"
+            )
+            return replace(state, memory=shorter, note=note)
+        if now.hessian is None:
+            raise ValueError("the pass added up no Hessian")
         direction = newton_direction(problem, now.gradient, now.hessian)
         slope = float((now.gradient * direction).sum())
         norm = float(np.abs(now.gradient).max()) / problem.total_weight
@@ -149,11 +150,6 @@ class Newton:
             converged=converged,
             memory=_Search(now.theta, direction, now.objective, slope),
         )
-
-
-def _rounding(objective: float) -> float:
-    """Return how far two sums for one objective may lie apart."""
-    return 1e-13 * abs(objective)
 
 
 def _shorten(search: _Search, objectives: Array) -> _Search | None:
