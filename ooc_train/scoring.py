@@ -150,8 +150,8 @@ def predict_files(
     """Write predictions for each row, in order: CSV or Parquet by the name of `out`, else Zarr.
 
     A table has the id of each row (its number, or the recipe's id column), `prediction` with the
-    original labels, or numbered where there are several outputs, and `probability_LABEL` of each
-    class.
+    original labels, or numbered where there are several outputs, and `probability_LABEL` or
+    `log_probability_LABEL` of each class.
 
     Parameters
     ----------
@@ -159,7 +159,7 @@ def predict_files(
     data : Store, or paths of raw files
         CSV or Parquet with the raw columns that the model's recipe names.
     out : str or os.PathLike
-    kinds : sequence of {"prediction", "probability", "decision"}
+    kinds : sequence of {"prediction", "probability", "log_probability", "decision"}
     overwrite : bool
         Whether what lies there is replaced, once this is whole.
     unseen : {"error", "other", "ignore"}, optional
@@ -304,9 +304,9 @@ def _columns(fitted: Fitted, z: NDArray[np.float64], kinds: Sequence[Kind]) -> d
     """Return the columns of a table of predictions, from linear predictors (row, output)."""
     columns: dict[str, Any] = {}
     for kind in kinds:
-        if kind == "probability":
-            found = fitted.probabilities(z)
-            names = [f"probability_{label}" for label in fitted.classes]
+        if kind == "probability" or kind == "log_probability":
+            found = fitted.by_class(z, kind)
+            names = [f"{kind}_{label}" for label in fitted.classes]
         elif fitted.model.is_classifier and kind == "prediction":
             columns[kind] = label_column(fitted.classes, fitted.codes(z))
             continue

@@ -21,7 +21,8 @@ class LogisticRegression(ClassifierMixin, LinearModel):  # type: ignore[misc]
 
     Parameters
     ----------
-    C : inverse strength of the penalty beside the sum of losses, in the data's units
+    C : inverse strength of the penalty beside the sum of losses, in the data's units; `np.inf` is
+        no penalty
     tol : largest entry of the gradient of the mean objective to stop at; of updates, the mean loss
         that an epoch has to gain
     fit_intercept : whether there is a free constant
@@ -43,7 +44,8 @@ class LogisticRegression(ClassifierMixin, LinearModel):  # type: ignore[misc]
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-    coef_ : ndarray of shape (1, n_features) for two classes, else (n_classes, n_features)
+    coef_ : ndarray of shape (1, n_features) for two classes, else (n_classes, n_features), float64
+        whatever X is
     intercept_ : ndarray of shape (1,) or (n_classes,)
     n_iter_ : ndarray of shape (1,), iterations, or epochs of updates
     n_features_in_ : int
@@ -187,6 +189,23 @@ class LogisticRegression(ClassifierMixin, LinearModel):  # type: ignore[misc]
             A Dask array, not computed, for a Dask array; the path for `out`.
         """
         return self._predict(X, "probability", out)
+
+    def predict_log_proba(self, X: Any, *, out: str | os.PathLike[str] | None = None) -> Any:
+        """Return the logarithm of the probability of each class, by the order of `classes_`.
+
+        It is finite where the probability itself is too small for a float64.
+
+        Parameters
+        ----------
+        X : store, path, Zarr, Dask array or array-like of shape (n_samples, n_features)
+        out : path of a store to write to, as its array "log_probability"; None returns them
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            A Dask array, not computed, for a Dask array; the path for `out`.
+        """
+        return self._predict(X, "log_probability", out)
 
     def decision_function(self, X: Any, *, out: str | os.PathLike[str] | None = None) -> Any:
         """Return the linear predictors: for two classes, the log-odds of the second.

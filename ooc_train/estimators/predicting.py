@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from ooc_train.errors import NonFiniteData
 from ooc_train.models.fitted import Fitted
 from ooc_train.models.metrics import PIECE_ROWS
-from ooc_train.predict import Kind
+from ooc_train.predict import Kind, Predictions
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,9 +40,7 @@ class Finish:
         fitted = self.fitted
         converted = np.empty((PIECE_ROWS, fitted.n_features))
         z = fitted.decision(np.asarray(X), converted, first_row)
-        if self.labels is not None and self.kind == "prediction":
-            return self.found(fitted.codes(z))
-        return self.found(fitted.probabilities(z) if self.kind == "probability" else z)
+        return self.found(Predictions(fitted, self.kind, labels=False).at(z))
 
     def lazily(self, X: Any) -> Any:
         """Return the predictions for a Dask array, as one that is not computed."""

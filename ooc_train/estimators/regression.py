@@ -1,6 +1,6 @@
 """Regressors: numbers, one or several to a row."""
 
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import sklearn.linear_model
@@ -18,6 +18,8 @@ class _Regressor(MultiOutputMixin, RegressorMixin, LinearModel):  # type: ignore
     """What the regressors share."""
 
     fit_intercept: bool
+    _flattens_column: ClassVar[bool] = False
+    """Whether a y of one column has coefficients and predictions of one axis."""
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Fit the model.
@@ -85,7 +87,8 @@ class _Regressor(MultiOutputMixin, RegressorMixin, LinearModel):  # type: ignore
     ) -> None:
         del labels
         self.model_, self.report_, self._recipe = fitted.model, report, fitted.recipe
-        self.coef_ = fitted.coef[0] if flat else fitted.coef
+        is_flat = flat or (self._flattens_column and fitted.n_outputs == 1)
+        self.coef_ = fitted.coef[0] if is_flat else fitted.coef
         self.intercept_ = fitted.intercept[0] if flat else fitted.intercept
         if not fitted.model.fit_intercept:
             self.intercept_ = 0.0
@@ -116,7 +119,7 @@ class LinearRegression(_Regressor):
 
     Attributes
     ----------
-    coef_ : ndarray of shape (n_features,) or (n_outputs, n_features)
+    coef_ : ndarray of shape (n_features,) or (n_outputs, n_features), float64 whatever X is
     intercept_ : float or ndarray of shape (n_outputs,)
     n_iter_ : ndarray of shape (n_outputs,), iterations, or epochs of updates
     n_features_in_ : int
@@ -186,7 +189,8 @@ class Ridge(_Regressor):
 
     Attributes
     ----------
-    coef_ : ndarray of shape (n_features,) or (n_outputs, n_features)
+    coef_ : ndarray of shape (n_features,) or (n_outputs, n_features), float64 whatever X is; as
+        scikit-learn's Ridge does, a y of one column loses its second axis here and in predictions
     intercept_ : float or ndarray of shape (n_outputs,)
     n_iter_ : ndarray of shape (n_outputs,), iterations, or epochs of updates
     n_features_in_ : int
@@ -197,6 +201,7 @@ class Ridge(_Regressor):
     """
 
     _name = "ridge"
+    _flattens_column = True
 
     def __init__(
         self,
