@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from ooc_train.budget import Budget
 from ooc_train.errors import InvalidStore
-from ooc_train.memory import Ceiling, Term
+from ooc_train.memory import Ceiling
 from ooc_train.models.columns import column_order
 from ooc_train.models.sums import Array
 from ooc_train.store.chunks import ChunkReader
+from ooc_train.store.labels import has_labels, look_term, with_classes
 from ooc_train.store.layout import ArrayLayout, ColumnStatistics, Store, open_store
 from ooc_train.store.rewriting import arrays_of, rechunk_command
 from ooc_train.stream.checks import require_finite, require_weights
@@ -35,9 +36,6 @@ from ooc_train.stream.labels import (
 )
 from ooc_train.stream.sources import ArraySource, Source, StoreSource
 from ooc_train.text import listed
-
-_LOOK_BYTES = 8 * 2**20
-"""What looking at so many holds, beside chunks that are kept (measured: 6 MiB)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,12 +162,9 @@ def _require_room(
     layouts = [a for a in (*looked_at, store.sample_weight if weighted else None) if a is not None]
     if not layouts:
         return
-    size = _LOOK_BYTES
-    for reader in map(ChunkReader, layouts):
-        size += reader.cache_bytes + reader.hidden_bytes
     with Budget(memory_ceiling) as budget:
         budget.require(
-            [Term("labels", size, "a chunk of y and of the weights, which the manifest lacks")],
+            [look_term(*layouts)],
             "rewrite the store in smaller chunks (training may need more): "
             f"{rechunk_command(store.path, arrays_of(store))}",
         )
@@ -226,6 +221,11 @@ def read_validation(
 def _read_store(store: Store, *, classifier: bool, classes: tuple[Label, ...]) -> Inputs:
     if store.y is None:
         raise InvalidStore(f"{store.path} has no y, and training needs one; put one into the store")
+    if not classifier and has_labels(store.y):
+        raise InvalidStore(
+            f"{store.path} has labels of classes in y, and a regression needs numbers; use the "
+            "model 'logistic', or name an array of numbers"
+        )
     labels = None
     found: tuple[Label, ...] = ()
     notes: list[str] = []
@@ -236,6 +236,7 @@ def _read_store(store: Store, *, classifier: bool, classes: tuple[Label, ...]) -
             raise InvalidStore(
                 f"{store.path} has a y of shape {store.y.shape}: labels are one column"
             )
+        store = with_classes(store, classes)
         found, labels = labels_of(store, classes)
     source = StoreSource.of(store, labels=labels)
     statistics, weighted = store.statistics, store.sample_weight is not None
