@@ -252,8 +252,11 @@ def test_groups_that_are_no_array(tmp_path):
         nullable = root.create_group("count")
         nullable.attrs["encoding-type"] = "nullable-integer"
         root.create_group("plain")
-        for name, what in (("count", "is nullable-integer"), ("plain", "is a Zarr group")):
-            with pytest.raises(InvalidStore, match=rf"{what}, and no array to take as y"):
+        for name, what in (
+            ("count", "is nullable-integer of AnnData, and no array to take as y"),
+            ("plain", "is a group without an array 'y'"),
+        ):
+            with pytest.raises(InvalidStore, match=what):
                 open_store(tmp_path / f"{zarr_format}", X="dense", y=name)
 
 

@@ -145,7 +145,7 @@ class Node:
         InvalidStore
             If it stands for anything else.
         """
-        kind = str(self.attributes.get("encoding-type", "a group"))
+        kind = str(self.attributes.get("encoding-type"))
         codes, categories = self.child("codes"), self.child("categories")
         if (
             role == "y"
@@ -166,8 +166,8 @@ class Node:
                 "adata.X.toarray() to a store in pieces of rows, as StoreWriter takes them"
             )
         raise InvalidStore(
-            f"{self.path} is {kind.replace('a group', 'a Zarr group')}, and no array to take as "
-            f"{role}; name or write an array of numbers, as adata.obs[name].to_numpy() is one"
+            f"{self.path} is {kind} of AnnData, and no array to take as {role}; name or write an "
+            "array of numbers, as adata.obs[name].to_numpy() is one"
         )
 
     def values(self) -> list[Any]:
