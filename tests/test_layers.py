@@ -56,9 +56,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "numcodecs": ("store/",),
     "crc32c": ("store/",),
     "dask": (
-        "stream/passes",
         "stream/executors",
-        "stream/inputs",
         "stream/dask_arrays",
         "cluster",
         "meter",

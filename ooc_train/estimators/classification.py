@@ -12,8 +12,8 @@ from ooc_train.estimators.base import LinearModel
 from ooc_train.memory import Ceiling
 from ooc_train.models.fitted import Fitted
 from ooc_train.report import Report
-from ooc_train.stream.dask_arrays import is_dask
 from ooc_train.stream.inputs import is_stored
+from ooc_train.stream.kinds import as_labels, is_dask, require_arrays
 
 
 class LogisticRegression(ClassifierMixin, LinearModel):  # type: ignore[misc]
@@ -137,7 +137,7 @@ class LogisticRegression(ClassifierMixin, LinearModel):  # type: ignore[misc]
         """
         known = self._labels()
         if classes is not None:
-            classes = np.unique(np.asarray(classes))
+            classes = np.unique(as_labels(classes))
             if known is not None and not np.array_equal(classes, known):
                 raise ValueError(
                     f"classes={classes.tolist()} are not those of the first call, "
@@ -162,7 +162,8 @@ class LogisticRegression(ClassifierMixin, LinearModel):  # type: ignore[misc]
         """
         if is_stored(X) or is_dask(X):
             return self._score(X, y, sample_weight)
-        return float(super().score(X, y, sample_weight))
+        require_arrays(X, y, sample_weight)
+        return float(super().score(X, None if y is None else as_labels(y), sample_weight))
 
     def _keep(
         self, fitted: Fitted, report: Report, *, flat: bool, labels: np.dtype[Any] | None

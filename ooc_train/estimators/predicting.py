@@ -10,6 +10,8 @@ from ooc_train.errors import NonFiniteData
 from ooc_train.models.fitted import Fitted
 from ooc_train.models.metrics import PIECE_ROWS
 from ooc_train.predict import Kind, Predictions
+from ooc_train.stream.kinds import as_numbers
+from ooc_train.stream.sources import model_dtype
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,9 +56,9 @@ class Finish:
         """Return the predictions for a block of a Dask array, which says where that lies."""
         first_row = block_info[0]["array-location"][0][0]
         if not np.isnan(first_row):
-            return self(X, int(first_row))
+            return self(as_numbers(X, "X", model_dtype(X.dtype), int(first_row)), int(first_row))
         try:
-            return self(X)
+            return self(as_numbers(X, "X", model_dtype(X.dtype)))
         except NonFiniteData as error:
             block = block_info[0]["chunk-location"][0]
             raise NonFiniteData(f"in block {block}, by its own count: {error}") from None

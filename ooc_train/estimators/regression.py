@@ -10,8 +10,8 @@ from ooc_train.estimators.base import LinearModel
 from ooc_train.memory import Ceiling
 from ooc_train.models.fitted import Fitted
 from ooc_train.report import Report
-from ooc_train.stream.dask_arrays import is_dask
 from ooc_train.stream.inputs import is_stored
+from ooc_train.stream.kinds import is_dask, require_arrays
 
 
 class _Regressor(MultiOutputMixin, RegressorMixin, LinearModel):  # type: ignore[misc]
@@ -80,6 +80,7 @@ class _Regressor(MultiOutputMixin, RegressorMixin, LinearModel):  # type: ignore
         """
         if is_stored(X) or is_dask(X):
             return self._score(X, y, sample_weight)
+        require_arrays(X, y, sample_weight)
         return float(super().score(X, y, sample_weight))
 
     def _keep(

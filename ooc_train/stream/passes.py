@@ -11,7 +11,7 @@ Adding up in a fixed order
 """
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
@@ -24,7 +24,7 @@ from ooc_train.errors import OocTrainError
 from ooc_train.models.sums import Arrays, Block, Room, Rooms, Sums, Work, add_into
 from ooc_train.stream import order
 from ooc_train.stream.buffers import pool_of
-from ooc_train.stream.dask_arrays import DaskSource, GivenReader
+from ooc_train.stream.dask_arrays import DaskSource, Given, GivenReader
 from ooc_train.stream.executors import TOGETHER, Executor
 from ooc_train.stream.sources import Reader, Source, StoreSource, leaves_within
 from ooc_train.stream.turns import in_turns
@@ -378,10 +378,10 @@ def _attempt(function: Callable[..., Any], *call: Any) -> Any:
 _local = threading.local()
 
 
-def _reader(source: Source | None, given: Mapping[int, Block] | None) -> Reader:
+def _reader(source: Source | None, given: Given | None) -> Reader:
     """Return a reader for this thread, the one of its last task where that had the same source."""
     if given is not None:
-        return GivenReader(dict(given))
+        return GivenReader(given)
     if source is None:
         raise TypeError("a task was given neither a source nor leaves")
     if not isinstance(source, StoreSource):
@@ -393,10 +393,10 @@ def _reader(source: Source | None, given: Mapping[int, Block] | None) -> Reader:
     return reader
 
 
-def _largest(source: Source | None, given: Mapping[int, Block] | None) -> int:
+def _largest(source: Source | None, given: Given | None) -> int:
     """Return the rows of the largest leaf."""
     if given is not None:
-        return max(block.n_rows for block in given.values())
+        return given.largest
     return 0 if source is None else source.leaf_rows
 
 
@@ -408,7 +408,7 @@ def _reduce_task(
     source: Source | None,
     work: Work,
     grain: Grain,
-    given: Mapping[int, Block] | None,
+    given: Given | None,
     leaves: Sequence[int],
     first_stripe: int,
     stripe_leaves: int,
@@ -467,7 +467,7 @@ def _scan_task(
     source: Source | None,
     scan: Scan,
     grain: Grain,
-    given: Mapping[int, Block] | None,
+    given: Given | None,
     lane: int,
     state: Sums,
     whole: order.Epoch,
@@ -530,7 +530,7 @@ def _map_task(
     source: Source | None,
     function: RowMap,
     grain: Grain,
-    given: Mapping[int, Block] | None,
+    given: Given | None,
     leaves: Sequence[int],
     start: int,
     stop: int,
