@@ -134,7 +134,7 @@ MIXED = r"^y holds labels of several kinds, such as .* in row \d+ and .* in row 
         (objects(lambda code: 2**53 + 1 if code else 0.0), ValueError, "no one type of number"),
         (objects(lambda code: frozenset([code])), ValueError, "y holds labels of type frozenset"),
         (np.where(Y, b"b", b"a"), ValueError, r"y is of \|S1, and labels are .*astype\(str\)"),
-        (Y + 1j, ValueError, "y is of complex128"),
+        (Y + 1j, ValueError, "^Complex data not supported: y is of complex128"),
         (np.ma.masked_array(Y, np.arange(ROWS) == 37), NonFiniteData, "^row 37 has a masked val"),
     ],
 )

@@ -213,7 +213,9 @@ def as_labels(values: Any, start: int = 0) -> NDArray[Any]:
     _require_no_dates(values, "y")
     objects = isinstance(values, list | tuple)
     found = np.asarray(values, object) if objects else np.asarray(values)
-    if found.dtype.kind in "SVc":
+    if found.dtype.kind == "c":  # scikit-learn's words, which its own checks ask for
+        raise ValueError(f"Complex data not supported: y is of {found.dtype}; give labels")
+    if found.dtype.kind in "SV":
         way = "; y.astype(str) makes text" if found.dtype.kind == "S" else ""
         raise ValueError(f"y is of {found.dtype}, and labels are whole numbers or text{way}")
     if found.dtype.kind != "O" or not found.size:
