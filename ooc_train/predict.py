@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ooc_train.job import Job
 from ooc_train.memory import Ceiling, MemoryReport
-from ooc_train.models.fitted import Fitted, as_fitted
+from ooc_train.models.fitted import BY_CLASS, ByClass, Fitted, as_fitted
 from ooc_train.models.metrics import PIECE_ROWS, MetricSums
 from ooc_train.models.sums import Array, Arrays, Block, Room, Rooms, nbytes, total_bytes
 from ooc_train.store.arrays import ArrayLayout
@@ -23,7 +23,7 @@ from ooc_train.stream.inputs import read_inputs, without_y
 from ooc_train.stream.plan import Demand
 from ooc_train.stream.sources import Source, StoreSource
 
-Kind = Literal["prediction", "probability", "decision"]
+Kind = Literal["prediction", "decision"] | ByClass
 
 _PIECE_COPIES = 2
 """Of a piece of predictions, where classes become probabilities."""
@@ -107,8 +107,8 @@ def predict(
     Returns
     -------
     array
-        "prediction": codes of classes (rows,), or values (rows, outputs); "probability": (rows,
-        classes); "decision": linear predictors (rows, outputs).
+        "prediction": codes of classes (rows,), or values (rows, outputs); "probability" and
+        "log_probability": (rows, classes); "decision": linear predictors (rows, outputs).
 
     Raises
     ------
@@ -213,7 +213,7 @@ def _runs_of_leaves(source: Source) -> list[tuple[int, int]]:
 
 
 def _width(fitted: Fitted, kind: Kind) -> int:
-    return len(fitted.classes) if kind == "probability" else fitted.n_outputs
+    return len(fitted.classes) if kind in BY_CLASS else fitted.n_outputs
 
 
 @dataclass(frozen=True, eq=False)
@@ -257,8 +257,8 @@ class Predictions:
         fitted = self.fitted
         if self.kind == "decision" or not fitted.model.is_classifier:
             return z
-        if self.kind == "probability":
-            return fitted.probabilities(z)
+        if self.kind != "prediction":
+            return fitted.by_class(z, self.kind)
         codes, labels = fitted.codes(z), self._labels
         return codes if labels is None else labels[codes]
 

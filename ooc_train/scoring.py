@@ -5,6 +5,7 @@ Parsing runs ahead in a thread; what is held is a batch of it, and a block of ro
 """
 
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from ooc_train.stream.labels import codes_of_labels
 from ooc_train.stream.sources import StoreSource
 from ooc_train.tables.features import Unseen
 from ooc_train.tables.files import Tables, open_tables
-from ooc_train.tables.names import format_of
+from ooc_train.tables.names import format_of, some_of
 from ooc_train.tables.output import TableWriter, label_column
 from ooc_train.tables.recipe import Recipe
 from ooc_train.threads import load_blas, one_blas_thread
@@ -67,12 +68,15 @@ class _RawRows:
         Whether the target and the weights are wanted.
     unseen : {"error", "other", "ignore"}, optional
         Takes the place of the recipe's.
+    warn : callable
+        Called, after the last row, with what numbers lost in the recipe's dtype.
     """
 
     tables: Tables
     recipe: Recipe
     needs_y: bool = False
     unseen: Unseen | None = None
+    warn: Callable[[str], None] = warnings.warn
 
     @property
     def id_name(self) -> str:
@@ -104,6 +108,11 @@ class _RawRows:
                         part["weight"] if "weight" in fields else None,
                         piece.share,
                     )
+        for loss in encoder.rounding.losses():
+            self.warn(
+                f"{loss}, as the model's recipe has it: numbers that differ may have become the "
+                "same; learn from rows that were ingested with --dtype float64"
+            )
 
 
 @dataclass(frozen=True)
@@ -146,12 +155,13 @@ def predict_files(
     encoding: str = "utf8",
     memory_ceiling: str | int | Ceiling | None = None,
     progress: Progress = lambda *_: None,
+    warn: Callable[[str], None] = warnings.warn,
 ) -> tuple[int, MemoryReport]:
     """Write predictions for each row, in order: CSV or Parquet by the name of `out`, else Zarr.
 
     A table has the id of each row (its number, or the recipe's id column), `prediction` with the
-    original labels, or numbered where there are several outputs, and `probability_LABEL` of each
-    class.
+    original labels, or numbered where there are several outputs, and `probability_LABEL` or
+    `log_probability_LABEL` of each class.
 
     Parameters
     ----------
@@ -159,7 +169,7 @@ def predict_files(
     data : Store, or paths of raw files
         CSV or Parquet with the raw columns that the model's recipe names.
     out : str or os.PathLike
-    kinds : sequence of {"prediction", "probability", "decision"}
+    kinds : sequence of {"prediction", "probability", "log_probability", "decision"}
     overwrite : bool
         Whether what lies there is replaced, once this is whole.
     unseen : {"error", "other", "ignore"}, optional
@@ -169,6 +179,8 @@ def predict_files(
     memory_ceiling : str, int, Ceiling or None
     progress : callable
         Called with the rows so far, and how much of all that is.
+    warn : callable
+        Called with what numbers of raw files lost in the recipe's dtype.
 
     Returns
     -------
@@ -192,7 +204,7 @@ def predict_files(
         fitted = fitted.for_columns(data.feature_names, data.n_features, data.path)
         rows = _StoreRows(data)
     else:
-        fitted, rows = _raw_rows(fitted, data, False, unseen, delimiter, encoding)
+        fitted, rows = _raw_rows(fitted, data, False, unseen, delimiter, encoding, warn)
     count = 0
     load_blas()
     with one_blas_thread(), Budget(memory_ceiling) as budget:
@@ -222,12 +234,13 @@ def evaluate_files(
     encoding: str = "utf8",
     memory_ceiling: str | int | Ceiling | None = None,
     progress: Progress = lambda *_: None,
+    warn: Callable[[str], None] = warnings.warn,
 ) -> tuple[dict[str, Any], MemoryReport]:
     """Return metrics of a model on raw files that have the target, as `evaluate` does on a store.
 
     Parameters
     ----------
-    model, paths, unseen, delimiter, encoding, memory_ceiling, progress
+    model, paths, unseen, delimiter, encoding, memory_ceiling, progress, warn
         As of `predict_files`.
 
     Raises
@@ -238,7 +251,7 @@ def evaluate_files(
         As `predict_files`.
     """
     fitted = as_fitted(model)
-    fitted, rows = _raw_rows(fitted, paths, True, unseen, delimiter, encoding)
+    fitted, rows = _raw_rows(fitted, paths, True, unseen, delimiter, encoding, warn)
     if rows.recipe.target is None:
         raise InvalidRun("the recipe of the run has no target to compare with")
     load_blas()
@@ -269,6 +282,7 @@ def _raw_rows(
     unseen: Unseen | None,
     delimiter: str | None,
     encoding: str,
+    warn: Callable[[str], None],
 ) -> tuple[Fitted, _RawRows]:
     """Return the rows of raw files, and the model for the columns that its recipe makes."""
     if fitted.recipe is None:
@@ -282,7 +296,7 @@ def _raw_rows(
         raise InvalidRun(f"the run's recipe can't be used: {error}") from None
     fitted = fitted.for_columns(recipe.feature_names, recipe.n_features, "its recipe")
     tables = open_tables(paths, delimiter=delimiter, encoding=encoding)
-    return fitted, _RawRows(tables, recipe, needs_y, unseen)
+    return fitted, _RawRows(tables, recipe, needs_y, unseen, warn)
 
 
 def _outcomes(fitted: Fitted, recipe: Recipe, block: _Rows) -> NDArray[np.float64]:
@@ -294,8 +308,8 @@ def _outcomes(fitted: Fitted, recipe: Recipe, block: _Rows) -> NDArray[np.float6
             y = codes_of_labels(labels, y).astype(np.float64)
         elif recipe.classes != fitted.classes:
             raise InvalidRun(
-                f"the recipe has the classes {list(recipe.classes)} and the model "
-                f"{list(fitted.classes)}; use the recipe that the model was trained with"
+                f"the recipe has the classes {some_of(recipe.classes)} and the model "
+                f"{some_of(fitted.classes)}; use the recipe that the model was trained with"
             )
     return y[:, np.newaxis]
 
@@ -304,9 +318,9 @@ def _columns(fitted: Fitted, z: NDArray[np.float64], kinds: Sequence[Kind]) -> d
     """Return the columns of a table of predictions, from linear predictors (row, output)."""
     columns: dict[str, Any] = {}
     for kind in kinds:
-        if kind == "probability":
-            found = fitted.probabilities(z)
-            names = [f"probability_{label}" for label in fitted.classes]
+        if kind == "probability" or kind == "log_probability":
+            found = fitted.by_class(z, kind)
+            names = [f"{kind}_{label}" for label in fitted.classes]
         elif fitted.model.is_classifier and kind == "prediction":
             columns[kind] = label_column(fitted.classes, fitted.codes(z))
             continue

@@ -44,9 +44,15 @@ class Shuffled:
     seed: int
 
     def run(
-        self, function: Callable[..., Any], calls: Iterable[tuple[Any, ...]], window: int, name: str
+        self,
+        function: Callable[..., Any],
+        calls: Iterable[tuple[Any, ...]],
+        window: int,
+        name: str,
+        shared: tuple[Any, ...] = (),
+        gathered: int = 1,
     ) -> Iterator[Any]:
-        del name
+        del name, gathered
         rng, waiting = np.random.default_rng(self.seed), iter(calls)
         pending: list[tuple[Any, ...]] = []
         while True:
@@ -57,7 +63,10 @@ class Shuffled:
                     break
             if not pending:
                 return
-            yield function(*pending.pop(int(rng.integers(len(pending)))))
+            yield function(*shared, *pending.pop(int(rng.integers(len(pending)))))
+
+    def release(self) -> None:
+        pass
 
 
 def stream(

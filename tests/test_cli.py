@@ -116,6 +116,15 @@ def test_options_reach_the_model():
     )
 
 
+def test_no_penalty_is_infinite_in_options_and_in_what_is_saved(made, scheduler, tmp_path):
+    run = str(tmp_path / "a.run")
+    told = here("train", made, "--C", "inf", "--out", run, "--json", "--scheduler", scheduler)
+    assert told.exit_code == 0, told.stderr
+    about = json.loads(here("info", run, "--json").stdout)
+    assert about["model"]["C"] == "inf"
+    assert load_fitted(run).model == Model(name="logistic", C=np.inf)
+
+
 @pytest.mark.parametrize(
     ("read", "text", "value"),
     [

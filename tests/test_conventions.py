@@ -195,6 +195,17 @@ def test_outputs_that_lie_transposed(tmp_path):
             open_store(path)
 
 
+def test_axes_of_arrays_that_are_named(tmp_path):
+    axes = {"dimension_names": ("a", "b")}
+    y = np.arange(ROWS)
+    others: dict[str, Any] = {name: (y, {}, {"dimension_names": (name,)}) for name in "abc"}
+    path = group(tmp_path, data=(np.eye(ROWS), {}, axes), **others)
+    assert open_store(path, X="data", y="a").n_rows == ROWS
+    for name, message in (("b", "rows come first"), ("c", "'a' of X, 'c' of y")):
+        with pytest.raises(InvalidStore, match=message):
+            open_store(path, X="data", y=name)
+
+
 def test_axes_that_netcdf_names(tmp_path):
     attributes = {"_nczarr_array": {"dimrefs": ["/feature", "/sample"], "storage": "chunked"}}
     with pytest.raises(InvalidStore, match="rows come first"):

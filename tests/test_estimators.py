@@ -130,13 +130,17 @@ def test_attributes_have_scikit_learns_shapes():
     for estimator in (LinearRegression(), Ridge()):
         flat = estimator.fit(X, y)
         assert (flat.coef_.shape, np.shape(flat.intercept_)) == ((5,), ())
-        column = estimator.fit(X, y[:, None])
-        assert (column.coef_.shape, column.intercept_.shape) == ((1, 5), (1,))
-        assert column.predict(X).shape == (3000, 1)
-        free = estimator.set_params(fit_intercept=False).fit(X, y[:, None])
-        assert np.shape(free.intercept_) == ()
-        assert free.intercept_ == 0.0
-        assert free.predict(X).shape == (3000, 1)
+        for fit_intercept in (True, False):
+            column = estimator.set_params(fit_intercept=fit_intercept).fit(X, y[:, None])
+            theirs = getattr(sklearn.linear_model, type(estimator).__name__)(
+                fit_intercept=fit_intercept
+            ).fit(X, y[:, None])
+            for name in ("coef_", "intercept_"):
+                assert np.shape(getattr(column, name)) == np.shape(getattr(theirs, name))
+            assert column.predict(X).shape == theirs.predict(X).shape
+            np.testing.assert_allclose(column.predict(X), theirs.predict(X), rtol=1e-6)
+            plain = column.to_sklearn()
+            np.testing.assert_allclose(plain.predict(X), theirs.predict(X), rtol=1e-6)
 
 
 def test_names_of_columns_come_from_frames_and_stores(store):
@@ -243,6 +247,10 @@ def test_a_warm_start_goes_on_from_where_the_last_fit_ended():
     ("setting", "value"),
     [
         ("C", -1.0),
+        ("C", 0.0),
+        ("C", -np.inf),
+        ("C", np.nan),
+        ("C", "infinite"),
         ("tol", "small"),
         ("max_iter", 0),
         ("solver", "saga"),
@@ -297,6 +305,7 @@ def test_negative_weights_are_refused():
 KINDS = {
     "predict": "prediction",
     "predict_proba": "probability",
+    "predict_log_proba": "log_probability",
     "decision_function": "decision",
 }
 
@@ -325,6 +334,54 @@ def test_predictions_are_the_same_for_all_kinds_of_data(store, tmp_path, method)
     assert (written == expected).mean() == 1 or np.allclose(written, expected, rtol=1e-9)
     with pytest.raises(OutputExists):
         predict(store, out=out)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_logarithms_of_probabilities_are_those_and_finite(n_classes, tmp_path):
+    X, y = rows(n_classes=n_classes)
+    model = LogisticRegression().fit(X, y)
+    found = model.predict_log_proba(X)
+    np.testing.assert_allclose(np.exp(found), model.predict_proba(X), rtol=1e-12)
+    # Where the probability of a class is less than any float64.
+    far = model.predict_log_proba(1e5 * X)
+    assert np.isfinite(far).all()
+    z = np.atleast_2d(model.decision_function(1e5 * X).T).T
+    z = np.hstack([np.zeros_like(z), z]) if n_classes == 2 else z
+    assert (far.argmax(axis=1) == z.argmax(axis=1)).all()
+    np.testing.assert_allclose(np.diff(far), np.diff(z), rtol=1e-9)
+    out = model.predict_log_proba(da.from_array(X, chunks=(700, 2)), out=tmp_path / "out.zarr")
+    np.testing.assert_allclose(read(out)["log_probability"], found, rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_what_is_learned_and_predicted_is_float64_for_every_type_of_data(dtype):
+    X, y = rows(300)
+    X = X.astype(dtype)
+    model = LogisticRegression().fit(X, y)
+    numbers = model.coef_, model.predict_proba(X), model.predict_log_proba(X)
+    assert {np.asarray(values).dtype for values in numbers} == {np.dtype("float64")}
+    regression = Ridge().fit(X, y.astype(dtype))
+    assert regression.coef_.dtype == regression.predict(X).dtype == np.float64
+
+
+@pytest.mark.parametrize("solver", ["newton", "lbfgs", "sgd", "adam"])
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_no_penalty_is_an_infinite_inverse_of_it(solver, n_classes, tmp_path):
+    X, y = rows(n_classes=n_classes)
+    batches = {"batch_size": 100, "max_iter": 3} if solver in ("sgd", "adam") else {"tol": 1e-8}
+    model = LogisticRegression(C=np.inf, solver=solver, random_state=0, **batches).fit(X, y)
+    expected = sklearn.linear_model.LogisticRegression(C=np.inf, tol=1e-8, max_iter=1000).fit(X, y)
+    if "tol" in batches:
+        np.testing.assert_allclose(model.predict_proba(X), expected.predict_proba(X), atol=1e-5)
+    model.save(tmp_path / "run")
+    text = (tmp_path / "run" / "model.json").read_text()
+    assert json.loads(text)["model"]["C"] == "inf"  # JSON has no number for it
+    found = load(tmp_path / "run")
+    assert np.isposinf(found.C)
+    np.testing.assert_array_equal(found.predict_proba(X), model.predict_proba(X))
+    plain = found.to_sklearn()
+    assert np.isposinf(plain.C)
+    np.testing.assert_allclose(plain.predict_proba(X), model.predict_proba(X), rtol=1e-9)
 
 
 def test_regressions_predict_the_same_for_all_kinds_of_data(values):
@@ -364,13 +421,13 @@ def test_data_of_another_width_are_refused(store, values):
     X, y = rows()
     model = LogisticRegression().fit(X[:, :3], y)
     for other in (X, store, da.from_array(X, chunks=700)):
-        for method in (model.predict, model.score, model.predict_proba):
+        for method in (model.predict, model.score, model.predict_proba, model.predict_log_proba):
             with pytest.raises(ValueError, match=r"5 features, but .* is expecting 3 features"):
                 method(other, y) if method == model.score and other is X else method(other)
 
 
 def test_who_has_not_learned_does_not_predict(store):
-    for method in ("predict", "predict_proba", "decision_function", "score", "to_sklearn"):
+    for method in (*KINDS, "score", "to_sklearn"):
         with pytest.raises(NotFittedError):
             getattr(LogisticRegression(), method)(*([store] if method != "to_sklearn" else []))
 
@@ -522,7 +579,7 @@ def test_a_saved_model_comes_back(model, tmp_path):
     assert found.feature_names_in_.tolist() == list(FEATURES)
     del found.feature_names_in_
     assert found.get_params() == model.get_params()
-    for name in ("predict", "predict_proba", "decision_function"):
+    for name in KINDS:
         if hasattr(model, name):
             np.testing.assert_array_equal(getattr(found, name)(X), getattr(model, name)(X))
     assert str(found.report_) == str(model.report_)

@@ -1,6 +1,7 @@
 """Ingest: raw files in, and exactly their rows out, by what training rows alone told."""
 
 import os
+import re
 from datetime import date, timedelta
 from typing import Any
 
@@ -466,9 +467,157 @@ def test_progress_and_what_is_said(tmp_path):
         at = [(rows, share) for name, rows, share in heard if name == stage]
         assert at == sorted(at)
         assert at[-1] == (N, 1.0)
-    assert said == [
-        "3,000 rows x 8 columns of float32 (93.8 KiB before packing), made of 5 raw columns"
-    ]
+    (told,) = said
+    assert told.startswith(
+        "3,000 rows x 8 columns of float32 (93.8 KiB before packing), made of 5 raw columns; the "
+        "disk has "
+    )
+
+
+# Numbers that float32 can't hold
+
+
+def column_of(store):
+    return features_of(store)[:, 0]
+
+
+UNIX = 1_700_000_000 + np.arange(1000)
+EVENING = np.datetime64("2023-11-14T22:00:00", "us")
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype", "why"),
+    [
+        (4155915305 + 190 * np.arange(100), "float64", "4155915305, which becomes 4155915264 in f"),
+        (UNIX, "float64", "1700000001, which becomes 1700000000 in float32"),
+        (UNIX + 0.25, "float64", "1700000000.25, which becomes 1700000000 in float32"),
+        (np.where(np.arange(1000) % 7, UNIX, 0), "float64", "1700000001, which becomes 1700000000"),
+        (np.array([2**24 + 1, 0]), "float64", "16777217, which becomes 16777216 in float32"),
+        (np.array([1.0, 1e300]), "float64", "1.0000000000000001e+300, which is too much for float"),
+        (1e6 + np.arange(9) / 10, "float64", r"goes from 1000000 to 1000000.8, where .* 13 values"),
+        (EVENING + np.arange(1000), "float64", r"'a', as days, goes from 0.9.* float32 has 1 val"),
+        # Nothing is lost, or no more than by any rounding.
+        (2 * UNIX - 2 * UNIX[0] + 2**24, "float32", None),
+        (np.arange(1000) + 16_000_000, "float32", None),
+        (np.full(1000, 0.1), "float32", None),
+        (RNG.standard_normal(1000), "float32", None),
+        (RNG.standard_normal(1000) * 1e-30, "float32", None),
+        (RNG.standard_normal(1000) * 1e30, "float32", None),
+        (1013 + RNG.standard_normal(1000), "float32", None),
+        (EVENING + 10**9 * np.arange(1000), "float32", None),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
+def test_the_type_of_features_holds_what_differs(tmp_path, name, values, dtype, why):
+    table = {"a": values, "b": np.arange(len(values))}
+    result = made(tmp_path, table, name)
+    assert result.store.dtype == dtype
+    assert result.losses == ()
+    notes = [note for note in result.notes if "float64" in note]
+    found = preview(tmp_path / name, Roles())
+    assert (found.recipe, found.notes) == (result.recipe, result.notes)
+    if why is None:
+        assert notes == []
+        return
+    assert re.search(re.escape(why) if ".*" not in why else why, notes[0])
+    assert "--dtype float32" in notes[0]
+    if values.dtype.kind == "M":
+        values = (values - values[0].astype("M8[D]")) / np.timedelta64(1, "D")
+    np.testing.assert_allclose(column_of(result.store), values, rtol=0, atol=4e-12)
+    # The user's choice is kept, and its price is told.
+    if np.abs(values).max() < 1e38:
+        with pytest.warns(UserWarning, match=r"differ may become the same \(--dtype float64 keeps"):
+            narrow = made(tmp_path, table, name, dtype="float32", overwrite=True)
+        assert narrow.store.dtype == "float32"
+        assert narrow.losses[0] in narrow.notes
+        assert preview(tmp_path / name, Roles(dtype="float32")).notes == narrow.notes
+
+
+def test_the_type_of_features_is_settled_wherever_the_number_comes(tmp_path):
+    values = np.arange(300_000)
+    values[-1] = 2**24 + 1
+    for settings_of_ingest in ({"shuffle": True}, {"test_size": 0.2}, {"missing": "median"}):
+        result = made(tmp_path, {"a": values}, "a.csv", overwrite=True, **settings_of_ingest)
+        stores = [result.store, *([result.test] if result.test else [])]
+        assert {store.dtype.name for store in stores} == {"float64"}
+        found = np.concatenate([column_of(store) for store in stores])
+        assert np.sort(found).tolist() == values.tolist()
+    assert sorted(os.listdir(tmp_path)) == ["a.csv", "out.test.zarr", "out.zarr"]
+
+
+def test_whole_numbers_that_float64_can_not_hold_are_told(tmp_path):
+    ids = 2**53 + np.arange(5)
+    for name in ("a.parquet", "a.csv"):
+        with pytest.warns(UserWarning, match="column 'a' has numbers such as 900719925474099"):
+            result = made(tmp_path, {"a": ids, "b": np.arange(5.0)}, name, overwrite=True)
+        assert "leave the column out, or take its values as categories" in result.losses[0]
+        with pytest.warns(UserWarning, match="the target 'a' has numbers such as"):
+            made(tmp_path, {"a": ids, "b": ids * 0.0}, name, target="a", overwrite=True)
+        # As categories, labels and ids they keep every digit.
+        table = {"a": ids, "b": np.arange(5.0)}
+        store = made(tmp_path, table, name, categorical=["a"], overwrite=True).store
+        assert store.feature_names == (*(f"a={i}" for i in ids), "b")
+        roles = {"target": "a", "task": "classification"}
+        store = made(tmp_path, table, name, overwrite=True, **roles).store
+        assert store.classes == tuple(ids.tolist())
+        store = made(tmp_path, table, name, id_column="a", overwrite=True).store
+        assert rows_of(store.row_id).tolist() == ids.tolist()
+
+
+def test_a_recipe_tells_what_it_loses_of_other_rows(tmp_path):
+    recipe = made(tmp_path, {"a": [1, 2, 3]}).recipe
+    with pytest.warns(UserWarning, match=r"16777217, which becomes .*the recipe has it so"):
+        made(tmp_path, {"a": [2**24 + 1, 1]}, like=recipe, overwrite=True)
+
+
+# The index of a frame
+
+
+def test_the_index_of_a_frame_is_no_feature(tmp_path):
+    frame = pd.DataFrame({"v": [1.5, 2.5, 3.5], "y": [0, 1, 0]}, index=[7, 3, 5])
+    frame.to_parquet(tmp_path / "a.parquet")
+    frame.rename_axis("key").to_parquet(tmp_path / "b.parquet")
+    frame.reset_index(drop=True).to_csv(tmp_path / "c.csv")
+    pd.read_csv(tmp_path / "c.csv").to_csv(tmp_path / "d.csv", index=False)
+    pd.read_csv(tmp_path / "c.csv").to_parquet(tmp_path / "e.parquet")
+    (tmp_path / "r.csv").write_text('"","v","y"\n"1",1.5,0\n"2",2.5,1\n"3",3.5,0\n')
+    for name, index in {
+        "a.parquet": "__index_level_0__",
+        "b.parquet": "key",
+        "c.csv": "column 1",
+        "d.csv": "Unnamed: 0",
+        "e.parquet": "Unnamed: 0",
+        "r.csv": "column 1",
+    }.items():
+        result = ingest(tmp_path / name, tmp_path / "o.zarr", target="y", overwrite=True)
+        assert result.store.feature_names == ("v",)
+        note = f"left out: {index!r}, "
+        assert any(told.startswith(note) for told in result.notes)
+        assert preview(tmp_path / name, Roles(target="y")).notes == result.notes
+        # It is what the user says, where the user says so.
+        for role, features in (
+            ({"features": [index, "v"]}, (index, "v")),
+            ({"id_column": index}, ("v", "y")),
+            ({"drop": [index]}, ("v", "y")),
+            ({"categorical": [index]}, None),
+        ):
+            named = ingest(tmp_path / name, tmp_path / "o.zarr", overwrite=True, **role)
+            assert not any(note in told for told in named.notes)
+            assert features is None or named.store.feature_names == features
+
+
+@pytest.mark.parametrize("name", ["", "Unnamed: 0"])
+def test_a_first_column_without_a_name_that_does_not_count_is_refused(tmp_path, name):
+    text = f"{name},v\n" + "".join(f"{i},{i % 3}\n" for i in (7, 3, 5))
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(InvalidTable, match="has no name, and holds whole numbers such as 7, 3, 5"):
+        ingest(tmp_path / "a.csv", tmp_path / "o.zarr")
+    # Fractions are data, and so is what has a name.
+    (tmp_path / "a.csv").write_text(text.replace("7,", "7.5,"))
+    assert ingest(tmp_path / "a.csv", tmp_path / "o.zarr").store.n_features == 2
+    (tmp_path / "a.csv").write_text("column 1,v\n0,2\n1,3\n")
+    store = ingest(tmp_path / "a.csv", tmp_path / "o.zarr", overwrite=True).store
+    assert store.feature_names == ("column 1", "v")
 
 
 # Flights, as scikit-learn has them

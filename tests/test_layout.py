@@ -211,14 +211,6 @@ def test_arrays_that_do_not_fit(tmp_path, arrays, message):
         open_store(group(tmp_path, **arrays))
 
 
-def test_labels_that_are_text(tmp_path):
-    made = zarr.create_group(tmp_path / "b", zarr_format=2)
-    made.create_array("X", data=X)
-    made.create_array("y", data=Y.astype("S1"))
-    with pytest.raises(InvalidStore, match=r"y holds \|S1, which is no number"):
-        open_store(made)
-
-
 def test_packed_values_are_refused(tmp_path):
     path = group(tmp_path, X=X)
     zarr.open_group(path)["X"].attrs["scale_factor"] = 0.1

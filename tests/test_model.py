@@ -25,7 +25,11 @@ def test_models_and_solvers_are_these():
     ("setting", "values", "said"),
     [
         ("alpha", [*NOT_NUMBERS, -1e-9], r"alpha=.* is not a number of at least 0"),
-        ("C", [*NOT_NUMBERS, 0, -1.0], r"C=.* is not a number above 0"),
+        (
+            "C",
+            [v for v in NOT_NUMBERS if v is not np.inf] + [0, -1.0],
+            r"C=.* is not a number above 0",
+        ),
         ("tol", ["1", True, np.nan, np.inf, -1.0], r"tol=.* is not a number of at least 0"),
         ("max_iter", ["1", True, 0, -1, 1.5, np.nan], "max_iter=.* is not a whole number of at le"),
         (
@@ -92,7 +96,9 @@ def test_settings_that_do_not_go_together_are_named(settings, said):
     st.fixed_dictionaries(
         {"name": st.just("logistic")},
         optional={
-            "C": st.floats(1e-9, 1e9) | st.integers(1, 99) | st.just(np.float32(0.5)),
+            "C": st.floats(1e-9, 1e9)
+            | st.integers(1, 99)
+            | st.sampled_from([np.float32(0.5), np.inf, np.float32(np.inf), "inf"]),
             "fit_intercept": st.booleans() | st.just(np.bool_(True)),
             "class_weight": st.sampled_from(
                 [None, "balanced", {0: 1.5, 1: 2}, {"late": np.float32(3)}, {np.int64(3): 1.0}]

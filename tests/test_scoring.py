@@ -17,6 +17,7 @@ from sklearn.pipeline import make_pipeline
 from ooc_train import (
     InvalidRun,
     InvalidTable,
+    LinearRegression,
     LogisticRegression,
     OutputExists,
     Ridge,
@@ -194,6 +195,25 @@ def test_numbers_are_predicted_and_evaluated_too(tmp_path):
         model.predict_files(tmp_path / "t.parquet", tmp_path / "p.csv", proba=True)
 
 
+def test_numbers_that_float32_can_not_hold_are_predicted_to_the_unit(tmp_path):
+    values = 4155915305 + 190 * np.arange(200)
+    pyarrow.csv.write_csv(pa.table({"a": values, "y": values}), tmp_path / "a.csv")
+    made = ingest(tmp_path / "a.csv", tmp_path / "a.zarr", target="y")
+    model = LinearRegression().fit(made.store)
+    model.predict_files(tmp_path / "a.csv", tmp_path / "p.parquet")
+    predicted = pq.read_table(tmp_path / "p.parquet")["prediction"].to_numpy()
+    np.testing.assert_allclose(predicted, values, rtol=0, atol=0.01)
+    # Of a recipe of float32, whose rows had no such numbers, the loss is told.
+    pyarrow.csv.write_csv(pa.table({"a": [1, 2, 3], "y": [1, 2, 3]}), tmp_path / "b.csv")
+    model = LinearRegression().fit(
+        ingest(tmp_path / "b.csv", tmp_path / "b.zarr", target="y").store
+    )
+    with pytest.warns(UserWarning, match="'a' has numbers such as 4155915305, .* the model's rec"):
+        model.predict_files(tmp_path / "a.csv", tmp_path / "q.parquet")
+    with pytest.warns(UserWarning, match="4155915305, .* the model's recipe has it"):
+        evaluate_files(model, tmp_path / "a.csv")
+
+
 def test_numbers_that_were_never_named_as_classes_come_back_as_they_were(tmp_path):
     table = people(300)
     table = table.append_column("k", pa.array(np.where(table["age"].to_numpy() > 50, 7, 3)))
@@ -276,7 +296,7 @@ def test_without_the_target_there_is_nothing_to_evaluate(buyers, tmp_path):
     with pytest.raises(InvalidTable, match="lacks the column 'buys'"):
         evaluate_files(load_fitted(run), tmp_path / "new.parquet")
     pq.write_table(changed(table, buys=pa.array(["maybe"] * len(table))), tmp_path / "m.parquet")
-    with pytest.raises(InvalidTable, match="'maybe', which is none of the classes no, yes"):
+    with pytest.raises(InvalidTable, match="'maybe', which is none of the classes 'no', 'yes'"):
         evaluate_files(load_fitted(run), tmp_path / "m.parquet")
 
 

@@ -312,6 +312,7 @@ def test_a_step_that_is_too_long_is_shortened_until_it_is_not(monkeypatch):
 
     def noted(search, objectives):
         short = shorten(search, objectives)
+        assert short is not None
         lengths.append(short.length / search.length)
         return short
 

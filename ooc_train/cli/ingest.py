@@ -18,7 +18,7 @@ from ooc_train.cli.options import (
     option,
 )
 from ooc_train.cli.parsers import names, rows_of
-from ooc_train.cli.text import aligned, count, one_line, print_json
+from ooc_train.cli.text import aligned, count, few, one_line, print_json
 from ooc_train.memory import Ceiling
 from ooc_train.text import printable
 from ooc_train.units import approximate_bytes, approximate_duration
@@ -95,7 +95,10 @@ def ingest(
         str | None,
         option(of=_COLUMNS, metavar="STORE|RUN", help="Apply the recipe of a store or a run."),
     ] = None,
-    dtype: Annotated[Literal["float32", "float64"], option(of=_STORE, help="Of X.")] = "float32",
+    dtype: Annotated[
+        Literal["auto", "float32", "float64"],
+        option(of=_STORE, help="Of X; auto: float32, float64 where that loses numbers."),
+    ] = "auto",
     chunk: Annotated[
         Any, option(of=_STORE, parse=rows_of, metavar="ROWS", help="Of a chunk (about 0.8 MiB).")
     ] = None,
@@ -167,6 +170,7 @@ def ingest(
             overwrite=overwrite,
             progress=bar.stages(),
             say=bar.say,
+            warn=lambda _: None,  # it is among the notes
         )
     _tell(made, perf_counter() - begun, output)
 
@@ -222,8 +226,8 @@ def _show(found: "Preview", output: Output) -> None:
     if target is not None:
         what = "numbers"
         if target.classes is not None:
-            what = f"{len(target.classes)} classes: {', '.join(map(str, target.classes[:10]))}"
-        typer.echo(printable(f"target {one_line(target.name)}: {one_line(what)}"))
+            what = f"{len(target.classes):,} classes: {few(target.classes)}"
+        typer.echo(printable(f"target {one_line(target.name)}: {what}"))
     features = found.recipe.n_features
     tested = f" and {found.n_test:,} for testing" if found.n_test else ""
     size = approximate_bytes((found.n_rows + found.n_test) * found.row_bytes)
@@ -231,3 +235,5 @@ def _show(found: "Preview", output: Output) -> None:
         f"{found.n_rows:,} rows{tested} x {count(features, 'column')} of {found.recipe.dtype}: "
         f"{size} before packing"
     )
+    for note in found.notes:
+        typer.echo(f"note: {one_line(note)}")

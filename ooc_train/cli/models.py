@@ -237,6 +237,7 @@ def evaluate(
                 encoding=encoding,
                 memory_ceiling=resources.ceiling,
                 progress=lambda rows, share: on_rows("evaluating", rows, share),
+                warn=lambda text: bar.say(f"warning: {text}"),
             )
         else:
             from ooc_train.predict import evaluate as measure
@@ -324,6 +325,7 @@ def predict(
                 encoding=encoding,
                 memory_ceiling=resources.ceiling,
                 progress=lambda rows, share: on_rows("predicting", rows, share),
+                warn=lambda text: bar.say(f"warning: {text}"),
             )
         else:
             store = stored.open(data)

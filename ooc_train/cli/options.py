@@ -259,7 +259,8 @@ class Learning:
         option(of="Model", help="Tolerance (default: the model's, 1e-4, or 1e-6 for linear)."),
     ] = None
     C: Annotated[
-        float, option("--C", of="Model", help="Inverse strength of logistic's penalty.")
+        float,
+        option("--C", of="Model", help="Inverse strength of logistic's penalty (inf: none)."),
     ] = 1.0
     alpha: Annotated[float, option(of="Model", help="Strength of ridge's penalty.")] = 1.0
     class_weight: Annotated[

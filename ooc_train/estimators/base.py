@@ -27,8 +27,8 @@ from ooc_train.predict import Kind, evaluate, predict, predict_store
 from ooc_train.report import Report
 from ooc_train.scoring import predict_files
 from ooc_train.store.layout import Store
-from ooc_train.stream.dask_arrays import is_dask
 from ooc_train.stream.inputs import Inputs, as_store, is_stored, read_inputs
+from ooc_train.stream.kinds import as_labels, as_numbers, is_dask, require_arrays
 from ooc_train.stream.plan import Plan
 from ooc_train.tables.features import Unseen
 from ooc_train.tables.names import is_table
@@ -129,10 +129,17 @@ class LinearModel(BaseEstimator):  # type: ignore[misc] # untyped base
             self._note_features(store.n_features, store.feature_names, store.path, first=first)
             inputs = self._read(store, y, sample_weight, classes)
             return Given(inputs, store.y is not None and not store.y.row_shape, None)
+        require_arrays(X, y, sample_weight)
         if is_dask(X):
             self._note_features(X.shape[1], None, "X", first=first)
             inputs = self._read(X, y, sample_weight, classes)
-            return Given(inputs, y.ndim == 1, y.dtype)
+            dtype = getattr(y, "dtype", None)
+            labels = dtype if isinstance(dtype, np.dtype) and dtype.kind in "biuf" else None
+            return Given(inputs, np.ndim(y) == 1, labels)
+        if y is not None and self._classifies:
+            y = as_labels(y)
+        elif np.asarray(y).dtype.kind == "O" and y is not None:
+            y = as_numbers(y, "y", np.float64)
         X, y = validate_data(
             self,
             X,
@@ -231,6 +238,8 @@ class LinearModel(BaseEstimator):  # type: ignore[misc] # untyped base
         fitted = self._fitted()
         flat = kind == "decision" and fitted.n_outputs == 1
         finish = Finish(fitted, kind, self._labels(), flat or np.ndim(self.coef_) == 1)
+        if not is_stored(X):
+            require_arrays(X)
         if is_stored(X):
             X = as_store(X)
             self._require_features(X.n_features, X.feature_names, X.path)
@@ -332,6 +341,8 @@ class LinearModel(BaseEstimator):  # type: ignore[misc] # untyped base
     def _score(self, X: Any, y: Any, sample_weight: Any) -> float:
         """Return the score on data that are not in memory: one pass."""
         fitted = self._fitted()
+        if not is_stored(X):
+            require_arrays(X, y, sample_weight)
         data = as_store(X) if is_stored(X) else X
         if isinstance(data, Store):
             self._require_features(data.n_features, data.feature_names, data.path)

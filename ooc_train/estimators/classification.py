@@ -12,8 +12,8 @@ from ooc_train.estimators.base import LinearModel
 from ooc_train.memory import Ceiling
 from ooc_train.models.fitted import Fitted
 from ooc_train.report import Report
-from ooc_train.stream.dask_arrays import is_dask
 from ooc_train.stream.inputs import is_stored
+from ooc_train.stream.kinds import as_labels, is_dask, require_arrays
 
 
 class LogisticRegression(ClassifierMixin, LinearModel):  # type: ignore[misc]
@@ -21,7 +21,8 @@ class LogisticRegression(ClassifierMixin, LinearModel):  # type: ignore[misc]
 
     Parameters
     ----------
-    C : inverse strength of the penalty beside the sum of losses, in the data's units
+    C : inverse strength of the penalty beside the sum of losses, in the data's units; `np.inf` is
+        no penalty
     tol : largest entry of the gradient of the mean objective to stop at; of updates, the mean loss
         that an epoch has to gain
     fit_intercept : whether there is a free constant
@@ -43,7 +44,8 @@ class LogisticRegression(ClassifierMixin, LinearModel):  # type: ignore[misc]
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-    coef_ : ndarray of shape (1, n_features) for two classes, else (n_classes, n_features)
+    coef_ : ndarray of shape (1, n_features) for two classes, else (n_classes, n_features), float64
+        whatever X is
     intercept_ : ndarray of shape (1,) or (n_classes,)
     n_iter_ : ndarray of shape (1,), iterations, or epochs of updates
     n_features_in_ : int
@@ -135,7 +137,7 @@ class LogisticRegression(ClassifierMixin, LinearModel):  # type: ignore[misc]
         """
         known = self._labels()
         if classes is not None:
-            classes = np.unique(np.asarray(classes))
+            classes = np.unique(as_labels(classes))
             if known is not None and not np.array_equal(classes, known):
                 raise ValueError(
                     f"classes={classes.tolist()} are not those of the first call, "
@@ -160,7 +162,8 @@ class LogisticRegression(ClassifierMixin, LinearModel):  # type: ignore[misc]
         """
         if is_stored(X) or is_dask(X):
             return self._score(X, y, sample_weight)
-        return float(super().score(X, y, sample_weight))
+        require_arrays(X, y, sample_weight)
+        return float(super().score(X, None if y is None else as_labels(y), sample_weight))
 
     def _keep(
         self, fitted: Fitted, report: Report, *, flat: bool, labels: np.dtype[Any] | None
@@ -187,6 +190,23 @@ class LogisticRegression(ClassifierMixin, LinearModel):  # type: ignore[misc]
             A Dask array, not computed, for a Dask array; the path for `out`.
         """
         return self._predict(X, "probability", out)
+
+    def predict_log_proba(self, X: Any, *, out: str | os.PathLike[str] | None = None) -> Any:
+        """Return the logarithm of the probability of each class, by the order of `classes_`.
+
+        It is finite where the probability itself is too small for a float64.
+
+        Parameters
+        ----------
+        X : store, path, Zarr, Dask array or array-like of shape (n_samples, n_features)
+        out : path of a store to write to, as its array "log_probability"; None returns them
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            A Dask array, not computed, for a Dask array; the path for `out`.
+        """
+        return self._predict(X, "log_probability", out)
 
     def decision_function(self, X: Any, *, out: str | os.PathLike[str] | None = None) -> Any:
         """Return the linear predictors: for two classes, the log-odds of the second.

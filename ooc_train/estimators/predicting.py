@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 from ooc_train.errors import NonFiniteData
 from ooc_train.models.fitted import Fitted
 from ooc_train.models.metrics import PIECE_ROWS
-from ooc_train.predict import Kind
+from ooc_train.predict import Kind, Predictions
+from ooc_train.stream.kinds import as_numbers
+from ooc_train.stream.sources import model_dtype
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,9 +42,7 @@ class Finish:
         fitted = self.fitted
         converted = np.empty((PIECE_ROWS, fitted.n_features))
         z = fitted.decision(np.asarray(X), converted, first_row)
-        if self.labels is not None and self.kind == "prediction":
-            return self.found(fitted.codes(z))
-        return self.found(fitted.probabilities(z) if self.kind == "probability" else z)
+        return self.found(Predictions(fitted, self.kind, labels=False).at(z))
 
     def lazily(self, X: Any) -> Any:
         """Return the predictions for a Dask array, as one that is not computed."""
@@ -56,9 +56,9 @@ class Finish:
         """Return the predictions for a block of a Dask array, which says where that lies."""
         first_row = block_info[0]["array-location"][0][0]
         if not np.isnan(first_row):
-            return self(X, int(first_row))
+            return self(as_numbers(X, "X", model_dtype(X.dtype), int(first_row)), int(first_row))
         try:
-            return self(X)
+            return self(as_numbers(X, "X", model_dtype(X.dtype)))
         except NonFiniteData as error:
             block = block_info[0]["chunk-location"][0]
             raise NonFiniteData(f"in block {block}, by its own count: {error}") from None

@@ -1,6 +1,6 @@
 """Regressors: numbers, one or several to a row."""
 
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import sklearn.linear_model
@@ -10,14 +10,16 @@ from ooc_train.estimators.base import LinearModel
 from ooc_train.memory import Ceiling
 from ooc_train.models.fitted import Fitted
 from ooc_train.report import Report
-from ooc_train.stream.dask_arrays import is_dask
 from ooc_train.stream.inputs import is_stored
+from ooc_train.stream.kinds import is_dask, require_arrays
 
 
 class _Regressor(MultiOutputMixin, RegressorMixin, LinearModel):  # type: ignore[misc]
     """What the regressors share."""
 
     fit_intercept: bool
+    _flattens_column: ClassVar[bool] = False
+    """Whether a y of one column has coefficients and predictions of one axis."""
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Fit the model.
@@ -78,6 +80,7 @@ class _Regressor(MultiOutputMixin, RegressorMixin, LinearModel):  # type: ignore
         """
         if is_stored(X) or is_dask(X):
             return self._score(X, y, sample_weight)
+        require_arrays(X, y, sample_weight)
         return float(super().score(X, y, sample_weight))
 
     def _keep(
@@ -85,7 +88,8 @@ class _Regressor(MultiOutputMixin, RegressorMixin, LinearModel):  # type: ignore
     ) -> None:
         del labels
         self.model_, self.report_, self._recipe = fitted.model, report, fitted.recipe
-        self.coef_ = fitted.coef[0] if flat else fitted.coef
+        is_flat = flat or (self._flattens_column and fitted.n_outputs == 1)
+        self.coef_ = fitted.coef[0] if is_flat else fitted.coef
         self.intercept_ = fitted.intercept[0] if flat else fitted.intercept
         if not fitted.model.fit_intercept:
             self.intercept_ = 0.0
@@ -116,7 +120,7 @@ class LinearRegression(_Regressor):
 
     Attributes
     ----------
-    coef_ : ndarray of shape (n_features,) or (n_outputs, n_features)
+    coef_ : ndarray of shape (n_features,) or (n_outputs, n_features), float64 whatever X is
     intercept_ : float or ndarray of shape (n_outputs,)
     n_iter_ : ndarray of shape (n_outputs,), iterations, or epochs of updates
     n_features_in_ : int
@@ -186,7 +190,8 @@ class Ridge(_Regressor):
 
     Attributes
     ----------
-    coef_ : ndarray of shape (n_features,) or (n_outputs, n_features)
+    coef_ : ndarray of shape (n_features,) or (n_outputs, n_features), float64 whatever X is; as
+        scikit-learn's Ridge does, a y of one column loses its second axis here and in predictions
     intercept_ : float or ndarray of shape (n_outputs,)
     n_iter_ : ndarray of shape (n_outputs,), iterations, or epochs of updates
     n_features_in_ : int
@@ -197,6 +202,7 @@ class Ridge(_Regressor):
     """
 
     _name = "ridge"
+    _flattens_column = True
 
     def __init__(
         self,

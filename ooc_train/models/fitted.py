@@ -11,7 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal, get_args
 from zipfile import BadZipFile
 
 import numpy as np
@@ -27,6 +27,10 @@ from ooc_train.tables.names import RECIPE_FILE
 
 RUN_FORMAT = "ooc_train.run"
 RUN_VERSION = 1
+
+ByClass = Literal["probability", "log_probability"]
+BY_CLASS: tuple[ByClass, ...] = get_args(ByClass)
+"""Kinds of predictions that have a number for each class."""
 
 Label = str | int | float | bool
 
@@ -120,6 +124,21 @@ class Fitted:
         """Return the probability of each class for each row's predictors, (rows, classes)."""
         p = self.loss.mean(z)
         return np.column_stack([1.0 - p, p]) if self.n_outputs == 1 else p
+
+    def log_probabilities(self, z: Array) -> Array:
+        """Return the logarithm of the probability of each class, (rows, classes), finite."""
+        if self.n_outputs == 1:
+            rest = np.log1p(np.exp(-np.abs(z)))
+            return np.hstack([np.minimum(-z, 0.0) - rest, np.minimum(z, 0.0) - rest])
+        found: Array = z - z.max(axis=1, keepdims=True)
+        # A class at a time, so that no second array of this size is made.
+        total = sum(np.exp(found[:, k]) for k in range(self.n_outputs))
+        found -= np.log(total)[:, np.newaxis]
+        return found
+
+    def by_class(self, z: Array, kind: ByClass) -> Array:
+        """Return what is known of each class for each row's predictors, (rows, classes)."""
+        return self.probabilities(z) if kind == "probability" else self.log_probabilities(z)
 
     def codes(self, z: Array) -> NDArray[np.intp]:
         """Return the code of the likeliest class for each row's predictors, (rows,)."""

@@ -6,7 +6,9 @@ cannot be used.
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from math import inf, isinf
 from numbers import Integral, Real
+from sys import float_info
 from typing import Any, Literal, get_args
 
 from ooc_train.models.losses import LOSSES, Loss
@@ -23,6 +25,10 @@ _SOLVERS = {
     "logistic": ("auto", "newton", "lbfgs", *UPDATES),
 }
 _MAX_ITER = {"linear": 100, "ridge": 100, "logistic": 100}
+_LARGEST = float_info.max
+_INFINITE = "inf"
+"""An infinite `C` as JSON holds it, which has no number for infinity."""
+
 _TOL = {"linear": 1e-6, "ridge": 1e-4, "logistic": 1e-4}
 
 _GRAM_FEATURES = 4096
@@ -41,7 +47,8 @@ class Model:
     ----------
     name : "linear", "ridge" or "logistic"
     alpha : ridge's penalty: `alpha / 2 * |w|^2` beside half the sum of squares, as scikit-learn's
-    C : the logistic model's inverse penalty: `1 / (2 C) * |w|^2` beside the sum of losses
+    C : the logistic model's inverse penalty: `1 / (2 C) * |w|^2` beside the sum of losses;
+        infinity, or "inf" as JSON holds it, is no penalty
     fit_intercept : whether there is a free constant
     class_weight : None, "balanced", or the weight of each class by its label
     solver : "auto", or one that goes with the model: "gram", "newton", "lbfgs", "sgd", "adam"
@@ -79,7 +86,9 @@ class Model:
     def __post_init__(self) -> None:
         for field in fields(self):
             # A number of NumPy's is one that JSON cannot hold.
-            object.__setattr__(self, field.name, plain(getattr(self, field.name)))
+            value = plain(getattr(self, field.name))
+            is_infinite = field.name == "C" and isinstance(value, str) and value == _INFINITE
+            object.__setattr__(self, field.name, inf if is_infinite else value)
         if self.name not in NAMES:
             raise ValueError(f"model={self.name!r} is not one of {', '.join(NAMES)}")
         if self.solver not in _SOLVERS[self.name]:
@@ -88,7 +97,7 @@ class Model:
         _require_flag("fit_intercept", self.fit_intercept)
         _require_flag("standardize", self.standardize)
         _require_number("alpha", self.alpha, least=0.0)
-        _require_number("C", self.C, above=0.0)
+        _require_number("C", self.C, above=0.0, most=inf)
         if self.tol is not None:
             _require_number("tol", self.tol, least=0.0)
         if self.max_iter is not None:
@@ -188,6 +197,7 @@ class Model:
     def settings(self) -> dict[str, Any]:
         """Return the settings as values that JSON can hold: `Model(**settings)` makes it again."""
         settings = asdict(self)
+        settings["C"] = _INFINITE if isinf(self.C) else self.C
         if isinstance(self.class_weight, Mapping):
             weights = {str(plain(k)): plain(v) for k, v in self.class_weight.items()}
             settings["class_weight"] = weights
@@ -218,11 +228,12 @@ def _require_number(
     *,
     least: float | None = None,
     above: float | None = None,
+    most: float = _LARGEST,
     words: tuple[str, ...] = (),
 ) -> None:
     bound = f"of at least {least:g}" if least is not None else f"above {above:g}"
     accepted = " or ".join([*map(repr, words), f"a number {bound}"])
-    if isinstance(value, bool) or not isinstance(value, Real) or not float(value) < float("inf"):
+    if isinstance(value, bool) or not isinstance(value, Real) or not float(value) <= most:
         raise ValueError(f"{name}={value!r} is not {accepted}")
     if (least is not None and value < least) or (above is not None and value <= above):
         raise ValueError(f"{name}={value!r} is not {accepted}")

@@ -1,5 +1,6 @@
 """One Zarr array at rest: what a process must know to read or write it, and ``zarr.json``."""
 
+import base64
 import json
 import math
 import os
@@ -28,6 +29,25 @@ _INDEX_CODECS = [
     {"name": "bytes", "configuration": {"endian": "little"}},
     {"name": "crc32c"},
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class Coding:
+    """Labels as they lie in an array, and the codes that readers hand out for them.
+
+    Parameters
+    ----------
+    dtype : str
+        NumPy's name of the labels' type, such as "<U3" or "<i4".
+    labels : tuple
+        In ascending order.
+    codes : tuple of int
+        Of each label.
+    """
+
+    dtype: str
+    labels: tuple[str | bytes | float, ...]
+    codes: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +83,11 @@ class ArrayLayout:
     fill : bytes or None
         The value that fills chunks that were never written, as it lies; empty where zarr-python
         knows it. None if such a chunk is refused.
+    names : tuple of (label, scalar), or None
+        What the labels in y stand for, where its metadata name them.
+    coding : Coding or None
+        What makes codes, of type `dtype`, of the labels that lie in the array; None where values
+        are handed out as they lie.
     """
 
     path: str
@@ -79,6 +104,8 @@ class ArrayLayout:
     source: object = field(default=None, repr=False, compare=False)
     declared: Declared | None = None
     fill: bytes | None = None
+    names: tuple[tuple[float, str | float], ...] | None = None
+    coding: Coding | None = None
 
     @property
     def n_rows(self) -> int:
@@ -117,7 +144,20 @@ class ArrayLayout:
         With a checksum that costs another reading, piece by piece, and is for large chunks only.
         """
         checked = not self.crc or self.chunk_bytes > _LARGE_CHUNK_BYTES
-        return self.direct and self.codec == "raw" and checked
+        plain = self.direct and self.codec == "raw" and self.coding is None
+        return plain and checked
+
+    @property
+    def is_text(self) -> bool:
+        """Whether values are text, or bytes that are."""
+        return np.dtype(self.dtype).kind in "SUT"
+
+    @property
+    def at_rest(self) -> "ArrayLayout":
+        """The array as it lies, without codes."""
+        if self.coding is None:
+            return self
+        return replace(self, dtype=self.coding.dtype, coding=None)
 
     @property
     def chunks_per_shard(self) -> int:
@@ -176,10 +216,9 @@ def direct_layout(
     except (KeyError, TypeError, ValueError) as error:
         raise InvalidStore(f"{path}: zarr.json lacks or garbles {error}") from error
     full_width = len(shape) > 0 and inner[1:] == outer[1:] == shape[1:]
-    # A data type with parameters, such as text of a fixed length, is a mapping.
-    if not full_width or not isinstance(data_type, str) or data_type not in _DATA_TYPES:
+    dtype = _dtype(data_type)
+    if not full_width or dtype is None:
         return None
-    dtype = np.dtype(data_type).newbyteorder("<")
     chain = _codec_chain(codecs, dtype)
     if chain is None:
         return None
@@ -200,9 +239,23 @@ def direct_layout(
     )
 
 
+def _dtype(data_type: Any) -> np.dtype[Any] | None:
+    """NumPy's type of a number or a text of fixed length, None for any other."""
+    if isinstance(data_type, str):
+        return np.dtype(data_type).newbyteorder("<") if data_type in _DATA_TYPES else None
+    kind, size = data_type.get("name"), data_type.get("configuration", {}).get("length_bytes", 0)
+    if kind == "fixed_length_utf32" and size > 0 and size % 4 == 0:
+        return np.dtype(f"<U{size // 4}")
+    return np.dtype(f"|S{size}") if kind == "null_terminated_bytes" and size > 0 else None
+
+
 def _fill(value: Any, dtype: np.dtype[Any], path: str) -> bytes:
     """Bytes of a fill value, which ``zarr.json`` holds as a number, a word, or the bits in hex."""
     try:
+        if dtype.kind == "U":
+            return np.array([value], dtype).tobytes()
+        if dtype.kind == "S":
+            return np.array([base64.b64decode(value)], dtype).tobytes()
         if isinstance(value, str) and value.startswith("0x"):
             return int(value, 16).to_bytes(dtype.itemsize, "little")
         number = float(value) if isinstance(value, str) else value

@@ -6,12 +6,16 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from ooc_train.errors import InvalidStore
 from ooc_train.store.arrays import ArrayLayout
 from ooc_train.store.direct import DirectRoute
 from ooc_train.store.foreign import ZarrRoute
 
 _MOST_RUN = 512
 """Chunks that one call to the system may bring: it takes 1,024 buffers, and each has a checksum."""
+
+_CODED_ROWS = 2**13
+"""Labels of which codes are made at a time."""
 
 
 class ChunkReader:
@@ -27,7 +31,8 @@ class ChunkReader:
     scratch_bytes : int
         Room that `read` needs for encoded bytes, 0 if it needs none.
     hidden_bytes : int
-        Most bytes that zarr-python allocates by itself during a `read`, 0 on the direct route.
+        Most bytes that zarr-python allocates by itself during a `read`, 0 on the direct route; and
+        where labels are handed out as codes, the labels of a chunk, which this keeps.
     in_parts : bool
         Whether `read_rows` reads from the file what it is asked for, and not whole chunks.
     cache_bytes : int
@@ -38,9 +43,13 @@ class ChunkReader:
         self.layout = layout
         self._dtype = np.dtype(layout.dtype)
         self._shape = (layout.chunk_rows, *layout.row_shape)
-        self._route = DirectRoute(layout) if layout.direct else ZarrRoute(layout)
+        at_rest = layout.at_rest
+        self._route = DirectRoute(at_rest) if layout.direct else ZarrRoute(at_rest)
+        self._coder = None if layout.coding is None else _Coder(layout)
         self.scratch_bytes = self._route.scratch_bytes
         self.hidden_bytes = self._route.hidden_bytes
+        if self._coder is not None:
+            self.hidden_bytes += self._coder.held_bytes
         self.in_parts = layout.in_parts
         self.cache_bytes = (
             self._route.check_bytes if self.in_parts else layout.chunk_bytes + self.scratch_bytes
@@ -87,8 +96,15 @@ class ChunkReader:
                 f"out is {out.dtype} {out.shape}, chunks of {self.layout.name} are "
                 f"{self._dtype} {self._shape}"
             )
-        self._route.read(index, out, scratch)
-        self._require_present(out, index * self._chunk_rows)
+        start = index * self._chunk_rows
+        if self._coder is None:
+            self._route.read(index, out, scratch)
+            self._require_present(out, start)
+        else:
+            labels = self._coder.room()
+            self._route.read(index, labels, scratch)
+            self._require_present(labels, start)
+            self._coder.encode(labels[:rows], out, start)
         return min(rows, self._chunk_rows)
 
     def read_run(
@@ -131,8 +147,13 @@ class ChunkReader:
                 f"out is {out.dtype} {out.shape}, {count:,} chunks of {self.layout.name} are "
                 f"{self._dtype} {shape}"
             )
-        self._route.read_run(index, count, out, scratch)
-        self._require_present(out, index * self._chunk_rows)
+        if self._coder is None:
+            self._route.read_run(index, count, out, scratch)
+            self._require_present(out, index * self._chunk_rows)
+        else:
+            for i in range(count):
+                first = i * self._chunk_rows
+                self.read(index + i, out[first : first + self._chunk_rows], scratch)
         return min(rows, count * self._chunk_rows)
 
     def read_rows(self, start: int, stop: int, out: NDArray[Any]) -> None:
@@ -207,3 +228,46 @@ class ChunkReader:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+class _Coder:
+    """Makes codes of the labels of a chunk."""
+
+    def __init__(self, layout: ArrayLayout) -> None:
+        coding = layout.coding
+        if coding is None:
+            raise TypeError(f"{layout.name} hands its values out as they lie")
+        self._layout = layout
+        self._labels = np.asarray(coding.labels, coding.dtype)
+        self._codes = np.asarray(coding.codes, layout.dtype)
+        self._room: NDArray[Any] | None = None
+        chunk = layout.chunk_rows * self._labels.itemsize
+        self.held_bytes = chunk + min(layout.chunk_rows, _CODED_ROWS) * (16 + self._labels.itemsize)
+
+    def room(self) -> NDArray[Any]:
+        """Return the room for the labels of a chunk, which is the same each time."""
+        if self._room is None:
+            self._room = np.empty(self._layout.chunk_rows, self._labels.dtype)
+        return self._room
+
+    def encode(self, labels: NDArray[Any], out: NDArray[Any], start: int) -> None:
+        """Write the codes of labels, of which the first lies in row `start`.
+
+        Raises
+        ------
+        InvalidStore
+            If a label is none of those that there were when the array was looked at.
+        """
+        for first in range(0, len(labels), _CODED_ROWS):
+            part = labels[first : first + _CODED_ROWS]
+            place = np.searchsorted(self._labels, part)
+            place[place == len(self._labels)] = 0
+            known = self._labels[place] == part
+            if not known.all():
+                row = int(np.argmin(known))
+                raise InvalidStore(
+                    f"row {start + first + row} has the label {part[row].item()!r} in "
+                    f"{self._layout.name}, which is none of the classes; was {self._layout.path} "
+                    "changed meanwhile?"
+                )
+            out[first : first + len(part)] = self._codes[place]

@@ -258,6 +258,40 @@ def _cast(value: Any, dtype: np.dtype[Any], meant: np.dtype[Any]) -> Any:
     return None
 
 
+def named_by(
+    attributes: Mapping[str, Any], dtype: np.dtype[Any], meant: np.dtype[Any], path: str
+) -> tuple[tuple[Any, str], ...] | None:
+    """Values that stand for names, and those names, by CF's flags; None where nothing names them.
+
+    Parameters
+    ----------
+    attributes : mapping
+        Of the array.
+    dtype, meant : dtype
+        Of the values as they lie, and as they are meant.
+    path : str
+        What messages call the array.
+
+    Raises
+    ------
+    InvalidStore
+        If there isn't a name for each value.
+    """
+    if "flag_meanings" not in attributes:
+        return None
+    names = str(attributes["flag_meanings"]).split()
+    values = [
+        _cast(_value(value, dtype, path, "flag_values"), dtype, meant)
+        for value in _several(attributes.get("flag_values"))
+    ]
+    if len(names) != len(values) or None in values:
+        raise InvalidStore(
+            f"{path} has {len(values)} flag_values and {len(names)} flag_meanings, which should be "
+            f"as many, and values of {dtype}; correct or remove these attributes"
+        )
+    return tuple(zip(values, names, strict=True))
+
+
 def _valid_range(
     attributes: Mapping[str, Any], dtype: np.dtype[Any], meant: np.dtype[Any], path: str
 ) -> tuple[tuple[str, float] | None, tuple[str, float] | None]:

@@ -8,10 +8,11 @@ aren't needed: the second pass reads the spool, and each record becomes a row of
 import json
 import operator
 import os
-from collections.abc import Callable, Generator, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,28 +25,30 @@ from ooc_train.places import local_path
 from ooc_train.store.ingest_limits import (
     CATEGORY_COPIES,
     expected_bytes,
+    free_disk,
     reading_terms,
     require_disk,
     require_few,
     row_bytes,
     writing_term,
 )
-from ooc_train.store.layout import Scalar, Store, default_chunk_rows, open_store
-from ooc_train.store.output import require_replaceable, worth_packing
+from ooc_train.store.ingest_notes import losses, notes, size_of
+from ooc_train.store.ingest_writing import Codec, Layout, expanded, first_chunk, writer_of
+from ooc_train.store.layout import Store, open_store
+from ooc_train.store.output import require_replaceable
 from ooc_train.store.spool import Spool, row_keys
-from ooc_train.store.writer import StoreWriter
 from ooc_train.tables.features import Missing, Records, Unseen
 from ooc_train.tables.files import Piece, Tables, open_tables
-from ooc_train.tables.names import RECIPE_FILE, as_option
+from ooc_train.tables.names import RECIPE_FILE
+from ooc_train.tables.precision import Rounded
 from ooc_train.tables.recipe import Recipe
 from ooc_train.tables.roles import Roles, Task
 from ooc_train.tables.survey import ColumnSummary, Known, Survey
-from ooc_train.units import approximate_bytes
 
 __all__ = ["Ingested", "Preview", "ingest", "preview"]
 
 Path = str | os.PathLike[str]
-Codec = Literal["auto", "none", "lz4", "zstd"]
+_T = TypeVar("_T")
 
 _SPLIT_SEED = 2**63
 """Added to the seed where test rows are drawn, which then know nothing of the order."""
@@ -67,6 +70,8 @@ class Ingested:
         Rows that were left out, for what they lack.
     notes : tuple of str
         What a reader ought to know, such as columns that never change.
+    losses : tuple of str
+        Those of the notes that tell of numbers which differ and became the same.
     """
 
     store: Store
@@ -75,6 +80,7 @@ class Ingested:
     memory: MemoryReport
     dropped: int
     notes: tuple[str, ...]
+    losses: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,8 @@ class Preview:
         Rows for training and for testing.
     row_bytes : int
         Of a row of X.
+    notes : tuple of str
+        As of `Ingested`.
     """
 
     recipe: Recipe
@@ -97,6 +105,7 @@ class Preview:
     n_rows: int
     n_test: int
     row_bytes: int
+    notes: tuple[str, ...] = ()
 
 
 def ingest(
@@ -113,7 +122,7 @@ def ingest(
     missing: Missing = "error",
     unseen: Unseen = "error",
     min_count: int = 1,
-    dtype: str = "float32",
+    dtype: str = "auto",
     like: "Recipe | Store | Path | None" = None,
     test_size: float = 0.0,
     shuffle: bool = True,
@@ -127,6 +136,7 @@ def ingest(
     overwrite: bool = False,
     progress: Callable[[str, int, float], None] = lambda *_: None,
     say: Callable[[str], None] = lambda _: None,
+    warn: Callable[[str], None] = warnings.warn,
 ) -> Ingested:
     """Write a store of raw files, CSV or Parquet, of any size.
 
@@ -141,8 +151,10 @@ def ingest(
         "flights.test.zarr".
     target, features, drop, categorical, id_column, sample_weight, task, missing, unseen, min_count
         What the columns are for; see `Roles`.
-    dtype : {"float32", "float64"}
-        Of X.
+    dtype : {"auto", "float32", "float64"}
+        Of X; auto: float32, and float64 where numbers that differ would become the same in that:
+        whole numbers beyond 2**24, columns that span few steps of float32. Files are read once
+        more then.
     like : Recipe, Store, or path of a store or a run, optional
         Whose recipe is applied; then none is learned, and nothing of the above is given.
     test_size : float
@@ -167,6 +179,8 @@ def ingest(
         from 0 to 1.
     say : callable
         Called with what the store will be, before it is written.
+    warn : callable
+        Called with each of the `losses`.
 
     Raises
     ------
@@ -194,7 +208,7 @@ def ingest(
         min_count=min_count,
         dtype=dtype,
     )
-    layout = _Layout(operator.index(random_state), shuffle, chunk_rows, shard_rows, codec)
+    layout = Layout(operator.index(random_state), shuffle, chunk_rows, shard_rows, codec)
     _require_share(test_size)
     outputs = {"training": local_path(out)}
     if test_size:
@@ -202,78 +216,137 @@ def ingest(
     for path in outputs.values():
         require_replaceable(path, overwrite=overwrite)
     tables = open_tables(paths, delimiter=delimiter, encoding=encoding)
-    learner = _learner(roles, like, tables)
-    with Budget(memory_ceiling) as budget, ExitStack() as stack:
-        terms = reading_terms(tables, learner, len(outputs), budget)
-        budget.require(terms)
-        rooms = {term.name: term.bytes for term in terms}
-        spools = {
-            name: stack.enter_context(
-                Spool(
-                    learner.encoder.dtype,
-                    os.path.dirname(path),
-                    room=rooms["scattering"] // len(outputs),
-                    seed=layout.random_state if shuffle else None,
-                    expected_bytes=expected_bytes(tables, learner),
+    job = _Job(tables, roles, outputs, layout, test_size, overwrite, progress, say)
+    with Budget(memory_ceiling) as budget:
+        made = _widening(
+            lambda dtype: _learner(roles, like, tables, dtype),
+            lambda learner, widened: job.made(budget, learner, widened),
+        )
+    for loss in made.losses:
+        warn(loss)
+    return made
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Stores to be made of raw files, as the user has it."""
+
+    tables: Tables
+    roles: Roles
+    outputs: dict[str, str]
+    layout: Layout
+    test_size: float
+    overwrite: bool
+    progress: Callable[[str, int, float], None]
+    say: Callable[[str], None]
+
+    def made(self, budget: Budget, learner: Survey | Known, widened: str | None) -> Ingested:
+        """Make them; `widened` says why X is of another dtype than it would be."""
+        outputs, layout = self.outputs, self.layout
+        with ExitStack() as stack:
+            terms = reading_terms(self.tables, learner, len(outputs), budget)
+            budget.require(terms)
+            rooms = {term.name: term.bytes for term in terms}
+            spools = {
+                name: stack.enter_context(
+                    Spool(
+                        learner.encoder.dtype,
+                        os.path.dirname(path),
+                        room=rooms["scattering"] // len(outputs),
+                        seed=layout.random_state if layout.shuffled else None,
+                        expected_bytes=expected_bytes(self.tables, learner),
+                    )
                 )
+                for name, path in outputs.items()
+            }
+            self._read(learner, spools, rooms["categories"])
+            lost = tuple(losses(learner))
+            recipe = learner.recipe(spools["training"].blocks)
+            layout = layout.of(recipe)
+            terms = [
+                replace(
+                    term,
+                    bytes=CATEGORY_COPIES * learner.nbytes,
+                    why="their values, and names and statistics of columns, also as JSON",
+                )
+                if term.name == "categories"
+                else term
+                for term in terms
+            ]
+            terms.append(writing_term(recipe, layout.chunk_rows or 1, len(outputs)))
+            budget.require(terms, "use smaller chunks, or fewer categories")
+            stores = self._written(learner, spools, recipe, layout)
+            told = notes(learner, recipe, self.roles, self.tables, widened)
+            return Ingested(
+                stores["training"],
+                stores.get("testing"),
+                recipe,
+                budget.report(terms),
+                learner.encoder.dropped,
+                (*lost, *told),
+                lost,
             )
-            for name, path in outputs.items()
-        }
-        for piece, parts in _read(tables, learner, test_size, layout.random_state):
+
+    def _read(self, learner: Survey | Known, spools: Mapping[str, Spool], room: int) -> None:
+        """Bring the rows of all files to the disk, as records."""
+        read = _read(self.tables, learner, self.test_size, self.layout.random_state)
+        for piece, parts in read:
             for name, spool in spools.items():
                 spool.add(parts[name])
-            require_few(learner, rooms["categories"])
-            progress("reading", piece.start + piece.batch.num_rows, piece.share)
+            require_few(learner, room)
+            self.progress("reading", piece.start + piece.batch.num_rows, piece.share)
         for name, spool in spools.items():
             if not spool.n_rows:
                 raise InvalidTable(
                     f"no row is left for {name}; use more rows, or another test_size, or another "
                     "way with missing values"
                 )
-        recipe = learner.recipe(spools["training"].blocks)
-        layout = layout.of(recipe)
-        terms = [
-            replace(
-                term,
-                bytes=CATEGORY_COPIES * learner.nbytes,
-                why="their values, and names and statistics of columns, also as JSON",
-            )
-            if term.name == "categories"
-            else term
-            for term in terms
-        ]
-        terms.append(writing_term(recipe, layout.chunk_rows or 1, len(outputs)))
-        budget.require(terms, "use smaller chunks, or fewer categories")
-        n_rows = sum(spool.n_rows for spool in spools.values())
-        say(_size(recipe, n_rows))
-        require_disk(outputs["training"], recipe, n_rows)
-        layout = layout.packing(_sample(spools["training"], recipe, learner, layout))
+
+    def _written(
+        self, learner: Survey | Known, spools: Mapping[str, Spool], recipe: Recipe, layout: Layout
+    ) -> dict[str, Store]:
+        """Make stores of records."""
+        n_rows, path = sum(spool.n_rows for spool in spools.values()), self.outputs["training"]
+        self.say(size_of(recipe, n_rows, free_disk(path)))
+        first = first_chunk(spools["training"], recipe, learner, layout)
+        chosen = layout.codec != "auto"
+        layout, share = layout.packing(first)
+        require_disk(path, recipe, n_rows, share=share, chosen=chosen)
+        del first
         written = 0
 
         def on_rows(rows: int) -> None:
             nonlocal written
             written += rows
-            progress("writing", written, written / n_rows)
+            self.progress("writing", written, written / n_rows)
 
-        writers = {
-            name: stack.enter_context(_writer(path, recipe, learner, layout, overwrite=overwrite))
-            for name, path in outputs.items()
-        }
-        for name, writer in writers.items():
-            with closing(_expanded(spools[name], recipe, learner, layout)) as rows:
-                for row in rows:
-                    writer.write(**row)
-                    on_rows(len(row["X"]))
-        # Both or none, and the test rows first: where the training rows lie, all is there.
-        stores = {name: writers[name].commit() for name in reversed(outputs)}
-        return Ingested(
-            stores["training"],
-            stores.get("testing"),
-            recipe,
-            budget.report(terms),
-            learner.encoder.dropped,
-            tuple(_notes(learner, recipe)),
-        )
+        with ExitStack() as stack:
+            writers = {
+                name: stack.enter_context(
+                    writer_of(path, recipe, learner, layout, overwrite=self.overwrite)
+                )
+                for name, path in self.outputs.items()
+            }
+            for name, writer in writers.items():
+                with closing(expanded(spools[name], recipe, learner, layout)) as rows:
+                    for row in rows:
+                        writer.write(**row)
+                        on_rows(len(row["X"]))
+            # Both or none, and the test rows first: where the training rows lie, all is there.
+            return {name: writers[name].commit() for name in reversed(self.outputs)}
+
+
+def _widening(
+    learner: Callable[[str | None], Survey | Known],
+    run: Callable[[Survey | Known, str | None], _T],
+) -> _T:
+    """Read raw files, and once more for float64 where float32 turns out too narrow."""
+    try:
+        return run(learner(None), None)
+    except Rounded as error:
+        # What the first run held is free when this clause is left.
+        widened = str(error)
+    return run(learner("float64"), widened)
 
 
 def preview(
@@ -303,14 +376,20 @@ def preview(
     """
     _require_share(test_size)
     tables = open_tables(paths, delimiter=delimiter, encoding=encoding)
-    learner = Survey(roles.draft(tables), roles.min_count)
-    n_rows, n_test = 0, 0
-    for piece, parts in _read(tables, learner, test_size, operator.index(random_state)):
-        n_rows += len(parts["training"])
-        n_test += len(parts["testing"])
-        progress("reading", piece.start + piece.batch.num_rows, piece.share)
-    recipe = learner.recipe(None)
-    return Preview(recipe, tuple(learner.summaries(recipe)), n_rows, n_test, row_bytes(recipe))
+
+    def looked(learner: Survey | Known, widened: str | None) -> Preview:
+        n_rows, n_test = 0, 0
+        for piece, parts in _read(tables, learner, test_size, operator.index(random_state)):
+            n_rows += len(parts["training"])
+            n_test += len(parts["testing"])
+            progress("reading", piece.start + piece.batch.num_rows, piece.share)
+        lost = tuple(losses(learner))
+        recipe = learner.recipe(None)
+        columns = tuple(learner.summaries(recipe)) if isinstance(learner, Survey) else ()
+        told = (*lost, *notes(learner, recipe, roles, tables, widened))
+        return Preview(recipe, columns, n_rows, n_test, row_bytes(recipe), told)
+
+    return _widening(lambda dtype: _learner(roles, None, tables, dtype), looked)
 
 
 def sister_path(path: str) -> str:
@@ -369,39 +448,17 @@ def recipe_of(source: Recipe | Store | Path) -> Recipe:
     return Recipe.from_json(store.recipe)
 
 
-@dataclass(frozen=True)
-class _Layout:
-    """How stores are laid out, as far as that is settled."""
-
-    random_state: int
-    shuffled: bool
-    chunk_rows: int | None
-    shard_rows: int | None
-    codec: Codec
-
-    def __post_init__(self) -> None:
-        if self.random_state < 0:
-            raise ValueError(f"random_state={self.random_state} should be at least 0")
-        if self.codec not in ("auto", "none", "lz4", "zstd"):
-            raise ValueError(f"codec={self.codec!r} is none of auto, none, lz4, zstd")
-        if self.chunk_rows is not None and self.chunk_rows < 1:
-            raise ValueError(f"chunk_rows={self.chunk_rows} should be at least 1")
-
-    def of(self, recipe: Recipe) -> "_Layout":
-        """Settle the rows of a chunk."""
-        rows = self.chunk_rows or default_chunk_rows(recipe.n_features, recipe.dtype)
-        return replace(self, chunk_rows=rows)
-
-    def packing(self, X: NDArray[np.floating]) -> "_Layout":
-        """Settle the codec, by a sample."""
-        if self.codec != "auto":
-            return self
-        return replace(self, codec="lz4" if worth_packing(X) else "none")
-
-
-def _learner(roles: Roles, like: Recipe | Store | Path | None, tables: Tables) -> Survey | Known:
+def _learner(
+    roles: Roles, like: Recipe | Store | Path | None, tables: Tables, dtype: str | None
+) -> Survey | Known:
+    """Give what learns of rows; a dtype takes the place of one that is auto."""
     if like is None:
-        return Survey(roles.draft(tables), roles.min_count)
+        return Survey(
+            roles.draft(tables, dtype),
+            roles.min_count,
+            sure=roles.sure_labels(tables),
+            strict=roles.dtype == "auto" and dtype is None,
+        )
     if roles != Roles():
         raise ValueError("like= brings what all columns are for; leave the other settings out")
     recipe = recipe_of(like)
@@ -426,95 +483,6 @@ def _read(
                 parts = {"training": records[~testing], "testing": records[testing]}
             learner.add(parts["training"])
             yield piece, parts
-
-
-def _expanded(
-    spool: Spool, recipe: Recipe, learner: Survey | Known, layout: _Layout
-) -> Generator[dict[str, NDArray[Any]], None, None]:
-    """Give what a `StoreWriter` takes of the rows of a spool, a chunk's rows at most at a time.
-
-    Making the next runs ahead of writing.
-    """
-    recode, step = learner.recoder(recipe), layout.chunk_rows or 1
-    fields = set(spool.dtype.names or ())
-    given = {"y": "y", "sample_weight": "weight", "row_id": "id" if "id" in fields else "row"}
-
-    def expanded() -> Iterator[dict[str, NDArray[Any]]]:
-        with closing(spool.blocks()) as blocks:
-            for block in blocks:
-                for start in range(0, len(block), step):
-                    records = block[start : start + step]
-                    recode(records)
-                    # The block is overwritten by the next one, while these are still written.
-                    rows = {
-                        role: records[field].copy()
-                        for role, field in given.items()
-                        if field in fields
-                    }
-                    yield {"X": recipe.expand(records), **rows}
-
-    return ahead(expanded())
-
-
-def _sample(
-    spool: Spool, recipe: Recipe, learner: Survey | Known, layout: _Layout
-) -> NDArray[np.floating]:
-    """Give the first chunk of X: the same, however much the spool hands out at a time."""
-    parts: list[NDArray[np.floating]] = []
-    missing = layout.chunk_rows or 1
-    with closing(_expanded(spool, recipe, learner, layout)) as rows:
-        while missing and (part := next(rows, None)) is not None:
-            parts.append(part["X"][:missing])
-            missing -= len(parts[-1])
-    return np.concatenate(parts)
-
-
-def _writer(
-    path: str, recipe: Recipe, learner: Survey | Known, layout: _Layout, *, overwrite: bool
-) -> StoreWriter:
-    fields = learner.encoder.dtype.names or ()
-    has_y = "y" in fields
-    classes: tuple[Scalar, ...] | None = recipe.classes if has_y else None
-    return StoreWriter(
-        path,
-        n_features=recipe.n_features,
-        dtype=recipe.dtype,
-        y_dtype=learner.y_dtype if has_y and classes is None else None,
-        feature_names=recipe.feature_names,
-        classes=classes,
-        chunk_rows=layout.chunk_rows,
-        shard_rows=layout.shard_rows,
-        codec="none" if layout.codec == "auto" else layout.codec,
-        sample_weight="weight" in fields,
-        row_id=True,
-        shuffled=layout.random_state if layout.shuffled else None,
-        recipe=recipe.to_json(),
-        overwrite=overwrite,
-    )
-
-
-def _size(recipe: Recipe, n_rows: int) -> str:
-    size = approximate_bytes(n_rows * row_bytes(recipe))
-    raw = len(recipe.columns)
-    return (
-        f"{n_rows:,} rows x {recipe.n_features:,} columns of {recipe.dtype} ({size} before packing)"
-        f", made of {raw:,} raw {'column' if raw == 1 else 'columns'}"
-    )
-
-
-def _notes(learner: Survey | Known, recipe: Recipe) -> Iterator[str]:
-    if constant := learner.constant(recipe):
-        yield (
-            f"the same in every training row: {', '.join(constant)}; such columns teach nothing "
-            f"(--drop {as_option(constant)})"
-        )
-    if learner.encoder.dropped:
-        rows = (
-            "1 row was"
-            if learner.encoder.dropped == 1
-            else f"{learner.encoder.dropped:,} rows were"
-        )
-        yield f"{rows} left out, for what they lack"
 
 
 def _require_share(test_size: float) -> None:

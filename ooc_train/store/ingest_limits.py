@@ -21,6 +21,9 @@ _MOST_CATEGORY_BYTES = 64 * 2**20
 CATEGORY_COPIES = 8
 """Of what values take: 1.4 KB a column of X were measured, for values of 180 bytes."""
 
+_SHOWN = 3
+"""Columns with many values that are named."""
+
 _RECORD_COPIES = 4
 """Of a batch: as records, those of its parts, and what checks them; a column in float64."""
 
@@ -34,6 +37,7 @@ def reading_terms(
     """List what the first pass holds; scattering takes what the others leave."""
     draft, record = learner.draft, learner.encoder.dtype
     has_categories = any(column.kind == "category" for column in draft.columns)
+    has_categories |= draft.classes is not None
     medians = draft.missing == "median" and isinstance(learner, Survey)
     terms = [
         Term("reading", tables.room, "a block or the pages of a row group, twice"),
@@ -92,29 +96,67 @@ def row_bytes(recipe: Recipe) -> int:
 def require_few(learner: Survey | Known, most: int) -> None:
     """Refuse more categories than there is room for, before they take the machine's memory."""
     if learner.nbytes > most:
-        counts = {name: len(values) for name, values in learner.encoder.vocabularies.items()}
-        widest = max(counts, key=lambda name: counts[name])
+        encoder = learner.encoder
+        found = {name: (len(values), "column") for name, values in encoder.vocabularies.items()}
+        if encoder.labels is not None and learner.draft.target is not None:
+            found[learner.draft.target.name] = len(encoder.labels), "target"
+        widest = max(found, key=lambda name: found[name])
+        count, what = found[widest]
+        way = f"leave it out (--drop {as_option([widest])})"
+        if what == "target":
+            way = "take it as numbers (--task regression), or choose another"
         raise CeilingExceeded(
             f"the values of categories take {approximate_bytes(learner.nbytes)} so far, and there "
-            f"is room for {approximate_bytes(most)}: {widest!r} has {counts[widest]:,} of them; "
-            f"leave it out (--drop {as_option([widest])}), or raise the memory ceiling"
+            f"is room for {approximate_bytes(most)}: the {what} {widest!r} has {count:,} of them; "
+            f"{way}, or raise the memory ceiling"
         )
 
 
-def require_disk(path: str, recipe: Recipe, n_rows: int) -> None:
-    """Refuse what can't fit even where it packs as well as ones among zeros do."""
-    free = shutil.disk_usage(os.path.dirname(path)).free
-    one_hot = sum(
-        len(column.feature_names) for column in recipe.columns if column.kind == "category"
+def free_disk(path: str) -> int:
+    """Bytes that are free where a store will lie."""
+    return shutil.disk_usage(os.path.dirname(path)).free
+
+
+def require_disk(path: str, recipe: Recipe, n_rows: int, *, share: float, chosen: bool) -> None:
+    """Refuse what can't fit on the disk.
+
+    Parameters
+    ----------
+    path : str
+        Where the store will lie.
+    recipe : Recipe
+    n_rows : int
+    share : float
+        What packing leaves of the bytes of the first chunk.
+    chosen : bool
+        Whether the user chose how chunks are packed, and so may count on that.
+
+    Raises
+    ------
+    OSError
+        With the figures, and the columns that take the most.
+    """
+    free, decoded = free_disk(path), n_rows * row_bytes(recipe)
+    packed = int(decoded * share)
+    if (packed if chosen else decoded) <= free:
+        return
+    wide = sorted(
+        (column for column in recipe.columns if column.kind == "category"),
+        key=lambda column: -len(column.feature_names),
+    )[:_SHOWN]
+    ways = ["write elsewhere"]
+    if wide and len(wide[0].feature_names) > 1:
+        shown = ", ".join(f"{column.name!r} {len(column.feature_names):,}" for column in wide)
+        flag = as_option([column.name for column in wide])
+        ways.insert(0, f"leave out columns with many values ({shown} of them: --drop {flag})")
+        ways.insert(1, "take rare values as one (--min-count 50 --unseen other)")
+    if packed <= free:
+        ways.append(f"count on packing, which may leave {approximate_bytes(packed)} (--codec lz4)")
+    size = approximate_bytes(packed if chosen else decoded)
+    raise OSError(
+        errno.ENOSPC,
+        f"the store takes {size} ({n_rows:,} rows x {recipe.n_features:,} columns of "
+        f"{recipe.dtype}), and the disk has {approximate_bytes(free)} left: {', '.join(ways[:-1])}"
+        f"{', or ' if ways[:-1] else ''}{ways[-1]}",
+        path,
     )
-    least = n_rows * np.dtype(recipe.dtype).itemsize * (recipe.n_features - one_hot)
-    # lz4 makes no less than a 255th of anything.
-    least += n_rows * np.dtype(recipe.dtype).itemsize * one_hot // 255
-    if least > free:
-        raise OSError(
-            errno.ENOSPC,
-            f"the store takes {approximate_bytes(least)} at the least, and the disk has "
-            f"{approximate_bytes(free)} left: leave out columns with many values, or write "
-            "elsewhere",
-            path,
-        )

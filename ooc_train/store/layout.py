@@ -83,7 +83,9 @@ class Store:
     X : ArrayLayout
         Shape (sample, feature).
     y : ArrayLayout or None
-        Shape (sample,) or (sample, output). With `classes`, places in that tuple.
+        Shape (sample,) or (sample, output). With `classes`, places in that tuple. Of another writer
+        it may hold text, or codes that its metadata name: what trains a classifier makes classes of
+        them.
     sample_weight, row_id : ArrayLayout or None
         Shape (sample,).
     n_rows : int
@@ -354,8 +356,9 @@ def open_store(
         is taken as X.
     X, y, sample_weight : str, os.PathLike or zarr.Array
         The arrays: by default those of that name in the group. A name that isn't the default must
-        exist: in the group, or as a path from there, such as ``y="../two/y"``, else from the
-        working directory, or as a URL. None for y or sample_weight leaves it out.
+        exist: in the group, or as a path from there, such as ``y="../two/y"`` or, for labels of
+        AnnData, ``y="obs/cell_type"``; else from the working directory, or as a URL. None for y or
+        sample_weight leaves it out.
     fill_missing : bool
         Whether chunks that are not there are read as the fill value. Writers such as zarr-python
         leave out chunks of nothing but that; a chunk that was lost looks the same, so by default it
@@ -389,7 +392,7 @@ def open_store(
         if role in named or places.get(role, role) is None:
             continue
         child = child_of_role(node, role)
-        if child is not None and child.is_array:
+        if child is not None and (child.is_array or child.is_encoded):
             layouts[role] = counted(
                 node.path, manifest, role, child.layout(role, fill_missing=fill)
             )
@@ -404,6 +407,10 @@ def open_store(
             )
         manifest = of_another_x(manifest, named["X"], inside=named["X"].group == node.path)
         layouts["X"], dimensions["X"] = named["X"].layout, named["X"].dimensions
+    for role, array in named.items():
+        # Axes are one dimension by their names where one group says so.
+        if array.layout.path.startswith(f"{node.path}/"):
+            dimensions[role] = array.dimensions
     require_rows_first(node.path, dimensions)
     store = _assembled(node.path, manifest, layouts)
     for role in get_args(Role):

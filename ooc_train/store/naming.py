@@ -138,7 +138,7 @@ def named_array(node: Node, role: str, place: Place, *, fill_missing: bool) -> N
         If there is no such array, or no array of numbers.
     """
     found = find_array(node, place)
-    if found is not None and not found.is_array:
+    if found is not None and not (found.is_array or found.is_encoded):
         inside = found.child(role)
         if inside is None or not inside.is_array:
             raise InvalidStore(

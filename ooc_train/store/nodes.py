@@ -11,10 +11,23 @@ import numpy as np
 
 from ooc_train.errors import InvalidStore, StoreNotFound
 from ooc_train.store.arrays import ArrayLayout, direct_layout, load_metadata
-from ooc_train.store.conventions import DIMENSIONS, declared_by, dimensions_of
+from ooc_train.store.chunks import ChunkReader
+from ooc_train.store.conventions import (
+    DIMENSIONS,
+    Declared,
+    declared_by,
+    dimensions_of,
+    named_by,
+)
 
 if TYPE_CHECKING:
     import zarr
+
+_MOST_VALUES = 100_000
+"""Categories that are read while a store is opened."""
+
+_GROUPS = frozenset({"", "anndata", "dict", "dataframe", "raw"})
+"""What AnnData calls groups that hold arrays; others stand for one."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +58,12 @@ class Node:
         return hasattr(self.opened, "shape")
 
     @property
+    def is_encoded(self) -> bool:
+        """Whether it is a group that stands for an array, as AnnData's categories are."""
+        kind = "" if self.is_array else self.attributes.get("encoding-type", "")
+        return kind not in _GROUPS
+
+    @property
     def attributes(self) -> Mapping[str, Any]:
         """Its user attributes."""
         if self.metadata is not None:
@@ -59,7 +78,11 @@ class Node:
             metadata = load_metadata(path)
             return None if metadata is None else Node(path, metadata, None)
         opened: Any = self.opened
-        found = opened.get(name)
+        try:
+            found = opened.get(name)
+        except (ValueError, TypeError, KeyError) as error:
+            # Types and codecs that zarr-python does not know, such as pickled objects.
+            raise InvalidStore(f"{path} can't be opened as Zarr ({error})") from error
         return None if found is None else Node(path, None, found)
 
     def array_names(self) -> list[str]:
@@ -88,15 +111,84 @@ class Node:
         InvalidStore
             If its values are packed, or no numbers, or zarr-python can't open it.
         """
+        if not self.is_array:
+            return self._of_group(role, fill_missing=fill_missing)
         layout = None
         if self.metadata is not None:
             layout = direct_layout(self.path, role, self.metadata, fill_missing=fill_missing)
         if layout is None:
             layout = _zarr_layout(self.path, role, self._array, fill_missing=fill_missing)
-        meant, declared = declared_by(
-            self.attributes, np.dtype(layout.dtype), self.path, masked=self._masked
+        lying = np.dtype(layout.dtype)
+        if lying.kind not in "biuf" and not (layout.is_text and role == "y"):
+            what = "text" if layout.is_text else str(lying)
+            taken = "number or text" if role == "y" else "number"
+            raise InvalidStore(
+                f"{self.path} holds {what}, which is no {taken} to take as {role}; encode it "
+                "first, as `ooc-train ingest` does"
+            )
+        attributes = self.attributes
+        meant, declared = declared_by(attributes, lying, self.path, masked=self._masked)
+        names = named_by(attributes, lying, meant, self.path)
+        if names is not None and role != "y":
+            raise InvalidStore(
+                f"{self.path} holds codes of categories (it has flag_meanings), which would be "
+                "taken as numbers; write a column for each category, or remove that attribute"
+            )
+        dtype = "T" if lying.kind == "T" else meant.str
+        return replace(layout, dtype=dtype, declared=declared, names=names)
+
+    def _of_group(self, role: str, *, fill_missing: bool) -> ArrayLayout:
+        """Make the layout of what a group stands for: labels of AnnData, as codes and categories.
+
+        Raises
+        ------
+        InvalidStore
+            If it stands for anything else.
+        """
+        kind = str(self.attributes.get("encoding-type"))
+        codes, categories = self.child("codes"), self.child("categories")
+        if (
+            role == "y"
+            and kind == "categorical"
+            and codes is not None
+            and categories is not None
+            and codes.is_array
+            and categories.is_array
+        ):
+            layout = codes.layout(role, fill_missing=fill_missing)
+            names = tuple(enumerate(categories.values()))
+            code = "encoding as categories of AnnData"
+            declared = Declared(((code, -1),), (code, 0), (code, len(names) - 1))
+            return replace(layout, declared=declared, names=names)
+        if "matrix" in kind:
+            raise InvalidStore(
+                f"{self.path} is sparse ({kind} of AnnData), and {role} has to be dense; write "
+                "adata.X.toarray() to a store in pieces of rows, as StoreWriter takes them"
+            )
+        raise InvalidStore(
+            f"{self.path} is {kind} of AnnData, and no array to take as {role}; name or write an "
+            "array of numbers, as adata.obs[name].to_numpy() is one"
         )
-        return replace(layout, dtype=meant.str, declared=declared)
+
+    def values(self) -> list[Any]:
+        """Values of a small array of one axis, such as the categories of labels.
+
+        Raises
+        ------
+        InvalidStore
+            If there are too many.
+        """
+        layout = self.layout("y", fill_missing=True)
+        if len(layout.shape) != 1 or layout.shape[0] > _MOST_VALUES:
+            raise InvalidStore(
+                f"{self.path} has shape {layout.shape}, and at most {_MOST_VALUES:,} categories "
+                "are read; is this a label?"
+            )
+        values = np.empty(layout.shape, layout.dtype)
+        with ChunkReader(layout) as reader:
+            reader.read_rows(0, len(values), values)
+        found: list[Any] = values.tolist()
+        return found
 
     @property
     def dimensions(self) -> tuple[str | None, ...] | None:
@@ -231,11 +323,6 @@ def _zarr_layout(path: str, role: str, array: Any, *, fill_missing: bool) -> Arr
     """Layout of an array that zarr-python reads."""
     from zarr.storage import LocalStore
 
-    if getattr(array.dtype, "kind", "O") not in "biuf":
-        raise InvalidStore(
-            f"{path} holds {array.dtype}, which is no number; encode it first, as "
-            "`ooc-train ingest` does"
-        )
     local = isinstance(array.store_path.store, LocalStore)
     whole = array.chunks or (1,)
     return ArrayLayout(
@@ -243,7 +330,7 @@ def _zarr_layout(path: str, role: str, array: Any, *, fill_missing: bool) -> Arr
         name=role,
         shape=tuple(array.shape),
         # Values are handed out little-endian, however they lie.
-        dtype=array.dtype.newbyteorder("<").str,
+        dtype="T" if array.dtype.kind == "T" else array.dtype.newbyteorder("<").str,
         chunk_rows=whole[0],
         shard_rows=(array.shards or whole)[0],
         sharded=array.shards is not None,

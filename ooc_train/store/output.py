@@ -322,8 +322,12 @@ def require_replaceable(path: str, *, overwrite: bool) -> None:
 
 def worth_packing(sample: NDArray[Any]) -> bool:
     """Say whether lz4 shrinks a sample of a chunk by enough to pay for being decoded."""
-    packed = len(_encode("blosc", np.ascontiguousarray(sample)))
-    return bool(sample.nbytes / packed > _WORTH_PACKING)
+    return packed_share(sample, "blosc") * _WORTH_PACKING < 1
+
+
+def packed_share(sample: NDArray[Any], codec: Codec | None) -> float:
+    """Give the share of a sample's bytes that a codec leaves of it."""
+    return memoryview(_encode(codec, np.ascontiguousarray(sample))).nbytes / sample.nbytes
 
 
 def _encode(codec: Codec | None, chunk: NDArray[Any]) -> Any:

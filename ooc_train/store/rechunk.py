@@ -16,6 +16,7 @@ from ooc_train.ahead import ahead
 from ooc_train.budget import Budget
 from ooc_train.memory import Ceiling, MemoryReport
 from ooc_train.places import local_path
+from ooc_train.store.labels import to_rewrite
 from ooc_train.store.layout import Store, default_chunk_rows, open_store
 from ooc_train.store.output import require_replaceable, worth_packing
 from ooc_train.store.rewriting import (
@@ -97,6 +98,7 @@ def rechunk_store(
     """
     source = store if isinstance(store, Store) else open_store(store)
     require_elsewhere(source, out)
+    source = to_rewrite(source, memory_ceiling)
     written = _number(source.dtype if dtype is None else dtype)
     rows = default_chunk_rows(source.n_features, written)
     if chunk_rows is not None:

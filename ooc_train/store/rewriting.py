@@ -10,6 +10,7 @@ import os
 import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from ooc_train.budget import GROWTH_BYTES
 from ooc_train.memory import Projection, Term
 from ooc_train.places import in_scratch, local_path
-from ooc_train.store.arrays import ArrayLayout
+from ooc_train.store.arrays import ArrayLayout, Coding
 from ooc_train.store.chunks import ChunkReader
 from ooc_train.store.direct import MAX_OPEN_SHARDS
 from ooc_train.store.layout import Store, default_chunk_rows, default_shard_rows
@@ -218,10 +219,11 @@ def rechunk_command(path: str, layouts: Mapping[str, ArrayLayout]) -> str:
     layouts : mapping
         Its arrays by role, X among them.
     """
-    X = layouts["X"]
-    source = Store(
-        path, X, layouts.get("y"), layouts.get("sample_weight"), layouts.get("row_id"), X.n_rows
-    )
+    X, y = layouts["X"], layouts.get("y")
+    if y is not None and y.is_text:
+        # It will be read as codes, once it is known which labels there are.
+        y = replace(y, dtype="<u2", coding=Coding(y.dtype, (), ()))
+    source = Store(path, X, y, layouts.get("sample_weight"), layouts.get("row_id"), X.n_rows)
     record = record_dtype(source)
     chunk_rows = default_chunk_rows(source.n_features, source.dtype)
     terms = (

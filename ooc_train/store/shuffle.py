@@ -16,6 +16,7 @@ import numpy as np
 from ooc_train.ahead import ahead
 from ooc_train.budget import Budget
 from ooc_train.memory import Ceiling, MemoryReport, Term
+from ooc_train.store.labels import to_rewrite
 from ooc_train.store.layout import Store, default_chunk_rows, open_store
 from ooc_train.store.rewriting import (
     PACKINGS,
@@ -91,6 +92,7 @@ def shuffle_store(
         raise ValueError(f"random_state={random_state!r} should be a whole number, at least 0")
     source = store if isinstance(store, Store) else open_store(store)
     require_elsewhere(source, out)
+    source = to_rewrite(source, memory_ceiling)
     record = record_dtype(source)
     ours = source.generation > 0
     chunk_rows = source.chunk_rows if ours else default_chunk_rows(source.n_features, source.dtype)

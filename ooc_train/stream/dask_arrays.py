@@ -8,18 +8,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
 from dask.delayed import delayed
+from numpy.typing import NDArray
 
-from ooc_train.models.sums import Arrays, Block, Rooms
+from ooc_train.errors import OocTrainError
+from ooc_train.models.sums import Array, Arrays, Block, Rooms
+from ooc_train.stream.checks import require_finite, require_weights
+from ooc_train.stream.kinds import as_labels, as_numbers, is_dask, is_sparse, require_arrays
+from ooc_train.stream.labels import Label, codes_of_labels, require_labels
 from ooc_train.stream.sources import Reader, concatenate, model_dtype
-
-
-def is_dask(X: object) -> bool:
-    """Return whether X is a Dask collection."""
-    return hasattr(X, "__dask_graph__")
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,12 +63,11 @@ class DaskSource:
         return self._starts[leaf]
 
     def given(self, leaves: Sequence[int]) -> Any:
-        """Return what makes the blocks of leaves for a task, which gets them by number."""
-        return delayed(_as_blocks)(
-            [(leaf, self.blocks[leaf], self.first_row(leaf), self.rows[leaf]) for leaf in leaves],
-            self.dtype,
-            self.n_outputs,
-        )
+        """Return what a task gets of leaves: Dask makes their blocks for it."""
+        parts = [
+            (leaf, self.blocks[leaf], self.first_row(leaf), self.rows[leaf]) for leaf in leaves
+        ]
+        return delayed(Given)(parts, self.dtype, self.n_outputs)
 
     @property
     def stripe_leaves(self) -> int:
@@ -100,93 +100,200 @@ class DaskSource:
 
 
 @dataclass(frozen=True, eq=False)
+class Given:
+    """Blocks of Dask arrays, as a task gets them.
+
+    Attributes
+    ----------
+    parts : of each leaf its number, its X, y and weight, its first row, and its rows
+    dtype : of X, as models see it
+    n_outputs : columns of y
+    """
+
+    parts: Sequence[tuple[int, tuple[Any, Any, Any], int, int]]
+    dtype: str
+    n_outputs: int
+
+    @property
+    def largest(self) -> int:
+        """Rows of the largest leaf."""
+        return max(rows for *_, rows in self.parts)
+
+    @cached_property
+    def leaves(self) -> dict[int, Block]:
+        """The blocks by the number of the leaf.
+
+        Raises
+        ------
+        NonFiniteData
+            where a value is masked or missing.
+        TypeError, ValueError
+            where a block holds other than numbers, or other rows than its array says: those after
+            it would then lie in wrong places.
+        """
+        blocks = {}
+        for leaf, made, start, rows in self.parts:
+            X, y, weight = (
+                values if values is None or is_sparse(values) else np.asanyarray(values)
+                for values in made
+            )
+            for name, values in (("X", X), ("y", y), ("sample_weight", weight)):
+                if values is not None and values.shape[0] != rows:
+                    raise ValueError(
+                        f"the block of {name} from row {start:,} on has {values.shape[0]:,} rows, "
+                        f"and its Dask array says {rows:,}; call {name}.compute_chunk_sizes() first"
+                    )
+            if model_dtype(X.dtype) == "<f8" != self.dtype:
+                raise ValueError(
+                    f"the block of X from row {start:,} on is {X.dtype}, and its Dask array says "
+                    f"that float32 holds it; call X.astype({X.dtype.name!r}) first"
+                )
+            # What came from another worker may lie askew in the message that brought it.
+            X = as_numbers(X, "X", self.dtype, start)
+            if y is not None:
+                y = as_numbers(y, "y", np.float64, start).reshape(rows, self.n_outputs)
+            if weight is not None:
+                weight = as_numbers(weight, "sample_weight", np.float64, start)
+            blocks[leaf] = Block(X, y, weight, ((0, start),))
+        return blocks
+
+
+@dataclass(frozen=True, eq=False)
 class GivenReader:
     """Hands out leaves that came as arguments of the task."""
 
-    leaves: dict[int, Block]
+    given: Given
     decoding: ClassVar[float] = 0.0
 
     def run(self, leaves: Sequence[int], arrays: Arrays) -> Iterator[Block]:
         """Yield leaves."""
         del arrays
         for leaf in leaves:
-            yield self.leaves[leaf]
+            yield self.given.leaves[leaf]
 
     def gather(self, leaves: Sequence[int], arrays: Arrays, at: int = 0) -> Block:
         """Return the leaves as one block."""
         del arrays, at
-        return concatenate([self.leaves[leaf] for leaf in leaves])
+        return concatenate([self.given.leaves[leaf] for leaf in leaves])
 
     def prefetch(self, leaves: Sequence[int]) -> None:
         """Do nothing: rows are here."""
         del leaves
 
 
-def _as_blocks(
-    parts: Sequence[tuple[int, tuple[Any, Any, Any], int, int]], dtype: str, n_outputs: int
-) -> dict[int, Block]:
-    """Return the blocks of Dask arrays as leaves.
-
-    Parameters
-    ----------
-    parts : of each leaf its number, its X, y and weight, its first row, and its rows
-    dtype : of X, as models see it
-    n_outputs : columns of y
+def aligned(X: Any, y: Any = None, weight: Any = None) -> tuple[Any, Any, Any]:
+    """Return Dask arrays cut alike by rows, and not by columns.
 
     Raises
     ------
+    TypeError
+        where one is no array.
     ValueError
-        where a block has other rows than its array says: others would then lie in wrong places.
+        where they differ in rows, have none, or don't know how many; or hold dates.
     """
-    blocks = {}
-    for leaf, (X, y, weight), start, rows in parts:
-        for name, values in (("X", X), ("y", y), ("sample_weight", weight)):
-            if values is not None and len(values) != rows:
-                raise ValueError(
-                    f"the block of {name} from row {start:,} on has {len(values):,} rows, and its "
-                    f"Dask array says {rows:,}; call {name}.compute_chunk_sizes() first"
-                )
-        X = np.asarray(X)
-        if model_dtype(X.dtype) == "<f8" != dtype:
-            raise ValueError(
-                f"the block of X from row {start:,} on is {X.dtype}, and its Dask array says that "
-                f"float32 holds it; call X.astype({X.dtype.name!r}) first"
-            )
-        # What came from another worker may lie askew in the message that brought it.
-        blocks[leaf] = Block(
-            np.require(X, dtype, ("C", "A")),
-            None if y is None else np.require(y, "<f8", ("C", "A")).reshape(rows, n_outputs),
-            None if weight is None else np.require(weight, "<f8", ("C", "A")),
-            ((0, start),),
-        )
-    return blocks
-
-
-def aligned(X: Any, y: Any, weight: Any) -> tuple[Any, Any, Any]:
-    """Return Dask arrays cut alike by rows, and not by columns."""
     import dask.array
 
-    if not hasattr(X, "rechunk"):
-        raise TypeError(
-            f"X is a {type(X).__name__} of Dask; frame.to_dask_array(lengths=True) makes the array "
-            "of it that this takes"
-        )
-    if X.ndim != 2:
-        raise ValueError(f"X has shape {X.shape}; give one row a sample, as (rows, features)")
-    if np.isnan(X.shape[0]):
-        raise ValueError(
-            "the Dask array does not know its rows; call X.compute_chunk_sizes() first"
-        )
+    require_arrays(X, y, weight)
+    n_rows = _known_rows(X, "X")
+    if 0 in X.shape:
+        raise ValueError(f"X has {n_rows:,} rows and {X.shape[1]:,} columns; give some of both")
     X = X.rechunk({1: -1})
     others = []
     for name, values in (("y", y), ("sample_weight", weight)):
+        if isinstance(values, Real):
+            values = dask.array.full(n_rows, float(values), chunks=(X.chunks[0],))
         if values is not None:
             values = values if is_dask(values) else dask.array.from_array(np.asarray(values))
-            if values.shape[0] != X.shape[0]:
-                raise ValueError(f"X has {X.shape[0]:,} rows and {name} has {values.shape[0]}")
+            if values.ndim == 0 or _known_rows(values, name) != n_rows:
+                raise ValueError(f"X has {n_rows:,} rows and {name} has the shape {values.shape}")
+            if values.ndim > (2 if name == "y" else 1):
+                what = "one row a sample" if name == "y" else "one number a row"
+                raise ValueError(f"{name} has shape {values.shape}; give {what}")
             values = values.rechunk({0: X.chunks[0]} | ({1: -1} if values.ndim == 2 else {}))
         others.append(values)
     return X, others[0], others[1]
+
+
+def _known_rows(values: Any, name: str) -> int:
+    if np.isnan(values.shape[0]):
+        raise ValueError(
+            f"the Dask array {name} does not know its rows; call {name}.compute_chunk_sizes() first"
+        )
+    return int(values.shape[0])
+
+
+def look(
+    y: Any, weight: Any, rows: Sequence[int], classes: tuple[Label, ...]
+) -> tuple[NDArray[Any], Array | None, float]:
+    """Return the labels in y, the weight of the rows of each, and of all: one pass over both.
+
+    Parameters
+    ----------
+    y : Dask array of labels, or None where there are none to look at
+    weight : Dask array, cut alike, or None where every row weighs one
+    rows : of each block
+    classes : labels in the order of their codes, where they are known beforehand
+
+    Raises
+    ------
+    NonFiniteData
+        with the row of a label or weight that is none.
+    ValueError
+        where a weight is below zero, or labels are none, or not of one kind.
+    """
+    import dask
+
+    def blocks(array: Any) -> Any:
+        return [None] * len(rows) if array is None else array.to_delayed().ravel()
+
+    tasks = [
+        delayed(_look)(labels, weights, start)
+        for labels, weights, start, count in zip(
+            blocks(y), blocks(weight), accumulate(rows, initial=0), rows, strict=False
+        )
+        if count
+    ]
+    found = dask.compute(*tasks)
+    for outcome in found:
+        if isinstance(outcome, Exception):
+            raise outcome
+    total = float(sum(weighs.sum() for _, weighs in found))
+    if y is None:
+        return np.empty(0), None, total
+    present = as_labels(np.concatenate([_objects_of(labels) for labels, _ in found]))
+    known = np.asarray(classes) if classes else np.unique(present)
+    require_labels(known)
+    totals = np.zeros(len(known))
+    for labels, weighs in found:
+        totals[codes_of_labels(known, labels)] += weighs
+    return known, totals, total
+
+
+def _look(y: Any, weight: Any, start: int) -> Any:
+    """Return the labels of a block and what the rows of each weigh; or an error, as a value."""
+    try:
+        if weight is not None:
+            weight = as_numbers(weight, "sample_weight", np.float64, start)
+            require_weights(weight, start)
+        if y is None:
+            return None, np.asarray([weight.sum()])
+        y = as_labels(y, start)
+        if y.dtype.kind == "f":
+            require_finite(y, start, "y")
+        labels, codes = np.unique(y, return_inverse=True)
+        return labels, np.bincount(codes, weight).astype(np.float64)
+    except (OocTrainError, ValueError, TypeError) as error:
+        return error.with_traceback(None)
+
+
+def _objects_of(labels: NDArray[Any]) -> NDArray[Any]:
+    """Return labels as objects, which keep their kind beside those of other blocks."""
+    return np.asarray(labels.tolist(), object)
+
+
+def coded(y: Any, labels: NDArray[Any]) -> Any:
+    """Return a Dask array of the codes of labels."""
+    return y.map_blocks(lambda block: codes_of_labels(labels, as_labels(block)), dtype=np.intp)
 
 
 def dask_source(X: Any, y: Any = None, weight: Any = None) -> DaskSource:

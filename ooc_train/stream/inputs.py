@@ -16,14 +16,16 @@ from numpy.typing import NDArray
 
 from ooc_train.budget import Budget
 from ooc_train.errors import InvalidStore
-from ooc_train.memory import Ceiling, Term
+from ooc_train.memory import Ceiling
 from ooc_train.models.columns import column_order
 from ooc_train.models.sums import Array
 from ooc_train.store.chunks import ChunkReader
+from ooc_train.store.labels import has_labels, look_term, with_classes
 from ooc_train.store.layout import ArrayLayout, ColumnStatistics, Store, open_store
 from ooc_train.store.rewriting import arrays_of, rechunk_command
 from ooc_train.stream.checks import require_finite, require_weights
-from ooc_train.stream.dask_arrays import aligned, dask_source, is_dask
+from ooc_train.stream.dask_arrays import aligned, coded, dask_source, look
+from ooc_train.stream.kinds import as_labels, as_numbers, is_dask, require_arrays
 from ooc_train.stream.labels import (
     ROWS_AT_A_TIME,
     Label,
@@ -35,9 +37,6 @@ from ooc_train.stream.labels import (
 )
 from ooc_train.stream.sources import ArraySource, Source, StoreSource
 from ooc_train.text import listed
-
-_LOOK_BYTES = 8 * 2**20
-"""What looking at so many holds, beside chunks that are kept (measured: 6 MiB)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,12 +163,9 @@ def _require_room(
     layouts = [a for a in (*looked_at, store.sample_weight if weighted else None) if a is not None]
     if not layouts:
         return
-    size = _LOOK_BYTES
-    for reader in map(ChunkReader, layouts):
-        size += reader.cache_bytes + reader.hidden_bytes
     with Budget(memory_ceiling) as budget:
         budget.require(
-            [Term("labels", size, "a chunk of y and of the weights, which the manifest lacks")],
+            [look_term(*layouts)],
             "rewrite the store in smaller chunks (training may need more): "
             f"{rechunk_command(store.path, arrays_of(store))}",
         )
@@ -226,6 +222,11 @@ def read_validation(
 def _read_store(store: Store, *, classifier: bool, classes: tuple[Label, ...]) -> Inputs:
     if store.y is None:
         raise InvalidStore(f"{store.path} has no y, and training needs one; put one into the store")
+    if not classifier and has_labels(store.y):
+        raise InvalidStore(
+            f"{store.path} has labels of classes in y, and a regression needs numbers; use the "
+            "model 'logistic', or name an array of numbers"
+        )
     labels = None
     found: tuple[Label, ...] = ()
     notes: list[str] = []
@@ -236,6 +237,7 @@ def _read_store(store: Store, *, classifier: bool, classes: tuple[Label, ...]) -
             raise InvalidStore(
                 f"{store.path} has a y of shape {store.y.shape}: labels are one column"
             )
+        store = with_classes(store, classes)
         found, labels = labels_of(store, classes)
     source = StoreSource.of(store, labels=labels)
     statistics, weighted = store.statistics, store.sample_weight is not None
@@ -310,11 +312,14 @@ def _totals(source: StoreSource, n_classes: int) -> tuple[float, Array | None]:
 def _read_arrays(
     X: Any, y: Any, sample_weight: Any, *, classifier: bool, classes: tuple[Label, ...]
 ) -> Inputs:
-    names, X = _names_of(X), _dense(X)
     if y is None:
         raise ValueError("training needs y")
-    weight = None if sample_weight is None else np.asarray(sample_weight, np.float64)
-    y = np.asarray(y)
+    require_arrays(X, y, sample_weight)
+    names, X = _names_of(X), _dense(X)
+    weight = None
+    if sample_weight is not None:
+        weight = as_numbers(sample_weight, "sample_weight", np.float64)
+    y = as_labels(y) if classifier else as_numbers(y, "y", np.float64)
     for name, values in (("y", y), ("sample_weight", weight)):
         if values is not None and len(values) != len(X):
             raise ValueError(f"X has {len(X):,} rows and {name} has {len(values):,}")
@@ -335,20 +340,20 @@ def _read_arrays(
         y = codes_of_labels(labels, y)
         found = tuple(plain(label) for label in labels)
         totals = np.bincount(y, weight, minlength=len(found)).astype(np.float64)
-    columns = np.asarray(y, np.float64).reshape(len(X), -1)
-    if weight is not None:
-        weight = np.require(weight, requirements=("C", "A"))
-    source = ArraySource(X, np.require(columns, requirements=("C", "A")), weight)
+    columns = np.require(y, np.float64, ("C", "A")).reshape(len(X), -1)
+    source = ArraySource(X, columns, weight)
     total = float(len(X)) if weight is None else float(weight.sum())
     return Inputs(source, "arrays", found, totals, total, feature_names=names)
 
 
 def _dense(X: Any) -> NDArray[np.floating]:
     """Return rows in memory as the compiled kernels take them, copied only where they differ."""
-    X = np.asarray(X)
+    X = X if isinstance(X, np.ndarray) else np.asarray(X)
     if X.ndim != 2:
         raise ValueError(f"X has shape {X.shape}; give one row a sample, as (rows, features)")
-    return np.require(X, np.float32 if X.dtype == np.float32 else np.float64, ("C", "A"))
+    if 0 in X.shape:
+        raise ValueError(f"X has {len(X):,} rows and {X.shape[1]:,} columns; give some of both")
+    return as_numbers(X, "X", np.float32 if X.dtype == np.float32 else np.float64)
 
 
 def _read_dask(
@@ -358,25 +363,18 @@ def _read_dask(
         raise ValueError("training needs y")
     X, y, weight = aligned(X, y, sample_weight)
     found: tuple[Label, ...] = ()
-    totals = None
+    totals, total = None, float(X.shape[0])
+    if classifier and y.ndim == 2:
+        if y.shape[1] != 1:
+            raise ValueError(f"y has shape {y.shape}: labels are one column")
+        y = y[:, 0]
+    if classifier or weight is not None:
+        looked_at = y if classifier else None
+        labels, totals, total = look(looked_at, weight, X.chunks[0], classes)
     if classifier:
-        import dask.array
-
-        labels = np.asarray(classes) if classes else dask.array.unique(y).compute()
-        require_labels(labels)
         found = tuple(plain(label) for label in labels)
-        y = y.map_blocks(lambda block: codes_of_labels(labels, block), dtype=np.intp)
-        counted = dask.array.bincount(y, weight, minlength=len(labels))
-        totals = counted.compute().astype(np.float64)
-    total = float(X.shape[0])
-    if weight is not None:
-        import dask
-
-        total, least = (float(value) for value in dask.compute(weight.sum(), weight.min()))
-        if least < 0:
-            raise ValueError(f"sample_weight goes down to {least:g}; weights are >= 0")
-    source = dask_source(X, y, weight)
-    return Inputs(source, "dask", found, totals, total)
+        y = coded(y, labels)
+    return Inputs(dask_source(X, y, weight), "dask", found, totals, total)
 
 
 @dataclass(frozen=True, eq=False)
@@ -404,7 +402,8 @@ def without_y(X: Any) -> Rows:
         source = StoreSource.of(store, needs_y=False)
         return Rows(source, store.path, store.feature_names, store.row_id)
     if is_dask(X):
-        return Rows(dask_source(aligned(X, None, None)[0]))
+        return Rows(dask_source(aligned(X)[0]))
+    require_arrays(X)
     return Rows(ArraySource(_dense(X)), feature_names=_names_of(X))
 
 

@@ -23,6 +23,10 @@ def codes_of(labels: NDArray[Any], y: NDArray[Any]) -> NDArray[np.intp]:
 
     A label that is not there gets the place of another.
     """
+    if labels.dtype != y.dtype and labels.dtype.kind in "iu" and y.dtype.kind in "iu":
+        # Else both may become float64, which has one number for several large labels.
+        alike = labels.astype(y.dtype)
+        labels = alike if (alike == labels).all() else labels
     order = np.argsort(labels)
     found = np.searchsorted(labels, y, sorter=order)
     return order[np.minimum(found, len(labels) - 1)]
@@ -64,7 +68,7 @@ def require_labels(labels: NDArray[Any]) -> None:
 
 def labels_of(
     store: Store, classes: tuple[Label, ...]
-) -> tuple[tuple[Label, ...], tuple[float, ...] | None]:
+) -> tuple[tuple[Label, ...], tuple[int | float, ...] | None]:
     """Return the classes of a store, and the labels that its y holds where those are not codes."""
     if store.classes is not None:
         if classes and store.classes != classes:
@@ -85,14 +89,14 @@ def labels_of(
             f"{store.path} has numbers in y, and the model's classes are {list(found)}; write a "
             "store that names its classes"
         )
-    labels = np.asarray(found, np.float64)
-    if unknown := sorted(set(values.tolist()) - set(labels.tolist())):
+    labels = [label for label in found if not isinstance(label, str)]
+    if unknown := sorted(set(values.tolist()) - set(labels)):
         raise InvalidStore(
             f"{store.path} has the label {unknown[0]!r}, which is not one of the model's classes "
             f"{list(found)}"
         )
-    codes = np.array_equal(labels, np.arange(len(labels)))
-    return found, None if codes else tuple(labels.tolist())
+    codes = labels == list(range(len(labels)))
+    return found, None if codes else tuple(labels)
 
 
 def _raise_at_first(y: ArrayLayout | None) -> None:

@@ -11,7 +11,8 @@ Adding up in a fixed order
 """
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Protocol
@@ -23,8 +24,8 @@ from ooc_train.errors import OocTrainError
 from ooc_train.models.sums import Arrays, Block, Room, Rooms, Sums, Work, add_into
 from ooc_train.stream import order
 from ooc_train.stream.buffers import pool_of
-from ooc_train.stream.dask_arrays import DaskSource, GivenReader
-from ooc_train.stream.executors import Executor
+from ooc_train.stream.dask_arrays import DaskSource, Given, GivenReader
+from ooc_train.stream.executors import TOGETHER, Executor
 from ooc_train.stream.sources import Reader, Source, StoreSource, leaves_within
 from ooc_train.stream.turns import in_turns
 from ooc_train.threads import one_blas_thread
@@ -99,6 +100,7 @@ class Grain:
     lot : groups of leaves of one, which is read, and learned from, at a time
     pool_bytes : the most that buffers in one process may hold
     threads : tasks that run at a time
+    gathered : results that the driver fetches at a time
     """
 
     task_stripes: int
@@ -110,6 +112,7 @@ class Grain:
     pool_bytes: int
     least_stripes: int = 1
     threads: int = 1
+    gathered: int = TOGETHER
 
 
 class Scan(Protocol):
@@ -182,8 +185,10 @@ class Stream:
         """Yield what the calls return, and count what they and the way to them took."""
         started, before = perf_counter(), sum(self.spent.profile.values())
         source = None if isinstance(self.source, DaskSource) else self.source
-        attempts = ((function, source, work, self._grain, *call) for call in calls)
-        for outcome in self._executor.run(_attempt, attempts, window, name):
+        shared = (function, source, work, self._grain)
+        for outcome in self._executor.run(
+            _attempt, calls, window, name, shared, self._grain.gathered
+        ):
             if isinstance(outcome, Exception):
                 raise outcome
             result, spent = outcome
@@ -192,6 +197,14 @@ class Stream:
             yield result
         busy = sum(self.spent.profile.values()) - before
         self.spent += Spent(dask=max(0.0, threads * (perf_counter() - started) - busy))
+
+    @contextmanager
+    def _sharing(self) -> Iterator[None]:
+        """Have what tasks share lie in the workers for a pass, and no longer."""
+        try:
+            yield
+        finally:
+            self._executor.release()
 
     def _given(self, leaves: Sequence[int]) -> Any:
         """Return leaves that a task can't read for itself, or None where it can."""
@@ -213,11 +226,12 @@ class Stream:
                 run = leaves[first * per_stripe : last * per_stripe]
                 yield self._given(run), run, first, per_stripe
 
-        tree = SumTree()
-        grain = self._grain
-        for nodes in self._run(_reduce_task, work, calls(), "reduce", grain.threads, grain.window):
-            for node, sums in nodes.items():
-                tree.put(node, sums)
+        tree, grain = SumTree(), self._grain
+        with self._sharing():
+            passes = self._run(_reduce_task, work, calls(), "reduce", grain.threads, grain.window)
+            for nodes in passes:
+                while nodes:
+                    tree.put(*nodes.popitem())
         return tree.total() or work.zeros()
 
     def scan(
@@ -243,27 +257,28 @@ class Stream:
         groups = whole.groups()
         rows = self.source.leaf_rows * len(groups[0])
         states = list(states)
-        for cuts in self._rounds(len(groups), rows, len(states)):
-            last = cuts[-1][1] == len(groups)
-            calls = [
-                (
-                    self._given([leaf for group in groups[start:stop] for leaf in group]),
-                    lane,
-                    states[lane],
-                    whole,
-                    start,
-                    stop,
-                    last,
-                )
-                for lane, (start, stop) in enumerate(cuts)
-            ]
-            lanes, threads = self._grain.lanes, self._grain.lanes * self._grain.turns
-            learned = dict(self._run(_scan_task, scan, calls, "scan", threads, lanes))
-            before, states = states, [learned[lane] for lane in range(len(states))]
-            if len(states) > 1:
-                scan.average(before, states)
-            if self._stopped():
-                break
+        with self._sharing():
+            for cuts in self._rounds(len(groups), rows, len(states)):
+                last = cuts[-1][1] == len(groups)
+                calls = [
+                    (
+                        self._given([leaf for group in groups[start:stop] for leaf in group]),
+                        lane,
+                        states[lane],
+                        whole,
+                        start,
+                        stop,
+                        last,
+                    )
+                    for lane, (start, stop) in enumerate(cuts)
+                ]
+                lanes, threads = self._grain.lanes, self._grain.lanes * self._grain.turns
+                learned = dict(self._run(_scan_task, scan, calls, "scan", threads, lanes))
+                before, states = states, [learned[lane] for lane in range(len(states))]
+                if len(states) > 1:
+                    scan.average(before, states)
+                if self._stopped():
+                    break
         return states
 
     def _rounds(self, groups: int, rows: int, lanes: int) -> Iterator[Sequence[tuple[int, int]]]:
@@ -299,7 +314,8 @@ class Stream:
                 yield self._given(leaves), leaves, start, stop
 
         grain = self._grain
-        return self._run(_map_task, function, calls(), "map", grain.threads, grain.window)
+        with self._sharing():
+            yield from self._run(_map_task, function, calls(), "map", grain.threads, grain.window)
 
 
 def _shares(stripes: int, grain: Grain) -> Iterator[tuple[int, int]]:
@@ -362,10 +378,10 @@ def _attempt(function: Callable[..., Any], *call: Any) -> Any:
 _local = threading.local()
 
 
-def _reader(source: Source | None, given: Mapping[int, Block] | None) -> Reader:
+def _reader(source: Source | None, given: Given | None) -> Reader:
     """Return a reader for this thread, the one of its last task where that had the same source."""
     if given is not None:
-        return GivenReader(dict(given))
+        return GivenReader(given)
     if source is None:
         raise TypeError("a task was given neither a source nor leaves")
     if not isinstance(source, StoreSource):
@@ -377,10 +393,10 @@ def _reader(source: Source | None, given: Mapping[int, Block] | None) -> Reader:
     return reader
 
 
-def _largest(source: Source | None, given: Mapping[int, Block] | None) -> int:
+def _largest(source: Source | None, given: Given | None) -> int:
     """Return the rows of the largest leaf."""
     if given is not None:
-        return max(block.n_rows for block in given.values())
+        return given.largest
     return 0 if source is None else source.leaf_rows
 
 
@@ -392,7 +408,7 @@ def _reduce_task(
     source: Source | None,
     work: Work,
     grain: Grain,
-    given: Mapping[int, Block] | None,
+    given: Given | None,
     leaves: Sequence[int],
     first_stripe: int,
     stripe_leaves: int,
@@ -451,7 +467,7 @@ def _scan_task(
     source: Source | None,
     scan: Scan,
     grain: Grain,
-    given: Mapping[int, Block] | None,
+    given: Given | None,
     lane: int,
     state: Sums,
     whole: order.Epoch,
@@ -514,7 +530,7 @@ def _map_task(
     source: Source | None,
     function: RowMap,
     grain: Grain,
-    given: Mapping[int, Block] | None,
+    given: Given | None,
     leaves: Sequence[int],
     start: int,
     stop: int,

@@ -18,6 +18,7 @@ from ooc_train.memory import Ceiling, Projection, Term
 from ooc_train.models.sums import Room, total_bytes
 from ooc_train.store.rewriting import rechunk_command, shuffle_command
 from ooc_train.stream.dask_arrays import DaskSource
+from ooc_train.stream.executors import TOGETHER
 from ooc_train.stream.passes import Grain
 from ooc_train.stream.sources import Source, StoreSource
 from ooc_train.text import html_escaped, html_table
@@ -394,7 +395,18 @@ def _plan(
     return Plan(
         ceiling,
         Projection(tuple(terms)),
-        Grain(task_stripes, window, lanes, turns, places, lot, pool, least_stripes, threads),
+        Grain(
+            task_stripes,
+            window,
+            lanes,
+            turns,
+            places,
+            lot,
+            pool,
+            least_stripes,
+            threads,
+            1 if demand.sums > _SMALL_SUMS else TOGETHER,
+        ),
         threads,
         processes,
         _advice(source, demand),

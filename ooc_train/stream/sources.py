@@ -135,7 +135,7 @@ class StoreSource:
     shuffled: bool
     path: str = ""
     """Of the store, for what users are told."""
-    labels: tuple[float, ...] | None = None
+    labels: tuple[int | float, ...] | None = None
     """Labels that y holds, by their codes, or None where it holds codes already."""
     opened: str = field(default_factory=lambda: secrets.token_hex(8), repr=False)
     """Tells apart sources that were opened at different times: a reader that was kept for one has
@@ -143,7 +143,7 @@ class StoreSource:
 
     @classmethod
     def of(
-        cls, store: Store, *, needs_y: bool = True, labels: tuple[float, ...] | None = None
+        cls, store: Store, *, needs_y: bool = True, labels: tuple[int | float, ...] | None = None
     ) -> "StoreSource":
         """Return the source that reads `store`, y and weights only where the job needs them."""
         return cls(

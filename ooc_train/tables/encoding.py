@@ -15,10 +15,13 @@ from ooc_train.tables.features import (
     Records,
     Target,
     Unseen,
+    is_whole,
     record_dtype,
     slots,
 )
 from ooc_train.tables.files import Piece
+from ooc_train.tables.names import some_of
+from ooc_train.tables.precision import Rounding
 from ooc_train.tables.values import (
     MISSING,
     UNKNOWN,
@@ -46,11 +49,17 @@ class Encoder:
     labels : Vocabulary or None
         Of the target, where it has classes.
     sample_weight, id_column : str or None
+    strict : bool
+        Whether a number that `dtype` would round too far raises `Rounded`.
 
     Attributes
     ----------
     dtype : numpy.dtype
         Of a record.
+    rounding : Rounding
+        What numbers lose in `dtype`.
+    outcomes : Rounding
+        What a target of numbers loses in float64.
     dropped : int
         Rows that were left out so far.
     """
@@ -67,6 +76,7 @@ class Encoder:
         labels: Vocabulary | None = None,
         sample_weight: str | None = None,
         id_column: str | None = None,
+        strict: bool = False,
     ) -> None:
         self.vocabularies = vocabularies
         self.labels = labels
@@ -78,6 +88,15 @@ class Encoder:
         self._target = target
         self._weight = sample_weight
         self._id = id_column
+        self.rounding = Rounding(
+            [f"column {column.name!r}" for column in columns if column.kind == "number"],
+            dtype,
+            strict=strict,
+        )
+        self.outcomes = Rounding(
+            [] if target is None or labels is not None else [f"the target {target.name!r}"],
+            "float64",
+        )
         self.dtype = record_dtype(
             columns,
             dtype,
@@ -121,11 +140,12 @@ class Encoder:
                 array = batch.column(column.name)
                 if column.kind == "category":
                     fields[field][:, i] = self._codes(column, array, kept)
+                elif column.kind == "number":
+                    values = numbers(array)
+                    self.rounding.look(values[:, np.newaxis], i, whole=is_whole(column.type))
+                    fields[field][:, i] = values
                 else:
-                    plain = column.kind == "number"
-                    fields[field][:, i] = (
-                        numbers(array) if plain else days(array, zoned=column.zoned)
-                    )
+                    fields[field][:, i] = days(array, zoned=column.zoned)
         for column, taken in self._suspects(fields):
             with _placed(piece, column.name):
                 self._mind_missing(np.isnan(taken), kept)
@@ -181,7 +201,9 @@ class Encoder:
             with _placed(piece, self._target.name):
                 array = batch.column(self._target.name)
                 if self.labels is None:
-                    y = numbers(array).astype(np.float64)
+                    values = numbers(array)
+                    self.outcomes.look(values[:, np.newaxis], whole=is_whole(self._target.type))
+                    y = values.astype(np.float64)
                     absent = np.isnan(y)
                 else:
                     codes = self.labels.codes(array)
@@ -190,7 +212,7 @@ class Encoder:
                         raise WrongValueError(
                             row,
                             f"is {array[row].as_py()!r}, which is none of the classes "
-                            f"{', '.join(self.labels.values)}",
+                            f"{some_of(self.labels.values)}",
                         )
                     y, absent = codes.astype(np.float64), codes == MISSING
                 if absent.any() and self._missing != "drop":

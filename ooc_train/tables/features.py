@@ -108,7 +108,24 @@ class Target:
         """The Arrow type that text is read as."""
         if self.type == "bool":
             return pa.bool_()
-        return pa.float64() if self.type != "string" else _CATEGORY_TYPE
+        if self.type == "string":
+            return _CATEGORY_TYPE
+        return pa.int64() if self._exact else pa.float64()
+
+    @property
+    def _exact(self) -> bool:
+        """Whether labels are whole numbers that float64 can't tell apart, or may be."""
+        return (
+            self.classes is not None
+            and is_whole(self.type)
+            and all(isinstance(label, int) for label in self.classes)
+            and max((abs(int(label)) for label in self.classes), default=2**53) >= 2**53
+        )
+
+
+def is_whole(arrow: str) -> bool:
+    """Say whether an Arrow type, by its name, is one of whole numbers."""
+    return arrow.removeprefix("u").startswith("int")
 
 
 def slots(columns: Iterable[Column]) -> Iterator[tuple[Column, str, int]]:

@@ -87,6 +87,10 @@ class Tables:
         Of CSV.
     differing : mapping of str to str
         Columns of Parquet that can't be read as one, and why.
+    index : tuple of str
+        Columns of Parquet that are the index of a pandas frame.
+    unnamed : bool
+        Whether the first column of CSV has no name.
     """
 
     paths: tuple[str, ...]
@@ -98,6 +102,8 @@ class Tables:
     typed_by: str = ""
     dialect: text.Dialect = field(default_factory=text.Dialect)
     differing: Mapping[str, str] = field(default_factory=dict)
+    index: tuple[str, ...] = ()
+    unnamed: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -258,18 +264,28 @@ def _open_texts(paths: tuple[str, ...], delimiter: str | None, encoding: str) ->
         dialect, head = text.read_head(path, delimiter, encoding)
         if head.rows_per_byte:
             expected = math.ceil(n_bytes * head.rows_per_byte)
-            return Tables(paths, "csv", head.schema, frozenset(), expected, n_bytes, path, dialect)
+            return Tables(
+                paths,
+                "csv",
+                head.schema,
+                frozenset(),
+                expected,
+                n_bytes,
+                path,
+                dialect,
+                unnamed=head.unnamed,
+            )
     raise _no_rows(paths, "a header and no rows")
 
 
 def _open_parquet(paths: tuple[str, ...]) -> Tables:
     """Open Parquet: where a file declares no type of a column, the next one does."""
     n_bytes = sum(os.path.getsize(path) for path in paths)
-    schema, n_rows, declared = parquet.read_schema(paths[0])
+    schema, n_rows, declared, index = parquet.read_schema(paths[0])
     types = {field.name: (field.type, paths[0]) for field in schema}
     differing: dict[str, str] = {}
     for path in paths[1:]:
-        other, more, _ = parquet.read_schema(path)
+        other, more, *_ = parquet.read_schema(path)
         n_rows += more
         for name in set(other.names) & types.keys():
             arrow = other.field(name).type
@@ -284,7 +300,15 @@ def _open_parquet(paths: tuple[str, ...]) -> Tables:
         raise _no_rows(paths, "no rows")
     schema = pa.schema([(name, types[name][0]) for name in schema.names])
     return Tables(
-        paths, "parquet", schema, declared, n_rows, n_bytes, paths[0], differing=differing
+        paths,
+        "parquet",
+        schema,
+        declared,
+        n_rows,
+        n_bytes,
+        paths[0],
+        differing=differing,
+        index=index,
     )
 
 

@@ -100,8 +100,8 @@ def require_named(path: str, head: bytes) -> None:
     raise InvalidTable(f"{path} is {what}, by its first bytes, and its name says no such; {way}")
 
 
-def some_of(names: Sequence[str], most: int = 20) -> str:
-    """List names in quotes, no more than so many of them.
+def some_of(names: Sequence[object], most: int = 20) -> str:
+    """List names, or labels, as Python writes them, no more than so many of them.
 
     Examples
     --------

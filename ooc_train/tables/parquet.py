@@ -1,6 +1,7 @@
 """Parquet as Arrow record batches, page by page: nothing is mapped, nothing is read ahead."""
 
 import base64
+import json
 import os
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,8 +16,8 @@ _PAGE_BYTES = 2**20
 _BUFFER_BYTES = 2**16
 
 
-def read_schema(path: str) -> tuple[pa.Schema, int, frozenset[str]]:
-    """Give a file's columns, the number of its rows, and the columns that are categories.
+def read_schema(path: str) -> tuple[pa.Schema, int, frozenset[str], tuple[str, ...]]:
+    """Give a file's columns, the number of its rows, and its categories and its index by name.
 
     Raises
     ------
@@ -31,7 +32,18 @@ def read_schema(path: str) -> tuple[pa.Schema, int, frozenset[str]]:
     if b"ARROW:schema" in notes:
         noted = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(notes[b"ARROW:schema"])))
     dictionaries = {column.name for column in noted if pa.types.is_dictionary(column.type)}
-    return schema, metadata.num_rows, frozenset(dictionaries & set(schema.names))
+    declared = frozenset(dictionaries & set(schema.names))
+    return schema, metadata.num_rows, declared, _index(notes.get(b"pandas", b"{}"), schema.names)
+
+
+def _index(notes: bytes, names: Sequence[str]) -> tuple[str, ...]:
+    """Give the columns that are the index of a frame, by the notes of pandas."""
+    try:
+        found = json.loads(notes).get("index_columns", [])
+    except (ValueError, AttributeError):  # by another writer than pandas
+        return ()
+    # A range is noted as its bounds, and is no column.
+    return tuple(name for name in names if name in [i for i in found if isinstance(i, str)])
 
 
 def read_batches(

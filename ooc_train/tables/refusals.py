@@ -82,6 +82,37 @@ def row_place(row: int) -> str:
     return f"row {row:,} (about line {row + 2:,})" if row >= 0 else "the header"
 
 
+def is_number(text: str) -> bool:
+    """Say whether a text spells a number."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def too_many_classes(name: str, values: Sequence[str], n_rows: int) -> InvalidTable:
+    """Say that a target of text has too many values for labels that nobody declared.
+
+    Parameters
+    ----------
+    name : str
+    values : sequence of str
+        The different ones.
+    n_rows : int
+        That they are of.
+    """
+    texts = [text for text in values if not is_number(text)]
+    found = f"the target {name!r} holds text, with {len(values):,} values in {n_rows:,} rows"
+    if 0 < len(texts) < len(values) / 2:
+        found += f", numbers but for {len(texts):,}"
+    return InvalidTable(
+        f"{found} (such as {some_of(texts or values, 3)}), too many for classes: correct the text "
+        "that should be numbers, choose another --target, or declare its values as labels "
+        "(--task classification)"
+    )
+
+
 def blank(path: str) -> InvalidTable:
     """Say that a file has nothing but blank lines in it."""
     return InvalidTable(f"{path} is blank: not even a header is in it; leave it out")

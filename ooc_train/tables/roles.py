@@ -5,15 +5,17 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from difflib import get_close_matches
-from typing import Any, Literal
+from typing import Literal
 
 import pyarrow as pa
 
 from ooc_train.errors import InvalidTable
 from ooc_train.tables.features import Column, ColumnKind, Missing, Target, Unseen
 from ooc_train.tables.files import Tables
+from ooc_train.tables.index import index_columns
 from ooc_train.tables.names import as_option, some_of
 from ooc_train.tables.recipe import Recipe
+from ooc_train.tables.refusals import is_number, too_many_classes
 
 Task = Literal["auto", "classification", "regression"]
 
@@ -32,7 +34,7 @@ class Roles:
         What is to be predicted.
     features : sequence of str, optional
         The columns that features are made of, in this order; by default all that have no other
-        role.
+        role, and aren't the index of a pandas frame.
     drop : sequence of str
         Columns that are left out.
     categorical : sequence of str
@@ -42,7 +44,9 @@ class Roles:
     sample_weight : str, optional
     task : {"auto", "classification", "regression"}
         Whether the target's values are labels; auto: those of text and booleans are.
-    missing, unseen, dtype : as of a `Recipe`
+    missing, unseen : as of a `Recipe`
+    dtype : {"auto", "float32", "float64"}
+        Of X; auto: float32, unless numbers that differ would become the same.
     min_count : int
         Values of categories with fewer training rows are taken as unseen.
     """
@@ -57,14 +61,14 @@ class Roles:
     missing: Missing = "error"
     unseen: Unseen = "error"
     min_count: int = 1
-    dtype: str = "float32"
+    dtype: str = "auto"
 
     def __post_init__(self) -> None:
         allowed = {
             "task": ("auto", "classification", "regression"),
             "missing": ("error", "drop", "mean", "median"),
             "unseen": ("error", "other", "ignore"),
-            "dtype": ("float32", "float64"),
+            "dtype": ("auto", "float32", "float64"),
         }
         for name, values in allowed.items():
             if getattr(self, name) not in values:
@@ -82,8 +86,32 @@ class Roles:
             if isinstance(getattr(self, name), str):
                 raise TypeError(f"{name} is a list of names, not one text")
 
-    def draft(self, tables: Tables) -> Recipe:
+    def indexes(self, tables: Tables) -> dict[str, str]:
+        """Say which columns are left out since they number the rows, and why.
+
+        Raises
+        ------
+        InvalidTable
+            A column that looks like such, and isn't sure to be.
+        """
+        if self.features is not None:
+            return {}
+        single = (self.target, self.id_column, self.sample_weight)
+        return index_columns(tables, {*single, *self.drop, *self.categorical})
+
+    def sure_labels(self, tables: Tables) -> bool:
+        """Say whether the values of the target, if it has labels, were declared to be such."""
+        declared = self.target in (*self.categorical, *tables.declared)
+        return self.task == "classification" or declared
+
+    def draft(self, tables: Tables, dtype: str | None = None) -> Recipe:
         """Say what becomes of each column, as far as types tell.
+
+        Parameters
+        ----------
+        tables : Tables
+        dtype : {"float32", "float64"}, optional
+            In the place of one that is auto, for which it is float32.
 
         Raises
         ------
@@ -96,8 +124,9 @@ class Roles:
         _require_known(named, tables.names)
         if len(set(apart)) < len(apart):
             raise ValueError("target, id_column and sample_weight have to be different columns")
-        chosen = tables.names if self.features is None else tuple(self.features)
-        used = [name for name in chosen if name not in (*apart, *self.drop)]
+        chosen = tuple(self.features or tables.names)
+        indexes = self.indexes(tables)
+        used = [name for name in chosen if name not in (*apart, *self.drop, *indexes)]
         if not used:
             raise InvalidTable(f"{tables.paths[0]} has no column left to make features of")
         categorical = {*self.categorical, *tables.declared}
@@ -121,7 +150,7 @@ class Roles:
             self.id_column,
             self.missing,
             self.unseen,
-            self.dtype,
+            dtype or ("float32" if self.dtype == "auto" else self.dtype),
         )
 
     def _category_type(self, tables: Tables, name: str) -> str:
@@ -139,8 +168,12 @@ class Roles:
             raise InvalidTable(
                 f"the target {self.target!r} holds {arrow}; it should be numbers, booleans or text"
             )
-        labels = self.task == "classification" or (self.task == "auto" and kind != "number")
-        labels |= self.target in (*self.categorical, *tables.declared)
+        if kind == "text" and self.task == "auto" and not self.sure_labels(tables):
+            look = _look_at(tables, [self.target])[self.target]
+            if look.many:
+                raise too_many_classes(self.target, look.texts, look.rows)
+        labels = self.task == "auto" and kind != "number"
+        labels |= self.sure_labels(tables)
         if not labels and kind == "text":
             raise InvalidTable(
                 f"the target {self.target!r} holds text, and a regression learns numbers; "
@@ -207,7 +240,7 @@ class _Look:
 
     def __str__(self) -> str:
         # What keeps a column of numbers from being one is what its owner wants to see.
-        shown = ", ".join(map(repr, sorted(self.texts, key=_is_number)[:3]))
+        shown = ", ".join(map(repr, sorted(self.texts, key=is_number)[:3]))
         if mixed := _mixed_zones(self.texts):
             shown = f"{mixed[0]!r} with a zone and {mixed[1]!r} without one: write them in one form"
         if not self.many:
@@ -241,11 +274,3 @@ def _mixed_zones(texts: Sequence[str]) -> tuple[str, str] | None:
         except ValueError:
             return None
     return (zoned[True], zoned[False]) if len(zoned) == 2 else None
-
-
-def _is_number(text: Any) -> bool:
-    try:
-        float(text)
-    except (TypeError, ValueError):
-        return False
-    return True

@@ -6,7 +6,6 @@ holds.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +16,19 @@ from ooc_train.tables.encoding import Encoder
 from ooc_train.tables.features import Column, Label, Records, Target, slots
 from ooc_train.tables.medians import medians
 from ooc_train.tables.names import as_option
+from ooc_train.tables.precision import Rounding
 from ooc_train.tables.recipe import Recipe
-from ooc_train.tables.values import UNKNOWN, Vocabulary, date_of, day_of, in_order
+from ooc_train.tables.refusals import too_many_classes
+from ooc_train.tables.tallies import Counts, Ranges
+from ooc_train.tables.values import (
+    UNKNOWN,
+    Vocabulary,
+    date_of,
+    day_of,
+)
+
+MOST_CLASSES = 1000
+"""Of text that is not said to be labels."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +63,10 @@ class Survey:
     draft : Recipe
     min_count : int
         As of `Roles`.
+    sure : bool
+        Whether the target's values are labels because the user says so.
+    strict : bool
+        Whether a number that the draft's dtype would round too far raises `Rounded`.
 
     Attributes
     ----------
@@ -61,9 +75,13 @@ class Survey:
     draft : Recipe
     """
 
-    def __init__(self, draft: Recipe, min_count: int) -> None:
+    def __init__(
+        self, draft: Recipe, min_count: int, *, sure: bool = True, strict: bool = False
+    ) -> None:
         self.draft = draft
         self._min_count = min_count
+        self._sure = sure
+        self._strict = strict
         categories = [column.name for column in draft.columns if column.kind == "category"]
         self.encoder = Encoder(
             draft.columns,
@@ -75,23 +93,38 @@ class Survey:
             labels=None if draft.classes is None else Vocabulary(grows=True),
             sample_weight=draft.sample_weight,
             id_column=draft.id_column,
+            strict=strict,
         )
         self._ranges = {
-            field: _Ranges(self.encoder.dtype[field].shape[0]) for field in ("numbers", "dates")
+            field: Ranges(self.encoder.dtype[field].shape[0]) for field in ("numbers", "dates")
         }
-        self._counts = [_Counts() for _ in categories]
-        self._labels = _Counts()
+        self._counts = [Counts() for _ in categories]
+        self._labels = Counts()
+        self._n_rows = 0
         self._y_is_float32 = True
 
     @property
     def nbytes(self) -> int:
-        """About how many bytes the categories take that were found so far."""
-        return sum(vocabulary.nbytes for vocabulary in self.encoder.vocabularies.values())
+        """About how many bytes the categories and classes take that were found so far."""
+        found = [*self.encoder.vocabularies.values()]
+        found += [] if self.encoder.labels is None else [self.encoder.labels]
+        return sum(vocabulary.nbytes for vocabulary in found)
 
     def add(self, records: Records) -> None:
-        """Take in training rows."""
+        """Take in training rows.
+
+        Raises
+        ------
+        InvalidTable
+            More classes than text means that is said to be no label.
+        """
         if not len(records):
             return
+        self._n_rows += len(records)
+        labels = self.encoder.labels
+        if labels is not None and not self._sure and len(labels) > MOST_CLASSES:
+            name = "" if self.draft.target is None else self.draft.target.name
+            raise too_many_classes(name, labels.values, self._n_rows)
         for field, ranges in self._ranges.items():
             ranges.add(records[field])
         for i, counts in enumerate(self._counts):
@@ -144,12 +177,21 @@ class Survey:
         common = counts.common(self.encoder.vocabularies[column.name], self._min_count)
         missing = counts.missing > 0 and self.draft.missing in ("mean", "median")
         if not common and not missing:
-            raise _empty(column)
+            raise _empty(column) if not counts.by_code.any() else self._rare(column, i)
         return replace(
             column,
             values=tuple(common),
             missing=missing,
             other=self.draft.unseen == "other",
+        )
+
+    def _rare(self, column: Column, i: int) -> InvalidTable:
+        """Say that all values of a category are rare."""
+        most = int(self._counts[i].by_code.max())
+        return InvalidTable(
+            f"column {column.name!r} has {len(self.encoder.vocabularies[column.name]):,} values, "
+            f"and none of them {self._min_count:,} training rows (--min-count), but {most:,} at "
+            f"most; leave it out with --drop {as_option([column.name])}, or take a smaller count"
         )
 
     def _classes(self, target: Target) -> tuple[Label, ...]:
@@ -226,6 +268,25 @@ class Survey:
                 fills[field] = dict(zip(wanted, middle, strict=True))
         return fills
 
+    def losses(self) -> list[str]:
+        """Say what numbers and dates lose in the dtype.
+
+        Raises
+        ------
+        Rounded
+            If strict, and there is any.
+        """
+        columns = [column for column in self.draft.columns if column.kind == "date"]
+        dates = Rounding(
+            [f"column {column.name!r}, as days," for column in columns],
+            self.draft.dtype,
+            strict=self._strict,
+        )
+        ranges = self._ranges["dates"]
+        with np.errstate(invalid="ignore"):
+            dates.look(np.stack([ranges.low, ranges.high]) - np.floor(ranges.low))
+        return self.encoder.rounding.losses() + dates.losses()
+
     def summaries(self, recipe: Recipe) -> list[ColumnSummary]:
         """Say what was found in each column, and what becomes of it."""
         found = []
@@ -246,6 +307,8 @@ class Survey:
                     becomes = f"days since {column.origin}"
                 elif column.type == "bool":
                     becomes = "0 and 1"
+                elif i in self.encoder.rounding.lost:
+                    becomes = f"rounded to {recipe.dtype}"
                 if column.fill is not None and missing:
                     becomes += f", missing: {column.fill:.6g}"
             found.append(
@@ -295,58 +358,13 @@ class Known:
         """Give what leaves records as they are: their codes are the recipe's."""
         return lambda _: None
 
+    def losses(self) -> list[str]:
+        """Say what numbers lose in the recipe's dtype."""
+        return self.encoder.rounding.losses()
+
     def constant(self, recipe: Recipe) -> list[str]:  # noqa: ARG002
         """Name no column."""
         return []
-
-
-class _Ranges:
-    """Counts, sums and ranges of columns of numbers, in which NaN is a missing value."""
-
-    def __init__(self, n: int) -> None:
-        self.valid = np.zeros(n, np.int64)
-        self.missing = np.zeros(n, np.int64)
-        self.total = np.zeros(n)
-        self.low = np.full(n, np.inf)
-        self.high = np.full(n, -np.inf)
-
-    def add(self, values: NDArray[np.floating]) -> None:
-        if not values.shape[1]:
-            return
-        # One column after another: rows of few columns are slow to reduce.
-        columns = np.ascontiguousarray(values.T)
-        total = columns.sum(axis=1, dtype=np.float64)
-        missing = np.zeros(len(total), np.int64)
-        # A sum tells of NaN at the price of an addition; only such columns are looked at again.
-        for i in np.nonzero(np.isnan(total))[0]:
-            missing[i] = np.isnan(columns[i]).sum()
-            total[i] = np.nansum(columns[i], dtype=np.float64)
-        self.total += total
-        self.missing += missing
-        self.valid += len(values) - missing
-        np.fmin(self.low, np.fmin.reduce(columns, axis=1), out=self.low)
-        np.fmax(self.high, np.fmax.reduce(columns, axis=1), out=self.high)
-
-
-class _Counts:
-    """Rows of each code."""
-
-    def __init__(self) -> None:
-        self.by_code = np.zeros(0, np.int64)
-        self.missing = 0
-
-    def add(self, codes: NDArray[Any]) -> None:
-        known = codes[codes >= 0]
-        self.missing += len(codes) - len(known)
-        counts = np.bincount(known, minlength=len(self.by_code))
-        counts[: len(self.by_code)] += self.by_code
-        self.by_code = counts
-
-    def common(self, vocabulary: Vocabulary, least: int = 1) -> list[str]:
-        """Give the values of at least so many rows, in order."""
-        # Codes beyond the counts are of values that no training row has.
-        counted = zip(vocabulary.values, self.by_code, strict=False)
-        return in_order(value for value, n in counted if n >= least)
 
 
 def _empty(column: Column) -> InvalidTable:
@@ -362,5 +380,8 @@ def _label(text: str, arrow: str) -> Label:
         return text == "true"
     if arrow == "string":
         return text
-    number = float(text)
+    try:
+        return int(text)  # with all digits
+    except ValueError:
+        number = float(text)
     return int(number) if number.is_integer() else number

@@ -86,10 +86,13 @@ class Head:
         Types are null where the block has no rows.
     rows_per_byte : float
         Of the file as it lies there; 0 where it has a header alone.
+    unnamed : bool
+        Whether the first column has no name.
     """
 
     schema: pa.Schema
     rows_per_byte: float
+    unnamed: bool = False
 
 
 def read_head(path: str, delimiter: str, encoding: str) -> tuple[Dialect, Head]:
@@ -106,7 +109,7 @@ def read_head(path: str, delimiter: str, encoding: str) -> tuple[Dialect, Head]:
         with _open(path) as raw:
             blocks = _blocks(raw, path, dialect)
             text, position = next(blocks, (b"", 0))
-            names = _names(path, text, dialect)
+            names, nameless = _names(path, text, dialect)
             table = _parse(text, names, dialect, {}, skipped=1)
             if not table.num_rows:
                 # The first row may end, or not, in another block.
@@ -117,7 +120,7 @@ def read_head(path: str, delimiter: str, encoding: str) -> tuple[Dialect, Head]:
             raise InvalidTable(not_text(path, encoding, f"the column {name!r}"))
     # What is held of the next block counts neither as rows nor as bytes.
     read = position if compression_of(path) else len(text)
-    return dialect, Head(table.schema, table.num_rows / read if read else 0.0)
+    return dialect, Head(table.schema, table.num_rows / read if read else 0.0, nameless)
 
 
 def read_batches(
@@ -158,7 +161,7 @@ def read_batches(
                 if left:
                     skipped = 0
                     if names is None:
-                        names, skipped = _names(path, text, dialect), 1
+                        (names, _), skipped = _names(path, text, dialect), 1
                         require_all(path, names, columns)
                     parsed = parsers.submit(_parse, text, names, dialect, columns, skipped=skipped)
                     pending.append((parsed, read))
@@ -205,8 +208,11 @@ def _parse(
     )
 
 
-def _names(path: str, text: bytes, dialect: Dialect) -> tuple[str, ...]:
-    """Read the names of the columns from the first block; `unnamed` calls those without a name."""
+def _names(path: str, text: bytes, dialect: Dialect) -> tuple[tuple[str, ...], bool]:
+    """Read the names of the columns from the first block, and say whether the first has none.
+
+    `unnamed` calls those without a name.
+    """
     if not text:
         raise blank(path)
     names = _parse(text, None, dialect, {}).schema.names
@@ -216,7 +222,7 @@ def _names(path: str, text: bytes, dialect: Dialect) -> tuple[str, ...]:
         raise InvalidTable(not_text(path, dialect.encoding, what, likely))
     found = tuple(name or unnamed(i) for i, name in enumerate(names))
     require_all(path, found, ())
-    return found
+    return found, not names[0]
 
 
 def _blocks(raw: Any, path: str, dialect: Dialect) -> Iterator[tuple[bytes, int]]:

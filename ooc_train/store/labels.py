@@ -1,0 +1,126 @@
+"""Labels that are no codes: y of text, or of numbers that its metadata name.
+
+Which labels there are is found by reading y, in pieces. From then on readers hand out codes, and
+the store has classes, as one of ours has.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ooc_train.budget import Budget
+from ooc_train.errors import InvalidStore
+from ooc_train.memory import Ceiling, Term
+from ooc_train.store.arrays import ArrayLayout, Coding
+from ooc_train.store.chunks import ChunkReader
+from ooc_train.store.foreign import LONGEST_LABEL
+from ooc_train.store.layout import Scalar, Store
+
+_LOOK_BYTES = 8 * 2**20
+"""What looking at y and weights holds, beside chunks that are kept (measured: 6 MiB)."""
+
+
+def has_labels(y: ArrayLayout | None) -> bool:
+    """Whether y holds labels of classes, and not numbers or codes."""
+    return y is not None and (y.is_text or y.names is not None)
+
+
+def look_term(*layouts: ArrayLayout | None) -> Term:
+    """Say what looking at whole arrays, a chunk at a time, holds."""
+    size = _LOOK_BYTES
+    for layout in layouts:
+        if layout is not None:
+            with ChunkReader(layout) as reader:
+                size += reader.cache_bytes + reader.hidden_bytes
+    return Term("labels", size, "a chunk of y and of the weights, which the manifest lacks")
+
+
+def with_classes(store: Store, classes: tuple[Scalar, ...] = ()) -> Store:
+    """Return a store with classes, whose y is handed out as codes; the same if y holds no labels.
+
+    Parameters
+    ----------
+    store : Store
+        Any store. Where y holds labels, it is read once.
+    classes : tuple, optional
+        Labels in the order of their codes, where they are known; by default those that y holds, in
+        ascending order.
+
+    Raises
+    ------
+    InvalidStore
+        If y holds a label that is not one of `classes`, more than 1,000 labels, one that is longer
+        than 100 bytes, or one that its metadata do not name.
+    CorruptChunk, NonFiniteData
+        As `ChunkReader` does.
+    """
+    y = store.y
+    if y is None or not has_labels(y):
+        return store
+    lying = store.distinct_labels()
+    named = None if y.names is None else dict(y.names)
+    names = [_name(label, named, store.path) for label in lying.tolist()]
+    found = classes or tuple(sorted(set(names)))
+    if unknown := [name for name in names if name not in found]:
+        raise InvalidStore(
+            f"{store.path} has the label {unknown[0]!r}, which is not one of the model's classes "
+            f"{list(found)}"
+        )
+    coding = Coding(
+        _dtype_at_rest(lying, store.path), tuple(lying.tolist()), tuple(map(found.index, names))
+    )
+    coded = replace(y, dtype="|u1" if len(found) <= 256 else "<u2", names=None, coding=coding)
+    return replace(store, y=coded, classes=found, class_counts=None)
+
+
+def to_rewrite(store: Store, memory_ceiling: str | int | Ceiling | None) -> Store:
+    """Return a store that can be written anew: with classes, where y holds labels.
+
+    Raises
+    ------
+    CeilingExceeded
+        If looking at the labels takes more, before anything is read.
+    InvalidStore, CorruptChunk, NonFiniteData
+        As `with_classes` does.
+    """
+    if has_labels(store.y):
+        with Budget(memory_ceiling) as budget:
+            budget.require([look_term(store.y)])
+        return with_classes(store)
+    return store
+
+
+def _name(label: Any, named: Mapping[Any, Scalar] | None, path: str) -> Scalar:
+    """Say what a label, as it lies, is called."""
+    if isinstance(label, bytes):
+        try:
+            return label.decode()
+        except UnicodeDecodeError:
+            raise InvalidStore(
+                f"{path} has the label {label!r} in y, which is no text in UTF-8; write it as text"
+            ) from None
+    if named is None:
+        return str(label)
+    if label not in named:
+        raise InvalidStore(
+            f"{path} has the label {label!r} in y, which its metadata do not name: they name "
+            f"{list(named)}; correct y, or its flag_values and flag_meanings"
+        )
+    return named[label]
+
+
+def _dtype_at_rest(labels: NDArray[Any], path: str) -> str:
+    """Type in which labels are read: of a fixed length also where each has its own."""
+    if labels.dtype.kind != "T":
+        return labels.dtype.str
+    texts = labels.tolist()
+    longest = max(texts, key=lambda text: len(text.encode()))
+    if (size := len(longest.encode())) > LONGEST_LABEL:
+        raise InvalidStore(
+            f"{path} has a text of {size:,} bytes in y, {longest[:20]!r}...; labels of classes "
+            f"have at most {LONGEST_LABEL}"
+        )
+    return np.dtype(f"<U{max(1, *map(len, texts))}").str

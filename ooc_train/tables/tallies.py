@@ -1,0 +1,59 @@
+"""What training rows hold, added up: ranges of numbers, rows of each value."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ooc_train.tables.values import Vocabulary, in_order
+
+
+class Ranges:
+    """Counts, sums and ranges of columns of numbers, in which NaN is a missing value."""
+
+    def __init__(self, n: int) -> None:
+        self.valid = np.zeros(n, np.int64)
+        self.missing = np.zeros(n, np.int64)
+        self.total = np.zeros(n)
+        self.low = np.full(n, np.inf)
+        self.high = np.full(n, -np.inf)
+
+    def add(self, values: NDArray[np.floating]) -> None:
+        """Take in rows, shape (row, column)."""
+        if not values.shape[1]:
+            return
+        # One column after another: rows of few columns are slow to reduce.
+        columns = np.ascontiguousarray(values.T)
+        total = columns.sum(axis=1, dtype=np.float64)
+        missing = np.zeros(len(total), np.int64)
+        # A sum tells of NaN at the price of an addition; only such columns are looked at again.
+        for i in np.nonzero(np.isnan(total))[0]:
+            missing[i] = np.isnan(columns[i]).sum()
+            total[i] = np.nansum(columns[i], dtype=np.float64)
+        self.total += total
+        self.missing += missing
+        self.valid += len(values) - missing
+        np.fmin(self.low, np.fmin.reduce(columns, axis=1), out=self.low)
+        np.fmax(self.high, np.fmax.reduce(columns, axis=1), out=self.high)
+
+
+class Counts:
+    """Rows of each code."""
+
+    def __init__(self) -> None:
+        self.by_code = np.zeros(0, np.int64)
+        self.missing = 0
+
+    def add(self, codes: NDArray[Any]) -> None:
+        """Take in the codes of rows; those below 0 are missing."""
+        known = codes[codes >= 0]
+        self.missing += len(codes) - len(known)
+        counts = np.bincount(known, minlength=len(self.by_code))
+        counts[: len(self.by_code)] += self.by_code
+        self.by_code = counts
+
+    def common(self, vocabulary: Vocabulary, least: int = 1) -> list[str]:
+        """Give the values of at least so many rows, in order."""
+        # Codes beyond the counts are of values that no training row has.
+        counted = zip(vocabulary.values, self.by_code, strict=False)
+        return in_order(value for value, n in counted if n >= least)
