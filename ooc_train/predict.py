@@ -36,6 +36,8 @@ def evaluate(
     model: Any,
     data: Any,
     *,
+    y: Any = None,
+    sample_weight: Any = None,
     client: Any = None,
     memory_ceiling: str | int | Ceiling | None = None,
     on_rows: Callable[[int], None] = lambda _: None,
@@ -45,7 +47,7 @@ def evaluate(
     Parameters
     ----------
     model : `Fitted`, a fitted estimator, or the path of a saved run
-    data : `Inputs`, or a store, or the path of one
+    data, y, sample_weight : as for `train`
     client, memory_ceiling : as for `train`
     on_rows : called with the number of rows after each task
 
@@ -65,6 +67,8 @@ def evaluate(
     fitted = as_fitted(model).bare()
     inputs = read_inputs(
         data,
+        y,
+        sample_weight,
         classifier=fitted.model.is_classifier,
         classes=fitted.classes,
         memory_ceiling=memory_ceiling,

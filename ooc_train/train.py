@@ -283,6 +283,8 @@ def train(
     model: Model,
     data: Any,
     *,
+    y: Any = None,
+    sample_weight: Any = None,
     validation: Any = None,
     out: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
@@ -301,9 +303,11 @@ def train(
     Parameters
     ----------
     model : what is learned, and how
-    data : `Inputs`, or a store, or the path of one
-    validation : rows that are not learned from, likewise, or None. Their mean loss, measured as
-        that of the others (by weight, class weights included, without penalty), is taken after
+    data : `Inputs`, or a store, or the path of one, or an array of rows that `y` goes with
+    y, sample_weight : None for those of the store; else an array of NumPy, Dask or pandas, the path
+        or URL of an array, a Zarr array or another store, of as many rows, in the order of the data
+    validation : rows that are not learned from, as `data` are, or None. Their mean loss, measured
+        as that of the others (by weight, class weights included, without penalty), is taken after
         each iteration or epoch, at the parameters that it led to. This reads all of them each
         time, which no limit on passes counts, and changes nothing that is learned.
     out : where the run is saved, or None
@@ -337,7 +341,13 @@ def train(
     """
     if out is not None:
         require_writable(os.fspath(out), overwrite=overwrite)
-    inputs = read_inputs(data, classifier=model.is_classifier, memory_ceiling=memory_ceiling)
+    inputs = read_inputs(
+        data,
+        y,
+        sample_weight,
+        classifier=model.is_classifier,
+        memory_ceiling=memory_ceiling,
+    )
     task = Task.of(model, inputs, validation, memory_ceiling=memory_ceiling)
     if start is not None:
         start = task.start_from(as_fitted(start))
