@@ -175,6 +175,16 @@ def test_another_store_brings_the_names_of_its_classes(places):
         assert in_memory.classes_.tolist() == ["no", "yes"]
 
 
+def test_text_at_rest(places):
+    zarr.create_array(places / "text", data=LABELS.astype("U3"), chunks=(100,), zarr_format=2)
+    due = LogisticRegression(tol=1e-8).fit(X, LABELS)
+    for data in (places / "bare", X, da.from_array(X, chunks=(200, 3))):
+        model = LogisticRegression(tol=1e-8).fit(data, places / "text")
+        assert model.classes_.tolist() == ["no", "yes"]
+        np.testing.assert_allclose(model.coef_, due.coef_, rtol=1e-6)
+        assert model.score(data, places / "text") == pytest.approx(due.score(X, LABELS))
+
+
 def test_several_outputs(places):
     for y in (np.c_[Y, -Y], places / "two", da.from_array(np.c_[Y, -Y], chunks=(300, 1))):
         model = LinearRegression().fit(places / "X", y)

@@ -17,8 +17,8 @@ from ooc_train.budget import Budget
 from ooc_train.errors import InvalidStore
 from ooc_train.memory import Ceiling, Term
 from ooc_train.places import scratch_folder
-from ooc_train.store.chunks import ChunkReader
 from ooc_train.store.given import lay_down
+from ooc_train.store.labels import with_classes
 from ooc_train.store.layout import Store
 from ooc_train.store.naming import Role, array_of, named_array
 from ooc_train.store.nodes import find_node
@@ -135,14 +135,16 @@ def with_given(
 def read_at_rest(values: Any, role: Role) -> NDArray[Any]:
     """Return the rows of an array at rest, to go with an X that is in memory or of Dask."""
     if isinstance(values, Store):
-        rows, classes = values.read(role), values.classes
+        store = values
     else:
         named = array_of(find_node(values), role, fill_missing=False)
-        rows = np.empty(named.layout.shape, named.layout.dtype)
-        with ChunkReader(named.layout) as reader:
-            reader.read_rows(0, len(rows), rows)
-        classes = named.manifest.get("classes")
-    return np.asarray(classes)[rows] if role == "y" and classes is not None else rows
+        lies, classes = named.layout, named.manifest.get("classes")
+        store = Store(lies.path, lies, lies, lies, None, lies.n_rows, classes=classes)
+    if role == "sample_weight":
+        return store.read("sample_weight")
+    store = with_classes(store)
+    rows = store.read("y")
+    return rows if store.classes is None else np.asarray(store.classes)[rows.astype(np.intp)]
 
 
 def _with_stored(store: Store, role: Role, values: Any) -> Store:
