@@ -258,6 +258,23 @@ def test_values_that_cannot_be_learned_from_are_refused_with_their_row(places, b
         read_inputs(places / "X", np.ones(ROWS), classifier=True)
 
 
+@pytest.mark.parametrize(
+    ("y", "classifier", "message"),
+    [
+        (np.ma.masked_array(Y, np.arange(ROWS) == 301), False, "row 301 has a masked value in y"),
+        ([*Y[:301], None, *Y[302:]], False, "row 301 has None in y"),
+        (np.where(np.arange(ROWS) == 301, None, LABELS), True, "row 301 has None in y"),
+        (LABELS, False, "y holds what is no number"),
+        (np.datetime64("2026-01-01") + np.arange(ROWS), False, "y holds dates or durations"),
+        (np.datetime64("2026-01-01") + np.arange(ROWS), True, "y holds dates or durations"),
+        (["a", *range(ROWS - 1)], True, "labels of several kinds"),
+    ],
+)
+def test_kinds_that_are_no_numbers_or_labels_are_refused(places, y, classifier, message):
+    with pytest.raises(ValueError, match=message):
+        read_inputs(places / "X", y, classifier=classifier)
+
+
 def test_temporary_arrays_are_gone_with_the_inputs(places):
     inputs = refused(places / "X", y=Y, sample_weight=WEIGHT)
     assert inputs.store is not None
