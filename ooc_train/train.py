@@ -31,6 +31,7 @@ from ooc_train.solvers.newton import Newton
 from ooc_train.solvers.updates import Updates
 from ooc_train.stream.inputs import Inputs, read_inputs, read_validation
 from ooc_train.stream.labels import class_weights
+from ooc_train.stream.outliers import blamed
 from ooc_train.stream.passes import Stream
 from ooc_train.stream.plan import Demand, Plan
 from ooc_train.stream.sources import Source, sample_leaves
@@ -359,7 +360,8 @@ def train(
         with one_blas_thread(), job:
             plan = job.plan(task.demand(), task.beside())
             run = _Run(task, job, plan, (*callbacks, interrupts, page), begun)
-            state = run.solve(start, max_passes, max_seconds, page.link)
+            with blamed(run.stream):
+                state = run.solve(start, max_passes, max_seconds, page.link)
             report = run.report(state, page.notes)
         fitted = fitted_model(model, run.problem, state.theta, inputs, report)
         if out is not None:
@@ -410,7 +412,7 @@ class _Run:
             )
         self._steps = Steps()
         self._learning_rate: float | None = None
-        self._stream: Stream = job.stream(plan, self._on_rows, lambda: self._stopped)
+        self.stream: Stream = job.stream(plan, self._on_rows, lambda: self._stopped)
         self._judging: Stream | None = None
         if task.validation is not None:
             source = task.validation.source
@@ -442,7 +444,7 @@ class _Run:
 
     @property
     def _profile(self) -> dict[str, float]:
-        profile = self._stream.spent.profile
+        profile = self.stream.spent.profile
         if self._judging is not None:
             profile["validating"] = sum(self._judging.spent.profile.values())
         return profile
@@ -489,12 +491,12 @@ class _Run:
                 threads=grain.lanes * grain.turns if scans else self._plan.threads,
             )
         )
-        scaling = scaling_of(self.task, self._stream)
+        scaling = scaling_of(self.task, self.stream)
         self.problem = replace(self.problem, scaling=scaling)
         theta = self.problem.zeros()
         if start is not None:
             theta = scaling.from_data_units(start.coef, start.intercept)
-        state = self.task.solver.start(self.problem, self._stream, theta)
+        state = self.task.solver.start(self.problem, self.stream, theta)
         self._learning_rate = _rate(state, 0)
         self.note(state.note)
         while not state.converged:
@@ -503,7 +505,7 @@ class _Run:
             if limit := self._limit_met(state.n_iter, max_passes, max_seconds):
                 self.note(f"ends: {limit}")
                 break
-            state = self.task.solver.step(self.problem, self._stream, state)
+            state = self.task.solver.step(self.problem, self.stream, state)
             if not np.isfinite(state.theta).all():
                 raise Diverged("the parameters stopped being numbers; use a smaller learning rate")
             validation_loss = self._judge(state.theta)
@@ -551,7 +553,7 @@ class _Run:
 
     def report(self, state: State, notes: Sequence[str] = ()) -> Report:
         """Return what was done."""
-        task, spent = self.task, self._stream.spent
+        task, spent = self.task, self.stream.spent
         bytes_read = spent.rows * self._job.source.row_bytes
         if self._judging is not None:
             bytes_read += self._judging.spent.rows * self._judging.source.row_bytes
