@@ -5,6 +5,7 @@ process load what it needs, ask it what it holds, plan, refuse what cannot be ke
 read.
 """
 
+import os
 from collections.abc import Callable
 from time import perf_counter
 from types import TracebackType
@@ -16,11 +17,12 @@ from ooc_train.cluster import choose_executor, dashboard_link
 from ooc_train.errors import CeilingExceeded
 from ooc_train.memory import Ceiling, MemoryReport, ProcessMemory
 from ooc_train.meter import Meter, default_ceiling
+from ooc_train.places import in_scratch
 from ooc_train.stream.dask_arrays import DaskSource
 from ooc_train.stream.executors import Inline, OnDask
 from ooc_train.stream.passes import Stream
 from ooc_train.stream.plan import Demand, Plan, make_plan
-from ooc_train.stream.sources import ArraySource, Source
+from ooc_train.stream.sources import ArraySource, Source, StoreSource
 from ooc_train.timeline import MemoryTimeline, Sampler
 from ooc_train.units import approximate_bytes
 
@@ -99,12 +101,28 @@ class Job:
         sources = [self.source] if beside is None else [self.source, beside[0]]
         dtypes = dict.fromkeys(source.dtype for source in sources)
         processes = self._meter.prepare(*dtypes, kernels=self._kernels)
+        for source in sources:
+            self._require_reach(source)
         if any(isinstance(source, DaskSource) for source in sources):
             self._watch.notes.append(
                 "the memory of the Dask arrays' own graph is outside the ceiling; write them to a "
                 "store to have it counted"
             )
         return make_plan(self.source, demand, self.ceiling, processes, beside)
+
+    def _require_reach(self, source: Source) -> None:
+        """Refuse temporary arrays of this machine that a worker does not see."""
+        if self.client is None or not isinstance(source, StoreSource):
+            return
+        for layout in (source.y, source.weight):
+            if layout is None or not in_scratch(layout.path):
+                continue
+            if not all(self.client.run(os.path.isdir, layout.path).values()):
+                raise ValueError(
+                    f"{layout.name} was handed over in memory and is written to a temporary folder "
+                    f"of this machine, {layout.path}, which not all workers see; write it where X "
+                    "lies, and give its path"
+                )
 
     def stream(
         self,

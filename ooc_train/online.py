@@ -28,6 +28,7 @@ from ooc_train.report import Report
 from ooc_train.solvers.updates import Updates
 from ooc_train.stream.executors import Inline
 from ooc_train.stream.inputs import Inputs
+from ooc_train.stream.outliers import blamed
 from ooc_train.stream.passes import Grain, Stream
 from ooc_train.threads import one_blas_thread
 from ooc_train.train import Task, fitted_model, scaling_of
@@ -130,7 +131,7 @@ def learn(
             progress.grain,
             progress.memory,
         )
-        with one_blas_thread():
+        with one_blas_thread(), blamed(stream):
             problem, steepness, eta0, state = _take(task, stream, progress, start)
     else:
         with (
@@ -139,10 +140,9 @@ def learn(
         ):
             plan = job.plan(task.demand(scans=True))
             stream, grain = job.stream(plan), plan.grain
-            problem, steepness, eta0, state = _take(task, stream, progress, start)
+            with blamed(stream):
+                problem, steepness, eta0, state = _take(task, stream, progress, start)
             memory = job.memory(plan)
-    if not np.isfinite(state["theta"]).all():
-        raise Diverged("the parameters stopped being numbers; use a smaller learning rate")
     loss = float(state["sums"][0] / state["sums"][1])
     updates = int(state["counters"][1])
     updated = updates - (0 if progress is None else int(progress.state["counters"][1]))
@@ -247,4 +247,6 @@ def _take(
         if before.state["slots"].shape == state["slots"].shape:
             state["slots"] = before.state["slots"]
     (after,) = stream.scan(updates, [state], seed=0, epoch=0, mixing=1, shuffled=False)
+    if not np.isfinite(after["theta"]).all():
+        raise Diverged("the parameters stopped being numbers; use a smaller learning rate")
     return problem, steepness, eta0, after

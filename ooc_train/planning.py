@@ -15,6 +15,8 @@ def plan(
     model: Model,
     data: Any,
     *,
+    y: Any = None,
+    sample_weight: Any = None,
     validation: Any = None,
     client: Any = None,
     memory_ceiling: str | int | Ceiling | None = None,
@@ -26,7 +28,7 @@ def plan(
 
     Parameters
     ----------
-    model, data, validation, client, memory_ceiling : as for `train`
+    model, data, y, sample_weight, validation, client, memory_ceiling : as for `train`
 
     Returns
     -------
@@ -40,7 +42,13 @@ def plan(
     ValueError
         where a setting does not go with the data.
     """
-    inputs = read_inputs(data, classifier=model.is_classifier, memory_ceiling=memory_ceiling)
+    inputs = read_inputs(
+        data,
+        y,
+        sample_weight,
+        classifier=model.is_classifier,
+        memory_ceiling=memory_ceiling,
+    )
     task = Task.of(model, inputs, validation, memory_ceiling=memory_ceiling)
     job = Job(
         inputs.source, client=client, memory_ceiling=memory_ceiling, kernels=task.needs_kernels

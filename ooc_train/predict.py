@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import chain, pairwise
+from itertools import chain
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -21,7 +21,7 @@ from ooc_train.store.output import OutputStore
 from ooc_train.store.predictions import PredictionRows, add_arrays, manifest
 from ooc_train.stream.inputs import read_inputs, without_y
 from ooc_train.stream.plan import Demand
-from ooc_train.stream.sources import Source, StoreSource
+from ooc_train.stream.sources import StoreSource, runs_of_leaves
 
 Kind = Literal["prediction", "decision"] | ByClass
 
@@ -36,6 +36,8 @@ def evaluate(
     model: Any,
     data: Any,
     *,
+    y: Any = None,
+    sample_weight: Any = None,
     client: Any = None,
     memory_ceiling: str | int | Ceiling | None = None,
     on_rows: Callable[[int], None] = lambda _: None,
@@ -45,7 +47,7 @@ def evaluate(
     Parameters
     ----------
     model : `Fitted`, a fitted estimator, or the path of a saved run
-    data : `Inputs`, or a store, or the path of one
+    data, y, sample_weight : as for `train`
     client, memory_ceiling : as for `train`
     on_rows : called with the number of rows after each task
 
@@ -65,6 +67,8 @@ def evaluate(
     fitted = as_fitted(model).bare()
     inputs = read_inputs(
         data,
+        y,
+        sample_weight,
         classifier=fitted.model.is_classifier,
         classes=fitted.classes,
         memory_ceiling=memory_ceiling,
@@ -132,7 +136,7 @@ def predict(
     with Job(source, client=client, memory_ceiling=memory_ceiling) as job:
         stream = job.stream(job.plan(demand))
         found = np.empty((source.n_rows, *shape), dtype)
-        for start, rows in stream.map(work, _runs_of_leaves(source)):
+        for start, rows in stream.map(work, runs_of_leaves(source, _RUN_LEAVES)):
             found[start : start + len(rows)] = rows
     return found
 
@@ -204,12 +208,6 @@ def predict_store(
             pass
         output.commit(source.n_rows, manifest(source.n_rows, fitted.classes, fitted.model.name))
         return job.memory(plan)
-
-
-def _runs_of_leaves(source: Source) -> list[tuple[int, int]]:
-    """Return the rows of each task: those of `_RUN_LEAVES` leaves, none of which is cut."""
-    starts = [source.first_row(leaf) for leaf in range(0, source.n_leaves, _RUN_LEAVES)]
-    return list(pairwise([*starts, source.n_rows]))
 
 
 def _width(fitted: Fitted, kind: Kind) -> int:

@@ -199,6 +199,8 @@ def tradeoff(
     data: Any,
     batch_sizes: Sequence[int | str] = BATCH_SIZES,
     *,
+    y: Any = None,
+    sample_weight: Any = None,
     validation: Any = None,
     out: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
@@ -211,9 +213,9 @@ def tradeoff(
     Parameters
     ----------
     model : what is learned; its own batch size stays at "full". All fits have one seed.
-    data : `Inputs`, or a store, or the path of one
+    data, y, sample_weight : as for `train`
     batch_sizes : "full", "chunk" or numbers of rows, each of them once
-    validation : rows to compare by that are not learned from, likewise, or None
+    validation : rows to compare by that are not learned from, as `data` are, or None
     out : a folder for `tradeoff.json`, `tradeoff.csv` and, where it can be drawn, `tradeoff.png`
     overwrite : whether such a folder that lies there is replaced
     callbacks : who listens to the fits
@@ -242,7 +244,13 @@ def tradeoff(
         require_folder(out, overwrite=overwrite)
     if model.random_state is None:
         model = replace(model, random_state=secrets.randbits(32))
-    inputs = read_inputs(data, classifier=model.is_classifier, memory_ceiling=memory_ceiling)
+    inputs = read_inputs(
+        data,
+        y,
+        sample_weight,
+        classifier=model.is_classifier,
+        memory_ceiling=memory_ceiling,
+    )
     others = None
     if validation is not None:
         others = read_validation(

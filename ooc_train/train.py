@@ -31,6 +31,7 @@ from ooc_train.solvers.newton import Newton
 from ooc_train.solvers.updates import Updates
 from ooc_train.stream.inputs import Inputs, read_inputs, read_validation
 from ooc_train.stream.labels import class_weights
+from ooc_train.stream.outliers import blamed
 from ooc_train.stream.passes import Stream
 from ooc_train.stream.plan import Demand, Plan
 from ooc_train.stream.sources import Source, sample_leaves
@@ -283,6 +284,8 @@ def train(
     model: Model,
     data: Any,
     *,
+    y: Any = None,
+    sample_weight: Any = None,
     validation: Any = None,
     out: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
@@ -301,9 +304,11 @@ def train(
     Parameters
     ----------
     model : what is learned, and how
-    data : `Inputs`, or a store, or the path of one
-    validation : rows that are not learned from, likewise, or None. Their mean loss, measured as
-        that of the others (by weight, class weights included, without penalty), is taken after
+    data : `Inputs`, or a store, or the path of one, or an array of rows that `y` goes with
+    y, sample_weight : None for those of the store; else an array of NumPy, Dask or pandas, the path
+        or URL of an array, a Zarr array or another store, of as many rows, in the order of the data
+    validation : rows that are not learned from, as `data` are, or None. Their mean loss, measured
+        as that of the others (by weight, class weights included, without penalty), is taken after
         each iteration or epoch, at the parameters that it led to. This reads all of them each
         time, which no limit on passes counts, and changes nothing that is learned.
     out : where the run is saved, or None
@@ -337,7 +342,13 @@ def train(
     """
     if out is not None:
         require_writable(os.fspath(out), overwrite=overwrite)
-    inputs = read_inputs(data, classifier=model.is_classifier, memory_ceiling=memory_ceiling)
+    inputs = read_inputs(
+        data,
+        y,
+        sample_weight,
+        classifier=model.is_classifier,
+        memory_ceiling=memory_ceiling,
+    )
     task = Task.of(model, inputs, validation, memory_ceiling=memory_ceiling)
     if start is not None:
         start = task.start_from(as_fitted(start))
@@ -349,7 +360,8 @@ def train(
         with one_blas_thread(), job:
             plan = job.plan(task.demand(), task.beside())
             run = _Run(task, job, plan, (*callbacks, interrupts, page), begun)
-            state = run.solve(start, max_passes, max_seconds, page.link)
+            with blamed(run.stream):
+                state = run.solve(start, max_passes, max_seconds, page.link)
             report = run.report(state, page.notes)
         fitted = fitted_model(model, run.problem, state.theta, inputs, report)
         if out is not None:
@@ -401,7 +413,7 @@ class _Run:
             )
         self._steps = Steps()
         self._learning_rate: float | None = None
-        self._stream: Stream = job.stream(plan, self._on_rows, lambda: self._stopped)
+        self.stream: Stream = job.stream(plan, self._on_rows, lambda: self._stopped)
         self._judging: Stream | None = None
         if task.validation is not None:
             source = task.validation.source
@@ -433,7 +445,7 @@ class _Run:
 
     @property
     def _profile(self) -> dict[str, float]:
-        profile = self._stream.spent.profile
+        profile = self.stream.spent.profile
         if self._judging is not None:
             profile["validating"] = sum(self._judging.spent.profile.values())
         return profile
@@ -480,12 +492,12 @@ class _Run:
                 threads=grain.lanes * grain.turns if scans else self._plan.threads,
             )
         )
-        scaling = scaling_of(self.task, self._stream)
+        scaling = scaling_of(self.task, self.stream)
         self.problem = replace(self.problem, scaling=scaling)
         theta = self.problem.zeros()
         if start is not None:
             theta = scaling.from_data_units(start.coef, start.intercept)
-        state = self.task.solver.start(self.problem, self._stream, theta)
+        state = self.task.solver.start(self.problem, self.stream, theta)
         self._learning_rate = _rate(state, 0)
         self.note(state.note)
         while not state.converged and not state.stalled:
@@ -497,7 +509,7 @@ class _Run:
             if self._limit is not None:
                 self.note(f"ends: {self._limit}")
                 break
-            before, state = state, self.task.solver.step(self.problem, self._stream, state)
+            before, state = state, self.task.solver.step(self.problem, self.stream, state)
             if not np.isfinite(state.theta).all():
                 raise Diverged("the parameters stopped being numbers; use a smaller learning rate")
             if state.n_iter == before.n_iter and not np.isnan(before.loss):
@@ -565,7 +577,7 @@ class _Run:
 
     def report(self, state: State, notes: Sequence[str] = ()) -> Report:
         """Return what was done."""
-        task, spent = self.task, self._stream.spent
+        task, spent = self.task, self.stream.spent
         bytes_read = spent.rows * self._job.source.row_bytes
         if self._judging is not None:
             bytes_read += self._judging.spent.rows * self._judging.source.row_bytes

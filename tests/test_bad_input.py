@@ -115,7 +115,7 @@ def test_no_such_store(tmp_path):
 def test_a_folder_that_is_no_store(tmp_path):
     with pytest.raises(InvalidStore) as caught:
         train(LOGISTIC, tmp_path)
-    says(caught, str(tmp_path), "can't be opened as Zarr")
+    says(caught, str(tmp_path), "is a folder that holds nothing, and no Zarr")
 
 
 def test_a_store_without_y(tmp_path):

@@ -70,6 +70,59 @@ def test_a_dry_run_shows_each_column_and_writes_nothing(folder, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_numbers_lose_and_which_columns_are_an_index_is_shown(tmp_path):
+    times = 1_700_000_000 + np.arange(100)
+    lines = "".join(f"{i},{time},{i % 7}\n" for i, time in enumerate(times))
+    (tmp_path / "a.csv").write_text(",time,v\n" + lines)
+    widened = "note: X is of float64: column 'time' has numbers such as 1700000001, which becomes "
+    index = "note: left out: 'column 1', it has no name and counts the rows (--features takes it)"
+    lost = "note: column 'time' has numbers such as 1700000001, which becomes 1700000000 in float32"
+    for dtype, seen, unseen in (("auto", widened, lost), ("float32", lost, widened)):
+        for more in (("--dry-run",), ()):
+            out = tmp_path / f"{dtype}.zarr"
+            shown = here("ingest", tmp_path / "a.csv", out, "--dtype", dtype, *more)
+            assert shown.exit_code == 0, shown.output
+            assert seen in shown.stdout
+            assert index in shown.stdout
+            assert unseen not in shown.stdout
+            assert "Warning" not in shown.output
+            assert ("rounded to float32" in shown.stdout) == bool(more and dtype == "float32")
+    assert open_store(tmp_path / "auto.zarr").dtype == "float64"
+    narrowed = here(
+        "rechunk", tmp_path / "auto.zarr", tmp_path / "n.zarr", "--dtype", "float32", "--quiet"
+    )
+    assert narrowed.exit_code == 0, narrowed.output
+
+
+def test_info_shows_ten_classes(tmp_path):
+    table = {"y": [f"class {i:04}" for i in range(1200)] * 2, "v": np.arange(2400)}
+    pq.write_table(pa.table(table), tmp_path / "a.parquet")
+    arguments = ("--target", "y", "--task", "classification")
+    made = here("ingest", tmp_path / "a.parquet", tmp_path / "a.zarr", *arguments)
+    assert "note: the target has 1,200 classes" in made.stdout
+    shown = here("info", tmp_path / "a.zarr")
+    assert "class 0009 (2 rows), ... and 1,190 more\n" in shown.stdout
+    assert "class 0010" not in shown.stdout
+
+
+def test_predictions_of_a_file_that_ends_early_are_refused(folder, tmp_path):
+    text = (folder / "people.csv").read_text().splitlines()
+    place = text[0].split(",").index('"city"')
+    cells = text[500].split(",")
+    cells[place] = cells[place].rstrip('"')
+    text[500] = ",".join(cells)
+    (tmp_path / "cut.csv").write_text("\n".join(text) + "\n")
+    for command in (
+        ("predict", folder / "buys.run", tmp_path / "cut.csv", tmp_path / "out.csv"),
+        ("evaluate", folder / "buys.run", tmp_path / "cut.csv"),
+        ("ingest", tmp_path / "cut.csv", tmp_path / "o.zarr", "--like", folder / "buys.run"),
+    ):
+        refused = here(*command)
+        assert refused.exit_code == 1
+        assert "row 499 (about line 501): " in refused.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["cut.csv"]
+
+
 def test_text_that_nothing_declares_is_listed_with_flags_to_paste(folder, tmp_path):
     table = people(50).append_column("note", pa.array(["a, b; $(rm)"] * 50))
     table = table.rename_columns(["number", "age", "the city", "member", "buys", "note"])

@@ -236,9 +236,10 @@ def test_shapes_that_do_not_fit_are_told_with_their_figures(arguments, said):
 
 def test_a_store_brings_its_own_y(tmp_path):
     store = write_store(tmp_path / "a", X, CODES)
-    for extra in ({"y": CODES}, {"sample_weight": WEIGHT}):
-        with pytest.raises(ValueError, match="brings its own y and sample_weight"):
-            read_inputs(store, classifier=True, **extra)
+    inputs = read_inputs(store, classifier=True)
+    np.testing.assert_array_equal(y_of(inputs), CODES)
+    with pytest.raises(ValueError, match="these inputs have y and sample_weight already"):
+        read_inputs(inputs, CODES, classifier=True)
     bare = write_store(tmp_path / "b", X)
     with pytest.raises(InvalidStore, match="has no y"):
         read_inputs(bare, classifier=False)

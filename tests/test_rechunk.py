@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -159,6 +160,45 @@ def test_there_and_back_gives_the_same_bytes(tmp_path):
                 out = np.zeros((64, *getattr(store, role).row_shape), getattr(store, role).dtype)
                 chunks.append([(reader.read(i, out), out.tobytes()) for i in range(store.n_chunks)])
         assert chunks[0] == chunks[1]
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype", "why"),
+    [
+        (
+            1_700_000_000 + np.arange(1000),
+            "f4",
+            "'a' has numbers such as 1700000001, which becomes",
+        ),
+        (
+            1e6 + np.arange(1000) / 1e3,
+            "f4",
+            r"'a' goes from 1000000 to 1000000\.999, where float32",
+        ),
+        (2**53 + np.arange(1000), "f8", "'a' has numbers such as 9007199254740993, which becomes"),
+        (np.arange(1000) / 7, "f4", None),
+        (np.arange(1000), "f4", None),
+        (1_700_000_000 + np.arange(1000), "f8", None),
+    ],
+)
+def test_numbers_that_become_the_same_are_told(tmp_path, values, dtype, why):
+    names = ("a", "b")
+    X = np.column_stack([values, np.arange(1000)])
+    with StoreWriter(
+        tmp_path / "a.zarr", n_features=2, dtype=X.dtype, feature_names=names
+    ) as writer:
+        writer.write(X)
+        writer.commit()
+    told: list[str] = []
+    made, _ = rechunk_store(tmp_path / "a.zarr", tmp_path / "b.zarr", dtype=dtype, warn=told.append)
+    np.testing.assert_array_equal(rows_of(made.X), X.astype(dtype))
+    assert len(told) == (why is not None)
+    if why is not None:
+        assert re.match(f"column {why}.*: numbers that differ may become the same", told[0])
+        with pytest.warns(UserWarning, match="may become the same"):
+            rechunk_store(tmp_path / "a.zarr", tmp_path / "c.zarr", dtype=dtype)
+    assert rechunk_store(tmp_path / "a.zarr", tmp_path / "d.zarr", warn=told.append)
+    assert len(told) == (why is not None)
 
 
 def test_rounded_values_have_statistics_of_their_own(tmp_path):

@@ -119,6 +119,7 @@ def rechunk(
             memory_ceiling=Ceiling.of(memory_ceiling, whole=True),
             overwrite=overwrite,
             progress=bar.job(source.n_rows),
+            warn=lambda text: bar.say(f"warning: {text}"),
         )
     if output.as_json:
         print_json(describe_store(made, 0) | {"memory": asdict(memory)})

@@ -27,7 +27,8 @@ from ooc_train.predict import Kind, evaluate, predict, predict_store
 from ooc_train.report import Report
 from ooc_train.scoring import predict_files
 from ooc_train.store.layout import Store
-from ooc_train.stream.inputs import Inputs, as_store, is_stored, read_inputs
+from ooc_train.stream.beside import is_stored
+from ooc_train.stream.inputs import Inputs, as_store, in_memory, read_inputs
 from ooc_train.stream.kinds import as_labels, as_numbers, is_dask, require_arrays
 from ooc_train.stream.plan import Plan
 from ooc_train.tables.features import Unseen
@@ -128,7 +129,14 @@ class LinearModel(BaseEstimator):  # type: ignore[misc] # untyped base
             store = as_store(X)
             self._note_features(store.n_features, store.feature_names, store.path, first=first)
             inputs = self._read(store, y, sample_weight, classes)
-            return Given(inputs, store.y is not None and not store.y.row_shape, None)
+            read = inputs.store
+            labels = None if is_stored(y) else getattr(y, "dtype", None)
+            return Given(
+                inputs,
+                read is not None and read.y is not None and not read.y.row_shape,
+                labels if isinstance(labels, np.dtype) else None,
+            )
+        y, sample_weight = in_memory(y, sample_weight)
         require_arrays(X, y, sample_weight)
         if is_dask(X):
             self._note_features(X.shape[1], None, "X", first=first)

@@ -12,7 +12,8 @@ from ooc_train.estimators.base import LinearModel
 from ooc_train.memory import Ceiling
 from ooc_train.models.fitted import Fitted
 from ooc_train.report import Report
-from ooc_train.stream.inputs import is_stored
+from ooc_train.stream.beside import is_stored
+from ooc_train.stream.inputs import in_memory
 from ooc_train.stream.kinds import as_labels, is_dask, require_arrays
 
 
@@ -96,9 +97,10 @@ class LogisticRegression(ClassifierMixin, LinearModel):  # type: ignore[misc]
         Parameters
         ----------
         X : store, path, Zarr, Dask array or array-like of shape (n_samples, n_features)
-            A store brings its own y and weights.
-        y : labels, array of shape (n_samples,)
-        sample_weight : array of shape (n_samples,), or a number
+            A store brings its own y and weights, unless others are given.
+        y : labels, array of shape (n_samples,); beside a store also the path or URL of an array, a
+            Zarr array, or another store, which take the place of the store's own
+        sample_weight : array of shape (n_samples,), likewise, or a number
 
         Returns
         -------
@@ -153,8 +155,10 @@ class LogisticRegression(ClassifierMixin, LinearModel):  # type: ignore[misc]
         Parameters
         ----------
         X : store, path, Zarr, Dask array or array-like of shape (n_samples, n_features)
-        y : labels, array of shape (n_samples,); a store brings its own
-        sample_weight : array of shape (n_samples,); a store brings its own
+        y : labels, array of shape (n_samples,); a store brings its own,
+            unless another is given, as for `fit`
+        sample_weight : array of shape (n_samples,); a store brings its own,
+            unless another is given, as for `fit`
 
         Returns
         -------
@@ -162,6 +166,7 @@ class LogisticRegression(ClassifierMixin, LinearModel):  # type: ignore[misc]
         """
         if is_stored(X) or is_dask(X):
             return self._score(X, y, sample_weight)
+        y, sample_weight = in_memory(y, sample_weight)
         require_arrays(X, y, sample_weight)
         return float(super().score(X, None if y is None else as_labels(y), sample_weight))
 

@@ -138,7 +138,20 @@ def named_array(node: Node, role: str, place: Place, *, fill_missing: bool) -> N
         If there is no such array, or no array of numbers.
     """
     found = find_array(node, place)
-    if found is not None and not (found.is_array or found.is_encoded):
+    if found is None:
+        raise no_array(node, role, place)
+    return array_of(found, role, fill_missing=fill_missing)
+
+
+def array_of(found: Node, role: str, *, fill_missing: bool) -> Named:
+    """Return an array that was found, or that of its role in a group that was.
+
+    Raises
+    ------
+    InvalidStore
+        As `named_array`.
+    """
+    if not (found.is_array or found.is_encoded):
         inside = found.child(role)
         if inside is None or not inside.is_array:
             raise InvalidStore(
@@ -146,8 +159,6 @@ def named_array(node: Node, role: str, place: Place, *, fill_missing: bool) -> N
                 f"array that is {role}"
             )
         found = inside
-    if found is None:
-        raise no_array(node, role, place)
     group, name = group_around(found)
     manifest = {} if group is None else manifest_of(group)
     ours = bool(manifest) and name in _AXES

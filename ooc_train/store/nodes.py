@@ -19,6 +19,7 @@ from ooc_train.store.conventions import (
     dimensions_of,
     named_by,
 )
+from ooc_train.store.strangers import described, unopened
 
 if TYPE_CHECKING:
     import zarr
@@ -303,14 +304,20 @@ def _open_by_zarr(location: str) -> "zarr.Group | zarr.Array[Any]":
     for opener in (_open_group, zarr.open_array):
         try:
             return opener(location, mode="r")
-        except (FileNotFoundError, ValueError, TypeError, KeyError) as error:
+        except (FileNotFoundError, ValueError, TypeError, KeyError, ImportError) as error:
             errors.append(error)
-    if all(isinstance(error, FileNotFoundError) for error in errors) and "://" in location:
-        raise StoreNotFound(f"no Zarr group or array lies at {location}") from errors[0]
+    last = errors[-1]
+    if "://" in location:
+        if (lacking := unopened(location, last)) is not None:
+            raise InvalidStore(lacking) from last
+        if all(isinstance(error, FileNotFoundError) for error in errors):
+            raise StoreNotFound(f"no Zarr group or array lies at {location}") from last
+    elif (stranger := described(location)) is not None:
+        raise InvalidStore(stranger) from last
     raise InvalidStore(
-        f"{location} can't be opened as Zarr ({errors[-1]}); make a store of raw files with "
-        "`ooc-train ingest`"
-    ) from errors[-1]
+        f"{location} can't be opened as Zarr ({last}); restore its metadata from a copy, or write "
+        "it anew"
+    ) from last
 
 
 def _open_group(location: str, mode: Any) -> "zarr.Group":

@@ -6,6 +6,7 @@ core's cache and any ceiling, in shards of about 64 MiB. Reading runs ahead of w
 
 import operator
 import os
+import warnings
 from collections.abc import Callable
 from contextlib import closing
 from typing import Any, cast, get_args
@@ -28,9 +29,11 @@ from ooc_train.store.rewriting import (
     reading_term,
     record_dtype,
     require_elsewhere,
+    rounding_term,
     writer_of,
     writing_term,
 )
+from ooc_train.tables.precision import Rounding, narrows
 
 __all__ = ["rechunk_store"]
 
@@ -45,6 +48,7 @@ def rechunk_store(
     memory_ceiling: str | int | Ceiling | None = None,
     overwrite: bool = False,
     progress: Callable[[int], None] = lambda _: None,
+    warn: Callable[[str], None] = warnings.warn,
 ) -> tuple[Store, MemoryReport]:
     """Write the rows of a store, in their order, in chunks of another size, codec or type.
 
@@ -68,14 +72,17 @@ def rechunk_store(
         Of the chunks. By default that of a store of ours; else lz4 where the first rows shrink by
         1.3 or more, and none where they don't.
     dtype : dtype, optional
-        Of X, by default the source's. Numbers are rounded to a type of fractions; one that is
-        beyond it, or that a type of whole numbers can't hold, is an error.
+        Of X, by default the source's. Numbers are rounded to a type of fractions, and it is told
+        where that makes numbers the same that differ; one that is beyond it, or that a type of
+        whole numbers can't hold, is an error.
     memory_ceiling : str, int or Ceiling, optional
         Bytes, or text such as "1GiB"; by default half of what is available.
     overwrite : bool
         Whether a store that lies there is replaced, once this one is whole.
     progress : callable
         Called with the number of rows after each few that were written.
+    warn : callable
+        Called with what numbers lose in `dtype`.
 
     Returns
     -------
@@ -112,6 +119,9 @@ def rechunk_store(
     require_replaceable(local_path(out), overwrite=overwrite)
     record = record_dtype(source)
     as_written = record.itemsize + source.n_features * (written.itemsize - source.dtype.itemsize)
+    rounding = None
+    if written.kind == "f" and narrows(source.dtype, written):
+        rounding = Rounding(source.n_features, lambda i: _called(source, i), written)
     with Budget(memory_ceiling) as budget:
         terms = [
             reading_term(source, record),
@@ -123,6 +133,8 @@ def rechunk_store(
                 counted=known_statistics(source, written) is None,
             ),
         ]
+        if rounding is not None:
+            terms.append(rounding_term(source))
         budget.require(terms, "use smaller chunks" if chunk_rows is not None else "")
         if codec is None:
             codec = _worth(source, record, written)
@@ -141,9 +153,19 @@ def rechunk_store(
         ):
             roles = list(arrays_of(source))
             for records in blocks:
+                if rounding is not None:
+                    rounding.look(records["X"])
                 writer.write(**{role: records[role] for role in roles})
                 progress(len(records))
-            return writer.commit(), budget.report(terms)
+            made = writer.commit()
+        for loss in rounding.losses() if rounding is not None else ():
+            warn(f"{loss}: numbers that differ may become the same")
+        return made, budget.report(terms)
+
+
+def _called(source: Store, column: int) -> str:
+    names = source.feature_names
+    return f"column {column if names is None else repr(names[column])}"
 
 
 def _number(dtype: np.dtype[Any] | str) -> np.dtype[Any]:

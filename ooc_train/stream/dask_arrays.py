@@ -181,6 +181,25 @@ class GivenReader:
         del leaves
 
 
+def dask_rows(values: Any) -> Any:
+    """Return a Dask array, or that of a Dask frame, cut by rows alone."""
+    array = values.to_dask_array() if hasattr(values, "to_dask_array") else values
+    return array.rechunk(dict.fromkeys(range(1, array.ndim), -1)) if array.ndim > 1 else array
+
+
+def computed_blocks(values: Any) -> Iterator[Any]:
+    """Yield the blocks of rows of what `dask_rows` returned one after another, computed."""
+    for block in values.to_delayed().ravel():
+        yield block.compute()
+
+
+def block_bytes(values: Any) -> int:
+    """Return the bytes of the largest block of rows, 0 where Dask does not know them."""
+    rows = max(values.chunks[0], default=0)
+    width = int(np.prod(values.shape[1:])) * values.dtype.itemsize
+    return 0 if np.isnan(rows) else int(rows) * width
+
+
 def aligned(X: Any, y: Any = None, weight: Any = None) -> tuple[Any, Any, Any]:
     """Return Dask arrays cut alike by rows, and not by columns.
 

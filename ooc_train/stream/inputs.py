@@ -6,8 +6,7 @@ that it doesn't name, and weights without statistics, have to be read before the
 pieces, within a ceiling, which is refused before where it is too small.
 """
 
-import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -23,6 +22,7 @@ from ooc_train.store.chunks import ChunkReader
 from ooc_train.store.labels import has_labels, look_term, with_classes
 from ooc_train.store.layout import ArrayLayout, ColumnStatistics, Store, open_store
 from ooc_train.store.rewriting import arrays_of, rechunk_command
+from ooc_train.stream.beside import is_stored, read_at_rest, with_given
 from ooc_train.stream.checks import require_finite, require_weights
 from ooc_train.stream.dask_arrays import aligned, coded, dask_source, look
 from ooc_train.stream.kinds import as_labels, as_numbers, is_dask, require_arrays
@@ -54,6 +54,7 @@ class Inputs:
     feature_names : of the columns, or None
     store : the store, where there is one
     notes : what the report has to tell of the data
+    scratch : what keeps temporary arrays of the store, or None
     """
 
     source: Source
@@ -65,6 +66,7 @@ class Inputs:
     feature_names: tuple[str, ...] | None = None
     store: Store | None = None
     notes: tuple[str, ...] = ()
+    scratch: object = None
 
     @property
     def name(self) -> str:
@@ -90,11 +92,6 @@ class Inputs:
         return _totals(self.source, len(self.classes))
 
 
-def is_stored(X: object) -> bool:
-    """Return whether X is data at rest: a store, a path, or Zarr."""
-    return isinstance(X, Store | str | os.PathLike) or type(X).__module__.startswith("zarr.")
-
-
 def as_store(X: Any) -> Store:
     """Return X, a store or where one lies, as a store."""
     return X if isinstance(X, Store) else open_store(X)
@@ -114,7 +111,8 @@ def read_inputs(
     Parameters
     ----------
     X : Inputs, Store, path, Zarr group or array, NumPy array (rows, features), or Dask array
-    y, sample_weight : arrays that go with an X that is no store
+    y, sample_weight : arrays, or paths, URLs, Zarr arrays or stores of such; beside a store, None
+        is its own, and others take their place
     classifier : whether y holds labels
     classes : labels in the order of their codes, where they are known beforehand
     memory_ceiling : bytes, text, a `Ceiling`, or None for half of what is available: for looking at
@@ -131,20 +129,27 @@ def read_inputs(
         where y is missing, of another length, or has one class only.
     """
     if isinstance(X, Inputs):
+        if y is not None or sample_weight is not None:
+            raise ValueError("these inputs have y and sample_weight already; leave both out")
         return X
     classes = tuple(plain(label) for label in classes)
     if is_stored(X):
-        if y is not None or sample_weight is not None:
-            raise ValueError(
-                "a store brings its own y and sample_weight; leave them out, or put yours into the "
-                "store (open_store(path, sample_weight=None) turns weights off)"
-            )
-        store = as_store(X)
-        _require_room(store, memory_ceiling, classifier=classifier)
-        inputs = _read_store(store, classifier=classifier, classes=classes)
+        given = with_given(
+            as_store(X),
+            y,
+            sample_weight,
+            classifier=classifier,
+            classes=classes,
+            memory_ceiling=memory_ceiling,
+        )
+        _require_room(given.store, memory_ceiling, classifier=classifier)
+        inputs = _read_store(given.store, classifier=classifier, classes=classes)
+        inputs = replace(inputs, notes=given.notes + inputs.notes, scratch=given.scratch)
     elif is_dask(X):
+        y, sample_weight = in_memory(y, sample_weight)
         inputs = _read_dask(X, y, sample_weight, classifier=classifier, classes=classes)
     else:
+        y, sample_weight = in_memory(y, sample_weight)
         inputs = _read_arrays(X, y, sample_weight, classifier=classifier, classes=classes)
     if classifier and not classes and len(inputs.classes) < 2:
         raise ValueError(
@@ -152,6 +157,15 @@ def read_inputs(
             "check how y was made"
         )
     return inputs
+
+
+def in_memory(y: Any, sample_weight: Any) -> tuple[Any, Any]:
+    """Return y and weights to go with an X that is no store: those at rest are read."""
+    if is_stored(y):
+        y = read_at_rest(y, "y")
+    if is_stored(sample_weight):
+        sample_weight = read_at_rest(sample_weight, "sample_weight")
+    return y, sample_weight
 
 
 def _require_room(

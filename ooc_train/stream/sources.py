@@ -8,7 +8,7 @@ import secrets
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -361,6 +361,12 @@ def sample_leaves(source: Source, rows: int) -> tuple[int, ...]:
 def rows_of(source: Source, leaves: Sequence[int]) -> int:
     """Return how many rows leaves hold."""
     return sum(source.first_row(leaf + 1) - source.first_row(leaf) for leaf in leaves)
+
+
+def runs_of_leaves(source: Source, leaves: int) -> list[tuple[int, int]]:
+    """Return the first row, and the one after the last, of runs of so many leaves."""
+    starts = [source.first_row(leaf) for leaf in range(0, source.n_leaves, leaves)]
+    return list(pairwise([*starts, source.n_rows]))
 
 
 def leaves_within(source: Source, start: int, stop: int) -> range:

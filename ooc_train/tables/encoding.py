@@ -88,15 +88,10 @@ class Encoder:
         self._target = target
         self._weight = sample_weight
         self._id = id_column
-        self.rounding = Rounding(
-            [f"column {column.name!r}" for column in columns if column.kind == "number"],
-            dtype,
-            strict=strict,
-        )
-        self.outcomes = Rounding(
-            [] if target is None or labels is not None else [f"the target {target.name!r}"],
-            "float64",
-        )
+        plain = [column.name for column in columns if column.kind == "number"]
+        self.rounding = Rounding(len(plain), lambda i: f"column {plain[i]!r}", dtype, strict=strict)
+        name = "" if target is None else target.name
+        self.outcomes = Rounding(1, lambda _: f"the target {name!r}", "float64")
         self.dtype = record_dtype(
             columns,
             dtype,

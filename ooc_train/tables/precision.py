@@ -5,7 +5,7 @@ of like size, beyond 2**24 lose units in float32: Unix times of one minute becom
 column may span few of the steps that the type has at that size, such as 1e6 + noise of 0.1.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 
 _FEW_STEPS = 2**10
 """Steps of a type: a column that spans fewer is known to less than 0.1 % of its range."""
+
+_MOST_TOLD = 10
+"""Columns that are told of one by one."""
 
 _MOST_UNITS = 2.0**53
 """Beyond this float64 itself has no units, so numbers that came as fractions can lose none."""
@@ -22,13 +25,21 @@ class Rounded(Exception):
     """A column has numbers that the type can't hold, as the text says; a wider type may."""
 
 
+def narrows(given: np.dtype[Any], dtype: np.dtype[Any]) -> bool:
+    """Say whether a floating-point type can't hold all numbers of another type."""
+    if given.kind in "iu":
+        return 8 * given.itemsize > np.finfo(dtype).nmant + 1
+    return not given <= dtype
+
+
 class Rounding:
     """Watches numbers that are rounded to a type, and says in which columns that loses values.
 
     Parameters
     ----------
-    names : sequence of str
-        What the columns are called in messages, such as "column 'a'".
+    n_columns : int
+    called : callable
+        Says what a column is called in messages, such as "column 'a'".
     dtype : dtype
         A floating-point type.
     strict : bool
@@ -36,21 +47,27 @@ class Rounding:
 
     Attributes
     ----------
-    lost : dict of int to str
-        What is lost, by column, in words; without columns of few steps, which `losses` adds.
+    lost : ndarray of bool, shape (column,)
+        Which columns had such numbers; those of few steps are added by `losses`.
     """
 
     def __init__(
-        self, names: Sequence[str], dtype: np.dtype[np.floating] | str, *, strict: bool = False
+        self,
+        n_columns: int,
+        called: Callable[[int], str],
+        dtype: np.dtype[np.floating] | str,
+        *,
+        strict: bool = False,
     ) -> None:
-        self._names = names
+        self._called = called
         self._dtype = np.dtype(dtype)
-        self._units = 2.0 ** (np.finfo(self._dtype).nmant + 1)
+        self._bits = np.finfo(self._dtype).nmant + 1
         self._strict = strict
-        self._low = np.full(len(names), np.inf)
-        self._high = np.full(len(names), -np.inf)
-        self._inexact = np.zeros(len(names), bool)
-        self.lost: dict[int, str] = {}
+        self._low = np.full(n_columns, np.inf)
+        self._high = np.full(n_columns, -np.inf)
+        self._inexact = np.zeros(n_columns, bool)
+        self._told: dict[int, str] = {}
+        self.lost = np.zeros(n_columns, bool)
 
     def look(self, values: NDArray[Any], first: int = 0, *, whole: bool = False) -> None:
         """Look at numbers before they are rounded; NaN is a missing value.
@@ -69,53 +86,54 @@ class Rounding:
             If strict.
         """
         given = values.dtype
-        wide = given.kind in "iu" and given.itemsize == 8
         whole |= given.kind in "iu"
-        # NumPy calls int64 to float64 safe.
-        if not len(values) or (np.can_cast(given, self._dtype) and not whole and not wide):
+        if not len(values) or not (narrows(given, self._dtype) or (whole and given.kind == "f")):
             return
-        if given.itemsize * 8 <= np.finfo(self._dtype).nmant + 1:
-            return
-        low, high = _extremes(values)
-        n = first + len(low)
-        np.fmin(self._low[first:n], low, out=self._low[first:n])
-        np.fmax(self._high[first:n], high, out=self._high[first:n])
+        low, high = np.fmin.reduce(values, axis=0), np.fmax.reduce(values, axis=0)
+        low, high = low.astype(np.float64), high.astype(np.float64)
+        of = slice(first, first + len(low))
+        np.fmin(self._low[of], low, out=self._low[of])
+        np.fmax(self._high[of], high, out=self._high[of])
         size = np.maximum(-low, high)
         with np.errstate(invalid="ignore", over="ignore"):  # of infinities, which others refuse
-            few = high - low < _FEW_STEPS * self._steps(size)
-        suspicious = few | (size > self._units) | (whole & (size >= _MOST_UNITS))
-        for column in np.flatnonzero(suspicious):
-            self._compare(values[:, column], first + int(column), whole=whole)
+            suspicious = (high - low < _FEW_STEPS * self._steps(size)) | (size > 2.0**self._bits)
+        suspicious |= whole & (size >= _MOST_UNITS)
+        columns = np.flatnonzero(suspicious & ~self.lost[of])
+        if len(columns):
+            self._compare(values[:, columns], first + columns, whole=whole)
 
-    def _compare(self, values: NDArray[Any], column: int, *, whole: bool) -> None:
+    def _compare(self, values: NDArray[Any], columns: NDArray[np.intp], *, whole: bool) -> None:
         with np.errstate(over="ignore", invalid="ignore"):
             rounded = values.astype(self._dtype)
             inexact = (rounded.astype(values.dtype) != values) & (values == values)
+        sizes = np.abs(values.astype(np.float64))
         if whole and values.dtype.kind == "f":
             # What became fractions of float64 may have been rounded then.
-            inexact |= np.abs(values) >= _MOST_UNITS
-        if not inexact.any():
-            return
-        self._inexact[column] = True
-        sizes = np.abs(values.astype(np.float64))
-        units = (sizes > self._units) & ((sizes < _MOST_UNITS) | whole)
+            inexact |= sizes >= _MOST_UNITS
+        self._inexact[columns] |= inexact.any(axis=0)
+        units = (sizes > 2.0**self._bits) & (sizes < _MOST_UNITS)
         units |= np.isinf(rounded) & np.isfinite(sizes)
-        if column not in self.lost and (inexact & units).any():
-            row = int(np.argmax(inexact & units))
+        # Whole numbers beyond are exact in int64, and were in text.
+        inexact &= units | (whole & (sizes >= _MOST_UNITS))
+        for i in np.flatnonzero(inexact.any(axis=0)):
+            row = int(np.argmax(inexact[:, i]))
+            value, becomes = values[row, i], rounded[row, i]
             way = "which are too many digits for"
-            if np.isinf(rounded[row]):
+            if np.isinf(becomes):
                 way = "which is too much for"
-            elif rounded[row] != values[row]:
-                way = f"which becomes {_shown(rounded[row])} in"
-            self._lose(column, f"has numbers such as {_shown(values[row])}, {way} {self._dtype}")
+            elif _shown(becomes) != _shown(value):
+                way = f"which becomes {_shown(becomes)} in"
+            self._lose(int(columns[i]), f"has numbers such as {_shown(value)}, {way} {self._dtype}")
 
     def _lose(self, column: int, what: str) -> None:
-        self.lost[column] = f"{self._names[column]} {what}"
+        self.lost[column] = True
+        if len(self._told) < _MOST_TOLD:
+            self._told[column] = f"{self._called(column)} {what}"
         if self._strict:
-            raise Rounded(self.lost[column])
+            raise Rounded(self._told[column])
 
     def losses(self) -> list[str]:
-        """Say, once all numbers were seen, what was lost in each column.
+        """Say, once all numbers were seen, what was lost in each column; of many, the first ones.
 
         Raises
         ------
@@ -125,27 +143,23 @@ class Rounding:
         with np.errstate(invalid="ignore"):
             spread = self._high - self._low
             steps = self._steps(np.maximum(-self._low, self._high))
-            few = self._inexact & (spread > 0) & (spread < _FEW_STEPS * steps)
+            few = self._inexact & ~self.lost & (spread > 0) & (spread < _FEW_STEPS * steps)
         for column in np.flatnonzero(few):
-            if int(column) not in self.lost:
-                self._lose(
-                    int(column),
-                    f"goes from {_shown(self._low[column])} to {_shown(self._high[column])}, where "
-                    f"{self._dtype} has {int(spread[column] / steps[column]) + 1:,} values",
-                )
-        return [self.lost[column] for column in sorted(self.lost)]
+            self._lose(
+                int(column),
+                f"goes from {_shown(self._low[column])} to {_shown(self._high[column])}, where "
+                f"{self._dtype} has {int(spread[column] / steps[column]) + 1:,} values",
+            )
+        found = [self._told[column] for column in sorted(self._told)]
+        if more := int(self.lost.sum()) - len(found):
+            found.append(f"{more:,} more columns have such numbers")
+        return found
 
     def _steps(self, sizes: NDArray[np.float64]) -> NDArray[np.float64]:
         """Give the distance to the next number of the type."""
         with np.errstate(over="ignore", invalid="ignore"):
             steps: NDArray[np.float64] = np.spacing(np.abs(sizes).astype(self._dtype))
             return steps.astype(np.float64)
-
-
-def _extremes(values: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Give the least and the largest of each column."""
-    low, high = np.fmin.reduce(values, axis=0), np.fmax.reduce(values, axis=0)
-    return low.astype(np.float64), high.astype(np.float64)
 
 
 def _shown(value: np.generic) -> str:

@@ -276,9 +276,10 @@ class Survey:
         Rounded
             If strict, and there is any.
         """
-        columns = [column for column in self.draft.columns if column.kind == "date"]
+        names = [column.name for column in self.draft.columns if column.kind == "date"]
         dates = Rounding(
-            [f"column {column.name!r}, as days," for column in columns],
+            len(names),
+            lambda i: f"column {names[i]!r}, as days,",
             self.draft.dtype,
             strict=self._strict,
         )
@@ -307,7 +308,7 @@ class Survey:
                     becomes = f"days since {column.origin}"
                 elif column.type == "bool":
                     becomes = "0 and 1"
-                elif i in self.encoder.rounding.lost:
+                elif self.encoder.rounding.lost[i]:
                     becomes = f"rounded to {recipe.dtype}"
                 if column.fill is not None and missing:
                     becomes += f", missing: {column.fill:.6g}"

@@ -1,0 +1,105 @@
+"""A finite value that a fit fails by is named, with row and column, however the fit failed."""
+
+import dask.array
+import numpy as np
+import pytest
+import zarr
+
+from ooc_train import cluster as clusters
+from ooc_train.errors import Diverged, NonFiniteData
+from ooc_train.estimators.classification import LogisticRegression
+from ooc_train.estimators.regression import LinearRegression, Ridge
+
+ROWS, ROW, COLUMN = 400, 57, 2
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(ROWS, 4))
+VALUES = X @ [1.0, 2.0, -1.0, 0.5] + RNG.normal(size=ROWS)
+LABELS = (VALUES > 0).astype(int)
+
+
+@pytest.fixture(autouse=True)
+def _inline(monkeypatch):
+    monkeypatch.setattr(clusters, "inside_another_job", lambda: True)
+
+
+def with_value(value):
+    bad = X.copy()
+    bad[ROW, COLUMN] = value
+    return bad
+
+
+def ways(path, rows, y):
+    """The same rows in memory, in blocks, and in a store."""
+    group = zarr.create_group(path)
+    for name, values in (("X", rows), ("y", y)):
+        group.create_array(
+            name, shape=values.shape, dtype=values.dtype, chunks=(90, *values.shape[1:])
+        )[...] = values
+    return (rows, y), (dask.array.from_array(rows, chunks=((90, 0, 7, 303), 4)), y), (path,)
+
+
+FAILING = {
+    "gram": LinearRegression(),
+    "least squares by lbfgs": Ridge(solver="lbfgs"),
+    "newton": LogisticRegression(),
+    "lbfgs": LogisticRegression(solver="lbfgs"),
+    "standardized": LogisticRegression(standardize=True),
+    "all rows by sgd": LogisticRegression(solver="sgd"),
+    "batches": Ridge(batch_size=16, random_state=0),
+    "one row": LogisticRegression(batch_size=1, random_state=0),
+    "adam": Ridge(solver="adam", batch_size=16, random_state=0),
+}
+
+
+@pytest.mark.parametrize("value", [1e300, -1e308])
+@pytest.mark.parametrize("name", FAILING)
+def test_a_value_whose_square_overflows_is_named(tmp_path, name, value):
+    model = FAILING[name]
+    y = LABELS if isinstance(model, LogisticRegression) else VALUES
+    for data in ways(tmp_path / "a.zarr", with_value(value), y):
+        with pytest.raises(NonFiniteData) as caught:
+            model.fit(*data)
+        assert str(caught.value) == (
+            f"row 57 has {value:g} in column 2 of X, whose square no float64 holds; drop or "
+            "correct such rows first"
+        )
+
+
+def test_it_is_named_where_learning_goes_block_by_block():
+    model = Ridge(batch_size=16).partial_fit(X, VALUES)
+    for again in (Ridge(batch_size=16), model):
+        with pytest.raises(NonFiniteData, match=r"^row 57 has 1e\+300 in column 2 of X"):
+            again.partial_fit(with_value(1e300), VALUES)
+
+
+@pytest.mark.parametrize("batch_size", [1, 16])
+def test_a_value_that_a_step_suits_not_is_named_and_no_other_row(batch_size):
+    model = Ridge(batch_size=batch_size, random_state=0)
+    with pytest.raises(Diverged) as caught:
+        model.fit(with_value(1e30), VALUES)
+    assert str(caught.value) == (
+        "row 57 has 1e+30 in column 2 of X, 1e+30 times what rows beside it have, and no step "
+        "suits both; drop or correct such rows first"
+    )
+
+
+@pytest.mark.parametrize("model", [Ridge(solver="lbfgs"), Ridge(batch_size=16, random_state=0)])
+def test_a_huge_outcome_is_named(model):
+    y = VALUES.copy()
+    y[ROW] = 1e300
+    with pytest.raises(NonFiniteData, match=r"^row 57 has 1e\+300 in y, whose square"):
+        model.fit(X, y)
+
+
+def test_a_learning_rate_that_is_too_large_is_still_what_is_told():
+    rows = X.copy()
+    rows[:, 3] = 0.0
+    rows[5, 3] = 1.0  # a rare category is no outlier
+    rows[:, 0] = RNG.standard_cauchy(ROWS)  # nor is a heavy tail
+    with pytest.raises(Diverged, match="the learning rate of 1e"):
+        Ridge(batch_size=16, learning_rate=1e9, random_state=0).fit(rows, VALUES)
+
+
+def test_nothing_is_looked_for_where_nothing_failed(monkeypatch):
+    monkeypatch.setattr("ooc_train.stream.outliers._Search", None)
+    assert Ridge().fit(with_value(1e30), VALUES).coef_[COLUMN] == pytest.approx(0, abs=1e-20)
