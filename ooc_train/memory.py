@@ -56,7 +56,7 @@ class Ceiling:
         if self.limit <= 0:
             raise ValueError(
                 f"memory_ceiling={self.limit} leaves no memory at all; "
-                "give bytes such as '512MiB', or None for half of what is available"
+                "give bytes such as '512MiB', or leave it out for half of what is available"
             )
 
     @classmethod

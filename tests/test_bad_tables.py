@@ -173,6 +173,11 @@ def test_times_with_and_without_a_zone_in_text(tmp_path):
         ({"codec": "gzip"}, ValueError, "codec='gzip' is none of auto"),
         ({"chunk_rows": 0}, ValueError, "chunk_rows=0"),
         ({"dtype": "int8"}, ValueError, "dtype='int8'"),
+        ({"features": ["small", "small"]}, ValueError, "features names 'small' more than once"),
+        ({"features": []}, InvalidTable, "no column left to make features of"),
+        ({"delimiter": "||"}, ValueError, "should be one ASCII character"),
+        ({"delimiter": "€"}, ValueError, "should be one ASCII character"),
+        ({"delimiter": '"'}, ValueError, "has another meaning in CSV"),
     ],
 )
 def test_settings_that_can_not_be(tmp_path, chosen, error, message):
@@ -328,7 +333,10 @@ def test_numbers_that_are_text_are_no_classes(tmp_path, rows):
     late = ["a", "b"] * 100_000 + [f"{i}x" for i in range(1500)]
     table = {"y": late, "v": range(len(late))}
     refused(tmp_path, table, match=r"'y' holds text, with 1,\d+ values in", target="y")
-    result = made(tmp_path, table, target="y", task="classification")
+    said: list[str] = []
+    roles = {"target": "y", "task": "classification"}
+    result = made(tmp_path, table, say=said.append, **roles)
+    assert "raw column, with 1,502 classes; the disk has" in said[0]
     assert result.store.classes is not None
     assert len(result.store.classes) == 1502
     assert any("the target has 1,502 classes" in note for note in result.notes)
@@ -340,7 +348,7 @@ def test_more_classes_than_there_is_room_for(tmp_path):
         tmp_path, table, CeilingExceeded, "the target 'y' has", target="y", task="classification",
         memory_ceiling="96MiB",
     )  # fmt: skip
-    assert "take it as numbers (--task regression), or choose another" in message
+    assert "choose another --target, or raise the memory ceiling" in message
 
 
 # What was there stays

@@ -14,7 +14,7 @@ import time
 from contextlib import contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
-from typing import get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -209,9 +209,13 @@ def test_every_option_is_explained():
     [
         (["info", "nothing.zarr"], "StoreNotFound", "nothing lies at"),
         (["train", "nothing.zarr"], "StoreNotFound", "nothing lies at"),
-        (["train", "MADE", "--batch-size", "0"], "ValueError", "batch_size=0 is not"),
+        (["train", "MADE", "--batch-size", "0"], "ValueError", "--batch-size 0 is not"),
         (["train", "MADE", "--batch-size", "20001"], "ValueError", "more than the 20,000 rows"),
-        (["train", "MADE", "--solver", "lbfgs", "--batch-size", "9"], "ValueError", "solver='sgd'"),
+        (
+            ["train", "MADE", "--solver", "lbfgs", "--batch-size", "9"],
+            "ValueError",
+            "or --solver sgd",
+        ),
         (["train", "MADE", "--memory-ceiling", "999TiB"], "ValueError", "give at most that"),
         (["train", "MADE", "--out", "MADE"], "OutputExists", "choose another name"),
         (["train", "MADE", "--out", "MADE", "--overwrite"], "OutputExists", "is no run"),
@@ -230,7 +234,7 @@ def test_every_option_is_explained():
         (["tradeoff", "MADE", "--out", "s3://bucket/a"], "ValueError", "is a URL, and output is"),
         (["ingest", "FLIGHTS", "s3://b/a", "--target", "late"], "ValueError", "is a URL, and"),
         (["demo", "--dir", "s3://bucket/a"], "ValueError", "is a URL, and output is"),
-        (["make-data", "new.zarr", "--rows", "0"], "ValueError", "rows=0 should be at least 1"),
+        (["make-data", "new.zarr", "--rows", "0"], "ValueError", "--rows 0 should be at least 1"),
     ],
 )
 def test_a_failure_ends_with_1_and_a_line(made, tmp_path, arguments, kind, message, monkeypatch):
@@ -250,6 +254,30 @@ def test_a_failure_ends_with_1_and_a_line(made, tmp_path, arguments, kind, messa
     shown = here(*arguments, "--traceback")
     assert type(shown.exception).__name__ == kind
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("use solver='sgd' or a batch_size", "use --solver sgd or a --batch-size"),
+        ('use learning_rate="auto" or a smaller one', "use --learning-rate auto or a smaller one"),
+        ("class_weight={'a': 1} leaves", "--class-weight {'a': 1} leaves"),
+        ("model='a b' is none", "--model 'a b' is none"),
+        ("name it, as in X='data' or y=label", "name it, as in --x data or --y label"),
+        ("open_store(path, fill_missing=True) reads", "--fill-missing reads"),
+        ("tol=0.5. batch_size=256, C=1.5e-05", "--tol 0.5. --batch-size 256, --C 1.5e-05"),
+        # Not of this command, and within what data are called.
+        ("dtype='f4' in /a/y=3/batch_size/x", "dtype='f4' in /a/y=3/batch_size/x"),
+    ],
+)
+def test_messages_name_options_where_python_has_arguments(said, told, tmp_path, monkeypatch):
+    def fail(path, **_: Any) -> None:
+        raise ValueError(said)
+
+    monkeypatch.setattr("ooc_train.store.layout.open_store", fail)
+    result = here("train", tmp_path)
+    assert result.stderr == f"error: {told}\n"
+    assert json.loads(here("train", tmp_path, "--json").stdout)["message"] == told
 
 
 def test_errors_hold_no_markup_and_steer_no_terminal(tmp_path):
@@ -280,7 +308,7 @@ def test_chunks_that_were_left_out_are_filled_by_a_flag(tmp_path, scheduler):
         if command[0] not in ("info", "predict"):
             refused = here(*command)
             assert refused.exit_code == 1
-            assert "or --fill-missing, reads such chunks as that value" in refused.stderr
+            assert "; --fill-missing reads such chunks as that value" in refused.stderr
         assert here(*command, "--fill-missing").exit_code == 0, command
 
 
@@ -450,7 +478,7 @@ def test_rechunk(made, tmp_path):
     assert found["memory"]["measured"] <= found["memory"]["projected"]
     wrong = here("rechunk", made, out, "--overwrite", "--dtype", "text")
     assert wrong.exit_code == 1
-    assert "dtype='text' is no type of numbers" in wrong.stderr
+    assert "--dtype text is no type of numbers" in wrong.stderr
 
 
 def test_shuffle(made, tmp_path):

@@ -191,7 +191,7 @@ def test_like_makes_a_store_of_the_same_columns(folder, tmp_path):
         (("nowhere.csv", "out.zarr"), "there is no file nowhere.csv"),
         (("*.nothing", "out.zarr"), "no CSV or Parquet file matches"),
         (("people.csv", "out.zarr", "--target", "bus"), "did you mean 'buys'"),
-        (("people.csv", "out.zarr", "--test-size", "1"), "test_size=1.0 should be a share"),
+        (("people.csv", "out.zarr", "--test-size", "1"), "--test-size 1.0 should be a share"),
         (("people.csv", "people.zarr", "--target", "buys"), "exists"),
         (("people.csv", "out.zarr", "--drop", ","), "names no column"),
     ],

@@ -24,7 +24,7 @@ from ooc_train.store.shuffle import shuffle_store
 from ooc_train.store.writer import StoreWriter
 from ooc_train.train import train
 
-LEFT_OUT = r"missing.*fill_missing=True\), or --fill-missing, reads such chunks as that value"
+LEFT_OUT = r"missing.*fill_missing=True\) reads such chunks as that value"
 
 
 @pytest.fixture(autouse=True)

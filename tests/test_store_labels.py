@@ -11,6 +11,7 @@ import zarr
 
 from ooc_train import LogisticRegression, Ridge, evaluate, load, open_store
 from ooc_train import cluster as clusters
+from ooc_train.cli.describe import describe_store, store_text
 from ooc_train.errors import CeilingExceeded, CorruptChunk, InvalidStore, NonFiniteData
 from ooc_train.models.model import Model
 from ooc_train.store.chunks import ChunkReader
@@ -318,3 +319,18 @@ def test_what_looking_at_labels_takes_is_planned(tmp_path):
         train(MODEL, store, memory_ceiling="4MiB")
     with pytest.raises(CeilingExceeded, match="labels"):
         rechunk_store(store, tmp_path / "b.zarr", memory_ceiling="4MiB")
+
+
+@BOTH
+def test_what_info_tells_of_labels(tmp_path, zarr_format):
+    for kind, values in KINDS.items():
+        store = open_store(group(tmp_path / kind, zarr_format, X=X, y=values))
+        assert "1 column of text" in store_text(store, 0)
+        assert ", y text, " in repr(store)
+        assert describe_store(store, 0)["y_dtype"] == "text"
+    store = anndata(tmp_path / "a", zarr_format)
+    assert "1 column of int8, codes of 3 names" in store_text(store, 0)
+    with pytest.raises(InvalidStore, match=r"is a group without an array 'y' \(it has 'cell'\)"):
+        open_store(store.path, y="obs")
+    with pytest.raises(InvalidStore, match=r"has no y, .* name it, by open_store\(path, y="):
+        train(MODEL, store.path)

@@ -9,9 +9,11 @@ from dataclasses import Field, fields, is_dataclass
 from typing import Any, get_type_hints
 
 import typer
+from typer.models import OptionInfo
 
 from ooc_train.cli.options import Output
 from ooc_train.cli.text import print_json
+from ooc_train.cli.wording import for_the_shell, option_names
 from ooc_train.errors import OocTrainError
 from ooc_train.text import printable
 
@@ -28,7 +30,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     """Register a command.
 
     A parameter that is a dataclass stands for an option a field. Errors that explain themselves
-    become a line on stderr and the exit status 1.
+    become a line on stderr, which names options where Python has arguments, and the exit status 1.
     """
     hints = get_type_hints(function, include_extras=True)
     groups: dict[str, Any] = {name: kind for name, kind in hints.items() if is_dataclass(kind)}
@@ -45,6 +47,13 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
             for field in _options(groups[name])
         ]
 
+    options = option_names(
+        (parameter.name, info)
+        for parameter in parameters
+        for info in getattr(parameter.annotation, "__metadata__", ())
+        if isinstance(info, OptionInfo)
+    )
+
     @functools.wraps(function)
     def run(**given: Any) -> None:
         for name, kind in groups.items():
@@ -55,11 +64,12 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         except (OocTrainError, OSError, ValueError) as error:
             if output.traceback or isinstance(error, BrokenPipeError):
                 raise
+            message = for_the_shell(str(error), options)
             with suppress(OSError):  # a terminal that was closed, or a pipe
                 if output.as_json:
-                    print_json({"error": type(error).__name__, "message": str(error)})
+                    print_json({"error": type(error).__name__, "message": message})
                 typer.secho("error: ", fg="red", bold=True, nl=False, err=True)
-                typer.echo(printable(str(error)), err=True)
+                typer.echo(printable(message), err=True)
             raise typer.Exit(1) from None
 
     # What typer reads: the parameters with the groups spread out.

@@ -9,7 +9,7 @@ from ooc_train.units import approximate_bytes, approximate_duration
 
 if TYPE_CHECKING:
     from ooc_train.models.fitted import Fitted
-    from ooc_train.store.layout import Store
+    from ooc_train.store.layout import ArrayLayout, Store
 
 
 def is_run(path: str) -> bool:
@@ -35,7 +35,7 @@ def describe_store(store: "Store", columns: int) -> dict[str, Any]:
         "n_features": store.n_features,
         "n_outputs": store.n_outputs,
         "dtype": store.dtype.name,
-        "y_dtype": None if store.y is None else _dtype_name(store.y.dtype),
+        "y_dtype": None if store.y is None else _y_name(store.y),
         "classes": store.classes,
         "class_counts": store.class_counts,
         "weighted": store.sample_weight is not None,
@@ -205,6 +205,14 @@ def _classes(store: "Store") -> str:
 
 def _pairs(rows: Sequence[tuple[str, str]]) -> list[str]:
     return [f"{name:<8}  {value}" for name, value in rows]
+
+
+def _y_name(y: "ArrayLayout") -> str:
+    """Say what y holds: its type, or that it is text or codes of names."""
+    if y.is_text:
+        return "text"
+    name = _dtype_name(y.dtype)
+    return name if y.names is None else f"{name}, codes of {len(y.names):,} names"
 
 
 def _dtype_name(dtype: str) -> str:

@@ -99,7 +99,7 @@ class Declared:
         shown = repr(value.item() if hasattr(value, "item") else value)
         raise NonFiniteData(
             f"row {first_row + row} has {shown} in {place}, which the array's {why}; "
-            "drop or fill such rows before training"
+            "drop or fill such rows, or correct that metadata if it is a value"
         )
 
 

@@ -36,7 +36,7 @@ class _Shard(NamedTuple):
 
 NEVER_WRITTEN = (
     "other writers leave out chunks of nothing but the fill value; open_store(path, "
-    "fill_missing=True), or --fill-missing, reads such chunks as that value"
+    "fill_missing=True) reads such chunks as that value"
 )
 """What may be the matter with a missing chunk of a store of another writer."""
 

@@ -104,7 +104,7 @@ def require_few(learner: Survey | Known, most: int) -> None:
         count, what = found[widest]
         way = f"leave it out (--drop {as_option([widest])})"
         if what == "target":
-            way = "take it as numbers (--task regression), or choose another"
+            way = "choose another --target"
         raise CeilingExceeded(
             f"the values of categories take {approximate_bytes(learner.nbytes)} so far, and there "
             f"is room for {approximate_bytes(most)}: the {what} {widest!r} has {count:,} of them; "

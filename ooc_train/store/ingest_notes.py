@@ -15,9 +15,12 @@ def size_of(recipe: Recipe, n_rows: int, free: int) -> str:
     """Say how large a store will be, and how much of the disk is free."""
     size = approximate_bytes(n_rows * row_bytes(recipe))
     raw = len(recipe.columns)
+    classes = ""
+    if recipe.classes is not None and len(recipe.classes) > MOST_CLASSES:
+        classes = f", with {len(recipe.classes):,} classes"
     return (
         f"{n_rows:,} rows x {recipe.n_features:,} columns of {recipe.dtype} ({size} before packing)"
-        f", made of {raw:,} raw {'column' if raw == 1 else 'columns'}; the disk has "
+        f", made of {raw:,} raw {'column' if raw == 1 else 'columns'}{classes}; the disk has "
         f"{approximate_bytes(free)} left"
     )
 
@@ -38,7 +41,7 @@ def notes(
         Why X is of float64, if the user didn't ask for it.
     """
     if widened is not None:
-        yield f"X is of float64: {widened} in float32 (--dtype float32 takes it as that)"
+        yield f"X is of float64: {widened} (--dtype float32 rounds it)"
     if isinstance(learner, Survey):
         for name, why in roles.indexes(tables).items():
             yield f"left out: {name!r}, {why} (--features takes it)"

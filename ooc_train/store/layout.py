@@ -325,7 +325,8 @@ class Store:
         parts = [f"{self.n_rows:,} x {self.n_features:,} {self.dtype}"]
         if self.y is not None:
             outputs = f" x {self.n_outputs}" if self.y.row_shape else ""
-            parts.append(f"y {np.dtype(self.y.dtype)}{outputs}")
+            kind = "text" if self.y.is_text else np.dtype(self.y.dtype)
+            parts.append(f"y {kind}{outputs}")
         if self.classes is not None:
             parts.append(f"{len(self.classes)} classes")
         if self.sample_weight is not None:

@@ -87,15 +87,23 @@ class Node:
         return None if found is None else Node(path, None, found)
 
     def array_names(self) -> list[str]:
-        """List the arrays that lie in a group, sorted."""
+        """List the arrays that lie in a group, and groups that stand for one, sorted."""
         if self.is_array:
             return []
         if self.metadata is None:
             opened: Any = self.opened
-            return sorted(opened.array_keys())
+            groups = (
+                (name, Node(f"{self.path}/{name}", None, one)) for name, one in opened.groups()
+            )
+            encoded = [name for name, one in groups if one.is_encoded]
+            return sorted([*opened.array_keys(), *encoded])
         names = sorted(entry.name for entry in os.scandir(self.path) if entry.is_dir())
         children = {name: self.child(name) for name in names}
-        return [name for name, child in children.items() if child is not None and child.is_array]
+        return [
+            name
+            for name, child in children.items()
+            if child is not None and (child.is_array or child.is_encoded)
+        ]
 
     def layout(self, role: str, *, fill_missing: bool = False) -> ArrayLayout:
         """Make the layout of an array, which messages will call `role`.

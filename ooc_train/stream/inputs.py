@@ -235,7 +235,10 @@ def read_validation(
 
 def _read_store(store: Store, *, classifier: bool, classes: tuple[Label, ...]) -> Inputs:
     if store.y is None:
-        raise InvalidStore(f"{store.path} has no y, and training needs one; put one into the store")
+        raise InvalidStore(
+            f"{store.path} has no y, and training needs one; name it, by open_store(path, y=...) "
+            "or --y, or put one into the store"
+        )
     if not classifier and has_labels(store.y):
         raise InvalidStore(
             f"{store.path} has labels of classes in y, and a regression needs numbers; use the "

@@ -236,7 +236,13 @@ def open_tables(
     InvalidTable
         If a file is empty, is neither CSV nor Parquet, names a column twice, or isn't text in this
         encoding.
+    ValueError
+        If the delimiter can't be one.
     """
+    if delimiter is not None and (len(delimiter) != 1 or not 0 < ord(delimiter) < 128):
+        raise ValueError(f"delimiter={delimiter!r} should be one ASCII character, such as ';'")
+    if delimiter in ('"', "\n", "\r"):
+        raise ValueError(f"delimiter={delimiter!r} has another meaning in CSV; use one such as ';'")
     found = _find(paths)
     formats = {path: format_of(path) or _format_inside(path) for path in found}
     for path, kind in formats.items():

@@ -7,6 +7,7 @@ each of its values. Ingest keeps records on disk between the two, since they are
 """
 
 import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -91,6 +92,11 @@ class Recipe:
         ndarray of `dtype`, shape (row, feature)
             Without the rows that ``missing="drop"`` leaves out.
 
+        Warns
+        -----
+        UserWarning
+            Numbers that differ may become the same in `dtype`.
+
         Raises
         ------
         InvalidTable
@@ -98,6 +104,11 @@ class Recipe:
         """
         encoder = self.encoder(needs_y=False, needs_id=False)
         parts = [self.expand(encoder.encode(piece)) for piece in _pieces(table, encoder.names)]
+        for loss in encoder.rounding.losses():
+            warnings.warn(
+                f"{loss}, as the recipe has it: numbers that differ may have become the same",
+                stacklevel=2,
+            )
         return np.concatenate(parts) if parts else np.zeros((0, self.n_features), self.dtype)
 
     def encoder(

@@ -85,6 +85,9 @@ class Roles:
         for name in ("features", "drop", "categorical"):
             if isinstance(getattr(self, name), str):
                 raise TypeError(f"{name} is a list of names, not one text")
+        if self.features is not None and len(set(self.features)) < len(self.features):
+            twice = [name for name in self.features if list(self.features).count(name) > 1]
+            raise ValueError(f"features names {some_of(sorted(set(twice)))} more than once")
 
     def indexes(self, tables: Tables) -> dict[str, str]:
         """Say which columns are left out since they number the rows, and why.
@@ -124,7 +127,7 @@ class Roles:
         _require_known(named, tables.names)
         if len(set(apart)) < len(apart):
             raise ValueError("target, id_column and sample_weight have to be different columns")
-        chosen = tuple(self.features or tables.names)
+        chosen = tables.names if self.features is None else tuple(self.features)
         indexes = self.indexes(tables)
         used = [name for name in chosen if name not in (*apart, *self.drop, *indexes)]
         if not used:
