@@ -286,6 +286,15 @@ def test_errors_hold_no_markup_and_steer_no_terminal(tmp_path):
     assert result.stderr == f"error: nothing lies at {tmp_path}/[red]\\x1b[31m:smile:.zarr\n"
 
 
+def test_arrays_without_a_group_are_named_by_options(tmp_path):
+    for name, values in (("X", np.eye(4)), ("y", np.arange(4))):
+        zarr.create_array(tmp_path / name, data=values)
+    refused = here("train", tmp_path)
+    assert refused.exit_code == 1
+    assert "that of y from there, as --y ../y" in refused.stderr
+    assert "name it, as --y NAME, or put one" in here("train", tmp_path / "X").stderr
+
+
 def test_chunks_that_were_left_out_are_filled_by_a_flag(tmp_path, scheduler):
     """zarr-python leaves out chunks of nothing but zeros, as of labels that are sorted."""
     rng = np.random.default_rng(0)

@@ -153,6 +153,19 @@ def test_lists_of_mixed_labels_are_no_text():
     assert as_labels(["b", "a"]).dtype.kind == "U"
 
 
+def test_text_of_any_length_is_text():
+    """NumPy's StringDType, as zarr-python hands out text, which scikit-learn does not take."""
+    text = np.where(Y > 0, "yes", "no")
+    y = text.astype(np.dtypes.StringDType())
+    model = LogisticRegression().fit(X, y)
+    assert model.classes_.tolist() == ["no", "yes"]
+    assert model.score(X, y) == LogisticRegression().fit(X, text).score(X, text)
+    missing = y.astype(np.dtypes.StringDType(na_object=None))
+    missing[7] = None
+    with pytest.raises(NonFiniteData, match="row 7"):
+        LogisticRegression().fit(X, missing)
+
+
 def test_kinds_that_differ_between_blocks_are_mixed():
     y = dask.array.concatenate([lazy(objects(int)[:30]), lazy(objects(str)[30:])])
     with pytest.raises(ValueError, match=MIXED):

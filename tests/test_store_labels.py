@@ -298,7 +298,7 @@ def test_a_chunk_of_labels_that_was_left_out(tmp_path):
     for kind in KINDS:
         values = y.astype(KINDS[kind].dtype)
         path = group(tmp_path / kind, X=X, y=values)
-        with pytest.raises(CorruptChunk, match="--fill-missing"):
+        with pytest.raises(CorruptChunk, match="fill_missing=True"):
             train(MODEL, path)
         fitted, _ = train(MODEL, open_store(path, fill_missing=True))
         assert fitted.classes == ("", *LABELS)
@@ -332,5 +332,5 @@ def test_what_info_tells_of_labels(tmp_path, zarr_format):
     assert "1 column of int8, codes of 3 names" in store_text(store, 0)
     with pytest.raises(InvalidStore, match=r"is a group without an array 'y' \(it has 'cell'\)"):
         open_store(store.path, y="obs")
-    with pytest.raises(InvalidStore, match=r"has no y, .* name it, by open_store\(path, y="):
+    with pytest.raises(InvalidStore, match=r"has no y, .* name it, as open_store\(path, y="):
         train(MODEL, store.path)

@@ -10,7 +10,7 @@ _IN_PYTHON = {"X": "x", "sample_weight": "weight", "model": "name"}
 """Names of Python's arguments whose options have another."""
 
 _VALUE = r"""('[^']*'|"[^"]*"|[\w+-]+(?:\.\w+)*)?"""
-_CALL = re.compile(r"\bopen_store\(path, (\w+=\w+)\)")
+_CALL = re.compile(r"\bopen_store\(path, (\w+=(?:\w+|'[^']*'))\)")
 
 
 def option_names(options: Iterable[tuple[str, OptionInfo]]) -> Mapping[str, str]:

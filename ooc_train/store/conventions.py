@@ -164,7 +164,7 @@ def _require_plain(attributes: Mapping[str, Any], path: str) -> None:
         said = attributes.get(key)
         if isinstance(said, str) and means_time(said):
             raise InvalidStore(
-                f"{path} holds times (it has {key}={said!r}), whose numbers depend on the unit; "
+                f"{path} holds times (it has {key}: {said!r}), whose numbers depend on the unit; "
                 "write numbers that mean what is to be learned, such as hours or years"
             )
     for key, what in (

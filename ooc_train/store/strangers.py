@@ -131,7 +131,7 @@ def _folder(path: str) -> str | None:
     if arrays:
         return (
             f"{path} is a folder without metadata of Zarr, around {', '.join(arrays[:5])}; give "
-            "the path of X, and that of y from there, as open_store(path, y='../y') or --y ../y"
+            "the path of X, and that of y from there, as open_store(path, y='../y')"
         )
     held = f"{len(names):,} files and folders of other kinds" if names else "nothing"
     return (

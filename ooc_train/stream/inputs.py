@@ -236,8 +236,8 @@ def read_validation(
 def _read_store(store: Store, *, classifier: bool, classes: tuple[Label, ...]) -> Inputs:
     if store.y is None:
         raise InvalidStore(
-            f"{store.path} has no y, and training needs one; name it, by open_store(path, y=...) "
-            "or --y, or put one into the store"
+            f"{store.path} has no y, and training needs one; name it, as open_store(path, y=NAME), "
+            "or put one into the store"
         )
     if not classifier and has_labels(store.y):
         raise InvalidStore(

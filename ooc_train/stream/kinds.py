@@ -211,6 +211,9 @@ def as_labels(values: Any, start: int = 0) -> NDArray[Any]:
     """
     _require_unmasked(values, "y", start)
     _require_no_dates(values, "y")
+    if np.asarray(values).dtype.kind == "T":
+        # NumPy's text of any length, which scikit-learn does not take, nor Zarr's text in pieces.
+        values = np.asarray(values).astype(object)
     objects = isinstance(values, list | tuple)
     found = np.asarray(values, object) if objects else np.asarray(values)
     if found.dtype.kind == "c":  # scikit-learn's words, which its own checks ask for
