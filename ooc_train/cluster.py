@@ -25,7 +25,7 @@ from distributed import Client, get_worker
 
 from ooc_train.errors import ClusterError, MissingMainGuard
 from ooc_train.memory import Ceiling, measure
-from ooc_train.stream.executors import Executor, Inline, OnDask
+from ooc_train.stream.executors import Executor, Inline, OnDask, require_scheduler
 from ooc_train.stream.sources import ArraySource, Source
 
 DASHBOARD = "127.0.0.1:8787"
@@ -275,13 +275,14 @@ def choose_executor(source: Source, client: Client | None = None) -> Executor:
     Raises
     ------
     ClusterError
-        where the client is asynchronous, closed, or has no workers.
+        where the client is asynchronous, closed, or has no workers, or its scheduler is gone.
     """
     if client is None and (isinstance(source, ArraySource) or inside_another_job()):
         return Inline()
     client = _waiting_client(client)
     if isinstance(source, ArraySource):
         return Inline()
+    require_scheduler(client)
     try:
         client.wait_for_workers(1, timeout=_START_SECONDS)
     except TimeoutError:

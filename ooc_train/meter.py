@@ -13,7 +13,7 @@ from ooc_train.errors import ClusterError
 from ooc_train.memory import Ceiling, ProcessMemory, held_by, measure, measure_tree, pid_space
 from ooc_train.models.kernels import load as load_kernels
 from ooc_train.models.machine_code import folder, use_folder
-from ooc_train.stream.executors import Executor, OnDask
+from ooc_train.stream.executors import Executor, OnDask, require_scheduler
 from ooc_train.stream.plan import Processes
 from ooc_train.threads import load_blas
 from ooc_train.watching.dashboard.runs import WORKER_METRIC, process_name
@@ -147,6 +147,7 @@ class Meter:
             calling = self._calling([])
             self._watch(calling, [])
             return Processes(calling.peak, (), 1)
+        require_scheduler(self._client)
         # Not `scheduler_info`: a heartbeat's smaller answer may take the place of ours.
         threads: Mapping[str, int] = self._client.nthreads()
         if not threads:
@@ -188,6 +189,7 @@ class Meter:
         """Return the peak of every process, the calling one's first, as what counts of it."""
         found: list[ProcessMemory] = []
         if self._client is not None:
+            require_scheduler(self._client)
             found = [m for m in self._client.run(measure).values() if m.pid != os.getpid()]
         workers = [replace(memory, name=f"worker {i}") for i, memory in enumerate(found)]
         return [self._calling([memory.pid for memory in found]), *workers]

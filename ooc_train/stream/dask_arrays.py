@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ooc_train.errors import OocTrainError
 from ooc_train.models.sums import Array, Arrays, Block, Rooms
 from ooc_train.stream.checks import require_finite, require_weights
+from ooc_train.stream.executors import computed
 from ooc_train.stream.kinds import as_labels, as_numbers, is_dask, is_sparse, require_arrays
 from ooc_train.stream.labels import Label, codes_of_labels, require_labels
 from ooc_train.stream.sources import Reader, concatenate, model_dtype
@@ -260,7 +261,6 @@ def look(
     ValueError
         where a weight is below zero, or labels are none, or not of one kind.
     """
-    import dask
 
     def blocks(array: Any) -> Any:
         return [None] * len(rows) if array is None else array.to_delayed().ravel()
@@ -272,7 +272,7 @@ def look(
         )
         if count
     ]
-    found = dask.compute(*tasks)
+    found = computed(tasks)
     for outcome in found:
         if isinstance(outcome, Exception):
             raise outcome

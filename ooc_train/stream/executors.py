@@ -26,6 +26,12 @@ _ALLOWED_LOSSES = 3
 TOGETHER = 64
 """Results that are fetched at a time, if they are small: each time is a way to the workers."""
 
+_CONNECTION_LOST = "scheduler-connection-lost"
+"""Why Dask cancels the futures of a client that has lost its scheduler, found again or not."""
+
+_RECONNECT_SECONDS = 3.0
+"""A client that has lost its scheduler may find it again within so long."""
+
 _SOON_SECONDS = 0.2
 """Results may wait so long in their workers for others, to be gathered together."""
 
@@ -104,6 +110,47 @@ def _call_given(
     return function(*before, given, *after)
 
 
+def require_scheduler(client: Client) -> None:
+    """Refuse a client whose scheduler is gone, where Dask would wait for it for half a minute.
+
+    Raises
+    ------
+    ClusterError
+        where the client is closed, or has been without a connection for some seconds.
+    """
+    until = perf_counter() + _RECONNECT_SECONDS
+    while client.status == "connecting" and perf_counter() < until:
+        sleep(0.02)
+    if client.status != "running":
+        raise _gone(client)
+
+
+def _gone(client: Client) -> ClusterError:
+    address = getattr(client.scheduler, "address", "its address")
+    return ClusterError(
+        f"the scheduler at {address} is gone; start a cluster, connect a new client and run again"
+    )
+
+
+def computed(tasks: Iterable[Delayed]) -> tuple[Any, ...]:
+    """Return what Dask makes of tasks, on the active client or in threads.
+
+    Raises
+    ------
+    ClusterError
+        where the scheduler of the active client is gone.
+    """
+    try:
+        client = Client.current()
+    except ValueError:
+        return tuple(dask.compute(*tasks))
+    require_scheduler(client)
+    try:
+        return tuple(dask.compute(*tasks))
+    except CancelledError as error:
+        raise _gone(client) from error
+
+
 class OnDask:
     """Runs calls as tasks of a Dask cluster, a window of them at a time.
 
@@ -148,6 +195,8 @@ class OnDask:
             while True:
                 room = window - len(pending) - len(again)
                 batch = [*again, *itertools.islice(waiting, room)]
+                if batch:
+                    require_scheduler(self.client)
                 if batch and scatters and not self._scattered.hold(large):
                     self._send(large)
                 pending |= self._submit(function, shared, batch, name)
@@ -173,7 +222,7 @@ class OnDask:
                         raise _lost(losses)
                     self._scattered.forget()
         finally:
-            if pending:
+            if pending and self.client.status == "running":
                 self.client.cancel(list(pending), force=True)
 
     def release(self) -> None:
@@ -273,9 +322,11 @@ class OnDask:
         """
         try:
             return self.client.gather(done, direct=self._direct), set()
-        except CancelledError:
+        except CancelledError as error:
+            if self.client.status != "running" or _CONNECTION_LOST in str(error):
+                raise _gone(self.client) from error
             lost = {future for future in done if future.status != "finished"}
-            if not lost or not self._scattered or self.client.status != "running":
+            if not lost or not self._scattered:
                 raise
             results, others = self._results([future for future in done if future not in lost])
             return results, lost | others
