@@ -15,12 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ooc_train.cluster import LocalCluster
-from ooc_train.errors import CeilingExceeded, InvalidStore, NonFiniteData
+from ooc_train.errors import CeilingExceeded, InvalidRun, InvalidStore, NonFiniteData
 from ooc_train.estimators import LinearRegression, LogisticRegression, Ridge
 from ooc_train.models.model import Model
 from ooc_train.places import in_scratch, scratch_folder
 from ooc_train.planning import plan
 from ooc_train.predict import evaluate
+from ooc_train.scoring import evaluate_files
 from ooc_train.store.layout import open_store
 from ooc_train.stream import beside
 from ooc_train.stream.inputs import read_inputs
@@ -275,6 +276,17 @@ def test_kinds_that_are_no_numbers_or_labels_are_refused(places, y, classifier, 
         read_inputs(places / "X", y, classifier=classifier)
 
 
+def test_a_recipe_makes_features_and_no_target_of_another_y(flights, tmp_path):
+    """Raw files have the target of the store, which is not what was learned."""
+    store = open_store(flights[0])
+    model = Ridge().fit(store, store.read("X")[:, 0])
+    raw = Path(__file__).parent.parent / "data" / "flights.parquet"
+    model.predict_files(raw, tmp_path / "p.csv")
+    assert len(pd.read_csv(tmp_path / "p.csv")) > store.n_rows
+    with pytest.raises(InvalidRun, match="has no target to compare with"):
+        evaluate_files(model, raw)
+
+
 def test_temporary_arrays_are_gone_with_the_inputs(places):
     inputs = refused(places / "X", y=Y, sample_weight=WEIGHT)
     assert inputs.store is not None
@@ -307,14 +319,17 @@ def test_nothing_lasting_is_written_by_a_refusal(places, monkeypatch):
     assert not any(map(os.path.exists, made))
 
 
-def test_workers_of_other_machines_are_told_of(places, monkeypatch):
+def test_workers_of_other_machines_are_told_of(places):
     with (
-        LocalCluster(n_workers=1, dashboard_address="127.0.0.1:0") as cluster,
+        LocalCluster(
+            n_workers=1, memory_ceiling="1GiB", dashboard_address="127.0.0.1:0"
+        ) as cluster,
         cluster.get_client(),
     ):
-        np.testing.assert_allclose(
-            Ridge().fit(places / "X", Y).coef_, Ridge().fit(X, Y).coef_, rtol=1e-9
-        )
+        model = Ridge().fit(places / "X", Y, WEIGHT)
+        np.testing.assert_allclose(model.coef_, Ridge().fit(X, Y, WEIGHT).coef_, rtol=1e-9)
+        memory = model.report_.memory
+        assert memory.measured <= memory.projected <= memory.ceiling == 2**30
         inputs = refused(places / "X", y=Y)
         assert inputs.store is not None
         assert inputs.store.y is not None
