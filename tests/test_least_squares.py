@@ -98,11 +98,13 @@ def exactly(X, y, *, alpha: float = 0.0, weight=None, fit_intercept=True) -> lis
     rows = [[Fraction(v) for v in row] + [Fraction(1)] * fit_intercept for row in X.tolist()]
     weights = [Fraction(1)] * len(X) if weight is None else [Fraction(w) for w in weight.tolist()]
     width = len(rows[0])
-    matrix = [
-        [sum(w * r[i] * r[j] for w, r in zip(weights, rows, strict=True)) for j in range(width)]
-        + [sum(w * r[i] * Fraction(t) for w, r, t in zip(weights, rows, y.tolist(), strict=True))]
-        for i in range(width)
-    ]
+    columns = [*zip(*rows, strict=True), [Fraction(v) for v in y.tolist()]]
+
+    def product(i: int, j: int) -> Fraction:
+        terms = zip(weights, columns[i], columns[j], strict=True)
+        return sum((w * a * b for w, a, b in terms), Fraction(0))
+
+    matrix = [[product(i, j) for j in range(width + 1)] for i in range(width)]
     for i in range(X.shape[1]):
         matrix[i][i] += Fraction(alpha)
     for i in range(width):
@@ -139,7 +141,7 @@ def digits(model: Any, due: list[Fraction]) -> float:
 )
 def test_reference_sets_are_solved_to_the_digits_that_rows_hold(name, due, refined):
     X, y = reference_set(name)
-    model = LinearRegression().fit(X, y)
+    model: Any = LinearRegression().fit(X, y)
     assert digits(model, exactly(X, y)) >= due
     # Two looks at the columns, one pass, and those that refine.
     assert model.report_.passes == 3 + refined
@@ -155,7 +157,7 @@ def test_reference_sets_are_solved_to_the_digits_that_rows_hold(name, due, refin
 def test_nearly_dependent_columns_without_an_intercept(dtype):
     n = 100_000
     X, y = np.arange(2 * n, dtype=dtype).reshape(-1, 2), np.arange(n, dtype=float)
-    model = LinearRegression(fit_intercept=False).fit(X, y)
+    model: Any = LinearRegression(fit_intercept=False).fit(X, y)
     # The second column is the first plus one: 0.5 and 0 is the one exact solution.
     np.testing.assert_allclose(model.coef_, [0.5, 0.0], rtol=0, atol=1e-9)
     assert (model.intercept_, model.report_.rank) == (0.0, 2)
@@ -167,7 +169,7 @@ def test_nearly_dependent_columns_without_an_intercept(dtype):
 def test_an_intercept_makes_them_dependent_and_the_answer_that_of_least_norm():
     n = 100_000
     X, y = np.arange(2.0 * n).reshape(-1, 2), np.arange(float(n))
-    model = LinearRegression().fit(X, y)
+    model: Any = LinearRegression().fit(X, y)
     np.testing.assert_allclose(model.coef_, [0.25, 0.25], rtol=1e-12)
     assert model.intercept_ == pytest.approx(-0.25, rel=1e-6)
     assert model.report_.rank == 1
@@ -177,9 +179,9 @@ def test_an_intercept_makes_them_dependent_and_the_answer_that_of_least_norm():
 def test_a_small_penalty_is_kept_beside_nearly_dependent_columns(alpha):
     X, y = reference_set("Wampler3")
     weight = np.linspace(1.0, 3.0, 21)
-    model = Ridge(alpha=alpha).fit(X, y, weight)
+    model: Any = Ridge(alpha=alpha).fit(X, y, weight)
     assert digits(model, exactly(X, y, alpha=alpha, weight=weight)) >= 8
-    plain = LinearRegression().fit(X, y, weight)
+    plain: Any = LinearRegression().fit(X, y, weight)
     assert digits(plain, exactly(X, y, weight=weight)) >= 8
     assert model.report_.condition < plain.report_.condition
 
@@ -196,7 +198,7 @@ def dummies(rows: int = 300):
 def test_columns_that_depend_add_no_rank_and_the_answer_has_the_least_norm(dtype):
     X, y = dummies()
     X = X.astype(dtype)
-    model = LinearRegression().fit(X, y)
+    model: Any = LinearRegression().fit(X, y)
     due = np.linalg.lstsq(X.astype(float) - X.mean(axis=0, dtype=float), y - y.mean(), rcond=1e-9)[
         0
     ]
@@ -212,7 +214,7 @@ def test_what_float64_holds_and_products_do_not_counts():
     a, b = rng.normal(size=(2, 200))
     X = np.column_stack([a, a + 1e-10 * b])
     y = 3.0 * X[:, 0] - 2.0 * X[:, 1]
-    model = LinearRegression().fit(X, y)
+    model: Any = LinearRegression().fit(X, y)
     np.testing.assert_allclose(model.coef_, np.linalg.lstsq(X, y, rcond=None)[0], rtol=1e-4)
     np.testing.assert_allclose(model.coef_, [3.0, -2.0], rtol=1e-4)
     assert model.report_.rank == 2
@@ -223,7 +225,7 @@ def test_well_conditioned_columns_take_one_pass_and_none_refines(monkeypatch):
     X, y = rng.normal(size=(300, 4)), rng.normal(size=300)
     monkeypatch.setattr(gram, "_refine", None)
     for model in (LinearRegression(), Ridge(), LinearRegression(fit_intercept=False)):
-        report = model.fit(X, y).report_
+        report: Any = model.fit(X, y).report_
         assert report.rank == 4
         assert 1 <= report.condition < 2
         assert report.digits > 14
@@ -232,7 +234,7 @@ def test_well_conditioned_columns_take_one_pass_and_none_refines(monkeypatch):
 def test_stores_are_refined_too_and_what_travels_is_planned(tmp_path):
     X, y = reference_set("Longley")
     write_store(tmp_path / "a", np.tile(X, (40, 1)), np.tile(y, 40), chunk_rows=64)
-    model = LinearRegression().fit(tmp_path / "a")
+    model: Any = LinearRegression().fit(tmp_path / "a")
     assert model.report_.passes >= 2
     assert digits(model, exactly(X, y)) >= 11
     again = LinearRegression().fit(tmp_path / "a")
@@ -244,7 +246,7 @@ def test_stores_are_refined_too_and_what_travels_is_planned(tmp_path):
 def test_of_very_many_columns_the_digits_are_told(monkeypatch):
     monkeypatch.setattr(gram, "WIDEST", 4)
     X, y = reference_set("Wampler1")
-    report = LinearRegression().fit(X, y).report_
+    report: Any = LinearRegression().fit(X, y).report_
     assert report.passes == 3
     assert report.digits < 10
     assert Ridge(alpha=1e-3).fit(X, y).report_.condition is None
@@ -252,7 +254,7 @@ def test_of_very_many_columns_the_digits_are_told(monkeypatch):
 
 def test_the_report_tells_condition_rank_and_digits():
     X, y = reference_set("Longley")
-    report = LinearRegression().fit(X, y).report_
+    report: Any = LinearRegression().fit(X, y).report_
     assert report.precision == "condition 111, rank 6 of 6, about 16 digits"
     assert ("precision", report.precision) in report.figures()
     assert Report.from_json(report.to_json()).precision == report.precision
