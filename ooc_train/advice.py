@@ -101,10 +101,9 @@ def _rate(chosen: Outcome, *, automatic: bool) -> str:
         return f"Its solver, {chosen.solver}, finds the length of its steps by itself."
     if not automatic:
         return f"Its learning rate was given, {chosen.learning_rate:.3g}, and no other was tried."
-    falls = "" if chosen.batch_size == "full" else ", and falls to zero over the epochs"
     return (
         f'Its learning rate is the automatic one for this batch size ("auto"): it begins at '
-        f"{chosen.learning_rate:.3g}{falls}. No other was tried."
+        f"{chosen.learning_rate:.3g}. No other was tried."
     )
 
 

@@ -85,7 +85,9 @@ class Progressed:
 class Stepped:
     """An iteration or epoch is done, or the start was evaluated: iteration 0 of full-batch solvers.
 
-    `loss`, `validation_loss` and `gradient_norm` of full-batch solvers are of the same parameters.
+    `loss`, `validation_loss` and `gradient_norm` are of the same parameters; those of updates, but
+    for the validation loss, are of a sample of the rows. `progressive_loss` of updates is the mean
+    loss of each row just before it was learned from, over the last epoch.
     `learning_rate` is that of the last update, or None; `profile` is as in `Progressed`.
     `validation_loss` is the mean loss of the validation rows at the parameters that the step led
     to; None without such rows, and where the run was asked to stop before they were read.
@@ -100,6 +102,7 @@ class Stepped:
     learning_rate: float | None = None
     profile: Mapping[str, float] = field(default_factory=dict)
     validation_loss: float | None = None
+    progressive_loss: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

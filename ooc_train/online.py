@@ -2,10 +2,14 @@
 
 How many rows will come is not known, so three things differ from `train`:
 
-- Columns are scaled by the first block, and so ever after.
+- Columns are scaled by the moments of the rows so far, until there are some 30,000 of them; with
+  `standardize`, by those of all rows so far. Parameters keep their meaning in the data's units.
 - The penalty is that of a fit to all rows so far; a row that comes again counts again.
 - The learning rate "auto" is the largest that is safe for this block and for the mean of those so
-  far, and falls with the root of the number of updates, where `train` lets it fall to zero.
+  far. How it falls with the number of updates depends on no number of rows to come.
+
+The model is the average of the parameters over all updates so far, as in `train`. A block whose
+rows weigh nothing changes nothing.
 """
 
 from dataclasses import dataclass, replace
@@ -22,23 +26,27 @@ from ooc_train.models.columns import column_order, permuted
 from ooc_train.models.fitted import Fitted
 from ooc_train.models.linear import LinearProblem
 from ooc_train.models.model import EXACT, Model
+from ooc_train.models.moments import ColumnMoments
 from ooc_train.models.sums import Sums
 from ooc_train.models.updates import LinearUpdates
 from ooc_train.report import Report
+from ooc_train.solvers.rates import Rate
 from ooc_train.solvers.updates import Updates
 from ooc_train.stream.executors import Inline
 from ooc_train.stream.inputs import Inputs
 from ooc_train.stream.outliers import blamed
 from ooc_train.stream.passes import Grain, Stream
+from ooc_train.stream.sources import sample_leaves
 from ooc_train.threads import one_blas_thread
-from ooc_train.train import Task, fitted_model, scaling_of
+from ooc_train.train import Task, column_moments, fitted_model, scaling_by
 
-_HORIZON = 10
-"""Updates, but no fewer rows than parameters, after which the automatic learning rate has fallen to
-`1 / sqrt(2)`: on the flights, one call in natural order then ended 0.7 to 3% above the optimum."""
+_SCALED_BY_ROWS = 2**15
+"""Rows by which columns are scaled for conditioning: as many as `train` looks at."""
 
+_LOSS_ROWS = 2**13
+"""Rows of a block by which the loss of the model is told."""
 
-_BY_COLUMN = ("theta", "slots", "partial")
+_BY_COLUMN = ("theta", "average", "slots", "partial")
 """What of the state of a scan has an entry for each column, and last one for the constant."""
 
 
@@ -48,7 +56,8 @@ class Progress:
 
     Attributes
     ----------
-    problem : the objective over all rows so far, with the scaling of the first block
+    problem : the objective over all rows so far
+    moments : of the columns of the rows by which they are scaled
     feature_names : of the columns of the first block, in whose order parameters and scaling lie, or
         None
     steepness : mean over all rows of one over the safe learning rate of their block
@@ -58,6 +67,7 @@ class Progress:
     """
 
     problem: LinearProblem
+    moments: ColumnMoments
     feature_names: tuple[str, ...] | None
     steepness: float
     state: Sums
@@ -73,6 +83,7 @@ class Progress:
         return replace(
             self,
             problem=replace(self.problem, scaling=scaling),
+            moments=self.moments.permuted(order),
             state=self.state | by_column,
         )
 
@@ -84,7 +95,7 @@ def learn(
     *,
     start: Fitted | None = None,
     memory_ceiling: str | int | Ceiling | None = None,
-) -> tuple[Progress, Fitted, Report]:
+) -> tuple[Progress | None, Fitted, Report]:
     """Learn from some more rows: one pass over them, in the order in which they lie.
 
     Batches have `batch_size` rows, but for the last of a call; "full" is all rows of the call, and
@@ -100,7 +111,7 @@ def learn(
 
     Returns
     -------
-    progress : for the next call
+    progress : for the next call; None where no row so far weighs anything
     fitted : the model and its parameters
     report : of this call; of rows in memory, only the first call measures what it holds
 
@@ -126,13 +137,10 @@ def learn(
     known = (inputs.kind, source.dtype)
     if progress is not None and known == ("arrays", progress.dtype) and progress.kind == "arrays":
         # A look at the memory would take longer than learning from a few rows.
-        stream, grain, memory = (
-            Stream(source, Inline(), progress.grain),
-            progress.grain,
-            progress.memory,
-        )
+        stream = Stream(source, Inline(), progress.grain)
+        grain, memory = progress.grain, progress.memory
         with one_blas_thread(), blamed(stream):
-            problem, steepness, eta0, state = _take(task, stream, progress, start)
+            learned = _take(task, stream, progress, start)
     else:
         with (
             one_blas_thread(),
@@ -141,12 +149,15 @@ def learn(
             plan = job.plan(task.demand(scans=True))
             stream, grain = job.stream(plan), plan.grain
             with blamed(stream):
-                problem, steepness, eta0, state = _take(task, stream, progress, start)
+                learned = _take(task, stream, progress, start)
             memory = job.memory(plan)
-    loss = float(state["sums"][0] / state["sums"][1])
+    state = learned.state
     updates = int(state["counters"][1])
     updated = updates - (0 if progress is None else int(progress.state["counters"][1]))
-    passes, seconds = stream.spent.rows / source.n_rows, perf_counter() - begun
+    passes, seconds = learned.rows / source.n_rows, perf_counter() - begun
+    step = Stepped(
+        1, passes, updated, learned.loss, None, seconds, progressive_loss=learned.progressive_loss
+    )
     report = Report(
         model=model.name,
         solver=task.solver_name,
@@ -158,17 +169,29 @@ def learn(
         n_iter=1,
         bytes_read=stream.spent.rows * source.row_bytes,
         seconds=seconds,
-        loss=loss,
-        history=(Stepped(1, passes, updated, loss, None, seconds),),
+        loss=learned.loss,
+        history=(step,),
         converged=False,
         random_state=None,
         shuffle_buffer=None,
-        learning_rate=eta0,
+        learning_rate=learned.eta0,
         profile=stream.spent.profile,
         memory=memory,
+        notes=learned.notes,
     )
-    fitted = fitted_model(model, problem, state["theta"], inputs, report)
-    progress = Progress(problem, names, steepness, state, *known, grain, memory)
+    fitted = fitted_model(model, learned.problem, state["average"], inputs, report)
+    if learned.moments is None:
+        return progress, fitted, report
+    progress = Progress(
+        learned.problem,
+        learned.moments,
+        names,
+        learned.steepness,
+        state,
+        *known,
+        grain,
+        memory,
+    )
     if order is not None:
         progress = progress.permuted(np.argsort(order))
     return progress, fitted, report
@@ -192,7 +215,9 @@ def _task(model: Model, inputs: Inputs) -> Task:
         batch_size = rows if batch_size == "full" else min(int(batch_size), rows)
     solver = "sgd" if model.solver == "auto" else model.solver
     return Task.of(
-        replace(model, solver=solver, batch_size=batch_size, shuffle_buffer=1, lanes=1), inputs
+        replace(model, solver=solver, batch_size=batch_size, shuffle_buffer=1, lanes=1),
+        inputs,
+        may_weigh_nothing=True,
     )
 
 
@@ -206,47 +231,99 @@ def _require_same_shape(task: Task, progress: Progress) -> None:
             )
 
 
-def _take(
-    task: Task, stream: Stream, before: Progress | None, start: Fitted | None
-) -> tuple[LinearProblem, float, float, Sums]:
-    """Return problem, steepness, learning rate and state after one pass over the rows."""
-    model, solver = task.model, task.solver
+@dataclass(frozen=True, eq=False)
+class _Learned:
+    """What a call led to; of rows that weigh nothing, what was before, and no moments at first."""
+
+    problem: LinearProblem
+    moments: ColumnMoments | None
+    steepness: float
+    state: Sums
+    eta0: float | None = None
+    rows: int = 0
+    loss: float = float("nan")
+    progressive_loss: float | None = None
+    notes: tuple[str, ...] = ()
+
+
+def _take(task: Task, stream: Stream, before: Progress | None, start: Fitted | None) -> _Learned:
+    """Return what one pass over the rows leads to."""
+    solver = task.solver
     if not isinstance(solver, Updates):
         raise TypeError(f"{task.solver_name} does not learn by updates")
-    if before is None:
-        problem = replace(task.problem, scaling=scaling_of(task, stream))
-    else:
-        problem = replace(
-            task.problem,
-            scaling=before.problem.scaling,
-            n_rows=before.problem.n_rows + task.problem.n_rows,
-            total_weight=before.problem.total_weight + task.problem.total_weight,
-        )
-    eta0, automatic = solver.first_rate(problem, stream), model.learning_rate == "auto"
-    steepness = 1.0 / eta0
+    if not task.problem.total_weight > 0:
+        return _unchanged(task, solver, stream, before, start)
+    problem, moments = _scaled(task, stream, before)
+    rate = solver.first_rate(problem, stream, planned=False)
+    steepness = 1.0 / rate.eta0
     if before is not None:
         share = task.problem.n_rows / problem.n_rows
         steepness = share * steepness + (1.0 - share) * before.steepness
-    if automatic:
-        eta0 = min(eta0, 1.0 / steepness)
-    updates = LinearUpdates(
-        problem,
-        stream.source.dtype,
-        solver.batch_size,
-        solver.rule,
-        "inverse_sqrt" if automatic else "constant",
-        eta0,
-        max(_HORIZON, problem.n_parameters / solver.batch_size),
-    )
-    theta = problem.zeros() if before is None else before.state["theta"]
-    if before is None and start is not None:
-        theta = problem.scaling.from_data_units(start.coef, start.intercept)
-    state = updates.start(theta)
-    if before is not None:
-        state["counters"] = before.state["counters"]
-        if before.state["slots"].shape == state["slots"].shape:
-            state["slots"] = before.state["slots"]
+    if task.model.learning_rate == "auto":
+        rate = replace(rate, eta0=min(rate.eta0, 1.0 / steepness))
+    updates = solver.updates(problem, stream, rate)
+    state = _state(updates, before, start)
     (after,) = stream.scan(updates, [state], seed=0, epoch=0, mixing=1, shuffled=False)
     if not np.isfinite(after["theta"]).all():
         raise Diverged("the parameters stopped being numbers; use a smaller learning rate")
-    return problem, steepness, eta0, after
+    rows, (total, weight) = stream.spent.rows, after["sums"]
+    source = stream.source
+    evaluation = problem.sums(after["average"][None], gradients=0)
+    sums = stream.reduce(evaluation, sample_leaves(source, min(_LOSS_ROWS, source.n_rows)))
+    loss = float(sums["loss"][0] / sums["weight"]) if sums["weight"] > 0 else float("nan")
+    return _Learned(
+        problem, moments, steepness, after, rate.eta0, rows, loss, float(total / weight)
+    )
+
+
+def _unchanged(
+    task: Task, solver: Updates, stream: Stream, before: Progress | None, start: Fitted | None
+) -> _Learned:
+    """Return what was before, since these rows weigh nothing."""
+    notes = ("no row weighs anything: nothing was learned",)
+    if before is not None:
+        return _Learned(before.problem, before.moments, before.steepness, before.state, notes=notes)
+    state = _state(solver.updates(task.problem, stream, Rate(0.0)), None, start)
+    return _Learned(task.problem, None, 0.0, state, notes=notes)
+
+
+def _scaled(
+    task: Task, stream: Stream, before: Progress | None
+) -> tuple[LinearProblem, ColumnMoments]:
+    """Return the objective over all rows so far, and the moments by which columns are scaled."""
+    seen = 0 if before is None else before.problem.n_rows
+    problem = task.problem
+    if before is not None:
+        problem = replace(
+            problem,
+            scaling=before.problem.scaling,
+            n_rows=seen + problem.n_rows,
+            total_weight=before.problem.total_weight + problem.total_weight,
+        )
+        if seen >= _SCALED_BY_ROWS and not problem.standardize:
+            return problem, before.moments
+    moments = column_moments(task, stream)
+    if before is not None:
+        moments = before.moments.merged(moments)
+    return replace(problem, scaling=scaling_by(problem, moments)), moments
+
+
+def _state(updates: LinearUpdates, before: Progress | None, start: Fitted | None) -> Sums:
+    """Return the state to go on from, its parameters in the units of the columns' new scaling."""
+    problem = updates.problem
+    if before is None:
+        theta = problem.zeros()
+        if start is not None:
+            theta = problem.from_data_units(start.coef, start.intercept)
+        return updates.start(theta)
+    old = before.problem.scaling
+    state = updates.start(problem.from_data_units(*old.to_data_units(before.state["theta"])))
+    average = problem.from_data_units(*old.to_data_units(before.state["average"]))
+    state |= {name: before.state[name].copy() for name in ("counters", "clock")}
+    state["average"] = average
+    if before.state["slots"].shape == state["slots"].shape:
+        # Slopes by a parameter are in inverse proportion to the scale of its column.
+        ratio = np.append(old.scale / problem.scaling.scale, 1.0)
+        powers = np.arange(1, 1 + len(state["slots"])).reshape(-1, 1, 1)
+        state["slots"] = before.state["slots"] * ratio**powers
+    return state

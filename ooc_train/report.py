@@ -53,8 +53,8 @@ class Report:
     n_iter : iterations, or epochs of updates
     bytes_read : decoded bytes that were read, those of validation rows included
     seconds : from planning to the end
-    loss : mean loss of a row at the parameters that were learned; of updates, that of each row just
-        before it was learned from, over the last epoch
+    loss : mean loss of a row at the parameters that were learned; of updates, of a sample of the
+        rows, spread evenly
     history : what is known after each iteration or epoch: passes, seconds, updates, loss, gradient
         norm; of iterative full-batch solvers first at the start, as iteration 0; of more than
         4,096 of them every second, fourth, ... one
@@ -71,10 +71,6 @@ class Report:
     notes : what was decided for the user
     shortfall : why the run is not converged, and the way out, in one line, which is a note too and
         of which estimators warn; empty where it converged, and where it was asked to stop
-    condition : of least squares by "gram", the condition number of the scaled columns, penalty
-        included, along the directions kept; None where it was not computed
-    rank : how many directions were kept: columns that depend on others add none
-    digits : estimated decimal digits of the coefficients, in scaled units together
     """
 
     model: str
@@ -99,9 +95,6 @@ class Report:
     dashboard: str | None = None
     notes: tuple[str, ...] = ()
     shortfall: str = ""
-    condition: float | None = None
-    rank: int | None = None
-    digits: float | None = None
 
     @property
     def loss_history(self) -> tuple[float, ...]:
@@ -112,6 +105,15 @@ class Report:
     def validation_loss(self) -> float | None:
         """The mean loss of the validation rows at the parameters that were learned, or None."""
         return self.history[-1].validation_loss if self.history else None
+
+    @property
+    def progressive_loss(self) -> float | None:
+        """Mean loss of each row just before it was learned from, over the last epoch of updates.
+
+        An estimate of the loss of rows that were not learned from, where the first epoch was the
+        last (progressive validation: Blum, Kalai and Langford 1999). None without updates.
+        """
+        return self.history[-1].progressive_loss if self.history else None
 
     @property
     def rows_per_second(self) -> float:
@@ -128,21 +130,12 @@ class Report:
         ]
         return ", ".join(parts).replace("%", " %")
 
-    @property
-    def precision(self) -> str | None:
-        """What rows tell of least squares: "condition 12, rank 3 of 4, about 15 digits"."""
-        if self.condition is None:
-            return None
-        return (
-            f"condition {self.condition:.3g}, rank {self.rank} of {self.n_features}, "
-            f"about {self.digits:.0f} digits"
-        )
-
     def to_json(self) -> dict[str, Any]:
         """Return the report as values that JSON can hold."""
         return asdict(self) | {
             "rows_per_second": self.rows_per_second,
             "validation_loss": self.validation_loss,
+            "progressive_loss": self.progressive_loss,
         }
 
     @classmethod
@@ -182,8 +175,8 @@ class Report:
         ]
         if self.validation_loss is not None:
             found.insert(7, ("validation loss", f"{self.validation_loss:.6g}"))
-        if self.precision is not None:
-            found.insert(7, ("precision", self.precision))
+        if self.progressive_loss is not None:
+            found.insert(7, ("progressive loss", f"{self.progressive_loss:.6g}"))
         if self.learning_rate is not None:
             found.insert(3, ("learning rate", f"{self.learning_rate:.4g}, of the first update"))
         return found + [("note", note) for note in (*self.notes, *memory.notes)]

@@ -19,22 +19,23 @@ from ooc_train.models.columns import column_order, permuted
 from ooc_train.models.fitted import Fitted, as_fitted, require_writable
 from ooc_train.models.linear import LinearProblem, LossSums
 from ooc_train.models.model import UPDATES, Model
-from ooc_train.models.moments import ColumnSums, ResidualSums
+from ooc_train.models.moments import ColumnMoments, ColumnSums
 from ooc_train.models.scaling import Scaling
-from ooc_train.models.sums import Array, Work, nbytes, total_bytes
+from ooc_train.models.sums import Array, nbytes, total_bytes
 from ooc_train.models.updates import update_rooms
 from ooc_train.report import Report, Steps
 from ooc_train.solvers.base import Solver, State
 from ooc_train.solvers.gram import Gram
 from ooc_train.solvers.lbfgs import LBFGS
 from ooc_train.solvers.newton import Newton
-from ooc_train.solvers.updates import Updates
+from ooc_train.solvers.rates import certain_gain, evaluated_leaves
+from ooc_train.solvers.updates import Updates, is_near
 from ooc_train.stream.inputs import Inputs, read_inputs, read_validation
 from ooc_train.stream.labels import class_weights
 from ooc_train.stream.outliers import blamed
 from ooc_train.stream.passes import Stream
 from ooc_train.stream.plan import Demand, Plan
-from ooc_train.stream.sources import Source, sample_leaves
+from ooc_train.stream.sources import Source, rows_of, sample_leaves
 from ooc_train.threads import one_blas_thread
 from ooc_train.units import approximate_bytes
 from ooc_train.watching.driver import TrainingPage
@@ -72,6 +73,8 @@ class Task:
         inputs: Inputs,
         validation: Any = None,
         memory_ceiling: str | int | Ceiling | None = None,
+        *,
+        may_weigh_nothing: bool = False,
     ) -> "Task":
         """Return what training this model on these data is, judged by those of `validation`.
 
@@ -94,14 +97,8 @@ class Task:
                     f"{name}={getattr(model, name)!r} is for updates, and solver={solver_name!r} "
                     f"makes none by batches; leave it out, or use solver='sgd' or a batch_size"
                 )
-        # Of a store with weights they have to be read, and so only where they are needed.
-        totals = None if model.class_weight is None else inputs.class_totals
-        weights = class_weights(model.class_weight, inputs.classes, totals)
-        if weights is None or totals is None:
-            total = inputs.total_weight
-        else:
-            total = float(weights @ totals)
-        if not total > 0:
+        total, weights = weights_of(model, inputs)
+        if not total > 0 and not may_weigh_nothing:
             raise ValueError(
                 f"the weights of all rows add up to {total:g}; some must be above zero"
             )
@@ -219,7 +216,7 @@ class Task:
             leaf=total_bytes(source.rooms(1)),
             workspace=max(total_bytes(work.rooms(source.leaf_rows)) for work in works),
             sums=max(nbytes(work.zeros()) for work in works),
-            parameters=8 * max(self.problem.n_parameters, *(_carried(work) for work in works)),
+            parameters=8 * self.problem.n_parameters,
             slots=solver.slots,
             mixing=mixing,
             lanes=solver.lanes if isinstance(solver, Updates) else 1,
@@ -256,9 +253,14 @@ class Task:
             )
 
 
-def _carried(work: Work) -> int:
-    """Return how many numbers travel with a work that are more than parameters."""
-    return work.basis.size + work.coef.size if isinstance(work, ResidualSums) else 0
+def weights_of(model: Model, inputs: Inputs) -> tuple[float, Array | None]:
+    """Return the weight of all rows, class weights included, and that of each class or None."""
+    # Of a store with weights they have to be read, and so only where they are needed.
+    totals = None if model.class_weight is None else inputs.class_totals
+    weights = class_weights(model.class_weight, inputs.classes, totals)
+    if weights is None or totals is None:
+        return inputs.total_weight, weights
+    return float(weights @ totals), weights
 
 
 def _solver(model: Model, name: str, batch: int, inputs: Inputs) -> Solver:
@@ -276,7 +278,6 @@ def _solver(model: Model, name: str, batch: int, inputs: Inputs) -> Solver:
         "adam" if name == "adam" else "sgd",
         batch,
         model.learning_rate,
-        model.iterations,
         model.tolerance,
         int(seed),
         mixing,
@@ -387,7 +388,7 @@ def fitted_model(
         intercept = intercept - intercept.mean()
         if model.l2 == 0:
             coef = coef - coef.mean(axis=0)
-    if not model.fit_intercept:
+    if not model.fit_intercept and not model.standardize:
         intercept = np.zeros_like(intercept)
     recipe = None if inputs.store is None else inputs.store.recipe
     return Fitted(
@@ -411,6 +412,7 @@ class _Run:
         self._stopped = False
         self._notes: dict[str, None] = dict.fromkeys(task.inputs.notes)
         self._limit: str | None = None
+        self._shortfall = ""
         if isinstance(task.solver, Updates) and task.solver.lanes < task.model.lanes:
             lanes = f"{task.solver.lanes} of {task.model.lanes} lanes"
             self._notes[f"learned in {lanes}: the order of rows has no more groups of chunks"] = (
@@ -497,14 +499,16 @@ class _Run:
                 threads=grain.lanes * grain.turns if scans else self._plan.threads,
             )
         )
-        scaling = scaling_of(self.task, self.stream)
-        self.problem = replace(self.problem, scaling=scaling)
+        self.problem = replace(self.problem, scaling=scaling_of(self.task, self.stream))
         theta = self.problem.zeros()
         if start is not None:
-            theta = scaling.from_data_units(start.coef, start.intercept)
+            theta = self.problem.from_data_units(start.coef, start.intercept)
         state = self.task.solver.start(self.problem, self.stream, theta)
         self._learning_rate = _rate(state, 0)
         self.note(state.note)
+        looked_at = rows_of(source, evaluated_leaves(source))
+        if scans and looked_at < source.n_rows:
+            self._notes[f"losses of epochs are those of {looked_at:,} rows, spread evenly"] = None
         while not state.converged and not state.stalled:
             # The pass that evaluates the start is part of the first iteration, which is ended.
             first = state.n_iter == 0 and not np.isnan(state.loss)
@@ -531,6 +535,7 @@ class _Run:
                 _rate(state, max(0, state.updates - 1)),
                 self._profile,
                 validation_loss,
+                state.progressive_loss,
             )
             self._steps.add(step)
             self.emit(step)
@@ -539,21 +544,32 @@ class _Run:
             self.note("ends: the tolerance is met")
         elif state.stalled:
             self.note(f"ends: {state.stalled}")
+        self._shortfall = self._short_of(state)
         return state
 
-    def _shortfall(self, state: State) -> str:
+    def _short_of(self, state: State) -> str:
         """Return why the run is not converged, and the way out, in one line.
 
         Nothing where it is converged, and where it was asked to stop.
         """
         cause = state.stalled or self._limit
-        batches = self.task.rows_per_update < self.problem.n_rows
-        if state.converged or not cause or batches:
+        if state.converged or not cause:
             return ""
-        if state.gradient_norm is not None:
-            norm, tol = state.gradient_norm, self.task.model.tolerance
+        tol = self.task.model.tolerance
+        way_out = f"{cause.split('=')[0]} or tol"
+        if self.task.rows_per_update < self.problem.n_rows:
+            gain = certain_gain(self.problem, self.stream, state.theta)
+            if is_near(gain, state.loss, tol):
+                if tol == 0:  # no condition to meet
+                    return ""
+                cause += " before five epochs in a row gained less than tol"
+            else:
+                cause += f", and the mean objective can be lowered by {gain:.3g} at least"
+                way_out = "max_iter, or change learning_rate or batch_size"
+        elif state.gradient_norm is not None:
+            norm = state.gradient_norm
             cause += f", the largest entry of the gradient is {norm:.3g} and tol is {tol:g}"
-        way_out = "tol" if state.stalled else f"{cause.split('=')[0]} or tol"
+            way_out = "tol" if state.stalled else way_out
         return f"not converged: {cause}; raise {way_out}"
 
     def _limit_met(
@@ -587,8 +603,8 @@ class _Run:
         if self._judging is not None:
             bytes_read += self._judging.spent.rows * self._judging.source.row_bytes
         updates = task.solver if isinstance(task.solver, Updates) else None
-        if shortfall := self._shortfall(state):
-            self._notes |= {shortfall: None}
+        if self._shortfall:
+            self._notes |= {self._shortfall: None}
         return Report(
             model=task.model.name,
             solver=task.solver_name,
@@ -611,10 +627,7 @@ class _Run:
             lanes=1 if updates is None else updates.lanes,
             dashboard=self._job.dashboard,
             notes=(*self._notes, *notes),
-            shortfall=shortfall,
-            condition=None if state.precision is None else state.precision.condition,
-            rank=None if state.precision is None else state.precision.rank,
-            digits=None if state.precision is None else state.precision.digits,
+            shortfall=self._shortfall,
         )
 
 
@@ -624,28 +637,32 @@ def _rate(state: State, t: int) -> float | None:
     return None if updates is None else float(updates.rate(t // len(state.memory.states)))
 
 
-def scaling_of(task: Task, stream: Stream) -> Scaling:
-    """Return the scaling of the columns: from a store's statistics, else from looking at them.
-
-    For conditioning a sample will do; `standardize` is about the true means and deviations.
-    """
-    problem = task.problem
-    scaling = _column_scaling(task, stream)
+def scaling_by(problem: LinearProblem, moments: ColumnMoments) -> Scaling:
+    """Return the scaling of columns of these moments, for conditioning or to standardize them."""
+    # Without an intercept nothing takes up a shift, but a `StandardScaler` put first does.
+    centre = problem.fit_intercept or problem.standardize
+    scaling = Scaling.of(moments.mean, np.sqrt(moments.variance), centre=centre)
     if problem.standardize:
         return scaling
     return scaling.widened(problem.l2 / (problem.loss.curvature * problem.total_weight))
 
 
-def _column_scaling(task: Task, stream: Stream) -> Scaling:
-    problem, centre = task.problem, task.problem.fit_intercept
-    statistics = task.inputs.statistics
+def scaling_of(task: Task, stream: Stream) -> Scaling:
+    """Return the scaling of the columns that a fit begins with."""
+    return scaling_by(task.problem, column_moments(task, stream))
+
+
+def column_moments(task: Task, stream: Stream) -> ColumnMoments:
+    """Return the moments of the columns: a store's statistics, else from looking at them.
+
+    For conditioning a sample will do; `standardize` is about the true means and deviations.
+    """
+    problem, statistics = task.problem, task.inputs.statistics
     if statistics is not None:
-        return Scaling.of(statistics.mean, statistics.scale, centre=centre)
+        return ColumnMoments(problem.total_weight, statistics.mean, statistics.scale**2)
     about: Array = np.zeros(problem.n_features)
     leaves = sample_leaves(stream.source, _SAMPLE_LEAVES * stream.source.leaf_rows)
     look = ColumnSums(about)
-    rough = look.scaling(stream.reduce(look, leaves), centre=True)
-    look = ColumnSums(rough.mean)
+    look = ColumnSums(look.moments(stream.reduce(look, leaves)).mean)
     everything = problem.standardize or task.inputs.kind == "arrays"
-    sums = stream.reduce(look, None if everything else leaves)
-    return look.scaling(sums, centre=centre)
+    return look.moments(stream.reduce(look, None if everything else leaves))

@@ -10,7 +10,7 @@ import pytest
 from ooc_train.models import kernels
 from ooc_train.models.compiled import full_batch
 from ooc_train.models.losses import LOSSES
-from ooc_train.models.rules import OPTIMIZERS, SCHEDULES
+from ooc_train.models.rules import OPTIMIZERS, average_every
 
 ROWS, FEATURES = 61, 13
 slope: Any = full_batch.slope  # as numba has it, which is no part of the machine code by itself
@@ -185,7 +185,7 @@ class Problem:
     dtype: type = np.float64
     weighted: bool = False
     optimizer: int = OPTIMIZERS["sgd"]
-    schedule: int = SCHEDULES["constant"]
+    noise: float = 0.0
     batch_size: int = 1
     fit_intercept: bool = True
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(5))
@@ -207,10 +207,12 @@ class Problem:
         self.slots = np.zeros((2 * (self.optimizer == OPTIMIZERS["adam"]), *shape))
         self.partial = np.zeros(shape)
         self.counters, self.sums = np.zeros(3, np.int64), np.zeros(2)
+        self.average, self.clock = np.zeros(shape), np.zeros(3)
 
     @property
     def state(self):
-        return [self.theta, self.slots, self.partial, self.counters, self.sums]
+        learned = [self.theta, self.slots, self.partial, self.counters, self.average, self.clock]
+        return [*learned, self.sums]
 
     def scan(self, order, flush):
         rooms = kernels.scan_rooms(len(order), FEATURES, self.outputs)
@@ -218,19 +220,20 @@ class Problem:
         of_rows: Any = kernels.Scan
         scan = of_rows(
             self.X.dtype, self.mean, self.inv_scale, self.l2, *self.state, work,
-            LOSSES[self.loss].code, self.batch_size, self.optimizer, self.schedule, 0.02, 100.0,
-            self.fit_intercept, flush,
+            LOSSES[self.loss].code, self.batch_size, self.optimizer,
+            average_every(self.batch_size), 0.02, self.noise, 10.0, self.fit_intercept, flush,
         )  # fmt: skip
         return scan(self.X, self.y, self.weight, order)
 
 
 def plain_scan(p):
-    """What `scan` does to one pass, said in NumPy; returns theta and the two sums."""
-    loss = LOSSES[p.loss]
+    """What `scan` does to one pass, said in NumPy; returns theta, its average, and the two sums."""
+    loss, adam = LOSSES[p.loss], p.optimizer == OPTIMIZERS["adam"]
     theta, first, second, sums = p.theta.copy(), 0.0, 0.0, np.zeros(2)
+    average, averaged, age, t = np.zeros_like(theta), 0, 0.0, 0
     w = p.weight if p.weighted else np.ones(ROWS)
     free = np.append(np.ones(FEATURES), float(p.fit_intercept))
-    for t, start in enumerate(range(0, ROWS, p.batch_size)):
+    for start in range(0, ROWS, p.batch_size):
         i = p.order[start : start + p.batch_size]
         T = np.column_stack([(p.X[i] - p.mean) * p.inv_scale, np.ones(len(i))])
         z = T @ theta.T
@@ -238,17 +241,24 @@ def plain_scan(p):
         sums += (w[i] * loss.value(y, z).reshape(len(i), -1).sum(axis=1)).sum(), w[i].sum()
         g = (w[i, None] * loss.gradient(y, z)).T @ T / len(i)
         g = (g + np.append(p.l2, 0.0) * theta) * free
-        eta = {
-            SCHEDULES["constant"]: 0.02,
-            SCHEDULES["linear"]: 0.02 * (1 - t / 100),
-            SCHEDULES["inverse_sqrt"]: 0.02 / np.sqrt(1 + t / 100),
-        }[p.schedule]
-        if p.optimizer == OPTIMIZERS["adam"]:
-            first, second = 0.9 * first + 0.1 * g, 0.999 * second + 0.001 * g**2
-            size = np.sqrt(second / (1 - 0.999 ** (t + 1))) + 1e-8
-            g = first / (1 - 0.9 ** (t + 1)) / size
-        theta -= eta * g
-    return theta, sums
+        eta = 0.02 / (1 + p.noise * (np.sqrt(1 + t // 64 * 64 / 10) - 1))
+        part = len(i) / p.batch_size
+        if adam:
+            if not w[i].any():
+                continue
+            age += part
+            first, second = (
+                first - (1 - 0.9**part) * (first - g),
+                second + (1 - 0.999**part) * (g**2 - second),
+            )
+            size = np.sqrt(second / (1 - 0.999**age)) + 1e-8
+            g = first / (1 - 0.9**age) / size
+        theta -= part * eta * g
+        t += 1
+        if t % average_every(p.batch_size) == 0:
+            averaged += 1
+            average += 4 / (averaged + 3) * (theta - average)
+    return theta, average, sums
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 4, 7, 16, ROWS])
@@ -258,16 +268,17 @@ def plain_scan(p):
     [("squared", 1), ("squared", 3), ("logistic", 1), ("hinge", 1), ("multinomial", 3)],
 )
 def test_scan_is_the_plain_loop(loss, outputs, optimizer, batch_size):
-    schedules = (SCHEDULES["constant"], SCHEDULES["linear"], SCHEDULES["inverse_sqrt"])
-    cases = zip(schedules, (True, False, True), (True, True, False), strict=True)
-    for schedule, weighted, fit_intercept in cases:
+    for noise, weighted, fit_intercept in (
+        (0.0, True, True),
+        (1.0, False, True),
+        (0.3, True, False),
+    ):
         for dtype in (np.float32, np.float64):
-            p = Problem(
-                loss, outputs, dtype, weighted, optimizer, schedule, batch_size, fit_intercept
-            )
-            theta, sums = plain_scan(p)
+            p = Problem(loss, outputs, dtype, weighted, optimizer, noise, batch_size, fit_intercept)
+            theta, average, sums = plain_scan(p)
             assert p.scan(p.order, True) == -1
             np.testing.assert_allclose(p.theta, theta, rtol=1e-10, atol=1e-12)
+            np.testing.assert_allclose(p.average, average, rtol=1e-10, atol=1e-12)
             np.testing.assert_allclose(p.sums, sums, rtol=1e-12)
             assert p.counters.tolist() == [0, -(-ROWS // batch_size), ROWS]
             assert not p.partial.any()
@@ -302,6 +313,8 @@ def test_quads_may_be_cut_anywhere_but_for_rounding(loss, outputs, batch_size):
         for start, stop in itertools.pairwise([0, *cuts, ROWS]):
             p.scan(p.order[start:stop].copy(), False)
         p.scan(p.order[:0], True)
+        # The average takes in the parameters after a quad, and so after other rows.
+        p.average[...] = whole.average
         for cut, at_once in zip(p.state, whole.state, strict=True):
             np.testing.assert_allclose(cut, at_once, rtol=1e-11, atol=1e-13)
 

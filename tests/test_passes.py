@@ -324,9 +324,7 @@ def test_segments_and_turns_do_not_change_a_bit(monkeypatch, rule, mixing, batch
     rng = np.random.default_rng(1)
     weight = rng.uniform(0, 2, ROWS) if weighted else None
     source = Cut(rows.X, rng.normal(size=(ROWS, 1)), weight, rows=8)
-    updates = LinearUpdates(
-        problem_of(source, weighted), "<f8", batch_size, rule, "linear", 0.01, 3000.0
-    )
+    updates = LinearUpdates(problem_of(source, weighted), "<f8", batch_size, rule, 0.01, 0.7, 300.0)
     found = []
     cuts = ((2**18, 1.0, 4, 1), (1, 0.0, 1, 5), (40, 1e-9, 3, 2), (9, 1.0, 2, 3))
     for segment_rows, seconds, turns, lot in cuts:
@@ -351,7 +349,7 @@ def test_lanes_are_the_same_to_the_bit_whoever_learns_them(monkeypatch, rule, ba
     y = np.random.default_rng(1).normal(size=(ROWS, 1))
     source = Cut(rows.X, y, rows=8)
     updates = LinearUpdates(
-        problem_of(source, weighted=False), "<f8", batch_size, rule, "linear", 0.01, 3000.0
+        problem_of(source, weighted=False), "<f8", batch_size, rule, 0.01, 0.7, 300.0
     )
     # Several rounds an epoch.
     monkeypatch.setattr(order, "_ROUND_BYTES", 16 * source.row_bytes)

@@ -11,12 +11,13 @@ from ooc_train.models import kernels
 from ooc_train.models.linear import LinearProblem
 from ooc_train.models.losses import LOSSES
 from ooc_train.models.scaling import Scaling
-from ooc_train.solvers import lbfgs, newton, updates
+from ooc_train.solvers import lbfgs, newton, rates, updates
 from ooc_train.solvers.base import State
 from ooc_train.solvers.gram import Gram, solve
 from ooc_train.solvers.lbfgs import LBFGS
 from ooc_train.solvers.newton import Newton, newton_direction
-from ooc_train.solvers.updates import Updates, automatic_rate
+from ooc_train.solvers.rates import automatic_rate, certain_gain
+from ooc_train.solvers.updates import Updates
 from tests.streams import Case, Cut, make_case, same_bits, stream
 
 
@@ -443,7 +444,7 @@ def test_lbfgs_never_climbs():
 
 
 def updates_solver(case: Case, batch_size, rule="sgd", learning_rate: Any = "auto", **how):
-    settings = {"max_iter": 40, "tol": 1e-9, "seed": 3, "mixing": case.source.n_leaves} | how
+    settings = {"tol": 1e-9, "seed": 3, "mixing": case.source.n_leaves} | how
     return Updates(rule, batch_size, learning_rate, **settings)
 
 
@@ -460,32 +461,54 @@ def test_the_automatic_rate_is_the_formula(loss, outputs, batch_size, settings):
         A = A[:, :-1]
     # Weights of mean one: a batch's gradient is a mean of w * row, of second moment w ** 2.
     moments = A.T * w @ A / w.sum()
-    largest = np.linalg.eigvalsh(moments)[-1]
-    square = (w @ (A**2).sum(axis=1) / w.sum()) * (w**2).mean() / w.mean() ** 2
+    largest, norms = np.linalg.eigvalsh(moments)[-1], (A**2).sum(axis=1)
+    square = (w @ norms / w.sum()) * (w**2).mean() / w.mean() ** 2
+    if loss == "squared" and batch_size < 101:
+        square = max(square, (w**2 * norms**2).mean() / (w * norms).mean() / w.mean())
     beta = {"squared": 1.0, "logistic": 0.25, "multinomial": 0.5}[loss]
     curvature = beta * (square + (batch_size - 1) * largest) / batch_size
     due = 1 / (curvature + problem.penalty.max() / problem.total_weight)
-    assert automatic_rate(problem, stream(case.source), batch_size) == pytest.approx(due, rel=1e-10)
+    rate = automatic_rate("sgd", problem, stream(case.source), batch_size, 101 / batch_size)
+    assert rate.eta0 == pytest.approx(due, rel=1e-10)
+    # What of the bound is there for noise, falls; the squared loss needs no such fall.
+    share = beta * square / batch_size * due
+    falls = loss != "squared" and batch_size < 101
+    assert rate.noise == (pytest.approx(share, rel=1e-10) if falls else 0.0)
+    # 10 rows a parameter of an output are more than a twentieth of the epoch.
+    assert rate.horizon == max(1.0, 10 * 5 / batch_size)
+    longer = automatic_rate("sgd", problem, stream(case.source), batch_size, 1e6)
+    assert longer.horizon == 5e4
 
 
 def test_the_automatic_rate_of_very_wide_rows_is_bounded_without_a_matrix(monkeypatch):
     case = make_case("logistic", l2=0.0)
-    narrow = automatic_rate(case.problem, stream(case.source), 10)
-    monkeypatch.setattr(updates, "_WIDEST", 3)
-    assert automatic_rate(case.problem, stream(case.source), 10) <= 2 * narrow
-    assert len(updates_solver(case, 10).works(case.problem)) == 1
+    narrow = automatic_rate("sgd", case.problem, stream(case.source), 10, 10.0).eta0
+    monkeypatch.setattr(rates, "_WIDEST", 3)
+    wide = automatic_rate("sgd", case.problem, stream(case.source), 10, 10.0).eta0
+    assert wide <= 2 * narrow
+    sums = updates_solver(case, 10).works(case.problem)[1].zeros()
+    assert max(array.size for array in sums.values()) == 1
 
 
-@pytest.mark.parametrize("batch_size", [1, 10])
-def test_the_automatic_rate_falls_to_zero_over_the_epochs(batch_size):
+def test_the_learning_rate_is_the_users_where_they_give_one():
     case = make_case("logistic")
-    solver = updates_solver(case, batch_size, max_iter=5, tol=0.0)
-    memory = solver.start(case.problem, stream(case.source), case.problem.zeros()).memory
-    per_epoch = -(-101 // batch_size)
-    assert (memory.updates.schedule, memory.updates.horizon) == ("linear", 5 * per_epoch)
-    fixed = updates_solver(case, batch_size, learning_rate=0.25)
-    memory = fixed.start(case.problem, stream(case.source), case.problem.zeros()).memory
-    assert (memory.updates.schedule, memory.updates.eta0) == ("constant", 0.25)
+    for rule in ("sgd", "adam"):
+        for batch_size in (1, 10, 101):
+            solver = updates_solver(case, batch_size, rule, 0.25)
+            memory = solver.start(case.problem, stream(case.source), case.problem.zeros()).memory
+            assert [memory.updates.rate(t) for t in (0, 1, 10**6)] == [0.25] * 3
+
+
+def test_adams_rate_grows_with_the_batch_and_shrinks_with_the_features():
+    case = make_case("logistic")
+    rate = [
+        automatic_rate("adam", case.problem, stream(case.source), b, 1e5).eta0
+        for b in (1, 4, 32, 100, 10**6)
+    ]
+    np.testing.assert_allclose(np.array(rate[:3]) / 0.03, np.sqrt([1 / 32, 4 / 32, 1]))
+    assert rate[3] < rate[4] == 0.1
+    wide = replace(case.problem, scaling=Scaling(np.zeros(400), np.ones(400)))
+    assert automatic_rate("adam", wide, stream(case.source), 32, 1e5).eta0 == 0.015
 
 
 @pytest.mark.parametrize("rule", ["sgd", "adam"])
@@ -497,7 +520,7 @@ def test_full_batch_descent_is_the_scan_with_one_batch_of_all_rows(loss, outputs
     case = make_case(loss, outputs, **settings)
     passes = stream(case.source)
     for learning_rate in ("auto", 0.05):
-        solver = updates_solver(case, 101, rule, learning_rate, max_iter=6, tol=0.0)
+        solver = updates_solver(case, 101, rule, learning_rate, tol=0.0)
         state = solver.start(case.problem, passes, case.problem.zeros())
         scan = state.memory.updates
         scanned = scan.start(case.problem.zeros())
@@ -506,7 +529,8 @@ def test_full_batch_descent_is_the_scan_with_one_batch_of_all_rows(loss, outputs
         for epoch in range(6):
             state = solver.step(case.problem, passes, state)
             (scanned,) = passes.scan(scan, [scanned], seed=3, epoch=epoch, mixing=10**6)
-            np.testing.assert_allclose(state.theta, scanned["theta"], rtol=1e-9, atol=1e-12)
+            model = scanned["theta" if rule == "sgd" else "average"]
+            np.testing.assert_allclose(state.theta, model, rtol=1e-9, atol=1e-12)
         assert scanned["counters"].tolist() == [0, 6, 6 * 101]
         assert state.updates == state.n_iter == 6
 
@@ -514,41 +538,124 @@ def test_full_batch_descent_is_the_scan_with_one_batch_of_all_rows(loss, outputs
 @pytest.mark.parametrize("settings", PENALTIES)
 @pytest.mark.parametrize(("loss", "outputs"), CLASSIFIERS)
 def test_descent_with_the_automatic_rate_goes_down_to_the_optimum(loss, outputs, settings):
-    case = make_case(loss, outputs, **settings)
-    solver = updates_solver(case, 101, tol=1e-4, max_iter=20_000)
+    case = conditioned(make_case(loss, outputs, **settings))
+    solver = updates_solver(case, 101, tol=1e-4)
     passes = stream(case.source)
     state = solver.start(case.problem, passes, case.problem.zeros())
-    losses = []
-    for _ in range(60):
+    objectives = []
+    while not state.converged:
         state = solver.step(case.problem, passes, state)
-        losses.append(evaluate(case, state.theta).objective)
-    assert (np.diff(losses) <= 1e-12).all()
+        objectives.append(evaluate(case, state.theta).objective)
+    assert (np.diff(objectives) <= 1e-12).all()
     best = evaluate(case, run(Newton(tol=1e-9), case).theta).objective
-    assert losses[-1] >= best - 1e-9
+    assert best - 1e-9 <= objectives[-1] <= best * (1 + 1e-4)
 
 
-@pytest.mark.parametrize("batch_size", [1, 8, 64])
-@pytest.mark.parametrize(("rule", "within"), [("sgd", 0.03), ("adam", 0.3)])
-def test_untuned_updates_come_near_the_optimum(rule, within, batch_size):
+def ill_conditioned() -> Case:
+    """Columns that correlate by 0.6, on 2,000 rows."""
     case = make_case("logistic", rows=2000, leaf_rows=50)
-    best = run(Newton(tol=1e-9), case)
-    solver = updates_solver(case, batch_size, rule, max_iter=30, tol=0.0)
-    state, passes = solver.start(case.problem, stream(case.source), case.problem.zeros()), None
+    X = case.source.X / case.source.X.std(axis=0) @ (np.eye(4) + 0.5)
+    scaling = Scaling(X.mean(axis=0), X.std(axis=0))
+    source = replace(case.source, X=X)
+    return Case(replace(case.problem, scaling=scaling), source)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 8, 64, 700])
+@pytest.mark.parametrize("rule", ["sgd", "adam"])
+@pytest.mark.parametrize("made", [ill_conditioned, lambda: make_case("squared", 1, rows=2000)])
+def test_the_model_is_near_the_optimum_after_any_epoch(made, rule, batch_size):
+    """And so wherever a run ends; 700 rows leave an incomplete batch of 600."""
+    case = made()
+    best = run(Newton(tol=1e-9), case) if case.problem.loss.name == "logistic" else None
+    lowest = evaluate(case, (best or run(Gram(), case)).theta).objective
+    solver = updates_solver(case, batch_size, rule, tol=0.0)
     passes = stream(case.source)
-    for _ in range(30):
+    state = solver.start(case.problem, passes, case.problem.zeros())
+    found = []
+    for _ in range(40):
         state = solver.step(case.problem, passes, state)
-    loss = evaluate(case, state.theta).loss
-    assert loss <= (1 + within) * best.loss
-    assert state.updates == 30 * -(-2000 // batch_size)
+        found.append(evaluate(case, state.theta).objective / lowest)
+        assert not state.converged
+        assert not state.stalled
+    settled = {1: 2, 3: 1, 8: 1, 64: 3, 700: 20}[batch_size]
+    assert max(found[settled:]) <= 1.01
+    assert found[-1] <= 1.001
+    assert state.updates == 40 * -(-2000 // batch_size)
+
+
+@pytest.mark.parametrize("rows", [2000, 2001, 2099])
+def test_the_incomplete_last_batch_takes_a_step_in_proportion_to_its_rows(rows):
+    case = make_case("squared", 1, rows=rows)
+    case.source.y[-3:] += 1000 * (rows > 2000)  # type: ignore[index] # outliers, but in few rows
+    lowest = evaluate(case, run(Gram(), case).theta).objective
+    solver = updates_solver(case, 1000, tol=0.0)
+    passes = stream(case.source)
+    state = solver.start(case.problem, passes, case.problem.zeros())
+    for _ in range(100):
+        state = solver.step(case.problem, passes, state)
+    assert evaluate(case, state.theta).objective <= 1.01 * lowest
+
+
+@pytest.mark.parametrize("rule", ["sgd", "adam"])
+@pytest.mark.parametrize("batch_size", [1, 10, 64])
+def test_losses_of_epochs_are_the_models_and_the_running_mean_has_its_own_name(rule, batch_size):
+    case = make_case("logistic", rows=500, weighted=True)
+    solver = updates_solver(case, batch_size, rule, tol=0.0)
+    passes = stream(case.source)
+    state = solver.start(case.problem, passes, case.problem.zeros())
+    counted: list[int] = []
+    passes._on_rows = counted.append
+    for epoch in range(3):
+        state = solver.step(case.problem, passes, state)
+        now = evaluate(case, state.theta)
+        assert state.loss == pytest.approx(now.loss, rel=1e-12)
+        norm = np.abs(now.gradient).max() / case.problem.total_weight
+        assert state.gradient_norm == pytest.approx(norm, rel=1e-9)
+        (lane,) = state.memory.states
+        assert state.progressive_loss == lane["sums"][0] / lane["sums"][1] != state.loss
+        # What evaluates a model is no part of the passes.
+        assert sum(counted) == (epoch + 1) * 500
 
 
 def test_epochs_that_gain_nothing_end_the_learning():
     case = make_case("logistic")
-    solver = updates_solver(case, 10, learning_rate=0.1, tol=1.0)
-    state = run(solver, case)
-    assert state.n_iter == 1 + updates._PATIENCE
+    state = run(updates_solver(case, 10, tol=1e-2), case)
     assert state.converged
-    assert state.gradient_norm is None
+    assert not state.stalled
+    assert state.n_iter < 30
+    best = evaluate(case, run(Newton(tol=1e-9), case).theta).objective
+    assert evaluate(case, state.theta).objective <= 1.01 * best
+
+
+def test_epochs_that_gain_nothing_far_from_the_optimum_are_no_convergence():
+    case = make_case("logistic")
+    solver, passes = updates_solver(case, 10, learning_rate=1e-7, tol=1e-3), stream(case.source)
+    state = solver.start(case.problem, passes, case.problem.zeros())
+    while not state.stalled:
+        state = solver.step(case.problem, passes, state)
+        assert not state.converged
+    assert state.n_iter == 1 + updates.PATIENCE
+    assert state.stalled == "no epoch of the last 5 lowered the objective by tol=0.001"
+
+
+@pytest.mark.parametrize(("loss", "outputs"), [*CLASSIFIERS, ("squared", 2)])
+@pytest.mark.parametrize("settings", PENALTIES)
+def test_what_can_be_gained_for_certain_is_no_more_than_what_can_be_gained(loss, outputs, settings):
+    if loss == "squared":
+        settings = settings | {"class_weight": False}
+    case = make_case(loss, outputs, **settings)
+    exact: Any = Gram() if loss == "squared" else Newton(tol=1e-10)
+    lowest = evaluate(case, run(exact, case).theta)
+    for scale in (0.0, 0.5, 3.0):
+        theta = scale * np.random.default_rng(1).normal(size=case.problem.zeros().shape)
+        theta[:, -1] *= case.problem.fit_intercept
+        left = evaluate(case, theta).objective - lowest.objective
+        gain = certain_gain(case.problem, stream(case.source), theta) * case.problem.total_weight
+        assert 0.05 * left * (scale == 0.0) < gain <= left * (1 + 1e-9)
+        if loss == "squared":  # the bound is the curvature
+            assert gain == pytest.approx(left, rel=0.02)
+    at_best = certain_gain(case.problem, stream(case.source), lowest.theta)
+    assert abs(at_best) <= 1e-9
 
 
 def test_a_huge_learning_rate_is_told_of():
@@ -579,7 +686,7 @@ def test_works_are_no_smaller_than_what_passes_add_up(solver):
     passes = stream(case.source)
     reduce = passes.reduce
 
-    def noted(work, leaves=None):
+    def noted(work, leaves=None, **_):
         for name, array in work.zeros().items():
             largest[name] = max(largest.get(name, 0), array.nbytes)
         return reduce(work, leaves)
@@ -588,6 +695,6 @@ def test_works_are_no_smaller_than_what_passes_add_up(solver):
     state = solver.start(case.problem, passes, case.problem.zeros())
     while not state.converged:
         state = solver.step(case.problem, passes, state)
-    work, *_ = solver.works(case.problem)
+    (work,) = solver.works(case.problem)
     assert {name: array.nbytes for name, array in work.zeros().items()} == largest
     assert solver.slots > 0

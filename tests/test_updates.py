@@ -20,10 +20,13 @@ def _compiled():
     kernels.load(np.float64)
 
 
-def updates_of(case: Case, batch_size: int, *, rule="sgd", schedule="constant", eta0=0.01):
-    return LinearUpdates(
-        case.problem, case.source.dtype, batch_size, rule, schedule, eta0, 500.0
-    )  # fmt: skip
+def updates_of(case: Case, batch_size: int, *, rule="sgd", noise=0.0, eta0=0.01):
+    return LinearUpdates(case.problem, case.source.dtype, batch_size, rule, eta0, noise, 50.0)
+
+
+def rate(eta0: float, t: int) -> float:
+    """The learning rate after t updates that falls with their root."""
+    return eta0 / float(np.sqrt(1 + t // 64 * 64 / 50))
 
 
 def learned(case: Case, batch_size: int, *, epochs=2, mixing=2, **rule):
@@ -56,7 +59,7 @@ def test_an_epoch_is_one_step_down_the_mean_gradient_of_each_batch(
     loss, outputs, batch_size, settings
 ):
     case = make_case(loss, outputs, **settings)
-    found = learned(case, batch_size, epochs=1, schedule="linear", eta0=0.05)
+    found = learned(case, batch_size, epochs=1, noise=1.0, eta0=0.05)
     # Said with the sums of the full-batch methods, a batch at a time.
     problem, theta = case.problem, case.problem.zeros()
     share = problem.n_rows / problem.total_weight
@@ -71,7 +74,8 @@ def test_an_epoch_is_one_step_down_the_mean_gradient_of_each_batch(
             free = replace(problem, l2=0.0).evaluation(sums, theta[None])
         penalty = problem.penalty * theta / problem.total_weight
         gradient = free.gradient * share / len(batch) + penalty
-        theta = theta - 0.05 * (1 - t / 500) * gradient
+        # An incomplete batch takes a step in proportion to its rows.
+        theta = theta - len(batch) / batch_size * rate(0.05, t) * gradient
     np.testing.assert_allclose(found["theta"], theta, rtol=1e-8, atol=1e-10)
     assert found["counters"].tolist() == [0, len(batches), 101]
     assert found["sums"][0] / found["sums"][1] == pytest.approx(progressive / problem.total_weight)
@@ -81,7 +85,7 @@ def test_lanes_are_epochs_of_their_own_that_are_averaged_by_rows(monkeypatch):
     case, batch_size, eta = make_case("logistic"), 5, 0.05
     # Leaves of 7 rows in groups of two: 8 groups, and so two rounds of four.
     monkeypatch.setattr(order, "_ROUND_BYTES", 2 * 14 * case.source.row_bytes)
-    updates = updates_of(case, batch_size, schedule="linear", eta0=eta)
+    updates = updates_of(case, batch_size, noise=1.0, eta0=eta)
     lanes: Any = [updates.start(case.problem.zeros())] * 2
     lanes = stream(case.source).scan(updates, lanes, seed=1, epoch=0, mixing=2)
     # Said with the sums of the full-batch methods, a row at a time.
@@ -111,7 +115,7 @@ def test_lanes_are_epochs_of_their_own_that_are_averaged_by_rows(monkeypatch):
                 ends_pass = cuts is rounds[-1] and i == len(mine) - 1
                 if filled[lane] == batch_size or ends_pass:
                     step = partial[lane] / filled[lane] + problem.penalty * own / n
-                    own = own - eta * (1 - t[lane] / 500) * step
+                    own = own - filled[lane] / batch_size * rate(eta, t[lane]) * step
                     partial[lane], filled[lane], t[lane] = np.zeros_like(theta), 0, t[lane] + 1
             thetas.append(own)
             learned.append(len(mine))

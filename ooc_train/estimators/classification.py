@@ -120,8 +120,9 @@ class LogisticRegression(ClassifierMixin, LinearModel):  # type: ignore[misc]
     ) -> Self:
         """Learn from some more rows: one pass of updates, in the order in which they lie.
 
-        Columns are scaled by the rows of the first call, so let them be many. `batch_size="full"`
-        is one update a call. The penalty is that of a fit to all rows handed over so far.
+        Columns are scaled by the moments of the rows so far. `batch_size="full"` is one update a
+        call. The penalty is that of a fit to all rows handed over so far, and the model is the
+        average of the parameters over all updates so far. A block without weight changes nothing.
 
         Parameters
         ----------

@@ -49,8 +49,9 @@ class _Regressor(MultiOutputMixin, RegressorMixin, LinearModel):  # type: ignore
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Learn from some more rows: one pass of updates, in the order in which they lie.
 
-        Columns are scaled by the rows of the first call, so let them be many. `batch_size="full"`
-        is one update a call. The penalty is that of a fit to all rows handed over so far.
+        Columns are scaled by the moments of the rows so far. `batch_size="full"` is one update a
+        call. The penalty is that of a fit to all rows handed over so far, and the model is the
+        average of the parameters over all updates so far. A block without weight changes nothing.
 
         Parameters
         ----------

@@ -26,9 +26,12 @@ from ooc_train.models.machine_code import KERNELS, Parameter, link
 from ooc_train.models.sums import Arrays, Room, Rooms
 
 __all__ = [
+    "AGE",
+    "AVERAGED",
     "GROUP",
     "ROOM_ROWS",
     "ROOM_ROWS_OF_OUTPUT",
+    "WEIGHT",
     "Scan",
     "add_outer_products",
     "add_rows",
@@ -48,6 +51,11 @@ and the rows are still in the nearest cache when the gradient is made of them.""
 ROOM_ROWS, ROOM_ROWS_OF_OUTPUT, _ROOM_WIDTH = 11, 3, 8
 """Rows of the room that `Scan` works in, beside those of each output; and of how many numbers they
 are a multiple, since loops over columns take four vectors of eight at a time."""
+
+AGE, AVERAGED, WEIGHT = 0, 1, 2
+"""Entries of a scan's clock: batches that Adam's moments have seen, an incomplete one as the part
+of a batch that it is; parameters that were taken into the average; weight of the rows in the
+unfinished batch."""
 
 _READ, _WRITTEN = 0x101, 0x501
 """NumPy's flags of arrays that can be read, and written: C-contiguous, aligned, and writeable."""
@@ -295,13 +303,18 @@ class Scan:
     l2 : (features,) array
         Penalty ``l2 / 2 * theta ** 2``; the intercepts go free.
     theta : (outputs, features + 1) array
-        Parameters of the scaled features, intercepts last. Changed in place, like the next four.
+        Parameters of the scaled features, intercepts last. Changed in place, like the next six.
     slots : (2, outputs, features + 1) array
         Adam's first and second moments; of shape (0, outputs, features + 1) for SGD.
     partial : (outputs, features + 1) array
         Sum of the gradients of an unfinished batch, by parameters in the data's units.
     counters : (3,) array of int64
         Rows in `partial`, updates done, rows seen.
+    average : (outputs, features + 1) array
+        Average of the parameters after each `every` updates, by weights that grow as
+        ``rules.AVERAGE_POWER`` says.
+    clock : (3,) array
+        As `AGE`, `AVERAGED` and `WEIGHT` say.
     sums : (2,) array
         Progressive loss (of each row before the update that uses it) and weight, summed over rows.
     work : arrays
@@ -312,14 +325,17 @@ class Scan:
         Rows per update.
     optimizer : int
         One of `rules.OPTIMIZERS` (Adam by beta1 0.9, beta2 0.999, epsilon 1e-8).
-    schedule : int
-        Of the learning rate after t updates, one of `rules.SCHEDULES`: constant; linear,
-        ``eta0 * (1 - t / horizon)``; inverse_sqrt, ``eta0 / sqrt(1 + t / horizon)``.
-    eta0, horizon : float
+    every : int
+        Updates between two entries of the average, a power of two.
+    eta0, noise, horizon : float
+        The learning rate after t updates is
+        ``eta0 / (1 + noise * (sqrt(1 + t / horizon) - 1))``, t a multiple of
+        ``rules.RATE_UPDATES``: constant where noise is 0, falling with the root of t where it is 1.
     fit_intercept : bool
         Whether the intercepts learn.
     flush : bool
-        Whether an unfinished batch is applied at the end: the last call of a pass.
+        Whether an unfinished batch is applied at the end, in proportion to its rows: the last call
+        of a pass.
     """
 
     def __init__(
@@ -332,13 +348,16 @@ class Scan:
         slots: Array,
         partial: Array,
         counters: Integers,
+        average: Array,
+        clock: Array,
         sums: Array,
         work: Arrays,
         loss: int,
         batch_size: int,
         optimizer: int,
-        schedule: int,
+        every: int,
         eta0: float,
+        noise: float,
         horizon: float,
         fit_intercept: bool,
         flush: bool,
@@ -351,6 +370,8 @@ class Scan:
             slots,
             partial,
             counters,
+            average,
+            clock,
             sums,
             *work["pairs"],
             work["room"],
@@ -360,8 +381,9 @@ class Scan:
             loss,
             batch_size,
             optimizer,
-            schedule,
+            every,
             eta0,
+            noise,
             horizon,
             fit_intercept,
             flush,

@@ -317,6 +317,16 @@ class LinearProblem:
         """Return the `theta` of a model that knows nothing."""
         return np.zeros((self.n_outputs, self.n_features + 1))
 
+    def from_data_units(self, coef: Array, intercept: Array) -> Array:
+        """Return the `theta` of coefficients and intercepts in the data's units.
+
+        Without an intercept, the constant of `theta` is zero, whatever is given.
+        """
+        theta = self.scaling.from_data_units(coef, intercept)
+        if not self.fit_intercept:
+            theta[..., -1] = 0.0
+        return theta
+
     def sums(self, theta: Array, *, gradients: int = 1, hessian: bool = False) -> LossSums:
         """Return the work that evaluates the models `theta` (models, outputs, features + 1)."""
         return LossSums(

@@ -47,6 +47,8 @@ class Loss:
         The least upper bound of the second derivative (of its largest eigenvalue).
     link : str
         The link function, by the name that generalised linear models give it.
+    constant_curvature : bool
+        Whether the second derivative is the same everywhere.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Loss:
     mean: Callable[[Array], Array]
     curvature: float
     link: str
+    constant_curvature: bool = False
 
 
 def squared_value(y: Array, z: Array) -> Array:
@@ -192,6 +195,7 @@ SQUARED = Loss(
     mean=identity,
     curvature=1.0,
     link="identity",
+    constant_curvature=True,
 )
 LOGISTIC = Loss(
     name="logistic",

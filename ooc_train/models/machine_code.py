@@ -78,8 +78,9 @@ KERNELS: Mapping[str, tuple[tuple[Parameter, ...], Returns | None]] = {
     "scan": (
         _parameters(
             "X2 real2 real1 whole1 real1 real1 real1 "
-            "real2! real3! real2! whole1! real1! real2! real2! real2! real2! real2! whole1! "
-            "whole whole whole whole real real whole whole"
+            "real2! real3! real2! whole1! real2! real1! real1! "
+            "real2! real2! real2! real2! real2! whole1! "
+            "whole whole whole whole real real real whole whole"
         ),
         "whole",
     ),

@@ -4,9 +4,10 @@
 product of an array with its own transpose, and one pass.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ooc_train.models.scaling import Scaling, piece_rows
 from ooc_train.models.sums import (
@@ -19,9 +20,6 @@ from ooc_train.models.sums import (
     raise_if_not_finite,
     row_weights,
 )
-
-_WIDE = np.dtype(np.longdouble).str
-"""The type of most digits that there is, which is float64 on some machines."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,71 +79,68 @@ class GramSums:
 
 
 @dataclass(frozen=True, eq=False)
-class ResidualSums:
-    """Products of columns in a basis, the constant one, and the residuals of a linear model.
-
-    The residuals are computed with the digits of `numpy.longdouble`, where that has more than
-    float64: of a good model they are small differences of large numbers.
+class NormSums:
+    """Norms of the scaled rows, and products of all pairs of their columns.
 
     Attributes
     ----------
     scaling : of the columns
-    basis : float64 array (features, directions), by which scaled columns are multiplied
-    coef, intercept : of the model, in the data's units, (outputs, features) and (outputs,)
+    class_weight : float64 array (classes,), multiplied into the rows' weights by label, or None
+    constant : whether a row has a one besides its columns
+    with_gram : whether products of pairs are added up too
     """
 
     scaling: Scaling
-    basis: Array
-    coef: Array
-    intercept: Array
+    class_weight: Array | None = None
+    constant: bool = True
+    with_gram: bool = True
 
     @property
     def _columns(self) -> int:
-        return int(self.basis.shape[1]) + 1 + len(self.coef)
+        return self.scaling.n_features + 1
 
     def zeros(self) -> Sums:
-        """Return sums over no rows."""
-        return {"rows": np.zeros(()), "gram": np.zeros((self._columns, self._columns))}
+        """Return sums over no rows.
+
+        Of w the weight and n the squared norm of a row, "squares" adds up w n, and "quartic" the
+        square of that.
+        """
+        names = ("rows", "weight", "squared_weight", "squares", "quartic")
+        sums: Sums = {name: np.zeros(()) for name in names}
+        if self.with_gram:
+            sums["gram"] = np.zeros((self._columns, self._columns))
+        return sums
 
     def rooms(self, rows: int) -> Rooms:
         """Return the arrays that `add` works in, for blocks of at most `rows` rows."""
-        piece, features = min(rows, piece_rows(self._columns, square=True)), len(self.basis)
-        return {
-            "scaled": Room((piece, features + 1)),
-            "turned": Room((piece, self._columns)),
-            "wide": Room((piece, features), _WIDE),
-            "residual": Room((piece, len(self.coef)), _WIDE),
-        }
+        piece = piece_rows(self._columns, square=self.with_gram)
+        return {"scaled": Room((min(rows, piece), self._columns))}
 
     def add(self, sums: Sums, block: Block, work: Arrays) -> None:
-        """Add the products over one block into `sums`, in place.
+        """Add the sums over one block into `sums`, in place.
 
         Raises
         ------
         NonFiniteData
             where the block holds NaN or infinity.
         """
-        if block.y is None:
-            raise ValueError("residuals need y, and these data have none")
-        piece, directions = len(work["scaled"]), self.basis.shape[1]
-        coef = self.coef.T.astype(_WIDE)
+        piece = len(work["scaled"])
+        weight = row_weights(block, self.class_weight)
         for start in range(0, block.n_rows, piece):
             rows = slice(start, start + piece)
-            n = len(block.X[rows])
-            turned, wide, residual = (work[name][:n] for name in ("turned", "wide", "residual"))
             scaled = self.scaling.apply(block.X[rows], work["scaled"])
-            np.matmul(scaled[:, :-1], self.basis, out=turned[:, :directions])
-            turned[:, directions] = 1.0
-            wide[...] = block.X[rows]
-            np.matmul(wide, coef, out=residual)
-            residual += self.intercept
-            np.subtract(block.y[rows], residual, out=residual)
-            turned[:, directions + 1 :] = residual
-            if block.weight is not None:
-                turned *= np.sqrt(block.weight[rows])[:, None]
-            sums["gram"] += turned.T @ turned
+            scaled[:, -1] = float(self.constant)
+            if weight is not None:
+                scaled *= np.sqrt(weight[rows])[:, None]
+            if self.with_gram:
+                sums["gram"] += scaled.T @ scaled
+            norms = np.einsum("ij,ij->i", scaled, scaled)
+            sums["squares"] += norms.sum()
+            sums["quartic"] += norms @ norms
         sums["rows"] += block.n_rows
-        if not np.isfinite(np.diagonal(sums["gram"])).all():
+        sums["weight"] += block.n_rows if weight is None else weight.sum()
+        sums["squared_weight"] += block.n_rows if weight is None else weight @ weight
+        if not np.isfinite(sums["squares"]):
             raise_if_not_finite(block)
 
 
@@ -242,8 +237,41 @@ class ColumnSums:
         if not np.isfinite(sums["second"]).all():
             raise_if_not_finite(block)
 
-    def scaling(self, sums: Sums, *, centre: bool) -> Scaling:
-        """Return the scaling that the sums over all rows say."""
+    def moments(self, sums: Sums) -> "ColumnMoments":
+        """Return the moments that the sums over all rows say."""
         offset = sums["first"] / sums["weight"]
         variance = np.maximum(sums["second"] / sums["weight"] - offset**2, 0.0)
-        return Scaling.of(self.about + offset, np.sqrt(variance), centre=centre)
+        return ColumnMoments(float(sums["weight"]), self.about + offset, variance)
+
+    def scaling(self, sums: Sums, *, centre: bool) -> Scaling:
+        """Return the scaling that the sums over all rows say."""
+        moments = self.moments(sums)
+        return Scaling.of(moments.mean, np.sqrt(moments.variance), centre=centre)
+
+
+@dataclass(frozen=True, eq=False)
+class ColumnMoments:
+    """Means and variances of the columns of some rows.
+
+    Attributes
+    ----------
+    weight : sum of the rows' weights
+    mean, variance : population moments, float64 arrays (features,)
+    """
+
+    weight: float
+    mean: Array
+    variance: Array
+
+    def merged(self, other: "ColumnMoments") -> "ColumnMoments":
+        """Return the moments of these rows and the others together (Chan et al. 1983)."""
+        weight = self.weight + other.weight
+        share, apart = other.weight / weight, other.mean - self.mean
+        variance = (1.0 - share) * self.variance + share * other.variance
+        return ColumnMoments(
+            weight, self.mean + share * apart, variance + share * (1.0 - share) * apart**2
+        )
+
+    def permuted(self, order: NDArray[np.intp]) -> "ColumnMoments":
+        """Return the moments of the columns in another order: column i is `order[i]`."""
+        return replace(self, mean=self.mean[order], variance=self.variance[order])

@@ -15,7 +15,16 @@ from ooc_train.errors import Diverged
 from ooc_train.models import kernels
 from ooc_train.models.kernels import Integers
 from ooc_train.models.linear import NO_WEIGHTS, LinearProblem
-from ooc_train.models.rules import OPTIMIZERS, SCHEDULES, Rule, Schedule
+from ooc_train.models.rules import (
+    AVERAGE_POWER,
+    BETA1,
+    BETA2,
+    EPSILON,
+    OPTIMIZERS,
+    RATE_UPDATES,
+    Rule,
+    average_every,
+)
 from ooc_train.models.sums import (
     Array,
     Arrays,
@@ -49,17 +58,18 @@ class LinearUpdates:
     dtype : of X, "<f4" or "<f8"
     batch_size : rows per update
     rule : how a gradient becomes a step
-    schedule, eta0, horizon : the learning rate after t updates: `eta0`; "linear", `eta0 * (1 - t /
-        horizon)`; "inverse_sqrt", `eta0 / sqrt(1 + t / horizon)`
+    eta0, noise, horizon : the learning rate after t updates is
+        `eta0 / (1 + noise * (sqrt(1 + t / horizon) - 1))`: `eta0` where noise is 0, and falling
+        with the root of t where it is 1
     """
 
     problem: LinearProblem
     dtype: str
     batch_size: int
     rule: Rule
-    schedule: Schedule
     eta0: float
-    horizon: float
+    noise: float = 0.0
+    horizon: float = 1.0
 
     def start(self, theta: Array) -> Sums:
         """Return the state before the first row: parameters, and nothing of a batch."""
@@ -69,16 +79,15 @@ class LinearUpdates:
             "slots": np.zeros((slots, *theta.shape)),
             "partial": np.zeros(theta.shape),
             "counters": np.zeros(3, np.int64),
+            "average": theta.copy(),
+            "clock": np.zeros(3),
             "sums": np.zeros(2),
         }
 
     def rate(self, t: int) -> float:
         """Return the learning rate after t updates."""
-        if self.schedule == "linear":
-            return self.eta0 * (1.0 - t / self.horizon)
-        if self.schedule == "inverse_sqrt":
-            return self.eta0 / sqrt(1.0 + t / self.horizon)
-        return self.eta0
+        t -= t % RATE_UPDATES
+        return self.eta0 / (1.0 + self.noise * (sqrt(1.0 + t / self.horizon) - 1.0))
 
     def rooms(self, rows: int) -> Rooms:
         """Return the arrays that a learner works in, for blocks of at most `rows` rows."""
@@ -117,22 +126,49 @@ class LinearUpdates:
         return learn
 
     def finish(self, state: Sums) -> None:
-        """Take in, in place, what the last full batch of a pass left over."""
+        """Apply the incomplete last batch of a pass, in place, in proportion to its rows."""
         rooms = update_rooms(self.problem, 0)
         work = {name: np.empty(room.shape, room.dtype) for name, room in rooms.items()}
         X, nothing = np.empty((0, self.problem.n_features), self.dtype), np.empty(0, np.int64)
         self._scan(state, work, flush=True)(X, np.empty((0, 1)), NO_WEIGHTS, nothing)
 
+    def step_by_all_rows(self, state: Sums, gradient: Array) -> Sums:
+        """Return the state after one step down `gradient`, as the compiled scan takes them.
+
+        Parameters
+        ----------
+        state : what `start` or this returned
+        gradient : of the mean objective by `state["theta"]`, (outputs, features + 1)
+        """
+        after = {name: array.copy() for name, array in state.items()}
+        theta, clock = after["theta"], after["clock"]
+        eta = self.rate(int(after["counters"][1]))
+        clock[kernels.AGE] += 1.0
+        if self.rule == "sgd":
+            theta -= eta * gradient
+        else:
+            first, second = after["slots"]
+            first += (1.0 - BETA1) * (gradient - first)
+            second += (1.0 - BETA2) * (gradient**2 - second)
+            mean = first / (1.0 - BETA1 ** clock[kernels.AGE])
+            deviation = np.sqrt(second / (1.0 - BETA2 ** clock[kernels.AGE]))
+            theta -= eta * mean / (deviation + EPSILON)
+        clock[kernels.AVERAGED] += 1.0
+        share = (AVERAGE_POWER + 1.0) / (AVERAGE_POWER + clock[kernels.AVERAGED])
+        after["average"] += share * (theta - after["average"])
+        after["counters"][1:] += (1, self.problem.n_rows)
+        return after
+
     def average(self, before: Sequence[Sums], after: Sequence[Sums]) -> None:
         """Bring the states of several lanes together, in place, which were `before` a round.
 
-        Parameters, and Adam's moments, become their mean by the rows that each lane learned from
-        (parameter mixing: McDonald et al. 2010; Zinkevich et al. 2010). What each holds of a batch
-        that is not full stays its own.
+        Parameters, their average, and Adam's moments become their mean by the rows that each lane
+        learned from (parameter mixing: McDonald et al. 2010; Zinkevich et al. 2010). What each
+        holds of a batch that is not full stays its own.
         """
         counted = [[state["counters"][2] for state in states] for states in (before, after)]
         learned = np.diff(counted, axis=0)[0]
-        for name in ("theta", "slots"):
+        for name in ("theta", "average", "slots"):
             mean = np.average([state[name] for state in after], axis=0, weights=learned)
             for state in after:
                 state[name] = mean
@@ -148,13 +184,16 @@ class LinearUpdates:
             state["slots"],
             state["partial"],
             state["counters"],
+            state["average"],
+            state["clock"],
             state["sums"],
             work,
             problem.loss.code,
             self.batch_size,
             OPTIMIZERS[self.rule],
-            SCHEDULES[self.schedule],
+            average_every(self.batch_size),
             self.eta0,
+            self.noise,
             self.horizon,
             problem.fit_intercept,
             flush,

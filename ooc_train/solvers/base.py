@@ -28,8 +28,13 @@ class Stream(Protocol):
 
     source: Source
 
-    def reduce(self, work: Work, leaves: Sequence[int] | None = None) -> Sums:
-        """Return the sums over all rows, or over the leaves given."""
+    def reduce(
+        self, work: Work, leaves: Sequence[int] | None = None, *, counted: bool = True
+    ) -> Sums:
+        """Return the sums over all rows, or over the leaves given.
+
+        Rows that are not counted are no part of the run's passes.
+        """
         ...
 
     def scan(
@@ -37,22 +42,6 @@ class Stream(Protocol):
     ) -> list[Sums]:
         """Return the states of all lanes after one pass over all rows in random order."""
         ...
-
-
-@dataclass(frozen=True)
-class Precision:
-    """How well rows determine the coefficients of least squares.
-
-    Attributes
-    ----------
-    condition : condition number of the scaled columns, penalty included, along the directions kept
-    rank : directions kept: the others depend on these
-    digits : estimated decimal digits of the coefficients, in scaled units together
-    """
-
-    condition: float
-    rank: int
-    digits: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,26 +54,27 @@ class State:
     n_iter : steps taken: iterations of a full-batch solver, epochs of updates. The first pass of an
         iterative full-batch solver evaluates the start, and takes no step
     updates : changes of the parameters
-    loss : mean loss of a row, by weight, at `theta`; for updates, that of each row just before it
-        was learned from, over the last epoch
-    gradient_norm : largest entry of the gradient of the mean objective, or None
+    loss : mean loss of a row, by weight, at `theta`; for updates, of a sample of the rows
+    progressive_loss : for updates, the mean loss of each row just before it was learned from, over
+        the last epoch
+    gradient_norm : largest entry of the gradient of the mean objective, of the rows of `loss`; or
+        None
     converged : whether the tolerance is met
     stalled : why no further step can be taken, where none can; `theta` is the best point found
     memory : whatever the solver needs to go on
     note : what of the step is worth telling, in words, or nothing
-    precision : how well the rows determine the coefficients, where the solver knows
     """
 
     theta: Array
     n_iter: int = 0
     updates: int = 0
     loss: float = float("nan")
+    progressive_loss: float | None = None
     gradient_norm: float | None = None
     converged: bool = False
     stalled: str = ""
     memory: Any = field(default=None, repr=False)
     note: str = ""
-    precision: Precision | None = None
 
 
 class Solver(Protocol):

@@ -4,12 +4,12 @@ A batch of fewer rows than there are is a scan, one epoch a pass. A batch of all
 pass and one step: plain gradient descent, whose sums, and so its bits, are those of every other
 full-batch method.
 
-The learning rate "auto" is the largest that is safe in the mean, for rows in random order: `B /
-(beta (r2 + (B - 1) lam))`, with `beta` the loss's greatest curvature, `r2` the mean squared norm of
-a scaled row and `lam` the largest eigenvalue of the scaled second moments: 1 / (beta r2) for single
-rows, 1 / (beta lam) for all (Jain et al. 2018, Parallelizing SGD), less what the penalty adds to
-the curvature. Over the epochs it falls linearly to zero, which averages out what the last rows
-happened to say.
+The model is at any time the average of the parameters over the updates so far, by weights that
+grow as the third power of their number. The noise of single batches averages out, and the start is
+forgotten, wherever the run ends: its limits, early stopping or Ctrl-C need no plan beforehand. In
+batches of all rows there is no noise, and gradient descent's model is the last point.
+
+`rates.py` has the learning rate "auto".
 """
 
 from collections.abc import Sequence
@@ -19,39 +19,41 @@ import numpy as np
 
 from ooc_train.errors import Diverged
 from ooc_train.models.linear import LinearProblem
-from ooc_train.models.moments import GramSums
-from ooc_train.models.rules import BETA1, BETA2, EPSILON, Rule
+from ooc_train.models.rules import Rule
 from ooc_train.models.sums import Array, Sums, Work
 from ooc_train.models.updates import LinearUpdates
 from ooc_train.solvers.base import State, Stream
+from ooc_train.solvers.rates import (
+    Rate,
+    automatic_rate,
+    certain_gain,
+    evaluated_leaves,
+    norms,
+)
 from ooc_train.stream.order import rounds
-from ooc_train.stream.sources import Source, sample_leaves
+from ooc_train.stream.sources import Source
 
-_PATIENCE = 5
+PATIENCE = 5
 """Epochs without progress after which learning stops, as in scikit-learn."""
 
-_SAMPLE_LEAVES = 32
-_SAMPLE_ROWS = 2**15
-_WIDEST = 2048
-"""Up to so many features the largest eigenvalue is computed; beyond, it is bounded by the trace."""
-
-_ADAM_RATE = 1e-3 / 32
-_ADAM_LARGEST = 512
-"""The usual 1e-3 at the usual batch of 32 rows, in proportion for others: steps of Adam are of the
-size of the learning rate whatever the gradient, so that an epoch covers the same ground."""
+NEAR = 0.01
+"""Share of the loss that a model may be known to lie above the lowest one, and be called near."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Memory:
-    """The rule with its learning rate, each lane's state, and how long the loss has not fallen.
+    """The updates with their learning rate, each lane's state, and how long nothing was gained.
 
-    `gradient` is that of the mean objective at the last point, of batches of all rows.
+    `best` is the lowest mean objective after an epoch, `stale` the epochs since it was lowered by
+    the tolerance, `lowest` the lowest progressive loss; `gradient` is that of the mean objective at
+    the last point, of batches of all rows.
     """
 
     updates: LinearUpdates
     states: Sequence[Sums]
     best: float = float("inf")
     stale: int = 0
+    lowest: float = float("inf")
     gradient: Array | None = None
 
 
@@ -63,9 +65,9 @@ class Updates:
     ----------
     rule : how a gradient becomes a step
     batch_size : rows per update
-    learning_rate : of the steps on scaled parameters, constant; "auto" as the module says
-    max_iter : epochs, over which the automatic learning rate falls to zero
-    tol : mean loss that an epoch has to gain; for a batch of all rows, the gradient's largest entry
+    learning_rate : of the steps on scaled parameters, constant; "auto" as `rates.py` says
+    tol : mean objective that an epoch has to gain, 0 for no such condition; for a batch of all
+        rows, the gradient's largest entry
     seed : of the order of rows
     mixing : chunks mixed row by row
     lanes : of rows, each learned from by itself, which are averaged now and then
@@ -74,7 +76,6 @@ class Updates:
     rule: Rule
     batch_size: int
     learning_rate: float | str
-    max_iter: int
     tol: float
     seed: int
     mixing: int
@@ -83,26 +84,27 @@ class Updates:
     @property
     def slots(self) -> int:
         """Vectors of the size of `theta` that the solver holds beside it."""
-        return 8 * self.lanes
+        return 10 * self.lanes
 
     def start(self, problem: LinearProblem, stream: Stream, theta: Array) -> State:
         """Return the state to begin with; the automatic learning rate looks at a sample."""
-        whole = self.batch_size >= stream.source.n_rows
-        per_epoch = -(-self._rows_of_a_lane(stream.source) // self.batch_size)
-        eta0 = self.first_rate(problem, stream)
-        falls = self.learning_rate == "auto" and not (whole and self.rule == "sgd")
-        updates = LinearUpdates(
+        rate = self.first_rate(problem, stream)
+        updates = self.updates(problem, stream, rate)
+        states = tuple(updates.start(theta) for _ in range(self.lanes))
+        note = f"learning rate {rate.eta0:.4g}" + (", falling" if rate.noise else "")
+        return State(theta, memory=_Memory(updates, states), note=note)
+
+    def updates(self, problem: LinearProblem, stream: Stream, rate: Rate) -> LinearUpdates:
+        """Return the updates by a learning rate."""
+        return LinearUpdates(
             problem,
             stream.source.dtype,
             self.batch_size,
             self.rule,
-            "linear" if falls else "constant",
-            eta0,
-            float(self.max_iter * per_epoch),
+            rate.eta0,
+            rate.noise,
+            rate.horizon,
         )
-        states = tuple(updates.start(theta) for _ in range(self.lanes))
-        note = f"learning rate {eta0:.4g}" + (", falling linearly to zero" if falls else "")
-        return State(theta, memory=_Memory(updates, states), note=note)
 
     def _rows_of_a_lane(self, source: Source) -> int:
         """Return the most rows that a lane learns from in an epoch."""
@@ -114,13 +116,18 @@ class Updates:
                 taken[lane] += stop - start
         return min(source.n_rows, max(taken) * group_rows)
 
-    def first_rate(self, problem: LinearProblem, stream: Stream) -> float:
-        """Return the learning rate of the first update; the automatic one looks at a sample."""
+    def first_rate(self, problem: LinearProblem, stream: Stream, *, planned: bool = True) -> Rate:
+        """Return the learning rate; the automatic one looks at a sample.
+
+        Parameters
+        ----------
+        planned : whether an epoch has the rows of the stream; else nobody knows how many will come
+        """
         if not isinstance(self.learning_rate, str):
-            return float(self.learning_rate)
-        if self.rule == "adam":
-            return _ADAM_RATE * min(self.batch_size, _ADAM_LARGEST)
-        return automatic_rate(problem, stream, self.batch_size)
+            return Rate(float(self.learning_rate))
+        rows = self._rows_of_a_lane(stream.source)
+        per_epoch = rows / self.batch_size if planned else None
+        return automatic_rate(self.rule, problem, stream, self.batch_size, per_epoch)
 
     def step(self, problem: LinearProblem, stream: Stream, state: State) -> State:
         """Return the state after one more epoch.
@@ -138,89 +145,94 @@ class Updates:
             memory.updates, before, seed=self.seed, epoch=state.n_iter, mixing=self.mixing
         )
         total, weight = np.sum([lane["sums"] for lane in after], axis=0)
-        loss = float(total / weight)
-        self._raise_if_diverged(loss, memory)
-        stale = 0 if loss <= memory.best - self.tol else memory.stale + 1
+        progressive = float(total / weight)
+        self._raise_if_diverged(progressive, memory)
+        theta = after[0]["average"]
+        loss, objective, norm = evaluated(problem, stream, theta)
+        stale = 0 if objective <= memory.best - self.tol else memory.stale + 1
+        converged, stalled = False, ""
+        if self.tol > 0 and stale >= PATIENCE:
+            gain = certain_gain(problem, stream, theta)
+            converged = is_near(gain, loss, self.tol)
+            if not converged:
+                stalled = f"no epoch of the last {stale} lowered the objective by tol={self.tol:g}"
         return State(
-            theta=after[0]["theta"],
+            theta=theta,
             n_iter=state.n_iter + 1,
             updates=sum(int(lane["counters"][1]) for lane in after),
             loss=loss,
-            converged=stale >= _PATIENCE,
-            memory=replace(memory, states=after, best=min(loss, memory.best), stale=stale),
-            note=f"no epoch of the last {stale} lowered the loss by {self.tol:g}"
-            if stale >= _PATIENCE
-            else "",
+            progressive_loss=progressive,
+            gradient_norm=norm,
+            converged=converged,
+            stalled=stalled,
+            memory=replace(
+                memory,
+                states=after,
+                best=min(objective, memory.best),
+                stale=stale,
+                lowest=min(progressive, memory.lowest),
+            ),
         )
 
     def _step_by_all_rows(self, problem: LinearProblem, stream: Stream, state: State) -> State:
         """Return the state after one more pass, which evaluates the point that the step led to."""
         memory: _Memory = state.memory
-        lanes, n_iter = memory.states, state.n_iter
+        (lane,), n_iter = memory.states, state.n_iter
         if memory.gradient is not None:
-            lanes, n_iter = [self._descend(memory, memory.gradient, n_iter)], n_iter + 1
-        theta = lanes[0]["theta"]
-        sums = stream.reduce(problem.sums(theta[None]))
-        now = problem.evaluation(sums, theta[None])
-        self._raise_if_diverged(now.loss, memory)
-        gradient = now.gradient / problem.total_weight
-        norm = float(np.abs(gradient).max())
-        best = min(now.loss, memory.best)
+            lane, n_iter = memory.updates.step_by_all_rows(lane, memory.gradient), n_iter + 1
+        points = lane["theta"][None]
+        if self.rule == "adam":
+            points = np.stack([lane["theta"], lane["average"]])
+        sums = stream.reduce(problem.sums(points, gradients=len(points)))
+        model = problem.evaluation(sums, points, len(points) - 1)
+        self._raise_if_diverged(model.loss, memory)
+        norm = float(np.abs(model.gradient).max()) / problem.total_weight
         return State(
-            theta=theta,
+            theta=points[-1],
             n_iter=n_iter,
             updates=n_iter,
-            loss=now.loss,
+            loss=model.loss,
             gradient_norm=norm,
             converged=norm <= self.tol,
-            memory=replace(memory, states=lanes, best=best, gradient=gradient),
+            memory=replace(
+                memory,
+                states=[lane],
+                lowest=min(model.loss, memory.lowest),
+                gradient=problem.evaluation(sums, points).gradient / problem.total_weight,
+            ),
         )
-
-    @staticmethod
-    def _descend(memory: _Memory, gradient: Array, t: int) -> Sums:
-        """Return the state after one step, as the compiled scan takes them batch by batch."""
-        (before,) = memory.states
-        updates, theta = memory.updates, before["theta"]
-        eta = updates.rate(t)
-        if updates.rule == "sgd":
-            return before | {"theta": theta - eta * gradient}
-        first, second = before["slots"]
-        first = first + (1.0 - BETA1) * (gradient - first)
-        second = second + (1.0 - BETA2) * (gradient**2 - second)
-        mean = first / (1.0 - BETA1 ** (t + 1))
-        deviation = np.sqrt(second / (1.0 - BETA2 ** (t + 1)))
-        theta = theta - eta * mean / (deviation + EPSILON)
-        return before | {"theta": theta, "slots": np.stack([first, second])}
 
     def works(self, problem: LinearProblem) -> tuple[Work, ...]:
         """Return the largest of each kind of sums that reduce passes add up."""
-        sums = problem.sums(problem.zeros()[None])
-        return (sums, GramSums(problem.scaling)) if problem.n_features <= _WIDEST else (sums,)
+        points = np.broadcast_to(0.0, (1 + (self.rule == "adam"), *problem.zeros().shape))
+        return (problem.sums(points, gradients=len(points)), norms(problem))
 
     @staticmethod
     def _raise_if_diverged(loss: float, memory: _Memory) -> None:
-        if not np.isfinite(loss) or loss > 1e3 * memory.best + 1e3:
+        if not np.isfinite(loss) or loss > 1e3 * memory.lowest + 1e3:
             raise Diverged(
-                f"the loss went from {memory.best:.4g} to {loss:.4g}: the learning rate of "
+                f"the loss went from {memory.lowest:.4g} to {loss:.4g}: the learning rate of "
                 f'{memory.updates.eta0:.3g} is too large; use learning_rate="auto" or a smaller one'
             )
 
 
-def automatic_rate(problem: LinearProblem, stream: Stream, batch_size: int) -> float:
-    """Return the learning rate "auto" of gradient descent on batches, from a sample of the rows."""
-    source, features = stream.source, problem.n_features
-    leaves = sample_leaves(source, min(_SAMPLE_ROWS, _SAMPLE_LEAVES * source.leaf_rows))
-    if features <= _WIDEST:
-        gram = stream.reduce(GramSums(problem.scaling, 0, problem.class_weight), leaves)
-        weight = float(gram["gram"][-1, -1])
-        moments = gram["gram"] / weight
-        spread_of_weights = float(gram["rows"] * gram["squared_weight"]) / weight**2
-        if not problem.fit_intercept:
-            moments = moments[:-1, :-1]
-        square = float(np.trace(moments)) * spread_of_weights
-        largest = float(np.linalg.eigvalsh(moments)[-1])
-    else:
-        square = largest = features + 1.0
-    curvature = problem.loss.curvature * (square + (batch_size - 1) * largest)
-    penalty = float(problem.penalty.max()) / problem.total_weight
-    return batch_size / (curvature + batch_size * penalty)
+def evaluated(
+    problem: LinearProblem, stream: Stream, theta: Array
+) -> tuple[float, float, float | None]:
+    """Return mean loss, mean objective and the gradient's largest entry, of a sample of rows."""
+    leaves = evaluated_leaves(stream.source)
+    sums = stream.reduce(problem.sums(theta[None]), leaves, counted=False)
+    if not sums["weight"] > 0 and len(leaves) < stream.source.n_leaves:
+        sums = stream.reduce(problem.sums(theta[None]), counted=False)
+    weight = float(sums["weight"])
+    loss = float(sums["loss"][0]) / weight
+    objective = loss + 0.5 * float((problem.penalty * theta**2).sum()) / problem.total_weight
+    gradient = problem.gradient(sums) / weight + problem.penalty * theta / problem.total_weight
+    if not problem.fit_intercept:
+        gradient = gradient[:, :-1]
+    return loss, objective, float(np.abs(gradient).max())
+
+
+def is_near(gain: float, loss: float, tol: float) -> bool:
+    """Return whether what can be gained for certain is within the tolerance, or 1 % of the loss."""
+    return gain <= max(tol, NEAR * abs(loss))

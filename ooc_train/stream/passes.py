@@ -181,6 +181,8 @@ class Stream:
         name: str,
         threads: int,
         window: int,
+        *,
+        counted: bool = True,
     ) -> Iterator[Any]:
         """Yield what the calls return, and count what they and the way to them took."""
         started, before = perf_counter(), sum(self.spent.profile.values())
@@ -193,7 +195,7 @@ class Stream:
                 raise outcome
             result, spent = outcome
             self.spent += spent
-            self._on_rows(spent.rows)
+            self._on_rows(spent.rows if counted else 0)
             yield result
         busy = sum(self.spent.profile.values()) - before
         self.spent += Spent(dask=max(0.0, threads * (perf_counter() - started) - busy))
@@ -212,10 +214,13 @@ class Stream:
             return None
         return self.source.given(leaves)
 
-    def reduce(self, work: Work, leaves: Sequence[int] | None = None) -> Sums:
+    def reduce(
+        self, work: Work, leaves: Sequence[int] | None = None, *, counted: bool = True
+    ) -> Sums:
         """Return the sums that `work` adds up over all rows, or over the leaves given.
 
-        The bits are those of the layout: no plan, worker or order of arrival changes them.
+        The bits are those of the layout: no plan, worker or order of arrival changes them. Of rows
+        that are not counted, `on_rows` is told none.
         """
         leaves = range(self.source.n_leaves) if leaves is None else leaves
         per_stripe = self.source.stripe_leaves
@@ -228,8 +233,10 @@ class Stream:
 
         tree, grain = SumTree(), self._grain
         with self._sharing():
-            passes = self._run(_reduce_task, work, calls(), "reduce", grain.threads, grain.window)
-            for nodes in passes:
+            passed = self._run(
+                _reduce_task, work, calls(), "reduce", grain.threads, grain.window, counted=counted
+            )
+            for nodes in passed:
                 while nodes:
                     tree.put(*nodes.popitem())
         return tree.total() or work.zeros()

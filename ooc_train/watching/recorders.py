@@ -16,7 +16,15 @@ from ooc_train.events import Ended, Event, Started, Stepped
 from ooc_train.places import local_path
 from ooc_train.text import json_ready
 
-_FIGURES = ("loss", "validation_loss", "passes", "updates", "seconds", "gradient_norm")
+_FIGURES = (
+    "loss",
+    "validation_loss",
+    "progressive_loss",
+    "passes",
+    "updates",
+    "seconds",
+    "gradient_norm",
+)
 
 
 class JsonLines:

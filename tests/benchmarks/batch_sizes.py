@@ -60,7 +60,7 @@ class OurPasses:
         """Return the seconds of a pass of updates."""
         problem = replace(self.problem, loss=LOSSES[name])
         dtype = self.stream.source.dtype
-        updates = LinearUpdates(problem, dtype, batch_size, "sgd", "constant", _RATE, 1.0)
+        updates = LinearUpdates(problem, dtype, batch_size, "sgd", _RATE)
         states = [updates.start(problem.zeros()) for _ in range(self.lanes)]
         started = perf_counter()
         self.stream.scan(updates, states, seed=0, epoch=0, mixing=self.mixing)

@@ -13,7 +13,7 @@ from numba.extending import intrinsic
 from ooc_train.models import losses
 from ooc_train.models.kernels import Integers, Rows
 from ooc_train.models.losses import Array
-from ooc_train.models.rules import SCHEDULES
+from ooc_train.models.rules import RATE_UPDATES
 
 __all__ = [
     "FAR",
@@ -38,8 +38,6 @@ __all__ = [
 
 FAR = 8
 """Rows by which a scan asks for a row ahead of learning from it."""
-
-_LINEAR, _INVERSE_SQRT = SCHEDULES["linear"], SCHEDULES["inverse_sqrt"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -164,13 +162,12 @@ def logistic_slope_of_one(y: float, z: float) -> Any:
 
 
 @strict_part
-def rate_after(schedule: int, eta0: float, horizon: float, updates: int) -> Any:
-    """Learning rate after `updates` updates."""
-    if schedule == _LINEAR:
-        return eta0 * (1.0 - updates / horizon)
-    if schedule == _INVERSE_SQRT:
-        return eta0 / float(np.sqrt(1.0 + updates / horizon))
-    return eta0
+def rate_after(eta0: float, noise: float, horizon: float, updates: int) -> Any:
+    """Learning rate after `updates` updates, as `LinearUpdates.rate` gives it."""
+    if noise == 0.0:
+        return eta0
+    t = float(updates - updates % RATE_UPDATES)
+    return eta0 / (1.0 + noise * (float(np.sqrt(1.0 + t / horizon)) - 1.0))
 
 
 def _vector_part(function: Callable[..., Any]) -> Any:

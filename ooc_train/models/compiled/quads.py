@@ -35,6 +35,7 @@ from ooc_train.models.compiled.room import (
     OUTPUTS,
     ROWS,
     THETA,
+    average_with,
 )
 from ooc_train.models.compiled.vectors import LANES, load, load_row, store, total, zeros
 from ooc_train.models.kernels import GROUP
@@ -228,10 +229,13 @@ def _scan_by_outputs(
     group: Array,
     theta: Array,
     counters: Integers,
+    average: Array,
+    clock: Array,
     loss: int,
     batch_size: int,
-    schedule: int,
+    every: int,
     eta0: float,
+    noise: float,
     horizon: float,
     fit_intercept: bool,
 ) -> Any:
@@ -249,7 +253,7 @@ def _scan_by_outputs(
         next_start = start + size
         for m in range(4):
             begins = m < size and m % batch_size == 0
-            rate = rate_after(schedule, eta0, horizon, updates + m // batch_size)
+            rate = rate_after(eta0, noise, horizon, updates + m // batch_size)
             quad[following + _RATES, m] = rate / batch_size
             quad[following + _DECAYS, m] = rate if begins else 0.0
             quad[following + _BETWEEN, m] = 0.0
@@ -311,6 +315,11 @@ def _scan_by_outputs(
             )
             if fit_intercept:
                 theta[k, features] -= (steps[k, 0] + steps[k, 1]) + (steps[k, 2] + steps[k, 3])
+        if good > 0:
+            # `every` is a power of two: it was passed, or met, if so many are in the last bits.
+            done, steps_taken = counters[1] + (taken - first) // batch_size, good // batch_size
+            if done & (every - 1) < steps_taken:
+                average_with(average, clock, theta, room)
         start, updates = next_start, updates + size // batch_size
         row, next_row, now, following = next_row, row, following, now
     counters[1] += (taken - first) // batch_size
@@ -332,10 +341,13 @@ def scan_short_batches(
     group: Array,
     theta: Array,
     counters: Integers,
+    average: Array,
+    clock: Array,
     loss: int,
     batch_size: int,
-    schedule: int,
+    every: int,
     eta0: float,
+    noise: float,
     horizon: float,
     fit_intercept: bool,
 ) -> Any:
@@ -365,10 +377,13 @@ def scan_short_batches(
             group,
             theta,
             counters,
+            average,
+            clock,
             loss,
             batch_size,
-            schedule,
+            every,
             eta0,
+            noise,
             horizon,
             fit_intercept,
         )
@@ -387,10 +402,13 @@ def scan_short_batches(
         group,
         theta,
         counters,
+        average,
+        clock,
         loss,
         batch_size,
-        schedule,
+        every,
         eta0,
+        noise,
         horizon,
         fit_intercept,
     )

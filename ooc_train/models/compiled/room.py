@@ -1,12 +1,15 @@
 """The room that updates work in: what they go through, side by side and in whole vectors.
 
 It is an array of rows: of the scaling and the penalty, of eight rows of X, and of what there is of
-each output. `fill` puts there what a call is given, and `leave` takes back what it changed.
+each output. `fill` puts there what a call is given, and `leave` takes back what it changed. The
+average of the parameters is not part of it, since few updates write to it.
 """
 
 from ooc_train.models.compiled.parts import strict_part
-from ooc_train.models.kernels import ROOM_ROWS, ROOM_ROWS_OF_OUTPUT
+from ooc_train.models.compiled.vectors import LANES, load, load_row, store_row
+from ooc_train.models.kernels import AVERAGED, ROOM_ROWS, ROOM_ROWS_OF_OUTPUT
 from ooc_train.models.losses import Array
+from ooc_train.models.rules import AVERAGE_POWER
 
 __all__ = [
     "EACH",
@@ -18,6 +21,7 @@ __all__ = [
     "ROWS",
     "THETA",
     "W",
+    "average_with",
     "fill",
     "leave",
     "predict_by_theta",
@@ -39,6 +43,21 @@ def predict_by_theta(room: Array, outputs: int) -> None:
         at = OUTPUTS + EACH * k
         for j in range(room.shape[1]):
             room[at + W, j] = room[at + THETA, j] * room[INV_SCALE, j]
+
+
+@strict_part
+def average_with(average: Array, clock: Array, theta: Array, room: Array) -> None:
+    """Take the parameters into their average; of `theta`, only the intercepts are looked at."""
+    features = theta.shape[1] - 1
+    clock[AVERAGED] += 1.0
+    share = (AVERAGE_POWER + 1.0) / (AVERAGE_POWER + clock[AVERAGED])
+    for k in range(len(theta)):
+        at = OUTPUTS + EACH * k
+        for j in range(0, features, LANES):
+            mean = load_row(average, k, j)
+            mean += share * (load(room, at + THETA, j) - mean)
+            store_row(average, k, j, features, mean)
+        average[k, features] += share * (theta[k, features] - average[k, features])
 
 
 @strict_part

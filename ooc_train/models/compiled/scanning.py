@@ -44,12 +44,13 @@ from ooc_train.models.compiled.room import (
     PARTIAL,
     THETA,
     W,
+    average_with,
     fill,
     leave,
     predict_by_theta,
 )
 from ooc_train.models.compiled.vectors import LANES, load, load_row, store, total, zeros
-from ooc_train.models.kernels import GROUP
+from ooc_train.models.kernels import AGE, GROUP, WEIGHT
 from ooc_train.models.losses import Array
 from ooc_train.models.rules import BETA1, BETA2, EPSILON, OPTIMIZERS
 
@@ -149,10 +150,19 @@ def _step(room: Array, at: int, share: float, total_slope: float, eta: float) ->
 
 
 @strict_part
-def _adam(slots: Array, k: int, j: int, g: float, bias1: float, bias2: float) -> Any:
+def _adam(
+    slots: Array,
+    k: int,
+    j: int,
+    g: float,
+    gain1: float,
+    gain2: float,
+    bias1: float,
+    bias2: float,
+) -> Any:
     """Take a slope into Adam's moments, and return the step for a learning rate of 1."""
-    slots[0, k, j] += (1.0 - BETA1) * (g - slots[0, k, j])
-    slots[1, k, j] += (1.0 - BETA2) * (g * g - slots[1, k, j])
+    slots[0, k, j] += gain1 * (g - slots[0, k, j])
+    slots[1, k, j] += gain2 * (g * g - slots[1, k, j])
     return bias1 * slots[0, k, j] / (np.sqrt(bias2 * slots[1, k, j]) + EPSILON)
 
 
@@ -165,6 +175,8 @@ def _adam_step(
     eta: float,
     slots: Array,
     k: int,
+    gain1: float,
+    gain2: float,
     bias1: float,
     bias2: float,
 ) -> None:
@@ -172,7 +184,8 @@ def _adam_step(
     for j in range(slots.shape[2] - 1):
         theta, scale = room[at + THETA, j], room[INV_SCALE, j]
         g = share * (room[at + PARTIAL, j] - total_slope * room[MEAN, j]) * scale
-        moved = theta - eta * _adam(slots, k, j, g + room[L2, j] * theta, bias1, bias2)
+        g += room[L2, j] * theta
+        moved = theta - eta * _adam(slots, k, j, g, gain1, gain2, bias1, bias2)
         room[at + THETA, j] = moved
         room[at + W, j] = moved * scale
         room[at + PARTIAL, j] = 0.0
@@ -196,11 +209,14 @@ def _scan_batches(
     slots: Array,
     partial: Array,
     counters: Integers,
+    average: Array,
+    clock: Array,
     loss: int,
     batch_size: int,
     optimizer: int,
-    schedule: int,
+    every: int,
     eta0: float,
+    noise: float,
     horizon: float,
     fit_intercept: bool,
     flush: bool,
@@ -208,10 +224,11 @@ def _scan_batches(
     """Take a step for each batch, in groups of rows; return how far that came.
 
     What a group has too few of is its last row again, with a slope of nothing. A row that isn't
-    finite ends it before that.
+    finite ends it before that. The step of an incomplete batch is in proportion to its rows. Adam
+    takes none for a batch without weight: the moments alone would move the parameters.
     """
     outputs, features = len(theta), X.shape[1]
-    filled, updates = counters[0], counters[1]
+    filled, updates, heft = counters[0], counters[1], clock[WEIGHT]
     z, r = group[:outputs], group[outputs : 2 * outputs]
     due, w = group[2 * outputs], group[2 * outputs + 1]
     z_row, r_row, constant = each[0], each[1], each[2]
@@ -221,7 +238,7 @@ def _scan_batches(
         w[i] = 1.0
     for k in range(outputs):
         constant[k] = theta[k, features] - _shift(room, OUTPUTS + EACH * k)
-    bias1 = bias2 = 1.0
+    gain1, gain2, bias1, bias2 = 1.0, 1.0, 1.0, 1.0
     taken, stopped, ended = first, False, False
     while not ended:
         count = min(GROUP, batch_size - filled, stop - taken)
@@ -266,31 +283,53 @@ def _scan_batches(
                 _add_four(X, places, i, r, k, room, at)
             for i in range(count):
                 partial[k, features] += r[k, i]
+        for i in range(count):
+            heft += w[i]
         taken += count
         filled += count
         ended = stopped or taken == stop
         if filled == batch_size or (flush and ended and not stopped and filled > 0):
-            eta, share = rate_after(schedule, eta0, horizon, updates), 1.0 / filled
-            updates += 1
-            if optimizer == _ADAM:  # a power costs as much as a row
-                t = float(updates)
-                bias1, bias2 = 1.0 / (1.0 - BETA1**t), 1.0 / (1.0 - BETA2**t)
-            for k in range(outputs):
-                at, total_slope = OUTPUTS + EACH * k, partial[k, features]
-                g = share * total_slope
-                if optimizer == _ADAM:
-                    _adam_step(room, at, share, total_slope, eta, slots, k, bias1, bias2)
-                    shift = _shift(room, at)
+            if optimizer == _SGD or heft > 0.0:
+                part_of_batch, share = filled / batch_size, 1.0 / filled
+                eta = part_of_batch * rate_after(eta0, noise, horizon, updates)
+                updates += 1
+                if optimizer == _ADAM:  # a power costs as much as a row
+                    clock[AGE] += part_of_batch
+                    gain1, gain2 = 1.0 - BETA1, 1.0 - BETA2
+                    if filled < batch_size:
+                        gain1, gain2 = 1.0 - BETA1**part_of_batch, 1.0 - BETA2**part_of_batch
+                    bias1 = 1.0 / (1.0 - BETA1 ** clock[AGE])
+                    bias2 = 1.0 / (1.0 - BETA2 ** clock[AGE])
+                for k in range(outputs):
+                    at, total_slope = OUTPUTS + EACH * k, partial[k, features]
+                    g = share * total_slope
+                    if optimizer == _ADAM:
+                        _adam_step(
+                            room,
+                            at,
+                            share,
+                            total_slope,
+                            eta,
+                            slots,
+                            k,
+                            gain1,
+                            gain2,
+                            bias1,
+                            bias2,
+                        )
+                        shift = _shift(room, at)
+                        if fit_intercept:
+                            g = _adam(slots, k, features, g, gain1, gain2, bias1, bias2)
+                    else:
+                        shift = _step(room, at, share, total_slope, eta)
                     if fit_intercept:
-                        g = _adam(slots, k, features, g, bias1, bias2)
-                else:
-                    shift = _step(room, at, share, total_slope, eta)
-                if fit_intercept:
-                    theta[k, features] -= eta * g
-                partial[k, features] = 0.0
-                constant[k] = theta[k, features] - shift
-            filled = 0
-    counters[0], counters[1] = filled, updates
+                        theta[k, features] -= eta * g
+                    partial[k, features] = 0.0
+                    constant[k] = theta[k, features] - shift
+                if updates % every == 0:
+                    average_with(average, clock, theta, room)
+            filled, heft = 0, 0.0
+    counters[0], counters[1], clock[WEIGHT] = filled, updates, heft
     return taken
 
 
@@ -346,6 +385,8 @@ def scan(
     slots: Array,
     partial: Array,
     counters: Integers,
+    average: Array,
+    clock: Array,
     sums: Array,
     Z: Array,
     Y: Array,
@@ -356,8 +397,9 @@ def scan(
     loss: int,
     batch_size: int,
     optimizer: int,
-    schedule: int,
+    every: int,
     eta0: float,
+    noise: float,
     horizon: float,
     fit_intercept: bool,
     flush: bool,
@@ -386,10 +428,13 @@ def scan(
                     group,
                     theta,
                     counters,
+                    average,
+                    clock,
                     loss,
                     batch_size,
-                    schedule,
+                    every,
                     eta0,
+                    noise,
                     horizon,
                     fit_intercept,
                 )
@@ -413,11 +458,14 @@ def scan(
                 slots,
                 partial,
                 counters,
+                average,
+                clock,
                 loss,
                 batch_size,
                 optimizer,
-                schedule,
+                every,
                 eta0,
+                noise,
                 horizon,
                 fit_intercept,
                 flush and phase == 2,
