@@ -71,6 +71,10 @@ class Report:
     notes : what was decided for the user
     shortfall : why the run is not converged, and the way out, in one line, which is a note too and
         of which estimators warn; empty where it converged, and where it was asked to stop
+    condition : of least squares by "gram", the condition number of the scaled columns, penalty
+        included, along the directions kept; None where it was not computed
+    rank : how many directions were kept: columns that depend on others add none
+    digits : estimated decimal digits of the coefficients, in scaled units together
     """
 
     model: str
@@ -95,6 +99,9 @@ class Report:
     dashboard: str | None = None
     notes: tuple[str, ...] = ()
     shortfall: str = ""
+    condition: float | None = None
+    rank: int | None = None
+    digits: float | None = None
 
     @property
     def loss_history(self) -> tuple[float, ...]:
@@ -129,6 +136,16 @@ class Report:
             f"{name} {seconds / total:.0%}" for name, seconds in shares if 200 * seconds > total
         ]
         return ", ".join(parts).replace("%", " %")
+
+    @property
+    def precision(self) -> str | None:
+        """What rows tell of least squares: "condition 12, rank 3 of 4, about 15 digits"."""
+        if self.condition is None:
+            return None
+        return (
+            f"condition {self.condition:.3g}, rank {self.rank} of {self.n_features}, "
+            f"about {self.digits:.0f} digits"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as values that JSON can hold."""
@@ -175,6 +192,8 @@ class Report:
         ]
         if self.validation_loss is not None:
             found.insert(7, ("validation loss", f"{self.validation_loss:.6g}"))
+        if self.precision is not None:
+            found.insert(7, ("precision", self.precision))
         if self.progressive_loss is not None:
             found.insert(7, ("progressive loss", f"{self.progressive_loss:.6g}"))
         if self.learning_rate is not None:

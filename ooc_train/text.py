@@ -66,3 +66,15 @@ def tell(text: str) -> None:
     except (OSError, ValueError):
         # The terminal was closed, or the other end of the pipe, or the stream itself.
         return
+
+
+def few(values: Sequence[object], most: int = 10) -> str:
+    """Return the first of many values as text, and how many more there are.
+
+    Examples
+    --------
+    >>> few("abc", 2)
+    'a, b, ... and 1 more'
+    """
+    rest = len(values) - most
+    return ", ".join(map(str, values[:most])) + (f", ... and {rest:,} more" if rest > 0 else "")

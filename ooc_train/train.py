@@ -19,9 +19,9 @@ from ooc_train.models.columns import column_order, permuted
 from ooc_train.models.fitted import Fitted, as_fitted, require_writable
 from ooc_train.models.linear import LinearProblem, LossSums
 from ooc_train.models.model import UPDATES, Model
-from ooc_train.models.moments import ColumnMoments, ColumnSums
+from ooc_train.models.moments import ColumnMoments, ColumnSums, ResidualSums
 from ooc_train.models.scaling import Scaling
-from ooc_train.models.sums import Array, nbytes, total_bytes
+from ooc_train.models.sums import Array, Work, nbytes, total_bytes
 from ooc_train.models.updates import update_rooms
 from ooc_train.report import Report, Steps
 from ooc_train.solvers.base import Solver, State
@@ -216,7 +216,7 @@ class Task:
             leaf=total_bytes(source.rooms(1)),
             workspace=max(total_bytes(work.rooms(source.leaf_rows)) for work in works),
             sums=max(nbytes(work.zeros()) for work in works),
-            parameters=8 * self.problem.n_parameters,
+            parameters=8 * max(self.problem.n_parameters, *(_carried(work) for work in works)),
             slots=solver.slots,
             mixing=mixing,
             lanes=solver.lanes if isinstance(solver, Updates) else 1,
@@ -251,6 +251,11 @@ class Task:
                 f"{approximate_bytes(machine_memory())}; use solver='lbfgs' or 'sgd', which hold "
                 "none"
             )
+
+
+def _carried(work: Work) -> int:
+    """Return how many numbers travel with a work that are more than parameters."""
+    return work.basis.size + work.coef.size if isinstance(work, ResidualSums) else 0
 
 
 def weights_of(model: Model, inputs: Inputs) -> tuple[float, Array | None]:
@@ -628,6 +633,9 @@ class _Run:
             dashboard=self._job.dashboard,
             notes=(*self._notes, *notes),
             shortfall=self._shortfall,
+            condition=None if state.precision is None else state.precision.condition,
+            rank=None if state.precision is None else state.precision.rank,
+            digits=None if state.precision is None else state.precision.digits,
         )
 
 

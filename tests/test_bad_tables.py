@@ -88,11 +88,6 @@ def test_text_that_can_not_be_used(tmp_path, text, message):
         ([1, 2], [date(2013, 1, 1), None], ("int64", "date32")),
         ([1, 2], pa.array(["1", "2"]).dictionary_encode(), ("int64", "dictionary")),
         ([1, 2], [b"x", b"y"], ("int64", "binary")),
-        (
-            pa.array([0, 1], pa.timestamp("us")),
-            pa.array([0, 1], pa.timestamp("us", "America/New_York")),
-            (r"timestamp\[us\]", r"timestamp\[us, tz=America/New_York\]"),
-        ),
     ],
 )
 @pytest.mark.parametrize(
@@ -107,8 +102,6 @@ def test_text_that_can_not_be_used(tmp_path, text, message):
     ],
 )
 def test_several_files_whose_types_differ(tmp_path, first, second, types, roles):
-    if pa.types.is_temporal(pa.array(first).type) and roles not in ({}, {"categorical": ["a"]}):
-        return
     write(tmp_path / "0.parquet", {"a": pa.array([None]), "v": [0]})
     write(tmp_path / "1.parquet", {"a": first, "v": [1, 2]})
     write(tmp_path / "2.parquet", {"a": second, "v": [3, 4]})
@@ -117,6 +110,15 @@ def test_several_files_whose_types_differ(tmp_path, first, second, types, roles)
         ingest(tmp_path, tmp_path / "a.zarr", missing="drop", **roles)
     store = ingest(tmp_path, tmp_path / "a.zarr", features=["v"]).store
     assert store.n_rows == 5
+
+
+@pytest.mark.parametrize("roles", [{}, {"categorical": ["a"]}])
+def test_times_with_a_zone_in_one_file_and_without_in_another(tmp_path, roles):
+    write(tmp_path / "1.parquet", {"a": pa.array([0, 1], pa.timestamp("us"))})
+    write(tmp_path / "2.parquet", {"a": pa.array([0, 1], pa.timestamp("us", "America/New_York"))})
+    zoned = r"timestamp\[us, tz=America/New_York\] in .*2\.parquet"
+    with pytest.raises(InvalidTable, match=rf"holds timestamp\[us\] in .*1\.parquet and {zoned}"):
+        ingest(tmp_path, tmp_path / "a.zarr", **roles)
 
 
 def test_types_that_go_together(tmp_path):

@@ -4,7 +4,8 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ooc_train.cli.text import aligned, count, few, one_line
+from ooc_train.cli.text import aligned, count, one_line
+from ooc_train.text import few
 from ooc_train.units import approximate_bytes, approximate_duration
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ def run_text(path: str, fitted: "Fitted") -> str:
         ("path", path),
         ("model", f"{report.model} by {report.solver}, batch size {report.batch_size}"),
         ("features", f"{fitted.n_features:,}"),
-        ("classes", few(fitted.classes) or "none"),
+        ("classes", one_line(few(fitted.classes)) or "none"),
         ("rows", f"{report.n_rows:,} learned from"),
         ("passes", f"{report.passes:.4g}, {count(report.updates, 'update')}"),
         (loss, f"{report.loss:.6g}" + ("" if report.converged else ", before the tolerance")),
@@ -195,12 +196,13 @@ def _classes(store: "Store") -> str:
     if store.classes is None:
         return "none" if store.y is None else "not noted in the store"
     counts = store.class_counts or (None,) * len(store.classes)
-    return few(
+    shown = few(
         [
             f"{label}" if n is None else f"{label} ({count(n, 'row')})"
             for label, n in zip(store.classes, counts, strict=True)
         ]
     )
+    return one_line(shown)
 
 
 def _pairs(rows: Sequence[tuple[str, str]]) -> list[str]:

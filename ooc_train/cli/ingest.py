@@ -18,9 +18,9 @@ from ooc_train.cli.options import (
     option,
 )
 from ooc_train.cli.parsers import names, rows_of
-from ooc_train.cli.text import aligned, count, few, one_line, print_json
+from ooc_train.cli.text import aligned, count, one_line, print_json
 from ooc_train.memory import Ceiling
-from ooc_train.text import printable
+from ooc_train.text import few, printable
 from ooc_train.units import approximate_bytes, approximate_duration
 from ooc_train.watching.callbacks import ConsoleBar
 
@@ -227,7 +227,7 @@ def _show(found: "Preview", output: Output) -> None:
         what = "numbers"
         if target.classes is not None:
             what = f"{len(target.classes):,} classes: {few(target.classes)}"
-        typer.echo(printable(f"target {one_line(target.name)}: {what}"))
+        typer.echo(printable(f"target {one_line(target.name)}: {one_line(what)}"))
     features = found.recipe.n_features
     tested = f" and {found.n_test:,} for testing" if found.n_test else ""
     size = approximate_bytes((found.n_rows + found.n_test) * found.row_bytes)

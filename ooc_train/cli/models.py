@@ -193,6 +193,8 @@ def _tell(report: "Report", out: str | None, plot: str | None, *, classifies: bo
     end = "converged" if report.converged else "stopped before the tolerance was met"
     updates = count(report.updates, "update")
     typer.echo(f"{end} after {updates} in {approximate_duration(report.seconds)}, {rate}")
+    if report.precision is not None:
+        typer.echo(report.precision)
     typer.echo(f"time went on {report.bound}")
     for note in (*report.notes, *report.memory.notes):
         typer.echo(f"note: {note}")

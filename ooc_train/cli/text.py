@@ -26,13 +26,6 @@ def one_line(text: str) -> str:
     return printable(text).replace("\n", "\\n")
 
 
-def few(values: Sequence[Any], most: int = 10) -> str:
-    """Return the first of many values as text, and how many more there are."""
-    shown = [one_line(str(value)) for value in values[:most]]
-    rest = len(values) - len(shown)
-    return ", ".join(shown) + (f", ... and {rest:,} more" if rest else "")
-
-
 def count(n: int, what: str) -> str:
     """Return a number of things in words: "1 worker", "2 workers"."""
     return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"

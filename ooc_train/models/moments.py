@@ -21,6 +21,9 @@ from ooc_train.models.sums import (
     row_weights,
 )
 
+_WIDE = np.dtype(np.longdouble).str
+"""The type of most digits that there is, which is float64 on some machines."""
+
 
 @dataclass(frozen=True, eq=False)
 class GramSums:
@@ -141,6 +144,75 @@ class NormSums:
         sums["weight"] += block.n_rows if weight is None else weight.sum()
         sums["squared_weight"] += block.n_rows if weight is None else weight @ weight
         if not np.isfinite(sums["squares"]):
+            raise_if_not_finite(block)
+
+
+@dataclass(frozen=True, eq=False)
+class ResidualSums:
+    """Products of columns in a basis, the constant one, and the residuals of a linear model.
+
+    The residuals are computed with the digits of `numpy.longdouble`, where that has more than
+    float64: of a good model they are small differences of large numbers.
+
+    Attributes
+    ----------
+    scaling : of the columns
+    basis : float64 array (features, directions), by which scaled columns are multiplied
+    coef, intercept : of the model, in the data's units, (outputs, features) and (outputs,)
+    """
+
+    scaling: Scaling
+    basis: Array
+    coef: Array
+    intercept: Array
+
+    @property
+    def _columns(self) -> int:
+        return int(self.basis.shape[1]) + 1 + len(self.coef)
+
+    def zeros(self) -> Sums:
+        """Return sums over no rows."""
+        return {"rows": np.zeros(()), "gram": np.zeros((self._columns, self._columns))}
+
+    def rooms(self, rows: int) -> Rooms:
+        """Return the arrays that `add` works in, for blocks of at most `rows` rows."""
+        piece, features = min(rows, piece_rows(self._columns, square=True)), len(self.basis)
+        return {
+            "scaled": Room((piece, features + 1)),
+            "turned": Room((piece, self._columns)),
+            "wide": Room((piece, features), _WIDE),
+            "residual": Room((piece, len(self.coef)), _WIDE),
+        }
+
+    def add(self, sums: Sums, block: Block, work: Arrays) -> None:
+        """Add the products over one block into `sums`, in place.
+
+        Raises
+        ------
+        NonFiniteData
+            where the block holds NaN or infinity.
+        """
+        if block.y is None:
+            raise ValueError("residuals need y, and these data have none")
+        piece, directions = len(work["scaled"]), self.basis.shape[1]
+        coef = self.coef.T.astype(_WIDE)
+        for start in range(0, block.n_rows, piece):
+            rows = slice(start, start + piece)
+            n = len(block.X[rows])
+            turned, wide, residual = (work[name][:n] for name in ("turned", "wide", "residual"))
+            scaled = self.scaling.apply(block.X[rows], work["scaled"])
+            np.matmul(scaled[:, :-1], self.basis, out=turned[:, :directions])
+            turned[:, directions] = 1.0
+            wide[...] = block.X[rows]
+            np.matmul(wide, coef, out=residual)
+            residual += self.intercept
+            np.subtract(block.y[rows], residual, out=residual)
+            turned[:, directions + 1 :] = residual
+            if block.weight is not None:
+                turned *= np.sqrt(block.weight[rows])[:, None]
+            sums["gram"] += turned.T @ turned
+        sums["rows"] += block.n_rows
+        if not np.isfinite(np.diagonal(sums["gram"])).all():
             raise_if_not_finite(block)
 
 

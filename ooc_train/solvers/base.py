@@ -44,6 +44,22 @@ class Stream(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Precision:
+    """How well rows determine the coefficients of least squares.
+
+    Attributes
+    ----------
+    condition : condition number of the scaled columns, penalty included, along the directions kept
+    rank : directions kept: the others depend on these
+    digits : estimated decimal digits of the coefficients, in scaled units together
+    """
+
+    condition: float
+    rank: int
+    digits: float
+
+
 @dataclass(frozen=True, eq=False)
 class State:
     """How far a solver has come.
@@ -63,6 +79,7 @@ class State:
     stalled : why no further step can be taken, where none can; `theta` is the best point found
     memory : whatever the solver needs to go on
     note : what of the step is worth telling, in words, or nothing
+    precision : how well the rows determine the coefficients, where the solver knows
     """
 
     theta: Array
@@ -75,6 +92,7 @@ class State:
     stalled: str = ""
     memory: Any = field(default=None, repr=False)
     note: str = ""
+    precision: Precision | None = None
 
 
 class Solver(Protocol):

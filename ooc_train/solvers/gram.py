@@ -4,18 +4,41 @@
 outputs. Scaling keeps A's condition number near the least that any scaling of columns gives (van
 der Sluis 1969), and centring by means known beforehand keeps it free of cancellation.
 
+A has the square of the columns' condition number: its rounding hides what rows of float64 still
+hold. Where that number calls for it, refining passes follow. Each adds up the products of columns
+in a basis in which they are nearly orthonormal, as Cholesky QR does (Fukaya et al. 2020), with the
+residuals at the coefficients found so far, computed with more digits (Demmel et al. 2006).
+
 Where columns depend on one another and nothing penalises them, the answer of least norm in the
-data's own units is returned, as `numpy.linalg.lstsq` does.
+data's own units is returned, as `numpy.linalg.lstsq` does. A direction counts as dependent where
+the scaled columns' singular value is at most `10 features eps` of the largest, with eps of float64.
+Rows of float32 hold less: there it is the root of that number, which one pass can tell.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ooc_train.models.linear import LinearProblem
-from ooc_train.models.moments import GramSums, Moments
-from ooc_train.models.sums import Array
-from ooc_train.solvers.base import State, Stream
+from ooc_train.models.moments import GramSums, Moments, ResidualSums
+from ooc_train.models.scaling import Scaling
+from ooc_train.models.sums import Array, Work
+from ooc_train.solvers.base import Precision, State, Stream
+
+_EPS = float(np.finfo(np.float64).eps)
+
+_CONDITION = 1e4
+"""Condition number of the products up to which one pass gives eleven digits and more."""
+
+_ENOUGH = 1e-12
+"""Estimated error of the scaled coefficients at which no further pass refines them."""
+
+_MOST_REFINING = 3
+"""Refining passes at most."""
+
+WIDEST = 1024
+"""Columns up to which passes refine: the basis, a square matrix, travels with each task."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +50,14 @@ class Gram:
         """Vectors of the size of `theta` that the solver holds beside it."""
         return 2
 
-    def works(self, problem: LinearProblem) -> tuple[GramSums]:
-        """Return what a pass adds up."""
-        return (GramSums(problem.scaling, problem.n_outputs),)
+    def works(self, problem: LinearProblem) -> tuple[Work, ...]:
+        """Return what passes add up."""
+        sums = GramSums(problem.scaling, problem.n_outputs)
+        if problem.n_features > WIDEST:
+            return (sums,)
+        basis = np.broadcast_to(0.0, (problem.n_features, problem.n_features))
+        coef = np.broadcast_to(0.0, (problem.n_outputs, problem.n_features))
+        return sums, ResidualSums(problem.scaling, basis, coef, coef[:, 0])
 
     def start(self, problem: LinearProblem, stream: Stream, theta: Array) -> State:
         """Return the state to begin with."""
@@ -39,29 +67,130 @@ class Gram:
     def step(self, problem: LinearProblem, stream: Stream, state: State) -> State:
         """Return the solution."""
         del state
-        (work,) = self.works(problem)
-        sums = stream.reduce(work)
+        sums = stream.reduce(self.works(problem)[0])
         moments = Moments.of(sums["gram"], problem.n_features)
         if problem.fit_intercept:
             products, cross, square = moments.covariance, moments.cross, moments.output_square
         else:
             products, cross, square = moments.second, moments.raw_cross, moments.raw_output_square
-        weights = solve(products, cross, problem.penalty[:-1], problem.scaling.scale)
+        penalty, scale = problem.penalty[:-1], problem.scaling.scale
+        definite = _is_definite(products, penalty)
+        spectrum = None if definite else Spectrum.of(products, penalty)
+        weights = solve(products, cross, penalty, scale, spectrum)
         intercept = np.zeros(problem.n_outputs)
         if problem.fit_intercept:
             intercept = moments.output_mean - moments.mean @ weights
         fitted = np.einsum("jk,jk->k", weights, products @ weights - 2.0 * cross)
         residual = np.maximum(square + fitted, 0.0).sum()
-        return State(
+        found = State(
             theta=np.column_stack([weights.T, intercept]),
             n_iter=1,
             updates=1,
             loss=0.5 * float(residual) / moments.weight,
             converged=True,
         )
+        if spectrum is None:
+            if problem.n_features > WIDEST:
+                return found  # even the condition takes longer than the solution
+            condition = float(np.linalg.cond(products + np.diag(penalty), 1))
+            if condition <= _CONDITION:
+                digits = _digits(_EPS * condition)
+                return replace(
+                    found, precision=Precision(condition**0.5, problem.n_features, digits)
+                )
+            spectrum = Spectrum.of(products, penalty)
+        precision = spectrum.precision()
+        # Columns that never vary are known to hold nothing.
+        mean = problem.scaling.mean / scale
+        idle = np.diagonal(products) <= moments.weight * (10 * _EPS * mean) ** 2
+        unresolved = int(np.count_nonzero(~spectrum.kept)) - int(np.count_nonzero(idle))
+        hidden = unresolved > 0 and stream.source.dtype == "<f8"
+        if not hidden and precision.condition**2 <= _CONDITION:
+            return replace(found, precision=precision)
+        if problem.n_features > WIDEST:
+            note = (
+                f"the coefficients have about {precision.digits:.0f} digits: the columns depend on "
+                f"one another; up to {WIDEST:,} of them would be refined"
+            )
+            return replace(found, precision=precision, note=note)
+        scaling = Scaling(problem.scaling.mean + scale * moments.mean, scale)
+        if not problem.fit_intercept:
+            scaling = problem.scaling
+        return _refine(problem, stream, found, scaling, spectrum, hidden=hidden)
 
 
-def solve(products: Array, cross: Array, penalty: Array, scale: Array) -> Array:
+@dataclass(frozen=True, eq=False)
+class Spectrum:
+    """Singular values of scaled columns, penalty included, as far as they are known.
+
+    Attributes
+    ----------
+    squares : of the singular values, (features,)
+    vectors : (features, features), of which each column belongs to a value
+    least : share of the largest square up to which a direction counts as dependent on others
+    error : estimated relative error of the coefficients
+    """
+
+    squares: Array
+    vectors: Array
+    least: float
+    error: float = 1.0
+
+    @classmethod
+    def of(cls, products: Array, penalty: Array) -> "Spectrum":
+        """Return what the products of columns tell."""
+        squares, vectors = np.linalg.eigh(products + np.diag(penalty))
+        found = cls(squares, vectors, _dependent(len(squares)))
+        return replace(found, error=min(1.0, _EPS * found.condition**2))
+
+    @property
+    def kept(self) -> NDArray[np.bool_]:
+        """Which directions the columns determine."""
+        kept: NDArray[np.bool_] = self.squares > self.squares.max() * self.least
+        return kept
+
+    @property
+    def condition(self) -> float:
+        """Condition number of the columns, along the directions kept."""
+        kept = self.squares[self.kept]
+        return float(np.sqrt(kept.max() / kept.min())) if len(kept) else 1.0
+
+    @property
+    def lengths(self) -> Array:
+        """Singular values, none below what can be told from zero."""
+        lengths: Array = np.sqrt(np.maximum(self.squares, self.squares.max() * self.least))
+        return np.where(lengths > 0.0, lengths, 1.0)
+
+    def precision(self) -> Precision:
+        """Return condition, rank and digits, for the report."""
+        rank = int(np.count_nonzero(self.kept))
+        return Precision(self.condition, rank, _digits(self.error))
+
+
+def _digits(error: float) -> float:
+    """Return how many decimal digits a relative error leaves."""
+    return float(-np.log10(max(error, _EPS)))
+
+
+def _dependent(features: int) -> float:
+    """Return the share of the largest singular value up to which columns of float64 depend."""
+    return features * 10 * _EPS
+
+
+def _is_definite(products: Array, penalty: Array) -> bool:
+    """Whether the penalty makes the matrix positive definite to working precision."""
+    if not (penalty > 0).all():
+        return False
+    try:
+        np.linalg.cholesky(products + np.diag(penalty))
+    except np.linalg.LinAlgError:
+        return False
+    return True
+
+
+def solve(
+    products: Array, cross: Array, penalty: Array, scale: Array, spectrum: Spectrum | None = None
+) -> Array:
     """Return V that solves `(products + diag(penalty)) V = cross`.
 
     Parameters
@@ -70,18 +199,102 @@ def solve(products: Array, cross: Array, penalty: Array, scale: Array) -> Array:
     cross : (features, outputs)
     penalty : (features,)
     scale : (features,), of the columns: where many V do, that of least norm of `V / scale`
+    spectrum : of the matrix, or None where it is positive definite
     """
-    if (penalty > 0).all():
-        try:
-            # Succeeds only where the matrix is positive definite to working precision.
-            np.linalg.cholesky(products + np.diag(penalty))
-        except np.linalg.LinAlgError:
-            pass
-        else:
-            return np.asarray(np.linalg.solve(products + np.diag(penalty), cross), np.float64)
-    values, vectors = np.linalg.eigh(products + np.diag(penalty))
-    rank = values > values[-1] * len(values) * 10 * np.finfo(np.float64).eps
-    kept, null = vectors[:, rank], vectors[:, ~rank] / scale[:, None]
-    weights: Array = kept @ ((kept.T @ cross) / values[rank, None]) / scale[:, None]
+    if spectrum is None:
+        return np.asarray(np.linalg.solve(products + np.diag(penalty), cross), np.float64)
+    kept = spectrum.kept
+    vectors, squares = spectrum.vectors[:, kept], spectrum.squares[kept]
+    weights: Array = vectors @ ((vectors.T @ cross) / squares[:, None])
+    return _of_least_norm(weights / scale[:, None], spectrum, scale) * scale[:, None]
+
+
+def _of_least_norm(coef: Array, spectrum: Spectrum, scale: Array) -> Array:
+    """Return coefficients (features, outputs) less what they have of directions not kept."""
+    null = spectrum.vectors[:, ~spectrum.kept] / scale[:, None]
     basis, _ = np.linalg.qr(null)
-    return (weights - basis @ (basis.T @ weights)) * scale[:, None]
+    least: Array = coef - basis @ (basis.T @ coef)
+    return least
+
+
+def _refine(
+    problem: LinearProblem,
+    stream: Stream,
+    found: State,
+    scaling: Scaling,
+    spectrum: Spectrum,
+    *,
+    hidden: bool,
+) -> State:
+    """Return the solution after passes that refine it.
+
+    Parameters
+    ----------
+    found : the solution of the products
+    scaling : of the columns, by the means of all rows
+    spectrum : what the products told
+    hidden : whether rows may hold directions that the products did not
+    """
+    scale, features = scaling.scale, problem.n_features
+    penalty = problem.penalty[:-1]
+    coef, intercept = problem.scaling.to_data_units(found.theta)
+    error, passes = 1.0 if hidden else spectrum.error, 0
+    float64 = stream.source.dtype == "<f8"
+    while passes == 0 or (error > _ENOUGH and passes < _MOST_REFINING):
+        basis = spectrum.vectors / spectrum.lengths
+        inverse = (spectrum.vectors * spectrum.lengths).T
+        sums = stream.reduce(ResidualSums(scaling, basis, coef, intercept))
+        moments = Moments.of(sums["gram"], features)
+        products, cross, square = moments.covariance, moments.cross, moments.output_square
+        if not problem.fit_intercept:
+            products, cross, square = moments.second, moments.raw_cross, moments.raw_output_square
+        root, target = _root(products, cross)
+        least = _dependent(features) ** (2 if float64 else 1)
+        triangle, target = _without_rounding(root @ inverse, target, least)
+        rows = np.vstack([triangle, np.diag(np.sqrt(penalty))])
+        right = np.vstack([target, -np.sqrt(penalty)[:, None] * (coef * scale).T])
+        left, values, turned = np.linalg.svd(rows, full_matrices=False)
+        spectrum = Spectrum(values**2, turned.T, least)
+        kept = spectrum.kept
+        step = turned[kept].T @ ((left[:, kept].T @ right) / values[kept, None])
+        new = _of_least_norm(coef.T + step / scale[:, None], spectrum, scale).T
+        change = (new - coef) * scale
+        if problem.fit_intercept:
+            mean = moments.mean @ inverse
+            intercept = intercept + moments.output_mean - change @ mean
+            intercept = intercept - (new - coef) @ scaling.mean
+        fitted = triangle @ change.T
+        residual = square + np.einsum("jk,jk->k", fitted, fitted - 2.0 * target)
+        coef, passes = new, passes + 1
+        error = min(1.0, error * min(1.0, _EPS * spectrum.condition * features**0.5))
+    precision = replace(spectrum, error=error).precision()
+    return replace(
+        found,
+        theta=problem.scaling.from_data_units(coef, intercept),
+        loss=0.5 * float(np.maximum(residual, 0.0).sum()) / moments.weight,
+        precision=precision,
+        note=f"columns nearly depend on one another: refined by {passes} more "
+        + ("pass" if passes == 1 else "passes"),
+    )
+
+
+def _without_rounding(triangle: Array, target: Array, least: float) -> tuple[Array, Array]:
+    """Return the triangle and its target, rotated, less what is rounding of dependent columns.
+
+    Beside a small penalty, rounding would decide what the penalty is to decide.
+    """
+    left, values, right = np.linalg.svd(triangle)
+    values = np.where(values**2 > values.max() ** 2 * least, values, 0.0)
+    rotated: Array = np.where(values > 0.0, 1.0, 0.0)[:, None] * (left.T @ target)
+    return values[:, None] * right, rotated
+
+
+def _root(products: Array, cross: Array) -> tuple[Array, Array]:
+    """Return R and T of `R.T @ R = products` and `R.T @ T = cross`, rounding to scale."""
+    norms = np.sqrt(np.diagonal(products))
+    norms = np.where(norms > 0.0, norms, 1.0)
+    squares, vectors = np.linalg.eigh(products / np.outer(norms, norms))
+    lengths = np.sqrt(np.maximum(squares, 0.0))
+    told = squares > squares.max() * len(squares) * _EPS
+    target = (vectors.T @ (cross / norms[:, None])) / np.where(told, lengths, np.inf)[:, None]
+    return lengths[:, None] * vectors.T * norms, target

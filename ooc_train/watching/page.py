@@ -9,7 +9,7 @@ from ooc_train.drawing.figures import svg
 from ooc_train.errors import InvalidRun
 from ooc_train.models.fitted import Fitted
 from ooc_train.report import Report
-from ooc_train.text import html_escaped, html_table
+from ooc_train.text import few, html_escaped, html_table
 
 _MOST_COEFFICIENTS = 1000
 _DRAWN_COEFFICIENTS = 30
@@ -92,7 +92,7 @@ def _plan(report: Report) -> str:
 def _settings(fitted: Fitted) -> list[tuple[str, str]]:
     rows = [(name, str(value)) for name, value in fitted.model.settings().items()]
     if fitted.classes:
-        rows.append(("classes", ", ".join(map(str, fitted.classes))))
+        rows.append(("classes", few(fitted.classes)))
     return rows
 
 
