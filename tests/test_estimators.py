@@ -201,6 +201,10 @@ def test_random_state_may_be_a_generator(store):
     generators = np.random.RandomState(0), np.random.RandomState(0)
     np.testing.assert_array_equal(coef(generators[0]), coef(generators[1]))
     assert (coef(3) != coef(4)).any()
+    # An exact fit draws nothing, and others may draw from the same generator.
+    shared, untouched = np.random.RandomState(0), np.random.RandomState(0)
+    LogisticRegression(random_state=shared).fit(store)
+    assert shared.randint(2**31) == untouched.randint(2**31)
 
 
 def test_a_full_batch_that_did_not_converge_warns():

@@ -19,7 +19,7 @@ from ooc_train.estimators.predicting import Finish
 from ooc_train.memory import Ceiling
 from ooc_train.models.columns import column_order
 from ooc_train.models.fitted import Fitted
-from ooc_train.models.model import Model, Name
+from ooc_train.models.model import UPDATES, Model, Name
 from ooc_train.models.sums import Array
 from ooc_train.online import Progress, learn
 from ooc_train.planning import plan
@@ -61,7 +61,9 @@ class LinearModel(BaseEstimator):  # type: ignore[misc] # untyped base
         settings = self.get_params(deep=False)
         for name in NOT_OF_MODEL:
             settings.pop(name, None)
-        return Model(name=self._name, **settings | {"random_state": seed_of(self.random_state)})
+        by_updates = str(settings["batch_size"]) != "full" or settings["solver"] in UPDATES
+        seed = seed_of(self.random_state, used=by_updates)
+        return Model(name=self._name, **settings | {"random_state": seed})
 
     @property
     def _classifies(self) -> bool:

@@ -28,13 +28,21 @@ class Given:
     labels: np.dtype[Any] | None
 
 
-def seed_of(random_state: Any) -> int | None:
-    """Return a seed, drawn where a generator is given; None leaves drawing one to the engine."""
+def seed_of(random_state: Any, *, used: bool) -> int | None:
+    """Return a seed; None leaves drawing one to the engine.
+
+    Parameters
+    ----------
+    random_state : None, int or RandomState
+    used : whether the fit draws rows. Otherwise a generator is left as it is: as in scikit-learn,
+        an exact fit doesn't change what others draw from the same generator.
+    """
     if random_state is None:
         return None
     if isinstance(random_state, Integral):
         return int(random_state)
-    return int(check_random_state(random_state).randint(2**31))
+    generator = check_random_state(random_state)
+    return int(generator.randint(2**31)) if used else None
 
 
 def row_weights(X: NDArray[np.floating], sample_weight: Any) -> Array | None:
