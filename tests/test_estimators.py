@@ -190,6 +190,7 @@ def test_the_report_says_what_was_done(store):
     assert model.report_.memory.measured <= model.report_.memory.ceiling
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_random_state_may_be_a_generator(store):
     def coef(random_state: Any) -> Array:
         model = LogisticRegression(batch_size=32, max_iter=2, random_state=random_state)
@@ -369,6 +370,7 @@ def test_what_is_learned_and_predicted_is_float64_for_every_type_of_data(dtype):
     assert regression.coef_.dtype == regression.predict(X).dtype == np.float64
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("solver", ["newton", "lbfgs", "sgd", "adam"])
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_no_penalty_is_an_infinite_inverse_of_it(solver, n_classes, tmp_path):
