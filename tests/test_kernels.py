@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ooc_train.models import kernels
-from ooc_train.models.compiled import full_batch
+from ooc_train.models.compiled import full_batch, parts
 from ooc_train.models.losses import LOSSES
 from ooc_train.models.rules import OPTIMIZERS, average_every
 
@@ -137,6 +137,30 @@ def test_compiled_polynomials_are_the_losses_to_rounding(target):
         for rows in (1, 64):  # of one row, and in vectors
             [found], _ = slopes("logistic", np.full((rows, 1), target), np.full((rows, 1, 1), z))
             assert found / rows == pytest.approx(value, rel=2 * ULP, abs=2 * ULP)
+
+
+EXTREMES = np.array(
+    [0.0, -0.0, 1.0, -1.0, 5e-324, 1e-310, 2.2250738585072014e-308, 1.7976931348623157e308, 720.0,
+     709.782712893384, 709.7827128933841, 709.79, 710.0, 711.0, -708.0, -745.2, -746.0, -1e308,
+     np.inf, -np.inf, np.nan]
+)  # fmt: skip
+
+
+def test_exp_is_total():
+    x = np.concatenate([EXTREMES, np.linspace(-708, 709.78, 20_001)])
+    found = np.array([parts.exp(value) for value in x])
+    with np.errstate(over="ignore", under="ignore"):
+        np.testing.assert_allclose(found, np.exp(x), rtol=2.3e-16, atol=3.4e-308)
+    assert parts.exp(720.0) == np.inf
+    # Numbers below the smallest normal one are zero.
+    assert [parts.exp(value) for value in (-708.1, -745.0, -1e4)] == [0.0, 0.0, 0.0]
+
+
+def test_log_is_total():
+    x = np.concatenate([EXTREMES, np.geomspace(5e-324, 1.7e308, 20_001), 1 + np.linspace(-1, 1)])
+    found = np.array([parts.log(value) for value in x])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        np.testing.assert_allclose(found, np.log(x), rtol=2.3e-16, atol=0)
 
 
 def test_compiled_softmax_is_the_losses_to_rounding():

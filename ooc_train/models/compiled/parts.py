@@ -69,10 +69,12 @@ _LOG2_E = 1.0 / np.log(2.0)
 _LN2, _LN2_REST = 6.93147180369123816490e-01, 1.90821492927058770002e-10
 """Their sum is log(2) to 85 bits, and the first times a small whole number is exact."""
 
+_SMALLEST_NORMAL, _TWO54 = float(np.finfo(np.float64).tiny), 2.0**54
 _TWO52 = 2.0**52
-_TWO52_BITS = int(np.float64(_TWO52).view(np.int64))
+_WHOLE = 1.5 * _TWO52
+_WHOLE_BITS = int(np.float64(_WHOLE).view(np.int64))
 _SQRT_HALF_BITS = int(np.float64(0.5**0.5).view(np.int64))
-"""Added to 2 ** 52, a whole number stands in the last bits of the sum: conversions for vectors."""
+"""Added to 1.5 * 2 ** 52, a whole number stands in the sum's last bits: conversions for vectors."""
 
 
 # Exponential and logarithm as polynomials, since calls of the C library's don't make vectors: 2 ns
@@ -80,11 +82,13 @@ _SQRT_HALF_BITS = int(np.float64(0.5**0.5).view(np.int64))
 # coefficients don't make vectors either. Strict: reassociating would cancel what rounds.
 @strict_part
 def exp(x: float) -> Any:
-    """Return ``exp(x)`` of x <= 0, within 1 ulp; below -708 that is 0."""
+    """Return ``exp(x)``, within 1 ulp: 0 below -708, infinity beyond 709.78, NaN of NaN."""
     a = -708.0 if x < -708.0 else x
+    a = 710.0 if a > 710.0 else a
     shifted = a * _LOG2_E + 1.5 * _TWO52
     k = shifted - 1.5 * _TWO52
-    power = np.int64((np.float64(shifted).view(np.int64) << 52) + (1023 << 52)).view(np.float64)
+    # Half the power, and twice the result: the largest power alone would be infinite.
+    power = np.int64((np.float64(shifted).view(np.int64) << 52) + (1022 << 52)).view(np.float64)
     r = (a - k * _LN2) - k * _LN2_REST
     s = r * r
     e = 1 / 479001600 + r * (1 / 6227020800)  # Taylor's series, in pairs
@@ -93,16 +97,17 @@ def exp(x: float) -> Any:
     e = (1 / 720 + r * (1 / 5040)) + s * e
     e = (1 / 24 + r * (1 / 120)) + s * e
     e = (1 / 2 + r * (1 / 6)) + s * e
-    e = power * (1.0 + (r + s * e))
+    e = 2.0 * (power * (1.0 + (r + s * e)))
     return 0.0 if x < -708.0 else e
 
 
 @strict_part
 def log(x: float) -> Any:
-    """Return ``log(x)`` of finite x >= 1, within 1 ulp."""
-    bits = np.float64(x).view(np.int64)
+    """Return ``log(x)``, within 1 ulp of x >= 1: -infinity of 0, NaN of x < 0 and of NaN."""
+    tiny = x < _SMALLEST_NORMAL
+    bits = np.float64(_TWO54 * x if tiny else x).view(np.int64)
     k = (bits - _SQRT_HALF_BITS) >> 52
-    n = np.int64(k + _TWO52_BITS).view(np.float64) - _TWO52
+    n = np.int64(k + _WHOLE_BITS).view(np.float64) - (_WHOLE + 54.0 if tiny else _WHOLE)
     f = np.int64(bits - (k << 52)).view(np.float64) - 1.0  # x = 2 ** k (1 + f)
     q = f / (2.0 + f)  # log(1 + f) = 2 atanh(q), and q is at most 0.172
     s = q * q
@@ -110,7 +115,9 @@ def log(x: float) -> Any:
     t = 1 / 13 + s * (1 / 15 + s * (1 / 17 + s * t))
     t = 1 / 7 + s * (1 / 9 + s * (1 / 11 + s * t))
     t = s * (1 / 3 + s * (1 / 5 + s * t))
-    return n * _LN2 + (f - (q * (f - 2.0 * t) - n * _LN2_REST))
+    value = n * _LN2 + (f - (q * (f - 2.0 * t) - n * _LN2_REST))
+    value = value if x > 0.0 else (-np.inf if x == 0.0 else np.nan)
+    return x if x == np.inf else value
 
 
 @intrinsic  # type: ignore[untyped-decorator]
