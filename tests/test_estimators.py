@@ -208,11 +208,12 @@ def test_random_state_may_be_a_generator(store):
     assert shared.randint(2**31) == untouched.randint(2**31)
 
 
-def test_a_full_batch_that_did_not_converge_warns():
+def test_a_fit_that_did_not_converge_warns():
     X, y = rows()
     with pytest.warns(ConvergenceWarning, match="max_iter=2"):
         LogisticRegression(solver="lbfgs", max_iter=2).fit(X, y)
-    LogisticRegression(batch_size=10, max_iter=1).fit(X, y)
+    with pytest.warns(ConvergenceWarning, match="max_iter=1"):
+        LogisticRegression(batch_size=10, max_iter=1).fit(X, y)
 
 
 @pytest.mark.parametrize("solver", ["newton", "lbfgs", "sgd"])
@@ -563,6 +564,7 @@ def test_partial_fit_refuses_what_it_cannot_do():
 # Kept, and handed on
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize(
     "model",
     [
