@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.exceptions import ConvergenceWarning
 
 from ooc_train import LinearRegression, Ridge
 from ooc_train.models.model import Model
@@ -259,3 +260,12 @@ def test_the_report_tells_condition_rank_and_digits():
     assert ("precision", report.precision) in report.figures()
     assert Report.from_json(report.to_json()).precision == report.precision
     assert LinearRegression(solver="lbfgs").fit(X[:, :1], y).report_.precision is None
+
+
+def test_steps_that_rounding_ends_keep_the_coefficients_and_warn():
+    X, y = reference_set("Wampler1")
+    model: Any = LinearRegression(solver="lbfgs", tol=1e-12)
+    with pytest.warns(ConvergenceWarning, match="not converged: .*; raise"):
+        model.fit(X, y)
+    assert not model.report_.converged
+    np.testing.assert_allclose(X @ model.coef_ + model.intercept_, y, rtol=0, atol=1e-6 * y.max())

@@ -116,8 +116,8 @@ def log(x: float) -> Any:
     t = 1 / 7 + s * (1 / 9 + s * (1 / 11 + s * t))
     t = s * (1 / 3 + s * (1 / 5 + s * t))
     value = n * _LN2 + (f - (q * (f - 2.0 * t) - n * _LN2_REST))
-    value = value if x > 0.0 else (-np.inf if x == 0.0 else np.nan)
-    return x if x == np.inf else value
+    finite = value if x > 0.0 else (-np.inf if x == 0.0 else np.nan)
+    return x if x == np.inf else finite
 
 
 @intrinsic  # type: ignore[untyped-decorator]
