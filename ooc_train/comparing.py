@@ -19,7 +19,7 @@ from ooc_train.models.linear import LossSums
 from ooc_train.models.moments import ColumnSums
 from ooc_train.models.noise import NoiseScale, NoiseSums, noise_scales
 from ooc_train.models.scaling import Scaling
-from ooc_train.models.sums import Array, Work, nbytes, total_bytes
+from ooc_train.models.sums import Array, Work, array_bytes, nbytes, total_bytes
 from ooc_train.stream.inputs import Inputs
 from ooc_train.stream.plan import Demand
 from ooc_train.stream.sources import Source
@@ -106,7 +106,10 @@ def demand_of_judging(task: Task, source: Source, models: int) -> Demand:
         workspace=max(total_bytes(work.rooms(source.leaf_rows)) for work in works),
         sums=max(nbytes(work.zeros()) for work in works),
         parameters=8 * task.problem.n_parameters,
-        slots=3 * (models + 1),
+        slots=5 * (models + 1),
+        columns=8 * (source.n_features + 1),
+        shared=max(array_bytes(work) for work in works),
+        opened=max(array_bytes(work) for work in works),
     )
 
 

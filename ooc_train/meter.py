@@ -117,6 +117,7 @@ class Meter:
 
     def __init__(self, executor: Executor, *, whole: bool, before: int) -> None:
         self._client = executor.client if isinstance(executor, OnDask) else None
+        self._direct = executor.direct if isinstance(executor, OnDask) else True
         self._whole = whole
         self._before = before
         self._watched: dict[int, tuple[str, int]] = {}
@@ -180,6 +181,7 @@ class Meter:
             # All of our processes map the same libraries, so that the largest maps nearly all.
             max(0, max(m.mapped for m in known) - sum(m.share for m in known)),
             tuple(prepared[at].limit for at in apart),
+            self._direct,
         )
 
     def _tell(self, *prepared: _Prepared) -> None:

@@ -21,15 +21,15 @@ from ooc_train.store.output import OutputStore
 from ooc_train.store.predictions import PredictionRows, add_arrays, manifest
 from ooc_train.stream.inputs import read_inputs, without_y
 from ooc_train.stream.plan import Demand
-from ooc_train.stream.sources import StoreSource, runs_of_leaves
+from ooc_train.stream.sources import Source, StoreSource, runs_of_leaves
 
 Kind = Literal["prediction", "decision"] | ByClass
 
 _PIECE_COPIES = 2
 """Of a piece of predictions, where classes become probabilities."""
 
-_RUN_LEAVES = 64
-"""Leaves of a task, where no shards say how many."""
+_RUN_LEAVES, _RUN_BYTES = 64, 16 * 2**20
+"""Leaves of a task, where no shards say how many, and the most bytes that it is to return."""
 
 
 def evaluate(
@@ -84,6 +84,9 @@ def evaluate(
         workspace=total_bytes(work.rooms(source.leaf_rows)),
         sums=nbytes(work.zeros()),
         parameters=fitted.coef.nbytes,
+        slots=1,
+        shared=fitted.coef.nbytes,
+        opened=work.made_bytes(source.leaf_rows),
     )
     with Job(source, client=client, memory_ceiling=memory_ceiling) as job:
         plan = job.plan(demand)
@@ -128,15 +131,23 @@ def predict(
     predictions = Predictions(fitted, kind, labels=False)
     work = _Collect(predictions)
     shape, dtype = predictions.columns
+    row_bytes = max(1, int(np.prod(shape))) * dtype.itemsize
+    leaves = max(1, min(_RUN_LEAVES, _RUN_BYTES // (source.leaf_rows * row_bytes)))
+    runs = runs_of_leaves(source, leaves)
     demand = Demand(
         leaf=total_bytes(source.rooms(1)),
         workspace=total_bytes(work.rooms(source.leaf_rows)),
-        results=2 * source.n_rows * max(1, int(np.prod(shape))) * dtype.itemsize,
+        parameters=fitted.coef.nbytes,
+        slots=1,
+        shared=fitted.coef.nbytes,
+        opened=_piece_bytes(fitted, [kind], source),
+        result=max(stop - start for start, stop in runs) * row_bytes,
+        results=source.n_rows * row_bytes,
     )
     with Job(source, client=client, memory_ceiling=memory_ceiling) as job:
         stream = job.stream(job.plan(demand))
         found = np.empty((source.n_rows, *shape), dtype)
-        for start, rows in stream.map(work, runs_of_leaves(source, _RUN_LEAVES)):
+        for start, rows in stream.map(work, runs):
             found[start : start + len(rows)] = rows
     return found
 
@@ -185,10 +196,13 @@ def predict_store(
     widths = [_width(fitted, kind) for kind in kinds]
     demand = Demand(
         leaf=total_bytes(source.rooms(1)),
-        # A chunk of each array, the ids of a leaf, and a piece of predictions as they are made.
+        # A chunk of each array, and the ids of a leaf.
         workspace=8 * source.leaf_rows * (2 + sum(widths))
-        + 8 * min(PIECE_ROWS, source.leaf_rows) * _PIECE_COPIES * (max(widths) + sum(widths))
         + total_bytes(Predictions(fitted, kinds[0]).rooms(source.leaf_rows)),
+        parameters=fitted.coef.nbytes,
+        slots=1,
+        shared=fitted.coef.nbytes,
+        opened=_piece_bytes(fitted, kinds, source),
     )
     with (
         Job(source, client=client, memory_ceiling=memory_ceiling) as job,
@@ -208,6 +222,13 @@ def predict_store(
             pass
         output.commit(source.n_rows, manifest(source.n_rows, fitted.classes, fitted.model.name))
         return job.memory(plan)
+
+
+def _piece_bytes(fitted: Fitted, kinds: Sequence[Kind], source: Source) -> int:
+    """Return the bytes of a piece of predictions as they are made, of one kind after another."""
+    widths = [max(_width(fitted, kind), fitted.n_outputs) for kind in kinds]
+    rows = min(PIECE_ROWS, source.leaf_rows)
+    return 8 * rows * _PIECE_COPIES * (max(widths) + sum(widths))
 
 
 def _width(fitted: Fitted, kind: Kind) -> int:
@@ -277,7 +298,10 @@ class _Collect:
         for block in blocks:
             first = block.row_number(0)
             start = first if start < 0 else start
-            parts.append(self.predictions.of(block.X, first, work))
+            # In pieces: of many classes, linear predictors may be many times the rows.
+            for row in range(0, block.n_rows, PIECE_ROWS):
+                X = block.X[row : row + PIECE_ROWS]
+                parts.append(self.predictions.of(X, first + row, work))
         return start, np.concatenate(parts)
 
 

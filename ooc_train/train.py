@@ -21,7 +21,7 @@ from ooc_train.models.linear import LinearProblem, LossSums
 from ooc_train.models.model import UPDATES, Model
 from ooc_train.models.moments import ColumnMoments, ColumnSums, ResidualSums
 from ooc_train.models.scaling import Scaling
-from ooc_train.models.sums import Array, Work, nbytes, total_bytes
+from ooc_train.models.sums import Array, Work, array_bytes, nbytes, total_bytes
 from ooc_train.models.updates import update_rooms
 from ooc_train.report import Report, Steps
 from ooc_train.solvers.base import Solver, State
@@ -208,16 +208,28 @@ class Task:
         source, solver = self.inputs.source, self.solver
         self._require_square()
         works = (*solver.works(self.problem), ColumnSums(np.zeros(source.n_features)))
-        mixing = updates = 0
+        columns = 8 * (source.n_features + 1)
+        shared = max(array_bytes(work) for work in works)
+        opened = shared
+        if self.solver_name in ("gram", "newton"):
+            opened += columns**2 // 8  # a product of the columns, before it is added up
+        mixing = updates = state = 0
         if isinstance(solver, Updates) and (scans or solver.batch_size < source.n_rows):
             mixing = solver.mixing
             updates = total_bytes(update_rooms(self.problem, source.leaf_rows * mixing))
+            shared, opened = max(shared, array_bytes(self.problem)), max(opened, 4 * columns)
+            state = 8 * self.problem.n_parameters * solver.vectors
         return Demand(
             leaf=total_bytes(source.rooms(1)),
             workspace=max(total_bytes(work.rooms(source.leaf_rows)) for work in works),
             sums=max(nbytes(work.zeros()) for work in works),
             parameters=8 * max(self.problem.n_parameters, *(_carried(work) for work in works)),
             slots=solver.slots,
+            columns=columns,
+            shared=shared,
+            opened=opened,
+            state=state,
+            algebra=solver.algebra(self.problem),
             mixing=mixing,
             lanes=solver.lanes if isinstance(solver, Updates) else 1,
             updates=updates,
@@ -236,6 +248,9 @@ class Task:
             sums=nbytes(work.zeros()),
             parameters=8 * self.problem.n_parameters,
             slots=self.solver.slots + copies,  # what the solver holds stays meanwhile
+            columns=8 * (source.n_features + 1),
+            shared=array_bytes(work),
+            opened=array_bytes(work),
         )
         return source, demand
 

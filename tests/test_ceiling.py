@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from ooc_train.store.made import make_data
 from ooc_train.units import format_bytes
 from tests.watch import ControlGroup, Watched, control_group, watch, write_csv
 
@@ -84,6 +85,71 @@ def test_training_in_lanes_that_is_judged_by_validation_rows(store: str) -> None
     kept(watched, CEILING)
     assert watched.report["lanes"] == 2
     assert watched.report["bytes_read"] >= 2 * TIMES * CEILING
+
+
+WIDE = {
+    "lbfgs": (("--model", "logistic", "--solver", "lbfgs", "--max-iter", "6"), 500_000, 2),
+    "sgd": (("--model", "logistic", "--batch-size", "8", "--max-iter", "2"), 500_000, 2),
+    "adam": (
+        ("--model", "logistic", "--batch-size", "8", "--solver", "adam", "--max-iter", "2"),
+        500_000,
+        2,
+    ),
+    "lanes": (
+        ("--model", "logistic", "--batch-size", "4", "--lanes", "2", "--max-iter", "2"),
+        500_000,
+        2,
+    ),
+    "newton": (("--model", "logistic", "--solver", "newton", "--max-iter", "3"), 1_500, 2),
+    "gram": (("--model", "ridge"), 1_500, 0),
+    "classes": (("--model", "logistic", "--solver", "lbfgs", "--max-iter", "3"), 500, 1_000),
+    "one column": (("--model", "logistic", "--max-iter", "2"), 1, 2),
+}
+
+
+def made(folder: Path, features: int, classes: int) -> str:
+    """Make a few rows of many columns, or of many classes."""
+    path = folder / f"{features} {classes}.zarr"
+    if not path.exists():
+        rows = max(64, 2 * classes)
+        task = {"task": "regression"} if classes == 0 else {"classes": classes}
+        make_data(path, rows=rows, features=features, **task)
+    return str(path)
+
+
+@pytest.mark.parametrize("case", WIDE)
+def test_many_parameters_under_the_smallest_ceiling(folder: Path, case: str) -> None:
+    settings, features, classes = WIDE[case]
+    store = made(folder, features, classes)
+    workers = ("--workers", "2")
+    plan = watch("plan", store, *settings, *workers).report
+    # What processes hold before any data differs by some MiB from one start to the next.
+    ceiling = plan["smallest_ceiling"] + 24 * MIB
+    resources = ("--memory-ceiling", format_bytes(ceiling), *workers, *ADDRESS)
+    watched = watch("train", store, *settings, *resources)
+    memory = watched.report["memory"]
+    assert memory["measured"] <= memory["projected"] <= memory["ceiling"] == ceiling
+    assert watched.peak <= memory["projected"]
+    too_small = plan["smallest_ceiling"] - 32 * MIB
+    with pytest.raises(RuntimeError, match="raise the memory ceiling"):
+        watch(
+            "train", store, *settings, *resources[2:], "--memory-ceiling", format_bytes(too_small)
+        )
+
+
+def test_predicting_a_thousand_classes(folder: Path) -> None:
+    store, out = made(folder, 500, 1_000), str(folder / "classes.run")
+    resources = ("--memory-ceiling", format_bytes(512 * MIB), "--workers", "2", *ADDRESS)
+    settings = ("--model", "logistic", "--batch-size", "64", "--max-iter", "1")
+    watch("train", store, *settings, "--out", out, *resources)
+    for command in (
+        ("evaluate", out, store),
+        ("predict", out, store, str(folder / "classes.p.zarr"), "--proba"),
+    ):
+        watched = watch(*command, *resources)
+        memory = watched.report["memory"]
+        assert memory["measured"] <= memory["projected"] <= memory["ceiling"]
+        assert watched.peak <= memory["projected"]
 
 
 @pytest.fixture(scope="module")

@@ -225,7 +225,8 @@ class Seen:
 
         return learn
 
-    def finish(self, state: Any) -> None:
+    def finish(self, state: Any, work: Any) -> None:
+        del work
         state["finished"] += 1
 
     def average(self, before: Any, after: Any) -> None:

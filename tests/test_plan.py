@@ -490,8 +490,9 @@ growth        40 MiB  interpreters, the scheduler's books and the dashboard's
 libraries        0 B  shared with processes that may end meanwhile
 buffers     4.38 MiB  2 x 2.19 MiB: a chunk, and the work on it
 decoding         0 B  by zarr-python, and of a y in other chunks than X
-sums        41.4 KiB  800 B in flight and in the tree of sums
-parameters  11.8 KiB  15 x 808 B
+sums        30.5 KiB  800 B in flight and in the tree of sums
+parameters  2.37 KiB  3 x 808 B that the driver holds
+shared           0 B  0 B that tasks are given, and what they make of it
 projected    229 MiB
 ceiling      400 MiB  given
 left         171 MiB"""

@@ -80,7 +80,7 @@ def test_an_array_that_is_there_twice_is_one():
 @pytest.mark.parametrize("direct", [True, False])
 def test_what_calls_share_lies_in_each_worker_once_and_is_gone_after_a_release(client, direct, own):
     executor = OnDask(client)
-    executor._direct = direct
+    executor.direct = direct
     calls = [(i, own * i, 0.02) for i in range(12)]
     seen, found = set(), []
     for result in executor.run(looked_at, calls, 4, "test", (LARGE, SMALL), gathered=1):

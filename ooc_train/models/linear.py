@@ -22,6 +22,7 @@ from ooc_train.models.sums import (
     Room,
     Rooms,
     Sums,
+    Value,
     raise_if_not_finite,
     row_weights,
 )
@@ -43,7 +44,7 @@ NO_WEIGHTS = np.empty(0)
 
 
 @dataclass(frozen=True, eq=False)
-class LossSums:
+class LossSums(Value):
     """Loss, gradient and Hessian of one or more models on one stream.
 
     The gradient is added up by coefficients and intercept in the data's units, which is what the
@@ -264,7 +265,7 @@ class Evaluation:
 
 
 @dataclass(frozen=True, eq=False)
-class LinearProblem:
+class LinearProblem(Value):
     """A linear model, and what has to be known of the data to fit it.
 
     Attributes

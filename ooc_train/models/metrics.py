@@ -17,6 +17,9 @@ PIECE_ROWS = 1024
 
 _BINS = 65_536
 
+_PIECE_BYTES, _COPIES = 2**23, 6
+"""Bytes of linear predictors at a time, and how many arrays of their size are made of them."""
+
 
 @dataclass(frozen=True, eq=False)
 class MetricSums:
@@ -49,14 +52,31 @@ class MetricSums:
         """Return the arrays that `add` works in, for blocks of at most `rows` rows."""
         return {"converted": Room((min(rows, PIECE_ROWS), self.fitted.n_features))}
 
+    def made_bytes(self, rows: int) -> int:
+        """Return the bytes of the arrays that `add` makes of at most `rows` rows."""
+        return 8 * min(rows, self._piece) * (_COPIES * self.fitted.n_outputs + 4)
+
+    @property
+    def _piece(self) -> int:
+        return max(1, _PIECE_BYTES // (8 * self.fitted.n_outputs))
+
     def add(self, sums: Sums, block: Block, work: Arrays) -> None:
-        """Add the sums over one block into `sums`, in place.
+        """Add the sums over one block into `sums`, in place: of many outputs, piece by piece.
 
         Raises
         ------
         NonFiniteData
             where the block holds NaN or infinity.
         """
+        if block.y is None:
+            raise ValueError("evaluation needs y, and these data have none")
+        for start in range(0, block.n_rows, self._piece):
+            rows = slice(start, start + self._piece)
+            weight = None if block.weight is None else block.weight[rows]
+            first = block.row_number(start)
+            self._add_piece(sums, Block(block.X[rows], block.y[rows], weight, ((0, first),)), work)
+
+    def _add_piece(self, sums: Sums, block: Block, work: Arrays) -> None:
         if block.y is None:
             raise ValueError("evaluation needs y, and these data have none")
         fitted, y = self.fitted, block.y

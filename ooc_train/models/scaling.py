@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from ooc_train.models.sums import Array
+from ooc_train.models.sums import Array, Value
 
 _PIECE_BYTES = 2 * 2**20
 _LEAST_ROWS = 256
@@ -21,7 +21,7 @@ little of the 2 us that each call of NumPy takes; few enough for the cache."""
 
 
 @dataclass(frozen=True, eq=False)
-class Scaling:
+class Scaling(Value):
     """What is subtracted from each column, and what it is then divided by.
 
     Attributes

@@ -5,7 +5,7 @@ them up leaf by leaf. Sums are float64 from the first row, are never means, and 
 whoever asked for them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -101,6 +101,23 @@ class Work(Protocol):
 def nbytes(sums: Sums) -> int:
     """Return the bytes that named sums hold."""
     return sum(array.nbytes for array in sums.values())
+
+
+def array_bytes(value: Any) -> int:
+    """Return the bytes of the arrays among the fields of a value, and of those in them."""
+    if isinstance(value, np.ndarray):
+        return value.nbytes
+    if is_dataclass(value):
+        return sum(array_bytes(getattr(value, each.name)) for each in fields(value))
+    return 0
+
+
+@dataclass(frozen=True, eq=False)
+class Value:
+    """A value that travels without what was worked out from its fields, and kept."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {each.name: getattr(self, each.name) for each in fields(self)}
 
 
 def add_into(total: Sums, part: Sums) -> Sums:

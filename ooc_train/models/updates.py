@@ -125,10 +125,8 @@ class LinearUpdates:
 
         return learn
 
-    def finish(self, state: Sums) -> None:
+    def finish(self, state: Sums, work: Arrays) -> None:
         """Apply the incomplete last batch of a pass, in place, in proportion to its rows."""
-        rooms = update_rooms(self.problem, 0)
-        work = {name: np.empty(room.shape, room.dtype) for name, room in rooms.items()}
         X, nothing = np.empty((0, self.problem.n_features), self.dtype), np.empty(0, np.int64)
         self._scan(state, work, flush=True)(X, np.empty((0, 1)), NO_WEIGHTS, nothing)
 

@@ -103,6 +103,10 @@ class Solver(Protocol):
         """Vectors of the size of `theta` that the solver holds beside it, for the plan."""
         ...
 
+    def algebra(self, problem: LinearProblem) -> int:
+        """Return the bytes of matrices that the solver makes of sums, beside them, for the plan."""
+        ...
+
     def works(self, problem: LinearProblem) -> tuple[Work, ...]:
         """Return the largest of each kind of sums that passes add up, for the plan."""
         ...

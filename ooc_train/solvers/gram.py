@@ -48,7 +48,11 @@ class Gram:
     @property
     def slots(self) -> int:
         """Vectors of the size of `theta` that the solver holds beside it."""
-        return 2
+        return 6
+
+    def algebra(self, problem: LinearProblem) -> int:
+        """Return the bytes of matrices that the solver makes of sums, beside them."""
+        return 6 * 8 * (problem.n_features + 1 + problem.n_outputs) ** 2
 
     def works(self, problem: LinearProblem) -> tuple[Work, ...]:
         """Return what passes add up."""

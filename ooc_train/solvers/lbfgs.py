@@ -53,7 +53,13 @@ class LBFGS:
     @property
     def slots(self) -> int:
         """Vectors of the size of `theta` that the solver holds beside it."""
-        return 2 * self.history + 2 * len(_LENGTHS) + 4
+        # Pairs; points, and as much again twice while they are judged; and the directions.
+        return 2 * self.history + 3 * len(_LENGTHS) + 8
+
+    def algebra(self, problem: LinearProblem) -> int:
+        """Return the bytes of matrices that the solver makes of sums, beside them."""
+        del problem
+        return 0
 
     def works(self, problem: LinearProblem) -> tuple[LossSums]:
         """Return the largest of what passes add up."""

@@ -65,7 +65,11 @@ class Newton:
     @property
     def slots(self) -> int:
         """Vectors of the size of `theta` that the solver holds beside it."""
-        return 4 + len(_SHORTER)
+        return 8 + 3 * (1 + len(_SHORTER))
+
+    def algebra(self, problem: LinearProblem) -> int:
+        """Return the bytes of matrices that the solver makes of sums, beside them."""
+        return 7 * 8 * problem.n_parameters**2
 
     def works(self, problem: LinearProblem) -> tuple[LossSums]:
         """Return the largest of what passes add up."""

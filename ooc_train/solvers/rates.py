@@ -39,7 +39,7 @@ __all__ = ["Rate", "automatic_rate", "certain_gain", "evaluated_leaves", "norms"
 
 _SAMPLE_LEAVES = 32
 _SAMPLE_ROWS = 2**15
-_WIDEST = 2048
+WIDEST = 2048
 """Up to so many features the largest eigenvalue is computed; beyond, it is bounded by the trace."""
 
 _FALLS, _LEAST_FALL = 0.05, 10.0
@@ -77,7 +77,7 @@ class Rate:
 
 def norms(problem: LinearProblem) -> NormSums:
     """Return what the automatic rate adds up over a sample of rows."""
-    with_gram = problem.n_features <= _WIDEST
+    with_gram = problem.n_features <= WIDEST
     return NormSums(problem.scaling, problem.class_weight, problem.fit_intercept, with_gram)
 
 

@@ -24,6 +24,7 @@ from ooc_train.models.sums import Array, Sums, Work
 from ooc_train.models.updates import LinearUpdates
 from ooc_train.solvers.base import State, Stream
 from ooc_train.solvers.rates import (
+    WIDEST,
     Rate,
     automatic_rate,
     certain_gain,
@@ -84,7 +85,13 @@ class Updates:
     @property
     def slots(self) -> int:
         """Vectors of the size of `theta` that the solver holds beside it."""
-        return 10 * self.lanes
+        # States before and after an epoch, and what their mean is made of, where there are several.
+        return (2 * self.vectors + (4 if self.lanes > 1 else 0)) * self.lanes + 8
+
+    @property
+    def vectors(self) -> int:
+        """Vectors of the size of `theta` that a lane carries, their average included."""
+        return 5 if self.rule == "adam" else 3
 
     def start(self, problem: LinearProblem, stream: Stream, theta: Array) -> State:
         """Return the state to begin with; the automatic learning rate looks at a sample."""
@@ -201,6 +208,10 @@ class Updates:
                 gradient=problem.evaluation(sums, points).gradient / problem.total_weight,
             ),
         )
+
+    def algebra(self, problem: LinearProblem) -> int:
+        """Return the bytes of matrices that the solver makes of sums, beside them."""
+        return 4 * 8 * (problem.n_features + 1) ** 2 if problem.n_features <= WIDEST else 0
 
     def works(self, problem: LinearProblem) -> tuple[Work, ...]:
         """Return the largest of each kind of sums that reduce passes add up."""

@@ -21,6 +21,9 @@ _WAIT_SECONDS = 60.0
 
 _CACHE_LINE = 64
 
+KEPT_BYTES = 16 * 2**20
+"""Larger buffers of a scan are not kept for the next: another worker may be the one to go on."""
+
 
 class Pool:
     """Buffers of one process, never more than `limit` bytes of them at a time."""
@@ -44,10 +47,11 @@ class Pool:
         return self._held
 
     @contextmanager
-    def take(self, *sets: Rooms) -> Iterator[list[Arrays]]:
+    def take(self, *sets: Rooms, most_kept: int | None = None) -> Iterator[list[Arrays]]:
         """Lend sets of buffers, contents undefined, until the block is left.
 
-        They are taken at once, so that two who each hold one set never wait for the other's.
+        They are taken at once, so that two who each hold one set never wait for the other's. Those
+        of more than `most_kept` bytes are freed at the end; None keeps all, to be lent again.
 
         Raises
         ------
@@ -70,8 +74,12 @@ class Pool:
             yield lent
         finally:
             with self._changed:
-                self._free.append(memory)
+                if most_kept is None or size <= most_kept:
+                    self._free.append(memory)
+                else:
+                    self._held -= size
                 self._changed.notify_all()
+            del memory
 
     def _acquire(self, size: int) -> NDArray[np.uint8]:
         with self._changed:

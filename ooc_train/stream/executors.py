@@ -163,7 +163,7 @@ class OnDask:
     def __init__(self, client: Client) -> None:
         self.client = client
         # The workers of such a cluster can be reached from here; else the scheduler passes on.
-        self._direct = isinstance(client.cluster, LocalCluster)
+        self.direct = isinstance(client.cluster, LocalCluster)
         self._scattered = Scattered(client)
 
     def run(
@@ -235,7 +235,7 @@ class OnDask:
         while True:
             try:
                 self.client.wait_for_workers(1, timeout=max(0.1, until - perf_counter()))
-                return self._scattered.send(large, self._direct)
+                return self._scattered.send(large, self.direct)
             except TimeoutError:
                 raise self._no_worker() from None
             except OSError:
@@ -321,7 +321,7 @@ class OnDask:
         And the futures that have none: what their tasks shared was lost with the last worker.
         """
         try:
-            return self.client.gather(done, direct=self._direct), set()
+            return self.client.gather(done, direct=self.direct), set()
         except CancelledError as error:
             if self.client.status != "running" or _CONNECTION_LOST in str(error):
                 raise _gone(self.client) from error

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from ooc_train.errors import OocTrainError
 from ooc_train.models.sums import Arrays, Block, Room, Rooms, Sums, Work, add_into
 from ooc_train.stream import order
-from ooc_train.stream.buffers import pool_of
+from ooc_train.stream.buffers import KEPT_BYTES, pool_of
 from ooc_train.stream.dask_arrays import DaskSource, Given, GivenReader
 from ooc_train.stream.executors import TOGETHER, Executor
 from ooc_train.stream.sources import Reader, Source, StoreSource, leaves_within
@@ -126,7 +126,7 @@ class Scan(Protocol):
         """Return what takes a block's rows into `state`, in place, in the order given."""
         ...
 
-    def finish(self, state: Sums) -> None:
+    def finish(self, state: Sums, work: Arrays) -> None:
         """Take in, in place, what the last full batch of a pass left over."""
         ...
 
@@ -523,13 +523,13 @@ def _scan_task(
     with (
         one_blas_thread(),
         pool_of(grain.pool_bytes) as pool,
-        pool.take(*grain.places * needed, scan.rooms(rows)) as (*lent, work),
+        pool.take(*grain.places * needed, scan.rooms(rows), most_kept=KEPT_BYTES) as (*lent, work),
     ):
         learn_from = scan.learner(state, work)
         waited = in_turns(read, learn, len(lots), min(grain.turns, len(lots)), grain.places)
+        if last:
+            scan.finish(state, work)
     spent = sum(spents, Spent(waiting=waited))
-    if last:
-        scan.finish(state)
     return (lane, state), spent
 
 

@@ -20,6 +20,7 @@ from ooc_train.store.rewriting import rechunk_command, shuffle_command
 from ooc_train.stream.dask_arrays import DaskSource
 from ooc_train.stream.executors import TOGETHER
 from ooc_train.stream.passes import Grain
+from ooc_train.stream.shared import SHARED
 from ooc_train.stream.sources import Source, StoreSource
 from ooc_train.text import html_escaped, html_table
 from ooc_train.units import approximate_bytes
@@ -40,6 +41,17 @@ _TURNS, _LOT_BYTES = 2, 3 * _MIB
 """Threads of a scan, of which one learns while the other reads: to learn from a row takes about as
 long as to read it, so that two share the work. They read so many bytes at a time: fewer, and taking
 them costs more than their being still in cache saves."""
+
+_COLUMN_COPIES = 6
+"""Numbers for each column that the driver holds: mean, scale and its inverse, the penalty, and two
+while they are worked out."""
+
+_PICKLED, _OPENED = 6, 2
+"""Copies of small arguments: of each task on its way, in the client, in the scheduler and in what
+goes between them; and of each that runs, packed and opened."""
+
+_STATE_COPIES = 3
+"""Of a lane's state in a worker: as it came, as it is learned, and the result before it."""
 
 _GIVEN = ("reserved", "growth", "libraries")
 """Terms that no change to the job makes smaller."""
@@ -63,6 +75,7 @@ class Processes:
         that would fall to the run if they ended
     limits : of each worker the bytes that it may hold by its own cluster, 0 where it has no limit;
         empty where none has
+    direct : whether workers are reached from here, and not by a scheduler elsewhere
     """
 
     driver: int
@@ -70,6 +83,7 @@ class Processes:
     threads: int
     libraries: int = 0
     limits: tuple[int, ...] = ()
+    direct: bool = True
 
     @property
     def reserved(self) -> int:
@@ -87,11 +101,17 @@ class Demand:
     workspace : bytes of the arrays that the work on a leaf needs
     sums : bytes of the sums that a pass adds up
     parameters : bytes of a set of parameters
-    slots : sets of parameters that the solver holds
+    slots : sets of parameters that the driver holds
+    columns : bytes of a number for each column, of which the driver holds some too
+    shared : bytes of the arrays that the tasks of a pass share
+    opened : bytes that a task makes of them, and others beside its buffers
+    state : bytes of what a lane of a scan carries
+    algebra : bytes that the driver makes of sums, beside them
     mixing : chunks mixed row by row in a scan, 0 for jobs without a scan
     lanes : lanes of a scan
     updates : bytes of the arrays that learning from rows needs
-    results : bytes that a task returns and the driver keeps for its caller
+    result : bytes that a task of a map returns
+    results : bytes that the driver keeps for its caller
     """
 
     leaf: int
@@ -99,9 +119,15 @@ class Demand:
     sums: int = 0
     parameters: int = 0
     slots: int = 0
+    columns: int = 0
+    shared: int = 0
+    opened: int = 0
+    state: int = 0
+    algebra: int = 0
     mixing: int = 0
     lanes: int = 1
     updates: int = 0
+    result: int = 0
     results: int = 0
 
 
@@ -275,7 +301,7 @@ class Plan:
             return []
         if largest.name in ("buffers", "decoding"):
             return [self.advice] if self.advice else []
-        if largest.name in ("parameters", "sums"):
+        if largest.name in ("parameters", "shared", "sums"):
             return ["learn from fewer columns, or by a solver that holds less, such as sgd"]
         return []
 
@@ -340,7 +366,8 @@ def _plan(
     )
     # Tasks in waiting hide the way to the driver and back, of some 20 ms. But where there is no
     # room for all threads, one more task would be run by a thread that has no room.
-    waiting = 1 if given or demand.sums > _SMALL_SUMS else _WAITING
+    large = max(demand.sums, demand.shared, demand.result) > _SMALL_SUMS
+    waiting = 1 if given or large else _WAITING
     window = (1 + waiting) * threads if threads == processes.threads else threads
     levels = 2 + int(log2(max(stripes, 1)))
 
@@ -356,12 +383,19 @@ def _plan(
     per_process = max((n for _, n in processes.workers), default=threads)
     pool = max(reduce_bytes * min(per_process, threads), scan_bytes * min(per_process, lanes))
     buffers = max(reduce_bytes * threads, scan_bytes * lanes)
-    each = demand.sums * levels + 2 * demand.parameters + source.hidden_bytes
+    passed = _passed(demand, processes, threads, window, lanes)
+    # Of a task, whose run of stripes (the first one, as `_shares` cuts them) becomes a node.
+    run = min(task_stripes, max(least_stripes, _power(2 * stripes // (3 * threads))))
+    of_task = min(levels, 2 + int(log2(run)))
+    each = demand.sums * of_task + passed // threads + source.hidden_bytes
     pool, overrun = _within_limits(processes, pool, max(reduce_bytes, scan_bytes), each)
-    held = demand.sums * (threads * levels + window + levels)
+    # In one process, what a task returns is what the driver takes.
+    on_the_way = window if processes.workers else 1
+    held = demand.sums * (threads * of_task + on_the_way + levels) + max(
+        0, demand.algebra - levels * demand.sums
+    )
+    held += demand.result * (2 * threads + on_the_way + 2)
     n_workers = len(processes.workers)
-    # A task that runs holds its parameters twice: as they came, and opened.
-    copies = demand.slots + window + 2 * threads
     terms = [
         Term("reserved", processes.reserved, _reserved(processes)),
         Term(
@@ -386,8 +420,14 @@ def _plan(
         Term("sums", held, f"{approximate_bytes(demand.sums)} in flight and in the tree of sums"),
         Term(
             "parameters",
-            demand.parameters * copies,
-            f"{copies} x {approximate_bytes(demand.parameters)}",
+            demand.parameters * demand.slots + _COLUMN_COPIES * demand.columns,
+            f"{demand.slots} x {approximate_bytes(demand.parameters)} that the driver holds",
+        ),
+        Term(
+            "shared",
+            passed,
+            f"{approximate_bytes(demand.shared + demand.state)} that tasks are given, and what "
+            "they make of it",
         ),
     ]
     if demand.results:
@@ -405,7 +445,7 @@ def _plan(
             pool,
             least_stripes,
             threads,
-            1 if demand.sums > _SMALL_SUMS else TOGETHER,
+            1 if max(demand.sums, demand.state, demand.result) > _SMALL_SUMS else TOGETHER,
         ),
         threads,
         processes,
@@ -414,6 +454,21 @@ def _plan(
         source.leaf_rows * source.row_bytes,
         overrun,
     )
+
+
+def _passed(demand: Demand, processes: Processes, threads: int, window: int, lanes: int) -> int:
+    """Return the bytes of what tasks are given, on its way and where they run."""
+    opened = threads * demand.opened
+    if not processes.workers:
+        # Tasks of this process are given what it has; they copy a lane's state.
+        return opened + lanes * demand.state
+    askew = 0 if processes.direct else threads
+    if demand.shared >= SHARED:
+        shared = demand.shared * (len(processes.workers) + askew)
+    else:
+        shared = demand.shared * (_PICKLED * window + _OPENED * threads)
+    # That of a task is in the scheduler too, which is mostly in this process.
+    return opened + shared + lanes * demand.state * (_STATE_COPIES + 1 + min(askew, 1))
 
 
 def _within_limits(

@@ -1,0 +1,71 @@
+"""What passes and solvers really hold of many parameters is no more than the plan counts."""
+
+import tracemalloc
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ooc_train.models import kernels
+from ooc_train.models.model import Model
+from ooc_train.predict import evaluate, predict
+from ooc_train.stream.inputs import read_inputs
+from ooc_train.train import train
+
+SMALL = 2 * 2**20
+"""Bytes of objects of Python's own, which "growth" has room for."""
+
+CASES: dict[str, tuple[dict[str, Any], int, int]] = {
+    "lbfgs": ({"name": "logistic", "solver": "lbfgs", "max_iter": 14}, 60_000, 2),
+    "lbfgs of classes": ({"name": "logistic", "solver": "lbfgs", "max_iter": 4}, 3_000, 20),
+    "newton": ({"name": "logistic", "solver": "newton", "max_iter": 3}, 500, 2),
+    "newton of classes": ({"name": "logistic", "solver": "newton", "max_iter": 2}, 100, 5),
+    "gram": ({"name": "ridge"}, 700, 0),
+    "sgd": ({"name": "logistic", "batch_size": 8, "max_iter": 3}, 60_000, 2),
+    "adam": ({"name": "logistic", "batch_size": 8, "solver": "adam", "max_iter": 3}, 60_000, 2),
+    "sgd by all rows": ({"name": "logistic", "solver": "sgd", "max_iter": 3}, 60_000, 2),
+    "one column": ({"name": "logistic", "max_iter": 3}, 1, 2),
+}
+
+
+def rows_of(features, classes, rows=48):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(rows, features)).astype(np.float32)
+    y = rng.normal(size=rows) if classes == 0 else np.arange(rows) % classes
+    return read_inputs(X, y, classifier=classes > 0)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _compiled():
+    kernels.load(np.float32)
+
+
+def held_by(job):
+    """Return what a job returns, and the most bytes that it held at a time."""
+    tracemalloc.start()
+    try:
+        found = job()
+        return found, tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_training_holds_no_more_than_its_terms(case):
+    settings, features, classes = CASES[case]
+    inputs = rows_of(features, classes)
+    (_, report), peak = held_by(lambda: train(Model(**settings), inputs))
+    terms = report.memory.terms
+    counted = sum(terms[name] for name in ("buffers", "sums", "parameters", "shared"))
+    assert peak <= counted + SMALL
+    # Nor is it made much larger than it is.
+    assert counted <= 4 * peak + SMALL
+
+
+def test_many_classes_hold_no_more_than_the_terms_of_predicting():
+    inputs = rows_of(400, 500, rows=3000)
+    fitted, _ = train(Model(name="logistic", batch_size=64, max_iter=1), inputs)
+    (_, memory), peak = held_by(lambda: evaluate(fitted, inputs))
+    assert peak <= sum(memory.terms.values()) - memory.terms["growth"] + SMALL
+    found, peak = held_by(lambda: predict(fitted, inputs.source.X, "probability"))
+    assert peak <= 6 * found.nbytes
