@@ -3,7 +3,7 @@
 How many rows will come is not known, so three things differ from `train`:
 
 - Columns are scaled by the moments of the rows so far, until there are some 30,000 of them; with
-  `standardize`, by those of all rows so far. Parameters keep their meaning in the data's units.
+  `standardize`, by those of all rows so far.
 - The penalty is that of a fit to all rows so far; a row that comes again counts again.
 - The learning rate "auto" is the largest that is safe for this block and for the mean of those so
   far. How it falls with the number of updates depends on no number of rows to come.
@@ -27,7 +27,8 @@ from ooc_train.models.fitted import Fitted
 from ooc_train.models.linear import LinearProblem
 from ooc_train.models.model import EXACT, Model
 from ooc_train.models.moments import ColumnMoments
-from ooc_train.models.sums import Sums
+from ooc_train.models.scaling import Scaling
+from ooc_train.models.sums import Array, Sums
 from ooc_train.models.updates import LinearUpdates
 from ooc_train.report import Report
 from ooc_train.solvers.rates import Rate
@@ -308,6 +309,21 @@ def _scaled(
     return replace(problem, scaling=scaling_by(problem, moments)), moments
 
 
+def _rescaled(theta: Array, problem: LinearProblem, old: Scaling) -> Array:
+    """Return parameters in the units of the columns' new scaling.
+
+    Where a scale has grown, the parameter keeps its size in units of the scale: what few rows that
+    hardly differed said of a column would be far too steep for others. Elsewhere it keeps its
+    coefficient. Predictions stay the same at the old means.
+    """
+    new = problem.scaling
+    kept = theta[:, :-1] * np.minimum(1.0, new.scale / old.scale)
+    constant = theta[:, -1] + (kept / new.scale) @ (new.mean - old.mean)
+    if not problem.fit_intercept:
+        constant = np.zeros_like(constant)
+    return np.concatenate([kept, constant[:, None]], axis=1)
+
+
 def _state(updates: LinearUpdates, before: Progress | None, start: Fitted | None) -> Sums:
     """Return the state to go on from, its parameters in the units of the columns' new scaling."""
     problem = updates.problem
@@ -317,10 +333,9 @@ def _state(updates: LinearUpdates, before: Progress | None, start: Fitted | None
             theta = problem.from_data_units(start.coef, start.intercept)
         return updates.start(theta)
     old = before.problem.scaling
-    state = updates.start(problem.from_data_units(*old.to_data_units(before.state["theta"])))
-    average = problem.from_data_units(*old.to_data_units(before.state["average"]))
+    state = updates.start(_rescaled(before.state["theta"], problem, old))
+    state["average"] = _rescaled(before.state["average"], problem, old)
     state |= {name: before.state[name].copy() for name in ("counters", "clock")}
-    state["average"] = average
     if before.state["slots"].shape == state["slots"].shape:
         # Slopes by a parameter are in inverse proportion to the scale of its column.
         ratio = np.append(old.scale / problem.scaling.scale, 1.0)

@@ -631,11 +631,10 @@ def test_epochs_that_gain_nothing_far_from_the_optimum_are_no_convergence():
     case = make_case("logistic")
     solver, passes = updates_solver(case, 10, learning_rate=1e-7, tol=1e-3), stream(case.source)
     state = solver.start(case.problem, passes, case.problem.zeros())
-    while not state.stalled:
+    for _ in range(3 * updates.PATIENCE):
         state = solver.step(case.problem, passes, state)
         assert not state.converged
-    assert state.n_iter == 1 + updates.PATIENCE
-    assert state.stalled == "no epoch of the last 5 lowered the objective by tol=0.001"
+        assert not state.stalled
 
 
 @pytest.mark.parametrize(("loss", "outputs"), [*CLASSIFIERS, ("squared", 2)])

@@ -157,12 +157,10 @@ class Updates:
         theta = after[0]["average"]
         loss, objective, norm = evaluated(problem, stream, theta)
         stale = 0 if objective <= memory.best - self.tol else memory.stale + 1
-        converged, stalled = False, ""
+        converged = False
         if self.tol > 0 and stale >= PATIENCE:
-            gain = certain_gain(problem, stream, theta)
-            converged = is_near(gain, loss, self.tol)
-            if not converged:
-                stalled = f"no epoch of the last {stale} lowered the objective by tol={self.tol:g}"
+            converged = is_near(certain_gain(problem, stream, theta), loss, self.tol)
+            stale = 0  # far from the optimum, little progress is no reason to end
         return State(
             theta=theta,
             n_iter=state.n_iter + 1,
@@ -171,7 +169,6 @@ class Updates:
             progressive_loss=progressive,
             gradient_norm=norm,
             converged=converged,
-            stalled=stalled,
             memory=replace(
                 memory,
                 states=after,
