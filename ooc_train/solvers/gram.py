@@ -28,8 +28,8 @@ from ooc_train.solvers.base import Precision, State, Stream
 
 _EPS = float(np.finfo(np.float64).eps)
 
-_CONDITION = 1e4
-"""Condition number of the products up to which one pass gives eleven digits and more."""
+_CONDITION = 1e6
+"""Condition number of the products up to which one pass gives nine digits and more."""
 
 _ENOUGH = 1e-12
 """Estimated error of the scaled coefficients at which no further pass refines them."""
