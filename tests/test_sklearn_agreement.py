@@ -1,6 +1,7 @@
 """The same answer as scikit-learn's, on real data and on the sets that it brings along."""
 
 import itertools
+import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -229,3 +230,60 @@ def test_a_store_and_its_rows_in_memory_agree(sample):
     from_memory = LogisticRegression(tol=1e-8).fit(sample.X, sample.y.astype(bool))
     close(from_store.coef_, from_memory.coef_)
     np.testing.assert_array_equal(from_store.classes_, from_memory.classes_)
+
+
+SETS: list[dict[str, Any]] = [
+    {"heavy": heavy, "classes": classes} | settings
+    for heavy, settings in list[tuple[str, dict[str, Any]]](
+        [
+            ("lognormal", {}),
+            ("cauchy", {}),
+            ("lognormal", {"rare": 3}),
+            ("cauchy", {"rare": 3, "weighted": True}),
+            ("lognormal", {"weighted": True}),
+            ("lognormal", {"scale": 1e-6}),
+            ("cauchy", {"scale": 1e9}),
+            ("outlier", {}),
+            ("cauchy", {"separable": True}),
+            ("outlier", {"rare": 3, "separable": True, "weighted": True}),
+        ]
+    )
+    for classes in (2, 5)
+]
+
+
+def heavy_tailed(heavy, classes, *, rare=0, scale=1.0, separable=False, weighted=False):
+    """Full one-hot columns, some of rare levels, beside columns of which one has outliers."""
+    rng, n = np.random.default_rng(0), 1500
+    codes = [rng.integers(0, levels, n) for levels in (5, 7)]
+    for level in range(rare):
+        codes[0][rng.choice(n, 3, replace=False)] = 5 + level
+    tail = {
+        "lognormal": np.exp(3 * rng.normal(size=n)),
+        "cauchy": rng.standard_cauchy(n),
+        "outlier": np.where(np.arange(n) == 7, 1e6, rng.normal(size=n)),
+    }[heavy]
+    X = np.column_stack([np.eye(codes[0].max() + 1)[codes[0]], np.eye(7)[codes[1]]])
+    X = np.column_stack([X, scale * tail, scale * rng.normal(size=(n, 2))])
+    z = (X / X.std(axis=0)) @ rng.normal(size=(X.shape[1], classes))
+    y = (z if separable else z + rng.gumbel(size=z.shape)).argmax(axis=1)
+    return X, y, rng.uniform(0.0, 3.0, n) if weighted else None
+
+
+@pytest.mark.parametrize("settings", SETS, ids=str)
+def test_newton_takes_at_most_twice_the_iterations_of_scikit_learns(settings):
+    X, y, weight = heavy_tailed(**settings)
+    with warnings.catch_warnings():
+        # Of the largest columns theirs can't factorise the Hessian, and says so.
+        warnings.simplefilter("ignore")
+        due = sklearn.linear_model.LogisticRegression(solver="newton-cholesky", C=10, tol=1e-8)
+        due.fit(X, y, weight)
+    found = LogisticRegression(C=10, solver="newton", tol=1e-8).fit(X, y, weight)
+    assert found.report_.converged
+    assert found.n_iter_[0] <= 2 * due.n_iter_.max()
+
+    def objective(model):
+        penalty = (model.coef_**2).sum()
+        return log_loss(model, X, y, 1.0 if weight is None else weight) - 0.45 * penalty
+
+    assert objective(found) <= objective(due) * (1 + 1e-4)

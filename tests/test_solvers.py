@@ -275,6 +275,40 @@ def test_newton_takes_few_passes_from_a_sample_of_its_own(rare, monkeypatch):
     assert norm <= 1e-6
 
 
+@pytest.mark.parametrize("seed", [0, 4, 6, 8])
+def test_newton_does_not_crawl_where_its_sample_lacks_outliers(seed):
+    rng = np.random.default_rng(seed)
+    classes, n = (2, 20_000) if seed % 3 else (5, 60_000)
+    levels = np.eye(4)[rng.integers(0, 4, n)]  # dependent: they add up to the intercept's column
+    normal = rng.normal(size=n)
+    heavy = {0: rng.standard_cauchy(n), 4: np.exp(6 * normal), 6: np.exp(4 * normal)}
+    tail = heavy.get(seed, rng.standard_cauchy(n) ** 3)
+    z = 2.0 * (seed % 3) / 2 * levels @ rng.normal(size=(4, classes))
+    y = (z + rng.gumbel(size=z.shape)).argmax(axis=1)[:, None].astype(float)
+    X = np.column_stack([levels, tail])
+    loss = LOSSES["logistic" if classes == 2 else "multinomial"]
+    problem = LinearProblem(
+        loss,
+        1 if classes == 2 else classes,
+        n,
+        float(n),
+        Scaling.of(X.mean(axis=0), X.std(axis=0), centre=True),
+        0.1,
+    )
+    case = conditioned(Case(problem, Cut(X, y, rows=100, stripe=10)))
+    passes, solver = stream(case.source), Newton(tol=1e-4)
+    state = solver.start(case.problem, passes, case.problem.zeros())
+    assert state.note.startswith("begins at the optimum of a sample")
+    while not state.converged:
+        state = solver.step(case.problem, passes, state)
+        assert passes.spent.rows <= 9 * n
+    cold = State(case.problem.zeros())
+    while not cold.converged:
+        cold = solver.step(case.problem, passes, cold)
+    assert state.n_iter <= cold.n_iter + 2
+    assert state.loss <= cold.loss + 1e-4
+
+
 def test_newton_begins_where_it_is_told_to(rare):
     theta, passes = rare.problem.zeros() + 0.1, stream(rare.source)
     state = Newton(tol=1e-6).start(rare.problem, passes, theta)

@@ -279,6 +279,7 @@ class LinearProblem(Value):
     fit_intercept : whether there is a free constant
     standardize : whether the penalty is on the weights of scaled columns
     class_weight : float64 array (classes,) or None
+    restraint : further penalty on each scaled column's weights, float64 array (features,), or None
     """
 
     loss: Loss
@@ -290,6 +291,7 @@ class LinearProblem(Value):
     fit_intercept: bool = True
     standardize: bool = False
     class_weight: Array | None = None
+    restraint: Array | None = None
 
     @property
     def n_features(self) -> int:
@@ -307,6 +309,8 @@ class LinearProblem(Value):
         per_weight = np.full(self.n_features, float(self.l2))
         if not self.standardize:
             per_weight /= self.scaling.scale**2
+        if self.restraint is not None:
+            per_weight += self.restraint
         return np.append(per_weight, 0.0)
 
     @property

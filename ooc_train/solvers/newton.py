@@ -5,7 +5,10 @@ at shorter steps in the same direction. Where the full step lowers the objective
 rule), the Hessian for the next step is there already: one pass an iteration. Where it does not, the
 best of the shorter steps is where the next pass goes. The first Newton step starts from the optimum
 of a sample under the whole penalty, which pulls what a small sample knows little of towards zero:
-the optimum of a sample that trusts itself is where an unguarded step was seen to diverge.
+the optimum of a sample that trusts itself is where an unguarded step was seen to diverge. So is
+that of a sample without the outliers of a column: at its optimum they are far on the wrong side,
+where they have no curvature, and steps have to be shortened again and again. The scale of a column
+tells of outliers that the sample lacks; the curvature that they can have restrains its weight.
 
 When the gradient meets the tolerance, the step that the last Hessian gives is taken without another
 pass: by then it can be trusted, and it squares the error.
@@ -13,13 +16,14 @@ pass: by then it can be trusted, and it squares the error.
 Nocedal and Wright 2006, chapter 3.
 """
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ooc_train.errors import Diverged
 from ooc_train.models.linear import LinearProblem, LossSums
-from ooc_train.models.sums import Array
+from ooc_train.models.sums import Array, Sums
 from ooc_train.solvers.base import STALLED, State, Stream, lowers
 from ooc_train.stream.sources import rows_of, sample_leaves
 
@@ -33,15 +37,23 @@ _SAMPLE_ROWS_PER_PARAMETER = 100
 _SAMPLE_SHARE = 1 / 16
 _SAMPLE_ITERATIONS = 8
 
+_SEEN = 0.5
+"""Share of a column's variance that a sample has to hold to be trusted with its weight."""
+
 
 @dataclass(frozen=True, eq=False)
 class _Search:
-    """From where, in which direction, and how far promised: what a step is judged by."""
+    """From where, in which direction, and how far promised: what a step is judged by.
+
+    `seen` is the curvature of each column's weight in the loss at `base`, as a share of the
+    intercept's, (features,): at zero, the second moment of the scaled column.
+    """
 
     base: Array
     direction: Array
     objective: float
     slope: float
+    seen: Array
     length: float = 1.0
 
     def points(self) -> Array:
@@ -49,6 +61,11 @@ class _Search:
         lengths = self.length * np.append(1.0, _SHORTER)
         points: Array = self.base + lengths[:, None, None] * self.direction
         return points
+
+
+@dataclass(frozen=True)
+class _Sampled:
+    """What is remembered of a start: it is the optimum of a sample, and not yet judged."""
 
 
 @dataclass(frozen=True)
@@ -90,22 +107,32 @@ class Newton:
         if len(leaves) > _SAMPLE_SHARE * source.n_leaves:
             return state
         coarse = Newton(tol=max(self.tol, 1e-3))
-        for _ in range(_SAMPLE_ITERATIONS):
-            state = coarse._iterate(problem, stream, state, leaves)
+        first = coarse._iterate(problem, stream, state, leaves)
+        restrained = _restrained(problem, first.memory.seen, rows_of(source, leaves))
+        state = first if restrained is problem else state
+        for _ in range(_SAMPLE_ITERATIONS - 1):
             if state.converged or state.stalled:
                 break
+            state = coarse._iterate(restrained, stream, state, leaves)
         taken = rows_of(source, leaves)
-        return State(state.theta, note=f"begins at the optimum of a sample of {taken:,} rows")
+        note = f"begins at the optimum of a sample of {taken:,} rows"
+        return State(state.theta, memory=_Sampled(), note=note)
 
     def step(self, problem: LinearProblem, stream: Stream, state: State) -> State:
-        """Return the state after one more pass.
+        """Return the state after one more pass; two where a sample's optimum is no good start.
 
         Raises
         ------
         Diverged
             where the objective is no number at the start.
         """
-        return self._iterate(problem, stream, state, None)
+        if not isinstance(state.memory, _Sampled):
+            return self._iterate(problem, stream, state, None)
+        now = self._iterate(problem, stream, replace(state, memory=None), None)
+        if now.loss <= math.log(max(2, problem.n_outputs)):  # that of even chances
+            return now
+        now = self._iterate(problem, stream, State(problem.zeros()), None)
+        return replace(now, note="the optimum of the sample is worse than zero; begins at zero")
 
     def _iterate(
         self,
@@ -152,8 +179,29 @@ class Newton:
             loss=loss,
             gradient_norm=norm,
             converged=converged,
-            memory=_Search(now.theta, direction, now.objective, slope),
+            memory=_Search(now.theta, direction, now.objective, slope, _seen(problem, sums)),
         )
+
+
+def _seen(problem: LinearProblem, sums: Sums) -> Array:
+    """Return the curvature of each column's weight in the loss, as a share of the intercept's."""
+    curvature = np.diagonal(sums["hessian"]).reshape(problem.n_outputs, -1).sum(axis=0)
+    share: Array = curvature[:-1] / max(float(curvature[-1]), np.finfo(np.float64).tiny)
+    return share
+
+
+def _restrained(problem: LinearProblem, seen: Array, rows: int) -> LinearProblem:
+    """Return the problem of a sample, restrained where it lacks most of a column's variance.
+
+    What is lacking may have as much curvature as the loss can, so that is the penalty.
+    """
+    weight = problem.total_weight * rows / problem.n_rows
+    widening = problem.l2 / (problem.loss.curvature * problem.total_weight)
+    due = 1.0 if problem.standardize else 1.0 - widening / problem.scaling.scale**2
+    lacking = np.where(seen < _SEEN * due, due - seen, 0.0)
+    if not lacking.any():
+        return problem
+    return replace(problem, restraint=problem.loss.curvature * weight * lacking)
 
 
 def _shorten(search: _Search, objectives: Array) -> _Search | None:
