@@ -86,7 +86,7 @@ def test_an_epoch_of_updates_ends_within(tmp_path, monkeypatch):
     model = Model(name="logistic", batch_size=10, max_iter=3, random_state=0)
     press = CtrlC(Progressed, 4)
     fitted, report = train(model, store, callbacks=[press])
-    assert press.count <= 5
+    assert press.count <= 6  # one more evaluates what was learned
     # Whole chunks were learned from, and the rest of the epoch was left.
     assert 0 < report.updates < 6000
     assert report.n_iter == 1

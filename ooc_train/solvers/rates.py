@@ -46,7 +46,7 @@ _FALLS, _LEAST_FALL = 0.05, 10.0
 """The noise term of SGD is doubled by three times so many epochs, but by no fewer rows than so many
 times the parameters of an output: the first of them, not the last, has to be forgotten."""
 
-_ADAM_RATE, _ADAM_ROWS, _ADAM_FEATURES, _ADAM_LARGEST = 0.03, 32, 100, 0.1
+_ADAM_RATE, _ADAM_ROWS, _ADAM_FEATURES, _ADAM_LARGEST = 0.03, 32, 100, 0.25
 _ADAM_FALLS, _ADAM_LEAST_FALL = 0.25, 1000.0
 
 
