@@ -19,9 +19,9 @@ from ooc_train.models.columns import column_order, permuted
 from ooc_train.models.fitted import Fitted, as_fitted, require_writable
 from ooc_train.models.linear import LinearProblem, LossSums
 from ooc_train.models.model import UPDATES, Model
-from ooc_train.models.moments import ColumnMoments, ColumnSums, ResidualSums
+from ooc_train.models.moments import ColumnMoments, ColumnSums
 from ooc_train.models.scaling import Scaling
-from ooc_train.models.sums import Array, Work, array_bytes, nbytes, total_bytes
+from ooc_train.models.sums import Array, array_bytes, nbytes, total_bytes
 from ooc_train.models.updates import update_rooms
 from ooc_train.report import Report, Steps
 from ooc_train.solvers.base import Solver, State
@@ -223,7 +223,7 @@ class Task:
             leaf=total_bytes(source.rooms(1)),
             workspace=max(total_bytes(work.rooms(source.leaf_rows)) for work in works),
             sums=max(nbytes(work.zeros()) for work in works),
-            parameters=8 * max(self.problem.n_parameters, *(_carried(work) for work in works)),
+            parameters=8 * self.problem.n_parameters,
             slots=solver.slots,
             columns=columns,
             shared=shared,
@@ -266,11 +266,6 @@ class Task:
                 f"{approximate_bytes(machine_memory())}; use solver='lbfgs' or 'sgd', which hold "
                 "none"
             )
-
-
-def _carried(work: Work) -> int:
-    """Return how many numbers travel with a work that are more than parameters."""
-    return work.basis.size + work.coef.size if isinstance(work, ResidualSums) else 0
 
 
 def weights_of(model: Model, inputs: Inputs) -> tuple[float, Array | None]:
@@ -340,7 +335,8 @@ def train(
     out : where the run is saved, or None
     overwrite : whether a run that lies there is replaced
     callbacks : who listens
-    max_passes, max_seconds : no further iteration is begun once so much has been read, or passed
+    max_passes, max_seconds : no further iteration is begun once iterations have read so much, or so
+        many seconds have passed
     client : the Dask client to run on, or None for the active one, or our own
     memory_ceiling : the most that the run may hold; None is the cluster's, else half of what is
         available
@@ -428,7 +424,7 @@ class _Run:
         self._plan = plan
         self._callbacks = callbacks
         self._begun = begun
-        self._rows = 0
+        self._rows = self._looked = 0
         self._stopped = False
         self._notes: dict[str, None] = dict.fromkeys(task.inputs.notes)
         self._limit: str | None = None
@@ -525,6 +521,7 @@ class _Run:
             theta = self.problem.from_data_units(start.coef, start.intercept)
         state = self.task.solver.start(self.problem, self.stream, theta)
         self._learning_rate = _rate(state, 0)
+        self._looked = self._rows
         self.note(state.note)
         looked_at = rows_of(source, evaluated_leaves(source))
         if scans and looked_at < source.n_rows:
@@ -598,7 +595,9 @@ class _Run:
         """Return which limit ends the run, or None."""
         if n_iter >= self.task.model.iterations:
             return f"max_iter={self.task.model.iterations} is reached"
-        if max_passes is not None and self._passes >= max_passes:
+        # Of data in memory, what was looked at before the first iteration may be several passes.
+        taken = (self._rows - self._looked) / self.problem.n_rows
+        if max_passes is not None and taken >= max_passes:
             return f"max_passes={max_passes:g} is reached"
         if max_seconds is not None and self._seconds >= max_seconds:
             return f"max_seconds={max_seconds:g} is reached"

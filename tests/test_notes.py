@@ -1,5 +1,6 @@
 """What a run says of itself in words: steps that were shortened, and why it ended."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -49,8 +50,19 @@ def notes_of(model: Model, **settings: Any) -> list[str]:
 def test_a_run_says_which_limit_ended_it(settings, end):
     first, *_, last = notes_of(UPDATES, **settings)
     assert first.startswith("learning rate ")
-    assert first.endswith(", falling linearly to zero")
+    assert first.endswith(", falling")
     assert last == f"ends: {end}"
+
+
+@pytest.mark.parametrize("batch_size", [1, 32, 700])
+@pytest.mark.parametrize("solver", ["sgd", "adam"])
+def test_a_limit_leaves_the_model_of_a_run_that_was_planned_to_end_there(batch_size, solver):
+    model = replace(UPDATES, batch_size=batch_size, solver=solver, max_iter=2)
+    planned, _ = train(model, ROWS)
+    limited, report = train(replace(model, max_iter=30), ROWS, max_passes=2)
+    np.testing.assert_array_equal(limited.coef, planned.coef)
+    assert report.n_iter == 2  # rows that evaluate the model are not counted
+    assert report.shortfall.startswith("not converged: max_passes=2 is reached")
 
 
 def test_a_run_says_that_it_converged_and_where_it_was_saved(tmp_path):
@@ -62,7 +74,7 @@ def test_a_run_says_that_it_converged_and_where_it_was_saved(tmp_path):
     model = Model(name="logistic", batch_size=32, tol=0.5, random_state=0, learning_rate=0.01)
     assert notes_of(model) == [
         "learning rate 0.01",
-        "no epoch of the last 5 lowered the loss by 0.5",
+        "no epoch of the last 5 lowered the objective by 0.5",
         "ends: the tolerance is met",
     ]
 

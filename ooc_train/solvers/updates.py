@@ -157,10 +157,12 @@ class Updates:
         theta = after[0]["average"]
         loss, objective, norm = evaluated(problem, stream, theta)
         stale = 0 if objective <= memory.best - self.tol else memory.stale + 1
-        converged = False
+        converged, note = False, ""
         if self.tol > 0 and stale >= PATIENCE:
             converged = is_near(certain_gain(problem, stream, theta), loss, self.tol)
             stale = 0  # far from the optimum, little progress is no reason to end
+            note = f"no epoch of the last {PATIENCE} lowered the objective by {self.tol:g}"
+            note += "" if converged else ", but the gradient says that there is more to gain"
         return State(
             theta=theta,
             n_iter=state.n_iter + 1,
@@ -169,6 +171,7 @@ class Updates:
             progressive_loss=progressive,
             gradient_norm=norm,
             converged=converged,
+            note=note,
             memory=replace(
                 memory,
                 states=after,
