@@ -64,7 +64,8 @@ class Report:
     learning_rate : of the first update, where there were updates
     profile : seconds of all threads together, by what they were spent on: reading (and checking),
         decoding, computing, waiting (for another thread's turn to learn), and dask (without a
-        task); with validation rows also validating, which is all of this for them
+        task); of updates also evaluating, which is all of this for the rows of the loss, and with
+        validation rows validating, likewise
     memory : ceiling, projection and measurement
     lanes : shares of the rows that were learned from at the same time
     dashboard : where the run could be watched, or None

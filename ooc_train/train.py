@@ -576,6 +576,7 @@ class _Run:
         way_out = f"{cause.split('=')[0]} or tol"
         if self.task.rows_per_update < self.problem.n_rows:
             gain = certain_gain(self.problem, self.stream, state.theta)
+            self._on_rows(0)  # who listens knows what that took, as the report does
             if is_near(gain, state.loss, tol):
                 if tol == 0:  # no condition to meet
                     return ""

@@ -352,7 +352,7 @@ def test_an_exact_solver_has_no_batches(solver, batch_size):
         ({"name": "lasso"}, "model='lasso' is not one of"),
         ({"solver": "gram"}, "solver='gram' is not one of logistic's: 'auto', 'newton'"),
         ({"C": 0}, "C=0 is not a number above 0"),
-        ({"C": math.inf}, "C=inf is not a number above 0"),
+        ({"C": -math.inf}, "C=-inf is not a number above 0"),
         ({"tol": -1e-3}, "tol=-0.001 is not a number of at least 0"),
         ({"max_iter": 0}, "max_iter=0 is not a whole number of at least 1"),
         ({"learning_rate": "fast"}, "learning_rate='fast' is not 'auto' or a number above 0"),

@@ -59,6 +59,7 @@ class Spent:
     computing : adding up, learning, or predicting
     waiting : waiting, within a task, for what other threads read or learn from
     dask : without a task: on its way, or at the end of a pass while others had theirs
+    evaluating : all of this, of passes that evaluate the model of an epoch of updates
     """
 
     rows: int = 0
@@ -67,6 +68,7 @@ class Spent:
     computing: float = 0.0
     waiting: float = 0.0
     dask: float = 0.0
+    evaluating: float = 0.0
 
     def __add__(self, other: "Spent") -> "Spent":
         # By name: `astuple` copies deeply, which took as long as a tenth of learning from a chunk.
@@ -77,12 +79,20 @@ class Spent:
             self.computing + other.computing,
             self.waiting + other.waiting,
             self.dask + other.dask,
+            self.evaluating + other.evaluating,
         )
 
     @property
     def profile(self) -> dict[str, float]:
         """Return the seconds by what they were spent on."""
-        return {name: getattr(self, name) for name in self.__slots__ if name != "rows"}
+        spent = {name: getattr(self, name) for name in self.__slots__ if name != "rows"}
+        if not self.evaluating:
+            del spent["evaluating"]
+        return spent
+
+    def as_evaluating(self) -> "Spent":
+        """Return the same rows and seconds, as those of a pass that evaluates a model."""
+        return Spent(self.rows, evaluating=sum(self.profile.values()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,11 +204,12 @@ class Stream:
             if isinstance(outcome, Exception):
                 raise outcome
             result, spent = outcome
-            self.spent += spent
+            self.spent += spent if counted else spent.as_evaluating()
             self._on_rows(spent.rows if counted else 0)
             yield result
         busy = sum(self.spent.profile.values()) - before
-        self.spent += Spent(dask=max(0.0, threads * (perf_counter() - started) - busy))
+        rest = Spent(dask=max(0.0, threads * (perf_counter() - started) - busy))
+        self.spent += rest if counted else rest.as_evaluating()
 
     @contextmanager
     def _sharing(self) -> Iterator[None]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ooc_train.watching.dashboard.runs import PROFILE, PROGRESS, STEPS, Run, Runs
+from ooc_train.watching.dashboard.runs import STEPS, Run, Runs
 
 
 class _Metrics:
@@ -64,9 +64,8 @@ def _add_metrics(families: Mapping[str, Any], run: Run) -> None:
         if run.about["validation_rows"]:
             families["validation_loss"].add_metric(labels, last["validation_loss"])
     if run.progress.rows:
-        spent = dict(zip(PROGRESS, run.progress.rows[-1], strict=True))
-        for activity in PROFILE if run.about["validation_rows"] else PROFILE[:-1]:
-            families["seconds"].add_metric([*labels, activity], spent[activity])
+        for activity, seconds in run.spent.items():
+            families["seconds"].add_metric([*labels, activity], seconds)
     for name, now, peak in run.processes.values():
         families["memory"].add_metric([*labels, name, "now"], now)
         families["memory"].add_metric([*labels, name, "peak"], peak)

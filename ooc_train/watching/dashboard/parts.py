@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from ooc_train.watching.dashboard.runs import PROFILE, PROGRESS, STEPS, Run
+from ooc_train.watching.dashboard.runs import PROFILE, STEPS, Run
 
 _COLOURS = (
     "#1f77b4", "#ef7d30", "#3a9a50", "#8a63b8", "#b5563b", "#d166a0", "#6b7280", "#17a2b8",
 )  # fmt: skip
-_PROFILE_COLOURS = ("#4c86b8", "#7fc0bd", "#5fa55a", "#e3c04b", "#ef7d30", "#8a63b8")
+_PROFILE_COLOURS = ("#4c86b8", "#7fc0bd", "#5fa55a", "#e3c04b", "#ef7d30", "#a9a9a9", "#8a63b8")
 _TICKS = {"base": 1024, "mantissas": [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]}
 CEILING_COLOUR, _PROJECTED_COLOUR = "#c0392b", "#7f7f7f"
 
@@ -207,16 +207,16 @@ class Time:
 
     def show(self, run: Run) -> None:
         """Show what there is."""
-        # Validating comes last, and takes no time where there is nothing to validate by.
-        names = PROFILE if run.about["validation_rows"] else PROFILE[:-1]
-        seconds = (run.progress.rows or [(0.0,) * len(PROGRESS)])[-1][2 : 2 + len(names)]
+        spent = run.spent
+        names, seconds = list(spent), list(spent.values())
+        colours = [_PROFILE_COLOURS[PROFILE.index(name)] for name in names]
         total = sum(seconds) or 1.0
         self.root.y_range.factors = list(reversed(names))
         self.source.data = {
-            "part": list(names),
-            "seconds": list(seconds),
+            "part": names,
+            "seconds": seconds,
             "share": [part / total for part in seconds],
-            "colour": list(_PROFILE_COLOURS[: len(names)]),
+            "colour": colours,
             "text": [f"{part / total:.0%}" for part in seconds],
         }
 

@@ -15,7 +15,7 @@ STEPS = (
     "n_iter", "passes", "updates", "loss", "validation_loss", "gradient_norm", "learning_rate",
     "seconds",
 )  # fmt: skip
-PROFILE = ("reading", "decoding", "computing", "waiting", "dask", "validating")
+PROFILE = ("reading", "decoding", "computing", "waiting", "dask", "evaluating", "validating")
 PROGRESS = ("seconds", "rows", *PROFILE)
 """The columns of what is sent: of a step, and of how far a run is (both since it began)."""
 
@@ -134,6 +134,16 @@ class Run:
             before = next(recent) if len(known) > 1 else before
         seconds = self.seconds - before[0]
         return (self.rows - before[1]) / seconds if seconds > 0 else 0.0
+
+    @property
+    def spent(self) -> dict[str, float]:
+        """Seconds of all threads so far, by what they went on.
+
+        Not all runs evaluate and validate: of these only what took time.
+        """
+        seconds = (self.progress.rows or [(0.0,) * len(PROGRESS)])[-1][2:]
+        named = zip(PROFILE, seconds, strict=True)
+        return {name: spent for name, spent in named if spent or name in PROFILE[:-2]}
 
     @property
     def reading_limit(self) -> float | None:
