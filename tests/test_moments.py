@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ooc_train.errors import NonFiniteData
-from ooc_train.models.moments import ColumnSums, GramSums, Moments
+from ooc_train.models.moments import ColumnSums, GramSums, Moments, NormSums
 from ooc_train.models.scaling import Scaling
 from ooc_train.models.sums import Block
 from tests.streams import Cut, make_case, stream
@@ -28,18 +28,49 @@ def test_gram_is_the_product_of_scaled_columns_one_and_outputs(weight):
     np.testing.assert_allclose(sums["gram"], A.T * w @ A, rtol=1e-9, atol=1e-9)
     np.testing.assert_array_equal(sums["gram"], sums["gram"].T)
     assert sums["rows"] == ROWS
-    assert sums["squared_weight"] == pytest.approx((w**2).sum())
 
 
-def test_gram_takes_class_weights():
+@pytest.mark.parametrize("constant", [False, True])
+@pytest.mark.parametrize("with_gram", [False, True])
+@pytest.mark.parametrize("weight", [None, WEIGHT], ids=["plain", "weighted"])
+def test_norms_are_those_of_scaled_rows(weight, with_gram, constant):
+    work = NormSums(SCALING, None, constant, with_gram)
+    sums = stream(Cut(X, Y, weight)).reduce(work)
+    A = np.column_stack([(X - SCALING.mean) / SCALING.scale, np.full(ROWS, float(constant))])
+    w = np.ones(ROWS) if weight is None else weight
+    norms = (A**2).sum(axis=1)
+    due = {"rows": ROWS, "weight": w.sum(), "squared_weight": w @ w}
+    due |= {"squares": w @ norms, "quartic": w**2 @ norms**2}
+    for name, value in due.items():
+        assert sums[name] == pytest.approx(value, rel=1e-9)
+    assert ("gram" in sums) is with_gram
+    if with_gram:
+        np.testing.assert_allclose(sums["gram"], A.T * w @ A, rtol=1e-9, atol=1e-9)
+
+
+def test_norms_take_class_weights():
     case = make_case("multinomial", 3, weighted=True, class_weight=True)
-    by_class = stream(case.source).reduce(
-        GramSums(case.problem.scaling, 0, case.problem.class_weight)
-    )
+    by_class = stream(case.source).reduce(NormSums(case.problem.scaling, case.problem.class_weight))
     by_row = Cut(case.source.X, case.y, case.row_weights)
-    same = stream(by_row).reduce(GramSums(case.problem.scaling))
+    same = stream(by_row).reduce(NormSums(case.problem.scaling))
     for name, expected in same.items():
         np.testing.assert_allclose(by_class[name], expected, rtol=1e-12, atol=1e-12)
+
+
+def test_moments_of_two_lots_of_rows_are_those_of_all():
+    found = None
+    for part in (slice(0, 2), slice(2, 90), slice(90, ROWS)):
+        sums = stream(Cut(X[part], Y[part], WEIGHT[part])).reduce(look := ColumnSums(X[0]))
+        moments = look.moments(sums)
+        found = moments if found is None else found.merged(moments)
+    assert found is not None
+    mean = np.average(X, axis=0, weights=WEIGHT)
+    assert found.weight == pytest.approx(WEIGHT.sum())
+    np.testing.assert_allclose(found.mean, mean, rtol=1e-12)
+    variance = np.average((X - mean) ** 2, axis=0, weights=WEIGHT)
+    np.testing.assert_allclose(found.variance, variance, rtol=1e-6)
+    turned = found.permuted(np.array([2, 0, 1, 3]))
+    np.testing.assert_array_equal(turned.mean, found.mean[[2, 0, 1, 3]])
 
 
 def test_moments_are_weighted_means_and_covariances():

@@ -33,12 +33,10 @@ class GramSums:
     ----------
     scaling : of the columns: near enough to the true one, products lose no digits to cancellation
     n_outputs : columns of y to take in, 0 for none
-    class_weight : float64 array (classes,), multiplied into the rows' weights by label, or None
     """
 
     scaling: Scaling
     n_outputs: int = 0
-    class_weight: Array | None = None
 
     @property
     def _columns(self) -> int:
@@ -48,7 +46,6 @@ class GramSums:
         """Return sums over no rows."""
         return {
             "rows": np.zeros(()),
-            "squared_weight": np.zeros(()),
             "gram": np.zeros((self._columns, self._columns)),
         }
 
@@ -65,7 +62,7 @@ class GramSums:
             where the block holds NaN or infinity.
         """
         piece, features = len(work["scaled"]), self.scaling.n_features
-        weight = row_weights(block, self.class_weight)
+        weight = block.weight
         for start in range(0, block.n_rows, piece):
             rows = slice(start, start + piece)
             scaled = work["scaled"][: len(block.X[rows])]
@@ -76,7 +73,6 @@ class GramSums:
                 scaled *= np.sqrt(weight[rows])[:, None]
             sums["gram"] += scaled.T @ scaled
         sums["rows"] += block.n_rows
-        sums["squared_weight"] += block.n_rows if weight is None else weight @ weight
         if not np.isfinite(np.diagonal(sums["gram"])).all():
             raise_if_not_finite(block)
 
