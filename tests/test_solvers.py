@@ -517,7 +517,7 @@ def test_the_automatic_rate_is_the_formula(loss, outputs, batch_size, settings):
 def test_the_automatic_rate_of_very_wide_rows_is_bounded_without_a_matrix(monkeypatch):
     case = make_case("logistic", l2=0.0)
     narrow = automatic_rate("sgd", case.problem, stream(case.source), 10, 10.0).eta0
-    monkeypatch.setattr(rates, "_WIDEST", 3)
+    monkeypatch.setattr(rates, "WIDEST", 3)
     wide = automatic_rate("sgd", case.problem, stream(case.source), 10, 10.0).eta0
     assert wide <= 2 * narrow
     sums = updates_solver(case, 10).works(case.problem)[1].zeros()
