@@ -43,12 +43,12 @@ WIDEST = 2048
 """Up to so many features the largest eigenvalue is computed; beyond, it is bounded by the trace."""
 
 _FALLS, _LEAST_FALL = 0.05, 10.0
-"""The noise term of SGD is doubled by three times so many epochs, but by no fewer rows than so many
-times the parameters of an output: the first of them, not the last, has to be forgotten."""
+"""Horizon of SGD in epochs, but at least so many rows for each parameter of an output: with fewer, the
+rate would fall before the parameters have left the start behind."""
 
 _ADAM_RATE, _ADAM_ROWS, _ADAM_FEATURES, _ADAM_LARGEST = 0.03, 32, 100, 0.25
 _ADAM_FALLS, _ADAM_LEAST_FALL = 0.25, 1000.0
-
+"""Horizon of Adam in epochs, but at least so many updates."""
 
 _EVALUATED_ROWS, _EVALUATED_BYTES, _LEAST_EVALUATED = 2**17, 2**26, 4
 """Rows by which a model is evaluated after each epoch, and their bytes at most; leaves at least. A
