@@ -15,7 +15,7 @@ AVERAGE_POWER = 3.0
 updates has 6 % of the weight, so that the start is soon forgotten (polynomial decay: Shamir and
 Zhang 2013, section 4)."""
 
-AVERAGE_ROWS = 16
+AVERAGE_ROWS = 32
 """Batches of fewer rows are averaged once for about so many rows: parameters that are a few rows
 apart differ too little to tell more."""
 

@@ -43,8 +43,8 @@ WIDEST = 2048
 """Up to so many features the largest eigenvalue is computed; beyond, it is bounded by the trace."""
 
 _FALLS, _LEAST_FALL = 0.05, 10.0
-"""Horizon of SGD in epochs, but at least so many rows for each parameter of an output: with fewer, the
-rate would fall before the parameters have left the start behind."""
+"""Horizon of SGD in epochs, but at least so many rows for each parameter of an output: with fewer,
+the rate would fall before the parameters have left the start behind."""
 
 _ADAM_RATE, _ADAM_ROWS, _ADAM_FEATURES, _ADAM_LARGEST = 0.03, 32, 100, 0.25
 _ADAM_FALLS, _ADAM_LEAST_FALL = 0.25, 1000.0

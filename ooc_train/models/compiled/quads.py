@@ -40,6 +40,7 @@ from ooc_train.models.compiled.room import (
 from ooc_train.models.compiled.vectors import LANES, load, load_row, store, total, zeros
 from ooc_train.models.kernels import GROUP
 from ooc_train.models.losses import Array
+from ooc_train.models.rules import RATE_UPDATES
 
 __all__ = ["SHORT", "scan_short_batches"]
 
@@ -247,13 +248,15 @@ def _scan_by_outputs(
             group[k, i] = 0.0
     size, chained, updates = 4 // batch_size * batch_size, batch_size < 3, counters[1]
     intercept = 1.0 if fit_intercept else 0.0
+    rate = rate_after(eta0, noise, horizon, updates)
     row, next_row, now, following = ROWS, ROWS + 4, 0, _OF_QUAD
     start, taken, ended = first - size, first, first >= stop
     while not ended:
         next_start = start + size
         for m in range(4):
             begins = m < size and m % batch_size == 0
-            rate = rate_after(eta0, noise, horizon, updates + m // batch_size)
+            if begins and (updates + m // batch_size) % RATE_UPDATES == 0:
+                rate = rate_after(eta0, noise, horizon, updates + m // batch_size)
             quad[following + _RATES, m] = rate / batch_size
             quad[following + _DECAYS, m] = rate if begins else 0.0
             quad[following + _BETWEEN, m] = 0.0

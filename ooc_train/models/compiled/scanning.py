@@ -52,7 +52,7 @@ from ooc_train.models.compiled.room import (
 from ooc_train.models.compiled.vectors import LANES, load, load_row, store, total, zeros
 from ooc_train.models.kernels import AGE, GROUP, WEIGHT
 from ooc_train.models.losses import Array
-from ooc_train.models.rules import BETA1, BETA2, EPSILON, OPTIMIZERS
+from ooc_train.models.rules import BETA1, BETA2, EPSILON, OPTIMIZERS, RATE_UPDATES
 
 __all__ = ["scan", "shuffle"]
 
@@ -239,6 +239,7 @@ def _scan_batches(
     for k in range(outputs):
         constant[k] = theta[k, features] - _shift(room, OUTPUTS + EACH * k)
     gain1, gain2, bias1, bias2 = 1.0, 1.0, 1.0, 1.0
+    rate = rate_after(eta0, noise, horizon, updates)
     taken, stopped, ended = first, False, False
     while not ended:
         count = min(GROUP, batch_size - filled, stop - taken)
@@ -283,15 +284,18 @@ def _scan_batches(
                 _add_four(X, places, i, r, k, room, at)
             for i in range(count):
                 partial[k, features] += r[k, i]
-        for i in range(count):
-            heft += w[i]
+        if optimizer == _ADAM:
+            for i in range(count):
+                heft += w[i]
         taken += count
         filled += count
         ended = stopped or taken == stop
         if filled == batch_size or (flush and ended and not stopped and filled > 0):
             if optimizer == _SGD or heft > 0.0:
                 part_of_batch, share = filled / batch_size, 1.0 / filled
-                eta = part_of_batch * rate_after(eta0, noise, horizon, updates)
+                if updates % RATE_UPDATES == 0:
+                    rate = rate_after(eta0, noise, horizon, updates)
+                eta = part_of_batch * rate
                 updates += 1
                 if optimizer == _ADAM:  # a power costs as much as a row
                     clock[AGE] += part_of_batch
