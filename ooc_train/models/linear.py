@@ -354,6 +354,14 @@ class LinearProblem(Value):
         by_coef, by_intercept = sums["gradient"][model][:, :-1], sums["gradient"][model][:, -1]
         return self.scaling.gradient_from_data_units(by_coef, by_intercept)
 
+    def mean_gradient(self, sums: Sums, theta: Array) -> Array:
+        """Return the gradient of the mean objective at `theta`, of a sample of rows or of all."""
+        gradient = self.gradient(sums) / float(sums["weight"])
+        gradient += self.penalty * theta / self.total_weight
+        if not self.fit_intercept:
+            gradient[:, -1] = 0.0
+        return gradient
+
     def evaluation(self, sums: Sums, theta: Array, model: int = 0) -> Evaluation:
         """Return what a pass says of one of its models."""
         gradient = self.gradient(sums, model) + self.penalty * theta[model]

@@ -181,10 +181,4 @@ def _mean_gradient(
     problem: LinearProblem, stream: Stream, theta: Array, leaves: Sequence[int]
 ) -> Array:
     sums = stream.reduce(problem.sums(theta[None]), leaves, counted=False)
-    weight = float(sums["weight"])
-    if not weight > 0:
-        return np.zeros_like(theta)
-    gradient = problem.gradient(sums) / weight + problem.penalty * theta / problem.total_weight
-    if not problem.fit_intercept:
-        gradient[:, -1] = 0.0
-    return gradient
+    return problem.mean_gradient(sums, theta) if sums["weight"] > 0 else np.zeros_like(theta)

@@ -227,21 +227,15 @@ class Updates:
             )
 
 
-def evaluated(
-    problem: LinearProblem, stream: Stream, theta: Array
-) -> tuple[float, float, float | None]:
+def evaluated(problem: LinearProblem, stream: Stream, theta: Array) -> tuple[float, float, float]:
     """Return mean loss, mean objective and the gradient's largest entry, of a sample of rows."""
     leaves = evaluated_leaves(stream.source)
     sums = stream.reduce(problem.sums(theta[None]), leaves, counted=False)
     if not sums["weight"] > 0 and len(leaves) < stream.source.n_leaves:
         sums = stream.reduce(problem.sums(theta[None]), counted=False)
-    weight = float(sums["weight"])
-    loss = float(sums["loss"][0]) / weight
+    loss = float(sums["loss"][0]) / float(sums["weight"])
     objective = loss + 0.5 * float((problem.penalty * theta**2).sum()) / problem.total_weight
-    gradient = problem.gradient(sums) / weight + problem.penalty * theta / problem.total_weight
-    if not problem.fit_intercept:
-        gradient = gradient[:, :-1]
-    return loss, objective, float(np.abs(gradient).max())
+    return loss, objective, float(np.abs(problem.mean_gradient(sums, theta)).max())
 
 
 def is_near(gain: float, loss: float, tol: float) -> bool:
