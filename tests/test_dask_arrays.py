@@ -120,7 +120,7 @@ def test_hard_cuttings_fit_as_numpy_does(rows):
 @pytest.mark.parametrize("batch_size", ["full", "chunk", 7])
 @pytest.mark.parametrize("rows", HARD)
 def test_hard_cuttings_learn_by_every_batch_size(rows, batch_size):
-    model = Ridge(solver="sgd", batch_size=batch_size, max_iter=20, random_state=0)
+    model = Ridge(solver="sgd", batch_size=batch_size, random_state=0)
     model.fit(cut(X, rows), VALUES)
     assert model.score(X, VALUES) > 0.5
     assert model.report_.n_rows == ROWS
