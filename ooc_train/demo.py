@@ -18,10 +18,10 @@ from time import perf_counter
 from typing import Any
 
 from ooc_train.comparing import load
+from ooc_train.core.places import lasting_folder
 from ooc_train.events import Callback
 from ooc_train.memory import Ceiling
 from ooc_train.models.model import Model
-from ooc_train.places import lasting_folder
 from ooc_train.predict import evaluate
 from ooc_train.report import Report
 from ooc_train.store.ingest import ingest

@@ -14,10 +14,10 @@ from typing import Any, Self
 from ooc_train.backstop import SLACK
 from ooc_train.budget import PeakWatch
 from ooc_train.cluster import choose_executor, dashboard_link
+from ooc_train.core.places import in_scratch
 from ooc_train.errors import CeilingExceeded
 from ooc_train.memory import Ceiling, MemoryReport, ProcessMemory
 from ooc_train.meter import Meter, default_ceiling
-from ooc_train.places import in_scratch
 from ooc_train.stream.dask_arrays import DaskSource
 from ooc_train.stream.executors import Inline, OnDask
 from ooc_train.stream.passes import Stream

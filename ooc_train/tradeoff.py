@@ -19,6 +19,7 @@ from typing import Any, Literal
 from ooc_train.advice import Advice, Outcome, recommend
 from ooc_train.cluster import choose_executor
 from ooc_train.comparing import Judged, Peaks, demand_of_judging, judge, load
+from ooc_train.core.places import local_path
 from ooc_train.drawing import figures, plots
 from ooc_train.errors import Diverged
 from ooc_train.events import Callback
@@ -26,7 +27,6 @@ from ooc_train.memory import Ceiling
 from ooc_train.models.fitted import Fitted, require_writable
 from ooc_train.models.model import Model
 from ooc_train.models.noise import NoiseScale
-from ooc_train.places import local_path
 from ooc_train.report import Report
 from ooc_train.stream.executors import OnDask
 from ooc_train.stream.inputs import Inputs, read_inputs, read_validation

@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ooc_train.cluster import LocalCluster
+from ooc_train.core.places import in_scratch, scratch_folder
 from ooc_train.errors import CeilingExceeded, InvalidRun, InvalidStore, NonFiniteData
 from ooc_train.estimators import LinearRegression, LogisticRegression, Ridge
 from ooc_train.models.model import Model
-from ooc_train.places import in_scratch, scratch_folder
 from ooc_train.planning import plan
 from ooc_train.predict import evaluate
 from ooc_train.scoring import evaluate_files

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ooc_train.core.places import local_path
 from ooc_train.drawing.figures import require_file
 from ooc_train.estimators import Ridge
 from ooc_train.models.fitted import Fitted
 from ooc_train.models.model import Model
-from ooc_train.places import local_path
 from ooc_train.predict import predict_store
 from ooc_train.store.made import make_data
 from ooc_train.tables.output import TableWriter

@@ -96,8 +96,8 @@ def _place(folder: str | None) -> Iterator[str]:
     """Give the folder that data go to: as named, which is made, or one that is gone afterwards."""
     import os
 
+    from ooc_train.core.places import local_path
     from ooc_train.demo import scratch_folder
-    from ooc_train.places import local_path
 
     if folder is None:
         with scratch_folder() as place:

@@ -298,8 +298,8 @@ def predict(
     Raw files, and tables of predictions, go through this process alone, without a cluster.
     """
     with ConsoleBar(quiet=output.quiet) as bar:
+        from ooc_train.core.places import local_path
         from ooc_train.models.fitted import load_fitted
-        from ooc_train.places import local_path
         from ooc_train.predict import Kind, predict_store
         from ooc_train.store.output import require_replaceable
 

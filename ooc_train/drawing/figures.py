@@ -6,8 +6,8 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ooc_train.core.places import local_path
 from ooc_train.errors import OutputExists
-from ooc_train.places import local_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -17,12 +17,12 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from ooc_train.core.places import local_path
 from ooc_train.errors import InvalidRun, NonFiniteData, OutputExists
 from ooc_train.models.columns import column_order
 from ooc_train.models.losses import Loss
 from ooc_train.models.model import Model
 from ooc_train.models.sums import Array, Block, raise_if_not_finite
-from ooc_train.places import local_path
 from ooc_train.tables.names import RECIPE_FILE
 
 RUN_FORMAT = "ooc_train.run"

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from ooc_train.ahead import ahead
 from ooc_train.budget import Budget
+from ooc_train.core.places import local_path
 from ooc_train.errors import InvalidTable
 from ooc_train.memory import Ceiling, MemoryReport
-from ooc_train.places import local_path
 from ooc_train.store.ingest_limits import (
     CATEGORY_COPIES,
     expected_bytes,

@@ -14,9 +14,9 @@ import numpy as np
 from crc32c import crc32c
 from numpy.typing import NDArray
 
-from ooc_train.discarding import Discarding
+from ooc_train.core.discarding import Discarding
+from ooc_train.core.places import local_path
 from ooc_train.errors import OutputExists
-from ooc_train.places import local_path
 from ooc_train.store.arrays import (
     MISSING,
     ArrayLayout,

@@ -15,8 +15,8 @@ import numpy as np
 
 from ooc_train.ahead import ahead
 from ooc_train.budget import Budget
+from ooc_train.core.places import local_path
 from ooc_train.memory import Ceiling, MemoryReport
-from ooc_train.places import local_path
 from ooc_train.store.labels import to_rewrite
 from ooc_train.store.layout import Store, default_chunk_rows, open_store
 from ooc_train.store.output import require_replaceable, worth_packing

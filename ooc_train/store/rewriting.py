@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ooc_train.budget import GROWTH_BYTES
+from ooc_train.core.places import in_scratch, local_path
 from ooc_train.memory import Projection, Term
-from ooc_train.places import in_scratch, local_path
 from ooc_train.store.arrays import ArrayLayout, Coding
 from ooc_train.store.chunks import ChunkReader
 from ooc_train.store.direct import MAX_OPEN_SHARDS

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ooc_train.budget import Budget
+from ooc_train.core.places import scratch_folder
 from ooc_train.errors import InvalidStore
 from ooc_train.memory import Ceiling, Term
-from ooc_train.places import scratch_folder
 from ooc_train.store.given import lay_down
 from ooc_train.store.labels import with_classes
 from ooc_train.store.layout import Store

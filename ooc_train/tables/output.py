@@ -11,9 +11,9 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ooc_train.discarding import Discarding
+from ooc_train.core.discarding import Discarding
+from ooc_train.core.places import local_path
 from ooc_train.errors import OutputExists
-from ooc_train.places import local_path
 from ooc_train.tables.arrays import from_numpy, from_texts
 from ooc_train.tables.names import COMPRESSED, format_of
 

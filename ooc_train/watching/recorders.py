@@ -12,8 +12,8 @@ from dataclasses import asdict
 from types import TracebackType
 from typing import Any, Self
 
+from ooc_train.core.places import local_path
 from ooc_train.events import Ended, Event, Started, Stepped
-from ooc_train.places import local_path
 from ooc_train.text import json_ready
 
 _FIGURES = (

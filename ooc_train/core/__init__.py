@@ -1,0 +1,1 @@
+"""What every room stands on: files checked as they are read, and whole once they are written."""
