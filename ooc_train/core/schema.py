@@ -1,0 +1,256 @@
+"""What values that were read have to be, declared: a check for each, and records made of checks.
+
+A check is a function of a value and of its place, such as "statistics.mean", that raises `Unfit`
+where the value is something else. Records and lists are made of other checks.
+
+>>> person = record({"name": text, "age": whole(0, 150)}, optional={"sizes": list_of(number())})
+>>> person({"name": "A", "age": 200}, "")
+Traceback (most recent call last):
+    ...
+ooc_train.core.schema.UnfitError: age is 200, which is no whole number from 0 to 150
+"""
+
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeAlias
+
+from ooc_train.core.files import FileKind
+
+Check: TypeAlias = Callable[[Any, str], None]
+"""Raises `UnfitError` where a value, at a place, is not what it should be."""
+
+INT64 = 2**63 - 1
+_SHOWN = 60
+
+
+class UnfitError(ValueError):
+    """A value that is not what was declared; the message has its place."""
+
+
+def require(
+    values: Any, check: Check, path: str | os.PathLike[str], kind: FileKind, *, inside: str = ""
+) -> None:
+    """Refuse a file whose values are not what was declared.
+
+    Parameters
+    ----------
+    values : what was read
+    check : Check
+    path : str or os.PathLike
+    kind : FileKind
+        How it is refused.
+    inside : str
+        Where in the file the values lie: "attributes".
+
+    Raises
+    ------
+    FileKind.error
+        With the file, the place of the value, what it is and what it should be.
+    """
+    try:
+        check(values, inside)
+    except UnfitError as error:
+        raise kind.error(f"{os.fspath(path)}: {error}; {kind.advice}") from None
+
+
+def shown(value: Any) -> str:
+    """Return a value for a message, cut short; whatever it is, that raises nothing."""
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 1000:
+        return f"a number of {value.bit_length():,} bits"
+    if isinstance(value, dict | list | tuple) and len(value) > 8:
+        return f"{'an object' if isinstance(value, dict) else 'a list'} of {len(value):,} values"
+    if isinstance(value, str):
+        value = value if len(value) <= _SHOWN else f"{value[:_SHOWN]}..."
+    try:
+        written = repr(value)
+    except (ValueError, RecursionError):
+        return f"a {type(value).__name__}"
+    return written if len(written) <= 2 * _SHOWN else f"{written[: 2 * _SHOWN]}..."
+
+
+def _unfit(place: str, value: Any, what: str) -> UnfitError:
+    return UnfitError(f"{place or 'what it holds'} is {shown(value)}, which is no {what}")
+
+
+def anything(value: Any, place: str) -> None:
+    """Take any value."""
+
+
+def text(value: Any, place: str) -> None:
+    """Take text."""
+    if not isinstance(value, str):
+        raise _unfit(place, value, "text")
+
+
+def flag(value: Any, place: str) -> None:
+    """Take true and false."""
+    if not isinstance(value, bool):
+        raise _unfit(place, value, "true or false")
+
+
+def scalar(value: Any, place: str) -> None:
+    """Take what a class may be called: text, true and false, a finite number that int64 holds."""
+    if isinstance(value, str | bool):
+        return
+    if isinstance(value, int) and abs(value) <= INT64:
+        return
+    if not (isinstance(value, float) and math.isfinite(value)):
+        raise _unfit(place, value, "text, number or truth value")
+
+
+def whole(least: int = -INT64, most: int = INT64) -> Check:
+    """Take whole numbers within bounds."""
+
+    def check(value: Any, place: str) -> None:
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            bounds = f" from {least:,} to {most:,}" if most < INT64 else f" of at least {least:,}"
+            raise _unfit(place, value, f"whole number{bounds if least > -INT64 else ''}")
+
+    return check
+
+
+def number(least: float = -math.inf, *, finite: bool = True) -> Check:
+    """Take numbers that float64 holds, from `least` on; others than finite ones only if told."""
+
+    def check(value: Any, place: str) -> None:
+        if not isinstance(value, bool) and isinstance(value, int | float):
+            try:
+                as_float = float(value)
+            except OverflowError:
+                as_float = math.nan
+            if as_float >= least and (math.isfinite(as_float) or not finite):
+                return
+            if not finite and math.isnan(as_float) and isinstance(value, float):
+                return
+        bound = f" of at least {least:g}" if least > -math.inf else ""
+        raise _unfit(place, value, f"{'finite ' if finite else ''}number{bound}")
+
+    return check
+
+
+def one_of(*known: Any) -> Check:
+    """Take the values that are listed."""
+
+    def check(value: Any, place: str) -> None:
+        # True is 1 for Python, and not here.
+        if not any(type(value) is type(each) and value == each for each in known):
+            listed = ", ".join(map(repr, known))
+            raise _unfit(place, value, f"one of {listed}" if len(known) > 1 else listed)
+
+    return check
+
+
+def or_none(check: Check) -> Check:
+    """Take null, or what another check takes."""
+
+    def either(value: Any, place: str) -> None:
+        if value is not None:
+            check(value, place)
+
+    return either
+
+
+def list_of(check: Check, *, least: int = 0, most: int = INT64) -> Check:
+    """Take lists, so long, each item of which a check takes."""
+
+    def checked(value: Any, place: str) -> None:
+        _require_list(value, place, least, most)
+        for i, item in enumerate(value):
+            check(item, f"{place}[{i}]")
+
+    return checked
+
+
+def numbers(*, least: int = 0, most: int = INT64) -> Check:
+    """Take lists, so long, of finite numbers; long ones fast."""
+
+    def check(value: Any, place: str) -> None:
+        _require_list(value, place, least, most)
+        if {int, float}.issuperset(map(type, value)):
+            try:
+                if all(map(math.isfinite, value)):
+                    return
+            except OverflowError:
+                pass
+        list_of(number())(value, place)
+
+    return check
+
+
+def texts(*, least: int = 0, most: int = INT64) -> Check:
+    """Take lists, so long, of text; long ones fast."""
+
+    def check(value: Any, place: str) -> None:
+        _require_list(value, place, least, most)
+        if not {str}.issuperset(map(type, value)):
+            list_of(text)(value, place)
+
+    return check
+
+
+def _require_list(value: Any, place: str, least: int, most: int) -> None:
+    if not isinstance(value, list):
+        raise _unfit(place, value, "list")
+    if not least <= len(value) <= most:
+        due = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+        due = f"at least {least:,}" if most == INT64 else due
+        raise UnfitError(f"{place} has {len(value):,} items, and {due} are due")
+
+
+def mapping(value: Any, place: str) -> None:
+    """Take objects of any content."""
+    if not isinstance(value, Mapping):
+        raise _unfit(place, value, "object")
+
+
+def mapping_of(check: Check) -> Check:
+    """Take objects, each value of which a check takes."""
+
+    def checked(value: Any, place: str) -> None:
+        mapping(value, place)
+        for key, item in value.items():
+            check(item, _within(place, key))
+
+    return checked
+
+
+def record(
+    fields: Mapping[str, Check],
+    *,
+    optional: Mapping[str, Check] | None = None,
+    others: bool = True,
+) -> Check:
+    """Take objects with these keys, whose values the checks take.
+
+    Parameters
+    ----------
+    fields, optional : mapping of str to Check
+        Keys that have to be there, and those that may.
+    others : bool
+        Whether keys beyond them are passed over; else they are refused.
+    """
+    optional = optional or {}
+
+    def check(value: Any, place: str) -> None:
+        mapping(value, place)
+        for key, inside in fields.items():
+            if key not in value:
+                raise UnfitError(f"{_within(place, key)} is missing")
+            inside(value[key], _within(place, key))
+        for key, inside in optional.items():
+            if key in value:
+                inside(value[key], _within(place, key))
+        if not others and (unknown := _first(set(value) - set(fields) - set(optional))):
+            raise UnfitError(f"{_within(place, unknown)} is none that is known here")
+
+    return check
+
+
+def _first(keys: Iterable[str]) -> str | None:
+    return min(keys, default=None)
+
+
+def _within(place: str, key: str) -> str:
+    name = key if key.isidentifier() else shown(key)
+    return f"{place}.{name}" if place else name
