@@ -16,8 +16,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Self
 
+from ooc_train.core.schema import list_of, mapping_of, or_none, record, text, texts, whole
 from ooc_train.drawing import plots
-from ooc_train.timeline import MemoryTimeline
+from ooc_train.timeline import TIMELINE_SCHEMA, MemoryTimeline
 from ooc_train.units import approximate_bytes, parse_bytes
 
 Source = Literal["given", "the cluster's", "its workers' limits", "half of what is available"]
@@ -210,6 +211,24 @@ class ProcessMemory:
     note: str = ""
 
 
+_PROCESS_SCHEMA = record(
+    {"pid": whole(0), "name": text, "peak": whole(0), "current": whole(0)},
+    optional={"mapped": whole(0), "share": whole(0), "note": text},
+    others=False,
+)
+MEMORY_SCHEMA = record(
+    {"ceiling": whole(0), "reserved": whole(0), "projected": whole(0), "measured": whole(0)},
+    optional={
+        "processes": list_of(_PROCESS_SCHEMA),
+        "terms": mapping_of(whole(0)),
+        "ceiling_source": text,
+        "notes": texts(),
+        "timeline": or_none(TIMELINE_SCHEMA),
+    },
+)
+"""What `MemoryReport.from_json` takes."""
+
+
 @dataclass(frozen=True, slots=True)
 class MemoryReport:
     """The three figures of the memory contract, in bytes.
@@ -242,8 +261,9 @@ class MemoryReport:
         """Return the report whose fields these are; a release before may have written fewer."""
         names = {each.name for each in fields(cls)}
         kept = {name: value for name, value in values.items() if name in names}
-        kept["processes"] = tuple(ProcessMemory(**process) for process in kept["processes"])
-        kept["notes"] = tuple(kept["notes"])
+        processes = kept.get("processes", ())
+        kept["processes"] = tuple(ProcessMemory(**process) for process in processes)
+        kept["notes"] = tuple(kept.get("notes", ()))
         kept["timeline"] = MemoryTimeline.from_json(
             kept.get("timeline") or {"seconds": (), "processes": {}}
         )

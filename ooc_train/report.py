@@ -5,8 +5,21 @@ from dataclasses import asdict, dataclass, fields
 from math import nan
 from typing import Any, Self
 
+from ooc_train.core.schema import (
+    either,
+    flag,
+    list_of,
+    mapping_of,
+    number,
+    or_none,
+    record,
+    text,
+    texts,
+    whole,
+)
+from ooc_train.errors import InvalidRun
 from ooc_train.events import Stepped
-from ooc_train.memory import MemoryReport
+from ooc_train.memory import MEMORY_SCHEMA, MemoryReport
 from ooc_train.text import html_table, losses
 from ooc_train.units import approximate_bytes, approximate_duration
 
@@ -158,7 +171,14 @@ class Report:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Return the report that `to_json` made these values of, in this release or one before."""
+        """Return the report that `to_json` made these values of, in this release or one before.
+
+        Raises
+        ------
+        ValueError
+            If they are something else, with the place.
+        """
+        _SCHEMA(values, "")
         names = {each.name for each in fields(cls)}
         kept = {name: value for name, value in values.items() if name in names}
         kept["memory"] = MemoryReport.from_json(values["memory"])
@@ -166,7 +186,7 @@ class Report:
         if "history" in values:
             steps = tuple(_step(step) for step in values["history"])
         else:  # losses alone, of the first runs
-            losses = enumerate(values["loss_history"], start=1)
+            losses = enumerate(values.get("loss_history", ()), start=1)
             steps = tuple(Stepped(i, nan, 0, loss, None, nan) for i, loss in losses)
         return cls(**kept | {"history": steps})
 
@@ -220,6 +240,84 @@ class Report:
             f"loss {losses(self.loss, self.validation_loss)} in "
             f"{approximate_duration(self.seconds)} ({rate}/s: {self.bound}) | memory: {self.memory}"
         )
+
+
+_LOSS = number(finite=False)
+"""A loss may have grown without end."""
+
+_PROFILE = mapping_of(number())
+_STEP = record(
+    {
+        "n_iter": whole(0),
+        "passes": number(),
+        "updates": whole(0),
+        "loss": _LOSS,
+        "gradient_norm": or_none(_LOSS),
+        "seconds": number(),
+    },
+    optional={
+        "learning_rate": or_none(_LOSS),
+        "profile": _PROFILE,
+        "validation_loss": or_none(_LOSS),
+        "progressive_loss": or_none(_LOSS),
+    },
+)
+_SCHEMA = record(
+    {
+        "model": text,
+        "solver": text,
+        "batch_size": either(text, whole(1)),
+        "n_rows": whole(0),
+        "n_features": whole(0),
+        "passes": number(0),
+        "updates": whole(0),
+        "n_iter": whole(0),
+        "bytes_read": whole(0),
+        "seconds": number(0),
+        "loss": _LOSS,
+        "converged": flag,
+        "random_state": or_none(whole(0, 2**128)),
+        "shuffle_buffer": or_none(whole(0)),
+        "learning_rate": or_none(_LOSS),
+        "profile": _PROFILE,
+        "memory": MEMORY_SCHEMA,
+        "notes": texts(),
+    },
+    optional={
+        "history": list_of(_STEP),
+        "loss_history": list_of(_LOSS),
+        "lanes": whole(1),
+        "dashboard": or_none(text),
+        "shortfall": text,
+        "condition": or_none(_LOSS),
+        "rank": or_none(whole(0)),
+        "digits": or_none(_LOSS),
+    },
+)
+
+
+def report_of(values: Mapping[str, Any], run: str) -> Report:
+    """Return the report that a run holds.
+
+    Parameters
+    ----------
+    values : mapping
+        As JSON has them: `Fitted.report`.
+    run : str
+        What messages call the run.
+
+    Raises
+    ------
+    InvalidRun
+        Where no report was saved with it, or it is damaged.
+    """
+    try:
+        return Report.from_json(values)
+    except ValueError as error:
+        raise InvalidRun(
+            f"{run} holds no report of its training that can be read: {error}; restore its "
+            "model.json from a copy, or train anew"
+        ) from None
 
 
 def _step(values: Mapping[str, Any]) -> Stepped:

@@ -10,8 +10,23 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, Self
 
+from ooc_train.core.schema import all_of, list_of, mapping, numbers, record, shown, whole
+
 _INTERVAL_SECONDS = 0.25
 _MOST_SAMPLES = 256
+
+
+def _of_one_length(values: Any, place: str) -> None:
+    for name, held in values["processes"].items():
+        due = len(values["seconds"])
+        list_of(whole(0), least=due, most=due)(held, f"{place}.processes.{shown(name)}")
+
+
+TIMELINE_SCHEMA = all_of(
+    record({"seconds": numbers(), "processes": mapping}),
+    _of_one_length,
+)
+"""What `MemoryTimeline.from_json` takes."""
 
 
 @dataclass(frozen=True, slots=True)

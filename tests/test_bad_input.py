@@ -1,11 +1,15 @@
 """Whatever is wrong with data, settings, runs or places is said in a line, with the way out."""
 
+import io
 import json
 import math
 import os
 import re
+import struct
 import subprocess
 import sys
+import tracemalloc
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +30,7 @@ from ooc_train.errors import (
     OutputExists,
     StoreNotFound,
 )
+from ooc_train.estimators import load
 from ooc_train.models.fitted import load_fitted
 from ooc_train.models.model import Model
 from ooc_train.predict import evaluate, predict_store
@@ -34,6 +39,8 @@ from ooc_train.store.writer import StoreWriter
 from ooc_train.stream.order import spread
 from ooc_train.train import train
 from ooc_train.watching.callbacks import History
+from ooc_train.watching.page import run_page
+from tests.test_core_files import lay
 
 CHUNK, CHUNKS, FEATURES = 32, 100, 3
 ROWS = CHUNK * CHUNKS
@@ -463,6 +470,110 @@ def test_a_run_with_other_numbers(run, arrays):
     np.savez(run / "parameters.npz", **arrays)
     with pytest.raises(InvalidRun, match="is damaged"):
         load_fitted(run)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("what", ["folder", "pipe", "device"])
+@pytest.mark.parametrize("file", ["model.json", "parameters.npz", "recipe.json"])
+def test_a_run_with_something_else_in_the_place_of_a_file(run, file, what):
+    (run / file).unlink(missing_ok=True)
+    lay(run / file, what)
+    with pytest.raises(InvalidRun) as caught:
+        load_fitted(run)
+    says(caught, "a.run is damaged", file, f"is a {what}, and no file", "restore it from a copy")
+
+
+@pytest.mark.parametrize(
+    "report", [{}, {"memory": 3}, "history", "timeline", {"seconds": None}, {"notes": "a"}]
+)
+def test_a_run_whose_report_is_damaged_predicts_and_says_so(run, report):
+    about = json.loads((run / "model.json").read_text())
+    if report == "history":
+        about["report"]["history"] = [{}]
+    elif report == "timeline":
+        about["report"]["memory"]["timeline"]["processes"] = {"a": [1, 2, 3]}
+    else:
+        about["report"] = about["report"] | report if report else {}
+    (run / "model.json").write_text(json.dumps(about))
+    assert load_fitted(run).coef.shape == (1, FEATURES)
+    for read in (load, lambda path: run_page(load_fitted(path), str(path))):
+        with pytest.raises(InvalidRun) as caught:
+            read(run)
+        says(caught, "a.run holds no report of its training that can be read: ", "train anew")
+
+
+# Archives of numbers
+
+
+def members(**contents):
+    """An archive of these members, which are arrays or bytes."""
+    blob = io.BytesIO()
+    with zipfile.ZipFile(blob, "w", contents.pop("packing", zipfile.ZIP_STORED)) as archive:
+        for name, content in contents.items():
+            if isinstance(content, np.ndarray):
+                held = io.BytesIO()
+                np.save(held, content)
+                content = held.getvalue()
+            archive.writestr(f"{name}.npy", content)
+    return blob.getvalue()
+
+
+def claiming(shape, dtype="<f8"):
+    """An array of NumPy's that says that it has a shape, and 3 numbers."""
+    header = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + bytes(24)
+
+
+COEF, INTERCEPT = np.ones((1, FEATURES)), np.ones(1)
+BOMB = np.zeros((1, 12_500_000))
+ARCHIVES = {
+    "packed": ({"coef": BOMB, "packing": zipfile.ZIP_DEFLATED}, "coef.npy is packed"),
+    "huge": ({"coef": claiming(f"(1, {10**14})")}, "claims 800,000,000,000,000 bytes"),
+    "code": ({"coef": claiming("__import__('os')")}, "says of itself"),
+    "brackets": ({"coef": claiming("(" * 300)}, "says of itself"),
+    "objects": ({"coef": claiming("(1, 3)", "|O")}, "says of itself"),
+    "a type of a later NumPy": ({"coef": claiming("(1, 3)", "<f16")}, "says of itself"),
+    "no numbers": ({"coef": b""}, "does not begin as one of NumPy's"),
+    "missing": ({}, "0 members are called coef.npy"),
+    "not finite": ({"coef": COEF * np.nan}, "are not finite"),
+    "empty": ({"coef": np.ones((1, 0))}, "coefficients (1, 0)"),
+}
+
+
+@pytest.mark.parametrize("damage", ARCHIVES)
+def test_a_run_whose_archive_lies(run, damage):
+    coef, reason = ARCHIVES[damage]
+    (run / "parameters.npz").write_bytes(members(**coef, intercept=INTERCEPT))
+    tracemalloc.start()
+    with pytest.raises(InvalidRun) as caught:
+        load_fitted(run)
+    assert tracemalloc.get_traced_memory()[1] < 10 * 2**20
+    tracemalloc.stop()
+    says(caught, "a.run is damaged", reason)
+
+
+def test_a_run_whose_archive_has_a_table_of_contents_without_end(run):
+    blob = members(coef=COEF, intercept=INTERCEPT)
+    end = bytearray(blob[-22:])
+    end[12:20] = struct.pack("<II", 2**31, len(blob))
+    with open(run / "parameters.npz", "wb") as file:
+        file.write(blob)
+        file.truncate(len(blob) + 2**31)
+        file.seek(0, os.SEEK_END)
+        file.write(end)
+    with pytest.raises(InvalidRun) as caught:
+        load_fitted(run)
+    says(caught, "its table of contents claims 2,147,483,648 bytes")
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("dtype", ["f8", ">f4", "i2", "u8", "?"])
+def test_an_archive_of_other_numbers_is_read(run, dtype, order):
+    coef = np.asarray(np.arange(FEATURES)[np.newaxis] % 2, dtype, order=order)
+    np.savez(run / "parameters.npz", coef=coef, intercept=INTERCEPT)
+    found = load_fitted(run).coef
+    assert found.dtype == np.float64
+    assert found.tolist() == [[0, 1, 0]]
 
 
 # Places to write to

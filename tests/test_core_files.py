@@ -204,7 +204,7 @@ def test_labels_are_scalars(value):
     scalar(value, "")
 
 
-@pytest.mark.parametrize("value", [None, [], {}, float("inf"), 2**64])
+@pytest.mark.parametrize("value", [None, [], {}, float("inf")])
 def test_other_values_are_no_labels(value):
     with pytest.raises(ValueError, match="which is no text, number or truth value"):
         scalar(value, "classes")

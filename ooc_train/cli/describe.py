@@ -145,9 +145,9 @@ def describe_run(path: str, fitted: "Fitted") -> dict[str, Any]:
 
 def run_text(path: str, fitted: "Fitted") -> str:
     """Return what `describe_run` does, as lines."""
-    from ooc_train.report import Report
+    from ooc_train.report import report_of
 
-    report = Report.from_json(fitted.report)
+    report = report_of(fitted.report, path)
     loss = "log-loss" if fitted.model.is_classifier else "loss"
     rows = [
         ("path", path),

@@ -90,12 +90,8 @@ def flag(value: Any, place: str) -> None:
 
 
 def scalar(value: Any, place: str) -> None:
-    """Take what a class may be called: text, true and false, a finite number that int64 holds."""
-    if isinstance(value, str | bool):
-        return
-    if isinstance(value, int) and abs(value) <= INT64:
-        return
-    if not (isinstance(value, float) and math.isfinite(value)):
+    """Take what a class may be called: text, true and false, a finite number."""
+    if not isinstance(value, str | int) and not (isinstance(value, float) and math.isfinite(value)):
         raise _unfit(place, value, "text, number or truth value")
 
 
@@ -144,11 +140,36 @@ def one_of(*known: Any) -> Check:
 def or_none(check: Check) -> Check:
     """Take null, or what another check takes."""
 
-    def either(value: Any, place: str) -> None:
+    def checked(value: Any, place: str) -> None:
         if value is not None:
             check(value, place)
 
-    return either
+    return checked
+
+
+def either(*checks: Check) -> Check:
+    """Take what one of several checks takes; the message is that of the last."""
+
+    def check(value: Any, place: str) -> None:
+        for one in checks[:-1]:
+            try:
+                one(value, place)
+            except UnfitError:
+                continue
+            return
+        checks[-1](value, place)
+
+    return check
+
+
+def all_of(*checks: Check) -> Check:
+    """Take what each of several checks takes, one after another."""
+
+    def check(value: Any, place: str) -> None:
+        for one in checks:
+            one(value, place)
+
+    return check
 
 
 def list_of(check: Check, *, least: int = 0, most: int = INT64) -> Check:
@@ -190,7 +211,7 @@ def texts(*, least: int = 0, most: int = INT64) -> Check:
 
 
 def _require_list(value: Any, place: str, least: int, most: int) -> None:
-    if not isinstance(value, list):
+    if not isinstance(value, list | tuple):
         raise _unfit(place, value, "list")
     if not least <= len(value) <= most:
         due = f"{least:,}" if least == most else f"{least:,} to {most:,}"

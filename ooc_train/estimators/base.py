@@ -24,7 +24,7 @@ from ooc_train.models.sums import Array
 from ooc_train.online import Progress, learn
 from ooc_train.planning import plan
 from ooc_train.predict import Kind, evaluate, predict, predict_store
-from ooc_train.report import Report
+from ooc_train.report import Report, report_of
 from ooc_train.scoring import predict_files
 from ooc_train.store.layout import Store
 from ooc_train.stream.beside import is_stored
@@ -381,10 +381,10 @@ class LinearModel(BaseEstimator):  # type: ignore[misc] # untyped base
         """Return what was learned as plain numbers and settings, as `train` does."""
         return replace(self._fitted(), report=self.report_.to_json())
 
-    def _restored(self, fitted: Fitted) -> Self:
-        """Take over what a saved model had learned."""
+    def _restored(self, fitted: Fitted, run: str) -> Self:
+        """Take over what a saved model, a run at that path, had learned."""
         self._note_features(fitted.n_features, fitted.feature_names, "the model", first=True)
-        report = Report.from_json(fitted.report)
+        report = report_of(fitted.report, run)
         self._keep(fitted, report, flat=fitted.n_outputs == 1, labels=None)
         return self
 

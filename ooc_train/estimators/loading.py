@@ -48,4 +48,4 @@ def load(path: str | os.PathLike[str]) -> Any:
     settings["tol"] = fitted.model.tolerance
     if estimator_class is LogisticRegression:
         settings["max_iter"] = fitted.model.iterations
-    return estimator_class(**settings)._restored(fitted)  # noqa: SLF001 (of this folder)
+    return estimator_class(**settings)._restored(fitted, os.fspath(path))  # noqa: SLF001 (of this folder)

@@ -12,16 +12,29 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ooc_train.core.files import FileKind, read_json
 from ooc_train.core.places import local_path
-from ooc_train.errors import InvalidRun, NonFiniteData, OutputExists
+from ooc_train.core.schema import (
+    list_of,
+    mapping,
+    or_none,
+    record,
+    require,
+    scalar,
+    shown,
+    texts,
+    whole,
+)
+from ooc_train.core.schema import text as is_text
+from ooc_train.errors import InvalidRun, NonFiniteData, OocTrainError, OutputExists
 from ooc_train.models.columns import column_order
 from ooc_train.models.losses import Loss
 from ooc_train.models.model import Model
+from ooc_train.models.parameters import read_arrays
 from ooc_train.models.sums import Array, Block, raise_if_not_finite
 from ooc_train.tables.names import RECIPE_FILE
 
@@ -282,6 +295,26 @@ def as_fitted(model: Any) -> Fitted:
     return fitted
 
 
+class _DamagedError(OocTrainError):
+    """What is wrong with a file of a run."""
+
+
+_ADVICE = "restore it from a copy, or train anew"
+_SETTINGS = FileKind("the settings of a run", 2**28, _DamagedError, _ADVICE)
+_RECIPE = FileKind("the recipe of a run", 2**28, _DamagedError, _ADVICE)
+_PARAMETERS = FileKind("the parameters of a run", 2**63, _DamagedError, _ADVICE)
+
+_SCHEMA = record(
+    {
+        "model": mapping,
+        "classes": list_of(scalar),
+        "feature_names": or_none(texts(least=1)),
+        "report": mapping,
+    }
+)
+_ABOUT = record({"format": is_text, "format_version": whole(0)})
+
+
 def load_fitted(path: str | os.PathLike[str]) -> Fitted:
     """Return what a run folder holds.
 
@@ -292,23 +325,35 @@ def load_fitted(path: str | os.PathLike[str]) -> Fitted:
     """
     path = os.fspath(path)
     try:
-        with open(os.path.join(path, "model.json"), encoding="utf-8") as file:
-            found = json.load(file)
-        if found["format"] != RUN_FORMAT:
-            raise InvalidRun(f"{path} is no run: its format is {found['format']!r}")
-        if found["format_version"] > RUN_VERSION:
-            raise InvalidRun(
-                f"{path} was written by a later release (format {found['format_version']}, this "
-                f"one reads up to {RUN_VERSION}); install that release"
-            )
-        # Opened here: where the file is no archive, NumPy leaves it open.
-        with (
-            open(os.path.join(path, "parameters.npz"), "rb") as file_of_numbers,
-            np.load(file_of_numbers, allow_pickle=False) as arrays,
-        ):
-            names_of_arrays = ("coef", "intercept")
-            coef, intercept = (arrays[k].astype("f8", casting="safe") for k in names_of_arrays)
-        names = found["feature_names"]
+        fitted = _loaded(path)
+    except FileNotFoundError as error:
+        raise InvalidRun(f"{path} is no run: {error.filename} is missing") from None
+    except NotADirectoryError:
+        raise InvalidRun(f"{path} is a file, and a run is a folder") from None
+    except OSError as error:
+        raise InvalidRun(f"{path} can't be read: {error}") from None
+    except _DamagedError as error:
+        raise InvalidRun(f"{path} is damaged: {error}") from None
+    return fitted
+
+
+def _loaded(path: str) -> Fitted:
+    file = os.path.join(path, "model.json")
+    # Losses that grew without end are written as Python writes them.
+    found = read_json(file, _SETTINGS, constants=True)
+    require(found, _ABOUT, file, _SETTINGS)
+    if found["format"] != RUN_FORMAT:
+        raise InvalidRun(f"{path} is no run: its format is {shown(found['format'])}")
+    if found["format_version"] > RUN_VERSION:
+        raise InvalidRun(
+            f"{path} was written by a later release (format {found['format_version']}, this "
+            f"one reads up to {RUN_VERSION}); install that release"
+        )
+    require(found, _SCHEMA, file, _SETTINGS)
+    numbers = os.path.join(path, "parameters.npz")
+    coef, intercept = read_arrays(numbers, ("coef", "intercept"), _PARAMETERS)
+    names = found["feature_names"]
+    try:
         fitted = Fitted(
             Model(**found["model"]),
             coef,
@@ -319,50 +364,33 @@ def load_fitted(path: str | os.PathLike[str]) -> Fitted:
             _recipe(path),
         )
         _require_consistent(fitted)
-    except FileNotFoundError as error:
-        raise InvalidRun(f"{path} is no run: {error.filename} is missing") from None
-    except NotADirectoryError:
-        raise InvalidRun(f"{path} is a file, and a run is a folder") from None
-    except (
-        KeyError,
-        TypeError,
-        ValueError,
-        OSError,
-        EOFError,
-        BadZipFile,
-        RecursionError,
-    ) as error:
-        if isinstance(error, InvalidRun):
-            raise
-        raise InvalidRun(f"{path} is damaged: {error}") from error
+    except (TypeError, ValueError) as error:
+        raise _DamagedError(f"{error}; {_ADVICE}") from None
     return fitted
 
 
 def _recipe(path: str) -> Mapping[str, Any] | None:
     """Return the recipe of a run folder, which `Recipe.from_json` checks when it is applied."""
-    file = os.path.join(path, RECIPE_FILE)
-    if not os.path.exists(file):
+    try:
+        return read_json(os.path.join(path, RECIPE_FILE), _RECIPE)
+    except FileNotFoundError:
         return None
-    with open(file, encoding="utf-8") as text:
-        found = json.load(text)
-    if not isinstance(found, Mapping):
-        raise TypeError(f"{RECIPE_FILE} holds {type(found).__name__}")
-    return found
 
 
 def _require_consistent(fitted: Fitted) -> None:
     """Refuse numbers that do not go with each other or with the names beside them."""
     coef, n_classes = fitted.coef, len(fitted.classes)
-    if coef.ndim != 2 or fitted.intercept.shape != coef.shape[:1]:
+    if coef.ndim != 2 or 0 in coef.shape or fitted.intercept.shape != coef.shape[:1]:
         raise ValueError(f"coefficients {coef.shape} and intercepts {fitted.intercept.shape}")
     if not (np.isfinite(coef).all() and np.isfinite(fitted.intercept).all()):
         raise ValueError("some parameters are not finite")
-    if not all(isinstance(label, Label) for label in fitted.classes):
-        raise TypeError(f"classes {list(fitted.classes)}")
-    if not isinstance(fitted.report, Mapping):
-        raise TypeError(f"report {fitted.report!r}")
-    if fitted.model.is_classifier and len(coef) != (1 if n_classes == 2 else n_classes):
-        raise ValueError(f"coefficients {coef.shape} and {n_classes} classes")
+    if len(set(fitted.classes)) < n_classes:
+        raise ValueError("a class stands twice")
+    if fitted.model.is_classifier:
+        if n_classes < 2 or len(coef) != (1 if n_classes == 2 else n_classes):
+            raise ValueError(f"coefficients {coef.shape} and {n_classes} classes")
+    elif n_classes:
+        raise ValueError(f"{n_classes} classes, and the {fitted.model.name} model has none")
     if fitted.feature_names is not None and len(fitted.feature_names) != fitted.n_features:
         raise ValueError(f"coefficients {coef.shape} and {len(fitted.feature_names)} names")
 

@@ -6,11 +6,12 @@ cannot be used.
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from math import inf, isinf
+from math import inf, isinf, nan
 from numbers import Integral, Real
 from sys import float_info
 from typing import Any, Literal, get_args
 
+from ooc_train.core.schema import INT64, shown
 from ooc_train.models.losses import LOSSES, Loss
 
 Name = Literal["linear", "ridge", "logistic"]
@@ -26,6 +27,7 @@ _SOLVERS = {
 }
 _MAX_ITER = {"linear": 100, "ridge": 100, "logistic": 100}
 _LARGEST = float_info.max
+_LARGEST_SEED = 2**128 - 1
 _INFINITE = "inf"
 """An infinite `C` as JSON holds it, which has no number for infinity."""
 
@@ -90,10 +92,10 @@ class Model:
             is_infinite = field.name == "C" and isinstance(value, str) and value == _INFINITE
             object.__setattr__(self, field.name, inf if is_infinite else value)
         if self.name not in NAMES:
-            raise ValueError(f"model={self.name!r} is not one of {', '.join(NAMES)}")
+            raise ValueError(f"model={shown(self.name)} is not one of {', '.join(NAMES)}")
         if self.solver not in _SOLVERS[self.name]:
             known = ", ".join(map(repr, _SOLVERS[self.name]))
-            raise ValueError(f"solver={self.solver!r} is not one of {self.name}'s: {known}")
+            raise ValueError(f"solver={shown(self.solver)} is not one of {self.name}'s: {known}")
         _require_flag("fit_intercept", self.fit_intercept)
         _require_flag("standardize", self.standardize)
         _require_number("alpha", self.alpha, least=0.0)
@@ -109,8 +111,8 @@ class Model:
         _require_count("lanes", self.lanes)
         if self.lanes > 1 and self.batch_size == "full":
             raise ValueError(
-                f"lanes={self.lanes} is for updates by batches, and batch_size='full' reads all "
-                "rows for each; leave it out, or choose another batch_size"
+                f"lanes={shown(self.lanes)} is for updates by batches, and batch_size='full' reads "
+                "all rows for each; leave it out, or choose another batch_size"
             )
         if self.batch_size not in ("full", "chunk"):
             _require_count("batch_size", self.batch_size, words=("full", "chunk"))
@@ -121,13 +123,16 @@ class Model:
                 "solver='sgd' or 'adam'"
             )
         if self.random_state is not None:
-            _require_count("random_state", self.random_state, least=0, words=(None,))
+            _require_count(
+                "random_state", self.random_state, least=0, most=_LARGEST_SEED, words=(None,)
+            )
         if isinstance(self.class_weight, Mapping):
             for label, weight in self.class_weight.items():
-                _require_number(f"class_weight of {label!r}", weight, least=0.0)
+                _require_number(f"class_weight of {shown(label)}", weight, least=0.0)
         elif self.class_weight not in (None, "balanced"):
             raise ValueError(
-                f"class_weight={self.class_weight!r} is not None, 'balanced' or a mapping of labels"
+                f"class_weight={shown(self.class_weight)} is not None, 'balanced' or a mapping of "
+                "labels"
             )
         for setting, owner in (("alpha", "ridge"), ("C", "logistic")):
             if self.name != owner and getattr(self, setting) != 1.0:
@@ -211,15 +216,22 @@ def plain(value: Any) -> Any:
 
 def _require_flag(name: str, value: object) -> None:
     if value is not True and value is not False:
-        raise ValueError(f"{name}={value!r} is not True or False")
+        raise ValueError(f"{name}={shown(value)} is not True or False")
 
 
 def _require_count(
-    name: str, value: object, *, least: int = 1, words: tuple[str | None, ...] = ()
+    name: str,
+    value: object,
+    *,
+    least: int = 1,
+    most: int = INT64,
+    words: tuple[str | None, ...] = (),
 ) -> None:
     accepted = " or ".join([*map(repr, words), f"a whole number of at least {least}"])
     if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
-        raise ValueError(f"{name}={value!r} is not {accepted}")
+        raise ValueError(f"{name}={shown(value)} is not {accepted}")
+    if int(value) > most:
+        raise ValueError(f"{name}={shown(value)} is too large: it is at most {most:,}")
 
 
 def _require_number(
@@ -233,7 +245,15 @@ def _require_number(
 ) -> None:
     bound = f"of at least {least:g}" if least is not None else f"above {above:g}"
     accepted = " or ".join([*map(repr, words), f"a number {bound}"])
-    if isinstance(value, bool) or not isinstance(value, Real) or not float(value) <= most:
-        raise ValueError(f"{name}={value!r} is not {accepted}")
+    if isinstance(value, bool) or not isinstance(value, Real) or not _as_float(value) <= most:
+        raise ValueError(f"{name}={shown(value)} is not {accepted}")
     if (least is not None and value < least) or (above is not None and value <= above):
-        raise ValueError(f"{name}={value!r} is not {accepted}")
+        raise ValueError(f"{name}={shown(value)} is not {accepted}")
+
+
+def _as_float(value: Real) -> float:
+    """Return a number as float64, where that holds it; else NaN, which no bound takes."""
+    try:
+        return float(value)
+    except OverflowError:
+        return nan

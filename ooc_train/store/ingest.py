@@ -5,20 +5,20 @@ random order that the store will have, and adds up what training rows hold. From
 aren't needed: the second pass reads the spool, and each record becomes a row of X by the recipe.
 """
 
-import json
 import operator
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ooc_train.ahead import ahead
 from ooc_train.budget import Budget
+from ooc_train.core.files import FileKind, read_json
 from ooc_train.core.places import local_path
 from ooc_train.errors import InvalidTable
 from ooc_train.memory import Ceiling, MemoryReport
@@ -50,6 +50,9 @@ __all__ = ["Ingested", "Preview", "ingest", "preview"]
 Path = str | os.PathLike[str]
 _T = TypeVar("_T")
 
+_RECIPE = FileKind(
+    "a recipe", 2**28, InvalidTable, "restore it from a copy, or ingest the raw files again"
+)
 _SPLIT_SEED = 2**63
 """Added to the seed where test rows are drawn, which then know nothing of the order."""
 
@@ -436,16 +439,22 @@ def recipe_of(source: Recipe | Store | Path) -> Recipe:
     """
     if isinstance(source, Recipe):
         return source
-    if not isinstance(source, Store) and os.path.exists(os.path.join(source, RECIPE_FILE)):
-        with open(os.path.join(source, RECIPE_FILE), encoding="utf-8") as file:
-            return Recipe.from_json(json.load(file))
+    if not isinstance(source, Store) and os.path.lexists(file := os.path.join(source, RECIPE_FILE)):
+        return _recipe_from(read_json(file, _RECIPE), file)
     store = source if isinstance(source, Store) else open_store(source)
     if store.recipe is None:
         raise InvalidTable(
             f"{store.path} has no recipe: it wasn't made of raw files; ingest them, and train on "
             "what that makes"
         )
-    return Recipe.from_json(store.recipe)
+    return _recipe_from(store.recipe, store.path)
+
+
+def _recipe_from(values: Mapping[str, Any], path: str) -> Recipe:
+    try:
+        return Recipe.from_json(values)
+    except ValueError as error:
+        raise InvalidTable(f"{path}: {error}; ingest the raw files again") from None
 
 
 def _learner(

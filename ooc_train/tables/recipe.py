@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from ooc_train.core.schema import UnfitError, list_of, or_none, record, scalar, shown, text
 from ooc_train.errors import InvalidTable
 from ooc_train.tables.encoding import Encoder
 from ooc_train.tables.features import (
@@ -36,6 +37,8 @@ from ooc_train.tables.values import Vocabulary, day_of, text_of
 
 RECIPE_FORMAT = "ooc_train.recipe"
 RECIPE_VERSION = 1
+
+_TARGET = record({"name": text, "type": text, "classes": or_none(list_of(scalar))})
 
 
 @dataclass(frozen=True)
@@ -213,10 +216,11 @@ class Recipe:
                 )
             columns = tuple(
                 Column(**{**column, "values": _tuple(column.get("values", []))})
-                for column in values["columns"]
+                for column in _tuple(values["columns"])
             )
             target = values["target"]
             if target is not None:
+                _TARGET(target, "target")
                 classes = target["classes"]
                 target = Target(
                     target["name"], target["type"], None if classes is None else _tuple(classes)
@@ -231,15 +235,16 @@ class Recipe:
                 values["dtype"],
             )
             _require_sound(found)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"the recipe is damaged: {error!r}") from None
+        except (KeyError, TypeError, AttributeError, UnfitError) as error:
+            reason = str(error) if isinstance(error, UnfitError) else repr(error)
+            raise ValueError(f"the recipe is damaged: {reason}") from None
         return found
 
 
 def _tuple(values: Any) -> tuple[Any, ...]:
     """Give a list of JSON as a tuple: of text it would make one of letters."""
     if not isinstance(values, list):
-        raise TypeError(f"{values!r} is no list")
+        raise TypeError(f"{shown(values)} is no list")
     return tuple(values)
 
 
@@ -276,21 +281,23 @@ def _require_sound(recipe: Recipe) -> None:
         raise ValueError("the recipe should name at least one column, and none twice")
     for column in recipe.columns:
         if fault := _fault(column):
-            raise ValueError(f"the recipe's column {column.name!r} has {fault}")
+            raise ValueError(f"the recipe's column {shown(column.name)} has {fault}")
     for name, value in (
         ("target", recipe.target and recipe.target.name),
         ("sample_weight", recipe.sample_weight),
         ("id_column", recipe.id_column),
     ):
         if value is not None and (not isinstance(value, str) or value in names):
-            raise ValueError(f"the recipe's {name} is {value!r}, which should be another column")
+            raise ValueError(
+                f"the recipe's {name} is {shown(value)}, which should be another column"
+            )
     for name, value, known in (
         ("missing", recipe.missing, get_args(Missing)),
         ("unseen", recipe.unseen, get_args(Unseen)),
         ("dtype", recipe.dtype, ("float32", "float64")),
     ):
         if value not in known:
-            raise ValueError(f"the recipe's {name} is {value!r}; it can be {', '.join(known)}")
+            raise ValueError(f"the recipe's {name} is {shown(value)}; it can be {', '.join(known)}")
     classes: Any = recipe.classes
     if classes is not None:
         texts = {text_of(label) for label in classes if isinstance(label, str | int | float)}
@@ -298,21 +305,31 @@ def _require_sound(recipe: Recipe) -> None:
             raise ValueError("the recipe's target should have at least 2 classes, none twice")
 
 
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number that float64 can't hold
+        return False
+
+
 def _fault(column: Any) -> str | None:
     """Say what of a column can't be used, whose parts may be of any type that JSON has."""
     if not isinstance(column.name, str) or not isinstance(column.type, str):
         return "a name or a type that is no text"
+    for flag in ("missing", "other"):
+        if not isinstance(getattr(column, flag), bool):
+            return f"{flag}={shown(getattr(column, flag))}, which is neither true nor false"
     if column.kind not in get_args(ColumnKind):
-        return f"the kind {column.kind!r}; it can be {', '.join(get_args(ColumnKind))}"
+        return f"the kind {shown(column.kind)}; it can be {', '.join(get_args(ColumnKind))}"
     if column.fill is not None and not (
-        isinstance(column.fill, int | float) and math.isfinite(column.fill)
+        isinstance(column.fill, int | float) and _is_finite(column.fill)
     ):
-        return f"the fill {column.fill!r}, which is no number"
+        return f"the fill {shown(column.fill)}, which is no number"
     if column.origin is not None:
         try:
             day_of(column.origin)
         except (TypeError, ValueError):
-            return f"the origin {column.origin!r}, which is no date such as 2013-01-31"
+            return f"the origin {shown(column.origin)}, which is no date such as 2013-01-31"
     if not all(isinstance(value, str) for value in column.values):
         return "values that are no text"
     if len(set(column.values)) < len(column.values):

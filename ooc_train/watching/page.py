@@ -6,9 +6,8 @@ import numpy as np
 
 from ooc_train.drawing import plots
 from ooc_train.drawing.figures import svg
-from ooc_train.errors import InvalidRun
 from ooc_train.models.fitted import Fitted
-from ooc_train.report import Report
+from ooc_train.report import Report, report_of
 from ooc_train.text import few, html_escaped, html_table
 
 _MOST_COEFFICIENTS = 1000
@@ -48,10 +47,7 @@ def run_page(fitted: Fitted, name: str) -> str:
     InvalidRun
         Where no report was saved with it, or it is damaged.
     """
-    try:
-        report = Report.from_json(fitted.report)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise InvalidRun(f"{name} holds no report of its training: {error!r}") from None
+    report = report_of(fitted.report, name)
     title = html_escaped(os.path.basename(os.path.normpath(name)))
     sections = (
         ("What it did", html_table(report.figures())),
