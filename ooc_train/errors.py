@@ -18,6 +18,9 @@
     └── ClusterError                  (RuntimeError) the Dask cluster could not be started, used, or kept
         └── MissingMainGuard          (SystemExit) a script that starts processes lacks its ``__main__`` guard
 
+    LeftoversRemoved                  (UserWarning) an earlier process was killed while it wrote
+    SavedElsewhere                    (UserWarning) the place to write to was taken meanwhile
+
 A setting that cannot be used is a plain `ValueError` (or `TypeError`) that names the setting, as in
 scikit-learn. Every message states the figures and the way out.
 """
@@ -90,3 +93,11 @@ class MissingMainGuard(ClusterError, SystemExit):
         super().__init__(message)
         # What Python prints as it exits, with status 1.
         self.code = message
+
+
+class LeftoversRemoved(UserWarning):
+    """What an earlier process, which was killed, left beside an output was removed."""
+
+
+class SavedElsewhere(UserWarning):
+    """Something appeared at the place of an output meanwhile, so that it lies beside it."""

@@ -89,6 +89,7 @@ class Report:
         included, along the directions kept; None where it was not computed
     rank : how many directions were kept: columns that depend on others add none
     digits : estimated decimal digits of the coefficients, in scaled units together
+    saved_in : the folder that the run was saved in, or None
     """
 
     model: str
@@ -116,6 +117,7 @@ class Report:
     condition: float | None = None
     rank: int | None = None
     digits: float | None = None
+    saved_in: str | None = None
 
     @property
     def loss_history(self) -> tuple[float, ...]:

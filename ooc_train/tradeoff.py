@@ -10,21 +10,20 @@ import json
 import math
 import os
 import secrets
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from ooc_train.advice import Advice, Outcome, recommend
 from ooc_train.cluster import choose_executor
 from ooc_train.comparing import Judged, Peaks, demand_of_judging, judge, load
-from ooc_train.core.places import local_path
+from ooc_train.core.atomic import TRADEOFF, PartialOutput, explained, require_output
 from ooc_train.drawing import figures, plots
 from ooc_train.errors import Diverged
 from ooc_train.events import Callback
 from ooc_train.memory import Ceiling
-from ooc_train.models.fitted import Fitted, require_writable
+from ooc_train.models.fitted import Fitted
 from ooc_train.models.model import Model
 from ooc_train.models.noise import NoiseScale
 from ooc_train.report import Report
@@ -88,6 +87,7 @@ class Tradeoff:
     advice : batch size and learning rate, with the reason
     diverged : why, by batch size, where learning did not come to an end
     notes : what a reader of the figures has to know
+    saved_in : the folder that they were saved in, or None
     """
 
     trials: tuple[Trial, ...]
@@ -96,6 +96,7 @@ class Tradeoff:
     advice: Advice
     diverged: Mapping[str, str]
     notes: tuple[str, ...]
+    saved_in: str | None = None
 
     @property
     def reports(self) -> dict[str, Report]:
@@ -241,7 +242,7 @@ def tradeoff(
     if not batch_sizes or len(set(map(str, batch_sizes))) < len(batch_sizes):
         raise ValueError(f"batch_sizes={tuple(batch_sizes)!r} are not one or more, each named once")
     if out is not None:
-        require_folder(out, overwrite=overwrite)
+        require_output(out, TRADEOFF, overwrite=overwrite)
     if model.random_state is None:
         model = replace(model, random_state=secrets.randbits(32))
     inputs = read_inputs(
@@ -265,38 +266,32 @@ def tradeoff(
         demands = [demand_of_judging(tasks[0], each.source, len(tasks))]
         demands += [task.demand() for task in tasks] if each is inputs else []
         load(each.source, demands, kernels=True, **on)
-    peaks = Peaks(client)
-    fits: list[tuple[Fitted, Report]] = []
-    failures: dict[str, Diverged] = {}
-    # A run that Ctrl-C cut short would be compared with whole ones.
-    with at_once():
-        for one in models:
-            peaks.restart()
-            try:
-                fits.append(train(one, inputs, callbacks=callbacks, **on))
-            except Diverged as error:
-                failures[str(one.batch_size)] = error
-    if not fits:
-        raise next(iter(failures.values()))
-    fitted = [fit for fit, _ in fits]
-    found = judge(tasks[0], fitted, inputs, **on)
-    told = None if others is None else judge(tasks[0], fitted, others, **on)
-    trials = _trials([report for _, report in fits], found, told)
-    result = _result(model, inputs, trials, found, failures, own_peaks=peaks.own)
-    if out is not None:
-        _save(result, os.fspath(out))
+    with (
+        nullcontext()
+        if out is None
+        else PartialOutput(out, TRADEOFF, overwrite=overwrite) as output
+    ):
+        peaks = Peaks(client)
+        fits: list[tuple[Fitted, Report]] = []
+        failures: dict[str, Diverged] = {}
+        # A run that Ctrl-C cut short would be compared with whole ones.
+        with at_once():
+            for one in models:
+                peaks.restart()
+                try:
+                    fits.append(train(one, inputs, callbacks=callbacks, **on))
+                except Diverged as error:
+                    failures[str(one.batch_size)] = error
+        if not fits:
+            raise next(iter(failures.values()))
+        fitted = [fit for fit, _ in fits]
+        found = judge(tasks[0], fitted, inputs, **on)
+        told = None if others is None else judge(tasks[0], fitted, others, **on)
+        trials = _trials([report for _, report in fits], found, told)
+        result = _result(model, inputs, trials, found, failures, own_peaks=peaks.own)
+        if output is not None:
+            result = replace(result, saved_in=_save(result, output))
     return result
-
-
-def require_folder(out: str | os.PathLike[str], *, overwrite: bool) -> None:
-    """Refuse a place for the folder of a trade-off that is taken, or that can't be written.
-
-    Raises
-    ------
-    OutputExists, OSError, ValueError
-        As `require_writable` does.
-    """
-    require_writable(os.fspath(out), overwrite=overwrite, what="trade-off", holds=_TABLE)
 
 
 def _trials(reports: Sequence[Report], found: Judged, told: Judged | None) -> tuple[Trial, ...]:
@@ -376,21 +371,15 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _save(result: Tradeoff, path: str) -> None:
-    """Write the folder, all of it or nothing."""
-    path = local_path(path)
-    parent = os.path.dirname(path)
-    os.makedirs(parent, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".", dir=parent) as scratch:
-        folder = os.path.join(scratch, "new")
-        os.mkdir(folder)
+def _save(result: Tradeoff, output: PartialOutput) -> str:
+    """Write the folder, and return where it lies."""
+    folder = output.partial_path
+    with explained(output.path):
         with open(os.path.join(folder, _TABLE), "w", encoding="utf-8") as file:
             json.dump(result.to_json(), file, indent=2, allow_nan=False)
         with open(os.path.join(folder, "tradeoff.csv"), "w", encoding="utf-8", newline="") as file:
             table = csv.DictWriter(file, list(result.rows()[0]))
             table.writeheader()
             table.writerows(result.rows())
-        figures.save(result.plot, os.path.join(folder, "tradeoff.png"))
-        if os.path.lexists(path):
-            shutil.move(path, os.path.join(scratch, "old"))
-        os.rename(folder, path)
+    figures.save(result.plot, os.path.join(folder, "tradeoff.png"), overwrite=True)
+    return output.commit(elsewhere=True)

@@ -3,6 +3,7 @@
 import os
 import secrets
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from time import perf_counter
@@ -11,12 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ooc_train.core.atomic import RUN, PartialOutput, require_output
 from ooc_train.errors import CeilingExceeded, Diverged
 from ooc_train.events import Callback, Ended, Event, Noted, Progressed, Started, Stepped, Stop
 from ooc_train.job import Job
 from ooc_train.memory import Ceiling, machine_memory
 from ooc_train.models.columns import column_order, permuted
-from ooc_train.models.fitted import Fitted, as_fitted, require_writable
+from ooc_train.models.fitted import Fitted, as_fitted
 from ooc_train.models.linear import LinearProblem, LossSums
 from ooc_train.models.model import UPDATES, Model
 from ooc_train.models.moments import ColumnMoments, ColumnSums
@@ -358,12 +360,14 @@ def train(
     Diverged
         where the loss stopped being a number.
     OutputExists
-        before anything is read, where `out` is taken.
+        before anything is read, where `out` is taken, or another process is writing there. Where
+        something appears at `out` afterwards, the run is saved beside it, with a `SavedElsewhere`
+        warning.
     ValueError
         where a setting does not go with the data.
     """
     if out is not None:
-        require_writable(os.fspath(out), overwrite=overwrite)
+        require_output(out, RUN, overwrite=overwrite)
     inputs = read_inputs(
         data,
         y,
@@ -378,7 +382,11 @@ def train(
     job = Job(
         inputs.source, client=client, memory_ceiling=memory_ceiling, kernels=task.needs_kernels
     )
-    with Interrupts() as interrupts, TrainingPage(job.client, job.dashboard, job.calling) as page:
+    with (
+        nullcontext() if out is None else PartialOutput(out, RUN, overwrite=overwrite) as output,
+        Interrupts() as interrupts,
+        TrainingPage(job.client, job.dashboard, job.calling) as page,
+    ):
         with one_blas_thread(), job:
             plan = job.plan(task.demand(), task.beside())
             run = _Run(task, job, plan, (*callbacks, interrupts, page), begun)
@@ -386,11 +394,11 @@ def train(
                 state = run.solve(start, max_passes, max_seconds, page.link)
             report = run.report(state, page.notes)
         fitted = fitted_model(model, run.problem, state.theta, inputs, report)
-        if out is not None:
-            fitted.save(out, overwrite=overwrite)
-            run.note(f"saved in {os.fspath(out)}")
+        if output is not None:
+            report = replace(report, saved_in=fitted.save_as(output))
+            run.note(f"saved in {report.saved_in}")
         run.emit(Ended(report.converged, report.seconds, report.memory))
-        interrupts.conclude(report, None if out is None else os.fspath(out))
+        interrupts.conclude(report)
     return fitted, report
 
 

@@ -25,12 +25,14 @@ from ooc_train import cli
 from ooc_train.cli import parsers
 from ooc_train.cli.options import Learning
 from ooc_train.cluster import LocalCluster, workers_within
+from ooc_train.core.atomic import FILE, STORE, PartialOutput
 from ooc_train.events import Stepped
 from ooc_train.memory import Ceiling
 from ooc_train.models import model as models
-from ooc_train.models.fitted import load_fitted
+from ooc_train.models.fitted import Fitted, load_fitted
 from ooc_train.models.model import Model
 from ooc_train.predict import evaluate
+from ooc_train.store.layout import open_store
 from ooc_train.store.made import make_data
 from ooc_train.store.writer import StoreWriter
 from ooc_train.units import parse_bytes
@@ -57,9 +59,10 @@ def start(*arguments, **settings):
     )  # fmt: skip
 
 
-def apart(*arguments):
+def apart(*arguments, **settings):
     """Run a command in a process of its own."""
-    with start(*arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with start(*arguments, **pipes, **settings) as process:
         out, err = process.communicate(timeout=120)
     return process.returncode, out, err
 
@@ -594,6 +597,66 @@ def test_predict(made, run, scheduler, tmp_path):
     again = here("predict", run, made, out, "--scheduler", scheduler)
     assert again.exit_code == 1
     assert "exists" in again.stderr
+
+
+@pytest.mark.parametrize("name", ["p.zarr", "p.csv", "p.parquet"])
+def test_one_writes_predictions_at_a_time_and_remains_are_cleared(
+    made, run, scheduler, name, tmp_path
+):
+    command = ("predict", run, made, tmp_path / name, "--scheduler", scheduler, "--quiet")
+    kind = STORE if name == "p.zarr" else FILE
+    with PartialOutput(tmp_path / name, kind) as other:
+        result = here(*command)
+        assert result.exit_code == 1
+        assert "error: another process is writing" in result.stderr
+        assert os.path.lexists(other.partial_path)
+        # As if that process were killed.
+        (Path(other.partial_path, "half") if kind is STORE else Path(other.partial_path)).touch()
+        if kind is FILE:
+            Path(other.partial_path).write_text("half")
+        os.close(other._lock)
+        other._lock = -1
+    result = here(*command[:-1])
+    assert result.exit_code == 0, result.stderr
+    assert "note: removed what an earlier process, which was killed, left beside" in result.stderr
+    assert os.listdir(tmp_path) == [name]
+
+
+def test_a_run_that_appears_meanwhile_costs_no_model(made, scheduler, tmp_path, monkeypatch):
+    out, real = tmp_path / "a.run", Fitted.save_as
+
+    def late(fitted, output):
+        shutil.copytree(made, out)
+        return real(fitted, output)
+
+    monkeypatch.setattr(Fitted, "save_as", late)
+    result = here("train", made, "--out", out, "--scheduler", scheduler, "--json")
+    assert result.exit_code == 1
+    saved = str(tmp_path / "a-1.run")
+    assert json.loads(result.stdout)["out"] == saved
+    assert f"{out} was made or changed by another process while this one was" in result.stderr
+    assert f"what this one made is saved in {saved}" in result.stderr
+    assert load_fitted(saved).n_features == 10
+    assert open_store(out).n_rows == 20_000
+
+
+@pytest.mark.parametrize("name", ["p.csv", "p.parquet"])
+@pytest.mark.parametrize("before", [False, True])
+def test_predictions_on_a_full_disk_leave_what_was_there(made, run, name, before, tmp_path):
+    out = tmp_path / name
+    if before:
+        out.write_text("old")
+
+    def full() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
+
+    # What a writer still holds as it is closed fails, too.
+    command = ("predict", run, made, out, "--overwrite", "--quiet")
+    code, _, stderr = apart(*command, preexec_fn=full)
+    assert code == 1
+    assert re.fullmatch(r"error: .*the file would be larger than the limit.*\n", stderr), stderr
+    assert os.listdir(tmp_path) == ([name] if before else [])
+    assert not before or out.read_text() == "old"
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ooc_train.core.atomic import FILE, require_output
 from ooc_train.core.places import local_path
-from ooc_train.drawing.figures import require_file
 from ooc_train.estimators import Ridge
 from ooc_train.models.fitted import Fitted
 from ooc_train.models.model import Model
@@ -43,7 +43,7 @@ def test_a_local_path_becomes_absolute(tmp_path, monkeypatch):
         lambda: make_data(URL, rows=10),
         lambda: TableWriter(f"{URL}.csv"),
         lambda: JsonLines(URL),
-        lambda: require_file(URL, overwrite=True),
+        lambda: require_output(URL, FILE, overwrite=True),
     ],
 )
 def test_no_output_is_written_to_a_url(write, tmp_path, monkeypatch):

@@ -220,10 +220,10 @@ def test_names_are_drawn_as_they_are():
 def test_a_figure_is_written_by_its_suffix_and_the_same_each_time(tmp_path, suffix, begins):
     path = tmp_path / f"a.{suffix}"
     assert require_figure(path, overwrite=False) == str(path)
-    save(memory_of().plot, path)
+    save(memory_of().plot, path, overwrite=False)
     first = path.read_bytes()
     assert first.startswith(begins)
-    save(memory_of().plot, path)
+    save(memory_of().plot, path, overwrite=True)
     assert path.read_bytes() == first
     with pytest.raises(OutputExists, match="exists already"):
         require_figure(path, overwrite=False)
@@ -233,8 +233,9 @@ def test_a_figure_is_written_by_its_suffix_and_the_same_each_time(tmp_path, suff
 def test_a_place_that_takes_no_figure_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"plot='a.gif' ends with none of .png, .svg, .pdf"):
         require_figure("a.gif", overwrite=False)
-    with pytest.raises(FileNotFoundError, match="is no folder; make it"):
-        require_figure(tmp_path / "none" / "a.png", overwrite=False)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NotADirectoryError, match="no file can be saved there; choose another"):
+        require_figure(tmp_path / "file" / "a.png", overwrite=False)
     (tmp_path / "b.png").mkdir()
     with pytest.raises(OutputExists):
         require_figure(tmp_path / "b.png", overwrite=True)

@@ -3,6 +3,7 @@
 import functools
 import inspect
 import signal
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import Field, fields, is_dataclass
@@ -14,7 +15,7 @@ from typer.models import OptionInfo
 from ooc_train.cli.options import Output
 from ooc_train.cli.text import print_json
 from ooc_train.cli.wording import for_the_shell, option_names
-from ooc_train.errors import OocTrainError
+from ooc_train.errors import LeftoversRemoved, OocTrainError, SavedElsewhere
 from ooc_train.text import printable
 
 app = typer.Typer(
@@ -60,7 +61,8 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
             given[name] = kind(**{field.name: given.pop(field.name) for field in _options(kind)})
         output: Output = given["output"]
         try:
-            function(**given)
+            with _told(quiet=output.quiet) as elsewhere:
+                function(**given)
         except (OocTrainError, OSError, ValueError) as error:
             if output.traceback or isinstance(error, BrokenPipeError):
                 raise
@@ -68,15 +70,46 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
             with suppress(OSError):  # a terminal that was closed, or a pipe
                 if output.as_json:
                     print_json({"error": type(error).__name__, "message": message})
-                typer.secho("error: ", fg="red", bold=True, nl=False, err=True)
-                typer.echo(printable(message), err=True)
+                _say_error(message)
             raise typer.Exit(1) from None
+        if elsewhere:
+            # It fails after all that it has to tell: who goes on with the name that was asked for
+            # would go on with what is somebody else's.
+            with suppress(OSError):
+                _say_error(elsewhere[0])
+            raise typer.Exit(1)
 
     # What typer reads: the parameters with the groups spread out.
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     app.command()(run)
     return run
+
+
+@contextmanager
+def _told(*, quiet: bool) -> Iterator[list[str]]:
+    """Tell what was cleared up as a note on stderr; give the warnings of outputs elsewhere."""
+    elsewhere: list[str] = []
+
+    def show(message: Warning | str, category: type[Warning], *about: Any, **more: Any) -> None:
+        if issubclass(category, SavedElsewhere):
+            elsewhere.append(str(message))
+        elif not issubclass(category, LeftoversRemoved):
+            usual(message, category, *about, **more)
+        elif not quiet:
+            with suppress(OSError):
+                typer.echo(printable(f"note: {message}"), err=True)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", LeftoversRemoved)
+        warnings.simplefilter("always", SavedElsewhere)
+        usual, warnings.showwarning = warnings.showwarning, show
+        yield elsewhere
+
+
+def _say_error(message: str) -> None:
+    typer.secho("error: ", fg="red", bold=True, nl=False, err=True)
+    typer.echo(printable(message), err=True)
 
 
 def _options(group: Any) -> list[Field[Any]]:

@@ -122,16 +122,16 @@ def train(
     with ConsoleBar(
         quiet=output.quiet, verbose=verbose, max_passes=max_passes, max_seconds=max_seconds
     ) as bar:
+        from ooc_train.core.atomic import RUN, require_output
         from ooc_train.drawing.figures import require_figure, save
         from ooc_train.events import Event, Started
-        from ooc_train.models.fitted import require_writable
         from ooc_train.stream.inputs import read_inputs
         from ooc_train.train import Task
         from ooc_train.train import train as fit
         from ooc_train.watching.interrupts import Interrupts
 
         if out is not None:
-            require_writable(out, overwrite=overwrite)
+            require_output(out, RUN, overwrite=overwrite)
         if plot is not None:
             require_figure(plot, overwrite=overwrite)
         inputs = read_inputs(
@@ -172,18 +172,18 @@ def train(
                 client=client,
                 memory_ceiling=resources.ceiling,
             )
-            interrupts.conclude(report, out)
+            interrupts.conclude(report)
     if plot is not None:
         # Now that the workers have ended: matplotlib takes some 60 MiB.
-        save(report.memory.plot, plot)
+        save(report.memory.plot, plot, overwrite=overwrite)
     with ended_by(interrupts.received):
         if output.as_json:
-            print_json(report.to_json() | {"out": out, "plot": plot})
+            print_json(report.to_json() | {"out": report.saved_in, "plot": plot})
         else:
-            _tell(report, out, plot, classifies=model.is_classifier)
+            _tell(report, plot, classifies=model.is_classifier)
 
 
-def _tell(report: "Report", out: str | None, plot: str | None, *, classifies: bool) -> None:
+def _tell(report: "Report", plot: str | None, *, classifies: bool) -> None:
     """Print what training did."""
     loss = "log-loss" if classifies else "loss"
     passes = "1 pass" if report.passes == 1 else f"{report.passes:.4g} passes"
@@ -198,10 +198,10 @@ def _tell(report: "Report", out: str | None, plot: str | None, *, classifies: bo
     typer.echo(f"time went on {report.bound}")
     for note in (*report.notes, *report.memory.notes):
         typer.echo(f"note: {note}")
-    if out is None:
+    if report.saved_in is None:
         typer.echo("the model was not kept; --out RUN saves it")
     else:
-        typer.echo(printable(f"saved in {out}"))
+        typer.echo(printable(f"saved in {report.saved_in}"))
     if plot is not None:
         typer.echo(printable(f"drawn in {plot}"))
 
@@ -298,10 +298,9 @@ def predict(
     Raw files, and tables of predictions, go through this process alone, without a cluster.
     """
     with ConsoleBar(quiet=output.quiet) as bar:
-        from ooc_train.core.places import local_path
+        from ooc_train.core.atomic import STORE, require_output
         from ooc_train.models.fitted import load_fitted
         from ooc_train.predict import Kind, predict_store
-        from ooc_train.store.output import require_replaceable
 
         fitted = load_fitted(run)
         if proba and not fitted.model.is_classifier:
@@ -334,7 +333,7 @@ def predict(
             n_rows = store.n_rows
             # What can't be is refused before anything is started.
             fitted.for_columns(store.feature_names, store.n_features, data)
-            require_replaceable(local_path(out), overwrite=overwrite)
+            require_output(out, STORE, overwrite=overwrite)
             with resources.client(bar, kernels=False) as client:
                 memory = predict_store(
                     fitted,

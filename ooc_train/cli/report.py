@@ -1,6 +1,5 @@
 """The command about a run that was saved: report."""
 
-import os
 from typing import Annotated
 
 import typer
@@ -21,16 +20,14 @@ def report(
     output: Output,
 ) -> None:
     """Write what a run did as one page: settings, figures, plots and coefficients."""
-    from ooc_train.drawing.figures import require_file
+    from ooc_train.core.atomic import FILE, require_output, write_file
     from ooc_train.models.fitted import load_fitted
     from ooc_train.watching.page import run_page
 
-    require_file(out, overwrite=overwrite)
-    page = run_page(load_fitted(run), run)
-    with open(out, "w", encoding="utf-8") as file:
-        file.write(page)
-    size = os.path.getsize(out)
+    require_output(out, FILE, overwrite=overwrite)
+    page = run_page(load_fitted(run), run).encode()
+    write_file(out, page, overwrite=overwrite)
     if output.as_json:
-        print_json({"out": out, "bytes": size})
+        print_json({"out": out, "bytes": len(page)})
         return
-    typer.echo(printable(f"saved in {out}: {approximate_bytes(size)}"))
+    typer.echo(printable(f"saved in {out}: {approximate_bytes(len(page))}"))

@@ -51,13 +51,13 @@ def tradeoff(
     """Learn a model at several batch sizes, and show what each costs and comes to."""
     model = learning.model
     with ConsoleBar(quiet=output.quiet) as bar, ExitStack() as fits:
+        from ooc_train.core.atomic import TRADEOFF, require_output
         from ooc_train.events import Event, Started
-        from ooc_train.tradeoff import require_folder
         from ooc_train.tradeoff import tradeoff as measure
 
         # What can't be is refused before anything is started.
         if out is not None:
-            require_folder(out, overwrite=overwrite)
+            require_output(out, TRADEOFF, overwrite=overwrite)
         current = bar
 
         def show(event: Event) -> None:
@@ -82,7 +82,7 @@ def tradeoff(
                 memory_ceiling=resources.ceiling,
             )
     if output.as_json:
-        print_json(found.to_json() | {"out": out})
+        print_json(found.to_json() | {"out": found.saved_in})
         return
     for line in aligned(found.figures(), left=(0, 1)):
         typer.echo(line)
@@ -94,5 +94,5 @@ def tradeoff(
     typer.echo(found.advice.reason)
     for note in found.notes:
         typer.echo(f"note: {note}")
-    if out is not None:
-        typer.echo(printable(f"saved in {out}"))
+    if found.saved_in is not None:
+        typer.echo(printable(f"saved in {found.saved_in}"))

@@ -6,8 +6,7 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ooc_train.core.places import local_path
-from ooc_train.errors import OutputExists
+from ooc_train.core.atomic import FILE, require_output, write_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,46 +30,36 @@ def require_figure(path: str | os.PathLike[str], *, overwrite: bool) -> str:
     OutputExists
         Where something lies there that may not be replaced.
     OSError
-        Where its folder is not there.
+        Where nothing can be written.
     """
     path = os.fspath(path)
     if os.path.splitext(path)[1][1:].lower() not in FORMATS:
         endings = ", ".join(f".{name}" for name in FORMATS)
         raise ValueError(f"plot={path!r} ends with none of {endings}, which say how to draw it")
-    require_file(path, overwrite=overwrite)
+    require_output(path, FILE, overwrite=overwrite)
     return path
 
 
-def require_file(path: str, *, overwrite: bool) -> None:
-    """Refuse a place for a file that is taken, or whose folder is not there.
-
-    Raises
-    ------
-    OutputExists
-        Where something lies there that may not be replaced.
-    OSError
-        Where its folder is not there.
-    """
-    folder = os.path.dirname(local_path(path))
-    if os.path.lexists(path) and not (overwrite and os.path.isfile(path)):
-        raise OutputExists(f"{path} exists already; choose another name, or overwrite it")
-    if not os.path.isdir(folder):
-        raise FileNotFoundError(f"{folder} is no folder; make it, or choose another place")
-
-
-def save(draw: Callable[["Axes"], object], path: str | os.PathLike[str]) -> None:
-    """Write a plot to a file, by the suffix of its name one of `FORMATS`.
+def save(
+    draw: Callable[["Axes"], object], path: str | os.PathLike[str], *, overwrite: bool
+) -> None:
+    """Write a plot to a file, by the suffix of its name one of `FORMATS`; whole or not at all.
 
     Parameters
     ----------
     draw : callable
         Takes an axis.
     path : str
+    overwrite : bool
+        Whether a file that lies there is replaced.
+
+    Raises
+    ------
+    OutputExists, OSError
+        As `PartialOutput` does.
     """
     kind = os.path.splitext(os.fspath(path))[1][1:].lower()
-    drawn = _rendered(_figure(draw), kind)
-    with open(path, "wb") as file:
-        file.write(drawn)
+    write_file(path, _rendered(_figure(draw), kind), overwrite=overwrite)
 
 
 def svg(draw: Callable[["Axes"], object], height: float = 4.5) -> str:

@@ -7,8 +7,6 @@ ones. None can hold code, and nothing is unpickled.
 
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
@@ -16,8 +14,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from ooc_train.core.atomic import RUN, PartialOutput, explained, sync_folder
 from ooc_train.core.files import FileKind, read_json
-from ooc_train.core.places import local_path
 from ooc_train.core.schema import (
     list_of,
     mapping,
@@ -30,7 +28,7 @@ from ooc_train.core.schema import (
     whole,
 )
 from ooc_train.core.schema import text as is_text
-from ooc_train.errors import InvalidRun, NonFiniteData, OocTrainError, OutputExists
+from ooc_train.errors import InvalidRun, NonFiniteData, OocTrainError
 from ooc_train.models.columns import column_order
 from ooc_train.models.losses import Loss
 from ooc_train.models.model import Model
@@ -191,29 +189,31 @@ class Fitted:
 
         Raises
         ------
-        OutputExists
-            where something lies there and `overwrite` is not set.
+        OutputExists, OSError, ValueError
+            as `PartialOutput` does.
         """
-        path = os.fspath(path).rstrip("/")
-        require_writable(path, overwrite=overwrite)
-        parent = os.path.dirname(os.path.abspath(path))
-        os.makedirs(parent, exist_ok=True)
-        beside = tempfile.mkdtemp(prefix=f".{os.path.basename(path)}.", dir=parent)
-        try:
-            with open(os.path.join(beside, "parameters.npz"), "wb") as file:
+        with PartialOutput(path, RUN, overwrite=overwrite) as output:
+            self.save_as(output)
+
+    def save_as(self, output: PartialOutput) -> str:
+        """Write the run folder as an output that was begun, and return where it lies.
+
+        That is another place beside the path where something appeared there meanwhile: what was
+        learned is not lost for that.
+        """
+        folder = output.partial_path
+        with explained(output.path):
+            with open(os.path.join(folder, "parameters.npz"), "wb") as file:
                 np.savez(file, coef=self.coef, intercept=self.intercept)
                 _sync(file)
             written = {"model.json": self._to_json(), RECIPE_FILE: self.recipe}
             for name, values in written.items():
                 if values is not None:
-                    with open(os.path.join(beside, name), "w", encoding="utf-8") as text:
+                    with open(os.path.join(folder, name), "w", encoding="utf-8") as text:
                         json.dump(values, text, indent=2)
                         _sync(text)
-            os.chmod(beside, 0o777 & ~_umask())
-            _put(beside, path)
-        except BaseException:
-            shutil.rmtree(beside, ignore_errors=True)
-            raise
+            sync_folder(folder)
+        return output.commit(elsewhere=True)
 
     def _to_json(self) -> dict[str, Any]:
         return {
@@ -224,44 +224,6 @@ class Fitted:
             "feature_names": None if self.feature_names is None else list(self.feature_names),
             "report": dict(self.report),
         }
-
-
-def require_writable(
-    path: str, *, overwrite: bool, what: str = "run", holds: str = "model.json"
-) -> None:
-    """Refuse a place for a run that is taken, or that can't be written; only a run is replaced.
-
-    Parameters
-    ----------
-    path : of the folder
-    overwrite : whether one that lies there is replaced
-    what, holds : what the folder is, and the file that it is known by
-
-    Raises
-    ------
-    OutputExists
-        where something lies there that may not be replaced.
-    OSError
-        where the folder can't be written.
-    ValueError
-        where it is a URL.
-    """
-    folder = os.path.dirname(local_path(path))
-    if os.path.lexists(path):
-        if not overwrite:
-            raise OutputExists(f"{path} exists already; choose another name, or overwrite it")
-        if not os.path.exists(os.path.join(path, holds)):
-            raise OutputExists(
-                f"{path} is no {what}, so it is not written over; choose another name"
-            )
-    while not os.path.lexists(folder):
-        folder = os.path.dirname(folder)
-    try:
-        # Permissions don't tell: only writing does, and now rather than after a day's work.
-        os.rmdir(tempfile.mkdtemp(prefix=".", dir=folder))
-    except OSError as error:
-        message = f"{error.strerror or error}: no {what} can be saved there; choose another place"
-        raise OSError(error.errno, message, path) from None
 
 
 def as_fitted(model: Any) -> Fitted:
@@ -393,28 +355,6 @@ def _require_consistent(fitted: Fitted) -> None:
         raise ValueError(f"{n_classes} classes, and the {fitted.model.name} model has none")
     if fitted.feature_names is not None and len(fitted.feature_names) != fitted.n_features:
         raise ValueError(f"coefficients {coef.shape} and {len(fitted.feature_names)} names")
-
-
-def _put(folder: str, path: str) -> None:
-    """Rename a folder into place; one that lies there is gone only when that has worked."""
-    parent = os.path.dirname(os.path.abspath(path))
-    with tempfile.TemporaryDirectory(prefix=".replaced.", dir=parent) as aside:
-        old = os.path.join(aside, "run")
-        if os.path.lexists(path):
-            os.rename(path, old)
-        try:
-            os.rename(folder, path)
-        except OSError:
-            if os.path.lexists(old):
-                os.rename(old, path)
-            raise
-
-
-def _umask() -> int:
-    """Return the mask of permissions that files of this process are made under."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _sync(file: Any) -> None:

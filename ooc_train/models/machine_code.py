@@ -28,6 +28,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal, NamedTuple
 
+from ooc_train.core.atomic import replace_file
 from ooc_train.models import losses, rules
 from ooc_train.units import approximate_bytes
 
@@ -222,9 +223,7 @@ def write(path: str, code: Mapping[str, bytes]) -> None:
     """Write machine code by the kernels' names, all of it or nothing."""
     lengths = json.dumps({name: len(data) for name, data in code.items()}).encode()
     content = lengths + b"\n" + b"".join(code.values())
-    with tempfile.NamedTemporaryFile(dir=os.path.dirname(path), delete=False) as file:
-        file.write(hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
-    os.replace(file.name, path)
+    replace_file(path, hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
 
 
 def _read(path: str) -> dict[str, bytes] | None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ooc_train.ahead import ahead
 from ooc_train.budget import Budget
+from ooc_train.core.atomic import STORE, require_output
 from ooc_train.core.files import FileKind, read_json
 from ooc_train.core.places import local_path
 from ooc_train.errors import InvalidTable
@@ -35,7 +36,6 @@ from ooc_train.store.ingest_limits import (
 from ooc_train.store.ingest_notes import losses, notes, size_of
 from ooc_train.store.ingest_writing import Codec, Layout, expanded, first_chunk, writer_of
 from ooc_train.store.layout import Store, open_store
-from ooc_train.store.output import require_replaceable
 from ooc_train.store.spool import Spool, row_keys
 from ooc_train.tables.features import Missing, Records, Unseen
 from ooc_train.tables.files import Piece, Tables, open_tables
@@ -217,7 +217,7 @@ def ingest(
     if test_size:
         outputs["testing"] = sister_path(outputs["training"])
     for path in outputs.values():
-        require_replaceable(path, overwrite=overwrite)
+        require_output(path, STORE, overwrite=overwrite)
     tables = open_tables(paths, delimiter=delimiter, encoding=encoding)
     job = _Job(tables, roles, outputs, layout, test_size, overwrite, progress, say)
     with Budget(memory_ceiling) as budget:

@@ -1,22 +1,17 @@
 """Laying arrays down: shards as their chunks fill, the group last, all of it or nothing."""
 
 import contextlib
-import errno
-import fcntl
 import json
 import os
-import shutil
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from crc32c import crc32c
 from numpy.typing import NDArray
 
-from ooc_train.core.discarding import Discarding
-from ooc_train.core.places import local_path
-from ooc_train.errors import OutputExists
+from ooc_train.core.atomic import STORE, Discarding, PartialOutput, explained, sync_folder
 from ooc_train.store.arrays import (
     MISSING,
     ArrayLayout,
@@ -29,9 +24,6 @@ _ENTRY = struct.Struct("<QQ")
 
 _WORTH_PACKING = 1.3
 """lz4 is chosen where it shrinks a sample by more."""
-
-_ATTEMPTS = 20
-"""Times that a folder is removed into which a worker may be laying down a shard meanwhile."""
 
 
 class ShardWriter(Discarding):
@@ -129,8 +121,7 @@ class OutputStore(Discarding):
 
     Arrays are added, their shards written (by any number of processes, with `ShardWriter`), and
     `commit` gives the directory its name: a store that was begun and not committed never opens.
-    A context manager: leaving it without `commit` removes all of it. The remains of a run that was
-    killed are removed when the next one begins.
+    A context manager: leaving it without `commit` removes all of it.
 
     Parameters
     ----------
@@ -141,42 +132,23 @@ class OutputStore(Discarding):
 
     Raises
     ------
-    OutputExists
-        If something lies there and `overwrite` is off or it is no Zarr; or if another process is
-        writing it.
-    OSError
-        If the directory can't be written.
-    ValueError
-        If the path is a URL.
+    OutputExists, OSError, ValueError
+        As `PartialOutput` does.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        self.path = local_path(path)
-        parent, name = os.path.split(self.path)
-        self.partial_path = os.path.join(parent, f".{name}.partial")
-        self._replaced_path = os.path.join(parent, f".{name}.replaced")
+        self._output = PartialOutput(path, STORE, overwrite=overwrite)
         self._arrays: dict[str, tuple[ArrayLayout, tuple[str, ...]]] = {}
-        with explained(self.path):
-            self._recover()
-            require_replaceable(self.path, overwrite=overwrite)
-            os.makedirs(self.partial_path, exist_ok=True)
-            self._lock = os.open(self.partial_path, os.O_RDONLY)
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(self._lock)
-                raise OutputExists(
-                    f"another process is writing {self.path}; wait for it, or write elsewhere"
-                ) from None
-            for entry in os.scandir(self.partial_path):
-                shutil.rmtree(entry) if entry.is_dir() else os.unlink(entry)
 
-    def _recover(self) -> None:
-        """Finish, or undo, the replacement of a store in which a run was killed."""
-        if os.path.lexists(self.path):
-            shutil.rmtree(self._replaced_path, ignore_errors=True)
-        elif os.path.lexists(self._replaced_path):
-            os.rename(self._replaced_path, self.path)
+    @property
+    def path(self) -> str:
+        """Where the store will lie."""
+        return self._output.path
+
+    @property
+    def active(self) -> bool:
+        """Whether it was neither committed nor discarded."""
+        return self._output.active
 
     def add_array(
         self,
@@ -215,7 +187,7 @@ class OutputStore(Discarding):
                 f"{name} can't be stored as {np.dtype(dtype)}: choose a number's dtype"
             )
         layout = ArrayLayout(
-            path=os.path.join(self.partial_path, name),
+            path=os.path.join(self._output.partial_path, name),
             name=name,
             shape=(0, *row_shape),
             dtype=np.dtype(dtype).newbyteorder("<").str,
@@ -244,80 +216,28 @@ class OutputStore(Discarding):
 
         Raises
         ------
+        OutputExists
+            If something else appeared at the path meanwhile.
         OSError
             If the disk is full or can't be written.
         """
+        partial_path = self._output.partial_path
         with explained(self.path):
             for layout, dimension_names in self._arrays.values():
                 _write_json(layout.path, array_metadata(layout.with_rows(n_rows), dimension_names))
-            for directory, _, files in os.walk(self.partial_path, topdown=False):
+            for directory, _, files in os.walk(partial_path, topdown=False):
                 for file in files:
                     # Of a worker that was killed; another one wrote the shard.
                     if file.endswith(".tmp"):
                         os.unlink(os.path.join(directory, file))
-                _sync_directory(directory)
-            _write_json(self.partial_path, group_metadata(attributes))
-            _sync_directory(self.partial_path)
-            if os.path.lexists(self.path):
-                os.rename(self.path, self._replaced_path)
-            os.rename(self.partial_path, self.path)
-            _sync_directory(os.path.dirname(self.path))
-            shutil.rmtree(self._replaced_path, ignore_errors=True)
-        self._unlock()
-
-    @property
-    def active(self) -> bool:
-        """Whether it was neither committed nor discarded."""
-        return self._lock >= 0
+                sync_folder(directory)
+            _write_json(partial_path, group_metadata(attributes))
+            sync_folder(partial_path)
+        self._output.commit()
 
     def discard(self) -> None:
         """Remove all of it, unless it was committed."""
-        if self.active:
-            for _ in range(_ATTEMPTS):
-                shutil.rmtree(self.partial_path, ignore_errors=True)
-                if not os.path.lexists(self.partial_path):
-                    break
-            self._unlock()
-
-    def _unlock(self) -> None:
-        os.close(self._lock)
-        self._lock = -1
-
-
-@contextlib.contextmanager
-def explained(path: str) -> Iterator[None]:
-    """Say what an OSError means for the output at `path`; its type and errno stay."""
-    try:
-        yield
-    except OutputExists:
-        raise
-    except OSError as error:
-        advice = {
-            errno.ENOSPC: "the disk is full: free some room, or write elsewhere",
-            errno.EDQUOT: "your disk quota is used up: free some room, or write elsewhere",
-            errno.EROFS: "the file system is read-only: write elsewhere",
-            errno.EACCES: "you may not write there: write elsewhere",
-        }.get(error.errno or 0, error.strerror or str(error))
-        raise OSError(error.errno, f"{advice} (nothing of it was committed)", path) from error
-
-
-def require_replaceable(path: str, *, overwrite: bool) -> None:
-    """Refuse a place for a store that is taken; only a Zarr is replaced, and only if asked.
-
-    Raises
-    ------
-    OutputExists
-        If something lies there that may not be replaced.
-    """
-    if not os.path.lexists(path):
-        return
-    if not overwrite:
-        raise OutputExists(f"{path} exists; choose another place, or overwrite it on purpose")
-    markers = ("zarr.json", ".zgroup", ".zarray")
-    if not any(os.path.exists(os.path.join(path, marker)) for marker in markers):
-        raise OutputExists(
-            f"{path} exists and is no Zarr: it won't be overwritten; remove it first"
-        )
+        self._output.discard()
 
 
 def worth_packing(sample: NDArray[Any]) -> bool:
@@ -354,11 +274,3 @@ def _write_json(directory: str, metadata: Mapping[str, Any]) -> None:
         json.dump(metadata, file, indent=2, allow_nan=False)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync_directory(directory: str) -> None:
-    fd = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

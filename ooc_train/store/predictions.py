@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ooc_train.core.discarding import Discarding
+from ooc_train.core.atomic import Discarding
 from ooc_train.store.arrays import ArrayLayout
 from ooc_train.store.layout import Scalar
 from ooc_train.store.output import OutputStore

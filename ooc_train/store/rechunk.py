@@ -15,11 +15,11 @@ import numpy as np
 
 from ooc_train.ahead import ahead
 from ooc_train.budget import Budget
-from ooc_train.core.places import local_path
+from ooc_train.core.atomic import STORE, require_output
 from ooc_train.memory import Ceiling, MemoryReport
 from ooc_train.store.labels import to_rewrite
 from ooc_train.store.layout import Store, default_chunk_rows, open_store
-from ooc_train.store.output import require_replaceable, worth_packing
+from ooc_train.store.output import worth_packing
 from ooc_train.store.rewriting import (
     PACKINGS,
     Packing,
@@ -116,7 +116,7 @@ def rechunk_store(
         codec = PACKINGS[source.X.codec]
     if codec not in (None, *get_args(Packing)):
         raise ValueError(f"codec={codec!r} is none of {', '.join(get_args(Packing))}")
-    require_replaceable(local_path(out), overwrite=overwrite)
+    require_output(out, STORE, overwrite=overwrite)
     record = record_dtype(source)
     as_written = record.itemsize + source.n_features * (written.itemsize - source.dtype.itemsize)
     rounding = None

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ooc_train.ahead import ahead
-from ooc_train.store.output import explained
+from ooc_train.core.atomic import explained
 from ooc_train.units import approximate_bytes
 
 _OVERHEAD = 64 * 2**10

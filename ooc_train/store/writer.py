@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ooc_train.core.discarding import Discarding
+from ooc_train.core.atomic import Discarding
 from ooc_train.store.arrays import ArrayLayout, Codec
 from ooc_train.store.columns import ColumnStatistics, StatisticsSum
 from ooc_train.store.layout import (

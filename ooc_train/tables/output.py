@@ -11,9 +11,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ooc_train.core.discarding import Discarding
-from ooc_train.core.places import local_path
-from ooc_train.errors import OutputExists
+from ooc_train.core.atomic import FILE, Discarding, PartialOutput, explained
 from ooc_train.tables.arrays import from_numpy, from_texts
 from ooc_train.tables.names import COMPRESSED, format_of
 
@@ -32,22 +30,17 @@ class TableWriter(Discarding):
 
     Raises
     ------
-    OutputExists
-        If something lies there and `overwrite` is off, or it is no file.
+    OutputExists, OSError
+        As `PartialOutput` does.
     ValueError
         If the name says neither CSV nor Parquet.
-    OSError
-        If the folder can't be written.
     """
 
     def __init__(self, path: str, *, overwrite: bool = False) -> None:
         if format_of(path) is None or path.lower().endswith(COMPRESSED):
             raise ValueError(f"{path} should end in .csv, .tsv or .parquet, and is not packed")
-        self.path = local_path(path)
-        require_free(self.path, overwrite=overwrite)
-        folder, name = os.path.split(self.path)
-        self._partial_path = os.path.join(folder, f".{name}.partial")
-        self._file = open(self._partial_path, "wb")  # noqa: SIM115
+        self._output = PartialOutput(path, FILE, overwrite=overwrite)
+        self._file = open(self._output.partial_path, "wb")  # noqa: SIM115
         self._writer: Any = None
 
     def write(self, columns: Mapping[str, NDArray[Any] | pa.Array]) -> None:
@@ -68,14 +61,15 @@ class TableWriter(Discarding):
             for values in columns.values()
         ]
         batch = pa.RecordBatch.from_arrays(arrays, names=list(columns))
-        if self._writer is None:
-            self._writer = self._open(batch.schema)
-        self._writer.write_batch(batch)
+        with explained(self._output.path):
+            if self._writer is None:
+                self._writer = self._open(batch.schema)
+            self._writer.write_batch(batch)
 
     def _open(self, schema: pa.Schema) -> Any:
-        if format_of(self.path) == "parquet":
+        if format_of(self._output.path) == "parquet":
             return pq.ParquetWriter(self._file, schema)
-        delimiter = "\t" if self.path.endswith(".tsv") else ","
+        delimiter = "\t" if self._output.path.endswith(".tsv") else ","
         options = pyarrow.csv.WriteOptions(delimiter=delimiter, quoting_style="needed")
         return pyarrow.csv.CSVWriter(self._file, schema, write_options=options)
 
@@ -87,37 +81,21 @@ class TableWriter(Discarding):
         OSError
             If the disk is full or can't be written.
         """
-        if self._writer is not None:
-            self._writer.close()
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-        os.replace(self._partial_path, self.path)
+        with explained(self._output.path):
+            if self._writer is not None:
+                self._writer.close()
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+        self._output.commit()
 
     def discard(self) -> None:
         """Remove what was written, unless it was committed."""
-        with contextlib.suppress(OSError, ValueError):
-            if self._writer is not None:
-                self._writer.close()
-        self._file.close()
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._partial_path)
-
-
-def require_free(path: str, *, overwrite: bool) -> None:
-    """Refuse a place for a file that is taken; only a file is replaced, and only if asked.
-
-    Raises
-    ------
-    OutputExists
-        If something lies there that may not be replaced.
-    """
-    if not os.path.lexists(path):
-        return
-    if not overwrite:
-        raise OutputExists(f"{path} exists; choose another place, or overwrite it on purpose")
-    if not os.path.isfile(path):
-        raise OutputExists(f"{path} exists and is no file: it won't be overwritten")
+        # Both write what they still hold, and on a full disk each may fail.
+        for open_one in filter(None, (self._writer, self._file)):
+            with contextlib.suppress(OSError, ValueError):
+                open_one.close()
+        self._output.discard()
 
 
 def label_column(labels: Sequence[Any], codes: NDArray[np.intp]) -> NDArray[Any] | pa.Array:

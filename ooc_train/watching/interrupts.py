@@ -77,10 +77,11 @@ class Interrupts:
                 tell(f"{line}stopping after this step; Ctrl-C again interrupts at once")
         raise Stop(f"stopped by {_CAUSES[self.received]} before its end")
 
-    def conclude(self, report: Report, out: str | None) -> None:
+    def conclude(self, report: Report) -> None:
         """Say on stderr what became of a run that was asked to stop."""
         if self.received is None or not self._heeded:
             return
+        out = report.saved_in
         kept = "" if out is None else f"; as it stands it is saved in {out}"
         cause = _CAUSES[self.received]
         tell(f"the run was stopped by {cause} after {report.passes:.4g} passes{kept}")
