@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from time import perf_counter
 from typing import Self
@@ -18,6 +18,10 @@ from ooc_train.memory import (
     reset_peak,
 )
 from ooc_train.timeline import Sampler
+from ooc_train.units import approximate_bytes
+
+Choice = Callable[[int], Sequence[Term]]
+"""Gives the terms of a job that has so many bytes: no more than that, or than it gives for 0."""
 
 _NAME = "this process"
 
@@ -100,11 +104,13 @@ class Budget:
         )
         self._watch = PeakWatch(whole=self.ceiling.whole)
         self.reserved = 0
+        self._libraries = 0
 
     def __enter__(self) -> Self:
         self._watch.__enter__()
         own = measure()
         self.reserved = own.peak if self.ceiling.whole else 0
+        self._libraries = own.mapped - own.share if self.ceiling.whole else 0
         self._share = own.share
         self._sampler = Sampler(self._look, perf_counter())
         self._sampler.start()
@@ -131,13 +137,45 @@ class Budget:
             "this process" if whole else "only what the calling process grows by counts",
         )
         growth = Term("growth", GROWTH_BYTES, "the interpreter and its allocator")
-        return Projection((reserved, growth, *terms))
+        libraries = Term("libraries", self._libraries, "shared with processes that may end")
+        return Projection((reserved, growth, libraries, *terms), started=int(whole))
 
     def left(self, terms: Sequence[Term]) -> int:
         """Bytes that these terms leave under the ceiling; less than 0 where they exceed it."""
         return self.ceiling.limit - self.projection(terms).total
 
-    def require(self, terms: Sequence[Term], advice: str = "") -> None:
+    def settle(
+        self, choose: Choice, advice: str = "", *, worst: Choice | None = None
+    ) -> list[Term]:
+        """Give the terms of a job that makes use of the room that there is, or refuse it.
+
+        The same function accepts and tells: what is told is the sum of ``choose(0)``, so a job
+        fits under the ceiling that is told.
+
+        Parameters
+        ----------
+        choose : callable
+            Takes bytes of room, and gives terms whose sum is at most that, or at most the sum of
+            ``choose(0)``.
+        advice : str
+            As for `require`.
+        worst : callable, optional
+            As `choose`, for what the job may turn into while it runs: what is told has room for
+            both.
+
+        Raises
+        ------
+        CeilingExceeded
+            With the terms, and the smallest ceiling that would do.
+        """
+        terms = list(choose(max(0, self.left([]))))
+        if self.left(terms) >= 0:
+            return terms
+        least = [list(each(0)) for each in (choose, worst) if each is not None]
+        self.require(max(least, key=lambda terms: self.projection(terms).total), advice)
+        raise AssertionError("more room than there is was taken, and less would have done")
+
+    def require(self, terms: Sequence[Term], advice: str = "", *, alone: str = "") -> None:
         """Refuse a job of these terms where it does not fit.
 
         Parameters
@@ -145,6 +183,9 @@ class Budget:
         terms : sequence of Term
         advice : str
             What could be done beside raising the ceiling, such as "use smaller chunks".
+        alone : str
+            What of a job is judged, where what the rest takes isn't known before that is done: then
+            no ceiling is told as one that would do.
 
         Raises
         ------
@@ -154,8 +195,15 @@ class Budget:
         projection = self.projection(terms)
         if projection.total > self.ceiling.limit:
             or_else = f", or {advice}" if advice else ""
+            needed = approximate_bytes(projection.total)
+            if alone:
+                raise CeilingExceeded(
+                    f"{alone} alone needs {needed} and the memory ceiling is {self.ceiling}; raise "
+                    f"the memory ceiling beyond {projection.smallest}, since the rest takes "
+                    f"more{or_else}\n{projection.explain(self.ceiling, alone=True)}"
+                )
             raise CeilingExceeded(
-                f"the job needs {projection.smallest} and its memory ceiling is {self.ceiling}; "
+                f"the job needs {needed} and its memory ceiling is {self.ceiling}; "
                 f"raise the memory ceiling to at least {projection.smallest}{or_else}\n"
                 f"{projection.explain(self.ceiling)}"
             )

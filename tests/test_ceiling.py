@@ -123,8 +123,7 @@ def test_many_parameters_under_the_smallest_ceiling(folder: Path, case: str) -> 
     store = made(folder, features, classes)
     workers = ("--workers", "2")
     plan = watch("plan", store, *settings, *workers).report
-    # What processes hold before any data differs by some MiB from one start to the next.
-    ceiling = plan["smallest_ceiling"] + 24 * MIB
+    ceiling = plan["smallest_ceiling"]
     resources = ("--memory-ceiling", format_bytes(ceiling), *workers, *ADDRESS)
     watched = watch("train", store, *settings, *resources)
     memory = watched.report["memory"]

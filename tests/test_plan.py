@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ooc_train.errors import CeilingExceeded
-from ooc_train.memory import Ceiling
+from ooc_train.memory import START_BYTES, Ceiling
 from ooc_train.models.model import Model
 from ooc_train.models.sums import total_bytes
 from ooc_train.store.arrays import ArrayLayout
@@ -150,7 +150,10 @@ def test_a_plan_is_the_sum_of_its_terms_and_never_over_the_ceiling(store, more, 
     again = plan_of(store, max(mib, smallest), processes=processes, **demand)
     again.validate()
     assert again.projected >= plan.projected
-    assert not plan_of(store, smallest - 1, processes=processes, **demand).fits
+    # And no less, but for what processes may differ by from one start to the next.
+    started = bool(processes.driver) + len(processes.workers)
+    less = smallest - 1 - started * START_BYTES / MIB
+    assert not plan_of(store, less, processes=processes, **demand).fits
 
 
 @settings(max_examples=200, deadline=None)
@@ -231,7 +234,7 @@ def test_a_plan_shows_itself_with_the_ways_out(large):
     fits, tight = plan_of(large, 400), plan_of(large, 60, processes=Processes(0, (), 1), mixing=64)
     assert str(fits).splitlines()[-1] == fits.verdict
     assert re.match(r"it fits: .* would do with 2 workers is \d+MiB$", fits.verdict)
-    assert fits.smallest_ceiling < fits.projected
+    assert fits.smallest_ceiling - 3 * START_BYTES < fits.projected
     assert repr(fits) == (
         f"<Plan: {round(fits.projected / MIB)} MiB projected, the ceiling is 400 MiB (given); "
         f"{fits.verdict}>"

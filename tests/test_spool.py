@@ -16,7 +16,7 @@ from ooc_train.store.spool import Spool, row_keys
 
 NARROW = np.dtype([("row", "<i8"), ("X", "<f4", (3,)), ("y", "u1")])
 WIDE = np.dtype([("row", "<i8"), ("X", "u1", (1500,))])
-LEAST = Spool.least_room(WIDE)
+LEAST = Spool.least_room(WIDE.itemsize)
 
 
 def records_of(rows, dtype=WIDE):
@@ -188,7 +188,7 @@ def test_records_of_another_dtype(tmp_path):
 @pytest.mark.parametrize("factor", [1, 1.01, 3, 100])
 def test_the_parts_add_up_to_no_more_than_the_room(record, factor):
     dtype = np.dtype([("row", "<i8"), ("X", "u1", (record - 8,))])
-    room = int(factor * Spool.least_room(dtype))
+    room = int(factor * Spool.least_room(dtype.itemsize))
     sizes = spool_module._Sizes.of(record, room)
     assert sizes.block_rows >= 16
     pieces = sizes.piece_rows * (2 * record + 64)
@@ -202,7 +202,10 @@ def test_the_parts_add_up_to_no_more_than_the_room(record, factor):
 @pytest.mark.parametrize("n_bytes", [10**8, 10**9, 10**11, 10**13])
 def test_with_enough_room_no_bucket_is_read_twice(n_bytes):
     dtype = np.dtype([("row", "<i8"), ("X", "<f4", (100,))])
-    least, enough = Spool.least_room(dtype, n_bytes), Spool.enough_room(dtype, n_bytes)
+    least, enough = (
+        Spool.least_room(dtype.itemsize, n_bytes),
+        Spool.enough_room(dtype.itemsize, n_bytes),
+    )
     assert 2**16 < least <= enough < max(2**27, n_bytes // 20)
     sizes = spool_module._Sizes.of(dtype.itemsize, enough)
     rows = n_bytes // dtype.itemsize
@@ -261,7 +264,7 @@ def run(rows, room, expected):
                 total += len(piece)
     return total
 
-run(1000, Spool.least_room(dtype), None)
+run(1000, Spool.least_room(dtype.itemsize), None)
 print(reset_peak())
 before = measure().current
 total = run(rows, room, None if expected == "None" else int(expected) * rows * dtype.itemsize)

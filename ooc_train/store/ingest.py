@@ -10,7 +10,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -22,12 +22,12 @@ from ooc_train.core.atomic import STORE, require_output
 from ooc_train.core.files import FileKind, read_json
 from ooc_train.core.places import local_path
 from ooc_train.errors import InvalidTable
-from ooc_train.memory import Ceiling, MemoryReport
+from ooc_train.memory import Ceiling, MemoryReport, Term
 from ooc_train.store.ingest_limits import (
     CATEGORY_COPIES,
+    Shape,
     expected_bytes,
     free_disk,
-    reading_terms,
     require_disk,
     require_few,
     row_bytes,
@@ -192,7 +192,8 @@ def ingest(
     OutputExists
         If something lies at `out` or its sister.
     CeilingExceeded
-        If the ceiling is too small, or the categories turn out too many for it.
+        If the ceiling is too small, before more than the first block is read; or if the categories
+        turn out too many for it.
     OSError
         If the disk is too small, is full or can't be written; what was there before stays.
     ValueError
@@ -247,8 +248,13 @@ class _Job:
         """Make them; `widened` says why X is of another dtype than it would be."""
         outputs, layout = self.outputs, self.layout
         with ExitStack() as stack:
-            terms = reading_terms(self.tables, learner, len(outputs), budget)
-            budget.require(terms)
+            shape = Shape.of(self.tables, learner, layout.chunk_rows, len(outputs))
+            strict = isinstance(learner, Survey) and learner.strict
+            terms = budget.settle(
+                shape.terms,
+                "" if layout.chunk_rows is None else "use smaller chunks",
+                worst=shape.wider().terms if strict else None,
+            )
             rooms = {term.name: term.bytes for term in terms}
             spools = {
                 name: stack.enter_context(
@@ -266,18 +272,15 @@ class _Job:
             lost = tuple(losses(learner))
             recipe = learner.recipe(spools["training"].blocks)
             layout = layout.of(recipe)
-            terms = [
-                replace(
-                    term,
-                    bytes=CATEGORY_COPIES * learner.nbytes,
-                    why="their values, and names and statistics of columns, also as JSON",
-                )
-                if term.name == "categories"
-                else term
-                for term in terms
-            ]
-            terms.append(writing_term(recipe, layout.chunk_rows or 1, len(outputs)))
-            budget.require(terms, "use smaller chunks, or fewer categories")
+            known = CATEGORY_COPIES * learner.nbytes
+            why = "their values, and names and statistics of columns, also as JSON"
+            writing = writing_term(layout.chunk_rows or 1, row_bytes(recipe), len(outputs))
+            found = {
+                "categories": Term("categories", known, why),
+                "writing": writing,
+            }
+            terms = [found.get(term.name, term) for term in terms]
+            budget.require(terms)
             stores = self._written(learner, spools, recipe, layout)
             told = notes(learner, recipe, self.roles, self.tables, widened)
             return Ingested(

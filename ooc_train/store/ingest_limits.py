@@ -3,12 +3,13 @@
 import errno
 import os
 import shutil
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ooc_train.budget import Budget
 from ooc_train.errors import CeilingExceeded
 from ooc_train.memory import Term
+from ooc_train.store.layout import CHUNK_BYTES, default_chunk_rows
 from ooc_train.store.spool import Spool
 from ooc_train.tables.files import Tables
 from ooc_train.tables.medians import BYTES_PER_COLUMN
@@ -17,7 +18,9 @@ from ooc_train.tables.recipe import Recipe
 from ooc_train.tables.survey import Known, Survey
 from ooc_train.units import approximate_bytes
 
-_MOST_CATEGORY_BYTES = 64 * 2**20
+_LEAST_CATEGORY_BYTES, _MOST_CATEGORY_BYTES = 4 * 2**20, 256 * 2**20
+"""Of values of categories, with what is made of them: for 3,000 short ones, or 200,000."""
+
 CATEGORY_COPIES = 8
 """Of what values take: 1.4 KB a column of X were measured, for values of 180 bytes."""
 
@@ -31,49 +34,144 @@ _CHUNK_COPIES = 8
 """Of a chunk that is written: as X twice, twice in float64 for its statistics, and encoded."""
 
 
-def reading_terms(
-    tables: Tables, learner: Survey | Known, n_outputs: int, budget: Budget
-) -> list[Term]:
-    """List what the first pass holds; scattering takes what the others leave."""
-    draft, record = learner.draft, learner.encoder.dtype
-    has_categories = any(column.kind == "category" for column in draft.columns)
-    has_categories |= draft.classes is not None
-    medians = draft.missing == "median" and isinstance(learner, Survey)
-    terms = [
-        Term("reading", tables.room, "a block or the pages of a row group, twice"),
-        Term(
-            "encoding",
-            _RECORD_COPIES * tables.batch_bytes,
-            f"{_RECORD_COPIES} x a batch of {approximate_bytes(tables.batch_bytes)}",
-        ),
-        Term(
-            "medians",
-            BYTES_PER_COLUMN * len(draft.columns) if medians else 0,
-            "counts by their bits",
-        ),
-    ]
-    left = budget.left(terms)
-    categories = min(_MOST_CATEGORY_BYTES, max(left // 4, 2**20)) if has_categories else 0
-    terms.append(Term("categories", categories, "at most"))
-    expected = expected_bytes(tables, learner)
-    least = Spool.least_room(record, expected)
-    # A chunk's worth is for writing, whose width isn't known before categories are.
-    room = budget.left(terms) - _CHUNK_COPIES * 2**20
-    # Few records need no more room than they take.
-    enough = min(Spool.enough_room(record, expected), 2 * expected + 2**20)
-    terms.append(
-        Term(
-            "scattering",
-            n_outputs * max(least, min(enough, room // n_outputs)),
-            f"records of {record.itemsize:,} bytes in random order, by way of the disk",
+@dataclass(frozen=True)
+class Shape:
+    """What of raw files, and of what is made of them, decides about memory.
+
+    Parameters
+    ----------
+    reading, batch : int
+        Bytes that reading holds, and of a batch.
+    record, rows : int
+        Bytes of a record, and how many of them are expected.
+    plain, categories : int
+        Columns of X that are known beforehand, and raw columns whose values become columns.
+    labels : bool
+        Whether the target has labels, which are values too.
+    medians : int
+        Columns whose medians are looked for.
+    dtype : str
+        Of X.
+    chunk_rows : int or None
+        As the user has it.
+    outputs : int
+        Stores that are made.
+    """
+
+    reading: int
+    batch: int
+    record: int
+    rows: int
+    plain: int
+    categories: int
+    labels: bool
+    medians: int
+    dtype: str
+    chunk_rows: int | None
+    outputs: int
+
+    @classmethod
+    def of(
+        cls, tables: Tables, learner: Survey | Known, chunk_rows: int | None, outputs: int
+    ) -> "Shape":
+        """Take from raw files, and from what learns of them, what decides about memory."""
+        draft = learner.draft
+        learned = isinstance(learner, Survey)
+        n_categories = sum(column.kind == "category" for column in draft.columns)
+        return cls(
+            reading=tables.room,
+            batch=tables.batch_bytes,
+            record=learner.encoder.dtype.itemsize,
+            rows=tables.expected_rows,
+            plain=len(draft.columns) - n_categories if learned else draft.n_features,
+            categories=n_categories if learned else 0,
+            labels=learned and draft.classes is not None,
+            medians=len(draft.columns) if learned and draft.missing == "median" else 0,
+            dtype=draft.dtype,
+            chunk_rows=chunk_rows,
+            outputs=outputs,
         )
-    )
-    return terms
+
+    def wider(self) -> "Shape":
+        """Give the shape that it has if float32 turns out too narrow."""
+        if self.dtype != "float32":
+            return self
+        return replace(self, dtype="float64", record=self.record + 4 * self.plain)
+
+    def terms(self, room: int) -> list[Term]:
+        """Choose what is held, of so many bytes: at most those, or the least.
+
+        The second pass is planned with the first, so that no file is read for nothing.
+        """
+        fixed = [
+            Term("reading", self.reading, "a block or the pages of a row group, twice"),
+            Term(
+                "encoding",
+                _RECORD_COPIES * self.batch,
+                f"{_RECORD_COPIES} x a batch of {approximate_bytes(self.batch)}",
+            ),
+            Term("medians", BYTES_PER_COLUMN * self.medians, "counts by their bits"),
+        ]
+        expected = self.rows * self.record
+        least = Spool.least_room(self.record, expected)
+        # Few records need no more room than they take.
+        enough = min(Spool.enough_room(self.record, expected), 2 * expected + 2**20)
+        left = room - sum(term.bytes for term in fixed) - self.outputs * least
+        has_categories = bool(self.categories) or self.labels
+        values = _LEAST_CATEGORY_BYTES if has_categories else 0
+        if has_categories:
+            more = min(left // 2, _MOST_CATEGORY_BYTES)
+            while more > values:
+                if more + self._writing(more).bytes <= left:
+                    values = more
+                    break
+                more //= 2
+        writing = self._writing(values)
+        left -= values + writing.bytes
+        scattering = max(least, min(enough, least + left // self.outputs))
+        return [
+            *fixed,
+            Term("categories", values, "at most"),
+            Term(
+                "scattering",
+                self.outputs * scattering,
+                f"records of {self.record:,} bytes in random order, by way of the disk",
+            ),
+            writing,
+        ]
+
+    def _writing(self, category_bytes: int) -> Term:
+        """Say what the second pass holds at most, if categories take so much."""
+        values = most_values(category_bytes) + 2 * self.categories if self.categories else 0
+        narrow, wide = max(1, self.plain + self.categories), max(1, self.plain + values)
+        row, of_narrow = (n * np.dtype(self.dtype).itemsize for n in (wide, narrow))
+        if self.chunk_rows is not None:
+            return writing_term(self.chunk_rows, row, self.outputs)
+        rows = default_chunk_rows(narrow, self.dtype)
+        # Rows are rounded to multiples of 256, and one is the least.
+        X = max(rows * of_narrow, row, int(4 / 3 * CHUNK_BYTES) if values else 0)
+        bytes_of_chunk = X + rows * OUTCOME_BYTES
+        return _writing(bytes_of_chunk, self.outputs)
 
 
-def writing_term(recipe: Recipe, chunk_rows: int, n_outputs: int) -> Term:
+OUTCOME_BYTES = 32
+"""Of y, weight and ids of a row."""
+
+_VALUE_BYTES = 160
+"""That a value takes at least, as a `Vocabulary` counts them."""
+
+
+def most_values(category_bytes: int) -> int:
+    """How many values of categories may be found, where these and what is made take so much."""
+    return category_bytes // CATEGORY_COPIES // _VALUE_BYTES
+
+
+def writing_term(chunk_rows: int, row_bytes: int, n_outputs: int) -> Term:
     """Say what the second pass holds beside, once the width of X is known."""
-    bytes_of_chunk = chunk_rows * (row_bytes(recipe) + 32)
+    return _writing(chunk_rows * (row_bytes + OUTCOME_BYTES), n_outputs)
+
+
+def _writing(bytes_of_chunk: int, n_outputs: int) -> Term:
     # Each store holds the chunk that is being filled; one is written at a time.
     copies = _CHUNK_COPIES + n_outputs - 1
     return Term(
@@ -94,8 +192,15 @@ def row_bytes(recipe: Recipe) -> int:
 
 
 def require_few(learner: Survey | Known, most: int) -> None:
-    """Refuse more categories than there is room for, before they take the machine's memory."""
-    if learner.nbytes > most:
+    """Refuse more categories than there is room for, before they take the machine's memory.
+
+    Parameters
+    ----------
+    learner : Survey or Known
+    most : int
+        Bytes that their values and what is made of them may take.
+    """
+    if CATEGORY_COPIES * learner.nbytes > most:
         encoder = learner.encoder
         found = {name: (len(values), "column") for name, values in encoder.vocabularies.items()}
         if encoder.labels is not None and learner.draft.target is not None:
@@ -106,8 +211,9 @@ def require_few(learner: Survey | Known, most: int) -> None:
         if what == "target":
             way = "choose another --target"
         raise CeilingExceeded(
-            f"the values of categories take {approximate_bytes(learner.nbytes)} so far, and there "
-            f"is room for {approximate_bytes(most)}: the {what} {widest!r} has {count:,} of them; "
+            f"the values of categories, and what is made of them, take "
+            f"{approximate_bytes(CATEGORY_COPIES * learner.nbytes)} so far, and there is room for "
+            f"{approximate_bytes(most)}: the {what} {widest!r} has {count:,} of them; "
             f"{way}, or raise the memory ceiling"
         )
 

@@ -4,14 +4,14 @@ Which labels there are is found by reading y, in pieces. From then on readers ha
 the store has classes, as one of ours has.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ooc_train.budget import Budget
+from ooc_train.budget import Budget, Choice
 from ooc_train.errors import InvalidStore
 from ooc_train.memory import Ceiling, Term
 from ooc_train.store.arrays import ArrayLayout, Coding
@@ -76,8 +76,17 @@ def with_classes(store: Store, classes: tuple[Scalar, ...] = ()) -> Store:
     return replace(store, y=coded, classes=found, class_counts=None)
 
 
-def to_rewrite(store: Store, memory_ceiling: str | int | Ceiling | None) -> Store:
+def to_rewrite(
+    store: Store, memory_ceiling: str | int | Ceiling | None, terms: Callable[[Store], Choice]
+) -> Store:
     """Return a store that can be written anew: with classes, where y holds labels.
+
+    Parameters
+    ----------
+    store : Store
+    memory_ceiling : str, int, Ceiling or None
+    terms : callable
+        What writing it anew will take, so that a ceiling which is told has room for that too.
 
     Raises
     ------
@@ -86,9 +95,13 @@ def to_rewrite(store: Store, memory_ceiling: str | int | Ceiling | None) -> Stor
     InvalidStore, CorruptChunk, NonFiniteData
         As `with_classes` does.
     """
-    if has_labels(store.y):
+    if store.y is not None and has_labels(store.y):
+        look = look_term(store.y)
+        # Which labels there are isn't known yet; no codes are longer.
+        coding = Coding(store.y.dtype, (), ())
+        coded = replace(store, y=replace(store.y, dtype="<u2", names=None, coding=coding))
         with Budget(memory_ceiling) as budget:
-            budget.require([look_term(store.y)])
+            budget.settle(lambda _: [look], worst=terms(coded))
         return with_classes(store)
     return store
 

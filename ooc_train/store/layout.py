@@ -42,7 +42,7 @@ __all__ = [
     "open_store",
 ]
 
-_CHUNK_BYTES = 0.8 * 2**20
+CHUNK_BYTES = 0.8 * 2**20
 _SHARD_BYTES = 64 * 2**20
 _MAX_CHUNKS = 4096
 _LABELS_AT_A_TIME = 2**17
@@ -56,7 +56,7 @@ def default_chunk_rows(n_features: int, dtype: np.dtype[Any] | str) -> int:
 
     A multiple of 256, or fewer where 256 rows take more.
     """
-    rows = _CHUNK_BYTES / (n_features * np.dtype(dtype).itemsize)
+    rows = CHUNK_BYTES / (n_features * np.dtype(dtype).itemsize)
     return round(rows / 256) * 256 if rows >= 256 else max(1, int(rows))
 
 

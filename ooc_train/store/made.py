@@ -8,6 +8,7 @@ those of a short one.
 import os
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -138,7 +139,10 @@ def make_rows(
     if chunk_rows is not None and chunk_rows < 1:
         raise ValueError(f"chunk_rows={chunk_rows!r} should be at least 1")
     with Budget(memory_ceiling) as budget:
-        terms, threads = _terms(recipe, chunk_rows, codec, budget)
+        terms = budget.settle(
+            partial(_terms, recipe, chunk_rows, codec), "use smaller chunks" if chunk_rows else ""
+        )
+        threads = next(n for n in range(THREADS, 0, -1) if recipe.making_term(n) in terms)
         writer = StoreWriter(
             path,
             n_features=recipe.features,
@@ -160,10 +164,8 @@ def make_rows(
             return writer.commit(), budget.report(terms)
 
 
-def _terms(
-    recipe: MadeRecipe, chunk_rows: int | None, codec: Packing, budget: Budget
-) -> tuple[list[Term], int]:
-    """List what the job holds, and say how many threads there is room for."""
+def _terms(recipe: MadeRecipe, chunk_rows: int | None, codec: Packing, room: int) -> list[Term]:
+    """List what the job holds, with as many threads as so many bytes are room for."""
     width = recipe.features * np.dtype(recipe.dtype).itemsize
     rows = chunk_rows or default_chunk_rows(recipe.features, recipe.dtype)
     writing = writing_term(
@@ -175,7 +177,6 @@ def _terms(
     )
     for threads in range(THREADS, 0, -1):
         terms = [recipe.making_term(threads), writing]
-        if budget.left(terms) >= 0:
+        if sum(term.bytes for term in terms) <= room:
             break
-    budget.require(terms, "use smaller chunks" if chunk_rows else "")
-    return terms, threads
+    return terms

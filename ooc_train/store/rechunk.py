@@ -9,6 +9,7 @@ import os
 import warnings
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from typing import Any, cast, get_args
 
 import numpy as np
@@ -16,7 +17,7 @@ import numpy as np
 from ooc_train.ahead import ahead
 from ooc_train.budget import Budget
 from ooc_train.core.atomic import STORE, require_output
-from ooc_train.memory import Ceiling, MemoryReport
+from ooc_train.memory import Ceiling, MemoryReport, Term
 from ooc_train.store.labels import to_rewrite
 from ooc_train.store.layout import Store, default_chunk_rows, open_store
 from ooc_train.store.output import worth_packing
@@ -105,7 +106,6 @@ def rechunk_store(
     """
     source = store if isinstance(store, Store) else open_store(store)
     require_elsewhere(source, out)
-    source = to_rewrite(source, memory_ceiling)
     written = _number(source.dtype if dtype is None else dtype)
     rows = default_chunk_rows(source.n_features, written)
     if chunk_rows is not None:
@@ -117,25 +117,18 @@ def rechunk_store(
     if codec not in (None, *get_args(Packing)):
         raise ValueError(f"codec={codec!r} is none of {', '.join(get_args(Packing))}")
     require_output(out, STORE, overwrite=overwrite)
+    source = to_rewrite(
+        source, memory_ceiling, lambda coded: partial(_terms, coded, rows, codec, written)
+    )
     record = record_dtype(source)
-    as_written = record.itemsize + source.n_features * (written.itemsize - source.dtype.itemsize)
     rounding = None
-    if written.kind == "f" and narrows(source.dtype, written):
+    if _rounds(source, written):
         rounding = Rounding(source.n_features, lambda i: _called(source, i), written)
     with Budget(memory_ceiling) as budget:
-        terms = [
-            reading_term(source, record),
-            writing_term(
-                as_written,
-                source.n_features,
-                rows,
-                packed=codec != "none",
-                counted=known_statistics(source, written) is None,
-            ),
-        ]
-        if rounding is not None:
-            terms.append(rounding_term(source))
-        budget.require(terms, "use smaller chunks" if chunk_rows is not None else "")
+        terms = budget.settle(
+            partial(_terms, source, rows, codec, written),
+            "use smaller chunks" if chunk_rows is not None else "",
+        )
         if codec is None:
             codec = _worth(source, record, written)
         with (
@@ -161,6 +154,33 @@ def rechunk_store(
         for loss in rounding.losses() if rounding is not None else ():
             warn(f"{loss}: numbers that differ may become the same")
         return made, budget.report(terms)
+
+
+def _terms(
+    source: Store, rows: int, codec: Packing | None, written: np.dtype[Any], room: int
+) -> list[Term]:
+    """List what the job holds, however much room there is."""
+    del room
+    record = record_dtype(source)
+    as_written = record.itemsize + source.n_features * (written.itemsize - source.dtype.itemsize)
+    terms = [
+        reading_term(source, record),
+        writing_term(
+            as_written,
+            source.n_features,
+            rows,
+            packed=codec != "none",
+            counted=known_statistics(source, written) is None,
+        ),
+    ]
+    if _rounds(source, written):
+        terms.append(rounding_term(source))
+    return terms
+
+
+def _rounds(source: Store, written: np.dtype[Any]) -> bool:
+    """Say whether numbers are rounded to a type of fractions."""
+    return written.kind == "f" and narrows(source.dtype, written)
 
 
 def _called(source: Store, column: int) -> str:

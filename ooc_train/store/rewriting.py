@@ -244,7 +244,7 @@ def rechunk_command(path: str, layouts: Mapping[str, ArrayLayout]) -> str:
     )
     return (
         f"ooc-train rechunk {_and_beside(path, 'rechunked')} "
-        f"--memory-ceiling {Projection(terms).smallest}{_opened_by(path, layouts)}"
+        f"--memory-ceiling {Projection(terms, started=1).smallest}{_opened_by(path, layouts)}"
     )
 
 

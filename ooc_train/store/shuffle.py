@@ -9,6 +9,7 @@ import operator
 import os
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -92,11 +93,15 @@ def shuffle_store(
         raise ValueError(f"random_state={random_state!r} should be a whole number, at least 0")
     source = store if isinstance(store, Store) else open_store(store)
     require_elsewhere(source, out)
-    source = to_rewrite(source, memory_ceiling)
-    record = record_dtype(source)
     ours = source.generation > 0
     chunk_rows = source.chunk_rows if ours else default_chunk_rows(source.n_features, source.dtype)
     codec = PACKINGS[source.X.codec] if ours else "none"
+    source = to_rewrite(
+        source,
+        memory_ceiling,
+        lambda coded: partial(_terms, coded, record_dtype(coded), chunk_rows, codec),
+    )
+    record = record_dtype(source)
     with (
         Budget(memory_ceiling) as budget,
         writer_of(
@@ -110,8 +115,7 @@ def shuffle_store(
             overwrite=overwrite,
         ) as writer,
     ):
-        terms = _terms(source, record, chunk_rows, codec, budget)
-        budget.require(terms)
+        terms = budget.settle(partial(_terms, source, record, chunk_rows, codec))
         spool = Spool(
             record,
             os.path.dirname(writer.path),
@@ -134,9 +138,9 @@ def shuffle_store(
 
 
 def _terms(
-    source: Store, record: np.dtype[Any], chunk_rows: int, codec: Packing, budget: Budget
+    source: Store, record: np.dtype[Any], chunk_rows: int, codec: Packing, room: int
 ) -> list[Term]:
-    """List what the job holds; the room of the spool, of what these leave, comes last."""
+    """List what the job holds, of so many bytes: what the others leave, the spool's, comes last."""
     counted = known_statistics(source, source.dtype) is None
     terms = [
         reading_term(source, record),
@@ -150,9 +154,10 @@ def _terms(
         ),
     ]
     data = source.n_rows * record.itemsize
-    room = max(
-        Spool.least_room(record, data),
-        min(Spool.enough_room(record, data), budget.left([*terms])),
+    left = room - sum(term.bytes for term in terms)
+    scattering = max(
+        Spool.least_room(record.itemsize, data),
+        min(Spool.enough_room(record.itemsize, data), left),
     )
     why = f"records of {record.itemsize:,} bytes, {approximate_bytes(data)} of them in all"
-    return [*terms, Term("shuffling", room, why)]
+    return [*terms, Term("shuffling", scattering, why)]

@@ -179,10 +179,11 @@ class Spool:
     ) -> None:
         if dtype.hasobject or not dtype.names or dtype[0] != np.int64 or dtype.names[0] != "row":
             raise ValueError(f"records of {dtype} don't begin with a field 'row' of int64")
-        if room < self.least_room(dtype):
+        least = self.least_room(dtype.itemsize)
+        if room < least:
             raise ValueError(
                 f"room={approximate_bytes(room)} is too small for records of {dtype.itemsize:,} "
-                f"bytes, which take {approximate_bytes(self.least_room(dtype))}"
+                f"bytes, which take {approximate_bytes(least)}"
             )
         self.dtype = dtype
         self.n_rows = 0
@@ -204,12 +205,11 @@ class Spool:
             self._file = tempfile.TemporaryFile(dir=self._directory, buffering=0)  # noqa: SIM115
 
     @classmethod
-    def least_room(cls, dtype: np.dtype[Any], expected_bytes: int = 0) -> int:
-        """Give the least room for records of a dtype and so many bytes of them.
+    def least_room(cls, record: int, expected_bytes: int = 0) -> int:
+        """Give the least room for records of so many bytes each, and so many in all.
 
         At least 16 of them make a block; and none is read back more than about three times.
         """
-        record: int = dtype.itemsize
         needed = _OVERHEAD + 2 * (record + _KEY_BYTES) + _LEAST_BLOCK * (record + _PLACE_BYTES)
         # Of a room, 13/128 go to extents and at most 2/32 to pieces.
         block = -(-needed * 128 // (128 - 13 - 8))
@@ -217,10 +217,10 @@ class Spool:
         return max(block, few_goes)
 
     @classmethod
-    def enough_room(cls, dtype: np.dtype[Any], expected_bytes: int) -> int:
+    def enough_room(cls, record: int, expected_bytes: int) -> int:
         """Give the room beyond which more gains nothing: buckets are read in pieces of 1 MiB."""
         enough = max(64 * 2**20, math.isqrt(4 * _EXTENT_BYTES * expected_bytes))
-        return max(enough, cls.least_room(dtype, expected_bytes))
+        return max(enough, cls.least_room(record, expected_bytes))
 
     @property
     def n_bytes(self) -> int:

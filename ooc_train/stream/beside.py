@@ -122,7 +122,10 @@ def with_given(
         scratch = scratch or Scratch()
         with Budget(memory_ceiling) as budget:
             size = _PIECE_BYTES + (2 * block_bytes(values) if is_dask(values) else 0)
-            budget.require([Term("writing", size, f"a piece of {role}, which was handed over")])
+            budget.require(
+                [Term("writing", size, f"a piece of {role}, which was handed over")],
+                alone=f"writing {role}, which was handed over,",
+            )
             if role == "sample_weight":
                 store = _with_weights(store, values, scratch)
             elif classifier:

@@ -180,8 +180,8 @@ def _require_room(
     with Budget(memory_ceiling) as budget:
         budget.require(
             [look_term(*layouts)],
-            "rewrite the store in smaller chunks (training may need more): "
-            f"{rechunk_command(store.path, arrays_of(store))}",
+            f"rewrite the store in smaller chunks: {rechunk_command(store.path, arrays_of(store))}",
+            alone="looking at labels and weights",
         )
 
 

@@ -90,6 +90,11 @@ class Processes:
         """Bytes that all processes hold before any data."""
         return self.driver + sum(held for held, _ in self.workers)
 
+    @property
+    def started(self) -> int:
+        """How many of them count with what they held before any data."""
+        return bool(self.driver) + len(self.workers)
+
 
 @dataclass(frozen=True, slots=True)
 class Demand:
@@ -146,7 +151,8 @@ class Plan:
     leaf_rows, leaf_bytes : of the pieces that rows are read in
     overrun : of the worker that could not keep its own limit, its number, that limit, and what it
         would need; or None
-    smallest_ceiling : bytes that would do for this many processes, with one task at a time
+    smallest_ceiling : bytes that would do for this many processes, with one task at a time, as
+        `Projection.smallest_ceiling` has them
     beside : how passes over the other rows are cut, which take turns with these; or None
     """
 
@@ -199,7 +205,7 @@ class Plan:
     @property
     def smallest(self) -> str:
         """The smallest ceiling that this many processes could keep, as text to paste."""
-        return f"{-(-self.smallest_ceiling // 2**20)}MiB"
+        return f"{self.smallest_ceiling // 2**20}MiB"
 
     @property
     def verdict(self) -> str:
@@ -254,7 +260,7 @@ class Plan:
         )
         return replace(
             self,
-            projection=Projection(tuple(terms)),
+            projection=replace(self.projection, terms=tuple(terms)),
             advice=larger.advice,
             overrun=self.overrun or other.overrun,
             beside=other.grain,
@@ -343,7 +349,7 @@ def make_plan(
         plan = of(*choice)
         if plan.fits:
             break
-    return replace(plan, smallest_ceiling=of(*choices[-1]).projected)
+    return replace(plan, smallest_ceiling=of(*choices[-1]).projection.smallest_ceiling)
 
 
 def _plan(
@@ -434,7 +440,7 @@ def _plan(
         terms.append(Term("results", demand.results, "what is returned to the caller"))
     return Plan(
         ceiling,
-        Projection(tuple(terms)),
+        Projection(tuple(terms), started=processes.started),
         Grain(
             task_stripes,
             window,

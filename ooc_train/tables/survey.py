@@ -81,7 +81,7 @@ class Survey:
         self.draft = draft
         self._min_count = min_count
         self._sure = sure
-        self._strict = strict
+        self.strict = strict
         categories = [column.name for column in draft.columns if column.kind == "category"]
         self.encoder = Encoder(
             draft.columns,
@@ -281,7 +281,7 @@ class Survey:
             len(names),
             lambda i: f"column {names[i]!r}, as days,",
             self.draft.dtype,
-            strict=self._strict,
+            strict=self.strict,
         )
         ranges = self._ranges["dates"]
         with np.errstate(invalid="ignore"):
