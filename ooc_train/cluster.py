@@ -21,10 +21,11 @@ from urllib.parse import urlsplit
 
 import dask
 import distributed
-from distributed import Client, get_worker
+from distributed import Client, Security, get_worker
 
 from ooc_train.errors import ClusterError, MissingMainGuard
 from ooc_train.memory import Ceiling, measure
+from ooc_train.security import GuardedCluster, security_for
 from ooc_train.stream.executors import Executor, Inline, OnDask, require_scheduler
 from ooc_train.stream.sources import ArraySource, Source
 
@@ -67,7 +68,7 @@ _LEAN = {
 }
 
 
-class LocalCluster(distributed.LocalCluster):  # type: ignore[misc] # untyped base
+class LocalCluster(GuardedCluster):
     """A Dask cluster of lean processes on this machine, with a memory ceiling for what runs on it.
 
     Parameters
@@ -77,13 +78,19 @@ class LocalCluster(distributed.LocalCluster):  # type: ignore[misc] # untyped ba
     n_workers : processes; the number of cores unless given
     threads_per_worker : one, unless given: threads of one process wait for each other
     dashboard_address : where the dashboard listens; this machine's port 8787 unless it is taken
+    security : bool or distributed.Security
+        Who may connect, and so run code. True: only who has a key that is made for this cluster
+        (`cluster.get_client()` and `Client(cluster)` do), and the dashboard opens by its link
+        alone. False: every user of this machine. Or Dask's settings for TLS, with a key of yours.
 
     Raises
     ------
     MissingMainGuard
         where the script that starts it lacks ``if __name__ == "__main__":``.
     ClusterError
-        where the workers could not be started.
+        where the workers could not be started, or no key could be made.
+    UnsafePlace
+        where there is no place for temporary files that other users can't tamper with.
     """
 
     def __init__(
@@ -93,6 +100,7 @@ class LocalCluster(distributed.LocalCluster):  # type: ignore[misc] # untyped ba
         n_workers: int | None = None,
         threads_per_worker: int = 1,
         dashboard_address: str = DASHBOARD,
+        security: bool | Security = True,
     ) -> None:
         if getattr(multiprocessing.current_process(), "_inheriting", False):
             # This is a worker importing the script that starts it. Say nothing: its parent will.
@@ -109,7 +117,7 @@ class LocalCluster(distributed.LocalCluster):  # type: ignore[misc] # untyped ba
                     processes=True,
                     host="127.0.0.1",
                     dashboard_address=dashboard_address,
-                    worker_dashboard_address="127.0.0.1:0",
+                    security=security,
                     memory_limit=0,
                     # Our errors reach the driver as values; what is left to log is of processes
                     # that end while others still talk to them, at Ctrl-C and at every close.
@@ -183,11 +191,17 @@ def connect(address: str) -> Client:
         where none answers at the address.
     """
     try:
-        return Client(address, timeout=_CONNECT_SECONDS)
-    except (OSError, ValueError) as error:
+        return Client(address, security=security_for(address), timeout=_CONNECT_SECONDS)
+    except (OSError, ValueError, TypeError) as error:
+        tls = address.startswith("tls://")
         raise ClusterError(
             f"no cluster answers at {address} ({error}); give the address of a Dask scheduler, "
-            "such as tcp://127.0.0.1:8786"
+            + (
+                "and its certificates in Dask's settings distributed.comm.tls (ca-file, "
+                "client.cert, client.key)"
+                if tls
+                else "such as tcp://127.0.0.1:8786"
+            )
         ) from None
 
 
@@ -219,12 +233,12 @@ def private_client() -> Client:
         if _private is None:
             with dask.config.set(_LEAN), warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="Port .* is already in use")
-                cluster = distributed.LocalCluster(
+                cluster = GuardedCluster(
+                    security=True,
+                    processes=False,
                     n_workers=1,
                     threads_per_worker=dask.system.CPU_COUNT,
-                    processes=False,
                     dashboard_address="127.0.0.1:0",
-                    worker_dashboard_address="127.0.0.1:0",
                     memory_limit=0,
                 )
             _private = cluster, Client(cluster, set_as_default=False)
@@ -298,7 +312,8 @@ def dashboard_link(executor: Executor) -> str | None:
         link: str | None = executor.client.dashboard_link
         if link and executor.client.scheduler.address.startswith("inproc://"):
             # distributed names the machine's own address, where our cluster does not listen.
-            return f"http://127.0.0.1:{urlsplit(link).port}/status"
+            parts = urlsplit(link)
+            return f"http://127.0.0.1:{parts.port}{parts.path}"
         return link
     return None
 

@@ -9,7 +9,6 @@ import os
 import shutil
 import signal
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from time import perf_counter
 from typing import Any
 
 from ooc_train.comparing import load
-from ooc_train.core.places import lasting_folder
+from ooc_train.core.places import temporary_folder
 from ooc_train.events import Callback
 from ooc_train.memory import Ceiling
 from ooc_train.models.model import Model
@@ -120,7 +119,7 @@ def scratch_folder() -> Iterator[str]:
     """Give a folder for data, which is gone afterwards, whether that is the end, Ctrl-C or kill."""
     with (
         _signals_end((signal.SIGTERM, signal.SIGHUP)),
-        tempfile.TemporaryDirectory(prefix="ooc_train-demo-", dir=lasting_folder()) as folder,
+        temporary_folder("demo") as folder,
     ):
         yield folder
 

@@ -14,6 +14,7 @@
     ├── NonFiniteData                 (ValueError) NaN or infinity in X, y or sample_weight
     ├── CeilingExceeded               (MemoryError) the job cannot be done under the memory ceiling
     ├── Diverged                      (ArithmeticError) the loss stopped being a number, or grew without end
+    ├── UnsafePlace                   (PermissionError) a folder in which other users could replace our files
     ├── InvalidRun                    (ValueError) a run folder that does not fit what is asked of it
     └── ClusterError                  (RuntimeError) the Dask cluster could not be started, used, or kept
         └── MissingMainGuard          (SystemExit) a script that starts processes lacks its ``__main__`` guard
@@ -72,6 +73,10 @@ class CeilingExceeded(OocTrainError, MemoryError):
 
 class Diverged(OocTrainError, ArithmeticError):
     """The loss became NaN or grew without end."""
+
+
+class UnsafePlace(OocTrainError, PermissionError):
+    """Other users could replace what lies in a folder that temporary files were to go to."""
 
 
 class InvalidRun(OocTrainError, ValueError):

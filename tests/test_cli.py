@@ -792,7 +792,7 @@ def test_the_story_of_a_run(flights, tmp_path):
     assert re.fullmatch(rf"time went on {spent} \d+ %(, {spent} \d+ %)*", where)
     assert saved == f"saved in {out}"
     dashboard, page, about, *plan = shown.splitlines()
-    assert re.fullmatch(r"dashboard  http://127\.0\.0\.1:\d+/status", dashboard)
+    assert re.fullmatch(r"dashboard  http://127\.0\.0\.1:\d+/[\w-]{22}/status", dashboard)
     assert page == dashboard.replace("dashboard", "training ").replace("/status", "/training")
     assert about == "logistic by newton, batch size full: 261,877 rows x 146 features"
     assert plan[0].startswith("reserved ")

@@ -31,6 +31,7 @@ ROWS = (
     "events",
     "report",
     "watching/",
+    "security",
     "cluster",
     "meter",
     "job",
@@ -57,6 +58,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "dask": (
         "stream/executors",
         "stream/dask_arrays",
+        "security",
         "cluster",
         "meter",
         "watching/dashboard/",
@@ -64,6 +66,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "distributed": (
         "stream/executors",
         "stream/shared",
+        "security",
         "cluster",
         "meter",
         "watching/dashboard/",

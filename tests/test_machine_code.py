@@ -142,7 +142,7 @@ RUN = """
     if __name__ == "__main__":
         with LocalCluster(n_workers=2, dashboard_address="127.0.0.1:0") as made, made.get_client():
             model = LogisticRegression(solver="lbfgs", max_iter=1).fit(sys.argv[1])
-        found = list(Path(tempfile.gettempdir()).glob("ooc_train-kernels-*/*"))
+        found = list(Path(tempfile.gettempdir()).glob("ooc_train.kernels-*/*"))
         print(len(found), *{oct(path.parent.stat().st_mode & 0o777) for path in found})
         print(*(note for note in model.report_.memory.notes if "compiled" in note))
 """

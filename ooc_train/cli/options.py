@@ -175,6 +175,14 @@ class Resources:
             help="Where the dashboard listens (default: 127.0.0.1:8787).",
         ),
     ] = None
+    insecure: Annotated[
+        bool,
+        option(
+            "--insecure",
+            of="Resources",
+            help="Let every user of this machine connect, and so run code as you.",
+        ),
+    ] = False
 
     @property
     def ceiling(self) -> Ceiling:
@@ -202,8 +210,8 @@ class Resources:
         from ooc_train.cluster import DASHBOARD, LocalCluster, connect, workers_within
 
         if self.scheduler is not None:
-            for name in ("workers", "threads", "dashboard_address"):
-                if getattr(self, name) is not None:
+            for name in ("workers", "threads", "dashboard_address", "insecure"):
+                if getattr(self, name) not in (None, False):
                     option = name.replace("_", "-")
                     raise typer.BadParameter(
                         f"--{option} is for workers that this command starts, and --scheduler "
@@ -219,6 +227,7 @@ class Resources:
                 n_workers=self.workers or workers_within(ceiling, kernels=kernels, beside=beside),
                 threads_per_worker=self.threads or 1,
                 dashboard_address=self.dashboard_address or DASHBOARD,
+                security=not self.insecure,
             ) as cluster,
             cluster.get_client() as client,
         ):

@@ -16,11 +16,9 @@ import ctypes
 import hashlib
 import json
 import os
-import shutil
 import stat
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import version
@@ -29,6 +27,7 @@ from time import perf_counter
 from typing import Any, Literal, NamedTuple
 
 from ooc_train.core.atomic import replace_file
+from ooc_train.core.places import close_folder, open_folder, why_unsafe
 from ooc_train.models import losses, rules
 from ooc_train.units import approximate_bytes
 
@@ -172,15 +171,22 @@ def folder() -> str:
     return _lasting() or (_told if _is_private(_told) else _temporary())
 
 
+def _place() -> str:
+    """Return where the folder that lasts is, or would be."""
+    caches = os.environ.get("XDG_CACHE_HOME") or os.path.join("~", ".cache")
+    path = os.environ.get("OOC_TRAIN_CACHE_DIR") or os.path.join(caches, "ooc_train")
+    return os.path.realpath(os.path.expanduser(path))
+
+
 @cache
 def _lasting() -> str | None:
     """Return the folder that lasts, or None where it can't be written to or isn't ours alone."""
-    caches = os.environ.get("XDG_CACHE_HOME") or os.path.join("~", ".cache")
-    path = os.environ.get("OOC_TRAIN_CACHE_DIR") or os.path.join(caches, "ooc_train")
-    path = os.path.expanduser(path)
+    path = _place()
+    if why_unsafe(path) is not None:
+        return None  # before anything is made, in another user's folder
     try:
         os.makedirs(path, mode=0o700, exist_ok=True)
-        if _is_ours(os.stat(path)) and os.access(path, os.W_OK):
+        if _is_ours(os.lstat(path)) and os.access(path, os.W_OK):
             return path
     except OSError:
         pass  # a home that can't be written to is no reason not to run
@@ -190,13 +196,8 @@ def _lasting() -> str | None:
 @cache
 def _temporary() -> str:
     """Make a folder that is gone when this process has ended."""
-    path, owner = tempfile.mkdtemp(prefix="ooc_train-kernels-"), os.getpid()
-
-    def remove() -> None:
-        if os.getpid() == owner:  # and not a child that was forked
-            shutil.rmtree(path, ignore_errors=True)
-
-    atexit.register(remove)
+    path = open_folder("kernels")
+    atexit.register(close_folder, path)
     return path
 
 
@@ -263,7 +264,10 @@ def _compiled(dtype: str) -> tuple[dict[str, bytes], str]:
             f"the kernels could not be compiled by {' '.join(command)}, which ended with "
             f"{done.returncode}:\n{done.stderr.strip()}"
         )
-    often = "on this machine" if _lasting() else "a run, for want of a folder to keep them in"
+    often = "on this machine"
+    if _lasting() is None:
+        why = why_unsafe(_place()) or f"{_place()} can't be written to"
+        often = f"a run, for want of a folder to keep them in ({why})"
     return code, (
         f"kernels were compiled, once {often}, before any data: "
         f"{perf_counter() - begun:.1f} s and {approximate_bytes(int(done.stdout))} of a process of "
