@@ -7,6 +7,7 @@
     │   ├── StoreNotFound             (FileNotFoundError) nothing lies at that path
     │   ├── InvalidStore              (ValueError) what lies there is no store that can be used
     │   ├── CorruptChunk              a chunk or an index is missing, cut short, or fails its checksum
+    │   ├── StoreChanged              a store was replaced while it was being read
     │   └── OutputExists              (FileExistsError) the place to write to is taken
     ├── TableError                    raw files, such as CSV and Parquet
     │   ├── TableNotFound             (FileNotFoundError) no such file
@@ -45,6 +46,10 @@ class InvalidStore(StoreError, ValueError):
 
 class CorruptChunk(StoreError):
     """A chunk or shard index is missing, truncated, or fails its checksum."""
+
+
+class StoreChanged(StoreError):
+    """A store was replaced, or its metadata changed, while it was being read."""
 
 
 class OutputExists(StoreError, FileExistsError):

@@ -141,6 +141,9 @@ class _StoreRows:
                 ids_of.read_rows(start, stop, ids)
             yield _Rows(ids, block.X, share=stop / self.store.n_rows)
             start = stop
+        source.require_same()
+        if ids_of is not None:
+            ids_of.require_same()
 
 
 def predict_files(

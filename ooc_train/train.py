@@ -435,6 +435,8 @@ class _Run:
         self._rows = self._looked = 0
         self._stopped = False
         self._notes: dict[str, None] = dict.fromkeys(task.inputs.notes)
+        if task.validation is not None and task.validation.store is not None:
+            self._notes |= dict.fromkeys(task.validation.store.notes)
         self._limit: str | None = None
         self._shortfall = ""
         if isinstance(task.solver, Updates) and task.solver.lanes < task.model.lanes:

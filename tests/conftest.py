@@ -30,6 +30,12 @@ def data_script(name: str) -> ModuleType:
     return module
 
 
+@pytest.fixture
+def one_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give all stores one id, so that those of the same rows are the same bytes."""
+    monkeypatch.setattr("ooc_train.store.output.new_store_id", lambda: "5e" * 16)
+
+
 @pytest.fixture(scope="session")
 def flights(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     """The stores of the flights, training and test rows: made once, not to be written to."""

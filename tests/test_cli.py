@@ -38,6 +38,7 @@ from ooc_train.store.writer import StoreWriter
 from ooc_train.units import parse_bytes
 from ooc_train.watching import interrupts
 from ooc_train.watching.callbacks import ConsoleBar
+from tests.sealing import reseal
 from tests.streams import write_store
 
 ROOT = Path(__file__).parent.parent
@@ -375,8 +376,8 @@ def test_info(made, flights):
     assert f"ratio {found['ratio']:.3g}" in lines["bytes"]
     assert (found["dtype"], found["y_dtype"], found["row_id"]) == ("float32", "uint8", True)
     assert lines["y"] == "1 column of uint8"
-    assert (found["format_version"], found["generation"]) == (1, 1)
-    assert lines["format"] == "version 1, 1 commit"
+    assert (found["format_version"], found["generation"]) == (2, 1)
+    assert lines["format"] == "version 2, 1 commit"
 
 
 def test_info_tells_of_raw_columns(flights, made, tmp_path):
@@ -395,6 +396,7 @@ def test_info_tells_of_raw_columns(flights, made, tmp_path):
     manifest = json.loads((damaged / "zarr.json").read_text())
     del manifest["attributes"]["recipe"]["columns"][0]["kind"]
     (damaged / "zarr.json").write_text(json.dumps(manifest))
+    reseal(damaged)
     result = here("info", damaged)
     assert result.exit_code == 1
     assert "its recipe is damaged (KeyError('kind')); ingest again" in result.stderr

@@ -105,6 +105,7 @@ def test_every_row_once_with_all_that_belongs_to_it(tmp_path, name, shuffle):
     assert sorted(os.listdir(tmp_path)) == [name, "out.zarr"]
 
 
+@pytest.mark.usefixtures("one_id")
 def test_csv_and_parquet_are_the_same_store(tmp_path):
     stores = []
     for name in ("a.csv", "a.parquet"):
@@ -116,6 +117,7 @@ def test_csv_and_parquet_are_the_same_store(tmp_path):
         assert {key for key in ours if ours[key] != theirs[key]} <= {"zarr.json"}
 
 
+@pytest.mark.usefixtures("one_id")
 def test_many_files_are_one_table(tmp_path):
     for i, start in enumerate(range(0, N, 1000)):
         write(tmp_path / f"part{i}.csv", TABLE.slice(start, 1000))
@@ -367,6 +369,7 @@ def test_a_test_split_has_each_row_on_one_side(tmp_path, share):
         )
 
 
+@pytest.mark.usefixtures("one_id")
 def test_the_bytes_are_a_function_of_rows_and_seed_and_of_no_ceiling(tmp_path):
     n = 200_000
     table = {

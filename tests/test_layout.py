@@ -17,6 +17,7 @@ from ooc_train.store.layout import (
     open_store,
 )
 from ooc_train.store.writer import StoreWriter
+from tests.sealing import checksums_off, edit
 
 X = np.random.default_rng(0).normal(3, 2, (30, 4)).astype("f4")
 Y = np.arange(30) % 3
@@ -40,16 +41,6 @@ def path(tmp_path):
         writer.write(X, Y, sample_weight=1 + Y, row_id=100 - np.arange(30))
         writer.commit()
     return str(tmp_path / "a.zarr")
-
-
-def edit(path, **attributes):
-    """Change what the manifest says."""
-    file = f"{path}/zarr.json"
-    with open(file) as stream:
-        metadata = json.load(stream)
-    metadata["attributes"].update(attributes)
-    with open(file, "w") as stream:
-        json.dump(metadata, stream)
 
 
 def group(folder, **arrays):
@@ -233,8 +224,8 @@ def test_what_is_no_store(tmp_path, path):
         open_store(zarr.create_group({}))
     with pytest.raises(TypeError, match="not ndarray"):
         open_store(X)  # type: ignore[arg-type]
-    edit(path, format_version=2)
-    with pytest.raises(InvalidStore, match=r"version 2.*update ooc_train"):
+    edit(path, format_version=3)
+    with pytest.raises(InvalidStore, match=r"version 3.*update ooc_train"):
         open_store(path)
 
 
@@ -245,6 +236,9 @@ def test_metadata_that_is_damaged(path):
         open_store(path)
     with open(f"{path}/X/zarr.json", "w") as file:
         json.dump({"zarr_format": 3, "node_type": "array", "shape": [3, 2]}, file)
+    with pytest.raises(InvalidStore, match=r"X/zarr.json is not what ooc_train wrote"):
+        open_store(path)
+    checksums_off(path)
     with pytest.raises(InvalidStore, match="lacks or garbles 'chunk_grid'"):
         open_store(path)
     shutil.rmtree(f"{path}/X")

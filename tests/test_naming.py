@@ -17,6 +17,7 @@ from ooc_train.store.rechunk import rechunk_store
 from ooc_train.store.rewriting import arrays_of, rechunk_command, shuffle_command
 from ooc_train.store.shuffle import shuffle_store
 from ooc_train.train import train
+from tests.sealing import edit
 from tests.streams import write_store
 
 RNG = np.random.default_rng(0)
@@ -93,8 +94,7 @@ def test_another_store_of_ours_brings_its_classes_and_counts_its_rows(two, tmp_p
         store = open_store("one", y=place)
         assert store.classes == ("no", "yes")
         assert store.class_counts == tuple(np.bincount(CODES).tolist())
-    manifest = zarr.open_group(tmp_path / "ours")
-    manifest.attrs["n_rows"] = 50
+    edit(tmp_path / "ours", n_rows=50)
     with pytest.raises(InvalidStore, match=r"X has 60 rows, and y \(.*ours/y\) has 50"):
         open_store("one", y="ours")
 

@@ -108,6 +108,7 @@ def test_y_of_any_shape_follows_its_row(tmp_path, y):
         np.testing.assert_array_equal(rows_of(shuffled.y), y[source_rows(shuffled)])
 
 
+@pytest.mark.usefixtures("one_id")
 def test_the_bytes_are_a_function_of_rows_and_seed_and_of_no_ceiling(tmp_path):
     path = tmp_path / "a"
     make_data(path, rows=100_000, features=20, chunk_rows=1000)
@@ -333,7 +334,9 @@ def test_a_kill_at_any_moment_leaves_a_whole_store_or_none(tmp_path, replaced):
     assert killed > 3
     shuffle_store(source, out, overwrite=True)
     assert sorted(os.listdir(tmp_path)) == ["a", "b", "c"]
-    assert contents(out) == contents(tmp_path / "c")
+    np.testing.assert_array_equal(
+        source_rows(open_store(out)), source_rows(open_store(tmp_path / "c"))
+    )
 
 
 MEMORY = """

@@ -55,6 +55,8 @@ def describe_store(store: "Store", columns: int) -> dict[str, Any]:
         "ratio": decoded / at_rest if at_rest else None,
         "format_version": store.format_version,
         "generation": store.generation,
+        "store_id": store.store_id or None,
+        "notes": list(store.notes),
         "raw_columns": _raw_columns(store),
         "columns": None,
     }
@@ -106,6 +108,7 @@ def store_text(store: "Store", columns: int) -> str:
         ("order", order),
         ("bytes", size),
         ("format", written),
+        *(("note", one_line(note)) for note in store.notes),
     ]
     text = _pairs(rows)
     if raw := found["raw_columns"]:

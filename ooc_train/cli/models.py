@@ -226,6 +226,7 @@ def evaluate(
         from ooc_train.models.fitted import load_fitted
 
         fitted = load_fitted(run)
+        notes: tuple[str, ...] = ()
         if is_table(data):
             from ooc_train.scoring import evaluate_files
 
@@ -246,6 +247,7 @@ def evaluate(
             from ooc_train.stream.inputs import read_inputs
 
             store = stored.open(data)
+            notes = store.notes
             # What can't be is refused before anything is started.
             fitted.for_columns(store.feature_names, store.n_features, data)
             classifies = fitted.model.is_classifier
@@ -272,6 +274,8 @@ def evaluate(
         within = f"  within {error:.1g}" if name == "roc_auc" and error is not None else ""
         typer.echo(f"{name:<8}  {figure}{within}")
     typer.echo(f"memory: {memory}")
+    for note in notes:
+        typer.echo(printable(f"note: {note}"))
 
 
 @command
@@ -315,9 +319,10 @@ def predict(
             from ooc_train.scoring import predict_files
 
             on_rows = bar.stages()
+            store = None if raw else stored.open(data)
             n_rows, memory = predict_files(
                 fitted,
-                data if raw else stored.open(data),
+                data if store is None else store,
                 out,
                 kinds=kinds,
                 overwrite=overwrite,
@@ -349,4 +354,6 @@ def predict(
         print_json({"n_rows": n_rows, "out": out, "arrays": kinds, "memory": asdict(memory)})
         return
     typer.echo(f"{n_rows:,} rows predicted | memory: {memory}")
+    for note in () if store is None else store.notes:
+        typer.echo(printable(f"note: {note}"))
     typer.echo(printable(f"saved in {out}: {', '.join(kinds)}"))

@@ -12,6 +12,7 @@ import numpy as np
 
 from ooc_train.errors import InvalidStore
 from ooc_train.store.conventions import Declared
+from ooc_train.store.identity import Seen
 
 Codec = Literal["raw", "blosc", "zstd"]
 
@@ -88,6 +89,11 @@ class ArrayLayout:
     coding : Coding or None
         What makes codes, of type `dtype`, of the labels that lie in the array; None where values
         are handed out as they lie.
+    store_id : str
+        Id of the store's commit, which each of its shards names; "" where shards name none.
+    seen : Seen or None
+        The metadata file that the array was opened by, where shards name no commit and the array is
+        local.
     """
 
     path: str
@@ -106,6 +112,8 @@ class ArrayLayout:
     fill: bytes | None = None
     names: tuple[tuple[float, str | float], ...] | None = None
     coding: Coding | None = None
+    store_id: str = ""
+    seen: Seen | None = None
 
     @property
     def n_rows(self) -> int:
@@ -163,6 +171,11 @@ class ArrayLayout:
     def chunks_per_shard(self) -> int:
         """Entries of a shard's index."""
         return self.shard_rows // self.chunk_rows
+
+    @property
+    def stored_name(self) -> str:
+        """Name of the array in its group, which may be another than its role."""
+        return self.path.rpartition("/")[2]
 
     def shard_path(self, shard: int) -> str:
         """File that holds a shard (a chunk, where chunks are files)."""

@@ -21,6 +21,10 @@ _CODED_ROWS = 2**13
 class ChunkReader:
     """Reads the chunks of one array; each thread has its own.
 
+    A context manager: leaving it closes its files, and raises `StoreChanged` where the array was
+    replaced meanwhile and its shards don't tell. Who keeps a reader asks `require_same`, after what
+    was read and before it is used.
+
     Parameters
     ----------
     layout : ArrayLayout
@@ -214,6 +218,20 @@ class ChunkReader:
         """Have rows read ahead, where the operating system can."""
         self._route.prefetch(start, min(stop, self._n_rows))
 
+    def require_same(self) -> None:
+        """Raise if the array is another one than was opened, where its shards don't tell.
+
+        Where it doesn't raise, all that was read before is of the array that was opened: a store is
+        replaced in one direction.
+
+        Raises
+        ------
+        StoreChanged
+            If it was replaced, changed or removed.
+        """
+        if self.layout.seen is not None:
+            self.layout.seen.require_same()
+
     def close(self) -> None:
         """Close its files; a further `read` opens them again."""
         self._route.close()
@@ -228,6 +246,8 @@ class ChunkReader:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+        if error is None:
+            self.require_same()
 
 
 class _Coder:

@@ -17,9 +17,12 @@ from numpy.typing import NDArray
 
 from ooc_train.errors import CorruptChunk
 from ooc_train.store.arrays import CHECKSUM_BYTES, MISSING, ArrayLayout
+from ooc_train.store.identity import IDENTITY_BYTES, require_commit, wrong_identity
 
 MAX_OPEN_SHARDS = 64
 _ENTRY = struct.Struct("<QQ")
+ENTRY_BYTES = _ENTRY.size
+"""Of a chunk, in the index of a shard."""
 _CHECK_BYTES = 2**20
 """Of a large chunk that are checked at a time."""
 
@@ -88,6 +91,8 @@ class DirectRoute:
 
     def _fill_or_raise(self, index: int, damage: _DamageError, out: NDArray[Any]) -> None:
         """Fill rows of a chunk that was never written, where that is allowed; else raise."""
+        # Of a store that was replaced, a file may be missing, or another than is due.
+        require_same_store(self._layout)
         if self._fill is None or not isinstance(damage, _MissingError):
             raise corrupt_chunk(self._layout, index, str(damage)) from damage.__cause__
         out[...] = self._fill
@@ -239,18 +244,46 @@ class DirectRoute:
         layout = self._layout
         try:
             fd = os.open(layout.shard_path(number), os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError as error:
-            raise _MissingError(f"its file is missing ({NEVER_WRITTEN})") from error
+        except (FileNotFoundError, NotADirectoryError) as error:
+            why = "" if layout.store_id else f" ({NEVER_WRITTEN})"
+            raise _MissingError(f"its file is missing{why}") from error
         try:
             size = os.fstat(fd).st_size
-            if not layout.sharded:
-                return _Shard(fd, size, _ENTRY.pack(0, size), set())
-            index_bytes = _ENTRY.size * layout.chunks_per_shard
-            data_bytes = size - index_bytes - CHECKSUM_BYTES
-            return _Shard(fd, data_bytes, _read_entries(fd, data_bytes, index_bytes), set())
+            if layout.sharded:
+                return self._indexed(fd, size, number)
+            return _Shard(fd, size, _ENTRY.pack(0, size), set())
         except BaseException:
             os.close(fd)
             raise
+
+    def _indexed(self, fd: int, size: int, number: int) -> _Shard:
+        """Read the end of a shard: its identity, where it has one, and its index."""
+        layout = self._layout
+        identity = bytearray(IDENTITY_BYTES if layout.store_id else 0)
+        index_bytes = _ENTRY.size * layout.chunks_per_shard
+        data_bytes = size - len(identity) - index_bytes - CHECKSUM_BYTES
+        entries = _read_entries(fd, data_bytes, index_bytes, identity)
+        if identity:
+            wrong = wrong_identity(identity, layout.store_id, layout.stored_name, number)
+            if wrong is not None:
+                raise _DamageError(wrong)
+        return _Shard(fd, data_bytes, entries, set())
+
+
+def require_same_store(layout: ArrayLayout) -> None:
+    """Raise if the store of an array is no longer the one that was opened.
+
+    What was read before is of the store that was opened, where this doesn't raise.
+
+    Raises
+    ------
+    StoreChanged
+        If it was replaced or removed.
+    """
+    if layout.store_id and layout.direct:
+        require_commit(layout.path, layout.store_id)
+    elif layout.seen is not None:
+        layout.seen.require_same()
 
 
 def corrupt_chunk(layout: ArrayLayout, index: int, reason: str) -> CorruptChunk:
@@ -266,12 +299,13 @@ def corrupt_chunk(layout: ArrayLayout, index: int, reason: str) -> CorruptChunk:
     )
 
 
-def _read_entries(fd: int, offset: int, length: int) -> bytes:
-    """Read the index of a shard, which lies at its end."""
+def _read_entries(fd: int, offset: int, length: int, identity: bytearray) -> bytes:
+    """Read the index of a shard, which lies at its end, and the identity before it."""
     if offset < 0:
         raise _DamageError(f"its shard is {-offset:,} bytes too short for an index alone")
     entries, checksum = bytearray(length), bytearray(CHECKSUM_BYTES)
-    _read_exactly(fd, [entries, checksum], offset, length + CHECKSUM_BYTES)
+    end = [identity, entries, checksum] if identity else [entries, checksum]
+    _read_exactly(fd, end, offset, sum(map(len, end)))
     try:
         _check(entries, checksum)
     except _DamageError as damage:

@@ -8,8 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ooc_train.store.arrays import ArrayLayout
-from ooc_train.store.direct import NEVER_WRITTEN, corrupt_chunk
+from ooc_train.store.arrays import CHECKSUM_BYTES, ArrayLayout
+from ooc_train.store.direct import (
+    ENTRY_BYTES,
+    NEVER_WRITTEN,
+    corrupt_chunk,
+    require_same_store,
+)
+from ooc_train.store.identity import IDENTITY_BYTES, wrong_identity
 
 LONGEST_LABEL = 100
 """Bytes, as UTF-8, that text of any length is assumed to take until labels were looked at."""
@@ -38,9 +44,13 @@ class ZarrRoute:
 
         self._layout = layout
         array = layout.source
-        self._array = (
-            array if isinstance(array, zarr.Array) else zarr.open_array(layout.path, mode="r")
-        )
+        try:
+            self._array = (
+                array if isinstance(array, zarr.Array) else zarr.open_array(layout.path, mode="r")
+            )
+        except Exception:
+            require_same_store(layout)
+            raise
         self._stored: set[int] = set()
         self._shards = (
             _ShardFill(self._array) if self._array.shards and layout.fill is None else None
@@ -50,6 +60,14 @@ class ZarrRoute:
 
     def read(self, index: int, out: NDArray[Any], scratch: NDArray[np.uint8] | None) -> None:  # noqa: ARG002
         """Decode chunk `index` into `out`; see `ChunkReader.read`."""
+        try:
+            self._read(index, out)
+        except Exception:
+            # Of a store that was replaced, a file may be missing, or another than is due.
+            require_same_store(self._layout)
+            raise
+
+    def _read(self, index: int, out: NDArray[Any]) -> None:
         start = index * self._layout.chunk_rows
         stop = min(start + self._layout.chunk_rows, self._layout.n_rows)
         shard = start // self._layout.shard_rows
@@ -109,6 +127,24 @@ class ZarrRoute:
                 raise corrupt_chunk(self._layout, index, reason) from None
             if size == 0:
                 raise corrupt_chunk(self._layout, index, f"{key} is empty")
+            if self._layout.store_id:
+                self._require_identity(index, shard, stored)
+
+    def _require_identity(self, index: int, shard: int, stored: Any) -> None:
+        """Raise if a shard of a store of ours is another one than is due."""
+        from zarr.abc.store import SuffixByteRequest
+        from zarr.core.buffer import default_buffer_prototype
+        from zarr.core.sync import sync
+
+        layout = self._layout
+        end = SuffixByteRequest(
+            IDENTITY_BYTES + ENTRY_BYTES * layout.chunks_per_shard + CHECKSUM_BYTES
+        )
+        found = sync(stored.get(default_buffer_prototype(), end))
+        identity = b"" if found is None else found.to_bytes()[:IDENTITY_BYTES]
+        wrong = wrong_identity(identity, layout.store_id, layout.stored_name, shard)
+        if wrong is not None:
+            raise corrupt_chunk(layout, index, wrong)
 
     def prefetch(self, start: int, stop: int) -> None:
         """Do nothing: zarr-python has no such call."""

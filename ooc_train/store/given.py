@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ooc_train.store.arrays import ArrayLayout
+from ooc_train.store.naming import array_of
 from ooc_train.store.nodes import find_node
 from ooc_train.store.output import OutputStore
 from ooc_train.store.predictions import PredictionRows, add_arrays
@@ -61,4 +62,4 @@ def lay_down(
                 rows.write({role: piece})
             rows.commit()
         output.commit(rows.n_rows, {})
-    return find_node(os.path.join(path, role)).layout(role)
+    return array_of(find_node(os.path.join(path, role)), role, fill_missing=False).layout

@@ -7,9 +7,9 @@ from typing import Any, Never, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from ooc_train.errors import InvalidStore
+from ooc_train.errors import InvalidStore, StoreNotFound
 from ooc_train.memory import available_memory
-from ooc_train.store.arrays import ArrayLayout
+from ooc_train.store.arrays import ArrayLayout, load_metadata
 from ooc_train.store.chunks import ChunkReader
 from ooc_train.store.columns import ColumnStatistics
 from ooc_train.store.conventions import require_rows_first
@@ -24,10 +24,12 @@ from ooc_train.store.naming import (
     manifest_of,
     named_array,
     no_array,
+    notes_of,
     of_another_x,
     require_axes,
+    seal_around,
 )
-from ooc_train.store.nodes import find_node
+from ooc_train.store.nodes import Node, find_node
 from ooc_train.units import approximate_bytes
 
 __all__ = [
@@ -46,6 +48,9 @@ CHUNK_BYTES = 0.8 * 2**20
 _SHARD_BYTES = 64 * 2**20
 _MAX_CHUNKS = 4096
 _LABELS_AT_A_TIME = 2**17
+
+_OPENINGS = 5
+"""Times that a store is opened which is being replaced again and again."""
 
 Scalar = str | int | float | bool
 """What a class may be called: what JSON can hold."""
@@ -109,6 +114,10 @@ class Store:
     recipe : mapping or None
         How raw columns became the features, as JSON values, of which `Recipe.from_json` makes what
         can be applied.
+    store_id : str
+        Random id of its commit, "" for a store of another writer or an earlier release.
+    notes : tuple of str
+        What a reader ought to know of how far it is checked.
     """
 
     path: str
@@ -126,6 +135,8 @@ class Store:
     statistics: ColumnStatistics | None = None
     attributes: Mapping[str, Any] = field(default_factory=dict)
     recipe: Mapping[str, Any] | None = None
+    store_id: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def n_features(self) -> int:
@@ -377,17 +388,42 @@ def open_store(
     InvalidStore
         If it is no Zarr, or its arrays don't fit together: X not of two axes, or transposed by the
         names of its axes, values that are no numbers or stand for others by their attributes,
-        lengths that differ, no rows, a format that is newer than this package.
+        lengths that differ, no rows, a format that is newer than this package; or if it is a store
+        of ours, and its manifest or the metadata of an array are not what was written.
     """
-    node = find_node(path)
+    for _ in range(_OPENINGS - 1):
+        node = find_node(path)
+        try:
+            return _opened(node, X, y, sample_weight, fill_missing=fill_missing)
+        except (InvalidStore, StoreNotFound):
+            if not _replaced(node):
+                raise
+    return _opened(find_node(path), X, y, sample_weight, fill_missing=fill_missing)
+
+
+def _replaced(node: Node) -> bool:
+    """Say whether a store of ours was replaced since its manifest was read."""
+    if node.metadata is None or node.is_array:
+        return False
+    try:
+        now = load_metadata(node.path)
+        return now is None or now["attributes"]["store_id"] != node.attributes.get("store_id")
+    except (InvalidStore, KeyError, TypeError):
+        return False
+
+
+def _opened(
+    node: Node, X: Place, y: "Place | None", sample_weight: "Place | None", *, fill_missing: bool
+) -> Store:
+    """Open a store whose group, or array, was found."""
     places: dict[str, Place | None] = {"X": X, "y": y, "sample_weight": sample_weight}
     named = {
         role: named_array(node, role, place, fill_missing=fill_missing)
         for role, place in places.items()
         if place is not None and not (isinstance(place, str) and place == role)
     }
-    manifest = manifest_of(node)
-    fill = fill_missing and not manifest
+    manifest, seal = manifest_of(node), seal_around(node)
+    fill = fill_missing and "n_rows" not in manifest
     layouts, dimensions = {}, {}
     for role in ("X", "y", "sample_weight", *(["row_id"] if manifest else [])):
         if role in named or places.get(role, role) is None:
@@ -395,9 +431,14 @@ def open_store(
         child = child_of_role(node, role)
         if child is not None and (child.is_array or child.is_encoded):
             layouts[role] = counted(
-                node.path, manifest, role, child.layout(role, fill_missing=fill)
+                node.path,
+                manifest,
+                role,
+                child.sealed_layout(role, seal, fill_missing=fill),
             )
             dimensions[role] = child.dimensions
+        elif seal is not None and role in seal.arrays:
+            raise seal.lacking(node.path, role)
         elif role == "X":
             raise no_array(node, role, role)
     if "X" in named:
@@ -413,14 +454,19 @@ def open_store(
         if array.layout.path.startswith(f"{node.path}/"):
             dimensions[role] = array.dimensions
     require_rows_first(node.path, dimensions)
-    store = _assembled(node.path, manifest, layouts)
+    store = _assembled(node.path, manifest, layouts, notes_of(node))
     for role in get_args(Role):
         if role in named:
             store = store.with_named(role, named[role])
     return store
 
 
-def _assembled(path: str, manifest: Mapping[str, Any], layouts: Mapping[str, ArrayLayout]) -> Store:
+def _assembled(
+    path: str,
+    manifest: Mapping[str, Any],
+    layouts: Mapping[str, ArrayLayout],
+    notes: tuple[str, ...],
+) -> Store:
     """Make a store of these arrays, after checking that they fit together."""
     X = layouts["X"]
     require_axes(path, "X", X)
@@ -454,4 +500,6 @@ def _assembled(path: str, manifest: Mapping[str, Any], layouts: Mapping[str, Arr
         statistics=None if statistics is None else ColumnStatistics.from_json(statistics),
         attributes=manifest.get("attributes", {}),
         recipe=manifest.get("recipe"),
+        store_id=manifest.get("store_id", ""),
+        notes=notes,
     )

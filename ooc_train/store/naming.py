@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from ooc_train.errors import InvalidStore
-from ooc_train.store.arrays import ArrayLayout
+from ooc_train.store.arrays import ArrayLayout, load_metadata
+from ooc_train.store.checksums import CHECKSUMS, OFF, Seal, changed
 from ooc_train.store.nodes import Node, find_array, group_around
 from ooc_train.text import listed
 
@@ -14,7 +15,14 @@ if TYPE_CHECKING:
     import zarr
 
 FORMAT = "ooc_train"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""1: before shards named their store, and before the manifest had checksums."""
+
+_UNCHECKED = 1
+
+_BELIEVED = ("feature_names", "classes", "recipe", "attributes")
+"""What is taken from the manifest of a store that another program changed on purpose: names, which
+no values can belie. Its rows are those of its arrays, and its statistics are added up anew."""
 
 Role = Literal["y", "sample_weight"]
 
@@ -49,25 +57,73 @@ class Named:
 def manifest_of(node: Node) -> Mapping[str, Any]:
     """Return the manifest of a group of ours, else nothing.
 
+    Of a group whose checksums are off only names are returned, and no number of rows.
+
     Raises
     ------
     InvalidStore
         If a later release wrote it, or it is damaged.
     """
     manifest = {} if node.is_array else node.attributes
-    if manifest.get("format") != FORMAT:
-        return {}
     version = manifest.get("format_version", 0)
-    if version > FORMAT_VERSION:
+    later = isinstance(version, int) and version > FORMAT_VERSION
+    if manifest.get("format") == FORMAT and later:
         raise InvalidStore(
             f"{node.path} has format version {version}, this package reads up to "
             f"{FORMAT_VERSION}; update ooc_train"
         )
+    seal = node.seal
+    if manifest.get("format") != FORMAT:
+        return {}
+    if manifest.get(CHECKSUMS) == OFF:
+        return {key: manifest[key] for key in _BELIEVED if key in manifest}
+    if seal is None and version != _UNCHECKED:
+        raise InvalidStore(changed(f"{node.path}/zarr.json"))
     if not isinstance(manifest.get("n_rows"), int):
         raise InvalidStore(
             f"{node.path}: the manifest counts no rows; restore its zarr.json from a copy"
         )
     return manifest
+
+
+def seal_around(node: Node) -> Seal | None:
+    """Return the checksums of a group, or of the group that an array lies in; None without any.
+
+    Raises
+    ------
+    InvalidStore
+        If the manifest is not the one that was written.
+    """
+    if not node.is_array:
+        return node.seal
+    if node.metadata is None and "://" not in node.path:
+        return None  # of format 2, which no store of ours is
+    group = None
+    if node.metadata is None:
+        group, _ = group_around(node)
+    elif (metadata := load_metadata(os.path.dirname(node.path))) is not None:
+        group = Node(os.path.dirname(node.path), metadata, None)
+    return None if group is None else group.seal
+
+
+def notes_of(node: Node) -> tuple[str, ...]:
+    """Return what users have to know of how far a store of ours is checked."""
+    about = {} if node.is_array else node.attributes
+    if about.get("format") != FORMAT:
+        return ()
+    if about.get(CHECKSUMS) == OFF:
+        note = (
+            f"the checksums of {node.path} are off: it is read as it lies, and of its manifest "
+            "names, classes and recipe are believed"
+        )
+    elif about.get("format_version") == _UNCHECKED:
+        note = (
+            f"{node.path} was written by an earlier release: what its manifest says, and which "
+            "shard is which, is not checked; `ooc-train rechunk` writes it anew with checksums"
+        )
+    else:
+        return ()
+    return (note,)
 
 
 def child_of_role(node: Node, role: str) -> Node | None:
@@ -161,8 +217,10 @@ def array_of(found: Node, role: str, *, fill_missing: bool) -> Named:
         found = inside
     group, name = group_around(found)
     manifest = {} if group is None else manifest_of(group)
-    ours = bool(manifest) and name in _AXES
-    layout = found.layout(role, fill_missing=fill_missing and not ours)
+    ours = "n_rows" in manifest and name in _AXES
+    layout = found.sealed_layout(
+        role, None if group is None else group.seal, fill_missing=fill_missing and not ours
+    )
     if layout.n_rows > manifest.get("n_rows", layout.n_rows):
         layout = layout.with_rows(manifest["n_rows"])
     return Named(

@@ -1,16 +1,19 @@
 """Finding a Zarr group or array, by its own ``zarr.json`` or else by zarr-python."""
 
+import json
 import os
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ooc_train.errors import InvalidStore, StoreNotFound
 from ooc_train.store.arrays import ArrayLayout, direct_layout, load_metadata
+from ooc_train.store.checksums import Seal, seal_of
 from ooc_train.store.chunks import ChunkReader
 from ooc_train.store.conventions import (
     DIMENSIONS,
@@ -19,6 +22,7 @@ from ooc_train.store.conventions import (
     dimensions_of,
     named_by,
 )
+from ooc_train.store.identity import Seen
 from ooc_train.store.strangers import described, unopened
 
 if TYPE_CHECKING:
@@ -45,11 +49,14 @@ class Node:
         Its ``zarr.json``, if it lies in a local directory and is of format 3.
     opened : zarr.Group, zarr.Array or None
         As zarr-python opened it, else.
+    seen : Seen or None
+        Its metadata file, as it was just before it was read; None of groups and of URLs.
     """
 
     path: str
     metadata: Mapping[str, Any] | None
     opened: "zarr.Group | zarr.Array[Any] | None"
+    seen: Seen | None = field(default=None, compare=False)
 
     @property
     def is_array(self) -> bool:
@@ -72,19 +79,31 @@ class Node:
             return attributes
         return {} if self.opened is None else dict(self.opened.attrs)
 
+    @cached_property
+    def seal(self) -> Seal | None:
+        """The checksums of a store of ours, None of an array, of another's, and where they are off.
+
+        Raises
+        ------
+        InvalidStore
+            If the manifest is not the one that was written.
+        """
+        return None if self.is_array else seal_of(self.path, self.attributes)
+
     def child(self, name: str) -> "Node | None":
         """Find what a group holds under a name, None if nothing."""
         path = f"{self.path}/{name}"
+        seen = Seen.of(path)
         if self.metadata is not None:
             metadata = load_metadata(path)
-            return None if metadata is None else Node(path, metadata, None)
+            return None if metadata is None else Node(path, metadata, None, seen)
         opened: Any = self.opened
         try:
             found = opened.get(name)
         except (ValueError, TypeError, KeyError) as error:
             # Types and codecs that zarr-python does not know, such as pickled objects.
             raise InvalidStore(f"{path} can't be opened as Zarr ({error})") from error
-        return None if found is None else Node(path, None, found)
+        return None if found is None else Node(path, None, found, seen)
 
     def array_names(self) -> list[str]:
         """List the arrays that lie in a group, and groups that stand for one, sorted."""
@@ -144,7 +163,45 @@ class Node:
                 "taken as numbers; write a column for each category, or remove that attribute"
             )
         dtype = "T" if lying.kind == "T" else meant.str
-        return replace(layout, dtype=dtype, declared=declared, names=names)
+        return replace(layout, dtype=dtype, declared=declared, names=names, seen=self.seen)
+
+    def sealed_layout(
+        self, role: str, seal: Seal | None, *, fill_missing: bool = False
+    ) -> ArrayLayout:
+        """Make the layout of an array of a group, after checking it by the group's checksums.
+
+        Parameters
+        ----------
+        role, fill_missing
+            As of `layout`.
+        seal : Seal or None
+            Of the group. An array that was not written with the store is not checked.
+
+        Raises
+        ------
+        InvalidStore
+            As `layout` does, and if the metadata are not those that were written.
+        """
+        name = self.path.rpartition("/")[2]
+        if seal is None or name not in seal.arrays:
+            return self.layout(role, fill_missing=fill_missing)
+        seal.require_array(self.path, name, self.written_metadata)
+        return replace(self.layout(role), store_id=seal.store_id, seen=None)
+
+    @property
+    def written_metadata(self) -> Any:
+        """Its ``zarr.json`` as it lies, also where zarr-python opened it; None if it has none."""
+        if self.metadata is not None:
+            return self.metadata
+        opened: Any = self.opened
+        from zarr.core.buffer import default_buffer_prototype
+        from zarr.core.sync import sync
+
+        lies = sync((opened.store_path / "zarr.json").get(default_buffer_prototype()))
+        try:
+            return None if lies is None else json.loads(lies.to_bytes())
+        except ValueError:
+            return None
 
     def _of_group(self, role: str, *, fill_missing: bool) -> ArrayLayout:
         """Make the layout of what a group stands for: labels of AnnData, as codes and categories.
@@ -246,8 +303,8 @@ def find_node(path: "str | os.PathLike[str] | zarr.Group | zarr.Array[Any]") -> 
     location = os.path.abspath(location)
     if not os.path.exists(location):
         raise StoreNotFound(f"nothing lies at {location}")
-    metadata = load_metadata(location)
-    return Node(location, metadata, None if metadata else _open_by_zarr(location))
+    seen, metadata = Seen.of(location), load_metadata(location)
+    return Node(location, metadata, None if metadata else _open_by_zarr(location), seen)
 
 
 def find_array(

@@ -19,6 +19,8 @@ from ooc_train.store.arrays import (
     array_metadata,
     group_metadata,
 )
+from ooc_train.store.checksums import with_checksums
+from ooc_train.store.identity import new_store_id, shard_identity
 
 _ENTRY = struct.Struct("<QQ")
 
@@ -29,7 +31,8 @@ _WORTH_PACKING = 1.3
 class ShardWriter(Discarding):
     """Writes one shard of an array, chunk by chunk, and names it only once it is whole.
 
-    A context manager: leaving it without `commit` removes what was written.
+    Between its chunks and its index it says which shard of which store it is. A context manager:
+    leaving it without `commit` removes what was written.
 
     Parameters
     ----------
@@ -41,6 +44,7 @@ class ShardWriter(Discarding):
 
     def __init__(self, layout: ArrayLayout, shard: int) -> None:
         self._layout = layout
+        self._shard = shard
         self._path = layout.shard_path(shard)
         # Two workers may write the same shard, when one is taken for dead.
         self._partial_path = f"{self._path}.{os.getpid()}.tmp"
@@ -99,12 +103,14 @@ class ShardWriter(Discarding):
         self._end += len(encoded) + 4
 
     def commit(self) -> None:
-        """Write the index, bring all of it to the disk, and give the file its name."""
-        absent = self._layout.chunks_per_shard - len(self._entries)
+        """Write identity and index, bring all of it to the disk, and give the file its name."""
+        layout = self._layout
+        absent = layout.chunks_per_shard - len(self._entries)
         entries = [*self._entries, *[(MISSING, MISSING)] * absent]
         index = b"".join(_ENTRY.pack(*entry) for entry in entries)
+        identity = shard_identity(layout.store_id, layout.stored_name, self._shard)
         with explained(self._path):
-            _write_all(self._file, index + crc32c(index).to_bytes(4, "little"))
+            _write_all(self._file, identity + index + crc32c(index).to_bytes(4, "little"))
             os.fsync(self._file.fileno())
             self._file.close()
             os.rename(self._partial_path, self._path)
@@ -121,7 +127,9 @@ class OutputStore(Discarding):
 
     Arrays are added, their shards written (by any number of processes, with `ShardWriter`), and
     `commit` gives the directory its name: a store that was begun and not committed never opens.
-    A context manager: leaving it without `commit` removes all of it.
+    A context manager: leaving it without `commit` removes all of it. Each has a random id, which
+    the manifest and every shard name; what the manifest and the metadata of arrays say is
+    checksummed in the manifest.
 
     Parameters
     ----------
@@ -138,6 +146,7 @@ class OutputStore(Discarding):
 
     def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         self._output = PartialOutput(path, STORE, overwrite=overwrite)
+        self.store_id = new_store_id()
         self._arrays: dict[str, tuple[ArrayLayout, tuple[str, ...]]] = {}
 
     @property
@@ -198,6 +207,7 @@ class OutputStore(Discarding):
             crc=True,
             direct=True,
             key="/".join(["c", "{}", *["0"] * len(row_shape)]),
+            store_id=self.store_id,
         )
         with explained(self.path):
             os.makedirs(layout.path, exist_ok=True)
@@ -212,7 +222,7 @@ class OutputStore(Discarding):
         n_rows : int
             Rows of every array.
         attributes : mapping
-            Of the group; JSON values.
+            Of the group; JSON values, with text for keys.
 
         Raises
         ------
@@ -223,15 +233,20 @@ class OutputStore(Discarding):
         """
         partial_path = self._output.partial_path
         with explained(self.path):
-            for layout, dimension_names in self._arrays.values():
-                _write_json(layout.path, array_metadata(layout.with_rows(n_rows), dimension_names))
+            arrays = {
+                name: array_metadata(layout.with_rows(n_rows), dimension_names)
+                for name, (layout, dimension_names) in self._arrays.items()
+            }
+            for name, metadata in arrays.items():
+                _write_json(os.path.join(partial_path, name), metadata)
             for directory, _, files in os.walk(partial_path, topdown=False):
                 for file in files:
                     # Of a worker that was killed; another one wrote the shard.
                     if file.endswith(".tmp"):
                         os.unlink(os.path.join(directory, file))
                 sync_folder(directory)
-            _write_json(partial_path, group_metadata(attributes))
+            sealed = with_checksums(attributes, self.store_id, arrays)
+            _write_json(partial_path, group_metadata(sealed))
             sync_folder(partial_path)
         self._output.commit()
 

@@ -22,9 +22,9 @@ from ooc_train.store.labels import to_rewrite
 from ooc_train.store.layout import Store, default_chunk_rows, open_store
 from ooc_train.store.output import worth_packing
 from ooc_train.store.rewriting import (
-    PACKINGS,
     Packing,
     arrays_of,
+    kept_packing,
     known_statistics,
     read_records,
     reading_term,
@@ -112,8 +112,8 @@ def rechunk_store(
         rows = operator.index(chunk_rows)
     if rows < 1:
         raise ValueError(f"chunk_rows={chunk_rows!r} should be at least 1")
-    if codec is None and source.generation > 0:
-        codec = PACKINGS[source.X.codec]
+    if codec is None:
+        codec = kept_packing(source)
     if codec not in (None, *get_args(Packing)):
         raise ValueError(f"codec={codec!r} is none of {', '.join(get_args(Packing))}")
     require_output(out, STORE, overwrite=overwrite)

@@ -32,7 +32,7 @@ Packing = Literal["none", "lz4", "zstd"]
 PIECE_BYTES = 2**20
 """Of records that are handed on at once."""
 
-PACKINGS: dict[str | None, Packing] = {"raw": "none", "blosc": "lz4", "zstd": "zstd"}
+_PACKINGS: dict[str | None, Packing] = {"raw": "none", "blosc": "lz4", "zstd": "zstd"}
 """By the codec of an array that is read directly."""
 
 _FEATURE_BYTES = 448
@@ -215,8 +215,14 @@ def known_statistics(source: Store, dtype: np.dtype[Any]) -> Any:
     rounded, those of the rounded ones.
     """
     known, weighted = source.statistics, source.sample_weight is not None
-    same = dtype == source.dtype
+    # Of an earlier release nothing says that they are those that were written.
+    same = dtype == source.dtype and source.store_id != ""
     return known if known is not None and known.weighted == weighted and same else None
+
+
+def kept_packing(source: Store) -> Packing | None:
+    """How a store of ours is packed; None of another writer's, and if another program packed it."""
+    return _PACKINGS.get(source.X.codec) if source.generation > 0 else None
 
 
 def rechunk_command(path: str, layouts: Mapping[str, ArrayLayout]) -> str:

@@ -20,8 +20,8 @@ from ooc_train.memory import Ceiling, MemoryReport, Term
 from ooc_train.store.labels import to_rewrite
 from ooc_train.store.layout import Store, default_chunk_rows, open_store
 from ooc_train.store.rewriting import (
-    PACKINGS,
     Packing,
+    kept_packing,
     known_statistics,
     read_records,
     reading_term,
@@ -93,9 +93,10 @@ def shuffle_store(
         raise ValueError(f"random_state={random_state!r} should be a whole number, at least 0")
     source = store if isinstance(store, Store) else open_store(store)
     require_elsewhere(source, out)
-    ours = source.generation > 0
+    kept = kept_packing(source)
+    ours = kept is not None
     chunk_rows = source.chunk_rows if ours else default_chunk_rows(source.n_features, source.dtype)
-    codec = PACKINGS[source.X.codec] if ours else "none"
+    codec = kept or "none"
     source = to_rewrite(
         source,
         memory_ceiling,

@@ -129,7 +129,8 @@ class StoreWriter(Discarding):
         self._attributes = {
             "feature_names": None if feature_names is None else list(feature_names),
             "shuffled": None if shuffled is None else int(shuffled),
-            "attributes": dict(attributes or {}),
+            # Keys become text, as they are in JSON.
+            "attributes": json.loads(json.dumps(dict(attributes or {}))),
             "recipe": None if recipe is None else dict(recipe),
         }
         # What JSON can't hold is found now, not at the commit of a day's work.

@@ -246,7 +246,7 @@ def _read_store(store: Store, *, classifier: bool, classes: tuple[Label, ...]) -
         )
     labels = None
     found: tuple[Label, ...] = ()
-    notes: list[str] = []
+    notes = [*store.notes]
     if not classifier and store.classes is not None:
         notes.append(_as_numbers(store.path, store.classes))
     if classifier:
@@ -323,6 +323,7 @@ def _totals(source: StoreSource, n_classes: int) -> tuple[float, Array | None]:
             if source.labels is not None:
                 codes = codes_of(np.asarray(source.labels), codes)
             totals += np.bincount(codes.astype(np.intp), weights, minlength=n_classes)
+    source.require_same()
     return weight, totals if n_classes else None
 
 

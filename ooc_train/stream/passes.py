@@ -382,15 +382,20 @@ class SumTree:
 def _attempt(function: Callable[..., Any], *call: Any) -> Any:
     """Return what the call returns, or what it raises on purpose.
 
+    Rows that were read count only if their store is still the one that was opened.
+
     An error that is returned reaches the driver as it is, and once; one that is raised in a task is
     logged by every process that it passes.
     """
     try:
         # Rows that are not finite and losses that overflow are told of by errors of ours.
         with np.errstate(over="ignore", invalid="ignore"):
-            return function(*call)
+            result = function(*call)
+        if isinstance(call[0], StoreSource):
+            call[0].require_same()
     except (OocTrainError, OSError, MemoryError, ValueError) as error:
         return error.with_traceback(None)
+    return result
 
 
 _local = threading.local()

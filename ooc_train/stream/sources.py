@@ -254,6 +254,18 @@ class StoreSource:
             rooms["encoded"] = Room((scratch,), "u1")
         return rooms
 
+    def require_same(self) -> None:
+        """Raise if an array is another one than was opened, as `ChunkReader` does.
+
+        Raises
+        ------
+        StoreChanged
+            If one was replaced, changed or removed.
+        """
+        for layout in (self.X, self.y, self.weight):
+            if layout is not None and layout.seen is not None:
+                layout.seen.require_same()
+
     def chunk_readers(self) -> dict[str, ChunkReader]:
         """Return a reader of the chunks of each array."""
         layouts = {"X": self.X, "y": self.y, "weight": self.weight}
