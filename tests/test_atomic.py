@@ -226,6 +226,39 @@ def test_a_lock_of_what_was_renamed_meanwhile_is_none(tmp_path, kind, monkeypatc
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("ending", ["commit", "discard"])
+def test_what_is_being_removed_is_nobodys_place_to_write_to(
+    tmp_path, kind, ending, monkeypatch, renaming
+):
+    if renaming == "other" and ending == "commit":
+        pytest.skip("this file system is taken to have no exchange")
+    path, real, refused = tmp_path / "a", atomic._remove_once, []
+    make(path, kind, "old")
+
+    def slowly(gone: str) -> None:
+        with pytest.raises(OutputExists, match="another process is writing"):
+            PartialOutput(path, kind, overwrite=True)
+        refused.append(gone)
+        monkeypatch.setattr(atomic, "_remove_once", real)
+        real(gone)
+        # From here on the place is free, and what is there is another's.
+        other.append(PartialOutput(path, kind, overwrite=True))
+
+    other: list[PartialOutput] = []
+    with PartialOutput(path, kind, overwrite=True) as output:
+        fill(output.partial_path, kind, "new")
+        monkeypatch.setattr(atomic, "_remove_once", slowly)
+        output.commit() if ending == "commit" else output.discard()
+    assert len(refused) == 1
+    assert text_of(path, kind) == ("new" if ending == "commit" else "old")
+    with other[0]:
+        fill(other[0].partial_path, kind, "another")
+        other[0].commit()
+    assert text_of(path, kind) == "another"
+    assert os.listdir(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_without_locks_names_of_their_own_keep_processes_apart(tmp_path, kind, monkeypatch):
     def lacking(fd: int, how: int) -> None:
         raise OSError(errno.EBADF, "Bad file descriptor")

@@ -255,7 +255,7 @@ class PartialOutput(Discarding):
     def discard(self) -> None:
         """Remove what was written, unless it was committed."""
         if self.active:
-            remove(self.partial_path)
+            _remove_open(self._lock, self.partial_path)
             self._release()
         for folder in reversed(self._made):
             with contextlib.suppress(OSError):  # by now others may have put something there
@@ -354,14 +354,18 @@ class PartialOutput(Discarding):
             return
         if found != self._before:
             raise FileExistsError(errno.EEXIST, "was changed", self.path)
-        if not _renamed(self.partial_path, self.path, _EXCHANGE):
-            self._replace()
-            return
-        # What lay there now lies at the partial path; another process may have been quicker.
-        if _identity(self.partial_path, self._kind) != self._before:
-            _renamed(self.partial_path, self.path, _EXCHANGE)
-            raise FileExistsError(errno.EEXIST, "was changed", self.path)
-        remove(self.partial_path)
+        with _locked(self.path) as old:
+            if not _renamed(self.partial_path, self.path, _EXCHANGE):
+                self._replace()
+                return
+            # What lay there now lies at the partial path; another process may have been quicker.
+            if _identity(self.partial_path, self._kind) != self._before:
+                _renamed(self.partial_path, self.path, _EXCHANGE)
+                raise FileExistsError(errno.EEXIST, "was changed", self.path)
+            if old is None:
+                remove(self.partial_path)
+            else:
+                _remove_open(old, self.partial_path)
 
     def _replace(self) -> None:
         """Replace what lies there, where the file system can't exchange two names."""
@@ -467,11 +471,15 @@ def remove(path: str) -> None:
     for _ in range(_ATTEMPTS):
         if not os.path.lexists(path):
             return
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.isdir(path) and not os.path.islink(path):
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                os.unlink(path)
+        _remove_once(path)
+
+
+def _remove_once(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        if os.path.isdir(path) and not os.path.islink(path):
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            os.unlink(path)
 
 
 @contextlib.contextmanager
@@ -532,6 +540,36 @@ def _try_to_write(folder: str) -> None:
         if error.errno not in _UNSUPPORTED | {errno.EISDIR}:
             raise
         os.rmdir(tempfile.mkdtemp(prefix=".", dir=folder))
+
+
+@contextlib.contextmanager
+def _locked(path: str) -> Iterator[int | None]:
+    """Lock what is to be replaced, so that nobody takes it for remains while it is removed.
+
+    None of a link, and on file systems without locks.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        yield None
+        return
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _remove_open(fd: int, path: str) -> None:
+    """Remove what lies at a path, as long as it is what is open, of which the lock is held.
+
+    Once that is gone, another process may make something of its own at the same path.
+    """
+    for _ in range(_ATTEMPTS):
+        if not _is_open_at(fd, path):
+            return
+        _remove_once(path)
 
 
 def _is_open_at(fd: int, path: str) -> bool:
