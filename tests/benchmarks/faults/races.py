@@ -83,6 +83,8 @@ def _after_both(
         yield Finding(Outcome.LOST, f"{what}: both wrote it, though neither may replace")
     state, why = job.state(bench, folder)
     expected = done or ["old" if overwrite else "absent"]
+    if not job.exact and state == "new" and done:
+        state = done[0]
     if state not in expected:
         outcome = Outcome.SILENT if done else Outcome.LOST
         yield Finding(outcome, f"{what}: done by {done}, then {state}. {why}")
