@@ -1,5 +1,6 @@
 """What runs calls on a cluster: each result once, no more in flight than the window."""
 
+import itertools
 import subprocess
 import sys
 from time import perf_counter, sleep, time
@@ -59,6 +60,22 @@ def test_a_long_call_does_not_hold_back_what_is_done(client):
     number, done = next(run)
     assert (number, list(run)) == (0, [])
     assert arrived < done
+
+
+def test_drivers_that_share_a_scheduler_share_no_result(client, monkeypatch):
+    # As it is in two processes: each counts its calls from 0.
+    with Client(client.scheduler.address, security=client.security) as other:
+        found = []
+        running = []
+        for number, driver in enumerate((client, other)):
+            monkeypatch.setattr(OnDask, "_serial", itertools.count())
+            calls = [(10 * number + i, 0.5) for i in range(2)]
+            running.append(OnDask(driver).run(slept, calls, 8, "test"))
+            # The first of the results: the other call of this driver is still known to Dask.
+            found.append([next(running[-1])[0]])
+        for got, run in zip(found, running, strict=True):
+            got += [value for value, _ in run]
+    assert [sorted(got) for got in found] == [[0, 1], [10, 11]]
 
 
 CLUSTER = """

@@ -2,6 +2,7 @@
 
 import itertools
 import pickle
+import secrets
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -165,6 +166,8 @@ class OnDask:
         # The workers of such a cluster can be reached from here; else the scheduler passes on.
         self.direct = isinstance(client.cluster, LocalCluster)
         self._scattered = Scattered(client)
+        # Other drivers of the same scheduler count from 0 too, and it runs tasks of one key once.
+        self._token = secrets.token_hex(4)
 
     def run(
         self,
@@ -252,7 +255,7 @@ class OnDask:
         name: str,
     ) -> dict[Future, tuple[Any, ...]]:
         """Submit calls, and return the future of each."""
-        keys = [f"ooc_train-{name}-{next(self._serial)}" for _ in calls]
+        keys = [f"ooc_train-{name}-{next(self._serial)}-{self._token}" for _ in calls]
         if not calls:
             return {}
         if any(isinstance(argument, Delayed) for call in calls for argument in call):
