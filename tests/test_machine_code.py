@@ -97,20 +97,49 @@ def test_a_changed_source_is_never_served_from_the_cache(tmp_path, name):
     assert run(PATH_OF, **environment) != [machine_code._path("float64")]
 
 
-def test_a_folder_that_others_may_write_is_not_used(tmp_path, monkeypatch):
-    shared, file = tmp_path / "shared", tmp_path / "file"
+@pytest.fixture
+def cached(monkeypatch):
+    """Returns the folder that is used where a place is asked for, and why not that one."""
+
+    def ask(variable, place):
+        monkeypatch.setenv(variable, str(place))
+        machine_code._lasting.cache_clear()
+        return machine_code.folder()
+
+    monkeypatch.delenv("OOC_TRAIN_CACHE_DIR", raising=False)
+    yield ask
+    machine_code._lasting.cache_clear()
+
+
+@pytest.mark.parametrize("variable", ["OOC_TRAIN_CACHE_DIR", "XDG_CACHE_HOME"])
+def test_a_folder_that_others_may_write_is_not_used(tmp_path, cached, variable):
+    shared, file, link = tmp_path / "shared", tmp_path / "file", tmp_path / "link"
     shared.mkdir()
     shared.chmod(0o777)
+    (shared / "own").mkdir(mode=0o700)  # which anyone may rename, and put another in its place
+    link.symlink_to(shared / "own")
     file.touch()
-    for place in (shared, file / "below"):
-        monkeypatch.setenv("OOC_TRAIN_CACHE_DIR", str(place))
-        machine_code._lasting.cache_clear()
-        try:
-            used = machine_code.folder()
-            assert not used.startswith(str(tmp_path / "shared"))
-            assert stat.S_IMODE(os.stat(used).st_mode) == 0o700
-        finally:
-            machine_code._lasting.cache_clear()
+    for place in (shared, shared / "own", shared / "new", link, file / "below"):
+        used = cached(variable, place)
+        assert not used.startswith(str(tmp_path))
+        assert stat.S_IMODE(os.stat(used).st_mode) == 0o700
+    # Nothing was made there, where it would have been somebody else's to keep.
+    assert [path.name for path in shared.iterdir()] == ["own"]
+    assert list((shared / "own").iterdir()) == []
+    shared.chmod(0o1777)
+    ours = shared / "own" / ("" if variable == "OOC_TRAIN_CACHE_DIR" else "ooc_train")
+    assert cached(variable, link) == str(ours)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to others")
+def test_no_folder_of_another_users_is_used(tmp_path, cached):
+    theirs = tmp_path / "theirs"
+    theirs.mkdir(mode=0o755)
+    (theirs / "ooc_train").mkdir(mode=0o700)  # root's own, below: a cache as `sudo -E` leaves one
+    os.chown(theirs, 65534, 65534)
+    assert not cached("XDG_CACHE_HOME", theirs).startswith(str(tmp_path))
+    os.chown(theirs, 0, 0)
+    assert cached("XDG_CACHE_HOME", theirs) == str(theirs / "ooc_train")
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,34 @@
-"""Output goes to local places: a URL is refused wherever output is named, and nothing is made."""
+"""Places: output goes to local ones, temporary folders where no other user can tamper with them.
 
+A URL is refused wherever output is named, and nothing is made.
+"""
+
+import errno
+import fcntl
+import os
+import re
+import stat
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from ooc_train.cluster import LocalCluster
+from ooc_train.core import places
 from ooc_train.core.atomic import FILE, require_output
-from ooc_train.core.places import local_path
+from ooc_train.core.places import (
+    close_folder,
+    local_path,
+    open_folder,
+    scratch_folder,
+    temporary_folder,
+    temporary_place,
+    why_unsafe,
+)
+from ooc_train.errors import UnsafePlace
 from ooc_train.estimators import Ridge
 from ooc_train.models.fitted import Fitted
 from ooc_train.models.model import Model
@@ -51,3 +73,160 @@ def test_no_output_is_written_to_a_url(write, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="is a URL"):
         write()
     assert list(tmp_path.iterdir()) == []
+
+
+# Temporary folders: where they go, what they survive, and what they don't.
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to others")
+
+
+@pytest.fixture
+def safe(tmp_path):
+    """A folder that no other user can replace: pytest's own are such, but for the one it is in."""
+    assert why_unsafe(str(tmp_path)) is None
+    return tmp_path
+
+
+def folder_of(path, mode, owner=None):
+    path.mkdir()
+    path.chmod(mode)
+    if owner is not None:
+        os.chown(path, owner, owner)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("mode", "why"),
+    [
+        (0o777, r"anyone may write to .*/shared \(mode 0777, no sticky bit\)"),
+        (0o702, r"anyone may write to .* \(mode 0702, no sticky bit\)"),
+        (0o1777, None),
+        (0o755, None),
+        (0o700, None),
+    ],
+)
+def test_a_folder_is_unsafe_where_others_can_replace_what_lies_in_it(safe, mode, why):
+    shared = folder_of(safe / "shared", mode)
+    found = why_unsafe(str(shared))
+    assert found is None if why is None else re.fullmatch(why, str(found))
+    # And so is all below: the folder on the way there could be replaced.
+    assert why_unsafe(str(folder_of(shared / "own", 0o700))) == found
+    assert why_unsafe(str(shared / "not" / "yet" / "there")) == found
+
+
+def test_links_are_followed_to_where_they_lead(safe):
+    shared = folder_of(safe / "shared", 0o777)
+    (safe / "link").symlink_to(shared)
+    assert f"anyone may write to {shared} " in str(why_unsafe(str(safe / "link")))
+    (shared / "back").symlink_to(folder_of(safe / "own", 0o700))
+    assert why_unsafe(str(shared / "back")) is None
+    (safe / "file").touch()
+    assert why_unsafe(str(safe / "file" / "below")) == f"{safe / 'file'} is not a folder"
+
+
+@as_root
+def test_what_belongs_to_another_user_or_is_open_to_a_group_is_unsafe(safe):
+    assert "belongs to nobody" in str(why_unsafe(str(folder_of(safe / "theirs", 0o700, 65534))))
+    # Whoever owns a folder may rename all that lies in it, sticky bit or not.
+    assert "belongs to nobody" in str(
+        why_unsafe(str(folder_of(safe / "theirs too", 0o1777, 65534)))
+    )
+    group = folder_of(safe / "group", 0o770)
+    os.chown(group, 0, 65534)
+    assert re.fullmatch(
+        r"the group \w+ may write to .*/group \(mode 0770\)", str(why_unsafe(str(group)))
+    )
+    os.chown(group, 0, 0)
+    assert why_unsafe(str(group)) is None
+
+
+def test_a_tmpdir_that_others_can_tamper_with_is_refused_in_one_line(safe, monkeypatch):
+    shared = folder_of(safe / "shared", 0o777)
+    monkeypatch.setenv("TMPDIR", str(shared))
+    message = r"^TMPDIR is .*/shared, and anyone may write to .* other users could replace .*\+t\)$"
+    for make in (temporary_place, lambda: open_folder("a"), LocalCluster):
+        with pytest.raises(UnsafePlace, match=message):
+            make()
+    assert list(shared.iterdir()) == []
+    shared.chmod(0o1777)
+    assert temporary_place() == str(shared)
+
+
+def test_temporary_files_go_to_tmpdir_or_where_they_are_on_disk(safe, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(safe))
+    assert temporary_place() == str(safe)
+    for useless in (str(safe / "gone"), ""):
+        monkeypatch.setenv("TMPDIR", useless)
+        assert temporary_place() in ("/var/tmp", "/tmp")
+    monkeypatch.delenv("TMPDIR")
+    monkeypatch.setattr(
+        places, "why_unsafe", lambda path: f"{path} is open" if path != "/tmp" else None
+    )
+    assert temporary_place() == "/tmp"
+    monkeypatch.setattr(places, "why_unsafe", lambda path: f"{path} is open")
+    with pytest.raises(
+        UnsafePlace, match=r"no folder for temporary files: /var/tmp is open, and /tmp is"
+    ):
+        temporary_place()
+
+
+HOLD = """
+    import os, sys, time
+    from ooc_train.core.places import open_folder
+    print(open_folder("test"), flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("end", ["kill", "exit"])
+def test_a_folder_lives_as_long_as_its_process_and_no_longer(safe, monkeypatch, end):
+    monkeypatch.setenv("TMPDIR", str(safe))
+    with subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(HOLD)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        theirs = Path(process.stdout.readline().strip())
+        (theirs / "below").mkdir()
+        assert stat.S_IMODE(theirs.stat().st_mode) == 0o700
+        with temporary_folder("test") as own:
+            assert theirs.exists()
+            if end == "kill":
+                process.kill()
+            process.communicate()
+            (safe / "ooc_train.strange").touch()
+            (safe / "ooc_train.link").symlink_to(folder_of(safe / "elsewhere", 0o700))
+            with temporary_folder("test"):
+                assert not theirs.exists()
+                assert Path(own).exists()
+    left = {path.name for path in safe.iterdir()}
+    assert left == {"ooc_train.strange", "ooc_train.link", "elsewhere"}
+
+
+def test_a_child_that_was_forked_leaves_its_parents_folders_alone(safe, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(safe))
+    owner = type("Owner", (), {})()
+    folder = scratch_folder(owner)
+    child = os.fork()
+    if child == 0:
+        close_folder(folder)
+        with temporary_folder("test"):
+            os._exit(0 if os.path.exists(folder) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert os.path.exists(folder)
+    with temporary_folder("test"):  # the child's is gone, which was ended in it
+        assert len(list(safe.iterdir())) == 2
+    del owner
+    assert list(safe.iterdir()) == []
+
+
+def test_where_there_are_no_locks_nothing_is_taken_for_dead(safe, monkeypatch):
+    def no_lock(descriptor, operation):
+        raise OSError(errno.ENOLCK, "no locks")
+
+    monkeypatch.setenv("TMPDIR", str(safe))
+    monkeypatch.setattr(fcntl, "flock", no_lock)
+    with temporary_folder("test") as one, temporary_folder("test") as other:
+        assert {Path(one).name, Path(other).name} == {path.name for path in safe.iterdir()}
+    assert list(safe.iterdir()) == []

@@ -15,6 +15,8 @@ from typer.models import OptionInfo
 from ooc_train.cli.options import Output
 from ooc_train.cli.text import print_json
 from ooc_train.cli.wording import for_the_shell, option_names
+from ooc_train.core.places import remove_dead_folders
+from ooc_train.core.semaphores import remove_dead_semaphores
 from ooc_train.errors import LeftoversRemoved, OocTrainError, SavedElsewhere
 from ooc_train.text import printable
 
@@ -62,6 +64,8 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         output: Output = given["output"]
         try:
             with _told(quiet=output.quiet) as elsewhere:
+                remove_dead_folders()
+                remove_dead_semaphores()
                 function(**given)
         except (OocTrainError, OSError, ValueError) as error:
             if output.traceback or isinstance(error, BrokenPipeError):

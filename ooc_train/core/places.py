@@ -26,6 +26,7 @@ __all__ = [
     "local_path",
     "open_folder",
     "own_folders",
+    "remove_dead_folders",
     "scratch_folder",
     "temporary_folder",
     "temporary_place",
@@ -108,7 +109,7 @@ def why_unsafe(path: str) -> str | None:
 def _why_unsafe_itself(folder: str) -> str | None:
     try:
         status = os.lstat(folder)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         return f"{folder} can't be looked at ({error.strerror})"
@@ -186,7 +187,7 @@ def open_folder(kind: str) -> str:
         where none can be made there, such as on a full disk.
     """
     place = temporary_place()
-    _remove_dead(place)
+    remove_dead_folders(place)
     while True:
         folder = tempfile.mkdtemp(prefix=f"{_PREFIX}{kind}-", dir=place)
         lock = _locked(folder)
@@ -241,8 +242,19 @@ def _lock(descriptor: int) -> None:
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def _remove_dead(place: str) -> None:
-    """Remove the temporary folders of this user's that no process holds any more."""
+def remove_dead_folders(place: str | None = None) -> None:
+    """Remove the temporary folders of this user's whose processes were killed.
+
+    Parameters
+    ----------
+    place : str, optional
+        Where they lie; else `temporary_place`, if there is one.
+    """
+    if place is None:
+        try:
+            place = temporary_place()
+        except UnsafePlace:
+            return
     for folder in _ours(place, ""):
         with suppress(OSError):
             lock = os.open(folder, _FOLDER)

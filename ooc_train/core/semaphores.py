@@ -5,18 +5,21 @@ tracker removes names that are left when a process ends, but not if it was kille
 where the whole process group, or a container, is.
 """
 
-import multiprocessing
 import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from secrets import token_hex
+from typing import Any
 
 __all__ = ["named_semaphores", "remove_dead_semaphores"]
 
 _FOLDER = "/dev/shm"  # noqa: S108 (where Linux has them)
 _NAME = re.compile(r"sem\.ooc_train-(\d+)-(\d+)-(\d+)-")
 
-_depth, _before = 0, ""
+_depth = 0
+_before: Any = None
+"""How Python names semaphores, while `named_semaphores` does."""
 
 
 def _namespace() -> int:
@@ -40,19 +43,21 @@ def named_semaphores() -> Iterator[None]:
 
     Those that other threads make meanwhile are named so too, to no effect while this process lives.
     """
+    # Most commands do without. joblib names semaphores in the same way, for itself.
+    from multiprocessing.synchronize import SemLock
+
     global _depth, _before
-    # Where Python's own name begins is known in no other way.
-    settings = multiprocessing.current_process()._config  # type: ignore[attr-defined] # noqa: SLF001
     if not _depth:
-        _before = settings["semprefix"]
-        settings["semprefix"] = f"/ooc_train-{_namespace()}-{os.getpid()}-{_started(os.getpid())}"
+        prefix = f"/ooc_train-{_namespace()}-{os.getpid()}-{_started(os.getpid())}-"
+        _before = SemLock.__dict__["_make_name"]
+        SemLock._make_name = staticmethod(lambda: prefix + token_hex(4))  # type: ignore[attr-defined] # noqa: SLF001
     _depth += 1
     try:
         yield
     finally:
         _depth -= 1
         if not _depth:
-            settings["semprefix"] = _before
+            SemLock._make_name = _before  # type: ignore[attr-defined] # noqa: SLF001
 
 
 def remove_dead_semaphores() -> None:
