@@ -11,22 +11,34 @@ import logging
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
+from typing import Any
 from urllib.parse import urlsplit
 
 import dask
 import distributed
 from distributed import Client, Security, get_worker
 
-from ooc_train.errors import ClusterError, MissingMainGuard
+from ooc_train.core.forks import after_fork, is_forked
+from ooc_train.errors import ClusterError, OocTrainError
 from ooc_train.memory import Ceiling, measure
+from ooc_train.runtime.endings import Endings
+from ooc_train.runtime.overhearing import overheard, quiet
+from ooc_train.runtime.starting import NO_GUARD_EXIT, require_startable, why_not_started
 from ooc_train.security import GuardedCluster, security_for
-from ooc_train.stream.executors import Executor, Inline, OnDask, require_scheduler
+from ooc_train.stream.executors import (
+    WORKER_TIMEOUT,
+    Executor,
+    Inline,
+    OnDask,
+    parse_timeout,
+    require_scheduler,
+    worker_timeout,
+)
 from ooc_train.stream.sources import ArraySource, Source
 
 DASHBOARD = "127.0.0.1:8787"
@@ -39,11 +51,9 @@ _KERNEL_WORKER_BYTES = 112 * 2**20
 (measured by plans for 1 to 8 workers; the first holds more, by libraries that the others share,
 which is in the driver's figure)."""
 
-_NO_GUARD_EXIT = 78
-"""Exit status of a worker that found itself importing the script that is starting it."""
-
 _START_SECONDS = 60.0
 _CONNECT_SECONDS = 10.0
+_ANSWER_SECONDS = 3.0
 
 _KEPT_FREE = 4 * 2**20
 """Bytes that the allocator of a worker may keep to hand out again."""
@@ -82,13 +92,21 @@ class LocalCluster(GuardedCluster):
         Who may connect, and so run code. True: only who has a key that is made for this cluster
         (`cluster.get_client()` and `Client(cluster)` do), and the dashboard opens by its link
         alone. False: every user of this machine. Or Dask's settings for TLS, with a key of yours.
+    worker_timeout : seconds, or text such as "90s", or None
+        A run on it that has no worker left goes on if one comes back within that time. None is
+        what Dask's configuration says as ``ooc_train.worker_timeout``, else a minute.
+
+    Attributes
+    ----------
+    endings : how its workers ended, where they did unasked
 
     Raises
     ------
     MissingMainGuard
         where the script that starts it lacks ``if __name__ == "__main__":``.
     ClusterError
-        where the workers could not be started, or no key could be made.
+        where the workers could not be started: it says what is missing, or how they ended; or where
+        no key could be made.
     UnsafePlace
         where there is no place for temporary files that other users can't tamper with.
     """
@@ -101,35 +119,57 @@ class LocalCluster(GuardedCluster):
         threads_per_worker: int = 1,
         dashboard_address: str = DASHBOARD,
         security: bool | Security = True,
+        worker_timeout: str | float | None = None,
     ) -> None:
         if getattr(multiprocessing.current_process(), "_inheriting", False):
             # This is a worker importing the script that starts it. Say nothing: its parent will.
-            os._exit(_NO_GUARD_EXIT)
+            os._exit(NO_GUARD_EXIT)
         if not isinstance(memory_ceiling, Ceiling):
             memory_ceiling = Ceiling.of(memory_ceiling)
         self.memory_ceiling = memory_ceiling
-        with dask.config.set(_LEAN), warnings.catch_warnings(), _quiet(), _without_interrupt():
+        n_workers = n_workers or dask.system.CPU_COUNT
+        require_startable(n_workers)
+        self.endings = Endings()
+        self.worker_timeout = None if worker_timeout is None else parse_timeout(worker_timeout)
+        with (
+            dask.config.set(_LEAN),
+            warnings.catch_warnings(),
+            quiet(),
+            _without_interrupt(),
+            overheard() as said,
+        ):
             warnings.filterwarnings("ignore", message="Port .* is already in use")
             try:
                 super().__init__(
-                    n_workers=n_workers or dask.system.CPU_COUNT,
+                    n_workers=n_workers,
                     threads_per_worker=threads_per_worker,
                     processes=True,
                     host="127.0.0.1",
                     dashboard_address=dashboard_address,
                     security=security,
+                    endings=self.endings,
+                    patience=_START_SECONDS,
                     memory_limit=0,
                     # Our errors reach the driver as values; what is left to log is of processes
                     # that end while others still talk to them, at Ctrl-C and at every close.
                     silence_logs=logging.CRITICAL,
                 )
-            except RuntimeError as error:
-                raise _why_not_started(error) from None
+            except OocTrainError:
+                raise
+            except Exception as error:  # noqa: BLE001 (distributed raises whatever there was)
+                said.failed, why = True, error
+        if said.failed:
+            raise why_not_started(why, self.endings, said.last_line) from None
 
     def get_client(self) -> Client:
         """Return a client, as lean as the processes."""
         with dask.config.set(_LEAN):
             return super().get_client()
+
+    def mend(self) -> None:
+        """Start the workers that are missing, which distributed has given up."""
+        if len(self.workers) < len(self.worker_spec):
+            self.scale(len(self.worker_spec))
 
     @property
     def training_link(self) -> str | None:
@@ -159,27 +199,11 @@ def workers_within(ceiling: Ceiling, *, kernels: bool, beside: int = 0) -> int:
     return max(1, min(cores, room // each))
 
 
-def _why_not_started(error: RuntimeError) -> ClusterError:
-    main = sys.modules["__main__"]
-    script = getattr(main, "__file__", None)
-    if script is not None and getattr(main, "__spec__", None) is None:
-        return MissingMainGuard(
-            f"{os.path.basename(script)} starts processes: put what it does under "
-            'if __name__ == "__main__": (the workers could not be started)'
-        )
-    return ClusterError(f"the workers could not be started: {error}")
-
-
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Hold back what distributed logs of processes that end while they start."""
-    logger = logging.getLogger("distributed")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
+def waiting_for_workers(seconds: float | None) -> Iterator[None]:
+    """Have runs within wait so long for a cluster that has no worker; None is as it was."""
+    with dask.config.set({} if seconds is None else {WORKER_TIMEOUT: seconds}):
         yield
-    finally:
-        logger.setLevel(level)
 
 
 def connect(address: str) -> Client:
@@ -224,6 +248,23 @@ def _without_interrupt() -> Iterator[None]:
 
 _lock = threading.Lock()
 _private: tuple[distributed.LocalCluster, Client] | None = None
+_inherited: list[Any] = []
+"""Clusters and clients of the process that this one was forked from: kept, so that nothing here
+closes what is the other's, and never used. Their threads are not here, and to ask them would hang.
+"""
+
+
+@after_fork
+def _leave_to_the_parent() -> None:
+    """Have a forked process begin without a cluster."""
+    global _lock, _private
+    _lock = threading.Lock()
+    _inherited.extend(each for each in (_private, _active_client()) if each is not None)
+    _private = None
+    # What would be closed at exit, and waited for.
+    for cluster in list(distributed.SpecCluster._instances):
+        _inherited.append(cluster)
+        cluster.shutdown_on_close = False
 
 
 def private_client() -> Client:
@@ -265,16 +306,34 @@ def inside_another_job() -> bool:
 
 
 def _active_client() -> Client | None:
-    """Return the client of ``with client.as_current()``, else the one that was made last."""
+    """Return the client of ``with client.as_current()``, else the one that was made last.
+
+    But none that this process was forked with.
+    """
     try:
-        return Client.current()
+        client: Client = Client.current()
     except ValueError:
         return None
+    return None if any(client is each for each in _inherited) else client
+
+
+def _require_here(client: Client) -> None:
+    """Refuse a client whose threads are in the process that this one was forked from."""
+    if not is_forked():
+        return
+    answered = threading.Event()
+    client.loop.add_callback(answered.set)
+    if not answered.wait(_ANSWER_SECONDS):
+        raise ClusterError(
+            "the client belongs to the process that this one was forked from; connect one here: "
+            f"Client({client.scheduler.address!r})"
+        )
 
 
 def _waiting_client(client: Client | None) -> Client:
     """Return the client, else the active one, else that of our own cluster; never one to await."""
     client = client or _active_client() or private_client()
+    _require_here(client)
     if client.asynchronous:
         raise ClusterError(
             "the client is asynchronous, and a fit waits; give it a synchronous one, as "
@@ -293,15 +352,20 @@ def choose_executor(source: Source, client: Client | None = None) -> Executor:
     """
     if client is None and (isinstance(source, ArraySource) or inside_another_job()):
         return Inline()
+    if client is None and _inherited and _active_client() is None:
+        # Dask's pools of threads were forked too, without the threads: a cluster would hang.
+        return Inline()
     client = _waiting_client(client)
     if isinstance(source, ArraySource):
         return Inline()
     require_scheduler(client)
+    seconds = worker_timeout(client)
     try:
-        client.wait_for_workers(1, timeout=_START_SECONDS)
+        client.wait_for_workers(1, timeout=seconds)
     except TimeoutError:
         raise ClusterError(
-            f"the cluster at {client.scheduler.address} has no workers; start some and run again"
+            f"the cluster at {client.scheduler.address} has no workers, and none came within "
+            f"{seconds:g} s; start some and run again, or set a longer worker_timeout"
         ) from None
     return OnDask(client)
 

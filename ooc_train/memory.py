@@ -209,6 +209,26 @@ def available_memory(proc: str = "/proc") -> int:
     return min([_meminfo(proc, "MemAvailable"), *free])
 
 
+def out_of_memory_kills(proc: str = "/proc") -> int:
+    """Return how many processes the kernel has ended for want of memory; 0 where it does not say.
+
+    Those of this process's control group, or of the machine where there is none.
+    """
+    counts = [
+        f"{folder}/{'memory.events' if is_v2 else 'memory.oom_control'}"
+        for folder, is_v2 in _group_folders(proc)
+    ]
+    for path in [*counts, f"{proc}/vmstat"]:
+        try:
+            lines = [line.split() for line in _read(path).splitlines()]
+        except OSError:
+            continue
+        for words in lines:
+            if words[:1] == ["oom_kill"] and len(words) == 2:
+                return int(words[1])
+    return 0
+
+
 @dataclass(frozen=True, slots=True)
 class ProcessMemory:
     """The memory of one process, as the operating system saw it.

@@ -29,6 +29,7 @@ from tornado.web import Application, RequestHandler
 from ooc_train.core.places import close_folder, open_folder, own_folders
 from ooc_train.core.semaphores import named_semaphores, remove_dead_semaphores
 from ooc_train.errors import ClusterError
+from ooc_train.runtime.nanny import PatientNanny
 
 __all__ = ["GuardedCluster", "security_for", "security_of_run"]
 
@@ -211,7 +212,7 @@ class LeanWorker(distributed.Worker):  # type: ignore[misc] # untyped base
         """Start none."""
 
 
-class LeanNanny(distributed.Nanny):  # type: ignore[misc] # untyped base
+class LeanNanny(PatientNanny):
     """Starts a `LeanWorker` in a process of its own."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

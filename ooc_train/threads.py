@@ -5,6 +5,7 @@ workers that each start as many BLAS threads as there are cores are slower than 
 """
 
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -12,9 +13,22 @@ from typing import Any
 
 from threadpoolctl import ThreadpoolController
 
+from ooc_train.core.forks import after_fork
+
 _lock = threading.Lock()
-_inside = 0
+_inside: Counter[int] = Counter()
+"""How many times each thread is inside: of a forked process, only one of them goes on."""
 _limiter: Any = None
+
+
+@after_fork
+def _alone() -> None:
+    """Have a forked process count its one thread, and lift the limit that others had set."""
+    global _lock
+    _lock = threading.Lock()
+    for thread in set(_inside) - {threading.get_ident()}:
+        del _inside[thread]
+    _lift_if_last()
 
 
 @cache
@@ -44,18 +58,27 @@ def load_blas() -> None:
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
     """Hold BLAS to one thread in this process until the last of all users has left."""
-    global _inside, _limiter
+    global _limiter
+    thread = threading.get_ident()
     with _lock:
-        _inside += 1
-        if _inside == 1:
+        _inside[thread] += 1
+        if _limiter is None:
             _take_control()
             _limiter = _controller().limit(limits=1, user_api="blas")
     try:
         yield
     finally:
         with _lock:
-            _inside -= 1
-            if _inside == 0:
-                _take_control()
-                _limiter.restore_original_limits()
-                _limiter = None
+            _inside[thread] -= 1
+            if not _inside[thread]:
+                del _inside[thread]
+            _lift_if_last()
+
+
+def _lift_if_last() -> None:
+    """Give BLAS back its threads where nobody is inside."""
+    global _limiter
+    if not _inside and _limiter is not None:
+        _take_control()
+        _limiter.restore_original_limits()
+        _limiter = None

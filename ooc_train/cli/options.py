@@ -10,7 +10,7 @@ import typer
 
 from ooc_train.cli import parsers
 from ooc_train.memory import Ceiling
-from ooc_train.units import parse_bytes
+from ooc_train.units import parse_bytes, parse_duration
 from ooc_train.watching.callbacks import ConsoleBar
 
 if TYPE_CHECKING:
@@ -183,6 +183,15 @@ class Resources:
             help="Let every user of this machine connect, and so run code as you.",
         ),
     ] = False
+    worker_timeout: Annotated[
+        Any,
+        option(
+            of="Resources",
+            parse=parse_duration,
+            metavar="DURATION",
+            help="How long a run waits for a worker where none is left (default: 60s).",
+        ),
+    ] = None
 
     @property
     def ceiling(self) -> Ceiling:
@@ -207,7 +216,13 @@ class Resources:
         """
         # The ceiling first: where it can't be, nothing need be started.
         ceiling = self.ceiling
-        from ooc_train.cluster import DASHBOARD, LocalCluster, connect, workers_within
+        from ooc_train.cluster import (
+            DASHBOARD,
+            LocalCluster,
+            connect,
+            waiting_for_workers,
+            workers_within,
+        )
 
         if self.scheduler is not None:
             for name in ("workers", "threads", "dashboard_address", "insecure"):
@@ -217,11 +232,12 @@ class Resources:
                         f"--{option} is for workers that this command starts, and --scheduler "
                         "names a cluster that has its own; leave one of them out"
                     )
-            with connect(self.scheduler) as client:
+            with waiting_for_workers(self.worker_timeout), connect(self.scheduler) as client:
                 bar.say(f"dashboard  {client.dashboard_link}")
                 yield client
             return
         with (
+            waiting_for_workers(self.worker_timeout),
             LocalCluster(
                 memory_ceiling=ceiling,
                 n_workers=self.workers or workers_within(ceiling, kernels=kernels, beside=beside),

@@ -16,13 +16,23 @@ from distributed.scheduler import KilledWorker
 
 from ooc_train.errors import CeilingExceeded, ClusterError
 from ooc_train.stream.shared import SHARED, Raw, Scattered, apart, sealed
+from ooc_train.units import approximate_bytes, parse_duration
 
-_LOST_SECONDS = 60.0
-"""A cluster without a single worker for so long is given up."""
+WORKER_TIMEOUT = "ooc_train.worker_timeout"
+"""The setting of Dask's configuration that says how long a cluster may be without a worker."""
 
+_TIMEOUT_SECONDS = 60.0
+"""And what it is where nobody set it."""
 
-_ALLOWED_LOSSES = 3
-"""Times that all workers which hold what calls share may be lost: as often as Dask lets a task."""
+_ALLOWED_LOSSES, _ALLOWED_FOR_MEMORY = 11, 3
+"""Times that a call may lose its worker; and where that took too much memory, as it would again.
+Dask gives a task up after the latter number, and it is then sent anew."""
+
+_NEAR = 0.9
+"""The share of its ceiling at which a run that loses workers probably lost them for memory."""
+
+_MENDING_SECONDS = 5.0
+"""So often our own cluster is asked to start the workers that it lacks."""
 
 TOGETHER = 64
 """Results that are fetched at a time, if they are small: each time is a way to the workers."""
@@ -111,6 +121,35 @@ def _call_given(
     return function(*before, given, *after)
 
 
+def worker_timeout(client: Client) -> float:
+    """Return the seconds that a cluster may be without a worker before a run on it is given up.
+
+    As its `LocalCluster` was told, else as Dask's configuration says, else 60.
+
+    Raises
+    ------
+    ValueError
+        where that is no duration, or less than 0.
+    """
+    own = getattr(client.cluster, "worker_timeout", None)
+    value = dask.config.get(WORKER_TIMEOUT, None) if own is None else own
+    return _TIMEOUT_SECONDS if value is None else parse_timeout(value)
+
+
+def parse_timeout(value: str | float) -> float:
+    """Return a number of seconds, or text such as "90s", in seconds.
+
+    Raises
+    ------
+    ValueError
+        where it is no duration.
+    """
+    try:
+        return parse_duration(value)
+    except ValueError as error:
+        raise ValueError(f"worker_timeout={error}") from None
+
+
 def require_scheduler(client: Client) -> None:
     """Refuse a client whose scheduler is gone, where Dask would wait for it for half a minute.
 
@@ -119,6 +158,10 @@ def require_scheduler(client: Client) -> None:
     ClusterError
         where the client is closed, or has been without a connection for some seconds.
     """
+    if client.status in ("closing", "closed"):
+        raise ClusterError(
+            f"the client of the cluster at {_address(client)} is closed; hand over one that is open"
+        )
     until = perf_counter() + _RECONNECT_SECONDS
     while client.status == "connecting" and perf_counter() < until:
         sleep(0.02)
@@ -126,10 +169,14 @@ def require_scheduler(client: Client) -> None:
         raise _gone(client)
 
 
+def _address(client: Client) -> str:
+    return getattr(client.scheduler, "address", None) or "its address"
+
+
 def _gone(client: Client) -> ClusterError:
-    address = getattr(client.scheduler, "address", "its address")
     return ClusterError(
-        f"the scheduler at {address} is gone; start a cluster, connect a new client and run again"
+        f"the scheduler at {_address(client)} is gone; start a cluster, connect a new client and "
+        "run again"
     )
 
 
@@ -168,6 +215,11 @@ class OnDask:
         self._scattered = Scattered(client)
         # Other drivers of the same scheduler count from 0 too, and it runs tasks of one key once.
         self._token = secrets.token_hex(4)
+        # What is known of workers that ended: of those of our own clusters alone.
+        self._endings = getattr(client.cluster, "endings", None)
+        self._ended = len(self._endings) if self._endings is not None else 0
+        self.held: Callable[[], tuple[int, int]] | None = None
+        """Returns the most bytes that the run's processes were seen to hold, and its ceiling."""
 
     def run(
         self,
@@ -185,24 +237,25 @@ class OnDask:
         Raises
         ------
         CeilingExceeded
-            where one task lost its worker again and again: what a kernel does to a process that
-            takes more memory than there is.
+            where one task lost its worker again and again, and memory seems to be why.
         ClusterError
-            where no worker was left for a minute.
+            where it did for another reason, or no worker was left for as long as
+            `worker_timeout` says.
         """
-        waiting, again, losses = iter(calls), list[tuple[Any, ...]](), 0
-        pending: dict[Future, tuple[Any, ...]] = {}
+        waiting, again = iter(calls), list[_Call]()
+        pending: dict[Future, _Call] = {}
         large = apart(shared)
         scatters = sum(raw.nbytes for raw in large) >= SHARED
         try:
             while True:
                 room = window - len(pending) - len(again)
-                batch = [*again, *itertools.islice(waiting, room)]
+                batch = [*again, *map(_Call, itertools.islice(waiting, room))]
                 if batch:
                     require_scheduler(self.client)
                 if batch and scatters and not self._scattered.hold(large):
                     self._send(large)
-                pending |= self._submit(function, shared, batch, name)
+                futures = self._submit(function, shared, [call.arguments for call in batch], name)
+                pending |= zip(futures, batch, strict=True)
                 if not pending:
                     return
                 # Half a window is submitted, and gathered, at a time: each costs a way to the
@@ -212,17 +265,15 @@ class OnDask:
                 while done:
                     some, done = done[:gathered], done[gathered:]
                     results, lost = self._results(some)
-                    again += [pending[future] for future in lost]
+                    again += [pending[future].lost(times) for future, times in lost.items()]
                     for future in some:
                         del pending[future]
                     # A future that is kept keeps its result in the worker.
-                    del some, future
+                    del some, future, lost
                     yield from results
                     del results
                 if again:
-                    losses += 1
-                    if losses > _ALLOWED_LOSSES:
-                        raise _lost(losses)
+                    self._require_hope(max(call.losses for call in again))
                     self._scattered.forget()
         finally:
             if pending and self.client.status == "running":
@@ -233,19 +284,25 @@ class OnDask:
         self._scattered.release()
 
     def _send(self, large: list[Raw]) -> None:
-        """Scatter what calls share, to whichever workers there are within a minute."""
-        until = perf_counter() + _LOST_SECONDS
+        """Scatter what calls share, to whichever workers there are within the time-out."""
+        until = perf_counter() + worker_timeout(self.client)
         while True:
+            self._mend()
             try:
-                self.client.wait_for_workers(1, timeout=max(0.1, until - perf_counter()))
+                seconds = min(_MENDING_SECONDS, until - perf_counter())
+                self.client.wait_for_workers(1, timeout=max(0.1, seconds))
                 return self._scattered.send(large, self.direct)
-            except TimeoutError:
-                raise self._no_worker() from None
-            except OSError:
+            except OSError:  # of which one is a TimeoutError
                 # Lost meanwhile, as may be one that the scheduler has not missed yet.
                 if perf_counter() > until:
                     raise self._no_worker() from None
                 sleep(0.1)
+
+    def _mend(self) -> None:
+        """Have our own cluster start the workers that it lacks, if it does not do so already."""
+        mend = getattr(self.client.cluster, "mend", None)
+        if mend is not None and self.client.status == "running":
+            mend()
 
     def _submit(
         self,
@@ -253,31 +310,30 @@ class OnDask:
         shared: tuple[Any, ...],
         calls: list[tuple[Any, ...]],
         name: str,
-    ) -> dict[Future, tuple[Any, ...]]:
+    ) -> list[Future]:
         """Submit calls, and return the future of each."""
         keys = [f"ooc_train-{name}-{next(self._serial)}-{self._token}" for _ in calls]
         if not calls:
-            return {}
+            return []
         if any(isinstance(argument, Delayed) for call in calls for argument in call):
             tasks = [self._around_a_block(function, (*shared, *call)) for call in calls]
             tasks = [make(dask_key_name=key) for make, key in zip(tasks, keys, strict=True)]
-            return dict(zip(self.client.compute(tasks), calls, strict=True))
+            return list(self.client.compute(tasks))
         pickles, arrays = zip(*(sealed(function, (*shared, *call)) for call in calls), strict=True)
         if not any(arrays):
-            found = self.client.map(pickle.loads, pickles, key=keys, pure=False)
-            return dict(zip(found, calls, strict=True))
+            return list(self.client.map(pickle.loads, pickles, key=keys, pure=False))
         # Dask warns of tasks of more than 10 MiB, and these are as large as the plan has room for.
         with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 TiB"}):
-            return {
+            return [
                 self.client.submit(
                     pickle.loads,
                     pickled,
                     buffers=[self._scattered.of(raw) for raw in raws],
                     key=key,
                     pure=False,
-                ): call
-                for key, pickled, raws, call in zip(keys, pickles, arrays, calls, strict=True)
-            }
+                )
+                for key, pickled, raws in zip(keys, pickles, arrays, strict=True)
+            ]
 
     def _around_a_block(
         self, function: Callable[..., Any], call: tuple[Any, ...]
@@ -292,54 +348,114 @@ class OnDask:
     def _wait(self, pending: set[Future], enough: int) -> set[Future]:
         """Return the futures that are done: at least one, and soon no fewer than leave `enough`."""
         lost_since: float | None = None
+        limit = worker_timeout(self.client)
+        look = min(_MENDING_SECONDS, max(0.1, limit / 4))
         until = perf_counter() + _SOON_SECONDS
         done: set[Future] = set()
         while True:
             try:
                 with self.client.as_current():
-                    done |= wait(pending - done, timeout=5.0, return_when="FIRST_COMPLETED").done
+                    done |= wait(pending - done, timeout=look, return_when="FIRST_COMPLETED").done
             except CancelledError:
                 done |= {future for future in pending if future.status != "pending"}
                 return done
             except TimeoutError:
+                self._mend()
                 if self.client.nthreads():
                     lost_since = None
                     continue
                 lost_since = lost_since or perf_counter()
-                if perf_counter() - lost_since > _LOST_SECONDS:
+                if perf_counter() - lost_since > limit:
                     raise self._no_worker() from None
             else:
                 if len(pending) - len(done) <= enough or perf_counter() > until:
                     return done
 
     def _no_worker(self) -> ClusterError:
+        seconds = f"{worker_timeout(self.client):g} s"
+        if self._endings is None:
+            return ClusterError(
+                f"the cluster at {self.client.scheduler.address} has had no worker for {seconds}; "
+                "start workers and run again, or set a longer worker_timeout"
+            )
+        known = f" ({known})" if (known := self._known()) else ""
         return ClusterError(
-            f"the cluster at {self.client.scheduler.address} has had no worker for "
-            f"{_LOST_SECONDS:.0f} s; start workers and run again"
+            f"no worker was left, and none came back within {seconds}{known}; run again, or set a "
+            "longer worker_timeout"
         )
 
-    def _results(self, done: list[Future]) -> tuple[list[Any], set[Future]]:
+    def _known(self) -> str:
+        """Return what is known of workers that ended, and of the run's memory, in words."""
+        parts = []
+        if self._endings is not None and len(self._endings) > self._ended:
+            parts.append(self._endings.told_since(self._ended))
+        if self.held is not None:
+            held, ceiling = self.held()
+            if held:
+                parts.append(
+                    f"the run was last seen to hold {approximate_bytes(held)} of its ceiling of "
+                    f"{approximate_bytes(ceiling)}"
+                )
+        return "; ".join(parts)
+
+    def _for_memory(self) -> bool:
+        """Whether memory seems to be why workers were lost."""
+        if self._endings is not None and self._endings.for_memory:
+            return True
+        if self.held is None:
+            return False
+        held, ceiling = self.held()
+        return held >= _NEAR * ceiling
+
+    def _require_hope(self, losses: int) -> None:
+        """Give up a call that has lost its worker too many times."""
+        for_memory = self._for_memory()
+        if losses <= (_ALLOWED_FOR_MEMORY if for_memory else _ALLOWED_LOSSES):
+            return
+        known = self._known()
+        told = f"a task lost its worker {losses} times over{f' ({known})' if known else ''}"
+        if for_memory:
+            raise CeilingExceeded(
+                f"{told}, as happens where the operating system ends a process that takes more "
+                "memory than there is; give the run a smaller memory ceiling or fewer workers"
+            )
+        raise ClusterError(
+            f"{told}; find out what ends them: the log of the cluster or of the system may say it"
+        )
+
+    def _results(self, done: list[Future]) -> tuple[list[Any], dict[Future, int]]:
         """Return the results of futures all at once: each time is a way to the worker and back.
 
-        And the futures that have none: what their tasks shared was lost with the last worker.
+        And of the futures that have none, how many workers their tasks have lost: what they shared
+        was lost with the last worker, or Dask has given them up.
         """
         try:
-            return self.client.gather(done, direct=self.direct), set()
+            return self.client.gather(done, direct=self.direct), {}
         except CancelledError as error:
             if self.client.status != "running" or _CONNECTION_LOST in str(error):
                 raise _gone(self.client) from error
-            lost = {future for future in done if future.status != "finished"}
+            lost = {future: 1 for future in done if future.status != "finished"}
             if not lost or not self._scattered:
                 raise
-            results, others = self._results([future for future in done if future not in lost])
-            return results, lost | others
         except KilledWorker as error:
-            raise _lost(error.allowed_failures + 1) from error
+            lost = {
+                future: error.allowed_failures + 1
+                for future in done
+                if future.status == "error" and isinstance(future.exception(), KilledWorker)
+            }
+            if not lost:
+                raise
+        results, others = self._results([future for future in done if future not in lost])
+        return results, lost | others
 
 
-def _lost(times: int) -> CeilingExceeded:
-    return CeilingExceeded(
-        f"a task lost its worker {times} times over, as happens where the operating system ends a "
-        "process that takes more memory than there is; give the run a smaller memory ceiling or "
-        "fewer workers"
-    )
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """The arguments of a call, and how many workers were lost that made it."""
+
+    arguments: tuple[Any, ...]
+    losses: int = 0
+
+    def lost(self, times: int) -> "_Call":
+        """Return the call after it has lost so many workers more."""
+        return _Call(self.arguments, self.losses + times)

@@ -1,0 +1,254 @@
+"""Why workers do not start: what they need is tried beforehand, and what ended one is told.
+
+`require_startable` tries the parts that a cluster of processes is made of in this process, which
+takes a few milliseconds. What it can't foresee is told afterwards by `why_not_started`: from how
+the processes ended, and from what they wrote to standard error (see `overhearing.py`).
+"""
+
+import logging
+import multiprocessing
+import os
+import resource
+import socket
+import subprocess
+import sys
+import tempfile
+from contextlib import suppress
+from multiprocessing import resource_tracker, spawn
+
+from ooc_train.errors import ClusterError, MissingMainGuard
+from ooc_train.memory import available_memory
+from ooc_train.runtime.endings import Endings
+from ooc_train.units import approximate_bytes
+
+NO_GUARD_EXIT = 78
+"""Exit status of a worker that found itself importing the script that is starting it."""
+
+_DRIVER_FILES, _FILES_A_WORKER = 64, 16
+"""Files and sockets that this process opens for a cluster, and for each of its workers: 22 and 12
+were seen (32 workers, 4 pages of the dashboard), before the files of stores."""
+
+_WORKER_FILES = 48
+"""Files and sockets that a worker opens: 18 were seen, before the files of stores."""
+
+_DRIVER_THREADS, _THREADS_A_WORKER = 12, 12
+"""Threads and processes that a cluster takes of this user's, and each of its workers: 3 threads
+here for each, and 4 there, and BLAS starts one for each core that there is."""
+
+_DRIVER_BYTES, _WORKER_BYTES = 40 * 2**20, 60 * 2**20
+"""What this process grows by for a cluster, and what a worker holds beside the libraries that it
+shares, at the least: with less than that the kernel ends one of them, mostly this one."""
+
+_CONNECT_SECONDS = 5.0
+
+_PROBE_SECONDS = 20.0
+
+
+def require_startable(n_workers: int) -> None:
+    """Refuse to start workers where something is missing that they need.
+
+    Parameters
+    ----------
+    n_workers : processes that will be started
+
+    Raises
+    ------
+    ClusterError
+        which names what is missing, and the way out.
+    """
+    _require_files(n_workers)
+    _require_threads(n_workers)
+    _require_memory(n_workers)
+    _require_folders()
+    # What goes by a process of its own that is there from now on: of multiprocessing's.
+    try:
+        resource_tracker.ensure_running()
+        _require_semaphores()
+    except OSError as error:
+        raise ClusterError(f"no process can be started: {_why_none_starts(error)}") from None
+    _require_loopback()
+
+
+def _require_files(n_workers: int) -> None:
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    try:
+        opened = len(os.listdir("/proc/self/fd"))
+    except OSError:  # elsewhere than on Linux, or without a descriptor to list them by
+        opened = 3
+    need = max(opened + _DRIVER_FILES + _FILES_A_WORKER * n_workers, _WORKER_FILES)
+    if limit != resource.RLIM_INFINITY and limit < need:
+        raise ClusterError(
+            f"the limit of open files is {limit}, and a scheduler and {_workers(n_workers)} "
+            f"need about {need}: raise it (ulimit -n {need}), or use fewer workers"
+        )
+
+
+def _require_threads(n_workers: int) -> None:
+    limit = resource.getrlimit(resource.RLIMIT_NPROC)[0]
+    if limit == resource.RLIM_INFINITY or os.getuid() == 0:  # which has none
+        return
+    need = _DRIVER_THREADS + _THREADS_A_WORKER * n_workers
+    # To count all that runs takes 10 ms, and nearly always there is room for ten times as many.
+    if limit < 16 * need + 1024 and limit < (running := _threads_of(os.getuid())) + need:
+        raise ClusterError(
+            f"the limit of processes and threads of a user is {limit}, {running} run, and "
+            f"a scheduler and {_workers(n_workers)} need about {need} more: raise it "
+            f"(ulimit -u {running + need}), or use fewer workers"
+        )
+
+
+def _threads_of(user: int) -> int:
+    """Return how many threads of a user's there are, in all processes that can be seen."""
+    found = 0
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        with suppress(OSError):
+            if os.stat(f"/proc/{entry}").st_uid == user:
+                found += len(os.listdir(f"/proc/{entry}/task"))
+    return found
+
+
+def _require_memory(n_workers: int) -> None:
+    available = available_memory()
+    need = _DRIVER_BYTES + n_workers * _WORKER_BYTES
+    if available < need:
+        raise ClusterError(
+            f"{approximate_bytes(available)} of memory are available, and a scheduler and "
+            f"{_workers(n_workers)} take {approximate_bytes(need)} before any data: make room"
+            f"{', or use fewer workers' if n_workers > 1 else ''}"
+        )
+
+
+def _require_folders() -> None:
+    # Workers begin in the folder that this process is in.
+    try:
+        here = os.getcwd()
+    except OSError:
+        here = ""
+    if not (here and os.access(here, os.X_OK)):
+        raise ClusterError(
+            f"workers start in the folder that this process is in, and {here or 'it'} "
+            f"{'cannot be entered' if here else 'is gone'}: start it from another folder"
+        )
+    try:
+        with tempfile.TemporaryFile():
+            pass
+    except OSError as error:
+        tried = os.environ.get("TMPDIR", "/tmp")  # noqa: S108 (told, not used)
+        raise ClusterError(
+            f"temporary files cannot be written to {tried} ({_reason(error)}): set TMPDIR to a "
+            "folder that can be"
+        ) from None
+
+
+def _require_semaphores() -> None:
+    try:
+        multiprocessing.get_context("spawn").Lock()
+    except (OSError, ImportError) as error:
+        if isinstance(error, BrokenPipeError):  # by the process that keeps account of them
+            raise
+        raise ClusterError(
+            f"no semaphore can be made ({_reason(error)}), by which processes wait for each other: "
+            "/dev/shm has to be there, and writable; "  # noqa: S108 (told, not used)
+            "mount it (mount -t tmpfs tmpfs /dev/shm)"
+        ) from None
+
+
+def _why_none_starts(error: OSError) -> str:
+    """Return what becomes of a process, by starting one that does nothing."""
+    program = spawn.get_executable()
+    name = os.fsdecode(program) if program else "there is no Python to run"
+    try:
+        done = subprocess.run(  # noqa: S603 (this Python)
+            [name, "-c", "import multiprocessing.spawn"],
+            capture_output=True,
+            check=False,
+            timeout=_PROBE_SECONDS,
+        )
+    except (OSError, subprocess.SubprocessError) as reason:
+        return f"{name}: {_reason(reason)}{hint(str(reason))}"
+    said = done.stderr.decode(errors="replace").strip().splitlines()
+    return said[-1] if done.returncode and said else f"{_reason(error)}{hint(str(error))}"
+
+
+def _require_loopback() -> None:
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            address = server.getsockname()
+            with socket.create_connection(address, timeout=_CONNECT_SECONDS):
+                pass
+    except OSError as error:
+        raise ClusterError(
+            f"nothing can be reached at 127.0.0.1 ({_reason(error)}), where workers and their "
+            "scheduler talk: turn the loopback interface on (ip link set lo up)"
+        ) from None
+
+
+def _reason(error: BaseException) -> str:
+    """Return what an error says, in a line."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return text or type(error).__name__
+
+
+def _workers(n: int) -> str:
+    return "1 worker" if n == 1 else f"{n} workers"
+
+
+def why_not_started(error: BaseException, endings: Endings, said: str) -> ClusterError:
+    """Return an error that says why workers did not start.
+
+    Nothing more is logged of processes that are left, which end with this one.
+
+    Parameters
+    ----------
+    error : what the start of the cluster raised
+    endings : how processes ended meanwhile
+    said : the last line that they wrote to standard error, or ""
+    """
+    logging.getLogger("distributed.process").setLevel(logging.CRITICAL)
+    if NO_GUARD_EXIT in endings.statuses:
+        script = getattr(sys.modules["__main__"], "__file__", None) or "the script"
+        return MissingMainGuard(
+            f"{os.path.basename(script)} starts processes: put what it does under "
+            'if __name__ == "__main__": (the workers could not be started)'
+        )
+    if endings.statuses:
+        told = endings.told + (f": {said}" if said and not endings.killed else "")
+        return ClusterError(
+            f"the workers could not be started: {told}{hint(said, endings.for_memory)}"
+        )
+    # What distributed raises as it cleans up after a failure is not what failed.
+    while beneath := error.__cause__ or (
+        error.__context__ if isinstance(error, AssertionError) else None
+    ):
+        error = beneath
+    text = str(error) or type(error).__name__
+    return ClusterError(f"the workers could not be started: {text}{hint(text, endings.for_memory)}")
+
+
+def hint(text: str, for_memory: int = 0) -> str:
+    """Return the way out, where what was said is known.
+
+    Parameters
+    ----------
+    text : what was said
+    for_memory : processes that the kernel has ended for want of memory
+    """
+    addresses = resource.getrlimit(resource.RLIMIT_AS)[0]
+    limited = addresses != resource.RLIM_INFINITY
+    threads = "Resource temporarily unavailable" in text or "start new thread" in text
+    memory = "MemoryError" in text or "Cannot allocate memory" in text
+    if limited and not for_memory and (threads or memory):
+        kilobytes = addresses // 1024
+        return f"; lift the limit of memory (ulimit -v is {kilobytes}), or use fewer workers"
+    if for_memory or memory:
+        return "; make room in memory, or use fewer workers"
+    if threads:
+        return (
+            "; a limit of processes or threads is reached (ulimit -u, or pids.max of the control "
+            "group): raise it, or use fewer workers"
+        )
+    if "Too many open files" in text:
+        return "; raise the limit of open files (ulimit -n), or use fewer workers"
+    if "No space left" in text:
+        return "; make room on the disk, and in /dev/shm"
+    return ""
