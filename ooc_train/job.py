@@ -7,6 +7,7 @@ read.
 
 import os
 from collections.abc import Callable
+from functools import partial
 from time import perf_counter
 from types import TracebackType
 from typing import Any, Self
@@ -19,7 +20,7 @@ from ooc_train.errors import CeilingExceeded
 from ooc_train.memory import Ceiling, MemoryReport, ProcessMemory
 from ooc_train.meter import Meter, default_ceiling
 from ooc_train.stream.dask_arrays import DaskSource
-from ooc_train.stream.executors import Inline, OnDask
+from ooc_train.stream.executors import Inline, OnDask, patiently
 from ooc_train.stream.passes import Stream
 from ooc_train.stream.plan import Demand, Plan, make_plan
 from ooc_train.stream.sources import ArraySource, Source, StoreSource
@@ -117,7 +118,8 @@ class Job:
         for layout in (source.y, source.weight):
             if layout is None or not in_scratch(layout.path):
                 continue
-            if not all(self.client.run(os.path.isdir, layout.path).values()):
+            client, path = self.client, layout.path
+            if not all(patiently(client, partial(client.run, os.path.isdir, path)).values()):
                 raise ValueError(
                     f"{layout.name} was handed over in memory and is written to a temporary folder "
                     f"of this machine, {layout.path}, which not all workers see; write it where X "
@@ -141,7 +143,9 @@ class Job:
         if self._runs is None:
             self._meter.limit(plan.growth)
             self._runs = plan
-            self._sampler = Sampler(self._meter.now, self._begun)
+            self._sampler = sampler = Sampler(self._meter.now, self._begun)
+            if isinstance(self._executor, OnDask):
+                self._executor.held = lambda: (sampler.most, plan.ceiling.limit)
             self._sampler.start()
         return Stream(self.source, self._executor, plan.grain, on_rows, stopped)
 
@@ -169,6 +173,11 @@ class Job:
         timeline = MemoryTimeline() if self._sampler is None else self._sampler.stop()
         processes = tuple(self._meter.measured())
         notes = [*self._watch.notes, *self._meter.notes]
+        if isinstance(self._executor, OnDask) and self._executor.ended:
+            notes.append(
+                f"{self._executor.ended}; others took over, and what those held that ended is not "
+                "in what was measured"
+            )
         notes += {process.note for process in processes if process.note}
         return MemoryReport(
             ceiling=plan.ceiling.limit,

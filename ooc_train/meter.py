@@ -9,11 +9,10 @@ from typing import Any, NamedTuple
 
 from ooc_train import backstop
 from ooc_train.cluster import LocalCluster
-from ooc_train.errors import ClusterError
 from ooc_train.memory import Ceiling, ProcessMemory, held_by, measure, measure_tree, pid_space
 from ooc_train.models.kernels import load as load_kernels
 from ooc_train.models.machine_code import folder, use_folder
-from ooc_train.stream.executors import Executor, OnDask, require_scheduler
+from ooc_train.stream.executors import Executor, OnDask, patiently, wait_for_all
 from ooc_train.stream.plan import Processes
 from ooc_train.threads import load_blas
 from ooc_train.watching.dashboard.runs import WORKER_METRIC, process_name
@@ -40,7 +39,8 @@ def default_ceiling(executor: Executor, memory_ceiling: str | int | Ceiling | No
         ceiling = getattr(executor.client.cluster, "memory_ceiling", None)
         if ceiling is not None:
             return Ceiling(ceiling.limit, "the cluster's", ceiling.whole)
-        limits = executor.client.run(_own_limit).values()
+        client = executor.client
+        limits = patiently(client, lambda: client.run(_own_limit)).values()
         if limits and all(limits):
             return Ceiling(sum(limits), "its workers' limits")
     return Ceiling.of(memory_ceiling)
@@ -133,7 +133,8 @@ class Meter:
     def limit(self, growth: int) -> None:
         """Have the operating system refuse our workers much more than they are to grow by."""
         if self._limited is not None:
-            self._limited.run(backstop.allow, self._job, growth)
+            client = self._limited
+            patiently(client, lambda: client.run(backstop.allow, self._job, growth))
 
     def lift(self) -> None:
         """Give workers back the limits that they had."""
@@ -148,17 +149,19 @@ class Meter:
             calling = self._calling([])
             self._watch(calling, [])
             return Processes(calling.peak, (), 1)
-        require_scheduler(self._client)
-        # Not `scheduler_info`: a heartbeat's smaller answer may take the place of ours.
-        threads: Mapping[str, int] = self._client.nthreads()
-        if not threads:
-            raise ClusterError(
-                f"the cluster at {self._client.scheduler.address} has lost its workers; start some "
-                "and run again"
-            )
-        # One first: where kernels have to be compiled, the others then find them in the cache.
-        first = self._client.run(_prepare, *dtypes, code=code, workers=[next(iter(threads))])
-        prepared: Mapping[str, _Prepared] = self._client.run(_prepare, *dtypes, code=code)
+        client = self._client
+        wait_for_all(client)
+
+        def ask() -> tuple[Mapping[str, int], Mapping[str, _Prepared], Mapping[str, _Prepared]]:
+            # Not `scheduler_info`: a heartbeat's smaller answer may take the place of ours.
+            threads = client.nthreads()
+            if not threads:
+                raise OSError("the last worker was lost")
+            # One first: where kernels have to be compiled, the others find them in the cache.
+            first = client.run(_prepare, *dtypes, code=code, workers=[next(iter(threads))])
+            return threads, first, client.run(_prepare, *dtypes, code=code)
+
+        threads, first, prepared = patiently(client, ask)
         self._tell(*first.values(), *prepared.values())
         held = {at: found.memory for at, found in prepared.items()}
         calling = self._calling([memory.pid for memory in held.values()])
@@ -191,8 +194,9 @@ class Meter:
         """Return the peak of every process, the calling one's first, as what counts of it."""
         found: list[ProcessMemory] = []
         if self._client is not None:
-            require_scheduler(self._client)
-            found = [m for m in self._client.run(measure).values() if m.pid != os.getpid()]
+            client = self._client
+            measured = patiently(client, lambda: client.run(measure))
+            found = [m for m in measured.values() if m.pid != os.getpid()]
         workers = [replace(memory, name=f"worker {i}") for i, memory in enumerate(found)]
         return [self._calling([memory.pid for memory in found]), *workers]
 

@@ -87,6 +87,11 @@ class Sampler:
         processes = {name: tuple(held.get(name, 0) for _, held in self._samples) for name in names}
         return MemoryTimeline(seconds, processes) if processes else MemoryTimeline()
 
+    @property
+    def most(self) -> int:
+        """The most bytes that all processes were seen to hold together so far."""
+        return max((sum(held.values()) for _, held in list(self._samples)), default=0)
+
     def take(self) -> None:
         """Take a sample; where there are too many, drop every other one and go half as fast."""
         self._samples.append((perf_counter() - self._begun, self._look()))

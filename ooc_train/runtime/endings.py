@@ -60,12 +60,7 @@ class Endings:
                 who = "a worker" if n == 1 else f"{n} workers"
                 parts.append(f"{who} ended with exit status {status}")
         if -signal.SIGKILL in self.statuses[first:]:
-            n = self.for_memory
-            parts.append(
-                f"the kernel ended {n} for want of memory"
-                if n
-                else "by the kernel's count none for want of memory"
-            )
+            parts.append(f"the kernel counts {self.for_memory or 'none'} ended for want of memory")
         return ", ".join(parts)
 
 

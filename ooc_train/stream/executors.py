@@ -4,10 +4,11 @@ import itertools
 import pickle
 import secrets
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter, sleep
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import dask
 from dask.delayed import Delayed, delayed
@@ -17,6 +18,8 @@ from distributed.scheduler import KilledWorker
 from ooc_train.errors import CeilingExceeded, ClusterError
 from ooc_train.stream.shared import SHARED, Raw, Scattered, apart, sealed
 from ooc_train.units import approximate_bytes, parse_duration
+
+T = TypeVar("T")
 
 WORKER_TIMEOUT = "ooc_train.worker_timeout"
 """The setting of Dask's configuration that says how long a cluster may be without a worker."""
@@ -169,6 +172,79 @@ def require_scheduler(client: Client) -> None:
         raise _gone(client)
 
 
+def patiently(client: Client, ask: Callable[[], T]) -> T:
+    """Return what the workers of a cluster answer, of those that are there if some are lost.
+
+    Parameters
+    ----------
+    client : of the cluster
+    ask : has a function run in each worker; it is called again where one was lost meanwhile
+
+    Raises
+    ------
+    ClusterError
+        where the scheduler is gone, or no worker was left for as long as `worker_timeout` says.
+    """
+    until = perf_counter() + worker_timeout(client)
+    while True:
+        require_scheduler(client)
+        before = set(client.nthreads())
+        try:
+            if before:
+                return ask()
+        except OSError:
+            require_scheduler(client)
+            sleep(_SOON_SECONDS)  # the scheduler may not have missed it yet
+            if set(client.nthreads()) == before:
+                raise
+        try:
+            mend(client)
+            client.wait_for_workers(1, timeout=max(0.1, until - perf_counter()))
+        except TimeoutError:
+            raise without_workers(client) from None
+
+
+def wait_for_all(client: Client) -> None:
+    """Wait until our own cluster has the workers that it is to have: a plan counts on them.
+
+    No longer than `worker_timeout` says: then those that are there will do.
+    """
+    if getattr(client.cluster, "mend", None) is None:
+        return
+    wanted, until = len(client.cluster.worker_spec), perf_counter() + worker_timeout(client)
+    while len(client.nthreads()) < wanted and perf_counter() < until:
+        mend(client)
+        with suppress(TimeoutError):
+            client.wait_for_workers(wanted, timeout=min(_MENDING_SECONDS, until - perf_counter()))
+
+
+def mend(client: Client) -> None:
+    """Have our own cluster start the workers that it lacks, if it does not do so already."""
+    start = getattr(client.cluster, "mend", None)
+    if start is not None and client.status == "running":
+        start()
+
+
+def without_workers(client: Client, known: str = "") -> ClusterError:
+    """Return the error of a cluster that has had no worker for too long.
+
+    Parameters
+    ----------
+    client : of the cluster
+    known : what is known of how they ended, in words
+    """
+    seconds, known = f"{worker_timeout(client):g} s", f" ({known})" if known else ""
+    if isinstance(client.cluster, LocalCluster):
+        return ClusterError(
+            f"no worker was left, and none came back within {seconds}{known}; run again, or set a "
+            "longer worker_timeout"
+        )
+    return ClusterError(
+        f"the cluster at {_address(client)} has had no worker for {seconds}{known}; start workers "
+        "and run again, or set a longer worker_timeout"
+    )
+
+
 def _address(client: Client) -> str:
     return getattr(client.scheduler, "address", None) or "its address"
 
@@ -287,7 +363,7 @@ class OnDask:
         """Scatter what calls share, to whichever workers there are within the time-out."""
         until = perf_counter() + worker_timeout(self.client)
         while True:
-            self._mend()
+            mend(self.client)
             try:
                 seconds = min(_MENDING_SECONDS, until - perf_counter())
                 self.client.wait_for_workers(1, timeout=max(0.1, seconds))
@@ -295,14 +371,8 @@ class OnDask:
             except OSError:  # of which one is a TimeoutError
                 # Lost meanwhile, as may be one that the scheduler has not missed yet.
                 if perf_counter() > until:
-                    raise self._no_worker() from None
+                    raise without_workers(self.client, self._known()) from None
                 sleep(0.1)
-
-    def _mend(self) -> None:
-        """Have our own cluster start the workers that it lacks, if it does not do so already."""
-        mend = getattr(self.client.cluster, "mend", None)
-        if mend is not None and self.client.status == "running":
-            mend()
 
     def _submit(
         self,
@@ -360,35 +430,27 @@ class OnDask:
                 done |= {future for future in pending if future.status != "pending"}
                 return done
             except TimeoutError:
-                self._mend()
+                mend(self.client)
                 if self.client.nthreads():
                     lost_since = None
                     continue
                 lost_since = lost_since or perf_counter()
                 if perf_counter() - lost_since > limit:
-                    raise self._no_worker() from None
+                    raise without_workers(self.client, self._known()) from None
             else:
                 if len(pending) - len(done) <= enough or perf_counter() > until:
                     return done
 
-    def _no_worker(self) -> ClusterError:
-        seconds = f"{worker_timeout(self.client):g} s"
-        if self._endings is None:
-            return ClusterError(
-                f"the cluster at {self.client.scheduler.address} has had no worker for {seconds}; "
-                "start workers and run again, or set a longer worker_timeout"
-            )
-        known = f" ({known})" if (known := self._known()) else ""
-        return ClusterError(
-            f"no worker was left, and none came back within {seconds}{known}; run again, or set a "
-            "longer worker_timeout"
-        )
+    @property
+    def ended(self) -> str:
+        """How workers of our own cluster ended since this was made, in words; "" where none did."""
+        if self._endings is None or len(self._endings) == self._ended:
+            return ""
+        return str(self._endings.told_since(self._ended))
 
     def _known(self) -> str:
         """Return what is known of workers that ended, and of the run's memory, in words."""
-        parts = []
-        if self._endings is not None and len(self._endings) > self._ended:
-            parts.append(self._endings.told_since(self._ended))
+        parts = [self.ended] if self.ended else []
         if self.held is not None:
             held, ceiling = self.held()
             if held:
