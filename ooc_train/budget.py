@@ -2,11 +2,13 @@
 
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from time import perf_counter
 from typing import Self
 
+from ooc_train.core.forks import after_fork
 from ooc_train.errors import CeilingExceeded
 from ooc_train.memory import (
     Ceiling,
@@ -26,11 +28,21 @@ Choice = Callable[[int], Sequence[Term]]
 _NAME = "this process"
 
 _lock = threading.Lock()
-_running = 0
+_running: Counter[int] = Counter()
+"""How many jobs each thread is at: of a forked process, only one of them goes on."""
 
 GROWTH_BYTES = 16 * 2**20
 """Bytes that an interpreter grows by beside what is counted: small objects, and the allocator's
 own waste."""
+
+
+@after_fork
+def _alone() -> None:
+    """Have a forked process count the jobs of its one thread."""
+    global _lock
+    _lock = threading.Lock()
+    for thread in set(_running) - {threading.get_ident()}:
+        del _running[thread]
 
 
 class PeakWatch:
@@ -55,11 +67,10 @@ class PeakWatch:
         self.notes: list[str] = []
 
     def __enter__(self) -> Self:
-        global _running
         with _lock:
-            _running += 1
+            _running[threading.get_ident()] += 1
             # The peak is the process's own: who resets it while another job runs wipes that one's.
-            if _running > 1:
+            if _running.total() > 1:
                 self.notes.append("another job ran in this process: they share one figure")
             elif not self.whole and not reset_peak():
                 self.notes.append("the peak could not be reset: it may be from before this job")
@@ -67,9 +78,8 @@ class PeakWatch:
         return self
 
     def __exit__(self, *_: object) -> None:
-        global _running
         with _lock:
-            _running -= 1
+            _running[threading.get_ident()] -= 1
 
 
 class Budget:

@@ -13,6 +13,7 @@ import os
 import signal
 import threading
 import warnings
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
@@ -158,6 +159,7 @@ class LocalCluster(GuardedCluster):
                 raise
             except Exception as error:  # noqa: BLE001 (distributed raises whatever there was)
                 said.failed, why = True, error
+        _made.add(self)
         if said.failed:
             raise why_not_started(why, self.endings, said.last_line) from None
 
@@ -248,6 +250,7 @@ def _without_interrupt() -> Iterator[None]:
 
 _lock = threading.Lock()
 _private: tuple[distributed.LocalCluster, Client] | None = None
+_made: "weakref.WeakSet[distributed.LocalCluster]" = weakref.WeakSet()
 _inherited: list[Any] = []
 """Clusters and clients of the process that this one was forked from: kept, so that nothing here
 closes what is the other's, and never used. Their threads are not here, and to ask them would hang.
@@ -261,10 +264,9 @@ def _leave_to_the_parent() -> None:
     _lock = threading.Lock()
     _inherited.extend(each for each in (_private, _active_client()) if each is not None)
     _private = None
-    # What would be closed at exit, and waited for.
-    for cluster in list(distributed.SpecCluster._instances):
-        _inherited.append(cluster)
+    for cluster in list(_made):  # which distributed would close at exit, and wait for
         cluster.shutdown_on_close = False
+        _inherited.append(cluster)
 
 
 def private_client() -> Client:
@@ -282,6 +284,7 @@ def private_client() -> Client:
                     dashboard_address="127.0.0.1:0",
                     memory_limit=0,
                 )
+            _made.add(cluster)
             _private = cluster, Client(cluster, set_as_default=False)
             atexit.register(_close_private)
         return _private[1]

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ooc_train.core.forks import after_fork
 from ooc_train.models.losses import Array
 from ooc_train.models.machine_code import KERNELS, Parameter, link
 from ooc_train.models.sums import Arrays, Room, Rooms
@@ -135,6 +136,13 @@ def _array(parameter: Parameter, dtype: np.dtype[Any]) -> tuple[np.dtype[Any], i
 _lock = threading.Lock()
 _loaded: dict[np.dtype[Any], dict[str, _Kernel]] = {}
 _linked: list[object] = []
+
+
+@after_fork
+def _unlock() -> None:
+    """Have a forked process not wait for a thread that was loading: what is loaded stays so."""
+    global _lock
+    _lock = threading.Lock()
 
 
 def load(dtype: np.typing.DTypeLike) -> str:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import numpy as np
 from numpy.typing import NDArray
 
+from ooc_train.core.forks import after_fork
 from ooc_train.errors import CeilingExceeded
 from ooc_train.models.sums import Arrays, Rooms, total_bytes
 from ooc_train.units import approximate_bytes
@@ -113,6 +114,15 @@ class Pool:
 _lock = threading.Lock()
 _pools: dict[int, Pool] = {}
 _users: Counter[int] = Counter()
+
+
+@after_fork
+def _begin_anew() -> None:
+    """Have a forked process begin without pools: threads that are not there hold their rooms."""
+    global _lock
+    _lock = threading.Lock()
+    _pools.clear()
+    _users.clear()
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import cloudpickle
 
+from ooc_train.core.forks import after_fork
 from ooc_train.events import Ended, Event, Noted, Progressed, Started, Stepped
 from ooc_train.memory import MemoryReport, ProcessMemory
 from ooc_train.watching import dashboard
@@ -43,6 +44,13 @@ _PATIENCE_SECONDS = 5.0
 _lock = threading.Lock()
 _known: "weakref.WeakSet[Any]" = weakref.WeakSet()
 """Clients whose scheduler has the page."""
+
+
+@after_fork
+def _unlock() -> None:
+    """Have a forked process not wait for a thread that is not there."""
+    global _lock
+    _lock = threading.Lock()
 
 
 class TrainingPage:
