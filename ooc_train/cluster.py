@@ -267,6 +267,15 @@ def _leave_to_the_parent() -> None:
     for cluster in list(_made):  # which distributed would close at exit, and wait for
         cluster.shutdown_on_close = False
         _inherited.append(cluster)
+        # Folders and processes that are the other's to remove.
+        for server in (cluster.scheduler, *cluster.workers.values()):
+            process = getattr(getattr(server, "process", None), "process", None)
+            for owner, name in (
+                (getattr(server, "_workdir", None), "_finalizer"),
+                (process, "_proc_finalizer"),
+            ):
+                if (finalizer := getattr(owner, name, None)) is not None:
+                    finalizer.detach()
 
 
 def private_client() -> Client:

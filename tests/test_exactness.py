@@ -111,29 +111,31 @@ def test_another_random_state_does(store, expected, client_2x1):
     assert bits(train(model, store, client=client_2x1)) != expected["256"]
 
 
-class KillOne:
-    """Ends a worker's process, once, after the rows given."""
+class Kill:
+    """Ends the processes of workers, one or all, once, after the rows given."""
 
-    def __init__(self, client: Client, after_rows: int) -> None:
+    def __init__(self, client: Client, after_rows: int, n: int = 1) -> None:
         self.pids: dict[str, int] = client.run(os.getpid)
         self.after_rows = after_rows
-        self.killed: int | None = None
+        self.n, self.killed = n, list[int]()
 
     def __call__(self, event: Event) -> None:
-        if isinstance(event, Progressed) and event.rows > self.after_rows and self.killed is None:
-            self.killed = next(iter(self.pids.values()))
-            os.kill(self.killed, signal.SIGKILL)
+        if isinstance(event, Progressed) and event.rows > self.after_rows and not self.killed:
+            self.killed = list(self.pids.values())[: self.n]
+            for pid in self.killed:
+                os.kill(pid, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("name", ["lbfgs", "newton", "256", "lanes"])
-def test_a_killed_worker_does_not_change_a_bit(store, expected, name):
+@pytest.mark.parametrize(("name", "n"), [("lbfgs", 1), ("newton", 2), ("256", 2), ("lanes", 1)])
+def test_killed_workers_do_not_change_a_bit(store, expected, name, n):
     models: dict[str, Any] = FULL | BATCHES
     with (
         LocalCluster(n_workers=2, dashboard_address="127.0.0.1:0") as made,
         Client(made, set_as_default=False) as client,
     ):
-        killer = KillOne(client, after_rows=ROWS // 2)
+        killer = Kill(client, after_rows=ROWS // 2, n=n)
         run = train(models[name], store, client=client, callbacks=[killer])
-        assert killer.killed is not None
-        fitted, _ = run
+        assert len(killer.killed) == n
+        fitted, report = run
+        assert any("ended by SIGKILL" in note for note in report.memory.notes)
         assert (fitted.coef.tobytes(), fitted.intercept.tobytes()) == expected[name]

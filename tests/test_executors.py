@@ -1,21 +1,26 @@
 """What runs calls on a cluster: each result once, no more in flight than the window."""
 
 import itertools
+import os
 import subprocess
 import sys
+import tempfile
+from dataclasses import dataclass
 from time import perf_counter, sleep, time
+from typing import Any
 
 import dask.array
+import distributed
 import numpy as np
 import pytest
 from dask.delayed import delayed
 from distributed import Client
 
-from ooc_train.cluster import LocalCluster
-from ooc_train.errors import ClusterError
+from ooc_train.cluster import LocalCluster, choose_executor
+from ooc_train.errors import CeilingExceeded, ClusterError
 from ooc_train.events import Stepped
 from ooc_train.models.model import Model
-from ooc_train.stream.executors import OnDask
+from ooc_train.stream.executors import WORKER_TIMEOUT, OnDask
 from ooc_train.stream.inputs import read_inputs
 from ooc_train.train import train
 from tests.streams import write_store
@@ -76,6 +81,124 @@ def test_drivers_that_share_a_scheduler_share_no_result(client, monkeypatch):
         for got, run in zip(found, running, strict=True):
             got += [value for value, _ in run]
     assert [sorted(got) for got in found] == [[0, 1], [10, 11]]
+
+
+class Known:
+    """What is known of workers that ended, without any that did."""
+
+    for_memory = 0
+
+    def __len__(self):
+        return 1
+
+    def told_since(self, _):
+        return "a worker was ended by SIGKILL"
+
+
+@pytest.mark.parametrize(
+    ("kills", "held", "losses", "error"),
+    [
+        (1, 10, 3, None),
+        (1, 10, 4, CeilingExceeded),
+        (0, 90, 4, CeilingExceeded),
+        (0, 89, 4, None),
+        (0, 89, 11, None),
+        (0, 89, 12, ClusterError),
+    ],
+)
+def test_memory_is_blamed_where_something_says_so(client, kills, held, losses, error):
+    executor = OnDask(client)
+    executor._endings, executor.held = Known(), lambda: (held * 2**20, 100 * 2**20)
+    executor._endings.for_memory = kills
+    if error is None:
+        executor._require_hope(losses)
+        return
+    with pytest.raises(error) as raised:
+        executor._require_hope(losses)
+    assert type(raised.value) is error
+    assert str(raised.value).startswith(
+        f"a task lost its worker {losses} times over (a worker was ended by SIGKILL; the run was "
+        f"last seen to hold {held} MiB of its ceiling of 100 MiB)"
+    )
+
+
+def test_a_call_that_dask_gives_up_is_made_again(client):
+    # As often as is allowed where nothing says that memory is why.
+    @dataclass
+    class Dies:
+        folder: str
+
+        def __call__(self, number):
+            if len(os.listdir(self.folder)) < 2 and number == 1:
+                open(f"{self.folder}/{os.getpid()}", "w").close()
+                sleep(0.5)  # its nanny has to have seen it start
+                os.kill(os.getpid(), 9)
+            return number
+
+    with tempfile.TemporaryDirectory() as folder:
+        client.run_on_scheduler(allow_failures, 0)
+        try:
+            assert sorted(OnDask(client).run(Dies(folder), [(0,), (1,)], 2, "test")) == [0, 1]
+            assert len(os.listdir(folder)) == 2
+        finally:
+            client.run_on_scheduler(allow_failures, 3)
+
+
+def allow_failures(number, dask_scheduler):
+    dask_scheduler.allowed_failures = number
+
+
+def test_what_a_closed_client_says():
+    with distributed.LocalCluster(
+        n_workers=0, processes=False, dashboard_address="127.0.0.1:0"
+    ) as cluster:
+        client = Client(cluster)
+        source: Any = object()  # rows that lie elsewhere
+        started = perf_counter()
+        with (
+            dask.config.set({WORKER_TIMEOUT: "300ms"}),
+            pytest.raises(
+                ClusterError, match=r"has no workers, and none came within 0\.3 s; start"
+            ),
+        ):
+            choose_executor(source, client)
+        client.close()
+        with pytest.raises(
+            ClusterError, match=r"^the client of the cluster at .* is closed; hand "
+        ):
+            choose_executor(source, client)
+        assert perf_counter() - started < 10
+
+
+def test_a_run_without_workers_ends_after_the_time_that_was_set(tmp_path, monkeypatch):
+    async def fails(self):
+        raise OSError("no more processes")
+
+    X = np.random.default_rng(0).normal(size=(200, 3))
+    store = write_store(tmp_path / "a", X, (X[:, 0] > 0).astype(int), chunk_rows=20)
+    with (
+        LocalCluster(n_workers=1, dashboard_address="127.0.0.1:0", worker_timeout="1s") as cluster,
+        cluster.get_client() as client,
+    ):
+        (pid,) = client.run(os.getpid).values()
+        monkeypatch.setattr(distributed.Nanny, "instantiate", fails)
+
+        def kill(event):
+            if isinstance(event, Stepped):
+                os.kill(pid, 9)
+
+        with pytest.raises(
+            ClusterError,
+            match=r"^no worker was left, and none came back within 1 s \(a worker was ended by "
+            r"SIGKILL, .*; the run was last seen to hold .* of its ceiling of .*\); run again, or",
+        ):
+            train(Model(name="logistic", solver="lbfgs"), store, client=client, callbacks=[kill])
+
+
+@pytest.mark.parametrize("value", ["soon", -1])
+def test_a_timeout_that_is_none(value):
+    with pytest.raises(ValueError, match=r"^worker_timeout="):
+        LocalCluster(worker_timeout=value)
 
 
 CLUSTER = """

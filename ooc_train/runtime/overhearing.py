@@ -6,15 +6,18 @@ and the rest is of no use to whoever started a command.
 
 import logging
 import os
+import select
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from time import perf_counter, sleep
 
 _KEPT_BYTES = 64 * 2**10
 """Bytes of what workers write that are kept, the last ones."""
 
 _JOIN_SECONDS = 2.0
+_ORDER_SECONDS = 0.1
 
 
 class Overheard:
@@ -51,8 +54,11 @@ class Overheard:
         os.close(reading)
         os.close(original)
 
-    def hand_on(self, original: int) -> None:
+    def hand_on(self, reading: int, original: int) -> None:
         """Write what was kept to where it was meant for, and from now on all that arrives."""
+        until = perf_counter() + _ORDER_SECONDS
+        while _waits(reading) and perf_counter() < until:  # so that it comes before what follows
+            sleep(0.001)
         with self._lock:
             with suppress(OSError):
                 _write(original, self._kept)
@@ -67,6 +73,14 @@ class Overheard:
         # Python's own notes on what was left behind at exit say nothing of why.
         told = [line.strip() for line in lines if line.strip() and "resource_tracker" not in line]
         return told[-1] if told else ""
+
+
+def _waits(reading: int) -> bool:
+    """Return whether there is something in a pipe that nobody has taken yet."""
+    try:
+        return select.select([reading], [], [], 0)[0] != []
+    except (OSError, ValueError):  # closed: all of it was taken
+        return False
 
 
 def _write(file: int, text: bytes) -> None:
@@ -101,7 +115,7 @@ def overheard() -> Iterator[Overheard]:
         os.dup2(original, 2)
         os.close(original)
         if not said.failed:
-            said.hand_on(2)
+            said.hand_on(reading, 2)
 
 
 @contextmanager

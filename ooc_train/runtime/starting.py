@@ -9,6 +9,7 @@ import logging
 import multiprocessing
 import os
 import resource
+import shutil
 import socket
 import subprocess
 import sys
@@ -60,12 +61,16 @@ def require_startable(n_workers: int) -> None:
     _require_threads(n_workers)
     _require_memory(n_workers)
     _require_folders()
+    program = os.fsdecode(spawn.get_executable() or "there is no Python to run")
+    if shutil.which(program) is None:
+        raise ClusterError(f"no process can be started: {program} is not there, or cannot be run")
     # What goes by a process of its own that is there from now on: of multiprocessing's.
     try:
         resource_tracker.ensure_running()
         _require_semaphores()
     except OSError as error:
-        raise ClusterError(f"no process can be started: {_why_none_starts(error)}") from None
+        why = _why_none_starts(program, error)
+        raise ClusterError(f"no process can be started: {why}") from None
     _require_loopback()
 
 
@@ -153,19 +158,17 @@ def _require_semaphores() -> None:
         ) from None
 
 
-def _why_none_starts(error: OSError) -> str:
+def _why_none_starts(program: str, error: OSError) -> str:
     """Return what becomes of a process, by starting one that does nothing."""
-    program = spawn.get_executable()
-    name = os.fsdecode(program) if program else "there is no Python to run"
     try:
         done = subprocess.run(  # noqa: S603 (this Python)
-            [name, "-c", "import multiprocessing.spawn"],
+            [program, "-c", "import multiprocessing.spawn"],
             capture_output=True,
             check=False,
             timeout=_PROBE_SECONDS,
         )
     except (OSError, subprocess.SubprocessError) as reason:
-        return f"{name}: {_reason(reason)}{hint(str(reason))}"
+        return f"{program}: {_reason(reason)}{hint(str(reason))}"
     said = done.stderr.decode(errors="replace").strip().splitlines()
     return said[-1] if done.returncode and said else f"{_reason(error)}{hint(str(error))}"
 

@@ -1,0 +1,275 @@
+"""Why workers do not start: what is missing is found beforehand, and what ended them is told."""
+
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import textwrap
+from time import perf_counter
+
+import pytest
+
+from ooc_train.errors import ClusterError, MissingMainGuard
+from ooc_train.runtime import starting
+from ooc_train.runtime.endings import Endings
+from ooc_train.runtime.overhearing import overheard
+from ooc_train.runtime.starting import require_startable, why_not_started
+from tests.watch import control_group
+
+TRY = "from ooc_train.runtime.starting import require_startable; require_startable(2)"
+
+
+def refused(*before, code=TRY, **more):
+    """Return the last line that a process says in which workers can't be started."""
+    done = subprocess.run(
+        [*before, sys.executable, "-c", code], capture_output=True, text=True, check=False, **more
+    )
+    if "Operation not permitted" in done.stderr:
+        pytest.skip("no other view of the system can be made here")
+    assert done.returncode == 1, done
+    return done.stderr.splitlines()[-1].removeprefix("ooc_train.errors.ClusterError: ")
+
+
+def test_here_workers_can_be_started():
+    require_startable(2)
+
+
+def test_too_few_files_may_be_open(monkeypatch):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(64, len(os.listdir("/proc/self/fd"))), hard))
+    try:
+        with pytest.raises(
+            ClusterError,
+            match=r"^the limit of open files is \d+, and a scheduler and 2 workers need about "
+            r"(\d+): raise it \(ulimit -n \1\), or use fewer workers$",
+        ):
+            require_startable(2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_too_few_threads_may_run(monkeypatch):
+    monkeypatch.setattr(os, "getuid", lambda: 65534)
+    monkeypatch.setattr(starting, "_threads_of", lambda _: 90)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (100, 100))
+    with pytest.raises(ClusterError, match=r"of a user is 100, 90 run, .* \(ulimit -u 126\)"):
+        starting._require_threads(2)
+
+
+def test_the_threads_of_a_user_are_counted():
+    assert starting._threads_of(os.getuid()) >= 1
+
+
+def test_too_little_memory_is_available(monkeypatch):
+    monkeypatch.setattr(starting, "available_memory", lambda: 100 * 2**20)
+    with pytest.raises(
+        ClusterError, match=r"100 MiB of memory are available, .* 2 workers take 160 "
+    ):
+        require_startable(2)
+    require_startable(1)
+
+
+def test_no_semaphores():
+    # A mount of its own: to remount would have everybody's read-only.
+    read_only = 'mount -t tmpfs -o ro none /dev/shm && exec "$@"'
+    told = refused("unshare", "--mount", "sh", "-c", read_only, "sh")
+    assert told.startswith("no semaphore can be made (Read-only file system)")
+    assert "/dev/shm has to be there, and writable" in told
+
+
+def test_no_loopback():
+    told = refused("unshare", "--net")
+    assert told.startswith("nothing can be reached at 127.0.0.1 (Network is unreachable)")
+    assert told.endswith("turn the loopback interface on (ip link set lo up)")
+
+
+def test_no_python_to_run():
+    code = f"import multiprocessing as m; m.set_executable('/nonexistent/python'); {TRY}"
+    assert refused(code=code) == (
+        "no process can be started: /nonexistent/python is not there, or cannot be run"
+    )
+
+
+def test_the_folder_is_gone(tmp_path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    code = f"import os; os.rmdir({str(gone)!r}); {TRY}"
+    told = refused(code=code, cwd=gone, env=os.environ | {"PYTHONPATH": os.getcwd()})
+    assert told.endswith("and it is gone: start it from another folder")
+
+
+def test_no_place_for_temporary_files(monkeypatch, tmp_path):
+    def refuse(*arguments):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    monkeypatch.setenv("TMPDIR", "/nowhere")
+    with pytest.raises(ClusterError, match=r"to /nowhere \(Permission denied\): set TMPDIR"):
+        require_startable(1)
+
+
+SCRIPT = """
+import os, sys
+from ooc_train import LocalCluster
+
+if __name__ == "__mp_main__":
+    if sys.argv[1] == "import":
+        open("/another/user's/package.py")
+    if sys.argv[1] == "said":
+        print("said early", file=sys.stderr)
+    if sys.argv[1] == "killed":
+        try:
+            os.open(sys.argv[2], os.O_CREAT | os.O_EXCL)
+            os.kill(os.getpid(), 9)
+        except FileExistsError:
+            pass
+
+def say():
+    print("said late", file=sys.stderr, flush=True)
+
+def main():
+    try:
+        with LocalCluster(n_workers=1, dashboard_address="127.0.0.1:0") as cluster:
+            print(cluster.endings.told)
+            if sys.argv[1] == "said":
+                with cluster.get_client() as client:
+                    client.run(say)
+    except Exception as error:
+        print(type(error).__name__, error)
+
+if __name__ == "__main__" or sys.argv[1] == "unguarded":
+    main()
+"""
+
+
+NO_GUARD = """starts processes: put what it does under \
+if __name__ == "__main__": (the workers could not be started)"""
+FAILED = "ClusterError the workers could not be started: a worker ended with exit status 1: "
+NOT_FOUND = 'FileNotFoundError: [Errno 2] No such file or directory: "/another/user\'s/package.py"'
+ENDED = {
+    "import": (FAILED + NOT_FOUND, ""),
+    "killed": (
+        "a worker was ended by SIGKILL, the kernel counts none ended for want of memory",
+        "",
+    ),
+    "said": ("", "said early\nsaid late"),
+    "unguarded": (f"MissingMainGuard script.py {NO_GUARD}", ""),
+}
+
+
+@pytest.mark.parametrize("how", ENDED)
+def test_a_worker_that_ends_while_it_starts(tmp_path, how):
+    script = tmp_path / "script.py"
+    script.write_text(textwrap.dedent(SCRIPT))
+    done = subprocess.run(
+        [sys.executable, script, how, tmp_path / "once"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+        env=os.environ | {"PYTHONPATH": os.getcwd()},
+    )
+    assert (done.stdout.strip(), done.stderr.strip()) == ENDED[how]
+
+
+def test_the_command_line_says_it_in_one_line(tmp_path):
+    # It was said to lack a guard.
+    code = textwrap.dedent("""
+        import resource, sys
+        from ooc_train.cli import main
+        sys.argv = ["ooc-train", "train", sys.argv[1], "--workers", "2"]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
+        main()
+    """)
+    from ooc_train.store.made import make_data
+
+    make_data(tmp_path / "a.zarr", rows=100, features=2)
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "a.zarr"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: the limit of open files is 40, and a scheduler and 2 ")
+    assert done.stderr.count("\n") == 1
+
+
+def endings(*statuses, kills=0):
+    found = Endings()
+    found._kills -= kills
+    for status in statuses:
+        found.add(status)
+    return found
+
+
+KNOWN = {
+    "for memory": (
+        endings(-9, -9, kills=1),
+        "",
+        "2 workers were ended by SIGKILL, the kernel counts 1 ended for want of memory; make room ",
+    ),
+    "by itself": (endings(-11), "", "a worker was ended by SIGSEGV"),
+    "threads": (
+        endings(1),
+        "RuntimeError: can't start new thread",
+        "a worker ended with exit status 1: RuntimeError: can't start new thread; a limit of ",
+    ),
+    "unknown": (endings(255), "", "a worker was lost"),
+}
+
+
+@pytest.mark.parametrize("case", KNOWN)
+def test_what_is_known_of_workers_that_ended(case):
+    ended, said, told = KNOWN[case]
+    error = why_not_started(RuntimeError("Nanny failed to start."), ended, said)
+    assert str(error).startswith(f"the workers could not be started: {told}")
+
+
+def test_the_missing_guard_is_told_by_the_status_of_the_worker_alone():
+    assert isinstance(why_not_started(RuntimeError(), endings(0, 78), ""), MissingMainGuard)
+    error = why_not_started(OSError(99, "Cannot assign requested address"), endings(), "")
+    assert not isinstance(error, MissingMainGuard)
+    assert str(error).endswith("not be started: [Errno 99] Cannot assign requested address")
+
+
+def test_what_distributed_raises_as_it_cleans_up_is_not_what_failed():
+    error = AssertionError("Status.starting")
+    error.__context__ = OSError("what failed")
+    assert str(why_not_started(error, endings(), "")).endswith("could not be started: what failed")
+
+
+def test_what_others_write_meanwhile_is_handed_on(capfd):
+    with overheard() as said:
+        os.write(2, b"a line\n")
+    os.write(2, b"another\n")
+    assert said._thread is not None
+    said._thread.join(10)
+    assert capfd.readouterr().err == "a line\nanother\n"
+    with overheard() as said:
+        said.failed = True
+        os.write(2, b"a traceback\nwhy\n\n")
+    assert said.last_line == "why"
+    assert capfd.readouterr().err == ""
+
+
+def test_workers_that_the_kernel_ends_for_memory_are_told_of():
+    code = textwrap.dedent("""
+        import os, subprocess, sys
+        from ooc_train.runtime.endings import Endings
+        ended = Endings()
+        ended.add(subprocess.run([sys.executable, "-c", "bytes([1]) * 2**27"]).returncode)
+        print(ended.told)
+    """)
+    try:
+        with control_group(96 * 2**20) as group:
+            started = perf_counter()
+            done = subprocess.run(
+                group.command(sys.executable, "-c", code),
+                capture_output=True, text=True, check=False,
+            )  # fmt: skip
+            assert perf_counter() - started < 60
+    except PermissionError as error:
+        pytest.skip(str(error))
+    assert done.stdout == (
+        "a worker was ended by SIGKILL, the kernel counts 1 ended for want of memory\n"
+    )
