@@ -68,6 +68,18 @@ def tell(text: str) -> None:
         return
 
 
+def brief(error: BaseException, most: int = 300) -> str:
+    """Return what another library complained of, in one line.
+
+    Examples
+    --------
+    >>> brief(ValueError("no  number  "))
+    'no number'
+    """
+    said = " ".join(str(error).split()) or type(error).__name__
+    return said if len(said) <= most else f"{said[:most]}..."
+
+
 def few(values: Sequence[object], most: int = 10) -> str:
     """Return the first of many values as text, and how many more there are.
 

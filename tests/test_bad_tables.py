@@ -18,6 +18,7 @@ from ooc_train.errors import CeilingExceeded, InvalidTable, OutputExists, TableN
 from ooc_train.store import output
 from ooc_train.store.ingest import ingest, recipe_of
 from ooc_train.store.layout import open_store
+from tests.test_core_files import lay
 from tests.test_ingest import RNG, ROLES, TABLE, features_of, made, write
 from tests.test_writer import contents
 
@@ -351,6 +352,91 @@ def test_more_classes_than_there_is_room_for(tmp_path):
         memory_ceiling="96MiB",
     )  # fmt: skip
     assert "choose another --target, or raise the memory ceiling" in message
+
+
+# Files and settings that nobody means
+
+
+@pytest.mark.parametrize(
+    "encoding", ["zlib", "rot13", "hex", "undefined", "no such", "", "a\0b", "x" * 10_000]
+)
+def test_what_is_no_encoding_of_text(tmp_path, encoding):
+    (tmp_path / "a.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(ValueError, match=r"^encoding=.* is unknown; utf8 and latin1 are common$"):
+        ingest(tmp_path / "a.csv", tmp_path / "a.zarr", encoding=encoding)
+
+
+BEYOND = [
+    pa.array([0, 2_932_897], pa.int32()).cast(pa.date32()),
+    pa.array([0, -719_163], pa.int32()).cast(pa.date32()),
+    pa.array([0, 253_402_300_800_000]).cast(pa.date64()),
+    pa.array([0, 10**14]).cast(pa.timestamp("s")),
+    pa.array([0, 2**63 - 1]).cast(pa.timestamp("us")),
+]
+
+
+@pytest.mark.parametrize("dates", BEYOND)
+def test_dates_beyond_the_years_that_there_are(tmp_path, dates):
+    table = {"d": dates, "v": [1, 2]}
+    message = refused(tmp_path, table, match="column 'd' (in|from) row")
+    assert re.search(r"beyond the years 1 to 9999|can't be used", message)
+    if pa.types.is_timestamp(dates.type):
+        return
+    refused(tmp_path, table, match="can't be taken as a category", categorical=["d"])
+
+
+def test_the_first_and_the_last_day_that_there_are(tmp_path):
+    days = pa.array([-719_162, 2_932_896], pa.int32()).cast(pa.date32())
+    store = made(tmp_path, {"d": days, "v": [1, 2]}, shuffle=False).store
+    assert features_of(store)[:, 0].tolist() == [0, 3_652_058]
+    (tmp_path / "b.csv").write_text("d,v\n0000-01-01,1\n2020-01-01,2\n")
+    with pytest.raises(InvalidTable, match=r"'d' in row 0 .* is beyond the years 1 to 9999"):
+        ingest(tmp_path / "b.csv", tmp_path / "b.zarr")
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet", "a.csv.gz"])
+@pytest.mark.parametrize("what", ["pipe", "device"])
+def test_what_is_no_file_is_refused_without_waiting(tmp_path, name, what):
+    lay(tmp_path / name, what)
+    with pytest.raises(InvalidTable, match=rf"{name} is a {what}, and no file; name files of CSV"):
+        ingest(tmp_path / name, tmp_path / "a.zarr")
+
+
+@pytest.mark.parametrize("claimed", [2**31, 2**32 - 1])
+def test_a_footer_without_end(tmp_path, claimed):
+    write(tmp_path / "a.parquet", {"a": [1]})
+    with open(tmp_path / "a.parquet", "r+b") as file:
+        file.truncate(10**11)  # a hole, which takes no disk
+        file.seek(0, os.SEEK_END)
+        file.write(claimed.to_bytes(4, "little") + b"PAR1")
+    with pytest.raises(InvalidTable, match=rf"a\.parquet claims a footer of {claimed:,} bytes"):
+        ingest(tmp_path / "a.parquet", tmp_path / "a.zarr")
+
+
+@pytest.mark.parametrize(
+    "notes", ['{"index_columns": 3}', '{"index_columns": [{}]}', '{"a":' * 50_000]
+)
+def test_notes_of_pandas_that_say_nothing(tmp_path, notes):
+    table = pa.table({"a": [1, 2]}).replace_schema_metadata({"pandas": notes})
+    assert made(tmp_path, table).store.n_rows == 2
+
+
+def test_a_note_of_arrow_that_is_damaged(tmp_path):
+    write(tmp_path / "a.parquet", {"a": [1, 2]})
+    blob = bytearray((tmp_path / "a.parquet").read_bytes())
+    note = blob.index(b"ARROW:schema") + 20
+    blob[note : note + 8] = b"!!!!!!!!"
+    (tmp_path / "a.parquet").write_bytes(blob)
+    with pytest.raises(InvalidTable, match=r"a\.parquet .*can't be read"):
+        ingest(tmp_path / "a.parquet", tmp_path / "a.zarr")
+
+
+def test_text_of_parquet_that_is_none(tmp_path):
+    table = pa.table({"c": pa.array([b"a", b"\xff", b"a"]), "v": [1, 2, 3]})
+    raw = table.set_column(0, "c", table["c"].combine_chunks().view(pa.string()))
+    for roles in ({}, {"categorical": ["c"]}):
+        refused(tmp_path, raw, match="(?s)column 'c' .* can't be (read|taken)", **roles)
 
 
 # What was there stays

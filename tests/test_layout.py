@@ -98,7 +98,7 @@ def test_the_manifest_rules_over_the_shapes_of_arrays(path):
 
 def test_a_manifest_that_counts_no_rows(path):
     edit(path, n_rows=None)
-    with pytest.raises(InvalidStore, match="counts no rows"):
+    with pytest.raises(InvalidStore, match=r"zarr.json: attributes.n_rows is None, which is no"):
         open_store(path)
 
 
@@ -236,11 +236,9 @@ def test_metadata_that_is_damaged(path):
         open_store(path)
     with open(f"{path}/X/zarr.json", "w") as file:
         json.dump({"zarr_format": 3, "node_type": "array", "shape": [3, 2]}, file)
-    with pytest.raises(InvalidStore, match=r"X/zarr.json is not what ooc_train wrote"):
+    with pytest.raises(InvalidStore, match=r"X/zarr.json: data_type is missing"):
         open_store(path)
     checksums_off(path)
-    with pytest.raises(InvalidStore, match="lacks or garbles 'chunk_grid'"):
-        open_store(path)
     shutil.rmtree(f"{path}/X")
     with pytest.raises(InvalidStore, match="no array 'X'"):
         open_store(path)

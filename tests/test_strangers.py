@@ -88,7 +88,7 @@ def test_folders(tmp_path):
     (tmp_path / "a.csv").write_text("a,b\n1,2\n")
     refused("is a folder of tables.*`ooc-train ingest")
     (tmp_path / ".zgroup").write_text("{")
-    refused("can't be opened as Zarr .*restore its metadata")
+    refused(r"\.zgroup is not valid JSON .*restore it from a copy")
 
 
 def test_a_file_inside_a_store(tmp_path):

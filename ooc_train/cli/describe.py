@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def is_run(path: str) -> bool:
     """Return whether a folder is a run's, and not a store's."""
-    return os.path.isfile(os.path.join(path, "model.json"))
+    return os.path.lexists(os.path.join(path, "model.json"))
 
 
 def describe_store(store: "Store", columns: int) -> dict[str, Any]:

@@ -63,8 +63,8 @@ class FileKind:
         return self.error(f"{os.fspath(path)} {why}; {self.advice}")
 
 
-class _RefusedError(Exception):
-    """Why a file can't be used, before it is known for what."""
+class IrregularError(Exception):
+    """Why what lies at a path can't be read as a file: what follows its name."""
 
 
 def require_regular(path: str | os.PathLike[str], kind: FileKind) -> None:
@@ -81,7 +81,7 @@ def require_regular(path: str | os.PathLike[str], kind: FileKind) -> None:
 
 
 def open_regular(path: str | os.PathLike[str], kind: FileKind) -> int:
-    """Open a regular file to be read, without waiting; the caller closes the descriptor.
+    """Open a regular file as `open_plain`, and refuse others as a file of a kind.
 
     Raises
     ------
@@ -91,26 +91,35 @@ def open_regular(path: str | os.PathLike[str], kind: FileKind) -> int:
         If there is nothing, or it can't be opened.
     """
     try:
-        return _opened(path)
-    except _RefusedError as error:
+        return open_plain(path)
+    except IrregularError as error:
         raise kind.refused(path, str(error)) from None
 
 
-def _opened(path: str | os.PathLike[str]) -> int:
+def open_plain(path: str | os.PathLike[str]) -> int:
+    """Open a regular file to be read, without waiting; the caller closes the descriptor.
+
+    Raises
+    ------
+    IrregularError
+        If it is a folder, a pipe, a socket or a device, or its name can't be one.
+    OSError
+        If there is nothing, or it can't be opened.
+    """
     try:
         descriptor = os.open(path, _NO_WAITING)
     except OSError as error:
         if error.errno == errno.ENXIO:
-            raise _RefusedError("is a socket or a device, and no file") from None
+            raise IrregularError("is a socket or a device, and no file") from None
         raise
     except ValueError:
-        raise _RefusedError("has a NUL in its name, which no file can have") from None
+        raise IrregularError("has a NUL in its name, which no file can have") from None
     mode = os.fstat(descriptor).st_mode
     if stat.S_ISREG(mode):
         return descriptor
     os.close(descriptor)
     found = next((name for test, name in _KINDS if test(mode)), "something else")
-    raise _RefusedError(f"is {found}, and no file")
+    raise IrregularError(f"is {found}, and no file")
 
 
 @contextmanager
@@ -135,8 +144,8 @@ def read_start(path: str | os.PathLike[str], count: int) -> bytes:
         If there is nothing, or it can't be read.
     """
     try:
-        descriptor = _opened(path)
-    except _RefusedError:
+        descriptor = open_plain(path)
+    except IrregularError:
         return b""
     with os.fdopen(descriptor, "rb", buffering=0) as file:
         return file.read(count)
@@ -196,7 +205,7 @@ def read_json(
     data = read_bytes(path, kind)
     try:
         return _parsed(data, constants=constants)
-    except _RefusedError as error:
+    except IrregularError as error:
         raise kind.refused(path, str(error)) from None
 
 
@@ -210,14 +219,14 @@ def parse_json(data: bytes) -> dict[str, Any]:
     """
     try:
         return _parsed(data, constants=False)
-    except _RefusedError as error:
+    except IrregularError as error:
         raise ValueError(str(error)) from None
 
 
 def _parsed(data: bytes, *, constants: bool) -> dict[str, Any]:
     # No value goes without one of these before it, but for the first.
     if sum(map(data.count, (b",", b"[", b"{"))) > MOST_VALUES:
-        raise _RefusedError(f"holds more than {MOST_VALUES:,} values")
+        raise IrregularError(f"holds more than {MOST_VALUES:,} values")
     try:
         text = data.decode()
         found = json.loads(
@@ -228,18 +237,18 @@ def _parsed(data: bytes, *, constants: bool) -> dict[str, Any]:
         if _SURROGATE.search(text):
             json.dumps(found, ensure_ascii=False).encode()
     except UnicodeDecodeError as error:
-        raise _RefusedError(f"is no text in UTF-8 (at byte {error.start:,})") from None
+        raise IrregularError(f"is no text in UTF-8 (at byte {error.start:,})") from None
     except UnicodeEncodeError:
-        raise _RefusedError("holds half a character (an escape of a surrogate)") from None
+        raise IrregularError("holds half a character (an escape of a surrogate)") from None
     except RecursionError:
-        raise _RefusedError(_too_deep()) from None
+        raise IrregularError(_too_deep()) from None
     except ValueError as error:
         # Python says where; of a number with too many digits, how many.
-        raise _RefusedError(f"is not valid JSON ({error})") from None
+        raise IrregularError(f"is not valid JSON ({error})") from None
     if not isinstance(found, dict):
-        raise _RefusedError("holds no JSON object")
+        raise IrregularError("holds no JSON object")
     if _is_deeper(found, MOST_DEPTH):
-        raise _RefusedError(_too_deep())
+        raise IrregularError(_too_deep())
     return found
 
 

@@ -1,7 +1,6 @@
 """One Zarr array at rest: what a process must know to read or write it, and ``zarr.json``."""
 
 import base64
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -10,9 +9,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ooc_train.core.schema import shown
 from ooc_train.errors import InvalidStore
 from ooc_train.store.conventions import Declared
 from ooc_train.store.identity import Seen
+from ooc_train.store.metadata import read_metadata
 
 Codec = Literal["raw", "blosc", "zstd"]
 
@@ -22,6 +23,9 @@ MISSING = 2**64 - 1
 
 _LARGE_CHUNK_BYTES = 8 * 2**20
 """Chunks of more bytes are not held whole where that can be avoided."""
+
+_LONGEST_TEXT = 2**20
+"""Bytes of a text of fixed length that are read directly."""
 
 _DATA_TYPES = {"bool", "float16", "float32", "float64"} | {
     f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
@@ -198,39 +202,37 @@ def direct_layout(
     name : str
         What messages call it.
     metadata : mapping
-        Its parsed ``zarr.json``.
+        Its ``zarr.json``, as `load_metadata` returns it.
     fill_missing : bool
         Whether chunks that were never written are read as the fill value.
 
     Raises
     ------
     InvalidStore
-        If the metadata lacks what every Zarr array has.
+        If the fill value is wanted and is none of the array's type.
     """
-    try:
-        shape = tuple(int(length) for length in metadata["shape"])
-        grid = metadata["chunk_grid"]
-        data_type = metadata["data_type"]
-        codecs = metadata["codecs"]
-        keys = metadata["chunk_key_encoding"]
-        if grid["name"] != "regular" or metadata.get("storage_transformers"):
+    shape = tuple(metadata["shape"])
+    grid, keys = _extension(metadata["chunk_grid"]), _extension(metadata["chunk_key_encoding"])
+    codecs = [_extension(codec) for codec in metadata["codecs"]]
+    if grid["name"] != "regular" or metadata.get("storage_transformers"):
+        return None
+    outer = tuple(grid["configuration"]["chunk_shape"])
+    inner = outer
+    sharded = len(codecs) == 1 and codecs[0]["name"] == "sharding_indexed"
+    if sharded:
+        sharding = codecs[0]["configuration"]
+        if sharding.get("index_location", "end") != "end":
             return None
-        outer = tuple(int(length) for length in grid["configuration"]["chunk_shape"])
-        inner = outer
-        sharded = len(codecs) == 1 and codecs[0]["name"] == "sharding_indexed"
-        if sharded:
-            sharding = codecs[0]["configuration"]
-            if sharding.get("index_location", "end") != "end":
-                return None
-            if [_bare(codec) for codec in sharding["index_codecs"]] != _INDEX_CODECS:
-                return None
-            inner = tuple(int(length) for length in sharding["chunk_shape"])
-            codecs = sharding["codecs"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise InvalidStore(f"{path}: zarr.json lacks or garbles {error}") from error
+        if [
+            _bare(_extension(codec)) for codec in sharding.get("index_codecs", ())
+        ] != _INDEX_CODECS:
+            return None
+        inner = tuple(sharding["chunk_shape"])
+        codecs = [_extension(codec) for codec in sharding["codecs"]]
+    key = _key_template(keys, len(shape))
     full_width = len(shape) > 0 and inner[1:] == outer[1:] == shape[1:]
-    dtype = _dtype(data_type)
-    if not full_width or dtype is None:
+    dtype = _dtype(metadata["data_type"])
+    if not full_width or dtype is None or key is None:
         return None
     chain = _codec_chain(codecs, dtype)
     if chain is None:
@@ -247,7 +249,7 @@ def direct_layout(
         codec=codec,
         crc=crc,
         direct=True,
-        key=_key_template(keys, len(shape)),
+        key=key,
         fill=_fill(metadata.get("fill_value"), dtype, path) if fill_missing else None,
     )
 
@@ -256,29 +258,44 @@ def _dtype(data_type: Any) -> np.dtype[Any] | None:
     """NumPy's type of a number or a text of fixed length, None for any other."""
     if isinstance(data_type, str):
         return np.dtype(data_type).newbyteorder("<") if data_type in _DATA_TYPES else None
-    kind, size = data_type.get("name"), data_type.get("configuration", {}).get("length_bytes", 0)
-    if kind == "fixed_length_utf32" and size > 0 and size % 4 == 0:
+    kind, size = data_type["name"], (data_type.get("configuration") or {}).get("length_bytes", 0)
+    if isinstance(size, bool) or not isinstance(size, int) or not 0 < size <= _LONGEST_TEXT:
+        return None
+    if kind == "fixed_length_utf32" and size % 4 == 0:
         return np.dtype(f"<U{size // 4}")
-    return np.dtype(f"|S{size}") if kind == "null_terminated_bytes" and size > 0 else None
+    return np.dtype(f"|S{size}") if kind == "null_terminated_bytes" else None
 
 
 def _fill(value: Any, dtype: np.dtype[Any], path: str) -> bytes:
     """Bytes of a fill value, which ``zarr.json`` holds as a number, a word, or the bits in hex."""
     try:
         if dtype.kind == "U":
-            return np.array([value], dtype).tobytes()
+            return np.array([_text(value)], dtype).tobytes()
         if dtype.kind == "S":
             return np.array([base64.b64decode(value)], dtype).tobytes()
         if isinstance(value, str) and value.startswith("0x"):
             return int(value, 16).to_bytes(dtype.itemsize, "little")
         number = float(value) if isinstance(value, str) else value
-        if number is not None:
+        if isinstance(number, int | float) and not (dtype.kind in "iu" and number % 1):
             return np.array([number], dtype).tobytes()
     except (TypeError, ValueError, OverflowError):
         pass
     raise InvalidStore(
-        f"{path}: zarr.json has fill_value {value!r}, which is no {dtype}; correct it"
+        f"{path}: zarr.json has fill_value {shown(value)}, which is no {dtype}; correct it"
     )
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{type(value).__name__} is no text")
+    return value
+
+
+def _extension(given: Any) -> Mapping[str, Any]:
+    """Return what metadata name, and configure: a name alone stands for one without settings."""
+    if isinstance(given, str):
+        return {"name": given}
+    return given if given.get("configuration") is not None else {"name": given["name"]}
 
 
 def _bare(codec: Mapping[str, Any]) -> dict[str, Any]:
@@ -303,10 +320,12 @@ def _codec_chain(
     return ("raw", crc) if not between else None
 
 
-def _key_template(keys: Mapping[str, Any], n_axes: int) -> str:
-    """File of a shard with ``{}`` for its number along the rows, by the array's key encoding."""
+def _key_template(keys: Mapping[str, Any], n_axes: int) -> str | None:
+    """File of a shard with ``{}`` for its number along the rows, None of an unknown encoding."""
     default = keys["name"] == "default"
     separator = keys.get("configuration", {}).get("separator", "/" if default else ".")
+    if keys["name"] not in ("default", "v2") or separator not in ("/", "."):
+        return None
     parts = ["{}"] + ["0"] * (n_axes - 1)
     return str(separator.join(["c", *parts] if default else parts))
 
@@ -355,21 +374,11 @@ def group_metadata(attributes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def load_metadata(directory: str) -> dict[str, Any] | None:
-    """Parse the ``zarr.json`` of a local directory, None if it has none.
+    """Read the ``zarr.json`` of a local directory, None if it has none.
 
     Raises
     ------
     InvalidStore
-        If the file is no JSON object.
+        As `read_metadata`.
     """
-    path = os.path.join(directory, "zarr.json")
-    try:
-        with open(path, encoding="utf-8") as file:
-            metadata = json.load(file)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except ValueError as error:
-        raise InvalidStore(f"{path} is not valid JSON ({error}); restore it from a copy") from error
-    if not isinstance(metadata, dict):
-        raise InvalidStore(f"{path} holds no JSON object; restore it from a copy")
-    return metadata
+    return read_metadata(directory)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ooc_train.core.schema import shown
 from ooc_train.errors import InvalidStore, NonFiniteData
 
 DIMENSIONS = "_ARRAY_DIMENSIONS"
@@ -164,8 +165,8 @@ def _require_plain(attributes: Mapping[str, Any], path: str) -> None:
         said = attributes.get(key)
         if isinstance(said, str) and means_time(said):
             raise InvalidStore(
-                f"{path} holds times (it has {key}: {said!r}), whose numbers depend on the unit; "
-                "write numbers that mean what is to be learned, such as hours or years"
+                f"{path} holds times (it has {key}: {shown(said)}), whose numbers depend on the "
+                "unit; write numbers that mean what is to be learned, such as hours or years"
             )
     for key, what in (
         ("flag_masks", "bit fields"),
@@ -193,8 +194,8 @@ def _signedness(said: Any, dtype: np.dtype[Any], path: str) -> np.dtype[Any]:
     wanted = {"true": "u", "false": "i"}.get(str(said).lower())
     if wanted is None or dtype.kind not in "iu":
         raise InvalidStore(
-            f"{path} holds {dtype} and has _Unsigned={said!r}, which is true or false, of whole "
-            "numbers; remove that attribute, or write the values in their own type"
+            f"{path} holds {dtype} and has _Unsigned={shown(said)}, which is true or false, of "
+            "whole numbers; remove that attribute, or write the values in their own type"
         )
     return np.dtype(dtype.str.replace(dtype.kind, wanted))
 
@@ -219,8 +220,8 @@ def _value(given: Any, dtype: np.dtype[Any], path: str, name: str) -> Any:
     if dtype.kind in "UT" and isinstance(given, str):
         return given
     raise InvalidStore(
-        f"{path} holds {dtype} and has {name}={given!r}, which is no value of that type; correct "
-        "or remove that attribute"
+        f"{path} holds {dtype} and has {name}={shown(given)}, which is no value of that type; "
+        "correct or remove that attribute"
     )
 
 
@@ -238,12 +239,15 @@ def _cast(value: Any, dtype: np.dtype[Any], meant: np.dtype[Any]) -> Any:
     """
     if dtype.kind in "SUT":
         return value if isinstance(value, str | bytes) else str(value)
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # a whole number with hundreds of digits
+        return None
     if math.isnan(number):
         return None
     if dtype.kind == "f":
         with np.errstate(over="ignore"):
-            cast = float(meant.type(value))
+            cast = float(meant.type(number))
         return cast if math.isfinite(cast) or not math.isfinite(number) else None
     if dtype.kind == "b":
         return bool(number) if number in (0, 1) else None
@@ -279,15 +283,16 @@ def named_by(
     """
     if "flag_meanings" not in attributes:
         return None
-    names = str(attributes["flag_meanings"]).split()
+    said = attributes["flag_meanings"]
+    names = said.split() if isinstance(said, str) else []
     values = [
         _cast(_value(value, dtype, path, "flag_values"), dtype, meant)
         for value in _several(attributes.get("flag_values"))
     ]
-    if len(names) != len(values) or None in values:
+    if len(names) != len(values) or None in values or len(set(values)) < len(values):
         raise InvalidStore(
             f"{path} has {len(values)} flag_values and {len(names)} flag_meanings, which should be "
-            f"as many, and values of {dtype}; correct or remove these attributes"
+            f"as many, different, and values of {dtype}; correct or remove these attributes"
         )
     return tuple(zip(values, names, strict=True))
 
@@ -301,8 +306,8 @@ def _valid_range(
         both = attributes["valid_range"]
         if not isinstance(both, list) or len(both) != 2:
             raise InvalidStore(
-                f"{path} has valid_range={both!r}, which should be two numbers; correct or remove "
-                "that attribute"
+                f"{path} has valid_range={shown(both)}, which should be two numbers; correct or "
+                "remove that attribute"
             )
         said = [("valid_range", value) for value in both]
     for i, name in enumerate(("valid_min", "valid_max")):
@@ -318,12 +323,20 @@ def _valid_range(
             raise InvalidStore(f"{path} holds {dtype} and has {name}; remove that attribute")
         value = _value(value, dtype, path, name)
         cast = _cast(value, dtype, meant)
-        found.append((name, value if cast is None else cast))
+        found.append((name, _bound(value) if cast is None else cast))
     return found[0], found[1]
 
 
+def _bound(value: float) -> float:
+    """Return a bound that the type of the values doesn't hold, as one that compares with them."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
 def dimensions_of(
-    attributes: Mapping[str, Any], names: Sequence[str | None] | None
+    attributes: Mapping[str, Any], names: Sequence[str | None] | None, path: str
 ) -> tuple[str | None, ...] | None:
     """Names of the axes of an array, None if nothing names them.
 
@@ -333,14 +346,35 @@ def dimensions_of(
         Of the array.
     names : sequence, optional
         Its ``dimension_names``, which Zarr format 3 has.
+    path : str
+        What messages call the array.
+
+    Raises
+    ------
+    InvalidStore
+        If an attribute that names axes is no list of names.
     """
     if names is None:
         names = attributes.get(DIMENSIONS)
     if names is None and isinstance(attributes.get("_nczarr_array"), Mapping):
         about = attributes["_nczarr_array"]
         paths = about.get("dimrefs", about.get("dimension_references"))
-        names = None if paths is None else [str(path).rpartition("/")[2] for path in paths]
-    return None if names is None else tuple(names)
+        names = paths if not isinstance(paths, list) else [_last(each) for each in paths]
+    if names is None:
+        return None
+    if not isinstance(names, list | tuple) or not all(
+        name is None or isinstance(name, str) for name in names
+    ):
+        raise InvalidStore(
+            f"{path} has {shown(names)} for the names of its axes, which should be a list of text; "
+            "correct or remove that attribute"
+        )
+    return tuple(names)
+
+
+def _last(path: Any) -> Any:
+    """Return the name that a path in a group ends with."""
+    return path.rpartition("/")[2] if isinstance(path, str) else path
 
 
 def require_rows_first(path: str, dimensions: Mapping[str, tuple[str | None, ...] | None]) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from crc32c import crc32c
 from numpy.typing import NDArray
 
+from ooc_train.core.files import IrregularError, open_plain
 from ooc_train.errors import CorruptChunk
 from ooc_train.store.arrays import CHECKSUM_BYTES, MISSING, ArrayLayout
 from ooc_train.store.identity import IDENTITY_BYTES, require_commit, wrong_identity
@@ -243,10 +244,12 @@ class DirectRoute:
     def _open(self, number: int) -> _Shard:
         layout = self._layout
         try:
-            fd = os.open(layout.shard_path(number), os.O_RDONLY | os.O_CLOEXEC)
+            fd = open_plain(layout.shard_path(number))
         except (FileNotFoundError, NotADirectoryError) as error:
             why = "" if layout.store_id else f" ({NEVER_WRITTEN})"
             raise _MissingError(f"its file is missing{why}") from error
+        except IrregularError as error:
+            raise _DamageError(f"its file {error}") from None
         try:
             size = os.fstat(fd).st_size
             if layout.sharded:

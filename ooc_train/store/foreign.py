@@ -2,12 +2,15 @@
 
 import gzip
 import itertools
+import math
+import os
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ooc_train.core.files import IrregularError, open_plain
 from ooc_train.store.arrays import CHECKSUM_BYTES, ArrayLayout
 from ooc_train.store.direct import (
     ENTRY_BYTES,
@@ -19,6 +22,12 @@ from ooc_train.store.identity import IDENTITY_BYTES, wrong_identity
 
 LONGEST_LABEL = 100
 """Bytes, as UTF-8, that text of any length is assumed to take until labels were looked at."""
+
+_MOST_TEXT_BYTES = 2**31
+"""Of a file of texts of any length."""
+
+_MOST_EXCESS = 2**20
+"""Bytes of codecs' own tables, dictionaries and headers."""
 
 _TEXT_BYTES, _TIMES = 56, 1.5
 """Half of what a text takes that zarr-python decodes: of each, and for each of its bytes as UTF-8.
@@ -41,6 +50,7 @@ class ZarrRoute:
 
     def __init__(self, layout: ArrayLayout) -> None:
         import zarr
+        from zarr.storage import LocalStore
 
         self._layout = layout
         array = layout.source
@@ -51,6 +61,9 @@ class ZarrRoute:
         except Exception:
             require_same_store(layout)
             raise
+        store = self._array.store_path.store
+        self._folder = os.fspath(store.root) if isinstance(store, LocalStore) else None
+        self._most_bytes = _most_bytes(self._array)
         self._stored: set[int] = set()
         self._shards = (
             _ShardFill(self._array) if self._array.shards and layout.fill is None else None
@@ -71,7 +84,8 @@ class ZarrRoute:
         start = index * self._layout.chunk_rows
         stop = min(start + self._layout.chunk_rows, self._layout.n_rows)
         shard = start // self._layout.shard_rows
-        if self._layout.fill is None and shard not in self._stored:
+        looked = self._layout.fill is None or self._folder is not None
+        if looked and shard not in self._stored:
             self._require_stored(index, shard)
             self._stored.add(shard)
         try:
@@ -105,9 +119,10 @@ class ZarrRoute:
         return int(self._layout.chunk_rows * (_TEXT_BYTES + _TIMES * longest))
 
     def _require_stored(self, index: int, shard: int) -> None:
-        """Raise if a file of these rows is missing or empty: zarr-python would read fill values."""
-        from zarr.core.sync import sync
+        """Raise if a file of these rows is missing or empty: zarr-python would read fill values.
 
+        Or if it is a folder, a pipe or a device, or larger than what it can hold.
+        """
         array = self._array
         lengths = array.shards or array.chunks
         trailing = (
@@ -116,19 +131,39 @@ class ZarrRoute:
         )
         for place in itertools.product(*trailing):
             key = array.metadata.encode_chunk_key((shard, *place))
-            stored = array.store_path / key
             try:
-                size = sync(stored.store.getsize(stored.path))
-            except FileNotFoundError:
+                size = self._size(key)
+            except (FileNotFoundError, NotADirectoryError):
+                if self._layout.fill is not None:
+                    continue
                 why = NEVER_WRITTEN
                 if array.metadata.fill_value is None:
                     why = "and its fill_value is null, so that nothing says what it held"
                 reason = f"{key} is missing ({why})"
                 raise corrupt_chunk(self._layout, index, reason) from None
+            except IrregularError as error:
+                raise corrupt_chunk(self._layout, index, f"{key} {error}") from None
             if size == 0:
                 raise corrupt_chunk(self._layout, index, f"{key} is empty")
+            if size > self._most_bytes:
+                reason = f"{key} has {size:,} bytes where {self._most_bytes:,} are the most"
+                raise corrupt_chunk(self._layout, index, reason)
             if self._layout.store_id:
-                self._require_identity(index, shard, stored)
+                self._require_identity(index, shard, array.store_path / key)
+
+    def _size(self, key: str) -> int:
+        """Return the bytes of a file of chunks, which zarr-python will take in whole."""
+        stored = self._array.store_path / key
+        if self._folder is None:
+            from zarr.core.sync import sync
+
+            found: int = sync(stored.store.getsize(stored.path))
+            return found
+        descriptor = open_plain(os.path.join(self._folder, stored.path))
+        try:
+            return os.fstat(descriptor).st_size
+        finally:
+            os.close(descriptor)
 
     def _require_identity(self, index: int, shard: int, stored: Any) -> None:
         """Raise if a shard of a store of ours is another one than is due."""
@@ -151,6 +186,16 @@ class ZarrRoute:
 
     def close(self) -> None:
         """Do nothing: zarr-python keeps no file open."""
+
+
+def _most_bytes(array: Any) -> int:
+    """Return the most bytes that a file of chunks can have: no codec makes twice as many."""
+    if array.dtype.kind == "T":
+        return _MOST_TEXT_BYTES
+    chunk: int = math.prod(array.chunks)
+    values: int = math.prod(array.shards or array.chunks)
+    size: int = array.dtype.itemsize
+    return 2 * values * size + 64 * (values // max(chunk, 1)) + _MOST_EXCESS
 
 
 class _ShardFill:

@@ -13,7 +13,6 @@ that were opened before. One look a task costs a pass nothing; one each time tha
 took 10 to 18 % of a pass over chunks of 800 and 64 KB that are files.
 """
 
-import json
 import os
 import platform
 import struct
@@ -23,7 +22,8 @@ from hashlib import blake2b
 
 from crc32c import crc32c
 
-from ooc_train.errors import StoreChanged
+from ooc_train.errors import InvalidStore, StoreChanged
+from ooc_train.store.metadata import read_metadata
 
 IDENTITY_BYTES = 36
 """What a shard of a store of ours has between its data and its index."""
@@ -104,11 +104,11 @@ def require_commit(array_path: str, store_id: str) -> None:
     """
     store = os.path.dirname(array_path)
     try:
-        with open(os.path.join(store, "zarr.json"), encoding="utf-8") as file:
-            found = json.load(file)["attributes"]["store_id"]
-    except (FileNotFoundError, NotADirectoryError, KeyError, TypeError):
+        metadata = read_metadata(store)
+        found = None if metadata is None else metadata["attributes"]["store_id"]
+    except (KeyError, TypeError):
         found = None
-    except (OSError, ValueError):
+    except (OSError, InvalidStore):
         return  # It can't be told: the caller says what is wrong with the file.
     if found != store_id:
         raise _changed(store)

@@ -461,6 +461,25 @@ def _opened(
     return store
 
 
+def _require_consistent(
+    path: str, X: ArrayLayout, classes: Any, counts: Any, statistics: Any
+) -> None:
+    """Refuse a manifest whose parts are of other lengths than the arrays, or than each other."""
+    wrong = None
+    if counts is not None and len(counts) != len(classes or ()):
+        wrong = f"counts the rows of {len(counts):,} classes, and names {len(classes or ()):,}"
+    elif classes is not None and (not classes or len(set(classes)) < len(classes)):
+        wrong = "names no class, or one twice"
+    elif statistics is not None:
+        lengths = {len(statistics[key]) for key in ("mean", "scale", "minimum", "maximum")}
+        if lengths != {X.shape[1]}:
+            wrong = f"has statistics of {lengths} columns, and X has {X.shape[1]:,}"
+        elif min(statistics["scale"]) < 0:
+            wrong = "has a scale that is less than 0"
+    if wrong is not None:
+        raise InvalidStore(f"{path}: the manifest {wrong}; restore its zarr.json from a copy")
+
+
 def _assembled(
     path: str,
     manifest: Mapping[str, Any],
@@ -484,6 +503,7 @@ def _assembled(
             f"{path}: the manifest names {len(names):,} columns, and X has {X.shape[1]:,}; restore "
             "its zarr.json from a copy"
         )
+    _require_consistent(path, X, classes, counts, statistics)
     return Store(
         path=path,
         X=X,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from ooc_train.errors import InvalidStore
 from ooc_train.store.arrays import ArrayLayout, load_metadata
 from ooc_train.store.checksums import CHECKSUMS, OFF, Seal, changed
+from ooc_train.store.metadata import require_manifest
 from ooc_train.store.nodes import Node, find_array, group_around
 from ooc_train.text import listed
 
@@ -75,14 +76,14 @@ def manifest_of(node: Node) -> Mapping[str, Any]:
     seal = node.seal
     if manifest.get("format") != FORMAT:
         return {}
+    file = os.path.join(node.path, "zarr.json")
     if manifest.get(CHECKSUMS) == OFF:
-        return {key: manifest[key] for key in _BELIEVED if key in manifest}
+        believed = {key: manifest[key] for key in _BELIEVED if key in manifest}
+        require_manifest(believed | {"n_rows": 0}, file)
+        return believed
     if seal is None and version != _UNCHECKED:
-        raise InvalidStore(changed(f"{node.path}/zarr.json"))
-    if not isinstance(manifest.get("n_rows"), int):
-        raise InvalidStore(
-            f"{node.path}: the manifest counts no rows; restore its zarr.json from a copy"
-        )
+        raise InvalidStore(changed(file))
+    require_manifest(manifest, file)
     return manifest
 
 
@@ -130,7 +131,14 @@ def child_of_role(node: Node, role: str) -> Node | None:
     """Return the array of a group that is called as its role; an array by itself is X."""
     if node.is_array:
         return node if role == "X" else None
-    return node.child(role)
+    child = node.child(role)
+    path = os.path.join(node.path, role)
+    if child is None and "://" not in path and os.path.lexists(path):
+        raise InvalidStore(
+            f"{path} has no metadata of Zarr, and the store would be taken for one without {role}; "
+            "restore its metadata from a copy, or remove it"
+        )
+    return child
 
 
 def counted(path: str, manifest: Mapping[str, Any], role: str, layout: ArrayLayout) -> ArrayLayout:

@@ -1,17 +1,17 @@
 """Finding a Zarr group or array, by its own ``zarr.json`` or else by zarr-python."""
 
-import json
 import os
 import sys
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ooc_train.errors import InvalidStore, StoreNotFound
+from ooc_train.core.files import parse_json
+from ooc_train.errors import InvalidStore, OocTrainError, StoreNotFound
 from ooc_train.store.arrays import ArrayLayout, direct_layout, load_metadata
 from ooc_train.store.checksums import Seal, seal_of
 from ooc_train.store.chunks import ChunkReader
@@ -23,7 +23,9 @@ from ooc_train.store.conventions import (
     named_by,
 )
 from ooc_train.store.identity import Seen
+from ooc_train.store.metadata import require_sound
 from ooc_train.store.strangers import described, unopened
+from ooc_train.text import brief
 
 if TYPE_CHECKING:
     import zarr
@@ -69,7 +71,7 @@ class Node:
     def is_encoded(self) -> bool:
         """Whether it is a group that stands for an array, as AnnData's categories are."""
         kind = "" if self.is_array else self.attributes.get("encoding-type", "")
-        return kind not in _GROUPS
+        return str(kind) not in _GROUPS
 
     @property
     def attributes(self) -> Mapping[str, Any]:
@@ -77,7 +79,10 @@ class Node:
         if self.metadata is not None:
             attributes: Mapping[str, Any] = self.metadata.get("attributes", {})
             return attributes
-        return {} if self.opened is None else dict(self.opened.attrs)
+        if self.opened is None:
+            return {}
+        with understood(self.path):
+            return dict(self.opened.attrs)
 
     @cached_property
     def seal(self) -> Seal | None:
@@ -98,11 +103,11 @@ class Node:
             metadata = load_metadata(path)
             return None if metadata is None else Node(path, metadata, None, seen)
         opened: Any = self.opened
-        try:
+        if "://" not in path:
+            require_sound(path)
+        # Types and codecs that zarr-python does not know, such as pickled objects, are refused too.
+        with understood(path):
             found = opened.get(name)
-        except (ValueError, TypeError, KeyError) as error:
-            # Types and codecs that zarr-python does not know, such as pickled objects.
-            raise InvalidStore(f"{path} can't be opened as Zarr ({error})") from error
         return None if found is None else Node(path, None, found, seen)
 
     def array_names(self) -> list[str]:
@@ -111,11 +116,15 @@ class Node:
             return []
         if self.metadata is None:
             opened: Any = self.opened
-            groups = (
-                (name, Node(f"{self.path}/{name}", None, one)) for name, one in opened.groups()
-            )
-            encoded = [name for name, one in groups if one.is_encoded]
-            return sorted([*opened.array_keys(), *encoded])
+            if "://" not in self.path:
+                for entry in os.scandir(self.path):
+                    require_sound(entry.path)
+            with understood(self.path):
+                groups = (
+                    (name, Node(f"{self.path}/{name}", None, one)) for name, one in opened.groups()
+                )
+                encoded = [name for name, one in groups if one.is_encoded]
+                return sorted([*opened.array_keys(), *encoded])
         names = sorted(entry.name for entry in os.scandir(self.path) if entry.is_dir())
         children = {name: self.child(name) for name in names}
         return [
@@ -145,7 +154,8 @@ class Node:
         if self.metadata is not None:
             layout = direct_layout(self.path, role, self.metadata, fill_missing=fill_missing)
         if layout is None:
-            layout = _zarr_layout(self.path, role, self._array, fill_missing=fill_missing)
+            with understood(self.path):
+                layout = _zarr_layout(self.path, role, self._array, fill_missing=fill_missing)
         lying = np.dtype(layout.dtype)
         if lying.kind not in "biuf" and not (layout.is_text and role == "y"):
             what = "text" if layout.is_text else str(lying)
@@ -199,7 +209,7 @@ class Node:
 
         lies = sync((opened.store_path / "zarr.json").get(default_buffer_prototype()))
         try:
-            return None if lies is None else json.loads(lies.to_bytes())
+            return None if lies is None else parse_json(lies.to_bytes())
         except ValueError:
             return None
 
@@ -262,7 +272,7 @@ class Node:
         about: Any = self.metadata
         if about is None:
             about = {"dimension_names": getattr(self._array.metadata, "dimension_names", None)}
-        return dimensions_of(self.attributes, about.get("dimension_names"))
+        return dimensions_of(self.attributes, about.get("dimension_names"), self.path)
 
     @property
     def _array(self) -> Any:
@@ -365,11 +375,13 @@ def _find_opened(opened: "zarr.Group | zarr.Array[Any]") -> Node:
 def _open_by_zarr(location: str) -> "zarr.Group | zarr.Array[Any]":
     import zarr
 
-    errors = []
+    if "://" not in location and os.path.isdir(location):
+        require_sound(location)
+    errors: list[Exception] = []
     for opener in (_open_group, zarr.open_array):
         try:
             return opener(location, mode="r")
-        except (FileNotFoundError, ValueError, TypeError, KeyError, ImportError) as error:
+        except Exception as error:  # noqa: BLE001 (whatever its parser, or a file system, raises)
             errors.append(error)
     last = errors[-1]
     if "://" in location:
@@ -380,9 +392,23 @@ def _open_by_zarr(location: str) -> "zarr.Group | zarr.Array[Any]":
     elif (stranger := described(location)) is not None:
         raise InvalidStore(stranger) from last
     raise InvalidStore(
-        f"{location} can't be opened as Zarr ({last}); restore its metadata from a copy, or write "
-        "it anew"
+        f"{location} can't be opened as Zarr ({brief(last)}); restore its metadata from a "
+        "copy, or write it anew"
     ) from last
+
+
+@contextmanager
+def understood(path: str) -> Iterator[None]:
+    """Say of metadata that zarr-python stumbles over, whichever way, that they can't be used."""
+    try:
+        yield
+    except OocTrainError:
+        raise
+    except Exception as error:
+        raise InvalidStore(
+            f"{path} can't be opened as Zarr ({brief(error)}); restore its metadata from a "
+            "copy, or write it anew"
+        ) from error
 
 
 def _open_group(location: str, mode: Any) -> "zarr.Group":
@@ -396,7 +422,9 @@ def _zarr_layout(path: str, role: str, array: Any, *, fill_missing: bool) -> Arr
     from zarr.storage import LocalStore
 
     local = isinstance(array.store_path.store, LocalStore)
-    whole = array.chunks or (1,)
+    whole = tuple(map(int, array.chunks or (1,)))
+    if min(whole) < 1 or (array.shards and array.shards[0] % whole[0]):
+        raise ValueError(f"its chunks are {whole}, in shards {array.shards}")
     return ArrayLayout(
         path=path,
         name=role,

@@ -3,6 +3,7 @@
 import os
 import shlex
 
+from ooc_train.core.files import read_start
 from ooc_train.tables.names import format_of
 
 _METADATA = ("zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata")
@@ -102,8 +103,7 @@ def described(path: str) -> str | None:
 
 def _begins(path: str) -> str | None:
     try:
-        with open(path, "rb") as file:
-            start = file.read(16)
+        start = read_start(path, 16)
     except OSError:
         return None
     return next((suffix for magic, suffix in _MAGIC if start.startswith(magic)), None)

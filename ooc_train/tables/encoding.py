@@ -30,7 +30,9 @@ from ooc_train.tables.values import (
     days,
     integers,
     numbers,
+    shown_value,
 )
+from ooc_train.text import brief
 
 
 class Encoder:
@@ -172,7 +174,7 @@ class Encoder:
             row = int(np.argmax(codes == UNKNOWN))
             raise WrongValueError(
                 row,
-                f"is {array[row].as_py()!r}, which no training row had; choose what becomes of "
+                f"is {shown_value(array, row)}, which no training row had; choose what becomes of "
                 "such values: --unseen other or --unseen ignore",
             )
         return codes
@@ -206,7 +208,7 @@ class Encoder:
                         row = int(np.argmax(codes == UNKNOWN))
                         raise WrongValueError(
                             row,
-                            f"is {array[row].as_py()!r}, which is none of the classes "
+                            f"is {shown_value(array, row)}, which is none of the classes "
                             f"{some_of(self.labels.values)}",
                         )
                     y, absent = codes.astype(np.float64), codes == MISSING
@@ -243,6 +245,11 @@ class _placed:  # noqa: N801 # reads as a word of the language: with _placed(...
         if isinstance(error, WrongValueError):
             raise InvalidTable(
                 f"column {self._name!r} in {self._piece.place(error.row)} {error.why}"
+            ) from None
+        if isinstance(error, pa.ArrowException) and not isinstance(error, MemoryError):
+            raise InvalidTable(
+                f"column {self._name!r} from {self._piece.place(0)} on can't be used: "
+                f"{brief(error)}; correct it, or leave it out (--drop)"
             ) from None
 
 

@@ -16,10 +16,12 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from ooc_train.core.files import read_start, require_regular
+from ooc_train.core.schema import shown
 from ooc_train.errors import InvalidTable, TableNotFound
 from ooc_train.tables import parquet, text
-from ooc_train.tables.names import Format, as_option, format_of, require_named
-from ooc_train.tables.refusals import MixedZones, row_place
+from ooc_train.tables.names import TABLE, Format, as_option, format_of, require_named
+from ooc_train.tables.refusals import MixedZones, require_encoding, row_place
 
 Kind = Literal["number", "boolean", "date", "text", "empty", "other"]
 """What a raw column holds; "empty" where no value was seen yet, "other" what can't become numbers.
@@ -237,19 +239,21 @@ def open_tables(
         If a file is empty, is neither CSV nor Parquet, names a column twice, or isn't text in this
         encoding.
     ValueError
-        If the delimiter can't be one.
+        If the delimiter can't be one, or the encoding is none of text.
     """
     if delimiter is not None and (len(delimiter) != 1 or not 0 < ord(delimiter) < 128):
-        raise ValueError(f"delimiter={delimiter!r} should be one ASCII character, such as ';'")
+        raise ValueError(f"delimiter={shown(delimiter)} should be one ASCII character, such as ';'")
     if delimiter in ('"', "\n", "\r"):
         raise ValueError(f"delimiter={delimiter!r} has another meaning in CSV; use one such as ';'")
+    require_encoding(encoding)
     found = _find(paths)
+    for path in found:
+        require_regular(path, TABLE)
     formats = {path: format_of(path) or _format_inside(path) for path in found}
     for path, kind in formats.items():
         if os.path.getsize(path) == 0:
             raise InvalidTable(f"{path} is empty: not even a header is in it; leave it out")
-        with open(path, "rb") as file:
-            require_named(path, file.read(16))
+        require_named(path, read_start(path, 16))
         if kind is None:
             raise InvalidTable(
                 f"{path} is neither CSV nor Parquet, by its name and its first bytes; rename it if "
@@ -360,5 +364,4 @@ def _find(
 
 def _format_inside(path: str) -> Format | None:
     """Say what a file is by its first bytes: no CSV goes without a name that says so."""
-    with open(path, "rb") as file:
-        return "parquet" if file.read(4) == b"PAR1" else None
+    return "parquet" if read_start(path, 4) == b"PAR1" else None

@@ -6,7 +6,11 @@ import shlex
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
+from ooc_train.core.files import FileKind
 from ooc_train.errors import InvalidTable
+
+TABLE = FileKind("a raw file", 2**63, InvalidTable, "name files of CSV or Parquet")
+"""Raw files are read in pieces, and so of any size."""
 
 RECIPE_FILE = "recipe.json"
 """Where a run folder keeps the recipe."""

@@ -1,19 +1,26 @@
 """Parquet as Arrow record batches, page by page: nothing is mapped, nothing is read ahead."""
 
 import base64
-import json
 import os
+import struct
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ooc_train.core.files import parse_json, reading
 from ooc_train.errors import InvalidTable, TableNotFound
+from ooc_train.tables.names import TABLE
 from ooc_train.tables.refusals import require_all
+from ooc_train.text import brief
 
 _PAGE_BYTES = 2**20
+_MOST_FOOTER_BYTES = 2**28
+"""Of the account that a file gives of itself at its end, which is read whole."""
+
 _BUFFER_BYTES = 2**16
+_END = struct.Struct("<I4s")
 
 
 def read_schema(path: str) -> tuple[pa.Schema, int, frozenset[str], tuple[str, ...]]:
@@ -30,17 +37,28 @@ def read_schema(path: str) -> tuple[pa.Schema, int, frozenset[str], tuple[str, .
     # Parquet brings only dictionaries of text back as such; the schema that Arrow notes tells all.
     noted, notes = schema, metadata.metadata or {}
     if b"ARROW:schema" in notes:
-        noted = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(notes[b"ARROW:schema"])))
+        noted = _schema_noted(path, notes[b"ARROW:schema"])
     dictionaries = {column.name for column in noted if pa.types.is_dictionary(column.type)}
     declared = frozenset(dictionaries & set(schema.names))
     return schema, metadata.num_rows, declared, _index(notes.get(b"pandas", b"{}"), schema.names)
 
 
+def _schema_noted(path: str, note: bytes) -> pa.Schema:
+    try:
+        return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(note)))
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise InvalidTable(
+            f"{path} holds a schema of Arrow's that can't be read: {brief(error)}; write it again"
+        ) from None
+
+
 def _index(notes: bytes, names: Sequence[str]) -> tuple[str, ...]:
     """Give the columns that are the index of a frame, by the notes of pandas."""
     try:
-        found = json.loads(notes).get("index_columns", [])
-    except (ValueError, AttributeError):  # by another writer than pandas
+        found = parse_json(notes).get("index_columns", [])
+    except ValueError:  # by another writer than pandas
+        return ()
+    if not isinstance(found, list):
         return ()
     # A range is noted as its bounds, and is no column.
     return tuple(name for name in names if name in [i for i in found if isinstance(i, str)])
@@ -101,13 +119,31 @@ def _is_text(arrow: pa.DataType) -> bool:
     return bool(pa.types.is_string(arrow) or pa.types.is_large_string(arrow))
 
 
+def _require_footer(path: str) -> None:
+    """Refuse what is no file, or claims that its footer is longer than one can be."""
+    with reading(path, TABLE) as file:
+        size = os.fstat(file.fileno()).st_size
+        file.seek(max(0, size - _END.size))
+        end = file.read(_END.size)
+    if len(end) == _END.size:
+        footer, magic = _END.unpack(end)
+        if magic == b"PAR1" and footer > min(_MOST_FOOTER_BYTES, size):
+            raise InvalidTable(
+                f"{path} claims a footer of {footer:,} bytes, and {_MOST_FOOTER_BYTES:,} are the "
+                "most; write it again, or restore it"
+            )
+
+
 @contextmanager
 def _explained(path: str) -> Iterator[None]:
     try:
+        _require_footer(path)
         yield
     except FileNotFoundError:
         raise TableNotFound(f"there is no file {path} any more; check the name") from None
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        if isinstance(error, MemoryError):
+            raise
         raise InvalidTable(
-            f"{path} can't be read as Parquet: {error}; write it again, or restore it"
+            f"{path} can't be read as Parquet: {brief(error)}; write it again, or restore it"
         ) from None

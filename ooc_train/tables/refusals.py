@@ -8,8 +8,10 @@ from contextlib import contextmanager
 
 import pyarrow as pa
 
+from ooc_train.core.schema import shown
 from ooc_train.errors import InvalidTable
 from ooc_train.tables.names import some_of
+from ooc_train.text import brief
 from ooc_train.units import approximate_bytes
 
 _CUT_CHARACTERS = ("truncated data", "unexpected end of data", "incomplete multibyte sequence")
@@ -55,6 +57,25 @@ def is_utf8(encoding: str) -> bool:
         If it means none.
     """
     return codecs.lookup(encoding).name == "utf-8"
+
+
+def require_encoding(encoding: str) -> None:
+    """Refuse what is no encoding of text: Python knows packings and ciphers by such names too.
+
+    Raises
+    ------
+    ValueError
+        With the name.
+    """
+    try:
+        "a".encode(encoding)
+        codecs.getincrementaldecoder(encoding)
+    except (LookupError, ValueError):
+        raise ValueError(_unknown(encoding)) from None
+
+
+def _unknown(encoding: str) -> str:
+    return f"encoding={shown(encoding)} is unknown; utf8 and latin1 are common"
 
 
 def require_all(path: str, names: Sequence[str], wanted: Iterable[str]) -> None:
@@ -162,9 +183,11 @@ def explained(
             ) from None
         raise InvalidTable(not_text(path, encoding, str(error))) from None
     except LookupError:
-        raise ValueError(f"encoding={encoding!r} is unknown; utf8 and latin1 are common") from None
-    except pa.ArrowInvalid as error:
-        raise _refusal(path, encoding, str(error), first, names) from None
+        raise ValueError(_unknown(encoding)) from None
+    except pa.ArrowException as error:
+        if isinstance(error, MemoryError):
+            raise
+        raise _refusal(path, encoding, brief(error), first, names) from None
     except OSError as error:
         if error.errno is not None:
             raise
@@ -174,7 +197,7 @@ def explained(
                 "restore it"
             ) from None
         raise InvalidTable(
-            f"{path} can't be unpacked: {error}; rename it if it isn't packed, or restore it"
+            f"{path} can't be unpacked: {brief(error)}; rename it if it isn't packed, or restore it"
         ) from None
 
 

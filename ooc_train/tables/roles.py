@@ -16,6 +16,7 @@ from ooc_train.tables.index import index_columns
 from ooc_train.tables.names import as_option, some_of
 from ooc_train.tables.recipe import Recipe
 from ooc_train.tables.refusals import is_number, too_many_classes
+from ooc_train.text import brief
 
 Task = Literal["auto", "classification", "regression"]
 
@@ -263,7 +264,13 @@ def _look_at(tables: Tables, names: Sequence[str]) -> dict[str, _Look]:
         values = batch.column(name)
         if pa.types.is_dictionary(values.type):
             values = values.dictionary_decode()
-        texts = [text for text in values.unique().to_pylist() if text is not None]
+        try:
+            texts = [text for text in values.unique().to_pylist() if text is not None]
+        except ValueError as error:
+            raise InvalidTable(
+                f"column {name!r} of {tables.paths[0]} can't be read as text: {brief(error)}; "
+                "correct it, or leave it out (--drop)"
+            ) from None
         found[name] = _Look(texts, len(values) - values.null_count)
     return found
 

@@ -15,8 +15,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.csv
 
+from ooc_train.core.files import require_regular
 from ooc_train.errors import InvalidTable, TableNotFound
-from ooc_train.tables.names import compression_of
+from ooc_train.tables.names import TABLE, compression_of
 from ooc_train.tables.quotes import cut
 from ooc_train.tables.refusals import (
     Broken,
@@ -323,6 +324,7 @@ def _line_bytes(path: str) -> tuple[int, int]:
 
 def _open(path: str) -> Any:
     try:
+        require_regular(path, TABLE)
         return pa.OSFile(path, "rb")
     except FileNotFoundError:
         raise TableNotFound(f"there is no file {path} any more; check the name") from None

@@ -13,8 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from ooc_train.core.schema import shown
 from ooc_train.tables.arrays import to_numpy, valid
 from ooc_train.tables.files import has_zone, kind_of
+from ooc_train.text import brief
 
 MISSING = -1
 """Code of a missing value."""
@@ -23,6 +25,10 @@ UNKNOWN = -2
 """Code of a value that is in no vocabulary."""
 
 _DAY_MICROSECONDS = 86_400_000_000
+_FIRST_DAY = float(date.min.toordinal() - date(1970, 1, 1).toordinal())
+_DAY_AFTER = float(date.max.toordinal() - date(1970, 1, 1).toordinal() + 1)
+"""Of the years 1 to 9999, which are all that dates have here."""
+
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 # days are counted without a zone
 
 
@@ -97,7 +103,12 @@ def days(array: pa.Array, *, zoned: bool) -> NDArray[np.float64]:
         )
     zone = getattr(array.type, "tz", None)
     micros = array.cast(pa.timestamp("us", zone), safe=False).cast(pa.int64())
-    return _with_nan(micros.cast(pa.float64(), safe=False)) / _DAY_MICROSECONDS
+    found: NDArray[np.float64] = _with_nan(micros.cast(pa.float64(), safe=False))
+    found = found / _DAY_MICROSECONDS
+    outside = (found < _FIRST_DAY) | (found >= _DAY_AFTER)
+    if outside.any():
+        raise WrongValueError(int(np.argmax(outside)), "is beyond the years 1 to 9999")
+    return found
 
 
 def integers(array: pa.Array) -> NDArray[np.int64]:
@@ -121,7 +132,7 @@ def integers(array: pa.Array) -> NDArray[np.int64]:
     except pa.ArrowInvalid:
         values = _with_nan(array.cast(pa.float64(), safe=False))
         row = int(np.argmax((values != np.floor(values)) | (np.abs(values) >= 2.0**63)))
-        raise WrongValueError(row, f"is {array[row].as_py()!r}, no whole number") from None
+        raise WrongValueError(row, f"is {shown_value(array, row)}, no whole number") from None
     return found
 
 
@@ -160,7 +171,7 @@ class Vocabulary:
             array = array.dictionary_encode()
         if self._last is None or not array.dictionary.equals(self._last[0]):
             # Batches that were cut of one share its dictionary.
-            values = array.dictionary.to_pylist()
+            values = _as_python(array)
             known = np.array([*map(self._code, values), MISSING], np.int32)
             self._last = array.dictionary, known
         known = self._last[1]
@@ -182,6 +193,37 @@ class Vocabulary:
             # A string, its entry in the dictionary, and its number.
             self.nbytes += len(text.encode()) + 160
         return code
+
+
+def _as_python(array: pa.DictionaryArray) -> list[Any]:
+    """Give the values of a dictionary as Python's.
+
+    Raises
+    ------
+    WrongValueError
+        For the first that Python doesn't hold: a date in another year than 1 to 9999, a text that
+        is none in UTF-8.
+    """
+    try:
+        found: list[Any] = array.dictionary.to_pylist()
+    except (ValueError, OverflowError, pa.ArrowException):
+        for code, value in enumerate(array.dictionary):
+            try:
+                value.as_py()
+            except (ValueError, OverflowError, pa.ArrowException) as error:
+                rows = np.flatnonzero(to_numpy(array.indices) == code)
+                why = f"is a {value.type} that can't be taken as a category: {brief(error)}"
+                raise WrongValueError(int(rows[0]) if len(rows) else 0, why) from None
+        raise
+    return found
+
+
+def shown_value(array: pa.Array, row: int) -> str:
+    """Write a value for a message, as far as Python holds it."""
+    try:
+        return shown(array[row].as_py())
+    except (ValueError, OverflowError, pa.ArrowException):
+        return f"a {array.type}"
 
 
 def text_of(value: Any) -> str:
@@ -221,7 +263,9 @@ def _parsed(array: pa.Array, to: pa.DataType, what: str) -> pa.Array:
             try:
                 value.cast(to)
             except pa.ArrowInvalid:
-                raise WrongValueError(row, f"is {value.as_py()!r}, which is no {what}") from None
+                raise WrongValueError(
+                    row, f"is {shown_value(text, row)}, which is no {what}"
+                ) from None
         raise
 
 

@@ -1,0 +1,186 @@
+"""The metadata files of Zarr, as they are read: checked before anything that they say is believed.
+
+What a file has to say, by Zarr's specifications, is declared here, and no more: what else a writer
+noted is passed over. Files of format 2, which zarr-python reads, are looked at before it does.
+"""
+
+import os
+from typing import Any
+
+from ooc_train.core.files import FileKind, read_json
+from ooc_train.core.schema import (
+    anything,
+    either,
+    list_of,
+    mapping,
+    number,
+    numbers,
+    one_of,
+    or_none,
+    record,
+    require,
+    scalar,
+    text,
+    texts,
+    whole,
+)
+from ooc_train.core.schema import flag as truth
+from ooc_train.errors import InvalidStore
+
+METADATA = FileKind(
+    "the metadata of a store",
+    2**28,
+    InvalidStore,
+    "restore it from a copy, or write the store anew",
+)
+
+_MOST_AXES = 32
+"""Of an array; NumPy's has at most 64."""
+
+_MOST_LENGTH = 2**48
+"""Of an axis: bytes of two of them, and sums of such, fit into 64 bits for what is real."""
+
+_NAMED = either(text, record({"name": text}, optional={"configuration": or_none(mapping)}))
+_CHUNKS = list_of(whole(1, _MOST_LENGTH), most=_MOST_AXES)
+
+_NODE = record(
+    {"zarr_format": one_of(3), "node_type": one_of("array", "group")},
+    optional={"attributes": mapping},
+)
+_ARRAY = record(
+    {
+        "shape": list_of(whole(0, _MOST_LENGTH), most=_MOST_AXES),
+        "data_type": _NAMED,
+        "chunk_grid": _NAMED,
+        "chunk_key_encoding": _NAMED,
+        "codecs": list_of(_NAMED, least=1),
+    },
+    optional={
+        "dimension_names": or_none(list_of(or_none(text))),
+        "storage_transformers": or_none(list_of(anything)),
+    },
+)
+_CHUNKED = record({"chunk_shape": _CHUNKS})
+_SHARDED = record(
+    {"chunk_shape": _CHUNKS, "codecs": list_of(_NAMED, least=1)},
+    optional={"index_codecs": list_of(_NAMED), "index_location": one_of("start", "end")},
+)
+
+_FORMAT_2 = {
+    ".zgroup": record({"zarr_format": one_of(2)}),
+    ".zarray": record(
+        {
+            "zarr_format": one_of(2),
+            "shape": list_of(whole(0, _MOST_LENGTH), most=_MOST_AXES),
+            "chunks": _CHUNKS,
+        }
+    ),
+    ".zattrs": mapping,
+    ".zmetadata": mapping,
+}
+
+_MANIFEST = record(
+    {"n_rows": whole(0)},
+    optional={
+        "format_version": whole(0),
+        "generation": whole(0),
+        "feature_names": or_none(texts()),
+        "classes": or_none(list_of(scalar)),
+        "class_counts": or_none(list_of(whole(0))),
+        "shuffled": or_none(whole(0, 2**128)),
+        "attributes": mapping,
+        "recipe": or_none(mapping),
+        "statistics": or_none(
+            record(
+                {
+                    "mean": numbers(),
+                    "scale": numbers(),
+                    "minimum": numbers(),
+                    "maximum": numbers(),
+                    "weight": number(0),
+                    "weighted": truth,
+                }
+            )
+        ),
+    },
+)
+
+
+def read_metadata(directory: str) -> dict[str, Any] | None:
+    """Read the ``zarr.json`` of a local directory, None if it has none.
+
+    Raises
+    ------
+    InvalidStore
+        If it is no file, no JSON object, or no metadata of a group or an array.
+    """
+    path = os.path.join(directory, "zarr.json")
+    try:
+        # Attributes of other writers may be NaN, as Python writes it.
+        found = read_json(path, METADATA, constants=True)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    require(found, _NODE, path, METADATA)
+    if found["node_type"] == "array":
+        require(found, _ARRAY, path, METADATA)
+        _require_chunks(found, path)
+    return found
+
+
+def _require_chunks(metadata: dict[str, Any], path: str) -> None:
+    """Refuse chunks of other axes than the array, and shards that are not made of whole chunks."""
+    axes = len(metadata["shape"])
+    names = metadata.get("dimension_names")
+    if names is not None and len(names) != axes:
+        raise METADATA.refused(path, f"names {len(names)} axes of {axes}")
+    grid = metadata["chunk_grid"]
+    if isinstance(grid, str) or grid["name"] != "regular":
+        return
+    require(grid.get("configuration"), _CHUNKED, path, METADATA, inside="chunk_grid.configuration")
+    outer = grid["configuration"]["chunk_shape"]
+    chunks = [outer]
+    for codec in metadata["codecs"]:
+        if not isinstance(codec, str) and codec["name"] == "sharding_indexed":
+            inner = codec.get("configuration")
+            require(inner, _SHARDED, path, METADATA, inside="sharding_indexed.configuration")
+            chunks.append(inner["chunk_shape"])
+    for shape in chunks:
+        if len(shape) != axes:
+            raise METADATA.refused(path, f"has chunks {shape} of an array of {axes} axes")
+        if any(length % part for length, part in zip(outer, shape, strict=True)):
+            raise METADATA.refused(
+                path, f"has shards {outer} of chunks {shape}, and not whole ones"
+            )
+
+
+def require_sound(directory: str) -> None:
+    """Look at the metadata files of a local directory that zarr-python will read.
+
+    Raises
+    ------
+    InvalidStore
+        If one of them is no file, no JSON object, or not what the specification says.
+    """
+    read_metadata(directory)
+    for name, check in _FORMAT_2.items():
+        path = os.path.join(directory, name)
+        try:
+            found = read_json(path, METADATA, constants=True)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        require(found, check, path, METADATA)
+        if name == ".zarray" and len(found["shape"]) != len(found["chunks"]):
+            raise METADATA.refused(
+                path, f"has chunks {found['chunks']} of an array of {len(found['shape'])} axes"
+            )
+
+
+def require_manifest(manifest: Any, path: str) -> None:
+    """Refuse a manifest of ours whose values are of other kinds than were written.
+
+    Raises
+    ------
+    InvalidStore
+        With the place of the value.
+    """
+    require(manifest, _MANIFEST, path, METADATA, inside="attributes")
