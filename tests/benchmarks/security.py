@@ -1,0 +1,133 @@
+"""What it costs that nobody else can connect: clusters with a key and TLS, over those without.
+
+``python -m tests.benchmarks.security [--rows 2M] [--rounds N] [--json FILE]``
+"""
+
+import tempfile
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from ooc_train.cluster import LocalCluster
+from ooc_train.models.model import Model
+from ooc_train.store.made import make_data
+from ooc_train.store.writer import StoreWriter
+from ooc_train.stream.inputs import read_inputs
+from ooc_train.train import train
+from ooc_train.units import parse_rows
+from tests.benchmarks.tools import Figure, arguments, interleave, report, table
+
+WAYS = {"TLS": True, "insecure": False}
+LIMITED = 40
+"""Iterations of the fits whose passes are short."""
+
+
+def start(*, security: bool) -> LocalCluster:
+    return LocalCluster(n_workers=2, dashboard_address="127.0.0.1:0", security=security)
+
+
+def started(security: bool) -> Callable[[], float]:
+    """Return what starts a cluster, and returns the seconds until a task has been run."""
+
+    def run() -> float:
+        begun = perf_counter()
+        with start(security=security) as cluster, cluster.get_client() as client:
+            client.submit(int, "7").result()
+            return perf_counter() - begun
+
+    return run
+
+
+def tasks(client: Any, count: int = 500) -> Callable[[], float]:
+    """Return what runs tasks that do nothing, one after another, and returns seconds for one."""
+
+    def run() -> float:
+        begun = perf_counter()
+        for number in range(count):
+            client.submit(int, number, pure=False).result()
+        return (perf_counter() - begun) / count
+
+    return run
+
+
+def fitted(client: Any, store: Any, model: Model, most: list[Any]) -> Callable[[], float]:
+    """Return what fits, notes the memory, and returns the seconds of a pass."""
+    inputs = read_inputs(store, classifier=True)
+
+    def run() -> float:
+        _, done = train(model, inputs, client=client)
+        most.append(done.memory)
+        return done.seconds / done.passes
+
+    return run
+
+
+def many_classes(path: str, rows: int, features: int = 10_000, classes: int = 100) -> Any:
+    """Write rows whose model has a million parameters: 8 MB that each task is given and returns."""
+    rng = np.random.default_rng(0)
+    with StoreWriter(
+        path, n_features=features, dtype=np.dtype(np.float32), classes=range(classes), chunk_rows=64
+    ) as writer:
+        for _ in range(0, rows, 1000):
+            X = rng.standard_normal((1000, features), dtype=np.float32)
+            writer.write(X, rng.integers(classes, size=1000))
+        return writer.commit()
+
+
+def main() -> None:
+    """Let both kinds of clusters take turns."""
+    options = arguments(__doc__.partition("\n")[0], rows="2M").parse_args()
+    lines, figures = [], {}
+
+    def compare(name: str, unit: str, runs: dict[str, Callable[[], float]], rounds: int) -> None:
+        taken = {key: np.array(each) for key, each in interleave(runs, rounds).items()}
+        scale = {"s": 1.0, "ms": 1e3}[unit]
+        figures[name] = Figure.of(taken["TLS"] / taken["insecure"])
+        shown = [str(Figure.of(scale * taken[key])) + f" {unit}" for key in WAYS]
+        lines.append((name, *shown, str(figures[name])))
+        print(*lines[-1], sep="  ", flush=True)
+
+    compare(
+        "start, and one task",
+        "s",
+        {key: started(security) for key, security in WAYS.items()},
+        options.rounds,
+    )
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        start(security=True) as guarded,
+        start(security=False) as open_to_all,
+        guarded.get_client() as first,
+        open_to_all.get_client() as second,
+    ):
+        clients = {"TLS": first, "insecure": second}
+        compare("a task that does nothing", "ms", {k: tasks(c) for k, c in clients.items()}, 5)
+        rows = parse_rows(options.rows)
+        lbfgs = Model(name="logistic", solver="lbfgs", max_iter=LIMITED, tol=1e-14)
+        small = make_data(f"{folder}/small.zarr", rows=20_000, features=20, random_state=0)
+        made = make_data(f"{folder}/made.zarr", rows=rows, features=100, random_state=0)
+        wide = make_data(f"{folder}/wide.zarr", rows=100_000, features=1000, random_state=0)
+        large = many_classes(f"{folder}/large.zarr", 2000)
+        for name, store, model in (
+            ("a pass over 20,000 rows x 20", small, lbfgs),
+            (f"a pass over {rows:,} rows x 100", made, lbfgs),
+            ("a pass over 100,000 rows x 1,000", wide, lbfgs),
+            (
+                "a pass, 10,000 features x 100 classes",
+                large,
+                Model(name="logistic", solver="lbfgs", max_iter=4, tol=1e-14),
+            ),
+        ):
+            memory: dict[str, list[Any]] = {key: [] for key in WAYS}
+            runs = {key: fitted(c, store, model, memory[key]) for key, c in clients.items()}
+            compare(name, "ms", runs, options.rounds)
+            for key, held in memory.items():
+                peak = max(each.measured for each in held)
+                print(f"  {key}: projected {held[-1].projected:,} bytes, measured {peak:,}")
+    report(table(("", *WAYS, "TLS over insecure"), lines), figures, options.json)
+
+
+if __name__ == "__main__":
+    main()
