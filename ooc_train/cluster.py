@@ -29,8 +29,8 @@ from ooc_train.errors import ClusterError, OocTrainError
 from ooc_train.memory import Ceiling, measure
 from ooc_train.runtime.endings import Endings
 from ooc_train.runtime.overhearing import overheard, quiet
+from ooc_train.runtime.security import GuardedCluster, require_security, security_for
 from ooc_train.runtime.starting import NO_GUARD_EXIT, require_startable, why_not_started
-from ooc_train.security import GuardedCluster, security_for
 from ooc_train.stream.executors import (
     WORKER_TIMEOUT,
     Executor,
@@ -128,6 +128,7 @@ class LocalCluster(GuardedCluster):
         if not isinstance(memory_ceiling, Ceiling):
             memory_ceiling = Ceiling.of(memory_ceiling)
         self.memory_ceiling = memory_ceiling
+        require_security(security)
         n_workers = n_workers or dask.system.CPU_COUNT
         require_startable(n_workers)
         self.endings = Endings()

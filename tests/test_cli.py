@@ -171,6 +171,7 @@ def test_options_that_are_read(read, text, value):
         (["--workers", "many"], "Invalid value for '--workers'"),
         (["--speed", "high"], "No such option: --speed"),
         (["--scheduler", "tcp://127.0.0.1:9", "--workers", "2"], "--workers is for workers that"),
+        (["--scheduler", "tcp://127.0.0.1:9", "--insecure"], "--insecure is for workers that"),
     ],
 )
 def test_a_wrong_call_ends_with_2(made, arguments, message):

@@ -32,7 +32,6 @@ ROWS = (
     "report",
     "watching/",
     "runtime/",
-    "security",
     "cluster",
     "meter",
     "job",
@@ -59,7 +58,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "dask": (
         "stream/executors",
         "stream/dask_arrays",
-        "security",
+        "runtime/",
         "cluster",
         "meter",
         "watching/dashboard/",
@@ -67,8 +66,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "distributed": (
         "stream/executors",
         "stream/shared",
-        "security",
-        "runtime/nanny",
+        "runtime/",
         "cluster",
         "meter",
         "watching/dashboard/",

@@ -20,12 +20,12 @@ from bokeh.client import pull_session
 from distributed import Client
 from tornado.routing import PathMatches
 
-from ooc_train import security as security_module
 from ooc_train.cluster import LocalCluster, connect, private_client, training_link
 from ooc_train.core import places
 from ooc_train.errors import ClusterError
 from ooc_train.memory import process_tree
-from ooc_train.security import security_of_run
+from ooc_train.runtime import security as security_module
+from ooc_train.runtime.security import security_of_run
 from ooc_train.store.made import make_data
 
 NOBODY = 65534

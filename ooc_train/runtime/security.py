@@ -31,7 +31,7 @@ from ooc_train.core.semaphores import named_semaphores, remove_dead_semaphores
 from ooc_train.errors import ClusterError
 from ooc_train.runtime.nanny import PatientNanny
 
-__all__ = ["GuardedCluster", "security_for", "security_of_run"]
+__all__ = ["GuardedCluster", "require_security", "security_for", "security_of_run"]
 
 _FOLDER = "cluster"
 _CERTIFICATE, _KEY = "certificate.pem", "key.pem"
@@ -138,6 +138,20 @@ def security_for(address: str) -> Security:
                 if file.read() == address.encode():
                     return _security_in(folder)
     return Security()
+
+
+def require_security(security: object) -> None:
+    """Refuse what says nothing of who may connect.
+
+    Raises
+    ------
+    TypeError
+        where it is neither a bool nor a `distributed.Security`.
+    """
+    if not isinstance(security, bool | Security):
+        raise TypeError(
+            f"security is True, False, or a distributed.Security, not {type(security).__name__}"
+        )
 
 
 def make_secret() -> str:
