@@ -163,9 +163,13 @@ def test_temporary_files_go_to_tmpdir_or_where_they_are_on_disk(safe, monkeypatc
         places, "why_unsafe", lambda path: f"{path} is open" if path != "/tmp" else None
     )
     assert temporary_place() == "/tmp"
+    (safe / ".cache").mkdir()
+    monkeypatch.setenv("HOME", str(safe))
+    monkeypatch.setattr(places, "why_unsafe", lambda path: "open" if path.endswith("tmp") else None)
+    assert temporary_place() == str(safe / ".cache")
     monkeypatch.setattr(places, "why_unsafe", lambda path: f"{path} is open")
     with pytest.raises(
-        UnsafePlace, match=r"no folder for temporary files: /var/tmp is open, and /tmp is"
+        UnsafePlace, match=r"no folder for temporary files: /var/tmp is open; /tmp is open; .*; set"
     ):
         temporary_place()
 

@@ -374,11 +374,17 @@ def test_a_cluster_of_others_is_reached_with_the_certificates_of_dasks_settings(
 def test_a_cluster_of_ones_own_is_reached_by_its_address_alone(guarded):
     code = (
         "import sys; from ooc_train.cluster import connect\n"
-        "with connect(sys.argv[1]) as client: print(client.submit(int, '7').result())"
+        "with connect(sys.argv[1]) as client:\n"
+        "    print(client.submit(int, '7').result(), client.dashboard_link)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, guarded.scheduler_address],
         capture_output=True, text=True, check=False,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
     )  # fmt: skip
-    assert (done.stdout, done.returncode) == ("7\n", 0), done.stderr
+    assert done.stdout.split() == ["7", guarded.dashboard_link], done.stderr
+    assert status(guarded.dashboard_link) == 200
+    # In notebooks a cluster and a client show it as well.
+    with guarded.get_client() as client:
+        assert guarded.dashboard_link in guarded._repr_html_()
+        assert guarded.dashboard_link in client._repr_html_()

@@ -50,7 +50,7 @@ def temporary_place() -> str:
     """Return the folder that temporary folders are made in: an absolute path without links.
 
     `TMPDIR` where it is set and can be written to. Else /var/tmp, since /tmp lies in memory on many
-    systems, and only then /tmp.
+    systems; only then /tmp; and at last ~/.cache, as in containers whose /tmp has no sticky bit.
 
     Raises
     ------
@@ -68,14 +68,15 @@ def temporary_place() -> str:
             )
         return place
     reasons = []
-    for candidate in ("/var/tmp", "/tmp"):  # noqa: S108 (checked for what that rule warns of)
+    # What the rule warns of is checked here.
+    for candidate in ("/var/tmp", "/tmp", os.path.expanduser("~/.cache")):  # noqa: S108
         place = os.path.realpath(candidate)
         why = why_unsafe(place) if _can_write(place) else f"{place} can't be written to"
         if why is None:
             return place
         reasons.append(why)
     raise UnsafePlace(
-        f"there is no folder for temporary files: {', and '.join(reasons)}; set TMPDIR to a folder "
+        f"there is no folder for temporary files: {'; '.join(reasons)}; set TMPDIR to a folder "
         "of your own"
     )
 

@@ -202,12 +202,7 @@ class _Guard(Router):
 
 
 class GuardedScheduler(distributed.Scheduler):  # type: ignore[misc] # untyped base
-    """A scheduler whose pages lie below a secret, `http_prefix`, and only show.
-
-    Attributes
-    ----------
-    dashboard_link : the address of its first page
-    """
+    """A scheduler whose pages lie below a secret, `http_prefix`, and only show."""
 
     def __init__(self, *args: Any, http_prefix: str, **kwargs: Any) -> None:
         self._secret = http_prefix
@@ -217,6 +212,16 @@ class GuardedScheduler(distributed.Scheduler):  # type: ignore[misc] # untyped b
         """Listen, and let no request through but by the guard: none is answered before."""
         super().start_http_server(*args, **kwargs)
         self.http_server.request_callback = _Guard(self.http_application, self._secret)
+
+    def identity(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Return what clients know of it: the port of the dashboard with the secret that opens it.
+
+        So a client's `dashboard_link`, made of the port, is the link.
+        """
+        known: dict[str, Any] = super().identity(*args, **kwargs)
+        port = known["services"]["dashboard"]
+        known["services"] = known["services"] | {"dashboard": f"{port}/{self._secret}"}
+        return known
 
 
 class LeanWorker(distributed.Worker):  # type: ignore[misc] # untyped base
@@ -299,9 +304,3 @@ class GuardedCluster(distributed.LocalCluster):  # type: ignore[misc] # untyped 
     async def _close(self) -> None:
         await super()._close()
         close_folder(self._folder)
-
-    @property
-    def dashboard_link(self) -> str:
-        """The address of the dashboard, with the secret that opens it."""
-        address, _, page = super().dashboard_link.rpartition("/")
-        return "/".join(filter(None, (address, self._secret, page)))
