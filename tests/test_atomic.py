@@ -44,6 +44,13 @@ def make(path: Path, kind: Kind, text: str, *, overwrite: bool = False) -> None:
         output.commit()
 
 
+def make_plainly(path: Path, kind: Kind, text: str) -> None:
+    """Make an output as another program would."""
+    if kind.markers:
+        path.mkdir()
+    fill(str(path), kind, text)
+
+
 @pytest.fixture(params=["linux", "other"], autouse=True)
 def renaming(request, monkeypatch):
     """Renames with the flags of Linux, and without, as on other file systems."""
@@ -97,8 +104,7 @@ def appear(path: Path, what: str) -> None:
         path.mkdir()
         (path / "thesis.tex").write_text("ten years")
     else:
-        path.mkdir()
-        fill(str(path), STORE, "another")
+        make_plainly(path, STORE, "another")
 
 
 def seen(path: Path) -> list[str]:
@@ -122,6 +128,32 @@ def test_what_appears_meanwhile_is_never_replaced(tmp_path, kind, what, overwrit
             output.commit()
     assert seen(path) == before
     assert os.listdir(tmp_path) == ["a.out"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("moment", ["_identity", "_try_to_write", "_hidden"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_appears_while_the_place_is_checked_is_never_replaced(
+    tmp_path, kind, moment, overwrite, monkeypatch
+):
+    path, real = tmp_path / "a", getattr(atomic, moment)
+
+    def late(*arguments):
+        monkeypatch.setattr(atomic, moment, real)
+        found = real(*arguments)
+        make_plainly(path, kind, "of somebody")
+        return found
+
+    monkeypatch.setattr(atomic, moment, late)
+    # What was there before anything was looked at may be replaced, if that was asked for.
+    if moment == "_hidden" and overwrite:
+        make(path, kind, "mine", overwrite=True)
+        assert text_of(path, kind) == "mine"
+    else:
+        with pytest.raises(OutputExists):
+            make(path, kind, "mine", overwrite=overwrite)
+        assert text_of(path, kind) == "of somebody"
+    assert os.listdir(tmp_path) == ["a"]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -185,8 +185,9 @@ class PartialOutput(Discarding):
         self.partial_path, self._replaced_path = _hidden(self.path, "partial", "replaced")
         with explained(self.path):
             self._recover()
+            # Before it is found to be what may be replaced: what appears in between is not.
+            self._before = _identity(self.path, kind) if overwrite else None
             require_output(self.path, kind, overwrite=overwrite)
-            self._before = _identity(self.path, kind)
             try:
                 self._make_folders()
                 self._acquire()
