@@ -109,9 +109,7 @@ class Budget:
     """
 
     def __init__(self, memory_ceiling: str | int | Ceiling | None) -> None:
-        self.ceiling = (
-            memory_ceiling if isinstance(memory_ceiling, Ceiling) else Ceiling.of(memory_ceiling)
-        )
+        self.ceiling = Ceiling.of(memory_ceiling)
         self._watch = PeakWatch(whole=self.ceiling.whole)
         self.reserved = 0
         self._libraries = 0
@@ -183,10 +181,13 @@ class Budget:
             return terms
         least = [list(each(0)) for each in (choose, worst) if each is not None]
         self.require(max(least, key=lambda terms: self.projection(terms).total), advice)
+        terms = list(choose(max(0, self.left([]))))
+        if self.left(terms) >= 0:
+            return terms
         raise AssertionError("more room than there is was taken, and less would have done")
 
     def require(self, terms: Sequence[Term], advice: str = "", *, alone: str = "") -> None:
-        """Refuse a job of these terms where it does not fit.
+        """Refuse a job of these terms where it does not fit, even where more may be taken.
 
         Parameters
         ----------
@@ -203,6 +204,7 @@ class Budget:
             With the terms, and the smallest ceiling that would do.
         """
         projection = self.projection(terms)
+        self.ceiling = self.ceiling.taken(projection.total)
         if projection.total > self.ceiling.limit:
             or_else = f", or {advice}" if advice else ""
             needed = approximate_bytes(projection.total)

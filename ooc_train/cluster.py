@@ -85,8 +85,11 @@ class LocalCluster(GuardedCluster):
     Parameters
     ----------
     memory_ceiling : bytes or text such as "1GiB", or None for half of what is available
-        What workers, scheduler and the growth of this process may hold together.
-    n_workers : processes; the number of cores unless given
+        What workers, scheduler and the growth of this process may hold together. In a container,
+        a job that needs more than half takes up to 80 %.
+    n_workers : processes, or None for one a core
+        None is fewer where the ceiling has no room for as many, and may become fewer with a job
+        that needs more.
     threads_per_worker : one, unless given: threads of one process wait for each other
     dashboard_address : where the dashboard listens; this machine's port 8787 unless it is taken
     security : bool or distributed.Security
@@ -100,6 +103,7 @@ class LocalCluster(GuardedCluster):
     Attributes
     ----------
     endings : how its workers ended, where they did unasked
+    chooses : whether it chooses its number of workers
 
     Raises
     ------
@@ -125,11 +129,11 @@ class LocalCluster(GuardedCluster):
         if getattr(multiprocessing.current_process(), "_inheriting", False):
             # This is a worker importing the script that starts it. Say nothing: its parent will.
             os._exit(NO_GUARD_EXIT)
-        if not isinstance(memory_ceiling, Ceiling):
-            memory_ceiling = Ceiling.of(memory_ceiling)
-        self.memory_ceiling = memory_ceiling
+        # Before anything is started, which takes of what is available.
+        self.memory_ceiling = Ceiling.of(memory_ceiling)
+        self.chooses = n_workers is None
+        n_workers = n_workers or workers_within(self.memory_ceiling, kernels=True)
         require_security(security)
-        n_workers = n_workers or dask.system.CPU_COUNT
         require_startable(n_workers)
         self.endings = Endings()
         self.worker_timeout = None if worker_timeout is None else parse_timeout(worker_timeout)
@@ -169,6 +173,14 @@ class LocalCluster(GuardedCluster):
         with dask.config.set(_LEAN):
             return super().get_client()
 
+    def spare(self, n: int) -> int:
+        """End workers, and return how many more could be; 0 where their number was given."""
+        if not self.chooses:
+            return 0
+        if n > 0:
+            self.sync(self.scale_down, list(self.worker_spec)[-n:])
+        return len(self.worker_spec) - 1
+
     def mend(self) -> None:
         """Start the workers that are missing, which distributed has given up."""
         if len(self.workers) < len(self.worker_spec):
@@ -184,8 +196,8 @@ class LocalCluster(GuardedCluster):
 def workers_within(ceiling: Ceiling, *, kernels: bool, beside: int = 0) -> int:
     """Return how many workers to start where nobody says: one a core, if the ceiling has the room.
 
-    A rule of thumb, so that a small ceiling does not fail on a machine of many cores; whether it is
-    kept is the plan's to say. It changes no result.
+    A rule of thumb, so that none are started for nothing on a machine of many cores; the plan then
+    says how many stay. It changes no result.
 
     Parameters
     ----------
@@ -197,7 +209,7 @@ def workers_within(ceiling: Ceiling, *, kernels: bool, beside: int = 0) -> int:
         Bytes that the calling process holds beside what training needs.
     """
     each = _KERNEL_WORKER_BYTES if kernels else _WORKER_BYTES
-    room = ceiling.limit - _DRIVER_BYTES - beside
+    room = ceiling.most - _DRIVER_BYTES - beside
     cores: int = dask.system.CPU_COUNT
     return max(1, min(cores, room // each))
 

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from ooc_train.backstop import SLACK
 from ooc_train.budget import PeakWatch
-from ooc_train.cluster import choose_executor, dashboard_link
+from ooc_train.cluster import LocalCluster, choose_executor, dashboard_link
 from ooc_train.core.places import in_scratch
 from ooc_train.errors import CeilingExceeded
 from ooc_train.memory import Ceiling, MemoryReport, ProcessMemory
@@ -22,7 +22,7 @@ from ooc_train.meter import Meter, default_ceiling
 from ooc_train.stream.dask_arrays import DaskSource
 from ooc_train.stream.executors import Inline, OnDask, patiently
 from ooc_train.stream.passes import Stream
-from ooc_train.stream.plan import Demand, Plan, make_plan
+from ooc_train.stream.plan import Demand, Plan, Processes, make_plan
 from ooc_train.stream.sources import ArraySource, Source, StoreSource
 from ooc_train.timeline import MemoryTimeline, Sampler
 from ooc_train.units import approximate_bytes
@@ -61,12 +61,15 @@ class Job:
         self._sampler: Sampler | None = None
         self.source = source
         self._kernels = kernels
+        # Before anything is started, which takes of what is available.
+        memory_ceiling = Ceiling.of(memory_ceiling)
         self._executor = choose_executor(source, client)
         self.ceiling = default_ceiling(self._executor, memory_ceiling)
         self.dashboard = dashboard_link(self._executor)
         self.client = self._executor.client if isinstance(self._executor, OnDask) else None
         self._watch = PeakWatch(whole=self.ceiling.whole)
         self._runs: Plan | None = None
+        self._spared = 0
 
     def __enter__(self) -> Self:
         self._watch.__enter__()
@@ -97,19 +100,47 @@ class Job:
     def plan(self, demand: Demand, beside: tuple[Source, Demand] | None = None) -> Plan:
         """Return the plan for a demand, and for one on other rows beside; nothing is read.
 
-        What processes hold is asked of them, after they have loaded what the job needs.
+        What processes hold is asked of them, after they have loaded what the job needs. Where the
+        plan does not fit, a cluster that chose its number of workers itself ends some of them.
         """
+        processes = self._processes(beside)
+        plan = make_plan(self.source, demand, self.ceiling, processes, beside)
+        while not plan.fits and (most := self._spare(0)):
+            fewer = [
+                make_plan(self.source, demand, self.ceiling, processes.without(n), beside)
+                for n in range(1, most + 1)
+            ]
+            fits = [each.fits for each in fewer]
+            if True not in fits:
+                return fewer[-1]
+            ended = fits.index(True) + 1
+            self._spare(ended)
+            self._spared += ended
+            processes = self._processes(beside)
+            plan = make_plan(self.source, demand, self.ceiling, processes, beside)
+        return plan
+
+    def _spare(self, n: int) -> int:
+        """End workers of our own cluster; return how many it can do without after that."""
+        cluster = getattr(self.client, "cluster", None)
+        if not isinstance(cluster, LocalCluster):
+            return 0
+        return cluster.spare(n)
+
+    def _processes(self, beside: tuple[Source, Demand] | None) -> Processes:
+        """Return what the processes hold that there are, with what the job needs loaded."""
         sources = [self.source] if beside is None else [self.source, beside[0]]
         dtypes = dict.fromkeys(source.dtype for source in sources)
         processes = self._meter.prepare(*dtypes, kernels=self._kernels)
         for source in sources:
             self._require_reach(source)
         if any(isinstance(source, DaskSource) for source in sources):
-            self._watch.notes.append(
+            note = (
                 "the memory of the Dask arrays' own graph is outside the ceiling; write them to a "
                 "store to have it counted"
             )
-        return make_plan(self.source, demand, self.ceiling, processes, beside)
+            self._watch.notes += [] if note in self._watch.notes else [note]
+        return processes
 
     def _require_reach(self, source: Source) -> None:
         """Refuse temporary arrays of this machine that a worker does not see."""
@@ -173,6 +204,11 @@ class Job:
         timeline = MemoryTimeline() if self._sampler is None else self._sampler.stop()
         processes = tuple(self._meter.measured())
         notes = [*self._watch.notes, *self._meter.notes]
+        if self._spared:
+            workers = "a worker was" if self._spared == 1 else f"{self._spared} workers were"
+            notes.append(
+                f"{workers} ended before the run: there was no room for more than are left"
+            )
         if isinstance(self._executor, OnDask) and self._executor.ended:
             notes.append(
                 f"{self._executor.ended}; others took over, and what those held that ended is not "

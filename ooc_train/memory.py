@@ -13,7 +13,7 @@ import os
 import resource
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, Self
 
 from ooc_train.core.schema import list_of, mapping_of, or_none, record, text, texts, whole
@@ -21,7 +21,12 @@ from ooc_train.drawing import plots
 from ooc_train.timeline import TIMELINE_SCHEMA, MemoryTimeline
 from ooc_train.units import approximate_bytes, parse_bytes
 
-Source = Literal["given", "the cluster's", "its workers' limits", "half of what is available"]
+HALF = "half of what is available"
+"""Where a ceiling is from that nobody gave."""
+
+SHARE = 0.8
+"""What a job may take of the memory that is available in a container, where half is too little: it
+is nobody else's there, and what is left is for files that are read and the kernel's own books."""
 
 START_BYTES = 4 * 2**20
 """By so much what a process holds before any data differs from one start to the next, at most: 2
@@ -37,10 +42,13 @@ class Ceiling:
     limit : int
         Bytes, more than zero.
     source : str
-        Where the figure is from; it is printed beside it.
+        Where the figure is from; it is printed beside it: "given", "the cluster's", ...
     whole : bool
         Whether all that the calling process holds counts (the command line), or only what it grows
         by (a call from Python).
+    available : int
+        Bytes that were available, where a job that needs more than the limit may take of them; else
+        0. See `taken`.
 
     Raises
     ------
@@ -54,8 +62,9 @@ class Ceiling:
     """
 
     limit: int
-    source: Source
+    source: str
     whole: bool = field(default=False, repr=False)
+    available: int = field(default=0, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.limit <= 0:
@@ -65,8 +74,11 @@ class Ceiling:
             )
 
     @classmethod
-    def of(cls, value: str | float | None, *, whole: bool = False) -> Self:
-        """Make the ceiling that a user asked for; None is half of what is available.
+    def of(cls, value: "str | float | Ceiling | None", *, whole: bool = False) -> "Ceiling":
+        """Make the ceiling that a user asked for; one that was made stays as it is.
+
+        None is half of what is available now, to be decided once, before a job starts anything. In
+        a container, a job that needs more takes up to 80 % of it.
 
         Raises
         ------
@@ -74,8 +86,12 @@ class Ceiling:
             The text is not a number of bytes, or is zero, or is more than the machine (or the
             control group that this process lives in) has.
         """
+        if isinstance(value, Ceiling):
+            return value
         if value is None:
-            return cls(available_memory() // 2, "half of what is available", whole)
+            # What this process holds is a part of the ceiling, and not of what is available.
+            available = available_memory() + (measure().current if whole else 0)
+            return cls(available // 2, HALF, whole, available if in_container() else 0)
         try:
             limit = parse_bytes(value)
         except ValueError as error:
@@ -88,6 +104,30 @@ class Ceiling:
                 f"(or its control group) has {approximate_bytes(machine)}; give at most that"
             )
         return ceiling
+
+    @property
+    def most(self) -> int:
+        """The most bytes that a job may take which needs more than the limit."""
+        return max(self.limit, int(SHARE * self.available))
+
+    def taken(self, need: int) -> "Ceiling":
+        """Return the ceiling of a job that needs so many bytes, which may be too many for it too.
+
+        Examples
+        --------
+        >>> ceiling = Ceiling(400 * 2**20, HALF, available=800 * 2**20)
+        >>> for need in (300 * 2**20, 500 * 2**20, 700 * 2**20):
+        ...     print(ceiling.taken(need))
+        400 MiB (half of what is available)
+        500 MiB (what the job needs, 62 % of what is available)
+        640 MiB (80 % of what is available)
+        """
+        if need <= self.limit or self.most == self.limit:
+            return self
+        if need <= self.most:
+            share = f"what the job needs, {100 * need / self.available:.0f} % of what is available"
+            return replace(self, limit=need, source=share)
+        return replace(self, limit=self.most, source=f"{100 * SHARE:.0f} % of what is available")
 
     def __str__(self) -> str:
         return f"{approximate_bytes(self.limit)} ({self.source})"
@@ -198,6 +238,11 @@ class Projection:
 def machine_memory(proc: str = "/proc") -> int:
     """Bytes of memory that this process could ever have: the machine's, or its control group's."""
     return min([_meminfo(proc, "MemTotal"), *(limit for limit, _ in _control_groups(proc))])
+
+
+def in_container(proc: str = "/proc") -> bool:
+    """Return whether a control group limits this process to less than the machine has."""
+    return machine_memory(proc) < _meminfo(proc, "MemTotal")
 
 
 def available_memory(proc: str = "/proc") -> int:

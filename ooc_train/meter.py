@@ -9,7 +9,15 @@ from typing import Any, NamedTuple
 
 from ooc_train import backstop
 from ooc_train.cluster import LocalCluster
-from ooc_train.memory import Ceiling, ProcessMemory, held_by, measure, measure_tree, pid_space
+from ooc_train.memory import (
+    HALF,
+    Ceiling,
+    ProcessMemory,
+    held_by,
+    measure,
+    measure_tree,
+    pid_space,
+)
 from ooc_train.models.kernels import load as load_kernels
 from ooc_train.models.machine_code import folder, use_folder
 from ooc_train.stream.executors import Executor, OnDask, patiently, wait_for_all
@@ -31,19 +39,19 @@ _HEARTBEAT_SECONDS = 1.0
 def default_ceiling(executor: Executor, memory_ceiling: str | int | Ceiling | None) -> Ceiling:
     """Return the ceiling of a job: as given, else its cluster's, else half of what is available.
 
+    What is available was measured before anything started, where the caller made it a `Ceiling`.
     That of a cluster which others started is what its workers may hold, if all have limits.
     """
-    if isinstance(memory_ceiling, Ceiling):
-        return memory_ceiling
-    if memory_ceiling is None and isinstance(executor, OnDask):
+    decided = Ceiling.of(memory_ceiling)
+    if decided.source == HALF and not decided.whole and isinstance(executor, OnDask):
         ceiling = getattr(executor.client.cluster, "memory_ceiling", None)
         if ceiling is not None:
-            return Ceiling(ceiling.limit, "the cluster's", ceiling.whole)
+            return Ceiling.of(replace(ceiling, source="the cluster's"))
         client = executor.client
         limits = patiently(client, lambda: client.run(_own_limit)).values()
         if limits and all(limits):
             return Ceiling(sum(limits), "its workers' limits")
-    return Ceiling.of(memory_ceiling)
+    return decided
 
 
 def _own_limit(dask_worker: Any) -> int:

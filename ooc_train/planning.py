@@ -42,6 +42,8 @@ def plan(
     ValueError
         where a setting does not go with the data.
     """
+    # Decided once: before anything is started, which takes of what is available.
+    memory_ceiling = Ceiling.of(memory_ceiling)
     inputs = read_inputs(
         data,
         y,

@@ -65,6 +65,8 @@ def evaluate(
         where the data have other classes, or no y.
     """
     fitted = as_fitted(model).bare()
+    # Decided once: before anything is started, which takes of what is available.
+    memory_ceiling = Ceiling.of(memory_ceiling)
     inputs = read_inputs(
         data,
         y,

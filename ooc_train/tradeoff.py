@@ -245,6 +245,8 @@ def tradeoff(
         require_output(out, TRADEOFF, overwrite=overwrite)
     if model.random_state is None:
         model = replace(model, random_state=secrets.randbits(32))
+    # Decided once: before anything is started, which takes of what is available.
+    memory_ceiling = Ceiling.of(memory_ceiling)
     inputs = read_inputs(
         data,
         y,

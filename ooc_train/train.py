@@ -368,6 +368,8 @@ def train(
     """
     if out is not None:
         require_output(out, RUN, overwrite=overwrite)
+    # Decided once: before anything is started, which takes of what is available.
+    memory_ceiling = Ceiling.of(memory_ceiling)
     inputs = read_inputs(
         data,
         y,

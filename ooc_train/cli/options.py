@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import typer
@@ -44,7 +45,7 @@ MemoryCeiling = Annotated[
         parse=parsers.size,
         metavar="BYTES",
         help="The most that all processes may hold, such as 512MiB "
-        "(default: half of what is available).",
+        "(default: half of what is available; in a container up to 80 % where it is needed).",
     ),
 ]
 
@@ -156,7 +157,7 @@ class Resources:
         option(
             of="Resources",
             min=1,
-            help="Worker processes (default: one a core, if the ceiling has the room).",
+            help="Worker processes (default: one a core, fewer where the ceiling has no room).",
         ),
     ] = None
     threads: Annotated[
@@ -193,9 +194,9 @@ class Resources:
         ),
     ] = None
 
-    @property
+    @cached_property
     def ceiling(self) -> Ceiling:
-        """The ceiling: here of the whole tree of processes."""
+        """The ceiling, decided once: here of the whole tree of processes."""
         if self.scheduler is not None and self.memory_ceiling is not None:
             # Its workers may have more memory than this machine.
             return Ceiling(parse_bytes(self.memory_ceiling), "given", whole=True)
@@ -247,6 +248,7 @@ class Resources:
             ) as cluster,
             cluster.get_client() as client,
         ):
+            cluster.chooses = self.workers is None
             bar.say(f"dashboard  {client.dashboard_link}")
             yield client
 

@@ -90,6 +90,16 @@ class Processes:
         """Bytes that all processes hold before any data."""
         return self.driver + sum(held for held, _ in self.workers)
 
+    def without(self, n: int) -> "Processes":
+        """Return what there would be without the last of the workers, so many of them."""
+        left = len(self.workers) - n
+        return replace(
+            self,
+            workers=self.workers[:left],
+            threads=self.threads - sum(threads for _, threads in self.workers[left:]),
+            limits=self.limits[:left],
+        )
+
     @property
     def started(self) -> int:
         """How many of them count with what they held before any data."""
@@ -142,7 +152,8 @@ class Plan:
 
     Attributes
     ----------
-    ceiling : the most bytes that the run may hold
+    ceiling : the most bytes that the run may hold; where nobody gave one, in a container, what it
+        needs, up to the share of `Ceiling.taken`
     projection : the terms of what it will
     grain : how passes are cut
     threads : tasks that run at a time
@@ -349,7 +360,13 @@ def make_plan(
         plan = of(*choice)
         if plan.fits:
             break
-    return replace(plan, smallest_ceiling=of(*choices[-1]).projection.smallest_ceiling)
+    # Where none fits, the least takes what it needs, if the ceiling allows: so a larger one never
+    # takes away here either.
+    return replace(
+        plan,
+        ceiling=ceiling.taken(plan.projected),
+        smallest_ceiling=of(*choices[-1]).projection.smallest_ceiling,
+    )
 
 
 def _plan(
