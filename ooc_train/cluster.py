@@ -45,12 +45,11 @@ from ooc_train.stream.sources import ArraySource, Source
 DASHBOARD = "127.0.0.1:8787"
 """Where the dashboard listens unless told otherwise: this machine only."""
 
-_DRIVER_BYTES = 140 * 2**20
-_WORKER_BYTES = 80 * 2**20
-_KERNEL_WORKER_BYTES = 112 * 2**20
-"""What the command line, and a worker without and with compiled kernels, come to with their buffers
-(measured by plans for 1 to 8 workers; the first holds more, by libraries that the others share,
-which is in the driver's figure)."""
+_DRIVER_BYTES, _GROWTH_BYTES = 130 * 2**20, 56 * 2**20
+_WORKER_BYTES, _KERNEL_WORKER_BYTES = 64 * 2**20, 104 * 2**20
+"""What the command line, or the growth of another process, and a worker without and with compiled
+kernels, come to with their buffers (measured by plans for 1 and 2 workers; the first holds more, by
+libraries that the others share, which is in the driver's figure)."""
 
 _START_SECONDS = 60.0
 _CONNECT_SECONDS = 10.0
@@ -209,7 +208,7 @@ def workers_within(ceiling: Ceiling, *, kernels: bool, beside: int = 0) -> int:
         Bytes that the calling process holds beside what training needs.
     """
     each = _KERNEL_WORKER_BYTES if kernels else _WORKER_BYTES
-    room = ceiling.most - _DRIVER_BYTES - beside
+    room = ceiling.most - (_DRIVER_BYTES if ceiling.whole else _GROWTH_BYTES) - beside
     cores: int = dask.system.CPU_COUNT
     return max(1, min(cores, room // each))
 

@@ -211,6 +211,45 @@ def test_the_kernel_is_the_judge_of_ingesting(folder: Path) -> None:
         assert group.peak > 0.9 * RAW_CEILING
 
 
+@pytest.fixture(scope="module")
+def small(folder: Path) -> str:
+    """Rows that need no room to speak of."""
+    path = str(folder / "few.zarr")
+    watch("make-data", path, "--rows", "20000", "--features", "20")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("limit", "workers", "source"),
+    [
+        (300, None, "what the job needs"),
+        (500, None, "what is available"),
+        (800, None, "half of what is available"),
+        (800, 2, "half of what is available"),
+        (2048, 2, "half of what is available"),
+    ],
+)
+def test_the_default_ceiling_in_a_container(
+    small: str, limit: int, workers: int | None, source: str
+) -> None:
+    given = () if workers is None else ("--workers", str(workers))
+    with judged(limit * MIB) as group:
+        watched = watch("train", small, "--model", "logistic", *given, *ADDRESS, group=group)
+        memory = watched.report["memory"]
+        assert memory["measured"] <= memory["projected"] <= memory["ceiling"] <= 0.8 * limit * MIB
+        assert source in memory["ceiling_source"]
+
+
+def test_a_container_that_is_too_small_is_told_of(small: str) -> None:
+    command = ("train", small, "--model", "logistic", *ADDRESS)
+    share = r"80 % of what is available.* or use fewer workers"
+    with judged(300 * MIB) as group, pytest.raises(RuntimeError, match=share):
+        watch(*command, "--workers", "2", group=group)
+    beforehand = r"error: .* MiB of memory are available, and a scheduler"
+    with judged(120 * MIB) as group, pytest.raises(RuntimeError, match=beforehand):
+        watch(*command, group=group)
+
+
 def test_the_kernel_ends_what_needs_more() -> None:
     try:
         with control_group(64 * MIB) as group:

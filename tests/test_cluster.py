@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from distributed import Client
 
-from ooc_train.cluster import choose_executor, private_client
+from ooc_train.cluster import LocalCluster, choose_executor, private_client
 from ooc_train.errors import CeilingExceeded
 from ooc_train.job import Job
 from ooc_train.models.moments import ColumnSums
@@ -82,3 +82,60 @@ def test_workers_that_live_here_are_under_the_ceiling_of_this_process(tmp_path):
         assert (plan.processes.workers, plan.processes.limits) == ((), ())
         assert job.ceiling.source == "half of what is available"
         assert job.memory(plan).notes == ()
+
+
+def test_workers_are_ended_before_a_job_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("dask.system.CPU_COUNT", 3)
+    source, work = rows(tmp_path / "a"), ColumnSums(np.zeros(3))
+    large = replace(demand(source, work), shared=2**29)  # which each worker holds
+    cluster: Any
+    with (
+        LocalCluster(memory_ceiling="1500MiB", dashboard_address="127.0.0.1:0") as cluster,
+        cluster.get_client() as client,
+    ):
+        assert cluster.chooses
+        assert len(cluster.workers) == 3
+        with Job(source, client=client) as job:
+            plan = job.plan(large)
+            assert plan.fits
+            assert (len(plan.processes.workers), len(client.nthreads())) == (2, 2)
+            assert job.stream(plan).reduce(work)["weight"] == 2_000
+            assert (
+                "a worker was ended before the run: there was no room for more than are left"
+                in (job.memory(plan).notes)
+            )
+            # Nobody is blamed for it, and none is started again.
+            assert cluster.endings.statuses == []
+            cluster.mend()
+            assert len(cluster.worker_spec) == 2
+        # The last stays, and so do those whose number was given.
+        with Job(source, client=client) as job:
+            assert not job.plan(replace(large, shared=2**31)).fits
+            assert len(client.nthreads()) == 1
+        cluster.chooses = False
+        assert cluster.spare(1) == 0
+
+
+def test_the_ceiling_is_decided_before_the_private_cluster_is_started(tmp_path, monkeypatch):
+    source = rows(tmp_path / "a")
+    available = [800 * 2**20]
+    monkeypatch.setattr("ooc_train.memory.available_memory", lambda: available[0])
+    monkeypatch.setattr("ooc_train.memory.in_container", lambda: True)
+
+    def start(*arguments):
+        available[0] = 300 * 2**20
+        return choose_executor(*arguments)
+
+    monkeypatch.setattr("ooc_train.job.choose_executor", start)
+    with Job(source) as job:
+        assert job.ceiling.limit == 400 * 2**20
+        large = replace(demand(source, ColumnSums(np.zeros(3))), workspace=500 * 2**20)
+        plan = job.plan(large)
+        assert plan.threads == 1
+        assert 500 * 2**20 < plan.projected == plan.ceiling.limit < 640 * 2**20
+        assert plan.ceiling.source.startswith("what the job needs, ")
+        job.stream(plan)
+        with pytest.raises(
+            CeilingExceeded, match=r"ceiling is 640 MiB \(80 % of what is available\)"
+        ):
+            job.stream(job.plan(replace(large, workspace=700 * 2**20)))

@@ -7,8 +7,11 @@ import textwrap
 import pytest
 
 from ooc_train import memory
+from ooc_train.budget import Budget
+from ooc_train.errors import CeilingExceeded
 from ooc_train.memory import (
     Ceiling,
+    ProcessMemory,
     Projection,
     Term,
     available_memory,
@@ -43,6 +46,56 @@ def test_no_ceiling_is_half_of_what_is_available():
     ceiling = Ceiling.of(None)
     assert ceiling.source == "half of what is available"
     assert 0 < ceiling.limit <= machine_memory() // 2
+
+
+def test_what_the_command_line_holds_is_a_part_of_its_ceiling(monkeypatch):
+    monkeypatch.setattr(memory, "available_memory", lambda: 600 * MIB)
+    monkeypatch.setattr(memory, "measure", lambda: ProcessMemory(1, "", 90 * MIB, 80 * MIB))
+    assert Ceiling.of(None).limit == 300 * MIB
+    assert Ceiling.of(None, whole=True).limit == 340 * MIB
+
+
+@pytest.mark.parametrize("contained", [True, False])
+def test_in_a_container_a_job_takes_what_it_needs_up_to_a_share(monkeypatch, contained):
+    monkeypatch.setattr(memory, "available_memory", lambda: 1000 * MIB)
+    monkeypatch.setattr(memory, "in_container", lambda: contained)
+    ceiling = Ceiling.of(None)
+    assert Ceiling.of(ceiling) is ceiling
+    taken = [str(ceiling.taken(need * MIB)) for need in (1, 500, 501, 800, 801)]
+    half = "500 MiB (half of what is available)"
+    if not contained:
+        assert taken == [half] * 5
+        return
+    assert taken == [
+        half,
+        half,
+        "501 MiB (what the job needs, 50 % of what is available)",
+        "800 MiB (what the job needs, 80 % of what is available)",
+        "800 MiB (80 % of what is available)",
+    ]
+    given = Ceiling.of(500 * MIB)
+    assert given.taken(501 * MIB) is given
+
+
+def test_a_job_of_one_process_takes_what_it_needs(monkeypatch):
+    monkeypatch.setattr(memory, "available_memory", lambda: 1000 * MIB)
+    monkeypatch.setattr(memory, "in_container", lambda: True)
+
+    def choose(room):
+        return [Term("buffers", max(600 * MIB, room), "no less will do")]
+
+    with Budget(None) as budget:
+        terms = budget.settle(choose)
+        report = budget.report(terms)
+    assert report.projected == report.ceiling == (600 + 16) * MIB
+    assert report.ceiling_source == "what the job needs, 62 % of what is available"
+    with (
+        Budget(None) as budget,
+        pytest.raises(
+            CeilingExceeded, match=r"needs 816 MiB and its memory ceiling is 800 MiB \(80 % of what"
+        ),
+    ):
+        budget.require([Term("buffers", 800 * MIB, "")])
 
 
 @pytest.mark.parametrize("value", [0, "0 GiB", 0.4])
