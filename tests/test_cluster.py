@@ -108,12 +108,16 @@ def test_workers_are_ended_before_a_job_is_refused(tmp_path, monkeypatch):
             assert cluster.endings.statuses == []
             cluster.mend()
             assert len(cluster.worker_spec) == 2
-        # The last stays, and so do those whose number was given.
         with Job(source, client=client) as job:
-            assert not job.plan(replace(large, shared=2**31)).fits
-            assert len(client.nthreads()) == 1
-        cluster.chooses = False
-        assert cluster.spare(1) == 0
+            # None is where even that would not do, and the plan says what one would need.
+            hopeless = job.plan(replace(large, shared=2**31))
+            assert (hopeless.fits, len(hopeless.processes.workers)) == (False, 1)
+            assert len(client.nthreads()) == 2
+            # Nor where their number was given.
+            cluster.chooses = False
+            refused = job.plan(replace(large, shared=2**30))
+            assert (refused.fits, len(refused.processes.workers)) == (False, 2)
+            assert len(client.nthreads()) == 2
 
 
 def test_the_ceiling_is_decided_before_the_private_cluster_is_started(tmp_path, monkeypatch):
