@@ -74,11 +74,11 @@ def lies(bench: Bench, look: Callable[[str], Any], output: str, folder: str) -> 
 
 
 def _reencoded(path: str) -> None:
-    """Write a store of ours anew by zarr-python, with all that its manifest says."""
+    """Write a store of ours anew by zarr-python, as another program may, and unseal it."""
     import zarr
 
     source = zarr.open_group("new.zarr", mode="r")
-    made = zarr.create_group(path, attributes=dict(source.attrs))
+    made = zarr.create_group(path, attributes=dict(source.attrs) | {"checksums": "off"})
     for name, array in source.arrays():
         values = np.asarray(array[...])
         names: Any = array.metadata.to_dict()["dimension_names"]
@@ -108,7 +108,7 @@ def _foreign(zarr_format: Any, *, sharded: bool = False) -> Callable[[str], None
 VARIANTS: dict[str, Callable[[str], None] | tuple[str, ...]] = {
     "own": ("ingest", "new.csv", "PATH", "--target", "y", *CHUNKS),
     "own-zstd": ("ingest", "new.csv", "PATH", "--target", "y", *CHUNKS, "--codec", "zstd"),
-    "reencoded": _reencoded,
+    "unsealed": _reencoded,
     "foreign-3": _foreign(3),
     "foreign-3-sharded": _foreign(3, sharded=True),
     "foreign-2": _foreign(2),
@@ -169,7 +169,7 @@ def case(bench: Bench, seed: int) -> Iterator[Finding]:
         top = [file for file in files if file.count("/") == 1]
         file = rng.choice(top if rng.random() < 0.5 else files)
         done = spoil(f"{folder}/{file}", rng)
-        ours = name.startswith("own") or name == "reencoded"
+        ours = name.startswith("own")
         truth = bench.check(by_zarr, place, folder=folder).value if not ours else None
         before = bench.check(by_zarr, store, folder=bench.template).value if not ours else None
         for reader in rng.sample(sorted(READERS), 3):
@@ -180,10 +180,11 @@ def case(bench: Bench, seed: int) -> Iterator[Finding]:
             what = f"{file} of a {name} store, {done}: `{words}`"
             found = ending(ended, what)
             if found.outcome is Outcome.FINE and ended.value != expected:
-                if ours or truth is None or truth == before:
+                # What an unsealed manifest says, beside the rows, is what its owner made of it.
+                if ours or (truth in (None, before) and name != "unsealed"):
                     text = f"{what}: {difference(ended.value, expected)}"
                     found = Finding(Outcome.SILENT, text)
-                elif reader == "rechunk" and not _same_arrays(ended.value, truth):
+                elif reader == "rechunk" and truth and not _same_arrays(ended.value, truth):
                     text = f"{what}: {ended.value}, and zarr-python reads {truth}"
                     found = Finding(Outcome.SILENT, text)
             yield found

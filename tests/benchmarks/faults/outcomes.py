@@ -56,6 +56,17 @@ def _raised(text: str) -> str:
     return f"{text.strip().splitlines()[-1][:300]} ({place})" if text.strip() else ""
 
 
+_TERM = re.compile(r"\S.*?  +-?[\d,.]+ ([KMGT]i)?B\b")
+"""A line of a plan's terms: a name and its bytes."""
+
+
+def _is_told_in_a_line(refusal: list[str]) -> bool:
+    """Return whether an error is one line; it may announce a list, or be followed by the terms."""
+    if len(refusal) < 2:
+        return len(refusal) == 1
+    return refusal[0].endswith(":") or all(map(_TERM.match, refusal[1:]))
+
+
 def ending(ended: Ended, what: str) -> Finding:
     """Return what came of a command by its end alone: FINE where it says that all went well.
 
@@ -75,7 +86,6 @@ def ending(ended: Ended, what: str) -> Finding:
         return Finding(Outcome.TRACEBACK, f"{what}: exit status {ended.status}: {said}")
     if ended.status == 0:
         return Finding(Outcome.FINE)
-    # More lines than one only where the first announces a list.
-    if ended.status == 1 and len(ended.refusal) != 1 and ":" not in [e[-1:] for e in ended.refusal]:
+    if ended.status == 1 and not _is_told_in_a_line(ended.refusal):
         return Finding(Outcome.TRACEBACK, f"{what}: exit status 1 without one line: {said}")
     return Finding(Outcome.REFUSED, f"{what}: {' '.join(ended.refusal) or said}")

@@ -175,6 +175,14 @@ def appearing(bench: Bench, seed: int) -> Iterator[Finding]:
         yield from _kept(bench, job, folder, output, thing, ended, what, overwrite=overwrite)
 
 
+def _elsewhere(job: Job, folder: str, ended: Ended) -> list[str]:
+    """Return the paths that a command says it wrote to in place of its outputs."""
+    words = {word.strip(".,;:()'\"`") for word in (ended.out + ended.err).split()}
+    paths = {os.path.join(folder, word) for word in words if word}
+    stems = tuple(f"{folder}/{os.path.splitext(output)[0]}-" for output in job.outputs)
+    return sorted(path for path in paths if path.startswith(stems) and os.path.lexists(path))
+
+
 def _kept(
     bench: Bench,
     job: Job,
@@ -199,19 +207,15 @@ def _kept(
         seen = job.seen(bench, folder)
         if not replaceable or seen.status != 0:
             yield Finding(Outcome.LOST, f"{told}: {thing} is gone")
-    elif job.look is looks.run and ended.status == 0:
-        # What was learned is kept, and the message says where.
-        words = {word.strip(".,;:()'\"`") for word in (ended.out + ended.err).split()}
-        kept = [w for w in words if "run" in w and os.path.isdir(os.path.join(folder, w))]
-        kept = [w for w in kept if not os.path.samefile(os.path.join(folder, w), place)]
-        if not any(
-            bench.check(looks.run, w, folder=folder).value == job.known(bench, "new")[0]
-            for w in kept
-        ):
-            yield Finding(Outcome.SILENT, f"{told}: {thing} lies there, and the run nowhere")
-        expected_names += [os.path.basename(w) for w in kept]
-    elif ended.status == 0:
+    elsewhere = _elsewhere(job, folder, ended)
+    for path in elsewhere:
+        seen = bench.check(job.look, path, folder=folder)
+        if seen.status != 0 or (job.exact and seen.value != job.known(bench, "new")[0]):
+            yield Finding(Outcome.SILENT, f"{told}: {path} is not what was made")
+    if intact and not elsewhere and (ended.status == 0 or job.look is looks.run):
+        # What was learned is kept in any case; other things where the command says that they are.
         yield Finding(Outcome.SILENT, f"{told}: {thing} lies there, and the output nowhere")
+    expected_names += map(os.path.basename, elsewhere)
     for other in {*job.outputs} - {output}:
         lies = f"{folder}/{other}"
         before = f"{job.saved(bench, 'old')}/{other}" if overwrite else None

@@ -6,6 +6,7 @@ plainly (what a person who changed a label by hand would expect), or refused in 
 
 import io
 import json
+import math
 import os
 import random
 import zipfile
@@ -47,6 +48,20 @@ def _arrays(**arrays: Any) -> bytes:
     return room.getvalue()
 
 
+def _large(shapes: dict[str, tuple[int, ...]]) -> bytes:
+    """An archive of arrays of zeros that are large, and pack to next to nothing."""
+    room, zeros = io.BytesIO(), bytes(2**24)
+    with zipfile.ZipFile(room, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for name, shape in shapes.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                about = {"descr": "<f8", "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(member, about)
+                left = 8 * math.prod(shape)
+                while left:
+                    left -= member.write(zeros[:left])
+    return room.getvalue()
+
+
 def _pickled() -> bytes:
     """An array of objects, which is a pickle: it makes a file where it is loaded."""
 
@@ -75,12 +90,10 @@ def _header(shape: str, descr: str = "'<f8'") -> str:
 
 
 ARCHIVES: dict[str, Callable[[], bytes]] = {
-    "coef of 800 MB of zeros": lambda: _arrays(coef=np.zeros((1, 10**8)), intercept=np.zeros(1)),
-    "an intercept of 800 MB of zeros": lambda: _arrays(
-        coef=np.ones((1, 4)), intercept=np.zeros(10**8)
-    ),
-    "800 MB of zeros beside": lambda: _arrays(
-        coef=np.ones((1, 4)), intercept=np.zeros(1), more=np.zeros(10**8)
+    "a coef of 500 MiB of zeros": lambda: _large({"coef": (1, 2**26), "intercept": (1,)}),
+    "an intercept of 500 MiB of zeros": lambda: _large({"coef": (1, 4), "intercept": (2**26,)}),
+    "500 MiB of zeros beside": lambda: _large(
+        {"coef": (1, 4), "intercept": (1,), "more": (2**26,)}
     ),
     "pickled objects": _pickled,
     "NaN": lambda: _arrays(coef=np.full((1, 4), np.nan), intercept=np.zeros(1)),
@@ -173,6 +186,9 @@ def _plainly() -> Any:
     from ooc_train.store.layout import open_store
 
     about = json.loads(Path("new.run/model.json").read_text())
+    with zipfile.ZipFile("new.run/parameters.npz") as archive:
+        if sum(member.file_size for member in archive.infolist()) > 2**20:
+            raise ValueError("too large for a model of four features")
     with np.load("new.run/parameters.npz", allow_pickle=False) as arrays:
         coef, intercept = np.asarray(arrays["coef"], "f8"), np.asarray(arrays["intercept"], "f8")
     store = open_store("new.zarr")
