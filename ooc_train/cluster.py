@@ -17,6 +17,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
+from numbers import Integral
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,7 +26,8 @@ import distributed
 from distributed import Client, Security, get_worker
 
 from ooc_train.core.forks import after_fork, is_forked
-from ooc_train.errors import ClusterError, OocTrainError
+from ooc_train.core.schema import shown
+from ooc_train.errors import CeilingExceeded, ClusterError, OocTrainError
 from ooc_train.memory import Ceiling, measure
 from ooc_train.runtime.endings import Endings
 from ooc_train.runtime.overhearing import overheard, quiet
@@ -41,6 +43,7 @@ from ooc_train.stream.executors import (
     worker_timeout,
 )
 from ooc_train.stream.sources import ArraySource, Source
+from ooc_train.units import MOST_WORKERS, approximate_bytes
 
 DASHBOARD = "127.0.0.1:8787"
 """Where the dashboard listens unless told otherwise: this machine only."""
@@ -54,6 +57,8 @@ libraries that the others share, which is in the driver's figure)."""
 _START_SECONDS = 60.0
 _CONNECT_SECONDS = 10.0
 _ANSWER_SECONDS = 3.0
+
+_FEW_WORKERS = 8
 
 _KEPT_FREE = 4 * 2**20
 """Bytes that the allocator of a worker may keep to hand out again."""
@@ -131,6 +136,10 @@ class LocalCluster(GuardedCluster):
         # Before anything is started, which takes of what is available.
         self.memory_ceiling = Ceiling.of(memory_ceiling)
         self.chooses = n_workers is None
+        if n_workers is not None:
+            _require_few("n_workers", n_workers)
+            _require_room(n_workers, self.memory_ceiling)
+        _require_few("threads_per_worker", threads_per_worker)
         n_workers = n_workers or workers_within(self.memory_ceiling, kernels=True)
         require_security(security)
         require_startable(n_workers)
@@ -190,6 +199,26 @@ class LocalCluster(GuardedCluster):
         """The address of the Training page, which is there before any run; None without one."""
         with dask.config.set(_LEAN), Client(self, set_as_default=False) as client:
             return training_link(client)
+
+
+def _require_few(name: str, value: object) -> None:
+    """Refuse a number of processes, or of their threads, that no machine starts."""
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not whole or not 1 <= int(value) <= MOST_WORKERS:  # type: ignore[call-overload]
+        raise ValueError(f"{name}={shown(value)} is not a whole number from 1 to {MOST_WORKERS:,}")
+
+
+def _require_room(n_workers: int, ceiling: Ceiling) -> None:
+    """Refuse many workers that alone hold more than the ceiling, before any is started.
+
+    Of a few, the plan says it with all its terms.
+    """
+    least, most = n_workers * _WORKER_BYTES, max(1, ceiling.limit // _WORKER_BYTES)
+    if n_workers > _FEW_WORKERS and least > ceiling.limit:
+        raise CeilingExceeded(
+            f"n_workers={n_workers} hold {approximate_bytes(least)} before any data, and the "
+            f"memory ceiling is {ceiling}; start at most {most:,}, or raise it"
+        )
 
 
 def workers_within(ceiling: Ceiling, *, kernels: bool, beside: int = 0) -> int:

@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping
 from fractions import Fraction
 
+from ooc_train.core.schema import shown
+
 _BYTES = {
     "": 1,
     "b": 1,
@@ -17,6 +19,11 @@ _BYTES = {
     **{prefix: 1000**power for power, prefix in enumerate("kmgtp", start=1)},
     **{prefix + "ib": 1024**power for power, prefix in enumerate("kmgtp", start=1)},
 }
+_MOST = 2**80
+
+MOST_WORKERS = 1024
+"""Workers that are started on one machine, and threads of one of them."""
+
 _BINARY = {"PiB": 1024**5, "TiB": 1024**4, "GiB": 1024**3, "MiB": 1024**2, "KiB": 1024}
 _ROWS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9}
 _SECONDS = {
@@ -51,7 +58,7 @@ def parse_bytes(value: str | float) -> int:
     (1073741824, 536870912, 1500000000, 4096)
     """
     accepted = "a number of bytes such as 1073741824, '1 GiB', '512MiB' or '1.5 GB'"
-    return int(_quantity(value, _BYTES, accepted))
+    return _within(int(_quantity(value, _BYTES, accepted)), value, "bytes")
 
 
 def format_bytes(n: int) -> str:
@@ -76,6 +83,8 @@ def approximate_bytes(n: float) -> str:
     >>> approximate_bytes(1_500_000_000), approximate_bytes(512 * 1024**2), approximate_bytes(12)
     ('1.4 GiB', '512 MiB', '12 B')
     """
+    if abs(n) > _MOST**2:
+        return f"more than {_MOST // 2**50:,} PiB"
     for unit, size in _BINARY.items():
         # 0.9995 and not 1: 1023.9 MiB would round to 1024 MiB, which is 1 GiB.
         if abs(n) >= 0.9995 * size:
@@ -106,8 +115,16 @@ def parse_rows(value: str | float) -> int:
     text = value.replace(",", "").replace("_", "") if isinstance(value, str) else value
     rows = _quantity(text, _ROWS, accepted)
     if rows.denominator != 1:
-        raise ValueError(f"{value!r} is not {accepted}")
-    return int(rows)
+        raise ValueError(f"{shown(value)} is not {accepted}")
+    return _within(int(rows), value, "rows")
+
+
+def _within(number: int, value: object, what: str) -> int:
+    if number > _MOST:
+        raise ValueError(
+            f"{shown(value)} is more than {_MOST:,} {what}, the most that there can be"
+        )
+    return number
 
 
 def format_rows(n: int) -> str:
@@ -145,16 +162,18 @@ def parse_duration(value: str | float) -> float:
     """
     accepted = "a duration such as 90, '90s', '2 min' or '1h30m'"
     if not isinstance(value, str):
-        return float(_quantity(value, _SECONDS, accepted))
+        seconds = _quantity(value, _SECONDS, accepted)
+        _within(int(seconds), value, "seconds")
+        return float(seconds)
     parts = [match[0] for match in _QUANTITY.finditer(value.lower())]
     if not parts or "".join(parts) != value.lower():
-        raise ValueError(f"{value!r} is not {accepted}")
+        raise ValueError(f"{shown(value)} is not {accepted}")
     if len(parts) > 1 and any(part.strip()[-1].isdigit() for part in parts):
-        raise ValueError(f"{value!r} has a number without a unit; it should be {accepted}")
+        raise ValueError(f"{shown(value)} has a number without a unit; it should be {accepted}")
     try:
         return float(sum(_quantity(part, _SECONDS, accepted) for part in parts))
     except OverflowError:
-        raise ValueError(f"{value!r} is longer than a float can say; use {accepted}") from None
+        raise ValueError(f"{shown(value)} is longer than a float can say; use {accepted}") from None
 
 
 def format_duration(seconds: float) -> str:
@@ -192,11 +211,11 @@ def _quantity(value: str | float, units: Mapping[str, int | Fraction], accepted:
     """Read a number with one of `units` (lower case), exactly."""
     if not isinstance(value, str):
         if isinstance(value, bool) or not 0 <= value < math.inf:
-            raise ValueError(f"{value!r} is not {accepted}")
+            raise ValueError(f"{shown(value)} is not {accepted}")
         return Fraction(value)
     match = _QUANTITY.fullmatch(value.lower())
     if match is None or match[2] not in units:
-        raise ValueError(f"{value!r} is not {accepted}")
+        raise ValueError(f"{shown(value)} is not {accepted}")
     return Fraction(match[1]) * units[match[2]]
 
 

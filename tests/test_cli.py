@@ -400,7 +400,7 @@ def test_info_tells_of_raw_columns(flights, made, tmp_path):
     reseal(damaged)
     result = here("info", damaged)
     assert result.exit_code == 1
-    assert "its recipe is damaged (KeyError('kind')); ingest again" in result.stderr
+    assert "its recipe is damaged (columns[0].kind is missing); ingest again" in result.stderr
 
 
 def test_info_escapes_what_names_hold(tmp_path):

@@ -96,6 +96,22 @@ FORBIDDEN_CALLS = {
 # What a process of ours must not load: a worker of each would hold hundreds of MB more.
 HEAVY = {"sklearn", "pandas", "scipy", "pyarrow", "matplotlib", "bokeh"}
 
+READERS: dict[str, str] = {
+    "core/files": "the reader that all others use",
+    "core/atomic": "locks and folders, whose content is not read",
+    "core/places": "locks of folders, whose content is not read",
+    "core/semaphores": "/proc, which the kernel writes",
+    "memory": "/proc, which the kernel writes",
+    "backstop": "/proc, which the kernel writes",
+}
+"""The files that may open what they read, and what that is."""
+
+READS = {
+    *("io.open", "os.open", "json.load", "np.load", "numpy.load", "np.fromfile", "np.memmap"),
+    *("mmap.mmap", "pickle.Unpickler", "pa.memory_map", "pa.input_stream"),
+}
+"""Calls that open a file, whatever it is."""
+
 SOURCES = {
     path.relative_to(PACKAGE).with_suffix("").as_posix(): path.read_text(encoding="utf-8")
     for path in sorted(PACKAGE.rglob("*.py"))
@@ -178,6 +194,37 @@ def forbidden(source):
             names = {f"{node.module}.{alias.name}" for alias in node.names}
             found += [(node.lineno, name) for name in names & FORBIDDEN_CALLS]
     return found
+
+
+def unchecked(source):
+    """The lines of a source that read a file by other means than the reader."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Call):
+            continue
+        name = ast.unparse(node.func)
+        mode = node.args[1] if len(node.args) > 1 else None
+        for keyword in node.keywords:
+            mode = keyword.value if keyword.arg == "mode" else mode
+        writes = isinstance(mode, ast.Constant) and not set("r+").intersection(str(mode.value))
+        opens = name in ("open", "io.open") and not writes
+        if name == "os.open":
+            flags = ast.unparse(node.args[1]) if len(node.args) > 1 else ""
+            # A folder is opened to be locked, or brought to the disk.
+            opens = not any(flag in flags for flag in ("O_WRONLY", "O_CREAT", "O_DIRECTORY"))
+        if (
+            opens
+            or name in READS - {"io.open", "os.open"}
+            or name.endswith((".read_text", ".read_bytes"))
+        ):
+            found.append((node.lineno, name))
+    return found
+
+
+@every_file
+def test_files_are_read_by_the_one_reader(file):
+    if file not in READERS:
+        assert unchecked(SOURCES[file]) == []
 
 
 @every_file
@@ -298,6 +345,29 @@ def test_a_library_outside_its_room_is_found(file, source, libraries):
 )
 def test_a_forbidden_line_is_found(source):
     assert len(forbidden(source)) == 1
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "open(path)",
+        "with open(path, 'rb') as file: pass",
+        "open(path, mode='r+b')",
+        "open(path, encoding='utf-8')",
+        "open(path, how)",
+        "os.open(path, os.O_RDONLY)",
+        "json.load(file)",
+        "np.load(path)",
+        "Path(path).read_text()",
+    ],
+)
+def test_a_file_that_is_read_unchecked_is_found(source):
+    assert len(unchecked(source)) == 1
+
+
+def test_files_that_are_written_are_not_found():
+    source = "open(path, 'w'); open(path, mode='ab'); os.open(p, os.O_WRONLY); store.open(path)"
+    assert unchecked(source) == []
 
 
 def test_harmless_lines_are_not_found():

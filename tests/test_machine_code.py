@@ -1,5 +1,6 @@
 """Machine code: compiled apart, kept in a file that only its user can have written."""
 
+import hashlib
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ from numba import types
 from ooc_train.models import kernels, machine_code
 from ooc_train.models.compiled import entries, parts
 from tests.streams import write_store
+from tests.test_core_files import lay
 
 ADD_UP = """if True:
     import sys
@@ -221,3 +223,29 @@ def test_every_kernel_is_compiled_and_described():
     assert entries._SOURCES.keys() == machine_code.KERNELS.keys()
     source = Path(kernels.__file__).read_text()
     assert set(re.findall(r'_kernel\("(\w+)"', source)) == set(machine_code.KERNELS)
+
+
+@pytest.mark.parametrize("what", ["folder", "pipe", "device"])
+def test_something_else_in_the_place_of_the_code_is_left_there(tmp_path, cached, what):
+    tmp_path.chmod(0o700)
+    cached("OOC_TRAIN_CACHE_DIR", tmp_path)
+    place = Path(machine_code._path("float64"))
+    assert place.parent == tmp_path
+    lay(place, what)
+    assert machine_code._read(str(place)) is None
+    elsewhere = Path(machine_code._path("float64"))
+    assert elsewhere.name == place.name
+    assert elsewhere.parent != tmp_path
+    assert os.path.lexists(place)
+
+
+@pytest.mark.parametrize(
+    "lengths",
+    [b"[]", b"{", b'{"scan": -1}', b'{"scan": 99}', b'{"scan": 1e400}', b'{"scan": null}'],
+)
+def test_code_whose_lengths_are_none_is_not_read(tmp_path, lengths):
+    content = lengths + b"\n" + b"code"
+    file = tmp_path / "code"
+    file.write_bytes(hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
+    file.chmod(0o600)
+    assert machine_code._read(str(file)) is None

@@ -17,7 +17,7 @@ from ooc_train.units import (
 )
 
 # Whole units as often as odd numbers: a format has a branch for each.
-whole_numbers = st.integers(min_value=0) | st.builds(
+whole_numbers = st.integers(0, 2**80) | st.builds(
     lambda n, base, power: n * base**power,
     st.integers(min_value=0, max_value=2000),
     st.sampled_from([1000, 1024]),

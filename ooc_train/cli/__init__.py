@@ -3,7 +3,7 @@
 What a command found goes to stdout, how far it is and what went wrong to stderr. A command ends
 with 0 where it did what was asked, with 1 where it could not (the message says why), with 2 where
 it was called wrongly, with 130 where it was interrupted, and with 129 where its terminal was closed
-(a run of `train` ends, and is saved, as it stands then).
+(a run of `train` ends, and is saved, as it stands then). A fault of this package ends one with 70.
 
 Numerical and Dask libraries are imported inside the commands, so that ``--help`` is immediate.
 """
@@ -13,7 +13,7 @@ import sys
 
 # What registers its commands when it is imported, in the order of the help.
 from ooc_train.cli import data, demo, ingest, models, report, tradeoff  # noqa: F401
-from ooc_train.cli.command import app
+from ooc_train.cli.command import app, end_by_fault
 from ooc_train.text import tell
 
 __all__ = ["app", "main"]
@@ -32,6 +32,8 @@ def main() -> None:
         if end.code == _INTERRUPTED:
             tell("interrupted")
         raise
+    except Exception as error:  # noqa: BLE001 (a last resort: one line, and a status of its own)
+        end_by_fault(error)
     finally:
         _forget_what_nobody_reads()
 

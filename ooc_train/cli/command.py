@@ -2,13 +2,17 @@
 
 import functools
 import inspect
+import os
 import signal
+import sys
+import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import Field, fields, is_dataclass
 from typing import Any, get_type_hints
 
+import click
 import typer
 from typer.models import OptionInfo
 
@@ -18,7 +22,10 @@ from ooc_train.cli.wording import for_the_shell, option_names
 from ooc_train.core.places import remove_dead_folders
 from ooc_train.core.semaphores import remove_dead_semaphores
 from ooc_train.errors import LeftoversRemoved, OocTrainError, SavedElsewhere
-from ooc_train.text import printable
+from ooc_train.text import brief, printable
+
+INTERNAL = 70
+"""Exit status of a command that met what nobody thought of, as sysexits.h has it."""
 
 app = typer.Typer(
     name="ooc-train",
@@ -67,15 +74,19 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
                 remove_dead_folders()
                 remove_dead_semaphores()
                 function(**given)
-        except (OocTrainError, OSError, ValueError) as error:
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
             if output.traceback or isinstance(error, BrokenPipeError):
                 raise
-            message = for_the_shell(str(error), options)
+            known = isinstance(error, OocTrainError | OSError | ValueError | MemoryError)
+            message = for_the_shell(_told_of(error), options) if known else internal(error)
+            message = _on_one_line(message, given)
             with suppress(OSError):  # a terminal that was closed, or a pipe
                 if output.as_json:
                     print_json({"error": type(error).__name__, "message": message})
                 _say_error(message)
-            raise typer.Exit(1) from None
+            raise typer.Exit(1 if known else INTERNAL) from None
         if elsewhere:
             # It fails after all that it has to tell: who goes on with the name that was asked for
             # would go on with what is somebody else's.
@@ -109,6 +120,41 @@ def _told(*, quiet: bool) -> Iterator[list[str]]:
         warnings.simplefilter("always", SavedElsewhere)
         usual, warnings.showwarning = warnings.showwarning, show
         yield elsewhere
+
+
+def _told_of(error: Exception) -> str:
+    """Return what an error says; Python says nothing where it is out of memory."""
+    if str(error) or not isinstance(error, MemoryError):
+        return str(error)
+    return "there is not enough memory; stop what else takes some, or give more"
+
+
+def _on_one_line(message: str, given: Mapping[str, Any]) -> str:
+    """Return a message in which what was given, such as a path, breaks no line."""
+    for value in given.values():
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str) and "\n" in text:
+                message = message.replace(text, text.replace("\n", "\\n"))
+    return message
+
+
+def internal(error: BaseException) -> str:
+    """Return the line of an error that is a fault of this package: a last resort, and no answer."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {os.path.basename(frames[-1].filename)}:{frames[-1].lineno}" if frames else ""
+    return (
+        f"internal error: {type(error).__name__}: {brief(error)}{place}; this is a fault of "
+        "ooc_train: run the command again with --traceback, and report what it prints"
+    )
+
+
+def end_by_fault(error: Exception) -> None:
+    """Say what nobody thought of, outside of any command, and end with `INTERNAL`."""
+    if "--traceback" in sys.argv:
+        raise error
+    with suppress(OSError):
+        _say_error(internal(error))
+    sys.exit(INTERNAL)
 
 
 def _say_error(message: str) -> None:

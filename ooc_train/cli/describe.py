@@ -5,12 +5,30 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ooc_train.cli.text import aligned, count, one_line
+from ooc_train.core.schema import flag, list_of, or_none, record, texts
+from ooc_train.core.schema import text as is_text
 from ooc_train.text import few
 from ooc_train.units import approximate_bytes, approximate_duration
 
 if TYPE_CHECKING:
     from ooc_train.models.fitted import Fitted
     from ooc_train.store.layout import ArrayLayout, Store
+
+
+_RECIPE = record(
+    {
+        "target": or_none(record({"name": is_text, "type": is_text})),
+        "sample_weight": or_none(is_text),
+        "id_column": or_none(is_text),
+        "columns": list_of(
+            record(
+                {"name": is_text, "kind": is_text, "type": is_text},
+                optional={"values": texts(), "missing": flag, "other": flag},
+            )
+        ),
+    }
+)
+"""What `info` tells of a recipe; all of it is checked where it is applied."""
 
 
 def is_run(path: str) -> bool:
@@ -180,6 +198,7 @@ def _raw_columns(store: "Store") -> list[dict[str, Any]] | None:
     if recipe is None:
         return None
     try:
+        _RECIPE(recipe, "")
         target = recipe["target"]
         special = [] if target is None else [(target["name"], "target", target["type"])]
         roles = {"sample_weight": "weight", "id_column": "row id"}
@@ -190,8 +209,8 @@ def _raw_columns(store: "Store") -> list[dict[str, Any]] | None:
             values += filter(None, (column.get("missing"), column.get("other")))
             features = len(values) if column["kind"] == "category" else 1
             found.append((column["name"], column["kind"], column["type"], features))
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{store.path}: its recipe is damaged ({error!r}); ingest again") from None
+    except ValueError as error:
+        raise ValueError(f"{store.path}: its recipe is damaged ({error}); ingest again") from None
     return [dict(zip(("name", "role", "type", "features"), row, strict=True)) for row in found]
 
 

@@ -11,7 +11,7 @@ import typer
 
 from ooc_train.cli import parsers
 from ooc_train.memory import Ceiling
-from ooc_train.units import parse_bytes, parse_duration
+from ooc_train.units import MOST_WORKERS, parse_bytes, parse_duration
 from ooc_train.watching.callbacks import ConsoleBar
 
 if TYPE_CHECKING:
@@ -157,11 +157,13 @@ class Resources:
         option(
             of="Resources",
             min=1,
+            max=MOST_WORKERS,
             help="Worker processes (default: one a core, fewer where the ceiling has no room).",
         ),
     ] = None
     threads: Annotated[
-        int | None, option(of="Resources", min=1, help="Threads of a worker (default: 1).")
+        int | None,
+        option(of="Resources", min=1, max=MOST_WORKERS, help="Threads of a worker (default: 1)."),
     ] = None
     scheduler: Annotated[
         str | None,

@@ -10,6 +10,7 @@ from typing import Any
 
 import typer
 
+from ooc_train.core.schema import shown
 from ooc_train.units import parse_bytes, parse_duration, parse_rows
 
 
@@ -19,7 +20,7 @@ def parsed(parse: Callable[[str], Any]) -> Callable[[str], Any]:
     def parser(text: str) -> Any:
         try:
             return parse(text)
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             raise typer.BadParameter(str(error)) from None
 
     return parser
@@ -39,7 +40,7 @@ def batch_size(text: str) -> int | str:
         return parse_rows(text)
     except ValueError:
         raise ValueError(
-            f"batch_size={text!r} is not 'full', 'chunk' or a whole number of rows such as 256"
+            f"batch_size={shown(text)} is not 'full', 'chunk' or a whole number of rows such as 256"
         ) from None
 
 
@@ -52,7 +53,7 @@ def passes(text: str) -> float:
     """Read a number of passes above 0."""
     passes = float(text) if text.replace(".", "", 1).isdigit() else 0.0
     if not passes:
-        raise ValueError(f"max_passes={text!r} is not a number of passes above 0")
+        raise ValueError(f"max_passes={shown(text)} is not a number of passes above 0")
     return passes
 
 
@@ -60,7 +61,7 @@ def duration(text: str) -> float:
     """Read a duration, in seconds."""
     seconds = parse_duration(text)
     if not seconds:
-        raise ValueError(f"max_seconds={text!r} leaves no time to learn anything")
+        raise ValueError(f"max_seconds={shown(text)} leaves no time to learn anything")
     return seconds
 
 
@@ -68,7 +69,7 @@ def address(text: str) -> str:
     """Check HOST:PORT."""
     _, colon, port = text.rpartition(":")
     if not colon or not port.isdigit():
-        raise ValueError(f"{text!r} is not HOST:PORT, such as 127.0.0.1:8787")
+        raise ValueError(f"{shown(text)} is not HOST:PORT, such as 127.0.0.1:8787")
     return text
 
 
@@ -77,7 +78,7 @@ def learning_rate(text: str) -> float | str:
     try:
         return text if text == "auto" else float(text)
     except ValueError:
-        raise ValueError(f"learning_rate={text!r} is not 'auto' or a number") from None
+        raise ValueError(f"learning_rate={shown(text)} is not 'auto' or a number") from None
 
 
 def shuffle_buffer(text: str) -> int | str:
@@ -85,7 +86,9 @@ def shuffle_buffer(text: str) -> int | str:
     try:
         return text if text == "auto" else int(text)
     except ValueError:
-        raise ValueError(f"shuffle_buffer={text!r} is not 'auto' or a number of chunks") from None
+        raise ValueError(
+            f"shuffle_buffer={shown(text)} is not 'auto' or a number of chunks"
+        ) from None
 
 
 def class_weight(text: str) -> str | Mapping[str, float]:
@@ -99,16 +102,20 @@ def class_weight(text: str) -> str | Mapping[str, float]:
         weights = {}
     if "" in weights or len(weights) != len(pairs):
         raise ValueError(
-            f"class_weight={text!r} is not 'balanced' or the weights of labels, such as no=1,yes=5"
+            f"class_weight={shown(text)} is not 'balanced' or the weights of labels, such as "
+            "no=1,yes=5"
         )
     return weights
 
 
 def names(text: str) -> tuple[str, ...]:
     """Read names between commas, quoted where they have commas themselves, as in CSV."""
-    found = tuple(name for name in next(csv.reader([text], skipinitialspace=True)) if name)
+    try:
+        found = tuple(name for name in next(csv.reader([text], skipinitialspace=True)) if name)
+    except csv.Error:  # a name longer than 128 KiB, or one with half of a quoted line break
+        found = ()
     if not found:
-        raise ValueError(f"{text!r} names no column; write names with commas between them")
+        raise ValueError(f"{shown(text)} names no column; write names with commas between them")
     return found
 
 
@@ -116,5 +123,5 @@ def rows_of(text: str) -> int:
     """Read a number of rows above 0."""
     rows = parse_rows(text)
     if not rows:
-        raise ValueError(f"{text!r} is no number of rows above 0")
+        raise ValueError(f"{shown(text)} is no number of rows above 0")
     return rows

@@ -27,7 +27,10 @@ from time import perf_counter
 from typing import Any, Literal, NamedTuple
 
 from ooc_train.core.atomic import replace_file
+from ooc_train.core.files import FileKind, parse_json, read_bytes, reading
 from ooc_train.core.places import close_folder, open_folder, why_unsafe
+from ooc_train.core.schema import mapping_of, whole
+from ooc_train.errors import ClusterError
 from ooc_train.models import losses, rules
 from ooc_train.units import approximate_bytes
 
@@ -115,8 +118,8 @@ def link(dtype: str) -> tuple[dict[str, int], object, str]:
 
     Raises
     ------
-    RuntimeError
-        where they could not be compiled.
+    ClusterError
+        (a RuntimeError) where they could not be compiled.
     """
     import llvmlite.binding as llvm
 
@@ -152,9 +155,12 @@ def _digest() -> str:
     sources += [Path(losses.__file__), Path(rules.__file__)]
     made_for = f"{llvm.get_host_cpu_name()} {llvm.get_host_cpu_features().flatten()}"
     made_by = f"numba {version('numba')} llvmlite {llvmlite.__version__} {sys.version}"
-    parts = [path.read_bytes() for path in sources] + [made_for.encode(), made_by.encode()]
+    parts = [read_bytes(path, _SOURCE) for path in sources] + [made_for.encode(), made_by.encode()]
     return hashlib.sha256(b"".join(parts)).hexdigest()[:24]
 
+
+_SOURCE = FileKind("a source of this package", 2**24, ClusterError, "install the package anew")
+_CODE = FileKind("the kernels' machine code", 2**26, ClusterError, "remove it")
 
 _told = ""
 """The folder of the driver of this process's last job."""
@@ -217,7 +223,16 @@ def _is_ours(status: os.stat_result) -> bool:
 
 
 def _path(dtype: str) -> str:
-    return os.path.join(folder(), f"kernels-{dtype}-{_digest()}")
+    name = f"kernels-{dtype}-{_digest()}"
+    path = os.path.join(folder(), name)
+    try:
+        usable = stat.S_ISREG(os.stat(path).st_mode)
+    except FileNotFoundError:
+        usable = not os.path.lexists(path)
+    except OSError:
+        usable = False
+    # Something else in its place is not ours to remove: the code goes where there is nothing.
+    return path if usable else os.path.join(_temporary(), name)
 
 
 def write(path: str, code: Mapping[str, bytes]) -> None:
@@ -230,17 +245,24 @@ def write(path: str, code: Mapping[str, bytes]) -> None:
 def _read(path: str) -> dict[str, bytes] | None:
     """Return what `write` wrote, or None where it isn't there, isn't whole, or isn't ours."""
     try:
-        with open(path, "rb") as file:
+        with reading(path, _CODE) as file:
             if not _is_ours(os.fstat(file.fileno())):
                 return None
-            digest, _, content = file.read().partition(b"\n")
-    except OSError:
+            digest, _, content = file.read(_CODE.limit).partition(b"\n")
+    except (OSError, ClusterError):
         return None
     if hashlib.sha256(content).hexdigest().encode() != digest:
         return None
     lengths, _, data = content.partition(b"\n")
+    try:
+        found = parse_json(lengths)
+        mapping_of(whole(0))(found, "lengths")
+    except ValueError:
+        return None
+    if sum(found.values()) != len(data):
+        return None
     code, start = {}, 0
-    for name, length in json.loads(lengths).items():
+    for name, length in found.items():
         code[name] = data[start : start + length]
         start += length
     return code
@@ -260,9 +282,10 @@ def _compiled(dtype: str) -> tuple[dict[str, bytes], str]:
     )
     code = _read(path)
     if done.returncode or code is None:
-        raise RuntimeError(
+        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        raise ClusterError(
             f"the kernels could not be compiled by {' '.join(command)}, which ended with "
-            f"{done.returncode}:\n{done.stderr.strip()}"
+            f"{done.returncode}: {last}; run that command to see all that it says"
         )
     often = "on this machine"
     if _lasting() is None:

@@ -26,6 +26,7 @@ from tornado.httputil import HTTPServerRequest
 from tornado.routing import Router
 from tornado.web import Application, RequestHandler
 
+from ooc_train.core.files import read_start
 from ooc_train.core.places import close_folder, open_folder, own_folders
 from ooc_train.core.semaphores import named_semaphores, remove_dead_semaphores
 from ooc_train.errors import ClusterError
@@ -36,6 +37,7 @@ __all__ = ["GuardedCluster", "require_security", "security_for", "security_of_ru
 _FOLDER = "cluster"
 _CERTIFICATE, _KEY = "certificate.pem", "key.pem"
 _ADDRESS = "address"
+_LONGEST_ADDRESS = 1024
 """In the folder of a cluster with a key of its own: whose key it is."""
 
 _MAKE = """
@@ -134,8 +136,9 @@ def security_for(address: str) -> Security:
     """
     if address.startswith("tls://"):
         for folder in own_folders(_FOLDER):
-            with suppress(OSError), open(os.path.join(folder, _ADDRESS), "rb") as file:
-                if file.read() == address.encode():
+            with suppress(OSError):
+                found = read_start(os.path.join(folder, _ADDRESS), _LONGEST_ADDRESS)
+                if found == address.encode():
                     return _security_in(folder)
     return Security()
 

@@ -40,6 +40,9 @@ _MOST_AXES = 32
 _MOST_LENGTH = 2**48
 """Of an axis: bytes of two of them, and sums of such, fit into 64 bits for what is real."""
 
+_LARGEST_SEED = 2**14_000
+"""Seeds may have any size that JSON brings back."""
+
 _NAMED = either(text, record({"name": text}, optional={"configuration": or_none(mapping)}))
 _CHUNKS = list_of(whole(1, _MOST_LENGTH), most=_MOST_AXES)
 
@@ -87,7 +90,7 @@ _MANIFEST = record(
         "feature_names": or_none(texts()),
         "classes": or_none(list_of(scalar)),
         "class_counts": or_none(list_of(whole(0))),
-        "shuffled": or_none(whole(0, 2**128)),
+        "shuffled": or_none(whole(0, _LARGEST_SEED)),
         "attributes": mapping,
         "recipe": or_none(mapping),
         "statistics": or_none(

@@ -17,6 +17,7 @@ import numpy as np
 from ooc_train.ahead import ahead
 from ooc_train.budget import Budget
 from ooc_train.core.atomic import STORE, require_output
+from ooc_train.core.schema import shown
 from ooc_train.memory import Ceiling, MemoryReport, Term
 from ooc_train.store.labels import to_rewrite
 from ooc_train.store.layout import Store, default_chunk_rows, open_store
@@ -194,7 +195,7 @@ def _number(dtype: np.dtype[Any] | str) -> np.dtype[Any]:
     except TypeError:
         found = None
     if found is None or found.kind not in "biuf" or found.itemsize > 8:
-        raise ValueError(f"dtype={str(dtype)!r} is no type of numbers such as float32")
+        raise ValueError(f"dtype={shown(str(dtype))} is no type of numbers such as float32")
     return found.newbyteorder("<")
 
 
