@@ -32,8 +32,9 @@ def data_script(name: str) -> ModuleType:
 
 @pytest.fixture
 def one_id(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give all stores one id, so that those of the same rows are the same bytes."""
+    """Give all stores one id, so that those of the same rows and name are the same bytes."""
     monkeypatch.setattr("ooc_train.store.output.new_store_id", lambda: "5e" * 16)
+    monkeypatch.setattr("ooc_train.store.ingest.new_pair_id", lambda: "9a" * 16)
 
 
 @pytest.fixture(scope="session")

@@ -109,8 +109,9 @@ def test_every_row_once_with_all_that_belongs_to_it(tmp_path, name, shuffle):
 def test_csv_and_parquet_are_the_same_store(tmp_path):
     stores = []
     for name in ("a.csv", "a.parquet"):
-        ingest(write(tmp_path / name), tmp_path / f"{name}.zarr", test_size=0.3, **ROLES)
-        stores.append([contents(tmp_path / f"{name}{end}.zarr") for end in ("", ".test")])
+        (tmp_path / f"of {name}").mkdir()
+        ingest(write(tmp_path / name), tmp_path / f"of {name}/b.zarr", test_size=0.3, **ROLES)
+        stores.append([contents(tmp_path / f"of {name}/b{end}.zarr") for end in ("", ".test")])
     for ours, theirs in zip(*stores, strict=True):
         assert ours.keys() == theirs.keys()
         # The types that a recipe was learned from are all that differs.
@@ -380,9 +381,10 @@ def test_the_bytes_are_a_function_of_rows_and_seed_and_of_no_ceiling(tmp_path):
     }
     source = write(tmp_path / "a.csv", table)
     for ceiling in ("2GiB", "96MiB", "88MiB"):
+        (tmp_path / ceiling).mkdir()
         ingest(
             source,
-            tmp_path / f"{ceiling}.zarr",
+            tmp_path / ceiling / "b.zarr",
             target="y",
             task="classification",
             categorical=["c"],
@@ -393,7 +395,7 @@ def test_the_bytes_are_a_function_of_rows_and_seed_and_of_no_ceiling(tmp_path):
         )
     for end in ("", ".test"):
         first, *others = (
-            contents(tmp_path / f"{ceiling}{end}.zarr") for ceiling in ("2GiB", "96MiB", "88MiB")
+            contents(tmp_path / ceiling / f"b{end}.zarr") for ceiling in ("2GiB", "96MiB", "88MiB")
         )
         assert all(other == first for other in others)
 

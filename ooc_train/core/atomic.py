@@ -8,6 +8,9 @@ of them has the same promises:
 - The rename never replaces what appeared at the place meanwhile. What was there from the start is
   replaced only if that was asked for, it is of the same kind, and it is still the same.
 - One process at a time writes to a place; a second one is refused before its work.
+
+Outputs that belong together are named one after another (`commit_together`). A process that is
+killed in between leaves the others whole beside their places, where `finish_commit` names them.
 """
 
 import contextlib
@@ -21,7 +24,7 @@ import shutil
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from time import time
 from types import TracebackType
@@ -180,7 +183,7 @@ class PartialOutput(Discarding):
         self.path = local_path(path)
         self._as_given = os.fspath(path)
         self._kind = kind
-        self._lock = -1
+        self._lock = self._old = -1
         self._made: list[str] = []
         self.partial_path, self._replaced_path = _hidden(self.path, "partial", "replaced")
         with explained(self.path):
@@ -200,6 +203,11 @@ class PartialOutput(Discarding):
     def active(self) -> bool:
         """Whether it was neither committed nor discarded."""
         return self._lock >= 0
+
+    @property
+    def replaces(self) -> str:
+        """What tells the output that is to be replaced from all others, "" where there is none."""
+        return _fingerprint(self._before)
 
     def commit(self, *, elsewhere: bool = False) -> str:
         """Give the output its name; what was to be replaced is gone when that has worked.
@@ -233,7 +241,7 @@ class PartialOutput(Discarding):
         place = self.path
         with explained(place):
             try:
-                self._put()
+                self.put()
             except FileExistsError:
                 if not elsewhere:
                     raise OutputExists(
@@ -242,7 +250,7 @@ class PartialOutput(Discarding):
                     ) from None
                 place = self._put_elsewhere()
             sync_folder(os.path.dirname(place))
-        self._release()
+            self.finish()
         if place == self.path:
             return self._as_given
         warnings.warn(
@@ -264,13 +272,9 @@ class PartialOutput(Discarding):
         self._made = []
 
     def _recover(self) -> None:
-        """Undo a replacement by two renames between which a process was killed.
-
-        Only file systems that can't exchange two folders at once have such.
-        """
-        if not os.path.lexists(self.path) and os.path.lexists(self.partial_path):
-            with contextlib.suppress(FileNotFoundError):
-                os.rename(self._replaced_path, self.path)
+        """Put back what lay at the place, where a process was killed before it had replaced it."""
+        with contextlib.suppress(FileNotFoundError, FileExistsError, BlockingIOError):
+            undo_replacement(self.path)
 
     def _make_folders(self) -> None:
         folder = os.path.dirname(self.path)
@@ -341,8 +345,8 @@ class PartialOutput(Discarding):
                 stacklevel=4,
             )
 
-    def _put(self) -> None:
-        """Rename into place.
+    def put(self) -> None:
+        """Rename into place; what lay there is kept beside it until `finish`.
 
         Raises
         ------
@@ -355,18 +359,14 @@ class PartialOutput(Discarding):
             return
         if found != self._before:
             raise FileExistsError(errno.EEXIST, "was changed", self.path)
-        with _locked(self.path) as old:
-            if not _renamed(self.partial_path, self.path, _EXCHANGE):
-                self._replace()
-                return
-            # What lay there now lies at the partial path; another process may have been quicker.
-            if _identity(self.partial_path, self._kind) != self._before:
-                _renamed(self.partial_path, self.path, _EXCHANGE)
-                raise FileExistsError(errno.EEXIST, "was changed", self.path)
-            if old is None:
-                remove(self.partial_path)
-            else:
-                _remove_open(old, self.partial_path)
+        self._old = _locked(self.path)
+        if not _renamed(self.partial_path, self.path, _EXCHANGE):
+            self._replace()
+            return
+        # What lay there now lies at the partial path; another process may have been quicker.
+        if _identity(self.partial_path, self._kind) != self._before:
+            _renamed(self.partial_path, self.path, _EXCHANGE)
+            raise FileExistsError(errno.EEXIST, "was changed", self.path)
 
     def _replace(self) -> None:
         """Replace what lies there, where the file system can't exchange two names."""
@@ -380,7 +380,30 @@ class PartialOutput(Discarding):
         except OSError:
             rename_exclusive(self._replaced_path, self.path)
             raise
-        remove(self._replaced_path)
+
+    def undo(self) -> None:
+        """Take the output, which is a folder, back from its place, and put there what lay there.
+
+        Raises
+        ------
+        OSError
+            If it can't be renamed.
+        """
+        if self._before is not None and (_identity(self.partial_path, self._kind) == self._before):
+            _renamed(self.partial_path, self.path, _EXCHANGE)
+            return
+        rename_exclusive(self.path, self.partial_path)
+        if self._before is not None and (
+            _identity(self._replaced_path, self._kind) == self._before
+        ):
+            rename_exclusive(self._replaced_path, self.path)
+
+    def finish(self) -> None:
+        """Remove what was replaced, and let others write to the place."""
+        if self._before is not None:
+            for path in (self.partial_path, self._replaced_path):
+                _remove_replaced(self._old, path)
+        self._release()
 
     def _put_elsewhere(self) -> str:
         stem, suffix = os.path.splitext(self.path)
@@ -395,8 +418,120 @@ class PartialOutput(Discarding):
                 return place
 
     def _release(self) -> None:
+        if self._old >= 0:
+            os.close(self._old)
         os.close(self._lock)
-        self._lock = -1
+        self._old = self._lock = -1
+
+
+def commit_together(outputs: Sequence[PartialOutput]) -> None:
+    """Give outputs that belong together, all of them folders, their names: all of them or none.
+
+    They are named in order. A process that is killed in between leaves those that have no name yet
+    whole beside their places, for `finish_commit`.
+
+    Raises
+    ------
+    OutputExists, OSError
+        As `PartialOutput.commit`; those that had their names already lose them again.
+    """
+    put: list[PartialOutput] = []
+    try:
+        for output in outputs:
+            with explained(output.path):
+                try:
+                    output.put()
+                except FileExistsError:
+                    raise OutputExists(
+                        f"{output.path} was made or changed by another process while this one was "
+                        "writing, and stays as it is; write to another place"
+                    ) from None
+                put.append(output)
+                sync_folder(os.path.dirname(output.path))
+    except BaseException:
+        for output in reversed(put):
+            output.undo()
+        raise
+    for output in outputs:
+        output.finish()
+
+
+def finish_commit(path: str, kind: Kind, replaces: str) -> bool:
+    """Name an output, a folder, that a process which was killed left whole beside its place.
+
+    Parameters
+    ----------
+    path : str
+        The place.
+    kind : Kind
+        Of the output.
+    replaces : str
+        `PartialOutput.replaces` of who wrote it: only that is replaced.
+
+    Returns
+    -------
+    bool
+        Whether it lies at its place now. False where something else has appeared there.
+
+    Raises
+    ------
+    BlockingIOError
+        If the process that writes it is alive.
+    OSError
+        If it can't be renamed.
+    """
+    partial_path, replaced_path = _hidden(path, "partial", "replaced")
+    fd, old = os.open(partial_path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC), -1
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not _is_open_at(fd, partial_path):
+            return False  # another process was quicker
+        found = _identity(path, kind)
+        if found is None:
+            rename_exclusive(partial_path, path)
+            if replaces and _fingerprint(_identity(replaced_path, kind)) == replaces:
+                remove(replaced_path)
+        elif _fingerprint(found) != replaces:
+            return False
+        else:
+            old = _locked(path)
+            if not _renamed(partial_path, path, _EXCHANGE):
+                rename_exclusive(path, replaced_path)
+                rename_exclusive(partial_path, path)
+            for left in (partial_path, replaced_path):
+                _remove_replaced(old, left)
+        sync_folder(os.path.dirname(path))
+    finally:
+        for opened in (fd, old):
+            if opened >= 0:
+                os.close(opened)
+    return True
+
+
+def undo_replacement(path: str) -> None:
+    """Undo a replacement by two renames between which a process was killed.
+
+    Only file systems that can't exchange two folders at once have such.
+
+    Raises
+    ------
+    OSError
+        If it can't be renamed.
+    """
+    partial_path, replaced_path = _hidden(path, "partial", "replaced")
+    if os.path.lexists(path) or not os.path.lexists(replaced_path):
+        return
+    fd = os.open(partial_path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        rename_exclusive(replaced_path, path)
+    finally:
+        os.close(fd)
+
+
+def partial_path_of(path: str) -> str:
+    """Return where an output is written that will lie at a path."""
+    return _hidden(path, "partial")[0]
 
 
 def write_file(path: str | os.PathLike[str], content: bytes, *, overwrite: bool) -> None:
@@ -533,6 +668,10 @@ def _identity(path: str, kind: Kind) -> tuple[tuple[int, ...], ...] | None:
     return tuple(found)
 
 
+def _fingerprint(identity: tuple[tuple[int, ...], ...] | None) -> str:
+    return "" if identity is None else hashlib.sha256(repr(identity).encode()).hexdigest()[:32]
+
+
 def _try_to_write(folder: str) -> None:
     """Make a file that has no name, or a folder, as permissions don't tell whether one may."""
     try:
@@ -543,23 +682,26 @@ def _try_to_write(folder: str) -> None:
         os.rmdir(tempfile.mkdtemp(prefix=".", dir=folder))
 
 
-@contextlib.contextmanager
-def _locked(path: str) -> Iterator[int | None]:
-    """Lock what is to be replaced, so that nobody takes it for remains while it is removed.
+def _locked(path: str) -> int:
+    """Open and lock what is to be replaced, so that nobody takes it for remains until it is gone.
 
-    None of a link, and on file systems without locks.
+    Returns -1 of a link; on file systems without locks it is opened all the same.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
-        yield None
-        return
-    try:
-        with contextlib.suppress(OSError):
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield fd
-    finally:
-        os.close(fd)
+        return -1
+    with contextlib.suppress(OSError):
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return fd
+
+
+def _remove_replaced(fd: int, path: str) -> None:
+    """Remove what was replaced, of which `_locked` gave the descriptor; a link where it is -1."""
+    if fd >= 0:
+        _remove_open(fd, path)
+    elif os.path.islink(path):
+        os.unlink(path)
 
 
 def _remove_open(fd: int, path: str) -> None:

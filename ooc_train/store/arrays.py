@@ -330,7 +330,9 @@ def _key_template(keys: Mapping[str, Any], n_axes: int) -> str | None:
     return str(separator.join(["c", *parts] if default else parts))
 
 
-def array_metadata(layout: ArrayLayout, dimension_names: Sequence[str]) -> dict[str, Any]:
+def array_metadata(
+    layout: ArrayLayout, dimension_names: Sequence[str], attributes: Mapping[str, Any]
+) -> dict[str, Any]:
     """``zarr.json`` of an array that our writer lays down: sharded, with a crc32c everywhere."""
     dtype = np.dtype(layout.dtype)
     codecs: list[dict[str, Any]] = [{"name": "bytes", "configuration": {"endian": "little"}}]
@@ -363,7 +365,7 @@ def array_metadata(layout: ArrayLayout, dimension_names: Sequence[str]) -> dict[
         "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
         "fill_value": fill,
         "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
-        "attributes": {},
+        "attributes": dict(attributes),
         "dimension_names": list(dimension_names),
     }
 

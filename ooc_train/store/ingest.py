@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ooc_train.ahead import ahead
 from ooc_train.budget import Budget
-from ooc_train.core.atomic import STORE, require_output
+from ooc_train.core.atomic import STORE, commit_together, require_output
 from ooc_train.core.files import FileKind, read_json
 from ooc_train.core.places import local_path
 from ooc_train.errors import InvalidTable
@@ -36,6 +36,7 @@ from ooc_train.store.ingest_limits import (
 from ooc_train.store.ingest_notes import losses, notes, size_of
 from ooc_train.store.ingest_writing import Codec, Layout, expanded, first_chunk, writer_of
 from ooc_train.store.layout import Store, open_store
+from ooc_train.store.pairs import Pair, finish_pair, new_pair_id
 from ooc_train.store.spool import Spool, row_keys
 from ooc_train.tables.features import Missing, Records, Unseen
 from ooc_train.tables.files import Piece, Tables, open_tables
@@ -217,6 +218,8 @@ def ingest(
     outputs = {"training": local_path(out)}
     if test_size:
         outputs["testing"] = sister_path(outputs["training"])
+    # Of an ingest that was killed between its two stores: both or none.
+    finish_pair(outputs["training"])
     for path in outputs.values():
         require_output(path, STORE, overwrite=overwrite)
     tables = open_tables(paths, delimiter=delimiter, encoding=encoding)
@@ -319,6 +322,7 @@ class _Job:
         layout, share = layout.packing(first)
         require_disk(path, recipe, n_rows, share=share, chosen=chosen)
         del first
+        pairs = self._pairs()
         written = 0
 
         def on_rows(rows: int) -> None:
@@ -329,7 +333,14 @@ class _Job:
         with ExitStack() as stack:
             writers = {
                 name: stack.enter_context(
-                    writer_of(path, recipe, learner, layout, overwrite=self.overwrite)
+                    writer_of(
+                        path,
+                        recipe,
+                        learner,
+                        layout,
+                        overwrite=self.overwrite,
+                        pair=pairs.get(name),
+                    )
                 )
                 for name, path in self.outputs.items()
             }
@@ -339,7 +350,17 @@ class _Job:
                         writer.write(**row)
                         on_rows(len(row["X"]))
             # Both or none, and the test rows first: where the training rows lie, all is there.
-            return {name: writers[name].commit() for name in reversed(self.outputs)}
+            names = list(reversed(self.outputs))
+            for name in names:
+                writers[name].seal()
+            commit_together([writers[name].output for name in names])
+            return {name: open_store(self.outputs[name]) for name in names}
+
+    def _pairs(self) -> dict[str, Pair]:
+        """Return what each of two stores says of the other; nothing where there is one."""
+        id_, names = new_pair_id(), {name: os.path.basename(p) for name, p in self.outputs.items()}
+        others = {"training": "testing", "testing": "training"}
+        return {name: Pair(id_, names[others[name]]) for name in names if len(names) > 1}
 
 
 def _widening(

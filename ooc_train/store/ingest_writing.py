@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ooc_train.ahead import ahead
 from ooc_train.store.layout import Scalar, default_chunk_rows
 from ooc_train.store.output import packed_share, worth_packing
+from ooc_train.store.pairs import Pair
 from ooc_train.store.spool import Spool
 from ooc_train.store.writer import StoreWriter
 from ooc_train.tables.recipe import Recipe
@@ -93,7 +94,13 @@ def first_chunk(
 
 
 def writer_of(
-    path: str, recipe: Recipe, learner: Survey | Known, layout: Layout, *, overwrite: bool
+    path: str,
+    recipe: Recipe,
+    learner: Survey | Known,
+    layout: Layout,
+    *,
+    overwrite: bool,
+    pair: Pair | None,
 ) -> StoreWriter:
     """Give what writes a store of the rows of a recipe."""
     fields = learner.encoder.dtype.names or ()
@@ -114,4 +121,5 @@ def writer_of(
         shuffled=layout.random_state if layout.shuffled else None,
         recipe=recipe.to_json(),
         overwrite=overwrite,
+        pair=pair,
     )

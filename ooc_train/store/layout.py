@@ -1,15 +1,19 @@
 """A store: the arrays of one data set, its manifest, and how it is opened."""
 
+import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Never, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ooc_train.core.atomic import undo_replacement
 from ooc_train.errors import InvalidStore, StoreNotFound
 from ooc_train.memory import available_memory
 from ooc_train.store.arrays import ArrayLayout, load_metadata
+from ooc_train.store.checksums import Seal
 from ooc_train.store.chunks import ChunkReader
 from ooc_train.store.columns import ColumnStatistics
 from ooc_train.store.conventions import require_rows_first
@@ -30,6 +34,7 @@ from ooc_train.store.naming import (
     seal_around,
 )
 from ooc_train.store.nodes import Node, find_node
+from ooc_train.store.pairs import Pair, finish_pair, notes_of_pair
 from ooc_train.units import approximate_bytes
 
 __all__ = [
@@ -118,6 +123,8 @@ class Store:
         Random id of its commit, "" for a store of another writer or an earlier release.
     notes : tuple of str
         What a reader ought to know of how far it is checked.
+    pair : Pair or None
+        What it is part of, with a store of rows for testing, or for training.
     """
 
     path: str
@@ -137,6 +144,7 @@ class Store:
     recipe: Mapping[str, Any] | None = None
     store_id: str = ""
     notes: tuple[str, ...] = ()
+    pair: Pair | None = None
 
     @property
     def n_features(self) -> int:
@@ -391,14 +399,23 @@ def open_store(
         lengths that differ, no rows, a format that is newer than this package; or if it is a store
         of ours, and its manifest or the metadata of an array are not what was written.
     """
-    for _ in range(_OPENINGS - 1):
+    notes: tuple[str, ...] = ()
+    if isinstance(path, str | os.PathLike) and "://" not in os.fspath(path):
+        place = os.path.abspath(path)
+        notes = finish_pair(place)
+        # Without permission to write, nothing lies there.
+        with suppress(OSError):
+            undo_replacement(place)
+    for attempt in range(1, _OPENINGS + 1):
         node = find_node(path)
         try:
-            return _opened(node, X, y, sample_weight, fill_missing=fill_missing)
+            store = _opened(node, X, y, sample_weight, fill_missing=fill_missing)
         except (InvalidStore, StoreNotFound):
-            if not _replaced(node):
+            if attempt == _OPENINGS or not _replaced(node):
                 raise
-    return _opened(find_node(path), X, y, sample_weight, fill_missing=fill_missing)
+        else:
+            break
+    return replace(store, notes=(*notes, *store.notes))
 
 
 def _replaced(node: Node) -> bool:
@@ -454,7 +471,9 @@ def _opened(
         if array.layout.path.startswith(f"{node.path}/"):
             dimensions[role] = array.dimensions
     require_rows_first(node.path, dimensions)
-    store = _assembled(node.path, manifest, layouts, notes_of(node))
+    pair = _pair_of(node, seal) if "X" not in named else None
+    notes = (*notes_of(node), *notes_of_pair(node.path, pair))
+    store = replace(_assembled(node.path, manifest, layouts), notes=notes, pair=pair)
     for role in get_args(Role):
         if role in named:
             store = store.with_named(role, named[role])
@@ -480,12 +499,15 @@ def _require_consistent(
         raise InvalidStore(f"{path}: the manifest {wrong}; restore its zarr.json from a copy")
 
 
-def _assembled(
-    path: str,
-    manifest: Mapping[str, Any],
-    layouts: Mapping[str, ArrayLayout],
-    notes: tuple[str, ...],
-) -> Store:
+def _pair_of(node: Node, seal: Seal | None) -> Pair | None:
+    """Return what a group of ours, in a local folder, is part of."""
+    if seal is None or node.is_array or node.metadata is None:
+        return None
+    X = node.child("X")
+    return None if X is None else Pair.of(X.attributes)
+
+
+def _assembled(path: str, manifest: Mapping[str, Any], layouts: Mapping[str, ArrayLayout]) -> Store:
     """Make a store of these arrays, after checking that they fit together."""
     X = layouts["X"]
     require_axes(path, "X", X)
@@ -521,5 +543,4 @@ def _assembled(
         attributes=manifest.get("attributes", {}),
         recipe=manifest.get("recipe"),
         store_id=manifest.get("store_id", ""),
-        notes=notes,
     )

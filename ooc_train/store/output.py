@@ -11,7 +11,13 @@ import numpy as np
 from crc32c import crc32c
 from numpy.typing import NDArray
 
-from ooc_train.core.atomic import STORE, Discarding, PartialOutput, explained, sync_folder
+from ooc_train.core.atomic import (
+    STORE,
+    Discarding,
+    PartialOutput,
+    explained,
+    sync_folder,
+)
 from ooc_train.store.arrays import (
     MISSING,
     ArrayLayout,
@@ -138,6 +144,11 @@ class OutputStore(Discarding):
     overwrite : bool
         Whether a store that lies there is replaced, at `commit` and not before.
 
+    Attributes
+    ----------
+    output : PartialOutput
+        What gives the store its name.
+
     Raises
     ------
     OutputExists, OSError, ValueError
@@ -145,19 +156,19 @@ class OutputStore(Discarding):
     """
 
     def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        self._output = PartialOutput(path, STORE, overwrite=overwrite)
+        self.output = PartialOutput(path, STORE, overwrite=overwrite)
         self.store_id = new_store_id()
         self._arrays: dict[str, tuple[ArrayLayout, tuple[str, ...]]] = {}
 
     @property
     def path(self) -> str:
         """Where the store will lie."""
-        return self._output.path
+        return self.output.path
 
     @property
     def active(self) -> bool:
         """Whether it was neither committed nor discarded."""
-        return self._output.active
+        return self.output.active
 
     def add_array(
         self,
@@ -196,7 +207,7 @@ class OutputStore(Discarding):
                 f"{name} can't be stored as {np.dtype(dtype)}: choose a number's dtype"
             )
         layout = ArrayLayout(
-            path=os.path.join(self._output.partial_path, name),
+            path=os.path.join(self.output.partial_path, name),
             name=name,
             shape=(0, *row_shape),
             dtype=np.dtype(dtype).newbyteorder("<").str,
@@ -219,10 +230,8 @@ class OutputStore(Discarding):
 
         Parameters
         ----------
-        n_rows : int
-            Rows of every array.
-        attributes : mapping
-            Of the group; JSON values, with text for keys.
+        n_rows, attributes
+            As of `seal`.
 
         Raises
         ------
@@ -231,10 +240,38 @@ class OutputStore(Discarding):
         OSError
             If the disk is full or can't be written.
         """
-        partial_path = self._output.partial_path
+        self.seal(n_rows, attributes)
+        self.output.commit()
+
+    def seal(
+        self,
+        n_rows: int,
+        attributes: Mapping[str, Any],
+        of_arrays: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
+        """Write the metadata, the group's last: the store is whole, and lacks only its name.
+
+        Parameters
+        ----------
+        n_rows : int
+            Rows of every array.
+        attributes : mapping
+            Of the group; JSON values, with text for keys.
+        of_arrays : mapping, optional
+            Attributes of arrays, by their name.
+
+        Raises
+        ------
+        OSError
+            If the disk is full or can't be written.
+        """
+        of_arrays = of_arrays or {}
+        partial_path = self.output.partial_path
         with explained(self.path):
             arrays = {
-                name: array_metadata(layout.with_rows(n_rows), dimension_names)
+                name: array_metadata(
+                    layout.with_rows(n_rows), dimension_names, of_arrays.get(name, {})
+                )
                 for name, (layout, dimension_names) in self._arrays.items()
             }
             for name, metadata in arrays.items():
@@ -248,11 +285,10 @@ class OutputStore(Discarding):
             sealed = with_checksums(attributes, self.store_id, arrays)
             _write_json(partial_path, group_metadata(sealed))
             sync_folder(partial_path)
-        self._output.commit()
 
     def discard(self) -> None:
         """Remove all of it, unless it was committed."""
-        self._output.discard()
+        self.output.discard()
 
 
 def worth_packing(sample: NDArray[Any]) -> bool:

@@ -205,6 +205,7 @@ def writer_of(
         recipe=source.recipe,
         statistics=known_statistics(source, dtype),
         overwrite=overwrite,
+        pair=source.pair,
     )
 
 

@@ -4,12 +4,13 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ooc_train.core.atomic import Discarding
+from ooc_train.core.atomic import Discarding, PartialOutput
 from ooc_train.store.arrays import ArrayLayout, Codec
 from ooc_train.store.columns import ColumnStatistics, StatisticsSum
 from ooc_train.store.layout import (
@@ -22,6 +23,7 @@ from ooc_train.store.layout import (
     open_store,
 )
 from ooc_train.store.output import OutputStore, ShardWriter
+from ooc_train.store.pairs import PAIR, Pair
 from ooc_train.store.rows import RowWriter
 
 _CODECS: dict[str, Codec] = {"none": "raw", "lz4": "blosc", "zstd": "zstd"}
@@ -68,6 +70,8 @@ class StoreWriter(Discarding):
         How raw columns became the features, as JSON values.
     overwrite : bool
         Whether a store that lies there is replaced, at `commit` and not before.
+    pair : Pair, optional
+        What it is part of, with another store.
 
     Raises
     ------
@@ -97,6 +101,7 @@ class StoreWriter(Discarding):
         statistics: ColumnStatistics | None = None,
         recipe: Mapping[str, Any] | None = None,
         overwrite: bool = False,
+        pair: Pair | None = None,
     ) -> None:
         if n_features < 1:
             raise ValueError(f"n_features={n_features}: X needs at least one column")
@@ -141,6 +146,7 @@ class StoreWriter(Discarding):
         # Starts its thread with the first shard that is full.
         self._syncing = ThreadPoolExecutor(1, "ooc_train-sync")
         self._output = OutputStore(path, overwrite=overwrite)
+        self._pair = None if pair is None else replace(pair, replaces=self.output.replaces)
         try:
             self._add("X", (n_features,), self._dtype)
             if sample_weight:
@@ -279,6 +285,27 @@ class StoreWriter(Discarding):
         ------
         ValueError
             If no row was written.
+        OutputExists
+            If something appeared there meanwhile.
+        OSError
+            If the disk is full or can't be written.
+        """
+        self.seal()
+        self.output.commit()
+        return open_store(self.path)
+
+    @property
+    def output(self) -> PartialOutput:
+        """What gives the store its name, once it is sealed."""
+        return self._output.output
+
+    def seal(self) -> None:
+        """Write what is left: the store is whole, and lacks only its name.
+
+        Raises
+        ------
+        ValueError
+            If no row was written.
         OSError
             If the disk is full or can't be written.
         """
@@ -295,7 +322,7 @@ class StoreWriter(Discarding):
         statistics = self._statistics
         if isinstance(statistics, StatisticsSum):
             statistics = statistics.result()
-        self._output.commit(
+        self._output.seal(
             self.n_rows,
             {
                 "format": FORMAT,
@@ -307,8 +334,8 @@ class StoreWriter(Discarding):
                 "statistics": statistics.to_json(),
                 **self._attributes,
             },
+            {} if self._pair is None else {"X": {PAIR: self._pair.to_json()}},
         )
-        return open_store(self.path)
 
     @property
     def path(self) -> str:
