@@ -1,4 +1,4 @@
-"""The operating system's limit on what a worker may allocate: behind the plan, for what it missed.
+"""The operating system's limit on what a process may allocate: behind the plan, for what it missed.
 
 The pool and the plan keep a run under its ceiling. Where something allocates more than it said, the
 limit makes that a `MemoryError` in the task that does it, and not the end of a process or of the

@@ -1,13 +1,16 @@
 """A job's memory in the calling process: what counts of it, what is left, and what it came to."""
 
 import os
+import secrets
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from time import perf_counter
+from types import TracebackType
 from typing import Self
 
+from ooc_train import backstop
 from ooc_train.core.forks import after_fork
 from ooc_train.errors import CeilingExceeded
 from ooc_train.memory import (
@@ -30,6 +33,10 @@ _NAME = "this process"
 _lock = threading.Lock()
 _running: Counter[int] = Counter()
 """How many jobs each thread is at: of a forked process, only one of them goes on."""
+
+_ADDRESSES = 192 * 2**20
+"""Bytes of addresses that threads, BLAS and Arrow take beside, and mostly leave untouched: 120 MiB
+were seen, of which stacks are 8 each and BLAS's buffers 64. To be refused them ends a process."""
 
 GROWTH_BYTES = 16 * 2**20
 """Bytes that an interpreter grows by beside what is counted: small objects, and the allocator's
@@ -113,20 +120,47 @@ class Budget:
         self._watch = PeakWatch(whole=self.ceiling.whole)
         self.reserved = 0
         self._libraries = 0
+        self._terms: tuple[Term, ...] = ()
+        self._job = secrets.token_hex(8)
 
     def __enter__(self) -> Self:
         self._watch.__enter__()
         own = measure()
         self.reserved = own.peak if self.ceiling.whole else 0
         self._libraries = own.mapped - own.share if self.ceiling.whole else 0
+        # What files are like is learned before there is a plan.
+        left = self.ceiling.limit - self.reserved - self._libraries
+        backstop.allow(self._job, max(0, left) + _ADDRESSES)
         self._share = own.share
         self._sampler = Sampler(self._look, perf_counter())
         self._sampler.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         self._sampler.stop()
         self._watch.__exit__()
+        backstop.lift(self._job)
+        if isinstance(error, MemoryError) and not isinstance(error, CeilingExceeded):
+            why = str(error) or "no more is said"
+            raise CeilingExceeded(
+                f"this process was refused memory ({why}), beyond what the plan has room for and "
+                f"{approximate_bytes(backstop.SLACK + _ADDRESSES)} of slack; raise the memory "
+                f"ceiling, or use fewer columns; otherwise this is a fault of ooc_train\n"
+                f"{self.projection(self._terms).explain(self.ceiling, alone=True)}"
+            ) from error
+
+    def _accept(self, terms: Sequence[Term]) -> None:
+        """Have the operating system refuse this process much more than a job of these terms."""
+        self._terms = tuple(terms)
+        # From Python, other threads may take what isn't ours to limit, but for the ceiling.
+        if self.ceiling.whole:
+            growth = self.projection(terms).total - self.reserved - self._libraries
+            backstop.allow(self._job, growth + _ADDRESSES)
 
     def _look(self) -> dict[str, int]:
         """Return what counts of this process now, by its name in the report."""
@@ -178,6 +212,7 @@ class Budget:
         """
         terms = list(choose(max(0, self.left([]))))
         if self.left(terms) >= 0:
+            self._accept(terms)
             return terms
         least = [list(each(0)) for each in (choose, worst) if each is not None]
         self.require(max(least, key=lambda terms: self.projection(terms).total), advice)
@@ -219,6 +254,7 @@ class Budget:
                 f"raise the memory ceiling to at least {projection.smallest}{or_else}\n"
                 f"{projection.explain(self.ceiling)}"
             )
+        self._accept(terms)
 
     def report(self, terms: Sequence[Term]) -> MemoryReport:
         """Give ceiling, projection and measurement, side by side."""

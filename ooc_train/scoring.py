@@ -83,20 +83,24 @@ class _RawRows:
         """What the ids of rows are called."""
         return self.recipe.id_column or "row_id"
 
-    def terms(self) -> list[Term]:
-        """List what reading them holds."""
-        batch = _BATCH_COPIES * self.tables.batch_bytes
-        return [
-            Term("reading", self.tables.room, "a block or the pages of a row group, twice"),
-            Term("encoding", batch, f"{_BATCH_COPIES} x a batch of raw values"),
-        ]
+    def terms(self, room: int) -> list[Term]:
+        """List what reading them holds, of so many bytes: at most those, or the least."""
+        return self.tables.holds.terms(self._batch_rows(room), _BATCH_COPIES)
 
-    def blocks(self) -> Iterator[_Rows]:
-        """Give the rows, in the order of the files."""
+    def _batch_rows(self, room: int) -> int:
+        reading = self.tables.holds
+
+        def held(rows: int) -> int:
+            return sum(term.bytes for term in reading.terms(rows, _BATCH_COPIES))
+
+        return reading.batch_rows(room, held)
+
+    def blocks(self, room: int) -> Iterator[_Rows]:
+        """Give the rows, in the order of the files, and hold no more than `terms` says."""
         encoder = self.recipe.encoder(needs_y=self.needs_y, unseen=self.unseen)
         step = default_chunk_rows(self.recipe.n_features, self.recipe.dtype)
         fields = encoder.dtype.names or ()
-        with closing(ahead(self.tables.pieces(encoder.types))) as pieces:
+        with closing(ahead(self.tables.pieces(encoder.types, self._batch_rows(room)))) as pieces:
             for piece in pieces:
                 records = encoder.encode(piece)
                 for start in range(0, len(records), step):
@@ -122,14 +126,16 @@ class _StoreRows:
     store: Store
     id_name = "row_id"
 
-    def terms(self) -> list[Term]:
-        """List what reading them holds."""
+    def terms(self, room: int) -> list[Term]:
+        """List what reading them holds, however much room there is."""
+        del room
         source = StoreSource.of(self.store, needs_y=False)
         room = sum(room.nbytes for room in source.rooms(1).values()) + source.hidden_bytes
         return [Term("reading", room, "a chunk")]
 
-    def blocks(self) -> Iterator[_Rows]:
+    def blocks(self, room: int) -> Iterator[_Rows]:
         """Give the rows, in the order of the store."""
+        del room
         source = StoreSource.of(self.store, needs_y=False)
         arrays = {name: np.empty(room.shape, room.dtype) for name, room in source.rooms(1).items()}
         reader, layout, start = source.reader(), self.store.row_id, 0
@@ -203,19 +209,20 @@ def predict_files(
     """
     fitted = as_fitted(model)
     rows: _RawRows | _StoreRows
-    if isinstance(data, Store):
-        fitted = fitted.for_columns(data.feature_names, data.n_features, data.path)
-        rows = _StoreRows(data)
-    else:
-        fitted, rows = _raw_rows(fitted, data, False, unseen, delimiter, encoding, warn)
     count = 0
     load_blas()
     with one_blas_thread(), Budget(memory_ceiling) as budget:
-        terms = [*rows.terms(), _working(fitted)]
-        budget.require(terms)
-        converted = np.empty((PIECE_ROWS, fitted.n_features))
+        if isinstance(data, Store):
+            fitted = fitted.for_columns(data.feature_names, data.n_features, data.path)
+            rows = _StoreRows(data)
+        else:
+            fitted, rows = _raw_rows(fitted, data, False, unseen, delimiter, encoding, warn)
+        working = _working(fitted)
+        room = budget.left([working])
+        terms = budget.settle(lambda room: [working, *rows.terms(room - working.bytes)])
+        converted = np.empty((_piece_rows(fitted), fitted.n_features))
         with _writer(fitted, kinds, os.fspath(out), overwrite=overwrite) as writer:
-            for block in rows.blocks():
+            for block in rows.blocks(room):
                 z = fitted.decision(block.X, converted, count)
                 if isinstance(writer, TableWriter):
                     writer.write({rows.id_name: block.ids} | _columns(fitted, z, kinds))
@@ -254,17 +261,19 @@ def evaluate_files(
         As `predict_files`.
     """
     fitted = as_fitted(model)
-    fitted, rows = _raw_rows(fitted, paths, True, unseen, delimiter, encoding, warn)
-    if rows.recipe.target is None:
-        raise InvalidRun("the recipe of the run has no target to compare with")
     load_blas()
     with one_blas_thread(), Budget(memory_ceiling) as budget:
-        terms = [*rows.terms(), _working(fitted)]
-        budget.require(terms)
+        fitted, rows = _raw_rows(fitted, paths, True, unseen, delimiter, encoding, warn)
+        if rows.recipe.target is None:
+            raise InvalidRun("the recipe of the run has no target to compare with")
+        working = _working(fitted)
+        room = budget.left([working])
+        terms = budget.settle(lambda room: [working, *rows.terms(room - working.bytes)])
         work, sums = MetricSums(fitted, fitted.intercept), None
-        arrays = {name: np.empty(r.shape, r.dtype) for name, r in work.rooms(PIECE_ROWS).items()}
+        of_piece = work.rooms(_piece_rows(fitted))
+        arrays = {name: np.empty(r.shape, r.dtype) for name, r in of_piece.items()}
         count = 0
-        for block in rows.blocks():
+        for block in rows.blocks(room):
             y = _outcomes(fitted, rows.recipe, block)
             if sums is None:
                 # Squares lose no digits if something near the mean of y is taken off first.
@@ -353,12 +362,17 @@ def _writer(
     )
 
 
+def _piece_rows(fitted: Fitted) -> int:
+    """Rows that are taken into float64 at a time: no more than a block has."""
+    return min(PIECE_ROWS, default_chunk_rows(fitted.n_features, "float32"))
+
+
 def _working(fitted: Fitted) -> Term:
     """Return what a block of rows takes, from X to what is written of it."""
     rows = default_chunk_rows(fitted.n_features, "float32")
     outputs = 8 * (2 + fitted.n_outputs + len(fitted.classes))
     block = rows * (4 * fitted.n_features + outputs)
-    piece = 8 * PIECE_ROWS * fitted.n_features
+    piece = 8 * _piece_rows(fitted) * fitted.n_features
     return Term(
         "working", _BLOCK_COPIES * block + piece, f"{_BLOCK_COPIES} x a block, and a piece of it"
     )

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 from ooc_train import backstop
+from ooc_train.budget import Budget
 from ooc_train.cluster import LocalCluster, private_client
 from ooc_train.errors import CeilingExceeded
 from ooc_train.job import Job
+from ooc_train.memory import Term
 from ooc_train.models.moments import ColumnSums
 from ooc_train.models.sums import Arrays, Block, Sums, total_bytes
 from ooc_train.stream.plan import Demand
@@ -22,6 +24,7 @@ from tests.streams import same_bits, write_store
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA is Linux's")
 
+MIB = 2**20
 TOO_MUCH = 4 * backstop.SLACK
 
 
@@ -121,3 +124,20 @@ CODE = """if True:
 def test_limits_of_jobs_that_overlap():
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     subprocess.run([sys.executable, "-c", CODE], env=environment, check=True)
+
+
+def test_a_job_of_one_process_is_refused_what_it_has_no_plan_for() -> None:
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    terms = [Term("buffers", MIB, "a chunk")]
+    with (  # noqa: PT012
+        pytest.raises(CeilingExceeded, match=r"was refused memory .*\n(.*\n)*buffers +1 MiB"),
+        Budget(64 * MIB) as budget,
+    ):
+        budget.require(terms)
+        np.ones(2**26)
+    assert resource.getrlimit(resource.RLIMIT_DATA) == before
+    with Budget(64 * MIB) as budget:
+        budget.require(terms)
+        assert resource.getrlimit(resource.RLIMIT_DATA) != before
+    assert resource.getrlimit(resource.RLIMIT_DATA) == before
+    assert np.ones(2**26).sum() == 2**26

@@ -72,7 +72,7 @@ def test_a_strict_one_stops_at_the_first():
     rounding = Rounding(2, "column {}".format, "float32", strict=True)
     rounding.look(np.array([[1.5], [2**24]]))
     with pytest.raises(Rounded, match="column 1 has numbers such as 16777217"):
-        rounding.look(np.array([[2.0**24 + 1]]), 1)
+        rounding.look(np.array([[2.0**24 + 1]]), slice(1, 2))
     rounding = Rounding(1, "column {}".format, "float32", strict=True)
     rounding.look(1e6 + np.arange(9)[:, np.newaxis] / 10)
     with pytest.raises(Rounded, match=r"goes from 1000000 to 1000000\.8"):

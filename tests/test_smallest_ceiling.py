@@ -23,6 +23,7 @@ from ooc_train.store.ingest_limits import CATEGORY_COPIES, Shape, most_values, w
 from ooc_train.store.layout import default_chunk_rows, open_store
 from ooc_train.store.made import make_data
 from ooc_train.store.rewriting import Packing, record_dtype
+from ooc_train.tables.files import Reading
 from ooc_train.units import parse_bytes
 from tests.watch import watch
 
@@ -31,8 +32,15 @@ TOLD = re.compile(r"raise the memory ceiling to at least (\d+MiB)")
 
 shapes = st.builds(
     Shape,
-    reading=st.integers(0, 200 * MIB),
-    batch=st.integers(0, 64 * MIB),
+    reading=st.builds(
+        Reading,
+        blocks=st.integers(0, 200 * MIB),
+        columns=st.integers(0, 50 * MIB),
+        row=st.integers(8, 400_000),
+        most=st.integers(1, 400),
+        least=st.just(1),
+        batches=st.sampled_from([0, 2]),
+    ),
     record=st.integers(8, 400_000),
     rows=st.integers(1, 10**9),
     plain=st.integers(0, 60_000),

@@ -222,9 +222,9 @@ def ingest(
     finish_pair(outputs["training"])
     for path in outputs.values():
         require_output(path, STORE, overwrite=overwrite)
-    tables = open_tables(paths, delimiter=delimiter, encoding=encoding)
-    job = _Job(tables, roles, outputs, layout, test_size, overwrite, progress, say)
     with Budget(memory_ceiling) as budget:
+        tables = open_tables(paths, delimiter=delimiter, encoding=encoding)
+        job = _Job(tables, roles, outputs, layout, test_size, overwrite, progress, say)
         made = _widening(
             lambda dtype: _learner(roles, like, tables, dtype),
             lambda learner, widened: job.made(budget, learner, widened),
@@ -258,6 +258,7 @@ class _Job:
                 "" if layout.chunk_rows is None else "use smaller chunks",
                 worst=shape.wider().terms if strict else None,
             )
+            rows = shape.batch_rows(max(0, budget.left([])))
             rooms = {term.name: term.bytes for term in terms}
             spools = {
                 name: stack.enter_context(
@@ -271,9 +272,9 @@ class _Job:
                 )
                 for name, path in outputs.items()
             }
-            self._read(learner, spools, rooms["categories"])
+            self._read(learner, spools, rooms["categories"], rows)
             lost = tuple(losses(learner))
-            recipe = learner.recipe(spools["training"].blocks)
+            recipe = learner.recipe(spools["training"].blocks, rooms["medians"])
             layout = layout.of(recipe)
             known = CATEGORY_COPIES * learner.nbytes
             why = "their values, and names and statistics of columns, also as JSON"
@@ -296,9 +297,11 @@ class _Job:
                 lost,
             )
 
-    def _read(self, learner: Survey | Known, spools: Mapping[str, Spool], room: int) -> None:
+    def _read(
+        self, learner: Survey | Known, spools: Mapping[str, Spool], room: int, rows: int
+    ) -> None:
         """Bring the rows of all files to the disk, as records."""
-        read = _read(self.tables, learner, self.test_size, self.layout.random_state)
+        read = _read(self.tables, learner, self.test_size, self.layout.random_state, rows)
         for piece, parts in read:
             for name, spool in spools.items():
                 spool.add(parts[name])
@@ -501,13 +504,13 @@ def _learner(
 
 
 def _read(
-    tables: Tables, learner: Survey | Known, share: float, seed: int
+    tables: Tables, learner: Survey | Known, share: float, seed: int, rows: int | None = None
 ) -> Iterator[tuple[Piece, dict[str, Records]]]:
     """Read raw files piece by piece, as records for training, which are learned, and for testing.
 
     Reading runs ahead of the rest.
     """
-    with closing(ahead(tables.pieces(learner.encoder.types))) as pieces:
+    with closing(ahead(tables.pieces(learner.encoder.types, rows))) as pieces:
         for piece in pieces:
             records = learner.encoder.encode(piece)
             testing = rows_for_testing(records["row"], share, seed)

@@ -11,18 +11,24 @@ from ooc_train.errors import CeilingExceeded
 from ooc_train.memory import Term
 from ooc_train.store.layout import CHUNK_BYTES, default_chunk_rows
 from ooc_train.store.spool import Spool
-from ooc_train.tables.files import Tables
+from ooc_train.tables.files import Reading, Tables
 from ooc_train.tables.medians import BYTES_PER_COLUMN
 from ooc_train.tables.names import as_option
 from ooc_train.tables.recipe import Recipe
 from ooc_train.tables.survey import Known, Survey
 from ooc_train.units import approximate_bytes
 
+_LEAST_OF_COLUMN = 8 * 8 * 192
+"""Of values of each column that is a category: room for eight."""
+
 _LEAST_CATEGORY_BYTES, _MOST_CATEGORY_BYTES = 4 * 2**20, 256 * 2**20
 """Of values of categories, with what is made of them: for 3,000 short ones, or 200,000."""
 
 CATEGORY_COPIES = 8
 """Of what values take: 1.4 KB a column of X were measured, for values of 180 bytes."""
+
+_LEAST_MEDIANS = 8 * 2**20
+"""In which all medians of some columns are found at a time."""
 
 _SHOWN = 3
 """Columns with many values that are named."""
@@ -40,8 +46,8 @@ class Shape:
 
     Parameters
     ----------
-    reading, batch : int
-        Bytes that reading holds, and of a batch.
+    reading : Reading
+        What reading holds.
     record, rows : int
         Bytes of a record, and how many of them are expected.
     plain, categories : int
@@ -58,8 +64,7 @@ class Shape:
         Stores that are made.
     """
 
-    reading: int
-    batch: int
+    reading: Reading
     record: int
     rows: int
     plain: int
@@ -79,8 +84,7 @@ class Shape:
         learned = isinstance(learner, Survey)
         n_categories = sum(column.kind == "category" for column in draft.columns)
         return cls(
-            reading=tables.room,
-            batch=tables.batch_bytes,
+            reading=tables.holds,
             record=learner.encoder.dtype.itemsize,
             rows=tables.expected_rows,
             plain=len(draft.columns) - n_categories if learned else draft.n_features,
@@ -103,22 +107,30 @@ class Shape:
 
         The second pass is planned with the first, so that no file is read for nothing.
         """
-        fixed = [
-            Term("reading", self.reading, "a block or the pages of a row group, twice"),
-            Term(
-                "encoding",
-                _RECORD_COPIES * self.batch,
-                f"{_RECORD_COPIES} x a batch of {approximate_bytes(self.batch)}",
-            ),
-            Term("medians", BYTES_PER_COLUMN * self.medians, "counts by their bits"),
-        ]
+        return self._terms(self.batch_rows(room), room)
+
+    def batch_rows(self, room: int) -> int:
+        """Choose the rows of a batch for so many bytes."""
+
+        def held(rows: int) -> int:
+            return sum(term.bytes for term in self._terms(rows, 0))
+
+        # Beyond the least that all else takes, a batch takes no more than half.
+        least = held(self.reading.least)
+        return self.reading.batch_rows(least + (room - least) // 2, held)
+
+    def _terms(self, batch_rows: int, room: int) -> list[Term]:
+        least_medians = min(_LEAST_MEDIANS, BYTES_PER_COLUMN * self.medians)
+        fixed = self.reading.terms(batch_rows, _RECORD_COPIES)
         expected = self.rows * self.record
         least = Spool.least_room(self.record, expected)
         # Few records need no more room than they take.
         enough = min(Spool.enough_room(self.record, expected), 2 * expected + 2**20)
-        left = room - sum(term.bytes for term in fixed) - self.outputs * least
+        left = room - sum(term.bytes for term in fixed) - self.outputs * least - least_medians
         has_categories = bool(self.categories) or self.labels
-        values = _LEAST_CATEGORY_BYTES if has_categories else 0
+        values = 0
+        if has_categories:
+            values = max(_LEAST_CATEGORY_BYTES, _LEAST_OF_COLUMN * self.categories)
         if has_categories:
             more = min(left // 2, _MOST_CATEGORY_BYTES)
             while more > values:
@@ -128,9 +140,14 @@ class Shape:
                 more //= 2
         writing = self._writing(values)
         left -= values + writing.bytes
+        medians = least_medians
+        if self.medians:
+            medians += max(0, min(left // 2, BYTES_PER_COLUMN * self.medians - least_medians))
+            left -= medians - least_medians
         scattering = max(least, min(enough, least + left // self.outputs))
         return [
             *fixed,
+            Term("medians", medians, "counts by their bits, or the values of some columns"),
             Term("categories", values, "at most"),
             Term(
                 "scattering",

@@ -1,6 +1,6 @@
 """Pieces of raw files into records, value by value, saying where one lies that can't be used."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from ooc_train.tables.features import (
     is_whole,
     record_dtype,
     slots,
+    span,
 )
 from ooc_train.tables.files import Piece
 from ooc_train.tables.names import some_of
@@ -32,7 +33,14 @@ from ooc_train.tables.values import (
     numbers,
     shown_value,
 )
+from ooc_train.tables.wide import Part, WideBatch
 from ooc_train.text import brief
+
+_COLUMNS_TOGETHER = 256
+"""Columns that are looked at together: each look costs as much as some thousand numbers."""
+
+_Taken = tuple[NDArray[np.intp], NDArray[np.intp], bool]
+"""Columns of a part, where they go among the numbers of a record, and whether they are whole."""
 
 
 class Encoder:
@@ -91,6 +99,12 @@ class Encoder:
         self._weight = sample_weight
         self._id = id_column
         plain = [column.name for column in columns if column.kind == "number"]
+        self._number_slots = {
+            column.name: (i, is_whole(column.type))
+            for column, field, i in self._slots
+            if column.kind == "number"
+        }
+        self._taken: dict[Part, list[_Taken]] = {}
         self.rounding = Rounding(len(plain), lambda i: f"column {plain[i]!r}", dtype, strict=strict)
         name = "" if target is None else target.name
         self.outcomes = Rounding(1, lambda _: f"the target {name!r}", "float64")
@@ -132,39 +146,128 @@ class Encoder:
         records["row"] = np.arange(piece.start, piece.start + batch.num_rows)
         kept = np.ones(batch.num_rows, bool)
         fields = {field: records[field] for field in FIELDS.values()}
-        for column, field, i in self._slots:
-            with _placed(piece, column.name), np.errstate(over="ignore"):
-                array = batch.column(column.name)
-                if column.kind == "category":
-                    fields[field][:, i] = self._codes(column, array, kept)
-                elif column.kind == "number":
-                    values = numbers(array)
-                    self.rounding.look(values[:, np.newaxis], i, whole=is_whole(column.type))
-                    fields[field][:, i] = values
-                else:
-                    fields[field][:, i] = days(array, zoned=column.zoned)
-        for column, taken in self._suspects(fields):
-            with _placed(piece, column.name):
-                self._mind_missing(np.isnan(taken), kept)
-                _require_finite(batch.column(column.name), taken)
+        with np.errstate(over="ignore"):
+            if isinstance(batch, WideBatch):
+                self._take_parts(piece, batch, fields)
+            else:
+                self._take_numbers(piece, batch, fields[FIELDS["number"]])
+            for column, field, i in self._slots:
+                if column.kind == "number":
+                    continue
+                with _placed(piece, column.name):
+                    array = batch.column(column.name)
+                    if column.kind == "category":
+                        fields[field][:, i] = self._codes(column, array, kept)
+                    else:
+                        fields[field][:, i] = days(array, zoned=column.zoned)
+        self._see_to_missing(piece, fields, kept)
         self._take_outcomes(piece, records, kept)
         if kept.all():
             return records
         self.dropped += int(len(kept) - kept.sum())
         return records[kept]
 
-    def _suspects(
-        self, fields: Mapping[str, NDArray[Any]]
-    ) -> Iterator[tuple[Column, NDArray[np.floating]]]:
-        """Give the columns that may have values missing or infinite: their sum is neither's."""
-        with np.errstate(over="ignore", invalid="ignore"):
-            sound = {
-                field: np.isfinite(fields[field].sum(axis=0))
-                for field in (FIELDS["number"], FIELDS["date"])
-            }
-        for column, field, i in self._slots:
-            if column.kind != "category" and not sound[field][i]:
-                yield column, fields[field][:, i]
+    def _take_parts(
+        self, piece: Piece, batch: WideBatch, fields: Mapping[str, NDArray[Any]]
+    ) -> None:
+        """Take in the numbers of many columns, all of one type at a time."""
+        out = fields[FIELDS["number"]]
+        for part, array in zip(batch.parts, batch.arrays, strict=True):
+            of = self._numbers_of(part)
+            if not any(len(columns) for columns, *_ in of):
+                continue
+            if part.type not in (pa.float64(), pa.int64(), pa.bool_()):
+                for columns, slots_of, _ in of:
+                    for column, slot in zip(columns, slots_of, strict=True):
+                        with _placed(piece, part.names[column]):
+                            values = numbers(batch.column(part.names[column]))[:, np.newaxis]
+                            self._take(values, out, slice(slot, slot + 1), whole=False)
+                continue
+            values = numbers(array).reshape(batch.num_rows, -1)
+            for columns, slots_of, whole in of:
+                if len(columns):
+                    taken = values[:, span(columns)]
+                    self._take(taken, out, span(slots_of), whole=whole)
+
+    def _take(
+        self,
+        values: NDArray[Any],
+        out: NDArray[np.floating],
+        of: slice | NDArray[np.intp],
+        *,
+        whole: bool,
+    ) -> None:
+        self.rounding.look(values, of, whole=whole)
+        out[:, of] = values
+
+    def _numbers_of(self, part: Part) -> "list[_Taken]":
+        """Say which columns of a part are numbers, and where they go: whole ones, and others."""
+        if part not in self._taken:
+            of: list[list[tuple[int, int]]] = [[], []]
+            for i, name in enumerate(part.names):
+                if name in self._number_slots:
+                    slot, whole = self._number_slots[name]
+                    of[not whole].append((i, slot))
+            self._taken[part] = [
+                (*np.array(pairs, np.intp).reshape(-1, 2).T, whole)
+                for pairs, whole in zip(of, (True, False), strict=True)
+            ]
+        return self._taken[part]
+
+    def _take_numbers(self, piece: Piece, batch: pa.RecordBatch, out: NDArray[np.floating]) -> None:
+        """Take in the numbers of some columns at a time, as long as they are of one type."""
+        found: list[NDArray[Any]] = []
+        first, whole = 0, False
+
+        def take() -> None:
+            if found:
+                self._take(
+                    np.stack(found, axis=1), out, slice(first, first + len(found)), whole=whole
+                )
+                found.clear()
+
+        for name, (slot, is_whole_now) in self._number_slots.items():
+            with _placed(piece, name):
+                values = numbers(batch.column(name))
+            if found and (
+                values.dtype != found[0].dtype
+                or is_whole_now != whole
+                or len(found) == _COLUMNS_TOGETHER
+            ):
+                take()
+            if not found:
+                first, whole = slot, is_whole_now
+            found.append(values)
+        take()
+
+    def _see_to_missing(
+        self, piece: Piece, fields: Mapping[str, NDArray[Any]], kept: NDArray[np.bool_]
+    ) -> None:
+        """See to missing numbers and dates, and refuse infinite ones."""
+        wrong: dict[str, set[int]] = {}
+        for field in (FIELDS["number"], FIELDS["date"]):
+            values = fields[field]
+            with np.errstate(over="ignore", invalid="ignore"):
+                # The sum of a column that has one is neither a number.
+                suspects = np.flatnonzero(~np.isfinite(values.sum(axis=0)))
+            wrong[field] = set()
+            for start in range(0, len(suspects), _COLUMNS_TOGETHER):
+                some = suspects[start : start + _COLUMNS_TOGETHER]
+                taken = values[:, span(some)]
+                absent, infinite = np.isnan(taken), np.isinf(taken).any(axis=0)
+                if self._missing == "error":
+                    infinite |= absent.any(axis=0)
+                elif self._missing == "drop":
+                    kept &= ~absent.any(axis=1)
+                wrong[field].update(some[infinite].tolist())
+        if any(wrong.values()):
+            column, field, i = next(
+                slot for slot in self._slots if slot[2] in wrong.get(slot[1], ())
+            )
+            with _placed(piece, column.name):
+                taken = fields[field][:, i]
+                self._mind_missing(np.isnan(taken), kept)
+                _require_finite(piece.batch.column(column.name), taken)
 
     def _codes(self, column: Column, array: pa.Array, kept: NDArray[np.bool_]) -> NDArray[np.int32]:
         codes = self.vocabularies[column.name].codes(array)

@@ -8,10 +8,10 @@ of text, or the pages of a row group, and the batches made of them.
 import glob
 import math
 import os
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -19,9 +19,12 @@ import pyarrow as pa
 from ooc_train.core.files import read_start, require_regular
 from ooc_train.core.schema import shown
 from ooc_train.errors import InvalidTable, TableNotFound
+from ooc_train.memory import Term
 from ooc_train.tables import parquet, text
 from ooc_train.tables.names import TABLE, Format, as_option, format_of, require_named
 from ooc_train.tables.refusals import MixedZones, require_encoding, row_place
+from ooc_train.tables.wide import WideBatch
+from ooc_train.units import approximate_bytes
 
 Kind = Literal["number", "boolean", "date", "text", "empty", "other"]
 """What a raw column holds; "empty" where no value was seen yet, "other" what can't become numbers.
@@ -31,7 +34,13 @@ Kind = Literal["number", "boolean", "date", "text", "empty", "other"]
 _BATCH_BYTES = 4 * 2**20
 """Of a batch as float64: smaller ones fit caches better, and cost more calls than that gains."""
 
-_LEAST_BATCH_ROWS = 256
+_FEW_BATCH_ROWS, _LEAST_BATCH_ROWS = 256, 16
+"""Rows of a batch where rows are long; and where there is no room for so many: each batch costs
+some 0.1 ms a column of Parquet, however few rows it has."""
+
+_COLUMN_BYTES = 2560
+"""Of a column, whatever its rows: as it is named in schemas, the recipe, the manifest and its
+statistics, each as values and as JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +49,7 @@ class Piece:
 
     Parameters
     ----------
-    batch : pyarrow.RecordBatch
+    batch : pyarrow.RecordBatch or WideBatch
     file : str
         The file, or "" for a table in memory.
     first : int
@@ -53,7 +62,7 @@ class Piece:
         How much of all files was read when this was, from 0 to 1.
     """
 
-    batch: pa.RecordBatch
+    batch: pa.RecordBatch | WideBatch
     file: str = ""
     first: int = 0
     start: int = 0
@@ -65,6 +74,53 @@ class Piece:
         number = self.first + row
         place = row_place(number) if self.is_text else f"row {number:,}"
         return f"{place} of {self.file or 'the table'}"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What reading raw files holds, in bytes.
+
+    Parameters
+    ----------
+    blocks : int
+        Of blocks of text, or of pages.
+    columns : int
+        Of what is known of the columns, whatever their rows.
+    row : int
+        Of a row, as float64.
+    most, least : int
+        Rows of a batch, where there is room, and where there isn't.
+    batches : int
+        Batches that are held beside those that are encoded.
+    """
+
+    blocks: int
+    columns: int
+    row: int
+    most: int
+    least: int
+    batches: int
+
+    def terms(self, rows: int, copies: int) -> list[Term]:
+        """Say what is held by batches of so many rows, of which encoding makes so many copies."""
+        batch = rows * self.row
+        what = f"a batch of {rows:,} rows, {approximate_bytes(batch)}"
+        return [
+            Term("columns", self.columns, "names, types and statistics, as values and as JSON"),
+            Term(
+                "reading",
+                self.blocks + self.batches * batch,
+                "a block or the pages of a row group, twice",
+            ),
+            Term("encoding", copies * batch, f"{copies} x {what}"),
+        ]
+
+    def batch_rows(self, room: int, held: Callable[[int], int]) -> int:
+        """Choose the rows of a batch: the most for which what a job holds is within the room."""
+        rows = self.most
+        while rows > self.least and held(rows) > room:
+            rows = max(self.least, rows // 2)
+        return rows
 
 
 @dataclass(frozen=True)
@@ -116,30 +172,33 @@ class Tables:
         """Say what a column holds."""
         return kind_of(self.schema.field(name).type)
 
-    @property
-    def batch_bytes(self) -> int:
-        """How many bytes a batch takes, at most, as float64."""
-        return 8 * len(self.names) * self._batch_rows
-
-    @property
-    def _batch_rows(self) -> int:
-        return max(_LEAST_BATCH_ROWS, _BATCH_BYTES // (8 * len(self.names)))
-
-    @property
-    def room(self) -> int:
-        """Bytes that reading holds, the batch included."""
+    @cached_property
+    def holds(self) -> Reading:
+        """What reading holds."""
+        row = 8 * len(self.names)
+        most = max(_FEW_BATCH_ROWS, _BATCH_BYTES // row)
+        # Only long rows come in fewer where room is short: others make the same batches always.
+        least = _LEAST_BATCH_ROWS if most * row > _BATCH_BYTES else most
+        columns = _COLUMN_BYTES * len(self.names)
         if self.format == "csv":
-            return self.dialect.room
+            # A cell takes a byte at least, so that a block has no more rows.
+            most = max(1, min(most, self.dialect.block_bytes // len(self.names)))
+            return Reading(self.dialect.room, columns, row, most, min(most, least), 0)
+        held = parquet.room(self.paths)
         # One batch that is encoded, and one that is read meanwhile.
-        return parquet.room(self.paths) + 2 * self.batch_bytes
+        return Reading(held.pages, columns + held.metadata, row, most, least, 2)
 
-    def pieces(self, columns: Mapping[str, pa.DataType]) -> Generator[Piece, None, None]:
+    def pieces(
+        self, columns: Mapping[str, pa.DataType], rows: int | None = None
+    ) -> Generator[Piece, None, None]:
         """Read the files, one after another.
 
         Parameters
         ----------
         columns : mapping of str to pyarrow.DataType
             The columns that are wanted, and for CSV the types to read them as.
+        rows : int, optional
+            The most rows of a batch; by default as many as make little of it.
 
         Raises
         ------
@@ -156,23 +215,25 @@ class Tables:
                     f"{as_option([name])})"
                 )
         try:
-            yield from self._pieces(columns)
+            yield from self._pieces(columns, rows or self.holds.most)
         except MixedZones as error:
             raise InvalidTable(self._zones(error, columns)) from None
 
-    def _pieces(self, columns: Mapping[str, pa.DataType]) -> Generator[Piece, None, None]:
+    def _pieces(
+        self, columns: Mapping[str, pa.DataType], most: int
+    ) -> Generator[Piece, None, None]:
         start, bytes_before = 0, 0
         for path in self.paths:
             if self.format == "csv":
                 batches = text.read_batches(path, self.dialect, columns)
             else:
-                batches = parquet.read_batches(path, columns, self._batch_rows)
+                batches = parquet.read_batches(path, columns, most)
             first, bytes_read = 0, 0
             with closing(batches):
                 for rows, bytes_read in batches:
                     share = min(1.0, (bytes_before + bytes_read) / self.n_bytes)
-                    for i in range(0, rows.num_rows, self._batch_rows):
-                        batch = rows.slice(i, self._batch_rows)
+                    for i in range(0, rows.num_rows, most):
+                        batch = rows.slice(i, most)
                         yield Piece(batch, path, first, start, self.format == "csv", share)
                         first += batch.num_rows
                         start += batch.num_rows

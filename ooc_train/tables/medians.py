@@ -12,12 +12,23 @@ BYTES_PER_COLUMN = 2 * 8 * 2**_DIGIT_BITS
 """Bytes that are held for each column."""
 
 
+MEDIAN_BYTES = 64 * 2**20
+"""What finding medians may hold where nobody says."""
+
+_COPIES = 3
+"""Of the values of a column whose median is found by sorting them."""
+
+
 def medians(
     blocks: Callable[[], Iterable[NDArray[np.floating]]],
     columns: Sequence[int],
     counts: NDArray[np.int64],
+    room: int = MEDIAN_BYTES,
 ) -> list[float]:
-    """Find medians of columns exactly, with a histogram of 2,048 bins a column and rank.
+    """Find medians of columns exactly, of as many columns at a time as there is room for.
+
+    Where rows are few, their values are sorted. Otherwise with a histogram of 2,048 bins a column
+    and rank.
 
     Every look at all rows settles 11 bits of each median, from the highest on: a radix selection
     (Knuth, The Art of Computer Programming, vol. 3, 5.3.3) on bits that sort as their numbers do.
@@ -29,7 +40,56 @@ def medians(
     columns : sequence of int
     counts : ndarray of int64
         Values of each column that aren't missing.
+    room : int
+        Bytes that may be held, for one column at least.
     """
+    found: list[float] = []
+    most = int(counts[list(columns)].max())
+    # Values are float64 at most, beside which missing ones are as many as they may be.
+    sorted_bytes = _COPIES * 8 * most
+    few = sorted_bytes <= BYTES_PER_COLUMN
+    step = max(1, room // (sorted_bytes if few else BYTES_PER_COLUMN))
+    for start in range(0, len(columns), step):
+        some = np.asarray(columns[start : start + step], np.intp)
+        found += _by_sorting(blocks, some, counts) if few else _by_digits(blocks, some, counts)
+    return found
+
+
+def _by_sorting(
+    blocks: Callable[[], Iterable[NDArray[np.floating]]],
+    columns: NDArray[np.intp],
+    counts: NDArray[np.int64],
+) -> list[float]:
+    """Find medians of columns of few values."""
+    wanted = counts[columns]
+    kept: NDArray[np.floating] | None = None
+    filled = np.zeros(len(columns), np.int64)
+    for block in blocks():
+        if kept is None:
+            kept = np.full((len(columns), int(wanted.max())), np.inf, block.dtype)
+        values = block[:, columns].T
+        there = ~np.isnan(values)
+        # Each value goes behind those of its column that were there before.
+        places = filled[:, np.newaxis] + np.cumsum(there, axis=1) - 1
+        of, row = np.nonzero(there)
+        kept[of, places[of, row]] = values[of, row]
+        filled += there.sum(axis=1)
+    if kept is None:
+        raise ValueError("there are no rows")
+    kept.sort(axis=1)
+    each = np.arange(len(columns))
+    low, high = kept[each, (wanted - 1) // 2], kept[each, wanted // 2]
+    # As `np.mean` has it of two numbers in float64.
+    middle = (low.astype(np.float64) + high.astype(np.float64)) / 2
+    return [float(value) for value in middle]
+
+
+def _by_digits(
+    blocks: Callable[[], Iterable[NDArray[np.floating]]],
+    columns: NDArray[np.intp],
+    counts: NDArray[np.int64],
+) -> list[float]:
+    """Find medians of columns by their bits, from the highest on."""
     # The two in the middle are one where the number of values is odd.
     ranks = np.array([((counts[i] - 1) // 2, counts[i] // 2) for i in columns])
     found = np.zeros(ranks.shape, np.uint64)

@@ -69,14 +69,20 @@ class Rounding:
         self._told: dict[int, str] = {}
         self.lost = np.zeros(n_columns, bool)
 
-    def look(self, values: NDArray[Any], first: int = 0, *, whole: bool = False) -> None:
+    def look(
+        self,
+        values: NDArray[Any],
+        of: slice | NDArray[np.intp] = slice(None),
+        *,
+        whole: bool = False,
+    ) -> None:
         """Look at numbers before they are rounded; NaN is a missing value.
 
         Parameters
         ----------
         values : ndarray of bool, int or float, shape (row, column)
-        first : int
-            The number of their first column.
+        of : slice or ndarray of int
+            The numbers of their columns.
         whole : bool
             Whether they were whole numbers before they became `values`.
 
@@ -91,16 +97,16 @@ class Rounding:
             return
         low, high = np.fmin.reduce(values, axis=0), np.fmax.reduce(values, axis=0)
         low, high = low.astype(np.float64), high.astype(np.float64)
-        of = slice(first, first + len(low))
-        np.fmin(self._low[of], low, out=self._low[of])
-        np.fmax(self._high[of], high, out=self._high[of])
+        self._low[of] = np.fmin(self._low[of], low)
+        self._high[of] = np.fmax(self._high[of], high)
         size = np.maximum(-low, high)
         with np.errstate(invalid="ignore", over="ignore"):  # of infinities, which others refuse
             suspicious = (high - low < _FEW_STEPS * self._steps(size)) | (size > 2.0**self._bits)
         suspicious |= whole & (size >= _MOST_UNITS)
         columns = np.flatnonzero(suspicious & ~self.lost[of])
         if len(columns):
-            self._compare(values[:, columns], first + columns, whole=whole)
+            numbers = np.arange(len(self.lost))[of]
+            self._compare(values[:, columns], numbers[columns], whole=whole)
 
     def _compare(self, values: NDArray[Any], columns: NDArray[np.intp], *, whole: bool) -> None:
         with np.errstate(over="ignore", invalid="ignore"):

@@ -42,7 +42,7 @@ def cut(text: bytes, delimiter: int) -> Cut:
     if b'"' not in text:
         return Cut(end + 1)
     array = np.frombuffer(text, np.uint8)
-    opening, closing = _quoted_cells(array, delimiter)
+    opening, closing = quoted_cells(array, delimiter)
     lost = _lost_quote(text, array, opening[: len(closing)], closing, delimiter)
     if lost is not None:
         lost = _rows_before(text, lost, opening, closing)
@@ -83,7 +83,7 @@ def _lost_quote(
     return None
 
 
-def _quoted_cells(array: NDArray[np.uint8], delimiter: int) -> tuple[Any, Any]:
+def quoted_cells(array: NDArray[np.uint8], delimiter: int) -> tuple[Any, Any]:
     """Find where quoted cells open and close; one more opens than closes if the text ends in it."""
     quotes = np.flatnonzero(array == _QUOTE)
     opening, closing = quotes[::2], quotes[1::2]

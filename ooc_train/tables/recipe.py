@@ -22,6 +22,7 @@ from ooc_train.core.schema import UnfitError, list_of, or_none, record, scalar, 
 from ooc_train.errors import InvalidTable
 from ooc_train.tables.encoding import Encoder
 from ooc_train.tables.features import (
+    FIELDS,
     Column,
     ColumnKind,
     Label,
@@ -31,6 +32,7 @@ from ooc_train.tables.features import (
     Unseen,
     expand_codes,
     slots,
+    span,
 )
 from ooc_train.tables.files import Piece
 from ooc_train.tables.values import Vocabulary, day_of, text_of
@@ -39,6 +41,30 @@ RECIPE_FORMAT = "ooc_train.recipe"
 RECIPE_VERSION = 1
 
 _TARGET = record({"name": text, "type": text, "classes": or_none(list_of(scalar))})
+
+
+@dataclass(frozen=True)
+class _Plain:
+    """Columns of numbers, or of dates, that become one feature each; all of shape (column,).
+
+    Parameters
+    ----------
+    places : ndarray of int
+        Their features.
+    slots : ndarray of int
+        Where they are in a record.
+    origins : ndarray of float64
+        Days that are taken off.
+    filled : ndarray of bool
+        Whether missing values are replaced, by `fills`.
+    fills : ndarray of float64
+    """
+
+    places: NDArray[np.intp]
+    slots: NDArray[np.intp]
+    origins: NDArray[np.float64]
+    filled: NDArray[np.bool_]
+    fills: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -148,21 +174,47 @@ class Recipe:
     def expand(self, records: Records) -> NDArray[np.floating]:
         """Turn records into rows of X, shape (record, feature)."""
         X = np.zeros((len(records), self.n_features), self.dtype)
-        plain: list[tuple[int, int]] = []
-        for place, (column, field, i) in zip(self._places, slots(self.columns), strict=True):
-            values = records[field][:, i]
-            if column.kind == "category":
-                expand_codes(X, place, column, values)
-            elif column.kind == "number" and column.fill is None:
-                plain.append((place, i))
-            else:
-                X[:, place] = values if column.origin is None else values - day_of(column.origin)
-                if column.fill is not None:
-                    X[np.isnan(values), place] = column.fill
-        if plain:
-            to, of = zip(*plain, strict=True)
-            X[:, _span(to)] = records["numbers"][:, _span(of)]
+        for field, taken in self._plain.items():
+            if len(taken.places):
+                values = records[field][:, span(taken.slots)]
+                # In float64, as days since 1970 are.
+                X[:, span(taken.places)] = values - taken.origins if field == "dates" else values
+                if taken.filled.any():
+                    absent = np.isnan(values) & taken.filled
+                    rows, columns = np.nonzero(absent)
+                    X[rows, taken.places[columns]] = taken.fills[columns]
+        for place, column, field, i in self._categories:
+            expand_codes(X, place, column, records[field][:, i])
         return X
+
+    @cached_property
+    def _plain(self) -> "dict[str, _Plain]":
+        """Of numbers and of dates, where they go and what they become."""
+        found = {}
+        for field in (FIELDS["number"], FIELDS["date"]):
+            of = [
+                (place, i, column)
+                for place, (column, name, i) in zip(self._places, slots(self.columns), strict=True)
+                if name == field
+            ]
+            fills = [column.fill for *_, column in of]
+            found[field] = _Plain(
+                np.array([place for place, *_ in of], np.intp),
+                np.array([i for _, i, _ in of], np.intp),
+                np.array([day_of(c.origin) if c.origin else 0.0 for *_, c in of]),
+                np.array([fill is not None for fill in fills], bool),
+                np.array([0.0 if fill is None else fill for fill in fills]),
+            )
+        return found
+
+    @cached_property
+    def _categories(self) -> list[tuple[int, Column, str, int]]:
+        """Of categories, where they go."""
+        return [
+            (place, *slot)
+            for place, slot in zip(self._places, slots(self.columns), strict=True)
+            if slot[0].kind == "category"
+        ]
 
     @cached_property
     def _places(self) -> list[int]:
@@ -173,14 +225,14 @@ class Recipe:
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
         blank = Column("", "number", "")
-        columns = [
-            {
-                key: list(value) if isinstance(value, tuple) else value
-                for key, value in asdict(column).items()
-                if value != getattr(blank, key) or key in ("name", "kind", "type")
-            }
-            for column in self.columns
-        ]
+        columns = []
+        for column in self.columns:
+            held: dict[str, Any] = {"name": column.name, "kind": column.kind, "type": column.type}
+            for key in ("fill", "origin", "values", "missing", "other"):
+                value = getattr(column, key)
+                if value != getattr(blank, key):
+                    held[key] = list(value) if isinstance(value, tuple) else value
+            columns.append(held)
         target = None
         if self.target is not None:
             target = asdict(self.target)
@@ -246,13 +298,6 @@ def _tuple(values: Any) -> tuple[Any, ...]:
     if not isinstance(values, list):
         raise TypeError(f"{shown(values)} is no list")
     return tuple(values)
-
-
-def _span(places: Sequence[int]) -> slice | list[int]:
-    """Give places that follow one another as a slice, which is copied much faster."""
-    if list(places) == list(range(places[0], places[0] + len(places))):
-        return slice(places[0], places[0] + len(places))
-    return list(places)
 
 
 def _pieces(table: Any, names: Sequence[str]) -> Iterator[Piece]:

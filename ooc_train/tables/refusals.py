@@ -86,7 +86,8 @@ def require_all(path: str, names: Sequence[str], wanted: Iterable[str]) -> None:
             f"{path} names a column more than once: {', '.join(map(repr, twice))}; rename them in "
             "the file"
         )
-    if absent := [name for name in wanted if name not in names]:
+    known = set(names)
+    if absent := [name for name in wanted if name not in known]:
         raise InvalidTable(
             f"{path} lacks the {'column' if len(absent) == 1 else 'columns'} "
             f"{some_of(absent)}; it has {some_of(names)}"

@@ -130,7 +130,8 @@ class Roles:
             raise ValueError("target, id_column and sample_weight have to be different columns")
         chosen = tables.names if self.features is None else tuple(self.features)
         indexes = self.indexes(tables)
-        used = [name for name in chosen if name not in (*apart, *self.drop, *indexes)]
+        left_out = {*apart, *self.drop, *indexes}
+        used = [name for name in chosen if name not in left_out]
         if not used:
             raise InvalidTable(f"{tables.paths[0]} has no column left to make features of")
         categorical = {*self.categorical, *tables.declared}
@@ -189,8 +190,9 @@ class Roles:
 
 
 def _require_known(named: Iterable[str], names: Sequence[str]) -> None:
+    known = set(names)
     for name in named:
-        if name not in names:
+        if name not in known:
             close = get_close_matches(name, names, 3)
             hint = f"did you mean {' or '.join(map(repr, close))}" if close else ""
             hint = hint or f"there are {some_of(names)}"

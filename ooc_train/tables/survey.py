@@ -14,7 +14,7 @@ from ooc_train.errors import InvalidTable
 from ooc_train.tables.arrays import from_texts
 from ooc_train.tables.encoding import Encoder
 from ooc_train.tables.features import Column, Label, Records, Target, slots
-from ooc_train.tables.medians import medians
+from ooc_train.tables.medians import MEDIAN_BYTES, medians
 from ooc_train.tables.names import as_option
 from ooc_train.tables.precision import Rounding
 from ooc_train.tables.recipe import Recipe
@@ -140,13 +140,17 @@ class Survey:
         """The smaller float that holds every y of a regression."""
         return "float32" if self._y_is_float32 and self.draft.dtype == "float32" else "float64"
 
-    def recipe(self, blocks: Callable[[], Iterable[Records]] | None) -> Recipe:
+    def recipe(
+        self, blocks: Callable[[], Iterable[Records]] | None, room: int = MEDIAN_BYTES
+    ) -> Recipe:
         """Make the recipe.
 
         Parameters
         ----------
         blocks : callable that gives all training records, or None
             For medians, which take a few looks at all rows; without it they are left open.
+        room : int
+            Bytes that finding medians may hold.
 
         Raises
         ------
@@ -154,7 +158,7 @@ class Survey:
             A column without any value; a target of one class.
         """
         draft = self.draft
-        fills = self._fills(blocks)
+        fills = self._fills(blocks, room)
         columns = []
         for column, field, i in slots(draft.columns):
             if column.kind == "category":
@@ -248,7 +252,9 @@ class Survey:
 
         return recode
 
-    def _fills(self, blocks: Callable[[], Iterable[Records]] | None) -> dict[str, dict[int, float]]:
+    def _fills(
+        self, blocks: Callable[[], Iterable[Records]] | None, room: int
+    ) -> dict[str, dict[int, float]]:
         """Give what missing values of numbers and dates become, by field and its column."""
         fills: dict[str, dict[int, float]] = {"numbers": {}, "dates": {}}
         if self.draft.missing not in ("mean", "median"):
@@ -264,7 +270,7 @@ class Survey:
                 ) -> Iterable[NDArray[np.floating]]:
                     return (block[field] for block in blocks())
 
-                middle = medians(values, wanted, ranges.valid)
+                middle = medians(values, wanted, ranges.valid, room)
                 fills[field] = dict(zip(wanted, middle, strict=True))
         return fills
 
@@ -351,7 +357,11 @@ class Known:
     def add(self, records: Records) -> None:
         """Take in training rows, to no effect."""
 
-    def recipe(self, blocks: Callable[[], Iterable[Records]] | None) -> Recipe:  # noqa: ARG002
+    def recipe(
+        self,
+        blocks: Callable[[], Iterable[Records]] | None,  # noqa: ARG002
+        room: int = 0,  # noqa: ARG002
+    ) -> Recipe:
         """Give the recipe."""
         return self.draft
 

@@ -9,7 +9,8 @@ import re
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -28,6 +29,15 @@ from ooc_train.tables.refusals import (
     require_all,
     too_long,
     unnamed,
+)
+from ooc_train.tables.wide import (
+    WIDE_COLUMNS,
+    Cells,
+    Parts,
+    WideBatch,
+    header_cells,
+    header_end,
+    types_of,
 )
 
 _BLOCK_BYTES = 2**20
@@ -61,20 +71,30 @@ class Dialect:
     delimiter, encoding : str
     block_bytes : int
         Text that is parsed at a time, in which a few rows fit.
+    wide : bool
+        Whether there are so many columns that they are parsed by types, and not one by one.
     """
 
     delimiter: str = ","
     encoding: str = "utf8"
     block_bytes: int = _BLOCK_BYTES
+    wide: bool = False
 
     @property
     def room(self) -> int:
         """Bytes that `read_batches` holds, as a multiple of a block.
 
         Three blocks wait, are parsed, or were; a block of digits and commas takes four times as
-        much in float64. The next one is joined of two and cut into two.
+        much in float64. The next one is joined of two and cut into two. Where cells are found one
+        by one, their places and the text of a type take eight more of each that is parsed.
         """
-        return (3 * (1 + 4) + 4) * self.block_bytes
+        cells = 8 * self.parsers if self.wide else 0
+        return ((self.parsers + 1) * (1 + 4) + 4 + cells) * self.block_bytes
+
+    @property
+    def parsers(self) -> int:
+        """Threads that parse: of long rows one, since their blocks are large."""
+        return 1 if self.block_bytes > _BLOCK_BYTES else _PARSERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,22 +131,25 @@ def read_head(path: str, delimiter: str, encoding: str) -> tuple[Dialect, Head]:
             blocks = _blocks(raw, path, dialect)
             text, position = next(blocks, (b"", 0))
             names, nameless = _names(path, text, dialect)
-            table = _parse(text, names, dialect, {}, skipped=1)
-            if not table.num_rows:
+            dialect = replace(dialect, wide=len(names) >= WIDE_COLUMNS)
+            types, n_rows = _types(text, names, dialect, skipped=1)
+            if not n_rows:
                 # The first row may end, or not, in another block.
                 text, position = next(blocks, (b"", position))
-                table = _parse(text, names, dialect, {}, skipped=0) if text else table
-    for name, kind in zip(names, table.schema.types, strict=True):
+                if text:
+                    types, n_rows = _types(text, names, dialect, skipped=0)
+    for name, kind in zip(names, types, strict=True):
         if pa.types.is_binary(kind):
             raise InvalidTable(not_text(path, encoding, f"the column {name!r}"))
     # What is held of the next block counts neither as rows nor as bytes.
     read = position if compression_of(path) else len(text)
-    return dialect, Head(table.schema, table.num_rows / read if read else 0.0, nameless)
+    schema = pa.schema(list(zip(names, types, strict=True)))
+    return dialect, Head(schema, n_rows / read if read else 0.0, nameless)
 
 
 def read_batches(
     path: str, dialect: Dialect, columns: Mapping[str, pa.DataType]
-) -> Generator[tuple[pa.RecordBatch, int], None, None]:
+) -> Generator[tuple[pa.RecordBatch | WideBatch, int], None, None]:
     """Give the rows of some columns, with the bytes of the file that were read so far.
 
     Parameters
@@ -144,11 +167,12 @@ def read_batches(
     TableNotFound
         The file is gone.
     """
-    pending: deque[tuple[Future[pa.Table], int]] = deque()
+    pending: deque[tuple[Future[pa.Table | WideBatch], int]] = deque()
     names: tuple[str, ...] | None = None
+    parts: Parts | None = None
     failure: Exception | None = None
     first = 0
-    with _open(path) as raw, ThreadPoolExecutor(_PARSERS, "ooc_train-csv") as parsers:
+    with _open(path) as raw, ThreadPoolExecutor(dialect.parsers, "ooc_train-csv") as parsers:
         blocks, left = _blocks(raw, path, dialect), True
         while left or pending:
             with explained(path, dialect.encoding, first, names or ()):
@@ -164,15 +188,22 @@ def read_batches(
                     if names is None:
                         (names, _), skipped = _names(path, text, dialect), 1
                         require_all(path, names, columns)
-                    parsed = parsers.submit(_parse, text, names, dialect, columns, skipped=skipped)
+                        if dialect.wide and columns:
+                            parts = Parts(
+                                names, columns, ord(dialect.delimiter), partial(_cells, dialect)
+                            )
+                    parsed = parsers.submit(
+                        _parse_block, text, names, dialect, columns, parts, skipped=skipped
+                    )
                     pending.append((parsed, read))
-                if len(pending) <= _PARSERS and left:
+                if len(pending) <= dialect.parsers and left:
                     continue
                 if not pending:
                     break
                 parsed, position = pending.popleft()
                 table = parsed.result()
-            for batch in table.to_batches():
+            batches = [table] if isinstance(table, WideBatch) else table.to_batches()
+            for batch in batches:
                 yield batch, position
             first += table.num_rows
         with explained(path, dialect.encoding, first, names or ()):
@@ -209,6 +240,67 @@ def _parse(
     )
 
 
+def _parse_block(
+    text: bytes,
+    names: Sequence[str],
+    dialect: Dialect,
+    columns: Mapping[str, pa.DataType],
+    parts: Parts | None,
+    *,
+    skipped: int,
+) -> pa.Table | WideBatch:
+    """Parse a block: by types where there are many columns, else by columns."""
+    if parts is not None:
+        rows = text[header_end(text, ord(dialect.delimiter)) :] if skipped else text
+        if rows.strip(b"\r\n"):
+            batch = parts.batch(rows, skipped)
+            if batch is not None:
+                return batch
+        # A row of another width, which Arrow says how it does of other files.
+    return _parse(text, names, dialect, columns, skipped=skipped)
+
+
+def _cells(
+    dialect: Dialect,
+    text: bytes,
+    names: Sequence[str],
+    types: Mapping[str, pa.DataType],
+    *,
+    missing: bool = True,
+) -> pa.Table:
+    """Parse text made of cells, where an empty line is an empty cell."""
+    return pyarrow.csv.read_csv(
+        pa.BufferReader(text),
+        read_options=pyarrow.csv.ReadOptions(
+            use_threads=False, block_size=len(text) + 1, column_names=list(names)
+        ),
+        parse_options=pyarrow.csv.ParseOptions(
+            delimiter=dialect.delimiter,
+            newlines_in_values=b'"' in text,
+            ignore_empty_lines=False,
+        ),
+        convert_options=pyarrow.csv.ConvertOptions(
+            column_types=dict(types), strings_can_be_null=missing
+        ),
+    )
+
+
+def _types(
+    text: bytes, names: Sequence[str], dialect: Dialect, *, skipped: int
+) -> tuple[list[pa.DataType], int]:
+    """Find the types of the columns in a block, and the number of its rows."""
+    if dialect.wide:
+        delimiter = ord(dialect.delimiter)
+        rows = text[header_end(text, delimiter) :] if skipped else text
+        if not rows.strip(b"\r\n"):
+            return [pa.null()] * len(names), 0
+        cells = Cells.of(rows, delimiter, len(names))
+        if cells is not None:
+            return types_of(cells, names, partial(_cells, dialect)), cells.n_rows
+    table = _parse(text, names, dialect, {}, skipped=skipped)
+    return table.schema.types, table.num_rows
+
+
 def _names(path: str, text: bytes, dialect: Dialect) -> tuple[tuple[str, ...], bool]:
     """Read the names of the columns from the first block, and say whether the first has none.
 
@@ -216,7 +308,12 @@ def _names(path: str, text: bytes, dialect: Dialect) -> tuple[tuple[str, ...], b
     """
     if not text:
         raise blank(path)
-    names = _parse(text, None, dialect, {}).schema.names
+    delimiter = ord(dialect.delimiter)
+    header = text[: header_end(text, delimiter)]
+    if header.count(delimiter) + 1 >= WIDE_COLUMNS:
+        names = header_cells(header, delimiter, partial(_cells, dialect, missing=False))
+    else:
+        names = _parse(text, None, dialect, {}).schema.names
     if "\0" in "".join(names):
         likely = "utf-16-be" if text.startswith(b"\0") else "utf-16-le"
         what = "its header has NUL bytes, as that of UTF-16 has"
