@@ -191,6 +191,26 @@ def test_every_changed_value_of_the_manifest_is_refused(tmp_path):
     assert open_store(store.path).n_rows == ROWS
 
 
+def test_fields_that_zarr_does_not_know_are_refused(tmp_path):
+    """A flipped letter of one would make the store another writer's, whose classes nobody knows."""
+    store = write(tmp_path / "a")
+    kept = metadata_of(store.path)
+    for field in kept:
+        metadata = {key if key != field else f"{key[:-1]}x": kept[key] for key in kept}
+        put_metadata(store.path, metadata)
+        with pytest.raises(InvalidStore, match=r"a/zarr\.json"):
+            open_store(store.path)
+    put_metadata(store.path, {**kept, "more": {"must_understand": False}})
+    assert open_store(store.path).classes == ("no", "yes")
+    plain = zarr.create_array(tmp_path / "b", data=np.ones((4, 2)))
+    about = metadata_of(tmp_path / "b")
+    put_metadata(tmp_path / "b", {**about, "mine": 1})
+    with pytest.raises(InvalidStore, match="has a field 'mine', which Zarr does not know"):
+        open_store(tmp_path / "b")
+    put_metadata(tmp_path / "b", {**about, "mine": {"must_understand": False}})
+    assert open_store(tmp_path / "b").X.shape == plain.shape
+
+
 def other_than(value):
     """Another value of the same type."""
     if isinstance(value, bool):

@@ -1,7 +1,9 @@
 """The metadata files of Zarr, as they are read: checked before anything that they say is believed.
 
-What a file has to say, by Zarr's specifications, is declared here, and no more: what else a writer
-noted is passed over. Files of format 2, which zarr-python reads, are looked at before it does.
+What a file has to say, by Zarr's specifications, is declared here, and no more. Fields that format
+3 does not know are refused, as it demands, unless they say that readers may pass over them: one
+letter of "attributes" that flips would make a store of ours one of another writer. Files of format
+2, which zarr-python reads, are looked at before it does.
 """
 
 import os
@@ -63,6 +65,14 @@ _ARRAY = record(
         "storage_transformers": or_none(list_of(anything)),
     },
 )
+_FIELDS = {
+    "group": {"zarr_format", "node_type", "attributes", "consolidated_metadata"},
+    "array": {
+        *("zarr_format", "node_type", "attributes", "shape", "data_type", "chunk_grid"),
+        *("chunk_key_encoding", "fill_value", "codecs", "storage_transformers"),
+        "dimension_names",
+    },
+}
 _CHUNKED = record({"chunk_shape": _CHUNKS})
 _SHARDED = record(
     {"chunk_shape": _CHUNKS, "codecs": list_of(_NAMED, least=1)},
@@ -124,6 +134,10 @@ def read_metadata(directory: str) -> dict[str, Any] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     require(found, _NODE, path, METADATA)
+    for field in sorted(found.keys() - _FIELDS[found["node_type"]]):
+        value = found[field]
+        if not isinstance(value, dict) or value.get("must_understand") is not False:
+            raise METADATA.refused(path, f"has a field {field!r}, which Zarr does not know")
     if found["node_type"] == "array":
         require(found, _ARRAY, path, METADATA)
         _require_chunks(found, path)
