@@ -6,10 +6,12 @@ import re
 import stat
 import subprocess
 import sys
+import tempfile
 import textwrap
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -316,6 +318,26 @@ def test_the_key_lies_where_nobody_else_looks_and_is_gone_with_the_cluster():
             settings = client.run(_told)
             assert "PRIVATE KEY" not in str(settings)
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("processes", [True, False])
+def test_dasks_shared_scratch_space_is_not_followed(tmp_path, monkeypatch, processes):
+    shared, victim = tmp_path / "shared", tmp_path / "victim"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    victim.mkdir()
+    # As another user would have laid it, for Dask to make its locks where that user may not.
+    (shared / "dask-scratch-space").symlink_to(victim)
+    monkeypatch.setenv("TMPDIR", str(shared))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    inside = partial(
+        security_module.GuardedCluster, security=True, processes=False, n_workers=1,
+        dashboard_address="127.0.0.1:0",
+    )  # fmt: skip
+    with (cluster if processes else inside)() as made, made.get_client() as client:
+        assert client.submit(int, "7").result() == 7
+        assert list(victim.iterdir()) == []
+    assert [path.name for path in shared.iterdir()] == ["dask-scratch-space"]
 
 
 def test_a_key_of_another_cluster_opens_nothing(guarded, tmp_path):
