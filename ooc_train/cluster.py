@@ -32,7 +32,12 @@ from ooc_train.memory import Ceiling, measure
 from ooc_train.runtime.endings import Endings
 from ooc_train.runtime.overhearing import overheard, quiet
 from ooc_train.runtime.security import GuardedCluster, require_security, security_for
-from ooc_train.runtime.starting import NO_GUARD_EXIT, require_startable, why_not_started
+from ooc_train.runtime.starting import (
+    NO_GUARD_EXIT,
+    require_inside,
+    require_startable,
+    why_not_started,
+)
 from ooc_train.stream.executors import (
     WORKER_TIMEOUT,
     Executor,
@@ -324,6 +329,7 @@ def private_client() -> Client:
     global _private
     with _lock:
         if _private is None:
+            require_inside()
             with dask.config.set(_LEAN), warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="Port .* is already in use")
                 cluster = GuardedCluster(

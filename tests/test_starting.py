@@ -14,7 +14,7 @@ from ooc_train.errors import ClusterError, MissingMainGuard
 from ooc_train.runtime import starting
 from ooc_train.runtime.endings import Endings
 from ooc_train.runtime.overhearing import overheard
-from ooc_train.runtime.starting import require_startable, why_not_started
+from ooc_train.runtime.starting import require_inside, require_startable, why_not_started
 from tests.watch import control_group
 
 TRY = "from ooc_train.runtime.starting import require_startable; require_startable(2)"
@@ -45,6 +45,9 @@ def test_too_few_files_may_be_open(monkeypatch):
             r"(\d+): raise it \(ulimit -n \1\), or use fewer workers$",
         ):
             require_startable(2)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 8, hard))
+        with pytest.raises(ClusterError, match=r"and the cluster inside this process needs about"):
+            require_inside()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 

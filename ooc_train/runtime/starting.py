@@ -29,8 +29,8 @@ _DRIVER_FILES, _FILES_A_WORKER = 64, 16
 """Files and sockets that this process opens for a cluster, and for each of its workers: 22 and 12
 were seen (32 workers, 4 pages of the dashboard), before the files of stores."""
 
-_WORKER_FILES = 48
-"""Files and sockets that a worker opens: 18 were seen, before the files of stores."""
+_INSIDE_FILES = 24
+"""Files and sockets that this process opens for the cluster inside it: 14 were seen."""
 
 _DRIVER_THREADS, _THREADS_A_WORKER = 12, 12
 """Threads and processes that a cluster takes of this user's, and each of its workers: 3 threads
@@ -57,7 +57,9 @@ def require_startable(n_workers: int) -> None:
     ClusterError
         which names what is missing, and the way out.
     """
-    _require_files(n_workers)
+    more = _DRIVER_FILES + _FILES_A_WORKER * n_workers
+    who = f"a scheduler and {_workers(n_workers)} need"
+    _require_files(more, who, ", or use fewer workers" if n_workers > 1 else "")
     _require_threads(n_workers)
     _require_memory(n_workers)
     _require_folders()
@@ -74,17 +76,28 @@ def require_startable(n_workers: int) -> None:
     _require_loopback()
 
 
-def _require_files(n_workers: int) -> None:
+def require_inside() -> None:
+    """Refuse to start the cluster inside this process, which has no others, where it can't be.
+
+    Raises
+    ------
+    ClusterError
+        which names what is missing, and the way out.
+    """
+    _require_files(_INSIDE_FILES, "the cluster inside this process needs")
+
+
+def _require_files(more: int, who: str, way_out: str = "") -> None:
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     try:
         opened = len(os.listdir("/proc/self/fd"))
     except OSError:  # elsewhere than on Linux, or without a descriptor to list them by
         opened = 3
-    need = max(opened + _DRIVER_FILES + _FILES_A_WORKER * n_workers, _WORKER_FILES)
+    need = opened + more
     if limit != resource.RLIM_INFINITY and limit < need:
         raise ClusterError(
-            f"the limit of open files is {limit}, and a scheduler and {_workers(n_workers)} "
-            f"need about {need}: raise it (ulimit -n {need}), or use fewer workers"
+            f"the limit of open files is {limit}, and {who} about {need}: raise it "
+            f"(ulimit -n {need}){way_out}"
         )
 
 
