@@ -342,7 +342,12 @@ def test_dasks_shared_scratch_space_is_not_followed(tmp_path, monkeypatch, proce
 
 def test_a_key_of_another_cluster_opens_nothing(guarded, tmp_path):
     with pytest.raises(OSError, match="TLS certificate does not match"):
-        Client(guarded.scheduler_address, security=security_of_run(str(tmp_path)), timeout=3)
+        Client(
+            guarded.scheduler_address,
+            security=security_of_run(str(tmp_path)),
+            timeout=3,
+            set_as_default=False,  # one that fails leaves Dask set to it
+        )
 
 
 def test_dasks_own_settings_are_taken(tmp_path):
