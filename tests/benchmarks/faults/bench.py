@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from tests.benchmarks.faults import hooks
-from tests.benchmarks.faults.children import Child, Ended, Limits, command
+from tests.benchmarks.faults.children import Child, Ended, Limits, command, tree
 from tests.benchmarks.faults.outcomes import Finding, Outcome
 
 N_ROWS = 600
@@ -53,7 +53,6 @@ class Bench:
     scheduler: str
     private: bool
     _cluster: "subprocess.Popen[str] | None" = None
-    _known: set[int] = field(default_factory=set)
     looks: dict[tuple[str, str], tuple[Any, ...]] = field(default_factory=dict)
     points: dict[tuple[str, bool], list[tuple[str, str]]] = field(default_factory=dict)
 
@@ -90,8 +89,6 @@ class Bench:
         self.scheduler = self._cluster.stdout.readline().strip()
         if not self.scheduler:
             raise RuntimeError("the cluster did not start")
-        time.sleep(0.1)
-        self._known = set(self._processes())
 
     def _stop_cluster(self) -> None:
         if self._cluster is not None:
@@ -101,11 +98,6 @@ class Bench:
             except subprocess.TimeoutExpired:
                 self._cluster.kill()
                 self._cluster.wait()
-
-    def restart_cluster(self) -> None:
-        """Start another cluster, where a case may have harmed the one before."""
-        self._stop_cluster()
-        self._start_cluster()
 
     def _make_template(self) -> None:
         for name, seed in (("old", 1), ("new", 2)):
@@ -117,7 +109,7 @@ class Bench:
                 self.require(words)
         os.mkdir(f"{self.template}/outputs")
 
-    def require(self, words: Sequence[str], folder: str | None = None) -> Ended:
+    def require(self, words: Sequence[str], folder: str | None = None, **settings: Any) -> Ended:
         """Run a command that has to succeed.
 
         Raises
@@ -125,7 +117,7 @@ class Bench:
         RuntimeError
             where it does not: then the benchmark itself is wrong, or all is.
         """
-        ended = self.run(words, folder or self.template)
+        ended = self.run(words, folder or self.template, **settings)
         if ended.status != 0:
             raise RuntimeError(f"{' '.join(words)}: exit status {ended.status}: {ended.err}")
         return ended
@@ -228,10 +220,15 @@ class Bench:
                         found.append(int(name))
         return found
 
+    def _own(self) -> set[int]:
+        """Return the processes of the benchmark: this one, and the cluster's, as they are now."""
+        cluster = () if self._cluster is None else tree(self._cluster.pid)
+        return {os.getpid(), *cluster}
+
     def _mapped(self) -> set[str]:
         """Return the inodes of the shared memory that the cluster's processes have open."""
         found = set()
-        for pid in self._known:
+        for pid in self._own():
             with contextlib.suppress(OSError):
                 lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
                 # A semaphore's name, for its maker, is that of a file that is gone.
@@ -242,7 +239,7 @@ class Bench:
         """Return processes that live on though nobody waits for them, after some seconds."""
         ends = time.perf_counter() + patience
         while True:
-            found = set(self._processes()) - self._known
+            found = set(self._processes()) - self._own()
             if not found or time.perf_counter() > ends:
                 return found
             time.sleep(0.05)

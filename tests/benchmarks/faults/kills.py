@@ -30,7 +30,7 @@ def points_of(bench: Bench, job: Job, *, overwrite: bool) -> list[tuple[str, str
         with prepared(bench, job, overwrite=overwrite) as folder:
             listed = f"{bench.root}/files/points"
             words = job.command(bench, "new", overwrite=overwrite)
-            bench.run(words, folder, act=lambda: hooks.listed_in(listed))
+            bench.require(words, folder, act=lambda: hooks.listed_in(listed))
             lines = Path(listed).read_text().splitlines()
             os.unlink(listed)
         pairs = [line.partition("\t")[::2] for line in lines]
