@@ -12,7 +12,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import Field, fields, is_dataclass
 from typing import Any, get_type_hints
 
-import click
 import typer
 from typer.models import OptionInfo
 
@@ -74,7 +73,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
                 remove_dead_folders()
                 remove_dead_semaphores()
                 function(**given)
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
+        except (typer.BadParameter, typer.Exit, typer.Abort):
             raise
         except Exception as error:
             if output.traceback or isinstance(error, BrokenPipeError):
