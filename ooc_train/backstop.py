@@ -24,13 +24,15 @@ of addresses each for their stacks, and allocators theirs in large pieces."""
 _lock = threading.Lock()
 _allowed: dict[str, int] = {}
 _before: tuple[int, int, int] | None = None
-"""Addresses taken when the first job began, and the limits that it found."""
+"""Addresses taken when the first job began, or one was allowed anew, and the limits before."""
 
 
 def allow(job: str, growth: int) -> str:
     """Let this process take so many bytes more for a job, and return the limit as text.
 
-    It returns "" where there is no such limit: elsewhere than on Linux.
+    It returns "" where there is no such limit: elsewhere than on Linux. A job that is allowed anew
+    may take as much more than the process has by now: allocators reserve addresses meanwhile, such
+    as Arrow's 1 GiB, that are no memory, and a limit below them would refuse every byte.
     """
     global _before
     if not sys.platform.startswith("linux"):
@@ -38,6 +40,9 @@ def allow(job: str, growth: int) -> str:
     with _lock:
         if _before is None:
             _before = (_taken(), *resource.getrlimit(resource.RLIMIT_DATA))
+        elif job in _allowed:
+            taken, soft, hard = _before
+            _before = (max(taken, _taken()), soft, hard)
         _allowed[job] = growth
         return approximate_bytes(_set())
 
