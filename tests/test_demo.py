@@ -103,7 +103,7 @@ def test_what_it_tells(tmp_path):
         result = CliRunner().invoke(cli.app, arguments)
         again = CliRunner().invoke(cli.app, arguments)
     assert result.exit_code == 0, result.output
-    assert re.match(r"dashboard  http://127\.0\.0\.1:\d+/status\n", result.stderr)
+    assert re.match(r"dashboard  http://127\.0\.0\.1:\d+/\S+/status\n", result.stderr)
     head, *rows = re.findall(r"^(?:batch size|full|chunk|256|1) .*$", result.stdout, re.MULTILINE)
     assert head.split()[-3:] == ["AUC", "projected", "measured"]
     assert [row.split()[:2] for row in rows] == [

@@ -238,7 +238,8 @@ def paths_of(made):
 
 
 def test_no_page_opens_without_the_secret_and_none_changes_anything(guarded):
-    assert training_link(guarded.get_client())
+    with guarded.get_client() as client:
+        assert training_link(client)
     port, secret = guarded.scheduler.http_server.port, guarded._secret
     assert len(secret) >= 22
     assert guarded.dashboard_link == f"http://127.0.0.1:{port}/{secret}/status"
