@@ -262,9 +262,13 @@ def connect(address: str) -> Client:
     ClusterError
         where none answers at the address.
     """
+    before = dask.config.get("scheduler", None)
     try:
         return Client(address, security=security_for(address), timeout=_CONNECT_SECONDS)
     except (OSError, ValueError, TypeError) as error:
+        if before is None:
+            # A client that fails as it is made has told Dask to run everything on it all the same.
+            dask.config.config.pop("scheduler", None)
         tls = address.startswith("tls://")
         raise ClusterError(
             f"no cluster answers at {address} ({error}); give the address of a Dask scheduler, "

@@ -390,6 +390,7 @@ def test_a_cluster_of_others_is_reached_with_the_certificates_of_dasks_settings(
             ClusterError, match=r"no cluster answers at tls://.*distributed\.comm\.tls"
         ):
             connect(address)
+        assert dask.config.get("scheduler", None) is None
         settings = {
             "distributed.comm.tls.ca-file": given.tls_ca_file,
             "distributed.comm.tls.client.cert": given.tls_client_cert,
