@@ -1,5 +1,6 @@
 """The operating system's limit behind the plan: what takes more than it said is refused."""
 
+import mmap
 import os
 import resource
 import subprocess
@@ -141,3 +142,14 @@ def test_a_job_of_one_process_is_refused_what_it_has_no_plan_for() -> None:
         assert resource.getrlimit(resource.RLIMIT_DATA) != before
     assert resource.getrlimit(resource.RLIMIT_DATA) == before
     assert np.ones(2**26).sum() == 2**26
+
+
+def test_addresses_that_allocators_reserve_meanwhile_leave_room_for_what_is_planned() -> None:
+    backstop.allow("a", 8 * 2**30)
+    try:
+        # As Arrow's allocator does, between the start of a job and its plan.
+        with mmap.mmap(-1, 2**30, flags=mmap.MAP_PRIVATE):
+            backstop.allow("a", 32 * MIB)
+            assert np.ones(24 * MIB, np.uint8).sum() == 24 * MIB
+    finally:
+        backstop.lift("a")
