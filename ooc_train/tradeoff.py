@@ -37,7 +37,7 @@ from ooc_train.watching.interrupts import at_once
 
 BATCH_SIZES: tuple[int | str, ...] = (1, 16, 256, "chunk", "full")
 
-_TABLE = "tradeoff.json"
+_TABLE = TRADEOFF.markers[0]
 
 
 @dataclass(frozen=True, slots=True)

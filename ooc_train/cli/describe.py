@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ooc_train.cli.text import aligned, count, one_line
+from ooc_train.core.atomic import RUN
 from ooc_train.core.schema import flag, list_of, or_none, record, texts
 from ooc_train.core.schema import text as is_text
 from ooc_train.text import few
@@ -33,7 +34,7 @@ _RECIPE = record(
 
 def is_run(path: str) -> bool:
     """Return whether a folder is a run's, and not a store's."""
-    return os.path.lexists(os.path.join(path, "model.json"))
+    return RUN.is_at(path)
 
 
 def describe_store(store: "Store", columns: int) -> dict[str, Any]:

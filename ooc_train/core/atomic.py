@@ -16,7 +16,6 @@ killed in between leaves the others whole beside their places, where `finish_com
 import contextlib
 import ctypes
 import errno
-import fcntl
 import hashlib
 import os
 import secrets
@@ -30,6 +29,7 @@ from time import time
 from types import TracebackType
 from typing import Self
 
+from ooc_train.core.locks import is_open_at, lock
 from ooc_train.core.places import local_path
 from ooc_train.errors import LeftoversRemoved, OutputExists, SavedElsewhere
 
@@ -292,7 +292,7 @@ class PartialOutput(Discarding):
         for _ in range(_ATTEMPTS):
             fd = self._opened()
             try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock(fd)
             except BlockingIOError:
                 os.close(fd)
                 raise OutputExists(
@@ -308,7 +308,7 @@ class PartialOutput(Discarding):
                 self.partial_path = _hidden(self.path, unlocked)[0]
                 fd = self._opened()
             # Whoever held the lock before may have renamed or removed it since it was opened.
-            if _is_open_at(fd, self.partial_path):
+            if is_open_at(fd, self.partial_path):
                 if self._kind.markers or os.fstat(fd).st_nlink == 1:
                     self._lock = fd
                     return
@@ -483,8 +483,8 @@ def finish_commit(path: str, kind: Kind, replaces: str) -> bool:
     partial_path, replaced_path = _hidden(path, "partial", "replaced")
     fd, old = os.open(partial_path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC), -1
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not _is_open_at(fd, partial_path):
+        lock(fd)
+        if not is_open_at(fd, partial_path):
             return False  # another process was quicker
         found = _identity(path, kind)
         if found is None:
@@ -523,7 +523,7 @@ def undo_replacement(path: str) -> None:
         return
     fd = os.open(partial_path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock(fd)
         rename_exclusive(replaced_path, path)
     finally:
         os.close(fd)
@@ -542,8 +542,8 @@ def write_file(path: str | os.PathLike[str], content: bytes, *, overwrite: bool)
     OutputExists, OSError, ValueError
         As `PartialOutput` does.
     """
-    with PartialOutput(path, FILE, overwrite=overwrite) as output, explained(output.path):
-        with open(output.partial_path, "wb") as file:
+    with PartialOutput(path, FILE, overwrite=overwrite) as output:
+        with explained(output.path), open(output.partial_path, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -626,8 +626,6 @@ def explained(path: str) -> Iterator[None]:
     except OutputExists:
         raise
     except OSError as error:
-        if error.filename == path and "nothing of it was" in (error.strerror or ""):
-            raise
         advice = {
             errno.ENOSPC: "the disk is full: free some room, or write elsewhere",
             errno.EDQUOT: "your disk quota is used up: free some room, or write elsewhere",
@@ -692,7 +690,7 @@ def _locked(path: str) -> int:
     except OSError:
         return -1
     with contextlib.suppress(OSError):
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock(fd)
     return fd
 
 
@@ -710,16 +708,9 @@ def _remove_open(fd: int, path: str) -> None:
     Once that is gone, another process may make something of its own at the same path.
     """
     for _ in range(_ATTEMPTS):
-        if not _is_open_at(fd, path):
+        if not is_open_at(fd, path):
             return
         _remove_once(path)
-
-
-def _is_open_at(fd: int, path: str) -> bool:
-    try:
-        return os.path.samestat(os.fstat(fd), os.lstat(path))
-    except FileNotFoundError:
-        return False
 
 
 def sync_folder(folder: str) -> None:

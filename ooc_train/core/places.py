@@ -6,7 +6,6 @@ them from what is not theirs. The process that made a folder holds a lock on it.
 next folder removes those whose process was killed.
 """
 
-import fcntl
 import grp
 import os
 import pwd
@@ -18,6 +17,8 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from ooc_train.core.forks import after_fork
+from ooc_train.core.locks import is_open_at, lock
 from ooc_train.errors import UnsafePlace
 
 __all__ = [
@@ -191,28 +192,26 @@ def open_folder(kind: str) -> str:
     remove_dead_folders(place)
     while True:
         folder = tempfile.mkdtemp(prefix=f"{_PREFIX}{kind}-", dir=place)
-        lock = _locked(folder)
-        if lock is not None:
-            _locks[folder] = lock
+        descriptor = _locked(folder)
+        if descriptor is not None:
+            _locks[folder] = descriptor
             return folder
 
 
 def close_folder(folder: str) -> None:
     """Remove a folder that `open_folder` made, unless another process did: a child keeps off."""
-    lock = _locks.pop(folder, None)
-    if lock is not None:
+    descriptor = _locks.pop(folder, None)
+    if descriptor is not None:
         shutil.rmtree(folder, ignore_errors=True)
-        os.close(lock)
+        os.close(descriptor)
 
 
+@after_fork
 def _forget_locks() -> None:
     """Have a child that was forked leave its parent's folders, and their locks, alone."""
-    for lock in _locks.values():
-        os.close(lock)
+    for descriptor in _locks.values():
+        os.close(descriptor)
     _locks.clear()
-
-
-os.register_at_fork(after_in_child=_forget_locks)
 
 
 def _locked(folder: str) -> int | None:
@@ -221,26 +220,21 @@ def _locked(folder: str) -> int | None:
     None where another process removed the folder, or is about to.
     """
     try:
-        lock = os.open(folder, _FOLDER)
+        descriptor = os.open(folder, _FOLDER)
     except FileNotFoundError:
         return None
     try:
-        _lock(lock)
+        lock(descriptor)
     except BlockingIOError:
-        os.close(lock)
+        os.close(descriptor)
         return None
     except OSError:
-        return lock  # nor can another process lock it, and without that none removes it
+        return descriptor  # nor can another process lock it, and without that none removes it
     # It may have been removed before it was locked.
-    with suppress(FileNotFoundError):
-        if os.path.samestat(os.fstat(lock), os.lstat(folder)):
-            return lock
-    os.close(lock)
+    if is_open_at(descriptor, folder):
+        return descriptor
+    os.close(descriptor)
     return None
-
-
-def _lock(descriptor: int) -> None:
-    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def remove_dead_folders(place: str | None = None) -> None:
@@ -258,12 +252,12 @@ def remove_dead_folders(place: str | None = None) -> None:
             return
     for folder in _ours(place, ""):
         with suppress(OSError):
-            lock = os.open(folder, _FOLDER)
+            descriptor = os.open(folder, _FOLDER)
             try:
-                _lock(lock)
+                lock(descriptor)
                 shutil.rmtree(folder, ignore_errors=True)
             finally:
-                os.close(lock)
+                os.close(descriptor)
 
 
 def own_folders(kind: str) -> list[str]:
