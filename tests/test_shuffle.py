@@ -308,6 +308,8 @@ def start(source, out, seed):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("replaced", [False, True])
+# Where the last kill came in the midst of writing, the shuffle after it tells of what it removes.
+@pytest.mark.filterwarnings("ignore::ooc_train.errors.LeftoversRemoved")
 def test_a_kill_at_any_moment_leaves_a_whole_store_or_none(tmp_path, replaced):
     source, out = tmp_path / "a", tmp_path / "b"
     make_data(source, rows=400_000, features=20)
