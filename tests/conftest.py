@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from ooc_train.store.ingest import ingest
+from ooc_train.store.jobs.ingest import ingest
 
 DATA = Path(__file__).parent.parent / "data"
 
@@ -33,8 +33,8 @@ def data_script(name: str) -> ModuleType:
 @pytest.fixture
 def one_id(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give all stores one id, so that those of the same rows and name are the same bytes."""
-    monkeypatch.setattr("ooc_train.store.output.new_store_id", lambda: "5e" * 16)
-    monkeypatch.setattr("ooc_train.store.ingest.new_pair_id", lambda: "9a" * 16)
+    monkeypatch.setattr("ooc_train.store.writing.output.new_store_id", lambda: "5e" * 16)
+    monkeypatch.setattr("ooc_train.store.jobs.ingest.new_pair_id", lambda: "9a" * 16)
 
 
 @pytest.fixture(scope="session")

@@ -15,8 +15,8 @@ import numpy as np
 
 from ooc_train.core import atomic
 from ooc_train.errors import StoreNotFound
-from ooc_train.store.ingest import ingest, sister_path
-from ooc_train.store.layout import open_store
+from ooc_train.store.dataset import open_store
+from ooc_train.store.jobs.ingest import ingest, sister_path
 
 ROWS = 60
 RENAMES = {"os.rename", "ooc_train.rename"}

@@ -4,8 +4,8 @@ import json
 import os
 from pathlib import Path
 
-from ooc_train.store.checksums import CHECKSUMS, with_checksums
-from ooc_train.store.identity import IDENTITY_BYTES
+from ooc_train.store.format.checksums import CHECKSUMS, with_checksums
+from ooc_train.store.format.identity import IDENTITY_BYTES
 
 INDEX_CHECKSUM = 4
 

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ooc_train.models.linear import LinearProblem
-from ooc_train.models.losses import LOSSES
-from ooc_train.models.scaling import Scaling
-from ooc_train.store.layout import Store
-from ooc_train.store.writer import StoreWriter
+from ooc_train.objective.losses import LOSSES
+from ooc_train.objective.scaling import Scaling
+from ooc_train.store.dataset import Store
+from ooc_train.store.writing.writer import StoreWriter
 from ooc_train.stream.executors import Executor, Inline
 from ooc_train.stream.passes import Grain, Stream
 from ooc_train.stream.sources import ArraySource, Source

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ooc_train import backstop
-from ooc_train.budget import Budget
-from ooc_train.cluster import LocalCluster, private_client
+from ooc_train.core.sums import Arrays, Block, Sums, total_bytes
 from ooc_train.errors import CeilingExceeded
-from ooc_train.job import Job
-from ooc_train.memory import Term
+from ooc_train.memory import rlimit
+from ooc_train.memory.budget import Budget
+from ooc_train.memory.ceiling import Term
 from ooc_train.models.moments import ColumnSums
-from ooc_train.models.sums import Arrays, Block, Sums, total_bytes
+from ooc_train.runtime.cluster import LocalCluster, private_client
+from ooc_train.runtime.job import Job
 from ooc_train.stream.plan import Demand
 from ooc_train.stream.sources import StoreSource
 from tests.streams import same_bits, write_store
@@ -26,7 +26,7 @@ from tests.streams import same_bits, write_store
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA is Linux's")
 
 MIB = 2**20
-TOO_MUCH = 4 * backstop.SLACK
+TOO_MUCH = 4 * rlimit.SLACK
 
 
 def limits(_: object = None) -> tuple[int, int]:
@@ -92,7 +92,7 @@ def test_the_users_own_process_keeps_its_limits(source):
 CODE = """if True:
     import resource
     import numpy as np
-    from ooc_train import backstop
+    from ooc_train.memory import rlimit
 
     def refused(size):
         try:
@@ -102,22 +102,22 @@ CODE = """if True:
         return False
 
     before = resource.getrlimit(resource.RLIMIT_DATA)
-    much = 4 * backstop.SLACK
+    much = 4 * rlimit.SLACK
     assert not refused(much)
-    backstop.allow("a", 2**20)
+    rlimit.allow("a", 2**20)
     assert refused(much)
     assert not refused(2**20)
-    backstop.allow("b", much)   # jobs that overlap have room for both
+    rlimit.allow("b", much)   # jobs that overlap have room for both
     assert not refused(much)
     assert refused(2 * much)
-    backstop.lift("b")
+    rlimit.lift("b")
     assert refused(much)
-    backstop.lift("b")          # once more does nothing
-    backstop.lift("a")
+    rlimit.lift("b")          # once more does nothing
+    rlimit.lift("a")
     assert resource.getrlimit(resource.RLIMIT_DATA) == before
     assert not refused(much)
     resource.setrlimit(resource.RLIMIT_DATA, (2 * much, before[1]))
-    backstop.allow("a", 8 * much)
+    rlimit.allow("a", 8 * much)
     assert refused(3 * much)    # a lower limit that was there stays
 """
 
@@ -145,11 +145,11 @@ def test_a_job_of_one_process_is_refused_what_it_has_no_plan_for() -> None:
 
 
 def test_addresses_that_allocators_reserve_meanwhile_leave_room_for_what_is_planned() -> None:
-    backstop.allow("a", 8 * 2**30)
+    rlimit.allow("a", 8 * 2**30)
     try:
         # As Arrow's allocator does, between the start of a job and its plan.
         with mmap.mmap(-1, 2**30, flags=mmap.MAP_PRIVATE):
-            backstop.allow("a", 32 * MIB)
+            rlimit.allow("a", 32 * MIB)
             assert np.ones(24 * MIB, np.uint8).sum() == 24 * MIB
     finally:
-        backstop.lift("a")
+        rlimit.lift("a")

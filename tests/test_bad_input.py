@@ -17,8 +17,6 @@ import pytest
 import zarr
 from distributed import Client
 
-from ooc_train import cluster as clusters
-from ooc_train.cluster import LocalCluster
 from ooc_train.errors import (
     CeilingExceeded,
     ClusterError,
@@ -31,15 +29,17 @@ from ooc_train.errors import (
     StoreNotFound,
 )
 from ooc_train.estimators import load
-from ooc_train.models.fitted import load_fitted
-from ooc_train.models.model import Model
-from ooc_train.predict import evaluate, predict_store
-from ooc_train.store.layout import open_store
-from ooc_train.store.writer import StoreWriter
+from ooc_train.inference.predict import evaluate, predict_store
+from ooc_train.models.settings import Model
+from ooc_train.monitoring.callbacks import History
+from ooc_train.monitoring.run_page import run_page
+from ooc_train.runs.fitted import load_fitted
+from ooc_train.runtime import cluster as clusters
+from ooc_train.runtime.cluster import LocalCluster
+from ooc_train.store.dataset import open_store
+from ooc_train.store.writing.writer import StoreWriter
 from ooc_train.stream.order import spread
-from ooc_train.train import train
-from ooc_train.watching.callbacks import History
-from ooc_train.watching.page import run_page
+from ooc_train.training.loop import train
 from tests.test_core_files import lay
 
 CHUNK, CHUNKS, FEATURES = 32, 100, 3
@@ -638,7 +638,7 @@ def test_an_address_where_no_cluster_answers(monkeypatch):
 def test_a_script_without_its_guard_gets_one_line(tmp_path):
     script = tmp_path / "fit.py"
     script.write_text(
-        "from ooc_train.cluster import LocalCluster\n"
+        "from ooc_train.runtime.cluster import LocalCluster\n"
         "with LocalCluster(n_workers=2, dashboard_address='127.0.0.1:0'): print('ran')\n"
     )
     result = subprocess.run(

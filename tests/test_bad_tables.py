@@ -15,9 +15,9 @@ import pytest
 
 from ooc_train.cli.parsers import names
 from ooc_train.errors import CeilingExceeded, InvalidTable, OutputExists, TableNotFound
-from ooc_train.store import output
-from ooc_train.store.ingest import ingest, recipe_of
-from ooc_train.store.layout import open_store
+from ooc_train.store.dataset import open_store
+from ooc_train.store.jobs.ingest import ingest, recipe_of
+from ooc_train.store.writing import output
 from tests.test_core_files import lay
 from tests.test_ingest import RNG, ROLES, TABLE, features_of, made, write
 from tests.test_writer import contents

@@ -14,19 +14,19 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ooc_train.cluster import LocalCluster
 from ooc_train.core.places import in_scratch, scratch_folder
 from ooc_train.errors import CeilingExceeded, InvalidRun, InvalidStore, NonFiniteData
 from ooc_train.estimators import LinearRegression, LogisticRegression, Ridge
-from ooc_train.models.model import Model
-from ooc_train.planning import plan
-from ooc_train.predict import evaluate
-from ooc_train.scoring import evaluate_files
-from ooc_train.store.layout import open_store
-from ooc_train.stream import beside
+from ooc_train.experiments.tradeoff import tradeoff
+from ooc_train.inference.predict import evaluate
+from ooc_train.inference.raw_files import evaluate_files
+from ooc_train.models.settings import Model
+from ooc_train.runtime.cluster import LocalCluster
+from ooc_train.store.dataset import open_store
+from ooc_train.stream import labels_and_weights as beside
 from ooc_train.stream.inputs import read_inputs
-from ooc_train.tradeoff import tradeoff
-from ooc_train.train import train
+from ooc_train.training.loop import train
+from ooc_train.training.planning import plan
 from tests.streams import write_store
 
 ROWS = 700

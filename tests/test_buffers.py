@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ooc_train.core.sums import Room, total_bytes
 from ooc_train.errors import CeilingExceeded
-from ooc_train.models.sums import Room, total_bytes
 from ooc_train.stream import buffers
 from ooc_train.stream.buffers import Pool
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from ooc_train.events import Ended, Noted, Progressed, Started, Stepped
-from ooc_train.text import printable
-from ooc_train.watching import callbacks
-from ooc_train.watching.callbacks import ConsoleBar, History
+from ooc_train.core.text import printable
+from ooc_train.monitoring import callbacks
+from ooc_train.monitoring.callbacks import ConsoleBar, History
+from ooc_train.runs.events import Ended, Noted, Progressed, Started, Stepped
 
 
 def started(solver="newton", max_iter=100):

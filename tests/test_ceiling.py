@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from ooc_train.store.made import make_data
-from ooc_train.units import format_bytes
+from ooc_train.core.units import format_bytes
+from ooc_train.store.jobs.synthetic import make_data
 from tests.watch import ControlGroup, Watched, control_group, watch, write_csv
 
 pytestmark = pytest.mark.slow

@@ -19,11 +19,11 @@ from numcodecs.registry import get_codec
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, GzipCodec, ShardingCodec, ZstdCodec
 
 from ooc_train.errors import CorruptChunk
-from ooc_train.store import direct
-from ooc_train.store.chunks import ChunkReader
-from ooc_train.store.layout import open_store
-from ooc_train.store.nodes import find_node
-from ooc_train.store.writer import StoreWriter
+from ooc_train.store.dataset import open_store
+from ooc_train.store.opening.nodes import find_node
+from ooc_train.store.reading import direct
+from ooc_train.store.reading.chunks import ChunkReader
+from ooc_train.store.writing.writer import StoreWriter
 
 CODECS = {
     "raw": (),
@@ -451,8 +451,8 @@ def test_reading_our_store_needs_no_zarr(tmp_path):
     store = write(tmp_path, "none")
     code = (
         "import sys, numpy as np\n"
-        "from ooc_train.store.layout import open_store\n"
-        "from ooc_train.store.chunks import ChunkReader\n"
+        "from ooc_train.store.dataset import open_store\n"
+        "from ooc_train.store.reading.chunks import ChunkReader\n"
         f"store = open_store({store.path!r})\n"
         "ChunkReader(store.X).read(0, np.empty((4, 3), 'f4'))\n"
         "sys.exit(bool({'zarr', 'numcodecs', 'dask', 'pandas'} & set(sys.modules)))"

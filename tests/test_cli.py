@@ -24,20 +24,20 @@ from typer.testing import CliRunner
 from ooc_train import cli
 from ooc_train.cli import parsers
 from ooc_train.cli.options import Learning
-from ooc_train.cluster import LocalCluster, workers_within
 from ooc_train.core.atomic import FILE, STORE, PartialOutput
-from ooc_train.events import Stepped
-from ooc_train.memory import Ceiling
-from ooc_train.models import model as models
-from ooc_train.models.fitted import Fitted, load_fitted
-from ooc_train.models.model import Model
-from ooc_train.predict import evaluate
-from ooc_train.store.layout import open_store
-from ooc_train.store.made import make_data
-from ooc_train.store.writer import StoreWriter
-from ooc_train.units import parse_bytes
-from ooc_train.watching import interrupts
-from ooc_train.watching.callbacks import ConsoleBar
+from ooc_train.core.units import parse_bytes
+from ooc_train.inference.predict import evaluate
+from ooc_train.memory.ceiling import Ceiling
+from ooc_train.models import settings as models
+from ooc_train.models.settings import Model
+from ooc_train.monitoring import interrupts
+from ooc_train.monitoring.callbacks import ConsoleBar
+from ooc_train.runs.events import Stepped
+from ooc_train.runs.fitted import Fitted, load_fitted
+from ooc_train.runtime.cluster import LocalCluster, workers_within
+from ooc_train.store.dataset import open_store
+from ooc_train.store.jobs.synthetic import make_data
+from ooc_train.store.writing.writer import StoreWriter
 from tests.sealing import reseal
 from tests.streams import write_store
 
@@ -279,7 +279,7 @@ def test_messages_name_options_where_python_has_arguments(said, told, tmp_path, 
     def fail(path, **_: Any) -> None:
         raise ValueError(said)
 
-    monkeypatch.setattr("ooc_train.store.layout.open_store", fail)
+    monkeypatch.setattr("ooc_train.store.dataset.open_store", fail)
     result = here("train", tmp_path)
     assert result.stderr == f"error: {told}\n"
     assert json.loads(here("train", tmp_path, "--json").stdout)["message"] == told

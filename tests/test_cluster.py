@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from distributed import Client
 
-from ooc_train.cluster import LocalCluster, choose_executor, private_client
+from ooc_train.core.sums import total_bytes
 from ooc_train.errors import CeilingExceeded
-from ooc_train.job import Job
 from ooc_train.models.moments import ColumnSums
-from ooc_train.models.sums import total_bytes
+from ooc_train.runtime.cluster import LocalCluster, choose_executor, private_client
+from ooc_train.runtime.job import Job
 from ooc_train.stream.plan import Demand
 from ooc_train.stream.sources import StoreSource
 from tests.streams import write_store
@@ -123,14 +123,14 @@ def test_workers_are_ended_before_a_job_is_refused(tmp_path, monkeypatch):
 def test_the_ceiling_is_decided_before_the_private_cluster_is_started(tmp_path, monkeypatch):
     source = rows(tmp_path / "a")
     available = [800 * 2**20]
-    monkeypatch.setattr("ooc_train.memory.available_memory", lambda: available[0])
-    monkeypatch.setattr("ooc_train.memory.in_container", lambda: True)
+    monkeypatch.setattr("ooc_train.memory.ceiling.available_memory", lambda: available[0])
+    monkeypatch.setattr("ooc_train.memory.ceiling.in_container", lambda: True)
 
     def start(*arguments):
         available[0] = 300 * 2**20
         return choose_executor(*arguments)
 
-    monkeypatch.setattr("ooc_train.job.choose_executor", start)
+    monkeypatch.setattr("ooc_train.runtime.job.choose_executor", start)
     with Job(source) as job:
         assert job.ceiling.limit == 400 * 2**20
         large = replace(demand(source, ColumnSums(np.zeros(3))), workspace=500 * 2**20)

@@ -13,14 +13,14 @@ from typer.testing import CliRunner
 from ooc_train import cli
 from ooc_train.errors import InvalidRun
 from ooc_train.estimators import LinearRegression, LogisticRegression, Ridge
-from ooc_train.models.columns import column_order
-from ooc_train.models.fitted import Fitted
-from ooc_train.models.model import Model
-from ooc_train.predict import evaluate, predict, predict_store
-from ooc_train.scoring import predict_files
+from ooc_train.experiments.tradeoff import tradeoff
+from ooc_train.inference.predict import evaluate, predict, predict_store
+from ooc_train.inference.raw_files import predict_files
+from ooc_train.models.settings import Model
+from ooc_train.runs.fitted import Fitted
+from ooc_train.stream.feature_names import column_order
 from ooc_train.stream.inputs import read_inputs
-from ooc_train.tradeoff import tradeoff
-from ooc_train.train import train
+from ooc_train.training.loop import train
 from tests.streams import write_store
 
 NAMES = ("a", "b", "c", "d")

@@ -8,12 +8,12 @@ from typer.testing import CliRunner
 from ooc_train import cli
 from ooc_train.cli import command as commands
 from ooc_train.cli.command import INTERNAL
-from ooc_train.cluster import LocalCluster
+from ooc_train.core.units import approximate_bytes, parse_bytes, parse_duration, parse_rows
 from ooc_train.errors import CeilingExceeded
-from ooc_train.models.model import Model
-from ooc_train.store.made import make_data
-from ooc_train.store.rechunk import rechunk_store
-from ooc_train.units import approximate_bytes, parse_bytes, parse_duration, parse_rows
+from ooc_train.models.settings import Model
+from ooc_train.runtime.cluster import LocalCluster
+from ooc_train.store.jobs.rechunk import rechunk_store
+from ooc_train.store.jobs.synthetic import make_data
 
 
 def here(*arguments):
@@ -152,7 +152,7 @@ def broken(monkeypatch, store):
     def info(path):
         raise KeyError("nobody\nthought of it")
 
-    monkeypatch.setattr("ooc_train.cli.data.is_run", info)
+    monkeypatch.setattr("ooc_train.cli.data_commands.is_run", info)
     return store
 
 
@@ -189,7 +189,7 @@ def test_no_memory_is_said(monkeypatch, store):
     def info(path):
         raise MemoryError
 
-    monkeypatch.setattr("ooc_train.cli.data.is_run", info)
+    monkeypatch.setattr("ooc_train.cli.data_commands.is_run", info)
     result = here("info", store)
     assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
     assert "there is not enough memory" in result.stderr

@@ -12,14 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from zarr.storage import MemoryStore
 
-from ooc_train import cluster as clusters
 from ooc_train.errors import InvalidStore, NonFiniteData
-from ooc_train.models.model import Model
-from ooc_train.store import nodes
-from ooc_train.store.chunks import ChunkReader
-from ooc_train.store.conventions import declared_by, require_rows_first
-from ooc_train.store.layout import open_store
-from ooc_train.train import train
+from ooc_train.models.settings import Model
+from ooc_train.runtime import cluster as clusters
+from ooc_train.store.dataset import open_store
+from ooc_train.store.format.conventions import declared_by, require_rows_first
+from ooc_train.store.opening import nodes
+from ooc_train.store.reading.chunks import ChunkReader
+from ooc_train.training.loop import train
 
 ROWS, COLUMNS, CHUNK = 64, 8, 16
 X = np.random.default_rng(0).integers(-100, 100, (ROWS, COLUMNS))

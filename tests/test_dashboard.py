@@ -31,19 +31,13 @@ from bokeh.resources import INLINE
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ooc_train.cluster import LocalCluster, training_link
-from ooc_train.events import Ended, Noted, Progressed, Started, Stepped
-from ooc_train.memory import ProcessMemory
-from ooc_train.models.model import Model
-from ooc_train.store.layout import open_store
-from ooc_train.store.made import make_data
-from ooc_train.stream.inputs import read_inputs
-from ooc_train.train import train
-from ooc_train.watching import driver as driver_module
-from ooc_train.watching.dashboard import page as page_module
-from ooc_train.watching.dashboard.parts import PARTS, Steps, bytes_text
-from ooc_train.watching.dashboard.plugin import HANDLER, NAME
-from ooc_train.watching.dashboard.runs import (
+from ooc_train.memory.ceiling import ProcessMemory
+from ooc_train.models.settings import Model
+from ooc_train.monitoring import driver as driver_module
+from ooc_train.monitoring.dashboard import page as page_module
+from ooc_train.monitoring.dashboard.panels import PARTS, Steps, bytes_text
+from ooc_train.monitoring.dashboard.plugin import HANDLER, NAME
+from ooc_train.monitoring.dashboard.run_series import (
     PROFILE,
     PROGRESS,
     STEPS,
@@ -53,7 +47,13 @@ from ooc_train.watching.dashboard.runs import (
     process_name,
     reading_limit,
 )
-from ooc_train.watching.driver import TrainingPage
+from ooc_train.monitoring.driver import TrainingPage
+from ooc_train.runs.events import Ended, Noted, Progressed, Started, Stepped
+from ooc_train.runtime.cluster import LocalCluster, training_link
+from ooc_train.store.dataset import open_store
+from ooc_train.store.jobs.synthetic import make_data
+from ooc_train.stream.inputs import read_inputs
+from ooc_train.training.loop import train
 
 SINGLE = ("loss", "rate", "time", "memory", "gradient-norm", "learning-rate")
 BATCHES = Model(name="logistic", batch_size=256, max_iter=5, random_state=0)
@@ -541,7 +541,7 @@ class FakeClient:
 
     def register_plugin(self, *_):
         self.registered += 1
-        assert "ooc_train.watching.dashboard" in cloudpickle.list_registry_pickle_by_value()
+        assert "ooc_train.monitoring.dashboard" in cloudpickle.list_registry_pickle_by_value()
 
 
 @pytest.fixture

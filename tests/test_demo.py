@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from ooc_train import cli, comparing, demo
-from ooc_train.cluster import LocalCluster
-from ooc_train.memory import measure
-from ooc_train.store.layout import open_store
+from ooc_train import cli
+from ooc_train.experiments import comparing, demo
+from ooc_train.memory.ceiling import measure
+from ooc_train.runtime.cluster import LocalCluster
+from ooc_train.store.dataset import open_store
 
 ROOT = Path(__file__).parent.parent
 
@@ -65,7 +66,7 @@ def test_the_figures_are_in_order_and_nothing_stays(tmp_path):
     memory = found["memory"]
     assert memory["measured"] <= memory["projected"] <= memory["ceiling"] == 2**30
     assert max(memory["measured"], *(fit["measured"] for fit in fits)) <= found["peak"] <= 2**30
-    assert list(tmp_path.glob("ooc_train.demo-*")) == []
+    assert list(tmp_path.glob("ooc_train.experiments.demo-*")) == []
 
 
 @pytest.mark.slow
@@ -79,7 +80,7 @@ def test_it_cleans_up_however_it_is_ended(tmp_path, send, number, status):
     with start("--size", "4GiB", "--workers", "1", folder=tmp_path) as run:
         try:
             deadline = time.monotonic() + 120
-            while not list(tmp_path.glob("ooc_train.demo-*/.made.zarr.partial/X/c/1")):
+            while not list(tmp_path.glob("ooc_train.experiments.demo-*/.made.zarr.partial/X/c/1")):
                 assert run.poll() is None
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
@@ -90,7 +91,7 @@ def test_it_cleans_up_however_it_is_ended(tmp_path, send, number, status):
                 os.killpg(run.pid, signal.SIGKILL)
     assert run.returncode == status
     assert "Traceback" not in err
-    assert list(tmp_path.glob("ooc_train.demo-*")) == []
+    assert list(tmp_path.glob("ooc_train.experiments.demo-*")) == []
 
 
 @pytest.mark.slow
@@ -137,7 +138,7 @@ def test_the_flights_are_found_in_a_clone_and_in_a_wheel(tmp_path, monkeypatch):
     assert Path(demo.flights_file()) == ROOT / "data" / "flights.parquet"
     package = tmp_path / "site-packages" / "ooc_train"
     (package / "data").mkdir(parents=True)
-    monkeypatch.setattr(demo, "__file__", str(package / "demo.py"))
+    monkeypatch.setattr(demo, "__file__", str(package / "experiments" / "demo.py"))
     with pytest.raises(FileNotFoundError, match=r"is in neither .*; install ooc-train again"):
         demo.flights_file()
     (package / "data" / "flights.parquet").touch()

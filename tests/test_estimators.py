@@ -526,7 +526,7 @@ def test_standardize_is_a_scaler_put_first_without_an_intercept_too(settings):
 
 
 def test_partial_fit_carries_batches_of_a_block_size_as_one_call_does(monkeypatch):
-    monkeypatch.setattr("ooc_train.online._SCALED_BY_ROWS", 1000)
+    monkeypatch.setattr("ooc_train.training.partial_fit._SCALED_BY_ROWS", 1000)
     X, y = rows()
     settings: dict[str, Any] = {"batch_size": 100, "learning_rate": 0.1, "alpha": 0.0}
     first = Ridge(**settings).partial_fit(X[:1000], y[:1000])

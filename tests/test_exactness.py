@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from distributed import Client
 
-from ooc_train import cluster as clusters
-from ooc_train.cluster import LocalCluster
-from ooc_train.events import Event, Progressed
-from ooc_train.models.fitted import Fitted
-from ooc_train.models.model import Model
-from ooc_train.report import Report
-from ooc_train.store.writer import StoreWriter
-from ooc_train.train import train
+from ooc_train.models.settings import Model
+from ooc_train.runs.events import Event, Progressed
+from ooc_train.runs.fitted import Fitted
+from ooc_train.runs.report import Report
+from ooc_train.runtime import cluster as clusters
+from ooc_train.runtime.cluster import LocalCluster
+from ooc_train.store.writing.writer import StoreWriter
+from ooc_train.training.loop import train
 
 pytestmark = pytest.mark.slow
 

@@ -16,13 +16,13 @@ import pytest
 from dask.delayed import delayed
 from distributed import Client
 
-from ooc_train.cluster import LocalCluster, choose_executor
 from ooc_train.errors import CeilingExceeded, ClusterError
-from ooc_train.events import Stepped
-from ooc_train.models.model import Model
+from ooc_train.models.settings import Model
+from ooc_train.runs.events import Stepped
+from ooc_train.runtime.cluster import LocalCluster, choose_executor
 from ooc_train.stream.executors import WORKER_TIMEOUT, OnDask
 from ooc_train.stream.inputs import read_inputs
-from ooc_train.train import train
+from ooc_train.training.loop import train
 from tests.streams import write_store
 
 

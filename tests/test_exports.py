@@ -85,12 +85,14 @@ def test_the_version_is_that_of_the_project_file():
     assert ooc_train.__version__ == tomllib.loads(text)["project"]["version"]
 
 
-@pytest.mark.parametrize("first", ["train", "predict", "tradeoff", "estimators", "cli"])
+@pytest.mark.parametrize(
+    "first", ["training.loop", "inference.predict", "experiments.tradeoff", "estimators", "cli"]
+)
 def test_functions_are_not_hidden_by_the_files_that_hold_them(first):
     code = (
         f"import ooc_train.{first}, ooc_train\n"
         "from ooc_train import predict, train\n"
-        "import ooc_train.job\n"
+        "import ooc_train.runtime.job\n"
         "print(*map(callable, (train, predict, ooc_train.train, ooc_train.predict)))"
     )
     assert run(code) == ["True"] * 4
@@ -120,4 +122,4 @@ def test_asking_for_an_error_loads_no_more_than_the_errors():
 
 
 def test_the_plots_are_a_module_of_the_package():
-    assert run("from ooc_train import plots; print(plots.__name__)") == ["ooc_train.drawing.plots"]
+    assert run("from ooc_train import plots; print(plots.__name__)") == ["ooc_train.plotting.plots"]

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ooc_train.errors import InvalidTable, TableNotFound
-from ooc_train.tables import text
-from ooc_train.tables.files import open_tables
+from ooc_train.tables import csv as text
+from ooc_train.tables.batches import open_tables
+from ooc_train.tables.diagnostics import Broken
 from ooc_train.tables.names import is_table
-from ooc_train.tables.refusals import Broken
 
 TEXT = "a,b\n1,2\n3,4\n"
 _sink = pa.BufferOutputStream()

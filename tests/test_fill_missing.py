@@ -12,17 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec
 
-from ooc_train import cluster as clusters
 from ooc_train.errors import CorruptChunk, InvalidStore, NonFiniteData
-from ooc_train.models.model import Model
-from ooc_train.store.chunks import ChunkReader
-from ooc_train.store.layout import open_store
-from ooc_train.store.nodes import find_node
-from ooc_train.store.rechunk import rechunk_store
-from ooc_train.store.rewriting import arrays_of, rechunk_command
-from ooc_train.store.shuffle import shuffle_store
-from ooc_train.store.writer import StoreWriter
-from ooc_train.train import train
+from ooc_train.models.settings import Model
+from ooc_train.runtime import cluster as clusters
+from ooc_train.store.dataset import open_store
+from ooc_train.store.jobs.rechunk import rechunk_store
+from ooc_train.store.jobs.rewriting import arrays_of, rechunk_command
+from ooc_train.store.jobs.shuffle import shuffle_store
+from ooc_train.store.opening.nodes import find_node
+from ooc_train.store.reading.chunks import ChunkReader
+from ooc_train.store.writing.writer import StoreWriter
+from ooc_train.training.loop import train
 
 LEFT_OUT = r"missing.*fill_missing=True\) reads such chunks as that value"
 
@@ -63,7 +63,7 @@ def test_what_was_left_out_trains_by_consent_alone(
     tmp_path, monkeypatch, zarr_format, sharded, direct
 ):
     if not direct:
-        monkeypatch.setattr("ooc_train.store.nodes.direct_layout", lambda *_, **__: None)
+        monkeypatch.setattr("ooc_train.store.opening.nodes.direct_layout", lambda *_, **__: None)
     kind = {"zarr_format": zarr_format, "sharded": sharded}
     path = foreign(tmp_path / "a.zarr", **kind)
     whole = foreign(tmp_path / "b.zarr", **kind, write_empty=True)

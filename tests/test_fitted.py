@@ -15,9 +15,9 @@ from hypothesis.extra.numpy import arrays
 
 from ooc_train.core.atomic import RUN, require_output
 from ooc_train.errors import InvalidRun, OutputExists
-from ooc_train.models.fitted import Fitted, load_fitted
-from ooc_train.models.losses import LOSSES
-from ooc_train.models.model import Model
+from ooc_train.models.settings import Model
+from ooc_train.objective.losses import LOSSES
+from ooc_train.runs.fitted import Fitted, load_fitted
 
 RNG = np.random.default_rng(0)
 TWO = Fitted(

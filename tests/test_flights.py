@@ -6,8 +6,8 @@ import pyarrow.parquet as pq
 import pytest
 import zarr
 
-from ooc_train.store.ingest import ingest
-from ooc_train.tables.files import open_tables
+from ooc_train.store.jobs.ingest import ingest
+from ooc_train.tables.batches import open_tables
 from tests.conftest import DATA, data_script
 
 PARQUET = DATA / "flights.parquet"

@@ -9,9 +9,10 @@ import threading
 import numpy as np
 import pytest
 
-from ooc_train import budget, threads
-from ooc_train.budget import PeakWatch
-from ooc_train.threads import one_blas_thread
+from ooc_train.core import threads
+from ooc_train.core.threads import one_blas_thread
+from ooc_train.memory import budget
+from ooc_train.memory.budget import PeakWatch
 from tests.streams import write_store
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
@@ -21,8 +22,8 @@ import multiprocessing, os, sys, warnings
 import numpy as np
 from ooc_train import LogisticRegression, open_store
 from ooc_train.errors import ClusterError
-from ooc_train.models.model import Model
-from ooc_train.train import train
+from ooc_train.models.settings import Model
+from ooc_train.training.loop import train
 
 warnings.simplefilter("ignore", DeprecationWarning)  # of Python, that forks with threads may hang
 how, path = sys.argv[1:]

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ooc_train.models import kernels
-from ooc_train.models.model import Model
-from ooc_train.predict import evaluate, predict
+from ooc_train.inference.predict import evaluate, predict
+from ooc_train.kernels import api as kernels
+from ooc_train.models.settings import Model
 from ooc_train.stream.inputs import read_inputs
-from ooc_train.train import train
+from ooc_train.training.loop import train
 
 SMALL = 2 * 2**20
 """Bytes of objects of Python's own, which "growth" has room for."""

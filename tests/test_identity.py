@@ -15,17 +15,17 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ooc_train import cluster as clusters
 from ooc_train.errors import CorruptChunk, InvalidStore
-from ooc_train.models.model import Model
-from ooc_train.predict import predict_store
-from ooc_train.store import checksums, identity
-from ooc_train.store.chunks import ChunkReader
-from ooc_train.store.layout import open_store
-from ooc_train.store.rechunk import rechunk_store
-from ooc_train.store.shuffle import shuffle_store
-from ooc_train.store.writer import StoreWriter
-from ooc_train.train import train
+from ooc_train.inference.predict import predict_store
+from ooc_train.models.settings import Model
+from ooc_train.runtime import cluster as clusters
+from ooc_train.store.dataset import open_store
+from ooc_train.store.format import checksums, identity
+from ooc_train.store.jobs.rechunk import rechunk_store
+from ooc_train.store.jobs.shuffle import shuffle_store
+from ooc_train.store.reading.chunks import ChunkReader
+from ooc_train.store.writing.writer import StoreWriter
+from ooc_train.training.loop import train
 from tests.sealing import as_earlier_release, checksums_off, metadata_of, put_metadata
 
 ROWS, CHUNK, SHARD = 36, 4, 12

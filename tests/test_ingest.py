@@ -20,8 +20,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 from ooc_train.errors import InvalidTable
-from ooc_train.store.ingest import ingest, preview, recipe_of, rows_for_testing, sister_path
-from ooc_train.store.spool import row_keys
+from ooc_train.store.jobs.external_shuffle import row_keys
+from ooc_train.store.jobs.ingest import ingest, preview, recipe_of, rows_for_testing, sister_path
 from ooc_train.tables.roles import Roles
 from tests.conftest import DATA
 from tests.test_writer import contents, rows_of

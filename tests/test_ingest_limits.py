@@ -11,10 +11,10 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
+from ooc_train.core.units import parse_bytes
 from ooc_train.errors import StoreNotFound
-from ooc_train.store.ingest import ingest
-from ooc_train.store.layout import open_store
-from ooc_train.units import parse_bytes
+from ooc_train.store.dataset import open_store
+from ooc_train.store.jobs.ingest import ingest
 from tests.test_writer import rows_of
 from tests.watch import watch
 

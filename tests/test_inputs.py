@@ -10,13 +10,13 @@ import pytest
 import zarr
 
 from ooc_train.errors import CeilingExceeded, InvalidStore, NonFiniteData
-from ooc_train.models.model import Model
-from ooc_train.store.chunks import ChunkReader
-from ooc_train.store.layout import open_store
+from ooc_train.models.settings import Model
+from ooc_train.store.dataset import open_store
+from ooc_train.store.reading.chunks import ChunkReader
+from ooc_train.stream.classes import class_weights
 from ooc_train.stream.inputs import read_inputs, without_y
-from ooc_train.stream.labels import class_weights
 from ooc_train.stream.sources import ArraySource, StoreSource
-from ooc_train.train import Task
+from ooc_train.training.loop import Task
 from tests.streams import write_store
 
 ROWS = 60

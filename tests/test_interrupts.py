@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from ooc_train import LogisticRegression
-from ooc_train.events import Ended, Progressed, Started, Stepped, Stop
-from ooc_train.models.fitted import load_fitted
-from ooc_train.models.model import Model
-from ooc_train.store.made import make_data
+from ooc_train.models.settings import Model
+from ooc_train.monitoring import interrupts
+from ooc_train.monitoring.interrupts import Interrupts, at_once
+from ooc_train.runs.events import Ended, Progressed, Started, Stepped, Stop
+from ooc_train.runs.fitted import load_fitted
+from ooc_train.store.jobs.synthetic import make_data
 from ooc_train.stream import passes
 from ooc_train.stream.inputs import read_inputs
-from ooc_train.train import train
-from ooc_train.watching import interrupts
-from ooc_train.watching.interrupts import Interrupts, at_once
+from ooc_train.training.loop import train
 
 FULL = Model(name="logistic", solver="lbfgs", tol=0.0, max_iter=50)
 KEPT = "stopped by Ctrl-C before its end"

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ooc_train.models import kernels
-from ooc_train.models.compiled import full_batch, parts
-from ooc_train.models.losses import LOSSES
-from ooc_train.models.rules import OPTIMIZERS, average_every
+from ooc_train.kernels import api as kernels
+from ooc_train.kernels.compiled import full_batch, parts
+from ooc_train.objective.losses import LOSSES
+from ooc_train.optimizers.steps import OPTIMIZERS, average_every
 
 ROWS, FEATURES = 61, 13
 slope: Any = full_batch.slope  # as numba has it, which is no part of the machine code by itself

@@ -15,12 +15,12 @@ import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ooc_train import cluster as clusters
 from ooc_train.errors import NonFiniteData
 from ooc_train.estimators.classification import LogisticRegression
 from ooc_train.estimators.regression import LinearRegression, Ridge
+from ooc_train.runtime import cluster as clusters
+from ooc_train.stream.classes import codes_of
 from ooc_train.stream.kinds import as_labels, as_numbers, require_arrays
-from ooc_train.stream.labels import codes_of
 
 ROWS = 60
 RNG = np.random.default_rng(0)

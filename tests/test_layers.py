@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,45 +11,40 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "ooc_train"
 
-# A file imports only from rows above its own; files of one folder may import from each other.
-ROWS = (
-    "errors",
-    "core/",
-    "units",
-    "text",
-    "timeline",
-    "drawing/",
-    "memory",
-    "backstop",
-    "budget",
-    "threads",
-    "ahead",
-    "tables/",
-    "store/",
-    "models/",
-    "stream/",
-    "solvers/",
-    "events",
-    "report",
-    "watching/",
-    "runtime/",
-    "cluster",
-    "meter",
-    "job",
-    "train",
-    "planning",
-    "online",
-    "predict",
-    "scoring",
-    "comparing",
-    "advice",
-    "tradeoff",
-    "demo",
-    "estimators/",
-    "cli/",
-    "__main__",
-    "__init__",
-)
+
+def tree(text):
+    """The rooms of a design, highest first, each with its files ("core/" has "units", "text").
+
+    Parameters
+    ----------
+    text : a tree whose unindented lines begin with a room ("store/") or a file ("errors.py"); a
+        room inside a room stands below it, two spaces further in. Words are files where a room
+        has a file of that name; those in brackets explain the one before them.
+    """
+    rooms: dict[str, set[str]] = {}
+    outer = ""
+    for line in text.splitlines():
+        name = line.split()[0]
+        depth = len(line) - len(line.lstrip())
+        if depth <= 2:
+            outer = name if depth == 0 else outer
+            room = name if depth == 0 else outer + name
+            rooms[room] = set()
+            line = line.lstrip().removeprefix(name)
+        rooms[room].update(re.sub(r"\(.*?\)", "", line).replace(":", " ").split())
+    return rooms
+
+
+def design():
+    """The tree that DESIGN.md draws."""
+    text = (PACKAGE / "DESIGN.md").read_text(encoding="utf-8")
+    return tree(text.partition("## 4. The rooms")[2].split("```")[1].strip("\n"))
+
+
+DESIGN = design()
+
+# A file imports only from rooms after its own; files of one room may import from each other.
+ROOMS_IN_ORDER = ["__main__", "__init__", *(room.removesuffix(".py") for room in DESIGN)]
 
 # Libraries and the only files (or folders) that may import them.
 HOMES: dict[str, tuple[str, ...]] = {
@@ -59,29 +55,25 @@ HOMES: dict[str, tuple[str, ...]] = {
         "stream/executors",
         "stream/dask_arrays",
         "runtime/",
-        "cluster",
-        "meter",
-        "watching/dashboard/",
+        "monitoring/dashboard/",
     ),
     "distributed": (
         "stream/executors",
         "stream/shared",
         "runtime/",
-        "cluster",
-        "meter",
-        "watching/dashboard/",
+        "monitoring/dashboard/",
     ),
-    "bokeh": ("watching/dashboard/",),
-    "numba": ("models/compiled/",),
-    "llvmlite": ("models/compiled/", "models/machine_code"),
+    "bokeh": ("monitoring/dashboard/",),
+    "numba": ("kernels/compiled/",),
+    "llvmlite": ("kernels/",),
     "sklearn": ("estimators/",),
     "dask_ml": ("estimators/",),
     # Only where a user asks for a DataFrame: `history_` of the estimators, `frame` of a trade-off.
-    "pandas": ("estimators/", "tradeoff"),
-    "matplotlib": ("drawing/",),
+    "pandas": ("estimators/", "experiments/tradeoff"),
+    "matplotlib": ("plotting/",),
     "pyarrow": ("tables/",),
-    "typer": ("cli/", "watching/callbacks"),
-    "rich": ("cli/", "watching/callbacks"),
+    "typer": ("cli/", "monitoring/callbacks"),
+    "rich": ("cli/", "monitoring/callbacks"),
 }
 
 FORBIDDEN_CALLS = {
@@ -101,8 +93,8 @@ READERS: dict[str, str] = {
     "core/atomic": "locks and folders, whose content is not read",
     "core/places": "locks of folders, whose content is not read",
     "core/semaphores": "/proc, which the kernel writes",
-    "memory": "/proc, which the kernel writes",
-    "backstop": "/proc, which the kernel writes",
+    "memory/ceiling": "/proc, which the kernel writes",
+    "memory/rlimit": "/proc, which the kernel writes",
 }
 """The files that may open what they read, and what that is."""
 
@@ -116,13 +108,18 @@ SOURCES = {
     path.relative_to(PACKAGE).with_suffix("").as_posix(): path.read_text(encoding="utf-8")
     for path in sorted(PACKAGE.rglob("*.py"))
 }
-ROOMS = {file.split("/")[0] + "/" if "/" in file else file for file in SOURCES}
 every_file = pytest.mark.parametrize("file", SOURCES)
 
 
-def row(file):
-    """The number of the row that a file ("store/layout") belongs to."""
-    return ROWS.index(file.split("/")[0] + "/" if "/" in file else file)
+def room_of(file):
+    """The room of a file: "core/" of "core/units", "store/format/" of "store/format/arrays"."""
+    folder, _, _ = file.rpartition("/")
+    return f"{folder}/" if folder else file
+
+
+def height(file):
+    """The number of the room of a file, from the highest down."""
+    return ROOMS_IN_ORDER.index(room_of(file))
 
 
 def imported(file, source, files):
@@ -155,13 +152,15 @@ def imported(file, source, files):
 
 
 def backward(file, source, files):
-    """The imports of a file that go against the order of the rows."""
+    """The imports of a file that run back up."""
     ours, _ = imported(file, source, files)
-    same_folder = file.split("/")[0] + "/" if "/" in file else None
+    room = room_of(file)
     return {
         other
         for other in ours
-        if row(other) >= row(file) and not (same_folder and other.startswith(same_folder))
+        if height(other) <= height(file)
+        # A room and one inside it may import from each other; circles are looked for elsewhere.
+        and not (room_of(other).startswith(room) or room.startswith(room_of(other)))
     }
 
 
@@ -227,9 +226,23 @@ def test_files_are_read_by_the_one_reader(file):
         assert unchecked(SOURCES[file]) == []
 
 
-@every_file
-def test_every_file_has_a_room(file):
-    row(file)
+def test_the_design_names_every_room_and_every_file():
+    rooms: dict[str, set[str]] = {}
+    for file in SOURCES:
+        if "/" in file:
+            rooms.setdefault(room_of(file), set()).add(file.rpartition("/")[2])
+    rooms = {room: files - {"__init__", "__main__"} for room, files in rooms.items()}
+    assert {room.removesuffix(".py") for room in DESIGN} == {*rooms, "errors"}
+    for room, files in rooms.items():
+        assert files - DESIGN[room] == set(), room
+    named = {word for words in DESIGN.values() for word in words if "_" in word}
+    assert named - {file for files in rooms.values() for file in files} == set()
+
+
+def test_no_two_files_have_one_name():
+    names = [file.rpartition("/")[2] for file in SOURCES]
+    twice = {name for name in names if names.count(name) > 1}
+    assert twice <= {"__init__", "__main__"}
 
 
 @every_file
@@ -244,7 +257,7 @@ def test_no_imports_go_in_circles():
 
 def test_the_training_page_imports_nothing_of_ours():
     # It travels by value to schedulers that lack the package.
-    page = "watching/dashboard/"
+    page = "monitoring/dashboard/"
     for file in [file for file in SOURCES if file.startswith(page)]:
         assert {
             other
@@ -279,39 +292,51 @@ def module_name(file):
     return ".".join(["ooc_train", *file.split("/")]).removesuffix(".__init__")
 
 
-@pytest.mark.parametrize("room", sorted(ROOMS & {"models/", "solvers/"}))
+@pytest.mark.parametrize("room", ["objective/", "optimizers/", "models/", "solvers/"])
 def test_what_is_learned_and_how_know_no_dask_and_no_zarr(room):
     modules = [module_name(file) for file in SOURCES if file.startswith(room)]
     assert loaded_by(modules) & {"dask", "distributed", "zarr", "numcodecs"} == set()
 
 
-@pytest.mark.parametrize(
-    "file", sorted({"__init__", "cli/__init__", "stream/passes"} & SOURCES.keys())
-)
+@pytest.mark.parametrize("file", ["__init__", "cli/__init__", "stream/passes"])
 def test_what_every_process_loads_is_light(file):
     assert loaded_by([module_name(file)]) & HEAVY == set()
 
 
 # The alarms ring: each check above is shown a file that breaks its rule.
 
-HOUSE = ("errors", "store/__init__", "store/layout", "stream/passes", "train", "__init__")
+HOUSE = (
+    *("errors", "store/__init__", "store/dataset", "store/format/arrays", "store/writing/rows"),
+    *("stream/passes", "training/loop", "__init__"),
+)
+
+
+def test_a_tree_is_read():
+    text = "a/   what a does: b (c) d\n     e (a, b)\n  f/ g\nerrors.py   every exception"
+    found = tree(text)
+    assert list(found) == ["a/", "a/f/", "errors.py"]
+    assert found["a/"] >= {"b", "d", "e"}
+    assert "c" not in found["a/"]
+    assert found["a/f/"] == {"g"}
 
 
 @pytest.mark.parametrize(
     ("file", "source", "against"),
     [
-        ("errors", "import ooc_train.train", {"train"}),
-        ("store/layout", "from ooc_train.stream.passes import reduce", {"stream/passes"}),
-        ("store/layout", "from ooc_train.stream import passes", {"stream/passes"}),
-        ("store/layout", "from ..stream import passes", {"stream/passes"}),
-        ("store/layout", "from .. import train", {"train"}),
-        ("store/layout", "def f():\n    from ooc_train import train", {"train"}),
-        ("train", "from ooc_train import something", {"__init__"}),
-        ("train", "from ooc_train.store import open_store", set()),
-        ("store/layout", "from ooc_train.store import open_store", set()),
-        ("store/layout", "from . import open_store\nfrom ooc_train.errors import E", set()),
-        ("stream/passes", "from ooc_train.store.layout import Store", set()),
-        ("__init__", "from ooc_train.train import train", set()),
+        ("errors", "import ooc_train.training.loop", {"training/loop"}),
+        ("store/dataset", "from ooc_train.stream.passes import reduce", {"stream/passes"}),
+        ("store/dataset", "from ooc_train.stream import passes", {"stream/passes"}),
+        ("store/dataset", "from ..stream import passes", {"stream/passes"}),
+        ("store/dataset", "from ..training import loop", {"training/loop"}),
+        ("store/dataset", "def f():\n    from ooc_train.training import loop", {"training/loop"}),
+        ("store/format/arrays", "import ooc_train.store.writing.rows", {"store/writing/rows"}),
+        ("store/dataset", "import ooc_train.store.format.arrays", set()),
+        ("training/loop", "from ooc_train import something", {"__init__"}),
+        ("training/loop", "from ooc_train.store import open_store", set()),
+        ("store/dataset", "from ooc_train.store import open_store", set()),
+        ("store/dataset", "from . import open_store\nfrom ooc_train.errors import E", set()),
+        ("stream/passes", "from ooc_train.store.dataset import Store", set()),
+        ("__init__", "from ooc_train.training.loop import train", set()),
     ],
 )
 def test_a_backward_import_is_found(file, source, against):
@@ -321,11 +346,11 @@ def test_a_backward_import_is_found(file, source, against):
 @pytest.mark.parametrize(
     ("file", "source", "libraries"),
     [
-        ("train", "import zarr.storage", {"zarr"}),
-        ("store/layout", "import zarr", set()),
+        ("training/loop", "import zarr.storage", {"zarr"}),
+        ("store/dataset", "import zarr", set()),
         ("stream/order", "from dask.delayed import delayed", {"dask"}),
-        ("cli/models", "if 0:\n    import pandas as pd, rich", {"pandas"}),
-        ("models/compiled/parts", "from numba import njit\nimport numpy", set()),
+        ("cli/model_commands", "if 0:\n    import pandas as pd, rich", {"pandas"}),
+        ("kernels/compiled/parts", "from numba import njit\nimport numpy", set()),
     ],
 )
 def test_a_library_outside_its_room_is_found(file, source, libraries):

@@ -10,13 +10,13 @@ import pytest
 import zarr
 
 from ooc_train.errors import InvalidStore, StoreNotFound
-from ooc_train.store.layout import (
+from ooc_train.store.dataset import (
     ColumnStatistics,
     default_chunk_rows,
     default_shard_rows,
     open_store,
 )
-from ooc_train.store.writer import StoreWriter
+from ooc_train.store.writing.writer import StoreWriter
 from tests.sealing import checksums_off, edit
 
 X = np.random.default_rng(0).normal(3, 2, (30, 4)).astype("f4")
@@ -129,7 +129,7 @@ def test_rows_are_read_on_purpose(path, monkeypatch):
         store.read("z")
     with pytest.raises(InvalidStore, match="has no array 'y'"):
         open_store(path, y=None).read("y")
-    monkeypatch.setattr("ooc_train.store.layout.available_memory", lambda: 400)
+    monkeypatch.setattr("ooc_train.store.dataset.available_memory", lambda: 400)
     assert len(store.read("X", 0, 25)) == 25
     with pytest.raises(MemoryError, match=r"26 rows of X take 416 B, and 400 B are available"):
         store.read("X", 0, 26)

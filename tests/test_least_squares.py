@@ -12,11 +12,11 @@ import pytest
 from sklearn.exceptions import ConvergenceWarning
 
 from ooc_train import LinearRegression, Ridge
-from ooc_train.models.model import Model
-from ooc_train.report import Report
+from ooc_train.models.settings import Model
+from ooc_train.runs.report import Report
 from ooc_train.solvers import gram
 from ooc_train.stream.inputs import read_inputs
-from ooc_train.train import Task
+from ooc_train.training.loop import Task
 from tests.streams import write_store
 
 NORRIS = """

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from scipy.special import logsumexp
 
+from ooc_train.core.sums import Block, Room, row_weights, total_bytes
 from ooc_train.errors import NonFiniteData
-from ooc_train.models import kernels
+from ooc_train.kernels import api as kernels
 from ooc_train.models.linear import _COMPILED_WORK, LossSums
-from ooc_train.models.losses import LOSSES
-from ooc_train.models.sums import Block, Room, row_weights, total_bytes
+from ooc_train.objective.losses import LOSSES
 from tests.streams import Case, Cut, make_case, stream
 
 LOSSES_AND_OUTPUTS = [("squared", 1), ("squared", 3), ("logistic", 1), ("multinomial", 3)]

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ooc_train.models.losses import LOSSES, probabilities, softmax
+from ooc_train.objective.losses import LOSSES, probabilities, softmax
 
 POINTWISE = [LOSSES["squared"], LOSSES["logistic"]]
 MULTINOMIAL = LOSSES["multinomial"]

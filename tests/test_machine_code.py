@@ -14,15 +14,16 @@ import numpy as np
 import pytest
 from numba import types
 
-from ooc_train.models import kernels, machine_code
-from ooc_train.models.compiled import entries, parts
+from ooc_train.kernels import api as kernels
+from ooc_train.kernels import machine_code
+from ooc_train.kernels.compiled import entries, parts
 from tests.streams import write_store
 from tests.test_core_files import lay
 
 ADD_UP = """if True:
     import sys
     import numpy as np
-    from ooc_train.models import kernels
+    from ooc_train.kernels import api as kernels
     one, sums, cells = np.ones((1, 1)), np.zeros(1), np.zeros((2, 1))
     args = one[0], one, np.zeros(1), 0, one.copy(), one.copy(), np.zeros((1, 2)), sums, cells
     kernels.add_rows(one, 3 * one, *args)
@@ -30,7 +31,7 @@ ADD_UP = """if True:
 """
 
 PATH_OF = """if True:
-    from ooc_train.models import machine_code
+    from ooc_train.kernels import machine_code
     print(machine_code._path("float64"))
 """
 
@@ -87,14 +88,22 @@ def test_what_another_user_wrote_is_not_read(tmp_path, monkeypatch):
     assert machine_code._read(file) is None
 
 
-@pytest.mark.parametrize("name", ["losses.py", "rules.py", "kernels.py", "compiled/scanning.py"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "objective/losses.py",
+        "optimizers/steps.py",
+        "kernels/api.py",
+        "kernels/compiled/scanning.py",
+    ],
+)
 def test_a_changed_source_is_never_served_from_the_cache(tmp_path, name):
     package = Path(machine_code.__file__).parents[1]
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(package, tmp_path / "ooc_train", ignore=ignored)
     environment = {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
     assert run(PATH_OF, **environment) == [machine_code._path("float64")]
-    with open(tmp_path / "ooc_train" / "models" / name, "a") as file:
+    with open(tmp_path / "ooc_train" / name, "a") as file:
         file.write("# changed\n")
     assert run(PATH_OF, **environment) != [machine_code._path("float64")]
 

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from ooc_train.errors import CeilingExceeded, OutputExists
-from ooc_train.models.losses import LOSSES
-from ooc_train.store import draws, made
-from ooc_train.store.chunks import ChunkReader
-from ooc_train.store.made import make_data
+from ooc_train.objective.losses import LOSSES
+from ooc_train.store.jobs import synthetic as made
+from ooc_train.store.jobs import synthetic_rows as draws
+from ooc_train.store.jobs.synthetic import make_data
+from ooc_train.store.reading.chunks import ChunkReader
 
 
 def rows_of(layout):
@@ -89,8 +90,8 @@ def test_the_truth_of_a_softmax_is_centred(tmp_path):
 
 HELD = """
 import sys
-from ooc_train.store.draws import MadeRecipe
-from ooc_train.store.made import make_rows
+from ooc_train.store.jobs.synthetic_rows import MadeRecipe
+from ooc_train.store.jobs.synthetic import make_rows
 
 features, classes, path, codec = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
 recipe = MadeRecipe(features, "classification", 1, classes, 1.0, 1.0, "float32", 0)

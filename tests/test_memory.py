@@ -6,10 +6,10 @@ import textwrap
 
 import pytest
 
-from ooc_train import memory
-from ooc_train.budget import Budget
 from ooc_train.errors import CeilingExceeded
-from ooc_train.memory import (
+from ooc_train.memory import ceiling as memory
+from ooc_train.memory.budget import Budget
+from ooc_train.memory.ceiling import (
     Ceiling,
     ProcessMemory,
     Projection,
@@ -144,7 +144,7 @@ def test_the_peak_stays_after_the_memory_is_given_back_and_can_be_reset():
     before, full, freed_peak, freed, reset_worked, after = run(
         """
         import mmap
-        from ooc_train.memory import measure, reset_peak
+        from ooc_train.memory.ceiling import measure, reset_peak
         print(measure().peak)
         block = mmap.mmap(-1, 64 * 1024**2, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         block.write(b"1" * len(block))
@@ -167,7 +167,7 @@ def test_a_mapped_file_that_others_share_is_charged_by_share(tmp_path):
     path.write_bytes(b"1" * 64 * MIB)
     code = f"""
         import mmap, sys
-        from ooc_train.memory import measure
+        from ooc_train.memory.ceiling import measure
         file = open({str(path)!r}, "rb")
         block = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
         before = measure().current
@@ -252,7 +252,7 @@ def test_processes_are_named_by_their_role():
             textwrap.dedent(
                 """
                 import multiprocessing, time
-                from ooc_train.memory import measure_tree
+                from ooc_train.memory.ceiling import measure_tree
                 if __name__ == "__main__":
                     context = multiprocessing.get_context("spawn")
                     context.Process(target=time.sleep, args=(60,), daemon=True).start()

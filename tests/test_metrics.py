@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from ooc_train.errors import NonFiniteData
-from ooc_train.models.fitted import Fitted
-from ooc_train.models.metrics import MetricSums, roc_auc
-from ooc_train.models.model import Model
+from ooc_train.inference.metrics import MetricSums, roc_auc
+from ooc_train.models.settings import Model
+from ooc_train.runs.fitted import Fitted
 from tests.streams import Case, Cut, make_case, same_bits, stream
 
 metrics = pytest.importorskip("sklearn.metrics")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ooc_train.models.model import EXACT, NAMES, UPDATES, Model
+from ooc_train.models.settings import EXACT, NAMES, UPDATES, Model
 
 NOT_NUMBERS: list[Any] = ["1", None, True, np.nan, np.inf, -np.inf, [1.0], np.ones(2), 1j]
 OWNER = {"alpha": "ridge", "C": "logistic"}

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ooc_train.core.sums import Block
 from ooc_train.errors import NonFiniteData
 from ooc_train.models.moments import ColumnSums, GramSums, Moments, NormSums
-from ooc_train.models.scaling import Scaling
-from ooc_train.models.sums import Block
+from ooc_train.objective.scaling import Scaling
 from tests.streams import Cut, make_case, stream
 
 RNG = np.random.default_rng(0)

@@ -8,15 +8,15 @@ import zarr
 from typer.testing import CliRunner
 
 from ooc_train import cli
-from ooc_train.cluster import LocalCluster
 from ooc_train.errors import InvalidStore, StoreNotFound
-from ooc_train.models.fitted import load_fitted
-from ooc_train.models.model import Model
-from ooc_train.store.layout import open_store
-from ooc_train.store.rechunk import rechunk_store
-from ooc_train.store.rewriting import arrays_of, rechunk_command, shuffle_command
-from ooc_train.store.shuffle import shuffle_store
-from ooc_train.train import train
+from ooc_train.models.settings import Model
+from ooc_train.runs.fitted import load_fitted
+from ooc_train.runtime.cluster import LocalCluster
+from ooc_train.store.dataset import open_store
+from ooc_train.store.jobs.rechunk import rechunk_store
+from ooc_train.store.jobs.rewriting import arrays_of, rechunk_command, shuffle_command
+from ooc_train.store.jobs.shuffle import shuffle_store
+from ooc_train.training.loop import train
 from tests.sealing import edit
 from tests.streams import write_store
 

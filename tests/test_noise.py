@@ -9,7 +9,7 @@ import pytest
 
 from ooc_train.models.noise import NoiseScale, NoiseSums, noise_scales
 from ooc_train.solvers.newton import Newton
-from ooc_train.store.made import make_data
+from ooc_train.store.jobs.synthetic import make_data
 from ooc_train.stream.inputs import read_inputs
 from tests.streams import Case, Cut, make_case, same_bits, stream
 

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ooc_train.events import Ended, Noted, Started, Stepped, Stop
-from ooc_train.models.model import Model
+from ooc_train.models.settings import Model
+from ooc_train.runs.events import Ended, Noted, Started, Stepped, Stop
 from ooc_train.solvers import lbfgs, newton
 from ooc_train.stream.inputs import read_inputs
-from ooc_train.train import train
+from ooc_train.training.loop import train
 from tests.streams import write_store
 
 RNG = np.random.default_rng(0)

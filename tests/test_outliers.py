@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import zarr
 
-from ooc_train import cluster as clusters
 from ooc_train.errors import Diverged, NonFiniteData
 from ooc_train.estimators.classification import LogisticRegression
 from ooc_train.estimators.regression import LinearRegression, Ridge
+from ooc_train.runtime import cluster as clusters
 
 ROWS, ROW, COLUMN = 400, 57, 2
 RNG = np.random.default_rng(0)

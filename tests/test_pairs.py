@@ -12,12 +12,12 @@ import pytest
 from ooc_train.core import atomic
 from ooc_train.core.atomic import partial_path_of
 from ooc_train.errors import OutputExists, StoreNotFound
-from ooc_train.store import pairs
-from ooc_train.store.ingest import ingest
-from ooc_train.store.layout import open_store
-from ooc_train.store.pairs import Pair
-from ooc_train.store.rechunk import rechunk_store
-from ooc_train.store.shuffle import shuffle_store
+from ooc_train.store.dataset import open_store
+from ooc_train.store.format import pairs
+from ooc_train.store.format.pairs import Pair
+from ooc_train.store.jobs.ingest import ingest
+from ooc_train.store.jobs.rechunk import rechunk_store
+from ooc_train.store.jobs.shuffle import shuffle_store
 from tests.sealing import as_earlier_release, metadata_of, put_metadata, reseal
 
 NOTE = "not of the same ingest: rows for testing may be among those for training"

@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ooc_train.core.sums import Block, Room, Rooms, total_bytes
 from ooc_train.errors import CeilingExceeded, CorruptChunk
-from ooc_train.memory import Ceiling
-from ooc_train.models import kernels
+from ooc_train.kernels import api as kernels
+from ooc_train.memory.ceiling import Ceiling
 from ooc_train.models.linear import LinearProblem
-from ooc_train.models.losses import LOSSES
+from ooc_train.models.linear_updates import LinearUpdates
 from ooc_train.models.moments import ColumnSums
-from ooc_train.models.scaling import Scaling
-from ooc_train.models.sums import Block, Room, Rooms, total_bytes
-from ooc_train.models.updates import LinearUpdates
+from ooc_train.objective.losses import LOSSES
+from ooc_train.objective.scaling import Scaling
 from ooc_train.stream import order
 from ooc_train.stream.executors import Inline
 from ooc_train.stream.inputs import read_inputs
@@ -292,7 +292,7 @@ def test_a_scan_asks_ahead_for_what_a_disk_is_slow_to_bring(monkeypatch, tmp_pat
     source = read_inputs(tmp_path / "a", classifier=False).source
     asked: list[int] = []
     monkeypatch.setattr(
-        "ooc_train.store.chunks.ChunkReader.prefetch",
+        "ooc_train.store.reading.chunks.ChunkReader.prefetch",
         lambda _, start, stop: asked.extend(range(start // 8, stop // 8)),
     )
     monkeypatch.setattr("ooc_train.stream.passes._FAR_LEAVES", 4)

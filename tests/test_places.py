@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ooc_train.cluster import LocalCluster
 from ooc_train.core import places
 from ooc_train.core.atomic import FILE, require_output
 from ooc_train.core.places import (
@@ -30,13 +29,14 @@ from ooc_train.core.places import (
 )
 from ooc_train.errors import UnsafePlace
 from ooc_train.estimators import Ridge
-from ooc_train.models.fitted import Fitted
-from ooc_train.models.model import Model
-from ooc_train.predict import predict_store
-from ooc_train.store.made import make_data
-from ooc_train.tables.output import TableWriter
-from ooc_train.train import train
-from ooc_train.watching.recorders import JsonLines
+from ooc_train.inference.predict import predict_store
+from ooc_train.models.settings import Model
+from ooc_train.monitoring.recorders import JsonLines
+from ooc_train.runs.fitted import Fitted
+from ooc_train.runtime.cluster import LocalCluster
+from ooc_train.store.jobs.synthetic import make_data
+from ooc_train.tables.table_writer import TableWriter
+from ooc_train.training.loop import train
 
 X, Y = np.arange(12.0).reshape(6, 2), np.arange(6.0)
 FITTED = Fitted(Model(name="ridge"), np.ones((1, 2)), np.zeros(1))

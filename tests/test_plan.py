@@ -12,19 +12,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ooc_train.core.sums import total_bytes
+from ooc_train.core.units import parse_bytes
 from ooc_train.errors import CeilingExceeded
-from ooc_train.memory import START_BYTES, Ceiling
-from ooc_train.models.model import Model
-from ooc_train.models.sums import total_bytes
-from ooc_train.store.arrays import ArrayLayout
+from ooc_train.memory.ceiling import START_BYTES, Ceiling
+from ooc_train.models.settings import Model
+from ooc_train.store.format.arrays import ArrayLayout
 from ooc_train.stream.dask_arrays import dask_source
 from ooc_train.stream.executors import Inline
 from ooc_train.stream.inputs import read_inputs
 from ooc_train.stream.passes import Grain, Stream, _shares
 from ooc_train.stream.plan import Demand, Processes, make_plan
 from ooc_train.stream.sources import StoreSource
-from ooc_train.train import Task, scaling_of
-from ooc_train.units import parse_bytes
+from ooc_train.training.loop import Task, scaling_of
 from tests.streams import make_case, same_bits, write_store
 
 MIB = 2**20
@@ -310,10 +310,10 @@ def test_a_row_that_is_too_large_is_told_as_such(large):
 
 WIDE = """
 import sys
-from ooc_train.memory import measure
-from ooc_train.models.model import Model
+from ooc_train.memory.ceiling import measure
+from ooc_train.models.settings import Model
 from ooc_train.stream.inputs import read_inputs
-from ooc_train.train import Task
+from ooc_train.training.loop import Task
 
 before = measure().peak
 task = Task.of(Model(name="logistic"), read_inputs(sys.argv[1], classifier=True))

@@ -16,7 +16,7 @@ from ooc_train import (
     plan,
     train,
 )
-from ooc_train.memory import START_BYTES
+from ooc_train.memory.ceiling import START_BYTES
 
 # What processes hold at the moment is another figure each time.
 MOVING = {"reserved", "libraries"}

@@ -11,13 +11,13 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
-from ooc_train.drawing import plots
-from ooc_train.drawing.figures import require_figure, save, svg
 from ooc_train.errors import OutputExists
-from ooc_train.events import Stepped
-from ooc_train.memory import MemoryReport, ProcessMemory
-from ooc_train.report import Report
-from ooc_train.timeline import MemoryTimeline
+from ooc_train.memory.ceiling import MemoryReport, ProcessMemory
+from ooc_train.memory.timeline import MemoryTimeline
+from ooc_train.plotting import plots
+from ooc_train.plotting.figures import require_figure, save, svg
+from ooc_train.runs.events import Stepped
+from ooc_train.runs.report import Report
 
 MIB = 2**20
 drawing: Any = plots  # axes may be of subfigures, and legends None, by their types
@@ -249,8 +249,8 @@ def test_drawing_changes_no_setting_of_matplotlib():
 
 def test_matplotlib_is_loaded_by_drawing_alone():
     code = (
-        "import sys, ooc_train, ooc_train.drawing.plots, ooc_train.watching.page\n"
-        "import ooc_train.train, ooc_train.cli\n"
+        "import sys, ooc_train, ooc_train.plotting.plots, ooc_train.monitoring.run_page\n"
+        "import ooc_train.training.loop, ooc_train.cli\n"
         "print('matplotlib' in sys.modules)"
     )
     ran = subprocess.run(

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 import zarr
 
-from ooc_train import cluster as clusters
 from ooc_train.errors import NonFiniteData
 from ooc_train.estimators.classification import LogisticRegression
 from ooc_train.estimators.regression import LinearRegression
-from ooc_train.models.fitted import Fitted
-from ooc_train.models.model import Model
-from ooc_train.predict import evaluate, predict, predict_store
+from ooc_train.inference.predict import evaluate, predict, predict_store
+from ooc_train.models.settings import Model
+from ooc_train.runs.fitted import Fitted
+from ooc_train.runtime import cluster as clusters
 
 ROWS, ROW, COLUMN = 120, 50, 1
 RNG = np.random.default_rng(0)

@@ -15,14 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ooc_train.errors import CeilingExceeded, CorruptChunk, NonFiniteData, OutputExists
-from ooc_train.store import arrays
-from ooc_train.store.chunks import ChunkReader
-from ooc_train.store.layout import default_chunk_rows, open_store
-from ooc_train.store.made import make_data
-from ooc_train.store.rechunk import rechunk_store
-from ooc_train.store.rewriting import read_records, record_dtype
-from ooc_train.store.shuffle import shuffle_store
-from ooc_train.store.writer import StoreWriter
+from ooc_train.store.dataset import default_chunk_rows, open_store
+from ooc_train.store.format import arrays
+from ooc_train.store.jobs.rechunk import rechunk_store
+from ooc_train.store.jobs.rewriting import read_records, record_dtype
+from ooc_train.store.jobs.shuffle import shuffle_store
+from ooc_train.store.jobs.synthetic import make_data
+from ooc_train.store.reading.chunks import ChunkReader
+from ooc_train.store.writing.writer import StoreWriter
 from tests.test_writer import contents, rows_of
 
 N = 700
@@ -403,7 +403,7 @@ def test_the_command_that_a_refusal_advises_does_what_it_says(tmp_path):
 
 MEMORY = """
 import sys
-from ooc_train.store.rechunk import rechunk_store
+from ooc_train.store.jobs.rechunk import rechunk_store
 source, out, ceiling = sys.argv[1:]
 _, report = rechunk_store(source, out, memory_ceiling=ceiling, codec="lz4")
 print(report.ceiling, report.projected, report.measured)

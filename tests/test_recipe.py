@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ooc_train.errors import InvalidTable
-from ooc_train.store.ingest import ingest, recipe_of
-from ooc_train.store.writer import StoreWriter
+from ooc_train.store.jobs.ingest import ingest, recipe_of
+from ooc_train.store.writing.writer import StoreWriter
 from ooc_train.tables.recipe import Recipe
 from ooc_train.tables.values import date_of, day_of, in_order
 from tests.test_ingest import ROLES, TABLE, features_of, write

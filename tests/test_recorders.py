@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from ooc_train import JsonLines, MLflow, TensorBoard
-from ooc_train.events import Ended, Noted, Progressed
-from ooc_train.models.model import Model
-from ooc_train.store.made import make_data
-from ooc_train.train import train
+from ooc_train.models.settings import Model
+from ooc_train.runs.events import Ended, Noted, Progressed
+from ooc_train.store.jobs.synthetic import make_data
+from ooc_train.training.loop import train
 from tests.test_callbacks import started, stepped
 
 EVENTS = (

@@ -12,22 +12,22 @@ import pytest
 import zarr
 from distributed import Client
 
-from ooc_train import cluster as clusters
-from ooc_train.cluster import LocalCluster
 from ooc_train.errors import StoreChanged, StoreNotFound
-from ooc_train.events import Stepped
-from ooc_train.models.model import Model
-from ooc_train.predict import evaluate, predict, predict_store
-from ooc_train.scoring import predict_files
-from ooc_train.store.chunks import ChunkReader
-from ooc_train.store.direct import DirectRoute
-from ooc_train.store.foreign import ZarrRoute
-from ooc_train.store.identity import Seen
-from ooc_train.store.layout import Store, open_store
-from ooc_train.store.rechunk import rechunk_store
-from ooc_train.store.shuffle import shuffle_store
-from ooc_train.store.writer import StoreWriter
-from ooc_train.train import train
+from ooc_train.inference.predict import evaluate, predict, predict_store
+from ooc_train.inference.raw_files import predict_files
+from ooc_train.models.settings import Model
+from ooc_train.runs.events import Stepped
+from ooc_train.runtime import cluster as clusters
+from ooc_train.runtime.cluster import LocalCluster
+from ooc_train.store.dataset import Store, open_store
+from ooc_train.store.format.identity import Seen
+from ooc_train.store.jobs.rechunk import rechunk_store
+from ooc_train.store.jobs.shuffle import shuffle_store
+from ooc_train.store.reading.chunks import ChunkReader
+from ooc_train.store.reading.direct import DirectRoute
+from ooc_train.store.reading.zarr_route import ZarrRoute
+from ooc_train.store.writing.writer import StoreWriter
+from ooc_train.training.loop import train
 from tests.sealing import as_earlier_release
 
 CHUNK, CHUNKS, MANY = 8, 24, 100
@@ -100,7 +100,7 @@ JOBS: dict[str, Callable[[Store, Path], object]] = {
 @pytest.fixture(autouse=True)
 def few_files(monkeypatch):
     """Have readers keep few files open, so that few are enough to have them opened again."""
-    monkeypatch.setattr("ooc_train.store.direct.MAX_OPEN_SHARDS", 4)
+    monkeypatch.setattr("ooc_train.store.reading.direct.MAX_OPEN_SHARDS", 4)
 
 
 @pytest.fixture
@@ -243,7 +243,7 @@ def test_metadata_as_another_host_sees_them(tmp_path, monkeypatch):
     shutil.copy2(tmp_path / "old", file)
     with pytest.raises(StoreChanged, match=MESSAGE):
         seen.require_same()
-    monkeypatch.setattr("ooc_train.store.identity._host", lambda: "elsewhere")
+    monkeypatch.setattr("ooc_train.store.format.identity._host", lambda: "elsewhere")
     seen.require_same()
     file.write_text("{} ")
     with pytest.raises(StoreChanged, match=MESSAGE):

@@ -14,13 +14,13 @@ import pytest
 from typer.testing import CliRunner
 
 from ooc_train import LinearRegression, cli
+from ooc_train.core.text import html_table, json_ready, printable
 from ooc_train.errors import InvalidRun
-from ooc_train.events import Stepped
-from ooc_train.models.fitted import Fitted, load_fitted
-from ooc_train.models.model import Model
-from ooc_train.report import Report, Steps
-from ooc_train.text import html_table, json_ready, printable
-from ooc_train.watching.page import run_page
+from ooc_train.models.settings import Model
+from ooc_train.monitoring.run_page import run_page
+from ooc_train.runs.events import Stepped
+from ooc_train.runs.fitted import Fitted, load_fitted
+from ooc_train.runs.report import Report, Steps
 from tests.test_plots import report_of
 
 EVIL = '<script>alert("1")</script>&'
@@ -158,7 +158,7 @@ def test_history_is_a_data_frame():
 
 
 def test_pandas_is_loaded_by_asking_for_history_alone():
-    modules = "ooc_train.tradeoff, ooc_train.report, ooc_train.watching.page"
+    modules = "ooc_train.tradeoff, ooc_train.report, ooc_train.monitoring.run_page"
     code = f"import sys, {modules}; print(*sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-c", code],

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ooc_train.models.scaling import Scaling, piece_rows
+from ooc_train.objective.scaling import Scaling, piece_rows
 
 RNG = np.random.default_rng(0)
 MEAN, SCALE = RNG.normal(size=4) * 10, np.geomspace(1e-3, 1e3, 4)

@@ -32,8 +32,8 @@ from ooc_train import (
     predict_store,
 )
 from ooc_train.errors import CeilingExceeded
-from ooc_train.models.fitted import load_fitted
-from ooc_train.predict import Kind
+from ooc_train.inference.predict import Kind
+from ooc_train.runs.fitted import load_fitted
 from tests.conftest import DATA
 
 FLIGHTS = DATA / "flights.parquet"

@@ -22,13 +22,13 @@ from bokeh.client import pull_session
 from distributed import Client
 from tornado.routing import PathMatches
 
-from ooc_train.cluster import LocalCluster, connect, private_client, training_link
 from ooc_train.core import places
 from ooc_train.errors import ClusterError
-from ooc_train.memory import process_tree
+from ooc_train.memory.ceiling import process_tree
 from ooc_train.runtime import security as security_module
+from ooc_train.runtime.cluster import LocalCluster, connect, private_client, training_link
 from ooc_train.runtime.security import security_of_run
-from ooc_train.store.made import make_data
+from ooc_train.store.jobs.synthetic import make_data
 
 NOBODY = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
@@ -374,10 +374,10 @@ def test_what_dask_is_set_to_changes_nothing_of_our_clusters(tmp_path):
 
 def test_a_key_that_cannot_be_made_is_one_line(monkeypatch, tmp_path):
     monkeypatch.setattr(security_module, "_MAKE", "import no_such_library")
-    before = set(Path(places.temporary_place()).glob("ooc_train.cluster-*"))
+    before = set(Path(places.temporary_place()).glob("ooc_train.runtime.cluster-*"))
     with pytest.raises(ClusterError, match=r"no key .* \(ModuleNotFoundError: .*'no_such_"):
         LocalCluster(n_workers=1, dashboard_address="127.0.0.1:0")
-    assert set(Path(places.temporary_place()).glob("ooc_train.cluster-*")) <= before
+    assert set(Path(places.temporary_place()).glob("ooc_train.runtime.cluster-*")) <= before
 
 
 def test_a_cluster_of_others_is_reached_with_the_certificates_of_dasks_settings(
@@ -402,7 +402,7 @@ def test_a_cluster_of_others_is_reached_with_the_certificates_of_dasks_settings(
 
 def test_a_cluster_of_ones_own_is_reached_by_its_address_alone(guarded):
     code = (
-        "import sys; from ooc_train.cluster import connect\n"
+        "import sys; from ooc_train.runtime.cluster import connect\n"
         "with connect(sys.argv[1]) as client:\n"
         "    print(client.submit(int, '7').result(), client.dashboard_link)"
     )

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from dask.delayed import delayed
 
-from ooc_train.cluster import LocalCluster
 from ooc_train.errors import ClusterError
+from ooc_train.runtime.cluster import LocalCluster
 from ooc_train.stream.executors import OnDask
 from ooc_train.stream.shared import APART, SHARED, apart, sealed
 

@@ -19,11 +19,11 @@ from ooc_train.errors import (
     OutputExists,
     StoreNotFound,
 )
-from ooc_train.store.layout import Store, open_store
-from ooc_train.store.made import make_data
-from ooc_train.store.shuffle import shuffle_store
-from ooc_train.store.spool import row_keys
-from ooc_train.store.writer import StoreWriter
+from ooc_train.store.dataset import Store, open_store
+from ooc_train.store.jobs.external_shuffle import row_keys
+from ooc_train.store.jobs.shuffle import shuffle_store
+from ooc_train.store.jobs.synthetic import make_data
+from ooc_train.store.writing.writer import StoreWriter
 from tests.test_writer import contents, rows_of
 
 N = 5000
@@ -290,7 +290,7 @@ def test_statistics_of_other_rows_are_refused(tmp_path):
 
 SHUFFLE = """
 import sys
-from ooc_train.store.shuffle import shuffle_store
+from ooc_train.store.jobs.shuffle import shuffle_store
 source, out, seed = sys.argv[1:]
 print("begins", flush=True)
 shuffle_store(source, out, random_state=int(seed), overwrite=True, memory_ceiling="64MiB")
@@ -343,7 +343,7 @@ def test_a_kill_at_any_moment_leaves_a_whole_store_or_none(tmp_path, replaced):
 
 MEMORY = """
 import sys
-from ooc_train.store.shuffle import shuffle_store
+from ooc_train.store.jobs.shuffle import shuffle_store
 source, out, ceiling = sys.argv[1:]
 _, report = shuffle_store(source, out, memory_ceiling=ceiling)
 print(report.ceiling, report.projected, report.measured)

@@ -14,17 +14,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ooc_train.budget import GROWTH_BYTES, Budget
+from ooc_train.core.units import parse_bytes
 from ooc_train.errors import CeilingExceeded
-from ooc_train.memory import START_BYTES, Ceiling, Projection, Term
-from ooc_train.store import made, rechunk, shuffle
-from ooc_train.store.draws import MadeRecipe
-from ooc_train.store.ingest_limits import CATEGORY_COPIES, Shape, most_values, writing_term
-from ooc_train.store.layout import default_chunk_rows, open_store
-from ooc_train.store.made import make_data
-from ooc_train.store.rewriting import Packing, record_dtype
-from ooc_train.tables.files import Reading
-from ooc_train.units import parse_bytes
+from ooc_train.memory.budget import GROWTH_BYTES, Budget
+from ooc_train.memory.ceiling import START_BYTES, Ceiling, Projection, Term
+from ooc_train.store.dataset import default_chunk_rows, open_store
+from ooc_train.store.jobs import rechunk, shuffle
+from ooc_train.store.jobs import synthetic as made
+from ooc_train.store.jobs.ingest_limits import CATEGORY_COPIES, Shape, most_values, writing_term
+from ooc_train.store.jobs.rewriting import Packing, record_dtype
+from ooc_train.store.jobs.synthetic import make_data
+from ooc_train.store.jobs.synthetic_rows import MadeRecipe
+from ooc_train.tables.batches import Reading
 from tests.watch import watch
 
 MIB = 2**20

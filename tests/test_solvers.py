@@ -7,16 +7,17 @@ import numpy as np
 import pytest
 
 from ooc_train.errors import Diverged
-from ooc_train.models import kernels
+from ooc_train.kernels import api as kernels
 from ooc_train.models.linear import LinearProblem
-from ooc_train.models.losses import LOSSES
-from ooc_train.models.scaling import Scaling
-from ooc_train.solvers import lbfgs, newton, rates, updates
+from ooc_train.objective.losses import LOSSES
+from ooc_train.objective.scaling import Scaling
+from ooc_train.solvers import lbfgs, newton, updates
+from ooc_train.solvers import learning_rate as rates
 from ooc_train.solvers.base import State
 from ooc_train.solvers.gram import Gram, solve
 from ooc_train.solvers.lbfgs import LBFGS
+from ooc_train.solvers.learning_rate import automatic_rate, certain_gain
 from ooc_train.solvers.newton import Newton, newton_direction
-from ooc_train.solvers.rates import automatic_rate, certain_gain
 from ooc_train.solvers.updates import Updates
 from tests.streams import Case, Cut, make_case, same_bits, stream
 

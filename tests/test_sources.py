@@ -9,19 +9,19 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ooc_train.core.sums import Block
 from ooc_train.errors import CorruptChunk
-from ooc_train.models import kernels
-from ooc_train.models.model import Model
+from ooc_train.kernels import api as kernels
 from ooc_train.models.moments import ColumnSums
-from ooc_train.models.sums import Block
+from ooc_train.models.settings import Model
 from ooc_train.solvers.updates import Updates
-from ooc_train.store.direct import DirectRoute
-from ooc_train.store.layout import open_store
+from ooc_train.store.dataset import open_store
+from ooc_train.store.reading.direct import DirectRoute
+from ooc_train.stream.classes import codes_of
 from ooc_train.stream.dask_arrays import dask_source
 from ooc_train.stream.inputs import read_inputs
-from ooc_train.stream.labels import codes_of
 from ooc_train.stream.sources import ArraySource, StoreSource, concatenate
-from ooc_train.train import Task
+from ooc_train.training.loop import Task
 from tests.streams import Cut, make_case, same_bits, stream, write_store
 
 ROWS = 53
@@ -215,7 +215,7 @@ def test_a_large_chunk_is_read_in_parts_where_it_can_be(tmp_path, monkeypatch, c
 @pytest.fixture
 def checked(tmp_path, monkeypatch):
     """A store whose chunks have checksums and are read in parts: 4 of 50 rows, in 2 shards."""
-    monkeypatch.setattr("ooc_train.store.arrays._LARGE_CHUNK_BYTES", 100)
+    monkeypatch.setattr("ooc_train.store.format.arrays._LARGE_CHUNK_BYTES", 100)
     monkeypatch.setattr("ooc_train.stream.sources.default_chunk_rows", lambda *_: 3)
     y = CASE.y[:, 0].astype(int)
     return write_store(

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ooc_train.store import spool as spool_module
-from ooc_train.store.spool import Spool, row_keys
+from ooc_train.store.jobs import external_shuffle as spool_module
+from ooc_train.store.jobs.external_shuffle import Spool, row_keys
 
 NARROW = np.dtype([("row", "<i8"), ("X", "<f4", (3,)), ("y", "u1")])
 WIDE = np.dtype([("row", "<i8"), ("X", "u1", (1500,))])
@@ -242,8 +242,8 @@ def test_a_write_that_takes_fewer_bytes_is_continued(tmp_path, monkeypatch):
 MEMORY = """
 import sys
 import numpy as np
-from ooc_train.memory import measure, reset_peak
-from ooc_train.store.spool import Spool
+from ooc_train.memory.ceiling import measure, reset_peak
+from ooc_train.store.jobs.external_shuffle import Spool
 
 columns, room, times, expected, directory = sys.argv[1:]
 dtype = np.dtype([("row", "<i8"), ("X", "<f4", (int(columns),))])

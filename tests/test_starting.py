@@ -13,8 +13,8 @@ import pytest
 from ooc_train.errors import ClusterError, MissingMainGuard
 from ooc_train.runtime import starting
 from ooc_train.runtime.endings import Endings
-from ooc_train.runtime.overhearing import overheard
 from ooc_train.runtime.starting import require_inside, require_startable, why_not_started
+from ooc_train.runtime.worker_output import overheard
 from tests.watch import control_group
 
 TRY = "from ooc_train.runtime.starting import require_startable; require_startable(2)"
@@ -185,7 +185,7 @@ def test_the_command_line_says_it_in_one_line(tmp_path):
         resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
         main()
     """)
-    from ooc_train.store.made import make_data
+    from ooc_train.store.jobs.synthetic import make_data
 
     make_data(tmp_path / "a.zarr", rows=100, features=2)
     done = subprocess.run(

@@ -10,15 +10,15 @@ import pytest
 import zarr
 
 from ooc_train import LogisticRegression, Ridge, evaluate, load, open_store
-from ooc_train import cluster as clusters
 from ooc_train.cli.describe import describe_store, store_text
 from ooc_train.errors import CeilingExceeded, CorruptChunk, InvalidStore, NonFiniteData
-from ooc_train.models.model import Model
-from ooc_train.store.chunks import ChunkReader
+from ooc_train.models.settings import Model
+from ooc_train.runtime import cluster as clusters
+from ooc_train.store.jobs.rechunk import rechunk_store
+from ooc_train.store.jobs.shuffle import shuffle_store
 from ooc_train.store.labels import look_term, with_classes
-from ooc_train.store.rechunk import rechunk_store
-from ooc_train.store.shuffle import shuffle_store
-from ooc_train.train import train
+from ooc_train.store.reading.chunks import ChunkReader
+from ooc_train.training.loop import train
 
 ROWS, CHUNK = 90, 16
 X = np.random.default_rng(0).standard_normal((ROWS, 3))
@@ -121,7 +121,7 @@ def test_labels_in_shards(tmp_path, monkeypatch, due, kind):
     # By both routes, a chunk that was left out is refused.
     with pytest.raises(CorruptChunk, match=r"chunk 2 \(rows 20 to 29\).*missing from its shard"):
         train(MODEL, path)
-    monkeypatch.setattr("ooc_train.store.nodes.direct_layout", lambda *_, **__: None)
+    monkeypatch.setattr("ooc_train.store.opening.nodes.direct_layout", lambda *_, **__: None)
     with pytest.raises(CorruptChunk, match=r"chunk 2 \(rows 20 to 29\).*missing from its shard"):
         train(MODEL, path)
 

@@ -10,7 +10,7 @@ from zarr.storage import ZipStore
 
 from ooc_train import LogisticRegression, StoreWriter, open_store
 from ooc_train.errors import InvalidStore, StoreNotFound
-from ooc_train.store import strangers
+from ooc_train.store.opening import other_formats as strangers
 
 X = np.random.default_rng(0).standard_normal((20, 3))
 

@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ooc_train import timeline
-from ooc_train.budget import Budget
-from ooc_train.cluster import LocalCluster
-from ooc_train.memory import Ceiling, MemoryReport, ProcessMemory, held_by, measure
-from ooc_train.meter import Meter
-from ooc_train.models.model import Model
-from ooc_train.store.made import make_data
+from ooc_train.memory import timeline
+from ooc_train.memory.budget import Budget
+from ooc_train.memory.ceiling import Ceiling, MemoryReport, ProcessMemory, held_by, measure
+from ooc_train.memory.timeline import MemoryTimeline, Sampler
+from ooc_train.models.settings import Model
+from ooc_train.runtime.cluster import LocalCluster
+from ooc_train.runtime.meter import Meter
+from ooc_train.store.jobs.synthetic import make_data
 from ooc_train.stream.executors import Inline
 from ooc_train.stream.inputs import read_inputs
-from ooc_train.timeline import MemoryTimeline, Sampler
-from ooc_train.train import train
+from ooc_train.training.loop import train
 
 MIB = 2**20
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
@@ -121,7 +121,7 @@ def test_a_process_that_ends_is_no_more_and_its_successor_takes_its_place(monkey
     worker = "import time, multiprocessing.spawn; time.sleep(60)"
     children = [subprocess.Popen([sys.executable, "-c", worker]) for _ in range(2)]
     # Other tests' clusters have workers among this process's children too.
-    monkeypatch.setattr("ooc_train.meter.measure_tree", lambda: [measure(children[1].pid)])
+    monkeypatch.setattr("ooc_train.runtime.meter.measure_tree", lambda: [measure(children[1].pid)])
     try:
         first, second = (measure(child.pid) for child in children)
         meter._watch(measure(), [first])
@@ -153,7 +153,7 @@ def test_workers_on_other_machines_are_left_out_and_it_is_said():
 def test_a_fit_has_a_timeline_of_its_processes(tmp_path, monkeypatch, elsewhere):
     store = make_data(tmp_path / "a.zarr", rows=20_000, features=10)
     if elsewhere:
-        monkeypatch.setattr("ooc_train.meter.pid_space", lambda: "this one")
+        monkeypatch.setattr("ooc_train.runtime.meter.pid_space", lambda: "this one")
     with (
         LocalCluster(n_workers=2, dashboard_address="127.0.0.1:0") as cluster,
         cluster.get_client() as client,

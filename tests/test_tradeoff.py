@@ -16,17 +16,17 @@ from matplotlib.figure import Figure
 from typer.testing import CliRunner
 
 from ooc_train import cli
-from ooc_train.advice import Outcome, recommend
-from ooc_train.cluster import LocalCluster
 from ooc_train.errors import CeilingExceeded, Diverged, OutputExists
-from ooc_train.events import Event, Started
-from ooc_train.models.model import Model
-from ooc_train.predict import evaluate
-from ooc_train.store.made import make_data
+from ooc_train.experiments.advice import Outcome, recommend
+from ooc_train.experiments.tradeoff import Tradeoff, tradeoff
+from ooc_train.inference.predict import evaluate
+from ooc_train.models.settings import Model
+from ooc_train.monitoring.callbacks import History
+from ooc_train.runs.events import Event, Started
+from ooc_train.runtime.cluster import LocalCluster
+from ooc_train.store.jobs.synthetic import make_data
 from ooc_train.stream.inputs import read_inputs
-from ooc_train.tradeoff import Tradeoff, tradeoff
-from ooc_train.train import Task, train
-from ooc_train.watching.callbacks import History
+from ooc_train.training.loop import Task, train
 from tests.watch import watch
 
 SIZES: tuple[int | str, ...] = (1, 50, "chunk", "full")

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from ooc_train.stream.turns import in_turns
+from ooc_train.stream.pipeline import in_turns
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 7])

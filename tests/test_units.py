@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ooc_train.units import (
+from ooc_train.core.units import (
     approximate_bytes,
     approximate_duration,
     format_bytes,

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from ooc_train.errors import Diverged, NonFiniteData
-from ooc_train.models import kernels
-from ooc_train.models.updates import LinearUpdates
+from ooc_train.kernels import api as kernels
+from ooc_train.models.linear_updates import LinearUpdates
 from ooc_train.stream import order
 from tests.streams import Case, Cut, make_case, same_bits, stream
 

@@ -10,16 +10,16 @@ import pytest
 from typer.testing import CliRunner
 
 from ooc_train import cli
-from ooc_train.cluster import LocalCluster
 from ooc_train.errors import CeilingExceeded
-from ooc_train.events import Progressed, Started, Stepped, Stop
-from ooc_train.memory import Ceiling
-from ooc_train.models.model import Model
-from ooc_train.predict import evaluate
-from ooc_train.store.made import make_data
+from ooc_train.inference.predict import evaluate
+from ooc_train.memory.ceiling import Ceiling
+from ooc_train.models.settings import Model
+from ooc_train.runs.events import Progressed, Started, Stepped, Stop
+from ooc_train.runtime.cluster import LocalCluster
+from ooc_train.store.jobs.synthetic import make_data
 from ooc_train.stream.inputs import read_inputs
 from ooc_train.stream.plan import Demand, Processes, make_plan
-from ooc_train.train import Task, train
+from ooc_train.training.loop import Task, train
 from tests.streams import write_store
 
 LOGISTIC = Model(name="logistic", max_iter=4, random_state=0)

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ooc_train.errors import InvalidTable
-from ooc_train.store.ingest import ingest
-from ooc_train.tables import text
-from ooc_train.tables.files import open_tables
+from ooc_train.store.jobs.ingest import ingest
+from ooc_train.tables import csv as text
+from ooc_train.tables.batches import open_tables
 from ooc_train.tables.medians import BYTES_PER_COLUMN, medians
-from ooc_train.tables.wide import Cells, header_end
+from ooc_train.tables.wide_csv import Cells, header_end
 from tests.benchmarks.wide_files import commands, trained, under_what_is_told, write
 
 NARROW = 10**9
@@ -137,8 +137,8 @@ def test_a_store_is_the_same(form: str, tmp_path: object, monkeypatch: pytest.Mo
     monkeypatch.setattr("ooc_train.tables.parquet._COLUMNS_TOGETHER", 7)
     monkeypatch.setattr("ooc_train.tables.parquet._READER_BYTES", 2**18)
     monkeypatch.setattr("ooc_train.tables.encoding._COLUMNS_TOGETHER", 1)
-    monkeypatch.setattr("ooc_train.tables.files._FEW_BATCH_ROWS", 50)
-    monkeypatch.setattr("ooc_train.store.ingest_limits._LEAST_MEDIANS", 2**18)
+    monkeypatch.setattr("ooc_train.tables.batches._FEW_BATCH_ROWS", 50)
+    monkeypatch.setattr("ooc_train.store.jobs.ingest_limits._LEAST_MEDIANS", 2**18)
     made.append(ingest(raw, f"{tmp_path}/narrow.zarr", memory_ceiling="128MiB", **ways))
     assert made[0].recipe == made[1].recipe
     for wide, narrow in ((made[0].store, made[1].store), (made[0].test, made[1].test)):

@@ -20,11 +20,11 @@ from ooc_train.errors import (
     OutputExists,
     StoreNotFound,
 )
-from ooc_train.store import output
-from ooc_train.store.chunks import ChunkReader
-from ooc_train.store.layout import open_store
-from ooc_train.store.output import OutputStore, ShardWriter
-from ooc_train.store.writer import StoreWriter
+from ooc_train.store.dataset import open_store
+from ooc_train.store.reading.chunks import ChunkReader
+from ooc_train.store.writing import output
+from ooc_train.store.writing.output import OutputStore, ShardWriter
+from ooc_train.store.writing.writer import StoreWriter
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(1e4, 2, (50, 3))
@@ -66,7 +66,7 @@ def rows_of(layout):
 @given(cuts=st.lists(st.integers(0, 50), max_size=6), codec=st.sampled_from(["none", "lz4"]))
 def test_cutting_the_rows_into_calls_changes_no_byte(tmp_path_factory, cuts, codec):
     folder = tmp_path_factory.mktemp("cuts")
-    with mock.patch("ooc_train.store.output.new_store_id", return_value="5e" * 16):
+    with mock.patch("ooc_train.store.writing.output.new_store_id", return_value="5e" * 16):
         write(folder / "whole", codec=codec)
         write(folder / "cut", cuts, codec=codec)
     assert contents(folder / "whole") == contents(folder / "cut")
@@ -266,7 +266,7 @@ def test_two_writers_of_one_path(tmp_path):
 def test_a_writer_that_is_killed_leaves_nothing_that_opens(tmp_path):
     code = (
         "import os, numpy as np\n"
-        "from ooc_train.store.writer import StoreWriter\n"
+        "from ooc_train.store.writing.writer import StoreWriter\n"
         f"writer = StoreWriter({str(tmp_path / 'a')!r}, n_features=3, chunk_rows=4, shard_rows=8)\n"
         "writer.write(np.ones((30, 3)))\n"
         "os._exit(9)"

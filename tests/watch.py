@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ooc_train.memory import process_tree
+from ooc_train.memory.ceiling import process_tree
 
 
 @dataclass(frozen=True)

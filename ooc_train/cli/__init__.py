@@ -12,9 +12,16 @@ import os
 import sys
 
 # What registers its commands when it is imported, in the order of the help.
-from ooc_train.cli import data, demo, ingest, models, report, tradeoff  # noqa: F401
+from ooc_train.cli import (  # noqa: F401
+    data_commands,
+    demo_command,
+    ingest_command,
+    model_commands,
+    report_command,
+    tradeoff_command,
+)
 from ooc_train.cli.command import app, end_by_fault
-from ooc_train.text import tell
+from ooc_train.core.text import tell
 
 __all__ = ["app", "main"]
 

@@ -16,12 +16,12 @@ import typer
 from typer.models import OptionInfo
 
 from ooc_train.cli.options import Output
-from ooc_train.cli.text import print_json
+from ooc_train.cli.printing import print_json
 from ooc_train.cli.wording import for_the_shell, option_names
 from ooc_train.core.places import remove_dead_folders
 from ooc_train.core.semaphores import remove_dead_semaphores
+from ooc_train.core.text import brief, printable
 from ooc_train.errors import LeftoversRemoved, OocTrainError, SavedElsewhere
-from ooc_train.text import brief, printable
 
 INTERNAL = 70
 """Exit status of a command that met what nobody thought of, as sysexits.h has it."""

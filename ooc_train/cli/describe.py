@@ -4,16 +4,16 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ooc_train.cli.text import aligned, count, one_line
+from ooc_train.cli.printing import aligned, count, one_line
 from ooc_train.core.atomic import RUN
 from ooc_train.core.schema import flag, list_of, or_none, record, texts
 from ooc_train.core.schema import text as is_text
-from ooc_train.text import few
-from ooc_train.units import approximate_bytes, approximate_duration
+from ooc_train.core.text import few
+from ooc_train.core.units import approximate_bytes, approximate_duration
 
 if TYPE_CHECKING:
-    from ooc_train.models.fitted import Fitted
-    from ooc_train.store.layout import ArrayLayout, Store
+    from ooc_train.runs.fitted import Fitted
+    from ooc_train.store.dataset import ArrayLayout, Store
 
 
 _RECIPE = record(
@@ -167,7 +167,7 @@ def describe_run(path: str, fitted: "Fitted") -> dict[str, Any]:
 
 def run_text(path: str, fitted: "Fitted") -> str:
     """Return what `describe_run` does, as lines."""
-    from ooc_train.report import report_of
+    from ooc_train.runs.report import report_of
 
     report = report_of(fitted.report, path)
     loss = "log-loss" if fitted.model.is_classifier else "loss"

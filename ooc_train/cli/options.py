@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import typer
 
 from ooc_train.cli import parsers
-from ooc_train.memory import Ceiling
-from ooc_train.units import MOST_WORKERS, parse_bytes, parse_duration
-from ooc_train.watching.callbacks import ConsoleBar
+from ooc_train.core.units import MOST_WORKERS, parse_bytes, parse_duration
+from ooc_train.memory.ceiling import Ceiling
+from ooc_train.monitoring.callbacks import ConsoleBar
 
 if TYPE_CHECKING:
-    from ooc_train.models.model import Model
-    from ooc_train.store.layout import Store
+    from ooc_train.models.settings import Model
+    from ooc_train.store.dataset import Store
 
 
 def option(*names: str, of: str, parse: Callable[[str], Any] | None = None, **more: Any) -> Any:
@@ -84,7 +84,7 @@ class Stored:
         return self._open(path, self.x, self.y, self.weight)
 
     def _open(self, path: str, x: str, y: str, weight: str) -> "Store":
-        from ooc_train.store.layout import open_store
+        from ooc_train.store.dataset import open_store
 
         if self.no_weights and weight != "sample_weight":
             raise ValueError("--no-weights leaves out what --weight names; leave one of them out")
@@ -126,7 +126,7 @@ class StoredX(Stored):
 
     def open(self, path: str) -> "Store":
         """Open the store at a path or URL, without y and weights."""
-        from ooc_train.store.layout import open_store
+        from ooc_train.store.dataset import open_store
 
         return open_store(
             path, X=self.x, y=None, sample_weight=None, fill_missing=self.fill_missing
@@ -219,7 +219,7 @@ class Resources:
         """
         # The ceiling first: where it can't be, nothing need be started.
         ceiling = self.ceiling
-        from ooc_train.cluster import (
+        from ooc_train.runtime.cluster import (
             DASHBOARD,
             LocalCluster,
             connect,
@@ -331,7 +331,7 @@ class Learning:
     @property
     def model(self) -> "Model":
         """The model, checked."""
-        from ooc_train.models.model import Model
+        from ooc_train.models.settings import Model
 
         settings = {field.name: getattr(self, field.name) for field in fields(self)}
         return Model(fit_intercept=not settings.pop("no_intercept"), **settings)

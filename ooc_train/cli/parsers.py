@@ -11,7 +11,7 @@ from typing import Any
 import typer
 
 from ooc_train.core.schema import shown
-from ooc_train.units import parse_bytes, parse_duration, parse_rows
+from ooc_train.core.units import parse_bytes, parse_duration, parse_rows
 
 
 def parsed(parse: Callable[[str], Any]) -> Callable[[str], Any]:

@@ -8,13 +8,13 @@ import numpy as np
 import sklearn.linear_model
 from sklearn.base import ClassifierMixin
 
-from ooc_train.estimators.base import LinearModel
-from ooc_train.memory import Ceiling
-from ooc_train.models.fitted import Fitted
-from ooc_train.report import Report
-from ooc_train.stream.beside import is_stored
+from ooc_train.estimators.estimator import LinearModel
+from ooc_train.memory.ceiling import Ceiling
+from ooc_train.runs.fitted import Fitted
+from ooc_train.runs.report import Report
 from ooc_train.stream.inputs import in_memory
 from ooc_train.stream.kinds import as_labels, is_dask, require_arrays
+from ooc_train.stream.labels_and_weights import is_stored
 
 
 class LogisticRegression(ClassifierMixin, LinearModel):  # type: ignore[misc]

@@ -4,10 +4,10 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from ooc_train.estimators.base import NOT_OF_MODEL, LinearModel
 from ooc_train.estimators.classification import LogisticRegression
+from ooc_train.estimators.estimator import NOT_OF_MODEL, LinearModel
 from ooc_train.estimators.regression import LinearRegression, Ridge
-from ooc_train.models.fitted import load_fitted
+from ooc_train.runs.fitted import load_fitted
 
 _ESTIMATORS: dict[str, type[LinearModel]] = {
     "linear": LinearRegression,

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ooc_train.errors import NonFiniteData
-from ooc_train.models.fitted import Fitted
-from ooc_train.models.metrics import PIECE_ROWS
-from ooc_train.predict import Kind, Predictions
+from ooc_train.inference.metrics import PIECE_ROWS
+from ooc_train.inference.predict import Kind, Predictions
+from ooc_train.runs.fitted import Fitted
 from ooc_train.stream.kinds import as_numbers
 from ooc_train.stream.sources import model_dtype
 

@@ -12,10 +12,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from ooc_train.models import kernels
-from ooc_train.models.losses import Loss, probabilities
-from ooc_train.models.scaling import Scaling, piece_rows
-from ooc_train.models.sums import (
+from ooc_train.core.sums import (
     Array,
     Arrays,
     Block,
@@ -26,6 +23,9 @@ from ooc_train.models.sums import (
     raise_if_not_finite,
     row_weights,
 )
+from ooc_train.kernels import api as kernels
+from ooc_train.objective.losses import Loss, probabilities
+from ooc_train.objective.scaling import Scaling, piece_rows
 
 _TILE = 512
 """Rows that the compiled loops take at a time: enough for vectors, and still in a near cache when

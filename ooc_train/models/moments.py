@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ooc_train.models.scaling import Scaling, piece_rows
-from ooc_train.models.sums import (
+from ooc_train.core.sums import (
     Array,
     Arrays,
     Block,
@@ -20,6 +19,7 @@ from ooc_train.models.sums import (
     raise_if_not_finite,
     row_weights,
 )
+from ooc_train.objective.scaling import Scaling, piece_rows
 
 _WIDE = np.dtype(np.longdouble).str
 """The type of most digits that there is, which is float64 on some machines."""

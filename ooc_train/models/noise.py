@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ooc_train.core.sums import Array, Arrays, Block, Room, Rooms, Sums
 from ooc_train.models.linear import LinearProblem, LossSums
-from ooc_train.models.sums import Array, Arrays, Block, Room, Rooms, Sums
 
 
 @dataclass(frozen=True, eq=False)

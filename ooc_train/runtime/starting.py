@@ -17,10 +17,10 @@ import tempfile
 from contextlib import suppress
 from multiprocessing import resource_tracker, spawn
 
+from ooc_train.core.units import approximate_bytes
 from ooc_train.errors import ClusterError, MissingMainGuard
-from ooc_train.memory import available_memory
+from ooc_train.memory.ceiling import available_memory
 from ooc_train.runtime.endings import Endings
-from ooc_train.units import approximate_bytes
 
 NO_GUARD_EXIT = 78
 """Exit status of a worker that found itself importing the script that is starting it."""

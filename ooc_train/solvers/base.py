@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from ooc_train.core.sums import Array, Sums, Work
 from ooc_train.models.linear import Evaluation, LinearProblem
-from ooc_train.models.sums import Array, Sums, Work
-from ooc_train.models.updates import LinearUpdates
+from ooc_train.models.linear_updates import LinearUpdates
 from ooc_train.stream.sources import Source
 
 _ENOUGH = 1e-4

@@ -20,10 +20,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ooc_train.core.sums import Array, Work
 from ooc_train.models.linear import LinearProblem
 from ooc_train.models.moments import GramSums, Moments, ResidualSums
-from ooc_train.models.scaling import Scaling
-from ooc_train.models.sums import Array, Work
+from ooc_train.objective.scaling import Scaling
 from ooc_train.solvers.base import Precision, State, Stream
 
 _EPS = float(np.finfo(np.float64).eps)

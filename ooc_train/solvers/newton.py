@@ -21,9 +21,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ooc_train.core.sums import Array, Sums
 from ooc_train.errors import Diverged
 from ooc_train.models.linear import LinearProblem, LossSums
-from ooc_train.models.sums import Array, Sums
 from ooc_train.solvers.base import STALLED, State, Stream, lowers
 from ooc_train.stream.sources import rows_of, sample_leaves
 

@@ -17,13 +17,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ooc_train.core.sums import Array, Sums, Work
 from ooc_train.errors import Diverged
 from ooc_train.models.linear import LinearProblem
-from ooc_train.models.rules import Rule
-from ooc_train.models.sums import Array, Sums, Work
-from ooc_train.models.updates import LinearUpdates
+from ooc_train.models.linear_updates import LinearUpdates
+from ooc_train.optimizers.steps import Rule
 from ooc_train.solvers.base import State, Stream
-from ooc_train.solvers.rates import (
+from ooc_train.solvers.learning_rate import (
     WIDEST,
     Rate,
     automatic_rate,

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ooc_train.budget import Budget, Choice
 from ooc_train.errors import InvalidStore
-from ooc_train.memory import Ceiling, Term
-from ooc_train.store.arrays import ArrayLayout, Coding
-from ooc_train.store.chunks import ChunkReader
-from ooc_train.store.foreign import LONGEST_LABEL
-from ooc_train.store.layout import Scalar, Store
+from ooc_train.memory.budget import Budget, Choice
+from ooc_train.memory.ceiling import Ceiling, Term
+from ooc_train.store.dataset import Scalar, Store
+from ooc_train.store.format.arrays import ArrayLayout, Coding
+from ooc_train.store.reading.chunks import ChunkReader
+from ooc_train.store.reading.zarr_route import LONGEST_LABEL
 
 _LOOK_BYTES = 8 * 2**20
 """What looking at y and weights holds, beside chunks that are kept (measured: 6 MiB)."""

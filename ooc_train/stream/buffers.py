@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ooc_train.core.forks import after_fork
+from ooc_train.core.sums import Arrays, Rooms, total_bytes
+from ooc_train.core.units import approximate_bytes
 from ooc_train.errors import CeilingExceeded
-from ooc_train.models.sums import Arrays, Rooms, total_bytes
-from ooc_train.units import approximate_bytes
 
 _WAIT_SECONDS = 60.0
 

@@ -15,12 +15,12 @@ import numpy as np
 from dask.delayed import delayed
 from numpy.typing import NDArray
 
+from ooc_train.core.sums import Array, Arrays, Block, Rooms
 from ooc_train.errors import OocTrainError
-from ooc_train.models.sums import Array, Arrays, Block, Rooms
 from ooc_train.stream.checks import require_finite, require_weights
+from ooc_train.stream.classes import Label, codes_of_labels, require_labels
 from ooc_train.stream.executors import computed
 from ooc_train.stream.kinds import as_labels, as_numbers, is_dask, is_sparse, require_arrays
-from ooc_train.stream.labels import Label, codes_of_labels, require_labels
 from ooc_train.stream.sources import Reader, concatenate, model_dtype
 
 

@@ -15,9 +15,9 @@ from dask.delayed import Delayed, delayed
 from distributed import CancelledError, Client, Future, LocalCluster, wait
 from distributed.scheduler import KilledWorker
 
+from ooc_train.core.units import approximate_bytes, parse_duration
 from ooc_train.errors import CeilingExceeded, ClusterError
 from ooc_train.stream.shared import SHARED, Raw, Scattered, apart, sealed
-from ooc_train.units import approximate_bytes, parse_duration
 
 T = TypeVar("T")
 

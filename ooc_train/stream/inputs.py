@@ -13,20 +13,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ooc_train.budget import Budget
+from ooc_train.core.sums import Array
+from ooc_train.core.text import listed
 from ooc_train.errors import InvalidStore
-from ooc_train.memory import Ceiling
-from ooc_train.models.columns import column_order
-from ooc_train.models.sums import Array
-from ooc_train.store.chunks import ChunkReader
+from ooc_train.memory.budget import Budget
+from ooc_train.memory.ceiling import Ceiling
+from ooc_train.store.dataset import ArrayLayout, ColumnStatistics, Store, open_store
+from ooc_train.store.jobs.rewriting import arrays_of, rechunk_command
 from ooc_train.store.labels import has_labels, look_term, with_classes
-from ooc_train.store.layout import ArrayLayout, ColumnStatistics, Store, open_store
-from ooc_train.store.rewriting import arrays_of, rechunk_command
-from ooc_train.stream.beside import is_stored, read_at_rest, with_given
+from ooc_train.store.reading.chunks import ChunkReader
 from ooc_train.stream.checks import require_finite, require_weights
-from ooc_train.stream.dask_arrays import aligned, coded, dask_source, look
-from ooc_train.stream.kinds import as_labels, as_numbers, is_dask, require_arrays
-from ooc_train.stream.labels import (
+from ooc_train.stream.classes import (
     ROWS_AT_A_TIME,
     Label,
     codes_of,
@@ -35,8 +32,11 @@ from ooc_train.stream.labels import (
     plain,
     require_labels,
 )
+from ooc_train.stream.dask_arrays import aligned, coded, dask_source, look
+from ooc_train.stream.feature_names import column_order
+from ooc_train.stream.kinds import as_labels, as_numbers, is_dask, require_arrays
+from ooc_train.stream.labels_and_weights import is_stored, read_at_rest, with_given
 from ooc_train.stream.sources import ArraySource, Source, StoreSource
-from ooc_train.text import listed
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from ooc_train.models import kernels
+from ooc_train.kernels import api as kernels
 
 MIXED_CHUNKS = 64
 """Chunks mixed row by row where the rows at rest are in no random order (DESIGN, section 6)."""

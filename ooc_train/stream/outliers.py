@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ooc_train.core.sums import Arrays, Block, Room, Rooms
 from ooc_train.errors import Diverged, NonFiniteData
-from ooc_train.models.scaling import piece_rows
-from ooc_train.models.sums import Arrays, Block, Room, Rooms
+from ooc_train.objective.scaling import piece_rows
 from ooc_train.stream.passes import Stream
 from ooc_train.stream.sources import runs_of_leaves
 

@@ -20,15 +20,15 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ooc_train.core.sums import Arrays, Block, Room, Rooms, Sums, Work, add_into
+from ooc_train.core.threads import one_blas_thread
 from ooc_train.errors import OocTrainError
-from ooc_train.models.sums import Arrays, Block, Room, Rooms, Sums, Work, add_into
 from ooc_train.stream import order
 from ooc_train.stream.buffers import KEPT_BYTES, pool_of
 from ooc_train.stream.dask_arrays import DaskSource, Given, GivenReader
 from ooc_train.stream.executors import TOGETHER, Executor
+from ooc_train.stream.pipeline import in_turns
 from ooc_train.stream.sources import Reader, Source, StoreSource, leaves_within
-from ooc_train.stream.turns import in_turns
-from ooc_train.threads import one_blas_thread
 
 _SEGMENT_SECONDS = 1.0
 """A scan comes back to the driver, its retry point, about so often."""

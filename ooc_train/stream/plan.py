@@ -13,17 +13,17 @@ from dataclasses import dataclass, replace
 from math import log2
 from typing import Self
 
+from ooc_train.core.sums import Room, total_bytes
+from ooc_train.core.text import html_escaped, html_table
+from ooc_train.core.units import approximate_bytes
 from ooc_train.errors import CeilingExceeded
-from ooc_train.memory import Ceiling, Projection, Term
-from ooc_train.models.sums import Room, total_bytes
-from ooc_train.store.rewriting import rechunk_command, shuffle_command
+from ooc_train.memory.ceiling import Ceiling, Projection, Term
+from ooc_train.store.jobs.rewriting import rechunk_command, shuffle_command
 from ooc_train.stream.dask_arrays import DaskSource
 from ooc_train.stream.executors import TOGETHER
 from ooc_train.stream.passes import Grain
 from ooc_train.stream.shared import SHARED
 from ooc_train.stream.sources import Source, StoreSource
-from ooc_train.text import html_escaped, html_table
-from ooc_train.units import approximate_bytes
 
 _MIB = 2**20
 

@@ -14,10 +14,10 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ooc_train.models.sums import Array, Arrays, Block, Room, Rooms
-from ooc_train.store.chunks import ChunkReader
-from ooc_train.store.layout import ArrayLayout, Store, default_chunk_rows
-from ooc_train.stream.labels import codes_of
+from ooc_train.core.sums import Array, Arrays, Block, Room, Rooms
+from ooc_train.store.dataset import ArrayLayout, Store, default_chunk_rows
+from ooc_train.store.reading.chunks import ChunkReader
+from ooc_train.stream.classes import codes_of
 from ooc_train.stream.order import MIXED_CHUNKS, spread
 
 _RUN_LEAVES, _RUN_BYTES = 16, 2**18

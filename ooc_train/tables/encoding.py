@@ -7,7 +7,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from ooc_train.core.text import brief
 from ooc_train.errors import InvalidTable
+from ooc_train.tables.batches import Piece
 from ooc_train.tables.features import (
     FIELDS,
     Column,
@@ -20,7 +22,6 @@ from ooc_train.tables.features import (
     slots,
     span,
 )
-from ooc_train.tables.files import Piece
 from ooc_train.tables.names import some_of
 from ooc_train.tables.precision import Rounding
 from ooc_train.tables.values import (
@@ -33,8 +34,7 @@ from ooc_train.tables.values import (
     numbers,
     shown_value,
 )
-from ooc_train.tables.wide import Part, WideBatch
-from ooc_train.text import brief
+from ooc_train.tables.wide_csv import Part, WideBatch
 
 _COLUMNS_TOGETHER = 256
 """Columns that are looked at together: each look costs as much as some thousand numbers."""

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ooc_train.core.files import parse_json, reading
+from ooc_train.core.text import brief
 from ooc_train.errors import InvalidTable, TableNotFound
+from ooc_train.tables.diagnostics import require_all
 from ooc_train.tables.names import TABLE
-from ooc_train.tables.refusals import require_all
-from ooc_train.text import brief
 
 _PAGE_BYTES = 2**20
 _MOST_FOOTER_BYTES = 2**28

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from ooc_train.core.schema import UnfitError, list_of, or_none, record, scalar, shown, text
 from ooc_train.errors import InvalidTable
+from ooc_train.tables.batches import Piece
 from ooc_train.tables.encoding import Encoder
 from ooc_train.tables.features import (
     FIELDS,
@@ -34,7 +35,6 @@ from ooc_train.tables.features import (
     slots,
     span,
 )
-from ooc_train.tables.files import Piece
 from ooc_train.tables.values import Vocabulary, day_of, text_of
 
 RECIPE_FORMAT = "ooc_train.recipe"

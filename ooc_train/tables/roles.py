@@ -9,14 +9,14 @@ from typing import Literal
 
 import pyarrow as pa
 
+from ooc_train.core.text import brief
 from ooc_train.errors import InvalidTable
+from ooc_train.tables.batches import Tables
+from ooc_train.tables.diagnostics import is_number, too_many_classes
 from ooc_train.tables.features import Column, ColumnKind, Missing, Target, Unseen
-from ooc_train.tables.files import Tables
-from ooc_train.tables.index import index_columns
 from ooc_train.tables.names import as_option, some_of
 from ooc_train.tables.recipe import Recipe
-from ooc_train.tables.refusals import is_number, too_many_classes
-from ooc_train.text import brief
+from ooc_train.tables.row_index import index_columns
 
 Task = Literal["auto", "classification", "regression"]
 

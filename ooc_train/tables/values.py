@@ -14,9 +14,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ooc_train.core.schema import shown
-from ooc_train.tables.arrays import to_numpy, valid
-from ooc_train.tables.files import has_zone, kind_of
-from ooc_train.text import brief
+from ooc_train.core.text import brief
+from ooc_train.tables.arrow import to_numpy, valid
+from ooc_train.tables.batches import has_zone, kind_of
 
 MISSING = -1
 """Code of a missing value."""

@@ -14,19 +14,19 @@ from time import perf_counter
 import numpy as np
 from distributed import Client
 
-from ooc_train.cluster import LocalCluster
-from ooc_train.job import Job
 from ooc_train.models.linear import LinearProblem
-from ooc_train.models.losses import LOSSES
-from ooc_train.models.model import Model
-from ooc_train.models.scaling import Scaling
-from ooc_train.models.updates import LinearUpdates
-from ooc_train.store.layout import Store
-from ooc_train.store.made import make_data
+from ooc_train.models.linear_updates import LinearUpdates
+from ooc_train.models.settings import Model
+from ooc_train.objective.losses import LOSSES
+from ooc_train.objective.scaling import Scaling
+from ooc_train.runtime.cluster import LocalCluster
+from ooc_train.runtime.job import Job
+from ooc_train.store.dataset import Store
+from ooc_train.store.jobs.synthetic import make_data
 from ooc_train.stream.inputs import read_inputs
 from ooc_train.stream.order import MIXED_CHUNKS
 from ooc_train.stream.passes import Stream
-from ooc_train.train import Task
+from ooc_train.training.loop import Task
 from tests.benchmarks.handwritten_updates import UpdateLoop
 from tests.benchmarks.tools import Figure, arguments, interleave, report, table, verdict
 

@@ -19,11 +19,11 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from ooc_train.store.chunks import ChunkReader
-from ooc_train.store.ingest import ingest
-from ooc_train.store.layout import open_store
-from ooc_train.store.shuffle import shuffle_store
-from ooc_train.units import approximate_bytes, parse_bytes, parse_rows
+from ooc_train.core.units import approximate_bytes, parse_bytes, parse_rows
+from ooc_train.store.dataset import open_store
+from ooc_train.store.jobs.ingest import ingest
+from ooc_train.store.jobs.shuffle import shuffle_store
+from ooc_train.store.reading.chunks import ChunkReader
 from tests.benchmarks.tools import Figure, arguments, interleave, report, table, verdict
 from tests.watch import watch
 

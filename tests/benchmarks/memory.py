@@ -15,8 +15,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from ooc_train.store.made import make_data
-from ooc_train.units import approximate_bytes, parse_bytes
+from ooc_train.core.units import approximate_bytes, parse_bytes
+from ooc_train.store.jobs.synthetic import make_data
 from tests.watch import control_group, watch, write_csv
 
 _GROWS = 0.02

@@ -17,17 +17,17 @@ from typing import Any
 import numpy as np
 from distributed import Client
 
-from ooc_train.cluster import LocalCluster
-from ooc_train.job import Job
-from ooc_train.memory import machine_memory, measure
-from ooc_train.models.model import Model
-from ooc_train.store.layout import Store
-from ooc_train.store.made import make_data
+from ooc_train.core.units import approximate_bytes, format_rows, parse_bytes, parse_rows
+from ooc_train.memory.ceiling import machine_memory, measure
+from ooc_train.models.settings import Model
+from ooc_train.runtime.cluster import LocalCluster
+from ooc_train.runtime.job import Job
+from ooc_train.store.dataset import Store
+from ooc_train.store.jobs.synthetic import make_data
 from ooc_train.stream.inputs import Inputs, read_inputs
 from ooc_train.stream.passes import Spent
 from ooc_train.stream.sources import StoreSource
-from ooc_train.train import Task
-from ooc_train.units import approximate_bytes, format_rows, parse_bytes, parse_rows
+from ooc_train.training.loop import Task
 from tests.benchmarks.stream import OurPass, Section, after_forgetting
 from tests.benchmarks.tools import Figure, interleave, report, table
 

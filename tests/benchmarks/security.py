@@ -16,14 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from ooc_train.cluster import LocalCluster
-from ooc_train.memory import process_tree
-from ooc_train.models.model import Model
-from ooc_train.store.made import make_data
-from ooc_train.store.writer import StoreWriter
+from ooc_train.core.units import parse_rows
+from ooc_train.memory.ceiling import process_tree
+from ooc_train.models.settings import Model
+from ooc_train.runtime.cluster import LocalCluster
+from ooc_train.store.jobs.synthetic import make_data
+from ooc_train.store.writing.writer import StoreWriter
 from ooc_train.stream.inputs import read_inputs
-from ooc_train.train import train
-from ooc_train.units import parse_rows
+from ooc_train.training.loop import train
 from tests.benchmarks.tools import Figure, arguments, interleave, report, table
 
 WAYS = {"TLS": True, "insecure": False}

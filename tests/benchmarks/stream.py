@@ -20,17 +20,17 @@ import numpy as np
 import zarr
 from zarr.codecs import BloscCodec
 
-from ooc_train.cluster import LocalCluster
-from ooc_train.job import Job
+from ooc_train.core.sums import Array, Sums
 from ooc_train.models.linear import LinearProblem
-from ooc_train.models.model import Model
-from ooc_train.models.scaling import Scaling
-from ooc_train.models.sums import Array, Sums
-from ooc_train.store.layout import Store, open_store
-from ooc_train.store.made import make_data
+from ooc_train.models.settings import Model
+from ooc_train.objective.scaling import Scaling
+from ooc_train.runtime.cluster import LocalCluster
+from ooc_train.runtime.job import Job
+from ooc_train.store.dataset import Store, open_store
+from ooc_train.store.jobs.synthetic import make_data
 from ooc_train.stream.inputs import read_inputs
 from ooc_train.stream.passes import Spent, Stream
-from ooc_train.train import Task
+from ooc_train.training.loop import Task
 from tests.benchmarks.handwritten import Loop, Result, handwritten
 from tests.benchmarks.handwritten_foreign import handwritten_foreign
 from tests.benchmarks.tools import Figure, arguments, interleave, report, table, verdict
@@ -246,7 +246,7 @@ def overhead(folder: str, rounds: int) -> Section:
         passes = interleave({"pass": contest.contestants["ooc_train, 2 x 1"]}, 10 * rounds)["pass"]
     fit = (
         "from time import perf_counter; from ooc_train import LogisticRegression; import sys;"
-        "from ooc_train.models import kernels; s = perf_counter();"
+        "from ooc_train.kernels import api as kernels; s = perf_counter();"
         "LogisticRegression().fit(sys.argv[1]); print(perf_counter() - s)"
     )
     start = "from time import perf_counter as t; s = t(); import ooc_train; print(t() - s)"

@@ -13,12 +13,12 @@ from typing import Any, Self
 import numpy as np
 import pytest
 
-from ooc_train.cluster import LocalCluster
-from ooc_train.events import Event
-from ooc_train.models.model import Model
-from ooc_train.store.made import make_data
+from ooc_train.models.settings import Model
+from ooc_train.runs.events import Event
+from ooc_train.runtime.cluster import LocalCluster
+from ooc_train.store.jobs.synthetic import make_data
 from ooc_train.stream.inputs import Inputs, read_inputs
-from ooc_train.train import train
+from ooc_train.training.loop import train
 from tests.benchmarks.tools import Figure, arguments, interleave, report, table
 
 _MOST = 1.01

@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from ooc_train.units import approximate_bytes, parse_bytes
+from ooc_train.core.units import approximate_bytes, parse_bytes
 from tests.watch import control_group, watch
 
 TOLD = re.compile(r"raise the memory ceiling to at least (\d+MiB)")

@@ -28,7 +28,7 @@ def digest(*parts: bytes) -> str:
 
 def store(path: str) -> Any:
     """Return what a store holds, opened by the package."""
-    from ooc_train.store.layout import open_store
+    from ooc_train.store.dataset import open_store
 
     found = open_store(path)
     names = [
@@ -52,7 +52,7 @@ def predictions(path: str) -> Any:
 
 def run(path: str) -> Any:
     """Return what a saved run holds."""
-    from ooc_train.models.fitted import load_fitted
+    from ooc_train.runs.fitted import load_fitted
 
     found = load_fitted(path)
     if found.report.get("passes") is None:

@@ -19,7 +19,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from ooc_train.units import parse_rows
+from ooc_train.core.units import parse_rows
 from tests.benchmarks.peers import ours
 from tests.benchmarks.peers.contest import CLOSE, Contestant, Data, Outcome, Peer, race
 from tests.benchmarks.peers.solvers import solvers

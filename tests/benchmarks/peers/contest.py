@@ -15,9 +15,9 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from ooc_train.models.sums import Array
-from ooc_train.store.layout import Store
-from ooc_train.store.made import make_data
+from ooc_train.core.sums import Array
+from ooc_train.store.dataset import Store
+from ooc_train.store.jobs.synthetic import make_data
 
 CLOSE = 0.005
 """How far above the optimum's test loss is good enough, as a share of it: what one pass of well-set

@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from ooc_train.memory import process_tree
-from ooc_train.store.layout import Store
-from ooc_train.store.made import make_data
-from ooc_train.units import approximate_bytes
+from ooc_train.core.units import approximate_bytes
+from ooc_train.memory.ceiling import process_tree
+from ooc_train.store.dataset import Store
+from ooc_train.store.jobs.synthetic import make_data
 from tests.benchmarks.peers.contest import losses, slabs
 from tests.benchmarks.peers.dask_ml_solvers import SOLVERS
 from tests.benchmarks.peers.ours import CEILING

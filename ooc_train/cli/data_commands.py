@@ -1,0 +1,166 @@
+"""Commands about data: what a store holds, made data, and stores written anew."""
+
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
+
+import typer
+
+from ooc_train.cli.command import command
+from ooc_train.cli.describe import describe_run, describe_store, is_run, run_text, store_text
+from ooc_train.cli.options import STORE, MemoryCeiling, Output, Overwrite, Stored
+from ooc_train.cli.parsers import parsed, rows_of
+from ooc_train.cli.printing import count, print_json
+from ooc_train.core.text import printable
+from ooc_train.core.units import approximate_bytes, format_rows, parse_rows
+from ooc_train.memory.ceiling import Ceiling
+from ooc_train.monitoring.callbacks import ConsoleBar
+
+
+@command
+def info(
+    *,
+    path: Annotated[str, typer.Argument(help="Path or URL of a store, or folder of a run.")],
+    columns: Annotated[int, typer.Option(min=0, help="Columns whose statistics are shown.")] = 8,
+    stored: Stored,
+    output: Output,
+) -> None:
+    """Show what a store holds, without reading a row, or what a run learned."""
+    if is_run(path):
+        from ooc_train.runs.fitted import load_fitted
+
+        fitted = load_fitted(path)
+        found, text = describe_run(path, fitted), run_text(path, fitted)
+    else:
+        store = stored.open(path)
+        found, text = describe_store(store, columns), store_text(store, columns)
+    if output.as_json:
+        print_json(found)
+        return
+    typer.echo(printable(text))
+
+
+@command
+def make_data(
+    *,
+    out: Annotated[str, typer.Argument(help="Where the store will lie.")],
+    rows: Annotated[Any, typer.Option(parser=parsed(parse_rows), help="Such as 20M.")],
+    features: Annotated[int, typer.Option(help="Columns of X.")] = 100,
+    task: Annotated[
+        Literal["classification", "regression"], typer.Option(help="What y holds.")
+    ] = "classification",
+    classes: Annotated[int, typer.Option(help="For classification.")] = 2,
+    condition: Annotated[
+        float, typer.Option(help="Condition number of the covariance of X.")
+    ] = 1.0,
+    noise: Annotated[float, typer.Option(help="Noise on a signal of deviation 1.")] = 1.0,
+    dtype: Annotated[Literal["float32", "float64"], typer.Option(help="Of X.")] = "float32",
+    random_state: Annotated[int, typer.Option(help="Seed.")] = 0,
+    codec: Annotated[Literal["none", "lz4", "zstd"], typer.Option(help="Of the chunks.")] = "none",
+    overwrite: Overwrite = False,
+    memory_ceiling: MemoryCeiling = None,
+    output: Output,
+) -> None:
+    """Write a store of made data, of a known truth and any size."""
+    with ConsoleBar(quiet=output.quiet) as bar:
+        from ooc_train.store.jobs.synthetic import make_rows
+        from ooc_train.store.jobs.synthetic_rows import MadeRecipe
+
+        made, memory = make_rows(
+            out,
+            MadeRecipe(features, task, 1, classes, condition, noise, dtype, random_state),
+            rows,
+            codec=codec,
+            memory_ceiling=Ceiling.of(memory_ceiling, whole=True),
+            overwrite=overwrite,
+            progress=bar.job(rows),
+        )
+    if output.as_json:
+        print_json(describe_store(made, 0) | {"memory": asdict(memory)})
+        return
+    size = f"{format_rows(made.n_rows)} rows x {count(made.n_features, 'feature')}"
+    typer.echo(f"{size} ({approximate_bytes(made.total_bytes)}) | memory: {memory}")
+    typer.echo(printable(f"saved in {out}"))
+
+
+@command
+def rechunk(
+    *,
+    store: Annotated[str, STORE],
+    out: Annotated[str, typer.Argument(help="Where the new store will lie.")],
+    chunk_rows: Annotated[
+        Any,
+        typer.Option(
+            parser=parsed(rows_of), metavar="ROWS", help="Of a chunk (default: about 0.8 MiB)."
+        ),
+    ] = None,
+    codec: Annotated[
+        Literal["none", "lz4", "zstd"] | None,
+        typer.Option(help="Of the chunks (default: the store's, or what suits the first rows)."),
+    ] = None,
+    dtype: Annotated[
+        str | None, typer.Option(metavar="float32|float64|...", help="Of X (default: as it is).")
+    ] = None,
+    overwrite: Overwrite = False,
+    stored: Stored,
+    memory_ceiling: MemoryCeiling = None,
+    output: Output,
+) -> None:
+    """Write a store anew, rows in their order: in chunks of another size, codec or type."""
+    with ConsoleBar(quiet=output.quiet) as bar:
+        from ooc_train.store.jobs.rechunk import rechunk_store
+
+        source = stored.open(store)
+        made, memory = rechunk_store(
+            source,
+            out,
+            chunk_rows=chunk_rows,
+            codec=codec,
+            dtype=dtype,
+            memory_ceiling=Ceiling.of(memory_ceiling, whole=True),
+            overwrite=overwrite,
+            progress=bar.job(source.n_rows),
+            warn=lambda text: bar.say(f"warning: {text}"),
+        )
+    if output.as_json:
+        print_json(describe_store(made, 0) | {"memory": asdict(memory)})
+        return
+    typer.echo(
+        f"{made.n_rows:,} rows ({approximate_bytes(made.total_bytes)}) in "
+        f"{count(made.n_chunks, 'chunk')} of {approximate_bytes(made.chunk_bytes)} | "
+        f"memory: {memory}"
+    )
+    typer.echo(printable(f"saved in {out}"))
+
+
+@command
+def shuffle(
+    *,
+    store: Annotated[str, STORE],
+    out: Annotated[str, typer.Argument(help="Where the shuffled store will lie.")],
+    random_state: Annotated[int, typer.Option(min=0, help="Seed.")] = 0,
+    overwrite: Overwrite = False,
+    stored: Stored,
+    memory_ceiling: MemoryCeiling = None,
+    output: Output,
+) -> None:
+    """Write the rows of a store in random order: what learning by batches needs."""
+    with ConsoleBar(quiet=output.quiet) as bar:
+        from ooc_train.store.jobs.shuffle import shuffle_store
+
+        source = stored.open(store)
+        shuffled, memory = shuffle_store(
+            source,
+            out,
+            random_state=random_state,
+            memory_ceiling=Ceiling.of(memory_ceiling, whole=True),
+            overwrite=overwrite,
+            progress=bar.job(source.n_rows, passes=2),
+        )
+    if output.as_json:
+        print_json(describe_store(shuffled, 0) | {"memory": asdict(memory)})
+        return
+    typer.echo(
+        f"{shuffled.n_rows:,} rows ({approximate_bytes(shuffled.total_bytes)}) shuffled with seed "
+        f"{random_state} | memory: {memory}"
+    )
+    typer.echo(printable(f"saved in {out}"))

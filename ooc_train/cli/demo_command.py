@@ -1,0 +1,209 @@
+"""The command `demo`: the trade-off of batch sizes, and training under a memory ceiling."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from time import perf_counter
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ooc_train.cli import parsers
+from ooc_train.cli.command import command
+from ooc_train.cli.options import Output, Overwrite, Resources, option
+from ooc_train.cli.printing import print_json
+from ooc_train.core.text import printable
+from ooc_train.core.units import approximate_bytes, approximate_duration, parse_bytes
+from ooc_train.memory.ceiling import Ceiling
+from ooc_train.monitoring.callbacks import ConsoleBar
+
+if TYPE_CHECKING:
+    from ooc_train.experiments.demo import Fit
+    from ooc_train.runs.report import Report
+
+_TABLE = "{:<10}  {:<6}  {:>6}  {:>9}  {:>7}  {:>8}  {:>6}  {:>9}  {:>8}"
+_HEAD = (
+    "batch size", "solver", "passes", "updates", "seconds", "log-loss", "AUC", "projected",
+    "measured",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class DemoResources(Resources):
+    """What the demo runs on: under a ceiling that is the same for everyone."""
+
+    memory_ceiling: Annotated[
+        str | None,
+        option(
+            of="Resources",
+            parse=parsers.size,
+            metavar="BYTES",
+            help="The most that all processes may hold.",
+        ),
+    ] = "1GiB"
+
+
+@command
+def demo(
+    *,
+    folder: Annotated[
+        str | None,
+        typer.Option(
+            "--dir",
+            metavar="FOLDER",
+            help="Where the data go, and stay (default: a temporary folder that is removed).",
+        ),
+    ] = None,
+    size: Annotated[
+        str,
+        typer.Option(
+            parser=parsers.parsed(parsers.size), metavar="BYTES", help="Of the made data."
+        ),
+    ] = "4GiB",
+    overwrite: Overwrite = False,
+    resources: DemoResources,
+    output: Output,
+) -> None:
+    """Show it all in about a minute: batch sizes side by side, and 4 GiB learned under 1 GiB."""
+    n_bytes = parse_bytes(size)
+    ceiling = resources.ceiling
+    with _place(folder) as place:
+        from ooc_train.experiments.demo import BESIDE_BYTES, require_room
+        from ooc_train.monitoring.interrupts import at_once
+
+        require_room(place, n_bytes)
+        begun = perf_counter()
+        with (
+            at_once(),
+            ConsoleBar(quiet=output.quiet) as bar,
+            resources.client(bar, kernels=True, beside=BESIDE_BYTES) as client,
+        ):
+            found = {"dashboard": client.dashboard_link}
+            found |= _steps(place, n_bytes, client, ceiling, overwrite=overwrite, output=output)
+            found["seconds"] = perf_counter() - begun
+    kept = f"the data are in {folder}" if folder is not None else f"{place} is removed"
+    if output.as_json:
+        print_json(found)
+        return
+    typer.echo(
+        f"\nall of it: {approximate_duration(found['seconds'])}, at most "
+        f"{approximate_bytes(found['peak'])} in all processes together; " + printable(kept)
+    )
+
+
+@contextmanager
+def _place(folder: str | None) -> Iterator[str]:
+    """Give the folder that data go to: as named, which is made, or one that is gone afterwards."""
+    import os
+
+    from ooc_train.core.places import local_path
+    from ooc_train.experiments.demo import scratch_folder
+
+    if folder is None:
+        with scratch_folder() as place:
+            yield place
+        return
+    os.makedirs(local_path(folder), exist_ok=True)
+    yield folder
+
+
+def _steps(
+    place: str, n_bytes: int, client: Any, ceiling: Ceiling, *, overwrite: bool, output: Output
+) -> dict[str, Any]:
+    """Run the steps, tell of each as it ends, and return what all of them found."""
+    from ooc_train.experiments import demo as steps
+    from ooc_train.experiments.comparing import Peaks
+
+    def say(text: str) -> None:
+        if not output.as_json:
+            typer.echo(text)
+
+    peaks = Peaks(client)
+    begun = perf_counter()
+    stores = steps.store_flights(place, memory_ceiling=ceiling, overwrite=overwrite)
+    flights = {
+        "n_rows": stores[0].n_rows,
+        "n_test_rows": stores[1].n_rows,
+        "n_features": stores[0].n_features,
+        "seconds": perf_counter() - begun,
+    }
+    say(
+        f"{flights['n_rows']:,} flights x {flights['n_features']} features, and "
+        f"{flights['n_test_rows']:,} to test on, stored in "
+        f"{approximate_duration(flights['seconds'])}\n"
+        "Which will arrive more than 15 minutes late? A logistic regression, by batch size:\n"
+    )
+    say(_TABLE.format(*_HEAD))
+    fits, loading = [], 0.0
+    for batch_size in steps.BATCH_SIZES:
+        loading += steps.load_libraries(
+            batch_size, stores[0], client=client, memory_ceiling=ceiling
+        )
+        peaks.restart()
+        with ConsoleBar(quiet=output.quiet) as bar:
+            fit = steps.fit_flights(
+                batch_size, stores, client=client, memory_ceiling=ceiling, callback=bar
+            )
+        fits.append(fit)
+        say(_row(fit))
+    say(
+        "\nlog-loss and AUC: of the test rows; projected and measured: the peak of all processes, "
+        + ("each fit's own" if peaks.own else "since the demo began")
+        + f"\nlibraries and kernels were loaded in {approximate_duration(loading)}, not counted\n"
+    )
+    with ConsoleBar(quiet=output.quiet) as bar:
+        made, seconds = steps.make(
+            place,
+            n_bytes,
+            memory_ceiling=ceiling,
+            overwrite=overwrite,
+            progress=bar.job(steps.rows_of(n_bytes)),
+        )
+    total = made.total_bytes
+    say(
+        f"{made.n_rows:,} made rows x {made.n_features} features: {approximate_bytes(total)}, "
+        f"{total / ceiling.limit:.3g} times the ceiling, written in {approximate_duration(seconds)}"
+    )
+    peaks.restart()
+    with ConsoleBar(quiet=output.quiet) as bar:
+        report = steps.fit_made(made, client=client, memory_ceiling=ceiling, callback=bar)
+    say(_end(report))
+    peaks.look()
+    # A process's share of libraries changes with who else maps them: by then it may have fallen.
+    told = [report.memory.measured, *(fit.report.memory.measured for fit in fits)]
+    return {
+        "flights": flights,
+        "fits": [fit.to_json() for fit in fits],
+        "loading_seconds": loading,
+        "made": {"n_rows": made.n_rows, "bytes": total, "seconds": seconds},
+        "report": report.to_json(),
+        "memory": asdict(report.memory),
+        "peak": max(peaks.largest, *told),
+        "own_peaks": peaks.own,
+    }
+
+
+def _row(fit: "Fit") -> str:
+    """Return a fit as a row of the table."""
+    found = fit.to_json()
+    return _TABLE.format(
+        found["batch_size"],
+        found["solver"],
+        f"{found['passes']:.3g}",
+        f"{found['updates']:,}",
+        f"{found['seconds']:.2f}",
+        f"{found['log_loss']:.4f}",
+        f"{found['roc_auc']:.4f}",
+        approximate_bytes(found["projected"]),
+        approximate_bytes(found["measured"]),
+    )
+
+
+def _end(report: "Report") -> str:
+    """Return what training on the made data came to."""
+    rate = approximate_bytes(report.bytes_read / report.seconds)
+    return (
+        f"learned from by full batches: {report.passes:.3g} passes in "
+        f"{approximate_duration(report.seconds)} ({rate}/s), log-loss {report.loss:.4f}\n"
+        f"memory: {report.memory}"
+    )

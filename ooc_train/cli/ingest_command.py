@@ -1,0 +1,239 @@
+"""Raw files into a store."""
+
+import os
+from dataclasses import asdict
+from time import perf_counter
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from ooc_train.cli.command import command
+from ooc_train.cli.describe import describe_store
+from ooc_train.cli.options import (
+    DELIMITER,
+    ENCODING,
+    MemoryCeiling,
+    Output,
+    Overwrite,
+    option,
+)
+from ooc_train.cli.parsers import names, rows_of
+from ooc_train.cli.printing import aligned, count, one_line, print_json
+from ooc_train.core.text import few, printable
+from ooc_train.core.units import approximate_bytes, approximate_duration
+from ooc_train.memory.ceiling import Ceiling
+from ooc_train.monitoring.callbacks import ConsoleBar
+
+if TYPE_CHECKING:
+    from ooc_train.store.jobs.ingest import Ingested, Preview
+
+_COLUMNS = "Columns"
+_ROWS = "Rows"
+_STORE = "Store"
+
+
+@command
+def ingest(
+    *,
+    paths: Annotated[list[str], typer.Argument(help="CSV or Parquet: files, patterns or folders.")],
+    out: Annotated[str, typer.Argument(help="Where the store will lie.")],
+    target: Annotated[
+        str | None, option(of=_COLUMNS, metavar="COLUMN", help="What is to be predicted.")
+    ] = None,
+    features: Annotated[
+        Any,
+        option(of=_COLUMNS, parse=names, metavar="A,B,...", help="Use these columns only."),
+    ] = None,
+    drop: Annotated[
+        Any, option(of=_COLUMNS, parse=names, metavar="A,B,...", help="Leave these columns out.")
+    ] = None,
+    categorical: Annotated[
+        Any,
+        option(
+            of=_COLUMNS,
+            parse=names,
+            metavar="A,B,...",
+            help="Make a feature of each value of these columns (one-hot).",
+        ),
+    ] = None,
+    id_column: Annotated[
+        str | None,
+        option(
+            "--id",
+            of=_COLUMNS,
+            metavar="COLUMN",
+            help="Whole numbers that rows are known by (default: the number of the row).",
+        ),
+    ] = None,
+    sample_weight: Annotated[
+        str | None, option(of=_COLUMNS, metavar="COLUMN", help="Weights of the rows.")
+    ] = None,
+    task: Annotated[
+        Literal["auto", "classification", "regression"],
+        option(of=_COLUMNS, help="Whether the target holds labels; auto: text and booleans are."),
+    ] = "auto",
+    missing: Annotated[
+        Literal["error", "drop", "mean", "median"],
+        option(of=_ROWS, help="What becomes of missing values."),
+    ] = "error",
+    unseen: Annotated[
+        Literal["error", "other", "ignore"],
+        option(of=_ROWS, help="What becomes of categories that no training row had."),
+    ] = "error",
+    min_count: Annotated[
+        int, option(of=_ROWS, min=1, help="Take values with fewer training rows as unseen.")
+    ] = 1,
+    test_size: Annotated[
+        float,
+        option(of=_ROWS, metavar="SHARE", help="Rows that go to OUT's sister, *.test.zarr."),
+    ] = 0.0,
+    shuffle: Annotated[bool, option(of=_ROWS, help="Put the rows in random order.")] = True,
+    random_state: Annotated[
+        int, option(of=_ROWS, min=0, help="Seed of the order and of the test rows.")
+    ] = 0,
+    like: Annotated[
+        str | None,
+        option(of=_COLUMNS, metavar="STORE|RUN", help="Apply the recipe of a store or a run."),
+    ] = None,
+    dtype: Annotated[
+        Literal["auto", "float32", "float64"],
+        option(of=_STORE, help="Of X; auto: float32, float64 where that loses numbers."),
+    ] = "auto",
+    chunk: Annotated[
+        Any, option(of=_STORE, parse=rows_of, metavar="ROWS", help="Of a chunk (about 0.8 MiB).")
+    ] = None,
+    shard: Annotated[
+        Any, option(of=_STORE, parse=rows_of, metavar="ROWS", help="Of a shard (about 64 MiB).")
+    ] = None,
+    codec: Annotated[
+        Literal["auto", "none", "lz4", "zstd"],
+        option(of=_STORE, help="Of the chunks; auto: lz4 where a sample shrinks by 1.3."),
+    ] = "auto",
+    delimiter: DELIMITER = None,
+    encoding: ENCODING = "utf8",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would become of each column.")
+    ] = False,
+    overwrite: Overwrite = False,
+    memory_ceiling: MemoryCeiling = None,
+    output: Output,
+) -> None:
+    """Write a store of raw files: CSV or Parquet, of any size."""
+    begun = perf_counter()
+    with ConsoleBar(quiet=output.quiet) as bar:
+        ceiling = Ceiling.of(memory_ceiling, whole=True)
+        from ooc_train.store.jobs.ingest import ingest as write
+        from ooc_train.store.jobs.ingest import preview
+        from ooc_train.tables.roles import Roles
+
+        roles: dict[str, Any] = {
+            "target": target,
+            "features": features,
+            "drop": drop or (),
+            "categorical": categorical or (),
+            "id_column": id_column,
+            "sample_weight": sample_weight,
+            "task": task,
+            "missing": missing,
+            "unseen": unseen,
+            "min_count": min_count,
+            "dtype": dtype,
+        }
+        text: dict[str, Any] = {"delimiter": delimiter, "encoding": encoding}
+        if dry_run:
+            if like is not None:
+                raise ValueError("--dry-run shows what would be learned, and --like learns nothing")
+            found = preview(
+                paths,
+                Roles(**roles),
+                test_size=test_size,
+                random_state=random_state,
+                progress=bar.stages(),
+                **text,
+            )
+            bar.close()
+            _show(found, output)
+            return
+        made = write(
+            paths,
+            out,
+            **roles,
+            **text,
+            like=like,
+            test_size=test_size,
+            shuffle=shuffle,
+            random_state=random_state,
+            chunk_rows=chunk,
+            shard_rows=shard,
+            codec=codec,
+            memory_ceiling=ceiling,
+            overwrite=overwrite,
+            progress=bar.stages(),
+            say=bar.say,
+            warn=lambda _: None,  # it is among the notes
+        )
+    _tell(made, perf_counter() - begun, output)
+
+
+def _tell(made: "Ingested", seconds: float, output: Output) -> None:
+    """Print what was made."""
+    stores = [made.store, *([made.test] if made.test is not None else [])]
+    if output.as_json:
+        print_json(
+            {
+                "store": describe_store(made.store, 0),
+                "test": None if made.test is None else describe_store(made.test, 0),
+                "recipe": made.recipe.to_json(),
+                "dropped": made.dropped,
+                "notes": made.notes,
+                "seconds": seconds,
+                "memory": asdict(made.memory),
+            }
+        )
+        return
+    for store in stores:
+        typer.echo(
+            one_line(
+                f"{os.path.relpath(store.path)}: {store.n_rows:,} rows x "
+                f"{count(store.n_features, 'column')}, {approximate_bytes(store.total_bytes)}, "
+                f"{store.X.codec}"
+            )
+        )
+    for note in made.notes:
+        typer.echo(f"note: {one_line(note)}")
+    typer.echo(f"{approximate_duration(seconds)} | memory: {made.memory}")
+
+
+def _show(found: "Preview", output: Output) -> None:
+    """Print what would become of each column."""
+    if output.as_json:
+        print_json(asdict(found) | {"recipe": found.recipe.to_json()})
+        return
+    head = ["column", "type", "becomes", "features", "missing", "values"]
+    rows = [
+        [
+            one_line(column.name),
+            column.type,
+            one_line(column.becomes),
+            f"{column.n_features:,}",
+            f"{column.missing:,}",
+            one_line(column.range),
+        ]
+        for column in found.columns
+    ]
+    typer.echo("\n".join(aligned([head, *rows], left=(0, 1, 2, 5))))
+    target = found.recipe.target
+    if target is not None:
+        what = "numbers"
+        if target.classes is not None:
+            what = f"{len(target.classes):,} classes: {few(target.classes)}"
+        typer.echo(printable(f"target {one_line(target.name)}: {one_line(what)}"))
+    features = found.recipe.n_features
+    tested = f" and {found.n_test:,} for testing" if found.n_test else ""
+    size = approximate_bytes((found.n_rows + found.n_test) * found.row_bytes)
+    typer.echo(
+        f"{found.n_rows:,} rows{tested} x {count(features, 'column')} of {found.recipe.dtype}: "
+        f"{size} before packing"
+    )
+    for note in found.notes:
+        typer.echo(f"note: {one_line(note)}")

@@ -1,0 +1,359 @@
+"""Commands about models: plan, train, evaluate, predict."""
+
+import signal
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ooc_train.cli import parsers
+from ooc_train.cli.command import command, ended_by
+from ooc_train.cli.options import (
+    DATA,
+    DELIMITER,
+    ENCODING,
+    RUN,
+    STORE,
+    UNSEEN,
+    Learning,
+    Output,
+    Overwrite,
+    Resources,
+    Stored,
+    StoredX,
+    Validation,
+)
+from ooc_train.cli.printing import count, print_json
+from ooc_train.core.text import losses, printable
+from ooc_train.core.units import approximate_duration
+from ooc_train.monitoring.callbacks import ConsoleBar
+from ooc_train.tables.names import is_table
+
+if TYPE_CHECKING:
+    from ooc_train.runs.report import Report
+
+
+@command
+def plan(
+    *,
+    store: Annotated[str, STORE],
+    validation: Validation = None,
+    stored: Stored,
+    learning: Learning,
+    resources: Resources,
+    output: Output,
+) -> None:
+    """Show what training would hold, under the same workers, without reading X.
+
+    Ends with 1 where it does not fit under the ceiling.
+    """
+    model = learning.model
+    with ConsoleBar(quiet=output.quiet) as bar:
+        from ooc_train.stream.inputs import read_inputs
+        from ooc_train.training.loop import Task
+        from ooc_train.training.planning import plan as make_plan
+
+        inputs = read_inputs(
+            stored.open(store), classifier=model.is_classifier, memory_ceiling=resources.ceiling
+        )
+        # What can't be is refused before anything is started.
+        task = Task.of(
+            model, inputs, stored.open_validation(validation), memory_ceiling=resources.ceiling
+        )
+        with resources.client(bar, kernels=task.needs_kernels) as client:
+            found = make_plan(
+                model,
+                inputs,
+                validation=task.validation,
+                client=client,
+                memory_ceiling=resources.ceiling,
+            )
+    if output.as_json:
+        about = {"model": model.name, "solver": task.solver_name, "batch_size": model.batch_size}
+        print_json(about | dict(found.to_json()))
+    else:
+        typer.echo(str(found))
+    if not found.fits:
+        raise typer.Exit(1)
+
+
+@command
+def train(
+    *,
+    store: Annotated[str, STORE],
+    validation: Validation = None,
+    out: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN", help="Folder that the run is saved in; without it the model is not kept."
+        ),
+    ] = None,
+    plot: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Draw memory over time: .png, .svg or .pdf."),
+    ] = None,
+    overwrite: Overwrite = False,
+    max_passes: Annotated[
+        Any,
+        typer.Option(
+            parser=parsers.parsed(parsers.passes),
+            metavar="PASSES",
+            help="Begin no iteration after so many passes.",
+        ),
+    ] = None,
+    max_seconds: Annotated[
+        Any,
+        typer.Option(
+            parser=parsers.parsed(parsers.duration),
+            metavar="DURATION",
+            help="Begin no iteration after so long, such as 90s.",
+        ),
+    ] = None,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Tell what the solver notes, too.")
+    ] = False,
+    stored: Stored,
+    learning: Learning,
+    resources: Resources,
+    output: Output,
+) -> None:
+    """Fit a model to a store."""
+    model = learning.model
+    with ConsoleBar(
+        quiet=output.quiet, verbose=verbose, max_passes=max_passes, max_seconds=max_seconds
+    ) as bar:
+        from ooc_train.core.atomic import RUN, require_output
+        from ooc_train.monitoring.interrupts import Interrupts
+        from ooc_train.plotting.figures import require_figure, save
+        from ooc_train.runs.events import Event, Started
+        from ooc_train.stream.inputs import read_inputs
+        from ooc_train.training.loop import Task
+        from ooc_train.training.loop import train as fit
+
+        if out is not None:
+            require_output(out, RUN, overwrite=overwrite)
+        if plot is not None:
+            require_figure(plot, overwrite=overwrite)
+        inputs = read_inputs(
+            stored.open(store), classifier=model.is_classifier, memory_ceiling=resources.ceiling
+        )
+        # What can't be is refused before anything is started.
+        task = Task.of(
+            model, inputs, stored.open_validation(validation), memory_ceiling=resources.ceiling
+        )
+
+        def say_plan(event: Event) -> None:
+            if isinstance(event, Started):
+                if event.training_page is not None:
+                    bar.say(f"training   {event.training_page}")
+                bar.say(
+                    f"{event.model} by {event.solver}, batch size {event.batch_size}: "
+                    f"{event.n_rows:,} rows x {count(event.n_features, 'feature')}"
+                )
+                bar.say(event.explanation)
+                for note in inputs.notes:
+                    bar.say(f"note: {note}")
+                if out is None:
+                    bar.say("note: no --out names a folder, so the model will not be kept")
+
+        with (
+            resources.client(bar, kernels=task.needs_kernels) as client,
+            Interrupts((signal.SIGINT, signal.SIGHUP)) as interrupts,
+        ):
+            _, report = fit(
+                model,
+                inputs,
+                validation=task.validation,
+                out=out,
+                overwrite=overwrite,
+                callbacks=(say_plan, bar, interrupts),
+                max_passes=max_passes,
+                max_seconds=max_seconds,
+                client=client,
+                memory_ceiling=resources.ceiling,
+            )
+            interrupts.conclude(report)
+    if plot is not None:
+        # Now that the workers have ended: matplotlib takes some 60 MiB.
+        save(report.memory.plot, plot, overwrite=overwrite)
+    with ended_by(interrupts.received):
+        if output.as_json:
+            print_json(report.to_json() | {"out": report.saved_in, "plot": plot})
+        else:
+            _tell(report, plot, classifies=model.is_classifier)
+
+
+def _tell(report: "Report", plot: str | None, *, classifies: bool) -> None:
+    """Print what training did."""
+    loss = "log-loss" if classifies else "loss"
+    passes = "1 pass" if report.passes == 1 else f"{report.passes:.4g} passes"
+    found = losses(report.loss, report.validation_loss)
+    typer.echo(f"{passes}, {loss} {found} | memory: {report.memory}")
+    rate = f"{report.rows_per_second:,.0f} rows/s"
+    end = "converged" if report.converged else "stopped before the tolerance was met"
+    updates = count(report.updates, "update")
+    typer.echo(f"{end} after {updates} in {approximate_duration(report.seconds)}, {rate}")
+    if report.precision is not None:
+        typer.echo(report.precision)
+    typer.echo(f"time went on {report.bound}")
+    for note in (*report.notes, *report.memory.notes):
+        typer.echo(f"note: {note}")
+    if report.saved_in is None:
+        typer.echo("the model was not kept; --out RUN saves it")
+    else:
+        typer.echo(printable(f"saved in {report.saved_in}"))
+    if plot is not None:
+        typer.echo(printable(f"drawn in {plot}"))
+
+
+@command
+def evaluate(
+    *,
+    run: Annotated[str, RUN],
+    data: Annotated[str, DATA],
+    unseen: UNSEEN = None,
+    delimiter: DELIMITER = None,
+    encoding: ENCODING = "utf8",
+    stored: Stored,
+    resources: Resources,
+    output: Output,
+) -> None:
+    """Show how well a model does on a store, or on raw files, with the target.
+
+    Raw files are read by this process alone, without a cluster.
+    """
+    with ConsoleBar(quiet=output.quiet) as bar:
+        from ooc_train.runs.fitted import load_fitted
+
+        fitted = load_fitted(run)
+        notes: tuple[str, ...] = ()
+        if is_table(data):
+            from ooc_train.inference.raw_files import evaluate_files
+
+            stored.require_default("raw files")
+            on_rows = bar.stages()
+            metrics, memory = evaluate_files(
+                fitted,
+                data,
+                unseen=unseen,
+                delimiter=delimiter,
+                encoding=encoding,
+                memory_ceiling=resources.ceiling,
+                progress=lambda rows, share: on_rows("evaluating", rows, share),
+                warn=lambda text: bar.say(f"warning: {text}"),
+            )
+        else:
+            from ooc_train.inference.predict import evaluate as measure
+            from ooc_train.stream.inputs import read_inputs
+
+            store = stored.open(data)
+            notes = store.notes
+            # What can't be is refused before anything is started.
+            fitted.for_columns(store.feature_names, store.n_features, data)
+            classifies = fitted.model.is_classifier
+            inputs = read_inputs(
+                store,
+                classifier=classifies,
+                classes=fitted.classes,
+                memory_ceiling=resources.ceiling,
+            )
+            with resources.client(bar, kernels=False) as client:
+                metrics, memory = measure(
+                    fitted,
+                    inputs,
+                    client=client,
+                    memory_ceiling=resources.ceiling,
+                    on_rows=bar.job(store.n_rows),
+                )
+    if output.as_json:
+        print_json(metrics | {"memory": asdict(memory)})
+        return
+    error = metrics.pop("roc_auc_error", None)
+    for name, value in metrics.items():
+        figure = f"{value:,}" if name == "n_rows" else f"{value:.6g}"
+        within = f"  within {error:.1g}" if name == "roc_auc" and error is not None else ""
+        typer.echo(f"{name:<8}  {figure}{within}")
+    typer.echo(f"memory: {memory}")
+    for note in notes:
+        typer.echo(printable(f"note: {note}"))
+
+
+@command
+def predict(
+    *,
+    run: Annotated[str, RUN],
+    data: Annotated[str, DATA],
+    out: Annotated[
+        str, typer.Argument(help="Where predictions go: .csv, .tsv or .parquet, else a store.")
+    ],
+    proba: Annotated[
+        bool, typer.Option("--proba", help="Write the probability of each class too.")
+    ] = False,
+    unseen: UNSEEN = None,
+    delimiter: DELIMITER = None,
+    encoding: ENCODING = "utf8",
+    overwrite: Overwrite = False,
+    stored: StoredX,
+    resources: Resources,
+    output: Output,
+) -> None:
+    """Write predictions for a store, or for raw files.
+
+    Raw files, and tables of predictions, go through this process alone, without a cluster.
+    """
+    with ConsoleBar(quiet=output.quiet) as bar:
+        from ooc_train.core.atomic import STORE, require_output
+        from ooc_train.inference.predict import Kind, predict_store
+        from ooc_train.runs.fitted import load_fitted
+
+        fitted = load_fitted(run)
+        if proba and not fitted.model.is_classifier:
+            raise ValueError(
+                f"--proba is for classes, and the {fitted.model.name} model has none; leave it out"
+            )
+        kinds: tuple[Kind, ...] = ("prediction", "probability") if proba else ("prediction",)
+        raw = is_table(data)
+        if raw:
+            stored.require_default("raw files")
+        if raw or is_table(out):
+            from ooc_train.inference.raw_files import predict_files
+
+            on_rows = bar.stages()
+            store = None if raw else stored.open(data)
+            n_rows, memory = predict_files(
+                fitted,
+                data if store is None else store,
+                out,
+                kinds=kinds,
+                overwrite=overwrite,
+                unseen=unseen,
+                delimiter=delimiter,
+                encoding=encoding,
+                memory_ceiling=resources.ceiling,
+                progress=lambda rows, share: on_rows("predicting", rows, share),
+                warn=lambda text: bar.say(f"warning: {text}"),
+            )
+        else:
+            store = stored.open(data)
+            n_rows = store.n_rows
+            # What can't be is refused before anything is started.
+            fitted.for_columns(store.feature_names, store.n_features, data)
+            require_output(out, STORE, overwrite=overwrite)
+            with resources.client(bar, kernels=False) as client:
+                memory = predict_store(
+                    fitted,
+                    store,
+                    out,
+                    kinds=kinds,
+                    overwrite=overwrite,
+                    client=client,
+                    memory_ceiling=resources.ceiling,
+                    on_rows=bar.job(n_rows),
+                )
+    if output.as_json:
+        print_json({"n_rows": n_rows, "out": out, "arrays": kinds, "memory": asdict(memory)})
+        return
+    typer.echo(f"{n_rows:,} rows predicted | memory: {memory}")
+    for note in () if store is None else store.notes:
+        typer.echo(printable(f"note: {note}"))
+    typer.echo(printable(f"saved in {out}: {', '.join(kinds)}"))

@@ -1,0 +1,1 @@
+"""Fits side by side: the trade-off of batch sizes, and the demo."""

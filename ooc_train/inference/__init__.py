@@ -1,0 +1,1 @@
+"""Predictions and metrics, out of core: of stores, arrays and raw files."""

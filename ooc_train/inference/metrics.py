@@ -1,0 +1,132 @@
+"""How well a model does, as sums over rows: one pass, whatever the number of rows.
+
+The area under the ROC curve is taken from a histogram of the probability in 65,536 bins. Rows of
+one bin count as ties, so the true area is within half the share of such pairs: the error bound.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ooc_train.core.sums import Array, Arrays, Block, Room, Rooms, Sums, raise_if_not_finite
+from ooc_train.runs.fitted import Fitted
+
+PIECE_ROWS = 1024
+"""Rows converted to float64 at a time for prediction."""
+
+_BINS = 65_536
+
+_PIECE_BYTES, _COPIES = 2**23, 6
+"""Bytes of linear predictors at a time, and how many arrays of their size are made of them."""
+
+
+@dataclass(frozen=True, eq=False)
+class MetricSums:
+    """Sums of losses, hits and squares.
+
+    Attributes
+    ----------
+    fitted : the model
+    about : near the mean of y, (outputs,), subtracted first so that squares lose no digits
+    """
+
+    fitted: Fitted
+    about: Array
+
+    @property
+    def _is_binary(self) -> bool:
+        return len(self.fitted.classes) == 2
+
+    def zeros(self) -> Sums:
+        """Return sums over no rows."""
+        sums = {name: np.zeros(()) for name in ("rows", "weight", "loss")}
+        if not self.fitted.model.is_classifier:
+            squares = ("residual", "first", "second")
+            return sums | {name: np.zeros(len(self.about)) for name in squares}
+        if self._is_binary:
+            sums["histogram"] = np.zeros((2, _BINS))
+        return sums | {"hits": np.zeros(())}
+
+    def rooms(self, rows: int) -> Rooms:
+        """Return the arrays that `add` works in, for blocks of at most `rows` rows."""
+        return {"converted": Room((min(rows, PIECE_ROWS), self.fitted.n_features))}
+
+    def made_bytes(self, rows: int) -> int:
+        """Return the bytes of the arrays that `add` makes of at most `rows` rows."""
+        return 8 * min(rows, self._piece) * (_COPIES * self.fitted.n_outputs + 4)
+
+    @property
+    def _piece(self) -> int:
+        return max(1, _PIECE_BYTES // (8 * self.fitted.n_outputs))
+
+    def add(self, sums: Sums, block: Block, work: Arrays) -> None:
+        """Add the sums over one block into `sums`, in place: of many outputs, piece by piece.
+
+        Raises
+        ------
+        NonFiniteData
+            where the block holds NaN or infinity.
+        """
+        if block.y is None:
+            raise ValueError("evaluation needs y, and these data have none")
+        for start in range(0, block.n_rows, self._piece):
+            rows = slice(start, start + self._piece)
+            weight = None if block.weight is None else block.weight[rows]
+            first = block.row_number(start)
+            self._add_piece(sums, Block(block.X[rows], block.y[rows], weight, ((0, first),)), work)
+
+    def _add_piece(self, sums: Sums, block: Block, work: Arrays) -> None:
+        if block.y is None:
+            raise ValueError("evaluation needs y, and these data have none")
+        fitted, y = self.fitted, block.y
+        weight = np.ones(block.n_rows) if block.weight is None else block.weight
+        z = fitted.decision(block.X, work["converted"], block.row_number(0))
+        sums["rows"] += block.n_rows
+        sums["weight"] += weight.sum()
+        sums["loss"] += weight @ fitted.loss.value(y, z).reshape(len(z), -1).sum(axis=1)
+        if not np.isfinite(sums["loss"]):
+            raise_if_not_finite(block)
+        if not fitted.model.is_classifier:
+            shifted = y - self.about
+            sums["residual"] += weight @ (y - z) ** 2
+            sums["first"] += weight @ shifted
+            sums["second"] += weight @ shifted**2
+            return
+        codes = y[:, 0].astype(np.intp)
+        sums["hits"] += weight @ (fitted.codes(z) == codes)
+        if self._is_binary:
+            bins = np.minimum((fitted.loss.mean(z[:, 0]) * _BINS).astype(np.intp), _BINS - 1)
+            flat = np.bincount(codes * _BINS + bins, weight, minlength=2 * _BINS)
+            sums["histogram"] += flat.reshape(2, _BINS)
+
+    def metrics(self, sums: Sums) -> dict[str, Any]:
+        """Return the metrics that sums over all rows say, as plain numbers."""
+        weight = float(sums["weight"])
+        found: dict[str, Any] = {"n_rows": int(sums["rows"]), "loss": float(sums["loss"]) / weight}
+        if not self.fitted.model.is_classifier:
+            total = sums["second"] - sums["first"] ** 2 / weight
+            # As scikit-learn has it where y never varies: right or wrong, with nothing between.
+            flat = np.where(sums["residual"] == 0, 1.0, 0.0)
+            share = np.divide(sums["residual"], total, out=1.0 - flat, where=total > 0)
+            found["r2"] = float(np.mean(1.0 - share))
+            found["mse"] = float(np.mean(sums["residual"])) / weight
+            return found
+        found["accuracy"] = float(sums["hits"]) / weight
+        found["log_loss"] = found["loss"]
+        if self._is_binary:
+            found["roc_auc"], found["roc_auc_error"] = roc_auc(*sums["histogram"])
+        return found
+
+
+def roc_auc(negatives: Array, positives: Array) -> tuple[float, float]:
+    """Return the area under the ROC curve from weights by bin of the score, and its error bound.
+
+    NaN where one class has no rows.
+    """
+    pairs = float(negatives.sum() * positives.sum())
+    if pairs == 0:
+        return float("nan"), float("nan")
+    below = np.cumsum(negatives) - negatives
+    ties = float(positives @ negatives)
+    return float(positives @ below + 0.5 * ties) / pairs, 0.5 * ties / pairs

@@ -1,0 +1,346 @@
+"""Predicting and evaluating, for data of any size under a ceiling: one pass each."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ooc_train.core.sums import Array, Arrays, Block, Room, Rooms, nbytes, total_bytes
+from ooc_train.inference.metrics import PIECE_ROWS, MetricSums
+from ooc_train.memory.ceiling import Ceiling, MemoryReport
+from ooc_train.runs.fitted import BY_CLASS, ByClass, Fitted, as_fitted
+from ooc_train.runtime.job import Job
+from ooc_train.store.format.arrays import ArrayLayout
+from ooc_train.store.reading.chunks import ChunkReader
+from ooc_train.store.writing.output import OutputStore
+from ooc_train.store.writing.predictions import PredictionRows, add_arrays, manifest
+from ooc_train.stream.inputs import read_inputs, without_y
+from ooc_train.stream.plan import Demand
+from ooc_train.stream.sources import Source, StoreSource, runs_of_leaves
+
+Kind = Literal["prediction", "decision"] | ByClass
+
+_PIECE_COPIES = 2
+"""Of a piece of predictions, where classes become probabilities."""
+
+_RUN_LEAVES, _RUN_BYTES = 64, 16 * 2**20
+"""Leaves of a task, where no shards say how many, and the most bytes that it is to return."""
+
+
+def evaluate(
+    model: Any,
+    data: Any,
+    *,
+    y: Any = None,
+    sample_weight: Any = None,
+    client: Any = None,
+    memory_ceiling: str | int | Ceiling | None = None,
+    on_rows: Callable[[int], None] = lambda _: None,
+) -> tuple[dict[str, Any], MemoryReport]:
+    """Return metrics of a model on data with y, and what it took to get them.
+
+    Parameters
+    ----------
+    model : `Fitted`, a fitted estimator, or the path of a saved run
+    data, y, sample_weight : as for `train`
+    client, memory_ceiling : as for `train`
+    on_rows : called with the number of rows after each task
+
+    Returns
+    -------
+    metrics : `n_rows`, `loss`, and `accuracy`, `log_loss`, `roc_auc` with its `roc_auc_error` (two
+        classes), or `r2`, `mse`
+    memory : ceiling, projection and measurement
+
+    Raises
+    ------
+    InvalidRun
+        where the data have other columns, by name or by number.
+    InvalidStore
+        where the data have other classes, or no y.
+    """
+    fitted = as_fitted(model).bare()
+    # Decided once: before anything is started, which takes of what is available.
+    memory_ceiling = Ceiling.of(memory_ceiling)
+    inputs = read_inputs(
+        data,
+        y,
+        sample_weight,
+        classifier=fitted.model.is_classifier,
+        classes=fitted.classes,
+        memory_ceiling=memory_ceiling,
+    )
+    source = inputs.source
+    fitted = fitted.for_columns(inputs.feature_names, source.n_features, inputs.name)
+    about = fitted.intercept
+    if inputs.statistics is not None:
+        about = about + fitted.coef @ inputs.statistics.mean
+    work = MetricSums(fitted, about[: source.n_outputs])
+    demand = Demand(
+        leaf=total_bytes(source.rooms(1)),
+        workspace=total_bytes(work.rooms(source.leaf_rows)),
+        sums=nbytes(work.zeros()),
+        parameters=fitted.coef.nbytes,
+        slots=1,
+        shared=fitted.coef.nbytes,
+        opened=work.made_bytes(source.leaf_rows),
+    )
+    with Job(source, client=client, memory_ceiling=memory_ceiling) as job:
+        plan = job.plan(demand)
+        metrics = work.metrics(job.stream(plan, on_rows).reduce(work))
+        return metrics, job.memory(plan)
+
+
+def predict(
+    model: Any,
+    data: Any,
+    kind: Kind = "prediction",
+    *,
+    client: Any = None,
+    memory_ceiling: str | int | Ceiling | None = None,
+) -> NDArray[Any]:
+    """Return predictions for data of any size, in memory.
+
+    Parameters
+    ----------
+    model : `Fitted`, a fitted estimator, or the path of a saved run
+    data : a store, the path of one, or an array (rows, features) of NumPy or Dask
+    kind : what is predicted
+    client, memory_ceiling : as for `train`
+
+    Returns
+    -------
+    array
+        "prediction": codes of classes (rows,), or values (rows, outputs); "probability" and
+        "log_probability": (rows, classes); "decision": linear predictors (rows, outputs).
+
+    Raises
+    ------
+    InvalidRun
+        where the data have other columns, by name or by number.
+    CeilingExceeded
+        where the predictions themselves do not fit; write them to a store instead.
+    """
+    fitted = as_fitted(model).bare()
+    rows = without_y(data)
+    source = rows.source
+    fitted = fitted.for_columns(rows.feature_names, source.n_features, rows.name)
+    predictions = Predictions(fitted, kind, labels=False)
+    work = _Collect(predictions)
+    shape, dtype = predictions.columns
+    row_bytes = max(1, int(np.prod(shape))) * dtype.itemsize
+    leaves = max(1, min(_RUN_LEAVES, _RUN_BYTES // (source.leaf_rows * row_bytes)))
+    runs = runs_of_leaves(source, leaves)
+    demand = Demand(
+        leaf=total_bytes(source.rooms(1)),
+        workspace=total_bytes(work.rooms(source.leaf_rows)),
+        parameters=fitted.coef.nbytes,
+        slots=1,
+        shared=fitted.coef.nbytes,
+        opened=_piece_bytes(fitted, [kind], source),
+        result=max(stop - start for start, stop in runs) * row_bytes,
+        results=source.n_rows * row_bytes,
+    )
+    with Job(source, client=client, memory_ceiling=memory_ceiling) as job:
+        stream = job.stream(job.plan(demand))
+        found = np.empty((source.n_rows, *shape), dtype)
+        for start, rows in stream.map(work, runs):
+            found[start : start + len(rows)] = rows
+    return found
+
+
+def predict_store(
+    model: Any,
+    data: Any,
+    out: str | os.PathLike[str],
+    *,
+    kinds: Sequence[Kind] = ("prediction",),
+    overwrite: bool = False,
+    client: Any = None,
+    memory_ceiling: str | int | Ceiling | None = None,
+    on_rows: Callable[[int], None] = lambda _: None,
+) -> MemoryReport:
+    """Write predictions for a store to another, which holds an array for each kind.
+
+    Its chunks hold the rows of a leaf, and its shards about those of the data's; workers write them
+    where they read. `row_id` comes along. Labels that are numbers are written as such; of others,
+    the codes, with the labels in the attribute `classes`.
+
+    Parameters
+    ----------
+    model : `Fitted`, a fitted estimator, or the path of a saved run
+    data : a store, the path of one, or an array (rows, features) of NumPy or Dask
+    out : the store to make
+    kinds : what is predicted, an array each
+    overwrite : whether what lies there is replaced
+    client, memory_ceiling : as for `train`
+    on_rows : called with the number of rows after each task
+
+    Raises
+    ------
+    OutputExists
+        where something lies there and `overwrite` is not set.
+    InvalidRun
+        where the data have other columns, by name or by number.
+    """
+    fitted = as_fitted(model).bare()
+    rows = without_y(data)
+    source, ids = rows.source, rows.row_id
+    fitted = fitted.for_columns(rows.feature_names, source.n_features, rows.name)
+    run = _RUN_LEAVES
+    if isinstance(source, StoreSource):
+        run = max(1, source.X.shard_rows // source.leaf_rows)
+    widths = [_width(fitted, kind) for kind in kinds]
+    demand = Demand(
+        leaf=total_bytes(source.rooms(1)),
+        # A chunk of each array, and the ids of a leaf.
+        workspace=8 * source.leaf_rows * (2 + sum(widths))
+        + total_bytes(Predictions(fitted, kinds[0]).rooms(source.leaf_rows)),
+        parameters=fitted.coef.nbytes,
+        slots=1,
+        shared=fitted.coef.nbytes,
+        opened=_piece_bytes(fitted, kinds, source),
+    )
+    with (
+        Job(source, client=client, memory_ceiling=memory_ceiling) as job,
+        OutputStore(out, overwrite=overwrite) as output,
+    ):
+        plan = job.plan(demand)
+        stream = job.stream(plan, on_rows)
+        columns: dict[str, Any] = {kind: Predictions(fitted, kind).columns for kind in kinds}
+        if ids is not None:
+            columns["row_id"] = (), np.dtype(ids.dtype)
+        leaf_rows = source.leaf_rows
+        layouts = add_arrays(output, columns, chunk_rows=leaf_rows, shard_rows=run * leaf_rows)
+        work = _Write(fitted, layouts, ids)
+        n, shard_rows = source.n_rows, run * leaf_rows
+        shards = [(first, min(first + shard_rows, n)) for first in range(0, n, shard_rows)]
+        for _ in stream.map(work, shards):
+            pass
+        output.commit(source.n_rows, manifest(source.n_rows, fitted.classes, fitted.model.name))
+        return job.memory(plan)
+
+
+def _piece_bytes(fitted: Fitted, kinds: Sequence[Kind], source: Source) -> int:
+    """Return the bytes of a piece of predictions as they are made, of one kind after another."""
+    widths = [max(_width(fitted, kind), fitted.n_outputs) for kind in kinds]
+    rows = min(PIECE_ROWS, source.leaf_rows)
+    return 8 * rows * _PIECE_COPIES * (max(widths) + sum(widths))
+
+
+def _width(fitted: Fitted, kind: Kind) -> int:
+    return len(fitted.classes) if kind in BY_CLASS else fitted.n_outputs
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """Predictions of one kind, for a block at a time.
+
+    Attributes
+    ----------
+    fitted : the model
+    kind : what is predicted
+    labels : whether classes are told by their labels, where those are numbers; else by their codes
+    """
+
+    fitted: Fitted
+    kind: Kind
+    labels: bool = True
+
+    @property
+    def _labels(self) -> NDArray[Any] | None:
+        labels = np.asarray(self.fitted.classes)
+        return labels if self.labels and labels.dtype.kind in "biuf" else None
+
+    @property
+    def columns(self) -> tuple[tuple[int, ...], np.dtype[Any]]:
+        """The shape of one row's prediction, and its type."""
+        fitted = self.fitted
+        if self.kind == "prediction" and fitted.model.is_classifier:
+            return (), np.dtype(np.int64) if self._labels is None else self._labels.dtype
+        return (_width(fitted, self.kind),), np.dtype(np.float64)
+
+    def rooms(self, rows: int) -> Rooms:
+        """Return the arrays to work in, for blocks of at most `rows` rows."""
+        return {"converted": Room((min(rows, PIECE_ROWS), self.fitted.n_features))}
+
+    def of(self, X: NDArray[np.floating], first_row: int, work: Arrays) -> NDArray[Any]:
+        """Return the predictions for rows, of which the first has a number within the data."""
+        return self.at(self.fitted.decision(X, work["converted"], first_row))
+
+    def at(self, z: Array) -> NDArray[Any]:
+        """Return the predictions at linear predictors, (rows, outputs)."""
+        fitted = self.fitted
+        if self.kind == "decision" or not fitted.model.is_classifier:
+            return z
+        if self.kind != "prediction":
+            return fitted.by_class(z, self.kind)
+        codes, labels = fitted.codes(z), self._labels
+        return codes if labels is None else labels[codes]
+
+
+@dataclass(frozen=True, eq=False)
+class _Collect:
+    """Predictions of a run of rows, to travel back to the driver."""
+
+    predictions: Predictions
+
+    def rooms(self, rows: int) -> Rooms:
+        """Return the arrays to work in, for blocks of at most `rows` rows."""
+        return self.predictions.rooms(rows)
+
+    def run(self, blocks: Iterator[Block], work: Arrays) -> tuple[int, NDArray[Any]]:
+        """Return the first row of a run, and predictions for all of it."""
+        parts, start = [], -1
+        for block in blocks:
+            first = block.row_number(0)
+            start = first if start < 0 else start
+            # In pieces: of many classes, linear predictors may be many times the rows.
+            for row in range(0, block.n_rows, PIECE_ROWS):
+                X = block.X[row : row + PIECE_ROWS]
+                parts.append(self.predictions.of(X, first + row, work))
+        return start, np.concatenate(parts)
+
+
+@dataclass(frozen=True, eq=False)
+class _Write:
+    """Predictions of a shard, written where they are made."""
+
+    fitted: Fitted
+    layouts: Mapping[str, ArrayLayout]
+    ids: ArrayLayout | None
+
+    def rooms(self, rows: int) -> Rooms:
+        """Return the arrays to work in, for blocks of at most `rows` rows."""
+        return Predictions(self.fitted, "prediction").rooms(rows)
+
+    def run(self, blocks: Iterator[Block], work: Arrays) -> int:
+        """Write one shard of each array, and return its number of rows."""
+        leading = next(blocks)
+        first = leading.row_number(0)
+        shard_rows = next(iter(self.layouts.values())).shard_rows
+        with ExitStack() as stack:
+            ids = None if self.ids is None else stack.enter_context(ChunkReader(self.ids))
+            writer = stack.enter_context(PredictionRows(self.layouts, first // shard_rows))
+            for block in chain([leading], blocks):
+                start, stop = block.row_number(0), block.row_number(block.n_rows - 1) + 1
+                if ids is not None:
+                    numbers = np.empty(stop - start, self.layouts["row_id"].dtype)
+                    ids.read_rows(start, stop, numbers)
+                # In pieces: of many classes, the predictions of a leaf may be many times its rows.
+                for row in range(0, block.n_rows, PIECE_ROWS):
+                    X = block.X[row : row + PIECE_ROWS]
+                    columns = {
+                        name: Predictions(self.fitted, cast("Kind", name)).of(X, start + row, work)
+                        for name in self.layouts.keys() - {"row_id"}
+                    }
+                    if ids is not None:
+                        columns["row_id"] = numbers[row : row + PIECE_ROWS]
+                    writer.write(columns)
+            writer.commit()
+            return writer.n_rows - first

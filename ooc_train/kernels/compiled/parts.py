@@ -1,0 +1,208 @@
+"""How loops over rows are compiled, and losses as parts of them that make vectors."""
+
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any, TypeVar
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from ooc_train.kernels.api import Integers, Rows
+from ooc_train.objective import losses
+from ooc_train.objective.losses import Array
+from ooc_train.optimizers.steps import RATE_UPDATES
+
+__all__ = [
+    "FAR",
+    "LOGISTIC",
+    "MULTINOMIAL",
+    "SQUARED",
+    "Integers",
+    "Rows",
+    "hinge_slope",
+    "hinge_value",
+    "logistic_slope",
+    "logistic_slope_of_one",
+    "logistic_value",
+    "part",
+    "prefetch",
+    "rate_after",
+    "softmax_slope",
+    "squared_slope",
+    "squared_value",
+    "strict_part",
+]
+
+FAR = 8
+"""Rows by which a scan asks for a row ahead of learning from it."""
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+# Lets sums be vectorised. Not ``fastmath=True``: it would drop the checks for NaN.
+_OPTIONS: Any = {"fastmath": {"reassoc", "contract"}, "error_model": "numpy"}
+_STRICT: Any = {"fastmath": {"contract"}, "error_model": "numpy"}
+
+
+def part(function: Function) -> Function:
+    """Compile as a part of the loops that call it.
+
+    Parts take whole arrays and indices, never views: a view counts references, by an atomic
+    instruction that cost as much as the arithmetic of a row.
+    """
+    compiled: Function = njit(forceinline=True, **_OPTIONS)(function)
+    return compiled
+
+
+def strict_part(function: Function) -> Function:
+    """Compile as a part that adds up in the order in which it is written.
+
+    So its bits don't depend on what it is inlined into, nor on how many rows it is given at a time.
+    """
+    compiled: Function = njit(forceinline=True, **_STRICT)(function)
+    return compiled
+
+
+_LOG2_E = 1.0 / np.log(2.0)
+_LN2, _LN2_REST = 6.93147180369123816490e-01, 1.90821492927058770002e-10
+"""Their sum is log(2) to 85 bits, and the first times a small whole number is exact."""
+
+_SMALLEST_NORMAL, _TWO54 = float(np.finfo(np.float64).tiny), 2.0**54
+_TWO52 = 2.0**52
+_WHOLE = 1.5 * _TWO52
+_WHOLE_BITS = int(np.float64(_WHOLE).view(np.int64))
+_SQRT_HALF_BITS = int(np.float64(0.5**0.5).view(np.int64))
+"""Added to 1.5 * 2 ** 52, a whole number stands in the sum's last bits: conversions for vectors."""
+
+
+# Exponential and logarithm as polynomials, since calls of the C library's don't make vectors: 2 ns
+# a row for loss and derivative, and 13 in NumPy. The powers are written out, since loops over
+# coefficients don't make vectors either. Strict: reassociating would cancel what rounds.
+@strict_part
+def exp(x: float) -> Any:
+    """Return ``exp(x)``, within 1 ulp: 0 below -708, infinity beyond 709.78, NaN of NaN."""
+    a = -708.0 if x < -708.0 else x
+    a = 710.0 if a > 710.0 else a
+    shifted = a * _LOG2_E + 1.5 * _TWO52
+    k = shifted - 1.5 * _TWO52
+    # Half the power, and twice the result: the largest power alone would be infinite.
+    power = np.int64((np.float64(shifted).view(np.int64) << 52) + (1022 << 52)).view(np.float64)
+    r = (a - k * _LN2) - k * _LN2_REST
+    s = r * r
+    e = 1 / 479001600 + r * (1 / 6227020800)  # Taylor's series, in pairs
+    e = (1 / 3628800 + r * (1 / 39916800)) + s * e
+    e = (1 / 40320 + r * (1 / 362880)) + s * e
+    e = (1 / 720 + r * (1 / 5040)) + s * e
+    e = (1 / 24 + r * (1 / 120)) + s * e
+    e = (1 / 2 + r * (1 / 6)) + s * e
+    e = 2.0 * (power * (1.0 + (r + s * e)))
+    return 0.0 if x < -708.0 else e
+
+
+@strict_part
+def log(x: float) -> Any:
+    """Return ``log(x)``, within 1 ulp of x >= 1: -infinity of 0, NaN of x < 0 and of NaN."""
+    tiny = x < _SMALLEST_NORMAL
+    bits = np.float64(_TWO54 * x if tiny else x).view(np.int64)
+    k = (bits - _SQRT_HALF_BITS) >> 52
+    n = np.int64(k + _WHOLE_BITS).view(np.float64) - (_WHOLE + 54.0 if tiny else _WHOLE)
+    f = np.int64(bits - (k << 52)).view(np.float64) - 1.0  # x = 2 ** k (1 + f)
+    q = f / (2.0 + f)  # log(1 + f) = 2 atanh(q), and q is at most 0.172
+    s = q * q
+    t = 1 / 19 + s * (1 / 21 + s * (1 / 23))
+    t = 1 / 13 + s * (1 / 15 + s * (1 / 17 + s * t))
+    t = 1 / 7 + s * (1 / 9 + s * (1 / 11 + s * t))
+    t = s * (1 / 3 + s * (1 / 5 + s * t))
+    value = n * _LN2 + (f - (q * (f - 2.0 * t) - n * _LN2_REST))
+    finite = value if x > 0.0 else (-np.inf if x == 0.0 else np.nan)
+    return x if x == np.inf else finite
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _prefetch(typing_context: Any, array: Any, offset: Any) -> Any:  # noqa: ARG001 (numba's protocol)
+    """Ask for the cache line that is `offset` bytes into an array (LLVM's `llvm.prefetch`)."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        place = builder.gep(builder.bitcast(data, byte), [arguments[1]])
+        kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        read, near, of_data = word(0), word(3), word(1)
+        builder.call(function, [place, read, near, of_data])
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64), generate
+
+
+@part
+def prefetch(X: Rows, i: int) -> None:
+    """Have row `i` of X brought to the nearest cache while others are worked on."""
+    size = X.shape[1] * X.itemsize
+    for offset in range(i * size, (i + 1) * size, 64):
+        _prefetch(X, offset)
+
+
+_STEPS = 128
+_POWERS = np.exp2(np.arange(_STEPS) / _STEPS).view(np.int64)
+"""The bits of the powers of two from 1 to 2."""
+
+
+@strict_part
+def logistic_slope_of_one(y: float, z: float) -> Any:
+    """Probability that y is 1, less y, of a single row, which is waited for.
+
+    The exponential is by a table (Tang 1989), since a short polynomial takes half as long as a long
+    one: the probability is off by 2e-16, where it is small by 1e-13 of itself.
+    """
+    a = 708.0 if z < -708.0 else -z
+    a = -708.0 if a < -708.0 else a
+    shifted = a * (_LOG2_E * _STEPS) + 1.5 * _TWO52
+    whole = np.float64(shifted).view(np.int64)
+    r = a - (shifted - 1.5 * _TWO52) * ((_LN2 + _LN2_REST) / _STEPS)
+    power = np.int64(_POWERS[whole & (_STEPS - 1)] + ((whole >> 7) << 52)).view(np.float64)
+    s = r * r
+    e = power * (r + s * ((1 / 2 + r * (1 / 6)) + s * (1 / 24 + r * (1 / 120))))
+    return 1.0 / ((1.0 + power) + e) - y
+
+
+@strict_part
+def rate_after(eta0: float, noise: float, horizon: float, updates: int) -> Any:
+    """Learning rate after `updates` updates, as `LinearUpdates.rate` gives it."""
+    if noise == 0.0:
+        return eta0
+    t = float(updates - updates % RATE_UPDATES)
+    return eta0 / (1.0 + noise * (float(np.sqrt(1.0 + t / horizon)) - 1.0))
+
+
+def _vector_part(function: Callable[..., Any]) -> Any:
+    """Compile the source of a loss on `exp` and `log`, to become vectors in a loop over rows."""
+    names = function.__globals__ | {"exp": exp, "log": log}
+    return part(FunctionType(function.__code__, names, function.__name__))
+
+
+SQUARED, LOGISTIC, MULTINOMIAL = losses.SQUARED.code, losses.LOGISTIC.code, losses.MULTINOMIAL.code
+"""What kernels know losses by; what is none of them is a hinge."""
+
+# Scalars go in and come out here, where the sources are annotated with arrays.
+squared_value = _vector_part(losses.SQUARED.value)
+squared_slope = _vector_part(losses.SQUARED.gradient)
+logistic_value = _vector_part(losses.LOGISTIC.value)
+logistic_slope = _vector_part(losses.LOGISTIC.gradient)
+hinge_value = _vector_part(losses.HINGE.value)
+hinge_slope = _vector_part(losses.HINGE.gradient)
+_softmax = _vector_part(losses.softmax)
+
+
+@strict_part
+def softmax_slope(y: Array, t: int, z: Array, r: Array) -> Any:
+    """Multinomial loss of row `t` at predictors `z`, with its derivative written to `r`."""
+    if not 0.0 <= y[t, 0] < len(z):  # true for NaN too
+        r[0] = np.nan
+        return np.nan
+    code = int(y[t, 0])
+    value = _softmax(z, r) - z[code]
+    r[code] -= 1.0
+    return value

@@ -1,0 +1,417 @@
+"""Updates by batches of at most four rows, in quads: the parameters are gone through once for four.
+
+A batch of one row is a chain: the next predictor waits for the step, the step for the loss, the
+loss for the predictor. But a predictor after a step is the one before it, less the step times the
+product of the two rows, which nothing has to wait for. So the predictors of four rows come of the
+parameters before the first of them and of the products of each two; slopes alone wait for one
+another; and the steps of all four are taken together, while the next four rows are multiplied with
+what they lead to. It is one step after another all the same, but for rounding.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from ooc_train.kernels.api import GROUP
+from ooc_train.kernels.compiled.parts import (
+    FAR,
+    LOGISTIC,
+    MULTINOMIAL,
+    SQUARED,
+    Integers,
+    Rows,
+    hinge_slope,
+    logistic_slope_of_one,
+    prefetch,
+    rate_after,
+    softmax_slope,
+    squared_slope,
+    strict_part,
+)
+from ooc_train.kernels.compiled.vectors import LANES, load, load_row, store, total, zeros
+from ooc_train.kernels.compiled.workspace import (
+    EACH,
+    INV_SCALE,
+    L2,
+    MEAN,
+    OUTPUTS,
+    ROWS,
+    THETA,
+    average_with,
+)
+from ooc_train.objective.losses import Array
+from ooc_train.optimizers.steps import RATE_UPDATES
+
+__all__ = ["SHORT", "scan_short_batches"]
+
+SHORT = 4
+"""Rows of the largest batches that are taken in quads of whole ones."""
+
+_RATES, _DECAYS, _BETWEEN, _PRODUCTS, _OF_QUAD = range(5)
+"""What there is to know of a quad: of each row, how far a slope goes, how much of `L2` to lose
+before its step, and before its predictor; and products of its rows."""
+
+
+@strict_part
+def _make_quad(
+    X: Rows,
+    order: Integers,
+    first: int,
+    last: int,
+    room: Array,
+    row: int,
+    quad: Array,
+    at: int,
+    batch_size: int,
+    intercept: float,
+) -> None:
+    """Write four rows of X, scaled, and, where batches end within a quad, products of each two.
+
+    They are those at `first` of the order, and that at `last` again. What a step loses by the
+    penalty of those between it and a row, their product does: there are such steps between single
+    rows alone.
+    """
+    a, b = order[first], order[min(first + 1, last)]
+    c, d = order[min(first + 2, last)], order[min(first + 3, last)]
+    lost2 = lost3 = 0.0
+    if batch_size == 1:
+        lost2, lost3 = quad[at + _BETWEEN, 2], quad[at + _BETWEEN, 3]
+    p10 = p20 = p21 = p30 = p31 = p32 = zeros()
+    for j in range(0, room.shape[1], LANES):
+        mean, inv_scale = load(room, MEAN, j), load(room, INV_SCALE, j)
+        x0 = (load_row(X, a, j) - mean) * inv_scale
+        x1 = (load_row(X, b, j) - mean) * inv_scale
+        x2 = (load_row(X, c, j) - mean) * inv_scale
+        x3 = (load_row(X, d, j) - mean) * inv_scale
+        store(room, row, j, x0)
+        store(room, row + 1, j, x1)
+        store(room, row + 2, j, x2)
+        store(room, row + 3, j, x3)
+        if batch_size < 3:
+            l2 = load(room, L2, j)
+            p10 += x0 * x1
+            x0 *= 1.0 - lost2 * l2
+            p20 += x0 * x2
+            p21 += x1 * x2
+            p32 += x2 * x3
+            x3 *= 1.0 - lost3 * l2
+            p30 += x0 * x3
+            p31 += x1 * x3
+    if batch_size < 3:
+        # A step comes at the end of its batch, and takes the intercept along.
+        within = batch_size == 2
+        quad[at + _PRODUCTS, 0] = 0.0 if within else total(p10) + intercept
+        quad[at + _PRODUCTS, 1] = total(p20) + intercept
+        quad[at + _PRODUCTS, 2] = total(p21) + intercept
+        quad[at + _PRODUCTS, 3] = total(p30) + intercept
+        quad[at + _PRODUCTS, 4] = total(p31) + intercept
+        quad[at + _PRODUCTS, 5] = 0.0 if within else total(p32) + intercept
+
+
+@strict_part
+def _step_and_predict_quad(
+    room: Array,
+    row: int,
+    next_row: int,
+    at: int,
+    k: int,
+    base: Array,
+    steps: Array,
+    quad: Array,
+    now: int,
+    following: int,
+    batch_size: int,
+) -> None:
+    """Take the steps of four scaled rows, and write what the parameters say of the next four.
+
+    Parameters
+    ----------
+    base, steps : what they say, and for each of the rows how far down it to go
+    quad, now, following : where in `quad` there is what is known of both
+    """
+    c0, c1, c2, c3 = steps[k, 0], steps[k, 1], steps[k, 2], steps[k, 3]
+    e0, e1 = quad[now + _DECAYS, 0], quad[now + _DECAYS, 1]
+    e2, e3 = quad[now + _DECAYS, 2], quad[now + _DECAYS, 3]
+    f1, f2 = quad[following + _BETWEEN, 1], quad[following + _BETWEEN, 2]
+    f3 = quad[following + _BETWEEN, 3]
+    z0 = z1 = z2 = z3 = zeros()
+    for j in range(0, room.shape[1], LANES):
+        theta, l2 = load(room, at + THETA, j), load(room, L2, j)
+        theta = theta * (1.0 - e0 * l2) - c0 * load(room, row, j)
+        if batch_size == 1:
+            theta *= 1.0 - e1 * l2
+        theta -= c1 * load(room, row + 1, j)
+        if batch_size < 3:
+            theta *= 1.0 - e2 * l2
+        theta -= c2 * load(room, row + 2, j)
+        if batch_size == 1:
+            theta *= 1.0 - e3 * l2
+        theta -= c3 * load(room, row + 3, j)
+        store(room, at + THETA, j, theta)
+        z0 += theta * load(room, next_row, j)
+        if batch_size == 1:
+            theta *= 1.0 - f1 * l2
+        z1 += theta * load(room, next_row + 1, j)
+        if batch_size < 3:
+            theta *= 1.0 - f2 * l2
+        z2 += theta * load(room, next_row + 2, j)
+        if batch_size == 1:
+            theta *= 1.0 - f3 * l2
+        z3 += theta * load(room, next_row + 3, j)
+    base[k, 0], base[k, 1] = total(z0), total(z1)
+    base[k, 2], base[k, 3] = total(z2), total(z3)
+
+
+@strict_part
+def _slopes_of_row(
+    y: Array,
+    i: int,
+    w: float,
+    loss: int,
+    theta: Array,
+    outputs: int,
+    base: Array,
+    steps: Array,
+    quad: Array,
+    now: int,
+    m: int,
+    chained: bool,
+    each: Array,
+    Z: Array,
+    Y: Array,
+    t: int,
+) -> Any:
+    """Write the steps down row `m` of a quad; return what isn't finite where one of them isn't."""
+    features, pair, rate = theta.shape[1] - 1, m * (m - 1) // 2, w * quad[now + _RATES, m]
+    check = 0.0
+    for k in range(outputs):
+        z = theta[k, features] + base[k, m]
+        if chained:
+            if m > 0:
+                z -= steps[k, 0] * quad[now + _PRODUCTS, pair]
+            if m > 1:
+                z -= steps[k, 1] * quad[now + _PRODUCTS, pair + 1]
+            if m > 2:
+                z -= steps[k, 2] * quad[now + _PRODUCTS, pair + 2]
+        if loss == MULTINOMIAL:
+            each[0, k] = z
+            continue
+        due = y[i, k]
+        if loss == SQUARED:
+            slope = squared_slope(due, z)
+        elif loss == LOGISTIC:
+            slope = logistic_slope_of_one(due, z)
+        else:
+            slope = hinge_slope(due, z)
+        steps[k, m] = rate * slope
+        Z[t, k], Y[t, k] = z, due
+        check += z + w * slope
+    if loss == MULTINOMIAL:
+        check = Z[t, 0] = softmax_slope(y, i, each[0], each[1])
+        for k in range(outputs):
+            steps[k, m] = rate * each[1, k]
+            check += each[0, k] + w * each[1, k]
+    return check
+
+
+@strict_part
+def _scan_by_outputs(
+    X: Rows,
+    y: Array,
+    weight: Array,
+    order: Integers,
+    first: int,
+    stop: int,
+    outputs: int,
+    Z: Array,
+    Y: Array,
+    room: Array,
+    each: Array,
+    group: Array,
+    theta: Array,
+    counters: Integers,
+    average: Array,
+    clock: Array,
+    loss: int,
+    batch_size: int,
+    every: int,
+    eta0: float,
+    noise: float,
+    horizon: float,
+    fit_intercept: bool,
+) -> Any:
+    """As `scan_short_batches`, for so many outputs."""
+    features = X.shape[1]
+    base, steps, quad = group[:outputs], group[outputs : 2 * outputs], group[2 * outputs :]
+    for i in range(GROUP):
+        for k in range(len(group)):
+            group[k, i] = 0.0
+    size, chained, updates = 4 // batch_size * batch_size, batch_size < 3, counters[1]
+    intercept = 1.0 if fit_intercept else 0.0
+    rate = rate_after(eta0, noise, horizon, updates)
+    row, next_row, now, following = ROWS, ROWS + 4, 0, _OF_QUAD
+    start, taken, ended = first - size, first, first >= stop
+    while not ended:
+        next_start = start + size
+        for m in range(4):
+            begins = m < size and m % batch_size == 0
+            if begins and (updates + m // batch_size) % RATE_UPDATES == 0:
+                rate = rate_after(eta0, noise, horizon, updates + m // batch_size)
+            quad[following + _RATES, m] = rate / batch_size
+            quad[following + _DECAYS, m] = rate if begins else 0.0
+            quad[following + _BETWEEN, m] = 0.0
+            if begins and m > 0:
+                quad[following + _BETWEEN, m] = quad[following + _DECAYS, m - batch_size]
+        good = count = min(size, stop - start) if start >= first else 0
+        for m in range(4):
+            if m < count:
+                i = order[start + m]
+                w = weight[i] if len(weight) else 1.0
+                check = _slopes_of_row(
+                    y,
+                    i,
+                    w,
+                    loss,
+                    theta,
+                    outputs,
+                    base,
+                    steps,
+                    quad,
+                    now,
+                    m,
+                    chained,
+                    each,
+                    Z,
+                    Y,
+                    start + m,
+                )
+                if not np.isfinite(check):
+                    good = min(good, m)
+            prefetch(X, order[min(next_start + FAR + m, stop - 1)])
+        if start >= first:
+            good = good // batch_size * batch_size
+            taken = start + good
+            ended = taken == stop or good < count
+            for m in range(good, size):  # there are none, but at the end
+                quad[now + _DECAYS, m] = 0.0
+                for k in range(outputs):
+                    steps[k, m] = 0.0
+                for j in range(room.shape[1]):
+                    room[row + m, j] = 0.0
+        last = min(next_start + size, stop) - 1
+        _make_quad(
+            X,
+            order,
+            min(next_start, last),
+            last,
+            room,
+            next_row,
+            quad,
+            following,
+            batch_size,
+            intercept,
+        )
+        for k in range(outputs):
+            at = OUTPUTS + EACH * k
+            _step_and_predict_quad(
+                room, row, next_row, at, k, base, steps, quad, now, following, batch_size
+            )
+            if fit_intercept:
+                theta[k, features] -= (steps[k, 0] + steps[k, 1]) + (steps[k, 2] + steps[k, 3])
+        if good > 0:
+            # `every` is a power of two: it was passed, or met, if so many are in the last bits.
+            done, steps_taken = counters[1] + (taken - first) // batch_size, good // batch_size
+            if done & (every - 1) < steps_taken:
+                average_with(average, clock, theta, room)
+        start, updates = next_start, updates + size // batch_size
+        row, next_row, now, following = next_row, row, following, now
+    counters[1] += (taken - first) // batch_size
+    return taken
+
+
+@strict_part
+def scan_short_batches(
+    X: Rows,
+    y: Array,
+    weight: Array,
+    order: Integers,
+    first: int,
+    stop: int,
+    Z: Array,
+    Y: Array,
+    room: Array,
+    each: Array,
+    group: Array,
+    theta: Array,
+    counters: Integers,
+    average: Array,
+    clock: Array,
+    loss: int,
+    batch_size: int,
+    every: int,
+    eta0: float,
+    noise: float,
+    horizon: float,
+    fit_intercept: bool,
+) -> Any:
+    """Take a step for each batch of at most four rows; return how far that came.
+
+    A batch with a row that isn't finite ends it before that. Of `theta`, only the intercepts are
+    looked at.
+
+    Parameters
+    ----------
+    first, stop : of the order: whole batches
+    """
+    if len(theta) == 1 and loss != MULTINOMIAL:
+        # Of a constant, loops over outputs are none, which saves half of the time.
+        return _scan_by_outputs(
+            X,
+            y,
+            weight,
+            order,
+            first,
+            stop,
+            1,
+            Z,
+            Y,
+            room,
+            each,
+            group,
+            theta,
+            counters,
+            average,
+            clock,
+            loss,
+            batch_size,
+            every,
+            eta0,
+            noise,
+            horizon,
+            fit_intercept,
+        )
+    return _scan_by_outputs(
+        X,
+        y,
+        weight,
+        order,
+        first,
+        stop,
+        len(theta),
+        Z,
+        Y,
+        room,
+        each,
+        group,
+        theta,
+        counters,
+        average,
+        clock,
+        loss,
+        batch_size,
+        every,
+        eta0,
+        noise,
+        horizon,
+        fit_intercept,
+    )

@@ -1,0 +1,190 @@
+"""A linear model learned by updates: what a scan carries through the rows.
+
+Any batch size from one row to all rows is the same scan: rows add to the gradient of their batch,
+and a batch that is full takes a step. Batches straddle the borders of chunks, so nothing of a batch
+but its gradient is ever held.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import sqrt
+
+import numpy as np
+
+from ooc_train.core.sums import Array, Arrays, Block, Rooms, Sums, raise_if_not_finite, row_weights
+from ooc_train.errors import Diverged
+from ooc_train.kernels import api as kernels
+from ooc_train.kernels.api import Integers
+from ooc_train.models.linear import NO_WEIGHTS, LinearProblem
+from ooc_train.optimizers.steps import (
+    AVERAGE_POWER,
+    BETA1,
+    BETA2,
+    EPSILON,
+    OPTIMIZERS,
+    RATE_UPDATES,
+    Rule,
+    average_every,
+)
+
+_MOST_ROWS, _MOST_PREDICTORS = 4092, 2**15
+"""Rows that are learned from by one call, and their predictors at most; no bit depends on it."""
+
+_QUADS = 12
+"""Rows that quads of batches of 1 to 4 rows end at, and so may calls."""
+
+
+def update_rooms(problem: LinearProblem, rows: int) -> Rooms:
+    """Return the arrays that updates work in, for blocks of at most `rows` rows."""
+    most = min(_MOST_ROWS, max(_QUADS, _MOST_PREDICTORS // problem.n_outputs // _QUADS * _QUADS))
+    return kernels.scan_rooms(min(rows, most), problem.n_features, problem.n_outputs)
+
+
+@dataclass(frozen=True, eq=False)
+class LinearUpdates:
+    """Updates of a linear model's parameters.
+
+    Attributes
+    ----------
+    problem : the model, whose objective is taken by the mean weight of a row
+    dtype : of X, "<f4" or "<f8"
+    batch_size : rows per update
+    rule : how a gradient becomes a step
+    eta0, noise, horizon : the learning rate after t updates is
+        `eta0 / (1 + noise * (sqrt(1 + t / horizon) - 1))`: `eta0` where noise is 0, and falling
+        with the root of t where it is 1
+    """
+
+    problem: LinearProblem
+    dtype: str
+    batch_size: int
+    rule: Rule
+    eta0: float
+    noise: float = 0.0
+    horizon: float = 1.0
+
+    def start(self, theta: Array) -> Sums:
+        """Return the state before the first row: parameters, and nothing of a batch."""
+        slots = 2 if self.rule == "adam" else 0
+        return {
+            "theta": theta.copy(),
+            "slots": np.zeros((slots, *theta.shape)),
+            "partial": np.zeros(theta.shape),
+            "counters": np.zeros(3, np.int64),
+            "average": theta.copy(),
+            "clock": np.zeros(3),
+            "sums": np.zeros(2),
+        }
+
+    def rate(self, t: int) -> float:
+        """Return the learning rate after t updates."""
+        t -= t % RATE_UPDATES
+        return self.eta0 / (1.0 + self.noise * (sqrt(1.0 + t / self.horizon) - 1.0))
+
+    def rooms(self, rows: int) -> Rooms:
+        """Return the arrays that a learner works in, for blocks of at most `rows` rows."""
+        return update_rooms(self.problem, rows)
+
+    def learner(self, state: Sums, work: Arrays) -> Callable[[Block, Integers], None]:
+        """Return what takes a block's rows into `state`, in place, in the order given.
+
+        It raises
+
+        NonFiniteData
+            where a row holds NaN or infinity; it has not been learned from.
+        Diverged
+            where the parameters have grown so large that a row's loss is no number.
+        """
+        scan, most = self._scan(state, work, flush=False), work["pairs"].shape[1]
+        of_mean_1 = self.problem.n_rows / self.problem.total_weight
+
+        def learn(block: Block, order: Integers) -> None:
+            if block.y is None:
+                raise ValueError("a loss needs y, and these data have none")
+            weight = row_weights(block, self.problem.class_weight)
+            weight = NO_WEIGHTS if weight is None else weight * of_mean_1
+            for first in range(0, len(order), most):
+                part = order[first : first + most]
+                stopped = scan(block.X, block.y, weight, part)
+                if stopped >= 0:
+                    raise_if_not_finite(block)
+                    row = block.row_number(int(part[stopped]))
+                    raise Diverged(
+                        f"the loss of row {row} is no number after {state['counters'][1]:,} "
+                        f"updates, but the data are finite: the learning rate of {self.eta0:.3g} "
+                        'is too large; use learning_rate="auto" or a smaller one'
+                    )
+
+        return learn
+
+    def finish(self, state: Sums, work: Arrays) -> None:
+        """Apply the incomplete last batch of a pass, in place, in proportion to its rows."""
+        X, nothing = np.empty((0, self.problem.n_features), self.dtype), np.empty(0, np.int64)
+        self._scan(state, work, flush=True)(X, np.empty((0, 1)), NO_WEIGHTS, nothing)
+
+    def step_by_all_rows(self, state: Sums, gradient: Array) -> Sums:
+        """Return the state after one step down `gradient`, as the compiled scan takes them.
+
+        Parameters
+        ----------
+        state : what `start` or this returned
+        gradient : of the mean objective by `state["theta"]`, (outputs, features + 1)
+        """
+        after = {name: array.copy() for name, array in state.items()}
+        theta, clock = after["theta"], after["clock"]
+        eta = self.rate(int(after["counters"][1]))
+        clock[kernels.AGE] += 1.0
+        if self.rule == "sgd":
+            theta -= eta * gradient
+        else:
+            first, second = after["slots"]
+            first += (1.0 - BETA1) * (gradient - first)
+            second += (1.0 - BETA2) * (gradient**2 - second)
+            mean = first / (1.0 - BETA1 ** clock[kernels.AGE])
+            deviation = np.sqrt(second / (1.0 - BETA2 ** clock[kernels.AGE]))
+            theta -= eta * mean / (deviation + EPSILON)
+        clock[kernels.AVERAGED] += 1.0
+        share = (AVERAGE_POWER + 1.0) / (AVERAGE_POWER + clock[kernels.AVERAGED])
+        after["average"] += share * (theta - after["average"])
+        after["counters"][1:] += (1, self.problem.n_rows)
+        return after
+
+    def average(self, before: Sequence[Sums], after: Sequence[Sums]) -> None:
+        """Bring the states of several lanes together, in place, which were `before` a round.
+
+        Parameters, their average, and Adam's moments become their mean by the rows that each lane
+        learned from (parameter mixing: McDonald et al. 2010; Zinkevich et al. 2010). What each
+        holds of a batch that is not full stays its own.
+        """
+        counted = [[state["counters"][2] for state in states] for states in (before, after)]
+        learned = np.diff(counted, axis=0)[0]
+        for name in ("theta", "average", "slots"):
+            mean = np.average([state[name] for state in after], axis=0, weights=learned)
+            for state in after:
+                state[name] = mean
+
+    def _scan(self, state: Sums, work: Arrays, *, flush: bool) -> kernels.Scan:
+        problem = self.problem
+        return kernels.Scan(
+            self.dtype,
+            problem.scaling.mean,
+            problem.scaling.inverse,
+            problem.penalty[:-1] / problem.total_weight,
+            state["theta"],
+            state["slots"],
+            state["partial"],
+            state["counters"],
+            state["average"],
+            state["clock"],
+            state["sums"],
+            work,
+            problem.loss.code,
+            self.batch_size,
+            OPTIMIZERS[self.rule],
+            average_every(self.batch_size),
+            self.eta0,
+            self.noise,
+            self.horizon,
+            problem.fit_intercept,
+            flush,
+        )

@@ -1,0 +1,209 @@
+"""Listeners that keep a run elsewhere: a file of JSON lines, TensorBoard, MLflow.
+
+The libraries of the last two are imported when such a listener is made, and are no part of what
+ooc_train installs. All that they hold in memory is the calling process's, and counts there.
+"""
+
+import importlib
+import json
+import os
+import time
+from dataclasses import asdict
+from types import TracebackType
+from typing import Any, Self
+
+from ooc_train.core.places import local_path
+from ooc_train.core.text import json_ready
+from ooc_train.runs.events import Ended, Event, Started, Stepped
+
+_FIGURES = (
+    "loss",
+    "validation_loss",
+    "progressive_loss",
+    "passes",
+    "updates",
+    "seconds",
+    "gradient_norm",
+)
+
+
+class JsonLines:
+    """Appends one JSON object to a file for each event of a run.
+
+    An object has what the event has, its kind as "event" ("started", "progressed", "stepped",
+    "noted", "ended"), and the seconds since 1970 as "time"; numbers that are not finite are null.
+    The file is opened for each line anew, so that it is whole at any time and nothing is left to
+    close.
+
+    Parameters
+    ----------
+    path : str
+        The file; what is in it is kept.
+
+    Raises
+    ------
+    OSError
+        Where it can't be written.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = local_path(path)
+        self._append("")
+
+    def __call__(self, event: Event) -> None:
+        """Write an event."""
+        kind = type(event).__name__.lower()
+        values = {"event": kind, "time": time.time()} | asdict(event)
+        self._append(json.dumps(json_ready(values), allow_nan=False) + "\n")
+
+    def _append(self, line: str) -> None:
+        with open(self._path, "a", encoding="utf-8") as file:
+            file.write(line)
+
+
+class TensorBoard:
+    """Writes losses, gradient norm, updates and seconds of each step for TensorBoard.
+
+    Steps are counted as iterations or epochs; the passes are a figure of their own.
+
+    Parameters
+    ----------
+    log_dir : str
+        The folder that ``tensorboard --logdir`` is given.
+
+    Raises
+    ------
+    ImportError
+        Where tensorboardX is not installed.
+    """
+
+    def __init__(self, log_dir: str | os.PathLike[str]) -> None:
+        self._make = _library("tensorboardX").SummaryWriter
+        self._log_dir = os.fspath(log_dir)
+        self._writer: Any = None
+
+    def __call__(self, event: Event) -> None:
+        """Write what a step brought; begin and end with the run."""
+        match event:
+            case Started():
+                self.close()
+                self._writer = self._make(self._log_dir)
+                self._writer.add_text("model", f"{event.model} by {event.solver}")
+                self._writer.add_text("batch size", event.batch_size)
+            case Stepped() if self._writer is not None:
+                for name, value in _figures(event).items():
+                    self._writer.add_scalar(name, value, event.n_iter)
+            case Ended():
+                self.close()
+
+    def close(self) -> None:
+        """Write out what is not yet in the files; a run that failed needs it."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class MLflow:
+    """Records a run with MLflow: its settings as parameters, its steps as metrics.
+
+    A run that fails is ended as such where the listener is used as a context manager.
+
+    Parameters
+    ----------
+    experiment : str
+        The experiment's name; it is made where there is none.
+    run_name : str or None
+        The run's name; None has MLflow draw one.
+    tracking_uri : str or None
+        Where MLflow keeps its runs; None is its own choice.
+
+    Attributes
+    ----------
+    run_id : str or None
+        What MLflow calls the last run.
+
+    Raises
+    ------
+    ImportError
+        Where mlflow is not installed.
+    """
+
+    def __init__(
+        self,
+        experiment: str = "ooc_train",
+        run_name: str | None = None,
+        tracking_uri: str | None = None,
+    ) -> None:
+        self._client = _library("mlflow").MlflowClient(tracking_uri=tracking_uri)
+        self._metric = _library("mlflow.entities").Metric
+        self._experiment = experiment
+        self._run_name = run_name
+        self._running = False
+        self.run_id: str | None = None
+
+    def __call__(self, event: Event) -> None:
+        """Record what a step brought; begin and end with the run."""
+        match event:
+            case Started():
+                self._begin(event)
+            case Stepped() if self._running:
+                now = int(time.time() * 1000)
+                metrics = [
+                    self._metric(name, float(value), now, event.n_iter)
+                    for name, value in _figures(event).items()
+                ]
+                self._client.log_batch(self.run_id, metrics=metrics)
+            case Ended():
+                self._end("FINISHED")
+
+    def _begin(self, event: Started) -> None:
+        self._end("KILLED")
+        found = self._client.get_experiment_by_name(self._experiment)
+        experiment = (
+            self._client.create_experiment(self._experiment)
+            if found is None
+            else found.experiment_id
+        )
+        run = self._client.create_run(experiment, run_name=self._run_name)
+        self.run_id, self._running = run.info.run_id, True
+        for name in ("model", "solver", "batch_size", "n_rows", "n_features", "max_iter"):
+            self._client.log_param(self.run_id, name, getattr(event, name))
+
+    def _end(self, status: str) -> None:
+        if self._running:
+            self._running = False
+            self._client.set_terminated(self.run_id, status)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._end("FINISHED" if kind is None else "FAILED")
+
+
+def _figures(step: Stepped) -> dict[str, float]:
+    """Return the figures of a step that are known."""
+    values = {name: getattr(step, name) for name in _FIGURES}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _library(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        raise ImportError(
+            f"{name} is not installed; install it with: pip install {name}", name=name
+        ) from None

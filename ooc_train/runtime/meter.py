@@ -1,0 +1,271 @@
+"""What the processes of a job may hold, hold, and held: asked of them, before and while it runs."""
+
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from time import perf_counter
+from typing import Any, NamedTuple
+
+from ooc_train.core.threads import load_blas
+from ooc_train.kernels.api import load as load_kernels
+from ooc_train.kernels.machine_code import folder, use_folder
+from ooc_train.memory import rlimit
+from ooc_train.memory.ceiling import (
+    HALF,
+    Ceiling,
+    ProcessMemory,
+    held_by,
+    measure,
+    measure_tree,
+    pid_space,
+)
+from ooc_train.monitoring.dashboard.run_series import WORKER_METRIC, process_name
+from ooc_train.runtime.cluster import LocalCluster
+from ooc_train.stream.executors import Executor, OnDask, patiently, wait_for_all
+from ooc_train.stream.plan import Processes
+
+_LOOKS_TO_SEARCH = 64
+"""One in so many looks at the memory is thorough: it walks through all pages of each process, which
+takes some 10 ms each."""
+
+_LOOKS_TO_FIND = 16
+"""And so often the successor of a worker that has ended is looked for."""
+
+_HEARTBEAT_SECONDS = 1.0
+"""So often a worker measures itself, which takes 2 ms."""
+
+
+def default_ceiling(executor: Executor, memory_ceiling: str | int | Ceiling | None) -> Ceiling:
+    """Return the ceiling of a job: as given, else its cluster's, else half of what is available.
+
+    What is available was measured before anything started, where the caller made it a `Ceiling`.
+    That of a cluster which others started is what its workers may hold, if all have limits.
+    """
+    decided = Ceiling.of(memory_ceiling)
+    if decided.source == HALF and not decided.whole and isinstance(executor, OnDask):
+        ceiling = getattr(executor.client.cluster, "memory_ceiling", None)
+        if ceiling is not None:
+            return Ceiling.of(replace(ceiling, source="the cluster's"))
+        client = executor.client
+        limits = patiently(client, lambda: client.run(_own_limit)).values()
+        if limits and all(limits):
+            return Ceiling(sum(limits), "its workers' limits")
+    return decided
+
+
+def _own_limit(dask_worker: Any) -> int:
+    """Return the bytes that a worker may hold before Dask pauses or ends it, 0 for no limit.
+
+    One that lives in this process is under this process's ceiling.
+    """
+    memory = getattr(dask_worker, "memory_manager", None)
+    limit = getattr(memory, "memory_limit", None)
+    if not limit or dask_worker.nanny is None:
+        return 0
+    # Spilling is no business of ours: nothing of a run's is what Dask could spill.
+    share = getattr(memory, "memory_pause_fraction", None) or 1.0
+    return int(share * limit)
+
+
+class _Heartbeat:
+    """Tells with the heartbeats of a worker what its process holds, measured now and then."""
+
+    def __init__(self) -> None:
+        self._told, self._at = ("", 0, 0), 0.0
+
+    def __call__(self, worker: object) -> tuple[str, int, int]:
+        """Return the process, the bytes that it holds, and the most that it held."""
+        del worker
+        if perf_counter() - self._at > _HEARTBEAT_SECONDS:
+            memory = measure()
+            self._told = process_name(memory.pid), memory.current, memory.peak
+            self._at = perf_counter()
+        return self._told
+
+
+class _Prepared(NamedTuple):
+    """What a process holds, where it lives, its own limit, and what it has to tell of."""
+
+    memory: ProcessMemory
+    space: str
+    limit: int
+    notes: tuple[str, ...]
+
+
+def _prepare(*dtypes: str, code: str | None, dask_worker: Any = None) -> _Prepared:
+    """Load what tasks will need: the kernels too, where it is said in which folder they may lie.
+
+    Dask hands over the worker that it is run on; from then on that one tells what it holds.
+    """
+    if dask_worker is not None:
+        dask_worker.metrics.setdefault(WORKER_METRIC, _Heartbeat())
+    notes: tuple[str, ...] = ()
+    if code is not None:
+        use_folder(code)
+        notes = tuple(filter(None, map(load_kernels, dtypes)))
+    load_blas()
+    limit = 0 if dask_worker is None else _own_limit(dask_worker)
+    return _Prepared(measure(), pid_space(), limit, notes)
+
+
+class Meter:
+    """What the processes of a job hold, before and after.
+
+    Parameters
+    ----------
+    executor : what runs the passes
+    whole : whether all that the calling process and its children hold counts, or what it grew by
+    before : bytes that the calling process held when the job began
+
+    Attributes
+    ----------
+    notes : what a reader of the figures has to know
+    """
+
+    def __init__(self, executor: Executor, *, whole: bool, before: int) -> None:
+        self._client = executor.client if isinstance(executor, OnDask) else None
+        self._direct = executor.direct if isinstance(executor, OnDask) else True
+        self._whole = whole
+        self._before = before
+        self._watched: dict[int, tuple[str, int]] = {}
+        self._ended: list[str] = []
+        self._looks = 0
+        self._others = 0
+        self.notes: list[str] = []
+        self._job = secrets.token_hex(8)
+        # Whoever started other processes knows what else runs there, and what limits they have.
+        ours = self._client is not None and isinstance(self._client.cluster, LocalCluster)
+        self._limited = self._client if ours else None
+
+    def limit(self, growth: int) -> None:
+        """Have the operating system refuse our workers much more than they are to grow by."""
+        if self._limited is not None:
+            client = self._limited
+            patiently(client, lambda: client.run(rlimit.allow, self._job, growth))
+
+    def lift(self) -> None:
+        """Give workers back the limits that they had."""
+        if self._limited is not None and self._limited.status == "running":
+            self._limited.run(rlimit.lift, self._job, on_error="ignore")
+
+    def prepare(self, *dtypes: str, kernels: bool) -> Processes:
+        """Load what tasks on these types need in every process; return what all then hold."""
+        code = folder() if kernels else None
+        if self._client is None:
+            self._tell(_prepare(*dtypes, code=code))
+            calling = self._calling([])
+            self._watch(calling, [])
+            return Processes(calling.peak, (), 1)
+        client = self._client
+        wait_for_all(client)
+
+        def ask() -> tuple[Mapping[str, int], Mapping[str, _Prepared], Mapping[str, _Prepared]]:
+            # Not `scheduler_info`: a heartbeat's smaller answer may take the place of ours.
+            threads = client.nthreads()
+            if not threads:
+                raise OSError("the last worker was lost")
+            # One first: where kernels have to be compiled, the others find them in the cache.
+            first = client.run(_prepare, *dtypes, code=code, workers=[next(iter(threads))])
+            return threads, first, client.run(_prepare, *dtypes, code=code)
+
+        threads, first, prepared = patiently(client, ask)
+        self._tell(*first.values(), *prepared.values())
+        held = {at: found.memory for at, found in prepared.items()}
+        calling = self._calling([memory.pid for memory in held.values()])
+        here = pid_space()
+        self._watch(
+            calling,
+            [found.memory if found.space == here else None for found in prepared.values()],
+        )
+        apart = [at for at, memory in held.items() if memory.pid != os.getpid()]
+        if apart and self._limited is None:
+            self.notes.append(
+                "the workers are others' to limit: what they hold is planned and measured, but the "
+                "operating system was not asked to refuse them more"
+            )
+        known = [calling, *(m for m in held.values() if m.pid != os.getpid())]
+        return Processes(
+            calling.peak,
+            tuple((held[at].peak, threads.get(at, 1)) for at in apart),
+            sum(threads.values()),
+            # All of our processes map the same libraries, so that the largest maps nearly all.
+            max(0, max(m.mapped for m in known) - sum(m.share for m in known)),
+            tuple(prepared[at].limit for at in apart),
+            self._direct,
+        )
+
+    def _tell(self, *prepared: _Prepared) -> None:
+        self.notes += [note for found in prepared for note in found.notes]
+
+    def measured(self) -> list[ProcessMemory]:
+        """Return the peak of every process, the calling one's first, as what counts of it."""
+        found: list[ProcessMemory] = []
+        if self._client is not None:
+            client = self._client
+            measured = patiently(client, lambda: client.run(measure))
+            found = [m for m in measured.values() if m.pid != os.getpid()]
+        workers = [replace(memory, name=f"worker {i}") for i, memory in enumerate(found)]
+        return [self._calling([memory.pid for memory in found]), *workers]
+
+    def _watch(self, own: ProcessMemory, workers: Sequence[ProcessMemory | None]) -> None:
+        """Note the processes for `now`; None stands for a worker that is out of sight."""
+        self._watched = {own.pid: ("driver", own.share)}
+        apart = [memory for memory in workers if memory is None or memory.pid != own.pid]
+        for i, memory in enumerate(apart):
+            if memory is not None:
+                self._watched[memory.pid] = (f"worker {i}", memory.share)
+        if hidden := apart.count(None):
+            self.notes.append(
+                f"the timeline is of this machine: it leaves out {hidden} of {len(apart)} workers"
+            )
+        if self._whole:
+            self._find()
+
+    def _find(self) -> None:
+        """Note the children of this process that are not known: a new worker after an old one."""
+        for memory in measure_tree():
+            if memory.pid in self._watched:
+                continue
+            if memory.name == "worker" and self._ended:
+                self._watched[memory.pid] = (self._ended.pop(0), memory.share)
+            elif self._whole and memory.name != "worker":
+                self._watched[memory.pid] = ("driver", memory.share)
+
+    def now(self) -> dict[str, int]:
+        """Return the bytes that each process on this machine holds, by its name in `measured`."""
+        # This process alone has just been looked at.
+        thorough = self._looks % _LOOKS_TO_SEARCH == 0 and len(self._watched) > 1
+        self._looks += 1
+        if self._ended and self._looks % _LOOKS_TO_FIND == 0:
+            self._find()
+        found: dict[str, int] = {}
+        for pid, (name, share) in list(self._watched.items()):
+            try:
+                if thorough:
+                    share = measure(pid).share
+                    self._watched[pid] = (name, share)
+                now = held_by(pid, share)
+            except OSError:
+                del self._watched[pid]
+                self._ended += [name] if name != "driver" else []
+                continue
+            if pid == os.getpid() and not self._whole:
+                now = max(0, now - self._before)
+            found[name] = found.get(name, 0) + now
+        return found
+
+    def _calling(self, apart: Sequence[int]) -> ProcessMemory:
+        """Return what counts of the calling process, and of its children but those told apart."""
+        own = replace(measure(), name="driver")
+        if not self._whole:
+            return replace(own, peak=max(0, own.peak - self._before))
+        others = [m for m in measure_tree() if m.pid not in (own.pid, *apart)]
+        self._others = sum(memory.peak for memory in others)
+        return replace(own, peak=own.peak + self._others)
+
+    def calling(self) -> ProcessMemory:
+        """Return what counts of the calling process now; of its children, what they held before."""
+        own = replace(measure(), name="driver")
+        less = -self._others if self._whole else self._before
+        return replace(own, current=max(0, own.current - less), peak=max(0, own.peak - less))

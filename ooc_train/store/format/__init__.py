@@ -1,0 +1,1 @@
+"""How a store lies on disk: arrays, metadata, identities and checksums."""

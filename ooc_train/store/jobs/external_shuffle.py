@@ -1,0 +1,430 @@
+"""Rows through the disk: scattered by random keys, read back in the order of the keys.
+
+A permutation is the rows sorted by a random key of each row's number. To sort more rows than fit
+into memory by keys that are uniform is the distribution of Rao (1961, "Generation of random
+permutations of given number of elements using random sampling numbers") as Sanders (1998, "Random
+permutations on distributed, external and hierarchical memory") has it for disks: send each row to
+one of many buckets, which a range of keys makes; then permute each bucket in memory. The keys are a
+function of the seed and the row's number alone, so neither the room, nor the number of buckets, nor
+the cutting of rows into calls changes the order.
+
+Rows gather in a block. A full block is ordered by bucket and written in one go to one file without
+a name, which vanishes with the process whatever ends it. A bucket thus is an extent of every block.
+"""
+
+import errno
+import itertools
+import math
+import os
+import tempfile
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from functools import lru_cache
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ooc_train.core.atomic import explained
+from ooc_train.core.prefetch import ahead
+from ooc_train.core.units import approximate_bytes
+
+_OVERHEAD = 64 * 2**10
+"""Bytes of a thread and of small objects."""
+
+_PIECE_BYTES = 2**20
+"""Of records that are gathered and written, or handed out, at once: what a core's cache holds."""
+
+_KEY_BYTES = 64
+"""Of keys, masks and their temporaries, for each record of a piece."""
+
+_PLACE_BYTES = 18 + 16
+"""Of buckets, keys and places, for each record of a block; `_Sizes` has the arithmetic."""
+
+_LEAST_BLOCK = 16
+"""Records."""
+
+_EXTENT_BYTES = 2**20
+"""Reads of this size run at a disk's full speed; room for larger ones gains nothing."""
+
+_READ_ONCE = 0.04
+"""Times room^1.5: bytes of records of which each bucket fits into its buffer."""
+
+_UNKNOWN_BUCKETS = 512
+_FEWEST_BUCKETS = 16
+_MOST_BUCKETS = 2**16
+
+
+def row_keys(rows: NDArray[np.int64], seed: int) -> NDArray[np.uint64]:
+    """Give a random key of each row: a function of (seed, row number), different for every row.
+
+    The SplitMix64 generator of Steele, Lea and Flood (2014, "Fast splittable pseudorandom number
+    generators") with the row's number as its count of steps.
+
+    Parameters
+    ----------
+    rows : ndarray of int64, shape (row,)
+        Numbers of the rows.
+    seed : int
+        At least 0.
+
+    Returns
+    -------
+    ndarray of uint64, shape (row,)
+    """
+    keys = rows.astype(np.uint64)
+    keys *= np.uint64(0x9E3779B97F4A7C15)
+    keys += _offset(seed)
+    mixed = np.empty_like(keys)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
+        np.right_shift(keys, np.uint64(shift), out=mixed)
+        keys ^= mixed
+        keys *= np.uint64(factor)
+    return keys
+
+
+@lru_cache
+def _offset(seed: int) -> np.uint64:
+    """Where a seed's stream of keys begins, far from those of other seeds."""
+    return np.uint64(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0])
+
+
+@dataclass(frozen=True, slots=True)
+class _Sizes:
+    """How a room is divided, in records; ``s`` is the size of one, all of it in bytes.
+
+    ============  ======================================================================
+    overhead      64 KiB
+    pieces        piece_rows x (2 s + 64): two pieces of at most 1 MiB, and keys
+    extents       13 x cells, cells = room / 128: their bounds (8 bytes), half as much again
+                  while they are halved, and the counting of buckets
+    records       block_rows x s: a block; or two buckets, one in use and one being read
+    scattering    block_rows x 18: bucket (2) and place (8) of each, and 8 to sort them
+    reading back  2 x bucket_rows x 16: key (8) and place (8) of each
+    ============  ======================================================================
+
+    With ``bucket_rows = block_rows / 2``, a record of a block takes ``s + 34``. Scattering and
+    reading back come one after the other, but the C library keeps some of what the first freed.
+    """
+
+    piece_rows: int
+    cells: int
+    block_rows: int
+    bucket_rows: int
+
+    @classmethod
+    def of(cls, record_bytes: int, room: int) -> Self:
+        """Divide a room."""
+        piece_rows = max(1, min(_PIECE_BYTES, room // 32) // (record_bytes + _KEY_BYTES))
+        cells = room // 128
+        rest = room - _OVERHEAD - piece_rows * (2 * record_bytes + _KEY_BYTES) - 13 * cells
+        block_rows = min(rest // (record_bytes + _PLACE_BYTES), 2**31)
+        return cls(piece_rows, cells, block_rows, block_rows // 2)
+
+    @property
+    def sure_rows(self) -> int:
+        """Records that a bucket may have on average, so that chance doesn't make it too large."""
+        return max(self.bucket_rows // 2, self.bucket_rows - round(6 * math.sqrt(self.bucket_rows)))
+
+    def buckets(self, expected_rows: int | None) -> int:
+        """Choose the number of buckets, a power of two."""
+        wanted = _UNKNOWN_BUCKETS
+        if expected_rows is not None:
+            wanted = max(_FEWEST_BUCKETS, -(-expected_rows // self.sure_rows))
+        most = min(_MOST_BUCKETS, self.cells // _FEWEST_BUCKETS)
+        return min(1 << (wanted - 1).bit_length(), 1 << (most.bit_length() - 1))
+
+
+class Spool:
+    """Records on disk, given in one order and read back in another; a context manager.
+
+    `add` takes records, `blocks` gives them in the order of the random keys of their row numbers,
+    or, without a seed, as they came. What it holds at any time stays within `room`.
+
+    A bucket is read back in one go if it fits: with ``room`` bytes, and so many expected, the rows
+    can take about 0.04 x room^1.5 bytes (20 GB in 64 MiB, 1.3 TB in 1 GiB). Larger ones, and those
+    of rows that were more than expected, are read several times, a range of keys each time.
+
+    Parameters
+    ----------
+    dtype : structured dtype
+        Of a record. Its first field is "row", int64: the row's number, different for each.
+    directory : str or os.PathLike
+        Where the file without a name will lie; it takes as many bytes as the records.
+    room : int
+        Bytes of memory that may be held, at least `least_room`.
+    seed : int or None
+        Of the random order, at least 0; None keeps the order in which records came.
+    expected_bytes : int, optional
+        Of all records. Too many does little harm; too few makes reading back slower.
+
+    Raises
+    ------
+    ValueError
+        If the dtype is no such record, or the room too small.
+    OSError
+        If the disk is full or can't be written.
+    """
+
+    def __init__(
+        self,
+        dtype: np.dtype[Any],
+        directory: str | os.PathLike[str],
+        *,
+        room: int,
+        seed: int | None,
+        expected_bytes: int | None = None,
+    ) -> None:
+        if dtype.hasobject or not dtype.names or dtype[0] != np.int64 or dtype.names[0] != "row":
+            raise ValueError(f"records of {dtype} don't begin with a field 'row' of int64")
+        least = self.least_room(dtype.itemsize)
+        if room < least:
+            raise ValueError(
+                f"room={approximate_bytes(room)} is too small for records of {dtype.itemsize:,} "
+                f"bytes, which take {approximate_bytes(least)}"
+            )
+        self.dtype = dtype
+        self.n_rows = 0
+        self._directory = os.fspath(directory)
+        self._seed = seed
+        self._sizes = _Sizes.of(dtype.itemsize, room)
+        rows = None if expected_bytes is None else -(-expected_bytes // dtype.itemsize)
+        self._bits = 0 if seed is None else self._sizes.buckets(rows).bit_length() - 1
+        # What is gathered is a plain run of bytes, several times faster than field by field.
+        self._plain = np.dtype(f"V{dtype.itemsize}")
+        # The one large piece of memory: a block while scattering, two buckets while reading back.
+        self._arena = np.empty(self._sizes.block_rows, self._plain)
+        self._piece = np.empty(self._sizes.piece_rows, self._plain)
+        self._filled = 0
+        self._reading = False
+        self._bounds = np.zeros(self._sizes.cells + 1, np.int64)
+        self._n_extents = 0
+        with explained(self._directory):
+            self._file = tempfile.TemporaryFile(dir=self._directory, buffering=0)  # noqa: SIM115
+
+    @classmethod
+    def least_room(cls, record: int, expected_bytes: int = 0) -> int:
+        """Give the least room for records of so many bytes each, and so many in all.
+
+        At least 16 of them make a block; and none is read back more than about three times.
+        """
+        needed = _OVERHEAD + 2 * (record + _KEY_BYTES) + _LEAST_BLOCK * (record + _PLACE_BYTES)
+        # Of a room, 13/128 go to extents and at most 2/32 to pieces.
+        block = -(-needed * 128 // (128 - 13 - 8))
+        few_goes = math.ceil(math.pow(expected_bytes / _READ_ONCE, 2 / 3) / 2)
+        return max(block, few_goes)
+
+    @classmethod
+    def enough_room(cls, record: int, expected_bytes: int) -> int:
+        """Give the room beyond which more gains nothing: buckets are read in pieces of 1 MiB."""
+        enough = max(64 * 2**20, math.isqrt(4 * _EXTENT_BYTES * expected_bytes))
+        return max(enough, cls.least_room(record, expected_bytes))
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of the records."""
+        return self.n_rows * self.dtype.itemsize
+
+    def add(self, records: NDArray[Any]) -> None:
+        """Take records.
+
+        Parameters
+        ----------
+        records : ndarray of the dtype, shape (row,), C-contiguous
+            Any number of them.
+
+        Raises
+        ------
+        OSError
+            If the disk is full or can't be written.
+        """
+        if records.dtype != self.dtype or records.ndim != 1:
+            raise ValueError(f"records are {records.dtype}, the spool takes {self.dtype}")
+        if self._reading:
+            raise ValueError("records can't be added while blocks() is being read")
+        plain, start = records.view(self._plain), 0
+        while start < len(plain):
+            count = min(len(plain) - start, len(self._arena) - self._filled)
+            self._arena[self._filled : self._filled + count] = plain[start : start + count]
+            self._filled += count
+            self.n_rows += count
+            start += count
+            if self._filled == len(self._arena):
+                self._flush()
+
+    def _flush(self) -> None:
+        """Write the block, ordered by bucket."""
+        block, self._filled = self._arena[: self._filled], 0
+        if not len(block):
+            return
+        if self._bits == 0:
+            self._write(block)
+            self._note(np.array([len(block)]))
+            return
+        # Of one or two bytes: NumPy sorts these by radix.
+        buckets = np.empty(len(block), np.uint8 if self._bits <= 8 else np.uint16)
+        rows, step = block.view(self.dtype)["row"], self._sizes.piece_rows
+        for start in range(0, len(block), step):
+            keys = row_keys(rows[start : start + step], self._seed or 0)
+            buckets[start : start + step] = keys >> np.uint64(64 - self._bits)
+        counts = np.bincount(buckets, minlength=2**self._bits)
+        order = buckets.argsort(kind="stable")
+        for start in range(0, len(block), step):
+            self._write(self._gather(block, order[start : start + step]))
+        self._note(counts)
+
+    def _gather(self, records: NDArray[Any], order: NDArray[np.int64]) -> NDArray[Any]:
+        piece = self._piece[: len(order)]
+        # Any mode but "raise" lets take write straight into `out`.
+        np.take(records, order, out=piece, mode="clip")
+        return piece
+
+    def _write(self, records: NDArray[Any]) -> None:
+        view = records.view(np.uint8).data
+        with explained(self._directory):
+            while view:
+                view = view[os.write(self._file.fileno(), view) :]
+
+    def _note(self, counts: NDArray[np.int64]) -> None:
+        """Note the extents of a block, one a bucket; where there is no room, halve the buckets."""
+        while self._bits and self._n_extents + len(counts) > self._sizes.cells:
+            self._bits -= 1
+            counts = counts.reshape(-1, 2).sum(axis=1)
+            halved = self._bounds[: self._n_extents + 1 : 2].copy()
+            self._n_extents //= 2
+            self._bounds[: len(halved)] = halved
+        if self._bits == 0:
+            # One bucket: what was written follows one another, whatever the blocks.
+            self._bounds[:2] = 0, self._bounds[self._n_extents] + counts.sum()
+            self._n_extents = 1
+            return
+        first = self._n_extents
+        self._n_extents += len(counts)
+        np.cumsum(counts, out=self._bounds[first + 1 : self._n_extents + 1])
+        self._bounds[first + 1 : self._n_extents + 1] += self._bounds[first]
+
+    def blocks(self) -> Generator[NDArray[Any], None, None]:
+        """Give all records in their final order, in pieces; as often as one likes.
+
+        Yields
+        ------
+        ndarray of the dtype, shape (row,)
+            About 1 MiB. It lies in a buffer that the next piece overwrites.
+
+        Raises
+        ------
+        ValueError
+            If two records have the same row number; or while the pieces of another call are read.
+        OSError
+            If the disk is full or can't be read.
+        """
+        if self._reading:
+            raise ValueError("blocks() is being read already")
+        self._flush()
+        self._reading = True
+        try:
+            step = self._sizes.piece_rows
+            with closing(ahead(self._loads())) as loads:
+                for records, order in loads:
+                    for start in range(0, len(records), step):
+                        if order is None:
+                            piece = records[start : start + step]
+                        else:
+                            piece = self._gather(records, order[start : start + step])
+                        yield piece.view(self.dtype)
+        finally:
+            self._reading = False
+
+    def _loads(self) -> Iterator[tuple[NDArray[Any], NDArray[np.int64] | None]]:
+        """Give bucket after bucket, or what of it fits, and the order of its records."""
+        size = self._sizes.bucket_rows
+        buffers = itertools.cycle((self._arena[:size], self._arena[size : 2 * size]))
+        if self._seed is None:
+            for start in range(0, self.n_rows, size):
+                records = next(buffers)[: self.n_rows - start]
+                self._read(start, records)
+                yield records, None
+            return
+        scratch = np.empty(self._sizes.piece_rows, self._plain)
+        for bucket in range(2**self._bits):
+            for records in self._parts(bucket, buffers, scratch):
+                yield records, row_keys(records.view(self.dtype)["row"], self._seed).argsort()
+
+    def _parts(
+        self, bucket: int, buffers: Iterator[NDArray[Any]], scratch: NDArray[Any]
+    ) -> Iterator[NDArray[Any]]:
+        """Give the records of a bucket, in as many ranges of keys as it takes."""
+        count = sum(stop - start for start, stop in self._extents(bucket))
+        width = 2 ** (64 - self._bits)
+        low, end = bucket * width, (bucket + 1) * width
+        step = -(-width // max(1, -(-count // self._sizes.sure_rows)))
+        buffer = next(buffers)
+        if count <= len(buffer):
+            low, filled = end, 0
+            for start, stop in self._extents(bucket):
+                self._read(start, buffer[filled : filled + stop - start])
+                filled += stop - start
+            yield buffer[:filled]
+        while low < end:
+            high = min(low + step, end)
+            found = self._pick(bucket, low, high, buffer, scratch)
+            if found is not None:
+                yield buffer[:found]
+                low = high
+                # The buffers take turns with what is yielded: none may be skipped.
+                buffer = next(buffers) if low < end else buffer
+            elif step == 1:
+                raise ValueError("several records have the same row number")
+            else:
+                step = max(1, step // 2)
+
+    def _extents(self, bucket: int) -> Iterator[tuple[int, int]]:
+        """Give where the records of a bucket lie, one range of each block."""
+        for place in range(bucket, self._n_extents, 2**self._bits):
+            start, stop = int(self._bounds[place]), int(self._bounds[place + 1])
+            if start < stop:
+                yield start, stop
+
+    def _pick(
+        self, bucket: int, low: int, high: int, out: NDArray[Any], scratch: NDArray[Any]
+    ) -> int | None:
+        """Read the records with keys from `low` to below `high`; None if they don't fit."""
+        found = 0
+        for first, stop in self._extents(bucket):
+            for start in range(first, stop, len(scratch)):
+                records = scratch[: stop - start]
+                self._read(start, records)
+                keys = row_keys(records.view(self.dtype)["row"], self._seed or 0)
+                wanted = (keys >= np.uint64(low)) & (keys <= np.uint64(high - 1))
+                count = int(np.count_nonzero(wanted))
+                if found + count > len(out):
+                    return None
+                np.compress(wanted, records, out=out[found : found + count])
+                found += count
+        return found
+
+    def _read(self, start: int, out: NDArray[Any]) -> None:
+        """Read consecutive records of the file."""
+        view, offset = out.view(np.uint8).data, start * self.dtype.itemsize
+        while view:
+            count = os.preadv(self._file.fileno(), [view], offset)
+            if count == 0:
+                raise OSError(errno.EIO, "a temporary file ends too early", self._directory)
+            view, offset = view[count:], offset + count
+
+    def close(self) -> None:
+        """Remove the records from the disk."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

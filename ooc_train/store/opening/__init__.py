@@ -1,0 +1,1 @@
+"""Finding arrays at paths and URLs, by any writer of Zarr."""

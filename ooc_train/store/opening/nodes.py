@@ -1,0 +1,442 @@
+"""Finding a Zarr group or array, by its own ``zarr.json`` or else by zarr-python."""
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ooc_train.core.files import parse_json
+from ooc_train.core.text import brief
+from ooc_train.errors import InvalidStore, OocTrainError, StoreNotFound
+from ooc_train.store.format.arrays import ArrayLayout, direct_layout, load_metadata
+from ooc_train.store.format.checksums import Seal, seal_of
+from ooc_train.store.format.conventions import (
+    DIMENSIONS,
+    Declared,
+    declared_by,
+    dimensions_of,
+    named_by,
+)
+from ooc_train.store.format.identity import Seen
+from ooc_train.store.format.metadata import require_sound
+from ooc_train.store.opening.other_formats import described, unopened
+from ooc_train.store.reading.chunks import ChunkReader
+
+if TYPE_CHECKING:
+    import zarr
+
+_MOST_VALUES = 100_000
+"""Categories that are read while a store is opened."""
+
+_GROUPS = frozenset({"", "anndata", "dict", "dataframe", "raw"})
+"""What AnnData calls groups that hold arrays; others stand for one."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A group or an array; `find_node` makes one.
+
+    Consolidated metadata is never trusted: it is stale after an append.
+
+    Parameters
+    ----------
+    path : str
+        Directory or URL.
+    metadata : mapping or None
+        Its ``zarr.json``, if it lies in a local directory and is of format 3.
+    opened : zarr.Group, zarr.Array or None
+        As zarr-python opened it, else.
+    seen : Seen or None
+        Its metadata file, as it was just before it was read; None of groups and of URLs.
+    """
+
+    path: str
+    metadata: Mapping[str, Any] | None
+    opened: "zarr.Group | zarr.Array[Any] | None"
+    seen: Seen | None = field(default=None, compare=False)
+
+    @property
+    def is_array(self) -> bool:
+        """Whether it is an array, not a group."""
+        if self.metadata is not None:
+            return bool(self.metadata.get("node_type") == "array")
+        return hasattr(self.opened, "shape")
+
+    @property
+    def is_encoded(self) -> bool:
+        """Whether it is a group that stands for an array, as AnnData's categories are."""
+        kind = "" if self.is_array else self.attributes.get("encoding-type", "")
+        return str(kind) not in _GROUPS
+
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """Its user attributes."""
+        if self.metadata is not None:
+            attributes: Mapping[str, Any] = self.metadata.get("attributes", {})
+            return attributes
+        if self.opened is None:
+            return {}
+        with understood(self.path):
+            return dict(self.opened.attrs)
+
+    @cached_property
+    def seal(self) -> Seal | None:
+        """The checksums of a store of ours, None of an array, of another's, and where they are off.
+
+        Raises
+        ------
+        InvalidStore
+            If the manifest is not the one that was written.
+        """
+        return None if self.is_array else seal_of(self.path, self.attributes)
+
+    def child(self, name: str) -> "Node | None":
+        """Find what a group holds under a name, None if nothing."""
+        path = f"{self.path}/{name}"
+        seen = Seen.of(path)
+        if self.metadata is not None:
+            metadata = load_metadata(path)
+            return None if metadata is None else Node(path, metadata, None, seen)
+        opened: Any = self.opened
+        if "://" not in path:
+            require_sound(path)
+        # Types and codecs that zarr-python does not know, such as pickled objects, are refused too.
+        with understood(path):
+            found = opened.get(name)
+        return None if found is None else Node(path, None, found, seen)
+
+    def array_names(self) -> list[str]:
+        """List the arrays that lie in a group, and groups that stand for one, sorted."""
+        if self.is_array:
+            return []
+        if self.metadata is None:
+            opened: Any = self.opened
+            if "://" not in self.path:
+                for entry in os.scandir(self.path):
+                    require_sound(entry.path)
+            with understood(self.path):
+                groups = (
+                    (name, Node(f"{self.path}/{name}", None, one)) for name, one in opened.groups()
+                )
+                encoded = [name for name, one in groups if one.is_encoded]
+                return sorted([*opened.array_keys(), *encoded])
+        names = sorted(entry.name for entry in os.scandir(self.path) if entry.is_dir())
+        children = {name: self.child(name) for name in names}
+        return [
+            name
+            for name, child in children.items()
+            if child is not None and (child.is_array or child.is_encoded)
+        ]
+
+    def layout(self, role: str, *, fill_missing: bool = False) -> ArrayLayout:
+        """Make the layout of an array, which messages will call `role`.
+
+        Parameters
+        ----------
+        role : str
+            Such as "X".
+        fill_missing : bool
+            Whether chunks that were never written are read as the fill value.
+
+        Raises
+        ------
+        InvalidStore
+            If its values are packed, or no numbers, or zarr-python can't open it.
+        """
+        if not self.is_array:
+            return self._of_group(role, fill_missing=fill_missing)
+        layout = None
+        if self.metadata is not None:
+            layout = direct_layout(self.path, role, self.metadata, fill_missing=fill_missing)
+        if layout is None:
+            with understood(self.path):
+                layout = _zarr_layout(self.path, role, self._array, fill_missing=fill_missing)
+        lying = np.dtype(layout.dtype)
+        if lying.kind not in "biuf" and not (layout.is_text and role == "y"):
+            what = "text" if layout.is_text else str(lying)
+            taken = "number or text" if role == "y" else "number"
+            raise InvalidStore(
+                f"{self.path} holds {what}, which is no {taken} to take as {role}; encode it "
+                "first, as `ooc-train ingest` does"
+            )
+        attributes = self.attributes
+        meant, declared = declared_by(attributes, lying, self.path, masked=self._masked)
+        names = named_by(attributes, lying, meant, self.path)
+        if names is not None and role != "y":
+            raise InvalidStore(
+                f"{self.path} holds codes of categories (it has flag_meanings), which would be "
+                "taken as numbers; write a column for each category, or remove that attribute"
+            )
+        dtype = "T" if lying.kind == "T" else meant.str
+        return replace(layout, dtype=dtype, declared=declared, names=names, seen=self.seen)
+
+    def sealed_layout(
+        self, role: str, seal: Seal | None, *, fill_missing: bool = False
+    ) -> ArrayLayout:
+        """Make the layout of an array of a group, after checking it by the group's checksums.
+
+        Parameters
+        ----------
+        role, fill_missing
+            As of `layout`.
+        seal : Seal or None
+            Of the group. An array that was not written with the store is not checked.
+
+        Raises
+        ------
+        InvalidStore
+            As `layout` does, and if the metadata are not those that were written.
+        """
+        name = self.path.rpartition("/")[2]
+        if seal is None or name not in seal.arrays:
+            return self.layout(role, fill_missing=fill_missing)
+        seal.require_array(self.path, name, self.written_metadata)
+        return replace(self.layout(role), store_id=seal.store_id, seen=None)
+
+    @property
+    def written_metadata(self) -> Any:
+        """Its ``zarr.json`` as it lies, also where zarr-python opened it; None if it has none."""
+        if self.metadata is not None:
+            return self.metadata
+        opened: Any = self.opened
+        from zarr.core.buffer import default_buffer_prototype
+        from zarr.core.sync import sync
+
+        lies = sync((opened.store_path / "zarr.json").get(default_buffer_prototype()))
+        try:
+            return None if lies is None else parse_json(lies.to_bytes())
+        except ValueError:
+            return None
+
+    def _of_group(self, role: str, *, fill_missing: bool) -> ArrayLayout:
+        """Make the layout of what a group stands for: labels of AnnData, as codes and categories.
+
+        Raises
+        ------
+        InvalidStore
+            If it stands for anything else.
+        """
+        kind = str(self.attributes.get("encoding-type"))
+        codes, categories = self.child("codes"), self.child("categories")
+        if (
+            role == "y"
+            and kind == "categorical"
+            and codes is not None
+            and categories is not None
+            and codes.is_array
+            and categories.is_array
+        ):
+            layout = codes.layout(role, fill_missing=fill_missing)
+            names = tuple(enumerate(categories.values()))
+            code = "encoding as categories of AnnData"
+            declared = Declared(((code, -1),), (code, 0), (code, len(names) - 1))
+            return replace(layout, declared=declared, names=names)
+        if "matrix" in kind:
+            raise InvalidStore(
+                f"{self.path} is sparse ({kind} of AnnData), and {role} has to be dense; write "
+                "adata.X.toarray() to a store in pieces of rows, as StoreWriter takes them"
+            )
+        raise InvalidStore(
+            f"{self.path} is {kind} of AnnData, and no array to take as {role}; name or write an "
+            "array of numbers, as adata.obs[name].to_numpy() is one"
+        )
+
+    def values(self) -> list[Any]:
+        """Values of a small array of one axis, such as the categories of labels.
+
+        Raises
+        ------
+        InvalidStore
+            If there are too many.
+        """
+        layout = self.layout("y", fill_missing=True)
+        if len(layout.shape) != 1 or layout.shape[0] > _MOST_VALUES:
+            raise InvalidStore(
+                f"{self.path} has shape {layout.shape}, and at most {_MOST_VALUES:,} categories "
+                "are read; is this a label?"
+            )
+        values = np.empty(layout.shape, layout.dtype)
+        with ChunkReader(layout) as reader:
+            reader.read_rows(0, len(values), values)
+        found: list[Any] = values.tolist()
+        return found
+
+    @property
+    def dimensions(self) -> tuple[str | None, ...] | None:
+        """Names of the axes of an array, None if nothing names them."""
+        about: Any = self.metadata
+        if about is None:
+            about = {"dimension_names": getattr(self._array.metadata, "dimension_names", None)}
+        return dimensions_of(self.attributes, about.get("dimension_names"), self.path)
+
+    @property
+    def _array(self) -> Any:
+        """The array as zarr-python opens it."""
+        return self.opened if self.opened is not None else _open_by_zarr(self.path)
+
+    @property
+    def _masked(self) -> Any:
+        """The fill value where that means missing: of xarray's arrays in Zarr format 2."""
+        if self.metadata is not None or DIMENSIONS not in self.attributes:
+            return None
+        about: Any = self._array.metadata
+        return about.fill_value if about.zarr_format == 2 else None
+
+
+def find_node(path: "str | os.PathLike[str] | zarr.Group | zarr.Array[Any]") -> Node:
+    """Find the group or array at a path or URL, or the one that a zarr object stands for.
+
+    Raises
+    ------
+    StoreNotFound
+        If nothing lies there.
+    InvalidStore
+        If it is no Zarr, or lives in memory.
+    """
+    zarr = sys.modules.get("zarr")
+    if zarr is not None and isinstance(path, zarr.Group | zarr.Array):
+        return _find_opened(path)
+    try:
+        location = os.fspath(path)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(
+            f"a store is a path, a URL, a zarr.Group or a zarr.Array, not {type(path).__name__}"
+        ) from None
+    location = location.removeprefix("file://")
+    if "://" in location:
+        return Node(location.rstrip("/"), None, _open_by_zarr(location))
+    location = os.path.abspath(location)
+    if not os.path.exists(location):
+        raise StoreNotFound(f"nothing lies at {location}")
+    seen, metadata = Seen.of(location), load_metadata(location)
+    return Node(location, metadata, None if metadata else _open_by_zarr(location), seen)
+
+
+def find_array(
+    node: Node, name: "str | os.PathLike[str] | zarr.Group | zarr.Array[Any]"
+) -> Node | None:
+    """Find what a name stands for beside the group or array `node`, None if nothing.
+
+    A name is that of an array in the group; or a path from there, such as ``../two/y``; or a path
+    from the working directory; or an absolute path, a URL or a zarr object.
+
+    Raises
+    ------
+    StoreNotFound, InvalidStore
+        As `find_node`, of an absolute path, a URL or a zarr object.
+    """
+    if not isinstance(name, str | os.PathLike):
+        return find_node(name)
+    text = os.fspath(name)
+    if "://" in text or os.path.isabs(text):
+        return find_node(text)
+    child = None if node.is_array or text.startswith(".") else node.child(text)
+    if child is not None:
+        return child
+    scheme, separator, folder = node.path.rpartition("://")
+    places = [scheme + separator + os.path.normpath(os.path.join(folder, text))]
+    if not separator and os.path.exists(text):
+        places.append(text)
+    for place in places:
+        with suppress(StoreNotFound):
+            return find_node(place)
+    return None
+
+
+def group_around(node: Node) -> tuple[Node | None, str]:
+    """Find the group that an array lies in, None if there is none, and the array's name in it."""
+    parent, _, name = node.path.rpartition("/")
+    with suppress(StoreNotFound, InvalidStore):
+        group = find_node(parent)
+        if not group.is_array:
+            return group, name
+    return None, name
+
+
+def _find_opened(opened: "zarr.Group | zarr.Array[Any]") -> Node:
+    from zarr.storage import LocalStore, MemoryStore
+
+    store = opened.store_path.store
+    if isinstance(store, LocalStore):
+        return find_node(os.path.join(store.root, opened.path))
+    if isinstance(store, MemoryStore):
+        raise InvalidStore(
+            "this zarr object lives in the memory of this process, where no worker reads it; pass "
+            "NumPy arrays (X[:], y[:]), or write it to a directory"
+        )
+    return Node(str(opened.store_path), None, opened)
+
+
+def _open_by_zarr(location: str) -> "zarr.Group | zarr.Array[Any]":
+    import zarr
+
+    if "://" not in location and os.path.isdir(location):
+        require_sound(location)
+    errors: list[Exception] = []
+    for opener in (_open_group, zarr.open_array):
+        try:
+            return opener(location, mode="r")
+        except Exception as error:  # noqa: BLE001 (whatever its parser, or a file system, raises)
+            errors.append(error)
+    last = errors[-1]
+    if "://" in location:
+        if (lacking := unopened(location, last)) is not None:
+            raise InvalidStore(lacking) from last
+        if all(isinstance(error, FileNotFoundError) for error in errors):
+            raise StoreNotFound(f"no Zarr group or array lies at {location}") from last
+    elif (stranger := described(location)) is not None:
+        raise InvalidStore(stranger) from last
+    raise InvalidStore(
+        f"{location} can't be opened as Zarr ({brief(last)}); restore its metadata from a "
+        "copy, or write it anew"
+    ) from last
+
+
+@contextmanager
+def understood(path: str) -> Iterator[None]:
+    """Say of metadata that zarr-python stumbles over, whichever way, that they can't be used."""
+    try:
+        yield
+    except OocTrainError:
+        raise
+    except Exception as error:
+        raise InvalidStore(
+            f"{path} can't be opened as Zarr ({brief(error)}); restore its metadata from a "
+            "copy, or write it anew"
+        ) from error
+
+
+def _open_group(location: str, mode: Any) -> "zarr.Group":
+    import zarr
+
+    return zarr.open_group(location, mode=mode, use_consolidated=False)
+
+
+def _zarr_layout(path: str, role: str, array: Any, *, fill_missing: bool) -> ArrayLayout:
+    """Layout of an array that zarr-python reads."""
+    from zarr.storage import LocalStore
+
+    local = isinstance(array.store_path.store, LocalStore)
+    whole = tuple(map(int, array.chunks or (1,)))
+    if min(whole) < 1 or (array.shards and array.shards[0] % whole[0]):
+        raise ValueError(f"its chunks are {whole}, in shards {array.shards}")
+    return ArrayLayout(
+        path=path,
+        name=role,
+        shape=tuple(array.shape),
+        # Values are handed out little-endian, however they lie.
+        dtype="T" if array.dtype.kind == "T" else array.dtype.newbyteorder("<").str,
+        chunk_rows=whole[0],
+        shard_rows=(array.shards or whole)[0],
+        sharded=array.shards is not None,
+        codec=None,
+        crc=False,
+        direct=False,
+        source=None if local else array,
+        fill=b"" if fill_missing and array.metadata.fill_value is not None else None,
+    )

@@ -1,0 +1,1 @@
+"""Chunks into buffers: straight from local files, or through zarr-python."""

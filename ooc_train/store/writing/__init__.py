@@ -1,0 +1,1 @@
+"""Rows into stores: chunks, shards, and the commit."""

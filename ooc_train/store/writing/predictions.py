@@ -1,0 +1,151 @@
+"""Predictions at rest: a Zarr group with an array for each kind, and the rows' ids."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ooc_train.core.atomic import Discarding
+from ooc_train.store.dataset import Scalar
+from ooc_train.store.format.arrays import ArrayLayout
+from ooc_train.store.writing.output import OutputStore
+from ooc_train.store.writing.rows import RowWriter
+
+PREDICTIONS_FORMAT = "ooc_train.predictions"
+
+Columns = Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]
+"""Of each array the shape of a row, and the type."""
+
+
+def add_arrays(
+    output: OutputStore, columns: Columns, *, chunk_rows: int, shard_rows: int
+) -> dict[str, ArrayLayout]:
+    """Add an array for each kind of prediction to a store in the making."""
+    return {
+        name: output.add_array(
+            name,
+            row_shape=shape,
+            dtype=dtype,
+            chunk_rows=chunk_rows,
+            shard_rows=shard_rows,
+            dimension_names=("sample", "output")[: 1 + len(shape)],
+        )
+        for name, (shape, dtype) in columns.items()
+    }
+
+
+def manifest(n_rows: int, classes: Sequence[Scalar], model: str) -> dict[str, Any]:
+    """Say what the attributes of the group are."""
+    return {
+        "format": PREDICTIONS_FORMAT,
+        "n_rows": n_rows,
+        "classes": list(classes) or None,
+        "model": model,
+    }
+
+
+class PredictionRows(Discarding):
+    """Writes rows of every array of predictions, in any number at a time, from a shard's first on.
+
+    A context manager: leaving it without `commit` removes the shard that is being written.
+
+    Parameters
+    ----------
+    layouts : mapping
+        The arrays, as `add_arrays` returns them: alike in rows of chunks and shards.
+    first_shard : int
+        Number of the shard whose first row comes first.
+    """
+
+    def __init__(self, layouts: Mapping[str, ArrayLayout], first_shard: int = 0) -> None:
+        layout = next(iter(layouts.values()))
+        self._chunk_rows = layout.chunk_rows
+        self.n_rows = first_shard * layout.shard_rows
+        self._arrays = {name: RowWriter(a, first_shard) for name, a in layouts.items()}
+
+    def write(self, columns: Mapping[str, NDArray[Any]]) -> None:
+        """Add rows: for each array, shape (row, ...)."""
+        count, start = len(next(iter(columns.values()))), 0
+        while start < count:
+            position = self.n_rows % self._chunk_rows
+            stop = min(count, start + self._chunk_rows - position)
+            for name, array in self._arrays.items():
+                array.fill(columns[name][start:stop], position, self.n_rows)
+            self.n_rows += stop - start
+            start = stop
+            if self.n_rows % self._chunk_rows == 0:
+                self._flush(self._chunk_rows)
+
+    def _flush(self, rows: int) -> None:
+        for array in self._arrays.values():
+            array.flush(rows)
+
+    def commit(self) -> None:
+        """Write what is left, and commit the last shard."""
+        if rest := self.n_rows % self._chunk_rows:
+            self._flush(rest)
+        for array in self._arrays.values():
+            array.finish()
+
+    def discard(self) -> None:
+        """Drop the shard that is being written, if there is one."""
+        for array in self._arrays.values():
+            array.discard()
+
+
+class PredictionWriter(Discarding):
+    """Writes predictions that come in any number of rows at a time to a store of their own.
+
+    A context manager: leaving it without `commit` removes what was written.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+    columns : mapping
+        Of each array the shape of a row, and the type.
+    chunk_rows, shard_rows : int
+    classes : sequence of labels
+        By code, empty for a regression.
+    model : str
+        What predicted.
+    overwrite : bool
+
+    Raises
+    ------
+    OutputExists, OSError
+        As an `OutputStore` does.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        columns: Columns,
+        *,
+        chunk_rows: int,
+        shard_rows: int,
+        classes: Sequence[Scalar],
+        model: str,
+        overwrite: bool = False,
+    ) -> None:
+        self._about = classes, model
+        self._output = OutputStore(path, overwrite=overwrite)
+        self._rows = PredictionRows(
+            add_arrays(self._output, columns, chunk_rows=chunk_rows, shard_rows=shard_rows)
+        )
+
+    def write(self, columns: Mapping[str, NDArray[Any]]) -> None:
+        """Add rows: for each array, shape (row, ...)."""
+        self._rows.write(columns)
+
+    def commit(self) -> None:
+        """Write what is left, and give the group its name."""
+        self._rows.commit()
+        n_rows = self._rows.n_rows
+        self._output.commit(n_rows, manifest(n_rows, *self._about))
+
+    def discard(self) -> None:
+        """Remove what was written, unless it was committed."""
+        self._rows.discard()
+        self._output.discard()

@@ -1,0 +1,94 @@
+"""Rows in any number at a time, into the chunks and shards of one array."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ooc_train.errors import NonFiniteData
+from ooc_train.store.format.arrays import ArrayLayout
+from ooc_train.store.writing.output import ShardWriter
+
+
+class RowWriter:
+    """Fills one chunk at a time, and hands it to the shard that is being written.
+
+    Parameters
+    ----------
+    layout : ArrayLayout
+        An array of an `OutputStore`.
+    first_shard : int
+        Number of the shard that the first chunk belongs to.
+
+    Attributes
+    ----------
+    chunk : ndarray of the layout's dtype, shape (chunk_rows, *row_shape)
+        The chunk that is being filled.
+    """
+
+    def __init__(self, layout: ArrayLayout, first_shard: int = 0) -> None:
+        self.layout = layout
+        self.chunk = np.zeros((layout.chunk_rows, *layout.row_shape), layout.dtype)
+        self._shard: ShardWriter | None = None
+        self._next_shard = first_shard
+
+    def fill(self, values: NDArray[Any], position: int, first_row: int) -> None:
+        """Convert rows into the chunk, checking that the array can hold them.
+
+        Parameters
+        ----------
+        values : ndarray of numbers, shape (row, *row_shape)
+            No more rows than the chunk has left.
+        position : int
+            Row of the chunk that takes the first of them.
+        first_row : int
+            Row of the store that this is, for messages.
+
+        Raises
+        ------
+        NonFiniteData
+            NaN or infinity, or a value too large for the array's dtype.
+        ValueError
+            A value that an array of integers can't hold.
+        """
+        taken = self.chunk[position : position + len(values)]
+        # Overflow and NaN are looked for afterwards, to say where they are.
+        with np.errstate(over="ignore", invalid="ignore"):
+            taken[...] = values
+        checked = taken if taken.dtype.kind == "f" else values
+        if checked.dtype.kind == "f" and not np.isfinite(checked).all():
+            place = tuple(int(axis[0]) for axis in np.nonzero(~np.isfinite(checked)))
+            column = f", column {place[1]}" if len(place) > 1 else ""
+            raise NonFiniteData(
+                f"{self.layout.name} has {values[place]} in row {first_row + place[0]:,}{column}, "
+                f"which is no finite {taken.dtype}; drop such rows or fill them in first"
+            )
+        if taken.dtype.kind != "f" and values.dtype != taken.dtype:
+            changed = np.nonzero(taken != values)
+            if len(changed[0]):
+                place = tuple(int(axis[0]) for axis in changed)
+                raise ValueError(
+                    f"{self.layout.name} has {values[place]} in row {first_row + place[0]:,}, "
+                    f"which {taken.dtype} can't hold; choose another dtype"
+                )
+
+    def flush(self, rows: int) -> None:
+        """Write the chunk, of which the first `rows` count."""
+        if self._shard is None:
+            self._shard = ShardWriter(self.layout, self._next_shard)
+            self._next_shard += 1
+        self._shard.write(self.chunk, rows)
+        if self._shard.full:
+            self.finish()
+
+    def finish(self) -> None:
+        """Commit the shard that is being written, if there is one."""
+        if self._shard is not None:
+            self._shard.commit()
+            self._shard = None
+
+    def discard(self) -> None:
+        """Drop the shard that is being written, if there is one."""
+        if self._shard is not None:
+            self._shard.discard()
+            self._shard = None

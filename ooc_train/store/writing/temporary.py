@@ -1,0 +1,65 @@
+"""An array that was handed over in pieces, laid down as Zarr for workers to read."""
+
+import os
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ooc_train.store.format.arrays import ArrayLayout
+from ooc_train.store.opening.named_arrays import array_of
+from ooc_train.store.opening.nodes import find_node
+from ooc_train.store.writing.output import OutputStore
+from ooc_train.store.writing.predictions import PredictionRows, add_arrays
+
+_SHARD_BYTES = 8 * 2**20
+_MOST_CHUNKS = 4096
+
+
+def lay_down(
+    folder: str,
+    role: str,
+    pieces: Iterable[NDArray[np.generic]],
+    *,
+    row_shape: tuple[int, ...],
+    dtype: str,
+    chunk_rows: int,
+) -> ArrayLayout:
+    """Write an array that comes in pieces, and return how it lies.
+
+    Parameters
+    ----------
+    folder : str
+        Where it is written to.
+    role : str
+        What messages call it.
+    pieces : iterable of ndarray, each of shape (row, *row_shape)
+    row_shape : tuple of int
+    dtype : str
+        Of the values at rest.
+    chunk_rows : int
+        Best as many as a leaf has, which is then read in one call.
+
+    Raises
+    ------
+    NonFiniteData
+        If a value is NaN or infinite.
+    OSError
+        If the disk is full or can't be written.
+    """
+    path = os.path.join(folder, role)
+    width = max(1, int(np.prod(row_shape))) * np.dtype(dtype).itemsize
+    chunks = max(1, min(_MOST_CHUNKS, _SHARD_BYTES // (width * chunk_rows)))
+    with OutputStore(path) as output:
+        layouts = add_arrays(
+            output,
+            {role: (row_shape, np.dtype(dtype))},
+            chunk_rows=chunk_rows,
+            shard_rows=chunks * chunk_rows,
+        )
+        with PredictionRows(layouts) as rows:
+            for piece in pieces:
+                rows.write({role: piece})
+            rows.commit()
+        output.commit(rows.n_rows, {})
+    return array_of(find_node(os.path.join(path, role)), role, fill_missing=False).layout

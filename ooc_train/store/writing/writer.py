@@ -1,0 +1,402 @@
+"""Rows in, a store out."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ooc_train.core.atomic import Discarding, PartialOutput
+from ooc_train.store.dataset import (
+    FORMAT,
+    FORMAT_VERSION,
+    Scalar,
+    Store,
+    default_chunk_rows,
+    default_shard_rows,
+    open_store,
+)
+from ooc_train.store.format.arrays import ArrayLayout, Codec
+from ooc_train.store.format.pairs import PAIR, Pair
+from ooc_train.store.format.statistics import ColumnStatistics, StatisticsSum
+from ooc_train.store.writing.output import OutputStore, ShardWriter
+from ooc_train.store.writing.rows import RowWriter
+
+_CODECS: dict[str, Codec] = {"none": "raw", "lz4": "blosc", "zstd": "zstd"}
+
+
+class StoreWriter(Discarding):
+    """Writes a store from rows that come in any number at a time.
+
+    A context manager: leaving it without `commit` removes all that it made. It holds one chunk of
+    each array. What it writes depends on the rows alone, never on how they were cut into calls.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        Where the store will lie.
+    n_features : int
+        Columns of X.
+    dtype : dtype
+        Of X.
+    outputs : int, optional
+        Columns of y; by default y has one axis.
+    y_dtype : dtype, optional
+        Of y. By default: the smallest unsigned integer for `classes`; else what the first y has if
+        it is an integer; else X's if that is floating, else float32.
+    feature_names : sequence of str, optional
+        One a feature.
+    classes : sequence of str, int, float or bool, optional
+        Names of the classes. y then holds places in this sequence: 0, 1, ...
+    chunk_rows, shard_rows : int, optional
+        Rows of a chunk (by default about 0.8 MiB of X) and of a shard (a multiple, about 64 MiB).
+        Every array has the same.
+    codec : {"none", "lz4", "zstd"}
+        Of the chunks. lz4 (blosc, bytes shuffled) where a sample shrinks by 1.3 or more.
+    sample_weight, row_id : bool
+        Whether each row has a weight (float64, >= 0) and the number it is known by (int64).
+    shuffled : int, optional
+        Seed of the shuffle that the rows went through.
+    attributes : mapping, optional
+        What else to note; JSON values.
+    statistics : ColumnStatistics, optional
+        Of the columns of X, where they are known: those of the same rows in another order. By
+        default they are added up, which takes most of the time of writing.
+    recipe : mapping, optional
+        How raw columns became the features, as JSON values.
+    overwrite : bool
+        Whether a store that lies there is replaced, at `commit` and not before.
+    pair : Pair, optional
+        What it is part of, with another store.
+
+    Raises
+    ------
+    OutputExists
+        If something lies at `path`.
+    OSError
+        If the disk is full or can't be written.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        n_features: int,
+        dtype: np.dtype[Any] | str = "float32",
+        outputs: int | None = None,
+        y_dtype: np.dtype[Any] | str | None = None,
+        feature_names: Sequence[str] | None = None,
+        classes: Sequence[Scalar] | None = None,
+        chunk_rows: int | None = None,
+        shard_rows: int | None = None,
+        codec: Literal["none", "lz4", "zstd"] = "none",
+        sample_weight: bool = False,
+        row_id: bool = False,
+        shuffled: int | None = None,
+        attributes: Mapping[str, Any] | None = None,
+        statistics: ColumnStatistics | None = None,
+        recipe: Mapping[str, Any] | None = None,
+        overwrite: bool = False,
+        pair: Pair | None = None,
+    ) -> None:
+        if n_features < 1:
+            raise ValueError(f"n_features={n_features}: X needs at least one column")
+        if codec not in _CODECS:
+            raise ValueError(f"codec={codec!r} is none of {', '.join(_CODECS)}")
+        if feature_names is not None and len(feature_names) != n_features:
+            raise ValueError(f"{len(feature_names)} feature_names for n_features={n_features}")
+        if statistics is not None and (len(statistics.mean), statistics.weighted) != (
+            n_features,
+            sample_weight,
+        ):
+            raise ValueError(
+                f"statistics are of {len(statistics.mean)} columns, weighted="
+                f"{statistics.weighted}, the rows have {n_features}, weighted={sample_weight}"
+            )
+        if classes is not None and outputs is not None:
+            raise ValueError("classes need a y of one axis: leave outputs out")
+        self.n_rows = 0
+        self._dtype = np.dtype(dtype)
+        self._outputs = outputs
+        self._y_dtype = y_dtype
+        self._classes = None if classes is None else [_scalar(value) for value in classes]
+        self._counts = None if classes is None else np.zeros(len(classes), np.int64)
+        self._chunk_rows = chunk_rows or default_chunk_rows(n_features, self._dtype)
+        self._shard_rows = shard_rows or default_shard_rows(
+            n_features, self._dtype, self._chunk_rows
+        )
+        self._codec = _CODECS[codec]
+        self._statistics = statistics or StatisticsSum(n_features, weighted=sample_weight)
+        self._attributes = {
+            "feature_names": None if feature_names is None else list(feature_names),
+            "shuffled": None if shuffled is None else int(shuffled),
+            # Keys become text, as they are in JSON.
+            "attributes": json.loads(json.dumps(dict(attributes or {}))),
+            "recipe": None if recipe is None else dict(recipe),
+        }
+        # What JSON can't hold is found now, not at the commit of a day's work.
+        json.dumps(self._attributes, allow_nan=False)
+        settings_of_y = (outputs, y_dtype, classes)
+        self._promised = {"y"} if any(value is not None for value in settings_of_y) else set()
+        self._arrays: dict[str, _RowWriter] = {}
+        # Starts its thread with the first shard that is full.
+        self._syncing = ThreadPoolExecutor(1, "ooc_train-sync")
+        self._output = OutputStore(path, overwrite=overwrite)
+        self._pair = None if pair is None else replace(pair, replaces=self.output.replaces)
+        try:
+            self._add("X", (n_features,), self._dtype)
+            if sample_weight:
+                self._add("sample_weight", (), "float64")
+            if row_id:
+                self._add("row_id", (), "int64")
+        except BaseException:
+            self._output.discard()
+            raise
+
+    def write(
+        self,
+        X: ArrayLike,
+        y: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+        row_id: ArrayLike | None = None,
+    ) -> None:
+        """Add rows.
+
+        Parameters
+        ----------
+        X : array-like, shape (row, feature)
+            Any number of rows.
+        y : array-like, shape (row,) or (row, output), optional
+            In every call or in none.
+        sample_weight : array-like, shape (row,), optional
+            Needed if the store has weights.
+        row_id : array-like of int, shape (row,), optional
+            Needed if the store has ids.
+
+        Raises
+        ------
+        NonFiniteData
+            NaN or infinity, or a value that the array's dtype can't hold.
+        ValueError
+            If shapes don't fit, a class or an integer is out of range, a weight is negative.
+        OSError
+            If the disk is full or can't be written.
+        """
+        given = {"X": X, "y": y, "sample_weight": sample_weight, "row_id": row_id}
+        rows = {role: np.asarray(values) for role, values in given.items() if values is not None}
+        count = self._check(rows)
+        start = 0
+        try:
+            while start < count:
+                stop = min(count, start + self._chunk_rows - self.n_rows % self._chunk_rows)
+                self._take(
+                    {role: values[start:stop] for role, values in rows.items()}, stop - start
+                )
+                start = stop
+        except BaseException:
+            # Some rows may be in: a store that lacks the others must not be committed.
+            self.discard()
+            raise
+
+    def _check(self, rows: Mapping[str, NDArray[Any]]) -> int:
+        """Check what is written against the arrays, and return the number of rows."""
+        if not self._output.active:
+            raise ValueError(f"the writer of {self.path} is closed, by commit or by an error")
+        if "y" in rows and self.n_rows == 0 and "y" not in self._arrays:
+            self._add_y(rows["y"])
+        expected = self._arrays.keys() | self._promised
+        if rows.keys() != expected:
+            raise ValueError(
+                f"every write to this store takes {', '.join(sorted(expected))}; "
+                f"this one has {', '.join(sorted(rows))}"
+            )
+        count = len(rows["X"]) if rows["X"].ndim else 0
+        for role, values in rows.items():
+            due = (count, *self._arrays[role].layout.row_shape)
+            if values.shape != due:
+                raise ValueError(f"{role} has shape {values.shape}, it should be {due}")
+            if values.dtype.kind not in "biuf":
+                raise ValueError(
+                    f"{role} holds {values.dtype}, which is no number; encode it first"
+                )
+        return count
+
+    def _add_y(self, y: NDArray[Any]) -> None:
+        row_shape = () if self._outputs is None else (self._outputs,)
+        if self._y_dtype is not None:
+            dtype = np.dtype(self._y_dtype)
+        elif self._classes is not None:
+            dtype = np.min_scalar_type(max(0, len(self._classes) - 1))
+        elif y.dtype.kind in "biu":
+            dtype = y.dtype
+        else:
+            dtype = self._dtype if self._dtype.kind == "f" else np.dtype("float32")
+        self._add("y", row_shape, dtype)
+
+    def _add(self, role: str, row_shape: tuple[int, ...], dtype: np.dtype[Any] | str) -> None:
+        layout = self._output.add_array(
+            role,
+            row_shape=row_shape,
+            dtype=dtype,
+            chunk_rows=self._chunk_rows,
+            shard_rows=self._shard_rows,
+            codec=self._codec,
+            dimension_names=("sample", "feature" if role == "X" else "output")[
+                : 1 + len(row_shape)
+            ],
+        )
+        self._arrays[role] = _RowWriter(layout, self._syncing)
+
+    def _take(self, rows: Mapping[str, NDArray[Any]], count: int) -> None:
+        """Take rows that fit into the chunk that is being filled."""
+        position = self.n_rows % self._chunk_rows
+        for role, values in rows.items():
+            self._arrays[role].fill(values, position, self.n_rows)
+        if "sample_weight" in rows and (rows["sample_weight"] < 0).any():
+            raise ValueError("sample_weight has negative values: weights are >= 0")
+        if self._counts is not None:
+            self._counts += _count(rows["y"], len(self._counts))
+        self.n_rows += count
+        if self.n_rows % self._chunk_rows == 0:
+            self._flush(self._chunk_rows)
+
+    def _flush(self, rows: int) -> None:
+        if isinstance(self._statistics, StatisticsSum):
+            weight = self._arrays.get("sample_weight")
+            self._statistics.add(
+                self._arrays["X"].chunk[:rows], None if weight is None else weight.chunk[:rows]
+            )
+        for array in self._arrays.values():
+            array.flush(rows)
+
+    def commit(self) -> Store:
+        """Write what is left, and give the store its name.
+
+        Returns
+        -------
+        Store
+            Opened.
+
+        Raises
+        ------
+        ValueError
+            If no row was written.
+        OutputExists
+            If something appeared there meanwhile.
+        OSError
+            If the disk is full or can't be written.
+        """
+        self.seal()
+        self.output.commit()
+        return open_store(self.path)
+
+    @property
+    def output(self) -> PartialOutput:
+        """What gives the store its name, once it is sealed."""
+        return self._output.output
+
+    def seal(self) -> None:
+        """Write what is left: the store is whole, and lacks only its name.
+
+        Raises
+        ------
+        ValueError
+            If no row was written.
+        OSError
+            If the disk is full or can't be written.
+        """
+        if self.n_rows == 0 or not self._output.active:
+            reason = "no row was written" if self._output.active else "the writer is closed"
+            raise ValueError(f"nothing to commit to {self.path}: {reason}")
+        if rest := self.n_rows % self._chunk_rows:
+            self._flush(rest)
+        for array in self._arrays.values():
+            array.finish()
+        for array in self._arrays.values():
+            array.wait()
+        self._syncing.shutdown()
+        statistics = self._statistics
+        if isinstance(statistics, StatisticsSum):
+            statistics = statistics.result()
+        self._output.seal(
+            self.n_rows,
+            {
+                "format": FORMAT,
+                "format_version": FORMAT_VERSION,
+                "n_rows": self.n_rows,
+                "generation": 1,
+                "classes": self._classes,
+                "class_counts": None if self._counts is None else self._counts.tolist(),
+                "statistics": statistics.to_json(),
+                **self._attributes,
+            },
+            {} if self._pair is None else {"X": {PAIR: self._pair.to_json()}},
+        )
+
+    @property
+    def path(self) -> str:
+        """Where the store will lie."""
+        return self._output.path
+
+    def discard(self) -> None:
+        """Remove all that was made, unless it was committed."""
+        for array in self._arrays.values():
+            array.discard()
+        self._syncing.shutdown()
+        self._output.discard()
+
+
+class _RowWriter(RowWriter):
+    """Has each full shard brought to the disk by a thread, while the next one fills."""
+
+    def __init__(self, layout: ArrayLayout, thread: ThreadPoolExecutor) -> None:
+        super().__init__(layout)
+        self._thread = thread
+        self._coming: Future[None] | None = None
+
+    def finish(self) -> None:
+        """Hand over the shard that is being written, when the one before it is on the disk."""
+        self.wait()
+        if self._shard is not None:
+            shard, self._shard = self._shard, None
+            self._coming = self._thread.submit(_commit, shard)
+
+    def wait(self) -> None:
+        """Wait for the shard that was handed over, and raise what stopped it."""
+        if self._coming is not None:
+            coming, self._coming = self._coming, None
+            coming.result()
+
+    def discard(self) -> None:
+        """Drop the shard that is being written, once no thread writes any more."""
+        if self._coming is not None:
+            wait([self._coming])
+        super().discard()
+
+
+def _commit(shard: ShardWriter) -> None:
+    with shard:
+        shard.commit()
+
+
+def _count(codes: NDArray[Any], n_classes: int) -> NDArray[np.int64]:
+    """Count the rows of each class, checking that codes are places in `classes`."""
+    places = codes.astype(np.int64)
+    if places.min() < 0 or places.max() >= n_classes or (places != codes).any():
+        raise ValueError(
+            f"y has values from {codes.min()} to {codes.max()}, with {n_classes} classes it holds "
+            f"their places, 0 to {n_classes - 1}"
+        )
+    return np.bincount(places, minlength=n_classes)
+
+
+def _scalar(value: Any) -> Scalar:
+    """Make a NumPy scalar Python's, which JSON can hold."""
+    plain: Scalar = value.item() if isinstance(value, np.generic) else value
+    if not isinstance(plain, str | int | float | bool):
+        raise TypeError(f"classes are str, int, float or bool, not {type(value).__name__}")
+    return plain

@@ -1,0 +1,263 @@
+"""y and weights that are handed over beside a store: those of another store, or in memory.
+
+Arrays at rest are read where they lie. What is in memory, or is made by Dask, is written piece by
+piece to a temporary array that workers read as they read X: so a plan has no term for it.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ooc_train.core.places import scratch_folder
+from ooc_train.errors import InvalidStore
+from ooc_train.memory.budget import Budget
+from ooc_train.memory.ceiling import Ceiling, Term
+from ooc_train.store.dataset import Store
+from ooc_train.store.labels import with_classes
+from ooc_train.store.opening.named_arrays import Role, array_of, named_array
+from ooc_train.store.opening.nodes import find_node
+from ooc_train.store.writing.temporary import lay_down
+from ooc_train.stream.checks import require_finite, require_weights
+from ooc_train.stream.classes import ROWS_AT_A_TIME, Label, codes_of_labels, plain, require_labels
+from ooc_train.stream.dask_arrays import block_bytes, computed_blocks, dask_rows
+from ooc_train.stream.kinds import as_labels, as_numbers, is_dask
+from ooc_train.stream.sources import StoreSource
+
+_PIECE_BYTES = 8 * 2**20
+"""What writing a piece of y or of weights holds (measured: 4 MiB of numbers, 5 of text)."""
+
+
+class Scratch:
+    """A folder for temporary arrays: it is gone with the last reference to this object."""
+
+    def __init__(self) -> None:
+        self.folder = scratch_folder(self)
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """A store with the arrays that were handed over beside it.
+
+    Attributes
+    ----------
+    store : the store, whose y and sample_weight they now are
+    notes : what the report has to tell of them
+    scratch : what keeps temporary arrays, or None
+    """
+
+    store: Store
+    notes: tuple[str, ...] = ()
+    scratch: Scratch | None = None
+
+
+def is_stored(X: object) -> bool:
+    """Return whether data are at rest: a store, a path, a URL, or Zarr."""
+    return isinstance(X, Store | str | os.PathLike) or type(X).__module__.startswith("zarr.")
+
+
+def with_given(
+    store: Store,
+    y: Any,
+    sample_weight: Any,
+    *,
+    classifier: bool,
+    classes: tuple[Label, ...],
+    memory_ceiling: str | int | Ceiling | None,
+) -> Given:
+    """Return a store with y and sample_weight that were handed over; None leaves its own.
+
+    Parameters
+    ----------
+    store : Store
+    y, sample_weight : None; or a path, URL, Zarr array or store; or an array of NumPy, Dask or
+        pandas, of as many rows. sample_weight may be a number, which is that of every row.
+    classifier : whether y holds labels
+    classes : labels in the order of their codes, where they are known beforehand
+    memory_ceiling : as for `read_inputs`
+
+    Raises
+    ------
+    CeilingExceeded
+        where the ceiling has no room to write a piece.
+    InvalidStore, StoreNotFound
+        where an array at rest can't be used.
+    NonFiniteData
+        where a value is NaN or infinite.
+    ValueError
+        where the numbers of rows differ, or values are no labels or weights.
+    """
+    notes, scratch = [], None
+    arrays: dict[Role, Any] = {"y": y, "sample_weight": sample_weight}
+    for role, values in arrays.items():
+        if values is None:
+            continue
+        own = store.y if role == "y" else store.sample_weight
+        if own is not None:
+            notes.append(f"{role} was handed over, and takes the place of the store's own")
+        if is_stored(values):
+            store = _with_stored(store, role, values)
+            continue
+        if is_dask(values):
+            values = dask_rows(values)
+        elif role == "y" and classifier:
+            values = as_labels(values)
+        elif not isinstance(values, Real | np.ndarray):
+            values = np.asarray(values)
+        if store.shuffled is not None and np.ndim(values) > 0:
+            notes.append(
+                f"{role} was handed over, and is taken in the order of the store, whose rows were "
+                f"shuffled (seed {store.shuffled})"
+            )
+        scratch = scratch or Scratch()
+        with Budget(memory_ceiling) as budget:
+            size = _PIECE_BYTES + (2 * block_bytes(values) if is_dask(values) else 0)
+            budget.require(
+                [Term("writing", size, f"a piece of {role}, which was handed over")],
+                alone=f"writing {role}, which was handed over,",
+            )
+            if role == "sample_weight":
+                store = _with_weights(store, values, scratch)
+            elif classifier:
+                store = _with_labels(store, values, classes, scratch)
+            else:
+                store = _with_numbers(store, values, scratch)
+    return Given(store, tuple(notes), scratch)
+
+
+def read_at_rest(values: Any, role: Role) -> NDArray[Any]:
+    """Return the rows of an array at rest, to go with an X that is in memory or of Dask."""
+    if isinstance(values, Store):
+        store = values
+    else:
+        named = array_of(find_node(values), role, fill_missing=False)
+        lies, classes = named.layout, named.manifest.get("classes")
+        store = Store(lies.path, lies, lies, lies, None, lies.n_rows, classes=classes)
+    if role == "sample_weight":
+        return store.read("sample_weight")
+    store = with_classes(store)
+    rows = store.read("y")
+    return rows if store.classes is None else np.asarray(store.classes)[rows.astype(np.intp)]
+
+
+def _with_stored(store: Store, role: Role, values: Any) -> Store:
+    """Return a store with an array at rest; another store stands for the one that it has."""
+    if not isinstance(values, Store):
+        place = named_array(find_node(store.path), role, values, fill_missing=False)
+        return store.with_named(role, place)
+    layout = values.y if role == "y" else values.sample_weight
+    if layout is None:
+        raise InvalidStore(f"{values.path} has no {role} to go with {store.path}")
+    return store.with_array(role, layout, classes=values.classes, class_counts=values.class_counts)
+
+
+def _require_rows(store: Store, role: Role, values: Any) -> tuple[int, ...]:
+    """Return the shape of values; refuse those of another length, where it is known."""
+    shape = tuple(np.shape(values))
+    if not shape:
+        raise ValueError(f"{role} is one number, and X has {store.n_rows:,} rows")
+    # Of a Dask array that does not know its rows, they are counted as they come.
+    if not np.isnan(shape[0]) and shape[0] != store.n_rows:
+        raise ValueError(f"X has {store.n_rows:,} rows and {role} has {shape[0]:,}")
+    return shape
+
+
+def _pieces(store: Store, role: Role, values: Any) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Yield the rows of values in pieces, each with the number of its first row."""
+    start = 0
+    for block in computed_blocks(values) if is_dask(values) else [values]:
+        # As it is where it may be masked.
+        rows = block if isinstance(block, np.ndarray) else np.asarray(block)
+        for first in range(0, len(rows), ROWS_AT_A_TIME):
+            piece = rows[first : first + ROWS_AT_A_TIME]
+            yield start + first, piece
+        start += len(rows)
+    if start != store.n_rows:
+        raise ValueError(f"X has {store.n_rows:,} rows and {role} has {start:,}")
+
+
+def _with_weights(store: Store, values: Any, scratch: Scratch) -> Store:
+    if isinstance(values, Real):
+        values = np.broadcast_to(np.float64(values), store.n_rows)
+    shape = _require_rows(store, "sample_weight", values)
+    if len(shape) != 1:
+        raise ValueError(f"sample_weight has shape {shape}; give one number a row")
+
+    def weights() -> Iterator[NDArray[np.float64]]:
+        for start, piece in _pieces(store, "sample_weight", values):
+            weight = as_numbers(piece, "sample_weight", np.float64, start)
+            require_weights(weight, start)
+            yield weight
+
+    layout = lay_down(
+        scratch.folder,
+        "sample_weight",
+        weights(),
+        row_shape=(),
+        dtype="<f8",
+        chunk_rows=StoreSource.of(store).leaf_rows,
+    )
+    return store.with_array("sample_weight", layout)
+
+
+def _with_numbers(store: Store, values: Any, scratch: Scratch) -> Store:
+    shape = _require_rows(store, "y", values)
+    if len(shape) > 2:
+        raise ValueError(f"y has shape {shape}; give one row a sample, as (rows, outputs)")
+    pieces = (
+        as_numbers(piece, "y", np.float64, start) for start, piece in _pieces(store, "y", values)
+    )
+    layout = lay_down(
+        scratch.folder,
+        "y",
+        pieces,
+        row_shape=shape[1:],
+        dtype="<f8",
+        chunk_rows=StoreSource.of(store).leaf_rows,
+    )
+    return store.with_array("y", layout)
+
+
+def _with_labels(store: Store, values: Any, classes: tuple[Label, ...], scratch: Scratch) -> Store:
+    shape = _require_rows(store, "y", values)
+    if len(shape) > 1 and shape[1:] != (1,):
+        raise ValueError(f"y has shape {shape}: labels are one column")
+
+    def labels() -> Iterator[NDArray[Any]]:
+        for start, piece in _pieces(store, "y", values):
+            column = as_labels(piece.reshape(len(piece)), start)
+            if column.dtype.kind == "f":
+                require_finite(column, start, "y")
+            require_labels(column)
+            yield column
+
+    if classes:
+        known = np.asarray(classes)
+    else:
+        known = np.unique(np.concatenate([np.unique(piece) for piece in labels()]))
+    counts = np.zeros(len(known), np.int64)
+
+    def codes() -> Iterator[NDArray[np.intp]]:
+        for piece in labels():
+            found = codes_of_labels(known, piece)
+            counts[...] += np.bincount(found, minlength=len(known))
+            yield found
+
+    layout = lay_down(
+        scratch.folder,
+        "y",
+        codes(),
+        row_shape=(),
+        dtype="<i8",
+        chunk_rows=StoreSource.of(store).leaf_rows,
+    )
+    return store.with_array(
+        "y",
+        layout,
+        classes=tuple(plain(label) for label in known),
+        class_counts=tuple(counts.tolist()),
+    )

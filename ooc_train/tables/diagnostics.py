@@ -1,0 +1,228 @@
+"""What is wrong with raw files, in terms of file, row and column."""
+
+import codecs
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+import pyarrow as pa
+
+from ooc_train.core.schema import shown
+from ooc_train.core.text import brief
+from ooc_train.core.units import approximate_bytes
+from ooc_train.errors import InvalidTable
+from ooc_train.tables.names import some_of
+
+_CUT_CHARACTERS = ("truncated data", "unexpected end of data", "incomplete multibyte sequence")
+"""Reasons of a `UnicodeDecodeError` where the text ends within a character."""
+
+
+class MixedZones(InvalidTable):
+    """A time with a zone in a column that is read as times without one, or the other way round.
+
+    Attributes
+    ----------
+    path, column : str
+    """
+
+    def __init__(self, path: str, column: str, why: str) -> None:
+        super().__init__(why)
+        self.path = path
+        self.column = column
+
+
+class Broken(Exception):
+    """What is wrong with a text, and in which row.
+
+    Attributes
+    ----------
+    rows : int
+        Whole rows of the block before it; -1 for the header.
+    why : str
+    """
+
+    def __init__(self, rows: int, why: str) -> None:
+        super().__init__(why)
+        self.rows = rows
+        self.why = why
+
+
+def is_utf8(encoding: str) -> bool:
+    """Say whether a name of an encoding means UTF-8.
+
+    Raises
+    ------
+    LookupError
+        If it means none.
+    """
+    return codecs.lookup(encoding).name == "utf-8"
+
+
+def require_encoding(encoding: str) -> None:
+    """Refuse what is no encoding of text: Python knows packings and ciphers by such names too.
+
+    Raises
+    ------
+    ValueError
+        With the name.
+    """
+    try:
+        "a".encode(encoding)
+        codecs.getincrementaldecoder(encoding)
+    except (LookupError, ValueError):
+        raise ValueError(_unknown(encoding)) from None
+
+
+def _unknown(encoding: str) -> str:
+    return f"encoding={shown(encoding)} is unknown; utf8 and latin1 are common"
+
+
+def require_all(path: str, names: Sequence[str], wanted: Iterable[str]) -> None:
+    """Refuse a file that names a column twice, or lacks one that is wanted."""
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
+    if twice:
+        raise InvalidTable(
+            f"{path} names a column more than once: {', '.join(map(repr, twice))}; rename them in "
+            "the file"
+        )
+    known = set(names)
+    if absent := [name for name in wanted if name not in known]:
+        raise InvalidTable(
+            f"{path} lacks the {'column' if len(absent) == 1 else 'columns'} "
+            f"{some_of(absent)}; it has {some_of(names)}"
+        )
+
+
+def unnamed(place: int) -> str:
+    """Say what a column without a name is called, by its place from 0."""
+    return f"column {place + 1}"
+
+
+def row_place(row: int) -> str:
+    """Say where a row lies in a text; breaks within cells, and blank lines, aren't counted."""
+    return f"row {row:,} (about line {row + 2:,})" if row >= 0 else "the header"
+
+
+def is_number(text: str) -> bool:
+    """Say whether a text spells a number."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def too_many_classes(name: str, values: Sequence[str], n_rows: int) -> InvalidTable:
+    """Say that a target of text has too many values for labels that nobody declared.
+
+    Parameters
+    ----------
+    name : str
+    values : sequence of str
+        The different ones.
+    n_rows : int
+        That they are of.
+    """
+    texts = [text for text in values if not is_number(text)]
+    found = f"the target {name!r} holds text, with {len(values):,} values in {n_rows:,} rows"
+    if 0 < len(texts) < len(values) / 2:
+        found += f", numbers but for {len(texts):,}"
+    return InvalidTable(
+        f"{found} (such as {some_of(texts or values, 3)}), too many for classes: correct the text "
+        "that should be numbers, choose another --target, or declare its values as labels "
+        "(--task classification)"
+    )
+
+
+def blank(path: str) -> InvalidTable:
+    """Say that a file has nothing but blank lines in it."""
+    return InvalidTable(f"{path} is blank: not even a header is in it; leave it out")
+
+
+def too_long(most: int) -> str:
+    """Say that a row takes more than so many bytes."""
+    return (
+        f"a row takes more than {approximate_bytes(most)} of text; either a quote is never "
+        "closed, or it is no CSV"
+    )
+
+
+def not_text(path: str, encoding: str, what: str, likely: str | None = None) -> str:
+    """Say that a file isn't text in an encoding, and which one is likely."""
+    likely = likely or ("latin1" if is_utf8(encoding) else "utf8")
+    return (
+        f"{path} is no text in the encoding {encoding} ({what}); name the right one, such as "
+        f"--encoding {likely}"
+    )
+
+
+@contextmanager
+def explained(
+    path: str, encoding: str, first: int = 0, names: Sequence[str] = ()
+) -> Iterator[None]:
+    """Say what is wrong with a CSV file in terms of file, row and column.
+
+    Parameters
+    ----------
+    path, encoding : str
+    first : int
+        Number of the first row of the block that is parsed.
+    names : sequence of str
+        Of the columns, where they are known.
+    """
+    try:
+        yield
+    except Broken as error:
+        place = row_place(first + error.rows)
+        raise InvalidTable(f"{path}: {place}: {error.why}; correct the file") from None
+    except UnicodeError as error:
+        if getattr(error, "reason", "") in _CUT_CHARACTERS and not is_utf8(encoding):
+            raise InvalidTable(
+                f"{path} ends within a character, in {row_place(first)}, if its encoding is "
+                f"{encoding}; restore it, or name the right --encoding"
+            ) from None
+        raise InvalidTable(not_text(path, encoding, str(error))) from None
+    except LookupError:
+        raise ValueError(_unknown(encoding)) from None
+    except pa.ArrowException as error:
+        if isinstance(error, MemoryError):
+            raise
+        raise _refusal(path, encoding, brief(error), first, names) from None
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        if "Truncated" in str(error):
+            raise InvalidTable(
+                f"{path} ends within its compressed data, at about {row_place(first)}: it was cut; "
+                "restore it"
+            ) from None
+        raise InvalidTable(
+            f"{path} can't be unpacked: {brief(error)}; rename it if it isn't packed, or restore it"
+        ) from None
+
+
+def _refusal(path: str, encoding: str, text: str, first: int, names: Sequence[str]) -> InvalidTable:
+    """Say what Arrow refused, in terms of file, row and column."""
+    # Arrow counts from 1, and in the first block, whose rows follow the header, from that.
+    before = 2 if first == 0 else 1
+    text = re.sub(r"Row #(\d+)", lambda row: row_place(first + int(row[1]) - before), text)
+    column = re.search(r"In CSV column #(\d+):", text)
+    if column is not None:
+        text = text.replace(column[0], f"column {names[int(column[1])]!r},")
+    text = text.removeprefix("CSV parse error: ")
+    if "UTF8" in text:
+        return InvalidTable(not_text(path, encoding, text))
+    if "zone offset" in text and column is not None:
+        place = text.partition(": CSV conversion error to ")[0]
+        shown = re.search(r"zone offset in ('.*?')", text, re.DOTALL)
+        has = "has a time zone" if "expected no" in text else "has no time zone"
+        why = f"{path}: {place}: {shown[1] if shown else 'a value'} {has}"
+        return MixedZones(path, names[int(column[1])], why)
+    if "conversion error" in text:
+        advice = "correct it, read the column as text (--categorical), or leave it out (--drop)"
+    elif "Expected" in text:
+        advice = "every row needs as many cells as the header: correct it, or the --delimiter"
+    else:
+        advice = "correct the file"
+    return InvalidTable(f"{path}: {text}; {advice}")

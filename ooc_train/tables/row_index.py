@@ -1,0 +1,52 @@
+"""Columns that number the rows: the index of a pandas frame, written beside the data.
+
+To Parquet pandas writes in the metadata which columns are its index. In CSV the index is the first
+column, without a name; read and written again it is "Unnamed: 0". R does alike, and counts from 1.
+"""
+
+import re
+from collections.abc import Collection
+from contextlib import closing
+
+import numpy as np
+import pyarrow as pa
+
+from ooc_train.errors import InvalidTable
+from ooc_train.tables.arrow import to_numpy
+from ooc_train.tables.batches import Tables
+from ooc_train.tables.names import as_option
+
+_UNNAMED = re.compile(r"(Unnamed: 0(\.\d+)*|)$")
+
+
+def index_columns(tables: Tables, named: Collection[str | None]) -> dict[str, str]:
+    """Say which columns are an index, and how that is known.
+
+    Parameters
+    ----------
+    tables : Tables
+    named : collection of str
+        Columns that have a role already.
+
+    Raises
+    ------
+    InvalidTable
+        A first column without a name that holds whole numbers and doesn't count the rows.
+    """
+    found = {name: "the index of a pandas frame" for name in tables.index if name not in named}
+    first = tables.names[0]
+    unnamed = tables.unnamed or _UNNAMED.match(first) is not None
+    whole = pa.types.is_integer(tables.schema.field(first).type)
+    if not unnamed or not whole or first in found or first in named:
+        return found
+    with closing(tables.pieces({first: pa.int64()})) as pieces:
+        batch = next(pieces).batch.column(first)
+    numbers = to_numpy(batch).astype(np.int64)
+    counting = (numbers == numbers[:1] + np.arange(len(numbers))).all() and not batch.null_count
+    if counting and numbers[0] in (0, 1):
+        return found | {first: "it has no name and counts the rows"}
+    raise InvalidTable(
+        f"the first column of {tables.typed_by} has no name, and holds whole numbers such as "
+        f"{', '.join(map(str, numbers[:3]))}: is it an index? leave it out (--drop "
+        f"{as_option([first])}), or name it and all others as --features"
+    )

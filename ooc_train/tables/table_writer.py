@@ -1,0 +1,106 @@
+"""Columns out: a CSV or Parquet file, whole or not at all."""
+
+import contextlib
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from ooc_train.core.atomic import FILE, Discarding, PartialOutput, explained
+from ooc_train.tables.arrow import from_numpy, from_texts
+from ooc_train.tables.names import COMPRESSED, format_of
+
+
+class TableWriter(Discarding):
+    """Writes columns to a file beside the place where it will lie, and names it when it is whole.
+
+    A context manager: leaving it without `commit` removes what was written.
+
+    Parameters
+    ----------
+    path : str
+        Ends in .csv, .tsv or .parquet.
+    overwrite : bool
+        Whether a file that lies there is replaced, at `commit` and not before.
+
+    Raises
+    ------
+    OutputExists, OSError
+        As `PartialOutput` does.
+    ValueError
+        If the name says neither CSV nor Parquet.
+    """
+
+    def __init__(self, path: str, *, overwrite: bool = False) -> None:
+        if format_of(path) is None or path.lower().endswith(COMPRESSED):
+            raise ValueError(f"{path} should end in .csv, .tsv or .parquet, and is not packed")
+        self._output = PartialOutput(path, FILE, overwrite=overwrite)
+        self._file = open(self._output.partial_path, "wb")  # noqa: SIM115
+        self._writer: Any = None
+
+    def write(self, columns: Mapping[str, NDArray[Any] | pa.Array]) -> None:
+        """Add rows.
+
+        Parameters
+        ----------
+        columns : mapping of str to array, each of shape (row,)
+            The same names, and types, in every call.
+
+        Raises
+        ------
+        OSError
+            If the disk is full or can't be written.
+        """
+        arrays = [
+            from_numpy(values) if isinstance(values, np.ndarray) else values
+            for values in columns.values()
+        ]
+        batch = pa.RecordBatch.from_arrays(arrays, names=list(columns))
+        with explained(self._output.path):
+            if self._writer is None:
+                self._writer = self._open(batch.schema)
+            self._writer.write_batch(batch)
+
+    def _open(self, schema: pa.Schema) -> Any:
+        if format_of(self._output.path) == "parquet":
+            return pq.ParquetWriter(self._file, schema)
+        delimiter = "\t" if self._output.path.endswith(".tsv") else ","
+        options = pyarrow.csv.WriteOptions(delimiter=delimiter, quoting_style="needed")
+        return pyarrow.csv.CSVWriter(self._file, schema, write_options=options)
+
+    def commit(self) -> None:
+        """Bring all of it to the disk, and give the file its name.
+
+        Raises
+        ------
+        OSError
+            If the disk is full or can't be written.
+        """
+        with explained(self._output.path):
+            if self._writer is not None:
+                self._writer.close()
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+        self._output.commit()
+
+    def discard(self) -> None:
+        """Remove what was written, unless it was committed."""
+        # Both write what they still hold, and on a full disk each may fail.
+        for open_one in filter(None, (self._writer, self._file)):
+            with contextlib.suppress(OSError, ValueError):
+                open_one.close()
+        self._output.discard()
+
+
+def label_column(labels: Sequence[Any], codes: NDArray[np.intp]) -> NDArray[Any] | pa.Array:
+    """Give the label of each row's code, as a column of the labels' type."""
+    if all(isinstance(label, str) for label in labels):
+        return from_texts(labels).take(from_numpy(codes))
+    found: NDArray[Any] = np.asarray(labels)[codes]
+    return found
