@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from ooc_train import LogisticRegression
 from ooc_train.cli import app
 from ooc_train.store.dataset import open_store
-from tests.test_scoring import people
+from tests.test_raw_files import people
 
 
 def here(*arguments):
