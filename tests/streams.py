@@ -14,7 +14,7 @@ from ooc_train.objective.scaling import Scaling
 from ooc_train.store.dataset import Store
 from ooc_train.store.writing.writer import StoreWriter
 from ooc_train.stream.executors import Executor, Inline
-from ooc_train.stream.passes import Grain, Stream
+from ooc_train.stream.passes import PassConfig, Stream
 from ooc_train.stream.sources import ArraySource, Source
 
 ROOM = 2**28
@@ -23,18 +23,18 @@ ROOM = 2**28
 
 @dataclass(frozen=True, eq=False)
 class Cut(ArraySource):
-    """Rows in memory, cut into leaves of so many rows and stripes of so many leaves."""
+    """Rows in memory, cut into leaves of so many rows and partition groups of so many leaves."""
 
     rows: int = 7
-    stripe: int = 3
+    group: int = 3
 
     @property
-    def leaf_rows(self) -> int:
+    def partition_rows(self) -> int:
         return self.rows
 
     @property
-    def stripe_leaves(self) -> int:
-        return self.stripe
+    def group_partitions(self) -> int:
+        return self.group
 
 
 @dataclass(frozen=True)
@@ -72,17 +72,17 @@ class Shuffled:
 def stream(
     source: Source,
     *,
-    task_stripes: int = 2,
+    task_groups: int = 2,
     window: int = 2,
-    lanes: int = 1,
+    replicas: int = 1,
     turns: int = 2,
     lot: int = 3,
     pool_bytes: int = ROOM,
     executor: Executor | None = None,
 ) -> Stream:
     """Return the passes over a source, in this thread."""
-    grain = Grain(task_stripes, window, lanes, turns, turns + (turns > 1), lot, pool_bytes)
-    return Stream(source, executor or Inline(), grain)
+    config = PassConfig(task_groups, window, replicas, turns, turns + (turns > 1), lot, pool_bytes)
+    return Stream(source, executor or Inline(), config)
 
 
 def write_store(
@@ -145,8 +145,8 @@ def make_case(
     l2: float = 0.7,
     dtype: str = "<f8",
     seed: int = 0,
-    leaf_rows: int = 7,
-    stripe: int = 3,
+    partition_rows: int = 7,
+    group: int = 3,
 ) -> Case:
     """Return a problem on columns that lie off zero and differ in scale."""
     rng = np.random.default_rng(seed)
@@ -164,7 +164,7 @@ def make_case(
     if weight is not None:
         weight[3] = 0.0
     by_class = rng.uniform(0.5, 2.0, max(2, outputs)) if class_weight else None
-    source = Cut(X, np.ascontiguousarray(y), weight, leaf_rows, stripe)
+    source = Cut(X, np.ascontiguousarray(y), weight, partition_rows, group)
     deviation = X.std(axis=0, dtype=np.float64) * rng.uniform(0.7, 1.5, features)
     mean = X.mean(axis=0, dtype=np.float64) + 0.3 * scales
     problem = LinearProblem(

@@ -339,7 +339,7 @@ def test_a_batch_of_all_rows_is_full(tmp_path, inline):
     np.testing.assert_array_equal(one[0].coef, other[0].coef)
 
 
-@pytest.mark.parametrize("setting", [{"learning_rate": 0.1}, {"shuffle_buffer": 8}])
+@pytest.mark.parametrize("setting", [{"learning_rate": 0.1}, {"shuffle_chunks": 8}])
 def test_a_setting_of_updates_is_nothing_to_an_exact_solver(tmp_path, inline, setting):
     (name,) = setting
     with pytest.raises(ValueError, match=f"{name}=.* is for updates"):
@@ -366,8 +366,8 @@ def test_an_exact_solver_has_no_batches(solver, batch_size):
         ({"learning_rate": 0.0}, "learning_rate=0.0 is not 'auto' or a number above 0"),
         ({"class_weight": "even"}, "class_weight='even' is not None, 'balanced' or a mapping"),
         ({"name": "ridge", "class_weight": "balanced"}, "class_weight is for classes"),
-        ({"shuffle_buffer": 0}, "shuffle_buffer=0 is not 'auto' or a whole number"),
-        ({"lanes": 2}, "lanes=2 is for updates by batches, and batch_size='full' reads all"),
+        ({"shuffle_chunks": 0}, "shuffle_chunks=0 is not 'auto' or a whole number"),
+        ({"replicas": 2}, "replicas=2 is for updates by batches, and batch_size='full' reads all"),
     ],
 )
 def test_a_setting_that_cannot_be_used(settings, message):

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ooc_train.core.sums import Room, total_bytes
+from ooc_train.core.sums import ArraySpec, total_bytes
 from ooc_train.errors import CeilingExceeded
 from ooc_train.stream import buffers
 from ooc_train.stream.buffers import Pool
 
-KIB = {"a": Room((1024,), "u1")}
+KIB = {"a": ArraySpec((1024,), "u1")}
 
 
 def pool_of(limit):
@@ -23,9 +23,9 @@ def pool_of(limit):
 
 
 def test_lends_arrays_of_the_shapes_that_were_asked_for():
-    rooms = {"X": Room((3, 5), "<f4"), "y": Room((3, 1)), "order": Room((3,), "<i8")}
+    rooms = {"X": ArraySpec((3, 5), "<f4"), "y": ArraySpec((3, 1)), "order": ArraySpec((3,), "<i8")}
     pool = pool_of(10_000)
-    with pool.take(rooms, {}, {"y": Room((2,))}) as (first, none, second):
+    with pool.take(rooms, {}, {"y": ArraySpec((2,))}) as (first, none, second):
         assert {k: (v.shape, v.dtype.str) for k, v in first.items()} == {
             "X": ((3, 5), "<f4"),
             "y": ((3, 1), "<f8"),
@@ -57,7 +57,7 @@ def test_idle_buffers_make_way_for_others():
     pool = pool_of(1024)
     with pool.take(KIB):
         pass
-    with pool.take({"a": Room((64,), "u1")}):
+    with pool.take({"a": ArraySpec((64,), "u1")}):
         assert pool.held == 64
 
 
@@ -155,13 +155,13 @@ def test_never_more_than_the_limit_is_held(sizes, threads, limit):
                 size = next(todo, None)
             if size is None:
                 return
-            with pool.take({"a": Room((size,), "u1")}) as (arrays,):
+            with pool.take({"a": ArraySpec((size,), "u1")}) as (arrays,):
                 with lock:
-                    lent[0] += Room((size,), "u1").nbytes
+                    lent[0] += ArraySpec((size,), "u1").nbytes
                     most[0] = max(most[0], lent[0], pool.held)
                 arrays["a"][:] = 1
                 with lock:
-                    lent[0] -= Room((size,), "u1").nbytes
+                    lent[0] -= ArraySpec((size,), "u1").nbytes
 
     workers = [threading.Thread(target=work) for _ in range(threads)]
     for worker in workers:

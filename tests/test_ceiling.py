@@ -79,11 +79,11 @@ def test_training(store: str, settings: tuple[str, ...]) -> None:
 
 
 def test_training_in_lanes_that_is_judged_by_validation_rows(store: str) -> None:
-    settings = ("--model", "logistic", "--batch-size", "16", "--lanes", "2", "--max-iter", "1")
+    settings = ("--model", "logistic", "--batch-size", "16", "--replicas", "2", "--max-iter", "1")
     resources = ("--memory-ceiling", format_bytes(CEILING), "--workers", "2", *ADDRESS)
     watched = watch("train", store, *settings, "--validation", store, *resources)
     kept(watched, CEILING)
-    assert watched.report["lanes"] == 2
+    assert watched.report["replicas"] == 2
     assert watched.report["bytes_read"] >= 2 * TIMES * CEILING
 
 
@@ -95,8 +95,8 @@ WIDE = {
         500_000,
         2,
     ),
-    "lanes": (
-        ("--model", "logistic", "--batch-size", "4", "--lanes", "2", "--max-iter", "2"),
+    "replicas": (
+        ("--model", "logistic", "--batch-size", "4", "--replicas", "2", "--max-iter", "2"),
         500_000,
         2,
     ),

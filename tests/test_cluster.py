@@ -13,7 +13,7 @@ from ooc_train.errors import CeilingExceeded
 from ooc_train.models.moments import ColumnSums
 from ooc_train.runtime.cluster import LocalCluster, choose_executor, private_client
 from ooc_train.runtime.job import Job
-from ooc_train.stream.plan import Demand
+from ooc_train.stream.plan import Requirements
 from ooc_train.stream.sources import StoreSource
 from tests.streams import write_store
 
@@ -39,8 +39,10 @@ def rows(path):
     return StoreSource.of(write_store(path, X, X[:, 0], chunk_rows=100))
 
 
-def demand(source, work):
-    return Demand(total_bytes(source.rooms(1)), total_bytes(work.rooms(source.leaf_rows)))
+def requirements(source, work):
+    return Requirements(
+        total_bytes(source.buffers(1)), total_bytes(work.workspace(source.partition_rows))
+    )
 
 
 def test_workers_of_others_have_limits_that_are_kept(tmp_path):
@@ -53,7 +55,7 @@ def test_workers_of_others_have_limits_that_are_kept(tmp_path):
         Client(cluster) as client,
     ):  # fmt: skip
         with Job(source, client=client) as job:
-            plan = job.plan(demand(source, work))
+            plan = job.plan(requirements(source, work))
             limit = int(0.8 * 2**30)  # beyond which Dask pauses a worker
             assert plan.processes.limits == (limit, limit)
             assert str(job.ceiling) == "1.6 GiB (its workers' limits)"
@@ -63,11 +65,11 @@ def test_workers_of_others_have_limits_that_are_kept(tmp_path):
         # A given ceiling goes before theirs, and is no more than a ceiling.
         with Job(source, client=client, memory_ceiling="2GiB") as job:
             assert str(job.ceiling) == "2 GiB (given)"
-            large = replace(demand(source, work), workspace=2**29)
+            large = replace(requirements(source, work), workspace=2**29)
             plan = job.plan(large)
             # Room for one task at a time and not for two, in either worker.
             assert plan.fits
-            assert large.leaf + 2**29 <= plan.grain.pool_bytes < 2 * 2**29
+            assert large.partition + 2**29 <= plan.config.pool_bytes < 2 * 2**29
             with pytest.raises(
                 CeilingExceeded,
                 match=r"worker 0 may hold 819 MiB by its cluster's limit, and would need 1.\d+ GiB",
@@ -78,7 +80,7 @@ def test_workers_of_others_have_limits_that_are_kept(tmp_path):
 def test_workers_that_live_here_are_under_the_ceiling_of_this_process(tmp_path):
     source = rows(tmp_path / "a")
     with Job(source, client=private_client()) as job:
-        plan = job.plan(demand(source, ColumnSums(np.zeros(3))))
+        plan = job.plan(requirements(source, ColumnSums(np.zeros(3))))
         assert (plan.processes.workers, plan.processes.limits) == ((), ())
         assert job.ceiling.source == "half of what is available"
         assert job.memory(plan).notes == ()
@@ -87,7 +89,7 @@ def test_workers_that_live_here_are_under_the_ceiling_of_this_process(tmp_path):
 def test_workers_are_ended_before_a_job_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("dask.system.CPU_COUNT", 3)
     source, work = rows(tmp_path / "a"), ColumnSums(np.zeros(3))
-    large = replace(demand(source, work), shared=2**29)  # which each worker holds
+    large = replace(requirements(source, work), shared=2**29)  # which each worker holds
     cluster: Any
     with (
         LocalCluster(memory_ceiling="1500MiB", dashboard_address="127.0.0.1:0") as cluster,
@@ -133,7 +135,7 @@ def test_the_ceiling_is_decided_before_the_private_cluster_is_started(tmp_path, 
     monkeypatch.setattr("ooc_train.runtime.job.choose_executor", start)
     with Job(source) as job:
         assert job.ceiling.limit == 400 * 2**20
-        large = replace(demand(source, ColumnSums(np.zeros(3))), workspace=500 * 2**20)
+        large = replace(requirements(source, ColumnSums(np.zeros(3))), workspace=500 * 2**20)
         plan = job.plan(large)
         assert plan.threads == 1
         assert 500 * 2**20 < plan.projected == plan.ceiling.limit < 640 * 2**20

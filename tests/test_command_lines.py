@@ -73,11 +73,11 @@ def test_more_workers_than_the_ceiling_has_room_for_are_not_started():
         ("train", "--C", ["0", "-1", "nan", "-inf"]),
         ("train", "--learning-rate", ["0", "-1", "nan", "inf", "1e400", "x" * 100_000]),
         ("train", "--batch-size", ["0", "-1", "1e400", "9" * 30, "nan", ""]),
-        ("train", "--lanes", ["0", "-1", "9" * 30]),
+        ("train", "--replicas", ["0", "-1", "9" * 30]),
         ("train", "--max-passes", ["0", "-1", "nan", "inf", "1e400"]),
         ("train", "--max-seconds", ["0", "-1", "nan", "1e400", "9" * 400 + "s"]),
         ("train", "--class-weight", ["a=1e400", "a=nan", "a", "=", "a=" + "9" * 400]),
-        ("train", "--shuffle-buffer", ["0", "-1", "9" * 30, "9" * 5000]),
+        ("train", "--shuffle-chunks", ["0", "-1", "9" * 30, "9" * 5000]),
     ],
 )
 def test_numbers_that_nobody_means(store, tmp_path, no_cluster, command, option, values):

@@ -183,10 +183,10 @@ def test_the_page_can_be_opened_before_the_first_run(made, cluster, client):
 
 def test_the_rate_stands_beside_what_reading_alone_would_reach(made, client):
     link, report = fit(made, client)
-    spent = report.profile["reading"] + report.profile["decoding"]
+    timings = report.profile["reading"] + report.profile["decoding"]
     turns = 2  # threads of a scan
     store = open_store(made)
-    due = report.passes * store.n_rows * store.row_bytes * turns / spent
+    due = report.passes * store.n_rows * store.row_bytes * turns / timings
     with opened(link) as document:
         assert f"reach</dt><dd>{bytes_text(due)}/s<" in text_of(document, "head")
         plot = document.get_model_by_name("training_rate")
@@ -737,8 +737,8 @@ def test_what_reading_alone_would_reach(nbytes, seconds, threads, due):
 def test_the_limit_of_a_run_is_of_what_its_threads_read_and_decoded():
     run = run_of([], [], threads=3)
     assert run.reading_limit is None
-    spent = {"reading": 0.5, "decoding": 0.25, "computing": 9.0, "validating": 7.0}
-    run.progress.append((4.0, 1000.0, *(spent.get(name, 1.0) for name in PROFILE)))
+    timings = {"reading": 0.5, "decoding": 0.25, "computing": 9.0, "validating": 7.0}
+    run.progress.append((4.0, 1000.0, *(timings.get(name, 1.0) for name in PROFILE)))
     # 40 bytes a row, by `started`.
     assert run.reading_limit == 1000 * 40 * 3 / 0.75
 

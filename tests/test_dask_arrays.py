@@ -15,7 +15,7 @@ from ooc_train.estimators.regression import LinearRegression, Ridge
 from ooc_train.runtime import cluster as clusters
 from ooc_train.runtime.cluster import LocalCluster
 from ooc_train.stream.dask_arrays import dask_source
-from ooc_train.stream.sources import ArraySource, leaves_within, rows_of, sample_leaves
+from ooc_train.stream.sources import ArraySource, partitions_within, rows_of, sample_partitions
 
 ROWS = 60
 RNG = np.random.default_rng(0)
@@ -154,27 +154,27 @@ def test_on_a_cluster_too(tmp_path):
 @given(rows=cuttings, data=st.data())
 def test_leaves_hold_the_rows_that_are_asked_for(rows, data):
     source = dask_source(cut(X, rows))
-    assert source.n_leaves == np.count_nonzero(rows)
+    assert source.n_partitions == np.count_nonzero(rows)
     start = data.draw(st.integers(0, ROWS - 1))
     stop = data.draw(st.integers(start + 1, ROWS))
     ends = np.cumsum([count for count in rows if count])
     due = {int(np.searchsorted(ends, row, side="right")) for row in range(start, stop)}
-    assert set(leaves_within(source, start, stop)) == due
+    assert set(partitions_within(source, start, stop)) == due
 
 
 @pytest.mark.parametrize("rows", HARD)
 def test_a_sample_of_leaves_of_different_sizes_holds_rows_enough(rows):
     source = dask_source(cut(X, rows))
     for wanted in (1, 20, 60):
-        assert 2 * rows_of(source, sample_leaves(source, wanted)) >= wanted
+        assert 2 * rows_of(source, sample_partitions(source, wanted)) >= wanted
 
 
 def test_a_sample_of_equal_leaves_is_as_many_as_the_rows_call_for(monkeypatch):
     monkeypatch.setattr("ooc_train.stream.sources.default_chunk_rows", lambda *_: 8)
     source = ArraySource(X)
-    assert sample_leaves(source, 20) == (1, 4, 6)
+    assert sample_partitions(source, 20) == (1, 4, 6)
     assert rows_of(source, (1, 7)) == 8 + 4
-    assert list(leaves_within(source, 7, 17)) == [0, 1, 2]
+    assert list(partitions_within(source, 7, 17)) == [0, 1, 2]
 
 
 # -------------------------------------------------------------------- arrays that say what is not

@@ -31,13 +31,14 @@ FULL = {
 BATCHES = {
     "256": Model(name="logistic", batch_size=256, max_iter=2, random_state=3),
     "1": Model(name="logistic", batch_size=1, max_iter=1, random_state=3),
-    "lanes": Model(name="logistic", batch_size=16, lanes=2, max_iter=2, random_state=3),
+    "replicas": Model(name="logistic", batch_size=16, replicas=2, max_iter=2, random_state=3),
 }
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Rows enough for several stripes, of columns that a wrong order of adding up would show in."""
+    """Rows enough for several partition groups, of columns that a wrong order of adding up would
+    show in."""
     rng = np.random.default_rng(0)
     path = str(tmp_path_factory.mktemp("exactness") / "rows.zarr")
     X = rng.standard_normal((ROWS, FEATURES), np.float32) * np.logspace(-3, 3, FEATURES)
@@ -126,7 +127,7 @@ class Kill:
                 os.kill(pid, signal.SIGKILL)
 
 
-@pytest.mark.parametrize(("name", "n"), [("lbfgs", 1), ("newton", 2), ("256", 2), ("lanes", 1)])
+@pytest.mark.parametrize(("name", "n"), [("lbfgs", 1), ("newton", 2), ("256", 2), ("replicas", 1)])
 def test_killed_workers_do_not_change_a_bit(store, expected, name, n):
     models: dict[str, Any] = FULL | BATCHES
     with (

@@ -41,10 +41,10 @@ def labels_of(name, codes=CODES):
 def y_of(inputs):
     """The codes that models see."""
     source = inputs.source
-    arrays = {k: np.zeros(room.shape, room.dtype) for k, room in source.rooms().items()}
+    arrays = {k: np.zeros(room.shape, room.dtype) for k, room in source.buffers().items()}
     reader = source.reader()
     return np.concatenate(
-        [block.y[:, 0].copy() for block in reader.run(range(source.n_leaves), arrays)]
+        [block.y[:, 0].copy() for block in reader.run(range(source.n_partitions), arrays)]
     )
 
 
@@ -285,7 +285,7 @@ def test_data_to_predict_for_need_no_y(tmp_path):
     assert rows.source.y is None
     assert (rows.name, rows.row_id) == (store.path, store.row_id)
     assert without_y(X).row_id is None
-    assert without_y(dask.array.from_array(X, chunks=(25, 1))).source.n_leaves == 3
+    assert without_y(dask.array.from_array(X, chunks=(25, 1))).source.n_partitions == 3
 
 
 def test_dask_arrays_that_do_not_know_their_rows():

@@ -239,7 +239,7 @@ class Problem:
         return [*learned, self.sums]
 
     def scan(self, order, flush):
-        rooms = kernels.scan_rooms(len(order), FEATURES, self.outputs)
+        rooms = kernels.scan_workspace(len(order), FEATURES, self.outputs)
         work = {name: np.full(room.shape, -1, room.dtype) for name, room in rooms.items()}
         of_rows: Any = kernels.Scan
         scan = of_rows(

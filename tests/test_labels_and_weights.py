@@ -294,9 +294,9 @@ def test_temporary_arrays_are_gone_with_the_inputs(places):
     path = inputs.store.y.path
     assert in_scratch(path)
     assert os.path.isdir(path)
-    # Read as X is: directly, a chunk a leaf.
+    # Read as X is: directly, a chunk a partition.
     assert inputs.store.y.direct
-    assert inputs.store.y.chunk_rows == inputs.source.leaf_rows == 64
+    assert inputs.store.y.chunk_rows == inputs.source.partition_rows == 64
     del inputs
     gc.collect()
     assert not os.path.exists(os.path.dirname(os.path.dirname(path)))

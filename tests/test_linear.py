@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.special import logsumexp
 
-from ooc_train.core.sums import Block, Room, row_weights, total_bytes
+from ooc_train.core.sums import ArraySpec, Block, row_weights, total_bytes
 from ooc_train.errors import NonFiniteData
 from ooc_train.kernels import api as kernels
 from ooc_train.models.linear import _COMPILED_WORK, LossSums
@@ -123,7 +123,7 @@ def test_hessian_is_how_the_gradient_changes(loss, outputs, settings):
 
 @pytest.mark.parametrize(("loss", "outputs", "settings"), CASES)
 def test_compiled_rows_and_scaled_pieces_say_the_same(loss, outputs, settings):
-    case = make_case(loss, outputs, rows=701, leaf_rows=400, dtype="<f4", **settings)
+    case = make_case(loss, outputs, rows=701, partition_rows=400, dtype="<f4", **settings)
     theta = np.stack([point(case, seed) for seed in (1, 2, 3)])
     compiled = stream(case.source).reduce(case.problem.sums(theta, gradients=2))
     assert case.problem.n_rows * case.problem.n_parameters**2 < _COMPILED_WORK
@@ -138,7 +138,7 @@ def test_compiled_rows_and_scaled_pieces_say_the_same(loss, outputs, settings):
 @pytest.mark.parametrize(("loss", "outputs", "settings"), CASES)
 def test_compiled_hessians_are_those_of_blas(monkeypatch, loss, outputs, settings, features):
     case = make_case(
-        loss, outputs, rows=401, leaf_rows=150, features=features, dtype="<f4", **settings
+        loss, outputs, rows=401, partition_rows=150, features=features, dtype="<f4", **settings
     )
     theta = point(case)[None]
     by_blas = stream(case.source).reduce(case.problem.sums(theta, hessian=True))
@@ -248,14 +248,14 @@ def test_sums_of_a_loss_need_y():
 def test_rooms_are_bounded_and_enough(rows, how):
     case = make_case("multinomial", 3, rows=rows)
     work = case.problem.sums(case.problem.zeros()[None], **how)
-    rooms = work.rooms(rows)
+    rooms = work.workspace(rows)
     arrays = {name: np.full(room.shape, np.nan) for name, room in rooms.items()}
     sums = work.zeros()
     work.add(sums, Block(case.source.X, case.y, None), arrays)
     assert sums["rows"] == rows
     assert all(np.isfinite(array).all() for array in sums.values())
     assert how == {} or total_bytes(rooms) <= 2 * 2**21
-    assert Room((3, 5), "<f4").nbytes == 64  # a whole cache line
+    assert ArraySpec((3, 5), "<f4").nbytes == 64  # a whole cache line
 
 
 def test_mean_loss_is_by_weight():

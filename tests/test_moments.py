@@ -111,7 +111,7 @@ def test_more_rows_than_a_piece_are_all_taken(rows):
     block = Block(np.full((rows, 3), 2.0, np.float32), None, None)
     for work in (GramSums(Scaling(np.zeros(3), np.ones(3))), ColumnSums(np.zeros(3))):
         sums = work.zeros()
-        arrays = {k: np.full(room.shape, np.nan) for k, room in work.rooms(rows).items()}
+        arrays = {k: np.full(room.shape, np.nan) for k, room in work.workspace(rows).items()}
         work.add(sums, block, arrays)
         if isinstance(work, ColumnSums):
             assert sums["first"].tolist() == [2.0 * rows] * 3

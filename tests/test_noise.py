@@ -66,7 +66,7 @@ def measured(case: Case, theta: np.ndarray) -> list[NoiseScale]:
 
 @every_case
 def test_leaves_of_one_row_say_what_the_rows_say(settings):
-    case = make_case(**settings, leaf_rows=1, stripe=4)
+    case = make_case(**settings, partition_rows=1, group=4)
     theta = points(case)
     for one, at in zip(measured(case, theta), theta, strict=True):
         expected = direct(case, at)
@@ -76,10 +76,10 @@ def test_leaves_of_one_row_say_what_the_rows_say(settings):
 
 
 @every_case
-@pytest.mark.parametrize("leaf_rows", [7, 40])
-def test_larger_leaves_say_the_same_in_the_mean(settings, leaf_rows):
-    """Over random orders of the rows, of which the last leaf has fewer: no bias."""
-    case = make_case(**settings, rows=101, leaf_rows=leaf_rows)
+@pytest.mark.parametrize("partition_rows", [7, 40])
+def test_larger_leaves_say_the_same_in_the_mean(settings, partition_rows):
+    """Over random orders of the rows, of which the last partition has fewer: no bias."""
+    case = make_case(**settings, rows=101, partition_rows=partition_rows)
     theta, rng = points(case), np.random.default_rng(1)
     found = []
     for _ in range(300):
@@ -102,15 +102,15 @@ def test_it_rides_on_the_sums_and_changes_none_of_their_bits(settings):
     losses = case.problem.sums(points(case), gradients=2)
     alone = stream(case.source).reduce(losses)
     with_noise = stream(case.source).reduce(NoiseSums(losses, case.problem.fit_intercept))
-    assert with_noise.keys() - alone.keys() == {"leaf_squares", "squared_rows"}
+    assert with_noise.keys() - alone.keys() == {"partition_squares", "squared_rows"}
     assert same_bits({name: with_noise[name] for name in alone}, alone)
 
 
 def test_squared_norms_of_rows_are_those_that_rows_have_one_by_one():
-    case = make_case("multinomial", 3, rows=40, leaf_rows=1)
+    case = make_case("multinomial", 3, rows=40, partition_rows=1)
     theta = points(case)
     work = NoiseSums(case.problem.sums(theta, gradients=2))
-    found = stream(case.source).reduce(work)["leaf_squares"]
+    found = stream(case.source).reduce(work)["partition_squares"]
     for m in range(2):
         gradients = [
             case.problem.gradient(
@@ -124,13 +124,13 @@ def test_squared_norms_of_rows_are_those_that_rows_have_one_by_one():
 
 
 def test_one_leaf_says_nothing():
-    case = make_case(rows=9, leaf_rows=20)
+    case = make_case(rows=9, partition_rows=20)
     work = NoiseSums(case.problem.sums(points(case), gradients=2))
     assert noise_scales(case.problem, stream(case.source).reduce(work), points(case)) is None
 
 
 def test_where_the_gradient_is_lost_in_the_noise_the_scale_has_no_end():
-    case = make_case(rows=2000, leaf_rows=20)
+    case = make_case(rows=2000, partition_rows=20)
     passes, solver = stream(case.source), Newton(tol=1e-10)
     state = solver.start(case.problem, passes, case.problem.zeros())
     while not state.converged:
@@ -146,9 +146,9 @@ def test_of_a_store_of_chunks_it_is_about_what_the_rows_say(tmp_path):
     """20 leaves of 1,000 rows, and 30 parameters: to about a tenth."""
     store = make_data(tmp_path / "a", rows=20_000, features=30, chunk_rows=1000)
     source = read_inputs(store, classifier=True).source
-    case = make_case(rows=20_000, features=30, leaf_rows=1000)
+    case = make_case(rows=20_000, features=30, partition_rows=1000)
     problem = case.problem
-    arrays = {name: np.zeros(r.shape, r.dtype) for name, r in source.rooms(20).items()}
+    arrays = {name: np.zeros(r.shape, r.dtype) for name, r in source.buffers(20).items()}
     block = source.reader().gather(range(20), arrays)
     assert block.y is not None
     rows = replace(case.source, X=block.X.copy(), y=block.y.copy(), weight=None)

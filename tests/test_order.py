@@ -53,23 +53,23 @@ def test_the_order_is_the_one_that_was_published():
     assert order.epoch_seed(11, 3) == 16489466604871712345
 
 
-@given(lanes=st.integers(1, 9), more=st.integers(0, 500), group_bytes=st.integers(0, 2**31))
-def test_rounds_give_each_lane_about_as_much(lanes, more, group_bytes):
-    n = lanes + more
-    rounds = order.rounds(n, group_bytes, lanes)
+@given(replicas=st.integers(1, 9), more=st.integers(0, 500), group_bytes=st.integers(0, 2**31))
+def test_rounds_give_each_lane_about_as_much(replicas, more, group_bytes):
+    n = replicas + more
+    rounds = order.rounds(n, group_bytes, replicas)
     # One after another, none left out.
     flat = [cut for cuts in rounds for cut in cuts]
     assert [a for a, _ in flat] == [0, *(b for _, b in flat[:-1])]
     assert flat[-1][1] == n
     for cuts in rounds:
         sizes = [b - a for a, b in cuts]
-        assert len(sizes) == lanes
+        assert len(sizes) == replicas
         assert 1 <= min(sizes) <= max(sizes) <= min(sizes) + 1
         assert max(sizes) * group_bytes <= 2 * (2**30 + group_bytes)
 
 
 def test_the_rounds_are_those_that_were_published():
-    # They change what lanes learn, as the order does.
+    # They change what replicas learn, as the order does.
     assert order.rounds(11, 2**29, 2) == [[(0, 2), (2, 5)], [(5, 8), (8, 11)]]
 
 

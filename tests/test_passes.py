@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ooc_train.core.sums import Block, Room, Rooms, total_bytes
+from ooc_train.core.sums import ArraySpec, Block, Workspace, total_bytes
 from ooc_train.errors import CeilingExceeded, CorruptChunk
 from ooc_train.kernels import api as kernels
 from ooc_train.memory.ceiling import Ceiling
@@ -21,11 +21,11 @@ from ooc_train.objective.scaling import Scaling
 from ooc_train.stream import order
 from ooc_train.stream.executors import Inline
 from ooc_train.stream.inputs import read_inputs
-from ooc_train.stream.passes import Spent, Stream, SumTree
-from ooc_train.stream.plan import Demand, Processes, make_plan
+from ooc_train.stream.passes import Stream, SumTree, Timings
+from ooc_train.stream.plan import Processes, Requirements, make_plan
 from tests.streams import Cut, Shuffled, make_case, same_bits, stream, write_store
 
-CASE = make_case("multinomial", 3, rows=233, weighted=True, class_weight=True, leaf_rows=5)
+CASE = make_case("multinomial", 3, rows=233, weighted=True, class_weight=True, partition_rows=5)
 THETA = np.random.default_rng(3).normal(size=(1, *CASE.problem.zeros().shape))
 
 
@@ -46,26 +46,26 @@ def source(tmp_path_factory, request):
     return read_inputs(path, classifier=True).source
 
 
-@pytest.mark.parametrize("stripe_bytes", [1, 5 * 32 * 3, 5 * 32 * 1000])
+@pytest.mark.parametrize("group_bytes", [1, 5 * 32 * 3, 5 * 32 * 1000])
 @pytest.mark.parametrize("how", [{}, {"hessian": True}], ids=["gradient", "hessian"])
 @settings(max_examples=12, deadline=None)
 @given(
-    task_stripes=st.integers(1, 64),
+    task_groups=st.integers(1, 64),
     window=st.integers(1, 9),
     turns=st.integers(1, 4),
     seed=st.integers(0, 1000),
     pool_bytes=st.integers(2**16, 2**20),
 )
 def test_cutting_a_reduce_into_tasks_does_not_change_a_bit(
-    source, stripe_bytes, how, task_stripes, window, turns, seed, pool_bytes
+    source, group_bytes, how, task_groups, window, turns, seed, pool_bytes
 ):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ooc_train.stream.sources._STRIPE_BYTES", stripe_bytes)
+        patch.setattr("ooc_train.stream.sources._GROUP_BYTES", group_bytes)
         work = CASE.problem.sums(THETA, **how)
-        expected = stream(source, task_stripes=1, window=1).reduce(work)
+        expected = stream(source, task_groups=1, window=1).reduce(work)
         found = stream(
             source,
-            task_stripes=task_stripes,
+            task_groups=task_groups,
             window=window,
             turns=turns,
             pool_bytes=pool_bytes,
@@ -77,8 +77,8 @@ def test_cutting_a_reduce_into_tasks_does_not_change_a_bit(
 def test_stripes_do_change_bits_so_that_the_test_above_can_see_it(source, monkeypatch):
     work = CASE.problem.sums(THETA)
     found = []
-    for stripe_bytes in (1, 5 * 32 * 3, 5 * 32 * 1000):
-        monkeypatch.setattr("ooc_train.stream.sources._STRIPE_BYTES", stripe_bytes)
+    for group_bytes in (1, 5 * 32 * 3, 5 * 32 * 1000):
+        monkeypatch.setattr("ooc_train.stream.sources._GROUP_BYTES", group_bytes)
         found.append(stream(source).reduce(work)["gradient"].tobytes())
     assert len(set(found)) > 1
 
@@ -110,14 +110,16 @@ def test_cutting_the_rows_into_chunks_and_shards_changes_rounding_only(
 def test_rows_in_memory_have_the_bits_of_a_store_cut_alike(source):
     work = CASE.problem.sums(THETA)
     case = CASE.source
-    memory = Cut(case.X, case.y, case.weight, rows=5, stripe=source.stripe_leaves)
+    memory = Cut(case.X, case.y, case.weight, rows=5, group=source.group_partitions)
     assert same_bits(stream(memory).reduce(work), stream(source).reduce(work))
 
 
-@pytest.mark.parametrize("leaves", [(), (0,), (46,), (3, 46, 17), tuple(range(47))])
-def test_a_sample_of_leaves_is_the_sum_over_them(leaves):
-    sums = stream(CASE.source).reduce(ColumnSums(np.zeros(4)), leaves)
-    rows = [row for leaf in leaves for row in range(5 * leaf, min(5 * leaf + 5, 233))]
+@pytest.mark.parametrize("partitions", [(), (0,), (46,), (3, 46, 17), tuple(range(47))])
+def test_a_sample_of_leaves_is_the_sum_over_them(partitions):
+    sums = stream(CASE.source).reduce(ColumnSums(np.zeros(4)), partitions)
+    rows = [
+        row for partition in partitions for row in range(5 * partition, min(5 * partition + 5, 233))
+    ]
     assert CASE.source.weight is not None
     weight = CASE.source.weight[rows]
     np.testing.assert_allclose(sums["weight"], weight.sum())
@@ -126,24 +128,24 @@ def test_a_sample_of_leaves_is_the_sum_over_them(leaves):
 
 def test_what_was_spent_counts_every_row_once():
     seen: list[int] = []
-    passes = Stream(CASE.source, Inline(), stream(CASE.source)._grain, seen.append)
+    passes = Stream(CASE.source, Inline(), stream(CASE.source)._config, seen.append)
     passes.reduce(CASE.problem.sums(THETA))
-    assert passes.spent.rows == sum(seen) == 233
-    assert passes.spent.computing > 0
-    assert Spent(1, 2.0, 3.0) + Spent(10, 20.0, 30.0) == Spent(11, 22.0, 33.0)
-    assert next(iter(Spent(1, 2.0).profile.items())) == ("reading", 2.0)
+    assert passes.timings.rows == sum(seen) == 233
+    assert passes.timings.computing > 0
+    assert Timings(1, 2.0, 3.0) + Timings(10, 20.0, 30.0) == Timings(11, 22.0, 33.0)
+    assert next(iter(Timings(1, 2.0).profile.items())) == ("reading", 2.0)
 
 
 # --------------------------------------------------------------------------------- the tree
 
 
-def leaves_of(n):
+def partitions_of(n):
     rng = np.random.default_rng(n)
     return [{"a": rng.normal(size=3) * 10.0 ** rng.integers(-9, 9)} for _ in range(n)]
 
 
 def nodes_of(parts, runs):
-    """What tasks over runs of stripes return."""
+    """What tasks over runs of partition groups return."""
     for first, last in runs:
         tree = SumTree()
         for i in range(first, last):
@@ -153,7 +155,7 @@ def nodes_of(parts, runs):
 
 @given(n=st.integers(1, 70), data=st.data())
 def test_any_partition_and_any_order_of_arrival_give_the_same_bits(n, data):
-    parts = leaves_of(n)
+    parts = partitions_of(n)
     cuts = sorted(data.draw(st.sets(st.integers(1, n), max_size=n)) | {0, n})
     runs = data.draw(st.permutations(list(itertools.pairwise(cuts))))
     whole, tree = SumTree(), SumTree()
@@ -170,10 +172,10 @@ def test_any_partition_and_any_order_of_arrival_give_the_same_bits(n, data):
 
 
 def test_the_tree_is_the_one_that_is_drawn():
-    a, b, c, d, e = (part["a"].copy() for part in leaves_of(5))
+    a, b, c, d, e = (part["a"].copy() for part in partitions_of(5))
     tree = SumTree()
     for i in (4, 2, 0, 3, 1):
-        tree.put((0, i), leaves_of(5)[i])
+        tree.put((0, i), partitions_of(5)[i])
     total = tree.total()
     assert total is not None
     np.testing.assert_array_equal(total["a"], ((a + b) + (c + d)) + e)
@@ -211,8 +213,8 @@ def numbered(chunk_rows=8, **settings: Any):
 class Seen:
     """A scan that keeps, instead of learning, which rows came in which order."""
 
-    def rooms(self, rows: int) -> Rooms:
-        return {"numbers": Room((rows,))}
+    def workspace(self, rows: int) -> Workspace:
+        return {"numbers": ArraySpec((rows,))}
 
     def learner(self, state: Any, work: Any) -> Any:
         def learn(block: Block, order: Any) -> None:
@@ -230,29 +232,29 @@ class Seen:
         state["finished"] += 1
 
     def average(self, before: Any, after: Any) -> None:
-        raise NotImplementedError  # of one lane
+        raise NotImplementedError  # of one replica
 
 
-def seen(source, *, seed=0, epoch=0, mixing=1, shuffled=True, **grain):
+def seen(source, *, seed=0, epoch=0, shuffle_chunks=1, shuffled=True, **config):
     state = {"rows": np.full(ROWS, -1.0), "at": np.zeros((), int), "finished": np.zeros((), int)}
-    (after,) = stream(source, **grain).scan(
-        Seen(), [state], seed=seed, epoch=epoch, mixing=mixing, shuffled=shuffled
+    (after,) = stream(source, **config).scan(
+        Seen(), [state], seed=seed, epoch=epoch, shuffle_chunks=shuffle_chunks, shuffled=shuffled
     )
     assert after["finished"] == 1
     assert state["at"] == 0  # the state that the driver holds stays as it was
     return after["rows"]
 
 
-@pytest.mark.parametrize("mixing", [1, 5, 1000])
+@pytest.mark.parametrize("shuffle_chunks", [1, 5, 1000])
 @pytest.mark.parametrize("turns", [1, 2, 5])
 @pytest.mark.parametrize("lot", [1, 4, 100])
 @pytest.mark.parametrize("segment_rows", [1, 40, 2**18])
-def test_a_scan_takes_every_row_once(monkeypatch, mixing, turns, lot, segment_rows):
+def test_a_scan_takes_every_row_once(monkeypatch, shuffle_chunks, turns, lot, segment_rows):
     monkeypatch.setattr("ooc_train.stream.passes._FIRST_SEGMENT_ROWS", segment_rows)
     monkeypatch.setattr("ooc_train.stream.passes._SEGMENT_SECONDS", 0.0)
-    rows = seen(numbered(), mixing=mixing, turns=turns, lot=lot)
+    rows = seen(numbered(), shuffle_chunks=shuffle_chunks, turns=turns, lot=lot)
     assert sorted(rows) == list(range(ROWS))
-    assert rows.tolist() == seen(numbered(), mixing=mixing).tolist()
+    assert rows.tolist() == seen(numbered(), shuffle_chunks=shuffle_chunks).tolist()
     assert (rows == np.arange(ROWS)).sum() < 12
 
 
@@ -260,10 +262,10 @@ def test_a_scan_of_a_store_takes_every_row_once(tmp_path):
     X = np.random.default_rng(0).normal(size=(ROWS, 3))
     write_store(tmp_path / "a", X, np.arange(ROWS), chunk_rows=8)
     source = read_inputs(tmp_path / "a", classifier=False).source
-    for mixing in (1, 5, 25):
-        rows = seen(source, mixing=mixing)
+    for shuffle_chunks in (1, 5, 25):
+        rows = seen(source, shuffle_chunks=shuffle_chunks)
         assert sorted(rows) == list(range(ROWS))
-        assert rows.tolist() == seen(numbered(), mixing=mixing).tolist()
+        assert rows.tolist() == seen(numbered(), shuffle_chunks=shuffle_chunks).tolist()
 
 
 def test_every_epoch_and_seed_has_its_own_order():
@@ -271,10 +273,10 @@ def test_every_epoch_and_seed_has_its_own_order():
     assert len(orders) == 16
 
 
-@pytest.mark.parametrize("mixing", [1, 5, 25])
-def test_chunks_mix_row_by_row_and_only_within_their_group(mixing):
-    rows, at = seen(numbered(), mixing=mixing).astype(int), 0
-    for group in order.groups(25, mixing, 0, 0):
+@pytest.mark.parametrize("shuffle_chunks", [1, 5, 25])
+def test_chunks_mix_row_by_row_and_only_within_their_group(shuffle_chunks):
+    rows, at = seen(numbered(), shuffle_chunks=shuffle_chunks).astype(int), 0
+    for group in order.groups(25, shuffle_chunks, 0, 0):
         due = [row for chunk in group for row in range(8 * chunk, min(8 * chunk + 8, ROWS))]
         taken = rows[at : at + len(due)].tolist()
         assert sorted(taken) == sorted(due)
@@ -295,13 +297,15 @@ def test_a_scan_asks_ahead_for_what_a_disk_is_slow_to_bring(monkeypatch, tmp_pat
         "ooc_train.store.reading.chunks.ChunkReader.prefetch",
         lambda _, start, stop: asked.extend(range(start // 8, stop // 8)),
     )
-    monkeypatch.setattr("ooc_train.stream.passes._FAR_LEAVES", 4)
-    for cold, mixing, turns in ((np.inf, 1, 1), (0.0, 1, 1), (0.0, 6, 1), (0.0, 1, 2)):
+    monkeypatch.setattr("ooc_train.stream.passes._FAR_PARTITIONS", 4)
+    for cold, shuffle_chunks, turns in ((np.inf, 1, 1), (0.0, 1, 1), (0.0, 6, 1), (0.0, 1, 2)):
         asked.clear()
         monkeypatch.setattr("ooc_train.stream.passes._COLD", cold)
-        assert sorted(seen(source, mixing=mixing, turns=turns, lot=1)) == list(range(ROWS))
+        assert sorted(seen(source, shuffle_chunks=shuffle_chunks, turns=turns, lot=1)) == list(
+            range(ROWS)
+        )
         # Each chunk once, but for those that each thread reads first.
-        groups = order.groups(25, mixing, 0, 0)
+        groups = order.groups(25, shuffle_chunks, 0, 0)
         due = [] if cold else [c for group in groups[turns:] for c in group]
         if turns == 1:
             assert asked == due
@@ -317,10 +321,12 @@ def problem_of(source, weighted):
 
 
 @pytest.mark.parametrize("rule", ["sgd", "adam"])
-@pytest.mark.parametrize("mixing", [1, 5])
+@pytest.mark.parametrize("shuffle_chunks", [1, 5])
 @pytest.mark.parametrize("batch_size", [1, 7, 8, 256, ROWS - 1])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_segments_and_turns_do_not_change_a_bit(monkeypatch, rule, mixing, batch_size, weighted):
+def test_segments_and_turns_do_not_change_a_bit(
+    monkeypatch, rule, shuffle_chunks, batch_size, weighted
+):
     rows = numbered()
     rng = np.random.default_rng(1)
     weight = rng.uniform(0, 2, ROWS) if weighted else None
@@ -334,7 +340,9 @@ def test_segments_and_turns_do_not_change_a_bit(monkeypatch, rule, mixing, batch
         state = updates.start(np.zeros((1, 4)))
         for epoch in range(3):
             passes = stream(source, turns=turns, lot=lot)
-            (state,) = passes.scan(updates, [state], seed=5, epoch=epoch, mixing=mixing)
+            (state,) = passes.scan(
+                updates, [state], seed=5, epoch=epoch, shuffle_chunks=shuffle_chunks
+            )
         filled, done, taken = state["counters"]
         assert (filled, done, taken) == (0, 3 * -(-ROWS // batch_size), 3 * ROWS)
         found.append(state)
@@ -355,20 +363,24 @@ def test_lanes_are_the_same_to_the_bit_whoever_learns_them(monkeypatch, rule, ba
     # Several rounds an epoch.
     monkeypatch.setattr(order, "_ROUND_BYTES", 16 * source.row_bytes)
 
-    def learned(n_lanes, **how):
-        states = [updates.start(np.zeros((1, 4)))] * n_lanes
+    def learned(n_replicas, **how):
+        states = [updates.start(np.zeros((1, 4)))] * n_replicas
         for epoch in range(3):
-            states = stream(source, **how).scan(updates, states, seed=5, epoch=epoch, mixing=1)
+            states = stream(source, **how).scan(
+                updates, states, seed=5, epoch=epoch, shuffle_chunks=1
+            )
         return states
 
-    for lanes in (2, 3):
-        expected = learned(lanes)
+    for replicas in (2, 3):
+        expected = learned(replicas)
         assert sum(state["counters"][2] for state in expected) == 3 * ROWS
         assert all(
             same_bits({"theta": s["theta"]}, {"theta": expected[0]["theta"]}) for s in expected
         )
         for seed, at_a_time, turns, lot in ((0, 1, 1, 1), (1, 2, 2, 3), (2, 3, 1, 2)):
-            found = learned(lanes, executor=Shuffled(seed), lanes=at_a_time, turns=turns, lot=lot)
+            found = learned(
+                replicas, executor=Shuffled(seed), replicas=at_a_time, turns=turns, lot=lot
+            )
             assert all(map(same_bits, found, expected))
     assert not np.array_equal(learned(2)[0]["theta"], learned(3)[0]["theta"])
 
@@ -377,16 +389,33 @@ def test_reading_ahead_uses_the_room_of_the_plan_and_no_more(tmp_path):
     X = np.random.default_rng(0).normal(size=(ROWS, 3))
     write_store(tmp_path / "a", X, np.arange(ROWS), chunk_rows=5)
     source = read_inputs(tmp_path / "a", classifier=False).source
-    for mixing in (1, 3, 11):
-        leaf, updates = total_bytes(source.rooms(1)), total_bytes(Seen().rooms(5 * mixing))
-        demand = Demand(leaf=leaf, workspace=0, mixing=mixing, updates=updates)
-        grain = make_plan(source, demand, Ceiling(2**30, "given"), Processes(0, (), 1)).grain
+    for shuffle_chunks in (1, 3, 11):
+        partition, updates = (
+            total_bytes(source.buffers(1)),
+            total_bytes(Seen().workspace(5 * shuffle_chunks)),
+        )
+        requirements = Requirements(
+            partition=partition, workspace=0, shuffle_chunks=shuffle_chunks, updates=updates
+        )
+        config = make_plan(
+            source, requirements, Ceiling(2**30, "given"), Processes(0, (), 1)
+        ).config
         rows = seen(
-            source, mixing=mixing, turns=grain.turns, lot=grain.lot, pool_bytes=grain.pool_bytes
+            source,
+            shuffle_chunks=shuffle_chunks,
+            turns=config.turns,
+            lot=config.lot,
+            pool_bytes=config.pool_bytes,
         )
         assert sorted(rows) == list(range(ROWS))
     with pytest.raises(CeilingExceeded, match="were asked for where the plan allows"):
-        seen(source, mixing=11, turns=grain.turns, lot=grain.lot, pool_bytes=grain.pool_bytes - 64)
+        seen(
+            source,
+            shuffle_chunks=11,
+            turns=config.turns,
+            lot=config.lot,
+            pool_bytes=config.pool_bytes - 64,
+        )
 
 
 # --------------------------------------------------------------------------- map, and failures
@@ -396,8 +425,8 @@ def test_reading_ahead_uses_the_room_of_the_plan_and_no_more(tmp_path):
 class Numbers:
     """A map that returns the numbers of the rows of a run."""
 
-    def rooms(self, rows: int) -> Rooms:
-        return {"room": Room((rows,))}
+    def workspace(self, rows: int) -> Workspace:
+        return {"room": ArraySpec((rows,))}
 
     def run(self, blocks: Any, work: Any) -> list[int]:
         return [
@@ -416,7 +445,7 @@ def test_a_map_sees_the_rows_of_each_run(window):
     found = list(passes.map(Numbers(), runs))
     assert found == [list(range(*run)) for run in runs]
     # What is read are leaves.
-    assert passes.spent.rows == 24 + 24 + 13 + 8
+    assert passes.timings.rows == 24 + 24 + 13 + 8
 
 
 @pytest.mark.parametrize("how", ["reduce", "scan", "map"])

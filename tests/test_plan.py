@@ -21,8 +21,8 @@ from ooc_train.store.format.arrays import ArrayLayout
 from ooc_train.stream.dask_arrays import dask_source
 from ooc_train.stream.executors import Inline
 from ooc_train.stream.inputs import read_inputs
-from ooc_train.stream.passes import Grain, Stream, _shares
-from ooc_train.stream.plan import Demand, Processes, make_plan
+from ooc_train.stream.passes import PassConfig, Stream, _shares
+from ooc_train.stream.plan import Processes, Requirements, make_plan
 from ooc_train.stream.sources import StoreSource
 from ooc_train.training.loop import Task, scaling_of
 from tests.streams import make_case, same_bits, write_store
@@ -51,11 +51,13 @@ def large(source):
     return replace(source, X=X, y=y, weight=weight, n_rows=200_000_000)
 
 
-def plan_of(source, mib, *, processes=None, **demand):
-    leaf = total_bytes(source.rooms(1))
-    demand = {"workspace": 0, "sums": 800, "parameters": 808, "slots": 3} | demand
+def plan_of(source, mib, *, processes=None, **requirements):
+    partition = total_bytes(source.buffers(1))
+    requirements = {"workspace": 0, "sums": 800, "parameters": 808, "slots": 3} | requirements
     processes = processes or Processes(0, ((90 * MIB, 1), (95 * MIB, 1)), 2)
-    return make_plan(source, Demand(leaf, **demand), Ceiling(int(mib * MIB), "given"), processes)
+    return make_plan(
+        source, Requirements(partition, **requirements), Ceiling(int(mib * MIB), "given"), processes
+    )
 
 
 @st.composite
@@ -105,14 +107,14 @@ processes = st.builds(
     st.sampled_from([0, 50 * MIB]),
     st.just([]) | st.lists(st.integers(0, 600 * MIB), min_size=4, max_size=4),
 )
-demands = st.fixed_dictionaries(
+requirements = st.fixed_dictionaries(
     {
         "workspace": st.integers(0, 20 * MIB),
         "sums": st.integers(0, MIB),
         "parameters": st.integers(0, MIB),
         "slots": st.integers(0, 30),
-        "mixing": st.sampled_from([0, 1, 5, 64]),
-        "lanes": st.integers(1, 5),
+        "shuffle_chunks": st.sampled_from([0, 1, 5, 64]),
+        "replicas": st.integers(1, 5),
         "updates": st.integers(0, 2 * MIB),
         "results": st.sampled_from([0, MIB]),
     }
@@ -120,10 +122,12 @@ demands = st.fixed_dictionaries(
 
 
 @settings(max_examples=200, deadline=None)
-@given(store=stores(), more=st.floats(-9, 9), processes=processes, demand=demands)
-def test_a_plan_is_the_sum_of_its_terms_and_never_over_the_ceiling(store, more, processes, demand):
-    mib = plan_of(store, 1, processes=processes, **demand).projected / MIB + more
-    plan = plan_of(store, mib, processes=processes, **demand)
+@given(store=stores(), more=st.floats(-9, 9), processes=processes, requirements=requirements)
+def test_a_plan_is_the_sum_of_its_terms_and_never_over_the_ceiling(
+    store, more, processes, requirements
+):
+    mib = plan_of(store, 1, processes=processes, **requirements).projected / MIB + more
+    plan = plan_of(store, mib, processes=processes, **requirements)
     assert plan.projected == sum(term.bytes for term in plan.projection.terms)
     assert all(term.bytes >= 0 and term.why for term in plan.projection.terms)
     assert plan.to_json()["fits"] == plan.fits
@@ -142,49 +146,53 @@ def test_a_plan_is_the_sum_of_its_terms_and_never_over_the_ceiling(store, more, 
         limits = list(processes.limits)
         limits[worker] = need
         processes = replace(processes, limits=tuple(limits))
-        plan = plan_of(store, mib, processes=processes, **demand)
+        plan = plan_of(store, mib, processes=processes, **requirements)
     assert plan.overrun is None
     if plan.fits:
         return
     smallest = parse_bytes(plan.smallest) / MIB
-    again = plan_of(store, max(mib, smallest), processes=processes, **demand)
+    again = plan_of(store, max(mib, smallest), processes=processes, **requirements)
     again.validate()
     assert again.projected >= plan.projected
     # And no less, but for what processes may differ by from one start to the next.
     started = bool(processes.driver) + len(processes.workers)
     less = smallest - 1 - started * START_BYTES / MIB
-    assert not plan_of(store, less, processes=processes, **demand).fits
+    assert not plan_of(store, less, processes=processes, **requirements).fits
 
 
 @settings(max_examples=200, deadline=None)
-@given(store=stores(), mib=st.floats(1, 6000), processes=processes, demand=demands)
-def test_room_in_a_process_is_enough_for_whatever_it_takes_at_once(store, mib, processes, demand):
+@given(store=stores(), mib=st.floats(1, 6000), processes=processes, requirements=requirements)
+def test_room_in_a_process_is_enough_for_whatever_it_takes_at_once(
+    store, mib, processes, requirements
+):
     """Tasks take all of their buffers at once, so that one that fits alone ends some day."""
-    grain = (plan := plan_of(store, mib, processes=processes, **demand)).grain
-    leaf = total_bytes(store.rooms())
-    assert leaf >= store.leaf_rows * store.n_features
-    assert grain.pool_bytes >= leaf + demand["workspace"]
-    if mixing := demand["mixing"]:
-        order = 8 * grain.lot * mixing * store.leaf_rows
-        lot = total_bytes(store.rooms(grain.lot * mixing)) + order
-        # So many lanes may meet in one process.
+    config = (plan := plan_of(store, mib, processes=processes, **requirements)).config
+    partition = total_bytes(store.buffers())
+    assert partition >= store.partition_rows * store.n_features
+    assert config.pool_bytes >= partition + requirements["workspace"]
+    if shuffle_chunks := requirements["shuffle_chunks"]:
+        order = 8 * config.lot * shuffle_chunks * store.partition_rows
+        lot = total_bytes(store.buffers(config.lot * shuffle_chunks)) + order
+        # So many replicas may meet in one process.
         most = max((n for _, n in processes.workers), default=plan.threads)
-        assert grain.lanes == min(demand["lanes"], plan.threads)
-        lane = grain.places * lot + demand["updates"]
-        assert grain.pool_bytes >= min(grain.lanes, most) * lane
-        assert grain.places == 1 if grain.turns == 1 else grain.places in (2, 3)
-    assert min(grain.task_stripes, grain.least_stripes, grain.turns, grain.lot) >= 1
-    assert 1 <= plan.threads <= min(grain.window, processes.threads)
+        assert config.replicas == min(requirements["replicas"], plan.threads)
+        replica = config.places * lot + requirements["updates"]
+        assert config.pool_bytes >= min(config.replicas, most) * replica
+        assert config.places == 1 if config.turns == 1 else config.places in (2, 3)
+    assert min(config.task_groups, config.least_groups, config.turns, config.lot) >= 1
+    assert 1 <= plan.threads <= min(config.window, processes.threads)
     buffers = next(term.bytes for term in plan.projection.terms if term.name == "buffers")
     # Where no thread waits for room, all tasks that can run at a time have it.
-    assert buffers >= min(grain.window, processes.threads) * (leaf + demand["workspace"])
+    assert buffers >= min(config.window, processes.threads) * (
+        partition + requirements["workspace"]
+    )
 
 
 def goodness(plan):
     """What a larger ceiling may raise and must not lower."""
-    grain = plan.grain
-    of_scan = grain.lanes, grain.turns, grain.lot
-    return plan.threads, grain.window, *of_scan, grain.task_stripes, grain.pool_bytes
+    config = plan.config
+    of_scan = config.replicas, config.turns, config.lot
+    return plan.threads, config.window, *of_scan, config.task_groups, config.pool_bytes
 
 
 @settings(max_examples=200, deadline=None)
@@ -192,34 +200,36 @@ def goodness(plan):
     store=stores(),
     step=st.sampled_from([2.0**i for i in range(-4, 5)]),
     processes=processes,
-    demand=demands,
+    requirements=requirements,
 )
-def test_a_larger_ceiling_makes_no_plan_worse(store, step, processes, demand):
-    least = plan_of(store, 1, processes=processes, **demand).projected / MIB
+def test_a_larger_ceiling_makes_no_plan_worse(store, step, processes, requirements):
+    least = plan_of(store, 1, processes=processes, **requirements).projected / MIB
     ceilings = [least + i * step for i in range(20)]
-    plans = [plan_of(store, mib, processes=processes, **demand) for mib in ceilings]
+    plans = [plan_of(store, mib, processes=processes, **requirements) for mib in ceilings]
     for small, large in itertools.pairwise(plans):
         better = list(zip(goodness(small), goodness(large), strict=True))
         assert all(less <= more for less, more in better), better
         # The last tasks of a pass are smaller only where more threads share what is left.
         if small.threads == large.threads:
-            assert small.grain.least_stripes == large.grain.least_stripes
-        assert small.leaf_rows == large.leaf_rows
+            assert small.config.least_groups == large.config.least_groups
+        assert small.partition_rows == large.partition_rows
 
 
-@pytest.mark.parametrize("mixing", [0, 1])
-def test_where_room_is_short_no_more_tasks_run_than_have_room(large, mixing):
+@pytest.mark.parametrize("shuffle_chunks", [0, 1])
+def test_where_room_is_short_no_more_tasks_run_than_have_room(large, shuffle_chunks):
     eight = Processes(0, ((90 * MIB, 1),) * 8, 8)
     seen = set()
     for mib in range(820, 1100, 8):
-        plan = plan_of(large, mib, processes=eight, mixing=mixing, workspace=20 * MIB)
+        plan = plan_of(
+            large, mib, processes=eight, shuffle_chunks=shuffle_chunks, workspace=20 * MIB
+        )
         if plan.projected > plan.ceiling.limit:
             continue
         seen.add(plan.threads)
         buffers = next(t.bytes for t in plan.projection.terms if t.name == "buffers")
-        tasks = min(plan.grain.window, 8)
-        assert tasks * (total_bytes(large.rooms(1)) + 20 * MIB) <= buffers
-        assert plan.grain.window == (32 if plan.threads == 8 else plan.threads)
+        tasks = min(plan.config.window, 8)
+        assert tasks * (total_bytes(large.buffers(1)) + 20 * MIB) <= buffers
+        assert plan.config.window == (32 if plan.threads == 8 else plan.threads)
     assert seen == set(range(1, 9))
 
 
@@ -231,7 +241,10 @@ def test_the_table_is_what_users_see(large):
 
 
 def test_a_plan_shows_itself_with_the_ways_out(large):
-    fits, tight = plan_of(large, 400), plan_of(large, 60, processes=Processes(0, (), 1), mixing=64)
+    fits, tight = (
+        plan_of(large, 400),
+        plan_of(large, 60, processes=Processes(0, (), 1), shuffle_chunks=64),
+    )
     assert str(fits).splitlines()[-1] == fits.verdict
     assert re.match(r"it fits: .* would do with 2 workers is \d+MiB$", fits.verdict)
     assert fits.smallest_ceiling - 3 * START_BYTES < fits.projected
@@ -260,13 +273,15 @@ def test_a_refusal_states_need_ceiling_and_the_way_out(large):
     assert 0 <= plan.smallest_ceiling - plan.projected - started < MIB
     assert "use fewer workers (each holds 95 MiB before any data)" in said
     assert plan.explain() in said
-    one = plan_of(large, 10, processes=Processes(0, (), 1), mixing=64)
+    one = plan_of(large, 10, processes=Processes(0, (), 1), shuffle_chunks=64)
     with pytest.raises(CeilingExceeded, match=r"so that 64 chunks need not be mixed") as error:
         one.validate()
     assert "fewer workers" not in str(error.value)
     assert re.search(r"ooc-train shuffle \S+rows.zarr \S+rows.shuffled.zarr$", said_first(error))
-    with pytest.raises(CeilingExceeded, match="use a smaller shuffle_buffer"):
-        plan_of(replace(large, shuffled=True), 45, processes=one.processes, mixing=64).validate()
+    with pytest.raises(CeilingExceeded, match="use a smaller shuffle_chunks"):
+        plan_of(
+            replace(large, shuffled=True), 45, processes=one.processes, shuffle_chunks=64
+        ).validate()
 
 
 def said_first(error):
@@ -317,8 +332,8 @@ from ooc_train.training.loop import Task
 
 before = measure().peak
 task = Task.of(Model(name="logistic"), read_inputs(sys.argv[1], classifier=True))
-demand = task.demand()
-print(task.solver_name, demand.leaf, demand.parameters, measure().peak - before)
+requirements = task.requirements()
+print(task.solver_name, requirements.partition, requirements.parameters, measure().peak - before)
 """
 
 
@@ -337,9 +352,9 @@ def test_parameters_beyond_the_ceiling_are_counted_without_being_made(tmp_path):
     )
     assert ran.returncode == 0, ran.stderr
     solver, *figures = ran.stdout.split()
-    leaf, parameters, grown = map(int, figures)
+    partition, parameters, grown = map(int, figures)
     assert solver == "lbfgs"
-    assert leaf >= 200_000_000
+    assert partition >= 200_000_000
     assert parameters == 8 * 50_000_001
     assert grown < 40 * MIB
 
@@ -349,7 +364,7 @@ def test_a_matrix_that_no_machine_holds_is_refused_with_its_size(tmp_path):
     inputs = read_inputs(write_store(tmp_path / "a", X, np.arange(4) % 2).path, classifier=True)
     for model in (Model(name="logistic", solver="newton"), Model(name="ridge", solver="gram")):
         with pytest.raises(CeilingExceeded, match=r"3,000,001 x 3,000,001 numbers, 65\.5 TiB"):
-            Task.of(model, inputs).demand()
+            Task.of(model, inputs).requirements()
 
 
 def test_parameters_that_are_too_many_are_told_as_such(large):
@@ -358,59 +373,59 @@ def test_parameters_that_are_too_many_are_told_as_such(large):
 
 
 def test_planning_reads_nothing(large):
-    for mixing in (0, 1, 64):
-        plan_of(large, 500, mixing=mixing)  # there are no such files
+    for shuffle_chunks in (0, 1, 64):
+        plan_of(large, 500, shuffle_chunks=shuffle_chunks)  # there are no such files
 
 
 def test_tasks_are_coarse_but_enough_for_all_threads(large):
-    grain = plan_of(large, 1000).grain
-    stripe = large.stripe_leaves * large.leaf_rows * large.row_bytes
-    assert 512 * MIB < grain.task_stripes * stripe <= 1024 * MIB
-    assert 32 * MIB < grain.least_stripes * stripe <= 64 * MIB
-    for stripes in (grain.task_stripes, grain.least_stripes):
-        assert stripes & (stripes - 1) == 0
-    few = replace(large, n_rows=20 * large.stripe_leaves * large.leaf_rows)
-    assert plan_of(few, 1000).grain.least_stripes == 2  # 10 tasks for 2 threads
+    config = plan_of(large, 1000).config
+    group = large.group_partitions * large.partition_rows * large.row_bytes
+    assert 512 * MIB < config.task_groups * group <= 1024 * MIB
+    assert 32 * MIB < config.least_groups * group <= 64 * MIB
+    for groups in (config.task_groups, config.least_groups):
+        assert groups & (groups - 1) == 0
+    few = replace(large, n_rows=20 * large.group_partitions * large.partition_rows)
+    assert plan_of(few, 1000).config.least_groups == 2  # 10 tasks for 2 threads
 
 
 def test_blocks_that_tasks_are_given_are_few_at_a_time():
     X = dask.array.zeros((4_000_000, 100), chunks=(5_000, -1), dtype="f4")
-    grain = plan_of(dask_source(X), 1000).grain
-    assert grain.window == 4
-    assert grain.task_stripes * 5_000 * 400 <= 64 * MIB
+    config = plan_of(dask_source(X), 1000).config
+    assert config.window == 4
+    assert config.task_groups * 5_000 * 400 <= 64 * MIB
 
 
 @given(
-    stripes=st.integers(1, 3000),
+    groups=st.integers(1, 3000),
     task=st.integers(0, 9),
     least=st.integers(0, 9),
     threads=st.integers(1, 8),
 )
-def test_shares_are_whole_nodes_that_shrink_towards_the_end(stripes, task, least, threads):
-    grain = Grain(2**task, 2 * threads, 1, 1, 1, 1, 0, 2 ** min(task, least), threads)
-    shares = list(_shares(stripes, grain))
+def test_shares_are_whole_nodes_that_shrink_towards_the_end(groups, task, least, threads):
+    config = PassConfig(2**task, 2 * threads, 1, 1, 1, 1, 0, 2 ** min(task, least), threads)
+    shares = list(_shares(groups, config))
     assert [first for first, _ in shares] == [0, *(last for _, last in shares[:-1])]
-    assert shares[-1][1] == stripes
+    assert shares[-1][1] == groups
     sizes = [last - first for first, last in shares]
     for (first, _), size in zip(shares[:-1], sizes[:-1], strict=True):
         assert first % size == 0
         assert size & (size - 1) == 0
     assert sizes[:-1] == sorted(sizes[:-1], reverse=True)
-    assert sizes[-1] < 2 * max(sizes[:-1], default=stripes)
-    assert all(grain.least_stripes <= size <= grain.task_stripes for size in sizes[:-1])
+    assert sizes[-1] < 2 * max(sizes[:-1], default=groups)
+    assert all(config.least_groups <= size <= config.task_groups for size in sizes[:-1])
 
 
 @pytest.mark.parametrize(
-    ("lanes", "threads", "due"),
+    ("replicas", "threads", "due"),
     [
         (1, 2, r"2 threads of a worker read \d+ pieces of 2,048 rows .* at a time, one learns"),
-        (2, 2, "for each of 2 lanes, a thread reads a piece of 2,048 rows .* at a time"),
-        (2, 4, "for each of 2 lanes, 2 threads of a worker read"),
+        (2, 2, "for each of 2 replicas, a thread reads a piece of 2,048 rows .* at a time"),
+        (2, 4, "for each of 2 replicas, 2 threads of a worker read"),
     ],
 )
-def test_a_plan_says_who_reads_for_the_lanes(large, lanes, threads, due):
+def test_a_plan_says_who_reads_for_the_lanes(large, replicas, threads, due):
     workers = Processes(0, ((90 * MIB, 1),) * threads, threads)
-    plan = plan_of(large, 3000, processes=workers, mixing=1, lanes=lanes)
+    plan = plan_of(large, 3000, processes=workers, shuffle_chunks=1, replicas=replicas)
     assert re.match(due, plan.reads)
 
 
@@ -442,7 +457,7 @@ MODELS = {
     "full": Model(name="logistic", solver="sgd", random_state=5),
     "sgd": Model(name="logistic", batch_size=7, random_state=5),
     "adam": Model(name="linear", batch_size="chunk", solver="adam", random_state=5),
-    "one": Model(name="logistic", batch_size=1, shuffle_buffer=5, random_state=5),
+    "one": Model(name="logistic", batch_size=1, shuffle_chunks=5, random_state=5),
 }
 
 
@@ -466,29 +481,29 @@ def test_what_is_learned_is_the_same_under_any_plan(written, name, number, room,
     model, found = MODELS[name], []
     inputs = read_inputs(written[number], classifier=model.is_classifier)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ooc_train.stream.sources._STRIPE_BYTES", 2**10)
+        patch.setattr("ooc_train.stream.sources._GROUP_BYTES", 2**10)
         for more, n in ((room, threads), (4000.0, 1)):
             task = Task.of(model, inputs)
-            demand, alone = task.demand(), Processes(0, (), n)
-            least = make_plan(inputs.source, demand, Ceiling(1, "given"), alone).projected
+            requirements, alone = task.requirements(), Processes(0, (), n)
+            least = make_plan(inputs.source, requirements, Ceiling(1, "given"), alone).projected
             ceiling = Ceiling(int(least + more * MIB), "given")
-            plan = make_plan(inputs.source, demand, ceiling, alone)
+            plan = make_plan(inputs.source, requirements, ceiling, alone)
             plan.validate()
-            passes = Stream(inputs.source, Inline(), plan.grain)
+            passes = Stream(inputs.source, Inline(), plan.config)
             problem = replace(task.problem, scaling=scaling_of(task, passes))
             state = task.solver.start(problem, passes, problem.zeros())
             for _ in range(2):
                 state = task.solver.step(problem, passes, state)
-            rows = np.array(passes.spent.rows)
+            rows = np.array(passes.timings.rows)
             found.append({"theta": state.theta, "loss": np.array(state.loss), "rows": rows})
     assert same_bits(*found)
 
 
 def test_a_source_of_a_store_asks_for_y_only_where_it_is_needed(source, tmp_path):
     store = write_store(tmp_path / "a", CASE.source.X, CASE.y[:, 0].astype(int))
-    assert "y" not in StoreSource.of(store, needs_y=False).rooms()
+    assert "y" not in StoreSource.of(store, needs_y=False).buffers()
     assert StoreSource.of(store, needs_y=False).n_outputs == 0
-    assert set(source.rooms()) == {"X", "y", "y at rest", "weight", "weight at rest", "encoded"}
+    assert set(source.buffers()) == {"X", "y", "y at rest", "weight", "weight at rest", "encoded"}
 
 
 TABLE = """\

@@ -68,7 +68,7 @@ def test_an_estimator_is_as_it_was(made):
     fitted = LogisticRegression().fit(X, X[:, 0] > 0)
     fitted.plan(made)
     assert fitted.n_features_in_ == 3
-    assert fitted.plan(X, X[:, 0] > 0).leaf_rows > 0
+    assert fitted.plan(X, X[:, 0] > 0).partition_rows > 0
 
 
 def test_x_is_not_read(made, tmp_path):

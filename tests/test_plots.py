@@ -55,7 +55,7 @@ def report_of(*losses: float, **changes: Any) -> Report:
         "model": "logistic", "solver": "sgd", "batch_size": 256, "n_rows": 1000, "n_features": 3,
         "passes": 1.5 * len(losses), "updates": 10, "n_iter": len(losses), "bytes_read": 5,
         "seconds": 0.5, "loss": losses[-1] if losses else math.nan, "history": history,
-        "converged": True, "random_state": 0, "shuffle_buffer": 1, "learning_rate": 0.5,
+        "converged": True, "random_state": 0, "shuffle_chunks": 1, "learning_rate": 0.5,
         "profile": {"reading": 0.3, "computing": 0.2}, "memory": memory_of(),
     }  # fmt: skip
     return Report(**settings | changes)

@@ -158,7 +158,7 @@ def test_history_is_a_data_frame():
 
 
 def test_pandas_is_loaded_by_asking_for_history_alone():
-    modules = "ooc_train.tradeoff, ooc_train.report, ooc_train.monitoring.run_page"
+    modules = "ooc_train.experiments.tradeoff, ooc_train.runs.report, ooc_train.monitoring.run_page"
     code = f"import sys, {modules}; print(*sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-c", code],

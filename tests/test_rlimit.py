@@ -19,7 +19,7 @@ from ooc_train.memory.ceiling import Term
 from ooc_train.models.moments import ColumnSums
 from ooc_train.runtime.cluster import LocalCluster, private_client
 from ooc_train.runtime.job import Job
-from ooc_train.stream.plan import Demand
+from ooc_train.stream.plan import Requirements
 from ooc_train.stream.sources import StoreSource
 from tests.streams import same_bits, write_store
 
@@ -48,9 +48,10 @@ def source(tmp_path_factory):
     return StoreSource.of(write_store(tmp_path_factory.mktemp("limit") / "a", X, X[:, 0]))
 
 
-def demand(source, work):
-    return Demand(
-        leaf=total_bytes(source.rooms(1)), workspace=total_bytes(work.rooms(source.leaf_rows))
+def requirements(source, work):
+    return Requirements(
+        partition=total_bytes(source.buffers(1)),
+        workspace=total_bytes(work.workspace(source.partition_rows)),
     )
 
 
@@ -65,17 +66,17 @@ def test_a_workspace_that_lies_is_refused_and_the_worker_lives(source):
     ):
         before, [pid] = client.run(limits), client.run(os.getpid).values()
         with Job(source, client=client) as job:
-            due = job.stream(job.plan(demand(source, honest))).reduce(honest)
+            due = job.stream(job.plan(requirements(source, honest))).reduce(honest)
             [(soft, _)] = client.run(limits).values()
             assert soft < 2**40
         assert client.run(limits) == before
         refusal = r"refused memory \(Unable to allocate.*(?s:.*)projected"
         with pytest.raises(CeilingExceeded, match=refusal), Job(source, client=client) as job:
-            job.stream(job.plan(demand(source, lying))).reduce(lying)
+            job.stream(job.plan(requirements(source, lying))).reduce(lying)
         assert client.run(limits) == before
         assert list(client.run(os.getpid).values()) == [pid]
         with Job(source, client=client) as job:
-            again = job.stream(job.plan(demand(source, honest))).reduce(honest)
+            again = job.stream(job.plan(requirements(source, honest))).reduce(honest)
         assert same_bits(due, again)
 
 
@@ -83,7 +84,7 @@ def test_the_users_own_process_keeps_its_limits(source):
     work: Any = ColumnSums(np.zeros(3))
     before = limits()
     with Job(source, client=private_client(), memory_ceiling="8GiB") as job:
-        stream = job.stream(job.plan(demand(source, work)))
+        stream = job.stream(job.plan(requirements(source, work)))
         assert limits() == before
         stream.reduce(work)
     assert limits() == before

@@ -85,7 +85,7 @@ def test_gram_solves_the_normal_equations_in_one_pass(outputs, settings: dict[st
     case = make_case("squared", outputs, **settings)
     passes = stream(case.source)
     state = Gram().step(case.problem, passes, Gram().start(case.problem, passes, np.empty(0)))
-    assert passes.spent.rows == case.source.n_rows
+    assert passes.timings.rows == case.source.n_rows
     assert (state.n_iter, state.updates, state.converged) == (1, 1, True)
     now = evaluate(case, state.theta)
     size = np.abs(evaluate(case, case.problem.zeros()).gradient).max()
@@ -234,7 +234,7 @@ def rare():
     y = (z + rng.logistic(size=MANY) > 0).astype(float)[:, None]
     scaling = Scaling.of(X.mean(axis=0), X.std(axis=0), centre=True)
     problem = LinearProblem(LOSSES["logistic"], 1, MANY, float(MANY), scaling, 1e-6)
-    return Case(problem, Cut(X, y, rows=100, stripe=10))
+    return Case(problem, Cut(X, y, rows=100, group=10))
 
 
 @pytest.fixture(scope="module")
@@ -266,12 +266,12 @@ def test_newton_takes_few_passes_from_a_sample_of_its_own(rare, monkeypatch):
     monkeypatch.setattr(newton, "_SAMPLE_ROWS_PER_PARAMETER", 20)
     passes, solver = stream(rare.source), Newton(tol=1e-6)
     state = solver.start(rare.problem, passes, rare.problem.zeros())
-    looked = passes.spent.rows
+    looked = passes.timings.rows
     assert 0 < looked <= newton._SAMPLE_ITERATIONS * 900
     assert (state.n_iter, state.converged) == (0, False)
     while not state.converged:
         state = solver.step(rare.problem, passes, state)
-    assert passes.spent.rows <= looked + 12 * MANY
+    assert passes.timings.rows <= looked + 12 * MANY
     norm = np.abs(evaluate(rare, state.theta).gradient).max() / MANY
     assert norm <= 1e-6
 
@@ -296,13 +296,13 @@ def test_newton_does_not_crawl_where_its_sample_lacks_outliers(seed):
         Scaling.of(X.mean(axis=0), X.std(axis=0), centre=True),
         0.1,
     )
-    case = conditioned(Case(problem, Cut(X, y, rows=100, stripe=10)))
+    case = conditioned(Case(problem, Cut(X, y, rows=100, group=10)))
     passes, solver = stream(case.source), Newton(tol=1e-4)
     state = solver.start(case.problem, passes, case.problem.zeros())
     assert state.note.startswith("begins at the optimum of a sample")
     while not state.converged:
         state = solver.step(case.problem, passes, state)
-        assert passes.spent.rows <= 9 * n
+        assert passes.timings.rows <= 9 * n
     cold = State(case.problem.zeros())
     while not cold.converged:
         cold = solver.step(case.problem, passes, cold)
@@ -313,15 +313,17 @@ def test_newton_does_not_crawl_where_its_sample_lacks_outliers(seed):
 def test_newton_begins_where_it_is_told_to(rare):
     theta, passes = rare.problem.zeros() + 0.1, stream(rare.source)
     state = Newton(tol=1e-6).start(rare.problem, passes, theta)
-    assert (state.theta is theta, passes.spent.rows) == (True, 0)
+    assert (state.theta is theta, passes.timings.rows) == (True, 0)
 
 
 def test_the_gradient_of_a_sample_is_measured_by_the_sample(rare):
-    leaves = (3, 77, 150)
+    partitions = (3, 77, 150)
     state = Newton()._iterate(
-        rare.problem, stream(rare.source), State(rare.problem.zeros()), leaves
+        rare.problem, stream(rare.source), State(rare.problem.zeros()), partitions
     )
-    rows = np.concatenate([np.arange(MANY)[100 * leaf : 100 * leaf + 100] for leaf in leaves])
+    rows = np.concatenate(
+        [np.arange(MANY)[100 * partition : 100 * partition + 100] for partition in partitions]
+    )
     part = Case(rare.problem, Cut(rare.source.X[rows], rare.source.y[rows]))
     due = np.abs(evaluate(part, rare.problem.zeros()).gradient).max() / 300
     assert state.gradient_norm == pytest.approx(due, rel=1e-10)
@@ -331,7 +333,7 @@ def test_a_small_data_set_is_its_own_sample():
     case = make_case("logistic")
     passes = stream(case.source)
     state = Newton().start(case.problem, passes, case.problem.zeros())
-    assert passes.spent.rows == 0
+    assert passes.timings.rows == 0
     assert not state.theta.any()
 
 
@@ -381,7 +383,7 @@ def test_where_no_step_helps_the_last_good_parameters_are_kept(solver, module, n
     assert state.stalled == "no step lowers the objective by more than rounding"
     assert (state.n_iter, state.loss) == (good.n_iter, good.loss)
     np.testing.assert_array_equal(state.theta, good.theta)
-    assert passes.spent.rows <= 12 * case.source.n_rows
+    assert passes.timings.rows <= 12 * case.source.n_rows
 
 
 @pytest.mark.parametrize(("loss", "outputs"), [("logistic", 1), ("multinomial", 3)])
@@ -479,7 +481,7 @@ def test_lbfgs_never_climbs():
 
 
 def updates_solver(case: Case, batch_size, rule="sgd", learning_rate: Any = "auto", **how):
-    settings = {"tol": 1e-9, "seed": 3, "mixing": case.source.n_leaves} | how
+    settings = {"tol": 1e-9, "seed": 3, "shuffle_chunks": case.source.n_partitions} | how
     return Updates(rule, batch_size, learning_rate, **settings)
 
 
@@ -521,7 +523,7 @@ def test_the_automatic_rate_of_very_wide_rows_is_bounded_without_a_matrix(monkey
     monkeypatch.setattr(rates, "WIDEST", 3)
     wide = automatic_rate("sgd", case.problem, stream(case.source), 10, 10.0).eta0
     assert wide <= 2 * narrow
-    sums = updates_solver(case, 10).works(case.problem)[1].zeros()
+    sums = updates_solver(case, 10).reductions(case.problem)[1].zeros()
     assert max(array.size for array in sums.values()) == 1
 
 
@@ -563,7 +565,7 @@ def test_full_batch_descent_is_the_scan_with_one_batch_of_all_rows(loss, outputs
         assert not state.theta.any()  # the first pass evaluates the start
         for epoch in range(6):
             state = solver.step(case.problem, passes, state)
-            (scanned,) = passes.scan(scan, [scanned], seed=3, epoch=epoch, mixing=10**6)
+            (scanned,) = passes.scan(scan, [scanned], seed=3, epoch=epoch, shuffle_chunks=10**6)
             model = scanned["theta" if rule == "sgd" else "average"]
             np.testing.assert_allclose(state.theta, model, rtol=1e-9, atol=1e-12)
         assert scanned["counters"].tolist() == [0, 6, 6 * 101]
@@ -588,7 +590,7 @@ def test_descent_with_the_automatic_rate_goes_down_to_the_optimum(loss, outputs,
 
 def ill_conditioned() -> Case:
     """Columns that correlate by 0.6, on 2,000 rows."""
-    case = make_case("logistic", rows=2000, leaf_rows=50)
+    case = make_case("logistic", rows=2000, partition_rows=50)
     X = case.source.X / case.source.X.std(axis=0) @ (np.eye(4) + 0.5)
     scaling = Scaling(X.mean(axis=0), X.std(axis=0))
     source = replace(case.source, X=X)
@@ -646,8 +648,8 @@ def test_losses_of_epochs_are_the_models_and_the_running_mean_has_its_own_name(r
         assert state.loss == pytest.approx(now.loss, rel=1e-12)
         norm = np.abs(now.gradient).max() / case.problem.total_weight
         assert state.gradient_norm == pytest.approx(norm, rel=1e-9)
-        (lane,) = state.memory.states
-        assert state.progressive_loss == lane["sums"][0] / lane["sums"][1] != state.loss
+        (replica,) = state.memory.states
+        assert state.progressive_loss == replica["sums"][0] / replica["sums"][1] != state.loss
         # What evaluates a model is no part of the passes.
         assert sum(counted) == (epoch + 1) * 500
 
@@ -720,15 +722,15 @@ def test_works_are_no_smaller_than_what_passes_add_up(solver):
     passes = stream(case.source)
     reduce = passes.reduce
 
-    def noted(work, leaves=None, **_):
-        for name, array in work.zeros().items():
+    def noted(reduction, partitions=None, **_):
+        for name, array in reduction.zeros().items():
             largest[name] = max(largest.get(name, 0), array.nbytes)
-        return reduce(work, leaves)
+        return reduce(reduction, partitions)
 
     passes.reduce = noted  # type: ignore[method-assign]
     state = solver.start(case.problem, passes, case.problem.zeros())
     while not state.converged:
         state = solver.step(case.problem, passes, state)
-    work, *_ = solver.works(case.problem)
-    assert {name: array.nbytes for name, array in work.zeros().items()} == largest
+    reduction, *_ = solver.reductions(case.problem)
+    assert {name: array.nbytes for name, array in reduction.zeros().items()} == largest
     assert solver.slots > 0

@@ -36,18 +36,20 @@ def _compiled():
     kernels.load(np.float64)
 
 
-def buffers(source, leaves=1):
-    return {name: np.zeros(room.shape, room.dtype) for name, room in source.rooms(leaves).items()}
+def buffers(source, partitions=1):
+    return {
+        name: np.zeros(room.shape, room.dtype) for name, room in source.buffers(partitions).items()
+    }
 
 
 def rows_of(source, y=None):
-    """All rows, leaf by leaf."""
+    """All rows, partition by partition."""
     arrays, reader = buffers(source), source.reader()
     blocks = []
-    for leaf, block in enumerate(reader.run(range(source.n_leaves), arrays)):
+    for partition, block in enumerate(reader.run(range(source.n_partitions), arrays)):
         assert block.X.flags.c_contiguous
         assert block.X.dtype == source.dtype
-        assert block.row_number(0) == leaf * source.leaf_rows
+        assert block.row_number(0) == partition * source.partition_rows
         parts = (block.X, block.y, block.weight)
         blocks.append([None if part is None else part.copy() for part in parts])
     return [
@@ -79,14 +81,16 @@ def test_several_outputs(tmp_path):
 
 
 @pytest.mark.parametrize("at", [0, 5])
-@pytest.mark.parametrize("leaves", [(0,), (6,), (6, 0, 3), (2, 6, 5), tuple(range(7))])
-def test_leaves_gather_one_after_another_also_where_one_is_short(tmp_path, leaves, at):
+@pytest.mark.parametrize("partitions", [(0,), (6,), (6, 0, 3), (2, 6, 5), tuple(range(7))])
+def test_leaves_gather_one_after_another_also_where_one_is_short(tmp_path, partitions, at):
     stored = StoreSource.of(write_store(tmp_path / "a", X, Y, WEIGHT))
     memory = Cut(X, Y[:, None].astype(float), WEIGHT, rows=8)
-    due = np.concatenate([np.arange(ROWS)[8 * leaf : 8 * leaf + 8] for leaf in leaves])
+    due = np.concatenate(
+        [np.arange(ROWS)[8 * partition : 8 * partition + 8] for partition in partitions]
+    )
     for source in (stored, memory):
-        arrays = buffers(source, len(leaves) + 1)
-        block = source.reader().gather(leaves, arrays, at)
+        arrays = buffers(source, len(partitions) + 1)
+        block = source.reader().gather(partitions, arrays, at)
         np.testing.assert_array_equal(block.X, X[due])
         assert block.y is not None
         np.testing.assert_array_equal(block.y[:, 0], Y[due])
@@ -96,16 +100,16 @@ def test_leaves_gather_one_after_another_also_where_one_is_short(tmp_path, leave
 
 def test_rows_in_memory_are_not_copied():
     source = ArraySource(X, Y[:, None].astype(float), WEIGHT)
-    assert source.rooms(100) == {}
+    assert source.buffers(100) == {}
     for block in (*source.run([0], {}), source.gather((0,), {})):
         assert np.shares_memory(block.X, X)
-    assert (source.n_leaves, source.mixing, source.stripe_leaves) == (1, 1, 10)
+    assert (source.n_partitions, source.shuffle_chunks, source.group_partitions) == (1, 1, 10)
 
 
 def test_what_is_mixed_follows_from_how_rows_lie(tmp_path):
     lying = StoreSource.of(write_store(tmp_path / "a", X, Y))
     shuffled = StoreSource.of(write_store(tmp_path / "b", X, Y, shuffled=7))
-    assert (lying.mixing, shuffled.mixing) == (64, 1)
+    assert (lying.shuffle_chunks, shuffled.shuffle_chunks) == (64, 1)
 
 
 @given(st.lists(st.integers(-99, 99), min_size=1, unique=True), st.data())
@@ -200,7 +204,7 @@ def test_a_large_chunk_is_read_in_parts_where_it_can_be(tmp_path, monkeypatch, c
         **codecs,
     )  # fmt: skip
     source = read_inputs(path, classifier=True).source
-    assert (source.leaf_rows, source.n_leaves) == ((50, 4) if compressed else (6, 27))
+    assert (source.partition_rows, source.n_partitions) == ((50, 4) if compressed else (6, 27))
     found = rows_of(source)
     np.testing.assert_array_equal(found[0], CASE.source.X)
     np.testing.assert_array_equal(found[1], CASE.y)
@@ -223,9 +227,9 @@ def checked(tmp_path, monkeypatch):
     ).path
 
 
-@pytest.mark.parametrize("mixing", [1, 3])
+@pytest.mark.parametrize("shuffle_chunks", [1, 3])
 def test_a_large_chunk_with_a_checksum_is_checked_once_and_read_in_parts(
-    checked, monkeypatch, mixing
+    checked, monkeypatch, shuffle_chunks
 ):
     through, real = [], DirectRoute._check_through
 
@@ -236,14 +240,16 @@ def test_a_large_chunk_with_a_checksum_is_checked_once_and_read_in_parts(
     monkeypatch.setattr(DirectRoute, "_check_through", counted)
     source = read_inputs(checked, classifier=True).source
     assert isinstance(source, StoreSource)
-    assert (source.leaf_rows, source.n_leaves, source.oversized) == (6, 27, False)
+    assert (source.partition_rows, source.n_partitions, source.oversized) == (6, 27, False)
     for found, expected in zip(rows_of(source), (CASE.source.X, CASE.y), strict=False):
         np.testing.assert_array_equal(found, expected)
-    reader, leaves = source.reader(), np.random.default_rng(0).permutation(27).tolist()
+    reader, partitions = source.reader(), np.random.default_rng(0).permutation(27).tolist()
     through.clear()
     for _ in range(2):
-        for i in range(0, 27, mixing):
-            block = reader.gather(leaves[i : i + mixing], buffers(source, mixing))
+        for i in range(0, 27, shuffle_chunks):
+            block = reader.gather(
+                partitions[i : i + shuffle_chunks], buffers(source, shuffle_chunks)
+            )
             rows = [block.row_number(j) for j in range(block.n_rows)]
             np.testing.assert_array_equal(block.X, CASE.source.X[rows])
             np.testing.assert_array_equal(block.y, CASE.y[rows])
@@ -258,26 +264,30 @@ def test_damage_in_a_large_chunk_is_found_before_any_of_its_rows_is_used(checked
     blob[10] ^= 1  # of the first row of the chunk of rows 100 to 149
     file.write_bytes(blob)
     reader, arrays = source.reader(), buffers(source)
-    for leaf in (17, 20, 24, 20):  # rows 102 to 107, ..., none of which are damaged
+    for partition in (17, 20, 24, 20):  # rows 102 to 107, ..., none of which are damaged
         arrays["X"][:] = -1
         with pytest.raises(CorruptChunk, match=r"X, chunk 2 \(rows 100 to 149\) .* checksum"):
-            reader.gather([leaf], arrays)
+            reader.gather([partition], arrays)
         assert (arrays["X"] == -1).all()
     # Of the chunks beside it, rows are handed out.
-    for leaf, rows in ((15, slice(90, 96)), (25, slice(150, 156))):
-        np.testing.assert_array_equal(reader.gather([leaf], arrays).X, CASE.source.X[rows])
+    for partition, rows in ((15, slice(90, 96)), (25, slice(150, 156))):
+        np.testing.assert_array_equal(reader.gather([partition], arrays).X, CASE.source.X[rows])
 
 
 @settings(max_examples=6, deadline=None)
-@given(chunk=st.integers(1, 160), y_chunk=st.integers(1, 160), mixing=st.sampled_from([1, 3]))
-def test_y_in_chunks_of_its_own_stays_with_its_rows(tmp_path_factory, chunk, y_chunk, mixing):
+@given(
+    chunk=st.integers(1, 160), y_chunk=st.integers(1, 160), shuffle_chunks=st.sampled_from([1, 3])
+)
+def test_y_in_chunks_of_its_own_stays_with_its_rows(
+    tmp_path_factory, chunk, y_chunk, shuffle_chunks
+):
     path = tmp_path_factory.mktemp("z") / "z"
     foreign(path, CASE.source.X, np.arange(157.0), chunks=(chunk, 4), y_chunk=y_chunk)
     source = read_inputs(path, classifier=False).source
-    leaves = list(range(source.n_leaves))[::-1]
-    for i in range(0, len(leaves), mixing):
-        part = leaves[i : i + mixing]
-        block = source.reader().gather(part, buffers(source, mixing))
+    partitions = list(range(source.n_partitions))[::-1]
+    for i in range(0, len(partitions), shuffle_chunks):
+        part = partitions[i : i + shuffle_chunks]
+        block = source.reader().gather(part, buffers(source, shuffle_chunks))
         assert block.y is not None
         np.testing.assert_array_equal(block.X, CASE.source.X[block.y[:, 0].astype(int)])
         assert [block.row_number(j) for j in range(block.n_rows)] == block.y[:, 0].tolist()
@@ -296,12 +306,12 @@ def test_dask_arrays_have_the_sums_of_their_blocks(settings):
         for a in (case.source.X, case.y[:, 0].astype(int), weight)
     ]
     source = dask_source(*arrays)
-    assert (source.n_rows, source.n_leaves, source.leaf_rows) == (50, 4, 20)
+    assert (source.n_rows, source.n_partitions, source.partition_rows) == (50, 4, 20)
     theta = np.random.default_rng(0).normal(size=(1, *case.problem.zeros().shape))
     work = case.problem.sums(theta, hessian=True)
-    found = stream(source, task_stripes=1).reduce(work)
-    for task_stripes in (2, 4):
-        assert same_bits(stream(source, task_stripes=task_stripes).reduce(work), found)
+    found = stream(source, task_groups=1).reduce(work)
+    for task_groups in (2, 4):
+        assert same_bits(stream(source, task_groups=task_groups).reduce(work), found)
     expected = stream(case.source).reduce(work)
     for name, sums in expected.items():
         np.testing.assert_allclose(found[name], sums, rtol=1e-11, atol=1e-11, err_msg=name)

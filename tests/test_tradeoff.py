@@ -144,7 +144,7 @@ def test_regressions_and_arrays_in_memory(name):
     assert made.trials[0].loss == pytest.approx(made.trials[1].loss, rel=0.05)
     # Half a squared residual, whatever the rows weigh.
     assert made.trials[1].loss == pytest.approx(0.5, rel=0.2)
-    # All rows are one leaf.
+    # All rows are one partition.
     assert (made.start_noise, made.trials[0].noise) == (None, None)
     assert "not known" in made.advice.reason
 
@@ -184,14 +184,14 @@ def test_settings_that_can_not_be_used_are_refused_before_anything_runs(stores, 
 
 
 def test_a_ceiling_that_one_of_them_can_not_keep_is_refused_before_the_first(stores, monkeypatch):
-    events, demand = History(), Task.demand
+    events, requirements = History(), Task.requirements
 
     def large_for_all_rows(task, **more):
-        needs = demand(task, **more)
+        needs = requirements(task, **more)
         full = task.model.batch_size == "full"
         return replace(needs, workspace=2**50) if full else needs
 
-    monkeypatch.setattr(Task, "demand", large_for_all_rows)
+    monkeypatch.setattr(Task, "requirements", large_for_all_rows)
     with pytest.raises(CeilingExceeded, match="PiB"):
         tradeoff(LOGISTIC, stores[0], (5, "full"), callbacks=(events,))
     assert events == []

@@ -29,21 +29,27 @@ def rate(eta0: float, t: int) -> float:
     return eta0 / float(np.sqrt(1 + t // 64 * 64 / 50))
 
 
-def learned(case: Case, batch_size: int, *, epochs=2, mixing=2, **rule):
+def learned(case: Case, batch_size: int, *, epochs=2, shuffle_chunks=2, **rule):
     updates = updates_of(case, batch_size, **rule)
     state = updates.start(case.problem.zeros())
     for epoch in range(epochs):
-        (state,) = stream(case.source).scan(updates, [state], seed=1, epoch=epoch, mixing=mixing)
+        (state,) = stream(case.source).scan(
+            updates, [state], seed=1, epoch=epoch, shuffle_chunks=shuffle_chunks
+        )
     return state
 
 
-def rows_in_order(case: Case, seed: int, epoch: int, mixing: int):
+def rows_in_order(case: Case, seed: int, epoch: int, shuffle_chunks: int):
     """The numbers of the rows in the order of a scan."""
     taken: list[int] = []
-    for i, group in enumerate(order.groups(case.source.n_leaves, mixing, seed, epoch)):
-        size, n = case.source.leaf_rows, case.source.n_rows
+    for i, group in enumerate(order.groups(case.source.n_partitions, shuffle_chunks, seed, epoch)):
+        size, n = case.source.partition_rows, case.source.n_rows
         rows = np.array(
-            [r for leaf in group for r in range(leaf * size, min(n, (leaf + 1) * size))]
+            [
+                r
+                for partition in group
+                for r in range(partition * size, min(n, (partition + 1) * size))
+            ]
         )
         permutation = np.empty(len(rows), np.int64)
         seed_of_rows = order.row_seed(order.epoch_seed(seed, epoch), i)
@@ -86,14 +92,17 @@ def test_lanes_are_epochs_of_their_own_that_are_averaged_by_rows(monkeypatch):
     # Leaves of 7 rows in groups of two: 8 groups, and so two rounds of four.
     monkeypatch.setattr(order, "_ROUND_BYTES", 2 * 14 * case.source.row_bytes)
     updates = updates_of(case, batch_size, noise=1.0, eta0=eta)
-    lanes: Any = [updates.start(case.problem.zeros())] * 2
-    lanes = stream(case.source).scan(updates, lanes, seed=1, epoch=0, mixing=2)
+    replicas: Any = [updates.start(case.problem.zeros())] * 2
+    replicas = stream(case.source).scan(updates, replicas, seed=1, epoch=0, shuffle_chunks=2)
     # Said with the sums of the full-batch methods, a row at a time.
     problem, n = case.problem, case.problem.n_rows
     rows = rows_in_order(case, 1, 0, 2)
     sizes = [
-        sum(min(case.source.leaf_rows, n - leaf * case.source.leaf_rows) for leaf in group)
-        for group in order.groups(case.source.n_leaves, 2, 1, 0)
+        sum(
+            min(case.source.partition_rows, n - partition * case.source.partition_rows)
+            for partition in group
+        )
+        for group in order.groups(case.source.n_partitions, 2, 1, 0)
     ]
     assert len(sizes) == 8
     ends = np.cumsum([0, *sizes])
@@ -104,25 +113,29 @@ def test_lanes_are_epochs_of_their_own_that_are_averaged_by_rows(monkeypatch):
     assert len(rounds) == 2
     for cuts in rounds:
         thetas, learned = [], []
-        for lane, (a, b) in enumerate(cuts):
+        for replica, (a, b) in enumerate(cuts):
             own, mine = theta, rows[ends[a] : ends[b]]
             for i, row in enumerate(mine):
                 part = Cut(case.source.X[[row]], case.y[[row]], None)
                 sums = stream(part).reduce(problem.sums(own[None]))
                 free = replace(problem, l2=0.0).evaluation(sums, own[None]).gradient
-                partial[lane] = partial[lane] + free
-                filled[lane] += 1
+                partial[replica] = partial[replica] + free
+                filled[replica] += 1
                 ends_pass = cuts is rounds[-1] and i == len(mine) - 1
-                if filled[lane] == batch_size or ends_pass:
-                    step = partial[lane] / filled[lane] + problem.penalty * own / n
-                    own = own - filled[lane] / batch_size * rate(eta, t[lane]) * step
-                    partial[lane], filled[lane], t[lane] = np.zeros_like(theta), 0, t[lane] + 1
+                if filled[replica] == batch_size or ends_pass:
+                    step = partial[replica] / filled[replica] + problem.penalty * own / n
+                    own = own - filled[replica] / batch_size * rate(eta, t[replica]) * step
+                    partial[replica], filled[replica], t[replica] = (
+                        np.zeros_like(theta),
+                        0,
+                        t[replica] + 1,
+                    )
             thetas.append(own)
             learned.append(len(mine))
         theta = np.average(thetas, axis=0, weights=learned)
-    for lane in (0, 1):
-        np.testing.assert_allclose(lanes[lane]["theta"], theta, rtol=1e-8, atol=1e-10)
-        assert lanes[lane]["counters"][:2].tolist() == [0, t[lane]]
+    for replica in (0, 1):
+        np.testing.assert_allclose(replicas[replica]["theta"], theta, rtol=1e-8, atol=1e-10)
+        assert replicas[replica]["counters"][:2].tolist() == [0, t[replica]]
 
 
 @pytest.mark.parametrize("rule", ["sgd", "adam"])
@@ -155,7 +168,7 @@ def test_the_state_given_is_left_as_it_was():
     updates = updates_of(case, 3, rule="adam")
     before = updates.start(case.problem.zeros())
     kept = {name: array.copy() for name, array in before.items()}
-    stream(case.source).scan(updates, [before], seed=0, epoch=0, mixing=1)
+    stream(case.source).scan(updates, [before], seed=0, epoch=0, shuffle_chunks=1)
     assert same_bits(before, kept)
 
 
@@ -179,7 +192,7 @@ def test_a_row_that_is_not_finite_is_named_by_its_place_in_the_data(batch_size, 
     arrays[where][(51, 2) if where == "X" else 51] = np.nan
     source = Cut(arrays["X"], arrays["y"], arrays["weight"])
     with pytest.raises(NonFiniteData, match=f"row 51 has {said}"):
-        learned(Case(case.problem, source), batch_size, mixing=5)
+        learned(Case(case.problem, source), batch_size, shuffle_chunks=5)
 
 
 @pytest.mark.parametrize("batch_size", [1, 5])

@@ -18,7 +18,7 @@ from ooc_train.runs.events import Progressed, Started, Stepped, Stop
 from ooc_train.runtime.cluster import LocalCluster
 from ooc_train.store.jobs.synthetic import make_data
 from ooc_train.stream.inputs import read_inputs
-from ooc_train.stream.plan import Demand, Processes, make_plan
+from ooc_train.stream.plan import Processes, Requirements, make_plan
 from ooc_train.training.loop import Task, train
 from tests.streams import write_store
 
@@ -187,9 +187,9 @@ def test_a_plan_has_room_for_both_and_says_so(stores):
     inputs = read_inputs(stores[0], classifier=True)
     source = inputs.source
     processes, ceiling = Processes(0, ((90 * 2**20, 1),), 1), Ceiling(2**30, "given")
-    own = Demand(leaf=10_000, workspace=1000, sums=500, parameters=40, slots=5)
+    own = Requirements(partition=10_000, workspace=1000, sums=500, parameters=40, slots=5)
     # What is read takes more, what is added up less.
-    other = Demand(leaf=5_000_000, workspace=1000, sums=50, parameters=40, slots=5)
+    other = Requirements(partition=5_000_000, workspace=1000, sums=50, parameters=40, slots=5)
     found = make_plan(source, own, ceiling, processes, (source, other))
     alone = make_plan(source, own, ceiling, processes)
     apart = make_plan(source, other, ceiling, processes)
@@ -197,8 +197,8 @@ def test_a_plan_has_room_for_both_and_says_so(stores):
     assert {term.name: term.bytes for term in found.projection.terms} == {
         name: max(size, sizes[1][name]) for name, size in sizes[0].items()
     }
-    assert found.grain == alone.grain
-    assert found.beside == apart.grain
+    assert found.config == alone.config
+    assert found.beside == apart.config
     assert alone.beside is None
     small = Ceiling((alone.projected + apart.projected) // 2, "given")
     make_plan(source, own, small, processes).validate()
@@ -228,11 +228,11 @@ def test_a_task_plans_for_what_it_is_given(stores):
     task = Task.of(LOGISTIC, inputs, stores[1])
     beside = task.beside()
     assert beside is not None
-    source, demand = beside
+    source, requirements = beside
     assert source.n_rows == OTHERS
     # What the solver holds stays, and no gradient is added up.
-    assert demand.slots == task.solver.slots
-    assert demand.sums < task.demand().sums
+    assert requirements.slots == task.solver.slots
+    assert requirements.sums < task.requirements().sums
     assert task.needs_kernels
 
 

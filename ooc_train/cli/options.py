@@ -307,16 +307,16 @@ class Learning:
     no_intercept: Annotated[
         bool, option("--no-intercept", of="Model", help="Learn no constant.")
     ] = False
-    shuffle_buffer: Annotated[
+    shuffle_chunks: Annotated[
         Any,
         option(
             of="Model",
-            parse=parsers.shuffle_buffer,
+            parse=parsers.shuffle_chunks,
             metavar="auto|CHUNKS",
             help="Chunks that are mixed row by row for batches.",
         ),
     ] = "auto"
-    lanes: Annotated[
+    replicas: Annotated[
         int,
         option(
             of="Model",

@@ -81,13 +81,13 @@ def learning_rate(text: str) -> float | str:
         raise ValueError(f"learning_rate={shown(text)} is not 'auto' or a number") from None
 
 
-def shuffle_buffer(text: str) -> int | str:
+def shuffle_chunks(text: str) -> int | str:
     """Read "auto" or a number of chunks."""
     try:
         return text if text == "auto" else int(text)
     except ValueError:
         raise ValueError(
-            f"shuffle_buffer={shown(text)} is not 'auto' or a number of chunks"
+            f"shuffle_chunks={shown(text)} is not 'auto' or a number of chunks"
         ) from None
 
 

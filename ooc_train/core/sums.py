@@ -1,8 +1,8 @@
 """Named sums over rows: the one currency between data and solvers.
 
 A loss over data is a sum over rows, and so is its gradient. A `Work` says which sums; a pass adds
-them up leaf by leaf. Sums are float64 from the first row, are never means, and are divided once, by
-whoever asked for them.
+them up partition by partition. Sums are float64 from the first row, are never means, and are
+divided once, by whoever asked for them.
 """
 
 from dataclasses import dataclass, fields, is_dataclass
@@ -60,7 +60,7 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class ArraySpec:
     """The shape and type of one array that a job needs room for."""
 
     shape: tuple[int, ...]
@@ -73,28 +73,28 @@ class Room:
         return -(-size // 64) * 64
 
 
-Rooms = dict[str, Room]
+Workspace = dict[str, ArraySpec]
 Arrays = dict[str, NDArray[Any]]
 
 
-def total_bytes(rooms: Rooms) -> int:
+def total_bytes(specs: Workspace) -> int:
     """Return the bytes of a set of arrays."""
-    return sum(room.nbytes for room in rooms.values())
+    return sum(room.nbytes for room in specs.values())
 
 
-class Work(Protocol):
+class Reduction(Protocol):
     """What a reduce pass adds up: a value that travels to the workers."""
 
     def zeros(self) -> Sums:
         """Return sums over no rows."""
         ...
 
-    def rooms(self, rows: int) -> Rooms:
+    def workspace(self, rows: int) -> Workspace:
         """Return the arrays that `add` works in, for blocks of at most `rows` rows."""
         ...
 
-    def add(self, sums: Sums, block: Block, work: Arrays) -> None:
-        """Add the sums over one block into `sums`, in place, working in `work`."""
+    def add(self, sums: Sums, block: Block, workspace: Arrays) -> None:
+        """Add the sums over one block into `sums`, in place, working in `workspace`."""
         ...
 
 

@@ -115,10 +115,10 @@ class LinearRegression(_Regressor):
     solver : "auto", "gram" (exact, in one pass), "lbfgs", "sgd" or "adam"
     batch_size : rows per update: "full", "chunk", or a number of rows
     standardize : whether columns are standardised first; without a penalty it changes the path only
-    shuffle_buffer : chunks that are mixed row by row where batches are drawn; "auto" is 1 for data
+    shuffle_chunks : chunks that are mixed row by row where batches are drawn; "auto" is 1 for data
         that lie in random order
-    lanes : shares of the rows that `fit` learns from at the same time by batches, and averages: the
-        answer is that of as many lanes on any cluster
+    replicas : shares of the rows that `fit` learns from at the same time by batches, and averages:
+        the answer is that of as many replicas on any cluster
     memory_ceiling : bytes, or text such as "1GiB", that a fit may hold; None is the cluster's, else
         half of what is available
     learning_rate : of updates, on scaled columns: "auto", or a constant
@@ -147,8 +147,8 @@ class LinearRegression(_Regressor):
         solver: str = "auto",
         batch_size: int | str = "full",
         standardize: bool = False,
-        shuffle_buffer: int | str = "auto",
-        lanes: int = 1,
+        shuffle_chunks: int | str = "auto",
+        replicas: int = 1,
         memory_ceiling: str | int | Ceiling | None = None,
         learning_rate: float | str = "auto",
         random_state: int | np.random.RandomState | None = None,
@@ -159,8 +159,8 @@ class LinearRegression(_Regressor):
         self.solver = solver
         self.batch_size = batch_size
         self.standardize = standardize
-        self.shuffle_buffer = shuffle_buffer
-        self.lanes = lanes
+        self.shuffle_chunks = shuffle_chunks
+        self.replicas = replicas
         self.memory_ceiling = memory_ceiling
         self.learning_rate = learning_rate
         self.random_state = random_state
@@ -185,10 +185,10 @@ class Ridge(_Regressor):
     solver : "auto", "gram" (exact, in one pass), "lbfgs", "sgd" or "adam"
     batch_size : rows per update: "full", "chunk", or a number of rows
     standardize : whether columns are standardised first, so that the penalty is on those
-    shuffle_buffer : chunks that are mixed row by row where batches are drawn; "auto" is 1 for data
+    shuffle_chunks : chunks that are mixed row by row where batches are drawn; "auto" is 1 for data
         that lie in random order
-    lanes : shares of the rows that `fit` learns from at the same time by batches, and averages: the
-        answer is that of as many lanes on any cluster
+    replicas : shares of the rows that `fit` learns from at the same time by batches, and averages:
+        the answer is that of as many replicas on any cluster
     memory_ceiling : bytes, or text such as "1GiB", that a fit may hold; None is the cluster's, else
         half of what is available
     learning_rate : of updates, on scaled columns: "auto", or a constant
@@ -220,8 +220,8 @@ class Ridge(_Regressor):
         solver: str = "auto",
         batch_size: int | str = "full",
         standardize: bool = False,
-        shuffle_buffer: int | str = "auto",
-        lanes: int = 1,
+        shuffle_chunks: int | str = "auto",
+        replicas: int = 1,
         memory_ceiling: str | int | Ceiling | None = None,
         learning_rate: float | str = "auto",
         random_state: int | np.random.RandomState | None = None,
@@ -233,8 +233,8 @@ class Ridge(_Regressor):
         self.solver = solver
         self.batch_size = batch_size
         self.standardize = standardize
-        self.shuffle_buffer = shuffle_buffer
-        self.lanes = lanes
+        self.shuffle_chunks = shuffle_chunks
+        self.replicas = replicas
         self.memory_ceiling = memory_ceiling
         self.learning_rate = learning_rate
         self.random_state = random_state

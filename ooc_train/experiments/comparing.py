@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ooc_train.core.sums import Array, Work, array_bytes, nbytes, total_bytes
+from ooc_train.core.sums import Array, Reduction, array_bytes, nbytes, total_bytes
 from ooc_train.core.threads import one_blas_thread
 from ooc_train.memory.ceiling import Ceiling, measure_tree, reset_peak
 from ooc_train.models.linear import LossSums
@@ -22,7 +22,7 @@ from ooc_train.objective.scaling import Scaling
 from ooc_train.runs.fitted import Fitted
 from ooc_train.runtime.job import Job
 from ooc_train.stream.inputs import Inputs
-from ooc_train.stream.plan import Demand
+from ooc_train.stream.plan import Requirements
 from ooc_train.stream.sources import Source
 from ooc_train.training.loop import Task, scaling_of
 
@@ -57,7 +57,7 @@ class Peaks:
 
 def load(
     source: Source,
-    demands: Sequence[Demand],
+    requirements: Sequence[Requirements],
     *,
     kernels: bool,
     client: Any,
@@ -71,14 +71,14 @@ def load(
     Raises
     ------
     CeilingExceeded
-        where one of the demands does not fit.
+        where one of the requirements does not fit.
     """
     with (
         one_blas_thread(),
         Job(source, client=client, memory_ceiling=memory_ceiling, kernels=kernels) as job,
     ):
-        for demand in demands:
-            job.plan(demand).validate()
+        for each in requirements:
+            job.plan(each).validate()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,28 +88,33 @@ class Judged:
     Attributes
     ----------
     losses : mean loss of a row, by weight, of each model, and last of the one that knows nothing
-    noise : the gradient noise scale at each of them; None of a single leaf, or of rows that were
-        not learned from
+    noise : the gradient noise scale at each of them; None of a single partition, or of rows that
+        were not learned from
     """
 
     losses: tuple[float, ...]
     noise: tuple[NoiseScale, ...] | None
 
 
-def demand_of_judging(task: Task, source: Source, models: int) -> Demand:
+def evaluation_requirements(task: Task, source: Source, models: int) -> Requirements:
     """Return what `judge` needs room for, given how many models it is of."""
     points = np.zeros((models + 1, *task.problem.zeros().shape))
     # Columns may have to be looked at first.
-    works: tuple[Work, ...] = (_sums(task, points), ColumnSums(np.zeros(source.n_features)))
-    return Demand(
-        leaf=total_bytes(source.rooms(1)),
-        workspace=max(total_bytes(work.rooms(source.leaf_rows)) for work in works),
-        sums=max(nbytes(work.zeros()) for work in works),
+    reductions: tuple[Reduction, ...] = (
+        _sums(task, points),
+        ColumnSums(np.zeros(source.n_features)),
+    )
+    return Requirements(
+        partition=total_bytes(source.buffers(1)),
+        workspace=max(
+            total_bytes(reduction.workspace(source.partition_rows)) for reduction in reductions
+        ),
+        sums=max(nbytes(reduction.zeros()) for reduction in reductions),
         parameters=8 * task.problem.n_parameters,
         slots=5 * (models + 1),
         columns=8 * (source.n_features + 1),
-        shared=max(array_bytes(work) for work in works),
-        opened=max(array_bytes(work) for work in works),
+        shared=max(array_bytes(reduction) for reduction in reductions),
+        opened=max(array_bytes(reduction) for reduction in reductions),
     )
 
 
@@ -135,7 +140,7 @@ def judge(
         one_blas_thread(),
         Job(source, client=client, memory_ceiling=memory_ceiling, kernels=True) as job,
     ):
-        stream = job.stream(job.plan(demand_of_judging(task, source, len(fits))))
+        stream = job.stream(job.plan(evaluation_requirements(task, source, len(fits))))
         features = source.n_features
         # No loss depends on the scaling; noise does, and is that of the updates there were.
         scaling = Scaling(np.zeros(features), np.ones(features))

@@ -181,7 +181,7 @@ def load_libraries(
     task = Task.of(_model(batch_size), inputs)
     load(
         inputs.source,
-        [task.demand()],
+        [task.requirements()],
         kernels=task.needs_kernels,
         client=client,
         memory_ceiling=memory_ceiling,

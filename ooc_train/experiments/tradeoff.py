@@ -20,7 +20,7 @@ from ooc_train.core.text import html_escaped, html_table
 from ooc_train.core.units import approximate_bytes
 from ooc_train.errors import Diverged
 from ooc_train.experiments.advice import Advice, Outcome, recommend
-from ooc_train.experiments.comparing import Judged, Peaks, demand_of_judging, judge, load
+from ooc_train.experiments.comparing import Judged, Peaks, evaluation_requirements, judge, load
 from ooc_train.memory.ceiling import Ceiling
 from ooc_train.models.noise import NoiseScale
 from ooc_train.models.settings import Model
@@ -265,9 +265,9 @@ def tradeoff(
     client = executor.client if isinstance(executor, OnDask) else None
     on: dict[str, Any] = {"client": client, "memory_ceiling": memory_ceiling}
     for each in filter(None, (inputs, others)):
-        demands = [demand_of_judging(tasks[0], each.source, len(tasks))]
-        demands += [task.demand() for task in tasks] if each is inputs else []
-        load(each.source, demands, kernels=True, **on)
+        requirements = [evaluation_requirements(tasks[0], each.source, len(tasks))]
+        requirements += [task.requirements() for task in tasks] if each is inputs else []
+        load(each.source, requirements, kernels=True, **on)
     with (
         nullcontext()
         if out is None
@@ -318,7 +318,7 @@ def _result(
     own_peaks: bool,
 ) -> Tradeoff:
     source, validated = inputs.source, trials[0].validation_loss is not None
-    chunk_rows = source.leaf_rows if inputs.store is None else inputs.store.chunk_rows
+    chunk_rows = source.partition_rows if inputs.store is None else inputs.store.chunk_rows
     outcomes = [
         Outcome(
             trial.report.batch_size,

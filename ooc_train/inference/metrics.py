@@ -9,7 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from ooc_train.core.sums import Array, Arrays, Block, Room, Rooms, Sums, raise_if_not_finite
+from ooc_train.core.sums import (
+    Array,
+    Arrays,
+    ArraySpec,
+    Block,
+    Sums,
+    Workspace,
+    raise_if_not_finite,
+)
 from ooc_train.runs.fitted import Fitted
 
 PIECE_ROWS = 1024
@@ -48,9 +56,9 @@ class MetricSums:
             sums["histogram"] = np.zeros((2, _BINS))
         return sums | {"hits": np.zeros(())}
 
-    def rooms(self, rows: int) -> Rooms:
+    def workspace(self, rows: int) -> Workspace:
         """Return the arrays that `add` works in, for blocks of at most `rows` rows."""
-        return {"converted": Room((min(rows, PIECE_ROWS), self.fitted.n_features))}
+        return {"converted": ArraySpec((min(rows, PIECE_ROWS), self.fitted.n_features))}
 
     def made_bytes(self, rows: int) -> int:
         """Return the bytes of the arrays that `add` makes of at most `rows` rows."""
@@ -60,7 +68,7 @@ class MetricSums:
     def _piece(self) -> int:
         return max(1, _PIECE_BYTES // (8 * self.fitted.n_outputs))
 
-    def add(self, sums: Sums, block: Block, work: Arrays) -> None:
+    def add(self, sums: Sums, block: Block, workspace: Arrays) -> None:
         """Add the sums over one block into `sums`, in place: of many outputs, piece by piece.
 
         Raises
@@ -74,14 +82,16 @@ class MetricSums:
             rows = slice(start, start + self._piece)
             weight = None if block.weight is None else block.weight[rows]
             first = block.row_number(start)
-            self._add_piece(sums, Block(block.X[rows], block.y[rows], weight, ((0, first),)), work)
+            self._add_piece(
+                sums, Block(block.X[rows], block.y[rows], weight, ((0, first),)), workspace
+            )
 
-    def _add_piece(self, sums: Sums, block: Block, work: Arrays) -> None:
+    def _add_piece(self, sums: Sums, block: Block, workspace: Arrays) -> None:
         if block.y is None:
             raise ValueError("evaluation needs y, and these data have none")
         fitted, y = self.fitted, block.y
         weight = np.ones(block.n_rows) if block.weight is None else block.weight
-        z = fitted.decision(block.X, work["converted"], block.row_number(0))
+        z = fitted.decision(block.X, workspace["converted"], block.row_number(0))
         sums["rows"] += block.n_rows
         sums["weight"] += weight.sum()
         sums["loss"] += weight @ fitted.loss.value(y, z).reshape(len(z), -1).sum(axis=1)

@@ -10,7 +10,7 @@ from typing import Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from ooc_train.core.sums import Array, Arrays, Block, Room, Rooms, nbytes, total_bytes
+from ooc_train.core.sums import Array, Arrays, ArraySpec, Block, Workspace, nbytes, total_bytes
 from ooc_train.inference.metrics import PIECE_ROWS, MetricSums
 from ooc_train.memory.ceiling import Ceiling, MemoryReport
 from ooc_train.runs.fitted import BY_CLASS, ByClass, Fitted, as_fitted
@@ -20,15 +20,15 @@ from ooc_train.store.reading.chunks import ChunkReader
 from ooc_train.store.writing.output import OutputStore
 from ooc_train.store.writing.predictions import PredictionRows, add_arrays, manifest
 from ooc_train.stream.inputs import read_inputs, without_y
-from ooc_train.stream.plan import Demand
-from ooc_train.stream.sources import Source, StoreSource, runs_of_leaves
+from ooc_train.stream.plan import Requirements
+from ooc_train.stream.sources import Source, StoreSource, runs_of_partitions
 
 Kind = Literal["prediction", "decision"] | ByClass
 
 _PIECE_COPIES = 2
 """Of a piece of predictions, where classes become probabilities."""
 
-_RUN_LEAVES, _RUN_BYTES = 64, 16 * 2**20
+_RUN_PARTITIONS, _RUN_BYTES = 64, 16 * 2**20
 """Leaves of a task, where no shards say how many, and the most bytes that it is to return."""
 
 
@@ -80,19 +80,19 @@ def evaluate(
     about = fitted.intercept
     if inputs.statistics is not None:
         about = about + fitted.coef @ inputs.statistics.mean
-    work = MetricSums(fitted, about[: source.n_outputs])
-    demand = Demand(
-        leaf=total_bytes(source.rooms(1)),
-        workspace=total_bytes(work.rooms(source.leaf_rows)),
-        sums=nbytes(work.zeros()),
+    reduction = MetricSums(fitted, about[: source.n_outputs])
+    requirements = Requirements(
+        partition=total_bytes(source.buffers(1)),
+        workspace=total_bytes(reduction.workspace(source.partition_rows)),
+        sums=nbytes(reduction.zeros()),
         parameters=fitted.coef.nbytes,
         slots=1,
         shared=fitted.coef.nbytes,
-        opened=work.made_bytes(source.leaf_rows),
+        opened=reduction.made_bytes(source.partition_rows),
     )
     with Job(source, client=client, memory_ceiling=memory_ceiling) as job:
-        plan = job.plan(demand)
-        metrics = work.metrics(job.stream(plan, on_rows).reduce(work))
+        plan = job.plan(requirements)
+        metrics = reduction.metrics(job.stream(plan, on_rows).reduce(reduction))
         return metrics, job.memory(plan)
 
 
@@ -131,14 +131,14 @@ def predict(
     source = rows.source
     fitted = fitted.for_columns(rows.feature_names, source.n_features, rows.name)
     predictions = Predictions(fitted, kind, labels=False)
-    work = _Collect(predictions)
+    function = _Collect(predictions)
     shape, dtype = predictions.columns
     row_bytes = max(1, int(np.prod(shape))) * dtype.itemsize
-    leaves = max(1, min(_RUN_LEAVES, _RUN_BYTES // (source.leaf_rows * row_bytes)))
-    runs = runs_of_leaves(source, leaves)
-    demand = Demand(
-        leaf=total_bytes(source.rooms(1)),
-        workspace=total_bytes(work.rooms(source.leaf_rows)),
+    partitions = max(1, min(_RUN_PARTITIONS, _RUN_BYTES // (source.partition_rows * row_bytes)))
+    runs = runs_of_partitions(source, partitions)
+    requirements = Requirements(
+        partition=total_bytes(source.buffers(1)),
+        workspace=total_bytes(function.workspace(source.partition_rows)),
         parameters=fitted.coef.nbytes,
         slots=1,
         shared=fitted.coef.nbytes,
@@ -147,9 +147,9 @@ def predict(
         results=source.n_rows * row_bytes,
     )
     with Job(source, client=client, memory_ceiling=memory_ceiling) as job:
-        stream = job.stream(job.plan(demand))
+        stream = job.stream(job.plan(requirements))
         found = np.empty((source.n_rows, *shape), dtype)
-        for start, rows in stream.map(work, runs):
+        for start, rows in stream.map(function, runs):
             found[start : start + len(rows)] = rows
     return found
 
@@ -167,9 +167,9 @@ def predict_store(
 ) -> MemoryReport:
     """Write predictions for a store to another, which holds an array for each kind.
 
-    Its chunks hold the rows of a leaf, and its shards about those of the data's; workers write them
-    where they read. `row_id` comes along. Labels that are numbers are written as such; of others,
-    the codes, with the labels in the attribute `classes`.
+    Its chunks hold the rows of a partition, and its shards about those of the data's; workers
+    write them where they read. `row_id` comes along. Labels that are numbers are written as such;
+    of others, the codes, with the labels in the attribute `classes`.
 
     Parameters
     ----------
@@ -192,15 +192,15 @@ def predict_store(
     rows = without_y(data)
     source, ids = rows.source, rows.row_id
     fitted = fitted.for_columns(rows.feature_names, source.n_features, rows.name)
-    run = _RUN_LEAVES
+    run = _RUN_PARTITIONS
     if isinstance(source, StoreSource):
-        run = max(1, source.X.shard_rows // source.leaf_rows)
+        run = max(1, source.X.shard_rows // source.partition_rows)
     widths = [_width(fitted, kind) for kind in kinds]
-    demand = Demand(
-        leaf=total_bytes(source.rooms(1)),
-        # A chunk of each array, and the ids of a leaf.
-        workspace=8 * source.leaf_rows * (2 + sum(widths))
-        + total_bytes(Predictions(fitted, kinds[0]).rooms(source.leaf_rows)),
+    requirements = Requirements(
+        partition=total_bytes(source.buffers(1)),
+        # A chunk of each array, and the ids of a partition.
+        workspace=8 * source.partition_rows * (2 + sum(widths))
+        + total_bytes(Predictions(fitted, kinds[0]).workspace(source.partition_rows)),
         parameters=fitted.coef.nbytes,
         slots=1,
         shared=fitted.coef.nbytes,
@@ -210,17 +210,19 @@ def predict_store(
         Job(source, client=client, memory_ceiling=memory_ceiling) as job,
         OutputStore(out, overwrite=overwrite) as output,
     ):
-        plan = job.plan(demand)
+        plan = job.plan(requirements)
         stream = job.stream(plan, on_rows)
         columns: dict[str, Any] = {kind: Predictions(fitted, kind).columns for kind in kinds}
         if ids is not None:
             columns["row_id"] = (), np.dtype(ids.dtype)
-        leaf_rows = source.leaf_rows
-        layouts = add_arrays(output, columns, chunk_rows=leaf_rows, shard_rows=run * leaf_rows)
-        work = _Write(fitted, layouts, ids)
-        n, shard_rows = source.n_rows, run * leaf_rows
+        partition_rows = source.partition_rows
+        layouts = add_arrays(
+            output, columns, chunk_rows=partition_rows, shard_rows=run * partition_rows
+        )
+        function = _Write(fitted, layouts, ids)
+        n, shard_rows = source.n_rows, run * partition_rows
         shards = [(first, min(first + shard_rows, n)) for first in range(0, n, shard_rows)]
-        for _ in stream.map(work, shards):
+        for _ in stream.map(function, shards):
             pass
         output.commit(source.n_rows, manifest(source.n_rows, fitted.classes, fitted.model.name))
         return job.memory(plan)
@@ -229,7 +231,7 @@ def predict_store(
 def _piece_bytes(fitted: Fitted, kinds: Sequence[Kind], source: Source) -> int:
     """Return the bytes of a piece of predictions as they are made, of one kind after another."""
     widths = [max(_width(fitted, kind), fitted.n_outputs) for kind in kinds]
-    rows = min(PIECE_ROWS, source.leaf_rows)
+    rows = min(PIECE_ROWS, source.partition_rows)
     return 8 * rows * _PIECE_COPIES * (max(widths) + sum(widths))
 
 
@@ -265,13 +267,13 @@ class Predictions:
             return (), np.dtype(np.int64) if self._labels is None else self._labels.dtype
         return (_width(fitted, self.kind),), np.dtype(np.float64)
 
-    def rooms(self, rows: int) -> Rooms:
-        """Return the arrays to work in, for blocks of at most `rows` rows."""
-        return {"converted": Room((min(rows, PIECE_ROWS), self.fitted.n_features))}
+    def workspace(self, rows: int) -> Workspace:
+        """Return the arrays to reduction in, for blocks of at most `rows` rows."""
+        return {"converted": ArraySpec((min(rows, PIECE_ROWS), self.fitted.n_features))}
 
-    def of(self, X: NDArray[np.floating], first_row: int, work: Arrays) -> NDArray[Any]:
+    def of(self, X: NDArray[np.floating], first_row: int, workspace: Arrays) -> NDArray[Any]:
         """Return the predictions for rows, of which the first has a number within the data."""
-        return self.at(self.fitted.decision(X, work["converted"], first_row))
+        return self.at(self.fitted.decision(X, workspace["converted"], first_row))
 
     def at(self, z: Array) -> NDArray[Any]:
         """Return the predictions at linear predictors, (rows, outputs)."""
@@ -290,11 +292,11 @@ class _Collect:
 
     predictions: Predictions
 
-    def rooms(self, rows: int) -> Rooms:
-        """Return the arrays to work in, for blocks of at most `rows` rows."""
-        return self.predictions.rooms(rows)
+    def workspace(self, rows: int) -> Workspace:
+        """Return the arrays to reduction in, for blocks of at most `rows` rows."""
+        return self.predictions.workspace(rows)
 
-    def run(self, blocks: Iterator[Block], work: Arrays) -> tuple[int, NDArray[Any]]:
+    def run(self, blocks: Iterator[Block], workspace: Arrays) -> tuple[int, NDArray[Any]]:
         """Return the first row of a run, and predictions for all of it."""
         parts, start = [], -1
         for block in blocks:
@@ -303,7 +305,7 @@ class _Collect:
             # In pieces: of many classes, linear predictors may be many times the rows.
             for row in range(0, block.n_rows, PIECE_ROWS):
                 X = block.X[row : row + PIECE_ROWS]
-                parts.append(self.predictions.of(X, first + row, work))
+                parts.append(self.predictions.of(X, first + row, workspace))
         return start, np.concatenate(parts)
 
 
@@ -315,11 +317,11 @@ class _Write:
     layouts: Mapping[str, ArrayLayout]
     ids: ArrayLayout | None
 
-    def rooms(self, rows: int) -> Rooms:
-        """Return the arrays to work in, for blocks of at most `rows` rows."""
-        return Predictions(self.fitted, "prediction").rooms(rows)
+    def workspace(self, rows: int) -> Workspace:
+        """Return the arrays to reduction in, for blocks of at most `rows` rows."""
+        return Predictions(self.fitted, "prediction").workspace(rows)
 
-    def run(self, blocks: Iterator[Block], work: Arrays) -> int:
+    def run(self, blocks: Iterator[Block], workspace: Arrays) -> int:
         """Write one shard of each array, and return its number of rows."""
         leading = next(blocks)
         first = leading.row_number(0)
@@ -332,11 +334,14 @@ class _Write:
                 if ids is not None:
                     numbers = np.empty(stop - start, self.layouts["row_id"].dtype)
                     ids.read_rows(start, stop, numbers)
-                # In pieces: of many classes, the predictions of a leaf may be many times its rows.
+                # In pieces: of many classes, the predictions of a partition may be many times its
+                # rows.
                 for row in range(0, block.n_rows, PIECE_ROWS):
                     X = block.X[row : row + PIECE_ROWS]
                     columns = {
-                        name: Predictions(self.fitted, cast("Kind", name)).of(X, start + row, work)
+                        name: Predictions(self.fitted, cast("Kind", name)).of(
+                            X, start + row, workspace
+                        )
                         for name in self.layouts.keys() - {"row_id"}
                     }
                     if ids is not None:

@@ -130,17 +130,19 @@ class _StoreRows:
         """List what reading them holds, however much room there is."""
         del room
         source = StoreSource.of(self.store, needs_y=False)
-        room = sum(room.nbytes for room in source.rooms(1).values()) + source.hidden_bytes
+        room = sum(room.nbytes for room in source.buffers(1).values()) + source.hidden_bytes
         return [Term("reading", room, "a chunk")]
 
     def blocks(self, room: int) -> Iterator[_Rows]:
         """Give the rows, in the order of the store."""
         del room
         source = StoreSource.of(self.store, needs_y=False)
-        arrays = {name: np.empty(room.shape, room.dtype) for name, room in source.rooms(1).items()}
+        arrays = {
+            name: np.empty(room.shape, room.dtype) for name, room in source.buffers(1).items()
+        }
         reader, layout, start = source.reader(), self.store.row_id, 0
         ids_of = None if layout is None else ChunkReader(layout)
-        for block in reader.run(range(source.n_leaves), arrays):
+        for block in reader.run(range(source.n_partitions), arrays):
             stop = start + block.n_rows
             ids = np.arange(start, stop)
             if ids_of is not None:
@@ -269,22 +271,22 @@ def evaluate_files(
         working = _working(fitted)
         room = budget.left([working])
         terms = budget.settle(lambda room: [working, *rows.terms(room - working.bytes)])
-        work, sums = MetricSums(fitted, fitted.intercept), None
-        of_piece = work.rooms(_piece_rows(fitted))
+        reduction, sums = MetricSums(fitted, fitted.intercept), None
+        of_piece = reduction.workspace(_piece_rows(fitted))
         arrays = {name: np.empty(r.shape, r.dtype) for name, r in of_piece.items()}
         count = 0
         for block in rows.blocks(room):
             y = _outcomes(fitted, rows.recipe, block)
             if sums is None:
                 # Squares lose no digits if something near the mean of y is taken off first.
-                work = MetricSums(fitted, y.mean(axis=0))
-                sums = work.zeros()
-            work.add(sums, Block(block.X, y, block.weight, ((0, count),)), arrays)
+                reduction = MetricSums(fitted, y.mean(axis=0))
+                sums = reduction.zeros()
+            reduction.add(sums, Block(block.X, y, block.weight, ((0, count),)), arrays)
             count += len(y)
             progress(count, block.share)
         if sums is None:
             raise InvalidRun("no row is left to evaluate: all lack a value")
-        return work.metrics(sums), budget.report(terms)
+        return reduction.metrics(sums), budget.report(terms)
 
 
 def _raw_rows(

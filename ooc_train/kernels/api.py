@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ooc_train.core.forks import after_fork
-from ooc_train.core.sums import Arrays, Room, Rooms
+from ooc_train.core.sums import Arrays, ArraySpec, Workspace
 from ooc_train.kernels.machine_code import KERNELS, Parameter, link
 from ooc_train.objective.losses import Array
 
@@ -38,7 +38,7 @@ __all__ = [
     "add_rows",
     "load",
     "predictor",
-    "scan_rooms",
+    "scan_workspace",
     "shuffle",
 ]
 
@@ -276,7 +276,7 @@ def add_outer_products(
     _kernel("add_outer_products", X.dtype)(X, c, mean, inv_scale, T, W, products, sums, a, b)
 
 
-def scan_rooms(rows: int, features: int, outputs: int) -> Rooms:
+def scan_workspace(rows: int, features: int, outputs: int) -> Workspace:
     """Return the arrays that `Scan` works in, for calls of at most `rows` rows.
 
     All that updates go through lies side by side, far enough apart and in whole vectors: where
@@ -284,11 +284,11 @@ def scan_rooms(rows: int, features: int, outputs: int) -> Rooms:
     """
     width = -(-features // _ROOM_WIDTH) * _ROOM_WIDTH
     return {
-        "pairs": Room((2, rows, outputs)),
-        "room": Room((ROOM_ROWS + ROOM_ROWS_OF_OUTPUT * outputs, width)),
-        "each": Room((3, outputs)),
-        "group": Room((2 * outputs + 8, GROUP)),
-        "places": Room((GROUP,), "<i8"),
+        "pairs": ArraySpec((2, rows, outputs)),
+        "room": ArraySpec((ROOM_ROWS + ROOM_ROWS_OF_OUTPUT * outputs, width)),
+        "each": ArraySpec((3, outputs)),
+        "group": ArraySpec((2 * outputs + 8, GROUP)),
+        "places": ArraySpec((GROUP,), "<i8"),
     }
 
 
@@ -325,7 +325,7 @@ class Scan:
         As `AGE`, `AVERAGED` and `WEIGHT` say.
     sums : (2,) array
         Progressive loss (of each row before the update that uses it) and weight, summed over rows.
-    work : arrays
+    workspace : arrays
         To work in, as `scan_rooms` describes them, for as many rows as a call has.
     loss : int
         ``Loss.code``.
@@ -359,7 +359,7 @@ class Scan:
         average: Array,
         clock: Array,
         sums: Array,
-        work: Arrays,
+        workspace: Arrays,
         loss: int,
         batch_size: int,
         optimizer: int,
@@ -381,11 +381,11 @@ class Scan:
             average,
             clock,
             sums,
-            *work["pairs"],
-            work["room"],
-            work["each"],
-            work["group"],
-            work["places"],
+            *workspace["pairs"],
+            workspace["room"],
+            workspace["each"],
+            workspace["group"],
+            workspace["places"],
             loss,
             batch_size,
             optimizer,

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from ooc_train.core.sums import (
     Array,
     Arrays,
+    ArraySpec,
     Block,
-    Room,
-    Rooms,
     Sums,
     Value,
+    Workspace,
     raise_if_not_finite,
     row_weights,
 )
@@ -103,33 +103,33 @@ class LossSums(Value):
             sums["hessian"] = np.zeros((size, size))
         return sums
 
-    def rooms(self, rows: int) -> Rooms:
+    def workspace(self, rows: int) -> Workspace:
         """Return the arrays that `add` works in, for blocks of at most `rows` rows."""
         if self._fused:
-            rooms = {
-                "z": Room((_TILE, len(self.theta) * self.n_outputs)),
-                "residual": Room((_TILE, self.gradients * self.n_outputs)),
-                "cells": Room((2, self.n_outputs)),
+            specs = {
+                "z": ArraySpec((_TILE, len(self.theta) * self.n_outputs)),
+                "residual": ArraySpec((_TILE, self.gradients * self.n_outputs)),
+                "cells": ArraySpec((2, self.n_outputs)),
             }
             if self.hessian:
                 width = -(-self._columns // _STRIP) * _STRIP
-                rooms |= {
-                    "predictors": Room((rows, self.n_outputs)),
-                    "scaled": Room((_OUTER_ROWS, width)),
-                    "weighted": Room((_OUTER_ROWS, width)),
-                    "products": Room((width, width)),
+                specs |= {
+                    "predictors": ArraySpec((rows, self.n_outputs)),
+                    "scaled": ArraySpec((_OUTER_ROWS, width)),
+                    "weighted": ArraySpec((_OUTER_ROWS, width)),
+                    "products": ArraySpec((width, width)),
                 }
-            return rooms
+            return specs
         piece = min(rows, piece_rows(self._columns, square=self.hessian))
-        rooms = {
-            "scaled": Room((piece, self._columns)),
-            "gradient": Room((self.gradients, self.n_outputs, self._columns)),
+        specs = {
+            "scaled": ArraySpec((piece, self._columns)),
+            "gradient": ArraySpec((self.gradients, self.n_outputs, self._columns)),
         }
         if self.hessian:
-            rooms["weighted"] = Room((piece, self._columns))
-        return rooms
+            specs["weighted"] = ArraySpec((piece, self._columns))
+        return specs
 
-    def add(self, sums: Sums, block: Block, work: Arrays) -> None:
+    def add(self, sums: Sums, block: Block, workspace: Arrays) -> None:
         """Add the sums over one block into `sums`, in place.
 
         Raises
@@ -143,14 +143,14 @@ class LossSums(Value):
         sums["rows"] += block.n_rows
         sums["weight"] += block.n_rows if weight is None else weight.sum()
         add = self._add_fused if self._fused else self._add_scaled
-        if not math.isfinite(add(sums, block, block.y, weight, work)):
+        if not math.isfinite(add(sums, block, block.y, weight, workspace)):
             raise_if_not_finite(block)
 
     def _add_fused(
-        self, sums: Sums, block: Block, y: Array, weight: Array | None, work: Arrays
+        self, sums: Sums, block: Block, y: Array, weight: Array | None, workspace: Arrays
     ) -> float:
         if self.hessian:
-            self._add_outer_products(sums["hessian"], block.X, y, weight, work)
+            self._add_outer_products(sums["hessian"], block.X, y, weight, workspace)
         gradient = sums["gradient"]
         models, outputs, columns = gradient.shape
         return kernels.add_rows(
@@ -159,11 +159,11 @@ class LossSums(Value):
             NO_WEIGHTS if weight is None else weight,
             *self._data_units,
             self.loss.code,
-            work["z"],
-            work["residual"],
+            workspace["z"],
+            workspace["residual"],
             gradient.reshape(models * outputs, columns),
             sums["loss"],
-            work["cells"],
+            workspace["cells"],
         )
 
     def _add_outer_products(
@@ -172,10 +172,10 @@ class LossSums(Value):
         X: NDArray[np.floating],
         y: Array,
         weight: Array | None,
-        work: Arrays,
+        workspace: Arrays,
     ) -> None:
         coef, intercept = self._data_units
-        z = work["predictors"][: len(X)]
+        z = workspace["predictors"][: len(X)]
         kernels.predictor(X, coef[: self.n_outputs], intercept[: self.n_outputs], z)
         for a, b, curvature in curvatures(self.loss, y, z):
             kernels.add_outer_products(
@@ -183,25 +183,25 @@ class LossSums(Value):
                 np.ascontiguousarray(curvature if weight is None else curvature * weight),
                 self.scaling.mean,
                 self.scaling.inverse,
-                work["scaled"],
-                work["weighted"],
-                work["products"],
+                workspace["scaled"],
+                workspace["weighted"],
+                workspace["products"],
                 hessian,
                 a,
                 b,
             )
 
     def _add_scaled(
-        self, sums: Sums, block: Block, y: Array, weight: Array | None, work: Arrays
+        self, sums: Sums, block: Block, y: Array, weight: Array | None, workspace: Arrays
     ) -> float:
-        work["gradient"][...] = 0.0
-        piece = len(work["scaled"])
+        workspace["gradient"][...] = 0.0
+        piece = len(workspace["scaled"])
         for start in range(0, block.n_rows, piece):
             rows = slice(start, start + piece)
-            scaled = self.scaling.apply(block.X[rows], work["scaled"])
+            scaled = self.scaling.apply(block.X[rows], workspace["scaled"])
             part_weight = None if weight is None else weight[rows]
-            self._add_piece(sums, scaled, y[rows], part_weight, work)
-        by_coef, by_intercept = work["gradient"][..., :-1], work["gradient"][..., -1:]
+            self._add_piece(sums, scaled, y[rows], part_weight, workspace)
+        by_coef, by_intercept = workspace["gradient"][..., :-1], workspace["gradient"][..., -1:]
         sums["gradient"][..., :-1] += (
             by_coef * self.scaling.scale + by_intercept * self.scaling.mean
         )
@@ -209,7 +209,7 @@ class LossSums(Value):
         return float(sums["loss"].sum())
 
     def _add_piece(
-        self, sums: Sums, scaled: Array, y: Array, weight: Array | None, work: Arrays
+        self, sums: Sums, scaled: Array, y: Array, weight: Array | None, workspace: Arrays
     ) -> None:
         # Predictors of a model lie side by side: loss functions go through them many times.
         z = self.theta.reshape(-1, self._columns) @ scaled.T
@@ -221,14 +221,20 @@ class LossSums(Value):
             residual = self.loss.gradient(y, z_model)
             if weight is not None:
                 residual = residual * weight[:, None]
-            work["gradient"][m] += residual.T @ scaled
+            workspace["gradient"][m] += residual.T @ scaled
         if self.hessian:
-            self._add_hessian(sums["hessian"], y, z[: self.n_outputs].T, weight, scaled, work)
+            self._add_hessian(sums["hessian"], y, z[: self.n_outputs].T, weight, scaled, workspace)
 
     def _add_hessian(
-        self, hessian: Array, y: Array, z: Array, weight: Array | None, scaled: Array, work: Arrays
+        self,
+        hessian: Array,
+        y: Array,
+        z: Array,
+        weight: Array | None,
+        scaled: Array,
+        workspace: Arrays,
     ) -> None:
-        weighted, columns = work["weighted"][: len(scaled)], self._columns
+        weighted, columns = workspace["weighted"][: len(scaled)], self._columns
         for a, b, curvature in curvatures(self.loss, y, z):
             if weight is not None:
                 curvature = curvature * weight
@@ -333,7 +339,7 @@ class LinearProblem(Value):
         return theta
 
     def sums(self, theta: Array, *, gradients: int = 1, hessian: bool = False) -> LossSums:
-        """Return the work that evaluates the models `theta` (models, outputs, features + 1)."""
+        """Return the sums at the models `theta` (models, outputs, features + 1)."""
         return LossSums(
             self.loss,
             self.scaling,

@@ -11,7 +11,15 @@ from math import sqrt
 
 import numpy as np
 
-from ooc_train.core.sums import Array, Arrays, Block, Rooms, Sums, raise_if_not_finite, row_weights
+from ooc_train.core.sums import (
+    Array,
+    Arrays,
+    Block,
+    Sums,
+    Workspace,
+    raise_if_not_finite,
+    row_weights,
+)
 from ooc_train.errors import Diverged
 from ooc_train.kernels import api as kernels
 from ooc_train.kernels.api import Integers
@@ -34,10 +42,10 @@ _QUADS = 12
 """Rows that quads of batches of 1 to 4 rows end at, and so may calls."""
 
 
-def update_rooms(problem: LinearProblem, rows: int) -> Rooms:
+def update_workspace(problem: LinearProblem, rows: int) -> Workspace:
     """Return the arrays that updates work in, for blocks of at most `rows` rows."""
     most = min(_MOST_ROWS, max(_QUADS, _MOST_PREDICTORS // problem.n_outputs // _QUADS * _QUADS))
-    return kernels.scan_rooms(min(rows, most), problem.n_features, problem.n_outputs)
+    return kernels.scan_workspace(min(rows, most), problem.n_features, problem.n_outputs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,11 +89,11 @@ class LinearUpdates:
         t -= t % RATE_UPDATES
         return self.eta0 / (1.0 + self.noise * (sqrt(1.0 + t / self.horizon) - 1.0))
 
-    def rooms(self, rows: int) -> Rooms:
+    def workspace(self, rows: int) -> Workspace:
         """Return the arrays that a learner works in, for blocks of at most `rows` rows."""
-        return update_rooms(self.problem, rows)
+        return update_workspace(self.problem, rows)
 
-    def learner(self, state: Sums, work: Arrays) -> Callable[[Block, Integers], None]:
+    def learner(self, state: Sums, workspace: Arrays) -> Callable[[Block, Integers], None]:
         """Return what takes a block's rows into `state`, in place, in the order given.
 
         It raises
@@ -95,7 +103,7 @@ class LinearUpdates:
         Diverged
             where the parameters have grown so large that a row's loss is no number.
         """
-        scan, most = self._scan(state, work, flush=False), work["pairs"].shape[1]
+        scan, most = self._scan(state, workspace, flush=False), workspace["pairs"].shape[1]
         of_mean_1 = self.problem.n_rows / self.problem.total_weight
 
         def learn(block: Block, order: Integers) -> None:
@@ -117,10 +125,10 @@ class LinearUpdates:
 
         return learn
 
-    def finish(self, state: Sums, work: Arrays) -> None:
+    def finish(self, state: Sums, workspace: Arrays) -> None:
         """Apply the incomplete last batch of a pass, in place, in proportion to its rows."""
         X, nothing = np.empty((0, self.problem.n_features), self.dtype), np.empty(0, np.int64)
-        self._scan(state, work, flush=True)(X, np.empty((0, 1)), NO_WEIGHTS, nothing)
+        self._scan(state, workspace, flush=True)(X, np.empty((0, 1)), NO_WEIGHTS, nothing)
 
     def step_by_all_rows(self, state: Sums, gradient: Array) -> Sums:
         """Return the state after one step down `gradient`, as the compiled scan takes them.
@@ -150,11 +158,11 @@ class LinearUpdates:
         return after
 
     def average(self, before: Sequence[Sums], after: Sequence[Sums]) -> None:
-        """Bring the states of several lanes together, in place, which were `before` a round.
+        """Bring the states of several replicas together, in place, which were `before` a round.
 
-        Parameters, their average, and Adam's moments become their mean by the rows that each lane
-        learned from (parameter mixing: McDonald et al. 2010; Zinkevich et al. 2010). What each
-        holds of a batch that is not full stays its own.
+        Parameters, their average, and Adam's moments become their mean by the rows that each
+        replica learned from (parameter mixing: McDonald et al. 2010; Zinkevich et al. 2010). What
+        each holds of a batch that is not full stays its own.
         """
         counted = [[state["counters"][2] for state in states] for states in (before, after)]
         learned = np.diff(counted, axis=0)[0]
@@ -163,7 +171,7 @@ class LinearUpdates:
             for state in after:
                 state[name] = mean
 
-    def _scan(self, state: Sums, work: Arrays, *, flush: bool) -> kernels.Scan:
+    def _scan(self, state: Sums, workspace: Arrays, *, flush: bool) -> kernels.Scan:
         problem = self.problem
         return kernels.Scan(
             self.dtype,
@@ -177,7 +185,7 @@ class LinearUpdates:
             state["average"],
             state["clock"],
             state["sums"],
-            work,
+            workspace,
             problem.loss.code,
             self.batch_size,
             OPTIMIZERS[self.rule],

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from ooc_train.core.sums import (
     Array,
     Arrays,
+    ArraySpec,
     Block,
-    Room,
-    Rooms,
     Sums,
+    Workspace,
     raise_if_not_finite,
     row_weights,
 )
@@ -49,11 +49,13 @@ class GramSums:
             "gram": np.zeros((self._columns, self._columns)),
         }
 
-    def rooms(self, rows: int) -> Rooms:
+    def workspace(self, rows: int) -> Workspace:
         """Return the arrays that `add` works in, for blocks of at most `rows` rows."""
-        return {"scaled": Room((min(rows, piece_rows(self._columns, square=True)), self._columns))}
+        return {
+            "scaled": ArraySpec((min(rows, piece_rows(self._columns, square=True)), self._columns))
+        }
 
-    def add(self, sums: Sums, block: Block, work: Arrays) -> None:
+    def add(self, sums: Sums, block: Block, workspace: Arrays) -> None:
         """Add the products over one block into `sums`, in place.
 
         Raises
@@ -61,11 +63,11 @@ class GramSums:
         NonFiniteData
             where the block holds NaN or infinity.
         """
-        piece, features = len(work["scaled"]), self.scaling.n_features
+        piece, features = len(workspace["scaled"]), self.scaling.n_features
         weight = block.weight
         for start in range(0, block.n_rows, piece):
             rows = slice(start, start + piece)
-            scaled = work["scaled"][: len(block.X[rows])]
+            scaled = workspace["scaled"][: len(block.X[rows])]
             self.scaling.apply(block.X[rows], scaled[:, : features + 1])
             if self.n_outputs and block.y is not None:
                 scaled[:, features + 1 :] = block.y[rows]
@@ -110,12 +112,12 @@ class NormSums:
             sums["gram"] = np.zeros((self._columns, self._columns))
         return sums
 
-    def rooms(self, rows: int) -> Rooms:
+    def workspace(self, rows: int) -> Workspace:
         """Return the arrays that `add` works in, for blocks of at most `rows` rows."""
         piece = piece_rows(self._columns, square=self.with_gram)
-        return {"scaled": Room((min(rows, piece), self._columns))}
+        return {"scaled": ArraySpec((min(rows, piece), self._columns))}
 
-    def add(self, sums: Sums, block: Block, work: Arrays) -> None:
+    def add(self, sums: Sums, block: Block, workspace: Arrays) -> None:
         """Add the sums over one block into `sums`, in place.
 
         Raises
@@ -123,11 +125,11 @@ class NormSums:
         NonFiniteData
             where the block holds NaN or infinity.
         """
-        piece = len(work["scaled"])
+        piece = len(workspace["scaled"])
         weight = row_weights(block, self.class_weight)
         for start in range(0, block.n_rows, piece):
             rows = slice(start, start + piece)
-            scaled = self.scaling.apply(block.X[rows], work["scaled"])
+            scaled = self.scaling.apply(block.X[rows], workspace["scaled"])
             scaled[:, -1] = float(self.constant)
             if weight is not None:
                 scaled *= np.sqrt(weight[rows])[:, None]
@@ -170,17 +172,17 @@ class ResidualSums:
         """Return sums over no rows."""
         return {"rows": np.zeros(()), "gram": np.zeros((self._columns, self._columns))}
 
-    def rooms(self, rows: int) -> Rooms:
+    def workspace(self, rows: int) -> Workspace:
         """Return the arrays that `add` works in, for blocks of at most `rows` rows."""
         piece, features = min(rows, piece_rows(self._columns, square=True)), len(self.basis)
         return {
-            "scaled": Room((piece, features + 1)),
-            "turned": Room((piece, self._columns)),
-            "wide": Room((piece, features), _WIDE),
-            "residual": Room((piece, len(self.coef)), _WIDE),
+            "scaled": ArraySpec((piece, features + 1)),
+            "turned": ArraySpec((piece, self._columns)),
+            "wide": ArraySpec((piece, features), _WIDE),
+            "residual": ArraySpec((piece, len(self.coef)), _WIDE),
         }
 
-    def add(self, sums: Sums, block: Block, work: Arrays) -> None:
+    def add(self, sums: Sums, block: Block, workspace: Arrays) -> None:
         """Add the products over one block into `sums`, in place.
 
         Raises
@@ -190,13 +192,15 @@ class ResidualSums:
         """
         if block.y is None:
             raise ValueError("residuals need y, and these data have none")
-        piece, directions = len(work["scaled"]), self.basis.shape[1]
+        piece, directions = len(workspace["scaled"]), self.basis.shape[1]
         coef = self.coef.T.astype(_WIDE)
         for start in range(0, block.n_rows, piece):
             rows = slice(start, start + piece)
             n = len(block.X[rows])
-            turned, wide, residual = (work[name][:n] for name in ("turned", "wide", "residual"))
-            scaled = self.scaling.apply(block.X[rows], work["scaled"])
+            turned, wide, residual = (
+                workspace[name][:n] for name in ("turned", "wide", "residual")
+            )
+            scaled = self.scaling.apply(block.X[rows], workspace["scaled"])
             np.matmul(scaled[:, :-1], self.basis, out=turned[:, :directions])
             turned[:, directions] = 1.0
             wide[...] = block.X[rows]
@@ -279,12 +283,12 @@ class ColumnSums:
             "second": np.zeros(features),
         }
 
-    def rooms(self, rows: int) -> Rooms:
+    def workspace(self, rows: int) -> Workspace:
         """Return the arrays that `add` works in, for blocks of at most `rows` rows."""
         piece = min(rows, piece_rows(len(self.about), square=False))
-        return {"shifted": Room((piece, len(self.about)))}
+        return {"shifted": ArraySpec((piece, len(self.about)))}
 
-    def add(self, sums: Sums, block: Block, work: Arrays) -> None:
+    def add(self, sums: Sums, block: Block, workspace: Arrays) -> None:
         """Add the sums over one block into `sums`, in place.
 
         Raises
@@ -292,10 +296,10 @@ class ColumnSums:
         NonFiniteData
             where the block holds NaN or infinity.
         """
-        piece = len(work["shifted"])
+        piece = len(workspace["shifted"])
         for start in range(0, block.n_rows, piece):
             rows = slice(start, start + piece)
-            shifted = work["shifted"][: len(block.X[rows])]
+            shifted = workspace["shifted"][: len(block.X[rows])]
             np.subtract(block.X[rows], self.about, out=shifted)
             weight = np.ones(len(shifted)) if block.weight is None else block.weight[rows]
             sums["first"] += weight @ shifted

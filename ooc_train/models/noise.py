@@ -5,10 +5,10 @@ Training"), appendix A: with G the gradient over all there could be, and Sigma t
 gradients of single rows, the simple noise scale is tr(Sigma) / |G|^2. Batches of fewer rows point
 mostly where chance has them point, those of more rows mostly all the same way.
 
-A pass has the gradients of its leaves anyway. The squared norm of a sum over b rows is expected to
-be ``b tr(Sigma) + b^2 |G|^2``: two sizes of b, that of the leaves and that of all rows, give both,
-without a bias. So leaves have to be random samples, as those of a store in random order are; where
-rows lie as they came, what leaves differ by counts as noise.
+A pass has the gradients of its partitions anyway. The squared norm of a sum over b rows is
+expected to be ``b tr(Sigma) + b^2 |G|^2``: two sizes of b, that of the partitions and that of all
+rows, give both, without a bias. So partitions have to be random samples, as those of a store in
+random order are; where rows lie as they came, what partitions differ by counts as noise.
 """
 
 import math
@@ -16,13 +16,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ooc_train.core.sums import Array, Arrays, Block, Room, Rooms, Sums
+from ooc_train.core.sums import Array, Arrays, ArraySpec, Block, Sums, Workspace
 from ooc_train.models.linear import LinearProblem, LossSums
 
 
 @dataclass(frozen=True, eq=False)
 class NoiseSums:
-    """What `LossSums` adds up, to the same bits, and the squared norms of the leaves' gradients.
+    """What `LossSums` adds up, to the same bits, and squared norms of partitions' gradients.
 
     Attributes
     ----------
@@ -36,35 +36,38 @@ class NoiseSums:
     def zeros(self) -> Sums:
         """Return sums over no rows."""
         return self.losses.zeros() | {
-            "leaf_squares": np.zeros(self.losses.gradients),
+            "partition_squares": np.zeros(self.losses.gradients),
             "squared_rows": np.zeros(()),
         }
 
-    def rooms(self, rows: int) -> Rooms:
+    def workspace(self, rows: int) -> Workspace:
         """Return the arrays that `add` works in, for blocks of at most `rows` rows."""
         outputs, columns = self.losses.theta.shape[1:]
         shape = (self.losses.gradients, outputs, columns)
-        return self.losses.rooms(rows) | {"leaf": Room(shape), "leaf_scaled": Room(shape)}
+        return self.losses.workspace(rows) | {
+            "partition": ArraySpec(shape),
+            "partition_scaled": ArraySpec(shape),
+        }
 
-    def add(self, sums: Sums, block: Block, work: Arrays) -> None:
-        """Add the sums over one leaf into `sums`, in place.
+    def add(self, sums: Sums, block: Block, workspace: Arrays) -> None:
+        """Add the sums over one partition into `sums`, in place.
 
         Raises
         ------
         NonFiniteData
             where the block holds NaN or infinity.
         """
-        leaf, scaled = work["leaf"], work["leaf_scaled"]
-        leaf[...] = sums["gradient"]
-        self.losses.add(sums, block, work)
-        np.subtract(sums["gradient"], leaf, out=leaf)
+        partition, scaled = workspace["partition"], workspace["partition_scaled"]
+        partition[...] = sums["gradient"]
+        self.losses.add(sums, block, workspace)
+        np.subtract(sums["gradient"], partition, out=partition)
         # By scaled parameters, which are those that updates change.
-        scaling, by_intercept = self.losses.scaling, leaf[..., -1:]
+        scaling, by_intercept = self.losses.scaling, partition[..., -1:]
         np.multiply(by_intercept, scaling.mean, out=scaled[..., :-1])
-        np.subtract(leaf[..., :-1], scaled[..., :-1], out=scaled[..., :-1])
+        np.subtract(partition[..., :-1], scaled[..., :-1], out=scaled[..., :-1])
         scaled[..., :-1] *= scaling.inverse
         scaled[..., -1:] = by_intercept if self.fit_intercept else 0.0
-        sums["leaf_squares"] += np.einsum("mkc,mkc->m", scaled, scaled)
+        sums["partition_squares"] += np.einsum("mkc,mkc->m", scaled, scaled)
         sums["squared_rows"] += float(block.n_rows) ** 2
 
 
@@ -89,7 +92,7 @@ class NoiseScale:
 
 
 def noise_scales(problem: LinearProblem, sums: Sums, theta: Array) -> list[NoiseScale] | None:
-    """Return the noise scale at each of the models of a pass, or None of a single leaf.
+    """Return the noise scale at each of the models of a pass, or None of a single partition.
 
     Parameters
     ----------
@@ -102,14 +105,14 @@ def noise_scales(problem: LinearProblem, sums: Sums, theta: Array) -> list[Noise
         return None
     by_mean_weight = n / problem.total_weight
     found = []
-    for model, leaf_squares in enumerate(sums["leaf_squares"]):
+    for model, partition_squares in enumerate(sums["partition_squares"]):
         total = problem.gradient(sums, model) * by_mean_weight
         penalty = problem.penalty * theta[model] / problem.total_weight
         if not problem.fit_intercept:
             total[:, -1] = 0.0
-        leaves = float(leaf_squares) * by_mean_weight**2
-        square = (float((total**2).sum()) - leaves) / (n * n - squared_rows)
-        variance = max(0.0, (leaves - squared_rows * square) / n)
+        partitions = float(partition_squares) * by_mean_weight**2
+        square = (float((total**2).sum()) - partitions) / (n * n - squared_rows)
+        variance = max(0.0, (partitions - squared_rows * square) / n)
         # The penalty moves the gradient, and has no noise.
         whole = float(((total / n + penalty) ** 2).sum())
         found.append(NoiseScale(variance, whole - variance / n))

@@ -59,9 +59,10 @@ class Model:
     max_iter : most iterations, or epochs of updates; None is the model's own default, 100
     tol : tolerance, as scikit-learn's; None is the model's own default
     standardize : whether the penalty is on standardised columns
-    shuffle_buffer : chunks mixed row by row when batches are drawn; "auto" is 1 for shuffled data
-    lanes : shares of the rows that are learned from at the same time, each by updates of its own,
-        and averaged at fixed points; the answer is that of as many lanes wherever it is computed
+    shuffle_chunks : chunks mixed row by row when batches are drawn; "auto" is 1 for shuffled data
+    replicas : shares of the rows that are learned from at the same time, each by updates of its
+        own, and averaged at fixed points; the answer is that of as many replicas wherever it is
+        computed
     random_state : seed of the order of rows; None draws one, which the report tells
 
     Raises
@@ -81,8 +82,8 @@ class Model:
     max_iter: int | None = None
     tol: float | None = None
     standardize: bool = False
-    shuffle_buffer: int | str = "auto"
-    lanes: int = 1
+    shuffle_chunks: int | str = "auto"
+    replicas: int = 1
     random_state: int | None = None
 
     def __post_init__(self) -> None:
@@ -106,13 +107,13 @@ class Model:
             _require_count("max_iter", self.max_iter)
         if self.learning_rate != "auto":
             _require_number("learning_rate", self.learning_rate, above=0.0, words=("auto",))
-        if self.shuffle_buffer != "auto":
-            _require_count("shuffle_buffer", self.shuffle_buffer, words=("auto",))
-        _require_count("lanes", self.lanes)
-        if self.lanes > 1 and self.batch_size == "full":
+        if self.shuffle_chunks != "auto":
+            _require_count("shuffle_chunks", self.shuffle_chunks, words=("auto",))
+        _require_count("replicas", self.replicas)
+        if self.replicas > 1 and self.batch_size == "full":
             raise ValueError(
-                f"lanes={shown(self.lanes)} is for updates by batches, and batch_size='full' reads "
-                "all rows for each; leave it out, or choose another batch_size"
+                f"replicas={shown(self.replicas)} is for updates by batches, and batch_size='full' "
+                "reads all rows for each; leave it out, or choose another batch_size"
             )
         if self.batch_size not in ("full", "chunk"):
             _require_count("batch_size", self.batch_size, words=("full", "chunk"))
@@ -182,10 +183,10 @@ class Model:
                 f"batch_size={rows:,} is more than the {n_rows:,} rows there are; use "
                 "batch_size='full' for all of them"
             )
-        if rows * self.lanes > n_rows:
+        if rows * self.replicas > n_rows:
             raise ValueError(
-                f"batches of {rows:,} rows in {self.lanes} lanes are more than the {n_rows:,} rows "
-                "there are; use fewer lanes, or smaller batches"
+                f"batches of {rows:,} rows in {self.replicas} replicas are more than the "
+                f"{n_rows:,} rows there are; use fewer replicas, or smaller batches"
             )
         return rows
 

@@ -73,14 +73,14 @@ class Report:
         4,096 of them every second, fourth, ... one
     converged : whether the tolerance was met
     random_state : the seed of the order of rows, drawn where none was given
-    shuffle_buffer : chunks that were mixed row by row
+    shuffle_chunks : chunks that were mixed row by row
     learning_rate : of the first update, where there were updates
     profile : seconds of all threads together, by what they were spent on: reading (and checking),
         decoding, computing, waiting (for another thread's turn to learn), and dask (without a
         task); of updates also evaluating, which is all of this for the rows of the loss, and with
         validation rows validating, likewise
     memory : ceiling, projection and measurement
-    lanes : shares of the rows that were learned from at the same time
+    replicas : shares of the rows that were learned from at the same time
     dashboard : where the run could be watched, or None
     notes : what was decided for the user
     shortfall : why the run is not converged, and the way out, in one line, which is a note too and
@@ -106,11 +106,11 @@ class Report:
     history: tuple[Stepped, ...]
     converged: bool
     random_state: int | None
-    shuffle_buffer: int | None
+    shuffle_chunks: int | None
     learning_rate: float | None
     profile: Mapping[str, float]
     memory: MemoryReport
-    lanes: int = 1
+    replicas: int = 1
     dashboard: str | None = None
     notes: tuple[str, ...] = ()
     shortfall: str = ""
@@ -195,12 +195,12 @@ class Report:
     def figures(self) -> list[tuple[str, str]]:
         """Return what was done as names and figures in words, for tables."""
         rate = f"{self.rows_per_second:,.0f} rows/s"
-        lanes = f", in {self.lanes} lanes" if self.lanes > 1 else ""
+        replicas = f", in {self.replicas} replicas" if self.replicas > 1 else ""
         memory = self.memory
         found = [
             ("model", self.model),
             ("solver", self.solver),
-            ("batch size", f"{self.batch_size}{lanes}"),
+            ("batch size", f"{self.batch_size}{replicas}"),
             ("rows x features", f"{self.n_rows:,} x {self.n_features:,}"),
             ("passes", f"{self.passes:.4g}"),
             ("updates", f"{self.updates:,}"),
@@ -279,7 +279,7 @@ _SCHEMA = record(
         "loss": _LOSS,
         "converged": flag,
         "random_state": or_none(whole(0, 2**128)),
-        "shuffle_buffer": or_none(whole(0)),
+        "shuffle_chunks": or_none(whole(0)),
         "learning_rate": or_none(_LOSS),
         "profile": _PROFILE,
         "memory": MEMORY_SCHEMA,
@@ -288,7 +288,7 @@ _SCHEMA = record(
     optional={
         "history": list_of(_STEP),
         "loss_history": list_of(_LOSS),
-        "lanes": whole(1),
+        "replicas": whole(1),
         "dashboard": or_none(text),
         "shortfall": text,
         "condition": or_none(_LOSS),

@@ -24,7 +24,7 @@ from ooc_train.runtime.meter import Meter, default_ceiling
 from ooc_train.stream.dask_arrays import DaskSource
 from ooc_train.stream.executors import Inline, OnDask, patiently
 from ooc_train.stream.passes import Stream
-from ooc_train.stream.plan import Demand, Plan, Processes, make_plan
+from ooc_train.stream.plan import Plan, Processes, Requirements, make_plan
 from ooc_train.stream.sources import ArraySource, Source, StoreSource
 
 
@@ -97,17 +97,19 @@ class Job:
                 f"{plan.explain()}"
             ) from error
 
-    def plan(self, demand: Demand, beside: tuple[Source, Demand] | None = None) -> Plan:
-        """Return the plan for a demand, and for one on other rows beside; nothing is read.
+    def plan(
+        self, requirements: Requirements, beside: tuple[Source, Requirements] | None = None
+    ) -> Plan:
+        """Return the plan for requirements, and for one on other rows beside; nothing is read.
 
         What processes hold is asked of them, after they have loaded what the job needs. Where the
         plan does not fit, a cluster that chose its number of workers itself ends some of them.
         """
         processes = self._processes(beside)
-        plan = make_plan(self.source, demand, self.ceiling, processes, beside)
+        plan = make_plan(self.source, requirements, self.ceiling, processes, beside)
         while not plan.fits and (most := self._spare(0)):
             fewer = [
-                make_plan(self.source, demand, self.ceiling, processes.without(n), beside)
+                make_plan(self.source, requirements, self.ceiling, processes.without(n), beside)
                 for n in range(1, most + 1)
             ]
             fits = [each.fits for each in fewer]
@@ -117,7 +119,7 @@ class Job:
             self._spare(ended)
             self._spared += ended
             processes = self._processes(beside)
-            plan = make_plan(self.source, demand, self.ceiling, processes, beside)
+            plan = make_plan(self.source, requirements, self.ceiling, processes, beside)
         return plan
 
     def _spare(self, n: int) -> int:
@@ -127,7 +129,7 @@ class Job:
             return 0
         return cluster.spare(n)
 
-    def _processes(self, beside: tuple[Source, Demand] | None) -> Processes:
+    def _processes(self, beside: tuple[Source, Requirements] | None) -> Processes:
         """Return what the processes hold that there are, with what the job needs loaded."""
         sources = [self.source] if beside is None else [self.source, beside[0]]
         dtypes = dict.fromkeys(source.dtype for source in sources)
@@ -178,7 +180,7 @@ class Job:
             if isinstance(self._executor, OnDask):
                 self._executor.held = lambda: (sampler.most, plan.ceiling.limit)
             self._sampler.start()
-        return Stream(self.source, self._executor, plan.grain, on_rows, stopped)
+        return Stream(self.source, self._executor, plan.config, on_rows, stopped)
 
     def beside(self, source: Source, plan: Plan, on_rows: Callable[[int], None]) -> Stream:
         """Return the passes over the other rows that the plan is for, which read nothing yet.

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from ooc_train.core.sums import Array, Sums, Work
+from ooc_train.core.sums import Array, Reduction, Sums
 from ooc_train.models.linear import Evaluation, LinearProblem
 from ooc_train.models.linear_updates import LinearUpdates
 from ooc_train.stream.sources import Source
@@ -29,18 +29,24 @@ class Stream(Protocol):
     source: Source
 
     def reduce(
-        self, work: Work, leaves: Sequence[int] | None = None, *, counted: bool = True
+        self, reduction: Reduction, partitions: Sequence[int] | None = None, *, counted: bool = True
     ) -> Sums:
-        """Return the sums over all rows, or over the leaves given.
+        """Return the sums over all rows, or over the partitions given.
 
         Rows that are not counted are no part of the run's passes.
         """
         ...
 
     def scan(
-        self, scan: LinearUpdates, states: Sequence[Sums], *, seed: int, epoch: int, mixing: int
+        self,
+        scan: LinearUpdates,
+        states: Sequence[Sums],
+        *,
+        seed: int,
+        epoch: int,
+        shuffle_chunks: int,
     ) -> list[Sums]:
-        """Return the states of all lanes after one pass over all rows in random order."""
+        """Return the states of all replicas after one pass over all rows in random order."""
         ...
 
 
@@ -107,7 +113,7 @@ class Solver(Protocol):
         """Return the bytes of matrices that the solver makes of sums, beside them, for the plan."""
         ...
 
-    def works(self, problem: LinearProblem) -> tuple[Work, ...]:
+    def reductions(self, problem: LinearProblem) -> tuple[Reduction, ...]:
         """Return the largest of each kind of sums that passes add up, for the plan."""
         ...
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ooc_train.core.sums import Array, Work
+from ooc_train.core.sums import Array, Reduction
 from ooc_train.models.linear import LinearProblem
 from ooc_train.models.moments import GramSums, Moments, ResidualSums
 from ooc_train.objective.scaling import Scaling
@@ -54,7 +54,7 @@ class Gram:
         """Return the bytes of matrices that the solver makes of sums, beside them."""
         return 6 * 8 * (problem.n_features + 1 + problem.n_outputs) ** 2
 
-    def works(self, problem: LinearProblem) -> tuple[Work, ...]:
+    def reductions(self, problem: LinearProblem) -> tuple[Reduction, ...]:
         """Return what passes add up."""
         sums = GramSums(problem.scaling, problem.n_outputs)
         if problem.n_features > WIDEST:
@@ -71,7 +71,7 @@ class Gram:
     def step(self, problem: LinearProblem, stream: Stream, state: State) -> State:
         """Return the solution."""
         del state
-        sums = stream.reduce(self.works(problem)[0])
+        sums = stream.reduce(self.reductions(problem)[0])
         moments = Moments.of(sums["gram"], problem.n_features)
         if problem.fit_intercept:
             products, cross, square = moments.covariance, moments.cross, moments.output_square

@@ -61,7 +61,7 @@ class LBFGS:
         del problem
         return 0
 
-    def works(self, problem: LinearProblem) -> tuple[LossSums]:
+    def reductions(self, problem: LinearProblem) -> tuple[LossSums]:
         """Return the largest of what passes add up."""
         points = np.zeros((len(_LENGTHS), *problem.zeros().shape))
         return (problem.sums(points, gradients=len(points)),)

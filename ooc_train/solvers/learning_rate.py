@@ -33,11 +33,11 @@ from ooc_train.models.linear import LinearProblem
 from ooc_train.models.moments import NormSums
 from ooc_train.optimizers.steps import Rule
 from ooc_train.solvers.base import Stream
-from ooc_train.stream.sources import Source, sample_leaves
+from ooc_train.stream.sources import Source, sample_partitions
 
-__all__ = ["Rate", "automatic_rate", "certain_gain", "evaluated_leaves", "norms"]
+__all__ = ["Rate", "automatic_rate", "certain_gain", "evaluated_partitions", "norms"]
 
-_SAMPLE_LEAVES = 32
+_SAMPLE_PARTITIONS = 32
 _SAMPLE_ROWS = 2**15
 WIDEST = 2048
 """Up to so many features the largest eigenvalue is computed; beyond, it is bounded by the trace."""
@@ -51,8 +51,8 @@ _ADAM_FALLS, _ADAM_LEAST_FALL = 0.25, 1000.0
 """Horizon of Adam in epochs, but at least so many updates."""
 
 _EVALUATED_ROWS, _EVALUATED_BYTES, _LEAST_EVALUATED = 2**17, 2**26, 4
-"""Rows by which a model is evaluated after each epoch, and their bytes at most; leaves at least. A
-loss of so many rows is within half a percent of that of all."""
+"""Rows by which a model is evaluated after each epoch, and their bytes at most; partitions at
+least. A loss of so many rows is within half a percent of that of all."""
 
 _LEAST_VARIANCE = 1e-3
 """Added to the curvature by each scaled column: a column that hardly varies in a sample tells
@@ -84,8 +84,10 @@ def norms(problem: LinearProblem) -> NormSums:
 def _sampled(problem: LinearProblem, stream: Stream, *, counted: bool = True) -> Sums:
     """Return the norms of a sample of rows."""
     source = stream.source
-    leaves = sample_leaves(source, min(_SAMPLE_ROWS, _SAMPLE_LEAVES * source.leaf_rows))
-    return stream.reduce(norms(problem), leaves, counted=counted)
+    partitions = sample_partitions(
+        source, min(_SAMPLE_ROWS, _SAMPLE_PARTITIONS * source.partition_rows)
+    )
+    return stream.reduce(norms(problem), partitions, counted=counted)
 
 
 def sgd_rate(
@@ -137,13 +139,13 @@ def automatic_rate(
     return sgd_rate(problem, stream, batch_size, per_epoch)
 
 
-def evaluated_leaves(source: Source) -> Sequence[int]:
-    """Return the leaves, spread evenly, by which a model is evaluated after each epoch.
+def evaluated_partitions(source: Source) -> Sequence[int]:
+    """Return the partitions, spread evenly, by which a model is evaluated after each epoch.
 
-    They are all leaves where that costs little beside an epoch of updates.
+    They are all partitions where that costs little beside an epoch of updates.
     """
     rows = min(_EVALUATED_ROWS, _EVALUATED_BYTES // max(1, source.row_bytes))
-    return sample_leaves(source, max(rows, _LEAST_EVALUATED * source.leaf_rows))
+    return sample_partitions(source, max(rows, _LEAST_EVALUATED * source.partition_rows))
 
 
 def certain_gain(problem: LinearProblem, stream: Stream, theta: Array) -> float:
@@ -154,9 +156,13 @@ def certain_gain(problem: LinearProblem, stream: Stream, theta: Array) -> float:
     Lindsay 1988). Of a sample, the product of the gradients of its two halves has no bias, and
     their difference tells its error.
     """
-    leaves = evaluated_leaves(stream.source)
-    half = len(leaves) if len(leaves) == stream.source.n_leaves else -(-len(leaves) // 2)
-    halves = [part for part in (leaves[:half], leaves[half:]) if part]
+    partitions = evaluated_partitions(stream.source)
+    half = (
+        len(partitions)
+        if len(partitions) == stream.source.n_partitions
+        else -(-len(partitions) // 2)
+    )
+    halves = [part for part in (partitions[:half], partitions[half:]) if part]
     gradients = [_mean_gradient(problem, stream, theta, part) for part in halves]
     first, second = gradients[0], gradients[-1]
     by_curvature = _by_curvature(problem, _sampled(problem, stream, counted=False))
@@ -178,7 +184,7 @@ def _by_curvature(problem: LinearProblem, sums: Sums) -> Callable[[Array], Array
 
 
 def _mean_gradient(
-    problem: LinearProblem, stream: Stream, theta: Array, leaves: Sequence[int]
+    problem: LinearProblem, stream: Stream, theta: Array, partitions: Sequence[int]
 ) -> Array:
-    sums = stream.reduce(problem.sums(theta[None]), leaves, counted=False)
+    sums = stream.reduce(problem.sums(theta[None]), partitions, counted=False)
     return problem.mean_gradient(sums, theta) if sums["weight"] > 0 else np.zeros_like(theta)

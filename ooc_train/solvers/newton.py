@@ -25,7 +25,7 @@ from ooc_train.core.sums import Array, Sums
 from ooc_train.errors import Diverged
 from ooc_train.models.linear import LinearProblem, LossSums
 from ooc_train.solvers.base import STALLED, State, Stream, lowers
-from ooc_train.stream.sources import rows_of, sample_leaves
+from ooc_train.stream.sources import rows_of, sample_partitions
 
 _SHORTER = np.array([0.5, 0.25, 1 / 16, 1 / 128])
 """Lengths of the steps that are tried beside the full one."""
@@ -88,7 +88,7 @@ class Newton:
         """Return the bytes of matrices that the solver makes of sums, beside them."""
         return 7 * 8 * problem.n_parameters**2
 
-    def works(self, problem: LinearProblem) -> tuple[LossSums]:
+    def reductions(self, problem: LinearProblem) -> tuple[LossSums]:
         """Return the largest of what passes add up."""
         points = np.zeros((1 + len(_SHORTER), *problem.zeros().shape))
         return (problem.sums(points, hessian=True),)
@@ -102,19 +102,19 @@ class Newton:
             return State(theta)
         source = stream.source
         rows = _SAMPLE_ROWS_PER_PARAMETER * problem.n_parameters
-        leaves = sample_leaves(source, rows)
+        partitions = sample_partitions(source, rows)
         state = State(theta)
-        if len(leaves) > _SAMPLE_SHARE * source.n_leaves:
+        if len(partitions) > _SAMPLE_SHARE * source.n_partitions:
             return state
         coarse = Newton(tol=max(self.tol, 1e-3))
-        first = coarse._iterate(problem, stream, state, leaves)
-        restrained = _restrained(problem, first.memory.seen, rows_of(source, leaves))
+        first = coarse._iterate(problem, stream, state, partitions)
+        restrained = _restrained(problem, first.memory.seen, rows_of(source, partitions))
         state = first if restrained is problem else state
         for _ in range(_SAMPLE_ITERATIONS - 1):
             if state.converged or state.stalled:
                 break
-            state = coarse._iterate(restrained, stream, state, leaves)
-        taken = rows_of(source, leaves)
+            state = coarse._iterate(restrained, stream, state, partitions)
+        taken = rows_of(source, partitions)
         note = f"begins at the optimum of a sample of {taken:,} rows"
         return State(state.theta, memory=_Sampled(), note=note)
 
@@ -139,11 +139,11 @@ class Newton:
         problem: LinearProblem,
         stream: Stream,
         state: State,
-        leaves: tuple[int, ...] | None,
+        partitions: tuple[int, ...] | None,
     ) -> State:
         search: _Search | None = state.memory
         points = state.theta[None] if search is None else search.points()
-        sums = stream.reduce(problem.sums(points, hessian=True), leaves)
+        sums = stream.reduce(problem.sums(points, hessian=True), partitions)
         now = problem.evaluation(sums, points)
         if search is None:
             if not np.isfinite(now.objective):
@@ -162,7 +162,7 @@ class Newton:
         direction = newton_direction(problem, now.gradient, now.hessian)
         slope = float((now.gradient * direction).sum())
         norm = float(np.abs(now.gradient).max()) / problem.total_weight
-        # Sums over leaves stand for sums over all rows, and are small by as much.
+        # Sums over partitions stand for sums over all rows, and are small by as much.
         norm *= problem.n_rows / float(sums["rows"])
         converged = norm <= self.tol
         theta, loss, n_iter = now.theta, now.loss, state.n_iter + (search is not None)

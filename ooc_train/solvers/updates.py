@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ooc_train.core.sums import Array, Sums, Work
+from ooc_train.core.sums import Array, Reduction, Sums
 from ooc_train.errors import Diverged
 from ooc_train.models.linear import LinearProblem
 from ooc_train.models.linear_updates import LinearUpdates
@@ -28,7 +28,7 @@ from ooc_train.solvers.learning_rate import (
     Rate,
     automatic_rate,
     certain_gain,
-    evaluated_leaves,
+    evaluated_partitions,
     norms,
 )
 from ooc_train.stream.order import rounds
@@ -43,7 +43,7 @@ NEAR = 0.01
 
 @dataclass(frozen=True, eq=False)
 class _Memory:
-    """The updates with their learning rate, each lane's state, and how long nothing was gained.
+    """The updates with their learning rate, each replica's state, and how long nothing was gained.
 
     `best` is the lowest mean objective after an epoch, `stale` the epochs since it was lowered by
     the tolerance, `lowest` the lowest progressive loss; `gradient` is that of the mean objective at
@@ -71,7 +71,7 @@ class Updates:
         rows, the gradient's largest entry
     seed : of the order of rows
     mixing : chunks mixed row by row
-    lanes : of rows, each learned from by itself, which are averaged now and then
+    replicas : of rows, each learned from by itself, which are averaged now and then
     """
 
     rule: Rule
@@ -79,25 +79,25 @@ class Updates:
     learning_rate: float | str
     tol: float
     seed: int
-    mixing: int
-    lanes: int = 1
+    shuffle_chunks: int
+    replicas: int = 1
 
     @property
     def slots(self) -> int:
         """Vectors of the size of `theta` that the solver holds beside it."""
         # States before and after an epoch, and what their mean is made of, where there are several.
-        return (2 * self.vectors + (4 if self.lanes > 1 else 0)) * self.lanes + 8
+        return (2 * self.vectors + (4 if self.replicas > 1 else 0)) * self.replicas + 8
 
     @property
     def vectors(self) -> int:
-        """Vectors of the size of `theta` that a lane carries, their average included."""
+        """Vectors of the size of `theta` that a replica carries, their average included."""
         return 5 if self.rule == "adam" else 3
 
     def start(self, problem: LinearProblem, stream: Stream, theta: Array) -> State:
         """Return the state to begin with; the automatic learning rate looks at a sample."""
         rate = self.first_rate(problem, stream)
         updates = self.updates(problem, stream, rate)
-        states = tuple(updates.start(theta) for _ in range(self.lanes))
+        states = tuple(updates.start(theta) for _ in range(self.replicas))
         note = f"learning rate {rate.eta0:.4g}" + (", falling" if rate.noise else "")
         return State(theta, memory=_Memory(updates, states), note=note)
 
@@ -113,14 +113,14 @@ class Updates:
             rate.horizon,
         )
 
-    def _rows_of_a_lane(self, source: Source) -> int:
-        """Return the most rows that a lane learns from in an epoch."""
-        group_rows = self.mixing * source.leaf_rows
-        groups = -(-source.n_leaves // self.mixing)
-        taken = [0] * self.lanes
-        for cuts in rounds(groups, group_rows * source.row_bytes, self.lanes):
-            for lane, (start, stop) in enumerate(cuts):
-                taken[lane] += stop - start
+    def _rows_of_a_replica(self, source: Source) -> int:
+        """Return the most rows that a replica learns from in an epoch."""
+        group_rows = self.shuffle_chunks * source.partition_rows
+        groups = -(-source.n_partitions // self.shuffle_chunks)
+        taken = [0] * self.replicas
+        for cuts in rounds(groups, group_rows * source.row_bytes, self.replicas):
+            for replica, (start, stop) in enumerate(cuts):
+                taken[replica] += stop - start
         return min(source.n_rows, max(taken) * group_rows)
 
     def first_rate(self, problem: LinearProblem, stream: Stream, *, planned: bool = True) -> Rate:
@@ -132,7 +132,7 @@ class Updates:
         """
         if not isinstance(self.learning_rate, str):
             return Rate(float(self.learning_rate))
-        rows = self._rows_of_a_lane(stream.source)
+        rows = self._rows_of_a_replica(stream.source)
         per_epoch = rows / self.batch_size if planned else None
         return automatic_rate(self.rule, problem, stream, self.batch_size, per_epoch)
 
@@ -147,11 +147,15 @@ class Updates:
         if self.batch_size >= stream.source.n_rows:
             return self._step_by_all_rows(problem, stream, state)
         memory: _Memory = state.memory
-        before = [lane | {"sums": np.zeros(2)} for lane in memory.states]
+        before = [replica | {"sums": np.zeros(2)} for replica in memory.states]
         after = stream.scan(
-            memory.updates, before, seed=self.seed, epoch=state.n_iter, mixing=self.mixing
+            memory.updates,
+            before,
+            seed=self.seed,
+            epoch=state.n_iter,
+            shuffle_chunks=self.shuffle_chunks,
         )
-        total, weight = np.sum([lane["sums"] for lane in after], axis=0)
+        total, weight = np.sum([replica["sums"] for replica in after], axis=0)
         progressive = float(total / weight)
         self._raise_if_diverged(progressive, memory)
         theta = after[0]["average"]
@@ -166,7 +170,7 @@ class Updates:
         return State(
             theta=theta,
             n_iter=state.n_iter + 1,
-            updates=sum(int(lane["counters"][1]) for lane in after),
+            updates=sum(int(replica["counters"][1]) for replica in after),
             loss=loss,
             progressive_loss=progressive,
             gradient_norm=norm,
@@ -184,12 +188,12 @@ class Updates:
     def _step_by_all_rows(self, problem: LinearProblem, stream: Stream, state: State) -> State:
         """Return the state after one more pass, which evaluates the point that the step led to."""
         memory: _Memory = state.memory
-        (lane,), n_iter = memory.states, state.n_iter
+        (replica,), n_iter = memory.states, state.n_iter
         if memory.gradient is not None:
-            lane, n_iter = memory.updates.step_by_all_rows(lane, memory.gradient), n_iter + 1
-        points = lane["theta"][None]
+            replica, n_iter = memory.updates.step_by_all_rows(replica, memory.gradient), n_iter + 1
+        points = replica["theta"][None]
         if self.rule == "adam":
-            points = np.stack([lane["theta"], lane["average"]])
+            points = np.stack([replica["theta"], replica["average"]])
         sums = stream.reduce(problem.sums(points, gradients=len(points)))
         model = problem.evaluation(sums, points, len(points) - 1)
         self._raise_if_diverged(model.loss, memory)
@@ -203,7 +207,7 @@ class Updates:
             converged=norm <= self.tol,
             memory=replace(
                 memory,
-                states=[lane],
+                states=[replica],
                 lowest=min(model.loss, memory.lowest),
                 gradient=problem.evaluation(sums, points).gradient / problem.total_weight,
             ),
@@ -213,7 +217,7 @@ class Updates:
         """Return the bytes of matrices that the solver makes of sums, beside them."""
         return 4 * 8 * (problem.n_features + 1) ** 2 if problem.n_features <= WIDEST else 0
 
-    def works(self, problem: LinearProblem) -> tuple[Work, ...]:
+    def reductions(self, problem: LinearProblem) -> tuple[Reduction, ...]:
         """Return the largest of each kind of sums that reduce passes add up."""
         points = np.broadcast_to(0.0, (1 + (self.rule == "adam"), *problem.zeros().shape))
         return (problem.sums(points, gradients=len(points)), norms(problem))
@@ -229,9 +233,9 @@ class Updates:
 
 def evaluated(problem: LinearProblem, stream: Stream, theta: Array) -> tuple[float, float, float]:
     """Return mean loss, mean objective and the gradient's largest entry, of a sample of rows."""
-    leaves = evaluated_leaves(stream.source)
-    sums = stream.reduce(problem.sums(theta[None]), leaves, counted=False)
-    if not sums["weight"] > 0 and len(leaves) < stream.source.n_leaves:
+    partitions = evaluated_partitions(stream.source)
+    sums = stream.reduce(problem.sums(theta[None]), partitions, counted=False)
+    if not sums["weight"] > 0 and len(partitions) < stream.source.n_partitions:
         sums = stream.reduce(problem.sums(theta[None]), counted=False)
     loss = float(sums["loss"][0]) / float(sums["weight"])
     objective = loss + 0.5 * float((problem.penalty * theta**2).sum()) / problem.total_weight

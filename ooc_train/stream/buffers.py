@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ooc_train.core.forks import after_fork
-from ooc_train.core.sums import Arrays, Rooms, total_bytes
+from ooc_train.core.sums import Arrays, Workspace, total_bytes
 from ooc_train.core.units import approximate_bytes
 from ooc_train.errors import CeilingExceeded
 
@@ -48,7 +48,7 @@ class Pool:
         return self._held
 
     @contextmanager
-    def take(self, *sets: Rooms, most_kept: int | None = None) -> Iterator[list[Arrays]]:
+    def take(self, *sets: Workspace, most_kept: int | None = None) -> Iterator[list[Arrays]]:
         """Lend sets of buffers, contents undefined, until the block is left.
 
         They are taken at once, so that two who each hold one set never wait for the other's. Those
@@ -59,13 +59,13 @@ class Pool:
         CeilingExceeded
             where they are larger than the whole pool, or no room came free within a minute.
         """
-        size = sum(total_bytes(rooms) for rooms in sets)
+        size = sum(total_bytes(specs) for specs in sets)
         memory = self._acquire(size)
         try:
             lent, offset = [], 0
-            for rooms in sets:
+            for specs in sets:
                 arrays: Arrays = {}
-                for name, room in rooms.items():
+                for name, room in specs.items():
                     raw = memory[offset : offset + room.nbytes]
                     dtype = np.dtype(room.dtype)
                     count = int(np.prod(room.shape, dtype=np.int64))
@@ -118,7 +118,7 @@ _users: Counter[int] = Counter()
 
 @after_fork
 def _begin_anew() -> None:
-    """Have a forked process begin without pools: threads that are not there hold their rooms."""
+    """Have a forked process begin without pools: threads that are not there hold their specs."""
     global _lock
     _lock = threading.Lock()
     _pools.clear()

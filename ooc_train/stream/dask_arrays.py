@@ -1,7 +1,7 @@
 """Dask arrays: cut alike by rows, and their blocks as a source.
 
-Blocks have any number of rows. Empty ones are left out when the source is made, so that every leaf
-holds a row; where a leaf begins follows from the rows of those before it.
+Blocks have any number of rows. Empty ones are left out when the source is made, so that every
+partition holds a row; where a partition begins follows from the rows of those before it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ import numpy as np
 from dask.delayed import delayed
 from numpy.typing import NDArray
 
-from ooc_train.core.sums import Array, Arrays, Block, Rooms
+from ooc_train.core.sums import Array, Arrays, Block, Workspace
 from ooc_train.errors import OocTrainError
 from ooc_train.stream.checks import require_finite, require_weights
 from ooc_train.stream.classes import Label, codes_of_labels, require_labels
@@ -30,8 +30,8 @@ class DaskSource:
 
     Attributes
     ----------
-    blocks : of each leaf, the delayed (X, y, weight)
-    rows : of each leaf
+    blocks : of each partition, the delayed (X, y, weight)
+    rows : of each partition
     """
 
     blocks: tuple[Any, ...]
@@ -46,12 +46,12 @@ class DaskSource:
         return sum(self.rows)
 
     @property
-    def leaf_rows(self) -> int:
+    def partition_rows(self) -> int:
         """Rows of the largest block."""
         return max(self.rows)
 
     @property
-    def n_leaves(self) -> int:
+    def n_partitions(self) -> int:
         """Blocks of rows."""
         return len(self.rows)
 
@@ -59,19 +59,20 @@ class DaskSource:
     def _starts(self) -> list[int]:
         return [0, *accumulate(self.rows)]
 
-    def first_row(self, leaf: int) -> int:
-        """Return the first row of a leaf; of one past the last, the number of rows."""
-        return self._starts[leaf]
+    def first_row(self, partition: int) -> int:
+        """Return the first row of a partition; of one past the last, the number of rows."""
+        return self._starts[partition]
 
-    def given(self, leaves: Sequence[int]) -> Any:
-        """Return what a task gets of leaves: Dask makes their blocks for it."""
+    def given(self, partitions: Sequence[int]) -> Any:
+        """Return what a task gets of partitions: Dask makes their blocks for it."""
         parts = [
-            (leaf, self.blocks[leaf], self.first_row(leaf), self.rows[leaf]) for leaf in leaves
+            (partition, self.blocks[partition], self.first_row(partition), self.rows[partition])
+            for partition in partitions
         ]
         return delayed(Given)(parts, self.dtype, self.n_outputs)
 
     @property
-    def stripe_leaves(self) -> int:
+    def group_partitions(self) -> int:
         """One block: Dask arrays have large ones."""
         return 1
 
@@ -86,13 +87,13 @@ class DaskSource:
         return 0
 
     @property
-    def mixing(self) -> int:
+    def shuffle_chunks(self) -> int:
         """One block: rows of different blocks meet in no process."""
         return 1
 
-    def rooms(self, leaves: int = 1) -> Rooms:
+    def buffers(self, partitions: int = 1) -> Workspace:
         """Return no buffers: Dask allocates the blocks, outside our count."""
-        del leaves
+        del partitions
         return {}
 
     def reader(self) -> Reader:
@@ -106,7 +107,7 @@ class Given:
 
     Attributes
     ----------
-    parts : of each leaf its number, its X, y and weight, its first row, and its rows
+    parts : of each partition its number, its X, y and weight, its first row, and its rows
     dtype : of X, as models see it
     n_outputs : columns of y
     """
@@ -117,12 +118,12 @@ class Given:
 
     @property
     def largest(self) -> int:
-        """Rows of the largest leaf."""
+        """Rows of the largest partition."""
         return max(rows for *_, rows in self.parts)
 
     @cached_property
-    def leaves(self) -> dict[int, Block]:
-        """The blocks by the number of the leaf.
+    def partitions(self) -> dict[int, Block]:
+        """The blocks by the number of the partition.
 
         Raises
         ------
@@ -133,7 +134,7 @@ class Given:
             it would then lie in wrong places.
         """
         blocks = {}
-        for leaf, made, start, rows in self.parts:
+        for partition, made, start, rows in self.parts:
             X, y, weight = (
                 values if values is None or is_sparse(values) else np.asanyarray(values)
                 for values in made
@@ -155,31 +156,31 @@ class Given:
                 y = as_numbers(y, "y", np.float64, start).reshape(rows, self.n_outputs)
             if weight is not None:
                 weight = as_numbers(weight, "sample_weight", np.float64, start)
-            blocks[leaf] = Block(X, y, weight, ((0, start),))
+            blocks[partition] = Block(X, y, weight, ((0, start),))
         return blocks
 
 
 @dataclass(frozen=True, eq=False)
 class GivenReader:
-    """Hands out leaves that came as arguments of the task."""
+    """Hands out partitions that came as arguments of the task."""
 
     given: Given
     decoding: ClassVar[float] = 0.0
 
-    def run(self, leaves: Sequence[int], arrays: Arrays) -> Iterator[Block]:
-        """Yield leaves."""
+    def run(self, partitions: Sequence[int], arrays: Arrays) -> Iterator[Block]:
+        """Yield partitions."""
         del arrays
-        for leaf in leaves:
-            yield self.given.leaves[leaf]
+        for partition in partitions:
+            yield self.given.partitions[partition]
 
-    def gather(self, leaves: Sequence[int], arrays: Arrays, at: int = 0) -> Block:
-        """Return the leaves as one block."""
+    def gather(self, partitions: Sequence[int], arrays: Arrays, at: int = 0) -> Block:
+        """Return the partitions as one block."""
         del arrays, at
-        return concatenate([self.given.leaves[leaf] for leaf in leaves])
+        return concatenate([self.given.partitions[partition] for partition in partitions])
 
-    def prefetch(self, leaves: Sequence[int]) -> None:
+    def prefetch(self, partitions: Sequence[int]) -> None:
         """Do nothing: rows are here."""
-        del leaves
+        del partitions
 
 
 def dask_rows(values: Any) -> Any:

@@ -199,7 +199,7 @@ def _with_weights(store: Store, values: Any, scratch: Scratch) -> Store:
         weights(),
         row_shape=(),
         dtype="<f8",
-        chunk_rows=StoreSource.of(store).leaf_rows,
+        chunk_rows=StoreSource.of(store).partition_rows,
     )
     return store.with_array("sample_weight", layout)
 
@@ -217,7 +217,7 @@ def _with_numbers(store: Store, values: Any, scratch: Scratch) -> Store:
         pieces,
         row_shape=shape[1:],
         dtype="<f8",
-        chunk_rows=StoreSource.of(store).leaf_rows,
+        chunk_rows=StoreSource.of(store).partition_rows,
     )
     return store.with_array("y", layout)
 
@@ -253,7 +253,7 @@ def _with_labels(store: Store, values: Any, classes: tuple[Label, ...], scratch:
         codes(),
         row_shape=(),
         dtype="<i8",
-        chunk_rows=StoreSource.of(store).leaf_rows,
+        chunk_rows=StoreSource.of(store).partition_rows,
     )
     return store.with_array(
         "y",

@@ -2,7 +2,7 @@
 
 A scan goes through *groups* of chunks. Groups come in random order; within a group, rows come in
 random order. A store that was shuffled at rest needs groups of one chunk only; one that was not has
-`shuffle_buffer` chunks mixed row by row, which are themselves drawn at random from the whole store.
+`shuffle_chunks` chunks mixed row by row, which are themselves drawn at random from the whole store.
 """
 
 import itertools
@@ -19,7 +19,7 @@ MIXED_CHUNKS = 64
 """Chunks mixed row by row where the rows at rest are in no random order (DESIGN, section 6)."""
 
 _ROUND_BYTES = 2**30
-"""What each of several lanes learns from until they are averaged: a third of a second, so that a
+"""What each of several replicas learns from until they are averaged: a third of a second, so that a
 round's way to the workers and back, of some 15 ms, hardly counts."""
 
 
@@ -76,7 +76,7 @@ class Epoch:
     """
 
     n_chunks: int
-    mixing: int
+    shuffle_chunks: int
     seed: int | None
     epoch: int
 
@@ -96,32 +96,32 @@ class Epoch:
 def _groups_of(order: Epoch) -> tuple[tuple[int, ...], ...]:
     if order.seed is None:
         return tuple((chunk,) for chunk in range(order.n_chunks))
-    mixing = min(order.mixing, order.n_chunks)
-    return tuple(groups(order.n_chunks, mixing, order.seed, order.epoch))
+    shuffle_chunks = min(order.shuffle_chunks, order.n_chunks)
+    return tuple(groups(order.n_chunks, shuffle_chunks, order.seed, order.epoch))
 
 
-def rounds(n_groups: int, group_bytes: int, lanes: int) -> list[list[tuple[int, int]]]:
-    """Return which groups each lane takes, round by round: the first, and the one after the last.
+def rounds(n_groups: int, group_bytes: int, replicas: int) -> list[list[tuple[int, int]]]:
+    """Return the groups of each replica, round by round: the first, and the one after the last.
 
-    A lane learns from about 1 GiB, and at most from twice that where rounds don't come out even.
+    A replica learns from about 1 GiB, and at most from twice that where rounds don't come out even.
 
     Parameters
     ----------
-    n_groups : groups of an epoch, no fewer than lanes
+    n_groups : groups of an epoch, no fewer than replicas
     group_bytes : of the rows of a group
-    lanes : shares of a round, which differ by one group at most
+    replicas : shares of a round, which differ by one group at most
 
     Examples
     --------
-    >>> rounds(9, 2**29, lanes=2)
+    >>> rounds(9, 2**29, replicas=2)
     [[(0, 2), (2, 4)], [(4, 6), (6, 9)]]
     """
     most = max(1, _ROUND_BYTES // max(group_bytes, 1))
-    n_rounds = max(1, n_groups // (lanes * most))
+    n_rounds = max(1, n_groups // (replicas * most))
     cuts = []
     for i in range(n_rounds):
         start, stop = i * n_groups // n_rounds, (i + 1) * n_groups // n_rounds
-        inner = [start + lane * (stop - start) // lanes for lane in range(lanes + 1)]
+        inner = [start + replica * (stop - start) // replicas for replica in range(replicas + 1)]
         cuts.append(list(itertools.pairwise(inner)))
     return cuts
 

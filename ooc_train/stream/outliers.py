@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ooc_train.core.sums import Arrays, Block, Room, Rooms
+from ooc_train.core.sums import Arrays, ArraySpec, Block, Workspace
 from ooc_train.errors import Diverged, NonFiniteData
 from ooc_train.objective.scaling import piece_rows
 from ooc_train.stream.passes import Stream
-from ooc_train.stream.sources import runs_of_leaves
+from ooc_train.stream.sources import runs_of_partitions
 
 _SQUARED = 1e150
 """Values beyond have squares, and sums of them, that float64 hardly holds."""
@@ -25,7 +25,7 @@ _FAR = 1e6
 """Times what others of its column are, from which on a value is to blame for parameters that grew
 without end; heavy tails of real columns reach some thousands."""
 
-_RUN_LEAVES = 64
+_RUN_PARTITIONS = 64
 """Leaves of a task."""
 
 
@@ -66,20 +66,20 @@ class _Search:
 
     n_features: int
 
-    def rooms(self, rows: int) -> Rooms:
+    def workspace(self, rows: int) -> Workspace:
         """Return the arrays that `run` works in, for blocks of at most `rows` rows."""
         piece = min(rows, piece_rows(self.n_features, square=False))
-        return {"sizes": Room((piece, self.n_features))}
+        return {"sizes": ArraySpec((piece, self.n_features))}
 
-    def run(self, blocks: Iterator[Block], work: Arrays) -> Outlier | None:
+    def run(self, blocks: Iterator[Block], workspace: Arrays) -> Outlier | None:
         """Return the value that is farthest, or None where none is far."""
         found: list[Outlier] = []
-        piece = len(work["sizes"])
+        piece = len(workspace["sizes"])
         for block in blocks:
             for start in range(0, block.n_rows, piece):
                 rows, row = slice(start, start + piece), block.row_number(start)
                 X = block.X[rows]
-                sizes = np.abs(X, out=work["sizes"][: len(X)], casting="unsafe")
+                sizes = np.abs(X, out=workspace["sizes"][: len(X)], casting="unsafe")
                 found += _outliers(X, sizes, row, "column {} of X")
                 others = (("y", block.y), ("sample_weight", block.weight))
                 for name, values in others:
@@ -133,7 +133,7 @@ def blamed(stream: Stream) -> Iterator[None]:
             yield
     except (Diverged, np.linalg.LinAlgError) as failure:
         search = _Search(stream.source.n_features)
-        runs = runs_of_leaves(stream.source, _RUN_LEAVES)
+        runs = runs_of_partitions(stream.source, _RUN_PARTITIONS)
         worst = _worst([found for found in stream.map(search, runs) if found is not None])
         if worst is None:
             raise

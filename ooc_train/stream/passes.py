@@ -1,13 +1,14 @@
 """The three passes over rows: `reduce` adds up sums, `scan` carries a state, `map` writes rows.
 
 A pass is a list of calls; an executor runs them, in this thread or as Dask tasks. Data never cross
-a process: each task reads its own leaves, small arguments travel out, sums travel back.
+a process: each task reads its own partitions, small arguments travel out, sums travel back.
 
 Adding up in a fixed order
-    Leaves are added one after another into the sums of their stripe. Stripes are the leaves of a
-    binary tree aligned on powers of two; a task that covers a run of stripes returns the aligned
-    nodes that it completes, and the driver completes the rest. So the bits of a total are a
-    function of the layout, and grouping, workers and order of arrival cannot change them.
+    Partitions are added one after another into the sums of their partition group. Partition groups
+    are the leaves of a binary tree aligned on powers of two; a task that covers a run of
+    partition groups returns the aligned nodes that it completes, and the driver completes the
+    rest. So the bits of a total are a function of the layout, and grouping, workers and order of
+    arrival cannot change them.
 """
 
 import threading
@@ -20,7 +21,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ooc_train.core.sums import Arrays, Block, Room, Rooms, Sums, Work, add_into
+from ooc_train.core.sums import Arrays, ArraySpec, Block, Reduction, Sums, Workspace, add_into
 from ooc_train.core.threads import one_blas_thread
 from ooc_train.errors import OocTrainError
 from ooc_train.stream import order
@@ -28,7 +29,7 @@ from ooc_train.stream.buffers import KEPT_BYTES, pool_of
 from ooc_train.stream.dask_arrays import DaskSource, Given, GivenReader
 from ooc_train.stream.executors import TOGETHER, Executor
 from ooc_train.stream.pipeline import in_turns
-from ooc_train.stream.sources import Reader, Source, StoreSource, leaves_within
+from ooc_train.stream.sources import Reader, Source, StoreSource, partitions_within
 
 _SEGMENT_SECONDS = 1.0
 """A scan comes back to the driver, its retry point, about so often."""
@@ -36,19 +37,20 @@ _SEGMENT_SECONDS = 1.0
 _FIRST_SEGMENT_ROWS = 2**19
 """Rows of a scan's first segment, before its speed is known."""
 
-_FAR_LEAVES = 16
-"""Leaves that a scan asks a disk for ahead: with as many on their way, random chunks came as fast
-as a file read from end to end."""
+_FAR_PARTITIONS = 16
+"""Partitions that a scan asks a disk for ahead: with as many on their way, random chunks came as
+fast as a file read from end to end."""
 
 _COLD = 0.7e-9
 """Seconds a byte beyond which a read is taken for one of a disk: ten times that of memory."""
 
 Node = tuple[int, int]
-"""Level and index of a node of the tree: it covers the stripes `index * 2**level` and following."""
+"""Level and index of a node of the tree: it covers the partition groups `index * 2**level` and
+following."""
 
 
 @dataclass(frozen=True, slots=True)
-class Spent:
+class Timings:
     """What passes took: rows, and seconds of all threads that they ran on together.
 
     Attributes
@@ -70,9 +72,9 @@ class Spent:
     dask: float = 0.0
     evaluating: float = 0.0
 
-    def __add__(self, other: "Spent") -> "Spent":
+    def __add__(self, other: "Timings") -> "Timings":
         # By name: `astuple` copies deeply, which took as long as a tenth of learning from a chunk.
-        return Spent(
+        return Timings(
             self.rows + other.rows,
             self.reading + other.reading,
             self.decoding + other.decoding,
@@ -85,74 +87,74 @@ class Spent:
     @property
     def profile(self) -> dict[str, float]:
         """Return the seconds by what they were spent on."""
-        spent = {name: getattr(self, name) for name in self.__slots__ if name != "rows"}
+        timings = {name: getattr(self, name) for name in self.__slots__ if name != "rows"}
         if not self.evaluating:
-            del spent["evaluating"]
-        return spent
+            del timings["evaluating"]
+        return timings
 
-    def as_evaluating(self) -> "Spent":
+    def as_evaluating(self) -> "Timings":
         """Return the same rows and seconds, as those of a pass that evaluates a model."""
-        return Spent(self.rows, evaluating=sum(self.profile.values()))
+        return Timings(self.rows, evaluating=sum(self.profile.values()))
 
 
 @dataclass(frozen=True, slots=True)
-class Grain:
+class PassConfig:
     """How a plan cuts a pass: none of it changes what is learned.
 
     Attributes
     ----------
-    task_stripes, least_stripes : stripes that one reduce task covers at first, and at the end of a
-        pass: powers of two
+    task_groups, least_groups : partition groups that one reduce task covers at first, and at the
+        end of a pass: powers of two
     window : tasks that the driver keeps in flight
-    lanes : lanes of a scan that learn at a time
+    replicas : replicas of a scan that learn at a time
     turns : threads of each, of which one learns while the others read
-    places : lots that each lane holds
-    lot : groups of leaves of one, which is read, and learned from, at a time
+    places : lots that each replica holds
+    lot : groups of partitions of one, which is read, and learned from, at a time
     pool_bytes : the most that buffers in one process may hold
     threads : tasks that run at a time
     gathered : results that the driver fetches at a time
     """
 
-    task_stripes: int
+    task_groups: int
     window: int
-    lanes: int
+    replicas: int
     turns: int
     places: int
     lot: int
     pool_bytes: int
-    least_stripes: int = 1
+    least_groups: int = 1
     threads: int = 1
     gathered: int = TOGETHER
 
 
 class Scan(Protocol):
-    """What lanes of a scan carry through the rows: a value that travels to the workers."""
+    """What replicas of a scan carry through the rows: a value that travels to the workers."""
 
-    def rooms(self, rows: int) -> Rooms:
+    def workspace(self, rows: int) -> Workspace:
         """Return the arrays that a learner works in, for blocks of at most `rows` rows."""
         ...
 
-    def learner(self, state: Sums, work: Arrays) -> Callable[[Block, NDArray[np.int64]], None]:
+    def learner(self, state: Sums, workspace: Arrays) -> Callable[[Block, NDArray[np.int64]], None]:
         """Return what takes a block's rows into `state`, in place, in the order given."""
         ...
 
-    def finish(self, state: Sums, work: Arrays) -> None:
+    def finish(self, state: Sums, workspace: Arrays) -> None:
         """Take in, in place, what the last full batch of a pass left over."""
         ...
 
     def average(self, before: Sequence[Sums], after: Sequence[Sums]) -> None:
-        """Bring the states of several lanes together, in place, which were `before` a round."""
+        """Bring the states of several replicas together, in place, which were `before` a round."""
         ...
 
 
 class RowMap(Protocol):
     """What a map makes of a run of rows: a value that travels to the workers."""
 
-    def rooms(self, rows: int) -> Rooms:
+    def workspace(self, rows: int) -> Workspace:
         """Return the arrays that `run` works in, for blocks of at most `rows` rows."""
         ...
 
-    def run(self, blocks: Iterator[Block], work: Arrays) -> Any:
+    def run(self, blocks: Iterator[Block], workspace: Arrays) -> Any:
         """Take the blocks of a run of rows, in order, and return what travels to the driver."""
         ...
 
@@ -162,7 +164,7 @@ class Stream:
 
     Attributes
     ----------
-    spent : what all tasks so far did
+    timings : what all tasks so far did
     on_rows : called with the number of rows after each task
     stopped : asked between the segments of a scan whether it should end there
     """
@@ -171,14 +173,14 @@ class Stream:
         self,
         source: Source,
         executor: Executor,
-        grain: Grain,
+        config: PassConfig,
         on_rows: Callable[[int], None] = lambda _: None,
         stopped: Callable[[], bool] = lambda: False,
     ) -> None:
         self.source = source
-        self.spent = Spent()
+        self.timings = Timings()
         self._executor = executor
-        self._grain = grain
+        self._config = config
         self._on_rows = on_rows
         self._stopped = stopped
         self._segment_rows = float(_FIRST_SEGMENT_ROWS)
@@ -186,7 +188,7 @@ class Stream:
     def _run(
         self,
         function: Callable[..., Any],
-        work: Any,
+        reduction: Any,
         calls: Iterable[tuple[Any, ...]],
         name: str,
         threads: int,
@@ -195,21 +197,21 @@ class Stream:
         counted: bool = True,
     ) -> Iterator[Any]:
         """Yield what the calls return, and count what they and the way to them took."""
-        started, before = perf_counter(), sum(self.spent.profile.values())
+        started, before = perf_counter(), sum(self.timings.profile.values())
         source = None if isinstance(self.source, DaskSource) else self.source
-        shared = (function, source, work, self._grain)
+        shared = (function, source, reduction, self._config)
         for outcome in self._executor.run(
-            _attempt, calls, window, name, shared, self._grain.gathered
+            _attempt, calls, window, name, shared, self._config.gathered
         ):
             if isinstance(outcome, Exception):
                 raise outcome
-            result, spent = outcome
-            self.spent += spent if counted else spent.as_evaluating()
-            self._on_rows(spent.rows if counted else 0)
+            result, timings = outcome
+            self.timings += timings if counted else timings.as_evaluating()
+            self._on_rows(timings.rows if counted else 0)
             yield result
-        busy = sum(self.spent.profile.values()) - before
-        rest = Spent(dask=max(0.0, threads * (perf_counter() - started) - busy))
-        self.spent += rest if counted else rest.as_evaluating()
+        busy = sum(self.timings.profile.values()) - before
+        rest = Timings(dask=max(0.0, threads * (perf_counter() - started) - busy))
+        self.timings += rest if counted else rest.as_evaluating()
 
     @contextmanager
     def _sharing(self) -> Iterator[None]:
@@ -219,38 +221,44 @@ class Stream:
         finally:
             self._executor.release()
 
-    def _given(self, leaves: Sequence[int]) -> Any:
-        """Return leaves that a task can't read for itself, or None where it can."""
+    def _given(self, partitions: Sequence[int]) -> Any:
+        """Return partitions that a task can't read for itself, or None where it can."""
         if not isinstance(self.source, DaskSource):
             return None
-        return self.source.given(leaves)
+        return self.source.given(partitions)
 
     def reduce(
-        self, work: Work, leaves: Sequence[int] | None = None, *, counted: bool = True
+        self, reduction: Reduction, partitions: Sequence[int] | None = None, *, counted: bool = True
     ) -> Sums:
-        """Return the sums that `work` adds up over all rows, or over the leaves given.
+        """Return the sums that `reduction` adds up over all rows, or over the partitions given.
 
         The bits are those of the layout: no plan, worker or order of arrival changes them. Of rows
         that are not counted, `on_rows` is told none.
         """
-        leaves = range(self.source.n_leaves) if leaves is None else leaves
-        per_stripe = self.source.stripe_leaves
-        stripes = -(-len(leaves) // per_stripe)
+        partitions = range(self.source.n_partitions) if partitions is None else partitions
+        per_group = self.source.group_partitions
+        groups = -(-len(partitions) // per_group)
 
         def calls() -> Iterator[tuple[Any, ...]]:
-            for first, last in _shares(stripes, self._grain):
-                run = leaves[first * per_stripe : last * per_stripe]
-                yield self._given(run), run, first, per_stripe
+            for first, last in _shares(groups, self._config):
+                run = partitions[first * per_group : last * per_group]
+                yield self._given(run), run, first, per_group
 
-        tree, grain = SumTree(), self._grain
+        tree, config = SumTree(), self._config
         with self._sharing():
             passed = self._run(
-                _reduce_task, work, calls(), "reduce", grain.threads, grain.window, counted=counted
+                _reduce_task,
+                reduction,
+                calls(),
+                "reduce",
+                config.threads,
+                config.window,
+                counted=counted,
             )
             for nodes in passed:
                 while nodes:
                     tree.put(*nodes.popitem())
-        return tree.total() or work.zeros()
+        return tree.total() or reduction.zeros()
 
     def scan(
         self,
@@ -259,53 +267,61 @@ class Stream:
         *,
         seed: int,
         epoch: int,
-        mixing: int,
+        shuffle_chunks: int,
         shuffled: bool = True,
     ) -> list[Sums]:
-        """Return the states of all lanes after a pass, in the random order of (seed, epoch).
+        """Return the states of all replicas after a pass, in the random order of (seed, epoch).
 
-        One lane learns from all rows. Several, no more than there are groups of leaves, share the
-        rows of each round, and are averaged at its end; rounds are a function of the layout.
+        One replica learns from all rows. Several, no more than there are groups of partitions,
+        share the rows of each round, and are averaged at its end; rounds are a function of the
+        layout.
 
         The driver gets the states back about once a second: where a worker dies, only that segment
         is done again, from the state that the driver holds; so the bits do not change. A run that
         is to stop ends a pass there too.
         """
-        whole = order.Epoch(self.source.n_leaves, mixing, seed if shuffled else None, epoch)
+        whole = order.Epoch(
+            self.source.n_partitions, shuffle_chunks, seed if shuffled else None, epoch
+        )
         groups = whole.groups()
-        rows = self.source.leaf_rows * len(groups[0])
+        rows = self.source.partition_rows * len(groups[0])
         states = list(states)
         with self._sharing():
             for cuts in self._rounds(len(groups), rows, len(states)):
                 last = cuts[-1][1] == len(groups)
                 calls = [
                     (
-                        self._given([leaf for group in groups[start:stop] for leaf in group]),
-                        lane,
-                        states[lane],
+                        self._given(
+                            [partition for group in groups[start:stop] for partition in group]
+                        ),
+                        replica,
+                        states[replica],
                         whole,
                         start,
                         stop,
                         last,
                     )
-                    for lane, (start, stop) in enumerate(cuts)
+                    for replica, (start, stop) in enumerate(cuts)
                 ]
-                lanes, threads = self._grain.lanes, self._grain.lanes * self._grain.turns
-                learned = dict(self._run(_scan_task, scan, calls, "scan", threads, lanes))
-                before, states = states, [learned[lane] for lane in range(len(states))]
+                replicas, threads = (
+                    self._config.replicas,
+                    self._config.replicas * self._config.turns,
+                )
+                learned = dict(self._run(_scan_task, scan, calls, "scan", threads, replicas))
+                before, states = states, [learned[replica] for replica in range(len(states))]
                 if len(states) > 1:
                     scan.average(before, states)
                 if self._stopped():
                     break
         return states
 
-    def _rounds(self, groups: int, rows: int, lanes: int) -> Iterator[Sequence[tuple[int, int]]]:
-        """Yield which groups, of so many rows, each lane takes until the states come back.
+    def _rounds(self, groups: int, rows: int, replicas: int) -> Iterator[Sequence[tuple[int, int]]]:
+        """Yield which groups, of so many rows, each replica takes until the states come back.
 
-        To one lane it makes no difference: it comes back about once a second.
+        To one replica it makes no difference: it comes back about once a second.
         """
-        if lanes > 1:
-            yield from order.rounds(groups, rows * self.source.row_bytes, lanes)
+        if replicas > 1:
+            yield from order.rounds(groups, rows * self.source.row_bytes, replicas)
             return
         at = 0
         while at < groups:
@@ -322,33 +338,33 @@ class Stream:
     def map(self, function: RowMap, runs: Iterable[tuple[int, int]]) -> Iterator[Any]:
         """Yield what `function` returns for each run of rows, as they come in.
 
-        A run is a first row and the one after the last. Leaves that reach beyond are cut, and so a
-        leaf in which a run ends and the next begins is read twice.
+        A run is a first row and the one after the last. Partitions that reach beyond are cut, and
+        so a partition in which a run ends and the next begins is read twice.
         """
 
         def calls() -> Iterator[tuple[Any, ...]]:
             for start, stop in runs:
-                leaves = leaves_within(self.source, start, stop)
-                yield self._given(leaves), leaves, start, stop
+                partitions = partitions_within(self.source, start, stop)
+                yield self._given(partitions), partitions, start, stop
 
-        grain = self._grain
+        config = self._config
         with self._sharing():
-            yield from self._run(_map_task, function, calls(), "map", grain.threads, grain.window)
+            yield from self._run(_map_task, function, calls(), "map", config.threads, config.window)
 
 
-def _shares(stripes: int, grain: Grain) -> Iterator[tuple[int, int]]:
-    """Cut stripes into tasks, smaller ones towards the end, so that all finish at about one time.
+def _shares(groups: int, config: PassConfig) -> Iterator[tuple[int, int]]:
+    """Cut partition groups into tasks, smaller towards the end, so that all finish at one time.
 
     Guided self-scheduling (Polychronopoulos and Kuck 1987), by powers of two: so a task begins
     where a node of its size does.
     """
-    first, size, least = 0, grain.task_stripes, grain.least_stripes
-    while first < stripes:
-        left = stripes - first
-        while size > least and 3 * size * grain.threads > 2 * left:
+    first, size, least = 0, config.task_groups, config.least_groups
+    while first < groups:
+        left = groups - first
+        while size > least and 3 * size * config.threads > 2 * left:
             size //= 2
         # What is less than the smallest task is no task of its own.
-        last = stripes if left < size + least else first + size
+        last = groups if left < size + least else first + size
         yield first, last
         first = last
 
@@ -369,9 +385,9 @@ class SumTree:
         self.nodes[level, index] = sums
 
     def total(self) -> Sums | None:
-        """Return the sum of all nodes, those of fewest stripes first, or None where there is none.
+        """Return the sum of all nodes, the smallest first, or None where there is none.
 
-        What is left when all stripes are in follows from their number alone.
+        What is left when all partition groups are in follows from their number alone.
         """
         total: Sums | None = None
         for _, sums in sorted(self.nodes.items(), key=lambda item: item[0][0]):
@@ -406,7 +422,7 @@ def _reader(source: Source | None, given: Given | None) -> Reader:
     if given is not None:
         return GivenReader(given)
     if source is None:
-        raise TypeError("a task was given neither a source nor leaves")
+        raise TypeError("a task was given neither a source nor partitions")
     if not isinstance(source, StoreSource):
         return source.reader()
     # A reader keeps shard indices and open files, which a pass of many tasks wants to find again.
@@ -417,46 +433,46 @@ def _reader(source: Source | None, given: Given | None) -> Reader:
 
 
 def _largest(source: Source | None, given: Given | None) -> int:
-    """Return the rows of the largest leaf."""
+    """Return the rows of the largest partition."""
     if given is not None:
         return given.largest
-    return 0 if source is None else source.leaf_rows
+    return 0 if source is None else source.partition_rows
 
 
-def _rooms(source: Source | None, leaves: int = 1) -> Rooms:
-    return {} if source is None else source.rooms(leaves)
+def _buffers(source: Source | None, partitions: int = 1) -> Workspace:
+    return {} if source is None else source.buffers(partitions)
 
 
 def _reduce_task(
     source: Source | None,
-    work: Work,
-    grain: Grain,
+    reduction: Reduction,
+    config: PassConfig,
     given: Given | None,
-    leaves: Sequence[int],
-    first_stripe: int,
-    stripe_leaves: int,
-) -> tuple[dict[Node, Sums], Spent]:
-    """Return the aligned nodes over the stripes of `leaves`, and what it took."""
+    partitions: Sequence[int],
+    first_group: int,
+    group_partitions: int,
+) -> tuple[dict[Node, Sums], Timings]:
+    """Return the aligned nodes over the partition groups of `partitions`, and what it took."""
     reader, tree = _reader(source, given), SumTree()
     rows, reading, computing, decoded = 0, 0.0, 0.0, reader.decoding
-    work_rooms = work.rooms(_largest(source, given))
+    reduction_workspace = reduction.workspace(_largest(source, given))
     with (
         one_blas_thread(),
-        pool_of(grain.pool_bytes) as pool,
-        pool.take(_rooms(source), work_rooms) as (arrays, workspace),
+        pool_of(config.pool_bytes) as pool,
+        pool.take(_buffers(source), reduction_workspace) as (arrays, workspace),
     ):
-        for stripe, first in enumerate(range(0, len(leaves), stripe_leaves), first_stripe):
-            sums = work.zeros()
+        for group, first in enumerate(range(0, len(partitions), group_partitions), first_group):
+            sums = reduction.zeros()
             started = perf_counter()
-            for block in reader.run(leaves[first : first + stripe_leaves], arrays):
+            for block in reader.run(partitions[first : first + group_partitions], arrays):
                 read = perf_counter()
-                work.add(sums, block, workspace)
+                reduction.add(sums, block, workspace)
                 rows += block.n_rows
                 reading, started = reading + read - started, perf_counter()
                 computing += started - read
-            tree.put((0, stripe), sums)
+            tree.put((0, group), sums)
     decoding = reader.decoding - decoded
-    return tree.nodes, Spent(rows, reading - decoding, decoding, computing)
+    return tree.nodes, Timings(rows, reading - decoding, decoding, computing)
 
 
 class _ColdReads:
@@ -468,7 +484,7 @@ class _ColdReads:
 
     def __init__(self, groups: Sequence[tuple[int, ...]]) -> None:
         self._groups = groups
-        self._far = max(1, _FAR_LEAVES // len(groups[0]))
+        self._far = max(1, _FAR_PARTITIONS // len(groups[0]))
         self._asked = self._until = 0
         self._lock = threading.Lock()
 
@@ -482,35 +498,35 @@ class _ColdReads:
             if i >= self._until or first >= far:
                 return
             self._asked = far
-        for leaves in self._groups[first:far]:
-            reader.prefetch(leaves)
+        for partitions in self._groups[first:far]:
+            reader.prefetch(partitions)
 
 
 def _scan_task(
     source: Source | None,
     scan: Scan,
-    grain: Grain,
+    config: PassConfig,
     given: Given | None,
-    lane: int,
+    replica: int,
     state: Sums,
     whole: order.Epoch,
     start: int,
     stop: int,
     last: bool,
-) -> tuple[tuple[int, Sums], Spent]:
-    """Return a lane and its state after the groups `start` to `stop`, and what it took."""
+) -> tuple[tuple[int, Sums], Timings]:
+    """Return a replica and its state after the groups `start` to `stop`, and what it took."""
     groups = whole.groups()[start:stop]
     state = {name: array.copy() for name, array in state.items()}
-    mixing = len(groups[0])
-    lots = [range(i, min(i + grain.lot, len(groups))) for i in range(0, len(groups), grain.lot)]
-    rows = _largest(source, given) * mixing
+    shuffle_chunks = len(groups[0])
+    lots = [range(i, min(i + config.lot, len(groups))) for i in range(0, len(groups), config.lot)]
+    rows = _largest(source, given) * shuffle_chunks
     needed = (
-        _rooms(source, mixing * len(lots[0])),
-        {"order": Room((rows * len(lots[0]),), "<i8")},
+        _buffers(source, shuffle_chunks * len(lots[0])),
+        {"order": ArraySpec((rows * len(lots[0]),), "<i8")},
     )
     cold = _ColdReads(groups)
-    spents: list[Spent] = []
-    blocks: list[list[tuple[Block, NDArray[np.int64]]]] = [[] for _ in range(grain.places)]
+    timings_of_tasks: list[Timings] = []
+    blocks: list[list[tuple[Block, NDArray[np.int64]]]] = [[] for _ in range(config.places)]
 
     def read(lot: int, place: int) -> None:
         started, at = perf_counter(), 0
@@ -527,57 +543,60 @@ def _scan_task(
             blocks[place].append((block, in_order))
             at += block.n_rows
         decoding = reader.decoding - decoded
-        spents.append(Spent(at, perf_counter() - started - decoding, decoding))
+        timings_of_tasks.append(Timings(at, perf_counter() - started - decoding, decoding))
 
     def learn(place: int) -> None:
         started = perf_counter()
         for block, in_order in blocks[place]:
             learn_from(block, in_order)
-        spents.append(Spent(computing=perf_counter() - started))
+        timings_of_tasks.append(Timings(computing=perf_counter() - started))
 
     # All at once: a thread that waited for room would keep the others waiting.
     with (
         one_blas_thread(),
-        pool_of(grain.pool_bytes) as pool,
-        pool.take(*grain.places * needed, scan.rooms(rows), most_kept=KEPT_BYTES) as (*lent, work),
+        pool_of(config.pool_bytes) as pool,
+        pool.take(*config.places * needed, scan.workspace(rows), most_kept=KEPT_BYTES) as (
+            *lent,
+            workspace,
+        ),
     ):
-        learn_from = scan.learner(state, work)
-        waited = in_turns(read, learn, len(lots), min(grain.turns, len(lots)), grain.places)
+        learn_from = scan.learner(state, workspace)
+        waited = in_turns(read, learn, len(lots), min(config.turns, len(lots)), config.places)
         if last:
-            scan.finish(state, work)
-    spent = sum(spents, Spent(waiting=waited))
-    return (lane, state), spent
+            scan.finish(state, workspace)
+    timings = sum(timings_of_tasks, Timings(waiting=waited))
+    return (replica, state), timings
 
 
 def _map_task(
     source: Source | None,
     function: RowMap,
-    grain: Grain,
+    config: PassConfig,
     given: Given | None,
-    leaves: Sequence[int],
+    partitions: Sequence[int],
     start: int,
     stop: int,
-) -> tuple[Any, Spent]:
-    """Return what `function` makes of the rows `start` to `stop` of the leaves; what it took."""
+) -> tuple[Any, Timings]:
+    """Return what `function` makes of the rows from `start` to `stop`, and what it took."""
     reader = _reader(source, given)
     rows, reading, decoded, started = 0, 0.0, reader.decoding, perf_counter()
 
     def blocks() -> Iterator[Block]:
         nonlocal rows, reading
         began = perf_counter()
-        for block in reader.run(leaves, arrays):
+        for block in reader.run(partitions, arrays):
             reading += perf_counter() - began
             rows += block.n_rows
             yield block.within(start, stop)
             began = perf_counter()
 
-    work_rooms = function.rooms(_largest(source, given))
+    reduction_workspace = function.workspace(_largest(source, given))
     with (
         one_blas_thread(),
-        pool_of(grain.pool_bytes) as pool,
-        pool.take(_rooms(source), work_rooms) as (arrays, workspace),
+        pool_of(config.pool_bytes) as pool,
+        pool.take(_buffers(source), reduction_workspace) as (arrays, workspace),
     ):
         result = function.run(blocks(), workspace)
     decoding = reader.decoding - decoded
     computing = perf_counter() - started - reading
-    return result, Spent(rows, reading - decoding, decoding, computing)
+    return result, Timings(rows, reading - decoding, decoding, computing)

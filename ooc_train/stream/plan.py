@@ -3,7 +3,7 @@
 Planning is pure: it reads nothing and raises nothing. `Plan.explain` is the table that users see,
 `Plan.validate` refuses what cannot be kept, and only then is anything read.
 
-None of what a plan decides changes what is learned: not the leaves, not the order of rows, not
+None of what a plan decides changes what is learned: not the partitions, not the order of rows, not
 the solver. It decides how many tasks run at a time, how far reading runs ahead, and how coarse
 tasks are.
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from math import log2
 from typing import Self
 
-from ooc_train.core.sums import Room, total_bytes
+from ooc_train.core.sums import ArraySpec, total_bytes
 from ooc_train.core.text import html_escaped, html_table
 from ooc_train.core.units import approximate_bytes
 from ooc_train.errors import CeilingExceeded
@@ -21,7 +21,7 @@ from ooc_train.memory.ceiling import Ceiling, Projection, Term
 from ooc_train.store.jobs.rewriting import rechunk_command, shuffle_command
 from ooc_train.stream.dask_arrays import DaskSource
 from ooc_train.stream.executors import TOGETHER
-from ooc_train.stream.passes import Grain
+from ooc_train.stream.passes import PassConfig
 from ooc_train.stream.shared import SHARED
 from ooc_train.stream.sources import Source, StoreSource
 
@@ -51,7 +51,7 @@ _PICKLED, _OPENED = 6, 2
 goes between them; and of each that runs, packed and opened."""
 
 _STATE_COPIES = 3
-"""Of a lane's state in a worker: as it came, as it is learned, and the result before it."""
+"""Of a replica's state in a worker: as it came, as it is learned, and the result before it."""
 
 _GIVEN = ("reserved", "growth", "libraries")
 """Terms that no change to the job makes smaller."""
@@ -107,29 +107,29 @@ class Processes:
 
 
 @dataclass(frozen=True, slots=True)
-class Demand:
+class Requirements:
     """What a job needs room for.
 
     Attributes
     ----------
-    leaf : bytes to read a leaf into
-    workspace : bytes of the arrays that the work on a leaf needs
+    partition : bytes to read a partition into
+    workspace : bytes of the arrays that the work on a partition needs
     sums : bytes of the sums that a pass adds up
     parameters : bytes of a set of parameters
     slots : sets of parameters that the driver holds
     columns : bytes of a number for each column, of which the driver holds some too
     shared : bytes of the arrays that the tasks of a pass share
     opened : bytes that a task makes of them, and others beside its buffers
-    state : bytes of what a lane of a scan carries
+    state : bytes of what a replica of a scan carries
     algebra : bytes that the driver makes of sums, beside them
     mixing : chunks mixed row by row in a scan, 0 for jobs without a scan
-    lanes : lanes of a scan
+    replicas : replicas of a scan
     updates : bytes of the arrays that learning from rows needs
     result : bytes that a task of a map returns
     results : bytes that the driver keeps for its caller
     """
 
-    leaf: int
+    partition: int
     workspace: int
     sums: int = 0
     parameters: int = 0
@@ -139,8 +139,8 @@ class Demand:
     opened: int = 0
     state: int = 0
     algebra: int = 0
-    mixing: int = 0
-    lanes: int = 1
+    shuffle_chunks: int = 0
+    replicas: int = 1
     updates: int = 0
     result: int = 0
     results: int = 0
@@ -155,11 +155,11 @@ class Plan:
     ceiling : the most bytes that the run may hold; where nobody gave one, in a container, what it
         needs, up to the share of `Ceiling.taken`
     projection : the terms of what it will
-    grain : how passes are cut
+    config : how passes are cut
     threads : tasks that run at a time
     processes : what the run started from
     advice : what to do where reading takes too much, or nothing
-    leaf_rows, leaf_bytes : of the pieces that rows are read in
+    partition_rows, partition_bytes : of the pieces that rows are read in
     overrun : of the worker that could not keep its own limit, its number, that limit, and what it
         would need; or None
     smallest_ceiling : bytes that would do for this many processes, with one task at a time, as
@@ -169,15 +169,15 @@ class Plan:
 
     ceiling: Ceiling
     projection: Projection
-    grain: Grain
+    config: PassConfig
     threads: int
     processes: Processes
     advice: str = ""
-    leaf_rows: int = 0
-    leaf_bytes: int = 0
+    partition_rows: int = 0
+    partition_bytes: int = 0
     overrun: tuple[int, int, int] | None = None
     smallest_ceiling: int = 0
-    beside: Grain | None = None
+    beside: PassConfig | None = None
 
     @property
     def fits(self) -> bool:
@@ -202,16 +202,16 @@ class Plan:
     @property
     def reads(self) -> str:
         """How rows are read, in a sentence."""
-        size = f"{self.leaf_rows:,} rows ({approximate_bytes(self.leaf_bytes)})"
-        lanes, turns = self.grain.lanes, self.grain.turns
-        if lanes * turns > 1:
-            each = f"for each of {lanes} lanes, " if lanes > 1 else ""
-            lot = "a piece" if self.grain.lot == 1 else f"{self.grain.lot:,} pieces"
+        size = f"{self.partition_rows:,} rows ({approximate_bytes(self.partition_bytes)})"
+        replicas, turns = self.config.replicas, self.config.turns
+        if replicas * turns > 1:
+            each = f"for each of {replicas} replicas, " if replicas > 1 else ""
+            lot = "a piece" if self.config.lot == 1 else f"{self.config.lot:,} pieces"
             if turns == 1:
                 return f"{each}a thread reads {lot} of {size} at a time"
             return f"{each}{turns} threads of a worker read {lot} of {size} at a time, one learns"
         tasks = "1 task" if self.threads == 1 else f"{self.threads} tasks"
-        return f"{tasks} at a time read pieces of {size}, {self.grain.window} are on their way"
+        return f"{tasks} at a time read pieces of {size}, {self.config.window} are on their way"
 
     @property
     def smallest(self) -> str:
@@ -255,8 +255,8 @@ class Plan:
             "projected": self.projected,
             "fits": self.fits,
             "threads": self.threads,
-            "leaf_rows": self.leaf_rows,
-            "leaf_bytes": self.leaf_bytes,
+            "partition_rows": self.partition_rows,
+            "partition_bytes": self.partition_bytes,
             "smallest_ceiling": self.smallest_ceiling,
             "terms": {term.name: term.bytes for term in self.projection.terms},
         }
@@ -274,7 +274,7 @@ class Plan:
             projection=replace(self.projection, terms=tuple(terms)),
             advice=larger.advice,
             overrun=self.overrun or other.overrun,
-            beside=other.grain,
+            beside=other.config,
         )
 
     def validate(self) -> None:
@@ -325,22 +325,22 @@ class Plan:
 
 def make_plan(
     source: Source,
-    demand: Demand,
+    requirements: Requirements,
     ceiling: Ceiling,
     processes: Processes,
-    beside: tuple[Source, Demand] | None = None,
+    beside: tuple[Source, Requirements] | None = None,
 ) -> Plan:
     """Return the plan that makes best use of the ceiling, or the smallest if none fits.
 
     Parameters
     ----------
-    source, demand : the rows, and what passes over them need
+    source, requirements : the rows, and what passes over them need
     ceiling, processes : what they may hold, and what they start from
     beside : other rows, and what reduce passes over those need, which take turns with the first
     """
 
     def of(threads: int, turns: int, lot: int) -> Plan:
-        plan = _plan(source, demand, ceiling, processes, threads, turns, lot)
+        plan = _plan(source, requirements, ceiling, processes, threads, turns, lot)
         if beside is None:
             return plan
         return plan.joined(_plan(*beside, ceiling, processes, threads, 1, 1))
@@ -348,11 +348,14 @@ def make_plan(
     # From the best to the least, none better in anything than one before: so a larger ceiling never
     # takes away. Where there is a scan, it is most of the work, and comes before further threads.
     scans = [(1, 1)]
-    if demand.mixing:
-        group = demand.mixing * source.leaf_rows * max(source.row_bytes, 1)
-        # Where lanes keep all threads busy, they need not take turns.
-        if demand.lanes * _TURNS <= max(processes.threads, _TURNS):
-            share = -(-source.n_leaves // (demand.mixing * demand.lanes * _TURNS))
+    if requirements.shuffle_chunks:
+        group = requirements.shuffle_chunks * source.partition_rows * max(source.row_bytes, 1)
+        # Where replicas keep all threads busy, they need not take turns.
+        if requirements.replicas * _TURNS <= max(processes.threads, _TURNS):
+            share = -(
+                -source.n_partitions
+                // (requirements.shuffle_chunks * requirements.replicas * _TURNS)
+            )
             scans = [(_TURNS, max(1, min(share, _LOT_BYTES // group))), (_TURNS, 1), (1, 1)]
     choices = [(threads, *scans[0]) for threads in range(processes.threads, 1, -1)]
     choices += [(1, *scan) for scan in scans]
@@ -371,53 +374,52 @@ def make_plan(
 
 def _plan(
     source: Source,
-    demand: Demand,
+    requirements: Requirements,
     ceiling: Ceiling,
     processes: Processes,
     threads: int,
     turns: int,
     lot: int,
 ) -> Plan:
-    stripe_bytes = source.stripe_leaves * source.leaf_rows * max(source.row_bytes, 1)
-    stripes = -(-source.n_leaves // source.stripe_leaves)
+    group_bytes = source.group_partitions * source.partition_rows * max(source.row_bytes, 1)
+    groups = -(-source.n_partitions // source.group_partitions)
     # The blocks of a Dask array come as arguments of a task, all of its blocks at once.
     given = isinstance(source, DaskSource)
     # Runs of a power of two are whole nodes of the tree, of which a task then returns only one.
-    task_stripes = _power((_LEAST_TASK_BYTES if given else _TASK_BYTES) // stripe_bytes)
-    least_stripes = _power(
-        min(_LEAST_TASK_BYTES // stripe_bytes, stripes // (_LEAST_TASKS * threads))
-    )
+    task_groups = _power((_LEAST_TASK_BYTES if given else _TASK_BYTES) // group_bytes)
+    least_groups = _power(min(_LEAST_TASK_BYTES // group_bytes, groups // (_LEAST_TASKS * threads)))
     # Tasks in waiting hide the way to the driver and back, of some 20 ms. But where there is no
     # room for all threads, one more task would be run by a thread that has no room.
-    large = max(demand.sums, demand.shared, demand.result) > _SMALL_SUMS
+    large = max(requirements.sums, requirements.shared, requirements.result) > _SMALL_SUMS
     waiting = 1 if given or large else _WAITING
     window = (1 + waiting) * threads if threads == processes.threads else threads
-    levels = 2 + int(log2(max(stripes, 1)))
+    levels = 2 + int(log2(max(groups, 1)))
 
-    reduce_bytes = demand.leaf + demand.workspace
-    lanes = min(demand.lanes, threads)
+    reduce_bytes = requirements.partition + requirements.workspace
+    replicas = min(requirements.replicas, threads)
     scan_bytes, places = 0, turns
-    if demand.mixing:
-        rows = total_bytes(source.rooms(lot * demand.mixing))
+    if requirements.shuffle_chunks:
+        rows = total_bytes(source.buffers(lot * requirements.shuffle_chunks))
         if turns > 1 and rows <= 2 * _LOT_BYTES:
             places += 1  # so that threads seldom wait; for large ones it is not worth the room
-        order = Room((lot * source.leaf_rows * demand.mixing,), "<i8")
-        scan_bytes = places * (rows + order.nbytes) + demand.updates
+        order = ArraySpec((lot * source.partition_rows * requirements.shuffle_chunks,), "<i8")
+        scan_bytes = places * (rows + order.nbytes) + requirements.updates
     per_process = max((n for _, n in processes.workers), default=threads)
-    pool = max(reduce_bytes * min(per_process, threads), scan_bytes * min(per_process, lanes))
-    buffers = max(reduce_bytes * threads, scan_bytes * lanes)
-    passed = _passed(demand, processes, threads, window, lanes)
-    # Of a task, whose run of stripes (the first one, as `_shares` cuts them) becomes a node.
-    run = min(task_stripes, max(least_stripes, _power(2 * stripes // (3 * threads))))
+    pool = max(reduce_bytes * min(per_process, threads), scan_bytes * min(per_process, replicas))
+    buffers = max(reduce_bytes * threads, scan_bytes * replicas)
+    passed = _passed(requirements, processes, threads, window, replicas)
+    # Of a task, whose run of partition groups (the first one, as `_shares` cuts them) becomes a
+    # node.
+    run = min(task_groups, max(least_groups, _power(2 * groups // (3 * threads))))
     of_task = min(levels, 2 + int(log2(run)))
-    each = demand.sums * of_task + passed // threads + source.hidden_bytes
+    each = requirements.sums * of_task + passed // threads + source.hidden_bytes
     pool, overrun = _within_limits(processes, pool, max(reduce_bytes, scan_bytes), each)
     # In one process, what a task returns is what the driver takes.
     on_the_way = window if processes.workers else 1
-    held = demand.sums * (threads * of_task + on_the_way + levels) + max(
-        0, demand.algebra - levels * demand.sums
+    held = requirements.sums * (threads * of_task + on_the_way + levels) + max(
+        0, requirements.algebra - levels * requirements.sums
     )
-    held += demand.result * (2 * threads + on_the_way + 2)
+    held += requirements.result * (2 * threads + on_the_way + 2)
     n_workers = len(processes.workers)
     terms = [
         Term("reserved", processes.reserved, _reserved(processes)),
@@ -430,9 +432,9 @@ def _plan(
         Term(
             "buffers",
             buffers,
-            f"{places * lanes} x {approximate_bytes(scan_bytes / places)}: chunks, and the work on "
-            "them"
-            if scan_bytes * lanes >= reduce_bytes * threads
+            f"{places * replicas} x {approximate_bytes(scan_bytes / places)}: "
+            "chunks, and the work on them"
+            if scan_bytes * replicas >= reduce_bytes * threads
             else f"{threads} x {approximate_bytes(reduce_bytes)}: a chunk, and the work on it",
         ),
         Term(
@@ -440,58 +442,67 @@ def _plan(
             source.hidden_bytes * threads,
             "by zarr-python, and of a y in other chunks than X",
         ),
-        Term("sums", held, f"{approximate_bytes(demand.sums)} in flight and in the tree of sums"),
+        Term(
+            "sums",
+            held,
+            f"{approximate_bytes(requirements.sums)} in flight and in the tree of sums",
+        ),
         Term(
             "parameters",
-            demand.parameters * demand.slots + _COLUMN_COPIES * demand.columns,
-            f"{demand.slots} x {approximate_bytes(demand.parameters)} that the driver holds",
+            requirements.parameters * requirements.slots + _COLUMN_COPIES * requirements.columns,
+            f"{requirements.slots} x {approximate_bytes(requirements.parameters)} that the driver "
+            "holds",
         ),
         Term(
             "shared",
             passed,
-            f"{approximate_bytes(demand.shared + demand.state)} that tasks are given, and what "
-            "they make of it",
+            f"{approximate_bytes(requirements.shared + requirements.state)} that tasks "
+            "are given, and what they make of it",
         ),
     ]
-    if demand.results:
-        terms.append(Term("results", demand.results, "what is returned to the caller"))
+    if requirements.results:
+        terms.append(Term("results", requirements.results, "what is returned to the caller"))
     return Plan(
         ceiling,
         Projection(tuple(terms), started=processes.started),
-        Grain(
-            task_stripes,
+        PassConfig(
+            task_groups,
             window,
-            lanes,
+            replicas,
             turns,
             places,
             lot,
             pool,
-            least_stripes,
+            least_groups,
             threads,
-            1 if max(demand.sums, demand.state, demand.result) > _SMALL_SUMS else TOGETHER,
+            1
+            if max(requirements.sums, requirements.state, requirements.result) > _SMALL_SUMS
+            else TOGETHER,
         ),
         threads,
         processes,
-        _advice(source, demand),
-        source.leaf_rows,
-        source.leaf_rows * source.row_bytes,
+        _advice(source, requirements),
+        source.partition_rows,
+        source.partition_rows * source.row_bytes,
         overrun,
     )
 
 
-def _passed(demand: Demand, processes: Processes, threads: int, window: int, lanes: int) -> int:
+def _passed(
+    requirements: Requirements, processes: Processes, threads: int, window: int, replicas: int
+) -> int:
     """Return the bytes of what tasks are given, on its way and where they run."""
-    opened = threads * demand.opened
+    opened = threads * requirements.opened
     if not processes.workers:
-        # Tasks of this process are given what it has; they copy a lane's state.
-        return opened + lanes * demand.state
+        # Tasks of this process are given what it has; they copy a replica's state.
+        return opened + replicas * requirements.state
     askew = 0 if processes.direct else threads
-    if demand.shared >= SHARED:
-        shared = demand.shared * (len(processes.workers) + askew)
+    if requirements.shared >= SHARED:
+        shared = requirements.shared * (len(processes.workers) + askew)
     else:
-        shared = demand.shared * (_PICKLED * window + _OPENED * threads)
+        shared = requirements.shared * (_PICKLED * window + _OPENED * threads)
     # That of a task is in the scheduler too, which is mostly in this process.
-    return opened + shared + lanes * demand.state * (_STATE_COPIES + 1 + min(askew, 1))
+    return opened + shared + replicas * requirements.state * (_STATE_COPIES + 1 + min(askew, 1))
 
 
 def _within_limits(
@@ -516,7 +527,7 @@ def _within_limits(
     return pool, overrun
 
 
-def _advice(source: Source, demand: Demand) -> str:
+def _advice(source: Source, requirements: Requirements) -> str:
     """Say how the rows of a store could take less room, or nothing where they could not."""
     if not isinstance(source, StoreSource):
         return ""
@@ -529,14 +540,14 @@ def _advice(source: Source, demand: Demand) -> str:
             f"rewrite the store, whose chunks of {largest.name} take {size} each, in smaller ones: "
             f"{rechunk_command(source.path, found)}"
         )
-    if demand.mixing > 1 and not source.shuffled:
+    if requirements.shuffle_chunks > 1 and not source.shuffled:
         return (
-            f"put the rows in random order once, so that {demand.mixing} chunks need not be mixed: "
-            f"{shuffle_command(source.path, found)}"
+            f"put the rows in random order once, so that {requirements.shuffle_chunks} chunks "
+            f"need not be mixed: {shuffle_command(source.path, found)}"
         )
-    if demand.mixing > 1:
-        return "use a smaller shuffle_buffer"
-    if source.leaf_rows == 1:
+    if requirements.shuffle_chunks > 1:
+        return "use a smaller shuffle_chunks"
+    if source.partition_rows == 1:
         return f"learn from fewer columns: a row alone takes {approximate_bytes(source.row_bytes)}"
     return ""
 

@@ -1,7 +1,7 @@
 """Where rows come from, behind one face: a store, arrays in memory, or a Dask array.
 
-A source is cut into *leaves*, whose sums are added up in a fixed order: the chunks of a store. The
-cut is a function of the data alone and never of the plan, since it decides the last bits.
+A source is cut into *partitions*, whose sums are added up in a fixed order: the chunks of a store.
+The cut is a function of the data alone and never of the plan, since it decides the last bits.
 """
 
 import secrets
@@ -14,21 +14,21 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ooc_train.core.sums import Array, Arrays, Block, Room, Rooms
+from ooc_train.core.sums import Array, Arrays, ArraySpec, Block, Workspace
 from ooc_train.store.dataset import ArrayLayout, Store, default_chunk_rows
 from ooc_train.store.reading.chunks import ChunkReader
 from ooc_train.stream.classes import codes_of
 from ooc_train.stream.order import MIXED_CHUNKS, spread
 
-_RUN_LEAVES, _RUN_BYTES = 16, 2**18
+_RUN_PARTITIONS, _RUN_BYTES = 16, 2**18
 """Chunks whose y is read at a time, and as float64 its bytes."""
 
 _LARGE, _PART = 8, 2
 """Chunks of more than so many times the default size are read in parts, where they can be, and how
 many times that a part takes: more of it no longer stay in cache."""
 
-_STRIPE_BYTES = 8 * 2**20
-"""Leaves are summed one after another within a stripe of about so many bytes."""
+_GROUP_BYTES = 8 * 2**20
+"""Partitions are summed one after another within a partition group of about so many bytes."""
 
 
 def model_dtype(dtype: np.dtype[Any] | str) -> str:
@@ -38,28 +38,28 @@ def model_dtype(dtype: np.dtype[Any] | str) -> str:
 
 
 class Reader(Protocol):
-    """Reads leaves into buffers that its user owns."""
+    """Reads partitions into buffers that its user owns."""
 
     @property
     def decoding(self) -> float:
         """Seconds spent on decompressing so far."""
         ...
 
-    def run(self, leaves: Sequence[int], arrays: Arrays) -> Iterator[Block]:
-        """Yield leaves one after another, each in the place of the last."""
+    def run(self, partitions: Sequence[int], arrays: Arrays) -> Iterator[Block]:
+        """Yield partitions one after another, each in the place of the last."""
         ...
 
-    def gather(self, leaves: Sequence[int], arrays: Arrays, at: int = 0) -> Block:
-        """Return several leaves as one block, rows in the order of the leaves."""
+    def gather(self, partitions: Sequence[int], arrays: Arrays, at: int = 0) -> Block:
+        """Return several partitions as one block, rows in the order of the partitions."""
         ...
 
-    def prefetch(self, leaves: Sequence[int]) -> None:
-        """Have leaves brought nearer, if that can be done while others are used."""
+    def prefetch(self, partitions: Sequence[int]) -> None:
+        """Have partitions brought nearer, if that can be done while others are used."""
         ...
 
 
 class Source(Protocol):
-    """Rows, cut into leaves."""
+    """Rows, cut into partitions."""
 
     @property
     def n_rows(self) -> int:
@@ -82,22 +82,22 @@ class Source(Protocol):
         ...
 
     @property
-    def n_leaves(self) -> int:
-        """Leaves."""
+    def n_partitions(self) -> int:
+        """Partitions."""
         ...
 
     @property
-    def leaf_rows(self) -> int:
-        """Rows of the largest leaf."""
+    def partition_rows(self) -> int:
+        """Rows of the largest partition."""
         ...
 
-    def first_row(self, leaf: int) -> int:
-        """Return the first row of a leaf; of one past the last, the number of rows."""
+    def first_row(self, partition: int) -> int:
+        """Return the first row of a partition; of one past the last, the number of rows."""
         ...
 
     @property
-    def stripe_leaves(self) -> int:
-        """Leaves of a stripe, the unit of the tree of sums."""
+    def group_partitions(self) -> int:
+        """Partitions of a partition group, the unit of the tree of sums."""
         ...
 
     @property
@@ -111,12 +111,12 @@ class Source(Protocol):
         ...
 
     @property
-    def mixing(self) -> int:
-        """Leaves that a shuffled scan mixes row by row, unless told otherwise."""
+    def shuffle_chunks(self) -> int:
+        """Partitions that a shuffled scan mixes row by row, unless told otherwise."""
         ...
 
-    def rooms(self, leaves: int = 1) -> Rooms:
-        """Return the buffers that reading so many leaves at a time needs."""
+    def buffers(self, partitions: int = 1) -> Workspace:
+        """Return the buffers that reading so many partitions at a time needs."""
         ...
 
     def reader(self) -> Reader:
@@ -174,11 +174,11 @@ class StoreSource:
         return model_dtype(self.X.dtype)
 
     @property
-    def leaf_rows(self) -> int:
+    def partition_rows(self) -> int:
         """Rows of a chunk, or, where it's large and parts of it can be read, of a part.
 
         A part stays in cache from the read to the gradient, and needs no room for the others. It
-        is a leaf by the layout alone, whatever the ceiling.
+        is a partition by the layout alone, whatever the ceiling.
         """
         usual = default_chunk_rows(self.n_features, self.X.dtype)
         if self.X.in_parts and self.X.chunk_rows > _LARGE * usual:
@@ -186,18 +186,18 @@ class StoreSource:
         return self.X.chunk_rows
 
     @property
-    def n_leaves(self) -> int:
+    def n_partitions(self) -> int:
         """Chunks, or parts of them, that hold rows."""
-        return -(-self.n_rows // self.leaf_rows)
+        return -(-self.n_rows // self.partition_rows)
 
-    def first_row(self, leaf: int) -> int:
-        """Return the first row of a leaf; of one past the last, the number of rows."""
-        return min(leaf * self.leaf_rows, self.n_rows)
+    def first_row(self, partition: int) -> int:
+        """Return the first row of a partition; of one past the last, the number of rows."""
+        return min(partition * self.partition_rows, self.n_rows)
 
     @property
-    def stripe_leaves(self) -> int:
-        """Leaves of about 8 MiB."""
-        return max(1, _STRIPE_BYTES // (self.leaf_rows * self.X.row_bytes))
+    def group_partitions(self) -> int:
+        """Partitions of about 8 MiB."""
+        return max(1, _GROUP_BYTES // (self.partition_rows * self.X.row_bytes))
 
     @property
     def row_bytes(self) -> int:
@@ -207,52 +207,52 @@ class StoreSource:
 
     @property
     def hidden_bytes(self) -> int:
-        """What zarr-python takes at a time, and what is kept of chunks that are no leaves."""
+        """What zarr-python takes at a time, and what is kept of chunks that are no partitions."""
         readers = self.chunk_readers().values()
-        kept = sum(reader.cache_bytes for reader in self._not_by_leaves())
+        kept = sum(reader.cache_bytes for reader in self._not_by_partitions())
         return kept + max(reader.hidden_bytes for reader in readers)
 
-    def _not_by_leaves(self) -> list[ChunkReader]:
-        """Return readers of the arrays whose chunks are no leaves."""
+    def _not_by_partitions(self) -> list[ChunkReader]:
+        """Return readers of the arrays whose chunks are no partitions."""
         readers = self.chunk_readers().values()
-        return [reader for reader in readers if reader.layout.chunk_rows != self.leaf_rows]
+        return [reader for reader in readers if reader.layout.chunk_rows != self.partition_rows]
 
     @property
-    def mixing(self) -> int:
+    def shuffle_chunks(self) -> int:
         """One chunk where rows lie in random order already, else many."""
         return 1 if self.shuffled else MIXED_CHUNKS
 
     @property
-    def run_leaves(self) -> int:
+    def run_partitions(self) -> int:
         """Chunks whose y and weights are read at a time: a call costs the same for more of them."""
-        of_y = 8 * max(1, self.n_outputs) * self.leaf_rows
-        return max(1, min(self.stripe_leaves, _RUN_LEAVES, _RUN_BYTES // of_y))
+        of_y = 8 * max(1, self.n_outputs) * self.partition_rows
+        return max(1, min(self.group_partitions, _RUN_PARTITIONS, _RUN_BYTES // of_y))
 
     @property
     def oversized(self) -> bool:
         """Whether chunks are larger than usual, and have to be held whole."""
         usual = default_chunk_rows(self.n_features, self.X.dtype)
-        whole = self.leaf_rows == self.X.chunk_rows
-        checks = sum(reader.cache_bytes for reader in self._not_by_leaves() if reader.in_parts)
+        whole = self.partition_rows == self.X.chunk_rows
+        checks = sum(reader.cache_bytes for reader in self._not_by_partitions() if reader.in_parts)
         hidden = self.hidden_bytes - checks > usual * self.X.row_bytes
-        return hidden or (whole and self.leaf_rows > usual)
+        return hidden or (whole and self.partition_rows > usual)
 
-    def rooms(self, leaves: int = 1) -> Rooms:
-        """Return the buffers that reading so many leaves at a time needs."""
-        rows, run = self.leaf_rows, max(leaves, self.run_leaves)
-        rooms = {"X": Room((leaves * rows, self.n_features), self.dtype)}
+    def buffers(self, partitions: int = 1) -> Workspace:
+        """Return the buffers that reading so many partitions at a time needs."""
+        rows, run = self.partition_rows, max(partitions, self.run_partitions)
+        buffers = {"X": ArraySpec((partitions * rows, self.n_features), self.dtype)}
         if self.X.dtype != self.dtype:
-            rooms["X at rest"] = Room((rows, self.n_features), self.X.dtype)
+            buffers["X at rest"] = ArraySpec((rows, self.n_features), self.X.dtype)
         for name, layout in (("y", self.y), ("weight", self.weight)):
             if layout is not None:
                 width = self.n_outputs if name == "y" else 1
-                at_rest = self.run_leaves * rows
-                rooms[name] = Room((run * rows, width))
-                rooms[f"{name} at rest"] = Room((at_rest, *layout.shape[1:]), layout.dtype)
+                at_rest = self.run_partitions * rows
+                buffers[name] = ArraySpec((run * rows, width))
+                buffers[f"{name} at rest"] = ArraySpec((at_rest, *layout.shape[1:]), layout.dtype)
         scratch = max(r.scratch_bytes for r in self.chunk_readers().values())
         if scratch:
-            rooms["encoded"] = Room((scratch,), "u1")
-        return rooms
+            buffers["encoded"] = ArraySpec((scratch,), "u1")
+        return buffers
 
     def require_same(self) -> None:
         """Raise if an array is another one than was opened, as `ChunkReader` does.
@@ -281,8 +281,8 @@ class StoreReader:
 
     def __init__(self, source: StoreSource) -> None:
         self._source = source
-        self._leaf_rows = source.leaf_rows
-        self._whole = source.X.chunk_rows == self._leaf_rows
+        self._partition_rows = source.partition_rows
+        self._whole = source.X.chunk_rows == self._partition_rows
         self._arrays = source.chunk_readers()
 
     @property
@@ -290,34 +290,34 @@ class StoreReader:
         """Seconds spent on decompressing so far."""
         return sum(reader.decoding for reader in self._arrays.values())
 
-    def run(self, leaves: Sequence[int], arrays: Arrays) -> Iterator[Block]:
-        """Yield leaves one after another, with y and weights of several read at a time."""
-        source, size, of_X = self._source, self._leaf_rows, self._arrays["X"]
+    def run(self, partitions: Sequence[int], arrays: Arrays) -> Iterator[Block]:
+        """Yield partitions one after another, with y and weights of several read at a time."""
+        source, size, of_X = self._source, self._partition_rows, self._arrays["X"]
         X = arrays["X"][:size]
         raw, scratch = arrays.get("X at rest", X), arrays.get("encoded")
-        for part in _consecutive(leaves, source.run_leaves):
+        for part in _consecutive(partitions, source.run_partitions):
             for name in self._arrays.keys() - {"X"}:
                 self._fill(name, part[0], len(part), arrays, 0)
-            for i, leaf in enumerate(part):
+            for i, partition in enumerate(part):
                 if self._whole:
-                    rows = of_X.read(leaf, raw, scratch)
+                    rows = of_X.read(partition, raw, scratch)
                 else:
-                    rows = min(size, source.n_rows - leaf * size)
-                    of_X.read_rows(leaf * size, leaf * size + rows, raw[:rows])
+                    rows = min(size, source.n_rows - partition * size)
+                    of_X.read_rows(partition * size, partition * size + rows, raw[:rows])
                 if raw is not X:
                     np.copyto(X[:rows], raw[:rows], casting="unsafe")
-                yield self._block(arrays, slice(0, rows), i * size, ((0, leaf * size),))
+                yield self._block(arrays, slice(0, rows), i * size, ((0, partition * size),))
 
-    def _fill(self, name: str, leaf: int, count: int, arrays: Arrays, at: int) -> None:
-        """Read an array's values of consecutive leaves to row `at` of its buffer."""
+    def _fill(self, name: str, partition: int, count: int, arrays: Arrays, at: int) -> None:
+        """Read an array's values of consecutive partitions to row `at` of its buffer."""
         source, reader = self._source, self._arrays[name]
-        start, size = leaf * self._leaf_rows, count * self._leaf_rows
+        start, size = partition * self._partition_rows, count * self._partition_rows
         rows = min(size, source.n_rows - start)
         into = arrays[name][at : at + size]
         at_rest = arrays.get(f"{name} at rest")
         raw = into if at_rest is None else at_rest[:size]
-        if reader.layout.chunk_rows == self._leaf_rows:
-            reader.read_run(leaf, count, raw, arrays.get("encoded"))
+        if reader.layout.chunk_rows == self._partition_rows:
+            reader.read_run(partition, count, raw, arrays.get("encoded"))
         else:
             reader.read_rows(start, start + rows, raw[:rows])
         if name == "y" and source.labels is not None:
@@ -326,22 +326,22 @@ class StoreReader:
             # Whole numbers of 64 bits may round: they are features or labels, not keys.
             np.copyto(into[:rows], raw[:rows].reshape(rows, -1), casting="unsafe")
 
-    def gather(self, leaves: Sequence[int], arrays: Arrays, at: int = 0) -> Block:
-        """Return several leaves as one block, rows in the order of the leaves."""
-        size, end, starts = self._leaf_rows, at, []
-        for leaf in leaves:
-            start = leaf * size
+    def gather(self, partitions: Sequence[int], arrays: Arrays, at: int = 0) -> Block:
+        """Return several partitions as one block, rows in the order of the partitions."""
+        size, end, starts = self._partition_rows, at, []
+        for partition in partitions:
+            start = partition * size
             for name in self._arrays:
-                self._fill(name, leaf, 1, arrays, end)
+                self._fill(name, partition, 1, arrays, end)
             starts.append((end - at, start))
             end += min(size, self._source.n_rows - start)
         return self._block(arrays, slice(at, end), at, tuple(starts))
 
-    def prefetch(self, leaves: Sequence[int]) -> None:
+    def prefetch(self, partitions: Sequence[int]) -> None:
         """Ask the operating system for rows of X, which are nearly all there is to read."""
-        size = self._leaf_rows
-        for leaf in leaves:
-            self._arrays["X"].prefetch(leaf * size, (leaf + 1) * size)
+        size = self._partition_rows
+        for partition in partitions:
+            self._arrays["X"].prefetch(partition * size, (partition + 1) * size)
 
     @staticmethod
     def _block(
@@ -358,42 +358,46 @@ class StoreReader:
         )
 
 
-def sample_leaves(source: Source, rows: int) -> tuple[int, ...]:
-    """Return leaves, spread evenly over all, that hold about so many rows, or all there are.
+def sample_partitions(source: Source, rows: int) -> tuple[int, ...]:
+    """Return partitions, spread evenly over all, that hold about so many rows, or all there are.
 
-    Where leaves differ in size, those that the largest one's rows would call for may hold few.
+    Where partitions differ in size, those that the largest one's rows would call for may hold few.
     """
-    wanted = -(-rows // source.leaf_rows)
-    leaves = spread(source.n_leaves, wanted)
-    while 2 * rows_of(source, leaves) < rows and len(leaves) < source.n_leaves:
-        leaves = spread(source.n_leaves, 2 * len(leaves))
-    return leaves
+    wanted = -(-rows // source.partition_rows)
+    partitions = spread(source.n_partitions, wanted)
+    while 2 * rows_of(source, partitions) < rows and len(partitions) < source.n_partitions:
+        partitions = spread(source.n_partitions, 2 * len(partitions))
+    return partitions
 
 
-def rows_of(source: Source, leaves: Sequence[int]) -> int:
-    """Return how many rows leaves hold."""
-    return sum(source.first_row(leaf + 1) - source.first_row(leaf) for leaf in leaves)
+def rows_of(source: Source, partitions: Sequence[int]) -> int:
+    """Return how many rows partitions hold."""
+    return sum(
+        source.first_row(partition + 1) - source.first_row(partition) for partition in partitions
+    )
 
 
-def runs_of_leaves(source: Source, leaves: int) -> list[tuple[int, int]]:
-    """Return the first row, and the one after the last, of runs of so many leaves."""
-    starts = [source.first_row(leaf) for leaf in range(0, source.n_leaves, leaves)]
+def runs_of_partitions(source: Source, partitions: int) -> list[tuple[int, int]]:
+    """Return the first row, and the one after the last, of runs of so many partitions."""
+    starts = [
+        source.first_row(partition) for partition in range(0, source.n_partitions, partitions)
+    ]
     return list(pairwise([*starts, source.n_rows]))
 
 
-def leaves_within(source: Source, start: int, stop: int) -> range:
-    """Return the leaves that hold any of the rows from `start` to before `stop`."""
-    leaves = range(source.n_leaves)
-    first = bisect_right(leaves, start, key=source.first_row) - 1
-    return range(first, bisect_left(leaves, stop, key=source.first_row))
+def partitions_within(source: Source, start: int, stop: int) -> range:
+    """Return the partitions that hold any of the rows from `start` to before `stop`."""
+    partitions = range(source.n_partitions)
+    first = bisect_right(partitions, start, key=source.first_row) - 1
+    return range(first, bisect_left(partitions, stop, key=source.first_row))
 
 
-def _consecutive(leaves: Sequence[int], most: int) -> Iterator[Sequence[int]]:
-    """Cut leaves into runs that follow one another, of at most so many."""
+def _consecutive(partitions: Sequence[int], most: int) -> Iterator[Sequence[int]]:
+    """Cut partitions into runs that follow one another, of at most so many."""
     first = 0
-    for i in range(1, len(leaves) + 1):
-        if i == len(leaves) or i - first == most or leaves[i] != leaves[i - 1] + 1:
-            yield leaves[first:i]
+    for i in range(1, len(partitions) + 1):
+        if i == len(partitions) or i - first == most or partitions[i] != partitions[i - 1] + 1:
+            yield partitions[first:i]
             first = i
 
 
@@ -434,23 +438,23 @@ class ArraySource:
         return self.X.dtype.str
 
     @property
-    def leaf_rows(self) -> int:
+    def partition_rows(self) -> int:
         """Rows of the chunks that a store of the same shape would have."""
         return default_chunk_rows(self.n_features, self.dtype)
 
     @property
-    def n_leaves(self) -> int:
-        """Leaves that hold rows."""
-        return -(-self.n_rows // self.leaf_rows)
+    def n_partitions(self) -> int:
+        """Partitions that hold rows."""
+        return -(-self.n_rows // self.partition_rows)
 
-    def first_row(self, leaf: int) -> int:
-        """Return the first row of a leaf; of one past the last, the number of rows."""
-        return min(leaf * self.leaf_rows, self.n_rows)
+    def first_row(self, partition: int) -> int:
+        """Return the first row of a partition; of one past the last, the number of rows."""
+        return min(partition * self.partition_rows, self.n_rows)
 
     @property
-    def stripe_leaves(self) -> int:
-        """Leaves of about 8 MiB."""
-        return max(1, _STRIPE_BYTES // (self.leaf_rows * self.n_features * self.X.itemsize))
+    def group_partitions(self) -> int:
+        """Partitions of about 8 MiB."""
+        return max(1, _GROUP_BYTES // (self.partition_rows * self.n_features * self.X.itemsize))
 
     @property
     def row_bytes(self) -> int:
@@ -463,13 +467,13 @@ class ArraySource:
         return 0
 
     @property
-    def mixing(self) -> int:
+    def shuffle_chunks(self) -> int:
         """All chunks: a scan of rows in memory takes them in truly random order."""
-        return self.n_leaves
+        return self.n_partitions
 
-    def rooms(self, leaves: int = 1) -> Rooms:
+    def buffers(self, partitions: int = 1) -> Workspace:
         """Return no buffers: rows are read where they lie."""
-        del leaves
+        del partitions
         return {}
 
     def reader(self) -> "ArraySource":
@@ -481,23 +485,23 @@ class ArraySource:
         weight = None if self.weight is None else self.weight[rows]
         return Block(self.X[rows], y, weight, ((0, rows.start),))
 
-    def run(self, leaves: Sequence[int], arrays: Arrays) -> Iterator[Block]:
-        """Yield leaves, in place."""
+    def run(self, partitions: Sequence[int], arrays: Arrays) -> Iterator[Block]:
+        """Yield partitions, in place."""
         del arrays
-        for leaf in leaves:
-            start = leaf * self.leaf_rows
-            yield self._rows(slice(start, start + self.leaf_rows))
+        for partition in partitions:
+            start = partition * self.partition_rows
+            yield self._rows(slice(start, start + self.partition_rows))
 
-    def gather(self, leaves: Sequence[int], arrays: Arrays, at: int = 0) -> Block:
-        """Return the leaves as one block, in place where they are all there are, as they lie."""
+    def gather(self, partitions: Sequence[int], arrays: Arrays, at: int = 0) -> Block:
+        """Return the partitions as one block, in place where they are all there are."""
         del arrays, at
-        if tuple(leaves) == tuple(range(self.n_leaves)):
+        if tuple(partitions) == tuple(range(self.n_partitions)):
             return self._rows(slice(0, self.n_rows))
-        return concatenate(list(self.run(leaves, {})))
+        return concatenate(list(self.run(partitions, {})))
 
-    def prefetch(self, leaves: Sequence[int]) -> None:
+    def prefetch(self, partitions: Sequence[int]) -> None:
         """Do nothing: rows are here."""
-        del leaves
+        del partitions
 
 
 def concatenate(blocks: Sequence[Block]) -> Block:

@@ -19,7 +19,7 @@ from ooc_train.core.units import approximate_bytes
 from ooc_train.errors import CeilingExceeded, Diverged
 from ooc_train.memory.ceiling import Ceiling, machine_memory
 from ooc_train.models.linear import LinearProblem, LossSums
-from ooc_train.models.linear_updates import update_rooms
+from ooc_train.models.linear_updates import update_workspace
 from ooc_train.models.moments import ColumnMoments, ColumnSums
 from ooc_train.models.settings import UPDATES, Model
 from ooc_train.monitoring.driver import TrainingPage
@@ -32,7 +32,7 @@ from ooc_train.runtime.job import Job
 from ooc_train.solvers.base import Solver, State
 from ooc_train.solvers.gram import Gram
 from ooc_train.solvers.lbfgs import LBFGS
-from ooc_train.solvers.learning_rate import certain_gain, evaluated_leaves
+from ooc_train.solvers.learning_rate import certain_gain, evaluated_partitions
 from ooc_train.solvers.newton import Newton
 from ooc_train.solvers.updates import Updates, is_near
 from ooc_train.stream.classes import class_weights
@@ -40,10 +40,10 @@ from ooc_train.stream.feature_names import column_order, permuted
 from ooc_train.stream.inputs import Inputs, read_inputs, read_validation
 from ooc_train.stream.outliers import blamed
 from ooc_train.stream.passes import Stream
-from ooc_train.stream.plan import Demand, Plan
-from ooc_train.stream.sources import Source, rows_of, sample_leaves
+from ooc_train.stream.plan import Plan, Requirements
+from ooc_train.stream.sources import Source, rows_of, sample_partitions
 
-_SAMPLE_LEAVES = 32
+_SAMPLE_PARTITIONS = 32
 """Leaves from which columns are scaled for conditioning, where no statistics are known."""
 
 
@@ -90,10 +90,10 @@ class Task:
         if model.is_classifier:
             n_outputs = 1 if len(inputs.classes) == 2 else len(inputs.classes)
         n_parameters = n_outputs * (source.n_features + 1)
-        chunk_rows = source.leaf_rows if inputs.store is None else inputs.store.chunk_rows
+        chunk_rows = source.partition_rows if inputs.store is None else inputs.store.chunk_rows
         batch = model.rows_per_update(source.n_rows, chunk_rows)
         solver_name = model.solver_for(n_parameters)
-        for name in ("learning_rate", "shuffle_buffer"):
+        for name in ("learning_rate", "shuffle_chunks"):
             if solver_name not in UPDATES and getattr(model, name) != "auto":
                 raise ValueError(
                     f"{name}={getattr(model, name)!r} is for updates, and solver={solver_name!r} "
@@ -167,7 +167,7 @@ class Task:
         )
 
     def validation_sums(self, problem: LinearProblem, theta: Array) -> LossSums:
-        """Return the work that evaluates `theta` on the validation rows.
+        """Return the reduction that evaluates `theta` on the validation rows.
 
         Their columns may have another order, in which the parameters are then taken.
         """
@@ -199,7 +199,7 @@ class Task:
             return min(self.solver.batch_size, self.inputs.source.n_rows)
         return self.inputs.source.n_rows
 
-    def demand(self, *, scans: bool = False) -> Demand:
+    def requirements(self, *, scans: bool = False) -> Requirements:
         """Return what the job needs room for.
 
         Parameters
@@ -209,22 +209,26 @@ class Task:
         """
         source, solver = self.inputs.source, self.solver
         self._require_square()
-        works = (*solver.works(self.problem), ColumnSums(np.zeros(source.n_features)))
+        reductions = (*solver.reductions(self.problem), ColumnSums(np.zeros(source.n_features)))
         columns = 8 * (source.n_features + 1)
-        shared = max(array_bytes(work) for work in works)
+        shared = max(array_bytes(reduction) for reduction in reductions)
         opened = shared
         if self.solver_name in ("gram", "newton"):
             opened += columns**2 // 8  # a product of the columns, before it is added up
-        mixing = updates = state = 0
+        shuffle_chunks = updates = state = 0
         if isinstance(solver, Updates) and (scans or solver.batch_size < source.n_rows):
-            mixing = solver.mixing
-            updates = total_bytes(update_rooms(self.problem, source.leaf_rows * mixing))
+            shuffle_chunks = solver.shuffle_chunks
+            updates = total_bytes(
+                update_workspace(self.problem, source.partition_rows * shuffle_chunks)
+            )
             shared, opened = max(shared, array_bytes(self.problem)), max(opened, 4 * columns)
             state = 8 * self.problem.n_parameters * solver.vectors
-        return Demand(
-            leaf=total_bytes(source.rooms(1)),
-            workspace=max(total_bytes(work.rooms(source.leaf_rows)) for work in works),
-            sums=max(nbytes(work.zeros()) for work in works),
+        return Requirements(
+            partition=total_bytes(source.buffers(1)),
+            workspace=max(
+                total_bytes(reduction.workspace(source.partition_rows)) for reduction in reductions
+            ),
+            sums=max(nbytes(reduction.zeros()) for reduction in reductions),
             parameters=8 * self.problem.n_parameters,
             slots=solver.slots,
             columns=columns,
@@ -232,29 +236,29 @@ class Task:
             opened=opened,
             state=state,
             algebra=solver.algebra(self.problem),
-            mixing=mixing,
-            lanes=solver.lanes if isinstance(solver, Updates) else 1,
+            shuffle_chunks=shuffle_chunks,
+            replicas=solver.replicas if isinstance(solver, Updates) else 1,
             updates=updates,
         )
 
-    def beside(self) -> tuple[Source, Demand] | None:
+    def beside(self) -> tuple[Source, Requirements] | None:
         """Return the validation rows and what judging by them needs room for, or None."""
         if self.validation is None:
             return None
         source = self.validation.source
-        work = self.problem.sums(self.problem.zeros()[None], gradients=0)
+        reduction = self.problem.sums(self.problem.zeros()[None], gradients=0)
         copies = 0 if self._validation_order is None else 1  # in the order of their columns
-        demand = Demand(
-            leaf=total_bytes(source.rooms(1)),
-            workspace=total_bytes(work.rooms(source.leaf_rows)),
-            sums=nbytes(work.zeros()),
+        requirements = Requirements(
+            partition=total_bytes(source.buffers(1)),
+            workspace=total_bytes(reduction.workspace(source.partition_rows)),
+            sums=nbytes(reduction.zeros()),
             parameters=8 * self.problem.n_parameters,
             slots=self.solver.slots + copies,  # what the solver holds stays meanwhile
             columns=8 * (source.n_features + 1),
-            shared=array_bytes(work),
-            opened=array_bytes(work),
+            shared=array_bytes(reduction),
+            opened=array_bytes(reduction),
         )
-        return source, demand
+        return source, requirements
 
     def _require_square(self) -> None:
         """Refuse a matrix of all pairs of parameters that no machine like this has room for."""
@@ -288,18 +292,20 @@ def _solver(model: Model, name: str, batch: int, inputs: Inputs) -> Solver:
     if name == "lbfgs":
         return LBFGS(model.tolerance)
     source = inputs.source
-    mixing = source.mixing if model.shuffle_buffer == "auto" else int(model.shuffle_buffer)
+    shuffle_chunks = (
+        source.shuffle_chunks if model.shuffle_chunks == "auto" else int(model.shuffle_chunks)
+    )
     seed = model.random_state if model.random_state is not None else secrets.randbits(32)
-    mixing = min(mixing, source.n_leaves)
+    shuffle_chunks = min(shuffle_chunks, source.n_partitions)
     return Updates(
         "adam" if name == "adam" else "sgd",
         batch,
         model.learning_rate,
         model.tolerance,
         int(seed),
-        mixing,
+        shuffle_chunks,
         # No more than there are groups of chunks to learn from.
-        min(model.lanes, -(-source.n_leaves // mixing)),
+        min(model.replicas, -(-source.n_partitions // shuffle_chunks)),
     )
 
 
@@ -390,7 +396,7 @@ def train(
         TrainingPage(job.client, job.dashboard, job.calling) as page,
     ):
         with one_blas_thread(), job:
-            plan = job.plan(task.demand(), task.beside())
+            plan = job.plan(task.requirements(), task.beside())
             run = _Run(task, job, plan, (*callbacks, interrupts, page), begun)
             with blamed(run.stream):
                 state = run.solve(start, max_passes, max_seconds, page.link)
@@ -441,11 +447,11 @@ class _Run:
             self._notes |= dict.fromkeys(task.validation.store.notes)
         self._limit: str | None = None
         self._shortfall = ""
-        if isinstance(task.solver, Updates) and task.solver.lanes < task.model.lanes:
-            lanes = f"{task.solver.lanes} of {task.model.lanes} lanes"
-            self._notes[f"learned in {lanes}: the order of rows has no more groups of chunks"] = (
-                None
-            )
+        if isinstance(task.solver, Updates) and task.solver.replicas < task.model.replicas:
+            replicas = f"{task.solver.replicas} of {task.model.replicas} replicas"
+            self._notes[
+                f"learned in {replicas}: the order of rows has no more groups of chunks"
+            ] = None
         self._steps = Steps()
         self._learning_rate: float | None = None
         self.stream: Stream = job.stream(plan, self._on_rows, lambda: self._stopped)
@@ -480,9 +486,9 @@ class _Run:
 
     @property
     def _profile(self) -> dict[str, float]:
-        profile = self.stream.spent.profile
+        profile = self.stream.timings.profile
         if self._judging is not None:
-            profile["validating"] = sum(self._judging.spent.profile.values())
+            profile["validating"] = sum(self._judging.timings.profile.values())
         return profile
 
     @property
@@ -502,7 +508,7 @@ class _Run:
     ) -> State:
         """Return the state when the tolerance, or a limit, is met."""
         model, source = self.task.model, self._job.source
-        scans, grain = self.task.rows_per_update < source.n_rows, self._plan.grain
+        scans, config = self.task.rows_per_update < source.n_rows, self._plan.config
         self.emit(
             Started(
                 model=model.name,
@@ -524,7 +530,7 @@ class _Run:
                 ceiling_source=self._plan.ceiling.source,
                 training_page=training_page,
                 validation_rows=0 if self._judging is None else self._judging.source.n_rows,
-                threads=grain.lanes * grain.turns if scans else self._plan.threads,
+                threads=config.replicas * config.turns if scans else self._plan.threads,
             )
         )
         self.problem = replace(self.problem, scaling=scaling_of(self.task, self.stream))
@@ -535,7 +541,7 @@ class _Run:
         self._learning_rate = _rate(state, 0)
         self._looked = self._rows
         self.note(state.note)
-        looked_at = rows_of(source, evaluated_leaves(source))
+        looked_at = rows_of(source, evaluated_partitions(source))
         if scans and looked_at < source.n_rows:
             self._notes[f"losses of epochs are those of {looked_at:,} rows, spread evenly"] = None
         while not state.converged and not state.stalled:
@@ -630,10 +636,10 @@ class _Run:
 
     def report(self, state: State, notes: Sequence[str] = ()) -> Report:
         """Return what was done."""
-        task, spent = self.task, self.stream.spent
-        bytes_read = spent.rows * self._job.source.row_bytes
+        task, timings = self.task, self.stream.timings
+        bytes_read = timings.rows * self._job.source.row_bytes
         if self._judging is not None:
-            bytes_read += self._judging.spent.rows * self._judging.source.row_bytes
+            bytes_read += self._judging.timings.rows * self._judging.source.row_bytes
         updates = task.solver if isinstance(task.solver, Updates) else None
         if self._shortfall:
             self._notes |= {self._shortfall: None}
@@ -652,11 +658,11 @@ class _Run:
             history=self._steps.all(),
             converged=state.converged,
             random_state=None if updates is None else updates.seed,
-            shuffle_buffer=None if updates is None else updates.mixing,
+            shuffle_chunks=None if updates is None else updates.shuffle_chunks,
             learning_rate=self._learning_rate,
             profile=self._profile,
             memory=self._job.memory(self._plan),
-            lanes=1 if updates is None else updates.lanes,
+            replicas=1 if updates is None else updates.replicas,
             dashboard=self._job.dashboard,
             notes=(*self._notes, *notes),
             shortfall=self._shortfall,
@@ -667,7 +673,7 @@ class _Run:
 
 
 def _rate(state: State, t: int) -> float | None:
-    """Return the learning rate after t updates, of all lanes, or None of a solver without one."""
+    """Return the learning rate after t updates, of all replicas; None of a solver without one."""
     updates = getattr(state.memory, "updates", None)
     return None if updates is None else float(updates.rate(t // len(state.memory.states)))
 
@@ -696,8 +702,8 @@ def column_moments(task: Task, stream: Stream) -> ColumnMoments:
     if statistics is not None:
         return ColumnMoments(problem.total_weight, statistics.mean, statistics.scale**2)
     about: Array = np.zeros(problem.n_features)
-    leaves = sample_leaves(stream.source, _SAMPLE_LEAVES * stream.source.leaf_rows)
+    partitions = sample_partitions(stream.source, _SAMPLE_PARTITIONS * stream.source.partition_rows)
     look = ColumnSums(about)
-    look = ColumnSums(look.moments(stream.reduce(look, leaves)).mean)
+    look = ColumnSums(look.moments(stream.reduce(look, partitions)).mean)
     everything = problem.standardize or task.inputs.kind == "arrays"
-    return look.moments(stream.reduce(look, None if everything else leaves))
+    return look.moments(stream.reduce(look, None if everything else partitions))

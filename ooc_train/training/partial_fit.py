@@ -37,8 +37,8 @@ from ooc_train.stream.executors import Inline
 from ooc_train.stream.feature_names import column_order, permuted
 from ooc_train.stream.inputs import Inputs
 from ooc_train.stream.outliers import blamed
-from ooc_train.stream.passes import Grain, Stream
-from ooc_train.stream.sources import sample_leaves
+from ooc_train.stream.passes import PassConfig, Stream
+from ooc_train.stream.sources import sample_partitions
 from ooc_train.training.loop import Task, column_moments, fitted_model, scaling_by
 
 _SCALED_BY_ROWS = 2**15
@@ -64,7 +64,7 @@ class Progress:
     steepness : mean over all rows of one over the safe learning rate of their block
     state : what a scan carries
     kind, dtype : of the last block that was planned for
-    grain, memory : its plan's, and what was measured
+    config, memory : its plan's, and what was measured
     """
 
     problem: LinearProblem
@@ -74,7 +74,7 @@ class Progress:
     state: Sums
     kind: str
     dtype: str
-    grain: Grain
+    config: PassConfig
     memory: MemoryReport
 
     def permuted(self, order: NDArray[np.intp]) -> "Progress":
@@ -138,8 +138,8 @@ def learn(
     known = (inputs.kind, source.dtype)
     if progress is not None and known == ("arrays", progress.dtype) and progress.kind == "arrays":
         # A look at the memory would take longer than learning from a few rows.
-        stream = Stream(source, Inline(), progress.grain)
-        grain, memory = progress.grain, progress.memory
+        stream = Stream(source, Inline(), progress.config)
+        config, memory = progress.config, progress.memory
         with one_blas_thread(), blamed(stream):
             learned = _take(task, stream, progress, start)
     else:
@@ -147,8 +147,8 @@ def learn(
             one_blas_thread(),
             Job(source, memory_ceiling=memory_ceiling, kernels=True) as job,
         ):
-            plan = job.plan(task.demand(scans=True))
-            stream, grain = job.stream(plan), plan.grain
+            plan = job.plan(task.requirements(scans=True))
+            stream, config = job.stream(plan), plan.config
             with blamed(stream):
                 learned = _take(task, stream, progress, start)
             memory = job.memory(plan)
@@ -168,15 +168,15 @@ def learn(
         passes=passes,
         updates=updated,
         n_iter=1,
-        bytes_read=stream.spent.rows * source.row_bytes,
+        bytes_read=stream.timings.rows * source.row_bytes,
         seconds=seconds,
         loss=learned.loss,
         history=(step,),
         converged=False,
         random_state=None,
-        shuffle_buffer=None,
+        shuffle_chunks=None,
         learning_rate=learned.eta0,
-        profile=stream.spent.profile,
+        profile=stream.timings.profile,
         memory=memory,
         notes=learned.notes,
     )
@@ -190,7 +190,7 @@ def learn(
         learned.steepness,
         state,
         *known,
-        grain,
+        config,
         memory,
     )
     if order is not None:
@@ -216,7 +216,7 @@ def _task(model: Model, inputs: Inputs) -> Task:
         batch_size = rows if batch_size == "full" else min(int(batch_size), rows)
     solver = "sgd" if model.solver == "auto" else model.solver
     return Task.of(
-        replace(model, solver=solver, batch_size=batch_size, shuffle_buffer=1, lanes=1),
+        replace(model, solver=solver, batch_size=batch_size, shuffle_chunks=1, replicas=1),
         inputs,
         may_weigh_nothing=True,
     )
@@ -264,13 +264,13 @@ def _take(task: Task, stream: Stream, before: Progress | None, start: Fitted | N
         rate = replace(rate, eta0=min(rate.eta0, 1.0 / steepness))
     updates = solver.updates(problem, stream, rate)
     state = _state(updates, before, start)
-    (after,) = stream.scan(updates, [state], seed=0, epoch=0, mixing=1, shuffled=False)
+    (after,) = stream.scan(updates, [state], seed=0, epoch=0, shuffle_chunks=1, shuffled=False)
     if not np.isfinite(after["theta"]).all():
         raise Diverged("the parameters stopped being numbers; use a smaller learning rate")
-    rows, (total, weight) = stream.spent.rows, after["sums"]
+    rows, (total, weight) = stream.timings.rows, after["sums"]
     source = stream.source
     evaluation = problem.sums(after["average"][None], gradients=0)
-    sums = stream.reduce(evaluation, sample_leaves(source, min(_LOSS_ROWS, source.n_rows)))
+    sums = stream.reduce(evaluation, sample_partitions(source, min(_LOSS_ROWS, source.n_rows)))
     loss = float(sums["loss"][0] / sums["weight"]) if sums["weight"] > 0 else float("nan")
     return _Learned(
         problem, moments, steepness, after, rate.eta0, rows, loss, float(total / weight)

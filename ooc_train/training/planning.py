@@ -56,4 +56,4 @@ def plan(
         inputs.source, client=client, memory_ceiling=memory_ceiling, kernels=task.needs_kernels
     )
     with one_blas_thread(), job:
-        return job.plan(task.demand(), task.beside())
+        return job.plan(task.requirements(), task.beside())

@@ -35,10 +35,10 @@ _NAMES = ("logistic", "squared", "hinge")
 _RATE = 1e-4
 """Small enough for rows as they lie, which the loop by hand doesn't scale; it changes no speed."""
 
-_BY_HAND, _FULL, _FULL_IN_LANES = 0.8, 2.0, 1.3
+_BY_HAND, _FULL, _FULL_IN_REPLICAS = 0.8, 2.0, 1.3
 """At least so much of the speed by hand, and at most so many times a pass of full batches."""
 
-_LANES = 2
+_REPLICAS = 2
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class OurPasses:
 
     stream: Stream
     problem: LinearProblem
-    mixing: int
-    lanes: int
+    shuffle_chunks: int
+    replicas: int
 
     def full(self) -> float:
         """Return the seconds of a full-batch pass with the logistic loss."""
@@ -61,25 +61,25 @@ class OurPasses:
         problem = replace(self.problem, loss=LOSSES[name])
         dtype = self.stream.source.dtype
         updates = LinearUpdates(problem, dtype, batch_size, "sgd", _RATE)
-        states = [updates.start(problem.zeros()) for _ in range(self.lanes)]
+        states = [updates.start(problem.zeros()) for _ in range(self.replicas)]
         started = perf_counter()
-        self.stream.scan(updates, states, seed=0, epoch=0, mixing=self.mixing)
+        self.stream.scan(updates, states, seed=0, epoch=0, shuffle_chunks=self.shuffle_chunks)
         return perf_counter() - started
 
 
 def passes(
-    store: Store, client: Client, stack: ExitStack, *, mixing: int = 1, lanes: int = 1
+    store: Store, client: Client, stack: ExitStack, *, shuffle_chunks: int = 1, replicas: int = 1
 ) -> OurPasses:
-    """Return our passes over a store, planned for so many lanes, and chunks that are mixed."""
+    """Return our passes over a store, planned for so many replicas, and chunks that are mixed."""
     inputs = read_inputs(store, classifier=True)
     job = stack.enter_context(Job(inputs.source, client=client, kernels=True))
-    model = Model(name="logistic", batch_size=1, shuffle_buffer=mixing, lanes=lanes)
+    model = Model(name="logistic", batch_size=1, shuffle_chunks=shuffle_chunks, replicas=replicas)
     task = Task.of(model, inputs)
     if store.statistics is None:
         raise ValueError(f"{store.path} has no statistics")
     scaling = Scaling.of(store.statistics.mean, store.statistics.scale, centre=True)
-    stream = job.stream(job.plan(task.demand()))
-    return OurPasses(stream, replace(task.problem, scaling=scaling), mixing, lanes)
+    stream = job.stream(job.plan(task.requirements()))
+    return OurPasses(stream, replace(task.problem, scaling=scaling), shuffle_chunks, replicas)
 
 
 def main() -> None:
@@ -91,14 +91,14 @@ def main() -> None:
         cluster = stack.enter_context(LocalCluster(n_workers=2, dashboard_address="127.0.0.1:0"))
         client = stack.enter_context(cluster.get_client())
         ours, by_hand = passes(store, client, stack), UpdateLoop(store.path)
-        mixing = passes(store, client, stack, mixing=MIXED_CHUNKS)
-        in_lanes = passes(store, client, stack, lanes=_LANES)
+        shuffle_chunks = passes(store, client, stack, shuffle_chunks=MIXED_CHUNKS)
+        in_replicas = passes(store, client, stack, replicas=_REPLICAS)
         rows = [store.X.chunk_rows if size == "chunk" else int(size) for size in _BATCH_SIZES]
         contestants: dict[str, Callable[[], float]] = {"full": ours.full}
         for name in _NAMES:
             for size in rows:
                 contestants[f"{name} {size}"] = partial(ours.updates, name, size)
-                contestants[f"{name} {size} lanes"] = partial(in_lanes.updates, name, size)
+                contestants[f"{name} {size} replicas"] = partial(in_replicas.updates, name, size)
                 contestants[f"{name} {size} by hand"] = partial(
                     lambda *settings: by_hand(*settings)[0], name, size, _RATE
                 )
@@ -106,7 +106,7 @@ def main() -> None:
                 lambda loss: by_hand(loss, 1, _RATE, scaled=True)[0], name
             )
         mixed = f"logistic 256 mixing {MIXED_CHUNKS} chunks"
-        contestants[mixed] = partial(mixing.updates, "logistic", 256)
+        contestants[mixed] = partial(shuffle_chunks.updates, "logistic", 256)
         seconds = {name: np.array(s) for name, s in interleave(contestants, options.rounds).items()}
     millions = store.n_rows / 1e6
     lines, figures = [], {}
@@ -114,17 +114,21 @@ def main() -> None:
         for size in rows:
             own, other = seconds[f"{name} {size}"], seconds[f"{name} {size} by hand"]
             of_hand, of_full = Figure.of(other / own), Figure.of(own / seconds["full"])
-            lanes = Figure.of(seconds[f"{name} {size} lanes"] / seconds["full"])
-            figures[f"{name} {size}"] = {"of_hand": of_hand, "of_full": of_full, "lanes": lanes}
+            replicas = Figure.of(seconds[f"{name} {size} replicas"] / seconds["full"])
+            figures[f"{name} {size}"] = {
+                "of_hand": of_hand,
+                "of_full": of_full,
+                "replicas": replicas,
+            }
             speeds = [str(Figure.of(millions / taken)) for taken in (own, other)]
-            lines.append((f"{name}, {size}", *speeds, str(of_hand), str(of_full), str(lanes)))
+            lines.append((f"{name}, {size}", *speeds, str(of_hand), str(of_full), str(replicas)))
     header = (
         "loss, batch size", "M rows/s", "by hand", "of by hand", "times full batch",
-        f"in {_LANES} lanes",
+        f"in {_REPLICAS} replicas",
     )  # fmt: skip
     worst = min((f["of_hand"] for f in figures.values()), key=lambda f: f.median)
     longest = max((f["of_full"] for f in figures.values()), key=lambda f: f.median)
-    slowest = max((f["lanes"] for f in figures.values()), key=lambda f: f.median)
+    slowest = max((f["replicas"] for f in figures.values()), key=lambda f: f.median)
     for name in _NAMES:
         alike = Figure.of(seconds[f"{name} 1 scaled by hand"] / seconds[f"{name} 1"])
         figures[f"{name} 1"]["of_hand_scaled"] = alike
@@ -142,9 +146,9 @@ def main() -> None:
             "a pass of full batches of the longest", Figure.of([1 / longest.median]), 1 / _FULL
         ),
         verdict(
-            f"a pass of full batches of the longest in {_LANES} lanes",
+            f"a pass of full batches of the longest in {_REPLICAS} replicas",
             Figure.of([1 / slowest.median]),
-            1 / _FULL_IN_LANES,
+            1 / _FULL_IN_REPLICAS,
         ),
     ]
     taken = {name: of_rounds.tolist() for name, of_rounds in seconds.items()}

@@ -25,7 +25,7 @@ from ooc_train.runtime.job import Job
 from ooc_train.store.dataset import Store
 from ooc_train.store.jobs.synthetic import make_data
 from ooc_train.stream.inputs import Inputs, read_inputs
-from ooc_train.stream.passes import Spent
+from ooc_train.stream.passes import Timings
 from ooc_train.stream.sources import StoreSource
 from ooc_train.training.loop import Task
 from tests.benchmarks.stream import OurPass, Section, after_forgetting
@@ -60,11 +60,11 @@ class Prefixes:
         self._at = 0.5 * np.array(truth["coef"]), 0.5 * np.array(truth["intercept"])
         self._files = [str(file) for file in sorted(Path(store.path).rglob("*")) if file.is_file()]
         self._passes: dict[str, tuple[OurPass, float]] = {}
-        self._spent: dict[str, Spent] = {}
+        self._timings: dict[str, Timings] = {}
         inputs, whole = read_inputs(store, classifier=True), StoreSource.of(store)
         for size in sizes:
-            chunks = max(1, parse_bytes(size) // (whole.leaf_rows * whole.row_bytes))
-            source = replace(whole, n_rows=min(chunks * whole.leaf_rows, whole.n_rows))
+            chunks = max(1, parse_bytes(size) // (whole.partition_rows * whole.row_bytes))
+            source = replace(whole, n_rows=min(chunks * whole.partition_rows, whole.n_rows))
             job = jobs.enter_context(Job(source, client=client, kernels=True))
             one_pass = OurPass(store, job, logistic(replace(inputs, source=source)))
             self._passes[size] = one_pass, source.n_rows * source.row_bytes / 1e9
@@ -76,7 +76,7 @@ class Prefixes:
         runs: dict[str, Callable[[], float]] = {size: partial(self._run, size) for size in sizes}
         if cold:
             runs = {size: partial(after_forgetting, self._files, run) for size, run in runs.items()}
-        self._spent.clear()
+        self._timings.clear()
         # What making the store left in memory may not be written yet. A first round, which doesn't
         # count, brings back what lies in memory from then on.
         after_forgetting(self._files, float)
@@ -86,12 +86,12 @@ class Prefixes:
     def _run(self, size: str) -> float:
         """Return the seconds that a pass takes for each GB."""
         one_pass, gigabytes = self._passes[size]
-        seconds, _, spent = one_pass(*self._at)
-        self._spent[size] = self._spent.get(size, Spent()) + spent
+        seconds, _, timings = one_pass(*self._at)
+        self._timings[size] = self._timings.get(size, Timings()) + timings
         return seconds / gigabytes
 
     def _of_dask(self, size: str) -> float:
-        profile = self._spent[size].profile
+        profile = self._timings[size].profile
         return profile["dask"] / sum(profile.values())
 
 
@@ -130,13 +130,14 @@ def passes(folder: str, client: Client, sizes: Sequence[str], rounds: int) -> Se
 
 
 class TinySource(StoreSource):
-    """The rows of a store with a chunk for a stripe, so that a task can be as small as a chunk.
+    """The rows of a store with a chunk for a partition group, so that a task can be as small as a
+    chunk.
 
-    A task of a plan is a stripe of 8 MiB at least: 100,000 of them would be 800 GB.
+    A task of a plan is a partition group of 8 MiB at least: 100,000 of them would be 800 GB.
     """
 
     @property
-    def stripe_leaves(self) -> int:
+    def group_partitions(self) -> int:
         """One."""
         return 1
 
@@ -184,8 +185,8 @@ def tasks(folder: str, client: Client, counts: Sequence[int]) -> Section:
     task = logistic(replace(read_inputs(store, classifier=True), source=source))
     work = task.problem.sums(task.problem.zeros()[None])
     with Job(source, client=client, kernels=True) as job:
-        plan = job.plan(task.demand())
-        plan = replace(plan, grain=replace(plan.grain, task_stripes=1, least_stripes=1))
+        plan = job.plan(task.requirements())
+        plan = replace(plan, config=replace(plan.config, task_groups=1, least_groups=1))
 
         def run(count: int) -> TinyTasks:
             held, done = [measure().current], 0

@@ -29,7 +29,7 @@ from ooc_train.runtime.job import Job
 from ooc_train.store.dataset import Store, open_store
 from ooc_train.store.jobs.synthetic import make_data
 from ooc_train.stream.inputs import read_inputs
-from ooc_train.stream.passes import Spent, Stream
+from ooc_train.stream.passes import Stream, Timings
 from ooc_train.training.loop import Task
 from tests.benchmarks.handwritten import Loop, Result, handwritten
 from tests.benchmarks.handwritten_foreign import handwritten_foreign
@@ -58,20 +58,20 @@ class OurPass:
     """
 
     def __init__(self, of: Store, job: Job, task: Task) -> None:
-        self._stream: Stream = job.stream(job.plan(task.demand()))
+        self._stream: Stream = job.stream(job.plan(task.requirements()))
         statistics = of.statistics
         if statistics is None:
             raise ValueError(f"{of.path} has no statistics")
         scaling = Scaling.of(statistics.mean, statistics.scale, centre=True)
         self.problem: LinearProblem = replace(task.problem, scaling=scaling)
 
-    def __call__(self, coef: Array, intercept: Array) -> tuple[float, Sums, Spent]:
+    def __call__(self, coef: Array, intercept: Array) -> tuple[float, Sums, Timings]:
         """Return the seconds of a pass, its sums, and what its tasks spent."""
         theta = self.problem.scaling.from_data_units(coef, intercept)
-        self._stream.spent = Spent()
+        self._stream.timings = Timings()
         started = perf_counter()
         sums = self._stream.reduce(self.problem.sums(theta[None]))
-        return perf_counter() - started, sums, self._stream.spent
+        return perf_counter() - started, sums, self._stream.timings
 
 
 def require_same(found: Result, sums: Sums) -> None:
@@ -107,7 +107,7 @@ class Contest:
         truth = of.attributes["made"]
         # Half way to the truth, where no sum is zero but for chance.
         self._at = 0.5 * np.array(truth["coef"]), 0.5 * np.array(truth["intercept"])
-        self.spent: dict[str, list[Spent]] = {}
+        self.timings: dict[str, list[Timings]] = {}
         self.contestants: dict[str, Callable[[], float]] = {}
         inputs = read_inputs(store, classifier=True)
         task = Task.of(Model(name="logistic", solver="lbfgs"), inputs)
@@ -130,8 +130,8 @@ class Contest:
             self.contestants[f"by hand, {kind}"] = partial(self._by_hand, loop)
 
     def _ours(self, name: str, one_pass: OurPass) -> float:
-        seconds, _, spent = one_pass(*self._at)
-        self.spent.setdefault(name, []).append(spent)
+        seconds, _, timings = one_pass(*self._at)
+        self.timings.setdefault(name, []).append(timings)
         return seconds
 
     def _by_hand(self, loop: Loop) -> float:
@@ -190,7 +190,7 @@ def _warm(
     for (workers, threads), target in targets.items():
         name = f"ooc_train, {workers} x {threads}"
         ratio = Figure.of(fastest / seconds[name])
-        profile = sum(contest.spent[name][1:], Spent()).profile
+        profile = sum(contest.timings[name][1:], Timings()).profile
         shares = {k: round(v / sum(profile.values()), 3) for k, v in profile.items() if v}
         lines.append(
             verdict(f"{label}, {workers} x {threads}, over the faster by hand", ratio, target)

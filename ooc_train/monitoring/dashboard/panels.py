@@ -207,8 +207,8 @@ class Time:
 
     def show(self, run: Run) -> None:
         """Show what there is."""
-        spent = run.spent
-        names, seconds = list(spent), list(spent.values())
+        timings = run.timings
+        names, seconds = list(timings), list(timings.values())
         colours = [_PROFILE_COLOURS[PROFILE.index(name)] for name in names]
         total = sum(seconds) or 1.0
         self.root.y_range.factors = list(reversed(names))

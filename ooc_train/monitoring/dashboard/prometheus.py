@@ -64,7 +64,7 @@ def _add_metrics(families: Mapping[str, Any], run: Run) -> None:
         if run.about["validation_rows"]:
             families["validation_loss"].add_metric(labels, last["validation_loss"])
     if run.progress.rows:
-        for activity, seconds in run.spent.items():
+        for activity, seconds in run.timings.items():
             families["seconds"].add_metric([*labels, activity], seconds)
     for name, now, peak in run.processes.values():
         families["memory"].add_metric([*labels, name, "now"], now)

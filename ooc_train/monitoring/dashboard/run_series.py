@@ -136,24 +136,24 @@ class Run:
         return (self.rows - before[1]) / seconds if seconds > 0 else 0.0
 
     @property
-    def spent(self) -> dict[str, float]:
+    def timings(self) -> dict[str, float]:
         """Seconds of all threads so far, by what they went on.
 
         Not all runs evaluate and validate: of these only what took time.
         """
         seconds = (self.progress.rows or [(0.0,) * len(PROGRESS)])[-1][2:]
         named = zip(PROFILE, seconds, strict=True)
-        return {name: spent for name, spent in named if spent or name in PROFILE[:-2]}
+        return {name: timings for name, timings in named if timings or name in PROFILE[:-2]}
 
     @property
     def reading_limit(self) -> float | None:
         """Bytes a second that its threads would reach if all that they did was read."""
         if not self.progress.rows:
             return None
-        spent = dict(zip(PROGRESS, self.progress.rows[-1], strict=True))
+        timings = dict(zip(PROGRESS, self.progress.rows[-1], strict=True))
         return reading_limit(
             self.rows * self.about["row_bytes"],
-            spent["reading"] + spent["decoding"],
+            timings["reading"] + timings["decoding"],
             self.about["threads"],
         )
 

@@ -38,7 +38,7 @@ def lay_down(
     dtype : str
         Of the values at rest.
     chunk_rows : int
-        Best as many as a leaf has, which is then read in one call.
+        Best as many as a partition has, which is then read in one call.
 
     Raises
     ------

@@ -92,7 +92,7 @@ def _run(
     from tests.benchmarks.faults.outcomes import GOOD
 
     counts: dict[str, Counter[str]] = {name: Counter() for name in names}
-    spent = dict.fromkeys(names, 0.0)
+    timings = dict.fromkeys(names, 0.0)
     bad: list[str] = []
     begun = time.perf_counter()
     ends = begun + 60 * (options.minutes or 5)
@@ -114,11 +114,11 @@ def _run(
                         bad.append(f"{finding.outcome} [{again}] {text}")
                         print(bad[-1], flush=True)
                 seconds = time.perf_counter() - started
-                spent[name] += seconds
+                timings[name] += seconds
                 if options.verbose:
                     print(f"{name} {seed}: {seconds:.1f} s", flush=True)
         turn += 1
-    for name, seconds in spent.items():
+    for name, seconds in timings.items():
         counts[name]["seconds"] = round(seconds)
     return counts, bad
 

@@ -1,7 +1,7 @@
 """ooc_train as its README says: an estimator, on a cluster of two workers, from a store's path.
 
-Updates: batches of a chunk in a lane a worker, whose automatic learning rate needs to be told the
-number of passes.
+Updates: batches of a chunk in a replica a worker, whose automatic learning rate needs to be told
+the number of passes.
 Full batches: Newton's method, told the number of iterations, which begins from a sample's optimum.
 """
 
@@ -34,9 +34,9 @@ def start(data: Data, stack: ExitStack) -> tuple[dict[str, Contestant], float]:
 
 def _contestant(data: Data, batch_size: str) -> Contestant:
     def fit(passes: int) -> Step:
-        lanes = 1 if batch_size == "full" else _WORKERS
+        replicas = 1 if batch_size == "full" else _WORKERS
         model = LogisticRegression(
-            batch_size=batch_size, lanes=lanes, max_iter=passes, random_state=0
+            batch_size=batch_size, replicas=replicas, max_iter=passes, random_state=0
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # it is stopped early
