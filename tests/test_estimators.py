@@ -478,7 +478,8 @@ def test_partial_fit_learns(batch_size, solver):
             assert model.report_.progressive_loss != model.report_.loss
     best = LogisticRegression().fit(X, y).report_.loss
     loss = log_loss(y, model.predict_proba(X))
-    assert loss < best * (1.01 if batch_size in (1, 16) else 1.4)
+    # 30 updates by whole blocks take it as near as this, 3 passes of small batches nearer.
+    assert best < loss < best * (1.01 if batch_size in (1, 16) else 1.03)
 
 
 @pytest.mark.parametrize("first", [2, 50])
@@ -682,8 +683,12 @@ def test_to_sklearn_predicts_the_same(n_classes, standardize):
 
 def test_estimators_work_in_pipelines_and_searches():
     X, y = rows(1000)
-    pipeline = make_pipeline(StandardScaler(), LogisticRegression())
-    search = GridSearchCV(pipeline, {"logisticregression__C": np.logspace(-2, 1, 3)}, n_jobs=2)
-    search.fit(X, y)
-    assert search.best_score_ > 0.6
-    assert cross_val_score(Ridge(), X, y).mean() > 0
+    found = []
+    for estimator in (LogisticRegression(), sklearn.linear_model.LogisticRegression()):
+        pipeline = make_pipeline(StandardScaler(), estimator)
+        search = GridSearchCV(pipeline, {"logisticregression__C": np.logspace(-4, 1, 3)}, n_jobs=2)
+        found.append(search.fit(X, y).cv_results_["mean_test_score"])
+    np.testing.assert_allclose(found[0], found[1], atol=2e-3)  # 2 rows of 1,000
+    assert np.ptp(found[1]) > 0.01
+    expected = cross_val_score(sklearn.linear_model.Ridge(), X, y)
+    np.testing.assert_allclose(cross_val_score(Ridge(), X, y), expected, rtol=1e-9)

@@ -29,7 +29,8 @@ def test_items_are_learned_from_in_order_each_from_its_place(threads, count, slo
     waited = in_turns(read, learn, count, threads, places)
     assert came == list(range(count))
     assert not held
-    assert waited >= 0
+    # One thread always finds something to do.
+    assert waited == 0.0 or threads > 1
 
 
 def test_one_learns_at_a_time_while_others_read():
@@ -86,6 +87,8 @@ def test_what_a_thread_raises_ends_the_others_and_is_raised(threads, where, numb
     before = threading.active_count()
     with pytest.raises(KeyError, match=str(number)):
         in_turns(read, learn, 9, threads, threads + 1)
-    assert came == list(range(len(came)))
+    # Of the items before it, those that were read meanwhile may be left.
+    learned = number if where == "learning" or threads == 1 else len(came)
+    assert came == list(range(learned))
     assert len(came) <= number
     assert threading.active_count() == before

@@ -25,6 +25,7 @@ from ooc_train.stream.passes import PassConfig, Stream, _shares
 from ooc_train.stream.plan import Processes, Requirements, make_plan
 from ooc_train.stream.sources import StoreSource
 from ooc_train.training.loop import Task, scaling_of
+from tests.accesses import accesses
 from tests.streams import make_case, same_bits, write_store
 
 MIB = 2**20
@@ -373,8 +374,15 @@ def test_parameters_that_are_too_many_are_told_as_such(large):
 
 
 def test_planning_reads_nothing(large):
-    for shuffle_chunks in (0, 1, 64):
-        plan_of(large, 500, shuffle_chunks=shuffle_chunks)  # there are no such files
+    with accesses() as found:
+        for shuffle_chunks in (0, 1, 64):
+            found_plan = plan_of(large, 500, shuffle_chunks=shuffle_chunks)
+            found_plan.validate()
+            found_plan.explain()
+    assert found == []
+    with accesses() as found:
+        read_inputs(large.path, classifier=True)
+    assert found  # whoever reads is heard
 
 
 def test_tasks_are_coarse_but_enough_for_all_threads(large):

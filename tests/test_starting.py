@@ -1,12 +1,16 @@
 """Why workers do not start: what is missing is found beforehand, and what ended them is told."""
 
+import multiprocessing
 import os
 import resource
+import socket
 import subprocess
 import sys
 import tempfile
 import textwrap
+import threading
 from time import perf_counter
+from types import SimpleNamespace
 
 import pytest
 
@@ -60,8 +64,30 @@ def test_too_few_threads_may_run(monkeypatch):
         starting._require_threads(2)
 
 
-def test_the_threads_of_a_user_are_counted():
-    assert starting._threads_of(os.getuid()) >= 1
+def test_the_threads_of_a_user_are_counted(monkeypatch):
+    threads = {"11": ["11"], "12": ["12", "13", "14"], "15": ["15", "16"], "17": []}
+    folders = {f"/proc/{process}/task": ids for process, ids in threads.items()}
+    folders["/proc"] = [*threads, "18", "self", "meminfo"]  # 18 has ended meanwhile
+
+    def stat(path):
+        number = path.removeprefix("/proc/")
+        if number not in threads:
+            raise FileNotFoundError(path)
+        return SimpleNamespace(st_uid=1000 + (number == "15"))
+
+    monkeypatch.setattr(starting, "os", SimpleNamespace(listdir=folders.__getitem__, stat=stat))
+    assert [starting._threads_of(user) for user in (1000, 1001, 1002)] == [4, 2, 0]
+
+
+def test_the_threads_of_this_process_are_among_its_users():
+    done = threading.Event()
+    threads = [threading.Thread(target=done.wait) for _ in range(5)]
+    try:
+        for thread in threads:
+            thread.start()
+        assert starting._threads_of(os.getuid()) > len(threads)
+    finally:
+        done.set()
 
 
 def test_too_little_memory_is_available(monkeypatch):
@@ -85,6 +111,20 @@ def test_no_loopback():
     told = refused("unshare", "--net")
     assert told.startswith("nothing can be reached at 127.0.0.1 (Network is unreachable)")
     assert told.endswith("turn the loopback interface on (ip link set lo up)")
+
+
+def test_what_is_missing_is_told_where_no_other_view_can_be_made(monkeypatch):
+    def refuse(*arguments, **settings):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(multiprocessing, "get_context", lambda _: SimpleNamespace(Lock=refuse))
+    with pytest.raises(ClusterError, match=r"^no semaphore can be made \(Read-only file system\)"):
+        starting._require_semaphores()
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    with pytest.raises(
+        ClusterError, match=r"reached at 127.0.0.1 \(Read-only file system\), where"
+    ):
+        starting._require_loopback()
 
 
 def test_no_python_to_run():
