@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ooc_train.models.linear import LinearProblem
 from ooc_train.objective.losses import LOSSES
+from ooc_train.objective.penalty import Penalty
 from ooc_train.objective.scaling import Scaling
 from ooc_train.store.dataset import Store
 from ooc_train.store.writing.writer import StoreWriter
@@ -173,7 +174,7 @@ def make_case(
         rows,
         1.0,
         Scaling.of(mean, deviation, centre=fit_intercept),
-        l2,
+        Penalty(l2=l2),
         fit_intercept,
         standardize,
         by_class,

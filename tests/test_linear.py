@@ -11,7 +11,8 @@ from scipy.special import logsumexp
 from ooc_train.core.sums import ArraySpec, Block, row_weights, total_bytes
 from ooc_train.errors import NonFiniteData
 from ooc_train.kernels import api as kernels
-from ooc_train.models.linear import _COMPILED_WORK, LossSums
+from ooc_train.models.linear import _COMPILED_WORK
+from ooc_train.models.loss_sums import LossSums
 from ooc_train.objective.losses import LOSSES
 from tests.streams import Case, Cut, make_case, stream
 
@@ -63,7 +64,7 @@ def plain_objective(case: Case, theta) -> float:
     else:
         losses = logsumexp(z, axis=1) - z[np.arange(len(z)), y[:, 0].astype(int)]
     weights = coef * problem.scaling.scale if problem.standardize else coef
-    return float(case.row_weights @ losses + problem.l2 / 2 * (weights**2).sum())
+    return float(case.row_weights @ losses + problem.penalty.l2 / 2 * (weights**2).sum())
 
 
 def differences(function, at, h=1e-5):

@@ -51,7 +51,7 @@ def direct(case: Case, theta: np.ndarray) -> NoiseScale:
     """The same from the gradients of the rows: their covariance, and their mean."""
     rows = gradients_of_rows(case, theta)
     variance = rows.var(axis=0, ddof=1).sum()
-    penalty = (case.problem.penalty * theta / case.problem.total_weight).ravel()
+    penalty = (case.problem.theta_penalty.l2 * theta / case.problem.total_weight).ravel()
     square = ((rows.mean(axis=0) + penalty) ** 2).sum() - variance / len(rows)
     return NoiseScale(float(variance), float(square))
 

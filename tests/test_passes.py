@@ -17,6 +17,7 @@ from ooc_train.models.linear import LinearProblem
 from ooc_train.models.linear_updates import LinearUpdates
 from ooc_train.models.moments import ColumnSums
 from ooc_train.objective.losses import LOSSES
+from ooc_train.objective.penalty import Penalty
 from ooc_train.objective.scaling import Scaling
 from ooc_train.stream import order
 from ooc_train.stream.executors import Inline
@@ -317,7 +318,7 @@ def test_a_scan_asks_ahead_for_what_a_disk_is_slow_to_bring(monkeypatch, tmp_pat
 def problem_of(source, weighted):
     weight = source.n_rows if not weighted else float(source.weight.sum())
     scaling = Scaling.of(source.X.mean(axis=0), source.X.std(axis=0), centre=True)
-    return LinearProblem(LOSSES["squared"], 1, source.n_rows, weight, scaling, 0.1)
+    return LinearProblem(LOSSES["squared"], 1, source.n_rows, weight, scaling, Penalty(l2=0.1))
 
 
 @pytest.mark.parametrize("rule", ["sgd", "adam"])

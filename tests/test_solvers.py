@@ -12,6 +12,7 @@ from ooc_train.errors import Diverged
 from ooc_train.kernels import api as kernels
 from ooc_train.models.linear import LinearProblem
 from ooc_train.objective.losses import LOSSES
+from ooc_train.objective.penalty import Penalty
 from ooc_train.objective.scaling import Scaling
 from ooc_train.solvers import lbfgs, newton, updates
 from ooc_train.solvers import learning_rate as rates
@@ -51,7 +52,9 @@ def conditioned(case: Case) -> Case:
     problem = case.problem
     if problem.standardize:
         return case
-    wide = problem.scaling.widened(problem.l2 / (problem.loss.curvature * problem.total_weight))
+    wide = problem.scaling.widened(
+        problem.penalty.l2 / (problem.loss.curvature * problem.total_weight)
+    )
     return Case(replace(problem, scaling=wide), case.source)
 
 
@@ -62,7 +65,7 @@ def least_squares_case(X, y, weight=None, *, l2=0.0, fit_intercept=True, scaling
         deviation = np.sqrt(np.average((X - mean) ** 2, axis=0, weights=weight))
         scaling = Scaling.of(mean, deviation, centre=fit_intercept)
     problem = LinearProblem(
-        LOSSES["squared"], y.shape[1], len(X), total, scaling, l2, fit_intercept, **how
+        LOSSES["squared"], y.shape[1], len(X), total, scaling, Penalty(l2=l2), fit_intercept, **how
     )
     return Case(problem, Cut(np.ascontiguousarray(X), y, weight))
 
@@ -235,7 +238,7 @@ def rare():
     z = X[:, RARE:] @ [2.0, -1.0, 0.5, 0.0]
     y = (z + rng.logistic(size=MANY) > 0).astype(float)[:, None]
     scaling = Scaling.of(X.mean(axis=0), X.std(axis=0), centre=True)
-    problem = LinearProblem(LOSSES["logistic"], 1, MANY, float(MANY), scaling, 1e-6)
+    problem = LinearProblem(LOSSES["logistic"], 1, MANY, float(MANY), scaling, Penalty(l2=1e-6))
     return Case(problem, Cut(X, y, rows=100, group=10))
 
 
@@ -244,7 +247,10 @@ def far(rare):
     """The optimum of one row in twenty that trusts itself: under its share of the penalty."""
     part = Cut(rare.source.X[:SAMPLE], rare.source.y[:SAMPLE])
     problem = replace(
-        rare.problem, n_rows=SAMPLE, total_weight=float(SAMPLE), l2=rare.problem.l2 / 20
+        rare.problem,
+        n_rows=SAMPLE,
+        total_weight=float(SAMPLE),
+        penalty=Penalty(l2=rare.problem.penalty.l2 / 20),
     )
     return run(Newton(tol=1e-10), Case(problem, part), steps=60).theta
 
@@ -296,7 +302,7 @@ def test_newton_does_not_crawl_where_its_sample_lacks_outliers(seed):
         n,
         float(n),
         Scaling.of(X.mean(axis=0), X.std(axis=0), centre=True),
-        0.1,
+        Penalty(l2=0.1),
     )
     case = conditioned(Case(problem, Cut(X, y, rows=100, group=10)))
     passes, solver = stream(case.source), Newton(tol=1e-4)
@@ -506,7 +512,7 @@ def test_the_automatic_rate_is_the_formula(loss, outputs, batch_size, settings):
         square = max(square, (w**2 * norms**2).mean() / (w * norms).mean() / w.mean())
     beta = {"squared": 1.0, "logistic": 0.25, "multinomial": 0.5}[loss]
     curvature = beta * (square + (batch_size - 1) * largest) / batch_size
-    due = 1 / (curvature + problem.penalty.max() / problem.total_weight)
+    due = 1 / (curvature + problem.theta_penalty.l2.max() / problem.total_weight)
     rate = automatic_rate("sgd", problem, stream(case.source), batch_size, 101 / batch_size)
     assert rate.eta0 == pytest.approx(due, rel=1e-10)
     # What of the bound is there for noise, falls; the squared loss needs no such fall.

@@ -10,6 +10,7 @@ import pytest
 from ooc_train.errors import Diverged, NonFiniteData
 from ooc_train.kernels import api as kernels
 from ooc_train.models.linear_updates import LinearUpdates
+from ooc_train.objective.penalty import Penalty
 from ooc_train.stream import order
 from tests.streams import Case, Cut, make_case, same_bits, stream
 
@@ -77,8 +78,8 @@ def test_an_epoch_is_one_step_down_the_mean_gradient_of_each_batch(
         sums = stream(part).reduce(problem.sums(theta[None]))
         progressive += float(sums["loss"][0])
         with np.errstate(invalid="ignore"):  # a batch of no weight has no mean loss
-            free = replace(problem, l2=0.0).evaluation(sums, theta[None])
-        penalty = problem.penalty * theta / problem.total_weight
+            free = replace(problem, penalty=Penalty()).evaluation(sums, theta[None])
+        penalty = problem.theta_penalty.l2 * theta / problem.total_weight
         gradient = free.gradient * share / len(batch) + penalty
         # An incomplete batch takes a step in proportion to its rows.
         theta = theta - len(batch) / batch_size * rate(0.05, t) * gradient
@@ -118,12 +119,12 @@ def test_lanes_are_epochs_of_their_own_that_are_averaged_by_rows(monkeypatch):
             for i, row in enumerate(mine):
                 part = Cut(case.source.X[[row]], case.y[[row]], None)
                 sums = stream(part).reduce(problem.sums(own[None]))
-                free = replace(problem, l2=0.0).evaluation(sums, own[None]).gradient
+                free = replace(problem, penalty=Penalty()).evaluation(sums, own[None]).gradient
                 partial[replica] = partial[replica] + free
                 filled[replica] += 1
                 ends_pass = cuts is rounds[-1] and i == len(mine) - 1
                 if filled[replica] == batch_size or ends_pass:
-                    step = partial[replica] / filled[replica] + problem.penalty * own / n
+                    step = partial[replica] / filled[replica] + problem.theta_penalty.l2 * own / n
                     own = own - filled[replica] / batch_size * rate(eta, t[replica]) * step
                     partial[replica], filled[replica], t[replica] = (
                         np.zeros_like(theta),
@@ -148,7 +149,7 @@ def test_the_unit_of_weights_does_not_matter(rule):
         problem = replace(
             case.problem,
             total_weight=factor * case.problem.total_weight,
-            l2=factor * case.problem.l2,
+            penalty=Penalty(l2=factor * case.problem.penalty.l2),
         )
         found.append(learned(Case(problem, source), 7, rule=rule)["theta"])
     np.testing.assert_allclose(found[0], found[1], rtol=1e-10)

@@ -23,7 +23,8 @@ from ooc_train.core.sums import (
 from ooc_train.errors import Diverged
 from ooc_train.kernels import api as kernels
 from ooc_train.kernels.api import Integers
-from ooc_train.models.linear import NO_WEIGHTS, LinearProblem
+from ooc_train.models.linear import LinearProblem
+from ooc_train.models.loss_sums import NO_WEIGHTS
 from ooc_train.optimizers.steps import (
     AVERAGE_POWER,
     BETA1,
@@ -177,7 +178,7 @@ class LinearUpdates:
             self.dtype,
             problem.scaling.mean,
             problem.scaling.inverse,
-            problem.penalty[:-1] / problem.total_weight,
+            problem.theta_penalty.l2[:-1] / problem.total_weight,
             state["theta"],
             state["slots"],
             state["partial"],

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ooc_train.core.sums import Array, Arrays, ArraySpec, Block, Sums, Workspace
-from ooc_train.models.linear import LinearProblem, LossSums
+from ooc_train.models.linear import LinearProblem
+from ooc_train.models.loss_sums import LossSums
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +108,7 @@ def noise_scales(problem: LinearProblem, sums: Sums, theta: Array) -> list[Noise
     found = []
     for model, partition_squares in enumerate(sums["partition_squares"]):
         total = problem.gradient(sums, model) * by_mean_weight
-        penalty = problem.penalty * theta[model] / problem.total_weight
+        penalty = problem.theta_penalty.gradient(theta[model]) / problem.total_weight
         if not problem.fit_intercept:
             total[:, -1] = 0.0
         partitions = float(partition_squares) * by_mean_weight**2

@@ -77,7 +77,7 @@ class Gram:
             products, cross, square = moments.covariance, moments.cross, moments.output_square
         else:
             products, cross, square = moments.second, moments.raw_cross, moments.raw_output_square
-        penalty, scale = problem.penalty[:-1], problem.scaling.scale
+        penalty, scale = problem.theta_penalty.l2[:-1], problem.scaling.scale
         definite = _is_definite(products, penalty)
         spectrum = None if definite else Spectrum.of(products, penalty)
         weights = solve(products, cross, penalty, scale, spectrum)
@@ -240,7 +240,7 @@ def _refine(
     hidden : whether rows may hold directions that the products did not
     """
     scale, features = scaling.scale, problem.n_features
-    penalty = problem.penalty[:-1]
+    penalty = problem.theta_penalty.l2[:-1]
     coef, intercept = problem.scaling.to_data_units(found.theta)
     error, passes = 1.0 if hidden else spectrum.error, 0
     float64 = stream.source.dtype == "<f8"

@@ -13,7 +13,8 @@ import numpy as np
 
 from ooc_train.core.sums import Array
 from ooc_train.errors import Diverged
-from ooc_train.models.linear import Evaluation, LinearProblem, LossSums
+from ooc_train.models.linear import Evaluation, LinearProblem
+from ooc_train.models.loss_sums import LossSums
 from ooc_train.solvers.base import STALLED, State, Stream, lowers
 
 _LENGTHS = np.array([1.0, 1 / 4, 1 / 16, 1 / 64])

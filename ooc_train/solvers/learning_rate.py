@@ -114,7 +114,7 @@ def sgd_rate(
     largest = problem.n_features + 1.0
     if "gram" in sums:
         largest = float(np.linalg.eigvalsh(sums["gram"] / weight)[-1])
-    penalty = batch_size * float(problem.penalty.max()) / problem.total_weight
+    penalty = batch_size * float(problem.theta_penalty.l2.max()) / problem.total_weight
     noise = problem.loss.curvature * square
     steepness = noise + problem.loss.curvature * (batch_size - 1) * largest + penalty
     # Batches of all rows have no noise.
@@ -173,7 +173,7 @@ def certain_gain(problem: LinearProblem, stream: Stream, theta: Array) -> float:
 
 def _by_curvature(problem: LinearProblem, sums: Sums) -> Callable[[Array], Array]:
     """Return what divides a gradient (outputs, features + 1) by the greatest curvature."""
-    penalty = problem.penalty / problem.total_weight
+    penalty = problem.theta_penalty.l2 / problem.total_weight
     if "gram" not in sums or not sums["weight"] > 0:
         bound = problem.loss.curvature * (problem.n_features + 1.0) + penalty
         return lambda gradient: gradient / bound

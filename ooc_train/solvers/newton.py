@@ -23,7 +23,8 @@ import numpy as np
 
 from ooc_train.core.sums import Array, Sums
 from ooc_train.errors import Diverged
-from ooc_train.models.linear import LinearProblem, LossSums
+from ooc_train.models.linear import LinearProblem
+from ooc_train.models.loss_sums import LossSums
 from ooc_train.solvers.base import STALLED, State, Stream, lowers
 from ooc_train.stream.sources import rows_of, sample_partitions
 
@@ -170,7 +171,7 @@ class Newton:
         if converged and -slope <= _SMALL * abs(now.objective):
             # What is left to gain is known to third order, so is the loss after the last step.
             theta, updates = now.theta + direction, n_iter + 1
-            penalty = 0.5 * float((problem.penalty * theta**2).sum())
+            penalty = problem.theta_penalty.value(theta)
             loss = (now.objective + 0.5 * slope - penalty) / float(sums["weight"])
         return State(
             theta=theta,
@@ -196,7 +197,7 @@ def _restrained(problem: LinearProblem, seen: Array, rows: int) -> LinearProblem
     What is lacking may have as much curvature as the loss can, so that is the penalty.
     """
     weight = problem.total_weight * rows / problem.n_rows
-    widening = problem.l2 / (problem.loss.curvature * problem.total_weight)
+    widening = problem.penalty.l2 / (problem.loss.curvature * problem.total_weight)
     due = 1.0 if problem.standardize else 1.0 - widening / problem.scaling.scale**2
     lacking = np.where(seen < _SEEN * due, due - seen, 0.0)
     if not lacking.any():
@@ -228,13 +229,13 @@ def newton_direction(problem: LinearProblem, gradient: Array, hessian: Array) ->
     hessian = hessian.copy()
     if problem.loss.name == "multinomial":
         classes, columns = gradient.shape
-        free = problem.penalty == 0.0
+        free = problem.theta_penalty.l2 == 0.0
         typical = np.trace(hessian) / len(hessian)
         blocks = hessian.reshape(classes, columns, classes, columns)
         for column in np.flatnonzero(free):
             blocks[:, column, :, column] += typical / classes
     flat = gradient.ravel()
-    if problem.l2 > 0:
+    if problem.penalty.l2 > 0:
         try:
             # Succeeds only where the matrix is positive definite to working precision.
             np.linalg.cholesky(hessian)

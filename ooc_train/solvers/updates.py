@@ -238,7 +238,7 @@ def evaluated(problem: LinearProblem, stream: Stream, theta: Array) -> tuple[flo
     if not sums["weight"] > 0 and len(partitions) < stream.source.n_partitions:
         sums = stream.reduce(problem.sums(theta[None]), counted=False)
     loss = float(sums["loss"][0]) / float(sums["weight"])
-    objective = loss + 0.5 * float((problem.penalty * theta**2).sum()) / problem.total_weight
+    objective = loss + problem.theta_penalty.value(theta) / problem.total_weight
     return loss, objective, float(np.abs(problem.mean_gradient(sums, theta)).max())
 
 

@@ -18,12 +18,14 @@ from ooc_train.core.threads import one_blas_thread
 from ooc_train.core.units import approximate_bytes
 from ooc_train.errors import CeilingExceeded, Diverged
 from ooc_train.memory.ceiling import Ceiling, machine_memory
-from ooc_train.models.linear import LinearProblem, LossSums
+from ooc_train.models.linear import LinearProblem
 from ooc_train.models.linear_updates import update_workspace
+from ooc_train.models.loss_sums import LossSums
 from ooc_train.models.moments import ColumnMoments, ColumnSums
 from ooc_train.models.settings import UPDATES, Model
 from ooc_train.monitoring.driver import TrainingPage
 from ooc_train.monitoring.interrupts import Interrupts
+from ooc_train.objective.penalty import Penalty
 from ooc_train.objective.scaling import Scaling
 from ooc_train.runs.events import Callback, Ended, Event, Noted, Progressed, Started, Stepped, Stop
 from ooc_train.runs.fitted import Fitted, as_fitted
@@ -112,7 +114,7 @@ class Task:
             total,
             # Takes no memory: whether there is enough is for the plan to say.
             Scaling(np.broadcast_to(0.0, features), np.broadcast_to(1.0, features)),
-            model.l2,
+            Penalty(l2=model.l2),
             model.fit_intercept,
             model.standardize,
             weights,
@@ -685,7 +687,7 @@ def scaling_by(problem: LinearProblem, moments: ColumnMoments) -> Scaling:
     scaling = Scaling.of(moments.mean, np.sqrt(moments.variance), centre=centre)
     if problem.standardize:
         return scaling
-    return scaling.widened(problem.l2 / (problem.loss.curvature * problem.total_weight))
+    return scaling.widened(problem.penalty.l2 / (problem.loss.curvature * problem.total_weight))
 
 
 def scaling_of(task: Task, stream: Stream) -> Scaling:

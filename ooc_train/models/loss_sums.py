@@ -1,0 +1,263 @@
+"""Loss, gradient and Hessian of linear models, added up over rows."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ooc_train.core.sums import (
+    Array,
+    Arrays,
+    ArraySpec,
+    Block,
+    Sums,
+    Value,
+    Workspace,
+    raise_if_not_finite,
+    row_weights,
+)
+from ooc_train.kernels import api as kernels
+from ooc_train.objective.losses import Loss, probabilities
+from ooc_train.objective.scaling import Scaling, piece_rows
+
+_TILE = 512
+"""Rows that the compiled loops take at a time: enough for vectors, and still in a near cache when
+the gradient is made of them."""
+
+_OUTER_ROWS, _STRIP = 64, 16
+"""Rows that `kernels.add_outer_products` scales at a time: 57 KB of 100 columns; and of how many
+columns it takes a multiple."""
+
+NO_WEIGHTS = np.empty(0)
+"""To the kernels: every row weighs one."""
+
+
+@dataclass(frozen=True, eq=False)
+class LossSums(Value):
+    """Loss, gradient and Hessian of one or more models on one stream.
+
+    The gradient is added up by coefficients and intercept in the data's units, which is what the
+    compiled loops make of raw rows; `LinearProblem.gradient` scales it, once a pass. The Hessian is
+    by `theta`.
+
+    Attributes
+    ----------
+    loss : the loss
+    scaling : of the columns that `theta` weighs
+    theta : float64 array (models, outputs, features + 1)
+    gradients : of so many models, the first ones, the gradient is added up too
+    hessian : whether that of the first model is added up
+    class_weight : float64 array (classes,), multiplied into the rows' weights by label, or None
+    compiled : whether the Hessian is worth compiled loops, which take memory and time to load; the
+        gradient alone always is
+    """
+
+    loss: Loss
+    scaling: Scaling
+    theta: Array
+    gradients: int = 1
+    hessian: bool = False
+    class_weight: Array | None = None
+    compiled: bool = False
+
+    @property
+    def n_outputs(self) -> int:
+        """Linear predictors of a model."""
+        return int(self.theta.shape[1])
+
+    @property
+    def _columns(self) -> int:
+        return int(self.theta.shape[2])
+
+    @cached_property
+    def _fused(self) -> bool:
+        # Compiled loops over raw rows beat BLAS on converted ones where nothing needs the latter.
+        return self.compiled or not self.hessian
+
+    @cached_property
+    def _data_units(self) -> tuple[Array, Array]:
+        coef, intercept = self.scaling.to_data_units(self.theta)
+        return np.ascontiguousarray(coef.reshape(-1, self._columns - 1)), intercept.ravel()
+
+    def zeros(self) -> Sums:
+        """Return sums over no rows."""
+        size = self.n_outputs * self._columns
+        sums = {
+            "rows": np.zeros(()),
+            "weight": np.zeros(()),
+            "loss": np.zeros(len(self.theta)),
+            "gradient": np.zeros((self.gradients, self.n_outputs, self._columns)),
+        }
+        if self.hessian:
+            sums["hessian"] = np.zeros((size, size))
+        return sums
+
+    def workspace(self, rows: int) -> Workspace:
+        """Return the arrays that `add` works in, for blocks of at most `rows` rows."""
+        if self._fused:
+            specs = {
+                "z": ArraySpec((_TILE, len(self.theta) * self.n_outputs)),
+                "residual": ArraySpec((_TILE, self.gradients * self.n_outputs)),
+                "cells": ArraySpec((2, self.n_outputs)),
+            }
+            if self.hessian:
+                width = -(-self._columns // _STRIP) * _STRIP
+                specs |= {
+                    "predictors": ArraySpec((rows, self.n_outputs)),
+                    "scaled": ArraySpec((_OUTER_ROWS, width)),
+                    "weighted": ArraySpec((_OUTER_ROWS, width)),
+                    "products": ArraySpec((width, width)),
+                }
+            return specs
+        piece = min(rows, piece_rows(self._columns, square=self.hessian))
+        specs = {
+            "scaled": ArraySpec((piece, self._columns)),
+            "gradient": ArraySpec((self.gradients, self.n_outputs, self._columns)),
+        }
+        if self.hessian:
+            specs["weighted"] = ArraySpec((piece, self._columns))
+        return specs
+
+    def add(self, sums: Sums, block: Block, workspace: Arrays) -> None:
+        """Add the sums over one block into `sums`, in place.
+
+        Raises
+        ------
+        NonFiniteData
+            where the block holds NaN or infinity.
+        """
+        if block.y is None:
+            raise ValueError("a loss needs y, and these data have none")
+        weight = row_weights(block, self.class_weight)
+        sums["rows"] += block.n_rows
+        sums["weight"] += block.n_rows if weight is None else weight.sum()
+        add = self._add_fused if self._fused else self._add_scaled
+        if not math.isfinite(add(sums, block, block.y, weight, workspace)):
+            raise_if_not_finite(block)
+
+    def _add_fused(
+        self, sums: Sums, block: Block, y: Array, weight: Array | None, workspace: Arrays
+    ) -> float:
+        if self.hessian:
+            self._add_outer_products(sums["hessian"], block.X, y, weight, workspace)
+        gradient = sums["gradient"]
+        models, outputs, columns = gradient.shape
+        return kernels.add_rows(
+            block.X,
+            y,
+            NO_WEIGHTS if weight is None else weight,
+            *self._data_units,
+            self.loss.code,
+            workspace["z"],
+            workspace["residual"],
+            gradient.reshape(models * outputs, columns),
+            sums["loss"],
+            workspace["cells"],
+        )
+
+    def _add_outer_products(
+        self,
+        hessian: Array,
+        X: NDArray[np.floating],
+        y: Array,
+        weight: Array | None,
+        workspace: Arrays,
+    ) -> None:
+        coef, intercept = self._data_units
+        z = workspace["predictors"][: len(X)]
+        kernels.predictor(X, coef[: self.n_outputs], intercept[: self.n_outputs], z)
+        for a, b, curvature in curvatures(self.loss, y, z):
+            kernels.add_outer_products(
+                X,
+                np.ascontiguousarray(curvature if weight is None else curvature * weight),
+                self.scaling.mean,
+                self.scaling.inverse,
+                workspace["scaled"],
+                workspace["weighted"],
+                workspace["products"],
+                hessian,
+                a,
+                b,
+            )
+
+    def _add_scaled(
+        self, sums: Sums, block: Block, y: Array, weight: Array | None, workspace: Arrays
+    ) -> float:
+        workspace["gradient"][...] = 0.0
+        piece = len(workspace["scaled"])
+        for start in range(0, block.n_rows, piece):
+            rows = slice(start, start + piece)
+            scaled = self.scaling.apply(block.X[rows], workspace["scaled"])
+            part_weight = None if weight is None else weight[rows]
+            self._add_piece(sums, scaled, y[rows], part_weight, workspace)
+        by_coef, by_intercept = workspace["gradient"][..., :-1], workspace["gradient"][..., -1:]
+        sums["gradient"][..., :-1] += (
+            by_coef * self.scaling.scale + by_intercept * self.scaling.mean
+        )
+        sums["gradient"][..., -1:] += by_intercept
+        return float(sums["loss"].sum())
+
+    def _add_piece(
+        self, sums: Sums, scaled: Array, y: Array, weight: Array | None, workspace: Arrays
+    ) -> None:
+        # Predictors of a model lie side by side: loss functions go through them many times.
+        z = self.theta.reshape(-1, self._columns) @ scaled.T
+        for m in range(len(self.theta)):
+            z_model = z[m * self.n_outputs : (m + 1) * self.n_outputs].T
+            sums["loss"][m] += _total(self.loss.value(y, z_model), weight)
+            if m >= self.gradients:
+                continue
+            residual = self.loss.gradient(y, z_model)
+            if weight is not None:
+                residual = residual * weight[:, None]
+            workspace["gradient"][m] += residual.T @ scaled
+        if self.hessian:
+            self._add_hessian(sums["hessian"], y, z[: self.n_outputs].T, weight, scaled, workspace)
+
+    def _add_hessian(
+        self,
+        hessian: Array,
+        y: Array,
+        z: Array,
+        weight: Array | None,
+        scaled: Array,
+        workspace: Arrays,
+    ) -> None:
+        weighted, columns = workspace["weighted"][: len(scaled)], self._columns
+        for a, b, curvature in curvatures(self.loss, y, z):
+            if weight is not None:
+                curvature = curvature * weight
+            if a == b:
+                # A product of an array with its own transpose costs half of any other.
+                np.multiply(scaled, np.sqrt(curvature)[:, None], out=weighted)
+                product = weighted.T @ weighted
+            else:
+                np.multiply(scaled, curvature[:, None], out=weighted)
+                product = scaled.T @ weighted
+            rows, others = (slice(k * columns, (k + 1) * columns) for k in (a, b))
+            hessian[rows, others] += product
+            if a != b:
+                hessian[others, rows] += product.T
+
+
+def curvatures(loss: Loss, y: Array, z: Array) -> Iterator[tuple[int, int, Array]]:
+    """Yield a, b <= a and the second derivative by the predictors a and b, (rows,)."""
+    if loss.hessian is not None:
+        for k, column in enumerate(loss.hessian(y, z).T):
+            yield k, k, column
+        return
+    p = probabilities(z)
+    for a in range(z.shape[1]):
+        for b in range(a):
+            yield a, b, -p[:, a] * p[:, b]
+        yield a, a, p[:, a] * (1.0 - p[:, a])
+
+
+def _total(values: Array, weight: Array | None) -> float:
+    """Return the weighted sum of values (rows,) or (rows, outputs)."""
+    if weight is None:
+        return float(values.sum())
+    return float(weight @ values.reshape(len(weight), -1).sum(axis=1))

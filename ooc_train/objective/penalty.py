@@ -1,0 +1,78 @@
+"""The elastic-net penalty: `l1 |w| + l2 / 2 w^2`, added up over weights (Zou and Hastie 2005)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ooc_train.core.sums import Array
+
+
+@dataclass(frozen=True, slots=True)
+class Penalty:
+    """Strengths of the penalty on weights in the data's units, beside the sum of the rows' losses.
+
+    Attributes
+    ----------
+    l1, l2 : float
+        Of the absolute value, and of half the square. At least 0.
+    """
+
+    l1: float = 0.0
+    l2: float = 0.0
+
+    @property
+    def smooth(self) -> bool:
+        """Whether the penalty has a gradient everywhere."""
+        return self.l1 == 0.0
+
+    def by_column(self, scale: Array) -> "ColumnPenalty":
+        """Return the penalty on the weights of columns that are divided by `scale`, (columns,)."""
+        return ColumnPenalty(self.l1 / scale, self.l2 / scale**2)
+
+
+NO_PENALTY = Penalty()
+
+
+@dataclass(frozen=True, eq=False)
+class ColumnPenalty:
+    """A penalty whose strength differs by column.
+
+    Attributes
+    ----------
+    l1, l2 : float64 array (columns,)
+    """
+
+    l1: Array
+    l2: Array
+
+    @property
+    def smooth(self) -> bool:
+        """Whether the penalty has a gradient everywhere."""
+        return not self.l1.any()
+
+    def values(self, weights: Array) -> Array:
+        """Return the penalty of each model: (models, outputs, columns) to (models,)."""
+        values: Array = 0.5 * (self.l2 * weights**2).sum(axis=(1, 2))
+        return values if self.smooth else values + (self.l1 * np.abs(weights)).sum(axis=(1, 2))
+
+    def value(self, weights: Array) -> float:
+        """Return the penalty of one model, (outputs, columns)."""
+        value = 0.5 * float((self.l2 * weights**2).sum())
+        return value if self.smooth else value + float((self.l1 * np.abs(weights)).sum())
+
+    def gradient(self, weights: Array) -> Array:
+        """Return the gradient of the part with `l2`, of the shape of `weights`."""
+        return self.l2 * weights
+
+    def prox(self, weights: Array, step: float) -> Array:
+        """Return the proximal point of `step` times the part with `l1`, of the same shape."""
+        return soft_threshold(weights, step * self.l1)
+
+
+def soft_threshold(w: Array, threshold: Array) -> Array:
+    """Return w moved towards zero by `threshold`, and zero where w is no farther than that.
+
+    It minimises ``threshold |v| + (v - w)^2 / 2`` by v. Made of NumPy ufuncs alone, so that
+    compiled kernels take the same source one number at a time.
+    """
+    return np.maximum(w - threshold, 0.0) + np.minimum(w + threshold, 0.0)
