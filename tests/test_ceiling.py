@@ -6,17 +6,27 @@ of eight times the ceiling.
 
 import shutil
 import signal
-import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
 
 from ooc_train.core.units import format_bytes
 from ooc_train.store.jobs.synthetic import make_data
-from tests.watch import ControlGroup, Watched, control_group, watch, write_csv
+from tests.watch import (
+    Judge,
+    Warden,
+    Watched,
+    control_group,
+    groups_can_be_made,
+    judge,
+    look_at,
+    warden,
+    watch,
+    write_csv,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -175,15 +185,12 @@ def test_shuffling(folder: Path) -> None:
 
 
 @contextmanager
-def judged(limit: int) -> Iterator[ControlGroup]:
-    """Make a control group; at its end, nothing in it was ended by the kernel."""
-    try:
-        with control_group(limit) as group:
-            yield group
-            assert group.killed == 0
-            assert group.peak <= limit
-    except PermissionError as error:
-        pytest.skip(str(error))
+def judged(limit: int) -> Iterator[Judge]:
+    """Make a judge of a limit; at its end, nothing was ended by it."""
+    with judge(limit) as group:
+        yield group
+        assert group.killed == 0
+        assert 0 < group.peak <= limit
 
 
 def test_the_kernel_is_the_judge(store: str, run: str, folder: Path) -> None:
@@ -208,7 +215,7 @@ def test_the_kernel_is_the_judge_of_ingesting(folder: Path) -> None:
         memory = watched.report["memory"]
         assert memory["measured"] <= memory["projected"] <= memory["ceiling"] == RAW_CEILING
         # It was filled: what was read and written was on its account.
-        assert group.peak > 0.9 * RAW_CEILING
+        assert group.peak > 0.9 * RAW_CEILING or isinstance(group, Warden)
 
 
 @pytest.fixture(scope="module")
@@ -250,11 +257,24 @@ def test_a_container_that_is_too_small_is_told_of(small: str) -> None:
         watch(*command, group=group)
 
 
-def test_the_kernel_ends_what_needs_more() -> None:
-    try:
-        with control_group(64 * MIB) as group:
-            words = group.command(sys.executable, "-c", f"bytes([1]) * {128 * MIB}")
-            assert subprocess.run(words, check=False).returncode == -signal.SIGKILL
-            assert group.killed == 1
-    except PermissionError as error:
-        pytest.skip(str(error))
+JUDGES = [warden, *([control_group] if groups_can_be_made() else [])]
+
+
+@pytest.mark.parametrize("made", JUDGES)
+def test_a_judge_ends_what_needs_more(made: Callable[[int], AbstractContextManager[Judge]]) -> None:
+    for needed, killed in ((16 * MIB, 0), (128 * MIB, 1)):
+        with made(64 * MIB) as group:
+            code = f"import time; held = bytes([1]) * {needed}; time.sleep(1 + 30 * {killed})"
+            done, _ = look_at(sys.executable, "-c", code, group=group)
+            assert done.returncode == -signal.SIGKILL * killed
+            assert group.killed == killed
+
+
+def test_commands_are_told_of_a_judge_that_is_not_the_kernel(small: str) -> None:
+    with warden(400 * MIB) as group:
+        watched = watch("train", small, "--model", "logistic", *ADDRESS, group=group)
+    assert watched.report["memory"]["ceiling"] <= 0.8 * 400 * MIB
+    assert 0 < group.peak <= watched.report["memory"]["projected"]
+    small_one = r"error: .* MiB of memory are available, and a scheduler"
+    with warden(120 * MIB) as group, pytest.raises(RuntimeError, match=small_one):
+        watch("train", small, "--model", "logistic", *ADDRESS, group=group)

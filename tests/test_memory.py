@@ -18,9 +18,11 @@ from ooc_train.memory.ceiling import (
     machine_memory,
     measure,
     measure_tree,
+    out_of_memory_kills,
     process_tree,
     reset_peak,
 )
+from tests.groups import Groups
 
 MIB = 1024**2
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
@@ -294,68 +296,38 @@ def test_memory_without_proc_is_what_is_installed(tmp_path):
     assert machine_memory(str(tmp_path)) == available_memory(str(tmp_path)) == installed
 
 
-class Groups:
-    """A made-up /proc of a machine of 64 MiB, 48 of them free, and its control groups."""
-
-    def __init__(self, folder):
-        self.proc = folder / "proc"
-        self.mount = folder / "mount"
-        (self.proc / "self").mkdir(parents=True)
-        self.mount.mkdir()
-        (self.proc / "meminfo").write_text("MemTotal: 65536 kB\nMemAvailable: 49152 kB\n")
-
-    def mount_as(self, version, path, root="/"):
-        lines = {"v1": f"4:cpu:/\n7:memory:{path}\n", "v2": f"0::{path}\n"}
-        kinds = {"v1": "cgroup cgroup rw,memory", "v2": "cgroup2 cgroup2 rw"}
-        (self.proc / "self" / "cgroup").write_text(lines[version])
-        (self.proc / "self" / "mountinfo").write_text(
-            "21 1 0:20 / / rw - ext4 /dev/sda rw\n"
-            f"22 1 0:21 {root} {self.mount} rw,nosuid shared:3 - {kinds[version]}\n"
-        )
-
-    def add(self, version, path, limit, usage, cached=0):
-        names = {
-            "v1": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
-            "v2": ("memory.max", "memory.current", "inactive_file"),
-        }[version]
-        folder = self.mount / path
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / names[0]).write_text(f"{limit}\n")
-        (folder / names[1]).write_text(f"{usage}\n")
-        (folder / "memory.stat").write_text(f"anon 1\n{names[2]} {cached}\n")
-
-    def memory(self):
-        return machine_memory(str(self.proc)), available_memory(str(self.proc))
-
-
 @pytest.fixture
 def groups(tmp_path):
     return Groups(tmp_path)
 
 
+def memory_of(groups):
+    return machine_memory(str(groups.proc)), available_memory(str(groups.proc))
+
+
 def test_without_a_control_group_the_machine_counts(groups):
-    assert groups.memory() == (64 * MIB, 48 * MIB)
+    assert memory_of(groups) == (64 * MIB, 48 * MIB)
 
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
 def test_the_tightest_ancestor_counts(groups, version):
     groups.mount_as(version, "/slice/job")
     groups.add(version, "slice/job", limit=40 * MIB, usage=5 * MIB)
-    assert groups.memory() == (40 * MIB, 35 * MIB)
+    assert memory_of(groups) == (40 * MIB, 35 * MIB)
     groups.add(version, "slice", limit=50 * MIB, usage=30 * MIB)
-    assert groups.memory() == (40 * MIB, 20 * MIB)
+    assert memory_of(groups) == (40 * MIB, 20 * MIB)
     # What only caches files can be had back.
     groups.add(version, "slice", limit=50 * MIB, usage=30 * MIB, cached=6 * MIB)
-    assert groups.memory() == (40 * MIB, 26 * MIB)
+    assert memory_of(groups) == (40 * MIB, 26 * MIB)
     groups.add(version, "slice", limit=30 * MIB, usage=31 * MIB)
-    assert groups.memory() == (30 * MIB, 0)
+    assert memory_of(groups) == (30 * MIB, 0)
 
 
 @pytest.mark.parametrize(("version", "unlimited"), [("v1", 2**63 - 4096), ("v2", "max")])
 def test_a_control_group_without_a_limit_does_not_count(groups, version, unlimited):
     groups.mount_as(version, "/job")
     groups.add(version, "job", limit=unlimited, usage=MIB)
-    assert groups.memory() == (64 * MIB, 48 * MIB)
+    assert memory_of(groups) == (64 * MIB, 48 * MIB)
 
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
@@ -365,4 +337,19 @@ def test_a_control_group_without_a_limit_does_not_count(groups, version, unlimit
 def test_a_container_may_see_its_own_group_as_the_root(groups, version, path, root):
     groups.mount_as(version, path, root)
     groups.add(version, ".", limit=16 * MIB, usage=MIB)
-    assert groups.memory() == (16 * MIB, 15 * MIB)
+    assert memory_of(groups) == (16 * MIB, 15 * MIB)
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_what_the_kernel_ended_for_memory_is_counted_by_the_group_or_the_machine(groups, version):
+    groups.machine(64 * MIB, 48 * MIB, kills=7)
+    assert out_of_memory_kills(str(groups.proc)) == 7
+    groups.mount_as(version, "/slice/job")
+    groups.add(version, "slice/job", limit=40 * MIB, usage=5 * MIB)
+    assert out_of_memory_kills(str(groups.proc)) == 7  # of an old kernel, which does not say
+    groups.add(version, "slice/job", limit=40 * MIB, usage=5 * MIB, kills=2)
+    assert out_of_memory_kills(str(groups.proc)) == 2
+    (groups.proc / "vmstat").unlink()
+    (groups.mount / "slice/job" / "memory.stat").unlink()
+    assert out_of_memory_kills(str(groups.proc)) == 2
+    assert out_of_memory_kills(str(groups.proc / "nowhere")) == 0

@@ -3,19 +3,22 @@
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
 from ooc_train.memory.ceiling import process_tree
+from tests.groups import Groups
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,9 @@ class ControlGroup:
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    def look(self, pid: int, held: int) -> None:
+        """Do nothing: the kernel looks."""
+
     def command(self, *words: str) -> tuple[str, ...]:
         """Return a command that is run, with all that it starts, in the group."""
         # The shell enters it, and becomes the command.
@@ -73,6 +79,64 @@ class ControlGroup:
         return {name: int(value) for name, value in map(str.split, lines)}["oom_kill"]
 
 
+class Warden:
+    """Ends commands that hold more than a limit, as a control group does, where none can be made.
+
+    It looks now and then, and counts no files. A made-up /proc tells the commands of the limit.
+
+    Attributes
+    ----------
+    peak : the most bytes that it saw
+    killed : commands that it has ended
+    """
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        self._groups, self._limit = Groups(folder), limit
+        self._groups.machine(2**40, 2**40)
+        self._groups.mount_as("v2", "/job")
+        self.peak = self.killed = 0
+        self._tell(0)
+
+    def _tell(self, held: int) -> None:
+        self._groups.add("v2", "job", self._limit, held, kills=self.killed)
+
+    def command(self, *words: str) -> tuple[str, ...]:
+        """Return a command that is told of the limit, where it is one of ours."""
+        if words[1:3] != ("-m", "ooc_train"):
+            return words
+        return (words[0], "-m", "tests.contained", str(self._groups.proc), *words[3:])
+
+    def look(self, pid: int, held: int) -> None:
+        """End a command, and what it started, where they hold more bytes than the limit."""
+        self.peak = max(self.peak, held)
+        if held > self._limit:
+            self.killed += 1
+            for process in reversed(process_tree(pid)):
+                with suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
+        self._tell(held)
+
+
+@contextmanager
+def warden(limit: int) -> Iterator[Warden]:
+    """Make one with a made-up /proc of its own."""
+    with TemporaryDirectory() as folder:
+        yield Warden(Path(folder), limit)
+
+
+Judge = ControlGroup | Warden
+
+
+def groups_can_be_made() -> bool:
+    """Return whether control groups can be made here."""
+    return os.access(_GROUPS, os.W_OK) and (_GROUPS / "memory.limit_in_bytes").exists()
+
+
+def judge(limit: int) -> AbstractContextManager[Judge]:
+    """Make a control group, or a warden where none can be made."""
+    return control_group(limit) if groups_can_be_made() else warden(limit)
+
+
 @contextmanager
 def control_group(limit: int) -> Iterator[ControlGroup]:
     """Make a control group that has no more than so many bytes, and no swap.
@@ -82,7 +146,7 @@ def control_group(limit: int) -> Iterator[ControlGroup]:
     PermissionError
         where none can be made here.
     """
-    if not os.access(_GROUPS, os.W_OK) or not (_GROUPS / "memory.limit_in_bytes").exists():
+    if not groups_can_be_made():
         raise PermissionError("no memory control group (version 1) can be made here")
     path = _GROUPS / f"ooc_train-{os.getpid()}"
     path.mkdir()
@@ -109,7 +173,7 @@ def _leave(group: Path) -> None:
     raise TimeoutError(f"processes {left} outlived the command by half a minute")
 
 
-def watch(*arguments: str, interval: float = 0.05, group: ControlGroup | None = None) -> Watched:
+def watch(*arguments: str, interval: float = 0.05, group: Judge | None = None) -> Watched:
     """Run `ooc-train` with the arguments and --json, looking at its whole tree meanwhile.
 
     Raises
@@ -119,6 +183,16 @@ def watch(*arguments: str, interval: float = 0.05, group: ControlGroup | None = 
     """
     started = time.perf_counter()
     command = (sys.executable, "-m", "ooc_train", *arguments, "--json")
+    done, peak = look_at(*command, interval=interval, group=group)
+    if done.returncode:
+        raise RuntimeError(f"exit status {done.returncode}: {done.stderr}")
+    return Watched(json.loads(done.stdout), peak, time.perf_counter() - started)
+
+
+def look_at(
+    *command: str, interval: float = 0.05, group: Judge | None = None
+) -> tuple[subprocess.CompletedProcess[str], int]:
+    """Run a command, and return how it ended, and the most bytes that its whole tree held."""
     process = subprocess.Popen(
         command if group is None else group.command(*command),
         stdout=subprocess.PIPE,
@@ -132,7 +206,10 @@ def watch(*arguments: str, interval: float = 0.05, group: ControlGroup | None = 
     def look() -> None:
         nonlocal peak
         while not ended.is_set():
-            peak = max(peak, sum(pss(pid) for pid in process_tree(process.pid)))
+            held = sum(pss(pid) for pid in process_tree(process.pid))
+            peak = max(peak, held)
+            if group is not None:
+                group.look(process.pid, held)
             ended.wait(interval)
 
     looking = threading.Thread(target=look)
@@ -140,9 +217,7 @@ def watch(*arguments: str, interval: float = 0.05, group: ControlGroup | None = 
     output, errors = process.communicate()
     ended.set()
     looking.join()
-    if process.returncode:
-        raise RuntimeError(f"exit status {process.returncode}: {errors}")
-    return Watched(json.loads(output), peak, time.perf_counter() - started)
+    return subprocess.CompletedProcess(command, process.returncode, output, errors), peak
 
 
 def write_csv(path: str, size: int) -> int:

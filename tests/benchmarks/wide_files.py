@@ -14,7 +14,6 @@ import re
 import subprocess
 import sys
 import tempfile
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from ooc_train.core.units import approximate_bytes, parse_bytes
-from tests.watch import control_group, watch
+from tests.watch import judge, watch
 
 TOLD = re.compile(r"raise the memory ceiling to at least (\d+MiB)")
 
@@ -99,7 +98,7 @@ def trained(store: str, run: str) -> None:
 
 
 def under_what_is_told(*command: str) -> dict[str, Any]:
-    """Run a command in a control group of the ceiling that it tells of, and return the figures.
+    """Run a command, judged by the ceiling that it tells of, and return the figures.
 
     Raises
     ------
@@ -115,13 +114,9 @@ def under_what_is_told(*command: str) -> dict[str, Any]:
             raise
     if told is None:
         raise RuntimeError("it was not refused under 20 MiB")
-    with ExitStack() as stack:
-        try:
-            group = stack.enter_context(control_group(parse_bytes(told[1])))
-        except PermissionError:
-            group = None
+    with judge(parse_bytes(told[1])) as group:
         watched = watch(*command, "--memory-ceiling", told[1], group=group)
-        killed = 0 if group is None else group.killed
+        killed = group.killed
     memory = watched.report["memory"]
     return {
         "told": parse_bytes(told[1]),
