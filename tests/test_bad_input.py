@@ -500,7 +500,7 @@ def test_a_run_whose_report_is_damaged_predicts_and_says_so(run, report):
     for read in (load, lambda path: run_page(load_fitted(path), str(path))):
         with pytest.raises(InvalidRun) as caught:
             read(run)
-        says(caught, "a.run holds no report of its training that can be read: ", "train anew")
+        says(caught, "a.run has no readable training report: ", "train again")
 
 
 # Archives of numbers
@@ -528,14 +528,14 @@ def claiming(shape, dtype="<f8"):
 COEF, INTERCEPT = np.ones((1, FEATURES)), np.ones(1)
 BOMB = np.zeros((1, 12_500_000))
 ARCHIVES = {
-    "packed": ({"coef": BOMB, "packing": zipfile.ZIP_DEFLATED}, "coef.npy is packed"),
-    "huge": ({"coef": claiming(f"(1, {10**14})")}, "claims 800,000,000,000,000 bytes"),
-    "code": ({"coef": claiming("__import__('os')")}, "says of itself"),
-    "brackets": ({"coef": claiming("(" * 300)}, "says of itself"),
-    "objects": ({"coef": claiming("(1, 3)", "|O")}, "says of itself"),
-    "a type of a later NumPy": ({"coef": claiming("(1, 3)", "<f16")}, "says of itself"),
-    "no numbers": ({"coef": b""}, "does not begin as one of NumPy's"),
-    "missing": ({}, "0 members are called coef.npy"),
+    "packed": ({"coef": BOMB, "packing": zipfile.ZIP_DEFLATED}, "coef.npy is compressed"),
+    "huge": ({"coef": claiming(f"(1, {10**14})")}, "needs 800,000,000,000,000 bytes"),
+    "code": ({"coef": claiming("__import__('os')")}, "the header of an array is"),
+    "brackets": ({"coef": claiming("(" * 300)}, "the header of an array is"),
+    "objects": ({"coef": claiming("(1, 3)", "|O")}, "the header of an array is"),
+    "a type of a later NumPy": ({"coef": claiming("(1, 3)", "<f16")}, "the header of an array is"),
+    "no numbers": ({"coef": b""}, "lacks the header of NumPy's format"),
+    "missing": ({}, "it has 0 members named coef.npy"),
     "not finite": ({"coef": COEF * np.nan}, "are not finite"),
     "empty": ({"coef": np.ones((1, 0))}, "coefficients (1, 0)"),
 }

@@ -793,7 +793,7 @@ def test_the_story_of_a_run(flights, tmp_path):
     )
     assert end.startswith("converged after ")
     spent = "(reading|decoding|computing|waiting|dask)"
-    assert re.fullmatch(rf"time went on {spent} \d+ %(, {spent} \d+ %)*", where)
+    assert re.fullmatch(rf"time spent: {spent} \d+ %(, {spent} \d+ %)*", where)
     assert saved == f"saved in {out}"
     dashboard, page, about, *plan = shown.splitlines()
     assert re.fullmatch(r"dashboard  http://127\.0\.0\.1:\d+/[\w-]{22}/status", dashboard)

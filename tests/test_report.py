@@ -205,7 +205,7 @@ def test_a_page_of_every_kind_of_model(classes):
 
 
 def test_a_page_without_a_report():
-    with pytest.raises(InvalidRun, match=r"a\.run holds no report of its training"):
+    with pytest.raises(InvalidRun, match=r"a\.run has no readable training report"):
         run_page(fitted_of(report={}), "a.run")
 
 

@@ -102,7 +102,7 @@ def test_what_it_costs_is_in_the_report(stores):
     due = report.passes * ROWS + len(report.history) * OTHERS
     assert report.bytes_read == due * row_bytes
     assert report.profile["validating"] > 0
-    assert "validating" in report.bound
+    assert "validating" in report.time_spent
     assert listener.events[0].validation_rows == OTHERS
     # Limits on passes, and rows read, are of the rows that are learned from.
     rows = [event.rows for event in listener.events if isinstance(event, Progressed)]

@@ -195,7 +195,7 @@ def _tell(report: "Report", plot: str | None, *, classifies: bool) -> None:
     typer.echo(f"{end} after {updates} in {approximate_duration(report.seconds)}, {rate}")
     if report.precision is not None:
         typer.echo(report.precision)
-    typer.echo(f"time went on {report.bound}")
+    typer.echo(f"time spent: {report.time_spent}")
     for note in (*report.notes, *report.memory.notes):
         typer.echo(f"note: {note}")
     if report.saved_in is None:

@@ -18,8 +18,8 @@ def option_names(options: Iterable[tuple[str, OptionInfo]]) -> Mapping[str, str]
 
     Parameters
     ----------
-    options : iterable of (str, OptionInfo)
-        The parameters of the command that are options.
+    options : Iterable[tuple[str, OptionInfo]]
+        Iterable of (str, OptionInfo) The parameters of the command that are options.
     """
     found = {}
     for name, info in options:

@@ -16,12 +16,18 @@ class Outcome:
 
     Attributes
     ----------
-    batch_size, solver : how it was learned
-    rows : of a batch
-    learning_rate : of the first update, or None where the solver has none
-    passes, seconds : what it took
-    loss : what it came to
-    noise : the gradient noise scale there, in rows, or None where it isn't known
+    batch_size, solver : int or str
+        How it was learned.
+    rows : int
+        Of a batch.
+    learning_rate : float or None
+        Of the first update, or None where the solver has none.
+    passes, seconds : float
+        What it took.
+    loss : float
+        What it came to.
+    noise : float or None
+        The gradient noise scale there, in rows, or None where it isn't known.
     """
 
     batch_size: int | str
@@ -40,9 +46,12 @@ class Advice:
 
     Attributes
     ----------
-    batch_size : rows per update
-    learning_rate : "auto" or the rate that was given, or None where the solver has none
-    reason : in words, with what it is based on
+    batch_size : int or str
+        Rows per update.
+    learning_rate : float or str or None
+        "auto" or the rate that was given, or None where the solver has none.
+    reason : str
+        In words, with what it is based on.
     """
 
     batch_size: int | str
@@ -57,10 +66,14 @@ def recommend(
 
     Parameters
     ----------
-    outcomes : one a batch size, at least one
-    start_noise : the gradient noise scale where learning began, in rows, or None
-    judged_by : what the losses are, such as "validation loss"
-    automatic : whether learning rates were chosen by this package
+    outcomes : sequence of Outcome
+        One a batch size, at least one.
+    start_noise : float or None
+        The gradient noise scale where learning began, in rows, or None.
+    judged_by : str
+        What the losses are, such as "validation loss".
+    automatic : bool
+        Whether learning rates were chosen by this package.
     """
     lowest = min(outcomes, key=lambda outcome: outcome.loss)
     near = [one for one in outcomes if one.loss <= lowest.loss + NEAR * abs(lowest.loss)]

@@ -87,9 +87,12 @@ class Judged:
 
     Attributes
     ----------
-    losses : mean loss of a row, by weight, of each model, and last of the one that knows nothing
-    noise : the gradient noise scale at each of them; None of a single partition, or of rows that
-        were not learned from
+    losses : tuple of float
+        Mean loss of a row, by weight, of each model, and last of the one that knows
+        nothing.
+    noise : tuple of NoiseScale or None
+        The gradient noise scale at each of them; None of a single partition, or of rows
+        that were not learned from.
     """
 
     losses: tuple[float, ...]
@@ -130,10 +133,14 @@ def judge(
 
     Parameters
     ----------
-    task : what the models were learned for
-    fits : the models
-    inputs : the rows: those they were learned from, or others with the same columns
-    client, memory_ceiling : as for `train`
+    task : Task
+        What the models were learned for.
+    fits : sequence of Fitted
+        The models.
+    inputs : Inputs
+        The rows: those they were learned from, or others with the same columns.
+    client, memory_ceiling : object
+        As for `train`.
     """
     source = inputs.source
     with (

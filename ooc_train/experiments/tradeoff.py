@@ -46,10 +46,14 @@ class Trial:
 
     Attributes
     ----------
-    report : of the fit
-    loss : mean loss of a row, by weight, at the last parameters
-    validation_loss : the same of rows that were not learned from, or None
-    noise : the gradient noise scale at the last parameters, or None where it can't be told
+    report : Report
+        Of the fit.
+    loss : float
+        Mean loss of a row, by weight, at the last parameters.
+    validation_loss : float or None
+        The same of rows that were not learned from, or None.
+    noise : NoiseScale or None
+        The gradient noise scale at the last parameters, or None where it can't be told.
     """
 
     report: Report
@@ -81,13 +85,20 @@ class Tradeoff:
 
     Attributes
     ----------
-    trials : one a batch size, in the order that was asked for
-    start_loss : mean loss of a row by the model that knows nothing
-    start_noise : the gradient noise scale there, where updates begin, or None
-    advice : batch size and learning rate, with the reason
-    diverged : why, by batch size, where learning did not come to an end
-    notes : what a reader of the figures has to know
-    saved_in : the folder that they were saved in, or None
+    trials : tuple of Trial
+        One a batch size, in the order that was asked for.
+    start_loss : float
+        Mean loss of a row by the model that knows nothing.
+    start_noise : NoiseScale or None
+        The gradient noise scale there, where updates begin, or None.
+    advice : Advice
+        Batch size and learning rate, with the reason.
+    diverged : mapping
+        Why, by batch size, where learning did not come to an end.
+    notes : tuple of str
+        What a reader of the figures has to know.
+    saved_in : str or None
+        The folder that they were saved in, or None.
     """
 
     trials: tuple[Trial, ...]
@@ -119,8 +130,8 @@ class Tradeoff:
 
         Parameters
         ----------
-        ax : matplotlib.axes.Axes or None
-            Where to draw; None makes one.
+        ax : object
+            Matplotlib.axes.Axes or None Where to draw; None makes one.
         over : "passes" or "seconds"
 
         Returns
@@ -213,14 +224,23 @@ def tradeoff(
 
     Parameters
     ----------
-    model : what is learned; its own batch size stays at "full". All fits have one seed.
-    data, y, sample_weight : as for `train`
-    batch_sizes : "full", "chunk" or numbers of rows, each of them once
-    validation : rows to compare by that are not learned from, as `data` are, or None
-    out : a folder for `tradeoff.json`, `tradeoff.csv` and, where it can be drawn, `tradeoff.png`
-    overwrite : whether such a folder that lies there is replaced
-    callbacks : who listens to the fits
-    client, memory_ceiling : as for `train`; the ceiling is that of each fit
+    model : Model
+        What is learned; its own batch size stays at "full". All fits have one seed.
+    data, y, sample_weight : object
+        As for `train`.
+    batch_sizes : Sequence[int or str]
+        "full", "chunk" or numbers of rows, each of them once.
+    validation : object
+        Rows to compare by that are not learned from, as `data` are, or None.
+    out : str or path or None
+        A folder for `tradeoff.json`, `tradeoff.csv` and, where it can be drawn,
+        `tradeoff.png`.
+    overwrite : bool
+        Whether such a folder that lies there is replaced.
+    callbacks : sequence of Callback
+        Who listens to the fits.
+    client, memory_ceiling : object
+        As for `train`; the ceiling is that of each fit.
 
     Raises
     ------

@@ -42,10 +42,14 @@ class ConsoleBar:
 
     Parameters
     ----------
-    quiet : whether nothing is shown
-    verbose : whether what solvers note, such as a shorter step, is told of too, a line each
-    max_passes, max_seconds : the limits that the run was given, which may end it early
-    stream : where to; stderr unless given
+    quiet : bool
+        Whether nothing is shown.
+    verbose : bool
+        Whether what solvers note, such as a shorter step, is told of too, a line each.
+    max_passes, max_seconds : float or None
+        The limits that the run was given, which may end it early.
+    stream : IO[str] or None
+        Where to; stderr unless given.
     """
 
     def __init__(

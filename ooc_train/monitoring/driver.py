@@ -58,14 +58,19 @@ class TrainingPage:
 
     Parameters
     ----------
-    client : the Dask client that the run is on, or None: then nothing is shown
-    link : the dashboard's address, or None
-    memory : returns what the calling process holds
+    client : object
+        The Dask client that the run is on, or None: then nothing is shown.
+    link : str or None
+        The dashboard's address, or None.
+    memory : callable
+        Returns what the calling process holds.
 
     Attributes
     ----------
-    link : the page's address, or None where there is none
-    notes : what the report says of it
+    link : str or None
+        The page's address, or None where there is none.
+    notes : list of str
+        What the report says of it.
     """
 
     def __init__(self, client: Any, link: str | None, memory: Callable[[], ProcessMemory]) -> None:

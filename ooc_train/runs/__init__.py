@@ -1,1 +1,1 @@
-"""What a run says while it goes, and what it leaves behind."""
+"""Events of a run, its report, and the fitted model that it saves."""

@@ -1,7 +1,7 @@
-"""What happens during a run, as frozen values, and who may listen.
+"""Events of a run, as frozen values, and the protocol of callbacks.
 
-A callback gets every event in the thread that called `train`, must be quick, and may raise `Stop`
-to end the run after the current step.
+A callback receives every event in the thread that called `train`. It must return quickly. It may
+raise `Stop` to end the run after the current step.
 """
 
 from collections.abc import Mapping
@@ -12,29 +12,40 @@ from ooc_train.memory.ceiling import MemoryReport, Term
 
 
 class Stop(Exception):
-    """Raised by a callback to end a run after the current step; what was learned is kept.
+    """Raised by a callback to end a run after the current step; the learned parameters are kept.
 
-    An epoch of updates ends before its last row then. What the exception says is a note of the
-    report.
+    An epoch of updates then ends before its last row. The message becomes a note of the report.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A run begins: what it is about, and what its plan says.
+    """The run begins: its settings, its data, and the figures of its plan.
 
     Attributes
     ----------
-    dashboard : the dashboard's address, or None
-    explanation : the plan's table as text, of which `terms` are the figures
-    data : where the rows are from
-    row_bytes : decoded bytes of a row
-    rows_per_update : rows that an update of the parameters looks at
-    max_passes, max_seconds : the limits that the run was given, or None
-    ceiling_source : who set the ceiling
-    training_page : the Training page's address, or None where there is none
-    validation_rows : rows that every step is judged by without learning from them, or 0
-    threads : threads that read rows at a time
+    dashboard : str or None
+        Address of the dashboard, or None.
+    explanation : str
+        The table of the plan as text.
+    terms : tuple of Term
+        The figures of that table.
+    data : str
+        Source of the rows.
+    row_bytes : int
+        Decoded bytes of a row.
+    rows_per_update : int
+        Rows per update of the parameters.
+    max_passes, max_seconds : float or None
+        The limits of the run, or None.
+    ceiling_source : str
+        Who set the ceiling.
+    training_page : str or None
+        Address of the Training page, or None without one.
+    validation_rows : int
+        Number of validation rows, or 0.
+    threads : int
+        Threads that read rows at the same time.
     """
 
     model: str
@@ -60,7 +71,7 @@ class Started:
 
     @property
     def most_passes(self) -> float | None:
-        """How many passes the run takes at most, or None where its solver decides."""
+        """The largest number of passes, or None if the solver decides."""
         passes = 1.0 if self.solver == "gram" else None
         if self.solver in ("sgd", "adam"):
             passes = float(self.max_iter)
@@ -71,9 +82,9 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Progressed:
-    """A task is done: rows read since the run began, and seconds since then.
+    """A task is done: rows read and seconds elapsed since the run began.
 
-    `profile` is what the seconds of all threads went on so far, as in the report.
+    `profile` holds the seconds of all threads by activity so far, as in the report.
     """
 
     rows: int
@@ -83,14 +94,22 @@ class Progressed:
 
 @dataclass(frozen=True, slots=True)
 class Stepped:
-    """An iteration or epoch is done, or the start was evaluated: iteration 0 of full-batch solvers.
+    """An iteration or epoch is done, or a full-batch solver evaluated the start (iteration 0).
 
-    `loss`, `validation_loss` and `gradient_norm` are of the same parameters; those of updates, but
-    for the validation loss, are of a sample of the rows. `progressive_loss` of updates is the mean
-    loss of each row just before it was learned from, over the last epoch.
-    `learning_rate` is that of the last update, or None; `profile` is as in `Progressed`.
-    `validation_loss` is the mean loss of the validation rows at the parameters that the step led
-    to; None without such rows, and where the run was asked to stop before they were read.
+    Attributes
+    ----------
+    loss, gradient_norm : float
+        At the parameters after the step. Solvers that update by batches estimate both from a sample
+        of the rows. The norm is None if the solver does not compute one.
+    validation_loss : float or None
+        Mean loss of the validation rows at the same parameters. None without such rows, or if the
+        run was stopped before they were read.
+    progressive_loss : float or None
+        Of updates: mean loss of each row just before its own update, over the last epoch.
+    learning_rate : float or None
+        Of the last update.
+    profile : mapping
+        As in `Progressed`.
     """
 
     n_iter: int
@@ -107,9 +126,9 @@ class Stepped:
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """Something of the run that is worth knowing, in words, and seconds since it began.
+    """A remark about the run, and seconds since it began.
 
-    Such as a solver's shorter step, the reason why it ends, or where it was saved.
+    Examples are a shortened step, the reason for the end, and the folder of the saved run.
     """
 
     text: str
@@ -118,7 +137,7 @@ class Noted:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The run is over; `memory` is what it held."""
+    """The run is over; `memory` holds its peaks."""
 
     converged: bool
     seconds: float
@@ -129,8 +148,8 @@ Event = Started | Progressed | Stepped | Noted | Ended
 
 
 class Callback(Protocol):
-    """Whoever listens to a run."""
+    """A function that receives the events of a run."""
 
     def __call__(self, event: Event) -> None:
-        """Take note of an event."""
+        """Receive an event."""
         ...

@@ -1,8 +1,8 @@
-"""What a run learned: numbers in the data's own units, and how they predict.
+"""The result of a run: parameters in the units of the data, and their predictions.
 
-A run is a folder: `model.json` with the settings, the labels, the names of the columns and the
-report, `parameters.npz` with the numbers, and `recipe.json` where the columns were made of raw
-ones. None can hold code, and nothing is unpickled.
+A run is a folder. `model.json` holds the settings, the class labels, the feature names and the
+report. `parameters.npz` holds the numbers. `recipe.json` exists if the features were made from raw
+columns. No file can hold code, and nothing is unpickled.
 """
 
 import json
@@ -41,24 +41,31 @@ RUN_VERSION = 1
 
 ByClass = Literal["probability", "log_probability"]
 BY_CLASS: tuple[ByClass, ...] = get_args(ByClass)
-"""Kinds of predictions that have a number for each class."""
+"""Kinds of predictions with a number for each class."""
 
 Label = str | int | float | bool
 
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """A model and the parameters that were found.
+    """A model and its learned parameters.
 
     Attributes
     ----------
-    model : what was learned, and how
-    coef : float64 array (outputs, features), in the data's units
-    intercept : float64 array (outputs,)
-    classes : labels by their codes in y; empty for regression
-    feature_names : of the columns, or None
-    report : figures of the run, as JSON holds them
-    recipe : how raw columns became the features, as JSON holds it, or None
+    model : Model
+        The settings.
+    coef : float64 array, shape (outputs, features)
+        Coefficients, in the units of the data.
+    intercept : float64 array, shape (outputs,)
+        Intercepts.
+    classes : tuple of str, int, float or bool
+        Labels by their codes in y; empty for regression.
+    feature_names : tuple of str or None
+        Names of the features, or None.
+    report : mapping
+        Figures of the run, in JSON's types.
+    recipe : mapping or None
+        Encoding of raw columns into features, in JSON's types, or None.
     """
 
     model: Model
@@ -70,42 +77,44 @@ class Fitted:
     recipe: Mapping[str, Any] | None = None
 
     def bare(self) -> "Fitted":
-        """Return what predicting takes, to travel to workers: without report and recipe."""
+        """Return a copy without report and recipe: all that workers need to predict."""
         return replace(self, report={}, recipe=None)
 
     @property
     def n_features(self) -> int:
-        """Columns that a prediction needs."""
+        """Number of features."""
         return int(self.coef.shape[1])
 
     @property
     def n_outputs(self) -> int:
-        """Linear predictors."""
+        """Number of linear predictors."""
         return int(self.coef.shape[0])
 
     @property
     def loss(self) -> Loss:
-        """The loss that was minimised."""
+        """The minimised loss."""
         return self.model.loss(len(self.classes))
 
     def decision(
         self, X: NDArray[np.floating], converted: Array | None = None, first_row: int = 0
     ) -> Array:
-        """Return the linear predictors z of rows, (rows, outputs).
+        """Return the linear predictors z of rows, shape (rows, outputs).
 
         Parameters
         ----------
-        X : (rows, features)
-        converted : float64 array (piece, features) to convert rows in, so many at a time, or None
-            to convert them all at once
-        first_row : number of the first row within the data, for messages
+        X : array, shape (rows, features)
+            The rows.
+        converted : float64 array, shape (piece, features), or None
+            Workspace in which rows are converted, one piece at a time. None converts all at once.
+        first_row : int
+            Number of the first row within the data, for messages.
 
         Raises
         ------
         NonFiniteData
-            where a row holds NaN or infinity, or values whose predictor float64 can't hold.
+            If a row holds NaN or infinity, or its predictor exceeds float64.
         """
-        # NaN and infinity in X show in z, whatever the coefficients: X needs no look of its own.
+        # NaN and infinity in X reach z whatever the coefficients: X needs no check of its own.
         with np.errstate(over="ignore", invalid="ignore"):
             if converted is None:
                 z = np.asarray(X, np.float64) @ self.coef.T + self.intercept
@@ -122,7 +131,7 @@ class Fitted:
         return z
 
     def _raise_without_predictor(self, X: NDArray[np.floating], z: Array, first_row: int) -> None:
-        """Raise `NonFiniteData` with the row and column for which a predictor is not finite."""
+        """Raise `NonFiniteData` with row and column of the first non-finite predictor."""
         raise_if_not_finite(Block(X, None, None, ((0, first_row),)))
         row, output = np.argwhere(~np.isfinite(z))[0]
         column = int(np.argmax(np.abs(X[row] / np.abs(X[row]).max() * self.coef[output])))
@@ -132,44 +141,47 @@ class Fitted:
         )
 
     def probabilities(self, z: Array) -> Array:
-        """Return the probability of each class for each row's predictors, (rows, classes)."""
+        """Return the probability of each class for each row, shape (rows, classes)."""
         p = self.loss.mean(z)
         return np.column_stack([1.0 - p, p]) if self.n_outputs == 1 else p
 
     def log_probabilities(self, z: Array) -> Array:
-        """Return the logarithm of the probability of each class, (rows, classes), finite."""
+        """Return the log-probability of each class for each row, shape (rows, classes), finite."""
         if self.n_outputs == 1:
             rest = np.log1p(np.exp(-np.abs(z)))
             return np.hstack([np.minimum(-z, 0.0) - rest, np.minimum(z, 0.0) - rest])
-        found: Array = z - z.max(axis=1, keepdims=True)
-        # A class at a time, so that no second array of this size is made.
-        total = sum(np.exp(found[:, k]) for k in range(self.n_outputs))
-        found -= np.log(total)[:, np.newaxis]
-        return found
+        shifted: Array = z - z.max(axis=1, keepdims=True)
+        # One class at a time: no second array of this size.
+        total = sum(np.exp(shifted[:, k]) for k in range(self.n_outputs))
+        shifted -= np.log(total)[:, np.newaxis]
+        return shifted
 
     def by_class(self, z: Array, kind: ByClass) -> Array:
-        """Return what is known of each class for each row's predictors, (rows, classes)."""
+        """Return a number for each class and row, shape (rows, classes)."""
         return self.probabilities(z) if kind == "probability" else self.log_probabilities(z)
 
     def codes(self, z: Array) -> NDArray[np.intp]:
-        """Return the code of the likeliest class for each row's predictors, (rows,)."""
+        """Return the code of the most probable class of each row, shape (rows,)."""
         return (z[:, 0] > 0).astype(np.intp) if self.n_outputs == 1 else z.argmax(axis=1)
 
     def for_columns(self, names: tuple[str, ...] | None, n_features: int, what: str) -> "Fitted":
-        """Return the model with its coefficients in the order of the columns of some data.
+        """Return the model with its coefficients in the column order of other data.
 
-        Columns are matched by name where both sides have names, else by place.
+        Columns are matched by name if both sides have names, otherwise by position.
 
         Parameters
         ----------
-        names : of the columns of the data, or None
-        n_features : columns of the data
-        what : what messages call the data
+        names : tuple of str or None
+            Feature names of the data.
+        n_features : int
+            Number of features of the data.
+        what : str
+            Name of the data in messages.
 
         Raises
         ------
         InvalidRun
-            with the names that differ, or with both widths.
+            With the names that differ, or with both numbers of features.
         """
         try:
             order = column_order(self.feature_names, names, model="the model", data=what)
@@ -185,21 +197,20 @@ class Fitted:
         return self
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        """Write the run folder, whole or not at all.
+        """Write the run folder; it appears complete or not at all.
 
         Raises
         ------
         OutputExists, OSError, ValueError
-            as `PartialOutput` does.
+            As `PartialOutput` does.
         """
         with PartialOutput(path, RUN, overwrite=overwrite) as output:
             self.save_as(output)
 
     def save_as(self, output: PartialOutput) -> str:
-        """Write the run folder as an output that was begun, and return where it lies.
+        """Write the run folder into an open output, and return its final path.
 
-        That is another place beside the path where something appeared there meanwhile: what was
-        learned is not lost for that.
+        If another process has taken the path meanwhile, the run is saved under a neighbouring name.
         """
         folder = output.partial_path
         with explained(output.path):
@@ -221,32 +232,33 @@ class Fitted:
             "format_version": RUN_VERSION,
             "model": self.model.settings(),
             "classes": list(self.classes),
-            "feature_names": None if self.feature_names is None else list(self.feature_names),
+            "feature_names": self.feature_names and list(self.feature_names),
             "report": dict(self.report),
         }
 
 
 def as_fitted(model: Any) -> Fitted:
-    """Return what was learned, whichever way it is at hand.
+    """Return the fitted model of any of its forms.
 
     Parameters
     ----------
-    model : Fitted, fitted estimator, or path of a saved run
+    model : Fitted, fitted estimator, str or path
+        The model, or the folder of a saved run.
 
     Raises
     ------
     InvalidRun
-        where no run that can be read lies at the path.
+        If the path holds no readable run.
     TypeError
-        where it is something else.
+        If `model` is anything else.
     NotFittedError
-        scikit-learn's, where an estimator is not fitted yet.
+        From scikit-learn, if an estimator is not fitted yet.
     """
     if isinstance(model, Fitted):
         return model
     if isinstance(model, str | os.PathLike):
         return load_fitted(model)
-    # Asked for by name: scikit-learn, which estimators are made of, is not loaded here.
+    # By attribute, not isinstance: that would import scikit-learn.
     to_fitted = getattr(model, "to_fitted", None)
     if to_fitted is None:
         raise TypeError(
@@ -258,10 +270,10 @@ def as_fitted(model: Any) -> Fitted:
 
 
 class _DamagedError(OocTrainError):
-    """What is wrong with a file of a run."""
+    """A damaged file of a run."""
 
 
-_ADVICE = "restore it from a copy, or train anew"
+_ADVICE = "restore it from a copy, or train again"
 _SETTINGS = FileKind("the settings of a run", 2**28, _DamagedError, _ADVICE)
 _RECIPE = FileKind("the recipe of a run", 2**28, _DamagedError, _ADVICE)
 _PARAMETERS = FileKind("the parameters of a run", 2**63, _DamagedError, _ADVICE)
@@ -278,12 +290,12 @@ _ABOUT = record({"format": is_text, "format_version": whole(0)})
 
 
 def load_fitted(path: str | os.PathLike[str]) -> Fitted:
-    """Return what a run folder holds.
+    """Load a run folder.
 
     Raises
     ------
     InvalidRun
-        where it is none, is damaged, or was written by a later release.
+        If the folder is no run, is damaged, or was written by a later release.
     """
     path = os.fspath(path)
     try:
@@ -301,7 +313,7 @@ def load_fitted(path: str | os.PathLike[str]) -> Fitted:
 
 def _loaded(path: str) -> Fitted:
     file = os.path.join(path, "model.json")
-    # Losses that grew without end are written as Python writes them.
+    # Infinite losses are written as Python writes them.
     found = read_json(file, _SETTINGS, constants=True)
     require(found, _ABOUT, file, _SETTINGS)
     if found["format"] != RUN_FORMAT:
@@ -332,7 +344,7 @@ def _loaded(path: str) -> Fitted:
 
 
 def _recipe(path: str) -> Mapping[str, Any] | None:
-    """Return the recipe of a run folder, which `Recipe.from_json` checks when it is applied."""
+    """Return the recipe of a run folder, or None; `Recipe.from_json` checks it later."""
     try:
         return read_json(os.path.join(path, RECIPE_FILE), _RECIPE)
     except FileNotFoundError:
@@ -340,7 +352,7 @@ def _recipe(path: str) -> Mapping[str, Any] | None:
 
 
 def _require_consistent(fitted: Fitted) -> None:
-    """Refuse numbers that do not go with each other or with the names beside them."""
+    """Refuse parameters, classes and names whose shapes disagree."""
     coef, n_classes = fitted.coef, len(fitted.classes)
     if coef.ndim != 2 or 0 in coef.shape or fitted.intercept.shape != coef.shape[:1]:
         raise ValueError(f"coefficients {coef.shape} and intercepts {fitted.intercept.shape}")

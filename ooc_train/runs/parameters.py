@@ -1,8 +1,8 @@
-"""Arrays of numbers out of an .npz, read member by member: never unpickled, never unpacked.
+"""Read numeric arrays from an .npz: never unpickled, never decompressed.
 
-An archive may promise anything: 0.5 MB of it unpack to 1 GB, and a member of NumPy's may hold code.
-Here members lie as they are (`numpy.savez` writes them so), and what a member says that it holds is
-held against its size, and against the memory there is, before room for it is made.
+An archive may claim anything: 0.5 MB can unpack to 1 GB, and NumPy's members may hold code. Runs
+store their members uncompressed (`numpy.savez`). The claimed size of a member is checked against
+the file and the available memory before an array is allocated.
 """
 
 import errno
@@ -24,7 +24,7 @@ from ooc_train.core.sums import Array
 from ooc_train.memory.ceiling import available_memory
 
 _CONTENTS_BYTES = 2**20
-"""Of the archive's table of contents, of which two members take 200."""
+"""Limit of the archive's table of contents; that of two members takes 200 bytes."""
 
 _PIECE = 2**20
 _MAGIC = b"\x93NUMPY\x01\x00"
@@ -33,11 +33,11 @@ _HEADER = re.compile(
     rb"'fortran_order': (?P<in_columns>True|False), "
     rb"'shape': \((?P<shape>(?:[0-9]{1,18},? ?){0,4})\), \} *\n"
 )
-"""What NumPy writes before the numbers of an array."""
+"""NumPy's header of an array."""
 
 
 class _FrugalFile(io.RawIOBase):
-    """A file of which no call reads more than a table of contents: it may say that it is larger."""
+    """A file of which one call reads at most a table of contents, whatever size it claims."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -60,27 +60,29 @@ class _FrugalFile(io.RawIOBase):
 
 
 def read_arrays(path: str, names: Sequence[str], kind: FileKind) -> list[Array]:
-    """Read arrays of numbers from an .npz.
+    """Read numeric arrays from an .npz.
 
     Parameters
     ----------
     path : str
+        The archive.
     names : sequence of str
-        Of the arrays that are wanted; of others nothing is read.
+        Names of the arrays to read.
     kind : FileKind
-        How the file is refused.
+        Error and advice for a damaged file.
 
     Returns
     -------
-    list of float64 arrays, in the order of `names`
+    list of float64 arrays
+        In the order of `names`.
 
     Raises
     ------
     FileKind.error
-        If it is no archive or is damaged; an array is missing, packed, or holds no numbers that
-        float64 can; or takes more memory than there is.
+        If the file is no archive or is damaged. If an array is missing, compressed, not exactly
+        representable in float64, or larger than the available memory.
     OSError
-        If there is nothing, or it can't be read.
+        If the file is missing or unreadable.
     """
     with reading(path, kind) as file:
         try:
@@ -91,14 +93,14 @@ def read_arrays(path: str, names: Sequence[str], kind: FileKind) -> list[Array]:
             zipfile.BadZipFile,
             ValueError,
             EOFError,
-            NotImplementedError,  # a packing that Python doesn't know
-            RuntimeError,  # a password
+            NotImplementedError,  # an unknown compression
+            RuntimeError,  # an encrypted member
             OverflowError,
             struct.error,
         ) as error:
             raise kind.refused(path, f"holds no parameters ({error})") from None
         except OSError as error:
-            # A place before the beginning of the file is an error of its own.
+            # EINVAL: a damaged offset before the beginning of the file.
             if error.strerror is not None and error.errno != errno.EINVAL:
                 raise
             raise kind.refused(path, f"holds no parameters ({error})") from None
@@ -107,47 +109,49 @@ def read_arrays(path: str, names: Sequence[str], kind: FileKind) -> list[Array]:
 def _array(archive: zipfile.ZipFile, name: str, held: int) -> Array:
     members = [member for member in archive.infolist() if member.filename == name]
     if len(members) != 1:
-        raise ValueError(f"{len(members)} members are called {name}, and one is due")
+        raise ValueError(f"it has {len(members)} members named {name} instead of one")
     member = members[0]
     if member.compress_type != zipfile.ZIP_STORED or member.compress_size != member.file_size:
-        raise ValueError(f"{name} is packed, and it lies unpacked in a run")
+        raise ValueError(f"{name} is compressed; a run stores it uncompressed")
     if member.header_offset + member.file_size > held:
         raise ValueError(f"{name} claims more bytes than the {held:,} of the file")
     with archive.open(member) as stream:
         shape, in_columns, dtype = _header(stream)
         due = math.prod(shape) * dtype.itemsize
         if stream.tell() + due != member.file_size:
-            raise ValueError(f"{name} claims {due:,} bytes for its shape {shape}, and has others")
+            raise ValueError(
+                f"{name} needs {due:,} bytes for its shape {shape} and has another size"
+            )
         if due > (free := available_memory()):
-            raise ValueError(f"{name} takes {due:,} bytes, and {free:,} are available")
-        found: NDArray[Any] = np.empty(math.prod(shape), dtype)
-        room, start = found.view(np.uint8), 0
+            raise ValueError(f"{name} needs {due:,} bytes, and {free:,} are available")
+        array: NDArray[Any] = np.empty(math.prod(shape), dtype)
+        buffer, start = array.view(np.uint8), 0
         while part := stream.read(min(_PIECE, due - start)):
-            room[start : start + len(part)] = np.frombuffer(part, np.uint8)
+            buffer[start : start + len(part)] = np.frombuffer(part, np.uint8)
             start += len(part)
         if start < due:
             raise ValueError(f"{name} ends after {start:,} of its {due:,} bytes")
-        # Which compares the checksum of what was read.
+        # The read at the end verifies the checksum.
         stream.read(1)
-    return found.reshape(shape, order="F" if in_columns else "C").astype(
+    return array.reshape(shape, order="F" if in_columns else "C").astype(
         "f8", casting="safe", copy=False
     )
 
 
 def _header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Parse what an array says of itself: its shape, whether columns come first, its type.
+    """Parse the header of an array: its shape, whether its order is Fortran's, its type.
 
-    NumPy's own parser takes whatever Python's syntax allows, old releases' spellings too.
+    NumPy's own parser accepts any Python literal and old spellings; this one does not.
     """
     start = stream.read(len(_MAGIC) + 2)
     if start[:-2] != _MAGIC:
-        raise ValueError("an array does not begin as one of NumPy's, of format 1.0, does")
+        raise ValueError("an array lacks the header of NumPy's format 1.0")
     text = stream.read(int.from_bytes(start[-2:], "little"))
     match = _HEADER.fullmatch(text)
     if match is None:
-        raise ValueError(f"an array says of itself {shown(text.decode('latin1').strip())}")
+        raise ValueError(f"the header of an array is {shown(text.decode('latin1').strip())}")
     shape = tuple(int(length) for length in match["shape"].split(b",") if length.strip())
     dtype = np.dtype(match["dtype"].decode())
     if not np.can_cast(dtype, np.float64, casting="safe"):
-        raise ValueError(f"an array holds {dtype}, which float64 doesn't")
+        raise ValueError(f"an array holds {dtype}, which float64 can't represent")
     return shape, match["in_columns"] == b"True", dtype

@@ -1,4 +1,4 @@
-"""What a run did, in figures: the value that `report_` holds and `--json` prints."""
+"""The report of a run: the figures of `report_` and of `--json`."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -27,7 +27,7 @@ _MOST_STEPS = 4096
 
 
 class Steps:
-    """The steps of a run, evenly thinned where there are very many, so that they stay small."""
+    """The steps of a run; a long series is thinned evenly, so that it stays small."""
 
     def __init__(self) -> None:
         self._kept: list[Stepped] = []
@@ -36,7 +36,7 @@ class Steps:
         self._count = 0
 
     def add(self, step: Stepped) -> None:
-        """Take in a step."""
+        """Append a step."""
         if self._count % self._every == 0:
             self._kept.append(step)
             if len(self._kept) > _MOST_STEPS:
@@ -46,7 +46,7 @@ class Steps:
         self._count += 1
 
     def all(self) -> tuple[Stepped, ...]:
-        """Return what was kept, and always the last."""
+        """Return the kept steps; the last one is always among them."""
         kept = self._kept
         if self._last is not None and kept[-1] is not self._last:
             return (*kept, self._last)
@@ -55,41 +55,62 @@ class Steps:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What training did.
+    """Figures of a training run.
 
     Attributes
     ----------
-    model, solver, batch_size : what was learned, and how
-    n_rows, n_features : of the data
-    passes : rows read over rows there are, samples that a solver looked at included
-    updates : changes of the parameters
-    n_iter : iterations, or epochs of updates
-    bytes_read : decoded bytes that were read, those of validation rows included
-    seconds : from planning to the end
-    loss : mean loss of a row at the parameters that were learned; of updates, of a sample of the
-        rows, spread evenly
-    history : what is known after each iteration or epoch: passes, seconds, updates, loss, gradient
-        norm; of iterative full-batch solvers first at the start, as iteration 0; of more than
-        4,096 of them every second, fourth, ... one
-    converged : whether the tolerance was met
-    random_state : the seed of the order of rows, drawn where none was given
-    shuffle_chunks : chunks that were mixed row by row
-    learning_rate : of the first update, where there were updates
-    profile : seconds of all threads together, by what they were spent on: reading (and checking),
-        decoding, computing, waiting (for another thread's turn to learn), and dask (without a
-        task); of updates also evaluating, which is all of this for the rows of the loss, and with
-        validation rows validating, likewise
-    memory : ceiling, projection and measurement
-    replicas : shares of the rows that were learned from at the same time
-    dashboard : where the run could be watched, or None
-    notes : what was decided for the user
-    shortfall : why the run is not converged, and the way out, in one line, which is a note too and
-        of which estimators warn; empty where it converged, and where it was asked to stop
-    condition : of least squares by "gram", the condition number of the scaled columns, penalty
-        included, along the directions kept; None where it was not computed
-    rank : how many directions were kept: columns that depend on others add none
-    digits : estimated decimal digits of the coefficients, in scaled units together
-    saved_in : the folder that the run was saved in, or None
+    model, solver, batch_size : str
+        Names of the model and the solver, and rows per update.
+    n_rows, n_features : int
+        Shape of the data.
+    passes : float
+        Rows read divided by rows of the data; samples read by solvers count.
+    updates : int
+        Number of updates of the parameters.
+    n_iter : int
+        Iterations, or epochs of updates.
+    bytes_read : int
+        Decoded bytes read, including validation rows.
+    seconds : float
+        From planning to the end.
+    loss : float
+        Mean loss of a row at the learned parameters. Of updates, an estimate from evenly spread
+        rows.
+    history : tuple of Stepped
+        One entry for each iteration or epoch. Iterative full-batch solvers begin with iteration 0,
+        the start. Beyond 4,096 entries only every second, fourth, ... is kept.
+    converged : bool
+        Whether the tolerance was reached.
+    random_state : int or None
+        Seed of the row order; drawn if none was given.
+    shuffle_chunks : int or None
+        Chunks that were mixed row by row.
+    learning_rate : float or None
+        Of the first update; None without updates.
+    profile : mapping
+        Seconds of all threads by activity: reading (with checks), decoding, computing, waiting (for
+        another thread's update) and dask (no task). Of updates also evaluating: all work on the
+        rows of the loss. With validation rows also validating, likewise.
+    memory : MemoryReport
+        Ceiling, projection and measurement.
+    replicas : int
+        Copies of the parameters that learned from shares of the rows at the same time.
+    dashboard : str or None
+        Address of the dashboard, or None.
+    notes : tuple of str
+        Remarks, such as choices that ooc_train made.
+    shortfall : str
+        Why the run did not converge, and the way out; also among the notes. Estimators warn of it.
+        Empty if the run converged or was asked to stop.
+    condition : float or None
+        Of least squares by "gram": condition number of the scaled columns with penalty, along the
+        kept directions. None otherwise.
+    rank : int or None
+        Number of kept directions; dependent columns add none.
+    digits : float or None
+        Estimated decimal digits of the scaled coefficients.
+    saved_in : str or None
+        Folder of the saved run, or None.
     """
 
     model: str
@@ -121,41 +142,43 @@ class Report:
 
     @property
     def loss_history(self) -> tuple[float, ...]:
-        """The loss after each iteration or epoch of `history`."""
+        """The loss of each entry of `history`."""
         return tuple(step.loss for step in self.history)
 
     @property
     def validation_loss(self) -> float | None:
-        """The mean loss of the validation rows at the parameters that were learned, or None."""
+        """Mean loss of the validation rows at the learned parameters, or None."""
         return self.history[-1].validation_loss if self.history else None
 
     @property
     def progressive_loss(self) -> float | None:
-        """Mean loss of each row just before it was learned from, over the last epoch of updates.
+        """Mean loss of each row just before its own update, over the last epoch.
 
-        An estimate of the loss of rows that were not learned from, where the first epoch was the
-        last (progressive validation: Blum, Kalai and Langford 1999). None without updates.
+        None without updates. After a single epoch it estimates the loss on unseen rows (progressive
+        validation: Blum, Kalai and Langford 1999).
         """
         return self.history[-1].progressive_loss if self.history else None
 
     @property
     def rows_per_second(self) -> float:
-        """Rows read a second, validation rows apart, over all the time that the run took."""
+        """Rows read per second of the whole run, without validation rows."""
         return self.passes * self.n_rows / self.seconds if self.seconds else 0.0
 
     @property
-    def bound(self) -> str:
-        """What the time went on, the most first: "reading 55 %, computing 40 %"."""
+    def time_spent(self) -> str:
+        """Shares of the time by activity, largest first: "reading 55 %, computing 40 %"."""
         total = sum(self.profile.values())
         shares = sorted(self.profile.items(), key=lambda item: -item[1])
         parts = [
-            f"{name} {seconds / total:.0%}" for name, seconds in shares if 200 * seconds > total
+            f"{name} {100 * seconds / total:.0f} %"
+            for name, seconds in shares
+            if 200 * seconds > total
         ]
-        return ", ".join(parts).replace("%", " %")
+        return ", ".join(parts)
 
     @property
     def precision(self) -> str | None:
-        """What rows tell of least squares: "condition 12, rank 3 of 4, about 15 digits"."""
+        """Numerical quality of least squares: "condition 12, rank 3 of 4, about 15 digits"."""
         if self.condition is None:
             return None
         return (
@@ -164,7 +187,7 @@ class Report:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return the report as values that JSON can hold."""
+        """Return the report in JSON's types."""
         return asdict(self) | {
             "rows_per_second": self.rows_per_second,
             "validation_loss": self.validation_loss,
@@ -173,12 +196,12 @@ class Report:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Return the report that `to_json` made these values of, in this release or one before.
+        """Return the report of `to_json`, of this release or an earlier one.
 
         Raises
         ------
         ValueError
-            If they are something else, with the place.
+            If a value is invalid, with its place.
         """
         _SCHEMA(values, "")
         names = {each.name for each in fields(cls)}
@@ -187,17 +210,17 @@ class Report:
         kept["notes"] = tuple(values["notes"])
         if "history" in values:
             steps = tuple(_step(step) for step in values["history"])
-        else:  # losses alone, of the first runs
+        else:  # the first releases kept losses only
             losses = enumerate(values.get("loss_history", ()), start=1)
             steps = tuple(Stepped(i, nan, 0, loss, None, nan) for i, loss in losses)
         return cls(**kept | {"history": steps})
 
     def figures(self) -> list[tuple[str, str]]:
-        """Return what was done as names and figures in words, for tables."""
+        """Return names and figures as text, for tables."""
         rate = f"{self.rows_per_second:,.0f} rows/s"
         replicas = f", in {self.replicas} replicas" if self.replicas > 1 else ""
         memory = self.memory
-        found = [
+        rows = [
             ("model", self.model),
             ("solver", self.solver),
             ("batch size", f"{self.batch_size}{replicas}"),
@@ -205,26 +228,26 @@ class Report:
             ("passes", f"{self.passes:.4g}"),
             ("updates", f"{self.updates:,}"),
             ("loss", f"{self.loss:.6g}"),
-            ("converged", "yes" if self.converged else "no, the tolerance was not met"),
+            ("converged", "yes" if self.converged else "no, tolerance not reached"),
             ("time", f"{approximate_duration(self.seconds)}, {rate}"),
-            ("time went on", self.bound),
+            ("time spent", self.time_spent),
             ("bytes read", approximate_bytes(self.bytes_read)),
             ("memory ceiling", f"{approximate_bytes(memory.ceiling)}, {memory.ceiling_source}"),
             ("memory projected", approximate_bytes(memory.projected)),
             ("memory measured", approximate_bytes(memory.measured)),
         ]
         if self.validation_loss is not None:
-            found.insert(7, ("validation loss", f"{self.validation_loss:.6g}"))
+            rows.insert(7, ("validation loss", f"{self.validation_loss:.6g}"))
         if self.precision is not None:
-            found.insert(7, ("precision", self.precision))
+            rows.insert(7, ("precision", self.precision))
         if self.progressive_loss is not None:
-            found.insert(7, ("progressive loss", f"{self.progressive_loss:.6g}"))
+            rows.insert(7, ("progressive loss", f"{self.progressive_loss:.6g}"))
         if self.learning_rate is not None:
-            found.insert(3, ("learning rate", f"{self.learning_rate:.4g}, of the first update"))
-        return found + [("note", note) for note in (*self.notes, *memory.notes)]
+            rows.insert(3, ("learning rate", f"{self.learning_rate:.4g}, of the first update"))
+        return rows + [("note", note) for note in (*self.notes, *memory.notes)]
 
     def __repr__(self) -> str:
-        # One line in tracebacks and lists; `str` has what the time went on, notebooks all of it.
+        # One line; `str` adds the shares of time, notebooks show all figures.
         return (
             f"<Report: {self.model} by {self.solver}, batch size {self.batch_size}, "
             f"{self.passes:.4g} passes in {approximate_duration(self.seconds)}, "
@@ -232,7 +255,7 @@ class Report:
         )
 
     def _repr_html_(self) -> str:
-        """Return the figures as a table, which notebooks show."""
+        """Return the figures as an HTML table, for notebooks."""
         return html_table(self.figures())
 
     def __str__(self) -> str:
@@ -240,12 +263,13 @@ class Report:
         return (
             f"{self.passes:.4g} passes, {self.updates:,} updates, "
             f"loss {losses(self.loss, self.validation_loss)} in "
-            f"{approximate_duration(self.seconds)} ({rate}/s: {self.bound}) | memory: {self.memory}"
+            f"{approximate_duration(self.seconds)} ({rate}/s: {self.time_spent}) | "
+            f"memory: {self.memory}"
         )
 
 
 _LOSS = number(finite=False)
-"""A loss may have grown without end."""
+"""A diverged loss may be infinite."""
 
 _PROFILE = mapping_of(number())
 _STEP = record(
@@ -299,26 +323,26 @@ _SCHEMA = record(
 
 
 def report_of(values: Mapping[str, Any], run: str) -> Report:
-    """Return the report that a run holds.
+    """Return the report of a run.
 
     Parameters
     ----------
     values : mapping
-        As JSON has them: `Fitted.report`.
+        `Fitted.report`, in JSON's types.
     run : str
-        What messages call the run.
+        Name of the run in messages.
 
     Raises
     ------
     InvalidRun
-        Where no report was saved with it, or it is damaged.
+        If the run has no report, or it is damaged.
     """
     try:
         return Report.from_json(values)
     except ValueError as error:
         raise InvalidRun(
-            f"{run} holds no report of its training that can be read: {error}; restore its "
-            "model.json from a copy, or train anew"
+            f"{run} has no readable training report: {error}; restore its model.json from a copy, "
+            "or train again"
         ) from None
 
 

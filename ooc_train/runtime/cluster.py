@@ -93,21 +93,26 @@ class LocalCluster(GuardedCluster):
 
     Parameters
     ----------
-    memory_ceiling : bytes or text such as "1GiB", or None for half of what is available
-        What workers, scheduler and the growth of this process may hold together. In a container,
-        a job that needs more than half takes up to 80 %.
-    n_workers : processes, or None for one a core
-        None is fewer where the ceiling has no room for as many, and may become fewer with a job
-        that needs more.
-    threads_per_worker : one, unless given: threads of one process wait for each other
-    dashboard_address : where the dashboard listens; this machine's port 8787 unless it is taken
-    security : bool or distributed.Security
-        Who may connect, and so run code. True: only who has a key that is made for this cluster
-        (`cluster.get_client()` and `Client(cluster)` do), and the dashboard opens by its link
-        alone. False: every user of this machine. Or Dask's settings for TLS, with a key of yours.
-    worker_timeout : seconds, or text such as "90s", or None
-        A run on it that has no worker left goes on if one comes back within that time. None is
-        what Dask's configuration says as ``ooc_train.worker_timeout``, else a minute.
+    memory_ceiling : str or int or Ceiling or None
+        Bytes or text such as "1GiB", or None for half of what is available What workers,
+        scheduler and the growth of this process may hold together. In a container, a job
+        that needs more than half takes up to 80 %.
+    n_workers : int or None
+        Processes, or None for one a core None is fewer where the ceiling has no room for as
+        many, and may become fewer with a job that needs more.
+    threads_per_worker : int
+        One, unless given: threads of one process wait for each other.
+    dashboard_address : str
+        Where the dashboard listens; this machine's port 8787 unless it is taken.
+    security : bool or Security
+        Bool or distributed.Security Who may connect, and so run code. True: only who has a
+        key that is made for this cluster (`cluster.get_client()` and `Client(cluster)` do),
+        and the dashboard opens by its link alone. False: every user of this machine. Or
+        Dask's settings for TLS, with a key of yours.
+    worker_timeout : str or float or None
+        Seconds, or text such as "90s", or None A run on it that has no worker left goes on
+        if one comes back within that time. None is what Dask's configuration says as
+        ``ooc_train.worker_timeout``, else a minute.
 
     Attributes
     ----------
@@ -450,7 +455,8 @@ def training_link(client: Client | None = None) -> str | None:
 
     Parameters
     ----------
-    client : the Dask client of the cluster, or None for the active one, or our own
+    client : Client or None
+        The Dask client of the cluster, or None for the active one, or our own.
 
     Returns
     -------

@@ -15,8 +15,9 @@ class Endings:
 
     Attributes
     ----------
-    statuses : how they ended, first to last, as `multiprocessing` says it: an exit status, or a
-        signal as a number less than 0
+    statuses : list of int
+        How they ended, first to last, as `multiprocessing` says it: an exit status, or a
+        signal as a number less than 0.
     """
 
     def __init__(self) -> None:

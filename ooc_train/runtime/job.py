@@ -35,11 +35,14 @@ class Job:
 
     Parameters
     ----------
-    source : the rows
-    client : the Dask client to run on, or None for the active one, or our own
-    memory_ceiling : bytes, text, a `Ceiling`, or None: the cluster's, else half of what is
-        available
-    kernels : whether tasks need the compiled kernels
+    source : Source
+        The rows.
+    client : object
+        The Dask client to run on, or None for the active one, or our own.
+    memory_ceiling : str or int or Ceiling or None
+        Bytes, text, a `Ceiling`, or None: the cluster's, else half of what is available.
+    kernels : bool
+        Whether tasks need the compiled kernels.
 
     Raises
     ------

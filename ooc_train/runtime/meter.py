@@ -114,13 +114,17 @@ class Meter:
 
     Parameters
     ----------
-    executor : what runs the passes
-    whole : whether all that the calling process and its children hold counts, or what it grew by
+    executor : Executor
+        What runs the passes.
+    whole : bool
+        Whether all that the calling process and its children hold counts, or what it grew
+        by.
     before : bytes that the calling process held when the job began
 
     Attributes
     ----------
-    notes : what a reader of the figures has to know
+    notes : list of str
+        What a reader of the figures has to know.
     """
 
     def __init__(self, executor: Executor, *, whole: bool, before: int) -> None:

@@ -22,9 +22,12 @@ class PatientNanny(distributed.Nanny):  # type: ignore[misc] # untyped base
 
     Parameters
     ----------
-    args, kwargs : as for `distributed.Nanny`
-    endings : where to note how processes ended
-    patience : seconds within which processes that are killed while they start are started again
+    args, kwargs : object
+        As for `distributed.Nanny`.
+    endings : Endings
+        Where to note how processes ended.
+    patience : float
+        Seconds within which processes that are killed while they start are started again.
     """
 
     def __init__(self, *args: Any, endings: Endings, patience: float, **kwargs: Any) -> None:

@@ -251,9 +251,10 @@ class GuardedCluster(distributed.LocalCluster):  # type: ignore[misc] # untyped 
 
     Parameters
     ----------
-    security : bool or distributed.Security
-        True for a key of its own, False for none, and for pages that every user of this machine can
-        open; or Dask's settings for TLS with a key that exists.
+    security : bool or Security
+        Bool or distributed.Security True for a key of its own, False for none, and for
+        pages that every user of this machine can open; or Dask's settings for TLS with a
+        key that exists.
     processes : bool
         Whether workers are processes; else threads of this one, which nobody can connect to.
     settings

@@ -50,7 +50,8 @@ def require_startable(n_workers: int) -> None:
 
     Parameters
     ----------
-    n_workers : processes that will be started
+    n_workers : int
+        Processes that will be started.
 
     Raises
     ------
@@ -216,9 +217,12 @@ def why_not_started(error: BaseException, endings: Endings, said: str) -> Cluste
 
     Parameters
     ----------
-    error : what the start of the cluster raised
-    endings : how processes ended meanwhile
-    said : the last line that they wrote to standard error, or ""
+    error : BaseException
+        What the start of the cluster raised.
+    endings : Endings
+        How processes ended meanwhile.
+    said : str
+        The last line that they wrote to standard error, or "".
     """
     logging.getLogger("distributed.process").setLevel(logging.CRITICAL)
     if NO_GUARD_EXIT in endings.statuses:
@@ -246,8 +250,10 @@ def hint(text: str, for_memory: int = 0) -> str:
 
     Parameters
     ----------
-    text : what was said
-    for_memory : processes that the kernel has ended for want of memory
+    text : str
+        What was said.
+    for_memory : int
+        Processes that the kernel has ended for want of memory.
     """
     addresses = resource.getrlimit(resource.RLIMIT_AS)[0]
     limited = addresses != resource.RLIM_INFINITY

@@ -25,7 +25,8 @@ class Overheard:
 
     Attributes
     ----------
-    failed : whether they could not be started: else it is handed on, and so is what follows
+    failed : bool
+        Whether they could not be started: else it is handed on, and so is what follows.
     """
 
     def __init__(self) -> None:

@@ -25,8 +25,10 @@ class TrainingPlugin(SchedulerPlugin):  # type: ignore[misc] # untyped base
 
     Attributes
     ----------
-    page : the page's path, or None where the scheduler has no dashboard
-    why : why there is none
+    page : str or None
+        The page's path, or None where the scheduler has no dashboard.
+    why : str
+        Why there is none.
     runs : what is known of them
     """
 
@@ -56,9 +58,12 @@ class TrainingPlugin(SchedulerPlugin):  # type: ignore[misc] # untyped base
 
         Parameters
         ----------
-        kind : "asked", whether there is a page; "begun", "moved" or "ended", of a run
-        run, client : which run, and the client that it runs on
-        values : numbers and names, as `ooc_train.monitoring.driver` sends them
+        kind : str
+            "asked", whether there is a page; "begun", "moved" or "ended", of a run.
+        run, client : str
+            Which run, and the client that it runs on.
+        values : Mapping[str, object] or None
+            Numbers and names, as `ooc_train.monitoring.driver` sends them.
         """
         values = values or {}
         if kind == "begun":

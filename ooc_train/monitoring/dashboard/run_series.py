@@ -34,8 +34,10 @@ class Series:
 
     Attributes
     ----------
-    rows : what is kept
-    count : rows that were taken in, by which one knows whether there are new ones
+    rows : list[tuple of float]
+        What is kept.
+    count : int
+        Rows that were taken in, by which one knows whether there are new ones.
 
     Examples
     --------
@@ -79,14 +81,21 @@ class Run:
 
     Attributes
     ----------
-    runs : all that the scheduler knows of, this one among them, the newest last
-    identity, number : a name and a number that no other run has
-    about : what the driver said of it when it began
-    client : the name of the client that it runs on
+    runs : Runs
+        All that the scheduler knows of, this one among them, the newest last.
+    identity, number : str
+        A name and a number that no other run has.
+    about : mapping
+        What the driver said of it when it began.
+    client : str
+        The name of the client that it runs on.
     steps, progress : rows of the columns `STEPS` and `PROGRESS`
-    processes : by address, a process's name, bytes now, and the most bytes that it held
-    events : time and text of what happened meanwhile, to workers and tasks too, newest first
-    state : "running", "converged", "finished" by a limit, or what ended it
+    processes : dict[str, tuple[str, int, int]]
+        By address, a process's name, bytes now, and the most bytes that it held.
+    events : deque[tuple[float, str]]
+        Time and text of what happened meanwhile, to workers and tasks too, newest first.
+    state : str
+        "running", "converged", "finished" by a limit, or what ended it.
     """
 
     def __init__(self, runs: "Runs", identity: str, client: str, about: Mapping[str, Any]) -> None:
@@ -230,9 +239,12 @@ def reading_limit(nbytes: float, seconds: float, threads: int) -> float | None:
 
     Parameters
     ----------
-    nbytes : decoded bytes that were read
-    seconds : that all threads together spent on reading, checking and decoding them
-    threads : threads that read at a time
+    nbytes : float
+        Decoded bytes that were read.
+    seconds : float
+        That all threads together spent on reading, checking and decoding them.
+    threads : int
+        Threads that read at a time.
 
     Returns
     -------
