@@ -1,12 +1,14 @@
 """What is shown of a run: a bar on a terminal, few lines elsewhere, nothing where that is asked."""
 
 import io
+import re
 import sys
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from ooc_train.core.progress import row_counter
 from ooc_train.core.text import printable
 from ooc_train.monitoring import callbacks
 from ooc_train.monitoring.callbacks import ConsoleBar, History
@@ -151,15 +153,30 @@ def test_a_bar_that_is_closed_twice_or_never_began():
             bar.close()
 
 
-def test_a_job_of_one_pass(clock):
+def test_the_stages_of_a_job(clock):
     stream = io.StringIO()
     bar = ConsoleBar(stream=stream)
-    on_rows = bar.job(100)
-    for _ in range(4):
-        clock[0] += 11
-        on_rows(25)
-    assert [line.split("  ")[0] for line in stream.getvalue().splitlines()] == ["pass 1 of 1"] * 4
-    assert stream.getvalue().splitlines()[1] == "pass 1 of 1  2.27 rows/s  22s left"
+    for stage in ("reading", "writing"):
+        add_rows = row_counter(bar.progress, stage, 100)
+        for _ in range(4):
+            clock[0] += 11
+            add_rows(25)
+    lines = stream.getvalue().splitlines()
+    assert [line.split("  ")[0] for line in lines] == ["reading"] * 4 + ["writing"] * 4
+    assert lines[1] == lines[5].replace("writing", "reading")
+    assert lines[1] == "reading  50 rows  2.27 rows/s  22s left"
+
+
+def test_a_bar_of_stages_on_a_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("TERM", "xterm")
+    stream = Terminal()
+    with ConsoleBar(stream=stream) as bar:
+        for stage in ("reading", "writing"):
+            row_counter(bar.progress, stage, 100)(1_000)
+    text = stream.getvalue()
+    assert "reading" in text
+    assert re.search(r"writing .*1,000 rows", text)
 
 
 def test_everything_goes_to_stderr(capsys, monkeypatch):

@@ -275,9 +275,10 @@ def test_a_store_is_replaced_only_on_purpose_and_only_once_the_new_one_is_whole(
 
 
 def test_progress_counts_every_row_once(tmp_path):
-    counts: list[int] = []
-    rechunk_store(write(tmp_path / "a"), tmp_path / "b", progress=counts.append)
-    assert sum(counts) == N
+    heard: list[tuple[str, int, float]] = []
+    rechunk_store(write(tmp_path / "a"), tmp_path / "b", progress=lambda *at: heard.append(at))
+    assert heard == sorted(heard)
+    assert (heard[0], heard[-1]) == (("writing", 0, 0.0), ("writing", N, 1.0))
 
 
 # ------------------------------------------------------------------------------ large chunks

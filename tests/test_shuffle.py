@@ -182,9 +182,12 @@ def test_weights_that_are_left_out_take_their_statistics_along(tmp_path):
 
 
 def test_progress_counts_every_row_twice(tmp_path):
-    counts: list[int] = []
-    shuffle_store(write(tmp_path / "a"), tmp_path / "b", progress=counts.append)
-    assert sum(counts) == 2 * N
+    heard: list[tuple[str, int, float]] = []
+    shuffle_store(write(tmp_path / "a"), tmp_path / "b", progress=lambda *at: heard.append(at))
+    for stage in ("reading", "writing"):
+        at = [(rows, share) for name, rows, share in heard if name == stage]
+        assert at == sorted(at)
+        assert (at[0], at[-1]) == ((0, 0.0), (N, 1.0))
 
 
 def test_an_output_that_exists_is_refused_before_anything_is_read(tmp_path, monkeypatch):

@@ -175,10 +175,11 @@ def test_the_store_holds_its_settings(tmp_path):
 
 
 def test_progress_adds_up_to_the_rows(tmp_path):
-    seen: list[int] = []
-    make_data(tmp_path / "s", rows=700, features=900, progress=seen.append)
-    assert sum(seen) == 700
-    assert len(seen) > 1
+    heard: list[tuple[str, int, float]] = []
+    make_data(tmp_path / "s", rows=700, features=900, progress=lambda *at: heard.append(at))
+    assert heard == sorted(heard)
+    assert (heard[0], heard[-1]) == (("writing", 0, 0.0), ("writing", 700, 1.0))
+    assert len(heard) > 2
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ def make_data(
             codec=codec,
             memory_ceiling=Ceiling.of(memory_ceiling, whole=True),
             overwrite=overwrite,
-            progress=bar.job(rows),
+            progress=bar.progress,
         )
     if output.as_json:
         print_json(describe_store(made, 0) | {"memory": asdict(memory)})
@@ -118,7 +118,7 @@ def rechunk(
             dtype=dtype,
             memory_ceiling=Ceiling.of(memory_ceiling, whole=True),
             overwrite=overwrite,
-            progress=bar.job(source.n_rows),
+            progress=bar.progress,
             warn=lambda text: bar.say(f"warning: {text}"),
         )
     if output.as_json:
@@ -154,7 +154,7 @@ def shuffle(
             random_state=random_state,
             memory_ceiling=Ceiling.of(memory_ceiling, whole=True),
             overwrite=overwrite,
-            progress=bar.job(source.n_rows, passes=2),
+            progress=bar.progress,
         )
     if output.as_json:
         print_json(describe_store(shuffled, 0) | {"memory": asdict(memory)})

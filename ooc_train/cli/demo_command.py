@@ -157,7 +157,7 @@ def _steps(
             n_bytes,
             memory_ceiling=ceiling,
             overwrite=overwrite,
-            progress=bar.job(steps.rows_of(n_bytes)),
+            progress=bar.progress,
         )
     total = made.total_bytes
     say(

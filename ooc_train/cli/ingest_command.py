@@ -148,7 +148,7 @@ def ingest(
                 Roles(**roles),
                 test_size=test_size,
                 random_state=random_state,
-                progress=bar.stages(),
+                progress=bar.progress,
                 **text,
             )
             bar.close()
@@ -168,7 +168,7 @@ def ingest(
             codec=codec,
             memory_ceiling=ceiling,
             overwrite=overwrite,
-            progress=bar.stages(),
+            progress=bar.progress,
             say=bar.say,
             warn=lambda _: None,  # it is among the notes
         )

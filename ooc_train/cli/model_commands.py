@@ -231,7 +231,6 @@ def evaluate(
             from ooc_train.inference.raw_files import evaluate_files
 
             stored.require_default("raw files")
-            on_rows = bar.stages()
             metrics, memory = evaluate_files(
                 fitted,
                 data,
@@ -239,7 +238,7 @@ def evaluate(
                 delimiter=delimiter,
                 encoding=encoding,
                 memory_ceiling=resources.ceiling,
-                progress=lambda rows, share: on_rows("evaluating", rows, share),
+                progress=bar.progress,
                 warn=lambda text: bar.say(f"warning: {text}"),
             )
         else:
@@ -263,7 +262,7 @@ def evaluate(
                     inputs,
                     client=client,
                     memory_ceiling=resources.ceiling,
-                    on_rows=bar.job(store.n_rows),
+                    progress=bar.progress,
                 )
     if output.as_json:
         print_json(metrics | {"memory": asdict(memory)})
@@ -318,7 +317,6 @@ def predict(
         if raw or is_table(out):
             from ooc_train.inference.raw_files import predict_files
 
-            on_rows = bar.stages()
             store = None if raw else stored.open(data)
             n_rows, memory = predict_files(
                 fitted,
@@ -330,7 +328,7 @@ def predict(
                 delimiter=delimiter,
                 encoding=encoding,
                 memory_ceiling=resources.ceiling,
-                progress=lambda rows, share: on_rows("predicting", rows, share),
+                progress=bar.progress,
                 warn=lambda text: bar.say(f"warning: {text}"),
             )
         else:
@@ -348,7 +346,7 @@ def predict(
                     overwrite=overwrite,
                     client=client,
                     memory_ceiling=resources.ceiling,
-                    on_rows=bar.job(n_rows),
+                    progress=bar.progress,
                 )
     if output.as_json:
         print_json({"n_rows": n_rows, "out": out, "arrays": kinds, "memory": asdict(memory)})

@@ -10,13 +10,14 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
 from ooc_train.core.places import temporary_folder
+from ooc_train.core.progress import Progress
 from ooc_train.core.units import approximate_bytes
 from ooc_train.experiments.comparing import load
 from ooc_train.inference.predict import evaluate
@@ -221,7 +222,7 @@ def make(
     *,
     memory_ceiling: Ceiling,
     overwrite: bool,
-    progress: Callable[[int], None],
+    progress: Progress,
 ) -> tuple[Store, float]:
     """Write about `size` bytes of made data to `made.zarr`; return it and the seconds it took."""
     begun = perf_counter()

@@ -1,7 +1,7 @@
 """Predicting and evaluating, for data of any size under a ceiling: one pass each."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain
@@ -10,6 +10,7 @@ from typing import Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from ooc_train.core.progress import Progress, no_progress, row_counter
 from ooc_train.core.sums import Array, Arrays, ArraySpec, Block, Workspace, nbytes, total_bytes
 from ooc_train.inference.metrics import PIECE_ROWS, MetricSums
 from ooc_train.memory.ceiling import Ceiling, MemoryReport
@@ -40,7 +41,7 @@ def evaluate(
     sample_weight: Any = None,
     client: Any = None,
     memory_ceiling: str | int | Ceiling | None = None,
-    on_rows: Callable[[int], None] = lambda _: None,
+    progress: Progress = no_progress,
 ) -> tuple[dict[str, Any], MemoryReport]:
     """Return metrics of a model on data with y, and what it took to get them.
 
@@ -49,7 +50,7 @@ def evaluate(
     model : `Fitted`, a fitted estimator, or the path of a saved run
     data, y, sample_weight : as for `train`
     client, memory_ceiling : as for `train`
-    on_rows : called with the number of rows after each task
+    progress : called with the stage, its rows so far, and its share from 0 to 1
 
     Returns
     -------
@@ -92,7 +93,8 @@ def evaluate(
     )
     with Job(source, client=client, memory_ceiling=memory_ceiling) as job:
         plan = job.plan(requirements)
-        metrics = reduction.metrics(job.stream(plan, on_rows).reduce(reduction))
+        add_rows = row_counter(progress, "evaluating", source.n_rows)
+        metrics = reduction.metrics(job.stream(plan, add_rows).reduce(reduction))
         return metrics, job.memory(plan)
 
 
@@ -163,7 +165,7 @@ def predict_store(
     overwrite: bool = False,
     client: Any = None,
     memory_ceiling: str | int | Ceiling | None = None,
-    on_rows: Callable[[int], None] = lambda _: None,
+    progress: Progress = no_progress,
 ) -> MemoryReport:
     """Write predictions for a store to another, which holds an array for each kind.
 
@@ -179,7 +181,7 @@ def predict_store(
     kinds : what is predicted, an array each
     overwrite : whether what lies there is replaced
     client, memory_ceiling : as for `train`
-    on_rows : called with the number of rows after each task
+    progress : called with the stage, its rows so far, and its share from 0 to 1
 
     Raises
     ------
@@ -211,7 +213,7 @@ def predict_store(
         OutputStore(out, overwrite=overwrite) as output,
     ):
         plan = job.plan(requirements)
-        stream = job.stream(plan, on_rows)
+        stream = job.stream(plan, row_counter(progress, "predicting", source.n_rows))
         columns: dict[str, Any] = {kind: Predictions(fitted, kind).columns for kind in kinds}
         if ids is not None:
             columns["row_id"] = (), np.dtype(ids.dtype)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ooc_train.core.prefetch import ahead
+from ooc_train.core.progress import Progress, no_progress
 from ooc_train.core.sums import Block
 from ooc_train.core.threads import load_blas, one_blas_thread
 from ooc_train.errors import InvalidRun
@@ -35,7 +36,6 @@ from ooc_train.tables.recipe import Recipe
 from ooc_train.tables.table_writer import TableWriter, label_column
 
 Path = str | os.PathLike[str]
-Progress = Callable[[int, float], None]
 """Takes the rows so far, and how much of all that is, from 0 to 1."""
 
 _BATCH_COPIES = 6
@@ -165,7 +165,7 @@ def predict_files(
     delimiter: str | None = None,
     encoding: str = "utf8",
     memory_ceiling: str | int | Ceiling | None = None,
-    progress: Progress = lambda *_: None,
+    progress: Progress = no_progress,
     warn: Callable[[str], None] = warnings.warn,
 ) -> tuple[int, MemoryReport]:
     """Write predictions for each row, in order: CSV or Parquet by the name of `out`, else Zarr.
@@ -189,7 +189,7 @@ def predict_files(
         Of CSV.
     memory_ceiling : str, int, Ceiling or None
     progress : callable
-        Called with the rows so far, and how much of all that is.
+        Called with the stage ("predicting"), its rows so far, and its share from 0 to 1.
     warn : callable
         Called with what numbers of raw files lost in the recipe's dtype.
 
@@ -232,7 +232,7 @@ def predict_files(
                     found = {kind: Predictions(fitted, kind).at(z) for kind in kinds}
                     writer.write({"row_id": block.ids} | found)
                 count += len(block.ids)
-                progress(count, block.share)
+                progress("predicting", count, block.share)
             writer.commit()
         return count, budget.report(terms)
 
@@ -245,7 +245,7 @@ def evaluate_files(
     delimiter: str | None = None,
     encoding: str = "utf8",
     memory_ceiling: str | int | Ceiling | None = None,
-    progress: Progress = lambda *_: None,
+    progress: Progress = no_progress,
     warn: Callable[[str], None] = warnings.warn,
 ) -> tuple[dict[str, Any], MemoryReport]:
     """Return metrics of a model on raw files that have the target, as `evaluate` does on a store.
@@ -283,7 +283,7 @@ def evaluate_files(
                 sums = reduction.zeros()
             reduction.add(sums, Block(block.X, y, block.weight, ((0, count),)), arrays)
             count += len(y)
-            progress(count, block.share)
+            progress("evaluating", count, block.share)
         if sums is None:
             raise InvalidRun("no row is left to evaluate: all lack a value")
         return reduction.metrics(sums), budget.report(terms)

@@ -1,12 +1,12 @@
-"""Listeners to a run: a bar on the terminal, plain lines elsewhere, and a list of what happened.
+"""Callbacks: a progress bar or plain lines on stderr, and a list of steps.
 
-Everything that is shown goes to stderr, so that stdout holds results and nothing else.
+Stdout holds results only.
 """
 
 import io
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import suppress
 from time import perf_counter
 from types import TracebackType
@@ -20,36 +20,37 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 _LINE_SECONDS = 1.0
-"""Without a terminal, steps are told about so often at most."""
+"""Least time between the lines of steps, without a terminal."""
 
 _QUIET_SECONDS = 10.0
-"""And a pass that takes long tells about so often how far it is."""
+"""Least time between the lines of a long pass or stage."""
 
 
 class History(list[Stepped]):
     """The steps of a run, in order."""
 
     def __call__(self, event: Event) -> None:
-        """Keep a step."""
+        """Append a step."""
         if isinstance(event, Stepped):
             self.append(event)
 
 
 class ConsoleBar:
-    """Shows how far a run is: a callback, and a context manager that takes its bar away.
+    """Shows progress on stderr: a bar on a terminal, elsewhere at most one line a second.
 
-    On a terminal it is one bar, elsewhere a line a step, at most one a second.
+    It is a callback of `train`. Its method `progress` serves all other jobs (`Progress`). As a
+    context manager it removes its bar at the end.
 
     Parameters
     ----------
     quiet : bool
-        Whether nothing is shown.
+        Whether to show nothing.
     verbose : bool
-        Whether what solvers note, such as a shorter step, is told of too, a line each.
+        Whether to print the notes of solvers too, one line each.
     max_passes, max_seconds : float or None
-        The limits that the run was given, which may end it early.
-    stream : IO[str] or None
-        Where to; stderr unless given.
+        Limits of the run, for the time left.
+    stream : file or None
+        Where to write; None is stderr.
     """
 
     def __init__(
@@ -63,11 +64,12 @@ class ConsoleBar:
     ) -> None:
         self._quiet = quiet
         self._verbose = verbose
-        self._stream = cast("IO[str]", _Heedless(stream or sys.stderr))
+        self._stream = cast("IO[str]", _BestEffortStream(stream or sys.stderr))
         self._limits = (max_passes, max_seconds)
         self._bar: Progress | None = None
         if not quiet and self._stream.isatty():
             self._bar = _make_bar(self._stream)
+        self._stage_starts: dict[str, float] = {}
         self._rows = 0
         self._n_rows = 1
         self._total: float | None = None
@@ -76,111 +78,95 @@ class ConsoleBar:
         self._last_line = 0.0
 
     def say(self, text: str) -> None:
-        """Write lines, above the bar where there is one."""
+        """Print lines, above the bar if there is one."""
         if self._bar is not None:
             self._bar.console.print(printable(text))
         elif not self._quiet:
             self._stream.write(printable(text) + "\n")
             self._stream.flush()
 
-    def job(self, n_rows: int, passes: float = 1.0) -> Callable[[int], None]:
-        """Begin a job of some passes, and return what takes the number of rows after each task."""
-        self._begin(n_rows, passes, "")
-        begun = perf_counter()
-
-        def on_rows(rows: int) -> None:
-            self(Progressed(self._rows + rows, perf_counter() - begun))
-
-        return on_rows
-
-    def stages(self) -> Callable[[str, int, float], None]:
-        """Begin a job of stages; return what takes a stage, its rows so far, and its share so far.
-
-        The share is of all that the stage has to do, from 0 to 1: how many rows that is may not be
-        known before they are read.
-        """
-        begun: dict[str, float] = {}
-
-        def on_rows(stage: str, rows: int, share: float) -> None:
-            now = perf_counter()
-            if stage not in begun:
-                begun[stage] = self._last_line = now
-                if self._bar is not None:
-                    self._bar.start()
-                    self._bar.add_task(stage, total=1.0, figures="", left="")
-                return
-            seconds = now - begun[stage]
-            left = seconds * (1 - share) / share if share else 0.0
-            figures = f"{rows:,} rows  {_rate(rows / seconds)} rows/s"
-            self._tell(stage, share, figures, f"{format_duration(round(left))} left")
-
-        return on_rows
-
-    def _tell(self, title: str, share: float, figures: str, left: str) -> None:
-        if self._bar is not None:
-            task = self._bar.task_ids[-1]
-            self._bar.update(task, completed=share, figures=figures, left=left)
-        elif perf_counter() - self._last_line >= _QUIET_SECONDS:
-            self._last_line = perf_counter()
-            self.say(f"{title}  {figures}  {left}")
+    def progress(self, stage: str, rows: int, share: float) -> None:
+        """Show the progress of a stage: its rows so far, and its share from 0 to 1."""
+        now = perf_counter()
+        if stage not in self._stage_starts:
+            self._stage_starts[stage] = now
+            self._begin(stage, 1.0, "")
+            return
+        seconds = now - self._stage_starts[stage]
+        left = seconds * (1 - share) / share if share else 0.0
+        figures = [f"{rows:,} rows", f"{_rate(rows / seconds if seconds else 0.0)} rows/s"]
+        self._show(stage, share, 1.0, figures, f"{format_duration(round(left))} left")
 
     def __call__(self, event: Event) -> None:
         """Show an event."""
         match event:
             case Started():
-                self._begin(
-                    event.n_rows,
-                    event.most_passes,
+                most, _ = self._limits
+                total = event.most_passes
+                if most is not None:
+                    total = most if total is None else min(most, total)
+                self._rows, self._n_rows, self._total = 0, event.n_rows, total
+                self._memory = (
                     f"memory {approximate_bytes(event.projected)} of "
-                    f"{approximate_bytes(event.ceiling)}",
+                    f"{approximate_bytes(event.ceiling)}"
                 )
+                self._begin("starting", total, self._memory)
             case Progressed():
                 self._rows = event.rows
-                self._show(event.seconds, self._left(event.seconds), _QUIET_SECONDS)
+                self._show_passes(event.seconds, self._left(event.seconds), _QUIET_SECONDS)
             case Stepped():
                 self._loss = f"loss {losses(event.loss, event.validation_loss)}"
-                # What is left of a pass says nothing where it has just ended.
+                # A pass that has just ended leaves no time of its own.
                 left = "" if self._total is None else self._left(event.seconds)
-                self._show(event.seconds, left, _LINE_SECONDS)
+                self._show_passes(event.seconds, left, _LINE_SECONDS)
             case Noted() if self._verbose:
                 self.say(f"after {format_duration(round(event.seconds))}: {event.text}")
             case Ended():
                 self.close()
 
-    def _begin(self, n_rows: int, passes: float | None, memory: str) -> None:
-        most, _ = self._limits
-        if most is not None:
-            passes = most if passes is None else min(most, passes)
-        self._rows, self._n_rows, self._total, self._memory = 0, n_rows, passes, memory
+    def _begin(self, title: str, total: float | None, figures: str) -> None:
         self._last_line = perf_counter()
         if self._bar is not None:
             self._bar.start()
-            self._bar.add_task("starting", total=passes, figures=memory, left="")
+            self._bar.add_task(title, total=total, figures=figures, left="")
 
-    def _show(self, seconds: float, left: str, line_seconds: float) -> None:
+    def _show_passes(self, seconds: float, left: str, line_seconds: float) -> None:
         passes = self._rows / self._n_rows
         title = f"pass {int(passes) + 1}"
         if self._total is not None:
             title = f"pass {min(int(passes) + 1, math.ceil(self._total))} of {self._total:g}"
         rate = self._rows / seconds if seconds else 0.0
         figures = [self._loss, f"{_rate(rate)} rows/s", self._memory]
+        # Without a known number of passes, the bar shows the current pass.
+        done, total = (passes % 1, 1.0) if self._total is None else (passes, self._total)
+        self._show(title, min(done, total), total, figures, left, line_seconds)
+
+    def _show(
+        self,
+        title: str,
+        done: float,
+        total: float,
+        figures: Sequence[str],
+        left: str,
+        line_seconds: float = _QUIET_SECONDS,
+    ) -> None:
+        """Update the bar, or print a line if the last one is old enough."""
+        text = "  ".join(filter(None, figures))
         if self._bar is not None:
-            # How many passes it takes is not always known; then the bar is that of the pass.
-            done, total = (passes % 1, 1.0) if self._total is None else (passes, self._total)
             self._bar.update(
                 self._bar.task_ids[-1],
                 description=title,
-                completed=min(done, total),
+                completed=done,
                 total=total,
-                figures="  ".join(filter(None, figures)),
+                figures=text,
                 left=left,
             )
         elif perf_counter() - self._last_line >= line_seconds:
             self._last_line = perf_counter()
-            self.say("  ".join(filter(None, [title, *figures, left])))
+            self.say("  ".join(filter(None, [title, text, left])))
 
     def _left(self, seconds: float) -> str:
-        """Say how long the run, or where its length is not known the pass, will go on for."""
+        """Return the time left in the run, or in the current pass if the total is unknown."""
         passes = self._rows / self._n_rows
         if not passes:
             return ""
@@ -193,7 +179,7 @@ class ConsoleBar:
         return f"{format_duration(round(left))} left{of}"
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._bar is not None:
             self._bar.stop()
 
@@ -209,10 +195,10 @@ class ConsoleBar:
         self.close()
 
 
-class _Heedless(io.TextIOBase):
-    """A stream whose lines are lost, and no reason to fail, once nobody reads it any more.
+class _BestEffortStream(io.TextIOBase):
+    """A stream whose write errors are ignored.
 
-    A terminal may be closed, and a pipe's other end, while a run has hours to go.
+    A terminal or the reader of a pipe may be closed while a run has hours to go.
     """
 
     def __init__(self, stream: IO[str]) -> None:
@@ -244,7 +230,7 @@ def _make_bar(stream: IO[str]) -> "Progress":
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
 
-    # Paths and names come from data: no markup in them is meant for us.
+    # Names and paths come from data: their markup is plain text.
     console = Console(file=stream, markup=False, emoji=False, highlight=False)
     return Progress(
         TextColumn("{task.description}", markup=False),

@@ -20,6 +20,7 @@ from ooc_train.core.atomic import STORE, commit_together, require_output
 from ooc_train.core.files import FileKind, read_json
 from ooc_train.core.places import local_path
 from ooc_train.core.prefetch import ahead
+from ooc_train.core.progress import Progress, no_progress, row_counter
 from ooc_train.errors import InvalidTable
 from ooc_train.memory.budget import Budget
 from ooc_train.memory.ceiling import Ceiling, MemoryReport, Term
@@ -138,7 +139,7 @@ def ingest(
     encoding: str = "utf8",
     memory_ceiling: str | int | Ceiling | None = None,
     overwrite: bool = False,
-    progress: Callable[[str, int, float], None] = lambda *_: None,
+    progress: Progress = no_progress,
     say: Callable[[str], None] = lambda _: None,
     warn: Callable[[str], None] = warnings.warn,
 ) -> Ingested:
@@ -244,7 +245,7 @@ class _Job:
     layout: Layout
     test_size: float
     overwrite: bool
-    progress: Callable[[str, int, float], None]
+    progress: Progress
     say: Callable[[str], None]
 
     def made(self, budget: Budget, learner: Survey | Known, widened: str | None) -> Ingested:
@@ -326,13 +327,7 @@ class _Job:
         require_disk(path, recipe, n_rows, share=share, chosen=chosen)
         del first
         pairs = self._pairs()
-        written = 0
-
-        def on_rows(rows: int) -> None:
-            nonlocal written
-            written += rows
-            self.progress("writing", written, written / n_rows)
-
+        add_rows = row_counter(self.progress, "writing", n_rows)
         with ExitStack() as stack:
             writers = {
                 name: stack.enter_context(
@@ -351,7 +346,7 @@ class _Job:
                 with closing(expanded(spools[name], recipe, learner, layout)) as rows:
                     for row in rows:
                         writer.write(**row)
-                        on_rows(len(row["X"]))
+                        add_rows(len(row["X"]))
             # Both or none, and the test rows first: where the training rows lie, all is there.
             names = list(reversed(self.outputs))
             for name in names:
@@ -387,7 +382,7 @@ def preview(
     random_state: int = 0,
     delimiter: str | None = None,
     encoding: str = "utf8",
-    progress: Callable[[str, int, float], None] = lambda *_: None,
+    progress: Progress = no_progress,
 ) -> Preview:
     """Read raw files as `ingest` would, and say what would become of each column.
 

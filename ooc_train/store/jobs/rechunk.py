@@ -16,6 +16,7 @@ import numpy as np
 
 from ooc_train.core.atomic import STORE, require_output
 from ooc_train.core.prefetch import ahead
+from ooc_train.core.progress import Progress, no_progress, row_counter
 from ooc_train.core.schema import shown
 from ooc_train.memory.budget import Budget
 from ooc_train.memory.ceiling import Ceiling, MemoryReport, Term
@@ -49,7 +50,7 @@ def rechunk_store(
     dtype: np.dtype[Any] | str | None = None,
     memory_ceiling: str | int | Ceiling | None = None,
     overwrite: bool = False,
-    progress: Callable[[int], None] = lambda _: None,
+    progress: Progress = no_progress,
     warn: Callable[[str], None] = warnings.warn,
 ) -> tuple[Store, MemoryReport]:
     """Write the rows of a store, in their order, in chunks of another size, codec or type.
@@ -82,7 +83,7 @@ def rechunk_store(
     overwrite : bool
         Whether a store that lies there is replaced, once this one is whole.
     progress : callable
-        Called with the number of rows after each few that were written.
+        Called with the stage ("writing"), its rows so far, and its share from 0 to 1.
     warn : callable
         Called with what numbers lose in `dtype`.
 
@@ -146,11 +147,12 @@ def rechunk_store(
             closing(ahead(read_records(source, record))) as blocks,
         ):
             roles = list(arrays_of(source))
+            add_rows = row_counter(progress, "writing", source.n_rows)
             for records in blocks:
                 if rounding is not None:
                     rounding.look(records["X"])
                 writer.write(**{role: records[role] for role in roles})
-                progress(len(records))
+                add_rows(len(records))
             made = writer.commit()
         for loss in rounding.losses() if rounding is not None else ():
             warn(f"{loss}: numbers that differ may become the same")

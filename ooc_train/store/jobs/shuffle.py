@@ -7,7 +7,6 @@ writing, in a thread each.
 
 import operator
 import os
-from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ooc_train.core.prefetch import ahead
+from ooc_train.core.progress import Progress, no_progress, row_counter
 from ooc_train.core.units import approximate_bytes
 from ooc_train.memory.budget import Budget
 from ooc_train.memory.ceiling import Ceiling, MemoryReport, Term
@@ -43,7 +43,7 @@ def shuffle_store(
     random_state: int = 0,
     memory_ceiling: str | int | Ceiling | None = None,
     overwrite: bool = False,
-    progress: Callable[[int], None] = lambda _: None,
+    progress: Progress = no_progress,
 ) -> tuple[Store, MemoryReport]:
     """Write the rows of a store in random order: every permutation is as likely as any other.
 
@@ -67,8 +67,8 @@ def shuffle_store(
     overwrite : bool
         Whether a store that lies there is replaced, once this one is whole.
     progress : callable
-        Called with a number of rows, twice for each row: when it is scattered and when it is
-        written.
+        Called with the stage ("reading", then "writing"), its rows so far, and its share from 0
+        to 1.
 
     Returns
     -------
@@ -126,14 +126,16 @@ def shuffle_store(
         )
         with spool:
             with closing(ahead(read_records(source, record))) as blocks:
+                add_rows = row_counter(progress, "reading", source.n_rows)
                 for records in blocks:
                     spool.add(records)
-                    progress(len(records))
+                    add_rows(len(records))
             given = [name for name in record.names or () if name != "row"]
+            add_rows = row_counter(progress, "writing", source.n_rows)
             for records in spool.blocks():
                 rows = {"row_id": records["row"]} | {name: records[name] for name in given}
                 writer.write(**rows)
-                progress(len(records))
+                add_rows(len(records))
         shuffled = writer.commit()
         return shuffled, budget.report(terms)
 

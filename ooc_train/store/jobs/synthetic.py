@@ -6,13 +6,13 @@ those of a short one.
 """
 
 import os
-from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 
+from ooc_train.core.progress import Progress, no_progress, row_counter
 from ooc_train.core.units import parse_rows
 from ooc_train.memory.budget import Budget
 from ooc_train.memory.ceiling import Ceiling, MemoryReport, Term
@@ -41,7 +41,7 @@ def make_data(
     codec: Literal["none", "lz4", "zstd"] = "none",
     memory_ceiling: str | int | Ceiling | None = None,
     overwrite: bool = False,
-    progress: Callable[[int], None] = lambda _: None,
+    progress: Progress = no_progress,
 ) -> Store:
     """Write a store of made data, of any size in the memory of a few dozen chunks.
 
@@ -87,7 +87,7 @@ def make_data(
     overwrite : bool
         Whether a store that lies there is replaced.
     progress : callable
-        Called with the number of rows after each few that were written.
+        Called with the stage ("writing"), its rows so far, and its share from 0 to 1.
 
     Returns
     -------
@@ -130,7 +130,7 @@ def make_rows(
     codec: Packing = "none",
     memory_ceiling: str | int | Ceiling | None = None,
     overwrite: bool = False,
-    progress: Callable[[int], None] = lambda _: None,
+    progress: Progress = no_progress,
 ) -> tuple[Store, MemoryReport]:
     """Do what `make_data` does, and return what it held too."""
     n_rows = parse_rows(rows)
@@ -156,11 +156,12 @@ def make_rows(
             attributes={"made": recipe.to_json()},
             overwrite=overwrite,
         )
+        add_rows = row_counter(progress, "writing", n_rows)
         with writer, closing(recipe.blocks(n_rows, threads, weighted=sample_weight)) as blocks:
             for X, y, weight in blocks:
                 left = n_rows - writer.n_rows
                 writer.write(X[:left], y[:left], None if weight is None else weight[:left])
-                progress(min(left, recipe.block_rows))
+                add_rows(min(left, recipe.block_rows))
             return writer.commit(), budget.report(terms)
 
 
