@@ -45,12 +45,12 @@ from .runs.report import Report as Report
 from .runtime.cluster import LocalCluster as LocalCluster
 from .runtime.cluster import training_link as training_link
 from .store.dataset import Store as Store
-from .store.dataset import open_store as open_store
 from .store.jobs.ingest import Ingested as Ingested
 from .store.jobs.ingest import ingest as ingest
 from .store.jobs.rechunk import rechunk_store as rechunk_store
 from .store.jobs.shuffle import shuffle_store as shuffle_store
 from .store.jobs.synthetic import make_data as make_data
+from .store.opening.opener import open_store as open_store
 from .store.writing.writer import StoreWriter as StoreWriter
 from .stream.plan import Plan as Plan
 from .tables.recipe import Recipe as Recipe

@@ -15,8 +15,9 @@ import numpy as np
 
 from ooc_train.core import atomic
 from ooc_train.errors import StoreNotFound
-from ooc_train.store.dataset import open_store
-from ooc_train.store.jobs.ingest import ingest, sister_path
+from ooc_train.store.jobs.ingest import ingest
+from ooc_train.store.jobs.train_test_split import path_for_testing
+from ooc_train.store.opening.opener import open_store
 
 ROWS = 60
 RENAMES = {"os.rename", "ooc_train.rename"}
@@ -93,7 +94,7 @@ def main():
     with open(table, "w", encoding="utf-8") as file:
         file.write("x,y\n" + "".join(f"{i / 7},{i % 2}\n" for i in range(ROWS)))
     out = os.path.join(places, "a.zarr")
-    both = [out, sister_path(out)]
+    both = [out, path_for_testing(out)]
     if mode == "without exchange":
         atomic._renamed = lambda *_: False
     os.mkdir(places)

@@ -36,7 +36,7 @@ from ooc_train.monitoring.run_page import run_page
 from ooc_train.runs.fitted import load_fitted
 from ooc_train.runtime import cluster as clusters
 from ooc_train.runtime.cluster import LocalCluster
-from ooc_train.store.dataset import open_store
+from ooc_train.store.opening.opener import open_store
 from ooc_train.store.writing.writer import StoreWriter
 from ooc_train.stream.order import spread
 from ooc_train.training.loop import train

@@ -15,9 +15,10 @@ import pytest
 
 from ooc_train.cli.parsers import names
 from ooc_train.errors import CeilingExceeded, InvalidTable, OutputExists, TableNotFound
-from ooc_train.store.dataset import open_store
-from ooc_train.store.jobs.ingest import ingest, recipe_of
-from ooc_train.store.writing import output
+from ooc_train.store.jobs.ingest import ingest
+from ooc_train.store.jobs.ingest_reading import recipe_of
+from ooc_train.store.opening.opener import open_store
+from ooc_train.store.writing import shard_writer
 from tests.test_core_files import lay
 from tests.test_ingest import RNG, ROLES, TABLE, features_of, made, write
 from tests.test_writer import contents
@@ -446,7 +447,7 @@ def test_text_of_parquet_that_is_none(tmp_path):
 def test_a_disk_that_fills_up(tmp_path, monkeypatch, after):
     made(tmp_path, TABLE, test_size=0.2, **ROLES)
     before = contents(tmp_path)
-    calls, write_all, write_some = itertools.count(), output._write_all, os.write
+    calls, write_all, write_some = itertools.count(), shard_writer._write_all, os.write
 
     def full(file, data):
         if next(calls) >= after:
@@ -454,7 +455,7 @@ def test_a_disk_that_fills_up(tmp_path, monkeypatch, after):
         return (write_some if isinstance(file, int) else write_all)(file, data)
 
     monkeypatch.setattr(os, "write", full)
-    monkeypatch.setattr(output, "_write_all", full)
+    monkeypatch.setattr(shard_writer, "_write_all", full)
     with pytest.raises(OSError, match="disk is full: free some room"):
         made(tmp_path, TABLE, test_size=0.2, chunk_rows=64, overwrite=True, random_state=9, **ROLES)
     assert contents(tmp_path) == before

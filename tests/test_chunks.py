@@ -19,8 +19,8 @@ from numcodecs.registry import get_codec
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, GzipCodec, ShardingCodec, ZstdCodec
 
 from ooc_train.errors import CorruptChunk
-from ooc_train.store.dataset import open_store
-from ooc_train.store.opening.nodes import find_node
+from ooc_train.store.opening.finding import find_node
+from ooc_train.store.opening.opener import open_store
 from ooc_train.store.reading import direct
 from ooc_train.store.reading.chunks import ChunkReader
 from ooc_train.store.writing.writer import StoreWriter
@@ -451,7 +451,7 @@ def test_reading_our_store_needs_no_zarr(tmp_path):
     store = write(tmp_path, "none")
     code = (
         "import sys, numpy as np\n"
-        "from ooc_train.store.dataset import open_store\n"
+        "from ooc_train.store.opening.opener import open_store\n"
         "from ooc_train.store.reading.chunks import ChunkReader\n"
         f"store = open_store({store.path!r})\n"
         "ChunkReader(store.X).read(0, np.empty((4, 3), 'f4'))\n"

@@ -35,8 +35,8 @@ from ooc_train.monitoring.callbacks import ConsoleBar
 from ooc_train.runs.events import Stepped
 from ooc_train.runs.fitted import Fitted, load_fitted
 from ooc_train.runtime.cluster import LocalCluster, workers_within
-from ooc_train.store.dataset import open_store
 from ooc_train.store.jobs.synthetic import make_data
+from ooc_train.store.opening.opener import open_store
 from ooc_train.store.writing.writer import StoreWriter
 from tests.sealing import reseal
 from tests.streams import write_store
@@ -279,7 +279,7 @@ def test_messages_name_options_where_python_has_arguments(said, told, tmp_path, 
     def fail(path, **_: Any) -> None:
         raise ValueError(said)
 
-    monkeypatch.setattr("ooc_train.store.dataset.open_store", fail)
+    monkeypatch.setattr("ooc_train.store.opening.opener.open_store", fail)
     result = here("train", tmp_path)
     assert result.stderr == f"error: {told}\n"
     assert json.loads(here("train", tmp_path, "--json").stdout)["message"] == told

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from ooc_train import LogisticRegression
 from ooc_train.cli import app
-from ooc_train.store.dataset import open_store
+from ooc_train.store.opening.opener import open_store
 from tests.test_raw_files import people
 
 

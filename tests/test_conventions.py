@@ -15,9 +15,10 @@ from zarr.storage import MemoryStore
 from ooc_train.errors import InvalidStore, NonFiniteData
 from ooc_train.models.settings import Model
 from ooc_train.runtime import cluster as clusters
-from ooc_train.store.dataset import open_store
-from ooc_train.store.format.conventions import declared_by, require_rows_first
+from ooc_train.store.format.conventions import decode_attributes
+from ooc_train.store.format.dimensions import require_rows_first
 from ooc_train.store.opening import nodes
+from ooc_train.store.opening.opener import open_store
 from ooc_train.store.reading.chunks import ChunkReader
 from ooc_train.training.loop import train
 
@@ -324,7 +325,7 @@ def test_fill_values_compare_by_their_bits(dtype, unsigned, fill):
     """A value of the type at rest means the same bits in the type that is meant."""
     at_rest = np.dtype(dtype)
     attributes = {"_FillValue": fill} | ({} if unsigned is None else {"_Unsigned": unsigned})
-    meant, declared = declared_by(attributes, at_rest, "a")
+    meant, declared = decode_attributes(attributes, at_rest, "a")
     assert meant.itemsize == at_rest.itemsize
     limits = np.iinfo(at_rest)
     if limits.min <= fill <= limits.max:
@@ -338,7 +339,7 @@ def test_fill_values_compare_by_their_bits(dtype, unsigned, fill):
 @given(st.floats(width=32))
 def test_floats_in_attributes_of_format_3(value):
     for said in (double(value), value):
-        _, declared = declared_by({"_FillValue": said}, np.dtype("f4"), "a")
+        _, declared = decode_attributes({"_FillValue": said}, np.dtype("f4"), "a")
         if math.isnan(value):
             assert declared is None
         else:

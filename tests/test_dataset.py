@@ -10,12 +10,9 @@ import pytest
 import zarr
 
 from ooc_train.errors import InvalidStore, StoreNotFound
-from ooc_train.store.dataset import (
-    ColumnStatistics,
-    default_chunk_rows,
-    default_shard_rows,
-    open_store,
-)
+from ooc_train.store.format.chunk_sizes import default_chunk_rows, default_shard_rows
+from ooc_train.store.format.statistics import ColumnStatistics
+from ooc_train.store.opening.opener import open_store
 from ooc_train.store.writing.writer import StoreWriter
 from tests.sealing import checksums_off, edit
 

@@ -20,7 +20,7 @@ from ooc_train import cli
 from ooc_train.experiments import comparing, demo
 from ooc_train.memory.ceiling import measure
 from ooc_train.runtime.cluster import LocalCluster
-from ooc_train.store.dataset import open_store
+from ooc_train.store.opening.opener import open_store
 
 ROOT = Path(__file__).parent.parent
 

@@ -11,12 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ooc_train.store.jobs import external_shuffle as spool_module
-from ooc_train.store.jobs.external_shuffle import Spool, row_keys
+from ooc_train.store.jobs import shuffle_keys
+from ooc_train.store.jobs.external_shuffle import ExternalShuffle
+from ooc_train.store.jobs.shuffle_keys import row_keys
+from ooc_train.store.jobs.shuffle_sizes import ShuffleSizes
 
 NARROW = np.dtype([("row", "<i8"), ("X", "<f4", (3,)), ("y", "u1")])
 WIDE = np.dtype([("row", "<i8"), ("X", "u1", (1500,))])
-LEAST = Spool.least_room(WIDE.itemsize)
+LEAST = ExternalShuffle.least_bytes(WIDE.itemsize)
 
 
 def records_of(rows, dtype=WIDE):
@@ -29,7 +31,7 @@ def records_of(rows, dtype=WIDE):
 
 def through(directory, n, *, cuts=(), seed: int | None = 0, room=LEAST, expected=None):
     """Row numbers in the order that they come back, after checking what came with them."""
-    with Spool(WIDE, directory, room=room, seed=seed, expected_bytes=expected) as spool:
+    with ExternalShuffle(WIDE, directory, room=room, seed=seed, expected_bytes=expected) as spool:
         for start, stop in itertools.pairwise([0, *sorted(cuts), n]):
             spool.add(records_of(np.arange(start, stop)))
         assert (spool.n_rows, spool.n_bytes) == (n, n * WIDE.itemsize)
@@ -53,7 +55,7 @@ def expected_order(n, seed):
 def test_keys_are_those_of_the_published_generator():
     # SplitMix64 from the state 0, by the reference implementation of Vigna.
     reference = [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F]
-    start = int(spool_module._offset(7))
+    start = int(shuffle_keys._offset(7))
     # The key of row r is output r - 1 of the stream that begins at the seed's offset.
     inverse = pow(0x9E3779B97F4A7C15, -1, 2**64)
     rows = [(inverse * -start + k) % 2**64 for k in (1, 2, 3)]
@@ -98,7 +100,7 @@ def test_an_expectation_that_is_wrong_changes_nothing(tmp_path, expected):
 
 
 def test_extents_that_outgrow_their_room_are_merged_down_to_one_bucket(tmp_path):
-    with Spool(WIDE, tmp_path, room=LEAST, seed=3) as spool:
+    with ExternalShuffle(WIDE, tmp_path, room=LEAST, seed=3) as spool:
         sizes, buckets = spool._sizes, set()
         while spool._bits:
             rows = np.arange(spool.n_rows, spool.n_rows + sizes.block_rows)
@@ -136,7 +138,7 @@ def test_where_a_row_goes_knows_nothing_of_where_it_came_from(seed):
 
 @pytest.mark.parametrize("seed", [None, 5])
 def test_what_is_added_between_two_readings_is_read_with_the_rest(tmp_path, seed):
-    with Spool(WIDE, tmp_path, room=2 * LEAST, seed=seed, expected_bytes=10**5) as spool:
+    with ExternalShuffle(WIDE, tmp_path, room=2 * LEAST, seed=seed, expected_bytes=10**5) as spool:
         assert read(spool).tolist() == []
         for stop in (50, 77):
             spool.add(records_of(np.arange(spool.n_rows, stop)))
@@ -145,7 +147,7 @@ def test_what_is_added_between_two_readings_is_read_with_the_rest(tmp_path, seed
 
 
 def test_one_reading_at_a_time(tmp_path):
-    with Spool(WIDE, tmp_path, room=LEAST, seed=0) as spool:
+    with ExternalShuffle(WIDE, tmp_path, room=LEAST, seed=0) as spool:
         spool.add(records_of(np.arange(99)))
         first = spool.blocks()
         next(first)
@@ -158,7 +160,7 @@ def test_one_reading_at_a_time(tmp_path):
 
 
 def test_a_row_number_that_comes_more_often_than_fits_is_an_error(tmp_path):
-    with Spool(WIDE, tmp_path, room=LEAST, seed=0) as spool:
+    with ExternalShuffle(WIDE, tmp_path, room=LEAST, seed=0) as spool:
         spool.add(records_of(np.full(200, 7)))
         with pytest.raises(ValueError, match="several records have the same row number"):
             read(spool)
@@ -176,11 +178,14 @@ def test_a_row_number_that_comes_more_often_than_fits_is_an_error(tmp_path):
 )
 def test_records_and_rooms_that_can_not_be_used(tmp_path, dtype, room, message):
     with pytest.raises(ValueError, match=message):
-        Spool(dtype, tmp_path, room=room, seed=0)
+        ExternalShuffle(dtype, tmp_path, room=room, seed=0)
 
 
 def test_records_of_another_dtype(tmp_path):
-    with Spool(WIDE, tmp_path, room=LEAST, seed=0) as spool, pytest.raises(ValueError, match="tak"):
+    with (
+        ExternalShuffle(WIDE, tmp_path, room=LEAST, seed=0) as spool,
+        pytest.raises(ValueError, match="tak"),
+    ):
         spool.add(np.zeros(3, NARROW))
 
 
@@ -188,8 +193,8 @@ def test_records_of_another_dtype(tmp_path):
 @pytest.mark.parametrize("factor", [1, 1.01, 3, 100])
 def test_the_parts_add_up_to_no_more_than_the_room(record, factor):
     dtype = np.dtype([("row", "<i8"), ("X", "u1", (record - 8,))])
-    room = int(factor * Spool.least_room(dtype.itemsize))
-    sizes = spool_module._Sizes.of(record, room)
+    room = int(factor * ExternalShuffle.least_bytes(dtype.itemsize))
+    sizes = ShuffleSizes.of(record, room)
     assert sizes.block_rows >= 16
     pieces = sizes.piece_rows * (2 * record + 64)
     extents = 12 * sizes.cells + 16 * sizes.buckets(None)
@@ -203,11 +208,11 @@ def test_the_parts_add_up_to_no_more_than_the_room(record, factor):
 def test_with_enough_room_no_bucket_is_read_twice(n_bytes):
     dtype = np.dtype([("row", "<i8"), ("X", "<f4", (100,))])
     least, enough = (
-        Spool.least_room(dtype.itemsize, n_bytes),
-        Spool.enough_room(dtype.itemsize, n_bytes),
+        ExternalShuffle.least_bytes(dtype.itemsize, n_bytes),
+        ExternalShuffle.ample_bytes(dtype.itemsize, n_bytes),
     )
     assert 2**16 < least <= enough < max(2**27, n_bytes // 20)
-    sizes = spool_module._Sizes.of(dtype.itemsize, enough)
+    sizes = ShuffleSizes.of(dtype.itemsize, enough)
     rows = n_bytes // dtype.itemsize
     buckets = sizes.buckets(rows)
     assert rows / buckets <= sizes.sure_rows
@@ -225,7 +230,7 @@ def test_a_disk_that_fills_up(tmp_path, monkeypatch, seed):
         return write(fd, data[: max(1, len(data) // 2)])
 
     monkeypatch.setattr(os, "write", full_after_three)
-    with Spool(WIDE, tmp_path, room=LEAST, seed=seed) as spool:
+    with ExternalShuffle(WIDE, tmp_path, room=LEAST, seed=seed) as spool:
         with pytest.raises(OSError, match="disk is full: free some room") as caught:
             spool.add(records_of(np.arange(500)))
         assert caught.value.errno == errno.ENOSPC
@@ -243,7 +248,7 @@ MEMORY = """
 import sys
 import numpy as np
 from ooc_train.memory.ceiling import measure, reset_peak
-from ooc_train.store.jobs.external_shuffle import Spool
+from ooc_train.store.jobs.external_shuffle import ExternalShuffle
 
 columns, room, times, expected, directory = sys.argv[1:]
 dtype = np.dtype([("row", "<i8"), ("X", "<f4", (int(columns),))])
@@ -254,7 +259,7 @@ records = np.zeros(step, dtype)
 
 def run(rows, room, expected):
     total = 0
-    with Spool(dtype, directory, room=room, seed=0, expected_bytes=expected) as spool:
+    with ExternalShuffle(dtype, directory, room=room, seed=0, expected_bytes=expected) as spool:
         for start in range(0, rows, step):
             taken = records[: rows - start]
             taken["row"] = np.arange(start, start + len(taken))
@@ -264,7 +269,7 @@ def run(rows, room, expected):
                 total += len(piece)
     return total
 
-run(1000, Spool.least_room(dtype.itemsize), None)
+run(1000, ExternalShuffle.least_bytes(dtype.itemsize), None)
 print(reset_peak())
 before = measure().current
 total = run(rows, room, None if expected == "None" else int(expected) * rows * dtype.itemsize)

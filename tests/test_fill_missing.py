@@ -15,11 +15,12 @@ from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec
 from ooc_train.errors import CorruptChunk, InvalidStore, NonFiniteData
 from ooc_train.models.settings import Model
 from ooc_train.runtime import cluster as clusters
-from ooc_train.store.dataset import open_store
 from ooc_train.store.jobs.rechunk import rechunk_store
-from ooc_train.store.jobs.rewriting import arrays_of, rechunk_command
+from ooc_train.store.jobs.rewriting_commands import rechunk_command
 from ooc_train.store.jobs.shuffle import shuffle_store
-from ooc_train.store.opening.nodes import find_node
+from ooc_train.store.jobs.store_records import arrays_of
+from ooc_train.store.opening.finding import find_node
+from ooc_train.store.opening.opener import open_store
 from ooc_train.store.reading.chunks import ChunkReader
 from ooc_train.store.writing.writer import StoreWriter
 from ooc_train.training.loop import train

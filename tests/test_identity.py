@@ -19,10 +19,10 @@ from ooc_train.errors import CorruptChunk, InvalidStore
 from ooc_train.inference.predict import predict_store
 from ooc_train.models.settings import Model
 from ooc_train.runtime import cluster as clusters
-from ooc_train.store.dataset import open_store
 from ooc_train.store.format import checksums, identity
 from ooc_train.store.jobs.rechunk import rechunk_store
 from ooc_train.store.jobs.shuffle import shuffle_store
+from ooc_train.store.opening.opener import open_store
 from ooc_train.store.reading.chunks import ChunkReader
 from ooc_train.store.writing.writer import StoreWriter
 from ooc_train.training.loop import train

@@ -20,8 +20,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 from ooc_train.errors import InvalidTable
-from ooc_train.store.jobs.external_shuffle import row_keys
-from ooc_train.store.jobs.ingest import ingest, preview, recipe_of, rows_for_testing, sister_path
+from ooc_train.store.jobs.ingest import ingest
+from ooc_train.store.jobs.ingest_preview import preview
+from ooc_train.store.jobs.ingest_reading import recipe_of
+from ooc_train.store.jobs.shuffle_keys import row_keys
+from ooc_train.store.jobs.train_test_split import path_for_testing, rows_for_testing
 from ooc_train.tables.roles import Roles
 from tests.conftest import DATA
 from tests.test_writer import contents, rows_of
@@ -360,7 +363,9 @@ def test_test_rows_are_drawn_at_random():
 def test_a_test_split_has_each_row_on_one_side(tmp_path, share):
     result = made(tmp_path, TABLE.select(["small", "real"]), test_size=share, shuffle=True)
     assert result.test is not None
-    assert result.test.path == str(tmp_path / "out.test.zarr") == sister_path(result.store.path)
+    assert (
+        result.test.path == str(tmp_path / "out.test.zarr") == path_for_testing(result.store.path)
+    )
     ids = [rows_of(store.row_id) for store in (result.store, result.test)]
     assert len(ids[1]) == pytest.approx(share * N, abs=1)
     assert np.sort(np.concatenate(ids)).tolist() == list(range(N))

@@ -13,8 +13,8 @@ import pytest
 
 from ooc_train.core.units import parse_bytes
 from ooc_train.errors import StoreNotFound
-from ooc_train.store.dataset import open_store
 from ooc_train.store.jobs.ingest import ingest
+from ooc_train.store.opening.opener import open_store
 from tests.test_writer import rows_of
 from tests.watch import watch
 

@@ -11,7 +11,7 @@ import zarr
 
 from ooc_train.errors import CeilingExceeded, InvalidStore, NonFiniteData
 from ooc_train.models.settings import Model
-from ooc_train.store.dataset import open_store
+from ooc_train.store.opening.opener import open_store
 from ooc_train.store.reading.chunks import ChunkReader
 from ooc_train.stream.classes import class_weights
 from ooc_train.stream.inputs import read_inputs, without_y

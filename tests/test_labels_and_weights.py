@@ -22,7 +22,7 @@ from ooc_train.inference.predict import evaluate
 from ooc_train.inference.raw_files import evaluate_files
 from ooc_train.models.settings import Model
 from ooc_train.runtime.cluster import LocalCluster
-from ooc_train.store.dataset import open_store
+from ooc_train.store.opening.opener import open_store
 from ooc_train.stream import labels_and_weights as beside
 from ooc_train.stream.inputs import read_inputs
 from ooc_train.training.loop import train

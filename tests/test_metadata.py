@@ -10,9 +10,9 @@ import pytest
 import zarr
 
 from ooc_train.errors import CorruptChunk, InvalidStore
-from ooc_train.store.dataset import open_store
 from ooc_train.store.jobs.rechunk import rechunk_store
 from ooc_train.store.jobs.shuffle import shuffle_store
+from ooc_train.store.opening.opener import open_store
 from tests.sealing import as_earlier_release, reseal
 from tests.test_bad_input import FEATURES, ROWS, foreign_store, own_store, rows
 from tests.test_core_files import lay

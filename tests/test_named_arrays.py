@@ -12,10 +12,11 @@ from ooc_train.errors import InvalidStore, StoreNotFound
 from ooc_train.models.settings import Model
 from ooc_train.runs.fitted import load_fitted
 from ooc_train.runtime.cluster import LocalCluster
-from ooc_train.store.dataset import open_store
 from ooc_train.store.jobs.rechunk import rechunk_store
-from ooc_train.store.jobs.rewriting import arrays_of, rechunk_command, shuffle_command
+from ooc_train.store.jobs.rewriting_commands import rechunk_command, shuffle_command
 from ooc_train.store.jobs.shuffle import shuffle_store
+from ooc_train.store.jobs.store_records import arrays_of
+from ooc_train.store.opening.opener import open_store
 from ooc_train.training.loop import train
 from tests.sealing import edit
 from tests.streams import write_store

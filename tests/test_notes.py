@@ -31,7 +31,7 @@ class Listener:
         return [event.text for event in self.events if isinstance(event, Noted)]
 
 
-def notes_of(model: Model, **settings: Any) -> list[str]:
+def integrity_notes(model: Model, **settings: Any) -> list[str]:
     listener = Listener()
     train(model, ROWS, callbacks=[listener], **settings)
     assert isinstance(listener.events[0], Started)
@@ -48,7 +48,7 @@ def notes_of(model: Model, **settings: Any) -> list[str]:
     ],
 )
 def test_a_run_says_which_limit_ended_it(settings, end):
-    first, *_, last = notes_of(UPDATES, **settings)
+    first, *_, last = integrity_notes(UPDATES, **settings)
     assert first.startswith("learning rate ")
     assert first.endswith(", falling")
     assert last == f"ends: {end}"
@@ -67,12 +67,12 @@ def test_a_limit_leaves_the_model_of_a_run_that_was_planned_to_end_there(batch_s
 
 def test_a_run_says_that_it_converged_and_where_it_was_saved(tmp_path):
     path = str(tmp_path / "a.run")
-    assert notes_of(Model(name="logistic"), out=path) == [
+    assert integrity_notes(Model(name="logistic"), out=path) == [
         "ends: the tolerance is met",
         f"saved in {path}",
     ]
     model = Model(name="logistic", batch_size=32, tol=0.5, random_state=0, learning_rate=0.01)
-    assert notes_of(model) == [
+    assert integrity_notes(model) == [
         "learning rate 0.01",
         "no epoch of the last 5 lowered the objective by 0.5",
         "ends: the tolerance is met",
@@ -120,5 +120,5 @@ def test_a_step_that_is_shortened_is_told_of(monkeypatch, solver, method, text):
         return (50.0 * found[0], *found[1:]) if isinstance(found, tuple) else 50.0 * found
 
     monkeypatch.setattr(method, name, far)
-    notes = notes_of(Model(name="logistic", solver=solver, max_iter=6, C=1e-3))
+    notes = integrity_notes(Model(name="logistic", solver=solver, max_iter=6, C=1e-3))
     assert any(text in note and "did not lower the objective enough" in note for note in notes)

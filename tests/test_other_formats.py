@@ -123,7 +123,7 @@ def test_urls_of_no_known_kind():
         open_store("nope://bucket/a.zarr")
     with pytest.raises(StoreNotFound, match="no Zarr group or array lies at memory://nothing"):
         open_store("memory://nothing")
-    assert strangers.unopened("other://a", ImportError("needs it")) == (
+    assert strangers.url_advice("other://a", ImportError("needs it")) == (
         "other://a can't be opened: needs it"
     )
-    assert strangers.unopened("s3://a", ValueError("broken")) is None
+    assert strangers.url_advice("s3://a", ValueError("broken")) is None

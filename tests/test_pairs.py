@@ -12,12 +12,12 @@ import pytest
 from ooc_train.core import atomic
 from ooc_train.core.atomic import partial_path_of
 from ooc_train.errors import OutputExists, StoreNotFound
-from ooc_train.store.dataset import open_store
 from ooc_train.store.format import pairs
-from ooc_train.store.format.pairs import Pair
+from ooc_train.store.format.pairs import StorePair
 from ooc_train.store.jobs.ingest import ingest
 from ooc_train.store.jobs.rechunk import rechunk_store
 from ooc_train.store.jobs.shuffle import shuffle_store
+from ooc_train.store.opening.opener import open_store
 from tests.sealing import as_earlier_release, metadata_of, put_metadata, reseal
 
 NOTE = "not of the same ingest: rows for testing may be among those for training"
@@ -240,7 +240,7 @@ def test_where_the_second_cannot_be_named_the_first_is_taken_back(
     ],
 )
 def test_what_is_no_pair_is_none(table, tmp_path, about):
-    assert Pair.of({"pair": about}) is None
+    assert StorePair.of({"pair": about}) is None
     made(table)
     array = metadata_of(tmp_path / "a.zarr" / "X")
     array["attributes"]["pair"] = about

@@ -15,12 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ooc_train.errors import CeilingExceeded, CorruptChunk, NonFiniteData, OutputExists
-from ooc_train.store.dataset import default_chunk_rows, open_store
 from ooc_train.store.format import arrays
+from ooc_train.store.format.chunk_sizes import default_chunk_rows
 from ooc_train.store.jobs.rechunk import rechunk_store
-from ooc_train.store.jobs.rewriting import read_records, record_dtype
 from ooc_train.store.jobs.shuffle import shuffle_store
+from ooc_train.store.jobs.store_records import read_records, record_dtype
 from ooc_train.store.jobs.synthetic import make_data
+from ooc_train.store.opening.opener import open_store
 from ooc_train.store.reading.chunks import ChunkReader
 from ooc_train.store.writing.writer import StoreWriter
 from tests.test_writer import contents, rows_of

@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ooc_train.errors import InvalidTable
-from ooc_train.store.jobs.ingest import ingest, recipe_of
+from ooc_train.store.jobs.ingest import ingest
+from ooc_train.store.jobs.ingest_reading import recipe_of
 from ooc_train.store.writing.writer import StoreWriter
 from ooc_train.tables.recipe import Recipe
 from ooc_train.tables.values import date_of, day_of, in_order

@@ -19,10 +19,11 @@ from ooc_train.models.settings import Model
 from ooc_train.runs.events import Stepped
 from ooc_train.runtime import cluster as clusters
 from ooc_train.runtime.cluster import LocalCluster
-from ooc_train.store.dataset import Store, open_store
-from ooc_train.store.format.identity import Seen
+from ooc_train.store.dataset import Store
+from ooc_train.store.format.identity import MetadataStamp
 from ooc_train.store.jobs.rechunk import rechunk_store
 from ooc_train.store.jobs.shuffle import shuffle_store
+from ooc_train.store.opening.opener import open_store
 from ooc_train.store.reading.chunks import ChunkReader
 from ooc_train.store.reading.direct import DirectRoute
 from ooc_train.store.reading.zarr_route import ZarrRoute
@@ -236,7 +237,7 @@ def test_metadata_as_another_host_sees_them(tmp_path, monkeypatch):
     """There device and inode may be others: time and size are compared."""
     file = tmp_path / "zarr.json"
     file.write_text("{}")
-    seen = Seen.of(str(tmp_path))
+    seen = MetadataStamp.of(str(tmp_path))
     assert seen is not None
     seen.require_same()
     file.rename(tmp_path / "old")
@@ -248,7 +249,7 @@ def test_metadata_as_another_host_sees_them(tmp_path, monkeypatch):
     file.write_text("{} ")
     with pytest.raises(StoreChanged, match=MESSAGE):
         seen.require_same()
-    assert Seen.of(str(tmp_path / "nowhere")) is None
+    assert MetadataStamp.of(str(tmp_path / "nowhere")) is None
 
 
 class ReplacedAfterAStep:

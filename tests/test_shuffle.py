@@ -19,10 +19,11 @@ from ooc_train.errors import (
     OutputExists,
     StoreNotFound,
 )
-from ooc_train.store.dataset import Store, open_store
-from ooc_train.store.jobs.external_shuffle import row_keys
+from ooc_train.store.dataset import Store
 from ooc_train.store.jobs.shuffle import shuffle_store
+from ooc_train.store.jobs.shuffle_keys import row_keys
 from ooc_train.store.jobs.synthetic import make_data
+from ooc_train.store.opening.opener import open_store
 from ooc_train.store.writing.writer import StoreWriter
 from tests.test_writer import contents, rows_of
 

@@ -18,13 +18,20 @@ from ooc_train.core.units import parse_bytes
 from ooc_train.errors import CeilingExceeded
 from ooc_train.memory.budget import GROWTH_BYTES, Budget
 from ooc_train.memory.ceiling import START_BYTES, Ceiling, Projection, Term
-from ooc_train.store.dataset import default_chunk_rows, open_store
+from ooc_train.store.format.chunk_sizes import default_chunk_rows
 from ooc_train.store.jobs import rechunk, shuffle
 from ooc_train.store.jobs import synthetic as made
-from ooc_train.store.jobs.ingest_limits import CATEGORY_COPIES, Shape, most_values, writing_term
-from ooc_train.store.jobs.rewriting import Packing, record_dtype
+from ooc_train.store.jobs.ingest_memory import (
+    CATEGORY_COPIES,
+    IngestMemory,
+    ingest_writing_term,
+    most_values,
+)
+from ooc_train.store.jobs.rewriting import CodecName
+from ooc_train.store.jobs.store_records import record_dtype
 from ooc_train.store.jobs.synthetic import make_data
-from ooc_train.store.jobs.synthetic_rows import MadeRecipe
+from ooc_train.store.jobs.synthetic_rows import SyntheticRecipe
+from ooc_train.store.opening.opener import open_store
 from ooc_train.tables.batches import Reading
 from tests.watch import watch
 
@@ -32,7 +39,7 @@ MIB = 2**20
 TOLD = re.compile(r"raise the memory ceiling to at least (\d+MiB)")
 
 shapes = st.builds(
-    Shape,
+    IngestMemory,
     reading=st.builds(
         Reading,
         blocks=st.integers(0, 200 * MIB),
@@ -98,13 +105,13 @@ later = st.integers(-START_BYTES, START_BYTES)
 
 @settings(max_examples=200, deadline=None)
 @given(shape=shapes, reserved=held, later=later)
-def test_ingest(shape: Shape, reserved: int, later: int) -> None:
+def test_ingest(shape: IngestMemory, reserved: int, later: int) -> None:
     will_do(shape.terms, reserved, later)
 
 
 @settings(max_examples=200, deadline=None)
 @given(shape=shapes, reserved=held)
-def test_ingest_that_may_be_of_float64(shape: Shape, reserved: int) -> None:
+def test_ingest_that_may_be_of_float64(shape: IngestMemory, reserved: int) -> None:
     ceiling = parse_bytes(told(shape.terms, shape.wider().terms, reserved=reserved))
     budget_of(ceiling, reserved).settle(shape.terms)
     budget_of(ceiling, reserved).settle(shape.wider().terms)
@@ -112,7 +119,9 @@ def test_ingest_that_may_be_of_float64(shape: Shape, reserved: int) -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(shape=shapes, room=st.integers(0, 4 * 2**30), share=st.floats(0, 1), extra=st.booleans())
-def test_what_is_found_later_has_room(shape: Shape, room: int, share: float, extra: bool) -> None:
+def test_what_is_found_later_has_room(
+    shape: IngestMemory, room: int, share: float, extra: bool
+) -> None:
     """Whatever categories hold, the second pass needs no more than what was planned with."""
     terms = {term.name: term.bytes for term in shape.terms(room)}
     most = most_values(terms["categories"])
@@ -124,13 +133,13 @@ def test_what_is_found_later_has_room(shape: Shape, room: int, share: float, ext
         return
     rows = shape.chunk_rows or default_chunk_rows(columns, shape.dtype)
     width = columns * np.dtype(shape.dtype).itemsize
-    assert writing_term(rows, width, shape.outputs).bytes <= terms["writing"]
+    assert ingest_writing_term(rows, width, shape.outputs).bytes <= terms["writing"]
     assert CATEGORY_COPIES * 160 * values <= terms["categories"]
 
 
 @settings(max_examples=100, deadline=None)
 @given(shape=shapes, room=st.integers(0, 2**32), more=st.integers(0, 2**30))
-def test_more_room_takes_nothing_away(shape: Shape, room: int, more: int) -> None:
+def test_more_room_takes_nothing_away(shape: IngestMemory, room: int, more: int) -> None:
     small, large = shape.terms(room), shape.terms(room + more)
     assert total(small) <= max(room, total(shape.terms(0)))
     for less, greater in zip(small, large, strict=True):
@@ -150,9 +159,9 @@ def test_more_room_takes_nothing_away(shape: Shape, room: int, more: int) -> Non
     later=later,
 )
 def test_making_data(
-    features: int, classes: int, codec: Packing, chunk_rows: int | None, reserved: int, later: int
+    features: int, classes: int, codec: CodecName, chunk_rows: int | None, reserved: int, later: int
 ) -> None:
-    recipe = MadeRecipe(features, "classification", 1, classes, 1.0, 0.1, "float32", 0)
+    recipe = SyntheticRecipe(features, "classification", 1, classes, 1.0, 0.1, "float32", 0)
     will_do(partial(made._terms, recipe, chunk_rows, codec), reserved, later)
 
 
@@ -172,7 +181,13 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
     later=later,
 )
 def test_writing_anew(
-    store: str, n_rows: int, chunk_rows: int, codec: Packing, dtype: str, reserved: int, later: int
+    store: str,
+    n_rows: int,
+    chunk_rows: int,
+    codec: CodecName,
+    dtype: str,
+    reserved: int,
+    later: int,
 ) -> None:
     source = replace(open_store(store), n_rows=n_rows)
     record = record_dtype(source)

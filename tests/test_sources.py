@@ -15,7 +15,7 @@ from ooc_train.kernels import api as kernels
 from ooc_train.models.moments import ColumnSums
 from ooc_train.models.settings import Model
 from ooc_train.solvers.updates import Updates
-from ooc_train.store.dataset import open_store
+from ooc_train.store.opening.opener import open_store
 from ooc_train.store.reading.direct import DirectRoute
 from ooc_train.stream.classes import codes_of
 from ooc_train.stream.dask_arrays import dask_source

@@ -16,7 +16,7 @@ from ooc_train.models.settings import Model
 from ooc_train.runtime import cluster as clusters
 from ooc_train.store.jobs.rechunk import rechunk_store
 from ooc_train.store.jobs.shuffle import shuffle_store
-from ooc_train.store.labels import look_term, with_classes
+from ooc_train.store.labels import labels_term, with_classes
 from ooc_train.store.reading.chunks import ChunkReader
 from ooc_train.training.loop import train
 
@@ -306,9 +306,9 @@ def test_a_chunk_of_labels_that_was_left_out(tmp_path):
 
 def test_what_looking_at_labels_takes_is_planned(tmp_path):
     store = open_store(group(tmp_path / "a", X=X, y=KINDS["variable"]))
-    looked = look_term(store.y).bytes
+    looked = labels_term(store.y).bytes
     # Of each row 16 bytes that are kept, and a text of 100 bytes while zarr-python decodes it.
-    assert looked - look_term().bytes == CHUNK * (16 + 112 + 3 * 100)
+    assert looked - labels_term().bytes == CHUNK * (16 + 112 + 3 * 100)
     coded = with_classes(store).y
     assert coded is not None
     assert coded.coding is not None

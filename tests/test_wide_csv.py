@@ -138,7 +138,7 @@ def test_a_store_is_the_same(form: str, tmp_path: object, monkeypatch: pytest.Mo
     monkeypatch.setattr("ooc_train.tables.parquet._READER_BYTES", 2**18)
     monkeypatch.setattr("ooc_train.tables.encoding._COLUMNS_TOGETHER", 1)
     monkeypatch.setattr("ooc_train.tables.batches._FEW_BATCH_ROWS", 50)
-    monkeypatch.setattr("ooc_train.store.jobs.ingest_limits._LEAST_MEDIANS", 2**18)
+    monkeypatch.setattr("ooc_train.store.jobs.ingest_memory._LEAST_MEDIANS", 2**18)
     made.append(ingest(raw, f"{tmp_path}/narrow.zarr", memory_ceiling="128MiB", **ways))
     assert made[0].recipe == made[1].recipe
     for wide, narrow in ((made[0].store, made[1].store), (made[0].test, made[1].test)):

@@ -20,10 +20,11 @@ from ooc_train.errors import (
     OutputExists,
     StoreNotFound,
 )
-from ooc_train.store.dataset import open_store
+from ooc_train.store.opening.opener import open_store
 from ooc_train.store.reading.chunks import ChunkReader
-from ooc_train.store.writing import output
-from ooc_train.store.writing.output import OutputStore, ShardWriter
+from ooc_train.store.writing import shard_writer
+from ooc_train.store.writing.output import OutputStore
+from ooc_train.store.writing.shard_writer import ShardWriter
 from ooc_train.store.writing.writer import StoreWriter
 
 RNG = np.random.default_rng(0)
@@ -285,7 +286,7 @@ def test_a_writer_that_is_killed_leaves_nothing_that_opens(tmp_path):
 
 
 def test_a_disk_that_fills_up(tmp_path, monkeypatch):
-    write_all, calls = output._write_all, []
+    write_all, calls = shard_writer._write_all, []
 
     def full_after_nine(file, data):
         calls.append(data)
@@ -293,7 +294,7 @@ def test_a_disk_that_fills_up(tmp_path, monkeypatch):
             raise OSError(errno.ENOSPC, "No space left on device")
         write_all(file, data)
 
-    monkeypatch.setattr(output, "_write_all", full_after_nine)
+    monkeypatch.setattr(shard_writer, "_write_all", full_after_nine)
     with pytest.raises(OSError, match=r"disk is full.*nothing of it was committed") as caught:
         write(tmp_path / "a")
     assert caught.value.errno == errno.ENOSPC
@@ -319,7 +320,7 @@ def test_a_write_that_takes_fewer_bytes():
             return min(3, len(data))
 
     slow = Slow()
-    output._write_all(slow, memoryview(b"more than three"))
+    shard_writer._write_all(slow, memoryview(b"more than three"))
     assert slow.taken == b"more than three"
 
 

@@ -62,12 +62,12 @@ def make_data(
 ) -> None:
     """Write a store of made data, of a known truth and any size."""
     with ConsoleBar(quiet=output.quiet) as bar:
-        from ooc_train.store.jobs.synthetic import make_rows
-        from ooc_train.store.jobs.synthetic_rows import MadeRecipe
+        from ooc_train.store.jobs.synthetic import make_synthetic_store
+        from ooc_train.store.jobs.synthetic_rows import SyntheticRecipe
 
-        made, memory = make_rows(
+        made, memory = make_synthetic_store(
             out,
-            MadeRecipe(features, task, 1, classes, condition, noise, dtype, random_state),
+            SyntheticRecipe(features, task, 1, classes, condition, noise, dtype, random_state),
             rows,
             codec=codec,
             memory_ceiling=Ceiling.of(memory_ceiling, whole=True),

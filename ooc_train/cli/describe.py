@@ -13,7 +13,8 @@ from ooc_train.core.units import approximate_bytes, approximate_duration
 
 if TYPE_CHECKING:
     from ooc_train.runs.fitted import Fitted
-    from ooc_train.store.dataset import ArrayLayout, Store
+    from ooc_train.store.dataset import Store
+    from ooc_train.store.format.arrays import ArrayLayout
 
 
 _RECIPE = record(

@@ -25,7 +25,8 @@ from ooc_train.memory.ceiling import Ceiling
 from ooc_train.monitoring.callbacks import ConsoleBar
 
 if TYPE_CHECKING:
-    from ooc_train.store.jobs.ingest import Ingested, Preview
+    from ooc_train.store.jobs.ingest import Ingested
+    from ooc_train.store.jobs.ingest_preview import Preview
 
 _COLUMNS = "Columns"
 _ROWS = "Rows"
@@ -123,7 +124,7 @@ def ingest(
     with ConsoleBar(quiet=output.quiet) as bar:
         ceiling = Ceiling.of(memory_ceiling, whole=True)
         from ooc_train.store.jobs.ingest import ingest as write
-        from ooc_train.store.jobs.ingest import preview
+        from ooc_train.store.jobs.ingest_preview import preview
         from ooc_train.tables.roles import Roles
 
         roles: dict[str, Any] = {

@@ -84,7 +84,7 @@ class Stored:
         return self._open(path, self.x, self.y, self.weight)
 
     def _open(self, path: str, x: str, y: str, weight: str) -> "Store":
-        from ooc_train.store.dataset import open_store
+        from ooc_train.store.opening.opener import open_store
 
         if self.no_weights and weight != "sample_weight":
             raise ValueError("--no-weights leaves out what --weight names; leave one of them out")
@@ -126,7 +126,7 @@ class StoredX(Stored):
 
     def open(self, path: str) -> "Store":
         """Open the store at a path or URL, without y and weights."""
-        from ooc_train.store.dataset import open_store
+        from ooc_train.store.opening.opener import open_store
 
         return open_store(
             path, X=self.x, y=None, sample_weight=None, fill_missing=self.fill_missing

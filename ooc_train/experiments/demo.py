@@ -25,9 +25,10 @@ from ooc_train.memory.ceiling import Ceiling
 from ooc_train.models.settings import Model
 from ooc_train.runs.events import Callback
 from ooc_train.runs.report import Report
-from ooc_train.store.dataset import Store, open_store
+from ooc_train.store.dataset import Store
 from ooc_train.store.jobs.ingest import ingest
 from ooc_train.store.jobs.synthetic import make_data
+from ooc_train.store.opening.opener import open_store
 from ooc_train.stream.inputs import read_inputs
 from ooc_train.training.loop import Task, train
 

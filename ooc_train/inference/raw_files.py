@@ -24,7 +24,8 @@ from ooc_train.inference.predict import Kind, Predictions
 from ooc_train.memory.budget import Budget
 from ooc_train.memory.ceiling import Ceiling, MemoryReport, Term
 from ooc_train.runs.fitted import Fitted, as_fitted
-from ooc_train.store.dataset import Store, default_chunk_rows, default_shard_rows
+from ooc_train.store.dataset import Store
+from ooc_train.store.format.chunk_sizes import default_chunk_rows, default_shard_rows
 from ooc_train.store.reading.chunks import ChunkReader
 from ooc_train.store.writing.predictions import PredictionWriter
 from ooc_train.stream.classes import codes_of_labels

@@ -1,85 +1,27 @@
 """A store: the arrays of one data set, its manifest, and how it is opened."""
 
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, Never, get_args
+from typing import Any, Never
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ooc_train.core.atomic import undo_replacement
 from ooc_train.core.units import approximate_bytes
-from ooc_train.errors import InvalidStore, StoreNotFound
+from ooc_train.errors import InvalidStore
 from ooc_train.memory.ceiling import available_memory
-from ooc_train.store.format.arrays import ArrayLayout, load_metadata
-from ooc_train.store.format.checksums import Seal
-from ooc_train.store.format.conventions import require_rows_first
-from ooc_train.store.format.pairs import Pair, finish_pair, notes_of_pair
+from ooc_train.store.format.arrays import ArrayLayout
+from ooc_train.store.format.dimensions import require_rows_first
+from ooc_train.store.format.pairs import StorePair
 from ooc_train.store.format.statistics import ColumnStatistics
-from ooc_train.store.opening.named_arrays import (
-    FORMAT,
-    FORMAT_VERSION,
-    Named,
-    Place,
-    Role,
-    child_of_role,
-    counted,
-    manifest_of,
-    named_array,
-    no_array,
-    notes_of,
-    of_another_x,
-    require_axes,
-    seal_around,
-)
-from ooc_train.store.opening.nodes import Node, find_node
+from ooc_train.store.opening.named_arrays import NamedArray, Role, require_axes
 from ooc_train.store.reading.chunks import ChunkReader
 
-__all__ = [
-    "FORMAT",
-    "FORMAT_VERSION",
-    "ArrayLayout",
-    "ColumnStatistics",
-    "Scalar",
-    "Store",
-    "default_chunk_rows",
-    "default_shard_rows",
-    "open_store",
-]
-
-CHUNK_BYTES = 0.8 * 2**20
-_SHARD_BYTES = 64 * 2**20
-_MAX_CHUNKS = 4096
 _LABELS_AT_A_TIME = 2**17
 
-_OPENINGS = 5
-"""Times that a store is opened which is being replaced again and again."""
 
 Scalar = str | int | float | bool
 """What a class may be called: what JSON can hold."""
-
-
-def default_chunk_rows(n_features: int, dtype: np.dtype[Any] | str) -> int:
-    """Rows of a chunk of about 0.8 MiB, which fits a core's L2 cache beside the work on it.
-
-    A multiple of 256, or fewer where 256 rows take more.
-    """
-    rows = CHUNK_BYTES / (n_features * np.dtype(dtype).itemsize)
-    return round(rows / 256) * 256 if rows >= 256 else max(1, int(rows))
-
-
-def default_shard_rows(
-    n_features: int, dtype: np.dtype[Any] | str, chunk_rows: int | None = None
-) -> int:
-    """Rows of a shard of about 64 MiB: a multiple of `chunk_rows` (by default the default).
-
-    Of very small chunks a shard holds 4,096, so that its index, which readers keep, stays small.
-    """
-    chunk_rows = chunk_rows or default_chunk_rows(n_features, dtype)
-    chunk_bytes = chunk_rows * n_features * np.dtype(dtype).itemsize
-    return min(_MAX_CHUNKS, max(1, round(_SHARD_BYTES / chunk_bytes))) * chunk_rows
 
 
 @dataclass(frozen=True)
@@ -123,7 +65,7 @@ class Store:
         Random id of its commit, "" for a store of another writer or an earlier release.
     notes : tuple of str
         What a reader ought to know of how far it is checked.
-    pair : Pair or None
+    pair : StorePair or None
         What it is part of, with a store of rows for testing, or for training.
     """
 
@@ -144,7 +86,7 @@ class Store:
     recipe: Mapping[str, Any] | None = None
     store_id: str = ""
     notes: tuple[str, ...] = ()
-    pair: Pair | None = None
+    pair: StorePair | None = None
 
     @property
     def n_features(self) -> int:
@@ -279,7 +221,7 @@ class Store:
         recipe = None if self.recipe is None else {**self.recipe, "target": None}
         return replace(self, y=layout, classes=classes, class_counts=class_counts, recipe=recipe)
 
-    def with_named(self, role: Role, named: Named) -> "Store":
+    def with_named_array(self, role: Role, named: NamedArray) -> "Store":
         """Return the store with an array that was named as y or sample_weight.
 
         Raises
@@ -357,190 +299,3 @@ class Store:
             f"({self.chunk_bytes / 2**20:.3g} MiB, {self.X.codec or 'by zarr-python'})"
         )
         return f"<Store {self.path}: {', '.join(parts)}>"
-
-
-def open_store(
-    path: Place,
-    *,
-    X: Place = "X",
-    y: "Place | None" = "y",
-    sample_weight: "Place | None" = "sample_weight",
-    fill_missing: bool = False,
-) -> Store:
-    """Open a store, without reading a row.
-
-    Parameters
-    ----------
-    path : str, os.PathLike, zarr.Group or zarr.Array
-        Directory or URL of a Zarr group (ours or another's, format 2 or 3), or of one array, which
-        is taken as X.
-    X, y, sample_weight : str, os.PathLike or zarr.Array
-        The arrays: by default those of that name in the group. A name that isn't the default must
-        exist: in the group, or as a path from there, such as ``y="../two/y"`` or, for labels of
-        AnnData, ``y="obs/cell_type"``; else from the working directory, or as a URL. None for y or
-        sample_weight leaves it out.
-    fill_missing : bool
-        Whether chunks that are not there are read as the fill value. Writers such as zarr-python
-        leave out chunks of nothing but that; a chunk that was lost looks the same, so by default it
-        is an error. Of a store of ours every chunk was written, and this changes nothing.
-
-    Returns
-    -------
-    Store
-        With ``y=None`` where there is none: who needs it says so.
-
-    Raises
-    ------
-    StoreNotFound
-        If nothing lies there.
-    InvalidStore
-        If it is no Zarr, or its arrays don't fit together: X not of two axes, or transposed by the
-        names of its axes, values that are no numbers or stand for others by their attributes,
-        lengths that differ, no rows, a format that is newer than this package; or if it is a store
-        of ours, and its manifest or the metadata of an array are not what was written.
-    """
-    notes: tuple[str, ...] = ()
-    if isinstance(path, str | os.PathLike) and "://" not in os.fspath(path):
-        place = os.path.abspath(path)
-        notes = finish_pair(place)
-        # Without permission to write, nothing lies there.
-        with suppress(OSError):
-            undo_replacement(place)
-    for attempt in range(1, _OPENINGS + 1):
-        node = find_node(path)
-        try:
-            store = _opened(node, X, y, sample_weight, fill_missing=fill_missing)
-        except (InvalidStore, StoreNotFound):
-            if attempt == _OPENINGS or not _replaced(node):
-                raise
-        else:
-            break
-    return replace(store, notes=(*notes, *store.notes))
-
-
-def _replaced(node: Node) -> bool:
-    """Say whether a store of ours was replaced since its manifest was read."""
-    if node.metadata is None or node.is_array:
-        return False
-    try:
-        now = load_metadata(node.path)
-        return now is None or now["attributes"]["store_id"] != node.attributes.get("store_id")
-    except (InvalidStore, KeyError, TypeError):
-        return False
-
-
-def _opened(
-    node: Node, X: Place, y: "Place | None", sample_weight: "Place | None", *, fill_missing: bool
-) -> Store:
-    """Open a store whose group, or array, was found."""
-    places: dict[str, Place | None] = {"X": X, "y": y, "sample_weight": sample_weight}
-    named = {
-        role: named_array(node, role, place, fill_missing=fill_missing)
-        for role, place in places.items()
-        if place is not None and not (isinstance(place, str) and place == role)
-    }
-    manifest, seal = manifest_of(node), seal_around(node)
-    fill = fill_missing and "n_rows" not in manifest
-    layouts, dimensions = {}, {}
-    for role in ("X", "y", "sample_weight", *(["row_id"] if manifest else [])):
-        if role in named or places.get(role, role) is None:
-            continue
-        child = child_of_role(node, role)
-        if child is not None and (child.is_array or child.is_encoded):
-            layouts[role] = counted(
-                node.path,
-                manifest,
-                role,
-                child.sealed_layout(role, seal, fill_missing=fill),
-            )
-            dimensions[role] = child.dimensions
-        elif seal is not None and role in seal.arrays:
-            raise seal.lacking(node.path, role)
-        elif role == "X":
-            raise no_array(node, role, role)
-    if "X" in named:
-        if node.is_array:
-            raise InvalidStore(
-                f"{node.path} is an array, and so it is X itself; to name another array, give the "
-                "group that it lies in"
-            )
-        manifest = of_another_x(manifest, named["X"], inside=named["X"].group == node.path)
-        layouts["X"], dimensions["X"] = named["X"].layout, named["X"].dimensions
-    for role, array in named.items():
-        # Axes are one dimension by their names where one group says so.
-        if array.layout.path.startswith(f"{node.path}/"):
-            dimensions[role] = array.dimensions
-    require_rows_first(node.path, dimensions)
-    pair = _pair_of(node, seal) if "X" not in named else None
-    notes = (*notes_of(node), *notes_of_pair(node.path, pair))
-    store = replace(_assembled(node.path, manifest, layouts), notes=notes, pair=pair)
-    for role in get_args(Role):
-        if role in named:
-            store = store.with_named(role, named[role])
-    return store
-
-
-def _require_consistent(
-    path: str, X: ArrayLayout, classes: Any, counts: Any, statistics: Any
-) -> None:
-    """Refuse a manifest whose parts are of other lengths than the arrays, or than each other."""
-    wrong = None
-    if counts is not None and len(counts) != len(classes or ()):
-        wrong = f"counts the rows of {len(counts):,} classes, and names {len(classes or ()):,}"
-    elif classes is not None and (not classes or len(set(classes)) < len(classes)):
-        wrong = "names no class, or one twice"
-    elif statistics is not None:
-        lengths = {len(statistics[key]) for key in ("mean", "scale", "minimum", "maximum")}
-        if lengths != {X.shape[1]}:
-            wrong = f"has statistics of {lengths} columns, and X has {X.shape[1]:,}"
-        elif min(statistics["scale"]) < 0:
-            wrong = "has a scale that is less than 0"
-    if wrong is not None:
-        raise InvalidStore(f"{path}: the manifest {wrong}; restore its zarr.json from a copy")
-
-
-def _pair_of(node: Node, seal: Seal | None) -> Pair | None:
-    """Return what a group of ours, in a local folder, is part of."""
-    if seal is None or node.is_array or node.metadata is None:
-        return None
-    X = node.child("X")
-    return None if X is None else Pair.of(X.attributes)
-
-
-def _assembled(path: str, manifest: Mapping[str, Any], layouts: Mapping[str, ArrayLayout]) -> Store:
-    """Make a store of these arrays, after checking that they fit together."""
-    X = layouts["X"]
-    require_axes(path, "X", X)
-    for role, layout in layouts.items():
-        require_axes(path, role, layout)
-        if layout.n_rows != X.n_rows:
-            raise InvalidStore(f"{path}: {role} has {layout.n_rows:,} rows, X has {X.n_rows:,}")
-    if 0 in X.shape:
-        raise InvalidStore(f"{path}: X has shape {X.shape}: there is nothing in it")
-    names, classes, counts, statistics = (
-        manifest.get(key) for key in ("feature_names", "classes", "class_counts", "statistics")
-    )
-    if names is not None and len(names) != X.shape[1]:
-        raise InvalidStore(
-            f"{path}: the manifest names {len(names):,} columns, and X has {X.shape[1]:,}; restore "
-            "its zarr.json from a copy"
-        )
-    _require_consistent(path, X, classes, counts, statistics)
-    return Store(
-        path=path,
-        X=X,
-        y=layouts.get("y"),
-        sample_weight=layouts.get("sample_weight"),
-        row_id=layouts.get("row_id"),
-        n_rows=X.n_rows,
-        feature_names=None if names is None else tuple(names),
-        classes=None if classes is None else tuple(classes),
-        class_counts=None if counts is None else tuple(counts),
-        shuffled=manifest.get("shuffled"),
-        format_version=manifest.get("format_version", 0),
-        generation=manifest.get("generation", 0),
-        statistics=None if statistics is None else ColumnStatistics.from_json(statistics),
-        attributes=manifest.get("attributes", {}),
-        recipe=manifest.get("recipe"),
-        store_id=manifest.get("store_id", ""),
-    )

@@ -28,7 +28,7 @@ def has_labels(y: ArrayLayout | None) -> bool:
     return y is not None and (y.is_text or y.names is not None)
 
 
-def look_term(*layouts: ArrayLayout | None) -> Term:
+def labels_term(*layouts: ArrayLayout | None) -> Term:
     """Say what looking at whole arrays, a chunk at a time, holds."""
     size = _LOOK_BYTES
     for layout in layouts:
@@ -76,7 +76,7 @@ def with_classes(store: Store, classes: tuple[Scalar, ...] = ()) -> Store:
     return replace(store, y=coded, classes=found, class_counts=None)
 
 
-def to_rewrite(
+def with_classes_within(
     store: Store, memory_ceiling: str | int | Ceiling | None, terms: Callable[[Store], Choice]
 ) -> Store:
     """Return a store that can be written anew: with classes, where y holds labels.
@@ -96,7 +96,7 @@ def to_rewrite(
         As `with_classes` does.
     """
     if store.y is not None and has_labels(store.y):
-        look = look_term(store.y)
+        look = labels_term(store.y)
         # Which labels there are isn't known yet; no codes are longer.
         coding = Coding(store.y.dtype, (), ())
         coded = replace(store, y=replace(store.y, dtype="<u2", names=None, coding=coding))

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from ooc_train.core.sums import Array
 from ooc_train.errors import InvalidStore
-from ooc_train.store.dataset import ArrayLayout, Store
+from ooc_train.store.dataset import Store
+from ooc_train.store.format.arrays import ArrayLayout
 from ooc_train.store.reading.chunks import ChunkReader
 from ooc_train.stream.checks import require_finite
 

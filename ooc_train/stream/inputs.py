@@ -18,9 +18,13 @@ from ooc_train.core.text import listed
 from ooc_train.errors import InvalidStore
 from ooc_train.memory.budget import Budget
 from ooc_train.memory.ceiling import Ceiling
-from ooc_train.store.dataset import ArrayLayout, ColumnStatistics, Store, open_store
-from ooc_train.store.jobs.rewriting import arrays_of, rechunk_command
-from ooc_train.store.labels import has_labels, look_term, with_classes
+from ooc_train.store.dataset import Store
+from ooc_train.store.format.arrays import ArrayLayout
+from ooc_train.store.format.statistics import ColumnStatistics
+from ooc_train.store.jobs.rewriting_commands import rechunk_command
+from ooc_train.store.jobs.store_records import arrays_of
+from ooc_train.store.labels import has_labels, labels_term, with_classes
+from ooc_train.store.opening.opener import open_store
 from ooc_train.store.reading.chunks import ChunkReader
 from ooc_train.stream.checks import require_finite, require_weights
 from ooc_train.stream.classes import (
@@ -179,7 +183,7 @@ def _require_room(
         return
     with Budget(memory_ceiling) as budget:
         budget.require(
-            [look_term(*layouts)],
+            [labels_term(*layouts)],
             f"rewrite the store in smaller chunks: {rechunk_command(store.path, arrays_of(store))}",
             alone="looking at labels and weights",
         )

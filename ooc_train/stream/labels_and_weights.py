@@ -19,9 +19,9 @@ from ooc_train.memory.budget import Budget
 from ooc_train.memory.ceiling import Ceiling, Term
 from ooc_train.store.dataset import Store
 from ooc_train.store.labels import with_classes
+from ooc_train.store.opening.finding import find_node
 from ooc_train.store.opening.named_arrays import Role, array_of, named_array
-from ooc_train.store.opening.nodes import find_node
-from ooc_train.store.writing.temporary import lay_down
+from ooc_train.store.writing.temporary import write_temporary
 from ooc_train.stream.checks import require_finite, require_weights
 from ooc_train.stream.classes import ROWS_AT_A_TIME, Label, codes_of_labels, plain, require_labels
 from ooc_train.stream.dask_arrays import block_bytes, computed_blocks, dask_rows
@@ -148,7 +148,7 @@ def _with_stored(store: Store, role: Role, values: Any) -> Store:
     """Return a store with an array at rest; another store stands for the one that it has."""
     if not isinstance(values, Store):
         place = named_array(find_node(store.path), role, values, fill_missing=False)
-        return store.with_named(role, place)
+        return store.with_named_array(role, place)
     layout = values.y if role == "y" else values.sample_weight
     if layout is None:
         raise InvalidStore(f"{values.path} has no {role} to go with {store.path}")
@@ -193,7 +193,7 @@ def _with_weights(store: Store, values: Any, scratch: Scratch) -> Store:
             require_weights(weight, start)
             yield weight
 
-    layout = lay_down(
+    layout = write_temporary(
         scratch.folder,
         "sample_weight",
         weights(),
@@ -211,7 +211,7 @@ def _with_numbers(store: Store, values: Any, scratch: Scratch) -> Store:
     pieces = (
         as_numbers(piece, "y", np.float64, start) for start, piece in _pieces(store, "y", values)
     )
-    layout = lay_down(
+    layout = write_temporary(
         scratch.folder,
         "y",
         pieces,
@@ -247,7 +247,7 @@ def _with_labels(store: Store, values: Any, classes: tuple[Label, ...], scratch:
             counts[...] += np.bincount(found, minlength=len(known))
             yield found
 
-    layout = lay_down(
+    layout = write_temporary(
         scratch.folder,
         "y",
         codes(),

@@ -18,7 +18,7 @@ from ooc_train.core.text import html_escaped, html_table
 from ooc_train.core.units import approximate_bytes
 from ooc_train.errors import CeilingExceeded
 from ooc_train.memory.ceiling import Ceiling, Projection, Term
-from ooc_train.store.jobs.rewriting import rechunk_command, shuffle_command
+from ooc_train.store.jobs.rewriting_commands import rechunk_command, shuffle_command
 from ooc_train.stream.dask_arrays import DaskSource
 from ooc_train.stream.executors import TOGETHER
 from ooc_train.stream.passes import PassConfig

@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ooc_train.core.sums import Array, Arrays, ArraySpec, Block, Workspace
-from ooc_train.store.dataset import ArrayLayout, Store, default_chunk_rows
+from ooc_train.store.dataset import Store
+from ooc_train.store.format.arrays import ArrayLayout
+from ooc_train.store.format.chunk_sizes import default_chunk_rows
 from ooc_train.store.reading.chunks import ChunkReader
 from ooc_train.stream.classes import codes_of
 from ooc_train.stream.order import MIXED_CHUNKS, spread
@@ -263,8 +265,8 @@ class StoreSource:
             If one was replaced, changed or removed.
         """
         for layout in (self.X, self.y, self.weight):
-            if layout is not None and layout.seen is not None:
-                layout.seen.require_same()
+            if layout is not None and layout.stamp is not None:
+                layout.stamp.require_same()
 
     def chunk_readers(self) -> dict[str, ChunkReader]:
         """Return a reader of the chunks of each array."""

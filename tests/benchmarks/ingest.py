@@ -20,9 +20,9 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from ooc_train.core.units import approximate_bytes, parse_bytes, parse_rows
-from ooc_train.store.dataset import open_store
 from ooc_train.store.jobs.ingest import ingest
 from ooc_train.store.jobs.shuffle import shuffle_store
+from ooc_train.store.opening.opener import open_store
 from ooc_train.store.reading.chunks import ChunkReader
 from tests.benchmarks.tools import Figure, arguments, interleave, report, table, verdict
 from tests.watch import watch

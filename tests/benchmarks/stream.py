@@ -26,8 +26,9 @@ from ooc_train.models.settings import Model
 from ooc_train.objective.scaling import Scaling
 from ooc_train.runtime.cluster import LocalCluster
 from ooc_train.runtime.job import Job
-from ooc_train.store.dataset import Store, open_store
+from ooc_train.store.dataset import Store
 from ooc_train.store.jobs.synthetic import make_data
+from ooc_train.store.opening.opener import open_store
 from ooc_train.stream.inputs import read_inputs
 from ooc_train.stream.passes import Stream, Timings
 from ooc_train.training.loop import Task

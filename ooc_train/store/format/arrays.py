@@ -1,39 +1,27 @@
 """One Zarr array at rest: what a process must know to read or write it, and ``zarr.json``."""
 
-import base64
 import math
 import os
-from collections.abc import Mapping, Sequence
+import struct
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-from ooc_train.core.schema import shown
-from ooc_train.errors import InvalidStore
-from ooc_train.store.format.conventions import Declared
-from ooc_train.store.format.identity import Seen
-from ooc_train.store.format.metadata import read_metadata
+from ooc_train.store.format.identity import MetadataStamp
+from ooc_train.store.format.missing_values import MissingValues
 
 Codec = Literal["raw", "blosc", "zstd"]
 
 CHECKSUM_BYTES = 4
+ENTRY = struct.Struct("<QQ")
+"""Offset and length of a chunk, in the index of its shard."""
+
 MISSING = 2**64 - 1
 """Offset and length, in a shard's index, of a chunk that was never written."""
 
 _LARGE_CHUNK_BYTES = 8 * 2**20
 """Chunks of more bytes are not held whole where that can be avoided."""
-
-_LONGEST_TEXT = 2**20
-"""Bytes of a text of fixed length that are read directly."""
-
-_DATA_TYPES = {"bool", "float16", "float32", "float64"} | {
-    f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
-}
-_INDEX_CODECS = [
-    {"name": "bytes", "configuration": {"endian": "little"}},
-    {"name": "crc32c"},
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +71,7 @@ class ArrayLayout:
         File of a shard, relative to `path`, with ``{}`` for its number; "" unless `direct`.
     source : zarr.Array or None
         The array itself, where a path alone doesn't lead to it (a store with credentials).
-    declared : Declared or None
+    declared : MissingValues or None
         Which values its attributes declare to be missing, None if none can be.
     fill : bytes or None
         The value that fills chunks that were never written, as it lies; empty where zarr-python
@@ -95,7 +83,7 @@ class ArrayLayout:
         are handed out as they lie.
     store_id : str
         Id of the store's commit, which each of its shards names; "" where shards name none.
-    seen : Seen or None
+    seen : MetadataStamp or None
         The metadata file that the array was opened by, where shards name no commit and the array is
         local.
     """
@@ -112,12 +100,12 @@ class ArrayLayout:
     direct: bool
     key: str = ""
     source: object = field(default=None, repr=False, compare=False)
-    declared: Declared | None = None
+    declared: MissingValues | None = None
     fill: bytes | None = None
     names: tuple[tuple[float, str | float], ...] | None = None
     coding: Coding | None = None
     store_id: str = ""
-    seen: Seen | None = None
+    stamp: MetadataStamp | None = None
 
     @property
     def n_rows(self) -> int:
@@ -188,199 +176,3 @@ class ArrayLayout:
     def with_rows(self, n_rows: int) -> "ArrayLayout":
         """Return the same array, of which only the first `n_rows` count."""
         return replace(self, shape=(n_rows, *self.row_shape))
-
-
-def direct_layout(
-    path: str, name: str, metadata: Mapping[str, Any], *, fill_missing: bool = False
-) -> ArrayLayout | None:
-    """Layout of a local Zarr v3 array if the direct route reads it, else None.
-
-    Parameters
-    ----------
-    path : str
-        Directory of the array.
-    name : str
-        What messages call it.
-    metadata : mapping
-        Its ``zarr.json``, as `load_metadata` returns it.
-    fill_missing : bool
-        Whether chunks that were never written are read as the fill value.
-
-    Raises
-    ------
-    InvalidStore
-        If the fill value is wanted and is none of the array's type.
-    """
-    shape = tuple(metadata["shape"])
-    grid, keys = _extension(metadata["chunk_grid"]), _extension(metadata["chunk_key_encoding"])
-    codecs = [_extension(codec) for codec in metadata["codecs"]]
-    if grid["name"] != "regular" or metadata.get("storage_transformers"):
-        return None
-    outer = tuple(grid["configuration"]["chunk_shape"])
-    inner = outer
-    sharded = len(codecs) == 1 and codecs[0]["name"] == "sharding_indexed"
-    if sharded:
-        sharding = codecs[0]["configuration"]
-        if sharding.get("index_location", "end") != "end":
-            return None
-        if [
-            _bare(_extension(codec)) for codec in sharding.get("index_codecs", ())
-        ] != _INDEX_CODECS:
-            return None
-        inner = tuple(sharding["chunk_shape"])
-        codecs = [_extension(codec) for codec in sharding["codecs"]]
-    key = _key_template(keys, len(shape))
-    full_width = len(shape) > 0 and inner[1:] == outer[1:] == shape[1:]
-    dtype = _dtype(metadata["data_type"])
-    if not full_width or dtype is None or key is None:
-        return None
-    chain = _codec_chain(codecs, dtype)
-    if chain is None:
-        return None
-    codec, crc = chain
-    return ArrayLayout(
-        path=path,
-        name=name,
-        shape=shape,
-        dtype=dtype.str,
-        chunk_rows=inner[0],
-        shard_rows=outer[0],
-        sharded=sharded,
-        codec=codec,
-        crc=crc,
-        direct=True,
-        key=key,
-        fill=_fill(metadata.get("fill_value"), dtype, path) if fill_missing else None,
-    )
-
-
-def _dtype(data_type: Any) -> np.dtype[Any] | None:
-    """NumPy's type of a number or a text of fixed length, None for any other."""
-    if isinstance(data_type, str):
-        return np.dtype(data_type).newbyteorder("<") if data_type in _DATA_TYPES else None
-    kind, size = data_type["name"], (data_type.get("configuration") or {}).get("length_bytes", 0)
-    if isinstance(size, bool) or not isinstance(size, int) or not 0 < size <= _LONGEST_TEXT:
-        return None
-    if kind == "fixed_length_utf32" and size % 4 == 0:
-        return np.dtype(f"<U{size // 4}")
-    return np.dtype(f"|S{size}") if kind == "null_terminated_bytes" else None
-
-
-def _fill(value: Any, dtype: np.dtype[Any], path: str) -> bytes:
-    """Bytes of a fill value, which ``zarr.json`` holds as a number, a word, or the bits in hex."""
-    try:
-        if dtype.kind == "U":
-            return np.array([_text(value)], dtype).tobytes()
-        if dtype.kind == "S":
-            return np.array([base64.b64decode(value)], dtype).tobytes()
-        if isinstance(value, str) and value.startswith("0x"):
-            return int(value, 16).to_bytes(dtype.itemsize, "little")
-        number = float(value) if isinstance(value, str) else value
-        if isinstance(number, int | float) and not (dtype.kind in "iu" and number % 1):
-            return np.array([number], dtype).tobytes()
-    except (TypeError, ValueError, OverflowError):
-        pass
-    raise InvalidStore(
-        f"{path}: zarr.json has fill_value {shown(value)}, which is no {dtype}; correct it"
-    )
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{type(value).__name__} is no text")
-    return value
-
-
-def _extension(given: Any) -> Mapping[str, Any]:
-    """Return what metadata name, and configure: a name alone stands for one without settings."""
-    if isinstance(given, str):
-        return {"name": given}
-    return given if given.get("configuration") is not None else {"name": given["name"]}
-
-
-def _bare(codec: Mapping[str, Any]) -> dict[str, Any]:
-    """Drop a configuration that is empty, which writers spell both ways."""
-    return {key: value for key, value in codec.items() if value != {}}
-
-
-def _codec_chain(
-    codecs: Sequence[Mapping[str, Any]], dtype: np.dtype[Any]
-) -> tuple[Codec, bool] | None:
-    """(codec, crc) of the chain bytes [+ blosc | zstd] [+ crc32c], None for any other."""
-    names = [codec["name"] for codec in codecs]
-    if names[:1] != ["bytes"]:
-        return None
-    endian = codecs[0].get("configuration", {}).get("endian", "little")
-    if endian != "little" and dtype.itemsize > 1:
-        return None
-    crc = names[-1] == "crc32c"
-    between = names[1:-1] if crc else names[1:]
-    if between in (["blosc"], ["zstd"]):
-        return between[0], crc
-    return ("raw", crc) if not between else None
-
-
-def _key_template(keys: Mapping[str, Any], n_axes: int) -> str | None:
-    """File of a shard with ``{}`` for its number along the rows, None of an unknown encoding."""
-    default = keys["name"] == "default"
-    separator = keys.get("configuration", {}).get("separator", "/" if default else ".")
-    if keys["name"] not in ("default", "v2") or separator not in ("/", "."):
-        return None
-    parts = ["{}"] + ["0"] * (n_axes - 1)
-    return str(separator.join(["c", *parts] if default else parts))
-
-
-def array_metadata(
-    layout: ArrayLayout, dimension_names: Sequence[str], attributes: Mapping[str, Any]
-) -> dict[str, Any]:
-    """``zarr.json`` of an array that our writer lays down: sharded, with a crc32c everywhere."""
-    dtype = np.dtype(layout.dtype)
-    codecs: list[dict[str, Any]] = [{"name": "bytes", "configuration": {"endian": "little"}}]
-    if layout.codec == "blosc":
-        blosc = {
-            "cname": "lz4",
-            "clevel": 5,
-            "shuffle": "shuffle",
-            "typesize": dtype.itemsize,
-            "blocksize": 0,
-        }
-        codecs.append({"name": "blosc", "configuration": blosc})
-    elif layout.codec == "zstd":
-        codecs.append({"name": "zstd", "configuration": {"level": 3, "checksum": False}})
-    codecs.append({"name": "crc32c"})
-    sharding = {
-        "chunk_shape": [layout.chunk_rows, *layout.row_shape],
-        "codecs": codecs,
-        "index_codecs": _INDEX_CODECS,
-        "index_location": "end",
-    }
-    shard_shape = [layout.shard_rows, *layout.row_shape]
-    fill: bool | int | float = {"b": False, "f": 0.0}.get(dtype.kind, 0)
-    return {
-        "zarr_format": 3,
-        "node_type": "array",
-        "shape": list(layout.shape),
-        "data_type": dtype.name,
-        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": shard_shape}},
-        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
-        "fill_value": fill,
-        "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
-        "attributes": dict(attributes),
-        "dimension_names": list(dimension_names),
-    }
-
-
-def group_metadata(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """``zarr.json`` of a group."""
-    return {"zarr_format": 3, "node_type": "group", "attributes": dict(attributes)}
-
-
-def load_metadata(directory: str) -> dict[str, Any] | None:
-    """Read the ``zarr.json`` of a local directory, None if it has none.
-
-    Raises
-    ------
-    InvalidStore
-        As `read_metadata`.
-    """
-    return read_metadata(directory)

@@ -32,7 +32,7 @@ _DEPTH = 4
 
 
 @dataclass(frozen=True)
-class Seal:
+class StoreChecksums:
     """The checksums of a store whose manifest has been checked.
 
     Parameters
@@ -129,7 +129,7 @@ def with_checksums(
     return {**sealed, CHECKSUMS: {"attributes": checksum(sealed), "arrays": of_arrays}}
 
 
-def seal_of(path: str, attributes: Mapping[str, Any]) -> Seal | None:
+def verified_checksums(path: str, attributes: Mapping[str, Any]) -> StoreChecksums | None:
     """Check the attributes of a group; return its checksums, None if it has none or they are off.
 
     Raises
@@ -144,12 +144,12 @@ def seal_of(path: str, attributes: Mapping[str, Any]) -> Seal | None:
         due, arrays = noted["attributes"], noted["arrays"]
         intact = noted.keys() == {"attributes", "arrays"}
         found = checksum({**attributes, CHECKSUMS: {"arrays": arrays}})
-        seal = Seal(attributes["store_id"], arrays)
+        checksums = StoreChecksums(attributes["store_id"], arrays)
     except (TypeError, KeyError, AttributeError, RecursionError):
         intact = False
     if not intact or due != found:
         raise InvalidStore(changed(f"{path}/zarr.json"))
-    return seal
+    return checksums
 
 
 def changed(file: str) -> str:

@@ -8,105 +8,22 @@ import base64
 import binascii
 import math
 import struct
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ooc_train.core.schema import shown
-from ooc_train.errors import InvalidStore, NonFiniteData
-
-DIMENSIONS = "_ARRAY_DIMENSIONS"
-"""Attribute in which xarray keeps the names of the axes in Zarr format 2."""
+from ooc_train.errors import InvalidStore
+from ooc_train.store.format.dimensions import DIMENSIONS
+from ooc_train.store.format.missing_values import MissingValues
 
 _NAMED_FLOATS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
-_SAMPLES = frozenset(
-    {"sample", "row", "obs", "observation", "record", "instance", "example", "cell"}
-)
-_FEATURES = frozenset(
-    {
-        "feature",
-        "column",
-        "col",
-        "var",
-        "variable",
-        "predictor",
-        "band",
-        "gene",
-        "channel",
-        "output",
-    }
-)
-"""What the axis of rows, and that of columns, are called, in the singular."""
 
-
-@dataclass(frozen=True, slots=True)
-class Declared:
-    """Values that the attributes of an array declare to be missing.
-
-    Parameters
-    ----------
-    missing : tuple of (str, scalar)
-        The attribute that declares it, and the value, in the type that is handed out.
-    low, high : tuple of (str, number), or None
-        The attribute, and the least or greatest valid value.
-    """
-
-    missing: tuple[tuple[str, Any], ...] = ()
-    low: tuple[str, float] | None = None
-    high: tuple[str, float] | None = None
-
-    def require_present(self, values: NDArray[Any], first_row: int, name: str) -> None:
-        """Raise where rows hold a value that is missing.
-
-        Parameters
-        ----------
-        values : ndarray, shape (rows, ...)
-            Rows as they were read.
-        first_row : int
-            Number of the first of them.
-        name : str
-            What the message calls the array.
-
-        Raises
-        ------
-        NonFiniteData
-            With the first such row and column, and the attribute.
-        """
-        for attribute, value in self.missing:
-            where = "marks as missing"
-            self._require_none(values == value, values, first_row, name, f"{attribute} {where}")
-        if self.low is not None:
-            attribute, least = self.low
-            why = f"{attribute} takes as missing: it is less than {least:g}"
-            self._require_none(values < least, values, first_row, name, why)
-        if self.high is not None:
-            attribute, most = self.high
-            why = f"{attribute} takes as missing: it is more than {most:g}"
-            self._require_none(values > most, values, first_row, name, why)
-
-    @staticmethod
-    def _require_none(
-        found: NDArray[np.bool_], values: NDArray[Any], first_row: int, name: str, why: str
-    ) -> None:
-        if not found.any():
-            return
-        row, *column = np.argwhere(found)[0].tolist()
-        place = f"column {column[0]} of {name}" if column else name
-        value = values[(row, *column)]
-        shown = repr(value.item() if hasattr(value, "item") else value)
-        raise NonFiniteData(
-            f"row {first_row + row} has {shown} in {place}, which the array's {why}; "
-            "drop or fill such rows, or correct that metadata if it is a value"
-        )
-
-
-def declared_by(
+def decode_attributes(
     attributes: Mapping[str, Any], dtype: np.dtype[Any], path: str, *, masked: Any = None
-) -> tuple[np.dtype[Any], Declared | None]:
+) -> tuple[np.dtype[Any], MissingValues | None]:
     """Say in which type values are meant, and which of them are missing.
 
     Parameters
@@ -122,7 +39,7 @@ def declared_by(
 
     Returns
     -------
-    dtype, Declared or None
+    dtype, MissingValues or None
         The type that is meant, of the same size; and what is missing, None if nothing can be.
 
     Raises
@@ -145,8 +62,8 @@ def declared_by(
         if cast is not None:
             kept.setdefault(cast, name)
     low, high = _valid_range(attributes, dtype, meant, path)
-    declared = Declared(tuple((name, value) for value, name in kept.items()), low, high)
-    return meant, None if declared == Declared() else declared
+    declared = MissingValues(tuple((name, value) for value, name in kept.items()), low, high)
+    return meant, None if declared == MissingValues() else declared
 
 
 def _require_plain(attributes: Mapping[str, Any], path: str) -> None:
@@ -262,7 +179,7 @@ def _cast(value: Any, dtype: np.dtype[Any], meant: np.dtype[Any]) -> Any:
     return None
 
 
-def named_by(
+def flag_names(
     attributes: Mapping[str, Any], dtype: np.dtype[Any], meant: np.dtype[Any], path: str
 ) -> tuple[tuple[Any, str], ...] | None:
     """Values that stand for names, and those names, by CF's flags; None where nothing names them.
@@ -333,89 +250,3 @@ def _bound(value: float) -> float:
         return float(value)
     except OverflowError:
         return math.inf if value > 0 else -math.inf
-
-
-def dimensions_of(
-    attributes: Mapping[str, Any], names: Sequence[str | None] | None, path: str
-) -> tuple[str | None, ...] | None:
-    """Names of the axes of an array, None if nothing names them.
-
-    Parameters
-    ----------
-    attributes : mapping
-        Of the array.
-    names : sequence, optional
-        Its ``dimension_names``, which Zarr format 3 has.
-    path : str
-        What messages call the array.
-
-    Raises
-    ------
-    InvalidStore
-        If an attribute that names axes is no list of names.
-    """
-    if names is None:
-        names = attributes.get(DIMENSIONS)
-    if names is None and isinstance(attributes.get("_nczarr_array"), Mapping):
-        about = attributes["_nczarr_array"]
-        paths = about.get("dimrefs", about.get("dimension_references"))
-        names = paths if not isinstance(paths, list) else [_last(each) for each in paths]
-    if names is None:
-        return None
-    if not isinstance(names, list | tuple) or not all(
-        name is None or isinstance(name, str) for name in names
-    ):
-        raise InvalidStore(
-            f"{path} has {shown(names)} for the names of its axes, which should be a list of text; "
-            "correct or remove that attribute"
-        )
-    return tuple(names)
-
-
-def _last(path: Any) -> Any:
-    """Return the name that a path in a group ends with."""
-    return path.rpartition("/")[2] if isinstance(path, str) else path
-
-
-def require_rows_first(path: str, dimensions: Mapping[str, tuple[str | None, ...] | None]) -> None:
-    """Refuse arrays whose first axis, by the names of the axes, is not the rows.
-
-    Parameters
-    ----------
-    path : str
-        What messages call the store.
-    dimensions : mapping
-        Names of the axes of each array, by role: "X", "y", "sample_weight".
-
-    Raises
-    ------
-    InvalidStore
-        If X lies transposed, or the rows of two arrays are different dimensions.
-    """
-    rows = {role: names[0] for role, names in dimensions.items() if names and names[0] is not None}
-    others = [name for role, name in rows.items() if role != "X"]
-    for role, names in dimensions.items():
-        # What y goes along are the rows, whatever that dimension is called.
-        if names is None or len(names) != 2 or (role == "X" and names[0] in others):
-            continue
-        first, second = names
-        transposed = (_among(_FEATURES, first) and not _among(_FEATURES, second)) or (
-            _among(_SAMPLES, second) and not _among(_SAMPLES, first)
-        )
-        if transposed or (role == "X" and names[1] is not None and names[1] in others):
-            raise InvalidStore(
-                f"{path}: {role} has the dimensions {names}, and rows come first; write it "
-                f"transposed, as {role}.transpose({names[1]!r}, {names[0]!r}) of xarray does"
-            )
-    if len(set(rows.values())) > 1:
-        said = ", ".join(f"{name!r} of {role}" for role, name in rows.items())
-        raise InvalidStore(
-            f"{path}: rows go along different dimensions: {said}; write the arrays along one "
-            "dimension, or give them the same name if they are one"
-        )
-
-
-def _among(words: frozenset[str], name: str | None) -> bool:
-    """Whether an axis is called by one of the words, such as "sample", "samples" or "n_samples"."""
-    bare = (name or "").lower().removeprefix("n_")
-    return bare in words or bare.removesuffix("s") in words

@@ -115,7 +115,7 @@ def require_commit(array_path: str, store_id: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class MetadataStamp:
     """The metadata file of an array as it was when the array was opened.
 
     Parameters
@@ -138,7 +138,7 @@ class Seen:
     size: int
 
     @classmethod
-    def of(cls, directory: str) -> "Seen | None":
+    def of(cls, directory: str) -> "MetadataStamp | None":
         """Look at the metadata of an array in a local directory, None if there is none."""
         for name in _METADATA:
             file = os.path.join(directory, name)

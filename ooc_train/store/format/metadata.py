@@ -170,7 +170,7 @@ def _require_chunks(metadata: dict[str, Any], path: str) -> None:
             )
 
 
-def require_sound(directory: str) -> None:
+def require_valid_metadata(directory: str) -> None:
     """Look at the metadata files of a local directory that zarr-python will read.
 
     Raises

@@ -20,7 +20,7 @@ from typing import Any
 
 from ooc_train.core.atomic import STORE, finish_commit, partial_path_of
 from ooc_train.errors import InvalidStore
-from ooc_train.store.format.arrays import load_metadata
+from ooc_train.store.format.metadata import read_metadata
 
 PAIR = "pair"
 """The attribute of X that says what a store is part of."""
@@ -30,7 +30,7 @@ _WAITS, _WAIT_SECONDS = 100, 0.01
 
 
 @dataclass(frozen=True)
-class Pair:
+class StorePair:
     """What one of two stores says of both.
 
     Parameters
@@ -48,7 +48,7 @@ class Pair:
     replaces: str = ""
 
     @classmethod
-    def of(cls, attributes: Mapping[str, Any]) -> "Pair | None":
+    def of(cls, attributes: Mapping[str, Any]) -> "StorePair | None":
         """Read it from the attributes of X, None where a store is of no pair."""
         found = attributes.get(PAIR)
         if not isinstance(found, dict) or set(found) != {"id", "partner", "replaces"}:
@@ -60,10 +60,10 @@ class Pair:
         return cls(**found)
 
     @classmethod
-    def at(cls, path: str) -> "Pair | None":
+    def at(cls, path: str) -> "StorePair | None":
         """Read what a store in a local folder says, None where it says nothing or none is there."""
         with suppress(InvalidStore, OSError):
-            attributes = (load_metadata(os.path.join(path, "X")) or {}).get("attributes")
+            attributes = (read_metadata(os.path.join(path, "X")) or {}).get("attributes")
             return cls.of(attributes) if isinstance(attributes, dict) else None
         return None
 
@@ -96,8 +96,8 @@ def finish_pair(path: str) -> tuple[str, ...]:
     """
     left = partial_path_of(path)
     for _ in range(_WAITS):
-        pending = Pair.at(left)
-        named = None if pending is None else Pair.at(pending.partner_of(path))
+        pending = StorePair.at(left)
+        named = None if pending is None else StorePair.at(pending.partner_of(path))
         if pending is None or named is None or named.id != pending.id:
             return ()
         try:
@@ -115,14 +115,14 @@ def finish_pair(path: str) -> tuple[str, ...]:
     return ()
 
 
-def notes_of_pair(path: str, pair: Pair | None) -> tuple[str, ...]:
+def pair_notes(path: str, pair: StorePair | None) -> tuple[str, ...]:
     """Return what users have to know of the partner of a store, which is named where it is due.
 
     Parameters
     ----------
     path : str
         Absolute path of the store.
-    pair : Pair or None
+    pair : StorePair or None
         Of the store.
     """
     if pair is None:
@@ -132,7 +132,7 @@ def notes_of_pair(path: str, pair: Pair | None) -> tuple[str, ...]:
         return told
     if not os.path.lexists(partner):
         return ()
-    theirs = Pair.at(partner)
+    theirs = StorePair.at(partner)
     if theirs is not None and theirs.id == pair.id:
         return ()
     note = (

@@ -19,8 +19,6 @@ import os
 import tempfile
 from collections.abc import Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass
-from functools import lru_cache
 from types import TracebackType
 from typing import Any, Self
 
@@ -30,114 +28,19 @@ from numpy.typing import NDArray
 from ooc_train.core.atomic import explained
 from ooc_train.core.prefetch import ahead
 from ooc_train.core.units import approximate_bytes
-
-_OVERHEAD = 64 * 2**10
-"""Bytes of a thread and of small objects."""
-
-_PIECE_BYTES = 2**20
-"""Of records that are gathered and written, or handed out, at once: what a core's cache holds."""
-
-_KEY_BYTES = 64
-"""Of keys, masks and their temporaries, for each record of a piece."""
-
-_PLACE_BYTES = 18 + 16
-"""Of buckets, keys and places, for each record of a block; `_Sizes` has the arithmetic."""
-
-_LEAST_BLOCK = 16
-"""Records."""
-
-_EXTENT_BYTES = 2**20
-"""Reads of this size run at a disk's full speed; room for larger ones gains nothing."""
-
-_READ_ONCE = 0.04
-"""Times room^1.5: bytes of records of which each bucket fits into its buffer."""
-
-_UNKNOWN_BUCKETS = 512
-_FEWEST_BUCKETS = 16
-_MOST_BUCKETS = 2**16
+from ooc_train.store.jobs.shuffle_keys import row_keys
+from ooc_train.store.jobs.shuffle_sizes import (
+    EXTENT_BYTES,
+    KEY_BYTES,
+    LEAST_BLOCK,
+    OVERHEAD,
+    PLACE_BYTES,
+    READ_ONCE,
+    ShuffleSizes,
+)
 
 
-def row_keys(rows: NDArray[np.int64], seed: int) -> NDArray[np.uint64]:
-    """Give a random key of each row: a function of (seed, row number), different for every row.
-
-    The SplitMix64 generator of Steele, Lea and Flood (2014, "Fast splittable pseudorandom number
-    generators") with the row's number as its count of steps.
-
-    Parameters
-    ----------
-    rows : ndarray of int64, shape (row,)
-        Numbers of the rows.
-    seed : int
-        At least 0.
-
-    Returns
-    -------
-    ndarray of uint64, shape (row,)
-    """
-    keys = rows.astype(np.uint64)
-    keys *= np.uint64(0x9E3779B97F4A7C15)
-    keys += _offset(seed)
-    mixed = np.empty_like(keys)
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
-        np.right_shift(keys, np.uint64(shift), out=mixed)
-        keys ^= mixed
-        keys *= np.uint64(factor)
-    return keys
-
-
-@lru_cache
-def _offset(seed: int) -> np.uint64:
-    """Where a seed's stream of keys begins, far from those of other seeds."""
-    return np.uint64(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0])
-
-
-@dataclass(frozen=True, slots=True)
-class _Sizes:
-    """How a room is divided, in records; ``s`` is the size of one, all of it in bytes.
-
-    ============  ======================================================================
-    overhead      64 KiB
-    pieces        piece_rows x (2 s + 64): two pieces of at most 1 MiB, and keys
-    extents       13 x cells, cells = room / 128: their bounds (8 bytes), half as much again
-                  while they are halved, and the counting of buckets
-    records       block_rows x s: a block; or two buckets, one in use and one being read
-    scattering    block_rows x 18: bucket (2) and place (8) of each, and 8 to sort them
-    reading back  2 x bucket_rows x 16: key (8) and place (8) of each
-    ============  ======================================================================
-
-    With ``bucket_rows = block_rows / 2``, a record of a block takes ``s + 34``. Scattering and
-    reading back come one after the other, but the C library keeps some of what the first freed.
-    """
-
-    piece_rows: int
-    cells: int
-    block_rows: int
-    bucket_rows: int
-
-    @classmethod
-    def of(cls, record_bytes: int, room: int) -> Self:
-        """Divide a room."""
-        piece_rows = max(1, min(_PIECE_BYTES, room // 32) // (record_bytes + _KEY_BYTES))
-        cells = room // 128
-        rest = room - _OVERHEAD - piece_rows * (2 * record_bytes + _KEY_BYTES) - 13 * cells
-        block_rows = min(rest // (record_bytes + _PLACE_BYTES), 2**31)
-        return cls(piece_rows, cells, block_rows, block_rows // 2)
-
-    @property
-    def sure_rows(self) -> int:
-        """Records that a bucket may have on average, so that chance doesn't make it too large."""
-        return max(self.bucket_rows // 2, self.bucket_rows - round(6 * math.sqrt(self.bucket_rows)))
-
-    def buckets(self, expected_rows: int | None) -> int:
-        """Choose the number of buckets, a power of two."""
-        wanted = _UNKNOWN_BUCKETS
-        if expected_rows is not None:
-            wanted = max(_FEWEST_BUCKETS, -(-expected_rows // self.sure_rows))
-        most = min(_MOST_BUCKETS, self.cells // _FEWEST_BUCKETS)
-        return min(1 << (wanted - 1).bit_length(), 1 << (most.bit_length() - 1))
-
-
-class Spool:
+class ExternalShuffle:
     """Records on disk, given in one order and read back in another; a context manager.
 
     `add` takes records, `blocks` gives them in the order of the random keys of their row numbers,
@@ -154,7 +57,7 @@ class Spool:
     directory : str or os.PathLike
         Where the file without a name will lie; it takes as many bytes as the records.
     room : int
-        Bytes of memory that may be held, at least `least_room`.
+        Bytes of memory that may be held, at least `least_bytes`.
     seed : int or None
         Of the random order, at least 0; None keeps the order in which records came.
     expected_bytes : int, optional
@@ -179,7 +82,7 @@ class Spool:
     ) -> None:
         if dtype.hasobject or not dtype.names or dtype[0] != np.int64 or dtype.names[0] != "row":
             raise ValueError(f"records of {dtype} don't begin with a field 'row' of int64")
-        least = self.least_room(dtype.itemsize)
+        least = self.least_bytes(dtype.itemsize)
         if room < least:
             raise ValueError(
                 f"room={approximate_bytes(room)} is too small for records of {dtype.itemsize:,} "
@@ -189,7 +92,7 @@ class Spool:
         self.n_rows = 0
         self._directory = os.fspath(directory)
         self._seed = seed
-        self._sizes = _Sizes.of(dtype.itemsize, room)
+        self._sizes = ShuffleSizes.of(dtype.itemsize, room)
         rows = None if expected_bytes is None else -(-expected_bytes // dtype.itemsize)
         self._bits = 0 if seed is None else self._sizes.buckets(rows).bit_length() - 1
         # What is gathered is a plain run of bytes, several times faster than field by field.
@@ -205,22 +108,22 @@ class Spool:
             self._file = tempfile.TemporaryFile(dir=self._directory, buffering=0)  # noqa: SIM115
 
     @classmethod
-    def least_room(cls, record: int, expected_bytes: int = 0) -> int:
+    def least_bytes(cls, record: int, expected_bytes: int = 0) -> int:
         """Give the least room for records of so many bytes each, and so many in all.
 
         At least 16 of them make a block; and none is read back more than about three times.
         """
-        needed = _OVERHEAD + 2 * (record + _KEY_BYTES) + _LEAST_BLOCK * (record + _PLACE_BYTES)
+        needed = OVERHEAD + 2 * (record + KEY_BYTES) + LEAST_BLOCK * (record + PLACE_BYTES)
         # Of a room, 13/128 go to extents and at most 2/32 to pieces.
         block = -(-needed * 128 // (128 - 13 - 8))
-        few_goes = math.ceil(math.pow(expected_bytes / _READ_ONCE, 2 / 3) / 2)
+        few_goes = math.ceil(math.pow(expected_bytes / READ_ONCE, 2 / 3) / 2)
         return max(block, few_goes)
 
     @classmethod
-    def enough_room(cls, record: int, expected_bytes: int) -> int:
+    def ample_bytes(cls, record: int, expected_bytes: int) -> int:
         """Give the room beyond which more gains nothing: buckets are read in pieces of 1 MiB."""
-        enough = max(64 * 2**20, math.isqrt(4 * _EXTENT_BYTES * expected_bytes))
-        return max(enough, cls.least_room(record, expected_bytes))
+        enough = max(64 * 2**20, math.isqrt(4 * EXTENT_BYTES * expected_bytes))
+        return max(enough, cls.least_bytes(record, expected_bytes))
 
     @property
     def n_bytes(self) -> int:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from ooc_train.core.units import approximate_bytes
-from ooc_train.store.jobs.ingest_limits import row_bytes
+from ooc_train.store.jobs.ingest_memory import row_bytes
 from ooc_train.tables.batches import Tables
 from ooc_train.tables.names import as_option
 from ooc_train.tables.recipe import Recipe

@@ -9,26 +9,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ooc_train.core.prefetch import ahead
-from ooc_train.store.dataset import Scalar, default_chunk_rows
-from ooc_train.store.format.pairs import Pair
-from ooc_train.store.jobs.external_shuffle import Spool
-from ooc_train.store.writing.output import packed_share, worth_packing
+from ooc_train.store.dataset import Scalar
+from ooc_train.store.format.chunk_sizes import default_chunk_rows
+from ooc_train.store.format.pairs import StorePair
+from ooc_train.store.jobs.external_shuffle import ExternalShuffle
+from ooc_train.store.writing.compression import compressed_fraction, compresses_well
 from ooc_train.store.writing.writer import StoreWriter
 from ooc_train.tables.recipe import Recipe
 from ooc_train.tables.schema_inference import Known, Survey
 
-Codec = Literal["auto", "none", "lz4", "zstd"]
+CodecOption = Literal["auto", "none", "lz4", "zstd"]
 
 
 @dataclass(frozen=True)
-class Layout:
+class StorageOptions:
     """How stores are laid out, as far as that is settled."""
 
     random_state: int
     shuffled: bool
     chunk_rows: int | None
     shard_rows: int | None
-    codec: Codec
+    codec: CodecOption
 
     def __post_init__(self) -> None:
         if self.random_state < 0:
@@ -38,22 +39,22 @@ class Layout:
         if self.chunk_rows is not None and self.chunk_rows < 1:
             raise ValueError(f"chunk_rows={self.chunk_rows} should be at least 1")
 
-    def of(self, recipe: Recipe) -> "Layout":
+    def of(self, recipe: Recipe) -> "StorageOptions":
         """Settle the rows of a chunk."""
         rows = self.chunk_rows or default_chunk_rows(recipe.n_features, recipe.dtype)
         return replace(self, chunk_rows=rows)
 
-    def packing(self, X: NDArray[np.floating]) -> tuple["Layout", float]:
+    def packing(self, X: NDArray[np.floating]) -> tuple["StorageOptions", float]:
         """Settle the codec by a sample, and give the share that it leaves of the bytes of X."""
         settled = self
         if self.codec == "auto":
-            settled = replace(self, codec="lz4" if worth_packing(X) else "none")
-        codecs: dict[Codec, Literal["blosc", "zstd"]] = {"lz4": "blosc", "zstd": "zstd"}
-        return settled, packed_share(X, codecs.get(settled.codec))
+            settled = replace(self, codec="lz4" if compresses_well(X) else "none")
+        codecs: dict[CodecOption, Literal["blosc", "zstd"]] = {"lz4": "blosc", "zstd": "zstd"}
+        return settled, compressed_fraction(X, codecs.get(settled.codec))
 
 
 def expanded(
-    spool: Spool, recipe: Recipe, learner: Survey | Known, layout: Layout
+    spool: ExternalShuffle, recipe: Recipe, learner: Survey | Known, layout: StorageOptions
 ) -> Generator[dict[str, NDArray[Any]], None, None]:
     """Give what a `StoreWriter` takes of the rows of a spool, a chunk's rows at most at a time.
 
@@ -81,7 +82,7 @@ def expanded(
 
 
 def first_chunk(
-    spool: Spool, recipe: Recipe, learner: Survey | Known, layout: Layout
+    spool: ExternalShuffle, recipe: Recipe, learner: Survey | Known, layout: StorageOptions
 ) -> NDArray[np.floating]:
     """Give the first chunk of X: the same, however much the spool hands out at a time."""
     parts: list[NDArray[np.floating]] = []
@@ -97,10 +98,10 @@ def writer_of(
     path: str,
     recipe: Recipe,
     learner: Survey | Known,
-    layout: Layout,
+    layout: StorageOptions,
     *,
     overwrite: bool,
-    pair: Pair | None,
+    pair: StorePair | None,
 ) -> StoreWriter:
     """Give what writes a store of the rows of a recipe."""
     fields = learner.encoder.dtype.names or ()

@@ -20,22 +20,21 @@ from ooc_train.core.progress import Progress, no_progress, row_counter
 from ooc_train.core.schema import shown
 from ooc_train.memory.budget import Budget
 from ooc_train.memory.ceiling import Ceiling, MemoryReport, Term
-from ooc_train.store.dataset import Store, default_chunk_rows, open_store
+from ooc_train.store.dataset import Store
+from ooc_train.store.format.chunk_sizes import default_chunk_rows
 from ooc_train.store.jobs.rewriting import (
-    Packing,
-    arrays_of,
-    kept_packing,
+    CodecName,
+    kept_codec,
     known_statistics,
-    read_records,
-    reading_term,
-    record_dtype,
     require_elsewhere,
     rounding_term,
     writer_of,
     writing_term,
 )
-from ooc_train.store.labels import to_rewrite
-from ooc_train.store.writing.output import worth_packing
+from ooc_train.store.jobs.store_records import arrays_of, read_records, reading_term, record_dtype
+from ooc_train.store.labels import with_classes_within
+from ooc_train.store.opening.opener import open_store
+from ooc_train.store.writing.compression import compresses_well
 from ooc_train.tables.precision import Rounding, narrows
 
 __all__ = ["rechunk_store"]
@@ -46,7 +45,7 @@ def rechunk_store(
     out: str | os.PathLike[str],
     *,
     chunk_rows: int | None = None,
-    codec: Packing | None = None,
+    codec: CodecName | None = None,
     dtype: np.dtype[Any] | str | None = None,
     memory_ceiling: str | int | Ceiling | None = None,
     overwrite: bool = False,
@@ -115,11 +114,11 @@ def rechunk_store(
     if rows < 1:
         raise ValueError(f"chunk_rows={chunk_rows!r} should be at least 1")
     if codec is None:
-        codec = kept_packing(source)
-    if codec not in (None, *get_args(Packing)):
-        raise ValueError(f"codec={codec!r} is none of {', '.join(get_args(Packing))}")
+        codec = kept_codec(source)
+    if codec not in (None, *get_args(CodecName)):
+        raise ValueError(f"codec={codec!r} is none of {', '.join(get_args(CodecName))}")
     require_output(out, STORE, overwrite=overwrite)
-    source = to_rewrite(
+    source = with_classes_within(
         source, memory_ceiling, lambda coded: partial(_terms, coded, rows, codec, written)
     )
     record = record_dtype(source)
@@ -160,7 +159,7 @@ def rechunk_store(
 
 
 def _terms(
-    source: Store, rows: int, codec: Packing | None, written: np.dtype[Any], room: int
+    source: Store, rows: int, codec: CodecName | None, written: np.dtype[Any], room: int
 ) -> list[Term]:
     """List what the job holds, however much room there is."""
     del room
@@ -201,9 +200,9 @@ def _number(dtype: np.dtype[Any] | str) -> np.dtype[Any]:
     return found.newbyteorder("<")
 
 
-def _worth(source: Store, record: np.dtype[Any], dtype: np.dtype[Any]) -> Packing:
+def _worth(source: Store, record: np.dtype[Any], dtype: np.dtype[Any]) -> CodecName:
     """Choose the codec by the first rows."""
     with closing(cast("Any", read_records(source, record))) as blocks:
         sample = next(blocks)["X"]
     with np.errstate(over="ignore", invalid="ignore"):
-        return "lz4" if worth_packing(sample.astype(dtype)) else "none"
+        return "lz4" if compresses_well(sample.astype(dtype)) else "none"

@@ -5,34 +5,23 @@ of chunks that have to be decoded whole one an array is held meanwhile, of other
 piece.
 """
 
-import itertools
 import os
-import shlex
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
-from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ooc_train.core.places import in_scratch, local_path
-from ooc_train.core.units import approximate_bytes
-from ooc_train.memory.budget import GROWTH_BYTES
-from ooc_train.memory.ceiling import Projection, Term
-from ooc_train.store.dataset import Store, default_chunk_rows, default_shard_rows
-from ooc_train.store.format.arrays import ArrayLayout, Coding
-from ooc_train.store.reading.chunks import ChunkReader
-from ooc_train.store.reading.direct import MAX_OPEN_SHARDS
+from ooc_train.core.places import local_path
+from ooc_train.memory.ceiling import Term
+from ooc_train.store.dataset import Store
+from ooc_train.store.format.chunk_sizes import default_shard_rows
+from ooc_train.store.jobs.store_records import PIECE_BYTES, arrays_of
 from ooc_train.store.writing.writer import StoreWriter
 
-Packing = Literal["none", "lz4", "zstd"]
+CodecName = Literal["none", "lz4", "zstd"]
 """How chunks are written, as users say it."""
 
-PIECE_BYTES = 2**20
-"""Of records that are handed on at once."""
 
-_PACKINGS: dict[str | None, Packing] = {"raw": "none", "blosc": "lz4", "zstd": "zstd"}
+_PACKINGS: dict[str | None, CodecName] = {"raw": "none", "blosc": "lz4", "zstd": "zstd"}
 """By the codec of an array that is read directly."""
 
 _FEATURE_BYTES = 448
@@ -41,9 +30,6 @@ _FEATURE_BYTES = 448
 
 _ROUNDING_BYTES, _ROUNDING_COPIES = 96, 6
 """Of a column whose numbers are rounded; of a piece of rows, in float64 and as masks."""
-
-_COMMAND_BYTES = 64 * 2**20
-"""What the command line holds before any data (measured: 45 MiB, 51 where zarr is needed)."""
 
 
 def require_elsewhere(source: Store, out: str | os.PathLike[str]) -> None:
@@ -66,82 +52,11 @@ def require_elsewhere(source: Store, out: str | os.PathLike[str]) -> None:
         )
 
 
-def arrays_of(source: Store) -> dict[str, ArrayLayout]:
-    """Arrays of a store, by role, X first."""
-    roles = {
-        "X": source.X,
-        "y": source.y,
-        "sample_weight": source.sample_weight,
-        "row_id": source.row_id,
-    }
-    return {role: layout for role, layout in roles.items() if layout is not None}
-
-
-def record_dtype(source: Store) -> np.dtype[Any]:
-    """Make the dtype of a record: the row's number, "row", and a field for each array."""
-    fields = [(role, layout.dtype, layout.row_shape) for role, layout in arrays_of(source).items()]
-    return np.dtype([("row", "<i8", ()), *fields])
-
-
-def _piece_rows(record: np.dtype[Any]) -> int:
-    return max(1, PIECE_BYTES // record.itemsize)
-
-
-def read_records(source: Store, record: np.dtype[Any]) -> Iterator[NDArray[Any]]:
-    """Read a store as records, in order; they lie in two buffers by turns.
-
-    Raises
-    ------
-    CorruptChunk
-        If the store is damaged.
-    """
-    step = _piece_rows(record)
-    buffers = itertools.cycle([np.empty(step, record), np.empty(step, record)])
-    with ExitStack() as stack:
-        readers = {
-            role: stack.enter_context(ChunkReader(layout))
-            for role, layout in arrays_of(source).items()
-        }
-        # A file is read into memory in one run, which a field of records is not.
-        parts = {
-            role: np.empty((step, *reader.layout.row_shape), reader.layout.dtype)
-            for role, reader in readers.items()
-            if reader.in_parts
-        }
-        for start in range(0, source.n_rows, step):
-            records = next(buffers)[: source.n_rows - start]
-            stop = start + len(records)
-            records["row"] = np.arange(start, stop)
-            for role, reader in readers.items():
-                out = parts[role][: len(records)] if role in parts else records[role]
-                reader.read_rows(start, stop, out)
-                if role in parts:
-                    records[role] = out
-            yield records
-
-
 def rounding_term(source: Store) -> Term:
     """Say what a `Rounding` of the columns of X holds, and takes for a piece of rows."""
     piece = max(PIECE_BYTES, source.n_features * source.dtype.itemsize)
     size = _ROUNDING_COPIES * piece + _ROUNDING_BYTES * source.n_features
     return Term("rounding", size, "ranges of the columns, and a piece compared with itself")
-
-
-def reading_term(source: Store, record: np.dtype[Any]) -> Term:
-    """Say what `read_records` holds."""
-    size, whole = 2 * _piece_rows(record) * record.itemsize, 0
-    for layout in arrays_of(source).values():
-        with ChunkReader(layout) as reader:
-            held = reader.cache_bytes + reader.hidden_bytes
-            if reader.in_parts:
-                held += _piece_rows(record) * layout.row_bytes
-            else:
-                whole += layout.chunk_bytes
-        size += held + 16 * layout.chunks_per_shard * min(layout.n_shards, MAX_OPEN_SHARDS)
-    why = "two pieces of records"
-    if whole:
-        why += f", and a chunk of each array, {approximate_bytes(whole)}, which is decoded whole"
-    return Term("reading", size, why)
 
 
 def writing_term(
@@ -174,7 +89,7 @@ def writer_of(
     chunk_rows: int,
     shard_rows: int | None = None,
     dtype: np.dtype[Any] | None = None,
-    codec: Packing,
+    codec: CodecName,
     row_id: bool,
     shuffled: int | None,
     overwrite: bool,
@@ -221,70 +136,6 @@ def known_statistics(source: Store, dtype: np.dtype[Any]) -> Any:
     return known if known is not None and known.weighted == weighted and same else None
 
 
-def kept_packing(source: Store) -> Packing | None:
+def kept_codec(source: Store) -> CodecName | None:
     """How a store of ours is packed; None of another writer's, and if another program packed it."""
     return _PACKINGS.get(source.X.codec) if source.generation > 0 else None
-
-
-def rechunk_command(path: str, layouts: Mapping[str, ArrayLayout]) -> str:
-    """Give the command that rewrites a store in chunks of the default size.
-
-    Parameters
-    ----------
-    path : str
-        Of the store.
-    layouts : mapping
-        Its arrays by role, X among them.
-    """
-    X, y = layouts["X"], layouts.get("y")
-    if y is not None and y.is_text:
-        # It will be read as codes, once it is known which labels there are.
-        y = replace(y, dtype="<u2", coding=Coding(y.dtype, (), ()))
-    source = Store(path, X, y, layouts.get("sample_weight"), layouts.get("row_id"), X.n_rows)
-    record = record_dtype(source)
-    chunk_rows = default_chunk_rows(source.n_features, source.dtype)
-    terms = (
-        Term("reserved", _COMMAND_BYTES, ""),
-        Term("growth", GROWTH_BYTES, ""),
-        reading_term(source, record),
-        writing_term(record.itemsize, source.n_features, chunk_rows, packed=True, counted=True),
-    )
-    return (
-        f"ooc-train rechunk {_and_beside(path, 'rechunked')} "
-        f"--memory-ceiling {Projection(terms, started=1).smallest}{_opened_by(path, layouts)}"
-    )
-
-
-def shuffle_command(path: str, layouts: Mapping[str, ArrayLayout]) -> str:
-    """Give the command that puts the rows of a store in random order.
-
-    Parameters
-    ----------
-    path, layouts
-        As for `rechunk_command`.
-    """
-    return f"ooc-train shuffle {_and_beside(path, 'shuffled')}{_opened_by(path, layouts)}"
-
-
-def _opened_by(path: str, layouts: Mapping[str, ArrayLayout]) -> str:
-    """Give the options of a command that opens a store with the same arrays."""
-    options = ""
-    for role, name in (("X", "x"), ("y", "y"), ("sample_weight", "weight")):
-        layout = layouts.get(role)
-        # A store of one array is X itself; what was in memory has no lasting place.
-        if layout is None or layout.path in (path, f"{path}/{role}") or in_scratch(layout.path):
-            continue
-        place = layout.path.removeprefix(f"{path}/")
-        options += f" --{name} {shlex.quote(place)}"
-    filled = any(layout.fill is not None for layout in layouts.values())
-    return options + (" --fill-missing" if filled else "")
-
-
-def _and_beside(path: str, what: str) -> str:
-    """Give a path and another beside it, such as a.zarr and a.shuffled.zarr, for a shell."""
-    folder, name = os.path.split(path.rstrip("/"))
-    stem, suffix = os.path.splitext(name)
-    out = f"{stem}.{what}{suffix}"
-    if "://" not in path:
-        out = os.path.join(folder, out)
-    return f"{shlex.quote(path)} {shlex.quote(out)}"

@@ -18,20 +18,20 @@ from ooc_train.core.progress import Progress, no_progress, row_counter
 from ooc_train.core.units import approximate_bytes
 from ooc_train.memory.budget import Budget
 from ooc_train.memory.ceiling import Ceiling, MemoryReport, Term
-from ooc_train.store.dataset import Store, default_chunk_rows, open_store
-from ooc_train.store.jobs.external_shuffle import Spool
+from ooc_train.store.dataset import Store
+from ooc_train.store.format.chunk_sizes import default_chunk_rows
+from ooc_train.store.jobs.external_shuffle import ExternalShuffle
 from ooc_train.store.jobs.rewriting import (
-    Packing,
-    kept_packing,
+    CodecName,
+    kept_codec,
     known_statistics,
-    read_records,
-    reading_term,
-    record_dtype,
     require_elsewhere,
     writer_of,
     writing_term,
 )
-from ooc_train.store.labels import to_rewrite
+from ooc_train.store.jobs.store_records import read_records, reading_term, record_dtype
+from ooc_train.store.labels import with_classes_within
+from ooc_train.store.opening.opener import open_store
 
 __all__ = ["shuffle_store"]
 
@@ -93,11 +93,11 @@ def shuffle_store(
         raise ValueError(f"random_state={random_state!r} should be a whole number, at least 0")
     source = store if isinstance(store, Store) else open_store(store)
     require_elsewhere(source, out)
-    kept = kept_packing(source)
+    kept = kept_codec(source)
     ours = kept is not None
     chunk_rows = source.chunk_rows if ours else default_chunk_rows(source.n_features, source.dtype)
     codec = kept or "none"
-    source = to_rewrite(
+    source = with_classes_within(
         source,
         memory_ceiling,
         lambda coded: partial(_terms, coded, record_dtype(coded), chunk_rows, codec),
@@ -117,7 +117,7 @@ def shuffle_store(
         ) as writer,
     ):
         terms = budget.settle(partial(_terms, source, record, chunk_rows, codec))
-        spool = Spool(
+        spool = ExternalShuffle(
             record,
             os.path.dirname(writer.path),
             room=terms[-1].bytes,
@@ -141,7 +141,7 @@ def shuffle_store(
 
 
 def _terms(
-    source: Store, record: np.dtype[Any], chunk_rows: int, codec: Packing, room: int
+    source: Store, record: np.dtype[Any], chunk_rows: int, codec: CodecName, room: int
 ) -> list[Term]:
     """List what the job holds, of so many bytes: what the others leave, the spool's, comes last."""
     counted = known_statistics(source, source.dtype) is None
@@ -159,8 +159,8 @@ def _terms(
     data = source.n_rows * record.itemsize
     left = room - sum(term.bytes for term in terms)
     scattering = max(
-        Spool.least_room(record.itemsize, data),
-        min(Spool.enough_room(record.itemsize, data), left),
+        ExternalShuffle.least_bytes(record.itemsize, data),
+        min(ExternalShuffle.ample_bytes(record.itemsize, data), left),
     )
     why = f"records of {record.itemsize:,} bytes, {approximate_bytes(data)} of them in all"
     return [*terms, Term("shuffling", scattering, why)]

@@ -16,9 +16,10 @@ from ooc_train.core.progress import Progress, no_progress, row_counter
 from ooc_train.core.units import parse_rows
 from ooc_train.memory.budget import Budget
 from ooc_train.memory.ceiling import Ceiling, MemoryReport, Term
-from ooc_train.store.dataset import Store, default_chunk_rows
-from ooc_train.store.jobs.rewriting import Packing, writing_term
-from ooc_train.store.jobs.synthetic_rows import THREADS, MadeRecipe, Task
+from ooc_train.store.dataset import Store
+from ooc_train.store.format.chunk_sizes import default_chunk_rows
+from ooc_train.store.jobs.rewriting import CodecName, writing_term
+from ooc_train.store.jobs.synthetic_rows import THREADS, SyntheticRecipe, Task
 from ooc_train.store.writing.writer import StoreWriter
 
 __all__ = ["make_data"]
@@ -105,8 +106,10 @@ def make_data(
     OSError
         If the disk is full or can't be written.
     """
-    recipe = MadeRecipe(features, task, outputs, classes, condition, noise, dtype, random_state)
-    made, _ = make_rows(
+    recipe = SyntheticRecipe(
+        features, task, outputs, classes, condition, noise, dtype, random_state
+    )
+    made, _ = make_synthetic_store(
         path,
         recipe,
         rows,
@@ -120,14 +123,14 @@ def make_data(
     return made
 
 
-def make_rows(
+def make_synthetic_store(
     path: str | os.PathLike[str],
-    recipe: MadeRecipe,
+    recipe: SyntheticRecipe,
     rows: int | str,
     *,
     sample_weight: bool = False,
     chunk_rows: int | None = None,
-    codec: Packing = "none",
+    codec: CodecName = "none",
     memory_ceiling: str | int | Ceiling | None = None,
     overwrite: bool = False,
     progress: Progress = no_progress,
@@ -165,7 +168,9 @@ def make_rows(
             return writer.commit(), budget.report(terms)
 
 
-def _terms(recipe: MadeRecipe, chunk_rows: int | None, codec: Packing, room: int) -> list[Term]:
+def _terms(
+    recipe: SyntheticRecipe, chunk_rows: int | None, codec: CodecName, room: int
+) -> list[Term]:
     """List what the job holds, with as many threads as so many bytes are room for."""
     width = recipe.features * np.dtype(recipe.dtype).itemsize
     rows = chunk_rows or default_chunk_rows(recipe.features, recipe.dtype)

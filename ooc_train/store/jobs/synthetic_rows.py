@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ooc_train.core.threads import one_blas_thread
 from ooc_train.core.units import approximate_bytes
 from ooc_train.memory.ceiling import Term
-from ooc_train.store.dataset import default_chunk_rows
+from ooc_train.store.format.chunk_sizes import default_chunk_rows
 
 Task = Literal["classification", "regression"]
 
@@ -64,7 +64,7 @@ class _Truth:
 
 
 @dataclass(frozen=True)
-class MadeRecipe:
+class SyntheticRecipe:
     """The settings of `make_data` that its numbers are a function of; they cannot be wrong."""
 
     features: int

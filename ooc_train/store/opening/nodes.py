@@ -1,9 +1,7 @@
 """Finding a Zarr group or array, by its own ``zarr.json`` or else by zarr-python."""
 
 import os
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -11,20 +9,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ooc_train.core.files import parse_json
-from ooc_train.core.text import brief
-from ooc_train.errors import InvalidStore, OocTrainError, StoreNotFound
-from ooc_train.store.format.arrays import ArrayLayout, direct_layout, load_metadata
-from ooc_train.store.format.checksums import Seal, seal_of
-from ooc_train.store.format.conventions import (
-    DIMENSIONS,
-    Declared,
-    declared_by,
-    dimensions_of,
-    named_by,
-)
-from ooc_train.store.format.identity import Seen
-from ooc_train.store.format.metadata import require_sound
-from ooc_train.store.opening.other_formats import described, unopened
+from ooc_train.errors import InvalidStore
+from ooc_train.store.format.arrays import ArrayLayout
+from ooc_train.store.format.checksums import StoreChecksums, verified_checksums
+from ooc_train.store.format.conventions import decode_attributes, flag_names
+from ooc_train.store.format.dimensions import DIMENSIONS, dimensions_of
+from ooc_train.store.format.identity import MetadataStamp
+from ooc_train.store.format.metadata import read_metadata, require_valid_metadata
+from ooc_train.store.format.missing_values import MissingValues
+from ooc_train.store.format.zarr_json import direct_layout
+from ooc_train.store.opening.zarr_opening import invalid_store_on_error, open_by_zarr, zarr_layout
 from ooc_train.store.reading.chunks import ChunkReader
 
 if TYPE_CHECKING:
@@ -51,14 +45,14 @@ class Node:
         Its ``zarr.json``, if it lies in a local directory and is of format 3.
     opened : zarr.Group, zarr.Array or None
         As zarr-python opened it, else.
-    seen : Seen or None
+    seen : MetadataStamp or None
         Its metadata file, as it was just before it was read; None of groups and of URLs.
     """
 
     path: str
     metadata: Mapping[str, Any] | None
     opened: "zarr.Group | zarr.Array[Any] | None"
-    seen: Seen | None = field(default=None, compare=False)
+    stamp: MetadataStamp | None = field(default=None, compare=False)
 
     @property
     def is_array(self) -> bool:
@@ -81,11 +75,11 @@ class Node:
             return attributes
         if self.opened is None:
             return {}
-        with understood(self.path):
+        with invalid_store_on_error(self.path):
             return dict(self.opened.attrs)
 
     @cached_property
-    def seal(self) -> Seal | None:
+    def checksums(self) -> StoreChecksums | None:
         """The checksums of a store of ours, None of an array, of another's, and where they are off.
 
         Raises
@@ -93,22 +87,22 @@ class Node:
         InvalidStore
             If the manifest is not the one that was written.
         """
-        return None if self.is_array else seal_of(self.path, self.attributes)
+        return None if self.is_array else verified_checksums(self.path, self.attributes)
 
     def child(self, name: str) -> "Node | None":
         """Find what a group holds under a name, None if nothing."""
         path = f"{self.path}/{name}"
-        seen = Seen.of(path)
+        stamp = MetadataStamp.of(path)
         if self.metadata is not None:
-            metadata = load_metadata(path)
-            return None if metadata is None else Node(path, metadata, None, seen)
+            metadata = read_metadata(path)
+            return None if metadata is None else Node(path, metadata, None, stamp)
         opened: Any = self.opened
         if "://" not in path:
-            require_sound(path)
+            require_valid_metadata(path)
         # Types and codecs that zarr-python does not know, such as pickled objects, are refused too.
-        with understood(path):
+        with invalid_store_on_error(path):
             found = opened.get(name)
-        return None if found is None else Node(path, None, found, seen)
+        return None if found is None else Node(path, None, found, stamp)
 
     def array_names(self) -> list[str]:
         """List the arrays that lie in a group, and groups that stand for one, sorted."""
@@ -118,8 +112,8 @@ class Node:
             opened: Any = self.opened
             if "://" not in self.path:
                 for entry in os.scandir(self.path):
-                    require_sound(entry.path)
-            with understood(self.path):
+                    require_valid_metadata(entry.path)
+            with invalid_store_on_error(self.path):
                 groups = (
                     (name, Node(f"{self.path}/{name}", None, one)) for name, one in opened.groups()
                 )
@@ -154,8 +148,8 @@ class Node:
         if self.metadata is not None:
             layout = direct_layout(self.path, role, self.metadata, fill_missing=fill_missing)
         if layout is None:
-            with understood(self.path):
-                layout = _zarr_layout(self.path, role, self._array, fill_missing=fill_missing)
+            with invalid_store_on_error(self.path):
+                layout = zarr_layout(self.path, role, self._array, fill_missing=fill_missing)
         lying = np.dtype(layout.dtype)
         if lying.kind not in "biuf" and not (layout.is_text and role == "y"):
             what = "text" if layout.is_text else str(lying)
@@ -165,18 +159,18 @@ class Node:
                 "first, as `ooc-train ingest` does"
             )
         attributes = self.attributes
-        meant, declared = declared_by(attributes, lying, self.path, masked=self._masked)
-        names = named_by(attributes, lying, meant, self.path)
+        meant, declared = decode_attributes(attributes, lying, self.path, masked=self._masked)
+        names = flag_names(attributes, lying, meant, self.path)
         if names is not None and role != "y":
             raise InvalidStore(
                 f"{self.path} holds codes of categories (it has flag_meanings), which would be "
                 "taken as numbers; write a column for each category, or remove that attribute"
             )
         dtype = "T" if lying.kind == "T" else meant.str
-        return replace(layout, dtype=dtype, declared=declared, names=names, seen=self.seen)
+        return replace(layout, dtype=dtype, declared=declared, names=names, stamp=self.stamp)
 
-    def sealed_layout(
-        self, role: str, seal: Seal | None, *, fill_missing: bool = False
+    def verified_layout(
+        self, role: str, checksums: StoreChecksums | None, *, fill_missing: bool = False
     ) -> ArrayLayout:
         """Make the layout of an array of a group, after checking it by the group's checksums.
 
@@ -184,7 +178,7 @@ class Node:
         ----------
         role, fill_missing
             As of `layout`.
-        seal : Seal or None
+        checksums : StoreChecksums or None
             Of the group. An array that was not written with the store is not checked.
 
         Raises
@@ -193,10 +187,10 @@ class Node:
             As `layout` does, and if the metadata are not those that were written.
         """
         name = self.path.rpartition("/")[2]
-        if seal is None or name not in seal.arrays:
+        if checksums is None or name not in checksums.arrays:
             return self.layout(role, fill_missing=fill_missing)
-        seal.require_array(self.path, name, self.written_metadata)
-        return replace(self.layout(role), store_id=seal.store_id, seen=None)
+        checksums.require_array(self.path, name, self.written_metadata)
+        return replace(self.layout(role), store_id=checksums.store_id, stamp=None)
 
     @property
     def written_metadata(self) -> Any:
@@ -234,7 +228,7 @@ class Node:
             layout = codes.layout(role, fill_missing=fill_missing)
             names = tuple(enumerate(categories.values()))
             code = "encoding as categories of AnnData"
-            declared = Declared(((code, -1),), (code, 0), (code, len(names) - 1))
+            declared = MissingValues(((code, -1),), (code, 0), (code, len(names) - 1))
             return replace(layout, declared=declared, names=names)
         if "matrix" in kind:
             raise InvalidStore(
@@ -277,7 +271,7 @@ class Node:
     @property
     def _array(self) -> Any:
         """The array as zarr-python opens it."""
-        return self.opened if self.opened is not None else _open_by_zarr(self.path)
+        return self.opened if self.opened is not None else open_by_zarr(self.path)
 
     @property
     def _masked(self) -> Any:
@@ -286,157 +280,3 @@ class Node:
             return None
         about: Any = self._array.metadata
         return about.fill_value if about.zarr_format == 2 else None
-
-
-def find_node(path: "str | os.PathLike[str] | zarr.Group | zarr.Array[Any]") -> Node:
-    """Find the group or array at a path or URL, or the one that a zarr object stands for.
-
-    Raises
-    ------
-    StoreNotFound
-        If nothing lies there.
-    InvalidStore
-        If it is no Zarr, or lives in memory.
-    """
-    zarr = sys.modules.get("zarr")
-    if zarr is not None and isinstance(path, zarr.Group | zarr.Array):
-        return _find_opened(path)
-    try:
-        location = os.fspath(path)  # type: ignore[arg-type]
-    except TypeError:
-        raise TypeError(
-            f"a store is a path, a URL, a zarr.Group or a zarr.Array, not {type(path).__name__}"
-        ) from None
-    location = location.removeprefix("file://")
-    if "://" in location:
-        return Node(location.rstrip("/"), None, _open_by_zarr(location))
-    location = os.path.abspath(location)
-    if not os.path.exists(location):
-        raise StoreNotFound(f"nothing lies at {location}")
-    seen, metadata = Seen.of(location), load_metadata(location)
-    return Node(location, metadata, None if metadata else _open_by_zarr(location), seen)
-
-
-def find_array(
-    node: Node, name: "str | os.PathLike[str] | zarr.Group | zarr.Array[Any]"
-) -> Node | None:
-    """Find what a name stands for beside the group or array `node`, None if nothing.
-
-    A name is that of an array in the group; or a path from there, such as ``../two/y``; or a path
-    from the working directory; or an absolute path, a URL or a zarr object.
-
-    Raises
-    ------
-    StoreNotFound, InvalidStore
-        As `find_node`, of an absolute path, a URL or a zarr object.
-    """
-    if not isinstance(name, str | os.PathLike):
-        return find_node(name)
-    text = os.fspath(name)
-    if "://" in text or os.path.isabs(text):
-        return find_node(text)
-    child = None if node.is_array or text.startswith(".") else node.child(text)
-    if child is not None:
-        return child
-    scheme, separator, folder = node.path.rpartition("://")
-    places = [scheme + separator + os.path.normpath(os.path.join(folder, text))]
-    if not separator and os.path.exists(text):
-        places.append(text)
-    for place in places:
-        with suppress(StoreNotFound):
-            return find_node(place)
-    return None
-
-
-def group_around(node: Node) -> tuple[Node | None, str]:
-    """Find the group that an array lies in, None if there is none, and the array's name in it."""
-    parent, _, name = node.path.rpartition("/")
-    with suppress(StoreNotFound, InvalidStore):
-        group = find_node(parent)
-        if not group.is_array:
-            return group, name
-    return None, name
-
-
-def _find_opened(opened: "zarr.Group | zarr.Array[Any]") -> Node:
-    from zarr.storage import LocalStore, MemoryStore
-
-    store = opened.store_path.store
-    if isinstance(store, LocalStore):
-        return find_node(os.path.join(store.root, opened.path))
-    if isinstance(store, MemoryStore):
-        raise InvalidStore(
-            "this zarr object lives in the memory of this process, where no worker reads it; pass "
-            "NumPy arrays (X[:], y[:]), or write it to a directory"
-        )
-    return Node(str(opened.store_path), None, opened)
-
-
-def _open_by_zarr(location: str) -> "zarr.Group | zarr.Array[Any]":
-    import zarr
-
-    if "://" not in location and os.path.isdir(location):
-        require_sound(location)
-    errors: list[Exception] = []
-    for opener in (_open_group, zarr.open_array):
-        try:
-            return opener(location, mode="r")
-        except Exception as error:  # noqa: BLE001 (whatever its parser, or a file system, raises)
-            errors.append(error)
-    last = errors[-1]
-    if "://" in location:
-        if (lacking := unopened(location, last)) is not None:
-            raise InvalidStore(lacking) from last
-        if all(isinstance(error, FileNotFoundError) for error in errors):
-            raise StoreNotFound(f"no Zarr group or array lies at {location}") from last
-    elif (stranger := described(location)) is not None:
-        raise InvalidStore(stranger) from last
-    raise InvalidStore(
-        f"{location} can't be opened as Zarr ({brief(last)}); restore its metadata from a "
-        "copy, or write it anew"
-    ) from last
-
-
-@contextmanager
-def understood(path: str) -> Iterator[None]:
-    """Say of metadata that zarr-python stumbles over, whichever way, that they can't be used."""
-    try:
-        yield
-    except OocTrainError:
-        raise
-    except Exception as error:
-        raise InvalidStore(
-            f"{path} can't be opened as Zarr ({brief(error)}); restore its metadata from a "
-            "copy, or write it anew"
-        ) from error
-
-
-def _open_group(location: str, mode: Any) -> "zarr.Group":
-    import zarr
-
-    return zarr.open_group(location, mode=mode, use_consolidated=False)
-
-
-def _zarr_layout(path: str, role: str, array: Any, *, fill_missing: bool) -> ArrayLayout:
-    """Layout of an array that zarr-python reads."""
-    from zarr.storage import LocalStore
-
-    local = isinstance(array.store_path.store, LocalStore)
-    whole = tuple(map(int, array.chunks or (1,)))
-    if min(whole) < 1 or (array.shards and array.shards[0] % whole[0]):
-        raise ValueError(f"its chunks are {whole}, in shards {array.shards}")
-    return ArrayLayout(
-        path=path,
-        name=role,
-        shape=tuple(array.shape),
-        # Values are handed out little-endian, however they lie.
-        dtype="T" if array.dtype.kind == "T" else array.dtype.newbyteorder("<").str,
-        chunk_rows=whole[0],
-        shard_rows=(array.shards or whole)[0],
-        sharded=array.shards is not None,
-        codec=None,
-        crc=False,
-        direct=False,
-        source=None if local else array,
-        fill=b"" if fill_missing and array.metadata.fill_value is not None else None,
-    )

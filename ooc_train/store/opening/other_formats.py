@@ -140,7 +140,7 @@ def _folder(path: str) -> str | None:
     )
 
 
-def unopened(url: str, error: Exception) -> str | None:
+def url_advice(url: str, error: Exception) -> str | None:
     """Say what a URL lacks to be opened: a package, or a scheme that is known; None of neither.
 
     Parameters

@@ -6,16 +6,13 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ooc_train.errors import InvalidStore
 from ooc_train.store.format.arrays import ArrayLayout
 from ooc_train.store.reading.direct import DirectRoute
+from ooc_train.store.reading.label_coder import LabelCoder
 from ooc_train.store.reading.zarr_route import ZarrRoute
 
 _MOST_RUN = 512
 """Chunks that one call to the system may bring: it takes 1,024 buffers, and each has a checksum."""
-
-_CODED_ROWS = 2**13
-"""Labels of which codes are made at a time."""
 
 
 class ChunkReader:
@@ -49,7 +46,7 @@ class ChunkReader:
         self._shape = (layout.chunk_rows, *layout.row_shape)
         at_rest = layout.at_rest
         self._route = DirectRoute(at_rest) if layout.direct else ZarrRoute(at_rest)
-        self._coder = None if layout.coding is None else _Coder(layout)
+        self._coder = None if layout.coding is None else LabelCoder(layout)
         self.scratch_bytes = self._route.scratch_bytes
         self.hidden_bytes = self._route.hidden_bytes
         if self._coder is not None:
@@ -229,8 +226,8 @@ class ChunkReader:
         StoreChanged
             If it was replaced, changed or removed.
         """
-        if self.layout.seen is not None:
-            self.layout.seen.require_same()
+        if self.layout.stamp is not None:
+            self.layout.stamp.require_same()
 
     def close(self) -> None:
         """Close its files; a further `read` opens them again."""
@@ -248,46 +245,3 @@ class ChunkReader:
         self.close()
         if error is None:
             self.require_same()
-
-
-class _Coder:
-    """Makes codes of the labels of a chunk."""
-
-    def __init__(self, layout: ArrayLayout) -> None:
-        coding = layout.coding
-        if coding is None:
-            raise TypeError(f"{layout.name} hands its values out as they lie")
-        self._layout = layout
-        self._labels = np.asarray(coding.labels, coding.dtype)
-        self._codes = np.asarray(coding.codes, layout.dtype)
-        self._room: NDArray[Any] | None = None
-        chunk = layout.chunk_rows * self._labels.itemsize
-        self.held_bytes = chunk + min(layout.chunk_rows, _CODED_ROWS) * (16 + self._labels.itemsize)
-
-    def room(self) -> NDArray[Any]:
-        """Return the room for the labels of a chunk, which is the same each time."""
-        if self._room is None:
-            self._room = np.empty(self._layout.chunk_rows, self._labels.dtype)
-        return self._room
-
-    def encode(self, labels: NDArray[Any], out: NDArray[Any], start: int) -> None:
-        """Write the codes of labels, of which the first lies in row `start`.
-
-        Raises
-        ------
-        InvalidStore
-            If a label is none of those that there were when the array was looked at.
-        """
-        for first in range(0, len(labels), _CODED_ROWS):
-            part = labels[first : first + _CODED_ROWS]
-            place = np.searchsorted(self._labels, part)
-            place[place == len(self._labels)] = 0
-            known = self._labels[place] == part
-            if not known.all():
-                row = int(np.argmin(known))
-                raise InvalidStore(
-                    f"row {start + first + row} has the label {part[row].item()!r} in "
-                    f"{self._layout.name}, which is none of the classes; was {self._layout.path} "
-                    "changed meanwhile?"
-                )
-            out[first : first + len(part)] = self._codes[place]

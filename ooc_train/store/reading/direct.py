@@ -6,10 +6,8 @@ for a few microseconds a chunk.
 """
 
 import os
-import struct
-from collections.abc import Callable
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from crc32c import crc32c
@@ -17,40 +15,28 @@ from numpy.typing import NDArray
 
 from ooc_train.core.files import IrregularError, open_plain
 from ooc_train.errors import CorruptChunk
-from ooc_train.store.format.arrays import CHECKSUM_BYTES, MISSING, ArrayLayout
+from ooc_train.store.format.arrays import CHECKSUM_BYTES, ENTRY, ArrayLayout
 from ooc_train.store.format.identity import IDENTITY_BYTES, require_commit, wrong_identity
+from ooc_train.store.reading.decoding import (
+    DamageError,
+    MissingChunkError,
+    decode_blosc,
+    decode_zstd,
+    max_encoded_bytes,
+)
+from ooc_train.store.reading.shard_files import (
+    NEVER_WRITTEN,
+    OpenShard,
+    check_crc,
+    index_entry,
+    read_exactly,
+    read_index,
+    require_crc,
+)
 
 MAX_OPEN_SHARDS = 64
-_ENTRY = struct.Struct("<QQ")
-ENTRY_BYTES = _ENTRY.size
-"""Of a chunk, in the index of a shard."""
 _CHECK_BYTES = 2**20
 """Of a large chunk that are checked at a time."""
-
-_BLOSC_SIZES = struct.Struct("<4xI4xI")
-
-
-class _Shard(NamedTuple):
-    fd: int
-    data_bytes: int
-    entries: bytes
-    checked: set[int]
-    """Chunks that were read through, by their position: those that are read in parts."""
-
-
-NEVER_WRITTEN = (
-    "other writers leave out chunks of nothing but the fill value; open_store(path, "
-    "fill_missing=True) reads such chunks as that value"
-)
-"""What may be the matter with a missing chunk of a store of another writer."""
-
-
-class _DamageError(Exception):
-    """What is wrong with a chunk, before it is known which."""
-
-
-class _MissingError(_DamageError):
-    """A chunk that isn't there."""
 
 
 class DirectRoute:
@@ -66,13 +52,15 @@ class DirectRoute:
     def __init__(self, layout: ArrayLayout) -> None:
         self._layout = layout
         self._checksum = bytearray(CHECKSUM_BYTES if layout.crc else 0)
-        self._decode = {"raw": None, "blosc": _blosc, "zstd": _zstd}[layout.codec or "raw"]
+        self._decode = {"raw": None, "blosc": decode_blosc, "zstd": decode_zstd}[
+            layout.codec or "raw"
+        ]
         self.scratch_bytes = 0
         if self._decode is not None:
-            self.scratch_bytes = _encoded_bound(layout.chunk_bytes) + len(self._checksum)
+            self.scratch_bytes = max_encoded_bytes(layout.chunk_bytes) + len(self._checksum)
         self._raw_bytes = layout.chunk_bytes + len(self._checksum)
         self._chunks_per_shard = layout.chunks_per_shard
-        self._shards: dict[int, _Shard] = {}
+        self._shards: dict[int, OpenShard] = {}
         self._fill = None if layout.fill is None else np.frombuffer(layout.fill, layout.dtype)[0]
         self.check_bytes = _CHECK_BYTES if layout.in_parts and layout.crc else 0
         self.decoding = 0.0
@@ -82,19 +70,19 @@ class DirectRoute:
         number, position = divmod(index, self._chunks_per_shard)
         try:
             shard = self._shard(number)
-            offset, length = _entry(shard, position)
+            offset, length = index_entry(shard, position)
             if self._decode is None:
                 self._read_raw(shard.fd, offset, length, out)
             else:
                 self._read_encoded(shard.fd, offset, length, out, scratch)
-        except _DamageError as damage:
+        except DamageError as damage:
             self._fill_or_raise(index, damage, out)
 
-    def _fill_or_raise(self, index: int, damage: _DamageError, out: NDArray[Any]) -> None:
+    def _fill_or_raise(self, index: int, damage: DamageError, out: NDArray[Any]) -> None:
         """Fill rows of a chunk that was never written, where that is allowed; else raise."""
         # Of a store that was replaced, a file may be missing, or another than is due.
         require_same_store(self._layout)
-        if self._fill is None or not isinstance(damage, _MissingError):
+        if self._fill is None or not isinstance(damage, MissingChunkError):
             raise corrupt_chunk(self._layout, index, str(damage)) from damage.__cause__
         out[...] = self._fill
 
@@ -110,7 +98,7 @@ class DirectRoute:
         if self._decode is None and count > 1:
             try:
                 self._read_raw_run(index, parts)
-            except _DamageError:
+            except DamageError:
                 pass  # one by one, it shows which chunk is damaged
             else:
                 return
@@ -126,18 +114,18 @@ class DirectRoute:
             number, position = divmod(index, self._chunks_per_shard)
             try:
                 shard = self._shard(number)
-                offset, length = _entry(shard, position)
+                offset, length = index_entry(shard, position)
                 self._require_raw(length)
                 if self._checksum and position not in shard.checked:
                     self._check_through(shard.fd, offset)
                     shard.checked.add(position)
-                _read_exactly(
+                read_exactly(
                     shard.fd,
                     [out[begin - start : end - start]],
                     offset + (begin - first) * width,
                     (end - begin) * width,
                 )
-            except _DamageError as damage:
+            except DamageError as damage:
                 self._fill_or_raise(index, damage, out[begin - start : end - start])
 
     def _check_through(self, fd: int, offset: int) -> None:
@@ -146,44 +134,44 @@ class DirectRoute:
         left = self._layout.chunk_bytes
         while left:
             part = piece[:left]
-            _read_exactly(fd, [part], offset, len(part))
+            read_exactly(fd, [part], offset, len(part))
             found = crc32c(part, found)
             offset, left = offset + len(part), left - len(part)
-        _read_exactly(fd, [self._checksum], offset, CHECKSUM_BYTES)
-        _require_equal(found, self._checksum)
+        read_exactly(fd, [self._checksum], offset, CHECKSUM_BYTES)
+        require_crc(found, self._checksum)
 
     def _read_raw_run(self, index: int, parts: list[NDArray[Any]]) -> None:
         number, position = divmod(index, self._chunks_per_shard)
         shard = self._shard(number)
-        start, _ = _entry(shard, position)
+        start, _ = index_entry(shard, position)
         width = self._raw_bytes
         for i in range(len(parts)):
             place = position + i
-            if place >= self._chunks_per_shard or _entry(shard, place) != (
+            if place >= self._chunks_per_shard or index_entry(shard, place) != (
                 start + i * width,
                 width,
             ):
-                raise _DamageError("they don't follow one another")
+                raise DamageError("they don't follow one another")
         due = bytearray(len(self._checksum) * len(parts))
         size = len(self._checksum)
         checksums = [memoryview(due)[i * size : (i + 1) * size] for i in range(len(parts))]
         buffers: list[Any] = [
             buffer for pair in zip(parts, checksums, strict=True) for buffer in pair
         ]
-        _read_exactly(shard.fd, buffers, start, width * len(parts))
+        read_exactly(shard.fd, buffers, start, width * len(parts))
         if size:
             for part, checksum in zip(parts, checksums, strict=True):
-                _check(part, checksum)
+                check_crc(part, checksum)
 
     def _require_raw(self, length: int) -> None:
         if length != self._raw_bytes:
-            raise _DamageError(f"it takes {length:,} bytes where {self._raw_bytes:,} are due")
+            raise DamageError(f"it takes {length:,} bytes where {self._raw_bytes:,} are due")
 
     def _read_raw(self, fd: int, offset: int, length: int, out: NDArray[Any]) -> None:
         self._require_raw(length)
-        _read_exactly(fd, [out, self._checksum], offset, length)
+        read_exactly(fd, [out, self._checksum], offset, length)
         if self._checksum:
-            _check(out, self._checksum)
+            check_crc(out, self._checksum)
 
     def _read_encoded(
         self,
@@ -194,16 +182,14 @@ class DirectRoute:
         scratch: NDArray[np.uint8] | None,
     ) -> None:
         if not len(self._checksum) < length <= self.scratch_bytes:
-            raise _DamageError(
-                f"it takes {length:,} bytes where 1 to {self.scratch_bytes:,} can be"
-            )
+            raise DamageError(f"it takes {length:,} bytes where 1 to {self.scratch_bytes:,} can be")
         if scratch is None or scratch.nbytes < length:
             held = 0 if scratch is None else scratch.nbytes
             raise ValueError(f"scratch holds {held:,} bytes, {self.scratch_bytes:,} are needed")
         encoded = scratch.data[: length - len(self._checksum)]
-        _read_exactly(fd, [encoded, self._checksum], offset, length)
+        read_exactly(fd, [encoded, self._checksum], offset, length)
         if self._checksum:
-            _check(encoded, self._checksum)
+            check_crc(encoded, self._checksum)
         if self._decode is not None:
             started = perf_counter()
             self._decode(encoded, out)
@@ -216,8 +202,8 @@ class DirectRoute:
             number, position = divmod(index, self._chunks_per_shard)
             try:
                 shard = self._shard(number)
-                offset, length = _entry(shard, position)
-            except _DamageError:
+                offset, length = index_entry(shard, position)
+            except DamageError:
                 continue
             if self._layout.in_parts:
                 first = max(start - index * size, 0) * width
@@ -232,7 +218,7 @@ class DirectRoute:
     def __del__(self) -> None:
         self.close()
 
-    def _shard(self, number: int) -> _Shard:
+    def _shard(self, number: int) -> OpenShard:
         shard = self._shards.pop(number, None)
         if shard is None:
             if len(self._shards) >= MAX_OPEN_SHARDS:
@@ -241,36 +227,36 @@ class DirectRoute:
         self._shards[number] = shard
         return shard
 
-    def _open(self, number: int) -> _Shard:
+    def _open(self, number: int) -> OpenShard:
         layout = self._layout
         try:
             fd = open_plain(layout.shard_path(number))
         except (FileNotFoundError, NotADirectoryError) as error:
             why = "" if layout.store_id else f" ({NEVER_WRITTEN})"
-            raise _MissingError(f"its file is missing{why}") from error
+            raise MissingChunkError(f"its file is missing{why}") from error
         except IrregularError as error:
-            raise _DamageError(f"its file {error}") from None
+            raise DamageError(f"its file {error}") from None
         try:
             size = os.fstat(fd).st_size
             if layout.sharded:
                 return self._indexed(fd, size, number)
-            return _Shard(fd, size, _ENTRY.pack(0, size), set())
+            return OpenShard(fd, size, ENTRY.pack(0, size), set())
         except BaseException:
             os.close(fd)
             raise
 
-    def _indexed(self, fd: int, size: int, number: int) -> _Shard:
+    def _indexed(self, fd: int, size: int, number: int) -> OpenShard:
         """Read the end of a shard: its identity, where it has one, and its index."""
         layout = self._layout
         identity = bytearray(IDENTITY_BYTES if layout.store_id else 0)
-        index_bytes = _ENTRY.size * layout.chunks_per_shard
+        index_bytes = ENTRY.size * layout.chunks_per_shard
         data_bytes = size - len(identity) - index_bytes - CHECKSUM_BYTES
-        entries = _read_entries(fd, data_bytes, index_bytes, identity)
+        entries = read_index(fd, data_bytes, index_bytes, identity)
         if identity:
             wrong = wrong_identity(identity, layout.store_id, layout.stored_name, number)
             if wrong is not None:
-                raise _DamageError(wrong)
-        return _Shard(fd, data_bytes, entries, set())
+                raise DamageError(wrong)
+        return OpenShard(fd, data_bytes, entries, set())
 
 
 def require_same_store(layout: ArrayLayout) -> None:
@@ -285,8 +271,8 @@ def require_same_store(layout: ArrayLayout) -> None:
     """
     if layout.store_id and layout.direct:
         require_commit(layout.path, layout.store_id)
-    elif layout.seen is not None:
-        layout.seen.require_same()
+    elif layout.stamp is not None:
+        layout.stamp.require_same()
 
 
 def corrupt_chunk(layout: ArrayLayout, index: int, reason: str) -> CorruptChunk:
@@ -300,109 +286,3 @@ def corrupt_chunk(layout: ArrayLayout, index: int, reason: str) -> CorruptChunk:
         f"{layout.name}, chunk {index:,} (rows {start:,} to {stop - 1:,}) in {file}: {reason}; "
         "restore that file from a copy, or write the store anew"
     )
-
-
-def _read_entries(fd: int, offset: int, length: int, identity: bytearray) -> bytes:
-    """Read the index of a shard, which lies at its end, and the identity before it."""
-    if offset < 0:
-        raise _DamageError(f"its shard is {-offset:,} bytes too short for an index alone")
-    entries, checksum = bytearray(length), bytearray(CHECKSUM_BYTES)
-    end = [identity, entries, checksum] if identity else [entries, checksum]
-    _read_exactly(fd, end, offset, sum(map(len, end)))
-    try:
-        _check(entries, checksum)
-    except _DamageError as damage:
-        raise _DamageError(f"the index of its shard has {damage}") from None
-    return bytes(entries)
-
-
-def _entry(shard: _Shard, position: int) -> tuple[int, int]:
-    offset, length = _ENTRY.unpack_from(shard.entries, _ENTRY.size * position)
-    if offset + length > shard.data_bytes:
-        if offset == MISSING:
-            raise _MissingError(f"it is missing from its shard ({NEVER_WRITTEN})")
-        raise _DamageError(
-            f"bytes {offset:,} to {offset + length:,} of a file that holds {shard.data_bytes:,}"
-        )
-    return offset, length
-
-
-def _read_exactly(fd: int, buffers: list[Any], offset: int, length: int) -> None:
-    """Fill buffers of `length` bytes in all, in one call unless that is cut short."""
-    if os.preadv(fd, buffers, offset) == length:
-        return
-    views = [memoryview(buffer).cast("B") for buffer in buffers]
-    while any(views):
-        count = os.preadv(fd, views, offset)
-        if count == 0:
-            raise _DamageError("its file ends within it")
-        offset += count
-        while views and count >= len(views[0]):
-            count -= len(views.pop(0))
-        if views:
-            views[0] = views[0][count:]
-
-
-def _check(
-    encoded: NDArray[Any] | memoryview | bytearray, checksum: bytearray | memoryview
-) -> None:
-    # Of 32 KiB and more, crc32c releases the interpreter's lock by itself.
-    _require_equal(crc32c(encoded), checksum)
-
-
-def _require_equal(found: int, checksum: bytearray | memoryview) -> None:
-    due = int.from_bytes(checksum, "little")
-    if found != due:
-        raise _DamageError(f"checksum {found:08x} where {due:08x} is due")
-
-
-def _encoded_bound(decoded: int) -> int:
-    """Most bytes that blosc (16 more) or zstd (``ZSTD_COMPRESSBOUND``) make of `decoded`."""
-    margin = max(0, (128 * 1024 - decoded) >> 11)
-    return decoded + max(16, (decoded >> 8) + margin)
-
-
-def _blosc(encoded: memoryview, out: NDArray[Any]) -> None:
-    from numcodecs import blosc
-
-    # blosc trusts its header: a short buffer would be read past its end.
-    if len(encoded) < 16 or _BLOSC_SIZES.unpack_from(encoded) != (out.nbytes, len(encoded)):
-        raise _DamageError(f"its blosc header doesn't promise {out.nbytes:,} bytes")
-    # Threads of ours do the work; only so does blosc release the interpreter's lock. It's a
-    # setting of the module: numcodecs has none per call.
-    blosc.use_threads = False
-    _decompress(blosc.decompress, encoded, out)
-
-
-def _zstd(encoded: memoryview, out: NDArray[Any]) -> None:
-    from numcodecs import zstd
-
-    # numcodecs fills only a part of `out` when the frame holds less, without a word.
-    size = _zstd_content_size(encoded)
-    if size is not None and size != out.nbytes:
-        raise _DamageError(f"its zstd frame holds {size:,} bytes where {out.nbytes:,} are due")
-    _decompress(zstd.decompress, encoded, out)
-
-
-def _decompress(
-    decompress: Callable[[memoryview, NDArray[Any]], Any], encoded: memoryview, out: NDArray[Any]
-) -> None:
-    try:
-        decompress(encoded, out)
-    except (RuntimeError, ValueError) as error:
-        raise _DamageError(f"it can't be decoded ({error})") from error
-
-
-def _zstd_content_size(frame: memoryview) -> int | None:
-    """Parse the decoded bytes that a frame states (RFC 8878, 3.1.1.1), None if it doesn't."""
-    if len(frame) < 5:
-        return None
-    descriptor = frame[4]
-    single_segment = descriptor >> 5 & 1
-    flag = descriptor >> 6
-    width = (single_segment, 2, 4, 8)[flag]
-    start = 5 + (1 - single_segment) + (0, 1, 2, 4)[descriptor & 3]
-    size = int.from_bytes(frame[start : start + width], "little")
-    if width == 0:
-        return None
-    return size + 256 if width == 2 else size

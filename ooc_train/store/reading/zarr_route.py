@@ -11,14 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ooc_train.core.files import IrregularError, open_plain
-from ooc_train.store.format.arrays import CHECKSUM_BYTES, ArrayLayout
+from ooc_train.store.format.arrays import CHECKSUM_BYTES, ENTRY, ArrayLayout
 from ooc_train.store.format.identity import IDENTITY_BYTES, wrong_identity
-from ooc_train.store.reading.direct import (
-    ENTRY_BYTES,
-    NEVER_WRITTEN,
-    corrupt_chunk,
-    require_same_store,
-)
+from ooc_train.store.reading.direct import corrupt_chunk, require_same_store
+from ooc_train.store.reading.shard_files import NEVER_WRITTEN
 
 LONGEST_LABEL = 100
 """Bytes, as UTF-8, that text of any length is assumed to take until labels were looked at."""
@@ -173,7 +169,7 @@ class ZarrRoute:
 
         layout = self._layout
         end = SuffixByteRequest(
-            IDENTITY_BYTES + ENTRY_BYTES * layout.chunks_per_shard + CHECKSUM_BYTES
+            IDENTITY_BYTES + ENTRY.size * layout.chunks_per_shard + CHECKSUM_BYTES
         )
         found = sync(stored.get(default_buffer_prototype(), end))
         identity = b"" if found is None else found.to_bytes()[:IDENTITY_BYTES]

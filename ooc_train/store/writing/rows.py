@@ -1,5 +1,6 @@
 """Rows in any number at a time, into the chunks and shards of one array."""
 
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ from numpy.typing import NDArray
 
 from ooc_train.errors import NonFiniteData
 from ooc_train.store.format.arrays import ArrayLayout
-from ooc_train.store.writing.output import ShardWriter
+from ooc_train.store.writing.shard_writer import ShardWriter
 
 
 class RowWriter:
@@ -92,3 +93,36 @@ class RowWriter:
         if self._shard is not None:
             self._shard.discard()
             self._shard = None
+
+
+class BackgroundRowWriter(RowWriter):
+    """Has each full shard brought to the disk by a thread, while the next one fills."""
+
+    def __init__(self, layout: ArrayLayout, thread: ThreadPoolExecutor) -> None:
+        super().__init__(layout)
+        self._thread = thread
+        self._coming: Future[None] | None = None
+
+    def finish(self) -> None:
+        """Hand over the shard that is being written, when the one before it is on the disk."""
+        self.wait()
+        if self._shard is not None:
+            shard, self._shard = self._shard, None
+            self._coming = self._thread.submit(_commit, shard)
+
+    def wait(self) -> None:
+        """Wait for the shard that was handed over, and raise what stopped it."""
+        if self._coming is not None:
+            coming, self._coming = self._coming, None
+            coming.result()
+
+    def discard(self) -> None:
+        """Drop the shard that is being written, once no thread writes any more."""
+        if self._coming is not None:
+            wait([self._coming])
+        super().discard()
+
+
+def _commit(shard: ShardWriter) -> None:
+    with shard:
+        shard.commit()

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ooc_train.store.format.arrays import ArrayLayout
+from ooc_train.store.opening.finding import find_node
 from ooc_train.store.opening.named_arrays import array_of
-from ooc_train.store.opening.nodes import find_node
 from ooc_train.store.writing.output import OutputStore
 from ooc_train.store.writing.predictions import PredictionRows, add_arrays
 
@@ -16,7 +16,7 @@ _SHARD_BYTES = 8 * 2**20
 _MOST_CHUNKS = 4096
 
 
-def lay_down(
+def write_temporary(
     folder: str,
     role: str,
     pieces: Iterable[NDArray[np.generic]],

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -11,20 +11,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ooc_train.core.atomic import Discarding, PartialOutput
-from ooc_train.store.dataset import (
-    FORMAT,
-    FORMAT_VERSION,
-    Scalar,
-    Store,
-    default_chunk_rows,
-    default_shard_rows,
-    open_store,
-)
-from ooc_train.store.format.arrays import ArrayLayout, Codec
-from ooc_train.store.format.pairs import PAIR, Pair
+from ooc_train.store.dataset import Scalar, Store
+from ooc_train.store.format.arrays import Codec
+from ooc_train.store.format.chunk_sizes import default_chunk_rows, default_shard_rows
+from ooc_train.store.format.pairs import PAIR, StorePair
 from ooc_train.store.format.statistics import ColumnStatistics, StatisticsSum
-from ooc_train.store.writing.output import OutputStore, ShardWriter
-from ooc_train.store.writing.rows import RowWriter
+from ooc_train.store.opening.manifests import FORMAT, FORMAT_VERSION
+from ooc_train.store.opening.opener import open_store
+from ooc_train.store.writing.output import OutputStore
+from ooc_train.store.writing.rows import BackgroundRowWriter
 
 _CODECS: dict[str, Codec] = {"none": "raw", "lz4": "blosc", "zstd": "zstd"}
 
@@ -70,7 +65,7 @@ class StoreWriter(Discarding):
         How raw columns became the features, as JSON values.
     overwrite : bool
         Whether a store that lies there is replaced, at `commit` and not before.
-    pair : Pair, optional
+    pair : StorePair, optional
         What it is part of, with another store.
 
     Raises
@@ -101,7 +96,7 @@ class StoreWriter(Discarding):
         statistics: ColumnStatistics | None = None,
         recipe: Mapping[str, Any] | None = None,
         overwrite: bool = False,
-        pair: Pair | None = None,
+        pair: StorePair | None = None,
     ) -> None:
         if n_features < 1:
             raise ValueError(f"n_features={n_features}: X needs at least one column")
@@ -142,7 +137,7 @@ class StoreWriter(Discarding):
         json.dumps(self._attributes, allow_nan=False)
         settings_of_y = (outputs, y_dtype, classes)
         self._promised = {"y"} if any(value is not None for value in settings_of_y) else set()
-        self._arrays: dict[str, _RowWriter] = {}
+        self._arrays: dict[str, BackgroundRowWriter] = {}
         # Starts its thread with the first shard that is full.
         self._syncing = ThreadPoolExecutor(1, "ooc_train-sync")
         self._output = OutputStore(path, overwrite=overwrite)
@@ -249,7 +244,7 @@ class StoreWriter(Discarding):
                 : 1 + len(row_shape)
             ],
         )
-        self._arrays[role] = _RowWriter(layout, self._syncing)
+        self._arrays[role] = BackgroundRowWriter(layout, self._syncing)
 
     def _take(self, rows: Mapping[str, NDArray[Any]], count: int) -> None:
         """Take rows that fit into the chunk that is being filled."""
@@ -290,7 +285,7 @@ class StoreWriter(Discarding):
         OSError
             If the disk is full or can't be written.
         """
-        self.seal()
+        self.finalize()
         self.output.commit()
         return open_store(self.path)
 
@@ -299,7 +294,7 @@ class StoreWriter(Discarding):
         """What gives the store its name, once it is sealed."""
         return self._output.output
 
-    def seal(self) -> None:
+    def finalize(self) -> None:
         """Write what is left: the store is whole, and lacks only its name.
 
         Raises
@@ -322,7 +317,7 @@ class StoreWriter(Discarding):
         statistics = self._statistics
         if isinstance(statistics, StatisticsSum):
             statistics = statistics.result()
-        self._output.seal(
+        self._output.finalize(
             self.n_rows,
             {
                 "format": FORMAT,
@@ -348,39 +343,6 @@ class StoreWriter(Discarding):
             array.discard()
         self._syncing.shutdown()
         self._output.discard()
-
-
-class _RowWriter(RowWriter):
-    """Has each full shard brought to the disk by a thread, while the next one fills."""
-
-    def __init__(self, layout: ArrayLayout, thread: ThreadPoolExecutor) -> None:
-        super().__init__(layout)
-        self._thread = thread
-        self._coming: Future[None] | None = None
-
-    def finish(self) -> None:
-        """Hand over the shard that is being written, when the one before it is on the disk."""
-        self.wait()
-        if self._shard is not None:
-            shard, self._shard = self._shard, None
-            self._coming = self._thread.submit(_commit, shard)
-
-    def wait(self) -> None:
-        """Wait for the shard that was handed over, and raise what stopped it."""
-        if self._coming is not None:
-            coming, self._coming = self._coming, None
-            coming.result()
-
-    def discard(self) -> None:
-        """Drop the shard that is being written, once no thread writes any more."""
-        if self._coming is not None:
-            wait([self._coming])
-        super().discard()
-
-
-def _commit(shard: ShardWriter) -> None:
-    with shard:
-        shard.commit()
 
 
 def _count(codes: NDArray[Any], n_classes: int) -> NDArray[np.int64]:

@@ -28,7 +28,7 @@ def digest(*parts: bytes) -> str:
 
 def store(path: str) -> Any:
     """Return what a store holds, opened by the package."""
-    from ooc_train.store.dataset import open_store
+    from ooc_train.store.opening.opener import open_store
 
     found = open_store(path)
     names = [

@@ -92,7 +92,7 @@ def _foreign(zarr_format: Any, *, sharded: bool = False) -> Callable[[str], None
     def make(path: str) -> None:
         import zarr
 
-        from ooc_train.store.dataset import open_store
+        from ooc_train.store.opening.opener import open_store
 
         source = open_store("new.zarr")
         made = zarr.create_group(path, zarr_format=zarr_format)

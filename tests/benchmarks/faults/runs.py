@@ -183,7 +183,7 @@ def _clean(bench: Bench, name: str) -> Any:
 
 def _plainly() -> Any:
     """Return the predictions for the store that the files of the run mean, read plainly."""
-    from ooc_train.store.dataset import open_store
+    from ooc_train.store.opening.opener import open_store
 
     about = json.loads(Path("new.run/model.json").read_text())
     with zipfile.ZipFile("new.run/parameters.npz") as archive:

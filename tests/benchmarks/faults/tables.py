@@ -244,7 +244,7 @@ def _as_parquet(source: str, target: str) -> None:
 
 def _compare(name: str) -> str:
     """Return where out.zarr differs from what others read of a table; "" where it doesn't."""
-    from ooc_train.store.dataset import open_store
+    from ooc_train.store.opening.opener import open_store
 
     found = open_store("out.zarr")
     expected = _by_others(name, found.feature_names or ())

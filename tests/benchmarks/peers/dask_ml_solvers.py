@@ -17,7 +17,7 @@ import dask.array as da
 from dask_ml.linear_model import LogisticRegression
 from distributed import Client, LocalCluster
 
-from ooc_train.store.dataset import open_store
+from ooc_train.store.opening.opener import open_store
 
 SOLVERS = ("newton", "lbfgs")
 

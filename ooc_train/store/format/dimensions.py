@@ -1,0 +1,116 @@
+"""Names of the axes of arrays, and which axis the rows are."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ooc_train.core.schema import shown
+from ooc_train.errors import InvalidStore
+
+DIMENSIONS = "_ARRAY_DIMENSIONS"
+"""Attribute in which xarray keeps the names of the axes in Zarr format 2."""
+
+_SAMPLES = frozenset(
+    {"sample", "row", "obs", "observation", "record", "instance", "example", "cell"}
+)
+
+_FEATURES = frozenset(
+    {
+        "feature",
+        "column",
+        "col",
+        "var",
+        "variable",
+        "predictor",
+        "band",
+        "gene",
+        "channel",
+        "output",
+    }
+)
+"""What the axis of rows, and that of columns, are called, in the singular."""
+
+
+def dimensions_of(
+    attributes: Mapping[str, Any], names: Sequence[str | None] | None, path: str
+) -> tuple[str | None, ...] | None:
+    """Names of the axes of an array, None if nothing names them.
+
+    Parameters
+    ----------
+    attributes : mapping
+        Of the array.
+    names : sequence, optional
+        Its ``dimension_names``, which Zarr format 3 has.
+    path : str
+        What messages call the array.
+
+    Raises
+    ------
+    InvalidStore
+        If an attribute that names axes is no list of names.
+    """
+    if names is None:
+        names = attributes.get(DIMENSIONS)
+    if names is None and isinstance(attributes.get("_nczarr_array"), Mapping):
+        about = attributes["_nczarr_array"]
+        paths = about.get("dimrefs", about.get("dimension_references"))
+        names = paths if not isinstance(paths, list) else [_last(each) for each in paths]
+    if names is None:
+        return None
+    if not isinstance(names, list | tuple) or not all(
+        name is None or isinstance(name, str) for name in names
+    ):
+        raise InvalidStore(
+            f"{path} has {shown(names)} for the names of its axes, which should be a list of text; "
+            "correct or remove that attribute"
+        )
+    return tuple(names)
+
+
+def _last(path: Any) -> Any:
+    """Return the name that a path in a group ends with."""
+    return path.rpartition("/")[2] if isinstance(path, str) else path
+
+
+def require_rows_first(path: str, dimensions: Mapping[str, tuple[str | None, ...] | None]) -> None:
+    """Refuse arrays whose first axis, by the names of the axes, is not the rows.
+
+    Parameters
+    ----------
+    path : str
+        What messages call the store.
+    dimensions : mapping
+        Names of the axes of each array, by role: "X", "y", "sample_weight".
+
+    Raises
+    ------
+    InvalidStore
+        If X lies transposed, or the rows of two arrays are different dimensions.
+    """
+    rows = {role: names[0] for role, names in dimensions.items() if names and names[0] is not None}
+    others = [name for role, name in rows.items() if role != "X"]
+    for role, names in dimensions.items():
+        # What y goes along are the rows, whatever that dimension is called.
+        if names is None or len(names) != 2 or (role == "X" and names[0] in others):
+            continue
+        first, second = names
+        transposed = (_among(_FEATURES, first) and not _among(_FEATURES, second)) or (
+            _among(_SAMPLES, second) and not _among(_SAMPLES, first)
+        )
+        if transposed or (role == "X" and names[1] is not None and names[1] in others):
+            raise InvalidStore(
+                f"{path}: {role} has the dimensions {names}, and rows come first; write it "
+                f"transposed, as {role}.transpose({names[1]!r}, {names[0]!r}) of xarray does"
+            )
+    if len(set(rows.values())) > 1:
+        said = ", ".join(f"{name!r} of {role}" for role, name in rows.items())
+        raise InvalidStore(
+            f"{path}: rows go along different dimensions: {said}; write the arrays along one "
+            "dimension, or give them the same name if they are one"
+        )
+
+
+def _among(words: frozenset[str], name: str | None) -> bool:
+    """Whether an axis is called by one of the words, such as "sample", "samples" or "n_samples"."""
+    bare = (name or "").lower().removeprefix("n_")
+    return bare in words or bare.removesuffix("s") in words

@@ -1,0 +1,70 @@
+"""Values that attributes declare to be missing."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ooc_train.errors import NonFiniteData
+
+
+@dataclass(frozen=True, slots=True)
+class MissingValues:
+    """Values that the attributes of an array declare to be missing.
+
+    Parameters
+    ----------
+    missing : tuple of (str, scalar)
+        The attribute that declares it, and the value, in the type that is handed out.
+    low, high : tuple of (str, number), or None
+        The attribute, and the least or greatest valid value.
+    """
+
+    missing: tuple[tuple[str, Any], ...] = ()
+    low: tuple[str, float] | None = None
+    high: tuple[str, float] | None = None
+
+    def require_present(self, values: NDArray[Any], first_row: int, name: str) -> None:
+        """Raise where rows hold a value that is missing.
+
+        Parameters
+        ----------
+        values : ndarray, shape (rows, ...)
+            Rows as they were read.
+        first_row : int
+            Number of the first of them.
+        name : str
+            What the message calls the array.
+
+        Raises
+        ------
+        NonFiniteData
+            With the first such row and column, and the attribute.
+        """
+        for attribute, value in self.missing:
+            where = "marks as missing"
+            self._require_none(values == value, values, first_row, name, f"{attribute} {where}")
+        if self.low is not None:
+            attribute, least = self.low
+            why = f"{attribute} takes as missing: it is less than {least:g}"
+            self._require_none(values < least, values, first_row, name, why)
+        if self.high is not None:
+            attribute, most = self.high
+            why = f"{attribute} takes as missing: it is more than {most:g}"
+            self._require_none(values > most, values, first_row, name, why)
+
+    @staticmethod
+    def _require_none(
+        found: NDArray[np.bool_], values: NDArray[Any], first_row: int, name: str, why: str
+    ) -> None:
+        if not found.any():
+            return
+        row, *column = np.argwhere(found)[0].tolist()
+        place = f"column {column[0]} of {name}" if column else name
+        value = values[(row, *column)]
+        shown = repr(value.item() if hasattr(value, "item") else value)
+        raise NonFiniteData(
+            f"row {first_row + row} has {shown} in {place}, which the array's {why}; "
+            "drop or fill such rows, or correct that metadata if it is a value"
+        )

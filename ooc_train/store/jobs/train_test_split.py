@@ -1,0 +1,49 @@
+"""Rows for testing."""
+
+import os
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ooc_train.store.jobs.shuffle_keys import row_keys
+
+_SPLIT_SEED = 2**63
+"""Added to the seed where test rows are drawn, which then know nothing of the order."""
+
+
+def path_for_testing(path: str) -> str:
+    """Say where the rows for testing lie: "flights.test.zarr" beside "flights.zarr"."""
+    root, extension = os.path.splitext(path.rstrip("/"))
+    return f"{root}.test{extension}"
+
+
+def rows_for_testing(rows: NDArray[np.int64], share: float, seed: int) -> NDArray[np.bool_]:
+    """Say which rows are for testing: one of each run of ``1 / share``, drawn at random.
+
+    It needs no count of all rows, and yet the share is exact, to the last run.
+
+    Parameters
+    ----------
+    rows : ndarray of int64, shape (row,)
+        Numbers of rows, in ascending order.
+    share : float
+        From 0 to 1.
+    seed : int
+    """
+    if share > 0.5:  # of a run of less than two rows none could be drawn
+        return ~rows_for_testing(rows, 1 - share, seed)
+    if share == 0 or not len(rows):
+        return np.zeros(len(rows), bool)
+    runs = np.arange(max(0, int(rows[0] * share) - 1), int(rows[-1] * share) + 2)
+    # A run that ends beyond all rows may as well end there: 1 / share can exceed any integer.
+    with np.errstate(over="ignore"):
+        bounds = [np.ceil(np.minimum(k / share, 2.0**62)) for k in (runs, runs + 1)]
+    starts, stops = (bound.astype(np.int64) for bound in bounds)
+    drawn = row_keys(runs, seed + _SPLIT_SEED) % np.maximum(stops - starts, 1).astype(np.uint64)
+    return np.isin(rows, starts + drawn.astype(np.int64))
+
+
+def require_test_size(test_size: float) -> None:
+    """Raise ValueError unless `test_size` is from 0 to below 1."""
+    if not 0 <= test_size < 1:
+        raise ValueError(f"test_size={test_size!r} should be a share of the rows, 0 to below 1")

@@ -1,0 +1,99 @@
+"""Finding the group or array that a path, a URL or a zarr object stands for."""
+
+import os
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from ooc_train.errors import InvalidStore, StoreNotFound
+from ooc_train.store.format.identity import MetadataStamp
+from ooc_train.store.format.metadata import read_metadata
+from ooc_train.store.opening.nodes import Node
+from ooc_train.store.opening.zarr_opening import open_by_zarr
+
+if TYPE_CHECKING:
+    import zarr
+
+
+def find_node(path: "str | os.PathLike[str] | zarr.Group | zarr.Array[Any]") -> Node:
+    """Find the group or array at a path or URL, or the one that a zarr object stands for.
+
+    Raises
+    ------
+    StoreNotFound
+        If nothing lies there.
+    InvalidStore
+        If it is no Zarr, or lives in memory.
+    """
+    zarr = sys.modules.get("zarr")
+    if zarr is not None and isinstance(path, zarr.Group | zarr.Array):
+        return _find_opened(path)
+    try:
+        location = os.fspath(path)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(
+            f"a store is a path, a URL, a zarr.Group or a zarr.Array, not {type(path).__name__}"
+        ) from None
+    location = location.removeprefix("file://")
+    if "://" in location:
+        return Node(location.rstrip("/"), None, open_by_zarr(location))
+    location = os.path.abspath(location)
+    if not os.path.exists(location):
+        raise StoreNotFound(f"nothing lies at {location}")
+    stamp, metadata = MetadataStamp.of(location), read_metadata(location)
+    return Node(location, metadata, None if metadata else open_by_zarr(location), stamp)
+
+
+def find_array(
+    node: Node, name: "str | os.PathLike[str] | zarr.Group | zarr.Array[Any]"
+) -> Node | None:
+    """Find what a name stands for beside the group or array `node`, None if nothing.
+
+    A name is that of an array in the group; or a path from there, such as ``../two/y``; or a path
+    from the working directory; or an absolute path, a URL or a zarr object.
+
+    Raises
+    ------
+    StoreNotFound, InvalidStore
+        As `find_node`, of an absolute path, a URL or a zarr object.
+    """
+    if not isinstance(name, str | os.PathLike):
+        return find_node(name)
+    text = os.fspath(name)
+    if "://" in text or os.path.isabs(text):
+        return find_node(text)
+    child = None if node.is_array or text.startswith(".") else node.child(text)
+    if child is not None:
+        return child
+    scheme, separator, folder = node.path.rpartition("://")
+    places = [scheme + separator + os.path.normpath(os.path.join(folder, text))]
+    if not separator and os.path.exists(text):
+        places.append(text)
+    for place in places:
+        with suppress(StoreNotFound):
+            return find_node(place)
+    return None
+
+
+def group_around(node: Node) -> tuple[Node | None, str]:
+    """Find the group that an array lies in, None if there is none, and the array's name in it."""
+    parent, _, name = node.path.rpartition("/")
+    with suppress(StoreNotFound, InvalidStore):
+        group = find_node(parent)
+        if not group.is_array:
+            return group, name
+    return None, name
+
+
+def _find_opened(opened: "zarr.Group | zarr.Array[Any]") -> Node:
+    from zarr.storage import LocalStore, MemoryStore
+
+    store = opened.store_path.store
+    if isinstance(store, LocalStore):
+        return find_node(os.path.join(store.root, opened.path))
+    if isinstance(store, MemoryStore):
+        raise InvalidStore(
+            "this zarr object lives in the memory of this process, where no worker reads it; pass "
+            "NumPy arrays (X[:], y[:]), or write it to a directory"
+        )
+    return Node(str(opened.store_path), None, opened)

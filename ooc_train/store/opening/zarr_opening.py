@@ -1,0 +1,86 @@
+"""Groups and arrays that zarr-python opens."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from ooc_train.core.text import brief
+from ooc_train.errors import InvalidStore, OocTrainError, StoreNotFound
+from ooc_train.store.format.arrays import ArrayLayout
+from ooc_train.store.format.metadata import require_valid_metadata
+from ooc_train.store.opening.other_formats import described, url_advice
+
+if TYPE_CHECKING:
+    import zarr
+
+
+def open_by_zarr(location: str) -> "zarr.Group | zarr.Array[Any]":
+    """Open a group or an array by zarr-python."""
+    import zarr
+
+    if "://" not in location and os.path.isdir(location):
+        require_valid_metadata(location)
+    errors: list[Exception] = []
+    for opener in (_open_group, zarr.open_array):
+        try:
+            return opener(location, mode="r")
+        except Exception as error:  # noqa: BLE001 (whatever its parser, or a file system, raises)
+            errors.append(error)
+    last = errors[-1]
+    if "://" in location:
+        if (lacking := url_advice(location, last)) is not None:
+            raise InvalidStore(lacking) from last
+        if all(isinstance(error, FileNotFoundError) for error in errors):
+            raise StoreNotFound(f"no Zarr group or array lies at {location}") from last
+    elif (stranger := described(location)) is not None:
+        raise InvalidStore(stranger) from last
+    raise InvalidStore(
+        f"{location} can't be opened as Zarr ({brief(last)}); restore its metadata from a "
+        "copy, or write it anew"
+    ) from last
+
+
+@contextmanager
+def invalid_store_on_error(path: str) -> Iterator[None]:
+    """Say of metadata that zarr-python stumbles over, whichever way, that they can't be used."""
+    try:
+        yield
+    except OocTrainError:
+        raise
+    except Exception as error:
+        raise InvalidStore(
+            f"{path} can't be opened as Zarr ({brief(error)}); restore its metadata from a "
+            "copy, or write it anew"
+        ) from error
+
+
+def _open_group(location: str, mode: Any) -> "zarr.Group":
+    import zarr
+
+    return zarr.open_group(location, mode=mode, use_consolidated=False)
+
+
+def zarr_layout(path: str, role: str, array: Any, *, fill_missing: bool) -> ArrayLayout:
+    """Layout of an array that zarr-python reads."""
+    from zarr.storage import LocalStore
+
+    local = isinstance(array.store_path.store, LocalStore)
+    whole = tuple(map(int, array.chunks or (1,)))
+    if min(whole) < 1 or (array.shards and array.shards[0] % whole[0]):
+        raise ValueError(f"its chunks are {whole}, in shards {array.shards}")
+    return ArrayLayout(
+        path=path,
+        name=role,
+        shape=tuple(array.shape),
+        # Values are handed out little-endian, however they lie.
+        dtype="T" if array.dtype.kind == "T" else array.dtype.newbyteorder("<").str,
+        chunk_rows=whole[0],
+        shard_rows=(array.shards or whole)[0],
+        sharded=array.shards is not None,
+        codec=None,
+        crc=False,
+        direct=False,
+        source=None if local else array,
+        fill=b"" if fill_missing and array.metadata.fill_value is not None else None,
+    )

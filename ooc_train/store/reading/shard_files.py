@@ -1,0 +1,95 @@
+"""Shards as open files."""
+
+import os
+from typing import Any, NamedTuple
+
+from crc32c import crc32c
+from numpy.typing import NDArray
+
+from ooc_train.store.format.arrays import CHECKSUM_BYTES, ENTRY, MISSING
+from ooc_train.store.reading.decoding import DamageError, MissingChunkError
+
+
+class OpenShard(NamedTuple):
+    """A shard whose file is open.
+
+    Attributes
+    ----------
+    fd : int
+        Descriptor of its file.
+    data_bytes : int
+        Bytes of its chunks, which lie before identity and index.
+    entries : bytes
+        Its index: offset and length of each chunk.
+    checked : set of int
+        Positions of the chunks whose checksum was verified, where chunks are read in parts.
+    """
+
+    fd: int
+    data_bytes: int
+    entries: bytes
+    checked: set[int]
+
+
+NEVER_WRITTEN = (
+    "other writers leave out chunks of nothing but the fill value; open_store(path, "
+    "fill_missing=True) reads such chunks as that value"
+)
+"""What may be the matter with a missing chunk of a store of another writer."""
+
+
+def read_index(fd: int, offset: int, length: int, identity: bytearray) -> bytes:
+    """Read the index of a shard, which lies at its end, and the identity before it."""
+    if offset < 0:
+        raise DamageError(f"its shard is {-offset:,} bytes too short for an index alone")
+    entries, checksum = bytearray(length), bytearray(CHECKSUM_BYTES)
+    end = [identity, entries, checksum] if identity else [entries, checksum]
+    read_exactly(fd, end, offset, sum(map(len, end)))
+    try:
+        check_crc(entries, checksum)
+    except DamageError as damage:
+        raise DamageError(f"the index of its shard has {damage}") from None
+    return bytes(entries)
+
+
+def index_entry(shard: OpenShard, position: int) -> tuple[int, int]:
+    """Return offset and length of a chunk, after checking that they lie within the file."""
+    offset, length = ENTRY.unpack_from(shard.entries, ENTRY.size * position)
+    if offset + length > shard.data_bytes:
+        if offset == MISSING:
+            raise MissingChunkError(f"it is missing from its shard ({NEVER_WRITTEN})")
+        raise DamageError(
+            f"bytes {offset:,} to {offset + length:,} of a file that holds {shard.data_bytes:,}"
+        )
+    return offset, length
+
+
+def read_exactly(fd: int, buffers: list[Any], offset: int, length: int) -> None:
+    """Fill buffers of `length` bytes in all, in one call unless that is cut short."""
+    if os.preadv(fd, buffers, offset) == length:
+        return
+    views = [memoryview(buffer).cast("B") for buffer in buffers]
+    while any(views):
+        count = os.preadv(fd, views, offset)
+        if count == 0:
+            raise DamageError("its file ends within it")
+        offset += count
+        while views and count >= len(views[0]):
+            count -= len(views.pop(0))
+        if views:
+            views[0] = views[0][count:]
+
+
+def check_crc(
+    encoded: NDArray[Any] | memoryview | bytearray, checksum: bytearray | memoryview
+) -> None:
+    """Raise `DamageError` unless the CRC32C of the bytes is the stored one."""
+    # Of 32 KiB and more, crc32c releases the interpreter's lock by itself.
+    require_crc(crc32c(encoded), checksum)
+
+
+def require_crc(found: int, checksum: bytearray | memoryview) -> None:
+    """Raise `DamageError` unless a CRC32C is the stored one."""
+    due = int.from_bytes(checksum, "little")
+    if found != due:
+        raise DamageError(f"checksum {found:08x} where {due:08x} is due")
