@@ -63,6 +63,8 @@ HOMES: dict[str, tuple[str, ...]] = {
         "runtime/",
         "monitoring/dashboard/",
     ),
+    "jinja2": ("monitoring/run_page",),
+    "markupsafe": ("monitoring/run_page",),
     "bokeh": ("monitoring/dashboard/",),
     "numba": ("kernels/compiled/",),
     "llvmlite": ("kernels/",),

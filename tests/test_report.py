@@ -197,6 +197,14 @@ def test_a_page_escapes_what_names_hold():
     assert EVIL in page.words
 
 
+def test_a_page_shows_a_script_as_text():
+    fitted = fitted_of(names=("<script>", "b", "c"))
+    text = run_page(fitted, "<script>.run")
+    assert "<script" not in text
+    assert {"<script>", "<script>.run"} <= set(Page(text).words)
+    assert text.count("&lt;script&gt;") >= 4
+
+
 @pytest.mark.parametrize("classes", [(), ("a", "b"), ("a", "b", "c")])
 def test_a_page_of_every_kind_of_model(classes):
     page = Page(run_page(fitted_of(1200, classes), "a.run"))

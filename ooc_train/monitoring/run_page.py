@@ -1,10 +1,15 @@
-"""A saved run as one page of HTML: everything is in it, so that it opens without a network."""
+"""A saved run as one HTML page with everything in it: it opens without a network."""
 
 import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from jinja2 import Environment, PackageLoader
+from markupsafe import Markup
 
-from ooc_train.core.text import few, html_escaped, html_table
+from ooc_train.core.text import few, printable
 from ooc_train.plotting import plots
 from ooc_train.plotting.figures import svg
 from ooc_train.runs.fitted import Fitted
@@ -13,76 +18,77 @@ from ooc_train.runs.report import Report, report_of
 _MOST_COEFFICIENTS = 1000
 _DRAWN_COEFFICIENTS = 30
 
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #2b2f36; background: #f5f6f8; margin: 0; }
-main { max-width: 860px; margin: 0 auto; padding: 24px 16px 64px; }
-h1 { font-size: 26px; margin: 8px 0 0; overflow-wrap: anywhere; }
-h2 { font-size: 19px; margin: 36px 0 10px; }
-.lead { margin: 4px 0 20px; }
-section > div, section > table { background: #fff; border: 1px solid #d9dde3; border-radius: 6px; }
-section > div { padding: 10px; margin-bottom: 12px; }
-svg { display: block; width: 100%; height: auto; }
-table { border-collapse: collapse; width: 100%; }
-th, td { text-align: left; padding: 5px 12px; border-top: 1px solid #eceef1;
-  vertical-align: top; overflow-wrap: anywhere; }
-thead th { border-top: 0; background: #eef0f3; }
-tr:first-child > * { border-top: 0; }
-th[scope=row] { font-weight: 500; white-space: pre-wrap; }
-td { font-variant-numeric: tabular-nums; }
-"""
+
+@dataclass(frozen=True, slots=True)
+class _Section:
+    """A section of the page: its figures as SVG, then a table whose first cells name the rows."""
+
+    title: str
+    figures: Sequence[Markup] = ()
+    rows: Sequence[Sequence[str]] = ()
+    head: Sequence[str] = ()
 
 
 def run_page(fitted: Fitted, name: str) -> str:
-    """Return what a run was and did, as HTML.
+    """Return the settings, figures, plots and coefficients of a run as HTML.
 
     Parameters
     ----------
     fitted : Fitted
         As `load_fitted` returns it.
     name : str
-        What the run is called: the path of its folder.
+        Path of the run's folder; its last part is the title.
 
     Raises
     ------
     InvalidRun
-        Where no report was saved with it, or it is damaged.
+        If the run has no report, or it is damaged.
     """
     report = report_of(fitted.report, name)
-    title = html_escaped(os.path.basename(os.path.normpath(name)))
-    sections = (
-        ("What it did", html_table(report.figures())),
-        ("Loss", _loss(report)),
-        ("Memory", _figure(svg(report.memory.plot))),
-        ("What the plan said", _plan(report)),
-        ("Settings", html_table(_settings(fitted))),
-        ("Coefficients", _coefficients(fitted)),
+    template = Environment(
+        loader=PackageLoader("ooc_train", "monitoring"),
+        autoescape=True,
+        finalize=_without_control_characters,
+    ).get_template("run_page.html")
+    return template.render(
+        title=os.path.basename(os.path.normpath(name)),
+        summary=str(report),
+        sections=(
+            _Section("Results", rows=report.figures()),
+            _Section("Loss", _losses(report)),
+            _Section("Memory", [_drawn(report.memory.plot)]),
+            _plan(report),
+            _Section("Settings", rows=_settings(fitted)),
+            _coefficients(fitted),
+        ),
     )
-    body = "".join(f"<section><h2>{head}</h2>{text}</section>" for head, text in sections)
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{title}</title><style>{_STYLE}</style></head>"
-        f"<body><main><h1>{title}</h1>"
-        f'<p class="lead">{html_escaped(str(report))}</p>{body}</main></body></html>\n'
-    )
 
 
-def _figure(drawn: str) -> str:
-    return f"<div>{drawn}</div>"
+def _without_control_characters(value: Any) -> Any:
+    return printable(value) if type(value) is str else value
 
 
-def _loss(report: Report) -> str:
-    over_passes = svg(lambda ax: plots.loss(report, ax), 3.6)
-    over_seconds = svg(lambda ax: plots.loss(report, ax, over="seconds"), 3.6)
-    return _figure(over_passes) + _figure(over_seconds)
+def _drawn(draw: Callable[[Any], object], *height: float) -> Markup:
+    """Return a plot as SVG, in which matplotlib has escaped all text."""
+    return Markup(svg(draw, *height))  # noqa: S704 (escaped already)
 
 
-def _plan(report: Report) -> str:
+def _losses(report: Report) -> list[Markup]:
+    return [
+        _drawn(lambda ax: plots.loss(report, ax), 3.6),
+        _drawn(lambda ax: plots.loss(report, ax, over="seconds"), 3.6),
+    ]
+
+
+def _plan(report: Report) -> _Section:
     memory = report.memory
-    rows = [*memory.terms.items(), ("projected", memory.projected), ("ceiling", memory.ceiling)]
-    terms = [(name, f"{n / 2**20:,.2f} MiB", f"{n:,}") for name, n in rows]
-    drawn = svg(lambda ax: plots.plan(memory, ax), 2.8)
-    return _figure(drawn) + html_table(terms, ("term", "size", "bytes"))
+    sizes = [*memory.terms.items(), ("projected", memory.projected), ("ceiling", memory.ceiling)]
+    return _Section(
+        "Memory plan",
+        [_drawn(lambda ax: plots.plan(memory, ax), 2.8)],
+        [(name, f"{n / 2**20:,.2f} MiB", f"{n:,}") for name, n in sizes],
+        ("term", "size", "bytes"),
+    )
 
 
 def _settings(fitted: Fitted) -> list[tuple[str, str]]:
@@ -92,17 +98,17 @@ def _settings(fitted: Fitted) -> list[tuple[str, str]]:
     return rows
 
 
-def _coefficients(fitted: Fitted) -> str:
-    """Return the largest coefficients, drawn and as a table."""
+def _coefficients(fitted: Fitted) -> _Section:
+    """Return the largest coefficients, as a plot and as a table."""
     coef, outputs = fitted.coef, [str(label) for label in fitted.classes]
     names = fitted.feature_names or tuple(f"feature {i}" for i in range(fitted.n_features))
     if fitted.n_outputs == 1:
-        # Of two classes, the coefficients are those of the second.
+        # With two classes, the coefficients are those of the second.
         outputs = [f"for {outputs[1]}" if len(outputs) == 2 else "coefficient"]
     elif not outputs:
         outputs = [f"output {i}" for i in range(fitted.n_outputs)]
     drawn = min(_DRAWN_COEFFICIENTS, fitted.n_features)
-    figure = svg(
+    figure = _drawn(
         lambda ax: plots.coefficients(coef, names, ax, most=drawn, outputs=outputs),
         1.3 + 0.24 * drawn,
     )
@@ -111,4 +117,4 @@ def _coefficients(fitted: Fitted) -> str:
     rows += [(names[i], *(f"{value:.6g}" for value in coef[:, i])) for i in order]
     if (more := fitted.n_features - len(order)) > 0:
         rows.append((f"... and {more:,} smaller ones", *("" for _ in outputs)))
-    return _figure(figure) + html_table(rows, ("feature", *outputs))
+    return _Section("Coefficients", [figure], rows, ("feature", *outputs))
