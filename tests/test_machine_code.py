@@ -92,7 +92,7 @@ def test_what_another_user_wrote_is_not_read(tmp_path, monkeypatch):
     "name",
     [
         "objective/losses.py",
-        "optimizers/steps.py",
+        "optimizers/averaging.py",
         "kernels/api.py",
         "kernels/compiled/scanning.py",
     ],

@@ -19,6 +19,8 @@ from ooc_train.models.moments import ColumnSums
 from ooc_train.objective.losses import LOSSES
 from ooc_train.objective.penalty import Penalty
 from ooc_train.objective.scaling import Scaling
+from ooc_train.optimizers import OPTIMIZERS
+from ooc_train.optimizers.schedules import Falling
 from ooc_train.stream import order
 from ooc_train.stream.executors import Inline
 from ooc_train.stream.inputs import read_inputs
@@ -321,6 +323,11 @@ def problem_of(source, weighted):
     return LinearProblem(LOSSES["squared"], 1, source.n_rows, weight, scaling, Penalty(l2=0.1))
 
 
+def updates_of(problem: LinearProblem, batch_size: int, rule: str) -> LinearUpdates:
+    optimizer, schedule = OPTIMIZERS[rule](), Falling(0.7, 300.0)
+    return LinearUpdates(problem, "<f8", batch_size, optimizer, schedule, 0.01)
+
+
 @pytest.mark.parametrize("rule", ["sgd", "adam"])
 @pytest.mark.parametrize("shuffle_chunks", [1, 5])
 @pytest.mark.parametrize("batch_size", [1, 7, 8, 256, ROWS - 1])
@@ -332,7 +339,7 @@ def test_segments_and_turns_do_not_change_a_bit(
     rng = np.random.default_rng(1)
     weight = rng.uniform(0, 2, ROWS) if weighted else None
     source = Cut(rows.X, rng.normal(size=(ROWS, 1)), weight, rows=8)
-    updates = LinearUpdates(problem_of(source, weighted), "<f8", batch_size, rule, 0.01, 0.7, 300.0)
+    updates = updates_of(problem_of(source, weighted), batch_size, rule)
     found = []
     cuts = ((2**18, 1.0, 4, 1), (1, 0.0, 1, 5), (40, 1e-9, 3, 2), (9, 1.0, 2, 3))
     for segment_rows, seconds, turns, lot in cuts:
@@ -358,9 +365,7 @@ def test_lanes_are_the_same_to_the_bit_whoever_learns_them(monkeypatch, rule, ba
     rows = numbered()
     y = np.random.default_rng(1).normal(size=(ROWS, 1))
     source = Cut(rows.X, y, rows=8)
-    updates = LinearUpdates(
-        problem_of(source, weighted=False), "<f8", batch_size, rule, 0.01, 0.7, 300.0
-    )
+    updates = updates_of(problem_of(source, weighted=False), batch_size, rule)
     # Several rounds an epoch.
     monkeypatch.setattr(order, "_ROUND_BYTES", 16 * source.row_bytes)
 

@@ -14,6 +14,7 @@ from ooc_train.models.linear import LinearProblem
 from ooc_train.objective.losses import LOSSES
 from ooc_train.objective.penalty import Penalty
 from ooc_train.objective.scaling import Scaling
+from ooc_train.optimizers import OPTIMIZERS
 from ooc_train.solvers import lbfgs, newton, updates
 from ooc_train.solvers import learning_rate as rates
 from ooc_train.solvers.base import State
@@ -513,7 +514,9 @@ def test_the_automatic_rate_is_the_formula(loss, outputs, batch_size, settings):
     beta = {"squared": 1.0, "logistic": 0.25, "multinomial": 0.5}[loss]
     curvature = beta * (square + (batch_size - 1) * largest) / batch_size
     due = 1 / (curvature + problem.theta_penalty.l2.max() / problem.total_weight)
-    rate = automatic_rate("sgd", problem, stream(case.source), batch_size, 101 / batch_size)
+    rate = automatic_rate(
+        OPTIMIZERS["sgd"](), problem, stream(case.source), batch_size, 101 / batch_size
+    )
     assert rate.eta0 == pytest.approx(due, rel=1e-10)
     # What of the bound is there for noise, falls; the squared loss needs no such fall.
     share = beta * square / batch_size * due
@@ -521,15 +524,15 @@ def test_the_automatic_rate_is_the_formula(loss, outputs, batch_size, settings):
     assert rate.noise == (pytest.approx(share, rel=1e-10) if falls else 0.0)
     # 10 rows a parameter of an output are more than a twentieth of the epoch.
     assert rate.horizon == max(1.0, 10 * 5 / batch_size)
-    longer = automatic_rate("sgd", problem, stream(case.source), batch_size, 1e6)
+    longer = automatic_rate(OPTIMIZERS["sgd"](), problem, stream(case.source), batch_size, 1e6)
     assert longer.horizon == 5e4
 
 
 def test_the_automatic_rate_of_very_wide_rows_is_bounded_without_a_matrix(monkeypatch):
     case = make_case("logistic", l2=0.0)
-    narrow = automatic_rate("sgd", case.problem, stream(case.source), 10, 10.0).eta0
+    narrow = automatic_rate(OPTIMIZERS["sgd"](), case.problem, stream(case.source), 10, 10.0).eta0
     monkeypatch.setattr(rates, "WIDEST", 3)
-    wide = automatic_rate("sgd", case.problem, stream(case.source), 10, 10.0).eta0
+    wide = automatic_rate(OPTIMIZERS["sgd"](), case.problem, stream(case.source), 10, 10.0).eta0
     assert wide <= 2 * narrow
     sums = updates_solver(case, 10).reductions(case.problem)[1].zeros()
     assert max(array.size for array in sums.values()) == 1
@@ -547,13 +550,13 @@ def test_the_learning_rate_is_the_users_where_they_give_one():
 def test_adams_rate_grows_with_the_batch_and_shrinks_with_the_features():
     case = make_case("logistic")
     rate = [
-        automatic_rate("adam", case.problem, stream(case.source), b, 1e5).eta0
+        automatic_rate(OPTIMIZERS["adam"](), case.problem, stream(case.source), b, 1e5).eta0
         for b in (1, 4, 32, 100, 10**6)
     ]
     np.testing.assert_allclose(np.array(rate[:3]) / 0.03, np.sqrt([1 / 32, 4 / 32, 1]))
     assert rate[3] < rate[4] == 0.25
     wide = replace(case.problem, scaling=Scaling(np.zeros(400), np.ones(400)))
-    assert automatic_rate("adam", wide, stream(case.source), 32, 1e5).eta0 == 0.015
+    assert automatic_rate(OPTIMIZERS["adam"](), wide, stream(case.source), 32, 1e5).eta0 == 0.015
 
 
 @pytest.mark.parametrize("rule", ["sgd", "adam"])

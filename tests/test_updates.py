@@ -11,6 +11,8 @@ from ooc_train.errors import Diverged, NonFiniteData
 from ooc_train.kernels import api as kernels
 from ooc_train.models.linear_updates import LinearUpdates
 from ooc_train.objective.penalty import Penalty
+from ooc_train.optimizers import OPTIMIZERS
+from ooc_train.optimizers.schedules import Falling
 from ooc_train.stream import order
 from tests.streams import Case, Cut, make_case, same_bits, stream
 
@@ -22,7 +24,8 @@ def _compiled():
 
 
 def updates_of(case: Case, batch_size: int, *, rule="sgd", noise=0.0, eta0=0.01):
-    return LinearUpdates(case.problem, case.source.dtype, batch_size, rule, eta0, noise, 50.0)
+    optimizer, schedule = OPTIMIZERS[rule](), Falling(noise, 50.0)
+    return LinearUpdates(case.problem, case.source.dtype, batch_size, optimizer, schedule, eta0)
 
 
 def rate(eta0: float, t: int) -> float:

@@ -58,6 +58,9 @@ AGE, AVERAGED, WEIGHT = 0, 1, 2
 of a batch that it is; parameters that were taken into the average; weight of the rows in the
 unfinished batch."""
 
+_OPTIMIZERS = ("sgd", "adam")
+"""What compiled loops know by their positions."""
+
 _READ, _WRITTEN = 0x101, 0x501
 """NumPy's flags of arrays that can be read, and written: C-contiguous, aligned, and writeable."""
 
@@ -320,7 +323,7 @@ class Scan:
         Rows in `partial`, updates done, rows seen.
     average : (outputs, features + 1) array
         Average of the parameters after each `every` updates, by weights that grow as
-        ``rules.AVERAGE_POWER`` says.
+        `AVERAGE_POWER` says.
     clock : (3,) array
         As `AGE`, `AVERAGED` and `WEIGHT` say.
     sums : (2,) array
@@ -331,14 +334,12 @@ class Scan:
         ``Loss.code``.
     batch_size : int
         Rows per update.
-    optimizer : int
-        One of `rules.OPTIMIZERS` (Adam by beta1 0.9, beta2 0.999, epsilon 1e-8).
+    optimizer : str
+        "sgd", or "adam" (by beta1 0.9, beta2 0.999, epsilon 1e-8).
     every : int
         Updates between two entries of the average, a power of two.
-    eta0, noise, horizon : float
-        The learning rate after t updates is
-        ``eta0 / (1 + noise * (sqrt(1 + t / horizon) - 1))``, t a multiple of
-        ``rules.RATE_UPDATES``: constant where noise is 0, falling with the root of t where it is 1.
+    rates : (n,) array, n a power of two
+        Learning rates, as `RateTable` holds them: those of a call have to be there.
     fit_intercept : bool
         Whether the intercepts learn.
     flush : bool
@@ -362,11 +363,9 @@ class Scan:
         workspace: Arrays,
         loss: int,
         batch_size: int,
-        optimizer: int,
+        optimizer: str,
         every: int,
-        eta0: float,
-        noise: float,
-        horizon: float,
+        rates: Array,
         fit_intercept: bool,
         flush: bool,
     ) -> None:
@@ -388,11 +387,9 @@ class Scan:
             workspace["places"],
             loss,
             batch_size,
-            optimizer,
+            _OPTIMIZERS.index(optimizer),
             every,
-            eta0,
-            noise,
-            horizon,
+            rates,
             fit_intercept,
             flush,
         )

@@ -33,7 +33,7 @@ from ooc_train.core.schema import mapping_of, whole
 from ooc_train.core.units import approximate_bytes
 from ooc_train.errors import ClusterError
 from ooc_train.objective import losses
-from ooc_train.optimizers import steps
+from ooc_train.optimizers import adam, averaging, schedules
 
 __all__ = [
     "C_FUNCTIONS",
@@ -84,7 +84,7 @@ KERNELS: Mapping[str, tuple[tuple[Parameter, ...], Returns | None]] = {
             "X2 real2 real1 whole1 real1 real1 real1 "
             "real2! real3! real2! whole1! real2! real1! real1! "
             "real2! real2! real2! real2! real2! whole1! "
-            "whole whole whole whole real real real whole whole"
+            "whole whole whole whole real1 whole whole"
         ),
         "whole",
     ),
@@ -153,7 +153,8 @@ def _digest() -> str:
 
     folder = Path(__file__).parent
     sources = [*sorted((folder / "compiled").glob("*.py")), Path(__file__), folder / "api.py"]
-    sources += [Path(losses.__file__), Path(steps.__file__)]
+    sources += [Path(losses.__file__), Path(adam.__file__), Path(averaging.__file__)]
+    sources += [Path(schedules.__file__)]
     made_for = f"{llvm.get_host_cpu_name()} {llvm.get_host_cpu_features().flatten()}"
     made_by = f"numba {version('numba')} llvmlite {llvmlite.__version__} {sys.version}"
     parts = [read_bytes(path, _SOURCE) for path in sources] + [made_for.encode(), made_by.encode()]

@@ -7,7 +7,7 @@ but its gradient is ever held.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import inf
 
 import numpy as np
 
@@ -25,16 +25,9 @@ from ooc_train.kernels import api as kernels
 from ooc_train.kernels.api import Integers
 from ooc_train.models.linear import LinearProblem
 from ooc_train.models.loss_sums import NO_WEIGHTS
-from ooc_train.optimizers.steps import (
-    AVERAGE_POWER,
-    BETA1,
-    BETA2,
-    EPSILON,
-    OPTIMIZERS,
-    RATE_UPDATES,
-    Rule,
-    average_every,
-)
+from ooc_train.optimizers.averaging import AVERAGE_POWER, average_every
+from ooc_train.optimizers.optimizer import Optimizer
+from ooc_train.optimizers.schedules import RATE_UPDATES, RateTable, Schedule
 
 _MOST_ROWS, _MOST_PREDICTORS = 4092, 2**15
 """Rows that are learned from by one call, and their predictors at most; no bit depends on it."""
@@ -58,26 +51,24 @@ class LinearUpdates:
     problem : the model, whose objective is taken by the mean weight of a row
     dtype : of X, "<f4" or "<f8"
     batch_size : rows per update
-    rule : how a gradient becomes a step
-    eta0, noise, horizon : the learning rate after t updates is
-        `eta0 / (1 + noise * (sqrt(1 + t / horizon) - 1))`: `eta0` where noise is 0, and falling
-        with the root of t where it is 1
+    optimizer : how a gradient becomes a step
+    schedule, eta0, horizon : how the learning rate changes, its first value, and the planned number
+        of updates, infinity where nobody knows it
     """
 
     problem: LinearProblem
     dtype: str
     batch_size: int
-    rule: Rule
+    optimizer: Optimizer
+    schedule: Schedule
     eta0: float
-    noise: float = 0.0
-    horizon: float = 1.0
+    horizon: float = inf
 
     def start(self, theta: Array) -> Sums:
         """Return the state before the first row: parameters, and nothing of a batch."""
-        slots = 2 if self.rule == "adam" else 0
         return {
             "theta": theta.copy(),
-            "slots": np.zeros((slots, *theta.shape)),
+            "slots": np.zeros((self.optimizer.slots, *theta.shape)),
             "partial": np.zeros(theta.shape),
             "counters": np.zeros(3, np.int64),
             "average": theta.copy(),
@@ -87,8 +78,10 @@ class LinearUpdates:
 
     def rate(self, t: int) -> float:
         """Return the learning rate after t updates."""
-        t -= t % RATE_UPDATES
-        return self.eta0 / (1.0 + self.noise * (sqrt(1.0 + t / self.horizon) - 1.0))
+        return float(self._rates(float(t - t % RATE_UPDATES)))
+
+    def _rates(self, t: Array | float) -> Array:
+        return self.schedule.rate(t, self.eta0, self.horizon)
 
     def workspace(self, rows: int) -> Workspace:
         """Return the arrays that a learner works in, for blocks of at most `rows` rows."""
@@ -104,7 +97,9 @@ class LinearUpdates:
         Diverged
             where the parameters have grown so large that a row's loss is no number.
         """
-        scan, most = self._scan(state, workspace, flush=False), workspace["pairs"].shape[1]
+        table, counters = RateTable(self._rates), state["counters"]
+        scan = self._scan(state, workspace, table, flush=False)
+        most = workspace["pairs"].shape[1]
         of_mean_1 = self.problem.n_rows / self.problem.total_weight
 
         def learn(block: Block, order: Integers) -> None:
@@ -114,6 +109,7 @@ class LinearUpdates:
             weight = NO_WEIGHTS if weight is None else weight * of_mean_1
             for first in range(0, len(order), most):
                 part = order[first : first + most]
+                table.cover(int(counters[1]), most // self.batch_size + _QUADS)
                 stopped = scan(block.X, block.y, weight, part)
                 if stopped >= 0:
                     raise_if_not_finite(block)
@@ -129,10 +125,13 @@ class LinearUpdates:
     def finish(self, state: Sums, workspace: Arrays) -> None:
         """Apply the incomplete last batch of a pass, in place, in proportion to its rows."""
         X, nothing = np.empty((0, self.problem.n_features), self.dtype), np.empty(0, np.int64)
-        self._scan(state, workspace, flush=True)(X, np.empty((0, 1)), NO_WEIGHTS, nothing)
+        table = RateTable(self._rates)
+        table.cover(int(state["counters"][1]), 1)
+        scan = self._scan(state, workspace, table, flush=True)
+        scan(X, np.empty((0, 1)), NO_WEIGHTS, nothing)
 
     def step_by_all_rows(self, state: Sums, gradient: Array) -> Sums:
-        """Return the state after one step down `gradient`, as the compiled scan takes them.
+        """Return the state after one step of the optimizer by `gradient`.
 
         Parameters
         ----------
@@ -140,18 +139,13 @@ class LinearUpdates:
         gradient : of the mean objective by `state["theta"]`, (outputs, features + 1)
         """
         after = {name: array.copy() for name, array in state.items()}
-        theta, clock = after["theta"], after["clock"]
+        clock, optimizer = after["clock"], self.optimizer
         eta = self.rate(int(after["counters"][1]))
         clock[kernels.AGE] += 1.0
-        if self.rule == "sgd":
-            theta -= eta * gradient
-        else:
-            first, second = after["slots"]
-            first += (1.0 - BETA1) * (gradient - first)
-            second += (1.0 - BETA2) * (gradient**2 - second)
-            mean = first / (1.0 - BETA1 ** clock[kernels.AGE])
-            deviation = np.sqrt(second / (1.0 - BETA2 ** clock[kernels.AGE]))
-            theta -= eta * mean / (deviation + EPSILON)
+        scalars = optimizer.prepare(float(clock[kernels.AGE]), 1.0)
+        theta, *slots = optimizer.step(after["theta"], gradient, eta, scalars, *after["slots"])
+        after["theta"] = theta
+        after["slots"][...] = np.reshape(slots, after["slots"].shape)
         clock[kernels.AVERAGED] += 1.0
         share = (AVERAGE_POWER + 1.0) / (AVERAGE_POWER + clock[kernels.AVERAGED])
         after["average"] += share * (theta - after["average"])
@@ -161,7 +155,7 @@ class LinearUpdates:
     def average(self, before: Sequence[Sums], after: Sequence[Sums]) -> None:
         """Bring the states of several replicas together, in place, which were `before` a round.
 
-        Parameters, their average, and Adam's moments become their mean by the rows that each
+        Parameters, their average, and the optimizer's slots become their mean by the rows that each
         replica learned from (parameter mixing: McDonald et al. 2010; Zinkevich et al. 2010). What
         each holds of a batch that is not full stays its own.
         """
@@ -172,7 +166,9 @@ class LinearUpdates:
             for state in after:
                 state[name] = mean
 
-    def _scan(self, state: Sums, workspace: Arrays, *, flush: bool) -> kernels.Scan:
+    def _scan(
+        self, state: Sums, workspace: Arrays, table: RateTable, *, flush: bool
+    ) -> kernels.Scan:
         problem = self.problem
         return kernels.Scan(
             self.dtype,
@@ -189,11 +185,9 @@ class LinearUpdates:
             workspace,
             problem.loss.code,
             self.batch_size,
-            OPTIMIZERS[self.rule],
+            self.optimizer.name,
             average_every(self.batch_size),
-            self.eta0,
-            self.noise,
-            self.horizon,
+            table.rates,
             problem.fit_intercept,
             flush,
         )

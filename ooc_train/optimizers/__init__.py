@@ -1,1 +1,18 @@
-"""How a gradient becomes a step of the parameters."""
+"""How a gradient becomes a step: optimizers, learning-rate schedules, and averaging.
+
+To add an optimizer: a file of its own here, and its line in `OPTIMIZERS`.
+"""
+
+from types import MappingProxyType
+
+from ooc_train.optimizers.adam import Adam
+from ooc_train.optimizers.momentum import Momentum
+from ooc_train.optimizers.optimizer import Optimizer
+from ooc_train.optimizers.sgd import Sgd
+
+__all__ = ["OPTIMIZERS"]
+
+OPTIMIZERS: MappingProxyType[str, type[Optimizer]] = MappingProxyType(
+    {optimizer.name: optimizer for optimizer in (Sgd, Momentum, Adam)}
+)
+"""Optimizers by name."""

@@ -23,7 +23,7 @@ The constants were chosen on made and real data (`tests/benchmarks/anytime.py`).
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 
 import numpy as np
@@ -31,7 +31,7 @@ import numpy as np
 from ooc_train.core.sums import Array, Sums
 from ooc_train.models.linear import LinearProblem
 from ooc_train.models.moments import NormSums
-from ooc_train.optimizers.steps import Rule
+from ooc_train.optimizers.optimizer import Optimizer
 from ooc_train.solvers.base import Stream
 from ooc_train.stream.sources import Source, sample_partitions
 
@@ -131,12 +131,17 @@ def adam_rate(problem: LinearProblem, batch_size: int, per_epoch: float | None) 
 
 
 def automatic_rate(
-    rule: Rule, problem: LinearProblem, stream: Stream, batch_size: int, per_epoch: float | None
+    optimizer: Optimizer,
+    problem: LinearProblem,
+    stream: Stream,
+    batch_size: int,
+    per_epoch: float | None,
 ) -> Rate:
-    """Return the learning rate "auto" of a rule."""
-    if rule == "adam":
+    """Return the learning rate "auto" of an optimizer."""
+    if optimizer.normalised:
         return adam_rate(problem, batch_size, per_epoch)
-    return sgd_rate(problem, stream, batch_size, per_epoch)
+    rate = sgd_rate(problem, stream, batch_size, per_epoch)
+    return replace(rate, eta0=rate.eta0 / optimizer.gain)
 
 
 def evaluated_partitions(source: Source) -> Sequence[int]:

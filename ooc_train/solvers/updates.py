@@ -21,7 +21,9 @@ from ooc_train.core.sums import Array, Reduction, Sums
 from ooc_train.errors import Diverged
 from ooc_train.models.linear import LinearProblem
 from ooc_train.models.linear_updates import LinearUpdates
-from ooc_train.optimizers.steps import Rule
+from ooc_train.optimizers import OPTIMIZERS
+from ooc_train.optimizers.optimizer import Optimizer
+from ooc_train.optimizers.schedules import Falling
 from ooc_train.solvers.base import State, Stream
 from ooc_train.solvers.learning_rate import (
     WIDEST,
@@ -64,7 +66,7 @@ class Updates:
 
     Attributes
     ----------
-    rule : how a gradient becomes a step
+    rule : how a gradient becomes a step, a key of `OPTIMIZERS`
     batch_size : rows per update
     learning_rate : of the steps on scaled parameters, constant; "auto" as `rates.py` says
     tol : mean objective that an epoch has to gain, 0 for no such condition; for a batch of all
@@ -74,7 +76,7 @@ class Updates:
     replicas : of rows, each learned from by itself, which are averaged now and then
     """
 
-    rule: Rule
+    rule: str
     batch_size: int
     learning_rate: float | str
     tol: float
@@ -91,7 +93,12 @@ class Updates:
     @property
     def vectors(self) -> int:
         """Vectors of the size of `theta` that a replica carries, their average included."""
-        return 5 if self.rule == "adam" else 3
+        return 3 + self.optimizer.slots
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """How a gradient becomes a step."""
+        return OPTIMIZERS[self.rule]()
 
     def start(self, problem: LinearProblem, stream: Stream, theta: Array) -> State:
         """Return the state to begin with; the automatic learning rate looks at a sample."""
@@ -107,10 +114,9 @@ class Updates:
             problem,
             stream.source.dtype,
             self.batch_size,
-            self.rule,
+            self.optimizer,
+            Falling(rate.noise, rate.horizon),
             rate.eta0,
-            rate.noise,
-            rate.horizon,
         )
 
     def _rows_of_a_replica(self, source: Source) -> int:
@@ -134,7 +140,7 @@ class Updates:
             return Rate(float(self.learning_rate))
         rows = self._rows_of_a_replica(stream.source)
         per_epoch = rows / self.batch_size if planned else None
-        return automatic_rate(self.rule, problem, stream, self.batch_size, per_epoch)
+        return automatic_rate(self.optimizer, problem, stream, self.batch_size, per_epoch)
 
     def step(self, problem: LinearProblem, stream: Stream, state: State) -> State:
         """Return the state after one more epoch.
@@ -192,7 +198,7 @@ class Updates:
         if memory.gradient is not None:
             replica, n_iter = memory.updates.step_by_all_rows(replica, memory.gradient), n_iter + 1
         points = replica["theta"][None]
-        if self.rule == "adam":
+        if self.optimizer.normalised:
             points = np.stack([replica["theta"], replica["average"]])
         sums = stream.reduce(problem.sums(points, gradients=len(points)))
         model = problem.evaluation(sums, points, len(points) - 1)
@@ -219,7 +225,7 @@ class Updates:
 
     def reductions(self, problem: LinearProblem) -> tuple[Reduction, ...]:
         """Return the largest of each kind of sums that reduce passes add up."""
-        points = np.broadcast_to(0.0, (1 + (self.rule == "adam"), *problem.zeros().shape))
+        points = np.broadcast_to(0.0, (1 + self.optimizer.normalised, *problem.zeros().shape))
         return (problem.sums(points, gradients=len(points)), norms(problem))
 
     @staticmethod

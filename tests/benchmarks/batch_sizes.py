@@ -19,6 +19,8 @@ from ooc_train.models.linear_updates import LinearUpdates
 from ooc_train.models.settings import Model
 from ooc_train.objective.losses import LOSSES
 from ooc_train.objective.scaling import Scaling
+from ooc_train.optimizers.schedules import Constant
+from ooc_train.optimizers.sgd import Sgd
 from ooc_train.runtime.cluster import LocalCluster
 from ooc_train.runtime.job import Job
 from ooc_train.store.dataset import Store
@@ -60,7 +62,7 @@ class OurPasses:
         """Return the seconds of a pass of updates."""
         problem = replace(self.problem, loss=LOSSES[name])
         dtype = self.stream.source.dtype
-        updates = LinearUpdates(problem, dtype, batch_size, "sgd", _RATE)
+        updates = LinearUpdates(problem, dtype, batch_size, Sgd(), Constant(), _RATE)
         states = [updates.start(problem.zeros()) for _ in range(self.replicas)]
         started = perf_counter()
         self.stream.scan(updates, states, seed=0, epoch=0, shuffle_chunks=self.shuffle_chunks)

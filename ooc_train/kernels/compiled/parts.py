@@ -13,7 +13,7 @@ from numba.extending import intrinsic
 from ooc_train.kernels.api import Integers, Rows
 from ooc_train.objective import losses
 from ooc_train.objective.losses import Array
-from ooc_train.optimizers.steps import RATE_UPDATES
+from ooc_train.optimizers.schedules import RATE_UPDATES
 
 __all__ = [
     "FAR",
@@ -169,12 +169,9 @@ def logistic_slope_of_one(y: float, z: float) -> Any:
 
 
 @strict_part
-def rate_after(eta0: float, noise: float, horizon: float, updates: int) -> Any:
-    """Learning rate after `updates` updates, as `LinearUpdates.rate` gives it."""
-    if noise == 0.0:
-        return eta0
-    t = float(updates - updates % RATE_UPDATES)
-    return eta0 / (1.0 + noise * (float(np.sqrt(1.0 + t / horizon)) - 1.0))
+def rate_after(rates: Array, updates: int) -> Any:
+    """Learning rate after `updates` updates, by a `RateTable`."""
+    return rates[(updates // RATE_UPDATES) & (len(rates) - 1)]
 
 
 def _vector_part(function: Callable[..., Any]) -> Any:

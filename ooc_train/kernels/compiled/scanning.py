@@ -52,11 +52,13 @@ from ooc_train.kernels.compiled.workspace import (
     predict_by_theta,
 )
 from ooc_train.objective.losses import Array
-from ooc_train.optimizers.steps import BETA1, BETA2, EPSILON, OPTIMIZERS, RATE_UPDATES
+from ooc_train.optimizers.adam import Adam
+from ooc_train.optimizers.schedules import RATE_UPDATES
 
 __all__ = ["scan", "shuffle"]
 
-_SGD, _ADAM = OPTIMIZERS["sgd"], OPTIMIZERS["adam"]
+_SGD, _ADAM = 0, 1
+BETA1, BETA2, EPSILON = Adam.beta1, Adam.beta2, Adam.epsilon
 
 
 @part
@@ -215,9 +217,7 @@ def _scan_batches(
     batch_size: int,
     optimizer: int,
     every: int,
-    eta0: float,
-    noise: float,
-    horizon: float,
+    rates: Array,
     fit_intercept: bool,
     flush: bool,
 ) -> Any:
@@ -239,7 +239,7 @@ def _scan_batches(
     for k in range(outputs):
         constant[k] = theta[k, features] - _shift(room, OUTPUTS + EACH * k)
     gain1, gain2, bias1, bias2 = 1.0, 1.0, 1.0, 1.0
-    rate = rate_after(eta0, noise, horizon, updates)
+    rate = rate_after(rates, updates)
     taken, stopped, ended = first, False, False
     while not ended:
         count = min(GROUP, batch_size - filled, stop - taken)
@@ -294,7 +294,7 @@ def _scan_batches(
             if optimizer == _SGD or heft > 0.0:
                 part_of_batch, share = filled / batch_size, 1.0 / filled
                 if updates % RATE_UPDATES == 0:
-                    rate = rate_after(eta0, noise, horizon, updates)
+                    rate = rate_after(rates, updates)
                 eta = part_of_batch * rate
                 updates += 1
                 if optimizer == _ADAM:  # a power costs as much as a row
@@ -402,9 +402,7 @@ def scan(
     batch_size: int,
     optimizer: int,
     every: int,
-    eta0: float,
-    noise: float,
-    horizon: float,
+    rates: Array,
     fit_intercept: bool,
     flush: bool,
 ) -> Any:
@@ -437,9 +435,7 @@ def scan(
                     loss,
                     batch_size,
                     every,
-                    eta0,
-                    noise,
-                    horizon,
+                    rates,
                     fit_intercept,
                 )
                 predict_by_theta(room, len(theta))
@@ -468,9 +464,7 @@ def scan(
                 batch_size,
                 optimizer,
                 every,
-                eta0,
-                noise,
-                horizon,
+                rates,
                 fit_intercept,
                 flush and phase == 2,
             )

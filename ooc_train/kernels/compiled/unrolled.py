@@ -40,7 +40,7 @@ from ooc_train.kernels.compiled.workspace import (
     average_with,
 )
 from ooc_train.objective.losses import Array
-from ooc_train.optimizers.steps import RATE_UPDATES
+from ooc_train.optimizers.schedules import RATE_UPDATES
 
 __all__ = ["SHORT", "scan_short_batches"]
 
@@ -235,9 +235,7 @@ def _scan_by_outputs(
     loss: int,
     batch_size: int,
     every: int,
-    eta0: float,
-    noise: float,
-    horizon: float,
+    rates: Array,
     fit_intercept: bool,
 ) -> Any:
     """As `scan_short_batches`, for so many outputs."""
@@ -248,7 +246,7 @@ def _scan_by_outputs(
             group[k, i] = 0.0
     size, chained, updates = 4 // batch_size * batch_size, batch_size < 3, counters[1]
     intercept = 1.0 if fit_intercept else 0.0
-    rate = rate_after(eta0, noise, horizon, updates)
+    rate = rate_after(rates, updates)
     row, next_row, now, following = ROWS, ROWS + 4, 0, _OF_QUAD
     start, taken, ended = first - size, first, first >= stop
     while not ended:
@@ -256,7 +254,7 @@ def _scan_by_outputs(
         for m in range(4):
             begins = m < size and m % batch_size == 0
             if begins and (updates + m // batch_size) % RATE_UPDATES == 0:
-                rate = rate_after(eta0, noise, horizon, updates + m // batch_size)
+                rate = rate_after(rates, updates + m // batch_size)
             quad[following + _RATES, m] = rate / batch_size
             quad[following + _DECAYS, m] = rate if begins else 0.0
             quad[following + _BETWEEN, m] = 0.0
@@ -349,9 +347,7 @@ def scan_short_batches(
     loss: int,
     batch_size: int,
     every: int,
-    eta0: float,
-    noise: float,
-    horizon: float,
+    rates: Array,
     fit_intercept: bool,
 ) -> Any:
     """Take a step for each batch of at most four rows; return how far that came.
@@ -385,9 +381,7 @@ def scan_short_batches(
             loss,
             batch_size,
             every,
-            eta0,
-            noise,
-            horizon,
+            rates,
             fit_intercept,
         )
     return _scan_by_outputs(
@@ -410,8 +404,6 @@ def scan_short_batches(
         loss,
         batch_size,
         every,
-        eta0,
-        noise,
-        horizon,
+        rates,
         fit_intercept,
     )

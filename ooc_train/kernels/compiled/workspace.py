@@ -9,7 +9,7 @@ from ooc_train.kernels.api import AVERAGED, ROOM_ROWS, ROOM_ROWS_OF_OUTPUT
 from ooc_train.kernels.compiled.parts import strict_part
 from ooc_train.kernels.compiled.vectors import LANES, load, load_row, store_row
 from ooc_train.objective.losses import Array
-from ooc_train.optimizers.steps import AVERAGE_POWER
+from ooc_train.optimizers.averaging import AVERAGE_POWER
 
 __all__ = [
     "EACH",

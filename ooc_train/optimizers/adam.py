@@ -1,0 +1,49 @@
+"""Adam (Kingma and Ba 2015): steps by running means of the gradient and of its square."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ooc_train.optimizers.optimizer import Optimizer, require_above_zero, require_share
+
+
+@dataclass(frozen=True)
+class Adam(Optimizer):
+    """Adam.
+
+    Attributes
+    ----------
+    beta1, beta2 : float
+        Decay of the running mean of the gradient, and of its square. At least 0 and below 1.
+    epsilon : float
+        Added to the root of the mean square. Above 0.
+    """
+
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+
+    name: ClassVar[str] = "adam"
+    slots: ClassVar[int] = 2
+    normalised: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        require_share("beta1", self.beta1)
+        require_share("beta2", self.beta2)
+        require_above_zero("epsilon", self.epsilon)
+
+    def prepare(self, age: float, part: float) -> tuple[float, ...]:
+        """Return the gains of both means, and what corrects their bias towards zero."""
+        gain1, gain2 = 1.0 - self.beta1, 1.0 - self.beta2
+        if part < 1.0:  # a power costs as much as a row
+            gain1, gain2 = 1.0 - self.beta1**part, 1.0 - self.beta2**part
+        return gain1, gain2, 1.0 / (1.0 - self.beta1**age), 1.0 / (1.0 - self.beta2**age)
+
+    def step(self, theta: Any, g: Any, eta: float, scalars: tuple[float, ...], *slots: Any) -> Any:
+        """Return the parameters and both means after a step."""
+        gain1, gain2, bias1, bias2 = scalars
+        mean = slots[0] + gain1 * (g - slots[0])
+        square = slots[1] + gain2 * (g * g - slots[1])
+        move = bias1 * mean / (np.sqrt(bias2 * square) + self.epsilon)
+        return theta - eta * move, mean, square

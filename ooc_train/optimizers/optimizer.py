@@ -1,0 +1,76 @@
+"""What every optimizer declares: how a gradient becomes a step of the parameters.
+
+An optimizer is a frozen dataclass whose fields are its hyperparameters. The same source of `step`
+and `prepare` serves NumPy arrays and, compiled in `kernels`, one number or one vector at a time. So
+`step` is made of NumPy ufuncs, operators and hyperparameters alone, and `prepare` of scalars.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """How a gradient becomes a step.
+
+    Attributes
+    ----------
+    name : str
+        The key in `OPTIMIZERS`.
+    slots : int
+        Arrays of the parameters' shape that the optimizer keeps from step to step. Zeros at first.
+    linear : bool
+        Whether a step is ``theta - eta * g``, so that several steps can be taken together.
+    normalised : bool
+        Whether the size of a step depends on the learning rate alone, not on the gradient's size.
+    """
+
+    name: ClassVar[str]
+    slots: ClassVar[int]
+    linear: ClassVar[bool] = False
+    normalised: ClassVar[bool] = False
+
+    @property
+    def gain(self) -> float:
+        """Learning rates that a constant gradient moves the parameters by, a step, in the end."""
+        return 1.0
+
+    def prepare(self, age: float, part: float) -> tuple[float, ...]:
+        """Return the scalars of one update, which all parameters share.
+
+        Parameters
+        ----------
+        age : float
+            Batches so far, with this one; an incomplete batch counts as the part that it is.
+        part : float
+            Rows of this batch as a share of a full batch, above 0 and at most 1.
+        """
+        raise NotImplementedError
+
+    def step(self, theta: Any, g: Any, eta: float, scalars: tuple[float, ...], *slots: Any) -> Any:
+        """Return the parameters after a step, followed by the slots after it.
+
+        Parameters
+        ----------
+        theta, g : float or array
+            Parameters, and the gradient of the mean objective of the batch.
+        eta : float
+            The learning rate, times the part that the batch is.
+        scalars : tuple of float
+            What `prepare` returned.
+        slots : float or array
+            The slots before the step, each of the shape of `theta`.
+        """
+        raise NotImplementedError
+
+
+def require_share(name: str, value: float) -> None:
+    """Raise ValueError unless a hyperparameter is at least 0 and below 1."""
+    if not 0.0 <= value < 1.0:
+        raise ValueError(f"{name}={value!r} is not a number of at least 0 and below 1")
+
+
+def require_above_zero(name: str, value: float) -> None:
+    """Raise ValueError unless a hyperparameter is finite and above 0."""
+    if not 0.0 < value < float("inf"):
+        raise ValueError(f"{name}={value!r} is not a finite number above 0")
