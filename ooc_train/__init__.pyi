@@ -25,7 +25,7 @@ from .inference.predict import predict_store as predict_store
 from .inference.raw_files import evaluate_files as evaluate_files
 from .inference.raw_files import predict_files as predict_files
 from .memory.ceiling import Ceiling as Ceiling
-from .memory.ceiling import MemoryReport as MemoryReport
+from .memory.measured import MemoryReport as MemoryReport
 from .models.settings import Model as Model
 from .monitoring.callbacks import ConsoleBar as ConsoleBar
 from .monitoring.recorders import JsonLines as JsonLines

@@ -3,7 +3,7 @@
 import sys
 
 from ooc_train.cli import main
-from ooc_train.memory.ceiling import (
+from ooc_train.memory.system import (
     available_memory,
     in_container,
     machine_memory,

@@ -47,7 +47,7 @@ def kept(watched: Watched, ceiling: int) -> None:
     assert memory["measured"] <= memory["projected"] <= memory["ceiling"] == ceiling
     assert watched.peak <= memory["projected"]
     # Libraries that processes of others share now would be the run's own if those ended.
-    planned = memory["projected"] - memory["terms"].get("libraries", 0)
+    planned = memory["projected"] - memory["terms"].get("shared libraries", 0)
     assert planned <= 1.25 * max(memory["measured"], watched.peak)
 
 

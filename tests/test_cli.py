@@ -561,7 +561,7 @@ def test_a_small_ceiling_does_not_fail_for_many_cores(
     monkeypatch, cores, ceiling, kernels, workers
 ):
     monkeypatch.setattr("dask.system.CPU_COUNT", cores)
-    whole = Ceiling(parse_bytes(ceiling), "given", whole=True)
+    whole = Ceiling(parse_bytes(ceiling), "given", whole_process=True)
     assert workers_within(whole, kernels=kernels) == workers
 
 
@@ -570,9 +570,9 @@ def test_workers_are_as_many_as_the_ceiling_has_room_for(made, monkeypatch):
     monkeypatch.setattr("dask.system.CPU_COUNT", 4)
     address = ("--dashboard-address", "127.0.0.1:0", "--json")
     found = json.loads(here("plan", made, "--memory-ceiling", "4GiB", *address).stdout)
-    assert found["terms"]["growth"] == (24 + 4 * 8) * 2**20
+    assert found["terms"]["headroom"] == (24 + 4 * 8) * 2**20
     small = json.loads(here("plan", made, "--memory-ceiling", "210MiB", *address).stdout)
-    assert small["terms"]["growth"] == (24 + 8) * 2**20
+    assert small["terms"]["headroom"] == (24 + 8) * 2**20
 
 
 def test_evaluate(made, run, scheduler):
@@ -799,9 +799,9 @@ def test_the_story_of_a_run(flights, tmp_path):
     assert re.fullmatch(r"dashboard  http://127\.0\.0\.1:\d+/[\w-]{22}/status", dashboard)
     assert page == dashboard.replace("dashboard", "training ").replace("/status", "/training")
     assert about == "logistic by newton, batch size full: 261,877 rows x 146 features"
-    assert plan[0].startswith("reserved ")
+    assert plan[0].startswith("baseline ")
     # Nothing else: the plan, and a line a step.
-    rest = [line for line in plan if not re.match(r"[a-z]+ +-?[\d.]+ (B|KiB|MiB|GiB)", line)]
+    rest = [line for line in plan if not re.match(r"[a-z ]+ +-?[\d.]+ (B|KiB|MiB|GiB)", line)]
     assert all(re.match(r"pass \d+  (loss|\d)", line) for line in rest)
     assert evaluate(load_fitted(out), flights[1])[0]["roc_auc"] > 0.9
 
@@ -820,7 +820,7 @@ def test_one_json_object_and_nothing_else(made):
     } <= set(report)  # fmt: skip
     assert (report["solver"], report["batch_size"], report["updates"]) == ("sgd", 256, 3 * 79)
     memory = report["memory"]
-    assert memory["reserved"] < memory["measured"] <= memory["projected"] <= memory["ceiling"]
+    assert memory["baseline"] < memory["measured"] <= memory["projected"] <= memory["ceiling"]
     names = [process["name"] for process in memory["processes"]]
     assert names == ["driver", "worker 0"]
     assert memory["measured"] == sum(process["peak"] for process in memory["processes"])

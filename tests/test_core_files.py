@@ -21,6 +21,7 @@ from ooc_train.core.files import (
 from ooc_train.core.schema import (
     anything,
     flag,
+    integer,
     list_of,
     mapping_of,
     number,
@@ -32,7 +33,6 @@ from ooc_train.core.schema import (
     scalar,
     text,
     texts,
-    whole,
 )
 from ooc_train.errors import InvalidStore
 
@@ -154,7 +154,7 @@ def test_json_of_too_many_values_is_refused_before_it_is_parsed(tmp_path):
 
 
 CHECK = record(
-    {"name": text, "n": whole(0, 10), "sizes": numbers(least=2, most=2)},
+    {"name": text, "n": integer(0, 10), "sizes": numbers(least=2, most=2)},
     optional={"on": flag, "kind": one_of("a", 1), "more": or_none(mapping_of(list_of(text)))},
 )
 GOOD = {"name": "x", "n": 3, "sizes": [1, 2.5]}

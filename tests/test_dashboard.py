@@ -31,7 +31,7 @@ from bokeh.resources import INLINE
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ooc_train.memory.ceiling import ProcessMemory
+from ooc_train.memory.processes import ProcessMemory
 from ooc_train.models.settings import Model
 from ooc_train.monitoring import driver as driver_module
 from ooc_train.monitoring.dashboard import page as page_module

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from ooc_train import cli
 from ooc_train.experiments import comparing, demo
-from ooc_train.memory.ceiling import measure
+from ooc_train.memory.processes import measure
 from ooc_train.runtime.cluster import LocalCluster
 from ooc_train.store.opening.opener import open_store
 

@@ -247,7 +247,7 @@ def test_a_write_that_takes_fewer_bytes_is_continued(tmp_path, monkeypatch):
 MEMORY = """
 import sys
 import numpy as np
-from ooc_train.memory.ceiling import measure, reset_peak
+from ooc_train.memory.processes import measure, reset_peak
 from ooc_train.store.jobs.external_shuffle import ExternalShuffle
 
 columns, room, times, expected, directory = sys.argv[1:]

@@ -110,13 +110,13 @@ def in_a_fork(check):
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_what_other_threads_were_at_counts_for_nothing():
     blas, leave_blas = elsewhere(one_blas_thread())
-    job, leave_job = elsewhere(PeakWatch(whole=True))
+    job, leave_job = elsewhere(PeakWatch(whole_process=True))
 
     def check():
         with threads._lock, budget._lock:
             pass
         alone = threads._limiter is None
-        with PeakWatch(whole=True) as watch, one_blas_thread():
+        with PeakWatch(whole_process=True) as watch, one_blas_thread():
             return alone and not watch.notes and threads._limiter is not None
 
     try:

@@ -13,7 +13,7 @@ from ooc_train.stream.inputs import read_inputs
 from ooc_train.training.loop import train
 
 SMALL = 2 * 2**20
-"""Bytes of objects of Python's own, which "growth" has room for."""
+"""Bytes of objects of Python's own, which "headroom" has room for."""
 
 CASES: dict[str, tuple[dict[str, Any], int, int]] = {
     "lbfgs": ({"name": "logistic", "solver": "lbfgs", "max_iter": 14}, 60_000, 2),
@@ -66,6 +66,6 @@ def test_many_classes_hold_no_more_than_the_terms_of_predicting():
     inputs = rows_of(400, 500, rows=3000)
     fitted, _ = train(Model(name="logistic", batch_size=64, max_iter=1), inputs)
     (_, memory), peak = held_by(lambda: evaluate(fitted, inputs))
-    assert peak <= sum(memory.terms.values()) - memory.terms["growth"] + SMALL
+    assert peak <= sum(memory.terms.values()) - memory.terms["headroom"] + SMALL
     found, peak = held_by(lambda: predict(fitted, inputs.source.X, "probability"))
     assert peak <= 6 * found.nbytes

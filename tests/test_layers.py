@@ -95,7 +95,7 @@ READERS: dict[str, str] = {
     "core/atomic": "locks and folders, whose content is not read",
     "core/places": "locks of folders, whose content is not read",
     "core/semaphores": "/proc, which the kernel writes",
-    "memory/ceiling": "/proc, which the kernel writes",
+    "memory/system": "/proc, which the kernel writes",
     "memory/rlimit": "/proc, which the kernel writes",
 }
 """The files that may open what they read, and what that is."""

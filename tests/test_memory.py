@@ -8,20 +8,17 @@ import pytest
 
 from ooc_train.errors import CeilingExceeded
 from ooc_train.memory import ceiling as memory
+from ooc_train.memory import system
 from ooc_train.memory.budget import Budget
-from ooc_train.memory.ceiling import (
-    Ceiling,
+from ooc_train.memory.ceiling import Ceiling, Projection, Term
+from ooc_train.memory.processes import (
     ProcessMemory,
-    Projection,
-    Term,
-    available_memory,
-    machine_memory,
     measure,
     measure_tree,
-    out_of_memory_kills,
     process_tree,
     reset_peak,
 )
+from ooc_train.memory.system import available_memory, machine_memory, out_of_memory_kills
 from tests.groups import Groups
 
 MIB = 1024**2
@@ -54,7 +51,7 @@ def test_what_the_command_line_holds_is_a_part_of_its_ceiling(monkeypatch):
     monkeypatch.setattr(memory, "available_memory", lambda: 600 * MIB)
     monkeypatch.setattr(memory, "measure", lambda: ProcessMemory(1, "", 90 * MIB, 80 * MIB))
     assert Ceiling.of(None).limit == 300 * MIB
-    assert Ceiling.of(None, whole=True).limit == 340 * MIB
+    assert Ceiling.of(None, whole_process=True).limit == 340 * MIB
 
 
 @pytest.mark.parametrize("contained", [True, False])
@@ -63,7 +60,7 @@ def test_in_a_container_a_job_takes_what_it_needs_up_to_a_share(monkeypatch, con
     monkeypatch.setattr(memory, "in_container", lambda: contained)
     ceiling = Ceiling.of(None)
     assert Ceiling.of(ceiling) is ceiling
-    taken = [str(ceiling.taken(need * MIB)) for need in (1, 500, 501, 800, 801)]
+    taken = [str(ceiling.raised_to(need * MIB)) for need in (1, 500, 501, 800, 801)]
     half = "500 MiB (half of what is available)"
     if not contained:
         assert taken == [half] * 5
@@ -76,7 +73,7 @@ def test_in_a_container_a_job_takes_what_it_needs_up_to_a_share(monkeypatch, con
         "800 MiB (80 % of what is available)",
     ]
     given = Ceiling.of(500 * MIB)
-    assert given.taken(501 * MIB) is given
+    assert given.raised_to(501 * MIB) is given
 
 
 def test_a_job_of_one_process_takes_what_it_needs(monkeypatch):
@@ -125,11 +122,11 @@ def test_a_ceiling_cannot_be_changed():
 
 
 def test_a_projection_is_the_sum_of_its_terms():
-    terms = (Term("reserved", 3 * MIB, "here"), Term("buffers", 5, "there"), Term("sums", 0, ""))
+    terms = (Term("baseline", 3 * MIB, "here"), Term("buffers", 5, "there"), Term("sums", 0, ""))
     projection = Projection(terms)
     assert projection.total == 3 * MIB + 5
     assert projection.table() == [
-        ("reserved", "3 MiB", "here"),
+        ("baseline", "3 MiB", "here"),
         ("buffers", "5 B", "there"),
         ("sums", "0 B", ""),
         ("projected", "3 MiB", ""),
@@ -146,7 +143,7 @@ def test_the_peak_stays_after_the_memory_is_given_back_and_can_be_reset():
     before, full, freed_peak, freed, reset_worked, after = run(
         """
         import mmap
-        from ooc_train.memory.ceiling import measure, reset_peak
+        from ooc_train.memory.processes import measure, reset_peak
         print(measure().peak)
         block = mmap.mmap(-1, 64 * 1024**2, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         block.write(b"1" * len(block))
@@ -169,7 +166,7 @@ def test_a_mapped_file_that_others_share_is_charged_by_share(tmp_path):
     path.write_bytes(b"1" * 64 * MIB)
     code = f"""
         import mmap, sys
-        from ooc_train.memory.ceiling import measure
+        from ooc_train.memory.processes import measure
         file = open({str(path)!r}, "rb")
         block = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
         before = measure().current
@@ -191,7 +188,7 @@ def test_a_mapped_file_that_others_share_is_charged_by_share(tmp_path):
 
 @linux
 def test_a_process_whose_shared_pages_cannot_be_read_pays_for_all_of_them(monkeypatch):
-    read = memory._read
+    read = system.read_text
 
     def deny(path):
         if path.endswith("smaps_rollup"):
@@ -199,7 +196,7 @@ def test_a_process_whose_shared_pages_cannot_be_read_pays_for_all_of_them(monkey
         return read(path)
 
     share = measure()
-    monkeypatch.setattr(memory, "_read", deny)
+    monkeypatch.setattr("ooc_train.memory.processes.read_text", deny)
     everything = measure()
     assert everything.current > share.current
     assert everything.note
@@ -254,7 +251,7 @@ def test_processes_are_named_by_their_role():
             textwrap.dedent(
                 """
                 import multiprocessing, time
-                from ooc_train.memory.ceiling import measure_tree
+                from ooc_train.memory.processes import measure_tree
                 if __name__ == "__main__":
                     context = multiprocessing.get_context("spawn")
                     context.Process(target=time.sleep, args=(60,), daemon=True).start()

@@ -326,7 +326,7 @@ def test_a_row_that_is_too_large_is_told_as_such(large):
 
 WIDE = """
 import sys
-from ooc_train.memory.ceiling import measure
+from ooc_train.memory.processes import measure
 from ooc_train.models.settings import Model
 from ooc_train.stream.inputs import read_inputs
 from ooc_train.training.loop import Task
@@ -515,14 +515,14 @@ def test_a_source_of_a_store_asks_for_y_only_where_it_is_needed(source, tmp_path
 
 
 TABLE = """\
-reserved     185 MiB  worker 90 MiB + worker 95 MiB
-growth        40 MiB  interpreters, the scheduler's books and the dashboard's
-libraries        0 B  shared with processes that may end meanwhile
-buffers     4.38 MiB  2 x 2.19 MiB: a chunk, and the work on it
-decoding         0 B  by zarr-python, and of a y in other chunks than X
-sums        30.5 KiB  800 B in flight and in the tree of sums
-parameters  2.37 KiB  3 x 808 B that the driver holds
-shared           0 B  0 B that tasks are given, and what they make of it
-projected    229 MiB
-ceiling      400 MiB  given
-left         171 MiB"""
+baseline           185 MiB  worker 90 MiB + worker 95 MiB
+headroom            40 MiB  interpreters, the scheduler's books and the dashboard's
+shared libraries       0 B  shared with processes that may end
+buffers           4.38 MiB  2 x 2.19 MiB: a chunk, and the work on it
+decoding               0 B  by zarr-python, and of a y in other chunks than X
+sums              30.5 KiB  800 B in flight and in the tree of sums
+parameters        2.37 KiB  3 x 808 B that the driver holds
+shared                 0 B  0 B that tasks are given, and what they make of it
+projected          229 MiB
+ceiling            400 MiB  given
+left               171 MiB"""

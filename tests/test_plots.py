@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from ooc_train.errors import OutputExists
-from ooc_train.memory.ceiling import MemoryReport, ProcessMemory
+from ooc_train.memory.measured import MemoryReport
+from ooc_train.memory.processes import ProcessMemory
 from ooc_train.memory.timeline import MemoryTimeline
 from ooc_train.plotting import plots
 from ooc_train.plotting.figures import require_figure, save, svg
@@ -42,7 +43,7 @@ def memory_of(ceiling=400, projected=300, timeline=True) -> MemoryReport:
         projected * MIB,
         200 * MIB,
         (ProcessMemory(1, "driver", 90 * MIB, 0), ProcessMemory(2, "worker 0", 110 * MIB, 0)),
-        {"reserved": 150 * MIB, "buffers": (projected - 150) * MIB, "decoding": 0},
+        {"baseline": 150 * MIB, "buffers": (projected - 150) * MIB, "decoding": 0},
         timeline=MemoryTimeline((0.1, 0.4, 0.9), processes) if timeline else MemoryTimeline(),
     )
 
@@ -119,7 +120,7 @@ def test_memory_is_stacked_by_process_under_projection_and_ceiling():
     (beside,) = ax.child_axes
     heights = [bar.get_height() for bar in beside.patches]
     np.testing.assert_allclose(sorted(heights), [150, 150])
-    assert "reserved 150 MiB" in found
+    assert "baseline 150 MiB" in found
     assert not any("decoding" in text for text in found)
 
 

@@ -184,7 +184,7 @@ def test_a_page_has_everything_and_asks_for_nothing():
     assert "@import" not in text
     assert {"script", "link", "img", "iframe"} & set(page.tags) == set()
     words = set(page.words)
-    assert {"late.run", "reserved", "batch size", "logistic", "fit_intercept", "for yes"} <= words
+    assert {"late.run", "baseline", "batch size", "logistic", "fit_intercept", "for yes"} <= words
     fitted = fitted_of()
     assert {f"{value:.6g}" for value in (*fitted.coef[0], *fitted.intercept)} <= words
 

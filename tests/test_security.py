@@ -24,7 +24,7 @@ from tornado.routing import PathMatches
 
 from ooc_train.core import places
 from ooc_train.errors import ClusterError
-from ooc_train.memory.ceiling import process_tree
+from ooc_train.memory.processes import process_tree
 from ooc_train.runtime import security as security_module
 from ooc_train.runtime.cluster import LocalCluster, connect, private_client, training_link
 from ooc_train.runtime.security import security_of_run

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from ooc_train.core.units import parse_bytes
 from ooc_train.errors import CeilingExceeded
-from ooc_train.memory.budget import GROWTH_BYTES, Budget
+from ooc_train.memory.budget import HEADROOM_BYTES, Budget
 from ooc_train.memory.ceiling import START_BYTES, Ceiling, Projection, Term
 from ooc_train.store.format.chunk_sizes import default_chunk_rows
 from ooc_train.store.jobs import rechunk, shuffle
@@ -83,8 +83,8 @@ def told(
 
 def budget_of(limit: int, reserved: int) -> Budget:
     """Make the budget of a command that holds so much before any data."""
-    budget = Budget(Ceiling(limit, "given", whole=True))
-    budget.reserved = reserved
+    budget = Budget(Ceiling(limit, "given", whole_process=True))
+    budget.baseline = reserved
     return budget
 
 
@@ -92,7 +92,7 @@ def will_do(choose: Callable[[int], list[Term]], reserved: int, later: int) -> N
     """Hold a job to what it tells, also where the next start holds more before any data."""
     ceiling = parse_bytes(told(choose, reserved=reserved))
     terms = budget_of(ceiling, reserved + later).settle(choose)
-    assert reserved + later + GROWTH_BYTES + total(terms) <= ceiling
+    assert reserved + later + HEADROOM_BYTES + total(terms) <= ceiling
     # And it is the smallest: what is less by more than rounding and starting take won't do.
     less = ceiling - START_BYTES - 2 * MIB
     with pytest.raises(CeilingExceeded):
@@ -197,7 +197,7 @@ def test_writing_anew(
 
 
 def test_the_figure_has_room_for_another_start() -> None:
-    terms = (Term("reserved", 10 * MIB + 1, ""),)
+    terms = (Term("baseline", 10 * MIB + 1, ""),)
     assert Projection(terms).smallest == "11MiB"
     assert Projection(terms, started=2).smallest_ceiling == 11 * MIB + 2 * START_BYTES
 

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import pytest
 
 from ooc_train.errors import ClusterError, MissingMainGuard
-from ooc_train.memory.ceiling import out_of_memory_kills
+from ooc_train.memory.system import out_of_memory_kills
 from ooc_train.runtime import starting
 from ooc_train.runtime.endings import Endings
 from ooc_train.runtime.starting import require_inside, require_startable, why_not_started

@@ -13,7 +13,9 @@ import pytest
 
 from ooc_train.memory import timeline
 from ooc_train.memory.budget import Budget
-from ooc_train.memory.ceiling import Ceiling, MemoryReport, ProcessMemory, held_by, measure
+from ooc_train.memory.ceiling import Ceiling
+from ooc_train.memory.measured import MemoryReport
+from ooc_train.memory.processes import ProcessMemory, held_by, measure
 from ooc_train.memory.timeline import MemoryTimeline, Sampler
 from ooc_train.models.settings import Model
 from ooc_train.runtime.cluster import LocalCluster
@@ -97,7 +99,7 @@ def test_nothing_to_see_is_an_empty_timeline():
 def test_a_memory_report_reads_back():
     times = MemoryTimeline((0.5, 1.0), {"driver": (1, 2), "worker 0": (3, 4)})
     processes = (ProcessMemory(1, "driver", 5, 5),)
-    report = MemoryReport(10, 1, 9, 5, processes, {"reserved": 1}, "given", ("a note",), times)
+    report = MemoryReport(10, 1, 9, 5, processes, {"baseline": 1}, "given", ("a note",), times)
     assert MemoryReport.from_json(asdict(report)) == report
     # As releases before wrote it.
     older = {name: value for name, value in asdict(report).items() if name != "timeline"}
@@ -153,7 +155,7 @@ def test_workers_on_other_machines_are_left_out_and_it_is_said():
 def test_a_fit_has_a_timeline_of_its_processes(tmp_path, monkeypatch, elsewhere):
     store = make_data(tmp_path / "a.zarr", rows=20_000, features=10)
     if elsewhere:
-        monkeypatch.setattr("ooc_train.runtime.meter.pid_space", lambda: "this one")
+        monkeypatch.setattr("ooc_train.runtime.meter.pid_namespace", lambda: "this one")
     with (
         LocalCluster(n_workers=2, dashboard_address="127.0.0.1:0") as cluster,
         cluster.get_client() as client,

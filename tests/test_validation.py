@@ -253,7 +253,7 @@ def test_the_command_tells_of_it(stores, tmp_path):
     assert told["validation_loss"] == told["history"][-1]["validation_loss"]
     plan = json.loads(here("plan", stores[0], *address, "--json").stdout)
     assert plan["terms"] == told["memory"]["terms"] | {
-        name: plan["terms"][name] for name in ("reserved", "libraries")
+        name: plan["terms"][name] for name in ("baseline", "shared libraries")
     }
 
 

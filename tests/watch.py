@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ooc_train.memory.ceiling import process_tree
+from ooc_train.memory.processes import process_tree
 from tests.groups import Groups
 
 

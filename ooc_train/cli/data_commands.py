@@ -70,7 +70,7 @@ def make_data(
             SyntheticRecipe(features, task, 1, classes, condition, noise, dtype, random_state),
             rows,
             codec=codec,
-            memory_ceiling=Ceiling.of(memory_ceiling, whole=True),
+            memory_ceiling=Ceiling.of(memory_ceiling, whole_process=True),
             overwrite=overwrite,
             progress=bar.progress,
         )
@@ -116,7 +116,7 @@ def rechunk(
             chunk_rows=chunk_rows,
             codec=codec,
             dtype=dtype,
-            memory_ceiling=Ceiling.of(memory_ceiling, whole=True),
+            memory_ceiling=Ceiling.of(memory_ceiling, whole_process=True),
             overwrite=overwrite,
             progress=bar.progress,
             warn=lambda text: bar.say(f"warning: {text}"),
@@ -152,7 +152,7 @@ def shuffle(
             source,
             out,
             random_state=random_state,
-            memory_ceiling=Ceiling.of(memory_ceiling, whole=True),
+            memory_ceiling=Ceiling.of(memory_ceiling, whole_process=True),
             overwrite=overwrite,
             progress=bar.progress,
         )

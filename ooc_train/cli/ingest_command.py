@@ -122,7 +122,7 @@ def ingest(
     """Write a store of raw files: CSV or Parquet, of any size."""
     begun = perf_counter()
     with ConsoleBar(quiet=output.quiet) as bar:
-        ceiling = Ceiling.of(memory_ceiling, whole=True)
+        ceiling = Ceiling.of(memory_ceiling, whole_process=True)
         from ooc_train.store.jobs.ingest import ingest as write
         from ooc_train.store.jobs.ingest_preview import preview
         from ooc_train.tables.roles import Roles

@@ -201,8 +201,8 @@ class Resources:
         """The ceiling, decided once: here of the whole tree of processes."""
         if self.scheduler is not None and self.memory_ceiling is not None:
             # Its workers may have more memory than this machine.
-            return Ceiling(parse_bytes(self.memory_ceiling), "given", whole=True)
-        return Ceiling.of(self.memory_ceiling, whole=True)
+            return Ceiling(parse_bytes(self.memory_ceiling), "given", whole_process=True)
+        return Ceiling.of(self.memory_ceiling, whole_process=True)
 
     @contextmanager
     def client(self, bar: ConsoleBar, *, kernels: bool, beside: int = 0) -> Iterator[Any]:

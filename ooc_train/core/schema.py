@@ -95,7 +95,7 @@ def scalar(value: Any, place: str) -> None:
         raise _unfit(place, value, "text, number or truth value")
 
 
-def whole(least: int = -INT64, most: int = INT64) -> Check:
+def integer(least: int = -INT64, most: int = INT64) -> Check:
     """Take whole numbers within bounds."""
 
     def check(value: Any, place: str) -> None:

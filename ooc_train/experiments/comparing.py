@@ -14,7 +14,8 @@ import numpy as np
 
 from ooc_train.core.sums import Array, Reduction, array_bytes, nbytes, total_bytes
 from ooc_train.core.threads import one_blas_thread
-from ooc_train.memory.ceiling import Ceiling, measure_tree, reset_peak
+from ooc_train.memory.ceiling import Ceiling
+from ooc_train.memory.processes import measure_tree, reset_peak
 from ooc_train.models.loss_sums import LossSums
 from ooc_train.models.moments import ColumnSums
 from ooc_train.models.noise import NoiseScale, NoiseSums, noise_scales

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from ooc_train.core.progress import Progress, no_progress, row_counter
 from ooc_train.core.sums import Array, Arrays, ArraySpec, Block, Workspace, nbytes, total_bytes
 from ooc_train.inference.metrics import PIECE_ROWS, MetricSums
-from ooc_train.memory.ceiling import Ceiling, MemoryReport
+from ooc_train.memory.ceiling import Ceiling
+from ooc_train.memory.measured import MemoryReport
 from ooc_train.runs.fitted import BY_CLASS, ByClass, Fitted, as_fitted
 from ooc_train.runtime.job import Job
 from ooc_train.store.format.arrays import ArrayLayout

@@ -22,7 +22,8 @@ from ooc_train.errors import InvalidRun
 from ooc_train.inference.metrics import PIECE_ROWS, MetricSums
 from ooc_train.inference.predict import Kind, Predictions
 from ooc_train.memory.budget import Budget
-from ooc_train.memory.ceiling import Ceiling, MemoryReport, Term
+from ooc_train.memory.ceiling import Ceiling, Term
+from ooc_train.memory.measured import MemoryReport
 from ooc_train.runs.fitted import Fitted, as_fitted
 from ooc_train.store.dataset import Store
 from ooc_train.store.format.chunk_sizes import default_chunk_rows, default_shard_rows

@@ -29,7 +29,7 @@ from typing import Any, Literal, NamedTuple
 from ooc_train.core.atomic import replace_file
 from ooc_train.core.files import FileKind, parse_json, read_bytes, reading
 from ooc_train.core.places import close_folder, open_folder, why_unsafe
-from ooc_train.core.schema import mapping_of, whole
+from ooc_train.core.schema import integer, mapping_of
 from ooc_train.core.units import approximate_bytes
 from ooc_train.errors import ClusterError
 from ooc_train.objective import losses
@@ -258,7 +258,7 @@ def _read(path: str) -> dict[str, bytes] | None:
     lengths, _, data = content.partition(b"\n")
     try:
         found = parse_json(lengths)
-        mapping_of(whole(0))(found, "lengths")
+        mapping_of(integer(0))(found, "lengths")
     except ValueError:
         return None
     if sum(found.values()) != len(data):

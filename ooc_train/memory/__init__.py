@@ -1,1 +1,1 @@
-"""How much memory a run may hold, is expected to hold, and did hold."""
+"""What a run may hold, is expected to hold, and did hold, in bytes of memory."""

@@ -1,12 +1,11 @@
-"""The operating system's limit on what a process may allocate: behind the plan, for what it missed.
+"""The operating system's limit on what a process may allocate, set behind the plan.
 
-The pool and the plan keep a run under its ceiling. Where something allocates more than it said, the
-limit makes that a `MemoryError` in the task that does it, and not the end of a process or of the
-machine.
+The plan keeps a run under its ceiling. Where code allocates more than planned, the limit raises a
+`MemoryError` in that task. Without the limit, the kernel would kill a process.
 
-`RLIMIT_DATA` counts addresses that may be written to, taken or not, so that it is set above what a
-process has when a job begins. Set too tightly it was seen to hang the starts of threads and to end
-event loops: hence `SLACK`, and one job's limit is never below another's.
+`RLIMIT_DATA` counts writable addresses, whether pages back them or not. So the limit is set above
+what a process has when a job begins. Too tight a limit hangs the start of threads and ends event
+loops. Hence `SLACK`, and the limit is the sum over all jobs of the process.
 """
 
 import resource
@@ -18,37 +17,43 @@ from ooc_train.core.units import approximate_bytes
 __all__ = ["SLACK", "allow", "lift"]
 
 SLACK = 64 * 2**20
-"""Bytes that a process may take beyond what was planned, before it is refused: threads take 8 MiB
-of addresses each for their stacks, and allocators theirs in large pieces."""
+"""Bytes beyond the plan that a process may take before the system refuses.
+
+The stack of a thread takes 8 MiB of addresses, and allocators take addresses in large pieces.
+"""
 
 _lock = threading.Lock()
 _allowed: dict[str, int] = {}
 _before: tuple[int, int, int] | None = None
-"""Addresses taken when the first job began, or one was allowed anew, and the limits before."""
+"""Addresses in use at the last `allow` of a job, and the soft and hard limit before the first."""
 
 
-def allow(job: str, growth: int) -> str:
-    """Let this process take so many bytes more for a job, and return the limit as text.
+def allow(job: str, nbytes: int) -> str:
+    """Limit this process to so many bytes more for a job, and return the limit as text.
 
-    It returns "" where there is no such limit: elsewhere than on Linux. A job that is allowed anew
-    may take as much more than the process has by now: allocators reserve addresses meanwhile, such
-    as Arrow's 1 GiB, that are no memory, and a limit below them would refuse every byte.
+    A second call for a job counts from what the process has by then. Allocators such as Arrow's
+    reserve 1 GiB of addresses that hold no memory; a limit below that would refuse every byte.
+
+    Returns
+    -------
+    str
+        The limit, or "" where there is no such limit: on systems other than Linux.
     """
     global _before
     if not sys.platform.startswith("linux"):
         return ""
     with _lock:
         if _before is None:
-            _before = (_taken(), *resource.getrlimit(resource.RLIMIT_DATA))
+            _before = (_addresses(), *resource.getrlimit(resource.RLIMIT_DATA))
         elif job in _allowed:
-            taken, soft, hard = _before
-            _before = (max(taken, _taken()), soft, hard)
-        _allowed[job] = growth
+            used, soft, hard = _before
+            _before = (max(used, _addresses()), soft, hard)
+        _allowed[job] = nbytes
         return approximate_bytes(_set())
 
 
 def lift(job: str) -> None:
-    """Take a job's limit away; with the last one, the process has again the limits that it had."""
+    """Remove the limit of a job; after the last job the process has its earlier limits again."""
     global _before
     with _lock:
         if _allowed.pop(job, None) is None or _before is None:
@@ -62,19 +67,19 @@ def lift(job: str) -> None:
 
 
 def _set() -> int:
-    """Set the limit for all jobs that are on, and return it."""
+    """Set the limit for all jobs of this process, and return it in bytes."""
     if _before is None:
         raise RuntimeError("a limit is set by `allow` only")
-    taken, soft, hard = _before
-    limit = taken + sum(_allowed.values()) + SLACK
+    used, soft, hard = _before
+    limit = used + sum(_allowed.values()) + SLACK
     if soft != resource.RLIM_INFINITY:
-        limit = min(limit, soft)  # whoever set a lower one meant it
+        limit = min(limit, soft)  # a lower limit of the user stays
     resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
     return limit
 
 
-def _taken() -> int:
-    """Return the bytes of addresses that count."""
+def _addresses() -> int:
+    """Return the bytes of addresses that `RLIMIT_DATA` counts now."""
     with open("/proc/self/status", encoding="ascii") as file:
         for line in file:
             if line.startswith("VmData:"):

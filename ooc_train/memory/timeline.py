@@ -1,7 +1,7 @@
-"""What the processes of a run held while it ran: samples by the clock, taken by a thread.
+"""What the processes of a run held over time: samples that a thread takes.
 
-A run may take a second or a day. So the clock begins at a quarter of a second, and each time that
-there are too many samples every other one is dropped and the clock goes half as fast.
+A run may take a second or a day. The first interval is 0.25 s. Where there are more than 256
+samples, every other one is dropped, and the interval doubles.
 """
 
 import threading
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, Self
 
-from ooc_train.core.schema import all_of, list_of, mapping, numbers, record, shown, whole
+from ooc_train.core.schema import all_of, integer, list_of, mapping, numbers, record, shown
 
 _INTERVAL_SECONDS = 0.25
 _MOST_SAMPLES = 256
@@ -19,14 +19,14 @@ _MOST_SAMPLES = 256
 def _of_one_length(values: Any, place: str) -> None:
     for name, held in values["processes"].items():
         due = len(values["seconds"])
-        list_of(whole(0), least=due, most=due)(held, f"{place}.processes.{shown(name)}")
+        list_of(integer(0), least=due, most=due)(held, f"{place}.processes.{shown(name)}")
 
 
 TIMELINE_SCHEMA = all_of(
     record({"seconds": numbers(), "processes": mapping}),
     _of_one_length,
 )
-"""What `MemoryTimeline.from_json` takes."""
+"""The fields of a `MemoryTimeline` in JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +35,10 @@ class MemoryTimeline:
 
     Attributes
     ----------
-    seconds : times of the samples, since the job began
-    processes : bytes of each process at those times, by its name; 0 where it was not there
+    seconds : tuple of float
+        Times of the samples since the job began.
+    processes : mapping of str to tuple of int
+        Bytes that each process held at those times, by its name; 0 where it did not run.
     """
 
     seconds: tuple[float, ...] = ()
@@ -44,23 +46,25 @@ class MemoryTimeline:
 
     @property
     def total(self) -> tuple[int, ...]:
-        """Bytes of all processes together at each time."""
+        """The sum over all processes at each time, in bytes."""
         return tuple(map(sum, zip(*self.processes.values(), strict=True)))
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Return the timeline whose fields these are."""
+        """Return the timeline with these fields."""
         processes = {name: tuple(held) for name, held in values["processes"].items()}
         return cls(tuple(values["seconds"]), processes)
 
 
 class Sampler:
-    """Looks at the processes of a run from time to time, in a thread of its own.
+    """A thread that samples what the processes of a run hold.
 
     Parameters
     ----------
-    look : returns the bytes that each process holds now, by its name; must be quick
-    begun : when the job began, by `perf_counter`
+    look : callable
+        Returns the bytes that each process holds now, by its name. Must be quick.
+    begun : float
+        Time of `perf_counter` at the start of the job, in seconds.
     """
 
     def __init__(self, look: Callable[[], Mapping[str, int]], begun: float) -> None:
@@ -69,15 +73,15 @@ class Sampler:
         self._samples: list[tuple[float, Mapping[str, int]]] = []
         self._interval = _INTERVAL_SECONDS
         self._ended = threading.Event()
-        # A thread that is left behind must not keep the interpreter from ending.
+        # A daemon: a sampler that is never stopped must not block the interpreter's exit.
         self._thread = threading.Thread(target=self._run, name="ooc_train-sampler", daemon=True)
 
     def start(self) -> None:
-        """Take samples, the first at once, until `stop`."""
+        """Start the thread; it takes the first sample at once."""
         self._thread.start()
 
     def stop(self) -> MemoryTimeline:
-        """Take the last sample, and return all of them; what has stopped stays so."""
+        """Take the last sample and return all; a second call returns the same."""
         if not self._ended.is_set():
             self._ended.set()
             self._thread.join()
@@ -89,11 +93,11 @@ class Sampler:
 
     @property
     def most(self) -> int:
-        """The most bytes that all processes were seen to hold together so far."""
+        """The largest sum over all processes so far, in bytes."""
         return max((sum(held.values()) for _, held in list(self._samples)), default=0)
 
     def take(self) -> None:
-        """Take a sample; where there are too many, drop every other one and go half as fast."""
+        """Take a sample; above 256 samples, drop every other one and double the interval."""
         self._samples.append((perf_counter() - self._begun, self._look()))
         if len(self._samples) > _MOST_SAMPLES:
             del self._samples[1::2]

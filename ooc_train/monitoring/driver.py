@@ -21,7 +21,8 @@ from urllib.parse import urlsplit, urlunsplit
 import cloudpickle
 
 from ooc_train.core.forks import after_fork
-from ooc_train.memory.ceiling import MemoryReport, ProcessMemory
+from ooc_train.memory.measured import MemoryReport
+from ooc_train.memory.processes import ProcessMemory
 from ooc_train.monitoring import dashboard
 from ooc_train.monitoring.dashboard import plugin
 from ooc_train.monitoring.dashboard.run_series import (

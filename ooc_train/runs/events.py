@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ooc_train.memory.ceiling import MemoryReport, Term
+from ooc_train.memory.ceiling import Term
+from ooc_train.memory.measured import MemoryReport
 
 
 class Stop(Exception):

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ooc_train.core.atomic import RUN, PartialOutput, explained, sync_folder
 from ooc_train.core.files import FileKind, read_json
 from ooc_train.core.schema import (
+    integer,
     list_of,
     mapping,
     or_none,
@@ -25,7 +26,6 @@ from ooc_train.core.schema import (
     scalar,
     shown,
     texts,
-    whole,
 )
 from ooc_train.core.schema import text as is_text
 from ooc_train.core.sums import Array, Block, raise_if_not_finite
@@ -286,7 +286,7 @@ _SCHEMA = record(
         "report": mapping,
     }
 )
-_ABOUT = record({"format": is_text, "format_version": whole(0)})
+_ABOUT = record({"format": is_text, "format_version": integer(0)})
 
 
 def load_fitted(path: str | os.PathLike[str]) -> Fitted:

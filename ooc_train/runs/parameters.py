@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ooc_train.core.files import FileKind, reading
 from ooc_train.core.schema import shown
 from ooc_train.core.sums import Array
-from ooc_train.memory.ceiling import available_memory
+from ooc_train.memory.system import available_memory
 
 _CONTENTS_BYTES = 2**20
 """Limit of the archive's table of contents; that of two members takes 200 bytes."""

@@ -8,6 +8,7 @@ from typing import Any, Self
 from ooc_train.core.schema import (
     either,
     flag,
+    integer,
     list_of,
     mapping_of,
     number,
@@ -15,12 +16,11 @@ from ooc_train.core.schema import (
     record,
     text,
     texts,
-    whole,
 )
 from ooc_train.core.text import html_table, losses
 from ooc_train.core.units import approximate_bytes, approximate_duration
 from ooc_train.errors import InvalidRun
-from ooc_train.memory.ceiling import MEMORY_SCHEMA, MemoryReport
+from ooc_train.memory.measured import MEMORY_SCHEMA, MemoryReport
 from ooc_train.runs.events import Stepped
 
 _MOST_STEPS = 4096
@@ -274,9 +274,9 @@ _LOSS = number(finite=False)
 _PROFILE = mapping_of(number())
 _STEP = record(
     {
-        "n_iter": whole(0),
+        "n_iter": integer(0),
         "passes": number(),
-        "updates": whole(0),
+        "updates": integer(0),
         "loss": _LOSS,
         "gradient_norm": or_none(_LOSS),
         "seconds": number(),
@@ -292,18 +292,18 @@ _SCHEMA = record(
     {
         "model": text,
         "solver": text,
-        "batch_size": either(text, whole(1)),
-        "n_rows": whole(0),
-        "n_features": whole(0),
+        "batch_size": either(text, integer(1)),
+        "n_rows": integer(0),
+        "n_features": integer(0),
         "passes": number(0),
-        "updates": whole(0),
-        "n_iter": whole(0),
-        "bytes_read": whole(0),
+        "updates": integer(0),
+        "n_iter": integer(0),
+        "bytes_read": integer(0),
         "seconds": number(0),
         "loss": _LOSS,
         "converged": flag,
-        "random_state": or_none(whole(0, 2**128)),
-        "shuffle_chunks": or_none(whole(0)),
+        "random_state": or_none(integer(0, 2**128)),
+        "shuffle_chunks": or_none(integer(0)),
         "learning_rate": or_none(_LOSS),
         "profile": _PROFILE,
         "memory": MEMORY_SCHEMA,
@@ -312,11 +312,11 @@ _SCHEMA = record(
     optional={
         "history": list_of(_STEP),
         "loss_history": list_of(_LOSS),
-        "replicas": whole(1),
+        "replicas": integer(1),
         "dashboard": or_none(text),
         "shortfall": text,
         "condition": or_none(_LOSS),
-        "rank": or_none(whole(0)),
+        "rank": or_none(integer(0)),
         "digits": or_none(_LOSS),
     },
 )

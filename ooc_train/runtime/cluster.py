@@ -29,7 +29,8 @@ from ooc_train.core.forks import after_fork, is_forked
 from ooc_train.core.schema import shown
 from ooc_train.core.units import MOST_WORKERS, approximate_bytes
 from ooc_train.errors import CeilingExceeded, ClusterError, OocTrainError
-from ooc_train.memory.ceiling import Ceiling, measure
+from ooc_train.memory.ceiling import Ceiling
+from ooc_train.memory.processes import measure
 from ooc_train.runtime.endings import Endings
 from ooc_train.runtime.security import GuardedCluster, require_security, security_for
 from ooc_train.runtime.starting import (
@@ -247,7 +248,7 @@ def workers_within(ceiling: Ceiling, *, kernels: bool, beside: int = 0) -> int:
         Bytes that the calling process holds beside what training needs.
     """
     each = _KERNEL_WORKER_BYTES if kernels else _WORKER_BYTES
-    room = ceiling.most - (_DRIVER_BYTES if ceiling.whole else _GROWTH_BYTES) - beside
+    room = ceiling.most - (_DRIVER_BYTES if ceiling.whole_process else _GROWTH_BYTES) - beside
     cores: int = dask.system.CPU_COUNT
     return max(1, min(cores, room // each))
 

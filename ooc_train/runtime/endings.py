@@ -4,7 +4,7 @@ import signal
 import threading
 from collections import Counter
 
-from ooc_train.memory.ceiling import out_of_memory_kills
+from ooc_train.memory.system import out_of_memory_kills
 
 _UNKNOWN = 255
 """What distributed calls the status of a process that another part of this one has waited for."""

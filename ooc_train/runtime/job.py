@@ -16,7 +16,9 @@ from ooc_train.core.places import in_scratch
 from ooc_train.core.units import approximate_bytes
 from ooc_train.errors import CeilingExceeded
 from ooc_train.memory.budget import PeakWatch
-from ooc_train.memory.ceiling import Ceiling, MemoryReport, ProcessMemory
+from ooc_train.memory.ceiling import Ceiling
+from ooc_train.memory.measured import MemoryReport
+from ooc_train.memory.processes import ProcessMemory
 from ooc_train.memory.rlimit import SLACK
 from ooc_train.memory.timeline import MemoryTimeline, Sampler
 from ooc_train.runtime.cluster import LocalCluster, choose_executor, dashboard_link
@@ -70,13 +72,15 @@ class Job:
         self.ceiling = default_ceiling(self._executor, memory_ceiling)
         self.dashboard = dashboard_link(self._executor)
         self.client = self._executor.client if isinstance(self._executor, OnDask) else None
-        self._watch = PeakWatch(whole=self.ceiling.whole)
+        self._watch = PeakWatch(whole_process=self.ceiling.whole_process)
         self._runs: Plan | None = None
         self._spared = 0
 
     def __enter__(self) -> Self:
         self._watch.__enter__()
-        self._meter = Meter(self._executor, whole=self.ceiling.whole, before=self._watch.before)
+        self._meter = Meter(
+            self._executor, whole=self.ceiling.whole_process, before=self._watch.before
+        )
         return self
 
     def __exit__(
@@ -222,7 +226,7 @@ class Job:
         notes += {process.note for process in processes if process.note}
         return MemoryReport(
             ceiling=plan.ceiling.limit,
-            reserved=plan.processes.reserved,
+            baseline=plan.processes.reserved,
             projected=plan.projected,
             measured=sum(process.peak for process in processes),
             processes=processes,

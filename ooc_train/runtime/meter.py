@@ -11,15 +11,8 @@ from ooc_train.core.threads import load_blas
 from ooc_train.kernels.api import load as load_kernels
 from ooc_train.kernels.machine_code import folder, use_folder
 from ooc_train.memory import rlimit
-from ooc_train.memory.ceiling import (
-    HALF,
-    Ceiling,
-    ProcessMemory,
-    held_by,
-    measure,
-    measure_tree,
-    pid_space,
-)
+from ooc_train.memory.ceiling import HALF, Ceiling
+from ooc_train.memory.processes import ProcessMemory, held_by, measure, measure_tree, pid_namespace
 from ooc_train.monitoring.dashboard.run_series import WORKER_METRIC, process_name
 from ooc_train.runtime.cluster import LocalCluster
 from ooc_train.stream.executors import Executor, OnDask, patiently, wait_for_all
@@ -43,7 +36,7 @@ def default_ceiling(executor: Executor, memory_ceiling: str | int | Ceiling | No
     That of a cluster which others started is what its workers may hold, if all have limits.
     """
     decided = Ceiling.of(memory_ceiling)
-    if decided.source == HALF and not decided.whole and isinstance(executor, OnDask):
+    if decided.source == HALF and not decided.whole_process and isinstance(executor, OnDask):
         ceiling = getattr(executor.client.cluster, "memory_ceiling", None)
         if ceiling is not None:
             return Ceiling.of(replace(ceiling, source="the cluster's"))
@@ -106,7 +99,7 @@ def _prepare(*dtypes: str, code: str | None, dask_worker: Any = None) -> _Prepar
         notes = tuple(filter(None, map(load_kernels, dtypes)))
     load_blas()
     limit = 0 if dask_worker is None else _own_limit(dask_worker)
-    return _Prepared(measure(), pid_space(), limit, notes)
+    return _Prepared(measure(), pid_namespace(), limit, notes)
 
 
 class Meter:
@@ -177,7 +170,7 @@ class Meter:
         self._tell(*first.values(), *prepared.values())
         held = {at: found.memory for at, found in prepared.items()}
         calling = self._calling([memory.pid for memory in held.values()])
-        here = pid_space()
+        here = pid_namespace()
         self._watch(
             calling,
             [found.memory if found.space == here else None for found in prepared.values()],

@@ -19,7 +19,7 @@ from multiprocessing import resource_tracker, spawn
 
 from ooc_train.core.units import approximate_bytes
 from ooc_train.errors import ClusterError, MissingMainGuard
-from ooc_train.memory.ceiling import available_memory
+from ooc_train.memory.system import available_memory
 from ooc_train.runtime.endings import Endings
 
 NO_GUARD_EXIT = 78

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ooc_train.core.units import approximate_bytes
 from ooc_train.errors import InvalidStore
-from ooc_train.memory.ceiling import available_memory
+from ooc_train.memory.system import available_memory
 from ooc_train.store.format.arrays import ArrayLayout
 from ooc_train.store.format.dimensions import require_rows_first
 from ooc_train.store.format.pairs import StorePair

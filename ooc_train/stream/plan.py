@@ -53,7 +53,7 @@ goes between them; and of each that runs, packed and opened."""
 _STATE_COPIES = 3
 """Of a replica's state in a worker: as it came, as it is learned, and the result before it."""
 
-_GIVEN = ("reserved", "growth", "libraries")
+_GIVEN = ("baseline", "headroom", "shared libraries")
 """Terms that no change to the job makes smaller."""
 
 _WORKER_GROWTH = 8 * _MIB
@@ -367,7 +367,7 @@ def make_plan(
     # takes away here either.
     return replace(
         plan,
-        ceiling=ceiling.taken(plan.projected),
+        ceiling=ceiling.raised_to(plan.projected),
         smallest_ceiling=of(*choices[-1]).projection.smallest_ceiling,
     )
 
@@ -422,13 +422,13 @@ def _plan(
     held += requirements.result * (2 * threads + on_the_way + 2)
     n_workers = len(processes.workers)
     terms = [
-        Term("reserved", processes.reserved, _reserved(processes)),
+        Term("baseline", processes.reserved, _reserved(processes)),
         Term(
-            "growth",
+            "headroom",
             _DRIVER_GROWTH + n_workers * _WORKER_GROWTH,
             "interpreters, the scheduler's books and the dashboard's",
         ),
-        Term("libraries", processes.libraries, "shared with processes that may end meanwhile"),
+        Term("shared libraries", processes.libraries, "shared with processes that may end"),
         Term(
             "buffers",
             buffers,

@@ -17,7 +17,8 @@ from ooc_train.core.sums import Array, array_bytes, nbytes, total_bytes
 from ooc_train.core.threads import one_blas_thread
 from ooc_train.core.units import approximate_bytes
 from ooc_train.errors import CeilingExceeded, Diverged
-from ooc_train.memory.ceiling import Ceiling, machine_memory
+from ooc_train.memory.ceiling import Ceiling
+from ooc_train.memory.system import machine_memory
 from ooc_train.models.linear import LinearProblem
 from ooc_train.models.linear_updates import update_workspace
 from ooc_train.models.loss_sums import LossSums

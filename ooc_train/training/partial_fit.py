@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from ooc_train.core.sums import Array, Sums
 from ooc_train.core.threads import one_blas_thread
 from ooc_train.errors import Diverged
-from ooc_train.memory.ceiling import Ceiling, MemoryReport
+from ooc_train.memory.ceiling import Ceiling
+from ooc_train.memory.measured import MemoryReport
 from ooc_train.models.linear import LinearProblem
 from ooc_train.models.linear_updates import LinearUpdates
 from ooc_train.models.moments import ColumnMoments

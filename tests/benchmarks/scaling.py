@@ -18,7 +18,8 @@ import numpy as np
 from distributed import Client
 
 from ooc_train.core.units import approximate_bytes, format_rows, parse_bytes, parse_rows
-from ooc_train.memory.ceiling import machine_memory, measure
+from ooc_train.memory.processes import measure
+from ooc_train.memory.system import machine_memory
 from ooc_train.models.settings import Model
 from ooc_train.runtime.cluster import LocalCluster
 from ooc_train.runtime.job import Job

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ooc_train.core.units import parse_rows
-from ooc_train.memory.ceiling import process_tree
+from ooc_train.memory.processes import process_tree
 from ooc_train.models.settings import Model
 from ooc_train.runtime.cluster import LocalCluster
 from ooc_train.store.jobs.synthetic import make_data

@@ -4,7 +4,7 @@ import sys
 
 from ooc_train.kernels.compiled.entries import compile_kernels
 from ooc_train.kernels.machine_code import write
-from ooc_train.memory.ceiling import measure
+from ooc_train.memory.processes import measure
 
 if __name__ == "__main__":
     dtype, path = sys.argv[1:]

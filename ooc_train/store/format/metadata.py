@@ -13,6 +13,7 @@ from ooc_train.core.files import FileKind, read_json
 from ooc_train.core.schema import (
     anything,
     either,
+    integer,
     list_of,
     mapping,
     number,
@@ -24,7 +25,6 @@ from ooc_train.core.schema import (
     scalar,
     text,
     texts,
-    whole,
 )
 from ooc_train.core.schema import flag as truth
 from ooc_train.errors import InvalidStore
@@ -46,7 +46,7 @@ _LARGEST_SEED = 2**14_000
 """Seeds may have any size that JSON brings back."""
 
 _NAMED = either(text, record({"name": text}, optional={"configuration": or_none(mapping)}))
-_CHUNKS = list_of(whole(1, _MOST_LENGTH), most=_MOST_AXES)
+_CHUNKS = list_of(integer(1, _MOST_LENGTH), most=_MOST_AXES)
 
 _NODE = record(
     {"zarr_format": one_of(3), "node_type": one_of("array", "group")},
@@ -54,7 +54,7 @@ _NODE = record(
 )
 _ARRAY = record(
     {
-        "shape": list_of(whole(0, _MOST_LENGTH), most=_MOST_AXES),
+        "shape": list_of(integer(0, _MOST_LENGTH), most=_MOST_AXES),
         "data_type": _NAMED,
         "chunk_grid": _NAMED,
         "chunk_key_encoding": _NAMED,
@@ -84,7 +84,7 @@ _FORMAT_2 = {
     ".zarray": record(
         {
             "zarr_format": one_of(2),
-            "shape": list_of(whole(0, _MOST_LENGTH), most=_MOST_AXES),
+            "shape": list_of(integer(0, _MOST_LENGTH), most=_MOST_AXES),
             "chunks": _CHUNKS,
         }
     ),
@@ -93,14 +93,14 @@ _FORMAT_2 = {
 }
 
 _MANIFEST = record(
-    {"n_rows": whole(0)},
+    {"n_rows": integer(0)},
     optional={
-        "format_version": whole(0),
-        "generation": whole(0),
+        "format_version": integer(0),
+        "generation": integer(0),
         "feature_names": or_none(texts()),
         "classes": or_none(list_of(scalar)),
-        "class_counts": or_none(list_of(whole(0))),
-        "shuffled": or_none(whole(0, _LARGEST_SEED)),
+        "class_counts": or_none(list_of(integer(0))),
+        "shuffled": or_none(integer(0, _LARGEST_SEED)),
         "attributes": mapping,
         "recipe": or_none(mapping),
         "statistics": or_none(

@@ -17,7 +17,8 @@ from ooc_train.core.places import local_path
 from ooc_train.core.progress import Progress, no_progress, row_counter
 from ooc_train.errors import InvalidTable
 from ooc_train.memory.budget import Budget
-from ooc_train.memory.ceiling import Ceiling, MemoryReport, Term
+from ooc_train.memory.ceiling import Ceiling, Term
+from ooc_train.memory.measured import MemoryReport
 from ooc_train.store.dataset import Store
 from ooc_train.store.format.pairs import StorePair, finish_pair, new_pair_id
 from ooc_train.store.jobs.external_shuffle import ExternalShuffle

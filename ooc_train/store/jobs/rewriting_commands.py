@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from ooc_train.core.places import in_scratch
-from ooc_train.memory.budget import GROWTH_BYTES
+from ooc_train.memory.budget import HEADROOM_BYTES
 from ooc_train.memory.ceiling import Projection, Term
 from ooc_train.store.dataset import Store
 from ooc_train.store.format.arrays import ArrayLayout, Coding
@@ -36,8 +36,8 @@ def rechunk_command(path: str, layouts: Mapping[str, ArrayLayout]) -> str:
     record = record_dtype(source)
     chunk_rows = default_chunk_rows(source.n_features, source.dtype)
     terms = (
-        Term("reserved", _COMMAND_BYTES, ""),
-        Term("growth", GROWTH_BYTES, ""),
+        Term("baseline", _COMMAND_BYTES, ""),
+        Term("headroom", HEADROOM_BYTES, ""),
         reading_term(source, record),
         writing_term(record.itemsize, source.n_features, chunk_rows, packed=True, counted=True),
     )

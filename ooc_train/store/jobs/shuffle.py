@@ -17,7 +17,8 @@ from ooc_train.core.prefetch import ahead
 from ooc_train.core.progress import Progress, no_progress, row_counter
 from ooc_train.core.units import approximate_bytes
 from ooc_train.memory.budget import Budget
-from ooc_train.memory.ceiling import Ceiling, MemoryReport, Term
+from ooc_train.memory.ceiling import Ceiling, Term
+from ooc_train.memory.measured import MemoryReport
 from ooc_train.store.dataset import Store
 from ooc_train.store.format.chunk_sizes import default_chunk_rows
 from ooc_train.store.jobs.external_shuffle import ExternalShuffle

@@ -15,7 +15,8 @@ import numpy as np
 from ooc_train.core.progress import Progress, no_progress, row_counter
 from ooc_train.core.units import parse_rows
 from ooc_train.memory.budget import Budget
-from ooc_train.memory.ceiling import Ceiling, MemoryReport, Term
+from ooc_train.memory.ceiling import Ceiling, Term
+from ooc_train.memory.measured import MemoryReport
 from ooc_train.store.dataset import Store
 from ooc_train.store.format.chunk_sizes import default_chunk_rows
 from ooc_train.store.jobs.rewriting import CodecName, writing_term

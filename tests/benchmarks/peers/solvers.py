@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ooc_train.core.units import approximate_bytes
-from ooc_train.memory.ceiling import process_tree
+from ooc_train.memory.processes import process_tree
 from ooc_train.store.dataset import Store
 from ooc_train.store.jobs.synthetic import make_data
 from tests.benchmarks.peers.contest import losses, slabs
