@@ -762,7 +762,7 @@ def test_a_run_that_is_stopped_is_told_and_saved_as_it_stands(
     assert (fitted.report["n_iter"], fitted.report["notes"]) == (2, [note])
     *asked, told = result.stderr.splitlines()
     assert told == (
-        f"the run was stopped by {cause} after 3 passes; as it stands it is saved in {out}"
+        f"the run was stopped by {cause} after 3 passes; its current state is saved in {out}"
     )
     assert len(asked) == (number == signal.SIGINT)
     if as_json:

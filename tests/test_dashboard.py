@@ -35,7 +35,8 @@ from ooc_train.memory.processes import ProcessMemory
 from ooc_train.models.settings import Model
 from ooc_train.monitoring import driver as driver_module
 from ooc_train.monitoring.dashboard import page as page_module
-from ooc_train.monitoring.dashboard.panels import PARTS, Steps, bytes_text
+from ooc_train.monitoring.dashboard.panel_parts import bytes_text
+from ooc_train.monitoring.dashboard.panels import SINGLE_PANELS, Steps
 from ooc_train.monitoring.dashboard.plugin import HANDLER, NAME
 from ooc_train.monitoring.dashboard.run_series import (
     PROFILE,
@@ -355,11 +356,11 @@ def test_a_driver_that_goes_is_told_of(cluster):
     page = TrainingPage(client, None, lambda: ProcessMemory(1, "driver", 1, 1))
     page.__enter__()
     page(started())
-    page._is_free(10.0)
+    page._delivered(10.0)
     client.close()
     (run,) = plugin_of(cluster).runs.values()
     wait_for(lambda: run.state != "running")
-    assert run.state == "its driver is gone"
+    assert run.state == "driver disconnected"
 
 
 def test_workers_tell_what_they_hold_with_their_heartbeats(made, cluster, client):
@@ -375,14 +376,14 @@ def test_a_worker_that_does_not_tell_is_shown_as_dask_sees_it(cluster, client):
     page = TrainingPage(client, None, lambda: ProcessMemory(1, "driver", 2, 1))
     with page:
         page(started())
-        page._is_free(10.0)
+        page._delivered(10.0)
         (worker,) = cluster.scheduler.workers.values()
         wait_for(lambda: worker.metrics.get("memory"))
         (run,) = plugin_of(cluster).runs.values()
 
         def is_shown():
             page(Progressed(10, 0.1))
-            page._is_free(10.0)
+            page._delivered(10.0)
             return len(run.memory()) > 1
 
         wait_for(is_shown)
@@ -485,7 +486,7 @@ def test_without_a_dashboard_training_goes_on_and_says_so(made, without, argumen
     assert page is None
     assert report.n_iter == 5
     (note,) = set(report.notes) - {report.shortfall}
-    assert note.startswith("without a Training page: the scheduler serves no dashboard")
+    assert note.startswith("no Training page: the scheduler serves no dashboard")
 
 
 # What is sent, and when.
@@ -567,7 +568,7 @@ def driver():
 
 
 def losses(messages):
-    return [row[STEPS.index("loss")] for kind, values in messages if kind != "begun" and values
+    return [row[STEPS.index("loss")] for kind, values in messages if kind != "start" and values
             for row in values["steps"]]  # fmt: skip
 
 
@@ -576,25 +577,25 @@ def test_five_messages_a_second_at_most_and_every_step_arrives(fake, clock):
         assert page.link == "http://127.0.0.1:1/training"
         page(started())
         for i in range(1000):
-            page._is_free(10.0)
+            page._delivered(10.0)
             page(stepped(i, loss=float(i)))
             clock[0] += 0.01
         page(Ended(True, 10.0))
     kinds = [kind for kind, _ in fake.scheduler.messages]
-    assert kinds[:2] == ["asked", "begun"]
-    assert kinds[-1] == "ended"
-    assert 45 <= kinds.count("moved") <= 51
+    assert kinds[:2] == ["ask", "start"]
+    assert kinds[-1] == "end"
+    assert 45 <= kinds.count("update") <= 51
     assert losses(fake.scheduler.messages) == [float(i) for i in range(1000)]
 
 
 def test_what_is_noted_is_sent_once_and_never_in_heaps(fake, clock):
     with TrainingPage(fake, None, driver) as page:
         page(started())
-        page._is_free(10.0)
+        page._delivered(10.0)
         for i in range(2):
             clock[0] += 1.0
             page(Noted(f"a {i}", 0.1))
-            page._is_free(10.0)
+            page._delivered(10.0)
         fake.scheduler.let.clear()
         for i in range(1000):
             clock[0] += 1.0
@@ -602,7 +603,7 @@ def test_what_is_noted_is_sent_once_and_never_in_heaps(fake, clock):
         fake.scheduler.let.set()
         page(Ended(True, 1.0))
     noted = [
-        values["noted"] for kind, values in fake.scheduler.messages if kind in ("moved", "ended")
+        values["notes"] for kind, values in fake.scheduler.messages if kind in ("update", "end")
     ]
     assert noted[:2] == [["a 0"], ["a 1"]]
     assert noted[-1][-1] == "b 999"
@@ -612,13 +613,13 @@ def test_what_is_noted_is_sent_once_and_never_in_heaps(fake, clock):
 def test_one_message_is_under_way_and_a_slow_scheduler_holds_up_nothing(fake, clock):
     with TrainingPage(fake, None, driver) as page:
         page(started())
-        page._is_free(10.0)
+        page._delivered(10.0)
         fake.scheduler.let.clear()
         for i in range(100):
             page(stepped(i, loss=float(i)))
             clock[0] += 1.0
         assert fake.scheduler.most == 1
-        assert [kind for kind, _ in fake.scheduler.messages] == ["asked", "begun"]
+        assert [kind for kind, _ in fake.scheduler.messages] == ["ask", "start"]
         fake.scheduler.let.set()
         page(Ended(True, 10.0))
     assert fake.scheduler.most == 1
@@ -628,7 +629,7 @@ def test_one_message_is_under_way_and_a_slow_scheduler_holds_up_nothing(fake, cl
 def test_what_is_sent_is_plain(fake, clock):
     with TrainingPage(fake, None, driver) as page:
         page(started())
-        page._is_free(10.0)
+        page._delivered(10.0)
         page(replace(stepped(1), loss=np.float64(0.5), profile={"reading": np.float64(1.0)}))
         page(Ended(True, 10.0))
 
@@ -647,14 +648,14 @@ def test_what_is_sent_is_plain(fake, clock):
 def test_a_scheduler_that_fails_ends_the_page_and_not_the_run(fake, clock, error):
     with TrainingPage(fake, None, driver) as page:
         page(started())
-        page._is_free(10.0)
+        page._delivered(10.0)
         fake.scheduler.breaks = error
         for i in range(10):
             page(stepped(i))
-            page._is_free(10.0)
+            page._delivered(10.0)
             clock[0] += 1.0
         page(Ended(True, 10.0))
-    assert page.notes == [f"without a Training page: {type(error).__name__}: gone"]
+    assert page.notes == [f"no Training page: {type(error).__name__}: gone"]
     fake.scheduler.breaks = None
     with TrainingPage(fake, "http://127.0.0.1:1/status", driver) as page:
         assert page.link is not None
@@ -668,7 +669,7 @@ def test_a_client_that_is_closed_ends_the_page_and_not_the_run(clock):
     page(started())
     page(stepped(1))
     page(Ended(True, 1.0))
-    assert page.notes == ["without a Training page: RuntimeError: Event loop is closed"]
+    assert page.notes == ["no Training page: RuntimeError: Event loop is closed"]
 
 
 def test_a_run_without_a_cluster_has_no_page():
@@ -696,7 +697,7 @@ def test_a_series_is_bounded_spread_evenly_and_has_both_ends(n, limit):
 
 
 def run_of(rows, seconds, **about):
-    values = driver_module._about(started(**about))
+    values = driver_module._settings(started(**about))
     run = Run(Runs(), "run", "client", values)
     for row, second in zip(rows, seconds, strict=True):
         run.progress.append((second, row, *(0.0,) * len(PROFILE)))
@@ -765,7 +766,7 @@ class Opened:
     def __init__(self):
         self.runs = Runs()
         for name in ("over", "on"):
-            values = driver_module._about(started(validation_rows=10))
+            values = driver_module._settings(started(validation_rows=10))
             self.runs[name] = Run(self.runs, name, "client", values)
         self.step("over", 1.0)
         self.document = Document()
@@ -921,7 +922,7 @@ def run_of_points(n):
     """All runs, the newest of which has `n` steps so far, or None where there is no run."""
     runs = Runs()
     if n is not None:
-        runs["run"] = run = Run(runs, "run", "client", driver_module._about(started()))
+        runs["run"] = run = Run(runs, "run", "client", driver_module._settings(started()))
         for i in range(1, n + 1):
             run.steps.append([{"passes": i, "loss": 0.5 / i}.get(name, 0.1) for name in STEPS])
             run.progress.append((float(i), 100.0 * i, *(0.1,) * len(PROFILE)))
@@ -949,7 +950,7 @@ def test_a_plot_of_any_number_of_points_leaves_the_browser_alive(browser, tmp_pa
     roots = []
     for n in (None, 0, 1, 2):
         runs = run_of_points(n)
-        for make in (*PARTS.values(), Steps):
+        for make in (*SINGLE_PANELS.values(), Steps):
             part = make()
             page_module._View(runs, [part]).refresh()
             roots.append(part.root)
@@ -977,7 +978,7 @@ def test_a_rate_is_drawn_from_where_it_begins_to_where_it_ends():
         ([100], [2.0], [50.0]),
         ([100, 300], [2.0, 4.0], [50.0, 100.0]),
     ):
-        part = PARTS["rate"]()
+        part = SINGLE_PANELS["rate"]()
         part.show(run_of(rows, seconds))
         data = part.source.data
         edges = [0.0, *seconds]

@@ -10,7 +10,7 @@ import pytest
 from ooc_train import LogisticRegression
 from ooc_train.models.settings import Model
 from ooc_train.monitoring import interrupts
-from ooc_train.monitoring.interrupts import Interrupts, at_once
+from ooc_train.monitoring.interrupts import Interrupts, immediate_interrupts
 from ooc_train.runs.events import Ended, Progressed, Started, Stepped, Stop
 from ooc_train.runs.fitted import load_fitted
 from ooc_train.store.jobs.synthetic import make_data
@@ -65,7 +65,7 @@ def test_the_first_stops_after_the_step_and_saves(rows, tmp_path, capsys):
     assert told.err == (
         "stopping after this step; Ctrl-C again interrupts at once\n"
         f"the run was stopped by Ctrl-C after {report.passes:.4g} passes; "
-        f"as it stands it is saved in {out}\n"
+        f"its current state is saved in {out}\n"
     )
 
 
@@ -138,7 +138,7 @@ def test_a_handler_of_others_is_left_alone(rows):
 
 def test_work_of_many_runs_is_interrupted_at_once(rows):
     press = CtrlC()
-    with pytest.raises(KeyboardInterrupt), at_once():
+    with pytest.raises(KeyboardInterrupt), immediate_interrupts():
         train(FULL, rows, callbacks=[press])
     assert press.count == 1
 
@@ -149,8 +149,8 @@ def test_other_threads_have_no_ctrl_c(rows):
     thread.start()
     thread.join()
     assert found[0].n_iter >= 1
-    with at_once():
-        inner = threading.Thread(target=lambda: at_once().__enter__())
+    with immediate_interrupts():
+        inner = threading.Thread(target=lambda: immediate_interrupts().__enter__())
         inner.start()
         inner.join()
 

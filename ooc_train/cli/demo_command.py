@@ -69,12 +69,12 @@ def demo(
     ceiling = resources.ceiling
     with _place(folder) as place:
         from ooc_train.experiments.demo import BESIDE_BYTES, require_room
-        from ooc_train.monitoring.interrupts import at_once
+        from ooc_train.monitoring.interrupts import immediate_interrupts
 
         require_room(place, n_bytes)
         begun = perf_counter()
         with (
-            at_once(),
+            immediate_interrupts(),
             ConsoleBar(quiet=output.quiet) as bar,
             resources.client(bar, kernels=True, beside=BESIDE_BYTES) as client,
         ):

@@ -24,7 +24,7 @@ from ooc_train.experiments.comparing import Judged, Peaks, evaluation_requiremen
 from ooc_train.memory.ceiling import Ceiling
 from ooc_train.models.noise import NoiseScale
 from ooc_train.models.settings import Model
-from ooc_train.monitoring.interrupts import at_once
+from ooc_train.monitoring.interrupts import immediate_interrupts
 from ooc_train.plotting import figures, plots
 from ooc_train.runs.events import Callback
 from ooc_train.runs.fitted import Fitted
@@ -297,7 +297,7 @@ def tradeoff(
         fits: list[tuple[Fitted, Report]] = []
         failures: dict[str, Diverged] = {}
         # A run that Ctrl-C cut short would be compared with whole ones.
-        with at_once():
+        with immediate_interrupts():
             for one in models:
                 peaks.restart()
                 try:

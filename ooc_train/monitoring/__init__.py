@@ -1,1 +1,1 @@
-"""Watching runs: progress, records, the Training page, and how they are interrupted."""
+"""Monitoring of runs: progress, records, the Training page, and interrupts."""

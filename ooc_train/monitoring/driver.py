@@ -1,8 +1,8 @@
-"""The driver's end of the Training page: what happens in a run, sent to the scheduler.
+"""The driver's side of the Training page: it sends the events of a run to the scheduler.
 
-At most five messages a second and one at a time are on their way, so that a slow scheduler slows no
-training; what happens meanwhile waits, thinned. Nothing that goes wrong here ends a run: it goes on
-without its page, and the report says so.
+At most one message is in flight, and at most five are sent per second, so a slow scheduler never
+slows training. Events wait in between, thinned. A failure never ends a run: the run continues
+without its page, and the report notes it.
 """
 
 import asyncio
@@ -37,41 +37,41 @@ from ooc_train.runs.events import Ended, Event, Noted, Progressed, Started, Step
 
 _SEND_SECONDS = 0.2
 _MEASURE_SECONDS = 1.0
-"""To measure a process takes 2 ms."""
+"""Least time between measurements of this process, which take 2 ms each."""
 
-_PATIENCE_SECONDS = 5.0
-"""How long a run waits for a scheduler before it goes on without its page."""
+_TIMEOUT_SECONDS = 5.0
+"""How long a run waits for the scheduler before it continues without its page."""
 
 _lock = threading.Lock()
-_known: "weakref.WeakSet[Any]" = weakref.WeakSet()
+_clients_with_page: "weakref.WeakSet[Any]" = weakref.WeakSet()
 """Clients whose scheduler has the page."""
 
 
 @after_fork
 def _unlock() -> None:
-    """Have a forked process not wait for a thread that is not there."""
+    """Replace the lock in a forked process: no thread there would release it."""
     global _lock
     _lock = threading.Lock()
 
 
 class TrainingPage:
-    """Shows a run on the Training page of its cluster's dashboard: a callback to be entered.
+    """Shows a run on the Training page of its cluster: a callback and a context manager.
 
     Parameters
     ----------
-    client : object
-        The Dask client that the run is on, or None: then nothing is shown.
+    client : distributed.Client or None
+        Client of the run. None shows nothing.
     link : str or None
-        The dashboard's address, or None.
+        Address of the dashboard.
     memory : callable
-        Returns what the calling process holds.
+        Returns the memory of the calling process.
 
     Attributes
     ----------
     link : str or None
-        The page's address, or None where there is none.
+        Address of the page, or None without one.
     notes : list of str
-        What the report says of it.
+        Remarks for the report.
     """
 
     def __init__(self, client: Any, link: str | None, memory: Callable[[], ProcessMemory]) -> None:
@@ -82,23 +82,23 @@ class TrainingPage:
         self._memory = memory
         self._run = secrets.token_hex(6)
         self._steps = Series()
-        self._noted: deque[str] = deque(maxlen=MOST_EVENTS)
+        self._notes_to_send: deque[str] = deque(maxlen=MOST_EVENTS)
         self._progress = (0.0,) * len(PROGRESS)
         self._sent = self._measured = 0.0
-        self._on_its_way: Future[Any] | None = None
+        self._in_flight: Future[Any] | None = None
         self._state: str | None = None
 
     def __enter__(self) -> Self:
         if self._client is None:
             return self
         try:
-            answer = _ask_for_page(self._client)
-        # Whatever fails on a scheduler of any version, training does not need it.
+            answer = _request_page(self._client)
+        # Schedulers of other versions may fail in any way; training does not need the page.
         except Exception as error:  # noqa: BLE001
-            self._give_up(_in_words(error))
+            self._disable(_described(error))
             return self
         if answer["page"] is None:
-            self._give_up(answer["why"])
+            self._disable(answer["why"])
         elif self._dashboard is not None:
             self.link = page_link(self._dashboard, answer["page"])
         return self
@@ -110,34 +110,34 @@ class TrainingPage:
         traceback: TracebackType | None,
     ) -> None:
         if error is not None:
-            self._end(_in_words(error), None)
+            self._end(_described(error), None)
 
     def __call__(self, event: Event) -> None:
-        """Take note of an event, and send what there is if it is time."""
+        """Take in an event, and send a message if one is due."""
         match event:
             case Started():
                 self._state, self._sent = "running", perf_counter()
-                self._send("begun", _about(event))
+                self._send("start", _settings(event))
             case Progressed():
                 self._progress = _progress(event.seconds, event.rows, event.profile)
             case Stepped():
                 self._steps.append(_step(event))
                 self._progress = _progress(event.seconds, self._progress[1], event.profile)
             case Noted():
-                self._noted.append(event.text)
+                self._notes_to_send.append(event.text)
             case Ended():
                 self._progress = (event.seconds, *self._progress[1:])
                 self._end("converged" if event.converged else "finished", event.memory)
         now = perf_counter()
-        if self._state == "running" and now - self._sent >= _SEND_SECONDS and self._is_free():
+        if self._state == "running" and now - self._sent >= _SEND_SECONDS and self._delivered():
             self._sent = now
-            self._send("moved", self._news())
+            self._send("update", self._pending())
 
-    def _news(self) -> dict[str, Any]:
-        """Return what there is to say since the last message."""
+    def _pending(self) -> dict[str, Any]:
+        """Return everything since the last message."""
         steps, self._steps = self._steps.rows, Series()
-        noted = list(self._noted)
-        self._noted.clear()
+        notes = list(self._notes_to_send)
+        self._notes_to_send.clear()
         driver = None
         if perf_counter() - self._measured >= _MEASURE_SECONDS:
             self._measured = perf_counter()
@@ -146,21 +146,21 @@ class TrainingPage:
         return {
             "steps": steps,
             "progress": self._progress,
-            "noted": noted,
+            "notes": notes,
             "driver": driver,
             "memory": None,
         }
 
     def _end(self, state: str, memory: MemoryReport | None) -> None:
-        """Send what is left, and wait until it is there."""
+        """Send the last message, and wait until it is delivered."""
         if self._state != "running":
             return
         self._state = state
         processes = () if memory is None else memory.processes
         measured = [[process.name, 0, process.peak] for process in processes]
-        self._is_free(_PATIENCE_SECONDS)
-        self._send("ended", self._news() | {"state": state, "memory": measured})
-        self._is_free(_PATIENCE_SECONDS)
+        self._delivered(_TIMEOUT_SECONDS)
+        self._send("end", self._pending() | {"state": state, "memory": measured})
+        self._delivered(_TIMEOUT_SECONDS)
 
     def _send(self, kind: str, values: Mapping[str, Any]) -> None:
         if self._client is None:
@@ -168,49 +168,49 @@ class TrainingPage:
         call = getattr(self._client.scheduler, plugin.HANDLER)
         message = call(kind=kind, run=self._run, client=self._client.id, values=values)
         try:
-            self._on_its_way = asyncio.run_coroutine_threadsafe(
+            self._in_flight = asyncio.run_coroutine_threadsafe(
                 message, self._client.loop.asyncio_loop
             )
         except RuntimeError as error:  # the client was closed
             message.close()
-            self._give_up(_in_words(error))
+            self._disable(_described(error))
 
-    def _is_free(self, seconds: float = 0.0) -> bool:
-        """Return whether the last message has come, within so many seconds."""
-        if self._on_its_way is None:
+    def _delivered(self, seconds: float = 0.0) -> bool:
+        """Wait up to `seconds`; return whether no message is in flight."""
+        if self._in_flight is None:
             return True
         try:
-            self._on_its_way.result(seconds)
-        except Exception as error:  # noqa: BLE001 # as when the page was asked for
-            # Not yet there, or it failed, be it by a time-out of its own.
-            if not self._on_its_way.done():
+            self._in_flight.result(seconds)
+        except Exception as error:  # noqa: BLE001 # as for the request of the page
+            # Not done yet, or failed: a failure may be a time-out of its own.
+            if not self._in_flight.done():
                 return False
-            self._give_up(_in_words(error))
-        self._on_its_way = None
+            self._disable(_described(error))
+        self._in_flight = None
         return True
 
-    def _give_up(self, why: str) -> None:
-        # The next run asks anew: the scheduler may have been started again.
-        _known.discard(self._client)
-        self._client, self._on_its_way = None, None
-        self.notes.append(f"without a Training page: {why}")
+    def _disable(self, why: str) -> None:
+        # The next run asks again: the scheduler may have been restarted.
+        _clients_with_page.discard(self._client)
+        self._client, self._in_flight = None, None
+        self.notes.append(f"no Training page: {why}")
 
 
-def _ask_for_page(client: Any) -> dict[str, Any]:
-    """Return what the scheduler's plugin says of its page; there is one afterwards."""
-    if client not in _known:
+def _request_page(client: Any) -> dict[str, Any]:
+    """Register the plugin if needed; return its answer about the page."""
+    if client not in _clients_with_page:
         _register(client)
     ask = getattr(client.scheduler, plugin.HANDLER)
-    answer: dict[str, Any] = client.sync(ask, kind="asked", callback_timeout=_PATIENCE_SECONDS)
-    _known.add(client)
+    answer: dict[str, Any] = client.sync(ask, kind="ask", callback_timeout=_TIMEOUT_SECONDS)
+    _clients_with_page.add(client)
     return answer
 
 
 def _register(client: Any) -> None:
-    """Send the plugin, by value, as the scheduler may lack the package; one that is there stays."""
+    """Send the plugin by value, since the scheduler may lack the package."""
     with _lock:
         known = cloudpickle.list_registry_pickle_by_value()
-        # The folder, for whatever the plugin calls, and its own file, where Dask looks.
+        # The folder for all that the plugin calls; its own file because Dask looks there.
         ours = [module for module in (dashboard, plugin) if module.__name__ not in known]
         for module in ours:
             cloudpickle.register_pickle_by_value(module)
@@ -222,14 +222,21 @@ def _register(client: Any) -> None:
 
 
 def page_link(status_link: str, path: str) -> str:
-    """Return the page's address, from that of Dask's status page and the path at the scheduler.
+    """Return the address of the Training page.
+
+    Parameters
+    ----------
+    status_link : str
+        Address of Dask's status page.
+    path : str
+        Path of the Training page at the scheduler.
 
     Examples
     --------
     >>> page_link("http://127.0.0.1:8787/status", "/training")
     'http://127.0.0.1:8787/training'
 
-    Dask leaves the scheduler's `--dashboard-prefix` out of its address; a proxy has its own.
+    Dask omits the scheduler's `--dashboard-prefix` from its address; a proxy has its own prefix.
 
     >>> page_link("http://127.0.0.1:8787/status", "/dask/training")
     'http://127.0.0.1:8787/dask/training'
@@ -244,13 +251,13 @@ def page_link(status_link: str, path: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc, f"{before}/{page}", "", ""))
 
 
-def _in_words(error: BaseException) -> str:
+def _described(error: BaseException) -> str:
     name = type(error).__name__
     return f"{name}: {error}" if str(error) else name
 
 
-def _about(event: Started) -> dict[str, Any]:
-    """Return what a run is about, as plain values that any scheduler can read."""
+def _settings(event: Started) -> dict[str, Any]:
+    """Return the settings of a run as plain values, for schedulers of any version."""
     return {
         "model": event.model,
         "solver": event.solver,

@@ -1,7 +1,7 @@
-"""Ctrl-C as a request: the run ends after what it is at, and what was learned is kept.
+"""Ctrl-C as a request: the run ends after its current step and keeps what it has learned.
 
-The first Ctrl-C asks a run to stop; the next, within ten seconds even if it meets another run,
-interrupts at once, as Python does. So a loop of many short fits can be ended too.
+A second Ctrl-C within ten seconds interrupts at once, even in another run. So a loop of many short
+fits can be ended too.
 """
 
 import multiprocessing
@@ -25,27 +25,27 @@ _last_request = -_AGAIN_SECONDS
 
 
 class Interrupts:
-    """Turns signals into a request to stop: a context manager, and a callback of the run within.
+    """Turns signals into a request to stop: a context manager around a run, and its callback.
 
-    Signals that others handle already are left to them, and all are in other threads than the main
-    one and in processes that work for another.
+    It leaves alone signals that others handle, threads other than the main one, and child
+    processes.
 
     Parameters
     ----------
     signals : sequence of signal.Signals
-        Whose first arrival is a request: Ctrl-C unless said otherwise.
+        Signals that request a stop; Ctrl-C by default.
 
     Attributes
     ----------
     received : signal.Signals or None
-        What asked the run to stop.
+        The signal that requested the stop.
     """
 
     def __init__(self, signals: Sequence[signal.Signals] = (signal.SIGINT,)) -> None:
         self.received: signal.Signals | None = None
         self._signals = signals
         self._before: dict[signal.Signals, Any] = {}
-        self._heeded = False
+        self._stop_raised = False
 
     def __enter__(self) -> Self:
         if (
@@ -58,7 +58,7 @@ class Interrupts:
         return self
 
     def _request(self, number: int, frame: Any) -> None:
-        """Take note, and no more: a handler may come in the midst of anything."""
+        """Record the request only: a signal handler may run at any point."""
         global _last_request
         before, _last_request = _last_request, perf_counter()
         if number == signal.SIGINT and _last_request - before < _AGAIN_SECONDS:
@@ -66,11 +66,11 @@ class Interrupts:
         self.received = signal.Signals(number)
 
     def __call__(self, event: Event) -> None:
-        """Have the run stop, if that was asked for."""
+        """Raise `Stop` if a stop was requested."""
         if self.received is None or isinstance(event, Ended):
             return
-        if not self._heeded:
-            self._heeded = True
+        if not self._stop_raised:
+            self._stop_raised = True
             if self.received is signal.SIGINT:
                 # A terminal has just shown "^C".
                 line = "\n" if sys.stderr.isatty() else ""
@@ -78,25 +78,25 @@ class Interrupts:
         raise Stop(f"stopped by {_CAUSES[self.received]} before its end")
 
     def conclude(self, report: Report) -> None:
-        """Say on stderr what became of a run that was asked to stop."""
-        if self.received is None or not self._heeded:
+        """Print on stderr how the run ended, if it was stopped."""
+        if self.received is None or not self._stop_raised:
             return
         out = report.saved_in
-        kept = "" if out is None else f"; as it stands it is saved in {out}"
+        kept = "" if out is None else f"; its current state is saved in {out}"
         cause = _CAUSES[self.received]
         tell(f"the run was stopped by {cause} after {report.passes:.4g} passes{kept}")
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for number, before in self._before.items():
             signal.signal(number, before)
-        if kind is None and self.received is not None and not self._heeded:
-            # It came when there was nothing left to stop: not ours to swallow.
+        if kind is None and self.received is not None and not self._stop_raised:
+            # The signal came too late to stop anything: deliver it.
             signal.raise_signal(self.received)
 
 
 @contextmanager
-def at_once() -> Iterator[None]:
-    """Have Ctrl-C interrupt runs within at once: for work of many runs, of which each is a part."""
+def immediate_interrupts() -> Iterator[None]:
+    """Let Ctrl-C interrupt at once, for jobs that consist of many runs."""
 
     def interrupt(number: int, frame: Any) -> None:
         signal.default_int_handler(number, frame)

@@ -1,7 +1,7 @@
-"""Listeners that keep a run elsewhere: a file of JSON lines, TensorBoard, MLflow.
+"""Callbacks that record a run: JSON lines, TensorBoard, MLflow.
 
-The libraries of the last two are imported when such a listener is made, and are no part of what
-ooc_train installs. All that they hold in memory is the calling process's, and counts there.
+The libraries of the last two are optional. They are imported when the callback is made. Their
+memory counts as the calling process's.
 """
 
 import importlib
@@ -30,20 +30,20 @@ _FIGURES = (
 class JsonLines:
     """Appends one JSON object to a file for each event of a run.
 
-    An object has what the event has, its kind as "event" ("started", "progressed", "stepped",
-    "noted", "ended"), and the seconds since 1970 as "time"; numbers that are not finite are null.
-    The file is opened for each line anew, so that it is whole at any time and nothing is left to
-    close.
+    An object holds the fields of the event, its kind as "event" ("started", "progressed",
+    "stepped", "noted", "ended") and the seconds since 1970 as "time". Numbers that are not finite
+    become null. The file is opened anew for each line, so it is always complete and needs no
+    closing.
 
     Parameters
     ----------
-    path : str
-        The file; what is in it is kept.
+    path : str or path
+        The file. Existing lines are kept.
 
     Raises
     ------
     OSError
-        Where it can't be written.
+        If the file can't be written.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -64,17 +64,17 @@ class JsonLines:
 class TensorBoard:
     """Writes losses, gradient norm, updates and seconds of each step for TensorBoard.
 
-    Steps are counted as iterations or epochs; the passes are a figure of their own.
+    The step number is the iteration or epoch; the passes are a figure of their own.
 
     Parameters
     ----------
-    log_dir : str
-        The folder that ``tensorboard --logdir`` is given.
+    log_dir : str or path
+        Folder for ``tensorboard --logdir``.
 
     Raises
     ------
     ImportError
-        Where tensorboardX is not installed.
+        If tensorboardX is not installed.
     """
 
     def __init__(self, log_dir: str | os.PathLike[str]) -> None:
@@ -83,7 +83,7 @@ class TensorBoard:
         self._writer: Any = None
 
     def __call__(self, event: Event) -> None:
-        """Write what a step brought; begin and end with the run."""
+        """Write the figures of a step; open and close the log with the run."""
         match event:
             case Started():
                 self.close()
@@ -97,7 +97,7 @@ class TensorBoard:
                 self.close()
 
     def close(self) -> None:
-        """Write out what is not yet in the files; a run that failed needs it."""
+        """Flush and close the log; needed after a failed run."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None
@@ -110,28 +110,28 @@ class TensorBoard:
 
 
 class MLflow:
-    """Records a run with MLflow: its settings as parameters, its steps as metrics.
+    """Records a run with MLflow: settings as parameters, steps as metrics.
 
-    A run that fails is ended as such where the listener is used as a context manager.
+    As a context manager it marks a failed run as failed.
 
     Parameters
     ----------
     experiment : str
-        The experiment's name; it is made where there is none.
+        Name of the experiment; created if missing.
     run_name : str or None
-        The run's name; None has MLflow draw one.
+        Name of the run; MLflow draws one for None.
     tracking_uri : str or None
-        Where MLflow keeps its runs; None is its own choice.
+        Where MLflow keeps its runs; None is MLflow's default.
 
     Attributes
     ----------
     run_id : str or None
-        What MLflow calls the last run.
+        MLflow's identifier of the last run.
 
     Raises
     ------
     ImportError
-        Where mlflow is not installed.
+        If mlflow is not installed.
     """
 
     def __init__(
@@ -148,7 +148,7 @@ class MLflow:
         self.run_id: str | None = None
 
     def __call__(self, event: Event) -> None:
-        """Record what a step brought; begin and end with the run."""
+        """Record the figures of a step; begin and end MLflow's run with the run."""
         match event:
             case Started():
                 self._begin(event)
@@ -193,7 +193,7 @@ class MLflow:
 
 
 def _figures(step: Stepped) -> dict[str, float]:
-    """Return the figures of a step that are known."""
+    """Return the known figures of a step."""
     values = {name: getattr(step, name) for name in _FIGURES}
     return {name: value for name, value in values.items() if value is not None}
 

@@ -1,10 +1,10 @@
-"""The Training page of the Dask dashboard: runs as they go, on the scheduler that they use.
+"""The Training page of the Dask dashboard: runs in progress, on the scheduler that they use.
 
-A scheduler plugin (`plugin.py`) keeps what drivers send of their runs, thinned (`runs.py`), and
-puts a second Bokeh application beside the dashboard's own (`page.py`): the page at `/training`, and
-single plots under More (`parts.py`). Pages look at what is kept, so that one which is opened
-halfway shows a whole run, and none costs anything while nobody looks.
+A scheduler plugin (`plugin.py`) keeps thinned series of what drivers send (`run_series.py`). It
+adds a second Bokeh application to the dashboard (`page.py`): the page `/training`, and single plots
+under "More" (`panels.py`, `resource_panels.py`). A page that is opened late shows the whole run.
+Without open pages nothing is drawn.
 
-The folder imports nothing else of ooc_train: it travels by value to schedulers that lack the
-package. Nor does it import Bokeh before it has found that the scheduler has a dashboard.
+The folder imports nothing else of ooc_train, since it travels by value to schedulers that lack the
+package. It imports Bokeh only if the scheduler has a dashboard.
 """

@@ -1,4 +1,4 @@
-"""Runs as Prometheus asks for them, at the scheduler's `/metrics`."""
+"""Metrics of runs for Prometheus, at the scheduler's `/metrics`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,17 +7,17 @@ from ooc_train.monitoring.dashboard.run_series import STEPS, Run, Runs
 
 
 class _Metrics:
-    """The runs as Prometheus asks for them, at the scheduler's `/metrics`."""
+    """The collector of the runs."""
 
     def __init__(self, runs: Runs, scheduler: Any) -> None:
         self._runs, self._scheduler = runs, scheduler
 
     def describe(self) -> list[Any]:
-        """Return nothing: what is told depends on the runs, and on whether there are any."""
+        """Return nothing: the metrics depend on the runs."""
         return []
 
     def collect(self) -> list[Any]:
-        """Return what is known of each run by now; nothing of a scheduler that has ended."""
+        """Return the metrics of each run; none once the scheduler has stopped."""
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
         run_labels = ["run", "model", "solver", "batch_size"]
@@ -28,21 +28,19 @@ class _Metrics:
             ),
             "seconds": CounterMetricFamily(
                 "ooc_train_seconds",
-                "Seconds of all threads, by what they went on",
+                "Seconds of all threads, by activity",
                 labels=[*run_labels, "activity"],
             ),
-            "loss": GaugeMetricFamily(
-                "ooc_train_loss", "Mean loss of a row, last known", labels=run_labels
-            ),
+            "loss": GaugeMetricFamily("ooc_train_loss", "Mean loss of a row", labels=run_labels),
             "validation_loss": GaugeMetricFamily(
-                "ooc_train_validation_loss", "The same of the validation rows", labels=run_labels
+                "ooc_train_validation_loss", "Mean loss of a validation row", labels=run_labels
             ),
             "running": GaugeMetricFamily(
-                "ooc_train_running", "1 while the run goes on", labels=run_labels
+                "ooc_train_running", "1 while the run is in progress", labels=run_labels
             ),
             "memory": GaugeMetricFamily(
                 "ooc_train_memory_bytes",
-                "What a process holds (now) and held (peak); what all may (projected, ceiling)",
+                "Bytes: now and peak of a process, projected and ceiling of all",
                 labels=[*run_labels, "process", "figure"],
             ),
         }
@@ -74,11 +72,10 @@ def _add_metrics(families: Mapping[str, Any], run: Run) -> None:
 
 
 def export(runs: Runs, scheduler: Any) -> None:
-    """Have the scheduler's `/metrics` tell of the runs, where prometheus_client is installed."""
+    """Register the metrics of the runs, if prometheus_client is installed."""
     try:
         from prometheus_client import REGISTRY
     except ImportError:
         return
-    # The registry is the process's, and a scheduler before this one may have left its own there:
-    # that has ended, and tells nothing any more.
+    # The registry is global. Collectors of earlier schedulers stay in it and return nothing.
     REGISTRY.register(_Metrics(runs, scheduler))

@@ -1,4 +1,4 @@
-"""What is known of runs, in series that never grow beyond a limit."""
+"""The data of runs on the scheduler, in series of limited length."""
 
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 WORKER_METRIC = "ooc_train"
-"""What workers report with their heartbeats: process, bytes it holds, and the most it held."""
+"""Metric of workers' heartbeats: process name, current bytes, peak bytes."""
 
 STEPS = (
     "n_iter", "passes", "updates", "loss", "validation_loss", "gradient_norm", "learning_rate",
@@ -17,27 +17,27 @@ STEPS = (
 )  # fmt: skip
 PROFILE = ("reading", "decoding", "computing", "waiting", "dask", "evaluating", "validating")
 PROGRESS = ("seconds", "rows", *PROFILE)
-"""The columns of what is sent: of a step, and of how far a run is (both since it began)."""
+"""Columns of messages: of a step, and of the progress. Seconds count from the start of the run."""
 
 MOST_EVENTS = 50
 _MOST_ROWS = 500
 _MOST_PROCESSES = 24
 _APART_SECONDS, _MOST_INTERVALS = 0.5, 200
 _RATE_SECONDS = 5.0
-"""The rate of a run that goes on is that of its last seconds."""
+"""Window of the rate of a running run."""
 
 
 class Series:
-    """Rows of numbers, of which never more than a limit is kept: at it, every other goes.
+    """Rows of numbers of limited length: at the limit, every other row is dropped.
 
-    The first row and the last are always there.
+    The first and the last row are always kept.
 
     Attributes
     ----------
-    rows : list[tuple of float]
-        What is kept.
+    rows : list of tuple of float
+        The kept rows.
     count : int
-        Rows that were taken in, by which one knows whether there are new ones.
+        Number of rows that were appended; it changes with new data.
 
     Examples
     --------
@@ -56,10 +56,10 @@ class Series:
         self._table: Any = None
 
     def append(self, row: Sequence[float]) -> None:
-        """Take in a row."""
+        """Append a row."""
         self._table = None
         if self.count and (self.count - 1) % self._every:
-            self.rows.pop()  # it was there only for being the last
+            self.rows.pop()  # kept only as the last
         self.rows.append(tuple(row))
         self.count += 1
         if len(self.rows) > self._limit:
@@ -70,37 +70,40 @@ class Series:
                 self.rows.append(last)
 
     def columns(self, names: Sequence[str]) -> dict[str, Any]:
-        """Return the columns by their names, each an array."""
-        if self._table is None:  # runs that are over are drawn again beside those that go on
+        """Return an array for each name."""
+        if self._table is None:  # finished runs are redrawn with running ones
             self._table = np.array(self.rows, dtype=float).reshape(len(self.rows), len(names)).T
         return dict(zip(names, self._table, strict=True))
 
 
 class Run:
-    """What is known of one run.
+    """One run.
 
     Attributes
     ----------
     runs : Runs
-        All that the scheduler knows of, this one among them, the newest last.
-    identity, number : str
-        A name and a number that no other run has.
+        All runs of the scheduler, the newest last.
+    identity : str
+        Unique name.
+    number : int
+        Unique number.
     about : mapping
-        What the driver said of it when it began.
+        Settings that the driver sent at the start.
     client : str
-        The name of the client that it runs on.
-    steps, progress : rows of the columns `STEPS` and `PROGRESS`
-    processes : dict[str, tuple[str, int, int]]
-        By address, a process's name, bytes now, and the most bytes that it held.
-    events : deque[tuple[float, str]]
-        Time and text of what happened meanwhile, to workers and tasks too, newest first.
+        Name of the run's client.
+    steps, progress : Series
+        Rows of the columns `STEPS` and `PROGRESS`.
+    processes : dict
+        By address: name of the process, current bytes, peak bytes.
+    events : deque
+        Time and text of each event, the newest first.
     state : str
-        "running", "converged", "finished" by a limit, or what ended it.
+        "running", "converged", "finished" (by a limit), or the reason of the end.
     """
 
     def __init__(self, runs: "Runs", identity: str, client: str, about: Mapping[str, Any]) -> None:
         self.runs = runs
-        # The next colour, whichever of the runs before are still here.
+        # Unique although old runs are dropped: it selects the colour.
         self.number: int = max((run.number for run in runs.values()), default=-1) + 1
         self.identity = identity
         self.client = client
@@ -113,7 +116,7 @@ class Run:
 
     @property
     def seconds(self) -> float:
-        """Seconds from the beginning of the run to the last that was heard of it."""
+        """Seconds from the start of the run to its last message."""
         return self.progress.rows[-1][0] if self.progress.rows else 0.0
 
     @property
@@ -123,19 +126,19 @@ class Run:
 
     @property
     def passes(self) -> float:
-        """Rows read over rows there are."""
+        """Rows read divided by rows of the data."""
         return self.rows / float(self.about["n_rows"])
 
     @property
     def label(self) -> str:
-        """The run in a few words, as in a legend."""
+        """The run in a few words, for legends."""
         about = self.about
         started = strftime("%H:%M:%S", localtime(self.begun))
         return f"{about['model']} {about['solver']} {about['batch_size']}, {started}"
 
     @property
     def rate(self) -> float:
-        """Rows a second: of the last seconds, or of the whole run once it is over."""
+        """Rows per second: recent for a running run, overall for a finished one."""
         known = self.progress.rows
         before: tuple[float, ...] = (0.0, 0.0)
         if self.state == "running":
@@ -146,9 +149,9 @@ class Run:
 
     @property
     def timings(self) -> dict[str, float]:
-        """Seconds of all threads so far, by what they went on.
+        """Seconds of all threads by activity.
 
-        Not all runs evaluate and validate: of these only what took time.
+        Evaluating and validating appear only if they took time.
         """
         seconds = (self.progress.rows or [(0.0,) * len(PROGRESS)])[-1][2:]
         named = zip(PROFILE, seconds, strict=True)
@@ -156,7 +159,7 @@ class Run:
 
     @property
     def reading_limit(self) -> float | None:
-        """Bytes a second that its threads would reach if all that they did was read."""
+        """Bytes per second that the threads would reach by reading alone."""
         if not self.progress.rows:
             return None
         timings = dict(zip(PROGRESS, self.progress.rows[-1], strict=True))
@@ -167,9 +170,9 @@ class Run:
         )
 
     def rows_over_time(self) -> list[tuple[float, float]]:
-        """Return seconds and rows read by then, from the beginning on, some time apart.
+        """Return seconds and rows read, from the start on, with a minimal distance.
 
-        Tasks come in a few at a time, and a rate from one to the next would say nothing.
+        Tasks finish several at a time: rates between neighbours would be meaningless.
         """
         apart = max(_APART_SECONDS, self.seconds / _MOST_INTERVALS)
         kept = [(0.0, 0.0)]
@@ -184,7 +187,7 @@ class Run:
 
     @property
     def share(self) -> float:
-        """How far the run is, or where its length is not known the pass, from 0 to 1."""
+        """Finished share of the run, or of the pass if the total is unknown, from 0 to 1."""
         if self.state != "running":
             return 1.0
         most = self.about["most_passes"]
@@ -195,7 +198,7 @@ class Run:
 
     @property
     def left(self) -> str:
-        """How long the run, or where its length is not known the pass, will go on for."""
+        """Time left in the run, or in the pass if the total is unknown."""
         if self.state != "running":
             return f"took {duration(self.seconds)}"
         if not self.rows:
@@ -211,40 +214,39 @@ class Run:
         return f"{duration(left)} left{within}"
 
     def memory(self) -> list[tuple[str, int, int]]:
-        """Return name, bytes now and peak of each process, the sum of them first."""
+        """Return name, current and peak bytes of each process, with their sum first."""
         found = sorted(self.processes.values(), key=lambda row: (row[0] != "driver", -row[2]))
         total = ("all", sum(row[1] for row in found), sum(row[2] for row in found))
-        # The largest, in an order that does not change while they grow.
+        # The largest ones, in an order that doesn't change as they grow.
         return [total, *sorted(found[:_MOST_PROCESSES], key=_in_order)]
 
 
 class Runs(dict[str, Run]):
-    """Runs by their identities, the newest last.
+    """Runs by identity, the newest last.
 
     Attributes
     ----------
-    version : a number that changes with whatever there is to see
+    version : int
+        Number that changes with any change of the runs.
     """
 
     version = 0
 
 
 def reading_limit(nbytes: float, seconds: float, threads: int) -> float | None:
-    """Return the bytes a second that threads would reach if all that they did was read.
+    """Return the bytes per second that the threads of a run would reach by reading alone.
 
-    That is the run's own measure, and costs none: how fast it read while it read, by as many
-    threads, with nothing else to do and nothing to wait for. It is no measure of the disk: what
-    comes from memory that the system keeps files in counts as read, and threads that only read
-    might get in each other's way more than these did.
+    The run measures it at no cost: its own speed while it reads. It is not the speed of the disk,
+    as reads from the page cache count. Threads that only read might slow each other down more.
 
     Parameters
     ----------
     nbytes : float
         Decoded bytes that were read.
     seconds : float
-        That all threads together spent on reading, checking and decoding them.
+        Seconds of all threads spent on reading, checking and decoding.
     threads : int
-        Threads that read at a time.
+        Number of threads.
 
     Returns
     -------
@@ -260,17 +262,17 @@ def reading_limit(nbytes: float, seconds: float, threads: int) -> float | None:
 
 
 def process_name(pid: int) -> str:
-    """Return a name for a process of this machine that no other of the cluster has."""
+    """Return a name of a process of this machine that is unique in the cluster."""
     return f"{gethostname()} {pid}"
 
 
 def _in_order(row: tuple[str, int, int]) -> tuple[bool, int, str]:
-    """Return what sorts the driver first, and worker 2 before worker 10."""
+    """Return a sort key: the driver first, and worker 2 before worker 10."""
     return row[0] != "driver", len(row[0]), row[0]
 
 
 def duration(seconds: float) -> str:
-    """Return a time as people say it."""
+    """Return a time in words: "2 min 5 s"."""
     if seconds < 10:
         return f"{seconds:.2g} s"
     minutes, rest = divmod(round(seconds), 60)

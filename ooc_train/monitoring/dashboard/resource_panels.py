@@ -1,0 +1,216 @@
+"""Panels of what a run takes: rows per second, time by activity, memory by process."""
+
+from collections.abc import Sequence
+from math import ceil, floor, log10
+from typing import Any
+
+import numpy as np
+
+from ooc_train.monitoring.dashboard.panel_parts import (
+    CEILING_COLOUR,
+    COLOURS,
+    PROJECTED_COLOUR,
+    bytes_text,
+    panel_figure,
+)
+from ooc_train.monitoring.dashboard.run_series import PROFILE, Run
+
+_PROFILE_COLOURS = ("#4c86b8", "#7fc0bd", "#5fa55a", "#e3c04b", "#ef7d30", "#a9a9a9", "#8a63b8")
+_TICKS = {"base": 1024, "mantissas": [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]}
+
+
+def _by_progress(run: Run) -> tuple[str, int]:
+    """Return the version of the progress of a run."""
+    return run.identity, run.progress.count
+
+
+class Rate:
+    """Rows and bytes per second over time; the dashed line is the limit of reading alone."""
+
+    title, name = "Rows per second", "rate"
+
+    def __init__(self) -> None:
+        from bokeh.models import (
+            BasicTicker,
+            ColumnDataSource,
+            CustomJSTickFormatter,
+            HoverTool,
+            LinearAxis,
+            NumeralTickFormatter,
+            Range1d,
+            Span,
+        )
+
+        self.source = ColumnDataSource(
+            {"seconds": [], "rate": [], "bytes": []}, name="training_rate_data"
+        )
+        self.root = panel_figure(self, x_axis_label="seconds", y_range=Range1d(0, 1))
+        self.root.yaxis.formatter = CustomJSTickFormatter(
+            code="return tick >= 1e6 ? tick / 1e6 + ' M' : tick >= 1e3 ? tick / 1e3 + ' k' : tick"
+        )
+        self.bytes_range = Range1d(0, 1)
+        self.root.extra_y_ranges = {"bytes": self.bytes_range}
+        axis = LinearAxis(
+            y_range_name="bytes",
+            axis_label="bytes per second",
+            ticker=BasicTicker(**_TICKS),
+            formatter=NumeralTickFormatter(format="0.[0] ib"),
+        )
+        self.root.add_layout(axis, "right")
+        # Steps drawn as a line with corners: BokehJS hangs in `varea_step` without points.
+        style = {"source": self.source, "color": COLOURS[0]}
+        self.root.varea("seconds", 0, "rate", fill_alpha=0.15, **style)
+        line = self.root.line("seconds", "rate", line_width=1.5, **style)
+        tips = [
+            ("second", "@seconds{0.0}"),
+            ("rows/s", "@rate{0,0}"),
+            ("bytes/s", "@bytes{0.0 ib}"),
+        ]
+        self.root.add_tools(HoverTool(renderers=[line], tooltips=tips, mode="vline"))
+        self.limit = Span(
+            dimension="width", line_color=PROJECTED_COLOUR, line_dash="dashed", line_width=2
+        )
+        self.root.add_layout(self.limit)
+
+    inputs = staticmethod(_by_progress)
+
+    def show(self, run: Run) -> None:
+        """Draw the run."""
+        seconds, rows = np.array(run.rows_over_time()).T
+        rate = np.diff(rows) / np.maximum(np.diff(seconds), 1e-9)
+        # Two corners for each rate: its begin and its end.
+        seconds, rate = np.repeat(seconds, 2)[1:-1], np.repeat(rate, 2)
+        nbytes, limit = max(1, run.about["row_bytes"]), run.reading_limit
+        self.source.data = {"seconds": seconds, "rate": rate, "bytes": rate * nbytes}
+        most = max([1.0, *rate])
+        if limit is not None:
+            # Rounded to three digits, so that it seldom moves.
+            at = float(f"{limit / nbytes:.3g}")
+            # A limit far above would flatten the rate.
+            self.limit.visible = at <= 4 * most
+            most = max(most, at) if self.limit.visible else most
+            self.limit.location = at
+            where = "dashed" if self.limit.visible else "far above"
+            reads = f"reading alone, {bytes_text(limit)}/s"
+            self.root.title.text = f"{self.title}; {where}: {reads}"
+        self.root.y_range.end = top = _axis_end(most)
+        self.bytes_range.end = top * nbytes
+
+
+class Time:
+    """Seconds of all threads by activity."""
+
+    title, name = "Time spent (seconds of all threads)", "time"
+
+    def __init__(self) -> None:
+        from bokeh.models import ColumnDataSource, DataRange1d, FactorRange, HoverTool, LabelSet
+
+        names = ("part", "seconds", "share", "colour", "text")
+        self.source = ColumnDataSource({name: [] for name in names}, name="training_profile_data")
+        # The longest bar leaves room for its percentage.
+        along = DataRange1d(start=0, range_padding=0.15)
+        self.root = panel_figure(self, x_range=along, y_range=FactorRange(factors=[]))
+        bars = self.root.hbar("part", right="seconds", source=self.source, height=0.7)
+        bars.glyph.fill_color = bars.glyph.line_color = "colour"
+        label = {"x": "seconds", "y": "part", "text": "text", "source": self.source}
+        self.root.add_layout(
+            LabelSet(**label, x_offset=6, text_baseline="middle", text_font_size="12px")
+        )
+        tips = [("", "@part"), ("seconds", "@seconds{0.000}"), ("share", "@share{0.0 %}")]
+        self.root.add_tools(HoverTool(renderers=[bars], tooltips=tips))
+
+    inputs = staticmethod(_by_progress)
+
+    def show(self, run: Run) -> None:
+        """Draw the run."""
+        timings = run.timings
+        names, seconds = list(timings), list(timings.values())
+        colours = [_PROFILE_COLOURS[PROFILE.index(name)] for name in names]
+        total = sum(seconds) or 1.0
+        self.root.y_range.factors = list(reversed(names))
+        self.source.data = {
+            "part": names,
+            "seconds": seconds,
+            "share": [part / total for part in seconds],
+            "colour": colours,
+            "text": [f"{part / total:.0%}" for part in seconds],
+        }
+
+
+class Memory:
+    """Current and peak memory of each process and of all, with projection and ceiling."""
+
+    title, name = "Memory now (dark) and at most (light)", "memory"
+
+    def __init__(self) -> None:
+        from bokeh.models import (
+            BasicTicker,
+            ColumnDataSource,
+            FactorRange,
+            HoverTool,
+            NumeralTickFormatter,
+            Range1d,
+            Span,
+            Title,
+        )
+
+        names = ("process", "now", "peak", "colour")
+        self.source = ColumnDataSource({name: [] for name in names}, name="training_memory_data")
+        self.root = panel_figure(self, x_range=Range1d(0, 1), y_range=FactorRange(factors=["all"]))
+        self.root.xaxis.formatter = NumeralTickFormatter(format="0 ib")
+        self.root.xaxis.ticker = BasicTicker(**_TICKS)
+        peaks = self.root.hbar("process", right="peak", source=self.source, height=0.7)
+        peaks.glyph.update(fill_color="colour", fill_alpha=0.3, line_color="colour")
+        now = self.root.hbar("process", right="now", source=self.source, height=0.7)
+        now.glyph.update(fill_color="colour", line_color=None)
+        tips = [("", "@process"), ("now", "@now{0.0 ib}"), ("peak", "@peak{0.0 ib}")]
+        self.root.add_tools(HoverTool(renderers=[peaks], tooltips=tips))
+        style = {"dimension": "height", "line_width": 2}
+        self.projected = Span(line_color=PROJECTED_COLOUR, line_dash="dashed", **style)
+        self.ceiling = Span(line_color=CEILING_COLOUR, **style)
+        self.root.add_layout(self.projected)
+        self.root.add_layout(self.ceiling)
+        # A line of its own: next to the title, narrow windows would cut it.
+        self.limits = Title(text_font_style="normal", text_color="#666", standoff=5)
+        self.root.add_layout(self.limits, "above")
+        self.root.above = self.root.above[::-1]
+
+    @staticmethod
+    def inputs(run: Run) -> Any:
+        """Return the shown figures."""
+        return run.identity, list(run.processes.values())
+
+    def show(self, run: Run) -> None:
+        """Draw the run."""
+        found = run.memory()
+        names = _distinct([name for name, _, _ in found])
+        self.root.y_range.factors = names[::-1]
+        self.source.data = {
+            "process": names,
+            "now": [now for _, now, _ in found],
+            "peak": [peak for _, _, peak in found],
+            "colour": ["#4a5568", *(COLOURS[0] for _ in names[1:])],
+        }
+        projected, ceiling = run.about["projected"], run.about["ceiling"]
+        self.projected.location, self.ceiling.location = projected, ceiling
+        self.limits.text = (
+            f"projected {bytes_text(projected)} (dashed), ceiling {bytes_text(ceiling)} (red)"
+        )
+        most = max(found[0][2], projected)
+        # A ceiling far above the peak would leave bars without length.
+        self.root.x_range.end = 1.08 * max(most, min(ceiling, 4 * most))
+
+
+def _axis_end(most: float) -> float:
+    """Return an end of an axis above `most`, rounded to two digits so that it seldom moves."""
+    top = 1.1 * most
+    step = 10.0 ** (floor(log10(top)) - 1)
+    return ceil(top / step) * step
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Return the names, numbered if repeated: a categorical axis needs distinct ones."""
+    return [
+        name if name not in names[:i] else f"{name} ({names[:i].count(name) + 1})"
+        for i, name in enumerate(names)
+    ]
