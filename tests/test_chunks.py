@@ -253,12 +253,12 @@ DAMAGE = {
     "zero-length": (lambda _: b"", "too short for an index"),
     "truncated": (lambda blob: blob[:-10], "checksum"),
     "bit of the chunk": (lambda blob: flip(blob, ENTRY.unpack_from(blob[-36:], 16)[0]), "checksum"),
-    "bit of its checksum": (lambda blob: flip(blob, -73), "checksum [0-9a-f]{8} where"),
-    "bit of its identity": (lambda blob: flip(blob, -37), "does not say which shard it is"),
+    "bit of its checksum": (lambda blob: flip(blob, -73), "checksum [0-9a-f]{8}, expected"),
+    "bit of its identity": (lambda blob: flip(blob, -37), "has no identity of a shard"),
     "bit of the index": (lambda blob: flip(blob, -10), "the index of its shard has checksum"),
     "left out": (lambda blob: with_entry(blob, 1, (2**64 - 1,) * 2), "missing from its shard"),
     "beyond the file": (lambda blob: with_entry(blob, 1, (2**40, 52)), "of a file that holds"),
-    "wrong length": (lambda blob: with_entry(blob, 1, (0, 5)), "where|can't be decoded|header"),
+    "wrong length": (lambda blob: with_entry(blob, 1, (0, 5)), "expected|can't be decoded|header"),
     "no bytes": (lambda blob: with_entry(blob, 1, (0, 0)), "takes 0 bytes"),
 }
 

@@ -78,7 +78,7 @@ def test_a_fill_value_of_xarray_is_refused_where_it_is_met(tmp_path, zarr_format
     with pytest.raises(NonFiniteData, match=r"row 37 has -?[\d.e+]+ in column 5 of X") as caught:
         train(Model(name="logistic", max_iter=1), store)
     assert ("fill_value" if zarr_format == 2 else "_FillValue") in str(caught.value)
-    assert open_store(store.path, X="X").X.declared is not None
+    assert open_store(store.path, X="X").X.missing_values is not None
 
 
 @BOTH
@@ -116,7 +116,7 @@ def test_the_zarr_fill_value_of_other_arrays_is_a_number(tmp_path):
     """Format 3, and format 2 of others than xarray: a fill value is what was not written."""
     for zarr_format in (2, 3):
         path = group(tmp_path, zarr_format, f"{zarr_format}", X=(X * 0, {}, {"fill_value": 0}))
-        assert open_store(path).X.declared is None
+        assert open_store(path).X.missing_values is None
         assert not read(open_store(path).X).any()
 
 

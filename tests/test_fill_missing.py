@@ -183,7 +183,7 @@ def test_an_array_without_a_fill_value(tmp_path):
     group = zarr.create_group(tmp_path / "a", zarr_format=2)
     group.create_array("X", data=np.ones((16, 2)), chunks=(8, 2), fill_value=None)
     os.remove(tmp_path / "a/X/1.0")
-    with pytest.raises(CorruptChunk, match="its fill_value is null, so that nothing says"):
+    with pytest.raises(CorruptChunk, match="its fill_value is null, so its values are unknown"):
         open_store(tmp_path / "a", fill_missing=True).read("X")
 
 

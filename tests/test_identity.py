@@ -85,7 +85,7 @@ def test_shards_that_were_moved_are_refused(tmp_path, codec, role, move):
             reader.read_rows(start, start + SHARD, rows)
             np.testing.assert_array_equal(rows, before[start : start + SHARD])
             continue
-        with pytest.raises(CorruptChunk, match=f"is shard {i}, where shard {shard} is due") as e:
+        with pytest.raises(CorruptChunk, match=f"is shard {i}, expected shard {shard}") as e:
             reader.read_rows(start, start + SHARD, rows)
         assert f"{role}, chunk {start // CHUNK} (rows {start}" in str(e.value)
         assert "\n" not in str(e.value)
@@ -103,7 +103,7 @@ def test_shards_of_another_array_store_or_commit_are_refused(tmp_path):
     # The same rows, even: only the commit is another.
     other = write(tmp_path / "b")
     shutil.copy(shards_of(other, "X")[1], shards_of(store, "X")[1])
-    with pytest.raises(CorruptChunk, match=f"another store or commit .{other.store_id}, where"):
+    with pytest.raises(CorruptChunk, match=f"another store or commit .{other.store_id}, expected"):
         open_store(store.path).read("X")
 
 
@@ -363,7 +363,7 @@ def test_a_store_at_a_url_is_checked_too(tmp_path):
             np.testing.assert_array_equal(opened.read(role), store.read(role))
         first, second = (f"/identity/a/X/c/{i}/0" for i in range(2))
         remote.pipe(second, remote.cat(first))
-        with pytest.raises(CorruptChunk, match="is shard 0, where shard 1 is due"):
+        with pytest.raises(CorruptChunk, match="is shard 0, expected shard 1"):
             open_store("memory://identity/a").read("X")
         of_y = json.loads(remote.cat("/identity/a/y/zarr.json"))
         remote.pipe("/identity/a/y/zarr.json", json.dumps({**of_y, "data_type": "int8"}).encode())
@@ -456,7 +456,7 @@ def test_predictions_are_checked_too(tmp_path):
     blobs = [file.read_bytes() for file in shards_of(named, "y")]
     for file, blob in zip(shards_of(named, "y"), blobs[::-1], strict=True):
         file.write_bytes(blob)
-    with pytest.raises(CorruptChunk, match="is shard 2, where shard 0 is due"):
+    with pytest.raises(CorruptChunk, match="is shard 2, expected shard 0"):
         open_store(store.path, y=tmp_path / "p" / "prediction").read("y")
     about = metadata_of(tmp_path / "p")
     about["attributes"]["classes"] = ["yes", "no"]

@@ -20,7 +20,7 @@ from ooc_train.store.jobs.shuffle import shuffle_store
 from ooc_train.store.opening.opener import open_store
 from tests.sealing import as_earlier_release, metadata_of, put_metadata, reseal
 
-NOTE = "not of the same ingest: rows for testing may be among those for training"
+NOTE = "not of the same ingest: test rows may be among the training rows"
 
 
 @pytest.fixture
@@ -191,7 +191,7 @@ def test_one_that_may_not_write_there_is_told(table, tmp_path, monkeypatch):
 
     monkeypatch.setattr(atomic, "_renamed", refused)
     (note,) = notes(tmp_path / "a.test.zarr")
-    assert f"killed before it could rename {tmp_path}/.a.zarr.partial to {tmp_path}/a.zarr" in note
+    assert f"killed before it renamed {tmp_path}/.a.zarr.partial to {tmp_path}/a.zarr" in note
     assert "(may not); open it once with permission to write there" in note
     with pytest.raises(StoreNotFound):
         open_store(tmp_path / "a.zarr")

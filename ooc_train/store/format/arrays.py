@@ -1,4 +1,4 @@
-"""One Zarr array at rest: what a process must know to read or write it, and ``zarr.json``."""
+"""The layout of one Zarr array: what a process must know to read or write it."""
 
 import math
 import os
@@ -15,27 +15,27 @@ Codec = Literal["raw", "blosc", "zstd"]
 
 CHECKSUM_BYTES = 4
 ENTRY = struct.Struct("<QQ")
-"""Offset and length of a chunk, in the index of its shard."""
+"""Offset and length of a chunk, in bytes, in the index of its shard."""
 
 MISSING = 2**64 - 1
-"""Offset and length, in a shard's index, of a chunk that was never written."""
+"""Offset and length in a shard's index where the chunk was never written."""
 
 _LARGE_CHUNK_BYTES = 8 * 2**20
-"""Chunks of more bytes are not held whole where that can be avoided."""
+"""Larger chunks are read in parts where possible, even at the cost of a second read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Coding:
-    """Labels as they lie in an array, and the codes that readers hand out for them.
+    """Labels as an array stores them, and the codes that a reader returns for them.
 
     Parameters
     ----------
     dtype : str
         NumPy's name of the labels' type, such as "<U3" or "<i4".
     labels : tuple
-        In ascending order.
+        The labels in ascending order.
     codes : tuple of int
-        Of each label.
+        The code of each label.
     """
 
     dtype: str
@@ -45,47 +45,45 @@ class Coding:
 
 @dataclass(frozen=True, slots=True)
 class ArrayLayout:
-    """What another process needs to read one array: small, and made to be pickled.
+    """What another process needs to read one array; small and picklable.
 
     Parameters
     ----------
     path : str
         Directory or URL of the array.
     name : str
-        What messages call it, such as "X".
+        Name of the array in messages, such as "X".
     shape : tuple of int
-        Rows that count, then the shape of a row.
+        Rows in use, then the shape of a row.
     dtype : str
-        NumPy's name of the values as they are handed out, little-endian, such as "<f4".
+        NumPy's name of the type that readers return, little-endian, such as "<f4".
     chunk_rows, shard_rows : int
-        Rows of a chunk and of a shard (of a chunk again, where chunks are files).
+        Rows of a chunk and of a shard. Both are equal where each chunk is a file.
     sharded : bool
-        Whether chunks lie in shards, with an index, or each in its own file.
+        Whether chunks lie in indexed shards. Otherwise each chunk is a file.
     codec : {"raw", "blosc", "zstd"} or None
-        How chunks are encoded; None if only zarr-python can tell.
+        Codec of the chunks; None if only zarr-python can decode them.
     crc : bool
-        Whether a crc32c follows each chunk.
+        Whether a CRC32C follows each chunk.
     direct : bool
-        Whether the direct route reads it; else zarr-python does.
+        Whether the direct route reads the array. Otherwise zarr-python does.
     key : str
-        File of a shard, relative to `path`, with ``{}`` for its number; "" unless `direct`.
+        File of a shard relative to `path`, with ``{}`` for its number; "" unless `direct`.
     source : zarr.Array or None
-        The array itself, where a path alone doesn't lead to it (a store with credentials).
-    declared : MissingValues or None
-        Which values its attributes declare to be missing, None if none can be.
+        The opened array, where its path isn't enough to open it (a store with credentials).
+    missing_values : MissingValues or None
+        Values that the array's attributes declare to be missing.
     fill : bytes or None
-        The value that fills chunks that were never written, as it lies; empty where zarr-python
-        knows it. None if such a chunk is refused.
+        Stored bytes of the value that stands for unwritten chunks; empty on the zarr route, which
+        knows the value. None if unwritten chunks are an error.
     names : tuple of (label, scalar), or None
-        What the labels in y stand for, where its metadata name them.
+        Names of the labels in y, where the array's metadata give names.
     coding : Coding or None
-        What makes codes, of type `dtype`, of the labels that lie in the array; None where values
-        are handed out as they lie.
+        Codes of type `dtype` for the stored labels; None if values are returned as stored.
     store_id : str
-        Id of the store's commit, which each of its shards names; "" where shards name none.
-    seen : MetadataStamp or None
-        The metadata file that the array was opened by, where shards name no commit and the array is
-        local.
+        Id of the store's commit, which each of its shards repeats; "" if shards have no identity.
+    stamp : MetadataStamp or None
+        Metadata file by which a local array was opened, if its shards have no identity.
     """
 
     path: str
@@ -100,7 +98,7 @@ class ArrayLayout:
     direct: bool
     key: str = ""
     source: object = field(default=None, repr=False, compare=False)
-    declared: MissingValues | None = None
+    missing_values: MissingValues | None = None
     fill: bytes | None = None
     names: tuple[tuple[float, str | float], ...] | None = None
     coding: Coding | None = None
@@ -109,7 +107,7 @@ class ArrayLayout:
 
     @property
     def n_rows(self) -> int:
-        """Rows that count."""
+        """Rows in use."""
         return self.shape[0]
 
     @property
@@ -124,12 +122,12 @@ class ArrayLayout:
 
     @property
     def n_chunks(self) -> int:
-        """Chunks that hold rows that count."""
+        """Chunks that hold rows in use."""
         return -(-self.n_rows // self.chunk_rows)
 
     @property
     def n_shards(self) -> int:
-        """Shards that hold rows that count."""
+        """Shards that hold rows in use."""
         return -(-self.n_rows // self.shard_rows)
 
     @property
@@ -139,9 +137,9 @@ class ArrayLayout:
 
     @property
     def in_parts(self) -> bool:
-        """Whether rows can be read without holding the rest of their chunk.
+        """Whether a reader can read some rows without holding their whole chunk.
 
-        With a checksum that costs another reading, piece by piece, and is for large chunks only.
+        Verifying the checksum of such a chunk takes a second read, so small chunks are excluded.
         """
         checked = not self.crc or self.chunk_bytes > _LARGE_CHUNK_BYTES
         plain = self.direct and self.codec == "raw" and self.coding is None
@@ -149,12 +147,12 @@ class ArrayLayout:
 
     @property
     def is_text(self) -> bool:
-        """Whether values are text, or bytes that are."""
+        """Whether values are text or bytes."""
         return np.dtype(self.dtype).kind in "SUT"
 
     @property
     def at_rest(self) -> "ArrayLayout":
-        """The array as it lies, without codes."""
+        """The layout of the values as stored, without codes."""
         if self.coding is None:
             return self
         return replace(self, dtype=self.coding.dtype, coding=None)
@@ -166,13 +164,13 @@ class ArrayLayout:
 
     @property
     def stored_name(self) -> str:
-        """Name of the array in its group, which may be another than its role."""
+        """Name of the array in its group, which may differ from its role."""
         return self.path.rpartition("/")[2]
 
     def shard_path(self, shard: int) -> str:
-        """File that holds a shard (a chunk, where chunks are files)."""
+        """Return the file of a shard (of a chunk, where chunks are files)."""
         return os.path.join(self.path, self.key.format(shard))
 
     def with_rows(self, n_rows: int) -> "ArrayLayout":
-        """Return the same array, of which only the first `n_rows` count."""
+        """Return the same layout with the first `n_rows` rows in use."""
         return replace(self, shape=(n_rows, *self.row_shape))

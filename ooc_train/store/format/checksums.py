@@ -1,10 +1,10 @@
-"""Checksums of what a store says of itself: its manifest, and the metadata of its arrays.
+"""Checksums of a store's metadata: its manifest, and the ``zarr.json`` of its arrays.
 
-They lie in the manifest, as the attribute `checksums`: of the manifest itself (all attributes but
-this one checksum), and of each array's ``zarr.json``. A checksum is the SHA-256 of the values as
-JSON text with sorted keys and without spaces, so that other programs may write the files anew, or
-consolidate them, as long as no value changes. Of long lists of fractions, which
-statistics of many columns are, it takes the bytes: their text would make opening twice as slow.
+They lie in the manifest, as the attribute `checksums`: one for the manifest itself (all attributes
+but this checksum), and one for each array. A checksum is the SHA-256 of the values as JSON text
+with sorted keys and without spaces. Other programs may reformat or consolidate the files, as long
+as no value changes. Long lists of floats enter by their bytes, because their text would make
+opening a store with many columns twice as slow.
 """
 
 import json
@@ -18,47 +18,47 @@ import numpy as np
 from ooc_train.errors import InvalidStore
 
 CHECKSUMS = "checksums"
-"""The attribute that holds them."""
+"""Attribute of a group that holds its checksums."""
 
 OFF = "off"
-"""What users set that attribute to, where another program wrote a store of ours on purpose."""
+"""Value by which users turn checksums off, after another program changed the store on purpose."""
 
 _AT_A_TIME = 4096
-"""Values of a longer list become text so many at a time, or bytes where all are fractions: of a
-value for each column, the text and its pieces would take more memory than the values."""
+"""Values of a longer list that become text at a time. A list of floats enters by its bytes.
+Text of a whole list would take more memory than the values."""
 
 _DEPTH = 4
-"""Levels of mappings that are gone through one by one; what lies deeper becomes text at once."""
+"""Levels of nested mappings that are visited key by key; deeper ones become text at once."""
 
 
 @dataclass(frozen=True)
 class StoreChecksums:
-    """The checksums of a store whose manifest has been checked.
+    """The checksums of a store whose manifest was verified.
 
     Parameters
     ----------
     store_id : str
-        Of the commit, which each shard names.
+        Id of the commit, which each shard names.
     arrays : mapping
-        Checksum of the metadata of each array, by its name.
+        Checksum of each array's metadata, by the array's name.
     """
 
     store_id: str
     arrays: Mapping[str, str]
 
     def require_array(self, path: str, name: str, metadata: object) -> None:
-        """Refuse an array whose metadata are not those that were written with the store.
+        """Raise if an array's metadata differ from those written with the store.
 
         Raises
         ------
         InvalidStore
-            With the way out.
+            The message says how to go on.
         """
         if checksum(metadata) != self.arrays[name]:
             raise InvalidStore(changed(f"{path}/zarr.json"))
 
     def lacking(self, path: str, name: str) -> InvalidStore:
-        """Return the error that an array which was written with the store is not there."""
+        """Return the error for an array that was written with the store and is missing."""
         return InvalidStore(
             f"{path} was written with an array {name!r}, which is missing; restore it from a copy, "
             f"or set the attribute {CHECKSUMS!r} of the store to {OFF!r} to open it without"
@@ -66,15 +66,15 @@ class StoreChecksums:
 
 
 def checksum(value: object) -> str:
-    """Return the SHA-256, as hexadecimal digits, of a value as canonical JSON.
+    """Return the SHA-256 of a value as canonical JSON, in hexadecimal digits.
 
-    That is ``json.dumps(value, sort_keys=True, separators=(",", ":"))``, in which each list of more
-    than 4,096 floats stands as "[float64 ", their bytes (little-endian), and "]".
+    Canonical JSON is ``json.dumps(value, sort_keys=True, separators=(",", ":"))``. In it, a list of
+    more than 4,096 floats becomes "[float64 ", their bytes (little-endian), and "]".
 
     Parameters
     ----------
     value : JSON value
-        Mappings with text for keys, lists, text, numbers, booleans and None.
+        Mappings with text as keys, lists, text, numbers, booleans and None.
     """
     digest = sha256()
     for piece in _canonical(value):
@@ -83,24 +83,24 @@ def checksum(value: object) -> str:
 
 
 def _canonical(value: object, depth: int = 0) -> Iterator[bytes]:
-    """Yield what a checksum is taken of, in pieces."""
+    """Yield the bytes that a checksum is computed of, in pieces."""
     if isinstance(value, Mapping) and depth < _DEPTH:
-        before = b"{"
+        separator = b"{"
         for key in sorted(value):
-            yield before + json.dumps(key).encode() + b":"
+            yield separator + json.dumps(key).encode() + b":"
             yield from _canonical(value[key], depth + 1)
-            before = b","
-        yield b"{}" if before == b"{" else b"}"
+            separator = b","
+        yield b"{}" if separator == b"{" else b"}"
     elif isinstance(value, list) and len(value) > _AT_A_TIME:
         if all(issubclass(kind, float) for kind in set(map(type, value))):
             yield b"[float64 "
             yield np.array(value, "<f8").tobytes()
         else:
-            before = b"["
+            separator = b"["
             for start in range(0, len(value), _AT_A_TIME):
-                yield before
+                yield separator
                 yield _dumped(value[start : start + _AT_A_TIME])[1:-1]
-                before = b","
+                separator = b","
         yield b"]"
     else:
         yield _dumped(value)
@@ -113,16 +113,16 @@ def _dumped(value: object) -> bytes:
 def with_checksums(
     attributes: Mapping[str, Any], store_id: str, arrays: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Return the attributes of a group with the id of its commit and all checksums.
+    """Return a group's attributes with the id of its commit and all checksums.
 
     Parameters
     ----------
     attributes : mapping
-        Of the group; JSON values.
+        Attributes of the group; JSON values.
     store_id : str
-        Of the commit.
+        Id of the commit.
     arrays : mapping
-        The metadata of each array, by its name.
+        Metadata of each array, by the array's name.
     """
     of_arrays = {name: checksum(metadata) for name, metadata in arrays.items()}
     sealed = {**attributes, "store_id": store_id, CHECKSUMS: {"arrays": of_arrays}}
@@ -130,32 +130,37 @@ def with_checksums(
 
 
 def verified_checksums(path: str, attributes: Mapping[str, Any]) -> StoreChecksums | None:
-    """Check the attributes of a group; return its checksums, None if it has none or they are off.
+    """Verify a group's attributes and return its checksums.
+
+    Returns
+    -------
+    StoreChecksums or None
+        None if the group has no checksums, or they are off.
 
     Raises
     ------
     InvalidStore
-        If a value is not the one that was written, with the way out.
+        If a value differs from the one that was written. The message says how to go on.
     """
-    noted = attributes.get(CHECKSUMS)
-    if noted is None or noted == OFF:
+    stored = attributes.get(CHECKSUMS)
+    if stored is None or stored == OFF:
         return None
     try:
-        due, arrays = noted["attributes"], noted["arrays"]
-        intact = noted.keys() == {"attributes", "arrays"}
+        expected, arrays = stored["attributes"], stored["arrays"]
+        intact = stored.keys() == {"attributes", "arrays"}
         found = checksum({**attributes, CHECKSUMS: {"arrays": arrays}})
         checksums = StoreChecksums(attributes["store_id"], arrays)
     except (TypeError, KeyError, AttributeError, RecursionError):
         intact = False
-    if not intact or due != found:
+    if not intact or expected != found:
         raise InvalidStore(changed(f"{path}/zarr.json"))
     return checksums
 
 
 def changed(file: str) -> str:
-    """Say that a file is not what was written, and the way out."""
+    """Return the message for a metadata file that differs from what was written."""
     return (
         f"{file} is not what ooc_train wrote: it is damaged, or another program changed it; "
         "restore the store from a copy, or, if it was changed on purpose, set the attribute "
-        f"{CHECKSUMS!r} of its group to {OFF!r}, so that it is read as it lies"
+        f"{CHECKSUMS!r} of its group to {OFF!r} to read it without checks"
     )

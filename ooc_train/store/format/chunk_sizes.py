@@ -5,16 +5,16 @@ from typing import Any
 import numpy as np
 
 CHUNK_BYTES = 0.8 * 2**20
+"""Decoded bytes of a default chunk. It fits a core's L2 cache beside the working memory."""
 
 _SHARD_BYTES = 64 * 2**20
-
-_MAX_CHUNKS = 4096
+_MAX_CHUNKS_PER_SHARD = 4096
 
 
 def default_chunk_rows(n_features: int, dtype: np.dtype[Any] | str) -> int:
-    """Rows of a chunk of about 0.8 MiB, which fits a core's L2 cache beside the work on it.
+    """Return the rows of a chunk of about 0.8 MiB.
 
-    A multiple of 256, or fewer where 256 rows take more.
+    The number is a multiple of 256 if 256 rows fit, else what fits, and at least 1.
     """
     rows = CHUNK_BYTES / (n_features * np.dtype(dtype).itemsize)
     return round(rows / 256) * 256 if rows >= 256 else max(1, int(rows))
@@ -23,10 +23,11 @@ def default_chunk_rows(n_features: int, dtype: np.dtype[Any] | str) -> int:
 def default_shard_rows(
     n_features: int, dtype: np.dtype[Any] | str, chunk_rows: int | None = None
 ) -> int:
-    """Rows of a shard of about 64 MiB: a multiple of `chunk_rows` (by default the default).
+    """Return the rows of a shard of about 64 MiB: a multiple of `chunk_rows`.
 
-    Of very small chunks a shard holds 4,096, so that its index, which readers keep, stays small.
+    A shard holds at most 4,096 chunks, because readers keep its index in memory.
     """
     chunk_rows = chunk_rows or default_chunk_rows(n_features, dtype)
     chunk_bytes = chunk_rows * n_features * np.dtype(dtype).itemsize
-    return min(_MAX_CHUNKS, max(1, round(_SHARD_BYTES / chunk_bytes))) * chunk_rows
+    chunks = min(_MAX_CHUNKS_PER_SHARD, max(1, round(_SHARD_BYTES / chunk_bytes)))
+    return chunks * chunk_rows

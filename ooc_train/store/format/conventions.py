@@ -1,7 +1,7 @@
-"""What the metadata of other writers mean, by the conventions of CF, xarray and NCZarr.
+"""Meaning of other writers' metadata, by the conventions of CF, xarray and NCZarr.
 
-Numbers alone do not say which of them are missing, how they are packed, or which axis the rows are.
-Attributes do. Each attribute that changes what values mean is decoded here, or refused.
+Attributes say which values are missing, how values are packed, and which axis the rows are. Each
+attribute that changes the meaning of values is decoded here, or refused.
 """
 
 import base64
@@ -24,65 +24,67 @@ _NAMED_FLOATS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 def decode_attributes(
     attributes: Mapping[str, Any], dtype: np.dtype[Any], path: str, *, masked: Any = None
 ) -> tuple[np.dtype[Any], MissingValues | None]:
-    """Say in which type values are meant, and which of them are missing.
+    """Return the type that values are meant in, and the values declared to be missing.
 
     Parameters
     ----------
     attributes : mapping
-        Of the array.
+        Attributes of the array.
     dtype : dtype
-        Of the values as they lie.
+        Type of the values as stored.
     path : str
-        What messages call the array.
+        Name of the array in messages.
     masked : scalar, optional
-        The fill value of the array, where its format makes that the missing value.
+        Fill value of the array, if its format makes that the missing value.
 
     Returns
     -------
-    dtype, MissingValues or None
-        The type that is meant, of the same size; and what is missing, None if nothing can be.
+    dtype
+        Type that is meant, of the same size.
+    MissingValues or None
+        None if no value is declared to be missing.
 
     Raises
     ------
     InvalidStore
-        If an attribute gives values another meaning that isn't decoded, or can't be understood.
+        If an attribute is malformed, or gives values a meaning that this package doesn't decode.
     """
     _require_plain(attributes, path)
     meant = _signedness(attributes.get("_Unsigned"), dtype, path)
-    missing = [
+    declared = [
         (name, _value(value, dtype, path, name))
         for name in ("_FillValue", "missing_value")
         for value in _several(attributes.get(name))
     ]
     if masked is not None:
-        missing.append((f"fill_value (in Zarr format 2 with {DIMENSIONS}, as of xarray)", masked))
+        declared.append((f"fill_value (in Zarr format 2 with {DIMENSIONS}, as of xarray)", masked))
     kept: dict[Any, str] = {}
-    for name, value in missing:
+    for name, value in declared:
         cast = _cast(value, dtype, meant)
         if cast is not None:
             kept.setdefault(cast, name)
     low, high = _valid_range(attributes, dtype, meant, path)
-    declared = MissingValues(tuple((name, value) for value, name in kept.items()), low, high)
-    return meant, None if declared == MissingValues() else declared
+    missing = MissingValues(tuple((name, value) for value, name in kept.items()), low, high)
+    return meant, None if missing == MissingValues() else missing
 
 
 def _require_plain(attributes: Mapping[str, Any], path: str) -> None:
     """Refuse values that stand for others: packed numbers, times, bit fields, codes."""
     if packed := [key for key in ("scale_factor", "add_offset") if key in attributes]:
         raise InvalidStore(
-            f"{path} holds packed values (it has {' and '.join(packed)}), which would be "
-            "taken as they lie; write them unpacked first"
+            f"{path} holds packed values (it has {' and '.join(packed)}), and the "
+            "packed numbers would be taken for the values; write them unpacked first"
         )
     for key, means_time in (
-        ("units", lambda said: " since " in said),
+        ("units", lambda value: " since " in value),
         ("calendar", bool),
-        # xarray notes so what it encoded.
-        ("dtype", lambda said: said.startswith(("datetime64", "timedelta64"))),
+        # xarray notes the type of encoded times so.
+        ("dtype", lambda value: value.startswith(("datetime64", "timedelta64"))),
     ):
-        said = attributes.get(key)
-        if isinstance(said, str) and means_time(said):
+        value = attributes.get(key)
+        if isinstance(value, str) and means_time(value):
             raise InvalidStore(
-                f"{path} holds times (it has {key}: {shown(said)}), whose numbers depend on the "
+                f"{path} holds times (it has {key}: {shown(value)}), whose numbers depend on the "
                 "unit; write numbers that mean what is to be learned, such as hours or years"
             )
     for key, what in (
@@ -92,52 +94,52 @@ def _require_plain(attributes: Mapping[str, Any], path: str) -> None:
     ):
         if key in attributes:
             raise InvalidStore(
-                f"{path} holds {what} (it has {key}), which would be taken as numbers; write what "
-                "they stand for"
+                f"{path} holds {what} (it has {key}), which would be taken for numbers; write "
+                "the values they stand for"
             )
 
 
-def _several(given: Any) -> list[Any]:
-    """Values of an attribute that may hold one, several, or none."""
-    if given is None:
+def _several(values: Any) -> list[Any]:
+    """Return the values of an attribute that holds none, one or several."""
+    if values is None:
         return []
-    return given if isinstance(given, list) else [given]
+    return values if isinstance(values, list) else [values]
 
 
-def _signedness(said: Any, dtype: np.dtype[Any], path: str) -> np.dtype[Any]:
-    """Type that ``_Unsigned`` makes of a type of whole numbers."""
-    if said is None:
+def _signedness(declared: Any, dtype: np.dtype[Any], path: str) -> np.dtype[Any]:
+    """Return the integer type that ``_Unsigned`` declares."""
+    if declared is None:
         return dtype
-    wanted = {"true": "u", "false": "i"}.get(str(said).lower())
+    wanted = {"true": "u", "false": "i"}.get(str(declared).lower())
     if wanted is None or dtype.kind not in "iu":
         raise InvalidStore(
-            f"{path} holds {dtype} and has _Unsigned={shown(said)}, which is true or false, of "
+            f"{path} holds {dtype} and has _Unsigned={shown(declared)}, which is true or false, of "
             "whole numbers; remove that attribute, or write the values in their own type"
         )
     return np.dtype(dtype.str.replace(dtype.kind, wanted))
 
 
-def _value(given: Any, dtype: np.dtype[Any], path: str, name: str) -> Any:
-    """Value of an attribute as JSON holds it, in a type that compares with `dtype`."""
-    numeric = isinstance(given, int | float | np.number | np.bool_)
+def _value(value: Any, dtype: np.dtype[Any], path: str, name: str) -> Any:
+    """Return an attribute's JSON value in a type that compares with `dtype`."""
+    numeric = isinstance(value, int | float | np.number | np.bool_)
     if dtype.kind in "biu" and numeric:
-        return given
+        return value
     if dtype.kind == "f":
         if numeric:
-            return given
-        if isinstance(given, str):
-            if given in _NAMED_FLOATS:
-                return _NAMED_FLOATS[given]
+            return value
+        if isinstance(value, str):
+            if value in _NAMED_FLOATS:
+                return _NAMED_FLOATS[value]
             # In Zarr format 3 xarray writes floats as the base64 of a little-endian double.
-            code = _from_base64(given)
+            code = _from_base64(value)
             if code is not None and len(code) == 8:
                 return struct.unpack("<d", code)[0]
-    if dtype.kind == "S" and isinstance(given, str) and (code := _from_base64(given)) is not None:
+    if dtype.kind == "S" and isinstance(value, str) and (code := _from_base64(value)) is not None:
         return code
-    if dtype.kind in "UT" and isinstance(given, str):
-        return given
+    if dtype.kind in "UT" and isinstance(value, str):
+        return value
     raise InvalidStore(
-        f"{path} holds {dtype} and has {name}={shown(given)}, which is no value of that type; "
+        f"{path} holds {dtype} and has {name}={shown(value)}, which is no value of that type; "
         "correct or remove that attribute"
     )
 
@@ -150,9 +152,9 @@ def _from_base64(text: str) -> bytes | None:
 
 
 def _cast(value: Any, dtype: np.dtype[Any], meant: np.dtype[Any]) -> Any:
-    """Value in the type that is meant, as Python's; None where the array can't hold it.
+    """Return a value in the type `meant`, as a Python scalar; None if the array can't hold it.
 
-    NaN is among those: as a number that is not finite it is refused anyway.
+    NaN is such a value: a number that isn't finite is refused in any case.
     """
     if dtype.kind in "SUT":
         return value if isinstance(value, str | bytes) else str(value)
@@ -171,37 +173,37 @@ def _cast(value: Any, dtype: np.dtype[Any], meant: np.dtype[Any]) -> Any:
     if not number.is_integer():
         return None
     whole = int(value)
-    for as_said in (dtype, meant):
-        limits = np.iinfo(as_said)
+    for stored_or_meant in (dtype, meant):
+        limits = np.iinfo(stored_or_meant)
         if limits.min <= whole <= limits.max:
-            # A value that is said to be signed means the same bits of an unsigned one.
-            return int(np.array(whole, as_said).view(meant))
+            # A signed value in an attribute means the same bits of an unsigned type.
+            return int(np.array(whole, stored_or_meant).view(meant))
     return None
 
 
 def flag_names(
     attributes: Mapping[str, Any], dtype: np.dtype[Any], meant: np.dtype[Any], path: str
 ) -> tuple[tuple[Any, str], ...] | None:
-    """Values that stand for names, and those names, by CF's flags; None where nothing names them.
+    """Return values and their names by CF's flag attributes, None if there are no names.
 
     Parameters
     ----------
     attributes : mapping
-        Of the array.
+        Attributes of the array.
     dtype, meant : dtype
-        Of the values as they lie, and as they are meant.
+        Type of the values as stored, and the type that is meant.
     path : str
-        What messages call the array.
+        Name of the array in messages.
 
     Raises
     ------
     InvalidStore
-        If there isn't a name for each value.
+        If values and names don't match one to one.
     """
     if "flag_meanings" not in attributes:
         return None
-    said = attributes["flag_meanings"]
-    names = said.split() if isinstance(said, str) else []
+    meanings = attributes["flag_meanings"]
+    names = meanings.split() if isinstance(meanings, str) else []
     values = [
         _cast(_value(value, dtype, path, "flag_values"), dtype, meant)
         for value in _several(attributes.get("flag_values"))
@@ -217,8 +219,8 @@ def flag_names(
 def _valid_range(
     attributes: Mapping[str, Any], dtype: np.dtype[Any], meant: np.dtype[Any], path: str
 ) -> tuple[tuple[str, float] | None, tuple[str, float] | None]:
-    """(attribute, value) of the least and of the greatest valid value."""
-    said: list[tuple[str, Any] | None] = [None, None]
+    """Return (attribute, value) of the least and of the greatest valid value."""
+    declared: list[tuple[str, Any] | None] = [None, None]
     if "valid_range" in attributes:
         both = attributes["valid_range"]
         if not isinstance(both, list) or len(both) != 2:
@@ -226,26 +228,26 @@ def _valid_range(
                 f"{path} has valid_range={shown(both)}, which should be two numbers; correct or "
                 "remove that attribute"
             )
-        said = [("valid_range", value) for value in both]
+        declared = [("valid_range", value) for value in both]
     for i, name in enumerate(("valid_min", "valid_max")):
         if name in attributes:
-            said[i] = (name, attributes[name])
-    found: list[tuple[str, float] | None] = []
-    for one in said:
-        if one is None:
-            found.append(None)
+            declared[i] = (name, attributes[name])
+    bounds: list[tuple[str, float] | None] = []
+    for bound in declared:
+        if bound is None:
+            bounds.append(None)
             continue
-        name, value = one
+        name, value = bound
         if dtype.kind not in "biuf":
             raise InvalidStore(f"{path} holds {dtype} and has {name}; remove that attribute")
         value = _value(value, dtype, path, name)
         cast = _cast(value, dtype, meant)
-        found.append((name, _bound(value) if cast is None else cast))
-    return found[0], found[1]
+        bounds.append((name, _bound(value) if cast is None else cast))
+    return bounds[0], bounds[1]
 
 
 def _bound(value: float) -> float:
-    """Return a bound that the type of the values doesn't hold, as one that compares with them."""
+    """Return a bound that the array's type can't hold, as a float that compares with it."""
     try:
         return float(value)
     except OverflowError:

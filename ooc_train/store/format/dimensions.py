@@ -1,4 +1,4 @@
-"""Names of the axes of arrays, and which axis the rows are."""
+"""Names of the axes of arrays, and the check that rows are the first axis."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ from ooc_train.core.schema import shown
 from ooc_train.errors import InvalidStore
 
 DIMENSIONS = "_ARRAY_DIMENSIONS"
-"""Attribute in which xarray keeps the names of the axes in Zarr format 2."""
+"""Attribute of xarray for the names of the axes in Zarr format 2."""
 
 _SAMPLES = frozenset(
     {"sample", "row", "obs", "observation", "record", "instance", "example", "cell"}
@@ -27,33 +27,33 @@ _FEATURES = frozenset(
         "output",
     }
 )
-"""What the axis of rows, and that of columns, are called, in the singular."""
+"""Usual names of the axis of rows, and of the axis of columns, in the singular."""
 
 
 def dimensions_of(
     attributes: Mapping[str, Any], names: Sequence[str | None] | None, path: str
 ) -> tuple[str | None, ...] | None:
-    """Names of the axes of an array, None if nothing names them.
+    """Return the names of an array's axes, None if nothing names them.
 
     Parameters
     ----------
     attributes : mapping
-        Of the array.
+        Attributes of the array.
     names : sequence, optional
-        Its ``dimension_names``, which Zarr format 3 has.
+        Its ``dimension_names``, a field of Zarr format 3.
     path : str
-        What messages call the array.
+        Name of the array in messages.
 
     Raises
     ------
     InvalidStore
-        If an attribute that names axes is no list of names.
+        If an attribute for the names of axes is no list of names.
     """
     if names is None:
         names = attributes.get(DIMENSIONS)
     if names is None and isinstance(attributes.get("_nczarr_array"), Mapping):
-        about = attributes["_nczarr_array"]
-        paths = about.get("dimrefs", about.get("dimension_references"))
+        nczarr = attributes["_nczarr_array"]
+        paths = nczarr.get("dimrefs", nczarr.get("dimension_references"))
         names = paths if not isinstance(paths, list) else [_last(each) for each in paths]
     if names is None:
         return None
@@ -68,7 +68,7 @@ def dimensions_of(
 
 
 def _last(path: Any) -> Any:
-    """Return the name that a path in a group ends with."""
+    """Return the last part of a path in a group."""
     return path.rpartition("/")[2] if isinstance(path, str) else path
 
 
@@ -78,19 +78,19 @@ def require_rows_first(path: str, dimensions: Mapping[str, tuple[str | None, ...
     Parameters
     ----------
     path : str
-        What messages call the store.
+        Name of the store in messages.
     dimensions : mapping
         Names of the axes of each array, by role: "X", "y", "sample_weight".
 
     Raises
     ------
     InvalidStore
-        If X lies transposed, or the rows of two arrays are different dimensions.
+        If X is transposed, or two arrays have different dimensions as rows.
     """
     rows = {role: names[0] for role, names in dimensions.items() if names and names[0] is not None}
     others = [name for role, name in rows.items() if role != "X"]
     for role, names in dimensions.items():
-        # What y goes along are the rows, whatever that dimension is called.
+        # The first dimension of y is the rows, whatever its name.
         if names is None or len(names) != 2 or (role == "X" and names[0] in others):
             continue
         first, second = names
@@ -103,14 +103,14 @@ def require_rows_first(path: str, dimensions: Mapping[str, tuple[str | None, ...
                 f"transposed, as {role}.transpose({names[1]!r}, {names[0]!r}) of xarray does"
             )
     if len(set(rows.values())) > 1:
-        said = ", ".join(f"{name!r} of {role}" for role, name in rows.items())
+        listed = ", ".join(f"{name!r} of {role}" for role, name in rows.items())
         raise InvalidStore(
-            f"{path}: rows go along different dimensions: {said}; write the arrays along one "
-            "dimension, or give them the same name if they are one"
+            f"{path}: the arrays have different dimensions as rows: {listed}; write them along one "
+            "dimension, or give the dimensions one name if they are the same"
         )
 
 
 def _among(words: frozenset[str], name: str | None) -> bool:
-    """Whether an axis is called by one of the words, such as "sample", "samples" or "n_samples"."""
+    """Return whether a word names the axis, such as "sample", "samples" or "n_samples"."""
     bare = (name or "").lower().removeprefix("n_")
     return bare in words or bare.removesuffix("s") in words

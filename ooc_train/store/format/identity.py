@@ -1,16 +1,15 @@
-"""Which commit of which store a file belongs to: told by each shard, or by an array's metadata.
+"""Identity of shards: which commit of which store a file belongs to.
 
-A shard of ours ends with its data, an identity of 36 bytes, and Zarr's index. The identity names
-the commit of the store, the array, and the number of the shard. Zarr allows bytes between data and
-index that no entry of the index names, and a reader gets the identity by the same call as the
-index. So a shard that was copied or moved over another one, or that is of another commit, is told
-from the one that is due.
+A shard of our format holds its chunks, an identity of 36 bytes, and Zarr's index. Zarr allows
+unused bytes between chunks and index, and one call reads identity and index together. The identity
+names the store's commit, the array and the shard's number. So a reader detects a shard that was
+copied over another, or that belongs to another commit.
 
-Stores of others, and ours of format 1, have no such identity. There a task looks, when it has read
-its rows, whether the metadata file of each array is still the one that the array was opened by. A
-store is replaced in one direction, and the look comes last: where the file is the same, so were all
-that were opened before. One look a task costs a pass nothing; one each time that a file is opened
-took 10 to 18 % of a pass over chunks of 800 and 64 KB that are files.
+Other stores, and ours of format 1, have no identity. There, a task reads its rows, and then checks
+that each array's metadata file is the one that the array was opened by. A replaced store has a new
+metadata file, so an unchanged file proves that all earlier reads were of the same store. One check
+a task costs nothing. One check at each opening of a file took 10 to 18 % of a pass over chunks of
+800 and 64 KB in single files.
 """
 
 import os
@@ -26,10 +25,10 @@ from ooc_train.errors import InvalidStore, StoreChanged
 from ooc_train.store.format.metadata import read_metadata
 
 IDENTITY_BYTES = 36
-"""What a shard of a store of ours has between its data and its index."""
+"""Size of the identity between the chunks and the index of a shard."""
 
 _FIELDS = struct.Struct("<16sQ8s")
-"""Commit of the store, number of the shard, and a digest of the array's name; a crc32c follows."""
+"""Id of the commit, number of the shard, digest of the array's name; a CRC32C follows."""
 
 _METADATA = ("zarr.json", ".zarray")
 
@@ -40,12 +39,12 @@ def new_store_id() -> str:
 
 
 def shard_identity(store_id: str, array: str, shard: int) -> bytes:
-    """Return what a shard says of itself.
+    """Return the identity of a shard.
 
     Parameters
     ----------
     store_id : str
-        Of the commit of the store.
+        Id of the store's commit.
     array : str
         Name of the array in its group.
     shard : int
@@ -54,7 +53,7 @@ def shard_identity(store_id: str, array: str, shard: int) -> bytes:
     Returns
     -------
     bytes
-        `IDENTITY_BYTES` of them.
+        `IDENTITY_BYTES` bytes.
     """
     fields = _FIELDS.pack(bytes.fromhex(store_id), shard, _name_digest(array))
     checksum: bytes = crc32c(fields).to_bytes(4, "little")
@@ -62,29 +61,29 @@ def shard_identity(store_id: str, array: str, shard: int) -> bytes:
 
 
 def wrong_identity(found: bytes | bytearray, store_id: str, array: str, shard: int) -> str | None:
-    """Return what is wrong with the identity of a shard, None if it is the one that is due.
+    """Return what is wrong with the identity of a shard, None if it is the expected one.
 
     Parameters
     ----------
     found : bytes or bytearray
-        `IDENTITY_BYTES` of them, as they were read.
+        `IDENTITY_BYTES` bytes of the file.
     store_id, array, shard
-        As for `shard_identity`.
+        The expected identity, as in `shard_identity`.
     """
     if found == shard_identity(store_id, array, shard):
         return None
     fields, checksum = found[: _FIELDS.size], found[_FIELDS.size :]
     if len(found) < IDENTITY_BYTES or crc32c(fields).to_bytes(4, "little") != checksum:
         return (
-            "its file does not say which shard it is: it is damaged, or another program wrote it "
+            "its file has no identity of a shard: it is damaged, or another program wrote it "
             "(if that was on purpose: set the attribute 'checksums' of the store to 'off')"
         )
-    of, number, name = _FIELDS.unpack(fields)
-    if of.hex() != store_id:
-        return f"its file belongs to another store or commit ({of.hex()}, where {store_id} is due)"
+    commit, number, name = _FIELDS.unpack(fields)
+    if commit.hex() != store_id:
+        return f"its file belongs to another store or commit ({commit.hex()}, expected {store_id})"
     if name != _name_digest(array):
         return f"its file belongs to another array of the store (as shard {number:,})"
-    return f"its file is shard {number:,}, where shard {shard:,} is due"
+    return f"its file is shard {number:,}, expected shard {shard:,}"
 
 
 @cache
@@ -93,9 +92,16 @@ def _name_digest(array: str) -> bytes:
 
 
 def require_commit(array_path: str, store_id: str) -> None:
-    """Raise if the store around an array is no longer the commit that was opened.
+    """Raise if a store is no longer the commit that was opened.
 
-    For a file that is missing or not the one that is due: this tells what happened to it.
+    Called for a file that is missing or wrong, to explain it by a replaced store.
+
+    Parameters
+    ----------
+    array_path : str
+        Directory of one of the store's arrays.
+    store_id : str
+        Id of the commit that was opened.
 
     Raises
     ------
@@ -109,25 +115,25 @@ def require_commit(array_path: str, store_id: str) -> None:
     except (KeyError, TypeError):
         found = None
     except (OSError, InvalidStore):
-        return  # It can't be told: the caller says what is wrong with the file.
+        return  # The cause is unknown: the caller reports what is wrong with the file.
     if found != store_id:
         raise _changed(store)
 
 
 @dataclass(frozen=True, slots=True)
 class MetadataStamp:
-    """The metadata file of an array as it was when the array was opened.
+    """The state of an array's metadata file when the array was opened.
 
     Parameters
     ----------
     file : str
-        Its path.
+        Path of the file.
     host : str
-        Name of the host that saw it.
+        Name of the host that recorded the state.
     device, inode : int
-        Of the file; compared on that host only, since they may differ on others.
+        Numbers of the file; compared on that host only, since other hosts may number otherwise.
     mtime_ns, size : int
-        Time of its last change in nanoseconds, and bytes; compared everywhere.
+        Time of the last change in nanoseconds, and bytes; compared on every host.
     """
 
     file: str
@@ -139,7 +145,7 @@ class MetadataStamp:
 
     @classmethod
     def of(cls, directory: str) -> "MetadataStamp | None":
-        """Look at the metadata of an array in a local directory, None if there is none."""
+        """Record the state of the metadata file in a local directory, None if there is none."""
         for name in _METADATA:
             file = os.path.join(directory, name)
             try:
@@ -150,12 +156,12 @@ class MetadataStamp:
         return None
 
     def require_same(self) -> None:
-        """Raise if the file is another one now.
+        """Raise if the file differs from the recorded state.
 
         Raises
         ------
         StoreChanged
-            If it was replaced, changed or removed.
+            If the file was replaced, changed or removed.
         """
         try:
             found = os.stat(self.file)

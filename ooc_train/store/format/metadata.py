@@ -1,9 +1,9 @@
-"""The metadata files of Zarr, as they are read: checked before anything that they say is believed.
+"""Metadata files of Zarr, checked against the specifications before any value is used.
 
-What a file has to say, by Zarr's specifications, is declared here, and no more. Fields that format
-3 does not know are refused, as it demands, unless they say that readers may pass over them: one
-letter of "attributes" that flips would make a store of ours one of another writer. Files of format
-2, which zarr-python reads, are looked at before it does.
+The checks declare what a file must contain by Zarr's specifications. As format 3 demands, unknown
+fields are refused unless ``must_understand`` is false: one flipped letter of "attributes" would
+turn a store of ours into another writer's. Files of format 2 are checked before zarr-python reads
+them.
 """
 
 import os
@@ -36,17 +36,17 @@ METADATA = FileKind(
     "restore it from a copy, or write the store anew",
 )
 
-_MOST_AXES = 32
-"""Of an array; NumPy's has at most 64."""
+_MAX_AXES = 32
+"""Axes of an array; NumPy allows at most 64."""
 
-_MOST_LENGTH = 2**48
-"""Of an axis: bytes of two of them, and sums of such, fit into 64 bits for what is real."""
+_MAX_LENGTH = 2**48
+"""Length of an axis. Bytes of real arrays, and sums of them, fit into 64 bits."""
 
-_LARGEST_SEED = 2**14_000
-"""Seeds may have any size that JSON brings back."""
+_MAX_SEED = 2**14_000
+"""Seeds may be as large as Python's JSON parser accepts."""
 
 _NAMED = either(text, record({"name": text}, optional={"configuration": or_none(mapping)}))
-_CHUNKS = list_of(integer(1, _MOST_LENGTH), most=_MOST_AXES)
+_CHUNKS = list_of(integer(1, _MAX_LENGTH), most=_MAX_AXES)
 
 _NODE = record(
     {"zarr_format": one_of(3), "node_type": one_of("array", "group")},
@@ -54,7 +54,7 @@ _NODE = record(
 )
 _ARRAY = record(
     {
-        "shape": list_of(integer(0, _MOST_LENGTH), most=_MOST_AXES),
+        "shape": list_of(integer(0, _MAX_LENGTH), most=_MAX_AXES),
         "data_type": _NAMED,
         "chunk_grid": _NAMED,
         "chunk_key_encoding": _NAMED,
@@ -84,7 +84,7 @@ _FORMAT_2 = {
     ".zarray": record(
         {
             "zarr_format": one_of(2),
-            "shape": list_of(integer(0, _MOST_LENGTH), most=_MOST_AXES),
+            "shape": list_of(integer(0, _MAX_LENGTH), most=_MAX_AXES),
             "chunks": _CHUNKS,
         }
     ),
@@ -100,7 +100,7 @@ _MANIFEST = record(
         "feature_names": or_none(texts()),
         "classes": or_none(list_of(scalar)),
         "class_counts": or_none(list_of(integer(0))),
-        "shuffled": or_none(integer(0, _LARGEST_SEED)),
+        "shuffled": or_none(integer(0, _MAX_SEED)),
         "attributes": mapping,
         "recipe": or_none(mapping),
         "statistics": or_none(
@@ -120,16 +120,16 @@ _MANIFEST = record(
 
 
 def read_metadata(directory: str) -> dict[str, Any] | None:
-    """Read the ``zarr.json`` of a local directory, None if it has none.
+    """Return the ``zarr.json`` of a local directory, None if it has none.
 
     Raises
     ------
     InvalidStore
-        If it is no file, no JSON object, or no metadata of a group or an array.
+        If it is not a regular file, no JSON object, or no metadata of a group or an array.
     """
     path = os.path.join(directory, "zarr.json")
     try:
-        # Attributes of other writers may be NaN, as Python writes it.
+        # Other writers store NaN in attributes, as Python's JSON writer does.
         found = read_json(path, METADATA, constants=True)
     except (FileNotFoundError, NotADirectoryError):
         return None
@@ -145,7 +145,7 @@ def read_metadata(directory: str) -> dict[str, Any] | None:
 
 
 def _require_chunks(metadata: dict[str, Any], path: str) -> None:
-    """Refuse chunks of other axes than the array, and shards that are not made of whole chunks."""
+    """Refuse chunks with other axes than the array, and shards with partial chunks."""
     axes = len(metadata["shape"])
     names = metadata.get("dimension_names")
     if names is not None and len(names) != axes:
@@ -171,12 +171,12 @@ def _require_chunks(metadata: dict[str, Any], path: str) -> None:
 
 
 def require_valid_metadata(directory: str) -> None:
-    """Look at the metadata files of a local directory that zarr-python will read.
+    """Check the metadata files of a local directory that zarr-python will read.
 
     Raises
     ------
     InvalidStore
-        If one of them is no file, no JSON object, or not what the specification says.
+        If one of them is not a regular file, no JSON object, or violates the specification.
     """
     read_metadata(directory)
     for name, check in _FORMAT_2.items():
@@ -193,11 +193,18 @@ def require_valid_metadata(directory: str) -> None:
 
 
 def require_manifest(manifest: Any, path: str) -> None:
-    """Refuse a manifest of ours whose values are of other kinds than were written.
+    """Refuse a manifest of our format whose values have the wrong types.
+
+    Parameters
+    ----------
+    manifest : JSON value
+        Attributes of the group.
+    path : str
+        File of the manifest, for the message.
 
     Raises
     ------
     InvalidStore
-        With the place of the value.
+        The message names the value.
     """
     require(manifest, _MANIFEST, path, METADATA, inside="attributes")

@@ -16,9 +16,9 @@ class MissingValues:
     Parameters
     ----------
     missing : tuple of (str, scalar)
-        The attribute that declares it, and the value, in the type that is handed out.
+        Each attribute and the value it declares missing, in the type that readers return.
     low, high : tuple of (str, number), or None
-        The attribute, and the least or greatest valid value.
+        The attribute and the least or greatest valid value.
     """
 
     missing: tuple[tuple[str, Any], ...] = ()
@@ -26,25 +26,25 @@ class MissingValues:
     high: tuple[str, float] | None = None
 
     def require_present(self, values: NDArray[Any], first_row: int, name: str) -> None:
-        """Raise where rows hold a value that is missing.
+        """Raise if any row holds a missing value.
 
         Parameters
         ----------
         values : ndarray, shape (rows, ...)
-            Rows as they were read.
+            Rows as read.
         first_row : int
-            Number of the first of them.
+            Row number of ``values[0]``.
         name : str
-            What the message calls the array.
+            Name of the array in the message.
 
         Raises
         ------
         NonFiniteData
-            With the first such row and column, and the attribute.
+            The message names the first such row, its column and the attribute.
         """
         for attribute, value in self.missing:
-            where = "marks as missing"
-            self._require_none(values == value, values, first_row, name, f"{attribute} {where}")
+            why = f"{attribute} marks as missing"
+            self._require_none(values == value, values, first_row, name, why)
         if self.low is not None:
             attribute, least = self.low
             why = f"{attribute} takes as missing: it is less than {least:g}"

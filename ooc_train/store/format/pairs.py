@@ -1,13 +1,13 @@
-"""Stores that were made together: the rows for training and those for testing of one `ingest`.
+"""Pairs of stores: the training rows and the test rows of one `ingest`.
 
-Both are made whole beside their places. Then the store for testing gets its name, and after it the
-store for training. Where a process was killed in between, the next opening of either store, and the
-next `ingest` to the same place, give the second one its name. Where nothing is left to name, and
-the partner is of another ingest, a note says so: rows for testing may have been trained on. A
-partner that is not there was moved or removed, which is nobody's business.
+An ingest completes both stores under temporary names. Then it renames the test store, and after
+that the training store. If the process was killed in between, the next opening of either store
+renames the second one, and so does the next `ingest` to the same path. If the partner belongs to
+another ingest, a note warns that test rows may be among the training rows. A missing partner gives
+no note: users may move or remove it.
 
-What a store is part of lies among the attributes of its X, a small file, and so in the checksums of
-its manifest: the manifest of many columns is not read for it.
+The pair is recorded in the attributes of X: a small file, which the manifest's checksums cover. So
+a look at the partner needn't read a manifest of many columns.
 """
 
 import os
@@ -23,24 +23,24 @@ from ooc_train.errors import InvalidStore
 from ooc_train.store.format.metadata import read_metadata
 
 PAIR = "pair"
-"""The attribute of X that says what a store is part of."""
+"""Attribute of X that records the pair of its store."""
 
 _WAITS, _WAIT_SECONDS = 100, 0.01
-"""Looks at a pair whose stores are being named by a process that is alive."""
+"""Attempts, and seconds between them, while a live process renames the stores of a pair."""
 
 
 @dataclass(frozen=True)
 class StorePair:
-    """What one of two stores says of both.
+    """What one store of a pair records of both.
 
     Parameters
     ----------
     id : str
-        Random; of both stores.
+        Random id that both stores have.
     partner : str
         Name of the other store, in the same folder.
     replaces : str
-        What tells the store that this one replaced, or is to replace, from all others.
+        Identifies the store that this one replaces.
     """
 
     id: str
@@ -49,7 +49,7 @@ class StorePair:
 
     @classmethod
     def of(cls, attributes: Mapping[str, Any]) -> "StorePair | None":
-        """Read it from the attributes of X, None where a store is of no pair."""
+        """Return the pair that the attributes of X record, None if there is none."""
         found = attributes.get(PAIR)
         if not isinstance(found, dict) or set(found) != {"id", "partner", "replaces"}:
             return None
@@ -61,18 +61,18 @@ class StorePair:
 
     @classmethod
     def at(cls, path: str) -> "StorePair | None":
-        """Read what a store in a local folder says, None where it says nothing or none is there."""
+        """Return the pair that the store in a local folder records, None if there is none."""
         with suppress(InvalidStore, OSError):
             attributes = (read_metadata(os.path.join(path, "X")) or {}).get("attributes")
             return cls.of(attributes) if isinstance(attributes, dict) else None
         return None
 
     def to_json(self) -> dict[str, str]:
-        """As JSON values, from which `of` makes the same."""
+        """Return JSON values from which `of` makes the same pair."""
         return asdict(self)
 
     def partner_of(self, path: str) -> str:
-        """Return where the partner of the store at a path lies."""
+        """Return the path of the partner of the store at `path`."""
         return os.path.join(os.path.dirname(path), self.partner)
 
 
@@ -82,17 +82,17 @@ def new_pair_id() -> str:
 
 
 def finish_pair(path: str) -> tuple[str, ...]:
-    """Name the store that a killed process left whole beside a place, if its partner has its name.
+    """Rename the complete store that a killed ingest left, if its partner has its name.
 
     Parameters
     ----------
     path : str
-        Absolute path of the place.
+        Absolute path that the store will have.
 
     Returns
     -------
     tuple of str
-        What users have to know of it, empty where there is no such store.
+        Notes for the user; empty if there was no such store.
     """
     left = partial_path_of(path)
     for _ in range(_WAITS):
@@ -107,36 +107,39 @@ def finish_pair(path: str) -> tuple[str, ...]:
             sleep(_WAIT_SECONDS)
         except OSError as error:
             why = error.strerror or error
-            note = f"an ingest was killed before it could rename {left} to {path}, and nor can this"
+            note = (
+                f"an ingest was killed before it renamed {left} to {path}, and renaming failed now"
+            )
             return (f"{note} ({why}); open it once with permission to write there",)
         else:
-            note = "an ingest was killed before it had named its second store"
-            return (f"{note}: {path} is in its place now",)
+            return (
+                f"an ingest was killed before it renamed its second store: {path} is complete now",
+            )
     return ()
 
 
 def pair_notes(path: str, pair: StorePair | None) -> tuple[str, ...]:
-    """Return what users have to know of the partner of a store, which is named where it is due.
+    """Return notes for the user on a store's partner, after finishing its rename.
 
     Parameters
     ----------
     path : str
         Absolute path of the store.
     pair : StorePair or None
-        Of the store.
+        Pair of the store.
     """
     if pair is None:
         return ()
     partner = pair.partner_of(path)
-    if told := finish_pair(partner):
-        return told
+    if notes := finish_pair(partner):
+        return notes
     if not os.path.lexists(partner):
         return ()
     theirs = StorePair.at(partner)
     if theirs is not None and theirs.id == pair.id:
         return ()
     note = (
-        f"{path} and {partner} are not of the same ingest: rows for testing may be among those for "
-        "training; ingest both anew"
+        f"{path} and {partner} are not of the same ingest: test rows may be among the training "
+        "rows; ingest both again"
     )
     return (note,)

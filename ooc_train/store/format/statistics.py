@@ -1,4 +1,4 @@
-"""Mean, scale and range of each column, added up while a store is written."""
+"""Mean, scale and range of each column, computed while a store is written."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,11 +19,11 @@ class ColumnStatistics:
     mean, scale : ndarray of float64, shape (feature,)
         Mean and population standard deviation, weighted if `weighted`.
     minimum, maximum : ndarray of float64, shape (feature,)
-        Range over all rows, whatever their weight.
+        Range over all rows, whatever their weights.
     weight : float
-        Sum of the weights: the number of rows unless `weighted`.
+        Sum of the weights; the number of rows unless `weighted`.
     weighted : bool
-        Whether the store has weights, which mean and scale respect.
+        Whether mean and scale use the store's weights.
     """
 
     mean: Vector
@@ -34,7 +34,7 @@ class ColumnStatistics:
     weighted: bool
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values, from which `from_json` makes the same bits."""
+        """Return JSON values from which `from_json` makes the same bits."""
         return {
             "mean": self.mean.tolist(),
             "scale": self.scale.tolist(),
@@ -46,7 +46,7 @@ class ColumnStatistics:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "ColumnStatistics":
-        """From what `to_json` gave."""
+        """Return the statistics whose `to_json` made these values."""
         return cls(
             mean=np.asarray(values["mean"], dtype=np.float64),
             scale=np.asarray(values["scale"], dtype=np.float64),
@@ -58,18 +58,18 @@ class ColumnStatistics:
 
 
 class StatisticsSum:
-    """Adds up `ColumnStatistics` chunk by chunk.
+    """Computes `ColumnStatistics` from chunks.
 
-    Each chunk's mean and sum of squared deviations is computed about its own mean and merged by the
-    update of Chan, Golub and LeVeque (1979), which doesn't cancel where a mean is large against its
-    scale. No BLAS: its bits depend on the number of threads.
+    Each chunk's mean and squared deviations are merged by the update of Chan, Golub and LeVeque
+    (1979). The update doesn't lose digits where a mean is large against its scale. It uses no BLAS,
+    whose bits depend on the number of threads.
 
     Parameters
     ----------
     n_features : int
         Columns of X.
     weighted : bool
-        Whether `add` is given weights.
+        Whether `add` receives weights.
     """
 
     def __init__(self, n_features: int, *, weighted: bool) -> None:
@@ -81,20 +81,20 @@ class StatisticsSum:
         self._maximum = np.full(n_features, -np.inf)
 
     def add(self, X: NDArray[Any], weight: NDArray[Any] | None) -> None:
-        """Add a chunk.
+        """Add the rows of a chunk.
 
         Parameters
         ----------
         X : ndarray, shape (row, feature)
-            At least one row, all finite.
+            At least one row, all values finite.
         weight : ndarray, shape (row,), or None
-            Weights >= 0, None unless `weighted`.
+            Weights of at least 0; None unless `weighted`.
         """
         np.minimum(self._minimum, X.min(axis=0), out=self._minimum)
         np.maximum(self._maximum, X.max(axis=0), out=self._maximum)
         total = float(len(X)) if weight is None else float(weight.sum(dtype=np.float64))
         if total > 0:
-            # Values near the largest float overflow; `result` says what becomes of them.
+            # Values near the largest float overflow; `result` replaces infinities.
             with np.errstate(over="ignore", invalid="ignore"):
                 self._merge(X.astype(np.float64), weight, total)
 
@@ -112,10 +112,10 @@ class StatisticsSum:
         self._weight = merged
 
     def result(self) -> ColumnStatistics:
-        """Statistics of all that was added.
+        """Return the statistics of all rows added.
 
-        Mean and scale are 0 if every weight was 0, and the largest float, which JSON can hold,
-        where they overflow.
+        Mean and scale are 0 if every weight was 0. Where they overflow, they are the largest float,
+        which JSON can hold.
         """
         scale = np.sqrt(self._squares / self._weight) if self._weight else np.zeros_like(self._mean)
         largest = np.finfo(np.float64).max

@@ -1,4 +1,4 @@
-"""``zarr.json`` of arrays and groups."""
+"""``zarr.json`` of arrays and groups: parsed for the direct route, and written."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from ooc_train.core.schema import shown
 from ooc_train.errors import InvalidStore
 from ooc_train.store.format.arrays import ArrayLayout, Codec
 
-_LONGEST_TEXT = 2**20
+_MAX_TEXT_BYTES = 2**20
 """Bytes of a text of fixed length that are read directly."""
 
 _DATA_TYPES = {"bool", "float16", "float32", "float64"} | {
@@ -26,23 +26,23 @@ _INDEX_CODECS = [
 def direct_layout(
     path: str, name: str, metadata: Mapping[str, Any], *, fill_missing: bool = False
 ) -> ArrayLayout | None:
-    """Layout of a local Zarr v3 array if the direct route reads it, else None.
+    """Return the layout of a local Zarr v3 array if the direct route reads it, else None.
 
     Parameters
     ----------
     path : str
         Directory of the array.
     name : str
-        What messages call it.
+        Name of the array in messages.
     metadata : mapping
         Its ``zarr.json``, as `read_metadata` returns it.
     fill_missing : bool
-        Whether chunks that were never written are read as the fill value.
+        Whether unwritten chunks are read as the fill value.
 
     Raises
     ------
     InvalidStore
-        If the fill value is wanted and is none of the array's type.
+        If the fill value is needed, and isn't of the array's type.
     """
     shape = tuple(metadata["shape"])
     grid, keys = _extension(metadata["chunk_grid"]), _extension(metadata["chunk_key_encoding"])
@@ -88,11 +88,11 @@ def direct_layout(
 
 
 def _dtype(data_type: Any) -> np.dtype[Any] | None:
-    """NumPy's type of a number or a text of fixed length, None for any other."""
+    """Return NumPy's type of a number or a text of fixed length, None for any other."""
     if isinstance(data_type, str):
         return np.dtype(data_type).newbyteorder("<") if data_type in _DATA_TYPES else None
     kind, size = data_type["name"], (data_type.get("configuration") or {}).get("length_bytes", 0)
-    if isinstance(size, bool) or not isinstance(size, int) or not 0 < size <= _LONGEST_TEXT:
+    if isinstance(size, bool) or not isinstance(size, int) or not 0 < size <= _MAX_TEXT_BYTES:
         return None
     if kind == "fixed_length_utf32" and size % 4 == 0:
         return np.dtype(f"<U{size // 4}")
@@ -100,7 +100,10 @@ def _dtype(data_type: Any) -> np.dtype[Any] | None:
 
 
 def _fill(value: Any, dtype: np.dtype[Any], path: str) -> bytes:
-    """Bytes of a fill value, which ``zarr.json`` holds as a number, a word, or the bits in hex."""
+    """Return the stored bytes of a fill value.
+
+    ``zarr.json`` holds it as a number, a word such as "NaN", or the bits in hexadecimal digits.
+    """
     try:
         if dtype.kind == "U":
             return np.array([_text(value)], dtype).tobytes()
@@ -124,22 +127,22 @@ def _text(value: Any) -> str:
     return value
 
 
-def _extension(given: Any) -> Mapping[str, Any]:
-    """Return what metadata name, and configure: a name alone stands for one without settings."""
-    if isinstance(given, str):
-        return {"name": given}
-    return given if given.get("configuration") is not None else {"name": given["name"]}
+def _extension(value: Any) -> Mapping[str, Any]:
+    """Return an extension point as a mapping; a bare name has no configuration."""
+    if isinstance(value, str):
+        return {"name": value}
+    return value if value.get("configuration") is not None else {"name": value["name"]}
 
 
 def _bare(codec: Mapping[str, Any]) -> dict[str, Any]:
-    """Drop a configuration that is empty, which writers spell both ways."""
+    """Drop an empty configuration, which some writers spell out."""
     return {key: value for key, value in codec.items() if value != {}}
 
 
 def _codec_chain(
     codecs: Sequence[Mapping[str, Any]], dtype: np.dtype[Any]
 ) -> tuple[Codec, bool] | None:
-    """(codec, crc) of the chain bytes [+ blosc | zstd] [+ crc32c], None for any other."""
+    """Return (codec, crc) of the chain bytes [+ blosc | zstd] [+ crc32c], None for any other."""
     names = [codec["name"] for codec in codecs]
     if names[:1] != ["bytes"]:
         return None
@@ -154,7 +157,7 @@ def _codec_chain(
 
 
 def _key_template(keys: Mapping[str, Any], n_axes: int) -> str | None:
-    """File of a shard with ``{}`` for its number along the rows, None of an unknown encoding."""
+    """Return the file of a shard with ``{}`` for its number, None for an unknown encoding."""
     default = keys["name"] == "default"
     separator = keys.get("configuration", {}).get("separator", "/" if default else ".")
     if keys["name"] not in ("default", "v2") or separator not in ("/", "."):
@@ -166,7 +169,17 @@ def _key_template(keys: Mapping[str, Any], n_axes: int) -> str | None:
 def array_metadata(
     layout: ArrayLayout, dimension_names: Sequence[str], attributes: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """``zarr.json`` of an array that our writer lays down: sharded, with a crc32c everywhere."""
+    """Return the ``zarr.json`` of an array that our writer makes: sharded, with CRC32C everywhere.
+
+    Parameters
+    ----------
+    layout : ArrayLayout
+        Layout with the final number of rows.
+    dimension_names : sequence of str
+        One name an axis.
+    attributes : mapping
+        User attributes; JSON values.
+    """
     dtype = np.dtype(layout.dtype)
     codecs: list[dict[str, Any]] = [{"name": "bytes", "configuration": {"endian": "little"}}]
     if layout.codec == "blosc":
@@ -204,5 +217,5 @@ def array_metadata(
 
 
 def group_metadata(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """``zarr.json`` of a group."""
+    """Return the ``zarr.json`` of a group."""
     return {"zarr_format": 3, "node_type": "group", "attributes": dict(attributes)}

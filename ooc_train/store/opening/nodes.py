@@ -159,7 +159,7 @@ class Node:
                 "first, as `ooc-train ingest` does"
             )
         attributes = self.attributes
-        meant, declared = decode_attributes(attributes, lying, self.path, masked=self._masked)
+        meant, missing = decode_attributes(attributes, lying, self.path, masked=self._masked)
         names = flag_names(attributes, lying, meant, self.path)
         if names is not None and role != "y":
             raise InvalidStore(
@@ -167,7 +167,7 @@ class Node:
                 "taken as numbers; write a column for each category, or remove that attribute"
             )
         dtype = "T" if lying.kind == "T" else meant.str
-        return replace(layout, dtype=dtype, declared=declared, names=names, stamp=self.stamp)
+        return replace(layout, dtype=dtype, missing_values=missing, names=names, stamp=self.stamp)
 
     def verified_layout(
         self, role: str, checksums: StoreChecksums | None, *, fill_missing: bool = False
@@ -228,8 +228,8 @@ class Node:
             layout = codes.layout(role, fill_missing=fill_missing)
             names = tuple(enumerate(categories.values()))
             code = "encoding as categories of AnnData"
-            declared = MissingValues(((code, -1),), (code, 0), (code, len(names) - 1))
-            return replace(layout, declared=declared, names=names)
+            missing = MissingValues(((code, -1),), (code, 0), (code, len(names) - 1))
+            return replace(layout, missing_values=missing, names=names)
         if "matrix" in kind:
             raise InvalidStore(
                 f"{self.path} is sparse ({kind} of AnnData), and {role} has to be dense; write "

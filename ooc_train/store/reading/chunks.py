@@ -1,4 +1,4 @@
-"""One chunk of an array into a buffer of the caller's."""
+"""Reading of chunks and rows of one array into the caller's buffers."""
 
 from types import TracebackType
 from typing import Any, Self
@@ -11,33 +11,33 @@ from ooc_train.store.reading.direct import DirectRoute
 from ooc_train.store.reading.label_coder import LabelCoder
 from ooc_train.store.reading.zarr_route import ZarrRoute
 
-_MOST_RUN = 512
-"""Chunks that one call to the system may bring: it takes 1,024 buffers, and each has a checksum."""
+_MAX_RUN = 512
+"""Chunks of one `read_run`: a system call takes 1,024 buffers, two for each chunk."""
 
 
 class ChunkReader:
-    """Reads the chunks of one array; each thread has its own.
+    """Reads the chunks of one array; each thread needs its own reader.
 
-    A context manager: leaving it closes its files, and raises `StoreChanged` where the array was
-    replaced meanwhile and its shards don't tell. Who keeps a reader asks `require_same`, after what
-    was read and before it is used.
+    A context manager. Its exit closes the files, and raises `StoreChanged` if an array without
+    shard identities was replaced meanwhile. Otherwise, call `require_same` after reading and before
+    using the rows.
 
     Parameters
     ----------
     layout : ArrayLayout
-        The array, of a `Store` such as ``open_store(path).X``.
+        Layout of the array, such as ``open_store(path).X``.
 
     Attributes
     ----------
     scratch_bytes : int
-        Room that `read` needs for encoded bytes, 0 if it needs none.
+        Bytes of the buffer that `read` needs for encoded chunks; 0 if none is needed.
     hidden_bytes : int
-        Most bytes that zarr-python allocates by itself during a `read`, 0 on the direct route; and
-        where labels are handed out as codes, the labels of a chunk, which this keeps.
+        Most bytes that a `read` allocates by itself: in zarr-python (0 on the direct route), and
+        for the labels of a chunk, where labels are encoded.
     in_parts : bool
-        Whether `read_rows` reads from the file what it is asked for, and not whole chunks.
+        Whether `read_rows` reads only the rows it returns, and not whole chunks.
     cache_bytes : int
-        Bytes that this keeps from the first `read_rows` on.
+        Bytes that the reader keeps from the first `read_rows` on.
     """
 
     def __init__(self, layout: ArrayLayout) -> None:
@@ -55,14 +55,14 @@ class ChunkReader:
         self.cache_bytes = (
             self._route.check_bytes if self.in_parts else layout.chunk_bytes + self.scratch_bytes
         )
-        self._declared = layout.declared
+        self._missing_values = layout.missing_values
         self._n_rows = layout.n_rows
         self._chunk_rows = layout.chunk_rows
         self._cached: tuple[int, NDArray[Any], NDArray[np.uint8]] | None = None
 
     @property
     def decoding(self) -> float:
-        """Seconds spent on decompressing, as far as they are known apart from reading."""
+        """Seconds spent on decompression, as far as they are known separately."""
         return self._route.decoding
 
     def read(self, index: int, out: NDArray[Any], scratch: NDArray[np.uint8] | None = None) -> int:
@@ -73,14 +73,14 @@ class ChunkReader:
         index : int
             Number of the chunk.
         out : ndarray of the layout's dtype, shape (chunk_rows, *row_shape), C-contiguous
-            Takes the rows. Beyond those that count, its content is undefined.
+            Receives the rows. Beyond the rows in use, its content is undefined.
         scratch : ndarray of uint8, shape (scratch_bytes,), optional
-            Takes encoded bytes, where `scratch_bytes` isn't 0.
+            Buffer for the encoded chunk, needed unless `scratch_bytes` is 0.
 
         Returns
         -------
         int
-            Rows that count: `chunk_rows`, or fewer in the last chunk.
+            Rows in use: `chunk_rows`, or fewer in the last chunk.
 
         Raises
         ------
@@ -88,6 +88,8 @@ class ChunkReader:
             If the chunk is missing, cut short, or fails its checksum or decoding.
         NonFiniteData
             If it holds a value that the array's attributes declare to be missing.
+        InvalidStore
+            If it holds a label without a code.
         """
         rows = self._n_rows - index * self._chunk_rows
         if rows <= 0 or index < 0:
@@ -102,7 +104,7 @@ class ChunkReader:
             self._route.read(index, out, scratch)
             self._require_present(out, start)
         else:
-            labels = self._coder.room()
+            labels = self._coder.buffer()
             self._route.read(index, labels, scratch)
             self._require_present(labels, start)
             self._coder.encode(labels[:rows], out, start)
@@ -111,33 +113,31 @@ class ChunkReader:
     def read_run(
         self, index: int, count: int, out: NDArray[Any], scratch: NDArray[np.uint8] | None = None
     ) -> int:
-        """Decode chunks that follow one another: for small ones a fraction of the calls.
+        """Decode consecutive chunks, small ones with far fewer system calls than `read`.
 
         Parameters
         ----------
         index : int
-            Number of the first.
+            Number of the first chunk.
         count : int
-            How many, at most 512.
+            Number of chunks, at most 512.
         out : ndarray of the layout's dtype, shape (count * chunk_rows, *row_shape), C-contiguous
-            Takes the rows. Beyond those that count, its content is undefined.
+            Receives the rows. Beyond the rows in use, its content is undefined.
         scratch : ndarray of uint8, shape (scratch_bytes,), optional
-            As of `read`.
+            As in `read`.
 
         Returns
         -------
         int
-            Rows that count.
+            Rows in use.
 
         Raises
         ------
-        CorruptChunk
-            As `read` does, naming the chunk.
-        NonFiniteData
-            As `read` does.
+        CorruptChunk, NonFiniteData, InvalidStore
+            As in `read`.
         """
         rows = self._n_rows - index * self._chunk_rows
-        if rows <= (count - 1) * self._chunk_rows or index < 0 or not 0 < count <= _MOST_RUN:
+        if rows <= (count - 1) * self._chunk_rows or index < 0 or not 0 < count <= _MAX_RUN:
             raise IndexError(
                 f"chunks {index:,} and {count - 1:,} more of {self.layout.n_chunks:,} of "
                 f"{self.layout.name}"
@@ -158,25 +158,25 @@ class ChunkReader:
         return min(rows, count * self._chunk_rows)
 
     def read_rows(self, start: int, stop: int, out: NDArray[Any]) -> None:
-        """Copy rows `start` to `stop`, whatever chunks they lie in.
+        """Copy rows `start` to `stop`, across chunks.
 
-        The last chunk is kept, but for chunks of which parts can be read. Of those, large ones with
-        a checksum are read through before any of their rows are handed out, once for as long as
-        their file stays open.
+        The reader keeps the last chunk, unless chunks are readable `in_parts`. Such a chunk with a
+        checksum is verified as a whole before its first rows are returned, once while its file
+        stays open.
 
         Parameters
         ----------
         start, stop : int
             Rows, ``0 <= start <= stop <= n_rows``.
         out : ndarray of the layout's dtype, shape (stop - start, *row_shape)
-            Takes the rows; C-contiguous where they are read `in_parts`.
+            Receives the rows; C-contiguous if the reader is `in_parts`.
 
         Raises
         ------
         CorruptChunk
             If a chunk is missing, cut short, or fails its checksum or decoding.
         NonFiniteData
-            If a row, or one of the same chunk, holds a value that is declared to be missing.
+            If a row, or another row of its chunk, holds a value declared to be missing.
         """
         if not 0 <= start <= stop <= self._n_rows:
             raise IndexError(
@@ -193,9 +193,11 @@ class ChunkReader:
             out[begin - start : end - start] = self._chunk(index)[begin - first : end - first]
 
     def _require_present(self, rows: NDArray[Any], start: int) -> None:
-        """Raise where a row, of those that count, holds a value that is declared to be missing."""
-        if self._declared is not None:
-            self._declared.require_present(rows[: self._n_rows - start], start, self.layout.name)
+        """Raise if a row in use holds a value declared to be missing."""
+        if self._missing_values is not None:
+            self._missing_values.require_present(
+                rows[: self._n_rows - start], start, self.layout.name
+            )
 
     def _chunk(self, index: int) -> NDArray[Any]:
         if self._cached is not None and self._cached[0] == index:
@@ -205,21 +207,20 @@ class ChunkReader:
             scratch = np.empty(self.scratch_bytes, np.uint8)
         else:
             _, chunk, scratch = self._cached
-        # A read that fails leaves no chunk under a wrong number.
+        # A failed read must leave no chunk under a wrong number.
         self._cached = (-1, chunk, scratch)
         self.read(index, chunk, scratch)
         self._cached = (index, chunk, scratch)
         return chunk
 
     def prefetch(self, start: int, stop: int) -> None:
-        """Have rows read ahead, where the operating system can."""
+        """Ask the operating system to load rows, where it can."""
         self._route.prefetch(start, min(stop, self._n_rows))
 
     def require_same(self) -> None:
-        """Raise if the array is another one than was opened, where its shards don't tell.
+        """Raise if an array without shard identities was replaced since it was opened.
 
-        Where it doesn't raise, all that was read before is of the array that was opened: a store is
-        replaced in one direction.
+        If this doesn't raise, all earlier reads were of the array that was opened.
 
         Raises
         ------
@@ -230,7 +231,7 @@ class ChunkReader:
             self.layout.stamp.require_same()
 
     def close(self) -> None:
-        """Close its files; a further `read` opens them again."""
+        """Close the files; a later `read` opens them again."""
         self._route.close()
 
     def __enter__(self) -> Self:

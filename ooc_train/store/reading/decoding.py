@@ -1,4 +1,4 @@
-"""Decoding of chunks."""
+"""Decoding of compressed chunks into the caller's buffer."""
 
 import struct
 from collections.abc import Callable
@@ -10,15 +10,15 @@ _BLOSC_SIZES = struct.Struct("<4xI4xI")
 
 
 class DamageError(Exception):
-    """What is wrong with a chunk, before it is known which."""
+    """What is wrong with a chunk; the caller adds which chunk it is."""
 
 
 class MissingChunkError(DamageError):
-    """A chunk that isn't there."""
+    """A chunk that was never written, or whose file is missing."""
 
 
 def max_encoded_bytes(decoded: int) -> int:
-    """Most bytes that blosc (16 more) or zstd (``ZSTD_COMPRESSBOUND``) make of `decoded`."""
+    """Return the most bytes that blosc (16 more) or zstd (``ZSTD_COMPRESSBOUND``) need."""
     margin = max(0, (128 * 1024 - decoded) >> 11)
     return decoded + max(16, (decoded >> 8) + margin)
 
@@ -27,11 +27,11 @@ def decode_blosc(encoded: memoryview, out: NDArray[Any]) -> None:
     """Decode a blosc frame into `out`."""
     from numcodecs import blosc
 
-    # blosc trusts its header: a short buffer would be read past its end.
+    # blosc trusts its header, and would read beyond a short buffer.
     if len(encoded) < 16 or _BLOSC_SIZES.unpack_from(encoded) != (out.nbytes, len(encoded)):
-        raise DamageError(f"its blosc header doesn't promise {out.nbytes:,} bytes")
-    # Threads of ours do the work; only so does blosc release the interpreter's lock. It's a
-    # setting of the module: numcodecs has none per call.
+        raise DamageError(f"its blosc header states other sizes than {out.nbytes:,} bytes")
+    # blosc releases the interpreter's lock only without its own threads. numcodecs has no such
+    # setting per call, only this one of the module.
     blosc.use_threads = False
     _decompress(blosc.decompress, encoded, out)
 
@@ -40,10 +40,10 @@ def decode_zstd(encoded: memoryview, out: NDArray[Any]) -> None:
     """Decode a zstd frame into `out`."""
     from numcodecs import zstd
 
-    # numcodecs fills only a part of `out` when the frame holds less, without a word.
+    # If the frame holds less, numcodecs fills a part of `out` and raises no error.
     size = _zstd_content_size(encoded)
     if size is not None and size != out.nbytes:
-        raise DamageError(f"its zstd frame holds {size:,} bytes where {out.nbytes:,} are due")
+        raise DamageError(f"its zstd frame holds {size:,} bytes, expected {out.nbytes:,}")
     _decompress(zstd.decompress, encoded, out)
 
 
@@ -57,7 +57,7 @@ def _decompress(
 
 
 def _zstd_content_size(frame: memoryview) -> int | None:
-    """Parse the decoded bytes that a frame states (RFC 8878, 3.1.1.1), None if it doesn't."""
+    """Return the decoded bytes that a frame states (RFC 8878, 3.1.1.1), None if it states none."""
     if len(frame) < 5:
         return None
     descriptor = frame[4]

@@ -1,8 +1,8 @@
-"""The direct route: a chunk from a local file straight into the caller's buffer.
+"""The direct route: a chunk from a local file into the caller's buffer.
 
-zarr-python decodes through one event-loop thread per process into fresh memory; this reads with
-``preadv`` into memory that is reused, checks and decodes there, and holds the interpreter's lock
-for a few microseconds a chunk.
+zarr-python decodes through one event-loop thread per process into new memory. This route reads with
+``preadv`` into reused memory, verifies and decodes there, and holds the interpreter's lock for a
+few microseconds a chunk.
 """
 
 import os
@@ -36,15 +36,14 @@ from ooc_train.store.reading.shard_files import (
 
 MAX_OPEN_SHARDS = 64
 _CHECK_BYTES = 2**20
-"""Of a large chunk that are checked at a time."""
+"""Bytes of a large chunk that are verified at a time."""
 
 
 class DirectRoute:
     """Reads chunks of one array whose layout is `direct`; for one thread at a time.
 
-    Shards stay open, each with its index, up to `MAX_OPEN_SHARDS` of them. A file, its index and
-    what is known of its chunks are dropped together, so that a shard which was replaced is never
-    read by the old one's index.
+    Up to `MAX_OPEN_SHARDS` shards stay open, each with its index. A file and its index are dropped
+    together, so a replaced shard is never read by the index of the old one.
     """
 
     hidden_bytes = 0
@@ -79,8 +78,8 @@ class DirectRoute:
             self._fill_or_raise(index, damage, out)
 
     def _fill_or_raise(self, index: int, damage: DamageError, out: NDArray[Any]) -> None:
-        """Fill rows of a chunk that was never written, where that is allowed; else raise."""
-        # Of a store that was replaced, a file may be missing, or another than is due.
+        """Fill the rows of an unwritten chunk if the layout has a fill value; else raise."""
+        # A replaced store explains a file that is missing or wrong.
         require_same_store(self._layout)
         if self._fill is None or not isinstance(damage, MissingChunkError):
             raise corrupt_chunk(self._layout, index, str(damage)) from damage.__cause__
@@ -89,9 +88,9 @@ class DirectRoute:
     def read_run(
         self, index: int, count: int, out: NDArray[Any], scratch: NDArray[np.uint8] | None
     ) -> None:
-        """Decode `count` chunks from `index` on into `out`, one after another.
+        """Decode `count` consecutive chunks from `index` on into `out`.
 
-        Small raw chunks that follow one another in their shard come by one call to the system.
+        Small raw chunks that are adjacent in their shard are read by one system call.
         """
         rows = self._layout.chunk_rows
         parts = [out[i * rows : (i + 1) * rows] for i in range(count)]
@@ -99,14 +98,14 @@ class DirectRoute:
             try:
                 self._read_raw_run(index, parts)
             except DamageError:
-                pass  # one by one, it shows which chunk is damaged
+                pass  # Reading one by one finds the damaged chunk.
             else:
                 return
         for i, part in enumerate(parts):
             self.read(index + i, part, scratch)
 
     def read_rows(self, start: int, stop: int, out: NDArray[Any]) -> None:
-        """Read rows of an array whose chunks can be read in parts, and no others."""
+        """Read rows `start` to `stop` alone, of an array that is readable `in_parts`."""
         size, width = self._layout.chunk_rows, self._layout.row_bytes
         for index in range(start // size, -(-stop // size)):
             first = index * size
@@ -129,7 +128,7 @@ class DirectRoute:
                 self._fill_or_raise(index, damage, out[begin - start : end - start])
 
     def _check_through(self, fd: int, offset: int) -> None:
-        """Check a chunk that is too large to be held, piece by piece."""
+        """Verify a chunk too large to be held, piece by piece."""
         piece, found = memoryview(bytearray(_CHECK_BYTES)), 0
         left = self._layout.chunk_bytes
         while left:
@@ -141,23 +140,19 @@ class DirectRoute:
         require_crc(found, self._checksum)
 
     def _read_raw_run(self, index: int, parts: list[NDArray[Any]]) -> None:
+        """Read adjacent raw chunks by one system call; raise `DamageError` if they aren't."""
         number, position = divmod(index, self._chunks_per_shard)
         shard = self._shard(number)
         start, _ = index_entry(shard, position)
         width = self._raw_bytes
         for i in range(len(parts)):
-            place = position + i
-            if place >= self._chunks_per_shard or index_entry(shard, place) != (
-                start + i * width,
-                width,
-            ):
-                raise DamageError("they don't follow one another")
-        due = bytearray(len(self._checksum) * len(parts))
+            beyond = position + i >= self._chunks_per_shard
+            if beyond or index_entry(shard, position + i) != (start + i * width, width):
+                raise DamageError("the chunks are not adjacent")
         size = len(self._checksum)
-        checksums = [memoryview(due)[i * size : (i + 1) * size] for i in range(len(parts))]
-        buffers: list[Any] = [
-            buffer for pair in zip(parts, checksums, strict=True) for buffer in pair
-        ]
+        stored = memoryview(bytearray(size * len(parts)))
+        checksums = [stored[i * size : (i + 1) * size] for i in range(len(parts))]
+        buffers = [buffer for pair in zip(parts, checksums, strict=True) for buffer in pair]
         read_exactly(shard.fd, buffers, start, width * len(parts))
         if size:
             for part, checksum in zip(parts, checksums, strict=True):
@@ -165,7 +160,7 @@ class DirectRoute:
 
     def _require_raw(self, length: int) -> None:
         if length != self._raw_bytes:
-            raise DamageError(f"it takes {length:,} bytes where {self._raw_bytes:,} are due")
+            raise DamageError(f"it takes {length:,} bytes, expected {self._raw_bytes:,}")
 
     def _read_raw(self, fd: int, offset: int, length: int, out: NDArray[Any]) -> None:
         self._require_raw(length)
@@ -182,7 +177,7 @@ class DirectRoute:
         scratch: NDArray[np.uint8] | None,
     ) -> None:
         if not len(self._checksum) < length <= self.scratch_bytes:
-            raise DamageError(f"it takes {length:,} bytes where 1 to {self.scratch_bytes:,} can be")
+            raise DamageError(f"it takes {length:,} bytes, expected 1 to {self.scratch_bytes:,}")
         if scratch is None or scratch.nbytes < length:
             held = 0 if scratch is None else scratch.nbytes
             raise ValueError(f"scratch holds {held:,} bytes, {self.scratch_bytes:,} are needed")
@@ -196,7 +191,7 @@ class DirectRoute:
             self.decoding += perf_counter() - started
 
     def prefetch(self, start: int, stop: int) -> None:
-        """Ask the operating system for rows, as far as it has them; damage is left to reading."""
+        """Ask the operating system to load rows; errors are left to the later read."""
         size, width = self._layout.chunk_rows, self._layout.row_bytes
         for index in range(start // size, -(-stop // size)):
             number, position = divmod(index, self._chunks_per_shard)
@@ -246,7 +241,7 @@ class DirectRoute:
             raise
 
     def _indexed(self, fd: int, size: int, number: int) -> OpenShard:
-        """Read the end of a shard: its identity, where it has one, and its index."""
+        """Read identity (if shards have one) and index from the end of a shard."""
         layout = self._layout
         identity = bytearray(IDENTITY_BYTES if layout.store_id else 0)
         index_bytes = ENTRY.size * layout.chunks_per_shard
@@ -260,14 +255,14 @@ class DirectRoute:
 
 
 def require_same_store(layout: ArrayLayout) -> None:
-    """Raise if the store of an array is no longer the one that was opened.
+    """Raise if the store of an array was replaced since it was opened.
 
-    What was read before is of the store that was opened, where this doesn't raise.
+    If this doesn't raise, all earlier reads were of the store that was opened.
 
     Raises
     ------
     StoreChanged
-        If it was replaced or removed.
+        If the store was replaced or removed.
     """
     if layout.store_id and layout.direct:
         require_commit(layout.path, layout.store_id)
@@ -276,7 +271,7 @@ def require_same_store(layout: ArrayLayout) -> None:
 
 
 def corrupt_chunk(layout: ArrayLayout, index: int, reason: str) -> CorruptChunk:
-    """Make the error that names the array, the chunk, its rows and its file."""
+    """Return the error that names the array, the chunk, its rows and its file."""
     start = index * layout.chunk_rows
     stop = min(start + layout.chunk_rows, layout.n_rows)
     file = layout.path

@@ -1,4 +1,4 @@
-"""Codes of the labels of a chunk."""
+"""Codes of labels, while chunks are read."""
 
 from typing import Any
 
@@ -9,42 +9,62 @@ from ooc_train.errors import InvalidStore
 from ooc_train.store.format.arrays import ArrayLayout
 
 _CODED_ROWS = 2**13
-"""Labels of which codes are made at a time."""
+"""Labels that are encoded at a time."""
 
 
 class LabelCoder:
-    """Makes codes of the labels of a chunk."""
+    """Encodes the labels of a chunk.
+
+    Parameters
+    ----------
+    layout : ArrayLayout
+        An array with a `coding`.
+
+    Attributes
+    ----------
+    held_bytes : int
+        Bytes of the buffer, and of temporary arrays while labels are encoded.
+    """
 
     def __init__(self, layout: ArrayLayout) -> None:
         coding = layout.coding
         if coding is None:
-            raise TypeError(f"{layout.name} hands its values out as they lie")
+            raise TypeError(f"{layout.name} has no coding")
         self._layout = layout
         self._labels = np.asarray(coding.labels, coding.dtype)
         self._codes = np.asarray(coding.codes, layout.dtype)
-        self._room: NDArray[Any] | None = None
+        self._buffer: NDArray[Any] | None = None
         chunk = layout.chunk_rows * self._labels.itemsize
         self.held_bytes = chunk + min(layout.chunk_rows, _CODED_ROWS) * (16 + self._labels.itemsize)
 
-    def room(self) -> NDArray[Any]:
-        """Return the room for the labels of a chunk, which is the same each time."""
-        if self._room is None:
-            self._room = np.empty(self._layout.chunk_rows, self._labels.dtype)
-        return self._room
+    def buffer(self) -> NDArray[Any]:
+        """Return the buffer for the labels of a chunk, the same at each call."""
+        if self._buffer is None:
+            self._buffer = np.empty(self._layout.chunk_rows, self._labels.dtype)
+        return self._buffer
 
     def encode(self, labels: NDArray[Any], out: NDArray[Any], start: int) -> None:
-        """Write the codes of labels, of which the first lies in row `start`.
+        """Write the codes of labels to `out`.
+
+        Parameters
+        ----------
+        labels : ndarray, shape (row,)
+            Labels as stored.
+        out : ndarray of the layout's dtype, shape of at least (row,)
+            Receives the codes.
+        start : int
+            Row number of the first label, for the message.
 
         Raises
         ------
         InvalidStore
-            If a label is none of those that there were when the array was looked at.
+            If a label is not one of the layout's.
         """
         for first in range(0, len(labels), _CODED_ROWS):
             part = labels[first : first + _CODED_ROWS]
-            place = np.searchsorted(self._labels, part)
-            place[place == len(self._labels)] = 0
-            known = self._labels[place] == part
+            position = np.searchsorted(self._labels, part)
+            position[position == len(self._labels)] = 0
+            known = self._labels[position] == part
             if not known.all():
                 row = int(np.argmin(known))
                 raise InvalidStore(
@@ -52,4 +72,4 @@ class LabelCoder:
                     f"{self._layout.name}, which is none of the classes; was {self._layout.path} "
                     "changed meanwhile?"
                 )
-            out[first : first + len(part)] = self._codes[place]
+            out[first : first + len(part)] = self._codes[position]

@@ -1,4 +1,4 @@
-"""Shards as open files."""
+"""Reading of shard files: their index, and exact reads from them."""
 
 import os
 from typing import Any, NamedTuple
@@ -35,11 +35,23 @@ NEVER_WRITTEN = (
     "other writers leave out chunks of nothing but the fill value; open_store(path, "
     "fill_missing=True) reads such chunks as that value"
 )
-"""What may be the matter with a missing chunk of a store of another writer."""
+"""Advice where a chunk of another writer's store is missing."""
 
 
 def read_index(fd: int, offset: int, length: int, identity: bytearray) -> bytes:
-    """Read the index of a shard, which lies at its end, and the identity before it."""
+    """Read the index of a shard, which ends its file, and the identity before the index.
+
+    Parameters
+    ----------
+    fd : int
+        Descriptor of the file.
+    offset : int
+        Byte of the file where the identity begins.
+    length : int
+        Bytes of the index.
+    identity : bytearray
+        Filled with the identity; empty if shards have none.
+    """
     if offset < 0:
         raise DamageError(f"its shard is {-offset:,} bytes too short for an index alone")
     entries, checksum = bytearray(length), bytearray(CHECKSUM_BYTES)
@@ -53,7 +65,7 @@ def read_index(fd: int, offset: int, length: int, identity: bytearray) -> bytes:
 
 
 def index_entry(shard: OpenShard, position: int) -> tuple[int, int]:
-    """Return offset and length of a chunk, after checking that they lie within the file."""
+    """Return offset and length of a chunk in bytes, after checking that the file holds them."""
     offset, length = ENTRY.unpack_from(shard.entries, ENTRY.size * position)
     if offset + length > shard.data_bytes:
         if offset == MISSING:
@@ -65,7 +77,7 @@ def index_entry(shard: OpenShard, position: int) -> tuple[int, int]:
 
 
 def read_exactly(fd: int, buffers: list[Any], offset: int, length: int) -> None:
-    """Fill buffers of `length` bytes in all, in one call unless that is cut short."""
+    """Fill buffers of `length` bytes in total, by one system call unless it is cut short."""
     if os.preadv(fd, buffers, offset) == length:
         return
     views = [memoryview(buffer).cast("B") for buffer in buffers]
@@ -84,12 +96,12 @@ def check_crc(
     encoded: NDArray[Any] | memoryview | bytearray, checksum: bytearray | memoryview
 ) -> None:
     """Raise `DamageError` unless the CRC32C of the bytes is the stored one."""
-    # Of 32 KiB and more, crc32c releases the interpreter's lock by itself.
+    # From 32 KiB on, crc32c releases the interpreter's lock.
     require_crc(crc32c(encoded), checksum)
 
 
 def require_crc(found: int, checksum: bytearray | memoryview) -> None:
     """Raise `DamageError` unless a CRC32C is the stored one."""
-    due = int.from_bytes(checksum, "little")
-    if found != due:
-        raise DamageError(f"checksum {found:08x} where {due:08x} is due")
+    expected = int.from_bytes(checksum, "little")
+    if found != expected:
+        raise DamageError(f"checksum {found:08x}, expected {expected:08x}")

@@ -1,4 +1,4 @@
-"""The other route: chunks through zarr-python, for stores that the direct route doesn't read."""
+"""The zarr route: chunks through zarr-python, for stores that the direct route doesn't read."""
 
 import gzip
 import itertools
@@ -17,32 +17,32 @@ from ooc_train.store.reading.direct import corrupt_chunk, require_same_store
 from ooc_train.store.reading.shard_files import NEVER_WRITTEN
 
 LONGEST_LABEL = 100
-"""Bytes, as UTF-8, that text of any length is assumed to take until labels were looked at."""
+"""Most bytes of a label as UTF-8. Text of any length is assumed to fit until y has been read."""
 
-_MOST_TEXT_BYTES = 2**31
-"""Of a file of texts of any length."""
+_MAX_TEXT_BYTES = 2**31
+"""Most bytes of a file of texts of any length."""
 
-_MOST_EXCESS = 2**20
-"""Bytes of codecs' own tables, dictionaries and headers."""
+_CODEC_OVERHEAD = 2**20
+"""Bytes of the tables, dictionaries and headers of codecs."""
 
-_TEXT_BYTES, _TIMES = 56, 1.5
-"""Half of what a text takes that zarr-python decodes: of each, and for each of its bytes as UTF-8.
-It is there as UTF-8, as a string of Python's and as one of NumPy's."""
+_TEXT_BYTES, _TEXT_FACTOR = 56, 1.5
+"""Half of the bytes of a text that zarr-python decodes: fixed, and for each byte of its UTF-8.
+Three copies exist: as UTF-8, as a Python string and as a NumPy string."""
 
 
 class ZarrRoute:
-    """Reads chunks of one array by zarr-python, as `DirectRoute` does by itself.
+    """Reads chunks of one array by zarr-python, with the interface of `DirectRoute`.
 
     Parameters
     ----------
     layout : ArrayLayout
-        Any array; dtype, byte order and axis order are converted on the way into the buffer.
+        Any array. Type, byte order and axis order are converted to those of the buffer.
     """
 
     scratch_bytes = 0
     check_bytes = 0
     decoding = 0.0
-    """Unknown: zarr-python reads and decodes in one call."""
+    """Seconds are unknown: zarr-python reads and decodes in one call."""
 
     def __init__(self, layout: ArrayLayout) -> None:
         import zarr
@@ -59,12 +59,12 @@ class ZarrRoute:
             raise
         store = self._array.store_path.store
         self._folder = os.fspath(store.root) if isinstance(store, LocalStore) else None
-        self._most_bytes = _most_bytes(self._array)
+        self._max_bytes = _max_bytes(self._array)
         self._stored: set[int] = set()
         self._shards = (
             _ShardFill(self._array) if self._array.shards and layout.fill is None else None
         )
-        # The encoded chunk, and the decoded one before it is copied; which may be read twice.
+        # The encoded chunk, the decoded one before it is copied, and a second read by _ShardFill.
         self.hidden_bytes = (3 if self._shards is not None else 2) * self._decoded_bytes()
 
     def read(self, index: int, out: NDArray[Any], scratch: NDArray[np.uint8] | None) -> None:  # noqa: ARG002
@@ -72,7 +72,7 @@ class ZarrRoute:
         try:
             self._read(index, out)
         except Exception:
-            # Of a store that was replaced, a file may be missing, or another than is due.
+            # A replaced store explains a file that is missing or wrong.
             require_same_store(self._layout)
             raise
 
@@ -80,15 +80,15 @@ class ZarrRoute:
         start = index * self._layout.chunk_rows
         stop = min(start + self._layout.chunk_rows, self._layout.n_rows)
         shard = start // self._layout.shard_rows
-        looked = self._layout.fill is None or self._folder is not None
-        if looked and shard not in self._stored:
+        checks_files = self._layout.fill is None or self._folder is not None
+        if checks_files and shard not in self._stored:
             self._require_stored(index, shard)
             self._stored.add(shard)
         try:
             rows: Any = self._array[start:stop]
             left_out = self._shards is not None and self._shards.left_out(start, stop, rows)
         except Exception as error:
-            # A codec may raise anything; but a connection that broke is not a damaged chunk.
+            # Codecs raise any exception. A broken connection (OSError) is not a damaged chunk.
             if isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile):
                 raise
             raise corrupt_chunk(self._layout, index, f"it can't be decoded ({error!r})") from error
@@ -100,24 +100,24 @@ class ZarrRoute:
     def read_run(
         self, index: int, count: int, out: NDArray[Any], scratch: NDArray[np.uint8] | None
     ) -> None:
-        """Decode chunks one after another; see `ChunkReader.read_run`."""
+        """Decode consecutive chunks; see `ChunkReader.read_run`."""
         rows = self._layout.chunk_rows
         for i in range(count):
             self.read(index + i, out[i * rows : (i + 1) * rows], scratch)
 
     def _decoded_bytes(self) -> int:
-        """Bytes of a chunk as zarr-python decodes it."""
+        """Return the bytes of a chunk as zarr-python decodes it."""
         if self._array.dtype.kind != "T":
             return self._layout.chunk_bytes
-        # Text of any length: how long the longest is, is known once labels were looked at.
+        # For text of any length, the longest label is known once y has been read.
         dtype = np.dtype(self._layout.dtype)
         longest = dtype.itemsize if dtype.kind == "U" else LONGEST_LABEL
-        return int(self._layout.chunk_rows * (_TEXT_BYTES + _TIMES * longest))
+        return int(self._layout.chunk_rows * (_TEXT_BYTES + _TEXT_FACTOR * longest))
 
     def _require_stored(self, index: int, shard: int) -> None:
-        """Raise if a file of these rows is missing or empty: zarr-python would read fill values.
+        """Raise if a file of these rows is missing, empty, too large or no regular file.
 
-        Or if it is a folder, a pipe or a device, or larger than what it can hold.
+        zarr-python would read fill values for a missing file, and load any other file as a whole.
         """
         array = self._array
         lengths = array.shards or array.chunks
@@ -125,8 +125,8 @@ class ZarrRoute:
             range(-(-size // length))
             for size, length in zip(array.shape[1:], lengths[1:], strict=True)
         )
-        for place in itertools.product(*trailing):
-            key = array.metadata.encode_chunk_key((shard, *place))
+        for position in itertools.product(*trailing):
+            key = array.metadata.encode_chunk_key((shard, *position))
             try:
                 size = self._size(key)
             except (FileNotFoundError, NotADirectoryError):
@@ -134,21 +134,21 @@ class ZarrRoute:
                     continue
                 why = NEVER_WRITTEN
                 if array.metadata.fill_value is None:
-                    why = "and its fill_value is null, so that nothing says what it held"
+                    why = "and its fill_value is null, so its values are unknown"
                 reason = f"{key} is missing ({why})"
                 raise corrupt_chunk(self._layout, index, reason) from None
             except IrregularError as error:
                 raise corrupt_chunk(self._layout, index, f"{key} {error}") from None
             if size == 0:
                 raise corrupt_chunk(self._layout, index, f"{key} is empty")
-            if size > self._most_bytes:
-                reason = f"{key} has {size:,} bytes where {self._most_bytes:,} are the most"
+            if size > self._max_bytes:
+                reason = f"{key} has {size:,} bytes, expected at most {self._max_bytes:,}"
                 raise corrupt_chunk(self._layout, index, reason)
             if self._layout.store_id:
                 self._require_identity(index, shard, array.store_path / key)
 
     def _size(self, key: str) -> int:
-        """Return the bytes of a file of chunks, which zarr-python will take in whole."""
+        """Return the bytes of a file of chunks."""
         stored = self._array.store_path / key
         if self._folder is None:
             from zarr.core.sync import sync
@@ -162,7 +162,7 @@ class ZarrRoute:
             os.close(descriptor)
 
     def _require_identity(self, index: int, shard: int, stored: Any) -> None:
-        """Raise if a shard of a store of ours is another one than is due."""
+        """Raise if a shard of our format is another one than expected."""
         from zarr.abc.store import SuffixByteRequest
         from zarr.core.buffer import default_buffer_prototype
         from zarr.core.sync import sync
@@ -184,21 +184,22 @@ class ZarrRoute:
         """Do nothing: zarr-python keeps no file open."""
 
 
-def _most_bytes(array: Any) -> int:
-    """Return the most bytes that a file of chunks can have: no codec makes twice as many."""
+def _max_bytes(array: Any) -> int:
+    """Return the most bytes that a file of chunks can have: no codec doubles the size."""
     if array.dtype.kind == "T":
-        return _MOST_TEXT_BYTES
+        return _MAX_TEXT_BYTES
     chunk: int = math.prod(array.chunks)
     values: int = math.prod(array.shards or array.chunks)
     size: int = array.dtype.itemsize
-    return 2 * values * size + 64 * (values // max(chunk, 1)) + _MOST_EXCESS
+    return 2 * values * size + 64 * (values // max(chunk, 1)) + _CODEC_OVERHEAD
 
 
 class _ShardFill:
-    """Finds chunks that were left out of shards, where zarr-python reads fill values.
+    """Finds unwritten chunks in shards, where zarr-python returns fill values.
 
-    Rows that may be such a chunk are read again by a copy of the array whose fill value is another:
-    what differs was never written. So no codec, index or nesting of shards need be known.
+    Rows that may be such a chunk are read again by a copy of the array with another fill value.
+    Values that differ were never written. This needs no knowledge of codecs, indexes or nested
+    shards.
     """
 
     def __init__(self, array: Any) -> None:
@@ -210,7 +211,7 @@ class _ShardFill:
         self._other: Any = None
 
     def left_out(self, start: int, stop: int, rows: Any) -> bool:
-        """Whether rows hold fill values of a chunk that was never written."""
+        """Return whether rows hold fill values of an unwritten chunk."""
         filled = self._is_fill(rows)
         if not self._may_hold_a_chunk(filled):
             return False
