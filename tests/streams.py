@@ -169,7 +169,7 @@ def make_case(
     deviation = X.std(axis=0, dtype=np.float64) * rng.uniform(0.7, 1.5, features)
     mean = X.mean(axis=0, dtype=np.float64) + 0.3 * scales
     problem = LinearProblem(
-        LOSSES[loss],
+        LOSSES[loss](),
         outputs,
         rows,
         1.0,

@@ -263,8 +263,8 @@ def test_probabilities_and_codes_go_together():
         assert len(set(fitted.codes(z))) > 1
     # A row on the border is of the first class, as in scikit-learn.
     assert TWO.codes(np.zeros((1, 1))).tolist() == [0]
-    assert (TWO.loss, THREE.loss) == (LOSSES["logistic"], LOSSES["multinomial"])
-    assert LINE.loss is LOSSES["squared"]
+    assert (TWO.loss, THREE.loss) == (LOSSES["logistic"](), LOSSES["multinomial"]())
+    assert LINE.loss == LOSSES["squared"]()
 
 
 def test_data_of_another_width_are_refused_with_both_widths():

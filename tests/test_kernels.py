@@ -65,17 +65,18 @@ def test_bits_do_not_depend_on_where_arrays_lie(dtype):
     rng = np.random.default_rng(1)
     X = rng.normal(size=(ROWS, 100)).astype(dtype)
     W, b, weight = rng.normal(size=(2, 100)), rng.normal(size=2), rng.uniform(size=ROWS)
-    y, losses = rng.integers(0, 2, (ROWS, 1)).astype(float), LOSSES.values()
+    y = rng.integers(0, 2, (ROWS, 1)).astype(float)
+    losses = [LOSSES[name]() for name in kernels.CODES]
     results = []
     for offset, slack in itertools.product((0, 8, 16, 40), (0, 3)):
         behind = at_offset(np.concatenate([np.zeros((slack, 100), dtype), X]), offset)[slack:]
         Z, G, sums = (at_offset(np.zeros(s), offset) for s in ((ROWS, 2), (2, 101), (2,)))
         kernels.predictor(behind, at_offset(W, offset), at_offset(b, offset), Z)
         for loss in losses:
-            outputs = 2 if loss.name == "multinomial" else 1
+            outputs = 2 if loss.kind == "rowwise" else 1
             rooms = (ROWS, 2), (ROWS, 2), (2, outputs)
             Z, R, cells = (at_offset(np.zeros(shape), offset) for shape in rooms)
-            of_X = at_offset(W, offset), at_offset(b, offset), loss.code
+            of_X = at_offset(W, offset), at_offset(b, offset), loss.name
             given = behind, at_offset(y, offset), at_offset(weight, offset)
             kernels.add_rows(*given, *of_X, Z, R, G, sums[: 2 // outputs], cells)
         results.append((Z.tobytes(), G.tobytes(), sums.tobytes()))
@@ -89,7 +90,7 @@ def slopes(name, y, z, weight=None, gradients=None):
     sums, cells = np.zeros(models), np.empty((2, outputs))
     weight = np.empty(0) if weight is None else weight
     flat_z, flat_R = (a.reshape(rows, a.shape[1] * outputs) for a in (z, R))
-    slope(LOSSES[name].code, y, flat_z, weight, flat_R, sums, cells)
+    slope(kernels.CODES.index(name), y, flat_z, weight, flat_R, sums, cells)
     return sums, R
 
 
@@ -104,7 +105,7 @@ def slopes(name, y, z, weight=None, gradients=None):
     ],
 )
 def test_slope_is_the_loss_and_its_gradient(name, outputs, rows, gradients, weighted):
-    rng, loss = np.random.default_rng(3), LOSSES[name]
+    rng, loss = np.random.default_rng(3), LOSSES[name]()
     y = rng.integers(0, 2, (rows, 1 if name == "multinomial" else outputs)).astype(float)
     z, weight = 3 * rng.normal(size=(rows, 3, outputs)), rng.uniform(0.5, 1.5, rows)
     w = weight if weighted else np.ones(rows)
@@ -113,7 +114,7 @@ def test_slope_is_the_loss_and_its_gradient(name, outputs, rows, gradients, weig
         values = loss.value(y, z[:, m]).reshape(y.shape).sum(axis=1)
         np.testing.assert_allclose(sums[m], w @ values, rtol=1e-13)
         if m < gradients:
-            expected = w[:, None] * loss.gradient(y, z[:, m])
+            expected = w[:, None] * loss.slope(y, z[:, m])
             np.testing.assert_allclose(R[:, m], expected, rtol=1e-13, atol=1e-15)
 
 
@@ -130,9 +131,9 @@ WIDE = np.concatenate(
 
 @pytest.mark.parametrize("target", [0.0, 1.0, 0.3])
 def test_compiled_polynomials_are_the_losses_to_rounding(target):
-    loss = LOSSES["logistic"]
+    loss = LOSSES["logistic"]()
     y = np.full((len(WIDE), 1), target)
-    values, by_z = loss.value(y, WIDE[:, None]), loss.gradient(y, WIDE[:, None])
+    values, by_z = loss.value(y, WIDE[:, None]), loss.slope(y, WIDE[:, None])
     _, R = slopes("logistic", y, WIDE[:, None, None])
     np.testing.assert_allclose(R[:, 0], by_z, rtol=4 * ULP, atol=ULP if target else 1e-307)
     for z, value in zip(WIDE[::7], values[::7, 0], strict=True):
@@ -166,14 +167,14 @@ def test_log_is_total():
 
 
 def test_compiled_softmax_is_the_losses_to_rounding():
-    rng, loss = np.random.default_rng(0), LOSSES["multinomial"]
+    rng, loss = np.random.default_rng(0), LOSSES["multinomial"]()
     z = rng.normal(size=(999, 9)) * np.logspace(-3, 4, 999)[:, None]
     y = rng.integers(0, 9, (999, 1)).astype(float)
     found = [slopes("multinomial", y[i : i + 1], z[i : i + 1, None])[0][0] for i in range(999)]
     error = np.abs(found - loss.value(y, z))
     assert (error <= 2 * ULP * (1 + np.abs(z).max(axis=1))).all()  # a difference of predictors
     _, R = slopes("multinomial", y, z[:, None])
-    np.testing.assert_allclose(R[:, 0], loss.gradient(y, z), rtol=8 * ULP, atol=2 * ULP)
+    np.testing.assert_allclose(R[:, 0], loss.slope(y, z), rtol=8 * ULP, atol=2 * ULP)
 
 
 @pytest.mark.parametrize(("name", "outputs"), [("squared", 1), ("logistic", 1), ("multinomial", 3)])
@@ -248,7 +249,7 @@ class Problem:
         table.cover(int(self.counters[1]), ROWS)
         scan = of_rows(
             self.X.dtype, self.mean, self.inv_scale, self.l2, *self.state, work,
-            LOSSES[self.loss].code, self.batch_size, self.optimizer,
+            self.loss, self.batch_size, self.optimizer,
             average_every(self.batch_size), table.rates, self.fit_intercept, flush,
         )  # fmt: skip
         return scan(self.X, self.y, self.weight, order)
@@ -256,7 +257,7 @@ class Problem:
 
 def plain_scan(p):
     """What `scan` does to one pass, said in NumPy; returns theta, its average, and the two sums."""
-    loss, adam = LOSSES[p.loss], p.optimizer == "adam"
+    loss, adam = LOSSES[p.loss](), p.optimizer == "adam"
     theta, first, second, sums = p.theta.copy(), 0.0, 0.0, np.zeros(2)
     average, averaged, age, t = np.zeros_like(theta), 0, 0.0, 0
     w = p.weight if p.weighted else np.ones(ROWS)
@@ -267,7 +268,7 @@ def plain_scan(p):
         z = T @ theta.T
         y = p.y[i, 0] if p.loss == "multinomial" else p.y[i]
         sums += (w[i] * loss.value(y, z).reshape(len(i), -1).sum(axis=1)).sum(), w[i].sum()
-        g = (w[i, None] * loss.gradient(y, z)).T @ T / len(i)
+        g = (w[i, None] * loss.slope(y, z)).T @ T / len(i)
         g = (g + np.append(p.l2, 0.0) * theta) * free
         eta = 0.02 / (1 + p.noise * (np.sqrt(1 + t // 64 * 64 / 10) - 1))
         part = len(i) / p.batch_size

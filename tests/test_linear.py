@@ -264,4 +264,4 @@ def test_mean_loss_is_by_weight():
     found = evaluation(case, case.problem.zeros())
     assert found.loss == pytest.approx(np.log(2), rel=1e-14)
     assert isinstance(case.problem.sums(found.theta[None]), LossSums)
-    assert case.problem.loss is LOSSES["logistic"]
+    assert case.problem.loss == LOSSES["logistic"]()

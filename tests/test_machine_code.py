@@ -91,7 +91,7 @@ def test_what_another_user_wrote_is_not_read(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "name",
     [
-        "objective/losses.py",
+        "objective/losses/logistic.py",
         "optimizers/averaging.py",
         "kernels/api.py",
         "kernels/compiled/scanning.py",

@@ -39,7 +39,7 @@ def gradients_of_rows(case: Case, theta: np.ndarray) -> np.ndarray:
     problem, source = case.problem, case.source
     scaled = np.empty((source.n_rows, problem.n_features + 1))
     problem.scaling.apply(source.X, scaled)
-    by_z = problem.loss.gradient(case.y, scaled @ theta.T)
+    by_z: np.ndarray = problem.loss.slope(case.y, scaled @ theta.T)
     weight = case.row_weights * source.n_rows / problem.total_weight
     by_theta = (by_z * weight[:, None])[:, :, None] * scaled[:, None, :]
     if not problem.fit_intercept:

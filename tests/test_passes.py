@@ -320,7 +320,7 @@ def test_a_scan_asks_ahead_for_what_a_disk_is_slow_to_bring(monkeypatch, tmp_pat
 def problem_of(source, weighted):
     weight = source.n_rows if not weighted else float(source.weight.sum())
     scaling = Scaling.of(source.X.mean(axis=0), source.X.std(axis=0), centre=True)
-    return LinearProblem(LOSSES["squared"], 1, source.n_rows, weight, scaling, Penalty(l2=0.1))
+    return LinearProblem(LOSSES["squared"](), 1, source.n_rows, weight, scaling, Penalty(l2=0.1))
 
 
 def updates_of(problem: LinearProblem, batch_size: int, rule: str) -> LinearUpdates:

@@ -54,7 +54,7 @@ def conditioned(case: Case) -> Case:
     if problem.standardize:
         return case
     wide = problem.scaling.widened(
-        problem.penalty.l2 / (problem.loss.curvature * problem.total_weight)
+        problem.penalty.l2 / (problem.loss.require_bound() * problem.total_weight)
     )
     return Case(replace(problem, scaling=wide), case.source)
 
@@ -66,7 +66,14 @@ def least_squares_case(X, y, weight=None, *, l2=0.0, fit_intercept=True, scaling
         deviation = np.sqrt(np.average((X - mean) ** 2, axis=0, weights=weight))
         scaling = Scaling.of(mean, deviation, centre=fit_intercept)
     problem = LinearProblem(
-        LOSSES["squared"], y.shape[1], len(X), total, scaling, Penalty(l2=l2), fit_intercept, **how
+        LOSSES["squared"](),
+        y.shape[1],
+        len(X),
+        total,
+        scaling,
+        Penalty(l2=l2),
+        fit_intercept,
+        **how,
     )
     return Case(problem, Cut(np.ascontiguousarray(X), y, weight))
 
@@ -239,7 +246,7 @@ def rare():
     z = X[:, RARE:] @ [2.0, -1.0, 0.5, 0.0]
     y = (z + rng.logistic(size=MANY) > 0).astype(float)[:, None]
     scaling = Scaling.of(X.mean(axis=0), X.std(axis=0), centre=True)
-    problem = LinearProblem(LOSSES["logistic"], 1, MANY, float(MANY), scaling, Penalty(l2=1e-6))
+    problem = LinearProblem(LOSSES["logistic"](), 1, MANY, float(MANY), scaling, Penalty(l2=1e-6))
     return Case(problem, Cut(X, y, rows=100, group=10))
 
 
@@ -296,7 +303,7 @@ def test_newton_does_not_crawl_where_its_sample_lacks_outliers(seed):
     z = 2.0 * (seed % 3) / 2 * levels @ rng.normal(size=(4, classes))
     y = (z + rng.gumbel(size=z.shape)).argmax(axis=1)[:, None].astype(float)
     X = np.column_stack([levels, tail])
-    loss = LOSSES["logistic" if classes == 2 else "multinomial"]
+    loss = LOSSES["logistic" if classes == 2 else "multinomial"]()
     problem = LinearProblem(
         loss,
         1 if classes == 2 else classes,

@@ -71,9 +71,9 @@ def test_the_slope_of_the_loss_is_zero_at_the_truth_but_for_chance(tmp_path, cla
     store, X, y, coef, intercept = make(
         tmp_path / "s", rows="200k", features=5, condition=30, classes=classes, noise=noise
     )
-    loss = LOSSES["logistic" if classes == 2 else "multinomial"]
+    loss = LOSSES["logistic" if classes == 2 else "multinomial"]()
     z = X @ coef.T
-    residual = loss.gradient(y[:, None].astype(np.float64), z + intercept)
+    residual = loss.slope(y[:, None].astype(np.float64), z + intercept)
     rows = residual[:, :, None] * np.column_stack([X, np.ones(len(X))])[:, None, :]
     scores = rows.mean(axis=0) / rows.std(axis=0) * np.sqrt(len(X))
     assert np.abs(scores).max() < 4  # standard deviations, over at most 24 of them

@@ -22,9 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ooc_train.core.forks import after_fork
-from ooc_train.core.sums import Arrays, ArraySpec, Workspace
+from ooc_train.core.sums import Array, Arrays, ArraySpec, Workspace
 from ooc_train.kernels.machine_code import KERNELS, Parameter, link
-from ooc_train.objective.losses import Array
 
 __all__ = [
     "AGE",
@@ -58,6 +57,7 @@ AGE, AVERAGED, WEIGHT = 0, 1, 2
 of a batch that it is; parameters that were taken into the average; weight of the rows in the
 unfinished batch."""
 
+CODES = ("squared", "logistic", "multinomial", "hinge")
 _OPTIMIZERS = ("sgd", "adam")
 """What compiled loops know by their positions."""
 
@@ -201,7 +201,7 @@ def add_rows(
     weight: Array,
     W: Array,
     b: Array,
-    loss: int,
+    loss: str,
     Z: Array,
     R: Array,
     G: Array,
@@ -223,8 +223,8 @@ def add_rows(
         Multiplies a row's loss. Of length 0: every row weighs 1.
     W : (models * outputs, features) array
     b : (models * outputs,) array
-    loss : int
-        ``Loss.code``.
+    loss : str
+        Its name.
     Z : (tile, models * outputs) array
         To work in.
     R : (tile, gradients * outputs) array
@@ -242,7 +242,9 @@ def add_rows(
     float
         The losses of all models added up: no number, where one isn't.
     """
-    total: float = _kernel("add_rows", X.dtype)(X, y, weight, W, b, loss, Z, R, G, sums, cells)
+    total: float = _kernel("add_rows", X.dtype)(
+        X, y, weight, W, b, CODES.index(loss), Z, R, G, sums, cells
+    )
     return total
 
 
@@ -330,8 +332,8 @@ class Scan:
         Progressive loss (of each row before the update that uses it) and weight, summed over rows.
     workspace : arrays
         To work in, as `scan_rooms` describes them, for as many rows as a call has.
-    loss : int
-        ``Loss.code``.
+    loss : str
+        Its name.
     batch_size : int
         Rows per update.
     optimizer : str
@@ -361,7 +363,7 @@ class Scan:
         clock: Array,
         sums: Array,
         workspace: Arrays,
-        loss: int,
+        loss: str,
         batch_size: int,
         optimizer: str,
         every: int,
@@ -385,7 +387,7 @@ class Scan:
             workspace["each"],
             workspace["group"],
             workspace["places"],
-            loss,
+            CODES.index(loss),
             batch_size,
             _OPTIMIZERS.index(optimizer),
             every,

@@ -153,7 +153,11 @@ def _digest() -> str:
 
     folder = Path(__file__).parent
     sources = [*sorted((folder / "compiled").glob("*.py")), Path(__file__), folder / "api.py"]
-    sources += [Path(losses.__file__), Path(adam.__file__), Path(averaging.__file__)]
+    sources += [
+        *sorted(Path(losses.__file__).parent.glob("*.py")),
+        Path(adam.__file__),
+        Path(averaging.__file__),
+    ]
     sources += [Path(schedules.__file__)]
     made_for = f"{llvm.get_host_cpu_name()} {llvm.get_host_cpu_features().flatten()}"
     made_by = f"numba {version('numba')} llvmlite {llvmlite.__version__} {sys.version}"

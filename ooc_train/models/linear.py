@@ -11,7 +11,7 @@ import numpy as np
 
 from ooc_train.core.sums import Array, Sums, Value
 from ooc_train.models.loss_sums import LossSums
-from ooc_train.objective.losses import Loss
+from ooc_train.objective.loss import Loss
 from ooc_train.objective.penalty import NO_PENALTY, ColumnPenalty, Penalty
 from ooc_train.objective.scaling import Scaling
 

@@ -183,7 +183,7 @@ class LinearUpdates:
             state["clock"],
             state["sums"],
             workspace,
-            problem.loss.code,
+            problem.loss.name,
             self.batch_size,
             self.optimizer.name,
             average_every(self.batch_size),

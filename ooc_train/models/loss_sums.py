@@ -1,7 +1,6 @@
 """Loss, gradient and Hessian of linear models, added up over rows."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -20,7 +19,7 @@ from ooc_train.core.sums import (
     row_weights,
 )
 from ooc_train.kernels import api as kernels
-from ooc_train.objective.losses import Loss, probabilities
+from ooc_train.objective.loss import Loss
 from ooc_train.objective.scaling import Scaling, piece_rows
 
 _TILE = 512
@@ -150,7 +149,7 @@ class LossSums(Value):
             y,
             NO_WEIGHTS if weight is None else weight,
             *self._data_units,
-            self.loss.code,
+            self.loss.name,
             workspace["z"],
             workspace["residual"],
             gradient.reshape(models * outputs, columns),
@@ -169,7 +168,7 @@ class LossSums(Value):
         coef, intercept = self._data_units
         z = workspace["predictors"][: len(X)]
         kernels.predictor(X, coef[: self.n_outputs], intercept[: self.n_outputs], z)
-        for a, b, curvature in curvatures(self.loss, y, z):
+        for a, b, curvature in self.loss.curvatures(y, z):
             kernels.add_outer_products(
                 X,
                 np.ascontiguousarray(curvature if weight is None else curvature * weight),
@@ -210,7 +209,7 @@ class LossSums(Value):
             sums["loss"][m] += _total(self.loss.value(y, z_model), weight)
             if m >= self.gradients:
                 continue
-            residual = self.loss.gradient(y, z_model)
+            residual = self.loss.slope(y, z_model)
             if weight is not None:
                 residual = residual * weight[:, None]
             workspace["gradient"][m] += residual.T @ scaled
@@ -227,7 +226,7 @@ class LossSums(Value):
         workspace: Arrays,
     ) -> None:
         weighted, columns = workspace["weighted"][: len(scaled)], self._columns
-        for a, b, curvature in curvatures(self.loss, y, z):
+        for a, b, curvature in self.loss.curvatures(y, z):
             if weight is not None:
                 curvature = curvature * weight
             if a == b:
@@ -241,19 +240,6 @@ class LossSums(Value):
             hessian[rows, others] += product
             if a != b:
                 hessian[others, rows] += product.T
-
-
-def curvatures(loss: Loss, y: Array, z: Array) -> Iterator[tuple[int, int, Array]]:
-    """Yield a, b <= a and the second derivative by the predictors a and b, (rows,)."""
-    if loss.hessian is not None:
-        for k, column in enumerate(loss.hessian(y, z).T):
-            yield k, k, column
-        return
-    p = probabilities(z)
-    for a in range(z.shape[1]):
-        for b in range(a):
-            yield a, b, -p[:, a] * p[:, b]
-        yield a, a, p[:, a] * (1.0 - p[:, a])
 
 
 def _total(values: Array, weight: Array | None) -> float:

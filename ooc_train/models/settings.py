@@ -12,7 +12,8 @@ from sys import float_info
 from typing import Any, Literal, get_args
 
 from ooc_train.core.schema import INT64, shown
-from ooc_train.objective.losses import LOSSES, Loss
+from ooc_train.objective.loss import Loss
+from ooc_train.objective.losses import LOSSES
 
 Name = Literal["linear", "ridge", "logistic"]
 NAMES: tuple[str, ...] = get_args(Name)
@@ -164,8 +165,8 @@ class Model:
     def loss(self, n_classes: int) -> Loss:
         """Return the loss, given how many classes there are."""
         if not self.is_classifier:
-            return LOSSES["squared"]
-        return LOSSES["logistic" if n_classes == 2 else "multinomial"]
+            return LOSSES["squared"]()
+        return LOSSES["logistic" if n_classes == 2 else "multinomial"]()
 
     def rows_per_update(self, n_rows: int, chunk_rows: int) -> int:
         """Return the batch size in rows.

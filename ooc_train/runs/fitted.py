@@ -31,7 +31,7 @@ from ooc_train.core.schema import text as is_text
 from ooc_train.core.sums import Array, Block, raise_if_not_finite
 from ooc_train.errors import InvalidRun, NonFiniteData, OocTrainError
 from ooc_train.models.settings import Model
-from ooc_train.objective.losses import Loss
+from ooc_train.objective.loss import Loss
 from ooc_train.runs.parameters import read_arrays
 from ooc_train.stream.feature_names import column_order
 from ooc_train.tables.names import RECIPE_FILE

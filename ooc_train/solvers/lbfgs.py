@@ -101,7 +101,7 @@ class LBFGS:
         if pairs:
             direction, lengths = _direction(now.gradient, pairs), _LENGTHS[:1]
         else:
-            steepest = 1.0 / (problem.loss.curvature * problem.total_weight)
+            steepest = 1.0 / (problem.loss.require_bound() * problem.total_weight)
             direction, lengths = -steepest * now.gradient, _LENGTHS
         n_iter = state.n_iter + (memory is not None)
         return State(

@@ -115,8 +115,8 @@ def sgd_rate(
     if "gram" in sums:
         largest = float(np.linalg.eigvalsh(sums["gram"] / weight)[-1])
     penalty = batch_size * float(problem.theta_penalty.l2.max()) / problem.total_weight
-    noise = problem.loss.curvature * square
-    steepness = noise + problem.loss.curvature * (batch_size - 1) * largest + penalty
+    noise = problem.loss.require_bound() * square
+    steepness = noise + problem.loss.require_bound() * (batch_size - 1) * largest + penalty
     # Batches of all rows have no noise.
     falls = 0.0 if problem.loss.constant_curvature or whole else noise / steepness
     least = _LEAST_FALL * (problem.n_features + 1) / batch_size
@@ -180,11 +180,11 @@ def _by_curvature(problem: LinearProblem, sums: Sums) -> Callable[[Array], Array
     """Return what divides a gradient (outputs, features + 1) by the greatest curvature."""
     penalty = problem.theta_penalty.l2 / problem.total_weight
     if "gram" not in sums or not sums["weight"] > 0:
-        bound = problem.loss.curvature * (problem.n_features + 1.0) + penalty
+        bound = problem.loss.require_bound() * (problem.n_features + 1.0) + penalty
         return lambda gradient: gradient / bound
     moments = sums["gram"] / float(sums["weight"])
     moments[np.diag_indices_from(moments)] += _LEAST_VARIANCE
-    factor = np.linalg.inv(problem.loss.curvature * moments + np.diag(penalty))
+    factor = np.linalg.inv(problem.loss.require_bound() * moments + np.diag(penalty))
     return lambda gradient: gradient @ factor
 
 

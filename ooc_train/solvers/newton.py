@@ -197,12 +197,12 @@ def _restrained(problem: LinearProblem, seen: Array, rows: int) -> LinearProblem
     What is lacking may have as much curvature as the loss can, so that is the penalty.
     """
     weight = problem.total_weight * rows / problem.n_rows
-    widening = problem.penalty.l2 / (problem.loss.curvature * problem.total_weight)
+    widening = problem.penalty.l2 / (problem.loss.require_bound() * problem.total_weight)
     due = 1.0 if problem.standardize else 1.0 - widening / problem.scaling.scale**2
     lacking = np.where(seen < _SEEN * due, due - seen, 0.0)
     if not lacking.any():
         return problem
-    return replace(problem, restraint=problem.loss.curvature * weight * lacking)
+    return replace(problem, restraint=problem.loss.require_bound() * weight * lacking)
 
 
 def _shorten(search: _Search, objectives: Array) -> _Search | None:
@@ -227,7 +227,7 @@ def newton_direction(problem: LinearProblem, gradient: Array, hessian: Array) ->
     as it is. Other singular directions are left out, which gives the step of least norm.
     """
     hessian = hessian.copy()
-    if problem.loss.name == "multinomial":
+    if problem.loss.shift_invariant:
         classes, columns = gradient.shape
         free = problem.theta_penalty.l2 == 0.0
         typical = np.trace(hessian) / len(hessian)

@@ -418,7 +418,7 @@ def fitted_model(
 ) -> Fitted:
     """Return the model that `theta`, in scaled units, stands for."""
     coef, intercept = problem.scaling.to_data_units(theta)
-    if problem.loss.name == "multinomial":
+    if problem.loss.shift_invariant:
         # Adding one number to all classes changes no prediction; scikit-learn's sum to zero.
         intercept = intercept - intercept.mean()
         if model.l2 == 0:
@@ -688,7 +688,9 @@ def scaling_by(problem: LinearProblem, moments: ColumnMoments) -> Scaling:
     scaling = Scaling.of(moments.mean, np.sqrt(moments.variance), centre=centre)
     if problem.standardize:
         return scaling
-    return scaling.widened(problem.penalty.l2 / (problem.loss.curvature * problem.total_weight))
+    return scaling.widened(
+        problem.penalty.l2 / (problem.loss.require_bound() * problem.total_weight)
+    )
 
 
 def scaling_of(task: Task, stream: Stream) -> Scaling:

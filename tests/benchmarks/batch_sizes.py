@@ -60,7 +60,7 @@ class OurPasses:
 
     def updates(self, name: str, batch_size: int) -> float:
         """Return the seconds of a pass of updates."""
-        problem = replace(self.problem, loss=LOSSES[name])
+        problem = replace(self.problem, loss=LOSSES[name]())
         dtype = self.stream.source.dtype
         updates = LinearUpdates(problem, dtype, batch_size, Sgd(), Constant(), _RATE)
         states = [updates.start(problem.zeros()) for _ in range(self.replicas)]

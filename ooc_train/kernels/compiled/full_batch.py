@@ -6,6 +6,7 @@ times parameters, the loss, and its derivative times X.
 
 from typing import Any
 
+from ooc_train.core.sums import Array
 from ooc_train.kernels.compiled.parts import (
     LOGISTIC,
     MULTINOMIAL,
@@ -21,7 +22,6 @@ from ooc_train.kernels.compiled.parts import (
     squared_value,
 )
 from ooc_train.kernels.compiled.vectors import LANES, load_row, store_row, total, zeros
-from ooc_train.objective.losses import Array
 
 __all__ = ["accumulate", "add_rows", "predictor", "slope"]
 

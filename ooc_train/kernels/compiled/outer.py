@@ -14,8 +14,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from ooc_train.core.sums import Array
 from ooc_train.kernels.compiled.parts import Rows, part, strict_part
-from ooc_train.objective.losses import Array
 
 __all__ = ["add_outer_products"]
 

@@ -10,9 +10,10 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ooc_train.kernels.api import Integers, Rows
-from ooc_train.objective import losses
-from ooc_train.objective.losses import Array
+from ooc_train.core.sums import Array
+from ooc_train.kernels.api import CODES, Integers, Rows
+from ooc_train.objective.losses import LOSSES
+from ooc_train.objective.losses.multinomial import softmax
 from ooc_train.optimizers.schedules import RATE_UPDATES
 
 __all__ = [
@@ -180,17 +181,26 @@ def _vector_part(function: Callable[..., Any]) -> Any:
     return part(FunctionType(function.__code__, names, function.__name__))
 
 
-SQUARED, LOGISTIC, MULTINOMIAL = losses.SQUARED.code, losses.LOGISTIC.code, losses.MULTINOMIAL.code
+def _of_loss(name: str, method: str) -> Any:
+    source = _vector_part(getattr(LOSSES[name], method))
+
+    def function(y: float, z: float) -> Any:
+        return source((), y, z)
+
+    return part(function)
+
+
+SQUARED, LOGISTIC, MULTINOMIAL = (CODES.index(n) for n in ("squared", "logistic", "multinomial"))
 """What kernels know losses by; what is none of them is a hinge."""
 
 # Scalars go in and come out here, where the sources are annotated with arrays.
-squared_value = _vector_part(losses.SQUARED.value)
-squared_slope = _vector_part(losses.SQUARED.gradient)
-logistic_value = _vector_part(losses.LOGISTIC.value)
-logistic_slope = _vector_part(losses.LOGISTIC.gradient)
-hinge_value = _vector_part(losses.HINGE.value)
-hinge_slope = _vector_part(losses.HINGE.gradient)
-_softmax = _vector_part(losses.softmax)
+squared_value = _of_loss("squared", "value")
+squared_slope = _of_loss("squared", "slope")
+logistic_value = _of_loss("logistic", "value")
+logistic_slope = _of_loss("logistic", "slope")
+hinge_value = _of_loss("hinge", "value")
+hinge_slope = _of_loss("hinge", "slope")
+_softmax = _vector_part(softmax)
 
 
 @strict_part

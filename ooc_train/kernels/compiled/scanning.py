@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ooc_train.core.sums import Array
 from ooc_train.kernels.api import AGE, GROUP, WEIGHT
 from ooc_train.kernels.compiled.parts import (
     FAR,
@@ -51,7 +52,6 @@ from ooc_train.kernels.compiled.workspace import (
     leave,
     predict_by_theta,
 )
-from ooc_train.objective.losses import Array
 from ooc_train.optimizers.adam import Adam
 from ooc_train.optimizers.schedules import RATE_UPDATES
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ooc_train.core.sums import Array
 from ooc_train.kernels.api import GROUP
 from ooc_train.kernels.compiled.parts import (
     FAR,
@@ -39,7 +40,6 @@ from ooc_train.kernels.compiled.workspace import (
     THETA,
     average_with,
 )
-from ooc_train.objective.losses import Array
 from ooc_train.optimizers.schedules import RATE_UPDATES
 
 __all__ = ["SHORT", "scan_short_batches"]

@@ -17,9 +17,9 @@ from numba.core import cgutils
 from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
+from ooc_train.core.sums import Array
 from ooc_train.kernels.api import Rows
 from ooc_train.kernels.compiled.parts import strict_part
-from ooc_train.objective.losses import Array
 
 __all__ = ["LANES", "load", "load_row", "store", "store_row", "total", "zeros"]
 

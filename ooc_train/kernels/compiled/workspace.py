@@ -5,10 +5,10 @@ each output. `fill` puts there what a call is given, and `leave` takes back what
 average of the parameters is not part of it, since few updates write to it.
 """
 
+from ooc_train.core.sums import Array
 from ooc_train.kernels.api import AVERAGED, ROOM_ROWS, ROOM_ROWS_OF_OUTPUT
 from ooc_train.kernels.compiled.parts import strict_part
 from ooc_train.kernels.compiled.vectors import LANES, load, load_row, store_row
-from ooc_train.objective.losses import Array
 from ooc_train.optimizers.averaging import AVERAGE_POWER
 
 __all__ = [

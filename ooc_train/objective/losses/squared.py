@@ -1,0 +1,29 @@
+"""Half the squared residual: least squares."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ooc_train.objective.loss import Loss
+
+
+@dataclass(frozen=True)
+class Squared(Loss):
+    """Half the squared residual."""
+
+    name: ClassVar[str] = "squared"
+    constant_curvature: ClassVar[bool] = True
+    bound: ClassVar[float] = 1.0
+
+    def value(self, y: Any, z: Any) -> Any:
+        """Return half the squared residual."""
+        return 0.5 * (z - y) * (z - y)
+
+    def slope(self, y: Any, z: Any) -> Any:
+        """Return the residual."""
+        return z - y
+
+    def curvature(self, y: Any, z: Any) -> Any:  # noqa: ARG002 (the signature of every loss)
+        """Return ones."""
+        return np.ones_like(z)
