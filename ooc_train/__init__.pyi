@@ -17,8 +17,8 @@ from .estimators import LinearRegression as LinearRegression
 from .estimators import LogisticRegression as LogisticRegression
 from .estimators import Ridge as Ridge
 from .estimators import load as load
-from .experiments.tradeoff import Tradeoff as Tradeoff
 from .experiments.tradeoff import tradeoff as tradeoff
+from .experiments.tradeoff_result import Tradeoff as Tradeoff
 from .inference.predict import evaluate as evaluate
 from .inference.predict import predict as predict
 from .inference.predict import predict_store as predict_store

@@ -62,7 +62,7 @@ def test_the_figures_are_in_order_and_nothing_stays(tmp_path):
     assert found["own_peaks"] is True
     # A peak that only grew would not let a later fit measure less than what came before it.
     assert fits[0]["measured"] < fits[1]["measured"]
-    assert found["made"]["bytes"] == pytest.approx(64 * 2**20, rel=1e-3)
+    assert found["synthetic"]["bytes"] == pytest.approx(64 * 2**20, rel=1e-3)
     memory = found["memory"]
     assert memory["measured"] <= memory["projected"] <= memory["ceiling"] == 2**30
     assert max(memory["measured"], *(fit["measured"] for fit in fits)) <= found["peak"] <= 2**30
@@ -80,7 +80,9 @@ def test_it_cleans_up_however_it_is_ended(tmp_path, send, number, status):
     with start("--size", "4GiB", "--workers", "1", folder=tmp_path) as run:
         try:
             deadline = time.monotonic() + 120
-            while not list(tmp_path.glob("ooc_train.experiments.demo-*/.made.zarr.partial/X/c/1")):
+            while not list(
+                tmp_path.glob("ooc_train.experiments.demo-*/.synthetic.zarr.partial/X/c/1")
+            ):
                 assert run.poll() is None
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
@@ -116,7 +118,7 @@ def test_what_it_tells(tmp_path):
         rf"^memory: ceiling 4 GiB, projected {size}, measured {size}$", result.stdout, re.MULTILINE
     )
     assert result.stdout.endswith(f"the data are in {tmp_path}/here\n")
-    assert open_store(tmp_path / "here" / "made.zarr").n_rows == demo.rows_of(4_000_000)
+    assert open_store(tmp_path / "here" / "synthetic.zarr").n_rows == demo.rows_of(4_000_000)
     assert again.exit_code == 1
     assert "flights.zarr exists" in again.stderr
 
@@ -131,7 +133,7 @@ def test_a_disk_without_room_is_refused_before_anything_starts(tmp_path, monkeyp
         "--dir, or give a smaller --size\n"
     )
     assert list(tmp_path.iterdir()) == []
-    demo.require_room(str(tmp_path), 2**29)
+    demo.require_disk_space(str(tmp_path), 2**29)
 
 
 def test_the_flights_are_found_in_a_clone_and_in_a_wheel(tmp_path, monkeypatch):
@@ -174,6 +176,6 @@ def test_peaks_start_again_and_the_largest_is_kept():
     peaks.restart()
     assert measure().peak < high - 2**27
     assert high <= peaks.largest
-    peaks.look()
+    peaks.update()
     assert high <= peaks.largest
     assert peaks.own

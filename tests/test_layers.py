@@ -71,7 +71,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "sklearn": ("estimators/",),
     "dask_ml": ("estimators/",),
     # Only where a user asks for a DataFrame: `history_` of the estimators, `frame` of a trade-off.
-    "pandas": ("estimators/", "experiments/tradeoff"),
+    "pandas": ("estimators/", "experiments/tradeoff_result"),
     "matplotlib": ("plotting/",),
     "pyarrow": ("tables/",),
     "typer": ("cli/", "monitoring/callbacks"),

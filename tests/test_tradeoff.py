@@ -1,4 +1,4 @@
-"""The trade-off: every batch size on one footing, judged alike, and advice that says why."""
+"""The trade-off: every batch size on one footing, evaluated alike, and advice that says why."""
 
 import csv
 import html
@@ -18,7 +18,8 @@ from typer.testing import CliRunner
 from ooc_train import cli
 from ooc_train.errors import CeilingExceeded, Diverged, OutputExists
 from ooc_train.experiments.advice import Outcome, recommend
-from ooc_train.experiments.tradeoff import Tradeoff, tradeoff
+from ooc_train.experiments.tradeoff import tradeoff
+from ooc_train.experiments.tradeoff_result import Tradeoff
 from ooc_train.inference.predict import evaluate
 from ooc_train.models.settings import Model
 from ooc_train.monitoring.callbacks import History
@@ -150,7 +151,7 @@ def test_regressions_and_arrays_in_memory(name):
     assert due < made.trials[0].loss < 1.005 * due
     # All rows are one partition.
     assert (made.start_noise, made.trials[0].noise) == (None, None)
-    assert "not known" in made.advice.reason
+    assert "unknown" in made.advice.reason
 
 
 def test_unshuffled_rows_are_told_of(tmp_path, stores):
@@ -161,7 +162,7 @@ def test_unshuffled_rows_are_told_of(tmp_path, stores):
         chunks = (250, *values.shape[1:])
         group.create_array(name, data=values, chunks=chunks, config={"write_empty_chunks": True})
     made = tradeoff(replace(LOGISTIC, max_iter=1), str(tmp_path / "a"), (100,))
-    assert any("in no random order" in note for note in made.notes)
+    assert any("not known to be shuffled" in note for note in made.notes)
     assert made.start_noise is not None
 
 
@@ -278,16 +279,16 @@ def outcome(size: int | str, loss: float, seconds: float, **more: Any) -> Outcom
 
 
 def advised(*outcomes: Outcome, start: float | None = 20.0, automatic: bool = True):
-    return recommend(outcomes, start, judged_by="validation loss", automatic=automatic)
+    return recommend(outcomes, start, criterion="validation loss", automatic=automatic)
 
 
 def test_of_losses_that_are_no_worse_the_fastest_is_advised():
     slow, fast, worse = outcome("full", 0.5, 9.0), outcome(64, 0.50049, 1.0), outcome(1, 0.51, 0.1)
     advice = advised(slow, fast, worse)
     assert (advice.batch_size, advice.learning_rate) == (64, "auto")
-    assert "came to a validation loss of 0.50049, within 0.1% of the lowest (0.5" in advice.reason
+    assert "reached a validation loss of 0.50049, within 0.1% of the lowest (0.5" in advice.reason
     assert "batch_size='full'" in advice.reason
-    assert 'automatic one for this batch size ("auto"): it begins at 0.25' in advice.reason
+    assert 'automatic one ("auto"), which begins at 0.25' in advice.reason
     # Beyond a thousandth it is worse.
     assert advised(slow, outcome(64, 0.50051, 1.0), worse).batch_size == "full"
     assert "by more than 0.1%" in advised(slow, worse).reason
@@ -302,20 +303,20 @@ def test_losses_below_zero_and_of_zero_are_compared_too():
 def test_a_rate_is_advised_as_it_was_set_or_not_at_all():
     given = advised(outcome(64, 0.5, 1.0), automatic=False)
     assert given.learning_rate == 0.25
-    assert "was given, 0.25, and no other was tried" in given.reason
+    assert "was given, 0.25; no other was tried" in given.reason
     exact = advised(outcome("full", 0.5, 1.0, solver="newton", learning_rate=None))
     assert exact.learning_rate is None
-    assert "newton, finds the length of its steps by itself" in exact.reason
+    assert "newton, chooses its step lengths itself" in exact.reason
 
 
 @pytest.mark.parametrize(
     ("size", "noise", "says"),
     [
         (4, 900.0, "steps are mostly noise"),
-        (512, 900.0, "larger than needed at first"),
-        (512, math.inf, "beyond what all rows can tell where it ended"),
-        (5000, 900.0, "would make each step little better"),
-        (512, None, "not known"),
+        (512, 900.0, "larger than necessary at first"),
+        (512, math.inf, "larger than all rows can show at the end"),
+        (5000, 900.0, "larger batches improve each step little"),
+        (512, None, "unknown"),
     ],
 )
 def test_the_noise_is_put_in_words(size, noise, says):
@@ -324,7 +325,7 @@ def test_the_noise_is_put_in_words(size, noise, says):
 
 def test_advice_says_what_it_is_based_on():
     two = advised(outcome(1, 0.5, 1.0), outcome(2, 0.6, 1.0))
-    assert two.reason.endswith("2 runs, one a batch size, on these rows and this machine.")
+    assert two.reason.endswith("2 runs, one for each batch size, on these rows and this machine.")
 
 
 # ------------------------------------------------------------------------------ the command line
@@ -356,7 +357,7 @@ def test_the_command_shows_the_table_and_the_advice(stores, scheduler, tmp_path)
     assert [row.split()[:2] for row in rows] == [
         ["1", "sgd"], ["20", "sgd"], ["chunk", "sgd"], ["full", "newton"],
     ]  # fmt: skip
-    assert "the model that knows nothing: loss 0.693147, noise scale " in result.stdout
+    assert "null model (all parameters 0): loss 0.693147, noise scale " in result.stdout
     assert "\nadvice: --batch-size " in result.stdout
     assert result.stdout.endswith(f"saved in {out}\n")
     assert "batch size 20, by sgd" in result.stderr

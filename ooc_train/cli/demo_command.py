@@ -57,7 +57,7 @@ def demo(
     size: Annotated[
         str,
         typer.Option(
-            parser=parsers.parsed(parsers.size), metavar="BYTES", help="Of the made data."
+            parser=parsers.parsed(parsers.size), metavar="BYTES", help="Of the synthetic data."
         ),
     ] = "4GiB",
     overwrite: Overwrite = False,
@@ -68,15 +68,15 @@ def demo(
     n_bytes = parse_bytes(size)
     ceiling = resources.ceiling
     with _place(folder) as place:
-        from ooc_train.experiments.demo import BESIDE_BYTES, require_room
+        from ooc_train.experiments.demo import RAW_FILE_BYTES, require_disk_space
         from ooc_train.monitoring.interrupts import immediate_interrupts
 
-        require_room(place, n_bytes)
+        require_disk_space(place, n_bytes)
         begun = perf_counter()
         with (
             immediate_interrupts(),
             ConsoleBar(quiet=output.quiet) as bar,
-            resources.client(bar, kernels=True, beside=BESIDE_BYTES) as client,
+            resources.client(bar, kernels=True, other_bytes=RAW_FILE_BYTES) as client,
         ):
             found = {"dashboard": client.dashboard_link}
             found |= _steps(place, n_bytes, client, ceiling, overwrite=overwrite, output=output)
@@ -152,7 +152,7 @@ def _steps(
         + f"\nlibraries and kernels were loaded in {approximate_duration(loading)}, not counted\n"
     )
     with ConsoleBar(quiet=output.quiet) as bar:
-        made, seconds = steps.make(
+        made, seconds = steps.write_synthetic(
             place,
             n_bytes,
             memory_ceiling=ceiling,
@@ -161,21 +161,21 @@ def _steps(
         )
     total = made.total_bytes
     say(
-        f"{made.n_rows:,} made rows x {made.n_features} features: {approximate_bytes(total)}, "
+        f"{made.n_rows:,} synthetic rows x {made.n_features} features: {approximate_bytes(total)}, "
         f"{total / ceiling.limit:.3g} times the ceiling, written in {approximate_duration(seconds)}"
     )
     peaks.restart()
     with ConsoleBar(quiet=output.quiet) as bar:
-        report = steps.fit_made(made, client=client, memory_ceiling=ceiling, callback=bar)
+        report = steps.fit_synthetic(made, client=client, memory_ceiling=ceiling, callback=bar)
     say(_end(report))
-    peaks.look()
+    peaks.update()
     # A process's share of libraries changes with who else maps them: by then it may have fallen.
     told = [report.memory.measured, *(fit.report.memory.measured for fit in fits)]
     return {
         "flights": flights,
         "fits": [fit.to_json() for fit in fits],
         "loading_seconds": loading,
-        "made": {"n_rows": made.n_rows, "bytes": total, "seconds": seconds},
+        "synthetic": {"n_rows": made.n_rows, "bytes": total, "seconds": seconds},
         "report": report.to_json(),
         "memory": asdict(report.memory),
         "peak": max(peaks.largest, *told),
@@ -200,7 +200,7 @@ def _row(fit: "Fit") -> str:
 
 
 def _end(report: "Report") -> str:
-    """Return what training on the made data came to."""
+    """Return the result of training on the synthetic data."""
     rate = approximate_bytes(report.bytes_read / report.seconds)
     return (
         f"learned from by full batches: {report.passes:.3g} passes in "

@@ -205,7 +205,7 @@ class Resources:
         return Ceiling.of(self.memory_ceiling, whole_process=True)
 
     @contextmanager
-    def client(self, bar: ConsoleBar, *, kernels: bool, beside: int = 0) -> Iterator[Any]:
+    def client(self, bar: ConsoleBar, *, kernels: bool, other_bytes: int = 0) -> Iterator[Any]:
         """Give a client of the cluster of this command, which is started here and ends with it.
 
         Parameters
@@ -214,8 +214,8 @@ class Resources:
             Where the dashboard's address is told.
         kernels : bool
             Whether workers will load the compiled kernels.
-        beside : int
-            Bytes that this process will hold beside what training needs.
+        other_bytes : int
+            Bytes that this process will hold for other purposes than training.
         """
         # The ceiling first: where it can't be, nothing need be started.
         ceiling = self.ceiling
@@ -243,7 +243,8 @@ class Resources:
             waiting_for_workers(self.worker_timeout),
             LocalCluster(
                 memory_ceiling=ceiling,
-                n_workers=self.workers or workers_within(ceiling, kernels=kernels, beside=beside),
+                n_workers=self.workers
+                or workers_within(ceiling, kernels=kernels, other_bytes=other_bytes),
                 threads_per_worker=self.threads or 1,
                 dashboard_address=self.dashboard_address or DASHBOARD,
                 security=not self.insecure,

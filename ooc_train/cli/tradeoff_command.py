@@ -86,7 +86,7 @@ def tradeoff(
         return
     for line in aligned(found.figures(), left=(0, 1)):
         typer.echo(line)
-    for line in found.beside():
+    for line in found.comparison():
         typer.echo(line)
     rate = found.advice.learning_rate
     with_rate = "" if rate is None else f" --learning-rate {rate}"

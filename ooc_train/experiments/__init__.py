@@ -1,1 +1,1 @@
-"""Fits side by side: the trade-off of batch sizes, and the demo."""
+"""Several fits side by side: trade-off of batch sizes, advice, demo."""

@@ -1,4 +1,4 @@
-"""Which batch size, and which learning rate: from what fits came to, with the reason in words."""
+"""Advice on batch size and learning rate, from the results of fits, with its reason."""
 
 import math
 from collections.abc import Sequence
@@ -7,27 +7,27 @@ from dataclasses import dataclass
 from ooc_train.core.units import approximate_duration
 
 NEAR = 1e-3
-"""Losses that lie no further above the lowest, as a share of it, count as no worse."""
+"""Losses within this share of the lowest loss count as equal."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What is known of learning by one batch size.
+    """The result of a fit at one batch size.
 
     Attributes
     ----------
-    batch_size, solver : int or str
-        How it was learned.
+    batch_size, solver : str
+        Settings of the fit.
     rows : int
-        Of a batch.
+        Rows of a batch.
     learning_rate : float or None
-        Of the first update, or None where the solver has none.
+        Of the first update; None if the solver has none.
     passes, seconds : float
-        What it took.
+        Cost of the fit.
     loss : float
-        What it came to.
+        Loss at the end.
     noise : float or None
-        The gradient noise scale there, in rows, or None where it isn't known.
+        Gradient noise scale at the end, in rows; None if unknown.
     """
 
     batch_size: int | str
@@ -42,16 +42,16 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """What to learn by.
+    """Recommended settings.
 
     Attributes
     ----------
     batch_size : int or str
         Rows per update.
-    learning_rate : float or str or None
-        "auto" or the rate that was given, or None where the solver has none.
+    learning_rate : float, str or None
+        "auto", or the rate that was given, or None if the solver has none.
     reason : str
-        In words, with what it is based on.
+        The reason, with its figures.
     """
 
     batch_size: int | str
@@ -60,94 +60,94 @@ class Advice:
 
 
 def recommend(
-    outcomes: Sequence[Outcome], start_noise: float | None, *, judged_by: str, automatic: bool
+    outcomes: Sequence[Outcome], start_noise: float | None, *, criterion: str, automatic: bool
 ) -> Advice:
-    """Choose the batch size that took the least time of those that came as low as any.
+    """Choose the fastest batch size among those with the lowest loss.
 
     Parameters
     ----------
     outcomes : sequence of Outcome
-        One a batch size, at least one.
+        At least one.
     start_noise : float or None
-        The gradient noise scale where learning began, in rows, or None.
-    judged_by : str
-        What the losses are, such as "validation loss".
+        Gradient noise scale at the start, in rows.
+    criterion : str
+        Name of the compared losses, such as "validation loss".
     automatic : bool
-        Whether learning rates were chosen by this package.
+        Whether ooc_train chose the learning rates.
     """
     lowest = min(outcomes, key=lambda outcome: outcome.loss)
     near = [one for one in outcomes if one.loss <= lowest.loss + NEAR * abs(lowest.loss)]
     chosen = min(near, key=lambda outcome: outcome.seconds)
     sentences = [
-        _choice(chosen, lowest, near, judged_by),
+        _choice(chosen, lowest, near, criterion),
         _rate(chosen, automatic=automatic),
         _noise(chosen, start_noise),
-        f"So say {len(outcomes)} runs, one a batch size, on these rows and this machine.",
+        f"Based on {len(outcomes)} runs, one for each batch size, on these rows and this machine.",
     ]
     rate = "auto" if automatic and chosen.learning_rate is not None else chosen.learning_rate
     return Advice(chosen.batch_size, rate, " ".join(sentences))
 
 
-def _choice(chosen: Outcome, lowest: Outcome, near: Sequence[Outcome], judged_by: str) -> str:
+def _choice(chosen: Outcome, lowest: Outcome, near: Sequence[Outcome], criterion: str) -> str:
     took = f"{approximate_duration(chosen.seconds)} and {chosen.passes:.3g} passes"
     if len(near) == 1:
         return (
-            f"batch_size={chosen.batch_size!r} has the lowest {judged_by}, {chosen.loss:.6g}, by "
+            f"batch_size={chosen.batch_size!r} has the lowest {criterion}, {chosen.loss:.6g}, by "
             f"more than {NEAR:.1%}; it took {took}."
         )
     if chosen is lowest:
-        came = f"has the lowest {judged_by}, {chosen.loss:.6g}"
+        reached = f"has the lowest {criterion}, {chosen.loss:.6g}"
     else:
-        came = (
-            f"came to a {judged_by} of {chosen.loss:.6g}, within {NEAR:.1%} of the lowest "
+        reached = (
+            f"reached a {criterion} of {chosen.loss:.6g}, within {NEAR:.1%} of the lowest "
             f"({lowest.loss:.6g}, batch_size={lowest.batch_size!r})"
         )
     others = ", ".join(str(one.batch_size) for one in near if one is not chosen)
     return (
-        f"batch_size={chosen.batch_size!r} {came}, and took the least time of those that come as "
-        f"near ({others} too): {took}."
+        f"batch_size={chosen.batch_size!r} {reached}, and was the fastest of those within "
+        f"{NEAR:.1%} (the others: {others}): {took}."
     )
 
 
 def _rate(chosen: Outcome, *, automatic: bool) -> str:
     if chosen.learning_rate is None:
-        return f"Its solver, {chosen.solver}, finds the length of its steps by itself."
+        return f"Its solver, {chosen.solver}, chooses its step lengths itself."
     if not automatic:
-        return f"Its learning rate was given, {chosen.learning_rate:.3g}, and no other was tried."
+        return f"Its learning rate was given, {chosen.learning_rate:.3g}; no other was tried."
     return (
-        f'Its learning rate is the automatic one for this batch size ("auto"): it begins at '
-        f"{chosen.learning_rate:.3g}. No other was tried."
+        f'Its learning rate is the automatic one ("auto"), which begins at '
+        f"{chosen.learning_rate:.3g}; no other was tried."
     )
 
 
 def _noise(chosen: Outcome, start: float | None) -> str:
     if start is None or chosen.noise is None:
         return (
-            "The gradient noise scale is not known: it takes two chunks of rows or more to see "
-            "how gradients differ."
+            "The gradient noise scale is unknown: it takes at least two chunks of rows to see how "
+            "gradients differ."
         )
-    told = (
-        f"The gradient noise scale is {_rows(start)} where learning begins and "
-        f"{_rows(chosen.noise)} where it ended"
+    scale = (
+        f"The gradient noise scale is {_rows(start)} at the start and {_rows(chosen.noise)} at the "
+        "end"
     )
     low, high = sorted((start, chosen.noise))
     if chosen.rows < low:
         return (
-            f"{told}: with fewer rows a batch than that, steps are mostly noise, which smaller "
-            "steps average out, and no row is wasted."
+            f"{scale}: with smaller batches, steps are mostly noise. Small learning rates "
+            "average it out, and no row is wasted."
         )
     if chosen.rows > high:
         return (
-            f"{told}: batches are larger than that, so that more of them would make each step "
-            "little better, and fewer rows would make more steps of a pass."
+            f"{scale}: larger batches improve each step little, and fewer rows per batch would "
+            "give more steps per pass."
         )
     return (
-        f"{told}: batches are larger than needed at first and smaller than the noise asks for in "
-        "the end, where steps have to be small."
+        f"{scale}: the batches are larger than necessary at first, and small for the noise at the "
+        "end, where steps have to be small."
     )
 
 
 def _rows(rows: float) -> str:
     if math.isinf(rows):
-        return "beyond what all rows can tell"
+        return "larger than all rows can show"
     return f"{rows:,.0f} rows" if rows >= 10 else f"{rows:.2g} rows"

@@ -1,9 +1,8 @@
-"""What it takes to compare fits: the same footing for each, and one pass that judges them all.
+"""Fair comparison of fits: equal conditions for each, and one pass that evaluates all of them.
 
-Fits that run one after another on the same processes would otherwise be charged with what the first
-of them loads, and with the memory of the largest before them. And the losses that they tell of
-themselves can't be compared: updates tell the loss of rows just before they were learned from,
-Newton's method that before its last step.
+Without preparation the first fit would be charged for the libraries that it loads, and later fits
+for the memory peaks of earlier ones. The losses that fits report are not comparable either: updates
+report the loss of rows before their update, Newton's method that before its last step.
 """
 
 from collections.abc import Sequence
@@ -29,14 +28,14 @@ from ooc_train.training.loop import Task, scaling_of
 
 
 class Peaks:
-    """The peaks of all processes: started again for each step, and the largest of all steps.
+    """Peak memory of all processes, restarted for each step.
 
     Attributes
     ----------
     largest : int
-        The largest sum of all processes' peaks within one step, in bytes.
+        Largest sum of the peaks of all processes within one step, in bytes.
     own : bool
-        Whether peaks could be started again; if not, a step's holds those of the steps before.
+        Whether the peaks could be restarted. If not, they include earlier steps.
     """
 
     def __init__(self, client: Any) -> None:
@@ -45,14 +44,14 @@ class Peaks:
         self.own = True
 
     def restart(self) -> None:
-        """Begin a step: peaks start from what the processes hold now."""
-        self.look()
+        """Begin a step: reset the peaks to current memory."""
+        self.update()
         self.own &= reset_peak()
         if self._client is not None:
             self.own &= all(self._client.run(reset_peak).values())
 
-    def look(self) -> None:
-        """Take the peaks since the last `restart` into `largest`."""
+    def update(self) -> None:
+        """Update `largest` with the peaks since the last `restart`."""
         self.largest = max(self.largest, sum(process.peak for process in measure_tree()))
 
 
@@ -64,15 +63,14 @@ def load(
     client: Any,
     memory_ceiling: str | int | Ceiling | None,
 ) -> None:
-    """Have all processes load what fits need, and see to it that each of them has the room.
+    """Let all processes load what the fits need, and check that every fit has enough memory.
 
-    Otherwise the first fit of a kind would be charged with it, above all where the kernels have to
-    be compiled, as after an installation.
+    Otherwise the first fit of a kind would be charged for loading, or even for compiling kernels.
 
     Raises
     ------
     CeilingExceeded
-        where one of the requirements does not fit.
+        If one of the requirements does not fit.
     """
     with (
         one_blas_thread(),
@@ -83,17 +81,16 @@ def load(
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """What one pass says of several models.
+class Evaluated:
+    """The result of one pass that evaluates several models.
 
     Attributes
     ----------
     losses : tuple of float
-        Mean loss of a row, by weight, of each model, and last of the one that knows
-        nothing.
+        Weighted mean loss of a row for each model; last that of the null model (all parameters
+        zero).
     noise : tuple of NoiseScale or None
-        The gradient noise scale at each of them; None of a single partition, or of rows
-        that were not learned from.
+        Gradient noise scale at each model. None for a single partition, or for validation rows.
     """
 
     losses: tuple[float, ...]
@@ -101,9 +98,9 @@ class Judged:
 
 
 def evaluation_requirements(task: Task, source: Source, models: int) -> Requirements:
-    """Return what `judge` needs room for, given how many models it is of."""
+    """Return the requirements of `evaluate_models` for a number of models."""
     points = np.zeros((models + 1, *task.problem.zeros().shape))
-    # Columns may have to be looked at first.
+    # The columns may have to be measured first.
     reductions: tuple[Reduction, ...] = (
         _sums(task, points),
         ColumnSums(np.zeros(source.n_features)),
@@ -122,25 +119,25 @@ def evaluation_requirements(task: Task, source: Source, models: int) -> Requirem
     )
 
 
-def judge(
+def evaluate_models(
     task: Task,
     fits: Sequence[Fitted],
     inputs: Inputs,
     *,
     client: Any,
     memory_ceiling: str | int | Ceiling | None,
-) -> Judged:
-    """Evaluate models, and the one that knows nothing, in one pass over the rows.
+) -> Evaluated:
+    """Evaluate models and the null model in one pass over the rows.
 
     Parameters
     ----------
     task : Task
-        What the models were learned for.
+        The task of the fits.
     fits : sequence of Fitted
         The models.
     inputs : Inputs
-        The rows: those they were learned from, or others with the same columns.
-    client, memory_ceiling : object
+        The rows: of training, or others with the same columns.
+    client, memory_ceiling
         As for `train`.
     """
     source = inputs.source
@@ -150,20 +147,20 @@ def judge(
     ):
         stream = job.stream(job.plan(evaluation_requirements(task, source, len(fits))))
         features = source.n_features
-        # No loss depends on the scaling; noise does, and is that of the updates there were.
+        # Losses don't depend on the scaling. The noise does: it uses that of the updates.
         scaling = Scaling(np.zeros(features), np.ones(features))
         if inputs is task.inputs:
             scaling = scaling_of(task, stream)
         problem = replace(task.problem, scaling=scaling)
         task = replace(task, problem=problem)
-        # Other rows may have their columns in another order.
+        # Other rows may have another column order.
         fits = [fit.for_columns(inputs.feature_names, features, "the rows") for fit in fits]
         thetas = [problem.scaling.from_data_units(fit.coef, fit.intercept) for fit in fits]
         points: Array = np.stack([*thetas, problem.zeros()])
         sums = stream.reduce(_sums(task, points))
     noise = noise_scales(problem, sums, points) if inputs is task.inputs else None
     losses = sums["loss"] / float(sums["weight"])
-    return Judged(tuple(losses.tolist()), None if noise is None else tuple(noise))
+    return Evaluated(tuple(losses.tolist()), None if noise is None else tuple(noise))
 
 
 def _sums(task: Task, points: Array) -> NoiseSums:

@@ -1,8 +1,7 @@
-"""The demo: real data at four batch sizes, then made data of many times the memory ceiling.
+"""The demo: real data at four batch sizes, then synthetic data much larger than the memory ceiling.
 
-Every step runs in the same processes. A process's peak only grows while it lives, so each fit
-starts the peaks again from what the processes hold by then (`Peaks`): a figure is that fit's own,
-what earlier ones left loaded included. The largest of them all is kept too.
+All steps run in the same processes. Each fit restarts their peaks (`Peaks`), so its figure is its
+own, including libraries that earlier fits loaded. The largest peak of all is kept too.
 """
 
 import os
@@ -34,24 +33,25 @@ from ooc_train.training.loop import Task, train
 
 BATCH_SIZES: tuple[int | str, ...] = ("full", "chunk", 256, 1)
 EPOCHS = 5
-"""Passes of those that learn by batches; full batches stop by themselves."""
+"""Epochs of updates; full-batch fits stop by themselves."""
 
 FEATURES = 100
 _ROW_BYTES = 4 * FEATURES + 1
-BESIDE_BYTES = 192 * 2**20
-"""What reading raw files leaves in this process: pyarrow, and what its allocator keeps."""
+RAW_FILE_BYTES = 192 * 2**20
+"""Memory that reading raw files leaves in this process: pyarrow and its allocator's cache."""
 
 _FLIGHTS_BYTES = 64 * 2**20
-"""Room for the flights' stores (20 MB) and for what writing them takes meanwhile."""
+"""Disk space for the stores of flights (20 MB), and temporary files while they are written."""
 
 
 @dataclass(frozen=True)
 class Fit:
-    """One fit and how well it does on rows that it has not seen.
+    """A fit and its metrics on unseen rows.
 
     Attributes
     ----------
     report : Report
+        Of the fit.
     metrics : mapping
         Of the test rows: `log_loss`, `roc_auc`, ...
     """
@@ -60,7 +60,7 @@ class Fit:
     metrics: Mapping[str, Any]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the figures of the table as values that JSON can hold."""
+        """Return the figures of the table in JSON's types."""
         report, memory = self.report, self.report.memory
         return {
             "batch_size": report.batch_size,
@@ -76,12 +76,12 @@ class Fit:
 
 
 def flights_file() -> str:
-    """Return the path of the flights: in a wheel inside the package, in a clone beside the package.
+    """Return the path of the flights: inside the package (wheel) or next to it (clone).
 
     Raises
     ------
     FileNotFoundError
-        Where neither has it.
+        If neither exists.
     """
     package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     places = [os.path.join(folder, "data") for folder in (package, os.path.dirname(package))]
@@ -95,17 +95,17 @@ def flights_file() -> str:
 
 
 def rows_of(size: int) -> int:
-    """Return how many made rows take about `size` bytes; at least one."""
+    """Return the number of synthetic rows that take about `size` bytes; at least one."""
     return max(1, round(size / _ROW_BYTES))
 
 
-def require_room(folder: str, size: int) -> None:
-    """Refuse a disk that cannot hold the flights and `size` bytes of made data.
+def require_disk_space(folder: str, size: int) -> None:
+    """Refuse a disk that cannot hold the flights and `size` bytes of synthetic data.
 
     Raises
     ------
     OSError
-        With what is needed and what is free.
+        With the needed and the free bytes.
     """
     need, free = size + _FLIGHTS_BYTES, shutil.disk_usage(folder).free
     if need > free:
@@ -118,7 +118,7 @@ def require_room(folder: str, size: int) -> None:
 
 @contextmanager
 def scratch_folder() -> Iterator[str]:
-    """Give a folder for data, which is gone afterwards, whether that is the end, Ctrl-C or kill."""
+    """Give a folder that is removed at the end, after Ctrl-C and after kill."""
     with (
         _signals_end((signal.SIGTERM, signal.SIGHUP)),
         temporary_folder("demo") as folder,
@@ -128,7 +128,7 @@ def scratch_folder() -> Iterator[str]:
 
 @contextmanager
 def _signals_end(signals: Sequence[signal.Signals]) -> Iterator[None]:
-    """Have signals that end a process on the spot end it by way of its clean-up."""
+    """Let signals that end a process at once end it through its clean-up."""
 
     def end(number: int, _: object) -> None:
         sys.exit(128 + number)
@@ -136,7 +136,7 @@ def _signals_end(signals: Sequence[signal.Signals]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    # What nohup has ignored stays ignored.
+    # Signals that nohup ignores stay ignored.
     ours = [number for number in signals if signal.getsignal(number) is signal.SIG_DFL]
     for number in ours:
         signal.signal(number, end)
@@ -148,12 +148,12 @@ def _signals_end(signals: Sequence[signal.Signals]) -> Iterator[None]:
 
 
 def store_flights(folder: str, *, memory_ceiling: Ceiling, overwrite: bool) -> tuple[Store, Store]:
-    """Write the flights as stores of training and test rows (a fifth), `flights.zarr` and sister.
+    """Write stores of the flights, `flights.zarr` and `flights.test.zarr` (a fifth of the rows).
 
     Raises
     ------
     OutputExists
-        Where one lies there and `overwrite` is not set.
+        If one exists and `overwrite` is False.
     CeilingExceeded, OSError
         As `ingest` does.
     """
@@ -173,10 +173,9 @@ def store_flights(folder: str, *, memory_ceiling: Ceiling, overwrite: bool) -> t
 def load_libraries(
     batch_size: int | str, store: Store, *, client: Any, memory_ceiling: Ceiling
 ) -> float:
-    """Have the workers load what a fit needs, and return the seconds that it took.
+    """Let the workers load what a fit needs; return the seconds that it took.
 
-    Otherwise the first fit of a kind would be charged with it, above all where the kernels have to
-    be compiled, as after an installation.
+    Otherwise the first fit of a kind would be charged for loading, or even for compiling kernels.
     """
     begun = perf_counter()
     inputs = read_inputs(store, classifier=True)
@@ -199,7 +198,7 @@ def fit_flights(
     memory_ceiling: Ceiling,
     callback: Callback,
 ) -> Fit:
-    """Fit a logistic regression to training rows, and evaluate it on test rows."""
+    """Fit a logistic regression to the training rows; evaluate it on the test rows."""
     fitted, report = train(
         _model(batch_size),
         stores[0],
@@ -217,7 +216,7 @@ def _model(batch_size: int | str) -> Model:
     return Model(name="logistic", batch_size=batch_size, max_iter=EPOCHS, random_state=0)
 
 
-def make(
+def write_synthetic(
     folder: str,
     size: int,
     *,
@@ -225,10 +224,10 @@ def make(
     overwrite: bool,
     progress: Progress,
 ) -> tuple[Store, float]:
-    """Write about `size` bytes of made data to `made.zarr`; return it and the seconds it took."""
+    """Write about `size` bytes to `synthetic.zarr`; return the store and the seconds."""
     begun = perf_counter()
     store = make_data(
-        os.path.join(folder, "made.zarr"),
+        os.path.join(folder, "synthetic.zarr"),
         rows=rows_of(size),
         features=FEATURES,
         memory_ceiling=memory_ceiling,
@@ -238,8 +237,10 @@ def make(
     return store, perf_counter() - begun
 
 
-def fit_made(store: Store, *, client: Any, memory_ceiling: Ceiling, callback: Callback) -> Report:
-    """Fit a logistic regression, by full batches, to the made data."""
+def fit_synthetic(
+    store: Store, *, client: Any, memory_ceiling: Ceiling, callback: Callback
+) -> Report:
+    """Fit a logistic regression to the synthetic data by full batches."""
     _, report = train(
         Model(name="logistic"),
         open_store(store.path),

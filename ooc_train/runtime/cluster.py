@@ -232,7 +232,7 @@ def _require_room(n_workers: int, ceiling: Ceiling) -> None:
         )
 
 
-def workers_within(ceiling: Ceiling, *, kernels: bool, beside: int = 0) -> int:
+def workers_within(ceiling: Ceiling, *, kernels: bool, other_bytes: int = 0) -> int:
     """Return how many workers to start where nobody says: one a core, if the ceiling has the room.
 
     A rule of thumb, so that none are started for nothing on a machine of many cores; the plan then
@@ -244,11 +244,11 @@ def workers_within(ceiling: Ceiling, *, kernels: bool, beside: int = 0) -> int:
         Of the command line and all that it starts.
     kernels : bool
         Whether workers load the compiled kernels.
-    beside : int
-        Bytes that the calling process holds beside what training needs.
+    other_bytes : int
+        Bytes that the calling process holds for other purposes than training.
     """
     each = _KERNEL_WORKER_BYTES if kernels else _WORKER_BYTES
-    room = ceiling.most - (_DRIVER_BYTES if ceiling.whole_process else _GROWTH_BYTES) - beside
+    room = ceiling.most - (_DRIVER_BYTES if ceiling.whole_process else _GROWTH_BYTES) - other_bytes
     cores: int = dask.system.CPU_COUNT
     return max(1, min(cores, room // each))
 
