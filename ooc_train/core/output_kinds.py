@@ -1,0 +1,139 @@
+"""Kinds of output, and the checks of the path where an output will lie."""
+
+import errno
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from ooc_train.core.places import local_path
+from ooc_train.core.renames import UNSUPPORTED
+from ooc_train.errors import OutputExists
+
+Identity = tuple[tuple[int, ...], ...]
+"""Device, inode, and for files time and size, of an output and its markers."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of output.
+
+    Parameters
+    ----------
+    name : str
+        The name in messages.
+    markers : tuple of str
+        A folder is of this kind if it holds one of these files. Empty for a plain file.
+    """
+
+    name: str
+    markers: tuple[str, ...] = ()
+
+    def is_at(self, path: str) -> bool:
+        """Return whether an output of this kind lies at a path."""
+        if not self.markers:
+            return os.path.isfile(path)
+        return any(os.path.lexists(os.path.join(path, marker)) for marker in self.markers)
+
+    def identity(self, path: str) -> Identity | None:
+        """Return a value that differs after the output is replaced or changed; None without one."""
+        found = []
+        for part in ("", *self.markers):
+            try:
+                status = os.lstat(os.path.join(path, part) if part else path)
+            except (FileNotFoundError, NotADirectoryError):
+                if not part:
+                    return None
+                continue
+            # Time and size of a folder also change for reasons that don't concern the output.
+            changes = (status.st_mtime_ns, status.st_size) if part or not self.markers else ()
+            found.append((status.st_dev, status.st_ino, *changes))
+        return tuple(found)
+
+
+FILE = Kind("file")
+STORE = Kind("Zarr", ("zarr.json", ".zgroup", ".zarray"))
+RUN = Kind("run", ("model.json",))
+TRADEOFF = Kind("trade-off", ("tradeoff.json",))
+
+
+def fingerprint(identity: Identity | None) -> str:
+    """Return an identity as text, "" for None."""
+    return "" if identity is None else hashlib.sha256(repr(identity).encode()).hexdigest()[:32]
+
+
+def require_output(path: str | os.PathLike[str], kind: Kind, *, overwrite: bool) -> str:
+    """Refuse a path for output that is taken, or where nothing can be written.
+
+    Jobs call this first, so that a user doesn't learn of it after hours of work.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        Where the output will lie.
+    kind : Kind
+        The kind of the output.
+    overwrite : bool
+        Whether an output of this kind that lies there is replaced.
+
+    Returns
+    -------
+    str
+        The absolute path.
+
+    Raises
+    ------
+    OutputExists
+        If something lies there that may not be replaced.
+    OSError
+        If nothing can be written there.
+    ValueError
+        If the path is a URL.
+    """
+    place = local_path(path)
+    if os.path.lexists(place):
+        if not overwrite:
+            raise OutputExists(f"{place} exists already; choose another name, or overwrite it")
+        if not kind.is_at(place):
+            raise OutputExists(
+                f"{place} is no {kind.name}, so it is not written over; choose another name"
+            )
+    folder = os.path.dirname(place)
+    while not os.path.lexists(folder):
+        folder = os.path.dirname(folder)
+    try:
+        _try_to_write(folder)
+    except OSError as error:
+        message = f"{error.strerror or error}: no {kind.name} can be saved there; choose another "
+        raise OSError(error.errno, message + "place", place) from None
+    return place
+
+
+def _try_to_write(folder: str) -> None:
+    """Make a file without a name, or a folder, since permissions alone don't decide."""
+    try:
+        os.close(os.open(folder, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        if error.errno not in UNSUPPORTED | {errno.EISDIR}:
+            raise
+        os.rmdir(tempfile.mkdtemp(prefix=".", dir=folder))
+
+
+@contextmanager
+def explain_os_errors(path: str) -> Iterator[None]:
+    """Add advice for the output at `path` to an OSError; its type and errno stay."""
+    try:
+        yield
+    except OutputExists:
+        raise
+    except OSError as error:
+        advice = {
+            errno.ENOSPC: "the disk is full: free some room, or write elsewhere",
+            errno.EDQUOT: "your disk quota is used up: free some room, or write elsewhere",
+            errno.EFBIG: "the file would be larger than the limit (ulimit -f): raise it",
+            errno.EROFS: "the file system is read-only: write elsewhere",
+            errno.EACCES: "you may not write there: write elsewhere",
+        }.get(error.errno or 0, error.strerror or str(error))
+        raise OSError(error.errno, f"{advice} (nothing of it was committed)", path) from error

@@ -1,0 +1,71 @@
+"""The hidden paths beside an output, and what replacing an output leaves there."""
+
+import hashlib
+import os
+from contextlib import suppress
+
+from ooc_train.core.locks import lock
+from ooc_train.core.renames import remove_open, rename_exclusive
+
+_LONGEST_NAME = 255
+"""Bytes of a file's name on Linux's file systems."""
+
+
+def undo_replacement(path: str) -> None:
+    """Undo a replacement by two renames, if a process was killed between them.
+
+    Only file systems that can't exchange two folders need two renames.
+
+    Raises
+    ------
+    OSError
+        If the rename fails.
+    """
+    partial_path, replaced_path = hidden_paths(path, "partial", "replaced")
+    if os.path.lexists(path) or not os.path.lexists(replaced_path):
+        return
+    fd = os.open(partial_path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        lock(fd)
+        rename_exclusive(replaced_path, path)
+    finally:
+        os.close(fd)
+
+
+def hidden_paths(path: str, *endings: str) -> list[str]:
+    """Return the hidden paths beside `path` with these endings; a long name becomes its digest."""
+    folder, name = os.path.split(path)
+    longest = max(map(len, endings))
+    if len(os.fsencode(name)) + longest + 2 > _LONGEST_NAME:
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()
+    return [os.path.join(folder, f".{name}.{ending}") for ending in endings]
+
+
+def partial_path_of(path: str) -> str:
+    """Return the path at which the output for `path` is written."""
+    return hidden_paths(path, "partial")[0]
+
+
+def open_and_lock(path: str) -> int:
+    """Open and lock an output that is to be replaced, so that no process takes it for remains.
+
+    Returns
+    -------
+    int
+        The descriptor, -1 for a link. File systems without locks open it without one.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return -1
+    with suppress(OSError):
+        lock(fd)
+    return fd
+
+
+def remove_replaced(fd: int, path: str) -> None:
+    """Remove a replaced output by the descriptor of `open_and_lock`, or a link for -1."""
+    if fd >= 0:
+        remove_open(fd, path)
+    elif os.path.islink(path):
+        os.unlink(path)
