@@ -13,7 +13,7 @@ from collections import Counter
 
 import numpy as np
 
-from ooc_train.core import atomic
+from ooc_train.core import renames
 from ooc_train.errors import StoreNotFound
 from ooc_train.store.jobs.ingest import ingest
 from ooc_train.store.jobs.train_test_split import path_for_testing
@@ -96,7 +96,7 @@ def main():
     out = os.path.join(places, "a.zarr")
     both = [out, path_for_testing(out)]
     if mode == "without exchange":
-        atomic._renamed = lambda *_: False
+        renames._rename_with_flag = lambda *_: False
     os.mkdir(places)
     if mode != "fresh":
         made(table, out, 1, test_size=0.0 if mode == "overwrite one" else 0.25)

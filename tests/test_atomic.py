@@ -11,22 +11,21 @@ from pathlib import Path
 
 import pytest
 
-from ooc_train.core import atomic
-from ooc_train.core.atomic import (
-    FILE,
-    RUN,
-    STORE,
-    Kind,
-    PartialOutput,
-    remove,
-    rename_exclusive,
-    replace_file,
-    require_output,
-    write_file,
-)
+from ooc_train.core import atomic, output_kinds, renames
+from ooc_train.core.atomic import PartialOutput, write_file
+from ooc_train.core.cache_files import replace_file
+from ooc_train.core.output_kinds import FILE, RUN, STORE, Kind, require_output
+from ooc_train.core.renames import remove, rename_exclusive
 from ooc_train.errors import LeftoversRemoved, OutputExists, SavedElsewhere
 
 KINDS = [FILE, STORE, RUN]
+
+MOMENTS = {
+    "identity": (Kind, "identity"),
+    "trial": (output_kinds, "_try_to_write"),
+    "naming": (atomic, "hidden_paths"),
+}
+"""Functions that look at the place, by name."""
 
 
 def fill(path: str, kind: Kind, text: str) -> None:
@@ -55,7 +54,7 @@ def make_plainly(path: Path, kind: Kind, text: str) -> None:
 def renaming(request, monkeypatch):
     """Renames with the flags of Linux, and without, as on other file systems."""
     if request.param == "other":
-        monkeypatch.setattr(atomic, "_renamed", lambda *_: False)
+        monkeypatch.setattr(renames, "_rename_with_flag", lambda *_: False)
     return request.param
 
 
@@ -131,22 +130,23 @@ def test_what_appears_meanwhile_is_never_replaced(tmp_path, kind, what, overwrit
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("moment", ["_identity", "_try_to_write", "_hidden"])
+@pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_what_appears_while_the_place_is_checked_is_never_replaced(
     tmp_path, kind, moment, overwrite, monkeypatch
 ):
-    path, real = tmp_path / "a", getattr(atomic, moment)
+    path, (owner, name) = tmp_path / "a", MOMENTS[moment]
+    real = getattr(owner, name)
 
     def late(*arguments):
-        monkeypatch.setattr(atomic, moment, real)
+        monkeypatch.setattr(owner, name, real)
         found = real(*arguments)
         make_plainly(path, kind, "of somebody")
         return found
 
-    monkeypatch.setattr(atomic, moment, late)
+    monkeypatch.setattr(owner, name, late)
     # What was there before anything was looked at may be replaced, if that was asked for.
-    if moment == "_hidden" and overwrite:
+    if moment == "naming" and overwrite:
         make(path, kind, "mine", overwrite=True)
         assert text_of(path, kind) == "mine"
     else:
@@ -195,17 +195,17 @@ def test_what_was_to_be_replaced_may_change_meanwhile(tmp_path, kind, change):
 
 @pytest.mark.parametrize("renaming", ["linux"], indirect=True)  # others have no exchange
 def test_a_change_just_before_the_exchange_is_undone(tmp_path, monkeypatch, renaming):
-    path, real = tmp_path / "a", atomic._renamed
+    path, real = tmp_path / "a", renames._rename_with_flag
     make(path, STORE, "old")
 
     def late(source: str, target: str, flag: int) -> bool:
-        monkeypatch.setattr(atomic, "_renamed", real)
+        monkeypatch.setattr(renames, "_rename_with_flag", real)
         fill(str(path), STORE, "changed")
         return real(source, target, flag)
 
     with PartialOutput(path, STORE, overwrite=True) as output:
         fill(output.partial_path, STORE, "mine")
-        monkeypatch.setattr(atomic, "_renamed", late)
+        monkeypatch.setattr(renames, "_rename_with_flag", late)
         with pytest.raises(OutputExists, match="was made or changed"):
             output.commit()
     assert text_of(path, STORE) == "changed"
@@ -265,14 +265,14 @@ def test_a_lock_of_what_was_renamed_meanwhile_is_none(tmp_path, kind, monkeypatc
 def test_what_is_being_removed_is_nobodys_place_to_write_to(
     tmp_path, kind, ending, monkeypatch, renaming
 ):
-    path, real, refused = tmp_path / "a", atomic._remove_once, []
+    path, real, refused = tmp_path / "a", renames._remove_once, []
     make(path, kind, "old")
 
     def slowly(gone: str) -> None:
         with pytest.raises(OutputExists, match="another process is writing"):
             PartialOutput(path, kind, overwrite=True)
         refused.append(gone)
-        monkeypatch.setattr(atomic, "_remove_once", real)
+        monkeypatch.setattr(renames, "_remove_once", real)
         real(gone)
         # From here on the place is free, and what is there is another's.
         other.append(PartialOutput(path, kind, overwrite=True))
@@ -280,7 +280,7 @@ def test_what_is_being_removed_is_nobodys_place_to_write_to(
     other: list[PartialOutput] = []
     with PartialOutput(path, kind, overwrite=True) as output:
         fill(output.partial_path, kind, "new")
-        monkeypatch.setattr(atomic, "_remove_once", slowly)
+        monkeypatch.setattr(renames, "_remove_once", slowly)
         output.commit() if ending == "commit" else output.discard()
     assert len(refused) == 1
     assert text_of(path, kind) == ("new" if ending == "commit" else "old")
@@ -317,13 +317,13 @@ def test_without_locks_names_of_their_own_keep_processes_apart(tmp_path, kind, m
 KILLED = """
 import os, sys, warnings
 from pathlib import Path
-from ooc_train.core import atomic
+from ooc_train.core import renames
 from tests.test_atomic import KINDS, make, text_of
 
 kind, before, renaming = KINDS[int(sys.argv[2])], sys.argv[3] == "True", sys.argv[4]
 warnings.simplefilter("ignore")
 if renaming == "other":
-    atomic._renamed = lambda *_: False
+    renames._rename_with_flag = lambda *_: False
 
 def killed_at(nth):
     seen = 0

@@ -24,7 +24,8 @@ from typer.testing import CliRunner
 from ooc_train import cli
 from ooc_train.cli import parsers
 from ooc_train.cli.options import Learning
-from ooc_train.core.atomic import FILE, STORE, PartialOutput
+from ooc_train.core.atomic import PartialOutput
+from ooc_train.core.output_kinds import FILE, STORE
 from ooc_train.core.units import parse_bytes
 from ooc_train.inference.predict import evaluate
 from ooc_train.memory.ceiling import Ceiling

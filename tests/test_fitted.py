@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from ooc_train.core.atomic import RUN, require_output
+from ooc_train.core.output_kinds import RUN, require_output
 from ooc_train.errors import InvalidRun, OutputExists
 from ooc_train.models.settings import Model
 from ooc_train.objective.losses import LOSSES

@@ -14,7 +14,7 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ooc_train.core.places import in_scratch, scratch_folder
+from ooc_train.core.temporary_folders import in_scratch, scratch_folder
 from ooc_train.errors import CeilingExceeded, InvalidRun, InvalidStore, NonFiniteData
 from ooc_train.estimators import LinearRegression, LogisticRegression, Ridge
 from ooc_train.experiments.tradeoff import tradeoff

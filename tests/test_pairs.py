@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ooc_train.core import atomic
-from ooc_train.core.atomic import partial_path_of
+from ooc_train.core import renames
+from ooc_train.core.atomic import PartialOutput
+from ooc_train.core.replacements import partial_path_of
 from ooc_train.errors import OutputExists, StoreNotFound
 from ooc_train.store.format import pairs
 from ooc_train.store.format.pairs import StorePair
@@ -123,7 +124,7 @@ def pending(table, monkeypatch):
     """What a kill between the two renames leaves."""
     folder = table.parent
     with monkeypatch.context() as patch:
-        real = atomic.PartialOutput.put
+        real = PartialOutput.rename_into_place
 
         def put(self):
             if self.path.endswith("a.zarr"):
@@ -132,7 +133,7 @@ def pending(table, monkeypatch):
                 raise KeyboardInterrupt
             real(self)
 
-        patch.setattr(atomic.PartialOutput, "put", put)
+        patch.setattr(PartialOutput, "rename_into_place", put)
         with pytest.raises(KeyboardInterrupt):
             made(table, overwrite=True)
     shutil.rmtree(folder)
@@ -189,7 +190,7 @@ def test_one_that_may_not_write_there_is_told(table, tmp_path, monkeypatch):
     def refused(*_):
         raise PermissionError(13, "may not")
 
-    monkeypatch.setattr(atomic, "_renamed", refused)
+    monkeypatch.setattr(renames, "_rename_with_flag", refused)
     (note,) = notes(tmp_path / "a.test.zarr")
     assert f"killed before it renamed {tmp_path}/.a.zarr.partial to {tmp_path}/a.zarr" in note
     assert "(may not); open it once with permission to write there" in note
@@ -203,13 +204,13 @@ def test_where_the_second_cannot_be_named_the_first_is_taken_back(
     table, tmp_path, monkeypatch, renamed, before
 ):
     if renamed == "two renames":
-        monkeypatch.setattr(atomic, "_renamed", lambda *_: False)
+        monkeypatch.setattr(renames, "_rename_with_flag", lambda *_: False)
     ids = []
     if before:
         result = made(table)
         assert result.test is not None
         ids = [result.test.store_id, result.store.store_id]
-    real = atomic.PartialOutput.put
+    real = PartialOutput.rename_into_place
 
     def put(self):
         if self.path.endswith("a.zarr"):
@@ -219,7 +220,7 @@ def test_where_the_second_cannot_be_named_the_first_is_taken_back(
             (Path(self.path) / "thesis.tex").write_text("ten years")
         real(self)
 
-    monkeypatch.setattr(atomic.PartialOutput, "put", put)
+    monkeypatch.setattr(PartialOutput, "rename_into_place", put)
     with pytest.raises(OutputExists, match=r"a\.zarr was made or changed by another process"):
         made(table, 1, overwrite=before)
     assert os.listdir(tmp_path / "a.zarr") == ["thesis.tex"]

@@ -17,15 +17,13 @@ import numpy as np
 import pytest
 
 from ooc_train.core import places
-from ooc_train.core.atomic import FILE, require_output
-from ooc_train.core.places import (
+from ooc_train.core.output_kinds import FILE, require_output
+from ooc_train.core.places import local_path, temporary_place, why_unsafe
+from ooc_train.core.temporary_folders import (
     close_folder,
-    local_path,
     open_folder,
     scratch_folder,
     temporary_folder,
-    temporary_place,
-    why_unsafe,
 )
 from ooc_train.errors import UnsafePlace
 from ooc_train.estimators import Ridge
@@ -176,7 +174,7 @@ def test_temporary_files_go_to_tmpdir_or_where_they_are_on_disk(safe, monkeypatc
 
 HOLD = """
     import os, sys, time
-    from ooc_train.core.places import open_folder
+    from ooc_train.core.temporary_folders import open_folder
     print(open_folder("test"), flush=True)
     sys.stdin.read()
 """

@@ -21,7 +21,7 @@ from ooc_train.cli import (  # noqa: F401
     tradeoff_command,
 )
 from ooc_train.cli.command import app, end_by_fault
-from ooc_train.core.text import tell
+from ooc_train.core.text import log
 
 __all__ = ["app", "main"]
 
@@ -37,7 +37,7 @@ def main() -> None:
         app()
     except SystemExit as end:
         if end.code == _INTERRUPTED:
-            tell("interrupted")
+            log("interrupted")
         raise
     except Exception as error:  # noqa: BLE001 (a last resort: one line, and a status of its own)
         end_by_fault(error)

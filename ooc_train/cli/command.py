@@ -18,8 +18,8 @@ from typer.models import OptionInfo
 from ooc_train.cli.options import Output
 from ooc_train.cli.printing import print_json
 from ooc_train.cli.wording import for_the_shell, option_names
-from ooc_train.core.places import remove_dead_folders
 from ooc_train.core.semaphores import remove_dead_semaphores
+from ooc_train.core.temporary_folders import remove_dead_folders
 from ooc_train.core.text import brief, printable
 from ooc_train.errors import LeftoversRemoved, OocTrainError, SavedElsewhere
 

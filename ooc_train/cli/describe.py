@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ooc_train.cli.printing import aligned, count, one_line
-from ooc_train.core.atomic import RUN
+from ooc_train.core.output_kinds import RUN
 from ooc_train.core.schema import flag, list_of, or_none, record, texts
 from ooc_train.core.schema import text as is_text
 from ooc_train.core.text import few

@@ -122,7 +122,7 @@ def train(
     with ConsoleBar(
         quiet=output.quiet, verbose=verbose, max_passes=max_passes, max_seconds=max_seconds
     ) as bar:
-        from ooc_train.core.atomic import RUN, require_output
+        from ooc_train.core.output_kinds import RUN, require_output
         from ooc_train.monitoring.interrupts import Interrupts
         from ooc_train.plotting.figures import require_figure, save
         from ooc_train.runs.events import Event, Started
@@ -301,7 +301,7 @@ def predict(
     Raw files, and tables of predictions, go through this process alone, without a cluster.
     """
     with ConsoleBar(quiet=output.quiet) as bar:
-        from ooc_train.core.atomic import STORE, require_output
+        from ooc_train.core.output_kinds import STORE, require_output
         from ooc_train.inference.predict import Kind, predict_store
         from ooc_train.runs.fitted import load_fitted
 

@@ -20,7 +20,8 @@ def report(
     output: Output,
 ) -> None:
     """Write what a run did as one page: settings, figures, plots and coefficients."""
-    from ooc_train.core.atomic import FILE, require_output, write_file
+    from ooc_train.core.atomic import write_file
+    from ooc_train.core.output_kinds import FILE, require_output
     from ooc_train.monitoring.run_page import run_page
     from ooc_train.runs.fitted import load_fitted
 

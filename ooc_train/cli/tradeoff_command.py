@@ -51,7 +51,7 @@ def tradeoff(
     """Learn a model at several batch sizes, and show what each costs and comes to."""
     model = learning.model
     with ConsoleBar(quiet=output.quiet) as bar, ExitStack() as fits:
-        from ooc_train.core.atomic import TRADEOFF, require_output
+        from ooc_train.core.output_kinds import TRADEOFF, require_output
         from ooc_train.experiments.tradeoff import tradeoff as measure
         from ooc_train.runs.events import Event, Started
 

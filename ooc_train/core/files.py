@@ -1,10 +1,9 @@
-"""Small files, read whole and checked first: regular, of a stated size, JSON without surprises.
+"""The reader of small files: regular files of a bounded size, and strict JSON.
 
-What lies at a path may be anything: the rest of a crash, a link to a device, a pipe that nobody
-writes to, a file of a gigabyte. A reader here waits for nothing, takes in no more than its caller
-declared, and refuses the rest in one line that names the file. `ooc_train.core.schema` checks what
-was read. No other file of the package opens a file to read it, but for those that
-tests/test_layers.py lists.
+A path may lead to anything: the remains of a crash, a device, a pipe without a writer, a gigabyte.
+The reader never blocks, and reads no more bytes than its caller allows. It refuses other files in
+one line that names the file. `core.schema` checks the values. No other file of the package opens
+files to read them, except those that tests/test_layers.py lists.
 """
 
 import errno
@@ -20,10 +19,10 @@ from typing import Any, BinaryIO
 from ooc_train.errors import OocTrainError
 
 MOST_VALUES = 2**24
-"""Values of a JSON file: each takes up to 100 bytes once it is parsed."""
+"""Most values of a JSON file; a parsed value takes up to 100 bytes."""
 
 MOST_DEPTH = 64
-"""Lists and objects within one another in a JSON file: what walks them may recurse."""
+"""Deepest nesting of lists and objects in a JSON file, since callers recurse."""
 
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -39,16 +38,16 @@ _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 @dataclass(frozen=True, slots=True)
 class FileKind:
-    """How large files of one kind may be, and how one that can't be used is refused.
+    """A kind of file: its largest size, and the error for a file that can't be used.
 
     Parameters
     ----------
     what : str
-        What messages call such a file: "the metadata of a store".
+        The name of such a file in messages: "the metadata of a store".
     limit : int
         The most bytes.
     error : type
-        What is raised.
+        The type of the error.
     advice : str
         The way out: "restore it from a copy".
     """
@@ -59,36 +58,36 @@ class FileKind:
     advice: str
 
     def refused(self, path: str | os.PathLike[str], why: str) -> OocTrainError:
-        """Return the error that a file can't be used; `why` follows its name."""
+        """Return the error for a file; the message is its name, `why` and the advice."""
         return self.error(f"{os.fspath(path)} {why}; {self.advice}")
 
 
 class IrregularError(Exception):
-    """Why what lies at a path can't be read as a file: what follows its name."""
+    """Why a path can't be read as a regular file; the text follows the path in messages."""
 
 
 def require_regular(path: str | os.PathLike[str], kind: FileKind) -> None:
-    """Refuse what a library would open by its name, and wait for, or never see the end of.
+    """Refuse a path before a library opens it, where reading would block or never end.
 
     Raises
     ------
     FileKind.error
-        If it is a folder, a pipe, a socket or a device.
+        If the path is a folder, a pipe, a socket or a device.
     OSError
-        If there is nothing, or it can't be opened.
+        If nothing lies there, or it can't be opened.
     """
     os.close(open_regular(path, kind))
 
 
 def open_regular(path: str | os.PathLike[str], kind: FileKind) -> int:
-    """Open a regular file as `open_plain`, and refuse others as a file of a kind.
+    """Open a regular file as `open_plain` does, with errors of a kind of file.
 
     Raises
     ------
     FileKind.error
-        If it is a folder, a pipe, a socket or a device, or its name can't be one.
+        If the path is a folder, a pipe, a socket or a device, or holds a NUL.
     OSError
-        If there is nothing, or it can't be opened.
+        If nothing lies there, or it can't be opened.
     """
     try:
         return open_plain(path)
@@ -97,14 +96,14 @@ def open_regular(path: str | os.PathLike[str], kind: FileKind) -> int:
 
 
 def open_plain(path: str | os.PathLike[str]) -> int:
-    """Open a regular file to be read, without waiting; the caller closes the descriptor.
+    """Open a regular file to read, without blocking; the caller closes the descriptor.
 
     Raises
     ------
     IrregularError
-        If it is a folder, a pipe, a socket or a device, or its name can't be one.
+        If the path is a folder, a pipe, a socket or a device, or holds a NUL.
     OSError
-        If there is nothing, or it can't be opened.
+        If nothing lies there, or it can't be opened.
     """
     try:
         descriptor = os.open(path, _NO_WAITING)
@@ -124,7 +123,7 @@ def open_plain(path: str | os.PathLike[str]) -> int:
 
 @contextmanager
 def reading(path: str | os.PathLike[str], kind: FileKind) -> Iterator[BinaryIO]:
-    """Give a regular file, for libraries that read files in pieces; its size is not limited.
+    """Open a regular file of any size, for libraries that read it in pieces.
 
     Raises
     ------
@@ -136,12 +135,12 @@ def reading(path: str | os.PathLike[str], kind: FileKind) -> Iterator[BinaryIO]:
 
 
 def read_start(path: str | os.PathLike[str], count: int) -> bytes:
-    """Read the first bytes of a regular file, none of anything else.
+    """Return the first bytes of a regular file; none of other things.
 
     Raises
     ------
     OSError
-        If there is nothing, or it can't be read.
+        If nothing lies there, or it can't be read.
     """
     try:
         descriptor = open_plain(path)
@@ -152,14 +151,14 @@ def read_start(path: str | os.PathLike[str], count: int) -> bytes:
 
 
 def read_bytes(path: str | os.PathLike[str], kind: FileKind) -> bytes:
-    """Read a regular file of at most `kind.limit` bytes.
+    """Return the content of a regular file of at most `kind.limit` bytes.
 
     Raises
     ------
     FileKind.error
-        If it is larger, or as `open_regular`.
+        If the file is larger, or as `open_regular` does.
     OSError
-        If there is nothing, or it can't be read.
+        If nothing lies there, or it can't be read.
     """
     descriptor = open_regular(path, kind)
     try:
@@ -174,7 +173,7 @@ def read_bytes(path: str | os.PathLike[str], kind: FileKind) -> bytes:
 
 
 def _read(descriptor: int, held: int, most: int) -> bytes:
-    """Read up to `most` bytes of a file that had `held` when it was opened."""
+    """Read up to `most` bytes of a file whose size was `held` when it was opened."""
     parts, step = [], max(held + 1, _PIECE)
     while most and (part := os.read(descriptor, min(step, most))):
         parts.append(part)
@@ -190,17 +189,19 @@ def read_json(
     Parameters
     ----------
     path : str or os.PathLike
+        The file.
     kind : FileKind
+        Its kind.
     constants : bool
-        Whether NaN and infinities may stand for numbers, as Python writes them.
+        Whether NaN and infinities are accepted, as Python writes them.
 
     Raises
     ------
     FileKind.error
-        If it is no JSON object in UTF-8; names a key twice; holds more than 2**24 values, or
-        more than 64 lists and objects within one another; or as `read_bytes`.
+        If the file is no JSON object in UTF-8, repeats a key, holds more than 2**24 values, or
+        nests more than 64 deep; or as `read_bytes`.
     OSError
-        If there is nothing, or it can't be read.
+        If nothing lies there, or it can't be read.
     """
     data = read_bytes(path, kind)
     try:
@@ -210,12 +211,12 @@ def read_json(
 
 
 def parse_json(data: bytes) -> dict[str, Any]:
-    """Parse a JSON object that lies within another file.
+    """Parse a JSON object that is part of another file.
 
     Raises
     ------
     ValueError
-        As `read_json`.
+        As `read_json` refuses a file.
     """
     try:
         return _parsed(data, constants=False)
@@ -224,15 +225,15 @@ def parse_json(data: bytes) -> dict[str, Any]:
 
 
 def _parsed(data: bytes, *, constants: bool) -> dict[str, Any]:
-    # No value goes without one of these before it, but for the first.
+    # One of these characters precedes every value but the first.
     if sum(map(data.count, (b",", b"[", b"{"))) > MOST_VALUES:
         raise IrregularError(f"holds more than {MOST_VALUES:,} values")
     try:
         text = data.decode()
         found = json.loads(
             text,
-            object_pairs_hook=_once,
-            parse_constant=None if constants else _no_constant,
+            object_pairs_hook=_unique_keys,
+            parse_constant=None if constants else _refuse_constant,
         )
         if _SURROGATE.search(text):
             json.dumps(found, ensure_ascii=False).encode()
@@ -243,7 +244,7 @@ def _parsed(data: bytes, *, constants: bool) -> dict[str, Any]:
     except RecursionError:
         raise IrregularError(_too_deep()) from None
     except ValueError as error:
-        # Python says where; of a number with too many digits, how many.
+        # Python's message has the place, or the number of digits.
         raise IrregularError(f"is not valid JSON ({error})") from None
     if not isinstance(found, dict):
         raise IrregularError("holds no JSON object")
@@ -256,8 +257,8 @@ def _too_deep() -> str:
     return f"holds more than {MOST_DEPTH} lists and objects within one another"
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make an object of its pairs, whose keys have to differ: which one counts, nobody knows."""
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object from its pairs, and refuse a key that stands twice."""
     found = dict(pairs)
     if len(found) < len(pairs):
         seen: set[str] = set()
@@ -266,18 +267,18 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _no_constant(name: str) -> Any:
+def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is no number of JSON's")
 
 
 def _is_deeper(value: Any, most: int) -> bool:
-    """Return whether there are more than `most` containers within one another."""
+    """Return whether containers are nested more than `most` deep."""
     level = [value]
     for _ in range(most):
         inside: list[Any] = []
         for container in level:
             values = container.values() if isinstance(container, dict) else container
-            # Long lists of numbers are passed over at the speed of C.
+            # This skips long lists of numbers at the speed of C.
             if not {list, dict}.isdisjoint(map(type, values)):
                 inside += [each for each in values if isinstance(each, list | dict)]
         if not inside:

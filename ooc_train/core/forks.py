@@ -1,7 +1,7 @@
-"""What a forked process inherits of threads that it does not have.
+"""State that a forked process has to renew.
 
-A fork copies memory and the one thread that forks. Locks that other threads held stay locked in
-the copy, counts of what they were doing stay as they were, and nobody is left to change either.
+A fork copies the memory and only the thread that forks. In the copy, locks of other threads stay
+locked, and counts of their work stay as they were, since those threads don't exist there.
 """
 
 import os
@@ -11,9 +11,9 @@ _forked = False
 
 
 def after_fork(renew: Callable[[], object]) -> Callable[[], object]:
-    """Have a function called first in every process that this one forks; a decorator.
+    """Call a function first in every process that this one forks; a decorator.
 
-    Not in processes that `multiprocessing` spawns: they begin with nothing of this one's memory.
+    Processes that `multiprocessing` spawns start without a copy, and don't call it.
     """
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=renew)
@@ -21,7 +21,7 @@ def after_fork(renew: Callable[[], object]) -> Callable[[], object]:
 
 
 @after_fork
-def _note() -> None:
+def _note_fork() -> None:
     global _forked
     _forked = True
 

@@ -5,7 +5,7 @@ import os
 
 
 def lock(descriptor: int) -> None:
-    """Lock an open file or folder, without waiting.
+    """Lock an open file or folder, or fail at once.
 
     Raises
     ------
@@ -18,9 +18,9 @@ def lock(descriptor: int) -> None:
 
 
 def is_open_at(descriptor: int, path: str) -> bool:
-    """Return whether what is open still lies at a path.
+    """Return whether an open file still lies at a path.
 
-    Who waited for a lock asks this: whoever held it may have renamed or removed the file.
+    Ask this after a lock: its last holder may have renamed or removed the file.
     """
     try:
         return os.path.samestat(os.fstat(descriptor), os.lstat(path))

@@ -1,75 +1,50 @@
-"""Places on disk: for output, which never goes to a URL, and for what is temporary.
+"""Safe places on disk: local paths for output, and the folder for temporary data.
 
-Temporary data lie in folders of mode 700 that no other user can take away or replace: each folder
-on the way there belongs to the user or to root, and where others may write, the sticky bit keeps
-them from what is not theirs. The process that made a folder holds a lock on it. Whoever makes the
-next folder removes those whose process was killed.
+A place is safe if no other user can replace what lies in it. Each folder on the way belongs to the
+user or to root. Where others may write, the sticky bit protects the folders in it.
 """
 
 import grp
 import os
 import pwd
 import re
-import shutil
 import stat
-import tempfile
-import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 
-from ooc_train.core.forks import after_fork
-from ooc_train.core.locks import is_open_at, lock
 from ooc_train.errors import UnsafePlace
 
-__all__ = [
-    "close_folder",
-    "in_scratch",
-    "local_path",
-    "open_folder",
-    "own_folders",
-    "remove_dead_folders",
-    "scratch_folder",
-    "temporary_folder",
-    "temporary_place",
-    "why_unsafe",
-]
+__all__ = ["local_path", "temporary_place", "why_unsafe"]
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
-"""The start of a URL. `pathlib` makes one slash of two, and a drive of Windows has one letter."""
-
-_PREFIX = "ooc_train."
-_SCRATCH = "given"
-
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
-"""How a folder is opened to be locked: no link to one."""
+"""The start of a URL; `pathlib` turns two slashes into one."""
 
 _OVERFLOW = 65534
-"""Whom the files of users without a name in a user namespace seem to belong to (`nobody`)."""
+"""User `nobody`: the apparent owner of files whose owner a user namespace does not map."""
 
 
 def temporary_place() -> str:
-    """Return the folder that temporary folders are made in: an absolute path without links.
+    """Return the folder for temporary folders: an absolute path without links.
 
-    `TMPDIR` where it is set and can be written to. Else /var/tmp, since /tmp lies in memory on many
-    systems; only then /tmp; and at last ~/.cache, as in containers whose /tmp has no sticky bit.
+    `TMPDIR` is used if it is set and writable. Otherwise the first safe one of three is used.
+    /var/tmp is first, since /tmp is in memory on many systems. ~/.cache is last, for containers
+    whose /tmp has no sticky bit.
 
     Raises
     ------
     UnsafePlace
-        where other users could replace what lies in `TMPDIR`, or in all of these.
+        If other users could replace what lies in `TMPDIR`, or in all other candidates.
     """
-    given = os.environ.get("TMPDIR", "")
-    if given and _can_write(given):
-        place = os.path.realpath(given)
+    setting = os.environ.get("TMPDIR", "")
+    if setting and _can_write(setting):
+        place = os.path.realpath(setting)
         why = why_unsafe(place)
         if why is not None:
             raise UnsafePlace(
-                f"TMPDIR is {given}, and {why}, so that other users could replace temporary files; "
+                f"TMPDIR is {setting}, and {why}: other users could replace temporary files; "
                 "set TMPDIR to a folder of your own, or set the sticky bit (chmod +t)"
             )
         return place
     reasons = []
-    # What the rule warns of is checked here.
+    # The loop checks what ruff's rule warns of.
     for candidate in ("/var/tmp", "/tmp", os.path.expanduser("~/.cache")):  # noqa: S108
         place = os.path.realpath(candidate)
         why = why_unsafe(place) if _can_write(place) else f"{place} can't be written to"
@@ -87,10 +62,10 @@ def _can_write(folder: str) -> bool:
 
 
 def why_unsafe(path: str) -> str | None:
-    """Return why other users could replace what lies in a folder, None where they can't.
+    """Return why other users could replace what lies in a folder; None if they can't.
 
-    Every folder from the root to the path counts, links resolved: whoever may rename one of them
-    may put another in its place. What does not exist yet is left out.
+    Every folder from the root to the path is checked, with links resolved: a user who may rename
+    one of them can put another folder there. Folders that don't exist yet are skipped.
 
     Parameters
     ----------
@@ -130,10 +105,9 @@ def _why_unsafe_itself(folder: str) -> str | None:
 
 
 def _trusted() -> set[int]:
-    """Return the users who may own a folder on the way: this one and root.
+    """Return the users who may own a folder on the way: this user and root.
 
-    In a user namespace root outside has no number: what belongs to root, the root folder first of
-    all, is shown as `nobody`'s.
+    In a user namespace the outer root has no number, so that its folders seem to be `nobody`'s.
     """
     trusted = {0, os.geteuid()}
     if os.lstat("/").st_uid == _OVERFLOW:
@@ -142,7 +116,7 @@ def _trusted() -> set[int]:
 
 
 def _is_own_group(group: int) -> bool:
-    """Return whether a group is this user's alone, as many systems give one to each user."""
+    """Return whether this user is the only member of a group, as on many systems."""
     if group == 0:
         return True
     try:
@@ -167,146 +141,13 @@ def _group(number: int) -> str:
         return str(number)
 
 
-_locks: dict[str, int] = {}
-"""The file descriptor that holds the lock of each temporary folder of this process."""
-
-
-def open_folder(kind: str) -> str:
-    """Make a temporary folder of mode 700, and return its path; `close_folder` removes it.
-
-    The next call, by any process of this user, removes it as well once this process has ended.
-
-    Parameters
-    ----------
-    kind : str
-        A word of its name, such as "cluster".
-
-    Raises
-    ------
-    UnsafePlace
-        where there is no place that other users can't tamper with.
-    OSError
-        where none can be made there, such as on a full disk.
-    """
-    place = temporary_place()
-    remove_dead_folders(place)
-    while True:
-        folder = tempfile.mkdtemp(prefix=f"{_PREFIX}{kind}-", dir=place)
-        descriptor = _locked(folder)
-        if descriptor is not None:
-            _locks[folder] = descriptor
-            return folder
-
-
-def close_folder(folder: str) -> None:
-    """Remove a folder that `open_folder` made, unless another process did: a child keeps off."""
-    descriptor = _locks.pop(folder, None)
-    if descriptor is not None:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(descriptor)
-
-
-@after_fork
-def _forget_locks() -> None:
-    """Have a child that was forked leave its parent's folders, and their locks, alone."""
-    for descriptor in _locks.values():
-        os.close(descriptor)
-    _locks.clear()
-
-
-def _locked(folder: str) -> int | None:
-    """Return a file descriptor that locks a folder, as far as the file system has locks.
-
-    None where another process removed the folder, or is about to.
-    """
-    try:
-        descriptor = os.open(folder, _FOLDER)
-    except FileNotFoundError:
-        return None
-    try:
-        lock(descriptor)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    except OSError:
-        return descriptor  # nor can another process lock it, and without that none removes it
-    # It may have been removed before it was locked.
-    if is_open_at(descriptor, folder):
-        return descriptor
-    os.close(descriptor)
-    return None
-
-
-def remove_dead_folders(place: str | None = None) -> None:
-    """Remove the temporary folders of this user's whose processes were killed.
-
-    Parameters
-    ----------
-    place : str, optional
-        Where they lie; else `temporary_place`, if there is one.
-    """
-    if place is None:
-        try:
-            place = temporary_place()
-        except UnsafePlace:
-            return
-    for folder in _ours(place, ""):
-        with suppress(OSError):
-            descriptor = os.open(folder, _FOLDER)
-            try:
-                lock(descriptor)
-                shutil.rmtree(folder, ignore_errors=True)
-            finally:
-                os.close(descriptor)
-
-
-def own_folders(kind: str) -> list[str]:
-    """Return the temporary folders of this user's of a kind, whichever process made them."""
-    return _ours(temporary_place(), f"{kind}-")
-
-
-def _ours(place: str, kind: str) -> list[str]:
-    """Return the folders that were made here by this user, whose names begin so: no links."""
-    found = []
-    for name in os.listdir(place):
-        folder = os.path.join(place, name)
-        if name.startswith(_PREFIX + kind):
-            with suppress(OSError):
-                status = os.lstat(folder)
-                if stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid():
-                    found.append(folder)
-    return found
-
-
-@contextmanager
-def temporary_folder(kind: str) -> Iterator[str]:
-    """Give a temporary folder, gone afterwards. Raises as `open_folder` does."""
-    folder = open_folder(kind)
-    try:
-        yield folder
-    finally:
-        close_folder(folder)
-
-
-def scratch_folder(owner: object) -> str:
-    """Return a new folder for arrays that are gone with `owner`, or when the process ends."""
-    folder = open_folder(_SCRATCH)
-    weakref.finalize(owner, close_folder, folder)
-    return folder
-
-
-def in_scratch(path: str) -> bool:
-    """Return whether a path lies in a folder that `scratch_folder` made."""
-    return any(part.startswith(f"{_PREFIX}{_SCRATCH}-") for part in path.split(os.sep))
-
-
 def local_path(path: str | os.PathLike[str]) -> str:
-    """Return the absolute path of a place to write to.
+    """Return the absolute path for an output.
 
     Raises
     ------
     ValueError
-        If it is a URL, which would otherwise become a local folder such as ``s3:``.
+        If the path is a URL, which would otherwise become a local folder such as ``s3:``.
     """
     place = os.fspath(path)
     if _URL.match(place):

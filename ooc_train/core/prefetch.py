@@ -1,4 +1,4 @@
-"""Making items in a thread, ahead of whoever uses them."""
+"""Prefetching: a thread makes the next item while the caller uses this one."""
 
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -7,14 +7,14 @@ from typing import TypeVar
 Item = TypeVar("Item")
 
 
-def ahead(items: Iterator[Item]) -> Generator[Item, None, None]:
-    """Make the next item in a thread while the caller is busy with this one.
+def prefetched(items: Iterator[Item]) -> Generator[Item, None, None]:
+    """Yield the items, each made in a thread while the caller is busy with the one before.
 
-    Items may lie in two buffers by turns. Closing it waits for the thread.
+    Two items exist at a time, so two buffers are enough. `close` waits for the thread.
     """
-    nothing = object()
-    with ThreadPoolExecutor(1, "ooc_train-ahead") as thread:
-        coming = thread.submit(next, items, nothing)
-        while (item := coming.result()) is not nothing:
-            coming = thread.submit(next, items, nothing)
+    end = object()
+    with ThreadPoolExecutor(1, "ooc_train-prefetch") as thread:
+        coming = thread.submit(next, items, end)
+        while (item := coming.result()) is not end:
+            coming = thread.submit(next, items, end)
             yield item  # type: ignore[misc]

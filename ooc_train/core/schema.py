@@ -1,9 +1,9 @@
-"""What values that were read have to be, declared: a check for each, and records made of checks.
+"""Declared checks of values that were read from files.
 
-A check is a function of a value and of its place, such as "statistics.mean", that raises `Unfit`
-where the value is something else. Records and lists are made of other checks.
+A check is a function of a value and its place, such as "statistics.mean". It raises `UnfitError`
+where the value is not as declared. Checks of records and lists are made of other checks.
 
->>> person = record({"name": text, "age": whole(0, 150)}, optional={"sizes": list_of(number())})
+>>> person = record({"name": text, "age": integer(0, 150)}, optional={"sizes": list_of(number())})
 >>> person({"name": "A", "age": 200}, "")
 Traceback (most recent call last):
     ...
@@ -12,41 +12,44 @@ ooc_train.core.schema.UnfitError: age is 200, which is no whole number from 0 to
 
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from ooc_train.core.files import FileKind
 
 Check: TypeAlias = Callable[[Any, str], None]
-"""Raises `UnfitError` where a value, at a place, is not what it should be."""
+"""Takes a value and its place; raises `UnfitError` if the value is not as declared."""
 
 INT64 = 2**63 - 1
 _SHOWN = 60
 
 
 class UnfitError(ValueError):
-    """A value that is not what was declared; the message has its place."""
+    """A value that is not as declared; the message has its place."""
 
 
 def require(
     values: Any, check: Check, path: str | os.PathLike[str], kind: FileKind, *, inside: str = ""
 ) -> None:
-    """Refuse a file whose values are not what was declared.
+    """Refuse a file whose values are not as declared.
 
     Parameters
     ----------
-    values : what was read
+    values : object
+        The values that were read.
     check : Check
+        Their declaration.
     path : str or os.PathLike
+        The file, for the message.
     kind : FileKind
-        How it is refused.
+        Its error and advice.
     inside : str
-        Where in the file the values lie: "attributes".
+        The place of the values in the file, such as "attributes".
 
     Raises
     ------
     FileKind.error
-        With the file, the place of the value, what it is and what it should be.
+        With the file, the place, the value, and what it should be.
     """
     try:
         check(values, inside)
@@ -55,7 +58,7 @@ def require(
 
 
 def shown(value: Any) -> str:
-    """Return a value for a message, cut short; whatever it is, that raises nothing."""
+    """Return any value as text for a message, shortened; never raises."""
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 1000:
         return f"a number of {value.bit_length():,} bits"
     if isinstance(value, dict | list | tuple) and len(value) > 8:
@@ -74,29 +77,29 @@ def _unfit(place: str, value: Any, what: str) -> UnfitError:
 
 
 def anything(value: Any, place: str) -> None:
-    """Take any value."""
+    """Accept any value."""
 
 
 def text(value: Any, place: str) -> None:
-    """Take text."""
+    """Accept text."""
     if not isinstance(value, str):
         raise _unfit(place, value, "text")
 
 
 def flag(value: Any, place: str) -> None:
-    """Take true and false."""
+    """Accept true and false."""
     if not isinstance(value, bool):
         raise _unfit(place, value, "true or false")
 
 
 def scalar(value: Any, place: str) -> None:
-    """Take what a class may be called: text, true and false, a finite number."""
+    """Accept the name of a class: text, true, false or a finite number."""
     if not isinstance(value, str | int) and not (isinstance(value, float) and math.isfinite(value)):
         raise _unfit(place, value, "text, number or truth value")
 
 
 def integer(least: int = -INT64, most: int = INT64) -> Check:
-    """Take whole numbers within bounds."""
+    """Accept whole numbers within bounds."""
 
     def check(value: Any, place: str) -> None:
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
@@ -107,7 +110,7 @@ def integer(least: int = -INT64, most: int = INT64) -> Check:
 
 
 def number(least: float = -math.inf, *, finite: bool = True) -> Check:
-    """Take numbers that float64 holds, from `least` on; others than finite ones only if told."""
+    """Accept numbers that float64 holds, of at least `least`; NaN and infinity if not `finite`."""
 
     def check(value: Any, place: str) -> None:
         if not isinstance(value, bool) and isinstance(value, int | float):
@@ -126,10 +129,10 @@ def number(least: float = -math.inf, *, finite: bool = True) -> Check:
 
 
 def one_of(*known: Any) -> Check:
-    """Take the values that are listed."""
+    """Accept the listed values."""
 
     def check(value: Any, place: str) -> None:
-        # True is 1 for Python, and not here.
+        # In Python True equals 1; here the types have to match.
         if not any(type(value) is type(each) and value == each for each in known):
             listed = ", ".join(map(repr, known))
             raise _unfit(place, value, f"one of {listed}" if len(known) > 1 else listed)
@@ -138,7 +141,7 @@ def one_of(*known: Any) -> Check:
 
 
 def or_none(check: Check) -> Check:
-    """Take null, or what another check takes."""
+    """Accept null, or what another check accepts."""
 
     def checked(value: Any, place: str) -> None:
         if value is not None:
@@ -148,7 +151,7 @@ def or_none(check: Check) -> Check:
 
 
 def either(*checks: Check) -> Check:
-    """Take what one of several checks takes; the message is that of the last."""
+    """Accept what one of several checks accepts; the message is that of the last."""
 
     def check(value: Any, place: str) -> None:
         for one in checks[:-1]:
@@ -163,7 +166,7 @@ def either(*checks: Check) -> Check:
 
 
 def all_of(*checks: Check) -> Check:
-    """Take what each of several checks takes, one after another."""
+    """Accept what all of several checks accept, called in order."""
 
     def check(value: Any, place: str) -> None:
         for one in checks:
@@ -173,7 +176,7 @@ def all_of(*checks: Check) -> Check:
 
 
 def list_of(check: Check, *, least: int = 0, most: int = INT64) -> Check:
-    """Take lists, so long, each item of which a check takes."""
+    """Accept lists of `least` to `most` items, each of which a check accepts."""
 
     def checked(value: Any, place: str) -> None:
         _require_list(value, place, least, most)
@@ -184,7 +187,7 @@ def list_of(check: Check, *, least: int = 0, most: int = INT64) -> Check:
 
 
 def numbers(*, least: int = 0, most: int = INT64) -> Check:
-    """Take lists, so long, of finite numbers; long ones fast."""
+    """Accept lists of `least` to `most` finite numbers, fast for long lists."""
 
     def check(value: Any, place: str) -> None:
         _require_list(value, place, least, most)
@@ -200,7 +203,7 @@ def numbers(*, least: int = 0, most: int = INT64) -> Check:
 
 
 def texts(*, least: int = 0, most: int = INT64) -> Check:
-    """Take lists, so long, of text; long ones fast."""
+    """Accept lists of `least` to `most` texts, fast for long lists."""
 
     def check(value: Any, place: str) -> None:
         _require_list(value, place, least, most)
@@ -220,13 +223,13 @@ def _require_list(value: Any, place: str, least: int, most: int) -> None:
 
 
 def mapping(value: Any, place: str) -> None:
-    """Take objects of any content."""
+    """Accept objects of any content."""
     if not isinstance(value, Mapping):
         raise _unfit(place, value, "object")
 
 
 def mapping_of(check: Check) -> Check:
-    """Take objects, each value of which a check takes."""
+    """Accept objects, each value of which a check accepts."""
 
     def checked(value: Any, place: str) -> None:
         mapping(value, place)
@@ -242,14 +245,14 @@ def record(
     optional: Mapping[str, Check] | None = None,
     others: bool = True,
 ) -> Check:
-    """Take objects with these keys, whose values the checks take.
+    """Accept objects with these keys, whose values the checks accept.
 
     Parameters
     ----------
     fields, optional : mapping of str to Check
-        Keys that have to be there, and those that may.
+        Required keys and optional keys.
     others : bool
-        Whether keys beyond them are passed over; else they are refused.
+        Whether other keys are ignored; otherwise they are refused.
     """
     optional = optional or {}
 
@@ -262,14 +265,10 @@ def record(
         for key, inside in optional.items():
             if key in value:
                 inside(value[key], _within(place, key))
-        if not others and (unknown := _first(set(value) - set(fields) - set(optional))):
+        if not others and (unknown := min(set(value) - set(fields) - set(optional), default="")):
             raise UnfitError(f"{_within(place, unknown)} is none that is known here")
 
     return check
-
-
-def _first(keys: Iterable[str]) -> str | None:
-    return min(keys, default=None)
 
 
 def _within(place: str, key: str) -> str:

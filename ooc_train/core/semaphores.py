@@ -1,8 +1,8 @@
-"""Semaphores of processes that were killed: named for whoever made them, so that they can be told.
+"""Removal of semaphores that killed processes left: their names hold the process that made them.
 
-Python gives a semaphore that a new process is to find a name, `/dev/shm/sem.mp-...`. Its resource
-tracker removes names that are left when a process ends, but not if it was killed with it, as it is
-where the whole process group, or a container, is.
+Python gives a semaphore for a new process a name, `/dev/shm/sem.mp-...`. Python's resource tracker
+removes the names that a process leaves. Where the whole process group is killed, the tracker is
+killed too, and the names stay.
 """
 
 import os
@@ -19,19 +19,19 @@ _NAME = re.compile(r"sem\.ooc_train-(\d+)-(\d+)-(\d+)-")
 
 _depth = 0
 _before: Any = None
-"""How Python names semaphores, while `named_semaphores` does."""
+"""Python's function that names semaphores, while `named_semaphores` replaces it."""
 
 
 def _namespace() -> int:
-    """Return what numbers of processes mean something in: containers may share semaphores alone."""
+    """Return the number of the pid namespace; containers may share semaphores but not that."""
     return os.stat("/proc/self/ns/pid").st_ino
 
 
 def _started(pid: int) -> int | None:
-    """Return when a process started, in ticks since the machine did; None where there is none."""
+    """Return the start of a process in clock ticks since boot; None without such a process."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            # After the name, which is in parentheses and may hold any others.
+            # The name, in parentheses, may hold parentheses itself.
             return int(file.read().rpartition(b")")[2].split()[19])
     except (FileNotFoundError, ProcessLookupError):
         return None
@@ -39,11 +39,11 @@ def _started(pid: int) -> int | None:
 
 @contextmanager
 def named_semaphores() -> Iterator[None]:
-    """Have semaphores named for this process, for `remove_dead_semaphores` to find.
+    """Give semaphores names that hold this process, for `remove_dead_semaphores`.
 
-    Those that other threads make meanwhile are named so too, to no effect while this process lives.
+    Semaphores of other threads get such names too, which is harmless while this process lives.
     """
-    # Most commands do without. joblib names semaphores in the same way, for itself.
+    # Imported here, since most commands do without. joblib replaces the same function.
     from multiprocessing.synchronize import SemLock
 
     global _depth, _before
@@ -61,14 +61,14 @@ def named_semaphores() -> Iterator[None]:
 
 
 def remove_dead_semaphores() -> None:
-    """Remove the semaphores of this user's that processes left which have ended."""
-    with suppress(OSError):  # a system without, or one that can't be looked at
+    """Remove the semaphores of this user whose processes have ended."""
+    with suppress(OSError):  # no such folder, or no permission
         namespace = _namespace()
         for name in os.listdir(_FOLDER):
             found = _NAME.match(name)
             if found is None:
                 continue
-            of, pid, started = map(int, found.groups())
-            if of == namespace and _started(pid) != started:
-                with suppress(OSError):  # another user's, or another command was quicker
+            owner, pid, started = map(int, found.groups())
+            if owner == namespace and _started(pid) != started:
+                with suppress(OSError):  # another user's, or removed by another command
                     os.unlink(os.path.join(_FOLDER, name))

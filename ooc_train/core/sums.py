@@ -1,8 +1,8 @@
-"""Named sums over rows: the one currency between data and solvers.
+"""Named sums over rows: all that passes return to solvers.
 
-A loss over data is a sum over rows, and so is its gradient. A `Work` says which sums; a pass adds
-them up partition by partition. Sums are float64 from the first row, are never means, and are
-divided once, by whoever asked for them.
+A loss over data is a sum over rows, and so is its gradient. A `Reduction` names the sums; a pass
+adds them up partition by partition. Sums are float64, are never means, and are divided once, by the
+solver.
 """
 
 from dataclasses import dataclass, fields, is_dataclass
@@ -19,15 +19,18 @@ Sums = dict[str, NDArray[Any]]
 
 @dataclass(slots=True)
 class Block:
-    """Some rows of the data, lying in buffers that the next block will overwrite.
+    """Rows of the data, in buffers that the next block overwrites.
 
     Attributes
     ----------
     X : array (rows, features), float32 or float64, C-contiguous
-    y : float64 array (rows, outputs), or None where the job needs none
-    weight : float64 array (rows,), or None where every row weighs one
-    starts : for each run of consecutive rows of the data, its first row within the block and
-        within the data
+        The features.
+    y : float64 array (rows, outputs) or None
+        The targets; None where the job needs none.
+    weight : float64 array (rows,) or None
+        The weights; None where every weight is one.
+    starts : tuple of (int, int)
+        The first row of each run of consecutive rows: within the block, and within the data.
     """
 
     X: NDArray[np.floating]
@@ -41,12 +44,12 @@ class Block:
         return int(self.X.shape[0])
 
     def row_number(self, row: int) -> int:
-        """Return the number within the data of a row of the block."""
+        """Return the row number within the data of a row of the block."""
         first, start = max(pair for pair in self.starts if pair[0] <= row)
         return start + row - first
 
     def within(self, start: int, stop: int) -> "Block":
-        """Return the rows of a block of consecutive ones whose numbers are in a range."""
+        """Return the rows from `start` to `stop` of the data, for a block of consecutive rows."""
         first = self.row_number(0)
         if start <= first and first + self.n_rows <= stop:
             return self
@@ -61,14 +64,14 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class ArraySpec:
-    """The shape and type of one array that a job needs room for."""
+    """The shape and type of an array that a job allocates."""
 
     shape: tuple[int, ...]
     dtype: str = "<f8"
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the array, rounded up so that arrays that lie side by side stay aligned."""
+        """Bytes of the array, rounded up to 64 so that arrays in one buffer stay aligned."""
         size = int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
         return -(-size // 64) * 64
 
@@ -79,32 +82,32 @@ Arrays = dict[str, NDArray[Any]]
 
 def total_bytes(specs: Workspace) -> int:
     """Return the bytes of a set of arrays."""
-    return sum(room.nbytes for room in specs.values())
+    return sum(spec.nbytes for spec in specs.values())
 
 
 class Reduction(Protocol):
-    """What a reduce pass adds up: a value that travels to the workers."""
+    """The sums of a reduce pass, as a value that is sent to the workers."""
 
     def zeros(self) -> Sums:
         """Return sums over no rows."""
         ...
 
     def workspace(self, rows: int) -> Workspace:
-        """Return the arrays that `add` works in, for blocks of at most `rows` rows."""
+        """Return the scratch arrays of `add`, for blocks of at most `rows` rows."""
         ...
 
     def add(self, sums: Sums, block: Block, workspace: Arrays) -> None:
-        """Add the sums over one block into `sums`, in place, working in `workspace`."""
+        """Add the sums over one block into `sums`, in place, with `workspace` as scratch."""
         ...
 
 
 def nbytes(sums: Sums) -> int:
-    """Return the bytes that named sums hold."""
+    """Return the bytes of named sums."""
     return sum(array.nbytes for array in sums.values())
 
 
 def array_bytes(value: Any) -> int:
-    """Return the bytes of the arrays among the fields of a value, and of those in them."""
+    """Return the bytes of all arrays in the fields of a value, and in the fields of fields."""
     if isinstance(value, np.ndarray):
         return value.nbytes
     if is_dataclass(value):
@@ -114,7 +117,7 @@ def array_bytes(value: Any) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Value:
-    """A value that travels without what was worked out from its fields, and kept."""
+    """A value that is pickled without its cached properties."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {each.name: getattr(self, each.name) for each in fields(self)}
@@ -128,7 +131,7 @@ def add_into(total: Sums, part: Sums) -> Sums:
 
 
 def row_weights(block: Block, class_weight: Array | None) -> Array | None:
-    """Return the weight of each row, class weights multiplied in, or None where all weigh one."""
+    """Return the weights of the rows times their class weights; None where all are one."""
     if class_weight is None or block.y is None:
         return block.weight
     by_label: Array = class_weight[block.y[:, 0].astype(np.intp)]
@@ -136,9 +139,9 @@ def row_weights(block: Block, class_weight: Array | None) -> Array | None:
 
 
 def raise_if_not_finite(block: Block) -> None:
-    """Raise `NonFiniteData` with the first row and column, where the block holds NaN or infinity.
+    """Raise `NonFiniteData` with the first row and column that hold NaN or infinity.
 
-    Called when a sum came out as NaN, so that the common case pays for no look at every element.
+    Call this only after a sum is NaN, so that finite data needs no check of every element.
     """
     for name, values in (("X", block.X), ("y", block.y), ("sample_weight", block.weight)):
         if values is None or np.isfinite(values).all():

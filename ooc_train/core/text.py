@@ -1,4 +1,4 @@
-"""Values as text that is safe where it goes: terminals, pages and JSON, whatever data called it."""
+"""Values as text that is safe in terminals, pages and JSON, whatever names the data holds."""
 
 import html
 import math
@@ -8,24 +8,30 @@ from typing import Any
 
 
 def printable(text: str) -> str:
-    """Return text from data without what would steer a terminal: escapes are written out."""
+    """Return text with escape sequences spelled out, so that it can't control a terminal."""
     return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
 def listed(items: Sequence[Any], most: int = 8) -> str:
-    """Return items as a list for a message, the number of those after the first `most`."""
+    """Return the first of the items as Python writes them, and the number of the others.
+
+    Examples
+    --------
+    >>> listed(["a", "b", "c"], 2)
+    "'a', 'b' and 1 more"
+    """
     shown = ", ".join(repr(item) for item in items[:most])
     more = len(items) - most
     return f"{shown} and {more:,} more" if more > 0 else shown
 
 
 def losses(loss: float, validation: float | None) -> str:
-    """Return a loss, with that of the validation rows where it is known."""
+    """Return a loss, and the validation loss where it is known."""
     return f"{loss:.6g}" + ("" if validation is None else f" (validation {validation:.6g})")
 
 
 def json_ready(value: Any) -> Any:
-    """Return a value as JSON holds it, where numbers that are none are null."""
+    """Return a value that JSON can hold; NaN and infinity become null."""
     if isinstance(value, Mapping):
         return {str(key): json_ready(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -34,14 +40,14 @@ def json_ready(value: Any) -> Any:
 
 
 def html_table(rows: Sequence[Sequence[str]], head: Sequence[str] = ()) -> str:
-    """Return rows of text as a table of HTML, everything in them escaped.
+    """Return rows of text as an HTML table, with every cell escaped.
 
     Parameters
     ----------
     rows : sequence of rows
-        The first cell of each is the name of the row.
+        The first cell of each row is its header.
     head : sequence of str
-        Names of the columns, or nothing.
+        Headers of the columns, or none.
     """
     top = "".join(f"<th>{html_escaped(name)}</th>" for name in head)
     body = "".join(
@@ -54,22 +60,21 @@ def html_table(rows: Sequence[Sequence[str]], head: Sequence[str] = ()) -> str:
 
 
 def html_escaped(text: str) -> str:
-    """Return text from data as HTML shows it."""
+    """Return text escaped for HTML."""
     return html.escape(printable(text))
 
 
-def tell(text: str) -> None:
-    """Write a line to stderr; where nobody listens any more, that is no reason to fail."""
+def log(text: str) -> None:
+    """Write a line to stderr; a closed stream is no error."""
     try:
         sys.stderr.write(f"{printable(text)}\n")
         sys.stderr.flush()
     except (OSError, ValueError):
-        # The terminal was closed, or the other end of the pipe, or the stream itself.
         return
 
 
 def brief(error: BaseException, most: int = 300) -> str:
-    """Return what another library complained of, in one line.
+    """Return the message of another library's error in one line.
 
     Examples
     --------
@@ -81,7 +86,7 @@ def brief(error: BaseException, most: int = 300) -> str:
 
 
 def few(values: Sequence[object], most: int = 10) -> str:
-    """Return the first of many values as text, and how many more there are.
+    """Return the first of the values as text, and the number of the others.
 
     Examples
     --------

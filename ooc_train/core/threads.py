@@ -1,7 +1,7 @@
-"""One BLAS thread while we compute: a limit of the process, counted, and taken back at the end.
+"""One BLAS thread while this package computes: a limit of the process, removed by the last user.
 
-A Cholesky factor differs in its last bits between one thread and two, and so do products; and
-workers that each start as many BLAS threads as there are cores are slower than one thread each.
+The last bits of a Cholesky factor or a product depend on the number of threads. Workers that each
+start one BLAS thread per core are also slower than workers of one thread.
 """
 
 import threading
@@ -17,30 +17,30 @@ from ooc_train.core.forks import after_fork
 
 _lock = threading.Lock()
 _inside: Counter[int] = Counter()
-"""How many times each thread is inside: of a forked process, only one of them goes on."""
+"""Number of uses by thread. A forked process keeps only one of the threads."""
 _limiter: Any = None
 
 
 @after_fork
-def _alone() -> None:
-    """Have a forked process count its one thread, and lift the limit that others had set."""
+def _keep_own_use() -> None:
+    """Count only the thread that a forked process keeps; lift the limit of the others."""
     global _lock
     _lock = threading.Lock()
     for thread in set(_inside) - {threading.get_ident()}:
         del _inside[thread]
-    _lift_if_last()
+    _lift_if_unused()
 
 
 @cache
 def _controller() -> ThreadpoolController:
-    # Looking for the loaded libraries takes milliseconds, so it is done once a process.
+    # The search for loaded libraries takes milliseconds: once a process.
     return ThreadpoolController()
 
 
 def _take_control() -> None:
     """Let this thread set limits, whichever thread set the last ones.
 
-    threadpoolctl 3.8 ignores, without a word, limits from any but the first thread to set one.
+    threadpoolctl 3.8 silently ignores limits from all threads but the first one that set a limit.
     """
     for library in _controller().lib_controllers:
         if hasattr(library, "clear_controlling_thread"):
@@ -48,7 +48,7 @@ def _take_control() -> None:
 
 
 def load_blas() -> None:
-    """Have BLAS allocate its own buffers, as it does with the first product of matrices."""
+    """Make BLAS allocate its buffers, as it does in the first product of matrices."""
     import numpy as np
 
     with one_blas_thread():
@@ -57,7 +57,7 @@ def load_blas() -> None:
 
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """Hold BLAS to one thread in this process until the last of all users has left."""
+    """Limit BLAS to one thread in this process until the last user has left."""
     global _limiter
     thread = threading.get_ident()
     with _lock:
@@ -72,11 +72,11 @@ def one_blas_thread() -> Iterator[None]:
             _inside[thread] -= 1
             if not _inside[thread]:
                 del _inside[thread]
-            _lift_if_last()
+            _lift_if_unused()
 
 
-def _lift_if_last() -> None:
-    """Give BLAS back its threads where nobody is inside."""
+def _lift_if_unused() -> None:
+    """Restore the number of BLAS threads if no thread uses the limit."""
     global _limiter
     if not _inside and _limiter is not None:
         _take_control()

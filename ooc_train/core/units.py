@@ -1,8 +1,8 @@
-"""Bytes, rows and durations: numbers inside, text at the edges, and exact both ways.
+"""Bytes, rows and durations: numbers inside the package, text for users.
 
-`parse_bytes`, `parse_rows` and `parse_duration` read what people write; `format_bytes`,
-`format_rows` and `format_duration` write text that reads back as the same number;
-`approximate_bytes` and `approximate_duration` write short text for messages.
+`parse_bytes`, `parse_rows` and `parse_duration` parse text. `format_bytes`, `format_rows` and
+`format_duration` return text that parses to the same number. `approximate_bytes` and
+`approximate_duration` return short text for messages.
 """
 
 import math
@@ -22,7 +22,7 @@ _BYTES = {
 _MOST = 2**80
 
 MOST_WORKERS = 1024
-"""Workers that are started on one machine, and threads of one of them."""
+"""Most workers on one machine, and most threads of a worker."""
 
 _BINARY = {"PiB": 1024**5, "TiB": 1024**4, "GiB": 1024**3, "MiB": 1024**2, "KiB": 1024}
 _ROWS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9}
@@ -34,23 +34,23 @@ _SECONDS = {
     **dict.fromkeys(("d", "day", "days"), Fraction(86400)),
 }
 
-# The exponent is kept short: Fraction would write 1e999999999 out in full.
+# The exponent is short, since Fraction would compute 1e999999999 exactly.
 _QUANTITY = re.compile(r"\s*((?:\d+\.?\d*|\.\d+)(?:e[+-]?\d{1,3})?)\s*([a-z]*)\s*", re.ASCII)
 
 
 def parse_bytes(value: str | float) -> int:
-    """Read a number of bytes, rounded down to whole ones.
+    """Return a number of bytes, rounded down to a whole number.
 
     Parameters
     ----------
     value : str, int or float
         A number of bytes, or text: a number and a unit. KiB, MiB, GiB, TiB and PiB are powers of
-        1024; kB, MB, GB, TB and PB, with or without the B, are powers of 1000. Case is free.
+        1024; kB, MB, GB, TB and PB, with or without the B, are powers of 1000. Case is ignored.
 
     Raises
     ------
     ValueError
-        The text is something else, or the number is negative or not finite.
+        If the text is something else, or the number is negative or not finite.
 
     Examples
     --------
@@ -62,7 +62,7 @@ def parse_bytes(value: str | float) -> int:
 
 
 def format_bytes(n: int) -> str:
-    """Write a number of bytes so that it reads back exactly.
+    """Return a number of bytes as text that `parse_bytes` reads exactly.
 
     Examples
     --------
@@ -76,7 +76,7 @@ def format_bytes(n: int) -> str:
 
 
 def approximate_bytes(n: float) -> str:
-    """Write about how many bytes, for messages.
+    """Return a number of bytes as short text, rounded.
 
     Examples
     --------
@@ -86,25 +86,25 @@ def approximate_bytes(n: float) -> str:
     if abs(n) > _MOST**2:
         return f"more than {_MOST // 2**50:,} PiB"
     for unit, size in _BINARY.items():
-        # 0.9995 and not 1: 1023.9 MiB would round to 1024 MiB, which is 1 GiB.
+        # Not 1: 1023.9 MiB would round to 1024 MiB, which is 1 GiB.
         if abs(n) >= 0.9995 * size:
             return f"{_short(n / size)} {unit}"
     return f"{n:.0f} B"
 
 
 def parse_rows(value: str | float) -> int:
-    """Read a number of rows.
+    """Return a number of rows.
 
     Parameters
     ----------
     value : str, int or float
-        A whole number, or text: digits with commas or underscores as one likes, and k, M or B
-        (thousand, million, billion). Case is free.
+        A whole number, or text: digits with commas or underscores anywhere, and k, M or B
+        (thousand, million, billion). Case is ignored.
 
     Raises
     ------
     ValueError
-        The text is something else, or the number is negative or not whole.
+        If the text is something else, or the number is negative or not whole.
 
     Examples
     --------
@@ -128,7 +128,7 @@ def _within(number: int, value: object, what: str) -> int:
 
 
 def format_rows(n: int) -> str:
-    """Write a number of rows so that it reads back exactly.
+    """Return a number of rows as text that `parse_rows` reads exactly.
 
     Examples
     --------
@@ -142,18 +142,18 @@ def format_rows(n: int) -> str:
 
 
 def parse_duration(value: str | float) -> float:
-    """Read a duration, in seconds.
+    """Return a duration in seconds.
 
     Parameters
     ----------
     value : str, int or float
-        A number of seconds, or text: numbers with units that are added up. The units are d, h, m
-        (or min), s and ms, or their English names.
+        A number of seconds, or text: the sum of numbers with units. The units are d, h, m (or
+        min), s and ms, or their English names.
 
     Raises
     ------
     ValueError
-        The text is something else, or the number is negative or not finite.
+        If the text is something else, or the number is negative or not finite.
 
     Examples
     --------
@@ -177,7 +177,7 @@ def parse_duration(value: str | float) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """Write a duration in seconds so that it reads back exactly.
+    """Return a duration in seconds as text that `parse_duration` reads exactly.
 
     Examples
     --------
@@ -193,7 +193,7 @@ def format_duration(seconds: float) -> str:
 
 
 def approximate_duration(seconds: float) -> str:
-    """Write about how long, for messages.
+    """Return a duration in seconds as short text, rounded.
 
     Examples
     --------
@@ -208,7 +208,7 @@ def approximate_duration(seconds: float) -> str:
 
 
 def _quantity(value: str | float, units: Mapping[str, int | Fraction], accepted: str) -> Fraction:
-    """Read a number with one of `units` (lower case), exactly."""
+    """Return a number times its unit, exactly; the keys of `units` are lower case."""
     if not isinstance(value, str):
         if isinstance(value, bool) or not 0 <= value < math.inf:
             raise ValueError(f"{shown(value)} is not {accepted}")
@@ -220,7 +220,7 @@ def _quantity(value: str | float, units: Mapping[str, int | Fraction], accepted:
 
 
 def _short(number: float) -> str:
-    """Write three digits at most, without zeros behind the point."""
+    """Return a number with at most three digits, without zeros at the end."""
     digits = 0 if number >= 99.95 else 1 if number >= 9.995 else 2
     text = f"{number:.{digits}f}"
     return text.rstrip("0").rstrip(".") if digits else text

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
-from ooc_train.core.places import temporary_folder
 from ooc_train.core.progress import Progress
+from ooc_train.core.temporary_folders import temporary_folder
 from ooc_train.core.units import approximate_bytes
 from ooc_train.experiments.comparing import load
 from ooc_train.inference.predict import evaluate

@@ -13,7 +13,8 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
-from ooc_train.core.atomic import TRADEOFF, PartialOutput, explained, require_output
+from ooc_train.core.atomic import PartialOutput
+from ooc_train.core.output_kinds import TRADEOFF, explain_os_errors, require_output
 from ooc_train.errors import Diverged
 from ooc_train.experiments.advice import Outcome, recommend
 from ooc_train.experiments.comparing import (
@@ -222,7 +223,7 @@ def _result(
 def _save(result: Tradeoff, output: PartialOutput) -> str:
     """Write the folder; return its path."""
     folder = output.partial_path
-    with explained(output.path):
+    with explain_os_errors(output.path):
         with open(os.path.join(folder, _TABLE), "w", encoding="utf-8") as file:
             json.dump(result.to_json(), file, indent=2, allow_nan=False)
         with open(os.path.join(folder, "tradeoff.csv"), "w", encoding="utf-8", newline="") as file:

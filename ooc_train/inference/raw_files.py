@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ooc_train.core.prefetch import ahead
+from ooc_train.core.prefetch import prefetched
 from ooc_train.core.progress import Progress, no_progress
 from ooc_train.core.sums import Block
 from ooc_train.core.threads import load_blas, one_blas_thread
@@ -102,7 +102,9 @@ class _RawRows:
         encoder = self.recipe.encoder(needs_y=self.needs_y, unseen=self.unseen)
         step = default_chunk_rows(self.recipe.n_features, self.recipe.dtype)
         fields = encoder.dtype.names or ()
-        with closing(ahead(self.tables.pieces(encoder.types, self._batch_rows(room)))) as pieces:
+        with closing(
+            prefetched(self.tables.pieces(encoder.types, self._batch_rows(room)))
+        ) as pieces:
             for piece in pieces:
                 records = encoder.encode(piece)
                 for start in range(0, len(records), step):

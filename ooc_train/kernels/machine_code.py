@@ -26,10 +26,11 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal, NamedTuple
 
-from ooc_train.core.atomic import replace_file
+from ooc_train.core.cache_files import replace_file
 from ooc_train.core.files import FileKind, parse_json, read_bytes, reading
-from ooc_train.core.places import close_folder, open_folder, why_unsafe
+from ooc_train.core.places import why_unsafe
 from ooc_train.core.schema import integer, mapping_of
+from ooc_train.core.temporary_folders import close_folder, open_folder
 from ooc_train.core.units import approximate_bytes
 from ooc_train.errors import ClusterError
 from ooc_train.objective import losses

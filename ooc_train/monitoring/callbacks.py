@@ -9,9 +9,9 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from time import perf_counter
-from types import TracebackType
-from typing import IO, TYPE_CHECKING, Self, cast
+from typing import IO, TYPE_CHECKING, cast
 
+from ooc_train.core.closing import Closing
 from ooc_train.core.text import losses, printable
 from ooc_train.core.units import approximate_bytes, format_duration
 from ooc_train.runs.events import Ended, Event, Noted, Progressed, Started, Stepped
@@ -35,7 +35,7 @@ class History(list[Stepped]):
             self.append(event)
 
 
-class ConsoleBar:
+class ConsoleBar(Closing):
     """Shows progress on stderr: a bar on a terminal, elsewhere at most one line a second.
 
     It is a callback of `train`. Its method `progress` serves all other jobs (`Progress`). As a
@@ -182,17 +182,6 @@ class ConsoleBar:
         """Remove the bar."""
         if self._bar is not None:
             self._bar.stop()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class _BestEffortStream(io.TextIOBase):

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from time import perf_counter
 from typing import Any, Self
 
-from ooc_train.core.text import tell
+from ooc_train.core.text import log
 from ooc_train.runs.events import Ended, Event, Stop
 from ooc_train.runs.report import Report
 
@@ -74,7 +74,7 @@ class Interrupts:
             if self.received is signal.SIGINT:
                 # A terminal has just shown "^C".
                 line = "\n" if sys.stderr.isatty() else ""
-                tell(f"{line}stopping after this step; Ctrl-C again interrupts at once")
+                log(f"{line}stopping after this step; Ctrl-C again interrupts at once")
         raise Stop(f"stopped by {_CAUSES[self.received]} before its end")
 
     def conclude(self, report: Report) -> None:
@@ -84,7 +84,7 @@ class Interrupts:
         out = report.saved_in
         kept = "" if out is None else f"; its current state is saved in {out}"
         cause = _CAUSES[self.received]
-        tell(f"the run was stopped by {cause} after {report.passes:.4g} passes{kept}")
+        log(f"the run was stopped by {cause} after {report.passes:.4g} passes{kept}")
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for number, before in self._before.items():

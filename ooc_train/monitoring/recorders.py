@@ -9,9 +9,9 @@ import json
 import os
 import time
 from dataclasses import asdict
-from types import TracebackType
 from typing import Any, Self
 
+from ooc_train.core.closing import Closing
 from ooc_train.core.places import local_path
 from ooc_train.core.text import json_ready
 from ooc_train.runs.events import Ended, Event, Started, Stepped
@@ -61,7 +61,7 @@ class JsonLines:
             file.write(line)
 
 
-class TensorBoard:
+class TensorBoard(Closing):
     """Writes losses, gradient norm, updates and seconds of each step for TensorBoard.
 
     The step number is the iteration or epoch; the passes are a figure of their own.
@@ -101,12 +101,6 @@ class TensorBoard:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 class MLflow:
@@ -183,12 +177,7 @@ class MLflow:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         self._end("FINISHED" if kind is None else "FAILED")
 
 

@@ -6,7 +6,8 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ooc_train.core.atomic import FILE, require_output, write_file
+from ooc_train.core.atomic import write_file
+from ooc_train.core.output_kinds import FILE, require_output
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

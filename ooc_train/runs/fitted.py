@@ -14,8 +14,10 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from ooc_train.core.atomic import RUN, PartialOutput, explained, sync_folder
+from ooc_train.core.atomic import PartialOutput
 from ooc_train.core.files import FileKind, read_json
+from ooc_train.core.output_kinds import RUN, explain_os_errors
+from ooc_train.core.renames import sync_folder
 from ooc_train.core.schema import (
     integer,
     list_of,
@@ -213,7 +215,7 @@ class Fitted:
         If another process has taken the path meanwhile, the run is saved under a neighbouring name.
         """
         folder = output.partial_path
-        with explained(output.path):
+        with explain_os_errors(output.path):
             with open(os.path.join(folder, "parameters.npz"), "wb") as file:
                 np.savez(file, coef=self.coef, intercept=self.intercept)
                 _sync(file)

@@ -9,10 +9,9 @@ import os
 from collections.abc import Callable
 from functools import partial
 from time import perf_counter
-from types import TracebackType
 from typing import Any, Self
 
-from ooc_train.core.places import in_scratch
+from ooc_train.core.temporary_folders import in_scratch
 from ooc_train.core.units import approximate_bytes
 from ooc_train.errors import CeilingExceeded
 from ooc_train.memory.budget import PeakWatch
@@ -83,12 +82,7 @@ class Job:
         )
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if self._sampler is not None:
             self._sampler.stop()
         self._watch.__exit__()

@@ -27,8 +27,8 @@ from tornado.routing import Router
 from tornado.web import Application, RequestHandler
 
 from ooc_train.core.files import read_start
-from ooc_train.core.places import close_folder, open_folder, own_folders
 from ooc_train.core.semaphores import named_semaphores, remove_dead_semaphores
+from ooc_train.core.temporary_folders import close_folder, open_folder, own_folders
 from ooc_train.errors import ClusterError
 from ooc_train.runtime.nanny import PatientNanny
 

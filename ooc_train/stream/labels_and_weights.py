@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ooc_train.core.places import scratch_folder
+from ooc_train.core.temporary_folders import scratch_folder
 from ooc_train.errors import InvalidStore
 from ooc_train.memory.budget import Budget
 from ooc_train.memory.ceiling import Ceiling, Term

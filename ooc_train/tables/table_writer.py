@@ -11,7 +11,9 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ooc_train.core.atomic import FILE, Discarding, PartialOutput, explained
+from ooc_train.core.atomic import PartialOutput
+from ooc_train.core.closing import Discarding
+from ooc_train.core.output_kinds import FILE, explain_os_errors
 from ooc_train.tables.arrow import from_numpy, from_texts
 from ooc_train.tables.names import COMPRESSED, format_of
 
@@ -61,7 +63,7 @@ class TableWriter(Discarding):
             for values in columns.values()
         ]
         batch = pa.RecordBatch.from_arrays(arrays, names=list(columns))
-        with explained(self._output.path):
+        with explain_os_errors(self._output.path):
             if self._writer is None:
                 self._writer = self._open(batch.schema)
             self._writer.write_batch(batch)
@@ -81,7 +83,7 @@ class TableWriter(Discarding):
         OSError
             If the disk is full or can't be written.
         """
-        with explained(self._output.path):
+        with explain_os_errors(self._output.path):
             if self._writer is not None:
                 self._writer.close()
             self._file.flush()

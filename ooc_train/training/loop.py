@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ooc_train.core.atomic import RUN, PartialOutput, require_output
+from ooc_train.core.atomic import PartialOutput
+from ooc_train.core.output_kinds import RUN, require_output
 from ooc_train.core.sums import Array, array_bytes, nbytes, total_bytes
 from ooc_train.core.threads import one_blas_thread
 from ooc_train.core.units import approximate_bytes

@@ -18,7 +18,9 @@ from dataclasses import asdict, dataclass
 from time import sleep
 from typing import Any
 
-from ooc_train.core.atomic import STORE, finish_commit, partial_path_of
+from ooc_train.core.joint_commits import finish_commit
+from ooc_train.core.output_kinds import STORE
+from ooc_train.core.replacements import partial_path_of
 from ooc_train.errors import InvalidStore
 from ooc_train.store.format.metadata import read_metadata
 

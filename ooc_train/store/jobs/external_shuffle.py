@@ -19,14 +19,14 @@ import os
 import tempfile
 from collections.abc import Generator, Iterator
 from contextlib import closing
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ooc_train.core.atomic import explained
-from ooc_train.core.prefetch import ahead
+from ooc_train.core.closing import Closing
+from ooc_train.core.output_kinds import explain_os_errors
+from ooc_train.core.prefetch import prefetched
 from ooc_train.core.units import approximate_bytes
 from ooc_train.store.jobs.shuffle_keys import row_keys
 from ooc_train.store.jobs.shuffle_sizes import (
@@ -40,7 +40,7 @@ from ooc_train.store.jobs.shuffle_sizes import (
 )
 
 
-class ExternalShuffle:
+class ExternalShuffle(Closing):
     """Records on disk, given in one order and read back in another; a context manager.
 
     `add` takes records, `blocks` gives them in the order of the random keys of their row numbers,
@@ -104,7 +104,7 @@ class ExternalShuffle:
         self._reading = False
         self._bounds = np.zeros(self._sizes.cells + 1, np.int64)
         self._n_extents = 0
-        with explained(self._directory):
+        with explain_os_errors(self._directory):
             self._file = tempfile.TemporaryFile(dir=self._directory, buffering=0)  # noqa: SIM115
 
     @classmethod
@@ -186,7 +186,7 @@ class ExternalShuffle:
 
     def _write(self, records: NDArray[Any]) -> None:
         view = records.view(np.uint8).data
-        with explained(self._directory):
+        with explain_os_errors(self._directory):
             while view:
                 view = view[os.write(self._file.fileno(), view) :]
 
@@ -229,7 +229,7 @@ class ExternalShuffle:
         self._reading = True
         try:
             step = self._sizes.piece_rows
-            with closing(ahead(self._loads())) as loads:
+            with closing(prefetched(self._loads())) as loads:
                 for records, order in loads:
                     for start in range(0, len(records), step):
                         if order is None:
@@ -320,14 +320,3 @@ class ExternalShuffle:
     def close(self) -> None:
         """Remove the records from the disk."""
         self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()

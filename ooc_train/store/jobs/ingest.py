@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 
-from ooc_train.core.atomic import STORE, commit_together, require_output
+from ooc_train.core.joint_commits import commit_together
+from ooc_train.core.output_kinds import STORE, require_output
 from ooc_train.core.places import local_path
 from ooc_train.core.progress import Progress, no_progress, row_counter
 from ooc_train.errors import InvalidTable

@@ -6,7 +6,7 @@ from contextlib import closing
 from typing import Any, TypeVar
 
 from ooc_train.core.files import FileKind, read_json
-from ooc_train.core.prefetch import ahead
+from ooc_train.core.prefetch import prefetched
 from ooc_train.errors import InvalidTable
 from ooc_train.store.dataset import Store
 from ooc_train.store.jobs.train_test_split import rows_for_testing
@@ -97,7 +97,7 @@ def read_pieces(
 
     Reading runs ahead of the rest.
     """
-    with closing(ahead(tables.pieces(learner.encoder.types, rows))) as pieces:
+    with closing(prefetched(tables.pieces(learner.encoder.types, rows))) as pieces:
         for piece in pieces:
             records = learner.encoder.encode(piece)
             testing = rows_for_testing(records["row"], share, seed)

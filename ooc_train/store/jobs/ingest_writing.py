@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ooc_train.core.prefetch import ahead
+from ooc_train.core.prefetch import prefetched
 from ooc_train.store.dataset import Scalar
 from ooc_train.store.format.chunk_sizes import default_chunk_rows
 from ooc_train.store.format.pairs import StorePair
@@ -78,7 +78,7 @@ def expanded(
                     }
                     yield {"X": recipe.expand(records), **outcomes}
 
-    return ahead(rows())
+    return prefetched(rows())
 
 
 def first_chunk(

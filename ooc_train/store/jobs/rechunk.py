@@ -14,8 +14,8 @@ from typing import Any, cast, get_args
 
 import numpy as np
 
-from ooc_train.core.atomic import STORE, require_output
-from ooc_train.core.prefetch import ahead
+from ooc_train.core.output_kinds import STORE, require_output
+from ooc_train.core.prefetch import prefetched
 from ooc_train.core.progress import Progress, no_progress, row_counter
 from ooc_train.core.schema import shown
 from ooc_train.memory.budget import Budget
@@ -144,7 +144,7 @@ def rechunk_store(
                 shuffled=source.shuffled,
                 overwrite=overwrite,
             ) as writer,
-            closing(ahead(read_records(source, record))) as blocks,
+            closing(prefetched(read_records(source, record))) as blocks,
         ):
             roles = list(arrays_of(source))
             add_rows = row_counter(progress, "writing", source.n_rows)

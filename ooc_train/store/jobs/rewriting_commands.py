@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 
-from ooc_train.core.places import in_scratch
+from ooc_train.core.temporary_folders import in_scratch
 from ooc_train.memory.budget import HEADROOM_BYTES
 from ooc_train.memory.ceiling import Projection, Term
 from ooc_train.store.dataset import Store

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ooc_train.core.prefetch import ahead
+from ooc_train.core.prefetch import prefetched
 from ooc_train.core.progress import Progress, no_progress, row_counter
 from ooc_train.core.units import approximate_bytes
 from ooc_train.memory.budget import Budget
@@ -126,7 +126,7 @@ def shuffle_store(
             expected_bytes=source.n_rows * record.itemsize,
         )
         with spool:
-            with closing(ahead(read_records(source, record))) as blocks:
+            with closing(prefetched(read_records(source, record))) as blocks:
                 add_rows = row_counter(progress, "reading", source.n_rows)
                 for records in blocks:
                     spool.add(records)

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, get_args
 
-from ooc_train.core.atomic import undo_replacement
+from ooc_train.core.replacements import undo_replacement
 from ooc_train.errors import InvalidStore, StoreNotFound
 from ooc_train.store.dataset import Store
 from ooc_train.store.format.arrays import ArrayLayout

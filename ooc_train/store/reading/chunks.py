@@ -1,6 +1,5 @@
 """Reading of chunks and rows of one array into the caller's buffers."""
 
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -237,12 +236,7 @@ class ChunkReader:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         self.close()
         if error is None:
             self.require_same()

@@ -7,13 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from ooc_train.core.atomic import (
-    STORE,
-    Discarding,
-    PartialOutput,
-    explained,
-    sync_folder,
-)
+from ooc_train.core.atomic import PartialOutput
+from ooc_train.core.closing import Discarding
+from ooc_train.core.output_kinds import STORE, explain_os_errors
+from ooc_train.core.renames import sync_folder
 from ooc_train.store.format.arrays import ArrayLayout, Codec
 from ooc_train.store.format.checksums import with_checksums
 from ooc_train.store.format.identity import new_store_id
@@ -112,7 +109,7 @@ class OutputStore(Discarding):
             key="/".join(["c", "{}", *["0"] * len(row_shape)]),
             store_id=self.store_id,
         )
-        with explained(self.path):
+        with explain_os_errors(self.path):
             os.makedirs(layout.path, exist_ok=True)
         self._arrays[name] = layout, tuple(dimension_names)
         return layout
@@ -159,7 +156,7 @@ class OutputStore(Discarding):
         """
         of_arrays = of_arrays or {}
         partial_path = self.output.partial_path
-        with explained(self.path):
+        with explain_os_errors(self.path):
             arrays = {
                 name: array_metadata(
                     layout.with_rows(n_rows), dimension_names, of_arrays.get(name, {})

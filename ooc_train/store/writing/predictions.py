@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ooc_train.core.atomic import Discarding
+from ooc_train.core.closing import Discarding
 from ooc_train.store.dataset import Scalar
 from ooc_train.store.format.arrays import ArrayLayout
 from ooc_train.store.writing.output import OutputStore

@@ -7,10 +7,8 @@ from typing import Any
 from crc32c import crc32c
 from numpy.typing import NDArray
 
-from ooc_train.core.atomic import (
-    Discarding,
-    explained,
-)
+from ooc_train.core.closing import Discarding
+from ooc_train.core.output_kinds import explain_os_errors
 from ooc_train.store.format.arrays import ENTRY, MISSING, ArrayLayout
 from ooc_train.store.format.identity import shard_identity
 from ooc_train.store.writing.compression import encode
@@ -38,7 +36,7 @@ class ShardWriter(Discarding):
         self._partial_path = f"{self._path}.{os.getpid()}.tmp"
         self._entries: list[tuple[int, int]] = []
         self._end = 0
-        with explained(self._path):
+        with explain_os_errors(self._path):
             self._make_folders()
             self._file = open(self._partial_path, "wb", buffering=0)  # noqa: SIM115
 
@@ -84,7 +82,7 @@ class ShardWriter(Discarding):
         if rows is not None:
             chunk[rows:] = 0
         encoded = memoryview(encode(layout.codec, chunk)).cast("B")
-        with explained(self._path):
+        with explain_os_errors(self._path):
             _write_all(self._file, encoded)
             _write_all(self._file, crc32c(encoded).to_bytes(4, "little"))
         self._entries.append((self._end, len(encoded) + 4))
@@ -97,7 +95,7 @@ class ShardWriter(Discarding):
         entries = [*self._entries, *[(MISSING, MISSING)] * absent]
         index = b"".join(ENTRY.pack(*entry) for entry in entries)
         identity = shard_identity(layout.store_id, layout.stored_name, self._shard)
-        with explained(self._path):
+        with explain_os_errors(self._path):
             _write_all(self._file, identity + index + crc32c(index).to_bytes(4, "little"))
             os.fsync(self._file.fileno())
             self._file.close()

@@ -10,7 +10,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ooc_train.core.atomic import Discarding, PartialOutput
+from ooc_train.core.atomic import PartialOutput
+from ooc_train.core.closing import Discarding
 from ooc_train.store.dataset import Scalar, Store
 from ooc_train.store.format.arrays import Codec
 from ooc_train.store.format.chunk_sizes import default_chunk_rows, default_shard_rows
