@@ -92,8 +92,8 @@ HEAVY = {"sklearn", "pandas", "scipy", "pyarrow", "matplotlib", "bokeh"}
 
 READERS: dict[str, str] = {
     "core/files": "the reader that all others use",
-    "core/atomic": "locks and folders, whose content is not read",
     "core/replacements": "locks of outputs, whose content is not read",
+    "core/temporary_folders": "locks of folders, whose content is not read",
     "core/semaphores": "/proc, which the kernel writes",
     "memory/system": "/proc, which the kernel writes",
     "memory/rlimit": "/proc, which the kernel writes",
