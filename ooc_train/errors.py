@@ -4,7 +4,7 @@
 
     OocTrainError
     ├── StoreError                    the data at rest
-    │   ├── StoreNotFound             (FileNotFoundError) nothing lies at that path
+    │   ├── StoreNotFound             (FileNotFoundError) there is nothing at that path
     │   ├── InvalidStore              (ValueError) what lies there is no store that can be used
     │   ├── CorruptChunk              a chunk or an index is missing, cut short, or fails its checksum
     │   ├── StoreChanged              a store was replaced while it was being read

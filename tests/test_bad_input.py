@@ -117,7 +117,7 @@ def says(caught, *words):
 def test_no_such_store(tmp_path):
     with pytest.raises(StoreNotFound) as caught:
         train(LOGISTIC, tmp_path / "nothing.zarr")
-    says(caught, "nothing lies at", "nothing.zarr")
+    says(caught, "there is nothing at", "nothing.zarr")
 
 
 def test_a_folder_that_is_no_store(tmp_path):

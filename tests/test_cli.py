@@ -213,8 +213,8 @@ def test_every_option_is_explained():
 @pytest.mark.parametrize(
     ("arguments", "kind", "message"),
     [
-        (["info", "nothing.zarr"], "StoreNotFound", "nothing lies at"),
-        (["train", "nothing.zarr"], "StoreNotFound", "nothing lies at"),
+        (["info", "nothing.zarr"], "StoreNotFound", "there is nothing at"),
+        (["train", "nothing.zarr"], "StoreNotFound", "there is nothing at"),
         (["train", "MADE", "--batch-size", "0"], "ValueError", "--batch-size 0 is not"),
         (["train", "MADE", "--batch-size", "20001"], "ValueError", "more than the 20,000 rows"),
         (
@@ -229,7 +229,7 @@ def test_every_option_is_explained():
         (["evaluate", "nothing.run", "MADE"], "InvalidRun", "model.json is missing"),
         (["predict", "nothing.run", "MADE", "out.zarr"], "InvalidRun", "model.json is missing"),
         (["make-data", "MADE", "--rows", "10"], "OutputExists", "exists"),
-        (["shuffle", "nothing.zarr", "new.zarr"], "StoreNotFound", "nothing lies at"),
+        (["shuffle", "nothing.zarr", "new.zarr"], "StoreNotFound", "there is nothing at"),
         (["shuffle", "MADE", "MADE"], "ValueError", "is the store that is read"),
         (["demo", "--memory-ceiling", "999TiB"], "ValueError", "give at most that"),
         (["train", "MADE", "--out", "s3://bucket/a.run"], "ValueError", "is a URL, and output is"),
@@ -289,7 +289,7 @@ def test_messages_name_options_where_python_has_arguments(said, told, tmp_path, 
 def test_errors_hold_no_markup_and_steer_no_terminal(tmp_path):
     path = tmp_path / "[red]\x1b[31m:smile:.zarr"
     result = here("info", path)
-    assert result.stderr == f"error: nothing lies at {tmp_path}/[red]\\x1b[31m:smile:.zarr\n"
+    assert result.stderr == f"error: there is nothing at {tmp_path}/[red]\\x1b[31m:smile:.zarr\n"
 
 
 def test_arrays_without_a_group_are_named_by_options(tmp_path):

@@ -189,8 +189,8 @@ def test_without_y_and_weights(tmp_path):
         ({"X": X, "y": Y.reshape(30, 1, 1)}, r"should be \(sample,\) or"),
         ({"X": X, "sample_weight": X}, r"sample_weight has shape \(30, 4\)"),
         ({"X": X, "sample_weight": X[:9, 0]}, "sample_weight has 9 rows"),
-        ({"X": X[:0]}, "nothing in it"),
-        ({"X": X[:, :0]}, "nothing in it"),
+        ({"X": X[:0]}, "it is empty"),
+        ({"X": X[:, :0]}, "it is empty"),
         ({"X": X.astype("c8")}, "no number"),
     ],
 )
@@ -207,7 +207,7 @@ def test_packed_values_are_refused(tmp_path):
 
 
 def test_what_is_no_store(tmp_path, path):
-    with pytest.raises(StoreNotFound, match="nothing lies at"):
+    with pytest.raises(StoreNotFound, match="there is nothing at"):
         open_store(tmp_path / "nowhere")
     with pytest.raises(StoreNotFound, match="memory://nowhere"):
         open_store("memory://nowhere")

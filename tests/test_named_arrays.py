@@ -144,9 +144,9 @@ def test_what_is_not_there_is_refused_with_what_is(two):
         open_store("two")
     with pytest.raises(InvalidStore, match=r"one has no array 'label' \(it has 'X'\); name"):
         open_store("one", y="label")
-    with pytest.raises(StoreNotFound, match="nothing lies at /nowhere/y"):
+    with pytest.raises(StoreNotFound, match="there is nothing at /nowhere/y"):
         open_store("one", y="/nowhere/y")
-    with pytest.raises(InvalidStore, match="is an array, and so it is X itself"):
+    with pytest.raises(InvalidStore, match="is an array, so it is X itself"):
         open_store("one/X", X="../X")
 
 
@@ -252,4 +252,4 @@ def test_validation_rows_have_arrays_of_their_own(two, tmp_path):
         command = ("train", "one", "--model", "ridge", "--y", place, "--validation", "other")
         result = here(*command, "--quiet")
         assert result.exit_code == 1, result.stdout
-        assert "nothing lies at" in result.stderr or "rows of its own" in result.stderr
+        assert "there is nothing at" in result.stderr or "rows of its own" in result.stderr

@@ -10,7 +10,7 @@ from zarr.storage import ZipStore
 
 from ooc_train import LogisticRegression, StoreWriter, open_store
 from ooc_train.errors import InvalidStore, StoreNotFound
-from ooc_train.store.opening import other_formats as strangers
+from ooc_train.store.opening import other_formats
 
 X = np.random.default_rng(0).standard_normal((20, 3))
 
@@ -121,9 +121,9 @@ def test_urls_without_the_package_that_opens_them(monkeypatch, scheme, command):
 def test_urls_of_no_known_kind():
     with pytest.raises(InvalidStore, match="fsspec knows no URLs that begin with nope://"):
         open_store("nope://bucket/a.zarr")
-    with pytest.raises(StoreNotFound, match="no Zarr group or array lies at memory://nothing"):
+    with pytest.raises(StoreNotFound, match="there is no Zarr group or array at memory://nothing"):
         open_store("memory://nothing")
-    assert strangers.url_advice("other://a", ImportError("needs it")) == (
+    assert other_formats.url_advice("other://a", ImportError("needs it")) == (
         "other://a can't be opened: needs it"
     )
-    assert strangers.url_advice("s3://a", ValueError("broken")) is None
+    assert other_formats.url_advice("s3://a", ValueError("broken")) is None

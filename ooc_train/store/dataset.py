@@ -1,4 +1,4 @@
-"""A store: the arrays of one data set, its manifest, and how it is opened."""
+"""A store: the arrays of one data set and what its manifest records."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -21,7 +21,7 @@ _LABELS_AT_A_TIME = 2**17
 
 
 Scalar = str | int | float | bool
-"""What a class may be called: what JSON can hold."""
+"""Name of a class: a JSON scalar."""
 
 
 @dataclass(frozen=True)
@@ -35,38 +35,37 @@ class Store:
     X : ArrayLayout
         Shape (sample, feature).
     y : ArrayLayout or None
-        Shape (sample,) or (sample, output). With `classes`, places in that tuple. Of another writer
-        it may hold text, or codes that its metadata name: what trains a classifier makes classes of
-        them.
+        Shape (sample,) or (sample, output). If the store has `classes`, y holds codes: indices into
+        `classes`. In stores of other writers it may hold text, or codes that the metadata name;
+        training a classifier turns these into classes.
     sample_weight, row_id : ArrayLayout or None
         Shape (sample,).
     n_rows : int
-        Rows that count, by the manifest; arrays may have more of them on disk.
+        Rows in use, by the manifest. Arrays may hold more.
     feature_names : tuple of str, or None
-        One a feature.
+        One name a feature.
     classes : tuple of JSON scalars, or None
         Names of the classes, in the order of the codes in y.
     class_counts : tuple of int, or None
         Rows of each class.
     shuffled : int or None
-        Seed of the shuffle that the rows went through, None if they lie as they came.
+        Seed of the rows' shuffle, None if the rows are in their original order.
     format_version : int
-        Of the manifest; 0 for a store of another writer.
+        Version of our format; 0 for a store of another writer.
     generation : int
-        Counts the commits, from 1; 0 for a store of another writer.
+        Number of commits, from 1; 0 for a store of another writer.
     statistics : ColumnStatistics or None
-        Of the columns of X, None for a store of another writer.
+        Statistics of the columns of X; None for a store of another writer.
     attributes : mapping
-        What else the writer noted, such as the truth behind made data.
+        Further notes of the writer, such as the true coefficients of synthetic data.
     recipe : mapping or None
-        How raw columns became the features, as JSON values, of which `Recipe.from_json` makes what
-        can be applied.
+        How raw columns became features, as JSON values for `Recipe.from_json`.
     store_id : str
-        Random id of its commit, "" for a store of another writer or an earlier release.
+        Random id of the commit; "" for a store of another writer or an earlier release.
     notes : tuple of str
-        What a reader ought to know of how far it is checked.
+        Notes for the user, for example on what can't be verified.
     pair : StorePair or None
-        What it is part of, with a store of rows for testing, or for training.
+        The pair of training and test store that this store belongs to.
     """
 
     path: str
@@ -137,28 +136,28 @@ class Store:
         return self.n_rows * self.row_bytes
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[Any]:
-        """Read rows of one array into memory, in this process.
+        """Read rows of one array into the memory of this process.
 
-        Holds what it returns and, while it reads, a chunk as it lies and as it is decoded.
+        While reading, it also holds one chunk in encoded and decoded form.
 
         Parameters
         ----------
         name : str
             "X", "y", "sample_weight" or "row_id".
         start, stop : int
-            Rows, ``0 <= start <= stop <= n_rows``; by default all of them.
+            Rows, ``0 <= start <= stop <= n_rows``; by default all.
 
         Returns
         -------
         ndarray of the array's dtype, shape (stop - start, ...)
-            Of y with `classes`, places in those: ``np.asarray(store.classes)[y]`` are the labels.
+            If the store has `classes`, y is codes: ``np.asarray(store.classes)[y]`` are the labels.
 
         Raises
         ------
         InvalidStore
             If the store has no such array.
         MemoryError
-            If the rows take more than is available.
+            If the rows take more than the available memory.
         CorruptChunk
             If a chunk is missing, cut short, or fails its checksum or decoding.
         """
@@ -194,27 +193,29 @@ class Store:
     ) -> "Store":
         """Return the store with another array as y or sample_weight.
 
-        What the manifest knows of the array that it replaces is dropped: the classes and the target
-        of the recipe, or the statistics.
+        Records of the replaced array are dropped: classes and the recipe's target, or statistics.
 
         Parameters
         ----------
         role : {"y", "sample_weight"}
+            Role of the array.
         layout : ArrayLayout
+            Layout of the array.
         classes : tuple of JSON scalars, or None
-            Of a y that holds codes.
+            Classes of a y that holds codes.
         class_counts : tuple of int, or None
+            Rows of each class.
 
         Raises
         ------
         InvalidStore
-            If it has another number of rows, or not the axes.
+            If the number of rows or the axes don't fit.
         """
         require_axes(layout.path, role, layout)
         if layout.n_rows != self.n_rows:
             raise InvalidStore(
                 f"{self.path}: X has {self.n_rows:,} rows, and {role} ({layout.path}) has "
-                f"{layout.n_rows:,}; give one of the same rows"
+                f"{layout.n_rows:,}; give an array of as many rows"
             )
         if role == "sample_weight":
             return replace(self, sample_weight=layout, statistics=None)
@@ -222,12 +223,12 @@ class Store:
         return replace(self, y=layout, classes=classes, class_counts=class_counts, recipe=recipe)
 
     def with_named_array(self, role: Role, named: NamedArray) -> "Store":
-        """Return the store with an array that was named as y or sample_weight.
+        """Return the store with an array that the user named as y or sample_weight.
 
         Raises
         ------
         InvalidStore
-            As `with_array`.
+            As in `with_array`, and if the array is transposed by the names of its axes.
         """
         require_rows_first(self.path, {role: named.dimensions})
         classes, counts = (named.manifest.get(key) for key in ("classes", "class_counts"))
@@ -239,12 +240,12 @@ class Store:
         )
 
     def distinct_labels(self, limit: int = 1000) -> np.ndarray[Any, np.dtype[Any]]:
-        """Sorted distinct values of y, read chunk by chunk in this process.
+        """Return the sorted distinct values of y, read chunk by chunk in this process.
 
         Parameters
         ----------
         limit : int
-            Most values that y may have.
+            Most distinct values that y may have.
 
         Returns
         -------

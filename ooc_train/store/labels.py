@@ -1,7 +1,7 @@
-"""Labels that are no codes: y of text, or of numbers that its metadata name.
+"""Labels in y that are no codes: text, or numbers that the array's metadata name.
 
-Which labels there are is found by reading y, in pieces. From then on readers hand out codes, and
-the store has classes, as one of ours has.
+The distinct labels are found by reading y in pieces. From then on readers return codes, and the
+store has classes, like a store of our format.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,18 +19,18 @@ from ooc_train.store.format.arrays import ArrayLayout, Coding
 from ooc_train.store.reading.chunks import ChunkReader
 from ooc_train.store.reading.zarr_route import LONGEST_LABEL
 
-_LOOK_BYTES = 8 * 2**20
-"""What looking at y and weights holds, beside chunks that are kept (measured: 6 MiB)."""
+_READING_BYTES = 8 * 2**20
+"""Memory to read y and weights, without the reader's chunks (measured: 6 MiB)."""
 
 
 def has_labels(y: ArrayLayout | None) -> bool:
-    """Whether y holds labels of classes, and not numbers or codes."""
+    """Return whether y holds labels of classes instead of numbers or codes."""
     return y is not None and (y.is_text or y.names is not None)
 
 
 def labels_term(*layouts: ArrayLayout | None) -> Term:
-    """Say what looking at whole arrays, a chunk at a time, holds."""
-    size = _LOOK_BYTES
+    """Return the memory term of reading whole arrays chunk by chunk."""
+    size = _READING_BYTES
     for layout in layouts:
         if layout is not None:
             with ChunkReader(layout) as reader:
@@ -39,30 +39,29 @@ def labels_term(*layouts: ArrayLayout | None) -> Term:
 
 
 def with_classes(store: Store, classes: tuple[Scalar, ...] = ()) -> Store:
-    """Return a store with classes, whose y is handed out as codes; the same if y holds no labels.
+    """Return a store with classes, whose y is read as codes; the same store if y has no labels.
 
     Parameters
     ----------
     store : Store
-        Any store. Where y holds labels, it is read once.
+        Any store. If y holds labels, it is read once.
     classes : tuple, optional
-        Labels in the order of their codes, where they are known; by default those that y holds, in
-        ascending order.
+        Known labels in the order of their codes. By default the labels in y, in ascending order.
 
     Raises
     ------
     InvalidStore
-        If y holds a label that is not one of `classes`, more than 1,000 labels, one that is longer
-        than 100 bytes, or one that its metadata do not name.
+        If y holds a label that isn't in `classes`, more than 1,000 labels, a label longer than 100
+        bytes, or one that the metadata don't name.
     CorruptChunk, NonFiniteData
-        As `ChunkReader` does.
+        As in `ChunkReader`.
     """
     y = store.y
     if y is None or not has_labels(y):
         return store
-    lying = store.distinct_labels()
+    stored = store.distinct_labels()
     named = None if y.names is None else dict(y.names)
-    names = [_name(label, named, store.path) for label in lying.tolist()]
+    names = [_name(label, named, store.path) for label in stored.tolist()]
     found = classes or tuple(sorted(set(names)))
     if unknown := [name for name in names if name not in found]:
         raise InvalidStore(
@@ -70,7 +69,7 @@ def with_classes(store: Store, classes: tuple[Scalar, ...] = ()) -> Store:
             f"{list(found)}"
         )
     coding = Coding(
-        _dtype_at_rest(lying, store.path), tuple(lying.tolist()), tuple(map(found.index, names))
+        _dtype_at_rest(stored, store.path), tuple(stored.tolist()), tuple(map(found.index, names))
     )
     coded = replace(y, dtype="|u1" if len(found) <= 256 else "<u2", names=None, coding=coding)
     return replace(store, y=coded, classes=found, class_counts=None)
@@ -79,35 +78,37 @@ def with_classes(store: Store, classes: tuple[Scalar, ...] = ()) -> Store:
 def with_classes_within(
     store: Store, memory_ceiling: str | int | Ceiling | None, terms: Callable[[Store], Choice]
 ) -> Store:
-    """Return a store that can be written anew: with classes, where y holds labels.
+    """Return a store that can be rewritten: with classes, if y holds labels.
 
     Parameters
     ----------
     store : Store
+        Any store.
     memory_ceiling : str, int, Ceiling or None
+        Ceiling of the job.
     terms : callable
-        What writing it anew will take, so that a ceiling which is told has room for that too.
+        Memory terms of the rewrite, so that a ceiling named in an error allows for it too.
 
     Raises
     ------
     CeilingExceeded
-        If looking at the labels takes more, before anything is read.
+        If reading the labels takes more than the ceiling; before anything is read.
     InvalidStore, CorruptChunk, NonFiniteData
-        As `with_classes` does.
+        As in `with_classes`.
     """
     if store.y is not None and has_labels(store.y):
-        look = labels_term(store.y)
-        # Which labels there are isn't known yet; no codes are longer.
+        reading = labels_term(store.y)
+        # The labels aren't known yet; "<u2" is the largest type of codes.
         coding = Coding(store.y.dtype, (), ())
         coded = replace(store, y=replace(store.y, dtype="<u2", names=None, coding=coding))
         with Budget(memory_ceiling) as budget:
-            budget.settle(lambda _: [look], worst=terms(coded))
+            budget.settle(lambda _: [reading], worst=terms(coded))
         return with_classes(store)
     return store
 
 
 def _name(label: Any, named: Mapping[Any, Scalar] | None, path: str) -> Scalar:
-    """Say what a label, as it lies, is called."""
+    """Return the name of a stored label."""
     if isinstance(label, bytes):
         try:
             return label.decode()
@@ -126,7 +127,7 @@ def _name(label: Any, named: Mapping[Any, Scalar] | None, path: str) -> Scalar:
 
 
 def _dtype_at_rest(labels: NDArray[Any], path: str) -> str:
-    """Type in which labels are read: of a fixed length also where each has its own."""
+    """Return the type that labels are read in; text of any length gets a fixed length."""
     if labels.dtype.kind != "T":
         return labels.dtype.str
     texts = labels.tolist()

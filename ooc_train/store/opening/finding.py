@@ -1,4 +1,4 @@
-"""Finding the group or array that a path, a URL or a zarr object stands for."""
+"""Finding the group or array that a path, a URL or a zarr object refers to."""
 
 import os
 import sys
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 def find_node(path: "str | os.PathLike[str] | zarr.Group | zarr.Array[Any]") -> Node:
-    """Find the group or array at a path or URL, or the one that a zarr object stands for.
+    """Return the group or array at a path or URL, or that of a zarr object.
 
     Raises
     ------
     StoreNotFound
-        If nothing lies there.
+        If the path or URL doesn't exist.
     InvalidStore
-        If it is no Zarr, or lives in memory.
+        If it is no Zarr, or a zarr object in memory.
     """
     zarr = sys.modules.get("zarr")
     if zarr is not None and isinstance(path, zarr.Group | zarr.Array):
@@ -39,7 +39,7 @@ def find_node(path: "str | os.PathLike[str] | zarr.Group | zarr.Array[Any]") -> 
         return Node(location.rstrip("/"), None, open_by_zarr(location))
     location = os.path.abspath(location)
     if not os.path.exists(location):
-        raise StoreNotFound(f"nothing lies at {location}")
+        raise StoreNotFound(f"there is nothing at {location}")
     stamp, metadata = MetadataStamp.of(location), read_metadata(location)
     return Node(location, metadata, None if metadata else open_by_zarr(location), stamp)
 
@@ -47,15 +47,15 @@ def find_node(path: "str | os.PathLike[str] | zarr.Group | zarr.Array[Any]") -> 
 def find_array(
     node: Node, name: "str | os.PathLike[str] | zarr.Group | zarr.Array[Any]"
 ) -> Node | None:
-    """Find what a name stands for beside the group or array `node`, None if nothing.
+    """Return the node that a name refers to from the group or array `node`, None if there is none.
 
-    A name is that of an array in the group; or a path from there, such as ``../two/y``; or a path
-    from the working directory; or an absolute path, a URL or a zarr object.
+    A name is tried in this order: an array in the group; a path from there, such as ``../two/y``; a
+    path from the working directory. Absolute paths, URLs and zarr objects are taken as they are.
 
     Raises
     ------
     StoreNotFound, InvalidStore
-        As `find_node`, of an absolute path, a URL or a zarr object.
+        As in `find_node`, for an absolute path, a URL or a zarr object.
     """
     if not isinstance(name, str | os.PathLike):
         return find_node(name)
@@ -76,7 +76,7 @@ def find_array(
 
 
 def group_around(node: Node) -> tuple[Node | None, str]:
-    """Find the group that an array lies in, None if there is none, and the array's name in it."""
+    """Return the group that contains an array (None if there is none), and the array's name."""
     parent, _, name = node.path.rpartition("/")
     with suppress(StoreNotFound, InvalidStore):
         group = find_node(parent)
@@ -86,6 +86,7 @@ def group_around(node: Node) -> tuple[Node | None, str]:
 
 
 def _find_opened(opened: "zarr.Group | zarr.Array[Any]") -> Node:
+    """Return the node of a zarr object."""
     from zarr.storage import LocalStore, MemoryStore
 
     store = opened.store_path.store

@@ -1,4 +1,4 @@
-"""The manifest of a store of ours, and how far it is checked."""
+"""The manifest of a store of our format: its version, its checksums, and what of it is used."""
 
 import os
 from collections.abc import Mapping
@@ -13,24 +13,24 @@ from ooc_train.store.opening.nodes import Node
 FORMAT = "ooc_train"
 
 FORMAT_VERSION = 2
-"""1: before shards named their store, and before the manifest had checksums."""
+"""Version 1 had no identities in shards, and no checksums in the manifest."""
 
-_UNCHECKED = 1
+_VERSION_WITHOUT_CHECKSUMS = 1
 
-_BELIEVED = ("feature_names", "classes", "recipe", "attributes")
-"""What is taken from the manifest of a store that another program changed on purpose: names, which
-no values can belie. Its rows are those of its arrays, and its statistics are added up anew."""
+_UNVERIFIED_FIELDS = ("feature_names", "classes", "recipe", "attributes")
+"""Fields used of a manifest whose checksums are off, because another program changed the store.
+The number of rows then comes from the arrays, and statistics are computed again."""
 
 
 def manifest_of(node: Node) -> Mapping[str, Any]:
-    """Return the manifest of a group of ours, else nothing.
+    """Return the manifest of a group of our format, else an empty mapping.
 
-    Of a group whose checksums are off only names are returned, and no number of rows.
+    If the group's checksums are off, only names are returned, and no number of rows.
 
     Raises
     ------
     InvalidStore
-        If a later release wrote it, or it is damaged.
+        If a later release wrote the manifest, or the manifest is damaged.
     """
     manifest = {} if node.is_array else node.attributes
     version = manifest.get("format_version", 0)
@@ -45,27 +45,27 @@ def manifest_of(node: Node) -> Mapping[str, Any]:
         return {}
     file = os.path.join(node.path, "zarr.json")
     if manifest.get(CHECKSUMS) == OFF:
-        believed = {key: manifest[key] for key in _BELIEVED if key in manifest}
-        require_manifest(believed | {"n_rows": 0}, file)
-        return believed
-    if checksums is None and version != _UNCHECKED:
+        used = {key: manifest[key] for key in _UNVERIFIED_FIELDS if key in manifest}
+        require_manifest(used | {"n_rows": 0}, file)
+        return used
+    if checksums is None and version != _VERSION_WITHOUT_CHECKSUMS:
         raise InvalidStore(changed(file))
     require_manifest(manifest, file)
     return manifest
 
 
 def checksums_around(node: Node) -> StoreChecksums | None:
-    """Return the checksums of a group, or of the group that an array lies in; None without any.
+    """Return the checksums of a group, or of the group that contains an array; None if none.
 
     Raises
     ------
     InvalidStore
-        If the manifest is not the one that was written.
+        If the manifest differs from the one that was written.
     """
     if not node.is_array:
         return node.checksums
     if node.metadata is None and "://" not in node.path:
-        return None  # of format 2, which no store of ours is
+        return None  # Zarr format 2, which our format never uses.
     group = None
     if node.metadata is None:
         group, _ = group_around(node)
@@ -75,19 +75,19 @@ def checksums_around(node: Node) -> StoreChecksums | None:
 
 
 def integrity_notes(node: Node) -> tuple[str, ...]:
-    """Return what users have to know of how far a store of ours is checked."""
-    about = {} if node.is_array else node.attributes
-    if about.get("format") != FORMAT:
+    """Return notes for the user on how far a store of our format is verified."""
+    attributes = {} if node.is_array else node.attributes
+    if attributes.get("format") != FORMAT:
         return ()
-    if about.get(CHECKSUMS) == OFF:
+    if attributes.get(CHECKSUMS) == OFF:
         note = (
-            f"the checksums of {node.path} are off: it is read as it lies, and of its manifest "
-            "names, classes and recipe are believed"
+            f"the checksums of {node.path} are off: nothing is verified, and of its manifest only "
+            "names, classes, recipe and attributes are used"
         )
-    elif about.get("format_version") == _UNCHECKED:
+    elif attributes.get("format_version") == _VERSION_WITHOUT_CHECKSUMS:
         note = (
-            f"{node.path} was written by an earlier release: what its manifest says, and which "
-            "shard is which, is not checked; `ooc-train rechunk` writes it anew with checksums"
+            f"{node.path} was written by an earlier release: its manifest and the identity of its "
+            "shards can't be verified; `ooc-train rechunk` writes the store with checksums"
         )
     else:
         return ()

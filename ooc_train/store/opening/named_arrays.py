@@ -1,4 +1,4 @@
-"""Arrays that are named: in the group of a store, at a path or URL, or as zarr objects."""
+"""Arrays by role or by name: in a store's group, at a path or URL, or as zarr objects."""
 
 import os
 from collections.abc import Mapping
@@ -21,23 +21,24 @@ Role = Literal["y", "sample_weight"]
 _AXES = {"X": (2,), "y": (1, 2), "sample_weight": (1,), "row_id": (1,)}
 
 ArrayLocation: TypeAlias = "str | os.PathLike[str] | zarr.Group | zarr.Array[Any]"
-"""Where an array lies: a name in the group, a path, a URL, or a zarr object."""
+"""A name in the group, a path, a URL, or a zarr object."""
 
 
 @dataclass(frozen=True)
 class NamedArray:
-    """An array that was named, and what its own store knows of it.
+    """An array that the user named, and what its own group records of it.
 
     Parameters
     ----------
     layout : ArrayLayout
-        Of the rows that count.
+        Layout with the rows in use.
     dimensions : tuple of str or None, or None
         Names of its axes.
     group : str or None
-        Path of the group that it lies in.
+        Path of the group that contains it.
     manifest : mapping
-        Of that group, if it is a store of ours and the array has that role there; else empty.
+        Manifest of that group, if it is of our format and the array has this role there; else
+        empty.
     """
 
     layout: ArrayLayout
@@ -47,21 +48,29 @@ class NamedArray:
 
 
 def child_of_role(node: Node, role: str) -> Node | None:
-    """Return the array of a group that is called as its role; an array by itself is X."""
+    """Return the array of a group whose name is its role; a bare array is X itself."""
     if node.is_array:
         return node if role == "X" else None
     child = node.child(role)
     path = os.path.join(node.path, role)
     if child is None and "://" not in path and os.path.lexists(path):
         raise InvalidStore(
-            f"{path} has no metadata of Zarr, and the store would be taken for one without {role}; "
+            f"{path} has no metadata of Zarr, and the store would be opened without {role}; "
             "restore its metadata from a copy, or remove it"
         )
     return child
 
 
-def counted(path: str, manifest: Mapping[str, Any], role: str, layout: ArrayLayout) -> ArrayLayout:
-    """Return an array of a group with the rows that the group's manifest counts."""
+def with_manifest_rows(
+    path: str, manifest: Mapping[str, Any], role: str, layout: ArrayLayout
+) -> ArrayLayout:
+    """Return an array's layout with the number of rows that the manifest states.
+
+    Raises
+    ------
+    InvalidStore
+        If the array has wrong axes, or fewer rows.
+    """
     require_axes(path, role, layout)
     n_rows = manifest.get("n_rows", layout.n_rows)
     if layout.n_rows < n_rows:
@@ -72,12 +81,12 @@ def counted(path: str, manifest: Mapping[str, Any], role: str, layout: ArrayLayo
 
 
 def require_axes(path: str, role: str, layout: ArrayLayout) -> None:
-    """Refuse an array whose axes are not those of its role.
+    """Refuse an array whose axes don't fit its role.
 
     Raises
     ------
     InvalidStore
-        With its shape.
+        The message states the array's shape.
     """
     if len(layout.shape) not in _AXES[role]:
         expected = {
@@ -90,51 +99,55 @@ def require_axes(path: str, role: str, layout: ArrayLayout) -> None:
 def manifest_with_other_x(
     manifest: Mapping[str, Any], X: NamedArray, *, inside: bool
 ) -> Mapping[str, Any]:
-    """Return what a manifest says when another array is X: nothing of the columns of its own."""
-    about = dict(manifest)
+    """Return the manifest without what describes its own X, where another array is X."""
+    manifest_of_x = dict(manifest)
     for key in ("feature_names", "statistics", "recipe", *(() if inside else ("shuffled",))):
-        about.pop(key, None)
+        manifest_of_x.pop(key, None)
     known = ("feature_names", "shuffled", "recipe")
-    about |= {key: X.manifest[key] for key in known if key in X.manifest}
-    if about:
-        about["n_rows"] = X.layout.n_rows
-    return about
+    manifest_of_x |= {key: X.manifest[key] for key in known if key in X.manifest}
+    if manifest_of_x:
+        manifest_of_x["n_rows"] = X.layout.n_rows
+    return manifest_of_x
 
 
-def named_array(node: Node, role: str, place: ArrayLocation, *, fill_missing: bool) -> NamedArray:
-    """Return the array that is to be `role`.
+def named_array(
+    node: Node, role: str, location: ArrayLocation, *, fill_missing: bool
+) -> NamedArray:
+    """Return the array to use as `role`.
 
     A group stands for its array of that role.
 
     Parameters
     ----------
     node : Node
-        The group or array that paths begin from.
+        Group or array that relative paths start from.
     role : {"X", "y", "sample_weight"}
-    place : str, os.PathLike, zarr.Array or zarr.Group
+        Role of the array.
+    location : str, os.PathLike, zarr.Array or zarr.Group
+        Name, path, URL or object.
     fill_missing : bool
-        As of `open_store`.
+        As in `open_store`.
 
     Raises
     ------
     StoreNotFound
-        If nothing lies at an absolute path or URL.
+        If an absolute path or URL doesn't exist.
     InvalidStore
-        If there is no such array, or no array of numbers.
+        If there is no such array, or it holds no numbers.
     """
-    found = find_array(node, place)
+    found = find_array(node, location)
     if found is None:
-        raise no_array(node, role, place)
+        raise array_not_found(node, role, location)
     return array_of(found, role, fill_missing=fill_missing)
 
 
 def array_of(found: Node, role: str, *, fill_missing: bool) -> NamedArray:
-    """Return an array that was found, or that of its role in a group that was.
+    """Return the array at a node, or the array of that role in the node's group.
 
     Raises
     ------
     InvalidStore
-        As `named_array`.
+        As in `named_array`.
     """
     if not (found.is_array or found.is_encoded):
         inside = found.child(role)
@@ -146,9 +159,9 @@ def array_of(found: Node, role: str, *, fill_missing: bool) -> NamedArray:
         found = inside
     group, name = group_around(found)
     manifest = {} if group is None else manifest_of(group)
-    ours = "n_rows" in manifest and name in _AXES
+    is_ours = "n_rows" in manifest and name in _AXES
     layout = found.verified_layout(
-        role, None if group is None else group.checksums, fill_missing=fill_missing and not ours
+        role, None if group is None else group.checksums, fill_missing=fill_missing and not is_ours
     )
     if layout.n_rows > manifest.get("n_rows", layout.n_rows):
         layout = layout.with_rows(manifest["n_rows"])
@@ -160,11 +173,11 @@ def array_of(found: Node, role: str, *, fill_missing: bool) -> NamedArray:
     )
 
 
-def no_array(node: Node, role: str, place: ArrayLocation) -> InvalidStore:
-    """Return the error that nothing was found where an array was named."""
+def array_not_found(node: Node, role: str, location: ArrayLocation) -> InvalidStore:
+    """Return the error for a name that refers to nothing."""
     return InvalidStore(
-        f"{node.path} has no array {str(place)!r}{_listed(node)}; name the array that is {role}, "
-        "or its path"
+        f"{node.path} has no array {str(location)!r}{_listed(node)}; name the array that is {role}"
+        ", or its path"
     )
 
 

@@ -1,4 +1,4 @@
-"""Finding a Zarr group or array, by its own ``zarr.json`` or else by zarr-python."""
+"""Nodes of a Zarr hierarchy: groups and arrays, and the layouts of arrays."""
 
 import os
 from collections.abc import Mapping
@@ -24,29 +24,29 @@ from ooc_train.store.reading.chunks import ChunkReader
 if TYPE_CHECKING:
     import zarr
 
-_MOST_VALUES = 100_000
-"""Categories that are read while a store is opened."""
+_MAX_VALUES = 100_000
+"""Most categories that are read while a store is opened."""
 
 _GROUPS = frozenset({"", "anndata", "dict", "dataframe", "raw"})
-"""What AnnData calls groups that hold arrays; others stand for one."""
+"""AnnData's types of groups that hold arrays. Groups of other types stand for one array."""
 
 
 @dataclass(frozen=True)
 class Node:
     """A group or an array; `find_node` makes one.
 
-    Consolidated metadata is never trusted: it is stale after an append.
+    Consolidated metadata are never read, because they are stale after an append.
 
     Parameters
     ----------
     path : str
         Directory or URL.
     metadata : mapping or None
-        Its ``zarr.json``, if it lies in a local directory and is of format 3.
+        Its ``zarr.json``, if it is a local directory of format 3.
     opened : zarr.Group, zarr.Array or None
-        As zarr-python opened it, else.
-    seen : MetadataStamp or None
-        Its metadata file, as it was just before it was read; None of groups and of URLs.
+        The node as zarr-python opened it, if `metadata` is None.
+    stamp : MetadataStamp or None
+        State of its metadata file just before reading it; None for groups and URLs.
     """
 
     path: str
@@ -56,20 +56,20 @@ class Node:
 
     @property
     def is_array(self) -> bool:
-        """Whether it is an array, not a group."""
+        """Whether the node is an array, not a group."""
         if self.metadata is not None:
             return bool(self.metadata.get("node_type") == "array")
         return hasattr(self.opened, "shape")
 
     @property
     def is_encoded(self) -> bool:
-        """Whether it is a group that stands for an array, as AnnData's categories are."""
+        """Whether the node is a group that stands for an array, such as AnnData's categories."""
         kind = "" if self.is_array else self.attributes.get("encoding-type", "")
         return str(kind) not in _GROUPS
 
     @property
     def attributes(self) -> Mapping[str, Any]:
-        """Its user attributes."""
+        """User attributes of the node."""
         if self.metadata is not None:
             attributes: Mapping[str, Any] = self.metadata.get("attributes", {})
             return attributes
@@ -80,17 +80,19 @@ class Node:
 
     @cached_property
     def checksums(self) -> StoreChecksums | None:
-        """The checksums of a store of ours, None of an array, of another's, and where they are off.
+        """Verified checksums of a store of our format.
+
+        None for arrays, for groups of other writers, and if the checksums are off.
 
         Raises
         ------
         InvalidStore
-            If the manifest is not the one that was written.
+            If the manifest differs from the one that was written.
         """
         return None if self.is_array else verified_checksums(self.path, self.attributes)
 
     def child(self, name: str) -> "Node | None":
-        """Find what a group holds under a name, None if nothing."""
+        """Return the node of that name in a group, None if there is none."""
         path = f"{self.path}/{name}"
         stamp = MetadataStamp.of(path)
         if self.metadata is not None:
@@ -99,13 +101,13 @@ class Node:
         opened: Any = self.opened
         if "://" not in path:
             require_valid_metadata(path)
-        # Types and codecs that zarr-python does not know, such as pickled objects, are refused too.
+        # zarr-python refuses unknown types and codecs, such as pickled objects.
         with invalid_store_on_error(path):
             found = opened.get(name)
         return None if found is None else Node(path, None, found, stamp)
 
     def array_names(self) -> list[str]:
-        """List the arrays that lie in a group, and groups that stand for one, sorted."""
+        """Return the sorted names of a group's arrays, and of subgroups that stand for one."""
         if self.is_array:
             return []
         if self.metadata is None:
@@ -128,19 +130,19 @@ class Node:
         ]
 
     def layout(self, role: str, *, fill_missing: bool = False) -> ArrayLayout:
-        """Make the layout of an array, which messages will call `role`.
+        """Return the layout of an array.
 
         Parameters
         ----------
         role : str
-            Such as "X".
+            Name of the array in messages, such as "X".
         fill_missing : bool
-            Whether chunks that were never written are read as the fill value.
+            Whether unwritten chunks are read as the fill value.
 
         Raises
         ------
         InvalidStore
-            If its values are packed, or no numbers, or zarr-python can't open it.
+            If the values are packed, are no numbers, or zarr-python can't open the array.
         """
         if not self.is_array:
             return self._of_group(role, fill_missing=fill_missing)
@@ -150,41 +152,41 @@ class Node:
         if layout is None:
             with invalid_store_on_error(self.path):
                 layout = zarr_layout(self.path, role, self._array, fill_missing=fill_missing)
-        lying = np.dtype(layout.dtype)
-        if lying.kind not in "biuf" and not (layout.is_text and role == "y"):
-            what = "text" if layout.is_text else str(lying)
+        stored = np.dtype(layout.dtype)
+        if stored.kind not in "biuf" and not (layout.is_text and role == "y"):
+            what = "text" if layout.is_text else str(stored)
             taken = "number or text" if role == "y" else "number"
             raise InvalidStore(
                 f"{self.path} holds {what}, which is no {taken} to take as {role}; encode it "
                 "first, as `ooc-train ingest` does"
             )
         attributes = self.attributes
-        meant, missing = decode_attributes(attributes, lying, self.path, masked=self._masked)
-        names = flag_names(attributes, lying, meant, self.path)
+        meant, missing = decode_attributes(attributes, stored, self.path, masked=self._masked)
+        names = flag_names(attributes, stored, meant, self.path)
         if names is not None and role != "y":
             raise InvalidStore(
                 f"{self.path} holds codes of categories (it has flag_meanings), which would be "
                 "taken as numbers; write a column for each category, or remove that attribute"
             )
-        dtype = "T" if lying.kind == "T" else meant.str
+        dtype = "T" if stored.kind == "T" else meant.str
         return replace(layout, dtype=dtype, missing_values=missing, names=names, stamp=self.stamp)
 
     def verified_layout(
         self, role: str, checksums: StoreChecksums | None, *, fill_missing: bool = False
     ) -> ArrayLayout:
-        """Make the layout of an array of a group, after checking it by the group's checksums.
+        """Return the layout of an array after verifying its metadata.
 
         Parameters
         ----------
         role, fill_missing
-            As of `layout`.
+            As in `layout`.
         checksums : StoreChecksums or None
-            Of the group. An array that was not written with the store is not checked.
+            Checksums of the array's group. An array that isn't among them is not verified.
 
         Raises
         ------
         InvalidStore
-            As `layout` does, and if the metadata are not those that were written.
+            As in `layout`, and if the metadata differ from those that were written.
         """
         name = self.path.rpartition("/")[2]
         if checksums is None or name not in checksums.arrays:
@@ -194,7 +196,7 @@ class Node:
 
     @property
     def written_metadata(self) -> Any:
-        """Its ``zarr.json`` as it lies, also where zarr-python opened it; None if it has none."""
+        """The stored ``zarr.json``, also if zarr-python opened the node; None if there is none."""
         if self.metadata is not None:
             return self.metadata
         opened: Any = self.opened
@@ -208,12 +210,12 @@ class Node:
             return None
 
     def _of_group(self, role: str, *, fill_missing: bool) -> ArrayLayout:
-        """Make the layout of what a group stands for: labels of AnnData, as codes and categories.
+        """Return the layout of a group that stands for an array: AnnData's categorical labels.
 
         Raises
         ------
         InvalidStore
-            If it stands for anything else.
+            If the group stands for anything else.
         """
         kind = str(self.attributes.get("encoding-type"))
         codes, categories = self.child("codes"), self.child("categories")
@@ -241,17 +243,17 @@ class Node:
         )
 
     def values(self) -> list[Any]:
-        """Values of a small array of one axis, such as the categories of labels.
+        """Return the values of a small array of one axis, such as the categories of labels.
 
         Raises
         ------
         InvalidStore
-            If there are too many.
+            If the array has other axes, or more than 100,000 values.
         """
         layout = self.layout("y", fill_missing=True)
-        if len(layout.shape) != 1 or layout.shape[0] > _MOST_VALUES:
+        if len(layout.shape) != 1 or layout.shape[0] > _MAX_VALUES:
             raise InvalidStore(
-                f"{self.path} has shape {layout.shape}, and at most {_MOST_VALUES:,} categories "
+                f"{self.path} has shape {layout.shape}, and at most {_MAX_VALUES:,} categories "
                 "are read; is this a label?"
             )
         values = np.empty(layout.shape, layout.dtype)
@@ -262,7 +264,7 @@ class Node:
 
     @property
     def dimensions(self) -> tuple[str | None, ...] | None:
-        """Names of the axes of an array, None if nothing names them."""
+        """Names of an array's axes, None if nothing names them."""
         about: Any = self.metadata
         if about is None:
             about = {"dimension_names": getattr(self._array.metadata, "dimension_names", None)}
@@ -275,7 +277,7 @@ class Node:
 
     @property
     def _masked(self) -> Any:
-        """The fill value where that means missing: of xarray's arrays in Zarr format 2."""
+        """The fill value, if it means missing: of xarray's arrays in Zarr format 2."""
         if self.metadata is not None or DIMENSIONS not in self.attributes:
             return None
         about: Any = self._array.metadata

@@ -1,4 +1,4 @@
-"""Opening a store: finding its arrays and checking that they fit together."""
+"""Opening of a store: its arrays are found, verified, and checked against each other."""
 
 import os
 from collections.abc import Mapping
@@ -24,17 +24,17 @@ from ooc_train.store.opening.manifests import (
 from ooc_train.store.opening.named_arrays import (
     ArrayLocation,
     Role,
+    array_not_found,
     child_of_role,
-    counted,
     manifest_with_other_x,
     named_array,
-    no_array,
     require_axes,
+    with_manifest_rows,
 )
 from ooc_train.store.opening.nodes import Node
 
-_OPENINGS = 5
-"""Times that a store is opened which is being replaced again and again."""
+_ATTEMPTS = 5
+"""Attempts to open a store that is being replaced."""
 
 
 def open_store(
@@ -45,51 +45,50 @@ def open_store(
     sample_weight: "ArrayLocation | None" = "sample_weight",
     fill_missing: bool = False,
 ) -> Store:
-    """Open a store, without reading a row.
+    """Open a store without reading a row.
 
     Parameters
     ----------
     path : str, os.PathLike, zarr.Group or zarr.Array
-        Directory or URL of a Zarr group (ours or another's, format 2 or 3), or of one array, which
-        is taken as X.
+        Directory or URL of a Zarr group of any writer, format 2 or 3. A single array is taken as X.
     X, y, sample_weight : str, os.PathLike or zarr.Array
-        The arrays: by default those of that name in the group. A name that isn't the default must
-        exist: in the group, or as a path from there, such as ``y="../two/y"`` or, for labels of
-        AnnData, ``y="obs/cell_type"``; else from the working directory, or as a URL. None for y or
-        sample_weight leaves it out.
+        The arrays, by default those of that name in the group. Other names must exist: in the
+        group; as a path from there, such as ``y="../two/y"`` or, for labels of AnnData,
+        ``y="obs/cell_type"``; as a path from the working directory; or as a URL. None leaves out y
+        or sample_weight.
     fill_missing : bool
-        Whether chunks that are not there are read as the fill value. Writers such as zarr-python
-        leave out chunks of nothing but that; a chunk that was lost looks the same, so by default it
-        is an error. Of a store of ours every chunk was written, and this changes nothing.
+        Whether unwritten chunks are read as the fill value. Writers such as zarr-python leave out
+        chunks of fill values. A lost chunk looks the same, so by default it is an error. The
+        setting has no effect on stores of our format, which hold every chunk.
 
     Returns
     -------
     Store
-        With ``y=None`` where there is none: who needs it says so.
+        ``y`` and ``sample_weight`` are None if the group has none.
 
     Raises
     ------
     StoreNotFound
-        If nothing lies there.
+        If there is nothing at `path`.
     InvalidStore
-        If it is no Zarr, or its arrays don't fit together: X not of two axes, or transposed by the
-        names of its axes, values that are no numbers or stand for others by their attributes,
-        lengths that differ, no rows, a format that is newer than this package; or if it is a store
-        of ours, and its manifest or the metadata of an array are not what was written.
+        If it is no Zarr or its arrays don't fit together: X without two axes, X transposed by the
+        names of its axes, values that are no numbers or stand for others, different lengths, no
+        rows. Also if the format is newer than this package, or the metadata of a store of our
+        format differ from what was written.
     """
     notes: tuple[str, ...] = ()
     if isinstance(path, str | os.PathLike) and "://" not in os.fspath(path):
-        place = os.path.abspath(path)
-        notes = finish_pair(place)
-        # Without permission to write, nothing lies there.
+        location = os.path.abspath(path)
+        notes = finish_pair(location)
+        # Without permission to write, there is no interrupted replacement of ours.
         with suppress(OSError):
-            undo_replacement(place)
-    for attempt in range(1, _OPENINGS + 1):
+            undo_replacement(location)
+    for attempt in range(1, _ATTEMPTS + 1):
         node = find_node(path)
         try:
-            store = _opened(node, X, y, sample_weight, fill_missing=fill_missing)
+            store = _open_node(node, X, y, sample_weight, fill_missing=fill_missing)
         except (InvalidStore, StoreNotFound):
-            if attempt == _OPENINGS or not _replaced(node):
+            if attempt == _ATTEMPTS or not _replaced(node):
                 raise
         else:
             break
@@ -97,7 +96,7 @@ def open_store(
 
 
 def _replaced(node: Node) -> bool:
-    """Say whether a store of ours was replaced since its manifest was read."""
+    """Return whether a store of our format was replaced since its manifest was read."""
     if node.metadata is None or node.is_array:
         return False
     try:
@@ -107,7 +106,7 @@ def _replaced(node: Node) -> bool:
         return False
 
 
-def _opened(
+def _open_node(
     node: Node,
     X: ArrayLocation,
     y: "ArrayLocation | None",
@@ -115,22 +114,22 @@ def _opened(
     *,
     fill_missing: bool,
 ) -> Store:
-    """Open a store whose group, or array, was found."""
-    places: dict[str, ArrayLocation | None] = {"X": X, "y": y, "sample_weight": sample_weight}
+    """Open the store of a group or array."""
+    locations: dict[str, ArrayLocation | None] = {"X": X, "y": y, "sample_weight": sample_weight}
     named = {
-        role: named_array(node, role, place, fill_missing=fill_missing)
-        for role, place in places.items()
-        if place is not None and not (isinstance(place, str) and place == role)
+        role: named_array(node, role, location, fill_missing=fill_missing)
+        for role, location in locations.items()
+        if location is not None and not (isinstance(location, str) and location == role)
     }
     manifest, checksums = manifest_of(node), checksums_around(node)
     fill = fill_missing and "n_rows" not in manifest
     layouts, dimensions = {}, {}
     for role in ("X", "y", "sample_weight", *(["row_id"] if manifest else [])):
-        if role in named or places.get(role, role) is None:
+        if role in named or locations.get(role, role) is None:
             continue
         child = child_of_role(node, role)
         if child is not None and (child.is_array or child.is_encoded):
-            layouts[role] = counted(
+            layouts[role] = with_manifest_rows(
                 node.path,
                 manifest,
                 role,
@@ -140,23 +139,24 @@ def _opened(
         elif checksums is not None and role in checksums.arrays:
             raise checksums.lacking(node.path, role)
         elif role == "X":
-            raise no_array(node, role, role)
+            raise array_not_found(node, role, role)
     if "X" in named:
         if node.is_array:
             raise InvalidStore(
-                f"{node.path} is an array, and so it is X itself; to name another array, give the "
-                "group that it lies in"
+                f"{node.path} is an array, so it is X itself; to name another array, give the "
+                "group that contains it"
             )
-        manifest = manifest_with_other_x(manifest, named["X"], inside=named["X"].group == node.path)
+        inside = named["X"].group == node.path
+        manifest = manifest_with_other_x(manifest, named["X"], inside=inside)
         layouts["X"], dimensions["X"] = named["X"].layout, named["X"].dimensions
     for role, array in named.items():
-        # Axes are one dimension by their names where one group says so.
+        # Equal names mean equal dimensions only within one group.
         if array.layout.path.startswith(f"{node.path}/"):
             dimensions[role] = array.dimensions
     require_rows_first(node.path, dimensions)
     pair = _pair_of(node, checksums) if "X" not in named else None
     notes = (*integrity_notes(node), *pair_notes(node.path, pair))
-    store = replace(_assembled(node.path, manifest, layouts), notes=notes, pair=pair)
+    store = replace(_assemble(node.path, manifest, layouts), notes=notes, pair=pair)
     for role in get_args(Role):
         if role in named:
             store = store.with_named_array(role, named[role])
@@ -166,7 +166,7 @@ def _opened(
 def _require_consistent(
     path: str, X: ArrayLayout, classes: Any, counts: Any, statistics: Any
 ) -> None:
-    """Refuse a manifest whose parts are of other lengths than the arrays, or than each other."""
+    """Refuse a manifest whose parts differ in length from X or from each other."""
     wrong = None
     if counts is not None and len(counts) != len(classes or ()):
         wrong = f"counts the rows of {len(counts):,} classes, and names {len(classes or ()):,}"
@@ -183,15 +183,15 @@ def _require_consistent(
 
 
 def _pair_of(node: Node, checksums: StoreChecksums | None) -> StorePair | None:
-    """Return what a group of ours, in a local folder, is part of."""
+    """Return the pair of a store of our format in a local folder, None if there is none."""
     if checksums is None or node.is_array or node.metadata is None:
         return None
     X = node.child("X")
     return None if X is None else StorePair.of(X.attributes)
 
 
-def _assembled(path: str, manifest: Mapping[str, Any], layouts: Mapping[str, ArrayLayout]) -> Store:
-    """Make a store of these arrays, after checking that they fit together."""
+def _assemble(path: str, manifest: Mapping[str, Any], layouts: Mapping[str, ArrayLayout]) -> Store:
+    """Return a store of these arrays, after checking that they fit together."""
     X = layouts["X"]
     require_axes(path, "X", X)
     for role, layout in layouts.items():
@@ -199,7 +199,7 @@ def _assembled(path: str, manifest: Mapping[str, Any], layouts: Mapping[str, Arr
         if layout.n_rows != X.n_rows:
             raise InvalidStore(f"{path}: {role} has {layout.n_rows:,} rows, X has {X.n_rows:,}")
     if 0 in X.shape:
-        raise InvalidStore(f"{path}: X has shape {X.shape}: there is nothing in it")
+        raise InvalidStore(f"{path}: X has shape {X.shape}: it is empty")
     names, classes, counts, statistics = (
         manifest.get(key) for key in ("feature_names", "classes", "class_counts", "statistics")
     )

@@ -1,4 +1,4 @@
-"""What lies at a path that is no Zarr, and what to do with it."""
+"""Advice for paths that hold no Zarr: what lies there, and what to do with it."""
 
 import os
 import shlex
@@ -17,7 +17,7 @@ _MAGIC = (
     (b"ARROW1", ".feather"),
     (b"FEA1", ".feather"),
 )
-"""How files begin, whatever they are called, and the suffix by which they are known."""
+"""First bytes of file formats, and the usual suffix of each format."""
 
 _IN_PIECES = "and write them to a store, in pieces of rows, by ooc_train.StoreWriter"
 
@@ -45,7 +45,7 @@ _KINDS = {
     ".mat": ("a MATLAB file", f"load its arrays by scipy.io.loadmat {_IN_PIECES}"),
     ".sqlite": ("a database", "export the table as CSV, and ingest that by `ooc-train ingest`"),
 }
-_SAME = {
+_SYNONYMS = {
     ".hdf5": ".h5",
     ".hdf": ".h5",
     ".nc4": ".nc",
@@ -68,16 +68,16 @@ _EXTRAS = {
     "requests": ("github", "webhdfs", "dbfs"),
     "paramiko": ("sftp", "ssh"),
 }
-"""Packages that fsspec needs, and the schemes of URLs that they open."""
+"""Packages that fsspec needs, and the URL schemes of each."""
 
 
-def described(path: str) -> str | None:
-    """Say what a local file or folder is that is no Zarr, and what to do; None of what may be one.
+def other_format_advice(path: str) -> str | None:
+    """Return what a local file or folder without Zarr is, and what to do; None if it may be Zarr.
 
     Parameters
     ----------
     path : str
-        Of something that is there.
+        An existing path.
     """
     if os.path.isdir(path):
         return _folder(path)
@@ -87,9 +87,9 @@ def described(path: str) -> str | None:
     if format_of(name) is not None:
         return _table(path, "a table")
     suffix = os.path.splitext(name.lower())[1]
-    found = _begins(path)
-    # An .npz is a zip archive, and an .h5ad an HDF5 file: what they are called says more.
-    known = _SAME.get(suffix, suffix)
+    found = _suffix_by_content(path)
+    # The suffix comes first: an .npz is also a zip archive, and an .h5ad an HDF5 file.
+    known = _SYNONYMS.get(suffix, suffix)
     kind, advice = (
         _KINDS.get(known)
         or _KINDS.get(found or "")
@@ -101,7 +101,8 @@ def described(path: str) -> str | None:
     return f"{path} is {kind}, and no Zarr: {advice}"
 
 
-def _begins(path: str) -> str | None:
+def _suffix_by_content(path: str) -> str | None:
+    """Return the suffix of the format that a file's first bytes belong to, None if unknown."""
     try:
         start = read_start(path, 16)
     except OSError:
@@ -141,7 +142,7 @@ def _folder(path: str) -> str | None:
 
 
 def url_advice(url: str, error: Exception) -> str | None:
-    """Say what a URL lacks to be opened: a package, or a scheme that is known; None of neither.
+    """Return why fsspec can't open a URL: a missing package or an unknown scheme; else None.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Groups and arrays that zarr-python opens."""
+"""Opening of groups and arrays by zarr-python, with its errors explained."""
 
 import os
 from collections.abc import Iterator
@@ -9,14 +9,22 @@ from ooc_train.core.text import brief
 from ooc_train.errors import InvalidStore, OocTrainError, StoreNotFound
 from ooc_train.store.format.arrays import ArrayLayout
 from ooc_train.store.format.metadata import require_valid_metadata
-from ooc_train.store.opening.other_formats import described, url_advice
+from ooc_train.store.opening.other_formats import other_format_advice, url_advice
 
 if TYPE_CHECKING:
     import zarr
 
 
 def open_by_zarr(location: str) -> "zarr.Group | zarr.Array[Any]":
-    """Open a group or an array by zarr-python."""
+    """Open a group or an array by zarr-python.
+
+    Raises
+    ------
+    StoreNotFound
+        If a URL doesn't exist.
+    InvalidStore
+        If it is no Zarr. The message says what it is, and what to do.
+    """
     import zarr
 
     if "://" not in location and os.path.isdir(location):
@@ -25,16 +33,16 @@ def open_by_zarr(location: str) -> "zarr.Group | zarr.Array[Any]":
     for opener in (_open_group, zarr.open_array):
         try:
             return opener(location, mode="r")
-        except Exception as error:  # noqa: BLE001 (whatever its parser, or a file system, raises)
+        except Exception as error:  # noqa: BLE001 (parsers and file systems raise any exception)
             errors.append(error)
     last = errors[-1]
     if "://" in location:
-        if (lacking := url_advice(location, last)) is not None:
-            raise InvalidStore(lacking) from last
+        if (advice := url_advice(location, last)) is not None:
+            raise InvalidStore(advice) from last
         if all(isinstance(error, FileNotFoundError) for error in errors):
-            raise StoreNotFound(f"no Zarr group or array lies at {location}") from last
-    elif (stranger := described(location)) is not None:
-        raise InvalidStore(stranger) from last
+            raise StoreNotFound(f"there is no Zarr group or array at {location}") from last
+    elif (advice := other_format_advice(location)) is not None:
+        raise InvalidStore(advice) from last
     raise InvalidStore(
         f"{location} can't be opened as Zarr ({brief(last)}); restore its metadata from a "
         "copy, or write it anew"
@@ -43,7 +51,7 @@ def open_by_zarr(location: str) -> "zarr.Group | zarr.Array[Any]":
 
 @contextmanager
 def invalid_store_on_error(path: str) -> Iterator[None]:
-    """Say of metadata that zarr-python stumbles over, whichever way, that they can't be used."""
+    """Turn any exception of zarr-python into `InvalidStore`; a context manager."""
     try:
         yield
     except OocTrainError:
@@ -62,21 +70,21 @@ def _open_group(location: str, mode: Any) -> "zarr.Group":
 
 
 def zarr_layout(path: str, role: str, array: Any, *, fill_missing: bool) -> ArrayLayout:
-    """Layout of an array that zarr-python reads."""
+    """Return the layout of an array that zarr-python reads."""
     from zarr.storage import LocalStore
 
     local = isinstance(array.store_path.store, LocalStore)
-    whole = tuple(map(int, array.chunks or (1,)))
-    if min(whole) < 1 or (array.shards and array.shards[0] % whole[0]):
-        raise ValueError(f"its chunks are {whole}, in shards {array.shards}")
+    chunks = tuple(map(int, array.chunks or (1,)))
+    if min(chunks) < 1 or (array.shards and array.shards[0] % chunks[0]):
+        raise ValueError(f"its chunks are {chunks}, in shards {array.shards}")
     return ArrayLayout(
         path=path,
         name=role,
         shape=tuple(array.shape),
-        # Values are handed out little-endian, however they lie.
+        # Readers return little-endian values, whatever the stored byte order.
         dtype="T" if array.dtype.kind == "T" else array.dtype.newbyteorder("<").str,
-        chunk_rows=whole[0],
-        shard_rows=(array.shards or whole)[0],
+        chunk_rows=chunks[0],
+        shard_rows=(array.shards or chunks)[0],
         sharded=array.shards is not None,
         codec=None,
         crc=False,
