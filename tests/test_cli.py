@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 
 from ooc_train import cli
 from ooc_train.cli import parsers
-from ooc_train.cli.options import Learning
+from ooc_train.cli.options import ModelOptions
 from ooc_train.core.atomic import PartialOutput
 from ooc_train.core.output_kinds import FILE, STORE
 from ooc_train.core.units import parse_bytes
@@ -106,16 +106,16 @@ def run(tmp_path_factory, made, scheduler):
 
 
 def test_options_have_the_names_and_defaults_of_a_model():
-    ours = {field.name: field.default for field in fields(Learning)}
+    ours = {field.name: field.default for field in fields(ModelOptions)}
     theirs = {field.name: field.default for field in fields(Model)}
     assert ours.pop("no_intercept") is not theirs["fit_intercept"]
     assert ours.pop("name") == "logistic"
     assert ours == {name: theirs[name] for name in ours}
-    assert set(get_args(get_type_hints(Learning)["name"])) <= set(models.NAMES)
+    assert set(get_args(get_type_hints(ModelOptions)["name"])) <= set(models.NAMES)
 
 
 def test_options_reach_the_model():
-    learning = Learning(name="ridge", alpha=3.0, no_intercept=True, batch_size=7, tol=0.5)
+    learning = ModelOptions(name="ridge", alpha=3.0, no_intercept=True, batch_size=7, tol=0.5)
     assert learning.model == Model(
         name="ridge", alpha=3.0, fit_intercept=False, batch_size=7, tol=0.5
     )
@@ -165,7 +165,7 @@ def test_options_that_are_read(read, text, value):
         (["--max-passes", "nan"], "max_passes='nan' is not a number of passes above 0"),
         (["--max-passes", "-1"], "max_passes='-1' is not a number of passes above 0"),
         (["--max-seconds", "soon"], "'soon' is not a duration such as"),
-        (["--max-seconds", "0"], "max_seconds='0' leaves no time"),
+        (["--max-seconds", "0"], "max_seconds='0' should be above 0"),
         (["--dashboard-address", "here"], "'here' is not HOST:PORT, such as 127.0.0.1:8787"),
         (["--model", "forest"], "'forest' is not one of"),
         (["--workers", "0"], "Invalid value for '--workers'"),
@@ -433,7 +433,7 @@ def test_info_on_a_run(run):
     assert lines["model"] == "logistic by newton, batch size full"
     assert lines["features"] == "10"
     assert lines["classes"] == "0, 1"
-    assert lines["rows"] == "20,000 learned from"
+    assert lines["rows"] == "20,000 training rows"
     assert lines["memory"].startswith("ceiling ")
     found = json.loads(here("info", run, "--json").stdout)
     assert found["model"]["name"] == found["report"]["model"] == "logistic"
@@ -446,7 +446,7 @@ def test_info_on_the_zarr_of_others(tmp_path):
     result = here("info", tmp_path / "a.zarr")
     assert result.exit_code == 0
     assert "by zarr-python" in result.stdout
-    assert "none: a file a chunk" in result.stdout
+    assert "none: one file for each chunk" in result.stdout
     found = json.loads(here("info", tmp_path / "a.zarr", "--json").stdout)
     assert found["n_outputs"] == 0
     assert found["columns"] is found["classes"] is found["codec"] is found["y_dtype"] is None
@@ -680,8 +680,8 @@ def test_predictions_are_written_to_local_places(made, run, out, tmp_path, monke
 def test_a_model_that_is_not_kept_is_told_of_before_and_after(made, scheduler, tmp_path):
     address = ("--max-iter", "1", "--scheduler", scheduler)
     result = here("train", made, *address)
-    assert "note: no --out names a folder, so the model will not be kept\n" in result.stderr
-    assert result.stdout.endswith("the model was not kept; --out RUN saves it\n")
+    assert "note: without --out the model will not be saved\n" in result.stderr
+    assert result.stdout.endswith("the model was not saved; --out RUN saves it\n")
     kept = here("train", made, "--out", tmp_path / "a.run", *address)
     assert "not be kept" not in kept.stderr
     assert "not kept" not in kept.stdout
@@ -711,7 +711,7 @@ def test_probabilities_of_no_classes(made, scheduler, tmp_path):
     assert result.stdout.startswith("1 pass, loss 0.")
     refused = here("predict", out, made, tmp_path / "out.zarr", "--proba")
     assert refused.exit_code == 1
-    assert "--proba is for classes" in refused.stderr
+    assert "--proba needs classes" in refused.stderr
     found = json.loads(here("evaluate", out, made, "--scheduler", scheduler, "--json").stdout)
     assert set(found) == {"n_rows", "loss", "r2", "mse", "memory"}
 

@@ -105,7 +105,7 @@ def test_names_of_columns_that_are_none():
         result = here("ingest", "nothing.csv", "out.zarr", "--drop", text)
         assert result.exit_code == 2
         said = " ".join(result.stderr.replace("│", " ").split())
-        assert "write names with commas between them" in said
+        assert "separate names by commas" in said
 
 
 @pytest.mark.parametrize("parse", [parse_bytes, parse_rows, parse_duration])
@@ -192,5 +192,5 @@ def test_no_memory_is_said(monkeypatch, store):
     monkeypatch.setattr("ooc_train.cli.data_commands.is_run", info)
     result = here("info", store)
     assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
-    assert "there is not enough memory" in result.stderr
+    assert "not enough memory" in result.stderr
     assert commands.INTERNAL != 1

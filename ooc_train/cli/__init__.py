@@ -1,17 +1,16 @@
 """The command line: ``ooc-train``.
 
-What a command found goes to stdout, how far it is and what went wrong to stderr. A command ends
-with 0 where it did what was asked, with 1 where it could not (the message says why), with 2 where
-it was called wrongly, with 130 where it was interrupted, and with 129 where its terminal was closed
-(a run of `train` ends, and is saved, as it stands then). A fault of this package ends one with 70.
+Results go to stdout; progress and errors go to stderr. Exit statuses: 0 done; 1 not possible (the
+message says why); 2 wrong call; 70 a fault of this package; 129 terminal closed; 130 interrupted.
+When a terminal closes, a run of `train` ends after its step and is saved.
 
-Numerical and Dask libraries are imported inside the commands, so that ``--help`` is immediate.
+Commands import numerical and Dask libraries themselves, so that ``--help`` is immediate.
 """
 
 import os
 import sys
 
-# What registers its commands when it is imported, in the order of the help.
+# Each import registers commands, in the order of the help.
 from ooc_train.cli import (  # noqa: F401
     data_commands,
     demo_command,
@@ -26,12 +25,12 @@ from ooc_train.core.text import log
 __all__ = ["app", "main"]
 
 _INTERRUPTED = 130
-"""What typer makes of Ctrl-C."""
+"""Typer's exit status of Ctrl-C."""
 
 
 def main() -> None:
     """Run the command line."""
-    # Arrow's own allocator keeps some 30 MiB that were freed; who names another one knows why.
+    # Arrow's own allocator keeps some 30 MiB of freed memory. A choice of the user's stays.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     try:
         app()
@@ -42,11 +41,11 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001 (a last resort: one line, and a status of its own)
         end_by_fault(error)
     finally:
-        _forget_what_nobody_reads()
+        _discard_unread_output()
 
 
-def _forget_what_nobody_reads() -> None:
-    """Have the interpreter not fail, with a status of its own, to write what a pipe refused."""
+def _discard_unread_output() -> None:
+    """Discard output that a closed pipe refuses, so that the interpreter exits as usual."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

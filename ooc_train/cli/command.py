@@ -1,4 +1,4 @@
-"""How a function becomes a command, and its errors a line and an exit status."""
+"""Turns functions into commands, and their errors into a line and an exit status."""
 
 import functools
 import inspect
@@ -15,16 +15,16 @@ from typing import Any, get_type_hints
 import typer
 from typer.models import OptionInfo
 
-from ooc_train.cli.options import Output
+from ooc_train.cli.option_names import option_names, with_option_names
+from ooc_train.cli.options import OutputOptions
 from ooc_train.cli.printing import print_json
-from ooc_train.cli.wording import for_the_shell, option_names
 from ooc_train.core.semaphores import remove_dead_semaphores
 from ooc_train.core.temporary_folders import remove_dead_folders
 from ooc_train.core.text import brief, printable
 from ooc_train.errors import LeftoversRemoved, OocTrainError, SavedElsewhere
 
 INTERNAL = 70
-"""Exit status of a command that met what nobody thought of, as sysexits.h has it."""
+"""Exit status of an internal error, as in sysexits.h."""
 
 app = typer.Typer(
     name="ooc-train",
@@ -38,8 +38,8 @@ app = typer.Typer(
 def command(function: Callable[..., None]) -> Callable[..., None]:
     """Register a command.
 
-    A parameter that is a dataclass stands for an option a field. Errors that explain themselves
-    become a line on stderr, which names options where Python has arguments, and the exit status 1.
+    A parameter whose type is a dataclass stands for one option for each field. Known errors become
+    one line on stderr, with option names in place of Python's arguments, and exit status 1.
     """
     hints = get_type_hints(function, include_extras=True)
     groups: dict[str, Any] = {name: kind for name, kind in hints.items() if is_dataclass(kind)}
@@ -64,36 +64,37 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     )
 
     @functools.wraps(function)
-    def run(**given: Any) -> None:
+    def run(**arguments: Any) -> None:
         for name, kind in groups.items():
-            given[name] = kind(**{field.name: given.pop(field.name) for field in _options(kind)})
-        output: Output = given["output"]
+            arguments[name] = kind(
+                **{field.name: arguments.pop(field.name) for field in _options(kind)}
+            )
+        output: OutputOptions = arguments["output"]
         try:
-            with _told(quiet=output.quiet) as elsewhere:
+            with _warnings_as_notes(quiet=output.quiet) as saved_elsewhere:
                 remove_dead_folders()
                 remove_dead_semaphores()
-                function(**given)
+                function(**arguments)
         except (typer.BadParameter, typer.Exit, typer.Abort):
             raise
         except Exception as error:
             if output.traceback or isinstance(error, BrokenPipeError):
                 raise
             known = isinstance(error, OocTrainError | OSError | ValueError | MemoryError)
-            message = for_the_shell(_told_of(error), options) if known else internal(error)
-            message = _on_one_line(message, given)
+            message = with_option_names(_error_text(error), options) if known else internal(error)
+            message = _on_one_line(message, arguments)
             with suppress(OSError):  # a terminal that was closed, or a pipe
                 if output.as_json:
                     print_json({"error": type(error).__name__, "message": message})
                 _say_error(message)
             raise typer.Exit(1 if known else INTERNAL) from None
-        if elsewhere:
-            # It fails after all that it has to tell: who goes on with the name that was asked for
-            # would go on with what is somebody else's.
+        if saved_elsewhere:
+            # The command fails although its output is saved: the requested path belongs to others.
             with suppress(OSError):
-                _say_error(elsewhere[0])
+                _say_error(saved_elsewhere[0])
             raise typer.Exit(1)
 
-    # What typer reads: the parameters with the groups spread out.
+    # Typer reads these: the parameters, with an option for each field of the groups.
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     app.command()(run)
@@ -101,13 +102,13 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 
 
 @contextmanager
-def _told(*, quiet: bool) -> Iterator[list[str]]:
-    """Tell what was cleared up as a note on stderr; give the warnings of outputs elsewhere."""
-    elsewhere: list[str] = []
+def _warnings_as_notes(*, quiet: bool) -> Iterator[list[str]]:
+    """Print clean-up warnings as notes on stderr; give the list of outputs saved elsewhere."""
+    saved_elsewhere: list[str] = []
 
     def show(message: Warning | str, category: type[Warning], *about: Any, **more: Any) -> None:
         if issubclass(category, SavedElsewhere):
-            elsewhere.append(str(message))
+            saved_elsewhere.append(str(message))
         elif not issubclass(category, LeftoversRemoved):
             usual(message, category, *about, **more)
         elif not quiet:
@@ -118,19 +119,19 @@ def _told(*, quiet: bool) -> Iterator[list[str]]:
         warnings.simplefilter("always", LeftoversRemoved)
         warnings.simplefilter("always", SavedElsewhere)
         usual, warnings.showwarning = warnings.showwarning, show
-        yield elsewhere
+        yield saved_elsewhere
 
 
-def _told_of(error: Exception) -> str:
-    """Return what an error says; Python says nothing where it is out of memory."""
+def _error_text(error: Exception) -> str:
+    """Return the text of an error; Python's MemoryError has none."""
     if str(error) or not isinstance(error, MemoryError):
         return str(error)
-    return "there is not enough memory; stop what else takes some, or give more"
+    return "not enough memory; stop other programs, or use a machine with more"
 
 
-def _on_one_line(message: str, given: Mapping[str, Any]) -> str:
-    """Return a message in which what was given, such as a path, breaks no line."""
-    for value in given.values():
+def _on_one_line(message: str, arguments: Mapping[str, Any]) -> str:
+    """Escape line breaks that come from arguments, such as paths."""
+    for value in arguments.values():
         for text in value if isinstance(value, list) else [value]:
             if isinstance(text, str) and "\n" in text:
                 message = message.replace(text, text.replace("\n", "\\n"))
@@ -138,17 +139,17 @@ def _on_one_line(message: str, given: Mapping[str, Any]) -> str:
 
 
 def internal(error: BaseException) -> str:
-    """Return the line of an error that is a fault of this package: a last resort, and no answer."""
+    """Return the message of an internal error."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f" at {os.path.basename(frames[-1].filename)}:{frames[-1].lineno}" if frames else ""
     return (
         f"internal error: {type(error).__name__}: {brief(error)}{place}; this is a fault of "
-        "ooc_train: run the command again with --traceback, and report what it prints"
+        "ooc_train: run the command again with --traceback, and report its output"
     )
 
 
 def end_by_fault(error: Exception) -> None:
-    """Say what nobody thought of, outside of any command, and end with `INTERNAL`."""
+    """Print an internal error outside of any command, and exit with `INTERNAL`."""
     if "--traceback" in sys.argv:
         raise error
     with suppress(OSError):
@@ -162,20 +163,19 @@ def _say_error(message: str) -> None:
 
 
 def _options(group: Any) -> list[Field[Any]]:
-    """Return the fields that are options; a group that adds to another may omit some of its."""
+    """Return the fields of a group that are options."""
     omitted = getattr(group, "omitted", ())
     return [field for field in fields(group) if field.name not in omitted]
 
 
 @contextmanager
 def ended_by(received: signal.Signals | None) -> Iterator[None]:
-    """Have a command that a signal ended say so by its exit status, after what it found is told.
+    """Print results, then exit with the status of the signal that ended the command.
 
     Parameters
     ----------
     received : signal.Signals or None
-        The signal; None ends the command as usual. After the end of its terminal nobody may be
-        there to be told.
+        The signal, or None for a normal end. After SIGHUP nobody may read the output.
     """
     if received is None:
         yield

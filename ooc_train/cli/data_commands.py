@@ -1,4 +1,4 @@
-"""Commands about data: what a store holds, made data, and stores written anew."""
+"""Commands about stores: info, make-data, rechunk, shuffle."""
 
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
@@ -7,7 +7,7 @@ import typer
 
 from ooc_train.cli.command import command
 from ooc_train.cli.describe import describe_run, describe_store, is_run, run_text, store_text
-from ooc_train.cli.options import STORE, MemoryCeiling, Output, Overwrite, Stored
+from ooc_train.cli.options import STORE, MemoryCeiling, OutputOptions, Overwrite, StoreOptions
 from ooc_train.cli.parsers import parsed, rows_of
 from ooc_train.cli.printing import count, print_json
 from ooc_train.core.text import printable
@@ -20,11 +20,13 @@ from ooc_train.monitoring.callbacks import ConsoleBar
 def info(
     *,
     path: Annotated[str, typer.Argument(help="Path or URL of a store, or folder of a run.")],
-    columns: Annotated[int, typer.Option(min=0, help="Columns whose statistics are shown.")] = 8,
-    stored: Stored,
-    output: Output,
+    columns: Annotated[
+        int, typer.Option(min=0, help="Number of columns whose statistics are shown.")
+    ] = 8,
+    stored: StoreOptions,
+    output: OutputOptions,
 ) -> None:
-    """Show what a store holds, without reading a row, or what a run learned."""
+    """Show the contents of a store, without reading rows, or the results of a run."""
     if is_run(path):
         from ooc_train.runs.fitted import load_fitted
 
@@ -42,13 +44,13 @@ def info(
 @command
 def make_data(
     *,
-    out: Annotated[str, typer.Argument(help="Where the store will lie.")],
+    out: Annotated[str, typer.Argument(help="Path of the new store.")],
     rows: Annotated[Any, typer.Option(parser=parsed(parse_rows), help="Such as 20M.")],
     features: Annotated[int, typer.Option(help="Columns of X.")] = 100,
     task: Annotated[
-        Literal["classification", "regression"], typer.Option(help="What y holds.")
+        Literal["classification", "regression"], typer.Option(help="Kind of y.")
     ] = "classification",
-    classes: Annotated[int, typer.Option(help="For classification.")] = 2,
+    classes: Annotated[int, typer.Option(help="Number of classes.")] = 2,
     condition: Annotated[
         float, typer.Option(help="Condition number of the covariance of X.")
     ] = 1.0,
@@ -58,9 +60,9 @@ def make_data(
     codec: Annotated[Literal["none", "lz4", "zstd"], typer.Option(help="Of the chunks.")] = "none",
     overwrite: Overwrite = False,
     memory_ceiling: MemoryCeiling = None,
-    output: Output,
+    output: OutputOptions,
 ) -> None:
-    """Write a store of made data, of a known truth and any size."""
+    """Write a store of synthetic data with known coefficients, of any size."""
     with ConsoleBar(quiet=output.quiet) as bar:
         from ooc_train.store.jobs.synthetic import make_synthetic_store
         from ooc_train.store.jobs.synthetic_rows import SyntheticRecipe
@@ -86,7 +88,7 @@ def make_data(
 def rechunk(
     *,
     store: Annotated[str, STORE],
-    out: Annotated[str, typer.Argument(help="Where the new store will lie.")],
+    out: Annotated[str, typer.Argument(help="Path of the new store.")],
     chunk_rows: Annotated[
         Any,
         typer.Option(
@@ -95,17 +97,17 @@ def rechunk(
     ] = None,
     codec: Annotated[
         Literal["none", "lz4", "zstd"] | None,
-        typer.Option(help="Of the chunks (default: the store's, or what suits the first rows)."),
+        typer.Option(help="Of the chunks (default: the store's, or chosen from the first rows)."),
     ] = None,
     dtype: Annotated[
-        str | None, typer.Option(metavar="float32|float64|...", help="Of X (default: as it is).")
+        str | None, typer.Option(metavar="float32|float64|...", help="Of X (default: unchanged).")
     ] = None,
     overwrite: Overwrite = False,
-    stored: Stored,
+    stored: StoreOptions,
     memory_ceiling: MemoryCeiling = None,
-    output: Output,
+    output: OutputOptions,
 ) -> None:
-    """Write a store anew, rows in their order: in chunks of another size, codec or type."""
+    """Rewrite a store with another chunk size, codec or type; the row order stays."""
     with ConsoleBar(quiet=output.quiet) as bar:
         from ooc_train.store.jobs.rechunk import rechunk_store
 
@@ -136,14 +138,14 @@ def rechunk(
 def shuffle(
     *,
     store: Annotated[str, STORE],
-    out: Annotated[str, typer.Argument(help="Where the shuffled store will lie.")],
+    out: Annotated[str, typer.Argument(help="Path of the new store.")],
     random_state: Annotated[int, typer.Option(min=0, help="Seed.")] = 0,
     overwrite: Overwrite = False,
-    stored: Stored,
+    stored: StoreOptions,
     memory_ceiling: MemoryCeiling = None,
-    output: Output,
+    output: OutputOptions,
 ) -> None:
-    """Write the rows of a store in random order: what learning by batches needs."""
+    """Write the rows of a store in random order, as training in batches needs."""
     with ConsoleBar(quiet=output.quiet) as bar:
         from ooc_train.store.jobs.shuffle import shuffle_store
 

@@ -1,4 +1,4 @@
-"""The command `demo`: the trade-off of batch sizes, and training under a memory ceiling."""
+"""The command `demo`: batch sizes side by side, and training under a memory ceiling."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ import typer
 
 from ooc_train.cli import parsers
 from ooc_train.cli.command import command
-from ooc_train.cli.options import Output, Overwrite, Resources, option
+from ooc_train.cli.options import OutputOptions, Overwrite, ResourceOptions, option
 from ooc_train.cli.printing import print_json
 from ooc_train.core.text import printable
 from ooc_train.core.units import approximate_bytes, approximate_duration, parse_bytes
@@ -29,8 +29,8 @@ _HEAD = (
 
 
 @dataclass(frozen=True)
-class DemoResources(Resources):
-    """What the demo runs on: under a ceiling that is the same for everyone."""
+class DemoResourceOptions(ResourceOptions):
+    """Resources of the demo, with a default ceiling that is the same on all machines."""
 
     memory_ceiling: Annotated[
         str | None,
@@ -51,7 +51,7 @@ def demo(
         typer.Option(
             "--dir",
             metavar="FOLDER",
-            help="Where the data go, and stay (default: a temporary folder that is removed).",
+            help="Folder that keeps the data (default: a temporary folder).",
         ),
     ] = None,
     size: Annotated[
@@ -61,10 +61,10 @@ def demo(
         ),
     ] = "4GiB",
     overwrite: Overwrite = False,
-    resources: DemoResources,
-    output: Output,
+    resources: DemoResourceOptions,
+    output: OutputOptions,
 ) -> None:
-    """Show it all in about a minute: batch sizes side by side, and 4 GiB learned under 1 GiB."""
+    """Show in about a minute: four batch sizes side by side, and 4 GiB trained under 1 GiB."""
     n_bytes = parse_bytes(size)
     ceiling = resources.ceiling
     with _place(folder) as place:
@@ -86,14 +86,14 @@ def demo(
         print_json(found)
         return
     typer.echo(
-        f"\nall of it: {approximate_duration(found['seconds'])}, at most "
-        f"{approximate_bytes(found['peak'])} in all processes together; " + printable(kept)
+        f"\ntotal: {approximate_duration(found['seconds'])}, peak of all processes together "
+        f"{approximate_bytes(found['peak'])}; " + printable(kept)
     )
 
 
 @contextmanager
 def _place(folder: str | None) -> Iterator[str]:
-    """Give the folder that data go to: as named, which is made, or one that is gone afterwards."""
+    """Give the folder for the data: a named one, or a temporary one."""
     import os
 
     from ooc_train.core.places import local_path
@@ -108,9 +108,15 @@ def _place(folder: str | None) -> Iterator[str]:
 
 
 def _steps(
-    place: str, n_bytes: int, client: Any, ceiling: Ceiling, *, overwrite: bool, output: Output
+    place: str,
+    n_bytes: int,
+    client: Any,
+    ceiling: Ceiling,
+    *,
+    overwrite: bool,
+    output: OutputOptions,
 ) -> dict[str, Any]:
-    """Run the steps, tell of each as it ends, and return what all of them found."""
+    """Run the steps, print each result, and return all of them."""
     from ooc_train.experiments import demo as steps
     from ooc_train.experiments.comparing import Peaks
 
@@ -129,7 +135,7 @@ def _steps(
     }
     say(
         f"{flights['n_rows']:,} flights x {flights['n_features']} features, and "
-        f"{flights['n_test_rows']:,} to test on, stored in "
+        f"{flights['n_test_rows']:,} for testing, stored in "
         f"{approximate_duration(flights['seconds'])}\n"
         "Which will arrive more than 15 minutes late? A logistic regression, by batch size:\n"
     )
@@ -148,8 +154,8 @@ def _steps(
         say(_row(fit))
     say(
         "\nlog-loss and AUC: of the test rows; projected and measured: the peak of all processes, "
-        + ("each fit's own" if peaks.own else "since the demo began")
-        + f"\nlibraries and kernels were loaded in {approximate_duration(loading)}, not counted\n"
+        + ("of each fit" if peaks.own else "since the demo began")
+        + f"\nloading of libraries and kernels took {approximate_duration(loading)}, not included\n"
     )
     with ConsoleBar(quiet=output.quiet) as bar:
         made, seconds = steps.write_synthetic(
@@ -167,10 +173,10 @@ def _steps(
     peaks.restart()
     with ConsoleBar(quiet=output.quiet) as bar:
         report = steps.fit_synthetic(made, client=client, memory_ceiling=ceiling, callback=bar)
-    say(_end(report))
+    say(_result_text(report))
     peaks.update()
-    # A process's share of libraries changes with who else maps them: by then it may have fallen.
-    told = [report.memory.measured, *(fit.report.memory.measured for fit in fits)]
+    # The share of libraries in a process falls as others map them: compare all figures.
+    measured = [report.memory.measured, *(fit.report.memory.measured for fit in fits)]
     return {
         "flights": flights,
         "fits": [fit.to_json() for fit in fits],
@@ -178,7 +184,7 @@ def _steps(
         "synthetic": {"n_rows": made.n_rows, "bytes": total, "seconds": seconds},
         "report": report.to_json(),
         "memory": asdict(report.memory),
-        "peak": max(peaks.largest, *told),
+        "peak": max(peaks.largest, *measured),
         "own_peaks": peaks.own,
     }
 
@@ -199,11 +205,11 @@ def _row(fit: "Fit") -> str:
     )
 
 
-def _end(report: "Report") -> str:
+def _result_text(report: "Report") -> str:
     """Return the result of training on the synthetic data."""
     rate = approximate_bytes(report.bytes_read / report.seconds)
     return (
-        f"learned from by full batches: {report.passes:.3g} passes in "
+        f"trained by full batches: {report.passes:.3g} passes in "
         f"{approximate_duration(report.seconds)} ({rate}/s), log-loss {report.loss:.4f}\n"
         f"memory: {report.memory}"
     )

@@ -1,4 +1,4 @@
-"""What `info` tells of a store or a run: as values that JSON can hold, and as text."""
+"""Descriptions of stores and runs for `info`, as JSON and as text."""
 
 import os
 from collections.abc import Sequence
@@ -30,22 +30,23 @@ _RECIPE = record(
         ),
     }
 )
-"""What `info` tells of a recipe; all of it is checked where it is applied."""
+"""The parts of a recipe that `info` shows; the whole is checked when it is applied."""
 
 
 def is_run(path: str) -> bool:
-    """Return whether a folder is a run's, and not a store's."""
+    """Return whether a folder is a run."""
     return RUN.is_at(path)
 
 
 def describe_store(store: "Store", columns: int) -> dict[str, Any]:
-    """Return what is known of a store without reading a row.
+    """Return the description of a store, without reading a row.
 
     Parameters
     ----------
     store : Store
+        The store.
     columns : int
-        Columns of X whose statistics are told.
+        Number of columns of X whose statistics are included.
     """
     ids = store.row_id
     decoded = store.total_bytes + (0 if ids is None else store.n_rows * ids.row_bytes)
@@ -96,7 +97,7 @@ def describe_store(store: "Store", columns: int) -> dict[str, Any]:
 
 
 def store_text(store: "Store", columns: int) -> str:
-    """Return what `describe_store` does, as lines."""
+    """Return the description of a store as lines."""
     found = describe_store(store, columns)
     y = "none"
     if store.y is not None:
@@ -108,7 +109,7 @@ def store_text(store: "Store", columns: int) -> str:
         size += f", at rest {approximate_bytes(found['bytes_at_rest'])}"
     if found["ratio"] is not None:
         size += f", ratio {found['ratio']:.3g}"
-    order = "as the rows came"
+    order = "not shuffled"
     if store.shuffled is not None:
         order = f"shuffled with seed {store.shuffled}"
     written = "by another writer"
@@ -123,7 +124,7 @@ def store_text(store: "Store", columns: int) -> str:
         ("weights", "yes" if found["weighted"] else "none"),
         ("row ids", "yes" if found["row_id"] else "none"),
         ("chunks", f"{chunks}, {approximate_bytes(store.chunk_bytes)} each"),
-        ("shards", shards if store.X.sharded else "none: a file a chunk"),
+        ("shards", shards if store.X.sharded else "none: one file for each chunk"),
         ("codec", (store.X.codec or "by zarr-python") + (", checksums" if store.X.crc else "")),
         ("order", order),
         ("bytes", size),
@@ -155,7 +156,7 @@ def store_text(store: "Store", columns: int) -> str:
 
 
 def describe_run(path: str, fitted: "Fitted") -> dict[str, Any]:
-    """Return what a run learned, and what it took."""
+    """Return the description of a run."""
     return {
         "path": path,
         "model": fitted.model.settings(),
@@ -167,7 +168,7 @@ def describe_run(path: str, fitted: "Fitted") -> dict[str, Any]:
 
 
 def run_text(path: str, fitted: "Fitted") -> str:
-    """Return what `describe_run` does, as lines."""
+    """Return the description of a run as lines."""
     from ooc_train.runs.report import report_of
 
     report = report_of(fitted.report, path)
@@ -177,9 +178,9 @@ def run_text(path: str, fitted: "Fitted") -> str:
         ("model", f"{report.model} by {report.solver}, batch size {report.batch_size}"),
         ("features", f"{fitted.n_features:,}"),
         ("classes", one_line(few(fitted.classes)) or "none"),
-        ("rows", f"{report.n_rows:,} learned from"),
+        ("rows", f"{report.n_rows:,} training rows"),
         ("passes", f"{report.passes:.4g}, {count(report.updates, 'update')}"),
-        (loss, f"{report.loss:.6g}" + ("" if report.converged else ", before the tolerance")),
+        (loss, f"{report.loss:.6g}" + ("" if report.converged else ", tolerance not reached")),
         ("seconds", approximate_duration(report.seconds)),
         ("memory", str(report.memory)),
     ]
@@ -187,14 +188,14 @@ def run_text(path: str, fitted: "Fitted") -> str:
 
 
 def _raw_columns(store: "Store") -> list[dict[str, Any]] | None:
-    """Return what became of the columns of raw files, None where the store is not made of any.
+    """Return the encoding of raw columns, or None if the store has no recipe.
 
-    By the recipe as JSON holds it: `Recipe` itself needs pyarrow.
+    It reads the recipe as JSON, since `Recipe` needs pyarrow.
 
     Raises
     ------
     ValueError
-        Where the recipe is damaged.
+        If the recipe is damaged.
     """
     recipe = store.recipe
     if recipe is None:
@@ -234,7 +235,7 @@ def _pairs(rows: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def _y_name(y: "ArrayLayout") -> str:
-    """Say what y holds: its type, or that it is text or codes of names."""
+    """Return the kind of y: its type, text, or codes of names."""
     if y.is_text:
         return "text"
     name = _dtype_name(y.dtype)
@@ -242,14 +243,14 @@ def _y_name(y: "ArrayLayout") -> str:
 
 
 def _dtype_name(dtype: str) -> str:
-    """Return what NumPy calls a type: "uint8" for "|u1"."""
+    """Return NumPy's name of a type: "uint8" for "|u1"."""
     import numpy as np
 
     return np.dtype(dtype).name
 
 
 def _bytes_at_rest(path: str) -> int | None:
-    """Return the bytes of the files of a store, None where it is no local directory."""
+    """Return the bytes of a store's files, or None if it is no local directory."""
     if not os.path.isdir(path):
         return None
     return sum(

@@ -1,4 +1,4 @@
-"""Raw files into a store."""
+"""The command `ingest`."""
 
 import os
 from dataclasses import asdict
@@ -13,7 +13,7 @@ from ooc_train.cli.options import (
     DELIMITER,
     ENCODING,
     MemoryCeiling,
-    Output,
+    OutputOptions,
     Overwrite,
     option,
 )
@@ -37,9 +37,9 @@ _STORE = "Store"
 def ingest(
     *,
     paths: Annotated[list[str], typer.Argument(help="CSV or Parquet: files, patterns or folders.")],
-    out: Annotated[str, typer.Argument(help="Where the store will lie.")],
+    out: Annotated[str, typer.Argument(help="Path of the new store.")],
     target: Annotated[
-        str | None, option(of=_COLUMNS, metavar="COLUMN", help="What is to be predicted.")
+        str | None, option(of=_COLUMNS, metavar="COLUMN", help="The column to predict.")
     ] = None,
     features: Annotated[
         Any,
@@ -63,7 +63,7 @@ def ingest(
             "--id",
             of=_COLUMNS,
             metavar="COLUMN",
-            help="Whole numbers that rows are known by (default: the number of the row).",
+            help="Integer identifiers of the rows (default: row numbers).",
         ),
     ] = None,
     sample_weight: Annotated[
@@ -71,22 +71,22 @@ def ingest(
     ] = None,
     task: Annotated[
         Literal["auto", "classification", "regression"],
-        option(of=_COLUMNS, help="Whether the target holds labels; auto: text and booleans are."),
+        option(of=_COLUMNS, help="Kind of the target; auto: text and booleans are labels."),
     ] = "auto",
     missing: Annotated[
         Literal["error", "drop", "mean", "median"],
-        option(of=_ROWS, help="What becomes of missing values."),
+        option(of=_ROWS, help="How to treat missing values."),
     ] = "error",
     unseen: Annotated[
         Literal["error", "other", "ignore"],
-        option(of=_ROWS, help="What becomes of categories that no training row had."),
+        option(of=_ROWS, help="How to treat categories that are not in the training rows."),
     ] = "error",
     min_count: Annotated[
-        int, option(of=_ROWS, min=1, help="Take values with fewer training rows as unseen.")
+        int, option(of=_ROWS, min=1, help="Treat values with fewer training rows as unseen.")
     ] = 1,
     test_size: Annotated[
         float,
-        option(of=_ROWS, metavar="SHARE", help="Rows that go to OUT's sister, *.test.zarr."),
+        option(of=_ROWS, metavar="SHARE", help="Share of rows for a second store, *.test.zarr."),
     ] = 0.0,
     shuffle: Annotated[bool, option(of=_ROWS, help="Put the rows in random order.")] = True,
     random_state: Annotated[
@@ -98,7 +98,7 @@ def ingest(
     ] = None,
     dtype: Annotated[
         Literal["auto", "float32", "float64"],
-        option(of=_STORE, help="Of X; auto: float32, float64 where that loses numbers."),
+        option(of=_STORE, help="Of X; auto: float32, or float64 where float32 loses digits."),
     ] = "auto",
     chunk: Annotated[
         Any, option(of=_STORE, parse=rows_of, metavar="ROWS", help="Of a chunk (about 0.8 MiB).")
@@ -108,18 +108,18 @@ def ingest(
     ] = None,
     codec: Annotated[
         Literal["auto", "none", "lz4", "zstd"],
-        option(of=_STORE, help="Of the chunks; auto: lz4 where a sample shrinks by 1.3."),
+        option(of=_STORE, help="Of the chunks; auto: lz4 if a sample shrinks by a factor of 1.3."),
     ] = "auto",
     delimiter: DELIMITER = None,
     encoding: ENCODING = "utf8",
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would become of each column.")
+        bool, typer.Option("--dry-run", help="Show the encoding of each column, and write nothing.")
     ] = False,
     overwrite: Overwrite = False,
     memory_ceiling: MemoryCeiling = None,
-    output: Output,
+    output: OutputOptions,
 ) -> None:
-    """Write a store of raw files: CSV or Parquet, of any size."""
+    """Write a store from raw files: CSV or Parquet, of any size."""
     begun = perf_counter()
     with ConsoleBar(quiet=output.quiet) as bar:
         ceiling = Ceiling.of(memory_ceiling, whole_process=True)
@@ -143,7 +143,9 @@ def ingest(
         text: dict[str, Any] = {"delimiter": delimiter, "encoding": encoding}
         if dry_run:
             if like is not None:
-                raise ValueError("--dry-run shows what would be learned, and --like learns nothing")
+                raise ValueError(
+                    "--dry-run shows the recipe of new files, and --like names one; omit one"
+                )
             found = preview(
                 paths,
                 Roles(**roles),
@@ -153,7 +155,7 @@ def ingest(
                 **text,
             )
             bar.close()
-            _show(found, output)
+            _print_preview(found, output)
             return
         made = write(
             paths,
@@ -171,13 +173,13 @@ def ingest(
             overwrite=overwrite,
             progress=bar.progress,
             say=bar.say,
-            warn=lambda _: None,  # it is among the notes
+            warn=lambda _: None,  # the notes have it
         )
-    _tell(made, perf_counter() - begun, output)
+    _print_ingested(made, perf_counter() - begun, output)
 
 
-def _tell(made: "Ingested", seconds: float, output: Output) -> None:
-    """Print what was made."""
+def _print_ingested(made: "Ingested", seconds: float, output: OutputOptions) -> None:
+    """Print the new stores."""
     stores = [made.store, *([made.test] if made.test is not None else [])]
     if output.as_json:
         print_json(
@@ -205,8 +207,8 @@ def _tell(made: "Ingested", seconds: float, output: Output) -> None:
     typer.echo(f"{approximate_duration(seconds)} | memory: {made.memory}")
 
 
-def _show(found: "Preview", output: Output) -> None:
-    """Print what would become of each column."""
+def _print_preview(found: "Preview", output: OutputOptions) -> None:
+    """Print the encoding of each column."""
     if output.as_json:
         print_json(asdict(found) | {"recipe": found.recipe.to_json()})
         return

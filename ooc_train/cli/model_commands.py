@@ -15,12 +15,12 @@ from ooc_train.cli.options import (
     RUN,
     STORE,
     UNSEEN,
-    Learning,
-    Output,
+    ModelOptions,
+    OutputOptions,
     Overwrite,
-    Resources,
-    Stored,
-    StoredX,
+    ResourceOptions,
+    StoreOptions,
+    StoreXOptions,
     Validation,
 )
 from ooc_train.cli.printing import count, print_json
@@ -38,16 +38,16 @@ def plan(
     *,
     store: Annotated[str, STORE],
     validation: Validation = None,
-    stored: Stored,
-    learning: Learning,
-    resources: Resources,
-    output: Output,
+    stored: StoreOptions,
+    model_options: ModelOptions,
+    resources: ResourceOptions,
+    output: OutputOptions,
 ) -> None:
-    """Show what training would hold, under the same workers, without reading X.
+    """Show the memory plan of a training run, without reading X.
 
-    Ends with 1 where it does not fit under the ceiling.
+    Exits with 1 if it does not fit under the ceiling.
     """
-    model = learning.model
+    model = model_options.model
     with ConsoleBar(quiet=output.quiet) as bar:
         from ooc_train.stream.inputs import read_inputs
         from ooc_train.training.loop import Task
@@ -56,7 +56,7 @@ def plan(
         inputs = read_inputs(
             stored.open(store), classifier=model.is_classifier, memory_ceiling=resources.ceiling
         )
-        # What can't be is refused before anything is started.
+        # Refuse before the cluster starts.
         task = Task.of(
             model, inputs, stored.open_validation(validation), memory_ceiling=resources.ceiling
         )
@@ -84,9 +84,7 @@ def train(
     validation: Validation = None,
     out: Annotated[
         str | None,
-        typer.Option(
-            metavar="RUN", help="Folder that the run is saved in; without it the model is not kept."
-        ),
+        typer.Option(metavar="RUN", help="Folder of the saved run; without it the model is lost."),
     ] = None,
     plot: Annotated[
         str | None,
@@ -98,7 +96,7 @@ def train(
         typer.Option(
             parser=parsers.parsed(parsers.passes),
             metavar="PASSES",
-            help="Begin no iteration after so many passes.",
+            help="Begin no iteration after this many passes.",
         ),
     ] = None,
     max_seconds: Annotated[
@@ -106,19 +104,19 @@ def train(
         typer.Option(
             parser=parsers.parsed(parsers.duration),
             metavar="DURATION",
-            help="Begin no iteration after so long, such as 90s.",
+            help="Begin no iteration after this time, such as 90s.",
         ),
     ] = None,
     verbose: Annotated[
-        bool, typer.Option("--verbose", help="Tell what the solver notes, too.")
+        bool, typer.Option("--verbose", help="Print the notes of the solver too.")
     ] = False,
-    stored: Stored,
-    learning: Learning,
-    resources: Resources,
-    output: Output,
+    stored: StoreOptions,
+    model_options: ModelOptions,
+    resources: ResourceOptions,
+    output: OutputOptions,
 ) -> None:
     """Fit a model to a store."""
-    model = learning.model
+    model = model_options.model
     with ConsoleBar(
         quiet=output.quiet, verbose=verbose, max_passes=max_passes, max_seconds=max_seconds
     ) as bar:
@@ -137,12 +135,12 @@ def train(
         inputs = read_inputs(
             stored.open(store), classifier=model.is_classifier, memory_ceiling=resources.ceiling
         )
-        # What can't be is refused before anything is started.
+        # Refuse before the cluster starts.
         task = Task.of(
             model, inputs, stored.open_validation(validation), memory_ceiling=resources.ceiling
         )
 
-        def say_plan(event: Event) -> None:
+        def print_plan(event: Event) -> None:
             if isinstance(event, Started):
                 if event.training_page is not None:
                     bar.say(f"training   {event.training_page}")
@@ -154,7 +152,7 @@ def train(
                 for note in inputs.notes:
                     bar.say(f"note: {note}")
                 if out is None:
-                    bar.say("note: no --out names a folder, so the model will not be kept")
+                    bar.say("note: without --out the model will not be saved")
 
         with (
             resources.client(bar, kernels=task.needs_kernels) as client,
@@ -166,7 +164,7 @@ def train(
                 validation=task.validation,
                 out=out,
                 overwrite=overwrite,
-                callbacks=(say_plan, bar, interrupts),
+                callbacks=(print_plan, bar, interrupts),
                 max_passes=max_passes,
                 max_seconds=max_seconds,
                 client=client,
@@ -174,23 +172,23 @@ def train(
             )
             interrupts.conclude(report)
     if plot is not None:
-        # Now that the workers have ended: matplotlib takes some 60 MiB.
+        # After the workers have ended: matplotlib takes some 60 MiB.
         save(report.memory.plot, plot, overwrite=overwrite)
     with ended_by(interrupts.received):
         if output.as_json:
             print_json(report.to_json() | {"out": report.saved_in, "plot": plot})
         else:
-            _tell(report, plot, classifies=model.is_classifier)
+            _print_report(report, plot, classifies=model.is_classifier)
 
 
-def _tell(report: "Report", plot: str | None, *, classifies: bool) -> None:
-    """Print what training did."""
+def _print_report(report: "Report", plot: str | None, *, classifies: bool) -> None:
+    """Print the figures of a run."""
     loss = "log-loss" if classifies else "loss"
     passes = "1 pass" if report.passes == 1 else f"{report.passes:.4g} passes"
     found = losses(report.loss, report.validation_loss)
     typer.echo(f"{passes}, {loss} {found} | memory: {report.memory}")
     rate = f"{report.rows_per_second:,.0f} rows/s"
-    end = "converged" if report.converged else "stopped before the tolerance was met"
+    end = "converged" if report.converged else "stopped before the tolerance was reached"
     updates = count(report.updates, "update")
     typer.echo(f"{end} after {updates} in {approximate_duration(report.seconds)}, {rate}")
     if report.precision is not None:
@@ -199,7 +197,7 @@ def _tell(report: "Report", plot: str | None, *, classifies: bool) -> None:
     for note in (*report.notes, *report.memory.notes):
         typer.echo(f"note: {note}")
     if report.saved_in is None:
-        typer.echo("the model was not kept; --out RUN saves it")
+        typer.echo("the model was not saved; --out RUN saves it")
     else:
         typer.echo(printable(f"saved in {report.saved_in}"))
     if plot is not None:
@@ -214,11 +212,11 @@ def evaluate(
     unseen: UNSEEN = None,
     delimiter: DELIMITER = None,
     encoding: ENCODING = "utf8",
-    stored: Stored,
-    resources: Resources,
-    output: Output,
+    stored: StoreOptions,
+    resources: ResourceOptions,
+    output: OutputOptions,
 ) -> None:
-    """Show how well a model does on a store, or on raw files, with the target.
+    """Show metrics of a model on a store, or on raw files with the target.
 
     Raw files are read by this process alone, without a cluster.
     """
@@ -247,7 +245,7 @@ def evaluate(
 
             store = stored.open(data)
             notes = store.notes
-            # What can't be is refused before anything is started.
+            # Refuse before the cluster starts.
             fitted.for_columns(store.feature_names, store.n_features, data)
             classifies = fitted.model.is_classifier
             inputs = read_inputs(
@@ -283,7 +281,7 @@ def predict(
     run: Annotated[str, RUN],
     data: Annotated[str, DATA],
     out: Annotated[
-        str, typer.Argument(help="Where predictions go: .csv, .tsv or .parquet, else a store.")
+        str, typer.Argument(help="Path of the predictions: .csv, .tsv, .parquet, or a store.")
     ],
     proba: Annotated[
         bool, typer.Option("--proba", help="Write the probability of each class too.")
@@ -292,13 +290,13 @@ def predict(
     delimiter: DELIMITER = None,
     encoding: ENCODING = "utf8",
     overwrite: Overwrite = False,
-    stored: StoredX,
-    resources: Resources,
-    output: Output,
+    stored: StoreXOptions,
+    resources: ResourceOptions,
+    output: OutputOptions,
 ) -> None:
     """Write predictions for a store, or for raw files.
 
-    Raw files, and tables of predictions, go through this process alone, without a cluster.
+    Raw files and tables of predictions are processed by this process alone, without a cluster.
     """
     with ConsoleBar(quiet=output.quiet) as bar:
         from ooc_train.core.output_kinds import STORE, require_output
@@ -308,7 +306,7 @@ def predict(
         fitted = load_fitted(run)
         if proba and not fitted.model.is_classifier:
             raise ValueError(
-                f"--proba is for classes, and the {fitted.model.name} model has none; leave it out"
+                f"--proba needs classes, and the {fitted.model.name} model has none; leave it out"
             )
         kinds: tuple[Kind, ...] = ("prediction", "probability") if proba else ("prediction",)
         raw = is_table(data)
@@ -334,7 +332,7 @@ def predict(
         else:
             store = stored.open(data)
             n_rows = store.n_rows
-            # What can't be is refused before anything is started.
+            # Refuse before the cluster starts.
             fitted.for_columns(store.feature_names, store.n_features, data)
             require_output(out, STORE, overwrite=overwrite)
             with resources.client(bar, kernels=False) as client:

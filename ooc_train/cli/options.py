@@ -1,4 +1,4 @@
-"""The options that commands have in common, in groups: a dataclass each, an option a field."""
+"""Options that commands share: a dataclass for each group, a field for each option."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 
 
 def option(*names: str, of: str, parse: Callable[[str], Any] | None = None, **more: Any) -> Any:
-    """Return the description of an option, in the panel `of` of the help."""
+    """Return an option in the panel `of` of the help."""
     parser = None if parse is None else parsers.parsed(parse)
     return typer.Option(*names, parser=parser, rich_help_panel=of, **more)
 
 
 @dataclass(frozen=True)
-class Output:
-    """What every command knows about what it says."""
+class OutputOptions:
+    """Options of the output of all commands."""
 
     as_json: Annotated[
         bool, option("--json", of="Output", help="Print one JSON object on stdout.")
     ] = False
     quiet: Annotated[bool, option("--quiet", of="Output", help="Show no progress.")] = False
     traceback: Annotated[
-        bool, option("--traceback", of="Output", help="Show where an error is from.")
+        bool, option("--traceback", of="Output", help="Show the traceback of an error.")
     ] = False
 
 
@@ -44,8 +44,8 @@ MemoryCeiling = Annotated[
         of="Resources",
         parse=parsers.size,
         metavar="BYTES",
-        help="The most that all processes may hold, such as 512MiB "
-        "(default: half of what is available; in a container up to 80 % where it is needed).",
+        help="Memory limit of all processes together, such as 512MiB (default: half of the "
+        "available memory; in a container up to 80 % if needed).",
     ),
 ]
 
@@ -54,7 +54,7 @@ _PLACE = "its name in the store, a path from there or from here, or a URL"
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoreOptions:
     """How stores are opened."""
 
     fill_missing: Annotated[
@@ -62,7 +62,7 @@ class Stored:
         option(
             "--fill-missing",
             of="Store",
-            help="Read chunks that another writer left out as their fill value.",
+            help="Read missing chunks of other writers as their fill value.",
         ),
     ] = False
     x: Annotated[
@@ -76,7 +76,7 @@ class Stored:
         option("--weight", of="Store", metavar="ARRAY", help=f"The rows' weights: {_PLACE}."),
     ] = "sample_weight"
     no_weights: Annotated[
-        bool, option("--no-weights", of="Store", help="Leave out the weights that the store has.")
+        bool, option("--no-weights", of="Store", help="Ignore the weights of the store.")
     ] = False
 
     def open(self, path: str) -> "Store":
@@ -87,7 +87,7 @@ class Stored:
         from ooc_train.store.opening.opener import open_store
 
         if self.no_weights and weight != "sample_weight":
-            raise ValueError("--no-weights leaves out what --weight names; leave one of them out")
+            raise ValueError("--no-weights ignores the array of --weight; leave one of them out")
         return open_store(
             path,
             X=x,
@@ -97,9 +97,9 @@ class Stored:
         )
 
     def open_validation(self, path: str | None) -> "Store | None":
-        """Open the store of the validation rows, None without one.
+        """Open the store of the validation rows; None without one.
 
-        Its arrays have the names of the others, from its own folder.
+        Its arrays have the same names, relative to its own folder.
         """
         if path is None:
             return None
@@ -113,14 +113,14 @@ class Stored:
         return self._open(path, *(_from(path, place) for place in places.values()))
 
     def require_default(self, what: str) -> None:
-        """Refuse options of stores for data that are none."""
+        """Refuse options of stores for other data."""
         if self != type(self)():
             raise ValueError(f"options that name arrays of a store are not for {what}")
 
 
 @dataclass(frozen=True)
-class StoredX(Stored):
-    """How stores are opened whose X alone is read."""
+class StoreXOptions(StoreOptions):
+    """How stores are opened of which only X is read."""
 
     omitted: ClassVar[frozenset[str]] = frozenset({"y", "weight", "no_weights"})
 
@@ -134,7 +134,7 @@ class StoredX(Stored):
 
 
 def _from(path: str, place: str) -> str:
-    """Return a place from a store as one that is looked for there alone."""
+    """Return the path of an array inside a store, so that it is searched only there."""
     if place in ("X", "y", "sample_weight"):
         return place
     return os.path.join(path if "://" in path else os.path.abspath(path), place)
@@ -148,7 +148,7 @@ ENCODING = Annotated[str, option(of="CSV", help="Of the text, such as latin1.")]
 
 
 @dataclass(frozen=True)
-class Resources:
+class ResourceOptions:
     """What a job runs on."""
 
     memory_ceiling: MemoryCeiling = None
@@ -158,7 +158,7 @@ class Resources:
             of="Resources",
             min=1,
             max=MOST_WORKERS,
-            help="Worker processes (default: one a core, fewer where the ceiling has no room).",
+            help="Worker processes (default: one per core, fewer under a small ceiling).",
         ),
     ] = None
     threads: Annotated[
@@ -167,7 +167,7 @@ class Resources:
     ] = None
     scheduler: Annotated[
         str | None,
-        option(of="Resources", metavar="ADDRESS", help="A Dask cluster that runs already."),
+        option(of="Resources", metavar="ADDRESS", help="Address of a running Dask cluster."),
     ] = None
     dashboard_address: Annotated[
         str | None,
@@ -192,32 +192,32 @@ class Resources:
             of="Resources",
             parse=parse_duration,
             metavar="DURATION",
-            help="How long a run waits for a worker where none is left (default: 60s).",
+            help="How long a run without workers waits for one (default: 60s).",
         ),
     ] = None
 
     @cached_property
     def ceiling(self) -> Ceiling:
-        """The ceiling, decided once: here of the whole tree of processes."""
+        """The ceiling of all processes, decided once."""
         if self.scheduler is not None and self.memory_ceiling is not None:
-            # Its workers may have more memory than this machine.
+            # Workers elsewhere may have more memory than this machine.
             return Ceiling(parse_bytes(self.memory_ceiling), "given", whole_process=True)
         return Ceiling.of(self.memory_ceiling, whole_process=True)
 
     @contextmanager
     def client(self, bar: ConsoleBar, *, kernels: bool, other_bytes: int = 0) -> Iterator[Any]:
-        """Give a client of the cluster of this command, which is started here and ends with it.
+        """Start the cluster of this command, or connect to a running one; give a client.
 
         Parameters
         ----------
         bar : ConsoleBar
-            Where the dashboard's address is told.
+            Prints the address of the dashboard.
         kernels : bool
             Whether workers will load the compiled kernels.
         other_bytes : int
             Bytes that this process will hold for other purposes than training.
         """
-        # The ceiling first: where it can't be, nothing need be started.
+        # The ceiling first: an invalid one needs no cluster.
         ceiling = self.ceiling
         from ooc_train.runtime.cluster import (
             DASHBOARD,
@@ -233,7 +233,7 @@ class Resources:
                     option = name.replace("_", "-")
                     raise typer.BadParameter(
                         f"--{option} is for workers that this command starts, and --scheduler "
-                        "names a cluster that has its own; leave one of them out"
+                        "names a running cluster; leave one of them out"
                     )
             with waiting_for_workers(self.worker_timeout), connect(self.scheduler) as client:
                 bar.say(f"dashboard  {client.dashboard_link}")
@@ -257,12 +257,12 @@ class Resources:
 
 
 @dataclass(frozen=True)
-class Learning:
-    """The settings of a `Model`; a test holds names and defaults to its."""
+class ModelOptions:
+    """The settings of a `Model`; a test compares names and defaults."""
 
     name: Annotated[
         Literal["logistic", "ridge", "linear"],
-        option("--model", of="Model", help="What is learned."),
+        option("--model", of="Model", help="The model."),
     ] = "logistic"
     batch_size: Annotated[
         Any,
@@ -275,7 +275,7 @@ class Learning:
     ] = "full"
     solver: Annotated[
         str,
-        option(of="Model", help="auto, gram, newton, lbfgs, sgd or adam, as the model allows."),
+        option(of="Model", help="auto, gram, newton, lbfgs, sgd or adam; not every model has all."),
     ] = "auto"
     learning_rate: Annotated[
         Any,
@@ -306,7 +306,7 @@ class Learning:
         bool, option("--standardize", of="Model", help="Penalise standardised columns.")
     ] = False
     no_intercept: Annotated[
-        bool, option("--no-intercept", of="Model", help="Learn no constant.")
+        bool, option("--no-intercept", of="Model", help="Fit no intercept.")
     ] = False
     shuffle_chunks: Annotated[
         Any,
@@ -314,7 +314,7 @@ class Learning:
             of="Model",
             parse=parsers.shuffle_chunks,
             metavar="auto|CHUNKS",
-            help="Chunks that are mixed row by row for batches.",
+            help="Chunks mixed row by row for batches.",
         ),
     ] = "auto"
     replicas: Annotated[
@@ -322,16 +322,16 @@ class Learning:
         option(
             of="Model",
             metavar="N",
-            help="Shares of the rows that batches learn from at the same time; they are averaged.",
+            help="Copies of the parameters that learn from shares of the rows; they are averaged.",
         ),
     ] = 1
     random_state: Annotated[
-        int | None, option(of="Model", help="Seed of the order of rows (default: drawn).")
+        int | None, option(of="Model", help="Seed of the row order (default: random).")
     ] = None
 
     @property
     def model(self) -> "Model":
-        """The model, checked."""
+        """The validated model."""
         from ooc_train.models.settings import Model
 
         settings = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -341,22 +341,20 @@ class Learning:
 UNSEEN = Annotated[
     Literal["error", "other", "ignore"] | None,
     typer.Option(
-        help="What becomes of categories in raw files that no training row had "
-        "(default: as was said at ingest)."
+        help="How to treat categories of raw files that are not in the training rows "
+        "(default: as set at ingest)."
     ),
 ]
 DATA = typer.Argument(
     help="A store, or raw files: CSV or Parquet, a pattern or a folder.", show_default=False
 )
 STORE = typer.Argument(help="Path or URL of a store.", show_default=False)
-RUN = typer.Argument(help="Folder that train saved.", show_default=False)
+RUN = typer.Argument(help="Folder of a saved run.", show_default=False)
 Validation = Annotated[
     str | None,
     typer.Option(
         metavar="STORE",
-        help="Rows that are not learned from: their loss is told after each iteration or epoch.",
+        help="Validation rows: their loss is reported after each iteration or epoch.",
     ),
 ]
-Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace what lies at the place to write to.")
-]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]

@@ -1,7 +1,7 @@
-"""Options as text, and the values that they stand for.
+"""Parsers of options.
 
-Each raises ValueError with the option's name and what it should be; `parsed` makes of that a
-complaint about how the command was called.
+Each raises ValueError with the name of the option and its valid values. `parsed` turns that into a
+usage error.
 """
 
 import csv
@@ -15,7 +15,7 @@ from ooc_train.core.units import parse_bytes, parse_duration, parse_rows
 
 
 def parsed(parse: Callable[[str], Any]) -> Callable[[str], Any]:
-    """Return a reader of an option, whose complaints are about how the command was called."""
+    """Return a parser whose errors are usage errors of the command."""
 
     def parser(text: str) -> Any:
         try:
@@ -27,13 +27,13 @@ def parsed(parse: Callable[[str], Any]) -> Callable[[str], Any]:
 
 
 def size(text: str) -> str:
-    """Check a number of bytes, and return it as it was given."""
+    """Check a number of bytes, and return its text unchanged."""
     parse_bytes(text)
     return text
 
 
 def batch_size(text: str) -> int | str:
-    """Read "full", "chunk" or a number of rows."""
+    """Parse "full", "chunk" or a number of rows."""
     if text in ("full", "chunk"):
         return text
     try:
@@ -45,12 +45,12 @@ def batch_size(text: str) -> int | str:
 
 
 def batch_sizes(text: str) -> tuple[int | str, ...]:
-    """Read batch sizes with commas between them."""
+    """Parse batch sizes separated by commas."""
     return tuple(batch_size(part.strip()) for part in text.split(","))
 
 
 def passes(text: str) -> float:
-    """Read a number of passes above 0."""
+    """Parse a number of passes above 0."""
     passes = float(text) if text.replace(".", "", 1).isdigit() else 0.0
     if not passes:
         raise ValueError(f"max_passes={shown(text)} is not a number of passes above 0")
@@ -58,10 +58,10 @@ def passes(text: str) -> float:
 
 
 def duration(text: str) -> float:
-    """Read a duration, in seconds."""
+    """Parse a duration; return seconds."""
     seconds = parse_duration(text)
     if not seconds:
-        raise ValueError(f"max_seconds={shown(text)} leaves no time to learn anything")
+        raise ValueError(f"max_seconds={shown(text)} should be above 0")
     return seconds
 
 
@@ -74,7 +74,7 @@ def address(text: str) -> str:
 
 
 def learning_rate(text: str) -> float | str:
-    """Read "auto" or a rate."""
+    """Parse "auto" or a rate."""
     try:
         return text if text == "auto" else float(text)
     except ValueError:
@@ -82,7 +82,7 @@ def learning_rate(text: str) -> float | str:
 
 
 def shuffle_chunks(text: str) -> int | str:
-    """Read "auto" or a number of chunks."""
+    """Parse "auto" or a number of chunks."""
     try:
         return text if text == "auto" else int(text)
     except ValueError:
@@ -92,7 +92,7 @@ def shuffle_chunks(text: str) -> int | str:
 
 
 def class_weight(text: str) -> str | Mapping[str, float]:
-    """Read "balanced" or the weights of labels."""
+    """Parse "balanced" or weights of labels."""
     if text == "balanced":
         return text
     pairs = [part.rpartition("=") for part in text.split(",")]
@@ -109,18 +109,18 @@ def class_weight(text: str) -> str | Mapping[str, float]:
 
 
 def names(text: str) -> tuple[str, ...]:
-    """Read names between commas, quoted where they have commas themselves, as in CSV."""
+    """Parse names separated by commas; names with commas are quoted, as in CSV."""
     try:
         found = tuple(name for name in next(csv.reader([text], skipinitialspace=True)) if name)
     except csv.Error:  # a name longer than 128 KiB, or one with half of a quoted line break
         found = ()
     if not found:
-        raise ValueError(f"{shown(text)} names no column; write names with commas between them")
+        raise ValueError(f"{shown(text)} names no column; separate names by commas")
     return found
 
 
 def rows_of(text: str) -> int:
-    """Read a number of rows above 0."""
+    """Parse a number of rows above 0."""
     rows = parse_rows(text)
     if not rows:
         raise ValueError(f"{shown(text)} is no number of rows above 0")

@@ -1,4 +1,4 @@
-"""What commands print: counts in words, aligned tables, and JSON."""
+"""Output of commands: counted nouns, aligned tables, JSON."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from ooc_train.core.text import json_ready, printable
 
 
 def aligned(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> list[str]:
-    """Return lines of columns: those numbered in `left` to the left, the others to the right."""
+    """Return a table as lines; columns numbered in `left` are left-aligned, others right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(
@@ -22,15 +22,15 @@ def aligned(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> list[s
 
 
 def one_line(text: str) -> str:
-    """Return a name from data as what can neither steer a terminal nor pass for a line of ours."""
+    """Escape text from data, so that it stays on its line and can't control the terminal."""
     return printable(text).replace("\n", "\\n")
 
 
 def count(n: int, what: str) -> str:
-    """Return a number of things in words: "1 worker", "2 workers"."""
+    """Return a counted noun: "1 worker", "2 workers"."""
     return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
 
 
 def print_json(value: Mapping[str, Any]) -> None:
-    """Print one object on stdout."""
+    """Print a JSON object on stdout."""
     typer.echo(json.dumps(json_ready(value), indent=2))

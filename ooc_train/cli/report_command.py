@@ -1,11 +1,11 @@
-"""The command about a run that was saved: report."""
+"""The command `report`."""
 
 from typing import Annotated
 
 import typer
 
 from ooc_train.cli.command import command
-from ooc_train.cli.options import RUN, Output, Overwrite
+from ooc_train.cli.options import RUN, OutputOptions, Overwrite
 from ooc_train.cli.printing import print_json
 from ooc_train.core.text import printable
 from ooc_train.core.units import approximate_bytes
@@ -15,11 +15,11 @@ from ooc_train.core.units import approximate_bytes
 def report(
     *,
     run: Annotated[str, RUN],
-    out: Annotated[str, typer.Option(metavar="FILE", help="Page of HTML to write.")],
+    out: Annotated[str, typer.Option(metavar="FILE", help="HTML page to write.")],
     overwrite: Overwrite = False,
-    output: Output,
+    output: OutputOptions,
 ) -> None:
-    """Write what a run did as one page: settings, figures, plots and coefficients."""
+    """Write the settings, figures, plots and coefficients of a run as one HTML page."""
     from ooc_train.core.atomic import write_file
     from ooc_train.core.output_kinds import FILE, require_output
     from ooc_train.monitoring.run_page import run_page

@@ -1,4 +1,4 @@
-"""The command `tradeoff`: one model learned at several batch sizes, side by side."""
+"""The command `tradeoff`: one model at several batch sizes, side by side."""
 
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -8,15 +8,23 @@ import typer
 
 from ooc_train.cli import parsers
 from ooc_train.cli.command import command
-from ooc_train.cli.options import STORE, Learning, Output, Overwrite, Resources, Stored, option
+from ooc_train.cli.options import (
+    STORE,
+    ModelOptions,
+    OutputOptions,
+    Overwrite,
+    ResourceOptions,
+    StoreOptions,
+    option,
+)
 from ooc_train.cli.printing import aligned, print_json
 from ooc_train.core.text import printable
 from ooc_train.monitoring.callbacks import ConsoleBar
 
 
 @dataclass(frozen=True)
-class LearningAtAny(Learning):
-    """The settings of a model, but for the batch size."""
+class ModelOptionsWithoutBatchSize(ModelOptions):
+    """The settings of a model, except the batch size."""
 
     omitted: ClassVar[frozenset[str]] = frozenset({"batch_size"})
 
@@ -31,31 +39,31 @@ def tradeoff(
             of="Model",
             parse=parsers.batch_sizes,
             metavar="SIZE,...",
-            help="Each of them full, chunk, or a number of rows per update.",
+            help="Each is full, chunk, or a number of rows per update.",
         ),
     ] = "1,16,256,chunk,full",
     validation: Annotated[
         str | None,
-        typer.Option(metavar="STORE", help="Rows to compare by that are not learned from."),
+        typer.Option(metavar="STORE", help="Validation rows for the comparison."),
     ] = None,
     out: Annotated[
         str | None,
         typer.Option(metavar="DIR", help="Folder for the table as JSON and CSV, and its plot."),
     ] = None,
     overwrite: Overwrite = False,
-    stored: Stored,
-    learning: LearningAtAny,
-    resources: Resources,
-    output: Output,
+    stored: StoreOptions,
+    model_options: ModelOptionsWithoutBatchSize,
+    resources: ResourceOptions,
+    output: OutputOptions,
 ) -> None:
-    """Learn a model at several batch sizes, and show what each costs and comes to."""
-    model = learning.model
+    """Fit a model at several batch sizes, and compare costs and results."""
+    model = model_options.model
     with ConsoleBar(quiet=output.quiet) as bar, ExitStack() as fits:
         from ooc_train.core.output_kinds import TRADEOFF, require_output
         from ooc_train.experiments.tradeoff import tradeoff as measure
         from ooc_train.runs.events import Event, Started
 
-        # What can't be is refused before anything is started.
+        # Refuse before the cluster starts.
         if out is not None:
             require_output(out, TRADEOFF, overwrite=overwrite)
         current = bar
@@ -63,7 +71,7 @@ def tradeoff(
         def show(event: Event) -> None:
             nonlocal current
             if isinstance(event, Started):
-                # A bar of its own for each fit: one that goes on would keep those before it.
+                # Each fit has its own bar: a shared one would keep those of earlier fits.
                 fits.close()
                 current = fits.enter_context(ConsoleBar(quiet=output.quiet))
                 current.say(f"batch size {event.batch_size}, by {event.solver}")
