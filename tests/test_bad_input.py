@@ -639,6 +639,7 @@ def test_an_address_where_no_cluster_answers(monkeypatch):
     says(caught, "no cluster answers at tcp://127.0.0.1:9", "such as tcp://127.0.0.1:8786")
 
 
+@pytest.mark.slow
 def test_a_script_without_its_guard_gets_one_line(tmp_path):
     script = tmp_path / "fit.py"
     script.write_text(

@@ -205,6 +205,7 @@ def test_what_columns_hold(tmp_path):
     assert [tables.kind(name) for name in tables.names] == list(tables.names)
 
 
+@pytest.mark.slow
 def test_batches_of_parquet_are_small_however_well_it_packs(tmp_path):
     # Runs of one value take next to nothing at rest: 50 columns of 8 bytes all the same in memory.
     table = pa.table({f"c{i}": pa.repeat(1.5, 200_000) for i in range(50)})

@@ -57,6 +57,7 @@ def read_all(layout):
     return np.concatenate(rows)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_both_routes_give_what_zarr_python_wrote(tmp_path_factory, data):
@@ -286,6 +287,7 @@ def test_damage_is_found_and_named(tmp_path, codec, damage):
     np.testing.assert_array_equal(out[:2], ROWS[20:])
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_a_run_of_chunks_is_one_after_another(tmp_path_factory, data):

@@ -301,6 +301,7 @@ def test_arrays_without_a_group_are_named_by_options(tmp_path):
     assert "name it, as --y NAME, or put one" in here("train", tmp_path / "X").stderr
 
 
+@pytest.mark.slow
 def test_chunks_that_were_left_out_are_filled_by_a_flag(tmp_path, scheduler):
     """zarr-python leaves out chunks of nothing but zeros, as of labels that are sorted."""
     rng = np.random.default_rng(0)
@@ -645,6 +646,7 @@ def test_a_run_that_appears_meanwhile_costs_no_model(made, scheduler, tmp_path, 
     assert open_store(out).n_rows == 20_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["p.csv", "p.parquet"])
 @pytest.mark.parametrize("before", [False, True])
 def test_predictions_on_a_full_disk_leave_what_was_there(made, run, name, before, tmp_path):

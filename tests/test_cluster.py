@@ -45,6 +45,7 @@ def requirements(source, work):
     )
 
 
+@pytest.mark.slow
 def test_workers_of_others_have_limits_that_are_kept(tmp_path):
     source, work = rows(tmp_path / "a"), ColumnSums(np.zeros(3))
     with (

@@ -147,6 +147,7 @@ def equal(document, report):
         assert f"<dd>{figure}" in head
 
 
+@pytest.mark.slow
 def test_a_run_is_on_its_page(made, cluster, client):
     link, report = fit(made, client)
     assert link == cluster.dashboard_link.replace("/status", "/training")
@@ -170,6 +171,7 @@ def test_a_run_is_on_its_page(made, cluster, client):
         assert all(f"<td>{term}</td>" in plan for term in report.memory.terms)
 
 
+@pytest.mark.slow
 def test_the_page_can_be_opened_before_the_first_run(made, cluster, client):
     link = cluster.training_link
     assert '<a href="training">Training</a>' in get(link)
@@ -182,6 +184,7 @@ def test_the_page_can_be_opened_before_the_first_run(made, cluster, client):
         equal(document, report)
 
 
+@pytest.mark.slow
 def test_the_rate_stands_beside_what_reading_alone_would_reach(made, client):
     link, report = fit(made, client)
     timings = report.profile["reading"] + report.profile["decoding"]
@@ -200,6 +203,7 @@ def test_the_rate_stands_beside_what_reading_alone_would_reach(made, client):
         assert ("dashed" in plot.title.text) is line.visible
 
 
+@pytest.mark.slow
 def test_a_full_batch_has_a_gradient_and_no_learning_rate(made, client):
     link, report = fit(made, client, Model(name="logistic"))
     with opened(link) as document:
@@ -211,6 +215,7 @@ def test_a_full_batch_has_a_gradient_and_no_learning_rate(made, client):
         assert steps["gradient_norm"][-1] < 1e-4
 
 
+@pytest.mark.slow
 def test_the_loss_of_validation_rows_is_on_the_page(made, client):
     link, report = fit(made, client, validation=made)
     with opened(link) as document:
@@ -232,6 +237,7 @@ def test_the_loss_of_validation_rows_is_on_the_page(made, client):
         assert "validating" not in data_of(document, "profile")["part"]
 
 
+@pytest.mark.slow
 def test_what_a_run_notes_is_among_its_events(made, client, tmp_path):
     link, report = fit(made, client, out=tmp_path / "<b>a.run")
     with opened(link) as document:
@@ -246,6 +252,7 @@ def pages_of(cluster):
     return [app for app in applications[1:] if "/training" in getattr(app, "app_paths", ())]
 
 
+@pytest.mark.slow
 def test_two_runs_leave_one_page_with_both(made, cluster, client):
     _, first = fit(made, client)
     with distributed.Client(cluster) as other:
@@ -265,6 +272,7 @@ def test_two_runs_leave_one_page_with_both(made, cluster, client):
         assert [identity for identity, _ in choice.options] == ["", *identities]
 
 
+@pytest.mark.slow
 def test_a_page_that_an_earlier_plugin_left_is_replaced(made, cluster, client):
     fit(made, client)
     (stale,) = pages_of(cluster)
@@ -287,6 +295,7 @@ def test_another_version_of_the_plugin_makes_room(made, cluster, client):
     assert [name for name in cluster.scheduler.plugins if "training" in name] == [NAME]
 
 
+@pytest.mark.slow
 def test_names_from_data_are_escaped(made, client, tmp_path):
     path = tmp_path / "<script>alert(1)<&script>.zarr"
     shutil.copytree(made, path)
@@ -311,6 +320,7 @@ def test_what_ends_a_run_is_on_the_page(made, client):
         assert "RuntimeError: no &lt;b&gt;more&lt;/b&gt;" in text_of(document, "head")
 
 
+@pytest.mark.slow
 def test_the_prefix_of_the_dashboard_is_kept(made):
     with (
         distributed.LocalCluster(
@@ -334,6 +344,7 @@ def test_the_prefix_of_the_dashboard_is_kept(made):
             get(link.replace("/dask/", "/"))
 
 
+@pytest.mark.slow
 def test_a_lost_worker_and_its_tasks_are_told_of(made, cluster, client):
     pids = list(client.run(os.getpid).values())
 
@@ -363,6 +374,7 @@ def test_a_driver_that_goes_is_told_of(cluster):
     assert run.state == "driver disconnected"
 
 
+@pytest.mark.slow
 def test_workers_tell_what_they_hold_with_their_heartbeats(made, cluster, client):
     fit(made, client, replace(BATCHES, max_iter=1))
     (worker,) = cluster.scheduler.workers.values()
@@ -392,6 +404,7 @@ def test_a_worker_that_does_not_tell_is_shown_as_dask_sees_it(cluster, client):
         assert run.memory()[2][1] > 10 * 2**20
 
 
+@pytest.mark.slow
 def test_the_cluster_inside_this_process_has_its_page_too(made):
     link, report = fit(made, None)
     assert link.startswith("http://127.0.0.1:")
@@ -462,6 +475,7 @@ def drain(process):
     threading.Thread(target=process.stderr.read, daemon=True).start()
 
 
+@pytest.mark.slow
 def test_a_scheduler_that_lacks_the_package_shows_the_page(made):
     with apart("ooc_train") as client:
         with pytest.raises(ModuleNotFoundError):
@@ -476,6 +490,7 @@ def test_a_scheduler_that_lacks_the_package_shows_the_page(made):
             equal(document, report)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("without", "arguments"), [("bokeh", ()), ("ooc_train", ("--no-dashboard",))]
 )

@@ -74,6 +74,7 @@ def predicts_as_numpy(fitted, rows, path):
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(rows=cuttings)
 def test_any_cutting_predicts_and_writes_as_numpy_does(fitted, tmp_path_factory, rows):
@@ -106,12 +107,14 @@ def fits_as_numpy(rows, others):
     assert found.score(D, labels) == pytest.approx(expected.score(X, CLASSES), rel=1e-12)
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None)
 @given(rows=cuttings, others=cuttings)
 def test_any_cutting_fits_as_numpy_does(rows, others):
     fits_as_numpy(rows, others)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", HARD)
 def test_hard_cuttings_fit_as_numpy_does(rows):
     fits_as_numpy(rows, rows)
@@ -126,6 +129,7 @@ def test_hard_cuttings_learn_by_every_batch_size(rows, batch_size):
     assert model.report_.n_rows == ROWS
 
 
+@pytest.mark.slow
 def test_on_a_cluster_too(tmp_path):
     numbers = np.stack([np.arange(1000.0), np.ones(1000)], axis=1)
     identity = LinearRegression().fit(numbers, numbers[:, 0])

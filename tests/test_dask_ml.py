@@ -55,6 +55,7 @@ def cluster() -> Iterator[Client]:
         yield client
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", [LogisticRegression(tol=1e-8), Ridge(batch_size=64)])
 def test_a_fit_takes_dask_arrays_that_dask_ml_has_scaled(model):
     X, y = chunked()
@@ -115,6 +116,7 @@ def fitted(data: Any, y: Any = None, **settings: Any) -> Array:
     return coef
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["loky", "threading"])
 def test_workers_of_joblib(store, backend):
     X, y = made()
@@ -126,6 +128,7 @@ def test_workers_of_joblib(store, backend):
         np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.slow
 def test_tasks_of_dask(store, cluster):
     expected = fitted(store)
     futures = [cluster.submit(fitted, store, pure=False) for _ in range(4)]
@@ -135,6 +138,7 @@ def test_tasks_of_dask(store, cluster):
     np.testing.assert_allclose(delayed.compute(), fitted(*made()), rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_dask_arrays_within_a_task_of_dask(cluster):
     def inside() -> Array:
         X, y = chunked()
@@ -143,6 +147,7 @@ def test_dask_arrays_within_a_task_of_dask(cluster):
     np.testing.assert_allclose(cluster.submit(inside).result(60), fitted(*chunked()), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_the_active_client_takes_a_store_and_dask_arrays(store, cluster):
     model = LogisticRegression().fit(store)
     assert len(model.report_.memory.processes) == 3
@@ -155,6 +160,7 @@ def test_joblib_on_dask(cluster):
     assert scores.min() > 0.6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", ["full", 50])
 def test_fits_of_other_sizes_at_the_same_time(store, batch_size):
     """One plan's limit must not hold for another's buffers."""

@@ -36,12 +36,14 @@ Array = NDArray[Any]
 FEATURES = ("a", "b", "c", "d", "e")
 
 
+@pytest.mark.slow
 @parametrize_with_checks([LinearRegression(), Ridge(), LogisticRegression()])
 def test_scikit_learns_own_checks(estimator, check):
     check(estimator)
 
 
 # Batches keep every convention but one: to weigh a row twice is not to draw it twice.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:sgd. not converged")
 @parametrize_with_checks(
     [LogisticRegression(batch_size=1, max_iter=50, random_state=0)],
@@ -100,6 +102,7 @@ def read(path: str) -> dict[str, Array]:
 # What a fit learns
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("labels", [["no", "yes"], [-1, 1], [1.0, 2.0], [False, True], "ab"])
 def test_labels_may_be_of_any_type(labels):
     X, codes = rows()
@@ -158,6 +161,7 @@ def test_names_of_columns_come_from_frames_and_stores(store):
     assert not hasattr(model.fit(X, y), "feature_names_in_")
 
 
+@pytest.mark.slow
 def test_a_store_brings_classes_and_weights(store):
     X, y = rows(n_classes=3)
     model = LogisticRegression(tol=1e-8).fit(store)
@@ -174,6 +178,7 @@ def test_a_store_brings_classes_and_weights(store):
     np.testing.assert_allclose(model.coef_, in_memory.coef_, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_zarr_and_dask_arrays_are_data_too(values):
     X, y = rows()
     expected = Ridge().fit(values)
@@ -192,6 +197,7 @@ def test_the_report_says_what_was_done(store):
     assert model.report_.memory.measured <= model.report_.memory.ceiling
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_random_state_may_be_a_generator(store):
     def coef(random_state: Any) -> Array:
@@ -224,6 +230,7 @@ def test_a_fit_that_did_not_converge_warns():
     assert not LogisticRegression(batch_size=10, max_iter=3, tol=0).fit(X, y).report_.converged
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", ["newton", "lbfgs", "sgd"])
 def test_fits_of_one_step_each_go_on_learning(solver):
     X, y = rows()
@@ -325,6 +332,7 @@ KINDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", KINDS)
 def test_predictions_are_the_same_for_all_kinds_of_data(store, tmp_path, method):
     X, _ = rows(n_classes=3)
@@ -410,6 +418,7 @@ def test_regressions_predict_the_same_for_all_kinds_of_data(values):
     np.testing.assert_allclose(model.predict(chunked).compute(), expected, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_scores_are_the_same_for_all_kinds_of_data(store, values):
     X, y = rows(n_classes=3)
     weight = 1.0 + np.arange(len(y)) % 3
@@ -448,6 +457,7 @@ def test_who_has_not_learned_does_not_predict(store):
             getattr(LogisticRegression(), method)(*([store] if method != "to_sklearn" else []))
 
 
+@pytest.mark.slow
 def test_a_store_without_y_predicts_and_does_not_fit(store, tmp_path):
     X, _ = rows()
     bare = zarr.create_array(str(tmp_path / "bare.zarr"), data=X, chunks=(256, 5))
@@ -589,6 +599,7 @@ def test_partial_fit_goes_on_from_a_fit():
     assert (clone(model).fit(X, y).coef_ != model.coef_).any()
 
 
+@pytest.mark.slow
 def test_partial_fit_survives_rows_of_other_sizes():
     X, y = rows()
     model = LogisticRegression(batch_size=1)
@@ -663,6 +674,7 @@ def test_a_run_of_train_loads_as_an_estimator(store, tmp_path):
     assert model.classes_.tolist() == ["ash", "beech", "cedar"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_classes", [2, 3])
 @pytest.mark.parametrize("standardize", [False, True])
 def test_to_sklearn_predicts_the_same(n_classes, standardize):
@@ -681,6 +693,7 @@ def test_to_sklearn_predicts_the_same(n_classes, standardize):
     plain.fit(X, y)
 
 
+@pytest.mark.slow
 def test_estimators_work_in_pipelines_and_searches():
     X, y = rows(1000)
     found = []

@@ -58,6 +58,7 @@ def test_every_result_comes_once_and_a_window_is_in_flight(client, window, argum
     assert sorted(found) == list(range(20))
 
 
+@pytest.mark.slow
 def test_a_long_call_does_not_hold_back_what_is_done(client):
     run = OnDask(client).run(slept, [(0, 3.0), (1, 0.0), (2, 0.5)], 8, "test")
     assert [next(run)[0], next(run)[0]] == [1, 2]
@@ -67,6 +68,7 @@ def test_a_long_call_does_not_hold_back_what_is_done(client):
     assert arrived < done
 
 
+@pytest.mark.slow
 def test_drivers_that_share_a_scheduler_share_no_result(client, monkeypatch):
     # As it is in two processes: each counts its calls from 0.
     with Client(client.scheduler.address, security=client.security) as other:
@@ -122,6 +124,7 @@ def test_memory_is_blamed_where_something_says_so(client, kills, held, losses, e
     )
 
 
+@pytest.mark.slow
 def test_a_call_that_dask_gives_up_is_made_again(client):
     # As often as is allowed where nothing says that memory is why.
     @dataclass
@@ -170,6 +173,7 @@ def test_what_a_closed_client_says():
         assert perf_counter() - started < 10
 
 
+@pytest.mark.slow
 def test_a_run_without_workers_ends_after_the_time_that_was_set(tmp_path, monkeypatch):
     async def fails(self):
         raise OSError("no more processes")
@@ -232,6 +236,7 @@ def cluster_to_kill():
 GONE = r"^the scheduler at tcp://127\.0\.0\.1:\d+ is gone; start a cluster, connect a new client"
 
 
+@pytest.mark.slow
 def test_a_scheduler_that_is_gone_is_told_of_soon(tmp_path, cluster_to_kill):
     process, client = cluster_to_kill
     X = np.random.default_rng(0).normal(size=(200, 3))

@@ -85,6 +85,7 @@ def test_the_version_is_that_of_the_project_file():
     assert ooc_train.__version__ == tomllib.loads(text)["project"]["version"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "first", ["training.loop", "inference.predict", "experiments.tradeoff", "estimators", "cli"]
 )

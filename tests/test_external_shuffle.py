@@ -70,6 +70,7 @@ def test_keys_of_a_seed_are_all_different_and_those_of_another_seed_are_others()
     np.testing.assert_array_equal(row_keys(rows[777:999], 0), keys[777:999])
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(
     n=st.integers(0, 600),

@@ -62,6 +62,7 @@ def further(tmp_path_factory):
 names = st.lists(st.text(max_size=3), min_size=1, max_size=6)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(names, st.data())
 def test_any_order_gives_the_same_predictions_or_is_refused(known, data):
@@ -157,6 +158,7 @@ def test_validation_rows_are_judged_by_name(stores, solver):
     assert report.validation_loss == pytest.approx(evaluate(fitted, data)[0]["loss"], rel=1e-9)
 
 
+@pytest.mark.slow
 def test_a_trade_off_is_judged_by_name(stores):
     data, other = stores["classes"]
     model = Model(name="logistic", max_iter=2, random_state=0)
@@ -182,6 +184,7 @@ def test_a_start_is_taken_by_name(stores):
     assert warm.feature_names_in_.tolist() == [NAMES[i] for i in CYCLE]
 
 
+@pytest.mark.slow
 def test_blocks_of_any_order_are_learned_from_by_name(stores):
     data, other = stores["numbers"]
     due, model = (Ridge(batch_size=25, standardize=True) for _ in range(2))
@@ -196,6 +199,7 @@ def test_blocks_of_any_order_are_learned_from_by_name(stores):
         model.partial_fit(frame, Y)
 
 
+@pytest.mark.slow
 def test_going_on_from_a_saved_model_keeps_its_order(stores, tmp_path):
     from ooc_train.estimators import load
 
@@ -207,6 +211,7 @@ def test_going_on_from_a_saved_model_keeps_its_order(stores, tmp_path):
     np.testing.assert_allclose(model.coef_, due.coef_, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_estimators_take_columns_of_stores_by_name(stores, tmp_path):
     data, other = stores["classes"]
     model = LogisticRegression().fit(data)

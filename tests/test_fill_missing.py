@@ -59,6 +59,7 @@ WAYS = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.slow
 @WAYS
 def test_what_was_left_out_trains_by_consent_alone(
     tmp_path, monkeypatch, zarr_format, sharded, direct
@@ -89,6 +90,7 @@ def test_a_bare_array(tmp_path):
         open_store(f"{path}/X").read("X")
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_every_way_of_reading_fills(tmp_path_factory, data):

@@ -85,6 +85,7 @@ def test_a_row_of_the_design_is_the_row_of_the_file(stores, table):
             assert all(value in (0, 1) for value in x.values())
 
 
+@pytest.mark.slow
 def test_the_order_is_random_and_given_by_the_seed(stores, tmp_path):
     again = ingest(DATA / "flights.parquet", tmp_path / "again.zarr", target="late", test_size=0.2)
     group = opened(again.store.path)

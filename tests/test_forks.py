@@ -59,6 +59,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["private", "client"])
 def test_a_fit_in_a_forked_process_ends_and_gives_the_same(tmp_path, how):
     X = np.random.default_rng(0).normal(size=(300, 3))

@@ -227,6 +227,7 @@ def other_than(value):
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_mutated_metadata_are_refused_or_harmless(tmp_path_factory, data):
@@ -320,6 +321,7 @@ def test_consolidated_metadata_change_nothing(tmp_path):
     assert open_store(store.path).read("y").tolist() == store.read("y").tolist()
 
 
+@pytest.mark.slow
 @given(
     st.recursive(
         SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(max_size=3), inner)

@@ -375,6 +375,7 @@ def test_a_test_split_has_each_row_on_one_side(tmp_path, share):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_id")
 def test_the_bytes_are_a_function_of_rows_and_seed_and_of_no_ceiling(tmp_path):
     n = 200_000
@@ -436,6 +437,7 @@ def test_features_in_the_order_that_is_asked_for(tmp_path):
     assert kept == ("small", "real", "yes", "weight", "key")
 
 
+@pytest.mark.slow
 def test_like_a_store_its_path_a_run_or_a_recipe(tmp_path):
     learned = made(tmp_path, TABLE, **ROLES)
     run = tmp_path / "a.run"
@@ -495,6 +497,7 @@ UNIX = 1_700_000_000 + np.arange(1000)
 EVENING = np.datetime64("2023-11-14T22:00:00", "us")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("values", "dtype", "why"),
     [
@@ -585,6 +588,7 @@ def test_a_recipe_tells_what_it_loses_of_other_rows(tmp_path):
 # The index of a frame
 
 
+@pytest.mark.slow
 def test_the_index_of_a_frame_is_no_feature(tmp_path):
     frame = pd.DataFrame({"v": [1.5, 2.5, 3.5], "y": [0, 1, 0]}, index=[7, 3, 5])
     frame.to_parquet(tmp_path / "a.parquet")
@@ -635,6 +639,7 @@ def test_a_first_column_without_a_name_that_does_not_count_is_refused(tmp_path, 
 # Flights, as scikit-learn has them
 
 
+@pytest.mark.slow
 def test_flights_give_the_coefficients_of_a_pipeline_on_pandas(tmp_path):
     result = ingest(
         DATA / "flights.parquet", tmp_path / "a.zarr", target="late", test_size=0.2, dtype="float64"

@@ -94,6 +94,7 @@ def slopes(name, y, z, weight=None, gradients=None):
     return sums, R
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("gradients", [0, 1, 3])
 @pytest.mark.parametrize("rows", [0, 1, 7, ROWS])

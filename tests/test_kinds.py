@@ -56,6 +56,7 @@ def at(row, value, values):
 # ---------------------------------------------------------------------------------------- labels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("y", "classes", "kind"),
     [

@@ -90,6 +90,7 @@ def test_values_of_any_form_are_those_that_are_read(places, form, data):
 cuts = st.lists(st.integers(0, ROWS), max_size=6).map(sorted)
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None)
 @given(cuts)
 def test_dask_arrays_however_they_are_cut(places, cuts):
@@ -152,6 +153,7 @@ LABELLED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LABELLED)
 def test_labels_of_any_type(places, name):
     y = LABELLED[name]
@@ -176,6 +178,7 @@ def test_another_store_brings_the_names_of_its_classes(places):
         assert in_memory.classes_.tolist() == ["no", "yes"]
 
 
+@pytest.mark.slow
 def test_text_at_rest(places):
     zarr.create_array(places / "text", data=LABELS.astype("U3"), chunks=(100,), zarr_format=2)
     due = LogisticRegression(tol=1e-8).fit(X, LABELS)
@@ -193,6 +196,7 @@ def test_several_outputs(places):
         np.testing.assert_allclose(model.coef_[1], -model.coef_[0], rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_partial_fit(places):
     due = LogisticRegression(batch_size=20, random_state=0)
     due.partial_fit(X, LABELS, classes=["no", "yes"])
@@ -207,6 +211,7 @@ def test_partial_fit(places):
         unseen.partial_fit(places / "bare", np.where(np.arange(ROWS) == 5, "other", LABELS))
 
 
+@pytest.mark.slow
 def test_x_in_memory_or_of_dask_takes_arrays_at_rest(places):
     due = Ridge().fit(X, Y, WEIGHT)
     rows = da.from_array(X, chunks=(200, 3))
@@ -277,6 +282,7 @@ def test_kinds_that_are_no_numbers_or_labels_are_refused(places, y, classifier, 
         read_inputs(places / "X", y, classifier=classifier)
 
 
+@pytest.mark.slow
 def test_a_recipe_makes_features_and_no_target_of_another_y(flights, tmp_path):
     """Raw files have the target of the store, which is not what was learned."""
     store = open_store(flights[0])
@@ -320,6 +326,7 @@ def test_nothing_lasting_is_written_by_a_refusal(places, monkeypatch):
     assert not any(map(os.path.exists, made))
 
 
+@pytest.mark.slow
 def test_workers_of_other_machines_are_told_of(places):
     with (
         LocalCluster(

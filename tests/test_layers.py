@@ -252,6 +252,7 @@ def test_imports_go_one_way(file):
     assert backward(file, SOURCES[file], SOURCES) == set()
 
 
+@pytest.mark.slow
 def test_no_imports_go_in_circles():
     graph = {file: imported(file, source, SOURCES)[0] for file, source in SOURCES.items()}
     graphlib.TopologicalSorter(graph).prepare()

@@ -172,6 +172,7 @@ def test_every_meta_estimator_is_tried():
     assert there <= CLASSIFIERS.keys() | REGRESSORS.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_classifiers_within(name):
     data, y = FRAME, THREE
@@ -191,6 +192,7 @@ def test_classifiers_within(name):
     compare(answers(ours, data, y), answers(theirs, data, y))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("y", [VALUES, np.rint(3 * VALUES).astype(int)], ids=["float", "int"])
 @pytest.mark.parametrize("name", REGRESSORS)
 def test_regressors_within(name, y):
@@ -207,6 +209,7 @@ def with_both(of: Any) -> None:
     require_same(ours, theirs)
 
 
+@pytest.mark.slow
 def test_scores_and_predictions_of_folds():
     with_both(lambda m: cross_val_score(logistic(m), X, THREE, cv=3))
     with_both(lambda m: cross_val_score(logistic(m), X, TWO, cv=3, scoring="neg_log_loss"))

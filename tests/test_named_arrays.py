@@ -203,6 +203,7 @@ def here(*arguments):
     return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
 
 
+@pytest.mark.slow
 def test_every_command_that_opens_a_store_takes_names(two, tmp_path, scheduler):
     group(tmp_path / "a", data=X, target=Y, w=WEIGHT)
     named = ("--x", "data", "--y", "target", "--weight", "w")

@@ -51,6 +51,7 @@ def notes(*paths):
 MODES = ["fresh", "overwrite", "overwrite one", "without exchange"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "events"),
     [

@@ -86,6 +86,7 @@ def test_stripes_do_change_bits_so_that_the_test_above_can_see_it(source, monkey
     assert len(set(found)) > 1
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None)
 @given(
     chunk_rows=st.sampled_from([1, 3, 16, 64, 232, 233, 300]),

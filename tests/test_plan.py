@@ -122,6 +122,7 @@ requirements = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(store=stores(), more=st.floats(-9, 9), processes=processes, requirements=requirements)
 def test_a_plan_is_the_sum_of_its_terms_and_never_over_the_ceiling(
@@ -196,6 +197,7 @@ def goodness(plan):
     return plan.threads, config.window, *of_scan, config.task_groups, config.pool_bytes
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(
     store=stores(),
@@ -481,6 +483,7 @@ def written(tmp_path_factory):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 @settings(max_examples=6, deadline=None)
 @given(number=st.integers(0, 2), room=st.floats(0, 2), threads=st.integers(1, 6))

@@ -139,6 +139,7 @@ def test_a_store_is_predicted_into_a_table_with_its_ids(late, flights, tmp_path)
     )
 
 
+@pytest.mark.slow
 def test_a_model_may_be_an_estimator_or_the_path_of_its_run(buyers, tmp_path):
     run, table = buyers
     pq.write_table(table, tmp_path / "new.parquet")

@@ -79,6 +79,7 @@ def test_all_that_is_known_stays(tmp_path, codec):
 ROWS = st.integers(1, 60)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     n=st.integers(1, 90),

@@ -128,6 +128,7 @@ def replace_at(monkeypatch, reads, replacing):
     return count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("job", JOBS)
 @pytest.mark.usefixtures("inline")
@@ -274,6 +275,7 @@ def two_workers():
         yield client
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ours", "of an earlier release", "of files", "of zarr-python"])
 @pytest.mark.parametrize("model", [REDUCED, SCANNED], ids=["reduce", "scan"])
 def test_training_on_a_cluster_while_the_store_is_replaced(tmp_path, two_workers, kind, model):

@@ -217,6 +217,7 @@ def test_a_page_without_a_report():
         run_page(fitted_of(report={}), "a.run")
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_page(tmp_path):
     run, out = tmp_path / "a.run", tmp_path / "a.html"
     fitted_of().save(run)

@@ -55,6 +55,7 @@ def requirements(source, work):
     )
 
 
+@pytest.mark.slow
 def test_a_workspace_that_lies_is_refused_and_the_worker_lives(source):
     about = np.zeros(3)
     lying, honest = Lying(about), ColumnSums(about)

@@ -237,6 +237,7 @@ def paths_of(made):
     return found
 
 
+@pytest.mark.slow
 def test_no_page_opens_without_the_secret_and_none_changes_anything(guarded):
     with guarded.get_client() as client:
         assert training_link(client)
@@ -362,6 +363,7 @@ def test_dasks_own_settings_are_taken(tmp_path):
         LocalCluster(security="tls")
 
 
+@pytest.mark.slow
 def test_what_dask_is_set_to_changes_nothing_of_our_clusters(tmp_path):
     with dask.config.set({"distributed.comm.require-encryption": True}):
         with cluster() as made, made.get_client() as client:

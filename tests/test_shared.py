@@ -122,6 +122,7 @@ def test_a_run_that_is_given_up_can_be_released(client):
     assert not any(client.run(held).values())
 
 
+@pytest.mark.slow
 def test_what_is_lost_with_all_workers_is_sent_again(client):
     executor = OnDask(client)
     calls = [(i, SMALL, 0.3) for i in range(8)]
@@ -140,6 +141,7 @@ def test_what_is_lost_with_all_workers_is_sent_again(client):
     assert not any(client.run(held).values())
 
 
+@pytest.mark.slow
 def test_a_call_that_ends_every_worker_is_given_up(client, monkeypatch):
     # As often as Dask allows takes long.
     monkeypatch.setattr("ooc_train.stream.executors._ALLOWED_LOSSES", 1)

@@ -64,6 +64,7 @@ def sample(whole: tuple[Floats, NDArray[Any]], tmp_path_factory: pytest.TempPath
     return Flights(str(path), X, y, best.fit(X, y))
 
 
+@pytest.mark.slow
 def test_logistic_on_the_flights(sample):
     found = LogisticRegression(tol=1e-10).fit(sample.store)
     best = log_loss(sample.best, sample.X, sample.y)
@@ -78,6 +79,7 @@ def least(flights: tuple[str, str], whole: tuple[Floats, NDArray[Any]]) -> float
     return log_loss(LogisticRegression(tol=1e-10).fit(flights[0]), *whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tol", [1e-4, 1e-6])
 def test_logistic_takes_few_passes_on_all_flights(flights, whole, least, tol):
     found = LogisticRegression(tol=tol).fit(flights[0])
@@ -85,6 +87,7 @@ def test_logistic_takes_few_passes_on_all_flights(flights, whole, least, tol):
     assert log_loss(found, *whole) <= (1 + 1e-6) * least
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:sgd. not converged")  # five epochs are no proof of it
 @pytest.mark.parametrize("batch_size", [1, 256, "chunk"])
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -95,6 +98,7 @@ def test_updates_end_near_the_optimum_untuned(flights, whole, least, batch_size,
     assert log_loss(found, *whole) <= 1.01 * least
 
 
+@pytest.mark.slow
 def test_ridge_on_the_flights(flights, whole):
     X, y = whole
     expected = sklearn.linear_model.Ridge(alpha=3.0, solver="cholesky").fit(X, y)
@@ -140,6 +144,7 @@ def weights(n: int) -> Floats:
     return np.random.default_rng(0).integers(0, 4, n).astype(np.float64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "variant", "weighted"),
     [
@@ -226,6 +231,7 @@ def test_standardized_ridge_is_a_standard_scaler_put_first(weighted):
     close(found.predict(X), expected.predict(X))
 
 
+@pytest.mark.slow
 def test_a_store_and_its_rows_in_memory_agree(sample):
     from_store = LogisticRegression(tol=1e-8).fit(sample.store)
     from_memory = LogisticRegression(tol=1e-8).fit(sample.X, sample.y.astype(bool))

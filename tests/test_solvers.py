@@ -263,6 +263,7 @@ def far(rare):
     return run(Newton(tol=1e-10), Case(problem, part), steps=60).theta
 
 
+@pytest.mark.slow
 def test_unguarded_steps_run_away_where_newton_converges(rare, far):
     objectives, theta = [], far
     with np.errstate(over="ignore"):
@@ -292,6 +293,7 @@ def test_newton_takes_few_passes_from_a_sample_of_its_own(rare, monkeypatch):
     assert norm <= 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 4, 6, 8])
 def test_newton_does_not_crawl_where_its_sample_lacks_outliers(seed):
     rng = np.random.default_rng(seed)
@@ -619,6 +621,7 @@ def ill_conditioned() -> Case:
     return Case(replace(case.problem, scaling=scaling), source)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 3, 8, 64, 700])
 @pytest.mark.parametrize("rule", ["sgd", "adam"])
 @pytest.mark.parametrize("made", [ill_conditioned, lambda: make_case("squared", 1, rows=2000)])
@@ -642,6 +645,7 @@ def test_the_model_is_near_the_optimum_after_any_epoch(made, rule, batch_size):
     assert state.updates == 40 * -(-2000 // batch_size)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [2000, 2001, 2099])
 def test_the_incomplete_last_batch_takes_a_step_in_proportion_to_its_rows(rows):
     case = make_case("squared", 1, rows=rows)

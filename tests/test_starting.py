@@ -203,6 +203,7 @@ ENDED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ENDED)
 def test_a_worker_that_ends_while_it_starts(tmp_path, how):
     script = tmp_path / "script.py"

@@ -98,6 +98,7 @@ def require_same(store, due, tmp_path):
     assert metrics["accuracy"] == pytest.approx(accuracy)
 
 
+@pytest.mark.slow
 @BOTH
 @pytest.mark.parametrize("kind", KINDS)
 def test_labels_of_text_train_in_place(tmp_path, due, zarr_format, kind):

@@ -59,6 +59,7 @@ def found(stores):
     return tradeoff(LOGISTIC, inputs, SIZES, validation=others)
 
 
+@pytest.mark.slow
 def test_every_fit_is_the_one_that_its_batch_size_makes_alone(stores, found):
     inputs, others = both(stores)
     assert [trial.report.batch_size for trial in found.trials] == list(SIZES)
@@ -225,6 +226,7 @@ def test_what_diverges_is_told_and_the_others_go_on(stores):
 # ------------------------------------------------------------------------------------- the folder
 
 
+@pytest.mark.slow
 def test_the_folder_holds_the_table_and_is_replaced_only_on_purpose(stores, tmp_path):
     out = tmp_path / "deep" / "out"
     made = tradeoff(LOGISTIC, stores[0], (50, "full"), out=out)
@@ -341,6 +343,7 @@ def here(*arguments):
     return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
 
 
+@pytest.mark.slow
 def test_the_command_shows_the_table_and_the_advice(stores, scheduler, tmp_path):
     out = tmp_path / "out"
     settings = ("--max-iter", 2, "--random-state", 1, "--scheduler", scheduler)
@@ -389,6 +392,7 @@ def test_the_batch_size_of_a_model_is_no_option_of_the_command():
     assert "batch_size='many'" in wrong.stderr
 
 
+@pytest.mark.slow
 def test_fits_are_told_of_as_they_begin(stores):
     began: list[str] = []
 

@@ -52,6 +52,7 @@ class Listener:
         self.events.append(event)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "model",
     [
@@ -82,6 +83,7 @@ def test_each_step_is_judged_and_nothing_that_is_learned_changes(stores, model):
     assert "validating" not in without.profile
 
 
+@pytest.mark.slow
 def test_a_step_is_judged_at_the_parameters_that_it_led_to(stores):
     _, report = train(LOGISTIC, stores[0], validation=stores[1])
     start, *steps = report.history
@@ -127,6 +129,7 @@ def test_the_loss_is_measured_as_that_of_the_rows_that_are_learned_from(data):
     assert report.validation_loss == pytest.approx(due, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_rows_of_one_kind_are_judged_by_rows_of_any(data, stores):
     X, y, other_X, other_y = data
     to_learn = {
@@ -206,6 +209,7 @@ def test_a_plan_has_room_for_both_and_says_so(stores):
         make_plan(source, own, small, processes, (source, other)).validate()
 
 
+@pytest.mark.slow
 def test_a_run_keeps_to_its_plan(tmp_path):
     store = make_data(tmp_path / "a.zarr", rows=200_000, features=20, random_state=0)
     # Their chunks are larger, and so is the room that they take.
@@ -239,6 +243,7 @@ def test_a_task_plans_for_what_it_is_given(stores):
 # The command line
 
 
+@pytest.mark.slow
 def test_the_command_tells_of_it(stores, tmp_path):
     def here(*arguments: str) -> Any:
         done = CliRunner().invoke(cli.app, [*arguments, "--workers", "1"])

@@ -62,6 +62,7 @@ def read(path: str, wide: int, monkeypatch: pytest.MonkeyPatch, types: Any = Non
     return tables.schema, tables.expected_rows, found
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(content=files())
 def test_it_reads_as_narrow_files_do(
