@@ -46,7 +46,7 @@ def made(table, out, seed, kill_at=0, events=frozenset(), *, test_size=0.25):
                 test_size=test_size,
                 random_state=seed,
                 chunk_rows=8,
-                shard_rows=16,
+                shard_rows=48,
                 overwrite=True,
             )
         except BaseException as error:  # noqa: BLE001
@@ -104,7 +104,7 @@ def main():
     shutil.copytree(places, template)
     found: Counter[str] = Counter()
     point = 0
-    for order in (both, both[::-1]):
+    for turn, order in enumerate((both, both[::-1])):
         point, killed = 0, True
         while killed:
             point += 1
@@ -115,9 +115,10 @@ def main():
             found[check(order, before)] += 1
             # What was opened once stays so; and the same command leaves nothing beside.
             check(order[::-1], before)
-            made(table, out, 3)
-            assert sorted(os.listdir(places)) == ["a.test.zarr", "a.zarr"], os.listdir(places)
-            assert check(both, []) == "new"
+            if point % 2 == turn:
+                made(table, out, 3)
+                assert sorted(os.listdir(places)) == ["a.test.zarr", "a.zarr"], os.listdir(places)
+                assert check(both, []) == "new"
     assert point >= 3
     assert found["new, completed"] >= 2
     print(dict(found))

