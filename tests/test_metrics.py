@@ -85,7 +85,7 @@ def test_a_y_far_from_zero_costs_the_score_no_digits():
     assert found_by(far, moved, case.y.mean(axis=0) + 1e8)["r2"] == pytest.approx(expected, 1e-6)
 
 
-@pytest.mark.parametrize("cut", [{"rows": 1}, {"rows": 50, "partition group": 1}, {"rows": 2000}])
+@pytest.mark.parametrize("cut", [{"rows": 1}, {"rows": 50, "group": 1}, {"rows": 2000}])
 def test_cutting_the_rows_changes_rounding_only(cut):
     case = make_case("logistic", rows=703, weighted=True)
     fitted = fitted_of(case, (0, 1))
