@@ -17,6 +17,7 @@ import pytest
 import zarr
 from distributed import Client
 
+from ooc_train.core.partitions import spread
 from ooc_train.errors import (
     CeilingExceeded,
     ClusterError,
@@ -38,7 +39,6 @@ from ooc_train.runtime import cluster as clusters
 from ooc_train.runtime.cluster import LocalCluster
 from ooc_train.store.opening.opener import open_store
 from ooc_train.store.writing.writer import StoreWriter
-from ooc_train.stream.order import spread
 from ooc_train.training.loop import train
 from tests.accesses import accesses
 from tests.test_core_files import lay

@@ -10,12 +10,13 @@ from distributed import Client
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ooc_train.core.partitions import partitions_within, rows_of, sample_partitions
 from ooc_train.estimators.classification import LogisticRegression
 from ooc_train.estimators.regression import LinearRegression, Ridge
 from ooc_train.runtime import cluster as clusters
 from ooc_train.runtime.cluster import LocalCluster
 from ooc_train.stream.dask_arrays import dask_source
-from ooc_train.stream.sources import ArraySource, partitions_within, rows_of, sample_partitions
+from ooc_train.stream.sources import ArraySource
 
 ROWS = 60
 RNG = np.random.default_rng(0)

@@ -100,7 +100,7 @@ def test_two_workers_and_the_ceiling_do_not_change_a_bit(store, expected, client
 
 
 def test_a_compiled_hessian_is_the_same_to_the_bit(store, client_2x1, monkeypatch):
-    monkeypatch.setattr("ooc_train.models.linear._COMPILED_WORK", 0)
+    monkeypatch.setattr("ooc_train.models.linear_objective._COMPILED_WORK", 0)
     found = bits(train(FULL["newton"], store, client=client_2x1))
     with monkeypatch.context() as patch:
         patch.setattr(clusters, "inside_another_job", lambda: True)

@@ -16,7 +16,7 @@ from ooc_train.store.reading.chunks import ChunkReader
 from ooc_train.stream.classes import class_weights
 from ooc_train.stream.inputs import read_inputs, without_y
 from ooc_train.stream.sources import ArraySource, StoreSource
-from ooc_train.training.loop import Task
+from ooc_train.training.task import Task
 from tests.streams import write_store
 
 ROWS = 60

@@ -16,7 +16,7 @@ from ooc_train.models.settings import Model
 from ooc_train.runs.report import Report
 from ooc_train.solvers import gram
 from ooc_train.stream.inputs import read_inputs
-from ooc_train.training.loop import Task
+from ooc_train.training.task import Task
 from tests.streams import write_store
 
 NORRIS = """

@@ -11,7 +11,7 @@ from scipy.special import logsumexp
 from ooc_train.core.sums import ArraySpec, Block, row_weights, total_bytes
 from ooc_train.errors import NonFiniteData
 from ooc_train.kernels import api as kernels
-from ooc_train.models.linear import _COMPILED_WORK
+from ooc_train.models.linear_objective import _COMPILED_WORK
 from ooc_train.models.loss_sums import LossSums
 from ooc_train.objective.losses import LOSSES
 from tests.streams import Case, Cut, make_case, stream
@@ -46,7 +46,7 @@ CASES = list(_cases())
 def point(case: Case, seed: int = 1):
     """Parameters away from zero; without an intercept that of `theta` is zero."""
     rng = np.random.default_rng(seed)
-    theta = 0.5 * rng.normal(size=case.problem.zeros().shape)
+    theta = 0.5 * rng.normal(size=case.problem.initial().shape)
     if not case.problem.fit_intercept:
         theta[:, -1] = 0.0
     return theta
@@ -80,8 +80,8 @@ def differences(function, at, h=1e-5):
 
 def evaluation(case: Case, theta, **sums):
     points = theta[None]
-    return case.problem.evaluation(
-        stream(case.source).reduce(case.problem.sums(points, **sums)), points
+    return case.problem.read(
+        stream(case.source).reduce(case.problem.reduction(points, **sums)), points
     )
 
 
@@ -102,7 +102,7 @@ def test_objective_and_gradient_are_those_of_the_plain_objective(loss, outputs, 
 @pytest.fixture(params=["blas", "compiled"])
 def how_hessians_are_made(request, monkeypatch):
     least = 0 if request.param == "compiled" else 2**34
-    monkeypatch.setattr("ooc_train.models.linear._COMPILED_WORK", least)
+    monkeypatch.setattr("ooc_train.models.linear_objective._COMPILED_WORK", least)
 
 
 @pytest.mark.usefixtures("how_hessians_are_made")
@@ -126,9 +126,9 @@ def test_hessian_is_how_the_gradient_changes(loss, outputs, settings):
 def test_compiled_rows_and_scaled_pieces_say_the_same(loss, outputs, settings):
     case = make_case(loss, outputs, rows=701, partition_rows=400, dtype="<f4", **settings)
     theta = np.stack([point(case, seed) for seed in (1, 2, 3)])
-    compiled = stream(case.source).reduce(case.problem.sums(theta, gradients=2))
+    compiled = stream(case.source).reduce(case.problem.reduction(theta, gradients=2))
     assert case.problem.n_rows * case.problem.n_parameters**2 < _COMPILED_WORK
-    pieces = stream(case.source).reduce(case.problem.sums(theta, gradients=2, hessian=True))
+    pieces = stream(case.source).reduce(case.problem.reduction(theta, gradients=2, hessian=True))
     assert pieces.keys() - compiled.keys() == {"hessian"}
     for name, expected in compiled.items():
         size = np.abs(expected).max()
@@ -142,9 +142,9 @@ def test_compiled_hessians_are_those_of_blas(monkeypatch, loss, outputs, setting
         loss, outputs, rows=401, partition_rows=150, features=features, dtype="<f4", **settings
     )
     theta = point(case)[None]
-    by_blas = stream(case.source).reduce(case.problem.sums(theta, hessian=True))
-    monkeypatch.setattr("ooc_train.models.linear._COMPILED_WORK", 0)
-    compiled = stream(case.source).reduce(case.problem.sums(theta, hessian=True))
+    by_blas = stream(case.source).reduce(case.problem.reduction(theta, hessian=True))
+    monkeypatch.setattr("ooc_train.models.linear_objective._COMPILED_WORK", 0)
+    compiled = stream(case.source).reduce(case.problem.reduction(theta, hessian=True))
     for name, expected in by_blas.items():
         size = np.abs(expected).max()
         np.testing.assert_allclose(compiled[name], expected, rtol=1e-12, atol=1e-13 * size)
@@ -169,11 +169,11 @@ def test_bits_of_a_compiled_hessian_do_not_depend_on_where_arrays_lie():
 def test_models_on_one_stream_are_each_as_if_alone(loss, outputs, how):
     case = make_case(loss, outputs, weighted=True)
     theta = np.stack([point(case, seed) for seed in range(4)])
-    together = stream(case.source).reduce(case.problem.sums(theta, gradients=3, **how))
+    together = stream(case.source).reduce(case.problem.reduction(theta, gradients=3, **how))
     assert together["loss"].shape == (4,)
     assert together["gradient"].shape == (3, *theta.shape[1:])
     for m in range(4):
-        alone = stream(case.source).reduce(case.problem.sums(theta[m : m + 1], **how))
+        alone = stream(case.source).reduce(case.problem.reduction(theta[m : m + 1], **how))
         np.testing.assert_allclose(together["loss"][m], alone["loss"][0], rtol=1e-13)
         if m < 3:
             np.testing.assert_allclose(
@@ -192,7 +192,7 @@ def test_a_weight_of_zero_leaves_a_row_out_and_one_of_two_takes_it_twice(how):
     weight = np.r_[0.0, np.full(4, 2.0), np.ones(25)]
     theta = point(case)[None]
     X, y = case.source.X, case.y
-    work = case.problem.sums(theta, **how)
+    work = case.problem.reduction(theta, **how)
     weighted = stream(Cut(X, y, weight)).reduce(work)
     repeated = stream(Cut(X[keep], y[keep])).reduce(work)
     assert weighted["weight"] == repeated["weight"] == 33
@@ -203,9 +203,9 @@ def test_a_weight_of_zero_leaves_a_row_out_and_one_of_two_takes_it_twice(how):
 def test_class_weights_multiply_the_rows_weights():
     case = make_case("multinomial", 3, weighted=True, class_weight=True)
     theta = point(case)[None]
-    by_class = stream(case.source).reduce(case.problem.sums(theta))
+    by_class = stream(case.source).reduce(case.problem.reduction(theta))
     by_row = Cut(case.source.X, case.y, case.row_weights)
-    same = stream(by_row).reduce(replace(case.problem, class_weight=None).sums(theta))
+    same = stream(by_row).reduce(replace(case.problem, class_weight=None).reduction(theta))
     for name, expected in same.items():
         np.testing.assert_allclose(by_class[name], expected, rtol=1e-13)
     block = Block(case.source.X, case.y, None)
@@ -228,27 +228,27 @@ def test_what_is_not_finite_is_named_by_its_row(where, said, value, how, start):
     source = Cut(**arrays)
     theta = start * point(case)[None]
     with pytest.raises(NonFiniteData, match=rf"row 51 has {value} {said}; drop or fill"):
-        stream(source).reduce(case.problem.sums(theta, **how))
+        stream(source).reduce(case.problem.reduction(theta, **how))
 
 
 def test_a_loss_that_overflows_on_finite_data_is_left_to_the_solver():
     case = make_case("squared", 1)
     theta = np.full((1, 1, 5), 1e200)
-    assert np.isinf(stream(case.source).reduce(case.problem.sums(theta))["loss"]).all()
+    assert np.isinf(stream(case.source).reduce(case.problem.reduction(theta))["loss"]).all()
 
 
 def test_sums_of_a_loss_need_y():
     case = make_case()
     source = Cut(case.source.X)
     with pytest.raises(ValueError, match="needs y"):
-        stream(source).reduce(case.problem.sums(case.problem.zeros()[None]))
+        stream(source).reduce(case.problem.reduction(case.problem.initial()[None]))
 
 
 @pytest.mark.parametrize("how", [{}, {"hessian": True}])
 @pytest.mark.parametrize("rows", [1, 100, 5000])
 def test_rooms_are_bounded_and_enough(rows, how):
     case = make_case("multinomial", 3, rows=rows)
-    work = case.problem.sums(case.problem.zeros()[None], **how)
+    work = case.problem.reduction(case.problem.initial()[None], **how)
     rooms = work.workspace(rows)
     arrays = {name: np.full(room.shape, np.nan) for name, room in rooms.items()}
     sums = work.zeros()
@@ -261,7 +261,7 @@ def test_rooms_are_bounded_and_enough(rows, how):
 
 def test_mean_loss_is_by_weight():
     case = make_case("logistic", weighted=True, class_weight=True)
-    found = evaluation(case, case.problem.zeros())
+    found = evaluation(case, case.problem.initial())
     assert found.loss == pytest.approx(np.log(2), rel=1e-14)
-    assert isinstance(case.problem.sums(found.theta[None]), LossSums)
+    assert isinstance(case.problem.reduction(found.params[None]), LossSums)
     assert case.problem.loss == LOSSES["logistic"]()

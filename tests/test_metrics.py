@@ -18,7 +18,7 @@ metrics = pytest.importorskip("sklearn.metrics")
 
 
 def fitted_of(case: Case, classes=()) -> Fitted:
-    theta = np.random.default_rng(1).normal(size=case.problem.zeros().shape)
+    theta = np.random.default_rng(1).normal(size=case.problem.initial().shape)
     coef, intercept = case.problem.scaling.to_data_units(theta)
     name = "logistic" if classes else "ridge"
     return Fitted(Model(name=name), coef, intercept, classes)  # type: ignore[arg-type]

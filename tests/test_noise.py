@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ooc_train.models.noise import NoiseScale, NoiseSums, noise_scales
+from ooc_train.solvers.base import advance, start
 from ooc_train.solvers.newton import Newton
 from ooc_train.store.jobs.synthetic import make_data
 from ooc_train.stream.inputs import read_inputs
@@ -27,7 +28,7 @@ every_case = pytest.mark.parametrize("settings", CASES, ids=lambda s: ", ".join(
 def points(case: Case, models: int = 2) -> np.ndarray:
     """Some parameters, and those of a model that knows nothing."""
     problem = case.problem
-    theta = np.random.default_rng(5).normal(size=(models, *problem.zeros().shape))
+    theta = np.random.default_rng(5).normal(size=(models, *problem.initial().shape))
     theta[-1] = 0.0
     if not problem.fit_intercept:
         theta[..., -1] = 0.0
@@ -58,7 +59,7 @@ def direct(case: Case, theta: np.ndarray) -> NoiseScale:
 
 def measured(case: Case, theta: np.ndarray) -> list[NoiseScale]:
     problem = case.problem
-    work = NoiseSums(problem.sums(theta, gradients=len(theta)), problem.fit_intercept)
+    work = NoiseSums(problem.reduction(theta, gradients=len(theta)), problem.fit_intercept)
     found = noise_scales(problem, stream(case.source).reduce(work), theta)
     assert found is not None
     return found
@@ -99,7 +100,7 @@ def test_larger_leaves_say_the_same_in_the_mean(settings, partition_rows):
 @every_case
 def test_it_rides_on_the_sums_and_changes_none_of_their_bits(settings):
     case = make_case(**settings)
-    losses = case.problem.sums(points(case), gradients=2)
+    losses = case.problem.reduction(points(case), gradients=2)
     alone = stream(case.source).reduce(losses)
     with_noise = stream(case.source).reduce(NoiseSums(losses, case.problem.fit_intercept))
     assert with_noise.keys() - alone.keys() == {"partition_squares", "squared_rows"}
@@ -109,13 +110,13 @@ def test_it_rides_on_the_sums_and_changes_none_of_their_bits(settings):
 def test_squared_norms_of_rows_are_those_that_rows_have_one_by_one():
     case = make_case("multinomial", 3, rows=40, partition_rows=1)
     theta = points(case)
-    work = NoiseSums(case.problem.sums(theta, gradients=2))
+    work = NoiseSums(case.problem.reduction(theta, gradients=2))
     found = stream(case.source).reduce(work)["partition_squares"]
     for m in range(2):
         gradients = [
             case.problem.gradient(
                 stream(Cut(case.source.X[[i]], case.y[[i]])).reduce(
-                    case.problem.sums(theta[m : m + 1])
+                    case.problem.reduction(theta[m : m + 1])
                 )
             )
             for i in range(40)
@@ -125,18 +126,18 @@ def test_squared_norms_of_rows_are_those_that_rows_have_one_by_one():
 
 def test_one_leaf_says_nothing():
     case = make_case(rows=9, partition_rows=20)
-    work = NoiseSums(case.problem.sums(points(case), gradients=2))
+    work = NoiseSums(case.problem.reduction(points(case), gradients=2))
     assert noise_scales(case.problem, stream(case.source).reduce(work), points(case)) is None
 
 
 def test_where_the_gradient_is_lost_in_the_noise_the_scale_has_no_end():
     case = make_case(rows=2000, partition_rows=20)
     passes, solver = stream(case.source), Newton(tol=1e-10)
-    state = solver.start(case.problem, passes, case.problem.zeros())
+    state = start(solver, case.problem, passes, case.problem.initial())
     while not state.converged:
-        state = solver.step(case.problem, passes, state)
-    (at_the_end,) = measured(case, state.theta[None])
-    (at_zero,) = measured(case, np.zeros((1, *state.theta.shape)))
+        state = advance(solver, case.problem, passes, state)
+    (at_the_end,) = measured(case, state.params[None])
+    (at_zero,) = measured(case, np.zeros((1, *state.params.shape)))
     assert at_the_end.rows > 2000
     assert at_zero.rows < 200
     assert NoiseScale(1.0, -1e-9).rows == math.inf
@@ -153,7 +154,7 @@ def test_of_a_store_of_chunks_it_is_about_what_the_rows_say(tmp_path):
     assert block.y is not None
     rows = replace(case.source, X=block.X.copy(), y=block.y.copy(), weight=None)
     theta = points(case)[:1] * 0.1
-    work = NoiseSums(problem.sums(theta), problem.fit_intercept)
+    work = NoiseSums(problem.reduction(theta), problem.fit_intercept)
     found = noise_scales(problem, stream(source).reduce(work), theta)
     assert found is not None
     expected = direct(Case(problem, rows), theta[0])

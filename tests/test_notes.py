@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ooc_train.models.linear import LinearProblem
 from ooc_train.models.settings import Model
 from ooc_train.runs.events import Ended, Noted, Started, Stepped, Stop
-from ooc_train.solvers import lbfgs, newton
+from ooc_train.solvers import lbfgs
 from ooc_train.stream.inputs import read_inputs
 from ooc_train.training.loop import train
 from tests.streams import write_store
@@ -108,11 +109,11 @@ def test_a_sample_that_newton_begins_at_is_told_of(tmp_path):
 
 @pytest.mark.parametrize(
     ("solver", "method", "text"),
-    [("newton", newton, "shortened to"), ("lbfgs", lbfgs, "shorter ones, ")],
+    [("newton", LinearProblem, "shortened to"), ("lbfgs", lbfgs, "shorter ones, ")],
 )
 def test_a_step_that_is_shortened_is_told_of(monkeypatch, solver, method, text):
     # A direction that is far too long.
-    name = "newton_direction" if solver == "newton" else "_direction"
+    name = "direction" if solver == "newton" else "_direction"
     exact = getattr(method, name)
 
     def far(*given: Any) -> Any:

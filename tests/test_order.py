@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ooc_train.core import partitions
 from ooc_train.stream import order
 
 
@@ -56,7 +57,7 @@ def test_the_order_is_the_one_that_was_published():
 @given(replicas=st.integers(1, 9), more=st.integers(0, 500), group_bytes=st.integers(0, 2**31))
 def test_rounds_give_each_lane_about_as_much(replicas, more, group_bytes):
     n = replicas + more
-    rounds = order.rounds(n, group_bytes, replicas)
+    rounds = partitions.rounds(n, group_bytes, replicas)
     # One after another, none left out.
     flat = [cut for cuts in rounds for cut in cuts]
     assert [a for a, _ in flat] == [0, *(b for _, b in flat[:-1])]
@@ -70,12 +71,12 @@ def test_rounds_give_each_lane_about_as_much(replicas, more, group_bytes):
 
 def test_the_rounds_are_those_that_were_published():
     # They change what replicas learn, as the order does.
-    assert order.rounds(11, 2**29, 2) == [[(0, 2), (2, 5)], [(5, 8), (8, 11)]]
+    assert partitions.rounds(11, 2**29, 2) == [[(0, 2), (2, 5)], [(5, 8), (8, 11)]]
 
 
 @given(n=st.integers(1, 10_000), wanted=st.integers(1, 200))
 def test_a_spread_is_even(n, wanted):
-    chunks = np.array(order.spread(n, wanted))
+    chunks = np.array(partitions.spread(n, wanted))
     assert len(chunks) == min(n, wanted)
     assert chunks[0] >= 0
     assert chunks[-1] < n
@@ -86,4 +87,4 @@ def test_a_spread_is_even(n, wanted):
 
 @pytest.mark.parametrize("n", [1, 2, 64])
 def test_a_spread_of_all_is_all(n):
-    assert order.spread(n, 1000) == tuple(range(n))
+    assert partitions.spread(n, 1000) == tuple(range(n))

@@ -29,7 +29,7 @@ from ooc_train.stream.plan import Processes, Requirements, make_plan
 from tests.streams import Cut, Shuffled, make_case, same_bits, stream, write_store
 
 CASE = make_case("multinomial", 3, rows=233, weighted=True, class_weight=True, partition_rows=5)
-THETA = np.random.default_rng(3).normal(size=(1, *CASE.problem.zeros().shape))
+THETA = np.random.default_rng(3).normal(size=(1, *CASE.problem.initial().shape))
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -64,7 +64,7 @@ def test_cutting_a_reduce_into_tasks_does_not_change_a_bit(
 ):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ooc_train.stream.sources._GROUP_BYTES", group_bytes)
-        work = CASE.problem.sums(THETA, **how)
+        work = CASE.problem.reduction(THETA, **how)
         expected = stream(source, task_groups=1, window=1).reduce(work)
         found = stream(
             source,
@@ -78,7 +78,7 @@ def test_cutting_a_reduce_into_tasks_does_not_change_a_bit(
 
 
 def test_stripes_do_change_bits_so_that_the_test_above_can_see_it(source, monkeypatch):
-    work = CASE.problem.sums(THETA)
+    work = CASE.problem.reduction(THETA)
     found = []
     for group_bytes in (1, 5 * 32 * 3, 5 * 32 * 1000):
         monkeypatch.setattr("ooc_train.stream.sources._GROUP_BYTES", group_bytes)
@@ -102,7 +102,7 @@ def test_cutting_the_rows_into_chunks_and_shards_changes_rounding_only(
         path, CASE.source.X, CASE.y[:, 0].astype(int), CASE.source.weight,
         chunk_rows=chunk_rows, shard_chunks=shard_chunks, codec=codec,
     )  # fmt: skip
-    work = CASE.problem.sums(THETA, hessian=hessian)
+    work = CASE.problem.reduction(THETA, hessian=hessian)
     found = stream(read_inputs(path, classifier=True).source).reduce(work)
     expected = stream(CASE.source).reduce(work)
     assert found["rows"] == expected["rows"] == 233
@@ -112,7 +112,7 @@ def test_cutting_the_rows_into_chunks_and_shards_changes_rounding_only(
 
 
 def test_rows_in_memory_have_the_bits_of_a_store_cut_alike(source):
-    work = CASE.problem.sums(THETA)
+    work = CASE.problem.reduction(THETA)
     case = CASE.source
     memory = Cut(case.X, case.y, case.weight, rows=5, group=source.group_partitions)
     assert same_bits(stream(memory).reduce(work), stream(source).reduce(work))
@@ -133,7 +133,7 @@ def test_a_sample_of_leaves_is_the_sum_over_them(partitions):
 def test_what_was_spent_counts_every_row_once():
     seen: list[int] = []
     passes = Stream(CASE.source, Inline(), stream(CASE.source)._config, seen.append)
-    passes.reduce(CASE.problem.sums(THETA))
+    passes.reduce(CASE.problem.reduction(THETA))
     assert passes.timings.rows == sum(seen) == 233
     assert passes.timings.computing > 0
     assert Timings(1, 2.0, 3.0) + Timings(10, 20.0, 30.0) == Timings(11, 22.0, 33.0)
@@ -239,10 +239,10 @@ class Seen:
         raise NotImplementedError  # of one replica
 
 
-def seen(source, *, seed=0, epoch=0, shuffle_chunks=1, shuffled=True, **config):
+def seen(source, *, seed=0, epoch=0, shuffle_chunks=1, **config):
     state = {"rows": np.full(ROWS, -1.0), "at": np.zeros((), int), "finished": np.zeros((), int)}
     (after,) = stream(source, **config).scan(
-        Seen(), [state], seed=seed, epoch=epoch, shuffle_chunks=shuffle_chunks, shuffled=shuffled
+        Seen(), [state], seed=seed, epoch=epoch, shuffle_chunks=shuffle_chunks
     )
     assert after["finished"] == 1
     assert state["at"] == 0  # the state that the driver holds stays as it was
@@ -289,7 +289,7 @@ def test_chunks_mix_row_by_row_and_only_within_their_group(shuffle_chunks):
 
 
 def test_a_scan_in_order_takes_rows_as_they_lie():
-    assert seen(numbered(), shuffled=False).tolist() == list(range(ROWS))
+    assert seen(numbered(), seed=None).tolist() == list(range(ROWS))
 
 
 def test_a_scan_asks_ahead_for_what_a_disk_is_slow_to_bring(monkeypatch, tmp_path):

@@ -17,6 +17,7 @@ from ooc_train.core.units import parse_bytes
 from ooc_train.errors import CeilingExceeded
 from ooc_train.memory.ceiling import START_BYTES, Ceiling
 from ooc_train.models.settings import Model
+from ooc_train.solvers.base import advance, start
 from ooc_train.store.format.arrays import ArrayLayout
 from ooc_train.stream.dask_arrays import dask_source
 from ooc_train.stream.executors import Inline
@@ -24,7 +25,7 @@ from ooc_train.stream.inputs import read_inputs
 from ooc_train.stream.passes import PassConfig, Stream, _shares
 from ooc_train.stream.plan import Processes, Requirements, make_plan
 from ooc_train.stream.sources import StoreSource
-from ooc_train.training.loop import Task, scaling_of
+from ooc_train.training.task import Task, scaling_of
 from tests.accesses import accesses
 from tests.streams import make_case, same_bits, write_store
 
@@ -331,12 +332,12 @@ import sys
 from ooc_train.memory.processes import measure
 from ooc_train.models.settings import Model
 from ooc_train.stream.inputs import read_inputs
-from ooc_train.training.loop import Task
+from ooc_train.training.task import Task
 
 before = measure().peak
 task = Task.of(Model(name="logistic"), read_inputs(sys.argv[1], classifier=True))
 requirements = task.requirements()
-print(task.solver_name, requirements.partition, requirements.parameters, measure().peak - before)
+print(task.solver.name, requirements.partition, requirements.parameters, measure().peak - before)
 """
 
 
@@ -502,11 +503,11 @@ def test_what_is_learned_is_the_same_under_any_plan(written, name, number, room,
             plan.validate()
             passes = Stream(inputs.source, Inline(), plan.config)
             problem = replace(task.problem, scaling=scaling_of(task, passes))
-            state = task.solver.start(problem, passes, problem.zeros())
+            state = start(task.solver, problem, passes, problem.initial())
             for _ in range(2):
-                state = task.solver.step(problem, passes, state)
+                state = advance(task.solver, problem, passes, state)
             rows = np.array(passes.timings.rows)
-            found.append({"theta": state.theta, "loss": np.array(state.loss), "rows": rows})
+            found.append({"theta": state.params, "loss": np.array(state.loss), "rows": rows})
     assert same_bits(*found)
 
 

@@ -17,11 +17,17 @@ from ooc_train.objective.scaling import Scaling
 from ooc_train.optimizers import OPTIMIZERS
 from ooc_train.solvers import lbfgs, newton, updates
 from ooc_train.solvers import learning_rate as rates
-from ooc_train.solvers.base import State
+from ooc_train.solvers.base import State, advance, start
 from ooc_train.solvers.gram import Gram, solve
 from ooc_train.solvers.lbfgs import LBFGS
-from ooc_train.solvers.learning_rate import automatic_rate, certain_gain
-from ooc_train.solvers.newton import Newton, newton_direction
+from ooc_train.solvers.learning_rate import (
+    automatic_rate,
+    certain_gain,
+    gain_requests,
+    normalised_rate,
+    rate_request,
+)
+from ooc_train.solvers.newton import Newton
 from ooc_train.solvers.updates import Updates
 from tests.streams import Case, Cut, make_case, same_bits, stream
 
@@ -35,17 +41,17 @@ def _compiled():
 def run(solver, case: Case, *, steps=60, theta=None):
     """The state at the tolerance, which has to be met."""
     passes = stream(case.source)
-    start = case.problem.zeros() if theta is None else theta
-    state = solver.start(case.problem, passes, start)
+    params = case.problem.initial() if theta is None else theta
+    state = start(solver, case.problem, passes, params)
     while not state.converged:
-        state = solver.step(case.problem, passes, state)
+        state = advance(solver, case.problem, passes, state)
         assert state.n_iter <= steps, f"{solver} takes more than {steps} steps"
     return state
 
 
 def evaluate(case: Case, theta, **how):
-    work = case.problem.sums(theta[None], **how)
-    return case.problem.evaluation(stream(case.source).reduce(work), theta[None])
+    work = case.problem.reduction(theta[None], **how)
+    return case.problem.read(stream(case.source).reduce(work), theta[None])
 
 
 def conditioned(case: Case) -> Case:
@@ -54,7 +60,7 @@ def conditioned(case: Case) -> Case:
     if problem.standardize:
         return case
     wide = problem.scaling.widened(
-        problem.penalty.l2 / (problem.loss.require_bound() * problem.total_weight)
+        problem.penalty.l2 / (float(problem.bound or 1.0) * problem.total_weight)
     )
     return Case(replace(problem, scaling=wide), case.source)
 
@@ -97,11 +103,11 @@ def least_squares_case(X, y, weight=None, *, l2=0.0, fit_intercept=True, scaling
 def test_gram_solves_the_normal_equations_in_one_pass(outputs, settings: dict[str, Any]):
     case = make_case("squared", outputs, **settings)
     passes = stream(case.source)
-    state = Gram().step(case.problem, passes, Gram().start(case.problem, passes, np.empty(0)))
+    state = advance(Gram(), case.problem, passes, start(Gram(), case.problem, passes, np.empty(0)))
     assert passes.timings.rows == case.source.n_rows
     assert (state.n_iter, state.updates, state.converged) == (1, 1, True)
-    now = evaluate(case, state.theta)
-    size = np.abs(evaluate(case, case.problem.zeros()).gradient).max()
+    now = evaluate(case, state.params)
+    size = np.abs(evaluate(case, case.problem.initial()).gradient).max()
     np.testing.assert_allclose(now.gradient, 0.0, atol=1e-10 * size)
     assert state.loss == pytest.approx(now.loss, rel=1e-9, abs=1e-12 * size)
 
@@ -126,7 +132,7 @@ def test_columns_that_depend_on_one_another_give_the_answer_of_least_norm(fit_in
     y = rng.normal(size=(90, 2)) + free[:, :2]
     weight = rng.uniform(0.1, 2, 90) if weighted else None
     case = least_squares_case(X, y, weight, fit_intercept=fit_intercept)
-    coef, intercept = case.problem.scaling.to_data_units(run(Gram(), case).theta)
+    coef, intercept = case.problem.scaling.to_data_units(run(Gram(), case).params)
     due, due_intercept = minimum_norm(X, y, weight, fit_intercept=fit_intercept)
     np.testing.assert_allclose(coef, due, rtol=1e-8, atol=1e-9)
     np.testing.assert_allclose(intercept, due_intercept, rtol=1e-8, atol=1e-8)
@@ -136,7 +142,7 @@ def test_more_columns_than_rows_give_the_answer_of_least_norm():
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(12, 30)) * np.geomspace(0.1, 10, 30), rng.normal(size=(12, 1))
     case = least_squares_case(X, y)
-    coef, intercept = case.problem.scaling.to_data_units(run(Gram(), case).theta)
+    coef, intercept = case.problem.scaling.to_data_units(run(Gram(), case).params)
     due, due_intercept = minimum_norm(X, y)
     np.testing.assert_allclose(coef, due, rtol=1e-7, atol=1e-9)
     np.testing.assert_allclose(intercept, due_intercept, rtol=1e-7, atol=1e-9)
@@ -156,7 +162,7 @@ def test_scales_from_a_millionth_to_a_million_and_means_a_million_times_the_spre
         X[:40].mean(axis=0), X[:40].std(axis=0), centre=True
     )
     case = least_squares_case(X, y, scaling=near)
-    theta = run(Gram(), case).theta
+    theta = run(Gram(), case).params
     coef, _ = case.problem.scaling.to_data_units(theta)
     due, _ = minimum_norm((X - means) / scales, y)
     np.testing.assert_allclose(coef[0, :5] * scales[:5], due[0, :5], rtol=1e-7)
@@ -174,7 +180,7 @@ def test_weights_lose_no_digits_where_y_lies_far_from_zero(shift):
     noise = X @ rng.normal(size=(3, 2)) + rng.normal(size=(500, 2))
     near, far = (least_squares_case(X, noise + by) for by in (0.0, [shift, -shift]))
     at_zero, away = run(Gram(), near), run(Gram(), far)
-    np.testing.assert_allclose(away.theta[:, :-1], at_zero.theta[:, :-1], rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(away.params[:, :-1], at_zero.params[:, :-1], rtol=1e-6, atol=1e-7)
     if shift <= 1e4:  # the loss is a difference of squares of y
         assert away.loss == pytest.approx(at_zero.loss, rel=1e-6)
 
@@ -186,7 +192,7 @@ def test_an_almost_singular_ridge_is_solved_all_the_same():
     y = (a + rng.normal(size=200))[:, None]
     for l2 in (1e-300, 1e-14, 1e-6):
         case = least_squares_case(X, y, l2=l2)
-        coef, _ = case.problem.scaling.to_data_units(run(Gram(), case).theta)
+        coef, _ = case.problem.scaling.to_data_units(run(Gram(), case).params)
         np.testing.assert_allclose(coef, minimum_norm(X, y)[0], rtol=1e-5)
 
 
@@ -214,10 +220,10 @@ def test_newton_and_lbfgs_find_the_same_optimum(loss, outputs, settings):
     case = conditioned(make_case(loss, outputs, rows=203, **settings))
     exact = run(Newton(tol=1e-9), case, steps=12)
     limited = run(LBFGS(tol=1e-9), case, steps=150)
-    now, then = evaluate(case, exact.theta), evaluate(case, limited.theta)
+    now, then = evaluate(case, exact.params), evaluate(case, limited.params)
     for at in (now, then):
         assert np.abs(at.gradient).max() <= 1.01e-9 * case.problem.total_weight
-    difference = exact.theta - limited.theta
+    difference = exact.params - limited.params
     if loss == "multinomial":  # of the intercepts only differences say anything
         difference[:, -1] -= difference[:, -1].mean()
     np.testing.assert_allclose(difference, 0.0, atol=1e-5)
@@ -227,7 +233,7 @@ def test_newton_and_lbfgs_find_the_same_optimum(loss, outputs, settings):
 def test_lbfgs_solves_least_squares_as_gram_does():
     case = make_case("squared", 2, weighted=True)
     np.testing.assert_allclose(
-        run(LBFGS(tol=1e-10), case).theta, run(Gram(), case).theta, atol=1e-7
+        run(LBFGS(tol=1e-10), case).params, run(Gram(), case).params, atol=1e-7
     )
 
 
@@ -260,7 +266,7 @@ def far(rare):
         total_weight=float(SAMPLE),
         penalty=Penalty(l2=rare.problem.penalty.l2 / 20),
     )
-    return run(Newton(tol=1e-10), Case(problem, part), steps=60).theta
+    return run(Newton(tol=1e-10), Case(problem, part), steps=60).params
 
 
 @pytest.mark.slow
@@ -271,7 +277,7 @@ def test_unguarded_steps_run_away_where_newton_converges(rare, far):
             now = evaluate(rare, theta, hessian=True)
             objectives.append(now.objective)
             assert now.hessian is not None
-            theta = theta + newton_direction(rare.problem, now.gradient, now.hessian)
+            theta = theta + rare.problem.direction(now.gradient, now.hessian)
     assert objectives[1] > 100 * objectives[0]  # so much worse that no later step mends it
     assert objectives[2] > 100 * objectives[0]
     state = run(Newton(tol=1e-8), rare, theta=far, steps=60)
@@ -282,14 +288,14 @@ def test_unguarded_steps_run_away_where_newton_converges(rare, far):
 def test_newton_takes_few_passes_from_a_sample_of_its_own(rare, monkeypatch):
     monkeypatch.setattr(newton, "_SAMPLE_ROWS_PER_PARAMETER", 20)
     passes, solver = stream(rare.source), Newton(tol=1e-6)
-    state = solver.start(rare.problem, passes, rare.problem.zeros())
+    state = start(solver, rare.problem, passes, rare.problem.initial())
     looked = passes.timings.rows
     assert 0 < looked <= newton._SAMPLE_ITERATIONS * 900
     assert (state.n_iter, state.converged) == (0, False)
     while not state.converged:
-        state = solver.step(rare.problem, passes, state)
+        state = advance(solver, rare.problem, passes, state)
     assert passes.timings.rows <= looked + 12 * MANY
-    norm = np.abs(evaluate(rare, state.theta).gradient).max() / MANY
+    norm = np.abs(evaluate(rare, state.params).gradient).max() / MANY
     assert norm <= 1e-6
 
 
@@ -316,91 +322,93 @@ def test_newton_does_not_crawl_where_its_sample_lacks_outliers(seed):
     )
     case = conditioned(Case(problem, Cut(X, y, rows=100, group=10)))
     passes, solver = stream(case.source), Newton(tol=1e-4)
-    state = solver.start(case.problem, passes, case.problem.zeros())
+    state = start(solver, case.problem, passes, case.problem.initial())
     assert state.note.startswith("begins at the optimum of a sample")
     while not state.converged:
-        state = solver.step(case.problem, passes, state)
+        state = advance(solver, case.problem, passes, state)
         assert passes.timings.rows <= 9 * n
-    cold = State(case.problem.zeros())
+    cold = State(case.problem.initial())
     while not cold.converged:
-        cold = solver.step(case.problem, passes, cold)
+        cold = advance(solver, case.problem, passes, cold)
     assert state.n_iter <= cold.n_iter + 2
     assert state.loss <= cold.loss + 1e-4
 
 
 def test_newton_begins_where_it_is_told_to(rare):
-    theta, passes = rare.problem.zeros() + 0.1, stream(rare.source)
-    state = Newton(tol=1e-6).start(rare.problem, passes, theta)
-    assert (state.theta is theta, passes.timings.rows) == (True, 0)
+    theta, passes = rare.problem.initial() + 0.1, stream(rare.source)
+    state = start(Newton(tol=1e-6), rare.problem, passes, theta)
+    assert (state.params is theta, passes.timings.rows) == (True, 0)
 
 
 def test_the_gradient_of_a_sample_is_measured_by_the_sample(rare):
     partitions = (3, 77, 150)
-    state = Newton()._iterate(
-        rare.problem, stream(rare.source), State(rare.problem.zeros()), partitions
+    params = rare.problem.initial()
+    sums = stream(rare.source).reduce(
+        rare.problem.reduction(params[None], hessian=True), partitions
     )
+    state = Newton().tell(rare.problem, rare.source, State(params), sums)
     rows = np.concatenate(
         [np.arange(MANY)[100 * partition : 100 * partition + 100] for partition in partitions]
     )
     part = Case(rare.problem, Cut(rare.source.X[rows], rare.source.y[rows]))
-    due = np.abs(evaluate(part, rare.problem.zeros()).gradient).max() / 300
+    due = np.abs(evaluate(part, rare.problem.initial()).gradient).max() / 300
     assert state.gradient_norm == pytest.approx(due, rel=1e-10)
 
 
 def test_a_small_data_set_is_its_own_sample():
     case = make_case("logistic")
     passes = stream(case.source)
-    state = Newton().start(case.problem, passes, case.problem.zeros())
+    state = start(Newton(), case.problem, passes, case.problem.initial())
     assert passes.timings.rows == 0
-    assert not state.theta.any()
+    assert not state.params.any()
 
 
 def test_a_step_that_is_too_long_is_shortened_until_it_is_not(monkeypatch):
     case = make_case("logistic", rows=203)
     expected = run(Newton(tol=1e-9), case)
-    direct = newton.newton_direction
+    direct = LinearProblem.direction
     lengths: list[float] = []
 
     def too_long(problem, gradient, hessian):
         return 5.0 * direct(problem, gradient, hessian)
 
-    shorten = newton._shorten
+    shorten = newton._shortened
 
-    def noted(search, objectives):
-        short = shorten(search, objectives)
-        assert short is not None
-        lengths.append(short.length / search.length)
+    def noted(state, objectives):
+        short = shorten(state, objectives)
+        assert not short.stalled
+        lengths.append(short.memory["length"] / state.memory["length"])
         return short
 
-    monkeypatch.setattr(newton, "newton_direction", too_long)
-    monkeypatch.setattr(newton, "_shorten", noted)
+    monkeypatch.setattr(LinearProblem, "direction", too_long)
+    monkeypatch.setattr(newton, "_shortened", noted)
     state = run(Newton(tol=1e-6), case, steps=100)
     assert set(lengths) <= {*newton._SHORTER, newton._SHORTER[-1] ** 2}
     assert lengths
     np.testing.assert_allclose(
-        evaluate(case, state.theta).objective, evaluate(case, expected.theta).objective, rtol=1e-6
+        evaluate(case, state.params).objective, evaluate(case, expected.params).objective, rtol=1e-6
     )
 
 
 @pytest.mark.parametrize(
     ("solver", "module", "name"),
-    [(Newton(tol=1e-9), newton, "newton_direction"), (LBFGS(tol=1e-12), lbfgs, "_direction")],
+    [(Newton(tol=1e-9), LinearProblem, "direction"), (LBFGS(tol=1e-12), lbfgs, "_direction")],
 )
 def test_where_no_step_helps_the_last_good_parameters_are_kept(solver, module, name, monkeypatch):
     case = make_case("logistic")
     passes = stream(case.source)
-    state = solver.start(case.problem, passes, case.problem.zeros())
+    state = start(solver, case.problem, passes, case.problem.initial())
     for _ in range(2):
-        state = solver.step(case.problem, passes, state)
+        state = advance(solver, case.problem, passes, state)
     direct = getattr(module, name)
     monkeypatch.setattr(module, name, lambda *a: -direct(*a))
-    good = state = solver.step(case.problem, passes, state)
+    good = state = advance(solver, case.problem, passes, state)
     while not state.stalled:
         assert not state.converged
-        state = solver.step(case.problem, passes, state)
+        state = advance(solver, case.problem, passes, state)
     assert state.stalled == "no step lowers the objective by more than rounding"
     assert (state.n_iter, state.loss) == (good.n_iter, good.loss)
-    np.testing.assert_array_equal(state.theta, good.theta)
+    np.testing.assert_array_equal(state.params, good.params)
     assert passes.timings.rows <= 12 * case.source.n_rows
 
 
@@ -411,10 +419,10 @@ def test_the_loss_of_a_state_is_that_of_its_parameters(solver, loss, outputs):
     if isinstance(solver, str):
         solver = updates_solver(case, 203, solver)
     passes = stream(case.source)
-    state = solver.start(case.problem, passes, case.problem.zeros())
+    state = start(solver, case.problem, passes, case.problem.initial())
     for taken in range(6):
-        state = solver.step(case.problem, passes, state)
-        now = evaluate(case, state.theta)
+        state = advance(solver, case.problem, passes, state)
+        now = evaluate(case, state.params)
         # The last step of Newton's is judged by the quadratic model.
         assert state.loss == pytest.approx(now.loss, rel=1e-7 if state.converged else 1e-12)
         if state.converged:
@@ -426,17 +434,17 @@ def test_the_loss_of_a_state_is_that_of_its_parameters(solver, loss, outputs):
 def test_a_start_that_is_no_number_is_refused(solver):
     case = make_case("logistic")
     with np.errstate(invalid="ignore"), pytest.raises(Diverged, match="is no number"):
-        run(solver, case, theta=case.problem.zeros() + np.inf)
+        run(solver, case, theta=case.problem.initial() + np.inf)
 
 
 @pytest.mark.parametrize("l2", [0.0, 0.7])
 @pytest.mark.parametrize("fit_intercept", [True, False])
 def test_the_direction_of_a_singular_hessian_is_that_of_least_norm(l2, fit_intercept):
     case = make_case("multinomial", 3, l2=l2, fit_intercept=fit_intercept)
-    now = evaluate(case, case.problem.zeros(), hessian=True)
+    now = evaluate(case, case.problem.initial(), hessian=True)
     assert now.hessian is not None
     kept = now.hessian.copy()
-    step = newton_direction(case.problem, now.gradient, now.hessian)
+    step = case.problem.direction(now.gradient, now.hessian)
     np.testing.assert_array_equal(now.hessian, kept)
     solved = now.hessian @ step.ravel()
     np.testing.assert_allclose(solved, -now.gradient.ravel(), atol=1e-8)
@@ -451,7 +459,7 @@ def test_columns_that_depend_on_one_another_do_not_stop_newton():
     double = Case(replace(case.problem, scaling=scaling), Cut(X, case.y))
     alone, together = run(Newton(tol=1e-9), case), run(Newton(tol=1e-9), double)
     assert together.loss == pytest.approx(alone.loss, rel=1e-9)
-    assert together.theta[0, 0] == pytest.approx(together.theta[0, 4], rel=1e-6)
+    assert together.params[0, 0] == pytest.approx(together.params[0, 4], rel=1e-6)
 
 
 # ------------------------------------------------------------------------------------- lbfgs
@@ -462,7 +470,7 @@ def test_lbfgs_shortens_steps_that_are_too_long(monkeypatch):
     direct = lbfgs._direction
     monkeypatch.setattr(lbfgs, "_direction", lambda *a: 50.0 * direct(*a))
     state = run(LBFGS(tol=1e-6), case, steps=400)
-    assert np.abs(evaluate(case, state.theta).gradient).max() <= 1e-6 * case.problem.total_weight
+    assert np.abs(evaluate(case, state.params).gradient).max() <= 1e-6 * case.problem.total_weight
 
 
 @pytest.mark.parametrize("n_pairs", [1, 2, 5])
@@ -486,13 +494,13 @@ def test_the_direction_of_lbfgs_is_that_of_the_dense_updates(n_pairs):
 def test_lbfgs_never_climbs():
     case = make_case("multinomial", 3, rows=203)
     passes, solver = stream(case.source), LBFGS(tol=1e-8)
-    state = solver.start(case.problem, passes, case.problem.zeros())
+    state = start(solver, case.problem, passes, case.problem.initial())
     objectives = []
     while not state.converged:
-        state = solver.step(case.problem, passes, state)
-        objectives.append(evaluate(case, state.theta).objective)
+        state = advance(solver, case.problem, passes, state)
+        objectives.append(evaluate(case, state.params).objective)
     assert (np.diff(objectives) <= 1e-9).all()
-    assert len(state.memory.pairs) <= solver.history
+    assert len(state.memory["pairs"]) <= solver.history
 
 
 # ----------------------------------------------------------------------------------- updates
@@ -500,7 +508,23 @@ def test_lbfgs_never_climbs():
 
 def updates_solver(case: Case, batch_size, rule="sgd", learning_rate: Any = "auto", **how):
     settings = {"tol": 1e-9, "seed": 3, "shuffle_chunks": case.source.n_partitions} | how
-    return Updates(rule, batch_size, learning_rate, **settings)
+    return Updates(OPTIMIZERS[rule](), batch_size, learning_rate, **settings)
+
+
+def rate_of(rule, problem, source, batch_size, per_epoch):
+    """The learning rate "auto"."""
+    optimizer, rows = OPTIMIZERS[rule](), stream(source)
+    if optimizer.normalised:
+        return normalised_rate(problem.n_features, batch_size, per_epoch)
+    (sums,) = rows.sums([rate_request(problem, source)])
+    return automatic_rate(optimizer, problem, source, sums, batch_size, per_epoch)
+
+
+def gain_at(problem, source, params):
+    """What can be gained for certain."""
+    return certain_gain(
+        problem, stream(source).sums(gain_requests(problem, source, params)), params
+    )
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 101])
@@ -523,27 +547,25 @@ def test_the_automatic_rate_is_the_formula(loss, outputs, batch_size, settings):
     beta = {"squared": 1.0, "logistic": 0.25, "multinomial": 0.5}[loss]
     curvature = beta * (square + (batch_size - 1) * largest) / batch_size
     due = 1 / (curvature + problem.theta_penalty.l2.max() / problem.total_weight)
-    rate = automatic_rate(
-        OPTIMIZERS["sgd"](), problem, stream(case.source), batch_size, 101 / batch_size
-    )
+    rate = rate_of("sgd", problem, case.source, batch_size, 101 / batch_size)
     assert rate.eta0 == pytest.approx(due, rel=1e-10)
     # What of the bound is there for noise, falls; the squared loss needs no such fall.
     share = beta * square / batch_size * due
     falls = loss != "squared" and batch_size < 101
-    assert rate.noise == (pytest.approx(share, rel=1e-10) if falls else 0.0)
+    assert rate.schedule.noise == (pytest.approx(share, rel=1e-10) if falls else 0.0)
     # 10 rows a parameter of an output are more than a twentieth of the epoch.
-    assert rate.horizon == max(1.0, 10 * 5 / batch_size)
-    longer = automatic_rate(OPTIMIZERS["sgd"](), problem, stream(case.source), batch_size, 1e6)
-    assert longer.horizon == 5e4
+    assert rate.schedule.fall == max(1.0, 10 * 5 / batch_size)
+    longer = rate_of("sgd", problem, case.source, batch_size, 1e6)
+    assert longer.schedule.fall == 5e4
 
 
 def test_the_automatic_rate_of_very_wide_rows_is_bounded_without_a_matrix(monkeypatch):
     case = make_case("logistic", l2=0.0)
-    narrow = automatic_rate(OPTIMIZERS["sgd"](), case.problem, stream(case.source), 10, 10.0).eta0
+    narrow = rate_of("sgd", case.problem, case.source, 10, 10.0).eta0
     monkeypatch.setattr(rates, "WIDEST", 3)
-    wide = automatic_rate(OPTIMIZERS["sgd"](), case.problem, stream(case.source), 10, 10.0).eta0
+    wide = rate_of("sgd", case.problem, case.source, 10, 10.0).eta0
     assert wide <= 2 * narrow
-    sums = updates_solver(case, 10).reductions(case.problem)[1].zeros()
+    sums = updates_solver(case, 10).holds(case.problem, case.source).reductions[1].zeros()
     assert max(array.size for array in sums.values()) == 1
 
 
@@ -552,20 +574,18 @@ def test_the_learning_rate_is_the_users_where_they_give_one():
     for rule in ("sgd", "adam"):
         for batch_size in (1, 10, 101):
             solver = updates_solver(case, batch_size, rule, 0.25)
-            memory = solver.start(case.problem, stream(case.source), case.problem.zeros()).memory
-            assert [memory.updates.rate(t) for t in (0, 1, 10**6)] == [0.25] * 3
+            state = start(solver, case.problem, stream(case.source), case.problem.initial())
+            scan = solver._scan(case.problem, case.source, solver._rate(state))
+            assert [scan.rate(t) for t in (0, 1, 10**6)] == [0.25] * 3
 
 
 def test_adams_rate_grows_with_the_batch_and_shrinks_with_the_features():
     case = make_case("logistic")
-    rate = [
-        automatic_rate(OPTIMIZERS["adam"](), case.problem, stream(case.source), b, 1e5).eta0
-        for b in (1, 4, 32, 100, 10**6)
-    ]
+    rate = [rate_of("adam", case.problem, case.source, b, 1e5).eta0 for b in (1, 4, 32, 100, 10**6)]
     np.testing.assert_allclose(np.array(rate[:3]) / 0.03, np.sqrt([1 / 32, 4 / 32, 1]))
     assert rate[3] < rate[4] == 0.25
     wide = replace(case.problem, scaling=Scaling(np.zeros(400), np.ones(400)))
-    assert automatic_rate(OPTIMIZERS["adam"](), wide, stream(case.source), 32, 1e5).eta0 == 0.015
+    assert rate_of("adam", wide, case.source, 32, 1e5).eta0 == 0.015
 
 
 @pytest.mark.parametrize("rule", ["sgd", "adam"])
@@ -578,16 +598,16 @@ def test_full_batch_descent_is_the_scan_with_one_batch_of_all_rows(loss, outputs
     passes = stream(case.source)
     for learning_rate in ("auto", 0.05):
         solver = updates_solver(case, 101, rule, learning_rate, tol=0.0)
-        state = solver.start(case.problem, passes, case.problem.zeros())
-        scan = state.memory.updates
-        scanned = scan.start(case.problem.zeros())
-        state = solver.step(case.problem, passes, state)
-        assert not state.theta.any()  # the first pass evaluates the start
+        state = start(solver, case.problem, passes, case.problem.initial())
+        scan = solver._scan(case.problem, case.source, solver._rate(state))
+        scanned = scan.start(case.problem.initial())
+        state = advance(solver, case.problem, passes, state)
+        assert not state.params.any()  # the first pass evaluates the start
         for epoch in range(6):
-            state = solver.step(case.problem, passes, state)
+            state = advance(solver, case.problem, passes, state)
             (scanned,) = passes.scan(scan, [scanned], seed=3, epoch=epoch, shuffle_chunks=10**6)
             model = scanned["theta" if rule == "sgd" else "average"]
-            np.testing.assert_allclose(state.theta, model, rtol=1e-9, atol=1e-12)
+            np.testing.assert_allclose(state.params, model, rtol=1e-9, atol=1e-12)
         assert scanned["counters"].tolist() == [0, 6, 6 * 101]
         assert state.updates == state.n_iter == 6
 
@@ -598,15 +618,15 @@ def test_descent_with_the_automatic_rate_goes_down_to_the_optimum(loss, outputs,
     case = conditioned(make_case(loss, outputs, **settings))
     solver = updates_solver(case, 101, tol=1e-4)
     passes = stream(case.source)
-    state = solver.start(case.problem, passes, case.problem.zeros())
+    state = start(solver, case.problem, passes, case.problem.initial())
     objectives = []
     while not state.converged:
-        state = solver.step(case.problem, passes, state)
-        objectives.append(evaluate(case, state.theta).objective)
+        state = advance(solver, case.problem, passes, state)
+        objectives.append(evaluate(case, state.params).objective)
     assert (np.diff(objectives) <= 1e-12 * objectives[0]).all()
-    found = evaluate(case, state.theta)
+    found = evaluate(case, state.params)
     assert np.abs(found.gradient).max() <= 1.01e-4 * case.problem.total_weight
-    best = evaluate(case, run(Newton(tol=1e-9), case).theta).objective
+    best = evaluate(case, run(Newton(tol=1e-9), case).params).objective
     assert objectives[0] > 1.1 * best  # there was a way to go
     left = (found.objective - best) / (objectives[0] - best)
     assert -1e-12 <= left <= 1e-5
@@ -629,14 +649,14 @@ def test_the_model_is_near_the_optimum_after_any_epoch(made, rule, batch_size):
     """And so wherever a run ends; 700 rows leave an incomplete batch of 600."""
     case = made()
     best = run(Newton(tol=1e-9), case) if case.problem.loss.name == "logistic" else None
-    lowest = evaluate(case, (best or run(Gram(), case)).theta).objective
+    lowest = evaluate(case, (best or run(Gram(), case)).params).objective
     solver = updates_solver(case, batch_size, rule, tol=0.0)
     passes = stream(case.source)
-    state = solver.start(case.problem, passes, case.problem.zeros())
+    state = start(solver, case.problem, passes, case.problem.initial())
     found = []
     for _ in range(40):
-        state = solver.step(case.problem, passes, state)
-        found.append(evaluate(case, state.theta).objective / lowest)
+        state = advance(solver, case.problem, passes, state)
+        found.append(evaluate(case, state.params).objective / lowest)
         assert not state.converged
         assert not state.stalled
     settled = {1: 2, 3: 1, 8: 1, 64: 3, 700: 20}[batch_size]
@@ -650,13 +670,13 @@ def test_the_model_is_near_the_optimum_after_any_epoch(made, rule, batch_size):
 def test_the_incomplete_last_batch_takes_a_step_in_proportion_to_its_rows(rows):
     case = make_case("squared", 1, rows=rows)
     case.source.y[-3:] += 1000 * (rows > 2000)  # type: ignore[index] # outliers, but in few rows
-    lowest = evaluate(case, run(Gram(), case).theta).objective
+    lowest = evaluate(case, run(Gram(), case).params).objective
     solver = updates_solver(case, 1000, tol=0.0)
     passes = stream(case.source)
-    state = solver.start(case.problem, passes, case.problem.zeros())
+    state = start(solver, case.problem, passes, case.problem.initial())
     for _ in range(100):
-        state = solver.step(case.problem, passes, state)
-    assert evaluate(case, state.theta).objective <= 1.01 * lowest
+        state = advance(solver, case.problem, passes, state)
+    assert evaluate(case, state.params).objective <= 1.01 * lowest
 
 
 @pytest.mark.parametrize("rule", ["sgd", "adam"])
@@ -665,16 +685,16 @@ def test_losses_of_epochs_are_the_models_and_the_running_mean_has_its_own_name(r
     case = make_case("logistic", rows=500, weighted=True)
     solver = updates_solver(case, batch_size, rule, tol=0.0)
     passes = stream(case.source)
-    state = solver.start(case.problem, passes, case.problem.zeros())
+    state = start(solver, case.problem, passes, case.problem.initial())
     counted: list[int] = []
     passes._on_rows = counted.append
     for epoch in range(3):
-        state = solver.step(case.problem, passes, state)
-        now = evaluate(case, state.theta)
+        state = advance(solver, case.problem, passes, state)
+        now = evaluate(case, state.params)
         assert state.loss == pytest.approx(now.loss, rel=1e-12)
         norm = np.abs(now.gradient).max() / case.problem.total_weight
         assert state.gradient_norm == pytest.approx(norm, rel=1e-9)
-        (replica,) = state.memory.states
+        (replica,) = state.memory["replicas"]
         assert state.progressive_loss == replica["sums"][0] / replica["sums"][1] != state.loss
         # What evaluates a model is no part of the passes.
         assert sum(counted) == (epoch + 1) * 500
@@ -686,16 +706,16 @@ def test_epochs_that_gain_nothing_end_the_learning():
     assert state.converged
     assert not state.stalled
     assert state.n_iter < 30
-    best = evaluate(case, run(Newton(tol=1e-9), case).theta).objective
-    assert evaluate(case, state.theta).objective <= 1.01 * best
+    best = evaluate(case, run(Newton(tol=1e-9), case).params).objective
+    assert evaluate(case, state.params).objective <= 1.01 * best
 
 
 def test_epochs_that_gain_nothing_far_from_the_optimum_are_no_convergence():
     case = make_case("logistic")
     solver, passes = updates_solver(case, 10, learning_rate=1e-7, tol=1e-3), stream(case.source)
-    state = solver.start(case.problem, passes, case.problem.zeros())
+    state = start(solver, case.problem, passes, case.problem.initial())
     for _ in range(3 * updates.PATIENCE):
-        state = solver.step(case.problem, passes, state)
+        state = advance(solver, case.problem, passes, state)
         assert not state.converged
         assert not state.stalled
 
@@ -707,16 +727,16 @@ def test_what_can_be_gained_for_certain_is_no_more_than_what_can_be_gained(loss,
         settings = settings | {"class_weight": False}
     case = make_case(loss, outputs, **settings)
     exact: Any = Gram() if loss == "squared" else Newton(tol=1e-10)
-    lowest = evaluate(case, run(exact, case).theta)
+    lowest = evaluate(case, run(exact, case).params)
     for scale in (0.0, 0.5, 3.0):
-        theta = scale * np.random.default_rng(1).normal(size=case.problem.zeros().shape)
+        theta = scale * np.random.default_rng(1).normal(size=case.problem.initial().shape)
         theta[:, -1] *= case.problem.fit_intercept
         left = evaluate(case, theta).objective - lowest.objective
-        gain = certain_gain(case.problem, stream(case.source), theta) * case.problem.total_weight
+        gain = gain_at(case.problem, case.source, theta) * case.problem.total_weight
         assert 0.05 * left * (scale == 0.0) < gain <= left * (1 + 1e-9)
         if loss == "squared":  # the bound is the curvature
             assert gain == pytest.approx(left, rel=0.02)
-    at_best = certain_gain(case.problem, stream(case.source), lowest.theta)
+    at_best = gain_at(case.problem, case.source, lowest.params)
     assert abs(at_best) <= 1e-9
 
 
@@ -733,10 +753,10 @@ def test_epochs_are_a_function_of_their_seed():
     found = []
     for seed in (3, 3, 4):
         passes, solver = stream(case.source), updates_solver(case, 5, seed=seed)
-        state = solver.start(case.problem, passes, case.problem.zeros())
+        state = start(solver, case.problem, passes, case.problem.initial())
         for _ in range(2):
-            state = solver.step(case.problem, passes, state)
-        found.append(state.memory.states[0])
+            state = advance(solver, case.problem, passes, state)
+        found.append(state.memory["replicas"][0])
     assert same_bits(found[0], found[1])
     assert not same_bits(found[0], found[2])
 
@@ -748,16 +768,16 @@ def test_works_are_no_smaller_than_what_passes_add_up(solver):
     passes = stream(case.source)
     reduce = passes.reduce
 
-    def noted(reduction, partitions=None, **_):
+    def noted(reduction, partitions=None, **how):
         for name, array in reduction.zeros().items():
             largest[name] = max(largest.get(name, 0), array.nbytes)
-        return reduce(reduction, partitions)
+        return reduce(reduction, partitions, **how)
 
     passes.reduce = noted  # type: ignore[method-assign]
-    state = solver.start(case.problem, passes, case.problem.zeros())
+    state = start(solver, case.problem, passes, case.problem.initial())
     while not state.converged:
-        state = solver.step(case.problem, passes, state)
-    reduction, *_ = solver.reductions(case.problem)
+        state = advance(solver, case.problem, passes, state)
+    reduction, *_ = solver.holds(case.problem, case.source).reductions
     assert {name: array.nbytes for name, array in reduction.zeros().items()} == largest
 
 
@@ -786,15 +806,15 @@ def held_by_steps(solver, case: Case, steps: int) -> int:
 
     passes.reduce = apart(passes.reduce)  # type: ignore[method-assign]
     passes.scan = apart(passes.scan)  # type: ignore[method-assign]
-    theta = case.problem.zeros()
+    theta = case.problem.initial()
     tracemalloc.start()
     try:
         begun = tracemalloc.get_traced_memory()[0]
-        state = solver.start(case.problem, passes, theta)
+        state = start(solver, case.problem, passes, theta)
         for _ in range(steps):
             look()
             sums = 0
-            state = solver.step(case.problem, passes, state)
+            state = advance(solver, case.problem, passes, state)
             look()
     finally:
         tracemalloc.stop()
@@ -811,9 +831,10 @@ def test_a_solver_has_slots_for_what_it_holds(name):
         "sgd in replicas": updates_solver(case, 8, tol=0.0, shuffle_chunks=1, replicas=3),
     }[name]
     held_by_steps(solver, case, 2)  # what is compiled or imported is there then
-    held = held_by_steps(solver, case, 16) / case.problem.zeros().nbytes
-    assert held <= solver.slots + 1
-    assert solver.slots <= 2.5 * held
+    held = held_by_steps(solver, case, 16) / case.problem.initial().nbytes
+    sets = solver.holds(case.problem, case.source).sets
+    assert held <= sets + 1
+    assert sets <= 2.5 * held
 
 
 @pytest.mark.parametrize("name", ["gram", "newton"])
@@ -825,5 +846,6 @@ def test_a_solver_has_room_for_what_it_makes_of_sums(name):
     solver: Any = Gram() if name == "gram" else Newton(tol=0.0)
     held_by_steps(solver, case, 1)
     held = held_by_steps(solver, case, 1 if name == "gram" else 3)
-    counted = solver.algebra(case.problem) + solver.slots * case.problem.zeros().nbytes
+    holdings = solver.holds(case.problem, case.source)
+    counted = holdings.algebra + holdings.sets * case.problem.initial().nbytes
     assert held <= counted <= 2 * held  # what LAPACK takes is not traced

@@ -21,7 +21,7 @@ from ooc_train.stream.classes import codes_of
 from ooc_train.stream.dask_arrays import dask_source
 from ooc_train.stream.inputs import read_inputs
 from ooc_train.stream.sources import ArraySource, StoreSource, concatenate
-from ooc_train.training.loop import Task
+from ooc_train.training.task import Task
 from tests.streams import Cut, make_case, same_bits, stream, write_store
 
 ROWS = 53
@@ -169,7 +169,7 @@ def test_foreign_groups_have_the_sums_of_the_rows(tmp_path, zarr_format, layout,
     inputs = read_inputs(path, classifier=True)
     assert inputs.source.n_rows == 157
     assert inputs.total_weight == pytest.approx(CASE.problem.total_weight, rel=1e-14)
-    work = CASE.problem.sums(THETA, hessian=True)
+    work = CASE.problem.reduction(THETA, hessian=True)
     found = stream(inputs.source).reduce(work)
     memory = Cut(X.astype(dtype[1:]), CASE.y, CASE.source.weight)
     expected = stream(memory).reduce(work)
@@ -307,8 +307,8 @@ def test_dask_arrays_have_the_sums_of_their_blocks(settings):
     ]
     source = dask_source(*arrays)
     assert (source.n_rows, source.n_partitions, source.partition_rows) == (50, 4, 20)
-    theta = np.random.default_rng(0).normal(size=(1, *case.problem.zeros().shape))
-    work = case.problem.sums(theta, hessian=True)
+    theta = np.random.default_rng(0).normal(size=(1, *case.problem.initial().shape))
+    work = case.problem.reduction(theta, hessian=True)
     found = stream(source, task_groups=1).reduce(work)
     for task_groups in (2, 4):
         assert same_bits(stream(source, task_groups=task_groups).reduce(work), found)

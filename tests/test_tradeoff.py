@@ -27,7 +27,8 @@ from ooc_train.runs.events import Event, Started
 from ooc_train.runtime.cluster import LocalCluster
 from ooc_train.store.jobs.synthetic import make_data
 from ooc_train.stream.inputs import read_inputs
-from ooc_train.training.loop import Task, train
+from ooc_train.training.loop import train
+from ooc_train.training.task import Task
 from tests.watch import watch
 
 SIZES: tuple[int | str, ...] = (1, 50, "chunk", "full")

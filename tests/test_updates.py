@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ooc_train.core import partitions
 from ooc_train.errors import Diverged, NonFiniteData
 from ooc_train.kernels import api as kernels
 from ooc_train.models.linear_updates import LinearUpdates
@@ -35,7 +36,7 @@ def rate(eta0: float, t: int) -> float:
 
 def learned(case: Case, batch_size: int, *, epochs=2, shuffle_chunks=2, **rule):
     updates = updates_of(case, batch_size, **rule)
-    state = updates.start(case.problem.zeros())
+    state = updates.start(case.problem.initial())
     for epoch in range(epochs):
         (state,) = stream(case.source).scan(
             updates, [state], seed=1, epoch=epoch, shuffle_chunks=shuffle_chunks
@@ -71,17 +72,17 @@ def test_an_epoch_is_one_step_down_the_mean_gradient_of_each_batch(
     case = make_case(loss, outputs, **settings)
     found = learned(case, batch_size, epochs=1, noise=1.0, eta0=0.05)
     # Said with the sums of the full-batch methods, a batch at a time.
-    problem, theta = case.problem, case.problem.zeros()
+    problem, theta = case.problem, case.problem.initial()
     share = problem.n_rows / problem.total_weight
     rows, progressive = rows_in_order(case, 1, 0, 2), 0.0
     batches = [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
     for t, batch in enumerate(batches):
         weight = None if case.source.weight is None else case.source.weight[batch]
         part = Cut(case.source.X[batch], case.y[batch], weight)
-        sums = stream(part).reduce(problem.sums(theta[None]))
+        sums = stream(part).reduce(problem.reduction(theta[None]))
         progressive += float(sums["loss"][0])
         with np.errstate(invalid="ignore"):  # a batch of no weight has no mean loss
-            free = replace(problem, penalty=Penalty()).evaluation(sums, theta[None])
+            free = replace(problem, penalty=Penalty()).read(sums, theta[None])
         penalty = problem.theta_penalty.l2 * theta / problem.total_weight
         gradient = free.gradient * share / len(batch) + penalty
         # An incomplete batch takes a step in proportion to its rows.
@@ -94,9 +95,9 @@ def test_an_epoch_is_one_step_down_the_mean_gradient_of_each_batch(
 def test_lanes_are_epochs_of_their_own_that_are_averaged_by_rows(monkeypatch):
     case, batch_size, eta = make_case("logistic"), 5, 0.05
     # Leaves of 7 rows in groups of two: 8 groups, and so two rounds of four.
-    monkeypatch.setattr(order, "_ROUND_BYTES", 2 * 14 * case.source.row_bytes)
+    monkeypatch.setattr(partitions, "_ROUND_BYTES", 2 * 14 * case.source.row_bytes)
     updates = updates_of(case, batch_size, noise=1.0, eta0=eta)
-    replicas: Any = [updates.start(case.problem.zeros())] * 2
+    replicas: Any = [updates.start(case.problem.initial())] * 2
     replicas = stream(case.source).scan(updates, replicas, seed=1, epoch=0, shuffle_chunks=2)
     # Said with the sums of the full-batch methods, a row at a time.
     problem, n = case.problem, case.problem.n_rows
@@ -110,10 +111,10 @@ def test_lanes_are_epochs_of_their_own_that_are_averaged_by_rows(monkeypatch):
     ]
     assert len(sizes) == 8
     ends = np.cumsum([0, *sizes])
-    theta, t = problem.zeros(), [0, 0]
+    theta, t = problem.initial(), [0, 0]
     partial = [np.zeros_like(theta), np.zeros_like(theta)]
     filled = [0, 0]
-    rounds = order.rounds(8, 14 * case.source.row_bytes, 2)
+    rounds = partitions.rounds(8, 14 * case.source.row_bytes, 2)
     assert len(rounds) == 2
     for cuts in rounds:
         thetas, learned = [], []
@@ -121,8 +122,8 @@ def test_lanes_are_epochs_of_their_own_that_are_averaged_by_rows(monkeypatch):
             own, mine = theta, rows[ends[a] : ends[b]]
             for i, row in enumerate(mine):
                 part = Cut(case.source.X[[row]], case.y[[row]], None)
-                sums = stream(part).reduce(problem.sums(own[None]))
-                free = replace(problem, penalty=Penalty()).evaluation(sums, own[None]).gradient
+                sums = stream(part).reduce(problem.reduction(own[None]))
+                free = replace(problem, penalty=Penalty()).read(sums, own[None]).gradient
                 partial[replica] = partial[replica] + free
                 filled[replica] += 1
                 ends_pass = cuts is rounds[-1] and i == len(mine) - 1
@@ -170,7 +171,7 @@ def test_without_an_intercept_none_is_learned():
 def test_the_state_given_is_left_as_it_was():
     case = make_case("logistic")
     updates = updates_of(case, 3, rule="adam")
-    before = updates.start(case.problem.zeros())
+    before = updates.start(case.problem.initial())
     kept = {name: array.copy() for name, array in before.items()}
     stream(case.source).scan(updates, [before], seed=0, epoch=0, shuffle_chunks=1)
     assert same_bits(before, kept)

@@ -19,7 +19,8 @@ from ooc_train.runtime.cluster import LocalCluster
 from ooc_train.store.jobs.synthetic import make_data
 from ooc_train.stream.inputs import read_inputs
 from ooc_train.stream.plan import Processes, Requirements, make_plan
-from ooc_train.training.loop import Task, train
+from ooc_train.training.loop import train
+from ooc_train.training.task import Task
 from tests.streams import write_store
 
 LOGISTIC = Model(name="logistic", max_iter=4, random_state=0)
@@ -228,14 +229,14 @@ def test_a_run_keeps_to_its_plan(tmp_path):
 
 def test_a_task_plans_for_what_it_is_given(stores):
     inputs = read_inputs(stores[0], classifier=True)
-    assert Task.of(LOGISTIC, inputs).beside() is None
+    assert Task.of(LOGISTIC, inputs).validation_requirements() is None
     task = Task.of(LOGISTIC, inputs, stores[1])
-    beside = task.beside()
+    beside = task.validation_requirements()
     assert beside is not None
     source, requirements = beside
     assert source.n_rows == OTHERS
     # What the solver holds stays, and no gradient is added up.
-    assert requirements.slots == task.solver.slots
+    assert requirements.slots == task.solver.holds(task.problem, inputs.source).sets
     assert requirements.sums < task.requirements().sums
     assert task.needs_kernels
 

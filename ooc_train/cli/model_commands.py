@@ -50,8 +50,8 @@ def plan(
     model = model_options.model
     with ConsoleBar(quiet=output.quiet) as bar:
         from ooc_train.stream.inputs import read_inputs
-        from ooc_train.training.loop import Task
         from ooc_train.training.planning import plan as make_plan
+        from ooc_train.training.task import Task
 
         inputs = read_inputs(
             stored.open(store), classifier=model.is_classifier, memory_ceiling=resources.ceiling
@@ -69,7 +69,7 @@ def plan(
                 memory_ceiling=resources.ceiling,
             )
     if output.as_json:
-        about = {"model": model.name, "solver": task.solver_name, "batch_size": model.batch_size}
+        about = {"model": model.name, "solver": task.solver.name, "batch_size": model.batch_size}
         print_json(about | dict(found.to_json()))
     else:
         typer.echo(str(found))
@@ -125,8 +125,8 @@ def train(
         from ooc_train.plotting.figures import require_figure, save
         from ooc_train.runs.events import Event, Started
         from ooc_train.stream.inputs import read_inputs
-        from ooc_train.training.loop import Task
         from ooc_train.training.loop import train as fit
+        from ooc_train.training.task import Task
 
         if out is not None:
             require_output(out, RUN, overwrite=overwrite)

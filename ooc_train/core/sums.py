@@ -96,6 +96,10 @@ class Reduction(Protocol):
         """Return the scratch arrays of `add`, for blocks of at most `rows` rows."""
         ...
 
+    def made_bytes(self, rows: int) -> int:
+        """Return the bytes that a task makes beside sums and workspace, for such blocks."""
+        ...
+
     def add(self, sums: Sums, block: Block, workspace: Arrays) -> None:
         """Add the sums over one block into `sums`, in place, with `workspace` as scratch."""
         ...

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ooc_train.core.sums import Array, Reduction, array_bytes, nbytes, total_bytes
+from ooc_train.core.sums import Array, Reduction
 from ooc_train.core.threads import one_blas_thread
 from ooc_train.memory.ceiling import Ceiling
 from ooc_train.memory.processes import measure_tree, reset_peak
@@ -24,7 +24,7 @@ from ooc_train.runtime.job import Job
 from ooc_train.stream.inputs import Inputs
 from ooc_train.stream.plan import Requirements
 from ooc_train.stream.sources import Source
-from ooc_train.training.loop import Task, scaling_of
+from ooc_train.training.task import Task, scaling_of
 
 
 class Peaks:
@@ -99,23 +99,18 @@ class Evaluated:
 
 def evaluation_requirements(task: Task, source: Source, models: int) -> Requirements:
     """Return the requirements of `evaluate_models` for a number of models."""
-    points = np.zeros((models + 1, *task.problem.zeros().shape))
+    points = np.zeros((models + 1, *task.problem.initial().shape))
     # The columns may have to be measured first.
     reductions: tuple[Reduction, ...] = (
         _sums(task, points),
         ColumnSums(np.zeros(source.n_features)),
     )
-    return Requirements(
-        partition=total_bytes(source.buffers(1)),
-        workspace=max(
-            total_bytes(reduction.workspace(source.partition_rows)) for reduction in reductions
-        ),
-        sums=max(nbytes(reduction.zeros()) for reduction in reductions),
+    return Requirements.of(
+        source,
+        reductions,
         parameters=8 * task.problem.n_parameters,
-        slots=5 * (models + 1),
+        sets=5 * (models + 1),
         columns=8 * (source.n_features + 1),
-        shared=max(array_bytes(reduction) for reduction in reductions),
-        opened=max(array_bytes(reduction) for reduction in reductions),
     )
 
 
@@ -156,7 +151,7 @@ def evaluate_models(
         # Other rows may have another column order.
         fits = [fit.for_columns(inputs.feature_names, features, "the rows") for fit in fits]
         thetas = [problem.scaling.from_data_units(fit.coef, fit.intercept) for fit in fits]
-        points: Array = np.stack([*thetas, problem.zeros()])
+        points: Array = np.stack([*thetas, problem.initial()])
         sums = stream.reduce(_sums(task, points))
     noise = noise_scales(problem, sums, points) if inputs is task.inputs else None
     losses = sums["loss"] / float(sums["weight"])
@@ -164,5 +159,5 @@ def evaluate_models(
 
 
 def _sums(task: Task, points: Array) -> NoiseSums:
-    losses: LossSums = task.problem.sums(points, gradients=len(points))
+    losses: LossSums = task.problem.reduction(points, gradients=len(points))
     return NoiseSums(losses, task.problem.fit_intercept)

@@ -29,7 +29,8 @@ from ooc_train.store.jobs.ingest import ingest
 from ooc_train.store.jobs.synthetic import make_data
 from ooc_train.store.opening.opener import open_store
 from ooc_train.stream.inputs import read_inputs
-from ooc_train.training.loop import Task, train
+from ooc_train.training.loop import train
+from ooc_train.training.task import Task
 
 BATCH_SIZES: tuple[int | str, ...] = ("full", "chunk", 256, 1)
 EPOCHS = 5

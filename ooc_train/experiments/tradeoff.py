@@ -36,7 +36,8 @@ from ooc_train.runtime.cluster import choose_executor
 from ooc_train.stream.executors import OnDask
 from ooc_train.stream.inputs import Inputs, read_inputs, read_validation
 from ooc_train.stream.sources import StoreSource
-from ooc_train.training.loop import Task, train
+from ooc_train.training.loop import train
+from ooc_train.training.task import Task
 
 BATCH_SIZES: tuple[int | str, ...] = (1, 16, 256, "chunk", "full")
 

@@ -10,8 +10,9 @@ from typing import Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from ooc_train.core.partitions import runs_of_partitions
 from ooc_train.core.progress import Progress, no_progress, row_counter
-from ooc_train.core.sums import Array, Arrays, ArraySpec, Block, Workspace, nbytes, total_bytes
+from ooc_train.core.sums import Array, Arrays, ArraySpec, Block, Workspace, total_bytes
 from ooc_train.inference.metrics import PIECE_ROWS, MetricSums
 from ooc_train.memory.ceiling import Ceiling
 from ooc_train.memory.measured import MemoryReport
@@ -23,7 +24,7 @@ from ooc_train.store.writing.output import OutputStore
 from ooc_train.store.writing.predictions import PredictionRows, add_arrays, manifest
 from ooc_train.stream.inputs import read_inputs, without_y
 from ooc_train.stream.plan import Requirements
-from ooc_train.stream.sources import Source, StoreSource, runs_of_partitions
+from ooc_train.stream.sources import Source, StoreSource
 
 Kind = Literal["prediction", "decision"] | ByClass
 
@@ -83,15 +84,7 @@ def evaluate(
     if inputs.statistics is not None:
         about = about + fitted.coef @ inputs.statistics.mean
     reduction = MetricSums(fitted, about[: source.n_outputs])
-    requirements = Requirements(
-        partition=total_bytes(source.buffers(1)),
-        workspace=total_bytes(reduction.workspace(source.partition_rows)),
-        sums=nbytes(reduction.zeros()),
-        parameters=fitted.coef.nbytes,
-        slots=1,
-        shared=fitted.coef.nbytes,
-        opened=reduction.made_bytes(source.partition_rows),
-    )
+    requirements = Requirements.of(source, [reduction], parameters=fitted.coef.nbytes)
     with Job(source, client=client, memory_ceiling=memory_ceiling) as job:
         plan = job.plan(requirements)
         add_rows = row_counter(progress, "evaluating", source.n_rows)

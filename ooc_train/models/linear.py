@@ -1,156 +1,104 @@
-"""Models whose prediction is linear in the features: `z = X @ W + b` under a loss.
+"""Linear models as problems: what solvers ask of them beside the objective."""
 
-The objective is `sum_i weight_i loss(y_i, z_i)` plus a penalty on W in the data's units, with the
-intercept free: scikit-learn's for ridge (`l2 = alpha`) and logistic regression (`l2 = 1 / C`).
-"""
-
-from dataclasses import dataclass
-from functools import cached_property
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ooc_train.core.sums import Array, Sums, Value
-from ooc_train.models.loss_sums import LossSums
-from ooc_train.objective.loss import Loss
-from ooc_train.objective.penalty import NO_PENALTY, ColumnPenalty, Penalty
-from ooc_train.objective.scaling import Scaling
+from ooc_train.core.sums import Array, Sums
+from ooc_train.models.linear_objective import LinearObjective
+from ooc_train.models.linear_updates import LinearUpdates
+from ooc_train.models.problem import Capability
+from ooc_train.optimizers.optimizer import Optimizer
+from ooc_train.optimizers.schedules import Schedule
 
-_COMPILED_WORK = 2**33
-"""Multiplications of a pass, from which on its Hessian is compiled: below, a pass of BLAS takes a
-few tenths of a second, and no process has to hold kernels, nor a first run to compile them."""
-
-
-@dataclass(frozen=True, eq=False)
-class Evaluation:
-    """The objective and its derivatives at one point.
-
-    Attributes
-    ----------
-    loss : the mean loss of a row, by weight
-    objective : the sum of losses plus the penalty
-    gradient : of the objective by `theta`, float64 array (outputs, features + 1)
-    hessian : likewise, (outputs * (features + 1),) * 2, or None where it was not asked for
-    """
-
-    theta: Array
-    loss: float
-    objective: float
-    gradient: Array
-    hessian: Array | None
+_SEEN = 0.5
+"""Share of a column's variance that a sample has to hold to be trusted with its weight."""
 
 
 @dataclass(frozen=True, eq=False)
-class LinearProblem(Value):
-    """A linear model, and what has to be known of the data to fit it.
-
-    Attributes
-    ----------
-    loss : the loss
-    n_outputs : linear predictors: targets, or classes where there are more than two
-    n_rows : rows of the data
-    total_weight : sum of the rows' weights, class weights included
-    scaling : of the columns
-    penalty : on the weights in the data's units, beside the sum of losses
-    fit_intercept : whether there is a free constant
-    standardize : whether the penalty is on the weights of scaled columns instead
-    class_weight : float64 array (classes,) or None
-    restraint : further l2 penalty by scaled column, float64 array (features,), or None
-    """
-
-    loss: Loss
-    n_outputs: int
-    n_rows: int
-    total_weight: float
-    scaling: Scaling
-    penalty: Penalty = NO_PENALTY
-    fit_intercept: bool = True
-    standardize: bool = False
-    class_weight: Array | None = None
-    restraint: Array | None = None
+class LinearProblem(LinearObjective):
+    """A linear model, and what has to be known of the data to fit it."""
 
     @property
-    def n_features(self) -> int:
-        """Columns of the data."""
-        return self.scaling.n_features
+    def can(self) -> frozenset[Capability]:
+        """What the problem can do."""
+        found: set[Capability] = {"gradient", "updates", "moments"}
+        if self.loss.smooth and self.penalty.smooth:
+            found.add("smooth")
+            if self.loss.curvature is not None or self.loss.kind == "rowwise":
+                found.add("hessian")
+            if self.loss.constant_curvature:
+                found.add("gram")
+        return frozenset(found)
 
-    @property
-    def n_parameters(self) -> int:
-        """Entries of `theta`."""
-        return self.n_outputs * (self.n_features + 1)
+    def updates(
+        self,
+        dtype: str,
+        batch_size: int,
+        optimizer: Optimizer,
+        schedule: Schedule,
+        eta0: float,
+        horizon: float,
+    ) -> LinearUpdates:
+        """Return the updates by batches of so many rows of X of `dtype`."""
+        return LinearUpdates(self, dtype, batch_size, optimizer, schedule, eta0, horizon)
 
-    @cached_property
-    def theta_penalty(self) -> ColumnPenalty:
-        """The penalty on the entries of `theta`: strengths (features + 1,), 0 for the constant."""
-        scale = np.ones(self.n_features) if self.standardize else self.scaling.scale
-        penalty = self.penalty.by_column(scale)
-        l2 = penalty.l2 if self.restraint is None else penalty.l2 + self.restraint
-        return ColumnPenalty(np.append(penalty.l1, 0.0), np.append(l2, 0.0))
+    def direction(self, gradient: Array, hessian: Array) -> Array:
+        """Return Newton's step, to the minimum of the quadratic model, of the problem's shape.
 
-    @property
-    def compiled_hessian(self) -> bool:
-        """Whether so many rows and parameters are worth loading compiled loops for a Hessian."""
-        return self.n_rows * self.n_parameters**2 >= _COMPILED_WORK
-
-    def zeros(self) -> Array:
-        """Return the `theta` of a model that knows nothing."""
-        return np.zeros((self.n_outputs, self.n_features + 1))
-
-    def from_data_units(self, coef: Array, intercept: Array) -> Array:
-        """Return the `theta` of coefficients and intercepts in the data's units.
-
-        Without an intercept, the constant of `theta` is zero, whatever is given.
+        The predictions of a softmax don't change where one vector is added to all classes. Along
+        that direction Hessian and gradient are zero, and any curvature there leaves the step as it
+        is. Other singular directions are left out, which gives the step of least norm.
         """
-        theta = self.scaling.from_data_units(coef, intercept)
-        if not self.fit_intercept:
-            theta[..., -1] = 0.0
-        return theta
+        hessian = hessian.copy()
+        if self.loss.shift_invariant:
+            typical = np.trace(hessian) / len(hessian)
+            outputs, columns = self.shape
+            blocks = hessian.reshape(outputs, columns, outputs, columns)
+            for column in np.flatnonzero(self.theta_penalty.l2 == 0.0):
+                blocks[:, column, :, column] += typical / outputs
+        flat = gradient.ravel()
+        if self.penalty.l2 > 0:
+            try:
+                # Succeeds only where the matrix is positive definite to working precision.
+                np.linalg.cholesky(hessian)
+                downhill = np.asarray(-np.linalg.solve(hessian, flat), np.float64)
+                return downhill.reshape(self.shape)
+            except np.linalg.LinAlgError:
+                pass
+        values, vectors = np.linalg.eigh(hessian)
+        kept = values > values[-1] * len(values) * 10 * np.finfo(np.float64).eps
+        step: Array = -(vectors[:, kept] @ ((vectors[:, kept].T @ flat) / values[kept]))
+        return step.reshape(self.shape)
 
-    def sums(self, theta: Array, *, gradients: int = 1, hessian: bool = False) -> LossSums:
-        """Return the sums at the models `theta` (models, outputs, features + 1)."""
-        return LossSums(
-            self.loss,
-            self.scaling,
-            theta,
-            gradients,
-            hessian,
-            self.class_weight,
-            self.compiled_hessian,
-        )
+    @property
+    def null_loss(self) -> float:
+        """Mean loss of a classifier that knows nothing: that of even chances."""
+        return math.log(max(2, self.n_outputs))
 
-    def objectives(self, sums: Sums, theta: Array) -> Array:
-        """Return the objective of each model of a pass, (models,)."""
-        objectives: Array = sums["loss"] + self.theta_penalty.values(theta)
-        return objectives
+    def seen(self, sums: Sums) -> Array:
+        """Return the curvature of each column's weight, as a share of the constant's, (features,).
 
-    def gradient(self, sums: Sums, model: int = 0) -> Array:
-        """Return the gradient of the sum of losses by the `theta` of one of a pass's models."""
-        by_coef, by_intercept = sums["gradient"][model][:, :-1], sums["gradient"][model][:, -1]
-        return self.scaling.gradient_from_data_units(by_coef, by_intercept)
+        At zero, the share is the second moment of the scaled column.
+        """
+        curvature = np.diagonal(sums["hessian"]).reshape(self.shape).sum(axis=0)
+        share: Array = curvature[:-1] / max(float(curvature[-1]), np.finfo(np.float64).tiny)
+        return share
 
-    def mean_gradient(self, sums: Sums, theta: Array) -> Array:
-        """Return the gradient of the mean objective at `theta`, of a sample of rows or of all."""
-        gradient = self.gradient(sums) / float(sums["weight"])
-        gradient += self.theta_penalty.gradient(theta) / self.total_weight
-        if not self.fit_intercept:
-            gradient[:, -1] = 0.0
-        return gradient
+    def restrained(self, seen: Array, rows: int) -> "LinearProblem":
+        """Return the problem of a sample of so many rows, restrained where the sample lacks rows.
 
-    def evaluation(self, sums: Sums, theta: Array, model: int = 0) -> Evaluation:
-        """Return what a pass says of one of its models."""
-        gradient = self.gradient(sums, model) + self.theta_penalty.gradient(theta[model])
-        hessian = None
-        if "hessian" in sums and model == 0:
-            hessian = sums["hessian"] + np.diag(np.tile(self.theta_penalty.l2, self.n_outputs))
-        if not self.fit_intercept:
-            gradient[:, -1] = 0.0
-            if hessian is not None:
-                free = np.arange(self.n_parameters).reshape(self.n_outputs, -1)[:, -1]
-                hessian[free, :] = hessian[:, free] = 0.0
-                hessian[free, free] = 1.0
-        return Evaluation(
-            theta[model],
-            float(sums["loss"][model] / sums["weight"]),
-            float(self.objectives(sums, theta)[model]),
-            gradient,
-            hessian,
-        )
+        A sample that holds less than half of a column's variance lacks its outliers. What is
+        lacking may have as much curvature as the loss can, so that curvature is the penalty.
+        """
+        bound = self.loss.bound
+        if bound is None:
+            return self
+        weight = self.total_weight * rows / self.n_rows
+        widening = self.penalty.l2 / (bound * self.total_weight)
+        due = 1.0 if self.standardize else 1.0 - widening / self.scaling.scale**2
+        lacking = np.where(seen < _SEEN * due, due - seen, 0.0)
+        if not lacking.any():
+            return self
+        return replace(self, restraint=bound * weight * lacking)

@@ -23,7 +23,7 @@ from ooc_train.core.sums import (
 from ooc_train.errors import Diverged
 from ooc_train.kernels import api as kernels
 from ooc_train.kernels.api import Integers
-from ooc_train.models.linear import LinearProblem
+from ooc_train.models.linear_objective import LinearObjective
 from ooc_train.models.loss_sums import NO_WEIGHTS
 from ooc_train.optimizers.averaging import AVERAGE_POWER, average_every
 from ooc_train.optimizers.optimizer import Optimizer
@@ -36,7 +36,7 @@ _QUADS = 12
 """Rows that quads of batches of 1 to 4 rows end at, and so may calls."""
 
 
-def update_workspace(problem: LinearProblem, rows: int) -> Workspace:
+def update_workspace(problem: LinearObjective, rows: int) -> Workspace:
     """Return the arrays that updates work in, for blocks of at most `rows` rows."""
     most = min(_MOST_ROWS, max(_QUADS, _MOST_PREDICTORS // problem.n_outputs // _QUADS * _QUADS))
     return kernels.scan_workspace(min(rows, most), problem.n_features, problem.n_outputs)
@@ -56,7 +56,7 @@ class LinearUpdates:
         of updates, infinity where nobody knows it
     """
 
-    problem: LinearProblem
+    problem: LinearObjective
     dtype: str
     batch_size: int
     optimizer: Optimizer

@@ -15,6 +15,7 @@ from ooc_train.core.sums import (
     Sums,
     Value,
     Workspace,
+    array_bytes,
     raise_if_not_finite,
     row_weights,
 )
@@ -119,6 +120,14 @@ class LossSums(Value):
         if self.hessian:
             specs["weighted"] = ArraySpec((piece, self._columns))
         return specs
+
+    def made_bytes(self, rows: int) -> int:
+        """Return the bytes that a task makes beside sums and workspace.
+
+        They are the weights in the data's units, and a product of columns before it is added.
+        """
+        del rows
+        return array_bytes(self) + (8 * self._columns**2 if self.hessian else 0)
 
     def add(self, sums: Sums, block: Block, workspace: Arrays) -> None:
         """Add the sums over one block into `sums`, in place.

@@ -16,6 +16,7 @@ from ooc_train.core.sums import (
     Block,
     Sums,
     Workspace,
+    array_bytes,
     raise_if_not_finite,
     row_weights,
 )
@@ -54,6 +55,11 @@ class GramSums:
         return {
             "scaled": ArraySpec((min(rows, piece_rows(self._columns, square=True)), self._columns))
         }
+
+    def made_bytes(self, rows: int) -> int:
+        """Return the bytes that a task makes beside sums and workspace: a product of columns."""
+        del rows
+        return array_bytes(self) + 8 * self._columns**2
 
     def add(self, sums: Sums, block: Block, workspace: Arrays) -> None:
         """Add the products over one block into `sums`, in place.
@@ -116,6 +122,11 @@ class NormSums:
         """Return the arrays that `add` works in, for blocks of at most `rows` rows."""
         piece = piece_rows(self._columns, square=self.with_gram)
         return {"scaled": ArraySpec((min(rows, piece), self._columns))}
+
+    def made_bytes(self, rows: int) -> int:
+        """Return the bytes that a task makes beside sums and workspace: a product of columns."""
+        del rows
+        return array_bytes(self) + (8 * self._columns**2 if self.with_gram else 0)
 
     def add(self, sums: Sums, block: Block, workspace: Arrays) -> None:
         """Add the sums over one block into `sums`, in place.
@@ -181,6 +192,11 @@ class ResidualSums:
             "wide": ArraySpec((piece, features), _WIDE),
             "residual": ArraySpec((piece, len(self.coef)), _WIDE),
         }
+
+    def made_bytes(self, rows: int) -> int:
+        """Return the bytes that a task makes beside sums and workspace: a product of columns."""
+        del rows
+        return array_bytes(self) + 8 * self._columns**2
 
     def add(self, sums: Sums, block: Block, workspace: Arrays) -> None:
         """Add the products over one block into `sums`, in place.
@@ -287,6 +303,11 @@ class ColumnSums:
         """Return the arrays that `add` works in, for blocks of at most `rows` rows."""
         piece = min(rows, piece_rows(len(self.about), square=False))
         return {"shifted": ArraySpec((piece, len(self.about)))}
+
+    def made_bytes(self, rows: int) -> int:
+        """Return the bytes that a task makes beside sums and workspace: a sum of columns."""
+        del rows
+        return 2 * array_bytes(self)
 
     def add(self, sums: Sums, block: Block, workspace: Arrays) -> None:
         """Add the sums over one block into `sums`, in place.

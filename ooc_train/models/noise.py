@@ -50,6 +50,10 @@ class NoiseSums:
             "partition_scaled": ArraySpec(shape),
         }
 
+    def made_bytes(self, rows: int) -> int:
+        """Return the bytes that a task makes beside sums and workspace: those of the losses."""
+        return self.losses.made_bytes(rows)
+
     def add(self, sums: Sums, block: Block, workspace: Arrays) -> None:
         """Add the sums over one partition into `sums`, in place.
 

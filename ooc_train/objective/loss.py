@@ -58,18 +58,6 @@ class Loss:
         """Least upper bound of the second derivative (of its largest eigenvalue), or None."""
         return None
 
-    def require_bound(self) -> float:
-        """Return the bound of the second derivative.
-
-        Raises
-        ------
-        ValueError
-            where there is none.
-        """
-        if self.bound is None:
-            raise ValueError(f"the curvature of the loss {self.name} has no bound")
-        return self.bound
-
     @property
     def hyperparameters(self) -> dict[str, float]:
         """The fields and their values."""

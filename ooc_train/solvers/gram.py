@@ -16,15 +16,19 @@ Rows of float32 hold less: there it is the root of that number, which one pass c
 """
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ooc_train.core.sums import Array, Reduction
+from ooc_train.core.partitions import Rows
+from ooc_train.core.requests import Reduce
+from ooc_train.core.sums import Array, Reduction, Sums
 from ooc_train.models.linear import LinearProblem
 from ooc_train.models.moments import GramSums, Moments, ResidualSums
+from ooc_train.models.problem import Capability
 from ooc_train.objective.scaling import Scaling
-from ooc_train.solvers.base import Precision, State, Stream
+from ooc_train.solvers.base import Holdings, Precision, State
 
 _EPS = float(np.finfo(np.float64).eps)
 
@@ -40,39 +44,47 @@ _MOST_REFINING = 3
 WIDEST = 1024
 """Columns up to which passes refine: the basis, a square matrix, travels with each task."""
 
+_REFINING = "refining"
+"""The phase after the solution by products of columns."""
+
 
 @dataclass(frozen=True)
 class Gram:
     """Exact least squares, with or without an l2 penalty."""
 
-    @property
-    def slots(self) -> int:
-        """Vectors of the size of `theta` that the solver holds beside it."""
-        return 6
+    name: ClassVar[str] = "gram"
+    requires: ClassVar[frozenset[Capability]] = frozenset({"gram"})
 
-    def algebra(self, problem: LinearProblem) -> int:
-        """Return the bytes of matrices that the solver makes of sums, beside them."""
-        return 6 * 8 * (problem.n_features + 1 + problem.n_outputs) ** 2
+    def holds(self, problem: LinearProblem, rows: Rows) -> Holdings:
+        """Return what requests and states take."""
+        del rows
+        features, outputs = problem.n_features, problem.n_outputs
+        reductions: tuple[Reduction, ...] = (GramSums(problem.scaling, outputs),)
+        if features <= WIDEST:
+            basis = np.broadcast_to(0.0, (features, features))
+            coef = np.broadcast_to(0.0, (outputs, features))
+            reductions += (ResidualSums(problem.scaling, basis, coef, coef[:, 0]),)
+        return Holdings(reductions, sets=6, algebra=6 * 8 * (features + 1 + outputs) ** 2)
 
-    def reductions(self, problem: LinearProblem) -> tuple[Reduction, ...]:
-        """Return what passes add up."""
-        sums = GramSums(problem.scaling, problem.n_outputs)
-        if problem.n_features > WIDEST:
-            return (sums,)
-        basis = np.broadcast_to(0.0, (problem.n_features, problem.n_features))
-        coef = np.broadcast_to(0.0, (problem.n_outputs, problem.n_features))
-        return sums, ResidualSums(problem.scaling, basis, coef, coef[:, 0])
-
-    def start(self, problem: LinearProblem, stream: Stream, theta: Array) -> State:
+    def init(self, problem: LinearProblem, rows: Rows, params: Array) -> State:
         """Return the state to begin with."""
-        del problem, stream
-        return State(theta)
+        del problem, rows
+        return State(params)
 
-    def step(self, problem: LinearProblem, stream: Stream, state: State) -> State:
-        """Return the solution."""
-        del state
-        sums = stream.reduce(self.reductions(problem)[0])
-        moments = Moments.of(sums["gram"], problem.n_features)
+    def ask(self, problem: LinearProblem, rows: Rows, state: State) -> Reduce:
+        """Return the request for products of columns, or for residuals at the solution so far."""
+        del rows
+        if state.phase != _REFINING:
+            return Reduce(GramSums(problem.scaling, problem.n_outputs))
+        found = _Refined.of(problem, state)
+        basis, _ = found.bases()
+        return Reduce(ResidualSums(found.scaling, basis, found.coef, found.intercept))
+
+    def tell(self, problem: LinearProblem, rows: Rows, state: State, answer: Sums) -> State:
+        """Return the solution, or what the next pass refines."""
+        if state.phase == _REFINING:
+            return _Refined.of(problem, state).tell(problem, rows, state, answer)
+        moments = Moments.of(answer["gram"], problem.n_features)
         if problem.fit_intercept:
             products, cross, square = moments.covariance, moments.cross, moments.output_square
         else:
@@ -87,7 +99,7 @@ class Gram:
         fitted = np.einsum("jk,jk->k", weights, products @ weights - 2.0 * cross)
         residual = np.maximum(square + fitted, 0.0).sum()
         found = State(
-            theta=np.column_stack([weights.T, intercept]),
+            params=np.column_stack([weights.T, intercept]),
             n_iter=1,
             updates=1,
             loss=0.5 * float(residual) / moments.weight,
@@ -108,7 +120,7 @@ class Gram:
         mean = problem.scaling.mean / scale
         idle = np.diagonal(products) <= moments.weight * (10 * _EPS * mean) ** 2
         unresolved = int(np.count_nonzero(~spectrum.kept)) - int(np.count_nonzero(idle))
-        hidden = unresolved > 0 and stream.source.dtype == "<f8"
+        hidden = unresolved > 0 and rows.dtype == "<f8"
         if not hidden and precision.condition**2 <= _CONDITION:
             return replace(found, precision=precision)
         if problem.n_features > WIDEST:
@@ -117,10 +129,14 @@ class Gram:
                 f"one another; up to {WIDEST:,} of them would be refined"
             )
             return replace(found, precision=precision, note=note)
-        scaling = Scaling(problem.scaling.mean + scale * moments.mean, scale)
-        if not problem.fit_intercept:
-            scaling = problem.scaling
-        return _refine(problem, stream, found, scaling, spectrum, hidden=hidden)
+        centre = problem.scaling.mean
+        if problem.fit_intercept:
+            centre = centre + scale * moments.mean
+        coef, intercept = problem.scaling.to_data_units(found.params)
+        refined = _Refined(
+            Scaling(centre, scale), spectrum, coef, intercept, 1.0 if hidden else spectrum.error
+        )
+        return refined.state(found)
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,65 +237,97 @@ def _of_least_norm(coef: Array, spectrum: Spectrum, scale: Array) -> Array:
     return least
 
 
-def _refine(
-    problem: LinearProblem,
-    stream: Stream,
-    found: State,
-    scaling: Scaling,
-    spectrum: Spectrum,
-    *,
-    hidden: bool,
-) -> State:
-    """Return the solution after passes that refine it.
+@dataclass(frozen=True, eq=False)
+class _Refined:
+    """A solution that further passes refine.
 
-    Parameters
+    Attributes
     ----------
-    found : the solution of the products
     scaling : of the columns, by the means of all rows
-    spectrum : what the products told
-    hidden : whether rows may hold directions that the products did not
+    spectrum : of the columns, as far as it is known
+    coef, intercept : the solution so far, in the data's units
+    error : estimated relative error of the coefficients; 1 where rows may hold directions that the
+        products of columns did not
+    passes : refining passes so far
     """
-    scale, features = scaling.scale, problem.n_features
-    penalty = problem.theta_penalty.l2[:-1]
-    coef, intercept = problem.scaling.to_data_units(found.theta)
-    error, passes = 1.0 if hidden else spectrum.error, 0
-    float64 = stream.source.dtype == "<f8"
-    while passes == 0 or (error > _ENOUGH and passes < _MOST_REFINING):
-        basis = spectrum.vectors / spectrum.lengths
-        inverse = (spectrum.vectors * spectrum.lengths).T
-        sums = stream.reduce(ResidualSums(scaling, basis, coef, intercept))
-        moments = Moments.of(sums["gram"], features)
+
+    scaling: Scaling
+    spectrum: "Spectrum"
+    coef: Array
+    intercept: Array
+    error: float
+    passes: int = 0
+
+    @classmethod
+    def of(cls, problem: LinearProblem, state: State) -> "_Refined":
+        """Return the solution that a state remembers."""
+        memory = dict(state.memory)
+        scaling = Scaling(memory.pop("centre"), problem.scaling.scale)
+        spectrum = Spectrum(
+            memory.pop("squares"), memory.pop("vectors"), memory.pop("least"), memory["error"]
+        )
+        return cls(scaling, spectrum, **memory)
+
+    def state(self, found: State) -> State:
+        """Return the state that remembers this solution, and asks for another pass."""
+        memory = {
+            "centre": self.scaling.mean,
+            "squares": self.spectrum.squares,
+            "vectors": self.spectrum.vectors,
+            "least": self.spectrum.least,
+            "coef": self.coef,
+            "intercept": self.intercept,
+            "error": self.error,
+            "passes": self.passes,
+        }
+        return replace(found, phase=_REFINING, memory=memory)
+
+    def bases(self) -> tuple[Array, Array]:
+        """Return the basis in which the columns are nearly orthonormal, and its inverse."""
+        spectrum = self.spectrum
+        return spectrum.vectors / spectrum.lengths, (spectrum.vectors * spectrum.lengths).T
+
+    def tell(self, problem: LinearProblem, rows: Rows, state: State, answer: Sums) -> State:
+        """Return the state after a pass over the residuals."""
+        scale, features = self.scaling.scale, problem.n_features
+        penalty = problem.theta_penalty.l2[:-1]
+        _, inverse = self.bases()
+        moments = Moments.of(answer["gram"], features)
         products, cross, square = moments.covariance, moments.cross, moments.output_square
         if not problem.fit_intercept:
             products, cross, square = moments.second, moments.raw_cross, moments.raw_output_square
         root, target = _root(products, cross)
-        least = _dependent(features) ** (2 if float64 else 1)
+        least = _dependent(features) ** (2 if rows.dtype == "<f8" else 1)
         triangle, target = _without_rounding(root @ inverse, target, least)
-        rows = np.vstack([triangle, np.diag(np.sqrt(penalty))])
-        right = np.vstack([target, -np.sqrt(penalty)[:, None] * (coef * scale).T])
-        left, values, turned = np.linalg.svd(rows, full_matrices=False)
+        stacked = np.vstack([triangle, np.diag(np.sqrt(penalty))])
+        right = np.vstack([target, -np.sqrt(penalty)[:, None] * (self.coef * scale).T])
+        left, values, turned = np.linalg.svd(stacked, full_matrices=False)
         spectrum = Spectrum(values**2, turned.T, least)
         kept = spectrum.kept
         step = turned[kept].T @ ((left[:, kept].T @ right) / values[kept, None])
-        new = _of_least_norm(coef.T + step / scale[:, None], spectrum, scale).T
-        change = (new - coef) * scale
+        coef = _of_least_norm(self.coef.T + step / scale[:, None], spectrum, scale).T
+        change = (coef - self.coef) * scale
+        intercept = self.intercept
         if problem.fit_intercept:
             mean = moments.mean @ inverse
             intercept = intercept + moments.output_mean - change @ mean
-            intercept = intercept - (new - coef) @ scaling.mean
+            intercept = intercept - (coef - self.coef) @ self.scaling.mean
         fitted = triangle @ change.T
         residual = square + np.einsum("jk,jk->k", fitted, fitted - 2.0 * target)
-        coef, passes = new, passes + 1
-        error = min(1.0, error * min(1.0, _EPS * spectrum.condition * features**0.5))
-    precision = replace(spectrum, error=error).precision()
-    return replace(
-        found,
-        theta=problem.scaling.from_data_units(coef, intercept),
-        loss=0.5 * float(np.maximum(residual, 0.0).sum()) / moments.weight,
-        precision=precision,
-        note=f"columns nearly depend on one another: refined by {passes} more "
-        + ("pass" if passes == 1 else "passes"),
-    )
+        passes = self.passes + 1
+        error = min(1.0, self.error * min(1.0, _EPS * spectrum.condition * features**0.5))
+        if error > _ENOUGH and passes < _MOST_REFINING:
+            return _Refined(self.scaling, spectrum, coef, intercept, error, passes).state(state)
+        return replace(
+            state,
+            phase="",
+            memory={},
+            params=problem.scaling.from_data_units(coef, intercept),
+            loss=0.5 * float(np.maximum(residual, 0.0).sum()) / moments.weight,
+            precision=replace(spectrum, error=error).precision(),
+            note=f"columns nearly depend on one another: refined by {passes} more "
+            + ("pass" if passes == 1 else "passes"),
+        )
 
 
 def _without_rounding(triangle: Array, target: Array, least: float) -> tuple[Array, Array]:

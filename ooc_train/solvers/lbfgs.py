@@ -8,14 +8,16 @@ Nocedal and Wright 2006, algorithm 7.5. Pairs of too little curvature are left o
 """
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
-from ooc_train.core.sums import Array
+from ooc_train.core.partitions import Rows
+from ooc_train.core.requests import Reduce
+from ooc_train.core.sums import Array, Sums
 from ooc_train.errors import Diverged
-from ooc_train.models.linear import Evaluation, LinearProblem
-from ooc_train.models.loss_sums import LossSums
-from ooc_train.solvers.base import STALLED, State, Stream, lowers
+from ooc_train.models.problem import Capability, Evaluation, Problem
+from ooc_train.solvers.base import STALLED, Holdings, State, lowers
 
 _LENGTHS = np.array([1.0, 1 / 4, 1 / 16, 1 / 64])
 """Lengths of the steps that one pass tries where the length is not known."""
@@ -24,117 +26,124 @@ Pair = tuple[Array, Array]
 """A step, and how the gradient changed over it."""
 
 
-@dataclass(frozen=True, eq=False)
-class _Memory:
-    """The last point accepted, the direction from there, and the pairs that gave it."""
-
-    now: Evaluation
-    direction: Array
-    lengths: Array
-    pairs: tuple[Pair, ...] = ()
-
-    @property
-    def slope(self) -> float:
-        return float((self.now.gradient * self.direction).sum())
-
-
 @dataclass(frozen=True)
 class LBFGS:
     """Limited-memory BFGS.
 
     Attributes
     ----------
-    tol : largest entry of the gradient of the mean objective, by scaled parameters, to stop at
-    history : pairs to remember
+    tol : float
+        Largest entry of the gradient of the mean objective, by scaled parameters, to stop at.
+    history : int
+        Pairs of a step and the gradient's change to remember.
     """
 
     tol: float = 1e-4
     history: int = 10
 
-    @property
-    def slots(self) -> int:
-        """Vectors of the size of `theta` that the solver holds beside it."""
+    name: ClassVar[str] = "lbfgs"
+    requires: ClassVar[frozenset[Capability]] = frozenset({"gradient", "smooth"})
+
+    def holds(self, problem: Problem, rows: Rows) -> Holdings:
+        """Return what requests and states take."""
+        del rows
+        points = np.broadcast_to(0.0, (len(_LENGTHS), *problem.shape))
         # Pairs; points, and as much again twice while they are judged; and the directions.
-        return 2 * self.history + 3 * len(_LENGTHS) + 8
+        sets = 2 * self.history + 3 * len(_LENGTHS) + 8
+        return Holdings((problem.reduction(points, gradients=len(points)),), sets)
 
-    def algebra(self, problem: LinearProblem) -> int:
-        """Return the bytes of matrices that the solver makes of sums, beside them."""
-        del problem
-        return 0
-
-    def reductions(self, problem: LinearProblem) -> tuple[LossSums]:
-        """Return the largest of what passes add up."""
-        points = np.zeros((len(_LENGTHS), *problem.zeros().shape))
-        return (problem.sums(points, gradients=len(points)),)
-
-    def start(self, problem: LinearProblem, stream: Stream, theta: Array) -> State:
+    def init(self, problem: Problem, rows: Rows, params: Array) -> State:
         """Return the state to begin with."""
-        del problem, stream
-        return State(theta)
+        del problem, rows
+        return State(params)
 
-    def step(self, problem: LinearProblem, stream: Stream, state: State) -> State:
-        """Return the state after one more pass.
+    def ask(self, problem: Problem, rows: Rows, state: State) -> Reduce:
+        """Return the request for loss and gradient at the next points."""
+        del rows
+        points = _points(state)
+        return Reduce(problem.reduction(points, gradients=len(points)))
 
-        Raises
-        ------
-        Diverged
-            where the objective is no number at the start.
-        """
-        memory: _Memory | None = state.memory
-        if memory is None:
-            points = state.theta[None]
-        else:
-            points = memory.now.theta + memory.lengths[:, None, None] * memory.direction
-        sums = stream.reduce(problem.sums(points, gradients=len(points)))
-        objectives = problem.objectives(sums, points)
+    def tell(self, problem: Problem, rows: Rows, state: State, answer: Sums) -> State:
+        """Return the state after one more pass."""
+        del rows
+        points, memory = _points(state), state.memory
+        objectives = problem.objectives(answer, points)
         best = int(np.where(np.isfinite(objectives), objectives, np.inf).argmin())
-        now = problem.evaluation(sums, points, best)
+        now = problem.read(answer, points, best)
+        del points
         pairs: tuple[Pair, ...] = ()
-        if memory is not None:
-            length = float(memory.lengths[best])
-            if not lowers(memory.now.objective, memory.slope, now, memory.direction, length):
-                return self._shorten(state, memory)
-            pairs = _remember(memory, now, self.history)
+        if memory:
+            length = float(memory["lengths"][best])
+            slope = float((memory["gradient"] * memory["direction"]).sum())
+            if not lowers(memory["objective"], slope, now, memory["direction"], length):
+                return _shortened(state)
+            pairs = _remember(state, now, self.history)
         elif not np.isfinite(now.objective):
             raise Diverged("the objective is no number at the parameters to start from")
         norm = float(np.abs(now.gradient).max()) / problem.total_weight
         if pairs:
             direction, lengths = _direction(now.gradient, pairs), _LENGTHS[:1]
         else:
-            steepest = 1.0 / (problem.loss.require_bound() * problem.total_weight)
-            direction, lengths = -steepest * now.gradient, _LENGTHS
-        n_iter = state.n_iter + (memory is not None)
+            direction, lengths = -_first_length(problem, now.gradient) * now.gradient, _LENGTHS
+        n_iter = state.n_iter + bool(memory)
         return State(
-            theta=now.theta,
+            params=now.params,
             n_iter=n_iter,
             updates=n_iter,
             loss=now.loss,
             gradient_norm=norm,
             converged=norm <= self.tol,
-            memory=_Memory(now, direction, lengths, pairs),
-        )
-
-    @staticmethod
-    def _shorten(state: State, memory: _Memory) -> State:
-        """Return the state whose next pass tries shorter steps from the last point accepted."""
-        lengths = _LENGTHS * memory.lengths[-1] / 4
-        if lengths[0] < 1e-12:
-            return replace(state, stalled=STALLED, note="")
-        return replace(
-            state,
-            memory=replace(memory, lengths=lengths),
-            note="the step did not lower the objective enough; shorter ones, "
-            f"{lengths[0]:.3g} of it and less, are tried",
+            memory={
+                "objective": now.objective,
+                "gradient": now.gradient,
+                "direction": direction,
+                "lengths": lengths,
+                "pairs": pairs,
+            },
         )
 
 
-def _remember(memory: _Memory, now: Evaluation, history: int) -> tuple[Pair, ...]:
+def _points(state: State) -> Array:
+    """Return the points that the next pass evaluates, (points, *shape)."""
+    if not state.memory:
+        return state.params[None]
+    points: Array = state.params + np.multiply.outer(
+        state.memory["lengths"], state.memory["direction"]
+    )
+    return points
+
+
+def _first_length(problem: Problem, gradient: Array) -> float:
+    """Return the length of the first step by the gradient of the sum of losses.
+
+    The bound of the curvature tells a safe length. Where there is none, the step has length 1.
+    """
+    if problem.bound is not None:
+        return 1.0 / (problem.bound * problem.total_weight)
+    return 1.0 / max(float(np.sqrt((gradient**2).sum())), np.finfo(np.float64).tiny)
+
+
+def _shortened(state: State) -> State:
+    """Return the state whose next pass tries shorter steps from the last point accepted."""
+    lengths = _LENGTHS * state.memory["lengths"][-1] / 4
+    if lengths[0] < 1e-12:
+        return replace(state, stalled=STALLED, note="")
+    return replace(
+        state,
+        memory={**state.memory, "lengths": lengths},
+        note="the step did not lower the objective enough; shorter ones, "
+        f"{lengths[0]:.3g} of it and less, are tried",
+    )
+
+
+def _remember(state: State, now: Evaluation, history: int) -> tuple[Pair, ...]:
     """Return the pairs with the newest put last, where it shows curvature."""
-    step = now.theta - memory.now.theta
-    change = now.gradient - memory.now.gradient
+    pairs: tuple[Pair, ...] = state.memory["pairs"]
+    step = now.params - state.params
+    change = now.gradient - state.memory["gradient"]
     if (step * change).sum() <= np.finfo(np.float64).eps * (change**2).sum():
-        return memory.pairs
-    return (*memory.pairs, (step, change))[-history:]
+        return pairs
+    return (*pairs, (step, change))[-history:]
 
 
 def _direction(gradient: Array, pairs: tuple[Pair, ...]) -> Array:

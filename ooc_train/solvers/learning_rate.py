@@ -23,19 +23,28 @@ The constants were chosen on made and real data (`tests/benchmarks/anytime.py`).
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import sqrt
 
 import numpy as np
 
+from ooc_train.core.partitions import Rows, sample_partitions
+from ooc_train.core.requests import Reduce
 from ooc_train.core.sums import Array, Sums
 from ooc_train.models.linear import LinearProblem
 from ooc_train.models.moments import NormSums
 from ooc_train.optimizers.optimizer import Optimizer
-from ooc_train.solvers.base import Stream
-from ooc_train.stream.sources import Source, sample_partitions
+from ooc_train.optimizers.schedules import Falling
 
-__all__ = ["Rate", "automatic_rate", "certain_gain", "evaluated_partitions", "norms"]
+__all__ = [
+    "Rate",
+    "automatic_rate",
+    "certain_gain",
+    "evaluated_partitions",
+    "gain_requests",
+    "norms",
+    "rate_request",
+]
 
 _SAMPLE_PARTITIONS = 32
 _SAMPLE_ROWS = 2**15
@@ -50,7 +59,7 @@ _ADAM_RATE, _ADAM_ROWS, _ADAM_FEATURES, _ADAM_LARGEST = 0.03, 32, 100, 0.25
 _ADAM_FALLS, _ADAM_LEAST_FALL = 0.25, 1000.0
 """Horizon of Adam in epochs, but at least so many updates."""
 
-_EVALUATED_ROWS, _EVALUATED_BYTES, _LEAST_EVALUATED = 2**17, 2**26, 4
+EVALUATED_ROWS, _EVALUATED_BYTES, _LEAST_EVALUATED = 2**17, 2**26, 4
 """Rows by which a model is evaluated after each epoch, and their bytes at most; partitions at
 least. A loss of so many rows is within half a percent of that of all."""
 
@@ -59,137 +68,151 @@ _LEAST_VARIANCE = 1e-3
 nothing of what can be gained by it."""
 
 
+_NEVER = Falling(noise=0.0)
+
+
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """A learning rate: `eta0 / (1 + noise * (sqrt(1 + t / horizon) - 1))` after t updates.
+    """The first learning rate, and how the rate falls.
 
     Attributes
     ----------
-    eta0 : of the first update
-    noise : share of the rate's bound that falls with the root of t; 0 is a constant rate
-    horizon : updates after which that share has fallen to `1 / sqrt(2)`
+    eta0 : float
+        Of the first update.
+    schedule : Falling
+        How the rate falls with the number of updates.
     """
 
     eta0: float
-    noise: float = 0.0
-    horizon: float = 1.0
+    schedule: Falling = _NEVER
 
 
 def norms(problem: LinearProblem) -> NormSums:
-    """Return what the automatic rate adds up over a sample of rows."""
+    """Return the sums over a sample that the automatic rate follows from."""
     with_gram = problem.n_features <= WIDEST
     return NormSums(problem.scaling, problem.class_weight, problem.fit_intercept, with_gram)
 
 
-def _sampled(problem: LinearProblem, stream: Stream, *, counted: bool = True) -> Sums:
-    """Return the norms of a sample of rows."""
-    source = stream.source
-    partitions = sample_partitions(
-        source, min(_SAMPLE_ROWS, _SAMPLE_PARTITIONS * source.partition_rows)
-    )
-    return stream.reduce(norms(problem), partitions, counted=counted)
-
-
-def sgd_rate(
-    problem: LinearProblem, stream: Stream, batch_size: int, per_epoch: float | None
-) -> Rate:
-    """Return the rate of gradient descent on batches, from a sample of the rows.
-
-    Parameters
-    ----------
-    per_epoch : updates of an epoch; None where nobody knows how many rows will come
-    """
-    source, sums = stream.source, _sampled(problem, stream)
-    weight, rows = float(sums["weight"]), float(sums["rows"])
-    if not weight > 0:
-        raise ValueError(
-            f"the {rows:,.0f} rows that the learning rate is chosen by weigh nothing; give a "
-            "learning_rate"
-        )
-    squares = float(sums["squares"])
-    square = squares / weight * rows * float(sums["squared_weight"]) / weight**2
-    whole = batch_size >= source.n_rows
-    if problem.loss.constant_curvature and squares > 0 and not whole:
-        square = max(square, float(sums["quartic"]) * rows / weight / squares)
-    largest = problem.n_features + 1.0
-    if "gram" in sums:
-        largest = float(np.linalg.eigvalsh(sums["gram"] / weight)[-1])
-    penalty = batch_size * float(problem.theta_penalty.l2.max()) / problem.total_weight
-    noise = problem.loss.require_bound() * square
-    steepness = noise + problem.loss.require_bound() * (batch_size - 1) * largest + penalty
-    # Batches of all rows have no noise.
-    falls = 0.0 if problem.loss.constant_curvature or whole else noise / steepness
-    least = _LEAST_FALL * (problem.n_features + 1) / batch_size
-    return Rate(batch_size / steepness, falls, max(1.0, least, _FALLS * (per_epoch or 0.0)))
-
-
-def adam_rate(problem: LinearProblem, batch_size: int, per_epoch: float | None) -> Rate:
-    """Return the rate of Adam."""
-    largest = min(_ADAM_LARGEST, _ADAM_RATE * sqrt(batch_size / _ADAM_ROWS))
-    eta0 = largest * min(1.0, sqrt(_ADAM_FEATURES / problem.n_features))
-    return Rate(eta0, 1.0, max(_ADAM_LEAST_FALL, _ADAM_FALLS * (per_epoch or 0.0)))
+def rate_request(problem: LinearProblem, rows: Rows, *, counted: bool = True) -> Reduce:
+    """Return the request for the norms of a sample of the rows."""
+    wanted = min(_SAMPLE_ROWS, _SAMPLE_PARTITIONS * rows.partition_rows)
+    return Reduce(norms(problem), sample_partitions(rows, wanted), counted=counted)
 
 
 def automatic_rate(
     optimizer: Optimizer,
     problem: LinearProblem,
-    stream: Stream,
+    rows: Rows,
+    sums: Sums,
     batch_size: int,
     per_epoch: float | None,
 ) -> Rate:
-    """Return the learning rate "auto" of an optimizer."""
-    if optimizer.normalised:
-        return adam_rate(problem, batch_size, per_epoch)
-    rate = sgd_rate(problem, stream, batch_size, per_epoch)
-    return replace(rate, eta0=rate.eta0 / optimizer.gain)
+    """Return the learning rate "auto" of an optimizer whose steps follow the gradient's size.
 
+    Parameters
+    ----------
+    sums : Sums
+        The answer to `rate_request`.
+    per_epoch : float or None
+        Updates of an epoch. None where nobody knows how many rows will come.
 
-def evaluated_partitions(source: Source) -> Sequence[int]:
-    """Return the partitions, spread evenly, by which a model is evaluated after each epoch.
-
-    They are all partitions where that costs little beside an epoch of updates.
+    Raises
+    ------
+    ValueError
+        Where the rows of the sample have no weight, or the loss has no bound of its curvature.
     """
-    rows = min(_EVALUATED_ROWS, _EVALUATED_BYTES // max(1, source.row_bytes))
-    return sample_partitions(source, max(rows, _LEAST_EVALUATED * source.partition_rows))
+    weight, n = float(sums["weight"]), float(sums["rows"])
+    if not weight > 0:
+        raise ValueError(
+            f"the {n:,.0f} rows that the learning rate is chosen by weigh nothing; give a "
+            "learning_rate"
+        )
+    bound = problem.bound
+    if bound is None:
+        raise ValueError(
+            f"learning_rate='auto' needs a bound of the loss's curvature, and the "
+            f"{problem.loss.name} loss has none; give a learning_rate"
+        )
+    squares = float(sums["squares"])
+    square = squares / weight * n * float(sums["squared_weight"]) / weight**2
+    whole = batch_size >= rows.n_rows
+    if problem.loss.constant_curvature and squares > 0 and not whole:
+        square = max(square, float(sums["quartic"]) * n / weight / squares)
+    largest = problem.n_features + 1.0
+    if "gram" in sums:
+        largest = float(np.linalg.eigvalsh(sums["gram"] / weight)[-1])
+    penalty = batch_size * float(problem.theta_penalty.l2.max()) / problem.total_weight
+    noise = bound * square
+    steepness = noise + bound * (batch_size - 1) * largest + penalty
+    # Batches of all rows have no noise.
+    falls = 0.0 if problem.loss.constant_curvature or whole else noise / steepness
+    least = _LEAST_FALL * (problem.n_features + 1) / batch_size
+    eta0 = batch_size / steepness / optimizer.gain
+    return Rate(eta0, Falling(falls, max(1.0, least, _FALLS * (per_epoch or 0.0))))
 
 
-def certain_gain(problem: LinearProblem, stream: Stream, theta: Array) -> float:
-    """Return by how much the mean objective can be lowered at least, less what a sample can err by.
+def normalised_rate(n_features: int, batch_size: int, per_epoch: float | None) -> Rate:
+    """Return the learning rate "auto" of an optimizer whose steps don't follow the gradient's size.
 
-    A quadratic with the loss's greatest curvature lies above the objective, and its lowest point is
-    `g A^-1 g / 2` below that at `theta`: `g` is the gradient, `A` the curvature (Bohning and
-    Lindsay 1988). Of a sample, the product of the gradients of its two halves has no bias, and
-    their difference tells its error.
+    Adam is one. The rate needs no look at the rows.
     """
-    partitions = evaluated_partitions(stream.source)
-    half = (
-        len(partitions)
-        if len(partitions) == stream.source.n_partitions
-        else -(-len(partitions) // 2)
-    )
+    largest = min(_ADAM_LARGEST, _ADAM_RATE * sqrt(batch_size / _ADAM_ROWS))
+    eta0 = largest * min(1.0, sqrt(_ADAM_FEATURES / n_features))
+    return Rate(eta0, Falling(1.0, max(_ADAM_LEAST_FALL, _ADAM_FALLS * (per_epoch or 0.0))))
+
+
+def evaluated_partitions(rows: Rows, most: int = EVALUATED_ROWS) -> Sequence[int]:
+    """Return the partitions, spread evenly, that a model is evaluated by after each epoch.
+
+    They are all partitions where those cost little beside an epoch of updates.
+    """
+    wanted = min(most, _EVALUATED_BYTES // max(1, rows.row_bytes))
+    return sample_partitions(rows, max(wanted, _LEAST_EVALUATED * rows.partition_rows))
+
+
+def gain_requests(problem: LinearProblem, rows: Rows, params: Array) -> tuple[Reduce, ...]:
+    """Return the requests whose answers tell `certain_gain` at `params`."""
+    partitions = evaluated_partitions(rows)
+    everything = len(partitions) == rows.n_partitions
+    half = len(partitions) if everything else -(-len(partitions) // 2)
     halves = [part for part in (partitions[:half], partitions[half:]) if part]
-    gradients = [_mean_gradient(problem, stream, theta, part) for part in halves]
+    evaluations = [Reduce(problem.reduction(params[None]), part, counted=False) for part in halves]
+    return (*evaluations, rate_request(problem, rows, counted=False))
+
+
+def certain_gain(problem: LinearProblem, answers: Sequence[Sums], params: Array) -> float:
+    """Return by how much the mean objective can be lowered at least, less a sample's error.
+
+    A quadratic with the loss's greatest curvature lies above the objective. Its lowest point is
+    `g A^-1 g / 2` below the objective at `params`: `g` is the gradient, `A` the curvature (Bohning
+    and Lindsay 1988). Of a sample, the product of the gradients of its two halves has no bias, and
+    their difference tells the error. Where the loss has no greatest curvature, nothing is certain,
+    and the gain is 0.
+    """
+    *evaluations, moments = answers
+    by_curvature = _by_curvature(problem, moments)
+    if by_curvature is None:
+        return 0.0
+    gradients = [
+        problem.mean_gradient(sums, params) if sums["weight"] > 0 else np.zeros_like(params)
+        for sums in evaluations
+    ]
     first, second = gradients[0], gradients[-1]
-    by_curvature = _by_curvature(problem, _sampled(problem, stream, counted=False))
     gain = 0.5 * float((first * by_curvature(second)).sum())
     apart = 0.5 * (first - second)
     return gain - 0.5 * float((apart * by_curvature(apart)).sum())
 
 
-def _by_curvature(problem: LinearProblem, sums: Sums) -> Callable[[Array], Array]:
-    """Return what divides a gradient (outputs, features + 1) by the greatest curvature."""
+def _by_curvature(problem: LinearProblem, sums: Sums) -> Callable[[Array], Array] | None:
+    """Return a function that divides a gradient (outputs, features + 1) by the curvature."""
+    bound = problem.bound
+    if bound is None:
+        return None
     penalty = problem.theta_penalty.l2 / problem.total_weight
     if "gram" not in sums or not sums["weight"] > 0:
-        bound = problem.loss.require_bound() * (problem.n_features + 1.0) + penalty
-        return lambda gradient: gradient / bound
+        largest = bound * (problem.n_features + 1.0) + penalty
+        return lambda gradient: gradient / largest
     moments = sums["gram"] / float(sums["weight"])
     moments[np.diag_indices_from(moments)] += _LEAST_VARIANCE
-    factor = np.linalg.inv(problem.loss.require_bound() * moments + np.diag(penalty))
+    factor = np.linalg.inv(bound * moments + np.diag(penalty))
     return lambda gradient: gradient @ factor
-
-
-def _mean_gradient(
-    problem: LinearProblem, stream: Stream, theta: Array, partitions: Sequence[int]
-) -> Array:
-    sums = stream.reduce(problem.sums(theta[None]), partitions, counted=False)
-    return problem.mean_gradient(sums, theta) if sums["weight"] > 0 else np.zeros_like(theta)

@@ -16,17 +16,18 @@ pass: by then it can be trusted, and it squares the error.
 Nocedal and Wright 2006, chapter 3.
 """
 
-import math
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
+from ooc_train.core.partitions import Rows, rows_of, sample_partitions
+from ooc_train.core.requests import Reduce
 from ooc_train.core.sums import Array, Sums
 from ooc_train.errors import Diverged
 from ooc_train.models.linear import LinearProblem
-from ooc_train.models.loss_sums import LossSums
-from ooc_train.solvers.base import STALLED, State, Stream, lowers
-from ooc_train.stream.sources import rows_of, sample_partitions
+from ooc_train.models.problem import Capability
+from ooc_train.solvers.base import STALLED, Holdings, State, lowers
 
 _SHORTER = np.array([0.5, 0.25, 1 / 16, 1 / 128])
 """Lengths of the steps that are tried beside the full one."""
@@ -38,35 +39,9 @@ _SAMPLE_ROWS_PER_PARAMETER = 100
 _SAMPLE_SHARE = 1 / 16
 _SAMPLE_ITERATIONS = 8
 
-_SEEN = 0.5
-"""Share of a column's variance that a sample has to hold to be trusted with its weight."""
-
-
-@dataclass(frozen=True, eq=False)
-class _Search:
-    """From where, in which direction, and how far promised: what a step is judged by.
-
-    `seen` is the curvature of each column's weight in the loss at `base`, as a share of the
-    intercept's, (features,): at zero, the second moment of the scaled column.
-    """
-
-    base: Array
-    direction: Array
-    objective: float
-    slope: float
-    seen: Array
-    length: float = 1.0
-
-    def points(self) -> Array:
-        """Return the full step and the shorter ones, (1 + shorter, outputs, features + 1)."""
-        lengths = self.length * np.append(1.0, _SHORTER)
-        points: Array = self.base + lengths[:, None, None] * self.direction
-        return points
-
-
-@dataclass(frozen=True)
-class _Sampled:
-    """What is remembered of a start: it is the optimum of a sample, and not yet judged."""
+_OF_SAMPLE, _AT_ZERO = "optimum of a sample", "at zero"
+"""Phases: iterations on a sample, before the first iteration; and the pass at zero, where the
+optimum of the sample was worse than zero."""
 
 
 @dataclass(frozen=True)
@@ -75,175 +50,149 @@ class Newton:
 
     Attributes
     ----------
-    tol : largest entry of the gradient of the mean objective, by scaled parameters, to stop at
+    tol : float
+        Largest entry of the gradient of the mean objective, by scaled parameters, to stop at.
     """
 
     tol: float = 1e-4
 
-    @property
-    def slots(self) -> int:
-        """Vectors of the size of `theta` that the solver holds beside it."""
-        return 8 + 3 * (1 + len(_SHORTER))
+    name: ClassVar[str] = "newton"
+    requires: ClassVar[frozenset[Capability]] = frozenset({"hessian", "smooth", "moments"})
 
-    def algebra(self, problem: LinearProblem) -> int:
-        """Return the bytes of matrices that the solver makes of sums, beside them."""
-        return 7 * 8 * problem.n_parameters**2
+    def holds(self, problem: LinearProblem, rows: Rows) -> Holdings:
+        """Return what requests and states take."""
+        del rows
+        points = np.broadcast_to(0.0, (1 + len(_SHORTER), *problem.shape))
+        return Holdings(
+            (problem.reduction(points, hessian=True),),
+            sets=8 + 3 * (1 + len(_SHORTER)),
+            algebra=7 * 8 * problem.n_parameters**2,
+        )
 
-    def reductions(self, problem: LinearProblem) -> tuple[LossSums]:
-        """Return the largest of what passes add up."""
-        points = np.zeros((1 + len(_SHORTER), *problem.zeros().shape))
-        return (problem.sums(points, hessian=True),)
+    def init(self, problem: LinearProblem, rows: Rows, params: Array) -> State:
+        """Return the state to begin with.
 
-    def start(self, problem: LinearProblem, stream: Stream, theta: Array) -> State:
-        """Return the optimum of a sample, where the data are many times what a sample takes.
-
+        Where the data are many times what a sample takes, Newton begins at the optimum of a sample.
         Parameters that were handed over are begun from as they are.
         """
-        if theta.any():
-            return State(theta)
-        source = stream.source
-        rows = _SAMPLE_ROWS_PER_PARAMETER * problem.n_parameters
-        partitions = sample_partitions(source, rows)
-        state = State(theta)
-        if len(partitions) > _SAMPLE_SHARE * source.n_partitions:
-            return state
-        coarse = Newton(tol=max(self.tol, 1e-3))
-        first = coarse._iterate(problem, stream, state, partitions)
-        restrained = _restrained(problem, first.memory.seen, rows_of(source, partitions))
-        state = first if restrained is problem else state
-        for _ in range(_SAMPLE_ITERATIONS - 1):
-            if state.converged or state.stalled:
-                break
-            state = coarse._iterate(restrained, stream, state, partitions)
-        taken = rows_of(source, partitions)
-        note = f"begins at the optimum of a sample of {taken:,} rows"
-        return State(state.theta, memory=_Sampled(), note=note)
+        if params.any() or len(_sample(problem, rows)) > _SAMPLE_SHARE * rows.n_partitions:
+            return State(params)
+        return State(params, phase=_OF_SAMPLE, memory={"left": _SAMPLE_ITERATIONS})
 
-    def step(self, problem: LinearProblem, stream: Stream, state: State) -> State:
-        """Return the state after one more pass; two where a sample's optimum is no good start.
+    def ask(self, problem: LinearProblem, rows: Rows, state: State) -> Reduce:
+        """Return the request for the Hessian at the next point, and losses of shorter steps."""
+        partitions = _sample(problem, rows) if state.phase == _OF_SAMPLE else None
+        return Reduce(problem.reduction(_points(state), hessian=True), partitions)
 
-        Raises
-        ------
-        Diverged
-            where the objective is no number at the start.
-        """
-        if not isinstance(state.memory, _Sampled):
-            return self._iterate(problem, stream, state, None)
-        now = self._iterate(problem, stream, replace(state, memory=None), None)
-        if now.loss <= math.log(max(2, problem.n_outputs)):  # that of even chances
-            return now
-        now = self._iterate(problem, stream, State(problem.zeros()), None)
-        return replace(now, note="the optimum of the sample is worse than zero; begins at zero")
+    def tell(self, problem: LinearProblem, rows: Rows, state: State, answer: Sums) -> State:
+        """Return the state after one more pass."""
+        if state.phase == _OF_SAMPLE:
+            return self._tell_of_sample(problem, rows, state, answer)
+        after = self._iterated(problem, state, answer)
+        if state.memory.get("sampled") and after.loss > problem.null_loss:
+            note = "the optimum of the sample is worse than zero; begins at zero"
+            return State(problem.initial(), phase=_AT_ZERO, note=note)
+        return replace(after, note=state.note) if state.phase == _AT_ZERO else after
 
-    def _iterate(
-        self,
-        problem: LinearProblem,
-        stream: Stream,
-        state: State,
-        partitions: tuple[int, ...] | None,
+    def _tell_of_sample(
+        self, problem: LinearProblem, rows: Rows, state: State, answer: Sums
     ) -> State:
-        search: _Search | None = state.memory
-        points = state.theta[None] if search is None else search.points()
-        sums = stream.reduce(problem.sums(points, hessian=True), partitions)
-        now = problem.evaluation(sums, points)
-        if search is None:
+        """Return the state after one more iteration on the sample."""
+        coarse = Newton(tol=max(self.tol, 1e-3))
+        taken = rows_of(rows, _sample(problem, rows))
+        left, restraint = state.memory["left"] - 1, state.memory.get("restraint")
+        restrained = problem if restraint is None else replace(problem, restraint=restraint)
+        after = coarse._iterated(restrained, state, answer)
+        if left == _SAMPLE_ITERATIONS - 1:
+            restrained = problem.restrained(after.memory["seen"], taken)
+            restraint = restrained.restraint
+            if restraint is not None:
+                after = State(state.params)  # the first step was of the problem unrestrained
+        if left and not after.converged and not after.stalled:
+            memory = {**after.memory, "left": left}
+            if restraint is not None:
+                memory["restraint"] = restraint
+            return replace(after, phase=_OF_SAMPLE, memory=memory)
+        note = f"begins at the optimum of a sample of {taken:,} rows"
+        return State(after.params, memory={"sampled": 1}, note=note)
+
+    def _iterated(self, problem: LinearProblem, state: State, answer: Sums) -> State:
+        """Return the state after a pass at `_points(state)`."""
+        points, search = _points(state), state.memory
+        now = problem.read(answer, points)
+        searched = "direction" in search
+        if not searched:
             if not np.isfinite(now.objective):
                 raise Diverged("the objective is no number at the parameters to start from")
-        elif not lowers(search.objective, search.slope, now, search.direction, search.length):
-            shorter = _shorten(search, problem.objectives(sums, points))
-            if shorter is None:
-                return replace(state, stalled=STALLED, note="")
-            note = (
-                "the step did not lower the objective enough; it is shortened to "
-                f"{shorter.length:.3g} of Newton's"
-            )
-            return replace(state, memory=shorter, note=note)
+        elif not lowers(
+            search["objective"], search["slope"], now, search["direction"], search["length"]
+        ):
+            return _shortened(state, problem.objectives(answer, points))
         if now.hessian is None:
             raise ValueError("the pass added up no Hessian")
-        direction = newton_direction(problem, now.gradient, now.hessian)
+        direction = problem.direction(now.gradient, now.hessian)
         slope = float((now.gradient * direction).sum())
         norm = float(np.abs(now.gradient).max()) / problem.total_weight
         # Sums over partitions stand for sums over all rows, and are small by as much.
-        norm *= problem.n_rows / float(sums["rows"])
+        norm *= problem.n_rows / float(answer["rows"])
         converged = norm <= self.tol
-        theta, loss, n_iter = now.theta, now.loss, state.n_iter + (search is not None)
+        params, loss, n_iter = now.params, now.loss, state.n_iter + searched
         updates = n_iter
         if converged and -slope <= _SMALL * abs(now.objective):
             # What is left to gain is known to third order, so is the loss after the last step.
-            theta, updates = now.theta + direction, n_iter + 1
-            penalty = problem.theta_penalty.value(theta)
-            loss = (now.objective + 0.5 * slope - penalty) / float(sums["weight"])
+            params, updates = now.params + direction, n_iter + 1
+            penalty = problem.penalty_value(params)
+            loss = (now.objective + 0.5 * slope - penalty) / float(answer["weight"])
         return State(
-            theta=theta,
+            params=params,
             n_iter=n_iter,
             updates=updates,
             loss=loss,
             gradient_norm=norm,
             converged=converged,
-            memory=_Search(now.theta, direction, now.objective, slope, _seen(problem, sums)),
+            memory={
+                "base": now.params,
+                "direction": direction,
+                "objective": now.objective,
+                "slope": slope,
+                "seen": problem.seen(answer),
+                "length": 1.0,
+            },
         )
 
 
-def _seen(problem: LinearProblem, sums: Sums) -> Array:
-    """Return the curvature of each column's weight in the loss, as a share of the intercept's."""
-    curvature = np.diagonal(sums["hessian"]).reshape(problem.n_outputs, -1).sum(axis=0)
-    share: Array = curvature[:-1] / max(float(curvature[-1]), np.finfo(np.float64).tiny)
-    return share
+def _sample(problem: LinearProblem, rows: Rows) -> tuple[int, ...]:
+    """Return the partitions whose optimum is begun from."""
+    return sample_partitions(rows, _SAMPLE_ROWS_PER_PARAMETER * problem.n_parameters)
 
 
-def _restrained(problem: LinearProblem, seen: Array, rows: int) -> LinearProblem:
-    """Return the problem of a sample, restrained where it lacks most of a column's variance.
+def _points(state: State) -> Array:
+    """Return the full step and the shorter ones, (points, *shape); at first, the start alone."""
+    search = state.memory
+    if "direction" not in search:
+        return state.params[None]
+    lengths = search["length"] * np.append(1.0, _SHORTER)
+    points: Array = search["base"] + np.multiply.outer(lengths, search["direction"])
+    return points
 
-    What is lacking may have as much curvature as the loss can, so that is the penalty.
+
+def _shortened(state: State, objectives: Array) -> State:
+    """Return the state whose full step is the best of the shorter ones that were tried.
+
+    The solver stalls where steps are as short as rounding.
     """
-    weight = problem.total_weight * rows / problem.n_rows
-    widening = problem.penalty.l2 / (problem.loss.require_bound() * problem.total_weight)
-    due = 1.0 if problem.standardize else 1.0 - widening / problem.scaling.scale**2
-    lacking = np.where(seen < _SEEN * due, due - seen, 0.0)
-    if not lacking.any():
-        return problem
-    return replace(problem, restraint=problem.loss.require_bound() * weight * lacking)
-
-
-def _shorten(search: _Search, objectives: Array) -> _Search | None:
-    """Return the search whose full step is the best of the shorter ones that were tried.
-
-    None where steps are as short as rounding.
-    """
+    search = state.memory
     tried = np.where(np.isfinite(objectives[1:]), objectives[1:], np.inf)
     best = int(tried.argmin())
-    if tried[best] < search.objective:
-        return replace(search, length=search.length * float(_SHORTER[best]))
-    if search.length < 1e-12:
-        return None
-    return replace(search, length=search.length * float(_SHORTER[-1]) ** 2)
-
-
-def newton_direction(problem: LinearProblem, gradient: Array, hessian: Array) -> Array:
-    """Return the step to the minimum of the quadratic model, (outputs, features + 1).
-
-    Adding one vector to all classes of a softmax changes nothing that it predicts, so along that
-    direction the Hessian is zero; so is the gradient, and any curvature put there leaves the step
-    as it is. Other singular directions are left out, which gives the step of least norm.
-    """
-    hessian = hessian.copy()
-    if problem.loss.shift_invariant:
-        classes, columns = gradient.shape
-        free = problem.theta_penalty.l2 == 0.0
-        typical = np.trace(hessian) / len(hessian)
-        blocks = hessian.reshape(classes, columns, classes, columns)
-        for column in np.flatnonzero(free):
-            blocks[:, column, :, column] += typical / classes
-    flat = gradient.ravel()
-    if problem.penalty.l2 > 0:
-        try:
-            # Succeeds only where the matrix is positive definite to working precision.
-            np.linalg.cholesky(hessian)
-            downhill = np.asarray(-np.linalg.solve(hessian, flat), np.float64)
-            return downhill.reshape(gradient.shape)
-        except np.linalg.LinAlgError:
-            pass
-    values, vectors = np.linalg.eigh(hessian)
-    kept = values > values[-1] * len(values) * 10 * np.finfo(np.float64).eps
-    step: Array = -(vectors[:, kept] @ ((vectors[:, kept].T @ flat) / values[kept]))
-    return step.reshape(gradient.shape)
+    if tried[best] < search["objective"]:
+        length = search["length"] * float(_SHORTER[best])
+    elif search["length"] < 1e-12:
+        return replace(state, stalled=STALLED, note="")
+    else:
+        length = search["length"] * float(_SHORTER[-1]) ** 2
+    return replace(
+        state,
+        memory={**search, "length": length},
+        note="the step did not lower the objective enough; it is shortened to "
+        f"{length:.3g} of Newton's",
+    )

@@ -9,32 +9,36 @@ grow as the third power of their number. The noise of single batches averages ou
 forgotten, wherever the run ends: its limits, early stopping or Ctrl-C need no plan beforehand. In
 batches of all rows there is no noise, and gradient descent's model is the last point.
 
-`rates.py` has the learning rate "auto".
+`learning_rate.py` has the learning rate "auto".
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import inf
+from typing import Any, ClassVar
 
 import numpy as np
 
+from ooc_train.core.partitions import Rows, rounds
+from ooc_train.core.requests import Epoch, Reduce, Request
 from ooc_train.core.sums import Array, Reduction, Sums
 from ooc_train.errors import Diverged
 from ooc_train.models.linear import LinearProblem
-from ooc_train.models.linear_updates import LinearUpdates
-from ooc_train.optimizers import OPTIMIZERS
+from ooc_train.models.problem import Capability, Problem, ProblemOfUpdates
 from ooc_train.optimizers.optimizer import Optimizer
-from ooc_train.optimizers.schedules import Falling
-from ooc_train.solvers.base import State, Stream
+from ooc_train.optimizers.schedules import Falling, Schedule
+from ooc_train.solvers.base import Holdings, State
 from ooc_train.solvers.learning_rate import (
+    EVALUATED_ROWS,
     WIDEST,
     Rate,
     automatic_rate,
     certain_gain,
     evaluated_partitions,
+    gain_requests,
+    normalised_rate,
     norms,
+    rate_request,
 )
-from ooc_train.stream.order import rounds
-from ooc_train.stream.sources import Source
 
 PATIENCE = 5
 """Epochs without progress after which learning stops, as in scikit-learn."""
@@ -42,22 +46,10 @@ PATIENCE = 5
 NEAR = 0.01
 """Share of the loss that a model may be known to lie above the lowest one, and be called near."""
 
-
-@dataclass(frozen=True, eq=False)
-class _Memory:
-    """The updates with their learning rate, each replica's state, and how long nothing was gained.
-
-    `best` is the lowest mean objective after an epoch, `stale` the epochs since it was lowered by
-    the tolerance, `lowest` the lowest progressive loss; `gradient` is that of the mean objective at
-    the last point, of batches of all rows.
-    """
-
-    updates: LinearUpdates
-    states: Sequence[Sums]
-    best: float = float("inf")
-    stale: int = 0
-    lowest: float = float("inf")
-    gradient: Array | None = None
+_RATE = "learning rate"
+_LOSS, _LOSS_OF_ALL = "loss after the epoch", "loss of all rows after the epoch"
+_GAIN = "what is left to gain"
+"""Phases: the pass before the first epoch, and those after the updates of each."""
 
 
 @dataclass(frozen=True)
@@ -66,186 +58,279 @@ class Updates:
 
     Attributes
     ----------
-    rule : how a gradient becomes a step, a key of `OPTIMIZERS`
-    batch_size : rows per update
-    learning_rate : of the steps on scaled parameters, constant; "auto" as `rates.py` says
-    tol : mean objective that an epoch has to gain, 0 for no such condition; for a batch of all
-        rows, the gradient's largest entry
-    seed : of the order of rows
-    mixing : chunks mixed row by row
-    replicas : of rows, each learned from by itself, which are averaged now and then
+    optimizer : Optimizer
+        How a gradient becomes a step.
+    batch_size : int
+        Rows per update.
+    learning_rate : float or "auto"
+        Of the first update, on scaled parameters.
+    tol : float
+        Mean objective that an epoch has to gain, 0 for no such condition; for a batch of all rows,
+        the gradient's largest entry.
+    seed : int or None
+        Of the order of rows; None for the order in which they lie.
+    shuffle_chunks : int
+        Chunks mixed row by row.
+    replicas : int
+        Shares of the rows, each learned from by itself, that are averaged now and then.
+    schedule : Schedule or None
+        How the learning rate changes. None for how the learning rate "auto" falls, which a number
+        does not.
+    epochs : float
+        Planned number of epochs, which schedules may follow.
+    evaluated_rows : int
+        Rows that tell the loss after an epoch.
+    in_order : bool
+        Whether a batch of all rows is an epoch of updates too, and rows are taken as they lie.
     """
 
-    rule: str
+    optimizer: Optimizer
     batch_size: int
-    learning_rate: float | str
-    tol: float
-    seed: int
-    shuffle_chunks: int
+    learning_rate: float | str = "auto"
+    tol: float = 1e-4
+    seed: int | None = 0
+    shuffle_chunks: int = 1
     replicas: int = 1
+    schedule: Schedule | None = None
+    epochs: float = inf
+    evaluated_rows: int = EVALUATED_ROWS
+    in_order: bool = False
+
+    requires: ClassVar[frozenset[Capability]] = frozenset({"gradient", "updates"})
 
     @property
-    def slots(self) -> int:
-        """Vectors of the size of `theta` that the solver holds beside it."""
+    def name(self) -> str:
+        """Of the optimizer."""
+        return self.optimizer.name
+
+    def _by_all_rows(self, rows: Rows) -> bool:
+        return self.batch_size >= rows.n_rows and not self.in_order
+
+    def holds(self, problem: ProblemOfUpdates, rows: Rows) -> Holdings:
+        """Return what requests and states take."""
+        points = np.broadcast_to(0.0, (1 + self.optimizer.normalised, *problem.shape))
+        reductions: tuple[Reduction, ...] = (problem.reduction(points, gradients=len(points)),)
+        algebra = 0
+        if isinstance(problem, LinearProblem):
+            reductions += (norms(problem),)
+            if problem.n_features <= WIDEST:
+                algebra = 4 * 8 * (problem.n_features + 1) ** 2
+        carried = 3 + self.optimizer.slots
         # States before and after an epoch, and what their mean is made of, where there are several.
-        return (2 * self.vectors + (4 if self.replicas > 1 else 0)) * self.replicas + 8
-
-    @property
-    def vectors(self) -> int:
-        """Vectors of the size of `theta` that a replica carries, their average included."""
-        return 3 + self.optimizer.slots
-
-    @property
-    def optimizer(self) -> Optimizer:
-        """How a gradient becomes a step."""
-        return OPTIMIZERS[self.rule]()
-
-    def start(self, problem: LinearProblem, stream: Stream, theta: Array) -> State:
-        """Return the state to begin with; the automatic learning rate looks at a sample."""
-        rate = self.first_rate(problem, stream)
-        updates = self.updates(problem, stream, rate)
-        states = tuple(updates.start(theta) for _ in range(self.replicas))
-        note = f"learning rate {rate.eta0:.4g}" + (", falling" if rate.noise else "")
-        return State(theta, memory=_Memory(updates, states), note=note)
-
-    def updates(self, problem: LinearProblem, stream: Stream, rate: Rate) -> LinearUpdates:
-        """Return the updates by a learning rate."""
-        return LinearUpdates(
-            problem,
-            stream.source.dtype,
-            self.batch_size,
-            self.optimizer,
-            Falling(rate.noise, rate.horizon),
-            rate.eta0,
+        sets = (2 * carried + (4 if self.replicas > 1 else 0)) * self.replicas + 8
+        if self._by_all_rows(rows):
+            return Holdings(reductions, sets, algebra)
+        scan = self._scan(problem, rows, Rate(0.0))
+        return Holdings(
+            reductions, sets, algebra, scan, carried, self.replicas, self.shuffle_chunks
         )
 
-    def _rows_of_a_replica(self, source: Source) -> int:
-        """Return the most rows that a replica learns from in an epoch."""
-        group_rows = self.shuffle_chunks * source.partition_rows
-        groups = -(-source.n_partitions // self.shuffle_chunks)
-        taken = [0] * self.replicas
-        for cuts in rounds(groups, group_rows * source.row_bytes, self.replicas):
-            for replica, (start, stop) in enumerate(cuts):
-                taken[replica] += stop - start
-        return min(source.n_rows, max(taken) * group_rows)
-
-    def first_rate(self, problem: LinearProblem, stream: Stream, *, planned: bool = True) -> Rate:
-        """Return the learning rate; the automatic one looks at a sample.
-
-        Parameters
-        ----------
-        planned : whether an epoch has the rows of the stream; else nobody knows how many will come
-        """
+    def init(self, problem: ProblemOfUpdates, rows: Rows, params: Array) -> State:
+        """Return the state to begin with; the automatic learning rate looks at a sample first."""
         if not isinstance(self.learning_rate, str):
-            return Rate(float(self.learning_rate))
-        rows = self._rows_of_a_replica(stream.source)
-        per_epoch = rows / self.batch_size if planned else None
-        return automatic_rate(self.optimizer, problem, stream, self.batch_size, per_epoch)
+            return self._begun(problem, rows, params, Rate(float(self.learning_rate)))
+        if self.optimizer.normalised:
+            features = problem.shape[-1] - 1
+            rate = normalised_rate(features, self.batch_size, self._per_epoch(rows))
+            return self._begun(problem, rows, params, rate)
+        return State(params, phase=_RATE)
 
-    def step(self, problem: LinearProblem, stream: Stream, state: State) -> State:
-        """Return the state after one more epoch.
+    def _begun(self, problem: ProblemOfUpdates, rows: Rows, params: Array, rate: Rate) -> State:
+        scan = self._scan(problem, rows, rate)
+        return State(
+            params,
+            rate=scan.rate(0),
+            note=f"learning rate {rate.eta0:.4g}" + (", falling" if rate.schedule.noise else ""),
+            memory={
+                "eta0": rate.eta0,
+                "noise": rate.schedule.noise,
+                "fall": rate.schedule.fall,
+                "replicas": tuple(scan.start(params) for _ in range(self.replicas)),
+                "best": inf,  # the lowest mean objective after an epoch
+                "stale": 0,  # epochs since the tolerance lowered it
+                "lowest": inf,  # the lowest progressive loss
+            },
+        )
+
+    def _scan(self, problem: ProblemOfUpdates, rows: Rows, rate: Rate) -> Any:
+        schedule, horizon = self.schedule or rate.schedule, inf
+        if self.epochs < inf:
+            horizon = max(1.0, self.epochs * self._rows_of_a_replica(rows) / self.batch_size)
+        return problem.updates(
+            rows.dtype, self.batch_size, self.optimizer, schedule, rate.eta0, horizon
+        )
+
+    def _rate(self, state: State) -> Rate:
+        memory = state.memory
+        return Rate(memory["eta0"], Falling(memory["noise"], memory["fall"]))
+
+    def _per_epoch(self, rows: Rows) -> float | None:
+        """Return the updates of an epoch; None where nobody knows how many rows will come."""
+        return None if self.in_order else self._rows_of_a_replica(rows) / self.batch_size
+
+    def _rows_of_a_replica(self, rows: Rows) -> int:
+        """Return the most rows that a replica learns from in an epoch."""
+        group_rows = self.shuffle_chunks * rows.partition_rows
+        groups = -(-rows.n_partitions // self.shuffle_chunks)
+        taken = [0] * self.replicas
+        for cuts in rounds(groups, group_rows * rows.row_bytes, self.replicas):
+            for replica, (first, stop) in enumerate(cuts):
+                taken[replica] += stop - first
+        return min(rows.n_rows, max(taken) * group_rows)
+
+    def ask(self, problem: ProblemOfUpdates, rows: Rows, state: State) -> Request:
+        """Return the request for an epoch of updates, or for what is evaluated after one."""
+        memory, params = state.memory, state.params
+        if state.phase == _RATE:
+            return rate_request(_linear(problem), rows)
+        if state.phase == _LOSS:
+            partitions = evaluated_partitions(rows, self.evaluated_rows)
+            return Reduce(problem.reduction(params[None]), partitions, counted=False)
+        if state.phase == _LOSS_OF_ALL:
+            return Reduce(problem.reduction(params[None]), counted=False)
+        if state.phase == _GAIN:
+            return gain_requests(_linear(problem), rows, params)
+        if self._by_all_rows(rows):
+            points = self._points(memory["replicas"][0])
+            return Reduce(problem.reduction(points, gradients=len(points)))
+        states = [replica | {"sums": np.zeros(2)} for replica in memory["replicas"]]
+        seed = None if self.in_order else self.seed
+        scan = self._scan(problem, rows, self._rate(state))
+        return Epoch(scan, states, seed, state.n_iter, self.shuffle_chunks)
+
+    def tell(self, problem: ProblemOfUpdates, rows: Rows, state: State, answer: Any) -> State:
+        """Return the state after a pass.
 
         Raises
         ------
         Diverged
-            where the loss is no number, or many times what it was.
+            Where the loss is no number, or many times what it was.
         """
-        if self.batch_size >= stream.source.n_rows:
-            return self._step_by_all_rows(problem, stream, state)
-        memory: _Memory = state.memory
-        before = [replica | {"sums": np.zeros(2)} for replica in memory.states]
-        after = stream.scan(
-            memory.updates,
-            before,
-            seed=self.seed,
-            epoch=state.n_iter,
-            shuffle_chunks=self.shuffle_chunks,
-        )
-        total, weight = np.sum([replica["sums"] for replica in after], axis=0)
+        if state.phase == _RATE:
+            rate = automatic_rate(
+                self.optimizer,
+                _linear(problem),
+                rows,
+                answer,
+                self.batch_size,
+                self._per_epoch(rows),
+            )
+            return self._begun(problem, rows, state.params, rate)
+        if state.phase in (_LOSS, _LOSS_OF_ALL):
+            return self._evaluated(problem, state, answer)
+        if state.phase == _GAIN:
+            gain = certain_gain(_linear(problem), answer, state.params)
+            return self._ended(state, near=is_near(gain, state.loss, self.tol))
+        if self._by_all_rows(rows):
+            return self._stepped(problem, rows, state, answer)
+        return self._learned(problem, rows, state, answer)
+
+    def _learned(
+        self, problem: ProblemOfUpdates, rows: Rows, state: State, replicas: list[Sums]
+    ) -> State:
+        """Return the state after the updates of an epoch, not yet evaluated."""
+        memory = state.memory
+        total, weight = np.sum([replica["sums"] for replica in replicas], axis=0)
         progressive = float(total / weight)
-        self._raise_if_diverged(progressive, memory)
-        theta = after[0]["average"]
-        loss, objective, norm = evaluated(problem, stream, theta)
-        stale = 0 if objective <= memory.best - self.tol else memory.stale + 1
-        converged, note = False, ""
-        if self.tol > 0 and stale >= PATIENCE:
-            converged = is_near(certain_gain(problem, stream, theta), loss, self.tol)
-            stale = 0  # far from the optimum, little progress is no reason to end
-            note = f"no epoch of the last {PATIENCE} lowered the objective by {self.tol:g}"
-            note += "" if converged else ", but the gradient says that there is more to gain"
-        return State(
-            theta=theta,
+        _raise_if_diverged(progressive, memory)
+        updates = sum(int(replica["counters"][1]) for replica in replicas)
+        last = max(0, updates - 1) // len(replicas)
+        return replace(
+            state,
+            params=replicas[0]["average"],
+            phase=_LOSS,
             n_iter=state.n_iter + 1,
-            updates=sum(int(replica["counters"][1]) for replica in after),
-            loss=loss,
+            updates=updates,
             progressive_loss=progressive,
-            gradient_norm=norm,
-            converged=converged,
-            note=note,
-            memory=replace(
-                memory,
-                states=after,
-                best=min(objective, memory.best),
-                stale=stale,
-                lowest=min(progressive, memory.lowest),
-            ),
+            rate=self._scan(problem, rows, self._rate(state)).rate(last),
+            note="",
+            memory={
+                **memory,
+                "replicas": tuple(replicas),
+                "lowest": min(progressive, memory["lowest"]),
+            },
         )
 
-    def _step_by_all_rows(self, problem: LinearProblem, stream: Stream, state: State) -> State:
-        """Return the state after one more pass, which evaluates the point that the step led to."""
-        memory: _Memory = state.memory
-        (replica,), n_iter = memory.states, state.n_iter
-        if memory.gradient is not None:
-            replica, n_iter = memory.updates.step_by_all_rows(replica, memory.gradient), n_iter + 1
-        points = replica["theta"][None]
+    def _evaluated(self, problem: ProblemOfUpdates, state: State, sums: Sums) -> State:
+        """Return the state after an epoch, with the loss of a sample of the rows."""
+        if not sums["weight"] > 0 and state.phase == _LOSS:
+            return replace(state, phase=_LOSS_OF_ALL)
+        memory, params = state.memory, state.params
+        loss = float(sums["loss"][0]) / float(sums["weight"])
+        objective = loss + problem.penalty_value(params) / problem.total_weight
+        stale = 0 if objective <= memory["best"] - self.tol else memory["stale"] + 1
+        after = replace(
+            state,
+            phase="",
+            loss=loss,
+            gradient_norm=float(np.abs(problem.mean_gradient(sums, params)).max()),
+            memory={**memory, "best": min(objective, memory["best"]), "stale": stale},
+        )
+        if self.tol == 0 or stale < PATIENCE:
+            return after
+        if "moments" in problem.can:
+            return replace(after, phase=_GAIN)
+        return self._ended(after, near=True)
+
+    def _ended(self, state: State, *, near: bool) -> State:
+        """Return the state after an epoch that was one of several without progress."""
+        note = f"no epoch of the last {PATIENCE} lowered the objective by {self.tol:g}"
+        note += "" if near else ", but the gradient says that there is more to gain"
+        # Far from the optimum, little progress is no reason to end.
+        memory = {**state.memory, "stale": 0}
+        return replace(state, phase="", converged=near, note=note, memory=memory)
+
+    def _points(self, replica: Sums) -> Array:
+        """Return the parameters, and of an optimizer whose steps never shrink their average."""
         if self.optimizer.normalised:
-            points = np.stack([replica["theta"], replica["average"]])
-        sums = stream.reduce(problem.sums(points, gradients=len(points)))
-        model = problem.evaluation(sums, points, len(points) - 1)
-        self._raise_if_diverged(model.loss, memory)
+            return np.stack([replica["theta"], replica["average"]])
+        params: Array = replica["theta"][None]
+        return params
+
+    def _stepped(self, problem: ProblemOfUpdates, rows: Rows, state: State, sums: Sums) -> State:
+        """Return the state at the point that was evaluated; its memory has the next point."""
+        memory = state.memory
+        (replica,) = memory["replicas"]
+        points = self._points(replica)
+        model = problem.read(sums, points, len(points) - 1)
+        _raise_if_diverged(model.loss, memory)
         norm = float(np.abs(model.gradient).max()) / problem.total_weight
-        return State(
-            theta=points[-1],
-            n_iter=n_iter,
-            updates=n_iter,
+        steps = int(replica["counters"][1])
+        scan = self._scan(problem, rows, self._rate(state))
+        gradient = problem.read(sums, points).gradient / problem.total_weight
+        return replace(
+            state,
+            params=points[-1],
+            n_iter=steps,
+            updates=steps,
             loss=model.loss,
             gradient_norm=norm,
             converged=norm <= self.tol,
-            memory=replace(
-                memory,
-                states=[replica],
-                lowest=min(model.loss, memory.lowest),
-                gradient=problem.evaluation(sums, points).gradient / problem.total_weight,
-            ),
+            rate=scan.rate(max(0, steps - 1)),
+            note="",
+            memory={
+                **memory,
+                "replicas": (scan.step_by_all_rows(replica, gradient),),
+                "lowest": min(model.loss, memory["lowest"]),
+            },
         )
 
-    def algebra(self, problem: LinearProblem) -> int:
-        """Return the bytes of matrices that the solver makes of sums, beside them."""
-        return 4 * 8 * (problem.n_features + 1) ** 2 if problem.n_features <= WIDEST else 0
 
-    def reductions(self, problem: LinearProblem) -> tuple[Reduction, ...]:
-        """Return the largest of each kind of sums that reduce passes add up."""
-        points = np.broadcast_to(0.0, (1 + self.optimizer.normalised, *problem.zeros().shape))
-        return (problem.sums(points, gradients=len(points)), norms(problem))
-
-    @staticmethod
-    def _raise_if_diverged(loss: float, memory: _Memory) -> None:
-        if not np.isfinite(loss) or loss > 1e3 * memory.lowest + 1e3:
-            raise Diverged(
-                f"the loss went from {memory.lowest:.4g} to {loss:.4g}: the learning rate of "
-                f'{memory.updates.eta0:.3g} is too large; use learning_rate="auto" or a smaller one'
-            )
+def _linear(problem: Problem) -> LinearProblem:
+    """Return a problem whose moments tell a learning rate, or refuse it."""
+    if not isinstance(problem, LinearProblem):
+        raise ValueError(  # noqa: TRY004 (a setting that does not go with the problem)
+            "learning_rate='auto' is for linear models; give a learning_rate, or use solver='adam'"
+        )
+    return problem
 
 
-def evaluated(problem: LinearProblem, stream: Stream, theta: Array) -> tuple[float, float, float]:
-    """Return mean loss, mean objective and the gradient's largest entry, of a sample of rows."""
-    partitions = evaluated_partitions(stream.source)
-    sums = stream.reduce(problem.sums(theta[None]), partitions, counted=False)
-    if not sums["weight"] > 0 and len(partitions) < stream.source.n_partitions:
-        sums = stream.reduce(problem.sums(theta[None]), counted=False)
-    loss = float(sums["loss"][0]) / float(sums["weight"])
-    objective = loss + problem.theta_penalty.value(theta) / problem.total_weight
-    return loss, objective, float(np.abs(problem.mean_gradient(sums, theta)).max())
+def _raise_if_diverged(loss: float, memory: Any) -> None:
+    if not np.isfinite(loss) or loss > 1e3 * memory["lowest"] + 1e3:
+        raise Diverged(
+            f"the loss went from {memory['lowest']:.4g} to {loss:.4g}: the learning rate of "
+            f'{memory["eta0"]:.3g} is too large; use learning_rate="auto" or a smaller one'
+        )
 
 
 def is_near(gain: float, loss: float, tol: float) -> bool:

@@ -5,7 +5,6 @@ random order. A store that was shuffled at rest needs groups of one chunk only; 
 `shuffle_chunks` chunks mixed row by row, which are themselves drawn at random from the whole store.
 """
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,10 +16,6 @@ from ooc_train.kernels import api as kernels
 
 MIXED_CHUNKS = 64
 """Chunks mixed row by row where the rows at rest are in no random order (DESIGN, section 6)."""
-
-_ROUND_BYTES = 2**30
-"""What each of several replicas learns from until they are averaged: a third of a second, so that a
-round's way to the workers and back, of some 15 ms, hardly counts."""
 
 
 def groups(n_chunks: int, group: int, seed: int, epoch: int) -> list[tuple[int, ...]]:
@@ -65,7 +60,7 @@ def row_seed(epoch_seed: int, group: int) -> int:
 
 
 @dataclass(frozen=True)
-class Epoch:
+class EpochOrder:
     """The order of one scan: small enough to travel, where the chunks themselves would be many.
 
     Attributes
@@ -93,46 +88,8 @@ class Epoch:
 
 
 @lru_cache(maxsize=2)
-def _groups_of(order: Epoch) -> tuple[tuple[int, ...], ...]:
+def _groups_of(order: EpochOrder) -> tuple[tuple[int, ...], ...]:
     if order.seed is None:
         return tuple((chunk,) for chunk in range(order.n_chunks))
     shuffle_chunks = min(order.shuffle_chunks, order.n_chunks)
     return tuple(groups(order.n_chunks, shuffle_chunks, order.seed, order.epoch))
-
-
-def rounds(n_groups: int, group_bytes: int, replicas: int) -> list[list[tuple[int, int]]]:
-    """Return the groups of each replica, round by round: the first, and the one after the last.
-
-    A replica learns from about 1 GiB, and at most from twice that where rounds don't come out even.
-
-    Parameters
-    ----------
-    n_groups : groups of an epoch, no fewer than replicas
-    group_bytes : of the rows of a group
-    replicas : shares of a round, which differ by one group at most
-
-    Examples
-    --------
-    >>> rounds(9, 2**29, replicas=2)
-    [[(0, 2), (2, 4)], [(4, 6), (6, 9)]]
-    """
-    most = max(1, _ROUND_BYTES // max(group_bytes, 1))
-    n_rounds = max(1, n_groups // (replicas * most))
-    cuts = []
-    for i in range(n_rounds):
-        start, stop = i * n_groups // n_rounds, (i + 1) * n_groups // n_rounds
-        inner = [start + replica * (stop - start) // replicas for replica in range(replicas + 1)]
-        cuts.append(list(itertools.pairwise(inner)))
-    return cuts
-
-
-def spread(n_chunks: int, wanted: int) -> tuple[int, ...]:
-    """Return `wanted` chunk numbers spread evenly over all: a sample that knows no chance.
-
-    Examples
-    --------
-    >>> spread(10, 3)
-    (1, 5, 8)
-    """
-    wanted = min(wanted, n_chunks)
-    return tuple((2 * i + 1) * n_chunks // (2 * wanted) for i in range(wanted))

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ooc_train.core.partitions import runs_of_partitions
 from ooc_train.core.sums import Arrays, ArraySpec, Block, Workspace
 from ooc_train.errors import Diverged, NonFiniteData
 from ooc_train.objective.scaling import piece_rows
 from ooc_train.stream.passes import Stream
-from ooc_train.stream.sources import runs_of_partitions
 
 _SQUARED = 1e150
 """Values beyond have squares, and sums of them, that float64 hardly holds."""

@@ -21,6 +21,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ooc_train.core.partitions import partitions_within, rounds
+from ooc_train.core.requests import Answer, Reduce, Request, Scan
 from ooc_train.core.sums import Arrays, ArraySpec, Block, Reduction, Sums, Workspace, add_into
 from ooc_train.core.threads import one_blas_thread
 from ooc_train.errors import OocTrainError
@@ -29,7 +31,7 @@ from ooc_train.stream.buffers import KEPT_BYTES, pool_of
 from ooc_train.stream.dask_arrays import DaskSource, Given, GivenReader
 from ooc_train.stream.executors import TOGETHER, Executor
 from ooc_train.stream.pipeline import in_turns
-from ooc_train.stream.sources import Reader, Source, StoreSource, partitions_within
+from ooc_train.stream.sources import Reader, Source, StoreSource
 
 _SEGMENT_SECONDS = 1.0
 """A scan comes back to the driver, its retry point, about so often."""
@@ -127,26 +129,6 @@ class PassConfig:
     gathered: int = TOGETHER
 
 
-class Scan(Protocol):
-    """What replicas of a scan carry through the rows: a value that travels to the workers."""
-
-    def workspace(self, rows: int) -> Workspace:
-        """Return the arrays that a learner works in, for blocks of at most `rows` rows."""
-        ...
-
-    def learner(self, state: Sums, workspace: Arrays) -> Callable[[Block, NDArray[np.int64]], None]:
-        """Return what takes a block's rows into `state`, in place, in the order given."""
-        ...
-
-    def finish(self, state: Sums, workspace: Arrays) -> None:
-        """Take in, in place, what the last full batch of a pass left over."""
-        ...
-
-    def average(self, before: Sequence[Sums], after: Sequence[Sums]) -> None:
-        """Bring the states of several replicas together, in place, which were `before` a round."""
-        ...
-
-
 class RowMap(Protocol):
     """What a map makes of a run of rows: a value that travels to the workers."""
 
@@ -227,6 +209,26 @@ class Stream:
             return None
         return self.source.given(partitions)
 
+    def run(self, request: Request) -> Answer:
+        """Return the answer to a solver's request."""
+        if isinstance(request, tuple):
+            return self.sums(request)
+        if isinstance(request, Reduce):
+            return self.sums([request])[0]
+        return self.scan(
+            request.scan,
+            request.states,
+            seed=request.seed,
+            epoch=request.number,
+            shuffle_chunks=request.shuffle_chunks,
+        )
+
+    def sums(self, requests: Iterable[Reduce]) -> list[Sums]:
+        """Return the answers to requests for sums."""
+        return [
+            self.reduce(each.reduction, each.partitions, counted=each.counted) for each in requests
+        ]
+
     def reduce(
         self, reduction: Reduction, partitions: Sequence[int] | None = None, *, counted: bool = True
     ) -> Sums:
@@ -265,12 +267,13 @@ class Stream:
         scan: Scan,
         states: Sequence[Sums],
         *,
-        seed: int,
+        seed: int | None,
         epoch: int,
         shuffle_chunks: int,
-        shuffled: bool = True,
     ) -> list[Sums]:
         """Return the states of all replicas after a pass, in the random order of (seed, epoch).
+
+        Without a seed, rows are taken in the order in which they lie.
 
         One replica learns from all rows. Several, no more than there are groups of partitions,
         share the rows of each round, and are averaged at its end; rounds are a function of the
@@ -280,9 +283,7 @@ class Stream:
         is done again, from the state that the driver holds; so the bits do not change. A run that
         is to stop ends a pass there too.
         """
-        whole = order.Epoch(
-            self.source.n_partitions, shuffle_chunks, seed if shuffled else None, epoch
-        )
+        whole = order.EpochOrder(self.source.n_partitions, shuffle_chunks, seed, epoch)
         groups = whole.groups()
         rows = self.source.partition_rows * len(groups[0])
         states = list(states)
@@ -321,7 +322,7 @@ class Stream:
         To one replica it makes no difference: it comes back about once a second.
         """
         if replicas > 1:
-            yield from order.rounds(groups, rows * self.source.row_bytes, replicas)
+            yield from rounds(groups, rows * self.source.row_bytes, replicas)
             return
         at = 0
         while at < groups:
@@ -509,7 +510,7 @@ def _scan_task(
     given: Given | None,
     replica: int,
     state: Sums,
-    whole: order.Epoch,
+    whole: order.EpochOrder,
     start: int,
     stop: int,
     last: bool,

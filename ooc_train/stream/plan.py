@@ -8,12 +8,13 @@ the solver. It decides how many tasks run at a time, how far reading runs ahead,
 tasks are.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import log2
 from typing import Self
 
-from ooc_train.core.sums import ArraySpec, total_bytes
+from ooc_train.core.requests import Scan
+from ooc_train.core.sums import ArraySpec, Reduction, array_bytes, nbytes, total_bytes
 from ooc_train.core.text import html_escaped, html_table
 from ooc_train.core.units import approximate_bytes
 from ooc_train.errors import CeilingExceeded
@@ -122,7 +123,7 @@ class Requirements:
     opened : bytes that a task makes of them, and others beside its buffers
     state : bytes of what a replica of a scan carries
     algebra : bytes that the driver makes of sums, beside them
-    mixing : chunks mixed row by row in a scan, 0 for jobs without a scan
+    shuffle_chunks : chunks mixed row by row in a scan, 0 for jobs without a scan
     replicas : replicas of a scan
     updates : bytes of the arrays that learning from rows needs
     result : bytes that a task of a map returns
@@ -144,6 +145,67 @@ class Requirements:
     updates: int = 0
     result: int = 0
     results: int = 0
+
+    @classmethod
+    def of(
+        cls,
+        source: Source,
+        reductions: Sequence[Reduction],
+        *,
+        parameters: int = 0,
+        sets: int = 1,
+        columns: int = 0,
+        algebra: int = 0,
+    ) -> Self:
+        """Return what passes that add up these sums over a source need.
+
+        Parameters
+        ----------
+        source : Source
+            The rows.
+        reductions : sequence of Reduction
+            The largest of each kind that passes add up.
+        parameters, sets : int
+            Bytes of a set of parameters, and how many the driver holds.
+        columns, algebra : int
+            As the attributes.
+        """
+        rows = source.partition_rows
+        return cls(
+            partition=total_bytes(source.buffers(1)),
+            workspace=max(total_bytes(each.workspace(rows)) for each in reductions),
+            sums=max(nbytes(each.zeros()) for each in reductions),
+            parameters=parameters,
+            slots=sets,
+            columns=columns,
+            shared=max(array_bytes(each) for each in reductions),
+            opened=max(each.made_bytes(rows) for each in reductions),
+            algebra=algebra,
+        )
+
+    def with_updates(
+        self, source: Source, scan: Scan, *, carried: int, replicas: int, shuffle_chunks: int
+    ) -> Self:
+        """Return what these passes and epochs of updates need.
+
+        Parameters
+        ----------
+        scan : Scan
+            What an epoch does with rows.
+        carried : int
+            Sets of parameters that a replica carries.
+        replicas, shuffle_chunks : int
+            As the attributes.
+        """
+        return replace(
+            self,
+            shared=max(self.shared, array_bytes(scan)),
+            opened=max(self.opened, 4 * self.columns),
+            state=self.parameters * carried,
+            shuffle_chunks=shuffle_chunks,
+            replicas=replicas,
+            updates=total_bytes(scan.workspace(source.partition_rows * shuffle_chunks)),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,22 +5,22 @@ The cut is a function of the data alone and never of the plan, since it decides 
 """
 
 import secrets
-from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ooc_train.core.partitions import Rows
 from ooc_train.core.sums import Array, Arrays, ArraySpec, Block, Workspace
 from ooc_train.store.dataset import Store
 from ooc_train.store.format.arrays import ArrayLayout
 from ooc_train.store.format.chunk_sizes import default_chunk_rows
 from ooc_train.store.reading.chunks import ChunkReader
 from ooc_train.stream.classes import codes_of
-from ooc_train.stream.order import MIXED_CHUNKS, spread
+from ooc_train.stream.order import MIXED_CHUNKS
 
 _RUN_PARTITIONS, _RUN_BYTES = 16, 2**18
 """Chunks whose y is read at a time, and as float64 its bytes."""
@@ -60,41 +60,12 @@ class Reader(Protocol):
         ...
 
 
-class Source(Protocol):
-    """Rows, cut into partitions."""
-
-    @property
-    def n_rows(self) -> int:
-        """Rows."""
-        ...
-
-    @property
-    def n_features(self) -> int:
-        """Columns of X."""
-        ...
+class Source(Rows, Protocol):
+    """Rows that passes read, partition by partition."""
 
     @property
     def n_outputs(self) -> int:
         """Columns of y, 0 where there is none."""
-        ...
-
-    @property
-    def dtype(self) -> str:
-        """Type of X as models see it, "<f4" or "<f8"."""
-        ...
-
-    @property
-    def n_partitions(self) -> int:
-        """Partitions."""
-        ...
-
-    @property
-    def partition_rows(self) -> int:
-        """Rows of the largest partition."""
-        ...
-
-    def first_row(self, partition: int) -> int:
-        """Return the first row of a partition; of one past the last, the number of rows."""
         ...
 
     @property
@@ -358,40 +329,6 @@ class StoreReader:
             None if weight is None else weight[others, 0],
             starts,
         )
-
-
-def sample_partitions(source: Source, rows: int) -> tuple[int, ...]:
-    """Return partitions, spread evenly over all, that hold about so many rows, or all there are.
-
-    Where partitions differ in size, those that the largest one's rows would call for may hold few.
-    """
-    wanted = -(-rows // source.partition_rows)
-    partitions = spread(source.n_partitions, wanted)
-    while 2 * rows_of(source, partitions) < rows and len(partitions) < source.n_partitions:
-        partitions = spread(source.n_partitions, 2 * len(partitions))
-    return partitions
-
-
-def rows_of(source: Source, partitions: Sequence[int]) -> int:
-    """Return how many rows partitions hold."""
-    return sum(
-        source.first_row(partition + 1) - source.first_row(partition) for partition in partitions
-    )
-
-
-def runs_of_partitions(source: Source, partitions: int) -> list[tuple[int, int]]:
-    """Return the first row, and the one after the last, of runs of so many partitions."""
-    starts = [
-        source.first_row(partition) for partition in range(0, source.n_partitions, partitions)
-    ]
-    return list(pairwise([*starts, source.n_rows]))
-
-
-def partitions_within(source: Source, start: int, stop: int) -> range:
-    """Return the partitions that hold any of the rows from `start` to before `stop`."""
-    partitions = range(source.n_partitions)
-    first = bisect_right(partitions, start, key=source.first_row) - 1
-    return range(first, bisect_left(partitions, stop, key=source.first_row))
 
 
 def _consecutive(partitions: Sequence[int], most: int) -> Iterator[Sequence[int]]:

@@ -1,316 +1,37 @@
 """Training: the loop around a solver, the same for every model, solver and batch size."""
 
 import os
-import secrets
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from time import perf_counter
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ooc_train.core.atomic import PartialOutput
 from ooc_train.core.output_kinds import RUN, require_output
-from ooc_train.core.sums import Array, array_bytes, nbytes, total_bytes
+from ooc_train.core.partitions import rows_of
+from ooc_train.core.sums import Array
 from ooc_train.core.threads import one_blas_thread
-from ooc_train.core.units import approximate_bytes
-from ooc_train.errors import CeilingExceeded, Diverged
+from ooc_train.errors import Diverged
 from ooc_train.memory.ceiling import Ceiling
-from ooc_train.memory.system import machine_memory
-from ooc_train.models.linear import LinearProblem
-from ooc_train.models.linear_updates import update_workspace
-from ooc_train.models.loss_sums import LossSums
-from ooc_train.models.moments import ColumnMoments, ColumnSums
-from ooc_train.models.settings import UPDATES, Model
+from ooc_train.models.settings import Model
 from ooc_train.monitoring.driver import TrainingPage
 from ooc_train.monitoring.interrupts import Interrupts
-from ooc_train.objective.penalty import Penalty
-from ooc_train.objective.scaling import Scaling
 from ooc_train.runs.events import Callback, Ended, Event, Noted, Progressed, Started, Stepped, Stop
 from ooc_train.runs.fitted import Fitted, as_fitted
 from ooc_train.runs.report import Report, Steps
 from ooc_train.runtime.job import Job
-from ooc_train.solvers.base import Solver, State
-from ooc_train.solvers.gram import Gram
-from ooc_train.solvers.lbfgs import LBFGS
-from ooc_train.solvers.learning_rate import certain_gain, evaluated_partitions
-from ooc_train.solvers.newton import Newton
-from ooc_train.solvers.updates import Updates, is_near
-from ooc_train.stream.classes import class_weights
-from ooc_train.stream.feature_names import column_order, permuted
-from ooc_train.stream.inputs import Inputs, read_inputs, read_validation
+from ooc_train.solvers.base import State, advance
+from ooc_train.solvers.base import start as begin
+from ooc_train.solvers.learning_rate import certain_gain, evaluated_partitions, gain_requests
+from ooc_train.solvers.updates import is_near
+from ooc_train.stream.inputs import read_inputs
 from ooc_train.stream.outliers import blamed
 from ooc_train.stream.passes import Stream
-from ooc_train.stream.plan import Plan, Requirements
-from ooc_train.stream.sources import Source, rows_of, sample_partitions
-
-_SAMPLE_PARTITIONS = 32
-"""Leaves from which columns are scaled for conditioning, where no statistics are known."""
-
-
-@dataclass(frozen=True, eq=False)
-class Task:
-    """A model and data, put together: everything that is decided before anything is read.
-
-    Attributes
-    ----------
-    model : what is learned, and how
-    inputs : the rows
-    problem : the objective; its scaling is provisional until columns were looked at
-    solver : the solver
-    solver_name : its name
-    validation : rows that every step is judged by without learning from them, or None
-    """
-
-    model: Model
-    inputs: Inputs
-    problem: LinearProblem
-    solver: Solver
-    solver_name: str
-    validation: Inputs | None = None
-
-    @classmethod
-    def of(
-        cls,
-        model: Model,
-        inputs: Inputs,
-        validation: Any = None,
-        memory_ceiling: str | int | Ceiling | None = None,
-        *,
-        may_weigh_nothing: bool = False,
-    ) -> "Task":
-        """Return what training this model on these data is, judged by those of `validation`.
-
-        Raises
-        ------
-        ValueError
-            where a setting does not go with the data.
-        """
-        source = inputs.source
-        n_outputs = source.n_outputs
-        if model.is_classifier:
-            n_outputs = 1 if len(inputs.classes) == 2 else len(inputs.classes)
-        n_parameters = n_outputs * (source.n_features + 1)
-        chunk_rows = source.partition_rows if inputs.store is None else inputs.store.chunk_rows
-        batch = model.rows_per_update(source.n_rows, chunk_rows)
-        solver_name = model.solver_for(n_parameters)
-        for name in ("learning_rate", "shuffle_chunks"):
-            if solver_name not in UPDATES and getattr(model, name) != "auto":
-                raise ValueError(
-                    f"{name}={getattr(model, name)!r} is for updates, and solver={solver_name!r} "
-                    f"makes none by batches; leave it out, or use solver='sgd' or a batch_size"
-                )
-        total, weights = weights_of(model, inputs)
-        if not total > 0 and not may_weigh_nothing:
-            raise ValueError(
-                f"the weights of all rows add up to {total:g}; some must be above zero"
-            )
-        features = source.n_features
-        problem = LinearProblem(
-            model.loss(len(inputs.classes)),
-            n_outputs,
-            source.n_rows,
-            total,
-            # Takes no memory: whether there is enough is for the plan to say.
-            Scaling(np.broadcast_to(0.0, features), np.broadcast_to(1.0, features)),
-            Penalty(l2=model.l2),
-            model.fit_intercept,
-            model.standardize,
-            weights,
-        )
-        if validation is not None:
-            validation = read_validation(
-                validation,
-                inputs,
-                classifier=model.is_classifier,
-                memory_ceiling=memory_ceiling,
-            )
-        solver = _solver(model, solver_name, batch, inputs)
-        return cls(model, inputs, problem, solver, solver_name, validation)
-
-    def start_from(self, start: Fitted) -> Fitted:
-        """Return parameters to begin from in the order of the columns of these data.
-
-        Raises
-        ------
-        ValueError
-            where they are of other classes, columns, or another number of outputs or features.
-        """
-        order = column_order(
-            start.feature_names,
-            self.inputs.feature_names,
-            model="the model to start from",
-            data=self.inputs.name,
-        )
-        if order is not None:
-            start = replace(
-                start, coef=start.coef[:, order], feature_names=self.inputs.feature_names
-            )
-        shape = (self.problem.n_outputs, self.problem.n_features)
-        if start.coef.shape != shape or start.classes != self.inputs.classes:
-            raise ValueError(
-                f"the parameters to start from are of shape {start.coef.shape} for the classes "
-                f"{list(start.classes)}, and these data need {shape} for "
-                f"{list(self.inputs.classes)}; start afresh"
-            )
-        return start
-
-    @cached_property
-    def _validation_order(self) -> NDArray[np.intp] | None:
-        """The columns of the validation rows by ours, or None where they are in our order."""
-        if self.validation is None:
-            return None
-        return column_order(
-            self.inputs.feature_names,
-            self.validation.feature_names,
-            model="the data to learn from",
-            data="the validation data",
-        )
-
-    def validation_sums(self, problem: LinearProblem, theta: Array) -> LossSums:
-        """Return the reduction that evaluates `theta` on the validation rows.
-
-        Their columns may have another order, in which the parameters are then taken.
-        """
-        order = self._validation_order
-        if order is not None:
-            problem = replace(problem, scaling=problem.scaling.permuted(order))
-            theta = permuted(theta, order)
-        return problem.sums(theta[None], gradients=0)
-
-    @property
-    def needs_kernels(self) -> bool:
-        """Whether workers need the compiled kernels."""
-        if self.validation is not None:
-            return True
-        if self.solver_name == "newton":
-            return self.problem.compiled_hessian
-        return self.solver_name != "gram"
-
-    @property
-    def data_name(self) -> str:
-        """Where the rows are from, for people."""
-        store = self.inputs.store
-        return f"{self.inputs.kind} in memory" if store is None else str(store.path)
-
-    @property
-    def rows_per_update(self) -> int:
-        """Rows that an update of the parameters looks at."""
-        if isinstance(self.solver, Updates):
-            return min(self.solver.batch_size, self.inputs.source.n_rows)
-        return self.inputs.source.n_rows
-
-    def requirements(self, *, scans: bool = False) -> Requirements:
-        """Return what the job needs room for.
-
-        Parameters
-        ----------
-        scans : bool
-            Whether even a batch of all rows is a scan.
-        """
-        source, solver = self.inputs.source, self.solver
-        self._require_square()
-        reductions = (*solver.reductions(self.problem), ColumnSums(np.zeros(source.n_features)))
-        columns = 8 * (source.n_features + 1)
-        shared = max(array_bytes(reduction) for reduction in reductions)
-        opened = shared
-        if self.solver_name in ("gram", "newton"):
-            opened += columns**2 // 8  # a product of the columns, before it is added up
-        shuffle_chunks = updates = state = 0
-        if isinstance(solver, Updates) and (scans or solver.batch_size < source.n_rows):
-            shuffle_chunks = solver.shuffle_chunks
-            updates = total_bytes(
-                update_workspace(self.problem, source.partition_rows * shuffle_chunks)
-            )
-            shared, opened = max(shared, array_bytes(self.problem)), max(opened, 4 * columns)
-            state = 8 * self.problem.n_parameters * solver.vectors
-        return Requirements(
-            partition=total_bytes(source.buffers(1)),
-            workspace=max(
-                total_bytes(reduction.workspace(source.partition_rows)) for reduction in reductions
-            ),
-            sums=max(nbytes(reduction.zeros()) for reduction in reductions),
-            parameters=8 * self.problem.n_parameters,
-            slots=solver.slots,
-            columns=columns,
-            shared=shared,
-            opened=opened,
-            state=state,
-            algebra=solver.algebra(self.problem),
-            shuffle_chunks=shuffle_chunks,
-            replicas=solver.replicas if isinstance(solver, Updates) else 1,
-            updates=updates,
-        )
-
-    def beside(self) -> tuple[Source, Requirements] | None:
-        """Return the validation rows and what judging by them needs room for, or None."""
-        if self.validation is None:
-            return None
-        source = self.validation.source
-        reduction = self.problem.sums(self.problem.zeros()[None], gradients=0)
-        copies = 0 if self._validation_order is None else 1  # in the order of their columns
-        requirements = Requirements(
-            partition=total_bytes(source.buffers(1)),
-            workspace=total_bytes(reduction.workspace(source.partition_rows)),
-            sums=nbytes(reduction.zeros()),
-            parameters=8 * self.problem.n_parameters,
-            slots=self.solver.slots + copies,  # what the solver holds stays meanwhile
-            columns=8 * (source.n_features + 1),
-            shared=array_bytes(reduction),
-            opened=array_bytes(reduction),
-        )
-        return source, requirements
-
-    def _require_square(self) -> None:
-        """Refuse a matrix of all pairs of parameters that no machine like this has room for."""
-        width = {"newton": self.problem.n_parameters, "gram": self.problem.n_features + 1}
-        size = 8 * width.get(self.solver_name, 0) ** 2
-        if size > machine_memory():
-            raise CeilingExceeded(
-                f"solver={self.solver_name!r} adds up a matrix of "
-                f"{width[self.solver_name]:,} x {width[self.solver_name]:,} numbers, "
-                f"{approximate_bytes(size)}, and this machine has "
-                f"{approximate_bytes(machine_memory())}; use solver='lbfgs' or 'sgd', which hold "
-                "none"
-            )
-
-
-def weights_of(model: Model, inputs: Inputs) -> tuple[float, Array | None]:
-    """Return the weight of all rows, class weights included, and that of each class or None."""
-    # Of a store with weights they have to be read, and so only where they are needed.
-    totals = None if model.class_weight is None else inputs.class_totals
-    weights = class_weights(model.class_weight, inputs.classes, totals)
-    if weights is None or totals is None:
-        return inputs.total_weight, weights
-    return float(weights @ totals), weights
-
-
-def _solver(model: Model, name: str, batch: int, inputs: Inputs) -> Solver:
-    if name == "gram":
-        return Gram()
-    if name == "newton":
-        return Newton(model.tolerance)
-    if name == "lbfgs":
-        return LBFGS(model.tolerance)
-    source = inputs.source
-    shuffle_chunks = (
-        source.shuffle_chunks if model.shuffle_chunks == "auto" else int(model.shuffle_chunks)
-    )
-    seed = model.random_state if model.random_state is not None else secrets.randbits(32)
-    shuffle_chunks = min(shuffle_chunks, source.n_partitions)
-    return Updates(
-        "adam" if name == "adam" else "sgd",
-        batch,
-        model.learning_rate,
-        model.tolerance,
-        int(seed),
-        shuffle_chunks,
-        # No more than there are groups of chunks to learn from.
-        min(model.replicas, -(-source.n_partitions // shuffle_chunks)),
-    )
+from ooc_train.stream.plan import Plan
+from ooc_train.training.task import Task, fitted_model, scaling_of
 
 
 def train(
@@ -400,36 +121,18 @@ def train(
         TrainingPage(job.client, job.dashboard, job.calling) as page,
     ):
         with one_blas_thread(), job:
-            plan = job.plan(task.requirements(), task.beside())
+            plan = job.plan(task.requirements(), task.validation_requirements())
             run = _Run(task, job, plan, (*callbacks, interrupts, page), begun)
             with blamed(run.stream):
                 state = run.solve(start, max_passes, max_seconds, page.link)
             report = run.report(state, page.notes)
-        fitted = fitted_model(model, run.problem, state.theta, inputs, report)
+        fitted = fitted_model(model, run.problem, state.params, inputs, report)
         if output is not None:
             report = replace(report, saved_in=fitted.save_as(output))
             run.note(f"saved in {report.saved_in}")
         run.emit(Ended(report.converged, report.seconds, report.memory))
         interrupts.conclude(report)
     return fitted, report
-
-
-def fitted_model(
-    model: Model, problem: LinearProblem, theta: Array, inputs: Inputs, report: Report
-) -> Fitted:
-    """Return the model that `theta`, in scaled units, stands for."""
-    coef, intercept = problem.scaling.to_data_units(theta)
-    if problem.loss.shift_invariant:
-        # Adding one number to all classes changes no prediction; scikit-learn's sum to zero.
-        intercept = intercept - intercept.mean()
-        if model.l2 == 0:
-            coef = coef - coef.mean(axis=0)
-    if not model.fit_intercept and not model.standardize:
-        intercept = np.zeros_like(intercept)
-    recipe = None if inputs.store is None else inputs.store.recipe
-    return Fitted(
-        model, coef, intercept, inputs.classes, inputs.feature_names, report.to_json(), recipe
-    )
 
 
 class _Run:
@@ -451,18 +154,18 @@ class _Run:
             self._notes |= dict.fromkeys(task.validation.store.notes)
         self._limit: str | None = None
         self._shortfall = ""
-        if isinstance(task.solver, Updates) and task.solver.replicas < task.model.replicas:
-            replicas = f"{task.solver.replicas} of {task.model.replicas} replicas"
+        if task.settings.replicas < task.model.replicas:
+            replicas = f"{task.settings.replicas} of {task.model.replicas} replicas"
             self._notes[
                 f"learned in {replicas}: the order of rows has no more groups of chunks"
             ] = None
         self._steps = Steps()
         self._learning_rate: float | None = None
         self.stream: Stream = job.stream(plan, self._on_rows, lambda: self._stopped)
-        self._judging: Stream | None = None
+        self._validation: Stream | None = None
         if task.validation is not None:
             source = task.validation.source
-            self._judging = job.beside(source, plan, lambda _: self._on_rows(0))
+            self._validation = job.beside(source, plan, lambda _: self._on_rows(0))
 
     def emit(self, event: Event) -> None:
         """Tell everyone who listens."""
@@ -491,8 +194,8 @@ class _Run:
     @property
     def _profile(self) -> dict[str, float]:
         profile = self.stream.timings.profile
-        if self._judging is not None:
-            profile["validating"] = sum(self._judging.timings.profile.values())
+        if self._validation is not None:
+            profile["validating"] = sum(self._validation.timings.profile.values())
         return profile
 
     @property
@@ -516,7 +219,7 @@ class _Run:
         self.emit(
             Started(
                 model=model.name,
-                solver=self.task.solver_name,
+                solver=self.task.solver.name,
                 batch_size=str(model.batch_size),
                 n_rows=source.n_rows,
                 n_features=source.n_features,
@@ -533,16 +236,17 @@ class _Run:
                 max_seconds=max_seconds,
                 ceiling_source=self._plan.ceiling.source,
                 training_page=training_page,
-                validation_rows=0 if self._judging is None else self._judging.source.n_rows,
+                validation_rows=0 if self._validation is None else self._validation.source.n_rows,
                 threads=config.replicas * config.turns if scans else self._plan.threads,
             )
         )
         self.problem = replace(self.problem, scaling=scaling_of(self.task, self.stream))
-        theta = self.problem.zeros()
+        params = self.problem.initial()
         if start is not None:
-            theta = self.problem.from_data_units(start.coef, start.intercept)
-        state = self.task.solver.start(self.problem, self.stream, theta)
-        self._learning_rate = _rate(state, 0)
+            params = self.problem.from_data_units(start.coef, start.intercept)
+        solver = self.task.solver
+        state = begin(solver, self.problem, self.stream, params)
+        self._learning_rate = state.rate
         self._looked = self._rows
         self.note(state.note)
         looked_at = rows_of(source, evaluated_partitions(source))
@@ -557,13 +261,13 @@ class _Run:
             if self._limit is not None:
                 self.note(f"ends: {self._limit}")
                 break
-            before, state = state, self.task.solver.step(self.problem, self.stream, state)
-            if not np.isfinite(state.theta).all():
+            before, state = state, advance(solver, self.problem, self.stream, state)
+            if not np.isfinite(state.params).all():
                 raise Diverged("the parameters stopped being numbers; use a smaller learning rate")
             if state.n_iter == before.n_iter and not np.isnan(before.loss):
                 self.note(state.note)  # a step that has to be shortened is none
                 continue
-            validation_loss = self._judge(state.theta)
+            validation_loss = self._validation_loss(state.params)
             step = Stepped(
                 state.n_iter,
                 self._passes,
@@ -571,7 +275,7 @@ class _Run:
                 state.loss,
                 state.gradient_norm,
                 self._seconds,
-                _rate(state, max(0, state.updates - 1)),
+                state.rate,
                 self._profile,
                 validation_loss,
                 state.progressive_loss,
@@ -597,7 +301,8 @@ class _Run:
         tol = self.task.model.tolerance
         way_out = f"{cause.split('=')[0]} or tol"
         if self.task.rows_per_update < self.problem.n_rows:
-            gain = certain_gain(self.problem, self.stream, state.theta)
+            requests = gain_requests(self.problem, self.stream.source, state.params)
+            gain = certain_gain(self.problem, self.stream.sums(requests), state.params)
             self._on_rows(0)  # who listens knows what that took, as the report does
             if is_near(gain, state.loss, tol):
                 if tol == 0:  # no condition to meet
@@ -626,11 +331,11 @@ class _Run:
             return f"max_seconds={max_seconds:g} is reached"
         return None
 
-    def _judge(self, theta: Array) -> float | None:
+    def _validation_loss(self, params: Array) -> float | None:
         """Return the mean loss of the validation rows; None where they are not to be read."""
-        if self._judging is None or self._stopped:
+        if self._validation is None or self._stopped:
             return None
-        sums = self._judging.reduce(self.task.validation_sums(self.problem, theta))
+        sums = self._validation.reduce(self.task.validation_sums(self.problem, params))
         if not sums["weight"] > 0:
             raise ValueError(
                 f"class_weight={self.task.model.class_weight!r} leaves the validation rows no "
@@ -642,14 +347,14 @@ class _Run:
         """Return what was done."""
         task, timings = self.task, self.stream.timings
         bytes_read = timings.rows * self._job.source.row_bytes
-        if self._judging is not None:
-            bytes_read += self._judging.timings.rows * self._judging.source.row_bytes
-        updates = task.solver if isinstance(task.solver, Updates) else None
+        if self._validation is not None:
+            bytes_read += self._validation.timings.rows * self._validation.source.row_bytes
+        settings = task.settings if task.by_updates else None
         if self._shortfall:
             self._notes |= {self._shortfall: None}
         return Report(
             model=task.model.name,
-            solver=task.solver_name,
+            solver=task.solver.name,
             batch_size=task.model.batch_size,
             n_rows=self.problem.n_rows,
             n_features=self.problem.n_features,
@@ -661,12 +366,12 @@ class _Run:
             loss=state.loss,
             history=self._steps.all(),
             converged=state.converged,
-            random_state=None if updates is None else updates.seed,
-            shuffle_chunks=None if updates is None else updates.shuffle_chunks,
+            random_state=None if settings is None else settings.seed,
+            shuffle_chunks=None if settings is None else settings.shuffle_chunks,
             learning_rate=self._learning_rate,
             profile=self._profile,
             memory=self._job.memory(self._plan),
-            replicas=1 if updates is None else updates.replicas,
+            replicas=1 if settings is None else settings.replicas,
             dashboard=self._job.dashboard,
             notes=(*self._notes, *notes),
             shortfall=self._shortfall,
@@ -674,42 +379,3 @@ class _Run:
             rank=None if state.precision is None else state.precision.rank,
             digits=None if state.precision is None else state.precision.digits,
         )
-
-
-def _rate(state: State, t: int) -> float | None:
-    """Return the learning rate after t updates, of all replicas; None of a solver without one."""
-    updates = getattr(state.memory, "updates", None)
-    return None if updates is None else float(updates.rate(t // len(state.memory.states)))
-
-
-def scaling_by(problem: LinearProblem, moments: ColumnMoments) -> Scaling:
-    """Return the scaling of columns of these moments, for conditioning or to standardize them."""
-    # Without an intercept nothing takes up a shift, but a `StandardScaler` put first does.
-    centre = problem.fit_intercept or problem.standardize
-    scaling = Scaling.of(moments.mean, np.sqrt(moments.variance), centre=centre)
-    if problem.standardize:
-        return scaling
-    return scaling.widened(
-        problem.penalty.l2 / (problem.loss.require_bound() * problem.total_weight)
-    )
-
-
-def scaling_of(task: Task, stream: Stream) -> Scaling:
-    """Return the scaling of the columns that a fit begins with."""
-    return scaling_by(task.problem, column_moments(task, stream))
-
-
-def column_moments(task: Task, stream: Stream) -> ColumnMoments:
-    """Return the moments of the columns: a store's statistics, else from looking at them.
-
-    For conditioning a sample will do; `standardize` is about the true means and deviations.
-    """
-    problem, statistics = task.problem, task.inputs.statistics
-    if statistics is not None:
-        return ColumnMoments(problem.total_weight, statistics.mean, statistics.scale**2)
-    about: Array = np.zeros(problem.n_features)
-    partitions = sample_partitions(stream.source, _SAMPLE_PARTITIONS * stream.source.partition_rows)
-    look = ColumnSums(about)
-    look = ColumnSums(look.moments(stream.reduce(look, partitions)).mean)
-    everything = problem.standardize or task.inputs.kind == "arrays"
-    return look.moments(stream.reduce(look, None if everything else partitions))

@@ -13,6 +13,7 @@ rows weigh nothing changes nothing.
 """
 
 from dataclasses import dataclass, replace
+from math import inf
 from time import perf_counter
 
 import numpy as np
@@ -24,7 +25,6 @@ from ooc_train.errors import Diverged
 from ooc_train.memory.ceiling import Ceiling
 from ooc_train.memory.measured import MemoryReport
 from ooc_train.models.linear import LinearProblem
-from ooc_train.models.linear_updates import LinearUpdates
 from ooc_train.models.moments import ColumnMoments
 from ooc_train.models.settings import EXACT, Model
 from ooc_train.objective.scaling import Scaling
@@ -32,15 +32,15 @@ from ooc_train.runs.events import Stepped
 from ooc_train.runs.fitted import Fitted
 from ooc_train.runs.report import Report
 from ooc_train.runtime.job import Job
-from ooc_train.solvers.learning_rate import Rate
+from ooc_train.solvers.base import advance
+from ooc_train.solvers.base import start as begin
 from ooc_train.solvers.updates import Updates
 from ooc_train.stream.executors import Inline
 from ooc_train.stream.feature_names import column_order, permuted
 from ooc_train.stream.inputs import Inputs
 from ooc_train.stream.outliers import blamed
 from ooc_train.stream.passes import PassConfig, Stream
-from ooc_train.stream.sources import sample_partitions
-from ooc_train.training.loop import Task, column_moments, fitted_model, scaling_by
+from ooc_train.training.task import Task, column_moments, fitted_model, scaling_by
 
 _SCALED_BY_ROWS = 2**15
 """Rows by which columns are scaled for conditioning: as many as `train` looks at."""
@@ -63,7 +63,7 @@ class Progress:
     feature_names : of the columns of the first block, in whose order parameters and scaling lie, or
         None
     steepness : mean over all rows of one over the safe learning rate of their block
-    state : what a scan carries
+    replica : what the updates carry through the rows
     kind, dtype : of the last block that was planned for
     config, memory : its plan's, and what was measured
     """
@@ -72,7 +72,7 @@ class Progress:
     moments: ColumnMoments
     feature_names: tuple[str, ...] | None
     steepness: float
-    state: Sums
+    replica: Sums
     kind: str
     dtype: str
     config: PassConfig
@@ -81,12 +81,12 @@ class Progress:
     def permuted(self, order: NDArray[np.intp]) -> "Progress":
         """Return the same progress with its columns in another order: column i is `order[i]`."""
         scaling = self.problem.scaling.permuted(order)
-        by_column = {name: permuted(self.state[name], order) for name in _BY_COLUMN}
+        by_column = {name: permuted(self.replica[name], order) for name in _BY_COLUMN}
         return replace(
             self,
             problem=replace(self.problem, scaling=scaling),
             moments=self.moments.permuted(order),
-            state=self.state | by_column,
+            replica=self.replica | by_column,
         )
 
 
@@ -137,9 +137,10 @@ def learn(
     elif start is not None:
         start = task.start_from(start)
     known = (inputs.kind, source.dtype)
+    counted: list[int] = []
     if progress is not None and known == ("arrays", progress.dtype) and progress.kind == "arrays":
         # A look at the memory would take longer than learning from a few rows.
-        stream = Stream(source, Inline(), progress.config)
+        stream = Stream(source, Inline(), progress.config, counted.append)
         config, memory = progress.config, progress.memory
         with one_blas_thread(), blamed(stream):
             learned = _take(task, stream, progress, start)
@@ -148,21 +149,21 @@ def learn(
             one_blas_thread(),
             Job(source, memory_ceiling=memory_ceiling, kernels=True) as job,
         ):
-            plan = job.plan(task.requirements(scans=True))
-            stream, config = job.stream(plan), plan.config
+            plan = job.plan(task.requirements())
+            stream, config = job.stream(plan, counted.append), plan.config
             with blamed(stream):
                 learned = _take(task, stream, progress, start)
             memory = job.memory(plan)
-    state = learned.state
-    updates = int(state["counters"][1])
-    updated = updates - (0 if progress is None else int(progress.state["counters"][1]))
-    passes, seconds = learned.rows / source.n_rows, perf_counter() - begun
+    replica = learned.replica
+    updates = int(replica["counters"][1])
+    updated = updates - (0 if progress is None else int(progress.replica["counters"][1]))
+    passes, seconds = sum(counted) / source.n_rows, perf_counter() - begun
     step = Stepped(
         1, passes, updated, learned.loss, None, seconds, progressive_loss=learned.progressive_loss
     )
     report = Report(
         model=model.name,
-        solver=task.solver_name,
+        solver=task.solver.name,
         batch_size=model.batch_size,
         n_rows=source.n_rows,
         n_features=source.n_features,
@@ -181,7 +182,7 @@ def learn(
         memory=memory,
         notes=learned.notes,
     )
-    fitted = fitted_model(model, learned.problem, state["average"], inputs, report)
+    fitted = fitted_model(model, learned.problem, replica["average"], inputs, report)
     if learned.moments is None:
         return progress, fitted, report
     progress = Progress(
@@ -189,7 +190,7 @@ def learn(
         learned.moments,
         names,
         learned.steepness,
-        state,
+        replica,
         *known,
         config,
         memory,
@@ -216,11 +217,19 @@ def _task(model: Model, inputs: Inputs) -> Task:
     if batch_size != "chunk":
         batch_size = rows if batch_size == "full" else min(int(batch_size), rows)
     solver = "sgd" if model.solver == "auto" else model.solver
-    return Task.of(
+    task = Task.of(
         replace(model, solver=solver, batch_size=batch_size, shuffle_chunks=1, replicas=1),
         inputs,
         may_weigh_nothing=True,
     )
+    updates = replace(_updates(task), tol=0.0, epochs=inf, evaluated_rows=_LOSS_ROWS, in_order=True)
+    return replace(task, solver=updates)
+
+
+def _updates(task: Task) -> Updates:
+    if not isinstance(task.solver, Updates):
+        raise TypeError(f"{task.solver.name} does not learn by updates")
+    return task.solver
 
 
 def _require_same_shape(task: Task, progress: Progress) -> None:
@@ -240,9 +249,8 @@ class _Learned:
     problem: LinearProblem
     moments: ColumnMoments | None
     steepness: float
-    state: Sums
+    replica: Sums
     eta0: float | None = None
-    rows: int = 0
     loss: float = float("nan")
     progressive_loss: float | None = None
     notes: tuple[str, ...] = ()
@@ -250,43 +258,46 @@ class _Learned:
 
 def _take(task: Task, stream: Stream, before: Progress | None, start: Fitted | None) -> _Learned:
     """Return what one pass over the rows leads to."""
-    solver = task.solver
-    if not isinstance(solver, Updates):
-        raise TypeError(f"{task.solver_name} does not learn by updates")
+    solver = _updates(task)
     if not task.problem.total_weight > 0:
-        return _unchanged(task, solver, stream, before, start)
+        return _unchanged(task, before, start)
     problem, moments = _scaled(task, stream, before)
-    rate = solver.first_rate(problem, stream, planned=False)
-    steepness = 1.0 / rate.eta0
+    state = begin(solver, problem, stream, problem.initial())
+    eta0 = state.memory["eta0"]
+    steepness = 1.0 / eta0
     if before is not None:
         share = task.problem.n_rows / problem.n_rows
         steepness = share * steepness + (1.0 - share) * before.steepness
     if task.model.learning_rate == "auto":
-        rate = replace(rate, eta0=min(rate.eta0, 1.0 / steepness))
-    updates = solver.updates(problem, stream, rate)
-    state = _state(updates, before, start)
-    (after,) = stream.scan(updates, [state], seed=0, epoch=0, shuffle_chunks=1, shuffled=False)
-    if not np.isfinite(after["theta"]).all():
+        eta0 = min(eta0, 1.0 / steepness)
+    replica = _replica(problem, state.memory["replicas"][0], before, start)
+    memory = {**state.memory, "eta0": eta0, "replicas": (replica,)}
+    state = advance(solver, problem, stream, replace(state, memory=memory))
+    (replica,) = state.memory["replicas"]
+    if not np.isfinite(replica["theta"]).all():
         raise Diverged("the parameters stopped being numbers; use a smaller learning rate")
-    rows, (total, weight) = stream.timings.rows, after["sums"]
-    source = stream.source
-    evaluation = problem.sums(after["average"][None], gradients=0)
-    sums = stream.reduce(evaluation, sample_partitions(source, min(_LOSS_ROWS, source.n_rows)))
-    loss = float(sums["loss"][0] / sums["weight"]) if sums["weight"] > 0 else float("nan")
     return _Learned(
-        problem, moments, steepness, after, rate.eta0, rows, loss, float(total / weight)
+        problem,
+        moments,
+        steepness,
+        replica,
+        eta0,
+        state.loss,
+        state.progressive_loss,
     )
 
 
-def _unchanged(
-    task: Task, solver: Updates, stream: Stream, before: Progress | None, start: Fitted | None
-) -> _Learned:
+def _unchanged(task: Task, before: Progress | None, start: Fitted | None) -> _Learned:
     """Return what was before, since these rows weigh nothing."""
     notes = ("no row weighs anything: nothing was learned",)
     if before is not None:
-        return _Learned(before.problem, before.moments, before.steepness, before.state, notes=notes)
-    state = _state(solver.updates(task.problem, stream, Rate(0.0)), None, start)
-    return _Learned(task.problem, None, 0.0, state, notes=notes)
+        return _Learned(
+            before.problem, before.moments, before.steepness, before.replica, notes=notes
+        )
+    problem, solver = task.problem, replace(_updates(task), learning_rate=1.0)
+    state = solver.init(problem, task.inputs.source, problem.initial())
+    replica = _replica(problem, state.memory["replicas"][0], None, start)
+    return _Learned(problem, None, 0.0, replica, notes=notes)
 
 
 def _scaled(
@@ -325,21 +336,28 @@ def _rescaled(theta: Array, problem: LinearProblem, old: Scaling) -> Array:
     return np.concatenate([kept, constant[:, None]], axis=1)
 
 
-def _state(updates: LinearUpdates, before: Progress | None, start: Fitted | None) -> Sums:
-    """Return the state to go on from, its parameters in the units of the columns' new scaling."""
-    problem = updates.problem
+def _replica(
+    problem: LinearProblem, empty: Sums, before: Progress | None, start: Fitted | None
+) -> Sums:
+    """Return what the updates go on from, its parameters in the units of the new scaling.
+
+    Parameters
+    ----------
+    empty : what updates begin with at zero
+    """
     if before is None:
-        theta = problem.zeros()
-        if start is not None:
-            theta = problem.from_data_units(start.coef, start.intercept)
-        return updates.start(theta)
+        if start is None:
+            return empty
+        theta = problem.from_data_units(start.coef, start.intercept)
+        return empty | {"theta": theta, "average": theta.copy()}
     old = before.problem.scaling
-    state = updates.start(_rescaled(before.state["theta"], problem, old))
-    state["average"] = _rescaled(before.state["average"], problem, old)
-    state |= {name: before.state[name].copy() for name in ("counters", "clock")}
-    if before.state["slots"].shape == state["slots"].shape:
+    replica = empty | {
+        name: _rescaled(before.replica[name], problem, old) for name in ("theta", "average")
+    }
+    replica |= {name: before.replica[name].copy() for name in ("counters", "clock")}
+    if before.replica["slots"].shape == replica["slots"].shape:
         # Slopes by a parameter are in inverse proportion to the scale of its column.
         ratio = np.append(old.scale / problem.scaling.scale, 1.0)
-        powers = np.arange(1, 1 + len(state["slots"])).reshape(-1, 1, 1)
-        state["slots"] = before.state["slots"] * ratio**powers
-    return state
+        powers = np.arange(1, 1 + len(replica["slots"])).reshape(-1, 1, 1)
+        replica["slots"] = before.replica["slots"] * ratio**powers
+    return replica

@@ -8,7 +8,7 @@ from ooc_train.models.settings import Model
 from ooc_train.runtime.job import Job
 from ooc_train.stream.inputs import read_inputs
 from ooc_train.stream.plan import Plan
-from ooc_train.training.loop import Task
+from ooc_train.training.task import Task
 
 
 def plan(
@@ -56,4 +56,4 @@ def plan(
         inputs.source, client=client, memory_ceiling=memory_ceiling, kernels=task.needs_kernels
     )
     with one_blas_thread(), job:
-        return job.plan(task.requirements(), task.beside())
+        return job.plan(task.requirements(), task.validation_requirements())

@@ -28,7 +28,7 @@ from ooc_train.store.jobs.synthetic import make_data
 from ooc_train.stream.inputs import read_inputs
 from ooc_train.stream.order import MIXED_CHUNKS
 from ooc_train.stream.passes import Stream
-from ooc_train.training.loop import Task
+from ooc_train.training.task import Task
 from tests.benchmarks.handwritten_updates import UpdateLoop
 from tests.benchmarks.tools import Figure, arguments, interleave, report, table, verdict
 
@@ -55,7 +55,7 @@ class OurPasses:
     def full(self) -> float:
         """Return the seconds of a full-batch pass with the logistic loss."""
         started = perf_counter()
-        self.stream.reduce(self.problem.sums(self.problem.zeros()[None]))
+        self.stream.reduce(self.problem.reduction(self.problem.initial()[None]))
         return perf_counter() - started
 
     def updates(self, name: str, batch_size: int) -> float:
@@ -63,7 +63,7 @@ class OurPasses:
         problem = replace(self.problem, loss=LOSSES[name]())
         dtype = self.stream.source.dtype
         updates = LinearUpdates(problem, dtype, batch_size, Sgd(), Constant(), _RATE)
-        states = [updates.start(problem.zeros()) for _ in range(self.replicas)]
+        states = [updates.start(problem.initial()) for _ in range(self.replicas)]
         started = perf_counter()
         self.stream.scan(updates, states, seed=0, epoch=0, shuffle_chunks=self.shuffle_chunks)
         return perf_counter() - started

@@ -28,7 +28,7 @@ from ooc_train.store.jobs.synthetic import make_data
 from ooc_train.stream.inputs import Inputs, read_inputs
 from ooc_train.stream.passes import Timings
 from ooc_train.stream.sources import StoreSource
-from ooc_train.training.loop import Task
+from ooc_train.training.task import Task
 from tests.benchmarks.stream import OurPass, Section, after_forgetting
 from tests.benchmarks.tools import Figure, interleave, report, table
 
@@ -184,7 +184,7 @@ def tasks(folder: str, client: Client, counts: Sequence[int]) -> Section:
     store = make_data(f"{folder}/tiny.zarr", rows=4 * max(counts), features=8, chunk_rows=4)
     source = TinySource.of(store)
     task = logistic(replace(read_inputs(store, classifier=True), source=source))
-    work = task.problem.sums(task.problem.zeros()[None])
+    work = task.problem.reduction(task.problem.initial()[None])
     with Job(source, client=client, kernels=True) as job:
         plan = job.plan(task.requirements())
         plan = replace(plan, config=replace(plan.config, task_groups=1, least_groups=1))

@@ -31,7 +31,7 @@ from ooc_train.store.jobs.synthetic import make_data
 from ooc_train.store.opening.opener import open_store
 from ooc_train.stream.inputs import read_inputs
 from ooc_train.stream.passes import Stream, Timings
-from ooc_train.training.loop import Task
+from ooc_train.training.task import Task
 from tests.benchmarks.handwritten import Loop, Result, handwritten
 from tests.benchmarks.handwritten_foreign import handwritten_foreign
 from tests.benchmarks.tools import Figure, arguments, interleave, report, table, verdict
@@ -71,7 +71,7 @@ class OurPass:
         theta = self.problem.scaling.from_data_units(coef, intercept)
         self._stream.timings = Timings()
         started = perf_counter()
-        sums = self._stream.reduce(self.problem.sums(theta[None]))
+        sums = self._stream.reduce(self.problem.reduction(theta[None]))
         return perf_counter() - started, sums, self._stream.timings
 
 

@@ -1,0 +1,183 @@
+"""Updates of any problem whose blocks have a gradient, in NumPy.
+
+A batch is a number of rows. Batches straddle the borders of blocks: the gradient of an unfinished
+batch waits in the state for the next block. The model is the average of the parameters over the
+updates, by weights that grow as `AVERAGE_POWER` says.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ooc_train.core.sums import (
+    Array,
+    Arrays,
+    ArraySpec,
+    Block,
+    Sums,
+    Workspace,
+    raise_if_not_finite,
+)
+from ooc_train.errors import Diverged
+from ooc_train.optimizers.averaging import AVERAGE_POWER
+from ooc_train.optimizers.optimizer import Optimizer
+from ooc_train.optimizers.schedules import RATE_UPDATES, Schedule
+
+
+class BlockGradient(Protocol):
+    """A problem that tells loss and gradient of some rows, in memory."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the parameters."""
+        ...
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of the data."""
+        ...
+
+    @property
+    def total_weight(self) -> float:
+        """Sum of the rows' weights."""
+        ...
+
+    @property
+    def l2(self) -> float:
+        """Strength of the penalty on all parameters, beside the sum of losses."""
+        ...
+
+    def block_gradient(self, params: Array, block: Block) -> tuple[float, Array]:
+        """Return the weighted sum of the losses of a block's rows, and the gradient of that sum."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class GradientUpdates:
+    """Updates by batches of a problem that has gradients of blocks.
+
+    Attributes
+    ----------
+    problem : BlockGradient
+        The problem.
+    batch_size : int
+        Rows per update.
+    optimizer, schedule, eta0, horizon :
+        How a gradient becomes a step, and the learning rate of each.
+    """
+
+    problem: BlockGradient
+    batch_size: int
+    optimizer: Optimizer
+    schedule: Schedule
+    eta0: float
+    horizon: float = inf
+
+    def start(self, params: Array) -> Sums:
+        """Return a replica's state before the first row."""
+        return {
+            "theta": params.copy(),
+            "average": params.copy(),
+            "slots": np.zeros((self.optimizer.slots, *params.shape)),
+            "partial": np.zeros(params.shape),
+            "counters": np.zeros(3, np.int64),
+            "age": np.zeros(1),
+            "sums": np.zeros(2),
+        }
+
+    def rate(self, t: int) -> float:
+        """Return the learning rate after t updates."""
+        return float(self.schedule.rate(float(t - t % RATE_UPDATES), self.eta0, self.horizon))
+
+    def workspace(self, rows: int) -> Workspace:
+        """Return no arrays: a block's gradient is made by the problem."""
+        del rows
+        return {"nothing": ArraySpec((0,))}
+
+    def learner(self, state: Sums, workspace: Arrays) -> Callable[[Block, NDArray[np.int64]], None]:
+        """Return a function that takes rows of a block, in the order given, into `state`.
+
+        The function raises `NonFiniteData` where a row holds NaN or infinity, and `Diverged` where
+        the parameters have grown so large that a loss is no number.
+        """
+        del workspace
+
+        def learn(block: Block, order: NDArray[np.int64]) -> None:
+            at, counters = 0, state["counters"]
+            while at < len(order):
+                rows = order[at : at + self.batch_size - int(counters[0])]
+                part = Block(
+                    block.X[rows],
+                    None if block.y is None else block.y[rows],
+                    None if block.weight is None else block.weight[rows],
+                )
+                loss, gradient = self.problem.block_gradient(state["theta"], part)
+                if not np.isfinite(loss) or not np.isfinite(gradient).all():
+                    raise_if_not_finite(block)
+                    raise Diverged(
+                        f"a loss is no number after {counters[1]:,} updates, but the data are "
+                        f"finite: the learning rate of {self.eta0:.3g} is too large; use a smaller "
+                        "one"
+                    )
+                weight = len(rows) if part.weight is None else float(part.weight.sum())
+                state["sums"] += loss, weight
+                state["partial"] += gradient
+                counters[0] += len(rows)
+                counters[2] += len(rows)
+                at += len(rows)
+                if counters[0] == self.batch_size:
+                    self._step(state)
+
+        return learn
+
+    def finish(self, state: Sums, workspace: Arrays) -> None:
+        """Apply the incomplete last batch of the epoch, in place, in proportion to its rows."""
+        del workspace
+        if state["counters"][0]:
+            self._step(state)
+
+    def _step(self, state: Sums) -> None:
+        """Take the step of the batch in `state`, in place."""
+        rows = int(state["counters"][0])
+        mean_weight = self.problem.total_weight / self.problem.n_rows
+        gradient = state["partial"] / (rows * mean_weight)
+        gradient += self.problem.l2 * state["theta"] / self.problem.total_weight
+        self._update(state, gradient, rows / self.batch_size)
+        state["partial"][...] = 0.0
+        state["counters"][0] = 0
+
+    def _update(self, state: Sums, gradient: Array, part: float) -> None:
+        counters = state["counters"]
+        eta = part * self.rate(int(counters[1]))
+        state["age"] += part
+        scalars = self.optimizer.prepare(float(state["age"][0]), part)
+        params, *slots = self.optimizer.step(
+            state["theta"], gradient, eta, scalars, *state["slots"]
+        )
+        state["theta"][...] = params
+        for i, slot in enumerate(slots):
+            state["slots"][i] = slot
+        counters[1] += 1
+        share = (AVERAGE_POWER + 1.0) / (AVERAGE_POWER + float(counters[1]))
+        state["average"] += share * (state["theta"] - state["average"])
+
+    def step_by_all_rows(self, state: Sums, gradient: Array) -> Sums:
+        """Return the state after a step by the gradient of the mean objective of all rows."""
+        after = {name: array.copy() for name, array in state.items()}
+        self._update(after, gradient, 1.0)
+        after["counters"][2] += self.problem.n_rows
+        return after
+
+    def average(self, before: Sequence[Sums], after: Sequence[Sums]) -> None:
+        """Replace the states of replicas by their mean by rows, in place."""
+        rows = [
+            now["counters"][2] - was["counters"][2] for was, now in zip(before, after, strict=True)
+        ]
+        for name in ("theta", "average", "slots"):
+            mean = np.average([state[name] for state in after], axis=0, weights=rows)
+            for state in after:
+                state[name] = mean

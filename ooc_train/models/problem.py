@@ -1,0 +1,156 @@
+"""What a solver knows of what is learned: parameters, an objective, and sums over rows."""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from ooc_train.core.requests import Scan
+from ooc_train.core.sums import Array, Reduction, Sums
+from ooc_train.optimizers.optimizer import Optimizer
+from ooc_train.optimizers.schedules import Schedule
+
+Capability = Literal["gradient", "hessian", "smooth", "gram", "updates", "moments"]
+"""What a problem can do, and a solver may require.
+
+"gradient", "hessian": the reduction adds up these. "smooth": the objective has a gradient
+everywhere. "gram": the problem is least squares. "updates": the problem learns by batches.
+"moments": moments of the columns tell a learning rate, what is left to gain, and what a sample
+lacks.
+"""
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """The objective and its derivatives at one point.
+
+    Attributes
+    ----------
+    params : float64 array of the problem's shape
+        The point.
+    loss : float
+        Mean loss of a row, by weight.
+    objective : float
+        Sum of the losses plus the penalty.
+    gradient : float64 array of the problem's shape
+        Of the objective.
+    hessian : float64 array (parameters, parameters), or None
+        Of the objective, where it was asked for.
+    """
+
+    params: Array
+    loss: float
+    objective: float
+    gradient: Array
+    hessian: Array | None = None
+
+
+class Problem(Protocol):
+    """An objective over rows: a value that travels to the workers.
+
+    Parameters are one float64 array, whose shape only the problem knows.
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the parameters."""
+        ...
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of the data."""
+        ...
+
+    @property
+    def total_weight(self) -> float:
+        """Sum of the rows' weights."""
+        ...
+
+    @property
+    def can(self) -> frozenset[Capability]:
+        """What the problem can do."""
+        ...
+
+    @property
+    def bound(self) -> float | None:
+        """Upper bound of the curvature of the mean loss; None where there is none."""
+        ...
+
+    def initial(self, seed: int = 0) -> Array:
+        """Return the parameters that learning begins with, unless others are given."""
+        ...
+
+    def reduction(self, points: Array, *, gradients: int = 1, hessian: bool = False) -> Reduction:
+        """Return the sums at one or more points, (points, *shape).
+
+        Parameters
+        ----------
+        points : float64 array
+            The parameters to evaluate.
+        gradients : int
+            Of how many points, the first ones, the gradient is added up too.
+        hessian : bool
+            Whether the Hessian at the first point is added up.
+        """
+        ...
+
+    def objectives(self, sums: Sums, points: Array) -> Array:
+        """Return the objective at each point, (points,)."""
+        ...
+
+    def read(self, sums: Sums, points: Array, i: int = 0) -> Evaluation:
+        """Return what the sums over all rows say of one of the points."""
+        ...
+
+    def mean_gradient(self, sums: Sums, params: Array) -> Array:
+        """Return the gradient of the mean objective, by sums at `params` over any of the rows."""
+        ...
+
+    def penalty_value(self, params: Array) -> float:
+        """Return the penalty on the parameters, beside the sum of losses."""
+        ...
+
+
+class UpdatesOfProblem(Scan, Protocol):
+    """Updates by batches: what an epoch does with rows, for one problem."""
+
+    def start(self, params: Array) -> Sums:
+        """Return a replica's state before the first row.
+
+        "theta" and "average" are parameters: those that are updated, and their average, which is
+        the model. "counters" are the rows of an unfinished batch, updates, and rows so far. "sums"
+        are the progressive loss and the weight of the rows, since they were set to zero.
+        """
+        ...
+
+    def step_by_all_rows(self, state: Sums, gradient: Array) -> Sums:
+        """Return the state after a step by the gradient of the mean objective of all rows."""
+        ...
+
+    def rate(self, t: int) -> float:
+        """Return the learning rate after t updates."""
+        ...
+
+
+class ProblemOfUpdates(Problem, Protocol):
+    """A problem that learns by batches."""
+
+    def updates(
+        self,
+        dtype: str,
+        batch_size: int,
+        optimizer: Optimizer,
+        schedule: Schedule,
+        eta0: float,
+        horizon: float,
+    ) -> UpdatesOfProblem:
+        """Return the updates by batches of so many rows.
+
+        Parameters
+        ----------
+        dtype : str
+            Of X, "<f4" or "<f8".
+        batch_size : int
+            Rows per update.
+        optimizer, schedule, eta0, horizon :
+            How a gradient becomes a step, and the learning rate of each.
+        """
+        ...

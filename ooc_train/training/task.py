@@ -1,0 +1,325 @@
+"""A model and data, put together: everything that is decided before any row is read."""
+
+import secrets
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ooc_train.core.partitions import sample_partitions
+from ooc_train.core.sums import Array
+from ooc_train.core.units import approximate_bytes
+from ooc_train.errors import CeilingExceeded
+from ooc_train.memory.ceiling import Ceiling
+from ooc_train.memory.system import machine_memory
+from ooc_train.models.linear import LinearProblem
+from ooc_train.models.loss_sums import LossSums
+from ooc_train.models.moments import ColumnMoments, ColumnSums
+from ooc_train.models.settings import EXACT, Model
+from ooc_train.objective.penalty import Penalty
+from ooc_train.objective.scaling import Scaling
+from ooc_train.runs.fitted import Fitted
+from ooc_train.runs.report import Report
+from ooc_train.solvers.base import Solver
+from ooc_train.solvers.registry import Settings, solver_for
+from ooc_train.solvers.updates import Updates
+from ooc_train.stream.classes import class_weights
+from ooc_train.stream.feature_names import column_order, permuted
+from ooc_train.stream.inputs import Inputs, read_validation
+from ooc_train.stream.passes import Stream
+from ooc_train.stream.plan import Requirements
+from ooc_train.stream.sources import Source
+
+_SAMPLE_PARTITIONS = 32
+"""Leaves from which columns are scaled for conditioning, where no statistics are known."""
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A model and data, put together: everything that is decided before anything is read.
+
+    Attributes
+    ----------
+    model : what is learned, and how
+    inputs : the rows
+    problem : the objective; its scaling is provisional until columns were looked at
+    solver : the solver
+    settings : of the solver, all decided
+    validation : rows that every step is judged by without learning from them, or None
+    """
+
+    model: Model
+    inputs: Inputs
+    problem: LinearProblem
+    solver: Solver
+    settings: Settings
+    validation: Inputs | None = None
+
+    @classmethod
+    def of(
+        cls,
+        model: Model,
+        inputs: Inputs,
+        validation: Any = None,
+        memory_ceiling: str | int | Ceiling | None = None,
+        *,
+        may_weigh_nothing: bool = False,
+    ) -> "Task":
+        """Return what training this model on these data is, judged by those of `validation`.
+
+        Raises
+        ------
+        ValueError
+            where a setting does not go with the data.
+        """
+        source = inputs.source
+        n_outputs = source.n_outputs
+        if model.is_classifier:
+            n_outputs = 1 if len(inputs.classes) == 2 else len(inputs.classes)
+        n_parameters = n_outputs * (source.n_features + 1)
+        chunk_rows = source.partition_rows if inputs.store is None else inputs.store.chunk_rows
+        batch = model.rows_per_update(source.n_rows, chunk_rows)
+        solver_name = model.solver_for(n_parameters)
+        for name in ("learning_rate", "shuffle_chunks"):
+            if solver_name in EXACT and getattr(model, name) != "auto":
+                raise ValueError(
+                    f"{name}={getattr(model, name)!r} is for updates, and solver={solver_name!r} "
+                    f"makes none by batches; leave it out, or use solver='sgd' or a batch_size"
+                )
+        total, weights = weights_of(model, inputs)
+        if not total > 0 and not may_weigh_nothing:
+            raise ValueError(
+                f"the weights of all rows add up to {total:g}; some must be above zero"
+            )
+        features = source.n_features
+        problem = LinearProblem(
+            model.loss(len(inputs.classes)),
+            n_outputs,
+            source.n_rows,
+            total,
+            # Takes no memory: whether there is enough is for the plan to say.
+            Scaling(np.broadcast_to(0.0, features), np.broadcast_to(1.0, features)),
+            Penalty(l2=model.l2),
+            model.fit_intercept,
+            model.standardize,
+            weights,
+        )
+        if validation is not None:
+            validation = read_validation(
+                validation,
+                inputs,
+                classifier=model.is_classifier,
+                memory_ceiling=memory_ceiling,
+            )
+        settings = _settings(model, batch, inputs)
+        solver = solver_for(solver_name, settings, problem)
+        return cls(model, inputs, problem, solver, settings, validation)
+
+    def start_from(self, start: Fitted) -> Fitted:
+        """Return parameters to begin from in the order of the columns of these data.
+
+        Raises
+        ------
+        ValueError
+            where they are of other classes, columns, or another number of outputs or features.
+        """
+        order = column_order(
+            start.feature_names,
+            self.inputs.feature_names,
+            model="the model to start from",
+            data=self.inputs.name,
+        )
+        if order is not None:
+            start = replace(
+                start, coef=start.coef[:, order], feature_names=self.inputs.feature_names
+            )
+        shape = (self.problem.n_outputs, self.problem.n_features)
+        if start.coef.shape != shape or start.classes != self.inputs.classes:
+            raise ValueError(
+                f"the parameters to start from are of shape {start.coef.shape} for the classes "
+                f"{list(start.classes)}, and these data need {shape} for "
+                f"{list(self.inputs.classes)}; start afresh"
+            )
+        return start
+
+    @cached_property
+    def _validation_order(self) -> NDArray[np.intp] | None:
+        """The columns of the validation rows by ours, or None where they are in our order."""
+        if self.validation is None:
+            return None
+        return column_order(
+            self.inputs.feature_names,
+            self.validation.feature_names,
+            model="the data to learn from",
+            data="the validation data",
+        )
+
+    def validation_sums(self, problem: LinearProblem, theta: Array) -> LossSums:
+        """Return the reduction that evaluates `theta` on the validation rows.
+
+        Their columns may have another order, in which the parameters are then taken.
+        """
+        order = self._validation_order
+        if order is not None:
+            problem = replace(problem, scaling=problem.scaling.permuted(order))
+            theta = permuted(theta, order)
+        return problem.reduction(theta[None], gradients=0)
+
+    @property
+    def needs_kernels(self) -> bool:
+        """Whether workers need the compiled kernels."""
+        if self.validation is not None:
+            return True
+        if self.solver.name == "newton":
+            return self.problem.compiled_hessian
+        return self.solver.name != "gram"
+
+    @property
+    def data_name(self) -> str:
+        """Where the rows are from, for people."""
+        store = self.inputs.store
+        return f"{self.inputs.kind} in memory" if store is None else str(store.path)
+
+    @property
+    def rows_per_update(self) -> int:
+        """Rows that an update of the parameters looks at."""
+        return min(self.settings.batch_size, self.inputs.source.n_rows)
+
+    @property
+    def by_updates(self) -> bool:
+        """Whether the parameters are updated by batches, be it of all rows."""
+        return isinstance(self.solver, Updates)
+
+    def requirements(self) -> Requirements:
+        """Return what the passes over the rows need."""
+        source, problem = self.inputs.source, self.problem
+        self._require_square()
+        holdings = self.solver.holds(problem, source)
+        parameters = 8 * problem.n_parameters
+        needed = Requirements.of(
+            source,
+            (*holdings.reductions, ColumnSums(np.zeros(source.n_features))),
+            parameters=parameters,
+            sets=holdings.sets,
+            columns=8 * (source.n_features + 1),
+            algebra=holdings.algebra,
+        )
+        if holdings.scan is None:
+            return needed
+        return needed.with_updates(
+            source,
+            holdings.scan,
+            carried=holdings.carried,
+            replicas=holdings.replicas,
+            shuffle_chunks=holdings.shuffle_chunks,
+        )
+
+    def validation_requirements(self) -> tuple[Source, Requirements] | None:
+        """Return the validation rows and what passes over them need, or None."""
+        if self.validation is None:
+            return None
+        source, problem = self.validation.source, self.problem
+        copies = 0 if self._validation_order is None else 1  # in the order of their columns
+        requirements = Requirements.of(
+            source,
+            [problem.reduction(np.broadcast_to(0.0, (1, *problem.shape)), gradients=0)],
+            parameters=8 * problem.n_parameters,
+            # What the solver holds stays meanwhile.
+            sets=self.solver.holds(problem, self.inputs.source).sets + copies,
+            columns=8 * (source.n_features + 1),
+        )
+        return source, requirements
+
+    def _require_square(self) -> None:
+        """Refuse a matrix of all pairs of parameters that no machine like this has room for."""
+        width = {"newton": self.problem.n_parameters, "gram": self.problem.n_features + 1}
+        size = 8 * width.get(self.solver.name, 0) ** 2
+        if size > machine_memory():
+            raise CeilingExceeded(
+                f"solver={self.solver.name!r} adds up a matrix of "
+                f"{width[self.solver.name]:,} x {width[self.solver.name]:,} numbers, "
+                f"{approximate_bytes(size)}, and this machine has "
+                f"{approximate_bytes(machine_memory())}; use solver='lbfgs' or 'sgd', which hold "
+                "none"
+            )
+
+
+def weights_of(model: Model, inputs: Inputs) -> tuple[float, Array | None]:
+    """Return the weight of all rows, class weights included, and that of each class or None."""
+    # Of a store with weights they have to be read, and so only where they are needed.
+    totals = None if model.class_weight is None else inputs.class_totals
+    weights = class_weights(model.class_weight, inputs.classes, totals)
+    if weights is None or totals is None:
+        return inputs.total_weight, weights
+    return float(weights @ totals), weights
+
+
+def _settings(model: Model, batch_size: int, inputs: Inputs) -> Settings:
+    """Return the settings of a solver; a seed is drawn where the model has none."""
+    source = inputs.source
+    chunks = source.shuffle_chunks if model.shuffle_chunks == "auto" else int(model.shuffle_chunks)
+    chunks = min(chunks, source.n_partitions)
+    seed = model.random_state if model.random_state is not None else secrets.randbits(32)
+    return Settings(
+        tol=model.tolerance,
+        batch_size=batch_size,
+        learning_rate=model.learning_rate,
+        seed=int(seed),
+        shuffle_chunks=chunks,
+        # No more than there are groups of chunks to learn from.
+        replicas=min(model.replicas, -(-source.n_partitions // chunks)),
+        epochs=model.iterations,
+    )
+
+
+def fitted_model(
+    model: Model, problem: LinearProblem, theta: Array, inputs: Inputs, report: Report
+) -> Fitted:
+    """Return the model that `theta`, in scaled units, stands for."""
+    coef, intercept = problem.scaling.to_data_units(theta)
+    if problem.loss.shift_invariant:
+        # Adding one number to all classes changes no prediction; scikit-learn's sum to zero.
+        intercept = intercept - intercept.mean()
+        if model.l2 == 0:
+            coef = coef - coef.mean(axis=0)
+    if not model.fit_intercept and not model.standardize:
+        intercept = np.zeros_like(intercept)
+    recipe = None if inputs.store is None else inputs.store.recipe
+    return Fitted(
+        model, coef, intercept, inputs.classes, inputs.feature_names, report.to_json(), recipe
+    )
+
+
+def scaling_by(problem: LinearProblem, moments: ColumnMoments) -> Scaling:
+    """Return the scaling of columns of these moments, for conditioning or to standardize them."""
+    # Without an intercept nothing takes up a shift, but a `StandardScaler` put first does.
+    centre = problem.fit_intercept or problem.standardize
+    scaling = Scaling.of(moments.mean, np.sqrt(moments.variance), centre=centre)
+    if problem.standardize:
+        return scaling
+    if problem.bound is None:
+        return scaling  # no curvature to weigh the penalty's against
+    return scaling.widened(problem.penalty.l2 / (problem.bound * problem.total_weight))
+
+
+def scaling_of(task: Task, stream: Stream) -> Scaling:
+    """Return the scaling of the columns that a fit begins with."""
+    return scaling_by(task.problem, column_moments(task, stream))
+
+
+def column_moments(task: Task, stream: Stream) -> ColumnMoments:
+    """Return the moments of the columns: a store's statistics, else from looking at them.
+
+    For conditioning a sample will do; `standardize` is about the true means and deviations.
+    """
+    problem, statistics = task.problem, task.inputs.statistics
+    if statistics is not None:
+        return ColumnMoments(problem.total_weight, statistics.mean, statistics.scale**2)
+    about: Array = np.zeros(problem.n_features)
+    partitions = sample_partitions(stream.source, _SAMPLE_PARTITIONS * stream.source.partition_rows)
+    look = ColumnSums(about)
+    look = ColumnSums(look.moments(stream.reduce(look, partitions)).mean)
+    everything = problem.standardize or task.inputs.kind == "arrays"
+    return look.moments(stream.reduce(look, None if everything else partitions))
