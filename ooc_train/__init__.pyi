@@ -42,8 +42,8 @@ from .runs.events import Stepped as Stepped
 from .runs.events import Stop as Stop
 from .runs.fitted import Fitted as Fitted
 from .runs.report import Report as Report
+from .runtime.clients import training_link as training_link
 from .runtime.cluster import LocalCluster as LocalCluster
-from .runtime.cluster import training_link as training_link
 from .store.dataset import Store as Store
 from .store.jobs.ingest import Ingested as Ingested
 from .store.jobs.ingest import ingest as ingest

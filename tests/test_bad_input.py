@@ -35,7 +35,7 @@ from ooc_train.models.settings import Model
 from ooc_train.monitoring.callbacks import History
 from ooc_train.monitoring.run_page import run_page
 from ooc_train.runs.fitted import load_fitted
-from ooc_train.runtime import cluster as clusters
+from ooc_train.runtime import clients
 from ooc_train.runtime.cluster import LocalCluster
 from ooc_train.store.opening.opener import open_store
 from ooc_train.store.writing.writer import StoreWriter
@@ -94,13 +94,13 @@ def client(request, monkeypatch):
     """Where passes run: in this thread (None), or on a worker."""
     if request.param == "cluster":
         return request.getfixturevalue("cluster_client")
-    monkeypatch.setattr(clusters, "inside_another_job", lambda: True)
+    monkeypatch.setattr(clients, "inside_another_job", lambda: True)
     return None
 
 
 @pytest.fixture
 def inline(monkeypatch):
-    monkeypatch.setattr(clusters, "inside_another_job", lambda: True)
+    monkeypatch.setattr(clients, "inside_another_job", lambda: True)
 
 
 def says(caught, *words):
@@ -633,9 +633,9 @@ def test_a_store_that_may_only_be_read(tmp_path, inline):
 
 
 def test_an_address_where_no_cluster_answers(monkeypatch):
-    monkeypatch.setattr(clusters, "_CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr(clients, "_CONNECT_SECONDS", 0.3)
     with pytest.raises(ClusterError) as caught:
-        clusters.connect("tcp://127.0.0.1:9")
+        clients.connect("tcp://127.0.0.1:9")
     says(caught, "no cluster answers at tcp://127.0.0.1:9", "such as tcp://127.0.0.1:8786")
 
 

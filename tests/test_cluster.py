@@ -11,7 +11,8 @@ from distributed import Client
 from ooc_train.core.sums import total_bytes
 from ooc_train.errors import CeilingExceeded
 from ooc_train.models.moments import ColumnSums
-from ooc_train.runtime.cluster import LocalCluster, choose_executor, private_client
+from ooc_train.runtime.clients import choose_executor, private_client
+from ooc_train.runtime.cluster import LocalCluster
 from ooc_train.runtime.job import Job
 from ooc_train.stream.plan import Requirements
 from ooc_train.stream.sources import StoreSource
@@ -62,7 +63,7 @@ def test_workers_of_others_have_limits_that_are_kept(tmp_path):
             assert str(job.ceiling) == "1.6 GiB (its workers' limits)"
             total = job.stream(plan).reduce(work)
             assert total["weight"] == 2_000
-            assert any("others' to limit" in note for note in job.memory(plan).notes)
+            assert any("belong to another cluster" in note for note in job.memory(plan).notes)
         # A given ceiling goes before theirs, and is no more than a ceiling.
         with Job(source, client=client, memory_ceiling="2GiB") as job:
             assert str(job.ceiling) == "2 GiB (given)"
@@ -104,12 +105,12 @@ def test_workers_are_ended_before_a_job_is_refused(tmp_path, monkeypatch):
             assert (len(plan.processes.workers), len(client.nthreads())) == (2, 2)
             assert job.stream(plan).reduce(work)["weight"] == 2_000
             assert (
-                "a worker was ended before the run: there was no room for more than are left"
+                "a worker was ended before the run, because the ceiling is too small for them"
                 in (job.memory(plan).notes)
             )
             # Nobody is blamed for it, and none is started again.
             assert cluster.endings.statuses == []
-            cluster.mend()
+            cluster.restart_missing_workers()
             assert len(cluster.worker_spec) == 2
         with Job(source, client=client) as job:
             # None is where even that would not do, and the plan says what one would need.

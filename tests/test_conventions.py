@@ -14,7 +14,7 @@ from zarr.storage import MemoryStore
 
 from ooc_train.errors import InvalidStore, NonFiniteData
 from ooc_train.models.settings import Model
-from ooc_train.runtime import cluster as clusters
+from ooc_train.runtime import clients
 from ooc_train.store.format.conventions import decode_attributes
 from ooc_train.store.format.dimensions import require_rows_first
 from ooc_train.store.opening import nodes
@@ -30,7 +30,7 @@ BOTH = pytest.mark.parametrize("zarr_format", [2, 3])
 
 @pytest.fixture(autouse=True)
 def inline(monkeypatch):
-    monkeypatch.setattr(clusters, "inside_another_job", lambda: True)
+    monkeypatch.setattr(clients, "inside_another_job", lambda: True)
 
 
 def group(folder, zarr_format=3, name="a", **arrays):

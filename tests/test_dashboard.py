@@ -50,7 +50,8 @@ from ooc_train.monitoring.dashboard.run_series import (
 )
 from ooc_train.monitoring.driver import TrainingPage
 from ooc_train.runs.events import Ended, Noted, Progressed, Started, Stepped
-from ooc_train.runtime.cluster import LocalCluster, training_link
+from ooc_train.runtime.clients import training_link
+from ooc_train.runtime.cluster import LocalCluster
 from ooc_train.store.jobs.synthetic import make_data
 from ooc_train.store.opening.opener import open_store
 from ooc_train.stream.inputs import read_inputs

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ooc_train.core.partitions import partitions_within, rows_of, sample_partitions
 from ooc_train.estimators.classification import LogisticRegression
 from ooc_train.estimators.regression import LinearRegression, Ridge
-from ooc_train.runtime import cluster as clusters
+from ooc_train.runtime import clients
 from ooc_train.runtime.cluster import LocalCluster
 from ooc_train.stream.dask_arrays import dask_source
 from ooc_train.stream.sources import ArraySource
@@ -29,7 +29,7 @@ WEIGHT = RNG.uniform(0, 2, ROWS)
 @pytest.fixture(scope="module", autouse=True)
 def _inline():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(clusters, "inside_another_job", lambda: True)
+        patch.setattr(clients, "inside_another_job", lambda: True)
         yield
 
 
@@ -141,7 +141,7 @@ def test_on_a_cluster_too(tmp_path):
         pytest.MonkeyPatch.context() as patch,
         client.as_current(),
     ):
-        patch.setattr(clusters, "inside_another_job", lambda: False)
+        patch.setattr(clients, "inside_another_job", lambda: False)
         identity.predict(D, out=tmp_path / "p.zarr")
         again = LinearRegression().fit(D, numbers[:, 0])
         # Scans too: what comes in messages may lie askew, and compiled loops refuse that.

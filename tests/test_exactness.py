@@ -13,7 +13,7 @@ from ooc_train.models.settings import Model
 from ooc_train.runs.events import Event, Progressed
 from ooc_train.runs.fitted import Fitted
 from ooc_train.runs.report import Report
-from ooc_train.runtime import cluster as clusters
+from ooc_train.runtime import clients
 from ooc_train.runtime.cluster import LocalCluster
 from ooc_train.store.writing.writer import StoreWriter
 from ooc_train.training.loop import train
@@ -74,7 +74,7 @@ def bits(run: tuple[Fitted, Report]) -> tuple[bytes, bytes]:
 def expected(store: str) -> dict[str, tuple[bytes, bytes]]:
     """The bits of a run in this thread alone."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(clusters, "inside_another_job", lambda: True)
+        patch.setattr(clients, "inside_another_job", lambda: True)
         return {name: bits(train(model, store)) for name, model in (FULL | BATCHES).items()}
 
 
@@ -103,7 +103,7 @@ def test_a_compiled_hessian_is_the_same_to_the_bit(store, client_2x1, monkeypatc
     monkeypatch.setattr("ooc_train.models.linear_objective._COMPILED_WORK", 0)
     found = bits(train(FULL["newton"], store, client=client_2x1))
     with monkeypatch.context() as patch:
-        patch.setattr(clusters, "inside_another_job", lambda: True)
+        patch.setattr(clients, "inside_another_job", lambda: True)
         assert bits(train(FULL["newton"], store)) == found
 
 

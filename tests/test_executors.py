@@ -19,7 +19,8 @@ from distributed import Client
 from ooc_train.errors import CeilingExceeded, ClusterError
 from ooc_train.models.settings import Model
 from ooc_train.runs.events import Stepped
-from ooc_train.runtime.cluster import LocalCluster, choose_executor
+from ooc_train.runtime.clients import choose_executor
+from ooc_train.runtime.cluster import LocalCluster
 from ooc_train.stream.executors import WORKER_TIMEOUT, OnDask
 from ooc_train.stream.inputs import read_inputs
 from ooc_train.training.loop import train
@@ -93,7 +94,7 @@ class Known:
     def __len__(self):
         return 1
 
-    def told_since(self, _):
+    def summary_since(self, _):
         return "a worker was ended by SIGKILL"
 
 
@@ -161,7 +162,7 @@ def test_what_a_closed_client_says():
         with (
             dask.config.set({WORKER_TIMEOUT: "300ms"}),
             pytest.raises(
-                ClusterError, match=r"has no workers, and none came within 0\.3 s; start"
+                ClusterError, match=r"has no workers, and none joined within 0\.3 s; start"
             ),
         ):
             choose_executor(source, client)

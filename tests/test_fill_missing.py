@@ -14,7 +14,7 @@ from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec
 
 from ooc_train.errors import CorruptChunk, InvalidStore, NonFiniteData
 from ooc_train.models.settings import Model
-from ooc_train.runtime import cluster as clusters
+from ooc_train.runtime import clients
 from ooc_train.store.jobs.rechunk import rechunk_store
 from ooc_train.store.jobs.rewriting_commands import rechunk_command
 from ooc_train.store.jobs.shuffle import shuffle_store
@@ -30,7 +30,7 @@ LEFT_OUT = r"missing.*fill_missing=True\) reads such chunks as that value"
 
 @pytest.fixture(autouse=True)
 def inline(monkeypatch):
-    monkeypatch.setattr(clusters, "inside_another_job", lambda: True)
+    monkeypatch.setattr(clients, "inside_another_job", lambda: True)
 
 
 def foreign(path, *, write_empty=False, zarr_format=3, sharded=False):

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from ooc_train.errors import CorruptChunk, InvalidStore
 from ooc_train.inference.predict import predict_store
 from ooc_train.models.settings import Model
-from ooc_train.runtime import cluster as clusters
+from ooc_train.runtime import clients
 from ooc_train.store.format import checksums, identity
 from ooc_train.store.jobs.rechunk import rechunk_store
 from ooc_train.store.jobs.shuffle import shuffle_store
@@ -60,7 +60,7 @@ def shards_of(store, role):
 
 @pytest.fixture
 def inline(monkeypatch):
-    monkeypatch.setattr(clusters, "inside_another_job", lambda: True)
+    monkeypatch.setattr(clients, "inside_another_job", lambda: True)
 
 
 # Shards

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from ooc_train.errors import NonFiniteData
 from ooc_train.estimators.classification import LogisticRegression
 from ooc_train.estimators.regression import LinearRegression, Ridge
-from ooc_train.runtime import cluster as clusters
+from ooc_train.runtime import clients
 from ooc_train.stream.classes import codes_of
 from ooc_train.stream.kinds import as_labels, as_numbers, require_arrays
 
@@ -35,7 +35,7 @@ DAYS = pd.date_range("2020", periods=ROWS)
 @pytest.fixture(autouse=True, scope="module")
 def _inline():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(clusters, "inside_another_job", lambda: True)
+        patch.setattr(clients, "inside_another_job", lambda: True)
         yield
 
 

@@ -8,7 +8,7 @@ import zarr
 from ooc_train.errors import Diverged, NonFiniteData
 from ooc_train.estimators.classification import LogisticRegression
 from ooc_train.estimators.regression import LinearRegression, Ridge
-from ooc_train.runtime import cluster as clusters
+from ooc_train.runtime import clients
 
 ROWS, ROW, COLUMN = 400, 57, 2
 RNG = np.random.default_rng(0)
@@ -19,7 +19,7 @@ LABELS = (VALUES > 0).astype(int)
 
 @pytest.fixture(autouse=True)
 def _inline(monkeypatch):
-    monkeypatch.setattr(clusters, "inside_another_job", lambda: True)
+    monkeypatch.setattr(clients, "inside_another_job", lambda: True)
 
 
 def with_value(value):

@@ -11,7 +11,7 @@ from ooc_train.estimators.regression import LinearRegression
 from ooc_train.inference.predict import evaluate, predict, predict_store
 from ooc_train.models.settings import Model
 from ooc_train.runs.fitted import Fitted
-from ooc_train.runtime import cluster as clusters
+from ooc_train.runtime import clients
 
 ROWS, ROW, COLUMN = 120, 50, 1
 RNG = np.random.default_rng(0)
@@ -22,7 +22,7 @@ VALUES = 2.0 * X[:, 0] + RNG.normal(size=ROWS)
 
 @pytest.fixture(autouse=True)
 def _inline(monkeypatch):
-    monkeypatch.setattr(clusters, "inside_another_job", lambda: True)
+    monkeypatch.setattr(clients, "inside_another_job", lambda: True)
 
 
 @pytest.fixture(scope="module")

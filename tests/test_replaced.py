@@ -17,7 +17,7 @@ from ooc_train.inference.predict import evaluate, predict, predict_store
 from ooc_train.inference.raw_files import predict_files
 from ooc_train.models.settings import Model
 from ooc_train.runs.events import Stepped
-from ooc_train.runtime import cluster as clusters
+from ooc_train.runtime import clients
 from ooc_train.runtime.cluster import LocalCluster
 from ooc_train.store.dataset import Store
 from ooc_train.store.format.identity import MetadataStamp
@@ -106,7 +106,7 @@ def few_files(monkeypatch):
 
 @pytest.fixture
 def inline(monkeypatch):
-    monkeypatch.setattr(clusters, "inside_another_job", lambda: True)
+    monkeypatch.setattr(clients, "inside_another_job", lambda: True)
 
 
 def replace_at(monkeypatch, reads, replacing):

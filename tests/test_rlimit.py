@@ -17,7 +17,8 @@ from ooc_train.memory import rlimit
 from ooc_train.memory.budget import Budget
 from ooc_train.memory.ceiling import Term
 from ooc_train.models.moments import ColumnSums
-from ooc_train.runtime.cluster import LocalCluster, private_client
+from ooc_train.runtime.clients import private_client
+from ooc_train.runtime.cluster import LocalCluster
 from ooc_train.runtime.job import Job
 from ooc_train.stream.plan import Requirements
 from ooc_train.stream.sources import StoreSource

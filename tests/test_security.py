@@ -26,7 +26,9 @@ from ooc_train.core import places
 from ooc_train.errors import ClusterError
 from ooc_train.memory.processes import process_tree
 from ooc_train.runtime import security as security_module
-from ooc_train.runtime.cluster import LocalCluster, connect, private_client, training_link
+from ooc_train.runtime.clients import connect, private_client, training_link
+from ooc_train.runtime.cluster import LocalCluster
+from ooc_train.runtime.guarded_cluster import GuardedCluster
 from ooc_train.runtime.security import security_of_run
 from ooc_train.store.jobs.synthetic import make_data
 
@@ -333,7 +335,7 @@ def test_dasks_shared_scratch_space_is_not_followed(tmp_path, monkeypatch, proce
     monkeypatch.setenv("TMPDIR", str(shared))
     monkeypatch.setattr(tempfile, "tempdir", None)
     inside = partial(
-        security_module.GuardedCluster, security=True, processes=False, n_workers=1,
+        GuardedCluster, security=True, processes=False, n_workers=1,
         dashboard_address="127.0.0.1:0",
     )  # fmt: skip
     with (cluster if processes else inside)() as made, made.get_client() as client:
@@ -368,7 +370,7 @@ def test_what_dask_is_set_to_changes_nothing_of_our_clusters(tmp_path):
     with dask.config.set({"distributed.comm.require-encryption": True}):
         with cluster() as made, made.get_client() as client:
             assert client.submit(int, "7").result() == 7
-        with security_module.GuardedCluster(
+        with GuardedCluster(
             security=True, processes=False, n_workers=1, dashboard_address="127.0.0.1:0"
         ) as made:
             assert made.scheduler_address.startswith("inproc://")
@@ -376,10 +378,10 @@ def test_what_dask_is_set_to_changes_nothing_of_our_clusters(tmp_path):
 
 def test_a_key_that_cannot_be_made_is_one_line(monkeypatch, tmp_path):
     monkeypatch.setattr(security_module, "_MAKE", "import no_such_library")
-    before = set(Path(places.temporary_place()).glob("ooc_train.runtime.cluster-*"))
+    before = set(Path(places.temporary_place()).glob("ooc_train.cluster-*"))
     with pytest.raises(ClusterError, match=r"no key .* \(ModuleNotFoundError: .*'no_such_"):
         LocalCluster(n_workers=1, dashboard_address="127.0.0.1:0")
-    assert set(Path(places.temporary_place()).glob("ooc_train.runtime.cluster-*")) <= before
+    assert set(Path(places.temporary_place()).glob("ooc_train.cluster-*")) <= before
 
 
 def test_a_cluster_of_others_is_reached_with_the_certificates_of_dasks_settings(
@@ -404,7 +406,7 @@ def test_a_cluster_of_others_is_reached_with_the_certificates_of_dasks_settings(
 
 def test_a_cluster_of_ones_own_is_reached_by_its_address_alone(guarded):
     code = (
-        "import sys; from ooc_train.runtime.cluster import connect\n"
+        "import sys; from ooc_train.runtime.clients import connect\n"
         "with connect(sys.argv[1]) as client:\n"
         "    print(client.submit(int, '7').result(), client.dashboard_link)"
     )

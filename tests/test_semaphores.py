@@ -117,9 +117,7 @@ def test_the_command_after_a_killed_one_removes_what_that_left(tmp_path, again):
         assert any(line.startswith("training") for line in running.stdout)
         os.killpg(running.pid, signal.SIGKILL)
     assert of(running.pid)
-    assert [path.name.startswith("ooc_train.runtime.cluster-") for path in temporary.iterdir()] == [
-        True
-    ]
+    assert [path.name.startswith("ooc_train.cluster-") for path in temporary.iterdir()] == [True]
     command = {
         "info": [*ours, "info", str(tmp_path / "a.zarr")],
         "train": [*train, "--max-iter", "1"],

@@ -147,6 +147,6 @@ def test_a_call_that_ends_every_worker_is_given_up(client, monkeypatch):
     monkeypatch.setattr("ooc_train.stream.executors._ALLOWED_LOSSES", 1)
     client.wait_for_workers(2, timeout=60)
     # Nothing says that memory is why.
-    known = r"\(\d workers were ended by SIGKILL, the kernel counts none ended for want of memory\)"
+    known = r"\(\d workers were ended by SIGKILL, the kernel counts none ended for lack of memory\)"
     with pytest.raises(ClusterError, match=rf"^a task lost its worker 2 times over {known}; find"):
         list(OnDask(client).run(looked_at_or_killed, [(0,), (1,)], 2, "test", (LARGE,)))

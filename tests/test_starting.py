@@ -19,7 +19,7 @@ from ooc_train.memory.system import out_of_memory_kills
 from ooc_train.runtime import starting
 from ooc_train.runtime.endings import Endings
 from ooc_train.runtime.starting import require_inside, require_startable, why_not_started
-from ooc_train.runtime.worker_output import overheard
+from ooc_train.runtime.worker_output import captured_stderr
 from tests.groups import Groups
 from tests.watch import control_group, groups_can_be_made
 
@@ -176,7 +176,7 @@ def say():
 def main():
     try:
         with LocalCluster(n_workers=1, dashboard_address="127.0.0.1:0") as cluster:
-            print(cluster.endings.told)
+            print(cluster.endings.summary)
             if sys.argv[1] == "said":
                 with cluster.get_client() as client:
                     client.run(say)
@@ -195,7 +195,7 @@ NOT_FOUND = 'FileNotFoundError: [Errno 2] No such file or directory: "/another/u
 ENDED = {
     "import": (FAILED + NOT_FOUND, ""),
     "killed": (
-        "a worker was ended by SIGKILL, the kernel counts none ended for want of memory",
+        "a worker was ended by SIGKILL, the kernel counts none ended for lack of memory",
         "",
     ),
     "said": ("", "said early\nsaid late"),
@@ -252,7 +252,7 @@ KNOWN = {
     "for memory": (
         endings(-9, -9, kills=1),
         "",
-        "2 workers were ended by SIGKILL, the kernel counts 1 ended for want of memory; make room ",
+        "2 workers were ended by SIGKILL, the kernel counts 1 ended for lack of memory; free some ",
     ),
     "by itself": (endings(-11), "", "a worker was ended by SIGSEGV"),
     "threads": (
@@ -285,20 +285,20 @@ def test_what_distributed_raises_as_it_cleans_up_is_not_what_failed():
 
 
 def test_what_others_write_meanwhile_is_handed_on(capfd):
-    with overheard() as said:
+    with captured_stderr() as said:
         os.write(2, b"a line\n")
     os.write(2, b"another\n")
     assert said._thread is not None
     said._thread.join(10)
     assert capfd.readouterr().err == "a line\nanother\n"
-    with overheard() as said:
+    with captured_stderr() as said:
         said.failed = True
         os.write(2, b"a traceback\nwhy\n\n")
     assert said.last_line == "why"
     assert capfd.readouterr().err == ""
 
 
-TOLD = "a worker was ended by SIGKILL, the kernel counts 1 ended for want of memory"
+TOLD = "a worker was ended by SIGKILL, the kernel counts 1 ended for lack of memory"
 
 
 def test_what_the_kernel_counts_since_the_cluster_was_made_is_told(tmp_path, monkeypatch):
@@ -309,9 +309,9 @@ def test_what_the_kernel_counts_since_the_cluster_was_made_is_told(tmp_path, mon
     monkeypatch.setattr("ooc_train.runtime.endings.out_of_memory_kills", counted)
     ended = Endings()
     ended.add(-9)
-    assert ended.told == TOLD.replace("counts 1", "counts none")
+    assert ended.summary == TOLD.replace("counts 1", "counts none")
     groups.add("v2", "job", limit=2**26, usage=0, kills=6)
-    assert ended.told == TOLD
+    assert ended.summary == TOLD
 
 
 @pytest.mark.skipif(not groups_can_be_made(), reason="no control group can be made here")
@@ -321,7 +321,7 @@ def test_workers_that_the_kernel_ends_for_memory_are_told_of():
         from ooc_train.runtime.endings import Endings
         ended = Endings()
         ended.add(subprocess.run([sys.executable, "-c", "bytes([1]) * 2**27"]).returncode)
-        print(ended.told)
+        print(ended.summary)
     """)
     with control_group(96 * 2**20) as group:
         done = subprocess.run(

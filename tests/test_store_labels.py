@@ -13,7 +13,7 @@ from ooc_train import LogisticRegression, Ridge, evaluate, load, open_store
 from ooc_train.cli.describe import describe_store, store_text
 from ooc_train.errors import CeilingExceeded, CorruptChunk, InvalidStore, NonFiniteData
 from ooc_train.models.settings import Model
-from ooc_train.runtime import cluster as clusters
+from ooc_train.runtime import clients
 from ooc_train.store.jobs.rechunk import rechunk_store
 from ooc_train.store.jobs.shuffle import shuffle_store
 from ooc_train.store.labels import labels_term, with_classes
@@ -36,7 +36,7 @@ MODEL = Model(name="logistic", max_iter=50, tol=1e-8)
 
 @pytest.fixture(autouse=True)
 def inline(monkeypatch):
-    monkeypatch.setattr(clusters, "inside_another_job", lambda: True)
+    monkeypatch.setattr(clients, "inside_another_job", lambda: True)
 
 
 def group(path, zarr_format=3, **arrays):

@@ -148,7 +148,7 @@ def test_workers_on_other_machines_are_left_out_and_it_is_said():
     # A worker of another machine may have the number of any process of ours.
     meter._watch(own, [None, replace(own, pid=os.getppid(), share=0), None])
     assert list(meter.now()) == ["driver", "worker 1"]
-    assert meter.notes == ["the timeline is of this machine: it leaves out 2 of 3 workers"]
+    assert meter.notes == ["the timeline covers this machine only, without 2 of 3 workers"]
 
 
 @pytest.mark.parametrize("elsewhere", [False, True])

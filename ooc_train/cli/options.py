@@ -219,13 +219,8 @@ class ResourceOptions:
         """
         # The ceiling first: an invalid one needs no cluster.
         ceiling = self.ceiling
-        from ooc_train.runtime.cluster import (
-            DASHBOARD,
-            LocalCluster,
-            connect,
-            waiting_for_workers,
-            workers_within,
-        )
+        from ooc_train.runtime.clients import connect, waiting_for_workers
+        from ooc_train.runtime.cluster import DASHBOARD, LocalCluster, workers_within
 
         if self.scheduler is not None:
             for name in ("workers", "threads", "dashboard_address", "insecure"):

@@ -32,7 +32,7 @@ from ooc_train.plotting import figures
 from ooc_train.runs.events import Callback
 from ooc_train.runs.fitted import Fitted
 from ooc_train.runs.report import Report
-from ooc_train.runtime.cluster import choose_executor
+from ooc_train.runtime.clients import choose_executor
 from ooc_train.stream.executors import OnDask
 from ooc_train.stream.inputs import Inputs, read_inputs, read_validation
 from ooc_train.stream.sources import StoreSource

@@ -1,1 +1,1 @@
-"""Processes: what they need to start, how they end, and what is known when they do."""
+"""Processes of a job: how they start, what they may hold, how they end."""

@@ -1,4 +1,4 @@
-"""How workers ended, as far as it is known: by which signal or status, and whether for memory."""
+"""How workers ended: by signal, by exit status, or for lack of memory."""
 
 import signal
 import threading
@@ -7,17 +7,16 @@ from collections import Counter
 from ooc_train.memory.system import out_of_memory_kills
 
 _UNKNOWN = 255
-"""What distributed calls the status of a process that another part of this one has waited for."""
+"""distributed's status of a process that was waited for elsewhere."""
 
 
 class Endings:
-    """The workers of a cluster of this process's that ended unasked.
+    """Workers of a cluster of this process that ended unexpectedly.
 
     Attributes
     ----------
     statuses : list of int
-        How they ended, first to last, as `multiprocessing` says it: an exit status, or a
-        signal as a number less than 0.
+        Exit statuses in order; a signal is a negative number, as in `multiprocessing`.
     """
 
     def __init__(self) -> None:
@@ -26,7 +25,7 @@ class Endings:
         self._lock = threading.Lock()
 
     def add(self, status: int) -> None:
-        """Take note of how a worker ended."""
+        """Record the exit status of a worker."""
         with self._lock:
             self.statuses.append(status)
 
@@ -35,21 +34,21 @@ class Endings:
 
     @property
     def killed(self) -> bool:
-        """Whether the last one was ended by a signal."""
+        """Whether a signal ended the last one."""
         return bool(self.statuses) and self.statuses[-1] < 0
 
     @property
     def for_memory(self) -> int:
-        """Processes that the kernel has ended for want of memory since the cluster was made."""
+        """Processes that the kernel has killed for lack of memory since the start."""
         return max(0, out_of_memory_kills() - self._kills)
 
     @property
-    def told(self) -> str:
-        """How they ended, in words: "2 workers were ended by SIGKILL, ..."."""
-        return self.told_since(0)
+    def summary(self) -> str:
+        """The endings in words: "2 workers were ended by SIGKILL, ..."."""
+        return self.summary_since(0)
 
-    def told_since(self, first: int) -> str:
-        """Say it of those from the first given on."""
+    def summary_since(self, first: int) -> str:
+        """Return the same for the endings from number `first` on."""
         parts = []
         for status, n in Counter(self.statuses[first:]).items():
             who = "a worker was" if n == 1 else f"{n} workers were"
@@ -61,7 +60,7 @@ class Endings:
                 who = "a worker" if n == 1 else f"{n} workers"
                 parts.append(f"{who} ended with exit status {status}")
         if -signal.SIGKILL in self.statuses[first:]:
-            parts.append(f"the kernel counts {self.for_memory or 'none'} ended for want of memory")
+            parts.append(f"the kernel counts {self.for_memory or 'none'} ended for lack of memory")
         return ", ".join(parts)
 
 

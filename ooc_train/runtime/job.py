@@ -1,8 +1,7 @@
-"""A job on rows, whatever it is for: what runs it, what it may hold, and what it held.
+"""A job on rows: its executor, its plan, and its measured memory.
 
-Training, evaluation and prediction all go the same way: choose what runs the passes, let every
-process load what it needs, ask it what it holds, plan, refuse what cannot be kept, and only then
-read.
+Training, evaluation and prediction share these steps: choose an executor, let all processes load
+what they need, measure them, plan, refuse a plan that does not fit, and only then read.
 """
 
 import os
@@ -20,7 +19,8 @@ from ooc_train.memory.measured import MemoryReport
 from ooc_train.memory.processes import ProcessMemory
 from ooc_train.memory.rlimit import SLACK
 from ooc_train.memory.timeline import MemoryTimeline, Sampler
-from ooc_train.runtime.cluster import LocalCluster, choose_executor, dashboard_link
+from ooc_train.runtime.clients import choose_executor, dashboard_link
+from ooc_train.runtime.cluster import LocalCluster
 from ooc_train.runtime.meter import Meter, default_ceiling
 from ooc_train.stream.dask_arrays import DaskSource
 from ooc_train.stream.executors import Inline, OnDask, patiently
@@ -32,25 +32,30 @@ from ooc_train.stream.sources import ArraySource, Source, StoreSource
 class Job:
     """One job, from planning to the measured peak; a context manager.
 
-    `client` is the Dask client that it runs on, or None, and `dashboard` that one's address.
-
     Parameters
     ----------
     source : Source
         The rows.
-    client : object
-        The Dask client to run on, or None for the active one, or our own.
-    memory_ceiling : str or int or Ceiling or None
-        Bytes, text, a `Ceiling`, or None: the cluster's, else half of what is available.
+    client : distributed.Client or None
+        None is the active client, else the private one.
+    memory_ceiling : str, int, Ceiling or None
+        None is the cluster's ceiling, else half of the available memory.
     kernels : bool
         Whether tasks need the compiled kernels.
+
+    Attributes
+    ----------
+    client : distributed.Client or None
+        Client of the job.
+    dashboard : str or None
+        Address of its dashboard.
 
     Raises
     ------
     ClusterError
-        where there is no cluster to run on.
+        If there is no usable cluster.
     ValueError
-        where the ceiling is no number of bytes, or more than the machine has.
+        If the ceiling is no number of bytes, or exceeds the machine's memory.
     """
 
     def __init__(
@@ -65,15 +70,15 @@ class Job:
         self._sampler: Sampler | None = None
         self.source = source
         self._kernels = kernels
-        # Before anything is started, which takes of what is available.
+        # Before a cluster starts and takes available memory.
         memory_ceiling = Ceiling.of(memory_ceiling)
         self._executor = choose_executor(source, client)
         self.ceiling = default_ceiling(self._executor, memory_ceiling)
         self.dashboard = dashboard_link(self._executor)
         self.client = self._executor.client if isinstance(self._executor, OnDask) else None
         self._watch = PeakWatch(whole_process=self.ceiling.whole_process)
-        self._runs: Plan | None = None
-        self._spared = 0
+        self._running_plan: Plan | None = None
+        self._released = 0
 
     def __enter__(self) -> Self:
         self._watch.__enter__()
@@ -86,29 +91,29 @@ class Job:
         if self._sampler is not None:
             self._sampler.stop()
         self._watch.__exit__()
-        plan, self._runs = self._runs, None
+        plan, self._running_plan = self._running_plan, None
         if plan is None:
             return
         self._meter.lift()
         if isinstance(error, MemoryError) and not isinstance(error, CeilingExceeded):
             raise CeilingExceeded(
-                f"a process was refused memory ({error}), beyond what the plan has room for and "
+                f"a process was refused memory ({error}), beyond the plan and "
                 f"{approximate_bytes(SLACK)} of slack; a model or source of your own has to state "
-                f"all that it takes in `rooms`, otherwise this is a fault of ooc_train\n"
+                f"all its memory in `workspace`, otherwise this is a fault of ooc_train\n"
                 f"{plan.explain()}"
             ) from error
 
     def plan(
         self, requirements: Requirements, beside: tuple[Source, Requirements] | None = None
     ) -> Plan:
-        """Return the plan for requirements, and for one on other rows beside; nothing is read.
+        """Return the plan for the requirements, and for those of validation rows; nothing is read.
 
-        What processes hold is asked of them, after they have loaded what the job needs. Where the
-        plan does not fit, a cluster that chose its number of workers itself ends some of them.
+        The processes are measured after they have loaded what the job needs. If the plan does not
+        fit, a cluster that chose its number of workers ends some of them.
         """
         processes = self._processes(beside)
         plan = make_plan(self.source, requirements, self.ceiling, processes, beside)
-        while not plan.fits and (most := self._spare(0)):
+        while not plan.fits and (most := self._release_workers(0)):
             fewer = [
                 make_plan(self.source, requirements, self.ceiling, processes.without(n), beside)
                 for n in range(1, most + 1)
@@ -117,21 +122,21 @@ class Job:
             if True not in fits:
                 return fewer[-1]
             ended = fits.index(True) + 1
-            self._spare(ended)
-            self._spared += ended
+            self._release_workers(ended)
+            self._released += ended
             processes = self._processes(beside)
             plan = make_plan(self.source, requirements, self.ceiling, processes, beside)
         return plan
 
-    def _spare(self, n: int) -> int:
-        """End workers of our own cluster; return how many it can do without after that."""
+    def _release_workers(self, n: int) -> int:
+        """End `n` workers of our own cluster; return how many more could end."""
         cluster = getattr(self.client, "cluster", None)
         if not isinstance(cluster, LocalCluster):
             return 0
-        return cluster.spare(n)
+        return cluster.release_workers(n)
 
     def _processes(self, beside: tuple[Source, Requirements] | None) -> Processes:
-        """Return what the processes hold that there are, with what the job needs loaded."""
+        """Let the processes load what the job needs; return what they hold."""
         sources = [self.source] if beside is None else [self.source, beside[0]]
         dtypes = dict.fromkeys(source.dtype for source in sources)
         processes = self._meter.prepare(*dtypes, kernels=self._kernels)
@@ -139,14 +144,14 @@ class Job:
             self._require_reach(source)
         if any(isinstance(source, DaskSource) for source in sources):
             note = (
-                "the memory of the Dask arrays' own graph is outside the ceiling; write them to a "
-                "store to have it counted"
+                "the ceiling excludes the memory of the Dask arrays' own graph; write them to a "
+                "store to include it"
             )
             self._watch.notes += [] if note in self._watch.notes else [note]
         return processes
 
     def _require_reach(self, source: Source) -> None:
-        """Refuse temporary arrays of this machine that a worker does not see."""
+        """Refuse temporary arrays of this machine that some worker can't read."""
         if self.client is None or not isinstance(source, StoreSource):
             return
         for layout in (source.y, source.weight):
@@ -155,9 +160,9 @@ class Job:
             client, path = self.client, layout.path
             if not all(patiently(client, partial(client.run, os.path.isdir, path)).values()):
                 raise ValueError(
-                    f"{layout.name} was handed over in memory and is written to a temporary folder "
-                    f"of this machine, {layout.path}, which not all workers see; write it where X "
-                    "lies, and give its path"
+                    f"{layout.name} was passed in memory and lies in a temporary folder of this "
+                    f"machine, {layout.path}, which not all workers can read; write it next to X "
+                    "and pass its path"
                 )
 
     def stream(
@@ -166,17 +171,17 @@ class Job:
         on_rows: Callable[[int], None] = lambda _: None,
         stopped: Callable[[], bool] = lambda: False,
     ) -> Stream:
-        """Return the passes over the rows, under a plan.
+        """Return the passes over the rows under a plan.
 
         Raises
         ------
         CeilingExceeded
-            where the plan does not fit.
+            If the plan does not fit.
         """
         plan.validate()
-        if self._runs is None:
+        if self._running_plan is None:
             self._meter.limit(plan.growth)
-            self._runs = plan
+            self._running_plan = plan
             self._sampler = sampler = Sampler(self._meter.now, self._begun)
             if isinstance(self._executor, OnDask):
                 self._executor.held = lambda: (sampler.most, plan.ceiling.limit)
@@ -198,24 +203,24 @@ class Job:
         return Stream(source, executor, plan.beside, on_rows)
 
     def calling(self) -> ProcessMemory:
-        """Return what counts of the calling process now."""
+        """Return the memory of the calling process that counts."""
         return self._meter.calling()
 
     def memory(self, plan: Plan) -> MemoryReport:
-        """Return ceiling, projection and measurement, side by side."""
-        # Before the measurement, so that the timeline is the job's alone.
+        """Return ceiling, projection and measurement."""
+        # Stop first: the timeline is that of the job alone.
         timeline = MemoryTimeline() if self._sampler is None else self._sampler.stop()
         processes = tuple(self._meter.measured())
         notes = [*self._watch.notes, *self._meter.notes]
-        if self._spared:
-            workers = "a worker was" if self._spared == 1 else f"{self._spared} workers were"
+        if self._released:
+            workers = "a worker was" if self._released == 1 else f"{self._released} workers were"
             notes.append(
-                f"{workers} ended before the run: there was no room for more than are left"
+                f"{workers} ended before the run, because the ceiling is too small for them"
             )
         if isinstance(self._executor, OnDask) and self._executor.ended:
             notes.append(
-                f"{self._executor.ended}; others took over, and what those held that ended is not "
-                "in what was measured"
+                f"{self._executor.ended}; other workers took over; the measured memory excludes "
+                "those that ended"
             )
         notes += {process.note for process in processes if process.note}
         return MemoryReport(

@@ -1,4 +1,4 @@
-"""What the processes of a job may hold, hold, and held: asked of them, before and while it runs."""
+"""Memory of the processes of a job: measured before and during the job, and limited."""
 
 import os
 import secrets
@@ -18,22 +18,21 @@ from ooc_train.runtime.cluster import LocalCluster
 from ooc_train.stream.executors import Executor, OnDask, patiently, wait_for_all
 from ooc_train.stream.plan import Processes
 
-_LOOKS_TO_SEARCH = 64
-"""One in so many looks at the memory is thorough: it walks through all pages of each process, which
-takes some 10 ms each."""
+_SAMPLES_TO_REFRESH = 64
+"""Every so many samples, the shared pages are measured anew: 10 ms for each process."""
 
-_LOOKS_TO_FIND = 16
-"""And so often the successor of a worker that has ended is looked for."""
+_SAMPLES_TO_FIND = 16
+"""Every so many samples, the successor of an ended worker is searched."""
 
 _HEARTBEAT_SECONDS = 1.0
-"""So often a worker measures itself, which takes 2 ms."""
+"""Least time between measurements of a worker, which take 2 ms."""
 
 
 def default_ceiling(executor: Executor, memory_ceiling: str | int | Ceiling | None) -> Ceiling:
-    """Return the ceiling of a job: as given, else its cluster's, else half of what is available.
+    """Return the ceiling of a job: given, of its cluster, or half of the available memory.
 
-    What is available was measured before anything started, where the caller made it a `Ceiling`.
-    That of a cluster which others started is what its workers may hold, if all have limits.
+    A `Ceiling` was decided before anything started. For a cluster of others, the ceiling is the sum
+    of the workers' limits, if all have one.
     """
     decided = Ceiling.of(memory_ceiling)
     if decided.source == HALF and not decided.whole_process and isinstance(executor, OnDask):
@@ -48,48 +47,48 @@ def default_ceiling(executor: Executor, memory_ceiling: str | int | Ceiling | No
 
 
 def _own_limit(dask_worker: Any) -> int:
-    """Return the bytes that a worker may hold before Dask pauses or ends it, 0 for no limit.
+    """Return the bytes at which Dask pauses or ends a worker; 0 without a limit.
 
-    One that lives in this process is under this process's ceiling.
+    A worker inside this process is under this process's ceiling.
     """
     memory = getattr(dask_worker, "memory_manager", None)
     limit = getattr(memory, "memory_limit", None)
     if not limit or dask_worker.nanny is None:
         return 0
-    # Spilling is no business of ours: nothing of a run's is what Dask could spill.
+    # Dask's limit for spilling is irrelevant: it can't spill anything of a run.
     share = getattr(memory, "memory_pause_fraction", None) or 1.0
     return int(share * limit)
 
 
 class _Heartbeat:
-    """Tells with the heartbeats of a worker what its process holds, measured now and then."""
+    """Reports the memory of a worker's process with its heartbeats."""
 
     def __init__(self) -> None:
-        self._told, self._at = ("", 0, 0), 0.0
+        self._reported, self._at = ("", 0, 0), 0.0
 
     def __call__(self, worker: object) -> tuple[str, int, int]:
-        """Return the process, the bytes that it holds, and the most that it held."""
+        """Return the process, its current bytes, and its peak."""
         del worker
         if perf_counter() - self._at > _HEARTBEAT_SECONDS:
             memory = measure()
-            self._told = process_name(memory.pid), memory.current, memory.peak
+            self._reported = process_name(memory.pid), memory.current, memory.peak
             self._at = perf_counter()
-        return self._told
+        return self._reported
 
 
 class _Prepared(NamedTuple):
-    """What a process holds, where it lives, its own limit, and what it has to tell of."""
+    """Memory of a prepared process, its pid namespace, its own limit, and its notes."""
 
     memory: ProcessMemory
-    space: str
+    namespace: str
     limit: int
     notes: tuple[str, ...]
 
 
 def _prepare(*dtypes: str, code: str | None, dask_worker: Any = None) -> _Prepared:
-    """Load what tasks will need: the kernels too, where it is said in which folder they may lie.
+    """Load what tasks will need; kernels come from the folder `code`, None for none.
 
-    Dask hands over the worker that it is run on; from then on that one tells what it holds.
+    Dask passes the worker that runs this. From then on its heartbeats report its memory.
     """
     if dask_worker is not None:
         dask_worker.metrics.setdefault(WORKER_METRIC, _Heartbeat())
@@ -103,21 +102,21 @@ def _prepare(*dtypes: str, code: str | None, dask_worker: Any = None) -> _Prepar
 
 
 class Meter:
-    """What the processes of a job hold, before and after.
+    """Measures the processes of a job, before and during it.
 
     Parameters
     ----------
     executor : Executor
-        What runs the passes.
+        Executor of the passes.
     whole : bool
-        Whether all that the calling process and its children hold counts, or what it grew
-        by.
-    before : bytes that the calling process held when the job began
+        Whether the whole calling process counts with its children, or only its growth.
+    before : int
+        Bytes that the calling process held when the job began.
 
     Attributes
     ----------
     notes : list of str
-        What a reader of the figures has to know.
+        Remarks on the figures.
     """
 
     def __init__(self, executor: Executor, *, whole: bool, before: int) -> None:
@@ -127,30 +126,30 @@ class Meter:
         self._before = before
         self._watched: dict[int, tuple[str, int]] = {}
         self._ended: list[str] = []
-        self._looks = 0
+        self._samples = 0
         self._others = 0
         self.notes: list[str] = []
         self._job = secrets.token_hex(8)
-        # Whoever started other processes knows what else runs there, and what limits they have.
+        # Processes of other clusters may have other tasks and limits: leave them alone.
         ours = self._client is not None and isinstance(self._client.cluster, LocalCluster)
         self._limited = self._client if ours else None
 
     def limit(self, growth: int) -> None:
-        """Have the operating system refuse our workers much more than they are to grow by."""
+        """Set limits on our workers, so that the system refuses much more than their growth."""
         if self._limited is not None:
             client = self._limited
             patiently(client, lambda: client.run(rlimit.allow, self._job, growth))
 
     def lift(self) -> None:
-        """Give workers back the limits that they had."""
+        """Restore the earlier limits of the workers."""
         if self._limited is not None and self._limited.status == "running":
             self._limited.run(rlimit.lift, self._job, on_error="ignore")
 
     def prepare(self, *dtypes: str, kernels: bool) -> Processes:
-        """Load what tasks on these types need in every process; return what all then hold."""
+        """Load what tasks on these types need in every process; return what all hold."""
         code = folder() if kernels else None
         if self._client is None:
-            self._tell(_prepare(*dtypes, code=code))
+            self._add_notes(_prepare(*dtypes, code=code))
             calling = self._calling([])
             self._watch(calling, [])
             return Processes(calling.peak, (), 1)
@@ -158,45 +157,45 @@ class Meter:
         wait_for_all(client)
 
         def ask() -> tuple[Mapping[str, int], Mapping[str, _Prepared], Mapping[str, _Prepared]]:
-            # Not `scheduler_info`: a heartbeat's smaller answer may take the place of ours.
+            # Not `scheduler_info`: its smaller answer to a heartbeat may replace this one.
             threads = client.nthreads()
             if not threads:
                 raise OSError("the last worker was lost")
-            # One first: where kernels have to be compiled, the others find them in the cache.
+            # One first: it compiles the kernels if needed, and the others find them in the cache.
             first = client.run(_prepare, *dtypes, code=code, workers=[next(iter(threads))])
             return threads, first, client.run(_prepare, *dtypes, code=code)
 
         threads, first, prepared = patiently(client, ask)
-        self._tell(*first.values(), *prepared.values())
+        self._add_notes(*first.values(), *prepared.values())
         held = {at: found.memory for at, found in prepared.items()}
         calling = self._calling([memory.pid for memory in held.values()])
         here = pid_namespace()
         self._watch(
             calling,
-            [found.memory if found.space == here else None for found in prepared.values()],
+            [found.memory if found.namespace == here else None for found in prepared.values()],
         )
         apart = [at for at, memory in held.items() if memory.pid != os.getpid()]
         if apart and self._limited is None:
             self.notes.append(
-                "the workers are others' to limit: what they hold is planned and measured, but the "
-                "operating system was not asked to refuse them more"
+                "the workers belong to another cluster: their memory is planned and measured, but "
+                "not limited by the operating system"
             )
         known = [calling, *(m for m in held.values() if m.pid != os.getpid())]
         return Processes(
             calling.peak,
             tuple((held[at].peak, threads.get(at, 1)) for at in apart),
             sum(threads.values()),
-            # All of our processes map the same libraries, so that the largest maps nearly all.
+            # All processes map the same libraries; the largest mapping has nearly all of them.
             max(0, max(m.mapped for m in known) - sum(m.share for m in known)),
             tuple(prepared[at].limit for at in apart),
             self._direct,
         )
 
-    def _tell(self, *prepared: _Prepared) -> None:
+    def _add_notes(self, *prepared: _Prepared) -> None:
         self.notes += [note for found in prepared for note in found.notes]
 
     def measured(self) -> list[ProcessMemory]:
-        """Return the peak of every process, the calling one's first, as what counts of it."""
+        """Return the peak of every process, the calling one first."""
         found: list[ProcessMemory] = []
         if self._client is not None:
             client = self._client
@@ -206,7 +205,7 @@ class Meter:
         return [self._calling([memory.pid for memory in found]), *workers]
 
     def _watch(self, own: ProcessMemory, workers: Sequence[ProcessMemory | None]) -> None:
-        """Note the processes for `now`; None stands for a worker that is out of sight."""
+        """Register the processes for `now`; None is a worker on another machine."""
         self._watched = {own.pid: ("driver", own.share)}
         apart = [memory for memory in workers if memory is None or memory.pid != own.pid]
         for i, memory in enumerate(apart):
@@ -214,13 +213,13 @@ class Meter:
                 self._watched[memory.pid] = (f"worker {i}", memory.share)
         if hidden := apart.count(None):
             self.notes.append(
-                f"the timeline is of this machine: it leaves out {hidden} of {len(apart)} workers"
+                f"the timeline covers this machine only, without {hidden} of {len(apart)} workers"
             )
         if self._whole:
             self._find()
 
     def _find(self) -> None:
-        """Note the children of this process that are not known: a new worker after an old one."""
+        """Register unknown children of this process: the successor of an ended worker."""
         for memory in measure_tree():
             if memory.pid in self._watched:
                 continue
@@ -230,16 +229,16 @@ class Meter:
                 self._watched[memory.pid] = ("driver", memory.share)
 
     def now(self) -> dict[str, int]:
-        """Return the bytes that each process on this machine holds, by its name in `measured`."""
-        # This process alone has just been looked at.
-        thorough = self._looks % _LOOKS_TO_SEARCH == 0 and len(self._watched) > 1
-        self._looks += 1
-        if self._ended and self._looks % _LOOKS_TO_FIND == 0:
+        """Return the current bytes of each process on this machine, by its name in `measured`."""
+        # A single process has just been measured.
+        refresh = self._samples % _SAMPLES_TO_REFRESH == 0 and len(self._watched) > 1
+        self._samples += 1
+        if self._ended and self._samples % _SAMPLES_TO_FIND == 0:
             self._find()
         found: dict[str, int] = {}
         for pid, (name, share) in list(self._watched.items()):
             try:
-                if thorough:
+                if refresh:
                     share = measure(pid).share
                     self._watched[pid] = (name, share)
                 now = held_by(pid, share)
@@ -253,7 +252,7 @@ class Meter:
         return found
 
     def _calling(self, apart: Sequence[int]) -> ProcessMemory:
-        """Return what counts of the calling process, and of its children but those told apart."""
+        """Return the memory of the calling process and of its children other than `apart`."""
         own = replace(measure(), name="driver")
         if not self._whole:
             return replace(own, peak=max(0, own.peak - self._before))
@@ -262,7 +261,7 @@ class Meter:
         return replace(own, peak=own.peak + self._others)
 
     def calling(self) -> ProcessMemory:
-        """Return what counts of the calling process now; of its children, what they held before."""
+        """Return the memory of the calling process; children count as in `prepare`."""
         own = replace(measure(), name="driver")
         less = -self._others if self._whole else self._before
         return replace(own, current=max(0, own.current - less), peak=max(0, own.peak - less))

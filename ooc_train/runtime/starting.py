@@ -1,8 +1,7 @@
-"""Why workers do not start: what they need is tried beforehand, and what ended one is told.
+"""Checks before workers start, and explanations if they don't.
 
-`require_startable` tries the parts that a cluster of processes is made of in this process, which
-takes a few milliseconds. What it can't foresee is told afterwards by `why_not_started`: from how
-the processes ended, and from what they wrote to standard error (see `overhearing.py`).
+`require_startable` tries the parts that a cluster needs, in a few milliseconds. `why_not_started`
+explains other failures by exit statuses and standard error (see `worker_output.py`).
 """
 
 import logging
@@ -23,22 +22,22 @@ from ooc_train.memory.system import available_memory
 from ooc_train.runtime.endings import Endings
 
 NO_GUARD_EXIT = 78
-"""Exit status of a worker that found itself importing the script that is starting it."""
+"""Exit status of a worker that imports the script which is starting it."""
 
 _DRIVER_FILES, _FILES_A_WORKER = 64, 16
-"""Files and sockets that this process opens for a cluster, and for each of its workers: 22 and 12
-were seen (32 workers, 4 pages of the dashboard), before the files of stores."""
+"""Files and sockets of this process for a cluster, and for each worker. Seen: 22 and 12, with 32
+workers and 4 open pages of the dashboard, without the files of stores."""
 
 _INSIDE_FILES = 24
-"""Files and sockets that this process opens for the cluster inside it: 14 were seen."""
+"""Files and sockets of this process for the private cluster; 14 were seen."""
 
 _DRIVER_THREADS, _THREADS_A_WORKER = 12, 12
-"""Threads and processes that a cluster takes of this user's, and each of its workers: 3 threads
-here for each, and 4 there, and BLAS starts one for each core that there is."""
+"""Threads and processes of this user for a cluster, and for each worker: 3 threads here and 4
+there, and one thread of BLAS for each core."""
 
 _DRIVER_BYTES, _WORKER_BYTES = 40 * 2**20, 60 * 2**20
-"""What this process grows by for a cluster, and what a worker holds beside the libraries that it
-shares, at the least: with less than that the kernel ends one of them, mostly this one."""
+"""Least growth of this process for a cluster, and least memory of a worker without shared
+libraries. With less, the kernel kills one of them, usually this one."""
 
 _CONNECT_SECONDS = 5.0
 
@@ -46,17 +45,17 @@ _PROBE_SECONDS = 20.0
 
 
 def require_startable(n_workers: int) -> None:
-    """Refuse to start workers where something is missing that they need.
+    """Refuse to start workers if something that they need is missing.
 
     Parameters
     ----------
     n_workers : int
-        Processes that will be started.
+        Number of processes.
 
     Raises
     ------
     ClusterError
-        which names what is missing, and the way out.
+        With what is missing, and the way out.
     """
     more = _DRIVER_FILES + _FILES_A_WORKER * n_workers
     who = f"a scheduler and {_workers(n_workers)} need"
@@ -67,7 +66,7 @@ def require_startable(n_workers: int) -> None:
     program = os.fsdecode(spawn.get_executable() or "there is no Python to run")
     if shutil.which(program) is None:
         raise ClusterError(f"no process can be started: {program} is not there, or cannot be run")
-    # What goes by a process of its own that is there from now on: of multiprocessing's.
+    # These need the resource tracker of multiprocessing, which starts here.
     try:
         resource_tracker.ensure_running()
         _require_semaphores()
@@ -78,12 +77,12 @@ def require_startable(n_workers: int) -> None:
 
 
 def require_inside() -> None:
-    """Refuse to start the cluster inside this process, which has no others, where it can't be.
+    """Refuse to start the private cluster, which has no other processes, if it can't work.
 
     Raises
     ------
     ClusterError
-        which names what is missing, and the way out.
+        With what is missing, and the way out.
     """
     _require_files(_INSIDE_FILES, "the cluster inside this process needs")
 
@@ -92,7 +91,7 @@ def _require_files(more: int, who: str, way_out: str = "") -> None:
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     try:
         opened = len(os.listdir("/proc/self/fd"))
-    except OSError:  # elsewhere than on Linux, or without a descriptor to list them by
+    except OSError:  # not Linux, or no free descriptor
         opened = 3
     need = opened + more
     if limit != resource.RLIM_INFINITY and limit < need:
@@ -104,10 +103,10 @@ def _require_files(more: int, who: str, way_out: str = "") -> None:
 
 def _require_threads(n_workers: int) -> None:
     limit = resource.getrlimit(resource.RLIMIT_NPROC)[0]
-    if limit == resource.RLIM_INFINITY or os.getuid() == 0:  # which has none
+    if limit == resource.RLIM_INFINITY or os.getuid() == 0:  # root has no limit
         return
     need = _DRIVER_THREADS + _THREADS_A_WORKER * n_workers
-    # To count all that runs takes 10 ms, and nearly always there is room for ten times as many.
+    # Counting takes 10 ms, and limits are usually ten times as high.
     if limit < 16 * need + 1024 and limit < (running := _threads_of(os.getuid())) + need:
         raise ClusterError(
             f"the limit of processes and threads of a user is {limit}, {running} run, and "
@@ -117,7 +116,7 @@ def _require_threads(n_workers: int) -> None:
 
 
 def _threads_of(user: int) -> int:
-    """Return how many threads of a user's there are, in all processes that can be seen."""
+    """Return the number of threads of a user, in all visible processes."""
     found = 0
     for entry in filter(str.isdigit, os.listdir("/proc")):
         with suppress(OSError):
@@ -132,13 +131,13 @@ def _require_memory(n_workers: int) -> None:
     if available < need:
         raise ClusterError(
             f"{approximate_bytes(available)} of memory are available, and a scheduler and "
-            f"{_workers(n_workers)} take {approximate_bytes(need)} before any data: make room"
+            f"{_workers(n_workers)} take {approximate_bytes(need)} before any data: free some"
             f"{', or use fewer workers' if n_workers > 1 else ''}"
         )
 
 
 def _require_folders() -> None:
-    # Workers begin in the folder that this process is in.
+    # Workers start in the current folder.
     try:
         here = os.getcwd()
     except OSError:
@@ -163,7 +162,7 @@ def _require_semaphores() -> None:
     try:
         multiprocessing.get_context("spawn").Lock()
     except (OSError, ImportError) as error:
-        if isinstance(error, BrokenPipeError):  # by the process that keeps account of them
+        if isinstance(error, BrokenPipeError):  # by the resource tracker
             raise
         raise ClusterError(
             f"no semaphore can be made ({_reason(error)}), by which processes wait for each other: "
@@ -173,7 +172,7 @@ def _require_semaphores() -> None:
 
 
 def _why_none_starts(program: str, error: OSError) -> str:
-    """Return what becomes of a process, by starting one that does nothing."""
+    """Start a trivial process; return why it fails."""
     try:
         done = subprocess.run(  # noqa: S603 (this Python)
             [program, "-c", "import multiprocessing.spawn"],
@@ -201,7 +200,7 @@ def _require_loopback() -> None:
 
 
 def _reason(error: BaseException) -> str:
-    """Return what an error says, in a line."""
+    """Return the text of an error in one line."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return text or type(error).__name__
 
@@ -211,18 +210,18 @@ def _workers(n: int) -> str:
 
 
 def why_not_started(error: BaseException, endings: Endings, said: str) -> ClusterError:
-    """Return an error that says why workers did not start.
+    """Return an error that explains why workers did not start.
 
-    Nothing more is logged of processes that are left, which end with this one.
+    It silences the logs of remaining processes, which end with this one.
 
     Parameters
     ----------
     error : BaseException
-        What the start of the cluster raised.
+        The error of the cluster's start.
     endings : Endings
         How processes ended meanwhile.
     said : str
-        The last line that they wrote to standard error, or "".
+        Last line of their standard error, or "".
     """
     logging.getLogger("distributed.process").setLevel(logging.CRITICAL)
     if NO_GUARD_EXIT in endings.statuses:
@@ -232,11 +231,11 @@ def why_not_started(error: BaseException, endings: Endings, said: str) -> Cluste
             'if __name__ == "__main__": (the workers could not be started)'
         )
     if endings.statuses:
-        told = endings.told + (f": {said}" if said and not endings.killed else "")
+        ended = endings.summary + (f": {said}" if said and not endings.killed else "")
         return ClusterError(
-            f"the workers could not be started: {told}{hint(said, endings.for_memory)}"
+            f"the workers could not be started: {ended}{hint(said, endings.for_memory)}"
         )
-    # What distributed raises as it cleans up after a failure is not what failed.
+    # Errors of distributed's clean-up hide the cause.
     while beneath := error.__cause__ or (
         error.__context__ if isinstance(error, AssertionError) else None
     ):
@@ -246,14 +245,14 @@ def why_not_started(error: BaseException, endings: Endings, said: str) -> Cluste
 
 
 def hint(text: str, for_memory: int = 0) -> str:
-    """Return the way out, where what was said is known.
+    """Return the way out, if the message is known.
 
     Parameters
     ----------
     text : str
-        What was said.
+        The message.
     for_memory : int
-        Processes that the kernel has ended for want of memory.
+        Processes that the kernel has ended for lack of memory.
     """
     addresses = resource.getrlimit(resource.RLIMIT_AS)[0]
     limited = addresses != resource.RLIM_INFINITY
@@ -263,7 +262,7 @@ def hint(text: str, for_memory: int = 0) -> str:
         kilobytes = addresses // 1024
         return f"; lift the limit of memory (ulimit -v is {kilobytes}), or use fewer workers"
     if for_memory or memory:
-        return "; make room in memory, or use fewer workers"
+        return "; free some memory, or use fewer workers"
     if threads:
         return (
             "; a limit of processes or threads is reached (ulimit -u, or pids.max of the control "
@@ -272,5 +271,5 @@ def hint(text: str, for_memory: int = 0) -> str:
     if "Too many open files" in text:
         return "; raise the limit of open files (ulimit -n), or use fewer workers"
     if "No space left" in text:
-        return "; make room on the disk, and in /dev/shm"
+        return "; free space on the disk, and in /dev/shm"
     return ""

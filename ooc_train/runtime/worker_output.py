@@ -1,7 +1,7 @@
-"""What workers write to standard error while they start, and what libraries log of it.
+"""Standard error of workers while they start, and logs of libraries.
 
-A worker that fails to import something writes a traceback and ends: the last line of that says why,
-and the rest is of no use to whoever started a command.
+A worker that fails to import something prints a traceback and ends. Its last line is the reason;
+the rest would only confuse the user of a command.
 """
 
 import logging
@@ -14,40 +14,40 @@ from contextlib import contextmanager, suppress
 from time import perf_counter, sleep
 
 _KEPT_BYTES = 64 * 2**10
-"""Bytes of what workers write that are kept, the last ones."""
+"""Kept part of the output, the last bytes."""
 
 _JOIN_SECONDS = 2.0
 _ORDER_SECONDS = 0.1
 
 
-class Overheard:
-    """What processes wrote to standard error while they started.
+class CapturedStderr:
+    """Standard error of processes while they start.
 
     Attributes
     ----------
     failed : bool
-        Whether they could not be started: else it is handed on, and so is what follows.
+        Whether the start failed. If not, all output is forwarded, and so is later output.
     """
 
     def __init__(self) -> None:
         self.failed = False
         self._kept = b""
-        self._handing_on = False
+        self._forwarding = False
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
     def listen(self, reading: int, original: int) -> None:
-        """Take what arrives at a pipe, until all ends that write to it are closed."""
+        """Read a pipe in a thread, until all its writers have closed it."""
         arguments = reading, original
         self._thread = threading.Thread(
-            target=self._take, args=arguments, name="ooc_train-stderr", daemon=True
+            target=self._read, args=arguments, name="ooc_train-stderr", daemon=True
         )
         self._thread.start()
 
-    def _take(self, reading: int, original: int) -> None:
+    def _read(self, reading: int, original: int) -> None:
         while taken := os.read(reading, 2**16):
             with self._lock:
-                if self._handing_on:
+                if self._forwarding:
                     with suppress(OSError):
                         _write(original, taken)
                 else:
@@ -55,32 +55,32 @@ class Overheard:
         os.close(reading)
         os.close(original)
 
-    def hand_on(self, reading: int, original: int) -> None:
-        """Write what was kept to where it was meant for, and from now on all that arrives."""
+    def forward(self, reading: int, original: int) -> None:
+        """Write the kept output to its destination, and from now on all new output."""
         until = perf_counter() + _ORDER_SECONDS
-        while _waits(reading) and perf_counter() < until:  # so that it comes before what follows
+        while _has_data(reading) and perf_counter() < until:  # keep the order
             sleep(0.001)
         with self._lock:
             with suppress(OSError):
                 _write(original, self._kept)
-            self._kept, self._handing_on = b"", True
+            self._kept, self._forwarding = b"", True
 
     @property
     def last_line(self) -> str:
-        """The last line that was written, "" where there is none: of a traceback, the error."""
+        """The last line, or "": the error of a traceback."""
         if self._thread is not None:
             self._thread.join(_JOIN_SECONDS)
         lines = self._kept.decode(errors="replace").splitlines()
-        # Python's own notes on what was left behind at exit say nothing of why.
-        told = [line.strip() for line in lines if line.strip() and "resource_tracker" not in line]
-        return told[-1] if told else ""
+        # Python's notes on leaked resources don't explain the failure.
+        useful = [line.strip() for line in lines if line.strip() and "resource_tracker" not in line]
+        return useful[-1] if useful else ""
 
 
-def _waits(reading: int) -> bool:
-    """Return whether there is something in a pipe that nobody has taken yet."""
+def _has_data(reading: int) -> bool:
+    """Return whether a pipe has unread data."""
     try:
         return select.select([reading], [], [], 0)[0] != []
-    except (OSError, ValueError):  # closed: all of it was taken
+    except (OSError, ValueError):  # closed: all was read
         return False
 
 
@@ -90,38 +90,38 @@ def _write(file: int, text: bytes) -> None:
 
 
 @contextmanager
-def overheard() -> Iterator[Overheard]:
-    """Keep what processes that are started within write to standard error.
+def captured_stderr() -> Iterator[CapturedStderr]:
+    """Capture standard error of processes that start inside the block.
 
-    They have a pipe for it, which a thread of this process reads for as long as they live. Where
-    they could be started, what they write is handed on to where this process writes to.
+    They write to a pipe, which a thread of this process reads for their lifetime. If they start,
+    their output is forwarded to the standard error of this process.
     """
-    said = Overheard()
-    with suppress(OSError, ValueError, AttributeError):  # closed, or none: as under pythonw
+    captured = CapturedStderr()
+    with suppress(OSError, ValueError, AttributeError):  # closed, or None
         sys.stderr.flush()
     try:
         original, last = os.dup(2), os.dup(2)
         reading, writing = os.pipe()
     except OSError:
-        yield said
+        yield captured
         return
     os.dup2(writing, 2)
     os.close(writing)
     try:
-        said.listen(reading, last)
-        yield said
+        captured.listen(reading, last)
+        yield captured
     finally:
         with suppress(OSError, ValueError, AttributeError):
             sys.stderr.flush()
         os.dup2(original, 2)
         os.close(original)
-        if not said.failed:
-            said.hand_on(reading, 2)
+        if not captured.failed:
+            captured.forward(reading, 2)
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Hold back what libraries log of processes that end while they start."""
+def silenced_logs() -> Iterator[None]:
+    """Suppress logs of libraries about processes that end while they start."""
     loggers = [logging.getLogger(name) for name in ("distributed", "asyncio", "tornado")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

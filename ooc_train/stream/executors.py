@@ -209,7 +209,7 @@ def wait_for_all(client: Client) -> None:
 
     No longer than `worker_timeout` says: then those that are there will do.
     """
-    if getattr(client.cluster, "mend", None) is None:
+    if getattr(client.cluster, "restart_missing_workers", None) is None:
         return
     wanted, until = len(client.cluster.worker_spec), perf_counter() + worker_timeout(client)
     while len(client.nthreads()) < wanted and perf_counter() < until:
@@ -220,7 +220,7 @@ def wait_for_all(client: Client) -> None:
 
 def mend(client: Client) -> None:
     """Have our own cluster start the workers that it lacks, if it does not do so already."""
-    start = getattr(client.cluster, "mend", None)
+    start = getattr(client.cluster, "restart_missing_workers", None)
     if start is not None and client.status == "running":
         start()
 
@@ -446,7 +446,7 @@ class OnDask:
         """How workers of our own cluster ended since this was made, in words; "" where none did."""
         if self._endings is None or len(self._endings) == self._ended:
             return ""
-        return str(self._endings.told_since(self._ended))
+        return str(self._endings.summary_since(self._ended))
 
     def _known(self) -> str:
         """Return what is known of workers that ended, and of the run's memory, in words."""
