@@ -202,8 +202,8 @@ def test_a_plan_has_room_for_both_and_says_so(stores):
         name: max(size, sizes[1][name]) for name, size in sizes[0].items()
     }
     assert found.config == alone.config
-    assert found.beside == apart.config
-    assert alone.beside is None
+    assert found.validation == apart.config
+    assert alone.validation is None
     small = Ceiling((alone.projected + apart.projected) // 2, "given")
     make_plan(source, own, small, processes).validate()
     with pytest.raises(CeilingExceeded, match="the run needs"):

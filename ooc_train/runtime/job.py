@@ -104,18 +104,18 @@ class Job:
             ) from error
 
     def plan(
-        self, requirements: Requirements, beside: tuple[Source, Requirements] | None = None
+        self, requirements: Requirements, validation: tuple[Source, Requirements] | None = None
     ) -> Plan:
         """Return the plan for the requirements, and for those of validation rows; nothing is read.
 
         The processes are measured after they have loaded what the job needs. If the plan does not
         fit, a cluster that chose its number of workers ends some of them.
         """
-        processes = self._processes(beside)
-        plan = make_plan(self.source, requirements, self.ceiling, processes, beside)
+        processes = self._processes(validation)
+        plan = make_plan(self.source, requirements, self.ceiling, processes, validation)
         while not plan.fits and (most := self._release_workers(0)):
             fewer = [
-                make_plan(self.source, requirements, self.ceiling, processes.without(n), beside)
+                make_plan(self.source, requirements, self.ceiling, processes.without(n), validation)
                 for n in range(1, most + 1)
             ]
             fits = [each.fits for each in fewer]
@@ -124,8 +124,8 @@ class Job:
             ended = fits.index(True) + 1
             self._release_workers(ended)
             self._released += ended
-            processes = self._processes(beside)
-            plan = make_plan(self.source, requirements, self.ceiling, processes, beside)
+            processes = self._processes(validation)
+            plan = make_plan(self.source, requirements, self.ceiling, processes, validation)
         return plan
 
     def _release_workers(self, n: int) -> int:
@@ -135,9 +135,9 @@ class Job:
             return 0
         return cluster.release_workers(n)
 
-    def _processes(self, beside: tuple[Source, Requirements] | None) -> Processes:
+    def _processes(self, validation: tuple[Source, Requirements] | None) -> Processes:
         """Let the processes load what the job needs; return what they hold."""
-        sources = [self.source] if beside is None else [self.source, beside[0]]
+        sources = [self.source] if validation is None else [self.source, validation[0]]
         dtypes = dict.fromkeys(source.dtype for source in sources)
         processes = self._meter.prepare(*dtypes, kernels=self._kernels)
         for source in sources:
@@ -188,19 +188,21 @@ class Job:
             self._sampler.start()
         return Stream(self.source, self._executor, plan.config, on_rows, stopped)
 
-    def beside(self, source: Source, plan: Plan, on_rows: Callable[[int], None]) -> Stream:
-        """Return the passes over the other rows that the plan is for, which read nothing yet.
+    def validation_stream(
+        self, source: Source, plan: Plan, on_rows: Callable[[int], None]
+    ) -> Stream:
+        """Return the passes over the validation rows of the plan.
 
         Raises
         ------
         ValueError
-            where the plan is for none.
+            If the plan has none.
         """
-        if plan.beside is None:
-            raise ValueError("the plan is for the job's own rows alone")
+        if plan.validation is None:
+            raise ValueError("the plan has no validation rows")
         # Arrays of this process go to no other.
         executor = Inline() if isinstance(source, ArraySource) else self._executor
-        return Stream(source, executor, plan.beside, on_rows)
+        return Stream(source, executor, plan.validation, on_rows)
 
     def calling(self) -> ProcessMemory:
         """Return the memory of the calling process that counts."""

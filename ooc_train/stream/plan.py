@@ -226,7 +226,7 @@ class Plan:
         would need; or None
     smallest_ceiling : bytes that would do for this many processes, with one task at a time, as
         `Projection.smallest_ceiling` has them
-    beside : how passes over the other rows are cut, which take turns with these; or None
+    validation : how passes over validation rows are cut, which alternate with these; or None
     """
 
     ceiling: Ceiling
@@ -239,7 +239,7 @@ class Plan:
     partition_bytes: int = 0
     overrun: tuple[int, int, int] | None = None
     smallest_ceiling: int = 0
-    beside: PassConfig | None = None
+    validation: PassConfig | None = None
 
     @property
     def fits(self) -> bool:
@@ -336,7 +336,7 @@ class Plan:
             projection=replace(self.projection, terms=tuple(terms)),
             advice=larger.advice,
             overrun=self.overrun or other.overrun,
-            beside=other.config,
+            validation=other.config,
         )
 
     def validate(self) -> None:
@@ -390,7 +390,7 @@ def make_plan(
     requirements: Requirements,
     ceiling: Ceiling,
     processes: Processes,
-    beside: tuple[Source, Requirements] | None = None,
+    validation: tuple[Source, Requirements] | None = None,
 ) -> Plan:
     """Return the plan that makes best use of the ceiling, or the smallest if none fits.
 
@@ -398,14 +398,14 @@ def make_plan(
     ----------
     source, requirements : the rows, and what passes over them need
     ceiling, processes : what they may hold, and what they start from
-    beside : other rows, and what reduce passes over those need, which take turns with the first
+    validation : validation rows, and what reduce passes over them need; passes alternate
     """
 
     def of(threads: int, turns: int, lot: int) -> Plan:
         plan = _plan(source, requirements, ceiling, processes, threads, turns, lot)
-        if beside is None:
+        if validation is None:
             return plan
-        return plan.joined(_plan(*beside, ceiling, processes, threads, 1, 1))
+        return plan.joined(_plan(*validation, ceiling, processes, threads, 1, 1))
 
     # From the best to the least, none better in anything than one before: so a larger ceiling never
     # takes away. Where there is a scan, it is most of the work, and comes before further threads.

@@ -165,7 +165,7 @@ class _Run:
         self._validation: Stream | None = None
         if task.validation is not None:
             source = task.validation.source
-            self._validation = job.beside(source, plan, lambda _: self._on_rows(0))
+            self._validation = job.validation_stream(source, plan, lambda _: self._on_rows(0))
 
     def emit(self, event: Event) -> None:
         """Tell everyone who listens."""
