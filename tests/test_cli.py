@@ -27,6 +27,7 @@ from ooc_train.cli.options import ModelOptions
 from ooc_train.core.atomic import PartialOutput
 from ooc_train.core.output_kinds import FILE, STORE
 from ooc_train.core.units import parse_bytes
+from ooc_train.inference.outputs import Outputs
 from ooc_train.inference.predict import evaluate
 from ooc_train.memory.ceiling import Ceiling
 from ooc_train.models import settings as models
@@ -597,9 +598,9 @@ def test_predict(made, run, scheduler, tmp_path):
     assert result.exit_code == 0, result.stderr
     assert result.stdout.endswith(f"saved in {out}: prediction, probability\n")
     fitted = load_fitted(run)
-    z = fitted.decision(rows_of(made))
-    np.testing.assert_allclose(rows_of(out, "probability"), fitted.probabilities(z))
-    np.testing.assert_array_equal(rows_of(out, "prediction"), fitted.codes(z))
+    z = fitted.predictor.decision(rows_of(made))
+    np.testing.assert_allclose(rows_of(out, "probability"), Outputs.of(fitted).probabilities(z))
+    np.testing.assert_array_equal(rows_of(out, "prediction"), Outputs.of(fitted).codes(z))
     again = here("predict", run, made, out, "--scheduler", scheduler)
     assert again.exit_code == 1
     assert "exists" in again.stderr

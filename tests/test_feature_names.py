@@ -16,6 +16,7 @@ from ooc_train.estimators import LinearRegression, LogisticRegression, Ridge
 from ooc_train.experiments.tradeoff import tradeoff
 from ooc_train.inference.predict import evaluate, predict, predict_store
 from ooc_train.inference.raw_files import predict_files
+from ooc_train.models.predictor import LinearPredictor
 from ooc_train.models.settings import Model
 from ooc_train.runs.fitted import Fitted
 from ooc_train.stream.feature_names import column_order
@@ -69,7 +70,9 @@ def test_any_order_gives_the_same_predictions_or_is_refused(known, data):
     other = data.draw(st.one_of(st.permutations(known), names))
     n = len(known)
     fitted = Fitted(
-        Model(name="ridge"), np.arange(1.0, n + 1)[None], np.zeros(1), feature_names=tuple(known)
+        Model(name="ridge"),
+        LinearPredictor(np.arange(1.0, n + 1)[None], np.zeros(1)),
+        feature_names=tuple(known),
     )
     rows = np.arange(3 * n, dtype=float).reshape(3, n) ** 2
     if known == other:
@@ -77,7 +80,9 @@ def test_any_order_gives_the_same_predictions_or_is_refused(known, data):
     elif sorted(known) == sorted(other) and len(set(known)) == n:
         found = fitted.for_columns(tuple(other), n, "data")
         permuted = rows[:, [known.index(name) for name in other]]
-        np.testing.assert_allclose(found.decision(permuted), fitted.decision(rows), rtol=1e-12)
+        np.testing.assert_allclose(
+            found.predictor.decision(permuted), fitted.predictor.decision(rows), rtol=1e-12
+        )
     else:
         reason = "differ by name" if set(known) != set(other) else "more than one column"
         with pytest.raises(InvalidRun, match=reason):

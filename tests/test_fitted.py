@@ -15,6 +15,8 @@ from hypothesis.extra.numpy import arrays
 
 from ooc_train.core.output_kinds import RUN, require_output
 from ooc_train.errors import InvalidRun, OutputExists
+from ooc_train.inference.outputs import Outputs
+from ooc_train.models.predictor import LinearPredictor
 from ooc_train.models.settings import Model
 from ooc_train.objective.losses import LOSSES
 from ooc_train.runs.fitted import Fitted, load_fitted
@@ -22,14 +24,17 @@ from ooc_train.runs.fitted import Fitted, load_fitted
 RNG = np.random.default_rng(0)
 TWO = Fitted(
     Model(name="logistic", C=0.3, class_weight={"late": 3.0}),
-    RNG.normal(size=(1, 3)),
-    RNG.normal(size=1),
+    LinearPredictor(RNG.normal(size=(1, 3)), RNG.normal(size=1)),
     ("early", "late"),
     ("a", "b", "c"),
     {"passes": 3.0, "loss": None},
 )
-THREE = Fitted(Model(name="logistic"), RNG.normal(size=(3, 3)), RNG.normal(size=3), (-1, 0, 7))
-LINE = Fitted(Model(name="ridge", alpha=2.0), RNG.normal(size=(2, 3)), RNG.normal(size=2))
+THREE = Fitted(
+    Model(name="logistic"), LinearPredictor(RNG.normal(size=(3, 3)), RNG.normal(size=3)), (-1, 0, 7)
+)
+LINE = Fitted(
+    Model(name="ridge", alpha=2.0), LinearPredictor(RNG.normal(size=(2, 3)), RNG.normal(size=2))
+)
 X = RNG.normal(size=(40, 3)).astype("f4")
 
 
@@ -59,7 +64,9 @@ def test_any_numbers_labels_and_names_come_back(tmp_path_factory, coef, classes,
     n = len(classes)
     coef = np.resize(coef, (n, 3))
     named = None if names is None else tuple(names)
-    fitted = Fitted(Model(name="logistic"), coef, coef[:, 0], tuple(classes), named)
+    fitted = Fitted(
+        Model(name="logistic"), LinearPredictor(coef, coef[:, 0]), tuple(classes), named
+    )
     path = tmp_path_factory.mktemp("runs") / "a"
     fitted.save(path)
     assert_same(load_fitted(path), fitted)
@@ -200,7 +207,9 @@ def test_nothing_is_unpickled(tmp_path, inside):
     "change",
     [
         {"format": "else"},
-        {"format_version": 2},
+        {"format_version": 3},
+        {"format_version": 1},
+        {"predictor": "network"},
         {"format_version": "1"},
         {"model": None},
         {"model": {"name": "logistic", "code": "evil"}},
@@ -217,7 +226,9 @@ def test_settings_that_do_not_fit_are_refused(tmp_path, change):
     TWO.save(tmp_path / "a")
     file = tmp_path / "a" / "model.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
-    with pytest.raises(InvalidRun, match=r"is damaged|is no run|by a later release"):
+    with pytest.raises(
+        InvalidRun, match=r"is damaged|is no run|by (a later|an earlier) release|does not know"
+    ):
         load_fitted(tmp_path / "a")
 
 
@@ -247,7 +258,7 @@ def test_what_is_no_run_is_told(tmp_path):
 @pytest.mark.parametrize("fitted", [TWO, THREE, LINE])
 def test_decisions_are_the_predictors_however_rows_are_converted(fitted, piece):
     converted = None if piece is None else np.full((piece, 3), np.nan)
-    z = fitted.decision(X, converted)
+    z = fitted.predictor.decision(X, converted)
     np.testing.assert_allclose(
         z, X.astype(float) @ fitted.coef.T + fitted.intercept, rtol=1e-12, atol=1e-13
     )
@@ -255,14 +266,14 @@ def test_decisions_are_the_predictors_however_rows_are_converted(fitted, piece):
 
 def test_probabilities_and_codes_go_together():
     for fitted, n in ((TWO, 2), (THREE, 3)):
-        z = fitted.decision(X)
-        p = fitted.probabilities(z)
+        z = fitted.predictor.decision(X)
+        p = Outputs.of(fitted).probabilities(z)
         assert p.shape == (40, n)
         np.testing.assert_allclose(p.sum(axis=1), 1.0, rtol=1e-15)
-        np.testing.assert_array_equal(fitted.codes(z), p.argmax(axis=1))
-        assert len(set(fitted.codes(z))) > 1
+        np.testing.assert_array_equal(Outputs.of(fitted).codes(z), p.argmax(axis=1))
+        assert len(set(Outputs.of(fitted).codes(z))) > 1
     # A row on the border is of the first class, as in scikit-learn.
-    assert TWO.codes(np.zeros((1, 1))).tolist() == [0]
+    assert Outputs.of(TWO).codes(np.zeros((1, 1))).tolist() == [0]
     assert (TWO.loss, THREE.loss) == (LOSSES["logistic"](), LOSSES["multinomial"]())
     assert LINE.loss == LOSSES["squared"]()
 

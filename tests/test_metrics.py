@@ -10,6 +10,8 @@ from hypothesis.extra.numpy import arrays
 
 from ooc_train.errors import NonFiniteData
 from ooc_train.inference.metrics import MetricSums, roc_auc
+from ooc_train.inference.outputs import Outputs
+from ooc_train.models.predictor import LinearPredictor
 from ooc_train.models.settings import Model
 from ooc_train.runs.fitted import Fitted
 from tests.streams import Case, Cut, make_case, same_bits, stream
@@ -21,7 +23,7 @@ def fitted_of(case: Case, classes=()) -> Fitted:
     theta = np.random.default_rng(1).normal(size=case.problem.initial().shape)
     coef, intercept = case.problem.scaling.to_data_units(theta)
     name = "logistic" if classes else "ridge"
-    return Fitted(Model(name=name), coef, intercept, classes)  # type: ignore[arg-type]
+    return Fitted(Model(name=name), LinearPredictor(coef, intercept), classes)  # type: ignore[arg-type]
 
 
 def found_by(fitted, source, about=None, **how):
@@ -35,12 +37,12 @@ def test_of_classifiers(loss, n, weighted):
     case = make_case(loss, 1 if n == 2 else n, rows=703, weighted=weighted)
     fitted = fitted_of(case, tuple("abc"[:n]))
     found = found_by(fitted, case.source)
-    y, z = case.y[:, 0].astype(int), fitted.decision(case.source.X)
-    p, weight = fitted.probabilities(z), case.source.weight
+    y, z = case.y[:, 0].astype(int), fitted.predictor.decision(case.source.X)
+    p, weight = Outputs.of(fitted).probabilities(z), case.source.weight
     due = metrics.log_loss(y, p, sample_weight=weight)
     assert found["n_rows"] == 703
     assert found["log_loss"] == found["loss"] == pytest.approx(due, rel=1e-9)
-    due = metrics.accuracy_score(y, fitted.codes(z), sample_weight=weight)
+    due = metrics.accuracy_score(y, Outputs.of(fitted).codes(z), sample_weight=weight)
     assert found["accuracy"] == pytest.approx(due, rel=1e-12)
     if n == 2:
         area = metrics.roc_auc_score(y, p[:, 1], sample_weight=weight)
@@ -59,7 +61,7 @@ def test_of_regressions(outputs, weighted, about):
     fitted = fitted_of(case)
     near = None if about is None else np.full(outputs, about)
     found = found_by(fitted, case.source, near)
-    predicted, weight = fitted.decision(case.source.X), case.source.weight
+    predicted, weight = fitted.predictor.decision(case.source.X), case.source.weight
     due = metrics.r2_score(case.y, predicted, sample_weight=weight)
     assert found["r2"] == pytest.approx(due, rel=1e-7)
     due = metrics.mean_squared_error(case.y, predicted, sample_weight=weight)
@@ -70,17 +72,19 @@ def test_of_regressions(outputs, weighted, about):
 
 @pytest.mark.parametrize("right", [True, False])
 def test_a_y_that_never_varies_is_right_or_wrong(right):
-    fitted = Fitted(Model(name="linear"), np.zeros((1, 2)), np.array([3.0 if right else 2.0]))
+    fitted = Fitted(
+        Model(name="linear"), LinearPredictor(np.zeros((1, 2)), np.array([3.0 if right else 2.0]))
+    )
     X, y = np.ones((9, 2)), np.full((9, 1), 3.0)
     found = found_by(fitted, Cut(X, y))
-    assert found["r2"] == metrics.r2_score(y, fitted.decision(X)) == float(right)
+    assert found["r2"] == metrics.r2_score(y, fitted.predictor.decision(X)) == float(right)
 
 
 def test_a_y_far_from_zero_costs_the_score_no_digits():
     case = make_case("squared", 1)
     fitted = fitted_of(case)
     expected = found_by(fitted, case.source)["r2"]
-    far = Fitted(fitted.model, fitted.coef, fitted.intercept + 1e8)
+    far = Fitted(fitted.model, LinearPredictor(fitted.coef, fitted.intercept + 1e8))
     moved = Cut(case.source.X, case.y + 1e8)
     assert found_by(far, moved, case.y.mean(axis=0) + 1e8)["r2"] == pytest.approx(expected, 1e-6)
 
@@ -120,7 +124,7 @@ def test_one_class_alone_has_no_area():
 
 
 def test_a_certain_prediction_falls_in_the_last_bin():
-    fitted = Fitted(Model(name="logistic"), np.array([[1e4]]), np.zeros(1), (0, 1))
+    fitted = Fitted(Model(name="logistic"), LinearPredictor(np.array([[1e4]]), np.zeros(1)), (0, 1))
     X, y = np.array([[1.0], [-1.0]]), np.array([[1.0], [0.0]])
     found = found_by(fitted, Cut(X, y))
     assert (found["roc_auc"], found["accuracy"], found["loss"]) == (1.0, 1.0, 0.0)

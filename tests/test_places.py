@@ -28,6 +28,7 @@ from ooc_train.core.temporary_folders import (
 from ooc_train.errors import UnsafePlace
 from ooc_train.estimators import Ridge
 from ooc_train.inference.predict import predict_store
+from ooc_train.models.predictor import LinearPredictor
 from ooc_train.models.settings import Model
 from ooc_train.monitoring.recorders import JsonLines
 from ooc_train.runs.fitted import Fitted
@@ -37,7 +38,7 @@ from ooc_train.tables.table_writer import TableWriter
 from ooc_train.training.loop import train
 
 X, Y = np.arange(12.0).reshape(6, 2), np.arange(6.0)
-FITTED = Fitted(Model(name="ridge"), np.ones((1, 2)), np.zeros(1))
+FITTED = Fitted(Model(name="ridge"), LinearPredictor(np.ones((1, 2)), np.zeros(1)))
 URL = "s3://bucket/a"
 
 

@@ -9,6 +9,7 @@ from ooc_train.errors import NonFiniteData
 from ooc_train.estimators.classification import LogisticRegression
 from ooc_train.estimators.regression import LinearRegression
 from ooc_train.inference.predict import evaluate, predict, predict_store
+from ooc_train.models.predictor import LinearPredictor
 from ooc_train.models.settings import Model
 from ooc_train.runs.fitted import Fitted
 from ooc_train.runtime import clients
@@ -84,7 +85,9 @@ def test_where_blocks_do_not_know_their_rows_they_count_by_themselves(classifier
 @pytest.mark.parametrize("value", BAD)
 def test_it_is_seen_whatever_the_coefficients(value):
     # Zero hides no NaN, and the infinite row would count as a hit.
-    fitted = Fitted(Model(name="logistic"), np.array([[1.0, 0.0, 0.0]]), np.zeros(1), (0, 1))
+    fitted = Fitted(
+        Model(name="logistic"), LinearPredictor(np.array([[1.0, 0.0, 0.0]]), np.zeros(1)), (0, 1)
+    )
     for rows in (with_value(value), np.asarray(with_value(value), np.float32)):
         with pytest.raises(NonFiniteData, match=SAID):
             predict(fitted, rows)
@@ -95,7 +98,7 @@ def test_scores_and_metrics_have_no_such_row(tmp_path, regressor, classifier, va
     path = store_of(tmp_path / "a.zarr", with_value(value))
     labels = store_of(tmp_path / "b.zarr", with_value(value), (LABELS == "yes").astype("u1"))
     plain = LogisticRegression().fit(X, LABELS == "yes").to_fitted()
-    numbers = Fitted(plain.model, plain.coef, plain.intercept, (0, 1))
+    numbers = Fitted(plain.model, plain.predictor, (0, 1))
     blocks = dask.array.from_array(with_value(value), chunks=(17, 3))
     for scored in (
         lambda: regressor.score(path),
@@ -111,7 +114,9 @@ def test_a_prediction_that_no_float64_holds_is_refused(tmp_path):
     # The true prediction is 0; infinity less infinity would be NaN.
     rows = X.copy()
     rows[ROW] = [1e308, -9e307, 0.0]
-    fitted = Fitted(Model(name="linear"), np.array([[90.0, 100.0, 1.0]]), np.zeros(1))
+    fitted = Fitted(
+        Model(name="linear"), LinearPredictor(np.array([[90.0, 100.0, 1.0]]), np.zeros(1))
+    )
     said = r"^row 50 has 1e\+308 in column 0 of X, and no float64 holds its prediction; drop or"
     with pytest.raises(NonFiniteData, match=said):
         predict(fitted, rows)

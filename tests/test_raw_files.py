@@ -32,7 +32,7 @@ from ooc_train import (
     predict_store,
 )
 from ooc_train.errors import CeilingExceeded
-from ooc_train.inference.predict import Kind
+from ooc_train.inference.outputs import Kind
 from ooc_train.runs.fitted import load_fitted
 from tests.conftest import DATA
 

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from ooc_train import LinearRegression, cli
 from ooc_train.core.text import html_table, json_ready, printable
 from ooc_train.errors import InvalidRun
+from ooc_train.models.predictor import LinearPredictor
 from ooc_train.models.settings import Model
 from ooc_train.monitoring.run_page import run_page
 from ooc_train.runs.events import Stepped
@@ -65,8 +66,9 @@ def fitted_of(n_features=3, classes=("no", "yes"), names=None, **changes):
     n_outputs = len(classes) if len(classes) > 2 else 1
     fitted = Fitted(
         Model(name="logistic" if classes else "linear"),
-        rng.standard_normal((n_outputs, n_features)),
-        rng.standard_normal(n_outputs),
+        LinearPredictor(
+            rng.standard_normal((n_outputs, n_features)), rng.standard_normal(n_outputs)
+        ),
         classes,
         names,
         json.loads(json.dumps(report_of(0.7, 0.6).to_json())),

@@ -300,7 +300,8 @@ def predict(
     """
     with ConsoleBar(quiet=output.quiet) as bar:
         from ooc_train.core.output_kinds import STORE, require_output
-        from ooc_train.inference.predict import Kind, predict_store
+        from ooc_train.inference.outputs import Kind
+        from ooc_train.inference.predict import predict_store
         from ooc_train.runs.fitted import load_fitted
 
         fitted = load_fitted(run)

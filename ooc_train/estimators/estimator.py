@@ -17,9 +17,11 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_dat
 from ooc_train.core.sums import Array
 from ooc_train.estimators.predicting import Finish
 from ooc_train.estimators.validation import Given, row_weights, seed_of
-from ooc_train.inference.predict import Kind, evaluate, predict, predict_store
+from ooc_train.inference.outputs import Kind
+from ooc_train.inference.predict import evaluate, predict, predict_store
 from ooc_train.inference.raw_files import predict_files
 from ooc_train.memory.ceiling import Ceiling
+from ooc_train.models.predictor import LinearPredictor
 from ooc_train.models.settings import UPDATES, Model, Name
 from ooc_train.runs.fitted import Fitted
 from ooc_train.runs.report import Report, report_of
@@ -222,8 +224,9 @@ class LinearModel(BaseEstimator):  # type: ignore[misc] # untyped base
         coef = np.atleast_2d(np.asarray(self.coef_, np.float64))
         return Fitted(
             self.model_,
-            coef,
-            np.broadcast_to(np.asarray(self.intercept_, np.float64), coef.shape[:1]),
+            LinearPredictor(
+                coef, np.broadcast_to(np.asarray(self.intercept_, np.float64), coef.shape[:1])
+            ),
             () if labels is None else tuple(labels.tolist()),
             self._names(),
             recipe=self._recipe,

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ooc_train.errors import NonFiniteData
 from ooc_train.inference.metrics import PIECE_ROWS
-from ooc_train.inference.predict import Kind, Predictions
+from ooc_train.inference.outputs import Kind, Outputs
 from ooc_train.runs.fitted import Fitted
 from ooc_train.stream.kinds import as_numbers
 from ooc_train.stream.sources import model_dtype
@@ -41,8 +41,8 @@ class Finish:
         """Return the predictions for rows in memory, of which the first has a number."""
         fitted = self.fitted
         converted = np.empty((PIECE_ROWS, fitted.n_features))
-        z = fitted.decision(np.asarray(X), converted, first_row)
-        return self.found(Predictions(fitted, self.kind, labels=False).at(z))
+        z = fitted.predictor.decision(np.asarray(X), converted, first_row)
+        return self.found(Outputs.of(fitted).at(z, self.kind))
 
     def lazily(self, X: Any) -> Any:
         """Return the predictions for a Dask array, as one that is not computed."""

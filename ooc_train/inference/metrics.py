@@ -18,6 +18,7 @@ from ooc_train.core.sums import (
     Workspace,
     raise_if_not_finite,
 )
+from ooc_train.inference.outputs import Outputs
 from ooc_train.runs.fitted import Fitted
 
 PIECE_ROWS = 1024
@@ -91,7 +92,7 @@ class MetricSums:
             raise ValueError("evaluation needs y, and these data have none")
         fitted, y = self.fitted, block.y
         weight = np.ones(block.n_rows) if block.weight is None else block.weight
-        z = fitted.decision(block.X, workspace["converted"], block.row_number(0))
+        z = fitted.predictor.decision(block.X, workspace["converted"], block.row_number(0))
         sums["rows"] += block.n_rows
         sums["weight"] += weight.sum()
         sums["loss"] += weight @ fitted.loss.value(y, z).reshape(len(z), -1).sum(axis=1)
@@ -104,7 +105,7 @@ class MetricSums:
             sums["second"] += weight @ shifted**2
             return
         codes = y[:, 0].astype(np.intp)
-        sums["hits"] += weight @ (fitted.codes(z) == codes)
+        sums["hits"] += weight @ (Outputs.of(fitted).codes(z) == codes)
         if self._is_binary:
             bins = np.minimum((fitted.loss.mean(z[:, 0]) * _BINS).astype(np.intp), _BINS - 1)
             flat = np.bincount(codes * _BINS + bins, weight, minlength=2 * _BINS)

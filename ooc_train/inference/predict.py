@@ -5,18 +5,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ooc_train.core.partitions import runs_of_partitions
 from ooc_train.core.progress import Progress, no_progress, row_counter
-from ooc_train.core.sums import Array, Arrays, ArraySpec, Block, Workspace, total_bytes
+from ooc_train.core.sums import Arrays, ArraySpec, Block, Workspace, total_bytes
 from ooc_train.inference.metrics import PIECE_ROWS, MetricSums
+from ooc_train.inference.outputs import Kind, Outputs
 from ooc_train.memory.ceiling import Ceiling
 from ooc_train.memory.measured import MemoryReport
-from ooc_train.runs.fitted import BY_CLASS, ByClass, Fitted, as_fitted
+from ooc_train.runs.fitted import Fitted, as_fitted
 from ooc_train.runtime.job import Job
 from ooc_train.store.format.arrays import ArrayLayout
 from ooc_train.store.reading.chunks import ChunkReader
@@ -25,8 +26,6 @@ from ooc_train.store.writing.predictions import PredictionRows, add_arrays, mani
 from ooc_train.stream.inputs import read_inputs, without_y
 from ooc_train.stream.plan import Requirements
 from ooc_train.stream.sources import Source, StoreSource
-
-Kind = Literal["prediction", "decision"] | ByClass
 
 _PIECE_COPIES = 2
 """Of a piece of predictions, where classes become probabilities."""
@@ -126,9 +125,10 @@ def predict(
     rows = without_y(data)
     source = rows.source
     fitted = fitted.for_columns(rows.feature_names, source.n_features, rows.name)
-    predictions = Predictions(fitted, kind, labels=False)
-    function = _Collect(predictions)
-    shape, dtype = predictions.columns
+    function = _Collect(fitted, kind)
+    is_code = kind == "prediction" and fitted.classes
+    shape = () if is_code else (Outputs.of(fitted).width(kind),)
+    dtype = np.dtype(np.int64 if is_code else np.float64)
     row_bytes = max(1, int(np.prod(shape))) * dtype.itemsize
     partitions = max(1, min(_RUN_PARTITIONS, _RUN_BYTES // (source.partition_rows * row_bytes)))
     runs = runs_of_partitions(source, partitions)
@@ -191,12 +191,13 @@ def predict_store(
     run = _RUN_PARTITIONS
     if isinstance(source, StoreSource):
         run = max(1, source.X.shard_rows // source.partition_rows)
-    widths = [_width(fitted, kind) for kind in kinds]
+    outputs = Outputs.of(fitted)
+    widths = [outputs.width(kind) for kind in kinds]
     requirements = Requirements(
         partition=total_bytes(source.buffers(1)),
         # A chunk of each array, and the ids of a partition.
         workspace=8 * source.partition_rows * (2 + sum(widths))
-        + total_bytes(Predictions(fitted, kinds[0]).workspace(source.partition_rows)),
+        + total_bytes(_workspace(fitted, source.partition_rows)),
         parameters=fitted.coef.nbytes,
         slots=1,
         shared=fitted.coef.nbytes,
@@ -208,7 +209,7 @@ def predict_store(
     ):
         plan = job.plan(requirements)
         stream = job.stream(plan, row_counter(progress, "predicting", source.n_rows))
-        columns: dict[str, Any] = {kind: Predictions(fitted, kind).columns for kind in kinds}
+        columns: dict[str, Any] = {kind: outputs.column(kind) for kind in kinds}
         if ids is not None:
             columns["row_id"] = (), np.dtype(ids.dtype)
         partition_rows = source.partition_rows
@@ -226,82 +227,39 @@ def predict_store(
 
 def _piece_bytes(fitted: Fitted, kinds: Sequence[Kind], source: Source) -> int:
     """Return the bytes of a piece of predictions as they are made, of one kind after another."""
-    widths = [max(_width(fitted, kind), fitted.n_outputs) for kind in kinds]
+    outputs = Outputs.of(fitted)
+    widths = [max(outputs.width(kind), fitted.n_outputs) for kind in kinds]
     rows = min(PIECE_ROWS, source.partition_rows)
     return 8 * rows * _PIECE_COPIES * (max(widths) + sum(widths))
 
 
-def _width(fitted: Fitted, kind: Kind) -> int:
-    return len(fitted.classes) if kind in BY_CLASS else fitted.n_outputs
-
-
-@dataclass(frozen=True, eq=False)
-class Predictions:
-    """Predictions of one kind, for a block at a time.
-
-    Attributes
-    ----------
-    fitted : the model
-    kind : what is predicted
-    labels : whether classes are told by their labels, where those are numbers; else by their codes
-    """
-
-    fitted: Fitted
-    kind: Kind
-    labels: bool = True
-
-    @property
-    def _labels(self) -> NDArray[Any] | None:
-        labels = np.asarray(self.fitted.classes)
-        return labels if self.labels and labels.dtype.kind in "biuf" else None
-
-    @property
-    def columns(self) -> tuple[tuple[int, ...], np.dtype[Any]]:
-        """The shape of one row's prediction, and its type."""
-        fitted = self.fitted
-        if self.kind == "prediction" and fitted.model.is_classifier:
-            return (), np.dtype(np.int64) if self._labels is None else self._labels.dtype
-        return (_width(fitted, self.kind),), np.dtype(np.float64)
-
-    def workspace(self, rows: int) -> Workspace:
-        """Return the arrays to reduction in, for blocks of at most `rows` rows."""
-        return {"converted": ArraySpec((min(rows, PIECE_ROWS), self.fitted.n_features))}
-
-    def of(self, X: NDArray[np.floating], first_row: int, workspace: Arrays) -> NDArray[Any]:
-        """Return the predictions for rows, of which the first has a number within the data."""
-        return self.at(self.fitted.decision(X, workspace["converted"], first_row))
-
-    def at(self, z: Array) -> NDArray[Any]:
-        """Return the predictions at linear predictors, (rows, outputs)."""
-        fitted = self.fitted
-        if self.kind == "decision" or not fitted.model.is_classifier:
-            return z
-        if self.kind != "prediction":
-            return fitted.by_class(z, self.kind)
-        codes, labels = fitted.codes(z), self._labels
-        return codes if labels is None else labels[codes]
+def _workspace(fitted: Fitted, rows: int) -> Workspace:
+    """Return the arrays in which rows are converted, for blocks of at most `rows` rows."""
+    return {"converted": ArraySpec((min(rows, PIECE_ROWS), fitted.n_features))}
 
 
 @dataclass(frozen=True, eq=False)
 class _Collect:
     """Predictions of a run of rows, to travel back to the driver."""
 
-    predictions: Predictions
+    fitted: Fitted
+    kind: Kind
 
     def workspace(self, rows: int) -> Workspace:
-        """Return the arrays to reduction in, for blocks of at most `rows` rows."""
-        return self.predictions.workspace(rows)
+        """Return the arrays in which rows are converted, for blocks of at most `rows` rows."""
+        return _workspace(self.fitted, rows)
 
     def run(self, blocks: Iterator[Block], workspace: Arrays) -> tuple[int, NDArray[Any]]:
         """Return the first row of a run, and predictions for all of it."""
-        parts, start = [], -1
+        parts, start, outputs = [], -1, Outputs.of(self.fitted)
         for block in blocks:
             first = block.row_number(0)
             start = first if start < 0 else start
-            # In pieces: of many classes, linear predictors may be many times the rows.
+            # In pieces: of many classes, predictors may be many times the rows.
             for row in range(0, block.n_rows, PIECE_ROWS):
                 X = block.X[row : row + PIECE_ROWS]
-                parts.append(self.predictions.of(X, first + row, workspace))
+                z = self.fitted.predictor.decision(X, workspace["converted"], first + row)
+                parts.append(outputs.at(z, self.kind))
         return start, np.concatenate(parts)
 
 
@@ -314,11 +272,12 @@ class _Write:
     ids: ArrayLayout | None
 
     def workspace(self, rows: int) -> Workspace:
-        """Return the arrays to reduction in, for blocks of at most `rows` rows."""
-        return Predictions(self.fitted, "prediction").workspace(rows)
+        """Return the arrays in which rows are converted, for blocks of at most `rows` rows."""
+        return _workspace(self.fitted, rows)
 
     def run(self, blocks: Iterator[Block], workspace: Arrays) -> int:
         """Write one shard of each array, and return its number of rows."""
+        outputs = Outputs.of(self.fitted)
         leading = next(blocks)
         first = leading.row_number(0)
         shard_rows = next(iter(self.layouts.values())).shard_rows
@@ -334,10 +293,9 @@ class _Write:
                 # rows.
                 for row in range(0, block.n_rows, PIECE_ROWS):
                     X = block.X[row : row + PIECE_ROWS]
+                    z = self.fitted.predictor.decision(X, workspace["converted"], start + row)
                     columns = {
-                        name: Predictions(self.fitted, cast("Kind", name)).of(
-                            X, start + row, workspace
-                        )
+                        name: outputs.labelled(z, cast("Kind", name))
                         for name in self.layouts.keys() - {"row_id"}
                     }
                     if ids is not None:

@@ -20,7 +20,7 @@ from ooc_train.core.sums import Block
 from ooc_train.core.threads import load_blas, one_blas_thread
 from ooc_train.errors import InvalidRun
 from ooc_train.inference.metrics import PIECE_ROWS, MetricSums
-from ooc_train.inference.predict import Kind, Predictions
+from ooc_train.inference.outputs import BY_CLASS, Kind, Outputs
 from ooc_train.memory.budget import Budget
 from ooc_train.memory.ceiling import Ceiling, Term
 from ooc_train.memory.measured import MemoryReport
@@ -223,17 +223,17 @@ def predict_files(
             rows = _StoreRows(data)
         else:
             fitted, rows = _raw_rows(fitted, data, False, unseen, delimiter, encoding, warn)
-        working = _working(fitted)
+        working, outputs = _working(fitted), Outputs.of(fitted)
         room = budget.left([working])
         terms = budget.settle(lambda room: [working, *rows.terms(room - working.bytes)])
         converted = np.empty((_piece_rows(fitted), fitted.n_features))
         with _writer(fitted, kinds, os.fspath(out), overwrite=overwrite) as writer:
             for block in rows.blocks(room):
-                z = fitted.decision(block.X, converted, count)
+                z = fitted.predictor.decision(block.X, converted, count)
                 if isinstance(writer, TableWriter):
-                    writer.write({rows.id_name: block.ids} | _columns(fitted, z, kinds))
+                    writer.write({rows.id_name: block.ids} | _columns(outputs, z, kinds))
                 else:
-                    found = {kind: Predictions(fitted, kind).at(z) for kind in kinds}
+                    found = {kind: outputs.labelled(z, kind) for kind in kinds}
                     writer.write({"row_id": block.ids} | found)
                 count += len(block.ids)
                 progress("predicting", count, block.share)
@@ -332,18 +332,18 @@ def _outcomes(fitted: Fitted, recipe: Recipe, block: _Rows) -> NDArray[np.float6
     return y[:, np.newaxis]
 
 
-def _columns(fitted: Fitted, z: NDArray[np.float64], kinds: Sequence[Kind]) -> dict[str, Any]:
+def _columns(outputs: Outputs, z: NDArray[np.float64], kinds: Sequence[Kind]) -> dict[str, Any]:
     """Return the columns of a table of predictions, from linear predictors (row, output)."""
     columns: dict[str, Any] = {}
     for kind in kinds:
-        if kind == "probability" or kind == "log_probability":
-            found = fitted.by_class(z, kind)
-            names = [f"{kind}_{label}" for label in fitted.classes]
-        elif fitted.model.is_classifier and kind == "prediction":
-            columns[kind] = label_column(fitted.classes, fitted.codes(z))
+        found = outputs.at(z, kind)
+        if kind in BY_CLASS:
+            names = [f"{kind}_{label}" for label in outputs.classes]
+        elif found.ndim == 1:
+            columns[kind] = label_column(outputs.classes, found)
             continue
         else:
-            found, n = z, z.shape[1]
+            n = found.shape[1]
             names = [kind] if n == 1 else [f"{kind}_{i}" for i in range(n)]
         columns |= {name: found[:, i] for i, name in enumerate(names)}
     return columns
@@ -354,7 +354,7 @@ def _writer(
 ) -> TableWriter | PredictionWriter:
     if format_of(out) is not None:
         return TableWriter(out, overwrite=overwrite)
-    columns: dict[str, Any] = {kind: Predictions(fitted, kind).columns for kind in kinds}
+    columns: dict[str, Any] = {kind: Outputs.of(fitted).column(kind) for kind in kinds}
     columns["row_id"] = (), np.dtype("int64")
     chunk_rows = default_chunk_rows(fitted.n_features, "float32")
     return PredictionWriter(

@@ -8,6 +8,7 @@ import numpy as np
 from ooc_train.core.sums import Array, Sums
 from ooc_train.models.linear_objective import LinearObjective
 from ooc_train.models.linear_updates import LinearUpdates
+from ooc_train.models.predictor import LinearPredictor
 from ooc_train.models.problem import Capability
 from ooc_train.optimizers.optimizer import Optimizer
 from ooc_train.optimizers.schedules import Schedule
@@ -43,6 +44,18 @@ class LinearProblem(LinearObjective):
     ) -> LinearUpdates:
         """Return the updates by batches of so many rows of X of `dtype`."""
         return LinearUpdates(self, dtype, batch_size, optimizer, schedule, eta0, horizon)
+
+    def predictor(self, theta: Array) -> LinearPredictor:
+        """Return the model that `theta` stands for, in the data's units."""
+        coef, intercept = self.scaling.to_data_units(theta)
+        if self.loss.shift_invariant:
+            # Adding one number to all classes changes no prediction; scikit-learn's sum to zero.
+            intercept = intercept - intercept.mean()
+            if self.penalty.l2 == 0:
+                coef = coef - coef.mean(axis=0)
+        if not self.fit_intercept and not self.standardize:
+            intercept = np.zeros_like(intercept)
+        return LinearPredictor(coef, intercept)
 
     def direction(self, gradient: Array, hessian: Array) -> Array:
         """Return Newton's step, to the minimum of the quadratic model, of the problem's shape.

@@ -9,10 +9,9 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ooc_train.core.atomic import PartialOutput
 from ooc_train.core.files import FileKind, read_json
@@ -30,8 +29,9 @@ from ooc_train.core.schema import (
     texts,
 )
 from ooc_train.core.schema import text as is_text
-from ooc_train.core.sums import Array, Block, raise_if_not_finite
-from ooc_train.errors import InvalidRun, NonFiniteData, OocTrainError
+from ooc_train.core.sums import Array
+from ooc_train.errors import InvalidRun, OocTrainError
+from ooc_train.models.predictor import PREDICTORS, LinearPredictor, Predictor
 from ooc_train.models.settings import Model
 from ooc_train.objective.loss import Loss
 from ooc_train.runs.parameters import read_arrays
@@ -39,11 +39,7 @@ from ooc_train.stream.feature_names import column_order
 from ooc_train.tables.names import RECIPE_FILE
 
 RUN_FORMAT = "ooc_train.run"
-RUN_VERSION = 1
-
-ByClass = Literal["probability", "log_probability"]
-BY_CLASS: tuple[ByClass, ...] = get_args(ByClass)
-"""Kinds of predictions with a number for each class."""
+RUN_VERSION = 2
 
 Label = str | int | float | bool
 
@@ -56,10 +52,8 @@ class Fitted:
     ----------
     model : Model
         The settings.
-    coef : float64 array, shape (outputs, features)
-        Coefficients, in the units of the data.
-    intercept : float64 array, shape (outputs,)
-        Intercepts.
+    predictor : Predictor
+        The learned parameters, in the units of the data.
     classes : tuple of str, int, float or bool
         Labels by their codes in y; empty for regression.
     feature_names : tuple of str or None
@@ -71,8 +65,7 @@ class Fitted:
     """
 
     model: Model
-    coef: Array
-    intercept: Array
+    predictor: Predictor
     classes: tuple[Label, ...] = ()
     feature_names: tuple[str, ...] | None = None
     report: Mapping[str, Any] = field(default_factory=dict)
@@ -85,86 +78,40 @@ class Fitted:
     @property
     def n_features(self) -> int:
         """Number of features."""
-        return int(self.coef.shape[1])
+        return self.predictor.n_features
 
     @property
     def n_outputs(self) -> int:
-        """Number of linear predictors."""
-        return int(self.coef.shape[0])
+        """Predictors of a row."""
+        return self.predictor.n_outputs
+
+    @property
+    def linear(self) -> LinearPredictor:
+        """The parameters of a linear model.
+
+        Raises
+        ------
+        TypeError
+            If the model is of another kind.
+        """
+        if not isinstance(self.predictor, LinearPredictor):
+            raise TypeError(f"a {self.predictor.kind} model has no coefficients")
+        return self.predictor
+
+    @property
+    def coef(self) -> Array:
+        """Coefficients of a linear model, shape (outputs, features)."""
+        return self.linear.coef
+
+    @property
+    def intercept(self) -> Array:
+        """Intercepts of a linear model, shape (outputs,)."""
+        return self.linear.intercept
 
     @property
     def loss(self) -> Loss:
         """The minimised loss."""
         return self.model.loss(len(self.classes))
-
-    def decision(
-        self, X: NDArray[np.floating], converted: Array | None = None, first_row: int = 0
-    ) -> Array:
-        """Return the linear predictors z of rows, shape (rows, outputs).
-
-        Parameters
-        ----------
-        X : array, shape (rows, features)
-            The rows.
-        converted : float64 array, shape (piece, features), or None
-            Workspace in which rows are converted, one piece at a time. None converts all at once.
-        first_row : int
-            Number of the first row within the data, for messages.
-
-        Raises
-        ------
-        NonFiniteData
-            If a row holds NaN or infinity, or its predictor exceeds float64.
-        """
-        # NaN and infinity in X reach z whatever the coefficients: X needs no check of its own.
-        with np.errstate(over="ignore", invalid="ignore"):
-            if converted is None:
-                z = np.asarray(X, np.float64) @ self.coef.T + self.intercept
-            else:
-                z = np.empty((len(X), self.n_outputs))
-                for start in range(0, len(X), len(converted)):
-                    rows = slice(start, start + len(converted))
-                    piece = converted[: len(X[rows])]
-                    np.copyto(piece, X[rows])
-                    np.matmul(piece, self.coef.T, out=z[rows])
-                z += self.intercept
-        if not np.isfinite(z).all():
-            self._raise_without_predictor(X, z, first_row)
-        return z
-
-    def _raise_without_predictor(self, X: NDArray[np.floating], z: Array, first_row: int) -> None:
-        """Raise `NonFiniteData` with row and column of the first non-finite predictor."""
-        raise_if_not_finite(Block(X, None, None, ((0, first_row),)))
-        row, output = np.argwhere(~np.isfinite(z))[0]
-        column = int(np.argmax(np.abs(X[row] / np.abs(X[row]).max() * self.coef[output])))
-        raise NonFiniteData(
-            f"row {first_row + int(row)} has {X[row, column]:g} in column {column} of X, and no "
-            "float64 holds its prediction; drop or correct such rows first"
-        )
-
-    def probabilities(self, z: Array) -> Array:
-        """Return the probability of each class for each row, shape (rows, classes)."""
-        p = self.loss.mean(z)
-        return np.column_stack([1.0 - p, p]) if self.n_outputs == 1 else p
-
-    def log_probabilities(self, z: Array) -> Array:
-        """Return the log-probability of each class for each row, shape (rows, classes), finite."""
-        if self.n_outputs == 1:
-            rest = np.log1p(np.exp(-np.abs(z)))
-            return np.hstack([np.minimum(-z, 0.0) - rest, np.minimum(z, 0.0) - rest])
-        shifted: Array = z - z.max(axis=1, keepdims=True)
-        # One class at a time: no second array of this size.
-        total = sum(np.exp(shifted[:, k]) for k in range(self.n_outputs))
-        shifted -= np.log(total)[:, np.newaxis]
-        return shifted
-
-    def by_class(self, z: Array, kind: ByClass) -> Array:
-        """Return a number for each class and row, shape (rows, classes)."""
-        return self.probabilities(z) if kind == "probability" else self.log_probabilities(z)
-
-    def codes(self, z: Array) -> NDArray[np.intp]:
-        """Return the code of the most probable class of each row, shape (rows,)."""
-        return (z[:, 0] > 0).astype(np.intp) if self.n_outputs == 1 else z.argmax(axis=1)
 
     def for_columns(self, names: tuple[str, ...] | None, n_features: int, what: str) -> "Fitted":
         """Return the model with its coefficients in the column order of other data.
@@ -190,7 +137,7 @@ class Fitted:
         except ValueError as error:
             raise InvalidRun(str(error)) from None
         if order is not None:
-            return replace(self, coef=self.coef[:, order], feature_names=names)
+            return replace(self, predictor=self.predictor.permuted(order), feature_names=names)
         if n_features != self.n_features:
             raise InvalidRun(
                 f"the model was trained on {self.n_features:,} features and {what} has "
@@ -217,7 +164,7 @@ class Fitted:
         folder = output.partial_path
         with explain_os_errors(output.path):
             with open(os.path.join(folder, "parameters.npz"), "wb") as file:
-                np.savez(file, coef=self.coef, intercept=self.intercept)
+                np.savez(file, allow_pickle=False, **self.predictor.arrays)
                 _sync(file)
             written = {"model.json": self._to_json(), RECIPE_FILE: self.recipe}
             for name, values in written.items():
@@ -233,6 +180,7 @@ class Fitted:
             "format": RUN_FORMAT,
             "format_version": RUN_VERSION,
             "model": self.model.settings(),
+            "predictor": self.predictor.kind,
             "classes": list(self.classes),
             "feature_names": self.feature_names and list(self.feature_names),
             "report": dict(self.report),
@@ -283,6 +231,7 @@ _PARAMETERS = FileKind("the parameters of a run", 2**63, _DamagedError, _ADVICE)
 _SCHEMA = record(
     {
         "model": mapping,
+        "predictor": is_text,
         "classes": list_of(scalar),
         "feature_names": or_none(texts(least=1)),
         "report": mapping,
@@ -320,20 +269,26 @@ def _loaded(path: str) -> Fitted:
     require(found, _ABOUT, file, _SETTINGS)
     if found["format"] != RUN_FORMAT:
         raise InvalidRun(f"{path} is no run: its format is {shown(found['format'])}")
-    if found["format_version"] > RUN_VERSION:
+    if (version := found["format_version"]) != RUN_VERSION:
+        release = "a later" if version > RUN_VERSION else "an earlier"
         raise InvalidRun(
-            f"{path} was written by a later release (format {found['format_version']}, this "
-            f"one reads up to {RUN_VERSION}); install that release"
+            f"{path} was written by {release} release (format {version}, this one reads "
+            f"{RUN_VERSION}); install that release, or train again"
         )
     require(found, _SCHEMA, file, _SETTINGS)
     numbers = os.path.join(path, "parameters.npz")
-    coef, intercept = read_arrays(numbers, ("coef", "intercept"), _PARAMETERS)
+    predictor = PREDICTORS.get(found["predictor"])
+    if predictor is None:
+        raise InvalidRun(
+            f"{path} holds a {shown(found['predictor'])} model, which this release does not know; "
+            "install the release that wrote it"
+        )
+    arrays = read_arrays(numbers, predictor.names, _PARAMETERS)
     names = found["feature_names"]
     try:
         fitted = Fitted(
             Model(**found["model"]),
-            coef,
-            intercept,
+            predictor.of(*arrays),
             tuple(found["classes"]),
             None if names is None else tuple(names),
             found["report"],
@@ -355,20 +310,16 @@ def _recipe(path: str) -> Mapping[str, Any] | None:
 
 def _require_consistent(fitted: Fitted) -> None:
     """Refuse parameters, classes and names whose shapes disagree."""
-    coef, n_classes = fitted.coef, len(fitted.classes)
-    if coef.ndim != 2 or 0 in coef.shape or fitted.intercept.shape != coef.shape[:1]:
-        raise ValueError(f"coefficients {coef.shape} and intercepts {fitted.intercept.shape}")
-    if not (np.isfinite(coef).all() and np.isfinite(fitted.intercept).all()):
-        raise ValueError("some parameters are not finite")
+    outputs, n_classes = fitted.n_outputs, len(fitted.classes)
     if len(set(fitted.classes)) < n_classes:
         raise ValueError("a class stands twice")
     if fitted.model.is_classifier:
-        if n_classes < 2 or len(coef) != (1 if n_classes == 2 else n_classes):
-            raise ValueError(f"coefficients {coef.shape} and {n_classes} classes")
+        if n_classes < 2 or outputs != (1 if n_classes == 2 else n_classes):
+            raise ValueError(f"{outputs} predictors and {n_classes} classes")
     elif n_classes:
         raise ValueError(f"{n_classes} classes, and the {fitted.model.name} model has none")
     if fitted.feature_names is not None and len(fitted.feature_names) != fitted.n_features:
-        raise ValueError(f"coefficients {coef.shape} and {len(fitted.feature_names)} names")
+        raise ValueError(f"{fitted.n_features} features and {len(fitted.feature_names)} names")
 
 
 def _sync(file: Any) -> None:

@@ -133,7 +133,9 @@ class Task:
         )
         if order is not None:
             start = replace(
-                start, coef=start.coef[:, order], feature_names=self.inputs.feature_names
+                start,
+                predictor=start.predictor.permuted(order),
+                feature_names=self.inputs.feature_names,
             )
         shape = (self.problem.n_outputs, self.problem.n_features)
         if start.coef.shape != shape or start.classes != self.inputs.classes:
@@ -278,17 +280,14 @@ def fitted_model(
     model: Model, problem: LinearProblem, theta: Array, inputs: Inputs, report: Report
 ) -> Fitted:
     """Return the model that `theta`, in scaled units, stands for."""
-    coef, intercept = problem.scaling.to_data_units(theta)
-    if problem.loss.shift_invariant:
-        # Adding one number to all classes changes no prediction; scikit-learn's sum to zero.
-        intercept = intercept - intercept.mean()
-        if model.l2 == 0:
-            coef = coef - coef.mean(axis=0)
-    if not model.fit_intercept and not model.standardize:
-        intercept = np.zeros_like(intercept)
     recipe = None if inputs.store is None else inputs.store.recipe
     return Fitted(
-        model, coef, intercept, inputs.classes, inputs.feature_names, report.to_json(), recipe
+        model,
+        problem.predictor(theta),
+        inputs.classes,
+        inputs.feature_names,
+        report.to_json(),
+        recipe,
     )
 
 

@@ -1,0 +1,102 @@
+"""From the predictors z of rows to what users see: the only place where that happens."""
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ooc_train.core.sums import Array
+from ooc_train.objective.loss import Loss
+from ooc_train.runs.fitted import Fitted, Label
+
+ByClass = Literal["probability", "log_probability"]
+BY_CLASS: tuple[ByClass, ...] = get_args(ByClass)
+"""Kinds of predictions with a number for each class."""
+
+Kind = Literal["prediction", "decision"] | ByClass
+
+
+@dataclass(frozen=True, eq=False)
+class Outputs:
+    """What a model predicts, by the predictors z of rows.
+
+    Attributes
+    ----------
+    loss : Loss
+        Its inverse link turns z into the expected y.
+    n_outputs : int
+        Predictors of a row.
+    classes : tuple
+        Labels by their codes; empty for regression.
+    """
+
+    loss: Loss
+    n_outputs: int
+    classes: tuple[Label, ...] = ()
+
+    @classmethod
+    def of(cls, fitted: Fitted) -> "Outputs":
+        """Return what a fitted model predicts."""
+        return cls(fitted.loss, fitted.n_outputs, fitted.classes)
+
+    def width(self, kind: Kind) -> int:
+        """Return how many numbers a row has, of a kind of predictions."""
+        return len(self.classes) if kind in BY_CLASS else self.n_outputs
+
+    def at(self, z: Array, kind: Kind) -> NDArray[Any]:
+        """Return the predictions of rows.
+
+        Parameters
+        ----------
+        z : float64 array (rows, outputs)
+            The predictors.
+        kind : str
+            "prediction": codes of classes (rows,), or the expected y (rows, outputs). "decision":
+            z itself. "probability", "log_probability": a number for each class (rows, classes).
+        """
+        if kind == "decision":
+            return z
+        if kind == "probability":
+            return self.probabilities(z)
+        if kind == "log_probability":
+            return self.log_probabilities(z)
+        return self.codes(z) if self.classes else self.loss.mean(z)
+
+    def probabilities(self, z: Array) -> Array:
+        """Return the probability of each class, (rows, classes)."""
+        p = self.loss.mean(z)
+        return np.column_stack([1.0 - p, p]) if self.n_outputs == 1 else p
+
+    def log_probabilities(self, z: Array) -> Array:
+        """Return the log-probability of each class, (rows, classes), finite."""
+        if self.n_outputs == 1:
+            rest = np.log1p(np.exp(-np.abs(z)))
+            return np.hstack([np.minimum(-z, 0.0) - rest, np.minimum(z, 0.0) - rest])
+        shifted: Array = z - z.max(axis=1, keepdims=True)
+        # One class at a time: no second array of this size.
+        total = sum(np.exp(shifted[:, k]) for k in range(self.n_outputs))
+        shifted -= np.log(total)[:, np.newaxis]
+        return shifted
+
+    def codes(self, z: Array) -> NDArray[np.intp]:
+        """Return the code of the most probable class, (rows,)."""
+        return (z[:, 0] > 0).astype(np.intp) if self.n_outputs == 1 else z.argmax(axis=1)
+
+    @property
+    def labels(self) -> NDArray[Any] | None:
+        """The labels by their codes, if those are numbers; else None."""
+        labels = np.asarray(self.classes)
+        return labels if len(labels) and labels.dtype.kind in "biuf" else None
+
+    def column(self, kind: Kind) -> tuple[tuple[int, ...], np.dtype[Any]]:
+        """Return shape and dtype of a row's prediction, where classes are labels or else codes."""
+        if kind == "prediction" and self.classes:
+            return (), np.dtype(np.int64) if self.labels is None else self.labels.dtype
+        return (self.width(kind),), np.dtype(np.float64)
+
+    def labelled(self, z: Array, kind: Kind) -> NDArray[Any]:
+        """Return the predictions of rows, with labels for codes where labels are numbers."""
+        values = self.at(z, kind)
+        labels = self.labels if kind == "prediction" else None
+        return values if labels is None else labels[values]
