@@ -239,7 +239,9 @@ def test_the_width_is_said_before_it_is_written(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         made(tmp_path, table, categorical=["c"], say=say)
-    assert said[0].startswith("20,000 rows x 20,001 columns of float32 (1.49 GiB before packing)")
+    assert said[0].startswith(
+        "20,000 rows x 20,001 columns of float32 (1.49 GiB before compression)"
+    )
 
 
 def test_more_categories_than_there_is_room_for(tmp_path):

@@ -49,7 +49,7 @@ def test_ingest_tells_what_it_made(folder):
     assert again.exit_code == 0
     assert "again.zarr: 1,000 rows x 5 columns" in again.stdout
     assert "memory: ceiling" in again.stdout
-    assert "1,000 rows x 5 columns of float32 (19.5 KiB before packing)" in again.stderr
+    assert "1,000 rows x 5 columns of float32 (19.5 KiB before compression)" in again.stderr
 
 
 def test_a_dry_run_shows_each_column_and_writes_nothing(folder, tmp_path):
@@ -74,7 +74,7 @@ def test_what_numbers_lose_and_which_columns_are_an_index_is_shown(tmp_path):
     times = 1_700_000_000 + np.arange(100)
     lines = "".join(f"{i},{time},{i % 7}\n" for i, time in enumerate(times))
     (tmp_path / "a.csv").write_text(",time,v\n" + lines)
-    widened = "note: X is of float64: column 'time' has numbers such as 1700000001, which becomes "
+    widened = "note: X is float64: column 'time' has numbers such as 1700000001, which becomes "
     index = "note: left out: 'column 1', it has no name and counts the rows (--features takes it)"
     lost = "note: column 'time' has numbers such as 1700000001, which becomes 1700000000 in float32"
     for dtype, seen, unseen in (("auto", widened, lost), ("float32", lost, widened)):

@@ -481,7 +481,7 @@ def test_progress_and_what_is_said(tmp_path):
         assert at[-1] == (N, 1.0)
     (told,) = said
     assert told.startswith(
-        "3,000 rows x 8 columns of float32 (93.8 KiB before packing), made of 5 raw columns; the "
+        "3,000 rows x 8 columns of float32 (93.8 KiB before compression), made of 5 raw columns; the "
         "disk has "
     )
 

@@ -18,6 +18,7 @@ from ooc_train.core.units import parse_bytes
 from ooc_train.errors import CeilingExceeded
 from ooc_train.memory.budget import HEADROOM_BYTES, Budget
 from ooc_train.memory.ceiling import START_BYTES, Ceiling, Projection, Term
+from ooc_train.store.format.arrays import CodecName
 from ooc_train.store.format.chunk_sizes import default_chunk_rows
 from ooc_train.store.jobs import rechunk, shuffle
 from ooc_train.store.jobs import synthetic as made
@@ -27,10 +28,9 @@ from ooc_train.store.jobs.ingest_memory import (
     ingest_writing_term,
     most_values,
 )
-from ooc_train.store.jobs.rewriting import CodecName
 from ooc_train.store.jobs.store_records import record_dtype
 from ooc_train.store.jobs.synthetic import make_data
-from ooc_train.store.jobs.synthetic_rows import SyntheticRecipe
+from ooc_train.store.jobs.synthetic_rows import SyntheticSettings
 from ooc_train.store.opening.opener import open_store
 from ooc_train.tables.batches import Reading
 from tests.watch import watch
@@ -112,18 +112,20 @@ def test_ingest(shape: IngestMemory, reserved: int, later: int) -> None:
 @settings(max_examples=200, deadline=None)
 @given(shape=shapes, reserved=held)
 def test_ingest_that_may_be_of_float64(shape: IngestMemory, reserved: int) -> None:
-    ceiling = parse_bytes(told(shape.terms, shape.wider().terms, reserved=reserved))
+    ceiling = parse_bytes(told(shape.terms, shape.widened().terms, reserved=reserved))
     budget_of(ceiling, reserved).settle(shape.terms)
-    budget_of(ceiling, reserved).settle(shape.wider().terms)
+    budget_of(ceiling, reserved).settle(shape.widened().terms)
 
 
 @settings(max_examples=300, deadline=None)
-@given(shape=shapes, room=st.integers(0, 4 * 2**30), share=st.floats(0, 1), extra=st.booleans())
+@given(
+    shape=shapes, available=st.integers(0, 4 * 2**30), share=st.floats(0, 1), extra=st.booleans()
+)
 def test_what_is_found_later_has_room(
-    shape: IngestMemory, room: int, share: float, extra: bool
+    shape: IngestMemory, available: int, share: float, extra: bool
 ) -> None:
     """Whatever categories hold, the second pass needs no more than what was planned with."""
-    terms = {term.name: term.bytes for term in shape.terms(room)}
+    terms = {term.name: term.bytes for term in shape.terms(available)}
     most = most_values(terms["categories"])
     values = int(share * most) if shape.categories else 0
     if shape.categories:
@@ -138,10 +140,10 @@ def test_what_is_found_later_has_room(
 
 
 @settings(max_examples=100, deadline=None)
-@given(shape=shapes, room=st.integers(0, 2**32), more=st.integers(0, 2**30))
-def test_more_room_takes_nothing_away(shape: IngestMemory, room: int, more: int) -> None:
-    small, large = shape.terms(room), shape.terms(room + more)
-    assert total(small) <= max(room, total(shape.terms(0)))
+@given(shape=shapes, available=st.integers(0, 2**32), more=st.integers(0, 2**30))
+def test_more_room_takes_nothing_away(shape: IngestMemory, available: int, more: int) -> None:
+    small, large = shape.terms(available), shape.terms(available + more)
+    assert total(small) <= max(available, total(shape.terms(0)))
     for less, greater in zip(small, large, strict=True):
         if less.name == "scattering":
             assert less.bytes <= greater.bytes or small[3].bytes < large[3].bytes
@@ -161,7 +163,7 @@ def test_more_room_takes_nothing_away(shape: IngestMemory, room: int, more: int)
 def test_making_data(
     features: int, classes: int, codec: CodecName, chunk_rows: int | None, reserved: int, later: int
 ) -> None:
-    recipe = SyntheticRecipe(features, "classification", 1, classes, 1.0, 0.1, "float32", 0)
+    recipe = SyntheticSettings(features, "classification", 1, classes, 1.0, 0.1, "float32", 0)
     will_do(partial(made._terms, recipe, chunk_rows, codec), reserved, later)
 
 

@@ -90,11 +90,11 @@ def test_the_truth_of_a_softmax_is_centred(tmp_path):
 
 HELD = """
 import sys
-from ooc_train.store.jobs.synthetic_rows import SyntheticRecipe
+from ooc_train.store.jobs.synthetic_rows import SyntheticSettings
 from ooc_train.store.jobs.synthetic import make_synthetic_store
 
 features, classes, path, codec = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
-recipe = SyntheticRecipe(features, "classification", 1, classes, 1.0, 1.0, "float32", 0)
+recipe = SyntheticSettings(features, "classification", 1, classes, 1.0, 1.0, "float32", 0)
 rows = 2 * 10**7 // features
 store, memory = make_synthetic_store(path, recipe, rows, codec=codec, memory_ceiling="40MiB")
 print(memory.ceiling, memory.projected, memory.measured)
@@ -118,13 +118,13 @@ def test_a_small_ceiling_makes_fewer_blocks_at_a_time_and_the_same_rows(tmp_path
     monkeypatch.setattr(made, "THREADS", 4)
     _, X, *_ = make(tmp_path / "a", rows=5000, features=300)
     threads = []
-    blocks = draws.SyntheticRecipe.blocks
+    blocks = draws.SyntheticSettings.blocks
 
     def watched(self, rows, n, **more):
         threads.append(n)
         return blocks(self, rows, n, **more)
 
-    monkeypatch.setattr(draws.SyntheticRecipe, "blocks", watched)
+    monkeypatch.setattr(draws.SyntheticSettings, "blocks", watched)
     for ceiling, number in (("64MiB", 4), ("30MiB", 1)):
         settings = {"rows": 5000, "features": 300, "memory_ceiling": ceiling, "overwrite": True}
         _, again, *_ = make(tmp_path / "b", **settings)

@@ -65,11 +65,11 @@ def make_data(
     """Write a store of synthetic data with known coefficients, of any size."""
     with ConsoleBar(quiet=output.quiet) as bar:
         from ooc_train.store.jobs.synthetic import make_synthetic_store
-        from ooc_train.store.jobs.synthetic_rows import SyntheticRecipe
+        from ooc_train.store.jobs.synthetic_rows import SyntheticSettings
 
         made, memory = make_synthetic_store(
             out,
-            SyntheticRecipe(features, task, 1, classes, condition, noise, dtype, random_state),
+            SyntheticSettings(features, task, 1, classes, condition, noise, dtype, random_state),
             rows,
             codec=codec,
             memory_ceiling=Ceiling.of(memory_ceiling, whole_process=True),

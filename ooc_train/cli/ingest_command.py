@@ -236,7 +236,7 @@ def _print_preview(found: "Preview", output: OutputOptions) -> None:
     size = approximate_bytes((found.n_rows + found.n_test) * found.row_bytes)
     typer.echo(
         f"{found.n_rows:,} rows{tested} x {count(features, 'column')} of {found.recipe.dtype}: "
-        f"{size} before packing"
+        f"{size} before compression"
     )
     for note in found.notes:
         typer.echo(f"note: {one_line(note)}")

@@ -12,6 +12,9 @@ from ooc_train.store.format.identity import MetadataStamp
 from ooc_train.store.format.missing_values import MissingValues
 
 Codec = Literal["raw", "blosc", "zstd"]
+CodecName = Literal["none", "lz4", "zstd"]
+CODECS: dict[CodecName, Codec] = {"none": "raw", "lz4": "blosc", "zstd": "zstd"}
+"""Codecs by the names that users give."""
 
 CHECKSUM_BYTES = 4
 ENTRY = struct.Struct("<QQ")

@@ -1,20 +1,18 @@
-"""Rows through the disk: scattered by random keys, read back in the order of the keys.
+"""External shuffle: records go to disk in one order, and come back in random order.
 
-A permutation is the rows sorted by a random key of each row's number. To sort more rows than fit
-into memory by keys that are uniform is the distribution of Rao (1961, "Generation of random
-permutations of given number of elements using random sampling numbers") as Sanders (1998, "Random
-permutations on distributed, external and hierarchical memory") has it for disks: send each row to
-one of many buckets, which a range of keys makes; then permute each bucket in memory. The keys are a
-function of the seed and the row's number alone, so neither the room, nor the number of buckets, nor
-the cutting of rows into calls changes the order.
+A permutation sorts the rows by a random key of each row's number. With more rows than memory, each
+row goes to one of many buckets, a range of keys, and each bucket is sorted in memory. This is the
+distribution of Rao (1961, "Generation of random permutations of given number of elements using
+random sampling numbers"), in the form for disks of Sanders (1998, "Random permutations on
+distributed, external and hierarchical memory"). Keys depend only on seed and row number. So memory,
+number of buckets and division of rows into calls don't change the order.
 
-Rows gather in a block. A full block is ordered by bucket and written in one go to one file without
-a name, which vanishes with the process whatever ends it. A bucket thus is an extent of every block.
+Rows collect in a block. A full block is ordered by bucket and written at once to a single unnamed
+file, which vanishes with the process. So a bucket is one extent of every block.
 """
 
 import errno
 import itertools
-import math
 import os
 import tempfile
 from collections.abc import Generator, Iterator
@@ -29,46 +27,39 @@ from ooc_train.core.output_kinds import explain_os_errors
 from ooc_train.core.prefetch import prefetched
 from ooc_train.core.units import approximate_bytes
 from ooc_train.store.jobs.shuffle_keys import row_keys
-from ooc_train.store.jobs.shuffle_sizes import (
-    EXTENT_BYTES,
-    KEY_BYTES,
-    LEAST_BLOCK,
-    OVERHEAD,
-    PLACE_BYTES,
-    READ_ONCE,
-    ShuffleSizes,
-)
+from ooc_train.store.jobs.shuffle_sizes import ShuffleSizes, least_memory
 
 
 class ExternalShuffle(Closing):
-    """Records on disk, given in one order and read back in another; a context manager.
+    """Records on disk, added in one order and read back in another; a context manager.
 
-    `add` takes records, `blocks` gives them in the order of the random keys of their row numbers,
-    or, without a seed, as they came. What it holds at any time stays within `room`.
+    `add` takes records. `blocks` yields them in the order of their rows' random keys, or without a
+    seed in the order in which they were added. The shuffle holds at most `memory_bytes`.
 
-    A bucket is read back in one go if it fits: with ``room`` bytes, and so many expected, the rows
-    can take about 0.04 x room^1.5 bytes (20 GB in 64 MiB, 1.3 TB in 1 GiB). Larger ones, and those
-    of rows that were more than expected, are read several times, a range of keys each time.
+    A bucket that fits into its buffer is read back once. With ``m`` bytes of memory that holds for
+    about 0.04 x m^1.5 expected bytes (20 GB in 64 MiB, 1.3 TB in 1 GiB). A larger bucket is read
+    several times, one range of keys each time.
 
     Parameters
     ----------
     dtype : structured dtype
-        Of a record. Its first field is "row", int64: the row's number, different for each.
+        Type of a record. Its first field is "row", int64: the row number, different for each
+        record.
     directory : str or os.PathLike
-        Where the file without a name will lie; it takes as many bytes as the records.
-    room : int
-        Bytes of memory that may be held, at least `least_bytes`.
+        Folder of the unnamed file, which takes as many bytes as the records.
+    memory_bytes : int
+        Bytes of memory, at least `least_memory`.
     seed : int or None
-        Of the random order, at least 0; None keeps the order in which records came.
+        Seed of the random order, at least 0; None keeps the order.
     expected_bytes : int, optional
-        Of all records. Too many does little harm; too few makes reading back slower.
+        Bytes of all records. If too few, reading back gets slower; too many does little harm.
 
     Raises
     ------
     ValueError
-        If the dtype is no such record, or the room too small.
+        If the dtype doesn't fit, or `memory_bytes` is too small.
     OSError
-        If the disk is full or can't be written.
+        If the disk is full or not writable.
     """
 
     def __init__(
@@ -76,28 +67,28 @@ class ExternalShuffle(Closing):
         dtype: np.dtype[Any],
         directory: str | os.PathLike[str],
         *,
-        room: int,
+        memory_bytes: int,
         seed: int | None,
         expected_bytes: int | None = None,
     ) -> None:
         if dtype.hasobject or not dtype.names or dtype[0] != np.int64 or dtype.names[0] != "row":
             raise ValueError(f"records of {dtype} don't begin with a field 'row' of int64")
-        least = self.least_bytes(dtype.itemsize)
-        if room < least:
+        least = least_memory(dtype.itemsize)
+        if memory_bytes < least:
             raise ValueError(
-                f"room={approximate_bytes(room)} is too small for records of {dtype.itemsize:,} "
-                f"bytes, which take {approximate_bytes(least)}"
+                f"memory_bytes={approximate_bytes(memory_bytes)} is too small for records of "
+                f"{dtype.itemsize:,} bytes, which take {approximate_bytes(least)}"
             )
         self.dtype = dtype
         self.n_rows = 0
         self._directory = os.fspath(directory)
         self._seed = seed
-        self._sizes = ShuffleSizes.of(dtype.itemsize, room)
+        self._sizes = ShuffleSizes.of(dtype.itemsize, memory_bytes)
         rows = None if expected_bytes is None else -(-expected_bytes // dtype.itemsize)
         self._bits = 0 if seed is None else self._sizes.buckets(rows).bit_length() - 1
-        # What is gathered is a plain run of bytes, several times faster than field by field.
+        # Records are copied as plain bytes, several times faster than field by field.
         self._plain = np.dtype(f"V{dtype.itemsize}")
-        # The one large piece of memory: a block while scattering, two buckets while reading back.
+        # The one large array: a block while scattering, two buckets while reading back.
         self._arena = np.empty(self._sizes.block_rows, self._plain)
         self._piece = np.empty(self._sizes.piece_rows, self._plain)
         self._filled = 0
@@ -107,44 +98,28 @@ class ExternalShuffle(Closing):
         with explain_os_errors(self._directory):
             self._file = tempfile.TemporaryFile(dir=self._directory, buffering=0)  # noqa: SIM115
 
-    @classmethod
-    def least_bytes(cls, record: int, expected_bytes: int = 0) -> int:
-        """Give the least room for records of so many bytes each, and so many in all.
-
-        At least 16 of them make a block; and none is read back more than about three times.
-        """
-        needed = OVERHEAD + 2 * (record + KEY_BYTES) + LEAST_BLOCK * (record + PLACE_BYTES)
-        # Of a room, 13/128 go to extents and at most 2/32 to pieces.
-        block = -(-needed * 128 // (128 - 13 - 8))
-        few_goes = math.ceil(math.pow(expected_bytes / READ_ONCE, 2 / 3) / 2)
-        return max(block, few_goes)
-
-    @classmethod
-    def ample_bytes(cls, record: int, expected_bytes: int) -> int:
-        """Give the room beyond which more gains nothing: buckets are read in pieces of 1 MiB."""
-        enough = max(64 * 2**20, math.isqrt(4 * EXTENT_BYTES * expected_bytes))
-        return max(enough, cls.least_bytes(record, expected_bytes))
-
     @property
     def n_bytes(self) -> int:
-        """Bytes of the records."""
+        """Bytes of all records."""
         return self.n_rows * self.dtype.itemsize
 
     def add(self, records: NDArray[Any]) -> None:
-        """Take records.
+        """Add records.
 
         Parameters
         ----------
         records : ndarray of the dtype, shape (row,), C-contiguous
-            Any number of them.
+            Any number of records.
 
         Raises
         ------
+        ValueError
+            If their type is another one, or `blocks` is being read.
         OSError
-            If the disk is full or can't be written.
+            If the disk is full or not writable.
         """
         if records.dtype != self.dtype or records.ndim != 1:
-            raise ValueError(f"records are {records.dtype}, the spool takes {self.dtype}")
+            raise ValueError(f"records are {records.dtype}, the shuffle takes {self.dtype}")
         if self._reading:
             raise ValueError("records can't be added while blocks() is being read")
         plain, start = records.view(self._plain), 0
@@ -164,9 +139,9 @@ class ExternalShuffle(Closing):
             return
         if self._bits == 0:
             self._write(block)
-            self._note(np.array([len(block)]))
+            self._record_extents(np.array([len(block)]))
             return
-        # Of one or two bytes: NumPy sorts these by radix.
+        # NumPy sorts types of one or two bytes by radix.
         buckets = np.empty(len(block), np.uint8 if self._bits <= 8 else np.uint16)
         rows, step = block.view(self.dtype)["row"], self._sizes.piece_rows
         for start in range(0, len(block), step):
@@ -176,7 +151,7 @@ class ExternalShuffle(Closing):
         order = buckets.argsort(kind="stable")
         for start in range(0, len(block), step):
             self._write(self._gather(block, order[start : start + step]))
-        self._note(counts)
+        self._record_extents(counts)
 
     def _gather(self, records: NDArray[Any], order: NDArray[np.int64]) -> NDArray[Any]:
         piece = self._piece[: len(order)]
@@ -190,8 +165,8 @@ class ExternalShuffle(Closing):
             while view:
                 view = view[os.write(self._file.fileno(), view) :]
 
-    def _note(self, counts: NDArray[np.int64]) -> None:
-        """Note the extents of a block, one a bucket; where there is no room, halve the buckets."""
+    def _record_extents(self, counts: NDArray[np.int64]) -> None:
+        """Record a block's extents, one a bucket; merge pairs of buckets if there are too many."""
         while self._bits and self._n_extents + len(counts) > self._sizes.cells:
             self._bits -= 1
             counts = counts.reshape(-1, 2).sum(axis=1)
@@ -199,7 +174,7 @@ class ExternalShuffle(Closing):
             self._n_extents //= 2
             self._bounds[: len(halved)] = halved
         if self._bits == 0:
-            # One bucket: what was written follows one another, whatever the blocks.
+            # A single bucket is one extent, across all blocks.
             self._bounds[:2] = 0, self._bounds[self._n_extents] + counts.sum()
             self._n_extents = 1
             return
@@ -209,19 +184,19 @@ class ExternalShuffle(Closing):
         self._bounds[first + 1 : self._n_extents + 1] += self._bounds[first]
 
     def blocks(self) -> Generator[NDArray[Any], None, None]:
-        """Give all records in their final order, in pieces; as often as one likes.
+        """Yield all records in their final order, in pieces; may be called repeatedly.
 
         Yields
         ------
         ndarray of the dtype, shape (row,)
-            About 1 MiB. It lies in a buffer that the next piece overwrites.
+            About 1 MiB, in a buffer that the next piece overwrites.
 
         Raises
         ------
         ValueError
-            If two records have the same row number; or while the pieces of another call are read.
+            If two records have the same row number, or another call is being read.
         OSError
-            If the disk is full or can't be read.
+            If the disk is full or not readable.
         """
         if self._reading:
             raise ValueError("blocks() is being read already")
@@ -241,7 +216,7 @@ class ExternalShuffle(Closing):
             self._reading = False
 
     def _loads(self) -> Iterator[tuple[NDArray[Any], NDArray[np.int64] | None]]:
-        """Give bucket after bucket, or what of it fits, and the order of its records."""
+        """Yield each bucket, or each part that fits, with the order of its records."""
         size = self._sizes.bucket_rows
         buffers = itertools.cycle((self._arena[:size], self._arena[size : 2 * size]))
         if self._seed is None:
@@ -258,11 +233,11 @@ class ExternalShuffle(Closing):
     def _parts(
         self, bucket: int, buffers: Iterator[NDArray[Any]], scratch: NDArray[Any]
     ) -> Iterator[NDArray[Any]]:
-        """Give the records of a bucket, in as many ranges of keys as it takes."""
+        """Yield the records of a bucket, in as many ranges of keys as necessary."""
         count = sum(stop - start for start, stop in self._extents(bucket))
         width = 2 ** (64 - self._bits)
         low, end = bucket * width, (bucket + 1) * width
-        step = -(-width // max(1, -(-count // self._sizes.sure_rows)))
+        step = -(-width // max(1, -(-count // self._sizes.safe_bucket_rows)))
         buffer = next(buffers)
         if count <= len(buffer):
             low, filled = end, 0
@@ -276,7 +251,7 @@ class ExternalShuffle(Closing):
             if found is not None:
                 yield buffer[:found]
                 low = high
-                # The buffers take turns with what is yielded: none may be skipped.
+                # Buffers alternate with the yielded parts, so none may be skipped.
                 buffer = next(buffers) if low < end else buffer
             elif step == 1:
                 raise ValueError("several records have the same row number")
@@ -284,7 +259,7 @@ class ExternalShuffle(Closing):
                 step = max(1, step // 2)
 
     def _extents(self, bucket: int) -> Iterator[tuple[int, int]]:
-        """Give where the records of a bucket lie, one range of each block."""
+        """Yield (start, stop) of a bucket's records in the file, one range a block."""
         for place in range(bucket, self._n_extents, 2**self._bits):
             start, stop = int(self._bounds[place]), int(self._bounds[place + 1])
             if start < stop:
@@ -293,18 +268,18 @@ class ExternalShuffle(Closing):
     def _pick(
         self, bucket: int, low: int, high: int, out: NDArray[Any], scratch: NDArray[Any]
     ) -> int | None:
-        """Read the records with keys from `low` to below `high`; None if they don't fit."""
+        """Read records with keys in [low, high) and return their number; None if they don't fit."""
         found = 0
         for first, stop in self._extents(bucket):
             for start in range(first, stop, len(scratch)):
                 records = scratch[: stop - start]
                 self._read(start, records)
                 keys = row_keys(records.view(self.dtype)["row"], self._seed or 0)
-                wanted = (keys >= np.uint64(low)) & (keys <= np.uint64(high - 1))
-                count = int(np.count_nonzero(wanted))
+                selected = (keys >= np.uint64(low)) & (keys <= np.uint64(high - 1))
+                count = int(np.count_nonzero(selected))
                 if found + count > len(out):
                     return None
-                np.compress(wanted, records, out=out[found : found + count])
+                np.compress(selected, records, out=out[found : found + count])
                 found += count
         return found
 

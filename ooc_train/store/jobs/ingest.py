@@ -1,8 +1,8 @@
-"""Raw files in, a store out: a first pass learns the recipe, a second writes.
+"""`ingest`: raw files in, stores out, in two passes.
 
-The first pass reads the files once. It turns rows into records, which it spools on disk in the
-random order that the store will have, and adds up what training rows hold. From then on the files
-aren't needed: the second pass reads the spool, and each record becomes a row of X by the recipe.
+The first pass reads the files once. It encodes rows as records, adds them to an external shuffle in
+the stores' random order, and learns the recipe from the training rows. The second pass reads the
+records back, and the recipe turns each into a row of X.
 """
 
 import operator
@@ -32,13 +32,18 @@ from ooc_train.store.jobs.ingest_memory import (
     row_bytes,
 )
 from ooc_train.store.jobs.ingest_notes import losses, notes, size_of
-from ooc_train.store.jobs.ingest_reading import PathLike, make_learner, read_pieces, with_widening
+from ooc_train.store.jobs.ingest_reading import (
+    PathLike,
+    make_schema,
+    read_pieces,
+    read_with_widening,
+)
 from ooc_train.store.jobs.ingest_writing import (
     CodecOption,
     StorageOptions,
-    expanded,
+    feature_rows,
     first_chunk,
-    writer_of,
+    ingest_writer,
 )
 from ooc_train.store.jobs.train_test_split import path_for_testing, require_test_size
 from ooc_train.store.opening.opener import open_store
@@ -60,15 +65,17 @@ class Ingested:
     store : Store
         The training rows.
     test : Store or None
-        The rows for testing, in a sister store.
+        The test rows, in a store of their own.
     recipe : Recipe
+        How raw columns became features.
     memory : MemoryReport
+        What the job held.
     dropped : int
-        Rows that were left out, for what they lack.
+        Rows left out because of missing values.
     notes : tuple of str
-        What a reader ought to know, such as columns that never change.
+        Notes for the user, for example on constant columns.
     losses : tuple of str
-        Those of the notes that tell of numbers which differ and became the same.
+        Those notes that report different numbers which became equal.
     """
 
     store: Store
@@ -110,63 +117,61 @@ def ingest(
     say: Callable[[str], None] = lambda _: None,
     warn: Callable[[str], None] = warnings.warn,
 ) -> Ingested:
-    """Write a store of raw files, CSV or Parquet, of any size.
+    """Write a store from raw files, CSV or Parquet, of any size.
 
-    Disk is needed for the store and, until it is done, for the rows as raw numbers.
+    The disk holds the stores and, until the job ends, the records of all rows.
 
     Parameters
     ----------
     paths : str, os.PathLike or sequence of these
         Files, patterns or folders.
     out : str or os.PathLike
-        Where the store will lie, such as "flights.zarr"; rows for testing go to
-        "flights.test.zarr".
+        Path of the store, such as "flights.zarr". Test rows go to "flights.test.zarr".
     target, features, drop, categorical, id_column, sample_weight, task, missing, unseen, min_count
         What the columns are for; see `Roles`.
     dtype : {"auto", "float32", "float64"}
-        Of X; auto: float32, and float64 where numbers that differ would become the same in that:
-        whole numbers beyond 2**24, columns that span few steps of float32. Files are read once
-        more then.
+        Type of X. auto is float32, or float64 where float32 would make different numbers equal:
+        integers beyond 2**24, and columns that span few steps of float32. In that case, the files
+        are read once more.
     like : Recipe, Store, or path of a store or a run, optional
-        Whose recipe is applied; then none is learned, and nothing of the above is given.
+        Source of a recipe to apply. Then none is learned, and the settings above must be left out.
     test_size : float
-        Share of the rows that goes to the sister store, from 0 to below 1: of each run of
-        ``1 / test_size`` rows one, drawn at random. Nothing is learned from them.
+        Share of the test rows, from 0 to below 1: one random row of each run of ``1 / test_size``.
+        Nothing is learned from them.
     shuffle : bool
-        Whether rows are put in random order; else they stay as they came.
+        Whether rows are shuffled; otherwise they keep their order.
     random_state : int
-        Decides the order and the test rows, at least 0. The ceiling decides neither.
+        Seed of the order and of the test rows, at least 0. The ceiling changes neither.
     chunk_rows, shard_rows : int, optional
-        As of a `StoreWriter`.
+        As in `StoreWriter`.
     codec : {"auto", "none", "lz4", "zstd"}
-        auto: lz4 where the first chunk shrinks by 1.3 or more.
+        Codec of the chunks. auto is lz4 if it shrinks the first chunk by a factor of 1.3.
     delimiter, encoding : str
-        Of CSV.
+        Delimiter and encoding of CSV.
     memory_ceiling : str, int or Ceiling, optional
-        Bytes, or text such as "1GiB"; by default half of what is available.
+        Bytes, or text such as "1GiB"; by default half of the available memory.
     overwrite : bool
-        Whether stores that lie there are replaced, once these are whole.
+        Whether existing stores are replaced, once the new ones are complete.
     progress : callable
-        Called with the stage ("reading" or "writing"), its rows so far, and how much of it that is,
-        from 0 to 1.
+        Called with the stage ("reading" or "writing"), its rows so far, and its share from 0 to 1.
     say : callable
-        Called with what the store will be, before it is written.
+        Called with a line on the size of the store, before it is written.
     warn : callable
         Called with each of the `losses`.
 
     Raises
     ------
     TableNotFound, InvalidTable
-        Files, columns or values that can't be used; the message says where and what to do.
+        If files, columns or values can't be used. The message says where, and what to do.
     OutputExists
-        If something lies at `out` or its sister.
+        If something exists at the path of a store.
     CeilingExceeded
-        If the ceiling is too small, before more than the first block is read; or if the categories
-        turn out too many for it.
+        If the ceiling is too small, before more than the first block is read; or if there are too
+        many categories for it.
     OSError
-        If the disk is too small, is full or can't be written; what was there before stays.
+        If the disk is too small, full or not writable; what was there stays.
     ValueError
-        If a setting can't be.
+        If a setting is wrong.
     """
     roles = Roles(
         target=target,
@@ -181,120 +186,122 @@ def ingest(
         min_count=min_count,
         dtype=dtype,
     )
-    layout = StorageOptions(operator.index(random_state), shuffle, chunk_rows, shard_rows, codec)
+    options = StorageOptions(operator.index(random_state), shuffle, chunk_rows, shard_rows, codec)
     require_test_size(test_size)
     outputs = {"training": local_path(out)}
     if test_size:
         outputs["testing"] = path_for_testing(outputs["training"])
-    # Of an ingest that was killed between its two stores: both or none.
+    # An ingest killed between its two renames gets its second store first.
     finish_pair(outputs["training"])
     for path in outputs.values():
         require_output(path, STORE, overwrite=overwrite)
     with Budget(memory_ceiling) as budget:
         tables = open_tables(paths, delimiter=delimiter, encoding=encoding)
-        job = _Job(tables, roles, outputs, layout, test_size, overwrite, progress, say)
-        made = with_widening(
-            lambda dtype: make_learner(roles, like, tables, dtype),
-            lambda learner, widened: job.made(budget, learner, widened),
+        job = _Job(tables, roles, outputs, options, test_size, overwrite, progress, say)
+        result = read_with_widening(
+            lambda dtype: make_schema(roles, like, tables, dtype),
+            lambda schema, widened: job.run(budget, schema, widened),
         )
-    for loss in made.losses:
+    for loss in result.losses:
         warn(loss)
-    return made
+    return result
 
 
 @dataclass(frozen=True)
 class _Job:
-    """Stores to be made of raw files, as the user has it."""
+    """The settings of one ingest."""
 
     tables: Tables
     roles: Roles
     outputs: dict[str, str]
-    layout: StorageOptions
+    options: StorageOptions
     test_size: float
     overwrite: bool
     progress: Progress
     say: Callable[[str], None]
 
-    def made(self, budget: Budget, learner: Survey | Known, widened: str | None) -> Ingested:
-        """Make them; `widened` says why X is of another dtype than it would be."""
-        outputs, layout = self.outputs, self.layout
+    def run(self, budget: Budget, schema: Survey | Known, widened: str | None) -> Ingested:
+        """Run both passes; `widened` states why X is float64, if `dtype` was "auto"."""
+        outputs, options = self.outputs, self.options
         with ExitStack() as stack:
-            shape = IngestMemory.of(self.tables, learner, layout.chunk_rows, len(outputs))
-            strict = isinstance(learner, Survey) and learner.strict
+            memory = IngestMemory.of(self.tables, schema, options.chunk_rows, len(outputs))
+            strict = isinstance(schema, Survey) and schema.strict
             terms = budget.settle(
-                shape.terms,
-                "" if layout.chunk_rows is None else "use smaller chunks",
-                worst=shape.wider().terms if strict else None,
+                memory.terms,
+                "" if options.chunk_rows is None else "use smaller chunks",
+                worst=memory.widened().terms if strict else None,
             )
-            rows = shape.batch_rows(max(0, budget.left([])))
-            rooms = {term.name: term.bytes for term in terms}
-            spools = {
+            rows = memory.batch_rows(max(0, budget.left([])))
+            bytes_of = {term.name: term.bytes for term in terms}
+            shuffles = {
                 name: stack.enter_context(
                     ExternalShuffle(
-                        learner.encoder.dtype,
+                        schema.encoder.dtype,
                         os.path.dirname(path),
-                        room=rooms["scattering"] // len(outputs),
-                        seed=layout.random_state if layout.shuffled else None,
-                        expected_bytes=expected_bytes(self.tables, learner),
+                        memory_bytes=bytes_of["scattering"] // len(outputs),
+                        seed=options.random_state if options.shuffled else None,
+                        expected_bytes=expected_bytes(self.tables, schema),
                     )
                 )
                 for name, path in outputs.items()
             }
-            self._read(learner, spools, rooms["categories"], rows)
-            lost = tuple(losses(learner))
-            recipe = learner.recipe(spools["training"].blocks, rooms["medians"])
-            layout = layout.of(recipe)
-            known = CATEGORY_COPIES * learner.nbytes
+            self._read(schema, shuffles, bytes_of["categories"], rows)
+            lost = tuple(losses(schema))
+            recipe = schema.recipe(shuffles["training"].blocks, bytes_of["medians"])
+            options = options.with_chunk_rows(recipe)
+            known = CATEGORY_COPIES * schema.nbytes
             why = "their values, and names and statistics of columns, also as JSON"
-            writing = ingest_writing_term(layout.chunk_rows or 1, row_bytes(recipe), len(outputs))
-            found = {
-                "categories": Term("categories", known, why),
-                "writing": writing,
-            }
-            terms = [found.get(term.name, term) for term in terms]
+            writing = ingest_writing_term(options.chunk_rows or 1, row_bytes(recipe), len(outputs))
+            known_terms = {"categories": Term("categories", known, why), "writing": writing}
+            terms = [known_terms.get(term.name, term) for term in terms]
             budget.require(terms)
-            stores = self._written(learner, spools, recipe, layout)
-            told = notes(learner, recipe, self.roles, self.tables, widened)
+            stores = self._write_stores(schema, shuffles, recipe, options)
+            other_notes = notes(schema, recipe, self.roles, self.tables, widened)
             return Ingested(
                 stores["training"],
                 stores.get("testing"),
                 recipe,
                 budget.report(terms),
-                learner.encoder.dropped,
-                (*lost, *told),
+                schema.encoder.dropped,
+                (*lost, *other_notes),
                 lost,
             )
 
     def _read(
-        self, learner: Survey | Known, spools: Mapping[str, ExternalShuffle], room: int, rows: int
+        self,
+        schema: Survey | Known,
+        shuffles: Mapping[str, ExternalShuffle],
+        category_bytes: int,
+        rows: int,
     ) -> None:
-        """Bring the rows of all files to the disk, as records."""
-        read = read_pieces(self.tables, learner, self.test_size, self.layout.random_state, rows)
+        """Run the first pass: add the records of all files to the shuffles."""
+        read = read_pieces(self.tables, schema, self.test_size, self.options.random_state, rows)
         for piece, parts in read:
-            for name, spool in spools.items():
-                spool.add(parts[name])
-            require_few_categories(learner, room)
+            for name, shuffle in shuffles.items():
+                shuffle.add(parts[name])
+            require_few_categories(schema, category_bytes)
             self.progress("reading", piece.start + piece.batch.num_rows, piece.share)
-        for name, spool in spools.items():
-            if not spool.n_rows:
+        for name, shuffle in shuffles.items():
+            if not shuffle.n_rows:
                 raise InvalidTable(
-                    f"no row is left for {name}; use more rows, or another test_size, or another "
-                    "way with missing values"
+                    f"no row is left for {name}; use more rows, another test_size, or another "
+                    "treatment of missing values"
                 )
 
-    def _written(
+    def _write_stores(
         self,
-        learner: Survey | Known,
-        spools: Mapping[str, ExternalShuffle],
+        schema: Survey | Known,
+        shuffles: Mapping[str, ExternalShuffle],
         recipe: Recipe,
-        layout: StorageOptions,
+        options: StorageOptions,
     ) -> dict[str, Store]:
-        """Make stores of records."""
-        n_rows, path = sum(spool.n_rows for spool in spools.values()), self.outputs["training"]
+        """Run the second pass: write the stores from the records."""
+        n_rows = sum(shuffle.n_rows for shuffle in shuffles.values())
+        path = self.outputs["training"]
         self.say(size_of(recipe, n_rows, free_disk(path)))
-        first = first_chunk(spools["training"], recipe, learner, layout)
-        chosen = layout.codec != "auto"
-        layout, share = layout.packing(first)
+        first = first_chunk(shuffles["training"], recipe, schema, options)
+        chosen = options.codec != "auto"
+        options, share = options.with_codec(first)
         require_disk(path, recipe, n_rows, share=share, chosen=chosen)
         del first
         pairs = self._pairs()
@@ -302,11 +309,11 @@ class _Job:
         with ExitStack() as stack:
             writers = {
                 name: stack.enter_context(
-                    writer_of(
+                    ingest_writer(
                         path,
                         recipe,
-                        learner,
-                        layout,
+                        schema,
+                        options,
                         overwrite=self.overwrite,
                         pair=pairs.get(name),
                     )
@@ -314,11 +321,11 @@ class _Job:
                 for name, path in self.outputs.items()
             }
             for name, writer in writers.items():
-                with closing(expanded(spools[name], recipe, learner, layout)) as rows:
+                with closing(feature_rows(shuffles[name], recipe, schema, options)) as rows:
                     for row in rows:
                         writer.write(**row)
                         add_rows(len(row["X"]))
-            # Both or none, and the test rows first: where the training rows lie, all is there.
+            # Both or none: the test store comes first, so a training store implies a test store.
             names = list(reversed(self.outputs))
             for name in names:
                 writers[name].finalize()
@@ -326,7 +333,7 @@ class _Job:
             return {name: open_store(self.outputs[name]) for name in names}
 
     def _pairs(self) -> dict[str, StorePair]:
-        """Return what each of two stores says of the other; nothing where there is one."""
+        """Return the pair of each of two stores; empty for one store."""
         id_, names = new_pair_id(), {name: os.path.basename(p) for name, p in self.outputs.items()}
         others = {"training": "testing", "testing": "training"}
         return {name: StorePair(id_, names[others[name]]) for name in names if len(names) > 1}

@@ -1,4 +1,4 @@
-"""What ingest holds in memory and takes on disk, and what it refuses for it."""
+"""What ingest refuses: too many categories for the memory, and too large a store for the disk."""
 
 import errno
 import os
@@ -12,23 +12,29 @@ from ooc_train.tables.recipe import Recipe
 from ooc_train.tables.schema_inference import Known, Survey
 
 _SHOWN = 3
-"""Columns with many values that are named."""
+"""Columns with many values that a message names."""
 
 
-def require_few_categories(learner: Survey | Known, most: int) -> None:
-    """Refuse more categories than there is room for, before they take the machine's memory.
+def require_few_categories(schema: Survey | Known, most: int) -> None:
+    """Refuse more categories than memory allows, before they take it.
 
     Parameters
     ----------
-    learner : Survey or Known
+    schema : Survey or Known
+        The schema so far.
     most : int
-        Bytes that their values and what is made of them may take.
+        Bytes that category values, and what is made of them, may take.
+
+    Raises
+    ------
+    CeilingExceeded
+        The message names the column with the most values.
     """
-    if CATEGORY_COPIES * learner.nbytes > most:
-        encoder = learner.encoder
+    if CATEGORY_COPIES * schema.nbytes > most:
+        encoder = schema.encoder
         found = {name: (len(values), "column") for name, values in encoder.vocabularies.items()}
-        if encoder.labels is not None and learner.draft.target is not None:
-            found[learner.draft.target.name] = len(encoder.labels), "target"
+        if encoder.labels is not None and schema.draft.target is not None:
+            found[schema.draft.target.name] = len(encoder.labels), "target"
         widest = max(found, key=lambda name: found[name])
         count, what = found[widest]
         way = f"leave it out (--drop {as_option([widest])})"
@@ -36,39 +42,41 @@ def require_few_categories(learner: Survey | Known, most: int) -> None:
             way = "choose another --target"
         raise CeilingExceeded(
             f"the values of categories, and what is made of them, take "
-            f"{approximate_bytes(CATEGORY_COPIES * learner.nbytes)} so far, and there is room for "
-            f"{approximate_bytes(most)}: the {what} {widest!r} has {count:,} of them; "
-            f"{way}, or raise the memory ceiling"
+            f"{approximate_bytes(CATEGORY_COPIES * schema.nbytes)} so far, and at most "
+            f"{approximate_bytes(most)} are available: the {what} {widest!r} has {count:,} of them"
+            f"; {way}, or raise the memory ceiling"
         )
 
 
 def free_disk(path: str) -> int:
-    """Bytes that are free where a store will lie."""
+    """Return the free bytes of the disk on which a store will be written."""
     return shutil.disk_usage(os.path.dirname(path)).free
 
 
 def require_disk(path: str, recipe: Recipe, n_rows: int, *, share: float, chosen: bool) -> None:
-    """Refuse what can't fit on the disk.
+    """Refuse a store that doesn't fit on the disk.
 
     Parameters
     ----------
     path : str
-        Where the store will lie.
+        Path of the store.
     recipe : Recipe
+        How raw columns become features.
     n_rows : int
+        Rows of all stores.
     share : float
-        What packing leaves of the bytes of the first chunk.
+        Fraction of the bytes that compression leaves of the first chunk.
     chosen : bool
-        Whether the user chose how chunks are packed, and so may count on that.
+        Whether the user chose the codec, and so relies on compression.
 
     Raises
     ------
     OSError
-        With the figures, and the columns that take the most.
+        The message states the figures, and the columns that take the most.
     """
     free, decoded = free_disk(path), n_rows * row_bytes(recipe)
-    packed = int(decoded * share)
-    if (packed if chosen else decoded) <= free:
+    compressed = int(decoded * share)
+    if (compressed if chosen else decoded) <= free:
         return
     wide = sorted(
         (column for column in recipe.columns if column.kind == "category"),
@@ -80,9 +88,11 @@ def require_disk(path: str, recipe: Recipe, n_rows: int, *, share: float, chosen
         flag = as_option([column.name for column in wide])
         ways.insert(0, f"leave out columns with many values ({shown} of them: --drop {flag})")
         ways.insert(1, "take rare values as one (--min-count 50 --unseen other)")
-    if packed <= free:
-        ways.append(f"count on packing, which may leave {approximate_bytes(packed)} (--codec lz4)")
-    size = approximate_bytes(packed if chosen else decoded)
+    if compressed <= free:
+        ways.append(
+            f"rely on compression, which may leave {approximate_bytes(compressed)} (--codec lz4)"
+        )
+    size = approximate_bytes(compressed if chosen else decoded)
     raise OSError(
         errno.ENOSPC,
         f"the store takes {size} ({n_rows:,} rows x {recipe.n_features:,} columns of "

@@ -1,4 +1,4 @@
-"""What a reader ought to know of a store that ingest makes, or would make."""
+"""Notes for the user on the store that ingest makes, or would make."""
 
 from collections.abc import Iterator
 
@@ -12,73 +12,74 @@ from ooc_train.tables.schema_inference import MOST_CLASSES, Known, Survey
 
 
 def size_of(recipe: Recipe, n_rows: int, free: int) -> str:
-    """Say how large a store will be, and how much of the disk is free."""
+    """Return a line on the size of the store and the free disk space."""
     size = approximate_bytes(n_rows * row_bytes(recipe))
     raw = len(recipe.columns)
     classes = ""
     if recipe.classes is not None and len(recipe.classes) > MOST_CLASSES:
         classes = f", with {len(recipe.classes):,} classes"
     return (
-        f"{n_rows:,} rows x {recipe.n_features:,} columns of {recipe.dtype} ({size} before packing)"
-        f", made of {raw:,} raw {'column' if raw == 1 else 'columns'}{classes}; the disk has "
-        f"{approximate_bytes(free)} left"
+        f"{n_rows:,} rows x {recipe.n_features:,} columns of {recipe.dtype} ({size} before "
+        f"compression), made of {raw:,} raw {'column' if raw == 1 else 'columns'}{classes}; "
+        f"the disk has {approximate_bytes(free)} left"
     )
 
 
 def notes(
-    learner: Survey | Known, recipe: Recipe, roles: Roles, tables: Tables, widened: str | None
+    schema: Survey | Known, recipe: Recipe, roles: Roles, tables: Tables, widened: str | None
 ) -> Iterator[str]:
-    """Give what a reader ought to know, but for what numbers lose.
+    """Yield notes for the user, without those of `losses`.
 
     Parameters
     ----------
-    learner : Survey or Known
-        When all rows were read.
+    schema : Survey or Known
+        The schema after all rows were read.
     recipe : Recipe
+        How raw columns become features.
     roles : Roles
+        What the columns are for.
     tables : Tables
+        The raw files.
     widened : str or None
-        Why X is of float64, if the user didn't ask for it.
+        Why X is float64, unless the user asked for it.
     """
     if widened is not None:
-        yield f"X is of float64: {widened} (--dtype float32 rounds it)"
-    if isinstance(learner, Survey):
+        yield f"X is float64: {widened} (--dtype float32 rounds it)"
+    if isinstance(schema, Survey):
         for name, why in roles.indexes(tables).items():
             yield f"left out: {name!r}, {why} (--features takes it)"
     if recipe.classes is not None and len(recipe.classes) > MOST_CLASSES:
         yield (
-            f"the target has {len(recipe.classes):,} classes, each of which a model has parameters "
-            "for, as many as columns"
+            f"the target has {len(recipe.classes):,} classes; a model has as many parameters for "
+            "each class as columns"
         )
-    if constant := learner.constant(recipe):
+    if constant := schema.constant(recipe):
         yield (
-            f"the same in every training row: {', '.join(constant)}; such columns teach nothing "
-            f"(--drop {as_option(constant)})"
+            f"the same in every training row: {', '.join(constant)}; such columns carry no "
+            f"information (--drop {as_option(constant)})"
         )
-    if learner.encoder.dropped:
+    if schema.encoder.dropped:
         rows = (
-            "1 row was"
-            if learner.encoder.dropped == 1
-            else f"{learner.encoder.dropped:,} rows were"
+            "1 row was" if schema.encoder.dropped == 1 else f"{schema.encoder.dropped:,} rows were"
         )
-        yield f"{rows} left out, for what they lack"
+        yield f"{rows} left out because of missing values"
 
 
-def losses(learner: Survey | Known) -> Iterator[str]:
-    """Say what numbers lose in a dtype that the user, or a recipe, chose.
+def losses(schema: Survey | Known) -> Iterator[str]:
+    """Yield what numbers lose in a type that the user or a recipe chose.
 
     Raises
     ------
     Rounded
-        If the dtype is the learner's to choose.
+        If the schema may choose a wider type instead.
     """
-    dtype = learner.draft.dtype
+    dtype = schema.draft.dtype
     way = "--dtype float64 keeps them apart"
-    if isinstance(learner, Known):
-        way = "the recipe has it so; one that is learned with --dtype float64 keeps them apart"
+    if isinstance(schema, Known):
+        way = "the recipe says so; a recipe learned with --dtype float64 keeps them apart"
     if dtype == "float64":
         way = "leave the column out, or take its values as categories"
-    for loss in learner.losses():
+    for loss in schema.losses():
         yield f"{loss}: numbers that differ may become the same ({way})"
-    for loss in learner.encoder.outcomes.losses():
+    for loss in schema.encoder.outcomes.losses():
         yield f"{loss}: numbers that differ may become the same"

@@ -1,4 +1,4 @@
-"""Preview of ingest."""
+"""`preview`: what `ingest` would make, without writing a store."""
 
 import operator
 from collections.abc import Sequence
@@ -9,7 +9,12 @@ from ooc_train.store.jobs.ingest_memory import (
     row_bytes,
 )
 from ooc_train.store.jobs.ingest_notes import losses, notes
-from ooc_train.store.jobs.ingest_reading import PathLike, make_learner, read_pieces, with_widening
+from ooc_train.store.jobs.ingest_reading import (
+    PathLike,
+    make_schema,
+    read_pieces,
+    read_with_widening,
+)
 from ooc_train.store.jobs.train_test_split import require_test_size
 from ooc_train.tables.batches import open_tables
 from ooc_train.tables.recipe import Recipe
@@ -24,14 +29,15 @@ class Preview:
     Parameters
     ----------
     recipe : Recipe
+        How raw columns become features, without medians.
     columns : tuple of ColumnSummary
-        What becomes of each raw column.
+        What each raw column becomes.
     n_rows, n_test : int
-        Rows for training and for testing.
+        Training rows and test rows.
     row_bytes : int
-        Of a row of X.
+        Bytes of a row of X.
     notes : tuple of str
-        As of `Ingested`.
+        As in `Ingested`.
     """
 
     recipe: Recipe
@@ -52,34 +58,35 @@ def preview(
     encoding: str = "utf8",
     progress: Progress = no_progress,
 ) -> Preview:
-    """Read raw files as `ingest` would, and say what would become of each column.
+    """Read raw files as `ingest` does, and return what each column would become.
 
-    Medians are left open, since they take the rows themselves.
+    Medians stay unknown, because they need the records on disk.
 
     Parameters
     ----------
     paths, test_size, random_state, delimiter, encoding, progress
-        As of `ingest`.
+        As in `ingest`.
     roles : Roles
+        What the columns are for.
 
     Raises
     ------
     TableNotFound, InvalidTable, ValueError
-        As `ingest` does.
+        As in `ingest`.
     """
     require_test_size(test_size)
     tables = open_tables(paths, delimiter=delimiter, encoding=encoding)
 
-    def looked(learner: Survey | Known, widened: str | None) -> Preview:
+    def run(schema: Survey | Known, reason: str | None) -> Preview:
         n_rows, n_test = 0, 0
-        for piece, parts in read_pieces(tables, learner, test_size, operator.index(random_state)):
+        for piece, parts in read_pieces(tables, schema, test_size, operator.index(random_state)):
             n_rows += len(parts["training"])
             n_test += len(parts["testing"])
             progress("reading", piece.start + piece.batch.num_rows, piece.share)
-        lost = tuple(losses(learner))
-        recipe = learner.recipe(None)
-        columns = tuple(learner.summaries(recipe)) if isinstance(learner, Survey) else ()
-        told = (*lost, *notes(learner, recipe, roles, tables, widened))
-        return Preview(recipe, columns, n_rows, n_test, row_bytes(recipe), told)
+        lost = tuple(losses(schema))
+        recipe = schema.recipe(None)
+        columns = tuple(schema.summaries(recipe)) if isinstance(schema, Survey) else ()
+        all_notes = (*lost, *notes(schema, recipe, roles, tables, reason))
+        return Preview(recipe, columns, n_rows, n_test, row_bytes(recipe), all_notes)
 
-    return with_widening(lambda dtype: make_learner(roles, None, tables, dtype), looked)
+    return read_with_widening(lambda dtype: make_schema(roles, None, tables, dtype), run)

@@ -1,4 +1,4 @@
-"""The first pass of ingest."""
+"""The first pass of ingest: raw files become records, and the schema is learned."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -28,28 +28,36 @@ _RECIPE = FileKind(
 )
 
 
-def with_widening(
-    learner: Callable[[str | None], Survey | Known],
+def read_with_widening(
+    make: Callable[[str | None], Survey | Known],
     run: Callable[[Survey | Known, str | None], _T],
 ) -> _T:
-    """Read raw files, and once more for float64 where float32 turns out too narrow."""
+    """Run an ingest, and once more with float64 if float32 makes different numbers equal.
+
+    Parameters
+    ----------
+    make : callable
+        Returns a schema, given the type of X or None for the default.
+    run : callable
+        Runs the ingest, given a schema and the reason for float64 (None in the first run).
+    """
     try:
-        return run(learner(None), None)
+        return run(make(None), None)
     except Rounded as error:
-        # What the first run held is free when this clause is left.
-        widened = str(error)
-    return run(learner("float64"), widened)
+        # Leaving this clause frees the memory of the first run.
+        reason = str(error)
+    return run(make("float64"), reason)
 
 
 def recipe_of(source: Recipe | Store | PathLike) -> Recipe:
-    """Give a recipe: itself, or that of a store, or that at the path of a store or a run.
+    """Return a recipe: itself, that of a store, or that at the path of a store or a run.
 
     Raises
     ------
     StoreNotFound
-        If nothing lies there.
+        If there is nothing at the path.
     InvalidTable
-        If it has no recipe.
+        If it has no recipe, or a malformed one.
     """
     if isinstance(source, Recipe):
         return source
@@ -59,7 +67,7 @@ def recipe_of(source: Recipe | Store | PathLike) -> Recipe:
     if store.recipe is None:
         raise InvalidTable(
             f"{store.path} has no recipe: it wasn't made of raw files; ingest them, and train on "
-            "what that makes"
+            "the new store"
         )
     return _recipe_from(store.recipe, store.path)
 
@@ -71,10 +79,22 @@ def _recipe_from(values: Mapping[str, Any], path: str) -> Recipe:
         raise InvalidTable(f"{path}: {error}; ingest the raw files again") from None
 
 
-def make_learner(
+def make_schema(
     roles: Roles, like: Recipe | Store | PathLike | None, tables: Tables, dtype: str | None
 ) -> Survey | Known:
-    """Give what learns of rows; a dtype takes the place of one that is auto."""
+    """Return a schema that is inferred from the rows, or the fixed one of a recipe.
+
+    Parameters
+    ----------
+    roles : Roles
+        What the user's columns are for.
+    like : Recipe, Store, path or None
+        Source of a fixed schema.
+    tables : Tables
+        The raw files.
+    dtype : str or None
+        Type of X, where `roles` leaves it open.
+    """
     if like is None:
         return Survey(
             roles.draft(tables, dtype),
@@ -91,18 +111,33 @@ def make_learner(
 
 
 def read_pieces(
-    tables: Tables, learner: Survey | Known, share: float, seed: int, rows: int | None = None
+    tables: Tables, schema: Survey | Known, share: float, seed: int, rows: int | None = None
 ) -> Iterator[tuple[Piece, dict[str, Records]]]:
-    """Read raw files piece by piece, as records for training, which are learned, and for testing.
+    """Yield pieces of raw files with their records for training and for testing.
 
-    Reading runs ahead of the rest.
+    The schema learns from the training records.
+
+    A thread prefetches the next piece.
+
+    Parameters
+    ----------
+    tables : Tables
+        The raw files.
+    schema : Survey or Known
+        Encodes rows as records, and learns from the training records.
+    share : float
+        Share of the test rows.
+    seed : int
+        Seed of the test rows.
+    rows : int, optional
+        Rows of a piece.
     """
-    with closing(prefetched(tables.pieces(learner.encoder.types, rows))) as pieces:
+    with closing(prefetched(tables.pieces(schema.encoder.types, rows))) as pieces:
         for piece in pieces:
-            records = learner.encoder.encode(piece)
+            records = schema.encoder.encode(piece)
             testing = rows_for_testing(records["row"], share, seed)
             parts = {"training": records, "testing": records[:0]}
             if testing.any():
                 parts = {"training": records[~testing], "testing": records[testing]}
-            learner.add(parts["training"])
+            schema.add(parts["training"])
             yield piece, parts

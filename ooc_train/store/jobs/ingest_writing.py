@@ -1,4 +1,4 @@
-"""The second pass of ingest: records from the disk become rows of stores, by a recipe."""
+"""The second pass of ingest: records from the external shuffle become rows of stores."""
 
 from collections.abc import Generator, Iterator
 from contextlib import closing
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ooc_train.core.prefetch import prefetched
 from ooc_train.store.dataset import Scalar
+from ooc_train.store.format.arrays import CODECS, CodecName
 from ooc_train.store.format.chunk_sizes import default_chunk_rows
 from ooc_train.store.format.pairs import StorePair
 from ooc_train.store.jobs.external_shuffle import ExternalShuffle
@@ -23,7 +24,24 @@ CodecOption = Literal["auto", "none", "lz4", "zstd"]
 
 @dataclass(frozen=True)
 class StorageOptions:
-    """How stores are laid out, as far as that is settled."""
+    """How ingest stores its rows, as far as decided.
+
+    Parameters
+    ----------
+    random_state : int
+        Seed of the shuffle and of the test rows, at least 0.
+    shuffled : bool
+        Whether rows are shuffled.
+    chunk_rows, shard_rows : int or None
+        Rows of a chunk and of a shard; None for the default.
+    codec : {"auto", "none", "lz4", "zstd"}
+        Codec of the chunks.
+
+    Raises
+    ------
+    ValueError
+        If a setting is wrong.
+    """
 
     random_state: int
     shuffled: bool
@@ -39,41 +57,43 @@ class StorageOptions:
         if self.chunk_rows is not None and self.chunk_rows < 1:
             raise ValueError(f"chunk_rows={self.chunk_rows} should be at least 1")
 
-    def of(self, recipe: Recipe) -> "StorageOptions":
-        """Settle the rows of a chunk."""
+    def with_chunk_rows(self, recipe: Recipe) -> "StorageOptions":
+        """Return options with the default rows of a chunk, if none were set."""
         rows = self.chunk_rows or default_chunk_rows(recipe.n_features, recipe.dtype)
         return replace(self, chunk_rows=rows)
 
-    def packing(self, X: NDArray[np.floating]) -> tuple["StorageOptions", float]:
-        """Settle the codec by a sample, and give the share that it leaves of the bytes of X."""
-        settled = self
-        if self.codec == "auto":
-            settled = replace(self, codec="lz4" if compresses_well(X) else "none")
-        codecs: dict[CodecOption, Literal["blosc", "zstd"]] = {"lz4": "blosc", "zstd": "zstd"}
-        return settled, compressed_fraction(X, codecs.get(settled.codec))
+    def with_codec(self, X: NDArray[np.floating]) -> tuple["StorageOptions", float]:
+        """Return options with a codec chosen by a sample, and the fraction of bytes it leaves."""
+        codec: CodecName
+        codec = self.codec if self.codec != "auto" else "lz4" if compresses_well(X) else "none"
+        return replace(self, codec=codec), compressed_fraction(X, CODECS[codec])
 
 
-def expanded(
-    spool: ExternalShuffle, recipe: Recipe, learner: Survey | Known, layout: StorageOptions
+def feature_rows(
+    shuffle: ExternalShuffle, recipe: Recipe, schema: Survey | Known, options: StorageOptions
 ) -> Generator[dict[str, NDArray[Any]], None, None]:
-    """Give what a `StoreWriter` takes of the rows of a spool, a chunk's rows at most at a time.
+    """Yield arguments of `StoreWriter.write` from records, at most a chunk's rows at a time.
 
-    Making the next runs ahead of writing.
+    A thread prefetches the next rows.
     """
-    recode, step = learner.recoder(recipe), layout.chunk_rows or 1
-    fields = set(spool.dtype.names or ())
-    given = {"y": "y", "sample_weight": "weight", "row_id": "id" if "id" in fields else "row"}
+    remap, step = schema.recoder(recipe), options.chunk_rows or 1
+    fields = set(shuffle.dtype.names or ())
+    fields_by_role = {
+        "y": "y",
+        "sample_weight": "weight",
+        "row_id": "id" if "id" in fields else "row",
+    }
 
     def rows() -> Iterator[dict[str, NDArray[Any]]]:
-        with closing(spool.blocks()) as blocks:
+        with closing(shuffle.blocks()) as blocks:
             for block in blocks:
                 for start in range(0, len(block), step):
                     records = block[start : start + step]
-                    recode(records)
-                    # The block is overwritten by the next one, while these are still written.
+                    remap(records)
+                    # Outcomes are copied: the next block overwrites this one during writing.
                     outcomes = {
                         role: records[field].copy()
-                        for role, field in given.items()
+                        for role, field in fields_by_role.items()
                         if field in fields
                     }
                     yield {"X": recipe.expand(records), **outcomes}
@@ -82,44 +102,44 @@ def expanded(
 
 
 def first_chunk(
-    spool: ExternalShuffle, recipe: Recipe, learner: Survey | Known, layout: StorageOptions
+    shuffle: ExternalShuffle, recipe: Recipe, schema: Survey | Known, options: StorageOptions
 ) -> NDArray[np.floating]:
-    """Give the first chunk of X: the same, however much the spool hands out at a time."""
+    """Return the first chunk of X, which doesn't depend on the size of blocks."""
     parts: list[NDArray[np.floating]] = []
-    missing = layout.chunk_rows or 1
-    with closing(expanded(spool, recipe, learner, layout)) as rows:
+    missing = options.chunk_rows or 1
+    with closing(feature_rows(shuffle, recipe, schema, options)) as rows:
         while missing and (part := next(rows, None)) is not None:
             parts.append(part["X"][:missing])
             missing -= len(parts[-1])
     return np.concatenate(parts)
 
 
-def writer_of(
+def ingest_writer(
     path: str,
     recipe: Recipe,
-    learner: Survey | Known,
-    layout: StorageOptions,
+    schema: Survey | Known,
+    options: StorageOptions,
     *,
     overwrite: bool,
     pair: StorePair | None,
 ) -> StoreWriter:
-    """Give what writes a store of the rows of a recipe."""
-    fields = learner.encoder.dtype.names or ()
+    """Return a writer for the rows that a recipe makes."""
+    fields = schema.encoder.dtype.names or ()
     has_y = "y" in fields
     classes: tuple[Scalar, ...] | None = recipe.classes if has_y else None
     return StoreWriter(
         path,
         n_features=recipe.n_features,
         dtype=recipe.dtype,
-        y_dtype=learner.y_dtype if has_y and classes is None else None,
+        y_dtype=schema.y_dtype if has_y and classes is None else None,
         feature_names=recipe.feature_names,
         classes=classes,
-        chunk_rows=layout.chunk_rows,
-        shard_rows=layout.shard_rows,
-        codec="none" if layout.codec == "auto" else layout.codec,
+        chunk_rows=options.chunk_rows,
+        shard_rows=options.shard_rows,
+        codec="none" if options.codec == "auto" else options.codec,
         sample_weight="weight" in fields,
         row_id=True,
-        shuffled=layout.random_state if layout.shuffled else None,
+        shuffled=options.random_state if options.shuffled else None,
         recipe=recipe.to_json(),
         overwrite=overwrite,
         pair=pair,

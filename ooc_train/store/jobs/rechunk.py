@@ -1,7 +1,7 @@
-"""A store's rows in their order, in chunks of another size, codec or type, under a memory ceiling.
+"""`rechunk_store`: a store's rows in their order, in chunks of another size, codec or type.
 
-What makes any store that can be read one of ours: checksummed chunks of about 0.8 MiB, which fit a
-core's cache and any ceiling, in shards of about 64 MiB. Reading runs ahead of writing, in a thread.
+The job turns any readable store into one of our format: checksummed chunks of about 0.8 MiB, which
+fit a core's cache and any ceiling, in shards of about 64 MiB. A thread reads ahead of writing.
 """
 
 import operator
@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
-from typing import Any, cast, get_args
+from typing import Any, cast
 
 import numpy as np
 
@@ -22,14 +22,14 @@ from ooc_train.memory.budget import Budget
 from ooc_train.memory.ceiling import Ceiling, Term
 from ooc_train.memory.measured import MemoryReport
 from ooc_train.store.dataset import Store
+from ooc_train.store.format.arrays import CODECS, CodecName
 from ooc_train.store.format.chunk_sizes import default_chunk_rows
 from ooc_train.store.jobs.rewriting import (
-    CodecName,
     kept_codec,
     known_statistics,
     require_elsewhere,
     rounding_term,
-    writer_of,
+    writer_like,
     writing_term,
 )
 from ooc_train.store.jobs.store_records import arrays_of, read_records, reading_term, record_dtype
@@ -55,60 +55,61 @@ def rechunk_store(
 ) -> tuple[Store, MemoryReport]:
     """Write the rows of a store, in their order, in chunks of another size, codec or type.
 
-    Types, names, classes, weights, ids, recipe and attributes stay; so does the seed of a store
-    that was shuffled, for rows in random order are in random order however they are cut. Statistics
-    of the columns are carried over where X keeps its type, and added up anew otherwise. A store of
-    another writer becomes one of ours.
+    Types, names, classes, weights, ids, recipe, attributes and the seed of a shuffle are kept.
+    Statistics of the columns are kept if X keeps its type, and computed again otherwise. A store of
+    another writer becomes one of our format.
 
-    Chunks that are compressed have to be decoded whole, so that they need the room of a chunk and
-    its code; raw ones are read in parts.
+    Compressed chunks are decoded whole, so the job holds a chunk and its encoded bytes. Raw chunks
+    are read in parts.
 
     Parameters
     ----------
     store : Store, str or os.PathLike
-        What to rewrite; a path is opened by `open_store`.
+        The source; a path is opened by `open_store`.
     out : str or os.PathLike
-        Where the store will lie: another place than the source.
+        Path of the new store, different from the source.
     chunk_rows : int, optional
         Rows of a chunk, by default about 0.8 MiB of X.
     codec : {"none", "lz4", "zstd"}, optional
-        Of the chunks. By default that of a store of ours; else lz4 where the first rows shrink by
-        1.3 or more, and none where they don't.
+        Codec of the chunks. By default that of a store of our format; else lz4 if it shrinks the
+        first rows by a factor of 1.3, and none otherwise.
     dtype : dtype, optional
-        Of X, by default the source's. Numbers are rounded to a type of fractions, and it is told
-        where that makes numbers the same that differ; one that is beyond it, or that a type of
-        whole numbers can't hold, is an error.
+        Type of X, by default the source's. Numbers are rounded to a floating type, and `warn` is
+        called if different numbers become equal. A number too large for a floating type, or not a
+        value of an integer type, is an error.
     memory_ceiling : str, int or Ceiling, optional
-        Bytes, or text such as "1GiB"; by default half of what is available.
+        Bytes, or text such as "1GiB"; by default half of the available memory.
     overwrite : bool
-        Whether a store that lies there is replaced, once this one is whole.
+        Whether an existing store at `out` is replaced, once the new one is complete.
     progress : callable
         Called with the stage ("writing"), its rows so far, and its share from 0 to 1.
     warn : callable
-        Called with what numbers lose in `dtype`.
+        Called with each loss by rounding to `dtype`.
 
     Returns
     -------
-    Store, MemoryReport
-        The store, opened, and what the job held.
+    Store
+        The new store, opened.
+    MemoryReport
+        What the job held.
 
     Raises
     ------
     ValueError
-        If a setting is wrong, or `out` is the source or a directory around it; or X has a value
-        that the dtype can't hold.
+        If a setting is wrong, `out` is the source or a folder around it, or X has a value that the
+        dtype can't hold.
     OutputExists
-        If something lies at `out`; before anything is read.
+        If something exists at `out`; before anything is read.
     CeilingExceeded
         If the ceiling is too small; before anything is read.
     CorruptChunk, NonFiniteData
-        If the source is damaged, or holds NaN or infinity, or a number too large for the dtype.
+        If the source is damaged, or holds NaN, infinity, or a number too large for the dtype.
     OSError
-        If the disk is full or can't be written; what was at `out` stays.
+        If the disk is full or not writable; what was at `out` stays.
     """
     source = store if isinstance(store, Store) else open_store(store)
     require_elsewhere(source, out)
-    written = _number(source.dtype if dtype is None else dtype)
+    written = _number_type(source.dtype if dtype is None else dtype)
     rows = default_chunk_rows(source.n_features, written)
     if chunk_rows is not None:
         rows = operator.index(chunk_rows)
@@ -116,8 +117,8 @@ def rechunk_store(
         raise ValueError(f"chunk_rows={chunk_rows!r} should be at least 1")
     if codec is None:
         codec = kept_codec(source)
-    if codec not in (None, *get_args(CodecName)):
-        raise ValueError(f"codec={codec!r} is none of {', '.join(get_args(CodecName))}")
+    if codec not in (None, *CODECS):
+        raise ValueError(f"codec={codec!r} is none of {', '.join(CODECS)}")
     require_output(out, STORE, overwrite=overwrite)
     source = with_classes_within(
         source, memory_ceiling, lambda coded: partial(_terms, coded, rows, codec, written)
@@ -125,16 +126,16 @@ def rechunk_store(
     record = record_dtype(source)
     rounding = None
     if _rounds(source, written):
-        rounding = Rounding(source.n_features, lambda i: _called(source, i), written)
+        rounding = Rounding(source.n_features, lambda i: _column_name(source, i), written)
     with Budget(memory_ceiling) as budget:
         terms = budget.settle(
             partial(_terms, source, rows, codec, written),
             "use smaller chunks" if chunk_rows is not None else "",
         )
         if codec is None:
-            codec = _worth(source, record, written)
+            codec = _codec_of_sample(source, record, written)
         with (
-            writer_of(
+            writer_like(
                 source,
                 out,
                 chunk_rows=rows,
@@ -153,17 +154,17 @@ def rechunk_store(
                     rounding.look(records["X"])
                 writer.write(**{role: records[role] for role in roles})
                 add_rows(len(records))
-            made = writer.commit()
+            result = writer.commit()
         for loss in rounding.losses() if rounding is not None else ():
             warn(f"{loss}: numbers that differ may become the same")
-        return made, budget.report(terms)
+        return result, budget.report(terms)
 
 
 def _terms(
-    source: Store, rows: int, codec: CodecName | None, written: np.dtype[Any], room: int
+    source: Store, rows: int, codec: CodecName | None, written: np.dtype[Any], available: int
 ) -> list[Term]:
-    """List what the job holds, however much room there is."""
-    del room
+    """List the memory terms of the job, which don't depend on the available memory."""
+    del available
     record = record_dtype(source)
     as_written = record.itemsize + source.n_features * (written.itemsize - source.dtype.itemsize)
     terms = [
@@ -172,7 +173,7 @@ def _terms(
             as_written,
             source.n_features,
             rows,
-            packed=codec != "none",
+            compressed=codec != "none",
             counted=known_statistics(source, written) is None,
         ),
     ]
@@ -182,16 +183,24 @@ def _terms(
 
 
 def _rounds(source: Store, written: np.dtype[Any]) -> bool:
-    """Say whether numbers are rounded to a type of fractions."""
+    """Return whether numbers are rounded to a floating type."""
     return written.kind == "f" and narrows(source.dtype, written)
 
 
-def _called(source: Store, column: int) -> str:
+def _column_name(source: Store, column: int) -> str:
+    """Return the name of a column, or its number if columns have no names."""
     names = source.feature_names
     return f"column {column if names is None else repr(names[column])}"
 
 
-def _number(dtype: np.dtype[Any] | str) -> np.dtype[Any]:
+def _number_type(dtype: np.dtype[Any] | str) -> np.dtype[Any]:
+    """Return a type of numbers, little-endian.
+
+    Raises
+    ------
+    ValueError
+        If it is no type of numbers of at most 8 bytes.
+    """
     try:
         found = np.dtype(dtype)
     except TypeError:
@@ -201,7 +210,7 @@ def _number(dtype: np.dtype[Any] | str) -> np.dtype[Any]:
     return found.newbyteorder("<")
 
 
-def _worth(source: Store, record: np.dtype[Any], dtype: np.dtype[Any]) -> CodecName:
+def _codec_of_sample(source: Store, record: np.dtype[Any], dtype: np.dtype[Any]) -> CodecName:
     """Choose the codec by the first rows."""
     with closing(cast("Any", read_records(source, record))) as blocks:
         sample = next(blocks)["X"]

@@ -1,44 +1,33 @@
-"""A store written anew: its rows as records, and a writer that keeps what is known of them.
-
-What shuffling and rechunking have in common. Rows are read in pieces, into the fields of records;
-of chunks that have to be decoded whole one an array is held meanwhile, of others no more than the
-piece.
-"""
+"""What shuffling and rechunking share: memory terms, and a writer that keeps a store's records."""
 
 import os
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from ooc_train.core.places import local_path
 from ooc_train.memory.ceiling import Term
 from ooc_train.store.dataset import Store
+from ooc_train.store.format.arrays import CODECS, CodecName
 from ooc_train.store.format.chunk_sizes import default_shard_rows
 from ooc_train.store.jobs.store_records import PIECE_BYTES, arrays_of
 from ooc_train.store.writing.writer import StoreWriter
 
-CodecName = Literal["none", "lz4", "zstd"]
-"""How chunks are written, as users say it."""
-
-
-_PACKINGS: dict[str | None, CodecName] = {"raw": "none", "blosc": "lz4", "zstd": "zstd"}
-"""By the codec of an array that is read directly."""
-
 _FEATURE_BYTES = 448
-"""Of a column while a store is committed and opened: its statistics, as numbers and as JSON
+"""Bytes of a column during commit and opening: its statistics as numbers and as JSON
 (measured: 320 with 1,000,000 columns without names)."""
 
 _ROUNDING_BYTES, _ROUNDING_COPIES = 96, 6
-"""Of a column whose numbers are rounded; of a piece of rows, in float64 and as masks."""
+"""Bytes of a column that is rounded, and copies of a piece of rows, as float64 and as masks."""
 
 
 def require_elsewhere(source: Store, out: str | os.PathLike[str]) -> None:
-    """Refuse to replace what is read: of a store, `out` gets no more than what was opened.
+    """Raise if writing to `out` would replace the store that is read.
 
     Raises
     ------
     ValueError
-        If `out` is the source or a directory around it.
+        If `out` is the source or a folder around it.
     """
     written = os.path.realpath(local_path(out))
     arrays = [layout.path for layout in arrays_of(source).values()]
@@ -53,36 +42,36 @@ def require_elsewhere(source: Store, out: str | os.PathLike[str]) -> None:
 
 
 def rounding_term(source: Store) -> Term:
-    """Say what a `Rounding` of the columns of X holds, and takes for a piece of rows."""
+    """Return the memory term of `Rounding`: ranges of columns, and copies of a piece of rows."""
     piece = max(PIECE_BYTES, source.n_features * source.dtype.itemsize)
     size = _ROUNDING_COPIES * piece + _ROUNDING_BYTES * source.n_features
     return Term("rounding", size, "ranges of the columns, and a piece compared with itself")
 
 
 def writing_term(
-    row_bytes: int, n_features: int, chunk_rows: int, *, packed: bool, counted: bool
+    row_bytes: int, n_features: int, chunk_rows: int, *, compressed: bool, counted: bool
 ) -> Term:
-    """Say what a `StoreWriter` holds.
+    """Return the memory term of a `StoreWriter`.
 
     Parameters
     ----------
     row_bytes : int
-        Of all arrays.
+        Bytes of a row of all arrays.
     n_features, chunk_rows : int
         Columns of X, and rows of a chunk.
-    packed : bool
+    compressed : bool
         Whether chunks are compressed.
     counted : bool
-        Whether statistics of the columns are added up.
+        Whether the writer computes statistics of the columns.
     """
     chunks = chunk_rows * row_bytes
-    encoded = chunks + chunks // 64 if packed else 0
+    encoded = chunks + chunks // 64 if compressed else 0
     statistics = 3 * 8 * chunk_rows * n_features if counted else chunk_rows * n_features
     size = chunks + encoded + statistics + _FEATURE_BYTES * n_features + PIECE_BYTES
     return Term("writing", size, "a chunk of each array, and what checks it")
 
 
-def writer_of(
+def writer_like(
     source: Store,
     out: str | os.PathLike[str],
     *,
@@ -94,12 +83,21 @@ def writer_of(
     shuffled: int | None,
     overwrite: bool,
 ) -> StoreWriter:
-    """Make the writer of a store's rows, which keeps all that is known of the source.
+    """Return a writer of a store's rows that keeps names, classes, recipe and statistics.
+
+    Parameters
+    ----------
+    source : Store
+        The store whose rows are written.
+    out : str or os.PathLike
+        Path of the new store.
+    chunk_rows, shard_rows, dtype, codec, row_id, shuffled, overwrite
+        As in `StoreWriter`; `dtype` is the source's by default.
 
     Raises
     ------
     OutputExists, OSError, ValueError
-        As `StoreWriter` does.
+        As in `StoreWriter`.
     """
     y, dtype = source.y, dtype or source.dtype
     return StoreWriter(
@@ -125,17 +123,18 @@ def writer_of(
 
 
 def known_statistics(source: Store, dtype: np.dtype[Any]) -> Any:
-    """Statistics that are true of the same rows as this dtype; None where they are to be counted.
+    """Return the source's statistics if they hold for its rows in this dtype, else None.
 
-    Who opened the store without its weights wants statistics without weights; and who has values
-    rounded, those of the rounded ones.
+    They don't hold for rounded values, or if the store was opened without the weights they use.
+    Those of an earlier release have no checksum, and are computed again.
     """
     known, weighted = source.statistics, source.sample_weight is not None
-    # Of an earlier release nothing says that they are those that were written.
     same = dtype == source.dtype and source.store_id != ""
     return known if known is not None and known.weighted == weighted and same else None
 
 
 def kept_codec(source: Store) -> CodecName | None:
-    """How a store of ours is packed; None of another writer's, and if another program packed it."""
-    return _PACKINGS.get(source.X.codec) if source.generation > 0 else None
+    """Return the codec name of a store of our format; None for other writers and codecs."""
+    if source.generation == 0:
+        return None
+    return next((name for name, codec in CODECS.items() if codec == source.X.codec), None)

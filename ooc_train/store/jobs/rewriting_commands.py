@@ -1,4 +1,4 @@
-"""Commands that rewrite stores."""
+"""Commands that messages suggest, to rechunk or shuffle a store."""
 
 import os
 import shlex
@@ -15,22 +15,22 @@ from ooc_train.store.jobs.rewriting import writing_term
 from ooc_train.store.jobs.store_records import reading_term, record_dtype
 
 _COMMAND_BYTES = 64 * 2**20
-"""What the command line holds before any data (measured: 45 MiB, 51 where zarr is needed)."""
+"""Memory of the command line before any data (measured: 45 MiB, 51 with zarr)."""
 
 
 def rechunk_command(path: str, layouts: Mapping[str, ArrayLayout]) -> str:
-    """Give the command that rewrites a store in chunks of the default size.
+    """Return the command that rewrites a store in chunks of the default size.
 
     Parameters
     ----------
     path : str
-        Of the store.
+        Path of the store.
     layouts : mapping
         Its arrays by role, X among them.
     """
     X, y = layouts["X"], layouts.get("y")
     if y is not None and y.is_text:
-        # It will be read as codes, once it is known which labels there are.
+        # Text will be read as codes, once the labels are known.
         y = replace(y, dtype="<u2", coding=Coding(y.dtype, (), ()))
     source = Store(path, X, y, layouts.get("sample_weight"), layouts.get("row_id"), X.n_rows)
     record = record_dtype(source)
@@ -39,41 +39,43 @@ def rechunk_command(path: str, layouts: Mapping[str, ArrayLayout]) -> str:
         Term("baseline", _COMMAND_BYTES, ""),
         Term("headroom", HEADROOM_BYTES, ""),
         reading_term(source, record),
-        writing_term(record.itemsize, source.n_features, chunk_rows, packed=True, counted=True),
+        writing_term(record.itemsize, source.n_features, chunk_rows, compressed=True, counted=True),
     )
     return (
-        f"ooc-train rechunk {_and_beside(path, 'rechunked')} "
-        f"--memory-ceiling {Projection(terms, started=1).smallest}{_opened_by(path, layouts)}"
+        f"ooc-train rechunk {_source_and_output(path, 'rechunked')} "
+        f"--memory-ceiling {Projection(terms, started=1).smallest}{_array_options(path, layouts)}"
     )
 
 
 def shuffle_command(path: str, layouts: Mapping[str, ArrayLayout]) -> str:
-    """Give the command that puts the rows of a store in random order.
+    """Return the command that shuffles the rows of a store.
 
     Parameters
     ----------
     path, layouts
-        As for `rechunk_command`.
+        As in `rechunk_command`.
     """
-    return f"ooc-train shuffle {_and_beside(path, 'shuffled')}{_opened_by(path, layouts)}"
+    return (
+        f"ooc-train shuffle {_source_and_output(path, 'shuffled')}{_array_options(path, layouts)}"
+    )
 
 
-def _opened_by(path: str, layouts: Mapping[str, ArrayLayout]) -> str:
-    """Give the options of a command that opens a store with the same arrays."""
+def _array_options(path: str, layouts: Mapping[str, ArrayLayout]) -> str:
+    """Return the command's options that open the same arrays."""
     options = ""
     for role, name in (("X", "x"), ("y", "y"), ("sample_weight", "weight")):
         layout = layouts.get(role)
-        # A store of one array is X itself; what was in memory has no lasting place.
+        # A store of one array is X itself; temporary arrays can't be named in a command.
         if layout is None or layout.path in (path, f"{path}/{role}") or in_scratch(layout.path):
             continue
-        place = layout.path.removeprefix(f"{path}/")
-        options += f" --{name} {shlex.quote(place)}"
+        location = layout.path.removeprefix(f"{path}/")
+        options += f" --{name} {shlex.quote(location)}"
     filled = any(layout.fill is not None for layout in layouts.values())
     return options + (" --fill-missing" if filled else "")
 
 
-def _and_beside(path: str, what: str) -> str:
-    """Give a path and another beside it, such as a.zarr and a.shuffled.zarr, for a shell."""
+def _source_and_output(path: str, what: str) -> str:
+    """Return the source and the output beside it for a shell, such as a.zarr a.shuffled.zarr."""
     folder, name = os.path.split(path.rstrip("/"))
     stem, suffix = os.path.splitext(name)
     out = f"{stem}.{what}{suffix}"

@@ -1,8 +1,7 @@
-"""A store's rows in random order, under a memory ceiling, in two passes over the data.
+"""`shuffle_store`: a store's rows in random order, in two passes under a memory ceiling.
 
-Rows are read as records, scattered over a spool on disk by random keys, and written in the order of
-the keys; `spool` has the algorithm. Reading runs ahead of scattering, and reading back ahead of
-writing, in a thread each.
+The first pass reads rows as records into an external shuffle, whose module states the algorithm.
+The second pass writes them in the order of their random keys. In each pass, a thread prefetches.
 """
 
 import operator
@@ -20,16 +19,17 @@ from ooc_train.memory.budget import Budget
 from ooc_train.memory.ceiling import Ceiling, Term
 from ooc_train.memory.measured import MemoryReport
 from ooc_train.store.dataset import Store
+from ooc_train.store.format.arrays import CodecName
 from ooc_train.store.format.chunk_sizes import default_chunk_rows
 from ooc_train.store.jobs.external_shuffle import ExternalShuffle
 from ooc_train.store.jobs.rewriting import (
-    CodecName,
     kept_codec,
     known_statistics,
     require_elsewhere,
-    writer_of,
+    writer_like,
     writing_term,
 )
+from ooc_train.store.jobs.shuffle_sizes import ample_memory, least_memory
 from ooc_train.store.jobs.store_records import read_records, reading_term, record_dtype
 from ooc_train.store.labels import with_classes_within
 from ooc_train.store.opening.opener import open_store
@@ -46,48 +46,50 @@ def shuffle_store(
     overwrite: bool = False,
     progress: Progress = no_progress,
 ) -> tuple[Store, MemoryReport]:
-    """Write the rows of a store in random order: every permutation is as likely as any other.
+    """Write the rows of a store in random order: all permutations are equally likely.
 
-    The order is a function of `random_state` and the number of rows, never of the ceiling. Types,
-    names, classes, weights, recipe and attributes stay, and statistics are carried over; chunks,
-    shards and codec stay if the store was written by this package, and are the defaults otherwise.
-    Each row has an id: its own, or the number that it had in the source.
+    The order depends on `random_state` and the number of rows, not on the ceiling. Types, names,
+    classes, weights, recipe, attributes and statistics are kept. Chunks, shards and codec are kept
+    for stores of our format, and are the defaults otherwise. Each row gets an id: its own, or its
+    number in the source.
 
-    Beside the source, the disk of `out` takes the data twice until this is done.
+    Until the job ends, the disk of `out` holds the data twice.
 
     Parameters
     ----------
     store : Store, str or os.PathLike
-        What to shuffle; a path is opened by `open_store`.
+        The source; a path is opened by `open_store`.
     out : str or os.PathLike
-        Where the shuffled store will lie: another place than the source.
+        Path of the new store, different from the source.
     random_state : int
         Seed, at least 0.
     memory_ceiling : str, int or Ceiling, optional
-        Bytes, or text such as "1GiB"; by default half of what is available.
+        Bytes, or text such as "1GiB"; by default half of the available memory.
     overwrite : bool
-        Whether a store that lies there is replaced, once this one is whole.
+        Whether an existing store at `out` is replaced, once the new one is complete.
     progress : callable
-        Called with the stage ("reading", then "writing"), its rows so far, and its share from 0
-        to 1.
+        Called with the stage ("reading", then "writing"), its rows so far, and its share from 0 to
+        1.
 
     Returns
     -------
-    Store, MemoryReport
-        The store, opened, and what the job held.
+    Store
+        The new store, opened.
+    MemoryReport
+        What the job held.
 
     Raises
     ------
     ValueError
-        If a setting is wrong, or `out` is the source or a directory around it.
+        If a setting is wrong, or `out` is the source or a folder around it.
     OutputExists
-        If something lies at `out`; before anything is read.
+        If something exists at `out`; before anything is read.
     CeilingExceeded
         If the ceiling is too small; before anything is read.
     CorruptChunk, NonFiniteData
         If the source is damaged, or holds NaN or infinity.
     OSError
-        If the disk is full or can't be written; what was at `out` stays.
+        If the disk is full or not writable; what was at `out` stays.
     """
     seed = operator.index(random_state)
     if seed < 0:
@@ -106,7 +108,7 @@ def shuffle_store(
     record = record_dtype(source)
     with (
         Budget(memory_ceiling) as budget,
-        writer_of(
+        writer_like(
             source,
             out,
             chunk_rows=chunk_rows,
@@ -118,23 +120,23 @@ def shuffle_store(
         ) as writer,
     ):
         terms = budget.settle(partial(_terms, source, record, chunk_rows, codec))
-        spool = ExternalShuffle(
+        shuffle = ExternalShuffle(
             record,
             os.path.dirname(writer.path),
-            room=terms[-1].bytes,
+            memory_bytes=terms[-1].bytes,
             seed=seed,
             expected_bytes=source.n_rows * record.itemsize,
         )
-        with spool:
+        with shuffle:
             with closing(prefetched(read_records(source, record))) as blocks:
                 add_rows = row_counter(progress, "reading", source.n_rows)
                 for records in blocks:
-                    spool.add(records)
+                    shuffle.add(records)
                     add_rows(len(records))
-            given = [name for name in record.names or () if name != "row"]
+            roles = [name for name in record.names or () if name != "row"]
             add_rows = row_counter(progress, "writing", source.n_rows)
-            for records in spool.blocks():
-                rows = {"row_id": records["row"]} | {name: records[name] for name in given}
+            for records in shuffle.blocks():
+                rows = {"row_id": records["row"]} | {name: records[name] for name in roles}
                 writer.write(**rows)
                 add_rows(len(records))
         shuffled = writer.commit()
@@ -142,26 +144,26 @@ def shuffle_store(
 
 
 def _terms(
-    source: Store, record: np.dtype[Any], chunk_rows: int, codec: CodecName, room: int
+    source: Store, record: np.dtype[Any], chunk_rows: int, codec: CodecName, available: int
 ) -> list[Term]:
-    """List what the job holds, of so many bytes: what the others leave, the spool's, comes last."""
+    """List the job's memory terms; the last one, the shuffle's, takes what the others leave."""
     counted = known_statistics(source, source.dtype) is None
     terms = [
         reading_term(source, record),
         writing_term(
-            # Ids are written whether or not there were any.
+            # The result has ids (8 bytes), even if the source has none.
             record.itemsize + 8,
             source.n_features,
             chunk_rows,
-            packed=codec != "none",
+            compressed=codec != "none",
             counted=counted,
         ),
     ]
     data = source.n_rows * record.itemsize
-    left = room - sum(term.bytes for term in terms)
+    left = available - sum(term.bytes for term in terms)
     scattering = max(
-        ExternalShuffle.least_bytes(record.itemsize, data),
-        min(ExternalShuffle.ample_bytes(record.itemsize, data), left),
+        least_memory(record.itemsize, data),
+        min(ample_memory(record.itemsize, data), left),
     )
     why = f"records of {record.itemsize:,} bytes, {approximate_bytes(data)} of them in all"
     return [*terms, Term("shuffling", scattering, why)]

@@ -1,4 +1,4 @@
-"""Random keys of rows."""
+"""Random keys of rows, which decide their order."""
 
 from functools import lru_cache
 
@@ -7,15 +7,15 @@ from numpy.typing import NDArray
 
 
 def row_keys(rows: NDArray[np.int64], seed: int) -> NDArray[np.uint64]:
-    """Give a random key of each row: a function of (seed, row number), different for every row.
+    """Return a random key of each row: a function of (seed, row number), different for every row.
 
     The SplitMix64 generator of Steele, Lea and Flood (2014, "Fast splittable pseudorandom number
-    generators") with the row's number as its count of steps.
+    generators"), with the row number as its step.
 
     Parameters
     ----------
     rows : ndarray of int64, shape (row,)
-        Numbers of the rows.
+        Row numbers.
     seed : int
         At least 0.
 
@@ -36,5 +36,5 @@ def row_keys(rows: NDArray[np.int64], seed: int) -> NDArray[np.uint64]:
 
 @lru_cache
 def _offset(seed: int) -> np.uint64:
-    """Where a seed's stream of keys begins, far from those of other seeds."""
+    """Return where a seed's sequence of keys starts, far from those of other seeds."""
     return np.uint64(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0])

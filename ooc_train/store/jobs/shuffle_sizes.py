@@ -1,53 +1,84 @@
-"""How an external shuffle divides its memory."""
+"""How an external shuffle divides its memory, and how much it needs."""
 
 import math
 from dataclasses import dataclass
 from typing import Self
 
-OVERHEAD = 64 * 2**10
+_OVERHEAD_BYTES = 64 * 2**10
 """Bytes of a thread and of small objects."""
 
 _PIECE_BYTES = 2**20
-"""Of records that are gathered and written, or handed out, at once: what a core's cache holds."""
+"""Bytes of records that are gathered at once: what a core's cache holds."""
 
-KEY_BYTES = 64
-"""Of keys, masks and their temporaries, for each record of a piece."""
+_KEY_BYTES = 64
+"""Bytes of keys, masks and temporaries for each record of a piece."""
 
-PLACE_BYTES = 18 + 16
-"""Of buckets, keys and places, for each record of a block; `ShuffleSizes` has the arithmetic."""
+_ORDER_BYTES = 18 + 16
+"""Bytes of buckets, keys and order for each record of a block, as `ShuffleSizes` states."""
 
-LEAST_BLOCK = 16
-"""Records."""
+_LEAST_BLOCK_ROWS = 16
 
-EXTENT_BYTES = 2**20
-"""Reads of this size run at a disk's full speed; room for larger ones gains nothing."""
+_EXTENT_BYTES = 2**20
+"""Reads of this size run at a disk's full speed, so larger extents gain nothing."""
 
-READ_ONCE = 0.04
-"""Times room^1.5: bytes of records of which each bucket fits into its buffer."""
+_READ_ONCE = 0.04
+"""Factor to memory^1.5: bytes of records of which each bucket fits into its buffer."""
 
 _UNKNOWN_BUCKETS = 512
-
 _FEWEST_BUCKETS = 16
-
 _MOST_BUCKETS = 2**16
+
+
+def least_memory(record_bytes: int, expected_bytes: int = 0) -> int:
+    """Return the least bytes of memory of a shuffle.
+
+    A block then holds at least 16 records, and each record is read back at most about three times.
+
+    Parameters
+    ----------
+    record_bytes : int
+        Bytes of a record.
+    expected_bytes : int
+        Bytes of all records.
+    """
+    block = _LEAST_BLOCK_ROWS * (record_bytes + _ORDER_BYTES)
+    needed = _OVERHEAD_BYTES + 2 * (record_bytes + _KEY_BYTES) + block
+    # Extents take 13/128 of the memory, and pieces at most 2/32.
+    least = -(-needed * 128 // (128 - 13 - 8))
+    few_reads = math.ceil(math.pow(expected_bytes / _READ_ONCE, 2 / 3) / 2)
+    return max(least, few_reads)
+
+
+def ample_memory(record_bytes: int, expected_bytes: int) -> int:
+    """Return the bytes of memory beyond which a shuffle gains nothing: extents then take 1 MiB.
+
+    Parameters
+    ----------
+    record_bytes, expected_bytes : int
+        As in `least_memory`.
+    """
+    ample = max(64 * 2**20, math.isqrt(4 * _EXTENT_BYTES * expected_bytes))
+    return max(ample, least_memory(record_bytes, expected_bytes))
 
 
 @dataclass(frozen=True, slots=True)
 class ShuffleSizes:
-    """How a room is divided, in records; ``s`` is the size of one, all of it in bytes.
+    """How an external shuffle divides its memory, in records of ``s`` bytes.
 
+    ============  ======================================================================
+    part          bytes
     ============  ======================================================================
     overhead      64 KiB
     pieces        piece_rows x (2 s + 64): two pieces of at most 1 MiB, and keys
-    extents       13 x cells, cells = room / 128: their bounds (8 bytes), half as much again
-                  while they are halved, and the counting of buckets
-    records       block_rows x s: a block; or two buckets, one in use and one being read
-    scattering    block_rows x 18: bucket (2) and place (8) of each, and 8 to sort them
-    reading back  2 x bucket_rows x 16: key (8) and place (8) of each
+    extents       13 x cells, cells = memory / 128: bounds (8 bytes), half as much again
+                  while buckets are merged, and the counts of buckets
+    records       block_rows x s: one block, or two buckets (one in use, one being read)
+    scattering    block_rows x 18: bucket (2) and order (8) of each, and 8 to sort them
+    reading back  2 x bucket_rows x 16: key (8) and order (8) of each
     ============  ======================================================================
 
-    With ``bucket_rows = block_rows / 2``, a record of a block takes ``s + 34``. Scattering and
-    reading back come one after the other, but the C library keeps some of what the first freed.
+    As ``bucket_rows = block_rows / 2``, a record of a block takes ``s + 34`` bytes. Reading back
+    follows scattering, but the C library keeps some of the memory that scattering freed.
     """
 
     piece_rows: int
@@ -56,23 +87,25 @@ class ShuffleSizes:
     bucket_rows: int
 
     @classmethod
-    def of(cls, record_bytes: int, room: int) -> Self:
-        """Divide a room."""
-        piece_rows = max(1, min(_PIECE_BYTES, room // 32) // (record_bytes + KEY_BYTES))
-        cells = room // 128
-        rest = room - OVERHEAD - piece_rows * (2 * record_bytes + KEY_BYTES) - 13 * cells
-        block_rows = min(rest // (record_bytes + PLACE_BYTES), 2**31)
+    def of(cls, record_bytes: int, memory_bytes: int) -> Self:
+        """Divide `memory_bytes` for records of `record_bytes`."""
+        piece_bytes = min(_PIECE_BYTES, memory_bytes // 32)
+        piece_rows = max(1, piece_bytes // (record_bytes + _KEY_BYTES))
+        cells = memory_bytes // 128
+        pieces = piece_rows * (2 * record_bytes + _KEY_BYTES)
+        rest = memory_bytes - _OVERHEAD_BYTES - pieces - 13 * cells
+        block_rows = min(rest // (record_bytes + _ORDER_BYTES), 2**31)
         return cls(piece_rows, cells, block_rows, block_rows // 2)
 
     @property
-    def sure_rows(self) -> int:
-        """Records that a bucket may have on average, so that chance doesn't make it too large."""
+    def safe_bucket_rows(self) -> int:
+        """Mean rows of a bucket for which chance hardly makes any bucket too large."""
         return max(self.bucket_rows // 2, self.bucket_rows - round(6 * math.sqrt(self.bucket_rows)))
 
     def buckets(self, expected_rows: int | None) -> int:
-        """Choose the number of buckets, a power of two."""
+        """Return the number of buckets, a power of two."""
         wanted = _UNKNOWN_BUCKETS
         if expected_rows is not None:
-            wanted = max(_FEWEST_BUCKETS, -(-expected_rows // self.sure_rows))
+            wanted = max(_FEWEST_BUCKETS, -(-expected_rows // self.safe_bucket_rows))
         most = min(_MOST_BUCKETS, self.cells // _FEWEST_BUCKETS)
         return min(1 << (wanted - 1).bit_length(), 1 << (most.bit_length() - 1))

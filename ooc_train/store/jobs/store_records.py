@@ -1,4 +1,4 @@
-"""Rows of a store as records."""
+"""Rows of a store as records: one field for each array, and the row's number."""
 
 import itertools
 from collections.abc import Iterator
@@ -16,11 +16,11 @@ from ooc_train.store.reading.chunks import ChunkReader
 from ooc_train.store.reading.direct import MAX_OPEN_SHARDS
 
 PIECE_BYTES = 2**20
-"""Of records that are handed on at once."""
+"""Bytes of records that are read at once."""
 
 
 def arrays_of(source: Store) -> dict[str, ArrayLayout]:
-    """Arrays of a store, by role, X first."""
+    """Return the arrays of a store by role, X first."""
     roles = {
         "X": source.X,
         "y": source.y,
@@ -31,7 +31,7 @@ def arrays_of(source: Store) -> dict[str, ArrayLayout]:
 
 
 def record_dtype(source: Store) -> np.dtype[Any]:
-    """Make the dtype of a record: the row's number, "row", and a field for each array."""
+    """Return the type of a record: the row's number, "row", and a field for each array."""
     fields = [(role, layout.dtype, layout.row_shape) for role, layout in arrays_of(source).items()]
     return np.dtype([("row", "<i8", ()), *fields])
 
@@ -41,12 +41,15 @@ def _piece_rows(record: np.dtype[Any]) -> int:
 
 
 def read_records(source: Store, record: np.dtype[Any]) -> Iterator[NDArray[Any]]:
-    """Read a store as records, in order; they lie in two buffers by turns.
+    """Yield a store's rows in order as records, in two buffers that alternate.
+
+    Chunks that must be decoded whole take one chunk of memory an array. Others take only the
+    records.
 
     Raises
     ------
-    CorruptChunk
-        If the store is damaged.
+    CorruptChunk, NonFiniteData
+        As in `ChunkReader`.
     """
     step = _piece_rows(record)
     buffers = itertools.cycle([np.empty(step, record), np.empty(step, record)])
@@ -55,7 +58,7 @@ def read_records(source: Store, record: np.dtype[Any]) -> Iterator[NDArray[Any]]
             role: stack.enter_context(ChunkReader(layout))
             for role, layout in arrays_of(source).items()
         }
-        # A file is read into memory in one run, which a field of records is not.
+        # A file is read into contiguous memory, and a field of records is not contiguous.
         parts = {
             role: np.empty((step, *reader.layout.row_shape), reader.layout.dtype)
             for role, reader in readers.items()
@@ -74,7 +77,7 @@ def read_records(source: Store, record: np.dtype[Any]) -> Iterator[NDArray[Any]]
 
 
 def reading_term(source: Store, record: np.dtype[Any]) -> Term:
-    """Say what `read_records` holds."""
+    """Return the memory term of `read_records`."""
     size, whole = 2 * _piece_rows(record) * record.itemsize, 0
     for layout in arrays_of(source).values():
         with ChunkReader(layout) as reader:
@@ -86,5 +89,5 @@ def reading_term(source: Store, record: np.dtype[Any]) -> Term:
         size += held + 16 * layout.chunks_per_shard * min(layout.n_shards, MAX_OPEN_SHARDS)
     why = "two pieces of records"
     if whole:
-        why += f", and a chunk of each array, {approximate_bytes(whole)}, which is decoded whole"
+        why += f", and a whole decoded chunk of each array, {approximate_bytes(whole)}"
     return Term("reading", size, why)

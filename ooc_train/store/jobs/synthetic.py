@@ -1,14 +1,13 @@
-"""Made data of a known truth: what a fit ought to find, at any size.
+"""`make_data`: synthetic data with known coefficients, of any size.
 
-Rows are made block by block. The numbers of a block are a function of the settings and the block's
-number, so neither threads nor the number of rows change them: the first rows of a long store are
-those of a short one.
+The numbers of a block are a function of the settings and the block's number. So neither threads nor
+the number of rows change them: a short store holds the first rows of a longer one.
 """
 
 import os
 from contextlib import closing
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -18,9 +17,10 @@ from ooc_train.memory.budget import Budget
 from ooc_train.memory.ceiling import Ceiling, Term
 from ooc_train.memory.measured import MemoryReport
 from ooc_train.store.dataset import Store
+from ooc_train.store.format.arrays import CodecName
 from ooc_train.store.format.chunk_sizes import default_chunk_rows
-from ooc_train.store.jobs.rewriting import CodecName, writing_term
-from ooc_train.store.jobs.synthetic_rows import THREADS, SyntheticRecipe, Task
+from ooc_train.store.jobs.rewriting import writing_term
+from ooc_train.store.jobs.synthetic_rows import THREADS, SyntheticSettings, Task
 from ooc_train.store.writing.writer import StoreWriter
 
 __all__ = ["make_data"]
@@ -40,79 +40,80 @@ def make_data(
     sample_weight: bool = False,
     random_state: int = 0,
     chunk_rows: int | None = None,
-    codec: Literal["none", "lz4", "zstd"] = "none",
+    codec: CodecName = "none",
     memory_ceiling: str | int | Ceiling | None = None,
     overwrite: bool = False,
     progress: Progress = no_progress,
 ) -> Store:
-    """Write a store of made data, of any size in the memory of a few dozen chunks.
+    """Write a store of synthetic data of any size, in the memory of a few dozen chunks.
 
-    Under a small ceiling fewer blocks are made at a time; the numbers don't depend on it.
+    A small ceiling allows fewer blocks at a time; the numbers don't depend on it.
 
-    Rows are independent draws, so their order is random: the store says that it is shuffled. Its
-    `attributes["made"]` hold the settings and the truth, `coef` (predictors, features) and
-    `intercept` (predictors,) in the data's units, which are what fits without a penalty tend to.
+    Rows are independent draws, so the store counts as shuffled. Its `attributes["made"]` hold the
+    settings and the true `coef` (predictors, features) and `intercept` (predictors,) in the data's
+    units, which fits without a penalty approach.
 
     Parameters
     ----------
     path : str or os.PathLike
-        Where the store will lie.
+        Path of the new store.
     rows : int or str
         A number, or text such as "20M".
     features : int
-        Columns of X, of means about 1 in size.
+        Columns of X, whose means are about 1 in size.
     task : {"classification", "regression"}
+        Kind of y.
     outputs : int
-        Columns of y, for regression; one of them makes a y of one axis.
+        Columns of y, for regression; 1 makes a y of one axis.
     classes : int
-        For classification: two follow a logistic model, more a softmax, whose `coef` and
+        Classes, for classification. Two follow a logistic model, more a softmax, whose `coef` and
         `intercept` add up to 0 over the classes.
     condition : float
-        Condition number of the covariance of X. At 1 the columns are independent, of unit
-        variance; above, they are correlated. All principal directions matter alike to y.
+        Condition number of the covariance of X. At 1 the columns are independent with unit
+        variance; above, they are correlated. All principal directions are equally relevant to y.
     noise : float
-        Size of the noise on a signal of standard deviation 1 (over several predictors: on
-        average). In regression, the standard deviation of what is added to y. In classification
-        what divides the log-odds: `coef` and `intercept` have been divided by it.
+        Size of the noise on a signal of standard deviation 1 (with several predictors: on average).
+        In regression, the standard deviation of the noise added to y. In classification, the
+        divisor of the log-odds; `coef` and `intercept` are already divided by it.
     dtype : {"float32", "float64"}
-        Of X, and of the y of a regression.
+        Type of X, and of y in a regression.
     sample_weight : bool
-        Whether rows have weights, between 0.5 and 1.5, which know nothing of X and y.
+        Whether rows have weights between 0.5 and 1.5, independent of X and y.
     random_state : int
         Seed, at least 0.
     chunk_rows : int, optional
         Rows of a chunk (by default about 0.8 MiB). The data don't depend on it.
     codec : {"none", "lz4", "zstd"}
-        Of the chunks; noise of this kind hardly shrinks.
+        Codec of the chunks; random numbers hardly shrink.
     memory_ceiling : str, int or Ceiling, optional
-        Bytes, or text such as "1GiB"; by default half of what is available.
+        Bytes, or text such as "1GiB"; by default half of the available memory.
     overwrite : bool
-        Whether a store that lies there is replaced.
+        Whether an existing store is replaced.
     progress : callable
         Called with the stage ("writing"), its rows so far, and its share from 0 to 1.
 
     Returns
     -------
     Store
-        Opened.
+        The new store, opened.
 
     Raises
     ------
     ValueError
         If a setting is wrong; the message names it.
     OutputExists
-        If something lies at `path`.
+        If something exists at `path`.
     CeilingExceeded
         If the ceiling is too small; before anything is written.
     OSError
-        If the disk is full or can't be written.
+        If the disk is full or not writable.
     """
-    recipe = SyntheticRecipe(
+    settings = SyntheticSettings(
         features, task, outputs, classes, condition, noise, dtype, random_state
     )
-    made, _ = make_synthetic_store(
+    store, _ = make_synthetic_store(
         path,
-        recipe,
+        settings,
         rows,
         sample_weight=sample_weight,
         chunk_rows=chunk_rows,
@@ -121,12 +122,12 @@ def make_data(
         overwrite=overwrite,
         progress=progress,
     )
-    return made
+    return store
 
 
 def make_synthetic_store(
     path: str | os.PathLike[str],
-    recipe: SyntheticRecipe,
+    settings: SyntheticSettings,
     rows: int | str,
     *,
     sample_weight: bool = False,
@@ -136,7 +137,7 @@ def make_synthetic_store(
     overwrite: bool = False,
     progress: Progress = no_progress,
 ) -> tuple[Store, MemoryReport]:
-    """Do what `make_data` does, and return what it held too."""
+    """Write the store as `make_data` does, and return it with a report of the memory held."""
     n_rows = parse_rows(rows)
     if n_rows < 1:
         raise ValueError(f"rows={rows!r} should be at least 1")
@@ -144,46 +145,46 @@ def make_synthetic_store(
         raise ValueError(f"chunk_rows={chunk_rows!r} should be at least 1")
     with Budget(memory_ceiling) as budget:
         terms = budget.settle(
-            partial(_terms, recipe, chunk_rows, codec), "use smaller chunks" if chunk_rows else ""
+            partial(_terms, settings, chunk_rows, codec), "use smaller chunks" if chunk_rows else ""
         )
-        threads = next(n for n in range(THREADS, 0, -1) if recipe.making_term(n) in terms)
+        threads = next(n for n in range(THREADS, 0, -1) if settings.blocks_term(n) in terms)
         writer = StoreWriter(
             path,
-            n_features=recipe.features,
-            dtype=recipe.dtype,
-            outputs=recipe.outputs if recipe.outputs > 1 else None,
-            classes=range(recipe.classes) if recipe.task == "classification" else None,
+            n_features=settings.features,
+            dtype=settings.dtype,
+            outputs=settings.outputs if settings.outputs > 1 else None,
+            classes=range(settings.classes) if settings.task == "classification" else None,
             chunk_rows=chunk_rows,
             codec=codec,
             sample_weight=sample_weight,
-            shuffled=recipe.random_state,
-            attributes={"made": recipe.to_json()},
+            shuffled=settings.random_state,
+            attributes={"made": settings.to_json()},
             overwrite=overwrite,
         )
         add_rows = row_counter(progress, "writing", n_rows)
-        with writer, closing(recipe.blocks(n_rows, threads, weighted=sample_weight)) as blocks:
+        with writer, closing(settings.blocks(n_rows, threads, weighted=sample_weight)) as blocks:
             for X, y, weight in blocks:
                 left = n_rows - writer.n_rows
                 writer.write(X[:left], y[:left], None if weight is None else weight[:left])
-                add_rows(min(left, recipe.block_rows))
+                add_rows(min(left, settings.block_rows))
             return writer.commit(), budget.report(terms)
 
 
 def _terms(
-    recipe: SyntheticRecipe, chunk_rows: int | None, codec: CodecName, room: int
+    settings: SyntheticSettings, chunk_rows: int | None, codec: CodecName, available: int
 ) -> list[Term]:
-    """List what the job holds, with as many threads as so many bytes are room for."""
-    width = recipe.features * np.dtype(recipe.dtype).itemsize
-    rows = chunk_rows or default_chunk_rows(recipe.features, recipe.dtype)
+    """List the memory terms of the job, with as many threads as the available bytes allow."""
+    width = settings.features * np.dtype(settings.dtype).itemsize
+    rows = chunk_rows or default_chunk_rows(settings.features, settings.dtype)
     writing = writing_term(
-        width + 8 * (recipe.predictors + 1),
-        recipe.features,
+        width + 8 * (settings.predictors + 1),
+        settings.features,
         rows,
-        packed=codec != "none",
+        compressed=codec != "none",
         counted=True,
     )
     for threads in range(THREADS, 0, -1):
-        terms = [recipe.making_term(threads), writing]
-        if sum(term.bytes for term in terms) <= room:
+        terms = [settings.blocks_term(threads), writing]
+        if sum(term.bytes for term in terms) <= available:
             break
     return terms

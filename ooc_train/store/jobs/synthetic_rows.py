@@ -1,9 +1,9 @@
-"""Made rows: what they are drawn from, block by block.
+"""Rows of synthetic data, generated block by block from known coefficients.
 
-Columns are ``mean + H @ (scale * normal)``, H the reflection ``I - 2 v v.T`` (Householder 1958) at
-a random v. The covariance ``H diag(scale ** 2) H`` has exactly the condition number that was asked
-for, its columns are correlated, so that scaling each of them helps little, and a row costs
-O(features), where a random rotation would cost their square.
+Columns are ``mean + H @ (scale * normal)``, where H is the reflection ``I - 2 v v.T`` (Householder
+1958) at a random v. The covariance ``H diag(scale ** 2) H`` has exactly the requested condition
+number. Its columns are correlated, so that scaling each of them helps little. A row costs
+O(features); a random rotation would cost the square.
 """
 
 import math
@@ -26,19 +26,19 @@ from ooc_train.store.format.chunk_sizes import default_chunk_rows
 Task = Literal["classification", "regression"]
 
 THREADS = min(4, os.cpu_count() or 1)
-"""Threads that make blocks: four of them keep one writer busy."""
+"""Threads that generate blocks; four of them keep one writer busy."""
 
-_AHEAD = 2
-"""Blocks that wait for the writer, for each thread."""
+_BLOCKS_AHEAD = 2
+"""Blocks of each thread that wait for the writer."""
 
 _BLOCK_COPIES, _OUTCOME_COPIES = 3, 8
-"""Of a block while it is made: its X, what is added to it, and what the allocator keeps; and of its
-predictors in float64 (measured)."""
+"""Copies held while a block is generated (measured): of its X, with temporaries and what the
+allocator keeps; and of its predictors in float64."""
 
 _MOST_CONDITION = 1e12
 
 _TRUTH, _ROWS = 0, 1
-"""What a stream of random numbers is for: streams of different keys are independent."""
+"""Keys of the streams of random numbers, which are independent of each other."""
 
 _Rows = tuple[NDArray[np.floating], NDArray[Any], NDArray[np.float64] | None]
 """X, y and weights of a block."""
@@ -46,14 +46,20 @@ _Rows = tuple[NDArray[np.floating], NDArray[Any], NDArray[np.float64] | None]
 
 @dataclass(frozen=True)
 class _Truth:
-    """What the rows are drawn from.
+    """Parameters of the distribution of rows.
 
     Attributes
     ----------
-    mean, scale, normal : float64 arrays (features,)
-        Of the columns, of the independent numbers that they are mixed from, and of the mirror.
-    coef : float64 array (predictors, features)
-    intercept : float64 array (predictors,)
+    mean : ndarray of float64, shape (features,)
+        Means of the columns.
+    scale : ndarray of float64, shape (features,)
+        Standard deviations of the independent numbers before the reflection.
+    normal : ndarray of float64, shape (features,)
+        Unit normal v of the reflection.
+    coef : ndarray of float64, shape (predictors, features)
+        Coefficients in the data's units.
+    intercept : ndarray of float64, shape (predictors,)
+        Intercepts.
     """
 
     mean: NDArray[np.float64]
@@ -64,8 +70,14 @@ class _Truth:
 
 
 @dataclass(frozen=True)
-class SyntheticRecipe:
-    """The settings of `make_data` that its numbers are a function of; they cannot be wrong."""
+class SyntheticSettings:
+    """The settings of `make_data` that its numbers depend on, validated; see there.
+
+    Raises
+    ------
+    ValueError
+        If a setting is wrong; the message names it.
+    """
 
     features: int
     task: Task
@@ -78,7 +90,7 @@ class SyntheticRecipe:
 
     def __post_init__(self) -> None:
         classifies = self.task == "classification"
-        rules = {
+        requirements = {
             "features": (self.features >= 1, "at least 1"),
             "task": (classifies or self.task == "regression", "'classification' or 'regression'"),
             "outputs": (self.outputs >= 1, "at least 1"),
@@ -91,9 +103,9 @@ class SyntheticRecipe:
             "dtype": (self.dtype in ("float32", "float64"), "'float32' or 'float64'"),
             "random_state": (self.random_state >= 0, "a whole number, at least 0"),
         }
-        for name, (kept, rule) in rules.items():
-            if not kept:
-                raise ValueError(f"{name}={getattr(self, name)!r} should be {rule}")
+        for name, (met, requirement) in requirements.items():
+            if not met:
+                raise ValueError(f"{name}={getattr(self, name)!r} should be {requirement}")
         if self.features == 1 and self.condition != 1:
             raise ValueError(f"condition={self.condition!r} needs two features or more")
         if classifies and self.outputs != 1:
@@ -107,7 +119,7 @@ class SyntheticRecipe:
             )
 
     def to_json(self) -> dict[str, Any]:
-        """Return the settings and the truth as values that JSON can hold."""
+        """Return the settings and the truth as JSON values."""
         return {
             "task": self.task,
             "condition": self.condition,
@@ -119,24 +131,24 @@ class SyntheticRecipe:
 
     @property
     def predictors(self) -> int:
-        """Linear predictors: a target each, or a class each where there are more than two."""
+        """Linear predictors: one a target, or one a class if there are more than two."""
         if self.task == "regression":
             return self.outputs
         return 1 if self.classes == 2 else self.classes
 
     @property
     def block_rows(self) -> int:
-        """Rows of a block, so many that none of its arrays is much larger than a chunk."""
+        """Rows of a block, chosen so that none of its arrays is much larger than a chunk."""
         return default_chunk_rows(max(self.features, self.predictors), self.dtype)
 
     def _random(self, *key: int) -> np.random.Generator:
-        # SFC64 is the fastest of NumPy's generators, and normal numbers are most of the work.
+        # Normal numbers are most of the work, and SFC64 is NumPy's fastest generator.
         seed = np.random.SeedSequence(self.random_state, spawn_key=key)
         return np.random.Generator(np.random.SFC64(seed))
 
     @cached_property
     def truth(self) -> _Truth:
-        """What the rows are drawn from."""
+        """Parameters of the distribution of rows."""
         random = self._random(_TRUTH)
         mean = random.standard_normal(self.features)
         scale = self.condition ** np.linspace(-0.25, 0.25, self.features)
@@ -146,20 +158,20 @@ class SyntheticRecipe:
         level = 0.5 * random.standard_normal(self.predictors)
         classifies = self.task == "classification"
         if classifies and self.predictors > 1:
-            # Of all the coefficients that give the same probabilities, those of least norm.
+            # Coefficients with equal probabilities exist; choose those of least norm.
             direction -= direction.mean(axis=0)
             level -= level.mean()
         direction /= np.sqrt((direction**2).sum() / self.predictors)
         if classifies:
             direction /= self.noise
             level /= self.noise
-        # Weighing the independent numbers alike gives every direction of the data an equal say.
+        # Equal weights of the independent numbers make all directions of the data equally relevant.
         whitened = direction / scale
         coef = whitened - 2 * np.outer(whitened @ normal, normal)
         return _Truth(mean, scale, normal, coef, level - coef @ mean)
 
     def block(self, index: int, *, weighted: bool) -> _Rows:
-        """Return the rows of a block; all blocks are alike in size."""
+        """Return the rows of a block; all blocks have the same size."""
         random, truth, dtype = self._random(_ROWS, index), self.truth, np.dtype(self.dtype)
         n = self.block_rows
         X = random.standard_normal((n, self.features), dtype.type)
@@ -168,13 +180,13 @@ class SyntheticRecipe:
         X *= truth.scale.astype(dtype)
         X += mirror @ np.array([-2 * truth.normal, truth.mean], dtype)
         y = self._outcomes(X @ truth.coef.T.astype(dtype) + truth.intercept.astype(dtype), random)
-        # Last, so that X and y are the same with and without.
+        # Weights are drawn last, so that X and y don't depend on them.
         return X, y, random.uniform(0.5, 1.5, n) if weighted else None
 
     def _outcomes(self, z: NDArray[np.floating], random: np.random.Generator) -> NDArray[Any]:
-        """Return the y of rows with the predictors `z`.
+        """Return the y of rows with the linear predictors `z`.
 
-        Classes are drawn by the noise that turns a maximum into the logistic model's probabilities.
+        The noise of classes makes the class of the largest predictor follow the logistic model.
         """
         y: NDArray[Any]
         if self.task == "regression":
@@ -187,25 +199,25 @@ class SyntheticRecipe:
         return y
 
     def blocks(self, rows: int, threads: int, *, weighted: bool) -> Generator[_Rows, None, None]:
-        """Yield whole blocks until there are at least `rows`, made ahead by a few threads."""
+        """Yield whole blocks of at least `rows` rows, generated ahead by `threads` threads."""
         waiting: deque[Future[_Rows]] = deque()
         with one_blas_thread(), ThreadPoolExecutor(threads, "ooc_train-make") as making:
             for index in range(-(-rows // self.block_rows)):
-                if len(waiting) == _AHEAD * threads:
+                if len(waiting) == _BLOCKS_AHEAD * threads:
                     yield waiting.popleft().result()
                 waiting.append(making.submit(self.block, index, weighted=weighted))
             while waiting:
                 yield waiting.popleft().result()
 
-    def making_term(self, threads: int) -> Term:
-        """Say what `blocks` holds, the block that is being written included."""
+    def blocks_term(self, threads: int) -> Term:
+        """Return the memory term of `blocks`, including the block that is being written."""
         X = self.block_rows * self.features * np.dtype(self.dtype).itemsize
         outcomes = self.block_rows * self.predictors * 8
-        waiting = (_AHEAD * threads + 1) * (X + 2 * outcomes)
+        waiting = (_BLOCKS_AHEAD * threads + 1) * (X + 2 * outcomes)
         size = waiting + threads * (_BLOCK_COPIES * X + _OUTCOME_COPIES * outcomes)
         truth = 32 * (4 + 2 * self.predictors) * self.features
         return Term(
-            "making",
+            "generating",
             size + truth,
-            f"{threads} x {1 + _AHEAD} blocks of {approximate_bytes(X)} and more",
+            f"{threads} x {1 + _BLOCKS_AHEAD} blocks of {approximate_bytes(X)} and more",
         )

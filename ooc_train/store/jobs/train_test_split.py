@@ -1,4 +1,4 @@
-"""Rows for testing."""
+"""The split of raw rows into training rows and test rows."""
 
 import os
 
@@ -8,34 +8,39 @@ from numpy.typing import NDArray
 from ooc_train.store.jobs.shuffle_keys import row_keys
 
 _SPLIT_SEED = 2**63
-"""Added to the seed where test rows are drawn, which then know nothing of the order."""
+"""Added to the seed of test rows, which makes them independent of the shuffle."""
 
 
 def path_for_testing(path: str) -> str:
-    """Say where the rows for testing lie: "flights.test.zarr" beside "flights.zarr"."""
+    """Return the path of the test store: "flights.test.zarr" beside "flights.zarr"."""
     root, extension = os.path.splitext(path.rstrip("/"))
     return f"{root}.test{extension}"
 
 
 def rows_for_testing(rows: NDArray[np.int64], share: float, seed: int) -> NDArray[np.bool_]:
-    """Say which rows are for testing: one of each run of ``1 / share``, drawn at random.
+    """Return which rows are test rows: one random row of each run of ``1 / share`` rows.
 
-    It needs no count of all rows, and yet the share is exact, to the last run.
+    The share is exact to the last run, and the total number of rows needn't be known.
 
     Parameters
     ----------
     rows : ndarray of int64, shape (row,)
-        Numbers of rows, in ascending order.
+        Row numbers in ascending order.
     share : float
-        From 0 to 1.
+        Share of the test rows, from 0 to 1.
     seed : int
+        Seed of the draws.
+
+    Returns
+    -------
+    ndarray of bool, shape (row,)
     """
-    if share > 0.5:  # of a run of less than two rows none could be drawn
+    if share > 0.5:  # Runs would be shorter than two rows.
         return ~rows_for_testing(rows, 1 - share, seed)
     if share == 0 or not len(rows):
         return np.zeros(len(rows), bool)
     runs = np.arange(max(0, int(rows[0] * share) - 1), int(rows[-1] * share) + 2)
-    # A run that ends beyond all rows may as well end there: 1 / share can exceed any integer.
+    # 1 / share can exceed any integer, so runs end at 2**62 at most.
     with np.errstate(over="ignore"):
         bounds = [np.ceil(np.minimum(k / share, 2.0**62)) for k in (runs, runs + 1)]
     starts, stops = (bound.astype(np.int64) for bound in bounds)

@@ -1,4 +1,4 @@
-"""Compression of chunks."""
+"""Compression of chunks, and the choice whether it pays."""
 
 from typing import Any
 
@@ -7,22 +7,22 @@ from numpy.typing import NDArray
 
 from ooc_train.store.format.arrays import Codec
 
-_WORTH_PACKING = 1.3
-"""lz4 is chosen where it shrinks a sample by more."""
+_LEAST_FACTOR = 1.3
+"""Factor by which lz4 has to shrink a sample to be chosen."""
 
 
 def compresses_well(sample: NDArray[Any]) -> bool:
-    """Say whether lz4 shrinks a sample of a chunk by enough to pay for being decoded."""
-    return compressed_fraction(sample, "blosc") * _WORTH_PACKING < 1
+    """Return whether lz4 shrinks a sample of a chunk enough to pay for its decoding."""
+    return compressed_fraction(sample, "blosc") * _LEAST_FACTOR < 1
 
 
 def compressed_fraction(sample: NDArray[Any], codec: Codec | None) -> float:
-    """Give the share of a sample's bytes that a codec leaves of it."""
+    """Return the encoded bytes of a sample by its decoded bytes."""
     return memoryview(encode(codec, np.ascontiguousarray(sample))).nbytes / sample.nbytes
 
 
 def encode(codec: Codec | None, chunk: NDArray[Any]) -> Any:
-    """Return the bytes of a chunk as its codec makes them."""
+    """Return the encoded bytes of a chunk."""
     if codec == "blosc":
         from numcodecs import blosc
 

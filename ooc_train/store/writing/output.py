@@ -1,4 +1,4 @@
-"""Laying arrays down: shards as their chunks fill, the group last, all of it or nothing."""
+"""A store that is being written: its arrays, its metadata, and its commit."""
 
 import json
 import os
@@ -18,30 +18,29 @@ from ooc_train.store.format.zarr_json import array_metadata, group_metadata
 
 
 class OutputStore(Discarding):
-    """A store in the making, beside the place where it will lie.
+    """A store that is written under a temporary name and renamed by `commit`.
 
-    Arrays are added, their shards written (by any number of processes, with `ShardWriter`), and
-    `commit` gives the directory its name: a store that was begun and not committed never opens.
-    A context manager: leaving it without `commit` removes all of it. Each has a random id, which
-    the manifest and every shard name; what the manifest and the metadata of arrays say is
-    checksummed in the manifest.
+    Any number of processes write the shards of its arrays with `ShardWriter`. Without `commit`, no
+    store appears at the path. A context manager: leaving it without `commit` removes everything
+    written. The store has a random id, which the manifest and every shard repeat. The manifest
+    holds checksums of itself and of the arrays' metadata.
 
     Parameters
     ----------
     path : str or os.PathLike
-        Where the store will lie.
+        Path of the finished store.
     overwrite : bool
-        Whether a store that lies there is replaced, at `commit` and not before.
+        Whether `commit` replaces an existing store.
 
     Attributes
     ----------
     output : PartialOutput
-        What gives the store its name.
+        Gives the store its name.
 
     Raises
     ------
     OutputExists, OSError, ValueError
-        As `PartialOutput` does.
+        As in `PartialOutput`.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -51,12 +50,12 @@ class OutputStore(Discarding):
 
     @property
     def path(self) -> str:
-        """Where the store will lie."""
+        """Path of the finished store."""
         return self.output.path
 
     @property
     def active(self) -> bool:
-        """Whether it was neither committed nor discarded."""
+        """Whether the store was neither committed nor discarded."""
         return self.output.active
 
     def add_array(
@@ -70,7 +69,7 @@ class OutputStore(Discarding):
         codec: Codec = "raw",
         dimension_names: Sequence[str],
     ) -> ArrayLayout:
-        """Add an array, and return the layout for `ShardWriter`; its rows are counted at `commit`.
+        """Add an array and return its layout for `ShardWriter`; `commit` sets its number of rows.
 
         Parameters
         ----------
@@ -79,13 +78,18 @@ class OutputStore(Discarding):
         row_shape : tuple of int
             Shape of one row, () for an array of one axis.
         dtype : dtype
-            A number; stored little-endian.
+            A type of numbers; stored little-endian.
         chunk_rows, shard_rows : int
-            Rows of a chunk, and of a shard: a multiple of it.
+            Rows of a chunk, and of a shard, which is a multiple.
         codec : {"raw", "blosc", "zstd"}
-            Of the chunks; a crc32c follows each.
+            Codec of the chunks; a CRC32C follows each.
         dimension_names : sequence of str
-            One an axis.
+            One name an axis.
+
+        Raises
+        ------
+        ValueError
+            If a shard isn't made of whole chunks, or `dtype` can't be stored.
         """
         if chunk_rows < 1 or shard_rows < 1 or shard_rows % chunk_rows:
             raise ValueError(
@@ -115,19 +119,19 @@ class OutputStore(Discarding):
         return layout
 
     def commit(self, n_rows: int, attributes: Mapping[str, Any]) -> None:
-        """Write the metadata, the group's last, and give the store its name.
+        """Write the metadata and give the store its name.
 
         Parameters
         ----------
         n_rows, attributes
-            As of `finalize`.
+            As in `finalize`.
 
         Raises
         ------
         OutputExists
-            If something else appeared at the path meanwhile.
+            If something else appeared at the path.
         OSError
-            If the disk is full or can't be written.
+            If the disk is full or not writable.
         """
         self.finalize(n_rows, attributes)
         self.output.commit()
@@ -136,30 +140,30 @@ class OutputStore(Discarding):
         self,
         n_rows: int,
         attributes: Mapping[str, Any],
-        of_arrays: Mapping[str, Mapping[str, Any]] | None = None,
+        array_attributes: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
-        """Write the metadata, the group's last: the store is whole, and lacks only its name.
+        """Write the metadata, the group's last; the store then lacks only its name.
 
         Parameters
         ----------
         n_rows : int
             Rows of every array.
         attributes : mapping
-            Of the group; JSON values, with text for keys.
-        of_arrays : mapping, optional
-            Attributes of arrays, by their name.
+            Attributes of the group; JSON values, with text as keys.
+        array_attributes : mapping, optional
+            Attributes of arrays, by array name.
 
         Raises
         ------
         OSError
-            If the disk is full or can't be written.
+            If the disk is full or not writable.
         """
-        of_arrays = of_arrays or {}
+        array_attributes = array_attributes or {}
         partial_path = self.output.partial_path
         with explain_os_errors(self.path):
             arrays = {
                 name: array_metadata(
-                    layout.with_rows(n_rows), dimension_names, of_arrays.get(name, {})
+                    layout.with_rows(n_rows), dimension_names, array_attributes.get(name, {})
                 )
                 for name, (layout, dimension_names) in self._arrays.items()
             }
@@ -167,7 +171,7 @@ class OutputStore(Discarding):
                 _write_json(os.path.join(partial_path, name), metadata)
             for directory, _, files in os.walk(partial_path, topdown=False):
                 for file in files:
-                    # Of a worker that was killed; another one wrote the shard.
+                    # A killed worker left it; another worker wrote the shard.
                     if file.endswith(".tmp"):
                         os.unlink(os.path.join(directory, file))
                 sync_folder(directory)
@@ -176,7 +180,7 @@ class OutputStore(Discarding):
             sync_folder(partial_path)
 
     def discard(self) -> None:
-        """Remove all of it, unless it was committed."""
+        """Remove everything written, unless it was committed."""
         self.output.discard()
 
 

@@ -1,4 +1,4 @@
-"""Predictions at rest: a Zarr group with an array for each kind, and the rows' ids."""
+"""Predictions as a Zarr group: one array for each kind, and the ids of the rows."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -16,13 +16,13 @@ from ooc_train.store.writing.rows import RowWriter
 PREDICTIONS_FORMAT = "ooc_train.predictions"
 
 Columns = Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]
-"""Of each array the shape of a row, and the type."""
+"""Shape of a row and type of each array, by array name."""
 
 
 def add_arrays(
     output: OutputStore, columns: Columns, *, chunk_rows: int, shard_rows: int
 ) -> dict[str, ArrayLayout]:
-    """Add an array for each kind of prediction to a store in the making."""
+    """Add an array for each kind of prediction to an output store."""
     return {
         name: output.add_array(
             name,
@@ -37,7 +37,7 @@ def add_arrays(
 
 
 def manifest(n_rows: int, classes: Sequence[Scalar], model: str) -> dict[str, Any]:
-    """Say what the attributes of the group are."""
+    """Return the attributes of the group."""
     return {
         "format": PREDICTIONS_FORMAT,
         "n_rows": n_rows,
@@ -47,16 +47,16 @@ def manifest(n_rows: int, classes: Sequence[Scalar], model: str) -> dict[str, An
 
 
 class PredictionRows(Discarding):
-    """Writes rows of every array of predictions, in any number at a time, from a shard's first on.
+    """Writes rows of all arrays of predictions, in calls of any size, from a shard's start on.
 
-    A context manager: leaving it without `commit` removes the shard that is being written.
+    A context manager: leaving it without `commit` removes the current shard.
 
     Parameters
     ----------
     layouts : mapping
-        The arrays, as `add_arrays` returns them: alike in rows of chunks and shards.
+        Arrays as `add_arrays` returns them, with equal rows of chunks and shards.
     first_shard : int
-        Number of the shard whose first row comes first.
+        Number of the shard that the first row begins.
     """
 
     def __init__(self, layouts: Mapping[str, ArrayLayout], first_shard: int = 0) -> None:
@@ -83,39 +83,42 @@ class PredictionRows(Discarding):
             array.flush(rows)
 
     def commit(self) -> None:
-        """Write what is left, and commit the last shard."""
+        """Write the last chunk and commit the last shard."""
         if rest := self.n_rows % self._chunk_rows:
             self._flush(rest)
         for array in self._arrays.values():
             array.finish()
 
     def discard(self) -> None:
-        """Drop the shard that is being written, if there is one."""
+        """Drop the current shard, if there is one."""
         for array in self._arrays.values():
             array.discard()
 
 
 class PredictionWriter(Discarding):
-    """Writes predictions that come in any number of rows at a time to a store of their own.
+    """Writes predictions in calls of any size to a store of their own.
 
     A context manager: leaving it without `commit` removes what was written.
 
     Parameters
     ----------
     path : str or os.PathLike
+        Path of the finished store.
     columns : mapping
-        Of each array the shape of a row, and the type.
+        Shape of a row and type of each array.
     chunk_rows, shard_rows : int
+        Rows of a chunk and of a shard.
     classes : sequence of labels
-        By code, empty for a regression.
+        Labels by code; empty for a regression.
     model : str
-        What predicted.
+        Name of the model.
     overwrite : bool
+        Whether `commit` replaces an existing store.
 
     Raises
     ------
     OutputExists, OSError
-        As an `OutputStore` does.
+        As in `OutputStore`.
     """
 
     def __init__(
@@ -140,7 +143,7 @@ class PredictionWriter(Discarding):
         self._rows.write(columns)
 
     def commit(self) -> None:
-        """Write what is left, and give the group its name."""
+        """Write the last rows and give the group its name."""
         self._rows.commit()
         n_rows = self._rows.n_rows
         self._output.commit(n_rows, manifest(n_rows, *self._about))

@@ -1,4 +1,4 @@
-"""Rows in any number at a time, into the chunks and shards of one array."""
+"""Rows in calls of any size, written as chunks and shards of one array."""
 
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
@@ -12,7 +12,7 @@ from ooc_train.store.writing.shard_writer import ShardWriter
 
 
 class RowWriter:
-    """Fills one chunk at a time, and hands it to the shard that is being written.
+    """Fills one chunk at a time and passes it to the current shard.
 
     Parameters
     ----------
@@ -34,26 +34,26 @@ class RowWriter:
         self._next_shard = first_shard
 
     def fill(self, values: NDArray[Any], position: int, first_row: int) -> None:
-        """Convert rows into the chunk, checking that the array can hold them.
+        """Convert rows into the chunk, checking that the array's type can hold them.
 
         Parameters
         ----------
         values : ndarray of numbers, shape (row, *row_shape)
-            No more rows than the chunk has left.
+            At most the rows that the chunk has left.
         position : int
-            Row of the chunk that takes the first of them.
+            Row of the chunk that receives ``values[0]``.
         first_row : int
-            Row of the store that this is, for messages.
+            Row of the store that ``values[0]`` is, for messages.
 
         Raises
         ------
         NonFiniteData
-            NaN or infinity, or a value too large for the array's dtype.
+            NaN, infinity, or a value too large for the array's type.
         ValueError
             A value that an array of integers can't hold.
         """
         taken = self.chunk[position : position + len(values)]
-        # Overflow and NaN are looked for afterwards, to say where they are.
+        # The check below finds overflow and NaN, and their place.
         with np.errstate(over="ignore", invalid="ignore"):
             taken[...] = values
         checked = taken if taken.dtype.kind == "f" else values
@@ -74,7 +74,7 @@ class RowWriter:
                 )
 
     def flush(self, rows: int) -> None:
-        """Write the chunk, of which the first `rows` count."""
+        """Write the chunk, whose first `rows` rows are in use."""
         if self._shard is None:
             self._shard = ShardWriter(self.layout, self._next_shard)
             self._next_shard += 1
@@ -83,43 +83,51 @@ class RowWriter:
             self.finish()
 
     def finish(self) -> None:
-        """Commit the shard that is being written, if there is one."""
+        """Commit the current shard, if there is one."""
         if self._shard is not None:
             self._shard.commit()
             self._shard = None
 
     def discard(self) -> None:
-        """Drop the shard that is being written, if there is one."""
+        """Drop the current shard, if there is one."""
         if self._shard is not None:
             self._shard.discard()
             self._shard = None
 
 
 class BackgroundRowWriter(RowWriter):
-    """Has each full shard brought to the disk by a thread, while the next one fills."""
+    """Commits each full shard in a thread, while the next one fills.
+
+    Parameters
+    ----------
+    layout : ArrayLayout
+        An array of an `OutputStore`.
+    thread : ThreadPoolExecutor
+        Executor of one thread, which several arrays may share.
+    """
 
     def __init__(self, layout: ArrayLayout, thread: ThreadPoolExecutor) -> None:
         super().__init__(layout)
         self._thread = thread
-        self._coming: Future[None] | None = None
+        self._committing: Future[None] | None = None
 
     def finish(self) -> None:
-        """Hand over the shard that is being written, when the one before it is on the disk."""
+        """Start the commit of the current shard, after that of the one before."""
         self.wait()
         if self._shard is not None:
             shard, self._shard = self._shard, None
-            self._coming = self._thread.submit(_commit, shard)
+            self._committing = self._thread.submit(_commit, shard)
 
     def wait(self) -> None:
-        """Wait for the shard that was handed over, and raise what stopped it."""
-        if self._coming is not None:
-            coming, self._coming = self._coming, None
-            coming.result()
+        """Wait for the running commit, and raise its error."""
+        if self._committing is not None:
+            committing, self._committing = self._committing, None
+            committing.result()
 
     def discard(self) -> None:
-        """Drop the shard that is being written, once no thread writes any more."""
-        if self._coming is not None:
-            wait([self._coming])
+        """Drop the current shard, after the running commit."""
+        if self._committing is not None:
+            wait([self._committing])
         super().discard()
 
 

@@ -1,4 +1,4 @@
-"""Shards as files that are written."""
+"""Writing of one shard: chunks, identity and index."""
 
 import contextlib
 import os
@@ -15,10 +15,9 @@ from ooc_train.store.writing.compression import encode
 
 
 class ShardWriter(Discarding):
-    """Writes one shard of an array, chunk by chunk, and names it only once it is whole.
+    """Writes one shard of an array chunk by chunk, and names the file once it is complete.
 
-    Between its chunks and its index it says which shard of which store it is. A context manager:
-    leaving it without `commit` removes what was written.
+    A context manager: leaving it without `commit` removes what was written.
 
     Parameters
     ----------
@@ -32,7 +31,7 @@ class ShardWriter(Discarding):
         self._layout = layout
         self._shard = shard
         self._path = layout.shard_path(shard)
-        # Two workers may write the same shard, when one is taken for dead.
+        # Two workers may write one shard, if the scheduler took a live one for dead.
         self._partial_path = f"{self._path}.{os.getpid()}.tmp"
         self._entries: list[tuple[int, int]] = []
         self._end = 0
@@ -41,9 +40,9 @@ class ShardWriter(Discarding):
             self._file = open(self._partial_path, "wb", buffering=0)  # noqa: SIM115
 
     def _make_folders(self) -> None:
-        """Make the folders of the shard, but not the array's: where that is gone, so is the store.
+        """Make the shard's folders, but not the array's.
 
-        Tasks that run on after a failure would bring back what was removed.
+        If the array's folder is gone, the store was discarded; a late task must not bring it back.
         """
         folder = self._layout.path
         for name in os.path.relpath(os.path.dirname(self._path), folder).split(os.sep):
@@ -64,12 +63,14 @@ class ShardWriter(Discarding):
         chunk : ndarray of the layout's dtype, shape (chunk_rows, *row_shape), C-contiguous
             The rows.
         rows : int, optional
-            How many count (by default all); the others are set to 0 in `chunk` itself.
+            Rows in use (by default all). The other rows of `chunk` are set to 0 in place.
 
         Raises
         ------
+        ValueError
+            If shape or type differ from the layout's, or the shard is full.
         OSError
-            If the disk is full or can't be written.
+            If the disk is full or not writable.
         """
         layout = self._layout
         if chunk.shape != (layout.chunk_rows, *layout.row_shape) or chunk.dtype != layout.dtype:
@@ -89,7 +90,7 @@ class ShardWriter(Discarding):
         self._end += len(encoded) + 4
 
     def commit(self) -> None:
-        """Write identity and index, bring all of it to the disk, and give the file its name."""
+        """Write identity and index, sync the file to the disk, and rename it."""
         layout = self._layout
         absent = layout.chunks_per_shard - len(self._entries)
         entries = [*self._entries, *[(MISSING, MISSING)] * absent]
@@ -109,7 +110,7 @@ class ShardWriter(Discarding):
 
 
 def _write_all(file: Any, data: memoryview | bytes) -> None:
-    """Write every byte: an unbuffered write may take fewer, and says so only by its count."""
+    """Write every byte; an unbuffered write may take fewer, and returns only their number."""
     view = memoryview(data)
     while view:
         view = view[file.write(view) :]

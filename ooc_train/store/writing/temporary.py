@@ -1,4 +1,4 @@
-"""An array that was handed over in pieces, laid down as Zarr for workers to read."""
+"""An array of the calling process, written as temporary Zarr for workers to read."""
 
 import os
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from ooc_train.store.writing.output import OutputStore
 from ooc_train.store.writing.predictions import PredictionRows, add_arrays
 
 _SHARD_BYTES = 8 * 2**20
-_MOST_CHUNKS = 4096
+_MAX_CHUNKS = 4096
 
 
 def write_temporary(
@@ -25,31 +25,33 @@ def write_temporary(
     dtype: str,
     chunk_rows: int,
 ) -> ArrayLayout:
-    """Write an array that comes in pieces, and return how it lies.
+    """Write an array that arrives in pieces, and return its layout.
 
     Parameters
     ----------
     folder : str
-        Where it is written to.
+        Existing folder.
     role : str
-        What messages call it.
+        Name of the array in messages.
     pieces : iterable of ndarray, each of shape (row, *row_shape)
+        Rows in order.
     row_shape : tuple of int
+        Shape of one row.
     dtype : str
-        Of the values at rest.
+        Type of the stored values.
     chunk_rows : int
-        Best as many as a partition has, which is then read in one call.
+        Rows of a chunk. With the rows of a partition, a partition is read in one call.
 
     Raises
     ------
     NonFiniteData
         If a value is NaN or infinite.
     OSError
-        If the disk is full or can't be written.
+        If the disk is full or not writable.
     """
     path = os.path.join(folder, role)
     width = max(1, int(np.prod(row_shape))) * np.dtype(dtype).itemsize
-    chunks = max(1, min(_MOST_CHUNKS, _SHARD_BYTES // (width * chunk_rows)))
+    chunks = max(1, min(_MAX_CHUNKS, _SHARD_BYTES // (width * chunk_rows)))
     with OutputStore(path) as output:
         layouts = add_arrays(
             output,

@@ -1,11 +1,11 @@
-"""Rows in, a store out."""
+"""`StoreWriter`: rows in, a store out."""
 
 import json
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from ooc_train.core.atomic import PartialOutput
 from ooc_train.core.closing import Discarding
 from ooc_train.store.dataset import Scalar, Store
-from ooc_train.store.format.arrays import Codec
+from ooc_train.store.format.arrays import CODECS, CodecName
 from ooc_train.store.format.chunk_sizes import default_chunk_rows, default_shard_rows
 from ooc_train.store.format.pairs import PAIR, StorePair
 from ooc_train.store.format.statistics import ColumnStatistics, StatisticsSum
@@ -22,59 +22,59 @@ from ooc_train.store.opening.opener import open_store
 from ooc_train.store.writing.output import OutputStore
 from ooc_train.store.writing.rows import BackgroundRowWriter
 
-_CODECS: dict[str, Codec] = {"none": "raw", "lz4": "blosc", "zstd": "zstd"}
-
 
 class StoreWriter(Discarding):
-    """Writes a store from rows that come in any number at a time.
+    """Writes a store from rows in calls of any size.
 
-    A context manager: leaving it without `commit` removes all that it made. It holds one chunk of
-    each array. What it writes depends on the rows alone, never on how they were cut into calls.
+    A context manager: leaving it without `commit` removes everything written. The writer holds one
+    chunk of each array. The result depends on the rows alone, not on how calls divide them.
 
     Parameters
     ----------
     path : str or os.PathLike
-        Where the store will lie.
+        Path of the finished store.
     n_features : int
         Columns of X.
     dtype : dtype
-        Of X.
+        Type of X.
     outputs : int, optional
         Columns of y; by default y has one axis.
     y_dtype : dtype, optional
-        Of y. By default: the smallest unsigned integer for `classes`; else what the first y has if
-        it is an integer; else X's if that is floating, else float32.
+        Type of y. By default: with `classes`, the smallest unsigned integer; for integers, the type
+        of the first y; else X's type if that is floating, else float32.
     feature_names : sequence of str, optional
-        One a feature.
+        One name a feature.
     classes : sequence of str, int, float or bool, optional
-        Names of the classes. y then holds places in this sequence: 0, 1, ...
+        Names of the classes. y then holds indices into this sequence: 0, 1, ...
     chunk_rows, shard_rows : int, optional
-        Rows of a chunk (by default about 0.8 MiB of X) and of a shard (a multiple, about 64 MiB).
-        Every array has the same.
+        Rows of a chunk (by default about 0.8 MiB of X) and of a shard (a multiple, about 64 MiB),
+        for every array.
     codec : {"none", "lz4", "zstd"}
-        Of the chunks. lz4 (blosc, bytes shuffled) where a sample shrinks by 1.3 or more.
+        Codec of the chunks; lz4 is blosc with shuffled bytes.
     sample_weight, row_id : bool
-        Whether each row has a weight (float64, >= 0) and the number it is known by (int64).
+        Whether each row has a weight (float64, at least 0) and an id (int64).
     shuffled : int, optional
-        Seed of the shuffle that the rows went through.
+        Seed of the rows' shuffle.
     attributes : mapping, optional
-        What else to note; JSON values.
+        Further notes; JSON values.
     statistics : ColumnStatistics, optional
-        Of the columns of X, where they are known: those of the same rows in another order. By
-        default they are added up, which takes most of the time of writing.
+        Known statistics of the columns of X, such as those of the same rows in another order. By
+        default the writer computes them, which takes most of its time.
     recipe : mapping, optional
-        How raw columns became the features, as JSON values.
+        How raw columns became features, as JSON values.
     overwrite : bool
-        Whether a store that lies there is replaced, at `commit` and not before.
+        Whether `commit` replaces an existing store.
     pair : StorePair, optional
-        What it is part of, with another store.
+        The pair of training and test store that this store belongs to.
 
     Raises
     ------
     OutputExists
-        If something lies at `path`.
+        If something exists at `path`.
+    ValueError
+        If a setting is wrong.
     OSError
-        If the disk is full or can't be written.
+        If the disk is full or not writable.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class StoreWriter(Discarding):
         classes: Sequence[Scalar] | None = None,
         chunk_rows: int | None = None,
         shard_rows: int | None = None,
-        codec: Literal["none", "lz4", "zstd"] = "none",
+        codec: CodecName = "none",
         sample_weight: bool = False,
         row_id: bool = False,
         shuffled: int | None = None,
@@ -101,8 +101,8 @@ class StoreWriter(Discarding):
     ) -> None:
         if n_features < 1:
             raise ValueError(f"n_features={n_features}: X needs at least one column")
-        if codec not in _CODECS:
-            raise ValueError(f"codec={codec!r} is none of {', '.join(_CODECS)}")
+        if codec not in CODECS:
+            raise ValueError(f"codec={codec!r} is none of {', '.join(CODECS)}")
         if feature_names is not None and len(feature_names) != n_features:
             raise ValueError(f"{len(feature_names)} feature_names for n_features={n_features}")
         if statistics is not None and (len(statistics.mean), statistics.weighted) != (
@@ -125,7 +125,7 @@ class StoreWriter(Discarding):
         self._shard_rows = shard_rows or default_shard_rows(
             n_features, self._dtype, self._chunk_rows
         )
-        self._codec = _CODECS[codec]
+        self._codec = CODECS[codec]
         self._statistics = statistics or StatisticsSum(n_features, weighted=sample_weight)
         self._attributes = {
             "feature_names": None if feature_names is None else list(feature_names),
@@ -134,12 +134,12 @@ class StoreWriter(Discarding):
             "attributes": json.loads(json.dumps(dict(attributes or {}))),
             "recipe": None if recipe is None else dict(recipe),
         }
-        # What JSON can't hold is found now, not at the commit of a day's work.
+        # Find values that JSON can't hold now, not at the commit.
         json.dumps(self._attributes, allow_nan=False)
-        settings_of_y = (outputs, y_dtype, classes)
-        self._promised = {"y"} if any(value is not None for value in settings_of_y) else set()
+        y_settings = (outputs, y_dtype, classes)
+        self._required = {"y"} if any(value is not None for value in y_settings) else set()
         self._arrays: dict[str, BackgroundRowWriter] = {}
-        # Starts its thread with the first shard that is full.
+        # The executor starts its thread with the first full shard.
         self._syncing = ThreadPoolExecutor(1, "ooc_train-sync")
         self._output = OutputStore(path, overwrite=overwrite)
         self._pair = None if pair is None else replace(pair, replaces=self.output.replaces)
@@ -169,21 +169,23 @@ class StoreWriter(Discarding):
         y : array-like, shape (row,) or (row, output), optional
             In every call or in none.
         sample_weight : array-like, shape (row,), optional
-            Needed if the store has weights.
+            Required if the store has weights.
         row_id : array-like of int, shape (row,), optional
-            Needed if the store has ids.
+            Required if the store has ids.
 
         Raises
         ------
         NonFiniteData
-            NaN or infinity, or a value that the array's dtype can't hold.
+            NaN, infinity, or a value too large for the array's type.
         ValueError
-            If shapes don't fit, a class or an integer is out of range, a weight is negative.
+            If shapes don't fit, a class or an integer is out of range, or a weight is negative.
         OSError
-            If the disk is full or can't be written.
+            If the disk is full or not writable.
         """
-        given = {"X": X, "y": y, "sample_weight": sample_weight, "row_id": row_id}
-        rows = {role: np.asarray(values) for role, values in given.items() if values is not None}
+        arguments = {"X": X, "y": y, "sample_weight": sample_weight, "row_id": row_id}
+        rows = {
+            role: np.asarray(values) for role, values in arguments.items() if values is not None
+        }
         count = self._check(rows)
         start = 0
         try:
@@ -194,17 +196,17 @@ class StoreWriter(Discarding):
                 )
                 start = stop
         except BaseException:
-            # Some rows may be in: a store that lacks the others must not be committed.
+            # Some rows may be written: an incomplete store must not be committed.
             self.discard()
             raise
 
     def _check(self, rows: Mapping[str, NDArray[Any]]) -> int:
-        """Check what is written against the arrays, and return the number of rows."""
+        """Check rows against the arrays, and return their number."""
         if not self._output.active:
             raise ValueError(f"the writer of {self.path} is closed, by commit or by an error")
         if "y" in rows and self.n_rows == 0 and "y" not in self._arrays:
             self._add_y(rows["y"])
-        expected = self._arrays.keys() | self._promised
+        expected = self._arrays.keys() | self._required
         if rows.keys() != expected:
             raise ValueError(
                 f"every write to this store takes {', '.join(sorted(expected))}; "
@@ -212,9 +214,9 @@ class StoreWriter(Discarding):
             )
         count = len(rows["X"]) if rows["X"].ndim else 0
         for role, values in rows.items():
-            due = (count, *self._arrays[role].layout.row_shape)
-            if values.shape != due:
-                raise ValueError(f"{role} has shape {values.shape}, it should be {due}")
+            expected_shape = (count, *self._arrays[role].layout.row_shape)
+            if values.shape != expected_shape:
+                raise ValueError(f"{role} has shape {values.shape}, it should be {expected_shape}")
             if values.dtype.kind not in "biuf":
                 raise ValueError(
                     f"{role} holds {values.dtype}, which is no number; encode it first"
@@ -248,7 +250,7 @@ class StoreWriter(Discarding):
         self._arrays[role] = BackgroundRowWriter(layout, self._syncing)
 
     def _take(self, rows: Mapping[str, NDArray[Any]], count: int) -> None:
-        """Take rows that fit into the chunk that is being filled."""
+        """Add rows that fit into the current chunk."""
         position = self.n_rows % self._chunk_rows
         for role, values in rows.items():
             self._arrays[role].fill(values, position, self.n_rows)
@@ -270,21 +272,20 @@ class StoreWriter(Discarding):
             array.flush(rows)
 
     def commit(self) -> Store:
-        """Write what is left, and give the store its name.
+        """Write the remaining rows, give the store its name, and open it.
 
         Returns
         -------
         Store
-            Opened.
 
         Raises
         ------
         ValueError
             If no row was written.
         OutputExists
-            If something appeared there meanwhile.
+            If something appeared at the path.
         OSError
-            If the disk is full or can't be written.
+            If the disk is full or not writable.
         """
         self.finalize()
         self.output.commit()
@@ -292,18 +293,18 @@ class StoreWriter(Discarding):
 
     @property
     def output(self) -> PartialOutput:
-        """What gives the store its name, once it is sealed."""
+        """Gives the finalized store its name."""
         return self._output.output
 
     def finalize(self) -> None:
-        """Write what is left: the store is whole, and lacks only its name.
+        """Write the remaining rows and the metadata; the store then lacks only its name.
 
         Raises
         ------
         ValueError
             If no row was written.
         OSError
-            If the disk is full or can't be written.
+            If the disk is full or not writable.
         """
         if self.n_rows == 0 or not self._output.active:
             reason = "no row was written" if self._output.active else "the writer is closed"
@@ -335,11 +336,11 @@ class StoreWriter(Discarding):
 
     @property
     def path(self) -> str:
-        """Where the store will lie."""
+        """Path of the finished store."""
         return self._output.path
 
     def discard(self) -> None:
-        """Remove all that was made, unless it was committed."""
+        """Remove everything written, unless it was committed."""
         for array in self._arrays.values():
             array.discard()
         self._syncing.shutdown()
@@ -347,18 +348,18 @@ class StoreWriter(Discarding):
 
 
 def _count(codes: NDArray[Any], n_classes: int) -> NDArray[np.int64]:
-    """Count the rows of each class, checking that codes are places in `classes`."""
-    places = codes.astype(np.int64)
-    if places.min() < 0 or places.max() >= n_classes or (places != codes).any():
+    """Return the rows of each class, after checking that codes are indices into `classes`."""
+    indices = codes.astype(np.int64)
+    if indices.min() < 0 or indices.max() >= n_classes or (indices != codes).any():
         raise ValueError(
             f"y has values from {codes.min()} to {codes.max()}, with {n_classes} classes it holds "
-            f"their places, 0 to {n_classes - 1}"
+            f"their indices, 0 to {n_classes - 1}"
         )
-    return np.bincount(places, minlength=n_classes)
+    return np.bincount(indices, minlength=n_classes)
 
 
 def _scalar(value: Any) -> Scalar:
-    """Make a NumPy scalar Python's, which JSON can hold."""
+    """Return a class as a Python scalar, which JSON can hold."""
     plain: Scalar = value.item() if isinstance(value, np.generic) else value
     if not isinstance(plain, str | int | float | bool):
         raise TypeError(f"classes are str, int, float or bool, not {type(value).__name__}")
