@@ -481,8 +481,8 @@ def test_progress_and_what_is_said(tmp_path):
         assert at[-1] == (N, 1.0)
     (told,) = said
     assert told.startswith(
-        "3,000 rows x 8 columns of float32 (93.8 KiB before compression), made of 5 raw columns; the "
-        "disk has "
+        "3,000 rows x 8 columns of float32 (93.8 KiB before compression), made of 5 raw columns; "
+        "the disk has "
     )
 
 
@@ -579,7 +579,7 @@ def test_whole_numbers_that_float64_can_not_hold_are_told(tmp_path):
 
 def test_a_recipe_tells_what_it_loses_of_other_rows(tmp_path):
     recipe = made(tmp_path, {"a": [1, 2, 3]}).recipe
-    with pytest.warns(UserWarning, match=r"16777217, which becomes .*the recipe has it so"):
+    with pytest.warns(UserWarning, match=r"16777217, which becomes .*the recipe says so"):
         made(tmp_path, {"a": [2**24 + 1, 1]}, like=recipe, overwrite=True)
     with pytest.warns(UserWarning, match="16777217, which becomes 16777216 in float32, as the rec"):
         recipe.apply({"a": [2**24 + 1, 1]})
