@@ -1,7 +1,7 @@
 """Commands about stores: info, make-data, rechunk, shuffle."""
 
 from dataclasses import asdict
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -14,6 +14,10 @@ from ooc_train.core.text import printable
 from ooc_train.core.units import approximate_bytes, format_rows, parse_rows
 from ooc_train.memory.ceiling import Ceiling
 from ooc_train.monitoring.callbacks import ConsoleBar
+
+if TYPE_CHECKING:
+    from ooc_train.memory.measured import MemoryReport
+    from ooc_train.store.dataset import Store
 
 
 @command
@@ -67,7 +71,7 @@ def make_data(
         from ooc_train.store.jobs.synthetic import make_synthetic_store
         from ooc_train.store.jobs.synthetic_rows import SyntheticSettings
 
-        made, memory = make_synthetic_store(
+        written, memory = make_synthetic_store(
             out,
             SyntheticSettings(features, task, 1, classes, condition, noise, dtype, random_state),
             rows,
@@ -76,12 +80,8 @@ def make_data(
             overwrite=overwrite,
             progress=bar.progress,
         )
-    if output.as_json:
-        print_json(describe_store(made, 0) | {"memory": asdict(memory)})
-        return
-    size = f"{format_rows(made.n_rows)} rows x {count(made.n_features, 'feature')}"
-    typer.echo(f"{size} ({approximate_bytes(made.total_bytes)}) | memory: {memory}")
-    typer.echo(printable(f"saved in {out}"))
+    size = f"{format_rows(written.n_rows)} rows x {count(written.n_features, 'feature')}"
+    _print_store(written, f"{size} ({approximate_bytes(written.total_bytes)})", memory, out, output)
 
 
 @command
@@ -112,7 +112,7 @@ def rechunk(
         from ooc_train.store.jobs.rechunk import rechunk_store
 
         source = stored.open(store)
-        made, memory = rechunk_store(
+        written, memory = rechunk_store(
             source,
             out,
             chunk_rows=chunk_rows,
@@ -123,15 +123,9 @@ def rechunk(
             progress=bar.progress,
             warn=lambda text: bar.say(f"warning: {text}"),
         )
-    if output.as_json:
-        print_json(describe_store(made, 0) | {"memory": asdict(memory)})
-        return
-    typer.echo(
-        f"{made.n_rows:,} rows ({approximate_bytes(made.total_bytes)}) in "
-        f"{count(made.n_chunks, 'chunk')} of {approximate_bytes(made.chunk_bytes)} | "
-        f"memory: {memory}"
-    )
-    typer.echo(printable(f"saved in {out}"))
+    size = f"{written.n_rows:,} rows ({approximate_bytes(written.total_bytes)})"
+    chunks = f"{count(written.n_chunks, 'chunk')} of {approximate_bytes(written.chunk_bytes)}"
+    _print_store(written, f"{size} in {chunks}", memory, out, output)
 
 
 @command
@@ -158,11 +152,16 @@ def shuffle(
             overwrite=overwrite,
             progress=bar.progress,
         )
+    size = f"{shuffled.n_rows:,} rows ({approximate_bytes(shuffled.total_bytes)})"
+    _print_store(shuffled, f"{size} shuffled with seed {random_state}", memory, out, output)
+
+
+def _print_store(
+    store: "Store", summary: str, memory: "MemoryReport", out: str, output: OutputOptions
+) -> None:
+    """Print what a command wrote."""
     if output.as_json:
-        print_json(describe_store(shuffled, 0) | {"memory": asdict(memory)})
+        print_json(describe_store(store, 0) | {"memory": asdict(memory)})
         return
-    typer.echo(
-        f"{shuffled.n_rows:,} rows ({approximate_bytes(shuffled.total_bytes)}) shuffled with seed "
-        f"{random_state} | memory: {memory}"
-    )
+    typer.echo(f"{summary} | memory: {memory}")
     typer.echo(printable(f"saved in {out}"))

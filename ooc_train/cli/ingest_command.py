@@ -10,8 +10,7 @@ import typer
 from ooc_train.cli.command import command
 from ooc_train.cli.describe import describe_store
 from ooc_train.cli.options import (
-    DELIMITER,
-    ENCODING,
+    CsvOptions,
     MemoryCeiling,
     OutputOptions,
     Overwrite,
@@ -110,8 +109,7 @@ def ingest(
         Literal["auto", "none", "lz4", "zstd"],
         option(of=_STORE, help="Of the chunks; auto: lz4 if a sample shrinks by a factor of 1.3."),
     ] = "auto",
-    delimiter: DELIMITER = None,
-    encoding: ENCODING = "utf8",
+    csv: CsvOptions,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the encoding of each column, and write nothing.")
     ] = False,
@@ -140,7 +138,6 @@ def ingest(
             "min_count": min_count,
             "dtype": dtype,
         }
-        text: dict[str, Any] = {"delimiter": delimiter, "encoding": encoding}
         if dry_run:
             if like is not None:
                 raise ValueError(
@@ -152,7 +149,7 @@ def ingest(
                 test_size=test_size,
                 random_state=random_state,
                 progress=bar.progress,
-                **text,
+                **asdict(csv),
             )
             bar.close()
             _print_preview(found, output)
@@ -161,7 +158,7 @@ def ingest(
             paths,
             out,
             **roles,
-            **text,
+            **asdict(csv),
             like=like,
             test_size=test_size,
             shuffle=shuffle,

@@ -10,14 +10,12 @@ from ooc_train.cli import parsers
 from ooc_train.cli.command import command, ended_by
 from ooc_train.cli.options import (
     DATA,
-    DELIMITER,
-    ENCODING,
     RUN,
     STORE,
-    UNSEEN,
     ModelOptions,
     OutputOptions,
     Overwrite,
+    RawFileOptions,
     ResourceOptions,
     StoreOptions,
     StoreXOptions,
@@ -30,7 +28,10 @@ from ooc_train.monitoring.callbacks import ConsoleBar
 from ooc_train.tables.names import is_table
 
 if TYPE_CHECKING:
+    from ooc_train.models.settings import Model
     from ooc_train.runs.report import Report
+    from ooc_train.store.dataset import Store
+    from ooc_train.training.task import Task
 
 
 @command
@@ -49,21 +50,13 @@ def plan(
     """
     model = model_options.model
     with ConsoleBar(quiet=output.quiet) as bar:
-        from ooc_train.stream.inputs import read_inputs
         from ooc_train.training.planning import plan as make_plan
-        from ooc_train.training.task import Task
 
-        inputs = read_inputs(
-            stored.open(store), classifier=model.is_classifier, memory_ceiling=resources.ceiling
-        )
-        # Refuse before the cluster starts.
-        task = Task.of(
-            model, inputs, stored.open_validation(validation), memory_ceiling=resources.ceiling
-        )
+        task = _task(model, stored.open(store), stored.open_validation(validation), resources)
         with resources.client(bar, kernels=task.needs_kernels) as client:
             found = make_plan(
                 model,
-                inputs,
+                task.inputs,
                 validation=task.validation,
                 client=client,
                 memory_ceiling=resources.ceiling,
@@ -124,21 +117,13 @@ def train(
         from ooc_train.monitoring.interrupts import Interrupts
         from ooc_train.plotting.figures import require_figure, save
         from ooc_train.runs.events import Event, Started
-        from ooc_train.stream.inputs import read_inputs
         from ooc_train.training.loop import train as fit
-        from ooc_train.training.task import Task
 
         if out is not None:
             require_output(out, RUN, overwrite=overwrite)
         if plot is not None:
             require_figure(plot, overwrite=overwrite)
-        inputs = read_inputs(
-            stored.open(store), classifier=model.is_classifier, memory_ceiling=resources.ceiling
-        )
-        # Refuse before the cluster starts.
-        task = Task.of(
-            model, inputs, stored.open_validation(validation), memory_ceiling=resources.ceiling
-        )
+        task = _task(model, stored.open(store), stored.open_validation(validation), resources)
 
         def print_plan(event: Event) -> None:
             if isinstance(event, Started):
@@ -149,7 +134,7 @@ def train(
                     f"{event.n_rows:,} rows x {count(event.n_features, 'feature')}"
                 )
                 bar.say(event.explanation)
-                for note in inputs.notes:
+                for note in task.inputs.notes:
                     bar.say(f"note: {note}")
                 if out is None:
                     bar.say("note: without --out the model will not be saved")
@@ -160,7 +145,7 @@ def train(
         ):
             _, report = fit(
                 model,
-                inputs,
+                task.inputs,
                 validation=task.validation,
                 out=out,
                 overwrite=overwrite,
@@ -179,6 +164,17 @@ def train(
             print_json(report.to_json() | {"out": report.saved_in, "plot": plot})
         else:
             _print_report(report, plot, classifies=model.is_classifier)
+
+
+def _task(
+    model: "Model", store: "Store", validation: "Store | None", resources: ResourceOptions
+) -> "Task":
+    """Return the task of a run; errors in its settings and data come before the cluster starts."""
+    from ooc_train.stream.inputs import read_inputs
+    from ooc_train.training.task import Task
+
+    inputs = read_inputs(store, classifier=model.is_classifier, memory_ceiling=resources.ceiling)
+    return Task.of(model, inputs, validation, memory_ceiling=resources.ceiling)
 
 
 def _print_report(report: "Report", plot: str | None, *, classifies: bool) -> None:
@@ -209,9 +205,7 @@ def evaluate(
     *,
     run: Annotated[str, RUN],
     data: Annotated[str, DATA],
-    unseen: UNSEEN = None,
-    delimiter: DELIMITER = None,
-    encoding: ENCODING = "utf8",
+    raw_files: RawFileOptions,
     stored: StoreOptions,
     resources: ResourceOptions,
     output: OutputOptions,
@@ -232,9 +226,7 @@ def evaluate(
             metrics, memory = evaluate_files(
                 fitted,
                 data,
-                unseen=unseen,
-                delimiter=delimiter,
-                encoding=encoding,
+                **asdict(raw_files),
                 memory_ceiling=resources.ceiling,
                 progress=bar.progress,
                 warn=lambda text: bar.say(f"warning: {text}"),
@@ -286,9 +278,7 @@ def predict(
     proba: Annotated[
         bool, typer.Option("--proba", help="Write the probability of each class too.")
     ] = False,
-    unseen: UNSEEN = None,
-    delimiter: DELIMITER = None,
-    encoding: ENCODING = "utf8",
+    raw_files: RawFileOptions,
     overwrite: Overwrite = False,
     stored: StoreXOptions,
     resources: ResourceOptions,
@@ -323,9 +313,7 @@ def predict(
                 out,
                 kinds=kinds,
                 overwrite=overwrite,
-                unseen=unseen,
-                delimiter=delimiter,
-                encoding=encoding,
+                **asdict(raw_files),
                 memory_ceiling=resources.ceiling,
                 progress=bar.progress,
                 warn=lambda text: bar.say(f"warning: {text}"),

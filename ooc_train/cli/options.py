@@ -140,11 +140,28 @@ def _from(path: str, place: str) -> str:
     return os.path.join(path if "://" in path else os.path.abspath(path), place)
 
 
-DELIMITER = Annotated[
-    str | None,
-    option(of="CSV", metavar="CHAR", help="Between cells (default: a comma, of .tsv a tab)."),
-]
-ENCODING = Annotated[str, option(of="CSV", help="Of the text, such as latin1.")]
+@dataclass(frozen=True)
+class CsvOptions:
+    """How CSV files are read."""
+
+    delimiter: Annotated[
+        str | None,
+        option(of="CSV", metavar="CHAR", help="Between cells (default: a comma, of .tsv a tab)."),
+    ] = None
+    encoding: Annotated[str, option(of="CSV", help="Of the text, such as latin1.")] = "utf8"
+
+
+@dataclass(frozen=True)
+class RawFileOptions(CsvOptions):
+    """How raw files are read for predictions."""
+
+    unseen: Annotated[
+        Literal["error", "other", "ignore"] | None,
+        typer.Option(
+            help="How to treat categories of raw files that are not in the training rows "
+            "(default: as set at ingest)."
+        ),
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -333,13 +350,6 @@ class ModelOptions:
         return Model(fit_intercept=not settings.pop("no_intercept"), **settings)
 
 
-UNSEEN = Annotated[
-    Literal["error", "other", "ignore"] | None,
-    typer.Option(
-        help="How to treat categories of raw files that are not in the training rows "
-        "(default: as set at ingest)."
-    ),
-]
 DATA = typer.Argument(
     help="A store, or raw files: CSV or Parquet, a pattern or a folder.", show_default=False
 )

@@ -41,6 +41,12 @@ _MEASURE_SECONDS = 1.0
 _TIMEOUT_SECONDS = 5.0
 """How long a run waits for the scheduler before it continues without its page."""
 
+_SETTINGS = (
+    "model", "solver", "batch_size", "data", "n_rows", "n_features", "validation_rows", "threads",
+    "row_bytes", "rows_per_update", "most_passes", "max_seconds", "ceiling", "ceiling_source",
+    "projected",
+)  # fmt: skip
+
 _lock = threading.Lock()
 _clients_with_page: "weakref.WeakSet[Any]" = weakref.WeakSet()
 """Clients whose scheduler has the page."""
@@ -252,24 +258,8 @@ def _described(error: BaseException) -> str:
 
 def _settings(event: Started) -> dict[str, Any]:
     """Return the settings of a run as plain values, for schedulers of any version."""
-    return {
-        "model": event.model,
-        "solver": event.solver,
-        "batch_size": event.batch_size,
-        "data": event.data,
-        "n_rows": event.n_rows,
-        "n_features": event.n_features,
-        "validation_rows": event.validation_rows,
-        "threads": event.threads,
-        "row_bytes": event.row_bytes,
-        "rows_per_update": event.rows_per_update,
-        "most_passes": event.most_passes,
-        "max_seconds": event.max_seconds,
-        "ceiling": event.ceiling,
-        "ceiling_source": event.ceiling_source,
-        "projected": event.projected,
-        "terms": [(term.name, term.bytes, term.why) for term in event.terms],
-    }
+    terms = [(term.name, term.bytes, term.why) for term in event.terms]
+    return {name: getattr(event, name) for name in _SETTINGS} | {"terms": terms}
 
 
 def _progress(seconds: float, rows: float, profile: Mapping[str, float]) -> tuple[float, ...]:
