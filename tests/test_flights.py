@@ -7,7 +7,7 @@ import pytest
 import zarr
 
 from ooc_train.store.jobs.ingest import ingest
-from ooc_train.tables.batches import open_tables
+from ooc_train.tables.open_tables import open_tables
 from tests.conftest import DATA, data_script
 
 PARQUET = DATA / "flights.parquet"

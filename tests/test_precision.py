@@ -11,7 +11,7 @@ from ooc_train.tables.precision import Rounded, Rounding, narrows
 def losses(values, dtype="float32", cuts=(), **settings_of_look):
     rounding = Rounding(values.shape[1], "column {}".format, dtype)
     for part in np.split(values, sorted(cuts)):
-        rounding.look(part, **settings_of_look)
+        rounding.observe(part, **settings_of_look)
     return rounding.losses()
 
 
@@ -70,11 +70,11 @@ def test_whole_numbers_beyond_float64():
 
 def test_a_strict_one_stops_at_the_first():
     rounding = Rounding(2, "column {}".format, "float32", strict=True)
-    rounding.look(np.array([[1.5], [2**24]]))
+    rounding.observe(np.array([[1.5], [2**24]]))
     with pytest.raises(Rounded, match="column 1 has numbers such as 16777217"):
-        rounding.look(np.array([[2.0**24 + 1]]), slice(1, 2))
+        rounding.observe(np.array([[2.0**24 + 1]]), slice(1, 2))
     rounding = Rounding(1, "column {}".format, "float32", strict=True)
-    rounding.look(1e6 + np.arange(9)[:, np.newaxis] / 10)
+    rounding.observe(1e6 + np.arange(9)[:, np.newaxis] / 10)
     with pytest.raises(Rounded, match=r"goes from 1000000 to 1000000\.8"):
         rounding.losses()
 

@@ -32,7 +32,7 @@ from ooc_train.store.jobs.store_records import record_dtype
 from ooc_train.store.jobs.synthetic import make_data
 from ooc_train.store.jobs.synthetic_rows import SyntheticSettings
 from ooc_train.store.opening.opener import open_store
-from ooc_train.tables.batches import Reading
+from ooc_train.tables.batches import ReadingMemory
 from tests.watch import watch
 
 MIB = 2**20
@@ -41,7 +41,7 @@ TOLD = re.compile(r"raise the memory ceiling to at least (\d+MiB)")
 shapes = st.builds(
     IngestMemory,
     reading=st.builds(
-        Reading,
+        ReadingMemory,
         blocks=st.integers(0, 200 * MIB),
         columns=st.integers(0, 50 * MIB),
         row=st.integers(8, 400_000),

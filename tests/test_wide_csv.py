@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from ooc_train.errors import InvalidTable
 from ooc_train.store.jobs.ingest import ingest
-from ooc_train.tables import csv as text
-from ooc_train.tables.batches import open_tables
+from ooc_train.tables import csv_parsing
+from ooc_train.tables.csv_cells import Cells, header_end
 from ooc_train.tables.medians import BYTES_PER_COLUMN, medians
-from ooc_train.tables.wide_csv import Cells, header_end
+from ooc_train.tables.open_tables import open_tables
 from tests.benchmarks.wide_files import commands, trained, under_what_is_told, write
 
 NARROW = 10**9
@@ -44,7 +44,7 @@ def files(draw: st.DrawFn) -> bytes:
 
 def read(path: str, wide: int, monkeypatch: pytest.MonkeyPatch, types: Any = None) -> Any:
     """Return what a file holds, and the types that were found, or why it can't be read."""
-    monkeypatch.setattr(text, "WIDE_COLUMNS", wide)
+    monkeypatch.setattr(csv_parsing, "WIDE_COLUMNS", wide)
     try:
         tables = open_tables(path)
         if types is None:
@@ -115,8 +115,8 @@ def test_a_value_of_another_type_is_placed(
 def test_cells() -> None:
     found = Cells.of(b'\n\n1,"a,\n""b"\r\n\r\n,\r\n3,4', ord(","), 2)
     assert found is not None
-    assert found.tall(np.array([1])) == b'"a,\n""b"\n\n4\n'
-    assert found.strip(np.array([0, 1])) == b'1,"a,\n""b"\n,\n3,4\n'
+    assert found.one_cell_a_line(np.array([1])) == b'"a,\n""b"\n\n4\n'
+    assert found.one_row_a_line(np.array([0, 1])) == b'1,"a,\n""b"\n,\n3,4\n'
     assert Cells.of(b"1,2\n3\n", ord(","), 2) is None
     assert Cells.of(b"1\n3,4,5\n", ord(","), 2) is None
     assert header_end(b'"a\nb",c\r\n1,2', ord(",")) == 8
@@ -134,7 +134,7 @@ def test_a_store_is_the_same(form: str, tmp_path: object, monkeypatch: pytest.Mo
         "test_size": 0.25,
     }
     made = [ingest(raw, f"{tmp_path}/wide.zarr", memory_ceiling="1GiB", **ways)]
-    monkeypatch.setattr(text, "WIDE_COLUMNS", NARROW)
+    monkeypatch.setattr(csv_parsing, "WIDE_COLUMNS", NARROW)
     monkeypatch.setattr("ooc_train.tables.parquet._COLUMNS_TOGETHER", 7)
     monkeypatch.setattr("ooc_train.tables.parquet._READER_BYTES", 2**18)
     monkeypatch.setattr("ooc_train.tables.encoding._COLUMNS_TOGETHER", 1)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ooc_train.core.prefetch import prefetched
 from ooc_train.core.progress import Progress, no_progress
 from ooc_train.core.sums import Block
+from ooc_train.core.text import listed
 from ooc_train.core.threads import load_blas, one_blas_thread
 from ooc_train.errors import InvalidRun
 from ooc_train.inference.metrics import PIECE_ROWS, MetricSums
@@ -31,9 +32,10 @@ from ooc_train.store.reading.chunks import ChunkReader
 from ooc_train.store.writing.predictions import PredictionWriter
 from ooc_train.stream.classes import codes_of_labels
 from ooc_train.stream.sources import StoreSource
-from ooc_train.tables.batches import Tables, open_tables
+from ooc_train.tables.batches import Tables
 from ooc_train.tables.features import Unseen
-from ooc_train.tables.names import format_of, some_of
+from ooc_train.tables.names import format_of
+from ooc_train.tables.open_tables import open_tables
 from ooc_train.tables.recipe import Recipe
 from ooc_train.tables.table_writer import TableWriter, label_column
 
@@ -87,10 +89,10 @@ class _RawRows:
 
     def terms(self, room: int) -> list[Term]:
         """List what reading them holds, of so many bytes: at most those, or the least."""
-        return self.tables.holds.terms(self._batch_rows(room), _BATCH_COPIES)
+        return self.tables.reading_memory.terms(self._batch_rows(room), _BATCH_COPIES)
 
     def _batch_rows(self, room: int) -> int:
-        reading = self.tables.holds
+        reading = self.tables.reading_memory
 
         def held(rows: int) -> int:
             return sum(term.bytes for term in reading.terms(rows, _BATCH_COPIES))
@@ -326,8 +328,8 @@ def _outcomes(fitted: Fitted, recipe: Recipe, block: _Rows) -> NDArray[np.float6
             y = codes_of_labels(labels, y).astype(np.float64)
         elif recipe.classes != fitted.classes:
             raise InvalidRun(
-                f"the recipe has the classes {some_of(recipe.classes)} and the model "
-                f"{some_of(fitted.classes)}; use the recipe that the model was trained with"
+                f"the recipe has the classes {listed(recipe.classes)} and the model "
+                f"{listed(fitted.classes)}; use the recipe that the model was trained with"
             )
     return y[:, np.newaxis]
 

@@ -1,3 +1,3 @@
-"""Plots, described by what they draw, and as files."""
+"""Plots of runs, on axes and as files."""
 
 from ooc_train.plotting import plots as plots

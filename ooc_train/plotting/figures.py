@@ -1,4 +1,4 @@
-"""Plots as files, and as parts of a page: drawn without a window, the same bytes every day."""
+"""Plots as files and as parts of a page, drawn without a window, with reproducible bytes."""
 
 import io
 import os
@@ -17,7 +17,7 @@ FORMATS = ("png", "svg", "pdf")
 
 
 def require_figure(path: str | os.PathLike[str], *, overwrite: bool) -> str:
-    """Refuse a place that no figure can be written to, before the work that it is to show.
+    """Refuse a path that no figure can be written to, before the work that the figure shows.
 
     Returns
     -------
@@ -27,11 +27,11 @@ def require_figure(path: str | os.PathLike[str], *, overwrite: bool) -> str:
     Raises
     ------
     ValueError
-        Where its suffix is none of `FORMATS`.
+        If the suffix is none of `FORMATS`.
     OutputExists
-        Where something lies there that may not be replaced.
+        If something lies there that may not be replaced.
     OSError
-        Where nothing can be written.
+        If nothing can be written there.
     """
     path = os.fspath(path)
     if os.path.splitext(path)[1][1:].lower() not in FORMATS:
@@ -44,13 +44,14 @@ def require_figure(path: str | os.PathLike[str], *, overwrite: bool) -> str:
 def save(
     draw: Callable[["Axes"], object], path: str | os.PathLike[str], *, overwrite: bool
 ) -> None:
-    """Write a plot to a file, by the suffix of its name one of `FORMATS`; whole or not at all.
+    """Write a plot to a file, whole or not at all; the suffix is one of `FORMATS`.
 
     Parameters
     ----------
     draw : callable
-        Takes an axis.
+        Draws on the axes that it takes.
     path : str
+        The file.
     overwrite : bool
         Whether a file that lies there is replaced.
 
@@ -64,14 +65,14 @@ def save(
 
 
 def svg(draw: Callable[["Axes"], object], height: float = 4.5) -> str:
-    """Return a plot as an element of a page of HTML, which needs nothing from elsewhere."""
+    """Return a plot as a self-contained SVG element of an HTML page."""
     text = _rendered(_figure(draw, height), "svg").decode()
-    # The XML declaration and the address of a DTD before it are for files.
+    # The XML declaration and the DTD before it are for files.
     return text[text.index("<svg") :]
 
 
 def _figure(draw: Callable[["Axes"], object], height: float = 4.5) -> "Figure":
-    """Draw on a figure that no window or notebook knows of."""
+    """Return a figure that is unknown to windows and notebooks."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, height), dpi=100, layout="constrained")
@@ -82,10 +83,10 @@ def _figure(draw: Callable[["Axes"], object], height: float = 4.5) -> "Figure":
 def _rendered(figure: "Figure", kind: str) -> bytes:
     import matplotlib as mpl
 
-    room = io.BytesIO()
-    unsaid = {"svg": ("Creator", "Date", "Format", "Type"), "pdf": ("Creator", "CreationDate")}
+    target = io.BytesIO()
+    omitted = {"svg": ("Creator", "Date", "Format", "Type"), "pdf": ("Creator", "CreationDate")}
     with warnings.catch_warnings(), mpl.rc_context({"svg.hashsalt": "ooc_train"}):
-        # Names in scripts that the font lacks are drawn as boxes.
+        # Characters that the font lacks are drawn as boxes.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure.savefig(room, format=kind, metadata=dict.fromkeys(unsaid.get(kind, ())))
-    return room.getvalue()
+        figure.savefig(target, format=kind, metadata=dict.fromkeys(omitted.get(kind, ())))
+    return target.getvalue()

@@ -1,6 +1,6 @@
-"""Arrow's arrays as NumPy's and back, by their buffers.
+"""Conversion between Arrow's arrays and NumPy's, by their buffers.
 
-pyarrow's own conversions import pandas where that is installed, which then takes 35 MiB.
+pyarrow's own conversions import pandas if it is installed, which takes 35 MiB.
 """
 
 from collections.abc import Sequence
@@ -11,11 +11,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 _FLOATS = {"halffloat": "f2", "float": "f4", "double": "f8"}
-"""What Arrow and NumPy call by other names."""
+"""Names of NumPy's types by Arrow's, where they differ."""
 
 
 def valid(array: pa.Array) -> NDArray[np.bool_] | None:
-    """Say which values are there, shape (row,); None if all are."""
+    """Return which values are not missing, shape (row,); None if none is missing."""
     if not array.null_count:
         return None
     bits = array.buffers()[0]
@@ -28,17 +28,17 @@ def valid(array: pa.Array) -> NDArray[np.bool_] | None:
 
 
 def to_numpy(array: pa.Array) -> NDArray[Any]:
-    """Give the values of numbers or booleans; where one is missing, anything may be.
+    """Return numbers or booleans; a missing value is undefined.
 
     Parameters
     ----------
     array : pyarrow.Array
-        Of a type with values of one size.
+        An array of fixed-size values.
 
     Returns
     -------
     ndarray, shape (row,)
-        Which may be a view of Arrow's memory, and read-only.
+        It may be a read-only view of Arrow's memory.
     """
     if pa.types.is_boolean(array.type):
         return to_numpy(array.cast(pa.uint8())).view(bool)
@@ -51,7 +51,7 @@ def to_numpy(array: pa.Array) -> NDArray[Any]:
 
 
 def from_numpy(values: NDArray[Any]) -> pa.Array:
-    """Give numbers or booleans, none of them missing, as an array."""
+    """Return numbers or booleans, none of them missing, as an Arrow array."""
     values = np.ascontiguousarray(values)
     if values.dtype == bool:
         data = np.packbits(values, bitorder="little")
@@ -61,7 +61,7 @@ def from_numpy(values: NDArray[Any]) -> pa.Array:
 
 
 def from_texts(texts: Sequence[str]) -> pa.Array:
-    """Give texts as an array."""
+    """Return texts as an Arrow array."""
     encoded = [text.encode() for text in texts]
     ends = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
     buffers = [None, pa.py_buffer(ends), pa.py_buffer(b"".join(encoded))]

@@ -1,4 +1,4 @@
-"""What is wrong with raw files, in terms of file, row and column."""
+"""Error messages for raw files, with file, row and column."""
 
 import codecs
 import re
@@ -9,21 +9,21 @@ from contextlib import contextmanager
 import pyarrow as pa
 
 from ooc_train.core.schema import shown
-from ooc_train.core.text import brief
+from ooc_train.core.text import brief, listed
 from ooc_train.core.units import approximate_bytes
 from ooc_train.errors import InvalidTable
-from ooc_train.tables.names import some_of
 
 _CUT_CHARACTERS = ("truncated data", "unexpected end of data", "incomplete multibyte sequence")
 """Reasons of a `UnicodeDecodeError` where the text ends within a character."""
 
 
 class MixedZones(InvalidTable):
-    """A time with a zone in a column that is read as times without one, or the other way round.
+    """A time with a zone in a column that is read as times without one, or the reverse.
 
     Attributes
     ----------
     path, column : str
+        The file and the name of the column.
     """
 
     def __init__(self, path: str, column: str, why: str) -> None:
@@ -32,14 +32,15 @@ class MixedZones(InvalidTable):
         self.column = column
 
 
-class Broken(Exception):
-    """What is wrong with a text, and in which row.
+class BrokenText(Exception):
+    """A row of text that can't be parsed.
 
     Attributes
     ----------
     rows : int
-        Whole rows of the block before it; -1 for the header.
+        Whole rows of the block before the row; -1 for the header.
     why : str
+        The reason.
     """
 
     def __init__(self, rows: int, why: str) -> None:
@@ -49,18 +50,18 @@ class Broken(Exception):
 
 
 def is_utf8(encoding: str) -> bool:
-    """Say whether a name of an encoding means UTF-8.
+    """Return whether the name of an encoding means UTF-8.
 
     Raises
     ------
     LookupError
-        If it means none.
+        If the encoding is unknown.
     """
     return codecs.lookup(encoding).name == "utf-8"
 
 
 def require_encoding(encoding: str) -> None:
-    """Refuse what is no encoding of text: Python knows packings and ciphers by such names too.
+    """Refuse names that are no encoding of text; Python also has such names for compression.
 
     Raises
     ------
@@ -78,8 +79,8 @@ def _unknown(encoding: str) -> str:
     return f"encoding={shown(encoding)} is unknown; utf8 and latin1 are common"
 
 
-def require_all(path: str, names: Sequence[str], wanted: Iterable[str]) -> None:
-    """Refuse a file that names a column twice, or lacks one that is wanted."""
+def require_columns(path: str, names: Sequence[str], wanted: Iterable[str]) -> None:
+    """Refuse a file that names a column twice, or lacks a wanted column."""
     twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         raise InvalidTable(
@@ -90,22 +91,22 @@ def require_all(path: str, names: Sequence[str], wanted: Iterable[str]) -> None:
     if absent := [name for name in wanted if name not in known]:
         raise InvalidTable(
             f"{path} lacks the {'column' if len(absent) == 1 else 'columns'} "
-            f"{some_of(absent)}; it has {some_of(names)}"
+            f"{listed(absent)}; it has {listed(names)}"
         )
 
 
-def unnamed(place: int) -> str:
-    """Say what a column without a name is called, by its place from 0."""
-    return f"column {place + 1}"
+def unnamed_column(index: int) -> str:
+    """Return the name of a column without one, by its index from 0."""
+    return f"column {index + 1}"
 
 
 def row_place(row: int) -> str:
-    """Say where a row lies in a text; breaks within cells, and blank lines, aren't counted."""
+    """Return the place of a row in a text; line ends within cells and blank lines don't count."""
     return f"row {row:,} (about line {row + 2:,})" if row >= 0 else "the header"
 
 
 def is_number(text: str) -> bool:
-    """Say whether a text spells a number."""
+    """Return whether a text is a number."""
     try:
         float(text)
     except ValueError:
@@ -114,34 +115,35 @@ def is_number(text: str) -> bool:
 
 
 def too_many_classes(name: str, values: Sequence[str], n_rows: int) -> InvalidTable:
-    """Say that a target of text has too many values for labels that nobody declared.
+    """Return the error for a target of text with too many values for undeclared labels.
 
     Parameters
     ----------
     name : str
+        The target.
     values : sequence of str
-        The different ones.
+        The distinct values.
     n_rows : int
-        That they are of.
+        Number of rows with these values.
     """
     texts = [text for text in values if not is_number(text)]
     found = f"the target {name!r} holds text, with {len(values):,} values in {n_rows:,} rows"
     if 0 < len(texts) < len(values) / 2:
         found += f", numbers but for {len(texts):,}"
     return InvalidTable(
-        f"{found} (such as {some_of(texts or values, 3)}), too many for classes: correct the text "
+        f"{found} (such as {listed(texts or values, 3)}), too many for classes: correct the text "
         "that should be numbers, choose another --target, or declare its values as labels "
         "(--task classification)"
     )
 
 
-def blank(path: str) -> InvalidTable:
-    """Say that a file has nothing but blank lines in it."""
+def blank_file(path: str) -> InvalidTable:
+    """Return the error for a file that holds only blank lines."""
     return InvalidTable(f"{path} is blank: not even a header is in it; leave it out")
 
 
-def too_long(most: int) -> str:
-    """Say that a row takes more than so many bytes."""
+def row_too_long(most: int) -> str:
+    """Return the message for a row of more than so many bytes."""
     return (
         f"a row takes more than {approximate_bytes(most)} of text; either a quote is never "
         "closed, or it is no CSV"
@@ -149,7 +151,7 @@ def too_long(most: int) -> str:
 
 
 def not_text(path: str, encoding: str, what: str, likely: str | None = None) -> str:
-    """Say that a file isn't text in an encoding, and which one is likely."""
+    """Return the message for a file that is no text in an encoding, with a likely one."""
     likely = likely or ("latin1" if is_utf8(encoding) else "utf8")
     return (
         f"{path} is no text in the encoding {encoding} ({what}); name the right one, such as "
@@ -158,22 +160,23 @@ def not_text(path: str, encoding: str, what: str, likely: str | None = None) -> 
 
 
 @contextmanager
-def explained(
+def explain_csv_errors(
     path: str, encoding: str, first: int = 0, names: Sequence[str] = ()
 ) -> Iterator[None]:
-    """Say what is wrong with a CSV file in terms of file, row and column.
+    """Turn errors of Arrow and of decoding into `InvalidTable` with file, row and column.
 
     Parameters
     ----------
     path, encoding : str
+        The file and its encoding.
     first : int
         Number of the first row of the block that is parsed.
     names : sequence of str
-        Of the columns, where they are known.
+        Names of the columns, if known.
     """
     try:
         yield
-    except Broken as error:
+    except BrokenText as error:
         place = row_place(first + error.rows)
         raise InvalidTable(f"{path}: {place}: {error.why}; correct the file") from None
     except UnicodeError as error:
@@ -203,8 +206,8 @@ def explained(
 
 
 def _refusal(path: str, encoding: str, text: str, first: int, names: Sequence[str]) -> InvalidTable:
-    """Say what Arrow refused, in terms of file, row and column."""
-    # Arrow counts from 1, and in the first block, whose rows follow the header, from that.
+    """Return the error for a message of Arrow's, with file, row and column."""
+    # Arrow counts rows from 1, and in the first block it counts the header too.
     before = 2 if first == 0 else 1
     text = re.sub(r"Row #(\d+)", lambda row: row_place(first + int(row[1]) - before), text)
     column = re.search(r"In CSV column #(\d+):", text)

@@ -1,4 +1,4 @@
-"""Pieces of raw files into records, value by value, saying where one lies that can't be used."""
+"""Encoding of pieces of raw files as records; errors name the place of the value."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ooc_train.core.text import brief
+from ooc_train.core.text import brief, listed
 from ooc_train.errors import InvalidTable
 from ooc_train.tables.batches import Piece
 from ooc_train.tables.features import (
@@ -17,12 +17,11 @@ from ooc_train.tables.features import (
     Records,
     Target,
     Unseen,
+    as_slice,
     is_whole,
     record_dtype,
     slots,
-    span,
 )
-from ooc_train.tables.names import some_of
 from ooc_train.tables.precision import Rounding
 from ooc_train.tables.values import (
     MISSING,
@@ -34,13 +33,13 @@ from ooc_train.tables.values import (
     numbers,
     shown_value,
 )
-from ooc_train.tables.wide_csv import Part, WideBatch
+from ooc_train.tables.wide_csv import ColumnGroup, WideBatch
 
 _COLUMNS_TOGETHER = 256
-"""Columns that are looked at together: each look costs as much as some thousand numbers."""
+"""Columns that are checked together; a check costs as much as about 1,000 numbers."""
 
-_Taken = tuple[NDArray[np.intp], NDArray[np.intp], bool]
-"""Columns of a part, where they go among the numbers of a record, and whether they are whole."""
+_NumberColumns = tuple[NDArray[np.intp], NDArray[np.intp], bool]
+"""Columns of a group, their indices among the numbers of a record, and whether they are whole."""
 
 
 class Encoder:
@@ -49,29 +48,32 @@ class Encoder:
     Parameters
     ----------
     columns : sequence of Column
+        The columns that become features.
     vocabularies : mapping of str to Vocabulary
-        Of each category.
+        The vocabulary of each category.
     dtype : {"float32", "float64"}
-        Of numbers.
+        The type of numbers.
     missing, unseen : str
-        As of a `Recipe`.
+        As in a `Recipe`.
     target : Target or None
+        The target.
     labels : Vocabulary or None
-        Of the target, where it has classes.
+        The labels of a target with classes.
     sample_weight, id_column : str or None
+        Columns of weights and ids.
     strict : bool
         Whether a number that `dtype` would round too far raises `Rounded`.
 
     Attributes
     ----------
     dtype : numpy.dtype
-        Of a record.
+        The dtype of a record.
     rounding : Rounding
         What numbers lose in `dtype`.
     outcomes : Rounding
         What a target of numbers loses in float64.
     dropped : int
-        Rows that were left out so far.
+        Rows that were dropped so far.
     """
 
     def __init__(
@@ -104,7 +106,7 @@ class Encoder:
             for column, field, i in self._slots
             if column.kind == "number"
         }
-        self._taken: dict[Part, list[_Taken]] = {}
+        self._number_columns: dict[ColumnGroup, list[_NumberColumns]] = {}
         self.rounding = Rounding(len(plain), lambda i: f"column {plain[i]!r}", dtype, strict=strict)
         name = "" if target is None else target.name
         self.outcomes = Rounding(1, lambda _: f"the target {name!r}", "float64")
@@ -118,12 +120,12 @@ class Encoder:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The raw columns that are needed."""
+        """Names of the raw columns that are read."""
         return tuple(self.types)
 
     @property
     def types(self) -> dict[str, pa.DataType]:
-        """The raw columns that are needed, and what text is read as."""
+        """The raw columns that are read, and the types that text is read as."""
         types = {column.name: column.read_as for column in self._columns}
         if self._target is not None:
             types[self._target.name] = self._target.read_as
@@ -134,12 +136,12 @@ class Encoder:
         return types
 
     def encode(self, piece: Piece) -> Records:
-        """Give the records of a piece, without the rows that are left out.
+        """Return the records of a piece, without dropped rows.
 
         Raises
         ------
         InvalidTable
-            With file, row and column, for a value that is missing, unseen, or of another type.
+            With file, row and column, if a value is missing, unseen, or has another type.
         """
         batch = piece.batch
         records = np.zeros(batch.num_rows, self.dtype)
@@ -148,48 +150,48 @@ class Encoder:
         fields = {field: records[field] for field in FIELDS.values()}
         with np.errstate(over="ignore"):
             if isinstance(batch, WideBatch):
-                self._take_parts(piece, batch, fields)
+                self._store_groups(piece, batch, fields)
             else:
-                self._take_numbers(piece, batch, fields[FIELDS["number"]])
+                self._store_columns(piece, batch, fields[FIELDS["number"]])
             for column, field, i in self._slots:
                 if column.kind == "number":
                     continue
-                with _placed(piece, column.name):
+                with _located(piece, column.name):
                     array = batch.column(column.name)
                     if column.kind == "category":
                         fields[field][:, i] = self._codes(column, array, kept)
                     else:
                         fields[field][:, i] = days(array, zoned=column.zoned)
-        self._see_to_missing(piece, fields, kept)
-        self._take_outcomes(piece, records, kept)
+        self._handle_missing_numbers(piece, fields, kept)
+        self._store_outcomes(piece, records, kept)
         if kept.all():
             return records
         self.dropped += int(len(kept) - kept.sum())
         return records[kept]
 
-    def _take_parts(
+    def _store_groups(
         self, piece: Piece, batch: WideBatch, fields: Mapping[str, NDArray[Any]]
     ) -> None:
-        """Take in the numbers of many columns, all of one type at a time."""
+        """Store the numbers of many columns, all columns of one type at a time."""
         out = fields[FIELDS["number"]]
-        for part, array in zip(batch.parts, batch.arrays, strict=True):
-            of = self._numbers_of(part)
-            if not any(len(columns) for columns, *_ in of):
+        for group, array in zip(batch.groups, batch.arrays, strict=True):
+            chosen = self._columns_of(group)
+            if not any(len(columns) for columns, *_ in chosen):
                 continue
-            if part.type not in (pa.float64(), pa.int64(), pa.bool_()):
-                for columns, slots_of, _ in of:
-                    for column, slot in zip(columns, slots_of, strict=True):
-                        with _placed(piece, part.names[column]):
-                            values = numbers(batch.column(part.names[column]))[:, np.newaxis]
-                            self._take(values, out, slice(slot, slot + 1), whole=False)
+            if group.type not in (pa.float64(), pa.int64(), pa.bool_()):
+                for columns, indices, _ in chosen:
+                    for column, slot in zip(columns, indices, strict=True):
+                        with _located(piece, group.names[column]):
+                            values = numbers(batch.column(group.names[column]))[:, np.newaxis]
+                            self._store(values, out, slice(slot, slot + 1), whole=False)
                 continue
             values = numbers(array).reshape(batch.num_rows, -1)
-            for columns, slots_of, whole in of:
+            for columns, indices, whole in chosen:
                 if len(columns):
-                    taken = values[:, span(columns)]
-                    self._take(taken, out, span(slots_of), whole=whole)
+                    some = values[:, as_slice(columns)]
+                    self._store(some, out, as_slice(indices), whole=whole)
 
-    def _take(
+    def _store(
         self,
         values: NDArray[Any],
         out: NDArray[np.floating],
@@ -197,64 +199,66 @@ class Encoder:
         *,
         whole: bool,
     ) -> None:
-        self.rounding.look(values, of, whole=whole)
+        self.rounding.observe(values, of, whole=whole)
         out[:, of] = values
 
-    def _numbers_of(self, part: Part) -> "list[_Taken]":
-        """Say which columns of a part are numbers, and where they go: whole ones, and others."""
-        if part not in self._taken:
-            of: list[list[tuple[int, int]]] = [[], []]
-            for i, name in enumerate(part.names):
+    def _columns_of(self, group: ColumnGroup) -> "list[_NumberColumns]":
+        """Return the number columns of a group: those of whole numbers, and the others."""
+        if group not in self._number_columns:
+            found: list[list[tuple[int, int]]] = [[], []]
+            for i, name in enumerate(group.names):
                 if name in self._number_slots:
                     slot, whole = self._number_slots[name]
-                    of[not whole].append((i, slot))
-            self._taken[part] = [
+                    found[not whole].append((i, slot))
+            self._number_columns[group] = [
                 (*np.array(pairs, np.intp).reshape(-1, 2).T, whole)
-                for pairs, whole in zip(of, (True, False), strict=True)
+                for pairs, whole in zip(found, (True, False), strict=True)
             ]
-        return self._taken[part]
+        return self._number_columns[group]
 
-    def _take_numbers(self, piece: Piece, batch: pa.RecordBatch, out: NDArray[np.floating]) -> None:
-        """Take in the numbers of some columns at a time, as long as they are of one type."""
+    def _store_columns(
+        self, piece: Piece, batch: pa.RecordBatch, out: NDArray[np.floating]
+    ) -> None:
+        """Store the numbers of up to 256 columns of one type at a time."""
         found: list[NDArray[Any]] = []
         first, whole = 0, False
 
-        def take() -> None:
+        def store() -> None:
             if found:
-                self._take(
+                self._store(
                     np.stack(found, axis=1), out, slice(first, first + len(found)), whole=whole
                 )
                 found.clear()
 
         for name, (slot, is_whole_now) in self._number_slots.items():
-            with _placed(piece, name):
+            with _located(piece, name):
                 values = numbers(batch.column(name))
             if found and (
                 values.dtype != found[0].dtype
                 or is_whole_now != whole
                 or len(found) == _COLUMNS_TOGETHER
             ):
-                take()
+                store()
             if not found:
                 first, whole = slot, is_whole_now
             found.append(values)
-        take()
+        store()
 
-    def _see_to_missing(
+    def _handle_missing_numbers(
         self, piece: Piece, fields: Mapping[str, NDArray[Any]], kept: NDArray[np.bool_]
     ) -> None:
-        """See to missing numbers and dates, and refuse infinite ones."""
+        """Drop or refuse rows with missing numbers and dates, and refuse infinite ones."""
         wrong: dict[str, set[int]] = {}
         for field in (FIELDS["number"], FIELDS["date"]):
             values = fields[field]
             with np.errstate(over="ignore", invalid="ignore"):
-                # The sum of a column that has one is neither a number.
+                # Such a value makes the sum of its column NaN or infinite.
                 suspects = np.flatnonzero(~np.isfinite(values.sum(axis=0)))
             wrong[field] = set()
             for start in range(0, len(suspects), _COLUMNS_TOGETHER):
                 some = suspects[start : start + _COLUMNS_TOGETHER]
-                taken = values[:, span(some)]
-                absent, infinite = np.isnan(taken), np.isinf(taken).any(axis=0)
+                suspected = values[:, as_slice(some)]
+                absent, infinite = np.isnan(suspected), np.isinf(suspected).any(axis=0)
                 if self._missing == "error":
                     infinite |= absent.any(axis=0)
                 elif self._missing == "drop":
@@ -264,15 +268,15 @@ class Encoder:
             column, field, i = next(
                 slot for slot in self._slots if slot[2] in wrong.get(slot[1], ())
             )
-            with _placed(piece, column.name):
-                taken = fields[field][:, i]
-                self._mind_missing(np.isnan(taken), kept)
-                _require_finite(piece.batch.column(column.name), taken)
+            with _located(piece, column.name):
+                suspected = fields[field][:, i]
+                self._handle_missing(np.isnan(suspected), kept)
+                _require_finite(piece.batch.column(column.name), suspected)
 
     def _codes(self, column: Column, array: pa.Array, kept: NDArray[np.bool_]) -> NDArray[np.int32]:
         codes = self.vocabularies[column.name].codes(array)
         if (absent := codes == MISSING).any() and not column.missing:
-            self._mind_missing(absent, kept)
+            self._handle_missing(absent, kept)
         if self._unseen == "error" and (codes == UNKNOWN).any():
             row = int(np.argmax(codes == UNKNOWN))
             raise WrongValueError(
@@ -282,8 +286,8 @@ class Encoder:
             )
         return codes
 
-    def _mind_missing(self, absent: NDArray[np.bool_], kept: NDArray[np.bool_]) -> None:
-        """See to missing values, as the recipe says."""
+    def _handle_missing(self, absent: NDArray[np.bool_], kept: NDArray[np.bool_]) -> None:
+        """Drop or refuse rows with missing values, as the recipe sets."""
         if not absent.any():
             return
         if self._missing == "error":
@@ -294,15 +298,15 @@ class Encoder:
         if self._missing == "drop":
             kept &= ~absent
 
-    def _take_outcomes(self, piece: Piece, records: Records, kept: NDArray[np.bool_]) -> None:
-        """Fill in y, weights and ids, without which no row can be used."""
+    def _store_outcomes(self, piece: Piece, records: Records, kept: NDArray[np.bool_]) -> None:
+        """Store y, weights and ids, which every row needs."""
         batch = piece.batch
         if self._target is not None:
-            with _placed(piece, self._target.name):
+            with _located(piece, self._target.name):
                 array = batch.column(self._target.name)
                 if self.labels is None:
                     values = numbers(array)
-                    self.outcomes.look(values[:, np.newaxis], whole=is_whole(self._target.type))
+                    self.outcomes.observe(values[:, np.newaxis], whole=is_whole(self._target.type))
                     y = values.astype(np.float64)
                     absent = np.isnan(y)
                 else:
@@ -312,7 +316,7 @@ class Encoder:
                         raise WrongValueError(
                             row,
                             f"is {shown_value(array, row)}, which is none of the classes "
-                            f"{some_of(self.labels.values)}",
+                            f"{listed(self.labels.values)}",
                         )
                     y, absent = codes.astype(np.float64), codes == MISSING
                 if absent.any() and self._missing != "drop":
@@ -324,7 +328,7 @@ class Encoder:
                 records["y"] = y
                 _require_finite(array, records["y"])
         if self._weight is not None:
-            with _placed(piece, self._weight):
+            with _located(piece, self._weight):
                 weight = numbers(batch.column(self._weight)).astype(np.float64)
                 fits = (weight >= 0) & (weight < np.inf)
                 if not fits.all():
@@ -332,12 +336,12 @@ class Encoder:
                     raise WrongValueError(row, f"is {weight[row]:g}; weights are numbers >= 0")
                 records["weight"] = weight
         if self._id is not None:
-            with _placed(piece, self._id):
+            with _located(piece, self._id):
                 records["id"] = integers(batch.column(self._id))
 
 
-class _placed:  # noqa: N801 # reads as a word of the language: with _placed(...)
-    """Says where a value lies that can't be used."""
+class _located:  # noqa: N801 # reads as a word of the language: with _located(...)
+    """Turns errors within into `InvalidTable`, with the place of the value."""
 
     def __init__(self, piece: Piece, name: str) -> None:
         self._piece, self._name = piece, name

@@ -1,7 +1,7 @@
-"""Raw columns and what becomes of each: the entries of a recipe.
+"""Raw columns and their features: the entries of a recipe.
 
-Raw values are held as *records* of fixed size, whose fields are numbers as such, dates as days, and
-codes of categories. `slots` says where the values of a column lie in them.
+Raw values become *records* of fixed size. Their fields are numbers, dates as days, and codes of
+categories. `slots` returns the place of each column in a record.
 """
 
 from collections.abc import Iterable, Iterator
@@ -21,7 +21,7 @@ Label = str | int | float | bool
 Records = NDArray[np.void]
 
 FIELDS: dict[ColumnKind, str] = {"number": "numbers", "date": "dates", "category": "codes"}
-"""The field of a record that holds the columns of a kind, side by side."""
+"""The field of a record for each kind of column."""
 
 _FLOATS = ("halffloat", "float", "double")
 _CATEGORY_TYPE = pa.dictionary(pa.int32(), pa.string())
@@ -29,25 +29,25 @@ _CATEGORY_TYPE = pa.dictionary(pa.int32(), pa.string())
 
 @dataclass(frozen=True)
 class Column:
-    """A raw column that features are made of.
+    """A raw column that becomes features.
 
     Parameters
     ----------
     name : str
+        The name of the column.
     kind : {"number", "date", "category"}
-        A number (or a boolean, as 0 and 1) is a feature as it is. A date is one: days since
-        `origin`. A category is one for each of `values`, 1 where the row has that value, else 0.
+        A number, or a boolean as 0 and 1, is one feature. A date is one feature: days since
+        `origin`. A category is one feature for each of `values`: 1 if the row has it, else 0.
     type : str
-        The Arrow type that it was learned from.
+        The Arrow type in the training data.
     fill : float, optional
-        What replaces a missing number, or date in days since `origin`.
+        The replacement of a missing number, or of a missing date in days since `origin`.
     origin : str, optional
-        Of a date, such as "2013-01-01".
+        The first day of a date column, such as "2013-01-01".
     values : tuple of str
-        Of a category.
+        The values of a category.
     missing, other : bool
-        Whether a category has a feature for rows without a value, and one for values that are not
-        among `values`.
+        Whether a category has a feature for missing values, and one for other values.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Column:
 
     @property
     def feature_names(self) -> list[str]:
-        """Names of its features."""
+        """Names of the column's features."""
         if self.kind != "category":
             return [self.name]
         names = [f"{self.name}={value}" for value in self.values]
@@ -70,7 +70,7 @@ class Column:
 
     @property
     def zoned(self) -> bool:
-        """Whether it holds times with a zone."""
+        """Whether the column holds times with a zone."""
         return "tz=" in self.type
 
     @property
@@ -80,7 +80,7 @@ class Column:
             return pa.timestamp("us", "UTC" if self.zoned else None)
         if self.type == "bool":
             return pa.bool_()
-        # Of a category that was no text: so that 2.0 is the category 2, as it was.
+        # A category of fractions is read as such, so that 2.0 is the category 2.
         if self.kind == "number" or self.type in _FLOATS:
             return pa.float64()
         return pa.int64() if "int" in self.type else _CATEGORY_TYPE
@@ -88,14 +88,15 @@ class Column:
 
 @dataclass(frozen=True)
 class Target:
-    """The raw column that is learned to be predicted.
+    """The raw column that a model predicts.
 
     Parameters
     ----------
     name : str
+        The name of the column.
     type : str
-        The Arrow type that it was learned from.
-    classes : tuple of labels, or None
+        The Arrow type in the training data.
+    classes : tuple of labels or None
         Labels in the order of their codes; None where y is the number itself.
     """
 
@@ -114,7 +115,7 @@ class Target:
 
     @property
     def _exact(self) -> bool:
-        """Whether labels are whole numbers that float64 can't tell apart, or may be."""
+        """Whether labels are whole numbers that float64 may not distinguish."""
         return (
             self.classes is not None
             and is_whole(self.type)
@@ -124,12 +125,12 @@ class Target:
 
 
 def is_whole(arrow: str) -> bool:
-    """Say whether an Arrow type, by its name, is one of whole numbers."""
+    """Return whether an Arrow type, given by name, is one of whole numbers."""
     return arrow.removeprefix("u").startswith("int")
 
 
 def slots(columns: Iterable[Column]) -> Iterator[tuple[Column, str, int]]:
-    """Give each column with the field of a record, and the place in it, that holds its values."""
+    """Yield each column with its field of a record and its index in that field."""
     taken = dict.fromkeys(FIELDS, 0)
     for column in columns:
         yield column, FIELDS[column.kind], taken[column.kind]
@@ -139,7 +140,7 @@ def slots(columns: Iterable[Column]) -> Iterator[tuple[Column, str, int]]:
 def record_dtype(
     columns: Iterable[Column], dtype: str, *, y: bool, weight: bool, row_id: bool
 ) -> np.dtype[Any]:
-    """Give the dtype of a record: its row's number, a field a kind of column, and the outcomes."""
+    """Return the dtype of a record: row number, a field for each kind, y, weight and id."""
     kinds = [column.kind for column in columns]
     fields: list[Any] = [
         ("row", "<i8"),
@@ -153,8 +154,8 @@ def record_dtype(
     return np.dtype(fields)
 
 
-def span(places: NDArray[np.intp]) -> slice | NDArray[np.intp]:
-    """Give places that follow one another as a slice, which is copied much faster."""
+def as_slice(places: NDArray[np.intp]) -> slice | NDArray[np.intp]:
+    """Return consecutive indices as a slice, which NumPy copies much faster."""
     if len(places) and places[-1] - places[0] == len(places) - 1 and (np.diff(places) == 1).all():
         return slice(int(places[0]), int(places[-1]) + 1)
     return places
@@ -163,17 +164,17 @@ def span(places: NDArray[np.intp]) -> slice | NDArray[np.intp]:
 def expand_codes(
     X: NDArray[np.floating], first: int, column: Column, codes: NDArray[np.int32]
 ) -> None:
-    """Set the feature of each row's value to 1."""
+    """Set the feature of each row's category to 1, in place."""
     places = codes.astype(np.intp)
     known = places >= 0
     for code, has, place in (
         (MISSING, column.missing, len(column.values)),
         (UNKNOWN, column.other, len(column.values) + column.missing),
     ):
-        # A missing value, where training rows had none, is a value that they had not.
-        like = (codes == code) | ((codes == MISSING) if not column.missing else False)
+        # If no training row was missing, a missing value is treated as unseen.
+        same = (codes == code) | ((codes == MISSING) if not column.missing else False)
         if has:
-            places[like & ~known] = place
-            known |= like
+            places[same & ~known] = place
+            known |= same
     rows = np.nonzero(known)[0]
     X[rows, first + places[rows]] = 1

@@ -6,49 +6,48 @@ import numpy as np
 from numpy.typing import NDArray
 
 _DIGIT_BITS = 11
-"""Bits of a value that one look at all rows settles: float32 takes three, float64 six."""
+"""Bits of each median that one pass over all rows finds: 3 passes for float32, 6 for float64."""
 
 BYTES_PER_COLUMN = 2 * 8 * 2**_DIGIT_BITS
-"""Bytes that are held for each column."""
-
+"""Bytes of the two histograms of a column."""
 
 MEDIAN_BYTES = 64 * 2**20
-"""What finding medians may hold where nobody says."""
+"""Default of the bytes that `medians` may hold."""
 
 _COPIES = 3
-"""Of the values of a column whose median is found by sorting them."""
+"""Copies of the values of a column that is sorted."""
 
 
 def medians(
     blocks: Callable[[], Iterable[NDArray[np.floating]]],
     columns: Sequence[int],
     counts: NDArray[np.int64],
-    room: int = MEDIAN_BYTES,
+    max_bytes: int = MEDIAN_BYTES,
 ) -> list[float]:
-    """Find medians of columns exactly, of as many columns at a time as there is room for.
+    """Return the exact medians of columns, found for as many columns at a time as memory allows.
 
-    Where rows are few, their values are sorted. Otherwise with a histogram of 2,048 bins a column
-    and rank.
-
-    Every look at all rows settles 11 bits of each median, from the highest on: a radix selection
-    (Knuth, The Art of Computer Programming, vol. 3, 5.3.3) on bits that sort as their numbers do.
+    Few values are sorted. Many values go through a radix selection (Knuth, The Art of Computer
+    Programming, vol. 3, 5.3.3): each pass over all rows finds 11 bits of each median, from the
+    highest on. It takes a histogram of 2,048 bins for each column and rank.
 
     Parameters
     ----------
     blocks : callable
-        Gives all rows anew, in blocks of shape (row, column) of one float type; NaN is missing.
+        Returns all rows, at each call, in blocks of shape (row, column) of one float type. NaN is
+        a missing value.
     columns : sequence of int
+        Indices of the columns.
     counts : ndarray of int64
-        Values of each column that aren't missing.
-    room : int
-        Bytes that may be held, for one column at least.
+        Number of values of each column, without missing ones.
+    max_bytes : int
+        Bytes that may be held; at least one column is taken at a time.
     """
     found: list[float] = []
     most = int(counts[list(columns)].max())
-    # Values are float64 at most, beside which missing ones are as many as they may be.
+    # Values are at most float64.
     sorted_bytes = _COPIES * 8 * most
     few = sorted_bytes <= BYTES_PER_COLUMN
-    step = max(1, room // (sorted_bytes if few else BYTES_PER_COLUMN))
+    step = max(1, max_bytes // (sorted_bytes if few else BYTES_PER_COLUMN))
     for start in range(0, len(columns), step):
         some = np.asarray(columns[start : start + step], np.intp)
         found += _by_sorting(blocks, some, counts) if few else _by_digits(blocks, some, counts)
@@ -60,7 +59,7 @@ def _by_sorting(
     columns: NDArray[np.intp],
     counts: NDArray[np.int64],
 ) -> list[float]:
-    """Find medians of columns of few values."""
+    """Return medians of columns with few values."""
     wanted = counts[columns]
     kept: NDArray[np.floating] | None = None
     filled = np.zeros(len(columns), np.int64)
@@ -68,18 +67,18 @@ def _by_sorting(
         if kept is None:
             kept = np.full((len(columns), int(wanted.max())), np.inf, block.dtype)
         values = block[:, columns].T
-        there = ~np.isnan(values)
-        # Each value goes behind those of its column that were there before.
-        places = filled[:, np.newaxis] + np.cumsum(there, axis=1) - 1
-        of, row = np.nonzero(there)
+        present = ~np.isnan(values)
+        # Append each value to those of its column.
+        places = filled[:, np.newaxis] + np.cumsum(present, axis=1) - 1
+        of, row = np.nonzero(present)
         kept[of, places[of, row]] = values[of, row]
-        filled += there.sum(axis=1)
+        filled += present.sum(axis=1)
     if kept is None:
         raise ValueError("there are no rows")
     kept.sort(axis=1)
     each = np.arange(len(columns))
     low, high = kept[each, (wanted - 1) // 2], kept[each, wanted // 2]
-    # As `np.mean` has it of two numbers in float64.
+    # The same as `np.mean` of two float64 numbers.
     middle = (low.astype(np.float64) + high.astype(np.float64)) / 2
     return [float(value) for value in middle]
 
@@ -89,8 +88,8 @@ def _by_digits(
     columns: NDArray[np.intp],
     counts: NDArray[np.int64],
 ) -> list[float]:
-    """Find medians of columns by their bits, from the highest on."""
-    # The two in the middle are one where the number of values is odd.
+    """Return medians of columns by their bits, from the highest on."""
+    # Both middle ranks are equal if the number of values is odd.
     ranks = np.array([((counts[i] - 1) // 2, counts[i] // 2) for i in columns])
     found = np.zeros(ranks.shape, np.uint64)
     bits, settled, digit_bits = 64, 0, 0
@@ -117,7 +116,7 @@ def _by_digits(
 
 
 def _sortable(values: NDArray[np.floating]) -> NDArray[np.uint64]:
-    """Give the bits of numbers such that they sort as the numbers do, without those that miss."""
+    """Return the bits of the numbers in an order-preserving form, without missing values."""
     values = np.ascontiguousarray(values[~np.isnan(values)])
     bits = 8 * values.dtype.itemsize
     raw = values.view(f"u{values.dtype.itemsize}").astype(np.uint64)
@@ -127,7 +126,7 @@ def _sortable(values: NDArray[np.floating]) -> NDArray[np.uint64]:
 
 
 def _number(key: np.uint64, bits: int) -> float:
-    """Give the number whose bits `_sortable` made these of."""
+    """Return the number for a key of `_sortable`."""
     sign = 1 << (bits - 1)
     raw = int(key) ^ sign if int(key) & sign else int(key) ^ ((1 << bits) - 1)
     kind = np.float32 if bits == 32 else np.float64

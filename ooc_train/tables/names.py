@@ -1,19 +1,19 @@
-"""Names of files, by which raw tables are known, and of columns: neither takes Arrow."""
+"""Names of raw files and of columns, handled without Arrow."""
 
 import os
 import re
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Literal
 
 from ooc_train.core.files import FileKind
 from ooc_train.errors import InvalidTable
 
 TABLE = FileKind("a raw file", 2**63, InvalidTable, "name files of CSV or Parquet")
-"""Raw files are read in pieces, and so of any size."""
+"""Raw files of any size, since they are read in pieces."""
 
 RECIPE_FILE = "recipe.json"
-"""Where a run folder keeps the recipe."""
+"""The file of a run folder that holds the recipe."""
 
 Format = Literal["csv", "parquet"]
 
@@ -40,14 +40,14 @@ _FIRST_BYTES = (
     (rb"\x93NUMPY", "an array of NumPy"),
     (rb"SQLite format 3", "SQLite"),
 )
-"""How files begin, as patterns, and what those are."""
+"""Patterns of the first bytes of files, and the formats that they mean."""
 
 COMPRESSED = tuple(_COMPRESSIONS)
-"""How the names of packed files end."""
+"""Endings of the names of packed files."""
 
 
 def is_table(path: str | os.PathLike[str]) -> bool:
-    """Whether a path means raw files and no store: by its name, or since a file lies there."""
+    """Return whether a path means raw files and no store, by its name or what lies there."""
     text = os.fspath(path)
     if "://" in text:
         return False
@@ -57,7 +57,7 @@ def is_table(path: str | os.PathLike[str]) -> bool:
 
 
 def format_of(path: str) -> Format | None:
-    """Say what a file is by its name."""
+    """Return the format of a file by its name."""
     root, suffix = os.path.splitext(path.lower())
     if suffix in _COMPRESSIONS:
         root, suffix = os.path.splitext(root)
@@ -65,23 +65,24 @@ def format_of(path: str) -> Format | None:
 
 
 def compression_of(path: str) -> str | None:
-    """Say how a file is packed, by its name."""
+    """Return the compression of a file by its name."""
     return _COMPRESSIONS.get(os.path.splitext(path.lower())[1])
 
 
-def require_named(path: str, head: bytes) -> None:
-    """Refuse a file whose first bytes are of another kind than its name says.
+def require_matching_name(path: str, head: bytes) -> None:
+    """Refuse a file whose first bytes contradict its name.
 
     Parameters
     ----------
     path : str
+        The file.
     head : bytes
-        The first bytes, 16 where the file has as many.
+        The first 16 bytes, or fewer of a shorter file.
 
     Raises
     ------
     InvalidTable
-        With the kind, and what to do.
+        With the format, and the way out.
     """
     inside = next((kind for start, kind in _FIRST_BYTES if re.match(start, head)), None)
     if inside is None:
@@ -101,23 +102,11 @@ def require_named(path: str, head: bytes) -> None:
         way = f"rename it to {root}{'' if named else '.csv'}{endings[inside]}"
     elif inside in (*endings, "xz"):
         what, way = f"packed by {inside}", "unpack it"
-    raise InvalidTable(f"{path} is {what}, by its first bytes, and its name says no such; {way}")
-
-
-def some_of(names: Sequence[object], most: int = 20) -> str:
-    """List names, or labels, as Python writes them, no more than so many of them.
-
-    Examples
-    --------
-    >>> some_of(["a", "b", "c"], 2)
-    "'a', 'b' and 1 more"
-    """
-    rest = len(names) - most
-    return ", ".join(map(repr, names[:most])) + (f" and {rest:,} more" if rest > 0 else "")
+    raise InvalidTable(f"{path} is {what}, by its first bytes, which its name does not say; {way}")
 
 
 def as_option(names: Iterable[str]) -> str:
-    """Write names of columns as the command line takes them, to be pasted.
+    """Return names of columns as text to paste into the command line.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Parquet as Arrow record batches, page by page: nothing is mapped, nothing is read ahead."""
+"""Parquet as Arrow record batches, page by page, without memory maps and without prefetching."""
 
 import base64
 import os
@@ -13,37 +13,37 @@ import pyarrow.parquet as pq
 from ooc_train.core.files import parse_json, reading
 from ooc_train.core.text import brief
 from ooc_train.errors import InvalidTable, TableNotFound
-from ooc_train.tables.diagnostics import require_all
+from ooc_train.tables.diagnostics import require_columns
 from ooc_train.tables.names import TABLE
 
 _PAGE_BYTES = 2**20
 _MOST_FOOTER_BYTES = 2**28
-"""Of the account that a file gives of itself at its end, which is read whole."""
+"""Most bytes of the footer, which is read whole."""
 
 _BUFFER_BYTES = 2**16
 _END = struct.Struct("<I4s")
 _COLUMNS_TOGETHER = 512
-"""Columns of a row group that are read at a time, where all of it fits."""
+"""Columns that are read at a time, where a row group is read whole."""
 
 _READER_BYTES = 7 * 2**10
-"""Of what reads a column, beside its pages."""
+"""Bytes of the reader of a column, without its pages."""
 
 _METADATA_COPIES = 18
-"""What a file says of its columns takes so many times its bytes in memory (measured: 14 to 16)."""
+"""Bytes of a file's metadata in memory per byte in the file; 14 to 16 were measured."""
 
 
 def read_schema(path: str) -> tuple[pa.Schema, int, frozenset[str], tuple[str, ...]]:
-    """Give a file's columns, the number of its rows, and its categories and its index by name.
+    """Return schema, number of rows, categorical columns and index columns of a file.
 
     Raises
     ------
     InvalidTable
-        It is no Parquet, or names a column twice.
+        If the file is no Parquet, or names a column twice.
     """
-    with _explained(path), pq.ParquetFile(path, pre_buffer=False) as file:
+    with _explain_errors(path), pq.ParquetFile(path, pre_buffer=False) as file:
         schema, metadata = file.schema_arrow, file.metadata
-    require_all(path, schema.names, ())
-    # Parquet brings only dictionaries of text back as such; the schema that Arrow notes tells all.
+    require_columns(path, schema.names, ())
+    # Parquet restores only dictionaries of text; the noted Arrow schema has all dictionaries.
     noted, notes = schema, metadata.metadata or {}
     if b"ARROW:schema" in notes:
         noted = _schema_noted(path, notes[b"ARROW:schema"])
@@ -62,35 +62,35 @@ def _schema_noted(path: str, note: bytes) -> pa.Schema:
 
 
 def _index(notes: bytes, names: Sequence[str]) -> tuple[str, ...]:
-    """Give the columns that are the index of a frame, by the notes of pandas."""
+    """Return the index columns of a frame, by the metadata of pandas."""
     try:
         found = parse_json(notes).get("index_columns", [])
     except ValueError:  # by another writer than pandas
         return ()
     if not isinstance(found, list):
         return ()
-    # A range is noted as its bounds, and is no column.
+    # pandas notes a range as its bounds, which is no column.
     return tuple(name for name in names if name in [i for i in found if isinstance(i, str)])
 
 
 def read_batches(
     path: str, columns: Mapping[str, pa.DataType], rows: int
 ) -> Generator[tuple[pa.RecordBatch, int], None, None]:
-    """Give the rows of some columns, so many at a time, with the bytes that were read so far.
+    """Yield batches of some columns, of at most `rows` rows, and the bytes that were read so far.
 
     Raises
     ------
     InvalidTable
-        Columns that aren't there; a file that is damaged, or changes meanwhile.
+        If a column is absent, or the file is damaged or changes meanwhile.
     TableNotFound
-        The file is gone.
+        If the file is gone.
     """
     names = list(columns)
-    with _explained(path):
+    with _explain_errors(path):
         metadata = pq.read_metadata(path)
         schema = metadata.schema.to_arrow_schema()
-        require_all(path, schema.names, names)
-        # Text repeats itself: as dictionaries it takes four bytes a row, and is encoded by value.
+        require_columns(path, schema.names, names)
+        # Text repeats: a dictionary takes four bytes a row, and each value is encoded once.
         texts = [name for name in names if _is_text(schema.field(name).type)]
         size, n_rows, done = os.path.getsize(path), metadata.num_rows, 0
         with pq.ParquetFile(
@@ -100,24 +100,24 @@ def read_batches(
             buffer_size=_BUFFER_BYTES,
             pre_buffer=False,
         ) as file:
-            if _pages(metadata) > _whole(metadata):
-                batches = _groups(file, names, rows)
+            if _page_bytes(metadata) > _group_bytes(metadata):
+                batches = _row_groups(file, names, rows)
             else:
                 batches = file.iter_batches(rows, columns=names, use_threads=False)
             del metadata
             for batch in batches:
                 done += batch.num_rows
                 yield batch.select(names), size * done // n_rows
-        # Where a file was cut between two pages, Arrow takes it for the end.
+        # Arrow takes a cut between two pages for the end.
         if done < n_rows:
             raise InvalidTable(
-                f"{path} has {n_rows:,} rows by its own account and {done:,} of them came: "
+                f"{path} should have {n_rows:,} rows, and {done:,} of them were read: "
                 "something cut it meanwhile; restore it"
             )
 
 
-def _groups(file: pq.ParquetFile, names: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
-    """Read row groups whole, some columns at a time: each is 7 KB and its pages to read."""
+def _row_groups(file: pq.ParquetFile, names: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
+    """Yield batches of whole row groups, read some columns at a time."""
     for i in range(file.metadata.num_row_groups):
         arrays: list[pa.Array] = []
         for start in range(0, len(names), _COLUMNS_TOGETHER):
@@ -134,30 +134,30 @@ def _groups(file: pq.ParquetFile, names: Sequence[str], rows: int) -> Iterator[p
             yield batch.slice(start, rows)
 
 
-class Held(NamedTuple):
-    """Bytes that reading holds: of pages, and of what the files say of their columns."""
+class ReaderBytes(NamedTuple):
+    """Bytes that the reader holds: pages, and metadata of the files."""
 
     pages: int
     metadata: int
 
 
-def room(paths: Sequence[str]) -> Held:
-    """Bytes that `read_batches` holds at most, without its batches."""
-    pages = told = 0
+def reader_bytes(paths: Sequence[str]) -> ReaderBytes:
+    """Return the most bytes that `read_batches` holds, without its batches."""
+    pages = noted = 0
     for path in paths:
-        with _explained(path):
+        with _explain_errors(path):
             metadata = pq.read_metadata(path)
-        told = max(told, _METADATA_COPIES * metadata.serialized_size)
-        pages = max(pages, min(_pages(metadata), _whole(metadata)))
-    return Held(pages, told)
+        noted = max(noted, _METADATA_COPIES * metadata.serialized_size)
+        pages = max(pages, min(_page_bytes(metadata), _group_bytes(metadata)))
+    return ReaderBytes(pages, noted)
 
 
-def _pages(metadata: pq.FileMetaData) -> int:
-    """Bytes of every column's pages, of the largest row group, where all are read at a time."""
+def _page_bytes(metadata: pq.FileMetaData) -> int:
+    """Return the bytes of one page of every column, in the largest row group."""
     most = 0
     for i in range(metadata.num_row_groups):
         group = metadata.row_group(i)
-        # Of every column one page and its dictionary, packed and unpacked.
+        # A page and its dictionary, packed and unpacked.
         held = sum(
             _READER_BYTES + min(3 * _PAGE_BYTES, 2 * group.column(j).total_uncompressed_size)
             for j in range(group.num_columns)
@@ -166,13 +166,13 @@ def _pages(metadata: pq.FileMetaData) -> int:
     return most
 
 
-def _whole(metadata: pq.FileMetaData) -> int:
-    """Bytes of the largest row group as a whole, twice, since the next is read meanwhile."""
+def _group_bytes(metadata: pq.FileMetaData) -> int:
+    """Return twice the bytes of the largest row group, since the next is read meanwhile."""
     most = 0
     for i in range(metadata.num_row_groups):
         group = metadata.row_group(i)
         n = group.num_columns
-        # An array takes 1 KB, a value of text its bytes, another eight at most.
+        # An array takes 1 KB; text takes its bytes, other values eight at most.
         values = max(8 * n * group.num_rows, group.total_byte_size)
         readers = sum(
             _READER_BYTES + min(3 * _PAGE_BYTES, 2 * size)
@@ -189,7 +189,7 @@ def _is_text(arrow: pa.DataType) -> bool:
 
 
 def _require_footer(path: str) -> None:
-    """Refuse what is no file, or claims that its footer is longer than one can be."""
+    """Refuse a file that is not regular, or claims an impossible length of its footer."""
     with reading(path, TABLE) as file:
         size = os.fstat(file.fileno()).st_size
         file.seek(max(0, size - _END.size))
@@ -204,7 +204,7 @@ def _require_footer(path: str) -> None:
 
 
 @contextmanager
-def _explained(path: str) -> Iterator[None]:
+def _explain_errors(path: str) -> Iterator[None]:
     try:
         _require_footer(path)
         yield

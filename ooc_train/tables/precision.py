@@ -1,8 +1,8 @@
-"""Numbers that a floating-point type rounds so far that values which differ become the same.
+"""Numbers that a floating-point type rounds so far that different values become equal.
 
-Two kinds of columns lose more than the digits that every rounding costs. Whole numbers, and those
-of like size, beyond 2**24 lose units in float32: Unix times of one minute become one value. And a
-column may span few of the steps that the type has at that size, such as 1e6 + noise of 0.1.
+Two kinds of columns lose more than the usual last digits. Numbers beyond 2**24 lose units in
+float32: all Unix times of one minute become equal. And a column may span few steps of the type,
+such as 1e6 + noise of 0.1.
 """
 
 from collections.abc import Callable
@@ -12,34 +12,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 _FEW_STEPS = 2**10
-"""Steps of a type: a column that spans fewer is known to less than 0.1 % of its range."""
+"""Fewest steps of the type that a column should span: about 0.1 % of its range each."""
 
-_MOST_TOLD = 10
-"""Columns that are told of one by one."""
+_MOST_MESSAGES = 10
+"""Columns with a message of their own."""
 
 _MOST_UNITS = 2.0**53
-"""Beyond this float64 itself has no units, so numbers that came as fractions can lose none."""
+"""Beyond this size float64 itself has no units, so fractions lose none."""
 
 
 class Rounded(Exception):
-    """A column has numbers that the type can't hold, as the text says; a wider type may."""
+    """A column has numbers that the type rounds too far; a wider type may hold them."""
 
 
-def narrows(given: np.dtype[Any], dtype: np.dtype[Any]) -> bool:
-    """Say whether a floating-point type can't hold all numbers of another type."""
-    if given.kind in "iu":
-        return 8 * given.itemsize > np.finfo(dtype).nmant + 1
-    return not given <= dtype
+def narrows(source: np.dtype[Any], dtype: np.dtype[Any]) -> bool:
+    """Return whether a floating-point type can't hold all numbers of another type."""
+    if source.kind in "iu":
+        return 8 * source.itemsize > np.finfo(dtype).nmant + 1
+    return not source <= dtype
 
 
 class Rounding:
-    """Watches numbers that are rounded to a type, and says in which columns that loses values.
+    """Finds the columns in which rounding to a type makes different numbers equal.
 
     Parameters
     ----------
     n_columns : int
+        Number of columns.
     called : callable
-        Says what a column is called in messages, such as "column 'a'".
+        Returns the name of a column for messages, such as "column 'a'".
     dtype : dtype
         A floating-point type.
     strict : bool
@@ -48,7 +49,7 @@ class Rounding:
     Attributes
     ----------
     lost : ndarray of bool, shape (column,)
-        Which columns had such numbers; those of few steps are added by `losses`.
+        Columns with such numbers; `losses` adds those that span few steps.
     """
 
     def __init__(
@@ -66,34 +67,35 @@ class Rounding:
         self._low = np.full(n_columns, np.inf)
         self._high = np.full(n_columns, -np.inf)
         self._inexact = np.zeros(n_columns, bool)
-        self._told: dict[int, str] = {}
+        self._messages: dict[int, str] = {}
         self.lost = np.zeros(n_columns, bool)
 
-    def look(
+    def observe(
         self,
         values: NDArray[Any],
         of: slice | NDArray[np.intp] = slice(None),
         *,
         whole: bool = False,
     ) -> None:
-        """Look at numbers before they are rounded; NaN is a missing value.
+        """Check numbers before they are rounded; NaN is a missing value.
 
         Parameters
         ----------
         values : ndarray of bool, int or float, shape (row, column)
+            The numbers.
         of : slice or ndarray of int
-            The numbers of their columns.
+            The indices of their columns.
         whole : bool
-            Whether they were whole numbers before they became `values`.
+            Whether the numbers were whole before their conversion to `values`.
 
         Raises
         ------
         Rounded
-            If strict.
+            If strict, and a number would lose units.
         """
-        given = values.dtype
-        whole |= given.kind in "iu"
-        if not len(values) or not (narrows(given, self._dtype) or (whole and given.kind == "f")):
+        source = values.dtype
+        whole |= source.kind in "iu"
+        if not len(values) or not (narrows(source, self._dtype) or (whole and source.kind == "f")):
             return
         low, high = np.fmin.reduce(values, axis=0), np.fmax.reduce(values, axis=0)
         low, high = low.astype(np.float64), high.astype(np.float64)
@@ -114,12 +116,12 @@ class Rounding:
             inexact = (rounded.astype(values.dtype) != values) & (values == values)
         sizes = np.abs(values.astype(np.float64))
         if whole and values.dtype.kind == "f":
-            # What became fractions of float64 may have been rounded then.
+            # The conversion to float64 may have rounded whole numbers of this size.
             inexact |= sizes >= _MOST_UNITS
         self._inexact[columns] |= inexact.any(axis=0)
         units = (sizes > 2.0**self._bits) & (sizes < _MOST_UNITS)
         units |= np.isinf(rounded) & np.isfinite(sizes)
-        # Whole numbers beyond are exact in int64, and were in text.
+        # Larger whole numbers are exact in int64 and in text.
         inexact &= units | (whole & (sizes >= _MOST_UNITS))
         for i in np.flatnonzero(inexact.any(axis=0)):
             row = int(np.argmax(inexact[:, i]))
@@ -133,13 +135,13 @@ class Rounding:
 
     def _lose(self, column: int, what: str) -> None:
         self.lost[column] = True
-        if len(self._told) < _MOST_TOLD:
-            self._told[column] = f"{self._called(column)} {what}"
+        if len(self._messages) < _MOST_MESSAGES:
+            self._messages[column] = f"{self._called(column)} {what}"
         if self._strict:
-            raise Rounded(self._told[column])
+            raise Rounded(self._messages[column])
 
     def losses(self) -> list[str]:
-        """Say, once all numbers were seen, what was lost in each column; of many, the first ones.
+        """Return a message for each of the first columns that lose values; call it after all rows.
 
         Raises
         ------
@@ -156,13 +158,13 @@ class Rounding:
                 f"goes from {_shown(self._low[column])} to {_shown(self._high[column])}, where "
                 f"{self._dtype} has {int(spread[column] / steps[column]) + 1:,} values",
             )
-        found = [self._told[column] for column in sorted(self._told)]
+        found = [self._messages[column] for column in sorted(self._messages)]
         if more := int(self.lost.sum()) - len(found):
             found.append(f"{more:,} more columns have such numbers")
         return found
 
     def _steps(self, sizes: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Give the distance to the next number of the type."""
+        """Return the distance to the next number of the type."""
         with np.errstate(over="ignore", invalid="ignore"):
             steps: NDArray[np.float64] = np.spacing(np.abs(sizes).astype(self._dtype))
             return steps.astype(np.float64)

@@ -1,8 +1,8 @@
-"""Quoted cells of CSV: where rows end, and where a quote opens a cell that nothing closes.
+"""Quoted cells of CSV: where rows end, and where a quote opens a cell without a closing quote.
 
-A cell is quoted if a quote stands at its beginning. Two quotes in a row within a quoted cell mean
-one. After the quote that closes a cell, text up to the next delimiter still belongs to the cell.
-Arrow parses CSV by the same rules.
+A cell is quoted if its first character is a quote. Two quotes in a row within a quoted cell mean
+one. Text between the closing quote and the next delimiter still belongs to the cell. Arrow parses
+CSV by the same rules.
 """
 
 from dataclasses import dataclass
@@ -16,37 +16,37 @@ _QUOTE = 34
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
-    """How far a text consists of whole rows.
+class WholeRows:
+    """The part of a text that consists of whole rows.
 
     Parameters
     ----------
     end : int
-        Where the last whole row ends, 0 where none does.
-    lost : int or None
-        Where a row begins whose quoted cell was closed by a quote that was meant to open another:
-        the cell has line ends in it, and text after the quote that closes it. Writers of CSV make
-        no such cells.
+        The end of the last whole row, 0 if there is none.
+    unbalanced : int or None
+        The start of the first row with an unbalanced quote. Its quoted cell holds line ends, and
+        text after the closing quote; writers of CSV make no such cells.
     is_open : bool
         Whether the text ends within a quoted cell.
     """
 
     end: int
-    lost: int | None = None
+    unbalanced: int | None = None
     is_open: bool = False
 
 
-def cut(text: bytes, delimiter: int) -> Cut:
-    """Say how far a text, which begins with a row, consists of whole rows."""
+def whole_rows(text: bytes, delimiter: int) -> WholeRows:
+    """Return the whole rows of a text that starts with a row."""
     end = _last_break(text, len(text))
     if b'"' not in text:
-        return Cut(end + 1)
+        return WholeRows(end + 1)
     array = np.frombuffer(text, np.uint8)
     opening, closing = quoted_cells(array, delimiter)
-    lost = _lost_quote(text, array, opening[: len(closing)], closing, delimiter)
-    if lost is not None:
-        lost = _rows_before(text, lost, opening, closing)
-    return Cut(_rows_before(text, len(text), opening, closing), lost, len(opening) > len(closing))
+    unbalanced = _unbalanced_cell(text, array, opening[: len(closing)], closing, delimiter)
+    if unbalanced is not None:
+        unbalanced = _rows_before(text, unbalanced, opening, closing)
+    end = _rows_before(text, len(text), opening, closing)
+    return WholeRows(end, unbalanced, len(opening) > len(closing))
 
 
 def _last_break(text: bytes, stop: int) -> int:
@@ -54,7 +54,7 @@ def _last_break(text: bytes, stop: int) -> int:
 
 
 def _rows_before(text: bytes, stop: int, opening: Any, closing: Any) -> int:
-    """Say where the last row ends that is whole before a place, 0 where none is."""
+    """Return the end of the last whole row before `stop`, 0 if there is none."""
     end = _last_break(text, stop)
     while end >= 0:
         place = int(np.searchsorted(opening, end)) - 1
@@ -64,17 +64,17 @@ def _rows_before(text: bytes, stop: int, opening: Any, closing: Any) -> int:
     return 0
 
 
-def _lost_quote(
+def _unbalanced_cell(
     text: bytes, array: NDArray[np.uint8], opening: Any, closing: Any, delimiter: int
 ) -> int | None:
-    """Find the first cell with line ends in it and text after the quote that closes it."""
+    """Return the start of the first cell with line ends, and text after its closing quote."""
     after = array[np.minimum(closing + 1, len(array) - 1)]
     ends = _marks(delimiter)[after] | (after == _QUOTE)
     if len(closing):
         ends[-1] |= closing[-1] == len(array) - 1
     for place in np.flatnonzero(~ends):
         first = place
-        # Two quotes in a row may have been taken for one that closes and one that opens.
+        # Two quotes in a row count as a closing and an opening one.
         while first > 0 and opening[first] - 1 == closing[first - 1]:
             first -= 1
         start, stop = int(opening[first]), int(closing[place])
@@ -84,11 +84,11 @@ def _lost_quote(
 
 
 def quoted_cells(array: NDArray[np.uint8], delimiter: int) -> tuple[Any, Any]:
-    """Find where quoted cells open and close; one more opens than closes if the text ends in it."""
+    """Return the places of opening and closing quotes; the last cell may have no closing one."""
     quotes = np.flatnonzero(array == _QUOTE)
     opening, closing = quotes[::2], quotes[1::2]
-    # Quotes open and close by turns, where each that opens does so at the beginning of a cell, or
-    # right after one that closed: two in a row are one that is meant.
+    # Quotes alternate if each opening one starts a cell, or follows a closing one directly: two in
+    # a row mean one.
     begins = _begins_cell(array, opening, delimiter)
     begins[1:] |= opening[1:] - 1 == closing[: len(opening) - 1]
     return (opening, closing) if begins.all() else _some_quoted(array, quotes, delimiter)
@@ -100,14 +100,14 @@ def _begins_cell(array: Any, places: Any, delimiter: int) -> Any:
 
 @cache
 def _marks(delimiter: int) -> NDArray[np.bool_]:
-    """Say of each byte whether it ends a cell that isn't quoted."""
+    """Return for each byte value whether it ends a cell that isn't quoted."""
     marks = np.zeros(256, bool)
     marks[[delimiter, *b"\r\n"]] = True
     return marks
 
 
 def _some_quoted(array: Any, quotes: Any, delimiter: int) -> tuple[Any, Any]:
-    """Find where quoted cells open and close, in text where some quotes mean themselves."""
+    """Return opening and closing quotes of a text in which some quotes are plain characters."""
     begins = _begins_cell(array, quotes, delimiter)
     opening, closing, i = [], [], 0
     while i < len(quotes):

@@ -1,18 +1,17 @@
-"""How raw columns become features: learned once, from training rows, and applied again.
+"""Recipes: how raw columns become features, learned from training rows and applied again.
 
-A recipe is a plain value, and as JSON it can be read and corrected by a person. Applying it takes
-two steps. An `Encoder` turns raw values into *records* of fixed size: numbers as such, days, and
-codes of categories. `Recipe.expand` turns records into rows of X, where a category is a column for
-each of its values. Ingest keeps records on disk between the two, since they are small.
+A recipe is a plain value; users can read and correct its JSON. It is applied in two steps. An
+`Encoder` turns raw values into *records* of fixed size: numbers, days, and codes of categories.
+`Recipe.expand` turns records into rows of X, with a column for each value of a category. Ingest
+keeps records on disk between both steps, since records are small.
 """
 
-import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import accumulate
-from typing import Any, Self, get_args
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -25,16 +24,16 @@ from ooc_train.tables.encoding import Encoder
 from ooc_train.tables.features import (
     FIELDS,
     Column,
-    ColumnKind,
     Label,
     Missing,
     Records,
     Target,
     Unseen,
+    as_slice,
     expand_codes,
     slots,
-    span,
 )
+from ooc_train.tables.recipe_checks import require_usable
 from ooc_train.tables.values import Vocabulary, day_of, text_of
 
 RECIPE_FORMAT = "ooc_train.recipe"
@@ -44,23 +43,24 @@ _TARGET = record({"name": text, "type": text, "classes": or_none(list_of(scalar)
 
 
 @dataclass(frozen=True)
-class _Plain:
-    """Columns of numbers, or of dates, that become one feature each; all of shape (column,).
+class _SingleFeatures:
+    """Columns of numbers, or of dates, that become one feature each; arrays of shape (column,).
 
     Parameters
     ----------
-    places : ndarray of int
-        Their features.
+    features : ndarray of int
+        Indices of their features.
     slots : ndarray of int
-        Where they are in a record.
+        Their indices in the field of a record.
     origins : ndarray of float64
-        Days that are taken off.
+        Days that are subtracted.
     filled : ndarray of bool
-        Whether missing values are replaced, by `fills`.
+        Whether missing values are replaced by `fills`.
     fills : ndarray of float64
+        Replacements of missing values.
     """
 
-    places: NDArray[np.intp]
+    features: NDArray[np.intp]
     slots: NDArray[np.intp]
     origins: NDArray[np.float64]
     filled: NDArray[np.bool_]
@@ -74,15 +74,17 @@ class Recipe:
     Parameters
     ----------
     columns : tuple of Column
+        The columns that become features.
     target : Target or None
+        The column of y.
     sample_weight, id_column : str or None
-        Columns that hold weights, and the numbers that rows are known by.
+        Columns of weights and of row ids.
     missing : {"error", "drop", "mean", "median"}
-        What becomes of rows without a value.
+        How missing values are treated.
     unseen : {"error", "other", "ignore"}
-        What becomes of values of categories that no training row had.
+        How values of categories without a training row are treated.
     dtype : {"float32", "float64"}
-        Of X.
+        The dtype of X.
     """
 
     columns: tuple[Column, ...]
@@ -100,42 +102,42 @@ class Recipe:
 
     @property
     def n_features(self) -> int:
-        """Columns of X."""
+        """Number of columns of X."""
         return len(self.feature_names)
 
     @property
     def classes(self) -> tuple[Label, ...] | None:
-        """Labels in the order of their codes, None where there are none."""
+        """Labels in the order of their codes; None without classes."""
         return None if self.target is None else self.target.classes
 
     def apply(self, table: Any) -> NDArray[np.floating]:
-        """Make X of a table in memory.
+        """Return X of a table in memory.
 
         Parameters
         ----------
         table : pyarrow.Table, pyarrow.RecordBatch, pandas.DataFrame or mapping of columns
-            With the raw columns of the recipe; others are ignored.
+            A table with the raw columns of the recipe; other columns are ignored.
 
         Returns
         -------
         ndarray of `dtype`, shape (row, feature)
-            Without the rows that ``missing="drop"`` leaves out.
+            The features, without the rows that ``missing="drop"`` drops.
 
         Warns
         -----
         UserWarning
-            Numbers that differ may become the same in `dtype`.
+            If different numbers may become equal in `dtype`.
 
         Raises
         ------
         InvalidTable
-            A column is absent, or a value is missing, unseen, or of another type.
+            If a column is absent, or a value is missing, unseen, or has another type.
         """
         encoder = self.encoder(needs_y=False, needs_id=False)
         parts = [self.expand(encoder.encode(piece)) for piece in _pieces(table, encoder.names)]
         for loss in encoder.rounding.losses():
             warnings.warn(
-                f"{loss}, as the recipe has it: numbers that differ may have become the same",
+                f"{loss}, the dtype of the recipe: different numbers may have become equal",
                 stacklevel=2,
             )
         return np.concatenate(parts) if parts else np.zeros((0, self.n_features), self.dtype)
@@ -143,16 +145,16 @@ class Recipe:
     def encoder(
         self, *, needs_y: bool, needs_id: bool = True, unseen: Unseen | None = None
     ) -> "Encoder":
-        """Give what turns raw values into records.
+        """Return an encoder from raw values to records.
 
         Parameters
         ----------
         needs_y : bool
-            Whether the target and the weights are needed too.
+            Whether records hold the target and the weight.
         needs_id : bool
-            Whether the ids are, where there is a column of them.
+            Whether records hold the id, if the recipe has a column of ids.
         unseen : {"error", "other", "ignore"}, optional
-            Takes the place of the recipe's.
+            Replaces the setting of the recipe.
         """
         classes = self.classes if needs_y else None
         return Encoder(
@@ -172,36 +174,39 @@ class Recipe:
         )
 
     def expand(self, records: Records) -> NDArray[np.floating]:
-        """Turn records into rows of X, shape (record, feature)."""
+        """Return rows of X for records, shape (record, feature)."""
         X = np.zeros((len(records), self.n_features), self.dtype)
-        for field, taken in self._plain.items():
-            if len(taken.places):
-                values = records[field][:, span(taken.slots)]
-                # In float64, as days since 1970 are.
-                X[:, span(taken.places)] = values - taken.origins if field == "dates" else values
-                if taken.filled.any():
-                    absent = np.isnan(values) & taken.filled
+        for field, single in self._single_features.items():
+            if len(single.features):
+                values = records[field][:, as_slice(single.slots)]
+                # Dates are subtracted in float64, and then rounded.
+                shifted = values - single.origins if field == "dates" else values
+                X[:, as_slice(single.features)] = shifted
+                if single.filled.any():
+                    absent = np.isnan(values) & single.filled
                     rows, columns = np.nonzero(absent)
-                    X[rows, taken.places[columns]] = taken.fills[columns]
+                    X[rows, single.features[columns]] = single.fills[columns]
         for place, column, field, i in self._categories:
             expand_codes(X, place, column, records[field][:, i])
         return X
 
     @cached_property
-    def _plain(self) -> "dict[str, _Plain]":
-        """Of numbers and of dates, where they go and what they become."""
+    def _single_features(self) -> "dict[str, _SingleFeatures]":
+        """The numbers and the dates, by field of a record."""
         found = {}
         for field in (FIELDS["number"], FIELDS["date"]):
-            of = [
+            chosen = [
                 (place, i, column)
-                for place, (column, name, i) in zip(self._places, slots(self.columns), strict=True)
+                for place, (column, name, i) in zip(
+                    self._first_features, slots(self.columns), strict=True
+                )
                 if name == field
             ]
-            fills = [column.fill for *_, column in of]
-            found[field] = _Plain(
-                np.array([place for place, *_ in of], np.intp),
-                np.array([i for _, i, _ in of], np.intp),
-                np.array([day_of(c.origin) if c.origin else 0.0 for *_, c in of]),
+            fills = [column.fill for *_, column in chosen]
+            found[field] = _SingleFeatures(
+                np.array([place for place, *_ in chosen], np.intp),
+                np.array([i for _, i, _ in chosen], np.intp),
+                np.array([day_of(c.origin) if c.origin else 0.0 for *_, c in chosen]),
                 np.array([fill is not None for fill in fills], bool),
                 np.array([0.0 if fill is None else fill for fill in fills]),
             )
@@ -209,21 +214,21 @@ class Recipe:
 
     @cached_property
     def _categories(self) -> list[tuple[int, Column, str, int]]:
-        """Of categories, where they go."""
+        """First feature, column, field and index in the field of each category."""
         return [
             (place, *slot)
-            for place, slot in zip(self._places, slots(self.columns), strict=True)
+            for place, slot in zip(self._first_features, slots(self.columns), strict=True)
             if slot[0].kind == "category"
         ]
 
     @cached_property
-    def _places(self) -> list[int]:
-        """The first feature of each column."""
+    def _first_features(self) -> list[int]:
+        """Index of the first feature of each column."""
         widths = (len(column.feature_names) for column in self.columns)
         return [0, *accumulate(widths)][:-1]
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
+        """Return the recipe as JSON values."""
         blank = Column("", "number", "")
         columns = []
         for column in self.columns:
@@ -251,12 +256,12 @@ class Recipe:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """From what `to_json` gave.
+        """Return the recipe for the values of `to_json`.
 
         Raises
         ------
         ValueError
-            It is no recipe, is damaged, or is of a later release.
+            If the values are no recipe, are damaged, or are of a later release.
         """
         try:
             if values["format"] != RECIPE_FORMAT:
@@ -286,7 +291,7 @@ class Recipe:
                 values["unseen"],
                 values["dtype"],
             )
-            _require_sound(found)
+            require_usable(found)
         except (KeyError, TypeError, AttributeError, UnfitError) as error:
             reason = str(error) if isinstance(error, UnfitError) else repr(error)
             raise ValueError(f"the recipe is damaged: {reason}") from None
@@ -294,14 +299,14 @@ class Recipe:
 
 
 def _tuple(values: Any) -> tuple[Any, ...]:
-    """Give a list of JSON as a tuple: of text it would make one of letters."""
+    """Return a list of JSON as a tuple; refuse text, which would become letters."""
     if not isinstance(values, list):
         raise TypeError(f"{shown(values)} is no list")
     return tuple(values)
 
 
 def _pieces(table: Any, names: Sequence[str]) -> Iterator[Piece]:
-    """Give a table in memory as pieces."""
+    """Yield a table in memory as pieces."""
     if isinstance(table, Mapping):
         table = pa.table(dict(table))
     elif isinstance(table, pa.RecordBatch):
@@ -317,68 +322,3 @@ def _pieces(table: Any, names: Sequence[str]) -> Iterator[Piece]:
     for batch in table.select(list(names)).to_batches():
         yield Piece(batch, first=start, start=start)
         start += batch.num_rows
-
-
-def _require_sound(recipe: Recipe) -> None:
-    """Refuse a recipe, as a person may have changed it, that can't be applied."""
-    names = [column.name for column in recipe.columns]
-    if not names or len(set(names)) < len(names):
-        raise ValueError("the recipe should name at least one column, and none twice")
-    for column in recipe.columns:
-        if fault := _fault(column):
-            raise ValueError(f"the recipe's column {shown(column.name)} has {fault}")
-    for name, value in (
-        ("target", recipe.target and recipe.target.name),
-        ("sample_weight", recipe.sample_weight),
-        ("id_column", recipe.id_column),
-    ):
-        if value is not None and (not isinstance(value, str) or value in names):
-            raise ValueError(
-                f"the recipe's {name} is {shown(value)}, which should be another column"
-            )
-    for name, value, known in (
-        ("missing", recipe.missing, get_args(Missing)),
-        ("unseen", recipe.unseen, get_args(Unseen)),
-        ("dtype", recipe.dtype, ("float32", "float64")),
-    ):
-        if value not in known:
-            raise ValueError(f"the recipe's {name} is {shown(value)}; it can be {', '.join(known)}")
-    classes: Any = recipe.classes
-    if classes is not None:
-        texts = {text_of(label) for label in classes if isinstance(label, str | int | float)}
-        if len(texts) < max(2, len(classes)):
-            raise ValueError("the recipe's target should have at least 2 classes, none twice")
-
-
-def _is_finite(value: float) -> bool:
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # a whole number that float64 can't hold
-        return False
-
-
-def _fault(column: Any) -> str | None:
-    """Say what of a column can't be used, whose parts may be of any type that JSON has."""
-    if not isinstance(column.name, str) or not isinstance(column.type, str):
-        return "a name or a type that is no text"
-    for flag in ("missing", "other"):
-        if not isinstance(getattr(column, flag), bool):
-            return f"{flag}={shown(getattr(column, flag))}, which is neither true nor false"
-    if column.kind not in get_args(ColumnKind):
-        return f"the kind {shown(column.kind)}; it can be {', '.join(get_args(ColumnKind))}"
-    if column.fill is not None and not (
-        isinstance(column.fill, int | float) and _is_finite(column.fill)
-    ):
-        return f"the fill {shown(column.fill)}, which is no number"
-    if column.origin is not None:
-        try:
-            day_of(column.origin)
-        except (TypeError, ValueError):
-            return f"the origin {shown(column.origin)}, which is no date such as 2013-01-31"
-    if not all(isinstance(value, str) for value in column.values):
-        return "values that are no text"
-    if len(set(column.values)) < len(column.values):
-        return "a value twice"
-    if column.kind == "category" and not column.feature_names:
-        return "no values"
-    return None

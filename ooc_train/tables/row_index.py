@@ -1,7 +1,7 @@
 """Columns that number the rows: the index of a pandas frame, written beside the data.
 
-To Parquet pandas writes in the metadata which columns are its index. In CSV the index is the first
-column, without a name; read and written again it is "Unnamed: 0". R does alike, and counts from 1.
+In Parquet, pandas notes its index columns in the metadata. In CSV the index is the first column and
+has no name; after another round trip its name is "Unnamed: 0". R counts such rows from 1.
 """
 
 import re
@@ -20,18 +20,19 @@ _UNNAMED = re.compile(r"(Unnamed: 0(\.\d+)*|)$")
 
 
 def index_columns(tables: Tables, named: Collection[str | None]) -> dict[str, str]:
-    """Say which columns are an index, and how that is known.
+    """Return the columns that are an index, each with the reason.
 
     Parameters
     ----------
     tables : Tables
+        The files.
     named : collection of str
         Columns that have a role already.
 
     Raises
     ------
     InvalidTable
-        A first column without a name that holds whole numbers and doesn't count the rows.
+        If the first column has no name, and holds whole numbers that don't count the rows.
     """
     found = {name: "the index of a pandas frame" for name in tables.index if name not in named}
     first = tables.names[0]

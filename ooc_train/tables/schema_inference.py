@@ -1,17 +1,20 @@
-"""What a first pass over raw files learns: categories, ranges, and what missing values become.
+"""Schema inference: a pass over raw files finds categories, ranges and fills of the recipe.
 
-The pass adds up what training rows hold; the recipe is made of that, and of nothing that a test row
-holds.
+Only training rows count; no value of a test row enters the recipe.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ooc_train.errors import InvalidTable
-from ooc_train.tables.arrow import from_texts
+from ooc_train.tables.column_summary import (
+    ColumnSummary,
+    summary_of_category,
+    summary_of_numbers,
+)
 from ooc_train.tables.diagnostics import too_many_classes
 from ooc_train.tables.encoding import Encoder
 from ooc_train.tables.features import Column, Label, Records, Target, slots
@@ -19,68 +22,40 @@ from ooc_train.tables.medians import MEDIAN_BYTES, medians
 from ooc_train.tables.names import as_option
 from ooc_train.tables.precision import Rounding
 from ooc_train.tables.recipe import Recipe
+from ooc_train.tables.remapping import remapper
 from ooc_train.tables.tallies import Counts, Ranges
-from ooc_train.tables.values import (
-    UNKNOWN,
-    Vocabulary,
-    date_of,
-    day_of,
-)
+from ooc_train.tables.values import Vocabulary, date_of, day_of
 
 MOST_CLASSES = 1000
-"""Of text that is not said to be labels."""
+"""Most classes of a target of text that nothing declares as labels."""
 
 
-@dataclass(frozen=True)
-class ColumnSummary:
-    """What was found in a raw column, and what becomes of it.
-
-    Parameters
-    ----------
-    name, type : str
-    becomes : str
-        In words.
-    n_features : int
-    missing : int
-        Training rows without a value.
-    range : str
-        Of its values.
-    """
-
-    name: str
-    type: str
-    becomes: str
-    n_features: int
-    missing: int
-    range: str
-
-
-class Survey:
-    """Adds up what training rows hold, and makes the recipe of it.
+class SchemaInference:
+    """Collects statistics of training rows, and makes the recipe from them.
 
     Parameters
     ----------
     draft : Recipe
+        The recipe as far as the types of the columns decide it.
     min_count : int
-        As of `Roles`.
-    sure : bool
-        Whether the target's values are labels because the user says so.
+        As in `Roles`.
+    declared_labels : bool
+        Whether the user or the files declare the values of the target as labels.
     strict : bool
         Whether a number that the draft's dtype would round too far raises `Rounded`.
 
     Attributes
     ----------
     encoder : Encoder
-        Whose vocabularies grow as it encodes.
-    draft : Recipe
+        An encoder whose vocabularies grow as it encodes.
     """
 
     def __init__(
-        self, draft: Recipe, min_count: int, *, sure: bool = True, strict: bool = False
+        self, draft: Recipe, min_count: int, *, declared_labels: bool = True, strict: bool = False
     ) -> None:
         self.draft = draft
         self._min_count = min_count
-        self._sure = sure
+        self._declared_labels = declared_labels
         self.strict = strict
         categories = [column.name for column in draft.columns if column.kind == "category"]
         self.encoder = Encoder(
@@ -88,7 +63,7 @@ class Survey:
             {name: Vocabulary(grows=True) for name in categories},
             dtype=draft.dtype,
             missing=draft.missing,
-            unseen="ignore",  # every value is new at first
+            unseen="ignore",  # at first every value is new
             target=draft.target,
             labels=None if draft.classes is None else Vocabulary(grows=True),
             sample_weight=draft.sample_weight,
@@ -105,24 +80,24 @@ class Survey:
 
     @property
     def nbytes(self) -> int:
-        """About how many bytes the categories and classes take that were found so far."""
+        """Approximate bytes of the categories and classes found so far."""
         found = [*self.encoder.vocabularies.values()]
         found += [] if self.encoder.labels is None else [self.encoder.labels]
         return sum(vocabulary.nbytes for vocabulary in found)
 
     def add(self, records: Records) -> None:
-        """Take in training rows.
+        """Add training rows.
 
         Raises
         ------
         InvalidTable
-            More classes than text means that is said to be no label.
+            If a target of undeclared text has too many values for classes.
         """
         if not len(records):
             return
         self._n_rows += len(records)
         labels = self.encoder.labels
-        if labels is not None and not self._sure and len(labels) > MOST_CLASSES:
+        if labels is not None and not self._declared_labels and len(labels) > MOST_CLASSES:
             name = "" if self.draft.target is None else self.draft.target.name
             raise too_many_classes(name, labels.values, self._n_rows)
         for field, ranges in self._ranges.items():
@@ -137,28 +112,29 @@ class Survey:
 
     @property
     def y_dtype(self) -> str:
-        """The smaller float that holds every y of a regression."""
+        """The smallest float type that holds every y of a regression."""
         return "float32" if self._y_is_float32 and self.draft.dtype == "float32" else "float64"
 
     def recipe(
-        self, blocks: Callable[[], Iterable[Records]] | None, room: int = MEDIAN_BYTES
+        self, blocks: Callable[[], Iterable[Records]] | None, max_bytes: int = MEDIAN_BYTES
     ) -> Recipe:
-        """Make the recipe.
+        """Return the recipe.
 
         Parameters
         ----------
-        blocks : callable that gives all training records, or None
-            For medians, which take a few looks at all rows; without it they are left open.
-        room : int
-            Bytes that finding medians may hold.
+        blocks : callable or None
+            Returns all training records at each call, for medians. Without it the recipe has no
+            medians.
+        max_bytes : int
+            Bytes that `medians` may hold.
 
         Raises
         ------
         InvalidTable
-            A column without any value; a target of one class.
+            If a column has no value, or the target has one class only.
         """
         draft = self.draft
-        fills = self._fills(blocks, room)
+        fills = self._fills(blocks, max_bytes)
         columns = []
         for column, field, i in slots(draft.columns):
             if column.kind == "category":
@@ -190,7 +166,7 @@ class Survey:
         )
 
     def _rare(self, column: Column, i: int) -> InvalidTable:
-        """Say that all values of a category are rare."""
+        """Return the error for a category whose values are all rare."""
         most = int(self._counts[i].by_code.max())
         return InvalidTable(
             f"column {column.name!r} has {len(self.encoder.vocabularies[column.name]):,} values, "
@@ -209,53 +185,21 @@ class Survey:
             )
         return tuple(_label(text, target.type) for text in found)
 
-    def recoder(self, recipe: Recipe) -> Callable[[Records], None]:
-        """Give what changes the codes of records, in place, from those of the pass to the recipe's.
+    def remapper(self, recipe: Recipe) -> Callable[[Records], None]:
+        """Return a function that replaces codes of this pass by those of the recipe, in place.
 
-        It raises `InvalidTable` where a row has a value that no training row had, and the recipe
-        refuses such.
+        It raises `InvalidTable` for a value without a training row, if the recipe refuses such.
         """
-        tables = []
-        for column in (c for c in recipe.columns if c.kind == "category"):
-            found = self.encoder.vocabularies[column.name].values
-            known = Vocabulary(column.values, grows=False)
-            # The last two places are those of MISSING and UNKNOWN, counted from the end.
-            codes = [*known.codes(from_texts(found)), UNKNOWN, -1]
-            tables.append((column, np.array(codes, np.int32), found))
-        labels = None
-        if recipe.classes is not None and self.encoder.labels is not None:
-            order = Vocabulary(self._labels.common(self.encoder.labels), grows=False)
-            labels = order.codes(from_texts(self.encoder.labels.values))
-
-        def recode(records: Records) -> None:
-            for i, (column, codes, found) in enumerate(tables):
-                old = records["codes"][:, i].copy()
-                records["codes"][:, i] = codes[old]
-                unseen = records["codes"][:, i] == UNKNOWN
-                if recipe.unseen == "error" and unseen.any():
-                    row = int(np.argmax(unseen))
-                    raise InvalidTable(
-                        f"column {column.name!r} in row {records['row'][row]:,} is "
-                        f"{found[old[row]]!r}, which no training row has: rows for testing are "
-                        "drawn at random, and rare values may all be among them; choose what "
-                        "becomes of such values: --unseen other or --unseen ignore"
-                    )
-            if labels is not None:
-                codes_of_y = labels[records["y"].astype(np.intp)]
-                if (codes_of_y == UNKNOWN).any():
-                    row = int(np.argmax(codes_of_y == UNKNOWN))
-                    raise InvalidTable(
-                        f"the target's class in row {records['row'][row]:,} is one that no "
-                        "training row has; use another --random-state or --test-size"
-                    )
-                records["y"] = codes_of_y
-
-        return recode
+        labels = self.encoder.labels
+        found, ordered = (
+            ([], []) if labels is None else (labels.values, self._labels.common(labels))
+        )
+        return remapper(recipe, self.encoder.vocabularies, found, ordered)
 
     def _fills(
-        self, blocks: Callable[[], Iterable[Records]] | None, room: int
+        self, blocks: Callable[[], Iterable[Records]] | None, max_bytes: int
     ) -> dict[str, dict[int, float]]:
-        """Give what missing values of numbers and dates become, by field and its column."""
+        """Return the replacements of missing numbers and dates, by field and index."""
         fills: dict[str, dict[int, float]] = {"numbers": {}, "dates": {}}
         if self.draft.missing not in ("mean", "median"):
             return fills
@@ -270,17 +214,17 @@ class Survey:
                 ) -> Iterable[NDArray[np.floating]]:
                     return (block[field] for block in blocks())
 
-                middle = medians(values, wanted, ranges.valid, room)
+                middle = medians(values, wanted, ranges.valid, max_bytes)
                 fills[field] = dict(zip(wanted, middle, strict=True))
         return fills
 
     def losses(self) -> list[str]:
-        """Say what numbers and dates lose in the dtype.
+        """Return a message for each column whose numbers or dates lose values in the dtype.
 
         Raises
         ------
         Rounded
-            If strict, and there is any.
+            If strict, and a column loses values.
         """
         names = [column.name for column in self.draft.columns if column.kind == "date"]
         dates = Rounding(
@@ -291,40 +235,28 @@ class Survey:
         )
         ranges = self._ranges["dates"]
         with np.errstate(invalid="ignore"):
-            dates.look(np.stack([ranges.low, ranges.high]) - np.floor(ranges.low))
+            dates.observe(np.stack([ranges.low, ranges.high]) - np.floor(ranges.low))
         return self.encoder.rounding.losses() + dates.losses()
 
     def summaries(self, recipe: Recipe) -> list[ColumnSummary]:
-        """Say what was found in each column, and what becomes of it."""
+        """Return what was found in each column, and its features."""
         found = []
         for column, field, i in slots(recipe.columns):
-            names = column.feature_names
             if column.kind == "category":
-                n = len(column.values)
-                shown = ", ".join(column.values[:3]) + (", ..." if n > 3 else "")
-                becomes = f"{len(names):,} columns of 0 and 1"
-                missing = self._counts[i].missing
-            else:
-                ranges = self._ranges[field]
-                low, high, missing = ranges.low[i], ranges.high[i], int(ranges.missing[i])
-                shown = f"{low:.6g} to {high:.6g}"
-                becomes = "as it is"
-                if column.kind == "date":
-                    shown = f"{date_of(low)} to {date_of(high)}"
-                    becomes = f"days since {column.origin}"
-                elif column.type == "bool":
-                    becomes = "0 and 1"
-                elif self.encoder.rounding.lost[i]:
-                    becomes = f"rounded to {recipe.dtype}"
-                if column.fill is not None and missing:
-                    becomes += f", missing: {column.fill:.6g}"
+                found.append(summary_of_category(column, self._counts[i].missing))
+                continue
+            ranges = self._ranges[field]
+            low, high, missing = ranges.low[i], ranges.high[i], int(ranges.missing[i])
+            lost = column.kind == "number" and self.encoder.rounding.lost[i]
             found.append(
-                ColumnSummary(column.name, column.type, becomes, len(names), missing, shown)
+                summary_of_numbers(
+                    column, low, high, missing, rounded_to=recipe.dtype if lost else None
+                )
             )
         return found
 
     def constant(self, recipe: Recipe) -> list[str]:
-        """Name the columns that are the same in every training row."""
+        """Return the columns that are constant over the training rows."""
         same = []
         for column, field, i in slots(recipe.columns):
             if column.kind == "category":
@@ -337,47 +269,6 @@ class Survey:
         return same
 
 
-class Known:
-    """In the place of a `Survey` where a recipe is known: it learns nothing.
-
-    Parameters
-    ----------
-    recipe : Recipe
-    needs_y : bool
-        Whether the target and the weights are wanted.
-    """
-
-    nbytes = 0
-
-    def __init__(self, recipe: Recipe, *, needs_y: bool) -> None:
-        self.draft = recipe
-        self.encoder = recipe.encoder(needs_y=needs_y)
-        self.y_dtype = recipe.dtype
-
-    def add(self, records: Records) -> None:
-        """Take in training rows, to no effect."""
-
-    def recipe(
-        self,
-        blocks: Callable[[], Iterable[Records]] | None,  # noqa: ARG002
-        room: int = 0,  # noqa: ARG002
-    ) -> Recipe:
-        """Give the recipe."""
-        return self.draft
-
-    def recoder(self, recipe: Recipe) -> Callable[[Records], None]:  # noqa: ARG002
-        """Give what leaves records as they are: their codes are the recipe's."""
-        return lambda _: None
-
-    def losses(self) -> list[str]:
-        """Say what numbers lose in the recipe's dtype."""
-        return self.encoder.rounding.losses()
-
-    def constant(self, recipe: Recipe) -> list[str]:  # noqa: ARG002
-        """Name no column."""
-        return []
-
-
 def _empty(column: Column) -> InvalidTable:
     return InvalidTable(
         f"column {column.name!r} has no value in any training row; leave it out with "
@@ -386,7 +277,7 @@ def _empty(column: Column) -> InvalidTable:
 
 
 def _label(text: str, arrow: str) -> Label:
-    """Give a label as what it was before it was text."""
+    """Return a label in the type of its column."""
     if arrow == "bool":
         return text == "true"
     if arrow == "string":

@@ -1,7 +1,6 @@
-"""Columns out: a CSV or Parquet file, whole or not at all."""
+"""Writer of CSV and Parquet files, whole or not at all."""
 
 import contextlib
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,23 +18,23 @@ from ooc_train.tables.names import COMPRESSED, format_of
 
 
 class TableWriter(Discarding):
-    """Writes columns to a file beside the place where it will lie, and names it when it is whole.
+    """Writes columns to a file that gets its name in `commit`.
 
     A context manager: leaving it without `commit` removes what was written.
 
     Parameters
     ----------
     path : str
-        Ends in .csv, .tsv or .parquet.
+        A name that ends in .csv, .tsv or .parquet.
     overwrite : bool
-        Whether a file that lies there is replaced, at `commit` and not before.
+        Whether `commit` replaces a file that lies there.
 
     Raises
     ------
     OutputExists, OSError
         As `PartialOutput` does.
     ValueError
-        If the name says neither CSV nor Parquet.
+        If the name has another ending.
     """
 
     def __init__(self, path: str, *, overwrite: bool = False) -> None:
@@ -50,8 +49,8 @@ class TableWriter(Discarding):
 
         Parameters
         ----------
-        columns : mapping of str to array, each of shape (row,)
-            The same names, and types, in every call.
+        columns : mapping of str to array of shape (row,)
+            The same names and types in every call.
 
         Raises
         ------
@@ -76,7 +75,7 @@ class TableWriter(Discarding):
         return pyarrow.csv.CSVWriter(self._file, schema, write_options=options)
 
     def commit(self) -> None:
-        """Bring all of it to the disk, and give the file its name.
+        """Bring the file to the disk, and give it its name.
 
         Raises
         ------
@@ -86,22 +85,20 @@ class TableWriter(Discarding):
         with explain_os_errors(self._output.path):
             if self._writer is not None:
                 self._writer.close()
-            self._file.flush()
-            os.fsync(self._file.fileno())
             self._file.close()
         self._output.commit()
 
     def discard(self) -> None:
         """Remove what was written, unless it was committed."""
-        # Both write what they still hold, and on a full disk each may fail.
-        for open_one in filter(None, (self._writer, self._file)):
+        # Both write what they still hold when they close, which fails on a full disk.
+        for unclosed in filter(None, (self._writer, self._file)):
             with contextlib.suppress(OSError, ValueError):
-                open_one.close()
+                unclosed.close()
         self._output.discard()
 
 
 def label_column(labels: Sequence[Any], codes: NDArray[np.intp]) -> NDArray[Any] | pa.Array:
-    """Give the label of each row's code, as a column of the labels' type."""
+    """Return the label of each code as a column of the labels' type."""
     if all(isinstance(label, str) for label in labels):
         return from_texts(labels).take(from_numpy(codes))
     found: NDArray[Any] = np.asarray(labels)[codes]

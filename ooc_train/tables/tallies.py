@@ -1,4 +1,4 @@
-"""What training rows hold, added up: ranges of numbers, rows of each value."""
+"""Running statistics of training rows: ranges of numbers, and rows of each category."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from ooc_train.tables.values import Vocabulary, in_order
 
 
 class Ranges:
-    """Counts, sums and ranges of columns of numbers, in which NaN is a missing value."""
+    """Counts, sums and ranges of columns of numbers; NaN is a missing value."""
 
     def __init__(self, n: int) -> None:
         self.valid = np.zeros(n, np.int64)
@@ -19,14 +19,14 @@ class Ranges:
         self.high = np.full(n, -np.inf)
 
     def add(self, values: NDArray[np.floating]) -> None:
-        """Take in rows, shape (row, column)."""
+        """Add rows, shape (row, column)."""
         if not values.shape[1]:
             return
-        # One column after another: rows of few columns are slow to reduce.
+        # Column by column: short rows are slow to reduce.
         columns = np.ascontiguousarray(values.T)
         total = columns.sum(axis=1, dtype=np.float64)
         missing = np.zeros(len(total), np.int64)
-        # A sum tells of NaN at the price of an addition; only such columns are looked at again.
+        # A sum shows NaN at the cost of an addition; only such columns are counted.
         for i in np.nonzero(np.isnan(total))[0]:
             missing[i] = np.isnan(columns[i]).sum()
             total[i] = np.nansum(columns[i], dtype=np.float64)
@@ -38,14 +38,14 @@ class Ranges:
 
 
 class Counts:
-    """Rows of each code."""
+    """The number of rows of each code."""
 
     def __init__(self) -> None:
         self.by_code = np.zeros(0, np.int64)
         self.missing = 0
 
     def add(self, codes: NDArray[Any]) -> None:
-        """Take in the codes of rows; those below 0 are missing."""
+        """Add the codes of rows; a code below 0 is a missing value."""
         known = codes[codes >= 0]
         self.missing += len(codes) - len(known)
         counts = np.bincount(known, minlength=len(self.by_code))
@@ -53,7 +53,7 @@ class Counts:
         self.by_code = counts
 
     def common(self, vocabulary: Vocabulary, least: int = 1) -> list[str]:
-        """Give the values of at least so many rows, in order."""
-        # Codes beyond the counts are of values that no training row has.
+        """Return the values of at least so many rows, in order."""
+        # Codes beyond the counts belong to values without a training row.
         counted = zip(vocabulary.values, self.by_code, strict=False)
         return in_order(value for value, n in counted if n >= least)

@@ -1,7 +1,7 @@
-"""Values of one raw column, as Arrow holds them, into numbers.
+"""Conversion of the values of one raw column from Arrow to numbers.
 
-Numbers, booleans and dates become float64, with NaN where a value is missing; dates are days since
-1970-01-01. Text becomes codes by a `Vocabulary`.
+Numbers, booleans and dates become float64, with NaN for a missing value. Dates are days since
+1970-01-01. Text becomes the codes of a `Vocabulary`.
 """
 
 from collections.abc import Iterable
@@ -16,18 +16,18 @@ from numpy.typing import NDArray
 from ooc_train.core.schema import shown
 from ooc_train.core.text import brief
 from ooc_train.tables.arrow import to_numpy, valid
-from ooc_train.tables.batches import has_zone, kind_of
+from ooc_train.tables.column_kinds import has_zone, kind_of
 
 MISSING = -1
 """Code of a missing value."""
 
 UNKNOWN = -2
-"""Code of a value that is in no vocabulary."""
+"""Code of a value that the vocabulary lacks."""
 
 _DAY_MICROSECONDS = 86_400_000_000
 _FIRST_DAY = float(date.min.toordinal() - date(1970, 1, 1).toordinal())
 _DAY_AFTER = float(date.max.toordinal() - date(1970, 1, 1).toordinal() + 1)
-"""Of the years 1 to 9999, which are all that dates have here."""
+"""Bounds of days: Python's dates are in the years 1 to 9999."""
 
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 # days are counted without a zone
 
@@ -38,8 +38,9 @@ class WrongValueError(Exception):
     Attributes
     ----------
     row : int
-        Row of the array.
+        The row of the array.
     why : str
+        The reason, which follows the place in messages.
     """
 
     def __init__(self, row: int, why: str) -> None:
@@ -49,9 +50,9 @@ class WrongValueError(Exception):
 
 
 def numbers(array: pa.Array) -> NDArray[Any]:
-    """Give numbers, booleans or text that spells numbers, float64 with NaN where one is missing.
+    """Return numbers, booleans, or numbers as text: float64, with NaN for missing values.
 
-    Where none is, they keep their type: whoever takes them into another has no copy to wait for.
+    Without missing values, numbers and booleans keep their type, which saves a copy.
 
     Raises
     ------
@@ -73,18 +74,19 @@ def numbers(array: pa.Array) -> NDArray[Any]:
 
 
 def days(array: pa.Array, *, zoned: bool) -> NDArray[np.float64]:
-    """Give dates, or times, as days since 1970-01-01 (those with a zone in UTC); NaN where missing.
+    """Return dates or times as days since 1970-01-01, zoned times in UTC; NaN for missing values.
 
     Parameters
     ----------
     array : pyarrow.Array
+        The values.
     zoned : bool
-        Whether they have to have a zone; else they must have none.
+        Whether times must have a zone; otherwise they must have none.
 
     Raises
     ------
     WrongValueError
-        For the first value that is no date, or has a zone where it must not, or has none.
+        For the first value that is no date, or whose zone is unexpected or missing.
     """
     kind = kind_of(array.type)
     if pa.types.is_dictionary(array.type):
@@ -98,7 +100,7 @@ def days(array: pa.Array, *, zoned: bool) -> NDArray[np.float64]:
         has, had = ("no zone", "a zone") if zoned else ("a zone", "no zone")
         raise WrongValueError(
             _first_valid(array),
-            f"is a time with {has} ({array.type}), and those that were learned from had {had}: "
+            f"is a time with {has} ({array.type}), and the training data had {had}: "
             "bring both to one form",
         )
     zone = getattr(array.type, "tz", None)
@@ -112,12 +114,12 @@ def days(array: pa.Array, *, zoned: bool) -> NDArray[np.float64]:
 
 
 def integers(array: pa.Array) -> NDArray[np.int64]:
-    """Give whole numbers exactly.
+    """Return whole numbers exactly.
 
     Raises
     ------
     WrongValueError
-        For the first that is missing or isn't whole.
+        For the first value that is missing or not whole.
     """
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
@@ -137,17 +139,16 @@ def integers(array: pa.Array) -> NDArray[np.int64]:
 
 
 class Vocabulary:
-    """Values, as text, and their codes: 0, 1, ... in the order in which they came.
+    """Values as text, and their codes: 0, 1, ... in the order of their first appearance.
 
-    Whole numbers are the same text whatever type they come in, so that a recipe learned from
-    Parquet fits CSV.
+    The text of a whole number doesn't depend on its type: a recipe learned from Parquet fits CSV.
 
     Parameters
     ----------
     values : iterable of str
-        What is known at first.
+        The first values.
     grows : bool
-        Whether values that are new get a code.
+        Whether a new value gets a code.
     """
 
     def __init__(self, values: Iterable[str] = (), *, grows: bool) -> None:
@@ -155,7 +156,7 @@ class Vocabulary:
         self._grows = grows
         self._last: tuple[pa.Array, NDArray[np.int32]] | None = None
         self.nbytes = 0
-        """About how many bytes the values that it learned take."""
+        """Approximate bytes of the values that were added."""
 
     @property
     def values(self) -> list[str]:
@@ -166,20 +167,20 @@ class Vocabulary:
         return len(self._codes)
 
     def codes(self, array: pa.Array) -> NDArray[np.int32]:
-        """Give the codes of values; `MISSING` and `UNKNOWN` are less than 0."""
+        """Return the codes of values; `MISSING` and `UNKNOWN` are less than 0."""
         if not pa.types.is_dictionary(array.type):
             array = array.dictionary_encode()
         if self._last is None or not array.dictionary.equals(self._last[0]):
-            # Batches that were cut of one share its dictionary.
+            # Batches cut from one share its dictionary.
             values = _as_python(array)
             known = np.array([*map(self._code, values), MISSING], np.int32)
             self._last = array.dictionary, known
         known = self._last[1]
         places = to_numpy(array.indices)
-        there = valid(array.indices)
-        if there is not None:
-            # The place after the last stands for what is missing.
-            places = np.where(there, places, len(known) - 1)
+        present = valid(array.indices)
+        if present is not None:
+            # The last entry of `known` is the code of a missing value.
+            places = np.where(present, places, len(known) - 1)
         found: NDArray[np.int32] = known[places]
         return found
 
@@ -190,19 +191,19 @@ class Vocabulary:
         code = self._codes.get(text, UNKNOWN)
         if code == UNKNOWN and self._grows:
             code = self._codes[text] = len(self._codes)
-            # A string, its entry in the dictionary, and its number.
+            # 160: the string object, its dictionary entry and its number.
             self.nbytes += len(text.encode()) + 160
         return code
 
 
 def _as_python(array: pa.DictionaryArray) -> list[Any]:
-    """Give the values of a dictionary as Python's.
+    """Return the values of a dictionary as Python objects.
 
     Raises
     ------
     WrongValueError
-        For the first that Python doesn't hold: a date in another year than 1 to 9999, a text that
-        is none in UTF-8.
+        For the first value that Python can't hold: a date outside the years 1 to 9999, or text
+        that is no UTF-8.
     """
     try:
         found: list[Any] = array.dictionary.to_pylist()
@@ -219,7 +220,7 @@ def _as_python(array: pa.DictionaryArray) -> list[Any]:
 
 
 def shown_value(array: pa.Array, row: int) -> str:
-    """Write a value for a message, as far as Python holds it."""
+    """Return a value as text for a message, or its type if Python can't hold it."""
     try:
         return shown(array[row].as_py())
     except (ValueError, OverflowError, pa.ArrowException):
@@ -227,7 +228,7 @@ def shown_value(array: pa.Array, row: int) -> str:
 
 
 def text_of(value: Any) -> str:
-    """Write a value as vocabularies hold it."""
+    """Return a value as the text that vocabularies hold."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float) and value.is_integer():
@@ -236,7 +237,7 @@ def text_of(value: Any) -> str:
 
 
 def in_order(values: Iterable[str]) -> list[str]:
-    """Sort values: as numbers where all are numbers, else as text."""
+    """Return sorted values: as numbers if all are numbers, else as text."""
     found = list(values)
     try:
         return sorted(found, key=float)
@@ -245,12 +246,12 @@ def in_order(values: Iterable[str]) -> list[str]:
 
 
 def date_of(days_since_1970: float) -> str:
-    """Write a day as people do, such as "2013-01-01"."""
+    """Return a day as text such as "2013-01-01"."""
     return (_EPOCH + timedelta(days=float(np.floor(days_since_1970)))).date().isoformat()
 
 
 def day_of(text: str) -> float:
-    """Read what `date_of` wrote."""
+    """Return the day for a text of `date_of`."""
     return float((date.fromisoformat(text) - _EPOCH.date()).days)
 
 
@@ -270,16 +271,16 @@ def _parsed(array: pa.Array, to: pa.DataType, what: str) -> pa.Array:
 
 
 def _with_nan(array: pa.Array) -> NDArray[Any]:
-    """Give values as they are, or as float64 with NaN where one is missing."""
-    values, there = to_numpy(array), valid(array)
-    return values if there is None else np.where(there, values, np.nan)
+    """Return values unchanged, or as float64 with NaN if some are missing."""
+    values, present = to_numpy(array), valid(array)
+    return values if present is None else np.where(present, values, np.nan)
 
 
 def _first_missing(array: pa.Array) -> int:
-    there = valid(array)
-    return 0 if there is None else int(np.argmin(there))
+    present = valid(array)
+    return 0 if present is None else int(np.argmin(present))
 
 
 def _first_valid(array: pa.Array) -> int:
-    there = valid(array)
-    return 0 if there is None else int(np.argmax(there))
+    present = valid(array)
+    return 0 if present is None else int(np.argmax(present))

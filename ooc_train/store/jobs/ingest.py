@@ -47,11 +47,13 @@ from ooc_train.store.jobs.ingest_writing import (
 )
 from ooc_train.store.jobs.train_test_split import path_for_testing, require_test_size
 from ooc_train.store.opening.opener import open_store
-from ooc_train.tables.batches import Tables, open_tables
+from ooc_train.tables.batches import Tables
 from ooc_train.tables.features import Missing, Unseen
+from ooc_train.tables.fixed_schema import FixedSchema
+from ooc_train.tables.open_tables import open_tables
 from ooc_train.tables.recipe import Recipe
 from ooc_train.tables.roles import Roles, Task
-from ooc_train.tables.schema_inference import Known, Survey
+from ooc_train.tables.schema_inference import SchemaInference
 
 __all__ = ["Ingested", "ingest"]
 
@@ -220,12 +222,14 @@ class _Job:
     progress: Progress
     say: Callable[[str], None]
 
-    def run(self, budget: Budget, schema: Survey | Known, widened: str | None) -> Ingested:
+    def run(
+        self, budget: Budget, schema: SchemaInference | FixedSchema, widened: str | None
+    ) -> Ingested:
         """Run both passes; `widened` states why X is float64, if `dtype` was "auto"."""
         outputs, options = self.outputs, self.options
         with ExitStack() as stack:
             memory = IngestMemory.of(self.tables, schema, options.chunk_rows, len(outputs))
-            strict = isinstance(schema, Survey) and schema.strict
+            strict = isinstance(schema, SchemaInference) and schema.strict
             terms = budget.settle(
                 memory.terms,
                 "" if options.chunk_rows is None else "use smaller chunks",
@@ -269,7 +273,7 @@ class _Job:
 
     def _read(
         self,
-        schema: Survey | Known,
+        schema: SchemaInference | FixedSchema,
         shuffles: Mapping[str, ExternalShuffle],
         category_bytes: int,
         rows: int,
@@ -290,7 +294,7 @@ class _Job:
 
     def _write_stores(
         self,
-        schema: Survey | Known,
+        schema: SchemaInference | FixedSchema,
         shuffles: Mapping[str, ExternalShuffle],
         recipe: Recipe,
         options: StorageOptions,

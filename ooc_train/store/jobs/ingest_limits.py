@@ -7,15 +7,16 @@ import shutil
 from ooc_train.core.units import approximate_bytes
 from ooc_train.errors import CeilingExceeded
 from ooc_train.store.jobs.ingest_memory import CATEGORY_COPIES, row_bytes
+from ooc_train.tables.fixed_schema import FixedSchema
 from ooc_train.tables.names import as_option
 from ooc_train.tables.recipe import Recipe
-from ooc_train.tables.schema_inference import Known, Survey
+from ooc_train.tables.schema_inference import SchemaInference
 
 _SHOWN = 3
 """Columns with many values that a message names."""
 
 
-def require_few_categories(schema: Survey | Known, most: int) -> None:
+def require_few_categories(schema: SchemaInference | FixedSchema, most: int) -> None:
     """Refuse more categories than memory allows, before they take it.
 
     Parameters

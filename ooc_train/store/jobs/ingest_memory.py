@@ -8,10 +8,11 @@ from ooc_train.core.units import approximate_bytes
 from ooc_train.memory.ceiling import Term
 from ooc_train.store.format.chunk_sizes import CHUNK_BYTES, default_chunk_rows
 from ooc_train.store.jobs.shuffle_sizes import ample_memory, least_memory
-from ooc_train.tables.batches import Reading, Tables
+from ooc_train.tables.batches import ReadingMemory, Tables
+from ooc_train.tables.fixed_schema import FixedSchema
 from ooc_train.tables.medians import BYTES_PER_COLUMN
 from ooc_train.tables.recipe import Recipe
-from ooc_train.tables.schema_inference import Known, Survey
+from ooc_train.tables.schema_inference import SchemaInference
 
 _LEAST_OF_COLUMN = 8 * 8 * 192
 """Least bytes for the values of each category column: enough for eight."""
@@ -56,7 +57,7 @@ class IngestMemory:
         Number of stores.
     """
 
-    reading: Reading
+    reading: ReadingMemory
     record: int
     rows: int
     plain: int
@@ -69,14 +70,18 @@ class IngestMemory:
 
     @classmethod
     def of(
-        cls, tables: Tables, schema: Survey | Known, chunk_rows: int | None, outputs: int
+        cls,
+        tables: Tables,
+        schema: SchemaInference | FixedSchema,
+        chunk_rows: int | None,
+        outputs: int,
     ) -> "IngestMemory":
         """Derive the properties from raw files and a schema."""
         draft = schema.draft
-        learned = isinstance(schema, Survey)
+        learned = isinstance(schema, SchemaInference)
         n_categories = sum(column.kind == "category" for column in draft.columns)
         return cls(
-            reading=tables.holds,
+            reading=tables.reading_memory,
             record=schema.encoder.dtype.itemsize,
             rows=tables.expected_rows,
             plain=len(draft.columns) - n_categories if learned else draft.n_features,
@@ -190,7 +195,7 @@ def _chunks_term(chunk_bytes: int, n_outputs: int) -> Term:
     )
 
 
-def expected_bytes(tables: Tables, schema: Survey | Known) -> int:
+def expected_bytes(tables: Tables, schema: SchemaInference | FixedSchema) -> int:
     """Return about how many bytes the records of all rows take."""
     return tables.expected_rows * schema.encoder.dtype.itemsize
 

@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from ooc_train.core.units import approximate_bytes
 from ooc_train.store.jobs.ingest_memory import row_bytes
 from ooc_train.tables.batches import Tables
+from ooc_train.tables.fixed_schema import FixedSchema
 from ooc_train.tables.names import as_option
 from ooc_train.tables.recipe import Recipe
 from ooc_train.tables.roles import Roles
-from ooc_train.tables.schema_inference import MOST_CLASSES, Known, Survey
+from ooc_train.tables.schema_inference import MOST_CLASSES, SchemaInference
 
 
 def size_of(recipe: Recipe, n_rows: int, free: int) -> str:
@@ -26,7 +27,11 @@ def size_of(recipe: Recipe, n_rows: int, free: int) -> str:
 
 
 def notes(
-    schema: Survey | Known, recipe: Recipe, roles: Roles, tables: Tables, widened: str | None
+    schema: SchemaInference | FixedSchema,
+    recipe: Recipe,
+    roles: Roles,
+    tables: Tables,
+    widened: str | None,
 ) -> Iterator[str]:
     """Yield notes for the user, without those of `losses`.
 
@@ -45,7 +50,7 @@ def notes(
     """
     if widened is not None:
         yield f"X is float64: {widened} (--dtype float32 rounds it)"
-    if isinstance(schema, Survey):
+    if isinstance(schema, SchemaInference):
         for name, why in roles.indexes(tables).items():
             yield f"left out: {name!r}, {why} (--features takes it)"
     if recipe.classes is not None and len(recipe.classes) > MOST_CLASSES:
@@ -65,7 +70,7 @@ def notes(
         yield f"{rows} left out because of missing values"
 
 
-def losses(schema: Survey | Known) -> Iterator[str]:
+def losses(schema: SchemaInference | FixedSchema) -> Iterator[str]:
     """Yield what numbers lose in a type that the user or a recipe chose.
 
     Raises
@@ -75,7 +80,7 @@ def losses(schema: Survey | Known) -> Iterator[str]:
     """
     dtype = schema.draft.dtype
     way = "--dtype float64 keeps them apart"
-    if isinstance(schema, Known):
+    if isinstance(schema, FixedSchema):
         way = "the recipe says so; a recipe learned with --dtype float64 keeps them apart"
     if dtype == "float64":
         way = "leave the column out, or take its values as categories"

@@ -16,10 +16,12 @@ from ooc_train.store.jobs.ingest_reading import (
     read_with_widening,
 )
 from ooc_train.store.jobs.train_test_split import require_test_size
-from ooc_train.tables.batches import open_tables
+from ooc_train.tables.column_summary import ColumnSummary
+from ooc_train.tables.fixed_schema import FixedSchema
+from ooc_train.tables.open_tables import open_tables
 from ooc_train.tables.recipe import Recipe
 from ooc_train.tables.roles import Roles
-from ooc_train.tables.schema_inference import ColumnSummary, Known, Survey
+from ooc_train.tables.schema_inference import SchemaInference
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def preview(
     require_test_size(test_size)
     tables = open_tables(paths, delimiter=delimiter, encoding=encoding)
 
-    def run(schema: Survey | Known, reason: str | None) -> Preview:
+    def run(schema: SchemaInference | FixedSchema, reason: str | None) -> Preview:
         n_rows, n_test = 0, 0
         for piece, parts in read_pieces(tables, schema, test_size, operator.index(random_state)):
             n_rows += len(parts["training"])
@@ -85,7 +87,7 @@ def preview(
             progress("reading", piece.start + piece.batch.num_rows, piece.share)
         lost = tuple(losses(schema))
         recipe = schema.recipe(None)
-        columns = tuple(schema.summaries(recipe)) if isinstance(schema, Survey) else ()
+        columns = tuple(schema.summaries(recipe)) if isinstance(schema, SchemaInference) else ()
         all_notes = (*lost, *notes(schema, recipe, roles, tables, reason))
         return Preview(recipe, columns, n_rows, n_test, row_bytes(recipe), all_notes)
 

@@ -13,11 +13,12 @@ from ooc_train.store.jobs.train_test_split import rows_for_testing
 from ooc_train.store.opening.opener import open_store
 from ooc_train.tables.batches import Piece, Tables
 from ooc_train.tables.features import Records
+from ooc_train.tables.fixed_schema import FixedSchema
 from ooc_train.tables.names import RECIPE_FILE
 from ooc_train.tables.precision import Rounded
 from ooc_train.tables.recipe import Recipe
 from ooc_train.tables.roles import Roles
-from ooc_train.tables.schema_inference import Known, Survey
+from ooc_train.tables.schema_inference import SchemaInference
 
 PathLike = str | os.PathLike[str]
 
@@ -29,8 +30,8 @@ _RECIPE = FileKind(
 
 
 def read_with_widening(
-    make: Callable[[str | None], Survey | Known],
-    run: Callable[[Survey | Known, str | None], _T],
+    make: Callable[[str | None], SchemaInference | FixedSchema],
+    run: Callable[[SchemaInference | FixedSchema, str | None], _T],
 ) -> _T:
     """Run an ingest, and once more with float64 if float32 makes different numbers equal.
 
@@ -81,7 +82,7 @@ def _recipe_from(values: Mapping[str, Any], path: str) -> Recipe:
 
 def make_schema(
     roles: Roles, like: Recipe | Store | PathLike | None, tables: Tables, dtype: str | None
-) -> Survey | Known:
+) -> SchemaInference | FixedSchema:
     """Return a schema that is inferred from the rows, or the fixed one of a recipe.
 
     Parameters
@@ -96,10 +97,10 @@ def make_schema(
         Type of X, where `roles` leaves it open.
     """
     if like is None:
-        return Survey(
+        return SchemaInference(
             roles.draft(tables, dtype),
             roles.min_count,
-            sure=roles.sure_labels(tables),
+            declared_labels=roles.declares_labels(tables),
             strict=roles.dtype == "auto" and dtype is None,
         )
     if roles != Roles():
@@ -107,11 +108,15 @@ def make_schema(
     recipe = recipe_of(like)
     names = tables.names
     has_y = recipe.target is not None and recipe.target.name in names
-    return Known(recipe, needs_y=has_y)
+    return FixedSchema(recipe, needs_y=has_y)
 
 
 def read_pieces(
-    tables: Tables, schema: Survey | Known, share: float, seed: int, rows: int | None = None
+    tables: Tables,
+    schema: SchemaInference | FixedSchema,
+    share: float,
+    seed: int,
+    rows: int | None = None,
 ) -> Iterator[tuple[Piece, dict[str, Records]]]:
     """Yield pieces of raw files with their records for training and for testing.
 

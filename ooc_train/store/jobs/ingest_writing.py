@@ -16,8 +16,9 @@ from ooc_train.store.format.pairs import StorePair
 from ooc_train.store.jobs.external_shuffle import ExternalShuffle
 from ooc_train.store.writing.compression import compressed_fraction, compresses_well
 from ooc_train.store.writing.writer import StoreWriter
+from ooc_train.tables.fixed_schema import FixedSchema
 from ooc_train.tables.recipe import Recipe
-from ooc_train.tables.schema_inference import Known, Survey
+from ooc_train.tables.schema_inference import SchemaInference
 
 CodecOption = Literal["auto", "none", "lz4", "zstd"]
 
@@ -70,13 +71,16 @@ class StorageOptions:
 
 
 def feature_rows(
-    shuffle: ExternalShuffle, recipe: Recipe, schema: Survey | Known, options: StorageOptions
+    shuffle: ExternalShuffle,
+    recipe: Recipe,
+    schema: SchemaInference | FixedSchema,
+    options: StorageOptions,
 ) -> Generator[dict[str, NDArray[Any]], None, None]:
     """Yield arguments of `StoreWriter.write` from records, at most a chunk's rows at a time.
 
     A thread prefetches the next rows.
     """
-    remap, step = schema.recoder(recipe), options.chunk_rows or 1
+    remap, step = schema.remapper(recipe), options.chunk_rows or 1
     fields = set(shuffle.dtype.names or ())
     fields_by_role = {
         "y": "y",
@@ -102,7 +106,10 @@ def feature_rows(
 
 
 def first_chunk(
-    shuffle: ExternalShuffle, recipe: Recipe, schema: Survey | Known, options: StorageOptions
+    shuffle: ExternalShuffle,
+    recipe: Recipe,
+    schema: SchemaInference | FixedSchema,
+    options: StorageOptions,
 ) -> NDArray[np.floating]:
     """Return the first chunk of X, which doesn't depend on the size of blocks."""
     parts: list[NDArray[np.floating]] = []
@@ -117,7 +124,7 @@ def first_chunk(
 def ingest_writer(
     path: str,
     recipe: Recipe,
-    schema: Survey | Known,
+    schema: SchemaInference | FixedSchema,
     options: StorageOptions,
     *,
     overwrite: bool,

@@ -151,7 +151,7 @@ def rechunk_store(
             add_rows = row_counter(progress, "writing", source.n_rows)
             for records in blocks:
                 if rounding is not None:
-                    rounding.look(records["X"])
+                    rounding.observe(records["X"])
                 writer.write(**{role: records[role] for role in roles})
                 add_rows(len(records))
             result = writer.commit()

@@ -1,0 +1,48 @@
+"""The fixed schema of a given recipe, in the place of schema inference."""
+
+from collections.abc import Callable, Iterable
+
+from ooc_train.tables.features import Records
+from ooc_train.tables.recipe import Recipe
+
+
+class FixedSchema:
+    """Has the methods of a `SchemaInference`, for a given recipe that stays as it is.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        The recipe.
+    needs_y : bool
+        Whether records hold the target and the weight.
+    """
+
+    nbytes = 0
+
+    def __init__(self, recipe: Recipe, *, needs_y: bool) -> None:
+        self.draft = recipe
+        self.encoder = recipe.encoder(needs_y=needs_y)
+        self.y_dtype = recipe.dtype
+
+    def add(self, records: Records) -> None:
+        """Ignore training rows."""
+
+    def recipe(
+        self,
+        blocks: Callable[[], Iterable[Records]] | None,  # noqa: ARG002
+        max_bytes: int = 0,  # noqa: ARG002
+    ) -> Recipe:
+        """Return the given recipe."""
+        return self.draft
+
+    def remapper(self, recipe: Recipe) -> Callable[[Records], None]:  # noqa: ARG002
+        """Return a function that does nothing, since codes are those of the recipe."""
+        return lambda _: None
+
+    def losses(self) -> list[str]:
+        """Return a message for each column whose numbers lose values in the recipe's dtype."""
+        return self.encoder.rounding.losses()
+
+    def constant(self, recipe: Recipe) -> list[str]:  # noqa: ARG002
+        """Return no column."""
+        return []

@@ -1,0 +1,106 @@
+"""Columns of text that no role declares: their first rows, and the message about them."""
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime
+
+import pyarrow as pa
+
+from ooc_train.core.text import brief
+from ooc_train.errors import InvalidTable
+from ooc_train.tables.batches import Tables
+from ooc_train.tables.diagnostics import is_number
+from ooc_train.tables.names import as_option
+
+_FEW_VALUES, _FEW_SHARE = 100, 0.1
+"""Values of text that are always few enough for categories, and else the largest share of rows."""
+
+
+def undeclared_columns(tables: Tables, text: Sequence[str], other: Sequence[str]) -> str:
+    """Return the message for columns of text and of other types that no role declares."""
+    lines = []
+    if text:
+        found = first_texts(tables, text)
+        columns = "\n".join(f"  {name}: {found[name]}" for name in text)
+        lines.append(
+            f"{len(text)} {'column holds' if len(text) == 1 else 'columns hold'} text, and nothing "
+            f"says what it means:\n{columns}"
+        )
+        flags = [f"  --drop {as_option(text)}"]
+        few = [name for name in text if not found[name].too_many]
+        if few:
+            flags.insert(0, f"  --categorical {as_option(few)}")
+        if few and len(few) < len(text):
+            flags[0] += f" --drop {as_option([name for name in text if name not in few])}"
+        way = "declare their values as categories, or leave them out" if few else "leave them out"
+        lines.append(f"{way}:\n" + "\n".join(flags))
+    if other:
+        types = ", ".join(f"{name!r} ({tables.schema.field(name).type})" for name in other)
+        flags = [f"  --drop {as_option(other)}"]
+        lines.append(f"no features can be made of {types}; leave them out:\n" + flags[0])
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class FirstTexts:
+    """The first rows of a text column.
+
+    Parameters
+    ----------
+    texts : list of str
+        The distinct values.
+    rows : int
+        Number of rows with a value.
+    """
+
+    texts: list[str]
+    rows: int
+
+    @property
+    def too_many(self) -> bool:
+        """Whether there are too many values to make a feature of each."""
+        return len(self.texts) > max(_FEW_VALUES, _FEW_SHARE * self.rows)
+
+    def __str__(self) -> str:
+        # Texts first: they are the reason that a column is no column of numbers.
+        shown = ", ".join(map(repr, sorted(self.texts, key=is_number)[:3]))
+        if mixed := _mixed_zones(self.texts):
+            shown = f"{mixed[0]!r} with a zone and {mixed[1]!r} without one: write them in one form"
+        if not self.too_many:
+            return f"such as {shown}"
+        return (
+            f"such as {shown}; {len(self.texts):,} values in the first {self.rows:,} rows, too "
+            "many to make a feature of each"
+        )
+
+
+def first_texts(tables: Tables, names: Sequence[str]) -> dict[str, FirstTexts]:
+    """Return the first rows of text columns, by name."""
+    with closing(tables.pieces({name: pa.string() for name in names})) as pieces:
+        batch = next(pieces).batch
+    found = {}
+    for name in names:
+        values = batch.column(name)
+        if pa.types.is_dictionary(values.type):
+            values = values.dictionary_decode()
+        try:
+            texts = [text for text in values.unique().to_pylist() if text is not None]
+        except ValueError as error:
+            raise InvalidTable(
+                f"column {name!r} of {tables.paths[0]} can't be read as text: {brief(error)}; "
+                "correct it, or leave it out (--drop)"
+            ) from None
+        found[name] = FirstTexts(texts, len(values) - values.null_count)
+    return found
+
+
+def _mixed_zones(texts: Sequence[str]) -> tuple[str, str] | None:
+    """Return a time with a zone and one without, if all texts are times and both kinds occur."""
+    zoned: dict[bool, str] = {}
+    for text in texts[:_FEW_VALUES]:
+        try:
+            zoned.setdefault(datetime.fromisoformat(text.strip()).tzinfo is not None, text)
+        except ValueError:
+            return None
+    return (zoned[True], zoned[False]) if len(zoned) == 2 else None
