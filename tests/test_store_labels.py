@@ -216,20 +216,20 @@ def test_what_is_no_label(tmp_path):
     }.items():
         for zarr_format in (2, 3):
             path = group(tmp_path / f"{name}{zarr_format}", zarr_format, X=X, y=values)
-            with pytest.raises(InvalidStore, match=r"y holds .*, which is no number or text"):
+            with pytest.raises(InvalidStore, match=r"y holds .*, and y needs numbers or text"):
                 open_store(path)
             assert open_store(path, y=None).n_rows == ROWS
             path = group(
                 tmp_path / f"X{name}{zarr_format}", zarr_format, X=np.stack([values] * 2, 1)
             )
-            with pytest.raises(InvalidStore, match=r"X holds .*, which is no number to take as X"):
+            with pytest.raises(InvalidStore, match=r"X holds .*, and X needs numbers"):
                 open_store(path)
     for kind, values in KINDS.items():
         path = group(tmp_path / f"X{kind}", X=np.stack([values] * 2, 1))
-        with pytest.raises(InvalidStore, match="X holds text, which is no number to take as X"):
+        with pytest.raises(InvalidStore, match="X holds text, and X needs numbers"):
             open_store(path)
         path = group(tmp_path / f"w{kind}", X=X, sample_weight=values)
-        with pytest.raises(InvalidStore, match="no number to take as sample_weight"):
+        with pytest.raises(InvalidStore, match="and sample_weight needs numbers"):
             open_store(path)
 
 
@@ -255,7 +255,7 @@ def test_groups_that_are_no_array(tmp_path):
         nullable.attrs["encoding-type"] = "nullable-integer"
         root.create_group("plain")
         for name, what in (
-            ("count", "is nullable-integer of AnnData, and no array to take as y"),
+            ("count", "is nullable-integer of AnnData, and no array for y"),
             ("plain", "is a group without an array 'y'"),
         ):
             with pytest.raises(InvalidStore, match=what):

@@ -173,7 +173,7 @@ def test_y_and_weights_that_are_not_finite(tmp_path):
     [
         ({}, {"X": X[:, :2]}, r"X has shape \(50, 2\), it should be \(50, 3\)"),
         ({}, {"X": X, "y": Y[:9]}, r"y has shape \(9,\), it should be \(50,\)"),
-        ({}, {"X": X.astype("S9")}, "no number"),
+        ({}, {"X": X.astype("S9")}, "numbers are needed"),
         ({}, {"X": X, "sample_weight": WEIGHT}, "takes X; this one has X, sample_weight"),
         ({"outputs": 2}, {"X": X}, "takes X, y; this one has X"),
         ({"sample_weight": True}, {"X": X, "sample_weight": WEIGHT - 0.5}, "negative"),

@@ -1,1 +1,1 @@
-"""Data at rest: the layout of a store on disk, and chunks read into buffers."""
+"""Data at rest: stores on disk, and how they are opened, read and written."""

@@ -62,17 +62,17 @@ def with_classes(store: Store, classes: tuple[Scalar, ...] = ()) -> Store:
     stored = store.distinct_labels()
     named = None if y.names is None else dict(y.names)
     names = [_name(label, named, store.path) for label in stored.tolist()]
-    found = classes or tuple(sorted(set(names)))
-    if unknown := [name for name in names if name not in found]:
+    known = classes or tuple(sorted(set(names)))
+    if unknown := [name for name in names if name not in known]:
         raise InvalidStore(
             f"{store.path} has the label {unknown[0]!r}, which is not one of the model's classes "
-            f"{list(found)}"
+            f"{list(known)}"
         )
     coding = Coding(
-        _dtype_at_rest(stored, store.path), tuple(stored.tolist()), tuple(map(found.index, names))
+        _dtype_at_rest(stored, store.path), tuple(stored.tolist()), tuple(map(known.index, names))
     )
-    coded = replace(y, dtype="|u1" if len(found) <= 256 else "<u2", names=None, coding=coding)
-    return replace(store, y=coded, classes=found, class_counts=None)
+    coded = replace(y, dtype="|u1" if len(known) <= 256 else "<u2", names=None, coding=coding)
+    return replace(store, y=coded, classes=known, class_counts=None)
 
 
 def with_classes_within(

@@ -1,1 +1,1 @@
-"""How a store lies on disk: arrays, metadata, identities and checksums."""
+"""Format of a store on disk: layouts, metadata, identities and checksums."""

@@ -148,11 +148,11 @@ def verified_checksums(path: str, attributes: Mapping[str, Any]) -> StoreChecksu
     try:
         expected, arrays = stored["attributes"], stored["arrays"]
         intact = stored.keys() == {"attributes", "arrays"}
-        found = checksum({**attributes, CHECKSUMS: {"arrays": arrays}})
+        actual = checksum({**attributes, CHECKSUMS: {"arrays": arrays}})
         checksums = StoreChecksums(attributes["store_id"], arrays)
     except (TypeError, KeyError, AttributeError, RecursionError):
         intact = False
-    if not intact or expected != found:
+    if not intact or expected != actual:
         raise InvalidStore(changed(f"{path}/zarr.json"))
     return checksums
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 CHUNK_BYTES = 0.8 * 2**20
-"""Decoded bytes of a default chunk. It fits a core's L2 cache beside the working memory."""
+"""Decoded bytes of a default chunk. It fits a core's L2 cache, with room for the computation."""
 
 _SHARD_BYTES = 64 * 2**20
 _MAX_CHUNKS_PER_SHARD = 4096

@@ -110,13 +110,13 @@ def _signedness(declared: Any, dtype: np.dtype[Any], path: str) -> np.dtype[Any]
     """Return the integer type that ``_Unsigned`` declares."""
     if declared is None:
         return dtype
-    wanted = {"true": "u", "false": "i"}.get(str(declared).lower())
-    if wanted is None or dtype.kind not in "iu":
+    kind = {"true": "u", "false": "i"}.get(str(declared).lower())
+    if kind is None or dtype.kind not in "iu":
         raise InvalidStore(
             f"{path} holds {dtype} and has _Unsigned={shown(declared)}, which is true or false, of "
             "whole numbers; remove that attribute, or write the values in their own type"
         )
-    return np.dtype(dtype.str.replace(dtype.kind, wanted))
+    return np.dtype(dtype.str.replace(dtype.kind, kind))
 
 
 def _value(value: Any, dtype: np.dtype[Any], path: str, name: str) -> Any:

@@ -12,19 +12,10 @@ DIMENSIONS = "_ARRAY_DIMENSIONS"
 _SAMPLES = frozenset(
     {"sample", "row", "obs", "observation", "record", "instance", "example", "cell"}
 )
-
 _FEATURES = frozenset(
     {
-        "feature",
-        "column",
-        "col",
-        "var",
-        "variable",
-        "predictor",
-        "band",
-        "gene",
-        "channel",
-        "output",
+        *("feature", "column", "col", "var", "variable", "predictor"),
+        *("band", "gene", "channel", "output"),
     }
 )
 """Usual names of the axis of rows, and of the axis of columns, in the singular."""

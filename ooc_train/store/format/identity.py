@@ -60,20 +60,22 @@ def shard_identity(store_id: str, array: str, shard: int) -> bytes:
     return fields + checksum
 
 
-def wrong_identity(found: bytes | bytearray, store_id: str, array: str, shard: int) -> str | None:
+def wrong_identity(
+    identity: bytes | bytearray, store_id: str, array: str, shard: int
+) -> str | None:
     """Return what is wrong with the identity of a shard, None if it is the expected one.
 
     Parameters
     ----------
-    found : bytes or bytearray
+    identity : bytes or bytearray
         `IDENTITY_BYTES` bytes of the file.
     store_id, array, shard
         The expected identity, as in `shard_identity`.
     """
-    if found == shard_identity(store_id, array, shard):
+    if identity == shard_identity(store_id, array, shard):
         return None
-    fields, checksum = found[: _FIELDS.size], found[_FIELDS.size :]
-    if len(found) < IDENTITY_BYTES or crc32c(fields).to_bytes(4, "little") != checksum:
+    fields, checksum = identity[: _FIELDS.size], identity[_FIELDS.size :]
+    if len(identity) < IDENTITY_BYTES or crc32c(fields).to_bytes(4, "little") != checksum:
         return (
             "its file has no identity of a shard: it is damaged, or another program wrote it "
             "(if that was on purpose: set the attribute 'checksums' of the store to 'off')"
@@ -111,12 +113,12 @@ def require_commit(array_path: str, store_id: str) -> None:
     store = os.path.dirname(array_path)
     try:
         metadata = read_metadata(store)
-        found = None if metadata is None else metadata["attributes"]["store_id"]
+        current_id = None if metadata is None else metadata["attributes"]["store_id"]
     except (KeyError, TypeError):
-        found = None
+        current_id = None
     except (OSError, InvalidStore):
         return  # The cause is unknown: the caller reports what is wrong with the file.
-    if found != store_id:
+    if current_id != store_id:
         raise _changed(store)
 
 
@@ -149,10 +151,10 @@ class MetadataStamp:
         for name in _METADATA:
             file = os.path.join(directory, name)
             try:
-                found = os.stat(file)
+                state = os.stat(file)
             except OSError:
                 continue
-            return cls(file, _host(), found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size)
+            return cls(file, _host(), state.st_dev, state.st_ino, state.st_mtime_ns, state.st_size)
         return None
 
     def require_same(self) -> None:
@@ -164,12 +166,12 @@ class MetadataStamp:
             If the file was replaced, changed or removed.
         """
         try:
-            found = os.stat(self.file)
+            state = os.stat(self.file)
         except OSError:
             raise _changed(os.path.dirname(self.file)) from None
-        same = (found.st_mtime_ns, found.st_size) == (self.mtime_ns, self.size)
+        same = (state.st_mtime_ns, state.st_size) == (self.mtime_ns, self.size)
         if same and self.host == _host():
-            same = (found.st_dev, found.st_ino) == (self.device, self.inode)
+            same = (state.st_dev, state.st_ino) == (self.device, self.inode)
         if not same:
             raise _changed(os.path.dirname(self.file))
 

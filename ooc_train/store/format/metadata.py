@@ -130,18 +130,18 @@ def read_metadata(directory: str) -> dict[str, Any] | None:
     path = os.path.join(directory, "zarr.json")
     try:
         # Other writers store NaN in attributes, as Python's JSON writer does.
-        found = read_json(path, METADATA, constants=True)
+        metadata = read_json(path, METADATA, constants=True)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    require(found, _NODE, path, METADATA)
-    for field in sorted(found.keys() - _FIELDS[found["node_type"]]):
-        value = found[field]
+    require(metadata, _NODE, path, METADATA)
+    for field in sorted(metadata.keys() - _FIELDS[metadata["node_type"]]):
+        value = metadata[field]
         if not isinstance(value, dict) or value.get("must_understand") is not False:
             raise METADATA.refused(path, f"has a field {field!r}, which Zarr does not know")
-    if found["node_type"] == "array":
-        require(found, _ARRAY, path, METADATA)
-        _require_chunks(found, path)
-    return found
+    if metadata["node_type"] == "array":
+        require(metadata, _ARRAY, path, METADATA)
+        _require_chunks(metadata, path)
+    return metadata
 
 
 def _require_chunks(metadata: dict[str, Any], path: str) -> None:
@@ -182,13 +182,14 @@ def require_valid_metadata(directory: str) -> None:
     for name, check in _FORMAT_2.items():
         path = os.path.join(directory, name)
         try:
-            found = read_json(path, METADATA, constants=True)
+            metadata = read_json(path, METADATA, constants=True)
         except (FileNotFoundError, NotADirectoryError):
             continue
-        require(found, check, path, METADATA)
-        if name == ".zarray" and len(found["shape"]) != len(found["chunks"]):
+        require(metadata, check, path, METADATA)
+        if name == ".zarray" and len(metadata["shape"]) != len(metadata["chunks"]):
             raise METADATA.refused(
-                path, f"has chunks {found['chunks']} of an array of {len(found['shape'])} axes"
+                path,
+                f"has chunks {metadata['chunks']} of an array of {len(metadata['shape'])} axes",
             )
 
 

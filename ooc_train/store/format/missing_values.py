@@ -47,24 +47,24 @@ class MissingValues:
             self._require_none(values == value, values, first_row, name, why)
         if self.low is not None:
             attribute, least = self.low
-            why = f"{attribute} takes as missing: it is less than {least:g}"
+            why = f"{attribute} declares as missing: it is less than {least:g}"
             self._require_none(values < least, values, first_row, name, why)
         if self.high is not None:
             attribute, most = self.high
-            why = f"{attribute} takes as missing: it is more than {most:g}"
+            why = f"{attribute} declares as missing: it is more than {most:g}"
             self._require_none(values > most, values, first_row, name, why)
 
     @staticmethod
     def _require_none(
-        found: NDArray[np.bool_], values: NDArray[Any], first_row: int, name: str, why: str
+        is_missing: NDArray[np.bool_], values: NDArray[Any], first_row: int, name: str, why: str
     ) -> None:
-        if not found.any():
+        if not is_missing.any():
             return
-        row, *column = np.argwhere(found)[0].tolist()
-        place = f"column {column[0]} of {name}" if column else name
+        row, *column = np.argwhere(is_missing)[0].tolist()
+        where = f"column {column[0]} of {name}" if column else name
         value = values[(row, *column)]
         shown = repr(value.item() if hasattr(value, "item") else value)
         raise NonFiniteData(
-            f"row {first_row + row} has {shown} in {place}, which the array's {why}; "
+            f"row {first_row + row} has {shown} in {where}, which the array's {why}; "
             "drop or fill such rows, or correct that metadata if it is a value"
         )

@@ -52,14 +52,14 @@ class StorePair:
     @classmethod
     def of(cls, attributes: Mapping[str, Any]) -> "StorePair | None":
         """Return the pair that the attributes of X record, None if there is none."""
-        found = attributes.get(PAIR)
-        if not isinstance(found, dict) or set(found) != {"id", "partner", "replaces"}:
+        pair = attributes.get(PAIR)
+        if not isinstance(pair, dict) or set(pair) != {"id", "partner", "replaces"}:
             return None
-        if not all(isinstance(value, str) for value in found.values()):
+        if not all(isinstance(value, str) for value in pair.values()):
             return None
-        if found["partner"] != os.path.basename(found["partner"]):
+        if pair["partner"] != os.path.basename(pair["partner"]):
             return None
-        return cls(**found)
+        return cls(**pair)
 
     @classmethod
     def at(cls, path: str) -> "StorePair | None":

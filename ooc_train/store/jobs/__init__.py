@@ -1,1 +1,1 @@
-"""Work on whole stores: ingest, rechunk, shuffle, and synthetic data."""
+"""Jobs on whole stores: ingest, rechunk, shuffle, and synthetic data."""

@@ -260,8 +260,8 @@ class ExternalShuffle(Closing):
 
     def _extents(self, bucket: int) -> Iterator[tuple[int, int]]:
         """Yield (start, stop) of a bucket's records in the file, one range a block."""
-        for place in range(bucket, self._n_extents, 2**self._bits):
-            start, stop = int(self._bounds[place]), int(self._bounds[place + 1])
+        for cell in range(bucket, self._n_extents, 2**self._bits):
+            start, stop = int(self._bounds[cell]), int(self._bounds[cell + 1])
             if start < stop:
                 yield start, stop
 

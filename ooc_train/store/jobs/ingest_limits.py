@@ -33,11 +33,11 @@ def require_few_categories(schema: SchemaInference | FixedSchema, most: int) -> 
     """
     if CATEGORY_COPIES * schema.nbytes > most:
         encoder = schema.encoder
-        found = {name: (len(values), "column") for name, values in encoder.vocabularies.items()}
+        counts = {name: (len(values), "column") for name, values in encoder.vocabularies.items()}
         if encoder.labels is not None and schema.draft.target is not None:
-            found[schema.draft.target.name] = len(encoder.labels), "target"
-        widest = max(found, key=lambda name: found[name])
-        count, what = found[widest]
+            counts[schema.draft.target.name] = len(encoder.labels), "target"
+        widest = max(counts, key=lambda name: counts[name])
+        count, what = counts[widest]
         way = f"leave it out (--drop {as_option([widest])})"
         if what == "target":
             way = "choose another --target"

@@ -202,12 +202,12 @@ def _number_type(dtype: np.dtype[Any] | str) -> np.dtype[Any]:
         If it is no type of numbers of at most 8 bytes.
     """
     try:
-        found = np.dtype(dtype)
+        number_type = np.dtype(dtype)
     except TypeError:
-        found = None
-    if found is None or found.kind not in "biuf" or found.itemsize > 8:
+        number_type = None
+    if number_type is None or number_type.kind not in "biuf" or number_type.itemsize > 8:
         raise ValueError(f"dtype={shown(str(dtype))} is no type of numbers such as float32")
-    return found.newbyteorder("<")
+    return number_type.newbyteorder("<")
 
 
 def _codec_of_sample(source: Store, record: np.dtype[Any], dtype: np.dtype[Any]) -> CodecName:

@@ -1,1 +1,1 @@
-"""Finding arrays at paths and URLs, by any writer of Zarr."""
+"""Opening of stores and arrays of any Zarr writer, at paths and URLs."""

@@ -66,12 +66,12 @@ def find_array(
     if child is not None:
         return child
     scheme, separator, folder = node.path.rpartition("://")
-    places = [scheme + separator + os.path.normpath(os.path.join(folder, text))]
+    candidates = [scheme + separator + os.path.normpath(os.path.join(folder, text))]
     if not separator and os.path.exists(text):
-        places.append(text)
-    for place in places:
+        candidates.append(text)
+    for candidate in candidates:
         with suppress(StoreNotFound):
-            return find_node(place)
+            return find_node(candidate)
     return None
 
 

@@ -141,7 +141,7 @@ def named_array(
     return array_of(found, role, fill_missing=fill_missing)
 
 
-def array_of(found: Node, role: str, *, fill_missing: bool) -> NamedArray:
+def array_of(node: Node, role: str, *, fill_missing: bool) -> NamedArray:
     """Return the array at a node, or the array of that role in the node's group.
 
     Raises
@@ -149,25 +149,25 @@ def array_of(found: Node, role: str, *, fill_missing: bool) -> NamedArray:
     InvalidStore
         As in `named_array`.
     """
-    if not (found.is_array or found.is_encoded):
-        inside = found.child(role)
+    if not (node.is_array or node.is_encoded):
+        inside = node.child(role)
         if inside is None or not inside.is_array:
             raise InvalidStore(
-                f"{found.path} is a group without an array {role!r}{_listed(found)}; name the "
+                f"{node.path} is a group without an array {role!r}{_listed(node)}; name the "
                 f"array that is {role}"
             )
-        found = inside
-    group, name = group_around(found)
+        node = inside
+    group, name = group_around(node)
     manifest = {} if group is None else manifest_of(group)
     is_ours = "n_rows" in manifest and name in _AXES
-    layout = found.verified_layout(
+    layout = node.verified_layout(
         role, None if group is None else group.checksums, fill_missing=fill_missing and not is_ours
     )
     if layout.n_rows > manifest.get("n_rows", layout.n_rows):
         layout = layout.with_rows(manifest["n_rows"])
     return NamedArray(
         layout,
-        found.dimensions,
+        node.dimensions,
         None if group is None else group.path,
         manifest if name == role else {},
     )

@@ -155,10 +155,10 @@ class Node:
         stored = np.dtype(layout.dtype)
         if stored.kind not in "biuf" and not (layout.is_text and role == "y"):
             what = "text" if layout.is_text else str(stored)
-            taken = "number or text" if role == "y" else "number"
+            needed = "numbers or text" if role == "y" else "numbers"
             raise InvalidStore(
-                f"{self.path} holds {what}, which is no {taken} to take as {role}; encode it "
-                "first, as `ooc-train ingest` does"
+                f"{self.path} holds {what}, and {role} needs {needed}; encode it first, as "
+                "`ooc-train ingest` does"
             )
         attributes = self.attributes
         meant, missing = decode_attributes(attributes, stored, self.path, masked=self._masked)
@@ -166,7 +166,7 @@ class Node:
         if names is not None and role != "y":
             raise InvalidStore(
                 f"{self.path} holds codes of categories (it has flag_meanings), which would be "
-                "taken as numbers; write a column for each category, or remove that attribute"
+                "taken for numbers; write a column for each category, or remove that attribute"
             )
         dtype = "T" if stored.kind == "T" else meant.str
         return replace(layout, dtype=dtype, missing_values=missing, names=names, stamp=self.stamp)
@@ -203,9 +203,9 @@ class Node:
         from zarr.core.buffer import default_buffer_prototype
         from zarr.core.sync import sync
 
-        lies = sync((opened.store_path / "zarr.json").get(default_buffer_prototype()))
+        content = sync((opened.store_path / "zarr.json").get(default_buffer_prototype()))
         try:
-            return None if lies is None else parse_json(lies.to_bytes())
+            return None if content is None else parse_json(content.to_bytes())
         except ValueError:
             return None
 
@@ -235,10 +235,10 @@ class Node:
         if "matrix" in kind:
             raise InvalidStore(
                 f"{self.path} is sparse ({kind} of AnnData), and {role} has to be dense; write "
-                "adata.X.toarray() to a store in pieces of rows, as StoreWriter takes them"
+                "adata.X.toarray() to a store by StoreWriter, in pieces of rows"
             )
         raise InvalidStore(
-            f"{self.path} is {kind} of AnnData, and no array to take as {role}; name or write an "
+            f"{self.path} is {kind} of AnnData, and no array for {role}; name or write an "
             "array of numbers, as adata.obs[name].to_numpy() is one"
         )
 

@@ -46,18 +46,17 @@ _KINDS = {
     ".sqlite": ("a database", "export the table as CSV, and ingest that by `ooc-train ingest`"),
 }
 _SYNONYMS = {
-    ".hdf5": ".h5",
-    ".hdf": ".h5",
-    ".nc4": ".nc",
-    ".arrow": ".feather",
-    ".ipc": ".feather",
-    ".xls": ".xlsx",
-    ".ods": ".xlsx",
-    ".jsonl": ".json",
-    ".ndjson": ".json",
-    ".pickle": ".pkl",
-    ".joblib": ".pkl",
-    ".db": ".sqlite",
+    synonym: suffix
+    for suffix, synonyms in {
+        ".h5": (".hdf5", ".hdf"),
+        ".nc": (".nc4",),
+        ".feather": (".arrow", ".ipc"),
+        ".xlsx": (".xls", ".ods"),
+        ".json": (".jsonl", ".ndjson"),
+        ".pkl": (".pickle", ".joblib"),
+        ".sqlite": (".db",),
+    }.items()
+    for synonym in synonyms
 }
 
 _EXTRAS = {
@@ -87,12 +86,11 @@ def other_format_advice(path: str) -> str | None:
     if format_of(name) is not None:
         return _table(path, "a table")
     suffix = os.path.splitext(name.lower())[1]
-    found = _suffix_by_content(path)
+    by_content = _suffix_by_content(path)
     # The suffix comes first: an .npz is also a zip archive, and an .h5ad an HDF5 file.
-    known = _SYNONYMS.get(suffix, suffix)
     kind, advice = (
-        _KINDS.get(known)
-        or _KINDS.get(found or "")
+        _KINDS.get(_SYNONYMS.get(suffix, suffix))
+        or _KINDS.get(by_content or "")
         or (
             "a file",
             "make a store of tables by `ooc-train ingest`, or of arrays by ooc_train.StoreWriter",

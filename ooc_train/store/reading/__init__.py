@@ -1,1 +1,1 @@
-"""Chunks into buffers: straight from local files, or through zarr-python."""
+"""Reading of chunks into buffers: from local files, or through zarr-python."""

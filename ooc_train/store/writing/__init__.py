@@ -1,1 +1,1 @@
-"""Rows into stores: chunks, shards, and the commit."""
+"""Writing of stores: chunks, shards and the commit."""

@@ -11,7 +11,7 @@ from ooc_train.core.closing import Discarding
 from ooc_train.store.dataset import Scalar
 from ooc_train.store.format.arrays import ArrayLayout
 from ooc_train.store.writing.output import OutputStore
-from ooc_train.store.writing.rows import RowWriter
+from ooc_train.store.writing.rows import ChunkedRows, RowWriter
 
 PREDICTIONS_FORMAT = "ooc_train.predictions"
 
@@ -46,7 +46,7 @@ def manifest(n_rows: int, classes: Sequence[Scalar], model: str) -> dict[str, An
     }
 
 
-class PredictionRows(Discarding):
+class PredictionRows(ChunkedRows):
     """Writes rows of all arrays of predictions, in calls of any size, from a shard's start on.
 
     A context manager: leaving it without `commit` removes the current shard.
@@ -61,38 +61,16 @@ class PredictionRows(Discarding):
 
     def __init__(self, layouts: Mapping[str, ArrayLayout], first_shard: int = 0) -> None:
         layout = next(iter(layouts.values()))
-        self._chunk_rows = layout.chunk_rows
-        self.n_rows = first_shard * layout.shard_rows
+        super().__init__(layout.chunk_rows, first_shard * layout.shard_rows)
         self._arrays = {name: RowWriter(a, first_shard) for name, a in layouts.items()}
 
     def write(self, columns: Mapping[str, NDArray[Any]]) -> None:
         """Add rows: for each array, shape (row, ...)."""
-        count, start = len(next(iter(columns.values()))), 0
-        while start < count:
-            position = self.n_rows % self._chunk_rows
-            stop = min(count, start + self._chunk_rows - position)
-            for name, array in self._arrays.items():
-                array.fill(columns[name][start:stop], position, self.n_rows)
-            self.n_rows += stop - start
-            start = stop
-            if self.n_rows % self._chunk_rows == 0:
-                self._flush(self._chunk_rows)
-
-    def _flush(self, rows: int) -> None:
-        for array in self._arrays.values():
-            array.flush(rows)
+        self._add(columns)
 
     def commit(self) -> None:
         """Write the last chunk and commit the last shard."""
-        if rest := self.n_rows % self._chunk_rows:
-            self._flush(rest)
-        for array in self._arrays.values():
-            array.finish()
-
-    def discard(self) -> None:
-        """Drop the current shard, if there is one."""
-        for array in self._arrays.values():
-            array.discard()
+        self._finish()
 
 
 class PredictionWriter(Discarding):

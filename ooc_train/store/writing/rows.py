@@ -1,11 +1,13 @@
 """Rows in calls of any size, written as chunks and shards of one array."""
 
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ooc_train.core.closing import Discarding
 from ooc_train.errors import NonFiniteData
 from ooc_train.store.format.arrays import ArrayLayout
 from ooc_train.store.writing.shard_writer import ShardWriter
@@ -52,25 +54,25 @@ class RowWriter:
         ValueError
             A value that an array of integers can't hold.
         """
-        taken = self.chunk[position : position + len(values)]
-        # The check below finds overflow and NaN, and their place.
+        target = self.chunk[position : position + len(values)]
+        # The check below finds overflow and NaN, and where they are.
         with np.errstate(over="ignore", invalid="ignore"):
-            taken[...] = values
-        checked = taken if taken.dtype.kind == "f" else values
+            target[...] = values
+        checked = target if target.dtype.kind == "f" else values
         if checked.dtype.kind == "f" and not np.isfinite(checked).all():
-            place = tuple(int(axis[0]) for axis in np.nonzero(~np.isfinite(checked)))
-            column = f", column {place[1]}" if len(place) > 1 else ""
+            index = tuple(int(axis[0]) for axis in np.nonzero(~np.isfinite(checked)))
+            column = f", column {index[1]}" if len(index) > 1 else ""
             raise NonFiniteData(
-                f"{self.layout.name} has {values[place]} in row {first_row + place[0]:,}{column}, "
-                f"which is no finite {taken.dtype}; drop such rows or fill them in first"
+                f"{self.layout.name} has {values[index]} in row {first_row + index[0]:,}{column}, "
+                f"which is no finite {target.dtype}; drop such rows or fill them in first"
             )
-        if taken.dtype.kind != "f" and values.dtype != taken.dtype:
-            changed = np.nonzero(taken != values)
+        if target.dtype.kind != "f" and values.dtype != target.dtype:
+            changed = np.nonzero(target != values)
             if len(changed[0]):
-                place = tuple(int(axis[0]) for axis in changed)
+                index = tuple(int(axis[0]) for axis in changed)
                 raise ValueError(
-                    f"{self.layout.name} has {values[place]} in row {first_row + place[0]:,}, "
-                    f"which {taken.dtype} can't hold; choose another dtype"
+                    f"{self.layout.name} has {values[index]} in row {first_row + index[0]:,}, "
+                    f"which {target.dtype} can't hold; choose another dtype"
                 )
 
     def flush(self, rows: int) -> None:
@@ -87,6 +89,9 @@ class RowWriter:
         if self._shard is not None:
             self._shard.commit()
             self._shard = None
+
+    def wait(self) -> None:
+        """Wait for running commits, and raise their error; here `finish` has done it."""
 
     def discard(self) -> None:
         """Drop the current shard, if there is one."""
@@ -134,3 +139,61 @@ class BackgroundRowWriter(RowWriter):
 def _commit(shard: ShardWriter) -> None:
     with shard:
         shard.commit()
+
+
+class ChunkedRows(Discarding):
+    """Divides rows of several arrays, in calls of any size, into their chunks and shards.
+
+    Parameters
+    ----------
+    chunk_rows : int
+        Rows of a chunk, the same in every array.
+    first_row : int
+        Row of the store that is written first; it begins a shard.
+
+    Attributes
+    ----------
+    n_rows : int
+        Row of the store that is written next.
+    """
+
+    def __init__(self, chunk_rows: int, first_row: int = 0) -> None:
+        self.n_rows = first_row
+        self._chunk_rows = chunk_rows
+        self._arrays: dict[str, RowWriter] = {}
+
+    def _add(self, rows: Mapping[str, NDArray[Any]]) -> None:
+        """Add rows: for each array, shape (row, ...)."""
+        count, start = len(next(iter(rows.values()))), 0
+        while start < count:
+            position = self.n_rows % self._chunk_rows
+            stop = min(count, start + self._chunk_rows - position)
+            self._fill({name: rows[name][start:stop] for name in self._arrays}, position)
+            self.n_rows += stop - start
+            start = stop
+            if self.n_rows % self._chunk_rows == 0:
+                self._flush(self._chunk_rows)
+
+    def _fill(self, rows: Mapping[str, NDArray[Any]], position: int) -> None:
+        """Add rows that fit into the current chunks, from row `position` of these on."""
+        for name, array in self._arrays.items():
+            array.fill(rows[name], position, self.n_rows)
+
+    def _flush(self, rows: int) -> None:
+        """Write the current chunks, whose first `rows` rows are in use."""
+        for array in self._arrays.values():
+            array.flush(rows)
+
+    def _finish(self) -> None:
+        """Write the last chunks, and commit the last shards."""
+        if rest := self.n_rows % self._chunk_rows:
+            self._flush(rest)
+        for array in self._arrays.values():
+            array.finish()
+        for array in self._arrays.values():
+            array.wait()
+
+    def discard(self) -> None:
+        """Drop the current shards, if there are any."""
+        for array in self._arrays.values():
+            array.discard()

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ooc_train.core.atomic import PartialOutput
-from ooc_train.core.closing import Discarding
 from ooc_train.store.dataset import Scalar, Store
 from ooc_train.store.format.arrays import CODECS, CodecName
 from ooc_train.store.format.chunk_sizes import default_chunk_rows, default_shard_rows
@@ -20,10 +19,10 @@ from ooc_train.store.format.statistics import ColumnStatistics, StatisticsSum
 from ooc_train.store.opening.manifests import FORMAT, FORMAT_VERSION
 from ooc_train.store.opening.opener import open_store
 from ooc_train.store.writing.output import OutputStore
-from ooc_train.store.writing.rows import BackgroundRowWriter
+from ooc_train.store.writing.rows import BackgroundRowWriter, ChunkedRows
 
 
-class StoreWriter(Discarding):
+class StoreWriter(ChunkedRows):
     """Writes a store from rows in calls of any size.
 
     A context manager: leaving it without `commit` removes everything written. The writer holds one
@@ -115,13 +114,12 @@ class StoreWriter(Discarding):
             )
         if classes is not None and outputs is not None:
             raise ValueError("classes need a y of one axis: leave outputs out")
-        self.n_rows = 0
         self._dtype = np.dtype(dtype)
         self._outputs = outputs
         self._y_dtype = y_dtype
         self._classes = None if classes is None else [_scalar(value) for value in classes]
         self._counts = None if classes is None else np.zeros(len(classes), np.int64)
-        self._chunk_rows = chunk_rows or default_chunk_rows(n_features, self._dtype)
+        super().__init__(chunk_rows or default_chunk_rows(n_features, self._dtype))
         self._shard_rows = shard_rows or default_shard_rows(
             n_features, self._dtype, self._chunk_rows
         )
@@ -138,17 +136,16 @@ class StoreWriter(Discarding):
         json.dumps(self._attributes, allow_nan=False)
         y_settings = (outputs, y_dtype, classes)
         self._required = {"y"} if any(value is not None for value in y_settings) else set()
-        self._arrays: dict[str, BackgroundRowWriter] = {}
         # The executor starts its thread with the first full shard.
         self._syncing = ThreadPoolExecutor(1, "ooc_train-sync")
         self._output = OutputStore(path, overwrite=overwrite)
         self._pair = None if pair is None else replace(pair, replaces=self.output.replaces)
         try:
-            self._add("X", (n_features,), self._dtype)
+            self._add_array("X", (n_features,), self._dtype)
             if sample_weight:
-                self._add("sample_weight", (), "float64")
+                self._add_array("sample_weight", (), "float64")
             if row_id:
-                self._add("row_id", (), "int64")
+                self._add_array("row_id", (), "int64")
         except BaseException:
             self._output.discard()
             raise
@@ -186,22 +183,16 @@ class StoreWriter(Discarding):
         rows = {
             role: np.asarray(values) for role, values in arguments.items() if values is not None
         }
-        count = self._check(rows)
-        start = 0
+        self._check(rows)
         try:
-            while start < count:
-                stop = min(count, start + self._chunk_rows - self.n_rows % self._chunk_rows)
-                self._take(
-                    {role: values[start:stop] for role, values in rows.items()}, stop - start
-                )
-                start = stop
+            self._add(rows)
         except BaseException:
             # Some rows may be written: an incomplete store must not be committed.
             self.discard()
             raise
 
-    def _check(self, rows: Mapping[str, NDArray[Any]]) -> int:
-        """Check rows against the arrays, and return their number."""
+    def _check(self, rows: Mapping[str, NDArray[Any]]) -> None:
+        """Check rows against the arrays; the first y decides its type."""
         if not self._output.active:
             raise ValueError(f"the writer of {self.path} is closed, by commit or by an error")
         if "y" in rows and self.n_rows == 0 and "y" not in self._arrays:
@@ -219,9 +210,8 @@ class StoreWriter(Discarding):
                 raise ValueError(f"{role} has shape {values.shape}, it should be {expected_shape}")
             if values.dtype.kind not in "biuf":
                 raise ValueError(
-                    f"{role} holds {values.dtype}, which is no number; encode it first"
+                    f"{role} holds {values.dtype}, and numbers are needed; encode it first"
                 )
-        return count
 
     def _add_y(self, y: NDArray[Any]) -> None:
         row_shape = () if self._outputs is None else (self._outputs,)
@@ -233,9 +223,9 @@ class StoreWriter(Discarding):
             dtype = y.dtype
         else:
             dtype = self._dtype if self._dtype.kind == "f" else np.dtype("float32")
-        self._add("y", row_shape, dtype)
+        self._add_array("y", row_shape, dtype)
 
-    def _add(self, role: str, row_shape: tuple[int, ...], dtype: np.dtype[Any] | str) -> None:
+    def _add_array(self, role: str, row_shape: tuple[int, ...], dtype: np.dtype[Any] | str) -> None:
         layout = self._output.add_array(
             role,
             row_shape=row_shape,
@@ -249,18 +239,12 @@ class StoreWriter(Discarding):
         )
         self._arrays[role] = BackgroundRowWriter(layout, self._syncing)
 
-    def _take(self, rows: Mapping[str, NDArray[Any]], count: int) -> None:
-        """Add rows that fit into the current chunk."""
-        position = self.n_rows % self._chunk_rows
-        for role, values in rows.items():
-            self._arrays[role].fill(values, position, self.n_rows)
+    def _fill(self, rows: Mapping[str, NDArray[Any]], position: int) -> None:
+        super()._fill(rows, position)
         if "sample_weight" in rows and (rows["sample_weight"] < 0).any():
             raise ValueError("sample_weight has negative values: weights are >= 0")
         if self._counts is not None:
             self._counts += _count(rows["y"], len(self._counts))
-        self.n_rows += count
-        if self.n_rows % self._chunk_rows == 0:
-            self._flush(self._chunk_rows)
 
     def _flush(self, rows: int) -> None:
         if isinstance(self._statistics, StatisticsSum):
@@ -268,8 +252,7 @@ class StoreWriter(Discarding):
             self._statistics.add(
                 self._arrays["X"].chunk[:rows], None if weight is None else weight.chunk[:rows]
             )
-        for array in self._arrays.values():
-            array.flush(rows)
+        super()._flush(rows)
 
     def commit(self) -> Store:
         """Write the remaining rows, give the store its name, and open it.
@@ -309,12 +292,7 @@ class StoreWriter(Discarding):
         if self.n_rows == 0 or not self._output.active:
             reason = "no row was written" if self._output.active else "the writer is closed"
             raise ValueError(f"nothing to commit to {self.path}: {reason}")
-        if rest := self.n_rows % self._chunk_rows:
-            self._flush(rest)
-        for array in self._arrays.values():
-            array.finish()
-        for array in self._arrays.values():
-            array.wait()
+        self._finish()
         self._syncing.shutdown()
         statistics = self._statistics
         if isinstance(statistics, StatisticsSum):
@@ -341,8 +319,7 @@ class StoreWriter(Discarding):
 
     def discard(self) -> None:
         """Remove everything written, unless it was committed."""
-        for array in self._arrays.values():
-            array.discard()
+        super().discard()
         self._syncing.shutdown()
         self._output.discard()
 
