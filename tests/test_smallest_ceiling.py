@@ -36,7 +36,7 @@ from ooc_train.tables.batches import ReadingMemory
 from tests.watch import watch
 
 MIB = 2**20
-TOLD = re.compile(r"raise the memory ceiling to at least (\d+MiB)")
+ADVISED = re.compile(r"raise the memory ceiling to at least (\d+MiB)")
 
 shapes = st.builds(
     IngestMemory,
@@ -65,38 +65,38 @@ def total(terms: list[Term]) -> int:
     return sum(term.bytes for term in terms)
 
 
-def told(
+def advised_ceiling(
     choose: Callable[[int], list[Term]],
     worst: Callable[[int], list[Term]] | None = None,
     *,
-    reserved: int,
+    baseline: int,
 ) -> str:
     """Return the ceiling that a refused job tells of."""
     with pytest.raises(CeilingExceeded) as refused:
-        budget_of(1, reserved).settle(choose, worst=worst)
-    found = TOLD.search(str(refused.value))
+        budget_of(1, baseline).settle(choose, worst=worst)
+    found = ADVISED.search(str(refused.value))
     assert found is not None
     # The table below says the same.
     assert str(refused.value).endswith(f"smallest ceiling: {found[1]}")
     return found[1]
 
 
-def budget_of(limit: int, reserved: int) -> Budget:
+def budget_of(limit: int, baseline: int) -> Budget:
     """Make the budget of a command that holds so much before any data."""
     budget = Budget(Ceiling(limit, "given", whole_process=True))
-    budget.baseline = reserved
+    budget.baseline = baseline
     return budget
 
 
-def will_do(choose: Callable[[int], list[Term]], reserved: int, later: int) -> None:
+def will_do(choose: Callable[[int], list[Term]], baseline: int, later: int) -> None:
     """Hold a job to what it tells, also where the next start holds more before any data."""
-    ceiling = parse_bytes(told(choose, reserved=reserved))
-    terms = budget_of(ceiling, reserved + later).settle(choose)
-    assert reserved + later + HEADROOM_BYTES + total(terms) <= ceiling
+    ceiling = parse_bytes(advised_ceiling(choose, baseline=baseline))
+    terms = budget_of(ceiling, baseline + later).settle(choose)
+    assert baseline + later + HEADROOM_BYTES + total(terms) <= ceiling
     # And it is the smallest: what is less by more than rounding and starting take won't do.
     less = ceiling - START_BYTES - 2 * MIB
     with pytest.raises(CeilingExceeded):
-        budget_of(less, reserved).settle(choose)
+        budget_of(less, baseline).settle(choose)
 
 
 held = st.integers(20 * MIB, 300 * MIB)
@@ -104,17 +104,17 @@ later = st.integers(-START_BYTES, START_BYTES)
 
 
 @settings(max_examples=200, deadline=None)
-@given(shape=shapes, reserved=held, later=later)
-def test_ingest(shape: IngestMemory, reserved: int, later: int) -> None:
-    will_do(shape.terms, reserved, later)
+@given(shape=shapes, baseline=held, later=later)
+def test_ingest(shape: IngestMemory, baseline: int, later: int) -> None:
+    will_do(shape.terms, baseline, later)
 
 
 @settings(max_examples=200, deadline=None)
-@given(shape=shapes, reserved=held)
-def test_ingest_that_may_be_of_float64(shape: IngestMemory, reserved: int) -> None:
-    ceiling = parse_bytes(told(shape.terms, shape.widened().terms, reserved=reserved))
-    budget_of(ceiling, reserved).settle(shape.terms)
-    budget_of(ceiling, reserved).settle(shape.widened().terms)
+@given(shape=shapes, baseline=held)
+def test_ingest_that_may_be_of_float64(shape: IngestMemory, baseline: int) -> None:
+    ceiling = parse_bytes(advised_ceiling(shape.terms, shape.widened().terms, baseline=baseline))
+    budget_of(ceiling, baseline).settle(shape.terms)
+    budget_of(ceiling, baseline).settle(shape.widened().terms)
 
 
 @settings(max_examples=300, deadline=None)
@@ -157,14 +157,14 @@ def test_more_room_takes_nothing_away(shape: IngestMemory, available: int, more:
     classes=st.integers(2, 9),
     codec=st.sampled_from(["none", "lz4"]),
     chunk_rows=st.none() | st.integers(1, 10_000),
-    reserved=held,
+    baseline=held,
     later=later,
 )
 def test_making_data(
-    features: int, classes: int, codec: CodecName, chunk_rows: int | None, reserved: int, later: int
+    features: int, classes: int, codec: CodecName, chunk_rows: int | None, baseline: int, later: int
 ) -> None:
     recipe = SyntheticSettings(features, "classification", 1, classes, 1.0, 0.1, "float32", 0)
-    will_do(partial(made._terms, recipe, chunk_rows, codec), reserved, later)
+    will_do(partial(made._terms, recipe, chunk_rows, codec), baseline, later)
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +179,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
     chunk_rows=st.integers(1, 100_000),
     codec=st.sampled_from(["none", "lz4"]),
     dtype=st.sampled_from(["f4", "f8", "f2"]),
-    reserved=held,
+    baseline=held,
     later=later,
 )
 def test_writing_anew(
@@ -188,14 +188,14 @@ def test_writing_anew(
     chunk_rows: int,
     codec: CodecName,
     dtype: str,
-    reserved: int,
+    baseline: int,
     later: int,
 ) -> None:
     source = replace(open_store(store), n_rows=n_rows)
     record = record_dtype(source)
-    will_do(partial(shuffle._terms, source, record, chunk_rows, codec), reserved, later)
+    will_do(partial(shuffle._terms, source, record, chunk_rows, codec), baseline, later)
     written = np.dtype(dtype)
-    will_do(partial(rechunk._terms, source, chunk_rows, codec, written), reserved, later)
+    will_do(partial(rechunk._terms, source, chunk_rows, codec, written), baseline, later)
 
 
 def test_the_figure_has_room_for_another_start() -> None:
@@ -207,7 +207,7 @@ def test_the_figure_has_room_for_another_start() -> None:
 def test_a_beginning_tells_no_ceiling_that_would_do() -> None:
     with pytest.raises(CeilingExceeded) as refused:
         budget_of(MIB, 0).require([Term("labels", 5 * MIB, "")], alone="looking at labels")
-    assert TOLD.search(str(refused.value)) is None
+    assert ADVISED.search(str(refused.value)) is None
     assert "looking at labels alone needs 21 MiB" in str(refused.value)
     assert str(refused.value).endswith("needed at least: 25MiB")
 
@@ -232,7 +232,7 @@ def will_run(*command: str) -> None:
     """Hold a command to the ceiling that it tells of, from outside too."""
     with pytest.raises(RuntimeError) as refused:
         watch(*command, "--memory-ceiling", "20MiB")
-    found = TOLD.search(str(refused.value))
+    found = ADVISED.search(str(refused.value))
     assert found is not None, str(refused.value)
     watched = watch(*command, "--memory-ceiling", found[1])
     memory = watched.report["memory"]

@@ -1,1 +1,1 @@
-"""What every room stands on: files checked as they are read, and whole once they are written."""
+"""The ground floor: units, text, sums, threads, checked files and whole output."""

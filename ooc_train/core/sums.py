@@ -90,19 +90,15 @@ class Reduction(Protocol):
 
     def zeros(self) -> Sums:
         """Return sums over no rows."""
-        ...
 
     def workspace(self, rows: int) -> Workspace:
         """Return the scratch arrays of `add`, for blocks of at most `rows` rows."""
-        ...
 
     def made_bytes(self, rows: int) -> int:
         """Return the bytes that a task makes beside sums and workspace, for such blocks."""
-        ...
 
     def add(self, sums: Sums, block: Block, workspace: Arrays) -> None:
         """Add the sums over one block into `sums`, in place, with `workspace` as scratch."""
-        ...
 
 
 def nbytes(sums: Sums) -> int:

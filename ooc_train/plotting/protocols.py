@@ -10,22 +10,18 @@ class Step(Protocol):
     @property
     def passes(self) -> float:
         """Rows read so far, divided by the rows of the data."""
-        ...
 
     @property
     def seconds(self) -> float:
         """Seconds since the start of the run."""
-        ...
 
     @property
     def loss(self) -> float:
         """Mean loss of a row."""
-        ...
 
     @property
     def validation_loss(self) -> float | None:
         """Mean loss of a validation row, or None."""
-        ...
 
 
 class Timeline(Protocol):
@@ -34,17 +30,14 @@ class Timeline(Protocol):
     @property
     def seconds(self) -> tuple[float, ...]:
         """Times of the samples since the start of the job."""
-        ...
 
     @property
     def processes(self) -> Mapping[str, tuple[int, ...]]:
         """Bytes of each process at those times, by its name."""
-        ...
 
     @property
     def total(self) -> tuple[int, ...]:
         """Bytes of all processes together at each time."""
-        ...
 
 
 class Memory(Protocol):
@@ -53,27 +46,22 @@ class Memory(Protocol):
     @property
     def ceiling(self) -> int:
         """The most bytes that the run may hold."""
-        ...
 
     @property
     def projected(self) -> int:
         """The peak that the plan expected."""
-        ...
 
     @property
     def measured(self) -> int:
         """The sum of the measured peaks."""
-        ...
 
     @property
     def terms(self) -> Mapping[str, int]:
         """The terms of the projection."""
-        ...
 
     @property
     def timeline(self) -> Timeline:
         """The samples."""
-        ...
 
 
 class Run(Protocol):
@@ -82,19 +70,15 @@ class Run(Protocol):
     @property
     def history(self) -> Sequence[Step]:
         """The steps."""
-        ...
 
     @property
     def passes(self) -> float:
         """Rows read, divided by the rows of the data."""
-        ...
 
     @property
     def seconds(self) -> float:
         """Seconds from start to end."""
-        ...
 
     @property
     def memory(self) -> Memory:
         """The memory of the run."""
-        ...

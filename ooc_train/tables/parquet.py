@@ -100,7 +100,8 @@ def read_batches(
             buffer_size=_BUFFER_BYTES,
             pre_buffer=False,
         ) as file:
-            if _page_bytes(metadata) > _group_bytes(metadata):
+            by_page, whole = _bytes_by_pages(metadata)
+            if by_page > whole:
                 batches = _row_groups(file, names, rows)
             else:
                 batches = file.iter_batches(rows, columns=names, use_threads=False)
@@ -148,40 +149,31 @@ def reader_bytes(paths: Sequence[str]) -> ReaderBytes:
         with _explain_errors(path):
             metadata = pq.read_metadata(path)
         noted = max(noted, _METADATA_COPIES * metadata.serialized_size)
-        pages = max(pages, min(_page_bytes(metadata), _group_bytes(metadata)))
+        pages = max(pages, min(_bytes_by_pages(metadata)))
     return ReaderBytes(pages, noted)
 
 
-def _page_bytes(metadata: pq.FileMetaData) -> int:
-    """Return the bytes of one page of every column, in the largest row group."""
-    most = 0
-    for i in range(metadata.num_row_groups):
-        group = metadata.row_group(i)
-        # A page and its dictionary, packed and unpacked.
-        held = sum(
-            _READER_BYTES + min(3 * _PAGE_BYTES, 2 * group.column(j).total_uncompressed_size)
-            for j in range(group.num_columns)
-        )
-        most = max(most, held)
-    return most
+def _bytes_by_pages(metadata: pq.FileMetaData) -> tuple[int, int]:
+    """Return the bytes of reading page by page, and of reading row groups whole.
 
-
-def _group_bytes(metadata: pq.FileMetaData) -> int:
-    """Return twice the bytes of the largest row group, since the next is read meanwhile."""
-    most = 0
+    Page by page, every column has a reader and a page. A whole row group is counted twice, since
+    the next is read meanwhile, and only some columns have a reader.
+    """
+    by_page = whole = 0
     for i in range(metadata.num_row_groups):
         group = metadata.row_group(i)
         n = group.num_columns
+        # A page and its dictionary, packed and unpacked.
+        readers = [
+            _READER_BYTES + min(3 * _PAGE_BYTES, 2 * group.column(j).total_uncompressed_size)
+            for j in range(n)
+        ]
         # An array takes 1 KB; text takes its bytes, other values eight at most.
         values = max(8 * n * group.num_rows, group.total_byte_size)
-        readers = sum(
-            _READER_BYTES + min(3 * _PAGE_BYTES, 2 * size)
-            for size in sorted(
-                (group.column(j).total_uncompressed_size for j in range(n)), reverse=True
-            )[:_COLUMNS_TOGETHER]
-        )
-        most = max(most, 2 * (values + 1024 * n) + readers)
-    return most
+        some = sum(sorted(readers, reverse=True)[:_COLUMNS_TOGETHER])
+        by_page = max(by_page, sum(readers))
+        whole = max(whole, 2 * (values + 1024 * n) + some)
+    return by_page, whole
 
 
 def _is_text(arrow: pa.DataType) -> bool:

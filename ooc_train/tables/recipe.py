@@ -8,7 +8,7 @@ keeps records on disk between both steps, since records are small.
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from itertools import accumulate
 from typing import Any, Self
@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ooc_train.core.schema import UnfitError, list_of, or_none, record, scalar, shown, text
+from ooc_train.core.schema import UnfitError
 from ooc_train.errors import InvalidTable
 from ooc_train.tables.batches import Piece
 from ooc_train.tables.encoding import Encoder
@@ -33,13 +33,8 @@ from ooc_train.tables.features import (
     expand_codes,
     slots,
 )
-from ooc_train.tables.recipe_checks import require_usable
+from ooc_train.tables.recipe_schema import RECIPE_FORMAT, RECIPE_VERSION, require_recipe
 from ooc_train.tables.values import Vocabulary, day_of, text_of
-
-RECIPE_FORMAT = "ooc_train.recipe"
-RECIPE_VERSION = 1
-
-_TARGET = record({"name": text, "type": text, "classes": or_none(list_of(scalar))})
 
 
 @dataclass(frozen=True)
@@ -264,45 +259,21 @@ class Recipe:
             If the values are no recipe, are damaged, or are of a later release.
         """
         try:
-            if values["format"] != RECIPE_FORMAT:
-                raise ValueError(f"a recipe has the format {RECIPE_FORMAT!r}")
-            if values["format_version"] > RECIPE_VERSION:
-                raise ValueError(
-                    f"the recipe has format version {values['format_version']}, this package reads "
-                    f"up to {RECIPE_VERSION}; update ooc_train"
-                )
-            columns = tuple(
-                Column(**{**column, "values": _tuple(column.get("values", []))})
-                for column in _tuple(values["columns"])
+            require_recipe(values)
+        except UnfitError as error:
+            raise ValueError(f"the recipe is damaged: {error}") from None
+        settings = {each.name: values[each.name] for each in fields(cls)}
+        columns = (
+            Column(**{**column, "values": tuple(column.get("values", ()))})
+            for column in values["columns"]
+        )
+        target = values["target"]
+        if target is not None:
+            classes = target["classes"]
+            target = Target(
+                target["name"], target["type"], None if classes is None else tuple(classes)
             )
-            target = values["target"]
-            if target is not None:
-                _TARGET(target, "target")
-                classes = target["classes"]
-                target = Target(
-                    target["name"], target["type"], None if classes is None else _tuple(classes)
-                )
-            found = cls(
-                columns,
-                target,
-                values["sample_weight"],
-                values["id_column"],
-                values["missing"],
-                values["unseen"],
-                values["dtype"],
-            )
-            require_usable(found)
-        except (KeyError, TypeError, AttributeError, UnfitError) as error:
-            reason = str(error) if isinstance(error, UnfitError) else repr(error)
-            raise ValueError(f"the recipe is damaged: {reason}") from None
-        return found
-
-
-def _tuple(values: Any) -> tuple[Any, ...]:
-    """Return a list of JSON as a tuple; refuse text, which would become letters."""
-    if not isinstance(values, list):
-        raise TypeError(f"{shown(values)} is no list")
-    return tuple(values)
+        return cls(**{**settings, "columns": tuple(columns), "target": target})
 
 
 def _pieces(table: Any, names: Sequence[str]) -> Iterator[Piece]:
