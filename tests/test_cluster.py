@@ -97,7 +97,7 @@ def test_workers_are_ended_before_a_job_is_refused(tmp_path, monkeypatch):
         LocalCluster(memory_ceiling="1500MiB", dashboard_address="127.0.0.1:0") as cluster,
         cluster.get_client() as client,
     ):
-        assert cluster.chooses
+        assert cluster.chooses_workers
         assert len(cluster.workers) == 3
         with Job(source, client=client) as job:
             plan = job.plan(large)
@@ -118,7 +118,7 @@ def test_workers_are_ended_before_a_job_is_refused(tmp_path, monkeypatch):
             assert (hopeless.fits, len(hopeless.processes.workers)) == (False, 1)
             assert len(client.nthreads()) == 2
             # Nor where their number was given.
-            cluster.chooses = False
+            cluster.chooses_workers = False
             refused = job.plan(replace(large, shared=2**30))
             assert (refused.fits, len(refused.processes.workers)) == (False, 2)
             assert len(client.nthreads()) == 2

@@ -120,7 +120,7 @@ class StoreOptions:
 
 @dataclass(frozen=True)
 class StoreXOptions(StoreOptions):
-    """How stores are opened of which only X is read."""
+    """How stores are opened if only X is read."""
 
     omitted: ClassVar[frozenset[str]] = frozenset({"y", "weight", "no_weights"})
 
@@ -263,7 +263,7 @@ class ResourceOptions:
             ) as cluster,
             cluster.get_client() as client,
         ):
-            cluster.chooses = self.workers is None
+            cluster.chooses_workers = self.workers is None
             bar.say(f"dashboard  {client.dashboard_link}")
             yield client
 

@@ -73,7 +73,7 @@ class LocalCluster(GuardedCluster):
     ----------
     endings : Endings
         How workers ended unexpectedly.
-    chooses : bool
+    chooses_workers : bool
         Whether the cluster chose its number of workers.
 
     Raises
@@ -101,7 +101,7 @@ class LocalCluster(GuardedCluster):
             os._exit(NO_GUARD_EXIT)
         # Before any process starts and takes available memory.
         self.memory_ceiling = Ceiling.of(memory_ceiling)
-        self.chooses = n_workers is None
+        self.chooses_workers = n_workers is None
         if n_workers is not None:
             _require_count("n_workers", n_workers)
             _require_memory(n_workers, self.memory_ceiling)
@@ -151,7 +151,7 @@ class LocalCluster(GuardedCluster):
 
         That is 0 if the number of workers was given.
         """
-        if not self.chooses:
+        if not self.chooses_workers:
             return 0
         if n > 0:
             self.sync(self.scale_down, list(self.worker_spec)[-n:])

@@ -61,7 +61,7 @@ inherited_clusters: list["GuardedCluster"] = []
 
 @after_fork
 def _release_clusters() -> None:
-    """Leave clusters, their folders and their processes to the process that was forked."""
+    """Leave clusters, their folders and their processes to the parent process."""
     for cluster in list(_clusters):
         cluster.shutdown_on_close = False  # distributed would close it at exit, and hang
         inherited_clusters.append(cluster)
