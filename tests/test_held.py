@@ -62,6 +62,18 @@ def test_training_holds_no_more_than_its_terms(case):
     assert counted <= 4 * peak + SMALL
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["lbfgs", "sgd", "adam", "sgd by all rows"])
+def test_a_hundred_rows_of_500_000_columns_hold_no_more_than_their_terms(case):
+    settings, _, classes = CASES[case]
+    inputs = rows_of(500_000, classes, rows=100)
+    (_, report), peak = held_by(lambda: train(Model(**settings), inputs))
+    terms = report.memory.terms
+    counted = sum(terms[name] for name in ("buffers", "sums", "parameters", "shared"))
+    assert peak <= counted + SMALL
+    assert counted <= 4 * peak + SMALL
+
+
 def test_many_classes_hold_no_more_than_the_terms_of_predicting():
     inputs = rows_of(400, 500, rows=3000)
     fitted, _ = train(Model(name="logistic", batch_size=64, max_iter=1), inputs)

@@ -1,5 +1,6 @@
 """A problem that is not linear goes through the same solvers, streams and states."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,8 @@ from ooc_train.solvers.registry import Settings, solver_for
 from ooc_train.solvers.updates import Updates
 from ooc_train.stream.inputs import read_inputs
 from ooc_train.stream.plan import Requirements
-from tests.streams import Cut, same_bits, stream, write_store
+from tests.streams import Case, Cut, same_bits, stream, write_store
+from tests.test_solvers import held_by_steps
 from tests.two_layer import TwoLayer
 
 ROWS, FEATURES = 600, 3
@@ -143,3 +145,20 @@ def test_a_cluster_learns_it_to_the_same_bits(network, rows, name, tmp_path):
         there = learned(solver, network, job.stream(job.plan(needed)), 3)[-1]
     here = learned(solver, network, stream(source), 3)[-1]
     assert same_bits(to_arrays(there), to_arrays(here))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["lbfgs", "adam", "sgd in replicas", "all rows"])
+def test_ten_million_parameters_are_held_no_more_often_than_is_said(name):
+    rng = np.random.default_rng(0)
+    rows = Cut(rng.normal(size=(20, 1_000)), rng.normal(size=(20, 1)), rows=5, group=2)
+    network: Any = TwoLayer(20, 20.0, 1e-3, n_features=1_000, hidden=10_000)
+    if name == "lbfgs":
+        solver, steps = replace(SOLVERS[name], history=3), 5
+    else:
+        batch_size = 20 if name == "all rows" else 16
+        solver, steps = replace(SOLVERS[name], batch_size=batch_size, learning_rate=1e-6), 2
+    held = held_by_steps(solver, Case(network, rows), steps) / (8 * network.n_parameters)
+    sets = solver.holds(network, rows).sets
+    assert held <= sets + 1
+    assert sets <= 2.5 * held
