@@ -15,7 +15,8 @@ from ooc_train.objective.scaling import Scaling
 from ooc_train.store.dataset import Store
 from ooc_train.store.writing.writer import StoreWriter
 from ooc_train.stream.executors import Executor, Inline
-from ooc_train.stream.passes import PassConfig, Stream
+from ooc_train.stream.pass_config import PassConfig
+from ooc_train.stream.passes import Stream
 from ooc_train.stream.sources import ArraySource, Source
 
 ROOM = 2**28
@@ -51,9 +52,9 @@ class Shuffled:
         window: int,
         name: str,
         shared: tuple[Any, ...] = (),
-        gathered: int = 1,
+        results_per_fetch: int = 1,
     ) -> Iterator[Any]:
-        del name, gathered
+        del name, results_per_fetch
         rng, waiting = np.random.default_rng(self.seed), iter(calls)
         pending: list[tuple[Any, ...]] = []
         while True:
@@ -76,13 +77,21 @@ def stream(
     task_groups: int = 2,
     window: int = 2,
     replicas: int = 1,
-    turns: int = 2,
-    lot: int = 3,
+    pipeline_threads: int = 2,
+    prefetch_groups: int = 3,
     pool_bytes: int = ROOM,
     executor: Executor | None = None,
 ) -> Stream:
     """Return the passes over a source, in this thread."""
-    config = PassConfig(task_groups, window, replicas, turns, turns + (turns > 1), lot, pool_bytes)
+    config = PassConfig(
+        task_groups,
+        window,
+        replicas,
+        pipeline_threads,
+        pipeline_threads + (pipeline_threads > 1),
+        prefetch_groups,
+        pool_bytes,
+    )
     return Stream(source, executor or Inline(), config)
 
 

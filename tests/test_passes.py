@@ -24,8 +24,10 @@ from ooc_train.optimizers.schedules import Falling
 from ooc_train.stream import order
 from ooc_train.stream.executors import Inline
 from ooc_train.stream.inputs import read_inputs
-from ooc_train.stream.passes import Stream, SumTree, Timings
+from ooc_train.stream.passes import Stream
 from ooc_train.stream.plan import Processes, Requirements, make_plan
+from ooc_train.stream.sum_tree import SumTree
+from ooc_train.stream.timings import Timings
 from tests.streams import Cut, Shuffled, make_case, same_bits, stream, write_store
 
 CASE = make_case("multinomial", 3, rows=233, weighted=True, class_weight=True, partition_rows=5)
@@ -55,12 +57,12 @@ def source(tmp_path_factory, request):
 @given(
     task_groups=st.integers(1, 64),
     window=st.integers(1, 9),
-    turns=st.integers(1, 4),
+    pipeline_threads=st.integers(1, 4),
     seed=st.integers(0, 1000),
     pool_bytes=st.integers(2**16, 2**20),
 )
 def test_cutting_a_reduce_into_tasks_does_not_change_a_bit(
-    source, group_bytes, how, task_groups, window, turns, seed, pool_bytes
+    source, group_bytes, how, task_groups, window, pipeline_threads, seed, pool_bytes
 ):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ooc_train.stream.sources._GROUP_BYTES", group_bytes)
@@ -70,7 +72,7 @@ def test_cutting_a_reduce_into_tasks_does_not_change_a_bit(
             source,
             task_groups=task_groups,
             window=window,
-            turns=turns,
+            pipeline_threads=pipeline_threads,
             pool_bytes=pool_bytes,
             executor=Shuffled(seed),
         ).reduce(work)
@@ -250,13 +252,20 @@ def seen(source, *, seed=0, epoch=0, shuffle_chunks=1, **config):
 
 
 @pytest.mark.parametrize("shuffle_chunks", [1, 5, 1000])
-@pytest.mark.parametrize("turns", [1, 2, 5])
-@pytest.mark.parametrize("lot", [1, 4, 100])
+@pytest.mark.parametrize("pipeline_threads", [1, 2, 5])
+@pytest.mark.parametrize("prefetch_groups", [1, 4, 100])
 @pytest.mark.parametrize("segment_rows", [1, 40, 2**18])
-def test_a_scan_takes_every_row_once(monkeypatch, shuffle_chunks, turns, lot, segment_rows):
+def test_a_scan_takes_every_row_once(
+    monkeypatch, shuffle_chunks, pipeline_threads, prefetch_groups, segment_rows
+):
     monkeypatch.setattr("ooc_train.stream.passes._FIRST_SEGMENT_ROWS", segment_rows)
     monkeypatch.setattr("ooc_train.stream.passes._SEGMENT_SECONDS", 0.0)
-    rows = seen(numbered(), shuffle_chunks=shuffle_chunks, turns=turns, lot=lot)
+    rows = seen(
+        numbered(),
+        shuffle_chunks=shuffle_chunks,
+        pipeline_threads=pipeline_threads,
+        prefetch_groups=prefetch_groups,
+    )
     assert sorted(rows) == list(range(ROWS))
     assert rows.tolist() == seen(numbered(), shuffle_chunks=shuffle_chunks).tolist()
     assert (rows == np.arange(ROWS)).sum() < 12
@@ -301,17 +310,27 @@ def test_a_scan_asks_ahead_for_what_a_disk_is_slow_to_bring(monkeypatch, tmp_pat
         "ooc_train.store.reading.chunks.ChunkReader.prefetch",
         lambda _, start, stop: asked.extend(range(start // 8, stop // 8)),
     )
-    monkeypatch.setattr("ooc_train.stream.passes._FAR_PARTITIONS", 4)
-    for cold, shuffle_chunks, turns in ((np.inf, 1, 1), (0.0, 1, 1), (0.0, 6, 1), (0.0, 1, 2)):
+    monkeypatch.setattr("ooc_train.stream.read_ahead._READ_AHEAD_PARTITIONS", 4)
+    for cold, shuffle_chunks, pipeline_threads in (
+        (np.inf, 1, 1),
+        (0.0, 1, 1),
+        (0.0, 6, 1),
+        (0.0, 1, 2),
+    ):
         asked.clear()
-        monkeypatch.setattr("ooc_train.stream.passes._COLD", cold)
-        assert sorted(seen(source, shuffle_chunks=shuffle_chunks, turns=turns, lot=1)) == list(
-            range(ROWS)
-        )
+        monkeypatch.setattr("ooc_train.stream.read_ahead._SLOW_SECONDS_PER_BYTE", cold)
+        assert sorted(
+            seen(
+                source,
+                shuffle_chunks=shuffle_chunks,
+                pipeline_threads=pipeline_threads,
+                prefetch_groups=1,
+            )
+        ) == list(range(ROWS))
         # Each chunk once, but for those that each thread reads first.
         groups = order.groups(25, shuffle_chunks, 0, 0)
-        due = [] if cold else [c for group in groups[turns:] for c in group]
-        if turns == 1:
+        due = [] if cold else [c for group in groups[pipeline_threads:] for c in group]
+        if pipeline_threads == 1:
             assert asked == due
         else:  # whichever thread is done first asks
             assert len(set(asked)) == len(asked)
@@ -333,7 +352,7 @@ def updates_of(problem: LinearProblem, batch_size: int, rule: str) -> LinearUpda
 @pytest.mark.parametrize("shuffle_chunks", [1, 5])
 @pytest.mark.parametrize("batch_size", [1, 7, 8, 256, ROWS - 1])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_segments_and_turns_do_not_change_a_bit(
+def test_segments_and_pipelines_do_not_change_a_bit(
     monkeypatch, rule, shuffle_chunks, batch_size, weighted
 ):
     rows = numbered()
@@ -343,12 +362,14 @@ def test_segments_and_turns_do_not_change_a_bit(
     updates = updates_of(problem_of(source, weighted), batch_size, rule)
     found = []
     cuts = ((2**18, 1.0, 4, 1), (1, 0.0, 1, 5), (40, 1e-9, 3, 2), (9, 1.0, 2, 3))
-    for segment_rows, seconds, turns, lot in cuts:
+    for segment_rows, seconds, pipeline_threads, prefetch_groups in cuts:
         monkeypatch.setattr("ooc_train.stream.passes._FIRST_SEGMENT_ROWS", segment_rows)
         monkeypatch.setattr("ooc_train.stream.passes._SEGMENT_SECONDS", seconds)
         state = updates.start(np.zeros((1, 4)))
         for epoch in range(3):
-            passes = stream(source, turns=turns, lot=lot)
+            passes = stream(
+                source, pipeline_threads=pipeline_threads, prefetch_groups=prefetch_groups
+            )
             (state,) = passes.scan(
                 updates, [state], seed=5, epoch=epoch, shuffle_chunks=shuffle_chunks
             )
@@ -368,7 +389,7 @@ def test_lanes_are_the_same_to_the_bit_whoever_learns_them(monkeypatch, rule, ba
     source = Cut(rows.X, y, rows=8)
     updates = updates_of(problem_of(source, weighted=False), batch_size, rule)
     # Several rounds an epoch.
-    monkeypatch.setattr(order, "_ROUND_BYTES", 16 * source.row_bytes)
+    monkeypatch.setattr("ooc_train.core.partitions._ROUND_BYTES", 16 * source.row_bytes)
 
     def learned(n_replicas, **how):
         states = [updates.start(np.zeros((1, 4)))] * n_replicas
@@ -384,9 +405,17 @@ def test_lanes_are_the_same_to_the_bit_whoever_learns_them(monkeypatch, rule, ba
         assert all(
             same_bits({"theta": s["theta"]}, {"theta": expected[0]["theta"]}) for s in expected
         )
-        for seed, at_a_time, turns, lot in ((0, 1, 1, 1), (1, 2, 2, 3), (2, 3, 1, 2)):
+        for seed, at_a_time, pipeline_threads, prefetch_groups in (
+            (0, 1, 1, 1),
+            (1, 2, 2, 3),
+            (2, 3, 1, 2),
+        ):
             found = learned(
-                replicas, executor=Shuffled(seed), replicas=at_a_time, turns=turns, lot=lot
+                replicas,
+                executor=Shuffled(seed),
+                replicas=at_a_time,
+                pipeline_threads=pipeline_threads,
+                prefetch_groups=prefetch_groups,
             )
             assert all(map(same_bits, found, expected))
     assert not np.array_equal(learned(2)[0]["theta"], learned(3)[0]["theta"])
@@ -410,8 +439,8 @@ def test_reading_ahead_uses_the_room_of_the_plan_and_no_more(tmp_path):
         rows = seen(
             source,
             shuffle_chunks=shuffle_chunks,
-            turns=config.turns,
-            lot=config.lot,
+            pipeline_threads=config.pipeline_threads,
+            prefetch_groups=config.prefetch_groups,
             pool_bytes=config.pool_bytes,
         )
         assert sorted(rows) == list(range(ROWS))
@@ -419,8 +448,8 @@ def test_reading_ahead_uses_the_room_of_the_plan_and_no_more(tmp_path):
         seen(
             source,
             shuffle_chunks=11,
-            turns=config.turns,
-            lot=config.lot,
+            pipeline_threads=config.pipeline_threads,
+            prefetch_groups=config.prefetch_groups,
             pool_bytes=config.pool_bytes - 64,
         )
 

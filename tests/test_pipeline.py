@@ -6,63 +6,63 @@ import time
 
 import pytest
 
-from ooc_train.stream.pipeline import in_turns
+from ooc_train.stream.pipeline import run_pipeline
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 7])
 @pytest.mark.parametrize("count", [0, 1, 2, 20])
 @pytest.mark.parametrize("slow", ["reading", "learning", "neither"])
-def test_items_are_learned_from_in_order_each_from_its_place(threads, count, slow):
+def test_items_are_processed_in_order_each_from_its_slot(threads, count, slow):
     held: dict[int, int] = {}
     came: list[int] = []
 
-    def read(item, place):
+    def read(item, slot):
         time.sleep(random.random() / 1000 * (slow == "reading"))
-        assert place not in held
-        held[place] = item
+        assert slot not in held
+        held[slot] = item
 
-    def learn(place):
+    def process(slot):
         time.sleep(random.random() / 1000 * (slow == "learning"))
-        came.append(held.pop(place))
+        came.append(held.pop(slot))
 
-    places = threads + 1
-    waited = in_turns(read, learn, count, threads, places)
+    slots = threads + 1
+    waited = run_pipeline(read, process, count, threads, slots)
     assert came == list(range(count))
     assert not held
     # One thread always finds something to do.
     assert waited == 0.0 or threads > 1
 
 
-def test_one_learns_at_a_time_while_others_read():
-    learning, beside = threading.Lock(), []
+def test_one_thread_processes_at_a_time_while_others_read():
+    learning, while_processing = threading.Lock(), []
     busy = threading.Event()
 
-    def read(item, place):
-        beside.append(learning.locked())
+    def read(item, slot):
+        while_processing.append(learning.locked())
         busy.wait(1e-3)
 
-    def learn(place):
+    def process(slot):
         assert learning.acquire(blocking=False)
         time.sleep(1e-3)
         learning.release()
 
-    in_turns(read, learn, 50, 4, 5)
-    assert any(beside)
+    run_pipeline(read, process, 50, 4, 5)
+    assert any(while_processing)
 
 
-@pytest.mark.parametrize("places", [1, 2])
-def test_more_threads_than_places_wait(places):
+@pytest.mark.parametrize("slots", [1, 2])
+def test_more_threads_than_slots_wait(slots):
     came: list[int] = []
     items: dict[int, int] = {}
 
-    def read(item, place):
-        items[place] = item
+    def read(item, slot):
+        items[slot] = item
 
-    def learn(place):
+    def process(slot):
         time.sleep(1e-3)
-        came.append(items[place])
+        came.append(items[slot])
 
-    waited = in_turns(read, learn, 20, 4, places)
+    waited = run_pipeline(read, process, 20, 4, slots)
     assert came == list(range(20))
     assert waited > 0
 
@@ -74,19 +74,19 @@ def test_what_a_thread_raises_ends_the_others_and_is_raised(threads, where, numb
     came: list[int] = []
     items: dict[int, int] = {}
 
-    def read(item, place):
+    def read(item, slot):
         if where == "reading" and item == number:
             raise KeyError(item)
-        items[place] = item
+        items[slot] = item
 
-    def learn(place):
-        if where == "learning" and items[place] == number:
-            raise KeyError(items[place])
-        came.append(items[place])
+    def process(slot):
+        if where == "learning" and items[slot] == number:
+            raise KeyError(items[slot])
+        came.append(items[slot])
 
     before = threading.active_count()
     with pytest.raises(KeyError, match=str(number)):
-        in_turns(read, learn, 9, threads, threads + 1)
+        run_pipeline(read, process, 9, threads, threads + 1)
     # Of the items before it, those that were read meanwhile may be left.
     learned = number if where == "learning" or threads == 1 else len(came)
     assert came == list(range(learned))

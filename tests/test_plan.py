@@ -22,7 +22,8 @@ from ooc_train.store.format.arrays import ArrayLayout
 from ooc_train.stream.dask_arrays import dask_source
 from ooc_train.stream.executors import Inline
 from ooc_train.stream.inputs import read_inputs
-from ooc_train.stream.passes import PassConfig, Stream, _shares
+from ooc_train.stream.pass_config import PassConfig
+from ooc_train.stream.passes import Stream, task_ranges
 from ooc_train.stream.plan import Processes, Requirements, make_plan
 from ooc_train.stream.sources import StoreSource
 from ooc_train.training.task import Task, scaling_of
@@ -174,15 +175,25 @@ def test_room_in_a_process_is_enough_for_whatever_it_takes_at_once(
     assert partition >= store.partition_rows * store.n_features
     assert config.pool_bytes >= partition + requirements["workspace"]
     if shuffle_chunks := requirements["shuffle_chunks"]:
-        order = 8 * config.lot * shuffle_chunks * store.partition_rows
-        lot = total_bytes(store.buffers(config.lot * shuffle_chunks)) + order
+        order = 8 * config.prefetch_groups * shuffle_chunks * store.partition_rows
+        prefetch_groups = (
+            total_bytes(store.buffers(config.prefetch_groups * shuffle_chunks)) + order
+        )
         # So many replicas may meet in one process.
         most = max((n for _, n in processes.workers), default=plan.threads)
         assert config.replicas == min(requirements["replicas"], plan.threads)
-        replica = config.places * lot + requirements["updates"]
+        replica = config.slots * prefetch_groups + requirements["updates"]
         assert config.pool_bytes >= min(config.replicas, most) * replica
-        assert config.places == 1 if config.turns == 1 else config.places in (2, 3)
-    assert min(config.task_groups, config.least_groups, config.turns, config.lot) >= 1
+        assert config.slots == 1 if config.pipeline_threads == 1 else config.slots in (2, 3)
+    assert (
+        min(
+            config.task_groups,
+            config.min_task_groups,
+            config.pipeline_threads,
+            config.prefetch_groups,
+        )
+        >= 1
+    )
     assert 1 <= plan.threads <= min(config.window, processes.threads)
     buffers = next(term.bytes for term in plan.projection.terms if term.name == "buffers")
     # Where no thread waits for room, all tasks that can run at a time have it.
@@ -194,7 +205,7 @@ def test_room_in_a_process_is_enough_for_whatever_it_takes_at_once(
 def goodness(plan):
     """What a larger ceiling may raise and must not lower."""
     config = plan.config
-    of_scan = config.replicas, config.turns, config.lot
+    of_scan = config.replicas, config.pipeline_threads, config.prefetch_groups
     return plan.threads, config.window, *of_scan, config.task_groups, config.pool_bytes
 
 
@@ -215,7 +226,7 @@ def test_a_larger_ceiling_makes_no_plan_worse(store, step, processes, requiremen
         assert all(less <= more for less, more in better), better
         # The last tasks of a pass are smaller only where more threads share what is left.
         if small.threads == large.threads:
-            assert small.config.least_groups == large.config.least_groups
+            assert small.config.min_task_groups == large.config.min_task_groups
         assert small.partition_rows == large.partition_rows
 
 
@@ -392,11 +403,11 @@ def test_tasks_are_coarse_but_enough_for_all_threads(large):
     config = plan_of(large, 1000).config
     group = large.group_partitions * large.partition_rows * large.row_bytes
     assert 512 * MIB < config.task_groups * group <= 1024 * MIB
-    assert 32 * MIB < config.least_groups * group <= 64 * MIB
-    for groups in (config.task_groups, config.least_groups):
+    assert 32 * MIB < config.min_task_groups * group <= 64 * MIB
+    for groups in (config.task_groups, config.min_task_groups):
         assert groups & (groups - 1) == 0
     few = replace(large, n_rows=20 * large.group_partitions * large.partition_rows)
-    assert plan_of(few, 1000).config.least_groups == 2  # 10 tasks for 2 threads
+    assert plan_of(few, 1000).config.min_task_groups == 2  # 10 tasks for 2 threads
 
 
 def test_blocks_that_tasks_are_given_are_few_at_a_time():
@@ -414,7 +425,7 @@ def test_blocks_that_tasks_are_given_are_few_at_a_time():
 )
 def test_shares_are_whole_nodes_that_shrink_towards_the_end(groups, task, least, threads):
     config = PassConfig(2**task, 2 * threads, 1, 1, 1, 1, 0, 2 ** min(task, least), threads)
-    shares = list(_shares(groups, config))
+    shares = list(task_ranges(groups, config))
     assert [first for first, _ in shares] == [0, *(last for _, last in shares[:-1])]
     assert shares[-1][1] == groups
     sizes = [last - first for first, last in shares]
@@ -423,7 +434,7 @@ def test_shares_are_whole_nodes_that_shrink_towards_the_end(groups, task, least,
         assert size & (size - 1) == 0
     assert sizes[:-1] == sorted(sizes[:-1], reverse=True)
     assert sizes[-1] < 2 * max(sizes[:-1], default=groups)
-    assert all(config.least_groups <= size <= config.task_groups for size in sizes[:-1])
+    assert all(config.min_task_groups <= size <= config.task_groups for size in sizes[:-1])
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def test_what_calls_share_lies_in_each_worker_once_and_is_gone_after_a_release(c
     executor.direct = direct
     calls = [(i, own * i, 0.02) for i in range(12)]
     seen, found = set(), []
-    for result in executor.run(looked_at, calls, 4, "test", (LARGE, SMALL), gathered=1):
+    for result in executor.run(looked_at, calls, 4, "test", (LARGE, SMALL), results_per_fetch=1):
         found.append(result)
         seen |= {size for arrays in client.run(held).values() for _, size in arrays}
         assert max(map(len, client.run(held).values())) == 1
@@ -99,7 +99,7 @@ def test_calls_that_take_what_dask_makes_share_too(client):
     executor = OnDask(client)
     calls = [(i, delayed(SMALL * i), 0.02) for i in range(6)]
     found = []
-    for result in executor.run(looked_at, calls, 4, "test", (LARGE, SMALL), gathered=1):
+    for result in executor.run(looked_at, calls, 4, "test", (LARGE, SMALL), results_per_fetch=1):
         found.append(result)
         assert max(map(len, client.run(held).values())) == 1
     expected = [(i, float(LARGE.sum() + SMALL.sum() + SMALL.sum() * i)) for i in range(6)]
@@ -127,7 +127,7 @@ def test_what_is_lost_with_all_workers_is_sent_again(client):
     executor = OnDask(client)
     calls = [(i, SMALL, 0.3) for i in range(8)]
     found = []
-    for result in executor.run(looked_at, calls, 4, "test", (LARGE, SMALL), gathered=1):
+    for result in executor.run(looked_at, calls, 4, "test", (LARGE, SMALL), results_per_fetch=1):
         found.append(result)
         if len(found) == 2:
             before = client.run(os.getpid).values()

@@ -63,13 +63,13 @@ class DaskSource:
         """Return the first row of a partition; of one past the last, the number of rows."""
         return self._starts[partition]
 
-    def given(self, partitions: Sequence[int]) -> Any:
+    def task_blocks(self, partitions: Sequence[int]) -> Any:
         """Return what a task gets of partitions: Dask makes their blocks for it."""
         parts = [
             (partition, self.blocks[partition], self.first_row(partition), self.rows[partition])
             for partition in partitions
         ]
-        return delayed(Given)(parts, self.dtype, self.n_outputs)
+        return delayed(TaskBlocks)(parts, self.dtype, self.n_outputs)
 
     @property
     def group_partitions(self) -> int:
@@ -102,7 +102,7 @@ class DaskSource:
 
 
 @dataclass(frozen=True, eq=False)
-class Given:
+class TaskBlocks:
     """Blocks of Dask arrays, as a task gets them.
 
     Attributes
@@ -161,22 +161,22 @@ class Given:
 
 
 @dataclass(frozen=True, eq=False)
-class GivenReader:
+class TaskBlocksReader:
     """Hands out partitions that came as arguments of the task."""
 
-    given: Given
+    task_blocks: TaskBlocks
     decoding: ClassVar[float] = 0.0
 
     def run(self, partitions: Sequence[int], arrays: Arrays) -> Iterator[Block]:
         """Yield partitions."""
         del arrays
         for partition in partitions:
-            yield self.given.partitions[partition]
+            yield self.task_blocks.partitions[partition]
 
     def gather(self, partitions: Sequence[int], arrays: Arrays, at: int = 0) -> Block:
         """Return the partitions as one block."""
         del arrays, at
-        return concatenate([self.given.partitions[partition] for partition in partitions])
+        return concatenate([self.task_blocks.partitions[partition] for partition in partitions])
 
     def prefetch(self, partitions: Sequence[int]) -> None:
         """Do nothing: rows are here."""

@@ -37,7 +37,7 @@ _NEAR = 0.9
 _MENDING_SECONDS = 5.0
 """So often our own cluster is asked to start the workers that it lacks."""
 
-TOGETHER = 64
+RESULTS_PER_FETCH = 64
 """Results that are fetched at a time, if they are small: each time is a way to the workers."""
 
 _CONNECTION_LOST = "scheduler-connection-lost"
@@ -60,7 +60,7 @@ class Executor(Protocol):
         window: int,
         name: str,
         shared: tuple[Any, ...] = (),
-        gathered: int = TOGETHER,
+        results_per_fetch: int = RESULTS_PER_FETCH,
     ) -> Iterator[Any]:
         """Yield the result of each call as it comes in.
 
@@ -91,10 +91,10 @@ class Inline:
         window: int,
         name: str,
         shared: tuple[Any, ...] = (),
-        gathered: int = TOGETHER,
+        results_per_fetch: int = RESULTS_PER_FETCH,
     ) -> Iterator[Any]:
         """Yield the result of each call, in order."""
-        del window, name, gathered
+        del window, name, results_per_fetch
         for call in calls:
             call = tuple(
                 argument.compute(scheduler="synchronous")
@@ -304,7 +304,7 @@ class OnDask:
         window: int,
         name: str,
         shared: tuple[Any, ...] = (),
-        gathered: int = TOGETHER,
+        results_per_fetch: int = RESULTS_PER_FETCH,
     ) -> Iterator[Any]:
         """Yield the result of each call as it comes in.
 
@@ -339,7 +339,7 @@ class OnDask:
                 enough = window // 2 if batch else 0
                 done, again = list(self._wait(set(pending), enough)), []
                 while done:
-                    some, done = done[:gathered], done[gathered:]
+                    some, done = done[:results_per_fetch], done[results_per_fetch:]
                     results, lost = self._results(some)
                     again += [pending[future].lost(times) for future, times in lost.items()]
                     for future in some:

@@ -1,9 +1,9 @@
-"""Threads that share work whose second half is in order: items are read ahead, then learned from.
+"""A pipeline of two stages: threads read items in any order and process them in order.
 
-Whoever finds the next item read, and nobody learning, learns from it, and goes on to the one after;
-whoever doesn't reads what nobody has. So where learning takes longer, one thread learns without a
-break while the others wait for places to read into; where reading does, all read. Nothing is handed
-from a thread to one that has to wake up for it, which takes 50 us, unless nothing else is left.
+A thread processes the next item if that item is loaded and no other thread is processing.
+Otherwise the thread reads the next unclaimed item. If processing takes longer, one thread processes
+without a break, and the others wait for free slots. If reading takes longer, all threads read.
+Threads rarely wake each other, which takes 50 us.
 """
 
 from collections.abc import Callable
@@ -12,94 +12,101 @@ from time import perf_counter
 
 
 class _Items:
-    """Which items have been read, and learned from; each in one of a few places."""
+    """The state of all items: unclaimed, being read, loaded, or processed."""
 
-    def __init__(self, count: int, places: int) -> None:
+    def __init__(self, count: int, slots: int) -> None:
         self._count = count
         self._changed = Condition()
-        self._free = list(range(places))
-        self._ready: dict[int, int] = {}
-        self._begun = self._learned = 0
-        self._learning = False
+        self._free = list(range(slots))
+        self._loaded: dict[int, int] = {}
+        self._claimed = self._processed = 0
+        self._processing = False
         self.error: BaseException | None = None
         self.waited = 0.0
 
     def take(self) -> tuple[int, int, bool] | None:
-        """Return an item, its place, and whether it has been read; None when all is done."""
+        """Return an item, its slot, and whether it is loaded; None when all are processed."""
         with self._changed:
             while True:
-                if self.error is not None or self._learned == self._count:
+                if self.error is not None or self._processed == self._count:
                     return None
-                if not self._learning and self._learned in self._ready:
-                    self._learning = True
-                    return self._learned, self._ready.pop(self._learned), True
-                if self._free and self._begun < self._count:
-                    self._begun += 1
-                    return self._begun - 1, self._free.pop(), False
+                if not self._processing and self._processed in self._loaded:
+                    self._processing = True
+                    return self._processed, self._loaded.pop(self._processed), True
+                if self._free and self._claimed < self._count:
+                    self._claimed += 1
+                    return self._claimed - 1, self._free.pop(), False
                 began = perf_counter()
                 self._changed.wait()
                 self.waited += perf_counter() - began
 
-    def put(self, item: int, place: int, learned: bool) -> None:
-        """Take back what `take` gave, when it is done."""
+    def put(self, item: int, slot: int, processed: bool) -> None:
+        """Mark an item that `take` returned as processed, or else as loaded."""
         with self._changed:
-            if learned:
-                self._learned, self._learning = item + 1, False
-                self._free.append(place)
+            if processed:
+                self._processed, self._processing = item + 1, False
+                self._free.append(slot)
             else:
-                self._ready[item] = place
+                self._loaded[item] = slot
             self._changed.notify_all()
 
     def fail(self, error: BaseException) -> None:
-        """Have all stop."""
+        """Stop all threads."""
         with self._changed:
             self.error = self.error or error
             self._changed.notify_all()
 
 
-def in_turns(
+def run_pipeline(
     read: Callable[[int, int], None],
-    learn: Callable[[int], None],
+    process: Callable[[int], None],
     count: int,
     threads: int,
-    places: int,
+    slots: int,
 ) -> float:
-    """Read items, and learn from them in their order, one at a time; return the seconds waited.
+    """Read items and process them in order, one at a time.
 
     Parameters
     ----------
     read : callable
-        ``read(item, place)`` reads an item into a place.
-    learn : callable
-        ``learn(place)`` learns from what a place holds.
-    count, places : int
-        Of items, and of the places that they are read into.
+        ``read(item, slot)`` reads an item into a slot.
+    process : callable
+        ``process(slot)`` processes the item in a slot.
+    count : int
+        Number of items.
     threads : int
-        One is the calling thread.
+        Number of threads, the calling one included.
+    slots : int
+        Number of slots.
+
+    Returns
+    -------
+    float
+        Seconds that threads waited, added up.
 
     Raises
     ------
     Exception
-        what the first thread to fail raised.
+        The first exception of any thread.
     """
-    items = _Items(count, places)
+    items = _Items(count, slots)
 
-    def share() -> None:
+    def work() -> None:
         try:
             while (taken := items.take()) is not None:
-                item, place, is_read = taken
-                if is_read:
-                    learn(place)
+                item, slot, loaded = taken
+                if loaded:
+                    process(slot)
                 else:
-                    read(item, place)
-                items.put(item, place, is_read)
-        except BaseException as error:  # noqa: BLE001 (it is raised again, when all have ended)
+                    read(item, slot)
+                items.put(item, slot, loaded)
+        except BaseException as error:  # noqa: BLE001 (raised again when all threads have ended)
             items.fail(error)
 
-    others = [Thread(target=share, name="ooc_train-turn") for _ in range(threads - 1)]
+    others = [Thread(target=work, name="ooc_train-pipeline") for _ in range(threads - 1)]
     for thread in others:
         thread.start()
-    share()
+    work()
     for thread in others:
         thread.join()
     if items.error is not None:

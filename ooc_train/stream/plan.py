@@ -21,8 +21,8 @@ from ooc_train.errors import CeilingExceeded
 from ooc_train.memory.ceiling import Ceiling, Projection, Term
 from ooc_train.store.jobs.rewriting_commands import rechunk_command, shuffle_command
 from ooc_train.stream.dask_arrays import DaskSource
-from ooc_train.stream.executors import TOGETHER
-from ooc_train.stream.passes import PassConfig
+from ooc_train.stream.executors import RESULTS_PER_FETCH
+from ooc_train.stream.pass_config import PassConfig
 from ooc_train.stream.shared import SHARED
 from ooc_train.stream.sources import Source, StoreSource
 
@@ -265,10 +265,14 @@ class Plan:
     def reads(self) -> str:
         """How rows are read, in a sentence."""
         size = f"{self.partition_rows:,} rows ({approximate_bytes(self.partition_bytes)})"
-        replicas, turns = self.config.replicas, self.config.turns
+        replicas, turns = self.config.replicas, self.config.pipeline_threads
         if replicas * turns > 1:
             each = f"for each of {replicas} replicas, " if replicas > 1 else ""
-            lot = "a piece" if self.config.lot == 1 else f"{self.config.lot:,} pieces"
+            lot = (
+                "a piece"
+                if self.config.prefetch_groups == 1
+                else f"{self.config.prefetch_groups:,} pieces"
+            )
             if turns == 1:
                 return f"{each}a thread reads {lot} of {size} at a time"
             return f"{each}{turns} threads of a worker read {lot} of {size} at a time, one learns"
@@ -539,7 +543,7 @@ def _plan(
             threads,
             1
             if max(requirements.sums, requirements.state, requirements.result) > _SMALL_SUMS
-            else TOGETHER,
+            else RESULTS_PER_FETCH,
         ),
         threads,
         processes,

@@ -237,7 +237,7 @@ class _Run:
                 ceiling_source=self._plan.ceiling.source,
                 training_page=training_page,
                 validation_rows=0 if self._validation is None else self._validation.source.n_rows,
-                threads=config.replicas * config.turns if scans else self._plan.threads,
+                threads=config.replicas * config.pipeline_threads if scans else self._plan.threads,
             )
         )
         self.problem = replace(self.problem, scaling=scaling_of(self.task, self.stream))

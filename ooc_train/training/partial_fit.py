@@ -39,7 +39,8 @@ from ooc_train.stream.executors import Inline
 from ooc_train.stream.feature_names import column_order, permuted
 from ooc_train.stream.inputs import Inputs
 from ooc_train.stream.outliers import blamed
-from ooc_train.stream.passes import PassConfig, Stream
+from ooc_train.stream.pass_config import PassConfig
+from ooc_train.stream.passes import Stream
 from ooc_train.training.task import Task, column_moments, fitted_model, scaling_by
 
 _SCALED_BY_ROWS = 2**15

@@ -26,8 +26,8 @@ from ooc_train.runtime.job import Job
 from ooc_train.store.dataset import Store
 from ooc_train.store.jobs.synthetic import make_data
 from ooc_train.stream.inputs import Inputs, read_inputs
-from ooc_train.stream.passes import Timings
 from ooc_train.stream.sources import StoreSource
+from ooc_train.stream.timings import Timings
 from ooc_train.training.task import Task
 from tests.benchmarks.stream import OurPass, Section, after_forgetting
 from tests.benchmarks.tools import Figure, interleave, report, table
@@ -187,7 +187,7 @@ def tasks(folder: str, client: Client, counts: Sequence[int]) -> Section:
     work = task.problem.reduction(task.problem.initial()[None])
     with Job(source, client=client, kernels=True) as job:
         plan = job.plan(task.requirements())
-        plan = replace(plan, config=replace(plan.config, task_groups=1, least_groups=1))
+        plan = replace(plan, config=replace(plan.config, task_groups=1, min_task_groups=1))
 
         def run(count: int) -> TinyTasks:
             held, done = [measure().current], 0

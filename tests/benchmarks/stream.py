@@ -30,7 +30,8 @@ from ooc_train.store.dataset import Store
 from ooc_train.store.jobs.synthetic import make_data
 from ooc_train.store.opening.opener import open_store
 from ooc_train.stream.inputs import read_inputs
-from ooc_train.stream.passes import Stream, Timings
+from ooc_train.stream.passes import Stream
+from ooc_train.stream.timings import Timings
 from ooc_train.training.task import Task
 from tests.benchmarks.handwritten import Loop, Result, handwritten
 from tests.benchmarks.handwritten_foreign import handwritten_foreign
