@@ -183,7 +183,9 @@ def test_room_in_a_process_is_enough_for_whatever_it_takes_at_once(
         most = max((n for _, n in processes.workers), default=plan.threads)
         assert config.replicas == min(requirements["replicas"], plan.threads)
         replica = config.slots * prefetch_groups + requirements["updates"]
-        assert config.pool_bytes >= min(config.replicas, most) * replica
+        # Where a worker's own limit is short, one replica waits for another.
+        together = 1 if any(processes.limits) else min(config.replicas, most)
+        assert config.pool_bytes >= together * replica
         assert config.slots == 1 if config.pipeline_threads == 1 else config.slots in (2, 3)
     assert (
         min(
