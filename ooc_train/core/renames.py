@@ -10,6 +10,7 @@ import errno
 import os
 import shutil
 import sys
+from typing import IO, Any
 
 from ooc_train.core.locks import is_open_at
 
@@ -106,6 +107,12 @@ def _remove_once(path: str) -> None:
             shutil.rmtree(path, ignore_errors=True)
         else:
             os.unlink(path)
+
+
+def sync_file(file: IO[Any]) -> None:
+    """Bring the content of an open file to the disk."""
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def sync_folder(folder: str) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from ooc_train.core.atomic import PartialOutput
 from ooc_train.core.files import FileKind, read_json
 from ooc_train.core.output_kinds import RUN, explain_os_errors
-from ooc_train.core.renames import sync_folder
+from ooc_train.core.renames import sync_file, sync_folder
 from ooc_train.core.schema import (
     integer,
     list_of,
@@ -165,13 +165,13 @@ class Fitted:
         with explain_os_errors(output.path):
             with open(os.path.join(folder, "parameters.npz"), "wb") as file:
                 np.savez(file, allow_pickle=False, **self.predictor.arrays)
-                _sync(file)
+                sync_file(file)
             written = {"model.json": self._to_json(), RECIPE_FILE: self.recipe}
             for name, values in written.items():
                 if values is not None:
                     with open(os.path.join(folder, name), "w", encoding="utf-8") as text:
                         json.dump(values, text, indent=2)
-                        _sync(text)
+                        sync_file(text)
             sync_folder(folder)
         return output.commit(elsewhere=True)
 
@@ -320,8 +320,3 @@ def _require_consistent(fitted: Fitted) -> None:
         raise ValueError(f"{n_classes} classes, and the {fitted.model.name} model has none")
     if fitted.feature_names is not None and len(fitted.feature_names) != fitted.n_features:
         raise ValueError(f"{fitted.n_features} features and {len(fitted.feature_names)} names")
-
-
-def _sync(file: Any) -> None:
-    file.flush()
-    os.fsync(file.fileno())

@@ -10,7 +10,7 @@ import numpy as np
 from ooc_train.core.atomic import PartialOutput
 from ooc_train.core.closing import Discarding
 from ooc_train.core.output_kinds import STORE, explain_os_errors
-from ooc_train.core.renames import sync_folder
+from ooc_train.core.renames import sync_file, sync_folder
 from ooc_train.store.format.arrays import ArrayLayout, Codec
 from ooc_train.store.format.checksums import with_checksums
 from ooc_train.store.format.identity import new_store_id
@@ -187,5 +187,4 @@ class OutputStore(Discarding):
 def _write_json(directory: str, metadata: Mapping[str, Any]) -> None:
     with open(os.path.join(directory, "zarr.json"), "w", encoding="utf-8") as file:
         json.dump(metadata, file, indent=2, allow_nan=False)
-        file.flush()
-        os.fsync(file.fileno())
+        sync_file(file)
