@@ -243,7 +243,11 @@ def test_what_a_run_notes_is_among_its_events(made, client, tmp_path):
     link, report = fit(made, client, out=tmp_path / "<b>a.run")
     with opened(link) as document:
         events = text_of(document, "events")
-    told = [f"learning rate {report.learning_rate:.4g}", "ends: max_iter=5", "&lt;b&gt;a.run"]
+    told = [
+        f"learning rate {report.learning_rate:.4g}",
+        "stopped: max_iter=5",
+        "&lt;b&gt;a.run",
+    ]
     # The newest first.
     assert sorted(told, key=events.index) == told[::-1]
 

@@ -220,7 +220,7 @@ def test_a_fit_that_did_not_converge_warns():
     X, y = rows()
     with pytest.warns(ConvergenceWarning, match="max_iter=2"):
         LogisticRegression(solver="lbfgs", max_iter=2).fit(X, y)
-    with pytest.warns(ConvergenceWarning, match="sgd: not converged: max_iter=1 is reached before"):
+    with pytest.warns(ConvergenceWarning, match="sgd: not converged: max_iter=1 reached before"):
         LogisticRegression(batch_size=10, max_iter=1).fit(X, y)
     with pytest.warns(
         ConvergenceWarning, match=r"the mean objective can be lowered by [\d.e-]+ at"
@@ -244,7 +244,7 @@ def test_fits_of_one_step_each_go_on_learning(solver):
             if report.converged:
                 break
             assert (report.n_iter, report.updates) == (1, 1)
-            assert report.shortfall.startswith("not converged: max_iter=1 is reached")
+            assert report.shortfall.startswith("not converged: max_iter=1 reached")
             assert losses[-1] < losses[-2]
     assert report.converged is (solver == "newton")
     loss, norm = report.history[0].loss, report.history[0].gradient_norm

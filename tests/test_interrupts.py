@@ -120,7 +120,7 @@ def test_one_that_comes_when_all_is_done_is_not_swallowed(rows, tmp_path, capsys
     with pytest.raises(KeyboardInterrupt):
         train(FULL, rows, callbacks=[CtrlC(Ended)], out=out, max_passes=3)
     (note,) = load_fitted(out).report["notes"]
-    assert note.startswith("not converged: max_passes=3 is reached")
+    assert note.startswith("not converged: max_passes=3 reached")
     assert capsys.readouterr().err == ""
 
 

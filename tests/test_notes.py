@@ -43,16 +43,16 @@ def integrity_notes(model: Model, **settings: Any) -> list[str]:
 @pytest.mark.parametrize(
     ("settings", "end"),
     [
-        ({}, "max_iter=3 is reached"),
-        ({"max_passes": 2}, "max_passes=2 is reached"),
-        ({"max_seconds": 1e-9}, "max_seconds=1e-09 is reached"),
+        ({}, "max_iter=3 reached"),
+        ({"max_passes": 2}, "max_passes=2 reached"),
+        ({"max_seconds": 1e-9}, "max_seconds=1e-09 reached"),
     ],
 )
 def test_a_run_says_which_limit_ended_it(settings, end):
     first, *_, last = integrity_notes(UPDATES, **settings)
     assert first.startswith("learning rate ")
     assert first.endswith(", falling")
-    assert last == f"ends: {end}"
+    assert last == f"stopped: {end}"
 
 
 @pytest.mark.parametrize("batch_size", [1, 32, 700])
@@ -63,20 +63,20 @@ def test_a_limit_leaves_the_model_of_a_run_that_was_planned_to_end_there(batch_s
     limited, report = train(replace(model, max_iter=30), ROWS, max_passes=2)
     np.testing.assert_array_equal(limited.coef, planned.coef)
     assert report.n_iter == 2  # rows that evaluate the model are not counted
-    assert report.shortfall.startswith("not converged: max_passes=2 is reached")
+    assert report.shortfall.startswith("not converged: max_passes=2 reached")
 
 
 def test_a_run_says_that_it_converged_and_where_it_was_saved(tmp_path):
     path = str(tmp_path / "a.run")
     assert integrity_notes(Model(name="logistic"), out=path) == [
-        "ends: the tolerance is met",
+        "converged: tolerance reached",
         f"saved in {path}",
     ]
     model = Model(name="logistic", batch_size=32, tol=0.5, random_state=0, learning_rate=0.01)
     assert integrity_notes(model) == [
         "learning rate 0.01",
         "no epoch of the last 5 lowered the objective by 0.5",
-        "ends: the tolerance is met",
+        "converged: tolerance reached",
     ]
 
 

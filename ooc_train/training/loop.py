@@ -259,7 +259,7 @@ class _Run:
                 break
             self._limit = None if first else self._limit_met(state.n_iter, max_passes, max_seconds)
             if self._limit is not None:
-                self.note(f"ends: {self._limit}")
+                self.note(f"stopped: {self._limit}")
                 break
             before, state = state, advance(solver, self.problem, self.stream, state)
             if not np.isfinite(state.params).all():
@@ -284,9 +284,9 @@ class _Run:
             self.emit(step)
             self.note(state.note)
         if state.converged:
-            self.note("ends: the tolerance is met")
+            self.note("converged: tolerance reached")
         elif state.stalled:
-            self.note(f"ends: {state.stalled}")
+            self.note(f"stopped: {state.stalled}")
         self._shortfall = self._short_of(state)
         return state
 
@@ -322,13 +322,13 @@ class _Run:
     ) -> str | None:
         """Return which limit ends the run, or None."""
         if n_iter >= self.task.model.iterations:
-            return f"max_iter={self.task.model.iterations} is reached"
+            return f"max_iter={self.task.model.iterations} reached"
         # Of data in memory, what was looked at before the first iteration may be several passes.
         taken = (self._rows - self._looked) / self.problem.n_rows
         if max_passes is not None and taken >= max_passes:
-            return f"max_passes={max_passes:g} is reached"
+            return f"max_passes={max_passes:g} reached"
         if max_seconds is not None and self._seconds >= max_seconds:
-            return f"max_seconds={max_seconds:g} is reached"
+            return f"max_seconds={max_seconds:g} reached"
         return None
 
     def _validation_loss(self, params: Array) -> float | None:
