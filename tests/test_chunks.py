@@ -21,7 +21,7 @@ from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, GzipCodec, Sharding
 from ooc_train.errors import CorruptChunk
 from ooc_train.store.opening.finding import find_node
 from ooc_train.store.opening.opener import open_store
-from ooc_train.store.reading import direct
+from ooc_train.store.reading import shard_files
 from ooc_train.store.reading.chunks import ChunkReader
 from ooc_train.store.writing.writer import StoreWriter
 
@@ -197,7 +197,7 @@ def test_any_rows_are_put_together(tmp_path, direct_route, settings_of_zarr):
 
 
 def test_more_shards_than_stay_open(tmp_path, monkeypatch):
-    monkeypatch.setattr(direct, "MAX_OPEN_SHARDS", 2)
+    monkeypatch.setattr(shard_files, "MAX_OPEN_SHARDS", 2)
     store = write(tmp_path, "none")
     before = len(os.listdir("/proc/self/fd"))
     reader = ChunkReader(store.X)

@@ -33,7 +33,7 @@ def inline(monkeypatch):
     monkeypatch.setattr(clients, "inside_another_job", lambda: True)
 
 
-def foreign(path, *, write_empty=False, zarr_format=3, sharded=False):
+def plain_zarr(path, *, write_empty=False, zarr_format=3, sharded=False):
     """Rows sorted by label, in chunks of eight: zarr leaves out chunks of nothing but zeros."""
     rng = np.random.default_rng(0)
     X = rng.standard_normal((64, 3)).astype("f4")
@@ -67,8 +67,8 @@ def test_what_was_left_out_trains_by_consent_alone(
     if not direct:
         monkeypatch.setattr("ooc_train.store.opening.nodes.direct_layout", lambda *_, **__: None)
     kind = {"zarr_format": zarr_format, "sharded": sharded}
-    path = foreign(tmp_path / "a.zarr", **kind)
-    whole = foreign(tmp_path / "b.zarr", **kind, write_empty=True)
+    path = plain_zarr(tmp_path / "a.zarr", **kind)
+    whole = plain_zarr(tmp_path / "b.zarr", **kind, write_empty=True)
     model = Model(name="logistic", max_iter=5)
     assert open_store(path).X.direct == direct
     with pytest.raises(CorruptChunk, match=LEFT_OUT):
@@ -84,7 +84,7 @@ def test_what_was_left_out_trains_by_consent_alone(
 
 
 def test_a_bare_array(tmp_path):
-    path = foreign(tmp_path / "a.zarr")
+    path = plain_zarr(tmp_path / "a.zarr")
     assert open_store(f"{path}/X", fill_missing=True).read("X").shape == (64, 3)
     with pytest.raises(CorruptChunk, match=LEFT_OUT):
         open_store(f"{path}/X").read("X")
@@ -209,7 +209,7 @@ def test_of_a_store_of_ours_nothing_is_filled(tmp_path):
 
 
 def test_written_anew(tmp_path):
-    path = foreign(tmp_path / "a.zarr")
+    path = plain_zarr(tmp_path / "a.zarr")
     filled = open_store(path, fill_missing=True)
     makers: list[Any] = [rechunk_store, shuffle_store]
     for i, make in enumerate(makers):

@@ -89,11 +89,11 @@ ROWS = st.integers(1, 60)
     after=st.sampled_from([None, "float32", "float64"]),
     chunks=st.tuples(ROWS, ROWS, ROWS),
     codecs=st.tuples(*2 * [st.sampled_from(["none", "lz4", "zstd"])]),
-    foreign=st.sampled_from(["no", "packed", "raw", "v2"]),
+    writer=st.sampled_from(["ours", "compressed", "raw", "v2"]),
     chunk_rows=st.none() | ROWS,
 )
 def test_every_row_and_value_stays(
-    tmp_path_factory, n, features, outputs, before, after, chunks, codecs, foreign, chunk_rows
+    tmp_path_factory, n, features, outputs, before, after, chunks, codecs, writer, chunk_rows
 ):
     folder = tmp_path_factory.mktemp("rechunk")
     rng = np.random.default_rng(n)
@@ -103,7 +103,7 @@ def test_every_row_and_value_stays(
     values = np.abs(values).astype(before)
     shape = () if not outputs else (outputs,)
     y = None if outputs is None else rng.normal(size=(n, *shape)).astype("f4")
-    if foreign == "no":
+    if writer == "ours":
         with StoreWriter(
             folder / "a",
             n_features=features,
@@ -117,15 +117,15 @@ def test_every_row_and_value_stays(
             writer.write(values, y)
             writer.commit()
     else:
-        group = zarr.open_group(folder / "a", mode="w", zarr_format=2 if foreign == "v2" else 3)
-        packing: Any = {"compressors": None} if foreign == "raw" else {}
+        group = zarr.open_group(folder / "a", mode="w", zarr_format=2 if writer == "v2" else 3)
+        compression: Any = {"compressors": None} if writer == "raw" else {}
         # A chunk of nothing but fill values is left out, unless zarr is told otherwise.
         config: Any = {"write_empty_chunks": True}
         for role, of, rows in (("X", values, chunks[1]), ("y", y, chunks[2])):
             if of is not None:
                 cut = (min(rows, n), *of.shape[1:])
                 kept = {"shape": of.shape, "chunks": cut, "dtype": of.dtype, "config": config}
-                group.create_array(role, **kept, **packing)[...] = of
+                group.create_array(role, **kept, **compression)[...] = of
     codec = codecs[1] if n % 2 else None
     made, _ = rechunk_store(
         folder / "a", folder / "b", chunk_rows=chunk_rows, codec=codec, dtype=after
@@ -296,9 +296,9 @@ def large(path, *, raw=True, crc=False, rows=60_000, features=40):
             writer.commit()
         return values
     group = zarr.open_group(path, mode="w")
-    packing: Any = {"compressors": None} if raw else {}
-    group.create_array("X", data=values, chunks=values.shape, **packing)
-    group.create_array("y", data=y, chunks=(rows,), **packing)
+    compression: Any = {"compressors": None} if raw else {}
+    group.create_array("X", data=values, chunks=values.shape, **compression)
+    group.create_array("y", data=y, chunks=(rows,), **compression)
     return values
 
 

@@ -25,7 +25,7 @@ from ooc_train.store.jobs.rechunk import rechunk_store
 from ooc_train.store.jobs.shuffle import shuffle_store
 from ooc_train.store.opening.opener import open_store
 from ooc_train.store.reading.chunks import ChunkReader
-from ooc_train.store.reading.direct import DirectRoute
+from ooc_train.store.reading.shard_files import OpenShards
 from ooc_train.store.reading.zarr_route import ZarrRoute
 from ooc_train.store.writing.writer import StoreWriter
 from ooc_train.training.loop import train
@@ -101,7 +101,7 @@ JOBS: dict[str, Callable[[Store, Path], object]] = {
 @pytest.fixture(autouse=True)
 def few_files(monkeypatch):
     """Have readers keep few files open, so that few are enough to have them opened again."""
-    monkeypatch.setattr("ooc_train.store.reading.direct.MAX_OPEN_SHARDS", 4)
+    monkeypatch.setattr("ooc_train.store.reading.shard_files.MAX_OPEN_SHARDS", 4)
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def replace_at(monkeypatch, reads, replacing):
 
         return call
 
-    monkeypatch.setattr(DirectRoute, "_open", before(DirectRoute._open))
+    monkeypatch.setattr(OpenShards, "_open", before(OpenShards._open))
     monkeypatch.setattr(ZarrRoute, "_read", before(ZarrRoute._read))
     return count
 

@@ -130,7 +130,7 @@ def test_what_was_shuffled_can_be_shuffled_again_and_keeps_its_ids(tmp_path):
     np.testing.assert_array_equal(rows_of(twice.X), X[order])
 
 
-def foreign(path, *, zarr_format):
+def plain_zarr(path, *, zarr_format):
     """A store of another writer: X and y of different chunks, weights of another type."""
     group = zarr.open_group(path, mode="w", zarr_format=zarr_format)
     for name, values, chunks in (
@@ -156,7 +156,7 @@ def test_arrays_that_are_read_in_parts(tmp_path):
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
 def test_stores_of_other_writers(tmp_path, zarr_format):
-    foreign(tmp_path / "a", zarr_format=zarr_format)
+    plain_zarr(tmp_path / "a", zarr_format=zarr_format)
     shuffled, _ = shuffle_store(tmp_path / "a", tmp_path / "b")
     order = source_rows(shuffled)
     assert order.tolist() == order_of(0).tolist()

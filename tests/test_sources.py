@@ -129,13 +129,13 @@ def test_concatenated_blocks_know_their_rows():
     assert concatenate(blocks[:1]) is blocks[0]
 
 
-# ------------------------------------------------------------------------------ foreign Zarr
+# -------------------------------------------------------------------------- Zarr of other writers
 
 CASE = make_case("logistic", rows=157, weighted=True)
 THETA = np.random.default_rng(3).normal(size=(1, 1, 5))
 
 
-def foreign(path, X, y, weight=None, *, zarr_format=3, chunks=(40, 4), y_chunk=40, **settings):
+def plain_zarr(path, X, y, weight=None, *, zarr_format=3, chunks=(40, 4), y_chunk=40, **settings):
     group = zarr.create_group(path, zarr_format=zarr_format)
     arrays = {"X": (X, chunks), "y": (y, (y_chunk, *y.shape[1:]))}
     if weight is not None:
@@ -165,7 +165,7 @@ def foreign(path, X, y, weight=None, *, zarr_format=3, chunks=(40, 4), y_chunk=4
 def test_foreign_groups_have_the_sums_of_the_rows(tmp_path, zarr_format, layout, dtype):
     X = CASE.source.X.astype(dtype)
     y = CASE.y[:, 0].astype("<i2")
-    path = foreign(tmp_path / "z", X, y, CASE.source.weight, zarr_format=zarr_format, **layout)
+    path = plain_zarr(tmp_path / "z", X, y, CASE.source.weight, zarr_format=zarr_format, **layout)
     inputs = read_inputs(path, classifier=True)
     assert inputs.source.n_rows == 157
     assert inputs.total_weight == pytest.approx(CASE.problem.total_weight, rel=1e-14)
@@ -182,13 +182,13 @@ def test_foreign_groups_have_the_sums_of_the_rows(tmp_path, zarr_format, layout,
 @pytest.mark.parametrize("dtype", ["<f2", "<i8", ">i4", "|u1"])
 def test_foreign_numbers_of_other_types(tmp_path, dtype):
     X = np.abs(CASE.source.X * 3).astype(dtype)
-    path = foreign(tmp_path / "z", X, CASE.y[:, 0], zarr_format=2)
+    path = plain_zarr(tmp_path / "z", X, CASE.y[:, 0], zarr_format=2)
     found = rows_of(read_inputs(path, classifier=True).source)[0]
     np.testing.assert_array_equal(found, X)
 
 
 def test_a_big_foreign_chunk_and_its_smaller_copy_agree(tmp_path):
-    large = foreign(tmp_path / "z", CASE.source.X, CASE.y, chunks=(157, 4))
+    large = plain_zarr(tmp_path / "z", CASE.source.X, CASE.y, chunks=(157, 4))
     small = write_store(tmp_path / "a", CASE.source.X, CASE.y, chunk_rows=16)
     work = ColumnSums(np.zeros(4))
     a, b = (stream(StoreSource.of(s)).reduce(work) for s in (open_store(large), small))
@@ -199,7 +199,7 @@ def test_a_big_foreign_chunk_and_its_smaller_copy_agree(tmp_path):
 def test_a_large_chunk_is_read_in_parts_where_it_can_be(tmp_path, monkeypatch, compressed):
     monkeypatch.setattr("ooc_train.stream.sources.default_chunk_rows", lambda *_: 3)
     codecs = {} if compressed else {"compressors": None}
-    path = foreign(
+    path = plain_zarr(
         tmp_path / "z", CASE.source.X, CASE.y[:, 0], CASE.source.weight, chunks=(50, 4), y_chunk=50,
         **codecs,
     )  # fmt: skip
@@ -282,7 +282,7 @@ def test_y_in_chunks_of_its_own_stays_with_its_rows(
     tmp_path_factory, chunk, y_chunk, shuffle_chunks
 ):
     path = tmp_path_factory.mktemp("z") / "z"
-    foreign(path, CASE.source.X, np.arange(157.0), chunks=(chunk, 4), y_chunk=y_chunk)
+    plain_zarr(path, CASE.source.X, np.arange(157.0), chunks=(chunk, 4), y_chunk=y_chunk)
     source = read_inputs(path, classifier=False).source
     partitions = list(range(source.n_partitions))[::-1]
     for i in range(0, len(partitions), shuffle_chunks):

@@ -13,7 +13,7 @@ from ooc_train.memory.ceiling import Term
 from ooc_train.store.dataset import Store
 from ooc_train.store.format.arrays import ArrayLayout
 from ooc_train.store.reading.chunks import ChunkReader
-from ooc_train.store.reading.direct import MAX_OPEN_SHARDS
+from ooc_train.store.reading.shard_files import MAX_OPEN_SHARDS
 
 PIECE_BYTES = 2**20
 """Bytes of records that are read at once."""

@@ -13,10 +13,9 @@ import numpy as np
 from crc32c import crc32c
 from numpy.typing import NDArray
 
-from ooc_train.core.files import IrregularError, open_plain
 from ooc_train.errors import CorruptChunk
-from ooc_train.store.format.arrays import CHECKSUM_BYTES, ENTRY, ArrayLayout
-from ooc_train.store.format.identity import IDENTITY_BYTES, require_commit, wrong_identity
+from ooc_train.store.format.arrays import CHECKSUM_BYTES, ArrayLayout
+from ooc_train.store.format.identity import require_commit
 from ooc_train.store.reading.decoding import (
     DamageError,
     MissingChunkError,
@@ -25,16 +24,14 @@ from ooc_train.store.reading.decoding import (
     max_encoded_bytes,
 )
 from ooc_train.store.reading.shard_files import (
-    NEVER_WRITTEN,
     OpenShard,
+    OpenShards,
     check_crc,
     index_entry,
     read_exactly,
-    read_index,
     require_crc,
 )
 
-MAX_OPEN_SHARDS = 64
 _CHECK_BYTES = 2**20
 """Bytes of a large chunk that are verified at a time."""
 
@@ -42,8 +39,10 @@ _CHECK_BYTES = 2**20
 class DirectRoute:
     """Reads chunks of one array whose layout is `direct`; for one thread at a time.
 
-    Up to `MAX_OPEN_SHARDS` shards stay open, each with its index. A file and its index are dropped
-    together, so a replaced shard is never read by the index of the old one.
+    Parameters
+    ----------
+    layout : ArrayLayout
+        Layout of the array.
     """
 
     hidden_bytes = 0
@@ -58,18 +57,16 @@ class DirectRoute:
         if self._decode is not None:
             self.scratch_bytes = max_encoded_bytes(layout.chunk_bytes) + len(self._checksum)
         self._raw_bytes = layout.chunk_bytes + len(self._checksum)
+        self._shards = OpenShards(layout)
         self._chunks_per_shard = layout.chunks_per_shard
-        self._shards: dict[int, OpenShard] = {}
         self._fill = None if layout.fill is None else np.frombuffer(layout.fill, layout.dtype)[0]
         self.check_bytes = _CHECK_BYTES if layout.in_parts and layout.crc else 0
         self.decoding = 0.0
 
     def read(self, index: int, out: NDArray[Any], scratch: NDArray[np.uint8] | None) -> None:
         """Decode chunk `index` into `out`; see `ChunkReader.read`."""
-        number, position = divmod(index, self._chunks_per_shard)
         try:
-            shard = self._shard(number)
-            offset, length = index_entry(shard, position)
+            shard, _, offset, length = self._locate(index)
             if self._decode is None:
                 self._read_raw(shard.fd, offset, length, out)
             else:
@@ -110,10 +107,8 @@ class DirectRoute:
         for index in range(start // size, -(-stop // size)):
             first = index * size
             begin, end = max(start, first), min(stop, first + size)
-            number, position = divmod(index, self._chunks_per_shard)
             try:
-                shard = self._shard(number)
-                offset, length = index_entry(shard, position)
+                shard, position, offset, length = self._locate(index)
                 self._require_raw(length)
                 if self._checksum and position not in shard.checked:
                     self._check_through(shard.fd, offset)
@@ -141,9 +136,7 @@ class DirectRoute:
 
     def _read_raw_run(self, index: int, parts: list[NDArray[Any]]) -> None:
         """Read adjacent raw chunks by one system call; raise `DamageError` if they aren't."""
-        number, position = divmod(index, self._chunks_per_shard)
-        shard = self._shard(number)
-        start, _ = index_entry(shard, position)
+        shard, position, start, _ = self._locate(index)
         width = self._raw_bytes
         for i in range(len(parts)):
             beyond = position + i >= self._chunks_per_shard
@@ -194,10 +187,8 @@ class DirectRoute:
         """Ask the operating system to load rows; errors are left to the later read."""
         size, width = self._layout.chunk_rows, self._layout.row_bytes
         for index in range(start // size, -(-stop // size)):
-            number, position = divmod(index, self._chunks_per_shard)
             try:
-                shard = self._shard(number)
-                offset, length = index_entry(shard, position)
+                shard, _, offset, length = self._locate(index)
             except DamageError:
                 continue
             if self._layout.in_parts:
@@ -207,51 +198,13 @@ class DirectRoute:
 
     def close(self) -> None:
         """Close every file."""
-        while self._shards:
-            os.close(self._shards.popitem()[1].fd)
+        self._shards.close()
 
-    def __del__(self) -> None:
-        self.close()
-
-    def _shard(self, number: int) -> OpenShard:
-        shard = self._shards.pop(number, None)
-        if shard is None:
-            if len(self._shards) >= MAX_OPEN_SHARDS:
-                os.close(self._shards.pop(next(iter(self._shards))).fd)
-            shard = self._open(number)
-        self._shards[number] = shard
-        return shard
-
-    def _open(self, number: int) -> OpenShard:
-        layout = self._layout
-        try:
-            fd = open_plain(layout.shard_path(number))
-        except (FileNotFoundError, NotADirectoryError) as error:
-            why = "" if layout.store_id else f" ({NEVER_WRITTEN})"
-            raise MissingChunkError(f"its file is missing{why}") from error
-        except IrregularError as error:
-            raise DamageError(f"its file {error}") from None
-        try:
-            size = os.fstat(fd).st_size
-            if layout.sharded:
-                return self._indexed(fd, size, number)
-            return OpenShard(fd, size, ENTRY.pack(0, size), set())
-        except BaseException:
-            os.close(fd)
-            raise
-
-    def _indexed(self, fd: int, size: int, number: int) -> OpenShard:
-        """Read identity (if shards have one) and index from the end of a shard."""
-        layout = self._layout
-        identity = bytearray(IDENTITY_BYTES if layout.store_id else 0)
-        index_bytes = ENTRY.size * layout.chunks_per_shard
-        data_bytes = size - len(identity) - index_bytes - CHECKSUM_BYTES
-        entries = read_index(fd, data_bytes, index_bytes, identity)
-        if identity:
-            wrong = wrong_identity(identity, layout.store_id, layout.stored_name, number)
-            if wrong is not None:
-                raise DamageError(wrong)
-        return OpenShard(fd, data_bytes, entries, set())
+    def _locate(self, index: int) -> tuple[OpenShard, int, int, int]:
+        """Return the shard of a chunk, the chunk's position, its offset and its length."""
+        number, position = divmod(index, self._chunks_per_shard)
+        shard = self._shards.get(number)
+        return shard, position, *index_entry(shard, position)
 
 
 def require_same_store(layout: ArrayLayout) -> None:

@@ -6,8 +6,12 @@ from typing import Any, NamedTuple
 from crc32c import crc32c
 from numpy.typing import NDArray
 
-from ooc_train.store.format.arrays import CHECKSUM_BYTES, ENTRY, MISSING
+from ooc_train.core.files import IrregularError, open_plain
+from ooc_train.store.format.arrays import CHECKSUM_BYTES, ENTRY, MISSING, ArrayLayout
+from ooc_train.store.format.identity import IDENTITY_BYTES, wrong_identity
 from ooc_train.store.reading.decoding import DamageError, MissingChunkError
+
+MAX_OPEN_SHARDS = 64
 
 
 class OpenShard(NamedTuple):
@@ -38,20 +42,80 @@ NEVER_WRITTEN = (
 """Advice where a chunk of another writer's store is missing."""
 
 
-def read_index(fd: int, offset: int, length: int, identity: bytearray) -> bytes:
-    """Read the index of a shard, which ends its file, and the identity before the index.
+class OpenShards:
+    """Shards of one array that stay open, up to `MAX_OPEN_SHARDS`, each with its index.
+
+    A file and its index are dropped together, so a replaced shard is never read by the index of the
+    old one.
 
     Parameters
     ----------
-    fd : int
-        Descriptor of the file.
-    offset : int
-        Byte of the file where the identity begins.
-    length : int
-        Bytes of the index.
-    identity : bytearray
-        Filled with the identity; empty if shards have none.
+    layout : ArrayLayout
+        Layout of the array.
     """
+
+    def __init__(self, layout: ArrayLayout) -> None:
+        self._layout = layout
+        self._shards: dict[int, OpenShard] = {}
+
+    def get(self, number: int) -> OpenShard:
+        """Return a shard, opened if necessary; the least recently used one may be closed.
+
+        Raises
+        ------
+        DamageError
+            If its file or its index is missing or wrong.
+        """
+        shard = self._shards.pop(number, None)
+        if shard is None:
+            if len(self._shards) >= MAX_OPEN_SHARDS:
+                os.close(self._shards.pop(next(iter(self._shards))).fd)
+            shard = self._open(number)
+        self._shards[number] = shard
+        return shard
+
+    def _open(self, number: int) -> OpenShard:
+        layout = self._layout
+        try:
+            fd = open_plain(layout.shard_path(number))
+        except (FileNotFoundError, NotADirectoryError) as error:
+            why = "" if layout.store_id else f" ({NEVER_WRITTEN})"
+            raise MissingChunkError(f"its file is missing{why}") from error
+        except IrregularError as error:
+            raise DamageError(f"its file {error}") from None
+        try:
+            size = os.fstat(fd).st_size
+            if layout.sharded:
+                return self._indexed(fd, size, number)
+            return OpenShard(fd, size, ENTRY.pack(0, size), set())
+        except BaseException:
+            os.close(fd)
+            raise
+
+    def _indexed(self, fd: int, size: int, number: int) -> OpenShard:
+        """Read identity (if shards have one) and index from the end of a shard."""
+        layout = self._layout
+        identity = bytearray(IDENTITY_BYTES if layout.store_id else 0)
+        index_bytes = ENTRY.size * layout.chunks_per_shard
+        data_bytes = size - len(identity) - index_bytes - CHECKSUM_BYTES
+        entries = _read_index(fd, data_bytes, index_bytes, identity)
+        if identity:
+            wrong = wrong_identity(identity, layout.store_id, layout.stored_name, number)
+            if wrong is not None:
+                raise DamageError(wrong)
+        return OpenShard(fd, data_bytes, entries, set())
+
+    def close(self) -> None:
+        """Close every file."""
+        while self._shards:
+            os.close(self._shards.popitem()[1].fd)
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def _read_index(fd: int, offset: int, length: int, identity: bytearray) -> bytes:
+    """Read the index of a shard, which ends its file, and the identity before the index."""
     if offset < 0:
         raise DamageError(f"its shard is {-offset:,} bytes too short for an index alone")
     entries, checksum = bytearray(length), bytearray(CHECKSUM_BYTES)
