@@ -63,7 +63,7 @@ HOMES: dict[str, tuple[str, ...]] = {
         "runtime/",
         "monitoring/dashboard/",
     ),
-    "jinja2": ("monitoring/run_page",),
+    "jinja2": ("monitoring/run_page", "monitoring/dashboard/"),
     "markupsafe": ("monitoring/run_page",),
     "bokeh": ("monitoring/dashboard/",),
     "numba": ("kernels/compiled/",),

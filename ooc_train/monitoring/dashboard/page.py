@@ -6,11 +6,14 @@ from time import perf_counter
 from typing import Any
 
 from ooc_train.monitoring.dashboard.page_texts import (
+    EVENTS,
+    HEAD,
     NO_RUN,
+    PLAN,
     STYLE,
-    events_text,
-    head_text,
-    plan_text,
+    event_values,
+    head_values,
+    plan_values,
 )
 from ooc_train.monitoring.dashboard.panels import SINGLE_PANELS, Loss, Steps
 from ooc_train.monitoring.dashboard.resource_panels import Memory, Rate, Time
@@ -68,7 +71,7 @@ def install_pages(runs: Runs, scheduler: Any) -> tuple[str | None, str]:
 
 
 class _Text:
-    """A text of the page, which `write` renders from a run as HTML.
+    """A text of the page: a template of HTML, and a function that returns its values of a run.
 
     `inputs` identifies the shown data. Until the first run the text is `before`.
     """
@@ -76,11 +79,13 @@ class _Text:
     def __init__(
         self,
         name: str,
-        write: Callable[[Run], str],
+        template: str,
+        values: Callable[[Run], Mapping[str, Any]],
         inputs: Callable[[Run], Any] = lambda run: (run.identity, run.runs.version),
         before: str = "",
     ) -> None:
         from bokeh.models import Div
+        from jinja2 import Environment
 
         self.root = Div(
             name=f"training_{name}",
@@ -88,12 +93,13 @@ class _Text:
             sizing_mode="stretch_width",
             stylesheets=[STYLE],
         )
-        self._write = write
+        self._template = Environment(autoescape=True).from_string(template)
+        self._values = values
         self.inputs = inputs
 
     def show(self, run: Run) -> None:
         """Show the run."""
-        self.root.text = self._write(run)
+        self.root.text = self._template.render(self._values(run))
 
 
 class _View:
@@ -169,9 +175,9 @@ def _page(runs: Runs, _: Any, extra: Mapping[str, Any], doc: Any) -> None:
     choice = _Choice()
     plots: list[Any] = [Loss(), Rate(), Memory(), Time(), Steps()]
     texts = [
-        _Text("head", head_text, before=NO_RUN),
-        _Text("plan", plan_text, lambda run: run.identity),
-        _Text("events", events_text, lambda run: (run.identity, list(run.events))),
+        _Text("head", HEAD, head_values, before=NO_RUN),
+        _Text("plan", PLAN, plan_values, lambda run: run.identity),
+        _Text("events", EVENTS, event_values, lambda run: (run.identity, list(run.events))),
     ]
     view = _View(runs, [choice, *plots, *texts])
 

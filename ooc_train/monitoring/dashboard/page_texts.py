@@ -1,9 +1,9 @@
-"""The texts of the Training page as HTML: state of a run, its plan, its events."""
+"""The texts of the Training page: templates, and the values of a run that they show."""
 
 from collections.abc import Mapping
-from html import escape
 from math import isnan, nan
 from time import localtime, strftime
+from typing import Any
 
 from ooc_train.monitoring.dashboard.panel_parts import CEILING_COLOUR, bytes_text
 from ooc_train.monitoring.dashboard.run_series import STEPS, Run
@@ -11,82 +11,97 @@ from ooc_train.monitoring.dashboard.run_series import STEPS, Run
 NO_RUN = "<h1>No run yet</h1><p>The first run on this cluster will be shown here.</p>"
 _STATE_COLOURS = {"running": "#ef7d30", "converged": "#3a9a50", "finished": "#3a9a50"}
 
+HEAD = """
+<h1>{{ about.model }} <span>by {{ about.solver }}, batch size {{ about.batch_size }}</span>
+<b style="background:{{ colour }}">{{ state }}</b></h1>
+<p>{{ about.data }} &middot; {{ rows }} rows &times; {{ features }} features
+{%- if validation_rows %} &middot; {{ validation_rows }} validation rows{% endif %}</p>
+<div class="bar"><i style="width:{{ share }};background:{{ colour }}"></i></div>
+<p>{{ progress }} &middot; {{ left }}</p>
+<section>
+{%- for name, value, limit in figures -%}
+<dl><dt>{{ name }}</dt><dd>{{ value }}
+{%- if limit %} <small>of {{ limit }}</small>{% endif %}</dd></dl>
+{%- endfor -%}
+</section>
+"""
+PLAN = """
+<h2>The plan</h2><table>
+{%- for name, size, why in rows -%}
+<tr class="{{ name }}"><td>{{ name }}</td><td>{{ size }}</td><td>{{ why }}</td></tr>
+{%- endfor -%}
+</table>
+"""
+EVENTS = """
+<h2>Events</h2><table>
+{%- for time, text in events -%}
+<tr><td>{{ time }}</td><td>{{ text }}</td></tr>
+{%- else -%}
+<tr><td>No events.</td></tr>
+{%- endfor -%}
+</table>
+"""
 
-def head_text(run: Run) -> str:
+
+def head_values(run: Run) -> dict[str, Any]:
     """Return settings, progress and figures of a run."""
-    about, steps = run.about, run.steps.rows
+    about, steps, limit = run.about, run.steps.rows, run.reading_limit
     last = dict(zip(STEPS, steps[-1], strict=True)) if steps else {}
-    most = about["most_passes"]
+    most, validation_rows = about["most_passes"], about["validation_rows"]
     # Samples that solvers read count too, so passes may exceed the limit.
     known = most is not None and run.passes <= most
-    passes = f"{run.passes:.4g}" + (f" <small>of {most:g}</small>" if known else "")
-    memory = run.memory()[0]
-    limit = run.reading_limit
+    peak = run.memory()[0][2]
     figures = [
-        ("pass", passes),
-        ("updates", f"{last.get('updates', 0):,.0f}"),
-        ("loss", f"{last['loss']:.6g}" if last else "&ndash;"),
-        *_validation(run, last),
-        ("rows/s", _count(run.rate)),
-        ("bytes/s", bytes_text(run.rate * about["row_bytes"])),
-        ("reading alone would reach", "&ndash;" if limit is None else f"{bytes_text(limit)}/s"),
-        ("rows per update", f"{about['rows_per_update']:,}"),
+        ("pass", f"{run.passes:.4g}", f"{most:g}" if known else ""),
+        ("updates", f"{last.get('updates', 0):,.0f}", ""),
+        ("loss", _loss(last, "loss"), ""),
+        ("validation loss", _loss(last, "validation_loss"), "") if validation_rows else None,
+        ("rows/s", _count(run.rate), ""),
+        ("bytes/s", bytes_text(run.rate * about["row_bytes"]), ""),
+        ("reading alone would reach", "-" if limit is None else f"{bytes_text(limit)}/s", ""),
+        ("rows per update", f"{about['rows_per_update']:,}", ""),
+        ("learning rate", f"{last['learning_rate']:.3g}", "")
+        if last.get("learning_rate", nan) > 0
+        else None,
+        ("memory, peak", bytes_text(peak) if peak else "-", bytes_text(about["ceiling"])),
     ]
-    if last and last["learning_rate"] > 0:
-        figures.append(("learning rate", f"{last['learning_rate']:.3g}"))
-    of = f" <small>of {bytes_text(about['ceiling'])}</small>"
-    held = bytes_text(memory[2]) if memory[2] else "&ndash;"
-    figures.append(("memory, peak", held + of))
-    cells = "".join(f"<dl><dt>{name}</dt><dd>{value}</dd></dl>" for name, value in figures)
-    colour = _STATE_COLOURS.get(run.state, CEILING_COLOUR)
     is_pass = run.state == "running" and most is None and not about["max_seconds"]
-    of_pass = " of this pass" if is_pass else ""
-    others = about["validation_rows"]
-    validated = f" &middot; {others:,} validation rows" if others else ""
-    return (
-        f"<h1>{escape(about['model'])} <span>by {escape(about['solver'])}, batch size "
-        f"{escape(about['batch_size'])}</span> <b style='background:{colour}'>{escape(run.state)}"
-        f"</b></h1><p>{escape(about['data'])} &middot; {about['n_rows']:,} rows &times; "
-        f"{about['n_features']:,} features{validated}</p>"
-        f"<div class='bar'><i style='width:{run.share:.1%};background:{colour}'></i></div>"
-        f"<p>{run.share:.0%}{of_pass} &middot; {run.left}</p><section>{cells}</section>"
-    )
+    return {
+        "about": about,
+        "state": run.state,
+        "colour": _STATE_COLOURS.get(run.state, CEILING_COLOUR),
+        "rows": f"{about['n_rows']:,}",
+        "features": f"{about['n_features']:,}",
+        "validation_rows": f"{validation_rows:,}" if validation_rows else "",
+        "share": f"{run.share:.1%}",
+        "progress": f"{run.share:.0%}{' of this pass' if is_pass else ''}",
+        "left": run.left,
+        "figures": [figure for figure in figures if figure is not None],
+    }
 
 
-def _validation(run: Run, last: Mapping[str, float]) -> list[tuple[str, str]]:
-    """Return the loss of the validation rows, if there are any."""
-    loss = last.get("validation_loss", nan)
-    if not run.about["validation_rows"]:
-        return []
-    return [("validation loss", "&ndash;" if isnan(loss) else f"{loss:.6g}")]
+def _loss(last: Mapping[str, float], name: str) -> str:
+    loss = last.get(name, nan)
+    return "-" if isnan(loss) else f"{loss:.6g}"
 
 
-def plan_text(run: Run) -> str:
-    """Return the plan as a table: the projected bytes, term by term."""
+def plan_values(run: Run) -> dict[str, Any]:
+    """Return the plan as rows: the projected bytes, term by term."""
     about = run.about
-    left = about["ceiling"] - about["projected"]
     rows = [
         *about["terms"],
         ("projected", about["projected"], ""),
         ("ceiling", about["ceiling"], about["ceiling_source"]),
-        ("left", left, ""),
+        ("left", about["ceiling"] - about["projected"], ""),
     ]
-    cells = "".join(
-        f"<tr class='{escape(name)}'><td>{escape(name)}</td><td>{bytes_text(size)}</td>"
-        f"<td>{escape(why)}</td></tr>"
-        for name, size, why in rows
-    )
-    return f"<h2>The plan</h2><table>{cells}</table>"
+    return {"rows": [(name, bytes_text(size), why) for name, size, why in rows]}
 
 
-def events_text(run: Run) -> str:
+def event_values(run: Run) -> dict[str, Any]:
     """Return the events: workers, tasks, and notes of the run."""
-    items = "".join(
-        f"<tr><td>{strftime('%H:%M:%S', localtime(when))}</td><td>{escape(text[:300])}</td></tr>"
-        for when, text in run.events
-    )
-    nothing = "<tr><td>No events.</td></tr>"
-    return f"<h2>Events</h2><table>{items or nothing}</table>"
+    return {
+        "events": [(strftime("%H:%M:%S", localtime(when)), text[:300]) for when, text in run.events]
+    }
 
 
 def _count(n: float) -> str:
