@@ -22,10 +22,12 @@ from ooc_train.objective.scaling import Scaling
 from ooc_train.optimizers import OPTIMIZERS
 from ooc_train.optimizers.schedules import Falling
 from ooc_train.stream import order
+from ooc_train.stream.baseline import Processes
 from ooc_train.stream.executors import Inline
 from ooc_train.stream.inputs import read_inputs
 from ooc_train.stream.passes import Stream
-from ooc_train.stream.plan import Processes, Requirements, make_plan
+from ooc_train.stream.plan_choices import make_plan
+from ooc_train.stream.requirements import Requirements
 from ooc_train.stream.sum_tree import SumTree
 from ooc_train.stream.timings import Timings
 from tests.streams import Cut, Shuffled, make_case, same_bits, stream, write_store

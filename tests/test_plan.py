@@ -19,12 +19,14 @@ from ooc_train.memory.ceiling import START_BYTES, Ceiling
 from ooc_train.models.settings import Model
 from ooc_train.solvers.base import advance, start
 from ooc_train.store.format.arrays import ArrayLayout
+from ooc_train.stream.baseline import Processes
 from ooc_train.stream.dask_arrays import dask_source
 from ooc_train.stream.executors import Inline
 from ooc_train.stream.inputs import read_inputs
 from ooc_train.stream.pass_config import PassConfig
 from ooc_train.stream.passes import Stream, task_ranges
-from ooc_train.stream.plan import Processes, Requirements, make_plan
+from ooc_train.stream.plan_choices import make_plan
+from ooc_train.stream.requirements import Requirements
 from ooc_train.stream.sources import StoreSource
 from ooc_train.training.task import Task, scaling_of
 from tests.accesses import accesses
@@ -533,13 +535,13 @@ def test_a_source_of_a_store_asks_for_y_only_where_it_is_needed(source, tmp_path
 
 TABLE = """\
 baseline           185 MiB  worker 90 MiB + worker 95 MiB
-headroom            40 MiB  interpreters, the scheduler's books and the dashboard's
+headroom            40 MiB  growth of interpreters, scheduler and dashboard
 shared libraries       0 B  shared with processes that may end
 buffers           4.38 MiB  2 x 2.19 MiB: a chunk, and the work on it
 decoding               0 B  by zarr-python, and of a y in other chunks than X
 sums              30.5 KiB  800 B in flight and in the tree of sums
 parameters        2.37 KiB  3 x 808 B that the driver holds
-shared                 0 B  0 B that tasks are given, and what they make of it
+shared                 0 B  0 B of arguments, and what tasks make of them
 projected          229 MiB
 ceiling            400 MiB  given
 left               171 MiB"""

@@ -16,7 +16,7 @@ from ooc_train.solvers.lbfgs import LBFGS
 from ooc_train.solvers.registry import Settings, solver_for
 from ooc_train.solvers.updates import Updates
 from ooc_train.stream.inputs import read_inputs
-from ooc_train.stream.plan import Requirements
+from ooc_train.stream.requirements import Requirements
 from tests.streams import Case, Cut, same_bits, stream, write_store
 from tests.test_solvers import held_by_steps
 from tests.two_layer import TwoLayer

@@ -17,8 +17,10 @@ from ooc_train.models.settings import Model
 from ooc_train.runs.events import Progressed, Started, Stepped, Stop
 from ooc_train.runtime.cluster import LocalCluster
 from ooc_train.store.jobs.synthetic import make_data
+from ooc_train.stream.baseline import Processes
 from ooc_train.stream.inputs import read_inputs
-from ooc_train.stream.plan import Processes, Requirements, make_plan
+from ooc_train.stream.plan_choices import make_plan
+from ooc_train.stream.requirements import Requirements
 from ooc_train.training.loop import train
 from ooc_train.training.task import Task
 from tests.streams import write_store

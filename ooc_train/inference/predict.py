@@ -24,7 +24,7 @@ from ooc_train.store.reading.chunks import ChunkReader
 from ooc_train.store.writing.output import OutputStore
 from ooc_train.store.writing.predictions import PredictionRows, add_arrays, manifest
 from ooc_train.stream.inputs import read_inputs, without_y
-from ooc_train.stream.plan import Requirements
+from ooc_train.stream.requirements import Requirements
 from ooc_train.stream.sources import Source, StoreSource
 
 _PIECE_COPIES = 2

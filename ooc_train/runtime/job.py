@@ -22,10 +22,13 @@ from ooc_train.memory.timeline import MemoryTimeline, Sampler
 from ooc_train.runtime.clients import choose_executor, dashboard_link
 from ooc_train.runtime.cluster import LocalCluster
 from ooc_train.runtime.meter import Meter, default_ceiling
+from ooc_train.stream.baseline import Processes
 from ooc_train.stream.dask_arrays import DaskSource
 from ooc_train.stream.executors import Inline, OnDask, patiently
 from ooc_train.stream.passes import Stream
-from ooc_train.stream.plan import Plan, Processes, Requirements, make_plan
+from ooc_train.stream.plan import Plan
+from ooc_train.stream.plan_choices import make_plan
+from ooc_train.stream.requirements import Requirements
 from ooc_train.stream.sources import ArraySource, Source, StoreSource
 
 
@@ -227,7 +230,7 @@ class Job:
         notes += {process.note for process in processes if process.note}
         return MemoryReport(
             ceiling=plan.ceiling.limit,
-            baseline=plan.processes.reserved,
+            baseline=plan.processes.baseline,
             projected=plan.projected,
             measured=sum(process.peak for process in processes),
             processes=processes,

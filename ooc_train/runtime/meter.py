@@ -15,8 +15,8 @@ from ooc_train.memory.ceiling import HALF, Ceiling
 from ooc_train.memory.processes import ProcessMemory, held_by, measure, measure_tree, pid_namespace
 from ooc_train.monitoring.dashboard.run_series import WORKER_METRIC, process_name
 from ooc_train.runtime.cluster import LocalCluster
+from ooc_train.stream.baseline import Processes
 from ooc_train.stream.executors import Executor, OnDask, patiently, wait_for_all
-from ooc_train.stream.plan import Processes
 
 _SAMPLES_TO_REFRESH = 64
 """Every so many samples, the shared pages are measured anew: 10 ms for each process."""

@@ -29,7 +29,7 @@ from ooc_train.stream.classes import class_weights
 from ooc_train.stream.feature_names import column_order, permuted
 from ooc_train.stream.inputs import Inputs, read_validation
 from ooc_train.stream.passes import Stream
-from ooc_train.stream.plan import Requirements
+from ooc_train.stream.requirements import Requirements
 from ooc_train.stream.sources import Source
 
 _SAMPLE_PARTITIONS = 32

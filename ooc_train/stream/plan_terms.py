@@ -1,0 +1,194 @@
+"""The terms of a plan: the bytes that passes hold, each with its reason."""
+
+from math import log2
+
+from ooc_train.core.sums import ArraySpec, total_bytes
+from ooc_train.core.units import approximate_bytes
+from ooc_train.memory.ceiling import Term
+from ooc_train.stream.baseline import Processes
+from ooc_train.stream.pass_config import PassConfig
+from ooc_train.stream.requirements import Requirements
+from ooc_train.stream.shared import SHARED
+from ooc_train.stream.sources import Source
+
+_MIB = 2**20
+
+_COLUMN_COPIES = 6
+"""Numbers that the driver holds for each column: mean, scale, inverse scale, penalty, and two
+scratch numbers."""
+
+_PICKLED, _OPENED = 6, 2
+"""Copies of small arguments: of each task on its way, in the client, the scheduler and their
+messages; and of each task that runs, pickled and opened."""
+
+_STATE_COPIES = 3
+"""Copies of a replica's state in a worker: the argument, the state, and the previous result."""
+
+_WORKER_HEADROOM = 8 * _MIB
+_DRIVER_HEADROOM = 24 * _MIB
+"""Growth of an interpreter while tasks run; in the driver, that of the scheduler and the dashboard
+too. Measured: 1 to 10 MiB each, with four pages of the dashboard open."""
+
+FIXED_TERMS = ("baseline", "headroom", "shared libraries")
+"""Terms that no change to the job makes smaller."""
+
+
+def reduce_bytes(requirements: Requirements) -> int:
+    """Return the bytes of buffers of one reduce task."""
+    return requirements.partition + requirements.workspace
+
+
+def prefetch_bytes(source: Source, requirements: Requirements, groups: int) -> int:
+    """Return the bytes of rows in a prefetch of so many shuffle groups."""
+    return total_bytes(source.buffers(groups * requirements.shuffle_chunks))
+
+
+def scan_bytes(source: Source, requirements: Requirements, slots: int, prefetch_groups: int) -> int:
+    """Return the bytes of buffers of one replica of a scan, 0 without a scan."""
+    if not requirements.shuffle_chunks:
+        return 0
+    rows = prefetch_groups * source.partition_rows * requirements.shuffle_chunks
+    order = ArraySpec((rows,), "<i8")
+    prefetch = prefetch_bytes(source, requirements, prefetch_groups)
+    return slots * (prefetch + order.nbytes) + requirements.updates
+
+
+def group_count(source: Source) -> int:
+    """Return the number of partition groups."""
+    return -(-source.n_partitions // source.group_partitions)
+
+
+def power_of_two(n: int) -> int:
+    """Return the largest power of two up to n, at least 1."""
+    return 1 << (max(n, 1).bit_length() - 1)
+
+
+def _levels(groups: int) -> int:
+    """Return the most sums that a tree over so many partition groups holds."""
+    return 2 + int(log2(max(groups, 1)))
+
+
+def _task_levels(source: Source, config: PassConfig) -> int:
+    """Return the most sums that a reduce task holds."""
+    groups = group_count(source)
+    # The partition groups of the first task, as `task_ranges` cuts them.
+    first = power_of_two(2 * groups // (3 * config.threads))
+    run = min(config.task_groups, max(config.min_task_groups, first))
+    return min(_levels(groups), 2 + int(log2(run)))
+
+
+def _argument_bytes(requirements: Requirements, processes: Processes, config: PassConfig) -> int:
+    """Return the bytes of arguments of tasks, on their way and where tasks run."""
+    threads, window, replicas = config.threads, config.window, config.replicas
+    opened = threads * requirements.opened
+    if not processes.workers:
+        # Tasks of this process use its arrays, and copy only the state of a replica.
+        return opened + replicas * requirements.state
+    # A message through the scheduler may bring arrays misaligned, and each thread copies those.
+    misaligned = 0 if processes.direct else threads
+    if requirements.shared >= SHARED:
+        shared = requirements.shared * (len(processes.workers) + misaligned)
+    else:
+        shared = requirements.shared * (_PICKLED * window + _OPENED * threads)
+    # The scheduler, mostly in this process, holds a task's state too.
+    states = replicas * requirements.state * (_STATE_COPIES + 1 + min(misaligned, 1))
+    return opened + shared + states
+
+
+def _thread_bytes(
+    source: Source, requirements: Requirements, processes: Processes, config: PassConfig
+) -> int:
+    """Return the bytes of a worker's thread, apart from buffers of the pool."""
+    arguments = _argument_bytes(requirements, processes, config) // config.threads
+    sums = requirements.sums * _task_levels(source, config)
+    return sums + arguments + source.hidden_bytes
+
+
+def pool_within_limits(
+    source: Source, requirements: Requirements, processes: Processes, config: PassConfig
+) -> tuple[int, tuple[int, int, int] | None]:
+    """Return a pool that fits the limit of every worker.
+
+    Returns
+    -------
+    pool : int
+        Bytes of buffers in one process.
+    overrun : tuple of (int, int, int), or None
+        The first worker whose limit is too small for one task: its number, its limit, and the
+        bytes that it would need.
+    """
+    pool, overrun = config.pool_bytes, None
+    if not processes.limits:
+        return pool, overrun
+    scan = scan_bytes(source, requirements, config.slots, config.prefetch_groups)
+    least = max(reduce_bytes(requirements), scan)
+    per_thread = _thread_bytes(source, requirements, processes, config)
+    for i, limit in enumerate(processes.limits):
+        held, threads = processes.workers[i]
+        outside_pool = held + _WORKER_HEADROOM + threads * per_thread
+        if limit and limit < outside_pool + least:
+            overrun = overrun or (i, limit, outside_pool + least)
+        elif limit:
+            pool = min(pool, limit - outside_pool)
+    return pool, overrun
+
+
+def _sum_bytes(
+    source: Source, requirements: Requirements, processes: Processes, config: PassConfig
+) -> int:
+    """Return the bytes of sums and results: in tasks, on their way, and in the driver."""
+    # Within one process, the driver takes the very result of a task.
+    on_the_way = config.window if processes.workers else 1
+    levels, task_levels = _levels(group_count(source)), _task_levels(source, config)
+    sums = requirements.sums * (config.threads * task_levels + on_the_way + levels)
+    algebra = max(0, requirements.algebra - levels * requirements.sums)
+    return sums + algebra + requirements.result * (2 * config.threads + on_the_way + 2)
+
+
+def plan_terms(
+    source: Source, requirements: Requirements, processes: Processes, config: PassConfig
+) -> tuple[Term, ...]:
+    """Return the terms of a projection."""
+    threads, scans = config.threads, config.slots * config.replicas
+    reduce = reduce_bytes(requirements)
+    scan = scan_bytes(source, requirements, config.slots, config.prefetch_groups)
+    if scan * config.replicas >= reduce * threads:
+        slot = approximate_bytes(scan / config.slots)
+        buffers = f"{scans} x {slot}: chunks, and the work on them"
+    else:
+        buffers = f"{threads} x {approximate_bytes(reduce)}: a chunk, and the work on it"
+    terms = [
+        Term("baseline", processes.baseline, processes.baseline_text),
+        Term(
+            "headroom",
+            _DRIVER_HEADROOM + len(processes.workers) * _WORKER_HEADROOM,
+            "growth of interpreters, scheduler and dashboard",
+        ),
+        Term("shared libraries", processes.libraries, "shared with processes that may end"),
+        Term("buffers", max(reduce * threads, scan * config.replicas), buffers),
+        Term(
+            "decoding",
+            source.hidden_bytes * threads,
+            "by zarr-python, and of a y in other chunks than X",
+        ),
+        Term(
+            "sums",
+            _sum_bytes(source, requirements, processes, config),
+            f"{approximate_bytes(requirements.sums)} in flight and in the tree of sums",
+        ),
+        Term(
+            "parameters",
+            requirements.parameters * requirements.slots + _COLUMN_COPIES * requirements.columns,
+            f"{requirements.slots} x {approximate_bytes(requirements.parameters)} that the driver "
+            "holds",
+        ),
+        Term(
+            "shared",
+            _argument_bytes(requirements, processes, config),
+            f"{approximate_bytes(requirements.shared + requirements.state)} of arguments, and what "
+            "tasks make of them",
+        ),
+    ]
+    if requirements.results:
+        terms.append(Term("results", requirements.results, "what is returned to the caller"))
+    return tuple(terms)

@@ -1,0 +1,127 @@
+"""What the passes of a job need memory for."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+from ooc_train.core.requests import Scan
+from ooc_train.core.sums import Reduction, array_bytes, nbytes, total_bytes
+from ooc_train.stream.sources import Source
+
+
+@dataclass(frozen=True, slots=True)
+class Requirements:
+    """What a job needs memory for, in bytes unless stated otherwise.
+
+    Attributes
+    ----------
+    partition : int
+        Buffers for one partition.
+    workspace : int
+        Scratch arrays of the work on a partition.
+    sums : int
+        Sums of one reduction.
+    parameters : int
+        One set of parameters.
+    slots : int
+        Number of sets of parameters that the driver holds.
+    columns : int
+        One number for each column.
+    shared : int
+        Arrays that all tasks of a pass share.
+    opened : int
+        Arrays that a task makes, apart from its buffers.
+    state : int
+        State of one replica of a scan.
+    algebra : int
+        Arrays that the driver makes of sums.
+    shuffle_chunks : int
+        Number of chunks whose rows a scan shuffles together; 0 for jobs without a scan.
+    replicas : int
+        Number of replicas of a scan.
+    updates : int
+        Scratch arrays of updates.
+    result : int
+        Result of one task of a map.
+    results : int
+        Results that the driver keeps for its caller.
+    """
+
+    partition: int
+    workspace: int
+    sums: int = 0
+    parameters: int = 0
+    slots: int = 0
+    columns: int = 0
+    shared: int = 0
+    opened: int = 0
+    state: int = 0
+    algebra: int = 0
+    shuffle_chunks: int = 0
+    replicas: int = 1
+    updates: int = 0
+    result: int = 0
+    results: int = 0
+
+    @classmethod
+    def of(
+        cls,
+        source: Source,
+        reductions: Sequence[Reduction],
+        *,
+        parameters: int = 0,
+        sets: int = 1,
+        columns: int = 0,
+        algebra: int = 0,
+    ) -> Self:
+        """Return the requirements of reduce passes over a source.
+
+        Parameters
+        ----------
+        source : Source
+            The rows.
+        reductions : sequence of Reduction
+            The largest reduction of each kind.
+        parameters, sets : int
+            Bytes of a set of parameters, and number of sets that the driver holds.
+        columns, algebra : int
+            As the attributes.
+        """
+        rows = source.partition_rows
+        return cls(
+            partition=total_bytes(source.buffers(1)),
+            workspace=max(total_bytes(each.workspace(rows)) for each in reductions),
+            sums=max(nbytes(each.zeros()) for each in reductions),
+            parameters=parameters,
+            slots=sets,
+            columns=columns,
+            shared=max(array_bytes(each) for each in reductions),
+            opened=max(each.made_bytes(rows) for each in reductions),
+            algebra=algebra,
+        )
+
+    def with_updates(
+        self, source: Source, scan: Scan, *, carried: int, replicas: int, shuffle_chunks: int
+    ) -> Self:
+        """Return the requirements of these passes and of epochs of updates.
+
+        Parameters
+        ----------
+        source : Source
+            The rows.
+        scan : Scan
+            The updates of an epoch.
+        carried : int
+            Sets of parameters in the state of a replica.
+        replicas, shuffle_chunks : int
+            As the attributes.
+        """
+        return replace(
+            self,
+            shared=max(self.shared, array_bytes(scan)),
+            opened=max(self.opened, 4 * self.columns),
+            state=self.parameters * carried,
+            shuffle_chunks=shuffle_chunks,
+            replicas=replicas,
+            updates=total_bytes(scan.workspace(source.partition_rows * shuffle_chunks)),
+        )
