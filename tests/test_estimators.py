@@ -305,9 +305,9 @@ def test_an_exact_solver_takes_no_batches():
 
 def test_arguments_that_are_not_supported_are_absent():
     with pytest.raises(TypeError):
-        LogisticRegression(n_jobs=2)  # type: ignore[call-arg]
+        LogisticRegression(n_jobs=2)
     with pytest.raises(TypeError):
-        Ridge(positive=True)  # type: ignore[call-arg]
+        Ridge(positive=True)
 
 
 def test_a_ceiling_that_cannot_be_kept_is_refused(store):

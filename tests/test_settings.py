@@ -18,7 +18,7 @@ OWNER = {"alpha": "ridge", "C": "logistic"}
 def test_models_and_solvers_are_these():
     assert NAMES == ("linear", "ridge", "logistic")
     assert EXACT == ("gram", "newton", "lbfgs")
-    assert UPDATES == ("sgd", "adam")
+    assert UPDATES == ("sgd", "momentum", "adam")
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_settings_that_do_not_go_together_are_named(settings, said):
             "class_weight": st.sampled_from(
                 [None, "balanced", {0: 1.5, 1: 2}, {"late": np.float32(3)}, {np.int64(3): 1.0}]
             ),
-            "solver": st.sampled_from(["auto", "sgd", "adam"]),
+            "solver": st.sampled_from(["auto", "sgd", "momentum", "adam"]),
             "batch_size": st.sampled_from(["full", "chunk", 1, np.int64(300)]),
             "learning_rate": st.just("auto") | st.floats(1e-9, 10),
             "max_iter": st.none() | st.integers(1, 10**6),

@@ -287,7 +287,10 @@ class ModelOptions:
     ] = "full"
     solver: Annotated[
         str,
-        option(of="Model", help="auto, gram, newton, lbfgs, sgd or adam; not every model has all."),
+        option(
+            of="Model",
+            help="auto, gram, newton, lbfgs, sgd, momentum or adam; not every model has all.",
+        ),
     ] = "auto"
     learning_rate: Annotated[
         Any,

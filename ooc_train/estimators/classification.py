@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -9,7 +10,7 @@ import sklearn.linear_model
 from sklearn.base import ClassifierMixin
 
 from ooc_train.estimators.estimator import LinearModel
-from ooc_train.memory.ceiling import Ceiling
+from ooc_train.estimators.shared_parameters import SharedParameters, documented
 from ooc_train.runs.fitted import Fitted
 from ooc_train.runs.report import Report
 from ooc_train.stream.inputs import in_memory
@@ -17,79 +18,39 @@ from ooc_train.stream.kinds import as_labels, is_dask, require_arrays
 from ooc_train.stream.labels_and_weights import is_stored
 
 
-class LogisticRegression(ClassifierMixin, LinearModel):  # type: ignore[misc]
+@documented
+@dataclass(kw_only=True, eq=False, repr=False)
+class LogisticRegression(ClassifierMixin, LinearModel, SharedParameters):  # type: ignore[misc]
     """Logistic regression with an l2 penalty; multinomial for more than two classes.
 
     Parameters
     ----------
-    C : inverse strength of the penalty beside the sum of losses, in the data's units; `np.inf` is
-        no penalty
-    tol : largest entry of the gradient of the mean objective to stop at; of updates, the mean loss
-        that an epoch has to gain
-    fit_intercept : whether there is a free constant
-    class_weight : None, "balanced", or the weight of each class by its label
-    solver : "auto", "newton" (the fewest passes), "lbfgs", "sgd" or "adam"
-    max_iter : most iterations, or epochs of updates
-    warm_start : whether `fit` begins from the coefficients of the last one
-    batch_size : rows per update: "full", "chunk", or a number of rows
-    standardize : whether columns are standardised first, so that the penalty is on those
-    shuffle_chunks : chunks that are mixed row by row where batches are drawn; "auto" is 1 for data
-        that lie in random order
-    replicas : shares of the rows that `fit` learns from at the same time by batches, and averages:
-        the answer is that of as many replicas on any cluster
-    memory_ceiling : bytes, or text such as "1GiB", that a fit may hold; None is the cluster's, else
-        half of what is available
-    learning_rate : of updates, on scaled columns: "auto", or a constant
-    random_state : seed of the order of rows
+    C : float
+        Inverse strength of the penalty beside the sum of losses, in the units of the data;
+        `np.inf` is no penalty.
+    class_weight : None, "balanced" or mapping
+        Weight of each class by its label.
+    warm_start : bool
+        Whether `fit` begins from the coefficients of the last one.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-    coef_ : ndarray of shape (1, n_features) for two classes, else (n_classes, n_features), float64
-        whatever X is
+        Labels.
+    coef_ : ndarray of shape (1, n_features) for two classes, else (n_classes, n_features)
+        Coefficients, float64 whatever X is.
     intercept_ : ndarray of shape (1,) or (n_classes,)
-    n_iter_ : ndarray of shape (1,), iterations, or epochs of updates
-    n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,), where the columns have names
-    report_ : Report of the last fit: its passes, loss and memory
-    history_ : pandas.DataFrame of its steps: passes, updates, loss, gradient_norm, ...
-    model_ : Model, the settings that were used
+        Intercepts.
+    n_iter_ : ndarray of shape (1,)
+        Iterations, or epochs of updates.
     """
 
-    _name = "logistic"
+    C: float = 1.0
+    class_weight: str | Mapping[Any, float] | None = None
+    warm_start: bool = False
+    max_iter: int = 100
 
-    def __init__(
-        self,
-        *,
-        C: float = 1.0,
-        tol: float = 1e-4,
-        fit_intercept: bool = True,
-        class_weight: str | Mapping[Any, float] | None = None,
-        solver: str = "auto",
-        max_iter: int = 100,
-        warm_start: bool = False,
-        batch_size: int | str = "full",
-        standardize: bool = False,
-        shuffle_chunks: int | str = "auto",
-        replicas: int = 1,
-        memory_ceiling: str | int | Ceiling | None = None,
-        learning_rate: float | str = "auto",
-        random_state: int | np.random.RandomState | None = None,
-    ) -> None:
-        self.C = C
-        self.tol = tol
-        self.fit_intercept = fit_intercept
-        self.class_weight = class_weight
-        self.solver = solver
-        self.max_iter = max_iter
-        self.warm_start = warm_start
-        self.batch_size = batch_size
-        self.standardize = standardize
-        self.shuffle_chunks = shuffle_chunks
-        self.replicas = replicas
-        self.memory_ceiling = memory_ceiling
-        self.learning_rate = learning_rate
-        self.random_state = random_state
+    _name = "logistic"
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Fit the model.

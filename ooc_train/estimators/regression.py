@@ -1,5 +1,6 @@
 """Regressors: numbers, one or several to a row."""
 
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -7,7 +8,7 @@ import sklearn.linear_model
 from sklearn.base import MultiOutputMixin, RegressorMixin
 
 from ooc_train.estimators.estimator import LinearModel
-from ooc_train.memory.ceiling import Ceiling
+from ooc_train.estimators.shared_parameters import SharedParameters, documented
 from ooc_train.runs.fitted import Fitted
 from ooc_train.runs.report import Report
 from ooc_train.stream.inputs import in_memory
@@ -102,68 +103,26 @@ class _Regressor(MultiOutputMixin, RegressorMixin, LinearModel):  # type: ignore
         self.n_iter_ = np.full(fitted.n_outputs, report.n_iter, np.int32)
 
 
-class LinearRegression(_Regressor):
+@documented
+@dataclass(kw_only=True, eq=False, repr=False)
+class LinearRegression(_Regressor, SharedParameters):
     """Least squares.
 
     Where columns depend on one another, the coefficients are those of least norm.
 
-    Parameters
-    ----------
-    fit_intercept : whether there is a free constant
-    max_iter : most iterations, or epochs of updates; None is 100
-    tol : tolerance of the solvers that iterate
-    solver : "auto", "gram" (exact, in one pass), "lbfgs", "sgd" or "adam"
-    batch_size : rows per update: "full", "chunk", or a number of rows
-    standardize : whether columns are standardised first; without a penalty it changes the path only
-    shuffle_chunks : chunks that are mixed row by row where batches are drawn; "auto" is 1 for data
-        that lie in random order
-    replicas : shares of the rows that `fit` learns from at the same time by batches, and averages:
-        the answer is that of as many replicas on any cluster
-    memory_ceiling : bytes, or text such as "1GiB", that a fit may hold; None is the cluster's, else
-        half of what is available
-    learning_rate : of updates, on scaled columns: "auto", or a constant
-    random_state : seed of the order of rows
-
     Attributes
     ----------
-    coef_ : ndarray of shape (n_features,) or (n_outputs, n_features), float64 whatever X is
+    coef_ : ndarray of shape (n_features,) or (n_outputs, n_features)
+        Coefficients, float64 whatever X is.
     intercept_ : float or ndarray of shape (n_outputs,)
-    n_iter_ : ndarray of shape (n_outputs,), iterations, or epochs of updates
-    n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,), where the columns have names
-    report_ : Report of the last fit: its passes, loss and memory
-    history_ : pandas.DataFrame of its steps: passes, updates, loss, gradient_norm, ...
-    model_ : Model, the settings that were used
+        Intercepts.
+    n_iter_ : ndarray of shape (n_outputs,)
+        Iterations, or epochs of updates.
     """
 
-    _name = "linear"
+    tol: float = 1e-6
 
-    def __init__(
-        self,
-        *,
-        fit_intercept: bool = True,
-        max_iter: int | None = None,
-        tol: float = 1e-6,
-        solver: str = "auto",
-        batch_size: int | str = "full",
-        standardize: bool = False,
-        shuffle_chunks: int | str = "auto",
-        replicas: int = 1,
-        memory_ceiling: str | int | Ceiling | None = None,
-        learning_rate: float | str = "auto",
-        random_state: int | np.random.RandomState | None = None,
-    ) -> None:
-        self.fit_intercept = fit_intercept
-        self.max_iter = max_iter
-        self.tol = tol
-        self.solver = solver
-        self.batch_size = batch_size
-        self.standardize = standardize
-        self.shuffle_chunks = shuffle_chunks
-        self.replicas = replicas
-        self.memory_ceiling = memory_ceiling
-        self.learning_rate = learning_rate
-        self.random_state = random_state
+    _name = "linear"
 
     def to_sklearn(self) -> Any:
         """Return a fitted `sklearn.linear_model.LinearRegression` that predicts the same."""
@@ -173,71 +132,31 @@ class LinearRegression(_Regressor):
         )
 
 
-class Ridge(_Regressor):
+@documented
+@dataclass(kw_only=True, eq=False, repr=False)
+class Ridge(_Regressor, SharedParameters):
     """Least squares with an l2 penalty: `|y - X w - b|^2 + alpha |w|^2`, as scikit-learn's.
 
     Parameters
     ----------
-    alpha : strength of the penalty, in the data's units
-    fit_intercept : whether there is a free constant
-    max_iter : most iterations, or epochs of updates; None is 100
-    tol : tolerance of the solvers that iterate
-    solver : "auto", "gram" (exact, in one pass), "lbfgs", "sgd" or "adam"
-    batch_size : rows per update: "full", "chunk", or a number of rows
-    standardize : whether columns are standardised first, so that the penalty is on those
-    shuffle_chunks : chunks that are mixed row by row where batches are drawn; "auto" is 1 for data
-        that lie in random order
-    replicas : shares of the rows that `fit` learns from at the same time by batches, and averages:
-        the answer is that of as many replicas on any cluster
-    memory_ceiling : bytes, or text such as "1GiB", that a fit may hold; None is the cluster's, else
-        half of what is available
-    learning_rate : of updates, on scaled columns: "auto", or a constant
-    random_state : seed of the order of rows
+    alpha : float
+        Strength of the penalty, in the units of the data.
 
     Attributes
     ----------
-    coef_ : ndarray of shape (n_features,) or (n_outputs, n_features), float64 whatever X is; as
-        scikit-learn's Ridge does, a y of one column loses its second axis here and in predictions
+    coef_ : ndarray of shape (n_features,) or (n_outputs, n_features)
+        Coefficients, float64 whatever X is. As of scikit-learn's Ridge, a y of one column loses its
+        second axis here and in predictions.
     intercept_ : float or ndarray of shape (n_outputs,)
-    n_iter_ : ndarray of shape (n_outputs,), iterations, or epochs of updates
-    n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,), where the columns have names
-    report_ : Report of the last fit: its passes, loss and memory
-    history_ : pandas.DataFrame of its steps: passes, updates, loss, gradient_norm, ...
-    model_ : Model, the settings that were used
+        Intercepts.
+    n_iter_ : ndarray of shape (n_outputs,)
+        Iterations, or epochs of updates.
     """
+
+    alpha: float = field(default=1.0, kw_only=False)
 
     _name = "ridge"
     _flattens_column = True
-
-    def __init__(
-        self,
-        alpha: float = 1.0,
-        *,
-        fit_intercept: bool = True,
-        max_iter: int | None = None,
-        tol: float = 1e-4,
-        solver: str = "auto",
-        batch_size: int | str = "full",
-        standardize: bool = False,
-        shuffle_chunks: int | str = "auto",
-        replicas: int = 1,
-        memory_ceiling: str | int | Ceiling | None = None,
-        learning_rate: float | str = "auto",
-        random_state: int | np.random.RandomState | None = None,
-    ) -> None:
-        self.alpha = alpha
-        self.fit_intercept = fit_intercept
-        self.max_iter = max_iter
-        self.tol = tol
-        self.solver = solver
-        self.batch_size = batch_size
-        self.standardize = standardize
-        self.shuffle_chunks = shuffle_chunks
-        self.replicas = replicas
-        self.memory_ceiling = memory_ceiling
-        self.learning_rate = learning_rate
-        self.random_state = random_state
 
     def to_sklearn(self) -> Any:
         """Return a fitted `sklearn.linear_model.Ridge` that predicts the same."""

@@ -14,12 +14,13 @@ from typing import Any, Literal, get_args
 from ooc_train.core.schema import INT64, shown
 from ooc_train.objective.loss import Loss
 from ooc_train.objective.losses import LOSSES
+from ooc_train.optimizers import OPTIMIZERS
 
 Name = Literal["linear", "ridge", "logistic"]
 NAMES: tuple[str, ...] = get_args(Name)
 
 EXACT = ("gram", "newton", "lbfgs")
-UPDATES = ("sgd", "adam")
+UPDATES = tuple(OPTIMIZERS)
 
 _SOLVERS = {
     "linear": ("auto", "gram", "lbfgs", *UPDATES),
