@@ -277,7 +277,7 @@ def test_a_disk_that_is_too_small_is_found_before_writing(tmp_path, monkeypatch)
 
 
 def test_categories_that_the_disk_has_no_room_for(tmp_path, monkeypatch):
-    # 2,000 rows x 2,601 columns are 19.8 MiB; packed, a few hundred KiB.
+    # 2,000 rows x 2,601 columns are 19.8 MiB; compressed, a few hundred KiB.
     n = 2000
     table = {
         "name": [f"n{i}" for i in range(n)],
@@ -294,9 +294,9 @@ def test_categories_that_the_disk_has_no_room_for(tmp_path, monkeypatch):
     assert "the disk has 5 MiB left" in message
     assert "('name' 2,000, 'street' 600 of them: --drop name,street)" in message
     assert "--min-count 50 --unseen other" in message
-    assert re.search(r"packing, which may leave \d+ KiB \(--codec lz4\)", message)
+    assert re.search(r"compression, which may leave \d+ KiB \(--codec lz4\)", message)
     assert said[0].endswith("; the disk has 5 MiB left")
-    # Whoever counts on packing is refused what doesn't fit packed.
+    # A user who relies on compression is refused only if the compressed store is too large.
     assert made(tmp_path, table, codec="lz4", **roles).store.n_features == 2601
     shutil.rmtree(tmp_path / "out.zarr")
     message = refused(

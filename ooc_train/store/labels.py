@@ -35,7 +35,7 @@ def labels_term(*layouts: ArrayLayout | None) -> Term:
         if layout is not None:
             with ChunkReader(layout) as reader:
                 size += reader.cache_bytes + reader.hidden_bytes
-    return Term("labels", size, "a chunk of y and of the weights, which the manifest lacks")
+    return Term("labels", size, "a chunk of y and of the weights, to find what the manifest lacks")
 
 
 def with_classes(store: Store, classes: tuple[Scalar, ...] = ()) -> Store:

@@ -170,9 +170,9 @@ class ExternalShuffle(Closing):
         while self._bits and self._n_extents + len(counts) > self._sizes.cells:
             self._bits -= 1
             counts = counts.reshape(-1, 2).sum(axis=1)
-            halved = self._bounds[: self._n_extents + 1 : 2].copy()
+            merged = self._bounds[: self._n_extents + 1 : 2].copy()
             self._n_extents //= 2
-            self._bounds[: len(halved)] = halved
+            self._bounds[: len(merged)] = merged
         if self._bits == 0:
             # A single bucket is one extent, across all blocks.
             self._bounds[:2] = 0, self._bounds[self._n_extents] + counts.sum()
@@ -204,8 +204,8 @@ class ExternalShuffle(Closing):
         self._reading = True
         try:
             step = self._sizes.piece_rows
-            with closing(prefetched(self._loads())) as loads:
-                for records, order in loads:
+            with closing(prefetched(self._sorted_parts())) as parts:
+                for records, order in parts:
                     for start in range(0, len(records), step):
                         if order is None:
                             piece = records[start : start + step]
@@ -215,7 +215,7 @@ class ExternalShuffle(Closing):
         finally:
             self._reading = False
 
-    def _loads(self) -> Iterator[tuple[NDArray[Any], NDArray[np.int64] | None]]:
+    def _sorted_parts(self) -> Iterator[tuple[NDArray[Any], NDArray[np.int64] | None]]:
         """Yield each bucket, or each part that fits, with the order of its records."""
         size = self._sizes.bucket_rows
         buffers = itertools.cycle((self._arena[:size], self._arena[size : 2 * size]))
@@ -247,9 +247,9 @@ class ExternalShuffle(Closing):
             yield buffer[:filled]
         while low < end:
             high = min(low + step, end)
-            found = self._pick(bucket, low, high, buffer, scratch)
-            if found is not None:
-                yield buffer[:found]
+            n_picked = self._pick(bucket, low, high, buffer, scratch)
+            if n_picked is not None:
+                yield buffer[:n_picked]
                 low = high
                 # Buffers alternate with the yielded parts, so none may be skipped.
                 buffer = next(buffers) if low < end else buffer
@@ -269,19 +269,19 @@ class ExternalShuffle(Closing):
         self, bucket: int, low: int, high: int, out: NDArray[Any], scratch: NDArray[Any]
     ) -> int | None:
         """Read records with keys in [low, high) and return their number; None if they don't fit."""
-        found = 0
+        filled = 0
         for first, stop in self._extents(bucket):
             for start in range(first, stop, len(scratch)):
                 records = scratch[: stop - start]
                 self._read(start, records)
                 keys = row_keys(records.view(self.dtype)["row"], self._seed or 0)
                 selected = (keys >= np.uint64(low)) & (keys <= np.uint64(high - 1))
-                count = int(np.count_nonzero(selected))
-                if found + count > len(out):
+                stop_row = filled + int(np.count_nonzero(selected))
+                if stop_row > len(out):
                     return None
-                np.compress(selected, records, out=out[found : found + count])
-                found += count
-        return found
+                np.compress(selected, records, out=out[filled:stop_row])
+                filled = stop_row
+        return filled
 
     def _read(self, start: int, out: NDArray[Any]) -> None:
         """Read consecutive records of the file."""

@@ -21,7 +21,7 @@ def require_few_categories(schema: SchemaInference | FixedSchema, most: int) -> 
 
     Parameters
     ----------
-    schema : Survey or Known
+    schema : SchemaInference or FixedSchema
         The schema so far.
     most : int
         Bytes that category values, and what is made of them, may take.
@@ -42,7 +42,7 @@ def require_few_categories(schema: SchemaInference | FixedSchema, most: int) -> 
         if what == "target":
             way = "choose another --target"
         raise CeilingExceeded(
-            f"the values of categories, and what is made of them, take "
+            f"category values, and the columns made of them, take "
             f"{approximate_bytes(CATEGORY_COPIES * schema.nbytes)} so far, and at most "
             f"{approximate_bytes(most)} are available: the {what} {widest!r} has {count:,} of them"
             f"; {way}, or raise the memory ceiling"

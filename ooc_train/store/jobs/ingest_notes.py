@@ -37,7 +37,7 @@ def notes(
 
     Parameters
     ----------
-    schema : Survey or Known
+    schema : SchemaInference or FixedSchema
         The schema after all rows were read.
     recipe : Recipe
         How raw columns become features.

@@ -128,7 +128,7 @@ def read_pieces(
     ----------
     tables : Tables
         The raw files.
-    schema : Survey or Known
+    schema : SchemaInference or FixedSchema
         Encodes rows as records, and learns from the training records.
     share : float
         Share of the test rows.

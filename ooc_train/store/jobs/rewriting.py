@@ -18,7 +18,7 @@ _FEATURE_BYTES = 448
 (measured: 320 with 1,000,000 columns without names)."""
 
 _ROUNDING_BYTES, _ROUNDING_COPIES = 96, 6
-"""Bytes of a column that is rounded, and copies of a piece of rows, as float64 and as masks."""
+"""Bytes of a rounded column, and copies of a piece of rows, as float64 and as masks."""
 
 
 def require_elsewhere(source: Store, out: str | os.PathLike[str]) -> None:
@@ -35,7 +35,7 @@ def require_elsewhere(source: Store, out: str | os.PathLike[str]) -> None:
         read = os.path.realpath(path)
         if "://" in path or os.path.commonpath([read, written]) != written:
             continue
-        where = "is the store" if read == written else "lies around the store"
+        where = "is the store" if read == written else "contains the store"
         raise ValueError(
             f"out={os.fspath(out)!r} {where} that is read; write to another place, then move it"
         )
@@ -68,7 +68,7 @@ def writing_term(
     encoded = chunks + chunks // 64 if compressed else 0
     statistics = 3 * 8 * chunk_rows * n_features if counted else chunk_rows * n_features
     size = chunks + encoded + statistics + _FEATURE_BYTES * n_features + PIECE_BYTES
-    return Term("writing", size, "a chunk of each array, and what checks it")
+    return Term("writing", size, "a chunk of each array, and temporary arrays to check it")
 
 
 def writer_like(
