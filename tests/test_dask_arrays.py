@@ -15,7 +15,7 @@ from ooc_train.estimators.classification import LogisticRegression
 from ooc_train.estimators.regression import LinearRegression, Ridge
 from ooc_train.runtime import clients
 from ooc_train.runtime.cluster import LocalCluster
-from ooc_train.stream.dask_arrays import dask_source
+from ooc_train.stream.dask_source import dask_source
 from ooc_train.stream.sources import ArraySource
 
 ROWS = 60

@@ -21,7 +21,8 @@ from ooc_train.models.settings import Model
 from ooc_train.runs.events import Stepped
 from ooc_train.runtime.clients import choose_executor
 from ooc_train.runtime.cluster import LocalCluster
-from ooc_train.stream.executors import WORKER_TIMEOUT, OnDask
+from ooc_train.stream.cluster_waits import WORKER_TIMEOUT
+from ooc_train.stream.dask_executor import DaskExecutor
 from ooc_train.stream.inputs import read_inputs
 from ooc_train.training.loop import train
 from tests.streams import write_store
@@ -54,14 +55,14 @@ def test_every_result_comes_once_and_a_window_is_in_flight(client, window, argum
             assert taken - len(found) <= window
             yield argument(i), 0.0
 
-    for number, _ in OnDask(client).run(slept, calls(), window, "test"):
+    for number, _ in DaskExecutor(client).run(slept, calls(), window, "test"):
         found.append(number)
     assert sorted(found) == list(range(20))
 
 
 @pytest.mark.slow
 def test_a_long_call_does_not_hold_back_what_is_done(client):
-    run = OnDask(client).run(slept, [(0, 3.0), (1, 0.0), (2, 0.5)], 8, "test")
+    run = DaskExecutor(client).run(slept, [(0, 3.0), (1, 0.0), (2, 0.5)], 8, "test")
     assert [next(run)[0], next(run)[0]] == [1, 2]
     arrived = time()
     number, done = next(run)
@@ -76,9 +77,9 @@ def test_drivers_that_share_a_scheduler_share_no_result(client, monkeypatch):
         found = []
         running = []
         for number, driver in enumerate((client, other)):
-            monkeypatch.setattr(OnDask, "_serial", itertools.count())
+            monkeypatch.setattr(DaskExecutor, "_serial", itertools.count())
             calls = [(10 * number + i, 0.5) for i in range(2)]
-            running.append(OnDask(driver).run(slept, calls, 8, "test"))
+            running.append(DaskExecutor(driver).run(slept, calls, 8, "test"))
             # The first of the results: the other call of this driver is still known to Dask.
             found.append([next(running[-1])[0]])
         for got, run in zip(found, running, strict=True):
@@ -110,14 +111,14 @@ class Known:
     ],
 )
 def test_memory_is_blamed_where_something_says_so(client, kills, held, losses, error):
-    executor = OnDask(client)
+    executor = DaskExecutor(client)
     executor._endings, executor.held = Known(), lambda: (held * 2**20, 100 * 2**20)
     executor._endings.for_memory = kills
     if error is None:
-        executor._require_hope(losses)
+        executor._limit_losses(losses)
         return
     with pytest.raises(error) as raised:
-        executor._require_hope(losses)
+        executor._limit_losses(losses)
     assert type(raised.value) is error
     assert str(raised.value).startswith(
         f"a task lost its worker {losses} times over (a worker was ended by SIGKILL; the run was "
@@ -142,7 +143,7 @@ def test_a_call_that_dask_gives_up_is_made_again(client):
     with tempfile.TemporaryDirectory() as folder:
         client.run_on_scheduler(allow_failures, 0)
         try:
-            assert sorted(OnDask(client).run(Dies(folder), [(0,), (1,)], 2, "test")) == [0, 1]
+            assert sorted(DaskExecutor(client).run(Dies(folder), [(0,), (1,)], 2, "test")) == [0, 1]
             assert len(os.listdir(folder)) == 2
         finally:
             client.run_on_scheduler(allow_failures, 3)

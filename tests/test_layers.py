@@ -53,12 +53,17 @@ HOMES: dict[str, tuple[str, ...]] = {
     "crc32c": ("store/",),
     "dask": (
         "stream/executors",
+        "stream/dask_executor",
+        "stream/cluster_waits",
         "stream/dask_arrays",
+        "stream/dask_source",
         "runtime/",
         "monitoring/dashboard/",
     ),
     "distributed": (
-        "stream/executors",
+        "stream/dask_executor",
+        "stream/cluster_waits",
+        "stream/dask_arrays",
         "stream/shared",
         "runtime/",
         "monitoring/dashboard/",

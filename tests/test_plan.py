@@ -20,7 +20,7 @@ from ooc_train.models.settings import Model
 from ooc_train.solvers.base import advance, start
 from ooc_train.store.format.arrays import ArrayLayout
 from ooc_train.stream.baseline import Processes
-from ooc_train.stream.dask_arrays import dask_source
+from ooc_train.stream.dask_source import dask_source
 from ooc_train.stream.executors import Inline
 from ooc_train.stream.inputs import read_inputs
 from ooc_train.stream.pass_config import PassConfig

@@ -11,7 +11,7 @@ from dask.delayed import delayed
 
 from ooc_train.errors import ClusterError
 from ooc_train.runtime.cluster import LocalCluster
-from ooc_train.stream.executors import OnDask
+from ooc_train.stream.dask_executor import DaskExecutor
 from ooc_train.stream.shared import APART, SHARED, apart, sealed
 
 LARGE = np.arange(SHARED // 8 + 1, dtype=np.float64)
@@ -79,7 +79,7 @@ def test_an_array_that_is_there_twice_is_one():
 @pytest.mark.parametrize("own", [SMALL, np.ones(APART)], ids=["small", "large"])
 @pytest.mark.parametrize("direct", [True, False])
 def test_what_calls_share_lies_in_each_worker_once_and_is_gone_after_a_release(client, direct, own):
-    executor = OnDask(client)
+    executor = DaskExecutor(client)
     executor.direct = direct
     calls = [(i, own * i, 0.02) for i in range(12)]
     seen, found = set(), []
@@ -96,7 +96,7 @@ def test_what_calls_share_lies_in_each_worker_once_and_is_gone_after_a_release(c
 
 
 def test_calls_that_take_what_dask_makes_share_too(client):
-    executor = OnDask(client)
+    executor = DaskExecutor(client)
     calls = [(i, delayed(SMALL * i), 0.02) for i in range(6)]
     found = []
     for result in executor.run(looked_at, calls, 4, "test", (LARGE, SMALL), results_per_fetch=1):
@@ -108,13 +108,13 @@ def test_calls_that_take_what_dask_makes_share_too(client):
 
 
 def test_nothing_is_scattered_where_little_is_shared(client):
-    executor = OnDask(client)
+    executor = DaskExecutor(client)
     for _ in executor.run(looked_at, [(i, SMALL) for i in range(4)], 4, "test", (SMALL, SMALL)):
         assert not any(client.run(held).values())
 
 
 def test_a_run_that_is_given_up_can_be_released(client):
-    executor = OnDask(client)
+    executor = DaskExecutor(client)
     calls = [(i, SMALL, 0.1) for i in range(12)]
     for _ in executor.run(looked_at, calls, 4, "test", (LARGE, SMALL)):
         break
@@ -124,7 +124,7 @@ def test_a_run_that_is_given_up_can_be_released(client):
 
 @pytest.mark.slow
 def test_what_is_lost_with_all_workers_is_sent_again(client):
-    executor = OnDask(client)
+    executor = DaskExecutor(client)
     calls = [(i, SMALL, 0.3) for i in range(8)]
     found = []
     for result in executor.run(looked_at, calls, 4, "test", (LARGE, SMALL), results_per_fetch=1):
@@ -144,9 +144,9 @@ def test_what_is_lost_with_all_workers_is_sent_again(client):
 @pytest.mark.slow
 def test_a_call_that_ends_every_worker_is_given_up(client, monkeypatch):
     # As often as Dask allows takes long.
-    monkeypatch.setattr("ooc_train.stream.executors._ALLOWED_LOSSES", 1)
+    monkeypatch.setattr("ooc_train.stream.dask_executor._ALLOWED_LOSSES", 1)
     client.wait_for_workers(2, timeout=60)
     # Nothing says that memory is why.
     known = r"\(\d workers were ended by SIGKILL, the kernel counts none ended for lack of memory\)"
     with pytest.raises(ClusterError, match=rf"^a task lost its worker 2 times over {known}; find"):
-        list(OnDask(client).run(looked_at_or_killed, [(0,), (1,)], 2, "test", (LARGE,)))
+        list(DaskExecutor(client).run(looked_at_or_killed, [(0,), (1,)], 2, "test", (LARGE,)))

@@ -18,7 +18,7 @@ from ooc_train.solvers.updates import Updates
 from ooc_train.store.opening.opener import open_store
 from ooc_train.store.reading.direct import DirectRoute
 from ooc_train.stream.classes import codes_of
-from ooc_train.stream.dask_arrays import dask_source
+from ooc_train.stream.dask_source import dask_source
 from ooc_train.stream.inputs import read_inputs
 from ooc_train.stream.sources import ArraySource, StoreSource, concatenate
 from ooc_train.training.task import Task

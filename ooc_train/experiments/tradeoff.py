@@ -33,7 +33,7 @@ from ooc_train.runs.events import Callback
 from ooc_train.runs.fitted import Fitted
 from ooc_train.runs.report import Report
 from ooc_train.runtime.clients import choose_executor
-from ooc_train.stream.executors import OnDask
+from ooc_train.stream.dask_executor import DaskExecutor
 from ooc_train.stream.inputs import Inputs, read_inputs, read_validation
 from ooc_train.stream.sources import StoreSource
 from ooc_train.training.loop import train
@@ -119,7 +119,7 @@ def tradeoff(
     models = [replace(model, batch_size=size) for size in batch_sizes]
     tasks = [Task.of(one, inputs) for one in models]
     executor = choose_executor(inputs.source, client)
-    client = executor.client if isinstance(executor, OnDask) else None
+    client = executor.client if isinstance(executor, DaskExecutor) else None
     on: dict[str, Any] = {"client": client, "memory_ceiling": memory_ceiling}
     for each in filter(None, (inputs, others)):
         requirements = [evaluation_requirements(tasks[0], each.source, len(tasks))]

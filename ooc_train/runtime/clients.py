@@ -24,14 +24,9 @@ from ooc_train.memory.processes import measure
 from ooc_train.runtime.guarded_cluster import LEAN, GuardedCluster, inherited_clusters
 from ooc_train.runtime.security import security_for
 from ooc_train.runtime.starting import require_inside
-from ooc_train.stream.executors import (
-    WORKER_TIMEOUT,
-    Executor,
-    Inline,
-    OnDask,
-    require_scheduler,
-    worker_timeout,
-)
+from ooc_train.stream.cluster_waits import WORKER_TIMEOUT, require_scheduler, worker_timeout
+from ooc_train.stream.dask_executor import DaskExecutor
+from ooc_train.stream.executors import Executor, Inline
 from ooc_train.stream.sources import ArraySource, Source
 
 _CONNECT_SECONDS = 10.0
@@ -187,12 +182,12 @@ def choose_executor(source: Source, client: Client | None = None) -> Executor:
             f"the cluster at {client.scheduler.address} has no workers, and none joined within "
             f"{seconds:g} s; start some and run again, or set a longer worker_timeout"
         ) from None
-    return OnDask(client)
+    return DaskExecutor(client)
 
 
 def dashboard_link(executor: Executor) -> str | None:
     """Return the address of the dashboard of an executor, or None."""
-    if isinstance(executor, OnDask):
+    if isinstance(executor, DaskExecutor):
         link: str | None = executor.client.dashboard_link
         if link and executor.client.scheduler.address.startswith("inproc://"):
             # distributed gives the machine's address, where this cluster does not listen.
@@ -224,5 +219,5 @@ def training_link(client: Client | None = None) -> str | None:
     from ooc_train.monitoring.driver import TrainingPage
 
     client = _synchronous_client(client)
-    with TrainingPage(client, dashboard_link(OnDask(client)), measure) as page:
+    with TrainingPage(client, dashboard_link(DaskExecutor(client)), measure) as page:
         return page.link

@@ -27,9 +27,7 @@ from ooc_train.runtime.starting import (
     why_not_started,
 )
 from ooc_train.runtime.worker_output import captured_stderr, silenced_logs
-from ooc_train.stream.executors import (
-    parse_timeout,
-)
+from ooc_train.stream.cluster_waits import parse_timeout
 
 DASHBOARD = "127.0.0.1:8787"
 """Default address of the dashboard: this machine only."""

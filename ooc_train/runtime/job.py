@@ -23,8 +23,10 @@ from ooc_train.runtime.clients import choose_executor, dashboard_link
 from ooc_train.runtime.cluster import LocalCluster
 from ooc_train.runtime.meter import Meter, default_ceiling
 from ooc_train.stream.baseline import Processes
-from ooc_train.stream.dask_arrays import DaskSource
-from ooc_train.stream.executors import Inline, OnDask, patiently
+from ooc_train.stream.cluster_waits import ask_workers
+from ooc_train.stream.dask_executor import DaskExecutor
+from ooc_train.stream.dask_source import DaskSource
+from ooc_train.stream.executors import Inline
 from ooc_train.stream.passes import Stream
 from ooc_train.stream.plan import Plan
 from ooc_train.stream.plan_choices import make_plan
@@ -78,7 +80,7 @@ class Job:
         self._executor = choose_executor(source, client)
         self.ceiling = default_ceiling(self._executor, memory_ceiling)
         self.dashboard = dashboard_link(self._executor)
-        self.client = self._executor.client if isinstance(self._executor, OnDask) else None
+        self.client = self._executor.client if isinstance(self._executor, DaskExecutor) else None
         self._watch = PeakWatch(whole_process=self.ceiling.whole_process)
         self._running_plan: Plan | None = None
         self._released = 0
@@ -161,7 +163,7 @@ class Job:
             if layout is None or not in_scratch(layout.path):
                 continue
             client, path = self.client, layout.path
-            if not all(patiently(client, partial(client.run, os.path.isdir, path)).values()):
+            if not all(ask_workers(client, partial(client.run, os.path.isdir, path)).values()):
                 raise ValueError(
                     f"{layout.name} was passed in memory and lies in a temporary folder of this "
                     f"machine, {layout.path}, which not all workers can read; write it next to X "
@@ -186,7 +188,7 @@ class Job:
             self._meter.limit(plan.growth)
             self._running_plan = plan
             self._sampler = sampler = Sampler(self._meter.now, self._begun)
-            if isinstance(self._executor, OnDask):
+            if isinstance(self._executor, DaskExecutor):
                 self._executor.held = lambda: (sampler.most, plan.ceiling.limit)
             self._sampler.start()
         return Stream(self.source, self._executor, plan.config, on_rows, stopped)
@@ -222,7 +224,7 @@ class Job:
             notes.append(
                 f"{workers} ended before the run, because the ceiling is too small for them"
             )
-        if isinstance(self._executor, OnDask) and self._executor.ended:
+        if isinstance(self._executor, DaskExecutor) and self._executor.ended:
             notes.append(
                 f"{self._executor.ended}; other workers took over; the measured memory excludes "
                 "those that ended"

@@ -16,7 +16,9 @@ from ooc_train.memory.processes import ProcessMemory, held_by, measure, measure_
 from ooc_train.monitoring.dashboard.run_series import WORKER_METRIC, process_name
 from ooc_train.runtime.cluster import LocalCluster
 from ooc_train.stream.baseline import Processes
-from ooc_train.stream.executors import Executor, OnDask, patiently, wait_for_all
+from ooc_train.stream.cluster_waits import ask_workers, wait_for_all_workers
+from ooc_train.stream.dask_executor import DaskExecutor
+from ooc_train.stream.executors import Executor
 
 _SAMPLES_TO_REFRESH = 64
 """Every so many samples, the shared pages are measured anew: 10 ms for each process."""
@@ -35,12 +37,12 @@ def default_ceiling(executor: Executor, memory_ceiling: str | int | Ceiling | No
     of the workers' limits, if all have one.
     """
     decided = Ceiling.of(memory_ceiling)
-    if decided.source == HALF and not decided.whole_process and isinstance(executor, OnDask):
+    if decided.source == HALF and not decided.whole_process and isinstance(executor, DaskExecutor):
         ceiling = getattr(executor.client.cluster, "memory_ceiling", None)
         if ceiling is not None:
             return Ceiling.of(replace(ceiling, source="the cluster's"))
         client = executor.client
-        limits = patiently(client, lambda: client.run(_own_limit)).values()
+        limits = ask_workers(client, lambda: client.run(_own_limit)).values()
         if limits and all(limits):
             return Ceiling(sum(limits), "its workers' limits")
     return decided
@@ -120,8 +122,8 @@ class Meter:
     """
 
     def __init__(self, executor: Executor, *, whole: bool, before: int) -> None:
-        self._client = executor.client if isinstance(executor, OnDask) else None
-        self._direct = executor.direct if isinstance(executor, OnDask) else True
+        self._client = executor.client if isinstance(executor, DaskExecutor) else None
+        self._direct = executor.direct if isinstance(executor, DaskExecutor) else True
         self._whole = whole
         self._before = before
         self._watched: dict[int, tuple[str, int]] = {}
@@ -138,7 +140,7 @@ class Meter:
         """Set limits on our workers, so that the system refuses much more than their growth."""
         if self._limited is not None:
             client = self._limited
-            patiently(client, lambda: client.run(rlimit.allow, self._job, growth))
+            ask_workers(client, lambda: client.run(rlimit.allow, self._job, growth))
 
     def lift(self) -> None:
         """Restore the earlier limits of the workers."""
@@ -154,7 +156,7 @@ class Meter:
             self._watch(calling, [])
             return Processes(calling.peak, (), 1)
         client = self._client
-        wait_for_all(client)
+        wait_for_all_workers(client)
 
         def ask() -> tuple[Mapping[str, int], Mapping[str, _Prepared], Mapping[str, _Prepared]]:
             # Not `scheduler_info`: its smaller answer to a heartbeat may replace this one.
@@ -165,7 +167,7 @@ class Meter:
             first = client.run(_prepare, *dtypes, code=code, workers=[next(iter(threads))])
             return threads, first, client.run(_prepare, *dtypes, code=code)
 
-        threads, first, prepared = patiently(client, ask)
+        threads, first, prepared = ask_workers(client, ask)
         self._add_notes(*first.values(), *prepared.values())
         held = {at: found.memory for at, found in prepared.items()}
         calling = self._calling([memory.pid for memory in held.values()])
@@ -199,7 +201,7 @@ class Meter:
         found: list[ProcessMemory] = []
         if self._client is not None:
             client = self._client
-            measured = patiently(client, lambda: client.run(measure))
+            measured = ask_workers(client, lambda: client.run(measure))
             found = [m for m in measured.values() if m.pid != os.getpid()]
         workers = [replace(memory, name=f"worker {i}") for i, memory in enumerate(found)]
         return [self._calling([memory.pid for memory in found]), *workers]

@@ -36,7 +36,8 @@ from ooc_train.stream.classes import (
     plain,
     require_labels,
 )
-from ooc_train.stream.dask_arrays import aligned, coded, dask_source, look
+from ooc_train.stream.dask_arrays import aligned, coded, label_weights
+from ooc_train.stream.dask_source import dask_source
 from ooc_train.stream.feature_names import column_order
 from ooc_train.stream.kinds import as_labels, as_numbers, is_dask, require_arrays
 from ooc_train.stream.labels_and_weights import is_stored, read_at_rest, with_given
@@ -392,7 +393,7 @@ def _read_dask(
         y = y[:, 0]
     if classifier or weight is not None:
         looked_at = y if classifier else None
-        labels, totals, total = look(looked_at, weight, X.chunks[0], classes)
+        labels, totals, total = label_weights(looked_at, weight, X.chunks[0], classes)
     if classifier:
         found = tuple(plain(label) for label in labels)
         y = coded(y, labels)

@@ -13,7 +13,7 @@ from typing import Any
 from ooc_train.core.partitions import partitions_within, rounds
 from ooc_train.core.requests import Answer, Reduce, Request, Scan
 from ooc_train.core.sums import Reduction, Sums
-from ooc_train.stream.dask_arrays import DaskSource
+from ooc_train.stream.dask_source import DaskSource
 from ooc_train.stream.executors import Executor
 from ooc_train.stream.order import EpochOrder
 from ooc_train.stream.pass_config import PassConfig

@@ -11,7 +11,7 @@ from ooc_train.core.units import approximate_bytes
 from ooc_train.memory.ceiling import Ceiling, Projection
 from ooc_train.store.jobs.rewriting_commands import rechunk_command, shuffle_command
 from ooc_train.stream.baseline import Processes
-from ooc_train.stream.dask_arrays import DaskSource
+from ooc_train.stream.dask_source import DaskSource
 from ooc_train.stream.executors import RESULTS_PER_FETCH
 from ooc_train.stream.pass_config import PassConfig
 from ooc_train.stream.plan import Plan

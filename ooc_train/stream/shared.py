@@ -7,7 +7,7 @@ scattered, to each worker once, and lies there until the pass is over; what a ca
 with its task as an array, which the scheduler does not open.
 
 Scattered data are lost with the last worker that holds them, and Dask then cancels the tasks that
-need them. `OnDask` sends them again: the driver is the retry point.
+need them. `DaskExecutor` sends them again: the driver is the retry point.
 """
 
 import asyncio

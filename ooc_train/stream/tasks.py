@@ -16,7 +16,7 @@ from ooc_train.core.sums import Arrays, ArraySpec, Block, Reduction, Sums, Works
 from ooc_train.core.threads import one_blas_thread
 from ooc_train.errors import OocTrainError
 from ooc_train.stream.buffers import KEPT_BYTES, pool_of
-from ooc_train.stream.dask_arrays import TaskBlocks, TaskBlocksReader
+from ooc_train.stream.dask_source import TaskBlocks, TaskBlocksReader
 from ooc_train.stream.order import EpochOrder
 from ooc_train.stream.pass_config import PassConfig
 from ooc_train.stream.pipeline import run_pipeline
