@@ -224,7 +224,7 @@ def test_what_float64_holds_and_products_do_not_counts():
 def test_well_conditioned_columns_take_one_pass_and_none_refines(monkeypatch):
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(300, 4)), rng.normal(size=300)
-    monkeypatch.setattr(gram, "_refine", None)
+    monkeypatch.setattr(gram, "_Refinement", None)
     for model in (LinearRegression(), Ridge(), LinearRegression(fit_intercept=False)):
         report: Any = model.fit(X, y).report_
         assert report.rank == 4
@@ -245,7 +245,7 @@ def test_stores_are_refined_too_and_what_travels_is_planned(tmp_path):
 
 
 def test_of_very_many_columns_the_digits_are_told(monkeypatch):
-    monkeypatch.setattr(gram, "WIDEST", 4)
+    monkeypatch.setattr(gram, "MAX_REFINED_FEATURES", 4)
     X, y = reference_set("Wampler1")
     report: Any = LinearRegression().fit(X, y).report_
     assert report.passes == 3

@@ -18,7 +18,7 @@ from ooc_train.optimizers import OPTIMIZERS
 from ooc_train.solvers import lbfgs, newton, updates
 from ooc_train.solvers import learning_rate as rates
 from ooc_train.solvers.base import State, advance, start
-from ooc_train.solvers.gram import Gram, solve
+from ooc_train.solvers.gram import Gram
 from ooc_train.solvers.lbfgs import LBFGS
 from ooc_train.solvers.learning_rate import (
     automatic_rate,
@@ -27,6 +27,7 @@ from ooc_train.solvers.learning_rate import (
     normalised_rate,
     rate_request,
 )
+from ooc_train.solvers.least_squares import solve
 from ooc_train.solvers.newton import Newton
 from ooc_train.solvers.updates import Updates
 from tests.streams import Case, Cut, make_case, same_bits, stream

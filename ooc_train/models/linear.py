@@ -1,4 +1,4 @@
-"""Linear models as problems: what solvers ask of them beside the objective."""
+"""Linear models as problems: updates, predictors, Newton steps, and penalties for a sample."""
 
 import math
 from dataclasses import dataclass, replace
@@ -13,13 +13,13 @@ from ooc_train.models.problem import Capability
 from ooc_train.optimizers.optimizer import Optimizer
 from ooc_train.optimizers.schedules import Schedule
 
-_SEEN = 0.5
-"""Share of a column's variance that a sample has to hold to be trusted with its weight."""
+_MIN_SHARE = 0.5
+"""Share of a column's curvature that a sample needs; below, the column's weight is penalised."""
 
 
 @dataclass(frozen=True, eq=False)
 class LinearProblem(LinearObjective):
-    """A linear model, and what has to be known of the data to fit it."""
+    """A linear model and the figures of the data that its objective needs."""
 
     @property
     def can(self) -> frozenset[Capability]:
@@ -46,10 +46,10 @@ class LinearProblem(LinearObjective):
         return LinearUpdates(self, dtype, batch_size, optimizer, schedule, eta0, horizon)
 
     def predictor(self, theta: Array) -> LinearPredictor:
-        """Return the model that `theta` stands for, in the data's units."""
+        """Return the predictor of `theta`, in the data's units."""
         coef, intercept = self.scaling.to_data_units(theta)
         if self.loss.shift_invariant:
-            # Adding one number to all classes changes no prediction; scikit-learn's sum to zero.
+            # A constant added to all classes changes no prediction; scikit-learn's sum to zero.
             intercept = intercept - intercept.mean()
             if self.penalty.l2 == 0:
                 coef = coef - coef.mean(axis=0)
@@ -60,9 +60,16 @@ class LinearProblem(LinearObjective):
     def direction(self, gradient: Array, hessian: Array) -> Array:
         """Return Newton's step, to the minimum of the quadratic model, of the problem's shape.
 
-        The predictions of a softmax don't change where one vector is added to all classes. Along
-        that direction Hessian and gradient are zero, and any curvature there leaves the step as it
-        is. Other singular directions are left out, which gives the step of least norm.
+        A vector that is added to all classes changes no prediction of a softmax. Along that
+        direction Hessian and gradient are zero, so any curvature there leaves the step unchanged.
+        Other singular directions are left out, which gives the step of least norm.
+
+        Parameters
+        ----------
+        gradient : float64 array (outputs, features + 1)
+            Of the objective.
+        hessian : float64 array (parameters, parameters)
+            Of the objective.
         """
         hessian = hessian.copy()
         if self.loss.shift_invariant:
@@ -87,31 +94,38 @@ class LinearProblem(LinearObjective):
 
     @property
     def null_loss(self) -> float:
-        """Mean loss of a classifier that knows nothing: that of even chances."""
+        """Mean loss of a classifier that gives all classes the same probability."""
         return math.log(max(2, self.n_outputs))
 
-    def seen(self, sums: Sums) -> Array:
-        """Return the curvature of each column's weight, as a share of the constant's, (features,).
+    def relative_curvature(self, sums: Sums) -> Array:
+        """Return the curvature by each column's weight over that by the constant, (features,).
 
-        At zero, the share is the second moment of the scaled column.
+        At `theta` zero, that is the second moment of the scaled column.
         """
         curvature = np.diagonal(sums["hessian"]).reshape(self.shape).sum(axis=0)
         share: Array = curvature[:-1] / max(float(curvature[-1]), np.finfo(np.float64).tiny)
         return share
 
-    def restrained(self, seen: Array, rows: int) -> "LinearProblem":
-        """Return the problem of a sample of so many rows, restrained where the sample lacks rows.
+    def with_missing_curvature(self, curvature: Array, rows: int) -> "LinearProblem":
+        """Return the problem of a sample, with extra penalties on columns that lack outliers.
 
-        A sample that holds less than half of a column's variance lacks its outliers. What is
-        lacking may have as much curvature as the loss can, so that curvature is the penalty.
+        A column lacks outliers if the sample has less than half of its variance. The missing rows
+        have at most the greatest curvature of the loss, which becomes the extra penalty.
+
+        Parameters
+        ----------
+        curvature : float64 array (features,)
+            The `relative_curvature` of the sample, at zero.
+        rows : int
+            Rows of the sample.
         """
         bound = self.loss.bound
         if bound is None:
             return self
         weight = self.total_weight * rows / self.n_rows
         widening = self.penalty.l2 / (bound * self.total_weight)
-        due = 1.0 if self.standardize else 1.0 - widening / self.scaling.scale**2
-        lacking = np.where(seen < _SEEN * due, due - seen, 0.0)
-        if not lacking.any():
+        expected = 1.0 if self.standardize else 1.0 - widening / self.scaling.scale**2
+        missing = np.where(curvature < _MIN_SHARE * expected, expected - curvature, 0.0)
+        if not missing.any():
             return self
-        return replace(self, restraint=bound * weight * lacking)
+        return replace(self, extra_l2=bound * weight * missing)

@@ -1,7 +1,8 @@
-"""The objective of models whose prediction is linear in the features: `z = X @ W + b` under a loss.
+"""The objective of linear models: a loss of `z = X @ W + b`, and a penalty on W.
 
-The objective is `sum_i weight_i loss(y_i, z_i)` plus a penalty on W in the data's units, with the
-intercept free: scikit-learn's for ridge (`l2 = alpha`) and logistic regression (`l2 = 1 / C`).
+The objective is `sum_i weight_i loss(y_i, z_i)` plus the penalty, in the data's units and without
+the intercept b. It is scikit-learn's for ridge (`l2 = alpha`) and logistic regression
+(`l2 = 1 / C`).
 """
 
 from dataclasses import dataclass
@@ -17,26 +18,36 @@ from ooc_train.objective.penalty import NO_PENALTY, ColumnPenalty, Penalty
 from ooc_train.objective.scaling import Scaling
 
 _COMPILED_WORK = 2**33
-"""Multiplications of a pass, from which on its Hessian is compiled: below, a pass of BLAS takes a
-few tenths of a second, and no process has to hold kernels, nor a first run to compile them."""
+"""Multiplications of a pass from which on compiled kernels add up its Hessian. A smaller pass takes
+BLAS a few tenths of a second, and no process has to load kernels."""
 
 
 @dataclass(frozen=True, eq=False)
 class LinearObjective(Value):
-    """A linear model, and what has to be known of the data to fit it.
+    """The objective of a linear model, by scaled parameters `theta` (outputs, features + 1).
 
     Attributes
     ----------
-    loss : the loss
-    n_outputs : linear predictors: targets, or classes where there are more than two
-    n_rows : rows of the data
-    total_weight : sum of the rows' weights, class weights included
-    scaling : of the columns
-    penalty : on the weights in the data's units, beside the sum of losses
-    fit_intercept : whether there is a free constant
-    standardize : whether the penalty is on the weights of scaled columns instead
+    loss : Loss
+        The loss.
+    n_outputs : int
+        Linear predictors of a row: one a target, or one a class of more than two.
+    n_rows : int
+        Rows of the data.
+    total_weight : float
+        Sum of the rows' weights, class weights included.
+    scaling : Scaling
+        Of the columns.
+    penalty : Penalty
+        On the weights in the data's units, added to the sum of losses.
+    fit_intercept : bool
+        Whether the model has an intercept.
+    standardize : bool
+        Whether the penalty is on the weights of scaled columns instead.
     class_weight : float64 array (classes,) or None
-    restraint : further l2 penalty by scaled column, float64 array (features,), or None
+        Factors of the rows' weights.
+    extra_l2 : float64 array (features,) or None
+        Further l2 penalty on the weight of each scaled column.
     """
 
     loss: Loss
@@ -48,7 +59,7 @@ class LinearObjective(Value):
     fit_intercept: bool = True
     standardize: bool = False
     class_weight: Array | None = None
-    restraint: Array | None = None
+    extra_l2: Array | None = None
 
     @property
     def n_features(self) -> int:
@@ -65,12 +76,12 @@ class LinearObjective(Value):
         """The penalty on the entries of `theta`: strengths (features + 1,), 0 for the constant."""
         scale = np.ones(self.n_features) if self.standardize else self.scaling.scale
         penalty = self.penalty.by_column(scale)
-        l2 = penalty.l2 if self.restraint is None else penalty.l2 + self.restraint
+        l2 = penalty.l2 if self.extra_l2 is None else penalty.l2 + self.extra_l2
         return ColumnPenalty(np.append(penalty.l1, 0.0), np.append(l2, 0.0))
 
     @property
     def compiled_hessian(self) -> bool:
-        """Whether so many rows and parameters are worth loading compiled loops for a Hessian."""
+        """Whether compiled kernels add up the Hessian; BLAS does for small data."""
         return self.n_rows * self.n_parameters**2 >= _COMPILED_WORK
 
     @property
@@ -80,18 +91,18 @@ class LinearObjective(Value):
 
     @property
     def bound(self) -> float | None:
-        """Upper bound of the loss's curvature by a predictor."""
+        """Upper bound of the loss's curvature by a predictor; None if there is none."""
         return self.loss.bound
 
     def initial(self, seed: int = 0) -> Array:
-        """Return the `theta` of a model that knows nothing: zeros, whatever the seed."""
+        """Return zeros; the seed has no effect."""
         del seed
         return np.zeros(self.shape)
 
     def from_data_units(self, coef: Array, intercept: Array) -> Array:
         """Return the `theta` of coefficients and intercepts in the data's units.
 
-        Without an intercept, the constant of `theta` is zero, whatever is given.
+        Without `fit_intercept`, the constant of `theta` is zero.
         """
         theta = self.scaling.from_data_units(coef, intercept)
         if not self.fit_intercept:
@@ -111,17 +122,17 @@ class LinearObjective(Value):
         )
 
     def objectives(self, sums: Sums, theta: Array) -> Array:
-        """Return the objective of each model of a pass, (models,)."""
+        """Return the objective at each `theta` of a pass, (models,)."""
         objectives: Array = sums["loss"] + self.theta_penalty.values(theta)
         return objectives
 
     def gradient(self, sums: Sums, model: int = 0) -> Array:
-        """Return the gradient of the sum of losses by the `theta` of one of a pass's models."""
+        """Return the gradient of the sum of losses by `theta`, for one model of a pass."""
         by_coef, by_intercept = sums["gradient"][model][:, :-1], sums["gradient"][model][:, -1]
         return self.scaling.gradient_from_data_units(by_coef, by_intercept)
 
     def mean_gradient(self, sums: Sums, theta: Array) -> Array:
-        """Return the gradient of the mean objective at `theta`, of a sample of rows or of all."""
+        """Return the gradient of the mean objective at `theta`, by sums over any of the rows."""
         gradient = self.gradient(sums) / float(sums["weight"])
         gradient += self.theta_penalty.gradient(theta) / self.total_weight
         if not self.fit_intercept:
@@ -129,7 +140,7 @@ class LinearObjective(Value):
         return gradient
 
     def read(self, sums: Sums, theta: Array, model: int = 0) -> Evaluation:
-        """Return what a pass says of one of its models."""
+        """Return the evaluation of one model of a pass."""
         gradient = self.gradient(sums, model) + self.theta_penalty.gradient(theta[model])
         hessian = None
         if "hessian" in sums and model == 0:
@@ -149,5 +160,5 @@ class LinearObjective(Value):
         )
 
     def penalty_value(self, theta: Array) -> float:
-        """Return the penalty on the parameters, beside the sum of losses."""
+        """Return the penalty on the parameters, in units of the sum of losses."""
         return self.theta_penalty.value(theta)

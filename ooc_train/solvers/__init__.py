@@ -1,1 +1,1 @@
-"""How it is learned: methods that know sums and passes, and no rows."""
+"""Solvers: each asks for passes over the rows and is told sums or states; it reads no rows."""

@@ -1,17 +1,18 @@
-"""Newton's method with step control that costs no pass of its own.
+"""Newton's method, with a step control that costs no pass of its own.
 
-A pass at the new point adds up loss, gradient and Hessian there, and on the same stream the loss
-at shorter steps in the same direction. Where the full step lowers the objective enough (Armijo's
-rule), the Hessian for the next step is there already: one pass an iteration. Where it does not, the
-best of the shorter steps is where the next pass goes. The first Newton step starts from the optimum
-of a sample under the whole penalty, which pulls what a small sample knows little of towards zero:
-the optimum of a sample that trusts itself is where an unguarded step was seen to diverge. So is
-that of a sample without the outliers of a column: at its optimum they are far on the wrong side,
-where they have no curvature, and steps have to be shortened again and again. The scale of a column
-tells of outliers that the sample lacks; the curvature that they can have restrains its weight.
+A pass adds up loss, gradient and Hessian at the full step, and on the same stream the losses of
+shorter steps. If the full step lowers the objective enough (Armijo's rule), the Hessian for the
+next step is there already: one pass an iteration. Otherwise the next pass goes to the best of the
+shorter steps.
 
-When the gradient meets the tolerance, the step that the last Hessian gives is taken without another
-pass: by then it can be trusted, and it squares the error.
+The first step starts from the optimum of a sample. The sample keeps the whole penalty: with a
+penalty in proportion to its rows, unguarded steps were seen to diverge. A sample may lack the
+outliers of a column. Its optimum is then far on the wrong side for them, where the loss has no
+curvature, and many steps are shortened. The scale of the column shows that outliers are missing, so
+`LinearProblem.with_missing_curvature` penalises the weight by the curvature that they may have.
+
+When the gradient meets the tolerance, the step by the last Hessian is taken without another pass:
+near the optimum, such a step squares the error.
 
 Nocedal and Wright 2006, chapter 3.
 """
@@ -30,18 +31,18 @@ from ooc_train.models.problem import Capability
 from ooc_train.solvers.base import STALLED, Holdings, State, lowers
 
 _SHORTER = np.array([0.5, 0.25, 1 / 16, 1 / 128])
-"""Lengths of the steps that are tried beside the full one."""
+"""Lengths of the shorter steps, as shares of the full one."""
 
-_SMALL = 1e-2
-"""Share of the objective that a step has to promise less of to be taken without another pass."""
+_MAX_LAST_DECREASE = 1e-2
+"""Limit of the predicted decrease of a step without a pass, as a share of the objective."""
 
 _SAMPLE_ROWS_PER_PARAMETER = 100
 _SAMPLE_SHARE = 1 / 16
 _SAMPLE_ITERATIONS = 8
 
 _OF_SAMPLE, _AT_ZERO = "optimum of a sample", "at zero"
-"""Phases: iterations on a sample, before the first iteration; and the pass at zero, where the
-optimum of the sample was worse than zero."""
+"""Phases: iterations on a sample, before the first iteration; and the pass at zero, which follows
+if the optimum of the sample turns out worse than zero."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Newton:
     requires: ClassVar[frozenset[Capability]] = frozenset({"hessian", "smooth", "moments"})
 
     def holds(self, problem: LinearProblem, rows: Rows) -> Holdings:
-        """Return what requests and states take."""
+        """Return what the plan reserves for requests and states."""
         del rows
         points = np.broadcast_to(0.0, (1 + len(_SHORTER), *problem.shape))
         return Holdings(
@@ -70,22 +71,22 @@ class Newton:
         )
 
     def init(self, problem: LinearProblem, rows: Rows, params: Array) -> State:
-        """Return the state to begin with.
+        """Return the first state.
 
-        Where the data are many times what a sample takes, Newton begins at the optimum of a sample.
-        Parameters that were handed over are begun from as they are.
+        Newton begins at the optimum of a sample if the data have many times its rows, and if
+        `params` are zeros.
         """
         if params.any() or len(_sample(problem, rows)) > _SAMPLE_SHARE * rows.n_partitions:
             return State(params)
-        return State(params, phase=_OF_SAMPLE, memory={"left": _SAMPLE_ITERATIONS})
+        return State(params, phase=_OF_SAMPLE, memory={"iterations_left": _SAMPLE_ITERATIONS})
 
     def ask(self, problem: LinearProblem, rows: Rows, state: State) -> Reduce:
-        """Return the request for the Hessian at the next point, and losses of shorter steps."""
+        """Return the request for the Hessian at the full step and the losses of shorter steps."""
         partitions = _sample(problem, rows) if state.phase == _OF_SAMPLE else None
         return Reduce(problem.reduction(_points(state), hessian=True), partitions)
 
     def tell(self, problem: LinearProblem, rows: Rows, state: State, answer: Sums) -> State:
-        """Return the state after one more pass."""
+        """Return the state after a pass."""
         if state.phase == _OF_SAMPLE:
             return self._tell_of_sample(problem, rows, state, answer)
         after = self._iterated(problem, state, answer)
@@ -97,31 +98,30 @@ class Newton:
     def _tell_of_sample(
         self, problem: LinearProblem, rows: Rows, state: State, answer: Sums
     ) -> State:
-        """Return the state after one more iteration on the sample."""
+        """Return the state after an iteration on the sample."""
         coarse = Newton(tol=max(self.tol, 1e-3))
-        taken = rows_of(rows, _sample(problem, rows))
-        left, restraint = state.memory["left"] - 1, state.memory.get("restraint")
-        restrained = problem if restraint is None else replace(problem, restraint=restraint)
-        after = coarse._iterated(restrained, state, answer)
+        sample_rows = rows_of(rows, _sample(problem, rows))
+        left, extra_l2 = state.memory["iterations_left"] - 1, state.memory.get("extra_l2")
+        after = coarse._iterated(replace(problem, extra_l2=extra_l2), state, answer)
         if left == _SAMPLE_ITERATIONS - 1:
-            restrained = problem.restrained(after.memory["seen"], taken)
-            restraint = restrained.restraint
-            if restraint is not None:
-                after = State(state.params)  # the first step was of the problem unrestrained
+            curvature = after.memory["relative_curvature"]
+            extra_l2 = problem.with_missing_curvature(curvature, sample_rows).extra_l2
+            if extra_l2 is not None:
+                after = State(state.params)  # the first step lacked the extra penalty
         if left and not after.converged and not after.stalled:
-            memory = {**after.memory, "left": left}
-            if restraint is not None:
-                memory["restraint"] = restraint
+            memory = {**after.memory, "iterations_left": left}
+            if extra_l2 is not None:
+                memory["extra_l2"] = extra_l2
             return replace(after, phase=_OF_SAMPLE, memory=memory)
-        note = f"begins at the optimum of a sample of {taken:,} rows"
+        note = f"begins at the optimum of a sample of {sample_rows:,} rows"
         return State(after.params, memory={"sampled": 1}, note=note)
 
     def _iterated(self, problem: LinearProblem, state: State, answer: Sums) -> State:
         """Return the state after a pass at `_points(state)`."""
         points, search = _points(state), state.memory
         now = problem.read(answer, points)
-        searched = "direction" in search
-        if not searched:
+        is_step = "direction" in search
+        if not is_step:
             if not np.isfinite(now.objective):
                 raise Diverged("the objective is no number at the parameters to start from")
         elif not lowers(
@@ -133,13 +133,13 @@ class Newton:
         direction = problem.direction(now.gradient, now.hessian)
         slope = float((now.gradient * direction).sum())
         norm = float(np.abs(now.gradient).max()) / problem.total_weight
-        # Sums over partitions stand for sums over all rows, and are small by as much.
+        # Sums over a sample are scaled up to all rows.
         norm *= problem.n_rows / float(answer["rows"])
         converged = norm <= self.tol
-        params, loss, n_iter = now.params, now.loss, state.n_iter + searched
+        params, loss, n_iter = now.params, now.loss, state.n_iter + is_step
         updates = n_iter
-        if converged and -slope <= _SMALL * abs(now.objective):
-            # What is left to gain is known to third order, so is the loss after the last step.
+        if converged and -slope <= _MAX_LAST_DECREASE * abs(now.objective):
+            # The quadratic model gives the loss after the last step, to third order.
             params, updates = now.params + direction, n_iter + 1
             penalty = problem.penalty_value(params)
             loss = (now.objective + 0.5 * slope - penalty) / float(answer["weight"])
@@ -155,19 +155,19 @@ class Newton:
                 "direction": direction,
                 "objective": now.objective,
                 "slope": slope,
-                "seen": problem.seen(answer),
+                "relative_curvature": problem.relative_curvature(answer),
                 "length": 1.0,
             },
         )
 
 
 def _sample(problem: LinearProblem, rows: Rows) -> tuple[int, ...]:
-    """Return the partitions whose optimum is begun from."""
+    """Return the partitions of the sample that Newton begins with."""
     return sample_partitions(rows, _SAMPLE_ROWS_PER_PARAMETER * problem.n_parameters)
 
 
 def _points(state: State) -> Array:
-    """Return the full step and the shorter ones, (points, *shape); at first, the start alone."""
+    """Return the points that the next pass evaluates, (points, *shape): at first, the start."""
     search = state.memory
     if "direction" not in search:
         return state.params[None]
@@ -177,9 +177,9 @@ def _points(state: State) -> Array:
 
 
 def _shortened(state: State, objectives: Array) -> State:
-    """Return the state whose full step is the best of the shorter ones that were tried.
+    """Return the state whose full step is the best of the shorter ones.
 
-    The solver stalls where steps are as short as rounding.
+    The solver stalls when steps are as short as rounding.
     """
     search = state.memory
     tried = np.where(np.isfinite(objectives[1:]), objectives[1:], np.inf)
