@@ -22,8 +22,8 @@ from ooc_train.solvers.gram import Gram
 from ooc_train.solvers.lbfgs import LBFGS
 from ooc_train.solvers.learning_rate import (
     automatic_rate,
-    certain_gain,
     gain_requests,
+    guaranteed_gain,
     normalised_rate,
     rate_request,
 )
@@ -523,7 +523,7 @@ def rate_of(rule, problem, source, batch_size, per_epoch):
 
 def gain_at(problem, source, params):
     """What can be gained for certain."""
-    return certain_gain(
+    return guaranteed_gain(
         problem, stream(source).sums(gain_requests(problem, source, params)), params
     )
 
@@ -563,7 +563,7 @@ def test_the_automatic_rate_is_the_formula(loss, outputs, batch_size, settings):
 def test_the_automatic_rate_of_very_wide_rows_is_bounded_without_a_matrix(monkeypatch):
     case = make_case("logistic", l2=0.0)
     narrow = rate_of("sgd", case.problem, case.source, 10, 10.0).eta0
-    monkeypatch.setattr(rates, "WIDEST", 3)
+    monkeypatch.setattr(rates, "MAX_GRAM_FEATURES", 3)
     wide = rate_of("sgd", case.problem, case.source, 10, 10.0).eta0
     assert wide <= 2 * narrow
     sums = updates_solver(case, 10).holds(case.problem, case.source).reductions[1].zeros()

@@ -1,25 +1,25 @@
-"""The learning rate "auto" of updates: how large it is at first, and how it falls.
+"""The learning rate "auto" of updates: its first value, and how it falls.
 
 SGD begins with the largest rate that is stable in the mean for rows in random order,
-`B / (beta (r + (B - 1) lam))`: `beta` is the loss's greatest curvature, `lam` the largest
-eigenvalue of the scaled second moments, and `r` the mean squared norm of a scaled row. So single
-rows learn by `1 / (beta r)` and all rows at once by `1 / (beta lam)` (Jain et al. 2018,
-Parallelizing SGD, theorem 1), less what the penalty adds to the curvature. The term in `r` is there
-for the noise of the rows of a batch, the term in `lam` for the curvature.
+`B / (beta (r + (B - 1) lam))`. `B` is the batch size, `beta` the loss's greatest curvature, `lam`
+the largest eigenvalue of the scaled second moments, and `r` the mean squared norm of a scaled row.
+So single rows learn by `1 / (beta r)`, and all rows at once by `1 / (beta lam)` (Jain et al. 2018,
+Parallelizing SGD, theorem 1), less what the penalty adds to the curvature. The term in `r` bounds
+the noise of a batch, and the term in `lam` bounds the curvature.
 
-The model is the average of the parameters over the updates, so the rate has no need to fall towards
-the end of a run, which nobody knows beforehand. For the squared loss the average has no bias at a
-constant rate (Bach and Moulines 2013). The slopes of that loss grow with the error, and rows of
-large norm could blow it up; so `r` is the mean fourth power of the norms over the mean square,
-which is the same number for normal rows. For other losses the average is biased, by the square of
-the noise. There the term in `r` grows with the root of the number of updates, as though batches
-grew, and the term in `lam` stays: the rate falls only as far as it is bounded by noise.
+The model is the average of the parameters over the updates, so the rate need not fall at the end of
+a run, which is not known beforehand. For the squared loss, the average has no bias at a constant
+rate (Bach and Moulines 2013). The slopes of that loss grow with the error, so rows of large norm
+could make it diverge. There `r` is the mean fourth power of the norms over their mean square, which
+is the same number for normal rows. For other losses the average has a bias, by the square of the
+noise. There the term in `r` grows with the root of the number of updates, as though batches grew,
+and the term in `lam` stays.
 
-Adam's steps are of the size of the rate whatever the gradient. Its rate is in proportion to the
-root of the batch size (Malladi et al. 2022) and, beyond 100 features, to one over the root of
-their number, since the steps of all features add up in a predictor.
+Adam's steps have the size of the rate, whatever the gradient. Its rate is in proportion to the
+root of the batch size (Malladi et al. 2022). Beyond 100 features it is in proportion to one over
+the root of their number, since the steps of all features add up in a predictor.
 
-The constants were chosen on made and real data (`tests/benchmarks/anytime.py`).
+The constants were chosen on synthetic and real data (`tests/benchmarks/anytime.py`).
 """
 
 from collections.abc import Callable, Sequence
@@ -36,39 +36,29 @@ from ooc_train.models.moments import NormSums
 from ooc_train.optimizers.optimizer import Optimizer
 from ooc_train.optimizers.schedules import Falling
 
-__all__ = [
-    "Rate",
-    "automatic_rate",
-    "certain_gain",
-    "evaluated_partitions",
-    "gain_requests",
-    "norms",
-    "rate_request",
-]
-
 _SAMPLE_PARTITIONS = 32
 _SAMPLE_ROWS = 2**15
-WIDEST = 2048
-"""Up to so many features the largest eigenvalue is computed; beyond, it is bounded by the trace."""
+MAX_GRAM_FEATURES = 2048
+"""Limit of features for computing the largest eigenvalue; beyond, the trace is its bound."""
 
-_FALLS, _LEAST_FALL = 0.05, 10.0
-"""Horizon of SGD in epochs, but at least so many rows for each parameter of an output: with fewer,
-the rate would fall before the parameters have left the start behind."""
+_SGD_EPOCHS, _SGD_ROWS_PER_PARAMETER = 0.05, 10.0
+"""Time over which SGD's rate falls: a share of an epoch, and at least so many rows for each
+parameter of an output. With fewer, the rate would fall before the parameters have left the start.
+"""
 
 _ADAM_RATE, _ADAM_ROWS, _ADAM_FEATURES, _ADAM_LARGEST = 0.03, 32, 100, 0.25
-_ADAM_FALLS, _ADAM_LEAST_FALL = 0.25, 1000.0
-"""Horizon of Adam in epochs, but at least so many updates."""
+_ADAM_EPOCHS, _ADAM_UPDATES = 0.25, 1000.0
+"""Time over which Adam's rate falls: a share of an epoch, and at least so many updates."""
 
 EVALUATED_ROWS, _EVALUATED_BYTES, _LEAST_EVALUATED = 2**17, 2**26, 4
-"""Rows by which a model is evaluated after each epoch, and their bytes at most; partitions at
-least. A loss of so many rows is within half a percent of that of all."""
+"""Rows that evaluate a model after each epoch, the limit of their bytes, and the least number of
+partitions. The loss of so many rows is within half a percent of that of all."""
 
 _LEAST_VARIANCE = 1e-3
-"""Added to the curvature by each scaled column: a column that hardly varies in a sample tells
-nothing of what can be gained by it."""
+"""Added to the curvature of each scaled column: of a column that hardly varies in the sample, the
+curvature is not known."""
 
-
-_NEVER = Falling(noise=0.0)
+_CONSTANT = Falling(noise=0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,18 +68,18 @@ class Rate:
     Attributes
     ----------
     eta0 : float
-        Of the first update.
+        The rate of the first update.
     schedule : Falling
         How the rate falls with the number of updates.
     """
 
     eta0: float
-    schedule: Falling = _NEVER
+    schedule: Falling = _CONSTANT
 
 
 def norms(problem: LinearProblem) -> NormSums:
-    """Return the sums over a sample that the automatic rate follows from."""
-    with_gram = problem.n_features <= WIDEST
+    """Return the reduction whose sums over a sample give the automatic rate."""
+    with_gram = problem.n_features <= MAX_GRAM_FEATURES
     return NormSums(problem.scaling, problem.class_weight, problem.fit_intercept, with_gram)
 
 
@@ -114,12 +104,12 @@ def automatic_rate(
     sums : Sums
         The answer to `rate_request`.
     per_epoch : float or None
-        Updates of an epoch. None where nobody knows how many rows will come.
+        Updates of an epoch. None if the number of rows is not known.
 
     Raises
     ------
     ValueError
-        Where the rows of the sample have no weight, or the loss has no bound of its curvature.
+        If the rows of the sample have no weight, or the loss's curvature has no bound.
     """
     weight, n = float(sums["weight"]), float(sums["rows"])
     if not weight > 0:
@@ -135,43 +125,43 @@ def automatic_rate(
         )
     squares = float(sums["squares"])
     square = squares / weight * n * float(sums["squared_weight"]) / weight**2
-    whole = batch_size >= rows.n_rows
-    if problem.loss.constant_curvature and squares > 0 and not whole:
+    all_rows = batch_size >= rows.n_rows
+    if problem.loss.constant_curvature and squares > 0 and not all_rows:
         square = max(square, float(sums["quartic"]) * n / weight / squares)
-    largest = problem.n_features + 1.0
+    largest = problem.n_features + 1.0  # the trace
     if "gram" in sums:
         largest = float(np.linalg.eigvalsh(sums["gram"] / weight)[-1])
     penalty = batch_size * float(problem.theta_penalty.l2.max()) / problem.total_weight
     noise = bound * square
     steepness = noise + bound * (batch_size - 1) * largest + penalty
     # Batches of all rows have no noise.
-    falls = 0.0 if problem.loss.constant_curvature or whole else noise / steepness
-    least = _LEAST_FALL * (problem.n_features + 1) / batch_size
+    falling_share = 0.0 if problem.loss.constant_curvature or all_rows else noise / steepness
+    least = _SGD_ROWS_PER_PARAMETER * (problem.n_features + 1) / batch_size
     eta0 = batch_size / steepness / optimizer.gain
-    return Rate(eta0, Falling(falls, max(1.0, least, _FALLS * (per_epoch or 0.0))))
+    return Rate(eta0, Falling(falling_share, max(1.0, least, _SGD_EPOCHS * (per_epoch or 0.0))))
 
 
 def normalised_rate(n_features: int, batch_size: int, per_epoch: float | None) -> Rate:
-    """Return the learning rate "auto" of an optimizer whose steps don't follow the gradient's size.
+    """Return the learning rate "auto" of an optimizer whose steps ignore the gradient's size: Adam.
 
-    Adam is one. The rate needs no look at the rows.
+    The rate depends on no rows.
     """
     largest = min(_ADAM_LARGEST, _ADAM_RATE * sqrt(batch_size / _ADAM_ROWS))
     eta0 = largest * min(1.0, sqrt(_ADAM_FEATURES / n_features))
-    return Rate(eta0, Falling(1.0, max(_ADAM_LEAST_FALL, _ADAM_FALLS * (per_epoch or 0.0))))
+    return Rate(eta0, Falling(1.0, max(_ADAM_UPDATES, _ADAM_EPOCHS * (per_epoch or 0.0))))
 
 
 def evaluated_partitions(rows: Rows, most: int = EVALUATED_ROWS) -> Sequence[int]:
-    """Return the partitions, spread evenly, that a model is evaluated by after each epoch.
+    """Return the partitions, spread evenly, that evaluate a model after each epoch.
 
-    They are all partitions where those cost little beside an epoch of updates.
+    Small data are evaluated by all partitions.
     """
     wanted = min(most, _EVALUATED_BYTES // max(1, rows.row_bytes))
     return sample_partitions(rows, max(wanted, _LEAST_EVALUATED * rows.partition_rows))
 
 
 def gain_requests(problem: LinearProblem, rows: Rows, params: Array) -> tuple[Reduce, ...]:
-    """Return the requests whose answers tell `certain_gain` at `params`."""
+    """Return the requests whose answers `guaranteed_gain` takes, at `params`."""
     partitions = evaluated_partitions(rows)
     everything = len(partitions) == rows.n_partitions
     half = len(partitions) if everything else -(-len(partitions) // 2)
@@ -180,30 +170,35 @@ def gain_requests(problem: LinearProblem, rows: Rows, params: Array) -> tuple[Re
     return (*evaluations, rate_request(problem, rows, counted=False))
 
 
-def certain_gain(problem: LinearProblem, answers: Sequence[Sums], params: Array) -> float:
-    """Return by how much the mean objective can be lowered at least, less a sample's error.
+def guaranteed_gain(problem: LinearProblem, answers: Sequence[Sums], params: Array) -> float:
+    """Return a lower bound of the decrease of the mean objective that is left at `params`.
 
     A quadratic with the loss's greatest curvature lies above the objective. Its lowest point is
     `g A^-1 g / 2` below the objective at `params`: `g` is the gradient, `A` the curvature (Bohning
-    and Lindsay 1988). Of a sample, the product of the gradients of its two halves has no bias, and
-    their difference tells the error. Where the loss has no greatest curvature, nothing is certain,
-    and the gain is 0.
+    and Lindsay 1988). For a sample, the product of the gradients of its two halves has no bias. The
+    difference of the halves gives the sampling error, which is subtracted. If the loss has no
+    greatest curvature, the bound is 0.
+
+    Parameters
+    ----------
+    answers : sequence of Sums
+        The answers to `gain_requests`.
     """
     *evaluations, moments = answers
-    by_curvature = _by_curvature(problem, moments)
-    if by_curvature is None:
+    over_curvature = _over_curvature(problem, moments)
+    if over_curvature is None:
         return 0.0
     gradients = [
         problem.mean_gradient(sums, params) if sums["weight"] > 0 else np.zeros_like(params)
         for sums in evaluations
     ]
     first, second = gradients[0], gradients[-1]
-    gain = 0.5 * float((first * by_curvature(second)).sum())
-    apart = 0.5 * (first - second)
-    return gain - 0.5 * float((apart * by_curvature(apart)).sum())
+    gain = 0.5 * float((first * over_curvature(second)).sum())
+    difference = 0.5 * (first - second)
+    return gain - 0.5 * float((difference * over_curvature(difference)).sum())
 
 
-def _by_curvature(problem: LinearProblem, sums: Sums) -> Callable[[Array], Array] | None:
+def _over_curvature(problem: LinearProblem, sums: Sums) -> Callable[[Array], Array] | None:
     """Return a function that divides a gradient (outputs, features + 1) by the curvature."""
     bound = problem.bound
     if bound is None:

@@ -1,13 +1,12 @@
 """Learning by updates: a step of gradient descent or Adam for each batch of rows.
 
-A batch of fewer rows than there are is a scan, one epoch a pass. A batch of all rows is a reduce
-pass and one step: plain gradient descent, whose sums, and so its bits, are those of every other
-full-batch method.
+Smaller batches are a scan, with one epoch a pass. A batch of all rows is a reduce pass and one
+step: plain gradient descent, with the same sums, and so the same bits, as other full-batch solvers.
 
-The model is at any time the average of the parameters over the updates so far, by weights that
-grow as the third power of their number. The noise of single batches averages out, and the start is
-forgotten, wherever the run ends: its limits, early stopping or Ctrl-C need no plan beforehand. In
-batches of all rows there is no noise, and gradient descent's model is the last point.
+The model is the average of the parameters over the updates so far, by weights that grow as the
+third power of the update's number. The average removes the noise of batches and forgets the start.
+So a run may end at any time, by a limit, early stopping or Ctrl-C. Batches of all rows have no
+noise, and the model of gradient descent is the last point.
 
 `learning_rate.py` has the learning rate "auto".
 """
@@ -29,27 +28,27 @@ from ooc_train.optimizers.schedules import Falling, Schedule
 from ooc_train.solvers.base import Holdings, State
 from ooc_train.solvers.learning_rate import (
     EVALUATED_ROWS,
-    WIDEST,
+    MAX_GRAM_FEATURES,
     Rate,
     automatic_rate,
-    certain_gain,
     evaluated_partitions,
     gain_requests,
+    guaranteed_gain,
     normalised_rate,
     norms,
     rate_request,
 )
 
 PATIENCE = 5
-"""Epochs without progress after which learning stops, as in scikit-learn."""
+"""Epochs without progress after which a run ends, as in scikit-learn."""
 
-NEAR = 0.01
-"""Share of the loss that a model may be known to lie above the lowest one, and be called near."""
+_SMALL_GAIN = 0.01
+"""Limit of the guaranteed gain of a converged model, as a share of its loss."""
 
 _RATE = "learning rate"
 _LOSS, _LOSS_OF_ALL = "loss after the epoch", "loss of all rows after the epoch"
-_GAIN = "what is left to gain"
-"""Phases: the pass before the first epoch, and those after the updates of each."""
+_GAIN = "guaranteed gain"
+"""Phases: the pass before the first epoch, and the passes after the updates of each epoch."""
 
 
 @dataclass(frozen=True)
@@ -63,25 +62,26 @@ class Updates:
     batch_size : int
         Rows per update.
     learning_rate : float or "auto"
-        Of the first update, on scaled parameters.
+        The rate of the first update, on scaled parameters.
     tol : float
-        Mean objective that an epoch has to gain, 0 for no such condition; for a batch of all rows,
-        the gradient's largest entry.
+        Decrease of the mean objective that counts as progress; 0 never ends a run. With batches of
+        all rows, the largest entry of the gradient to stop at.
     seed : int or None
-        Of the order of rows; None for the order in which they lie.
+        Seed of the order of rows; None for stored order.
     shuffle_chunks : int
         Chunks mixed row by row.
     replicas : int
-        Shares of the rows, each learned from by itself, that are averaged now and then.
+        Copies of the parameters that learn from shares of the rows, and are averaged at fixed
+        points.
     schedule : Schedule or None
-        How the learning rate changes. None for how the learning rate "auto" falls, which a number
-        does not.
+        How the learning rate changes. None is the schedule of the learning rate "auto", or a
+        constant rate where a number is given.
     epochs : float
         Planned number of epochs, which schedules may follow.
     evaluated_rows : int
-        Rows that tell the loss after an epoch.
+        Rows that evaluate the model after an epoch.
     in_order : bool
-        Whether a batch of all rows is an epoch of updates too, and rows are taken as they lie.
+        Whether rows are taken in stored order, also where a batch has all rows.
     """
 
     optimizer: Optimizer
@@ -100,25 +100,25 @@ class Updates:
 
     @property
     def name(self) -> str:
-        """Of the optimizer."""
+        """The optimizer's name."""
         return self.optimizer.name
 
-    def _by_all_rows(self, rows: Rows) -> bool:
+    def _is_full_batch(self, rows: Rows) -> bool:
         return self.batch_size >= rows.n_rows and not self.in_order
 
     def holds(self, problem: ProblemOfUpdates, rows: Rows) -> Holdings:
-        """Return what requests and states take."""
+        """Return what the plan reserves for requests and states."""
         points = np.broadcast_to(0.0, (1 + self.optimizer.normalised, *problem.shape))
         reductions: tuple[Reduction, ...] = (problem.reduction(points, gradients=len(points)),)
         algebra = 0
         if isinstance(problem, LinearProblem):
             reductions += (norms(problem),)
-            if problem.n_features <= WIDEST:
+            if problem.n_features <= MAX_GRAM_FEATURES:
                 algebra = 4 * 8 * (problem.n_features + 1) ** 2
         carried = 3 + self.optimizer.slots
-        # States before and after an epoch, and what their mean is made of, where there are several.
+        # States before and after an epoch; four more sets a replica average them.
         sets = (2 * carried + (4 if self.replicas > 1 else 0)) * self.replicas + 8
-        if self._by_all_rows(rows):
+        if self._is_full_batch(rows):
             return Holdings(reductions, sets, algebra)
         scan = self._scan(problem, rows, Rate(0.0))
         return Holdings(
@@ -126,16 +126,16 @@ class Updates:
         )
 
     def init(self, problem: ProblemOfUpdates, rows: Rows, params: Array) -> State:
-        """Return the state to begin with; the automatic learning rate looks at a sample first."""
+        """Return the first state; SGD's learning rate "auto" takes a pass over a sample first."""
         if not isinstance(self.learning_rate, str):
-            return self._begun(problem, rows, params, Rate(float(self.learning_rate)))
+            return self._started(problem, rows, params, Rate(float(self.learning_rate)))
         if self.optimizer.normalised:
             features = problem.shape[-1] - 1
             rate = normalised_rate(features, self.batch_size, self._per_epoch(rows))
-            return self._begun(problem, rows, params, rate)
+            return self._started(problem, rows, params, rate)
         return State(params, phase=_RATE)
 
-    def _begun(self, problem: ProblemOfUpdates, rows: Rows, params: Array, rate: Rate) -> State:
+    def _started(self, problem: ProblemOfUpdates, rows: Rows, params: Array, rate: Rate) -> State:
         scan = self._scan(problem, rows, rate)
         return State(
             params,
@@ -147,7 +147,7 @@ class Updates:
                 "fall": rate.schedule.fall,
                 "replicas": tuple(scan.start(params) for _ in range(self.replicas)),
                 "best": inf,  # the lowest mean objective after an epoch
-                "stale": 0,  # epochs since the tolerance lowered it
+                "stale": 0,  # epochs since the last progress
                 "lowest": inf,  # the lowest progressive loss
             },
         )
@@ -165,21 +165,21 @@ class Updates:
         return Rate(memory["eta0"], Falling(memory["noise"], memory["fall"]))
 
     def _per_epoch(self, rows: Rows) -> float | None:
-        """Return the updates of an epoch; None where nobody knows how many rows will come."""
+        """Return the updates of an epoch; None if the number of rows is not known."""
         return None if self.in_order else self._rows_of_a_replica(rows) / self.batch_size
 
     def _rows_of_a_replica(self, rows: Rows) -> int:
-        """Return the most rows that a replica learns from in an epoch."""
+        """Return the rows of the replica that has most of them in an epoch."""
         group_rows = self.shuffle_chunks * rows.partition_rows
         groups = -(-rows.n_partitions // self.shuffle_chunks)
-        taken = [0] * self.replicas
+        groups_of = [0] * self.replicas
         for cuts in rounds(groups, group_rows * rows.row_bytes, self.replicas):
             for replica, (first, stop) in enumerate(cuts):
-                taken[replica] += stop - first
-        return min(rows.n_rows, max(taken) * group_rows)
+                groups_of[replica] += stop - first
+        return min(rows.n_rows, max(groups_of) * group_rows)
 
     def ask(self, problem: ProblemOfUpdates, rows: Rows, state: State) -> Request:
-        """Return the request for an epoch of updates, or for what is evaluated after one."""
+        """Return the request for an epoch of updates, or for the evaluation after one."""
         memory, params = state.memory, state.params
         if state.phase == _RATE:
             return rate_request(_linear(problem), rows)
@@ -190,7 +190,7 @@ class Updates:
             return Reduce(problem.reduction(params[None]), counted=False)
         if state.phase == _GAIN:
             return gain_requests(_linear(problem), rows, params)
-        if self._by_all_rows(rows):
+        if self._is_full_batch(rows):
             points = self._points(memory["replicas"][0])
             return Reduce(problem.reduction(points, gradients=len(points)))
         states = [replica | {"sums": np.zeros(2)} for replica in memory["replicas"]]
@@ -204,7 +204,7 @@ class Updates:
         Raises
         ------
         Diverged
-            Where the loss is no number, or many times what it was.
+            If the loss is not finite, or many times the lowest loss.
         """
         if state.phase == _RATE:
             rate = automatic_rate(
@@ -215,20 +215,20 @@ class Updates:
                 self.batch_size,
                 self._per_epoch(rows),
             )
-            return self._begun(problem, rows, state.params, rate)
+            return self._started(problem, rows, state.params, rate)
         if state.phase in (_LOSS, _LOSS_OF_ALL):
-            return self._evaluated(problem, state, answer)
+            return self._after_evaluation(problem, state, answer)
         if state.phase == _GAIN:
-            gain = certain_gain(_linear(problem), answer, state.params)
-            return self._ended(state, near=is_near(gain, state.loss, self.tol))
-        if self._by_all_rows(rows):
-            return self._stepped(problem, rows, state, answer)
-        return self._learned(problem, rows, state, answer)
+            gain = guaranteed_gain(_linear(problem), answer, state.params)
+            return self._without_progress(state, optimal=is_gain_small(gain, state.loss, self.tol))
+        if self._is_full_batch(rows):
+            return self._after_step(problem, rows, state, answer)
+        return self._after_updates(problem, rows, state, answer)
 
-    def _learned(
+    def _after_updates(
         self, problem: ProblemOfUpdates, rows: Rows, state: State, replicas: list[Sums]
     ) -> State:
-        """Return the state after the updates of an epoch, not yet evaluated."""
+        """Return the state after the updates of an epoch, before its evaluation."""
         memory = state.memory
         total, weight = np.sum([replica["sums"] for replica in replicas], axis=0)
         progressive = float(total / weight)
@@ -251,8 +251,8 @@ class Updates:
             },
         )
 
-    def _evaluated(self, problem: ProblemOfUpdates, state: State, sums: Sums) -> State:
-        """Return the state after an epoch, with the loss of a sample of the rows."""
+    def _after_evaluation(self, problem: ProblemOfUpdates, state: State, sums: Sums) -> State:
+        """Return the state after the evaluation of an epoch on a sample of the rows."""
         if not sums["weight"] > 0 and state.phase == _LOSS:
             return replace(state, phase=_LOSS_OF_ALL)
         memory, params = state.memory, state.params
@@ -270,25 +270,25 @@ class Updates:
             return after
         if "moments" in problem.can:
             return replace(after, phase=_GAIN)
-        return self._ended(after, near=True)
+        return self._without_progress(after, optimal=True)
 
-    def _ended(self, state: State, *, near: bool) -> State:
-        """Return the state after an epoch that was one of several without progress."""
+    def _without_progress(self, state: State, *, optimal: bool) -> State:
+        """Return the state after the last of several epochs without progress."""
         note = f"no epoch of the last {PATIENCE} lowered the objective by {self.tol:g}"
-        note += "" if near else ", but the gradient says that there is more to gain"
-        # Far from the optimum, little progress is no reason to end.
+        note += "" if optimal else ", but the gradient says that there is more to gain"
+        # Far from the optimum, slow progress does not end a run.
         memory = {**state.memory, "stale": 0}
-        return replace(state, phase="", converged=near, note=note, memory=memory)
+        return replace(state, phase="", converged=optimal, note=note, memory=memory)
 
     def _points(self, replica: Sums) -> Array:
-        """Return the parameters, and of an optimizer whose steps never shrink their average."""
+        """Return the parameters, and their average for an optimizer with normalised steps."""
         if self.optimizer.normalised:
             return np.stack([replica["theta"], replica["average"]])
         params: Array = replica["theta"][None]
         return params
 
-    def _stepped(self, problem: ProblemOfUpdates, rows: Rows, state: State, sums: Sums) -> State:
-        """Return the state at the point that was evaluated; its memory has the next point."""
+    def _after_step(self, problem: ProblemOfUpdates, rows: Rows, state: State, sums: Sums) -> State:
+        """Return the state at the evaluated point; its memory holds the next point."""
         memory = state.memory
         (replica,) = memory["replicas"]
         points = self._points(replica)
@@ -317,9 +317,9 @@ class Updates:
 
 
 def _linear(problem: Problem) -> LinearProblem:
-    """Return a problem whose moments tell a learning rate, or refuse it."""
+    """Return the problem if its moments give a learning rate; raise `ValueError` otherwise."""
     if not isinstance(problem, LinearProblem):
-        raise ValueError(  # noqa: TRY004 (a setting that does not go with the problem)
+        raise ValueError(  # noqa: TRY004 (a setting that does not fit the problem)
             "learning_rate='auto' is for linear models; give a learning_rate, or use solver='adam'"
         )
     return problem
@@ -333,6 +333,6 @@ def _raise_if_diverged(loss: float, memory: Any) -> None:
         )
 
 
-def is_near(gain: float, loss: float, tol: float) -> bool:
-    """Return whether what can be gained for certain is within the tolerance, or 1 % of the loss."""
-    return gain <= max(tol, NEAR * abs(loss))
+def is_gain_small(gain: float, loss: float, tol: float) -> bool:
+    """Return whether a guaranteed gain is at most the tolerance, or 1 % of the loss."""
+    return gain <= max(tol, _SMALL_GAIN * abs(loss))

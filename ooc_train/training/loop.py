@@ -25,8 +25,8 @@ from ooc_train.runs.report import Report, Steps
 from ooc_train.runtime.job import Job
 from ooc_train.solvers.base import State, advance
 from ooc_train.solvers.base import start as begin
-from ooc_train.solvers.learning_rate import certain_gain, evaluated_partitions, gain_requests
-from ooc_train.solvers.updates import is_near
+from ooc_train.solvers.learning_rate import evaluated_partitions, gain_requests, guaranteed_gain
+from ooc_train.solvers.updates import is_gain_small
 from ooc_train.stream.inputs import read_inputs
 from ooc_train.stream.outliers import blamed
 from ooc_train.stream.passes import Stream
@@ -302,9 +302,9 @@ class _Run:
         way_out = f"{cause.split('=')[0]} or tol"
         if self.task.rows_per_update < self.problem.n_rows:
             requests = gain_requests(self.problem, self.stream.source, state.params)
-            gain = certain_gain(self.problem, self.stream.sums(requests), state.params)
+            gain = guaranteed_gain(self.problem, self.stream.sums(requests), state.params)
             self._on_rows(0)  # who listens knows what that took, as the report does
-            if is_near(gain, state.loss, tol):
+            if is_gain_small(gain, state.loss, tol):
                 if tol == 0:  # no condition to meet
                     return ""
                 cause += " before five epochs in a row gained less than tol"
