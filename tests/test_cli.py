@@ -680,7 +680,7 @@ def test_predictions_are_written_to_local_places(made, run, out, tmp_path, monke
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_model_that_is_not_kept_is_told_of_before_and_after(made, scheduler, tmp_path):
+def test_a_model_that_is_not_saved_is_noted_before_and_after(made, scheduler, tmp_path):
     address = ("--max-iter", "1", "--scheduler", scheduler)
     result = here("train", made, *address)
     assert "note: without --out the model will not be saved\n" in result.stderr
@@ -746,7 +746,7 @@ def test_a_plot_of_the_memory(made, scheduler, tmp_path):
     [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGHUP, 129, "the end of its terminal")],
 )
 @pytest.mark.parametrize("as_json", [True, False])
-def test_a_run_that_is_stopped_is_told_and_saved_as_it_stands(
+def test_a_stopped_run_is_reported_and_saved(
     made, scheduler, tmp_path, monkeypatch, number, status, cause, as_json
 ):
     def press(_, event):

@@ -350,7 +350,7 @@ def test_the_prefix_of_the_dashboard_is_kept(made):
 
 
 @pytest.mark.slow
-def test_a_lost_worker_and_its_tasks_are_told_of(made, cluster, client):
+def test_a_lost_worker_and_its_tasks_are_events(made, cluster, client):
     pids = list(client.run(os.getpid).values())
 
     class Kills(Listener):
@@ -367,7 +367,7 @@ def test_a_lost_worker_and_its_tasks_are_told_of(made, cluster, client):
     assert " joined " in events
 
 
-def test_a_driver_that_goes_is_told_of(cluster):
+def test_a_driver_that_disconnects_is_shown(cluster):
     client = cluster.get_client()
     page = TrainingPage(client, None, lambda: ProcessMemory(1, "driver", 1, 1))
     page.__enter__()

@@ -95,7 +95,7 @@ def test_it_cleans_up_however_it_is_ended(tmp_path, send, number, status):
 
 
 @pytest.mark.slow
-def test_what_it_tells(tmp_path):
+def test_what_it_prints(tmp_path):
     with LocalCluster(n_workers=1, dashboard_address="127.0.0.1:0") as cluster:
         arguments = [
             "demo", "--size", "4MB", "--dir", str(tmp_path / "here"), "--memory-ceiling", "4GiB",
@@ -145,7 +145,7 @@ def test_the_flights_are_found_in_a_clone_and_in_a_wheel(tmp_path, monkeypatch):
     assert demo.flights_file() == str(package / "data" / "flights.parquet")
 
 
-def test_a_scratch_folder_goes_where_it_is_told_and_away_again(tmp_path, monkeypatch):
+def test_a_scratch_folder_respects_tmpdir_and_is_removed(tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does

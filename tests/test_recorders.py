@@ -107,7 +107,7 @@ def tensorboard(monkeypatch):
     return calls
 
 
-def test_tensorboard_is_told_of_steps(tensorboard, tmp_path):
+def test_tensorboard_receives_steps(tensorboard, tmp_path):
     recorder = TensorBoard(tmp_path)
     assert tensorboard == []
     for event in EVENTS:
@@ -164,7 +164,7 @@ def mlflow(monkeypatch):
     return calls
 
 
-def test_mlflow_is_told_of_settings_and_steps(mlflow):
+def test_mlflow_receives_settings_and_steps(mlflow):
     recorder = MLflow("flights", run_name="late", tracking_uri="file:runs")
     for event in EVENTS:
         recorder(event)
@@ -184,7 +184,7 @@ def test_mlflow_is_told_of_settings_and_steps(mlflow):
     assert recorder.run_id == "r1"
 
 
-def test_mlflow_is_told_where_a_run_fails(mlflow):
+def test_mlflow_marks_a_failed_run(mlflow):
     with pytest.raises(RuntimeError):
         begin_and_fail(MLflow())
     assert [call for call in mlflow if call[0] == "end"] == [("end", "r1", "FAILED")]

@@ -115,7 +115,7 @@ def test_no_loopback():
     assert told.endswith("turn the loopback interface on (ip link set lo up)")
 
 
-def test_what_is_missing_is_told_where_no_other_view_can_be_made(monkeypatch):
+def test_what_is_missing_is_named_without_namespaces(monkeypatch):
     def refuse(*arguments, **settings):
         raise OSError(30, "Read-only file system")
 
@@ -271,7 +271,7 @@ def test_what_is_known_of_workers_that_ended(case):
     assert str(error).startswith(f"the workers could not be started: {told}")
 
 
-def test_the_missing_guard_is_told_by_the_status_of_the_worker_alone():
+def test_only_the_exit_status_shows_a_missing_guard():
     assert isinstance(why_not_started(RuntimeError(), endings(0, 78), ""), MissingMainGuard)
     error = why_not_started(OSError(99, "Cannot assign requested address"), endings(), "")
     assert not isinstance(error, MissingMainGuard)
@@ -284,7 +284,7 @@ def test_what_distributed_raises_as_it_cleans_up_is_not_what_failed():
     assert str(why_not_started(error, endings(), "")).endswith("could not be started: what failed")
 
 
-def test_what_others_write_meanwhile_is_handed_on(capfd):
+def test_other_output_is_forwarded(capfd):
     with captured_stderr() as said:
         os.write(2, b"a line\n")
     os.write(2, b"another\n")
@@ -301,7 +301,7 @@ def test_what_others_write_meanwhile_is_handed_on(capfd):
 TOLD = "a worker was ended by SIGKILL, the kernel counts 1 ended for lack of memory"
 
 
-def test_what_the_kernel_counts_since_the_cluster_was_made_is_told(tmp_path, monkeypatch):
+def test_kills_of_the_kernel_since_the_start_are_counted(tmp_path, monkeypatch):
     groups = Groups(tmp_path)
     groups.mount_as("v2", "/job")
     groups.add("v2", "job", limit=2**26, usage=0, kills=5)
@@ -315,7 +315,7 @@ def test_what_the_kernel_counts_since_the_cluster_was_made_is_told(tmp_path, mon
 
 
 @pytest.mark.skipif(not groups_can_be_made(), reason="no control group can be made here")
-def test_workers_that_the_kernel_ends_for_memory_are_told_of():
+def test_workers_killed_for_memory_are_reported():
     code = textwrap.dedent("""
         import os, subprocess, sys
         from ooc_train.runtime.endings import Endings

@@ -80,7 +80,7 @@ def test_every_fit_is_the_one_that_its_batch_size_makes_alone(stores, found):
     assert full.loss <= full.report.loss
 
 
-def test_noise_is_told_where_learning_begins_and_where_each_ends(found):
+def test_noise_is_measured_at_the_start_and_at_each_end(found):
     assert found.start_noise is not None
     assert 0 < found.start_noise.rows < 300
     for trial in found.trials:
@@ -156,7 +156,7 @@ def test_regressions_and_arrays_in_memory(name):
     assert "unknown" in made.advice.reason
 
 
-def test_unshuffled_rows_are_told_of(tmp_path, stores):
+def test_unshuffled_rows_are_noted(tmp_path, stores):
     group = zarr.open_group(tmp_path / "a", mode="w")
     kept = zarr.open_group(stores[0], mode="r")
     for name in ("X", "y"):
@@ -210,7 +210,7 @@ def test_other_columns_can_not_validate(stores, tmp_path):
         tradeoff(LOGISTIC, stores[0], (5,), validation=tmp_path / "a")
 
 
-def test_what_diverges_is_told_and_the_others_go_on(stores):
+def test_a_diverged_fit_is_reported_and_the_others_continue(stores):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(300, 3))
     inputs = read_inputs(X, X @ [1.0, 2.0, 3.0], classifier=False)
@@ -394,7 +394,7 @@ def test_the_batch_size_of_a_model_is_no_option_of_the_command():
 
 
 @pytest.mark.slow
-def test_fits_are_told_of_as_they_begin(stores):
+def test_callbacks_receive_the_start_of_each_fit(stores):
     began: list[str] = []
 
     def note(event: Event) -> None:

@@ -50,7 +50,7 @@ MemoryCeiling = Annotated[
 ]
 
 
-_PLACE = "its name in the store, a path from there or from here, or a URL"
+_PLACE = "a name in the store, a path relative to it or to this folder, or a URL"
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class StoreOptions:
     ] = "y"
     weight: Annotated[
         str,
-        option("--weight", of="Store", metavar="ARRAY", help=f"The rows' weights: {_PLACE}."),
+        option("--weight", of="Store", metavar="ARRAY", help=f"The sample weights: {_PLACE}."),
     ] = "sample_weight"
     no_weights: Annotated[
         bool, option("--no-weights", of="Store", help="Ignore the weights of the store.")
@@ -146,9 +146,9 @@ class CsvOptions:
 
     delimiter: Annotated[
         str | None,
-        option(of="CSV", metavar="CHAR", help="Between cells (default: a comma, of .tsv a tab)."),
+        option(of="CSV", metavar="CHAR", help="Cell separator (default: comma; tab for .tsv)."),
     ] = None
-    encoding: Annotated[str, option(of="CSV", help="Of the text, such as latin1.")] = "utf8"
+    encoding: Annotated[str, option(of="CSV", help="Text encoding, such as latin1.")] = "utf8"
 
 
 @dataclass(frozen=True)
@@ -297,7 +297,8 @@ class ModelOptions:
         option(of="Model", parse=parsers.learning_rate, metavar="auto|RATE", help="Of updates."),
     ] = "auto"
     max_iter: Annotated[
-        int | None, option(of="Model", help="Most iterations, or epochs (default: 100).")
+        int | None,
+        option(of="Model", help="Largest number of iterations or epochs (default: 100)."),
     ] = None
     tol: Annotated[
         float | None,
