@@ -29,7 +29,7 @@ def edit(path, **attributes):
 
 
 def reseal(path):
-    """Make the checksums of a store those of what lies there."""
+    """Recompute the checksums of a store from its files."""
     metadata = metadata_of(path)
     attributes = metadata["attributes"]
     names = list(attributes.pop(CHECKSUMS)["arrays"])

@@ -34,7 +34,7 @@ def inline(monkeypatch):
 
 
 def group(folder, zarr_format=3, name="a", **arrays):
-    """A group whose arrays are given as (values, attributes, further settings)."""
+    """Write a group of arrays: (values, attributes, further settings) by name."""
     made = zarr.create_group(folder / f"{name}.zarr", zarr_format=zarr_format)
     for role, (values, attributes, *further) in arrays.items():
         chunks = (CHUNK, *values.shape[1:])

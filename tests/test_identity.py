@@ -151,7 +151,7 @@ def test_a_chunk_that_zarr_python_wrote_is_refused_until_checksums_are_off(tmp_p
 
 
 def paths_in(value, path=()):
-    """Where values lie in JSON, the value itself among them."""
+    """Paths of all values in a JSON value, that value included."""
     yield path
     if isinstance(value, dict | list):
         for key, child in value.items() if isinstance(value, dict) else enumerate(value):

@@ -1,4 +1,4 @@
-"""Arrays of a store that lie elsewhere: found by name, path, URL or object, or refused."""
+"""Arrays outside of their store: found by name, path, URL or object, or refused."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""What lies at a path that is no Zarr is called by its name, with the way out, in one line."""
+"""A path that holds no Zarr: the error names its format and the way out, in one line."""
 
 import zipfile
 from typing import Any

@@ -129,7 +129,7 @@ def pending(table, monkeypatch):
 
         def put(self):
             if self.path.endswith("a.zarr"):
-                # As it lies now: the files, without what the process does as it ends.
+                # The files at this moment, before the process cleans up.
                 shutil.copytree(folder, f"{folder}.killed", copy_function=os.link)
                 raise KeyboardInterrupt
             real(self)

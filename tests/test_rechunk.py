@@ -119,7 +119,7 @@ def test_every_row_and_value_stays(
     else:
         group = zarr.open_group(folder / "a", mode="w", zarr_format=2 if writer == "v2" else 3)
         compression: Any = {"compressors": None} if writer == "raw" else {}
-        # A chunk of nothing but fill values is left out, unless zarr is told otherwise.
+        # zarr-python leaves out chunks of fill values by default.
         config: Any = {"write_empty_chunks": True}
         for role, of, rows in (("X", values, chunks[1]), ("y", y, chunks[2])):
             if of is not None:

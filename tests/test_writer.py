@@ -125,7 +125,7 @@ def test_rows_without_weight_do_not_count(tmp_path, dtype):
 
 
 @pytest.mark.parametrize(
-    ("y", "given", "expected"),
+    ("y", "settings", "expected"),
     [
         (np.arange(4), {}, "<i8"),
         (np.arange(4) > 1, {}, "|b1"),
@@ -137,8 +137,8 @@ def test_rows_without_weight_do_not_count(tmp_path, dtype):
         (np.arange(4), {"classes": np.arange(300)}, "<u2"),
     ],
 )
-def test_the_dtype_of_y(tmp_path, y, given, expected):
-    with StoreWriter(tmp_path / "a", n_features=1, **given) as writer:
+def test_the_dtype_of_y(tmp_path, y, settings, expected):
+    with StoreWriter(tmp_path / "a", n_features=1, **settings) as writer:
         writer.write(np.ones((4, 1)), y)
         store = writer.commit()
     assert store.y is not None

@@ -1,9 +1,11 @@
 """The fixed schema of a given recipe, in the place of schema inference."""
 
 from collections.abc import Callable, Iterable
+from typing import TypeAlias
 
 from ooc_train.tables.features import Records
 from ooc_train.tables.recipe import Recipe
+from ooc_train.tables.schema_inference import SchemaInference
 
 
 class FixedSchema:
@@ -46,3 +48,7 @@ class FixedSchema:
     def constant(self, recipe: Recipe) -> list[str]:  # noqa: ARG002
         """Return no column."""
         return []
+
+
+Schema: TypeAlias = SchemaInference | FixedSchema
+"""What raw columns become: inferred from training rows, or fixed by a recipe."""

@@ -49,7 +49,7 @@ from ooc_train.store.jobs.train_test_split import path_for_testing, require_test
 from ooc_train.store.opening.opener import open_store
 from ooc_train.tables.batches import Tables
 from ooc_train.tables.features import Missing, Unseen
-from ooc_train.tables.fixed_schema import FixedSchema
+from ooc_train.tables.fixed_schema import Schema
 from ooc_train.tables.open_tables import open_tables
 from ooc_train.tables.recipe import Recipe
 from ooc_train.tables.roles import Roles, Task
@@ -222,9 +222,7 @@ class _Job:
     progress: Progress
     say: Callable[[str], None]
 
-    def run(
-        self, budget: Budget, schema: SchemaInference | FixedSchema, widened: str | None
-    ) -> Ingested:
+    def run(self, budget: Budget, schema: Schema, widened: str | None) -> Ingested:
         """Run both passes; `widened` states why X is float64, if `dtype` was "auto"."""
         outputs, options = self.outputs, self.options
         with ExitStack() as stack:
@@ -273,7 +271,7 @@ class _Job:
 
     def _read(
         self,
-        schema: SchemaInference | FixedSchema,
+        schema: Schema,
         shuffles: Mapping[str, ExternalShuffle],
         category_bytes: int,
         rows: int,
@@ -294,7 +292,7 @@ class _Job:
 
     def _write_stores(
         self,
-        schema: SchemaInference | FixedSchema,
+        schema: Schema,
         shuffles: Mapping[str, ExternalShuffle],
         recipe: Recipe,
         options: StorageOptions,

@@ -7,21 +7,20 @@ import shutil
 from ooc_train.core.units import approximate_bytes
 from ooc_train.errors import CeilingExceeded
 from ooc_train.store.jobs.ingest_memory import CATEGORY_COPIES, row_bytes
-from ooc_train.tables.fixed_schema import FixedSchema
+from ooc_train.tables.fixed_schema import Schema
 from ooc_train.tables.names import as_option
 from ooc_train.tables.recipe import Recipe
-from ooc_train.tables.schema_inference import SchemaInference
 
 _SHOWN = 3
 """Columns with many values that a message names."""
 
 
-def require_few_categories(schema: SchemaInference | FixedSchema, most: int) -> None:
+def require_few_categories(schema: Schema, most: int) -> None:
     """Refuse more categories than memory allows, before they take it.
 
     Parameters
     ----------
-    schema : SchemaInference or FixedSchema
+    schema : Schema
         The schema so far.
     most : int
         Bytes that category values, and what is made of them, may take.

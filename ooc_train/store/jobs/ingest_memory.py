@@ -9,7 +9,7 @@ from ooc_train.memory.ceiling import Term
 from ooc_train.store.format.chunk_sizes import CHUNK_BYTES, default_chunk_rows
 from ooc_train.store.jobs.shuffle_sizes import ample_memory, least_memory
 from ooc_train.tables.batches import ReadingMemory, Tables
-from ooc_train.tables.fixed_schema import FixedSchema
+from ooc_train.tables.fixed_schema import Schema
 from ooc_train.tables.medians import BYTES_PER_COLUMN
 from ooc_train.tables.recipe import Recipe
 from ooc_train.tables.schema_inference import SchemaInference
@@ -70,11 +70,7 @@ class IngestMemory:
 
     @classmethod
     def of(
-        cls,
-        tables: Tables,
-        schema: SchemaInference | FixedSchema,
-        chunk_rows: int | None,
-        outputs: int,
+        cls, tables: Tables, schema: Schema, chunk_rows: int | None, outputs: int
     ) -> "IngestMemory":
         """Derive the properties from raw files and a schema."""
         draft = schema.draft
@@ -195,7 +191,7 @@ def _chunks_term(chunk_bytes: int, n_outputs: int) -> Term:
     )
 
 
-def expected_bytes(tables: Tables, schema: SchemaInference | FixedSchema) -> int:
+def expected_bytes(tables: Tables, schema: Schema) -> int:
     """Return about how many bytes the records of all rows take."""
     return tables.expected_rows * schema.encoder.dtype.itemsize
 

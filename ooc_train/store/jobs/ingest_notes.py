@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from ooc_train.core.units import approximate_bytes
 from ooc_train.store.jobs.ingest_memory import row_bytes
 from ooc_train.tables.batches import Tables
-from ooc_train.tables.fixed_schema import FixedSchema
+from ooc_train.tables.fixed_schema import FixedSchema, Schema
 from ooc_train.tables.names import as_option
 from ooc_train.tables.recipe import Recipe
 from ooc_train.tables.roles import Roles
@@ -27,17 +27,13 @@ def size_of(recipe: Recipe, n_rows: int, free: int) -> str:
 
 
 def notes(
-    schema: SchemaInference | FixedSchema,
-    recipe: Recipe,
-    roles: Roles,
-    tables: Tables,
-    widened: str | None,
+    schema: Schema, recipe: Recipe, roles: Roles, tables: Tables, widened: str | None
 ) -> Iterator[str]:
     """Yield notes for the user, without those of `losses`.
 
     Parameters
     ----------
-    schema : SchemaInference or FixedSchema
+    schema : Schema
         The schema after all rows were read.
     recipe : Recipe
         How raw columns become features.
@@ -70,7 +66,7 @@ def notes(
         yield f"{rows} left out because of missing values"
 
 
-def losses(schema: SchemaInference | FixedSchema) -> Iterator[str]:
+def losses(schema: Schema) -> Iterator[str]:
     """Yield what numbers lose in a type that the user or a recipe chose.
 
     Raises

@@ -17,7 +17,7 @@ from ooc_train.store.jobs.ingest_reading import (
 )
 from ooc_train.store.jobs.train_test_split import require_test_size
 from ooc_train.tables.column_summary import ColumnSummary
-from ooc_train.tables.fixed_schema import FixedSchema
+from ooc_train.tables.fixed_schema import Schema
 from ooc_train.tables.open_tables import open_tables
 from ooc_train.tables.recipe import Recipe
 from ooc_train.tables.roles import Roles
@@ -79,7 +79,7 @@ def preview(
     require_test_size(test_size)
     tables = open_tables(paths, delimiter=delimiter, encoding=encoding)
 
-    def run(schema: SchemaInference | FixedSchema, reason: str | None) -> Preview:
+    def run(schema: Schema, reason: str | None) -> Preview:
         n_rows, n_test = 0, 0
         for piece, parts in read_pieces(tables, schema, test_size, operator.index(random_state)):
             n_rows += len(parts["training"])

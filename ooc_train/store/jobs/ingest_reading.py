@@ -13,7 +13,7 @@ from ooc_train.store.jobs.train_test_split import rows_for_testing
 from ooc_train.store.opening.opener import open_store
 from ooc_train.tables.batches import Piece, Tables
 from ooc_train.tables.features import Records
-from ooc_train.tables.fixed_schema import FixedSchema
+from ooc_train.tables.fixed_schema import FixedSchema, Schema
 from ooc_train.tables.names import RECIPE_FILE
 from ooc_train.tables.precision import Rounded
 from ooc_train.tables.recipe import Recipe
@@ -30,8 +30,7 @@ _RECIPE = FileKind(
 
 
 def read_with_widening(
-    make: Callable[[str | None], SchemaInference | FixedSchema],
-    run: Callable[[SchemaInference | FixedSchema, str | None], _T],
+    make: Callable[[str | None], Schema], run: Callable[[Schema, str | None], _T]
 ) -> _T:
     """Run an ingest, and once more with float64 if float32 makes different numbers equal.
 
@@ -82,7 +81,7 @@ def _recipe_from(values: Mapping[str, Any], path: str) -> Recipe:
 
 def make_schema(
     roles: Roles, like: Recipe | Store | PathLike | None, tables: Tables, dtype: str | None
-) -> SchemaInference | FixedSchema:
+) -> Schema:
     """Return a schema that is inferred from the rows, or the fixed one of a recipe.
 
     Parameters
@@ -112,11 +111,7 @@ def make_schema(
 
 
 def read_pieces(
-    tables: Tables,
-    schema: SchemaInference | FixedSchema,
-    share: float,
-    seed: int,
-    rows: int | None = None,
+    tables: Tables, schema: Schema, share: float, seed: int, rows: int | None = None
 ) -> Iterator[tuple[Piece, dict[str, Records]]]:
     """Yield pieces of raw files with their records for training and for testing.
 
@@ -128,7 +123,7 @@ def read_pieces(
     ----------
     tables : Tables
         The raw files.
-    schema : SchemaInference or FixedSchema
+    schema : Schema
         Encodes rows as records, and learns from the training records.
     share : float
         Share of the test rows.

@@ -16,9 +16,8 @@ from ooc_train.store.format.pairs import StorePair
 from ooc_train.store.jobs.external_shuffle import ExternalShuffle
 from ooc_train.store.writing.compression import compressed_fraction, compresses_well
 from ooc_train.store.writing.writer import StoreWriter
-from ooc_train.tables.fixed_schema import FixedSchema
+from ooc_train.tables.fixed_schema import Schema
 from ooc_train.tables.recipe import Recipe
-from ooc_train.tables.schema_inference import SchemaInference
 
 CodecOption = Literal["auto", "none", "lz4", "zstd"]
 
@@ -71,10 +70,7 @@ class StorageOptions:
 
 
 def feature_rows(
-    shuffle: ExternalShuffle,
-    recipe: Recipe,
-    schema: SchemaInference | FixedSchema,
-    options: StorageOptions,
+    shuffle: ExternalShuffle, recipe: Recipe, schema: Schema, options: StorageOptions
 ) -> Generator[dict[str, NDArray[Any]], None, None]:
     """Yield arguments of `StoreWriter.write` from records, at most a chunk's rows at a time.
 
@@ -106,10 +102,7 @@ def feature_rows(
 
 
 def first_chunk(
-    shuffle: ExternalShuffle,
-    recipe: Recipe,
-    schema: SchemaInference | FixedSchema,
-    options: StorageOptions,
+    shuffle: ExternalShuffle, recipe: Recipe, schema: Schema, options: StorageOptions
 ) -> NDArray[np.floating]:
     """Return the first chunk of X, which doesn't depend on the size of blocks."""
     parts: list[NDArray[np.floating]] = []
@@ -124,7 +117,7 @@ def first_chunk(
 def ingest_writer(
     path: str,
     recipe: Recipe,
-    schema: SchemaInference | FixedSchema,
+    schema: Schema,
     options: StorageOptions,
     *,
     overwrite: bool,
