@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from ooc_train import (
     InvalidTable,
     LinearRegression,
     LogisticRegression,
+    Model,
     OutputExists,
     Ridge,
     TableNotFound,
@@ -30,6 +32,7 @@ from ooc_train import (
     predict,
     predict_files,
     predict_store,
+    train,
 )
 from ooc_train.errors import CeilingExceeded
 from ooc_train.inference.outputs import Kind
@@ -352,3 +355,14 @@ def test_a_ceiling_that_is_too_small_is_refused_before_reading(late, tmp_path):
     with pytest.raises(CeilingExceeded, match="raise the memory ceiling to at least"):
         predict_files(load_fitted(late), FLIGHTS, tmp_path / "out.csv", memory_ceiling="16MiB")
     assert os.listdir(tmp_path) == []
+
+
+def test_a_target_of_decimals_has_the_classes_that_its_own_recipe_knows(tmp_path):
+    x = np.arange(60.0)
+    y = [Decimal("1.50") if value > 30 else Decimal("2.00") for value in x]
+    table = pa.table({"x": x, "y": pa.array(y, pa.decimal128(5, 2))})
+    pq.write_table(table, tmp_path / "a.parquet")
+    ingest(tmp_path / "a.parquet", tmp_path / "a", target="y", task="classification")
+    fitted, _ = train(Model(name="logistic"), tmp_path / "a")
+    assert fitted.classes == (1.5, 2)
+    assert evaluate_files(fitted, tmp_path / "a.parquet")[0]["accuracy"] == 1.0

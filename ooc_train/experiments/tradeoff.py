@@ -15,6 +15,7 @@ from typing import Any
 
 from ooc_train.core.atomic import PartialOutput
 from ooc_train.core.output_kinds import TRADEOFF, explain_os_errors, require_output
+from ooc_train.core.renames import sync_file
 from ooc_train.errors import Diverged
 from ooc_train.experiments.advice import Outcome, recommend
 from ooc_train.experiments.comparing import (
@@ -227,9 +228,11 @@ def _save(result: Tradeoff, output: PartialOutput) -> str:
     with explain_os_errors(output.path):
         with open(os.path.join(folder, _TABLE), "w", encoding="utf-8") as file:
             json.dump(result.to_json(), file, indent=2, allow_nan=False)
+            sync_file(file)
         with open(os.path.join(folder, "tradeoff.csv"), "w", encoding="utf-8", newline="") as file:
             table = csv.DictWriter(file, list(result.rows()[0]))
             table.writeheader()
             table.writerows(result.rows())
+            sync_file(file)
     figures.save(result.plot, os.path.join(folder, "tradeoff.png"), overwrite=True)
     return output.commit(elsewhere=True)

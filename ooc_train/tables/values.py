@@ -6,6 +6,7 @@ Numbers, booleans and dates become float64, with NaN for a missing value. Dates 
 
 from collections.abc import Iterable
 from datetime import date, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -231,6 +232,10 @@ def text_of(value: Any) -> str:
     """Return a value as the text that vocabularies hold."""
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, Decimal):
+        # A class is saved as a float: 1.50 and 1.5 are one class.
+        near = float(value)
+        return text_of(near) if Decimal(repr(near)) == value else f"{value.normalize():f}"
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return value.isoformat() if isinstance(value, date) else str(value)
