@@ -149,7 +149,7 @@ def array_of(node: Node, role: str, *, fill_missing: bool) -> NamedArray:
     InvalidStore
         As in `named_array`.
     """
-    if not (node.is_array or node.is_encoded):
+    if not node.holds_array:
         inside = node.child(role)
         if inside is None or not inside.is_array:
             raise InvalidStore(

@@ -68,6 +68,11 @@ class Node:
         return str(kind) not in _GROUPS
 
     @property
+    def holds_array(self) -> bool:
+        """Whether the node is an array, or a group that stands for one."""
+        return self.is_array or self.is_encoded
+
+    @property
     def attributes(self) -> Mapping[str, Any]:
         """User attributes of the node."""
         if self.metadata is not None:
@@ -123,11 +128,7 @@ class Node:
                 return sorted([*opened.array_keys(), *encoded])
         names = sorted(entry.name for entry in os.scandir(self.path) if entry.is_dir())
         children = {name: self.child(name) for name in names}
-        return [
-            name
-            for name, child in children.items()
-            if child is not None and (child.is_array or child.is_encoded)
-        ]
+        return [name for name, child in children.items() if child is not None and child.holds_array]
 
     def layout(self, role: str, *, fill_missing: bool = False) -> ArrayLayout:
         """Return the layout of an array.
@@ -259,16 +260,16 @@ class Node:
         values = np.empty(layout.shape, layout.dtype)
         with ChunkReader(layout) as reader:
             reader.read_rows(0, len(values), values)
-        found: list[Any] = values.tolist()
-        return found
+        categories: list[Any] = values.tolist()
+        return categories
 
     @property
     def dimensions(self) -> tuple[str | None, ...] | None:
         """Names of an array's axes, None if nothing names them."""
-        about: Any = self.metadata
-        if about is None:
-            about = {"dimension_names": getattr(self._array.metadata, "dimension_names", None)}
-        return dimensions_of(self.attributes, about.get("dimension_names"), self.path)
+        metadata: Any = self.metadata
+        if metadata is None:
+            metadata = {"dimension_names": getattr(self._array.metadata, "dimension_names", None)}
+        return dimensions_of(self.attributes, metadata.get("dimension_names"), self.path)
 
     @property
     def _array(self) -> Any:
@@ -280,5 +281,5 @@ class Node:
         """The fill value, if it means missing: of xarray's arrays in Zarr format 2."""
         if self.metadata is not None or DIMENSIONS not in self.attributes:
             return None
-        about: Any = self._array.metadata
-        return about.fill_value if about.zarr_format == 2 else None
+        metadata: Any = self._array.metadata
+        return metadata.fill_value if metadata.zarr_format == 2 else None

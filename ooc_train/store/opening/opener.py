@@ -33,6 +33,9 @@ from ooc_train.store.opening.named_arrays import (
 )
 from ooc_train.store.opening.nodes import Node
 
+_CHECKED = ("feature_names", "classes", "class_counts", "statistics")
+"""Fields of a manifest that must fit X and each other."""
+
 _ATTEMPTS = 5
 """Attempts to open a store that is being replaced."""
 
@@ -128,7 +131,7 @@ def _open_node(
         if role in named or locations.get(role, role) is None:
             continue
         child = child_of_role(node, role)
-        if child is not None and (child.is_array or child.is_encoded):
+        if child is not None and child.holds_array:
             layouts[role] = with_manifest_rows(
                 node.path,
                 manifest,
@@ -163,12 +166,13 @@ def _open_node(
     return store
 
 
-def _require_consistent(
-    path: str, X: ArrayLayout, classes: Any, counts: Any, statistics: Any
-) -> None:
+def _require_consistent(path: str, X: ArrayLayout, manifest: Mapping[str, Any]) -> None:
     """Refuse a manifest whose parts differ in length from X or from each other."""
+    names, classes, counts, statistics = (manifest.get(key) for key in _CHECKED)
     wrong = None
-    if counts is not None and len(counts) != len(classes or ()):
+    if names is not None and len(names) != X.shape[1]:
+        wrong = f"names {len(names):,} columns, and X has {X.shape[1]:,}"
+    elif counts is not None and len(counts) != len(classes or ()):
         wrong = f"counts the rows of {len(counts):,} classes, and names {len(classes or ()):,}"
     elif classes is not None and (not classes or len(set(classes)) < len(classes)):
         wrong = "names no class, or one twice"
@@ -200,15 +204,8 @@ def _assemble(path: str, manifest: Mapping[str, Any], layouts: Mapping[str, Arra
             raise InvalidStore(f"{path}: {role} has {layout.n_rows:,} rows, X has {X.n_rows:,}")
     if 0 in X.shape:
         raise InvalidStore(f"{path}: X has shape {X.shape}: it is empty")
-    names, classes, counts, statistics = (
-        manifest.get(key) for key in ("feature_names", "classes", "class_counts", "statistics")
-    )
-    if names is not None and len(names) != X.shape[1]:
-        raise InvalidStore(
-            f"{path}: the manifest names {len(names):,} columns, and X has {X.shape[1]:,}; restore "
-            "its zarr.json from a copy"
-        )
-    _require_consistent(path, X, classes, counts, statistics)
+    _require_consistent(path, X, manifest)
+    names, classes, counts, statistics = (manifest.get(key) for key in _CHECKED)
     return Store(
         path=path,
         X=X,

@@ -20,7 +20,6 @@ _MAGIC = (
 """First bytes of file formats, and the usual suffix of each format."""
 
 _IN_PIECES = "and write them to a store, in pieces of rows, by ooc_train.StoreWriter"
-
 _KINDS = {
     ".zip": ("a zip archive", "unpack it, and give the Zarr folder or the tables that are in it"),
     ".h5": ("an HDF5 file", f"read its arrays by h5py {_IN_PIECES}"),

@@ -236,7 +236,7 @@ class ChunkReader:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
         self.close()
         if error is None:
             self.require_same()
