@@ -191,7 +191,7 @@ def test_without_y_and_weights(tmp_path):
         ({"X": X, "sample_weight": X[:9, 0]}, "sample_weight has 9 rows"),
         ({"X": X[:0]}, "it is empty"),
         ({"X": X[:, :0]}, "it is empty"),
-        ({"X": X.astype("c8")}, "no number"),
+        ({"X": X.astype("c8")}, "X needs numbers"),
     ],
 )
 def test_arrays_that_do_not_fit(tmp_path, arrays, message):
