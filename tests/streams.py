@@ -14,10 +14,11 @@ from ooc_train.objective.penalty import Penalty
 from ooc_train.objective.scaling import Scaling
 from ooc_train.store.dataset import Store
 from ooc_train.store.writing.writer import StoreWriter
+from ooc_train.stream.array_source import ArraySource
 from ooc_train.stream.executors import Executor, Inline
 from ooc_train.stream.pass_config import PassConfig
 from ooc_train.stream.passes import Stream
-from ooc_train.stream.sources import ArraySource, Source
+from ooc_train.stream.sources import Source
 
 ROOM = 2**28
 """A pool that nothing here fills."""

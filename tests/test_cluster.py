@@ -15,7 +15,7 @@ from ooc_train.runtime.clients import choose_executor, private_client
 from ooc_train.runtime.cluster import LocalCluster
 from ooc_train.runtime.job import Job
 from ooc_train.stream.requirements import Requirements
-from ooc_train.stream.sources import StoreSource
+from ooc_train.stream.store_source import StoreSource
 from tests.streams import write_store
 
 

@@ -15,8 +15,8 @@ from ooc_train.estimators.classification import LogisticRegression
 from ooc_train.estimators.regression import LinearRegression, Ridge
 from ooc_train.runtime import clients
 from ooc_train.runtime.cluster import LocalCluster
+from ooc_train.stream.array_source import ArraySource
 from ooc_train.stream.dask_source import dask_source
-from ooc_train.stream.sources import ArraySource
 
 ROWS = 60
 RNG = np.random.default_rng(0)
@@ -175,7 +175,7 @@ def test_a_sample_of_leaves_of_different_sizes_holds_rows_enough(rows):
 
 
 def test_a_sample_of_equal_leaves_is_as_many_as_the_rows_call_for(monkeypatch):
-    monkeypatch.setattr("ooc_train.stream.sources.default_chunk_rows", lambda *_: 8)
+    monkeypatch.setattr("ooc_train.stream.array_source.default_chunk_rows", lambda *_: 8)
     source = ArraySource(X)
     assert sample_partitions(source, 20) == (1, 4, 6)
     assert rows_of(source, (1, 7)) == 8 + 4

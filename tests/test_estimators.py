@@ -173,7 +173,7 @@ def test_a_store_brings_classes_and_weights(store):
     np.testing.assert_allclose(
         unweighted.coef_, LogisticRegression(tol=1e-8).fit(X, names).coef_, rtol=1e-6
     )
-    # A y that is handed over takes the place of its own, and of the classes of that.
+    # A y that is passed apart replaces y and the classes of the store.
     assert model.fit(store, y).classes_.tolist() == [0, 1, 2]
     np.testing.assert_allclose(model.coef_, in_memory.coef_, rtol=1e-6)
 

@@ -13,9 +13,10 @@ from ooc_train.errors import CeilingExceeded, InvalidStore, NonFiniteData
 from ooc_train.models.settings import Model
 from ooc_train.store.opening.opener import open_store
 from ooc_train.store.reading.chunks import ChunkReader
+from ooc_train.stream.array_source import ArraySource
 from ooc_train.stream.classes import class_weights
-from ooc_train.stream.inputs import read_inputs, without_y
-from ooc_train.stream.sources import ArraySource, StoreSource
+from ooc_train.stream.inputs import read_features, read_inputs
+from ooc_train.stream.store_source import StoreSource
 from ooc_train.training.task import Task
 from tests.streams import write_store
 
@@ -280,12 +281,12 @@ def test_rows_in_memory_become_what_kernels_take(given, kept):
 
 def test_data_to_predict_for_need_no_y(tmp_path):
     store = write_store(tmp_path / "a", X, CODES)
-    rows = without_y(store)
+    rows = read_features(store)
     assert isinstance(rows.source, StoreSource)
     assert rows.source.y is None
     assert (rows.name, rows.row_id) == (store.path, store.row_id)
-    assert without_y(X).row_id is None
-    assert without_y(dask.array.from_array(X, chunks=(25, 1))).source.n_partitions == 3
+    assert read_features(X).row_id is None
+    assert read_features(dask.array.from_array(X, chunks=(25, 1))).source.n_partitions == 3
 
 
 def test_dask_arrays_that_do_not_know_their_rows():

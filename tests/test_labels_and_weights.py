@@ -1,4 +1,4 @@
-"""y and weights that are handed over beside a store, in every form: the answers of one store."""
+"""y and weights that are passed apart from a store, in every form: the answers of one store."""
 
 import gc
 import os
@@ -23,7 +23,7 @@ from ooc_train.inference.raw_files import evaluate_files
 from ooc_train.models.settings import Model
 from ooc_train.runtime.cluster import LocalCluster
 from ooc_train.store.opening.opener import open_store
-from ooc_train.stream import labels_and_weights as beside
+from ooc_train.stream import labels_and_weights
 from ooc_train.stream.inputs import read_inputs
 from ooc_train.training.loop import train
 from ooc_train.training.planning import plan
@@ -40,7 +40,7 @@ WEIGHT = RNG.uniform(0.5, 2.0, ROWS)
 @pytest.fixture(scope="module")
 def places(tmp_path_factory):
     """X in a store of its own, with and without a y that is not meant; y and weights elsewhere."""
-    folder = tmp_path_factory.mktemp("beside")
+    folder = tmp_path_factory.mktemp("labels_and_weights")
     write_store(folder / "X", X, chunk_rows=64, feature_names=("a", "b", "c"))
     write_store(folder / "own", X, -Y, np.ones(ROWS), chunk_rows=64, shuffled=7)
     for name, values in (("numbers", Y), ("weights", WEIGHT), ("bare", X), ("two", np.c_[Y, -Y])):
@@ -57,7 +57,7 @@ FORMS = ("array", "strided", "list", "series", "path", "text", "zarr", "dask", "
 
 
 def formed(form: str, values: Any, path: Path) -> Any:
-    """Values in a form that can be handed over; at a path they lie already."""
+    """Values in a form that can be passed; at a path they lie already."""
     of_memory = {
         "array": lambda: values,
         "strided": lambda: np.repeat(values, 2, axis=0)[::2],
@@ -125,13 +125,13 @@ def test_the_engine_takes_them_too(places, name):
     assert trials["loss"]["full"] == pytest.approx(
         np.var(Y - Ridge().fit(X, Y).predict(X)) / 2, rel=1e-9
     )
-    replaced = "takes the place of the store's own"
+    replaced = "was passed apart, and replaces"
     shuffled = "in the order of the store, whose rows were shuffled (seed 7)"
     assert sum(replaced in note for note in report.notes) == (2 if name == "own" else 0)
     assert sum(shuffled in note for note in report.notes) == (2 if name == "own" else 0)
 
 
-def test_what_is_not_handed_over_is_the_stores_own(places):
+def test_what_is_not_passed_is_the_stores_own(places):
     weighted = write_store(places / "weighted", X, Y, WEIGHT, chunk_rows=64)
     model = Ridge().fit(weighted, -Y)
     np.testing.assert_allclose(model.coef_, -Ridge().fit(places / "due").coef_, rtol=1e-12)
@@ -316,8 +316,8 @@ def test_nothing_lasting_is_written_by_a_refusal(places, monkeypatch):
         made.append(scratch_folder(owner))
         return made[-1]
 
-    monkeypatch.setattr(beside, "scratch_folder", folder)
-    with pytest.raises(CeilingExceeded, match="a piece of y, which was handed over"):
+    monkeypatch.setattr(labels_and_weights, "scratch_folder", folder)
+    with pytest.raises(CeilingExceeded, match="a piece of y, which was passed apart"):
         refused(places / "X", y=Y, memory_ceiling="1MiB")
     with pytest.raises(NonFiniteData):
         refused(places / "X", y=np.full(ROWS, np.nan))

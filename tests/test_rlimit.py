@@ -21,7 +21,7 @@ from ooc_train.runtime.clients import private_client
 from ooc_train.runtime.cluster import LocalCluster
 from ooc_train.runtime.job import Job
 from ooc_train.stream.requirements import Requirements
-from ooc_train.stream.sources import StoreSource
+from ooc_train.stream.store_source import StoreSource
 from tests.streams import same_bits, write_store
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA is Linux's")

@@ -17,10 +17,11 @@ from ooc_train.models.settings import Model
 from ooc_train.solvers.updates import Updates
 from ooc_train.store.opening.opener import open_store
 from ooc_train.store.reading.direct import DirectRoute
+from ooc_train.stream.array_source import ArraySource, concatenate
 from ooc_train.stream.classes import codes_of
 from ooc_train.stream.dask_source import dask_source
 from ooc_train.stream.inputs import read_inputs
-from ooc_train.stream.sources import ArraySource, StoreSource, concatenate
+from ooc_train.stream.store_source import StoreSource
 from ooc_train.training.task import Task
 from tests.streams import Cut, make_case, same_bits, stream, write_store
 
@@ -197,7 +198,7 @@ def test_a_big_foreign_chunk_and_its_smaller_copy_agree(tmp_path):
 
 @pytest.mark.parametrize("compressed", [False, True])
 def test_a_large_chunk_is_read_in_parts_where_it_can_be(tmp_path, monkeypatch, compressed):
-    monkeypatch.setattr("ooc_train.stream.sources.default_chunk_rows", lambda *_: 3)
+    monkeypatch.setattr("ooc_train.stream.store_source.default_chunk_rows", lambda *_: 3)
     codecs = {} if compressed else {"compressors": None}
     path = plain_zarr(
         tmp_path / "z", CASE.source.X, CASE.y[:, 0], CASE.source.weight, chunks=(50, 4), y_chunk=50,
@@ -220,7 +221,7 @@ def test_a_large_chunk_is_read_in_parts_where_it_can_be(tmp_path, monkeypatch, c
 def checked(tmp_path, monkeypatch):
     """A store whose chunks have checksums and are read in parts: 4 of 50 rows, in 2 shards."""
     monkeypatch.setattr("ooc_train.store.format.arrays._LARGE_CHUNK_BYTES", 100)
-    monkeypatch.setattr("ooc_train.stream.sources.default_chunk_rows", lambda *_: 3)
+    monkeypatch.setattr("ooc_train.stream.store_source.default_chunk_rows", lambda *_: 3)
     y = CASE.y[:, 0].astype(int)
     return write_store(
         tmp_path / "a", CASE.source.X, y, CASE.source.weight, chunk_rows=50, codec="none"

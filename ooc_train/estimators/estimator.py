@@ -27,7 +27,8 @@ from ooc_train.runs.fitted import Fitted
 from ooc_train.runs.report import Report, report_of
 from ooc_train.store.dataset import Store
 from ooc_train.stream.feature_names import column_order
-from ooc_train.stream.inputs import Inputs, as_store, in_memory, read_inputs
+from ooc_train.stream.input_data import Inputs
+from ooc_train.stream.inputs import as_store, read_inputs, read_targets
 from ooc_train.stream.kinds import as_labels, as_numbers, is_dask, require_arrays
 from ooc_train.stream.labels_and_weights import is_stored
 from ooc_train.stream.plan import Plan
@@ -140,7 +141,7 @@ class LinearModel(BaseEstimator):  # type: ignore[misc] # untyped base
                 read is not None and read.y is not None and not read.y.row_shape,
                 labels if isinstance(labels, np.dtype) else None,
             )
-        y, sample_weight = in_memory(y, sample_weight)
+        y, sample_weight = read_targets(y, sample_weight)
         require_arrays(X, y, sample_weight)
         if is_dask(X):
             self._note_features(X.shape[1], None, "X", first=first)

@@ -11,7 +11,7 @@ from ooc_train.estimators.estimator import LinearModel
 from ooc_train.estimators.shared_parameters import SharedParameters, documented
 from ooc_train.runs.fitted import Fitted
 from ooc_train.runs.report import Report
-from ooc_train.stream.inputs import in_memory
+from ooc_train.stream.inputs import read_targets
 from ooc_train.stream.kinds import is_dask, require_arrays
 from ooc_train.stream.labels_and_weights import is_stored
 
@@ -86,7 +86,7 @@ class _Regressor(MultiOutputMixin, RegressorMixin, LinearModel):  # type: ignore
         """
         if is_stored(X) or is_dask(X):
             return self._score(X, y, sample_weight)
-        y, sample_weight = in_memory(y, sample_weight)
+        y, sample_weight = read_targets(y, sample_weight)
         require_arrays(X, y, sample_weight)
         return float(super().score(X, y, sample_weight))
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.utils import check_array, check_consistent_length, check_random_state
 
 from ooc_train.core.sums import Array
-from ooc_train.stream.inputs import Inputs
+from ooc_train.stream.input_data import Inputs
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,7 +21,7 @@ from ooc_train.models.noise import NoiseScale, NoiseSums, noise_scales
 from ooc_train.objective.scaling import Scaling
 from ooc_train.runs.fitted import Fitted
 from ooc_train.runtime.job import Job
-from ooc_train.stream.inputs import Inputs
+from ooc_train.stream.input_data import Inputs
 from ooc_train.stream.requirements import Requirements
 from ooc_train.stream.sources import Source
 from ooc_train.training.task import Task, scaling_of

@@ -35,8 +35,9 @@ from ooc_train.runs.fitted import Fitted
 from ooc_train.runs.report import Report
 from ooc_train.runtime.clients import choose_executor
 from ooc_train.stream.dask_executor import DaskExecutor
-from ooc_train.stream.inputs import Inputs, read_inputs, read_validation
-from ooc_train.stream.sources import StoreSource
+from ooc_train.stream.input_data import Inputs
+from ooc_train.stream.inputs import read_inputs, read_validation
+from ooc_train.stream.store_source import StoreSource
 from ooc_train.training.loop import train
 from ooc_train.training.task import Task
 

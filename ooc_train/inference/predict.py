@@ -23,9 +23,10 @@ from ooc_train.store.format.arrays import ArrayLayout
 from ooc_train.store.reading.chunks import ChunkReader
 from ooc_train.store.writing.output import OutputStore
 from ooc_train.store.writing.predictions import PredictionRows, add_arrays, manifest
-from ooc_train.stream.inputs import read_inputs, without_y
+from ooc_train.stream.inputs import read_features, read_inputs
 from ooc_train.stream.requirements import Requirements
-from ooc_train.stream.sources import Source, StoreSource
+from ooc_train.stream.sources import Source
+from ooc_train.stream.store_source import StoreSource
 
 _PIECE_COPIES = 2
 """Of a piece of predictions, where classes become probabilities."""
@@ -122,7 +123,7 @@ def predict(
         where the predictions themselves do not fit; write them to a store instead.
     """
     fitted = as_fitted(model).bare()
-    rows = without_y(data)
+    rows = read_features(data)
     source = rows.source
     fitted = fitted.for_columns(rows.feature_names, source.n_features, rows.name)
     function = _Collect(fitted, kind)
@@ -185,7 +186,7 @@ def predict_store(
         where the data have other columns, by name or by number.
     """
     fitted = as_fitted(model).bare()
-    rows = without_y(data)
+    rows = read_features(data)
     source, ids = rows.source, rows.row_id
     fitted = fitted.for_columns(rows.feature_names, source.n_features, rows.name)
     run = _RUN_PARTITIONS

@@ -31,7 +31,7 @@ from ooc_train.store.format.chunk_sizes import default_chunk_rows, default_shard
 from ooc_train.store.reading.chunks import ChunkReader
 from ooc_train.store.writing.predictions import PredictionWriter
 from ooc_train.stream.classes import codes_of_labels
-from ooc_train.stream.sources import StoreSource
+from ooc_train.stream.store_source import StoreSource
 from ooc_train.tables.batches import Tables
 from ooc_train.tables.features import Unseen
 from ooc_train.tables.names import format_of

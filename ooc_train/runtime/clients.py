@@ -24,10 +24,11 @@ from ooc_train.memory.processes import measure
 from ooc_train.runtime.guarded_cluster import LEAN, GuardedCluster, inherited_clusters
 from ooc_train.runtime.security import security_for
 from ooc_train.runtime.starting import require_inside
+from ooc_train.stream.array_source import ArraySource
 from ooc_train.stream.cluster_waits import WORKER_TIMEOUT, require_scheduler, worker_timeout
 from ooc_train.stream.dask_executor import DaskExecutor
 from ooc_train.stream.executors import Executor, Inline
-from ooc_train.stream.sources import ArraySource, Source
+from ooc_train.stream.sources import Source
 
 _CONNECT_SECONDS = 10.0
 _ANSWER_SECONDS = 3.0

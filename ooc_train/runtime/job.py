@@ -22,6 +22,7 @@ from ooc_train.memory.timeline import MemoryTimeline, Sampler
 from ooc_train.runtime.clients import choose_executor, dashboard_link
 from ooc_train.runtime.cluster import LocalCluster
 from ooc_train.runtime.meter import Meter, default_ceiling
+from ooc_train.stream.array_source import ArraySource
 from ooc_train.stream.baseline import Processes
 from ooc_train.stream.cluster_waits import ask_workers
 from ooc_train.stream.dask_executor import DaskExecutor
@@ -31,7 +32,8 @@ from ooc_train.stream.passes import Stream
 from ooc_train.stream.plan import Plan
 from ooc_train.stream.plan_choices import make_plan
 from ooc_train.stream.requirements import Requirements
-from ooc_train.stream.sources import ArraySource, Source, StoreSource
+from ooc_train.stream.sources import Source
+from ooc_train.stream.store_source import StoreSource
 
 
 class Job:

@@ -14,8 +14,9 @@ import numpy as np
 from dask.delayed import delayed
 
 from ooc_train.core.sums import Arrays, Block, Workspace
+from ooc_train.stream.array_source import concatenate
 from ooc_train.stream.kinds import as_numbers, is_sparse
-from ooc_train.stream.sources import Reader, concatenate, model_dtype
+from ooc_train.stream.sources import Reader, model_dtype
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,7 @@
-"""y and weights that are handed over beside a store: those of another store, or in memory.
+"""y and weights that are passed apart from a store: of another store, or in memory.
 
-Arrays at rest are read where they lie. What is in memory, or is made by Dask, is written piece by
-piece to a temporary array that workers read as they read X: so a plan has no term for it.
+Arrays at rest are read in place. Arrays in memory or of Dask are written piece by piece to a
+temporary array, which workers read as they read X. So a plan needs no term for them.
 """
 
 import os
@@ -26,28 +26,31 @@ from ooc_train.stream.checks import require_finite, require_weights
 from ooc_train.stream.classes import ROWS_AT_A_TIME, Label, codes_of_labels, plain, require_labels
 from ooc_train.stream.dask_arrays import block_bytes, computed_blocks, dask_rows
 from ooc_train.stream.kinds import as_labels, as_numbers, is_dask
-from ooc_train.stream.sources import StoreSource
+from ooc_train.stream.store_source import StoreSource
 
 _PIECE_BYTES = 8 * 2**20
-"""What writing a piece of y or of weights holds (measured: 4 MiB of numbers, 5 of text)."""
+"""Memory to write a piece of y or weights (measured: 4 MiB for numbers, 5 MiB for text)."""
 
 
 class Scratch:
-    """A folder for temporary arrays: it is gone with the last reference to this object."""
+    """A folder for temporary arrays, which is removed with the last reference to this object."""
 
     def __init__(self) -> None:
         self.folder = scratch_folder(self)
 
 
 @dataclass(frozen=True, eq=False)
-class Given:
-    """A store with the arrays that were handed over beside it.
+class StoreWithArrays:
+    """A store whose y or weights were replaced by arrays.
 
     Attributes
     ----------
-    store : the store, whose y and sample_weight they now are
-    notes : what the report has to tell of them
-    scratch : what keeps temporary arrays, or None
+    store : Store
+        The store, with the arrays as its y and sample_weight.
+    notes : tuple of str
+        Notes for the report.
+    scratch : Scratch or None
+        Keeps temporary arrays.
     """
 
     store: Store
@@ -56,11 +59,11 @@ class Given:
 
 
 def is_stored(X: object) -> bool:
-    """Return whether data are at rest: a store, a path, a URL, or Zarr."""
+    """Return whether data are at rest: a store, a path, a URL, or a Zarr object."""
     return isinstance(X, Store | str | os.PathLike) or type(X).__module__.startswith("zarr.")
 
 
-def with_given(
+def with_arrays(
     store: Store,
     y: Any,
     sample_weight: Any,
@@ -68,28 +71,33 @@ def with_given(
     classifier: bool,
     classes: tuple[Label, ...],
     memory_ceiling: str | int | Ceiling | None,
-) -> Given:
-    """Return a store with y and sample_weight that were handed over; None leaves its own.
+) -> StoreWithArrays:
+    """Return a store with other y and weights; None keeps those of the store.
 
     Parameters
     ----------
     store : Store
-    y, sample_weight : None; or a path, URL, Zarr array or store; or an array of NumPy, Dask or
-        pandas, of as many rows. sample_weight may be a number, which is that of every row.
-    classifier : whether y holds labels
-    classes : labels in the order of their codes, where they are known beforehand
-    memory_ceiling : as for `read_inputs`
+        The store.
+    y, sample_weight : path, URL, Zarr array, store, or array of NumPy, Dask or pandas
+        Arrays with as many rows as the store. A number as sample_weight is the weight of every
+        row.
+    classifier : bool
+        Whether y holds labels.
+    classes : tuple
+        Labels in the order of their codes, if they are known beforehand.
+    memory_ceiling : int, str, Ceiling or None
+        As for `read_inputs`.
 
     Raises
     ------
     CeilingExceeded
-        where the ceiling has no room to write a piece.
+        If a piece to write does not fit the ceiling.
     InvalidStore, StoreNotFound
-        where an array at rest can't be used.
+        If an array at rest can't be used.
     NonFiniteData
-        where a value is NaN or infinite.
+        If a value is NaN or infinite.
     ValueError
-        where the numbers of rows differ, or values are no labels or weights.
+        If the numbers of rows differ, or values are no labels or weights.
     """
     notes, scratch = [], None
     arrays: dict[Role, Any] = {"y": y, "sample_weight": sample_weight}
@@ -98,7 +106,7 @@ def with_given(
             continue
         own = store.y if role == "y" else store.sample_weight
         if own is not None:
-            notes.append(f"{role} was handed over, and takes the place of the store's own")
+            notes.append(f"{role} was passed apart, and replaces {role} of the store")
         if is_stored(values):
             store = _with_stored(store, role, values)
             continue
@@ -110,15 +118,15 @@ def with_given(
             values = np.asarray(values)
         if store.shuffled is not None and np.ndim(values) > 0:
             notes.append(
-                f"{role} was handed over, and is taken in the order of the store, whose rows were "
+                f"{role} was passed apart, and is taken in the order of the store, whose rows were "
                 f"shuffled (seed {store.shuffled})"
             )
         scratch = scratch or Scratch()
         with Budget(memory_ceiling) as budget:
             size = _PIECE_BYTES + (2 * block_bytes(values) if is_dask(values) else 0)
             budget.require(
-                [Term("writing", size, f"a piece of {role}, which was handed over")],
-                alone=f"writing {role}, which was handed over,",
+                [Term("writing", size, f"a piece of {role}, which was passed apart")],
+                alone=f"writing {role}, which was passed apart,",
             )
             if role == "sample_weight":
                 store = _with_weights(store, values, scratch)
@@ -126,17 +134,17 @@ def with_given(
                 store = _with_labels(store, values, classes, scratch)
             else:
                 store = _with_numbers(store, values, scratch)
-    return Given(store, tuple(notes), scratch)
+    return StoreWithArrays(store, tuple(notes), scratch)
 
 
 def read_at_rest(values: Any, role: Role) -> NDArray[Any]:
-    """Return the rows of an array at rest, to go with an X that is in memory or of Dask."""
+    """Return the values of an array at rest, for an X in memory or of Dask."""
     if isinstance(values, Store):
         store = values
     else:
         named = array_of(find_node(values), role, fill_missing=False)
-        lies, classes = named.layout, named.manifest.get("classes")
-        store = Store(lies.path, lies, lies, lies, None, lies.n_rows, classes=classes)
+        layout, classes = named.layout, named.manifest.get("classes")
+        store = Store(layout.path, layout, layout, layout, None, layout.n_rows, classes=classes)
     if role == "sample_weight":
         return store.read("sample_weight")
     store = with_classes(store)
@@ -145,10 +153,10 @@ def read_at_rest(values: Any, role: Role) -> NDArray[Any]:
 
 
 def _with_stored(store: Store, role: Role, values: Any) -> Store:
-    """Return a store with an array at rest; another store stands for the one that it has."""
+    """Return a store with an array at rest, or with that array of another store."""
     if not isinstance(values, Store):
-        place = named_array(find_node(store.path), role, values, fill_missing=False)
-        return store.with_named_array(role, place)
+        array = named_array(find_node(store.path), role, values, fill_missing=False)
+        return store.with_named_array(role, array)
     layout = values.y if role == "y" else values.sample_weight
     if layout is None:
         raise InvalidStore(f"{values.path} has no {role} to go with {store.path}")
@@ -156,11 +164,11 @@ def _with_stored(store: Store, role: Role, values: Any) -> Store:
 
 
 def _require_rows(store: Store, role: Role, values: Any) -> tuple[int, ...]:
-    """Return the shape of values; refuse those of another length, where it is known."""
+    """Return the shape of values; refuse a known length that differs from the store's."""
     shape = tuple(np.shape(values))
     if not shape:
         raise ValueError(f"{role} is one number, and X has {store.n_rows:,} rows")
-    # Of a Dask array that does not know its rows, they are counted as they come.
+    # Rows of a Dask array of unknown length are counted as its blocks are computed.
     if not np.isnan(shape[0]) and shape[0] != store.n_rows:
         raise ValueError(f"X has {store.n_rows:,} rows and {role} has {shape[0]:,}")
     return shape
@@ -170,7 +178,7 @@ def _pieces(store: Store, role: Role, values: Any) -> Iterator[tuple[int, NDArra
     """Yield the rows of values in pieces, each with the number of its first row."""
     start = 0
     for block in computed_blocks(values) if is_dask(values) else [values]:
-        # As it is where it may be masked.
+        # A masked array stays as it is, for `as_numbers` to check.
         rows = block if isinstance(block, np.ndarray) else np.asarray(block)
         for first in range(0, len(rows), ROWS_AT_A_TIME):
             piece = rows[first : first + ROWS_AT_A_TIME]

@@ -25,7 +25,8 @@ from ooc_train.stream.plan_terms import (
     scan_bytes,
 )
 from ooc_train.stream.requirements import Requirements
-from ooc_train.stream.sources import Source, StoreSource
+from ooc_train.stream.sources import Source
+from ooc_train.stream.store_source import StoreSource
 
 _MIB = 2**20
 

@@ -21,7 +21,8 @@ from ooc_train.stream.order import EpochOrder
 from ooc_train.stream.pass_config import PassConfig
 from ooc_train.stream.pipeline import run_pipeline
 from ooc_train.stream.read_ahead import ReadAhead
-from ooc_train.stream.sources import Reader, Source, StoreSource
+from ooc_train.stream.sources import Reader, Source
+from ooc_train.stream.store_source import StoreSource
 from ooc_train.stream.sum_tree import Node, SumTree
 from ooc_train.stream.timings import Timings
 

@@ -37,7 +37,7 @@ from ooc_train.solvers.base import start as begin
 from ooc_train.solvers.updates import Updates
 from ooc_train.stream.executors import Inline
 from ooc_train.stream.feature_names import column_order, permuted
-from ooc_train.stream.inputs import Inputs
+from ooc_train.stream.input_data import Inputs
 from ooc_train.stream.outliers import blamed
 from ooc_train.stream.pass_config import PassConfig
 from ooc_train.stream.passes import Stream

@@ -27,7 +27,8 @@ from ooc_train.solvers.registry import Settings, solver_for
 from ooc_train.solvers.updates import Updates
 from ooc_train.stream.classes import class_weights
 from ooc_train.stream.feature_names import column_order, permuted
-from ooc_train.stream.inputs import Inputs, read_validation
+from ooc_train.stream.input_data import Inputs
+from ooc_train.stream.inputs import read_validation
 from ooc_train.stream.passes import Stream
 from ooc_train.stream.requirements import Requirements
 from ooc_train.stream.sources import Source

@@ -25,8 +25,9 @@ from ooc_train.runtime.cluster import LocalCluster
 from ooc_train.runtime.job import Job
 from ooc_train.store.dataset import Store
 from ooc_train.store.jobs.synthetic import make_data
-from ooc_train.stream.inputs import Inputs, read_inputs
-from ooc_train.stream.sources import StoreSource
+from ooc_train.stream.input_data import Inputs
+from ooc_train.stream.inputs import read_inputs
+from ooc_train.stream.store_source import StoreSource
 from ooc_train.stream.timings import Timings
 from ooc_train.training.task import Task
 from tests.benchmarks.stream import OurPass, Section, after_forgetting

@@ -17,7 +17,8 @@ from ooc_train.models.settings import Model
 from ooc_train.runs.events import Event
 from ooc_train.runtime.cluster import LocalCluster
 from ooc_train.store.jobs.synthetic import make_data
-from ooc_train.stream.inputs import Inputs, read_inputs
+from ooc_train.stream.input_data import Inputs
+from ooc_train.stream.inputs import read_inputs
 from ooc_train.training.loop import train
 from tests.benchmarks.tools import Figure, arguments, interleave, report, table
 

@@ -1,0 +1,134 @@
+"""Arrays in memory as a source."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ooc_train.core.sums import Array, Arrays, Block, Workspace
+from ooc_train.store.format.chunk_sizes import default_chunk_rows
+from ooc_train.stream.sources import partitions_per_group
+
+
+@dataclass(frozen=True, eq=False)
+class ArraySource:
+    """Arrays in memory, read in place by the process that holds them.
+
+    Attributes
+    ----------
+    X : float32 or float64 array (rows, features), C-contiguous
+        The features.
+    y : float64 array (rows, outputs), or None
+        The targets.
+    weight : float64 array (rows,), or None
+        The weights.
+    """
+
+    X: NDArray[np.floating]
+    y: Array | None = None
+    weight: Array | None = None
+    decoding: ClassVar[float] = 0.0
+
+    @property
+    def n_rows(self) -> int:
+        """Rows."""
+        return int(self.X.shape[0])
+
+    @property
+    def n_features(self) -> int:
+        """Columns of X."""
+        return int(self.X.shape[1])
+
+    @property
+    def n_outputs(self) -> int:
+        """Columns of y."""
+        return 0 if self.y is None else int(self.y.shape[1])
+
+    @property
+    def dtype(self) -> str:
+        """Type of X."""
+        return self.X.dtype.str
+
+    @property
+    def partition_rows(self) -> int:
+        """Rows of a chunk of a store with the same shape."""
+        return default_chunk_rows(self.n_features, self.dtype)
+
+    @property
+    def n_partitions(self) -> int:
+        """Partitions that hold rows."""
+        return -(-self.n_rows // self.partition_rows)
+
+    def first_row(self, partition: int) -> int:
+        """Return the first row of a partition; of one past the last, the number of rows."""
+        return min(partition * self.partition_rows, self.n_rows)
+
+    @property
+    def group_partitions(self) -> int:
+        """Partitions of about 8 MiB."""
+        return partitions_per_group(self.partition_rows * self.row_bytes)
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row."""
+        return self.n_features * self.X.itemsize
+
+    @property
+    def hidden_bytes(self) -> int:
+        """0: rows are read in place."""
+        return 0
+
+    @property
+    def shuffle_chunks(self) -> int:
+        """All partitions: a scan of rows in memory shuffles all rows together."""
+        return self.n_partitions
+
+    def buffers(self, partitions: int = 1) -> Workspace:
+        """Return no buffers: rows are read in place."""
+        del partitions
+        return {}
+
+    def reader(self) -> "ArraySource":
+        """Return the source itself, which reads in place."""
+        return self
+
+    def _rows(self, rows: slice) -> Block:
+        y = None if self.y is None else self.y[rows]
+        weight = None if self.weight is None else self.weight[rows]
+        return Block(self.X[rows], y, weight, ((0, rows.start),))
+
+    def run(self, partitions: Sequence[int], arrays: Arrays) -> Iterator[Block]:
+        """Yield partitions, in place."""
+        del arrays
+        for partition in partitions:
+            start = partition * self.partition_rows
+            yield self._rows(slice(start, start + self.partition_rows))
+
+    def gather(self, partitions: Sequence[int], arrays: Arrays, at: int = 0) -> Block:
+        """Return partitions as one block, without a copy if they are all partitions."""
+        del arrays, at
+        if tuple(partitions) == tuple(range(self.n_partitions)):
+            return self._rows(slice(0, self.n_rows))
+        return concatenate(list(self.run(partitions, {})))
+
+    def prefetch(self, partitions: Sequence[int]) -> None:
+        """Do nothing: the rows are in memory."""
+        del partitions
+
+
+def concatenate(blocks: Sequence[Block]) -> Block:
+    """Return blocks as one; several blocks are copied."""
+    first = blocks[0]
+    if len(blocks) == 1:
+        return first
+    ends = accumulate((block.n_rows for block in blocks), initial=0)
+    starts = tuple((end, block.starts[0][1]) for end, block in zip(ends, blocks, strict=False))
+
+    def join(name: str) -> Any:
+        parts = [getattr(block, name) for block in blocks]
+        return None if parts[0] is None else np.concatenate(parts)
+
+    return Block(join("X"), join("y"), join("weight"), starts)

@@ -1,0 +1,118 @@
+"""Inputs from a store: its manifest, or its y and weights, tell classes and weights."""
+
+import numpy as np
+
+from ooc_train.core.text import listed
+from ooc_train.errors import InvalidStore
+from ooc_train.memory.budget import Budget
+from ooc_train.memory.ceiling import Ceiling
+from ooc_train.store.dataset import Store
+from ooc_train.store.jobs.rewriting_commands import rechunk_command
+from ooc_train.store.jobs.store_records import arrays_of
+from ooc_train.store.labels import has_labels, labels_term, with_classes
+from ooc_train.stream.classes import Label, labels_of
+from ooc_train.stream.input_data import Inputs
+from ooc_train.stream.store_source import StoreSource
+
+
+def require_memory_for_labels(
+    store: Store, memory_ceiling: str | int | Ceiling | None, *, classifier: bool
+) -> None:
+    """Refuse to read labels and weights that do not fit the ceiling.
+
+    Raises
+    ------
+    CeilingExceeded
+        If a chunk of y or weights is too large.
+    """
+    weighted = store.sample_weight is not None and store.statistics is None
+    arrays = [store.y] if weighted or (classifier and store.classes is None) else []
+    layouts = [a for a in (*arrays, store.sample_weight if weighted else None) if a is not None]
+    if not layouts:
+        return
+    with Budget(memory_ceiling) as budget:
+        budget.require(
+            [labels_term(*layouts)],
+            f"rewrite the store in smaller chunks: {rechunk_command(store.path, arrays_of(store))}",
+            alone="looking at labels and weights",
+        )
+
+
+def read_store(store: Store, *, classifier: bool, classes: tuple[Label, ...]) -> Inputs:
+    """Return the inputs of a store.
+
+    Parameters
+    ----------
+    store : Store
+        The store.
+    classifier : bool
+        Whether y holds labels.
+    classes : tuple
+        Labels in the order of their codes, if they are known beforehand.
+
+    Raises
+    ------
+    InvalidStore
+        If y is missing, or does not suit a classifier or a regression.
+    """
+    if store.y is None:
+        raise InvalidStore(
+            f"{store.path} has no y, and training needs one; name it, as open_store(path, y=NAME), "
+            "or put one into the store"
+        )
+    if not classifier and has_labels(store.y):
+        raise InvalidStore(
+            f"{store.path} has labels of classes in y, and a regression needs numbers; use the "
+            "model 'logistic', or name an array of numbers"
+        )
+    labels = None
+    found: tuple[Label, ...] = ()
+    notes = [*store.notes]
+    if not classifier and store.classes is not None:
+        notes.append(_numeric_classes_note(store.path, store.classes))
+    if classifier:
+        if store.y.row_shape:
+            raise InvalidStore(
+                f"{store.path} has a y of shape {store.y.shape}: labels are one column"
+            )
+        store = with_classes(store, classes)
+        found, labels = labels_of(store, classes)
+    source = StoreSource.of(store, labels=labels)
+    statistics, weighted = store.statistics, store.sample_weight is not None
+    if statistics is not None and statistics.weighted != weighted:
+        statistics = None
+    weight = totals = None
+    if not weighted:
+        weight = float(store.n_rows)
+        if classifier and store.class_counts is not None:
+            totals = np.array(store.class_counts, np.float64)
+    elif statistics is not None:
+        weight = statistics.weight
+    return Inputs(
+        source,
+        "store",
+        found,
+        totals,
+        weight,
+        statistics,
+        store.feature_names,
+        store,
+        tuple(notes),
+    )
+
+
+def _numeric_classes_note(path: str, classes: tuple[Label, ...]) -> str:
+    """Return the note of a regression on classes whose codes equal their labels.
+
+    Raises
+    ------
+    InvalidStore
+        If codes differ from labels, or labels are text.
+    """
+    if any(isinstance(label, str) or label != code for code, label in enumerate(classes)):
+        raise InvalidStore(
+            f"{path} has the classes {listed(classes)} as codes from 0, and a regression would "
+            "learn the codes; use the model 'logistic', or ingest the target as a number (task "
+            "'regression')"
+        )
+    return f"y holds the classes {listed(classes)}, which the regression takes as numbers"
