@@ -10,7 +10,7 @@ from distributed import Client
 
 from ooc_train.core.sums import total_bytes
 from ooc_train.errors import CeilingExceeded
-from ooc_train.models.moments import ColumnSums
+from ooc_train.models.column_moments import ColumnSums
 from ooc_train.runtime.clients import choose_executor, private_client
 from ooc_train.runtime.cluster import LocalCluster
 from ooc_train.runtime.job import Job

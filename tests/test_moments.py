@@ -7,7 +7,9 @@ import pytest
 
 from ooc_train.core.sums import Block
 from ooc_train.errors import NonFiniteData
-from ooc_train.models.moments import ColumnSums, GramSums, Moments, NormSums
+from ooc_train.models.column_moments import ColumnSums
+from ooc_train.models.gram_sums import GramSums, Moments
+from ooc_train.models.norm_sums import NormSums
 from ooc_train.objective.scaling import Scaling
 from tests.streams import Cut, make_case, stream
 
@@ -57,11 +59,11 @@ def test_norms_take_class_weights():
         np.testing.assert_allclose(by_class[name], expected, rtol=1e-12, atol=1e-12)
 
 
-def test_moments_of_two_lots_of_rows_are_those_of_all():
+def test_merged_moments_of_parts_are_those_of_all_rows():
     found = None
     for part in (slice(0, 2), slice(2, 90), slice(90, ROWS)):
-        sums = stream(Cut(X[part], Y[part], WEIGHT[part])).reduce(look := ColumnSums(X[0]))
-        moments = look.moments(sums)
+        sums = stream(Cut(X[part], Y[part], WEIGHT[part])).reduce(reduction := ColumnSums(X[0]))
+        moments = reduction.moments(sums)
         found = moments if found is None else found.merged(moments)
     assert found is not None
     mean = np.average(X, axis=0, weights=WEIGHT)
@@ -69,8 +71,8 @@ def test_moments_of_two_lots_of_rows_are_those_of_all():
     np.testing.assert_allclose(found.mean, mean, rtol=1e-12)
     variance = np.average((X - mean) ** 2, axis=0, weights=WEIGHT)
     np.testing.assert_allclose(found.variance, variance, rtol=1e-6)
-    turned = found.permuted(np.array([2, 0, 1, 3]))
-    np.testing.assert_array_equal(turned.mean, found.mean[[2, 0, 1, 3]])
+    permuted = found.permuted(np.array([2, 0, 1, 3]))
+    np.testing.assert_array_equal(permuted.mean, found.mean[[2, 0, 1, 3]])
 
 
 def test_moments_are_weighted_means_and_covariances():
@@ -96,12 +98,13 @@ def test_column_sums_give_means_and_deviations_far_from_zero(weight):
     near = X.mean(axis=0) + 0.5 * X.std(axis=0)
     work = ColumnSums(near)
     sums = stream(Cut(X, None, weight)).reduce(work)
-    scaling = work.scaling(sums, centre=True)
+    moments = work.moments(sums)
+    scaling = Scaling.of(moments.mean, np.sqrt(moments.variance), centre=True)
     mean = np.average(X, axis=0, weights=weight)
     deviation = np.sqrt(np.average((X - mean) ** 2, axis=0, weights=weight))
     np.testing.assert_allclose(scaling.mean, mean, rtol=1e-13, atol=1e-15)
     np.testing.assert_allclose(scaling.scale, deviation, rtol=1e-9)
-    uncentred = work.scaling(sums, centre=False)
+    uncentred = Scaling.of(moments.mean, np.sqrt(moments.variance), centre=False)
     np.testing.assert_allclose(uncentred.scale, np.sqrt(np.average(X**2, axis=0, weights=weight)))
     assert not uncentred.mean.any()
 
@@ -111,7 +114,7 @@ def test_more_rows_than_a_piece_are_all_taken(rows):
     block = Block(np.full((rows, 3), 2.0, np.float32), None, None)
     for work in (GramSums(Scaling(np.zeros(3), np.ones(3))), ColumnSums(np.zeros(3))):
         sums = work.zeros()
-        arrays = {k: np.full(room.shape, np.nan) for k, room in work.workspace(rows).items()}
+        arrays = {k: np.full(spec.shape, np.nan) for k, spec in work.workspace(rows).items()}
         work.add(sums, block, arrays)
         if isinstance(work, ColumnSums):
             assert sums["first"].tolist() == [2.0 * rows] * 3

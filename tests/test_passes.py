@@ -13,9 +13,9 @@ from ooc_train.core.sums import ArraySpec, Block, Workspace, total_bytes
 from ooc_train.errors import CeilingExceeded, CorruptChunk
 from ooc_train.kernels import api as kernels
 from ooc_train.memory.ceiling import Ceiling
+from ooc_train.models.column_moments import ColumnSums
 from ooc_train.models.linear import LinearProblem
 from ooc_train.models.linear_updates import LinearUpdates
-from ooc_train.models.moments import ColumnSums
 from ooc_train.objective.losses import LOSSES
 from ooc_train.objective.penalty import Penalty
 from ooc_train.objective.scaling import Scaling

@@ -16,7 +16,7 @@ from ooc_train.errors import CeilingExceeded
 from ooc_train.memory import rlimit
 from ooc_train.memory.budget import Budget
 from ooc_train.memory.ceiling import Term
-from ooc_train.models.moments import ColumnSums
+from ooc_train.models.column_moments import ColumnSums
 from ooc_train.runtime.clients import private_client
 from ooc_train.runtime.cluster import LocalCluster
 from ooc_train.runtime.job import Job

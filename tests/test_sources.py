@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ooc_train.core.sums import Block
 from ooc_train.errors import CorruptChunk
 from ooc_train.kernels import api as kernels
-from ooc_train.models.moments import ColumnSums
+from ooc_train.models.column_moments import ColumnSums
 from ooc_train.models.settings import Model
 from ooc_train.solvers.updates import Updates
 from ooc_train.store.opening.opener import open_store

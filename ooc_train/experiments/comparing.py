@@ -15,8 +15,8 @@ from ooc_train.core.sums import Array, Reduction
 from ooc_train.core.threads import one_blas_thread
 from ooc_train.memory.ceiling import Ceiling
 from ooc_train.memory.processes import measure_tree, reset_peak
+from ooc_train.models.column_moments import ColumnSums
 from ooc_train.models.loss_sums import LossSums
-from ooc_train.models.moments import ColumnSums
 from ooc_train.models.noise import NoiseScale, NoiseSums, noise_scales
 from ooc_train.objective.scaling import Scaling
 from ooc_train.runs.fitted import Fitted

@@ -23,8 +23,8 @@ import numpy as np
 from ooc_train.core.partitions import Rows
 from ooc_train.core.requests import Reduce
 from ooc_train.core.sums import Array, Reduction, Sums
+from ooc_train.models.gram_sums import GramSums, Moments, ResidualSums
 from ooc_train.models.linear import LinearProblem
-from ooc_train.models.moments import GramSums, Moments, ResidualSums
 from ooc_train.models.problem import Capability
 from ooc_train.objective.scaling import Scaling
 from ooc_train.solvers.base import Holdings, Precision, State

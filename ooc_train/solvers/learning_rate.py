@@ -32,7 +32,7 @@ from ooc_train.core.partitions import Rows, sample_partitions
 from ooc_train.core.requests import Reduce
 from ooc_train.core.sums import Array, Sums
 from ooc_train.models.linear import LinearProblem
-from ooc_train.models.moments import NormSums
+from ooc_train.models.norm_sums import NormSums
 from ooc_train.optimizers.optimizer import Optimizer
 from ooc_train.optimizers.schedules import Falling
 

@@ -24,8 +24,8 @@ from ooc_train.core.threads import one_blas_thread
 from ooc_train.errors import Diverged
 from ooc_train.memory.ceiling import Ceiling
 from ooc_train.memory.measured import MemoryReport
+from ooc_train.models.column_moments import ColumnMoments
 from ooc_train.models.linear import LinearProblem
-from ooc_train.models.moments import ColumnMoments
 from ooc_train.models.settings import EXACT, Model
 from ooc_train.objective.scaling import Scaling
 from ooc_train.runs.events import Stepped

@@ -14,9 +14,9 @@ from ooc_train.core.units import approximate_bytes
 from ooc_train.errors import CeilingExceeded
 from ooc_train.memory.ceiling import Ceiling
 from ooc_train.memory.system import machine_memory
+from ooc_train.models.column_moments import ColumnMoments, ColumnSums
 from ooc_train.models.linear import LinearProblem
 from ooc_train.models.loss_sums import LossSums
-from ooc_train.models.moments import ColumnMoments, ColumnSums
 from ooc_train.models.settings import EXACT, Model
 from ooc_train.objective.penalty import Penalty
 from ooc_train.objective.scaling import Scaling

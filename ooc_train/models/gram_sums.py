@@ -1,0 +1,217 @@
+"""Gram matrices added up over rows, and the moments that they hold.
+
+A Gram matrix is the product of `[columns, 1, outputs]` and its transpose. One pass adds up all that
+least squares needs.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ooc_train.core.sums import (
+    Array,
+    Arrays,
+    ArraySpec,
+    Block,
+    Sums,
+    Workspace,
+    array_bytes,
+    raise_if_not_finite,
+)
+from ooc_train.objective.scaling import Scaling, piece_rows
+
+_LONG = np.dtype(np.longdouble).str
+"""The float type with the most digits; on some machines it is float64."""
+
+
+@dataclass(frozen=True, eq=False)
+class GramSums:
+    """Products of all pairs of scaled columns, the constant 1, and the outputs.
+
+    Attributes
+    ----------
+    scaling : Scaling
+        Of the columns. If its means are near the true ones, products lose no digits to
+        cancellation.
+    n_outputs : int
+        Columns of y.
+    """
+
+    scaling: Scaling
+    n_outputs: int = 0
+
+    @property
+    def _columns(self) -> int:
+        return self.scaling.n_features + 1 + self.n_outputs
+
+    def zeros(self) -> Sums:
+        """Return sums over no rows."""
+        return {
+            "rows": np.zeros(()),
+            "gram": np.zeros((self._columns, self._columns)),
+        }
+
+    def workspace(self, rows: int) -> Workspace:
+        """Return the scratch arrays of `add`, for blocks of at most `rows` rows."""
+        return {
+            "scaled": ArraySpec((min(rows, piece_rows(self._columns, square=True)), self._columns))
+        }
+
+    def made_bytes(self, rows: int) -> int:
+        """Return the bytes that `add` allocates: a product of columns, before it is added."""
+        del rows
+        return array_bytes(self) + 8 * self._columns**2
+
+    def add(self, sums: Sums, block: Block, workspace: Arrays) -> None:
+        """Add the products over one block into `sums`, in place.
+
+        Raises
+        ------
+        NonFiniteData
+            If the block holds NaN or infinity.
+        """
+        piece, features = len(workspace["scaled"]), self.scaling.n_features
+        weight = block.weight
+        for start in range(0, block.n_rows, piece):
+            rows = slice(start, start + piece)
+            scaled = workspace["scaled"][: len(block.X[rows])]
+            self.scaling.apply(block.X[rows], scaled[:, : features + 1])
+            if self.n_outputs and block.y is not None:
+                scaled[:, features + 1 :] = block.y[rows]
+            if weight is not None:
+                scaled *= np.sqrt(weight[rows])[:, None]
+            sums["gram"] += scaled.T @ scaled
+        sums["rows"] += block.n_rows
+        if not np.isfinite(np.diagonal(sums["gram"])).all():
+            raise_if_not_finite(block)
+
+
+@dataclass(frozen=True, eq=False)
+class ResidualSums:
+    """Products of all pairs of rotated columns, the constant 1, and residuals of a linear model.
+
+    Residuals of a good model are small differences of large numbers. They are computed in
+    `numpy.longdouble`, which has more digits than float64 on most machines.
+
+    Attributes
+    ----------
+    scaling : Scaling
+        Of the columns.
+    basis : float64 array (features, directions)
+        Factor of the scaled columns.
+    coef : float64 array (outputs, features)
+        Coefficients of the model, in the data's units.
+    intercept : float64 array (outputs,)
+        Intercepts of the model, in the data's units.
+    """
+
+    scaling: Scaling
+    basis: Array
+    coef: Array
+    intercept: Array
+
+    @property
+    def _columns(self) -> int:
+        return int(self.basis.shape[1]) + 1 + len(self.coef)
+
+    def zeros(self) -> Sums:
+        """Return sums over no rows."""
+        return {"rows": np.zeros(()), "gram": np.zeros((self._columns, self._columns))}
+
+    def workspace(self, rows: int) -> Workspace:
+        """Return the scratch arrays of `add`, for blocks of at most `rows` rows."""
+        piece, features = min(rows, piece_rows(self._columns, square=True)), len(self.basis)
+        return {
+            "scaled": ArraySpec((piece, features + 1)),
+            "rotated": ArraySpec((piece, self._columns)),
+            "X": ArraySpec((piece, features), _LONG),
+            "residual": ArraySpec((piece, len(self.coef)), _LONG),
+        }
+
+    def made_bytes(self, rows: int) -> int:
+        """Return the bytes that `add` allocates: a product of columns, before it is added."""
+        del rows
+        return array_bytes(self) + 8 * self._columns**2
+
+    def add(self, sums: Sums, block: Block, workspace: Arrays) -> None:
+        """Add the products over one block into `sums`, in place.
+
+        Raises
+        ------
+        NonFiniteData
+            If the block holds NaN or infinity.
+        """
+        if block.y is None:
+            raise ValueError("residuals need y, and these data have none")
+        piece, directions = len(workspace["scaled"]), self.basis.shape[1]
+        coef = self.coef.T.astype(_LONG)
+        for start in range(0, block.n_rows, piece):
+            rows = slice(start, start + piece)
+            n = len(block.X[rows])
+            rotated, X, residual = (workspace[name][:n] for name in ("rotated", "X", "residual"))
+            scaled = self.scaling.apply(block.X[rows], workspace["scaled"])
+            np.matmul(scaled[:, :-1], self.basis, out=rotated[:, :directions])
+            rotated[:, directions] = 1.0
+            X[...] = block.X[rows]
+            np.matmul(X, coef, out=residual)
+            residual += self.intercept
+            np.subtract(block.y[rows], residual, out=residual)
+            rotated[:, directions + 1 :] = residual
+            if block.weight is not None:
+                rotated *= np.sqrt(block.weight[rows])[:, None]
+            sums["gram"] += rotated.T @ rotated
+        sums["rows"] += block.n_rows
+        if not np.isfinite(np.diagonal(sums["gram"])).all():
+            raise_if_not_finite(block)
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Moments of scaled columns and outputs, by a Gram matrix.
+
+    Attributes
+    ----------
+    weight : float
+        Sum of the rows' weights.
+    mean : float64 array (features,)
+        Means of the scaled columns: zero if the scaling has the true means.
+    covariance, second : float64 array (features, features)
+        Sums of products of scaled columns, centred and uncentred.
+    output_mean : float64 array (outputs,)
+        Means of the outputs.
+    cross, raw_cross : float64 array (features, outputs)
+        Sums of products of scaled columns and outputs, centred and uncentred.
+    output_square, raw_output_square : float64 array (outputs,)
+        Sums of squares of the outputs, centred and uncentred.
+    """
+
+    weight: float
+    mean: Array
+    covariance: Array
+    second: Array
+    output_mean: Array
+    cross: Array
+    raw_cross: Array
+    output_square: Array
+    raw_output_square: Array
+
+    @classmethod
+    def of(cls, gram: Array, n_features: int) -> "Moments":
+        """Return the moments by a Gram matrix of `[columns, 1, outputs]`."""
+        one, outputs = n_features, slice(n_features + 1, None)
+        columns = slice(0, n_features)
+        weight = float(gram[one, one])
+        mean, output_mean = gram[columns, one] / weight, gram[one, outputs] / weight
+        second, raw_cross = gram[columns, columns], gram[columns, outputs]
+        raw_square = np.diagonal(gram)[outputs]
+        return cls(
+            weight,
+            mean,
+            second - weight * np.outer(mean, mean),
+            second,
+            output_mean,
+            raw_cross - weight * np.outer(mean, output_mean),
+            raw_cross,
+            raw_square - weight * output_mean**2,
+            raw_square,
+        )
