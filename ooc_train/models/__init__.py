@@ -1,1 +1,1 @@
-"""What is learned: named sums over rows, knowing no Dask and no Zarr."""
+"""Models: problems as named sums over rows, predictors, and settings."""

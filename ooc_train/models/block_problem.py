@@ -1,7 +1,7 @@
-"""Problems that are given by the loss and gradient of a block of rows: networks, for instance.
+"""Problems defined by the loss and gradient of a block of rows, such as networks.
 
-To add such a model: a subclass of `BlockProblem` with `shape`, `initial` and `block_gradient`. All
-solvers of gradients and all optimizers then learn it.
+To add such a model, subclass `BlockProblem` with `shape`, `initial`, `block_gradient` and
+`block_bytes`. All solvers that need gradients alone, and all optimizers, then train it.
 """
 
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class BlockProblem:
     total_weight : float
         Sum of the rows' weights.
     l2 : float
-        Strength of the penalty ``l2 / 2 * |params|^2`` beside the sum of the losses.
+        Strength of the penalty ``l2 / 2 * |params|^2``, added to the sum of losses.
     """
 
     n_rows: int
@@ -57,7 +57,7 @@ class BlockProblem:
         return int(np.prod(self.shape))
 
     def initial(self, seed: int = 0) -> Array:
-        """Return the parameters that learning begins with."""
+        """Return the parameters that a run begins with."""
         raise NotImplementedError
 
     def block_gradient(self, params: Array, block: Block) -> tuple[float, Array]:
@@ -65,7 +65,7 @@ class BlockProblem:
         raise NotImplementedError
 
     def block_bytes(self, rows: int) -> int:
-        """Return the bytes that `block_gradient` makes for a block of so many rows, at most."""
+        """Return the most bytes that `block_gradient` allocates for a block of `rows` rows."""
         raise NotImplementedError
 
     def reduction(self, points: Array, *, gradients: int = 1, hessian: bool = False) -> "BlockSums":
@@ -81,7 +81,7 @@ class BlockProblem:
         )
 
     def read(self, sums: Sums, points: Array, i: int = 0) -> Evaluation:
-        """Return what the sums over all rows say of one of the points."""
+        """Return the evaluation of point `i`, by the sums over all rows."""
         loss, params = float(sums["loss"][i]), points[i]
         gradient = sums["gradient"][i] + self.l2 * params
         objective = loss + self.penalty_value(params)
@@ -93,7 +93,7 @@ class BlockProblem:
         return mean + self.l2 * params / self.total_weight
 
     def penalty_value(self, params: Array) -> float:
-        """Return the penalty on the parameters, beside the sum of losses."""
+        """Return the penalty on the parameters, in units of the sum of losses."""
         return 0.5 * self.l2 * float((params**2).sum())
 
     def updates(
@@ -117,11 +117,11 @@ class BlockSums:
     Attributes
     ----------
     problem : BlockProblem
-        What tells loss and gradient of a block.
+        The problem.
     points : float64 array (points, *shape)
         The parameters.
     gradients : int
-        Of how many points, the first ones, the gradient is added up.
+        Number of points, from the first, whose gradients are added up.
     """
 
     problem: BlockProblem
@@ -138,12 +138,12 @@ class BlockSums:
         }
 
     def workspace(self, rows: int) -> Workspace:
-        """Return no arrays: the problem makes what it needs."""
+        """Return an empty array: the problem allocates its own."""
         del rows
         return {"nothing": ArraySpec((0,))}
 
     def made_bytes(self, rows: int) -> int:
-        """Return the bytes that a task makes beside sums and workspace."""
+        """Return the bytes that `add` allocates: the problem's, and a gradient."""
         return array_bytes(self) + 8 * self.problem.n_parameters + self.problem.block_bytes(rows)
 
     def add(self, sums: Sums, block: Block, workspace: Arrays) -> None:
@@ -152,7 +152,7 @@ class BlockSums:
         Raises
         ------
         NonFiniteData
-            Where the block holds NaN or infinity.
+            If the block holds NaN or infinity.
         """
         del workspace
         for i, params in enumerate(self.points):

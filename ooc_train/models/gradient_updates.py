@@ -1,8 +1,8 @@
 """Updates of any problem whose blocks have a gradient, in NumPy.
 
-A batch is a number of rows. Batches straddle the borders of blocks: the gradient of an unfinished
-batch waits in the state for the next block. The model is the average of the parameters over the
-updates, by weights that grow as `AVERAGE_POWER` says.
+A batch may lie in several blocks: the gradient of an unfinished batch waits in the state for the
+next block. The model is the average of the parameters over the updates, by weights that grow with
+the power `AVERAGE_POWER` of the update's number.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ from ooc_train.optimizers.schedules import RATE_UPDATES, Schedule
 
 
 class BlockGradient(Protocol):
-    """A problem that tells loss and gradient of some rows, in memory."""
+    """A problem that computes loss and gradient of a block of rows."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -48,7 +48,7 @@ class BlockGradient(Protocol):
 
     @property
     def l2(self) -> float:
-        """Strength of the penalty on all parameters, beside the sum of losses."""
+        """Strength of the penalty on all parameters, in units of the sum of losses."""
         ...
 
     def block_gradient(self, params: Array, block: Block) -> tuple[float, Array]:
@@ -94,22 +94,22 @@ class GradientUpdates:
         return float(self.schedule.rate(float(t - t % RATE_UPDATES), self.eta0, self.horizon))
 
     def workspace(self, rows: int) -> Workspace:
-        """Return no arrays: a block's gradient is made by the problem."""
+        """Return an empty array: the problem allocates its own."""
         del rows
         return {"nothing": ArraySpec((0,))}
 
     def learner(self, state: Sums, workspace: Arrays) -> Callable[[Block, NDArray[np.int64]], None]:
-        """Return a function that takes rows of a block, in the order given, into `state`.
+        """Return a function that updates `state` by rows of a block, in a given order.
 
-        The function raises `NonFiniteData` where a row holds NaN or infinity, and `Diverged` where
-        the parameters have grown so large that a loss is no number.
+        The function raises `NonFiniteData` if a row holds NaN or infinity, and `Diverged` if a loss
+        or gradient is not finite though the data are.
         """
         del workspace
 
         def learn(block: Block, order: NDArray[np.int64]) -> None:
-            at, counters = 0, state["counters"]
-            while at < len(order):
-                rows = order[at : at + self.batch_size - int(counters[0])]
+            start, counters = 0, state["counters"]
+            while start < len(order):
+                rows = order[start : start + self.batch_size - int(counters[0])]
                 part = Block(
                     block.X[rows],
                     None if block.y is None else block.y[rows],
@@ -128,7 +128,7 @@ class GradientUpdates:
                 state["partial"] += gradient
                 counters[0] += len(rows)
                 counters[2] += len(rows)
-                at += len(rows)
+                start += len(rows)
                 if counters[0] == self.batch_size:
                     self._step(state)
 

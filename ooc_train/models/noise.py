@@ -1,14 +1,14 @@
-"""The gradient noise scale: how many rows a batch needs for its gradient to be worth trusting.
+"""The gradient noise scale: about how many rows a batch needs for a useful gradient.
 
-McCandlish, Kaplan, Amodei and the OpenAI Dota Team (2018, "An Empirical Model of Large-Batch
-Training"), appendix A: with G the gradient over all there could be, and Sigma the covariance of the
-gradients of single rows, the simple noise scale is tr(Sigma) / |G|^2. Batches of fewer rows point
-mostly where chance has them point, those of more rows mostly all the same way.
+The simple noise scale is tr(Sigma) / |G|^2: G is the gradient over the whole population, and Sigma
+the covariance of the gradients of single rows (McCandlish, Kaplan, Amodei and the OpenAI Dota Team
+2018, "An Empirical Model of Large-Batch Training", appendix A). Gradients of smaller batches point
+mostly in random directions; gradients of larger batches are mostly alike.
 
-A pass has the gradients of its partitions anyway. The squared norm of a sum over b rows is
-expected to be ``b tr(Sigma) + b^2 |G|^2``: two sizes of b, that of the partitions and that of all
-rows, give both, without a bias. So partitions have to be random samples, as those of a store in
-random order are; where rows lie as they came, what partitions differ by counts as noise.
+A pass computes the gradients of its partitions anyway. The squared norm of a sum over b rows has
+the expectation ``b tr(Sigma) + b^2 |G|^2``. Two sizes b, those of a partition and of all rows, give
+both terms without bias. So partitions have to be random samples, as in a store in random order.
+Otherwise the differences between partitions count as noise.
 """
 
 import math
@@ -23,12 +23,14 @@ from ooc_train.models.loss_sums import LossSums
 
 @dataclass(frozen=True, eq=False)
 class NoiseSums:
-    """What `LossSums` adds up, to the same bits, and squared norms of partitions' gradients.
+    """The sums of `LossSums`, with the same bits, and squared norms of partitions' gradients.
 
     Attributes
     ----------
-    losses : of one or more models, their gradients among them
-    fit_intercept : whether the gradient by the intercept counts
+    losses : LossSums
+        Sums of losses and gradients of one or more models.
+    fit_intercept : bool
+        Whether the norms include the gradient by the intercept.
     """
 
     losses: LossSums
@@ -42,7 +44,7 @@ class NoiseSums:
         }
 
     def workspace(self, rows: int) -> Workspace:
-        """Return the arrays that `add` works in, for blocks of at most `rows` rows."""
+        """Return the scratch arrays of `add`, for blocks of at most `rows` rows."""
         outputs, columns = self.losses.theta.shape[1:]
         shape = (self.losses.gradients, outputs, columns)
         return self.losses.workspace(rows) | {
@@ -51,7 +53,7 @@ class NoiseSums:
         }
 
     def made_bytes(self, rows: int) -> int:
-        """Return the bytes that a task makes beside sums and workspace: those of the losses."""
+        """Return the bytes that `add` allocates: those of the losses."""
         return self.losses.made_bytes(rows)
 
     def add(self, sums: Sums, block: Block, workspace: Arrays) -> None:
@@ -60,13 +62,13 @@ class NoiseSums:
         Raises
         ------
         NonFiniteData
-            where the block holds NaN or infinity.
+            If the block holds NaN or infinity.
         """
         partition, scaled = workspace["partition"], workspace["partition_scaled"]
         partition[...] = sums["gradient"]
         self.losses.add(sums, block, workspace)
         np.subtract(sums["gradient"], partition, out=partition)
-        # By scaled parameters, which are those that updates change.
+        # By scaled parameters, since updates change these.
         scaling, by_intercept = self.losses.scaling, partition[..., -1:]
         np.multiply(by_intercept, scaling.mean, out=scaled[..., :-1])
         np.subtract(partition[..., :-1], scaled[..., :-1], out=scaled[..., :-1])
@@ -82,9 +84,11 @@ class NoiseScale:
 
     Attributes
     ----------
-    variance : trace of the covariance of one row's gradient, weights multiplied in
-    square : squared norm of the gradient over all there could be; an estimate without a bias, so
-        that it may come out at zero or less where the gradient is lost in the noise of all rows
+    variance : float
+        Trace of the covariance of one row's gradient, weights included.
+    square : float
+        Estimated squared norm of the population's gradient. The estimate has no bias, so it may be
+        zero or less if the noise of all rows is larger than the gradient.
     """
 
     variance: float
@@ -92,24 +96,27 @@ class NoiseScale:
 
     @property
     def rows(self) -> float:
-        """The noise scale; infinite where the gradient can't be told from none."""
+        """The noise scale, in rows; infinite if the gradient is lost in noise."""
         return self.variance / self.square if self.square > 0 else math.inf
 
 
 def noise_scales(problem: LinearProblem, sums: Sums, theta: Array) -> list[NoiseScale] | None:
-    """Return the noise scale at each of the models of a pass, or None of a single partition.
+    """Return the noise scale of each model of a pass; None if there is a single partition.
 
     Parameters
     ----------
-    problem : what the gradient is of: losses by the mean weight of a row, and the penalty
-    sums : of `NoiseSums` over all rows
+    problem : LinearProblem
+        The objective, whose gradient is divided by the rows' mean weight.
+    sums : Sums
+        Of `NoiseSums` over all rows.
     theta : float64 array (models, outputs, features + 1)
+        The models' parameters.
     """
     n, squared_rows = float(sums["rows"]), float(sums["squared_rows"])
     if n * n == squared_rows:
         return None
     by_mean_weight = n / problem.total_weight
-    found = []
+    scales = []
     for model, partition_squares in enumerate(sums["partition_squares"]):
         total = problem.gradient(sums, model) * by_mean_weight
         penalty = problem.theta_penalty.gradient(theta[model]) / problem.total_weight
@@ -118,7 +125,7 @@ def noise_scales(problem: LinearProblem, sums: Sums, theta: Array) -> list[Noise
         partitions = float(partition_squares) * by_mean_weight**2
         square = (float((total**2).sum()) - partitions) / (n * n - squared_rows)
         variance = max(0.0, (partitions - squared_rows * square) / n)
-        # The penalty moves the gradient, and has no noise.
+        # The penalty changes the gradient, but not its noise.
         whole = float(((total / n + penalty) ** 2).sum())
-        found.append(NoiseScale(variance, whole - variance / n))
-    return found
+        scales.append(NoiseScale(variance, whole - variance / n))
+    return scales

@@ -1,4 +1,4 @@
-"""What a solver knows of what is learned: parameters, an objective, and sums over rows."""
+"""Protocols of problems: parameters, an objective, and its sums over rows."""
 
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -11,10 +11,10 @@ from ooc_train.optimizers.schedules import Schedule
 Capability = Literal["gradient", "hessian", "smooth", "gram", "updates", "moments"]
 """What a problem can do, and a solver may require.
 
-"gradient", "hessian": the reduction adds up these. "smooth": the objective has a gradient
+"gradient", "hessian": the reduction adds these up. "smooth": the objective has a gradient
 everywhere. "gram": the problem is least squares. "updates": the problem learns by batches.
-"moments": moments of the columns tell a learning rate, what is left to gain, and what a sample
-lacks.
+"moments": moments of the columns give a learning rate, a guaranteed gain, and the curvature that a
+sample misses.
 """
 
 
@@ -75,7 +75,7 @@ class Problem(Protocol):
         ...
 
     def initial(self, seed: int = 0) -> Array:
-        """Return the parameters that learning begins with, unless others are given."""
+        """Return the parameters that a run begins with by default."""
         ...
 
     def reduction(self, points: Array, *, gradients: int = 1, hessian: bool = False) -> Reduction:
@@ -86,7 +86,7 @@ class Problem(Protocol):
         points : float64 array
             The parameters to evaluate.
         gradients : int
-            Of how many points, the first ones, the gradient is added up too.
+            Number of points, from the first, whose gradients are added up.
         hessian : bool
             Whether the Hessian at the first point is added up.
         """
@@ -97,7 +97,7 @@ class Problem(Protocol):
         ...
 
     def read(self, sums: Sums, points: Array, i: int = 0) -> Evaluation:
-        """Return what the sums over all rows say of one of the points."""
+        """Return the evaluation of point `i`, by the sums over all rows."""
         ...
 
     def mean_gradient(self, sums: Sums, params: Array) -> Array:
@@ -105,19 +105,19 @@ class Problem(Protocol):
         ...
 
     def penalty_value(self, params: Array) -> float:
-        """Return the penalty on the parameters, beside the sum of losses."""
+        """Return the penalty on the parameters, in units of the sum of losses."""
         ...
 
 
 class UpdatesOfProblem(Scan, Protocol):
-    """Updates by batches: what an epoch does with rows, for one problem."""
+    """Updates by batches of rows, for one problem."""
 
     def start(self, params: Array) -> Sums:
         """Return a replica's state before the first row.
 
-        "theta" and "average" are parameters: those that are updated, and their average, which is
-        the model. "counters" are the rows of an unfinished batch, updates, and rows so far. "sums"
-        are the progressive loss and the weight of the rows, since they were set to zero.
+        "theta" and "average" are parameters: the updated ones, and their average, which is the
+        model. "counters" are the rows of an unfinished batch, the updates, and the rows so far.
+        "sums" are the progressive loss and the weight of the rows of the epoch.
         """
         ...
 
