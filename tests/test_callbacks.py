@@ -6,13 +6,18 @@ import sys
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ooc_train.core.progress import row_counter
 from ooc_train.core.text import printable
+from ooc_train.models.settings import Model
 from ooc_train.monitoring import callbacks
 from ooc_train.monitoring.callbacks import ConsoleBar, History
+from ooc_train.optimizers import OPTIMIZERS
 from ooc_train.runs.events import Ended, Noted, Progressed, Started, Stepped
+from ooc_train.stream.inputs import read_inputs
+from ooc_train.training.task import Task
 
 
 def started(solver="newton", max_iter=100):
@@ -23,6 +28,7 @@ def started(solver="newton", max_iter=100):
         n_rows=1000,
         n_features=3,
         max_iter=max_iter,
+        solver_passes={"gram": 1.0, "sgd": float(max_iter), "adam": float(max_iter)}.get(solver),
         dashboard=None,
         ceiling=2**29,
         projected=2**28,
@@ -33,6 +39,11 @@ def started(solver="newton", max_iter=100):
 def stepped(n_iter, passes=None, loss=0.5):
     passes = n_iter if passes is None else passes
     return Stepped(n_iter, passes, n_iter, loss, None, float(passes))
+
+
+def updating_solvers():
+    """Names of the solvers that learn by batches, whichever there are."""
+    return sorted(OPTIMIZERS)
 
 
 class Terminal(io.StringIO):
@@ -112,6 +123,24 @@ def test_a_pass_that_takes_long_tells_how_far_it_is(clock):
 def test_the_time_left_is_that_of_the_first_end(clock, solver, limits, expected):
     events = [started(solver, 8), Progressed(500, 5.0)]
     assert lines_of(events, clock, seconds=20.0, **limits) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("settings", "most"),
+    [
+        ({"name": "ridge"}, 1.0),
+        ({"name": "logistic", "solver": "lbfgs"}, None),
+        *(({"name": "logistic", "solver": s, "batch_size": 8}, 2.0) for s in updating_solvers()),
+    ],
+)
+def test_a_run_announces_its_number_of_passes(settings, most):
+    X = np.linspace(-1.0, 1.0, 40).reshape(20, 2)
+    model = Model(**settings, max_iter=2)
+    task = Task.of(model, read_inputs(X, X[:, 0] > 0, classifier=model.is_classifier))
+    assert task.most_passes == most
+    event = replace(started(), solver_passes=task.most_passes)
+    assert event.most_passes == most
+    assert replace(event, max_passes=1.5).most_passes == min(1.5, most or 1.5)
 
 
 def test_rows_beyond_the_last_pass_leave_no_time(clock):

@@ -516,7 +516,7 @@ def started(**settings):
     about: Any = {
         "model": "logistic", "solver": "sgd", "batch_size": "256", "n_rows": 1000,
         "n_features": 3, "max_iter": 10, "dashboard": None, "ceiling": 2**30,
-        "projected": 2**29, "explanation": "", "row_bytes": 40,
+        "projected": 2**29, "explanation": "", "row_bytes": 40, "solver_passes": 10.0,
     }  # fmt: skip
     return Started(**about | settings)
 
@@ -727,11 +727,11 @@ def run_of(rows, seconds, **about):
 @pytest.mark.parametrize(
     ("about", "share", "left"),
     [
-        ({"max_iter": 10}, 0.25, "30 s left"),
-        ({"max_iter": 10, "max_passes": 5.0}, 0.5, "10 s left"),
-        ({"max_iter": 10, "max_seconds": 12.5}, 0.8, "2.5 s left"),
-        ({"solver": "newton"}, 0.5, "2 s left in this pass"),
-        ({"solver": "gram"}, 1.0, "0 s left"),
+        ({}, 0.25, "30 s left"),
+        ({"max_passes": 5.0}, 0.5, "10 s left"),
+        ({"max_seconds": 12.5}, 0.8, "2.5 s left"),
+        ({"solver_passes": None}, 0.5, "2 s left in this pass"),
+        ({"solver_passes": 1.0}, 1.0, "0 s left"),
     ],
 )
 def test_how_far_a_run_is_and_how_long_it_goes_on(about, share, left):

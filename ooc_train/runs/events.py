@@ -37,6 +37,8 @@ class Started:
         Decoded bytes of a row.
     rows_per_update : int
         Rows per update of the parameters.
+    solver_passes : float or None
+        Largest number of passes of the solver, or None if only its tolerance decides.
     max_passes, max_seconds : float or None
         The limits of the run, or None.
     ceiling_source : str
@@ -63,6 +65,7 @@ class Started:
     data: str = ""
     row_bytes: int = 0
     rows_per_update: int = 0
+    solver_passes: float | None = None
     max_passes: float | None = None
     max_seconds: float | None = None
     ceiling_source: str = ""
@@ -73,12 +76,8 @@ class Started:
     @property
     def most_passes(self) -> float | None:
         """The largest number of passes, or None if the solver decides."""
-        passes = 1.0 if self.solver == "gram" else None
-        if self.solver in ("sgd", "adam"):
-            passes = float(self.max_iter)
-        if self.max_passes is not None:
-            passes = self.max_passes if passes is None else min(passes, self.max_passes)
-        return passes
+        limits = [n for n in (self.solver_passes, self.max_passes) if n is not None]
+        return min(limits, default=None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -224,6 +224,7 @@ class _Run:
                 n_rows=source.n_rows,
                 n_features=source.n_features,
                 max_iter=model.iterations,
+                solver_passes=self.task.most_passes,
                 dashboard=self._job.dashboard,
                 ceiling=self._plan.ceiling.limit,
                 projected=self._plan.projected,

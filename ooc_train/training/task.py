@@ -195,6 +195,13 @@ class Task:
         """Whether the parameters are updated by batches, be it of all rows."""
         return isinstance(self.solver, Updates)
 
+    @property
+    def most_passes(self) -> float | None:
+        """The largest number of passes of the solver, or None if only its tolerance decides."""
+        if self.by_updates:
+            return float(self.model.iterations)
+        return 1.0 if "gram" in self.solver.requires else None
+
     def requirements(self) -> Requirements:
         """Return what the passes over the rows need."""
         source, problem = self.inputs.source, self.problem
