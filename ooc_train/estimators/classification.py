@@ -26,7 +26,7 @@ class LogisticRegression(ClassifierMixin, LinearModel, SharedParameters):  # typ
     Parameters
     ----------
     C : float
-        Inverse strength of the penalty beside the sum of losses, in the units of the data;
+        Inverse strength of the penalty, relative to the sum of losses, in the units of the data;
         `np.inf` is no penalty.
     class_weight : None, "balanced" or mapping
         Weight of each class by its label.
@@ -58,10 +58,12 @@ class LogisticRegression(ClassifierMixin, LinearModel, SharedParameters):  # typ
         Parameters
         ----------
         X : store, path, Zarr, Dask array or array-like of shape (n_samples, n_features)
-            A store brings its own y and weights, unless others are given.
-        y : labels, array of shape (n_samples,); beside a store also the path or URL of an array, a
-            Zarr array, or another store, which take the place of the store's own
-        sample_weight : array of shape (n_samples,), likewise, or a number
+            The rows. A store has its own y and weights.
+        y : array of shape (n_samples,)
+            Labels. If X is a store, also the path or URL of an array, a Zarr array, or another
+            store; these replace y of the store.
+        sample_weight : array of shape (n_samples,), or float
+            Weights, in the same forms. A number is the weight of every row.
 
         Returns
         -------
@@ -70,25 +72,27 @@ class LogisticRegression(ClassifierMixin, LinearModel, SharedParameters):  # typ
         Raises
         ------
         ValueError
-            naming the setting that cannot be used, or what is wrong with the data.
+            If a setting or the data cannot be used.
         CeilingExceeded
-            before anything is read, where the memory ceiling is too small.
+            If the memory ceiling is too small, before anything is read.
         """
         return self._fit(X, y, sample_weight, warm=self.warm_start)
 
     def partial_fit(
         self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None
     ) -> Self:
-        """Learn from some more rows: one pass of updates, in the order in which they lie.
+        """Learn from further rows: one pass of updates, in the order of the rows.
 
-        Columns are scaled by the moments of the rows so far. `batch_size="full"` is one update a
-        call. The penalty is that of a fit to all rows handed over so far, and the model is the
-        average of the parameters over all updates so far. A block without weight changes nothing.
+        Columns are scaled by the moments of all rows so far. With `batch_size="full"`, each call
+        makes one update. The penalty is that of a fit to all rows so far. The model is the average
+        of the parameters over all updates. A block without weight changes nothing.
 
         Parameters
         ----------
-        X, y, sample_weight : as for `fit`
-        classes : all labels that will ever come; needed by the first call, unless X is a store
+        X, y, sample_weight
+            As for `fit`.
+        classes : array of shape (n_classes,), optional
+            All labels of all calls; needed by the first call, unless X is a store.
 
         Returns
         -------
@@ -97,7 +101,7 @@ class LogisticRegression(ClassifierMixin, LinearModel, SharedParameters):  # typ
         Raises
         ------
         ValueError
-            naming the setting that cannot be used, or what is wrong with the data.
+            If a setting or the data cannot be used.
         """
         known = self._labels()
         if classes is not None:
@@ -112,15 +116,12 @@ class LogisticRegression(ClassifierMixin, LinearModel, SharedParameters):  # typ
         return self._partial_fit(X, y, sample_weight, known if classes is None else classes)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Return the share of rows whose class is predicted.
+        """Return the share of rows whose predicted class is right.
 
         Parameters
         ----------
-        X : store, path, Zarr, Dask array or array-like of shape (n_samples, n_features)
-        y : labels, array of shape (n_samples,); a store brings its own,
-            unless another is given, as for `fit`
-        sample_weight : array of shape (n_samples,); a store brings its own,
-            unless another is given, as for `fit`
+        X, y, sample_weight
+            As for `fit`.
 
         Returns
         -------
@@ -136,7 +137,7 @@ class LogisticRegression(ClassifierMixin, LinearModel, SharedParameters):  # typ
         self, fitted: Fitted, report: Report, *, flat: bool, labels: np.dtype[Any] | None
     ) -> None:
         del flat
-        # Text in the type of y could be cut short: blocks of y have types of different widths.
+        # Blocks of y may hold text of different widths, which the type of one could cut short.
         kept = None if labels is None or labels.kind in "US" else labels
         self.model_, self.report_, self._recipe = fitted.model, report, fitted.recipe
         self.classes_ = np.asarray(fitted.classes, kept)
@@ -149,12 +150,14 @@ class LogisticRegression(ClassifierMixin, LinearModel, SharedParameters):  # typ
         Parameters
         ----------
         X : store, path, Zarr, Dask array or array-like of shape (n_samples, n_features)
-        out : path of a store to write to, as its array "probability"; None returns them
+            The rows.
+        out : path, optional
+            A store to write, with the array "probability"; None returns predictions.
 
         Returns
         -------
         ndarray of shape (n_samples, n_classes)
-            A Dask array, not computed, for a Dask array; the path for `out`.
+            A lazy Dask array if X is a Dask array; `out` if it was passed.
         """
         return self._predict(X, "probability", out)
 
@@ -166,12 +169,14 @@ class LogisticRegression(ClassifierMixin, LinearModel, SharedParameters):  # typ
         Parameters
         ----------
         X : store, path, Zarr, Dask array or array-like of shape (n_samples, n_features)
-        out : path of a store to write to, as its array "log_probability"; None returns them
+            The rows.
+        out : path, optional
+            A store to write, with the array "log_probability"; None returns predictions.
 
         Returns
         -------
         ndarray of shape (n_samples, n_classes)
-            A Dask array, not computed, for a Dask array; the path for `out`.
+            A lazy Dask array if X is a Dask array; `out` if it was passed.
         """
         return self._predict(X, "log_probability", out)
 
@@ -181,12 +186,14 @@ class LogisticRegression(ClassifierMixin, LinearModel, SharedParameters):  # typ
         Parameters
         ----------
         X : store, path, Zarr, Dask array or array-like of shape (n_samples, n_features)
-        out : path of a store to write to, as its array "decision"; None returns them
+            The rows.
+        out : path, optional
+            A store to write, with the array "decision"; None returns predictions.
 
         Returns
         -------
         ndarray of shape (n_samples,) or (n_samples, n_classes)
-            A Dask array, not computed, for a Dask array; the path for `out`.
+            A lazy Dask array if X is a Dask array; `out` if it was passed.
         """
         return self._predict(X, "decision", out)
 

@@ -1,4 +1,4 @@
-"""Saved runs as the estimators that they were."""
+"""Saved runs as fitted estimators."""
 
 import os
 from collections.abc import Mapping
@@ -19,11 +19,12 @@ _ESTIMATORS: dict[str, type[LinearModel]] = {
 def load(path: str | os.PathLike[str]) -> Any:
     """Return the fitted estimator that `save`, or a run of the command line, wrote.
 
-    A regression of one output is taken to have had a y of one axis.
+    A regression of one output is restored as if y had one axis.
 
     Parameters
     ----------
-    path : the folder
+    path : path
+        The folder.
 
     Returns
     -------
@@ -32,7 +33,7 @@ def load(path: str | os.PathLike[str]) -> Any:
     Raises
     ------
     InvalidRun
-        where the folder is no saved model, is damaged, or was written by a later release.
+        If the folder is no saved model, is damaged, or was written by a later release.
     """
     fitted = load_fitted(path)
     estimator_class = _ESTIMATORS[fitted.model.name]
@@ -44,7 +45,7 @@ def load(path: str | os.PathLike[str]) -> Any:
         settings["class_weight"] = {
             label: weights[str(label)] for label in fitted.classes if str(label) in weights
         }
-    # scikit-learn's have numbers where the command line may leave the choice open.
+    # Settings of the command line may be None, those of an estimator are numbers.
     settings["tol"] = fitted.model.tolerance
     if estimator_class is LogisticRegression:
         settings["max_iter"] = fitted.model.iterations

@@ -1,4 +1,4 @@
-"""What the engine predicts, made what scikit-learn's estimators return."""
+"""Predictions of the engine in the form of scikit-learn: labels, shapes, lazy Dask arrays."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,15 +15,19 @@ from ooc_train.stream.sources import model_dtype
 
 
 @dataclass(frozen=True, eq=False)
-class Finish:
-    """Makes what the engine predicts what scikit-learn's estimators return.
+class Postprocess:
+    """Turns predictions of the engine into those of a scikit-learn estimator.
 
     Attributes
     ----------
-    fitted : the model
-    kind : what is predicted
-    labels : of the classes by code, or None
-    flat : whether one output is one axis
+    fitted : Fitted
+        The model.
+    kind : str
+        Kind of predictions.
+    labels : ndarray or None
+        Labels of the classes by code.
+    flat : bool
+        Whether predictions of one output have one axis.
     """
 
     fitted: Fitted
@@ -31,21 +35,21 @@ class Finish:
     labels: NDArray[Any] | None
     flat: bool
 
-    def found(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Return classes for codes, and one axis where there is one output."""
+    def values(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return labels for codes, and one axis for one output."""
         if self.labels is not None and self.kind == "prediction":
             return np.asarray(self.labels[values])
         return values[:, 0] if self.flat else values
 
     def __call__(self, X: Any, first_row: int = 0) -> NDArray[Any]:
-        """Return the predictions for rows in memory, of which the first has a number."""
+        """Return the predictions for rows in memory; `first_row` is for messages."""
         fitted = self.fitted
         converted = np.empty((PIECE_ROWS, fitted.n_features))
         z = fitted.predictor.decision(np.asarray(X), converted, first_row)
-        return self.found(Outputs.of(fitted).at(z, self.kind))
+        return self.values(Outputs.of(fitted).at(z, self.kind))
 
-    def lazily(self, X: Any) -> Any:
-        """Return the predictions for a Dask array, as one that is not computed."""
+    def lazy(self, X: Any) -> Any:
+        """Return the predictions for a Dask array, as a lazy Dask array."""
         X = X.rechunk({1: -1})
         meta = self(np.zeros((0, X.shape[1])))
         if meta.ndim == 1:
@@ -53,7 +57,7 @@ class Finish:
         return X.map_blocks(self._of_block, chunks=(X.chunks[0], meta.shape[1:]), meta=meta)
 
     def _of_block(self, X: Any, block_info: Any = None) -> NDArray[Any]:
-        """Return the predictions for a block of a Dask array, which says where that lies."""
+        """Return the predictions for a block of a Dask array, whose first row Dask may know."""
         first_row = block_info[0]["array-location"][0][0]
         if not np.isnan(first_row):
             return self(as_numbers(X, "X", model_dtype(X.dtype), int(first_row)), int(first_row))

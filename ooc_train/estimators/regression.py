@@ -17,11 +17,11 @@ from ooc_train.stream.labels_and_weights import is_stored
 
 
 class _Regressor(MultiOutputMixin, RegressorMixin, LinearModel):  # type: ignore[misc]
-    """What the regressors share."""
+    """The base of all regressors."""
 
     fit_intercept: bool
     _flattens_column: ClassVar[bool] = False
-    """Whether a y of one column has coefficients and predictions of one axis."""
+    """Whether coefficients and predictions for a y of one column have one axis."""
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Fit the model.
@@ -29,10 +29,12 @@ class _Regressor(MultiOutputMixin, RegressorMixin, LinearModel):  # type: ignore
         Parameters
         ----------
         X : store, path, Zarr, Dask array or array-like of shape (n_samples, n_features)
-            A store brings its own y and weights, unless others are given.
-        y : array of shape (n_samples,) or (n_samples, n_outputs); beside a store also the path or
-            URL of an array, a Zarr array, or another store, which take the place of the store's own
-        sample_weight : array of shape (n_samples,), likewise, or a number
+            The rows. A store has its own y and weights.
+        y : array of shape (n_samples,) or (n_samples, n_outputs)
+            Targets. If X is a store, also the path or URL of an array, a Zarr array, or another
+            store; these replace y of the store.
+        sample_weight : array of shape (n_samples,), or float
+            Weights, in the same forms. A number is the weight of every row.
 
         Returns
         -------
@@ -41,22 +43,23 @@ class _Regressor(MultiOutputMixin, RegressorMixin, LinearModel):  # type: ignore
         Raises
         ------
         ValueError
-            naming the setting that cannot be used, or what is wrong with the data.
+            If a setting or the data cannot be used.
         CeilingExceeded
-            before anything is read, where the memory ceiling is too small.
+            If the memory ceiling is too small, before anything is read.
         """
         return self._fit(X, y, sample_weight)
 
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
-        """Learn from some more rows: one pass of updates, in the order in which they lie.
+        """Learn from further rows: one pass of updates, in the order of the rows.
 
-        Columns are scaled by the moments of the rows so far. `batch_size="full"` is one update a
-        call. The penalty is that of a fit to all rows handed over so far, and the model is the
-        average of the parameters over all updates so far. A block without weight changes nothing.
+        Columns are scaled by the moments of all rows so far. With `batch_size="full"`, each call
+        makes one update. The penalty is that of a fit to all rows so far. The model is the average
+        of the parameters over all updates. A block without weight changes nothing.
 
         Parameters
         ----------
-        X, y, sample_weight : as for `fit`
+        X, y, sample_weight
+            As for `fit`.
 
         Returns
         -------
@@ -65,7 +68,7 @@ class _Regressor(MultiOutputMixin, RegressorMixin, LinearModel):  # type: ignore
         Raises
         ------
         ValueError
-            naming the setting that cannot be used, or what is wrong with the data.
+            If a setting or the data cannot be used.
         """
         return self._partial_fit(X, y, sample_weight)
 
@@ -74,11 +77,8 @@ class _Regressor(MultiOutputMixin, RegressorMixin, LinearModel):  # type: ignore
 
         Parameters
         ----------
-        X : store, path, Zarr, Dask array or array-like of shape (n_samples, n_features)
-        y : array of shape (n_samples,) or (n_samples, n_outputs); a store brings its own,
-            unless another is given, as for `fit`
-        sample_weight : array of shape (n_samples,); a store brings its own,
-            unless another is given, as for `fit`
+        X, y, sample_weight
+            As for `fit`.
 
         Returns
         -------

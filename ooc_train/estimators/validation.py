@@ -1,26 +1,42 @@
-"""Data and seeds as they are handed to estimators, made what the engine takes."""
+"""Training data and seeds of estimators, checked as scikit-learn does."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
 from sklearn.utils import check_array, check_consistent_length, check_random_state
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import column_or_1d, validate_data
 
 from ooc_train.core.sums import Array
+from ooc_train.memory.ceiling import Ceiling
+from ooc_train.models.settings import Name
+from ooc_train.stream.feature_names import column_order
 from ooc_train.stream.input_data import Inputs
+from ooc_train.stream.inputs import as_store, read_inputs, read_targets
+from ooc_train.stream.kinds import as_labels, as_numbers, is_dask, require_arrays
+from ooc_train.stream.labels_and_weights import is_stored
+
+DTYPES = [np.float64, np.float32]
+"""Types of X that estimators take without a copy."""
 
 
 @dataclass(frozen=True, eq=False)
-class Given:
-    """Training data as they were handed over.
+class ValidatedData:
+    """Training data that an estimator has checked.
 
     Attributes
     ----------
-    inputs : the rows
-    flat : whether y has one axis
-    labels : type of the labels, or None where they say it themselves
+    inputs : Inputs
+        The rows.
+    flat : bool
+        Whether y has one axis.
+    labels : dtype or None
+        Type of the labels of the caller; None for the type of the classes found.
     """
 
     inputs: Inputs
@@ -29,13 +45,14 @@ class Given:
 
 
 def seed_of(random_state: Any, *, used: bool) -> int | None:
-    """Return a seed; None leaves drawing one to the engine.
+    """Return a seed, or None if the engine is to draw one.
 
     Parameters
     ----------
     random_state : None, int or RandomState
-    used : whether the fit draws rows. Otherwise a generator is left as it is: as in scikit-learn,
-        an exact fit doesn't change what others draw from the same generator.
+        The setting of the estimator.
+    used : bool
+        Whether the fit draws rows. If not, a generator keeps its state, as in scikit-learn.
     """
     if random_state is None:
         return None
@@ -46,7 +63,7 @@ def seed_of(random_state: Any, *, used: bool) -> int | None:
 
 
 def row_weights(X: NDArray[np.floating], sample_weight: Any) -> Array | None:
-    """Return the weight of each row, checked; a number stands for that of every row."""
+    """Return the checked weight of each row; a number is the weight of every row."""
     if sample_weight is None:
         return None
     if isinstance(sample_weight, Real):
@@ -60,3 +77,107 @@ def row_weights(X: NDArray[np.floating], sample_weight: Any) -> Array | None:
     if (weight < 0).any():
         raise ValueError("sample_weight holds negative numbers; a row weighs 0 at the least")
     return weight
+
+
+class ValidatingEstimator(BaseEstimator):  # type: ignore[misc] # untyped base
+    """An estimator that checks its data, and the columns of its data."""
+
+    _name: ClassVar[Name]
+    memory_ceiling: str | int | Ceiling | None
+
+    @property
+    def _classifies(self) -> bool:
+        return self._name == "logistic"
+
+    def _validated(
+        self, X: Any, y: Any, sample_weight: Any, *, first: bool, classes: Sequence[Any] = ()
+    ) -> ValidatedData:
+        """Return training data as inputs of a job.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As for `fit`.
+        first : bool
+            Whether these data determine the columns of the estimator, or must have its columns.
+        classes : sequence
+            Labels in the order of their codes, if they are known beforehand.
+        """
+        if is_stored(X):
+            store = as_store(X)
+            self._note_features(store.n_features, store.feature_names, store.path, first=first)
+            inputs = self._read(store, y, sample_weight, classes)
+            read = inputs.store
+            labels = None if is_stored(y) else getattr(y, "dtype", None)
+            return ValidatedData(
+                inputs,
+                read is not None and read.y is not None and not read.y.row_shape,
+                labels if isinstance(labels, np.dtype) else None,
+            )
+        y, sample_weight = read_targets(y, sample_weight)
+        require_arrays(X, y, sample_weight)
+        if is_dask(X):
+            self._note_features(X.shape[1], None, "X", first=first)
+            inputs = self._read(X, y, sample_weight, classes)
+            dtype = getattr(y, "dtype", None)
+            labels = dtype if isinstance(dtype, np.dtype) and dtype.kind in "biuf" else None
+            return ValidatedData(inputs, np.ndim(y) == 1, labels)
+        if y is not None and self._classifies:
+            y = as_labels(y)
+        elif np.asarray(y).dtype.kind == "O" and y is not None:
+            y = as_numbers(y, "y", np.float64)
+        X, y = validate_data(
+            self,
+            X,
+            y,
+            reset=first,
+            dtype=DTYPES,
+            order="C",
+            multi_output=not self._classifies,
+            y_numeric=not self._classifies,
+        )
+        if self._classifies:
+            check_classification_targets(y)
+            y = column_or_1d(y, warn=True)
+        inputs = self._read(X, y, row_weights(X, sample_weight), classes)
+        inputs = replace(inputs, feature_names=self._names())
+        return ValidatedData(inputs, y.ndim == 1, y.dtype)
+
+    def _read(self, X: Any, y: Any, sample_weight: Any, classes: Sequence[Any]) -> Inputs:
+        return read_inputs(
+            X,
+            y,
+            sample_weight,
+            classifier=self._classifies,
+            classes=tuple(classes),
+            memory_ceiling=self.memory_ceiling,
+        )
+
+    def _names(self) -> tuple[str, ...] | None:
+        """Return the names of the columns of the training data, or None."""
+        names = getattr(self, "feature_names_in_", None)
+        return None if names is None else tuple(names.tolist())
+
+    def _note_features(
+        self, n: int, names: tuple[str, ...] | None, what: str, *, first: bool
+    ) -> None:
+        """Set the columns of the estimator, or check them, for data that are not in memory."""
+        if not first:
+            self._require_features(n, names, what)
+            return
+        self.n_features_in_ = n
+        if names is not None:
+            self.feature_names_in_ = np.asarray(names, object)
+        elif hasattr(self, "feature_names_in_"):
+            del self.feature_names_in_
+
+    def _require_features(
+        self, n: int, names: tuple[str, ...] | None = None, what: str = "X"
+    ) -> None:
+        """Refuse columns that differ from those of the first fit, by name or by number."""
+        column_order(self._names(), names, model=f"this {type(self).__name__}", data=what)
+        if n != self.n_features_in_:
+            raise ValueError(
+                f"X has {n} features, but {type(self).__name__} is expecting "
+                f"{self.n_features_in_} features as input"
+            )
