@@ -124,7 +124,7 @@ def test_every_way_of_reading_fills(tmp_path_factory, data):
             reader.prefetch(0, 20)
     # Without consent each chunk is read as it was written, or refused.
     for route in (layout, replace(layout, direct=False)):
-        with ChunkReader(replace(route, fill=None)) as reader:
+        with ChunkReader(replace(route, fill_value=None)) as reader:
             out = np.empty((3, 4), dtype)
             for i in range(7):
                 rows = written[3 * i : 3 * (i + 1)]

@@ -76,7 +76,7 @@ class ArrayLayout:
         The opened array, where its path isn't enough to open it (a store with credentials).
     missing_values : MissingValues or None
         Values that the array's attributes declare to be missing.
-    fill : bytes or None
+    fill_value : bytes or None
         Stored bytes of the value that stands for unwritten chunks; empty on the zarr route, which
         knows the value. None if unwritten chunks are an error.
     names : tuple of (label, scalar), or None
@@ -102,7 +102,7 @@ class ArrayLayout:
     key: str = ""
     source: object = field(default=None, repr=False, compare=False)
     missing_values: MissingValues | None = None
-    fill: bytes | None = None
+    fill_value: bytes | None = None
     names: tuple[tuple[float, str | float], ...] | None = None
     coding: Coding | None = None
     store_id: str = ""

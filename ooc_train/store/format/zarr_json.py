@@ -83,7 +83,7 @@ def direct_layout(
         crc=crc,
         direct=True,
         key=key,
-        fill=_fill(metadata.get("fill_value"), dtype, path) if fill_missing else None,
+        fill_value=_fill(metadata.get("fill_value"), dtype, path) if fill_missing else None,
     )
 
 

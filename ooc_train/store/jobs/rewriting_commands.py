@@ -70,7 +70,7 @@ def _array_options(path: str, layouts: Mapping[str, ArrayLayout]) -> str:
             continue
         location = layout.path.removeprefix(f"{path}/")
         options += f" --{name} {shlex.quote(location)}"
-    filled = any(layout.fill is not None for layout in layouts.values())
+    filled = any(layout.fill_value is not None for layout in layouts.values())
     return options + (" --fill-missing" if filled else "")
 
 

@@ -90,5 +90,5 @@ def zarr_layout(path: str, role: str, array: Any, *, fill_missing: bool) -> Arra
         crc=False,
         direct=False,
         source=None if local else array,
-        fill=b"" if fill_missing and array.metadata.fill_value is not None else None,
+        fill_value=b"" if fill_missing and array.metadata.fill_value is not None else None,
     )

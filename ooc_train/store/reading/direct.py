@@ -59,7 +59,9 @@ class DirectRoute:
         self._raw_bytes = layout.chunk_bytes + len(self._checksum)
         self._shards = OpenShards(layout)
         self._chunks_per_shard = layout.chunks_per_shard
-        self._fill = None if layout.fill is None else np.frombuffer(layout.fill, layout.dtype)[0]
+        self._fill = (
+            None if layout.fill_value is None else np.frombuffer(layout.fill_value, layout.dtype)[0]
+        )
         self.check_bytes = _CHECK_BYTES if layout.in_parts and layout.crc else 0
         self.decoding = 0.0
 

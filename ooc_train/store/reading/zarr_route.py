@@ -61,11 +61,10 @@ class ZarrRoute:
         self._folder = os.fspath(store.root) if isinstance(store, LocalStore) else None
         self._max_bytes = _max_bytes(self._array)
         self._stored: set[int] = set()
-        self._shards = (
-            _ShardFill(self._array) if self._array.shards and layout.fill is None else None
-        )
-        # The encoded chunk, the decoded one before it is copied, and a second read by _ShardFill.
-        self.hidden_bytes = (3 if self._shards is not None else 2) * self._decoded_bytes()
+        checks_shards = self._array.shards and layout.fill_value is None
+        self._unwritten = _UnwrittenChunks(self._array) if checks_shards else None
+        # The encoded chunk, the decoded one before it is copied, and a second read of rows.
+        self.hidden_bytes = (3 if self._unwritten is not None else 2) * self._decoded_bytes()
 
     def read(self, index: int, out: NDArray[Any], scratch: NDArray[np.uint8] | None) -> None:  # noqa: ARG002
         """Decode chunk `index` into `out`; see `ChunkReader.read`."""
@@ -80,19 +79,19 @@ class ZarrRoute:
         start = index * self._layout.chunk_rows
         stop = min(start + self._layout.chunk_rows, self._layout.n_rows)
         shard = start // self._layout.shard_rows
-        checks_files = self._layout.fill is None or self._folder is not None
+        checks_files = self._layout.fill_value is None or self._folder is not None
         if checks_files and shard not in self._stored:
             self._require_stored(index, shard)
             self._stored.add(shard)
         try:
             rows: Any = self._array[start:stop]
-            left_out = self._shards is not None and self._shards.left_out(start, stop, rows)
+            unwritten = self._unwritten is not None and self._unwritten.among(start, stop, rows)
         except Exception as error:
             # Codecs raise any exception. A broken connection (OSError) is not a damaged chunk.
             if isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile):
                 raise
             raise corrupt_chunk(self._layout, index, f"it can't be decoded ({error!r})") from error
-        if left_out:
+        if unwritten:
             reason = f"it is missing from its shard ({NEVER_WRITTEN})"
             raise corrupt_chunk(self._layout, index, reason)
         out[: stop - start] = rows
@@ -130,7 +129,7 @@ class ZarrRoute:
             try:
                 size = self._size(key)
             except (FileNotFoundError, NotADirectoryError):
-                if self._layout.fill is not None:
+                if self._layout.fill_value is not None:
                     continue
                 why = NEVER_WRITTEN
                 if array.metadata.fill_value is None:
@@ -194,7 +193,7 @@ def _max_bytes(array: Any) -> int:
     return 2 * values * size + 64 * (values // max(chunk, 1)) + _CODEC_OVERHEAD
 
 
-class _ShardFill:
+class _UnwrittenChunks:
     """Finds unwritten chunks in shards, where zarr-python returns fill values.
 
     Rows that may be such a chunk are read again by a copy of the array with another fill value.
@@ -210,7 +209,7 @@ class _ShardFill:
         self._nested = any(hasattr(codec, "index_codecs") for codec in codecs)
         self._other: Any = None
 
-    def left_out(self, start: int, stop: int, rows: Any) -> bool:
+    def among(self, start: int, stop: int, rows: Any) -> bool:
         """Return whether rows hold fill values of an unwritten chunk."""
         filled = self._is_fill(rows)
         if not self._may_hold_a_chunk(filled):
