@@ -32,7 +32,7 @@ from ooc_train.tables.features import Unseen
 from ooc_train.tables.names import is_table
 from ooc_train.tables.recipe import Recipe
 from ooc_train.training.loop import train
-from ooc_train.training.partial_fit import Progress, learn
+from ooc_train.training.partial_fit import PartialFit, learn
 from ooc_train.training.planning import plan
 
 NOT_OF_MODEL = ("memory_ceiling", "warm_start")
@@ -42,7 +42,7 @@ NOT_OF_MODEL = ("memory_ceiling", "warm_start")
 class LinearModel(ValidatingEstimator):
     """The base of all estimators: learning, predicting and saving."""
 
-    _progress: Progress | None = None
+    _partial_fit_state: PartialFit | None = None
     _recipe: Mapping[str, Any] | None = None
 
     random_state: int | np.random.RandomState | None
@@ -72,7 +72,7 @@ class LinearModel(ValidatingEstimator):
         data = self._validated(X, y, sample_weight, first=True)
         fitted, report = train(model, data.inputs, memory_ceiling=self.memory_ceiling, start=start)
         self._keep(fitted, report, flat=data.flat, labels=data.labels)
-        self._progress = None
+        self._partial_fit_state = None
         if report.shortfall:
             warn(f"{report.solver}: {report.shortfall}", ConvergenceWarning, stacklevel=3)
         return self
@@ -105,12 +105,16 @@ class LinearModel(ValidatingEstimator):
     ) -> Self:
         model = self._model()
         first = not hasattr(self, "coef_")
-        start = None if first or self._progress is not None else self._fitted()
+        start = None if first or self._partial_fit_state is not None else self._fitted()
         known = () if classes is None else tuple(classes.tolist())
         data = self._validated(X, y, sample_weight, first=first, classes=known)
         recipe = self._recipe
-        self._progress, fitted, report = learn(
-            model, data.inputs, self._progress, start=start, memory_ceiling=self.memory_ceiling
+        self._partial_fit_state, fitted, report = learn(
+            model,
+            data.inputs,
+            self._partial_fit_state,
+            start=start,
+            memory_ceiling=self.memory_ceiling,
         )
         names = self._names()
         if names is not None and fitted.feature_names not in (names, None):

@@ -1,1 +1,1 @@
-"""The loop around a solver: by passes over a data set, or block by block."""
+"""Training: the loop around a solver, on a whole data set or block by block."""

@@ -1,15 +1,15 @@
-"""Learning from rows that are handed over block by block, as `partial_fit` does.
+"""Training block by block, as `partial_fit` does.
 
-How many rows will come is not known, so three things differ from `train`:
+The number of rows to come is not known, so three things differ from `train`:
 
-- Columns are scaled by the moments of the rows so far, until there are some 30,000 of them; with
-  `standardize`, by those of all rows so far.
-- The penalty is that of a fit to all rows so far; a row that comes again counts again.
-- The learning rate "auto" is the largest that is safe for this block and for the mean of those so
-  far. How it falls with the number of updates depends on no number of rows to come.
+- Columns are scaled by the moments of the first 30,000 rows or so. With `standardize`, they are
+  scaled by the moments of all rows so far.
+- The penalty is that of a fit to all rows so far; a repeated row counts again.
+- The learning rate "auto" is the largest that is safe for the block and for the mean of all blocks
+  so far. How it falls with the number of updates does not depend on the number of rows.
 
 The model is the average of the parameters over all updates so far, as in `train`. A block whose
-rows weigh nothing changes nothing.
+rows have no weight changes nothing.
 """
 
 from dataclasses import dataclass, replace
@@ -44,43 +44,51 @@ from ooc_train.stream.passes import Stream
 from ooc_train.training.task import Task, column_moments, fitted_model, scaling_by
 
 _SCALED_BY_ROWS = 2**15
-"""Rows by which columns are scaled for conditioning: as many as `train` looks at."""
+"""Rows whose moments scale the columns for conditioning: as many as `train` samples."""
 
 _LOSS_ROWS = 2**13
-"""Rows of a block by which the loss of the model is told."""
+"""Rows of a block that evaluate the model."""
 
 _BY_COLUMN = ("theta", "average", "slots", "partial")
-"""What of the state of a scan has an entry for each column, and last one for the constant."""
+"""Arrays of a replica with an entry for each column, and one for the constant at the end."""
 
 
 @dataclass(frozen=True, eq=False)
-class Progress:
-    """How far learning has come.
+class PartialFit:
+    """The state between two calls.
 
     Attributes
     ----------
-    problem : the objective over all rows so far
-    moments : of the columns of the rows by which they are scaled
-    feature_names : of the columns of the first block, in whose order parameters and scaling lie, or
-        None
-    steepness : mean over all rows of one over the safe learning rate of their block
-    replica : what the updates carry through the rows
-    kind, dtype : of the last block that was planned for
-    config, memory : its plan's, and what was measured
+    problem : LinearProblem
+        The objective over all rows so far.
+    moments : ColumnMoments
+        Of the rows that scale the columns.
+    feature_names : tuple of str, or None
+        Column names of the first block. Parameters and scaling have its column order.
+    inverse_rate : float
+        Mean over all rows of the inverse of their block's safe learning rate.
+    replica : Sums
+        The state of the updates.
+    kind, dtype : str
+        Of the last block that had a plan.
+    config : PassConfig
+        Of that plan.
+    memory : MemoryReport
+        Of that block.
     """
 
     problem: LinearProblem
     moments: ColumnMoments
     feature_names: tuple[str, ...] | None
-    steepness: float
+    inverse_rate: float
     replica: Sums
     kind: str
     dtype: str
     config: PassConfig
     memory: MemoryReport
 
-    def permuted(self, order: NDArray[np.intp]) -> "Progress":
-        """Return the same progress with its columns in another order: column i is `order[i]`."""
+    def permuted(self, order: NDArray[np.intp]) -> "PartialFit":
+        """Return the state for columns in another order: column i is `order[i]`."""
         scaling = self.problem.scaling.permuted(order)
         by_column = {name: permuted(self.replica[name], order) for name in _BY_COLUMN}
         return replace(
@@ -94,73 +102,84 @@ class Progress:
 def learn(
     model: Model,
     inputs: Inputs,
-    progress: Progress | None = None,
+    previous: PartialFit | None = None,
     *,
     start: Fitted | None = None,
     memory_ceiling: str | int | Ceiling | None = None,
-) -> tuple[Progress | None, Fitted, Report]:
-    """Learn from some more rows: one pass over them, in the order in which they lie.
+) -> tuple[PartialFit | None, Fitted, Report]:
+    """Train on more rows, in one pass in stored order.
 
-    Batches have `batch_size` rows, but for the last of a call; "full" is all rows of the call, and
-    so is a number of more than there are.
+    Batches have `batch_size` rows, and the last of a call may have fewer. "full", or a number above
+    the rows of the call, is one batch of all of them.
 
     Parameters
     ----------
-    model : what is learned, and how
-    inputs : the rows
-    progress : what the call before returned, or None for the first
-    start : parameters for the first call to begin from, or None for zero
-    memory_ceiling : the most that the pass may hold; None is as for `train`
+    model : Model
+        The model.
+    inputs : Inputs
+        The rows.
+    previous : PartialFit or None
+        The state that the previous call returned; None for the first call.
+    start : Fitted or None
+        Parameters that the first call begins from; None for zero.
+    memory_ceiling : str, int, Ceiling or None
+        As for `train`.
 
     Returns
     -------
-    progress : for the next call; None where no row so far weighs anything
-    fitted : the model and its parameters
-    report : of this call; of rows in memory, only the first call measures what it holds
+    state : PartialFit or None
+        For the next call; None if no row so far has any weight.
+    fitted : Fitted
+        The model and its parameters.
+    report : Report
+        Of this call. If rows are in memory, the first call alone measures memory.
 
     Raises
     ------
     ValueError
-        where a setting cannot be used here, or the rows have other features (by name where both
-        have names) or outputs than those before them.
+        If a setting does not fit `partial_fit`, or if the features or outputs of the rows differ
+        from those of the first call. Features are compared by name if both have names.
     Diverged
-        where the parameters stopped being numbers.
+        If a parameter is not finite.
     """
     begun = perf_counter()
     task = _task(model, inputs)
     source, names, order = inputs.source, inputs.feature_names, None
-    if progress is not None:
-        names = progress.feature_names
+    if previous is not None:
+        names = previous.feature_names
         order = column_order(names, inputs.feature_names, model="the model", data=inputs.name)
-        _require_same_shape(task, progress)
+        _require_same_shape(task, previous)
         if order is not None:
-            progress = progress.permuted(order)
+            previous = previous.permuted(order)
     elif start is not None:
         start = task.start_from(start)
-    known = (inputs.kind, source.dtype)
-    counted: list[int] = []
-    if progress is not None and known == ("arrays", progress.dtype) and progress.kind == "arrays":
-        # A look at the memory would take longer than learning from a few rows.
-        stream = Stream(source, Inline(), progress.config, counted.append)
-        config, memory = progress.config, progress.memory
+    rows_read: list[int] = []
+    kind, dtype = inputs.kind, source.dtype
+    if previous is not None and (previous.kind, previous.dtype) == ("arrays", dtype) == (
+        kind,
+        dtype,
+    ):
+        # Measuring memory would take longer than training on a few rows.
+        stream = Stream(source, Inline(), previous.config, rows_read.append)
+        config, memory = previous.config, previous.memory
         with one_blas_thread(), blamed(stream):
-            learned = _take(task, stream, progress, start)
+            result = _run_pass(task, stream, previous, start)
     else:
         with (
             one_blas_thread(),
             Job(source, memory_ceiling=memory_ceiling, kernels=True) as job,
         ):
             plan = job.plan(task.requirements())
-            stream, config = job.stream(plan, counted.append), plan.config
+            stream, config = job.stream(plan, rows_read.append), plan.config
             with blamed(stream):
-                learned = _take(task, stream, progress, start)
+                result = _run_pass(task, stream, previous, start)
             memory = job.memory(plan)
-    replica = learned.replica
+    replica = result.replica
     updates = int(replica["counters"][1])
-    updated = updates - (0 if progress is None else int(progress.replica["counters"][1]))
-    passes, seconds = sum(counted) / source.n_rows, perf_counter() - begun
+    updated = updates - (0 if previous is None else int(previous.replica["counters"][1]))
+    passes, seconds = sum(rows_read) / source.n_rows, perf_counter() - begun
     step = Stepped(
-        1, passes, updated, learned.loss, None, seconds, progressive_loss=learned.progressive_loss
+        1, passes, updated, result.loss, None, seconds, progressive_loss=result.progressive_loss
     )
     report = Report(
         model=model.name,
@@ -173,36 +192,37 @@ def learn(
         n_iter=1,
         bytes_read=stream.timings.rows * source.row_bytes,
         seconds=seconds,
-        loss=learned.loss,
+        loss=result.loss,
         history=(step,),
         converged=False,
         random_state=None,
         shuffle_chunks=None,
-        learning_rate=learned.eta0,
+        learning_rate=result.eta0,
         profile=stream.timings.profile,
         memory=memory,
-        notes=learned.notes,
+        notes=result.notes,
     )
-    fitted = fitted_model(model, learned.problem, replica["average"], inputs, report)
-    if learned.moments is None:
-        return progress, fitted, report
-    progress = Progress(
-        learned.problem,
-        learned.moments,
+    fitted = fitted_model(model, result.problem, replica["average"], inputs, report)
+    if result.moments is None:
+        return previous, fitted, report
+    state = PartialFit(
+        result.problem,
+        result.moments,
         names,
-        learned.steepness,
+        result.inverse_rate,
         replica,
-        *known,
+        kind,
+        dtype,
         config,
         memory,
     )
     if order is not None:
-        progress = progress.permuted(np.argsort(order))
-    return progress, fitted, report
+        state = state.permuted(np.argsort(order))
+    return state, fitted, report
 
 
 def _task(model: Model, inputs: Inputs) -> Task:
-    """Return what a call is, if it can be done."""
+    """Return the task of a call; raise `ValueError` if a setting needs all rows."""
     if model.solver in EXACT:
         raise ValueError(
             f"solver={model.solver!r} looks at all rows before each step, and partial_fit has some "
@@ -210,7 +230,7 @@ def _task(model: Model, inputs: Inputs) -> Task:
         )
     if model.class_weight == "balanced":
         raise ValueError(
-            "class_weight='balanced' needs to know all rows, and partial_fit has some of them "
+            "class_weight='balanced' needs all rows, and partial_fit has some of them "
             "only; give the weight of each class"
         )
     rows = inputs.source.n_rows
@@ -221,7 +241,7 @@ def _task(model: Model, inputs: Inputs) -> Task:
     task = Task.of(
         replace(model, solver=solver, batch_size=batch_size, shuffle_chunks=1, replicas=1),
         inputs,
-        may_weigh_nothing=True,
+        allow_zero_weight=True,
     )
     updates = replace(_updates(task), tol=0.0, epochs=inf, evaluated_rows=_LOSS_ROWS, in_order=True)
     return replace(task, solver=updates)
@@ -233,23 +253,23 @@ def _updates(task: Task) -> Updates:
     return task.solver
 
 
-def _require_same_shape(task: Task, progress: Progress) -> None:
-    for what in ("n_features", "n_outputs"):
-        now, before = getattr(task.problem, what), getattr(progress.problem, what)
+def _require_same_shape(task: Task, previous: PartialFit) -> None:
+    for name in ("n_features", "n_outputs"):
+        now, before = getattr(task.problem, name), getattr(previous.problem, name)
         if now != before:
             raise ValueError(
-                f"these rows have {now} {what[2:]} and those of the first call {before}; hand over "
+                f"these rows have {now} {name[2:]} and those of the first call {before}; hand over "
                 "rows of one kind, or fit anew"
             )
 
 
 @dataclass(frozen=True, eq=False)
-class _Learned:
-    """What a call led to; of rows that weigh nothing, what was before, and no moments at first."""
+class _PassResult:
+    """The result of a pass. `moments` is None if no row so far has any weight."""
 
     problem: LinearProblem
     moments: ColumnMoments | None
-    steepness: float
+    inverse_rate: float
     replica: Sums
     eta0: float | None = None
     loss: float = float("nan")
@@ -257,30 +277,32 @@ class _Learned:
     notes: tuple[str, ...] = ()
 
 
-def _take(task: Task, stream: Stream, before: Progress | None, start: Fitted | None) -> _Learned:
-    """Return what one pass over the rows leads to."""
+def _run_pass(
+    task: Task, stream: Stream, before: PartialFit | None, start: Fitted | None
+) -> _PassResult:
+    """Return the result of one pass over the rows."""
     solver = _updates(task)
     if not task.problem.total_weight > 0:
         return _unchanged(task, before, start)
-    problem, moments = _scaled(task, stream, before)
+    problem, moments = _scaled_problem(task, stream, before)
     state = begin(solver, problem, stream, problem.initial())
     eta0 = state.memory["eta0"]
-    steepness = 1.0 / eta0
+    inverse_rate = 1.0 / eta0
     if before is not None:
         share = task.problem.n_rows / problem.n_rows
-        steepness = share * steepness + (1.0 - share) * before.steepness
+        inverse_rate = share * inverse_rate + (1.0 - share) * before.inverse_rate
     if task.model.learning_rate == "auto":
-        eta0 = min(eta0, 1.0 / steepness)
-    replica = _replica(problem, state.memory["replicas"][0], before, start)
+        eta0 = min(eta0, 1.0 / inverse_rate)
+    replica = _continued_replica(problem, state.memory["replicas"][0], before, start)
     memory = {**state.memory, "eta0": eta0, "replicas": (replica,)}
     state = advance(solver, problem, stream, replace(state, memory=memory))
     (replica,) = state.memory["replicas"]
     if not np.isfinite(replica["theta"]).all():
         raise Diverged("the parameters stopped being numbers; use a smaller learning rate")
-    return _Learned(
+    return _PassResult(
         problem,
         moments,
-        steepness,
+        inverse_rate,
         replica,
         eta0,
         state.loss,
@@ -288,33 +310,32 @@ def _take(task: Task, stream: Stream, before: Progress | None, start: Fitted | N
     )
 
 
-def _unchanged(task: Task, before: Progress | None, start: Fitted | None) -> _Learned:
-    """Return what was before, since these rows weigh nothing."""
+def _unchanged(task: Task, before: PartialFit | None, start: Fitted | None) -> _PassResult:
+    """Return the result of rows without weight: the state before them."""
     notes = ("no row weighs anything: nothing was learned",)
     if before is not None:
-        return _Learned(
-            before.problem, before.moments, before.steepness, before.replica, notes=notes
+        return _PassResult(
+            before.problem, before.moments, before.inverse_rate, before.replica, notes=notes
         )
     problem, solver = task.problem, replace(_updates(task), learning_rate=1.0)
     state = solver.init(problem, task.inputs.source, problem.initial())
-    replica = _replica(problem, state.memory["replicas"][0], None, start)
-    return _Learned(problem, None, 0.0, replica, notes=notes)
+    replica = _continued_replica(problem, state.memory["replicas"][0], None, start)
+    return _PassResult(problem, None, 0.0, replica, notes=notes)
 
 
-def _scaled(
-    task: Task, stream: Stream, before: Progress | None
+def _scaled_problem(
+    task: Task, stream: Stream, before: PartialFit | None
 ) -> tuple[LinearProblem, ColumnMoments]:
-    """Return the objective over all rows so far, and the moments by which columns are scaled."""
-    seen = 0 if before is None else before.problem.n_rows
+    """Return the objective over all rows so far, and the moments that scale the columns."""
     problem = task.problem
     if before is not None:
         problem = replace(
             problem,
             scaling=before.problem.scaling,
-            n_rows=seen + problem.n_rows,
+            n_rows=before.problem.n_rows + problem.n_rows,
             total_weight=before.problem.total_weight + problem.total_weight,
         )
-        if seen >= _SCALED_BY_ROWS and not problem.standardize:
+        if before.problem.n_rows >= _SCALED_BY_ROWS and not problem.standardize:
             return problem, before.moments
     moments = column_moments(task, stream)
     if before is not None:
@@ -325,9 +346,9 @@ def _scaled(
 def _rescaled(theta: Array, problem: LinearProblem, old: Scaling) -> Array:
     """Return parameters in the units of the columns' new scaling.
 
-    Where a scale has grown, the parameter keeps its size in units of the scale: what few rows that
-    hardly differed said of a column would be far too steep for others. Elsewhere it keeps its
-    coefficient. Predictions stay the same at the old means.
+    A parameter keeps its scaled value if the scale of its column has grown, since a coefficient by
+    a few similar rows would be far too large for other rows. Otherwise it keeps its coefficient.
+    Predictions stay the same at the old means.
     """
     new = problem.scaling
     kept = theta[:, :-1] * np.minimum(1.0, new.scale / old.scale)
@@ -337,22 +358,29 @@ def _rescaled(theta: Array, problem: LinearProblem, old: Scaling) -> Array:
     return np.concatenate([kept, constant[:, None]], axis=1)
 
 
-def _replica(
-    problem: LinearProblem, empty: Sums, before: Progress | None, start: Fitted | None
+def _continued_replica(
+    problem: LinearProblem, initial: Sums, before: PartialFit | None, start: Fitted | None
 ) -> Sums:
-    """Return what the updates go on from, its parameters in the units of the new scaling.
+    """Return the state that the updates continue from, in the units of the new scaling.
 
     Parameters
     ----------
-    empty : what updates begin with at zero
+    problem : LinearProblem
+        The objective over all rows so far.
+    initial : Sums
+        The state of updates that begin at zero.
+    before : PartialFit or None
+        The state of the previous call.
+    start : Fitted or None
+        Parameters that a first call begins from.
     """
     if before is None:
         if start is None:
-            return empty
+            return initial
         theta = problem.from_data_units(start.coef, start.intercept)
-        return empty | {"theta": theta, "average": theta.copy()}
+        return initial | {"theta": theta, "average": theta.copy()}
     old = before.problem.scaling
-    replica = empty | {
+    replica = initial | {
         name: _rescaled(before.replica[name], problem, old) for name in ("theta", "average")
     }
     replica |= {name: before.replica[name].copy() for name in ("counters", "clock")}

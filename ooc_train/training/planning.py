@@ -1,4 +1,4 @@
-"""What training would hold, without training: the plan that `train` would begin with."""
+"""The plan that `train` would run by, without training."""
 
 from typing import Any
 
@@ -21,28 +21,29 @@ def plan(
     client: Any = None,
     memory_ceiling: str | int | Ceiling | None = None,
 ) -> Plan:
-    """Return the plan that `train` would run by: terms, ceiling, and the smallest that would do.
+    """Return the plan that `train` would run by: terms, ceiling, and the smallest ceiling.
 
-    Workers load what training needs, so that they can say what they hold. X is not read; of a store
-    that does not name its classes, y and weights are.
+    Workers load the libraries that training needs, and measure their memory. X is not read. A
+    store that does not name its classes has y and weights read.
 
     Parameters
     ----------
-    model, data, y, sample_weight, validation, client, memory_ceiling : as for `train`
+    model, data, y, sample_weight, validation, client, memory_ceiling :
+        As for `train`.
 
     Returns
     -------
     Plan
-        Whether or not it fits; `validate()` raises what `train` would.
+        The plan, whether or not it fits; `validate()` raises the error that `train` would raise.
 
     Raises
     ------
     CeilingExceeded
-        where a matrix that the solver needs is larger than the machine's memory.
+        If a matrix that the solver needs is larger than the machine's memory.
     ValueError
-        where a setting does not go with the data.
+        If a setting does not fit the data.
     """
-    # Decided once: before anything is started, which takes of what is available.
+    # The ceiling is fixed before workers start, since they take available memory.
     memory_ceiling = Ceiling.of(memory_ceiling)
     inputs = read_inputs(
         data,

@@ -1,4 +1,4 @@
-"""A model and data, put together: everything that is decided before any row is read."""
+"""A model together with data: everything that is decided before a row is read."""
 
 import secrets
 from dataclasses import dataclass, replace
@@ -34,21 +34,27 @@ from ooc_train.stream.requirements import Requirements
 from ooc_train.stream.sources import Source
 
 _SAMPLE_PARTITIONS = 32
-"""Leaves from which columns are scaled for conditioning, where no statistics are known."""
+"""Size of the sample, in largest partitions, that scales columns if there are no statistics."""
 
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """A model and data, put together: everything that is decided before anything is read.
+    """A model together with data.
 
     Attributes
     ----------
-    model : what is learned, and how
-    inputs : the rows
-    problem : the objective; its scaling is provisional until columns were looked at
-    solver : the solver
-    settings : of the solver, all decided
-    validation : rows that every step is judged by without learning from them, or None
+    model : Model
+        The model.
+    inputs : Inputs
+        The training rows.
+    problem : LinearProblem
+        The objective. Its scaling is the identity until `scaling_of` has the right one.
+    solver : Solver
+        The solver.
+    settings : Settings
+        Of the solver.
+    validation : Inputs or None
+        Rows that evaluate every step, and are not trained on.
     """
 
     model: Model
@@ -66,14 +72,27 @@ class Task:
         validation: Any = None,
         memory_ceiling: str | int | Ceiling | None = None,
         *,
-        may_weigh_nothing: bool = False,
+        allow_zero_weight: bool = False,
     ) -> "Task":
-        """Return what training this model on these data is, judged by those of `validation`.
+        """Return the task of training a model on data.
+
+        Parameters
+        ----------
+        model : Model
+            The model.
+        inputs : Inputs
+            The training rows.
+        validation : Inputs, store, path, array or None
+            Rows that evaluate every step.
+        memory_ceiling : str, int, Ceiling or None
+            As for `train`.
+        allow_zero_weight : bool
+            Whether the weights of all rows may be zero.
 
         Raises
         ------
         ValueError
-            where a setting does not go with the data.
+            If a setting does not fit the data.
         """
         source = inputs.source
         n_outputs = source.n_outputs
@@ -90,7 +109,7 @@ class Task:
                     f"makes none by batches; leave it out, or use solver='sgd' or a batch_size"
                 )
         total, weights = weights_of(model, inputs)
-        if not total > 0 and not may_weigh_nothing:
+        if not total > 0 and not allow_zero_weight:
             raise ValueError(
                 f"the weights of all rows add up to {total:g}; some must be above zero"
             )
@@ -100,7 +119,7 @@ class Task:
             n_outputs,
             source.n_rows,
             total,
-            # Takes no memory: whether there is enough is for the plan to say.
+            # Broadcast arrays take no memory, which the plan has yet to grant.
             Scaling(np.broadcast_to(0.0, features), np.broadcast_to(1.0, features)),
             Penalty(l2=model.l2),
             model.fit_intercept,
@@ -119,12 +138,12 @@ class Task:
         return cls(model, inputs, problem, solver, settings, validation)
 
     def start_from(self, start: Fitted) -> Fitted:
-        """Return parameters to begin from in the order of the columns of these data.
+        """Return the parameters to begin from, in the column order of these data.
 
         Raises
         ------
         ValueError
-            where they are of other classes, columns, or another number of outputs or features.
+            If the classes, columns, or numbers of outputs or features differ.
         """
         order = column_order(
             start.feature_names,
@@ -149,7 +168,7 @@ class Task:
 
     @cached_property
     def _validation_order(self) -> NDArray[np.intp] | None:
-        """The columns of the validation rows by ours, or None where they are in our order."""
+        """Position in the training rows of each validation column; None for the same order."""
         if self.validation is None:
             return None
         return column_order(
@@ -162,7 +181,7 @@ class Task:
     def validation_sums(self, problem: LinearProblem, theta: Array) -> LossSums:
         """Return the reduction that evaluates `theta` on the validation rows.
 
-        Their columns may have another order, in which the parameters are then taken.
+        If validation columns have another order, parameters and scaling are permuted to it.
         """
         order = self._validation_order
         if order is not None:
@@ -181,18 +200,18 @@ class Task:
 
     @property
     def data_name(self) -> str:
-        """Where the rows are from, for people."""
+        """Where the rows come from, as text for users."""
         store = self.inputs.store
         return f"{self.inputs.kind} in memory" if store is None else str(store.path)
 
     @property
     def rows_per_update(self) -> int:
-        """Rows that an update of the parameters looks at."""
+        """Rows of a batch."""
         return min(self.settings.batch_size, self.inputs.source.n_rows)
 
     @property
     def by_updates(self) -> bool:
-        """Whether the parameters are updated by batches, be it of all rows."""
+        """Whether the solver is `Updates`, with batches of any size."""
         return isinstance(self.solver, Updates)
 
     @property
@@ -203,7 +222,7 @@ class Task:
         return 1.0 if "gram" in self.solver.requires else None
 
     def requirements(self) -> Requirements:
-        """Return what the passes over the rows need."""
+        """Return what passes over the training rows require."""
         source, problem = self.inputs.source, self.problem
         self._require_square()
         holdings = self.solver.holds(problem, source)
@@ -227,7 +246,7 @@ class Task:
         )
 
     def validation_requirements(self) -> tuple[Source, Requirements] | None:
-        """Return the validation rows and what passes over them need, or None."""
+        """Return the validation rows and what passes over them require; None without such rows."""
         if self.validation is None:
             return None
         source, problem = self.validation.source, self.problem
@@ -236,14 +255,14 @@ class Task:
             source,
             [problem.reduction(np.broadcast_to(0.0, (1, *problem.shape)), gradients=0)],
             parameters=8 * problem.n_parameters,
-            # What the solver holds stays meanwhile.
+            # The solver keeps its parameters during the pass.
             sets=self.solver.holds(problem, self.inputs.source).sets + copies,
             columns=8 * (source.n_features + 1),
         )
         return source, requirements
 
     def _require_square(self) -> None:
-        """Refuse a matrix of all pairs of parameters that no machine like this has room for."""
+        """Raise `CeilingExceeded` if a square matrix exceeds the memory of the machine."""
         width = {"newton": self.problem.n_parameters, "gram": self.problem.n_features + 1}
         size = 8 * width.get(self.solver.name, 0) ** 2
         if size > machine_memory():
@@ -257,8 +276,11 @@ class Task:
 
 
 def weights_of(model: Model, inputs: Inputs) -> tuple[float, Array | None]:
-    """Return the weight of all rows, class weights included, and that of each class or None."""
-    # Of a store with weights they have to be read, and so only where they are needed.
+    """Return the total weight of the rows, and the class weights or None.
+
+    The total includes the class weights.
+    """
+    # Class totals of a store with weights take a pass, so they are read only if needed.
     totals = None if model.class_weight is None else inputs.class_totals
     weights = class_weights(model.class_weight, inputs.classes, totals)
     if weights is None or totals is None:
@@ -267,7 +289,7 @@ def weights_of(model: Model, inputs: Inputs) -> tuple[float, Array | None]:
 
 
 def _settings(model: Model, batch_size: int, inputs: Inputs) -> Settings:
-    """Return the settings of a solver; a seed is drawn where the model has none."""
+    """Return the settings of a solver; a model without seed gets a random one."""
     source = inputs.source
     chunks = source.shuffle_chunks if model.shuffle_chunks == "auto" else int(model.shuffle_chunks)
     chunks = min(chunks, source.n_partitions)
@@ -278,7 +300,7 @@ def _settings(model: Model, batch_size: int, inputs: Inputs) -> Settings:
         learning_rate=model.learning_rate,
         seed=int(seed),
         shuffle_chunks=chunks,
-        # No more than there are groups of chunks to learn from.
+        # A replica needs a group of chunks to learn from.
         replicas=min(model.replicas, -(-source.n_partitions // chunks)),
         epochs=model.iterations,
     )
@@ -287,7 +309,7 @@ def _settings(model: Model, batch_size: int, inputs: Inputs) -> Settings:
 def fitted_model(
     model: Model, problem: LinearProblem, theta: Array, inputs: Inputs, report: Report
 ) -> Fitted:
-    """Return the model that `theta`, in scaled units, stands for."""
+    """Return the fitted model of `theta`, which is in scaled units."""
     recipe = None if inputs.store is None else inputs.store.recipe
     return Fitted(
         model,
@@ -300,33 +322,32 @@ def fitted_model(
 
 
 def scaling_by(problem: LinearProblem, moments: ColumnMoments) -> Scaling:
-    """Return the scaling of columns of these moments, for conditioning or to standardize them."""
-    # Without an intercept nothing takes up a shift, but a `StandardScaler` put first does.
+    """Return the scaling by moments of the columns, for conditioning or to standardize."""
+    # Without an intercept no parameter absorbs a shift; a `StandardScaler` shifts all the same.
     centre = problem.fit_intercept or problem.standardize
     scaling = Scaling.of(moments.mean, np.sqrt(moments.variance), centre=centre)
     if problem.standardize:
         return scaling
     if problem.bound is None:
-        return scaling  # no curvature to weigh the penalty's against
+        return scaling  # the curvature has no bound to compare the penalty with
     return scaling.widened(problem.penalty.l2 / (problem.bound * problem.total_weight))
 
 
 def scaling_of(task: Task, stream: Stream) -> Scaling:
-    """Return the scaling of the columns that a fit begins with."""
+    """Return the scaling of the columns that a run begins with."""
     return scaling_by(task.problem, column_moments(task, stream))
 
 
 def column_moments(task: Task, stream: Stream) -> ColumnMoments:
-    """Return the moments of the columns: a store's statistics, else from looking at them.
+    """Return the moments of the columns, by a store's statistics or by passes over the rows.
 
-    For conditioning a sample will do; `standardize` is about the true means and deviations.
+    A sample of a store is enough for conditioning. `standardize` needs all rows.
     """
     problem, statistics = task.problem, task.inputs.statistics
     if statistics is not None:
         return ColumnMoments(problem.total_weight, statistics.mean, statistics.scale**2)
-    about: Array = np.zeros(problem.n_features)
     partitions = sample_partitions(stream.source, _SAMPLE_PARTITIONS * stream.source.partition_rows)
-    look = ColumnSums(about)
-    look = ColumnSums(look.moments(stream.reduce(look, partitions)).mean)
-    everything = problem.standardize or task.inputs.kind == "arrays"
-    return look.moments(stream.reduce(look, None if everything else partitions))
+    first = ColumnSums(np.zeros(problem.n_features))
+    second = ColumnSums(first.moments(stream.reduce(first, partitions)).mean)
+    all_rows = problem.standardize or task.inputs.kind == "arrays"
+    return second.moments(stream.reduce(second, None if all_rows else partitions))
