@@ -6,10 +6,10 @@ names the store's commit, the array and the shard's number. So a reader detects 
 copied over another, or that belongs to another commit.
 
 Other stores, and ours of format 1, have no identity. There, a task reads its rows, and then checks
-that each array's metadata file is the one that the array was opened by. A replaced store has a new
-metadata file, so an unchanged file proves that all earlier reads were of the same store. One check
-a task costs nothing. One check at each opening of a file took 10 to 18 % of a pass over chunks of
-800 and 64 KB in single files.
+that each array's metadata file is still the same. A replaced store has a new metadata file, so an
+unchanged file proves that all earlier reads were of the same store. One check a task costs nothing.
+One check at each opening of a file took 10 to 18 % of a pass (chunks of 800 and 64 KB, each a
+file).
 """
 
 import os

@@ -2,7 +2,7 @@
 
 An ingest completes both stores under temporary names. Then it renames the test store, and after
 that the training store. If the process was killed in between, the next opening of either store
-renames the second one, and so does the next `ingest` to the same path. If the partner belongs to
+renames the second one. So does the next `ingest` to the same path. If the partner belongs to
 another ingest, a note warns that test rows may be among the training rows. A missing partner gives
 no note: users may move or remove it.
 

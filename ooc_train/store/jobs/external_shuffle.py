@@ -1,7 +1,7 @@
 """External shuffle: records go to disk in one order, and come back in random order.
 
 A permutation sorts the rows by a random key of each row's number. With more rows than memory, each
-row goes to one of many buckets, a range of keys, and each bucket is sorted in memory. This is the
+row goes to one of many buckets: ranges of keys. Each bucket is sorted in memory. This is the
 distribution of Rao (1961, "Generation of random permutations of given number of elements using
 random sampling numbers"), in the form for disks of Sanders (1998, "Random permutations on
 distributed, external and hierarchical memory"). Keys depend only on seed and row number. So memory,

@@ -1,8 +1,8 @@
 """`ingest`: raw files in, stores out, in two passes.
 
-The first pass reads the files once. It encodes rows as records, adds them to an external shuffle in
-the stores' random order, and learns the recipe from the training rows. The second pass reads the
-records back, and the recipe turns each into a row of X.
+The first pass reads the files once. It encodes rows as records, and adds them to an external
+shuffle, which decides the stores' order. The recipe is learned from the training rows. The second
+pass reads the records back, and the recipe turns each into a row of X.
 """
 
 import operator

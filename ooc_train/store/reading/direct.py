@@ -1,7 +1,7 @@
 """The direct route: a chunk from a local file into the caller's buffer.
 
 zarr-python decodes through one event-loop thread per process into new memory. This route reads with
-``preadv`` into reused memory, verifies and decodes there, and holds the interpreter's lock for a
+``preadv`` into reused memory, and verifies and decodes there. It holds the interpreter's lock for a
 few microseconds a chunk.
 """
 
