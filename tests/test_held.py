@@ -7,8 +7,13 @@ import numpy as np
 import pytest
 
 from ooc_train.inference.predict import evaluate, predict
-from ooc_train.kernels import api as kernels
+from ooc_train.kernels.api import OUTER_PRODUCTS, PREDICTOR, SHUFFLE, add_rows_needs
+from ooc_train.kernels.calling import load
+from ooc_train.kernels.scan import scan_needs
 from ooc_train.models.settings import Model
+from ooc_train.objective.losses import LOSSES
+from ooc_train.optimizers.adam import Adam
+from ooc_train.optimizers.sgd import Sgd
 from ooc_train.stream.inputs import read_inputs
 from ooc_train.training.loop import train
 
@@ -37,7 +42,13 @@ def rows_of(features, classes, rows=48):
 
 @pytest.fixture(autouse=True, scope="module")
 def _compiled():
-    kernels.load(np.float32)
+    # Kernels are loaded before anything is measured.
+    for loss in (LOSSES[name]() for name in ("squared", "logistic", "multinomial")):
+        for optimizer in (Sgd(), Adam()):
+            for outputs in (1, 3):
+                needs = scan_needs(loss, optimizer, 1, outputs, l1=False)
+                load(np.float32, [*add_rows_needs(loss), *needs, SHUFFLE])
+    load(np.float32, [PREDICTOR, OUTER_PRODUCTS])
 
 
 def held_by(job):

@@ -1,7 +1,9 @@
 """Compiled kernels against plain NumPy, and the invariances that equal bits rest on."""
 
 import itertools
+from collections import namedtuple
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -9,20 +11,16 @@ import pytest
 
 from ooc_train.kernels import api as kernels
 from ooc_train.kernels.compiled import full_batch, parts
+from ooc_train.kernels.compiled.loop_parts import loss_parts
+from ooc_train.kernels.layout import scan_workspace
+from ooc_train.kernels.scan import Scan, ScanState, Updating
 from ooc_train.objective.losses import LOSSES
 from ooc_train.optimizers import OPTIMIZERS
 from ooc_train.optimizers.averaging import average_every
 from ooc_train.optimizers.schedules import Falling, RateTable
 
 ROWS, FEATURES = 61, 13
-slope: Any = full_batch.slope  # as numba has it, which is no part of the machine code by itself
-accumulate: Any = full_batch.accumulate
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _compiled():
-    kernels.load(np.float32)
-    kernels.load(np.float64)
+accumulate: Any = full_batch.accumulate  # as numba has it, which is no kernel by itself
 
 
 def at_offset(array, offset):
@@ -66,7 +64,7 @@ def test_bits_do_not_depend_on_where_arrays_lie(dtype):
     X = rng.normal(size=(ROWS, 100)).astype(dtype)
     W, b, weight = rng.normal(size=(2, 100)), rng.normal(size=2), rng.uniform(size=ROWS)
     y = rng.integers(0, 2, (ROWS, 1)).astype(float)
-    losses = [LOSSES[name]() for name in kernels.CODES]
+    losses = [kind() for kind in LOSSES.values()]
     results = []
     for offset, slack in itertools.product((0, 8, 16, 40), (0, 3)):
         behind = at_offset(np.concatenate([np.zeros((slack, 100), dtype), X]), offset)[slack:]
@@ -76,11 +74,20 @@ def test_bits_do_not_depend_on_where_arrays_lie(dtype):
             outputs = 2 if loss.kind == "rowwise" else 1
             rooms = (ROWS, 2), (ROWS, 2), (2, outputs)
             Z, R, cells = (at_offset(np.zeros(shape), offset) for shape in rooms)
-            of_X = at_offset(W, offset), at_offset(b, offset), loss.name
+            of_X = at_offset(W, offset), at_offset(b, offset), loss
             given = behind, at_offset(y, offset), at_offset(weight, offset)
             kernels.add_rows(*given, *of_X, Z, R, G, sums[: 2 // outputs], cells)
         results.append((Z.tobytes(), G.tobytes(), sums.tobytes()))
     assert len(set(results)) == 1
+
+
+@cache
+def slope_of(name) -> Any:
+    """A loss as a part of compiled loops, and its hyperparameters as these take them."""
+    numbers = LOSSES[name]().hyperparameters
+    h = namedtuple("h", numbers)(**numbers) if numbers else ()  # noqa: PYI024
+    kind: Any = LOSSES[name]
+    return full_batch.slope_of(loss_parts(kind)), h
 
 
 def slopes(name, y, z, weight=None, gradients=None):
@@ -90,7 +97,8 @@ def slopes(name, y, z, weight=None, gradients=None):
     sums, cells = np.zeros(models), np.empty((2, outputs))
     weight = np.empty(0) if weight is None else weight
     flat_z, flat_R = (a.reshape(rows, a.shape[1] * outputs) for a in (z, R))
-    slope(kernels.CODES.index(name), y, flat_z, weight, flat_R, sums, cells)
+    slope, h = slope_of(name)
+    slope(h, y, flat_z, weight, flat_R, sums, cells)
     return sums, R
 
 
@@ -102,7 +110,7 @@ def slopes(name, y, z, weight=None, gradients=None):
     ("name", "outputs"),
     [
         *[("squared", 1), ("squared", 3), ("logistic", 1), ("logistic", 2)],
-        *[("hinge", 1), ("hinge", 2), ("multinomial", 3)],
+        *[("hinge", 1), ("hinge", 2), ("multinomial", 3), ("huber", 2), ("squared_hinge", 1)],
     ],
 )
 def test_slope_is_the_loss_and_its_gradient(name, outputs, rows, gradients, weighted):
@@ -216,21 +224,24 @@ class Problem:
     noise: float = 0.0
     batch_size: int = 1
     fit_intercept: bool = True
+    l1: float = 0.0
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(5))
 
     def __post_init__(self):
         rng, shape = self.rng, (self.outputs, FEATURES + 1)
         self.X: np.ndarray = (3 + 2 * rng.normal(size=(ROWS, FEATURES))).astype(self.dtype)
         self.y = {
-            "squared": rng.normal(size=(ROWS, self.outputs)),
-            "logistic": rng.integers(0, 2, (ROWS, 1)).astype(float),
-            "hinge": rng.integers(0, 2, (ROWS, 1)).astype(float),
-            "multinomial": rng.integers(0, self.outputs, (ROWS, 1)).astype(float),
-        }[self.loss]
+            "real": rng.normal(size=(ROWS, self.outputs)),
+            "binary": rng.integers(0, 2, (ROWS, 1)).astype(float),
+            "codes": rng.integers(0, self.outputs, (ROWS, 1)).astype(float),
+        }[LOSSES[self.loss].target]
         self.weight = rng.uniform(0.5, 1.5, ROWS) if self.weighted else np.empty(0)
         self.order = rng.permutation(ROWS)
         self.mean, self.inv_scale = rng.normal(size=FEATURES), rng.uniform(0.3, 0.6, FEATURES)
         self.l2 = rng.uniform(0, 0.1, FEATURES)
+        self.l1_by_column = (
+            self.l1 * rng.uniform(0.5, 1, FEATURES) if self.l1 else np.zeros(FEATURES)
+        )
         self.theta = 0.1 * rng.normal(size=shape)
         self.slots = np.zeros((OPTIMIZERS[self.optimizer].slots, *shape))
         self.partial = np.zeros(shape)
@@ -243,23 +254,27 @@ class Problem:
         return [*learned, self.sums]
 
     def scan(self, order, flush):
-        rooms = kernels.scan_workspace(len(order), FEATURES, self.outputs)
-        work = {name: np.full(room.shape, -1, room.dtype) for name, room in rooms.items()}
-        of_rows: Any = kernels.Scan
+        specs = scan_workspace(len(order), FEATURES, self.outputs)
+        work = {name: np.full(each.shape, -1, each.dtype) for name, each in specs.items()}
         table = RateTable(lambda t: Falling(self.noise, 10.0).rate(t, 0.02, ROWS))
         table.cover(int(self.counters[1]), ROWS)
-        scan = of_rows(
-            self.X.dtype, self.mean, self.inv_scale, self.l2, *self.state, work,
-            self.loss, self.batch_size, self.optimizer,
-            average_every(self.batch_size), table.rates, self.fit_intercept, flush,
+        scaling = self.mean, self.inv_scale, self.l2, self.l1_by_column
+        updating = Updating(
+            np.dtype(self.dtype), LOSSES[self.loss](), OPTIMIZERS[self.optimizer](),
+            self.batch_size, *scaling, self.fit_intercept,
         )  # fmt: skip
-        return scan(self.X, self.y, self.weight, order)
+        scan = Scan(updating, ScanState(*self.state), table.rates, work)
+        stopped = scan(self.X, self.y, self.weight, order)
+        if flush and stopped < 0:
+            scan.flush()
+        scan.close()
+        return stopped
 
 
 def plain_scan(p):
     """What `scan` does to one pass, said in NumPy; returns theta, its average, and the two sums."""
-    loss, adam = LOSSES[p.loss](), p.optimizer == "adam"
-    theta, first, second, sums = p.theta.copy(), 0.0, 0.0, np.zeros(2)
+    loss, optimizer = LOSSES[p.loss](), OPTIMIZERS[p.optimizer]()
+    theta, slots, sums = p.theta.copy(), p.slots.copy(), np.zeros(2)
     average, averaged, age, t = np.zeros_like(theta), 0, 0.0, 0
     w = p.weight if p.weighted else np.ones(ROWS)
     free = np.append(np.ones(FEATURES), float(p.fit_intercept))
@@ -267,23 +282,19 @@ def plain_scan(p):
         i = p.order[start : start + p.batch_size]
         T = np.column_stack([(p.X[i] - p.mean) * p.inv_scale, np.ones(len(i))])
         z = T @ theta.T
-        y = p.y[i, 0] if p.loss == "multinomial" else p.y[i]
+        y = p.y[i, 0] if loss.kind == "rowwise" else p.y[i]
         sums += (w[i] * loss.value(y, z).reshape(len(i), -1).sum(axis=1)).sum(), w[i].sum()
         g = (w[i, None] * loss.slope(y, z)).T @ T / len(i)
         g = (g + np.append(p.l2, 0.0) * theta) * free
-        eta = 0.02 / (1 + p.noise * (np.sqrt(1 + t // 64 * 64 / 10) - 1))
         part = len(i) / p.batch_size
-        if adam:
-            if not w[i].any():
-                continue
-            age += part
-            first, second = (
-                first - (1 - 0.9**part) * (first - g),
-                second + (1 - 0.999**part) * (g**2 - second),
-            )
-            size = np.sqrt(second / (1 - 0.999**age)) + 1e-8
-            g = first / (1 - 0.9**age) / size
-        theta -= part * eta * g
+        eta = part * 0.02 / (1 + p.noise * (np.sqrt(1 + t // 64 * 64 / 10) - 1))
+        if optimizer.slots and not w[i].any():
+            continue
+        age += part
+        theta, *new = optimizer.step(theta, g, eta, optimizer.prepare(age, part), *slots)
+        slots[...] = np.reshape(new, slots.shape)
+        shrunk = np.sign(theta) * np.maximum(np.abs(theta) - eta * np.append(p.l1_by_column, 0), 0)
+        theta = shrunk if p.l1 else theta
         t += 1
         if t % average_every(p.batch_size) == 0:
             averaged += 1
@@ -292,19 +303,28 @@ def plain_scan(p):
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 4, 7, 16, ROWS])
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @pytest.mark.parametrize(
-    ("loss", "outputs"),
-    [("squared", 1), ("squared", 3), ("logistic", 1), ("hinge", 1), ("multinomial", 3)],
+    ("loss", "outputs", "optimizer", "l1"),
+    [
+        *[("squared", 3, "sgd", 0.0), ("logistic", 1, "sgd", 0.0), ("hinge", 1, "sgd", 0.0)],
+        *[("multinomial", 3, "sgd", 0.0), ("logistic", 1, "adam", 0.0)],
+        *[
+            ("multinomial", 3, "adam", 0.0),
+            ("huber", 1, "momentum", 0.5),
+            ("squared", 2, "sgd", 0.5),
+        ],
+    ],
 )
-def test_scan_is_the_plain_loop(loss, outputs, optimizer, batch_size):
+def test_scan_is_the_plain_loop(loss, outputs, optimizer, l1, batch_size):
     for noise, weighted, fit_intercept in (
         (0.0, True, True),
         (1.0, False, True),
         (0.3, True, False),
     ):
-        for dtype in (np.float32, np.float64):
-            p = Problem(loss, outputs, dtype, weighted, optimizer, noise, batch_size, fit_intercept)
+        for dtype in (np.float32, np.float64) if l1 == 0 else (np.float32,):
+            p = Problem(
+                loss, outputs, dtype, weighted, optimizer, noise, batch_size, fit_intercept, l1
+            )
             theta, average, sums = plain_scan(p)
             assert p.scan(p.order, True) == -1
             np.testing.assert_allclose(p.theta, theta, rtol=1e-10, atol=1e-12)

@@ -183,6 +183,11 @@ def homeless(file, source):
     }
 
 
+UNPICKLES = {"kernels/compiled/__main__": {"pickle.loads"}}
+"""Files that make objects of bytes. This one's come through a pipe from the process that started
+it, which can hand over a user's own loss by value in no other way."""
+
+
 def forbidden(source):
     """The lines of a source that do what the package never does."""
     found = []
@@ -281,7 +286,8 @@ def test_libraries_stay_in_their_rooms(file):
 
 @every_file
 def test_the_package_has_no_assert_and_runs_no_text(file):
-    assert forbidden(SOURCES[file]) == []
+    found = forbidden(SOURCES[file])
+    assert {name for _, name in found} == UNPICKLES.get(file, set())
 
 
 def loaded_by(modules):

@@ -26,12 +26,6 @@ SETTINGS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _compiled():
-    kernels.load(np.float32)
-    kernels.load(np.float64)
-
-
 def _cases():
     for (loss, outputs), settings in product(LOSSES_AND_OUTPUTS, SETTINGS):
         yield pytest.param(loss, outputs, settings, id=f"{loss}{outputs}-{'-'.join(settings)}")

@@ -1,6 +1,8 @@
 """Passes: bits that no plan, order of arrival or cut into tasks can change; every row just once."""
 
 import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +13,6 @@ from hypothesis import strategies as st
 
 from ooc_train.core.sums import ArraySpec, Block, Workspace, total_bytes
 from ooc_train.errors import CeilingExceeded, CorruptChunk
-from ooc_train.kernels import api as kernels
 from ooc_train.memory.ceiling import Ceiling
 from ooc_train.models.column_moments import ColumnSums
 from ooc_train.models.linear import LinearProblem
@@ -34,12 +35,6 @@ from tests.streams import Cut, Shuffled, make_case, same_bits, stream, write_sto
 
 CASE = make_case("multinomial", 3, rows=233, weighted=True, class_weight=True, partition_rows=5)
 THETA = np.random.default_rng(3).normal(size=(1, *CASE.problem.initial().shape))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _compiled():
-    kernels.load(np.float32)
-    kernels.load(np.float64)
 
 
 # ------------------------------------------------------------------------------------ reduce
@@ -224,7 +219,8 @@ class Seen:
     def workspace(self, rows: int) -> Workspace:
         return {"numbers": ArraySpec((rows,))}
 
-    def learner(self, state: Any, work: Any) -> Any:
+    @contextmanager
+    def learner(self, state: Any, work: Any) -> Iterator[Any]:
         def learn(block: Block, order: Any) -> None:
             taken, at = work["numbers"][: block.n_rows], int(state["at"])
             assert block.y is not None
@@ -233,7 +229,7 @@ class Seen:
             assert [block.row_number(int(i)) for i in order] == taken.tolist()
             state["at"] += block.n_rows
 
-        return learn
+        yield learn
 
     def finish(self, state: Any, work: Any) -> None:
         del work

@@ -9,7 +9,6 @@ import pytest
 
 from ooc_train.core.sums import total_bytes
 from ooc_train.errors import Diverged
-from ooc_train.kernels import api as kernels
 from ooc_train.models.linear import LinearProblem
 from ooc_train.objective.losses import LOSSES
 from ooc_train.objective.penalty import Penalty
@@ -31,12 +30,6 @@ from ooc_train.solvers.least_squares import solve
 from ooc_train.solvers.newton import Newton
 from ooc_train.solvers.updates import Updates
 from tests.streams import Case, Cut, make_case, same_bits, stream
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _compiled():
-    kernels.load(np.float32)
-    kernels.load(np.float64)
 
 
 def run(solver, case: Case, *, steps=60, theta=None):

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from ooc_train.core.sums import Block
 from ooc_train.errors import CorruptChunk
-from ooc_train.kernels import api as kernels
 from ooc_train.models.column_moments import ColumnSums
 from ooc_train.models.settings import Model
 from ooc_train.solvers.updates import Updates
@@ -29,12 +28,6 @@ ROWS = 53
 X = np.random.default_rng(0).normal(size=(ROWS, 3)).astype("<f4")
 Y = np.arange(ROWS) * 2 - 50
 WEIGHT = np.arange(ROWS) / 10
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _compiled():
-    kernels.load(np.float32)
-    kernels.load(np.float64)
 
 
 def buffers(source, partitions=1):

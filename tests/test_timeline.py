@@ -119,7 +119,7 @@ def test_what_a_process_holds_quickly_is_what_it_holds_thoroughly():
 @linux
 def test_a_process_that_ends_is_no_more_and_its_successor_takes_its_place(monkeypatch):
     meter = Meter(Inline(), whole=False, before=0)
-    meter.prepare("float32", kernels=False)
+    meter.prepare({"float32": ()})
     worker = "import time, multiprocessing.spawn; time.sleep(60)"
     children = [subprocess.Popen([sys.executable, "-c", worker]) for _ in range(2)]
     # Other tests' clusters have workers among this process's children too.

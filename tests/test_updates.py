@@ -18,12 +18,6 @@ from ooc_train.stream import order
 from tests.streams import Case, Cut, make_case, same_bits, stream
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _compiled():
-    kernels.load(np.float32)
-    kernels.load(np.float64)
-
-
 def updates_of(case: Case, batch_size: int, *, rule="sgd", noise=0.0, eta0=0.01):
     optimizer, schedule = OPTIMIZERS[rule](), Falling(noise, 50.0)
     return LinearUpdates(case.problem, case.source.dtype, batch_size, optimizer, schedule, eta0)

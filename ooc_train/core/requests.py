@@ -6,6 +6,7 @@ test, or one that several solvers share.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,8 +23,13 @@ class Scan(Protocol):
         """Return the arrays that a learner works in, for blocks of at most `rows` rows."""
         ...
 
-    def learner(self, state: Sums, workspace: Arrays) -> Callable[[Block, NDArray[np.int64]], None]:
-        """Return a function that takes rows of a block, in the order given, into `state`."""
+    def learner(
+        self, state: Sums, workspace: Arrays
+    ) -> AbstractContextManager[Callable[[Block, NDArray[np.int64]], None]]:
+        """Lend a function that takes rows of a block, in the order given, into `state`.
+
+        What the function changes may be in `state` only when the context ends.
+        """
         ...
 
     def finish(self, state: Sums, workspace: Arrays) -> None:

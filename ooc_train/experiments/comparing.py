@@ -59,7 +59,6 @@ def load(
     source: Source,
     requirements: Sequence[Requirements],
     *,
-    kernels: bool,
     client: Any,
     memory_ceiling: str | int | Ceiling | None,
 ) -> None:
@@ -74,7 +73,7 @@ def load(
     """
     with (
         one_blas_thread(),
-        Job(source, client=client, memory_ceiling=memory_ceiling, kernels=kernels) as job,
+        Job(source, client=client, memory_ceiling=memory_ceiling) as job,
     ):
         for each in requirements:
             job.plan(each).validate()
@@ -138,7 +137,7 @@ def evaluate_models(
     source = inputs.source
     with (
         one_blas_thread(),
-        Job(source, client=client, memory_ceiling=memory_ceiling, kernels=True) as job,
+        Job(source, client=client, memory_ceiling=memory_ceiling) as job,
     ):
         stream = job.stream(job.plan(evaluation_requirements(task, source, len(fits))))
         features = source.n_features

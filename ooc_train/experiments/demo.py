@@ -184,7 +184,6 @@ def load_libraries(
     load(
         inputs.source,
         [task.requirements()],
-        kernels=task.needs_kernels,
         client=client,
         memory_ceiling=memory_ceiling,
     )

@@ -14,32 +14,29 @@ ends, of which workers are told.
 import atexit
 import ctypes
 import hashlib
-import json
 import os
 import stat
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from ooc_train.core.cache_files import replace_file
-from ooc_train.core.files import FileKind, parse_json, read_bytes, reading
+from ooc_train.core.files import FileKind, read_bytes, reading
 from ooc_train.core.places import why_unsafe
-from ooc_train.core.schema import integer, mapping_of
 from ooc_train.core.temporary_folders import close_folder, open_folder
 from ooc_train.core.units import approximate_bytes
 from ooc_train.errors import ClusterError
-from ooc_train.objective import losses
-from ooc_train.optimizers import adam, averaging, schedules
+from ooc_train.kernels.digests import code_digest
+from ooc_train.kernels.specs import KernelSpec
+from ooc_train.objective.penalty import soft_threshold
 
 __all__ = [
     "C_FUNCTIONS",
-    "KERNELS",
-    "Parameter",
     "folder",
     "link",
     "target_machine",
@@ -47,53 +44,11 @@ __all__ = [
     "write",
 ]
 
-Values = Literal["X", "real", "whole", "bits"]
-
-
-class Parameter(NamedTuple):
-    """What a kernel is given: an array of so many dimensions, or a number, which has none."""
-
-    values: Values
-    dimensions: int = 0
-    written: bool = False
-
-
-def _parameters(text: str) -> tuple[Parameter, ...]:
-    """Parse "X2 real1 real2! whole": arrays with their dimensions, "!" where they are written."""
-    found = []
-    for word in text.split():
-        values = word.rstrip("!123")
-        dimensions = word[len(values) :].rstrip("!")
-        found.append(Parameter(values, int(dimensions or 0), word.endswith("!")))  # type: ignore[arg-type]
-    return tuple(found)
-
-
-Returns = Literal["real", "whole"]
-
-KERNELS: Mapping[str, tuple[tuple[Parameter, ...], Returns | None]] = {
-    "predictor": (_parameters("X2 real2 real1 real2!"), None),
-    "add_rows": (
-        _parameters("X2 real2 real1 real2 real1 whole real2! real2! real2! real1! real2!"),
-        "real",
-    ),
-    "add_outer_products": (
-        _parameters("X2 real1 real1 real1 real2! real2! real2! real2! whole whole"),
-        None,
-    ),
-    "scan": (
-        _parameters(
-            "X2 real2 real1 whole1 real1 real1 real1 "
-            "real2! real3! real2! whole1! real2! real1! real1! "
-            "real2! real2! real2! real2! real2! whole1! "
-            "whole whole whole whole real1 whole whole"
-        ),
-        "whole",
-    ),
-    "shuffle": (_parameters("bits whole1!"), None),
-}
-"""What each kernel takes, in the order of its source's arguments, and returns."""
-
-C_FUNCTIONS = frozenset({"exp", "log", "memcpy", "memmove", "memset", "pow", "sqrt"})
+C_FUNCTIONS = frozenset(
+    {"memcpy", "memmove", "memset", "exp", "exp2", "expm1", "log", "log1p", "log2", "log10", "pow"}
+    | {"sqrt", "sin", "cos", "tan", "asin", "acos", "atan", "atan2", "sinh", "cosh", "tanh"}
+    | {"hypot", "erf", "erfc", "lgamma", "tgamma", "floor", "ceil", "trunc", "fmod"}
+)
 """What the machine code may call."""
 
 
@@ -113,10 +68,26 @@ def target_machine() -> Any:
     )
 
 
-def link(dtype: str) -> tuple[dict[str, int], object, str]:
-    """Return the address of each kernel for X of `dtype`, and what has to live as long as they do.
+class Linked(NamedTuple):
+    """Kernels in memory.
 
-    And what compiling them took, in words, where it was done for this.
+    Attributes
+    ----------
+    addresses : dict of int
+        Where each kernel begins, by its spec.
+    owners : tuple of object
+        What has to live as long as the kernels do.
+    note : str
+        What compiling took, in words; nothing where it wasn't done.
+    """
+
+    addresses: dict[KernelSpec, int]
+    owners: tuple[object, ...]
+    note: str
+
+
+def link(specs: Sequence[KernelSpec], dtype: str) -> Linked:
+    """Bring kernels for X of `dtype` into memory; compile those that never were.
 
     Raises
     ------
@@ -125,17 +96,23 @@ def link(dtype: str) -> tuple[dict[str, int], object, str]:
     """
     import llvmlite.binding as llvm
 
-    code, took = _read(_path(dtype)), ""
-    if code is None:
-        code, took = _compiled(dtype)
+    paths = {spec: _path(spec, dtype) for spec in specs}
+    code, note = {spec: _read(path) for spec, path in paths.items()}, ""
+    if missing := {spec: paths[spec] for spec, found in code.items() if found is None}:
+        compiled, note = _compiled(missing, dtype)
+        code |= compiled
     c_library = ctypes.CDLL(None)
     for name in C_FUNCTIONS:
         llvm.add_symbol(name, _address(c_library, name))
-    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target_machine())
-    for data in code.values():
+    addresses, owners = {}, []
+    for spec, data in code.items():
+        # An engine for each: two kernels of one name have one symbol.
+        engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target_machine())
         engine.add_object_file(llvm.ObjectFileRef.from_data(data))
-    engine.finalize_object()
-    return {name: engine.get_function_address(name) for name in code}, engine, took
+        engine.finalize_object()
+        addresses[spec] = engine.get_function_address(spec.kernel)
+        owners.append(engine)
+    return Linked(addresses, tuple(owners), note)
 
 
 def _address(library: ctypes.CDLL, name: str) -> int:
@@ -147,23 +124,26 @@ def _address(library: ctypes.CDLL, name: str) -> int:
 
 
 @cache
-def _digest() -> str:
-    """Return a digest of all that the machine code is made of and for."""
+def _made_by() -> bytes:
+    """Return a digest of all that every kernel is made of and for."""
     import llvmlite
     import llvmlite.binding as llvm
 
     folder = Path(__file__).parent
-    sources = [*sorted((folder / "compiled").glob("*.py")), Path(__file__), folder / "api.py"]
-    sources += [
-        *sorted(Path(losses.__file__).parent.glob("*.py")),
-        Path(adam.__file__),
-        Path(averaging.__file__),
-    ]
-    sources += [Path(schedules.__file__)]
+    sources = [*sorted((folder / "compiled").glob("*.py")), Path(__file__)]
+    sources += [folder / "specs.py", folder / "layout.py"]
+    sources += [folder.parent / "optimizers" / name for name in ("averaging.py", "schedules.py")]
     made_for = f"{llvm.get_host_cpu_name()} {llvm.get_host_cpu_features().flatten()}"
     made_by = f"numba {version('numba')} llvmlite {llvmlite.__version__} {sys.version}"
     parts = [read_bytes(path, _SOURCE) for path in sources] + [made_for.encode(), made_by.encode()]
-    return hashlib.sha256(b"".join(parts)).hexdigest()[:24]
+    return hashlib.sha256(b"".join(parts)).digest()
+
+
+@cache
+def _digest(spec: KernelSpec) -> str:
+    """Return a digest of all that a kernel is made of and for."""
+    parts = f"{spec} {code_digest(spec.loss, spec.optimizer, soft_threshold)}".encode()
+    return hashlib.sha256(_made_by() + parts).hexdigest()[:24]
 
 
 _SOURCE = FileKind("a source of this package", 2**24, ClusterError, "install the package anew")
@@ -229,8 +209,8 @@ def _is_ours(status: os.stat_result) -> bool:
     return status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
-def _path(dtype: str) -> str:
-    name = f"kernels-{dtype}-{_digest()}"
+def _path(spec: KernelSpec, dtype: str) -> str:
+    name = f"{spec.kernel}-{dtype}-{_digest(spec)}"
     path = os.path.join(folder(), name)
     try:
         usable = stat.S_ISREG(os.stat(path).st_mode)
@@ -242,64 +222,85 @@ def _path(dtype: str) -> str:
     return path if usable else os.path.join(_temporary(), name)
 
 
-def write(path: str, code: Mapping[str, bytes]) -> None:
-    """Write machine code by the kernels' names, all of it or nothing."""
-    lengths = json.dumps({name: len(data) for name, data in code.items()}).encode()
-    content = lengths + b"\n" + b"".join(code.values())
-    replace_file(path, hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
+def write(path: str, code: bytes) -> None:
+    """Write the machine code of a kernel, all of it or nothing."""
+    replace_file(path, hashlib.sha256(code).hexdigest().encode() + b"\n" + code)
 
 
-def _read(path: str) -> dict[str, bytes] | None:
+def _read(path: str) -> bytes | None:
     """Return what `write` wrote, or None where it isn't there, isn't whole, or isn't ours."""
     try:
         with reading(path, _CODE) as file:
             if not _is_ours(os.fstat(file.fileno())):
                 return None
-            digest, _, content = file.read(_CODE.limit).partition(b"\n")
+            digest, _, code = file.read(_CODE.limit).partition(b"\n")
     except (OSError, ClusterError):
         return None
-    if hashlib.sha256(content).hexdigest().encode() != digest:
-        return None
-    lengths, _, data = content.partition(b"\n")
-    try:
-        found = parse_json(lengths)
-        mapping_of(integer(0))(found, "lengths")
-    except ValueError:
-        return None
-    if sum(found.values()) != len(data):
-        return None
-    code, start = {}, 0
-    for name, length in found.items():
-        code[name] = data[start : start + length]
-        start += length
-    return code
+    return code if hashlib.sha256(code).hexdigest().encode() == digest else None
 
 
-def _compiled(dtype: str) -> tuple[dict[str, bytes], str]:
-    """Compile the kernels for X of `dtype` in a process of its own; return code, and a note."""
-    path, begun = _path(dtype), perf_counter()
+def _compiled(paths: Mapping[KernelSpec, str], dtype: str) -> tuple[dict[KernelSpec, bytes], str]:
+    """Compile kernels for X of `dtype` in a process of its own; return their code, and a note."""
+    begun = perf_counter()
     # The package as it was found here, and nothing of the folder that the user happens to be in.
     package = os.fspath(Path(__file__).parents[2])
-    given = os.environ.get("PYTHONPATH")
-    modules = os.pathsep.join(filter(None, (package, given)))
-    environment = os.environ | {"PYTHONPATH": modules, "NUMBA_OPT": "0"}  # `entries` does that
-    command = [sys.executable, "-P", "-m", "ooc_train.kernels.compiled", dtype, path]
-    done = subprocess.run(  # noqa: S603 (this Python, and a file in a folder of the user's)
-        command, env=environment, capture_output=True, text=True, check=False
+    modules = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
+    # Functions are made fast once, by `entries`.
+    environment = os.environ | {"PYTHONPATH": modules, "NUMBA_OPT": "0"}
+    command = [sys.executable, "-P", "-m", "ooc_train.kernels.compiled", dtype]
+    done = subprocess.run(  # noqa: S603 (this Python, and files in a folder of the user's)
+        command,
+        env=environment,
+        input=_by_value(paths),
+        capture_output=True,
+        check=False,
     )
-    code = _read(path)
-    if done.returncode or code is None:
-        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+    code = {spec: _read(path) for spec, path in paths.items()}
+    found = {spec: data for spec, data in code.items() if data is not None}
+    if done.returncode or len(found) < len(code):
+        last = (done.stderr.decode(errors="replace").strip().splitlines() or ["it said nothing"])[
+            -1
+        ]
         raise ClusterError(
-            f"the kernels could not be compiled by {' '.join(command)}, which ended with "
-            f"{done.returncode}: {last}; run that command to see all that it says"
+            f"{_listed(paths)} could not be compiled by {' '.join(command)}, which ended with "
+            f"{done.returncode}: {last}"
         )
     often = "on this machine"
     if _lasting() is None:
         why = why_unsafe(_place()) or f"{_place()} can't be written to"
         often = f"a run, for want of a folder to keep them in ({why})"
-    return code, (
-        f"kernels were compiled, once {often}, before any data: "
-        f"{perf_counter() - begun:.1f} s and {approximate_bytes(int(done.stdout))} of a process of "
-        "its own, which the memory figures leave out"
+    return found, (
+        f"kernels were compiled, once {often}, before any data: {_listed(paths)}; "
+        f"{perf_counter() - begun:.1f} s and {approximate_bytes(int(done.stdout))} of processes of "
+        "their own, which the memory figures leave out"
     )
+
+
+def _listed(specs: Iterable[KernelSpec]) -> str:
+    return ", ".join(map(str, specs))
+
+
+def _by_value(paths: Mapping[KernelSpec, str]) -> bytes:
+    """Return specs and paths pickled, a user's losses and optimizers by value.
+
+    A class of the user's may be in a script or a notebook, which the process that compiles cannot
+    import.
+    """
+    import cloudpickle
+
+    foreign = {
+        module
+        for spec in paths
+        for kind in (spec.loss, spec.optimizer)
+        for base in (kind.__mro__ if kind is not None else ())
+        if (module := sys.modules.get(base.__module__)) is not None
+        and module.__name__.partition(".")[0] not in ("ooc_train", "builtins", "__main__")
+    }
+    for module in foreign:
+        cloudpickle.register_pickle_by_value(module)
+    try:
+        found: bytes = cloudpickle.dumps(list(paths.items()))
+    finally:
+        for module in foreign:
+            cloudpickle.unregister_pickle_by_value(module)
+    return found

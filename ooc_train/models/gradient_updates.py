@@ -5,7 +5,8 @@ next block. The model is the average of the parameters over the updates, by weig
 the power `AVERAGE_POWER` of the update's number.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf
 from typing import Protocol
@@ -98,8 +99,11 @@ class GradientUpdates:
         del rows
         return {"nothing": ArraySpec((0,))}
 
-    def learner(self, state: Sums, workspace: Arrays) -> Callable[[Block, NDArray[np.int64]], None]:
-        """Return a function that updates `state` by rows of a block, in a given order.
+    @contextmanager
+    def learner(
+        self, state: Sums, workspace: Arrays
+    ) -> Iterator[Callable[[Block, NDArray[np.int64]], None]]:
+        """Lend a function that updates `state` by rows of a block, in a given order.
 
         The function raises `NonFiniteData` if a row holds NaN or infinity, and `Diverged` if a loss
         or gradient is not finite though the data are.
@@ -132,7 +136,7 @@ class GradientUpdates:
                 if counters[0] == self.batch_size:
                     self._step(state)
 
-        return learn
+        yield learn
 
     def finish(self, state: Sums, workspace: Arrays) -> None:
         """Apply the incomplete last batch of the epoch, in place, in proportion to its rows."""

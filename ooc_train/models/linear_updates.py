@@ -5,11 +5,13 @@ and a batch that is full takes a step. Batches straddle the borders of chunks, s
 but its gradient is ever held.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ooc_train.core.sums import (
     Array,
@@ -21,11 +23,13 @@ from ooc_train.core.sums import (
     row_weights,
 )
 from ooc_train.errors import Diverged
-from ooc_train.kernels import api as kernels
-from ooc_train.kernels.api import Integers
+from ooc_train.kernels.layout import AGE, AVERAGED, scan_workspace
+from ooc_train.kernels.scan import Scan, ScanState, Updating, scan_needs
+from ooc_train.kernels.specs import KernelSpec
 from ooc_train.models.linear_objective import LinearObjective
 from ooc_train.models.loss_sums import NO_WEIGHTS
-from ooc_train.optimizers.averaging import AVERAGE_POWER, average_every
+from ooc_train.objective.penalty import soft_threshold
+from ooc_train.optimizers.averaging import AVERAGE_POWER
 from ooc_train.optimizers.optimizer import Optimizer
 from ooc_train.optimizers.schedules import RATE_UPDATES, RateTable, Schedule
 
@@ -39,7 +43,7 @@ _QUADS = 12
 def update_workspace(problem: LinearObjective, rows: int) -> Workspace:
     """Return the arrays that updates work in, for blocks of at most `rows` rows."""
     most = min(_MOST_ROWS, max(_QUADS, _MOST_PREDICTORS // problem.n_outputs // _QUADS * _QUADS))
-    return kernels.scan_workspace(min(rows, most), problem.n_features, problem.n_outputs)
+    return scan_workspace(min(rows, most), problem.n_features, problem.n_outputs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,10 +91,26 @@ class LinearUpdates:
         """Return the arrays that a learner works in, for blocks of at most `rows` rows."""
         return update_workspace(self.problem, rows)
 
-    def learner(self, state: Sums, workspace: Arrays) -> Callable[[Block, Integers], None]:
-        """Return what takes a block's rows into `state`, in place, in the order given.
+    @property
+    def needs(self) -> tuple[KernelSpec, ...]:
+        """Kernels that every process loads before it is measured."""
+        problem = self.problem
+        return scan_needs(
+            problem.loss,
+            self.optimizer,
+            self.batch_size,
+            problem.n_outputs,
+            l1=not problem.theta_penalty.smooth,
+        )
 
-        It raises
+    @contextmanager
+    def learner(
+        self, state: Sums, workspace: Arrays
+    ) -> Iterator[Callable[[Block, NDArray[np.int64]], None]]:
+        """Lend a function that takes a block's rows into `state`, in place, in the order given.
+
+        Parameters and the gradient of an unfinished batch are in `state` only when the context
+        ends. The function raises
 
         NonFiniteData
             where a row holds NaN or infinity; it has not been learned from.
@@ -98,11 +118,10 @@ class LinearUpdates:
             where the parameters have grown so large that a row's loss is no number.
         """
         table, counters = RateTable(self._rates), state["counters"]
-        scan = self._scan(state, workspace, table, flush=False)
         most = workspace["pairs"].shape[1]
         of_mean_1 = self.problem.n_rows / self.problem.total_weight
 
-        def learn(block: Block, order: Integers) -> None:
+        def learn(block: Block, order: NDArray[np.int64]) -> None:
             if block.y is None:
                 raise ValueError("a loss needs y, and these data have none")
             weight = row_weights(block, self.problem.class_weight)
@@ -115,20 +134,20 @@ class LinearUpdates:
                     raise_if_not_finite(block)
                     row = block.row_number(int(part[stopped]))
                     raise Diverged(
-                        f"the loss of row {row} is no number after {state['counters'][1]:,} "
+                        f"the loss of row {row} is no number after {counters[1]:,} "
                         f"updates, but the data are finite: the learning rate of {self.eta0:.3g} "
                         'is too large; use learning_rate="auto" or a smaller one'
                     )
 
-        return learn
+        with self._scan(state, workspace, table) as scan:
+            yield learn
 
     def finish(self, state: Sums, workspace: Arrays) -> None:
         """Apply the incomplete last batch of a pass, in place, in proportion to its rows."""
-        X, nothing = np.empty((0, self.problem.n_features), self.dtype), np.empty(0, np.int64)
         table = RateTable(self._rates)
         table.cover(int(state["counters"][1]), 1)
-        scan = self._scan(state, workspace, table, flush=True)
-        scan(X, np.empty((0, 1)), NO_WEIGHTS, nothing)
+        with self._scan(state, workspace, table) as scan:
+            scan.flush()
 
     def step_by_all_rows(self, state: Sums, gradient: Array) -> Sums:
         """Return the state after one step of the optimizer by `gradient`.
@@ -140,14 +159,17 @@ class LinearUpdates:
         """
         after = {name: array.copy() for name, array in state.items()}
         clock, optimizer = after["clock"], self.optimizer
+        total_weight = self.problem.total_weight
         eta = self.rate(int(after["counters"][1]))
-        clock[kernels.AGE] += 1.0
-        scalars = optimizer.prepare(float(clock[kernels.AGE]), 1.0)
+        clock[AGE] += 1.0
+        scalars = optimizer.prepare(float(clock[AGE]), 1.0)
         theta, *slots = optimizer.step(after["theta"], gradient, eta, scalars, *after["slots"])
+        if not self.problem.theta_penalty.smooth:
+            theta = soft_threshold(theta, eta * self.problem.theta_penalty.l1 / total_weight)
         after["theta"] = theta
         after["slots"][...] = np.reshape(slots, after["slots"].shape)
-        clock[kernels.AVERAGED] += 1.0
-        share = (AVERAGE_POWER + 1.0) / (AVERAGE_POWER + clock[kernels.AVERAGED])
+        clock[AVERAGED] += 1.0
+        share = (AVERAGE_POWER + 1.0) / (AVERAGE_POWER + clock[AVERAGED])
         after["average"] += share * (theta - after["average"])
         after["counters"][1:] += (1, self.problem.n_rows)
         return after
@@ -166,28 +188,22 @@ class LinearUpdates:
             for state in after:
                 state[name] = mean
 
-    def _scan(
-        self, state: Sums, workspace: Arrays, table: RateTable, *, flush: bool
-    ) -> kernels.Scan:
-        problem = self.problem
-        return kernels.Scan(
-            self.dtype,
+    @contextmanager
+    def _scan(self, state: Sums, workspace: Arrays, table: RateTable) -> Iterator[Scan]:
+        problem, penalty = self.problem, self.problem.theta_penalty
+        updating = Updating(
+            np.dtype(self.dtype),
+            problem.loss,
+            self.optimizer,
+            self.batch_size,
             problem.scaling.mean,
             problem.scaling.inverse,
-            problem.theta_penalty.l2[:-1] / problem.total_weight,
-            state["theta"],
-            state["slots"],
-            state["partial"],
-            state["counters"],
-            state["average"],
-            state["clock"],
-            state["sums"],
-            workspace,
-            problem.loss.name,
-            self.batch_size,
-            self.optimizer.name,
-            average_every(self.batch_size),
-            table.rates,
+            penalty.l2[:-1] / problem.total_weight,
+            penalty.l1[:-1] / problem.total_weight,
             problem.fit_intercept,
-            flush,
         )
+        scan = Scan(updating, ScanState(**state), table.rates, workspace)
+        try:
+            yield scan
+        finally:
+            scan.close()

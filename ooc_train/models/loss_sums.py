@@ -20,6 +20,7 @@ from ooc_train.core.sums import (
     row_weights,
 )
 from ooc_train.kernels import api as kernels
+from ooc_train.kernels.specs import KernelSpec
 from ooc_train.objective.loss import Loss
 from ooc_train.objective.scaling import Scaling, piece_rows
 
@@ -81,6 +82,14 @@ class LossSums(Value):
     def _data_units(self) -> tuple[Array, Array]:
         coef, intercept = self.scaling.to_data_units(self.theta)
         return np.ascontiguousarray(coef.reshape(-1, self._columns - 1)), intercept.ravel()
+
+    @property
+    def needs(self) -> tuple[KernelSpec, ...]:
+        """Kernels that every process loads before it is measured."""
+        if not self._fused:
+            return ()
+        needs = kernels.add_rows_needs(self.loss)
+        return (*needs, kernels.PREDICTOR, kernels.OUTER_PRODUCTS) if self.hessian else needs
 
     def zeros(self) -> Sums:
         """Return sums over no rows."""
@@ -158,7 +167,7 @@ class LossSums(Value):
             y,
             NO_WEIGHTS if weight is None else weight,
             *self._data_units,
-            self.loss.name,
+            self.loss,
             workspace["z"],
             workspace["residual"],
             gradient.reshape(models * outputs, columns),

@@ -5,7 +5,7 @@ and `prepare` serves NumPy arrays and, compiled in `kernels`, one number or one 
 `step` is made of NumPy ufuncs, operators and hyperparameters alone, and `prepare` of scalars.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 
@@ -29,6 +29,11 @@ class Optimizer:
     slots: ClassVar[int]
     linear: ClassVar[bool] = False
     normalised: ClassVar[bool] = False
+
+    @property
+    def hyperparameters(self) -> dict[str, float]:
+        """The fields and their values."""
+        return {field.name: float(getattr(self, field.name)) for field in fields(self)}
 
     @property
     def gain(self) -> float:

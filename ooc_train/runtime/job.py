@@ -13,6 +13,7 @@ from typing import Any, Self
 from ooc_train.core.temporary_folders import in_scratch
 from ooc_train.core.units import approximate_bytes
 from ooc_train.errors import CeilingExceeded
+from ooc_train.kernels.specs import KernelSpec
 from ooc_train.memory.budget import PeakWatch
 from ooc_train.memory.ceiling import Ceiling
 from ooc_train.memory.measured import MemoryReport
@@ -47,8 +48,6 @@ class Job:
         None is the active client, else the private one.
     memory_ceiling : str, int, Ceiling or None
         None is the cluster's ceiling, else half of the available memory.
-    kernels : bool
-        Whether tasks need the compiled kernels.
 
     Attributes
     ----------
@@ -71,12 +70,10 @@ class Job:
         *,
         client: Any = None,
         memory_ceiling: str | int | Ceiling | None = None,
-        kernels: bool = False,
     ) -> None:
         self._begun = perf_counter()
         self._sampler: Sampler | None = None
         self.source = source
-        self._kernels = kernels
         # Before a cluster starts and takes available memory.
         memory_ceiling = Ceiling.of(memory_ceiling)
         self._executor = choose_executor(source, client)
@@ -118,7 +115,7 @@ class Job:
         The processes are measured after they have loaded what the job needs. If the plan does not
         fit, a cluster that chose its number of workers ends some of them.
         """
-        processes = self._processes(validation)
+        processes = self._processes(requirements, validation)
         plan = make_plan(self.source, requirements, self.ceiling, processes, validation)
         while not plan.fits and (most := self._release_workers(0)):
             fewer = [
@@ -131,7 +128,7 @@ class Job:
             ended = fits.index(True) + 1
             self._release_workers(ended)
             self._released += ended
-            processes = self._processes(validation)
+            processes = self._processes(requirements, validation)
             plan = make_plan(self.source, requirements, self.ceiling, processes, validation)
         return plan
 
@@ -142,11 +139,16 @@ class Job:
             return 0
         return cluster.release_workers(n)
 
-    def _processes(self, validation: tuple[Source, Requirements] | None) -> Processes:
+    def _processes(
+        self, requirements: Requirements, validation: tuple[Source, Requirements] | None
+    ) -> Processes:
         """Let the processes load what the job needs; return what they hold."""
-        sources = [self.source] if validation is None else [self.source, validation[0]]
-        dtypes = dict.fromkeys(source.dtype for source in sources)
-        processes = self._meter.prepare(*dtypes, kernels=self._kernels)
+        jobs = [(self.source, requirements), *([] if validation is None else [validation])]
+        sources = [source for source, _ in jobs]
+        needs: dict[str, tuple[KernelSpec, ...]] = {}
+        for source, required in jobs:
+            needs[source.dtype] = (*needs.get(source.dtype, ()), *required.needs)
+        processes = self._meter.prepare(needs)
         for source in sources:
             self._require_reach(source)
         if any(isinstance(source, DaskSource) for source in sources):

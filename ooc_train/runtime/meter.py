@@ -8,8 +8,9 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 from ooc_train.core.threads import load_blas
-from ooc_train.kernels.api import load as load_kernels
+from ooc_train.kernels.calling import load as load_kernels
 from ooc_train.kernels.machine_code import folder, use_folder
+from ooc_train.kernels.specs import KernelSpec
 from ooc_train.memory import rlimit
 from ooc_train.memory.ceiling import HALF, Ceiling
 from ooc_train.memory.processes import ProcessMemory, held_by, measure, measure_tree, pid_namespace
@@ -28,6 +29,10 @@ _SAMPLES_TO_FIND = 16
 
 _HEARTBEAT_SECONDS = 1.0
 """Least time between measurements of a worker, which take 2 ms."""
+
+
+Needs = Mapping[str, Sequence[KernelSpec]]
+"""Compiled kernels that tasks call, by the type of X."""
 
 
 def default_ceiling(executor: Executor, memory_ceiling: str | int | Ceiling | None) -> Ceiling:
@@ -87,7 +92,7 @@ class _Prepared(NamedTuple):
     notes: tuple[str, ...]
 
 
-def _prepare(*dtypes: str, code: str | None, dask_worker: Any = None) -> _Prepared:
+def _prepare(needs: Needs, code: str | None, dask_worker: Any = None) -> _Prepared:
     """Load what tasks will need; kernels come from the folder `code`, None for none.
 
     Dask passes the worker that runs this. From then on its heartbeats report its memory.
@@ -97,7 +102,7 @@ def _prepare(*dtypes: str, code: str | None, dask_worker: Any = None) -> _Prepar
     notes: tuple[str, ...] = ()
     if code is not None:
         use_folder(code)
-        notes = tuple(filter(None, map(load_kernels, dtypes)))
+        notes = tuple(filter(None, (load_kernels(dtype, specs) for dtype, specs in needs.items())))
     load_blas()
     limit = 0 if dask_worker is None else _own_limit(dask_worker)
     return _Prepared(measure(), pid_namespace(), limit, notes)
@@ -147,11 +152,11 @@ class Meter:
         if self._limited is not None and self._limited.status == "running":
             self._limited.run(rlimit.lift, self._job, on_error="ignore")
 
-    def prepare(self, *dtypes: str, kernels: bool) -> Processes:
-        """Load what tasks on these types need in every process; return what all hold."""
-        code = folder() if kernels else None
+    def prepare(self, needs: Needs) -> Processes:
+        """Load what tasks need in every process; return what all processes hold."""
+        code = folder() if any(needs.values()) else None
         if self._client is None:
-            self._add_notes(_prepare(*dtypes, code=code))
+            self._add_notes(_prepare(needs, code))
             calling = self._calling([])
             self._watch(calling, [])
             return Processes(calling.peak, (), 1)
@@ -164,8 +169,8 @@ class Meter:
             if not threads:
                 raise OSError("the last worker was lost")
             # One first: it compiles the kernels if needed, and the others find them in the cache.
-            first = client.run(_prepare, *dtypes, code=code, workers=[next(iter(threads))])
-            return threads, first, client.run(_prepare, *dtypes, code=code)
+            first = client.run(_prepare, needs, code, workers=[next(iter(threads))])
+            return threads, first, client.run(_prepare, needs, code)
 
         threads, first, prepared = ask_workers(client, ask)
         self._add_notes(*first.values(), *prepared.values())

@@ -6,7 +6,15 @@ from typing import Self
 
 from ooc_train.core.requests import Scan
 from ooc_train.core.sums import Reduction, array_bytes, nbytes, total_bytes
+from ooc_train.kernels.api import SHUFFLE
+from ooc_train.kernels.specs import KernelSpec
 from ooc_train.stream.sources import Source
+
+
+def _needs(*jobs: object) -> tuple[KernelSpec, ...]:
+    """Return the compiled kernels that reductions and scans say they call, each once."""
+    needs = (spec for job in jobs for spec in getattr(job, "needs", ()))
+    return tuple(dict.fromkeys(needs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +53,8 @@ class Requirements:
         Result of one task of a map.
     results : int
         Results that the driver keeps for its caller.
+    needs : tuple of KernelSpec
+        Compiled kernels that every process loads before it is measured.
     """
 
     partition: int
@@ -62,6 +72,7 @@ class Requirements:
     updates: int = 0
     result: int = 0
     results: int = 0
+    needs: tuple[KernelSpec, ...] = ()
 
     @classmethod
     def of(
@@ -98,6 +109,7 @@ class Requirements:
             shared=max(array_bytes(each) for each in reductions),
             opened=max(each.made_bytes(rows) for each in reductions),
             algebra=algebra,
+            needs=_needs(*reductions),
         )
 
     def with_updates(
@@ -118,6 +130,7 @@ class Requirements:
         """
         return replace(
             self,
+            needs=tuple(dict.fromkeys((*self.needs, *_needs(scan), SHUFFLE))),
             shared=max(self.shared, array_bytes(scan)),
             opened=max(self.opened, 4 * self.columns),
             state=self.parameters * carried,

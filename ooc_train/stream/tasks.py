@@ -178,9 +178,9 @@ def scan_task(
             workspace,
         ),
     ):
-        update_by = scan.learner(state, workspace)
         threads = min(config.pipeline_threads, len(prefetches))
-        waited = run_pipeline(read, update, len(prefetches), threads, config.slots)
+        with scan.learner(state, workspace) as update_by:
+            waited = run_pipeline(read, update, len(prefetches), threads, config.slots)
         if last:
             scan.finish(state, workspace)
     return (replica, state), sum(timings, Timings(waiting=waited))

@@ -112,9 +112,7 @@ def train(
     if start is not None:
         start = task.start_from(as_fitted(start))
     begun = perf_counter()
-    job = Job(
-        inputs.source, client=client, memory_ceiling=memory_ceiling, kernels=task.needs_kernels
-    )
+    job = Job(inputs.source, client=client, memory_ceiling=memory_ceiling)
     with (
         nullcontext() if out is None else PartialOutput(out, RUN, overwrite=overwrite) as output,
         Interrupts() as interrupts,

@@ -167,7 +167,7 @@ def learn(
     else:
         with (
             one_blas_thread(),
-            Job(source, memory_ceiling=memory_ceiling, kernels=True) as job,
+            Job(source, memory_ceiling=memory_ceiling) as job,
         ):
             plan = job.plan(task.requirements())
             stream, config = job.stream(plan, rows_read.append), plan.config

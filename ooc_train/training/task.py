@@ -192,11 +192,7 @@ class Task:
     @property
     def needs_kernels(self) -> bool:
         """Whether workers need the compiled kernels."""
-        if self.validation is not None:
-            return True
-        if self.solver.name == "newton":
-            return self.problem.compiled_hessian
-        return self.solver.name != "gram"
+        return self.validation is not None or bool(self.requirements().needs)
 
     @property
     def data_name(self) -> str:

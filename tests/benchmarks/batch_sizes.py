@@ -74,7 +74,7 @@ def passes(
 ) -> OurPasses:
     """Return our passes over a store, planned for so many replicas, and chunks that are mixed."""
     inputs = read_inputs(store, classifier=True)
-    job = stack.enter_context(Job(inputs.source, client=client, kernels=True))
+    job = stack.enter_context(Job(inputs.source, client=client))
     model = Model(name="logistic", batch_size=1, shuffle_chunks=shuffle_chunks, replicas=replicas)
     task = Task.of(model, inputs)
     if store.statistics is None:

@@ -67,7 +67,7 @@ class Prefixes:
         for size in sizes:
             chunks = max(1, parse_bytes(size) // (whole.partition_rows * whole.row_bytes))
             source = replace(whole, n_rows=min(chunks * whole.partition_rows, whole.n_rows))
-            job = jobs.enter_context(Job(source, client=client, kernels=True))
+            job = jobs.enter_context(Job(source, client=client))
             one_pass = OurPass(store, job, logistic(replace(inputs, source=source)))
             self._passes[size] = one_pass, source.n_rows * source.row_bytes / 1e9
 
@@ -186,7 +186,7 @@ def tasks(folder: str, client: Client, counts: Sequence[int]) -> Section:
     source = TinySource.of(store)
     task = logistic(replace(read_inputs(store, classifier=True), source=source))
     work = task.problem.reduction(task.problem.initial()[None])
-    with Job(source, client=client, kernels=True) as job:
+    with Job(source, client=client) as job:
         plan = job.plan(task.requirements())
         plan = replace(plan, config=replace(plan.config, task_groups=1, min_task_groups=1))
 

@@ -120,7 +120,7 @@ class Contest:
                 )
             )
             client = stack.enter_context(cluster.get_client())
-            job = stack.enter_context(Job(inputs.source, client=client, kernels=True))
+            job = stack.enter_context(Job(inputs.source, client=client))
             name = f"ooc_train, {workers} x {threads}"
             self.contestants[name] = partial(self._ours, name, OurPass(of, job, task))
         coef, intercept = self._at

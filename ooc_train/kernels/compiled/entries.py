@@ -6,6 +6,7 @@ fields of NumPy's `PyArrayObject`). numba compiles that to LLVM's language, whic
 code here once more, so that it can be seen to call nothing but the C library's mathematics.
 """
 
+from collections import namedtuple
 from collections.abc import Callable
 from typing import Any
 
@@ -16,20 +17,28 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
 
-from ooc_train.kernels.compiled.full_batch import add_rows, predictor
+from ooc_train.kernels.compiled.full_batch import add_rows_of, predictor
+from ooc_train.kernels.compiled.loop_parts import loss_parts, optimizer_parts
 from ooc_train.kernels.compiled.outer import add_outer_products
-from ooc_train.kernels.compiled.scanning import scan, shuffle
-from ooc_train.kernels.machine_code import C_FUNCTIONS, KERNELS, Parameter, target_machine
+from ooc_train.kernels.compiled.scanning import scan_groups_of
+from ooc_train.kernels.compiled.shuffling import shuffle
+from ooc_train.kernels.compiled.unrolled import scan_unrolled_of
+from ooc_train.kernels.machine_code import C_FUNCTIONS, target_machine
+from ooc_train.kernels.specs import KernelSpec, Parameter, hyperparameters
 
-__all__ = ["compile_kernels"]
+__all__ = ["SOURCES", "compile_kernel"]
 
-_SOURCES: dict[str, Any] = {
-    "add_outer_products": add_outer_products,
-    "add_rows": add_rows,
-    "predictor": predictor,
-    "scan": scan,
-    "shuffle": shuffle,
+SOURCES: dict[str, Callable[[Any], Any]] = {
+    "add_outer_products": lambda spec: add_outer_products,  # noqa: ARG005
+    "add_rows": lambda spec: add_rows_of(loss_parts(spec.loss)),
+    "predictor": lambda spec: predictor,  # noqa: ARG005
+    "scan_groups": lambda spec: scan_groups_of(
+        loss_parts(spec.loss), optimizer_parts(spec.optimizer), l1=spec.l1
+    ),
+    "scan_unrolled": lambda spec: scan_unrolled_of(loss_parts(spec.loss), single=spec.single),
+    "shuffle": lambda spec: shuffle,  # noqa: ARG005
 }
+"""What makes the source of each kernel, by what its spec says."""
 
 _DATA = object.__basicsize__
 _SHAPE = _DATA + 16
@@ -39,30 +48,36 @@ fields, and third, behind the number of dimensions."""
 _OPTIONS: Any = {"fastmath": {"reassoc", "contract"}, "error_model": "numpy"}
 
 
-def compile_kernels(dtype: str) -> dict[str, bytes]:
-    """Return the machine code of each kernel, for X of `dtype`, as an object file."""
-    of_X = types.float32 if dtype == "float32" else types.float64
-    return {name: _machine_code(name, source, of_X) for name, source in _SOURCES.items()}
+def compile_kernel(spec: KernelSpec, dtype: str) -> bytes:
+    """Return the machine code of a kernel, for X of `dtype`, as an object file.
+
+    Raises
+    ------
+    RuntimeError
+        where the kernel would call a function of Python's.
+    """
+    return machine_code_of(spec, SOURCES[spec.kernel](spec), dtype)
 
 
-def _machine_code(name: str, source: Any, of_X: Any) -> bytes:
-    parameters, returns = KERNELS[name]
-    arguments = _unpacking([_type(parameter, of_X) for parameter in parameters])
-    result = {"real": types.float64, "whole": types.int64, None: types.void}[returns]
+def machine_code_of(spec: KernelSpec, source: Any, dtype: str) -> bytes:
+    """Return the machine code of a source that takes one tuple of all arguments."""
+    arguments = _unpacking(spec, types.float32 if dtype == "float32" else types.float64)
+    returns = {"real": types.float64, "whole": types.int64, None: types.void}
+    result = returns[spec.signature.returns]
 
     def entry(words: Any) -> Any:
-        return source(*arguments(words))
+        return source(arguments(words))
 
     compiled = cfunc(result(types.CPointer(types.int64)), **_OPTIONS)(entry)
     module = llvm.parse_assembly(compiled.inspect_llvm())
     function = module.get_function(compiled.native_name)
-    function.name = name
-    _optimize(module, name)
+    function.name = spec.kernel
+    _optimize(module, spec.kernel)
     return bytes(target_machine().emit_object(module))
 
 
 def _type(parameter: Parameter, of_X: Any) -> Any:
-    """Return what numba knows a parameter by."""
+    """Return the numba type of a parameter."""
     values = {"X": of_X, "real": types.float64, "whole": types.int64, "bits": types.uint64}
     value = values[parameter.values]
     if parameter.dimensions == 0:
@@ -70,50 +85,73 @@ def _type(parameter: Parameter, of_X: Any) -> Any:
     return types.Array(value, parameter.dimensions, "C", readonly=not parameter.written)
 
 
-def _unpacking(kinds: list[Any]) -> Callable[[Any], Any]:
-    """Return what makes arguments of the words of a call."""
+def _tuple_type(name: str, fields: dict[str, Any]) -> Any:
+    """Return the numba type of a named tuple; of one without fields, the empty tuple."""
+    if not fields:
+        return types.Tuple(())
+    made = namedtuple(name, fields)  # type: ignore[misc]  # noqa: PYI024 (its fields are data)
+    return types.BaseTuple.from_types(tuple(fields.values()), made)
+
+
+def _unpacking(spec: KernelSpec, of_X: Any) -> Callable[[Any], Any]:
+    """Return what makes one tuple of a call's words: parameters by name, `loss`, `optimizer`."""
+    kinds = {parameter.name: _type(parameter, of_X) for parameter in spec.signature.parameters}
+    of_owners = {
+        owner: _tuple_type(owner, dict.fromkeys(hyperparameters(kind), types.float64))
+        for owner, kind in (("loss", spec.loss), ("optimizer", spec.optimizer))
+    }
+    whole = _tuple_type("Arguments", kinds | of_owners)
 
     @intrinsic  # type: ignore[untyped-decorator]
     def arguments(typing_context: Any, words: Any) -> Any:  # noqa: ARG001 (numba's protocol)
         def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
-            word = ir.IntType(64)
+            def word(i: int) -> Any:
+                return builder.load(builder.gep(given[0], [ir.IntType(32)(i)]))
 
-            def at(address: Any, offset: int) -> Any:
-                place = builder.inttoptr(builder.add(address, word(offset)), word.as_pointer())
-                return builder.load(place)
-
-            values = []
-            for i, kind in enumerate(kinds):
-                value = builder.load(builder.gep(given[0], [ir.IntType(32)(i)]))
-                if not isinstance(kind, types.Array):
-                    as_real = kind is types.float64
-                    values.append(builder.bitcast(value, ir.DoubleType()) if as_real else value)
-                    continue
-                of_array = context.make_array(kind)
-                array = of_array(context, builder)
-                pointer = context.get_data_type(kind.dtype).as_pointer()
-                data = builder.inttoptr(at(value, _DATA), pointer)
-                lengths = at(value, _SHAPE)
-                shape = [at(lengths, 8 * axis) for axis in range(kind.ndim)]
-                itemsize = context.get_constant(types.intp, kind.dtype.bitwidth // 8)
-                strides = [itemsize]
-                for length in shape[:0:-1]:
-                    strides.insert(0, builder.mul(strides[0], length))
-                populate_array(
-                    array,
-                    data=data,
-                    shape=cgutils.pack_array(builder, shape),
-                    strides=cgutils.pack_array(builder, strides),
-                    itemsize=itemsize,
-                    meminfo=None,
-                )
-                values.append(array._getvalue())  # noqa: SLF001 (numba's protocol)
+            values = [
+                _value(context, builder, kind, word(i)) for i, kind in enumerate(kinds.values())
+            ]
+            at = len(values)
+            for kind in of_owners.values():
+                reals = [builder.bitcast(word(at + i), ir.DoubleType()) for i in range(len(kind))]
+                values.append(context.make_tuple(builder, kind, reals))
+                at += len(reals)
             return context.make_tuple(builder, signature.return_type, values)
 
-        return types.Tuple(kinds)(words), generate
+        return whole(words), generate
 
     unpacking: Callable[[Any], Any] = arguments
     return unpacking
+
+
+def _value(context: Any, builder: Any, kind: Any, value: Any) -> Any:
+    """Return what a word stands for: the number whose bits it is, or the array that lies there."""
+    if not isinstance(kind, types.Array):
+        return builder.bitcast(value, ir.DoubleType()) if kind is types.float64 else value
+    word = ir.IntType(64)
+
+    def at(address: Any, offset: int) -> Any:
+        place = builder.inttoptr(builder.add(address, word(offset)), word.as_pointer())
+        return builder.load(place)
+
+    array = context.make_array(kind)(context, builder)
+    pointer = context.get_data_type(kind.dtype).as_pointer()
+    data = builder.inttoptr(at(value, _DATA), pointer)
+    lengths = at(value, _SHAPE)
+    shape = [at(lengths, 8 * axis) for axis in range(kind.ndim)]
+    itemsize = context.get_constant(types.intp, kind.dtype.bitwidth // 8)
+    strides = [itemsize]
+    for length in shape[:0:-1]:
+        strides.insert(0, builder.mul(strides[0], length))
+    populate_array(
+        array,
+        data=data,
+        shape=cgutils.pack_array(builder, shape),
+        strides=cgutils.pack_array(builder, strides),
+        itemsize=itemsize,
+        meminfo=None,
+    )
+    return array._getvalue()  # noqa: SLF001 (numba's protocol)
 
 
 def _optimize(module: Any, name: str) -> None:

@@ -1,33 +1,22 @@
 """Loops over rows of a full batch, where NumPy would make a temporary or a call for each.
 
-`add_rows` is a full-batch pass over one chunk, made of `predictor`, `slope` and `accumulate`: X
-times parameters, the loss, and its derivative times X.
+`add_rows_of` makes a full-batch pass over one chunk: X times parameters, the loss, and its
+derivative times X.
 """
 
 from typing import Any
 
 from ooc_train.core.sums import Array
-from ooc_train.kernels.compiled.parts import (
-    LOGISTIC,
-    MULTINOMIAL,
-    SQUARED,
-    Rows,
-    hinge_slope,
-    hinge_value,
-    logistic_slope,
-    logistic_value,
-    part,
-    softmax_slope,
-    squared_slope,
-    squared_value,
-)
-from ooc_train.kernels.compiled.vectors import LANES, load_row, store_row, total, zeros
+from ooc_train.kernels.compiled.loop_parts import LossParts
+from ooc_train.kernels.compiled.parts import Rows, part
+from ooc_train.kernels.compiled.vectors import load_row, store_row, total, zeros
+from ooc_train.kernels.layout import LANES
 
-__all__ = ["accumulate", "add_rows", "predictor", "slope"]
+__all__ = ["accumulate", "add_rows_of", "predictor", "slope_of"]
 
 
 @part
-def predictor(X: Rows, W: Array, b: Array, Z: Array) -> None:
+def _predict(X: Rows, W: Array, b: Array, Z: Array) -> None:
     """Write ``Z[i, k] = sum_j X[i, j] W[k, j] + b[k]``, added up in float64.
 
     Parameters
@@ -99,101 +88,110 @@ def accumulate(X: Rows, R: Array, G: Array) -> None:
 
 
 @part
-def _vector_slope(
-    loss: int, y: Array, k: int, Z: Array, weight: Array, R: Array, column: int, by_z: bool
-) -> Any:
-    """Sum of a pointwise loss over a column of predictors; its derivative goes to that of `R`."""
-    weighted = len(weight) > 0
-    added = 0.0
-    for i in range(len(Z)):
-        w = weight[i] if weighted else 1.0
-        if loss == SQUARED:
-            added += w * squared_value(y[i, k], Z[i, column])
-            if by_z:
-                R[i, column] = w * squared_slope(y[i, k], Z[i, column])
-        elif loss == LOGISTIC:
-            added += w * logistic_value(y[i, k], Z[i, column])
-            if by_z:
-                R[i, column] = w * logistic_slope(y[i, k], Z[i, column])
-        else:
-            added += w * hinge_value(y[i, k], Z[i, column])
-            if by_z:
-                R[i, column] = w * hinge_slope(y[i, k], Z[i, column])
-    return added
+def predictor(arguments: Any) -> None:
+    """Run the kernel, see `predictor` in `kernels.api`."""
+    _predict(arguments.X, arguments.W, arguments.b, arguments.Z)
 
 
-@part
-def slope(
-    loss: int, y: Array, Z: Array, weight: Array, R: Array, sums: Array, cells: Array
-) -> None:
-    """Add each model's loss to `sums`, and write its derivative by the predictors to `R`.
+def _pointwise(loss: LossParts) -> Any:
+    value_of, slope_of_one = loss.value, loss.slope
 
-    Parameters
-    ----------
-    loss : int
-        ``Loss.code``.
-    y : (rows, outputs) array
-        For the multinomial loss (rows, 1): codes of the classes. One that doesn't exist makes the
-        sum a NaN.
-    Z : (rows, models * outputs) array
-        Predictors.
-    weight : (rows,) array
-        Multiplies a row's loss. Of length 0: every row weighs 1.
-    R : (rows, gradients * outputs) array
-        The derivative of the first models, in place of whatever it held.
-    sums : (models,) array
-        Losses, added to in place.
-    cells : (2, outputs) array
-        To work in.
-    """
-    rows, models, outputs = len(Z), len(sums), cells.shape[1]
-    slopes = R.shape[1]
-    if loss == MULTINOMIAL:
+    @part
+    def column_slope(
+        h: Any, y: Array, k: int, Z: Array, weight: Array, R: Array, column: int, by_z: bool
+    ) -> Any:
+        """Sum a loss over a column of predictors; its derivative goes to that of `R`."""
         weighted = len(weight) > 0
-        z, r = cells[0], cells[1]
-        for i in range(rows):
+        added = 0.0
+        for i in range(len(Z)):
             w = weight[i] if weighted else 1.0
-            for m in range(models):
+            added += w * value_of(h, y[i, k], Z[i, column])
+            if by_z:
+                R[i, column] = w * slope_of_one(h, y[i, k], Z[i, column])
+        return added
+
+    @part
+    def slope(
+        h: Any, y: Array, Z: Array, weight: Array, R: Array, sums: Array, cells: Array
+    ) -> None:
+        outputs = cells.shape[1]
+        for m in range(len(sums)):
+            for k in range(outputs):
+                column = m * outputs + k
+                sums[m] += column_slope(h, y, k, Z, weight, R, column, column < R.shape[1])
+
+    return slope
+
+
+def _rowwise(loss: LossParts) -> Any:
+    row = loss.row
+
+    @part
+    def slope(
+        h: Any, y: Array, Z: Array, weight: Array, R: Array, sums: Array, cells: Array
+    ) -> None:
+        outputs, weighted = cells.shape[1], len(weight) > 0
+        z, r = cells[0], cells[1]
+        for i in range(len(Z)):
+            w = weight[i] if weighted else 1.0
+            for m in range(len(sums)):
                 first = m * outputs
                 for k in range(outputs):
                     z[k] = Z[i, first + k]
-                sums[m] += w * softmax_slope(y, i, z, r)
-                if first < slopes:
+                sums[m] += w * row(h, y, i, z, r)
+                if first < R.shape[1]:
                     for k in range(outputs):
                         R[i, first + k] = w * r[k]
-    else:
-        for m in range(models):
-            for k in range(outputs):
-                column = m * outputs + k
-                sums[m] += _vector_slope(loss, y, k, Z, weight, R, column, column < slopes)
+
+    return slope
 
 
-@part
-def add_rows(
-    X: Rows,
-    y: Array,
-    weight: Array,
-    W: Array,
-    b: Array,
-    loss: int,
-    Z: Array,
-    R: Array,
-    G: Array,
-    sums: Array,
-    cells: Array,
-) -> Any:
-    """As `kernels.add_rows`."""
-    rows, start = len(X), 0
-    while start < rows:  # a range of a step that may be zero could raise
-        n = min(len(Z), rows - start)
-        part = X[start : start + n]
-        part_weight = weight[start : start + n] if len(weight) else weight
-        predictor(part, W, b, Z[:n])
-        slope(loss, y[start : start + n], Z[:n], part_weight, R[:n], sums, cells)
-        if len(G):
-            accumulate(part, R[:n], G)
-        start += n
-    losses = 0.0
-    for m in range(len(sums)):
-        losses += sums[m]
-    return losses
+def slope_of(loss: LossParts) -> Any:
+    """Return a part that adds each model's loss to sums, and writes the slopes.
+
+    The part takes hyperparameters, `y`, predictors `Z` (rows, models * outputs), weights (rows,) or
+    none, and `sums` (models,). It writes to `R` (rows, gradients * outputs) the slopes of the first
+    models, and works in `cells` (2, outputs). A class that doesn't exist makes the sum a NaN.
+    """
+    return _rowwise(loss) if loss.rowwise else _pointwise(loss)
+
+
+def add_rows_of(loss: LossParts) -> Any:
+    """Return the kernel `add_rows` for a loss."""
+    slope = slope_of(loss)
+
+    @part
+    def add_rows(arguments: Any) -> Any:
+        X, y, weight, Z, R, G = (
+            arguments.X,
+            arguments.y,
+            arguments.weight,
+            arguments.Z,
+            arguments.R,
+            arguments.G,
+        )
+        sums = arguments.sums
+        rows, start = len(X), 0
+        while start < rows:  # a range of a step that may be zero could raise
+            n = min(len(Z), rows - start)
+            part_of_X = X[start : start + n]
+            part_weight = weight[start : start + n] if len(weight) else weight
+            _predict(part_of_X, arguments.W, arguments.b, Z[:n])
+            slope(
+                arguments.loss,
+                y[start : start + n],
+                Z[:n],
+                part_weight,
+                R[:n],
+                sums,
+                arguments.cells,
+            )
+            if len(G):
+                accumulate(part_of_X, R[:n], G)
+            start += n
+        losses = 0.0
+        for m in range(len(sums)):
+            losses += sums[m]
+        return losses
+
+    return add_rows

@@ -16,14 +16,15 @@ from numba.extending import intrinsic
 
 from ooc_train.core.sums import Array
 from ooc_train.kernels.compiled.parts import Rows, part, strict_part
+from ooc_train.kernels.layout import LANES
 
 __all__ = ["add_outer_products"]
 
-_HIGH, _WIDE, _LANES = 4, 2, 8
+_HIGH, _WIDE = 4, 2
 """A block of the sum: rows, and vectors a row. Its eight vectors hide how long each addition takes,
 and fit the registers."""
 
-_STRIP = _WIDE * _LANES
+_STRIP = _WIDE * LANES
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -40,7 +41,7 @@ def _add_block(
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         word, number = ir.IntType(64), ir.DoubleType()
-        vector = ir.VectorType(number, _LANES)
+        vector = ir.VectorType(number, LANES)
         arrays = [
             context.make_array(kind)(context, builder, argument)
             for kind, argument in zip(signature.args[:3], arguments[:3], strict=True)
@@ -58,7 +59,7 @@ def _add_block(
             return builder.gep(data[array], [builder.add(start, column)])
 
         def vector_at(array: int, row: Any, lane: int) -> Any:
-            column = builder.add(first_column, word(lane * _LANES))
+            column = builder.add(first_column, word(lane * LANES))
             return builder.bitcast(place(array, row, column), vector.as_pointer())
 
         def load(pointer: Any) -> Any:
@@ -67,10 +68,10 @@ def _add_block(
             return loaded
 
         multiply_add = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{_LANES}f64"
+            builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{LANES}f64"
         )
         undefined = ir.Constant(vector, ir.Undefined)
-        everywhere = ir.Constant(ir.VectorType(ir.IntType(32), _LANES), [0] * _LANES)
+        everywhere = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
         block = [
             (i, lane, builder.add(first_row, word(i)), cgutils.alloca_once(builder, vector))
             for i in range(_HIGH)
@@ -112,20 +113,10 @@ def _fill(
 
 
 @part
-def add_outer_products(
-    X: Rows,
-    c: Array,
-    mean: Array,
-    inv_scale: Array,
-    T: Array,
-    W: Array,
-    products: Array,
-    sums: Array,
-    a: int,
-    b: int,
-) -> None:
-    """As `kernels.add_outer_products`."""
-    rows, columns = X.shape[0], X.shape[1] + 1
+def add_outer_products(arguments: Any) -> None:
+    """Run the kernel, see `add_outer_products` in `kernels.api`."""
+    T, W, products, sums = arguments.T, arguments.W, arguments.products, arguments.sums
+    rows, columns = arguments.X.shape[0], arguments.X.shape[1] + 1
     for r in range(len(T)):
         for j in range(columns, T.shape[1]):
             T[r, j] = W[r, j] = 0.0
@@ -135,20 +126,20 @@ def add_outer_products(
     first = 0
     while first < rows:  # a range of a step that may be zero could raise
         count = min(len(T), rows - first)
-        _fill(X, first, count, c, mean, inv_scale, T, W)
+        _fill(arguments.X, first, count, arguments.c, arguments.mean, arguments.inv_scale, T, W)
         # The lower triangle will do.
         for j in range(0, columns, _HIGH):
             for k in range(0, j + _HIGH, _STRIP):
                 _add_block(T, W, products, count, j, k)
         first += count
-    down, right = a * columns, b * columns
+    down, right = arguments.a * columns, arguments.b * columns
     for i in range(columns):
         for j in range(i + 1):
             product = products[i, j]
             sums[down + i, right + j] += product
             if i != j:
                 sums[down + j, right + i] += product
-            if a != b:
+            if arguments.a != arguments.b:
                 sums[right + j, down + i] += product
                 if i != j:
                     sums[right + i, down + j] += product

@@ -1,7 +1,6 @@
-"""How loops over rows are compiled, and losses as parts of them that make vectors."""
+"""How loops over rows are compiled, and the exponential and logarithm that make vectors."""
 
 from collections.abc import Callable
-from types import FunctionType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -11,31 +10,10 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ooc_train.core.sums import Array
-from ooc_train.kernels.api import CODES, Integers, Rows
-from ooc_train.objective.losses import LOSSES
-from ooc_train.objective.losses.multinomial import softmax
+from ooc_train.kernels.layout import Integers, Rows
 from ooc_train.optimizers.schedules import RATE_UPDATES
 
-__all__ = [
-    "FAR",
-    "LOGISTIC",
-    "MULTINOMIAL",
-    "SQUARED",
-    "Integers",
-    "Rows",
-    "hinge_slope",
-    "hinge_value",
-    "logistic_slope",
-    "logistic_slope_of_one",
-    "logistic_value",
-    "part",
-    "prefetch",
-    "rate_after",
-    "softmax_slope",
-    "squared_slope",
-    "squared_value",
-    "strict_part",
-]
+__all__ = ["FAR", "Integers", "Rows", "exp", "log", "part", "prefetch", "rate_after", "strict_part"]
 
 FAR = 8
 """Rows by which a scan asks for a row ahead of learning from it."""
@@ -66,13 +44,13 @@ def strict_part(function: Function) -> Function:
     return compiled
 
 
-_LOG2_E = 1.0 / np.log(2.0)
-_LN2, _LN2_REST = 6.93147180369123816490e-01, 1.90821492927058770002e-10
+LOG2_E = 1.0 / np.log(2.0)
+LN2, LN2_REST = 6.93147180369123816490e-01, 1.90821492927058770002e-10
 """Their sum is log(2) to 85 bits, and the first times a small whole number is exact."""
 
 _SMALLEST_NORMAL, _TWO54 = float(np.finfo(np.float64).tiny), 2.0**54
-_TWO52 = 2.0**52
-_WHOLE = 1.5 * _TWO52
+TWO52 = 2.0**52
+_WHOLE = 1.5 * TWO52
 _WHOLE_BITS = int(np.float64(_WHOLE).view(np.int64))
 _SQRT_HALF_BITS = int(np.float64(0.5**0.5).view(np.int64))
 """Added to 1.5 * 2 ** 52, a whole number stands in the sum's last bits: conversions for vectors."""
@@ -86,11 +64,11 @@ def exp(x: float) -> Any:
     """Return ``exp(x)``, within 1 ulp: 0 below -708, infinity beyond 709.78, NaN of NaN."""
     a = -708.0 if x < -708.0 else x
     a = 710.0 if a > 710.0 else a
-    shifted = a * _LOG2_E + 1.5 * _TWO52
-    k = shifted - 1.5 * _TWO52
+    shifted = a * LOG2_E + 1.5 * TWO52
+    k = shifted - 1.5 * TWO52
     # Half the power, and twice the result: the largest power alone would be infinite.
     power = np.int64((np.float64(shifted).view(np.int64) << 52) + (1022 << 52)).view(np.float64)
-    r = (a - k * _LN2) - k * _LN2_REST
+    r = (a - k * LN2) - k * LN2_REST
     s = r * r
     e = 1 / 479001600 + r * (1 / 6227020800)  # Taylor's series, in pairs
     e = (1 / 3628800 + r * (1 / 39916800)) + s * e
@@ -116,7 +94,7 @@ def log(x: float) -> Any:
     t = 1 / 13 + s * (1 / 15 + s * (1 / 17 + s * t))
     t = 1 / 7 + s * (1 / 9 + s * (1 / 11 + s * t))
     t = s * (1 / 3 + s * (1 / 5 + s * t))
-    value = n * _LN2 + (f - (q * (f - 2.0 * t) - n * _LN2_REST))
+    value = n * LN2 + (f - (q * (f - 2.0 * t) - n * LN2_REST))
     finite = value if x > 0.0 else (-np.inf if x == 0.0 else np.nan)
     return x if x == np.inf else finite
 
@@ -146,70 +124,7 @@ def prefetch(X: Rows, i: int) -> None:
         _prefetch(X, offset)
 
 
-_STEPS = 128
-_POWERS = np.exp2(np.arange(_STEPS) / _STEPS).view(np.int64)
-"""The bits of the powers of two from 1 to 2."""
-
-
-@strict_part
-def logistic_slope_of_one(y: float, z: float) -> Any:
-    """Probability that y is 1, less y, of a single row, which is waited for.
-
-    The exponential is by a table (Tang 1989), since a short polynomial takes half as long as a long
-    one: the probability is off by 2e-16, where it is small by 1e-13 of itself.
-    """
-    a = 708.0 if z < -708.0 else -z
-    a = -708.0 if a < -708.0 else a
-    shifted = a * (_LOG2_E * _STEPS) + 1.5 * _TWO52
-    whole = np.float64(shifted).view(np.int64)
-    r = a - (shifted - 1.5 * _TWO52) * ((_LN2 + _LN2_REST) / _STEPS)
-    power = np.int64(_POWERS[whole & (_STEPS - 1)] + ((whole >> 7) << 52)).view(np.float64)
-    s = r * r
-    e = power * (r + s * ((1 / 2 + r * (1 / 6)) + s * (1 / 24 + r * (1 / 120))))
-    return 1.0 / ((1.0 + power) + e) - y
-
-
 @strict_part
 def rate_after(rates: Array, updates: int) -> Any:
     """Learning rate after `updates` updates, by a `RateTable`."""
     return rates[(updates // RATE_UPDATES) & (len(rates) - 1)]
-
-
-def _vector_part(function: Callable[..., Any]) -> Any:
-    """Compile the source of a loss on `exp` and `log`, to become vectors in a loop over rows."""
-    names = function.__globals__ | {"exp": exp, "log": log}
-    return part(FunctionType(function.__code__, names, function.__name__))
-
-
-def _of_loss(name: str, method: str) -> Any:
-    source = _vector_part(getattr(LOSSES[name], method))
-
-    def function(y: float, z: float) -> Any:
-        return source((), y, z)
-
-    return part(function)
-
-
-SQUARED, LOGISTIC, MULTINOMIAL = (CODES.index(n) for n in ("squared", "logistic", "multinomial"))
-"""What kernels know losses by; what is none of them is a hinge."""
-
-# Scalars go in and come out here, where the sources are annotated with arrays.
-squared_value = _of_loss("squared", "value")
-squared_slope = _of_loss("squared", "slope")
-logistic_value = _of_loss("logistic", "value")
-logistic_slope = _of_loss("logistic", "slope")
-hinge_value = _of_loss("hinge", "value")
-hinge_slope = _of_loss("hinge", "slope")
-_softmax = _vector_part(softmax)
-
-
-@strict_part
-def softmax_slope(y: Array, t: int, z: Array, r: Array) -> Any:
-    """Multinomial loss of row `t` at predictors `z`, with its derivative written to `r`."""
-    if not 0.0 <= y[t, 0] < len(z):  # true for NaN too
-        r[0] = np.nan
-        return np.nan
-    code = int(y[t, 0])
-    value = _softmax(z, r) - z[code]
-    r[code] -= 1.0
-    return value

@@ -13,43 +13,32 @@ from typing import Any
 import numpy as np
 
 from ooc_train.core.sums import Array
-from ooc_train.kernels.api import GROUP
-from ooc_train.kernels.compiled.parts import (
-    FAR,
-    LOGISTIC,
-    MULTINOMIAL,
-    SQUARED,
-    Integers,
-    Rows,
-    hinge_slope,
-    logistic_slope_of_one,
-    prefetch,
-    rate_after,
-    softmax_slope,
-    squared_slope,
-    strict_part,
-)
-from ooc_train.kernels.compiled.vectors import LANES, load, load_row, store, total, zeros
-from ooc_train.kernels.compiled.workspace import (
+from ooc_train.kernels.compiled.loop_parts import LossParts
+from ooc_train.kernels.compiled.parts import FAR, part, prefetch, rate_after, strict_part
+from ooc_train.kernels.compiled.scanning import add_up_of
+from ooc_train.kernels.compiled.upkeep import average_with, predict_by_theta
+from ooc_train.kernels.compiled.vectors import load, load_row, store, total, zeros
+from ooc_train.kernels.layout import (
     EACH,
+    GROUP,
     INV_SCALE,
     L2,
+    LANES,
     MEAN,
     OUTPUTS,
     ROWS,
     THETA,
-    average_with,
+    Integers,
+    Rows,
 )
 from ooc_train.optimizers.schedules import RATE_UPDATES
 
-__all__ = ["SHORT", "scan_short_batches"]
-
-SHORT = 4
-"""Rows of the largest batches that are taken in quads of whole ones."""
+__all__ = ["scan_unrolled_of"]
 
 _RATES, _DECAYS, _BETWEEN, _PRODUCTS, _OF_QUAD = range(5)
-"""What there is to know of a quad: of each row, how far a slope goes, how much of `L2` to lose
-before its step, and before its predictor; and products of its rows."""
+"""Rows of the array "quad", an entry for each row of X in it: the rate times the slope's share, the
+rate of the penalty's decay before the row's step, and before its predictor. The last row holds
+products of rows of X."""
 
 
 @strict_part
@@ -162,248 +151,170 @@ def _step_and_predict_quad(
     base[k, 2], base[k, 3] = total(z2), total(z3)
 
 
-@strict_part
-def _slopes_of_row(
-    y: Array,
-    i: int,
-    w: float,
-    loss: int,
-    theta: Array,
-    outputs: int,
-    base: Array,
-    steps: Array,
-    quad: Array,
-    now: int,
-    m: int,
-    chained: bool,
-    each: Array,
-    Z: Array,
-    Y: Array,
-    t: int,
-) -> Any:
-    """Write the steps down row `m` of a quad; return what isn't finite where one of them isn't."""
-    features, pair, rate = theta.shape[1] - 1, m * (m - 1) // 2, w * quad[now + _RATES, m]
-    check = 0.0
-    for k in range(outputs):
-        z = theta[k, features] + base[k, m]
-        if chained:
+def _slopes_of(loss: LossParts) -> Any:
+    """Return a part that writes the steps down one row of a quad.
+
+    The part returns a number that isn't finite where one of them isn't.
+    """
+    rowwise, row_of, slope_of = loss.rowwise, loss.row, loss.quick_slope
+
+    @strict_part
+    def predict(
+        arguments: Any, k: int, m: int, base: Array, steps: Array, quad: Array, now: int
+    ) -> Any:
+        theta, pair = arguments.theta, m * (m - 1) // 2
+        z = theta[k, theta.shape[1] - 1] + base[k, m]
+        if arguments.batch_size < 3:
             if m > 0:
                 z -= steps[k, 0] * quad[now + _PRODUCTS, pair]
             if m > 1:
                 z -= steps[k, 1] * quad[now + _PRODUCTS, pair + 1]
             if m > 2:
                 z -= steps[k, 2] * quad[now + _PRODUCTS, pair + 2]
-        if loss == MULTINOMIAL:
-            each[0, k] = z
-            continue
-        due = y[i, k]
-        if loss == SQUARED:
-            slope = squared_slope(due, z)
-        elif loss == LOGISTIC:
-            slope = logistic_slope_of_one(due, z)
-        else:
-            slope = hinge_slope(due, z)
-        steps[k, m] = rate * slope
-        Z[t, k], Y[t, k] = z, due
-        check += z + w * slope
-    if loss == MULTINOMIAL:
-        check = Z[t, 0] = softmax_slope(y, i, each[0], each[1])
+        return z
+
+    if rowwise:
+
+        @strict_part
+        def of_row(
+            arguments: Any,
+            outputs: int,
+            t: int,
+            m: int,
+            base: Array,
+            steps: Array,
+            quad: Array,
+            now: int,
+        ) -> Any:
+            i, each = arguments.order[t], arguments.each
+            w = arguments.weight[i] if len(arguments.weight) else 1.0
+            rate = w * quad[now + _RATES, m]
+            for k in range(outputs):
+                each[0, k] = predict(arguments, k, m, base, steps, quad, now)
+            check = arguments.Z[t, 0] = row_of(arguments.loss, arguments.y, i, each[0], each[1])
+            for k in range(outputs):
+                steps[k, m] = rate * each[1, k]
+                check += each[0, k] + w * each[1, k]
+            return check
+
+        return of_row
+
+    @strict_part
+    def of_outputs(
+        arguments: Any,
+        outputs: int,
+        t: int,
+        m: int,
+        base: Array,
+        steps: Array,
+        quad: Array,
+        now: int,
+    ) -> Any:
+        i, Z, Y = arguments.order[t], arguments.Z, arguments.Y
+        w = arguments.weight[i] if len(arguments.weight) else 1.0
+        rate = w * quad[now + _RATES, m]
+        check = 0.0
         for k in range(outputs):
-            steps[k, m] = rate * each[1, k]
-            check += each[0, k] + w * each[1, k]
-    return check
+            z = predict(arguments, k, m, base, steps, quad, now)
+            due = arguments.y[i, k]
+            slope = slope_of(arguments.loss, due, z)
+            steps[k, m] = rate * slope
+            Z[t, k], Y[t, k] = z, due
+            check += z + w * slope
+        return check
+
+    return of_outputs
 
 
-@strict_part
-def _scan_by_outputs(
-    X: Rows,
-    y: Array,
-    weight: Array,
-    order: Integers,
-    first: int,
-    stop: int,
-    outputs: int,
-    Z: Array,
-    Y: Array,
-    room: Array,
-    each: Array,
-    group: Array,
-    theta: Array,
-    counters: Integers,
-    average: Array,
-    clock: Array,
-    loss: int,
-    batch_size: int,
-    every: int,
-    rates: Array,
-    fit_intercept: bool,
-) -> Any:
-    """As `scan_short_batches`, for so many outputs."""
-    features = X.shape[1]
-    base, steps, quad = group[:outputs], group[outputs : 2 * outputs], group[2 * outputs :]
-    for i in range(GROUP):
-        for k in range(len(group)):
-            group[k, i] = 0.0
-    size, chained, updates = 4 // batch_size * batch_size, batch_size < 3, counters[1]
-    intercept = 1.0 if fit_intercept else 0.0
-    rate = rate_after(rates, updates)
-    row, next_row, now, following = ROWS, ROWS + 4, 0, _OF_QUAD
-    start, taken, ended = first - size, first, first >= stop
-    while not ended:
-        next_start = start + size
-        for m in range(4):
-            begins = m < size and m % batch_size == 0
-            if begins and (updates + m // batch_size) % RATE_UPDATES == 0:
-                rate = rate_after(rates, updates + m // batch_size)
-            quad[following + _RATES, m] = rate / batch_size
-            quad[following + _DECAYS, m] = rate if begins else 0.0
-            quad[following + _BETWEEN, m] = 0.0
-            if begins and m > 0:
-                quad[following + _BETWEEN, m] = quad[following + _DECAYS, m - batch_size]
-        good = count = min(size, stop - start) if start >= first else 0
-        for m in range(4):
-            if m < count:
-                i = order[start + m]
-                w = weight[i] if len(weight) else 1.0
-                check = _slopes_of_row(
-                    y,
-                    i,
-                    w,
-                    loss,
-                    theta,
-                    outputs,
-                    base,
-                    steps,
-                    quad,
-                    now,
-                    m,
-                    chained,
-                    each,
-                    Z,
-                    Y,
-                    start + m,
-                )
-                if not np.isfinite(check):
-                    good = min(good, m)
-            prefetch(X, order[min(next_start + FAR + m, stop - 1)])
-        if start >= first:
-            good = good // batch_size * batch_size
-            taken = start + good
-            ended = taken == stop or good < count
-            for m in range(good, size):  # there are none, but at the end
-                quad[now + _DECAYS, m] = 0.0
-                for k in range(outputs):
-                    steps[k, m] = 0.0
-                for j in range(room.shape[1]):
-                    room[row + m, j] = 0.0
-        last = min(next_start + size, stop) - 1
-        _make_quad(
-            X,
-            order,
-            min(next_start, last),
-            last,
-            room,
-            next_row,
-            quad,
-            following,
-            batch_size,
-            intercept,
-        )
-        for k in range(outputs):
-            at = OUTPUTS + EACH * k
-            _step_and_predict_quad(
-                room, row, next_row, at, k, base, steps, quad, now, following, batch_size
-            )
-            if fit_intercept:
-                theta[k, features] -= (steps[k, 0] + steps[k, 1]) + (steps[k, 2] + steps[k, 3])
-        if good > 0:
-            # `every` is a power of two: it was passed, or met, if so many are in the last bits.
-            done, steps_taken = counters[1] + (taken - first) // batch_size, good // batch_size
-            if done & (every - 1) < steps_taken:
-                average_with(average, clock, theta, room)
-        start, updates = next_start, updates + size // batch_size
-        row, next_row, now, following = next_row, row, following, now
-    counters[1] += (taken - first) // batch_size
-    return taken
+def scan_unrolled_of(loss: LossParts, *, single: bool) -> Any:
+    """Return the kernel `scan_unrolled`, which takes a step for each batch of at most four rows.
 
-
-@strict_part
-def scan_short_batches(
-    X: Rows,
-    y: Array,
-    weight: Array,
-    order: Integers,
-    first: int,
-    stop: int,
-    Z: Array,
-    Y: Array,
-    room: Array,
-    each: Array,
-    group: Array,
-    theta: Array,
-    counters: Integers,
-    average: Array,
-    clock: Array,
-    loss: int,
-    batch_size: int,
-    every: int,
-    rates: Array,
-    fit_intercept: bool,
-) -> Any:
-    """Take a step for each batch of at most four rows; return how far that came.
-
-    A batch with a row that isn't finite ends it before that. Of `theta`, only the intercepts are
-    looked at.
+    A batch with a row that isn't finite ends the scan before that batch. Of `theta`, only the
+    intercepts are looked at.
 
     Parameters
     ----------
-    first, stop : of the order: whole batches
+    loss : LossParts
+        The loss.
+    single : bool
+        Whether there is one output. Loops over a constant number of outputs are none, which saves
+        half of the time.
     """
-    if len(theta) == 1 and loss != MULTINOMIAL:
-        # Of a constant, loops over outputs are none, which saves half of the time.
-        return _scan_by_outputs(
-            X,
-            y,
-            weight,
-            order,
-            first,
-            stop,
-            1,
-            Z,
-            Y,
-            room,
-            each,
-            group,
-            theta,
-            counters,
-            average,
-            clock,
-            loss,
-            batch_size,
-            every,
-            rates,
-            fit_intercept,
-        )
-    return _scan_by_outputs(
-        X,
-        y,
-        weight,
-        order,
-        first,
-        stop,
-        len(theta),
-        Z,
-        Y,
-        room,
-        each,
-        group,
-        theta,
-        counters,
-        average,
-        clock,
-        loss,
-        batch_size,
-        every,
-        rates,
-        fit_intercept,
-    )
+    slopes_of_row, add_up = _slopes_of(loss), add_up_of(loss)
+
+    @strict_part
+    def batches(arguments: Any) -> Any:
+        X, order, theta, room = arguments.X, arguments.order, arguments.theta, arguments.room
+        group, counters, rates = arguments.group, arguments.counters, arguments.rates
+        batch_size, stop = arguments.batch_size, len(order)
+        outputs = 1 if single else len(theta)
+        features = X.shape[1]
+        base, steps, quad = group[:outputs], group[outputs : 2 * outputs], group[2 * outputs :]
+        for i in range(GROUP):
+            for k in range(len(group)):
+                group[k, i] = 0.0
+        size, updates = 4 // batch_size * batch_size, counters[1]
+        intercept = 1.0 if arguments.fit_intercept != 0 else 0.0
+        rate = rate_after(rates, updates)
+        row, next_row, now, following = ROWS, ROWS + 4, 0, _OF_QUAD
+        start, taken, ended = -size, 0, stop <= 0
+        while not ended:
+            next_start = start + size
+            for m in range(4):
+                begins = m < size and m % batch_size == 0
+                if begins and (updates + m // batch_size) % RATE_UPDATES == 0:
+                    rate = rate_after(rates, updates + m // batch_size)
+                quad[following + _RATES, m] = rate / batch_size
+                quad[following + _DECAYS, m] = rate if begins else 0.0
+                quad[following + _BETWEEN, m] = 0.0
+                if begins and m > 0:
+                    quad[following + _BETWEEN, m] = quad[following + _DECAYS, m - batch_size]
+            good = count = min(size, stop - start) if start >= 0 else 0
+            for m in range(4):
+                if m < count:
+                    check = slopes_of_row(arguments, outputs, start + m, m, base, steps, quad, now)
+                    if not np.isfinite(check):
+                        good = min(good, m)
+                prefetch(X, order[min(next_start + FAR + m, stop - 1)])
+            if start >= 0:
+                good = good // batch_size * batch_size
+                taken = start + good
+                ended = taken == stop or good < count
+                for m in range(good, size):  # there are none, but at the end
+                    quad[now + _DECAYS, m] = 0.0
+                    for k in range(outputs):
+                        steps[k, m] = 0.0
+                    for j in range(room.shape[1]):
+                        room[row + m, j] = 0.0
+            last = min(next_start + size, stop) - 1
+            first = min(next_start, last)
+            _make_quad(
+                X, order, first, last, room, next_row, quad, following, batch_size, intercept
+            )
+            for k in range(outputs):
+                at = OUTPUTS + EACH * k
+                _step_and_predict_quad(
+                    room, row, next_row, at, k, base, steps, quad, now, following, batch_size
+                )
+                if arguments.fit_intercept != 0:
+                    theta[k, features] -= (steps[k, 0] + steps[k, 1]) + (steps[k, 2] + steps[k, 3])
+            if good > 0:
+                # `every` is a power of two: it was passed, or met, if so many are in the last bits.
+                done, steps_taken = counters[1] + taken // batch_size, good // batch_size
+                if done & (arguments.every - 1) < steps_taken:
+                    average_with(arguments.average, arguments.clock, theta, room)
+            start, updates = next_start, updates + size // batch_size
+            row, next_row, now, following = next_row, row, following, now
+        counters[1] += taken // batch_size
+        return taken
+
+    @part
+    def scan_unrolled(arguments: Any) -> Any:
+        rows = len(arguments.order)
+        taken = batches(arguments)
+        predict_by_theta(arguments.room, len(arguments.theta))
+        arguments.counters[2] += taken
+        add_up(arguments, taken)
+        return -1 if taken == rows else taken
+
+    return scan_unrolled

@@ -18,13 +18,10 @@ from numba.core.typing.templates import ConcreteTemplate, infer_global, signatur
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
 from ooc_train.core.sums import Array
-from ooc_train.kernels.api import Rows
 from ooc_train.kernels.compiled.parts import strict_part
+from ooc_train.kernels.layout import LANES, Rows
 
-__all__ = ["LANES", "load", "load_row", "store", "store_row", "total", "zeros"]
-
-LANES = 8
-"""Numbers of a vector: those of a register of the largest processors; others take several."""
+__all__ = ["load", "load_row", "store", "store_row", "total", "zeros"]
 
 _WIDE, _LANE = ir.VectorType(ir.DoubleType(), LANES), ir.IntType(32)
 _FLAGS = ("contract",)

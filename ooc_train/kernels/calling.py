@@ -1,0 +1,191 @@
+"""Kernels as functions of arrays and numbers: checked arguments, packed into words.
+
+Kernels are made ready by `load`, before memory is measured; one that nobody asked for is made ready
+by its first call.
+"""
+
+import ctypes
+import struct
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ooc_train.core.forks import after_fork
+from ooc_train.kernels import known_arrays
+from ooc_train.kernels.machine_code import link
+from ooc_train.kernels.plain import PLAIN
+from ooc_train.kernels.specs import KernelSpec, Parameter
+
+__all__ = ["kernel_of", "load"]
+
+_READ, _WRITTEN = 0x101, 0x501
+"""NumPy's flags of arrays that can be read, and written: C-contiguous, aligned, and writeable."""
+
+_DTYPES = {"real": np.dtype(np.float64), "whole": np.dtype(np.int64)}
+_FORMATS = {"real": "d", "whole": "q", "bits": "Q"}
+_RETURNS = {"real": ctypes.c_double, "whole": ctypes.c_int64, None: None}
+
+
+class _Kernel:
+    """A kernel as a function of its arguments, which are checked.
+
+    Parameters
+    ----------
+    run : function
+        What takes the arguments as one string of words: machine code; or, in its place, NumPy's
+        plain route, which takes the arguments themselves.
+    """
+
+    def __init__(self, spec: KernelSpec, dtype: np.dtype[Any], run: Any, *, plain: bool) -> None:
+        self._spec = spec
+        self._arrays = [_array(parameter, dtype) for parameter in spec.parameters]
+        self._formats = "".join(
+            _FORMATS[parameter.values] if array is None else "P"
+            for parameter, array in zip(spec.parameters, self._arrays, strict=True)
+        )
+        self._packing: dict[tuple[int, int], struct.Struct] = {}
+        self._run = run
+        self._plain = plain
+
+    def __call__(self, *arguments: Any) -> Any:
+        words = self._packed(arguments, 0)
+        return self._run(*arguments) if self._plain else self._run(words)
+
+    def followed_by(self, *arguments: Any) -> Callable[..., Any]:
+        """Return the kernel as a function of its first arguments: the others are checked once."""
+        first = len(self._arrays) - len(arguments)
+        rest = self._packed(arguments, first)
+
+        def call(*leading: Any) -> Any:
+            words = self._packed(leading, 0)
+            if self._plain:
+                return self._run(*leading, *arguments)
+            return self._run(words + rest)
+
+        return call
+
+    def _packed(self, arguments: tuple[Any, ...], first: int) -> bytes:
+        """Check arguments from the first on, and return them as words."""
+        words = []
+        for at, argument in enumerate(arguments, first):
+            array = self._arrays[at]
+            if array is None:
+                words.append(argument)
+                continue
+            dtype, dimensions, flags = array
+            if (
+                (argument.dtype is not dtype and argument.dtype != dtype)
+                or argument.ndim != dimensions
+                or argument.flags.num & flags != flags
+            ):
+                raise TypeError(self._refusal(argument, at, array))
+            words.append(id(argument))
+        last = first + len(arguments)
+        packing = self._packing.get((first, last))
+        if packing is None:
+            packing = struct.Struct("@" + self._formats[first:last])
+            self._packing[first, last] = packing
+        return packing.pack(*words)
+
+    def _refusal(self, found: NDArray[Any], at: int, due: tuple[np.dtype[Any], int, int]) -> str:
+        dtype, dimensions, flags = due
+        return (
+            f"{self._spec.kernel}: {self._spec.parameters[at].name} (argument {at + 1}) is "
+            f"{found.dtype} of {found.ndim} dimensions"
+            f"{'' if found.flags.c_contiguous else ', not C-contiguous'}"
+            f"{'' if found.flags.writeable else ', read-only'}; it takes {dtype} of {dimensions}, "
+            f"C-contiguous{', which it writes to' if flags == _WRITTEN else ''}"
+        )
+
+
+def _array(parameter: Parameter, dtype: np.dtype[Any]) -> tuple[np.dtype[Any], int, int] | None:
+    """Return type, dimensions, and the flags that an array must have, or None for a number."""
+    if parameter.dimensions == 0:
+        return None
+    flags = _WRITTEN if parameter.written else _READ
+    return _DTYPES.get(parameter.values, dtype), parameter.dimensions, flags
+
+
+_lock = threading.Lock()
+_loaded: dict[tuple[KernelSpec, np.dtype[Any]], _Kernel] = {}
+_owners: list[object] = []
+
+
+@after_fork
+def _unlock() -> None:
+    """Have a forked process not wait for a thread that was loading: what is loaded stays so."""
+    global _lock
+    _lock = threading.Lock()
+
+
+def load(dtype: np.typing.DTypeLike, specs: Iterable[KernelSpec]) -> str:
+    """Make kernels for X of `dtype` ready; compile those that never were, for some seconds.
+
+    Each kernel is called on small known arrays. Where the results aren't NumPy's, plain NumPy takes
+    over from then on.
+
+    Returns
+    -------
+    str
+        What compiling took, and what is not compiled and why, in words; nothing as a rule.
+
+    Raises
+    ------
+    RuntimeError
+        where kernels could not be compiled.
+    """
+    kind = np.dtype(np.float32 if np.dtype(dtype) == np.float32 else np.float64)
+    with _lock:
+        missing = [spec for spec in dict.fromkeys(specs) if (spec, kind) not in _loaded]
+        return _load(missing, kind) if missing else ""
+
+
+def _load(specs: Sequence[KernelSpec], kind: np.dtype[Any]) -> str:
+    """Make kernels ready that aren't."""
+    if (why := known_arrays.convention()) is not None:
+        for spec in specs:
+            _loaded[spec, kind] = _plain_kernel(spec, kind)
+        return f"plain NumPy runs instead of compiled kernels: {why}"
+    linked = link(specs, kind.name)
+    notes, wrong = [linked.note] if linked.note else [], []
+    _owners.extend(linked.owners)
+    for spec, address in linked.addresses.items():
+        returns = _RETURNS[spec.signature.returns]
+        run = ctypes.CFUNCTYPE(returns, ctypes.c_char_p)(address)
+        compiled = _Kernel(spec, kind, run, plain=False)
+        plain = _plain_kernel(spec, kind)
+        right = known_arrays.agree(spec, kind, compiled, plain)
+        _loaded[spec, kind] = compiled if right else plain
+        wrong += [] if right else [str(spec)]
+    if wrong:
+        notes.append(
+            f"plain NumPy runs instead of compiled kernels, whose results on known arrays are not "
+            f"NumPy's: {', '.join(wrong)}"
+        )
+    return "; ".join(notes)
+
+
+def _plain_kernel(spec: KernelSpec, kind: np.dtype[Any]) -> _Kernel:
+    return _Kernel(spec, kind, PLAIN[spec.kernel](spec), plain=True)
+
+
+def kernel_of(spec: KernelSpec, dtype: np.dtype[Any]) -> _Kernel:
+    """Return a kernel for X of `dtype`, made ready if it isn't."""
+    kernel = _loaded.get((spec, dtype))
+    if kernel is None:
+        load(dtype, [spec])
+        kernel = _loaded.get((spec, dtype))
+        if kernel is None:
+            raise TypeError(f"{spec.kernel} takes X as float32 or float64, not {dtype}")
+    return kernel
+
+
+def any_kernel_of(spec: KernelSpec) -> _Kernel:
+    """Return a kernel that depends on no X: of whichever type of X is there."""
+    for dtype in (np.dtype(np.float32), np.dtype(np.float64)):
+        if (spec, dtype) in _loaded:
+            return _loaded[spec, dtype]
+    return kernel_of(spec, np.dtype(np.float32))

@@ -1,0 +1,175 @@
+"""Losses and optimizers as parts of compiled loops, made of the sources that NumPy runs.
+
+A source is a method of a frozen dataclass. Compiled, ``self`` is a tuple of the hyperparameters by
+name, and ``exp`` and ``log`` are those that make vectors.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from types import CodeType, FunctionType, ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ooc_train.core.sums import Array
+from ooc_train.kernels.compiled.parts import exp, log, part, strict_part
+from ooc_train.kernels.compiled.quick_slopes import quick_logistic_slope
+from ooc_train.objective.loss import Loss
+from ooc_train.objective.losses.logistic import Logistic
+from ooc_train.objective.penalty import soft_threshold
+from ooc_train.optimizers.optimizer import Optimizer
+
+__all__ = [
+    "LossParts",
+    "OptimizerParts",
+    "compiled_source",
+    "loss_parts",
+    "optimizer_parts",
+    "shrink",
+]
+
+_NUMPY = ModuleType("numpy")
+_NUMPY.__dict__.update(np.__dict__, exp=exp, log=log)
+"""NumPy, as a source sees it, with an exponential and a logarithm that make vectors."""
+
+_QUICK_SLOPES: dict[type[Loss], Any] = {Logistic: quick_logistic_slope}
+"""Slopes of single rows that are waited for, where one is worth a source of its own."""
+
+
+def _names(code: CodeType) -> set[str]:
+    """Return the names that a code and those within it look up."""
+    inner = (const for const in code.co_consts if isinstance(const, CodeType))
+    return set(code.co_names).union(*map(_names, inner))
+
+
+@cache
+def compiled_source(source: Callable[..., Any], decorate: Callable[[Any], Any] = part) -> Any:
+    """Return a Python function as a part of compiled loops, and so the functions that it calls."""
+    if not isinstance(source, FunctionType):
+        raise TypeError(f"{source!r} is no function of Python, so that it can't be compiled")
+    found = dict(source.__globals__)
+    for name in _names(source.__code__) & found.keys():
+        value = found[name]
+        if value is np:
+            found[name] = _NUMPY
+        elif value is np.exp or value is np.log:
+            found[name] = exp if value is np.exp else log
+        elif isinstance(value, FunctionType):
+            found[name] = compiled_source(value)
+    copy = FunctionType(
+        source.__code__, found, source.__name__, source.__defaults__, source.__closure__
+    )
+    return decorate(copy)
+
+
+class LossParts(NamedTuple):
+    """A loss as parts of loops: each function's first argument are the hyperparameters.
+
+    Attributes
+    ----------
+    rowwise : bool
+        Whether all outputs of a row have one loss together.
+    value, slope : function of (h, y, z)
+        Of one output, to become vectors in a loop over rows.
+    quick_slope : function of (h, y, z)
+        The slope of a single row, which is waited for.
+    row : function of (h, y, i, z, out)
+        The loss of row i of `y`, a NaN where its class is none; slopes are written to `out`.
+    """
+
+    rowwise: bool
+    value: Any = None
+    slope: Any = None
+    quick_slope: Any = None
+    row: Any = None
+
+
+@cache
+def loss_parts(loss: type[Loss]) -> LossParts:
+    """Return a loss as parts of loops."""
+    if loss.kind == "pointwise":
+        slope = compiled_source(loss.slope)
+        return LossParts(False, compiled_source(loss.value), slope, _QUICK_SLOPES.get(loss, slope))
+    source = compiled_source(loss.row, strict_part)  # type: ignore[attr-defined]
+
+    @strict_part
+    def row(h: Any, y: Array, i: int, z: Array, out: Array) -> Any:
+        if not 0.0 <= y[i, 0] < len(z):  # true for NaN too
+            out[0] = np.nan
+            return np.nan
+        return source(h, y[i, 0], z, out)
+
+    return LossParts(True, row=row)
+
+
+class OptimizerParts(NamedTuple):
+    """An optimizer as parts of loops: each function's first argument are the hyperparameters.
+
+    Attributes
+    ----------
+    linear : bool
+        Whether a step is ``theta - eta * g``.
+    slots : int
+        Arrays that it keeps.
+    prepare : function of (h, age, part)
+    step : function of (h, theta, g, eta, scalars, *slots)
+    load : function of (slots, k, j)
+        The slots of one parameter, a tuple.
+    store : function of (slots, k, j, stepped)
+        Writes them back from what `step` returned.
+    """
+
+    linear: bool
+    slots: int
+    prepare: Any
+    step: Any
+    load: Any
+    store: Any
+
+
+@cache
+def optimizer_parts(optimizer: type[Optimizer]) -> OptimizerParts:
+    """Return an optimizer as parts of loops."""
+    return OptimizerParts(
+        optimizer.linear,
+        optimizer.slots,
+        compiled_source(optimizer.prepare, strict_part),
+        compiled_source(optimizer.step, strict_part),
+        _loader(optimizer.slots),
+        _storer(optimizer.slots),
+    )
+
+
+def _loader(count: int) -> Any:
+    if count == 0:
+
+        def none(slots: Array, k: int, j: int) -> Any:  # noqa: ARG001
+            return ()
+
+        return strict_part(none)
+    others, last = _loader(count - 1), count - 1
+
+    def load(slots: Array, k: int, j: int) -> Any:
+        return others(slots, k, j) + (slots[last, k, j],)  # noqa: RUF005 (numba's tuples)
+
+    return strict_part(load)
+
+
+def _storer(count: int) -> Any:
+    if count == 0:
+
+        def none(slots: Array, k: int, j: int, stepped: Any) -> None:
+            pass
+
+        return strict_part(none)
+    others, last = _storer(count - 1), count - 1
+
+    def store(slots: Array, k: int, j: int, stepped: Any) -> None:
+        others(slots, k, j, stepped)
+        slots[last, k, j] = stepped[count]
+
+    return strict_part(store)
+
+
+shrink = compiled_source(soft_threshold, strict_part)
+"""The proximal step of an l1 penalty."""

@@ -1,0 +1,77 @@
+"""Digests of code: what a cached kernel was made of.
+
+The digest of a class covers the code of its functions and whatever of their globals they use, and
+neither line numbers nor names of files. So a loss that is defined in a notebook has one too.
+"""
+
+import hashlib
+from dataclasses import fields
+from types import CodeType, FunctionType
+from typing import Any
+
+import numpy as np
+
+__all__ = ["code_digest"]
+
+
+_SOURCES = ("value", "slope", "row", "prepare", "step")
+"""Methods that kernels are made of."""
+
+
+def code_digest(*kinds: Any) -> str:
+    """Return a digest of the code of losses, optimizers and functions, as hexadecimal digits.
+
+    Parameters
+    ----------
+    kinds : class, function, or None
+    """
+    found: list[str] = []
+    seen: set[int] = set()
+    for kind in kinds:
+        if isinstance(kind, type):
+            _add_class(kind, found, seen)
+        else:
+            _add(kind, found, seen)
+    return hashlib.sha256("\n".join(found).encode()).hexdigest()
+
+
+def _add_class(kind: type[Any], found: list[str], seen: set[int]) -> None:
+    found.append(f"class {kind.__name__} {[field.name for field in fields(kind)]}")
+    found.append(repr([getattr(kind, name, None) for name in ("kind", "linear", "slots")]))
+    for name in _SOURCES:
+        _add(getattr(kind, name, None), found, seen)
+
+
+def _add(value: Any, found: list[str], seen: set[int]) -> None:
+    """Append text that tells a value from any other."""
+    if isinstance(value, FunctionType):
+        if id(value) not in seen:
+            seen.add(id(value))
+            _add_function(value, found, seen)
+    elif isinstance(value, CodeType):
+        found.append(f"{value.co_code.hex()} {value.co_names} {value.co_varnames}")
+        for const in value.co_consts:
+            _add(const, found, seen)
+    elif isinstance(value, np.ndarray):
+        found.append(f"{value.dtype} {value.shape} {value.tobytes().hex()}")
+    elif isinstance(value, (bool, int, float, str, bytes, tuple, type(None), np.ufunc, np.generic)):
+        found.append(repr(value))
+    else:
+        found.append(f"{type(value).__qualname__} {getattr(value, '__name__', '')}")
+
+
+def _add_function(function: FunctionType, found: list[str], seen: set[int]) -> None:
+    _add(function.__code__, found, seen)
+    _add(function.__defaults__, found, seen)
+    for cell in function.__closure__ or ():
+        _add(cell.cell_contents, found, seen)
+    for name in _names(function.__code__):
+        if name in function.__globals__:
+            found.append(name)
+            _add(function.__globals__[name], found, seen)
+
+
+def _names(code: CodeType) -> list[str]:
+    """Return the names that a code and those within it look up."""
+    inner = [const for const in code.co_consts if isinstance(const, CodeType)]
+    return sorted({*code.co_names, *(name for each in inner for name in _names(each))})

@@ -1,0 +1,123 @@
+"""Checks of compiled kernels when they are loaded: that they read arrays as NumPy lays them out.
+
+Kernels find an array's data and shape in its object, at places that depend on Python and NumPy.
+First the places are looked at from Python. Then each kernel is called on small known arrays, and
+held to plain NumPy.
+"""
+
+import ctypes
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ooc_train.kernels.layout import OUTPUTS, fill, scan_workspace
+from ooc_train.kernels.specs import KernelSpec, hyperparameters
+
+__all__ = ["agree", "convention"]
+
+_ROWS, _FEATURES = 13, 9
+
+
+def convention() -> str | None:
+    """Return why kernels cannot find data and shape of an array in its object, or None."""
+    array = np.arange(6.0).reshape(2, 3)
+    fields = id(array) + object.__basicsize__
+    data, lengths = (ctypes.c_uint64.from_address(fields + at).value for at in (0, 16))
+    dimensions = ctypes.c_int.from_address(fields + 8).value
+    if data != array.ctypes.data or dimensions != 2:
+        return "an array's data are not where this version of NumPy is known to keep them"
+    if not lengths or lengths % 8 or [*(ctypes.c_int64 * 2).from_address(lengths)] != [2, 3]:
+        return "an array's shape is not where this version of NumPy is known to keep it"
+    return None
+
+
+def agree(
+    spec: KernelSpec, dtype: np.dtype[Any], compiled: Callable[..., Any], plain: Callable[..., Any]
+) -> bool:
+    """Return whether a kernel does on known arrays what plain NumPy does, but for rounding."""
+    results = []
+    for function in (compiled, plain):
+        arguments = known_arguments(spec, dtype)
+        returned = function(*arguments)
+        written = [
+            argument[OUTPUTS:] if parameter.name == "room" else argument
+            for parameter, argument in zip(spec.parameters, arguments, strict=True)
+            if parameter.written and _is_result(spec, parameter.name)
+        ]
+        results.append([np.asarray(0.0 if returned is None else returned), *written])
+    return all(
+        np.allclose(found, due, rtol=1e-7, atol=1e-9, equal_nan=True)
+        for found, due in zip(*results, strict=True)
+    )
+
+
+_WORK = frozenset(["Z", "Y", "R", "cells", "T", "W", "products", "each", "group", "places"])
+"""Arrays to work in: what is left there is no result. Of the room, the rows of outputs are one."""
+
+
+def _is_result(spec: KernelSpec, name: str) -> bool:
+    return name not in _WORK or (spec.kernel, name) == ("predictor", "Z")
+
+
+def known_arguments(spec: KernelSpec, dtype: np.dtype[Any]) -> tuple[Any, ...]:
+    """Return arguments of a kernel, the same at each call."""
+    rng = np.random.default_rng(0)
+    if spec.kernel == "shuffle":
+        return 12345, np.zeros(_ROWS, np.int64)
+    X = (1 + rng.normal(size=(_ROWS, _FEATURES))).astype(dtype)
+    mean, inv_scale = rng.normal(size=_FEATURES), rng.uniform(0.5, 1.0, _FEATURES)
+    if spec.kernel == "add_outer_products":
+        width, columns = 16, _FEATURES + 1
+        work = [np.zeros((4, width)), np.zeros((4, width)), np.zeros((width, width))]
+        c = rng.uniform(size=_ROWS)
+        return X, c, mean, inv_scale, *work, np.ones((2 * columns, 2 * columns)), 1, 0
+    outputs = 3 if spec.loss is not None and spec.loss.kind == "rowwise" else 2
+    outputs = 1 if spec.single else outputs
+    coef, b = rng.normal(size=(outputs, _FEATURES)), rng.normal(size=outputs)
+    if spec.kernel == "predictor":
+        return X, coef, b, np.zeros((_ROWS, outputs))
+    y, weight = _targets(spec, rng, outputs), rng.uniform(0.5, 1.5, _ROWS)
+    numbers = _numbers(spec)
+    if spec.kernel == "add_rows":
+        tile = [np.zeros((5, outputs)), np.zeros((5, outputs))]
+        results = np.ones((outputs, _FEATURES + 1)), np.ones(1), np.zeros((2, outputs))
+        return X, y, weight, coef, b, *tile, *results, *numbers
+    theta = 0.1 * rng.normal(size=(outputs, _FEATURES + 1))
+    partial, slots = np.zeros_like(theta), 0 if spec.optimizer is None else spec.optimizer.slots
+    workspace = {
+        name: np.zeros(each.shape, each.dtype)
+        for name, each in scan_workspace(_ROWS, _FEATURES, outputs).items()
+    }
+    l2, l1 = rng.uniform(0, 0.1, (2, _FEATURES))
+    fill(workspace, theta, partial, mean, inv_scale, l2, l1)
+    counters, average, clock, sums = np.zeros(3, np.int64), theta.copy(), np.zeros(3), np.zeros(2)
+    order, rates = rng.permutation(_ROWS), np.full(4, 0.05)
+    Z, Y = workspace["pairs"]
+    room, each, group = workspace["room"], workspace["each"], workspace["group"]
+    if spec.kernel == "scan_unrolled":
+        changed = theta, counters, average, clock, sums, Z, Y, room, each, group
+        return X, y, weight, order, *changed, rates, 1, 4, 1, *numbers
+    state = theta, np.zeros((slots, *theta.shape)), partial, counters, average, clock, sums, Z, Y
+    places = workspace["places"]
+    return X, y, weight, order, 1, *state, room, each, group, places, rates, 3, 2, 1, *numbers
+
+
+def _targets(spec: KernelSpec, rng: np.random.Generator, outputs: int) -> Any:
+    """Return targets in the domain of the loss, (rows, outputs), or codes (rows, 1)."""
+    target = "real" if spec.loss is None else spec.loss.target
+    if target == "codes":
+        return rng.integers(0, outputs, (_ROWS, 1)).astype(np.float64)
+    if target == "binary":
+        return rng.integers(0, 2, (_ROWS, outputs)).astype(np.float64)
+    y = rng.normal(size=(_ROWS, outputs))
+    return y if target == "real" else np.abs(y) + 0.1
+
+
+def _numbers(spec: KernelSpec) -> tuple[float, ...]:
+    """Return the defaults of hyperparameters; those that have none are 1."""
+    return tuple(
+        float(getattr(kind, name, 1.0))
+        for kind in (spec.loss, spec.optimizer)
+        for name in hyperparameters(kind)
+    )

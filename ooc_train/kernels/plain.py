@@ -1,0 +1,281 @@
+"""The same kernels in plain NumPy: what compiled ones are held to, and what takes their place.
+
+Each function takes a kernel's arguments, hyperparameters included, and gives the same results but
+for rounding. It is slow: a call of NumPy's for each batch.
+"""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from ooc_train.core.sums import Array
+from ooc_train.kernels.layout import (
+    AGE,
+    AVERAGED,
+    EACH,
+    INV_SCALE,
+    L1,
+    L2,
+    MEAN,
+    OUTPUTS,
+    PARTIAL,
+    THETA,
+    WEIGHT,
+    Integers,
+    Rows,
+    W,
+)
+from ooc_train.kernels.specs import KernelSpec, hyperparameters
+from ooc_train.objective.penalty import soft_threshold
+from ooc_train.optimizers.averaging import AVERAGE_POWER
+from ooc_train.optimizers.schedules import RATE_UPDATES
+
+__all__ = ["PLAIN"]
+
+_PIECE_ROWS = 512
+
+
+def _loss_of(spec: KernelSpec, numbers: tuple[float, ...]) -> Any:
+    """Return the loss with its hyperparameters, the first ones of a kernel's numbers."""
+    if spec.loss is None:
+        raise TypeError(f"{spec.kernel} depends on a loss")
+    return spec.loss(*numbers[: len(hyperparameters(spec.loss))])
+
+
+def _predictor(spec: KernelSpec) -> Callable[..., None]:
+    del spec
+
+    def predictor(X: Rows, coef: Array, b: Array, Z: Array) -> None:
+        for first in range(0, len(X), _PIECE_ROWS):
+            rows = slice(first, first + _PIECE_ROWS)
+            Z[rows] = X[rows].astype(np.float64) @ coef.T + b
+
+    return predictor
+
+
+def _add_rows(spec: KernelSpec) -> Callable[..., float]:
+    def add_rows(
+        X: Rows,
+        y: Array,
+        weight: Array,
+        coef: Array,
+        b: Array,
+        Z: Array,
+        R: Array,
+        G: Array,
+        sums: Array,
+        cells: Array,
+        *numbers: float,
+    ) -> float:
+        del Z
+        loss, outputs = _loss_of(spec, numbers), cells.shape[1]
+        for first in range(0, len(X), _PIECE_ROWS):
+            rows = slice(first, first + _PIECE_ROWS)
+            part = X[rows].astype(np.float64)
+            part_weight = weight[rows] if len(weight) else np.ones(len(part))
+            z = part @ coef.T + b
+            for m in range(len(sums)):
+                mine = slice(m * outputs, (m + 1) * outputs)
+                value, slope = _value_and_slope(loss, y[rows], z[:, mine])
+                sums[m] += part_weight @ value.reshape(len(part), -1).sum(axis=1)
+                if mine.start < R.shape[1]:
+                    r = part_weight[:, None] * slope
+                    G[mine, :-1] += r.T @ part
+                    G[mine, -1] += r.sum(axis=0)
+        return float(sums.sum())
+
+    return add_rows
+
+
+def _value_and_slope(loss: Any, y: Array, z: Array) -> tuple[Array, Array]:
+    """Return a loss and its slope, NaN for rows whose class doesn't exist."""
+    with np.errstate(all="ignore"):
+        value, slope = loss.value(y, z), loss.slope(y, z)
+    if loss.kind == "rowwise":
+        unknown = ~((y[:, 0] >= 0) & (y[:, 0] < z.shape[1]))
+        value = np.where(unknown, np.nan, value)
+        slope = np.where(unknown[:, None], np.nan, slope)
+    return value, slope
+
+
+def _add_outer_products(spec: KernelSpec) -> Callable[..., None]:
+    del spec
+
+    def add_outer_products(
+        X: Rows,
+        c: Array,
+        mean: Array,
+        inv_scale: Array,
+        T: Array,
+        weighted: Array,
+        products: Array,
+        sums: Array,
+        a: int,
+        b: int,
+    ) -> None:
+        del weighted, products
+        columns = X.shape[1] + 1
+        down, right = (slice(k * columns, (k + 1) * columns) for k in (a, b))
+        for first in range(0, len(X), len(T)):
+            rows = slice(first, first + len(T))
+            scaled = (X[rows] - mean) * inv_scale
+            scaled = np.concatenate([scaled, np.ones((len(scaled), 1))], axis=1)
+            product = (scaled * c[rows, None]).T @ scaled
+            sums[down, right] += product
+            if a != b:
+                sums[right, down] += product
+
+    return add_outer_products
+
+
+def _shuffle(spec: KernelSpec) -> Callable[..., None]:
+    del spec
+
+    def shuffle(seed: int, order: Integers) -> None:
+        mask, state = 2**64 - 1, seed
+        found = list(range(len(order)))
+        for i in range(len(order) - 1, 0, -1):
+            state = (state + 0x9E3779B97F4A7C15) & mask
+            word = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & mask
+            word = ((word ^ (word >> 27)) * 0x94D049BB133111EB) & mask
+            word ^= word >> 31
+            j = ((word >> 31) * (i + 1)) >> 33
+            found[i], found[j] = found[j], found[i]
+        order[:] = found
+
+    return shuffle
+
+
+def _scan(spec: KernelSpec) -> Callable[..., int]:
+    names = [parameter.name for parameter in spec.signature.parameters]
+
+    def scan(*arguments: Any) -> int:
+        of = SimpleNamespace(**dict(zip(names, arguments, strict=False)))
+        numbers = arguments[len(names) :]
+        loss = _loss_of(spec, numbers)
+        optimizer = None
+        if spec.optimizer is not None:
+            optimizer = spec.optimizer(*numbers[len(hyperparameters(spec.loss)) :])
+        return _Updates(of, loss, optimizer, l1=spec.l1).run()
+
+    return scan
+
+
+class _Updates:
+    """Updates by the arguments of a scan; without an optimizer, those of gradient descent."""
+
+    def __init__(self, of: Any, loss: Any, optimizer: Any, *, l1: bool) -> None:
+        self.of, self.loss, self.optimizer, self.l1 = of, loss, optimizer, l1
+        self.features = of.X.shape[1]
+        outputs = OUTPUTS + EACH * len(of.theta)
+        self.theta = of.room[OUTPUTS + THETA : outputs : EACH, : self.features]
+        self.partial = of.room[OUTPUTS + PARTIAL : outputs : EACH, : self.features]
+
+    def run(self) -> int:
+        """Return -1, or the position of the first row whose predictor or slope isn't finite."""
+        of, taken = self.of, 0
+        counters, room = of.counters, of.room
+        stop, stopped = len(of.order), False
+        while taken < stop and not stopped:
+            rows = of.order[taken : taken + of.batch_size - int(counters[0])]
+            good = self._add(rows)
+            stopped = good < len(rows)
+            if stopped and self.optimizer is None:
+                break  # whole batches alone
+            taken += good
+            counters[0] += good
+            counters[2] += good
+            if counters[0] == of.batch_size:
+                self._step()
+        if not stopped and getattr(of, "flush", False) and counters[0]:
+            self._step()
+        coef = self.theta * room[INV_SCALE, : self.features]
+        room[OUTPUTS + W : OUTPUTS + EACH * len(of.theta) : EACH, : self.features] = coef
+        return taken if stopped else -1
+
+    def _add(self, rows: Integers) -> int:
+        """Add the gradients of rows, up to the first that isn't finite; return how many."""
+        of, n = self.of, self.features
+        with np.errstate(all="ignore"):
+            scaled = (of.X[rows] - of.room[MEAN, :n]) * of.room[INV_SCALE, :n]
+            z = scaled @ self.theta.T + of.theta[:, n]
+            value, slope = _value_and_slope(self.loss, of.y[rows], z)
+            w = of.weight[rows] if len(of.weight) else np.ones(len(rows))
+            r = w[:, None] * slope
+            finite = np.isfinite(z.sum(axis=1) + r.sum(axis=1))
+        good = len(rows) if finite.all() else int(np.argmin(finite))
+        if good < len(rows) and self.optimizer is None:
+            return good
+        of.sums += w[:good] @ value[:good].reshape(good, -1).sum(axis=1), w[:good].sum()
+        if self.optimizer is None or self.optimizer.slots:
+            of.clock[WEIGHT] += w[:good].sum()
+        # By rows as they lie: means and scales come in with the step.
+        self.partial += r[:good].T @ of.X[rows[:good]].astype(np.float64)
+        self._partial_constant[...] += r[:good].sum(axis=0)
+        return good
+
+    @property
+    def _partial_constant(self) -> Array:
+        """Gradients by the intercepts: a kernel for whole batches alone keeps none for later."""
+        if hasattr(self.of, "partial"):
+            found: Array = self.of.partial[:, -1]
+            return found
+        if not hasattr(self, "_constant"):
+            self._constant = np.zeros(len(self.of.theta))
+        return self._constant
+
+    def _step(self) -> None:
+        of, n, filled = self.of, self.features, int(self.of.counters[0])
+        part = filled / of.batch_size
+        slots = 0 if self.optimizer is None else self.optimizer.slots
+        constant = self._partial_constant
+        if slots == 0 or of.clock[WEIGHT] > 0.0:
+            rate = of.rates[int(of.counters[1]) // RATE_UPDATES % len(of.rates)]
+            of.counters[1] += 1
+            of.clock[AGE] += part if slots else 0.0
+            mean, inv_scale = of.room[MEAN, :n], of.room[INV_SCALE, :n]
+            g = (self.partial - constant[:, None] * mean) * inv_scale / filled
+            g += of.room[L2, :n] * self.theta
+            g = np.concatenate([g, constant[:, None] / filled], axis=1)
+            self._move(g, part * float(rate), part)
+            if of.counters[1] % of.every == 0:
+                of.clock[AVERAGED] += 1.0
+                share = (AVERAGE_POWER + 1.0) / (AVERAGE_POWER + of.clock[AVERAGED])
+                of.average[:, :n] += share * (self.theta - of.average[:, :n])
+                of.average[:, n] += share * (of.theta[:, n] - of.average[:, n])
+        self.partial[...] = 0.0
+        constant[...] = 0.0
+        of.counters[0] = 0
+        of.clock[WEIGHT] = 0.0
+
+    def _move(self, g: Array, eta: float, part: float) -> None:
+        """Move parameters and slots by the optimizer, and shrink the weights."""
+        of, n = self.of, self.features
+        theta = np.concatenate([self.theta, of.theta[:, n:]], axis=1)
+        if self.optimizer is None:
+            moved, slots = theta - eta * g, []
+        else:
+            scalars = self.optimizer.prepare(float(of.clock[AGE]), part)
+            moved, *slots = self.optimizer.step(theta, g, eta, scalars, *of.slots)
+        free = n + 1 if of.fit_intercept else n
+        for i, slot in enumerate(slots):
+            of.slots[i, :, :free] = slot[:, :free]
+        weights = moved[:, :n]
+        if self.l1:
+            weights = soft_threshold(weights, eta * of.room[L1, :n])
+        self.theta[...] = weights
+        if of.fit_intercept:
+            of.theta[:, n] = moved[:, n]
+
+
+PLAIN: dict[str, Callable[[KernelSpec], Callable[..., Any]]] = {
+    "predictor": _predictor,
+    "add_rows": _add_rows,
+    "add_outer_products": _add_outer_products,
+    "scan_groups": _scan,
+    "scan_unrolled": _scan,
+    "shuffle": _shuffle,
+}
+"""What makes the plain function of each kernel."""

@@ -1,0 +1,243 @@
+"""Parameters carried through rows by updates of any batch size.
+
+With ``t = (X[i] - mean) * inv_scale`` and ``z = theta[:, :-1] @ t + theta[:, -1]``, an update
+follows the mean over the batch of ``weight * slope(y, z) * (t, 1)`` plus ``l2 * theta``. Where
+there is an l1 penalty, a proximal step follows. The intercepts go free of penalties.
+
+Batches go in groups of rows. Those of at most four rows go unrolled by four, where the optimizer is
+linear and no proximal step comes between.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from ooc_train.core.sums import Array, Arrays
+from ooc_train.kernels.calling import kernel_of
+from ooc_train.kernels.layout import Integers, Rows, fill, leave
+from ooc_train.kernels.specs import KernelSpec
+from ooc_train.objective.loss import Loss
+from ooc_train.optimizers.averaging import average_every
+from ooc_train.optimizers.optimizer import Optimizer
+
+__all__ = ["Scan", "ScanState", "Updating", "scan_needs"]
+
+_SHORT = 4
+"""Rows of the largest batches that are unrolled by four."""
+
+_FLUSH, _GO_ON = 1, 0
+
+
+@dataclass(frozen=True, eq=False)
+class Updating:
+    """How rows become updates.
+
+    Attributes
+    ----------
+    dtype : dtype
+        Of X.
+    loss : Loss
+    optimizer : Optimizer
+    batch_size : int
+        Rows per update.
+    mean, inv_scale : float64 array (features,)
+        The scaling: in the data's units, and one over them.
+    l2, l1 : float64 array (features,)
+        Penalty ``l2 / 2 * theta ** 2 + l1 |theta|``.
+    fit_intercept : bool
+        Whether the intercepts learn.
+    """
+
+    dtype: np.dtype[Any]
+    loss: Loss
+    optimizer: Optimizer
+    batch_size: int
+    mean: Array
+    inv_scale: Array
+    l2: Array
+    l1: Array
+    fit_intercept: bool
+
+
+@dataclass(frozen=True, eq=False)
+class ScanState:
+    """What updates change, in place.
+
+    Attributes
+    ----------
+    theta : float64 array (outputs, features + 1)
+        Parameters of the scaled features, intercepts last.
+    slots : float64 array (slots, outputs, features + 1)
+        The optimizer's.
+    partial : float64 array (outputs, features + 1)
+        Sum of the gradients of an unfinished batch, by parameters in the data's units.
+    counters : int64 array (3,)
+        Rows in `partial`, updates done, rows seen.
+    average : float64 array (outputs, features + 1)
+        Average of the parameters over updates, see `optimizers.averaging`.
+    clock : float64 array (3,)
+        As `AGE`, `AVERAGED` and `WEIGHT` say.
+    sums : float64 array (2,)
+        Progressive loss (of each row before the update that uses it) and weight, summed over rows.
+    """
+
+    theta: Array
+    slots: Array
+    partial: Array
+    counters: Integers
+    average: Array
+    clock: Array
+    sums: Array
+
+
+@cache
+def _specs(
+    loss: Any, optimizer: Any, *, l1: bool, single: bool, short: bool
+) -> tuple[KernelSpec, ...]:
+    groups = KernelSpec("scan_groups", loss, optimizer, l1)
+    if not short or l1 or not optimizer.linear:
+        return (groups,)
+    # Of several outputs a loop is made; a rowwise loss has it anyway.
+    return groups, KernelSpec("scan_unrolled", loss, single=single and loss.kind == "pointwise")
+
+
+def scan_needs(
+    loss: Loss, optimizer: Optimizer, batch_size: int, outputs: int, *, l1: bool
+) -> tuple[KernelSpec, ...]:
+    """Return the kernels that updates call: of groups, and, for short batches, unrolled ones."""
+    kinds: tuple[Any, Any] = type(loss), type(optimizer)
+    return _specs(*kinds, l1=l1, single=outputs == 1, short=batch_size <= _SHORT)
+
+
+class Scan:
+    """Carries parameters through rows: one update each `batch_size` rows, wherever calls are cut.
+
+    Where calls are cut changes no bit, but for batches that are unrolled by four: there a call has
+    to begin at a multiple of four rows (three for batches of three), as all do in a pass over
+    chunks.
+
+    The workspace holds parameters and the unfinished gradient from `__init__` to `close`: only then
+    are they in the state.
+
+    Parameters
+    ----------
+    updating : Updating
+        How rows become updates.
+    state : ScanState
+        What they change.
+    rates : float64 array (n,), n a power of two
+        Learning rates, as `RateTable` holds them: those of a call have to be there.
+    workspace : arrays
+        As `scan_workspace` describes them, for as many rows as a call has.
+    """
+
+    def __init__(
+        self, updating: Updating, state: ScanState, rates: Array, workspace: Arrays
+    ) -> None:
+        self._state, self._workspace = state, workspace
+        self._batch_size, self._dtype = updating.batch_size, updating.dtype
+        specs = scan_needs(
+            updating.loss,
+            updating.optimizer,
+            updating.batch_size,
+            len(state.theta),
+            l1=bool(updating.l1.any()),
+        )
+        fill(
+            workspace,
+            state.theta,
+            state.partial,
+            updating.mean,
+            updating.inv_scale,
+            updating.l2,
+            updating.l1,
+        )
+        of_loss = tuple(updating.loss.hyperparameters.values())
+        of_optimizer = tuple(updating.optimizer.hyperparameters.values())
+        Z, Y = workspace["pairs"]
+        work = Z, Y, workspace["room"], workspace["each"], workspace["group"]
+        whole = updating.batch_size, average_every(updating.batch_size), updating.fit_intercept
+        self._groups = kernel_of(specs[0], updating.dtype).followed_by(
+            state.theta,
+            state.slots,
+            state.partial,
+            state.counters,
+            state.average,
+            state.clock,
+            state.sums,
+            *work,
+            workspace["places"],
+            rates,
+            *whole,
+            *of_loss,
+            *of_optimizer,
+        )
+        self._unrolled: Any = None
+        if len(specs) > 1:
+            self._unrolled = kernel_of(specs[1], updating.dtype).followed_by(
+                state.theta,
+                state.counters,
+                state.average,
+                state.clock,
+                state.sums,
+                *work,
+                rates,
+                *whole,
+                *of_loss,
+            )
+
+    def __call__(self, X: Rows, y: Array, weight: Array, order: Integers) -> int:
+        """Learn from rows.
+
+        Parameters
+        ----------
+        X : (rows, features) array
+        y : (rows, outputs) array
+            For a rowwise loss (rows, 1): codes of the classes.
+        weight : (rows,) array
+            Multiplies a row's loss; of mean 1 over the data. Of length 0: every row weighs 1.
+        order : (n,) array of int64
+            Which rows of `X`, in which order. Not checked against the rows of `X`.
+
+        Returns
+        -------
+        int
+            -1; or the position in `order` of the first row whose predictor or slope isn't finite
+            (or whose class isn't one), with everything left as it was before that row.
+        """
+        if self._unrolled is None:
+            stopped: int = self._groups(X, y, weight, order, _GO_ON)
+            return stopped
+        # First what an earlier call left of a batch, then whole batches, then the rest.
+        rows, size = len(order), self._batch_size
+        begun = min(-int(self._state.counters[0]) % size, rows)
+        whole = begun + (rows - begun) // size * size
+        for first, last, run in (
+            (0, begun, self._groups),
+            (begun, whole, self._unrolled),
+            (whole, rows, self._groups),
+        ):
+            if first == last:
+                continue
+            part = order[first:last]
+            more = (_GO_ON,) if run is self._groups else ()
+            stopped = run(X, y, weight, part, *more)
+            if stopped >= 0 and run is self._unrolled:
+                # The rows of the batch before the one that isn't finite wait as any others do.
+                first += stopped
+                stopped = self._groups(X, y, weight, order[first:last], _GO_ON)
+            if stopped >= 0:
+                return first + stopped
+        return -1
+
+    def flush(self) -> None:
+        """Apply an unfinished batch, in proportion to its rows."""
+        state = self._state
+        X = np.empty((0, state.theta.shape[1] - 1), self._dtype)
+        self._groups(X, np.empty((0, 1)), np.empty(0), np.empty(0, np.int64), _FLUSH)
+
+    def close(self) -> None:
+        """Copy parameters and the unfinished gradient from the workspace into the state."""
+        leave(self._workspace, self._state.theta, self._state.partial)

@@ -1,0 +1,129 @@
+"""What each kernel takes and returns, and what names one kernel.
+
+A kernel is generated for a loss, an optimizer and a penalty, where it depends on them. A
+`KernelSpec` says for which.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal, NamedTuple
+
+from ooc_train.objective.loss import Loss
+from ooc_train.optimizers.optimizer import Optimizer
+
+__all__ = ["KERNELS", "KernelSpec", "Parameter", "hyperparameters"]
+
+Values = Literal["X", "real", "whole", "bits"]
+Returns = Literal["real", "whole"]
+
+
+class Parameter(NamedTuple):
+    """A parameter of a kernel: an array of so many dimensions, or a number, which has none."""
+
+    name: str
+    values: Values
+    dimensions: int = 0
+    written: bool = False
+
+
+class Signature(NamedTuple):
+    """Parameters of a kernel, the type that it returns, and how long it takes to compile.
+
+    `cost` is in seconds, about; it decides which kernels are compiled first.
+    """
+
+    parameters: tuple[Parameter, ...]
+    returns: Returns | None
+    cost: float
+
+
+def _signature(text: str, returns: Returns | None, cost: float) -> Signature:
+    """Parse "X:X2 y:real1 G:real2! n:whole": arrays with their dimensions, "!" where written."""
+    found = []
+    for word in text.split():
+        name, _, kind = word.partition(":")
+        values = kind.rstrip("!123")
+        dimensions = kind[len(values) :].rstrip("!")
+        found.append(Parameter(name, values, int(dimensions or 0), kind.endswith("!")))  # type: ignore[arg-type]
+    return Signature(tuple(found), returns, cost)
+
+
+KERNELS: Mapping[str, Signature] = {
+    "predictor": _signature("X:X2 W:real2 b:real1 Z:real2!", None, 0.3),
+    "add_rows": _signature(
+        "X:X2 y:real2 weight:real1 W:real2 b:real1 Z:real2! R:real2! G:real2! sums:real1! "
+        "cells:real2!",
+        "real",
+        1.5,
+    ),
+    "add_outer_products": _signature(
+        "X:X2 c:real1 mean:real1 inv_scale:real1 T:real2! W:real2! products:real2! sums:real2! "
+        "a:whole b:whole",
+        None,
+        1.0,
+    ),
+    "scan_groups": _signature(
+        "X:X2 y:real2 weight:real1 order:whole1 flush:whole theta:real2! slots:real3! "
+        "partial:real2! counters:whole1! average:real2! clock:real1! sums:real1! Z:real2! "
+        "Y:real2! room:real2! each:real2! group:real2! places:whole1! rates:real1 "
+        "batch_size:whole every:whole fit_intercept:whole",
+        "whole",
+        3.0,
+    ),
+    "scan_unrolled": _signature(
+        "X:X2 y:real2 weight:real1 order:whole1 theta:real2! counters:whole1! average:real2! "
+        "clock:real1! sums:real1! Z:real2! Y:real2! room:real2! each:real2! group:real2! "
+        "rates:real1 batch_size:whole every:whole fit_intercept:whole",
+        "whole",
+        4.0,
+    ),
+    "shuffle": _signature("seed:bits order:whole1!", None, 0.2),
+}
+"""Parameters of each kernel, in the order in which they are handed over, without hyperparameters:
+those of the loss, then those of the optimizer, follow as numbers."""
+
+
+def hyperparameters(kind: type[Any] | None) -> tuple[str, ...]:
+    """Return the names of the hyperparameters of a loss or an optimizer."""
+    return () if kind is None else tuple(field.name for field in fields(kind))
+
+
+@dataclass(frozen=True)
+class KernelSpec:
+    """The name of one kernel, for any type of X.
+
+    Attributes
+    ----------
+    kernel : str
+        A key of `KERNELS`.
+    loss : class of `Loss`, or None
+        The loss, where the kernel depends on it.
+    optimizer : class of `Optimizer`, or None
+        Likewise.
+    l1 : bool
+        Whether a proximal step follows each update.
+    single : bool
+        Whether there is one output.
+    """
+
+    kernel: str
+    loss: type[Loss] | None = None
+    optimizer: type[Optimizer] | None = None
+    l1: bool = False
+    single: bool = False
+
+    @property
+    def signature(self) -> Signature:
+        """What the kernel takes and returns."""
+        return KERNELS[self.kernel]
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """What is handed over, in order, hyperparameters included."""
+        names = *hyperparameters(self.loss), *hyperparameters(self.optimizer)
+        return *self.signature.parameters, *(Parameter(name, "real") for name in names)
+
+    def __str__(self) -> str:
+        about = [kind.name for kind in (self.loss, self.optimizer) if kind is not None]
+        about += ["l1"] * self.l1 + ["one output"] * self.single
+        return f"{self.kernel}({', '.join(about)})" if about else self.kernel
