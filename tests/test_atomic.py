@@ -364,6 +364,7 @@ print(nth)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("before", [False, True])
 def test_killed_anywhere_it_is_old_or_new_and_the_next_one_clears_up(

@@ -184,6 +184,7 @@ DAMAGE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGE)
 @pytest.mark.parametrize("batch_size", ["full", 64])
 @pytest.mark.parametrize("array", ["X", "y"])
@@ -225,6 +226,7 @@ def test_a_damaged_chunk_ends_evaluation_and_prediction_too(tmp_path, client):
 # Numbers that are none
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("batch_size", ["full", "chunk", 256, 1])
 @pytest.mark.parametrize("name", ["logistic", "ridge"])

@@ -81,6 +81,7 @@ def test_text_that_can_not_be_used(tmp_path, text, message):
     assert os.listdir(tmp_path) == ["a.csv"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("first", "second", "types"),
     [

@@ -94,6 +94,7 @@ def test_cells_with_quotes_breaks_and_delimiters(tmp_path):
     assert [list(row.values()) for row in found] == [["x\ny", 'z "q"'], [None, None]]
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(
     cells=st.lists(st.text('a"\n\r, ', max_size=4), min_size=1, max_size=40),
@@ -332,6 +333,7 @@ def test_a_quote_that_is_never_closed(tmp_path, n, bad, message):
         read(open_tables(path), a=pa.string(), b=pa.string())
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(
     cells=st.lists(st.text('ab "', max_size=3), min_size=6, max_size=40),

@@ -93,6 +93,7 @@ def test_both_routes_give_what_zarr_python_wrote(tmp_path_factory, data):
         np.testing.assert_array_equal(found, written)
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(
     n_rows=st.integers(1, 50),

@@ -122,6 +122,7 @@ def test_options_reach_the_model():
     )
 
 
+@pytest.mark.slow
 def test_no_penalty_is_infinite_in_options_and_in_what_is_saved(made, scheduler, tmp_path):
     run = str(tmp_path / "a.run")
     told = here("train", made, "--C", "inf", "--out", run, "--json", "--scheduler", scheduler)
@@ -329,6 +330,7 @@ def test_chunks_that_were_left_out_are_filled_by_a_flag(tmp_path, scheduler):
         assert here(*command, "--fill-missing").exit_code == 0, command
 
 
+@pytest.mark.slow
 def test_data_that_are_damaged_end_a_run_with_1_and_a_line(tmp_path, scheduler):
     store = make_data(tmp_path / "a.zarr", rows=5000, features=10)
     out = tmp_path / "a.run"
@@ -719,6 +721,7 @@ def test_probabilities_of_no_classes(made, scheduler, tmp_path):
     assert set(found) == {"n_rows", "loss", "r2", "mse", "memory"}
 
 
+@pytest.mark.slow
 def test_a_plot_of_the_memory(made, scheduler, tmp_path):
     plot = tmp_path / "a.svg"
     arguments = ("train", made, "--scheduler", scheduler, "--max-iter", "2", "--plot", plot)
@@ -741,6 +744,7 @@ def test_a_plot_of_the_memory(made, scheduler, tmp_path):
     assert "ends with none of .png, .svg, .pdf" in wrong.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "status", "cause"),
     [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGHUP, 129, "the end of its terminal")],

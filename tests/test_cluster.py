@@ -18,6 +18,8 @@ from ooc_train.stream.requirements import Requirements
 from ooc_train.stream.store_source import StoreSource
 from tests.streams import write_store
 
+pytestmark = pytest.mark.alone
+
 
 def test_the_client_of_as_current_goes_before_the_one_made_last():
     source: Any = object()  # rows that lie elsewhere
@@ -125,25 +127,27 @@ def test_workers_are_ended_before_a_job_is_refused(tmp_path, monkeypatch):
 
 
 def test_the_ceiling_is_decided_before_the_private_cluster_is_started(tmp_path, monkeypatch):
-    source = rows(tmp_path / "a")
-    available = [800 * 2**20]
+    source, available = rows(tmp_path / "a"), [2**40]
     monkeypatch.setattr("ooc_train.memory.ceiling.available_memory", lambda: available[0])
     monkeypatch.setattr("ooc_train.memory.ceiling.in_container", lambda: True)
+    large = replace(requirements(source, ColumnSums(np.zeros(3))), workspace=500 * 2**20)
+    with Job(source) as job:
+        needed = job.plan(large).smallest_ceiling
 
     def start(*arguments):
-        available[0] = 300 * 2**20
+        available[0] //= 3
         return choose_executor(*arguments)
 
     monkeypatch.setattr("ooc_train.runtime.job.choose_executor", start)
+    available[0] = told = needed * 20 // 13  # of which 65 % are needed
     with Job(source) as job:
-        assert job.ceiling.limit == 400 * 2**20
-        large = replace(requirements(source, ColumnSums(np.zeros(3))), workspace=500 * 2**20)
+        assert job.ceiling.limit == told // 2
         plan = job.plan(large)
         assert plan.threads == 1
-        assert 500 * 2**20 < plan.projected == plan.ceiling.limit < 640 * 2**20
+        assert told / 2 < plan.projected == plan.ceiling.limit < 0.8 * told
         assert plan.ceiling.source.startswith("what the job needs, ")
         job.stream(plan)
         with pytest.raises(
-            CeilingExceeded, match=r"ceiling is 640 MiB \(80 % of what is available\)"
+            CeilingExceeded, match=r"ceiling is [\d.]+ \wiB \(80 % of what is available\)"
         ):
-            job.stream(job.plan(replace(large, workspace=700 * 2**20)))
+            job.stream(job.plan(replace(large, workspace=told)))

@@ -291,6 +291,7 @@ def test_a_page_that_an_earlier_plugin_left_is_replaced(made, cluster, client):
         equal(document, report)
 
 
+@pytest.mark.slow
 def test_another_version_of_the_plugin_makes_room(made, cluster, client):
     class Old(distributed.SchedulerPlugin):  # type: ignore[misc] # untyped base
         pass
@@ -367,6 +368,7 @@ def test_a_lost_worker_and_its_tasks_are_events(made, cluster, client):
     assert " joined " in events
 
 
+@pytest.mark.slow
 def test_a_driver_that_disconnects_is_shown(cluster):
     client = cluster.get_client()
     page = TrainingPage(client, None, lambda: ProcessMemory(1, "driver", 1, 1))
@@ -389,6 +391,7 @@ def test_workers_tell_what_they_hold_with_their_heartbeats(made, cluster, client
     assert 50 * 2**20 < current <= peak < 2**30
 
 
+@pytest.mark.slow
 def test_a_worker_that_does_not_tell_is_shown_as_dask_sees_it(cluster, client):
     page = TrainingPage(client, None, lambda: ProcessMemory(1, "driver", 2, 1))
     with page:
@@ -417,12 +420,14 @@ def test_the_cluster_inside_this_process_has_its_page_too(made):
         assert tuple(data_of(document, "steps")["loss"]) == report.loss_history
 
 
+@pytest.mark.slow
 def test_arrays_in_memory_have_no_page(client, cluster):
     X = np.random.default_rng(0).normal(size=(1000, 3))
     train(Model(name="logistic"), read_inputs(X, (X[:, 0] > 0).astype(float), classifier=True))
     assert NAME not in cluster.scheduler.plugins
 
 
+@pytest.mark.slow
 def test_nothing_stays_registered_by_value(made, client):
     fit(made, client)
     assert cloudpickle.list_registry_pickle_by_value() == set()
@@ -1050,6 +1055,7 @@ def test_the_page_in_a_browser(made, client, browser):
     assert complaints(browser) == []
 
 
+@pytest.mark.slow
 def test_prometheus_finds_the_runs_at_the_schedulers_metrics(made, client):
     parser = pytest.importorskip("prometheus_client.parser")
     link, report = fit(made, client, replace(BATCHES, max_iter=2))

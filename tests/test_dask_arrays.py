@@ -121,6 +121,7 @@ def test_hard_cuttings_fit_as_numpy_does(rows):
     fits_as_numpy(rows, rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", ["full", "chunk", 7])
 @pytest.mark.parametrize("rows", HARD)
 def test_hard_cuttings_learn_by_every_batch_size(rows, batch_size):

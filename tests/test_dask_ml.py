@@ -154,6 +154,7 @@ def test_the_active_client_takes_a_store_and_dask_arrays(store, cluster):
     np.testing.assert_allclose(fitted(*chunked()), fitted(*made()), rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_joblib_on_dask(cluster):
     with joblib.parallel_backend("dask"):
         scores = cross_val_score(LogisticRegression(), *made(), cv=3)

@@ -162,6 +162,7 @@ def test_a_scratch_folder_respects_tmpdir_and_is_removed(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.alone
 def test_peaks_start_again_and_the_largest_is_kept():
     class Nobody:
         def run(self, _):

@@ -387,6 +387,7 @@ def test_what_is_learned_and_predicted_is_float64_for_every_type_of_data(dtype):
     assert regression.coef_.dtype == regression.predict(X).dtype == np.float64
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:(sgd|adam). not converged")
 @pytest.mark.parametrize("solver", ["newton", "lbfgs", "sgd", "adam"])
 @pytest.mark.parametrize("n_classes", [2, 3])

@@ -201,6 +201,7 @@ def test_a_run_without_workers_ends_after_the_time_that_was_set(tmp_path, monkey
             train(Model(name="logistic", solver="lbfgs"), store, client=client, callbacks=[kill])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", ["soon", -1])
 def test_a_timeout_that_is_none(value):
     with pytest.raises(ValueError, match=r"^worker_timeout="):

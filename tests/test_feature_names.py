@@ -174,6 +174,7 @@ def test_a_trade_off_is_judged_by_name(stores):
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_start_is_taken_by_name(stores):
     data, other = stores["classes"]
     model = Model(name="logistic", solver="lbfgs", tol=1e-5)

@@ -29,6 +29,7 @@ def stores(flights):
     return [opened(path) for path in flights]
 
 
+@pytest.mark.slow
 def test_the_script_makes_the_same_table_again(table):
     again = data_script("make_flights").flights_table()
     # Parquet gives categories of numbers back as numbers; that they are categories is noted.

@@ -85,6 +85,7 @@ def test_a_hundred_rows_of_500_000_columns_hold_no_more_than_their_terms(case):
     assert counted <= 4 * peak + SMALL
 
 
+@pytest.mark.slow
 def test_many_classes_hold_no_more_than_the_terms_of_predicting():
     inputs = rows_of(400, 500, rows=3000)
     fitted, _ = train(Model(name="logistic", batch_size=64, max_iter=1), inputs)

@@ -546,6 +546,7 @@ def test_the_type_of_features_holds_what_differs(tmp_path, name, values, dtype, 
         assert preview(tmp_path / name, Roles(dtype="float32")).notes == narrow.notes
 
 
+@pytest.mark.slow
 def test_the_type_of_features_is_settled_wherever_the_number_comes(tmp_path):
     values = np.arange(300_000)
     values[-1] = 2**24 + 1
@@ -558,6 +559,7 @@ def test_the_type_of_features_is_settled_wherever_the_number_comes(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["a.csv", "out.test.zarr", "out.zarr"]
 
 
+@pytest.mark.slow
 def test_whole_numbers_that_float64_can_not_hold_are_told(tmp_path):
     ids = 2**53 + np.arange(5)
     for name in ("a.parquet", "a.csv"):

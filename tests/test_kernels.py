@@ -138,6 +138,7 @@ WIDE = np.concatenate(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", [0.0, 1.0, 0.3])
 def test_compiled_polynomials_are_the_losses_to_rounding(target):
     loss = LOSSES["logistic"]()

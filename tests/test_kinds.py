@@ -105,6 +105,7 @@ def test_labels_of_a_store_are_told_apart_beyond_what_float64_holds(tmp_path, fi
     assert found.score(tmp_path / "a.zarr") == expected.score(X, Y)
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, unique=True), st.data())
 def test_codes_of_large_labels_are_places(labels, data):
     y = data.draw(st.lists(st.sampled_from(labels), max_size=20))

@@ -74,6 +74,7 @@ def formed(form: str, values: Any, path: Path) -> Any:
     return (of_memory | at_rest)[form]()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", ["X", "bare", "own"])
 @pytest.mark.parametrize("form", FORMS)
 def test_values_of_any_form_are_those_that_are_read(places, form, data):
@@ -103,6 +104,7 @@ def test_dask_arrays_however_they_are_cut(places, cuts):
     np.testing.assert_array_equal(inputs.store.read("sample_weight"), WEIGHT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["array", "path", "dask"])
 def test_the_answer_is_that_of_one_store(places, form):
     y = formed(form, Y, places / "numbers")
@@ -113,6 +115,7 @@ def test_the_answer_is_that_of_one_store(places, form):
     assert model.score(places / "bare", y, weight) == pytest.approx(due.score(places / "due"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["own", "X"])
 def test_the_engine_takes_them_too(places, name):
     data, due = places / name, train(Model(name="ridge"), places / "due")[0]
@@ -131,6 +134,7 @@ def test_the_engine_takes_them_too(places, name):
     assert sum(shuffled in note for note in report.notes) == (2 if name == "own" else 0)
 
 
+@pytest.mark.slow
 def test_what_is_not_passed_is_the_stores_own(places):
     weighted = write_store(places / "weighted", X, Y, WEIGHT, chunk_rows=64)
     model = Ridge().fit(weighted, -Y)
@@ -167,6 +171,7 @@ def test_labels_of_any_type(places, name):
     np.testing.assert_array_equal(model.predict(places / "X"), due.predict(X))
 
 
+@pytest.mark.slow
 def test_another_store_brings_the_names_of_its_classes(places):
     for y in (places / "classes", places / "classes" / "y", open_store(places / "classes")):
         model = LogisticRegression().fit(places / "bare", y)

@@ -21,6 +21,8 @@ from ooc_train.memory.processes import (
 from ooc_train.memory.system import available_memory, machine_memory, out_of_memory_kills
 from tests.groups import Groups
 
+pytestmark = pytest.mark.alone
+
 MIB = 1024**2
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 

@@ -236,6 +236,7 @@ def test_inspections():
     with_both(lambda m: partial_dependence(logistic(m).fit(FRAME, TWO), FRAME, ["a"])["average"])
 
 
+@pytest.mark.slow
 def test_weights_are_routed():
     def searched(module: Any) -> Any:
         model = logistic(module).set_fit_request(sample_weight=True)

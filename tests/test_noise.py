@@ -76,6 +76,7 @@ def test_leaves_of_one_row_say_what_the_rows_say(settings):
         assert one.rows == pytest.approx(expected.rows, rel=1e-6)
 
 
+@pytest.mark.slow
 @every_case
 @pytest.mark.parametrize("partition_rows", [7, 40])
 def test_larger_leaves_say_the_same_in_the_mean(settings, partition_rows):

@@ -51,6 +51,7 @@ FAILING = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [1e300, -1e308])
 @pytest.mark.parametrize("name", FAILING)
 def test_a_value_whose_square_overflows_is_named(tmp_path, name, value):

@@ -184,6 +184,7 @@ def test_the_tree_is_the_one_that_is_drawn():
     np.testing.assert_array_equal(total["a"], ((a + b) + (c + d)) + e)
 
 
+@pytest.mark.slow
 @given(n=st.integers(1, 2000))
 def test_a_tree_holds_few_nodes(n):
     tree = SumTree()

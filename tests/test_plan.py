@@ -166,6 +166,7 @@ def test_a_plan_is_the_sum_of_its_terms_and_never_over_the_ceiling(
     assert not plan_of(store, less, processes=processes, **requirements).fits
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(store=stores(), mib=st.floats(1, 6000), processes=processes, requirements=requirements)
 def test_room_in_a_process_is_enough_for_whatever_it_takes_at_once(
@@ -356,15 +357,21 @@ print(task.solver.name, requirements.partition, requirements.parameters, measure
 """
 
 
-def test_parameters_beyond_the_ceiling_are_counted_without_being_made(tmp_path):
-    """50 million columns: a row, and a set of parameters, of hundreds of MB; and no file of X."""
+def wide_group(path, columns):
+    """Make a group of 3 rows of so many columns, without a file of X, and return its path."""
     import zarr
 
-    group = zarr.open_group(tmp_path / "wide.zarr", mode="w")
-    group.create_array("X", shape=(3, 50_000_000), chunks=(1, 50_000_000), dtype="f4")
+    group = zarr.open_group(path, mode="w")
+    group.create_array("X", shape=(3, columns), chunks=(1, columns), dtype="f4")
     group.create_array("y", data=np.array([0, 1, 0]), chunks=(3,))
+    return str(path)
+
+
+@pytest.mark.slow
+def test_parameters_beyond_the_ceiling_are_counted_without_being_made(tmp_path):
+    """50 million columns: a row, and a set of parameters, of hundreds of MB."""
     ran = subprocess.run(
-        [sys.executable, "-c", WIDE, str(tmp_path / "wide.zarr")],
+        [sys.executable, "-c", WIDE, wide_group(tmp_path / "wide.zarr", 50_000_000)],
         capture_output=True,
         text=True,
         check=False,
@@ -379,8 +386,7 @@ def test_parameters_beyond_the_ceiling_are_counted_without_being_made(tmp_path):
 
 
 def test_a_matrix_that_no_machine_holds_is_refused_with_its_size(tmp_path):
-    X = np.zeros((4, 3_000_000), "f4")
-    inputs = read_inputs(write_store(tmp_path / "a", X, np.arange(4) % 2).path, classifier=True)
+    inputs = read_inputs(wide_group(tmp_path / "wide.zarr", 3_000_000), classifier=True)
     for model in (Model(name="logistic", solver="newton"), Model(name="ridge", solver="gram")):
         with pytest.raises(CeilingExceeded, match=r"3,000,001 x 3,000,001 numbers, 65\.5 TiB"):
             Task.of(model, inputs).requirements()

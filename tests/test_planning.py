@@ -18,6 +18,8 @@ from ooc_train import (
 )
 from ooc_train.memory.ceiling import START_BYTES
 
+pytestmark = pytest.mark.alone
+
 # What processes hold at the moment is another figure each time.
 MOVING = {"baseline", "shared libraries"}
 
@@ -52,7 +54,9 @@ def test_what_is_told_as_the_smallest_ceiling_would_do(made):
     assert large.fits
     started = large.projection.started * START_BYTES
     assert large.smallest_ceiling < large.projected + started + 2**20
-    assert plan(Model(name="logistic"), made, memory_ceiling=large.smallest).threads == 1
+    assert plan(Model(name="logistic"), made, memory_ceiling=large.smallest).fits
+    less = large.smallest_ceiling - started - 4 * 2**20
+    assert not plan(Model(name="logistic"), made, memory_ceiling=less).fits
 
 
 def test_an_estimator_is_as_it_was(made):

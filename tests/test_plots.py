@@ -248,6 +248,7 @@ def test_drawing_changes_no_setting_of_matplotlib():
     assert dict(mpl.rcParams) == before
 
 
+@pytest.mark.slow
 def test_matplotlib_is_loaded_by_drawing_alone():
     code = (
         "import sys, ooc_train, ooc_train.plotting.plots, ooc_train.monitoring.run_page\n"

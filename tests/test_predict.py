@@ -55,6 +55,7 @@ BAD = [np.nan, np.inf, -np.inf]
 SAID = r"^row 50 has (nan|inf|-inf) in column 1 of X; drop or fill such rows first$"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", BAD)
 @pytest.mark.parametrize("method", ["predict", "predict_proba", "decision_function"])
 @pytest.mark.parametrize("name", ["classifier", "regressor"])

@@ -89,6 +89,7 @@ def read(path):
     return pyarrow.csv.read_csv(path) if str(path).endswith(".csv") else pq.read_table(path)
 
 
+@pytest.mark.slow
 def test_raw_rows_are_predicted_as_their_rows_in_the_store(late, flights, tmp_path):
     fitted = load_fitted(late)
     n, _ = predict_files(fitted, FLIGHTS, tmp_path / "late.parquet", kinds=BOTH)

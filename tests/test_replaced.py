@@ -146,6 +146,7 @@ def test_a_job_on_a_store_that_is_replaced_ends_with_one_line(tmp_path, monkeypa
     JOBS[job](open_store(path), out)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("inline")
 @pytest.mark.parametrize("kind", ["ours", "of files"])
 def test_evaluating_and_predicting_on_a_store_that_is_replaced(tmp_path, monkeypatch, kind):

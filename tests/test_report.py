@@ -159,6 +159,7 @@ def test_history_is_a_data_frame():
     assert blocks.history_[["n_iter", "updates"]].to_numpy().tolist() == [[1, 5]]
 
 
+@pytest.mark.slow
 def test_pandas_is_loaded_by_asking_for_history_alone():
     modules = "ooc_train.experiments.tradeoff, ooc_train.runs.report, ooc_train.monitoring.run_page"
     code = f"import sys, {modules}; print(*sys.modules)"

@@ -24,7 +24,10 @@ from ooc_train.stream.requirements import Requirements
 from ooc_train.stream.store_source import StoreSource
 from tests.streams import same_bits, write_store
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA is Linux's")
+pytestmark = [
+    pytest.mark.alone,
+    pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA is Linux's"),
+]
 
 MIB = 2**20
 TOO_MUCH = 4 * rlimit.SLACK

@@ -271,6 +271,7 @@ def test_no_page_opens_without_the_secret_and_none_changes_anything(guarded):
     assert len(guarded.scheduler.workers) == 1
 
 
+@pytest.mark.slow
 def test_without_security_pages_are_where_dask_has_them():
     routes = [*dask.config.get(ROUTES), API]
     with dask.config.set({ROUTES: routes}), cluster(security=False) as made:
@@ -308,6 +309,7 @@ def _told():
     return Path("/proc/self/environ").read_text() + Path("/proc/self/cmdline").read_text()
 
 
+@pytest.mark.slow
 def test_the_key_lies_where_nobody_else_looks_and_is_gone_with_the_cluster():
     with cluster() as made:
         folder = Path(made._folder)
@@ -324,6 +326,7 @@ def test_the_key_lies_where_nobody_else_looks_and_is_gone_with_the_cluster():
     assert not folder.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [True, False])
 def test_dasks_shared_scratch_space_is_not_followed(tmp_path, monkeypatch, processes):
     shared, victim = tmp_path / "shared", tmp_path / "victim"
@@ -354,6 +357,7 @@ def test_a_key_of_another_cluster_opens_nothing(guarded, tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_dasks_own_settings_are_taken(tmp_path):
     given = security_of_run(str(tmp_path))
     with cluster(security=given) as made:
@@ -384,6 +388,7 @@ def test_a_key_that_cannot_be_made_is_one_line(monkeypatch, tmp_path):
     assert set(Path(places.temporary_place()).glob("ooc_train.cluster-*")) <= before
 
 
+@pytest.mark.slow
 def test_a_cluster_of_others_is_reached_with_the_certificates_of_dasks_settings(
     tmp_path, monkeypatch
 ):

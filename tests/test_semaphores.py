@@ -13,6 +13,8 @@ from ooc_train.core import semaphores
 from ooc_train.core.semaphores import named_semaphores, remove_dead_semaphores
 from ooc_train.store.jobs.synthetic import make_data
 
+pytestmark = pytest.mark.alone
+
 SHARED = Path("/dev/shm")
 
 

@@ -113,6 +113,7 @@ def test_nothing_is_scattered_where_little_is_shared(client):
         assert not any(client.run(held).values())
 
 
+@pytest.mark.slow
 def test_a_run_that_is_given_up_can_be_released(client):
     executor = DaskExecutor(client)
     calls = [(i, SMALL, 0.1) for i in range(12)]

@@ -114,6 +114,7 @@ def test_ridge_on_the_flights(flights, whole):
     assert objective(found) == pytest.approx(objective(expected), rel=1e-8)
 
 
+@pytest.mark.slow
 def test_least_squares_on_the_flights_is_the_answer_of_least_norm(sample):
     mean = sample.X.mean(axis=0)
     found = LinearRegression().fit(sample.store)
@@ -188,6 +189,7 @@ def test_standardize_is_a_standard_scaler_put_first(name, solver):
     close(found.predict_proba(X), expected.predict_proba(X))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alpha", [1e-3, 1.0, 1e3])
 @pytest.mark.parametrize("fit_intercept", [True, False])
 @pytest.mark.parametrize("weighted", [False, True])
@@ -277,6 +279,7 @@ def heavy_tailed(heavy, classes, *, rare=0, scale=1.0, separable=False, weighted
     return X, y, rng.uniform(0.0, 3.0, n) if weighted else None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", SETS, ids=str)
 def test_newton_takes_at_most_twice_the_iterations_of_scikit_learns(settings):
     X, y, weight = heavy_tailed(**settings)

@@ -606,6 +606,7 @@ def test_full_batch_descent_is_the_scan_with_one_batch_of_all_rows(loss, outputs
         assert state.updates == state.n_iter == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", PENALTIES)
 @pytest.mark.parametrize(("loss", "outputs"), CLASSIFIERS)
 def test_descent_with_the_automatic_rate_goes_down_to_the_optimum(loss, outputs, settings):

@@ -143,6 +143,7 @@ def plain_zarr(path, X, y, weight=None, *, zarr_format=3, chunks=(40, 4), y_chun
     return str(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("zarr_format", [2, 3])
 @pytest.mark.parametrize(
     "layout",

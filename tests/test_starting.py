@@ -219,6 +219,7 @@ def test_a_worker_that_ends_while_it_starts(tmp_path, how):
     assert (done.stdout.strip(), done.stderr.strip()) == ENDED[how]
 
 
+@pytest.mark.slow
 def test_the_command_line_says_it_in_one_line(tmp_path):
     # It was said to lack a guard.
     code = textwrap.dedent("""

@@ -109,6 +109,7 @@ def test_labels_of_text_train_in_place(tmp_path, due, zarr_format, kind):
     require_same(store, due, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_labels_in_shards(tmp_path, monkeypatch, due, kind):
     path = group(tmp_path / "a", X=X)
@@ -127,6 +128,7 @@ def test_labels_in_shards(tmp_path, monkeypatch, due, kind):
         train(MODEL, path)
 
 
+@pytest.mark.slow
 @BOTH
 def test_categories_of_anndata(tmp_path, due, zarr_format):
     """In another order than the alphabet's, and with one that no row has."""
@@ -158,6 +160,7 @@ def test_a_label_that_is_missing_is_no_class(tmp_path, zarr_format):
             train(MODEL, path)
 
 
+@pytest.mark.slow
 @BOTH
 def test_flags_are_called_by_their_meanings(tmp_path, due, zarr_format):
     values = np.array([3, 1, 7], "i2")
@@ -178,6 +181,7 @@ def test_flags_are_called_by_their_meanings(tmp_path, due, zarr_format):
             open_store(path)
 
 
+@pytest.mark.slow
 def test_classes_of_the_model_rule(tmp_path):
     """Validation and evaluation: codes by the model's classes, whichever there are."""
     path = group(tmp_path / "a", X=X, y=TEXT)
@@ -195,6 +199,7 @@ def test_classes_of_the_model_rule(tmp_path):
         evaluate(narrow, path)
 
 
+@pytest.mark.slow
 def test_written_anew_they_are_codes_of_classes(tmp_path):
     makers: dict[str, Any] = {"rechunked": rechunk_store, "shuffled": shuffle_store}
     for kind, values in KINDS.items():
@@ -293,6 +298,7 @@ def test_a_label_that_was_not_there_when_they_were_looked_at(tmp_path):
         store.read("y")
 
 
+@pytest.mark.slow
 def test_a_chunk_of_labels_that_was_left_out(tmp_path):
     y = TEXT.copy()
     y[CHUNK : 2 * CHUNK] = ""

@@ -25,6 +25,8 @@ from ooc_train.stream.executors import Inline
 from ooc_train.stream.inputs import read_inputs
 from ooc_train.training.loop import train
 
+pytestmark = pytest.mark.alone
+
 MIB = 2**20
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 
@@ -151,6 +153,7 @@ def test_workers_on_other_machines_are_left_out_and_it_is_said():
     assert meter.notes == ["the timeline covers this machine only, without 2 of 3 workers"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("elsewhere", [False, True])
 def test_a_fit_has_a_timeline_of_its_processes(tmp_path, monkeypatch, elsewhere):
     store = make_data(tmp_path / "a.zarr", rows=20_000, features=10)

@@ -80,6 +80,7 @@ def test_every_fit_is_the_one_that_its_batch_size_makes_alone(stores, found):
     assert full.loss <= full.report.loss
 
 
+@pytest.mark.slow
 def test_noise_is_measured_at_the_start_and_at_each_end(found):
     assert found.start_noise is not None
     assert 0 < found.start_noise.rows < 300
@@ -210,6 +211,7 @@ def test_other_columns_can_not_validate(stores, tmp_path):
         tradeoff(LOGISTIC, stores[0], (5,), validation=tmp_path / "a")
 
 
+@pytest.mark.slow
 def test_a_diverged_fit_is_reported_and_the_others_continue(stores):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(300, 3))
@@ -251,6 +253,7 @@ def test_the_folder_holds_the_table_and_is_replaced_only_on_purpose(stores, tmp_
     assert os.listdir(tmp_path / "deep") == ["out"]
 
 
+@pytest.mark.slow
 def test_the_plot_is_drawn_of_the_reports(stores, tmp_path):
     made = tradeoff(LOGISTIC, stores[0], (50, "full"), out=tmp_path / "out")
     assert list(made.reports) == ["50", "full"]
