@@ -139,6 +139,8 @@ def test_many_parameters_under_the_smallest_ceiling(folder: Path, case: str) -> 
     memory = watched.report["memory"]
     assert memory["measured"] <= memory["projected"] <= memory["ceiling"] == ceiling
     assert watched.peak <= memory["projected"]
+    if case not in ("lbfgs", "gram", "one column"):  # one of each way to solve is enough
+        return
     too_small = plan["smallest_ceiling"] - 32 * MIB
     with pytest.raises(RuntimeError, match="raise the memory ceiling"):
         watch(
