@@ -122,7 +122,7 @@ def big(path, ceiling):
 
 @pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
 def test_what_is_held_stays_under_the_ceiling(tmp_path, name):
-    ceiling = "192MiB"
+    ceiling = "172MiB"
     size = big(tmp_path / name, ceiling)
     assert os.path.getsize(tmp_path / name) >= size
     watched = watch(

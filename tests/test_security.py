@@ -382,10 +382,11 @@ def test_what_dask_is_set_to_changes_nothing_of_our_clusters(tmp_path):
 
 def test_a_key_that_cannot_be_made_is_one_line(monkeypatch, tmp_path):
     monkeypatch.setattr(security_module, "_MAKE", "import no_such_library")
-    before = set(Path(places.temporary_place()).glob("ooc_train.cluster-*"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
     with pytest.raises(ClusterError, match=r"no key .* \(ModuleNotFoundError: .*'no_such_"):
         LocalCluster(n_workers=1, dashboard_address="127.0.0.1:0")
-    assert set(Path(places.temporary_place()).glob("ooc_train.cluster-*")) <= before
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
