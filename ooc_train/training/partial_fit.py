@@ -298,7 +298,7 @@ def _run_pass(
     state = advance(solver, problem, stream, replace(state, memory=memory))
     (replica,) = state.memory["replicas"]
     if not np.isfinite(replica["theta"]).all():
-        raise Diverged("the parameters stopped being numbers; use a smaller learning rate")
+        raise Diverged("a parameter is not finite; use a smaller learning rate")
     return _PassResult(
         problem,
         moments,

@@ -1,0 +1,306 @@
+"""The loop around a solver, the same for every model, solver and batch size."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from time import perf_counter
+
+import numpy as np
+
+from ooc_train.core.partitions import rows_of
+from ooc_train.core.sums import Array
+from ooc_train.errors import Diverged
+from ooc_train.runs.events import Callback, Ended, Event, Noted, Progressed, Started, Stepped, Stop
+from ooc_train.runs.fitted import Fitted
+from ooc_train.runs.report import Report, Steps
+from ooc_train.runtime.job import Job
+from ooc_train.solvers.base import State, advance
+from ooc_train.solvers.base import start as start_solver
+from ooc_train.solvers.learning_rate import evaluated_partitions, gain_requests, guaranteed_gain
+from ooc_train.solvers.updates import is_gain_small
+from ooc_train.stream.passes import Stream
+from ooc_train.stream.plan import Plan
+from ooc_train.training.limits import Limits
+from ooc_train.training.task import Task, scaling_of
+
+
+class TrainingRun:
+    """A run of `train`: it asks the solver, runs its passes, and emits events.
+
+    Parameters
+    ----------
+    task : Task
+        The model and its data.
+    job : Job
+        The processes.
+    plan : Plan
+        Their memory, threads and passes.
+    limits : Limits
+        When the run ends before it converges.
+    callbacks : sequence of Callback
+        Functions that receive the run's events.
+    begun : float
+        When the run began, by `perf_counter`.
+
+    Attributes
+    ----------
+    problem : LinearProblem
+        The objective; `solve` sets its scaling.
+    stream : Stream
+        The passes over the training rows.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        job: Job,
+        plan: Plan,
+        limits: Limits,
+        callbacks: Sequence[Callback],
+        begun: float,
+    ) -> None:
+        self.task = task
+        self.problem = task.problem
+        self._job = job
+        self._plan = plan
+        self._limits = limits
+        self._callbacks = callbacks
+        self._begun = begun
+        self._rows = self._rows_before = 0
+        self._stopped = False
+        self._notes: dict[str, None] = dict.fromkeys(task.inputs.notes)
+        if task.validation is not None and task.validation.store is not None:
+            self._notes |= dict.fromkeys(task.validation.store.notes)
+        self._reached: str | None = None
+        self._shortfall = ""
+        if task.settings.replicas < task.model.replicas:
+            replicas = f"{task.settings.replicas} of {task.model.replicas} replicas"
+            self._notes[
+                f"learned in {replicas}: the order of rows has no more groups of chunks"
+            ] = None
+        self._steps = Steps()
+        self._learning_rate: float | None = None
+        self.stream: Stream = job.stream(plan, self._on_rows, lambda: self._stopped)
+        self._validation: Stream | None = None
+        if task.validation is not None:
+            source = task.validation.source
+            self._validation = job.validation_stream(source, plan, lambda _: self._on_rows(0))
+
+    def emit(self, event: Event) -> None:
+        """Send an event to the callbacks, and note why one of them stops the run."""
+        reasons: dict[str, None] = {}
+        for callback in self._callbacks:
+            try:
+                callback(event)
+            except Stop as stop:
+                self._stopped = True
+                reasons |= {str(stop): None} if str(stop) else {}
+        new = [reason for reason in reasons if reason not in self._notes]
+        self._notes |= reasons
+        # Notes follow once all callbacks have the event; a note itself causes none.
+        for reason in () if isinstance(event, Noted | Ended) else new:
+            self.note(reason)
+
+    def note(self, text: str) -> None:
+        """Emit a note, unless it is empty."""
+        if text:
+            self.emit(Noted(text, self._seconds))
+
+    def _on_rows(self, rows: int) -> None:
+        self._rows += rows
+        self.emit(Progressed(self._rows, self._seconds, self._profile))
+
+    @property
+    def _profile(self) -> dict[str, float]:
+        profile = self.stream.timings.profile
+        if self._validation is not None:
+            profile["validating"] = sum(self._validation.timings.profile.values())
+        return profile
+
+    @property
+    def _seconds(self) -> float:
+        return perf_counter() - self._begun
+
+    @property
+    def _passes(self) -> float:
+        return self._rows / self.problem.n_rows
+
+    def solve(self, start: Fitted | None, training_page: str | None) -> State:
+        """Return the last state: converged, stalled, or stopped by a limit or a callback.
+
+        Parameters
+        ----------
+        start : Fitted or None
+            Parameters to begin from, in the column order of the data; None for zero.
+        training_page : str or None
+            Link of the run's page on the dashboard, for the events.
+
+        Raises
+        ------
+        Diverged
+            If the loss or a parameter is not finite.
+        """
+        model, source = self.task.model, self._job.source
+        scans, config = self.task.rows_per_update < source.n_rows, self._plan.config
+        self.emit(
+            Started(
+                model=model.name,
+                solver=self.task.solver.name,
+                batch_size=str(model.batch_size),
+                n_rows=source.n_rows,
+                n_features=source.n_features,
+                max_iter=model.iterations,
+                solver_passes=self.task.most_passes,
+                dashboard=self._job.dashboard,
+                ceiling=self._plan.ceiling.limit,
+                projected=self._plan.projected,
+                explanation=self._plan.explain(),
+                terms=self._plan.projection.terms,
+                data=self.task.data_name,
+                row_bytes=source.row_bytes,
+                rows_per_update=self.task.rows_per_update,
+                max_passes=self._limits.max_passes,
+                max_seconds=self._limits.max_seconds,
+                ceiling_source=self._plan.ceiling.source,
+                training_page=training_page,
+                validation_rows=0 if self._validation is None else self._validation.source.n_rows,
+                threads=config.replicas * config.pipeline_threads if scans else self._plan.threads,
+            )
+        )
+        self.problem = replace(self.problem, scaling=scaling_of(self.task, self.stream))
+        params = self.problem.initial()
+        if start is not None:
+            params = self.problem.from_data_units(start.coef, start.intercept)
+        solver = self.task.solver
+        state = start_solver(solver, self.problem, self.stream, params)
+        self._learning_rate = state.rate
+        self._rows_before = self._rows
+        self.note(state.note)
+        evaluated_rows = rows_of(source, evaluated_partitions(source))
+        if scans and evaluated_rows < source.n_rows:
+            note = f"losses of epochs are those of {evaluated_rows:,} rows, spread evenly"
+            self._notes[note] = None
+        while not state.converged and not state.stalled:
+            # The pass that evaluates the start belongs to the first iteration, which no limit cuts.
+            first = state.n_iter == 0 and not np.isnan(state.loss)
+            if self._stopped and state.n_iter:
+                break
+            self._reached = None if first else self._reached_limit(state.n_iter)
+            if self._reached is not None:
+                self.note(f"stopped: {self._reached}")
+                break
+            before, state = state, advance(solver, self.problem, self.stream, state)
+            if not np.isfinite(state.params).all():
+                raise Diverged("a parameter is not finite; use a smaller learning rate")
+            if state.n_iter == before.n_iter and not np.isnan(before.loss):
+                self.note(state.note)  # a pass that shortened the step is no iteration
+                continue
+            validation_loss = self._validation_loss(state.params)
+            step = Stepped(
+                state.n_iter,
+                self._passes,
+                state.updates,
+                state.loss,
+                state.gradient_norm,
+                self._seconds,
+                state.rate,
+                self._profile,
+                validation_loss,
+                state.progressive_loss,
+            )
+            self._steps.add(step)
+            self.emit(step)
+            self.note(state.note)
+        if state.converged:
+            self.note("converged: tolerance reached")
+        elif state.stalled:
+            self.note(f"stopped: {state.stalled}")
+        self._shortfall = self._why_not_converged(state)
+        return state
+
+    def _why_not_converged(self, state: State) -> str:
+        """Return why the run has not converged, and the way out, in one line.
+
+        The line is empty if the run has converged, or if a callback stopped it.
+        """
+        cause = state.stalled or self._reached
+        if state.converged or not cause:
+            return ""
+        tol = self.task.model.tolerance
+        way_out = f"{cause.split('=')[0]} or tol"
+        if self.task.rows_per_update < self.problem.n_rows:
+            requests = gain_requests(self.problem, self.stream.source, state.params)
+            gain = guaranteed_gain(self.problem, self.stream.sums(requests), state.params)
+            self._on_rows(0)  # callbacks learn the time of these passes, as the report does
+            if is_gain_small(gain, state.loss, tol):
+                if tol == 0:  # the run had no tolerance
+                    return ""
+                cause += " before five epochs in a row gained less than tol"
+            else:
+                cause += f", and the mean objective can be lowered by {gain:.3g} at least"
+                way_out = "max_iter, or change learning_rate or batch_size"
+        elif state.gradient_norm is not None:
+            norm = state.gradient_norm
+            cause += f", the largest entry of the gradient is {norm:.3g} and tol is {tol:g}"
+            way_out = "tol" if state.stalled else way_out
+        return f"not converged: {cause}; raise {way_out}"
+
+    def _reached_limit(self, n_iter: int) -> str | None:
+        """Return the limit that the run has reached, or None."""
+        # Scaling data in memory may take several passes, which the limit does not count.
+        passes = (self._rows - self._rows_before) / self.problem.n_rows
+        return self._limits.reached(n_iter, passes, self._seconds)
+
+    def _validation_loss(self, params: Array) -> float | None:
+        """Return the mean loss of the validation rows; None without them, or if the run stops.
+
+        Raises
+        ------
+        ValueError
+            If the class weights of all validation rows are zero.
+        """
+        if self._validation is None or self._stopped:
+            return None
+        sums = self._validation.reduce(self.task.validation_sums(self.problem, params))
+        if not sums["weight"] > 0:
+            raise ValueError(
+                f"class_weight={self.task.model.class_weight!r} leaves the validation rows no "
+                "weight; use rows of a class that has some, or another class_weight"
+            )
+        return float(sums["loss"][0] / sums["weight"])
+
+    def report(self, state: State, notes: Sequence[str] = ()) -> Report:
+        """Return the report of the run, whose last state is `state`."""
+        task, timings = self.task, self.stream.timings
+        bytes_read = timings.rows * self._job.source.row_bytes
+        if self._validation is not None:
+            bytes_read += self._validation.timings.rows * self._validation.source.row_bytes
+        settings = task.settings if task.by_updates else None
+        if self._shortfall:
+            self._notes |= {self._shortfall: None}
+        return Report(
+            model=task.model.name,
+            solver=task.solver.name,
+            batch_size=task.model.batch_size,
+            n_rows=self.problem.n_rows,
+            n_features=self.problem.n_features,
+            passes=self._passes,
+            updates=state.updates,
+            n_iter=state.n_iter,
+            bytes_read=bytes_read,
+            seconds=self._seconds,
+            loss=state.loss,
+            history=self._steps.all(),
+            converged=state.converged,
+            random_state=None if settings is None else settings.seed,
+            shuffle_chunks=None if settings is None else settings.shuffle_chunks,
+            learning_rate=self._learning_rate,
+            profile=self._profile,
+            memory=self._job.memory(self._plan),
+            replicas=1 if settings is None else settings.replicas,
+            dashboard=self._job.dashboard,
+            notes=(*self._notes, *notes),
+            shortfall=self._shortfall,
+            condition=None if state.precision is None else state.precision.condition,
+            rank=None if state.precision is None else state.precision.rank,
+            digits=None if state.precision is None else state.precision.digits,
+        )
