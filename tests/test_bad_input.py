@@ -352,7 +352,7 @@ def test_a_setting_of_updates_is_nothing_to_an_exact_solver(tmp_path, inline, se
 @pytest.mark.parametrize("batch_size", ["chunk", 256, 1])
 @pytest.mark.parametrize("solver", ["newton", "lbfgs"])
 def test_an_exact_solver_has_no_batches(solver, batch_size):
-    with pytest.raises(ValueError, match=f"solver='{solver}' looks at all rows .*solver='sgd'"):
+    with pytest.raises(ValueError, match=f"solver='{solver}' reads all rows .*solver='sgd'"):
         Model(name="logistic", solver=solver, batch_size=batch_size)
 
 

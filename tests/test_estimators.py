@@ -616,7 +616,7 @@ def test_partial_fit_refuses_what_it_cannot_do():
         LogisticRegression().partial_fit(X, y)
     with pytest.raises(ValueError, match="balanced"):
         LogisticRegression(class_weight="balanced").partial_fit(X, y, [0, 1])
-    with pytest.raises(ValueError, match="looks at all rows"):
+    with pytest.raises(ValueError, match="reads all rows"):
         LogisticRegression(solver="newton").partial_fit(X, y, [0, 1])
     model = LogisticRegression().partial_fit(X, y, [0, 1])
     with pytest.raises(ValueError, match="not those of the first call"):

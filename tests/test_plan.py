@@ -28,7 +28,8 @@ from ooc_train.stream.passes import Stream, task_ranges
 from ooc_train.stream.plan_choices import make_plan
 from ooc_train.stream.requirements import Requirements
 from ooc_train.stream.store_source import StoreSource
-from ooc_train.training.task import Task, scaling_of
+from ooc_train.training.column_scaling import scaling_of
+from ooc_train.training.task import Task
 from tests.accesses import accesses
 from tests.streams import make_case, same_bits, write_store
 

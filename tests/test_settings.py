@@ -86,7 +86,7 @@ def test_a_model_that_does_not_exist_is_refused():
         ({"name": "ridge", "C": 2.0}, "C is for the logistic model, and this is ridge"),
         (
             {"name": "logistic", "solver": "newton", "batch_size": 10},
-            "solver='newton' looks at all rows before each step, and batch_size=10 asks for more",
+            "solver='newton' reads all rows before each step, and batch_size=10 asks for more",
         ),
         ({"name": "ridge", "solver": "gram", "batch_size": "chunk"}, "batch_size='chunk'"),
     ],

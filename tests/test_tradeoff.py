@@ -180,7 +180,7 @@ def test_unshuffled_rows_are_noted(tmp_path, stores):
         (LOGISTIC, (5, 3001), "batch_size=3,001 is more than the 3,000 rows"),
         (LOGISTIC, (5, 0), "batch_size=0"),
         (replace(LOGISTIC, batch_size=7), (5,), "batch_size=7 is a setting of the model"),
-        (replace(LOGISTIC, solver="newton"), ("full", 5), "solver='newton' looks at all rows"),
+        (replace(LOGISTIC, solver="newton"), ("full", 5), "solver='newton' reads all rows"),
         (replace(LOGISTIC, learning_rate=0.1), (5, "full"), "learning_rate=0.1 is for updates"),
     ],
 )

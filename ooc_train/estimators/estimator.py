@@ -32,7 +32,8 @@ from ooc_train.tables.features import Unseen
 from ooc_train.tables.names import is_table
 from ooc_train.tables.recipe import Recipe
 from ooc_train.training.loop import train
-from ooc_train.training.partial_fit import PartialFit, learn
+from ooc_train.training.partial_fit import learn
+from ooc_train.training.partial_fit_state import PartialFit
 from ooc_train.training.planning import plan
 
 NOT_OF_MODEL = ("memory_ceiling", "warm_start")

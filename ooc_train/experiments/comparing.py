@@ -24,7 +24,8 @@ from ooc_train.runtime.job import Job
 from ooc_train.stream.input_data import Inputs
 from ooc_train.stream.requirements import Requirements
 from ooc_train.stream.sources import Source
-from ooc_train.training.task import Task, scaling_of
+from ooc_train.training.column_scaling import scaling_of
+from ooc_train.training.task import Task
 
 
 class Peaks:

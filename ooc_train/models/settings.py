@@ -1,7 +1,6 @@
-"""A model as a plain value: what is learned, and how.
+"""A model and its training as one plain value, which holds valid settings only.
 
-The command line makes it directly, an estimator from its parameters; it cannot hold a setting that
-cannot be used.
+The command line and the estimators make such values.
 """
 
 from collections.abc import Mapping
@@ -31,46 +30,60 @@ _MAX_ITER = {"linear": 100, "ridge": 100, "logistic": 100}
 _LARGEST = float_info.max
 _LARGEST_SEED = 2**128 - 1
 _INFINITE = "inf"
-"""An infinite `C` as JSON holds it, which has no number for infinity."""
+"""An infinite `C` in JSON, which has no number for infinity."""
 
 _TOL = {"linear": 1e-6, "ridge": 1e-4, "logistic": 1e-4}
 
 _GRAM_FEATURES = 4096
-"""A Gram matrix of more columns takes longer to add up and solve than L-BFGS takes altogether."""
+"""Limit of parameters for the solver "gram"; beyond, L-BFGS takes less time."""
 
 _NEWTON_PARAMETERS = 512
-"""Above so many parameters a Newton pass is bound by computing, which grows with their square, and
-the passes that it saves cost more than the many of L-BFGS."""
+"""Limit of parameters for the solver "newton". Beyond, computing the Hessian, in proportion to the
+square of their number, costs more than the additional passes of L-BFGS."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """What is learned, and how.
+    """A model and its training.
 
     Attributes
     ----------
     name : "linear", "ridge" or "logistic"
-    alpha : ridge's penalty: `alpha / 2 * |w|^2` beside half the sum of squares, as scikit-learn's
-    C : the logistic model's inverse penalty: `1 / (2 C) * |w|^2` beside the sum of losses;
-        infinity, or "inf" as JSON holds it, is no penalty
-    fit_intercept : whether there is a free constant
-    class_weight : None, "balanced", or the weight of each class by its label
-    solver : "auto", or one that goes with the model: "gram", "newton", "lbfgs", "sgd", "adam"
-    batch_size : rows per update: "full", "chunk", or a number of rows
-    learning_rate : of updates, on scaled columns: "auto", or a constant
-    max_iter : most iterations, or epochs of updates; None is the model's own default, 100
-    tol : tolerance, as scikit-learn's; None is the model's own default
-    standardize : whether the penalty is on standardised columns
-    shuffle_chunks : chunks mixed row by row when batches are drawn; "auto" is 1 for shuffled data
-    replicas : shares of the rows that are learned from at the same time, each by updates of its
-        own, and averaged at fixed points; the answer is that of as many replicas wherever it is
-        computed
-    random_state : seed of the order of rows; None draws one, which the report tells
+        The kind of model.
+    alpha : float
+        Penalty of the ridge model, as scikit-learn's: `alpha / 2 * |w|^2`, added to half the sum of
+        squares.
+    C : float
+        Inverse penalty of the logistic model: `1 / (2 C) * |w|^2`, added to the sum of losses.
+        Infinity, or "inf" in JSON, is no penalty.
+    fit_intercept : bool
+        Whether the model has an intercept.
+    class_weight : None, "balanced" or mapping
+        Factors of the rows' weights, by label.
+    solver : str
+        "auto", or a solver that fits the model: "gram", "newton", "lbfgs", "sgd", "adam".
+    batch_size : "full", "chunk" or int
+        Rows per update.
+    learning_rate : "auto" or float
+        Of updates, on scaled columns. A number is a constant rate.
+    max_iter : int or None
+        Limit of iterations, or of epochs of updates; None is the model's default.
+    tol : float or None
+        Tolerance, as scikit-learn's; None is the model's default.
+    standardize : bool
+        Whether the penalty is on the weights of standardized columns.
+    shuffle_chunks : "auto" or int
+        Chunks whose rows are mixed into batches; "auto" is 1 for shuffled data.
+    replicas : int
+        Copies of the parameters. Each learns from a share of the rows by its own updates, and all
+        are averaged at fixed points. The result depends on this number, and not on the machine.
+    random_state : int or None
+        Seed of the order of rows; None draws one, which the report has.
 
     Raises
     ------
     ValueError, TypeError
-        naming the setting that cannot be used.
+        If a setting is not valid; the message names the setting.
     """
 
     name: Name
@@ -90,7 +103,7 @@ class Model:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            # A number of NumPy's is one that JSON cannot hold.
+            # JSON cannot hold numbers of NumPy.
             value = plain(getattr(self, field.name))
             is_infinite = field.name == "C" and isinstance(value, str) and value == _INFINITE
             object.__setattr__(self, field.name, inf if is_infinite else value)
@@ -121,7 +134,7 @@ class Model:
             _require_count("batch_size", self.batch_size, words=("full", "chunk"))
         if self.batch_size != "full" and self.solver in EXACT:
             raise ValueError(
-                f"solver={self.solver!r} looks at all rows before each step, and "
+                f"solver={self.solver!r} reads all rows before each step, and "
                 f"batch_size={self.batch_size!r} asks for more steps; use batch_size='full', or "
                 "solver='sgd' or 'adam'"
             )
@@ -150,12 +163,12 @@ class Model:
 
     @property
     def l2(self) -> float:
-        """Strength of the penalty beside a sum of losses."""
+        """Strength of the l2 penalty, added to the sum of losses."""
         return {"linear": 0.0, "ridge": float(self.alpha), "logistic": 1.0 / self.C}[self.name]
 
     @property
     def iterations(self) -> int:
-        """The most iterations or epochs."""
+        """The limit of iterations or epochs."""
         return self.max_iter or _MAX_ITER[self.name]
 
     @property
@@ -164,7 +177,7 @@ class Model:
         return _TOL[self.name] if self.tol is None else float(self.tol)
 
     def loss(self, n_classes: int) -> Loss:
-        """Return the loss, given how many classes there are."""
+        """Return the loss; a classifier of two classes has one output."""
         if not self.is_classifier:
             return LOSSES["squared"]()
         return LOSSES["logistic" if n_classes == 2 else "multinomial"]()
@@ -175,7 +188,7 @@ class Model:
         Raises
         ------
         ValueError
-            where it is more than there are.
+            If the batches of all replicas have more rows than the data.
         """
         if self.batch_size == "full":
             return n_rows
@@ -193,7 +206,7 @@ class Model:
         return rows
 
     def solver_for(self, n_parameters: int) -> str:
-        """Return the solver that "auto" stands for, given the size of the model."""
+        """Return the name of the solver; "auto" depends on the number of parameters."""
         if self.solver != "auto":
             return self.solver
         if self.batch_size != "full":
@@ -203,7 +216,7 @@ class Model:
         return "gram" if n_parameters <= _GRAM_FEATURES else "lbfgs"
 
     def settings(self) -> dict[str, Any]:
-        """Return the settings as values that JSON can hold: `Model(**settings)` makes it again."""
+        """Return the settings as values of JSON; `Model(**settings)` restores the model."""
         settings = asdict(self)
         settings["C"] = _INFINITE if isinf(self.C) else self.C
         if isinstance(self.class_weight, Mapping):
@@ -213,7 +226,7 @@ class Model:
 
 
 def plain(value: Any) -> Any:
-    """Return a number or label of NumPy as the Python value that it is, others as they are."""
+    """Return a scalar of NumPy as a Python value, and other values unchanged."""
     return value.item() if getattr(value, "size", 0) == 1 and hasattr(value, "item") else value
 
 
@@ -255,7 +268,7 @@ def _require_number(
 
 
 def _as_float(value: Real) -> float:
-    """Return a number as float64, where that holds it; else NaN, which no bound takes."""
+    """Return a number as float64; NaN, which every bound refuses, if float64 cannot hold it."""
     try:
         return float(value)
     except OverflowError:

@@ -17,17 +17,14 @@ from math import inf
 from time import perf_counter
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ooc_train.core.sums import Array, Sums
+from ooc_train.core.sums import Sums
 from ooc_train.core.threads import one_blas_thread
 from ooc_train.errors import Diverged
 from ooc_train.memory.ceiling import Ceiling
-from ooc_train.memory.measured import MemoryReport
 from ooc_train.models.column_moments import ColumnMoments
 from ooc_train.models.linear import LinearProblem
 from ooc_train.models.settings import EXACT, Model
-from ooc_train.objective.scaling import Scaling
 from ooc_train.runs.events import Stepped
 from ooc_train.runs.fitted import Fitted
 from ooc_train.runs.report import Report
@@ -36,67 +33,19 @@ from ooc_train.solvers.base import advance
 from ooc_train.solvers.base import start as begin
 from ooc_train.solvers.updates import Updates
 from ooc_train.stream.executors import Inline
-from ooc_train.stream.feature_names import column_order, permuted
+from ooc_train.stream.feature_names import column_order
 from ooc_train.stream.input_data import Inputs
 from ooc_train.stream.outliers import blamed
-from ooc_train.stream.pass_config import PassConfig
 from ooc_train.stream.passes import Stream
-from ooc_train.training.task import Task, column_moments, fitted_model, scaling_by
+from ooc_train.training.column_scaling import column_moments, scaling_by
+from ooc_train.training.partial_fit_state import PartialFit, continued_replica
+from ooc_train.training.task import Task, fitted_model
 
 _SCALED_BY_ROWS = 2**15
 """Rows whose moments scale the columns for conditioning: as many as `train` samples."""
 
 _LOSS_ROWS = 2**13
 """Rows of a block that evaluate the model."""
-
-_BY_COLUMN = ("theta", "average", "slots", "partial")
-"""Arrays of a replica with an entry for each column, and one for the constant at the end."""
-
-
-@dataclass(frozen=True, eq=False)
-class PartialFit:
-    """The state between two calls.
-
-    Attributes
-    ----------
-    problem : LinearProblem
-        The objective over all rows so far.
-    moments : ColumnMoments
-        Of the rows that scale the columns.
-    feature_names : tuple of str, or None
-        Column names of the first block. Parameters and scaling have its column order.
-    inverse_rate : float
-        Mean over all rows of the inverse of their block's safe learning rate.
-    replica : Sums
-        The state of the updates.
-    kind, dtype : str
-        Of the last block that had a plan.
-    config : PassConfig
-        Of that plan.
-    memory : MemoryReport
-        Of that block.
-    """
-
-    problem: LinearProblem
-    moments: ColumnMoments
-    feature_names: tuple[str, ...] | None
-    inverse_rate: float
-    replica: Sums
-    kind: str
-    dtype: str
-    config: PassConfig
-    memory: MemoryReport
-
-    def permuted(self, order: NDArray[np.intp]) -> "PartialFit":
-        """Return the state for columns in another order: column i is `order[i]`."""
-        scaling = self.problem.scaling.permuted(order)
-        by_column = {name: permuted(self.replica[name], order) for name in _BY_COLUMN}
-        return replace(
-            self,
-            problem=replace(self.problem, scaling=scaling),
-            moments=self.moments.permuted(order),
-            replica=self.replica | by_column,
-        )
 
 
 def learn(
@@ -225,7 +174,7 @@ def _task(model: Model, inputs: Inputs) -> Task:
     """Return the task of a call; raise `ValueError` if a setting needs all rows."""
     if model.solver in EXACT:
         raise ValueError(
-            f"solver={model.solver!r} looks at all rows before each step, and partial_fit has some "
+            f"solver={model.solver!r} reads all rows before each step, and partial_fit has some "
             "of them only; use solver='auto', 'sgd' or 'adam'"
         )
     if model.class_weight == "balanced":
@@ -293,7 +242,7 @@ def _run_pass(
         inverse_rate = share * inverse_rate + (1.0 - share) * before.inverse_rate
     if task.model.learning_rate == "auto":
         eta0 = min(eta0, 1.0 / inverse_rate)
-    replica = _continued_replica(problem, state.memory["replicas"][0], before, start)
+    replica = continued_replica(problem, state.memory["replicas"][0], before, start)
     memory = {**state.memory, "eta0": eta0, "replicas": (replica,)}
     state = advance(solver, problem, stream, replace(state, memory=memory))
     (replica,) = state.memory["replicas"]
@@ -319,7 +268,7 @@ def _unchanged(task: Task, before: PartialFit | None, start: Fitted | None) -> _
         )
     problem, solver = task.problem, replace(_updates(task), learning_rate=1.0)
     state = solver.init(problem, task.inputs.source, problem.initial())
-    replica = _continued_replica(problem, state.memory["replicas"][0], None, start)
+    replica = continued_replica(problem, state.memory["replicas"][0], None, start)
     return _PassResult(problem, None, 0.0, replica, notes=notes)
 
 
@@ -341,52 +290,3 @@ def _scaled_problem(
     if before is not None:
         moments = before.moments.merged(moments)
     return replace(problem, scaling=scaling_by(problem, moments)), moments
-
-
-def _rescaled(theta: Array, problem: LinearProblem, old: Scaling) -> Array:
-    """Return parameters in the units of the columns' new scaling.
-
-    A parameter keeps its scaled value if the scale of its column has grown, since a coefficient by
-    a few similar rows would be far too large for other rows. Otherwise it keeps its coefficient.
-    Predictions stay the same at the old means.
-    """
-    new = problem.scaling
-    kept = theta[:, :-1] * np.minimum(1.0, new.scale / old.scale)
-    constant = theta[:, -1] + (kept / new.scale) @ (new.mean - old.mean)
-    if not problem.fit_intercept:
-        constant = np.zeros_like(constant)
-    return np.concatenate([kept, constant[:, None]], axis=1)
-
-
-def _continued_replica(
-    problem: LinearProblem, initial: Sums, before: PartialFit | None, start: Fitted | None
-) -> Sums:
-    """Return the state that the updates continue from, in the units of the new scaling.
-
-    Parameters
-    ----------
-    problem : LinearProblem
-        The objective over all rows so far.
-    initial : Sums
-        The state of updates that begin at zero.
-    before : PartialFit or None
-        The state of the previous call.
-    start : Fitted or None
-        Parameters that a first call begins from.
-    """
-    if before is None:
-        if start is None:
-            return initial
-        theta = problem.from_data_units(start.coef, start.intercept)
-        return initial | {"theta": theta, "average": theta.copy()}
-    old = before.problem.scaling
-    replica = initial | {
-        name: _rescaled(before.replica[name], problem, old) for name in ("theta", "average")
-    }
-    replica |= {name: before.replica[name].copy() for name in ("counters", "clock")}
-    if before.replica["slots"].shape == replica["slots"].shape:
-        # Slopes by a parameter are in inverse proportion to the scale of its column.
-        ratio = np.append(old.scale / problem.scaling.scale, 1.0)
-        powers = np.arange(1, 1 + len(replica["slots"])).reshape(-1, 1, 1)
-        replica["slots"] = before.replica["slots"] * ratio**powers
-    return replica

@@ -19,8 +19,9 @@ from ooc_train.solvers.learning_rate import evaluated_partitions, gain_requests,
 from ooc_train.solvers.updates import is_gain_small
 from ooc_train.stream.passes import Stream
 from ooc_train.stream.plan import Plan
+from ooc_train.training.column_scaling import scaling_of
 from ooc_train.training.limits import Limits
-from ooc_train.training.task import Task, scaling_of
+from ooc_train.training.task import Task
 
 
 class TrainingRun:

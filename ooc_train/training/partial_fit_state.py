@@ -1,0 +1,113 @@
+"""The state between two calls of `partial_fit`, and its change to a new scaling."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ooc_train.core.sums import Array, Sums
+from ooc_train.memory.measured import MemoryReport
+from ooc_train.models.column_moments import ColumnMoments
+from ooc_train.models.linear import LinearProblem
+from ooc_train.objective.scaling import Scaling
+from ooc_train.runs.fitted import Fitted
+from ooc_train.stream.feature_names import permuted
+from ooc_train.stream.pass_config import PassConfig
+
+_BY_COLUMN = ("theta", "average", "slots", "partial")
+"""Arrays of a replica with an entry for each column, and one for the constant at the end."""
+
+
+@dataclass(frozen=True, eq=False)
+class PartialFit:
+    """The state between two calls.
+
+    Attributes
+    ----------
+    problem : LinearProblem
+        The objective over all rows so far.
+    moments : ColumnMoments
+        Of the rows that scale the columns.
+    feature_names : tuple of str, or None
+        Column names of the first block. Parameters and scaling have its column order.
+    inverse_rate : float
+        Mean over all rows of the inverse of their block's safe learning rate.
+    replica : Sums
+        The state of the updates.
+    kind, dtype : str
+        Of the last block that had a plan.
+    config : PassConfig
+        Of that plan.
+    memory : MemoryReport
+        Of that block.
+    """
+
+    problem: LinearProblem
+    moments: ColumnMoments
+    feature_names: tuple[str, ...] | None
+    inverse_rate: float
+    replica: Sums
+    kind: str
+    dtype: str
+    config: PassConfig
+    memory: MemoryReport
+
+    def permuted(self, order: NDArray[np.intp]) -> "PartialFit":
+        """Return the state for columns in another order: column i is `order[i]`."""
+        scaling = self.problem.scaling.permuted(order)
+        by_column = {name: permuted(self.replica[name], order) for name in _BY_COLUMN}
+        return replace(
+            self,
+            problem=replace(self.problem, scaling=scaling),
+            moments=self.moments.permuted(order),
+            replica=self.replica | by_column,
+        )
+
+
+def _rescaled(theta: Array, problem: LinearProblem, old: Scaling) -> Array:
+    """Return parameters in the units of the columns' new scaling.
+
+    A parameter keeps its scaled value if the scale of its column has grown, since a coefficient by
+    a few similar rows would be far too large for other rows. Otherwise it keeps its coefficient.
+    Predictions stay the same at the old means.
+    """
+    new = problem.scaling
+    kept = theta[:, :-1] * np.minimum(1.0, new.scale / old.scale)
+    constant = theta[:, -1] + (kept / new.scale) @ (new.mean - old.mean)
+    if not problem.fit_intercept:
+        constant = np.zeros_like(constant)
+    return np.concatenate([kept, constant[:, None]], axis=1)
+
+
+def continued_replica(
+    problem: LinearProblem, initial: Sums, before: PartialFit | None, start: Fitted | None
+) -> Sums:
+    """Return the state that the updates continue from, in the units of the new scaling.
+
+    Parameters
+    ----------
+    problem : LinearProblem
+        The objective over all rows so far.
+    initial : Sums
+        The state of updates that begin at zero.
+    before : PartialFit or None
+        The state of the previous call.
+    start : Fitted or None
+        Parameters that a first call begins from.
+    """
+    if before is None:
+        if start is None:
+            return initial
+        theta = problem.from_data_units(start.coef, start.intercept)
+        return initial | {"theta": theta, "average": theta.copy()}
+    old = before.problem.scaling
+    replica = initial | {
+        name: _rescaled(before.replica[name], problem, old) for name in ("theta", "average")
+    }
+    replica |= {name: before.replica[name].copy() for name in ("counters", "clock")}
+    if before.replica["slots"].shape == replica["slots"].shape:
+        # Slopes by a parameter are in inverse proportion to the scale of its column.
+        ratio = np.append(old.scale / problem.scaling.scale, 1.0)
+        powers = np.arange(1, 1 + len(replica["slots"])).reshape(-1, 1, 1)
+        replica["slots"] = before.replica["slots"] * ratio**powers
+    return replica
