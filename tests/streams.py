@@ -20,13 +20,13 @@ from ooc_train.stream.pass_config import PassConfig
 from ooc_train.stream.passes import Stream
 from ooc_train.stream.sources import Source
 
-ROOM = 2**28
+POOL_BYTES = 2**28
 """A pool that nothing here fills."""
 
 
 @dataclass(frozen=True, eq=False)
 class Cut(ArraySource):
-    """Rows in memory, cut into leaves of so many rows and partition groups of so many leaves."""
+    """Rows in memory, cut into partitions of so many rows and groups of so many partitions."""
 
     rows: int = 7
     group: int = 3
@@ -80,7 +80,7 @@ def stream(
     replicas: int = 1,
     pipeline_threads: int = 2,
     prefetch_groups: int = 3,
-    pool_bytes: int = ROOM,
+    pool_bytes: int = POOL_BYTES,
     executor: Executor | None = None,
 ) -> Stream:
     """Return the passes over a source, in this thread."""

@@ -23,9 +23,9 @@ def pool_of(limit):
 
 
 def test_lends_arrays_of_the_shapes_that_were_asked_for():
-    rooms = {"X": ArraySpec((3, 5), "<f4"), "y": ArraySpec((3, 1)), "order": ArraySpec((3,), "<i8")}
+    specs = {"X": ArraySpec((3, 5), "<f4"), "y": ArraySpec((3, 1)), "order": ArraySpec((3,), "<i8")}
     pool = pool_of(10_000)
-    with pool.take(rooms, {}, {"y": ArraySpec((2,))}) as (first, none, second):
+    with pool.take(specs, {}, {"y": ArraySpec((2,))}) as (first, none, second):
         assert {k: (v.shape, v.dtype.str) for k, v in first.items()} == {
             "X": ((3, 5), "<f4"),
             "y": ((3, 1), "<f8"),
@@ -40,10 +40,10 @@ def test_lends_arrays_of_the_shapes_that_were_asked_for():
         # No array lies on another.
         assert [float(array.ravel()[0]) for array in arrays] == [0, 1, 2, 3]
         assert [float(array.ravel()[-1]) for array in arrays] == [0, 1, 2, 3]
-        assert pool.held == total_bytes(rooms) + 64
+        assert pool.held == total_bytes(specs) + 64
 
 
-def test_what_is_given_back_is_lent_again():
+def test_returned_buffers_are_lent_again():
     pool = pool_of(1024)
     with pool.take(KIB) as (first,):
         address = first["a"].ctypes.data
@@ -82,7 +82,7 @@ def test_lowering_the_limit_frees_what_is_idle():
     assert pool.held == 0
 
 
-def test_whoever_finds_no_room_waits_until_some_is_given_back():
+def test_a_request_beyond_the_limit_waits_until_buffers_are_returned():
     pool = pool_of(1536)
     entered, order = threading.Event(), []
 
@@ -107,7 +107,7 @@ def test_waiting_ends_with_the_figures(monkeypatch):
     pool = pool_of(1024)
     with (
         pool.take(KIB),
-        pytest.raises(CeilingExceeded, match=r"no room for 1 KiB came free .* 1 KiB of 1 KiB"),
+        pytest.raises(CeilingExceeded, match=r"no memory for 1 KiB came free .* 1 KiB of 1 KiB"),
         pool.take(KIB),
     ):
         pass

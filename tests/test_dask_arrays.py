@@ -158,7 +158,7 @@ def test_on_a_cluster_too(tmp_path):
 
 
 @given(rows=cuttings, data=st.data())
-def test_leaves_hold_the_rows_that_are_asked_for(rows, data):
+def test_partitions_hold_the_rows_that_are_asked_for(rows, data):
     source = dask_source(cut(X, rows))
     assert source.n_partitions == np.count_nonzero(rows)
     start = data.draw(st.integers(0, ROWS - 1))
@@ -169,13 +169,13 @@ def test_leaves_hold_the_rows_that_are_asked_for(rows, data):
 
 
 @pytest.mark.parametrize("rows", HARD)
-def test_a_sample_of_leaves_of_different_sizes_holds_rows_enough(rows):
+def test_a_sample_of_partitions_of_different_sizes_holds_rows_enough(rows):
     source = dask_source(cut(X, rows))
     for wanted in (1, 20, 60):
         assert 2 * rows_of(source, sample_partitions(source, wanted)) >= wanted
 
 
-def test_a_sample_of_equal_leaves_is_as_many_as_the_rows_call_for(monkeypatch):
+def test_a_sample_of_equal_partitions_is_as_many_as_the_rows_call_for(monkeypatch):
     monkeypatch.setattr("ooc_train.stream.array_source.default_chunk_rows", lambda *_: 8)
     source = ArraySource(X)
     assert sample_partitions(source, 20) == (1, 4, 6)

@@ -240,7 +240,7 @@ GONE = r"^the scheduler at tcp://127\.0\.0\.1:\d+ is gone; start a cluster, conn
 
 
 @pytest.mark.slow
-def test_a_scheduler_that_is_gone_is_told_of_soon(tmp_path, cluster_to_kill):
+def test_a_scheduler_that_is_gone_is_reported_soon(tmp_path, cluster_to_kill):
     process, client = cluster_to_kill
     X = np.random.default_rng(0).normal(size=(200, 3))
     y = (X[:, 0] > 0).astype(int)

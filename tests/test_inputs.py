@@ -194,7 +194,7 @@ def test_of_a_store_of_ours_no_row_is_read_before_the_plan(tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize("classifier", [True, False])
-def test_labels_and_weights_that_the_ceiling_has_no_room_for_are_not_looked_at(
+def test_labels_and_weights_that_do_not_fit_the_ceiling_are_not_read(
     tmp_path, monkeypatch, classifier
 ):
     rows = 4 * 2**20
@@ -233,7 +233,7 @@ def test_a_negative_weight_of_a_dask_array(tmp_path):
         ((X, np.stack([CODES, CODES], axis=1)), r"y has shape \(60, 2\): labels are one column"),
     ],
 )
-def test_shapes_that_do_not_fit_are_told_with_their_figures(arguments, said):
+def test_shapes_that_do_not_fit_are_reported_with_their_figures(arguments, said):
     with pytest.raises(ValueError, match=said):
         read_inputs(*arguments, classifier=True)
 
@@ -329,7 +329,7 @@ def test_a_weight_for_a_label_that_is_no_class_is_refused():
     assert class_weights(None, (-1, 1), np.ones(2)) is None
 
 
-def test_a_dask_frame_is_told_from_an_array():
+def test_a_dask_frame_is_distinguished_from_an_array():
     frame = dask.dataframe.from_pandas(pd.DataFrame({"a": [1.0, 2.0], "b": [3.0, 4.0]}))
     with pytest.raises(TypeError, match=r"to_dask_array\(lengths=True\)"):
         read_inputs(frame, np.zeros(2), classifier=False)

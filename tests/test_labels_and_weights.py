@@ -332,7 +332,7 @@ def test_nothing_lasting_is_written_by_a_refusal(places, monkeypatch):
 
 
 @pytest.mark.slow
-def test_workers_of_other_machines_are_told_of(places):
+def test_workers_of_other_machines_are_reported(places):
     with (
         LocalCluster(
             n_workers=1, memory_ceiling="1GiB", dashboard_address="127.0.0.1:0"

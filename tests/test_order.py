@@ -55,7 +55,7 @@ def test_the_order_is_the_one_that_was_published():
 
 
 @given(replicas=st.integers(1, 9), more=st.integers(0, 500), group_bytes=st.integers(0, 2**31))
-def test_rounds_give_each_lane_about_as_much(replicas, more, group_bytes):
+def test_rounds_give_each_replica_about_as_much(replicas, more, group_bytes):
     n = replicas + more
     rounds = partitions.rounds(n, group_bytes, replicas)
     # One after another, none left out.

@@ -79,8 +79,8 @@ def test_a_value_that_a_step_suits_not_is_named_and_no_other_row(batch_size):
     with pytest.raises(Diverged) as caught:
         model.fit(with_value(1e30), VALUES)
     assert str(caught.value) == (
-        "row 57 has 1e+30 in column 2 of X, 1e+30 times what rows beside it have, and no step "
-        "suits both; drop or correct such rows first"
+        "row 57 has 1e+30 in column 2 of X, 1e+30 times as much as usual in its column, and no "
+        "step suits both; drop or correct such rows first"
     )
 
 
@@ -92,7 +92,7 @@ def test_a_huge_outcome_is_named(model):
         model.fit(X, y)
 
 
-def test_a_learning_rate_that_is_too_large_is_still_what_is_told():
+def test_a_learning_rate_that_is_too_large_is_still_reported():
     rows = X.copy()
     rows[:, 3] = 0.0
     rows[5, 3] = 1.0  # a rare category is no outlier

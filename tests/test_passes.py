@@ -118,7 +118,7 @@ def test_rows_in_memory_have_the_bits_of_a_store_cut_alike(source):
 
 
 @pytest.mark.parametrize("partitions", [(), (0,), (46,), (3, 46, 17), tuple(range(47))])
-def test_a_sample_of_leaves_is_the_sum_over_them(partitions):
+def test_a_sample_of_partitions_is_the_sum_over_them(partitions):
     sums = stream(CASE.source).reduce(ColumnSums(np.zeros(4)), partitions)
     rows = [
         row for partition in partitions for row in range(5 * partition, min(5 * partition + 5, 233))
@@ -382,7 +382,7 @@ def test_segments_and_pipelines_do_not_change_a_bit(
 
 @pytest.mark.parametrize("rule", ["sgd", "adam"])
 @pytest.mark.parametrize("batch_size", [1, 9])
-def test_lanes_are_the_same_to_the_bit_whoever_learns_them(monkeypatch, rule, batch_size):
+def test_replicas_are_the_same_to_the_bit_on_any_executor(monkeypatch, rule, batch_size):
     rows = numbered()
     y = np.random.default_rng(1).normal(size=(ROWS, 1))
     source = Cut(rows.X, y, rows=8)
@@ -420,7 +420,7 @@ def test_lanes_are_the_same_to_the_bit_whoever_learns_them(monkeypatch, rule, ba
     assert not np.array_equal(learned(2)[0]["theta"], learned(3)[0]["theta"])
 
 
-def test_reading_ahead_uses_the_room_of_the_plan_and_no_more(tmp_path):
+def test_a_scan_uses_the_pool_of_the_plan_and_no_more(tmp_path):
     X = np.random.default_rng(0).normal(size=(ROWS, 3))
     write_store(tmp_path / "a", X, np.arange(ROWS), chunk_rows=5)
     source = read_inputs(tmp_path / "a", classifier=False).source

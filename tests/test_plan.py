@@ -170,7 +170,7 @@ def test_a_plan_is_the_sum_of_its_terms_and_never_over_the_ceiling(
 @pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(store=stores(), mib=st.floats(1, 6000), processes=processes, requirements=requirements)
-def test_room_in_a_process_is_enough_for_whatever_it_takes_at_once(
+def test_the_pool_of_a_process_is_large_enough_for_all_its_tasks(
     store, mib, processes, requirements
 ):
     """Tasks take all of their buffers at once, so that one that fits alone ends some day."""
@@ -237,7 +237,7 @@ def test_a_larger_ceiling_makes_no_plan_worse(store, step, processes, requiremen
 
 
 @pytest.mark.parametrize("shuffle_chunks", [0, 1])
-def test_where_room_is_short_no_more_tasks_run_than_have_room(large, shuffle_chunks):
+def test_under_a_small_ceiling_no_more_tasks_run_than_have_memory(large, shuffle_chunks):
     eight = Processes(0, ((90 * MIB, 1),) * 8, 8)
     seen = set()
     for mib in range(820, 1100, 8):
@@ -337,7 +337,7 @@ def test_chunks_that_are_too_large_come_with_the_command_that_makes_them_small(l
     assert decoding[1] - decoding[0] == MIB
 
 
-def test_a_row_that_is_too_large_is_told_as_such(large):
+def test_a_row_that_is_too_large_is_reported(large):
     wide = in_chunks_of(large, 1)
     wide = replace(wide, X=replace(wide.X, shape=(10, 50_000_000)), n_rows=10)
     with pytest.raises(CeilingExceeded, match=r"a row alone takes 191 MiB"):
@@ -393,7 +393,7 @@ def test_a_matrix_that_no_machine_holds_is_refused_with_its_size(tmp_path):
             Task.of(model, inputs).requirements()
 
 
-def test_parameters_that_are_too_many_are_told_as_such(large):
+def test_parameters_that_are_too_many_are_reported(large):
     with pytest.raises(CeilingExceeded, match="fewer columns, or by a solver that holds less"):
         plan_of(large, 500, parameters=400 * MIB, slots=30).validate()
 
@@ -421,7 +421,7 @@ def test_tasks_are_coarse_but_enough_for_all_threads(large):
     assert plan_of(few, 1000).config.min_task_groups == 2  # 10 tasks for 2 threads
 
 
-def test_blocks_that_tasks_are_given_are_few_at_a_time():
+def test_blocks_of_tasks_are_few_at_a_time():
     X = dask.array.zeros((4_000_000, 100), chunks=(5_000, -1), dtype="f4")
     config = plan_of(dask_source(X), 1000).config
     assert config.window == 4
@@ -456,7 +456,7 @@ def test_shares_are_whole_nodes_that_shrink_towards_the_end(groups, task, least,
         (2, 4, "for each of 2 replicas, 2 threads of a worker read"),
     ],
 )
-def test_a_plan_says_who_reads_for_the_lanes(large, replicas, threads, due):
+def test_a_plan_says_which_threads_read_for_the_replicas(large, replicas, threads, due):
     workers = Processes(0, ((90 * MIB, 1),) * threads, threads)
     plan = plan_of(large, 3000, processes=workers, shuffle_chunks=1, replicas=replicas)
     assert re.match(due, plan.reads)

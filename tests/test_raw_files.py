@@ -165,7 +165,7 @@ def test_a_model_may_be_an_estimator_or_the_path_of_its_run(buyers, tmp_path):
     assert json.loads(json.dumps(dict(again.report))) == said
 
 
-def test_what_is_no_fitted_model_is_told(buyers):
+def test_what_is_no_fitted_model_is_reported(buyers):
     store = buyers[0].parent / "people.zarr"
     with pytest.raises(TypeError, match=r"Pipeline is no fitted model; give a fitted estimator"):
         evaluate(make_pipeline(LogisticRegression()), store)

@@ -114,7 +114,7 @@ def test_nothing_is_scattered_where_little_is_shared(client):
 
 
 @pytest.mark.slow
-def test_a_run_that_is_given_up_can_be_released(client):
+def test_a_run_that_has_failed_can_be_released(client):
     executor = DaskExecutor(client)
     calls = [(i, SMALL, 0.1) for i in range(12)]
     for _ in executor.run(looked_at, calls, 4, "test", (LARGE, SMALL)):
@@ -143,7 +143,7 @@ def test_what_is_lost_with_all_workers_is_sent_again(client):
 
 
 @pytest.mark.slow
-def test_a_call_that_ends_every_worker_is_given_up(client, monkeypatch):
+def test_a_call_that_ends_every_worker_fails(client, monkeypatch):
     # As often as Dask allows takes long.
     monkeypatch.setattr("ooc_train.stream.dask_executor._ALLOWED_LOSSES", 1)
     client.wait_for_workers(2, timeout=60)

@@ -76,7 +76,7 @@ def test_several_outputs(tmp_path):
 
 @pytest.mark.parametrize("at", [0, 5])
 @pytest.mark.parametrize("partitions", [(0,), (6,), (6, 0, 3), (2, 6, 5), tuple(range(7))])
-def test_leaves_gather_one_after_another_also_where_one_is_short(tmp_path, partitions, at):
+def test_partitions_gather_one_after_another_also_if_one_is_short(tmp_path, partitions, at):
     stored = StoreSource.of(write_store(tmp_path / "a", X, Y, WEIGHT))
     memory = Cut(X, Y[:, None].astype(float), WEIGHT, rows=8)
     due = np.concatenate(

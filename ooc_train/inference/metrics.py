@@ -1,7 +1,7 @@
-"""How well a model does, as sums over rows: one pass, whatever the number of rows.
+"""Metrics of a model as sums over rows, by one pass.
 
-The area under the ROC curve is taken from a histogram of the probability in 65,536 bins. Rows of
-one bin count as ties, so the true area is within half the share of such pairs: the error bound.
+The area under the ROC curve comes from a histogram of the probability with 65,536 bins. Rows in one
+bin count as ties. So the error of the area is at most half the share of tied pairs.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ PIECE_ROWS = 1024
 _BINS = 65_536
 
 _PIECE_BYTES, _COPIES = 2**23, 6
-"""Bytes of linear predictors at a time, and how many arrays of their size are made of them."""
+"""Bytes of linear predictors of a piece, and arrays of that size that a piece needs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,8 +36,10 @@ class MetricSums:
 
     Attributes
     ----------
-    fitted : the model
-    about : near the mean of y, (outputs,), subtracted first so that squares lose no digits
+    fitted : Fitted
+        The model.
+    about : ndarray of shape (outputs,)
+        Numbers near the mean of y, subtracted from y so that squares lose no digits.
     """
 
     fitted: Fitted
@@ -58,11 +60,11 @@ class MetricSums:
         return sums | {"hits": np.zeros(())}
 
     def workspace(self, rows: int) -> Workspace:
-        """Return the arrays that `add` works in, for blocks of at most `rows` rows."""
+        """Return the scratch arrays of `add`, for blocks of at most `rows` rows."""
         return {"converted": ArraySpec((min(rows, PIECE_ROWS), self.fitted.n_features))}
 
     def made_bytes(self, rows: int) -> int:
-        """Return the bytes of the arrays that `add` makes of at most `rows` rows."""
+        """Return the bytes of the arrays that `add` makes for at most `rows` rows."""
         return 8 * min(rows, self._piece) * (_COPIES * self.fitted.n_outputs + 4)
 
     @property
@@ -70,12 +72,12 @@ class MetricSums:
         return max(1, _PIECE_BYTES // (8 * self.fitted.n_outputs))
 
     def add(self, sums: Sums, block: Block, workspace: Arrays) -> None:
-        """Add the sums over one block into `sums`, in place: of many outputs, piece by piece.
+        """Add the sums over one block into `sums`, in place; many outputs by pieces of rows.
 
         Raises
         ------
         NonFiniteData
-            where the block holds NaN or infinity.
+            If the block holds NaN or infinity.
         """
         if block.y is None:
             raise ValueError("evaluation needs y, and these data have none")
@@ -112,12 +114,12 @@ class MetricSums:
             sums["histogram"] += flat.reshape(2, _BINS)
 
     def metrics(self, sums: Sums) -> dict[str, Any]:
-        """Return the metrics that sums over all rows say, as plain numbers."""
+        """Return the metrics from sums over all rows, as plain numbers."""
         weight = float(sums["weight"])
         found: dict[str, Any] = {"n_rows": int(sums["rows"]), "loss": float(sums["loss"]) / weight}
         if not self.fitted.model.is_classifier:
             total = sums["second"] - sums["first"] ** 2 / weight
-            # As scikit-learn has it where y never varies: right or wrong, with nothing between.
+            # If y never varies, R^2 is 1 for exact predictions and else 0, as in scikit-learn.
             flat = np.where(sums["residual"] == 0, 1.0, 0.0)
             share = np.divide(sums["residual"], total, out=1.0 - flat, where=total > 0)
             found["r2"] = float(np.mean(1.0 - share))
@@ -131,9 +133,12 @@ class MetricSums:
 
 
 def roc_auc(negatives: Array, positives: Array) -> tuple[float, float]:
-    """Return the area under the ROC curve from weights by bin of the score, and its error bound.
+    """Return the area under the ROC curve and its error bound, NaN if a class has no rows.
 
-    NaN where one class has no rows.
+    Parameters
+    ----------
+    negatives, positives : ndarray of shape (bins,)
+        Weights of the rows of each class by bin of the score.
     """
     pairs = float(negatives.sum() * positives.sum())
     if pairs == 0:

@@ -1,4 +1,4 @@
-"""From the predictors z of rows to what users see: the only place where that happens."""
+"""From predictors z of rows to the predictions that users see: the only place for it."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -19,7 +19,7 @@ Kind = Literal["prediction", "decision"] | ByClass
 
 @dataclass(frozen=True, eq=False)
 class Outputs:
-    """What a model predicts, by the predictors z of rows.
+    """The predictions of a model, from the predictors z of rows.
 
     Attributes
     ----------
@@ -37,11 +37,11 @@ class Outputs:
 
     @classmethod
     def of(cls, fitted: Fitted) -> "Outputs":
-        """Return what a fitted model predicts."""
+        """Return the outputs of a fitted model."""
         return cls(fitted.loss, fitted.n_outputs, fitted.classes)
 
     def width(self, kind: Kind) -> int:
-        """Return how many numbers a row has, of a kind of predictions."""
+        """Return the number of columns of a kind of predictions."""
         return len(self.classes) if kind in BY_CLASS else self.n_outputs
 
     def at(self, z: Array, kind: Kind) -> NDArray[Any]:
@@ -85,18 +85,18 @@ class Outputs:
 
     @property
     def labels(self) -> NDArray[Any] | None:
-        """The labels by their codes, if those are numbers; else None."""
+        """The labels by their codes if all are numbers, else None."""
         labels = np.asarray(self.classes)
         return labels if len(labels) and labels.dtype.kind in "biuf" else None
 
     def column(self, kind: Kind) -> tuple[tuple[int, ...], np.dtype[Any]]:
-        """Return shape and dtype of a row's prediction, where classes are labels or else codes."""
+        """Return shape and type of the prediction for a row; labels that are text become codes."""
         if kind == "prediction" and self.classes:
             return (), np.dtype(np.int64) if self.labels is None else self.labels.dtype
         return (self.width(kind),), np.dtype(np.float64)
 
     def labelled(self, z: Array, kind: Kind) -> NDArray[Any]:
-        """Return the predictions of rows, with labels for codes where labels are numbers."""
+        """Return the predictions of rows, with numeric labels in place of codes."""
         values = self.at(z, kind)
         labels = self.labels if kind == "prediction" else None
         return values if labels is None else labels[values]

@@ -1,4 +1,4 @@
-"""Predicting and evaluating, for data of any size under a ceiling: one pass each."""
+"""Predictions and metrics for data of any size under a ceiling, by one pass each."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,10 +29,10 @@ from ooc_train.stream.sources import Source
 from ooc_train.stream.store_source import StoreSource
 
 _PIECE_COPIES = 2
-"""Of a piece of predictions, where classes become probabilities."""
+"""Copies of a piece of predictions, while codes or probabilities are made of it."""
 
 _RUN_PARTITIONS, _RUN_BYTES = 64, 16 * 2**20
-"""Leaves of a task, where no shards say how many, and the most bytes that it is to return."""
+"""Partitions of a task for data without shards, and most bytes of its result."""
 
 
 def evaluate(
@@ -45,30 +45,34 @@ def evaluate(
     memory_ceiling: str | int | Ceiling | None = None,
     progress: Progress = no_progress,
 ) -> tuple[dict[str, Any], MemoryReport]:
-    """Return metrics of a model on data with y, and what it took to get them.
+    """Return metrics of a model on data with y, by one pass.
 
     Parameters
     ----------
-    model : `Fitted`, a fitted estimator, or the path of a saved run
-    data, y, sample_weight : as for `train`
-    client, memory_ceiling : as for `train`
-    progress : called with the stage, its rows so far, and its share from 0 to 1
+    model : Fitted, fitted estimator, or path of a saved run
+        The model.
+    data, y, sample_weight, client, memory_ceiling
+        As for `train`.
+    progress : callable
+        Called with the stage, its rows so far, and its share from 0 to 1.
 
     Returns
     -------
-    metrics : `n_rows`, `loss`, and `accuracy`, `log_loss`, `roc_auc` with its `roc_auc_error` (two
-        classes), or `r2`, `mse`
-    memory : ceiling, projection and measurement
+    metrics : dict
+        `n_rows` and `loss`. For classes `accuracy` and `log_loss`; for two classes `roc_auc` with
+        its `roc_auc_error`. For a regression `r2` and `mse`.
+    memory : MemoryReport
+        Ceiling, projection and measurement.
 
     Raises
     ------
     InvalidRun
-        where the data have other columns, by name or by number.
+        If the data have other columns, by name or by number.
     InvalidStore
-        where the data have other classes, or no y.
+        If the data have other classes, or no y.
     """
     fitted = as_fitted(model).bare()
-    # Decided once: before anything is started, which takes of what is available.
+    # An automatic ceiling is read before anything starts and reduces the available memory.
     memory_ceiling = Ceiling.of(memory_ceiling)
     inputs = read_inputs(
         data,
@@ -104,23 +108,27 @@ def predict(
 
     Parameters
     ----------
-    model : `Fitted`, a fitted estimator, or the path of a saved run
-    data : a store, the path of one, or an array (rows, features) of NumPy or Dask
-    kind : what is predicted
-    client, memory_ceiling : as for `train`
+    model : Fitted, fitted estimator, or path of a saved run
+        The model.
+    data : Store, path, or array (rows, features) of NumPy or Dask
+        The rows.
+    kind : str
+        Kind of predictions.
+    client, memory_ceiling
+        As for `train`.
 
     Returns
     -------
-    array
-        "prediction": codes of classes (rows,), or values (rows, outputs); "probability" and
-        "log_probability": (rows, classes); "decision": linear predictors (rows, outputs).
+    ndarray
+        "prediction": codes of classes (rows,), or values (rows, outputs). "probability",
+        "log_probability": (rows, classes). "decision": linear predictors (rows, outputs).
 
     Raises
     ------
     InvalidRun
-        where the data have other columns, by name or by number.
+        If the data have other columns, by name or by number.
     CeilingExceeded
-        where the predictions themselves do not fit; write them to a store instead.
+        If the predictions do not fit; `predict_store` writes them instead.
     """
     fitted = as_fitted(model).bare()
     rows = read_features(data)
@@ -162,28 +170,40 @@ def predict_store(
     memory_ceiling: str | int | Ceiling | None = None,
     progress: Progress = no_progress,
 ) -> MemoryReport:
-    """Write predictions for a store to another, which holds an array for each kind.
+    """Write predictions to a store, with an array for each kind.
 
-    Its chunks hold the rows of a partition, and its shards about those of the data's; workers
-    write them where they read. `row_id` comes along. Labels that are numbers are written as such;
-    of others, the codes, with the labels in the attribute `classes`.
+    A chunk holds the rows of a partition, and a shard about those of a shard of the data. Workers
+    write shards in place, and copy `row_id`. Numeric labels are written as such. Other labels are
+    written as codes, with the labels in the attribute `classes`.
 
     Parameters
     ----------
-    model : `Fitted`, a fitted estimator, or the path of a saved run
-    data : a store, the path of one, or an array (rows, features) of NumPy or Dask
-    out : the store to make
-    kinds : what is predicted, an array each
-    overwrite : whether what lies there is replaced
-    client, memory_ceiling : as for `train`
-    progress : called with the stage, its rows so far, and its share from 0 to 1
+    model : Fitted, fitted estimator, or path of a saved run
+        The model.
+    data : Store, path, or array (rows, features) of NumPy or Dask
+        The rows.
+    out : path
+        The store to make.
+    kinds : sequence of str
+        Kinds of predictions.
+    overwrite : bool
+        Whether an existing output is replaced.
+    client, memory_ceiling
+        As for `train`.
+    progress : callable
+        Called with the stage, its rows so far, and its share from 0 to 1.
+
+    Returns
+    -------
+    MemoryReport
+        Ceiling, projection and measurement.
 
     Raises
     ------
     OutputExists
-        where something lies there and `overwrite` is not set.
+        If the output exists and `overwrite` is off.
     InvalidRun
-        where the data have other columns, by name or by number.
+        If the data have other columns, by name or by number.
     """
     fitted = as_fitted(model).bare()
     rows = read_features(data)
@@ -196,7 +216,7 @@ def predict_store(
     widths = [outputs.width(kind) for kind in kinds]
     requirements = Requirements(
         partition=total_bytes(source.buffers(1)),
-        # A chunk of each array, and the ids of a partition.
+        # A chunk of each array, and the ids of the rows of a partition.
         workspace=8 * source.partition_rows * (2 + sum(widths))
         + total_bytes(_workspace(fitted, source.partition_rows)),
         parameters=fitted.coef.nbytes,
@@ -227,7 +247,7 @@ def predict_store(
 
 
 def _piece_bytes(fitted: Fitted, kinds: Sequence[Kind], source: Source) -> int:
-    """Return the bytes of a piece of predictions as they are made, of one kind after another."""
+    """Return the bytes of a piece of predictions of all kinds, made one after another."""
     outputs = Outputs.of(fitted)
     widths = [max(outputs.width(kind), fitted.n_outputs) for kind in kinds]
     rows = min(PIECE_ROWS, source.partition_rows)
@@ -241,7 +261,7 @@ def _workspace(fitted: Fitted, rows: int) -> Workspace:
 
 @dataclass(frozen=True, eq=False)
 class _Collect:
-    """Predictions of a run of rows, to travel back to the driver."""
+    """Predicts for a run of rows, and returns the predictions to the driver."""
 
     fitted: Fitted
     kind: Kind
@@ -256,7 +276,7 @@ class _Collect:
         for block in blocks:
             first = block.row_number(0)
             start = first if start < 0 else start
-            # In pieces: of many classes, predictors may be many times the rows.
+            # In pieces: with many classes, predictors may be much larger than the rows.
             for row in range(0, block.n_rows, PIECE_ROWS):
                 X = block.X[row : row + PIECE_ROWS]
                 z = self.fitted.predictor.decision(X, workspace["converted"], first + row)
@@ -266,7 +286,7 @@ class _Collect:
 
 @dataclass(frozen=True, eq=False)
 class _Write:
-    """Predictions of a shard, written where they are made."""
+    """Predicts for the rows of a shard, and writes the shard in the worker."""
 
     fitted: Fitted
     layouts: Mapping[str, ArrayLayout]
@@ -290,8 +310,7 @@ class _Write:
                 if ids is not None:
                     numbers = np.empty(stop - start, self.layouts["row_id"].dtype)
                     ids.read_rows(start, stop, numbers)
-                # In pieces: of many classes, the predictions of a partition may be many times its
-                # rows.
+                # In pieces: with many classes, predictions may be much larger than the rows.
                 for row in range(0, block.n_rows, PIECE_ROWS):
                     X = block.X[row : row + PIECE_ROWS]
                     z = self.fitted.predictor.decision(X, workspace["converted"], start + row)

@@ -1,8 +1,8 @@
-"""The room for rows in a process: a pool, sized by the plan, that lends buffers.
+"""The buffers for rows in a process: a pool, sized by the plan, that lends them.
 
-Nothing else allocates room for rows. A fresh page costs as much as reading it, so a buffer that was
-given back is handed out again; and the pool's count of bytes is how the ceiling is enforced: who
-asks for more than there is room for waits until others have given back.
+Nothing else allocates memory for rows. A fresh page of memory costs as much as its read, so the
+pool lends returned buffers again. The pool enforces the ceiling: a request beyond its limit waits
+until other buffers are returned.
 """
 
 import threading
@@ -23,7 +23,7 @@ _WAIT_SECONDS = 60.0
 _CACHE_LINE = 64
 
 KEPT_BYTES = 16 * 2**20
-"""Larger buffers of a scan are not kept for the next: another worker may be the one to go on."""
+"""A pool keeps no larger buffers of a scan, whose next segment may run in another worker."""
 
 
 class Pool:
@@ -36,7 +36,7 @@ class Pool:
         self._changed = threading.Condition()
 
     def allow(self, limit: int) -> None:
-        """Set the most bytes that may be held, as the plan has it; frees idle buffers above it."""
+        """Set the limit in bytes, and free idle buffers above it."""
         with self._changed:
             self._limit = limit
             self._drop_idle(0)
@@ -44,20 +44,26 @@ class Pool:
 
     @property
     def held(self) -> int:
-        """Bytes held now, idle buffers included."""
+        """Bytes held now, including idle buffers."""
         return self._held
 
     @contextmanager
     def take(self, *sets: Workspace, most_kept: int | None = None) -> Iterator[list[Arrays]]:
         """Lend sets of buffers, contents undefined, until the block is left.
 
-        They are taken at once, so that two who each hold one set never wait for the other's. Those
-        of more than `most_kept` bytes are freed at the end; None keeps all, to be lent again.
+        All sets are taken at once, so that two tasks never wait for each other's buffers.
+
+        Parameters
+        ----------
+        *sets : dict of str to ArraySpec
+            The arrays of each set.
+        most_kept : int, optional
+            Larger buffers, in bytes, are freed at the end. None keeps all for the next request.
 
         Raises
         ------
         CeilingExceeded
-            where they are larger than the whole pool, or no room came free within a minute.
+            If the sets are larger than the pool, or no memory was returned within a minute.
         """
         size = sum(total_bytes(specs) for specs in sets)
         memory = self._acquire(size)
@@ -65,12 +71,12 @@ class Pool:
             lent, offset = [], 0
             for specs in sets:
                 arrays: Arrays = {}
-                for name, room in specs.items():
-                    raw = memory[offset : offset + room.nbytes]
-                    dtype = np.dtype(room.dtype)
-                    count = int(np.prod(room.shape, dtype=np.int64))
-                    arrays[name] = raw[: count * dtype.itemsize].view(dtype).reshape(room.shape)
-                    offset += room.nbytes
+                for name, spec in specs.items():
+                    raw = memory[offset : offset + spec.nbytes]
+                    dtype = np.dtype(spec.dtype)
+                    count = int(np.prod(spec.shape, dtype=np.int64))
+                    arrays[name] = raw[: count * dtype.itemsize].view(dtype).reshape(spec.shape)
+                    offset += spec.nbytes
                 lent.append(arrays)
             yield lent
         finally:
@@ -95,11 +101,11 @@ class Pool:
             self._drop_idle(size)
             if not self._changed.wait_for(lambda: self._drop_idle(size), timeout=_WAIT_SECONDS):
                 raise CeilingExceeded(
-                    f"no room for {approximate_bytes(size)} came free in {_WAIT_SECONDS:.0f} s: "
+                    f"no memory for {approximate_bytes(size)} came free in {_WAIT_SECONDS:.0f} s: "
                     f"{approximate_bytes(self._held)} of {approximate_bytes(self._limit)} are held"
                 )
             self._held += size
-        # A vector that lies across two cache lines is loaded twice: kernels took a fifth longer.
+        # Kernels took a fifth longer on vectors that lie across two cache lines.
         memory = np.empty(size + _CACHE_LINE, np.uint8)
         first = -memory.ctypes.data % _CACHE_LINE
         return memory[first : first + size]
@@ -117,8 +123,8 @@ _users: Counter[int] = Counter()
 
 
 @after_fork
-def _begin_anew() -> None:
-    """Have a forked process begin without pools: threads that are not there hold their specs."""
+def _reset_pools() -> None:
+    """Start a forked process without pools, whose buffers belong to threads of its parent."""
     global _lock
     _lock = threading.Lock()
     _pools.clear()
@@ -127,10 +133,10 @@ def _begin_anew() -> None:
 
 @contextmanager
 def pool_of(limit: int) -> Iterator[Pool]:
-    """Lend the pool of the jobs in this process whose plan allows so many bytes.
+    """Lend the pool of all jobs in this process with the same limit in bytes.
 
-    Jobs with other plans have pools of their own, or the limit of one would starve another; what
-    lies idle in theirs is freed.
+    Jobs with other limits have pools of their own, so that no job starves another. Idle pools of
+    other limits are freed.
     """
     with _lock:
         for other in [other for other in _pools if other != limit and not _users[other]]:

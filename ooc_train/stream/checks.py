@@ -1,4 +1,4 @@
-"""Values that cannot be learned from: each is refused with its row."""
+"""Checks of values, which refuse the first bad value with its row."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from ooc_train.errors import NonFiniteData
 
 
 def require_finite(values: NDArray[Any], start: int, name: str) -> None:
-    """Raise `NonFiniteData` where values of the rows from `start` on are NaN or infinite."""
+    """Raise `NonFiniteData` for a NaN or infinite value in rows from `start` on."""
     finite = np.isfinite(values)
     if not finite.all():
         row = int(np.argmin(finite))
@@ -19,7 +19,7 @@ def require_finite(values: NDArray[Any], start: int, name: str) -> None:
 
 
 def require_weights(values: NDArray[Any], start: int) -> None:
-    """Raise where weights of the rows from `start` on are not finite, or less than zero."""
+    """Raise for a weight in rows from `start` on that is not finite, or negative."""
     require_finite(values, start, "sample_weight")
     if (values < 0).any():
         row = int(np.argmax(values < 0))

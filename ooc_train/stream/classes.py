@@ -1,4 +1,4 @@
-"""Labels of classes: which there are, their codes, and what each class weighs."""
+"""Labels of classes: their codes and weights."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,30 +16,30 @@ from ooc_train.stream.checks import require_finite
 Label = str | int | float | bool
 
 ROWS_AT_A_TIME = 2**17
-"""Of y and weights, where they are looked at before anything is planned."""
+"""Rows of y and weights read at a time, before there is a plan."""
 
 
 def codes_of(labels: NDArray[Any], y: NDArray[Any]) -> NDArray[np.intp]:
-    """Return the place in `labels`, in whatever order, of each label in y.
+    """Return the index in `labels`, which may be in any order, of each label in y.
 
-    A label that is not there gets the place of another.
+    The index of an unknown label is that of another label.
     """
     if labels.dtype != y.dtype and labels.dtype.kind in "iu" and y.dtype.kind in "iu":
-        # Else both may become float64, which has one number for several large labels.
-        alike = labels.astype(y.dtype)
-        labels = alike if (alike == labels).all() else labels
+        # In float64, several large labels could become one number.
+        cast = labels.astype(y.dtype)
+        labels = cast if (cast == labels).all() else labels
     order = np.argsort(labels)
     found = np.searchsorted(labels, y, sorter=order)
     return order[np.minimum(found, len(labels) - 1)]
 
 
 def codes_of_labels(labels: NDArray[Any], y: NDArray[Any]) -> NDArray[np.intp]:
-    """Return the place of each label of y in `labels`.
+    """Return the index in `labels` of each label in y.
 
     Raises
     ------
     ValueError
-        where a label is none of them.
+        If y holds an unknown label.
     """
     codes = codes_of(labels, y)
     known = labels[codes] == y
@@ -52,13 +52,13 @@ def codes_of_labels(labels: NDArray[Any], y: NDArray[Any]) -> NDArray[np.intp]:
 
 
 def plain(value: Any) -> Label:
-    """Return a label as a plain Python value, whole numbers as int."""
+    """Return a label as a Python value, with whole numbers as int."""
     plain: Label = value.item() if hasattr(value, "item") else value
     return int(plain) if isinstance(plain, float) and plain.is_integer() else plain
 
 
 def require_labels(labels: NDArray[Any]) -> None:
-    """Raise where labels are fractions: what a regression is for."""
+    """Raise for labels that are fractions, which call for a regression."""
     if labels.dtype.kind == "f" and (labels != np.floor(labels)).any():
         fraction = labels[labels != np.floor(labels)][0]
         raise ValueError(
@@ -70,7 +70,7 @@ def require_labels(labels: NDArray[Any]) -> None:
 def labels_of(
     store: Store, classes: tuple[Label, ...]
 ) -> tuple[tuple[Label, ...], tuple[int | float, ...] | None]:
-    """Return the classes of a store, and the labels that its y holds where those are not codes."""
+    """Return the classes of a store, and the labels in its y, or None if y holds codes."""
     if store.classes is not None:
         if classes and store.classes != classes:
             raise InvalidStore(
@@ -101,7 +101,7 @@ def labels_of(
 
 
 def _raise_at_first(y: ArrayLayout | None) -> None:
-    """Raise `NonFiniteData` with the first row whose label is no number."""
+    """Raise `NonFiniteData` for the first row whose label is not finite."""
     if y is None:
         return
     with ChunkReader(y) as reader:
@@ -115,21 +115,21 @@ def _raise_at_first(y: ArrayLayout | None) -> None:
 def class_weights(
     setting: str | Mapping[Any, float] | None, classes: tuple[Label, ...], totals: Array | None
 ) -> Array | None:
-    """Return the weight of each class by its code, (classes,), or None where all weigh one.
+    """Return the weight of each class by its code, (classes,), or None if all weigh one.
 
     Raises
     ------
     ValueError
-        where the setting names a label that is no class.
+        If the setting names an unknown label.
     """
     if setting is None or totals is None:
         return None
     if isinstance(setting, str):
-        # As scikit-learn has it; a class without a row has no weight that could be told.
+        # As in scikit-learn; a class without rows has no weight.
         share = totals.sum() / max(1, np.count_nonzero(totals))
         balanced: Array = np.divide(share, totals, out=np.zeros(len(totals)), where=totals > 0)
         return balanced
-    # By text, since a saved setting names labels so; 1.0 and 1 are one label.
+    # As text, as in a saved setting; 1.0 and 1 are one label.
     named = {str(plain(label)): float(weight) for label, weight in setting.items()}
     if unknown := sorted(set(named) - {str(label) for label in classes}):
         raise ValueError(f"class_weight names {unknown[0]!r}, which is not one of {list(classes)}")

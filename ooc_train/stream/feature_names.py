@@ -1,7 +1,6 @@
-"""Columns by name: which column of some data is which column that a model was trained on.
+"""Columns by name: the columns of data matched to those of a model.
 
-A model whose columns have names is brought into the order of the data, and not the other way: to
-permute parameters costs nothing beside a pass over the rows.
+Parameters of a model are permuted to the order of the data, which costs nothing compared to a pass.
 """
 
 from collections import Counter
@@ -17,10 +16,10 @@ from ooc_train.core.text import listed
 def column_order(
     known: Sequence[str] | None, found: Sequence[str] | None, *, model: str, data: str
 ) -> NDArray[np.intp] | None:
-    """Return the place among `known` of each column of `found`.
+    """Return the index in `known` of each column of `found`.
 
-    Names of one side alone tell nothing, and columns are matched by place. So are columns with the
-    same names in the same order, even if a name occurs twice.
+    Columns are matched by position if one side has no names, or if both have the same names in the
+    same order. Then a name may occur twice.
 
     Parameters
     ----------
@@ -29,12 +28,12 @@ def column_order(
     found : sequence of str, or None
         Names of the columns of data.
     model, data : str
-        What messages call the two.
+        Names of the two in messages.
 
     Returns
     -------
     ndarray of shape (len(found),), or None
-        ``known[order[i]] == found[i]``; None where columns are matched by place.
+        ``known[order[i]] == found[i]``; None if columns are matched by position.
 
     Raises
     ------
@@ -43,10 +42,10 @@ def column_order(
     """
     if known is None or found is None or tuple(known) == tuple(found):
         return None
-    places = {name: place for place, name in enumerate(known)}
-    given = set(found)
-    lacking = [name for name in known if name not in given]
-    further = [name for name in found if name not in places]
+    index = {name: i for i, name in enumerate(known)}
+    present = set(found)
+    lacking = [name for name in known if name not in present]
+    further = [name for name in found if name not in index]
     if lacking or further:
         differences = []
         if lacking:
@@ -63,7 +62,7 @@ def column_order(
                 f"{of} has more than one column of the name {listed(twice)}, so that columns in "
                 "another order can't be matched by name; give each column its own name"
             )
-    return np.array([places[name] for name in found], np.intp)
+    return np.array([index[name] for name in found], np.intp)
 
 
 def permuted(theta: Array, order: NDArray[np.intp]) -> Array:

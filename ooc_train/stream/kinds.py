@@ -1,6 +1,7 @@
-"""Kinds of objects and of values: what can be rows, numbers or labels; the rest is refused.
+"""Checks of the kind of arrays and values: what can be rows, numbers or labels.
 
-Objects of other libraries are known by their module and class, so that none is imported for it.
+Objects of other libraries are recognised by the names of their modules and classes, so that no
+library is imported.
 """
 
 import datetime as dt
@@ -15,11 +16,11 @@ from ooc_train.errors import NonFiniteData
 
 _DATES = (dt.date, dt.time, dt.timedelta, np.datetime64, np.timedelta64)
 _MISSING = ("NoneType", "NAType", "NaTType")
-"""What pandas and Python put where there is no value, by the names of their classes."""
+"""Class names of missing values of pandas and Python."""
 
 _LARGEST = 2**64
 _EXACT = 2**53
-"""Whole numbers up to here are float64s of their own."""
+"""Whole numbers up to this one are exact in float64."""
 
 
 def is_dask(X: object) -> bool:
@@ -28,22 +29,22 @@ def is_dask(X: object) -> bool:
 
 
 def require_arrays(X: Any, y: Any = None, sample_weight: Any = None) -> None:
-    """Refuse rows, outcomes and weights that are no arrays of numbers, or of labels, by their kind.
+    """Refuse rows, targets and weights that are no arrays of numbers or labels.
 
-    Only kinds are looked at, and values only in Python's own objects.
+    Only types are checked; values only of Python objects.
 
     Raises
     ------
     TypeError
-        where one is a frame, or of sparse blocks: with what makes an array of it.
+        If an argument is a frame or has sparse blocks, with the way to convert it.
     NonFiniteData
-        where a value is masked.
+        If a value is masked.
     ValueError
-        where one holds dates or durations, or a Dask array X has not two axes.
+        If an argument holds dates or durations, or a Dask array X doesn't have two axes.
     """
     lazy = is_dask(X)
     for name, values in (("X", X), ("y", y), ("sample_weight", sample_weight)):
-        # Of rows in memory, y may be a frame: it is taken as NumPy takes it.
+        # For rows in memory, y may be a frame, which NumPy converts.
         frame = name == "X" or lazy or type(values).__name__.startswith("Delayed")
         if values is not None and frame:
             _require_no_frame(values, name)
@@ -81,7 +82,7 @@ def _require_no_frame(values: Any, name: str) -> None:
 
 
 def is_sparse(values: Any) -> bool:
-    """Return whether values are a sparse array or matrix, of SciPy or of sparse."""
+    """Return whether values are a sparse array or matrix of SciPy or sparse."""
     return type(values).__module__.startswith(("scipy.sparse", "sparse."))
 
 
@@ -107,7 +108,7 @@ def _require_no_dates(values: Any, name: str) -> None:
 
 
 def _kinds_of(values: Any) -> Iterator[tuple[Any, Any]]:
-    """Yield the columns of a frame, or None, and their types; nothing of what has no type."""
+    """Yield column names and types of a frame, or None and the type of an array."""
     if hasattr(values, "columns") and len(values.shape) == 2:
         yield from zip(values.columns, values.dtypes, strict=True)
     elif hasattr(values, "dtype"):
@@ -115,7 +116,7 @@ def _kinds_of(values: Any) -> Iterator[tuple[Any, Any]]:
     elif isinstance(values, list | tuple):
         try:
             yield None, np.asarray(values).dtype
-        except ValueError:  # of different lengths: whoever takes them says so
+        except ValueError:  # rows of different lengths, which a later check refuses
             return
 
 
@@ -139,23 +140,27 @@ def _refusal_of_dates(name: str, place: str, kind: str) -> str:
 
 
 def as_numbers(values: Any, name: str, dtype: DTypeLike, start: int = 0) -> NDArray[Any]:
-    """Return an array as compiled loops take it: of a floating type, in C's order, and aligned.
+    """Return an array for compiled loops: of a floating type, in C order, and aligned.
 
     Parameters
     ----------
-    values : array of any kind
-    name : for messages
-    dtype : to make of it
-    start : number of the first row, for messages
+    values : array
+        The values.
+    name : str
+        Name of the array in messages.
+    dtype : dtype
+        Type of the result.
+    start : int
+        Number of the first row, for messages.
 
     Raises
     ------
     NonFiniteData
-        where a value is masked or missing.
+        If a value is masked or missing.
     TypeError
-        where they are sparse.
+        If the array is sparse.
     ValueError
-        where one is no real number.
+        If a value is no real number.
     """
     if is_sparse(values):
         raise TypeError(_refusal_of_sparse(name, values))
@@ -179,7 +184,7 @@ def as_numbers(values: Any, name: str, dtype: DTypeLike, start: int = 0) -> NDAr
 
 
 def _require_unmasked(values: Any, name: str, start: int) -> None:
-    """Raise `NonFiniteData` where a value is masked: NumPy would take what lies below."""
+    """Raise `NonFiniteData` for a masked value, since NumPy would use the value under the mask."""
     mask = np.ma.getmask(values) if isinstance(values, np.ma.MaskedArray) else None
     if mask is not None and mask.any():
         raise _missing("a masked value", name, start, tuple(np.argwhere(mask)[0]))
@@ -195,28 +200,30 @@ def _missing(value: Any, name: str, start: int, place: tuple[Any, ...]) -> NonFi
 def as_labels(values: Any, start: int = 0) -> NDArray[Any]:
     """Return labels as an array of one kind: booleans, whole numbers, floats or text.
 
-    Objects of Python become what they are; text stays as it is.
+    Python objects are converted to an array of their kind; text is not changed.
 
     Parameters
     ----------
-    values : array, or list, of labels
-    start : number of the first row, for messages
+    values : array or list
+        The labels.
+    start : int
+        Number of the first row, for messages.
 
     Raises
     ------
     NonFiniteData
-        where a label is missing or masked.
+        If a label is missing or masked.
     ValueError
-        where labels are of several kinds, or of one that no model can keep.
+        If labels are of several kinds, or of a kind that no model can hold.
     """
     _require_unmasked(values, "y", start)
     _require_no_dates(values, "y")
     if np.asarray(values).dtype.kind == "T":
-        # NumPy's text of any length, which scikit-learn does not take, nor Zarr's text in pieces.
+        # scikit-learn does not accept NumPy's text of variable length.
         values = np.asarray(values).astype(object)
     objects = isinstance(values, list | tuple)
     found = np.asarray(values, object) if objects else np.asarray(values)
-    if found.dtype.kind == "c":  # scikit-learn's words, which its own checks ask for
+    if found.dtype.kind == "c":  # the message that checks of scikit-learn ask for
         raise ValueError(f"Complex data not supported: y is of {found.dtype}; give labels")
     if found.dtype.kind in "SV":
         way = "; y.astype(str) makes text" if found.dtype.kind == "S" else ""
@@ -248,7 +255,7 @@ def as_labels(values: Any, start: int = 0) -> NDArray[Any]:
 
 
 def _whole_numbers(values: NDArray[Any], exact: int) -> NDArray[Any]:
-    """Return objects that are whole numbers, some perhaps as floats, as an array that holds all."""
+    """Return whole numbers, some of which may be floats, in a type that holds all exactly."""
     least, most = values.min(), values.max()
     if max(-least, most) > exact or most >= _LARGEST or (least < 0 and most >= _LARGEST // 2):
         raise ValueError(

@@ -1,8 +1,8 @@
-"""Which rows when: pure functions of the layout, the random state and the epoch.
+"""The order of rows, as pure functions of the layout, the seed and the epoch.
 
-A scan goes through *groups* of chunks. Groups come in random order; within a group, rows come in
-random order. A store that was shuffled at rest needs groups of one chunk only; one that was not has
-`shuffle_chunks` chunks mixed row by row, which are themselves drawn at random from the whole store.
+A scan reads *shuffle groups* of chunks. Groups come in random order, and so do the rows within a
+group. A shuffled store needs groups of one chunk. In other stores, a group has `shuffle_chunks`
+chunks, drawn at random from the whole store.
 """
 
 from collections.abc import Sequence
@@ -15,21 +15,25 @@ from numpy.typing import NDArray
 from ooc_train.kernels import api as kernels
 
 MIXED_CHUNKS = 64
-"""Chunks mixed row by row where the rows at rest are in no random order (DESIGN, section 6)."""
+"""Chunks of a shuffle group, if the rows of a store are in no random order."""
 
 
 def groups(n_chunks: int, group: int, seed: int, epoch: int) -> list[tuple[int, ...]]:
-    """Return the chunks of every group of an epoch, in the order in which a scan takes them.
+    """Return the chunks of each shuffle group of an epoch, in the order of the scan.
 
     Parameters
     ----------
-    n_chunks : chunks in the data
-    group : chunks mixed with one another, at least 1
-    seed, epoch : what the order is a function of
+    n_chunks : int
+        Number of chunks.
+    group : int
+        Chunks of a group, at least 1.
+    seed, epoch : int
+        Determine the order.
 
     Returns
     -------
-    list of tuples that hold every chunk number below `n_chunks` exactly once
+    list of tuples
+        Every chunk number below `n_chunks` exactly once.
 
     Examples
     --------
@@ -37,7 +41,7 @@ def groups(n_chunks: int, group: int, seed: int, epoch: int) -> list[tuple[int, 
     [0, 1, 2, 3, 4]
     """
     if group >= n_chunks:
-        # Its rows are permuted all together, so its chunks may as well be read as they lie.
+        # All rows are permuted together, so the order of chunks doesn't matter.
         return [tuple(range(n_chunks))]
     order = np.random.default_rng((seed, epoch)).permutation(n_chunks).tolist()
     return [tuple(order[i : i + group]) for i in range(0, n_chunks, group)]
@@ -45,29 +49,32 @@ def groups(n_chunks: int, group: int, seed: int, epoch: int) -> list[tuple[int, 
 
 @lru_cache(maxsize=2)
 def epoch_seed(seed: int, epoch: int) -> int:
-    """Return the 64-bit seed from which the orders of rows of an epoch are derived."""
+    """Return the 64-bit seed of an epoch."""
     return int(np.random.SeedSequence((seed, epoch)).generate_state(1, np.uint64)[0])
 
 
 def row_seed(epoch_seed: int, group: int) -> int:
-    """Return the 64-bit seed of the order of rows within one group of an epoch.
+    """Return the 64-bit seed of the order of rows within one shuffle group.
 
-    A step of the golden ratio keeps seeds of neighbouring groups far apart, and the generator that
-    takes them mixes their bits (Steele et al. 2014, SplitMix); a `SeedSequence` a group would cost
-    as much as learning from its rows.
+    Seeds of successive groups differ by the golden ratio, and the generator mixes their bits
+    (Steele et al. 2014, SplitMix). A `SeedSequence` for each group would take as long as the
+    updates by its rows.
     """
     return (epoch_seed + group * 0x9E3779B97F4A7C15) % 2**64
 
 
 @dataclass(frozen=True)
 class EpochOrder:
-    """The order of one scan: small enough to travel, where the chunks themselves would be many.
+    """The order of one scan, as a small value to send: a list of all chunks may be long.
 
     Attributes
     ----------
-    n_chunks : chunks in the data
-    mixing : chunks mixed with one another
-    seed, epoch : what the order is a function of; without a seed, rows come as they lie
+    n_chunks : int
+        Number of chunks.
+    shuffle_chunks : int
+        Chunks of a shuffle group.
+    seed, epoch : int
+        Determine the order. Without a seed, rows keep the order of the data.
     """
 
     n_chunks: int
@@ -76,11 +83,11 @@ class EpochOrder:
     epoch: int
 
     def groups(self) -> Sequence[tuple[int, ...]]:
-        """Return the chunks of every group, in the order in which they are taken."""
+        """Return the chunks of every shuffle group, in the order of the scan."""
         return _groups_of(self)
 
     def fill(self, rows: NDArray[np.int64], group: int) -> None:
-        """Write the order of the rows of a group."""
+        """Write the order of the rows of a group into `rows`."""
         if self.seed is None:
             rows[:] = np.arange(len(rows))
             return

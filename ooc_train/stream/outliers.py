@@ -1,8 +1,8 @@
-"""The one value that is to blame for a failure: looked for after it, by a pass of its own.
+"""The search for the value that made a fit fail, by a pass after the failure.
 
-A value far beyond all others is finite, so no check for NaN finds it: squares overflow, a matrix
-has no eigenvalues, or one step by its row moves parameters so far that another row's loss is no
-number. To compare every value with its column would cost each pass that goes well.
+A value far beyond all others is finite, so a check for NaN doesn't find it. But its square may
+overflow, or an update by its row may move the parameters so far that other losses become NaN. A
+comparison of each value with its column would slow down every pass.
 """
 
 from collections.abc import Iterator
@@ -19,14 +19,14 @@ from ooc_train.objective.scaling import piece_rows
 from ooc_train.stream.passes import Stream
 
 _SQUARED = 1e150
-"""Values beyond have squares, and sums of them, that float64 hardly holds."""
+"""Larger values have squares whose sums may overflow."""
 
 _FAR = 1e6
-"""Times what others of its column are, from which on a value is to blame for parameters that grew
-without end; heavy tails of real columns reach some thousands."""
+"""A value is an outlier from this multiple of its column's median on. Heavy tails of real columns
+reach some thousands."""
 
 _RUN_PARTITIONS = 64
-"""Leaves of a task."""
+"""Partitions of a task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +35,14 @@ class Outlier:
 
     Attributes
     ----------
-    value : what it is
-    times : how many times what others of its column are
-    row : its number within the data
-    place : of the column, for messages
+    value : float
+        The value.
+    times : float
+        The multiple of its column's median.
+    row : int
+        The number of the row.
+    place : str
+        The column, for messages.
     """
 
     value: float
@@ -48,31 +52,31 @@ class Outlier:
 
     @property
     def error(self) -> Exception:
-        """The error that tells of the value."""
-        said = f"row {self.row} has {self.value:g} in {self.place}"
+        """The error that reports the value."""
+        found = f"row {self.row} has {self.value:g} in {self.place}"
         if abs(self.value) > _SQUARED:
             return NonFiniteData(
-                f"{said}, whose square no float64 holds; drop or correct such rows first"
+                f"{found}, whose square no float64 holds; drop or correct such rows first"
             )
         return Diverged(
-            f"{said}, {self.times:.0e} times what rows beside it have, and no step suits both; "
-            "drop or correct such rows first"
+            f"{found}, {self.times:.0e} times as much as usual in its column, and no step suits "
+            "both; drop or correct such rows first"
         )
 
 
 @dataclass(frozen=True)
 class _Search:
-    """Finds the value of a run of rows that is farthest from others of its column."""
+    """Finds the farthest outlier of a run of rows."""
 
     n_features: int
 
     def workspace(self, rows: int) -> Workspace:
-        """Return the arrays that `run` works in, for blocks of at most `rows` rows."""
+        """Return the scratch arrays of `run`, for blocks of at most `rows` rows."""
         piece = min(rows, piece_rows(self.n_features, square=False))
         return {"sizes": ArraySpec((piece, self.n_features))}
 
     def run(self, blocks: Iterator[Block], workspace: Arrays) -> Outlier | None:
-        """Return the value that is farthest, or None where none is far."""
+        """Return the farthest outlier, or None."""
         found: list[Outlier] = []
         piece = len(workspace["sizes"])
         for block in blocks:
@@ -92,11 +96,11 @@ class _Search:
 def _outliers(
     values: NDArray[np.floating], sizes: NDArray[np.float64], row: int, place: str
 ) -> list[Outlier]:
-    """Return the farthest value of a piece of rows, if it is far."""
+    """Return the farthest outlier of a piece of rows, in a list of at most one."""
     at, columns = sizes.argmax(axis=0), np.arange(sizes.shape[1])
     largest = sizes[at, columns]
     usual = np.median(sizes, axis=0)
-    # Of columns that are mostly zero, what those rows have that are not.
+    # For a column that is mostly zero: the mean of all values but the largest.
     sizes[at, columns] = 0.0
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         usual = np.where(usual > 0, usual, sizes.sum(axis=0) / max(1, len(sizes) - 1))
@@ -115,20 +119,20 @@ def _worst(found: list[Outlier]) -> Outlier | None:
 
 
 @contextmanager
-def blamed(stream: Stream) -> Iterator[None]:
-    """Have an error that numbers without bounds lead to name the value that they come from.
+def report_outliers(stream: Stream) -> Iterator[None]:
+    """Replace an error of divergence by one that names the outlier that caused it.
 
     Raises
     ------
     NonFiniteData
-        where a value is too large to be squared.
+        If a value is too large to be squared.
     Diverged
-        where a value is many times what others of its column are, or as it was.
+        If a value is an outlier, or the original error.
     numpy.linalg.LinAlgError
-        as it was.
+        The original error, if there is no outlier.
     """
     try:
-        # What overflows is told of by errors of ours, here as in tasks.
+        # Later checks report overflows, here as in tasks.
         with np.errstate(over="ignore", invalid="ignore"):
             yield
     except (Diverged, np.linalg.LinAlgError) as failure:

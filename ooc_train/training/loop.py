@@ -19,7 +19,7 @@ from ooc_train.runs.fitted import Fitted, as_fitted
 from ooc_train.runs.report import Report
 from ooc_train.runtime.job import Job
 from ooc_train.stream.inputs import read_inputs
-from ooc_train.stream.outliers import blamed
+from ooc_train.stream.outliers import report_outliers
 from ooc_train.training.limits import Limits
 from ooc_train.training.run import TrainingRun
 from ooc_train.training.task import Task, fitted_model
@@ -123,7 +123,7 @@ def train(
             plan = job.plan(task.requirements(), task.validation_requirements())
             limits = Limits(model.iterations, max_passes, max_seconds)
             run = TrainingRun(task, job, plan, limits, (*callbacks, interrupts, page), begun)
-            with blamed(run.stream):
+            with report_outliers(run.stream):
                 state = run.solve(start, page.link)
             report = run.report(state, page.notes)
         fitted = fitted_model(model, run.problem, state.params, inputs, report)

@@ -35,7 +35,7 @@ from ooc_train.solvers.updates import Updates
 from ooc_train.stream.executors import Inline
 from ooc_train.stream.feature_names import column_order
 from ooc_train.stream.input_data import Inputs
-from ooc_train.stream.outliers import blamed
+from ooc_train.stream.outliers import report_outliers
 from ooc_train.stream.passes import Stream
 from ooc_train.training.column_scaling import column_moments, scaling_by
 from ooc_train.training.partial_fit_state import PartialFit, continued_replica
@@ -111,7 +111,7 @@ def learn(
         # Measuring memory would take longer than training on a few rows.
         stream = Stream(source, Inline(), previous.config, rows_read.append)
         config, memory = previous.config, previous.memory
-        with one_blas_thread(), blamed(stream):
+        with one_blas_thread(), report_outliers(stream):
             result = _run_pass(task, stream, previous, start)
     else:
         with (
@@ -120,7 +120,7 @@ def learn(
         ):
             plan = job.plan(task.requirements())
             stream, config = job.stream(plan, rows_read.append), plan.config
-            with blamed(stream):
+            with report_outliers(stream):
                 result = _run_pass(task, stream, previous, start)
             memory = job.memory(plan)
     replica = result.replica
