@@ -33,7 +33,7 @@ class Evaluation:
     gradient : float64 array of the problem's shape
         Of the objective.
     hessian : float64 array (parameters, parameters), or None
-        Of the objective, where it was asked for.
+        Of the objective; None if the pass did not add it up.
     """
 
     params: Array
@@ -71,7 +71,7 @@ class Problem(Protocol):
 
     @property
     def bound(self) -> float | None:
-        """Upper bound of the curvature of the mean loss; None where there is none."""
+        """Upper bound of the curvature of the mean loss; None if there is none."""
         ...
 
     def initial(self, seed: int = 0) -> Array:

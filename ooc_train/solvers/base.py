@@ -1,8 +1,8 @@
-"""What all solvers share: a state that is a value, and the way from a request to the next state.
+"""The protocol of solvers, their states, and the way from a request to the next state.
 
-A solver is a frozen value of settings. What it has learned so far is a `State` of arrays and
-numbers, which can be kept, sent, and gone on from. A solver reads no rows: `ask` returns a request
-for one pass, and `tell` turns the answer into the next state (reverse communication).
+A solver is a frozen value of settings. Its `State` of arrays and numbers can be saved, sent and
+resumed. A solver reads no rows: `ask` returns a request for one pass, and `tell` turns the answer
+into the next state (reverse communication).
 """
 
 from collections.abc import Mapping
@@ -17,17 +17,17 @@ from ooc_train.core.requests import Answer, Request, Scan
 from ooc_train.core.sums import Array, Reduction
 from ooc_train.models.problem import Capability, Evaluation, Problem
 
-_ENOUGH = 1e-4
-"""Share of the decrease promised by the gradient that a step has to keep."""
+_ARMIJO = 1e-4
+"""Least decrease of the objective, as a share of the decrease that the gradient predicts."""
 
 _ROUNDING = 1e-13
-"""How far two sums for one objective may lie apart, as a share of it."""
+"""Rounding error of the objective, as a share of it."""
 
 STALLED = "no step lowers the objective by more than rounding"
-"""Why a solver that descends can't go on, where it can't."""
+"""Cause that a solver gives when it stalls."""
 
 Tree = Mapping[str, Any]
-"""Arrays of one dimension and more, numbers and text by name; or mappings and tuples of those."""
+"""Arrays of at least one dimension, numbers, text, and mappings and tuples of them, by name."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Precision:
     condition : float
         Condition number of the scaled columns, penalty included, along the directions kept.
     rank : int
-        Directions kept: the others depend on these.
+        Number of directions kept; the others depend on them.
     digits : float
         Estimated decimal digits of the coefficients, in scaled units together.
     """
@@ -51,15 +51,15 @@ class Precision:
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """How far a solver has come.
+    """The state of a solver.
 
     Attributes
     ----------
     params : float64 array of the problem's shape
-        The model at this point.
+        The current parameters.
     phase : str
-        What the next answer is about. Empty between iterations: only then are the other attributes
-        those of a finished iteration.
+        The kind of the next answer. Empty between iterations: the other attributes then describe a
+        finished iteration.
     n_iter : int
         Steps taken: iterations of a full-batch solver, epochs of updates. The first pass of an
         iterative full-batch solver evaluates the start, and takes no step.
@@ -72,17 +72,17 @@ class State:
     gradient_norm : float or None
         Largest entry of the gradient of the mean objective, of the rows of `loss`.
     converged : bool
-        Whether the tolerance is met.
+        Whether the tolerance is reached.
     stalled : str
-        Why no further step can be taken, where none can; `params` is the best point found.
+        Why no step lowers the objective; `params` is then the best point. Empty otherwise.
     rate : float or None
-        Learning rate of the last update, or of the first where there was none.
+        Learning rate of the last update; before any update, of the first.
     note : str
-        What of the iteration is worth reporting, in words.
+        A message about the iteration, or nothing.
     precision : Precision or None
-        How well the rows determine the coefficients, where the solver knows.
+        How well the rows determine the coefficients; None if the solver does not compute it.
     memory : mapping
-        What the solver needs to go on: arrays, numbers and text, or mappings and tuples of those.
+        The solver's own values: arrays, numbers and text, or mappings and tuples of them.
     """
 
     params: Array
@@ -102,22 +102,22 @@ class State:
 
 @dataclass(frozen=True, eq=False)
 class Holdings:
-    """What a solver needs memory for, for the plan.
+    """The memory that a solver needs, for the plan.
 
     Attributes
     ----------
     reductions : tuple of Reduction
-        The largest of each kind that requests add up.
+        The largest reduction of each kind that the solver requests.
     sets : int
         Sets of parameters that the driver holds.
     algebra : int
-        Bytes of matrices that the driver makes of sums.
+        Bytes of the matrices that the driver computes from sums.
     scan : Scan or None
-        What epochs do with rows, where there are epochs.
+        The updates of an epoch; None without epochs.
     carried : int
         Sets of parameters that a replica carries through the rows.
     replicas, shuffle_chunks : int
-        Of epochs.
+        Of an epoch.
     """
 
     reductions: tuple[Reduction, ...]
@@ -140,7 +140,7 @@ class Solver(Protocol):
         ...
 
     def init(self, problem: Any, rows: Rows, params: Array) -> State:
-        """Return the state to begin with, given parameters to begin from."""
+        """Return the first state, at `params`."""
         ...
 
     def ask(self, problem: Any, rows: Rows, state: State) -> Request:
@@ -153,17 +153,17 @@ class Solver(Protocol):
         Raises
         ------
         Diverged
-            Where the objective stopped being a number.
+            If the objective is not finite.
         """
         ...
 
     def holds(self, problem: Any, rows: Rows) -> Holdings:
-        """Return what requests and states take, for the plan."""
+        """Return the memory that requests and states need, for the plan."""
         ...
 
 
 class Stream(Protocol):
-    """What answers requests, as `ooc_train.stream.passes.Stream` does."""
+    """Runs requests, as `ooc_train.stream.passes.Stream` does."""
 
     @property
     def source(self) -> Rows:
@@ -176,7 +176,7 @@ class Stream(Protocol):
 
 
 def start(solver: Solver, problem: Problem, stream: Stream, params: Array) -> State:
-    """Return the state before the first iteration, after the passes that this takes."""
+    """Return the state before the first iteration, after the passes that it needs."""
     state = solver.init(problem, stream.source, params)
     return advance(solver, problem, stream, state) if state.phase else state
 
@@ -243,22 +243,21 @@ def lowers(
 ) -> bool:
     """Return whether a step lowered the objective enough (Armijo's rule).
 
-    Where the change is no more than rounding, the slope at the new point decides instead. It must
-    be no steeper upwards than the slope at the old point was downwards (the approximate Wolfe
-    conditions of Hager and Zhang 2005).
+    If the change is within rounding, the slope at the new point decides: it may rise at most as
+    steeply as the old slope fell (the approximate Wolfe conditions of Hager and Zhang 2005).
 
     Parameters
     ----------
     objective, slope : float
-        Before the step; the slope by the step's length.
+        Objective before the step, and its derivative by the step's length.
     now : Evaluation
-        After the step.
+        The evaluation after the step.
     direction, length : float64 array, float
-        Of the step.
+        Direction and length of the step.
     """
     if slope >= 0.0:
         return False
-    if now.objective <= objective + _ENOUGH * length * slope:
+    if now.objective <= objective + _ARMIJO * length * slope:
         return True
     near = now.objective <= objective + _ROUNDING * abs(objective)
-    return near and float((now.gradient * direction).sum()) <= (2 * _ENOUGH - 1) * slope
+    return near and float((now.gradient * direction).sum()) <= (2 * _ARMIJO - 1) * slope

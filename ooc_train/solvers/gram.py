@@ -64,7 +64,7 @@ class Gram:
     requires: ClassVar[frozenset[Capability]] = frozenset({"gram"})
 
     def holds(self, problem: LinearProblem, rows: Rows) -> Holdings:
-        """Return what the plan reserves for requests and states."""
+        """Return the memory that requests and states need."""
         del rows
         features, outputs = problem.n_features, problem.n_outputs
         reductions: tuple[Reduction, ...] = (GramSums(problem.scaling, outputs),)

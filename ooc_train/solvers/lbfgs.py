@@ -1,8 +1,8 @@
-"""Limited-memory BFGS: full-batch, for models of more parameters than a Hessian has room for.
+"""Limited-memory BFGS: full-batch, for models whose Hessian is too large.
 
-An iteration is a pass at the new point. Where it does not lower the objective enough, the next pass
-tries several shorter steps on one stream and takes the best; so does the first pass of all, which
-knows no length yet.
+An iteration is a pass at the new point. If it does not lower the objective enough, the next pass
+evaluates several shorter steps on one stream and takes the best. So does the first step, whose
+length is not known.
 
 Nocedal and Wright 2006, algorithm 7.5. Pairs of too little curvature are left out (section 6.1).
 """
@@ -20,10 +20,10 @@ from ooc_train.models.problem import Capability, Evaluation, Problem
 from ooc_train.solvers.base import STALLED, Holdings, State, lowers
 
 _LENGTHS = np.array([1.0, 1 / 4, 1 / 16, 1 / 64])
-"""Lengths of the steps that one pass tries where the length is not known."""
+"""Lengths of the steps that one pass evaluates if the right length is not known."""
 
 Pair = tuple[Array, Array]
-"""A step, and how the gradient changed over it."""
+"""A step, and the change of the gradient over the step."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class LBFGS:
     tol : float
         Largest entry of the gradient of the mean objective, by scaled parameters, to stop at.
     history : int
-        Pairs of a step and the gradient's change to remember.
+        Number of pairs kept.
     """
 
     tol: float = 1e-4
@@ -45,15 +45,15 @@ class LBFGS:
     requires: ClassVar[frozenset[Capability]] = frozenset({"gradient", "smooth"})
 
     def holds(self, problem: Problem, rows: Rows) -> Holdings:
-        """Return what requests and states take."""
+        """Return the memory that requests and states need."""
         del rows
         points = np.broadcast_to(0.0, (len(_LENGTHS), *problem.shape))
-        # Pairs; points, and as much again twice while they are judged; and the directions.
+        # The pairs; the points, and two copies while they are evaluated; and eight directions.
         sets = 2 * self.history + 3 * len(_LENGTHS) + 8
         return Holdings((problem.reduction(points, gradients=len(points)),), sets)
 
     def init(self, problem: Problem, rows: Rows, params: Array) -> State:
-        """Return the state to begin with."""
+        """Return the first state."""
         del problem, rows
         return State(params)
 
@@ -64,7 +64,7 @@ class LBFGS:
         return Reduce(problem.reduction(points, gradients=len(points)))
 
     def tell(self, problem: Problem, rows: Rows, state: State, answer: Sums) -> State:
-        """Return the state after one more pass."""
+        """Return the state after a pass."""
         del rows
         points, memory = _points(state), state.memory
         objectives = problem.objectives(answer, points)
@@ -116,7 +116,7 @@ def _points(state: State) -> Array:
 def _first_length(problem: Problem, gradient: Array) -> float:
     """Return the length of the first step by the gradient of the sum of losses.
 
-    The bound of the curvature tells a safe length. Where there is none, the step has length 1.
+    The bound of the curvature gives a safe length. Without a bound, the step has norm 1.
     """
     if problem.bound is not None:
         return 1.0 / (problem.bound * problem.total_weight)
@@ -124,7 +124,7 @@ def _first_length(problem: Problem, gradient: Array) -> float:
 
 
 def _shortened(state: State) -> State:
-    """Return the state whose next pass tries shorter steps from the last point accepted."""
+    """Return the state whose next pass evaluates shorter steps from the same point."""
     lengths = _LENGTHS * state.memory["lengths"][-1] / 4
     if lengths[0] < 1e-12:
         return replace(state, stalled=STALLED, note="")
@@ -137,7 +137,7 @@ def _shortened(state: State) -> State:
 
 
 def _remember(state: State, now: Evaluation, history: int) -> tuple[Pair, ...]:
-    """Return the pairs with the newest put last, where it shows curvature."""
+    """Return the latest pairs, with the newest last if it has enough curvature."""
     pairs: tuple[Pair, ...] = state.memory["pairs"]
     step = now.params - state.params
     change = now.gradient - state.memory["gradient"]

@@ -61,7 +61,7 @@ class Newton:
     requires: ClassVar[frozenset[Capability]] = frozenset({"hessian", "smooth", "moments"})
 
     def holds(self, problem: LinearProblem, rows: Rows) -> Holdings:
-        """Return what the plan reserves for requests and states."""
+        """Return the memory that requests and states need."""
         del rows
         points = np.broadcast_to(0.0, (1 + len(_SHORTER), *problem.shape))
         return Holdings(

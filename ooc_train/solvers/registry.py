@@ -17,7 +17,7 @@ from ooc_train.solvers.updates import Updates
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of training that solvers may use, all decided.
+    """Settings that solvers may use.
 
     Attributes
     ----------
@@ -26,11 +26,11 @@ class Settings:
     batch_size : int
         Rows per update.
     learning_rate : float or "auto"
-        Of updates.
+        The learning rate of updates.
     seed : int
-        Of the order of rows.
+        Seed of the order of rows.
     shuffle_chunks, replicas : int
-        Chunks mixed row by row, and shares of the rows that are learned from at the same time.
+        Chunks mixed row by row, and copies of the parameters that learn from shares of the rows.
     epochs : float
         Planned number of iterations or epochs.
     """
@@ -65,7 +65,7 @@ SOLVERS: Mapping[str, Callable[[Settings], Solver]] = MappingProxyType(
         **{name: partial(_updates, name) for name in OPTIMIZERS},
     }
 )
-"""What makes a solver of settings."""
+"""Functions from settings to a solver, by its name."""
 
 
 def solver_for(name: str, settings: Settings, problem: Problem) -> Solver:
@@ -74,7 +74,8 @@ def solver_for(name: str, settings: Settings, problem: Problem) -> Solver:
     Raises
     ------
     ValueError
-        Where the solver requires what the problem can't do, naming the solvers that would do.
+        If the problem lacks a capability that the solver requires; the message names solvers that
+        fit.
     """
     solver = SOLVERS[name](settings)
     missing = solver.requires - problem.can

@@ -107,7 +107,7 @@ class Updates:
         return self.batch_size >= rows.n_rows and not self.in_order
 
     def holds(self, problem: ProblemOfUpdates, rows: Rows) -> Holdings:
-        """Return what the plan reserves for requests and states."""
+        """Return the memory that requests and states need."""
         points = np.broadcast_to(0.0, (1 + self.optimizer.normalised, *problem.shape))
         reductions: tuple[Reduction, ...] = (problem.reduction(points, gradients=len(points)),)
         algebra = 0

@@ -112,7 +112,7 @@ def train(
     task = Task.of(model, inputs, validation, memory_ceiling=memory_ceiling)
     if start is not None:
         start = task.start_from(as_fitted(start))
-    begun = perf_counter()
+    started = perf_counter()
     job = Job(inputs.source, client=client, memory_ceiling=memory_ceiling)
     with (
         nullcontext() if out is None else PartialOutput(out, RUN, overwrite=overwrite) as output,
@@ -122,7 +122,7 @@ def train(
         with one_blas_thread(), job:
             plan = job.plan(task.requirements(), task.validation_requirements())
             limits = Limits(model.iterations, max_passes, max_seconds)
-            run = TrainingRun(task, job, plan, limits, (*callbacks, interrupts, page), begun)
+            run = TrainingRun(task, job, plan, limits, (*callbacks, interrupts, page), started)
             with report_outliers(run.stream):
                 state = run.solve(start, page.link)
             report = run.report(state, page.notes)

@@ -91,7 +91,7 @@ def learn(
     Diverged
         If a parameter is not finite.
     """
-    begun = perf_counter()
+    started = perf_counter()
     task = _task(model, inputs)
     source, names, order = inputs.source, inputs.feature_names, None
     if previous is not None:
@@ -126,7 +126,7 @@ def learn(
     replica = result.replica
     updates = int(replica["counters"][1])
     updated = updates - (0 if previous is None else int(previous.replica["counters"][1]))
-    passes, seconds = sum(rows_read) / source.n_rows, perf_counter() - begun
+    passes, seconds = sum(rows_read) / source.n_rows, perf_counter() - started
     step = Stepped(
         1, passes, updated, result.loss, None, seconds, progressive_loss=result.progressive_loss
     )

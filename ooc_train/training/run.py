@@ -39,7 +39,7 @@ class TrainingRun:
         When the run ends before it converges.
     callbacks : sequence of Callback
         Functions that receive the run's events.
-    begun : float
+    started : float
         When the run began, by `perf_counter`.
 
     Attributes
@@ -57,7 +57,7 @@ class TrainingRun:
         plan: Plan,
         limits: Limits,
         callbacks: Sequence[Callback],
-        begun: float,
+        started: float,
     ) -> None:
         self.task = task
         self.problem = task.problem
@@ -65,7 +65,7 @@ class TrainingRun:
         self._plan = plan
         self._limits = limits
         self._callbacks = callbacks
-        self._begun = begun
+        self._started = started
         self._rows = self._rows_before = 0
         self._stopped = False
         self._notes: dict[str, None] = dict.fromkeys(task.inputs.notes)
@@ -119,7 +119,7 @@ class TrainingRun:
 
     @property
     def _seconds(self) -> float:
-        return perf_counter() - self._begun
+        return perf_counter() - self._started
 
     @property
     def _passes(self) -> float:
