@@ -17,5 +17,6 @@ ruff check .
 ruff format --check .
 mypy
 pytest -m "alone$which"
-# Two processes take a file at a time, whose tests share what its fixtures make.
-pytest -m "not alone$which" -n 2 --dist loadfile
+# Two processes take a file at a time, whose tests share what its fixtures make. The order is that of
+# the names: files of few and long tests would come last otherwise, with nothing to do beside them.
+pytest -m "not alone$which" -n 2 --dist loadfile --no-loadscope-reorder
