@@ -25,7 +25,7 @@ class Plan:
     ----------
     ceiling : Ceiling
         The most memory that the run may hold. An automatic ceiling in a container rises to what
-        the plan needs, up to the share of `Ceiling.taken`.
+        the plan needs, as `Ceiling.raised_to` allows.
     projection : Projection
         The terms of the memory that the run will hold.
     config : PassConfig
