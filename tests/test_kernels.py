@@ -419,9 +419,9 @@ def test_read_only_arrays_are_read():
         (
             "X",
             np.asfortranarray,
-            "scan: argument 1 .* float64 of 2 dimensions, not C-contiguous; it takes",
+            r"X \(argument 1\) is float64 of 2 dimensions, not C-contiguous; it takes",
         ),
-        ("X", lambda X: X.astype(np.int64), "scan takes X as float32 or float64, not int64"),
+        ("X", lambda X: X.astype(np.int64), "X .* is int64 of 2 dimensions.*; it takes float64"),
         ("y", lambda y: y[:, 0], "of 1 dimensions; it takes float64 of 2"),
         ("order", lambda order: order.astype(np.int32), "int32 of 1 dimensions; it takes int64"),
         ("theta", lambda theta: np.broadcast_to(theta, theta.shape), "read-only; it takes float64"),

@@ -199,7 +199,9 @@ class Meter:
         )
 
     def _add_notes(self, *prepared: _Prepared) -> None:
-        self.notes += [note for found in prepared for note in found.notes]
+        # All processes say the same of kernels that plain NumPy replaces.
+        notes = dict.fromkeys(note for found in prepared for note in found.notes)
+        self.notes += [note for note in notes if note not in self.notes]
 
     def measured(self) -> list[ProcessMemory]:
         """Return the peak of every process, the calling one first."""
