@@ -217,7 +217,7 @@ def test_without_a_cache_a_run_compiles_once_and_leaves_nothing(tmp_path):
     files, note = done.stdout.splitlines()
     assert files == "1 0o700"
     # The compiler is told of, with what it held.
-    assert re.search(r"compiled, once a run,.*: [\d.]+ s and [\d.]+ MiB", note)
+    assert re.search(r"compiled, once a run,.*; [\d.]+ s and [\d.]+ MiB", note)
     assert not list((tmp_path / "temporary").glob("ooc_train*"))
 
 
