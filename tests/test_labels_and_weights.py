@@ -347,5 +347,5 @@ def test_workers_of_other_machines_are_reported(places):
         assert inputs.store is not None
         assert inputs.store.y is not None
         os.rename(inputs.store.y.path, inputs.store.y.path + ".away")
-        with pytest.raises(ValueError, match=r"temporary folder of this machine, .*workers can read"):
+        with pytest.raises(ValueError, match=r"temporary folder of this machine, .*can read"):
             train(Model(name="ridge"), inputs)
