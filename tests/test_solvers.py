@@ -816,13 +816,14 @@ def held_by_steps(solver, case: Case, steps: int) -> int:
     return most
 
 
-@pytest.mark.parametrize("name", ["lbfgs", "sgd", "adam", "sgd in replicas"])
+@pytest.mark.parametrize("name", ["lbfgs", "sgd", "adam", "adam by all rows", "sgd in replicas"])
 def test_a_solver_has_slots_for_what_it_holds(name):
     case = make_case("logistic", rows=40, features=20_000, partition_rows=4)
     solver: Any = {
         "lbfgs": LBFGS(tol=0.0),
         "sgd": updates_solver(case, 8, tol=0.0),
         "adam": updates_solver(case, 8, "adam", tol=0.0),
+        "adam by all rows": updates_solver(case, 40, "adam", tol=0.0),
         "sgd in replicas": updates_solver(case, 8, tol=0.0, shuffle_chunks=1, replicas=3),
     }[name]
     held_by_steps(solver, case, 2)  # what is compiled or imported is there then

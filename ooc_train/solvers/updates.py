@@ -119,7 +119,8 @@ class Updates:
         # States before and after an epoch; four more sets a replica average them.
         sets = (2 * carried + (4 if self.replicas > 1 else 0)) * self.replicas + 8
         if self._is_full_batch(rows):
-            return Holdings(reductions, sets, algebra)
+            # Of a normalised optimizer two points are evaluated: the parameters and their average.
+            return Holdings(reductions, sets + 4 * self.optimizer.normalised, algebra)
         scan = self._scan(problem, rows, Rate(0.0))
         return Holdings(
             reductions, sets, algebra, scan, carried, self.replicas, self.shuffle_chunks
