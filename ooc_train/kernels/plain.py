@@ -29,7 +29,7 @@ from ooc_train.kernels.layout import (
 )
 from ooc_train.kernels.specs import KernelSpec, hyperparameters
 from ooc_train.objective.penalty import soft_threshold
-from ooc_train.optimizers.averaging import AVERAGE_POWER
+from ooc_train.optimizers.averaging import add_to_average
 from ooc_train.optimizers.schedules import RATE_UPDATES
 
 __all__ = ["PLAIN"]
@@ -242,9 +242,9 @@ class _Updates:
             self._move(g, part * float(rate), part)
             if of.counters[1] % of.every == 0:
                 of.clock[AVERAGED] += 1.0
-                share = (AVERAGE_POWER + 1.0) / (AVERAGE_POWER + of.clock[AVERAGED])
-                of.average[:, :n] += share * (self.theta - of.average[:, :n])
-                of.average[:, n] += share * (of.theta[:, n] - of.average[:, n])
+                entries = float(of.clock[AVERAGED])
+                add_to_average(of.average[:, :n], self.theta, entries)
+                add_to_average(of.average[:, n], of.theta[:, n], entries)
         self.partial[...] = 0.0
         constant[...] = 0.0
         of.counters[0] = 0

@@ -24,18 +24,13 @@ from ooc_train.core.sums import (
     raise_if_not_finite,
 )
 from ooc_train.errors import Diverged
-from ooc_train.optimizers.averaging import AVERAGE_POWER
+from ooc_train.optimizers.averaging import add_to_average, average_replicas
 from ooc_train.optimizers.optimizer import Optimizer
 from ooc_train.optimizers.schedules import RATE_UPDATES, Schedule
 
 
 class BlockGradient(Protocol):
     """A problem that computes loss and gradient of a block of rows."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of the parameters."""
-        ...
 
     @property
     def n_rows(self) -> int:
@@ -166,8 +161,7 @@ class GradientUpdates:
         for i, slot in enumerate(slots):
             state["slots"][i] = slot
         counters[1] += 1
-        share = (AVERAGE_POWER + 1.0) / (AVERAGE_POWER + float(counters[1]))
-        state["average"] += share * (state["theta"] - state["average"])
+        add_to_average(state["average"], state["theta"], float(counters[1]))
 
     def step_by_all_rows(self, state: Sums, gradient: Array) -> Sums:
         """Return the state after a step by the gradient of the mean objective of all rows."""
@@ -177,11 +171,5 @@ class GradientUpdates:
         return after
 
     def average(self, before: Sequence[Sums], after: Sequence[Sums]) -> None:
-        """Replace the states of replicas by their mean by rows, in place."""
-        rows = [
-            now["counters"][2] - was["counters"][2] for was, now in zip(before, after, strict=True)
-        ]
-        for name in ("theta", "average", "slots"):
-            mean = np.average([state[name] for state in after], axis=0, weights=rows)
-            for state in after:
-                state[name] = mean
+        """Replace the states of replicas by their mean, in place."""
+        average_replicas(before, after)

@@ -28,8 +28,7 @@ from ooc_train.kernels.scan import Scan, ScanState, Updating, scan_needs
 from ooc_train.kernels.specs import KernelSpec
 from ooc_train.models.linear_objective import LinearObjective
 from ooc_train.models.loss_sums import NO_WEIGHTS
-from ooc_train.objective.penalty import soft_threshold
-from ooc_train.optimizers.averaging import AVERAGE_POWER
+from ooc_train.optimizers.averaging import add_to_average, average_replicas
 from ooc_train.optimizers.optimizer import Optimizer
 from ooc_train.optimizers.schedules import RATE_UPDATES, RateTable, Schedule
 
@@ -159,34 +158,22 @@ class LinearUpdates:
         """
         after = {name: array.copy() for name, array in state.items()}
         clock, optimizer = after["clock"], self.optimizer
-        total_weight = self.problem.total_weight
         eta = self.rate(int(after["counters"][1]))
         clock[AGE] += 1.0
         scalars = optimizer.prepare(float(clock[AGE]), 1.0)
         theta, *slots = optimizer.step(after["theta"], gradient, eta, scalars, *after["slots"])
         if not self.problem.theta_penalty.smooth:
-            theta = soft_threshold(theta, eta * self.problem.theta_penalty.l1 / total_weight)
+            theta = self.problem.theta_penalty.prox(theta, eta / self.problem.total_weight)
         after["theta"] = theta
         after["slots"][...] = np.reshape(slots, after["slots"].shape)
         clock[AVERAGED] += 1.0
-        share = (AVERAGE_POWER + 1.0) / (AVERAGE_POWER + clock[AVERAGED])
-        after["average"] += share * (theta - after["average"])
+        add_to_average(after["average"], theta, float(clock[AVERAGED]))
         after["counters"][1:] += (1, self.problem.n_rows)
         return after
 
     def average(self, before: Sequence[Sums], after: Sequence[Sums]) -> None:
-        """Bring the states of several replicas together, in place, which were `before` a round.
-
-        Parameters, their average, and the optimizer's slots become their mean by the rows that each
-        replica learned from (parameter mixing: McDonald et al. 2010; Zinkevich et al. 2010). What
-        each holds of a batch that is not full stays its own.
-        """
-        counted = [[state["counters"][2] for state in states] for states in (before, after)]
-        learned = np.diff(counted, axis=0)[0]
-        for name in ("theta", "average", "slots"):
-            mean = np.average([state[name] for state in after], axis=0, weights=learned)
-            for state in after:
-                state[name] = mean
+        """Replace the states of replicas by their mean, in place."""
+        average_replicas(before, after)
 
     @contextmanager
     def _scan(self, state: Sums, workspace: Arrays, table: RateTable) -> Iterator[Scan]:

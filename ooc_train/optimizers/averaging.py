@@ -1,4 +1,10 @@
-"""The average of the parameters over updates: the model that a scan leads to."""
+"""Averages of parameters: over updates, which is the model, and over replicas."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ooc_train.core.sums import Array, Sums
 
 AVERAGE_POWER = 3.0
 """The average weighs the parameters after t updates by about ``t ** 3``: the first half of the
@@ -13,3 +19,36 @@ apart differ too little to tell more."""
 def average_every(batch_size: int) -> int:
     """Return the number of updates between two entries of the average, a power of two."""
     return 1 << (max(1, AVERAGE_ROWS // batch_size).bit_length() - 1)
+
+
+def add_to_average(average: Array, params: Array, entries: float) -> None:
+    """Take parameters into their average, in place.
+
+    Parameters
+    ----------
+    average, params : float64 arrays of one shape
+        The average so far, and the parameters after another update.
+    entries : float
+        Parameters in the average, with these.
+    """
+    average += (AVERAGE_POWER + 1.0) / (AVERAGE_POWER + entries) * (params - average)
+
+
+def average_replicas(before: Sequence[Sums], after: Sequence[Sums]) -> None:
+    """Replace parameters, their average and the optimizer's slots by the mean of all replicas.
+
+    A replica counts by the rows that it learned from in the round (parameter mixing: McDonald et
+    al. 2010; Zinkevich et al. 2010). Each replica keeps its own unfinished batch.
+
+    Parameters
+    ----------
+    before, after : sequences of Sums
+        States of the replicas at both ends of the round; those after it are changed in place.
+        ``counters[2]`` of a state counts its rows.
+    """
+    counted = [[state["counters"][2] for state in states] for states in (before, after)]
+    rows = np.diff(counted, axis=0)[0]
+    for name in ("theta", "average", "slots"):
+        mean = np.average([state[name] for state in after], axis=0, weights=rows)
+        for state in after:
+            state[name] = mean

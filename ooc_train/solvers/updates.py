@@ -22,7 +22,7 @@ from ooc_train.core.requests import Epoch, Reduce, Request
 from ooc_train.core.sums import Array, Reduction, Sums
 from ooc_train.errors import Diverged
 from ooc_train.models.linear import LinearProblem
-from ooc_train.models.problem import Capability, Problem, ProblemOfUpdates
+from ooc_train.models.problem import Capability, Problem, ProblemOfUpdates, UpdatesOfProblem
 from ooc_train.optimizers.optimizer import Optimizer
 from ooc_train.optimizers.schedules import Falling, Schedule
 from ooc_train.solvers.base import Holdings, State
@@ -153,7 +153,7 @@ class Updates:
             },
         )
 
-    def _scan(self, problem: ProblemOfUpdates, rows: Rows, rate: Rate) -> Any:
+    def _scan(self, problem: ProblemOfUpdates, rows: Rows, rate: Rate) -> UpdatesOfProblem:
         schedule, horizon = self.schedule or rate.schedule, inf
         if self.epochs < inf:
             horizon = max(1.0, self.epochs * self._rows_of_a_replica(rows) / self.batch_size)
