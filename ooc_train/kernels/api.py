@@ -19,17 +19,6 @@ from ooc_train.kernels.layout import Integers, Rows
 from ooc_train.kernels.specs import KernelSpec
 from ooc_train.objective.loss import Loss
 
-__all__ = [
-    "OUTER_PRODUCTS",
-    "PREDICTOR",
-    "SHUFFLE",
-    "add_outer_products",
-    "add_rows",
-    "add_rows_needs",
-    "predictor",
-    "shuffle",
-]
-
 PREDICTOR = KernelSpec("predictor")
 OUTER_PRODUCTS = KernelSpec("add_outer_products")
 SHUFFLE = KernelSpec("shuffle")
@@ -47,16 +36,7 @@ def add_rows_needs(loss: Loss) -> tuple[KernelSpec, ...]:
 
 
 def predictor(X: Rows, W: Array, b: Array, Z: Array) -> None:
-    """Write ``Z[i, k] = sum_j X[i, j] W[k, j] + b[k]``, added up in float64.
-
-    Parameters
-    ----------
-    X : (rows, features) array
-    W : (outputs, features) array
-    b : (outputs,) array
-    Z : (rows, outputs) array
-        The result.
-    """
+    """Write ``Z[i, k] = sum_j X[i, j] W[k, j] + b[k]``, added up in float64."""
     kernel_of(PREDICTOR, X.dtype)(X, W, b, Z)
 
 
@@ -88,8 +68,6 @@ def add_rows(
         Multiplies a row's loss. Of length 0: every row weighs 1.
     W : (models * outputs, features) array
     b : (models * outputs,) array
-    loss : Loss
-        The loss.
     Z : (tile, models * outputs) array
         To work in.
     R : (tile, gradients * outputs) array

@@ -19,8 +19,6 @@ from ooc_train.kernels.machine_code import link
 from ooc_train.kernels.plain import PLAIN
 from ooc_train.kernels.specs import KernelSpec, Parameter
 
-__all__ = ["kernel_of", "load"]
-
 _READ, _WRITTEN = 0x101, 0x501
 """NumPy's flags of arrays that can be read, and written: C-contiguous, aligned, and writeable."""
 

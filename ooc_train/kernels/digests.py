@@ -11,20 +11,12 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["code_digest"]
-
-
 _SOURCES = ("value", "slope", "row", "prepare", "step")
 """Methods that kernels are made of."""
 
 
 def code_digest(*kinds: Any) -> str:
-    """Return a digest of the code of losses, optimizers and functions, as hexadecimal digits.
-
-    Parameters
-    ----------
-    kinds : class, function, or None
-    """
+    """Return a digest of the code of losses, optimizers and functions, as hexadecimal digits."""
     found: list[str] = []
     seen: set[int] = set()
     for kind in kinds:

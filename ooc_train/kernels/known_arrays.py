@@ -14,8 +14,6 @@ import numpy as np
 from ooc_train.kernels.layout import OUTPUTS, fill, scan_workspace
 from ooc_train.kernels.specs import KernelSpec, hyperparameters
 
-__all__ = ["agree", "convention"]
-
 _ROWS, _FEATURES = 13, 9
 
 

@@ -60,13 +60,6 @@ def fill(
     """Write scaling, penalty, parameters and the unfinished gradient into the workspace.
 
     What lies beyond the last column is zero.
-
-    Parameters
-    ----------
-    workspace : arrays
-        As `scan_workspace` describes them.
-    theta, partial : (outputs, features + 1) array
-    mean, inv_scale, l2, l1 : (features,) array
     """
     room, features = workspace["room"], len(mean)
     room[...] = 0.0

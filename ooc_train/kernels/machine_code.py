@@ -35,15 +35,6 @@ from ooc_train.kernels.digests import code_digest
 from ooc_train.kernels.specs import KernelSpec
 from ooc_train.objective.penalty import soft_threshold
 
-__all__ = [
-    "C_FUNCTIONS",
-    "folder",
-    "link",
-    "target_machine",
-    "use_folder",
-    "write",
-]
-
 C_FUNCTIONS = frozenset(
     {"memcpy", "memmove", "memset", "exp", "exp2", "expm1", "log", "log1p", "log2", "log10", "pow"}
     | {"sqrt", "sin", "cos", "tan", "asin", "acos", "atan", "atan2", "sinh", "cosh", "tanh"}
@@ -249,11 +240,7 @@ def _compiled(paths: Mapping[KernelSpec, str], dtype: str) -> tuple[dict[KernelS
     environment = os.environ | {"PYTHONPATH": modules, "NUMBA_OPT": "0"}
     command = [sys.executable, "-P", "-m", "ooc_train.kernels.compiled", dtype]
     done = subprocess.run(  # noqa: S603 (this Python, and files in a folder of the user's)
-        command,
-        env=environment,
-        input=_by_value(paths),
-        capture_output=True,
-        check=False,
+        command, env=environment, input=_by_value(paths), capture_output=True, check=False
     )
     code = {spec: _read(path) for spec, path in paths.items()}
     found = {spec: data for spec, data in code.items() if data is not None}

@@ -32,8 +32,6 @@ from ooc_train.objective.penalty import soft_threshold
 from ooc_train.optimizers.averaging import add_to_average
 from ooc_train.optimizers.schedules import RATE_UPDATES
 
-__all__ = ["PLAIN"]
-
 _PIECE_ROWS = 512
 
 

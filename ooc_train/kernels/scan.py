@@ -22,8 +22,6 @@ from ooc_train.objective.loss import Loss
 from ooc_train.optimizers.averaging import average_every
 from ooc_train.optimizers.optimizer import Optimizer
 
-__all__ = ["Scan", "ScanState", "Updating", "scan_needs"]
-
 _SHORT = 4
 """Rows of the largest batches that are unrolled by four."""
 
@@ -38,8 +36,6 @@ class Updating:
     ----------
     dtype : dtype
         Of X.
-    loss : Loss
-    optimizer : Optimizer
     batch_size : int
         Rows per update.
     mean, inv_scale : float64 array (features,)
@@ -123,10 +119,6 @@ class Scan:
 
     Parameters
     ----------
-    updating : Updating
-        How rows become updates.
-    state : ScanState
-        What they change.
     rates : float64 array (n,), n a power of two
         Learning rates, as `RateTable` holds them: those of a call have to be there.
     workspace : arrays
@@ -193,7 +185,6 @@ class Scan:
 
         Parameters
         ----------
-        X : (rows, features) array
         y : (rows, outputs) array
             For a rowwise loss (rows, 1): codes of the classes.
         weight : (rows,) array

@@ -11,8 +11,6 @@ from typing import Any, Literal, NamedTuple
 from ooc_train.objective.loss import Loss
 from ooc_train.optimizers.optimizer import Optimizer
 
-__all__ = ["KERNELS", "KernelSpec", "Parameter", "hyperparameters"]
-
 Values = Literal["X", "real", "whole", "bits"]
 Returns = Literal["real", "whole"]
 

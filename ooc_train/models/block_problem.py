@@ -116,8 +116,6 @@ class BlockSums:
 
     Attributes
     ----------
-    problem : BlockProblem
-        The problem.
     points : float64 array (points, *shape)
         The parameters.
     gradients : int
@@ -147,13 +145,7 @@ class BlockSums:
         return array_bytes(self) + 8 * self.problem.n_parameters + self.problem.block_bytes(rows)
 
     def add(self, sums: Sums, block: Block, workspace: Arrays) -> None:
-        """Add the sums over one block into `sums`, in place.
-
-        Raises
-        ------
-        NonFiniteData
-            If the block holds NaN or infinity.
-        """
+        """Add the sums over one block into `sums`, in place."""
         del workspace
         for i, params in enumerate(self.points):
             loss, gradient = self.problem.block_gradient(params, block)

@@ -33,11 +33,7 @@ class ColumnSums:
     def zeros(self) -> Sums:
         """Return sums over no rows."""
         features = len(self.origin)
-        return {
-            "weight": np.zeros(()),
-            "first": np.zeros(features),
-            "second": np.zeros(features),
-        }
+        return {"weight": np.zeros(()), "first": np.zeros(features), "second": np.zeros(features)}
 
     def workspace(self, rows: int) -> Workspace:
         """Return the scratch arrays of `add`, for blocks of at most `rows` rows."""
@@ -50,13 +46,7 @@ class ColumnSums:
         return 2 * array_bytes(self)
 
     def add(self, sums: Sums, block: Block, workspace: Arrays) -> None:
-        """Add the sums over one block into `sums`, in place.
-
-        Raises
-        ------
-        NonFiniteData
-            If the block holds NaN or infinity.
-        """
+        """Add the sums over one block into `sums`, in place."""
         piece = len(workspace["shifted"])
         for start in range(0, block.n_rows, piece):
             rows = slice(start, start + piece)

@@ -58,8 +58,6 @@ class GradientUpdates:
 
     Attributes
     ----------
-    problem : BlockGradient
-        The problem.
     batch_size : int
         Rows per update.
     optimizer, schedule, eta0, horizon :

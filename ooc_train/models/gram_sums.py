@@ -46,10 +46,7 @@ class GramSums:
 
     def zeros(self) -> Sums:
         """Return sums over no rows."""
-        return {
-            "rows": np.zeros(()),
-            "gram": np.zeros((self._columns, self._columns)),
-        }
+        return {"rows": np.zeros(()), "gram": np.zeros((self._columns, self._columns))}
 
     def workspace(self, rows: int) -> Workspace:
         """Return the scratch arrays of `add`, for blocks of at most `rows` rows."""
@@ -63,13 +60,7 @@ class GramSums:
         return array_bytes(self) + 8 * self._columns**2
 
     def add(self, sums: Sums, block: Block, workspace: Arrays) -> None:
-        """Add the products over one block into `sums`, in place.
-
-        Raises
-        ------
-        NonFiniteData
-            If the block holds NaN or infinity.
-        """
+        """Add the products over one block into `sums`, in place."""
         piece, features = len(workspace["scaled"]), self.scaling.n_features
         weight = block.weight
         for start in range(0, block.n_rows, piece):
@@ -95,8 +86,6 @@ class ResidualSums:
 
     Attributes
     ----------
-    scaling : Scaling
-        Of the columns.
     basis : float64 array (features, directions)
         Factor of the scaled columns.
     coef : float64 array (outputs, features)
@@ -134,13 +123,7 @@ class ResidualSums:
         return array_bytes(self) + 8 * self._columns**2
 
     def add(self, sums: Sums, block: Block, workspace: Arrays) -> None:
-        """Add the products over one block into `sums`, in place.
-
-        Raises
-        ------
-        NonFiniteData
-            If the block holds NaN or infinity.
-        """
+        """Add the products over one block into `sums`, in place."""
         if block.y is None:
             raise ValueError("residuals need y, and these data have none")
         piece, directions = len(workspace["scaled"]), self.basis.shape[1]

@@ -28,20 +28,12 @@ class LinearObjective(Value):
 
     Attributes
     ----------
-    loss : Loss
-        The loss.
     n_outputs : int
         Linear predictors of a row: one a target, or one a class of more than two.
-    n_rows : int
-        Rows of the data.
     total_weight : float
         Sum of the rows' weights, class weights included.
-    scaling : Scaling
-        Of the columns.
     penalty : Penalty
         On the weights in the data's units, added to the sum of losses.
-    fit_intercept : bool
-        Whether the model has an intercept.
     standardize : bool
         Whether the penalty is on the weights of scaled columns instead.
     class_weight : float64 array (classes,) or None

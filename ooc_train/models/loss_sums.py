@@ -139,13 +139,7 @@ class LossSums(Value):
         return array_bytes(self) + (8 * self._columns**2 if self.hessian else 0)
 
     def add(self, sums: Sums, block: Block, workspace: Arrays) -> None:
-        """Add the sums over one block into `sums`, in place.
-
-        Raises
-        ------
-        NonFiniteData
-            where the block holds NaN or infinity.
-        """
+        """Add the sums over one block into `sums`, in place."""
         if block.y is None:
             raise ValueError("a loss needs y, and these data have none")
         weight = row_weights(block, self.class_weight)

@@ -27,8 +27,6 @@ class NoiseSums:
 
     Attributes
     ----------
-    losses : LossSums
-        Sums of losses and gradients of one or more models.
     fit_intercept : bool
         Whether the norms include the gradient by the intercept.
     """
@@ -57,13 +55,7 @@ class NoiseSums:
         return self.losses.made_bytes(rows)
 
     def add(self, sums: Sums, block: Block, workspace: Arrays) -> None:
-        """Add the sums over one partition into `sums`, in place.
-
-        Raises
-        ------
-        NonFiniteData
-            If the block holds NaN or infinity.
-        """
+        """Add the sums over one partition into `sums`, in place."""
         partition, scaled = workspace["partition"], workspace["partition_scaled"]
         partition[...] = sums["gradient"]
         self.losses.add(sums, block, workspace)

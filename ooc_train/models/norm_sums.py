@@ -24,8 +24,6 @@ class NormSums:
 
     Attributes
     ----------
-    scaling : Scaling
-        Of the columns.
     class_weight : float64 array (classes,) or None
         Factors of the rows' weights.
     constant : bool
@@ -66,13 +64,7 @@ class NormSums:
         return array_bytes(self) + (8 * self._columns**2 if self.with_gram else 0)
 
     def add(self, sums: Sums, block: Block, workspace: Arrays) -> None:
-        """Add the sums over one block into `sums`, in place.
-
-        Raises
-        ------
-        NonFiniteData
-            If the block holds NaN or infinity.
-        """
+        """Add the sums over one block into `sums`, in place."""
         piece = len(workspace["scaled"])
         weight = row_weights(block, self.class_weight)
         for start in range(0, block.n_rows, piece):

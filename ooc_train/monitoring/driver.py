@@ -66,8 +66,6 @@ class TrainingPage:
     ----------
     client : distributed.Client or None
         Client of the run. None shows nothing.
-    link : str or None
-        Address of the dashboard.
     memory : callable
         Returns the memory of the calling process.
 
@@ -75,8 +73,6 @@ class TrainingPage:
     ----------
     link : str or None
         Address of the page, or None without one.
-    notes : list of str
-        Remarks for the report.
     """
 
     def __init__(self, client: Any, link: str | None, memory: Callable[[], ProcessMemory]) -> None:

@@ -34,11 +34,6 @@ class Interrupts:
     ----------
     signals : sequence of signal.Signals
         Signals that request a stop; Ctrl-C by default.
-
-    Attributes
-    ----------
-    received : signal.Signals or None
-        The signal that requested the stop.
     """
 
     def __init__(self, signals: Sequence[signal.Signals] = (signal.SIGINT,)) -> None:

@@ -34,8 +34,6 @@ def run_page(fitted: Fitted, name: str) -> str:
 
     Parameters
     ----------
-    fitted : Fitted
-        As `load_fitted` returns it.
     name : str
         Path of the run's folder; its last part is the title.
 

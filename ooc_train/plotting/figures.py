@@ -19,11 +19,6 @@ FORMATS = ("png", "svg", "pdf")
 def require_figure(path: str | os.PathLike[str], *, overwrite: bool) -> str:
     """Refuse a path that no figure can be written to, before the work that the figure shows.
 
-    Returns
-    -------
-    str
-        The path.
-
     Raises
     ------
     ValueError
@@ -45,15 +40,6 @@ def save(
     draw: Callable[["Axes"], object], path: str | os.PathLike[str], *, overwrite: bool
 ) -> None:
     """Write a plot to a file, whole or not at all; the suffix is one of `FORMATS`.
-
-    Parameters
-    ----------
-    draw : callable
-        Draws on the axes that it takes.
-    path : str
-        The file.
-    overwrite : bool
-        Whether a file that lies there is replaced.
 
     Raises
     ------

@@ -123,10 +123,7 @@ def _scale(report: Memory) -> tuple[float, str, int]:
 
 def _limits(ax: "Axes", report: Memory, top: float, size: int) -> None:
     """Draw projection and ceiling as labelled lines."""
-    lines = [
-        ("projected", report.projected, "--", INK),
-        ("ceiling", report.ceiling, "-", _CEILING),
-    ]
+    lines = [("projected", report.projected, "--", INK), ("ceiling", report.ceiling, "-", _CEILING)]
     for name, n, style, color in lines:
         text = f"{name} {approximate_bytes(n)}"
         if n > top:

@@ -46,8 +46,6 @@ def shown_name(name: str, *, parsed: bool = True) -> str:
 
     Parameters
     ----------
-    name : str
-        The name.
     parsed : bool
         Whether matplotlib would take text between dollars for mathematics.
     """

@@ -82,10 +82,6 @@ def with_classes_within(
 
     Parameters
     ----------
-    store : Store
-        Any store.
-    memory_ceiling : str, int, Ceiling or None
-        Ceiling of the job.
     terms : callable
         Memory terms of the rewrite, so that a ceiling named in an error allows for it too.
 

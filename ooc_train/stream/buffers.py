@@ -55,8 +55,6 @@ class Pool:
 
         Parameters
         ----------
-        *sets : dict of str to ArraySpec
-            The arrays of each set.
         most_kept : int, optional
             Larger buffers, in bytes, are freed at the end. None keeps all for the next request.
 

@@ -78,13 +78,6 @@ def require_scheduler(client: Client) -> None:
 def ask_workers(client: Client, ask: Callable[[], T]) -> T:
     """Return the answer of the workers of a cluster, and ask again if a worker is lost.
 
-    Parameters
-    ----------
-    client : Client
-        Client of the cluster.
-    ask : callable
-        Runs a function in each worker.
-
     Raises
     ------
     ClusterError
@@ -135,8 +128,6 @@ def no_workers(client: Client, causes: str = "") -> ClusterError:
 
     Parameters
     ----------
-    client : Client
-        Client of the cluster.
     causes : str
         How the workers ended, as far as it is known.
     """

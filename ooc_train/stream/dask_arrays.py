@@ -90,8 +90,6 @@ def label_weights(
         Labels; None for a regression.
     weight : Dask array or None
         Weights, cut alike; None if every row weighs one.
-    rows : sequence of int
-        Rows of each block.
     classes : tuple
         Labels in the order of their codes, if they are known beforehand.
 

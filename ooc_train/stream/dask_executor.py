@@ -63,11 +63,6 @@ class DaskExecutor:
     The driver keeps the window: tasks submitted all at once would outrun the consumption of their
     results (dask-ml issue 765).
 
-    Parameters
-    ----------
-    client : Client
-        Client of the cluster.
-
     Attributes
     ----------
     direct : bool

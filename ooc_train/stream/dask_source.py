@@ -27,8 +27,6 @@ class DaskSource:
     ----------
     blocks : tuple
         The delayed X, y and weight of each partition.
-    rows : tuple of int
-        The rows of each partition.
     n_features, n_outputs : int
         Columns of X, and columns of y, 0 without y.
     dtype : str
@@ -110,10 +108,6 @@ class TaskBlocks:
     ----------
     parts : sequence of tuples
         Of each partition: its number, its X, y and weight, its first row, and its rows.
-    dtype : str
-        Type of X as models see it.
-    n_outputs : int
-        Columns of y.
     """
 
     parts: Sequence[tuple[int, tuple[Any, Any, Any], int, int]]

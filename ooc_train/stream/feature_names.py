@@ -23,10 +23,6 @@ def column_order(
 
     Parameters
     ----------
-    known : sequence of str, or None
-        Names of the columns of a model.
-    found : sequence of str, or None
-        Names of the columns of data.
     model, data : str
         Names of the two in messages.
 

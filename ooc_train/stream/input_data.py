@@ -22,8 +22,6 @@ class Inputs:
 
     Attributes
     ----------
-    source : Source
-        The rows.
     kind : str
         "store", "arrays" or "dask".
     classes : tuple
@@ -34,12 +32,6 @@ class Inputs:
         Sum of the weights; None if weights must be read for it.
     statistics : ColumnStatistics or None
         Statistics of the columns that a store carries, for the weights in use.
-    feature_names : tuple of str, or None
-        Names of the columns.
-    store : Store or None
-        The store of the rows.
-    notes : tuple of str
-        Notes for the report.
     scratch : object
         Keeps temporary arrays as long as it lives, or None.
     """
@@ -85,12 +77,8 @@ class PredictionInputs:
 
     Attributes
     ----------
-    source : Source
-        The rows.
     name : str
         Name of the data in messages.
-    feature_names : tuple of str, or None
-        Names of the columns.
     row_id : ArrayLayout or None
         Ids of the rows of a store.
     """

@@ -113,17 +113,6 @@ def read_validation(
 ) -> Inputs:
     """Return validation data, which must match the training data.
 
-    Parameters
-    ----------
-    validation : Inputs, Store or path
-        The validation data.
-    inputs : Inputs
-        The training data.
-    classifier : bool
-        Whether y holds labels.
-    memory_ceiling : int, str, Ceiling or None
-        As for `read_inputs`.
-
     Raises
     ------
     ValueError

@@ -144,12 +144,8 @@ def as_numbers(values: Any, name: str, dtype: DTypeLike, start: int = 0) -> NDAr
 
     Parameters
     ----------
-    values : array
-        The values.
     name : str
         Name of the array in messages.
-    dtype : dtype
-        Type of the result.
     start : int
         Number of the first row, for messages.
 
@@ -204,8 +200,6 @@ def as_labels(values: Any, start: int = 0) -> NDArray[Any]:
 
     Parameters
     ----------
-    values : array or list
-        The labels.
     start : int
         Number of the first row, for messages.
 

@@ -47,8 +47,6 @@ class StoreWithArrays:
     ----------
     store : Store
         The store, with the arrays as its y and sample_weight.
-    notes : tuple of str
-        Notes for the report.
     scratch : Scratch or None
         Keeps temporary arrays.
     """
@@ -76,17 +74,9 @@ def with_arrays(
 
     Parameters
     ----------
-    store : Store
-        The store.
     y, sample_weight : path, URL, Zarr array, store, or array of NumPy, Dask or pandas
         Arrays with as many rows as the store. A number as sample_weight is the weight of every
         row.
-    classifier : bool
-        Whether y holds labels.
-    classes : tuple
-        Labels in the order of their codes, if they are known beforehand.
-    memory_ceiling : int, str, Ceiling or None
-        As for `read_inputs`.
 
     Raises
     ------

@@ -23,8 +23,6 @@ def groups(n_chunks: int, group: int, seed: int, epoch: int) -> list[tuple[int, 
 
     Parameters
     ----------
-    n_chunks : int
-        Number of chunks.
     group : int
         Chunks of a group, at least 1.
     seed, epoch : int
@@ -69,8 +67,6 @@ class EpochOrder:
 
     Attributes
     ----------
-    n_chunks : int
-        Number of chunks.
     shuffle_chunks : int
         Chunks of a shuffle group.
     seed, epoch : int

@@ -35,12 +35,8 @@ class Outlier:
 
     Attributes
     ----------
-    value : float
-        The value.
     times : float
         The multiple of its column's median.
-    row : int
-        The number of the row.
     place : str
         The column, for messages.
     """

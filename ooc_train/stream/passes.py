@@ -34,12 +34,6 @@ class Stream:
 
     Parameters
     ----------
-    source : Source
-        The rows.
-    executor : Executor
-        Runs the tasks.
-    config : PassConfig
-        How passes are cut into tasks.
     on_rows : callable
         Called with the number of rows of each finished task.
     stopped : callable
@@ -82,16 +76,6 @@ class Stream:
 
         Parameters
         ----------
-        task : callable
-            One of the functions of `tasks`.
-        value : Reduction, Scan or RowMap
-            Argument of all calls.
-        calls : iterable of tuples
-            Further arguments of each call.
-        name : str
-            Name of the pass on the dashboard.
-        threads, window : int
-            Threads that work at a time, and tasks in flight.
         counted : bool
             Whether rows count as rows of training, or else as an evaluation.
         """
@@ -155,8 +139,6 @@ class Stream:
 
         Parameters
         ----------
-        reduction : Reduction
-            Names the sums and adds them up.
         partitions : sequence of int, optional
             Partitions to read; None is all.
         counted : bool
@@ -206,8 +188,6 @@ class Stream:
 
         Parameters
         ----------
-        scan : Scan
-            Updates a state by rows.
         states : sequence of dict of arrays
             The state of each replica, at most one for each shuffle group.
         seed, epoch : int
@@ -277,8 +257,6 @@ class Stream:
 
         Parameters
         ----------
-        function : RowMap
-            Returns the value of a run.
         runs : iterable of (int, int)
             First row of each run, and the row after its last. A partition that two runs share is
             read twice.

@@ -72,12 +72,8 @@ def run_pipeline(
         ``read(item, slot)`` reads an item into a slot.
     process : callable
         ``process(slot)`` processes the item in a slot.
-    count : int
-        Number of items.
     threads : int
         Number of threads, the calling one included.
-    slots : int
-        Number of slots.
 
     Returns
     -------

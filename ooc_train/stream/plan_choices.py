@@ -51,8 +51,6 @@ class _Choice:
 
     Attributes
     ----------
-    threads : int
-        Tasks that run at a time.
     pipeline_threads, prefetch_groups : int
         Of a scan, as in `PassConfig`.
     """
@@ -73,10 +71,6 @@ def make_plan(
 
     Parameters
     ----------
-    source, requirements : Source, Requirements
-        The rows, and what passes over them need.
-    ceiling, processes : Ceiling, Processes
-        The most memory that the run may hold, and its processes.
     validation : tuple of (Source, Requirements), optional
         Validation rows, and what reduce passes over them need; both kinds of passes alternate.
     """

@@ -26,17 +26,7 @@ class ReadAhead:
         self._lock = threading.Lock()
 
     def after(self, group: int, seconds: float, nbytes: int, reader: Reader) -> None:
-        """Record the time of one read, and request further groups if reads are slow.
-
-        Parameters
-        ----------
-        group : int
-            Index of the group that was read.
-        seconds, nbytes : float, int
-            Duration and size of the read.
-        reader : Reader
-            Reader that requests the partitions.
-        """
+        """Record the time of one read, and request further groups if reads are slow."""
         stop = group + 1 + self._distance
         with self._lock:
             if seconds > _SLOW_SECONDS_PER_BYTE * nbytes:

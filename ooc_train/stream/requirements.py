@@ -89,14 +89,10 @@ class Requirements:
 
         Parameters
         ----------
-        source : Source
-            The rows.
         reductions : sequence of Reduction
             The largest reduction of each kind.
         parameters, sets : int
             Bytes of a set of parameters, and number of sets that the driver holds.
-        columns, algebra : int
-            As the attributes.
         """
         rows = source.partition_rows
         return cls(
@@ -119,14 +115,8 @@ class Requirements:
 
         Parameters
         ----------
-        source : Source
-            The rows.
-        scan : Scan
-            The updates of an epoch.
         carried : int
             Sets of parameters in the state of a replica.
-        replicas, shuffle_chunks : int
-            As the attributes.
         """
         return replace(
             self,

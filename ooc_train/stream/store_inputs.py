@@ -41,15 +41,6 @@ def require_memory_for_labels(
 def read_store(store: Store, *, classifier: bool, classes: tuple[Label, ...]) -> Inputs:
     """Return the inputs of a store.
 
-    Parameters
-    ----------
-    store : Store
-        The store.
-    classifier : bool
-        Whether y holds labels.
-    classes : tuple
-        Labels in the order of their codes, if they are known beforehand.
-
     Raises
     ------
     InvalidStore
@@ -89,15 +80,7 @@ def read_store(store: Store, *, classifier: bool, classes: tuple[Label, ...]) ->
     elif statistics is not None:
         weight = statistics.weight
     return Inputs(
-        source,
-        "store",
-        found,
-        totals,
-        weight,
-        statistics,
-        store.feature_names,
-        store,
-        tuple(notes),
+        source, "store", found, totals, weight, statistics, store.feature_names, store, tuple(notes)
     )
 
 

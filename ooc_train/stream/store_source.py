@@ -31,8 +31,6 @@ class StoreSource:
     ----------
     X, y, weight : ArrayLayout
         The arrays; y and weight may be None.
-    n_rows : int
-        Number of rows.
     shuffled : bool
         Whether the rows lie in random order.
     path : str

@@ -30,11 +30,6 @@ def valid(array: pa.Array) -> NDArray[np.bool_] | None:
 def to_numpy(array: pa.Array) -> NDArray[Any]:
     """Return numbers or booleans; a missing value is undefined.
 
-    Parameters
-    ----------
-    array : pyarrow.Array
-        An array of fixed-size values.
-
     Returns
     -------
     ndarray, shape (row,)

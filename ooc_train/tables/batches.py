@@ -43,8 +43,6 @@ class Piece:
 
     Parameters
     ----------
-    batch : pyarrow.RecordBatch or WideBatch
-        The rows.
     file : str
         The file, or "" for a table in memory.
     first : int
@@ -124,8 +122,6 @@ class Tables:
 
     Parameters
     ----------
-    paths : tuple of str
-        The files.
     format : {"csv", "parquet"}
         The format of all files.
     schema : pyarrow.Schema
@@ -134,8 +130,6 @@ class Tables:
         Columns that the files declare as categorical.
     expected_rows : int
         Rows of all files: exact for Parquet, extrapolated from the first block for CSV.
-    n_bytes : int
-        Bytes of all files.
     typed_by : str
         The file that the types of the schema are from.
     dialect : Dialect

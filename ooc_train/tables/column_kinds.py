@@ -23,10 +23,7 @@ def kind_of(arrow: pa.DataType) -> Kind:
     kinds: tuple[tuple[Kind, bool], ...] = (
         ("empty", types.is_null(arrow)),
         ("boolean", types.is_boolean(arrow)),
-        (
-            "number",
-            types.is_integer(arrow) or types.is_floating(arrow) or types.is_decimal(arrow),
-        ),
+        ("number", types.is_integer(arrow) or types.is_floating(arrow) or types.is_decimal(arrow)),
         ("date", types.is_date(arrow) or types.is_timestamp(arrow)),
         (
             "text",

@@ -16,8 +16,6 @@ class ColumnSummary:
         The column and its Arrow type.
     becomes : str
         The features in words.
-    n_features : int
-        Number of features.
     missing : int
         Training rows without a value.
     range : str

@@ -89,15 +89,6 @@ def read_batches(
 ) -> Generator[tuple[pa.RecordBatch | WideBatch, int], None, None]:
     """Yield batches of some columns, and the bytes of the file that were read so far.
 
-    Parameters
-    ----------
-    path : str
-        The file.
-    dialect : Dialect
-        As `read_head` found it.
-    columns : mapping of str to pyarrow.DataType
-        The columns, and the types to read them as.
-
     Raises
     ------
     InvalidTable

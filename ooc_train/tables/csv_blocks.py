@@ -41,10 +41,6 @@ class Dialect:
 
     Parameters
     ----------
-    delimiter : str
-        The character between cells.
-    encoding : str
-        The encoding of the text.
     block_bytes : int
         Bytes of text that are parsed at a time: enough for a few rows.
     wide : bool

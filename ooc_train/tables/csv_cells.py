@@ -59,8 +59,6 @@ class Cells:
         ----------
         text : bytes
             Whole rows; the last one may lack a line end.
-        delimiter : int
-            The byte between cells.
         columns : int, optional
             Number of cells of a row; by default that of the first row.
         """

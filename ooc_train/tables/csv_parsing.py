@@ -80,9 +80,7 @@ def parse_cells(
             use_threads=False, block_size=len(text) + 1, column_names=list(names)
         ),
         parse_options=pyarrow.csv.ParseOptions(
-            delimiter=dialect.delimiter,
-            newlines_in_values=b'"' in text,
-            ignore_empty_lines=False,
+            delimiter=dialect.delimiter, newlines_in_values=b'"' in text, ignore_empty_lines=False
         ),
         convert_options=pyarrow.csv.ConvertOptions(
             column_types=dict(types), strings_can_be_null=missing

@@ -18,13 +18,7 @@ _CUT_CHARACTERS = ("truncated data", "unexpected end of data", "incomplete multi
 
 
 class MixedZones(InvalidTable):
-    """A time with a zone in a column that is read as times without one, or the reverse.
-
-    Attributes
-    ----------
-    path, column : str
-        The file and the name of the column.
-    """
+    """A time with a zone in a column that is read as times without one, or the reverse."""
 
     def __init__(self, path: str, column: str, why: str) -> None:
         super().__init__(why)
@@ -39,8 +33,6 @@ class BrokenText(Exception):
     ----------
     rows : int
         Whole rows of the block before the row; -1 for the header.
-    why : str
-        The reason.
     """
 
     def __init__(self, rows: int, why: str) -> None:
@@ -115,17 +107,7 @@ def is_number(text: str) -> bool:
 
 
 def too_many_classes(name: str, values: Sequence[str], n_rows: int) -> InvalidTable:
-    """Return the error for a target of text with too many values for undeclared labels.
-
-    Parameters
-    ----------
-    name : str
-        The target.
-    values : sequence of str
-        The distinct values.
-    n_rows : int
-        Number of rows with these values.
-    """
+    """Return the error for a target of text with too many values for undeclared labels."""
     texts = [text for text in values if not is_number(text)]
     found = f"the target {name!r} holds text, with {len(values):,} values in {n_rows:,} rows"
     if 0 < len(texts) < len(values) / 2:
@@ -167,12 +149,8 @@ def explain_csv_errors(
 
     Parameters
     ----------
-    path, encoding : str
-        The file and its encoding.
     first : int
         Number of the first row of the block that is parsed.
-    names : sequence of str
-        Names of the columns, if known.
     """
     try:
         yield

@@ -47,33 +47,21 @@ class Encoder:
 
     Parameters
     ----------
-    columns : sequence of Column
-        The columns that become features.
-    vocabularies : mapping of str to Vocabulary
-        The vocabulary of each category.
     dtype : {"float32", "float64"}
         The type of numbers.
     missing, unseen : str
         As in a `Recipe`.
-    target : Target or None
-        The target.
     labels : Vocabulary or None
         The labels of a target with classes.
-    sample_weight, id_column : str or None
-        Columns of weights and ids.
     strict : bool
         Whether a number that `dtype` would round too far raises `Rounded`.
 
     Attributes
     ----------
-    dtype : numpy.dtype
-        The dtype of a record.
     rounding : Rounding
         What numbers lose in `dtype`.
     outcomes : Rounding
         What a target of numbers loses in float64.
-    dropped : int
-        Rows that were dropped so far.
     """
 
     def __init__(

@@ -33,8 +33,6 @@ class Column:
 
     Parameters
     ----------
-    name : str
-        The name of the column.
     kind : {"number", "date", "category"}
         A number, or a boolean as 0 and 1, is one feature. A date is one feature: days since
         `origin`. A category is one feature for each of `values`: 1 if the row has it, else 0.
@@ -92,8 +90,6 @@ class Target:
 
     Parameters
     ----------
-    name : str
-        The name of the column.
     type : str
         The Arrow type in the training data.
     classes : tuple of labels or None

@@ -13,8 +13,6 @@ class FixedSchema:
 
     Parameters
     ----------
-    recipe : Recipe
-        The recipe.
     needs_y : bool
         Whether records hold the target and the weight.
     """

@@ -35,8 +35,6 @@ def medians(
     blocks : callable
         Returns all rows, at each call, in blocks of shape (row, column) of one float type. NaN is
         a missing value.
-    columns : sequence of int
-        Indices of the columns.
     counts : ndarray of int64
         Number of values of each column, without missing ones.
     max_bytes : int

@@ -72,13 +72,6 @@ def compression_of(path: str) -> str | None:
 def require_matching_name(path: str, head: bytes) -> None:
     """Refuse a file whose first bytes contradict its name.
 
-    Parameters
-    ----------
-    path : str
-        The file.
-    head : bytes
-        The first 16 bytes, or fewer of a shorter file.
-
     Raises
     ------
     InvalidTable

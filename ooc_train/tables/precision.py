@@ -37,12 +37,8 @@ class Rounding:
 
     Parameters
     ----------
-    n_columns : int
-        Number of columns.
     called : callable
         Returns the name of a column for messages, such as "column 'a'".
-    dtype : dtype
-        A floating-point type.
     strict : bool
         Whether the first such number raises `Rounded`.
 

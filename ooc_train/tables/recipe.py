@@ -43,8 +43,6 @@ class _SingleFeatures:
 
     Parameters
     ----------
-    features : ndarray of int
-        Indices of their features.
     slots : ndarray of int
         Their indices in the field of a record.
     origins : ndarray of float64

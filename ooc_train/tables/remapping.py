@@ -21,10 +21,6 @@ def remapper(
 
     Parameters
     ----------
-    recipe : Recipe
-        The recipe.
-    vocabularies : mapping of str to Vocabulary
-        The vocabulary of each category in the first pass.
     labels : sequence of str
         Labels of the target in the order of the first pass; empty without classes.
     ordered_labels : sequence of str

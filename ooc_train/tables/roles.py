@@ -109,8 +109,6 @@ class Roles:
 
         Parameters
         ----------
-        tables : Tables
-            The files.
         dtype : {"float32", "float64"}, optional
             Replaces the dtype of these roles; auto is float32.
 

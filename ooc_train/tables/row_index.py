@@ -22,13 +22,6 @@ _UNNAMED = re.compile(r"(Unnamed: 0(\.\d+)*|)$")
 def index_columns(tables: Tables, named: Collection[str | None]) -> dict[str, str]:
     """Return the columns that are an index, each with the reason.
 
-    Parameters
-    ----------
-    tables : Tables
-        The files.
-    named : collection of str
-        Columns that have a role already.
-
     Raises
     ------
     InvalidTable

@@ -10,11 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ooc_train.errors import InvalidTable
-from ooc_train.tables.column_summary import (
-    ColumnSummary,
-    summary_of_category,
-    summary_of_numbers,
-)
+from ooc_train.tables.column_summary import ColumnSummary, summary_of_category, summary_of_numbers
 from ooc_train.tables.diagnostics import too_many_classes
 from ooc_train.tables.encoding import Encoder
 from ooc_train.tables.features import Column, Label, Records, Target, slots
@@ -125,8 +121,6 @@ class SchemaInference:
         blocks : callable or None
             Returns all training records at each call, for medians. Without it the recipe has no
             medians.
-        max_bytes : int
-            Bytes that `medians` may hold.
 
         Raises
         ------
@@ -159,10 +153,7 @@ class SchemaInference:
         if not common and not missing:
             raise _empty(column) if not counts.by_code.any() else self._rare(column, i)
         return replace(
-            column,
-            values=tuple(common),
-            missing=missing,
-            other=self.draft.unseen == "other",
+            column, values=tuple(common), missing=missing, other=self.draft.unseen == "other"
         )
 
     def _rare(self, column: Column, i: int) -> InvalidTable:

@@ -48,8 +48,6 @@ class FirstTexts:
 
     Parameters
     ----------
-    texts : list of str
-        The distinct values.
     rows : int
         Number of rows with a value.
     """

@@ -79,8 +79,6 @@ def days(array: pa.Array, *, zoned: bool) -> NDArray[np.float64]:
 
     Parameters
     ----------
-    array : pyarrow.Array
-        The values.
     zoned : bool
         Whether times must have a zone; otherwise they must have none.
 
@@ -146,8 +144,6 @@ class Vocabulary:
 
     Parameters
     ----------
-    values : iterable of str
-        The first values.
     grows : bool
         Whether a new value gets a code.
     """

@@ -60,10 +60,6 @@ class ColumnGroup:
 
     Parameters
     ----------
-    type : pyarrow.DataType
-        The type.
-    names : tuple of str
-        Their names.
     columns : ndarray of int
         Their numbers within the file, ascending.
     """
@@ -80,20 +76,10 @@ class ColumnGroups:
     ----------
     names : sequence of str
         All columns of the file.
-    wanted : mapping of str to pyarrow.DataType
-        The wanted columns and their types.
-    delimiter : int
-        The byte between cells.
-    parse : Parser
-        Arrow's parser.
     """
 
     def __init__(
-        self,
-        names: Sequence[str],
-        wanted: Mapping[str, pa.DataType],
-        delimiter: int,
-        parse: Parser,
+        self, names: Sequence[str], wanted: Mapping[str, pa.DataType], delimiter: int, parse: Parser
     ) -> None:
         self._n, self._delimiter, self._parse = len(names), delimiter, parse
         by_type: dict[pa.DataType, list[int]] = {}
@@ -118,8 +104,6 @@ class ColumnGroups:
 
         Parameters
         ----------
-        text : bytes
-            Whole rows.
         header : int
             Rows before those of the text, for the row numbers in errors.
 
@@ -153,8 +137,6 @@ class WideBatch:
 
     Parameters
     ----------
-    columns : ColumnGroups
-        The columns.
     arrays : sequence of pyarrow.Array
         The values of each group, shape (row x column of the group,).
     """

@@ -26,8 +26,6 @@ from ooc_train.kernels.compiled.unrolled import scan_unrolled_of
 from ooc_train.kernels.machine_code import C_FUNCTIONS, target_machine
 from ooc_train.kernels.specs import KernelSpec, Parameter, hyperparameters
 
-__all__ = ["SOURCES", "compile_kernel"]
-
 SOURCES: dict[str, Callable[[Any], Any]] = {
     "add_outer_products": lambda spec: add_outer_products,  # noqa: ARG005
     "add_rows": lambda spec: add_rows_of(loss_parts(spec.loss)),

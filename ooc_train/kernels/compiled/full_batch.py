@@ -8,25 +8,14 @@ from typing import Any
 
 from ooc_train.core.sums import Array
 from ooc_train.kernels.compiled.loop_parts import LossParts
-from ooc_train.kernels.compiled.parts import Rows, part
+from ooc_train.kernels.compiled.parts import part
 from ooc_train.kernels.compiled.vectors import load_row, store_row, total, zeros
-from ooc_train.kernels.layout import LANES
-
-__all__ = ["accumulate", "add_rows_of", "predictor", "slope_of"]
+from ooc_train.kernels.layout import LANES, Rows
 
 
 @part
 def _predict(X: Rows, W: Array, b: Array, Z: Array) -> None:
-    """Write ``Z[i, k] = sum_j X[i, j] W[k, j] + b[k]``, added up in float64.
-
-    Parameters
-    ----------
-    X : (rows, features) array, float32 or float64
-    W : (outputs, features) array
-    b : (outputs,) array
-    Z : (rows, outputs) array
-        The result.
-    """
+    """Write ``Z[i, k] = sum_j X[i, j] W[k, j] + b[k]``, added up in float64."""
     rows, features = X.shape
     whole = rows - rows % 4
     for i in range(0, whole, 4):  # four rows share a load of W and hide each other's latency
@@ -56,7 +45,6 @@ def accumulate(X: Rows, R: Array, G: Array) -> None:
 
     Parameters
     ----------
-    X : (rows, features) array, float32 or float64
     R : (rows, outputs) array
         Derivative of the loss by the predictor.
     G : (outputs, features + 1) array

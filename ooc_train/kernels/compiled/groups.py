@@ -9,8 +9,6 @@ from ooc_train.kernels.compiled.parts import strict_part
 from ooc_train.kernels.compiled.vectors import load, load_row, store, total, zeros
 from ooc_train.kernels.layout import LANES, MEAN, PARTIAL, Integers, Rows, W
 
-__all__ = ["add_four", "finite_rows", "predict_four", "shift_of"]
-
 
 @strict_part
 def shift_of(room: Array, at: int) -> Any:

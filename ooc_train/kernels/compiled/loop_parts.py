@@ -19,15 +19,6 @@ from ooc_train.objective.losses.logistic import Logistic
 from ooc_train.objective.penalty import soft_threshold
 from ooc_train.optimizers.optimizer import Optimizer
 
-__all__ = [
-    "LossParts",
-    "OptimizerParts",
-    "compiled_source",
-    "loss_parts",
-    "optimizer_parts",
-    "shrink",
-]
-
 _NUMPY = ModuleType("numpy")
 _NUMPY.__dict__.update(np.__dict__, exp=exp, log=log)
 """NumPy, as a source sees it, with an exponential and a logarithm that make vectors."""

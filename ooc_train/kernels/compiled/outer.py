@@ -15,10 +15,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ooc_train.core.sums import Array
-from ooc_train.kernels.compiled.parts import Rows, part, strict_part
-from ooc_train.kernels.layout import LANES
-
-__all__ = ["add_outer_products"]
+from ooc_train.kernels.compiled.parts import part, strict_part
+from ooc_train.kernels.layout import LANES, Rows
 
 _HIGH, _WIDE = 4, 2
 """A block of the sum: rows, and vectors a row. Its eight vectors hide how long each addition takes,

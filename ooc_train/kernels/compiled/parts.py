@@ -10,10 +10,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ooc_train.core.sums import Array
-from ooc_train.kernels.layout import Integers, Rows
+from ooc_train.kernels.layout import Rows
 from ooc_train.optimizers.schedules import RATE_UPDATES
-
-__all__ = ["FAR", "Integers", "Rows", "exp", "log", "part", "prefetch", "rate_after", "strict_part"]
 
 FAR = 8
 """Rows by which a scan asks for a row ahead of learning from it."""

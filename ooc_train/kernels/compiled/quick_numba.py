@@ -9,8 +9,6 @@ from typing import Any
 from numba.core.codegen import JITCodeLibrary
 from numba.core.cpu import CPUContext
 
-__all__ = ["emit_nothing"]
-
 
 def emit_nothing() -> None:
     """Have numba leave out machine code from now on: no compiled function can be called."""

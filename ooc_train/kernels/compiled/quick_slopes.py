@@ -6,8 +6,6 @@ import numpy as np
 
 from ooc_train.kernels.compiled.parts import LN2, LN2_REST, LOG2_E, TWO52, strict_part
 
-__all__ = ["quick_logistic_slope"]
-
 _STEPS = 128
 _POWERS = np.exp2(np.arange(_STEPS) / _STEPS).view(np.int64)
 """The bits of the powers of two from 1 to 2."""

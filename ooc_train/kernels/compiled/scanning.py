@@ -36,8 +36,6 @@ from ooc_train.kernels.layout import (
 )
 from ooc_train.optimizers.schedules import RATE_UPDATES
 
-__all__ = ["add_up_of", "scan_groups_of"]
-
 
 def scan_groups_of(loss: LossParts, optimizer: OptimizerParts, *, l1: bool) -> Any:
     """Return the kernel `scan_groups`, which takes a step for each batch.

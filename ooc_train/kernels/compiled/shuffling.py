@@ -6,8 +6,6 @@ import numpy as np
 
 from ooc_train.kernels.compiled.parts import part
 
-__all__ = ["shuffle"]
-
 
 @part
 def shuffle(arguments: Any) -> None:

@@ -33,8 +33,6 @@ from ooc_train.kernels.layout import (
 )
 from ooc_train.optimizers.schedules import RATE_UPDATES
 
-__all__ = ["scan_unrolled_of"]
-
 _RATES, _DECAYS, _BETWEEN, _PRODUCTS, _OF_QUAD = range(5)
 """Rows of the array "quad", an entry for each row of X in it: the rate times the slope's share, the
 rate of the penalty's decay before the row's step, and before its predictor. The last row holds
@@ -234,8 +232,6 @@ def scan_unrolled_of(loss: LossParts, *, single: bool) -> Any:
 
     Parameters
     ----------
-    loss : LossParts
-        The loss.
     single : bool
         Whether there is one output. Loops over a constant number of outputs are none, which saves
         half of the time.

@@ -6,8 +6,6 @@ from ooc_train.kernels.compiled.vectors import load, load_row, store_row
 from ooc_train.kernels.layout import AVERAGED, EACH, INV_SCALE, LANES, OUTPUTS, THETA, W
 from ooc_train.optimizers.averaging import AVERAGE_POWER
 
-__all__ = ["average_with", "predict_by_theta"]
-
 
 @strict_part
 def predict_by_theta(room: Array, outputs: int) -> None:

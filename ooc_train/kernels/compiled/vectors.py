@@ -21,8 +21,6 @@ from ooc_train.core.sums import Array
 from ooc_train.kernels.compiled.parts import strict_part
 from ooc_train.kernels.layout import LANES, Rows
 
-__all__ = ["load", "load_row", "store", "store_row", "total", "zeros"]
-
 _WIDE, _LANE = ir.VectorType(ir.DoubleType(), LANES), ir.IntType(32)
 _FLAGS = ("contract",)
 

@@ -46,10 +46,7 @@ def install_pages(runs: Runs, scheduler: Any) -> tuple[str | None, str]:
                 stale.stop()
         shared = template_variables(scheduler)
         ours = BokehApplication(
-            pages,
-            scheduler,
-            prefix=dask_pages.prefix.strip("/"),
-            template_variables=shared,
+            pages, scheduler, prefix=dask_pages.prefix.strip("/"), template_variables=shared
         )
         web.add_application(ours)
         ours.initialize(IOLoop.current())
@@ -88,10 +85,7 @@ class _Text:
         from jinja2 import Environment
 
         self.root = Div(
-            name=f"training_{name}",
-            text=before,
-            sizing_mode="stretch_width",
-            stylesheets=[STYLE],
+            name=f"training_{name}", text=before, sizing_mode="stretch_width", stylesheets=[STYLE]
         )
         self._template = Environment(autoescape=True).from_string(template)
         self._values = values
@@ -191,13 +185,7 @@ def _page(runs: Runs, _: Any, extra: Mapping[str, Any], doc: Any) -> None:
     doc.template_variables.update(extra)
 
 
-def _single(
-    runs: Runs,
-    make: Callable[[], Any],
-    _: Any,
-    __: Mapping[str, Any],
-    doc: Any,
-) -> None:
+def _single(runs: Runs, make: Callable[[], Any], _: Any, __: Mapping[str, Any], doc: Any) -> None:
     """Make the page of a single plot."""
     part = make()
     _open(doc, _View(runs, [part]), [part.root], part.title)

@@ -29,8 +29,6 @@ class TrainingPlugin(SchedulerPlugin):  # type: ignore[misc] # untyped base
         Path of the page; None if the scheduler has no dashboard.
     why : str
         Why there is no page.
-    runs : Runs
-        The runs.
     """
 
     name = NAME

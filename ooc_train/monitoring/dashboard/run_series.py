@@ -83,10 +83,6 @@ class Run:
     ----------
     runs : Runs
         All runs of the scheduler, the newest last.
-    identity : str
-        Unique name.
-    number : int
-        Unique number.
     about : mapping
         Settings that the driver sent at the start.
     client : str

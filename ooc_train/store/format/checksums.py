@@ -113,17 +113,7 @@ def _dumped(value: object) -> bytes:
 def with_checksums(
     attributes: Mapping[str, Any], store_id: str, arrays: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Return a group's attributes with the id of its commit and all checksums.
-
-    Parameters
-    ----------
-    attributes : mapping
-        Attributes of the group; JSON values.
-    store_id : str
-        Id of the commit.
-    arrays : mapping
-        Metadata of each array, by the array's name.
-    """
+    """Return a group's attributes with the id of its commit and all checksums."""
     of_arrays = {name: checksum(metadata) for name, metadata in arrays.items()}
     sealed = {**attributes, "store_id": store_id, CHECKSUMS: {"arrays": of_arrays}}
     return {**sealed, CHECKSUMS: {"attributes": checksum(sealed), "arrays": of_arrays}}

@@ -28,8 +28,6 @@ def decode_attributes(
 
     Parameters
     ----------
-    attributes : mapping
-        Attributes of the array.
     dtype : dtype
         Type of the values as stored.
     path : str
@@ -188,12 +186,8 @@ def flag_names(
 
     Parameters
     ----------
-    attributes : mapping
-        Attributes of the array.
     dtype, meant : dtype
         Type of the values as stored, and the type that is meant.
-    path : str
-        Name of the array in messages.
 
     Raises
     ------

@@ -28,12 +28,8 @@ def dimensions_of(
 
     Parameters
     ----------
-    attributes : mapping
-        Attributes of the array.
     names : sequence, optional
         Its ``dimension_names``, a field of Zarr format 3.
-    path : str
-        Name of the array in messages.
 
     Raises
     ------
@@ -68,8 +64,6 @@ def require_rows_first(path: str, dimensions: Mapping[str, tuple[str | None, ...
 
     Parameters
     ----------
-    path : str
-        Name of the store in messages.
     dimensions : mapping
         Names of the axes of each array, by role: "X", "y", "sample_weight".
 

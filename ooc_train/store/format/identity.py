@@ -41,15 +41,6 @@ def new_store_id() -> str:
 def shard_identity(store_id: str, array: str, shard: int) -> bytes:
     """Return the identity of a shard.
 
-    Parameters
-    ----------
-    store_id : str
-        Id of the store's commit.
-    array : str
-        Name of the array in its group.
-    shard : int
-        Number of the shard.
-
     Returns
     -------
     bytes
@@ -69,8 +60,6 @@ def wrong_identity(
     ----------
     identity : bytes or bytearray
         `IDENTITY_BYTES` bytes of the file.
-    store_id, array, shard
-        The expected identity, as in `shard_identity`.
     """
     if identity == shard_identity(store_id, array, shard):
         return None
@@ -102,8 +91,6 @@ def require_commit(array_path: str, store_id: str) -> None:
     ----------
     array_path : str
         Directory of one of the store's arrays.
-    store_id : str
-        Id of the commit that was opened.
 
     Raises
     ------
@@ -128,8 +115,6 @@ class MetadataStamp:
 
     Parameters
     ----------
-    file : str
-        Path of the file.
     host : str
         Name of the host that recorded the state.
     device, inode : int

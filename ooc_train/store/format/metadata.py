@@ -196,13 +196,6 @@ def require_valid_metadata(directory: str) -> None:
 def require_manifest(manifest: Any, path: str) -> None:
     """Refuse a manifest of our format whose values have the wrong types.
 
-    Parameters
-    ----------
-    manifest : JSON value
-        Attributes of the group.
-    path : str
-        File of the manifest, for the message.
-
     Raises
     ------
     InvalidStore

@@ -30,12 +30,8 @@ class MissingValues:
 
         Parameters
         ----------
-        values : ndarray, shape (rows, ...)
-            Rows as read.
         first_row : int
             Row number of ``values[0]``.
-        name : str
-            Name of the array in the message.
 
         Raises
         ------

@@ -121,15 +121,7 @@ def finish_pair(path: str) -> tuple[str, ...]:
 
 
 def pair_notes(path: str, pair: StorePair | None) -> tuple[str, ...]:
-    """Return notes for the user on a store's partner, after finishing its rename.
-
-    Parameters
-    ----------
-    path : str
-        Absolute path of the store.
-    pair : StorePair or None
-        Pair of the store.
-    """
+    """Return notes for the user on a store's partner, after finishing its rename."""
     if pair is None:
         return ()
     partner = pair.partner_of(path)

@@ -66,8 +66,6 @@ class StatisticsSum:
 
     Parameters
     ----------
-    n_features : int
-        Columns of X.
     weighted : bool
         Whether `add` receives weights.
     """

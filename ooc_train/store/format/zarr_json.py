@@ -17,10 +17,7 @@ _DATA_TYPES = {"bool", "float16", "float32", "float64"} | {
     f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
 }
 
-_INDEX_CODECS = [
-    {"name": "bytes", "configuration": {"endian": "little"}},
-    {"name": "crc32c"},
-]
+_INDEX_CODECS = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
 
 
 def direct_layout(
@@ -30,12 +27,6 @@ def direct_layout(
 
     Parameters
     ----------
-    path : str
-        Directory of the array.
-    name : str
-        Name of the array in messages.
-    metadata : mapping
-        Its ``zarr.json``, as `read_metadata` returns it.
     fill_missing : bool
         Whether unwritten chunks are read as the fill value.
 
@@ -175,10 +166,6 @@ def array_metadata(
     ----------
     layout : ArrayLayout
         Layout with the final number of rows.
-    dimension_names : sequence of str
-        One name an axis.
-    attributes : mapping
-        User attributes; JSON values.
     """
     dtype = np.dtype(layout.dtype)
     codecs: list[dict[str, Any]] = [{"name": "bytes", "configuration": {"endian": "little"}}]

@@ -106,11 +106,6 @@ class ExternalShuffle(Closing):
     def add(self, records: NDArray[Any]) -> None:
         """Add records.
 
-        Parameters
-        ----------
-        records : ndarray of the dtype, shape (row,), C-contiguous
-            Any number of records.
-
         Raises
         ------
         ValueError

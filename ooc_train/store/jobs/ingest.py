@@ -55,8 +55,6 @@ from ooc_train.tables.recipe import Recipe
 from ooc_train.tables.roles import Roles, Task
 from ooc_train.tables.schema_inference import SchemaInference
 
-__all__ = ["Ingested", "ingest"]
-
 
 @dataclass(frozen=True)
 class Ingested:

@@ -20,8 +20,6 @@ def require_few_categories(schema: Schema, most: int) -> None:
 
     Parameters
     ----------
-    schema : Schema
-        The schema so far.
     most : int
         Bytes that category values, and what is made of them, may take.
 
@@ -58,10 +56,6 @@ def require_disk(path: str, recipe: Recipe, n_rows: int, *, share: float, chosen
 
     Parameters
     ----------
-    path : str
-        Path of the store.
-    recipe : Recipe
-        How raw columns become features.
     n_rows : int
         Rows of all stores.
     share : float

@@ -39,8 +39,6 @@ class IngestMemory:
 
     Parameters
     ----------
-    reading : Reading
-        What reading the files holds.
     record, rows : int
         Bytes of a record, and expected number of records.
     plain, categories : int
@@ -185,9 +183,7 @@ def _chunks_term(chunk_bytes: int, n_outputs: int) -> Term:
     # Each store holds the chunk it fills; one chunk at a time is written.
     copies = _CHUNK_COPIES + n_outputs - 1
     return Term(
-        "writing",
-        copies * chunk_bytes,
-        f"{copies} x {approximate_bytes(chunk_bytes)}, a chunk",
+        "writing", copies * chunk_bytes, f"{copies} x {approximate_bytes(chunk_bytes)}, a chunk"
     )
 
 

@@ -33,14 +33,6 @@ def notes(
 
     Parameters
     ----------
-    schema : Schema
-        The schema after all rows were read.
-    recipe : Recipe
-        How raw columns become features.
-    roles : Roles
-        What the columns are for.
-    tables : Tables
-        The raw files.
     widened : str or None
         Why X is float64, unless the user asked for it.
     """

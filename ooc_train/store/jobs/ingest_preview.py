@@ -5,9 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ooc_train.core.progress import Progress, no_progress
-from ooc_train.store.jobs.ingest_memory import (
-    row_bytes,
-)
+from ooc_train.store.jobs.ingest_memory import row_bytes
 from ooc_train.store.jobs.ingest_notes import losses, notes
 from ooc_train.store.jobs.ingest_reading import (
     PathLike,
@@ -68,8 +66,6 @@ def preview(
     ----------
     paths, test_size, random_state, delimiter, encoding, progress
         As in `ingest`.
-    roles : Roles
-        What the columns are for.
 
     Raises
     ------

@@ -86,12 +86,8 @@ def make_schema(
 
     Parameters
     ----------
-    roles : Roles
-        What the user's columns are for.
     like : Recipe, Store, path or None
         Source of a fixed schema.
-    tables : Tables
-        The raw files.
     dtype : str or None
         Type of X, where `roles` leaves it open.
     """
@@ -118,19 +114,6 @@ def read_pieces(
     The schema learns from the training records.
 
     A thread prefetches the next piece.
-
-    Parameters
-    ----------
-    tables : Tables
-        The raw files.
-    schema : Schema
-        Encodes rows as records, and learns from the training records.
-    share : float
-        Share of the test rows.
-    seed : int
-        Seed of the test rows.
-    rows : int, optional
-        Rows of a piece.
     """
     with closing(prefetched(tables.pieces(schema.encoder.types, rows))) as pieces:
         for piece in pieces:

@@ -30,8 +30,6 @@ class StorageOptions:
     ----------
     random_state : int
         Seed of the shuffle and of the test rows, at least 0.
-    shuffled : bool
-        Whether rows are shuffled.
     chunk_rows, shard_rows : int or None
         Rows of a chunk and of a shard; None for the default.
     codec : {"auto", "none", "lz4", "zstd"}

@@ -38,8 +38,6 @@ from ooc_train.store.opening.opener import open_store
 from ooc_train.store.writing.compression import compresses_well
 from ooc_train.tables.precision import Rounding, narrows
 
-__all__ = ["rechunk_store"]
-
 
 def rechunk_store(
     store: Store | str | os.PathLike[str],

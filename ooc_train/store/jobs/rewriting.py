@@ -59,8 +59,6 @@ def writing_term(
         Bytes of a row of all arrays.
     n_features, chunk_rows : int
         Columns of X, and rows of a chunk.
-    compressed : bool
-        Whether chunks are compressed.
     counted : bool
         Whether the writer computes statistics of the columns.
     """
@@ -87,10 +85,6 @@ def writer_like(
 
     Parameters
     ----------
-    source : Store
-        The store whose rows are written.
-    out : str or os.PathLike
-        Path of the new store.
     chunk_rows, shard_rows, dtype, codec, row_id, shuffled, overwrite
         As in `StoreWriter`; `dtype` is the source's by default.
 

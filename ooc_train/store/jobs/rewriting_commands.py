@@ -23,8 +23,6 @@ def rechunk_command(path: str, layouts: Mapping[str, ArrayLayout]) -> str:
 
     Parameters
     ----------
-    path : str
-        Path of the store.
     layouts : mapping
         Its arrays by role, X among them.
     """
@@ -48,13 +46,7 @@ def rechunk_command(path: str, layouts: Mapping[str, ArrayLayout]) -> str:
 
 
 def shuffle_command(path: str, layouts: Mapping[str, ArrayLayout]) -> str:
-    """Return the command that shuffles the rows of a store.
-
-    Parameters
-    ----------
-    path, layouts
-        As in `rechunk_command`.
-    """
+    """Return the command that shuffles the rows of a store."""
     return (
         f"ooc-train shuffle {_source_and_output(path, 'shuffled')}{_array_options(path, layouts)}"
     )

@@ -34,8 +34,6 @@ from ooc_train.store.jobs.store_records import read_records, reading_term, recor
 from ooc_train.store.labels import with_classes_within
 from ooc_train.store.opening.opener import open_store
 
-__all__ = ["shuffle_store"]
-
 
 def shuffle_store(
     store: Store | str | os.PathLike[str],
@@ -162,8 +160,7 @@ def _terms(
     data = source.n_rows * record.itemsize
     left = available - sum(term.bytes for term in terms)
     scattering = max(
-        least_memory(record.itemsize, data),
-        min(ample_memory(record.itemsize, data), left),
+        least_memory(record.itemsize, data), min(ample_memory(record.itemsize, data), left)
     )
     why = f"records of {record.itemsize:,} bytes, {approximate_bytes(data)} of them in all"
     return [*terms, Term("shuffling", scattering, why)]

@@ -11,17 +11,6 @@ def row_keys(rows: NDArray[np.int64], seed: int) -> NDArray[np.uint64]:
 
     The SplitMix64 generator of Steele, Lea and Flood (2014, "Fast splittable pseudorandom number
     generators"), with the row number as its step.
-
-    Parameters
-    ----------
-    rows : ndarray of int64, shape (row,)
-        Row numbers.
-    seed : int
-        At least 0.
-
-    Returns
-    -------
-    ndarray of uint64, shape (row,)
     """
     keys = rows.astype(np.uint64)
     keys *= np.uint64(0x9E3779B97F4A7C15)

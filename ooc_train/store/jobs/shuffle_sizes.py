@@ -36,8 +36,6 @@ def least_memory(record_bytes: int, expected_bytes: int = 0) -> int:
 
     Parameters
     ----------
-    record_bytes : int
-        Bytes of a record.
     expected_bytes : int
         Bytes of all records.
     """
@@ -50,13 +48,7 @@ def least_memory(record_bytes: int, expected_bytes: int = 0) -> int:
 
 
 def ample_memory(record_bytes: int, expected_bytes: int) -> int:
-    """Return the bytes of memory beyond which a shuffle gains nothing: extents then take 1 MiB.
-
-    Parameters
-    ----------
-    record_bytes, expected_bytes : int
-        As in `least_memory`.
-    """
+    """Return the bytes of memory beyond which a shuffle gains nothing: extents then take 1 MiB."""
     ample = max(64 * 2**20, math.isqrt(4 * _EXTENT_BYTES * expected_bytes))
     return max(ample, least_memory(record_bytes, expected_bytes))
 

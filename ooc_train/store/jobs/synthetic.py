@@ -23,8 +23,6 @@ from ooc_train.store.jobs.rewriting import writing_term
 from ooc_train.store.jobs.synthetic_rows import THREADS, SyntheticSettings, Task
 from ooc_train.store.writing.writer import StoreWriter
 
-__all__ = ["make_data"]
-
 
 def make_data(
     path: str | os.PathLike[str],

@@ -50,16 +50,12 @@ class _Truth:
 
     Attributes
     ----------
-    mean : ndarray of float64, shape (features,)
-        Means of the columns.
     scale : ndarray of float64, shape (features,)
         Standard deviations of the independent numbers before the reflection.
     normal : ndarray of float64, shape (features,)
         Unit normal v of the reflection.
     coef : ndarray of float64, shape (predictors, features)
         Coefficients in the data's units.
-    intercept : ndarray of float64, shape (predictors,)
-        Intercepts.
     """
 
     mean: NDArray[np.float64]

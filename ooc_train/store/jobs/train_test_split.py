@@ -26,14 +26,6 @@ def rows_for_testing(rows: NDArray[np.int64], share: float, seed: int) -> NDArra
     ----------
     rows : ndarray of int64, shape (row,)
         Row numbers in ascending order.
-    share : float
-        Share of the test rows, from 0 to 1.
-    seed : int
-        Seed of the draws.
-
-    Returns
-    -------
-    ndarray of bool, shape (row,)
     """
     if share > 0.5:  # Runs would be shorter than two rows.
         return ~rows_for_testing(rows, 1 - share, seed)

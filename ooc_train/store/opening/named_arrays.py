@@ -121,10 +121,6 @@ def named_array(
     ----------
     node : Node
         Group or array that relative paths start from.
-    role : {"X", "y", "sample_weight"}
-        Role of the array.
-    location : str, os.PathLike, zarr.Array or zarr.Group
-        Name, path, URL or object.
     fill_missing : bool
         As in `open_store`.
 

@@ -179,8 +179,6 @@ class Node:
 
         Parameters
         ----------
-        role, fill_missing
-            As in `layout`.
         checksums : StoreChecksums or None
             Checksums of the array's group. An array that isn't among them is not verified.
 

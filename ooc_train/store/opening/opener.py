@@ -16,11 +16,7 @@ from ooc_train.store.format.metadata import read_metadata
 from ooc_train.store.format.pairs import StorePair, finish_pair, pair_notes
 from ooc_train.store.format.statistics import ColumnStatistics
 from ooc_train.store.opening.finding import find_node
-from ooc_train.store.opening.manifests import (
-    checksums_around,
-    integrity_notes,
-    manifest_of,
-)
+from ooc_train.store.opening.manifests import checksums_around, integrity_notes, manifest_of
 from ooc_train.store.opening.named_arrays import (
     ArrayLocation,
     Role,
@@ -133,10 +129,7 @@ def _open_node(
         child = child_of_role(node, role)
         if child is not None and child.holds_array:
             layouts[role] = with_manifest_rows(
-                node.path,
-                manifest,
-                role,
-                child.verified_layout(role, checksums, fill_missing=fill),
+                node.path, manifest, role, child.verified_layout(role, checksums, fill_missing=fill)
             )
             dimensions[role] = child.dimensions
         elif checksums is not None and role in checksums.arrays:

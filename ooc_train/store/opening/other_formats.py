@@ -70,13 +70,7 @@ _EXTRAS = {
 
 
 def other_format_advice(path: str) -> str | None:
-    """Return what a local file or folder without Zarr is, and what to do; None if it may be Zarr.
-
-    Parameters
-    ----------
-    path : str
-        An existing path.
-    """
+    """Return what a path without Zarr is, and what to do; None if it may be Zarr."""
     if os.path.isdir(path):
         return _folder(path)
     folder, name = os.path.split(path)
@@ -139,15 +133,7 @@ def _folder(path: str) -> str | None:
 
 
 def url_advice(url: str, error: Exception) -> str | None:
-    """Return why fsspec can't open a URL: a missing package or an unknown scheme; else None.
-
-    Parameters
-    ----------
-    url : str
-        Such as "s3://bucket/a.zarr".
-    error : Exception
-        What fsspec raised.
-    """
+    """Return why fsspec can't open a URL: a missing package or an unknown scheme; else None."""
     scheme = url.partition("://")[0]
     packages = next((name for name, schemes in _EXTRAS.items() if scheme in schemes), None)
     if isinstance(error, ImportError):

@@ -69,8 +69,6 @@ class ChunkReader:
 
         Parameters
         ----------
-        index : int
-            Number of the chunk.
         out : ndarray of the layout's dtype, shape (chunk_rows, *row_shape), C-contiguous
             Receives the rows. Beyond the rows in use, its content is undefined.
         scratch : ndarray of uint8, shape (scratch_bytes,), optional

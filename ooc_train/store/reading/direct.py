@@ -37,13 +37,7 @@ _CHECK_BYTES = 2**20
 
 
 class DirectRoute:
-    """Reads chunks of one array whose layout is `direct`; for one thread at a time.
-
-    Parameters
-    ----------
-    layout : ArrayLayout
-        Layout of the array.
-    """
+    """Reads chunks of one array whose layout is `direct`; for one thread at a time."""
 
     hidden_bytes = 0
 

@@ -48,10 +48,6 @@ class LabelCoder:
 
         Parameters
         ----------
-        labels : ndarray, shape (row,)
-            Labels as stored.
-        out : ndarray of the layout's dtype, shape of at least (row,)
-            Receives the codes.
         start : int
             Row number of the first label, for the message.
 

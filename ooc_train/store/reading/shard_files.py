@@ -19,8 +19,6 @@ class OpenShard(NamedTuple):
 
     Attributes
     ----------
-    fd : int
-        Descriptor of its file.
     data_bytes : int
         Bytes of its chunks, which lie before identity and index.
     entries : bytes
@@ -47,11 +45,6 @@ class OpenShards:
 
     A file and its index are dropped together, so a replaced shard is never read by the index of the
     old one.
-
-    Parameters
-    ----------
-    layout : ArrayLayout
-        Layout of the array.
     """
 
     def __init__(self, layout: ArrayLayout) -> None:

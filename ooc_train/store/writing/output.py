@@ -27,8 +27,6 @@ class OutputStore(Discarding):
 
     Parameters
     ----------
-    path : str or os.PathLike
-        Path of the finished store.
     overwrite : bool
         Whether `commit` replaces an existing store.
 
@@ -73,8 +71,6 @@ class OutputStore(Discarding):
 
         Parameters
         ----------
-        name : str
-            Such as "X" or "prediction".
         row_shape : tuple of int
             Shape of one row, () for an array of one axis.
         dtype : dtype
@@ -121,11 +117,6 @@ class OutputStore(Discarding):
     def commit(self, n_rows: int, attributes: Mapping[str, Any]) -> None:
         """Write the metadata and give the store its name.
 
-        Parameters
-        ----------
-        n_rows, attributes
-            As in `finalize`.
-
         Raises
         ------
         OutputExists
@@ -143,15 +134,6 @@ class OutputStore(Discarding):
         array_attributes: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         """Write the metadata, the group's last; the store then lacks only its name.
-
-        Parameters
-        ----------
-        n_rows : int
-            Rows of every array.
-        attributes : mapping
-            Attributes of the group; JSON values, with text as keys.
-        array_attributes : mapping, optional
-            Attributes of arrays, by array name.
 
         Raises
         ------

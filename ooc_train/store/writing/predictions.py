@@ -84,12 +84,8 @@ class PredictionWriter(Discarding):
         Path of the finished store.
     columns : mapping
         Shape of a row and type of each array.
-    chunk_rows, shard_rows : int
-        Rows of a chunk and of a shard.
     classes : sequence of labels
         Labels by code; empty for a regression.
-    model : str
-        Name of the model.
     overwrite : bool
         Whether `commit` replaces an existing store.
 

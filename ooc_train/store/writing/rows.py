@@ -18,8 +18,6 @@ class RowWriter:
 
     Parameters
     ----------
-    layout : ArrayLayout
-        An array of an `OutputStore`.
     first_shard : int
         Number of the shard that the first chunk belongs to.
 
@@ -105,8 +103,6 @@ class BackgroundRowWriter(RowWriter):
 
     Parameters
     ----------
-    layout : ArrayLayout
-        An array of an `OutputStore`.
     thread : ThreadPoolExecutor
         Executor of one thread, which several arrays may share.
     """

@@ -18,13 +18,6 @@ class ShardWriter(Discarding):
     """Writes one shard of an array chunk by chunk, and names the file once it is complete.
 
     A context manager: leaving it without `commit` removes what was written.
-
-    Parameters
-    ----------
-    layout : ArrayLayout
-        An array of an `OutputStore`.
-    shard : int
-        Number of the shard.
     """
 
     def __init__(self, layout: ArrayLayout, shard: int) -> None:

@@ -29,16 +29,8 @@ def write_temporary(
 
     Parameters
     ----------
-    folder : str
-        Existing folder.
-    role : str
-        Name of the array in messages.
     pieces : iterable of ndarray, each of shape (row, *row_shape)
         Rows in order.
-    row_shape : tuple of int
-        Shape of one row.
-    dtype : str
-        Type of the stored values.
     chunk_rows : int
         Rows of a chunk. With the rows of a partition, a partition is read in one call.
 
