@@ -1,13 +1,13 @@
 """Compiled loops over rows, as functions of arrays.
 
-`add_rows` is a full-batch pass over one chunk, `add_outer_products` what a Hessian is made of, and
-`shuffle` makes the order in which updates take rows (`kernels.scan`). Their sources are in
-`compiled`, and `machine_code` says how they got here.
+`add_rows` makes a full-batch pass over one chunk. `add_outer_products` adds up a Hessian. `shuffle`
+fills the order in which updates take rows (`kernels.scan`). The sources of the loops are in
+`compiled`; `machine_code` loads them.
 
 X is (rows, features) float32 or float64; other numbers are float64 or int64. All arrays are
-C-contiguous, those that are only read may be read-only: what doesn't fit is a TypeError. Indices
-and shapes are not checked against each other. No result's bits depend on where an array lies in
-memory. The interpreter's lock is released.
+C-contiguous, and arrays that are only read may be read-only; any other array is a TypeError.
+Indices and shapes are not checked against each other. No result's bits depend on where an array
+lies in memory. The interpreter's lock is released.
 """
 
 from functools import cache
@@ -30,7 +30,7 @@ def _add_rows_spec(loss: Any) -> KernelSpec:
 
 
 def add_rows_needs(loss: Loss) -> tuple[KernelSpec, ...]:
-    """Return what `add_rows` calls for a loss."""
+    """Return the kernels that `add_rows` calls for a loss."""
     kind: Any = type(loss)
     return (_add_rows_spec(kind),)
 
@@ -53,37 +53,36 @@ def add_rows(
     sums: Array,
     cells: Array,
 ) -> float:
-    """Add up losses of one or more models, and gradients of the first ones.
+    """Add up losses of one or more models, and gradients of the first models.
 
-    So many rows at a time as `Z` has, which are still in the nearest cache when the gradient is
-    made of them.
+    `Z` has as many rows as are processed at a time. They are still in the nearest cache when the
+    gradient is computed.
 
     Parameters
     ----------
     X : (rows, features) array
     y : (rows, outputs) array
-        For the multinomial loss (rows, 1): codes of the classes. One that doesn't exist makes the
-        sum a NaN.
+        For the multinomial loss (rows, 1): codes of the classes. An unknown code makes the sum NaN.
     weight : (rows,) array
-        Multiplies a row's loss. Of length 0: every row weighs 1.
+        Factors of the rows' losses. Of length 0: every row weighs 1.
     W : (models * outputs, features) array
     b : (models * outputs,) array
     Z : (tile, models * outputs) array
-        To work in.
+        Scratch.
     R : (tile, gradients * outputs) array
-        To work in.
+        Scratch.
     G : (gradients * outputs, features + 1) array
-        Gradient by the weights and, last, the intercepts; added to in place, in float64 from the
-        first row.
+        Gradient by the weights, and by the intercepts in the last column. It is added to in place,
+        in float64 from the first row.
     sums : (models,) array
         Losses, added to in place.
     cells : (2, outputs) array
-        To work in.
+        Scratch.
 
     Returns
     -------
     float
-        The losses of all models added up: no number, where one isn't.
+        The losses of all models added up; NaN or infinite if one of them is.
     """
     (spec,) = add_rows_needs(loss)
     kernel = kernel_of(spec, X.dtype)
@@ -104,23 +103,23 @@ def add_outer_products(
     a: int,
     b: int,
 ) -> None:
-    """Add ``sum_i c[i] * outer(t_i, t_i)``, t the scaled row and a one, to a block of `sums`.
+    """Add ``sum_i c[i] * outer(t_i, t_i)`` to a block of `sums`; t is the scaled row and a 1.
 
     Parameters
     ----------
     X : (rows, features) array
     c : (rows,) array
     mean, inv_scale : (features,) array
-        The scaling: in the data's units, and one over them.
+        The scaling: means in the data's units, and inverse scales.
     T, W : (n, width) array
-        To work in, n rows at a time, width the multiple of 16 that holds features + 1.
+        Scratch for n rows at a time. The width is the multiple of 16 that holds features + 1.
     products : (width, width) array
-        To work in.
+        Scratch.
     sums : (outputs * (features + 1),) * 2 array
         The result, added to in place.
     a, b : int
-        Which of the blocks of two outputs; where they differ, the one across the diagonal is
-        added to as well.
+        The two outputs of the block. If they differ, the block across the diagonal is added to as
+        well.
     """
     kernel_of(OUTER_PRODUCTS, X.dtype)(X, c, mean, inv_scale, T, W, products, sums, a, b)
 

@@ -1,7 +1,7 @@
 """Kernels as functions of arrays and numbers: checked arguments, packed into words.
 
-Kernels are made ready by `load`, before memory is measured; one that nobody asked for is made ready
-by its first call.
+`load` makes kernels ready before memory is measured. A kernel that was not loaded is loaded by its
+first call.
 """
 
 import ctypes
@@ -20,7 +20,7 @@ from ooc_train.kernels.plain import PLAIN
 from ooc_train.kernels.specs import KernelSpec, Parameter
 
 _READ, _WRITTEN = 0x101, 0x501
-"""NumPy's flags of arrays that can be read, and written: C-contiguous, aligned, and writeable."""
+"""NumPy's flags of arrays to read (C-contiguous and aligned), and to write (also writeable)."""
 
 _DTYPES = {"real": np.dtype(np.float64), "whole": np.dtype(np.int64)}
 _FORMATS = {"real": "d", "whole": "q", "bits": "Q"}
@@ -30,11 +30,8 @@ _RETURNS = {"real": ctypes.c_double, "whole": ctypes.c_int64, None: None}
 class _Kernel:
     """A kernel as a function of its arguments, which are checked.
 
-    Parameters
-    ----------
-    run : function
-        What takes the arguments as one string of words: machine code; or, in its place, NumPy's
-        plain route, which takes the arguments themselves.
+    `run` is machine code, which takes the arguments as one string of words. If `plain`, it is a
+    function of NumPy's plain route, which takes the arguments themselves.
     """
 
     def __init__(self, spec: KernelSpec, dtype: np.dtype[Any], run: Any, *, plain: bool) -> None:
@@ -53,7 +50,7 @@ class _Kernel:
         return self._run(*arguments) if self._plain else self._run(words)
 
     def followed_by(self, *arguments: Any) -> Callable[..., Any]:
-        """Return the kernel as a function of its first arguments: the others are checked once."""
+        """Return the kernel as a function of its first arguments; the others are checked once."""
         first = len(self._arrays) - len(arguments)
         rest = self._packed(arguments, first)
 
@@ -114,26 +111,26 @@ _owners: list[object] = []
 
 @after_fork
 def _unlock() -> None:
-    """Have a forked process not wait for a thread that was loading: what is loaded stays so."""
+    """Give a forked process a new lock: a thread of its parent may have held the old one."""
     global _lock
     _lock = threading.Lock()
 
 
 def load(dtype: np.typing.DTypeLike, specs: Iterable[KernelSpec]) -> str:
-    """Make kernels for X of `dtype` ready; compile those that never were, for some seconds.
+    """Make kernels for X of `dtype` ready; new kernels are compiled, which takes some seconds.
 
-    Each kernel is called on small known arrays. Where the results aren't NumPy's, plain NumPy takes
-    over from then on.
+    Each kernel is called on small known arrays. If a result is not NumPy's, plain NumPy replaces
+    that kernel from then on.
 
     Returns
     -------
     str
-        What compiling took, and what is not compiled and why, in words; nothing as a rule.
+        What compiling took, and which kernels are not compiled and why; "" as a rule.
 
     Raises
     ------
     RuntimeError
-        where kernels could not be compiled.
+        If kernels could not be compiled.
     """
     kind = np.dtype(np.float32 if np.dtype(dtype) == np.float32 else np.float64)
     with _lock:
@@ -142,7 +139,7 @@ def load(dtype: np.typing.DTypeLike, specs: Iterable[KernelSpec]) -> str:
 
 
 def _load(specs: Sequence[KernelSpec], kind: np.dtype[Any]) -> str:
-    """Make kernels ready that aren't."""
+    """Make kernels ready that are not loaded."""
     if (why := known_arrays.convention()) is not None:
         for spec in specs:
             _loaded[spec, kind] = _plain_kernel(spec, kind)
@@ -171,7 +168,7 @@ def _plain_kernel(spec: KernelSpec, kind: np.dtype[Any]) -> _Kernel:
 
 
 def kernel_of(spec: KernelSpec, dtype: np.dtype[Any]) -> _Kernel:
-    """Return a kernel for X of `dtype`, made ready if it isn't."""
+    """Return a kernel for X of `dtype`, loaded if necessary."""
     kernel = _loaded.get((spec, dtype))
     if kernel is None:
         load(dtype, [spec])
@@ -182,7 +179,7 @@ def kernel_of(spec: KernelSpec, dtype: np.dtype[Any]) -> _Kernel:
 
 
 def any_kernel_of(spec: KernelSpec) -> _Kernel:
-    """Return a kernel that depends on no X: of whichever type of X is there."""
+    """Return a kernel that does not depend on X, for a type of X that is loaded if there is one."""
     for dtype in (np.dtype(np.float32), np.dtype(np.float64)):
         if (spec, dtype) in _loaded:
             return _loaded[spec, dtype]

@@ -1,7 +1,7 @@
-"""Digests of code: what a cached kernel was made of.
+"""Digests of code: what a cached kernel was compiled from.
 
-The digest of a class covers the code of its functions and whatever of their globals they use, and
-neither line numbers nor names of files. So a loss that is defined in a notebook has one too.
+The digest of a class covers the code of its functions and the globals that they use. It covers
+neither line numbers nor names of files, so a loss that is defined in a notebook has a digest too.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ def _add_class(kind: type[Any], found: list[str], seen: set[int]) -> None:
 
 
 def _add(value: Any, found: list[str], seen: set[int]) -> None:
-    """Append text that tells a value from any other."""
+    """Append text that distinguishes a value from any other value."""
     if isinstance(value, FunctionType):
         if id(value) not in seen:
             seen.add(id(value))
@@ -64,6 +64,6 @@ def _add_function(function: FunctionType, found: list[str], seen: set[int]) -> N
 
 
 def _names(code: CodeType) -> list[str]:
-    """Return the names that a code and those within it look up."""
+    """Return the names that a code object and its inner code objects look up."""
     inner = [const for const in code.co_consts if isinstance(const, CodeType)]
     return sorted({*code.co_names, *(name for each in inner for name in _names(each))})

@@ -1,8 +1,8 @@
-"""Checks of compiled kernels when they are loaded: that they read arrays as NumPy lays them out.
+"""Checks of compiled kernels at load: whether they read arrays as NumPy lays them out.
 
-Kernels find an array's data and shape in its object, at places that depend on Python and NumPy.
-First the places are looked at from Python. Then each kernel is called on small known arrays, and
-held to plain NumPy.
+Kernels find the data and the shape of an array in its object, at places that depend on Python and
+NumPy. First these places are compared with NumPy's own figures. Then each kernel is called on small
+known arrays, and its results are compared with plain NumPy's.
 """
 
 import ctypes
@@ -18,7 +18,7 @@ _ROWS, _FEATURES = 13, 9
 
 
 def convention() -> str | None:
-    """Return why kernels cannot find data and shape of an array in its object, or None."""
+    """Return why kernels cannot find an array's data and shape in its object, or None."""
     array = np.arange(6.0).reshape(2, 3)
     fields = id(array) + object.__basicsize__
     data, lengths = (ctypes.c_uint64.from_address(fields + at).value for at in (0, 16))
@@ -33,7 +33,7 @@ def convention() -> str | None:
 def agree(
     spec: KernelSpec, dtype: np.dtype[Any], compiled: Callable[..., Any], plain: Callable[..., Any]
 ) -> bool:
-    """Return whether a kernel does on known arrays what plain NumPy does, but for rounding."""
+    """Return whether a kernel's results on known arrays are plain NumPy's, up to rounding."""
     results = []
     for function in (compiled, plain):
         arguments = known_arguments(spec, dtype)
@@ -51,7 +51,8 @@ def agree(
 
 
 _WORK = frozenset(["Z", "Y", "R", "cells", "T", "W", "products", "each", "group", "places"])
-"""Arrays to work in: what is left there is no result. Of the room, the rows of outputs are one."""
+"""Scratch arrays, which are no results. Of the array "room", the rows of the outputs are a
+result."""
 
 
 def _is_result(spec: KernelSpec, name: str) -> bool:
@@ -113,7 +114,7 @@ def _targets(spec: KernelSpec, rng: np.random.Generator, outputs: int) -> Any:
 
 
 def _numbers(spec: KernelSpec) -> tuple[float, ...]:
-    """Return the defaults of hyperparameters; those that have none are 1."""
+    """Return the defaults of hyperparameters, and 1 for hyperparameters without a default."""
     return tuple(
         float(getattr(kind, name, 1.0))
         for kind in (spec.loss, spec.optimizer)

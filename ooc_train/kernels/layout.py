@@ -1,10 +1,9 @@
-"""The workspace of compiled updates: where each thing lies, how it is filled, and left.
+"""The workspace of compiled updates: where each array lies, how it is filled and copied back.
 
-Most of it is one array of rows, side by side and in whole vectors: rows of the scaling and the
-penalty, eight rows of X, and three rows of each output. Where arrays lie close to one another, or
-end in the midst of a vector, compiled loops would run without vectors. The workspace is filled once
-a task and left once at its end. The average of the parameters is not part of it, since few updates
-write to it.
+Most of the workspace is the array "room". Its rows are whole vectors: rows of the scaling and the
+penalty, eight rows of X, and three rows for each output. Separate or unaligned arrays would keep
+compiled loops from using vectors. A task fills the workspace once, and copies parameters back once
+at its end. The average of the parameters lies elsewhere, since few updates write to it.
 """
 
 import numpy as np
@@ -16,28 +15,27 @@ Rows = NDArray[np.float32] | NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 GROUP = 32
-"""Rows of a batch that updates take at a time: slopes of several vectors wait for one another less,
-and the rows are still in the nearest cache when the gradient is made of them."""
+"""Rows of a batch that updates process at a time. Slopes of several vectors wait for one another
+less, and the rows are still in the nearest cache when the gradient is computed."""
 
 LANES = 8
-"""Numbers of a vector: those of a register of the largest processors; others take several."""
+"""Numbers of a vector: a register of the largest processors; others use several registers."""
 
 MEAN, INV_SCALE, L2, L1, ROWS, OUTPUTS = 0, 1, 2, 3, 4, 12
-"""Rows of the array "room". At `ROWS` begin two quads of scaled rows of X, at `OUTPUTS` the rows of
-the outputs."""
+"""Rows of the array "room". Two quads of scaled rows of X begin at `ROWS`, and the rows of the
+outputs at `OUTPUTS`."""
 
 THETA, PARTIAL, W, EACH = 0, 1, 2, 3
-"""Rows of each output, which has `EACH`: parameters of the scaled columns, the sum of a batch's
-gradients by predictor times row of X, and parameters that predict from rows as they lie."""
+"""The `EACH` rows of an output: parameters of the scaled columns, the gradient of a batch by
+parameters in the data's units, and the parameters in the data's units."""
 
 AGE, AVERAGED, WEIGHT = 0, 1, 2
-"""Entries of a scan's clock: batches that the optimizer's slots have seen, an incomplete one as the
-part of a batch that it is; parameters that were taken into the average; weight of the rows in the
-unfinished batch."""
+"""Entries of a scan's clock: steps of the optimizer, where an incomplete batch counts as a
+fraction; parameters in the average; weight of the rows in the unfinished batch."""
 
 
 def scan_workspace(rows: int, features: int, outputs: int) -> Workspace:
-    """Return the arrays that updates work in, for calls of at most `rows` rows."""
+    """Return the scratch arrays of updates, for calls of at most `rows` rows."""
     width = -(-features // LANES) * LANES
     return {
         "pairs": ArraySpec((2, rows, outputs)),
@@ -59,7 +57,7 @@ def fill(
 ) -> None:
     """Write scaling, penalty, parameters and the unfinished gradient into the workspace.
 
-    What lies beyond the last column is zero.
+    Entries beyond the last column become zero.
     """
     room, features = workspace["room"], len(mean)
     room[...] = 0.0
@@ -71,7 +69,7 @@ def fill(
 
 
 def leave(workspace: Arrays, theta: Array, partial: Array) -> None:
-    """Copy parameters and the unfinished gradient back."""
+    """Copy parameters and the unfinished gradient from the workspace into arrays."""
     room, features = workspace["room"], theta.shape[1] - 1
     theta[:, :-1] = room[OUTPUTS + THETA :: EACH, :features]
     partial[:, :-1] = room[OUTPUTS + PARTIAL :: EACH, :features]

@@ -1,14 +1,14 @@
-"""The kernels' machine code: what is in it, where it is kept, and how it becomes functions.
+"""The machine code of kernels: its content, its files, and its way into this process.
 
-numba compiles it (`compiled`) in a process that ends with that, once for each type of X, kind of
-processor and version of whatever it is made of; llvmlite links it here. Linking takes a
-hundredth of a second and llvmlite 7 MB, beside a library of 40 MB that processes share; numba and
-its first function would take 0.8 s and 140 MB in every process.
+numba compiles a kernel (`compiled`) in a process of its own, once for each type of X, kind of
+processor and version of the sources. llvmlite links it here. Linking takes a hundredth of a second
+and llvmlite 7 MB, beside a library of 40 MB that processes share. numba and its first function
+would take 0.8 s and 140 MB in every process.
 
-The file lies in a folder of the user's alone, ``$OOC_TRAIN_CACHE_DIR`` or ``~/.cache/ooc_train``,
-and is used only if it belongs to the user, nobody else may write it, and it is whole. Where none
-can be written, it is compiled once a run: into a temporary folder of the driver's, gone when that
-ends, of which workers are told.
+The files lie in a folder of the user's, ``$OOC_TRAIN_CACHE_DIR`` or ``~/.cache/ooc_train``. A file
+is used only if it is complete, belongs to the user, and nobody else may write it. If no such folder
+can be written, each run compiles into a temporary folder of the driver. The workers are told of
+that folder, and it is removed when the driver ends.
 """
 
 import atexit
@@ -40,12 +40,12 @@ C_FUNCTIONS = frozenset(
     | {"sqrt", "sin", "cos", "tan", "asin", "acos", "atan", "atan2", "sinh", "cosh", "tanh"}
     | {"hypot", "erf", "erfc", "lgamma", "tgamma", "floor", "ceil", "trunc", "fmod"}
 )
-"""What the machine code may call."""
+"""Functions that the machine code may call."""
 
 
 @cache
 def target_machine() -> Any:
-    """Return what makes machine code for this processor."""
+    """Return LLVM's code generator for this processor."""
     import llvmlite.binding as llvm
 
     llvm.initialize_native_target()
@@ -65,11 +65,11 @@ class Linked(NamedTuple):
     Attributes
     ----------
     addresses : dict of int
-        Where each kernel begins, by its spec.
+        The address of each kernel, by its spec.
     owners : tuple of object
-        What has to live as long as the kernels do.
+        Objects that must live as long as the kernels.
     note : str
-        What compiling took, in words; nothing where it wasn't done.
+        What compiling took, in words; "" if nothing was compiled.
     """
 
     addresses: dict[KernelSpec, int]
@@ -78,13 +78,7 @@ class Linked(NamedTuple):
 
 
 def link(specs: Sequence[KernelSpec], dtype: str) -> Linked:
-    """Bring kernels for X of `dtype` into memory; compile those that never were.
-
-    Raises
-    ------
-    ClusterError
-        (a RuntimeError) where they could not be compiled.
-    """
+    """Bring kernels for X into memory; compile new ones, or raise `ClusterError` if that fails."""
     import llvmlite.binding as llvm
 
     paths = {spec: _path(spec, dtype) for spec in specs}
@@ -97,7 +91,7 @@ def link(specs: Sequence[KernelSpec], dtype: str) -> Linked:
         llvm.add_symbol(name, _address(c_library, name))
     addresses, owners = {}, []
     for spec, data in code.items():
-        # An engine for each: two kernels of one name have one symbol.
+        # One engine for each kernel: two kernels of one name have one symbol.
         engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target_machine())
         engine.add_object_file(llvm.ObjectFileRef.from_data(data))
         engine.finalize_object()
@@ -116,7 +110,7 @@ def _address(library: ctypes.CDLL, name: str) -> int:
 
 @cache
 def _made_by() -> bytes:
-    """Return a digest of all that every kernel is made of and for."""
+    """Return a digest of the versions, the processor and the sources that all kernels share."""
     import llvmlite
     import llvmlite.binding as llvm
 
@@ -132,7 +126,7 @@ def _made_by() -> bytes:
 
 @cache
 def _digest(spec: KernelSpec) -> str:
-    """Return a digest of all that a kernel is made of and for."""
+    """Return a digest of all that a kernel is compiled from and for."""
     parts = f"{spec} {code_digest(spec.loss, spec.optimizer, soft_threshold)}".encode()
     return hashlib.sha256(_made_by() + parts).hexdigest()[:24]
 
@@ -141,22 +135,22 @@ _SOURCE = FileKind("a source of this package", 2**24, ClusterError, "install the
 _CODE = FileKind("the kernels' machine code", 2**26, ClusterError, "remove it")
 
 _told = ""
-"""The folder of the driver of this process's last job."""
+"""The folder that the driver of the last job named."""
 
 
 def use_folder(path: str) -> None:
-    """Have code kept where another process of this user's keeps it, if there is none that lasts."""
+    """Use the folder of another process of this user's, if no lasting folder can be written."""
     global _told
     _told = path
 
 
 def folder() -> str:
-    """Return a folder of the user's alone: one that lasts, the driver's, or one of this process."""
+    """Return the lasting folder, or else the driver's, or else one of this process."""
     return _lasting() or (_told if _is_private(_told) else _temporary())
 
 
 def _place() -> str:
-    """Return where the folder that lasts is, or would be."""
+    """Return the path of the lasting folder, whether or not it exists."""
     caches = os.environ.get("XDG_CACHE_HOME") or os.path.join("~", ".cache")
     path = os.environ.get("OOC_TRAIN_CACHE_DIR") or os.path.join(caches, "ooc_train")
     return os.path.realpath(os.path.expanduser(path))
@@ -164,29 +158,29 @@ def _place() -> str:
 
 @cache
 def _lasting() -> str | None:
-    """Return the folder that lasts, or None where it can't be written to or isn't ours alone."""
+    """Return the lasting folder; None if it can't be written, or another user could write it."""
     path = _place()
     if why_unsafe(path) is not None:
-        return None  # before anything is made, in another user's folder
+        return None  # before a folder is made inside another user's
     try:
         os.makedirs(path, mode=0o700, exist_ok=True)
         if _is_ours(os.lstat(path)) and os.access(path, os.W_OK):
             return path
     except OSError:
-        pass  # a home that can't be written to is no reason not to run
+        pass  # a run is possible without a home that can be written to
     return None
 
 
 @cache
 def _temporary() -> str:
-    """Make a folder that is gone when this process has ended."""
+    """Make a folder that is removed when this process ends."""
     path = open_folder("kernels")
     atexit.register(close_folder, path)
     return path
 
 
 def _is_private(path: str) -> bool:
-    """Return whether a folder, and no link to one, is this user's, and open to nobody else."""
+    """Return whether a path is a folder of this user's, not a link, and closed to other users."""
     try:
         status = os.lstat(path)
     except OSError:
@@ -196,7 +190,7 @@ def _is_private(path: str) -> bool:
 
 
 def _is_ours(status: os.stat_result) -> bool:
-    """Return whether only this user can have written what lies there."""
+    """Return whether only this user can have written a file or folder."""
     return status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
@@ -209,17 +203,17 @@ def _path(spec: KernelSpec, dtype: str) -> str:
         usable = not os.path.lexists(path)
     except OSError:
         usable = False
-    # Something else in its place is not ours to remove: the code goes where there is nothing.
+    # Another kind of file at the path is not ours to remove: the code goes elsewhere.
     return path if usable else os.path.join(_temporary(), name)
 
 
 def write(path: str, code: bytes) -> None:
-    """Write the machine code of a kernel, all of it or nothing."""
+    """Write the machine code of a kernel, whole or not at all."""
     replace_file(path, hashlib.sha256(code).hexdigest().encode() + b"\n" + code)
 
 
 def _read(path: str) -> bytes | None:
-    """Return what `write` wrote, or None where it isn't there, isn't whole, or isn't ours."""
+    """Return what `write` wrote; None if it is absent, incomplete, or not from this user."""
     try:
         with reading(path, _CODE) as file:
             if not _is_ours(os.fstat(file.fileno())):
@@ -233,10 +227,10 @@ def _read(path: str) -> bytes | None:
 def _compiled(paths: Mapping[KernelSpec, str], dtype: str) -> tuple[dict[KernelSpec, bytes], str]:
     """Compile kernels for X of `dtype` in a process of its own; return their code, and a note."""
     begun = perf_counter()
-    # The package as it was found here, and nothing of the folder that the user happens to be in.
+    # The package of this process, and no module of the current folder.
     package = os.fspath(Path(__file__).parents[2])
     modules = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
-    # Functions are made fast once, by `entries`.
+    # `entries` optimizes functions, once.
     environment = os.environ | {"PYTHONPATH": modules, "NUMBA_OPT": "0"}
     command = [sys.executable, "-P", "-m", "ooc_train.kernels.compiled", dtype]
     done = subprocess.run(  # noqa: S603 (this Python, and files in a folder of the user's)
@@ -268,10 +262,9 @@ def _listed(specs: Iterable[KernelSpec]) -> str:
 
 
 def _by_value(paths: Mapping[KernelSpec, str]) -> bytes:
-    """Return specs and paths pickled, a user's losses and optimizers by value.
+    """Return specs and paths pickled, with the losses and optimizers of the user by value.
 
-    A class of the user's may be in a script or a notebook, which the process that compiles cannot
-    import.
+    Their classes may be in a script or a notebook, which the compiling process cannot import.
     """
     import cloudpickle
 

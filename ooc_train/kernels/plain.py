@@ -1,7 +1,7 @@
-"""The same kernels in plain NumPy: what compiled ones are held to, and what takes their place.
+"""The same kernels in plain NumPy: the reference of compiled kernels, and their replacement.
 
-Each function takes a kernel's arguments, hyperparameters included, and gives the same results but
-for rounding. It is slow: a call of NumPy's for each batch.
+Each function takes a kernel's arguments, hyperparameters included. It gives the same results up to
+rounding, but slowly: each batch takes several calls of NumPy.
 """
 
 from collections.abc import Callable
@@ -36,7 +36,7 @@ _PIECE_ROWS = 512
 
 
 def _loss_of(spec: KernelSpec, numbers: tuple[float, ...]) -> Any:
-    """Return the loss with its hyperparameters, the first ones of a kernel's numbers."""
+    """Return the loss; its hyperparameters are the first of a kernel's numbers."""
     if spec.loss is None:
         raise TypeError(f"{spec.kernel} depends on a loss")
     return spec.loss(*numbers[: len(hyperparameters(spec.loss))])
@@ -88,7 +88,7 @@ def _add_rows(spec: KernelSpec) -> Callable[..., float]:
 
 
 def _value_and_slope(loss: Any, y: Array, z: Array) -> tuple[Array, Array]:
-    """Return a loss and its slope, NaN for rows whose class doesn't exist."""
+    """Return a loss and its slope, NaN for rows of an unknown class."""
     with np.errstate(all="ignore"):
         value, slope = loss.value(y, z), loss.slope(y, z)
     if loss.kind == "rowwise":
@@ -209,7 +209,7 @@ class _Updates:
         of.sums += w[:good] @ value[:good].reshape(good, -1).sum(axis=1), w[:good].sum()
         if self.optimizer is None or self.optimizer.slots:
             of.clock[WEIGHT] += w[:good].sum()
-        # By rows as they lie: means and scales come in with the step.
+        # Of raw rows: the step applies means and scales.
         self.partial += r[:good].T @ of.X[rows[:good]].astype(np.float64)
         self._partial_constant[...] += r[:good].sum(axis=0)
         return good
@@ -276,4 +276,4 @@ PLAIN: dict[str, Callable[[KernelSpec], Callable[..., Any]]] = {
     "scan_unrolled": _scan,
     "shuffle": _shuffle,
 }
-"""What makes the plain function of each kernel."""
+"""Functions that return the plain function of a kernel."""

@@ -1,11 +1,11 @@
-"""Parameters carried through rows by updates of any batch size.
+"""Parameters updated by rows, in batches of any size.
 
-With ``t = (X[i] - mean) * inv_scale`` and ``z = theta[:, :-1] @ t + theta[:, -1]``, an update
-follows the mean over the batch of ``weight * slope(y, z) * (t, 1)`` plus ``l2 * theta``. Where
-there is an l1 penalty, a proximal step follows. The intercepts go free of penalties.
+With ``t = (X[i] - mean) * inv_scale`` and ``z = theta[:, :-1] @ t + theta[:, -1]``, the gradient of
+an update is the mean over the batch of ``weight * slope(y, z) * (t, 1)`` plus ``l2 * theta``. If
+there is an l1 penalty, a proximal step follows. The intercepts are not penalised.
 
-Batches go in groups of rows. Those of at most four rows go unrolled by four, where the optimizer is
-linear and no proximal step comes between.
+Kernels process batches in groups of rows. Batches of at most four rows are unrolled by four, if the
+optimizer is linear and no proximal step follows.
 """
 
 from dataclasses import dataclass
@@ -39,11 +39,11 @@ class Updating:
     batch_size : int
         Rows per update.
     mean, inv_scale : float64 array (features,)
-        The scaling: in the data's units, and one over them.
+        The scaling: means in the data's units, and inverse scales.
     l2, l1 : float64 array (features,)
         Penalty ``l2 / 2 * theta ** 2 + l1 |theta|``.
     fit_intercept : bool
-        Whether the intercepts learn.
+        Whether the intercepts are updated.
     """
 
     dtype: np.dtype[Any]
@@ -59,24 +59,24 @@ class Updating:
 
 @dataclass(frozen=True, eq=False)
 class ScanState:
-    """What updates change, in place.
+    """The arrays that updates change, in place.
 
     Attributes
     ----------
     theta : float64 array (outputs, features + 1)
         Parameters of the scaled features, intercepts last.
     slots : float64 array (slots, outputs, features + 1)
-        The optimizer's.
+        State of the optimizer.
     partial : float64 array (outputs, features + 1)
         Sum of the gradients of an unfinished batch, by parameters in the data's units.
     counters : int64 array (3,)
-        Rows in `partial`, updates done, rows seen.
+        Rows in `partial`, updates so far, rows so far.
     average : float64 array (outputs, features + 1)
         Average of the parameters over updates, see `optimizers.averaging`.
     clock : float64 array (3,)
-        As `AGE`, `AVERAGED` and `WEIGHT` say.
+        Entries `AGE`, `AVERAGED` and `WEIGHT`.
     sums : float64 array (2,)
-        Progressive loss (of each row before the update that uses it) and weight, summed over rows.
+        Progressive loss (of each row before its update) and weight, summed over rows.
     """
 
     theta: Array
@@ -95,32 +95,32 @@ def _specs(
     groups = KernelSpec("scan_groups", loss, optimizer, l1)
     if not short or l1 or not optimizer.linear:
         return (groups,)
-    # Of several outputs a loop is made; a rowwise loss has it anyway.
+    # Several outputs need a loop, which a rowwise loss has in any case.
     return groups, KernelSpec("scan_unrolled", loss, single=single and loss.kind == "pointwise")
 
 
 def scan_needs(
     loss: Loss, optimizer: Optimizer, batch_size: int, outputs: int, *, l1: bool
 ) -> tuple[KernelSpec, ...]:
-    """Return the kernels that updates call: of groups, and, for short batches, unrolled ones."""
+    """Return the kernels that updates call: for groups, and unrolled ones for short batches."""
     kinds: tuple[Any, Any] = type(loss), type(optimizer)
     return _specs(*kinds, l1=l1, single=outputs == 1, short=batch_size <= _SHORT)
 
 
 class Scan:
-    """Carries parameters through rows: one update each `batch_size` rows, wherever calls are cut.
+    """Updates parameters by rows: one update for each `batch_size` rows, across calls.
 
-    Where calls are cut changes no bit, but for batches that are unrolled by four: there a call has
-    to begin at a multiple of four rows (three for batches of three), as all do in a pass over
-    chunks.
+    The cuts between calls change no bit, with one exception. For batches that are unrolled by four,
+    a call must begin at a multiple of four rows (three for batches of three). All calls of a pass
+    over chunks do.
 
-    The workspace holds parameters and the unfinished gradient from `__init__` to `close`: only then
-    are they in the state.
+    The workspace holds parameters and the unfinished gradient from `__init__` to `close`, which
+    copies them into the state.
 
     Parameters
     ----------
     rates : float64 array (n,), n a power of two
-        Learning rates, as `RateTable` holds them: those of a call have to be there.
+        Learning rates of the call, as `RateTable` holds them.
     workspace : arrays
         As `scan_workspace` describes them, for as many rows as a call has.
     """
@@ -181,27 +181,27 @@ class Scan:
             )
 
     def __call__(self, X: Rows, y: Array, weight: Array, order: Integers) -> int:
-        """Learn from rows.
+        """Update the parameters by rows.
 
         Parameters
         ----------
         y : (rows, outputs) array
             For a rowwise loss (rows, 1): codes of the classes.
         weight : (rows,) array
-            Multiplies a row's loss; of mean 1 over the data. Of length 0: every row weighs 1.
+            Factors of the rows' losses, of mean 1 over the data. Of length 0: every row weighs 1.
         order : (n,) array of int64
-            Which rows of `X`, in which order. Not checked against the rows of `X`.
+            Indices of the rows, in order. They are not checked.
 
         Returns
         -------
         int
-            -1; or the position in `order` of the first row whose predictor or slope isn't finite
-            (or whose class isn't one), with everything left as it was before that row.
+            -1, or the position in `order` of the first row whose predictor or slope is not finite,
+            or whose class is unknown. Then the state is as it was before that row.
         """
         if self._unrolled is None:
             stopped: int = self._groups(X, y, weight, order, _GO_ON)
             return stopped
-        # First what an earlier call left of a batch, then whole batches, then the rest.
+        # First the rest of an unfinished batch, then whole batches, then an incomplete one.
         rows, size = len(order), self._batch_size
         begun = min(-int(self._state.counters[0]) % size, rows)
         whole = begun + (rows - begun) // size * size
@@ -216,7 +216,7 @@ class Scan:
             more = (_GO_ON,) if run is self._groups else ()
             stopped = run(X, y, weight, part, *more)
             if stopped >= 0 and run is self._unrolled:
-                # The rows of the batch before the one that isn't finite wait as any others do.
+                # Rows before the one that is not finite start a batch that stays unfinished.
                 first += stopped
                 stopped = self._groups(X, y, weight, order[first:last], _GO_ON)
             if stopped >= 0:

@@ -1,7 +1,7 @@
-"""What each kernel takes and returns, and what names one kernel.
+"""The specification of each kernel: its parameters, its result, and its name.
 
-A kernel is generated for a loss, an optimizer and a penalty, where it depends on them. A
-`KernelSpec` says for which.
+A kernel is generated for a loss, an optimizer and a penalty, if it depends on them. A `KernelSpec`
+names these.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ Returns = Literal["real", "whole"]
 
 
 class Parameter(NamedTuple):
-    """A parameter of a kernel: an array of so many dimensions, or a number, which has none."""
+    """A parameter of a kernel: an array, or a number, which has 0 dimensions."""
 
     name: str
     values: Values
@@ -25,9 +25,9 @@ class Parameter(NamedTuple):
 
 
 class Signature(NamedTuple):
-    """Parameters of a kernel, the type that it returns, and how long it takes to compile.
+    """Parameters of a kernel, its result type, and the approximate seconds to compile it.
 
-    `cost` is in seconds, about; it decides which kernels are compiled first.
+    Kernels with the largest `cost` are compiled first.
     """
 
     parameters: tuple[Parameter, ...]
@@ -36,7 +36,7 @@ class Signature(NamedTuple):
 
 
 def _signature(text: str, returns: Returns | None, cost: float) -> Signature:
-    """Parse "X:X2 y:real1 G:real2! n:whole": arrays with their dimensions, "!" where written."""
+    """Parse "X:X2 y:real1 G:real2! n:whole": arrays with their dimensions, "!" if written to."""
     found = []
     for word in text.split():
         name, _, kind = word.partition(":")
@@ -77,8 +77,8 @@ KERNELS: Mapping[str, Signature] = {
     ),
     "shuffle": _signature("seed:bits order:whole1!", None, 0.2),
 }
-"""Parameters of each kernel, in the order in which they are handed over, without hyperparameters:
-those of the loss, then those of the optimizer, follow as numbers."""
+"""Parameters of each kernel, in order. The hyperparameters of the loss, and then those of the
+optimizer, follow as numbers."""
 
 
 def hyperparameters(kind: type[Any] | None) -> tuple[str, ...]:
@@ -94,10 +94,8 @@ class KernelSpec:
     ----------
     kernel : str
         A key of `KERNELS`.
-    loss : class of `Loss`, or None
-        The loss, where the kernel depends on it.
-    optimizer : class of `Optimizer`, or None
-        Likewise.
+    loss, optimizer : class, or None
+        The loss and the optimizer, if the kernel depends on them.
     l1 : bool
         Whether a proximal step follows each update.
     single : bool
@@ -112,12 +110,12 @@ class KernelSpec:
 
     @property
     def signature(self) -> Signature:
-        """What the kernel takes and returns."""
+        """Parameters and result of the kernel."""
         return KERNELS[self.kernel]
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:
-        """What is handed over, in order, hyperparameters included."""
+        """Parameters in order, hyperparameters included."""
         names = *hyperparameters(self.loss), *hyperparameters(self.optimizer)
         return *self.signature.parameters, *(Parameter(name, "real") for name in names)
 

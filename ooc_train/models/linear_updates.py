@@ -1,8 +1,8 @@
-"""A linear model learned by updates: what a scan carries through the rows.
+"""A linear model that learns by updates: the state of a scan, and its updates by rows.
 
-Any batch size from one row to all rows is the same scan: rows add to the gradient of their batch,
-and a batch that is full takes a step. Batches straddle the borders of chunks, so nothing of a batch
-but its gradient is ever held.
+Every batch size, from one row to all rows, is the same scan. Rows add to the gradient of their
+batch, and a full batch takes a step. A batch may lie in several chunks, and only its gradient is
+held.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -33,14 +33,14 @@ from ooc_train.optimizers.optimizer import Optimizer
 from ooc_train.optimizers.schedules import RATE_UPDATES, RateTable, Schedule
 
 _MOST_ROWS, _MOST_PREDICTORS = 4092, 2**15
-"""Rows that are learned from by one call, and their predictors at most; no bit depends on it."""
+"""Most rows of one call of a kernel, and most predictors; no bit depends on them."""
 
 _QUADS = 12
-"""Rows that quads of batches of 1 to 4 rows end at, and so may calls."""
+"""Calls may end at multiples of this number of rows: quads of batches of 1 to 4 rows do."""
 
 
 def update_workspace(problem: LinearObjective, rows: int) -> Workspace:
-    """Return the arrays that updates work in, for blocks of at most `rows` rows."""
+    """Return the scratch arrays of updates, for blocks of at most `rows` rows."""
     most = min(_MOST_ROWS, max(_QUADS, _MOST_PREDICTORS // problem.n_outputs // _QUADS * _QUADS))
     return scan_workspace(min(rows, most), problem.n_features, problem.n_outputs)
 
@@ -51,12 +51,15 @@ class LinearUpdates:
 
     Attributes
     ----------
-    problem : the model, whose objective is taken by the mean weight of a row
-    dtype : of X, "<f4" or "<f8"
-    batch_size : rows per update
-    optimizer : how a gradient becomes a step
-    schedule, eta0, horizon : how the learning rate changes, its first value, and the planned number
-        of updates, infinity where nobody knows it
+    problem : LinearObjective
+        The objective, which is divided by the mean weight of a row.
+    dtype : str
+        Of X, "<f4" or "<f8".
+    batch_size : int
+        Rows per update.
+    schedule, eta0, horizon :
+        The schedule of the learning rate, its first value, and the planned number of updates, which
+        is infinite if unknown.
     """
 
     problem: LinearObjective
@@ -68,7 +71,7 @@ class LinearUpdates:
     horizon: float = inf
 
     def start(self, theta: Array) -> Sums:
-        """Return the state before the first row: parameters, and nothing of a batch."""
+        """Return a replica's state before the first row."""
         return {
             "theta": theta.copy(),
             "slots": np.zeros((self.optimizer.slots, *theta.shape)),
@@ -87,12 +90,12 @@ class LinearUpdates:
         return self.schedule.rate(t, self.eta0, self.horizon)
 
     def workspace(self, rows: int) -> Workspace:
-        """Return the arrays that a learner works in, for blocks of at most `rows` rows."""
+        """Return the scratch arrays of a learner, for blocks of at most `rows` rows."""
         return update_workspace(self.problem, rows)
 
     @property
     def needs(self) -> tuple[KernelSpec, ...]:
-        """Kernels that every process loads before it is measured."""
+        """Kernels that every process loads before memory is measured."""
         problem = self.problem
         return scan_needs(
             problem.loss,
@@ -106,15 +109,11 @@ class LinearUpdates:
     def learner(
         self, state: Sums, workspace: Arrays
     ) -> Iterator[Callable[[Block, NDArray[np.int64]], None]]:
-        """Lend a function that takes a block's rows into `state`, in place, in the order given.
+        """Lend a function that updates `state` by rows of a block, in a given order.
 
         Parameters and the gradient of an unfinished batch are in `state` only when the context
-        ends. The function raises
-
-        NonFiniteData
-            where a row holds NaN or infinity; it has not been learned from.
-        Diverged
-            where the parameters have grown so large that a row's loss is no number.
+        ends. The function raises `NonFiniteData` at a row with NaN or infinity, before its update.
+        It raises `Diverged` if a loss is not finite though the data are.
         """
         table, counters = RateTable(self._rates), state["counters"]
         most = workspace["pairs"].shape[1]
@@ -142,20 +141,14 @@ class LinearUpdates:
             yield learn
 
     def finish(self, state: Sums, workspace: Arrays) -> None:
-        """Apply the incomplete last batch of a pass, in place, in proportion to its rows."""
+        """Apply the incomplete last batch of the epoch, in place, in proportion to its rows."""
         table = RateTable(self._rates)
         table.cover(int(state["counters"][1]), 1)
         with self._scan(state, workspace, table) as scan:
             scan.flush()
 
     def step_by_all_rows(self, state: Sums, gradient: Array) -> Sums:
-        """Return the state after one step of the optimizer by `gradient`.
-
-        Parameters
-        ----------
-        state : what `start` or this returned
-        gradient : of the mean objective by `state["theta"]`, (outputs, features + 1)
-        """
+        """Return the state after a step by the gradient of the mean objective of all rows."""
         after = {name: array.copy() for name, array in state.items()}
         clock, optimizer = after["clock"], self.optimizer
         eta = self.rate(int(after["counters"][1]))

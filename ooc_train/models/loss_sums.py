@@ -25,35 +25,39 @@ from ooc_train.objective.loss import Loss
 from ooc_train.objective.scaling import Scaling, piece_rows
 
 _TILE = 512
-"""Rows that the compiled loops take at a time: enough for vectors, and still in a near cache when
-the gradient is made of them."""
+"""Rows that compiled loops process at a time: enough for vectors, and still in a near cache when
+the gradient is computed."""
 
 _OUTER_ROWS, _STRIP = 64, 16
-"""Rows that `kernels.add_outer_products` scales at a time: 57 KB of 100 columns; and of how many
-columns it takes a multiple."""
+"""Rows that `kernels.add_outer_products` scales at a time (57 KB of 100 columns), and the number
+whose multiples its width is rounded up to."""
 
 NO_WEIGHTS = np.empty(0)
-"""To the kernels: every row weighs one."""
+"""The weights of rows that all weigh one, as kernels take them."""
 
 
 @dataclass(frozen=True, eq=False)
 class LossSums(Value):
     """Loss, gradient and Hessian of one or more models on one stream.
 
-    The gradient is added up by coefficients and intercept in the data's units, which is what the
-    compiled loops make of raw rows; `LinearProblem.gradient` scales it, once a pass. The Hessian is
-    by `theta`.
+    The gradient is by coefficients and intercepts in the data's units, since the compiled loops
+    read raw rows. `LinearObjective.gradient` scales it once a pass. The Hessian is by `theta`.
 
     Attributes
     ----------
-    loss : the loss
-    scaling : of the columns that `theta` weighs
+    scaling : Scaling
+        Of the columns.
     theta : float64 array (models, outputs, features + 1)
-    gradients : of so many models, the first ones, the gradient is added up too
-    hessian : whether that of the first model is added up
-    class_weight : float64 array (classes,), multiplied into the rows' weights by label, or None
-    compiled : whether the Hessian is worth compiled loops, which take memory and time to load; the
-        gradient alone always is
+        Parameters of the scaled columns, intercepts last.
+    gradients : int
+        Number of models, from the first, whose gradients are added up.
+    hessian : bool
+        Whether the Hessian of the first model is added up.
+    class_weight : float64 array (classes,) or None
+        Factors of the rows' weights, by label.
+    compiled : bool
+        Whether compiled loops add up the Hessian. They take memory, and time to load. The gradient
+        alone always uses compiled loops.
     """
 
     loss: Loss
@@ -75,7 +79,7 @@ class LossSums(Value):
 
     @cached_property
     def _fused(self) -> bool:
-        # Compiled loops over raw rows beat BLAS on converted ones where nothing needs the latter.
+        # Compiled loops over raw rows are faster than BLAS, which needs converted rows.
         return self.compiled or not self.hessian
 
     @cached_property
@@ -85,7 +89,7 @@ class LossSums(Value):
 
     @property
     def needs(self) -> tuple[KernelSpec, ...]:
-        """Kernels that every process loads before it is measured."""
+        """Kernels that every process loads before memory is measured."""
         if not self._fused:
             return ()
         needs = kernels.add_rows_needs(self.loss)
@@ -105,7 +109,7 @@ class LossSums(Value):
         return sums
 
     def workspace(self, rows: int) -> Workspace:
-        """Return the arrays that `add` works in, for blocks of at most `rows` rows."""
+        """Return the scratch arrays of `add`, for blocks of at most `rows` rows."""
         if self._fused:
             specs = {
                 "z": ArraySpec((_TILE, len(self.theta) * self.n_outputs)),
@@ -131,9 +135,9 @@ class LossSums(Value):
         return specs
 
     def made_bytes(self, rows: int) -> int:
-        """Return the bytes that a task makes beside sums and workspace.
+        """Return the bytes that `add` allocates.
 
-        They are the weights in the data's units, and a product of columns before it is added.
+        They hold the parameters in the data's units, and a product of columns before it is added.
         """
         del rows
         return array_bytes(self) + (8 * self._columns**2 if self.hessian else 0)
@@ -214,7 +218,7 @@ class LossSums(Value):
     def _add_piece(
         self, sums: Sums, scaled: Array, y: Array, weight: Array | None, workspace: Arrays
     ) -> None:
-        # Predictors of a model lie side by side: loss functions go through them many times.
+        # Predictors of a model are contiguous, since loss functions read them many times.
         z = self.theta.reshape(-1, self._columns) @ scaled.T
         for m in range(len(self.theta)):
             z_model = z[m * self.n_outputs : (m + 1) * self.n_outputs].T
@@ -242,7 +246,7 @@ class LossSums(Value):
             if weight is not None:
                 curvature = curvature * weight
             if a == b:
-                # A product of an array with its own transpose costs half of any other.
+                # The product of an array and its own transpose costs half of another one.
                 np.multiply(scaled, np.sqrt(curvature)[:, None], out=weighted)
                 product = weighted.T @ weighted
             else:

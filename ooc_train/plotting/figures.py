@@ -39,13 +39,7 @@ def require_figure(path: str | os.PathLike[str], *, overwrite: bool) -> str:
 def save(
     draw: Callable[["Axes"], object], path: str | os.PathLike[str], *, overwrite: bool
 ) -> None:
-    """Write a plot to a file, whole or not at all; the suffix is one of `FORMATS`.
-
-    Raises
-    ------
-    OutputExists, OSError
-        As `PartialOutput` does.
-    """
+    """Write a plot to a file, whole or not at all; the suffix is one of `FORMATS`."""
     kind = os.path.splitext(os.fspath(path))[1][1:].lower()
     write_file(path, _rendered(_figure(draw), kind), overwrite=overwrite)
 

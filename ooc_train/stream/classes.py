@@ -34,13 +34,7 @@ def codes_of(labels: NDArray[Any], y: NDArray[Any]) -> NDArray[np.intp]:
 
 
 def codes_of_labels(labels: NDArray[Any], y: NDArray[Any]) -> NDArray[np.intp]:
-    """Return the index in `labels` of each label in y.
-
-    Raises
-    ------
-    ValueError
-        If y holds an unknown label.
-    """
+    """Return the index in `labels` of each label in y; an unknown label is a `ValueError`."""
     codes = codes_of(labels, y)
     known = labels[codes] == y
     if not known.all():
@@ -115,13 +109,7 @@ def _raise_at_first(y: ArrayLayout | None) -> None:
 def class_weights(
     setting: str | Mapping[Any, float] | None, classes: tuple[Label, ...], totals: Array | None
 ) -> Array | None:
-    """Return the weight of each class by its code, (classes,), or None if all weigh one.
-
-    Raises
-    ------
-    ValueError
-        If the setting names an unknown label.
-    """
+    """Return the weight of each class by its code, or None if all weigh one; refuse new labels."""
     if setting is None or totals is None:
         return None
     if isinstance(setting, str):

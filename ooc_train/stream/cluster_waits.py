@@ -31,11 +31,6 @@ def worker_timeout(client: Client) -> float:
     """Return the seconds that a cluster may be without a worker before a run fails.
 
     The setting of its `LocalCluster` comes first, then Dask's configuration, then 60 s.
-
-    Raises
-    ------
-    ValueError
-        If the setting is no duration, or is negative.
     """
     own = getattr(client.cluster, "worker_timeout", None)
     value = dask.config.get(WORKER_TIMEOUT, None) if own is None else own
@@ -43,13 +38,7 @@ def worker_timeout(client: Client) -> float:
 
 
 def parse_timeout(value: str | float) -> float:
-    """Return a number of seconds, or text such as "90s", in seconds.
-
-    Raises
-    ------
-    ValueError
-        If the value is no duration.
-    """
+    """Return a number of seconds, or text such as "90s", in seconds."""
     try:
         return parse_duration(value)
     except ValueError as error:
@@ -57,12 +46,9 @@ def parse_timeout(value: str | float) -> float:
 
 
 def require_scheduler(client: Client) -> None:
-    """Refuse a client without a scheduler, for which Dask would wait half a minute.
+    """Raise `ClusterError` if a client is closed, or has had no scheduler for some seconds.
 
-    Raises
-    ------
-    ClusterError
-        If the client is closed, or has had no connection for some seconds.
+    Dask would wait half a minute for the scheduler.
     """
     if client.status in ("closing", "closed"):
         raise ClusterError(
@@ -78,10 +64,7 @@ def require_scheduler(client: Client) -> None:
 def ask_workers(client: Client, ask: Callable[[], T]) -> T:
     """Return the answer of the workers of a cluster, and ask again if a worker is lost.
 
-    Raises
-    ------
-    ClusterError
-        If the scheduler is gone, or no worker was left for `worker_timeout`.
+    `ClusterError` is raised if no worker was left for `worker_timeout`.
     """
     until = perf_counter() + worker_timeout(client)
     while True:

@@ -164,13 +164,7 @@ def coded(y: Any, labels: NDArray[Any]) -> Any:
 
 
 def _computed(tasks: Iterable[Delayed]) -> tuple[Any, ...]:
-    """Return the results of tasks, on the active client or else in threads.
-
-    Raises
-    ------
-    ClusterError
-        If the scheduler of the active client is gone.
-    """
+    """Return the results of tasks, on the active client or else in threads."""
     try:
         client = Client.current()
     except ValueError:

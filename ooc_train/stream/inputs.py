@@ -113,11 +113,7 @@ def read_validation(
 ) -> Inputs:
     """Return validation data, which must match the training data.
 
-    Raises
-    ------
-    ValueError
-        If columns (by name, or else by number), outputs or classes differ, or if the weights of
-        all rows are 0.
+    `ValueError` is raised if columns, outputs or classes differ, or if all weights are 0.
     """
     found = read_inputs(
         validation, classifier=classifier, classes=inputs.classes, memory_ceiling=memory_ceiling

@@ -123,13 +123,7 @@ class Scattered:
         return self._sent[location][1] if location in self._sent else raw
 
     def send(self, raws: Sequence[Raw], direct: bool) -> None:
-        """Send arrays to every worker, but for arrays that were sent before.
-
-        Raises
-        ------
-        OSError
-            If no worker took the arrays.
-        """
+        """Send arrays that were not sent before to every worker, or raise `OSError`."""
         new = {_location(raw): raw for raw in raws if _location(raw) not in self._sent}
         if not new:
             return

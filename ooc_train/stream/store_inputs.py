@@ -18,13 +18,7 @@ from ooc_train.stream.store_source import StoreSource
 def require_memory_for_labels(
     store: Store, memory_ceiling: str | int | Ceiling | None, *, classifier: bool
 ) -> None:
-    """Refuse to read labels and weights that do not fit the ceiling.
-
-    Raises
-    ------
-    CeilingExceeded
-        If a chunk of y or weights is too large.
-    """
+    """Raise `CeilingExceeded` if a chunk of labels or weights does not fit the ceiling."""
     weighted = store.sample_weight is not None and store.statistics is None
     arrays = [store.y] if weighted or (classifier and store.classes is None) else []
     layouts = [a for a in (*arrays, store.sample_weight if weighted else None) if a is not None]
@@ -39,13 +33,7 @@ def require_memory_for_labels(
 
 
 def read_store(store: Store, *, classifier: bool, classes: tuple[Label, ...]) -> Inputs:
-    """Return the inputs of a store.
-
-    Raises
-    ------
-    InvalidStore
-        If y is missing, or does not suit a classifier or a regression.
-    """
+    """Return the inputs of a store, or raise `InvalidStore` if y is missing or of a wrong kind."""
     if store.y is None:
         raise InvalidStore(
             f"{store.path} has no y, and training needs one; name it, as open_store(path, y=NAME), "
@@ -85,13 +73,7 @@ def read_store(store: Store, *, classifier: bool, classes: tuple[Label, ...]) ->
 
 
 def _numeric_classes_note(path: str, classes: tuple[Label, ...]) -> str:
-    """Return the note of a regression on classes whose codes equal their labels.
-
-    Raises
-    ------
-    InvalidStore
-        If codes differ from labels, or labels are text.
-    """
+    """Return the note of a regression on classes, whose codes must equal their labels."""
     if any(isinstance(label, str) or label != code for code, label in enumerate(classes)):
         raise InvalidStore(
             f"{path} has the classes {listed(classes)} as codes from 0, and a regression would "

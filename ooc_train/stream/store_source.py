@@ -165,13 +165,7 @@ class StoreSource:
         return buffers
 
     def require_same(self) -> None:
-        """Refuse a store that has changed since it was opened.
-
-        Raises
-        ------
-        StoreChanged
-            If an array was replaced, changed or removed.
-        """
+        """Raise `StoreChanged` if an array was replaced, changed or removed since it was opened."""
         for layout in (self.X, self.y, self.weight):
             if layout is not None and layout.stamp is not None:
                 layout.stamp.require_same()

@@ -54,13 +54,7 @@ class Head:
 
 
 def read_head(path: str, delimiter: str, encoding: str) -> tuple[Dialect, Head]:
-    """Read the first block of a file.
-
-    Raises
-    ------
-    InvalidTable
-        If the file has no header, or is no text in this encoding.
-    """
+    """Read the first block of a file, or raise `InvalidTable` if it has no header or is no text."""
     with explain_csv_errors(path, encoding):
         longest = longest_line(path)
         dialect = Dialect(delimiter, encoding, max(BLOCK_BYTES, _ROWS_PER_BLOCK * longest))

@@ -42,23 +42,14 @@ class BrokenText(Exception):
 
 
 def is_utf8(encoding: str) -> bool:
-    """Return whether the name of an encoding means UTF-8.
-
-    Raises
-    ------
-    LookupError
-        If the encoding is unknown.
-    """
+    """Return whether the name of an encoding means UTF-8; `LookupError` if it is unknown."""
     return codecs.lookup(encoding).name == "utf-8"
 
 
 def require_encoding(encoding: str) -> None:
-    """Refuse names that are no encoding of text; Python also has such names for compression.
+    """Raise `ValueError` for names that are no encoding of text.
 
-    Raises
-    ------
-    ValueError
-        With the name.
+    Python also has such names for compression.
     """
     try:
         "a".encode(encoding)

@@ -126,10 +126,7 @@ class Encoder:
     def encode(self, piece: Piece) -> Records:
         """Return the records of a piece, without dropped rows.
 
-        Raises
-        ------
-        InvalidTable
-            With file, row and column, if a value is missing, unseen, or has another type.
+        `InvalidTable` names file, row and column of a value that is missing, unseen, or mistyped.
         """
         batch = piece.batch
         records = np.zeros(batch.num_rows, self.dtype)

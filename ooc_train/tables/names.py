@@ -70,13 +70,7 @@ def compression_of(path: str) -> str | None:
 
 
 def require_matching_name(path: str, head: bytes) -> None:
-    """Refuse a file whose first bytes contradict its name.
-
-    Raises
-    ------
-    InvalidTable
-        With the format, and the way out.
-    """
+    """Raise `InvalidTable` if the first bytes of a file contradict its name."""
     inside = next((kind for start, kind in _FIRST_BYTES if re.match(start, head)), None)
     if inside is None:
         return

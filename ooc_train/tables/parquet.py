@@ -35,10 +35,7 @@ _METADATA_COPIES = 18
 def read_schema(path: str) -> tuple[pa.Schema, int, frozenset[str], tuple[str, ...]]:
     """Return schema, number of rows, categorical columns and index columns of a file.
 
-    Raises
-    ------
-    InvalidTable
-        If the file is no Parquet, or names a column twice.
+    `InvalidTable` is raised if the file is no Parquet, or names a column twice.
     """
     with _explain_errors(path), pq.ParquetFile(path, pre_buffer=False) as file:
         schema, metadata = file.schema_arrow, file.metadata

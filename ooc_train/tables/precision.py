@@ -139,10 +139,7 @@ class Rounding:
     def losses(self) -> list[str]:
         """Return a message for each of the first columns that lose values; call it after all rows.
 
-        Raises
-        ------
-        Rounded
-            If strict, and there is any.
+        If strict, such a column raises `Rounded`.
         """
         with np.errstate(invalid="ignore"):
             spread = self._high - self._low

@@ -64,13 +64,7 @@ _RECIPE = record(
 
 
 def require_recipe(values: Mapping[str, Any]) -> None:
-    """Refuse values of JSON that are no recipe, or one of a later release.
-
-    Raises
-    ------
-    ValueError
-        With the place of the value, and what the value should be.
-    """
+    """Raise `ValueError` for values of JSON that are no recipe, or one of a later release."""
     _VERSION(values, "")
     if values["format_version"] > RECIPE_VERSION:
         raise ValueError(

@@ -89,10 +89,7 @@ class Roles:
     def indexes(self, tables: Tables) -> dict[str, str]:
         """Return the columns that are left out since they number the rows, with the reason.
 
-        Raises
-        ------
-        InvalidTable
-            If a column may be one, but is not certain to be.
+        `InvalidTable` is raised for a column that may be one, but is not certain to be.
         """
         if self.features is not None:
             return {}

@@ -22,10 +22,8 @@ _UNNAMED = re.compile(r"(Unnamed: 0(\.\d+)*|)$")
 def index_columns(tables: Tables, named: Collection[str | None]) -> dict[str, str]:
     """Return the columns that are an index, each with the reason.
 
-    Raises
-    ------
-    InvalidTable
-        If the first column has no name, and holds whole numbers that don't count the rows.
+    `InvalidTable` is raised if the first column has no name, and holds whole numbers that don't
+    count the rows.
     """
     found = {name: "the index of a pandas frame" for name in tables.index if name not in named}
     first = tables.names[0]

@@ -84,10 +84,7 @@ class SchemaInference:
     def add(self, records: Records) -> None:
         """Add training rows.
 
-        Raises
-        ------
-        InvalidTable
-            If a target of undeclared text has too many values for classes.
+        `InvalidTable` is raised if a target of undeclared text has too many values for classes.
         """
         if not len(records):
             return
@@ -212,10 +209,7 @@ class SchemaInference:
     def losses(self) -> list[str]:
         """Return a message for each column whose numbers or dates lose values in the dtype.
 
-        Raises
-        ------
-        Rounded
-            If strict, and a column loses values.
+        If strict, such a column raises `Rounded`.
         """
         names = [column.name for column in self.draft.columns if column.kind == "date"]
         dates = Rounding(

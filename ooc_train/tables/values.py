@@ -53,12 +53,8 @@ class WrongValueError(Exception):
 def numbers(array: pa.Array) -> NDArray[Any]:
     """Return numbers, booleans, or numbers as text: float64, with NaN for missing values.
 
-    Without missing values, numbers and booleans keep their type, which saves a copy.
-
-    Raises
-    ------
-    WrongValueError
-        For the first value that is no number.
+    Without missing values, numbers and booleans keep their type, which saves a copy. The first
+    value that is no number raises `WrongValueError`.
     """
     kind = kind_of(array.type)
     if pa.types.is_dictionary(array.type):
@@ -113,13 +109,7 @@ def days(array: pa.Array, *, zoned: bool) -> NDArray[np.float64]:
 
 
 def integers(array: pa.Array) -> NDArray[np.int64]:
-    """Return whole numbers exactly.
-
-    Raises
-    ------
-    WrongValueError
-        For the first value that is missing or not whole.
-    """
+    """Return whole numbers exactly, or raise `WrongValueError` at the first other value."""
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     if array.null_count:
@@ -196,11 +186,7 @@ class Vocabulary:
 def _as_python(array: pa.DictionaryArray) -> list[Any]:
     """Return the values of a dictionary as Python objects.
 
-    Raises
-    ------
-    WrongValueError
-        For the first value that Python can't hold: a date outside the years 1 to 9999, or text
-        that is no UTF-8.
+    A date outside the years 1 to 9999, or text that is no UTF-8, raises `WrongValueError`.
     """
     try:
         found: list[Any] = array.dictionary.to_pylist()

@@ -1,7 +1,7 @@
 """Compile kernels for one type of X into files of machine code; print the bytes it took.
 
-Standard input says which, pickled by the process that asks, with a user's classes by value: a pipe
-from the parent, never a file.
+Standard input names the kernels. It is a pipe from the parent, never a file: the specs are pickled,
+with a user's classes by value.
 """
 
 import multiprocessing
@@ -31,7 +31,7 @@ def _compile(i: int, dtype: str) -> tuple[int, int]:
 
 
 def main() -> None:
-    """Compile, the longest first, as many at a time as there are processors."""
+    """Compile the slowest kernels first, as many at a time as there are processors."""
     dtype = sys.argv[1]
     emit_nothing()
     asked = pickle.loads(sys.stdin.buffer.read())  # noqa: S301 (from the parent)

@@ -1,9 +1,10 @@
-"""Kernels as functions that need nothing of Python: from the words of a call to machine code.
+"""Kernels as functions without Python: from the words of a call to machine code.
 
-A kernel is called with the address of the words that `kernels` packs: of a number its bits, of an
-array where its object lies, in which data and shape are found as every C extension finds them (the
-fields of NumPy's `PyArrayObject`). numba compiles that to LLVM's language, which is made machine
-code here once more, so that it can be seen to call nothing but the C library's mathematics.
+`kernels.calling` packs the arguments of a call into words, and a kernel takes their address. The
+word of a number has its bits, and the word of an array has the address of its object. In the object
+the kernel finds data and shape, as C extensions do (the fields of NumPy's `PyArrayObject`). numba
+compiles a kernel to LLVM's language. LLVM makes machine code of it here, after a check that it
+calls no function but those of the C library's mathematics.
 """
 
 from collections import namedtuple
@@ -36,24 +37,18 @@ SOURCES: dict[str, Callable[[Any], Any]] = {
     "scan_unrolled": lambda spec: scan_unrolled_of(loss_parts(spec.loss), single=spec.single),
     "shuffle": lambda spec: shuffle,  # noqa: ARG005
 }
-"""What makes the source of each kernel, by what its spec says."""
+"""Functions from the spec of a kernel to its source."""
 
 _DATA = object.__basicsize__
 _SHAPE = _DATA + 16
-"""Where the address of the data, and that of the shape, lie in an array's object: first among its
-fields, and third, behind the number of dimensions."""
+"""Offsets in an array's object of the addresses of data and shape: its first field, and its third
+one, after the number of dimensions."""
 
 _OPTIONS: Any = {"fastmath": {"reassoc", "contract"}, "error_model": "numpy"}
 
 
 def compile_kernel(spec: KernelSpec, dtype: str) -> bytes:
-    """Return the machine code of a kernel, for X of `dtype`, as an object file.
-
-    Raises
-    ------
-    RuntimeError
-        where the kernel would call a function of Python's.
-    """
+    """Return a kernel for X of `dtype` as an object file; one that would call Python is refused."""
     return machine_code_of(spec, SOURCES[spec.kernel](spec), dtype)
 
 
@@ -92,7 +87,7 @@ def _tuple_type(name: str, fields: dict[str, Any]) -> Any:
 
 
 def _unpacking(spec: KernelSpec, of_X: Any) -> Callable[[Any], Any]:
-    """Return what makes one tuple of a call's words: parameters by name, `loss`, `optimizer`."""
+    """Return a function from the words of a call to one tuple: parameters, `loss`, `optimizer`."""
     kinds = {parameter.name: _type(parameter, of_X) for parameter in spec.signature.parameters}
     of_owners = {
         owner: _tuple_type(owner, dict.fromkeys(hyperparameters(kind), types.float64))
@@ -123,7 +118,7 @@ def _unpacking(spec: KernelSpec, of_X: Any) -> Callable[[Any], Any]:
 
 
 def _value(context: Any, builder: Any, kind: Any, value: Any) -> Any:
-    """Return what a word stands for: the number whose bits it is, or the array that lies there."""
+    """Return the value of a word: the number with these bits, or the array at this address."""
     if not isinstance(kind, types.Array):
         return builder.bitcast(value, ir.DoubleType()) if kind is types.float64 else value
     word = ir.IntType(64)
@@ -153,10 +148,10 @@ def _value(context: Any, builder: Any, kind: Any, value: Any) -> Any:
 
 
 def _optimize(module: Any, name: str) -> None:
-    """Make a function fast, drop what it doesn't use, and refuse what it would need of Python.
+    """Optimize a function, remove unused code, and refuse functions of Python.
 
-    That is done here, once, and not by numba, which would do it for each part and again for
-    whatever that is put into: `machine_code` tells it so.
+    numba would optimize each part, and again each function that calls the part. So `machine_code`
+    turns that off in numba, and the whole kernel is optimized here once.
     """
     for function in module.functions:
         if not function.is_declaration and function.name != name:
@@ -169,7 +164,7 @@ def _optimize(module: Any, name: str) -> None:
         options.loop_vectorization = options.slp_vectorization = True
         builder = llvm.create_pass_builder(target_machine(), options)
         passes = builder.getModulePassManager()
-        passes.add_refprune_pass()  # counts of references stand in the way of all else
+        passes.add_refprune_pass()  # counts of references prevent other optimizations
         passes.run(module, builder)
     declared = (*module.functions, *module.global_variables)
     needed = {

@@ -1,4 +1,4 @@
-"""Loops over rows of a full batch, where NumPy would make a temporary or a call for each.
+"""Loops over rows of a full batch, where NumPy would allocate a temporary array for each step.
 
 `add_rows_of` makes a full-batch pass over one chunk: X times parameters, the loss, and its
 derivative times X.

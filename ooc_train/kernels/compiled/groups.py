@@ -1,4 +1,4 @@
-"""Rows of a group: their predictors, and their gradients, of one output at a time."""
+"""Predictors and gradients of a group of rows, for one output at a time."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from ooc_train.kernels.layout import LANES, MEAN, PARTIAL, Integers, Rows, W
 
 @strict_part
 def shift_of(room: Array, at: int) -> Any:
-    """Product of the means with the parameters that predict from rows as they lie."""
+    """Product of the means with the parameters in the data's units."""
     shift = zeros()
     for j in range(0, room.shape[1], LANES):
         shift += load(room, at + W, j) * load(room, MEAN, j)
@@ -23,7 +23,7 @@ def shift_of(room: Array, at: int) -> Any:
 def predict_four(
     X: Rows, places: Integers, first: int, room: Array, at: int, constant: float, k: int, z: Array
 ) -> None:
-    """Write the predictors by output `k` of four rows, which share each load of a parameter."""
+    """Write the predictors of four rows by output `k`; the rows share each load of a parameter."""
     a, b, c, d = places[first], places[first + 1], places[first + 2], places[first + 3]
     z0 = z1 = z2 = z3 = zeros()
     for j in range(0, room.shape[1], LANES):
@@ -51,7 +51,7 @@ def add_four(X: Rows, places: Integers, first: int, r: Array, k: int, room: Arra
 
 @strict_part
 def finite_rows(z: Array, r: Array, count: int) -> Any:
-    """Rows of a group before the first that isn't finite."""
+    """Count the rows of a group before the first that is not finite."""
     for i in range(count):
         check = 0.0
         for k in range(len(z)):

@@ -1,7 +1,7 @@
-"""Losses and optimizers as parts of compiled loops, made of the sources that NumPy runs.
+"""Losses and optimizers as parts of compiled loops, from the same sources that NumPy runs.
 
-A source is a method of a frozen dataclass. Compiled, ``self`` is a tuple of the hyperparameters by
-name, and ``exp`` and ``log`` are those that make vectors.
+A source is a method of a frozen dataclass. In its compiled form, ``self`` is a tuple of the
+hyperparameters by name, and ``exp`` and ``log`` are functions that the compiler vectorises.
 """
 
 from collections.abc import Callable
@@ -21,21 +21,21 @@ from ooc_train.optimizers.optimizer import Optimizer
 
 _NUMPY = ModuleType("numpy")
 _NUMPY.__dict__.update(np.__dict__, exp=exp, log=log)
-"""NumPy, as a source sees it, with an exponential and a logarithm that make vectors."""
+"""NumPy as sources use it, with an exponential and a logarithm that can be vectorised."""
 
 _QUICK_SLOPES: dict[type[Loss], Any] = {Logistic: quick_logistic_slope}
-"""Slopes of single rows that are waited for, where one is worth a source of its own."""
+"""Losses with a faster source for the slope of a single row."""
 
 
 def _names(code: CodeType) -> set[str]:
-    """Return the names that a code and those within it look up."""
+    """Return the names that a code object and its inner code objects look up."""
     inner = (const for const in code.co_consts if isinstance(const, CodeType))
     return set(code.co_names).union(*map(_names, inner))
 
 
 @cache
 def compiled_source(source: Callable[..., Any], decorate: Callable[[Any], Any] = part) -> Any:
-    """Return a Python function as a part of compiled loops, and so the functions that it calls."""
+    """Return a Python function, and the functions that it calls, as a part of compiled loops."""
     if not isinstance(source, FunctionType):
         raise TypeError(f"{source!r} is no function of Python, so that it can't be compiled")
     found = dict(source.__globals__)
@@ -54,18 +54,18 @@ def compiled_source(source: Callable[..., Any], decorate: Callable[[Any], Any] =
 
 
 class LossParts(NamedTuple):
-    """A loss as parts of loops: each function's first argument are the hyperparameters.
+    """A loss as parts of loops; the first argument of each function has the hyperparameters.
 
     Attributes
     ----------
     rowwise : bool
         Whether all outputs of a row have one loss together.
     value, slope : function of (h, y, z)
-        Of one output, to become vectors in a loop over rows.
+        Of one output, to be vectorised in a loop over rows.
     quick_slope : function of (h, y, z)
-        The slope of a single row, which is waited for.
+        The slope of a single row, with the shortest delay.
     row : function of (h, y, i, z, out)
-        The loss of row i of `y`, a NaN where its class is none; slopes are written to `out`.
+        The loss of row i of `y`, NaN for an unknown class; slopes are written to `out`.
     """
 
     rowwise: bool
@@ -94,20 +94,20 @@ def loss_parts(loss: type[Loss]) -> LossParts:
 
 
 class OptimizerParts(NamedTuple):
-    """An optimizer as parts of loops: each function's first argument are the hyperparameters.
+    """An optimizer as parts of loops; the first argument of each function has the hyperparameters.
 
     Attributes
     ----------
     linear : bool
         Whether a step is ``theta - eta * g``.
     slots : int
-        Arrays that it keeps.
+        Number of arrays of its state.
     prepare : function of (h, age, part)
     step : function of (h, theta, g, eta, scalars, *slots)
     load : function of (slots, k, j)
-        The slots of one parameter, a tuple.
+        Returns the slots of one parameter, a tuple.
     store : function of (slots, k, j, stepped)
-        Writes them back from what `step` returned.
+        Writes the slots that `step` returned.
     """
 
     linear: bool

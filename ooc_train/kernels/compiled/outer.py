@@ -1,10 +1,10 @@
-"""Compiled sums of weighted outer products of rows: what a Hessian is made of.
+"""Compiled sums of weighted outer products of rows, the parts of a Hessian.
 
-``sum_i c_i t_i t_i.T`` over scaled rows t, in float64 from the first row. BLAS would need the rows
-scaled and weighted in memory first, and OpenBLAS takes processors that it doesn't know for old
-ones; here a few rows at a time are scaled into a near cache, and blocks of the sum go through them
-in vector registers (Goto and van de Geijn 2008, "Anatomy of High-Performance Matrix
-Multiplication"). On 100 columns that took 200 ns a row, where the product alone took BLAS 310.
+The sums are ``sum_i c_i t_i t_i.T`` over scaled rows t, in float64 from the first row. BLAS would
+need all rows scaled and weighted in memory first, and OpenBLAS treats unknown processors as old
+ones. Here a few rows at a time are scaled into a near cache, and vector registers hold a block of
+the sum (Goto and van de Geijn 2008, "Anatomy of High-Performance Matrix Multiplication"). On 100
+columns a row took 200 ns; the product alone took BLAS 310.
 """
 
 from typing import Any
@@ -19,8 +19,8 @@ from ooc_train.kernels.compiled.parts import part, strict_part
 from ooc_train.kernels.layout import LANES, Rows
 
 _HIGH, _WIDE = 4, 2
-"""A block of the sum: rows, and vectors a row. Its eight vectors hide how long each addition takes,
-and fit the registers."""
+"""A block of the sum: rows, and vectors a row. Its eight vectors hide the delay of additions, and
+fit the registers."""
 
 _STRIP = _WIDE * LANES
 
@@ -98,7 +98,7 @@ def _add_block(
 def _fill(
     X: Rows, first: int, rows: int, c: Array, mean: Array, inv_scale: Array, T: Array, W: Array
 ) -> None:
-    """Scale rows into `T`, a one behind each, and weight them into `W`."""
+    """Write scaled rows, each followed by a 1, to `T`, and weighted ones to `W`."""
     features = X.shape[1]
     for r in range(rows):
         i = first + r
@@ -125,7 +125,7 @@ def add_outer_products(arguments: Any) -> None:
     while first < rows:  # a range of a step that may be zero could raise
         count = min(len(T), rows - first)
         _fill(arguments.X, first, count, arguments.c, arguments.mean, arguments.inv_scale, T, W)
-        # The lower triangle will do.
+        # The lower triangle suffices.
         for j in range(0, columns, _HIGH):
             for k in range(0, j + _HIGH, _STRIP):
                 _add_block(T, W, products, count, j, k)

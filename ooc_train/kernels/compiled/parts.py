@@ -1,4 +1,4 @@
-"""How loops over rows are compiled, and the exponential and logarithm that make vectors."""
+"""How loops over rows are compiled, and an exponential and a logarithm that can be vectorised."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -14,7 +14,7 @@ from ooc_train.kernels.layout import Rows
 from ooc_train.optimizers.schedules import RATE_UPDATES
 
 FAR = 8
-"""Rows by which a scan asks for a row ahead of learning from it."""
+"""Number of rows that a scan prefetches ahead."""
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -26,17 +26,17 @@ _STRICT: Any = {"fastmath": {"contract"}, "error_model": "numpy"}
 def part(function: Function) -> Function:
     """Compile as a part of the loops that call it.
 
-    Parts take whole arrays and indices, never views: a view counts references, by an atomic
-    instruction that cost as much as the arithmetic of a row.
+    Parts take whole arrays and indices, never views. A view counts references by an atomic
+    instruction, which cost as much as the arithmetic of a row.
     """
     compiled: Function = njit(forceinline=True, **_OPTIONS)(function)
     return compiled
 
 
 def strict_part(function: Function) -> Function:
-    """Compile as a part that adds up in the order in which it is written.
+    """Compile as a part that adds up in the order of its source.
 
-    So its bits don't depend on what it is inlined into, nor on how many rows it is given at a time.
+    So its bits depend neither on the function that inlines it, nor on the rows of a call.
     """
     compiled: Function = njit(forceinline=True, **_STRICT)(function)
     return compiled
@@ -51,12 +51,12 @@ TWO52 = 2.0**52
 _WHOLE = 1.5 * TWO52
 _WHOLE_BITS = int(np.float64(_WHOLE).view(np.int64))
 _SQRT_HALF_BITS = int(np.float64(0.5**0.5).view(np.int64))
-"""Added to 1.5 * 2 ** 52, a whole number stands in the sum's last bits: conversions for vectors."""
+"""A whole number plus 1.5 * 2 ** 52 has the number in its last bits: a conversion for vectors."""
 
 
-# Exponential and logarithm as polynomials, since calls of the C library's don't make vectors: 2 ns
-# a row for loss and derivative, and 13 in NumPy. The powers are written out, since loops over
-# coefficients don't make vectors either. Strict: reassociating would cancel what rounds.
+# Exponential and logarithm as polynomials, since compilers don't vectorise calls of the C library:
+# 2 ns a row for loss and derivative, and 13 in NumPy. The powers are written out, since loops over
+# coefficients aren't vectorised either. Strict: reassociation would cancel the corrections.
 @strict_part
 def exp(x: float) -> Any:
     """Return ``exp(x)``, within 1 ulp: 0 below -708, infinity beyond 709.78, NaN of NaN."""
@@ -64,7 +64,7 @@ def exp(x: float) -> Any:
     a = 710.0 if a > 710.0 else a
     shifted = a * LOG2_E + 1.5 * TWO52
     k = shifted - 1.5 * TWO52
-    # Half the power, and twice the result: the largest power alone would be infinite.
+    # Half the power, and twice the result, since the largest power is infinite.
     power = np.int64((np.float64(shifted).view(np.int64) << 52) + (1022 << 52)).view(np.float64)
     r = (a - k * LN2) - k * LN2_REST
     s = r * r
@@ -116,7 +116,7 @@ def _prefetch(typing_context: Any, array: Any, offset: Any) -> Any:  # noqa: ARG
 
 @part
 def prefetch(X: Rows, i: int) -> None:
-    """Have row `i` of X brought to the nearest cache while others are worked on."""
+    """Load row `i` of X into the nearest cache while other rows are processed."""
     size = X.shape[1] * X.itemsize
     for offset in range(i * size, (i + 1) * size, 64):
         _prefetch(X, offset)

@@ -1,7 +1,7 @@
-"""Have numba make no machine code of parts, in a process that runs none of them.
+"""Numba without machine code for parts, in a process that runs none of them.
 
-numba would emit machine code for each part, for a call from Python that never comes: a fifth of the
-time to compile a kernel. Kernels become machine code in `entries`, the same bytes.
+numba would emit machine code for calls of each part from Python, which never come. That took a
+fifth of the time to compile a kernel. `entries` makes the machine code of kernels, the same bytes.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ from numba.core.cpu import CPUContext
 
 
 def emit_nothing() -> None:
-    """Have numba leave out machine code from now on: no compiled function can be called."""
+    """Turn off machine code in numba; no compiled function can be called from then on."""
 
     def executable(context: Any, library: Any, *_: Any, **__: Any) -> Any:  # noqa: ARG001
         library._ensure_finalized()  # noqa: SLF001

@@ -1,4 +1,4 @@
-"""The slope of the logistic loss of a single row, which the next row waits for."""
+"""The slope of the logistic loss of a single row, since the next row waits for it."""
 
 from typing import Any
 
@@ -13,10 +13,10 @@ _POWERS = np.exp2(np.arange(_STEPS) / _STEPS).view(np.int64)
 
 @strict_part
 def quick_logistic_slope(h: Any, y: float, z: float) -> Any:  # noqa: ARG001 (no fields)
-    """Probability that y is 1, less y, of a single row, which is waited for.
+    """Probability that y is 1, minus y, of a single row.
 
     The exponential is by a table (Tang 1989), since a short polynomial takes half as long as a long
-    one: the probability is off by 2e-16, where it is small by 1e-13 of itself.
+    one. The error of the probability is 2e-16, and for small ones 1e-13 of the probability.
     """
     a = 708.0 if z < -708.0 else -z
     a = -708.0 if a < -708.0 else a

@@ -1,8 +1,8 @@
 """Compiled updates by batches, in groups of rows.
 
-Rows are scaled on the fly: parameters are of the scaled columns, predictors are of those in the
-data's units, which are brought up to date with each step. What nothing waits for, the values of the
-losses, is computed afterwards, in vectors.
+Rows are scaled on the fly. The parameters are those of scaled columns. Predictors use parameters in
+the data's units, which each step updates. The values of the losses are computed afterwards in
+vectors, since no row waits for them.
 
 X is float32 or float64; everything else is float64. All arrays are C-contiguous. No result's bits
 depend on where an array lies in memory, nor on where a pass is cut into calls.
@@ -40,10 +40,10 @@ from ooc_train.optimizers.schedules import RATE_UPDATES
 def scan_groups_of(loss: LossParts, optimizer: OptimizerParts, *, l1: bool) -> Any:
     """Return the kernel `scan_groups`, which takes a step for each batch.
 
-    What a group has too few of is its last row again, with a slope of nothing. A row that isn't
-    finite ends the scan before that row. The step of an incomplete batch is in proportion to its
-    rows. An optimizer with slots takes no step for a batch without weight: its slots alone would
-    move the parameters.
+    A group of too few rows is filled with its last row, with slope 0. A row that is not finite ends
+    the scan before that row. The step of an incomplete batch is in proportion to its rows. An
+    optimizer with slots takes no step for a batch without weight, since its slots alone would move
+    the parameters.
     """
     group_slopes, add_up = _slopes_of(loss), add_up_of(loss)
     prepare, slots = optimizer.prepare, optimizer.slots
@@ -141,7 +141,7 @@ def scan_groups_of(loss: LossParts, optimizer: OptimizerParts, *, l1: bool) -> A
 
 
 def _slopes_of(loss: LossParts) -> Any:
-    """Return a part that writes the slopes of a group's rows to `r`, and what `add_up` needs."""
+    """Return a part that writes the slopes of a group's rows to `r`, and the inputs of `add_up`."""
     if loss.rowwise:
         row = loss.row
 
@@ -243,7 +243,7 @@ def _step_by_number(optimizer: OptimizerParts, *, l1: bool) -> Any:
 
 
 def _step_of_constant(optimizer: OptimizerParts) -> Any:
-    """Return a part that takes the step of an output's intercept, which goes free of penalties."""
+    """Return a part that takes the step of an output's intercept, which is not penalised."""
     step_of, load_slots, store_slots = optimizer.step, optimizer.load, optimizer.store
 
     @strict_part
@@ -258,7 +258,7 @@ def _step_of_constant(optimizer: OptimizerParts) -> Any:
 
 
 def add_up_of(loss: LossParts) -> Any:
-    """Return a part that adds the losses and weights of so many rows to `sums`."""
+    """Return a part that adds the losses and weights of rows to `sums`."""
     rowwise, value = loss.rowwise, loss.value
 
     @part

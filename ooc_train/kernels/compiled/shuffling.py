@@ -1,4 +1,4 @@
-"""The random order in which the rows of a chunk are learned from."""
+"""The random order of the rows of a chunk, for updates."""
 
 from typing import Any
 

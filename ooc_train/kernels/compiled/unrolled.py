@@ -1,11 +1,12 @@
-"""Updates by batches of at most four rows, in quads: the parameters are gone through once for four.
+"""Updates by batches of at most four rows, unrolled: one loop over the parameters for four rows.
 
-A batch of one row is a chain: the next predictor waits for the step, the step for the loss, the
-loss for the predictor. But a predictor after a step is the one before it, less the step times the
-product of the two rows, which nothing has to wait for. So the predictors of four rows come of the
-parameters before the first of them and of the products of each two; slopes alone wait for one
-another; and the steps of all four are taken together, while the next four rows are multiplied with
-what they lead to. It is one step after another all the same, but for rounding.
+In batches of one row, each predictor waits for a step, the step for a loss, and the loss for a
+predictor. But the predictor after a step is the predictor before it, less the step times the
+product of the two rows, and no row waits for that product. So the predictors of four rows (a
+"quad") follow from the parameters before the first row, and from the products of each two rows.
+Only slopes wait for one another. One loop over the parameters then takes the four steps, and
+multiplies the next four rows with the result. Up to rounding, the result is that of one step after
+another.
 """
 
 from typing import Any
@@ -34,9 +35,9 @@ from ooc_train.kernels.layout import (
 from ooc_train.optimizers.schedules import RATE_UPDATES
 
 _RATES, _DECAYS, _BETWEEN, _PRODUCTS, _OF_QUAD = range(5)
-"""Rows of the array "quad", an entry for each row of X in it: the rate times the slope's share, the
-rate of the penalty's decay before the row's step, and before its predictor. The last row holds
-products of rows of X."""
+"""Rows of the array "quad", with one entry for each of its rows of X: the rate by the batch size,
+the rate of the penalty's decay before the row's step, and the one before its predictor. `_PRODUCTS`
+is the row of products of rows of X, and `_OF_QUAD` the number of rows."""
 
 
 @strict_part
@@ -52,11 +53,11 @@ def _make_quad(
     batch_size: int,
     intercept: float,
 ) -> None:
-    """Write four rows of X, scaled, and, where batches end within a quad, products of each two.
+    """Write four scaled rows of X and, if batches end within a quad, the products of each two.
 
-    They are those at `first` of the order, and that at `last` again. What a step loses by the
-    penalty of those between it and a row, their product does: there are such steps between single
-    rows alone.
+    The rows are at `first` of the order and after; row `last` is repeated for absent rows. A step
+    shrinks by the penalty of the steps between it and a later row, and so does the product of the
+    two. Such steps exist between single rows only.
     """
     a, b = order[first], order[min(first + 1, last)]
     c, d = order[min(first + 2, last)], order[min(first + 3, last)]
@@ -85,7 +86,7 @@ def _make_quad(
             p30 += x0 * x3
             p31 += x1 * x3
     if batch_size < 3:
-        # A step comes at the end of its batch, and takes the intercept along.
+        # Rows of one batch have a step together, which also moves the intercept.
         within = batch_size == 2
         quad[at + _PRODUCTS, 0] = 0.0 if within else total(p10) + intercept
         quad[at + _PRODUCTS, 1] = total(p20) + intercept
@@ -109,12 +110,10 @@ def _step_and_predict_quad(
     following: int,
     batch_size: int,
 ) -> None:
-    """Take the steps of four scaled rows, and write what the parameters say of the next four.
+    """Take the steps of four scaled rows, and write predictors of the next four to `base`.
 
-    Parameters
-    ----------
-    base, steps : what they say, and for each of the rows how far down it to go
-    quad, now, following : where in `quad` there is what is known of both
+    `steps` has the step along each row. `now` and `following` are the rows of `quad` that describe
+    the quad at `row` and the one at `next_row`.
     """
     c0, c1, c2, c3 = steps[k, 0], steps[k, 1], steps[k, 2], steps[k, 3]
     e0, e1 = quad[now + _DECAYS, 0], quad[now + _DECAYS, 1]
@@ -150,9 +149,9 @@ def _step_and_predict_quad(
 
 
 def _slopes_of(loss: LossParts) -> Any:
-    """Return a part that writes the steps down one row of a quad.
+    """Return a part that writes the steps along one row of a quad.
 
-    The part returns a number that isn't finite where one of them isn't.
+    The part returns a number that is not finite if a predictor or a slope is not.
     """
     rowwise, row_of, slope_of = loss.rowwise, loss.row, loss.quick_slope
 
@@ -227,14 +226,9 @@ def _slopes_of(loss: LossParts) -> Any:
 def scan_unrolled_of(loss: LossParts, *, single: bool) -> Any:
     """Return the kernel `scan_unrolled`, which takes a step for each batch of at most four rows.
 
-    A batch with a row that isn't finite ends the scan before that batch. Of `theta`, only the
-    intercepts are looked at.
-
-    Parameters
-    ----------
-    single : bool
-        Whether there is one output. Loops over a constant number of outputs are none, which saves
-        half of the time.
+    A batch with a row that is not finite ends the scan before that batch. Of `theta`, only the
+    intercepts are used. If `single`, there is one output: the compiler removes loops over outputs,
+    which saves half of the time.
     """
     slopes_of_row, add_up = _slopes_of(loss), add_up_of(loss)
 
@@ -276,7 +270,7 @@ def scan_unrolled_of(loss: LossParts, *, single: bool) -> Any:
                 good = good // batch_size * batch_size
                 taken = start + good
                 ended = taken == stop or good < count
-                for m in range(good, size):  # there are none, but at the end
+                for m in range(good, size):  # only at the end
                     quad[now + _DECAYS, m] = 0.0
                     for k in range(outputs):
                         steps[k, m] = 0.0
@@ -295,7 +289,7 @@ def scan_unrolled_of(loss: LossParts, *, single: bool) -> Any:
                 if arguments.fit_intercept != 0:
                     theta[k, features] -= (steps[k, 0] + steps[k, 1]) + (steps[k, 2] + steps[k, 3])
             if good > 0:
-                # `every` is a power of two: it was passed, or met, if so many are in the last bits.
+                # `every` is a power of two. A multiple lies in these steps if the last bits say so.
                 done, steps_taken = counters[1] + taken // batch_size, good // batch_size
                 if done & (arguments.every - 1) < steps_taken:
                     average_with(arguments.average, arguments.clock, theta, room)

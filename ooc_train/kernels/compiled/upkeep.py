@@ -1,4 +1,4 @@
-"""What follows an update: the average of the parameters, and parameters that predict."""
+"""Work after an update: the average of the parameters, and parameters in the data's units."""
 
 from ooc_train.core.sums import Array
 from ooc_train.kernels.compiled.parts import strict_part
@@ -9,7 +9,7 @@ from ooc_train.optimizers.averaging import AVERAGE_POWER
 
 @strict_part
 def predict_by_theta(room: Array, outputs: int) -> None:
-    """Bring the parameters that predict from rows as they lie up to date."""
+    """Compute the parameters in the data's units, which predict from raw rows."""
     for k in range(outputs):
         at = OUTPUTS + EACH * k
         for j in range(room.shape[1]):
@@ -18,7 +18,7 @@ def predict_by_theta(room: Array, outputs: int) -> None:
 
 @strict_part
 def average_with(average: Array, clock: Array, theta: Array, room: Array) -> None:
-    """Take the parameters into their average; of `theta`, only the intercepts are looked at."""
+    """Add the parameters to their average; of `theta`, only the intercepts are used."""
     features = theta.shape[1] - 1
     clock[AVERAGED] += 1.0
     share = (AVERAGE_POWER + 1.0) / (AVERAGE_POWER + clock[AVERAGED])

@@ -1,11 +1,11 @@
-"""Vectors of eight numbers, for the loops over columns that most of the time is spent in.
+"""Vectors of eight numbers, for the loops over columns that take most of the time.
 
-What a compiler makes of a plain loop hangs on what it can prove: that arrays lie apart, that sums
-may be taken in another order, that there are enough columns. It checks that anew before each row,
-which for a hundred columns takes longer than the row. A loop over vectors is what it says.
+A compiler vectorises a plain loop only if it can prove that arrays don't overlap, that sums may be
+reordered, and that there are enough columns. It checks that before each row, which takes longer
+than a row of a hundred columns. A loop over explicit vectors needs no check.
 
-A `Vector` is added, subtracted and multiplied, by others or by a number, which stands for eight.
-Products that are added are fused, as in the rest of the kernels.
+A `Vector` can be added, subtracted and multiplied with another vector, or with a number that stands
+for eight equal ones. Products that are added are fused, as in the other kernels.
 """
 
 import operator
@@ -40,7 +40,7 @@ class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
 
 
 def _spread(builder: Any, number: Any) -> Any:
-    """Return a vector of the number eight times."""
+    """Return a vector of eight copies of a number."""
     undefined = ir.Constant(ir.VectorType(number.type, LANES), ir.Undefined)
     first = builder.insert_element(undefined, number, _LANE(0))
     everywhere = ir.Constant(ir.VectorType(_LANE, LANES), [0] * LANES)
@@ -48,7 +48,7 @@ def _spread(builder: Any, number: Any) -> Any:
 
 
 def _define(operators: tuple[Any, Any], instruction: str) -> None:
-    """Have vectors, and a vector and a number, combined by an instruction."""
+    """Define an operator of two vectors, and of a vector and a number, by an instruction."""
     kinds = [(_VECTOR, _VECTOR), (_VECTOR, _NUMBER), (_NUMBER, _VECTOR)]
 
     def lower(context: Any, builder: Any, typed: Any, given: Any) -> Any:  # noqa: ARG001
@@ -71,14 +71,14 @@ _define((operator.mul, operator.imul), "fmul")
 
 
 def _place(context: Any, builder: Any, kind: Any, array: Any, i: Any, j: Any) -> Any:
-    """Return where column `j` of row `i` of an array lies, which may be the first of a vector."""
+    """Return the address of column `j` of row `i` of an array."""
     found = context.make_array(kind)(context, builder, array)
     width = builder.extract_value(found.shape, 1)
     return builder.gep(found.data, [builder.add(builder.mul(i, width), j)])
 
 
 def _element(kind: Any) -> tuple[Any, int]:
-    """Return the type of an array's numbers, and their bytes."""
+    """Return the type of an array's numbers, and its size in bytes."""
     return (ir.FloatType(), 4) if kind.dtype == types.float32 else (ir.DoubleType(), 8)
 
 
@@ -113,7 +113,7 @@ def _first(builder: Any, count: Any) -> Any:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def _load_first(typing_context: Any, array: Any, i: Any, j: Any, count: Any) -> Any:  # noqa: ARG001
-    """Return `count` numbers of row `i` of a matrix, from column `j`, and zeros after them."""
+    """Return `count` numbers of row `i` of a matrix, from column `j`, followed by zeros."""
 
     def generate(context: Any, builder: Any, typed: Any, given: Any) -> Any:
         number, size = _element(typed.args[0])
@@ -161,7 +161,7 @@ def store(typing_context: Any, array: Any, i: Any, j: Any, vector: Any) -> Any: 
 
 @intrinsic  # type: ignore[untyped-decorator]
 def total(typing_context: Any, vector: Any) -> Any:  # noqa: ARG001 (numba's protocol)
-    """Return the sum of a vector's numbers: of its halves, and of theirs."""
+    """Return the sum of a vector's numbers: the halves are added, then their halves, and so on."""
 
     def generate(context: Any, builder: Any, typed: Any, given: Any) -> Any:  # noqa: ARG001
         (value,) = given
@@ -184,7 +184,7 @@ def total(typing_context: Any, vector: Any) -> Any:  # noqa: ARG001 (numba's pro
 
 @strict_part
 def load_row(X: Rows, i: int, j: int) -> Any:
-    """Return eight numbers of row `i` from column `j`, zeros for columns that there aren't."""
+    """Return eight numbers of row `i` from column `j`; absent columns are zero."""
     if j + LANES <= X.shape[1]:
         return load(X, i, j)
     return _load_first(X, i, j, X.shape[1] - j)
@@ -192,7 +192,7 @@ def load_row(X: Rows, i: int, j: int) -> Any:
 
 @strict_part
 def store_row(array: Array, i: int, j: int, columns: int, vector: Any) -> None:
-    """Write a vector to row `i` from column `j`, and nothing beyond the first `columns`."""
+    """Write a vector to row `i` from column `j`, but not beyond the first `columns`."""
     if j + LANES <= columns:
         store(array, i, j, vector)
     else:

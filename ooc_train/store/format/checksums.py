@@ -47,13 +47,7 @@ class StoreChecksums:
     arrays: Mapping[str, str]
 
     def require_array(self, path: str, name: str, metadata: object) -> None:
-        """Raise if an array's metadata differ from those written with the store.
-
-        Raises
-        ------
-        InvalidStore
-            The message says how to go on.
-        """
+        """Raise `InvalidStore` if an array's metadata differ from those written with the store."""
         if checksum(metadata) != self.arrays[name]:
             raise InvalidStore(changed(f"{path}/zarr.json"))
 

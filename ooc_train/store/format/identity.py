@@ -143,13 +143,7 @@ class MetadataStamp:
         return None
 
     def require_same(self) -> None:
-        """Raise if the file differs from the recorded state.
-
-        Raises
-        ------
-        StoreChanged
-            If the file was replaced, changed or removed.
-        """
+        """Raise `StoreChanged` if the file was replaced, changed or removed."""
         try:
             state = os.stat(self.file)
         except OSError:

@@ -122,10 +122,7 @@ _MANIFEST = record(
 def read_metadata(directory: str) -> dict[str, Any] | None:
     """Return the ``zarr.json`` of a local directory, None if it has none.
 
-    Raises
-    ------
-    InvalidStore
-        If it is not a regular file, no JSON object, or no metadata of a group or an array.
+    `InvalidStore` is raised if it is no regular file, or no metadata of a group or an array.
     """
     path = os.path.join(directory, "zarr.json")
     try:
@@ -173,10 +170,7 @@ def _require_chunks(metadata: dict[str, Any], path: str) -> None:
 def require_valid_metadata(directory: str) -> None:
     """Check the metadata files of a local directory that zarr-python will read.
 
-    Raises
-    ------
-    InvalidStore
-        If one of them is not a regular file, no JSON object, or violates the specification.
+    `InvalidStore` is raised if one is no regular file, or violates the specification.
     """
     read_metadata(directory)
     for name, check in _FORMAT_2.items():
@@ -194,11 +188,5 @@ def require_valid_metadata(directory: str) -> None:
 
 
 def require_manifest(manifest: Any, path: str) -> None:
-    """Refuse a manifest of our format whose values have the wrong types.
-
-    Raises
-    ------
-    InvalidStore
-        The message names the value.
-    """
+    """Raise `InvalidStore` if a value in a manifest of our format has the wrong type."""
     require(manifest, _MANIFEST, path, METADATA, inside="attributes")

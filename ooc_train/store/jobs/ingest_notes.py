@@ -61,10 +61,7 @@ def notes(
 def losses(schema: Schema) -> Iterator[str]:
     """Yield what numbers lose in a type that the user or a recipe chose.
 
-    Raises
-    ------
-    Rounded
-        If the schema may choose a wider type instead.
+    `Rounded` is raised if the schema may choose a wider type instead.
     """
     dtype = schema.draft.dtype
     way = "--dtype float64 keeps them apart"

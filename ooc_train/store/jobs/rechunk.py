@@ -192,13 +192,7 @@ def _column_name(source: Store, column: int) -> str:
 
 
 def _number_type(dtype: np.dtype[Any] | str) -> np.dtype[Any]:
-    """Return a type of numbers, little-endian.
-
-    Raises
-    ------
-    ValueError
-        If it is no type of numbers of at most 8 bytes.
-    """
+    """Return a type of numbers of at most 8 bytes, little-endian."""
     try:
         number_type = np.dtype(dtype)
     except TypeError:

@@ -22,13 +22,7 @@ _ROUNDING_BYTES, _ROUNDING_COPIES = 96, 6
 
 
 def require_elsewhere(source: Store, out: str | os.PathLike[str]) -> None:
-    """Raise if writing to `out` would replace the store that is read.
-
-    Raises
-    ------
-    ValueError
-        If `out` is the source or a folder around it.
-    """
+    """Raise `ValueError` if `out` is the store that is read, or a folder around it."""
     written = os.path.realpath(local_path(out))
     arrays = [layout.path for layout in arrays_of(source).values()]
     for path in (source.path, *arrays):

@@ -45,11 +45,6 @@ def read_records(source: Store, record: np.dtype[Any]) -> Iterator[NDArray[Any]]
 
     Chunks that must be decoded whole take one chunk of memory an array. Others take only the
     records.
-
-    Raises
-    ------
-    CorruptChunk, NonFiniteData
-        As in `ChunkReader`.
     """
     step = _piece_rows(record)
     buffers = itertools.cycle([np.empty(step, record), np.empty(step, record)])

@@ -67,13 +67,7 @@ class _Truth:
 
 @dataclass(frozen=True)
 class SyntheticSettings:
-    """The settings of `make_data` that its numbers depend on, validated; see there.
-
-    Raises
-    ------
-    ValueError
-        If a setting is wrong; the message names it.
-    """
+    """The settings of `make_data` that its numbers depend on, validated; see there."""
 
     features: int
     task: Task

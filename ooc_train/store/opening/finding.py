@@ -51,11 +51,6 @@ def find_array(
 
     A name is tried in this order: an array in the group; a path from there, such as ``../two/y``; a
     path from the working directory. Absolute paths, URLs and zarr objects are taken as they are.
-
-    Raises
-    ------
-    StoreNotFound, InvalidStore
-        As in `find_node`, for an absolute path, a URL or a zarr object.
     """
     if not isinstance(name, str | os.PathLike):
         return find_node(name)

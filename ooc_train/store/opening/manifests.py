@@ -25,12 +25,8 @@ The number of rows then comes from the arrays, and statistics are computed again
 def manifest_of(node: Node) -> Mapping[str, Any]:
     """Return the manifest of a group of our format, else an empty mapping.
 
-    If the group's checksums are off, only names are returned, and no number of rows.
-
-    Raises
-    ------
-    InvalidStore
-        If a later release wrote the manifest, or the manifest is damaged.
+    If the group's checksums are off, only names are returned, and no number of rows. `InvalidStore`
+    is raised if a later release wrote the manifest, or the manifest is damaged.
     """
     manifest = {} if node.is_array else node.attributes
     version = manifest.get("format_version", 0)
@@ -57,10 +53,7 @@ def manifest_of(node: Node) -> Mapping[str, Any]:
 def checksums_around(node: Node) -> StoreChecksums | None:
     """Return the checksums of a group, or of the group that contains an array; None if none.
 
-    Raises
-    ------
-    InvalidStore
-        If the manifest differs from the one that was written.
+    `InvalidStore` is raised if the manifest differs from the one that was written.
     """
     if not node.is_array:
         return node.checksums

@@ -66,10 +66,7 @@ def with_manifest_rows(
 ) -> ArrayLayout:
     """Return an array's layout with the number of rows that the manifest states.
 
-    Raises
-    ------
-    InvalidStore
-        If the array has wrong axes, or fewer rows.
+    `InvalidStore` is raised if the array has wrong axes, or fewer rows.
     """
     require_axes(path, role, layout)
     n_rows = manifest.get("n_rows", layout.n_rows)
@@ -81,13 +78,7 @@ def with_manifest_rows(
 
 
 def require_axes(path: str, role: str, layout: ArrayLayout) -> None:
-    """Refuse an array whose axes don't fit its role.
-
-    Raises
-    ------
-    InvalidStore
-        The message states the array's shape.
-    """
+    """Raise `InvalidStore` if an array's axes don't fit its role."""
     if len(layout.shape) not in _AXES[role]:
         expected = {
             "X": "(sample, feature): flatten images and the like to rows first",
@@ -138,13 +129,7 @@ def named_array(
 
 
 def array_of(node: Node, role: str, *, fill_missing: bool) -> NamedArray:
-    """Return the array at a node, or the array of that role in the node's group.
-
-    Raises
-    ------
-    InvalidStore
-        As in `named_array`.
-    """
+    """Return the array at a node, or the array of that role in the node's group."""
     if not node.holds_array:
         inside = node.child(role)
         if inside is None or not inside.is_array:

@@ -87,12 +87,8 @@ class Node:
     def checksums(self) -> StoreChecksums | None:
         """Verified checksums of a store of our format.
 
-        None for arrays, for groups of other writers, and if the checksums are off.
-
-        Raises
-        ------
-        InvalidStore
-            If the manifest differs from the one that was written.
+        None for arrays, for groups of other writers, and if the checksums are off. `InvalidStore`
+        is raised if the manifest differs from the one that was written.
         """
         return None if self.is_array else verified_checksums(self.path, self.attributes)
 
@@ -209,13 +205,7 @@ class Node:
             return None
 
     def _of_group(self, role: str, *, fill_missing: bool) -> ArrayLayout:
-        """Return the layout of a group that stands for an array: AnnData's categorical labels.
-
-        Raises
-        ------
-        InvalidStore
-            If the group stands for anything else.
-        """
+        """Return the layout of a group that stands for an array: AnnData's categorical labels."""
         kind = str(self.attributes.get("encoding-type"))
         codes, categories = self.child("codes"), self.child("categories")
         if (
@@ -244,10 +234,7 @@ class Node:
     def values(self) -> list[Any]:
         """Return the values of a small array of one axis, such as the categories of labels.
 
-        Raises
-        ------
-        InvalidStore
-            If the array has other axes, or more than 100,000 values.
+        `InvalidStore` is raised if the array has other axes, or more than 100,000 values.
         """
         layout = self.layout("y", fill_missing=True)
         if len(layout.shape) != 1 or layout.shape[0] > _MAX_VALUES:

@@ -215,14 +215,9 @@ class ChunkReader:
         self._route.prefetch(start, min(stop, self._n_rows))
 
     def require_same(self) -> None:
-        """Raise if an array without shard identities was replaced since it was opened.
+        """Raise `StoreChanged` if an array without shard identities was replaced meanwhile.
 
         If this doesn't raise, all earlier reads were of the array that was opened.
-
-        Raises
-        ------
-        StoreChanged
-            If it was replaced, changed or removed.
         """
         if self.layout.stamp is not None:
             self.layout.stamp.require_same()

@@ -204,14 +204,9 @@ class DirectRoute:
 
 
 def require_same_store(layout: ArrayLayout) -> None:
-    """Raise if the store of an array was replaced since it was opened.
+    """Raise `StoreChanged` if the store of an array was replaced or removed since it was opened.
 
     If this doesn't raise, all earlier reads were of the store that was opened.
-
-    Raises
-    ------
-    StoreChanged
-        If the store was replaced or removed.
     """
     if layout.store_id and layout.direct:
         require_commit(layout.path, layout.store_id)

@@ -54,10 +54,7 @@ class OpenShards:
     def get(self, number: int) -> OpenShard:
         """Return a shard, opened if necessary; the least recently used one may be closed.
 
-        Raises
-        ------
-        DamageError
-            If its file or its index is missing or wrong.
+        `DamageError` is raised if its file or its index is missing or wrong.
         """
         shard = self._shards.pop(number, None)
         if shard is None:

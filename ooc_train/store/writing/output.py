@@ -133,13 +133,7 @@ class OutputStore(Discarding):
         attributes: Mapping[str, Any],
         array_attributes: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
-        """Write the metadata, the group's last; the store then lacks only its name.
-
-        Raises
-        ------
-        OSError
-            If the disk is full or not writable.
-        """
+        """Write the metadata, the group's last; the store then lacks only its name."""
         array_attributes = array_attributes or {}
         partial_path = self.output.partial_path
         with explain_os_errors(self.path):
