@@ -239,9 +239,7 @@ def _compiled(paths: Mapping[KernelSpec, str], dtype: str) -> tuple[dict[KernelS
     code = {spec: _read(path) for spec, path in paths.items()}
     found = {spec: data for spec, data in code.items() if data is not None}
     if done.returncode or len(found) < len(code):
-        last = (done.stderr.decode(errors="replace").strip().splitlines() or ["it said nothing"])[
-            -1
-        ]
+        *_, last = ["it said nothing", *done.stderr.decode(errors="replace").strip().splitlines()]
         raise ClusterError(
             f"{_listed(paths)} could not be compiled by {' '.join(command)}, which ended with "
             f"{done.returncode}: {last}"

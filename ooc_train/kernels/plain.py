@@ -5,6 +5,7 @@ rounding, but slowly: each batch takes several calls of NumPy.
 """
 
 from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -42,49 +43,42 @@ def _loss_of(spec: KernelSpec, numbers: tuple[float, ...]) -> Any:
     return spec.loss(*numbers[: len(hyperparameters(spec.loss))])
 
 
-def _predictor(spec: KernelSpec) -> Callable[..., None]:
-    del spec
-
-    def predictor(X: Rows, coef: Array, b: Array, Z: Array) -> None:
-        for first in range(0, len(X), _PIECE_ROWS):
-            rows = slice(first, first + _PIECE_ROWS)
-            Z[rows] = X[rows].astype(np.float64) @ coef.T + b
-
-    return predictor
+def _predictor(X: Rows, coef: Array, b: Array, Z: Array) -> None:
+    for first in range(0, len(X), _PIECE_ROWS):
+        rows = slice(first, first + _PIECE_ROWS)
+        Z[rows] = X[rows].astype(np.float64) @ coef.T + b
 
 
-def _add_rows(spec: KernelSpec) -> Callable[..., float]:
-    def add_rows(
-        X: Rows,
-        y: Array,
-        weight: Array,
-        coef: Array,
-        b: Array,
-        Z: Array,
-        R: Array,
-        G: Array,
-        sums: Array,
-        cells: Array,
-        *numbers: float,
-    ) -> float:
-        del Z
-        loss, outputs = _loss_of(spec, numbers), cells.shape[1]
-        for first in range(0, len(X), _PIECE_ROWS):
-            rows = slice(first, first + _PIECE_ROWS)
-            part = X[rows].astype(np.float64)
-            part_weight = weight[rows] if len(weight) else np.ones(len(part))
-            z = part @ coef.T + b
-            for m in range(len(sums)):
-                mine = slice(m * outputs, (m + 1) * outputs)
-                value, slope = _value_and_slope(loss, y[rows], z[:, mine])
-                sums[m] += part_weight @ value.reshape(len(part), -1).sum(axis=1)
-                if mine.start < R.shape[1]:
-                    r = part_weight[:, None] * slope
-                    G[mine, :-1] += r.T @ part
-                    G[mine, -1] += r.sum(axis=0)
-        return float(sums.sum())
-
-    return add_rows
+def _add_rows(
+    spec: KernelSpec,
+    X: Rows,
+    y: Array,
+    weight: Array,
+    coef: Array,
+    b: Array,
+    Z: Array,
+    R: Array,
+    G: Array,
+    sums: Array,
+    cells: Array,
+    *numbers: float,
+) -> float:
+    del Z
+    loss, outputs = _loss_of(spec, numbers), cells.shape[1]
+    for first in range(0, len(X), _PIECE_ROWS):
+        rows = slice(first, first + _PIECE_ROWS)
+        part = X[rows].astype(np.float64)
+        part_weight = weight[rows] if len(weight) else np.ones(len(part))
+        z = part @ coef.T + b
+        for m in range(len(sums)):
+            mine = slice(m * outputs, (m + 1) * outputs)
+            value, slope = _value_and_slope(loss, y[rows], z[:, mine])
+            sums[m] += part_weight @ value.reshape(len(part), -1).sum(axis=1)
+            if mine.start < R.shape[1]:
+                r = part_weight[:, None] * slope
+                G[mine, :-1] += r.T @ part
+                G[mine, -1] += r.sum(axis=0)
+    return float(sums.sum())
 
 
 def _value_and_slope(loss: Any, y: Array, z: Array) -> tuple[Array, Array]:
@@ -98,67 +92,53 @@ def _value_and_slope(loss: Any, y: Array, z: Array) -> tuple[Array, Array]:
     return value, slope
 
 
-def _add_outer_products(spec: KernelSpec) -> Callable[..., None]:
-    del spec
-
-    def add_outer_products(
-        X: Rows,
-        c: Array,
-        mean: Array,
-        inv_scale: Array,
-        T: Array,
-        weighted: Array,
-        products: Array,
-        sums: Array,
-        a: int,
-        b: int,
-    ) -> None:
-        del weighted, products
-        columns = X.shape[1] + 1
-        down, right = (slice(k * columns, (k + 1) * columns) for k in (a, b))
-        for first in range(0, len(X), len(T)):
-            rows = slice(first, first + len(T))
-            scaled = (X[rows] - mean) * inv_scale
-            scaled = np.concatenate([scaled, np.ones((len(scaled), 1))], axis=1)
-            product = (scaled * c[rows, None]).T @ scaled
-            sums[down, right] += product
-            if a != b:
-                sums[right, down] += product
-
-    return add_outer_products
+def _add_outer_products(
+    X: Rows,
+    c: Array,
+    mean: Array,
+    inv_scale: Array,
+    T: Array,
+    weighted: Array,
+    products: Array,
+    sums: Array,
+    a: int,
+    b: int,
+) -> None:
+    del weighted, products
+    columns = X.shape[1] + 1
+    down, right = (slice(k * columns, (k + 1) * columns) for k in (a, b))
+    for first in range(0, len(X), len(T)):
+        rows = slice(first, first + len(T))
+        scaled = (X[rows] - mean) * inv_scale
+        scaled = np.concatenate([scaled, np.ones((len(scaled), 1))], axis=1)
+        product = (scaled * c[rows, None]).T @ scaled
+        sums[down, right] += product
+        if a != b:
+            sums[right, down] += product
 
 
-def _shuffle(spec: KernelSpec) -> Callable[..., None]:
-    del spec
-
-    def shuffle(seed: int, order: Integers) -> None:
-        mask, state = 2**64 - 1, seed
-        found = list(range(len(order)))
-        for i in range(len(order) - 1, 0, -1):
-            state = (state + 0x9E3779B97F4A7C15) & mask
-            word = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & mask
-            word = ((word ^ (word >> 27)) * 0x94D049BB133111EB) & mask
-            word ^= word >> 31
-            j = ((word >> 31) * (i + 1)) >> 33
-            found[i], found[j] = found[j], found[i]
-        order[:] = found
-
-    return shuffle
+def _shuffle(seed: int, order: Integers) -> None:
+    mask, state = 2**64 - 1, seed
+    found = list(range(len(order)))
+    for i in range(len(order) - 1, 0, -1):
+        state = (state + 0x9E3779B97F4A7C15) & mask
+        word = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & mask
+        word = ((word ^ (word >> 27)) * 0x94D049BB133111EB) & mask
+        word ^= word >> 31
+        j = ((word >> 31) * (i + 1)) >> 33
+        found[i], found[j] = found[j], found[i]
+    order[:] = found
 
 
-def _scan(spec: KernelSpec) -> Callable[..., int]:
+def _scan(spec: KernelSpec, *arguments: Any) -> int:
     names = [parameter.name for parameter in spec.signature.parameters]
-
-    def scan(*arguments: Any) -> int:
-        of = SimpleNamespace(**dict(zip(names, arguments, strict=False)))
-        numbers = arguments[len(names) :]
-        loss = _loss_of(spec, numbers)
-        optimizer = None
-        if spec.optimizer is not None:
-            optimizer = spec.optimizer(*numbers[len(hyperparameters(spec.loss)) :])
-        return _Updates(of, loss, optimizer, l1=spec.l1).run()
-
-    return scan
+    of = SimpleNamespace(**dict(zip(names, arguments, strict=False)))
+    numbers = arguments[len(names) :]
+    loss = _loss_of(spec, numbers)
+    optimizer = None
+    if spec.optimizer is not None:
+        optimizer = spec.optimizer(*numbers[len(hyperparameters(spec.loss)) :])
+    return _Updates(of, loss, optimizer, l1=spec.l1).run()
 
 
 class _Updates:
@@ -170,6 +150,9 @@ class _Updates:
         outputs = OUTPUTS + EACH * len(of.theta)
         self.theta = of.room[OUTPUTS + THETA : outputs : EACH, : self.features]
         self.partial = of.room[OUTPUTS + PARTIAL : outputs : EACH, : self.features]
+        # Gradients by the intercepts. A kernel for whole batches keeps none for later calls.
+        whole = optimizer is None
+        self.constant = np.zeros(len(of.theta)) if whole else of.partial[:, -1]
 
     def run(self) -> int:
         """Return -1, or the position of the first row whose predictor or slope isn't finite."""
@@ -211,24 +194,14 @@ class _Updates:
             of.clock[WEIGHT] += w[:good].sum()
         # Of raw rows: the step applies means and scales.
         self.partial += r[:good].T @ of.X[rows[:good]].astype(np.float64)
-        self._partial_constant[...] += r[:good].sum(axis=0)
+        self.constant += r[:good].sum(axis=0)
         return good
-
-    @property
-    def _partial_constant(self) -> Array:
-        """Gradients by the intercepts: a kernel for whole batches alone keeps none for later."""
-        if hasattr(self.of, "partial"):
-            found: Array = self.of.partial[:, -1]
-            return found
-        if not hasattr(self, "_constant"):
-            self._constant = np.zeros(len(self.of.theta))
-        return self._constant
 
     def _step(self) -> None:
         of, n, filled = self.of, self.features, int(self.of.counters[0])
         part = filled / of.batch_size
         slots = 0 if self.optimizer is None else self.optimizer.slots
-        constant = self._partial_constant
+        constant = self.constant
         if slots == 0 or of.clock[WEIGHT] > 0.0:
             rate = of.rates[int(of.counters[1]) // RATE_UPDATES % len(of.rates)]
             of.counters[1] += 1
@@ -269,11 +242,11 @@ class _Updates:
 
 
 PLAIN: dict[str, Callable[[KernelSpec], Callable[..., Any]]] = {
-    "predictor": _predictor,
-    "add_rows": _add_rows,
-    "add_outer_products": _add_outer_products,
-    "scan_groups": _scan,
-    "scan_unrolled": _scan,
-    "shuffle": _shuffle,
+    "predictor": lambda spec: _predictor,  # noqa: ARG005
+    "add_rows": lambda spec: partial(_add_rows, spec),
+    "add_outer_products": lambda spec: _add_outer_products,  # noqa: ARG005
+    "scan_groups": lambda spec: partial(_scan, spec),
+    "scan_unrolled": lambda spec: partial(_scan, spec),
+    "shuffle": lambda spec: _shuffle,  # noqa: ARG005
 }
 """Functions that return the plain function of a kernel."""

@@ -130,54 +130,25 @@ class Scan:
     ) -> None:
         self._state, self._workspace = state, workspace
         self._batch_size, self._dtype = updating.batch_size, updating.dtype
-        specs = scan_needs(
-            updating.loss,
-            updating.optimizer,
-            updating.batch_size,
-            len(state.theta),
-            l1=bool(updating.l1.any()),
-        )
-        fill(
-            workspace,
-            state.theta,
-            state.partial,
-            updating.mean,
-            updating.inv_scale,
-            updating.l2,
-            updating.l1,
-        )
-        of_loss = tuple(updating.loss.hyperparameters.values())
-        of_optimizer = tuple(updating.optimizer.hyperparameters.values())
-        Z, Y = workspace["pairs"]
-        work = Z, Y, workspace["room"], workspace["each"], workspace["group"]
-        whole = updating.batch_size, average_every(updating.batch_size), updating.fit_intercept
+        loss, optimizer, size = updating.loss, updating.optimizer, updating.batch_size
+        specs = scan_needs(loss, optimizer, size, len(state.theta), l1=bool(updating.l1.any()))
+        scaling, penalty = (updating.mean, updating.inv_scale), (updating.l2, updating.l1)
+        fill(workspace, state.theta, state.partial, *scaling, *penalty)
+        of_loss = tuple(loss.hyperparameters.values())
+        of_optimizer = tuple(optimizer.hyperparameters.values())
+        room, each, group = (workspace[name] for name in ("room", "each", "group"))
+        work = *workspace["pairs"], room, each, group
+        settings = rates, size, average_every(size), updating.fit_intercept
+        # The fields of a state are in the order of the kernel's parameters.
+        arrays = *vars(state).values(), *work, workspace["places"]
         self._groups = kernel_of(specs[0], updating.dtype).followed_by(
-            state.theta,
-            state.slots,
-            state.partial,
-            state.counters,
-            state.average,
-            state.clock,
-            state.sums,
-            *work,
-            workspace["places"],
-            rates,
-            *whole,
-            *of_loss,
-            *of_optimizer,
+            *arrays, *settings, *of_loss, *of_optimizer
         )
         self._unrolled: Any = None
         if len(specs) > 1:
+            arrays = state.theta, state.counters, state.average, state.clock, state.sums, *work
             self._unrolled = kernel_of(specs[1], updating.dtype).followed_by(
-                state.theta,
-                state.counters,
-                state.average,
-                state.clock,
-                state.sums,
-                *work,
-                rates,
-                *whole,
-                *of_loss,
+                *arrays, *settings, *of_loss
             )
 
     def __call__(self, X: Rows, y: Array, weight: Array, order: Integers) -> int:

@@ -39,12 +39,6 @@ _QUADS = 12
 """Calls may end at multiples of this number of rows: quads of batches of 1 to 4 rows do."""
 
 
-def update_workspace(problem: LinearObjective, rows: int) -> Workspace:
-    """Return the scratch arrays of updates, for blocks of at most `rows` rows."""
-    most = min(_MOST_ROWS, max(_QUADS, _MOST_PREDICTORS // problem.n_outputs // _QUADS * _QUADS))
-    return scan_workspace(min(rows, most), problem.n_features, problem.n_outputs)
-
-
 @dataclass(frozen=True, eq=False)
 class LinearUpdates:
     """Updates of a linear model's parameters.
@@ -91,7 +85,9 @@ class LinearUpdates:
 
     def workspace(self, rows: int) -> Workspace:
         """Return the scratch arrays of a learner, for blocks of at most `rows` rows."""
-        return update_workspace(self.problem, rows)
+        features, outputs = self.problem.n_features, self.problem.n_outputs
+        most = min(_MOST_ROWS, max(_QUADS, _MOST_PREDICTORS // outputs // _QUADS * _QUADS))
+        return scan_workspace(min(rows, most), features, outputs)
 
     @property
     def needs(self) -> tuple[KernelSpec, ...]:

@@ -161,13 +161,8 @@ class Store:
         CorruptChunk
             If a chunk is missing, cut short, or fails its checksum or decoding.
         """
-        arrays = {
-            "X": self.X,
-            "y": self.y,
-            "sample_weight": self.sample_weight,
-            "row_id": self.row_id,
-        }
-        layout = arrays.get(name)
+        known = name in ("X", "y", "sample_weight", "row_id")
+        layout: ArrayLayout | None = getattr(self, name) if known else None
         if layout is None:
             raise InvalidStore(f"{self.path} has no array {name!r}")
         stop = self.n_rows if stop is None else stop

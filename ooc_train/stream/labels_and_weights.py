@@ -5,7 +5,7 @@ temporary array, which workers read as they read X. So a plan needs no term for 
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
@@ -18,6 +18,7 @@ from ooc_train.errors import InvalidStore
 from ooc_train.memory.budget import Budget
 from ooc_train.memory.ceiling import Ceiling, Term
 from ooc_train.store.dataset import Store
+from ooc_train.store.format.arrays import ArrayLayout
 from ooc_train.store.labels import with_classes
 from ooc_train.store.opening.finding import find_node
 from ooc_train.store.opening.named_arrays import Role, array_of, named_array
@@ -178,6 +179,21 @@ def _pieces(store: Store, role: Role, values: Any) -> Iterator[tuple[int, NDArra
         raise ValueError(f"X has {store.n_rows:,} rows and {role} has {start:,}")
 
 
+def _written(
+    store: Store,
+    role: Role,
+    pieces: Iterable[NDArray[Any]],
+    row_shape: tuple[int, ...],
+    dtype: str,
+    scratch: Scratch,
+) -> ArrayLayout:
+    """Write pieces to a temporary array, in chunks of the rows of a partition."""
+    rows = StoreSource.of(store).partition_rows
+    return write_temporary(
+        scratch.folder, role, pieces, row_shape=row_shape, dtype=dtype, chunk_rows=rows
+    )
+
+
 def _with_weights(store: Store, values: Any, scratch: Scratch) -> Store:
     if isinstance(values, Real):
         values = np.broadcast_to(np.float64(values), store.n_rows)
@@ -191,14 +207,7 @@ def _with_weights(store: Store, values: Any, scratch: Scratch) -> Store:
             require_weights(weight, start)
             yield weight
 
-    layout = write_temporary(
-        scratch.folder,
-        "sample_weight",
-        weights(),
-        row_shape=(),
-        dtype="<f8",
-        chunk_rows=StoreSource.of(store).partition_rows,
-    )
+    layout = _written(store, "sample_weight", weights(), (), "<f8", scratch)
     return store.with_array("sample_weight", layout)
 
 
@@ -209,15 +218,7 @@ def _with_numbers(store: Store, values: Any, scratch: Scratch) -> Store:
     pieces = (
         as_numbers(piece, "y", np.float64, start) for start, piece in _pieces(store, "y", values)
     )
-    layout = write_temporary(
-        scratch.folder,
-        "y",
-        pieces,
-        row_shape=shape[1:],
-        dtype="<f8",
-        chunk_rows=StoreSource.of(store).partition_rows,
-    )
-    return store.with_array("y", layout)
+    return store.with_array("y", _written(store, "y", pieces, shape[1:], "<f8", scratch))
 
 
 def _with_labels(store: Store, values: Any, classes: tuple[Label, ...], scratch: Scratch) -> Store:
@@ -245,17 +246,6 @@ def _with_labels(store: Store, values: Any, classes: tuple[Label, ...], scratch:
             counts[...] += np.bincount(found, minlength=len(known))
             yield found
 
-    layout = write_temporary(
-        scratch.folder,
-        "y",
-        codes(),
-        row_shape=(),
-        dtype="<i8",
-        chunk_rows=StoreSource.of(store).partition_rows,
-    )
-    return store.with_array(
-        "y",
-        layout,
-        classes=tuple(plain(label) for label in known),
-        class_counts=tuple(counts.tolist()),
-    )
+    layout = _written(store, "y", codes(), (), "<i8", scratch)
+    named, counted = tuple(plain(label) for label in known), tuple(counts.tolist())
+    return store.with_array("y", layout, classes=named, class_counts=counted)

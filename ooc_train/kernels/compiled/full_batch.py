@@ -150,30 +150,16 @@ def add_rows_of(loss: LossParts) -> Any:
 
     @part
     def add_rows(arguments: Any) -> Any:
-        X, y, weight, Z, R, G = (
-            arguments.X,
-            arguments.y,
-            arguments.weight,
-            arguments.Z,
-            arguments.R,
-            arguments.G,
-        )
-        sums = arguments.sums
+        X, y, weight, sums = arguments.X, arguments.y, arguments.weight, arguments.sums
+        Z, R, G = arguments.Z, arguments.R, arguments.G
         rows, start = len(X), 0
         while start < rows:  # a range of a step that may be zero could raise
             n = min(len(Z), rows - start)
             part_of_X = X[start : start + n]
             part_weight = weight[start : start + n] if len(weight) else weight
             _predict(part_of_X, arguments.W, arguments.b, Z[:n])
-            slope(
-                arguments.loss,
-                y[start : start + n],
-                Z[:n],
-                part_weight,
-                R[:n],
-                sums,
-                arguments.cells,
-            )
+            part_y = y[start : start + n]
+            slope(arguments.loss, part_y, Z[:n], part_weight, R[:n], sums, arguments.cells)
             if len(G):
                 accumulate(part_of_X, R[:n], G)
             start += n

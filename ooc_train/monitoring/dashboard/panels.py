@@ -5,6 +5,7 @@ only when they change, since each message to a browser costs the scheduler 0.3 m
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from ooc_train.monitoring.dashboard.panel_parts import COLOURS, panel_figure, run_colour
@@ -118,6 +119,10 @@ class _Step:
         self.source.data = {"x": columns["passes"][known], "y": columns[self._column][known]}
 
 
+_gradient_norm = partial(_Step, "gradient-norm", "Gradient norm")
+_learning_rate = partial(_Step, "learning-rate", "Learning rate")
+
+
 class Steps:
     """Gradient norm and learning rate, in tabs; a tab with data is open."""
 
@@ -142,14 +147,6 @@ class Steps:
         if run.identity != self._shown and run.steps.rows:
             self._shown = run.identity
             self.root.active = int(not len(self._parts[0].source.data["x"]))
-
-
-def _gradient_norm() -> _Step:
-    return _Step("gradient-norm", "Gradient norm")
-
-
-def _learning_rate() -> _Step:
-    return _Step("learning-rate", "Learning rate")
 
 
 SINGLE_PANELS: dict[str, Callable[[], Any]] = {

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 Vector = NDArray[np.float64]
 
+_BY_COLUMN = ("mean", "scale", "minimum", "maximum")
+
 
 @dataclass(frozen=True)
 class ColumnStatistics:
@@ -35,26 +37,14 @@ class ColumnStatistics:
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values from which `from_json` makes the same bits."""
-        return {
-            "mean": self.mean.tolist(),
-            "scale": self.scale.tolist(),
-            "minimum": self.minimum.tolist(),
-            "maximum": self.maximum.tolist(),
-            "weight": self.weight,
-            "weighted": self.weighted,
-        }
+        columns = {name: getattr(self, name).tolist() for name in _BY_COLUMN}
+        return {**columns, "weight": self.weight, "weighted": self.weighted}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "ColumnStatistics":
         """Return the statistics whose `to_json` made these values."""
-        return cls(
-            mean=np.asarray(values["mean"], dtype=np.float64),
-            scale=np.asarray(values["scale"], dtype=np.float64),
-            minimum=np.asarray(values["minimum"], dtype=np.float64),
-            maximum=np.asarray(values["maximum"], dtype=np.float64),
-            weight=float(values["weight"]),
-            weighted=bool(values["weighted"]),
-        )
+        columns = {name: np.asarray(values[name], np.float64) for name in _BY_COLUMN}
+        return cls(**columns, weight=float(values["weight"]), weighted=bool(values["weighted"]))
 
 
 class StatisticsSum:

@@ -122,7 +122,6 @@ class IngestMemory:
         values = 0
         if has_categories:
             values = max(_LEAST_CATEGORY_BYTES, _LEAST_OF_COLUMN * self.categories)
-        if has_categories:
             more = min(left // 2, _MOST_CATEGORY_BYTES)
             while more > values:
                 if more + self._writing_term(more).bytes <= left:
