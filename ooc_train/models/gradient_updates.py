@@ -35,21 +35,17 @@ class BlockGradient(Protocol):
     @property
     def n_rows(self) -> int:
         """Rows of the data."""
-        ...
 
     @property
     def total_weight(self) -> float:
         """Sum of the rows' weights."""
-        ...
 
     @property
     def l2(self) -> float:
         """Strength of the penalty on all parameters, in units of the sum of losses."""
-        ...
 
     def block_gradient(self, params: Array, block: Block) -> tuple[float, Array]:
         """Return the weighted sum of the losses of a block's rows, and the gradient of that sum."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)

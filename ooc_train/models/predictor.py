@@ -29,17 +29,14 @@ class Predictor(Protocol):
     @property
     def n_features(self) -> int:
         """Columns of X."""
-        ...
 
     @property
     def n_outputs(self) -> int:
         """Predictors z of a row."""
-        ...
 
     @property
     def arrays(self) -> Mapping[str, Array]:
         """The arrays that are saved, by `names`."""
-        ...
 
     @classmethod
     def of(cls, *arrays: Array) -> Self:
@@ -50,7 +47,6 @@ class Predictor(Protocol):
         ValueError
             If shapes disagree, or a number is not finite.
         """
-        ...
 
     def decision(
         self, X: NDArray[np.floating], converted: Array | None = None, first_row: int = 0
@@ -71,11 +67,9 @@ class Predictor(Protocol):
         NonFiniteData
             If a row holds NaN or infinity, or its predictor exceeds float64.
         """
-        ...
 
     def permuted(self, order: NDArray[np.intp]) -> Self:
         """Return the predictor for columns in another order: column i is `order[i]`."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)

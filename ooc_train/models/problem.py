@@ -52,31 +52,25 @@ class Problem(Protocol):
     @property
     def shape(self) -> tuple[int, ...]:
         """Of the parameters."""
-        ...
 
     @property
     def n_rows(self) -> int:
         """Rows of the data."""
-        ...
 
     @property
     def total_weight(self) -> float:
         """Sum of the rows' weights."""
-        ...
 
     @property
     def can(self) -> frozenset[Capability]:
         """What the problem can do."""
-        ...
 
     @property
     def bound(self) -> float | None:
         """Upper bound of the curvature of the mean loss; None if there is none."""
-        ...
 
     def initial(self, seed: int = 0) -> Array:
         """Return the parameters that a run begins with by default."""
-        ...
 
     def reduction(self, points: Array, *, gradients: int = 1, hessian: bool = False) -> Reduction:
         """Return the sums at one or more points, (points, *shape).
@@ -90,23 +84,18 @@ class Problem(Protocol):
         hessian : bool
             Whether the Hessian at the first point is added up.
         """
-        ...
 
     def objectives(self, sums: Sums, points: Array) -> Array:
         """Return the objective at each point, (points,)."""
-        ...
 
     def read(self, sums: Sums, points: Array, i: int = 0) -> Evaluation:
         """Return the evaluation of point `i`, by the sums over all rows."""
-        ...
 
     def mean_gradient(self, sums: Sums, params: Array) -> Array:
         """Return the gradient of the mean objective, by sums at `params` over any of the rows."""
-        ...
 
     def penalty_value(self, params: Array) -> float:
         """Return the penalty on the parameters, in units of the sum of losses."""
-        ...
 
 
 class UpdatesOfProblem(Scan, Protocol):
@@ -119,15 +108,12 @@ class UpdatesOfProblem(Scan, Protocol):
         model. "counters" are the rows of an unfinished batch, the updates, and the rows so far.
         "sums" are the progressive loss and the weight of the rows of the epoch.
         """
-        ...
 
     def step_by_all_rows(self, state: Sums, gradient: Array) -> Sums:
         """Return the state after a step by the gradient of the mean objective of all rows."""
-        ...
 
     def rate(self, t: int) -> float:
         """Return the learning rate after t updates."""
-        ...
 
 
 class ProblemOfUpdates(Problem, Protocol):
@@ -153,4 +139,3 @@ class ProblemOfUpdates(Problem, Protocol):
         optimizer, schedule, eta0, horizon :
             How a gradient becomes a step, and the learning rate of each.
         """
-        ...

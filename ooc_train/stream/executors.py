@@ -39,11 +39,9 @@ class Executor(Protocol):
         results_per_fetch : int
             Most results that are fetched at a time.
         """
-        ...
 
     def release(self) -> None:
         """Free what calls have shared so far."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -36,19 +36,15 @@ class Reader(Protocol):
     @property
     def decoding(self) -> float:
         """Seconds of decompression so far."""
-        ...
 
     def run(self, partitions: Sequence[int], arrays: Arrays) -> Iterator[Block]:
         """Yield partitions one after another, each in the same buffers."""
-        ...
 
     def gather(self, partitions: Sequence[int], arrays: Arrays, at: int = 0) -> Block:
         """Return several partitions as one block, rows in the order of the partitions."""
-        ...
 
     def prefetch(self, partitions: Sequence[int]) -> None:
         """Ask for partitions that will be read next, without a wait."""
-        ...
 
 
 class Source(Rows, Protocol):
@@ -57,32 +53,25 @@ class Source(Rows, Protocol):
     @property
     def n_outputs(self) -> int:
         """Columns of y, 0 without y."""
-        ...
 
     @property
     def group_partitions(self) -> int:
         """Partitions of a partition group, the unit of the tree of sums."""
-        ...
 
     @property
     def row_bytes(self) -> int:
         """Bytes of a row, decoded."""
-        ...
 
     @property
     def hidden_bytes(self) -> int:
         """Bytes that a reader allocates apart from the buffers of its caller."""
-        ...
 
     @property
     def shuffle_chunks(self) -> int:
         """Default number of partitions whose rows a scan shuffles together."""
-        ...
 
     def buffers(self, partitions: int = 1) -> Workspace:
         """Return the buffers that reading so many partitions at a time needs."""
-        ...
 
     def reader(self) -> Reader:
         """Return a reader, for one thread."""
-        ...

@@ -32,11 +32,9 @@ class RowMap(Protocol):
 
     def workspace(self, rows: int) -> Workspace:
         """Return the scratch arrays of `run`, for blocks of at most `rows` rows."""
-        ...
 
     def run(self, blocks: Iterator[Block], workspace: Arrays) -> Any:
         """Return the value of a run of rows, whose blocks come in order."""
-        ...
 
 
 def attempt(function: Callable[..., Any], *arguments: Any) -> Any:
