@@ -69,15 +69,7 @@ class ColumnSums:
 
 @dataclass(frozen=True, eq=False)
 class ColumnMoments:
-    """Means and variances of the columns of some rows.
-
-    Attributes
-    ----------
-    weight : float
-        Sum of the rows' weights.
-    mean, variance : float64 array (features,)
-        Population moments.
-    """
+    """Weight of some rows, and means and population variances of their columns."""
 
     weight: float
     mean: Array

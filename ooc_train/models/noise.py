@@ -25,10 +25,7 @@ from ooc_train.models.loss_sums import LossSums
 class NoiseSums:
     """The sums of `LossSums`, with the same bits, and squared norms of partitions' gradients.
 
-    Attributes
-    ----------
-    fit_intercept : bool
-        Whether the norms include the gradient by the intercept.
+    If `fit_intercept`, the norms include the gradient by the intercept.
     """
 
     losses: LossSums
@@ -95,14 +92,7 @@ class NoiseScale:
 def noise_scales(problem: LinearProblem, sums: Sums, theta: Array) -> list[NoiseScale] | None:
     """Return the noise scale of each model of a pass; None if there is a single partition.
 
-    Parameters
-    ----------
-    problem : LinearProblem
-        The objective, whose gradient is divided by the rows' mean weight.
-    sums : Sums
-        Of `NoiseSums` over all rows.
-    theta : float64 array (models, outputs, features + 1)
-        The models' parameters.
+    `sums` are those of `NoiseSums` over all rows, at the models `theta`.
     """
     n, squared_rows = float(sums["rows"]), float(sums["squared_rows"])
     if n * n == squared_rows:

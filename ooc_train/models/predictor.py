@@ -74,15 +74,7 @@ class Predictor(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class LinearPredictor:
-    """Coefficients and intercepts: ``z = X @ coef.T + intercept``.
-
-    Attributes
-    ----------
-    coef : float64 array (outputs, features)
-        Coefficients.
-    intercept : float64 array (outputs,)
-        Intercepts.
-    """
+    """Coefficients (outputs, features) and intercepts: ``z = X @ coef.T + intercept``."""
 
     coef: Array
     intercept: Array

@@ -29,11 +29,6 @@ class Interrupts:
 
     It leaves alone signals that others handle, threads other than the main one, and child
     processes.
-
-    Parameters
-    ----------
-    signals : sequence of signal.Signals
-        Signals that request a stop; Ctrl-C by default.
     """
 
     def __init__(self, signals: Sequence[signal.Signals] = (signal.SIGINT,)) -> None:

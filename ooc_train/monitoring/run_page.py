@@ -32,15 +32,8 @@ class _Section:
 def run_page(fitted: Fitted, name: str) -> str:
     """Return the settings, figures, plots and coefficients of a run as HTML.
 
-    Parameters
-    ----------
-    name : str
-        Path of the run's folder; its last part is the title.
-
-    Raises
-    ------
-    InvalidRun
-        If the run has no report, or it is damaged.
+    The last part of `name`, the path of the run's folder, is the title. `InvalidRun` is raised if
+    the run has no report, or it is damaged.
     """
     report = report_of(fitted.report, name)
     template = Environment(

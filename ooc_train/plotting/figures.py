@@ -17,17 +17,7 @@ FORMATS = ("png", "svg", "pdf")
 
 
 def require_figure(path: str | os.PathLike[str], *, overwrite: bool) -> str:
-    """Refuse a path that no figure can be written to, before the work that the figure shows.
-
-    Raises
-    ------
-    ValueError
-        If the suffix is none of `FORMATS`.
-    OutputExists
-        If something lies there that may not be replaced.
-    OSError
-        If nothing can be written there.
-    """
+    """Return a path if a figure can be written there; refuse it before the work otherwise."""
     path = os.fspath(path)
     if os.path.splitext(path)[1][1:].lower() not in FORMATS:
         endings = ", ".join(f".{name}" for name in FORMATS)

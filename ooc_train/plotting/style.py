@@ -44,10 +44,7 @@ def with_message(ax: "Axes", why: str) -> "Axes":
 def shown_name(name: str, *, parsed: bool = True) -> str:
     """Return a name from data as a label, shortened, without special meaning to matplotlib.
 
-    Parameters
-    ----------
-    parsed : bool
-        Whether matplotlib would take text between dollars for mathematics.
+    If `parsed`, matplotlib would take text between dollars for mathematics.
     """
     text = printable(str(name)).replace("\n", "\\n")
     text = text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"

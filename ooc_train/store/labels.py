@@ -80,17 +80,9 @@ def with_classes_within(
 ) -> Store:
     """Return a store that can be rewritten: with classes, if y holds labels.
 
-    Parameters
-    ----------
-    terms : callable
-        Memory terms of the rewrite, so that a ceiling named in an error allows for it too.
-
-    Raises
-    ------
-    CeilingExceeded
-        If reading the labels takes more than the ceiling; before anything is read.
-    InvalidStore, CorruptChunk, NonFiniteData
-        As in `with_classes`.
+    `terms` are the memory terms of the rewrite, so that a ceiling named in an error allows for it
+    too. `CeilingExceeded` is raised if reading the labels takes more than the ceiling, before
+    anything is read.
     """
     if store.y is not None and has_labels(store.y):
         reading = labels_term(store.y)

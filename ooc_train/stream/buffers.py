@@ -51,17 +51,9 @@ class Pool:
     def take(self, *sets: Workspace, most_kept: int | None = None) -> Iterator[list[Arrays]]:
         """Lend sets of buffers, contents undefined, until the block is left.
 
-        All sets are taken at once, so that two tasks never wait for each other's buffers.
-
-        Parameters
-        ----------
-        most_kept : int, optional
-            Larger buffers, in bytes, are freed at the end. None keeps all for the next request.
-
-        Raises
-        ------
-        CeilingExceeded
-            If the sets are larger than the pool, or no memory was returned within a minute.
+        All sets are taken at once, so that two tasks never wait for each other's buffers. Buffers
+        of more than `most_kept` bytes are freed at the end; None keeps all. `CeilingExceeded` is
+        raised if the sets exceed the pool, or if no memory was returned within a minute.
         """
         size = sum(total_bytes(specs) for specs in sets)
         memory = self._acquire(size)

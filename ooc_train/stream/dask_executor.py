@@ -95,14 +95,9 @@ class DaskExecutor:
     ) -> Iterator[Any]:
         """Yield the result of each call, in the order of completion.
 
-        Large arrays that calls share stay in the workers until `release`.
-
-        Raises
-        ------
-        CeilingExceeded
-            If one task lost its worker many times, and memory seems to be the cause.
-        ClusterError
-            If the cause is another one, or if no worker was left for `worker_timeout`.
+        Large arrays that calls share stay in the workers until `release`. If one task lost its
+        worker many times, `CeilingExceeded` is raised if memory seems to be the cause, else
+        `ClusterError`. `ClusterError` is also raised if no worker was left for `worker_timeout`.
         """
         waiting, again = iter(calls), list[_Call]()
         pending: dict[Future, _Call] = {}
@@ -274,15 +269,10 @@ class DaskExecutor:
         )
 
     def _results(self, done: list[Future]) -> tuple[list[Any], dict[Future, int]]:
-        """Return the results of futures, fetched in one round trip.
+        """Return the results of futures, and the futures without one by their lost workers.
 
-        Returns
-        -------
-        results : list
-            The results that there are.
-        lost : dict of Future to int
-            Futures without a result, and how many workers each has lost. Dask has given up their
-            tasks, or has cancelled them because the last worker with shared arrays was lost.
+        One round trip fetches all. Dask has given up the tasks of the other futures, or has
+        cancelled them because the last worker with shared arrays was lost.
         """
         try:
             return self.client.gather(done, direct=self.direct), {}

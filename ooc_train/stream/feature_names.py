@@ -16,25 +16,12 @@ from ooc_train.core.text import listed
 def column_order(
     known: Sequence[str] | None, found: Sequence[str] | None, *, model: str, data: str
 ) -> NDArray[np.intp] | None:
-    """Return the index in `known` of each column of `found`.
+    """Return the index in `known` of each column of `found`; None if both match by position.
 
     Columns are matched by position if one side has no names, or if both have the same names in the
-    same order. Then a name may occur twice.
-
-    Parameters
-    ----------
-    model, data : str
-        Names of the two in messages.
-
-    Returns
-    -------
-    ndarray of shape (len(found),), or None
-        ``known[order[i]] == found[i]``; None if columns are matched by position.
-
-    Raises
-    ------
-    ValueError
-        If the names differ, or if a name occurs twice and the order differs.
+    same order. Then a name may occur twice. Otherwise ``known[order[i]] == found[i]``, and
+    `ValueError` is raised for names that differ or occur twice. `model` and `data` name the two
+    sides in messages.
     """
     if known is None or found is None or tuple(known) == tuple(found):
         return None

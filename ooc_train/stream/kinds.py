@@ -196,19 +196,9 @@ def _missing(value: Any, name: str, start: int, place: tuple[Any, ...]) -> NonFi
 def as_labels(values: Any, start: int = 0) -> NDArray[Any]:
     """Return labels as an array of one kind: booleans, whole numbers, floats or text.
 
-    Python objects are converted to an array of their kind; text is not changed.
-
-    Parameters
-    ----------
-    start : int
-        Number of the first row, for messages.
-
-    Raises
-    ------
-    NonFiniteData
-        If a label is missing or masked.
-    ValueError
-        If labels are of several kinds, or of a kind that no model can hold.
+    Python objects are converted to an array of their kind; text is not changed. `start` is the
+    number of the first row, for messages. A missing or masked label raises `NonFiniteData`. Labels
+    of several kinds, or of a kind that no model can hold, raise `ValueError`.
     """
     _require_unmasked(values, "y", start)
     _require_no_dates(values, "y")

@@ -42,15 +42,7 @@ class Scratch:
 
 @dataclass(frozen=True, eq=False)
 class StoreWithArrays:
-    """A store whose y or weights were replaced by arrays.
-
-    Attributes
-    ----------
-    store : Store
-        The store, with the arrays as its y and sample_weight.
-    scratch : Scratch or None
-        Keeps temporary arrays.
-    """
+    """A store whose y or weights were replaced by arrays; `scratch` keeps the temporary ones."""
 
     store: Store
     notes: tuple[str, ...] = ()

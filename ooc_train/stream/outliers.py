@@ -31,15 +31,7 @@ _RUN_PARTITIONS = 64
 
 @dataclass(frozen=True, slots=True)
 class Outlier:
-    """A value far beyond those of its column.
-
-    Attributes
-    ----------
-    times : float
-        The multiple of its column's median.
-    place : str
-        The column, for messages.
-    """
+    """A value far beyond those of its column: so many `times` the column's median."""
 
     value: float
     times: float
@@ -116,17 +108,7 @@ def _worst(found: list[Outlier]) -> Outlier | None:
 
 @contextmanager
 def report_outliers(stream: Stream) -> Iterator[None]:
-    """Replace an error of divergence by one that names the outlier that caused it.
-
-    Raises
-    ------
-    NonFiniteData
-        If a value is too large to be squared.
-    Diverged
-        If a value is an outlier, or the original error.
-    numpy.linalg.LinAlgError
-        The original error, if there is no outlier.
-    """
+    """Replace an error of divergence by one that names the outlier, if there is one."""
     try:
         # Later checks report overflows, here as in tasks.
         with np.errstate(over="ignore", invalid="ignore"):

@@ -74,10 +74,7 @@ class Stream:
     ) -> Iterator[Any]:
         """Yield the results of tasks, and count their rows and seconds.
 
-        Parameters
-        ----------
-        counted : bool
-            Whether rows count as rows of training, or else as an evaluation.
+        `counted` rows count as rows of training, and others as rows of an evaluation.
         """
         started, before = perf_counter(), sum(self.timings.profile.values())
         source = None if isinstance(self.source, DaskSource) else self.source
@@ -132,17 +129,10 @@ class Stream:
     def reduce(
         self, reduction: Reduction, partitions: Sequence[int] | None = None, *, counted: bool = True
     ) -> Sums:
-        """Return the sums of a reduction.
+        """Return the sums of a reduction over some partitions, or over all.
 
-        The bits depend on the layout of the data alone: no plan, worker or order of arrival
-        changes them (see `sum_tree`).
-
-        Parameters
-        ----------
-        partitions : sequence of int, optional
-            Partitions to read; None is all.
-        counted : bool
-            Whether `on_rows` is called with the number of rows.
+        The bits depend on the layout of the data alone: no plan, worker or order of arrival changes
+        them (see `sum_tree`). `on_rows` is called with the number of rows if they are `counted`.
         """
         partitions = range(self.source.n_partitions) if partitions is None else partitions
         per_group = self.source.group_partitions
@@ -227,15 +217,10 @@ class Stream:
         return states
 
     def _rounds(self, groups: int, rows: int, replicas: int) -> Iterator[Sequence[tuple[int, int]]]:
-        """Yield the range of groups of each replica, for one round or segment after another.
+        """Yield the range of shuffle groups of each replica, for one round or segment at a time.
 
-        Parameters
-        ----------
-        groups, rows : int
-            Shuffle groups of an epoch, and rows of one of them.
-        replicas : int
-            Several replicas run in rounds. A single one runs in segments of about a second, which
-            change no bit.
+        Several replicas run in rounds. A single one runs in segments of about a second, which
+        change no bit. `rows` is the size of a group.
         """
         if replicas > 1:
             yield from rounds(groups, rows * self.source.row_bytes, replicas)
@@ -255,11 +240,8 @@ class Stream:
     def map(self, function: RowMap, runs: Iterable[tuple[int, int]]) -> Iterator[Any]:
         """Yield the value of `function` for each run of rows, in the order of completion.
 
-        Parameters
-        ----------
-        runs : iterable of (int, int)
-            First row of each run, and the row after its last. A partition that two runs share is
-            read twice.
+        A run is its first row, and the row after its last. A partition that two runs share is read
+        twice.
         """
 
         def calls() -> Iterator[tuple[Any, ...]]:

@@ -64,26 +64,10 @@ def run_pipeline(
     threads: int,
     slots: int,
 ) -> float:
-    """Read items and process them in order, one at a time.
+    """Read items and process them in order, one at a time; return the seconds that threads waited.
 
-    Parameters
-    ----------
-    read : callable
-        ``read(item, slot)`` reads an item into a slot.
-    process : callable
-        ``process(slot)`` processes the item in a slot.
-    threads : int
-        Number of threads, the calling one included.
-
-    Returns
-    -------
-    float
-        Seconds that threads waited, added up.
-
-    Raises
-    ------
-    Exception
-        The first exception of any thread.
+    ``read(item, slot)`` reads an item into a slot, and ``process(slot)`` processes it. The calling
+    thread is one of the `threads`. The first exception of any thread is raised.
     """
     items = _Items(count, slots)
 

@@ -47,13 +47,7 @@ prefetch: the overhead of smaller ones exceeds the gain of rows that are still i
 
 @dataclass(frozen=True, slots=True)
 class _Choice:
-    """What a plan may choose.
-
-    Attributes
-    ----------
-    pipeline_threads, prefetch_groups : int
-        Of a scan, as in `PassConfig`.
-    """
+    """Threads of a plan, and threads and prefetches of a scan as in `PassConfig`."""
 
     threads: int
     pipeline_threads: int = 1

@@ -107,15 +107,10 @@ def _thread_bytes(
 def pool_within_limits(
     source: Source, requirements: Requirements, processes: Processes, config: PassConfig
 ) -> tuple[int, tuple[int, int, int] | None]:
-    """Return a pool that fits the limit of every worker.
+    """Return the bytes of a pool that fits every worker's limit, and the first overrun or None.
 
-    Returns
-    -------
-    pool : int
-        Bytes of buffers in one process.
-    overrun : tuple of (int, int, int), or None
-        The first worker whose limit is too small for one task: its number, its limit, and the
-        bytes that it would need.
+    An overrun is a worker whose limit is too small for one task: its number, its limit, and its
+    need in bytes.
     """
     pool, overrun = config.pool_bytes, None
     if not processes.limits:

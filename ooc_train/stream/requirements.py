@@ -113,10 +113,7 @@ class Requirements:
     ) -> Self:
         """Return the requirements of these passes and of epochs of updates.
 
-        Parameters
-        ----------
-        carried : int
-            Sets of parameters in the state of a replica.
+        `carried` is the number of sets of parameters in the state of a replica.
         """
         return replace(
             self,

@@ -28,13 +28,7 @@ def valid(array: pa.Array) -> NDArray[np.bool_] | None:
 
 
 def to_numpy(array: pa.Array) -> NDArray[Any]:
-    """Return numbers or booleans; a missing value is undefined.
-
-    Returns
-    -------
-    ndarray, shape (row,)
-        It may be a read-only view of Arrow's memory.
-    """
+    """Return numbers or booleans, maybe as a read-only view; a missing value is undefined."""
     if pa.types.is_boolean(array.type):
         return to_numpy(array.cast(pa.uint8())).view(bool)
     name = str(array.type)

@@ -27,13 +27,7 @@ class MixedZones(InvalidTable):
 
 
 class BrokenText(Exception):
-    """A row of text that can't be parsed.
-
-    Attributes
-    ----------
-    rows : int
-        Whole rows of the block before the row; -1 for the header.
-    """
+    """A row of text that can't be parsed, after so many `rows` of its block (-1: the header)."""
 
     def __init__(self, rows: int, why: str) -> None:
         super().__init__(why)
@@ -138,10 +132,7 @@ def explain_csv_errors(
 ) -> Iterator[None]:
     """Turn errors of Arrow and of decoding into `InvalidTable` with file, row and column.
 
-    Parameters
-    ----------
-    first : int
-        Number of the first row of the block that is parsed.
+    `first` is the number of the first row of the block that is parsed.
     """
     try:
         yield

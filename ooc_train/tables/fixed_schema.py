@@ -11,10 +11,7 @@ from ooc_train.tables.schema_inference import SchemaInference
 class FixedSchema:
     """Has the methods of a `SchemaInference`, for a given recipe that stays as it is.
 
-    Parameters
-    ----------
-    needs_y : bool
-        Whether records hold the target and the weight.
+    If `needs_y`, records hold the target and the weight.
     """
 
     nbytes = 0

@@ -73,21 +73,10 @@ class Rounding:
         *,
         whole: bool = False,
     ) -> None:
-        """Check numbers before they are rounded; NaN is a missing value.
+        """Check numbers (row, column) before they are rounded; NaN is a missing value.
 
-        Parameters
-        ----------
-        values : ndarray of bool, int or float, shape (row, column)
-            The numbers.
-        of : slice or ndarray of int
-            The indices of their columns.
-        whole : bool
-            Whether the numbers were whole before their conversion to `values`.
-
-        Raises
-        ------
-        Rounded
-            If strict, and a number would lose units.
+        `of` has the indices of their columns. `whole` says that they were whole before their
+        conversion. If strict, a number that would lose units raises `Rounded`.
         """
         source = values.dtype
         whole |= source.kind in "iu"

@@ -19,17 +19,9 @@ def remapper(
 ) -> Callable[[Records], None]:
     """Return a function that replaces the codes of records by those of the recipe, in place.
 
-    Parameters
-    ----------
-    labels : sequence of str
-        Labels of the target in the order of the first pass; empty without classes.
-    ordered_labels : sequence of str
-        Labels in the order of the recipe's classes.
-
-    Returns
-    -------
-    callable
-        It raises `InvalidTable` for a value without a training row, if the recipe refuses such.
+    `labels` are those of the target in the order of the first pass, and `ordered_labels` in the
+    order of the recipe's classes. The function raises `InvalidTable` for a value without a training
+    row, if the recipe refuses such values.
     """
     tables = []
     for column in (c for c in recipe.columns if c.kind == "category"):

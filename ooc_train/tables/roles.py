@@ -104,15 +104,8 @@ class Roles:
     def draft(self, tables: Tables, dtype: str | None = None) -> Recipe:
         """Return a recipe as far as the types of the columns decide it.
 
-        Parameters
-        ----------
-        dtype : {"float32", "float64"}, optional
-            Replaces the dtype of these roles; auto is float32.
-
-        Raises
-        ------
-        InvalidTable
-            If a column doesn't exist, or columns of text have no declared meaning.
+        `dtype` replaces that of these roles; auto is float32. `InvalidTable` is raised if a column
+        doesn't exist, or if columns of text have no declared meaning.
         """
         single = [self.target, self.id_column, self.sample_weight]
         apart = [name for name in single if name is not None]

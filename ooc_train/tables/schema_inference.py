@@ -113,16 +113,8 @@ class SchemaInference:
     ) -> Recipe:
         """Return the recipe.
 
-        Parameters
-        ----------
-        blocks : callable or None
-            Returns all training records at each call, for medians. Without it the recipe has no
-            medians.
-
-        Raises
-        ------
-        InvalidTable
-            If a column has no value, or the target has one class only.
+        `blocks` returns all training records at each call, for medians; None leaves them out.
+        `InvalidTable` is raised if a column has no value, or the target has one class only.
         """
         draft = self.draft
         fills = self._fills(blocks, max_bytes)

@@ -20,21 +20,9 @@ from ooc_train.tables.names import COMPRESSED, format_of
 class TableWriter(Discarding):
     """Writes columns to a file that gets its name in `commit`.
 
-    A context manager: leaving it without `commit` removes what was written.
-
-    Parameters
-    ----------
-    path : str
-        A name that ends in .csv, .tsv or .parquet.
-    overwrite : bool
-        Whether `commit` replaces a file that lies there.
-
-    Raises
-    ------
-    OutputExists, OSError
-        As `PartialOutput` does.
-    ValueError
-        If the name has another ending.
+    A context manager: leaving it without `commit` removes what was written. The path ends in .csv,
+    .tsv or .parquet, and `overwrite` replaces a file that lies there. Errors are those of
+    `PartialOutput`.
     """
 
     def __init__(self, path: str, *, overwrite: bool = False) -> None:
@@ -45,18 +33,7 @@ class TableWriter(Discarding):
         self._writer: Any = None
 
     def write(self, columns: Mapping[str, NDArray[Any] | pa.Array]) -> None:
-        """Add rows.
-
-        Parameters
-        ----------
-        columns : mapping of str to array of shape (row,)
-            The same names and types in every call.
-
-        Raises
-        ------
-        OSError
-            If the disk is full or can't be written.
-        """
+        """Add rows, with the same names and types of columns in every call."""
         arrays = [
             from_numpy(values) if isinstance(values, np.ndarray) else values
             for values in columns.values()

@@ -44,13 +44,7 @@ def undeclared_columns(tables: Tables, text: Sequence[str], other: Sequence[str]
 
 @dataclass(frozen=True)
 class FirstTexts:
-    """The first rows of a text column.
-
-    Parameters
-    ----------
-    rows : int
-        Number of rows with a value.
-    """
+    """The distinct values in the first rows of a text column, and the rows with a value."""
 
     texts: list[str]
     rows: int

@@ -34,15 +34,7 @@ _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 # days are counted without a zone
 
 
 class WrongValueError(Exception):
-    """A value that can't become a number.
-
-    Attributes
-    ----------
-    row : int
-        The row of the array.
-    why : str
-        The reason, which follows the place in messages.
-    """
+    """A value that can't become a number: its row, and the reason, which follows the place."""
 
     def __init__(self, row: int, why: str) -> None:
         super().__init__(why)
@@ -73,15 +65,8 @@ def numbers(array: pa.Array) -> NDArray[Any]:
 def days(array: pa.Array, *, zoned: bool) -> NDArray[np.float64]:
     """Return dates or times as days since 1970-01-01, zoned times in UTC; NaN for missing values.
 
-    Parameters
-    ----------
-    zoned : bool
-        Whether times must have a zone; otherwise they must have none.
-
-    Raises
-    ------
-    WrongValueError
-        For the first value that is no date, or whose zone is unexpected or missing.
+    If `zoned`, times must have a zone; otherwise they must have none. The first value that is no
+    date, or has another zone, raises `WrongValueError`.
     """
     kind = kind_of(array.type)
     if pa.types.is_dictionary(array.type):
@@ -131,11 +116,7 @@ class Vocabulary:
     """Values as text, and their codes: 0, 1, ... in the order of their first appearance.
 
     The text of a whole number doesn't depend on its type: a recipe learned from Parquet fits CSV.
-
-    Parameters
-    ----------
-    grows : bool
-        Whether a new value gets a code.
+    If the vocabulary `grows`, a new value gets a code.
     """
 
     def __init__(self, values: Iterable[str] = (), *, grows: bool) -> None:

@@ -56,13 +56,7 @@ def types_of(cells: Cells, names: Sequence[str], parse: Parser) -> list[pa.DataT
 
 @dataclass(frozen=True, eq=False)
 class ColumnGroup:
-    """Columns of one type.
-
-    Parameters
-    ----------
-    columns : ndarray of int
-        Their numbers within the file, ascending.
-    """
+    """Columns of one type: their names, and their ascending numbers within the file."""
 
     type: pa.DataType
     names: tuple[str, ...]
@@ -70,13 +64,7 @@ class ColumnGroup:
 
 
 class ColumnGroups:
-    """The wanted columns of a file, grouped by type; parses blocks.
-
-    Parameters
-    ----------
-    names : sequence of str
-        All columns of the file.
-    """
+    """The wanted columns of a file with columns `names`, grouped by type; parses blocks."""
 
     def __init__(
         self, names: Sequence[str], wanted: Mapping[str, pa.DataType], delimiter: int, parse: Parser
@@ -102,15 +90,8 @@ class ColumnGroups:
     def batch(self, text: bytes, header: int) -> "WideBatch | None":
         """Parse whole rows; return None if a row has another number of cells.
 
-        Parameters
-        ----------
-        header : int
-            Rows before those of the text, for the row numbers in errors.
-
-        Raises
-        ------
-        pyarrow.ArrowInvalid
-            If a cell has another type than its column; the message is Arrow's.
+        `header` is the number of rows before the text, for errors. A cell of another type than its
+        column raises `pyarrow.ArrowInvalid`, with Arrow's message.
         """
         cells = Cells.of(text, self._delimiter, self._n)
         if cells is None:
@@ -133,13 +114,7 @@ class ColumnGroups:
 
 
 class WideBatch:
-    """Rows of many columns; the columns of one type lie in one array, row by row.
-
-    Parameters
-    ----------
-    arrays : sequence of pyarrow.Array
-        The values of each group, shape (row x column of the group,).
-    """
+    """Rows of many columns; the columns of one type lie in one array, row by row."""
 
     def __init__(self, columns: ColumnGroups, arrays: Sequence[pa.Array]) -> None:
         self._columns = columns

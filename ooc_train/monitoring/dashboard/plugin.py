@@ -23,12 +23,8 @@ _MOST_RUNS = 8
 class TrainingPlugin(SchedulerPlugin):  # type: ignore[misc] # untyped base
     """Receives the runs of drivers, and shows them next to Dask's pages.
 
-    Attributes
-    ----------
-    page : str or None
-        Path of the page; None if the scheduler has no dashboard.
-    why : str
-        Why there is no page.
+    `page` is the path of the page; if the scheduler has no dashboard, it is None, and `why` says
+    so.
     """
 
     name = NAME

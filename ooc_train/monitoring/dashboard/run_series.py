@@ -218,13 +218,7 @@ class Run:
 
 
 class Runs(dict[str, Run]):
-    """Runs by identity, the newest last.
-
-    Attributes
-    ----------
-    version : int
-        Number that changes with any change of the runs.
-    """
+    """Runs by identity, the newest last; `version` changes with any change of the runs."""
 
     version = 0
 

@@ -29,16 +29,9 @@ _LARGE_CHUNK_BYTES = 8 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Coding:
-    """Labels as an array stores them, and the codes that a reader returns for them.
+    """Labels as an array stores them (ascending), and the codes that a reader returns for them.
 
-    Parameters
-    ----------
-    dtype : str
-        NumPy's name of the labels' type, such as "<U3" or "<i4".
-    labels : tuple
-        The labels in ascending order.
-    codes : tuple of int
-        The code of each label.
+    `dtype` is NumPy's name of the labels' type, such as "<U3" or "<i4".
     """
 
     dtype: str

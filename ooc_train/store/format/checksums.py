@@ -33,15 +33,7 @@ _DEPTH = 4
 
 @dataclass(frozen=True)
 class StoreChecksums:
-    """The checksums of a store whose manifest was verified.
-
-    Parameters
-    ----------
-    store_id : str
-        Id of the commit, which each shard names.
-    arrays : mapping
-        Checksum of each array's metadata, by the array's name.
-    """
+    """The commit of a verified store, and the checksum of each array's metadata by its name."""
 
     store_id: str
     arrays: Mapping[str, str]
@@ -60,15 +52,10 @@ class StoreChecksums:
 
 
 def checksum(value: object) -> str:
-    """Return the SHA-256 of a value as canonical JSON, in hexadecimal digits.
+    """Return the SHA-256 of a JSON value as canonical JSON, in hexadecimal digits.
 
     Canonical JSON is ``json.dumps(value, sort_keys=True, separators=(",", ":"))``. In it, a list of
     more than 4,096 floats becomes "[float64 ", their bytes (little-endian), and "]".
-
-    Parameters
-    ----------
-    value : JSON value
-        Mappings with text as keys, lists, text, numbers, booleans and None.
     """
     digest = sha256()
     for piece in _canonical(value):
@@ -114,17 +101,9 @@ def with_checksums(
 
 
 def verified_checksums(path: str, attributes: Mapping[str, Any]) -> StoreChecksums | None:
-    """Verify a group's attributes and return its checksums.
+    """Verify a group's attributes and return its checksums, None if it has none or they are off.
 
-    Returns
-    -------
-    StoreChecksums or None
-        None if the group has no checksums, or they are off.
-
-    Raises
-    ------
-    InvalidStore
-        If a value differs from the one that was written. The message says how to go on.
+    `InvalidStore` is raised if a value differs from the one that was written.
     """
     stored = attributes.get(CHECKSUMS)
     if stored is None or stored == OFF:

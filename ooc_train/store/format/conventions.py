@@ -24,28 +24,11 @@ _NAMED_FLOATS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 def decode_attributes(
     attributes: Mapping[str, Any], dtype: np.dtype[Any], path: str, *, masked: Any = None
 ) -> tuple[np.dtype[Any], MissingValues | None]:
-    """Return the type that values are meant in, and the values declared to be missing.
+    """Return the type that values are meant in, and the values declared to be missing, or None.
 
-    Parameters
-    ----------
-    dtype : dtype
-        Type of the values as stored.
-    path : str
-        Name of the array in messages.
-    masked : scalar, optional
-        Fill value of the array, if its format makes that the missing value.
-
-    Returns
-    -------
-    dtype
-        Type that is meant, of the same size.
-    MissingValues or None
-        None if no value is declared to be missing.
-
-    Raises
-    ------
-    InvalidStore
-        If an attribute is malformed, or gives values a meaning that this package doesn't decode.
+    The type has the same size. `masked` is the fill value, if the array's format makes that the
+    missing value. `InvalidStore` is raised if an attribute is malformed, or gives values a meaning
+    that this package doesn't decode. `path` names the array in messages.
     """
     _require_plain(attributes, path)
     meant = _signedness(attributes.get("_Unsigned"), dtype, path)
@@ -184,15 +167,8 @@ def flag_names(
 ) -> tuple[tuple[Any, str], ...] | None:
     """Return values and their names by CF's flag attributes, None if there are no names.
 
-    Parameters
-    ----------
-    dtype, meant : dtype
-        Type of the values as stored, and the type that is meant.
-
-    Raises
-    ------
-    InvalidStore
-        If values and names don't match one to one.
+    `dtype` is the type as stored, and `meant` the type that is meant. `InvalidStore` is raised if
+    values and names don't match one to one.
     """
     if "flag_meanings" not in attributes:
         return None

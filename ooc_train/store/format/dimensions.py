@@ -26,15 +26,8 @@ def dimensions_of(
 ) -> tuple[str | None, ...] | None:
     """Return the names of an array's axes, None if nothing names them.
 
-    Parameters
-    ----------
-    names : sequence, optional
-        Its ``dimension_names``, a field of Zarr format 3.
-
-    Raises
-    ------
-    InvalidStore
-        If an attribute for the names of axes is no list of names.
+    `names` are its ``dimension_names``, a field of Zarr format 3. `InvalidStore` is raised if an
+    attribute for the names is no list of names.
     """
     if names is None:
         names = attributes.get(DIMENSIONS)
@@ -60,17 +53,9 @@ def _last(path: Any) -> Any:
 
 
 def require_rows_first(path: str, dimensions: Mapping[str, tuple[str | None, ...] | None]) -> None:
-    """Refuse arrays whose first axis, by the names of the axes, is not the rows.
+    """Raise `InvalidStore` if X is transposed, or two arrays have different dimensions as rows.
 
-    Parameters
-    ----------
-    dimensions : mapping
-        Names of the axes of each array, by role: "X", "y", "sample_weight".
-
-    Raises
-    ------
-    InvalidStore
-        If X is transposed, or two arrays have different dimensions as rows.
+    `dimensions` has the names of the axes of each array, by role: "X", "y", "sample_weight".
     """
     rows = {role: names[0] for role, names in dimensions.items() if names and names[0] is not None}
     others = [name for role, name in rows.items() if role != "X"]

@@ -39,13 +39,7 @@ def new_store_id() -> str:
 
 
 def shard_identity(store_id: str, array: str, shard: int) -> bytes:
-    """Return the identity of a shard.
-
-    Returns
-    -------
-    bytes
-        `IDENTITY_BYTES` bytes.
-    """
+    """Return the identity of a shard, `IDENTITY_BYTES` bytes."""
     fields = _FIELDS.pack(bytes.fromhex(store_id), shard, _name_digest(array))
     checksum: bytes = crc32c(fields).to_bytes(4, "little")
     return fields + checksum
@@ -54,13 +48,7 @@ def shard_identity(store_id: str, array: str, shard: int) -> bytes:
 def wrong_identity(
     identity: bytes | bytearray, store_id: str, array: str, shard: int
 ) -> str | None:
-    """Return what is wrong with the identity of a shard, None if it is the expected one.
-
-    Parameters
-    ----------
-    identity : bytes or bytearray
-        `IDENTITY_BYTES` bytes of the file.
-    """
+    """Return what is wrong with the identity of a shard, None if it is the expected one."""
     if identity == shard_identity(store_id, array, shard):
         return None
     fields, checksum = identity[: _FIELDS.size], identity[_FIELDS.size :]
@@ -83,19 +71,9 @@ def _name_digest(array: str) -> bytes:
 
 
 def require_commit(array_path: str, store_id: str) -> None:
-    """Raise if a store is no longer the commit that was opened.
+    """Raise `StoreChanged` if the store of an array is no longer the commit that was opened.
 
     Called for a file that is missing or wrong, to explain it by a replaced store.
-
-    Parameters
-    ----------
-    array_path : str
-        Directory of one of the store's arrays.
-
-    Raises
-    ------
-    StoreChanged
-        If the store was replaced or removed.
     """
     store = os.path.dirname(array_path)
     try:

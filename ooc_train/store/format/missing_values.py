@@ -26,17 +26,10 @@ class MissingValues:
     high: tuple[str, float] | None = None
 
     def require_present(self, values: NDArray[Any], first_row: int, name: str) -> None:
-        """Raise if any row holds a missing value.
+        """Raise `NonFiniteData` if any row holds a missing value.
 
-        Parameters
-        ----------
-        first_row : int
-            Row number of ``values[0]``.
-
-        Raises
-        ------
-        NonFiniteData
-            The message names the first such row, its column and the attribute.
+        The message names the row, its column and the attribute; `first_row` is the number of the
+        first.
         """
         for attribute, value in self.missing:
             why = f"{attribute} marks as missing"

@@ -33,16 +33,9 @@ _WAITS, _WAIT_SECONDS = 100, 0.01
 
 @dataclass(frozen=True)
 class StorePair:
-    """What one store of a pair records of both.
+    """What one store of a pair records of both: their id, and the name of the partner beside it.
 
-    Parameters
-    ----------
-    id : str
-        Random id that both stores have.
-    partner : str
-        Name of the other store, in the same folder.
-    replaces : str
-        Identifies the store that this one replaces.
+    `replaces` identifies the store that this one replaces.
     """
 
     id: str
@@ -86,15 +79,8 @@ def new_pair_id() -> str:
 def finish_pair(path: str) -> tuple[str, ...]:
     """Rename the complete store that a killed ingest left, if its partner has its name.
 
-    Parameters
-    ----------
-    path : str
-        Absolute path that the store will have.
-
-    Returns
-    -------
-    tuple of str
-        Notes for the user; empty if there was no such store.
+    `path` is the absolute path that the store will have. Returns notes for the user, if there was
+    such a store.
     """
     left = partial_path_of(path)
     for _ in range(_WAITS):

@@ -69,15 +69,7 @@ class StatisticsSum:
         self._maximum = np.full(n_features, -np.inf)
 
     def add(self, X: NDArray[Any], weight: NDArray[Any] | None) -> None:
-        """Add the rows of a chunk.
-
-        Parameters
-        ----------
-        X : ndarray, shape (row, feature)
-            At least one row, all values finite.
-        weight : ndarray, shape (row,), or None
-            Weights of at least 0; None unless `weighted`.
-        """
+        """Add the rows of a chunk, all finite, and their weights if the sum is `weighted`."""
         np.minimum(self._minimum, X.min(axis=0), out=self._minimum)
         np.maximum(self._maximum, X.max(axis=0), out=self._maximum)
         total = float(len(X)) if weight is None else float(weight.sum(dtype=np.float64))

@@ -25,15 +25,8 @@ def direct_layout(
 ) -> ArrayLayout | None:
     """Return the layout of a local Zarr v3 array if the direct route reads it, else None.
 
-    Parameters
-    ----------
-    fill_missing : bool
-        Whether unwritten chunks are read as the fill value.
-
-    Raises
-    ------
-    InvalidStore
-        If the fill value is needed, and isn't of the array's type.
+    If `fill_missing`, unwritten chunks are read as the fill value. `InvalidStore` is raised if that
+    value isn't of the array's type.
     """
     shape = tuple(metadata["shape"])
     grid, keys = _extension(metadata["chunk_grid"]), _extension(metadata["chunk_key_encoding"])
@@ -160,13 +153,7 @@ def _key_template(keys: Mapping[str, Any], n_axes: int) -> str | None:
 def array_metadata(
     layout: ArrayLayout, dimension_names: Sequence[str], attributes: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the ``zarr.json`` of an array that our writer makes: sharded, with CRC32C everywhere.
-
-    Parameters
-    ----------
-    layout : ArrayLayout
-        Layout with the final number of rows.
-    """
+    """Return the ``zarr.json`` of an array of our writer: sharded, with CRC32C everywhere."""
     dtype = np.dtype(layout.dtype)
     codecs: list[dict[str, Any]] = [{"name": "bytes", "configuration": {"endian": "little"}}]
     if layout.codec == "blosc":

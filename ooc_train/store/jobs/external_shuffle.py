@@ -104,15 +104,7 @@ class ExternalShuffle(Closing):
         return self.n_rows * self.dtype.itemsize
 
     def add(self, records: NDArray[Any]) -> None:
-        """Add records.
-
-        Raises
-        ------
-        ValueError
-            If their type is another one, or `blocks` is being read.
-        OSError
-            If the disk is full or not writable.
-        """
+        """Add records, unless `blocks` is being read."""
         if records.dtype != self.dtype or records.ndim != 1:
             raise ValueError(f"records are {records.dtype}, the shuffle takes {self.dtype}")
         if self._reading:

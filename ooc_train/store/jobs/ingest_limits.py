@@ -16,17 +16,9 @@ _SHOWN = 3
 
 
 def require_few_categories(schema: Schema, most: int) -> None:
-    """Refuse more categories than memory allows, before they take it.
+    """Raise `CeilingExceeded` if categories take more than `most` bytes, before they take it.
 
-    Parameters
-    ----------
-    most : int
-        Bytes that category values, and what is made of them, may take.
-
-    Raises
-    ------
-    CeilingExceeded
-        The message names the column with the most values.
+    The message names the column with the most values.
     """
     if CATEGORY_COPIES * schema.nbytes > most:
         encoder = schema.encoder

@@ -31,10 +31,7 @@ def notes(
 ) -> Iterator[str]:
     """Yield notes for the user, without those of `losses`.
 
-    Parameters
-    ----------
-    widened : str or None
-        Why X is float64, unless the user asked for it.
+    `widened` says why X is float64, unless the user asked for it.
     """
     if widened is not None:
         yield f"X is float64: {widened} (--dtype float32 rounds it)"

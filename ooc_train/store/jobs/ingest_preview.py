@@ -60,17 +60,8 @@ def preview(
 ) -> Preview:
     """Read raw files as `ingest` does, and return what each column would become.
 
-    Medians stay unknown, because they need the records on disk.
-
-    Parameters
-    ----------
-    paths, test_size, random_state, delimiter, encoding, progress
-        As in `ingest`.
-
-    Raises
-    ------
-    TableNotFound, InvalidTable, ValueError
-        As in `ingest`.
+    Medians stay unknown, because they need the records on disk. Arguments and errors are those of
+    `ingest`.
     """
     require_test_size(test_size)
     tables = open_tables(paths, delimiter=delimiter, encoding=encoding)

@@ -82,14 +82,9 @@ def _recipe_from(values: Mapping[str, Any], path: str) -> Recipe:
 def make_schema(
     roles: Roles, like: Recipe | Store | PathLike | None, tables: Tables, dtype: str | None
 ) -> Schema:
-    """Return a schema that is inferred from the rows, or the fixed one of a recipe.
+    """Return a schema that is inferred from the rows, or the fixed one of the recipe of `like`.
 
-    Parameters
-    ----------
-    like : Recipe, Store, path or None
-        Source of a fixed schema.
-    dtype : str or None
-        Type of X, where `roles` leaves it open.
+    `dtype` is the type of X, where `roles` leaves it open.
     """
     if like is None:
         return SchemaInference(

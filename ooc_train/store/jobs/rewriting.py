@@ -45,16 +45,9 @@ def rounding_term(source: Store) -> Term:
 def writing_term(
     row_bytes: int, n_features: int, chunk_rows: int, *, compressed: bool, counted: bool
 ) -> Term:
-    """Return the memory term of a `StoreWriter`.
+    """Return the memory term of a `StoreWriter`, whose rows take `row_bytes` in all arrays.
 
-    Parameters
-    ----------
-    row_bytes : int
-        Bytes of a row of all arrays.
-    n_features, chunk_rows : int
-        Columns of X, and rows of a chunk.
-    counted : bool
-        Whether the writer computes statistics of the columns.
+    If `counted`, the writer computes statistics of the columns.
     """
     chunks = chunk_rows * row_bytes
     encoded = chunks + chunks // 64 if compressed else 0
@@ -77,15 +70,7 @@ def writer_like(
 ) -> StoreWriter:
     """Return a writer of a store's rows that keeps names, classes, recipe and statistics.
 
-    Parameters
-    ----------
-    chunk_rows, shard_rows, dtype, codec, row_id, shuffled, overwrite
-        As in `StoreWriter`; `dtype` is the source's by default.
-
-    Raises
-    ------
-    OutputExists, OSError, ValueError
-        As in `StoreWriter`.
+    The settings are those of `StoreWriter`; `dtype` is the source's by default.
     """
     y, dtype = source.y, dtype or source.dtype
     return StoreWriter(

@@ -30,14 +30,9 @@ _MOST_BUCKETS = 2**16
 
 
 def least_memory(record_bytes: int, expected_bytes: int = 0) -> int:
-    """Return the least bytes of memory of a shuffle.
+    """Return the least bytes of memory of a shuffle, of `expected_bytes` of records.
 
     A block then holds at least 16 records, and each record is read back at most about three times.
-
-    Parameters
-    ----------
-    expected_bytes : int
-        Bytes of all records.
     """
     block = _LEAST_BLOCK_ROWS * (record_bytes + _ORDER_BYTES)
     needed = _OVERHEAD_BYTES + 2 * (record_bytes + _KEY_BYTES) + block

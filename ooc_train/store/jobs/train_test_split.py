@@ -18,14 +18,9 @@ def path_for_testing(path: str) -> str:
 
 
 def rows_for_testing(rows: NDArray[np.int64], share: float, seed: int) -> NDArray[np.bool_]:
-    """Return which rows are test rows: one random row of each run of ``1 / share`` rows.
+    """Return which of some ascending rows are test rows: one random row of ``1 / share``.
 
     The share is exact to the last run, and the total number of rows needn't be known.
-
-    Parameters
-    ----------
-    rows : ndarray of int64, shape (row,)
-        Row numbers in ascending order.
     """
     if share > 0.5:  # Runs would be shorter than two rows.
         return ~rows_for_testing(rows, 1 - share, seed)

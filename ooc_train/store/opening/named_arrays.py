@@ -104,23 +104,10 @@ def manifest_with_other_x(
 def named_array(
     node: Node, role: str, location: ArrayLocation, *, fill_missing: bool
 ) -> NamedArray:
-    """Return the array to use as `role`.
+    """Return the array to use as `role`; a group stands for its array of that role.
 
-    A group stands for its array of that role.
-
-    Parameters
-    ----------
-    node : Node
-        Group or array that relative paths start from.
-    fill_missing : bool
-        As in `open_store`.
-
-    Raises
-    ------
-    StoreNotFound
-        If an absolute path or URL doesn't exist.
-    InvalidStore
-        If there is no such array, or it holds no numbers.
+    Relative paths start from `node`. `InvalidStore` is raised if there is no such array, or it
+    holds no numbers.
     """
     found = find_array(node, location)
     if found is None:

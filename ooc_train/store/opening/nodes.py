@@ -127,19 +127,10 @@ class Node:
         return [name for name, child in children.items() if child is not None and child.holds_array]
 
     def layout(self, role: str, *, fill_missing: bool = False) -> ArrayLayout:
-        """Return the layout of an array.
+        """Return the layout of an array, which is `role` in messages.
 
-        Parameters
-        ----------
-        role : str
-            Name of the array in messages, such as "X".
-        fill_missing : bool
-            Whether unwritten chunks are read as the fill value.
-
-        Raises
-        ------
-        InvalidStore
-            If the values are packed, are no numbers, or zarr-python can't open the array.
+        If `fill_missing`, unwritten chunks are read as the fill value. `InvalidStore` is raised if
+        the values are packed or no numbers, or zarr-python can't open the array.
         """
         if not self.is_array:
             return self._of_group(role, fill_missing=fill_missing)
@@ -173,15 +164,8 @@ class Node:
     ) -> ArrayLayout:
         """Return the layout of an array after verifying its metadata.
 
-        Parameters
-        ----------
-        checksums : StoreChecksums or None
-            Checksums of the array's group. An array that isn't among them is not verified.
-
-        Raises
-        ------
-        InvalidStore
-            As in `layout`, and if the metadata differ from those that were written.
+        An array that isn't among the checksums of its group is not verified. `InvalidStore` is
+        raised as in `layout`, and if the metadata differ from those that were written.
         """
         name = self.path.rpartition("/")[2]
         if checksums is None or name not in checksums.arrays:

@@ -18,12 +18,7 @@ if TYPE_CHECKING:
 def open_by_zarr(location: str) -> "zarr.Group | zarr.Array[Any]":
     """Open a group or an array by zarr-python.
 
-    Raises
-    ------
-    StoreNotFound
-        If a URL doesn't exist.
-    InvalidStore
-        If it is no Zarr. The message says what it is, and what to do.
+    `StoreNotFound` is raised if a URL doesn't exist, and `InvalidStore` if it is no Zarr.
     """
     import zarr
 

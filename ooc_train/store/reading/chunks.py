@@ -110,28 +110,10 @@ class ChunkReader:
     def read_run(
         self, index: int, count: int, out: NDArray[Any], scratch: NDArray[np.uint8] | None = None
     ) -> int:
-        """Decode consecutive chunks, small ones with far fewer system calls than `read`.
+        """Decode up to 512 consecutive chunks, small ones with far fewer system calls than `read`.
 
-        Parameters
-        ----------
-        index : int
-            Number of the first chunk.
-        count : int
-            Number of chunks, at most 512.
-        out : ndarray of the layout's dtype, shape (count * chunk_rows, *row_shape), C-contiguous
-            Receives the rows. Beyond the rows in use, its content is undefined.
-        scratch : ndarray of uint8, shape (scratch_bytes,), optional
-            As in `read`.
-
-        Returns
-        -------
-        int
-            Rows in use.
-
-        Raises
-        ------
-        CorruptChunk, NonFiniteData, InvalidStore
-            As in `read`.
+        Arguments, result and errors are those of `read`, with `out` for the rows of all these
+        chunks.
         """
         rows = self._n_rows - index * self._chunk_rows
         if rows <= (count - 1) * self._chunk_rows or index < 0 or not 0 < count <= _MAX_RUN:

@@ -13,17 +13,9 @@ _CODED_ROWS = 2**13
 
 
 class LabelCoder:
-    """Encodes the labels of a chunk.
+    """Encodes the labels of a chunk, of an array with a `coding`.
 
-    Parameters
-    ----------
-    layout : ArrayLayout
-        An array with a `coding`.
-
-    Attributes
-    ----------
-    held_bytes : int
-        Bytes of the buffer, and of temporary arrays while labels are encoded.
+    `held_bytes` are those of its buffer, and of temporary arrays while labels are encoded.
     """
 
     def __init__(self, layout: ArrayLayout) -> None:
@@ -44,17 +36,9 @@ class LabelCoder:
         return self._buffer
 
     def encode(self, labels: NDArray[Any], out: NDArray[Any], start: int) -> None:
-        """Write the codes of labels to `out`.
+        """Write the codes of labels to `out`, or raise `InvalidStore` for an unknown label.
 
-        Parameters
-        ----------
-        start : int
-            Row number of the first label, for the message.
-
-        Raises
-        ------
-        InvalidStore
-            If a label is not one of the layout's.
+        `start` is the row number of the first label, for the message.
         """
         for first in range(0, len(labels), _CODED_ROWS):
             part = labels[first : first + _CODED_ROWS]

@@ -33,10 +33,7 @@ Three copies exist: as UTF-8, as a Python string and as a NumPy string."""
 class ZarrRoute:
     """Reads chunks of one array by zarr-python, with the interface of `DirectRoute`.
 
-    Parameters
-    ----------
-    layout : ArrayLayout
-        Any array. Type, byte order and axis order are converted to those of the buffer.
+    Type, byte order and axis order are converted to those of the buffer.
     """
 
     scratch_bytes = 0

@@ -23,22 +23,8 @@ class OutputStore(Discarding):
     Any number of processes write the shards of its arrays with `ShardWriter`. Without `commit`, no
     store appears at the path. A context manager: leaving it without `commit` removes everything
     written. The store has a random id, which the manifest and every shard repeat. The manifest
-    holds checksums of itself and of the arrays' metadata.
-
-    Parameters
-    ----------
-    overwrite : bool
-        Whether `commit` replaces an existing store.
-
-    Attributes
-    ----------
-    output : PartialOutput
-        Gives the store its name.
-
-    Raises
-    ------
-    OutputExists, OSError, ValueError
-        As in `PartialOutput`.
+    holds checksums of itself and of the arrays' metadata. Arguments and errors are those of
+    `PartialOutput`.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -115,15 +101,7 @@ class OutputStore(Discarding):
         return layout
 
     def commit(self, n_rows: int, attributes: Mapping[str, Any]) -> None:
-        """Write the metadata and give the store its name.
-
-        Raises
-        ------
-        OutputExists
-            If something else appeared at the path.
-        OSError
-            If the disk is full or not writable.
-        """
+        """Write the metadata and give the store its name."""
         self.finalize(n_rows, attributes)
         self.output.commit()
 

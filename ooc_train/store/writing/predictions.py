@@ -47,16 +47,9 @@ def manifest(n_rows: int, classes: Sequence[Scalar], model: str) -> dict[str, An
 
 
 class PredictionRows(ChunkedRows):
-    """Writes rows of all arrays of predictions, in calls of any size, from a shard's start on.
+    """Writes rows of all arrays of `add_arrays`, in calls of any size, from a shard's start on.
 
     A context manager: leaving it without `commit` removes the current shard.
-
-    Parameters
-    ----------
-    layouts : mapping
-        Arrays as `add_arrays` returns them, with equal rows of chunks and shards.
-    first_shard : int
-        Number of the shard that the first row begins.
     """
 
     def __init__(self, layouts: Mapping[str, ArrayLayout], first_shard: int = 0) -> None:
@@ -76,23 +69,8 @@ class PredictionRows(ChunkedRows):
 class PredictionWriter(Discarding):
     """Writes predictions in calls of any size to a store of their own.
 
-    A context manager: leaving it without `commit` removes what was written.
-
-    Parameters
-    ----------
-    path : str or os.PathLike
-        Path of the finished store.
-    columns : mapping
-        Shape of a row and type of each array.
-    classes : sequence of labels
-        Labels by code; empty for a regression.
-    overwrite : bool
-        Whether `commit` replaces an existing store.
-
-    Raises
-    ------
-    OutputExists, OSError
-        As in `OutputStore`.
+    A context manager: leaving it without `commit` removes what was written. `columns` has the shape
+    of a row and the type of each array. `classes` are labels by code, and empty for a regression.
     """
 
     def __init__(

@@ -34,23 +34,11 @@ class RowWriter:
         self._next_shard = first_shard
 
     def fill(self, values: NDArray[Any], position: int, first_row: int) -> None:
-        """Convert rows into the chunk, checking that the array's type can hold them.
+        """Convert rows into the chunk, from `position` on, checking that its type holds them.
 
-        Parameters
-        ----------
-        values : ndarray of numbers, shape (row, *row_shape)
-            At most the rows that the chunk has left.
-        position : int
-            Row of the chunk that receives ``values[0]``.
-        first_row : int
-            Row of the store that ``values[0]`` is, for messages.
-
-        Raises
-        ------
-        NonFiniteData
-            NaN, infinity, or a value too large for the array's type.
-        ValueError
-            A value that an array of integers can't hold.
+        `first_row` is the row of the store that ``values[0]`` is. NaN, infinity, or a value too
+        large for the type raises `NonFiniteData`. A value that an array of integers can't hold
+        raises `ValueError`.
         """
         target = self.chunk[position : position + len(values)]
         # The check below finds overflow and NaN, and where they are.
@@ -101,10 +89,7 @@ class RowWriter:
 class BackgroundRowWriter(RowWriter):
     """Commits each full shard in a thread, while the next one fills.
 
-    Parameters
-    ----------
-    thread : ThreadPoolExecutor
-        Executor of one thread, which several arrays may share.
+    `thread` is an executor of one thread, which several arrays may share.
     """
 
     def __init__(self, layout: ArrayLayout, thread: ThreadPoolExecutor) -> None:

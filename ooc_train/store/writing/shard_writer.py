@@ -49,21 +49,9 @@ class ShardWriter(Discarding):
         return len(self._entries) == self._layout.chunks_per_shard
 
     def write(self, chunk: NDArray[Any], rows: int | None = None) -> None:
-        """Write the next chunk.
+        """Write the next chunk, in the layout's shape and type, C-contiguous.
 
-        Parameters
-        ----------
-        chunk : ndarray of the layout's dtype, shape (chunk_rows, *row_shape), C-contiguous
-            The rows.
-        rows : int, optional
-            Rows in use (by default all). The other rows of `chunk` are set to 0 in place.
-
-        Raises
-        ------
-        ValueError
-            If shape or type differ from the layout's, or the shard is full.
-        OSError
-            If the disk is full or not writable.
+        The rows of `chunk` beyond `rows`, those in use, are set to 0 in place.
         """
         layout = self._layout
         if chunk.shape != (layout.chunk_rows, *layout.row_shape) or chunk.dtype != layout.dtype:

@@ -25,21 +25,10 @@ def write_temporary(
     dtype: str,
     chunk_rows: int,
 ) -> ArrayLayout:
-    """Write an array that arrives in pieces, and return its layout.
+    """Write an array that arrives in pieces, (row, *row_shape), and return its layout.
 
-    Parameters
-    ----------
-    pieces : iterable of ndarray, each of shape (row, *row_shape)
-        Rows in order.
-    chunk_rows : int
-        Rows of a chunk. With the rows of a partition, a partition is read in one call.
-
-    Raises
-    ------
-    NonFiniteData
-        If a value is NaN or infinite.
-    OSError
-        If the disk is full or not writable.
+    With `chunk_rows` of a partition, a partition is read in one call. A value that is NaN or
+    infinite raises `NonFiniteData`. `role` names the array in messages.
     """
     path = os.path.join(folder, role)
     width = max(1, int(np.prod(row_shape))) * np.dtype(dtype).itemsize
