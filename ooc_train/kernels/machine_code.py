@@ -1,9 +1,9 @@
 """The machine code of kernels: its content, its files, and its way into this process.
 
-numba compiles a kernel (`compiled`) in a process of its own, once for each type of X, kind of
-processor and version of the sources. llvmlite links it here. Linking takes a hundredth of a second
-and llvmlite 7 MB, beside a library of 40 MB that processes share. numba and its first function
-would take 0.8 s and 140 MB in every process.
+numba compiles a kernel (`compiled`) in a process of its own. That happens once for each type of X,
+kind of processor and version of the sources. llvmlite links it here. Linking takes a hundredth of a
+second and llvmlite 7 MB, beside a library of 40 MB that processes share. numba and its first
+function would take 0.8 s and 140 MB in every process.
 
 The files lie in a folder of the user's, ``$OOC_TRAIN_CACHE_DIR`` or ``~/.cache/ooc_train``. A file
 is used only if it is complete, belongs to the user, and nobody else may write it. If no such folder

@@ -109,7 +109,7 @@ class TrainingPage:
             self._end(_described(error), None)
 
     def __call__(self, event: Event) -> None:
-        """Take in an event, and send a message if one is due."""
+        """Record an event, and send a message if one is due."""
         match event:
             case Started():
                 self._state, self._sent = "running", perf_counter()

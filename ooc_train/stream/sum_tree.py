@@ -1,8 +1,8 @@
 """Sums added up in a fixed order, whatever the order in which they arrive.
 
 The sums of partition groups are the leaves of a binary tree that is aligned on powers of two. Two
-siblings are added as soon as both have arrived. So which sums are added to which depends on the
-layout of the data alone, and so do the bits of the total.
+siblings are added as soon as both have arrived. So the layout of the data alone decides the
+additions, and the bits of the total.
 """
 
 from ooc_train.core.sums import Sums, add_into

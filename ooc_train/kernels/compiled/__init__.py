@@ -1,6 +1,6 @@
-"""What the loops of `kernels` are compiled from, by numba, in a process that ends with that.
+"""The sources of the loops of `kernels`, which numba compiles in a process of its own.
 
-``python -m ooc_train.kernels.compiled float32 FILE`` compiles them for one type of X. Nothing else
-imports this: numba and its first function hold 140 MB and take 0.8 s in every process that does,
-and what they made needs none of it.
+``python -m ooc_train.kernels.compiled float32`` compiles kernels for one type of X. No other code
+imports this folder: numba and its first function hold 140 MB in a process, and take 0.8 s. The
+compiled loops need neither.
 """

@@ -1,7 +1,7 @@
 """Losses and optimizers as parts of compiled loops, from the same sources that NumPy runs.
 
 A source is a method of a frozen dataclass. In its compiled form, ``self`` is a tuple of the
-hyperparameters by name, and ``exp`` and ``log`` are functions that the compiler vectorises.
+hyperparameters by name. The compiler can vectorise the functions ``exp`` and ``log`` of that form.
 """
 
 from collections.abc import Callable

@@ -1,12 +1,11 @@
 """Updates by batches of at most four rows, unrolled: one loop over the parameters for four rows.
 
 In batches of one row, each predictor waits for a step, the step for a loss, and the loss for a
-predictor. But the predictor after a step is the predictor before it, less the step times the
-product of the two rows, and no row waits for that product. So the predictors of four rows (a
-"quad") follow from the parameters before the first row, and from the products of each two rows.
-Only slopes wait for one another. One loop over the parameters then takes the four steps, and
-multiplies the next four rows with the result. Up to rounding, the result is that of one step after
-another.
+predictor. But a step changes a predictor by the step times the product of two rows. No row waits
+for that product. So the predictors of four rows (a "quad") follow from the parameters before the
+first row, and from the products of the rows. Only slopes wait for one another. One loop over the
+parameters then takes the four steps, and multiplies the next four rows with the result. Up to
+rounding, the result is that of one step after another.
 """
 
 from typing import Any

@@ -1,11 +1,12 @@
 """Vectors of eight numbers, for the loops over columns that take most of the time.
 
-A compiler vectorises a plain loop only if it can prove that arrays don't overlap, that sums may be
-reordered, and that there are enough columns. It checks that before each row, which takes longer
-than a row of a hundred columns. A loop over explicit vectors needs no check.
+A compiler vectorises a plain loop only after three proofs. Arrays must not overlap, sums must be
+free to be reordered, and there must be enough columns. The compiled code checks that before each
+row, which takes longer than a row of a hundred columns. A loop over explicit vectors needs no
+check.
 
-A `Vector` can be added, subtracted and multiplied with another vector, or with a number that stands
-for eight equal ones. Products that are added are fused, as in the other kernels.
+A `Vector` can be added, subtracted and multiplied with another vector, or with a number that
+stands for eight equal ones. Products that are added are fused, as in the other kernels.
 """
 
 import operator

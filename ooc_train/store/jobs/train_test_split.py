@@ -18,7 +18,7 @@ def path_for_testing(path: str) -> str:
 
 
 def rows_for_testing(rows: NDArray[np.int64], share: float, seed: int) -> NDArray[np.bool_]:
-    """Return which of some ascending rows are test rows: one random row of ``1 / share``.
+    """Return which of some ascending rows are test rows: one random row of each ``1 / share``.
 
     The share is exact to the last run, and the total number of rows needn't be known.
     """
