@@ -11,7 +11,7 @@ import sys
 from concurrent.futures import ProcessPoolExecutor
 
 from ooc_train.kernels.compiled.entries import compile_kernel
-from ooc_train.kernels.compiled.quick_numba import emit_nothing
+from ooc_train.kernels.compiled.quick_numba import only_translate
 from ooc_train.kernels.machine_code import write
 from ooc_train.kernels.specs import KernelSpec
 from ooc_train.memory.processes import measure
@@ -33,7 +33,7 @@ def _compile(i: int, dtype: str) -> tuple[int, int]:
 def main() -> None:
     """Compile the slowest kernels first, as many at a time as there are processors."""
     dtype = sys.argv[1]
-    emit_nothing()
+    only_translate()
     asked = pickle.loads(sys.stdin.buffer.read())  # noqa: S301 (from the parent)
     _asked.extend(sorted(asked, key=lambda pair: -pair[0].signature.cost))
     processes = min(len(_asked), len(os.sched_getaffinity(0)), _MOST_PROCESSES)

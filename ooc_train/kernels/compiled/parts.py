@@ -21,6 +21,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 # Lets sums be vectorised. Not ``fastmath=True``: it would drop the checks for NaN.
 _OPTIONS: Any = {"fastmath": {"reassoc", "contract"}, "error_model": "numpy"}
 _STRICT: Any = {"fastmath": {"contract"}, "error_model": "numpy"}
+_INLINED: Any = {"forceinline": True, "no_cfunc_wrapper": True}
 
 
 def part(function: Function) -> Function:
@@ -29,7 +30,7 @@ def part(function: Function) -> Function:
     Parts take whole arrays and indices, never views. A view counts references by an atomic
     instruction, which cost as much as the arithmetic of a row.
     """
-    compiled: Function = njit(forceinline=True, **_OPTIONS)(function)
+    compiled: Function = njit(**_OPTIONS, **_INLINED)(function)
     return compiled
 
 
@@ -38,7 +39,7 @@ def strict_part(function: Function) -> Function:
 
     So its bits depend neither on the function that inlines it, nor on the rows of a call.
     """
-    compiled: Function = njit(forceinline=True, **_STRICT)(function)
+    compiled: Function = njit(**_STRICT, **_INLINED)(function)
     return compiled
 
 
