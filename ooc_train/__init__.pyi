@@ -33,6 +33,7 @@ from .monitoring.recorders import MLflow as MLflow
 from .monitoring.recorders import TensorBoard as TensorBoard
 from .plotting import plots as plots
 from .runs.events import Callback as Callback
+from .runs.events import Compiling as Compiling
 from .runs.events import Ended as Ended
 from .runs.events import Event as Event
 from .runs.events import Noted as Noted

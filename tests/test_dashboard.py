@@ -49,7 +49,7 @@ from ooc_train.monitoring.dashboard.run_series import (
     reading_limit,
 )
 from ooc_train.monitoring.driver import TrainingPage
-from ooc_train.runs.events import Ended, Noted, Progressed, Started, Stepped
+from ooc_train.runs.events import Compiling, Ended, Noted, Progressed, Started, Stepped
 from ooc_train.runtime.clients import training_link
 from ooc_train.runtime.cluster import LocalCluster
 from ooc_train.store.jobs.synthetic import make_data
@@ -87,7 +87,8 @@ class Listener:
         self.events = []
 
     def __call__(self, event):
-        self.events.append(event)
+        if not isinstance(event, Compiling):  # that depends on what is in the cache
+            self.events.append(event)
 
     @property
     def page(self):

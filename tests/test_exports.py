@@ -13,6 +13,7 @@ EXPORTED: list[str] = [
     "Ceiling",
     "CeilingExceeded",
     "ClusterError",
+    "Compiling",
     "ConsoleBar",
     "CorruptChunk",
     "Diverged",

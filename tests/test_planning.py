@@ -7,6 +7,7 @@ import pytest
 
 from ooc_train import (
     CeilingExceeded,
+    Event,
     LogisticRegression,
     Model,
     Plan,
@@ -38,7 +39,12 @@ def test_a_plan_is_the_one_that_training_begins_with(made, batch_size):
     model = Model(name="logistic", batch_size=batch_size, max_iter=2)
     found = plan(model, made, memory_ceiling="1GiB")
     begun: list[Started] = []
-    train(model, made, memory_ceiling="1GiB", callbacks=[lambda e: begun.append(e)])
+
+    def keep(event: Event) -> None:
+        if isinstance(event, Started):
+            begun.append(event)
+
+    train(model, made, memory_ceiling="1GiB", callbacks=[keep])
     assert fixed(found.projection.terms) == fixed(begun[0].terms)
     assert str(found.ceiling) == "1 GiB (given)"
     assert str(found).startswith(found.explain())

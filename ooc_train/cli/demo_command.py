@@ -140,11 +140,12 @@ def _steps(
         "Which will arrive more than 15 minutes late? A logistic regression, by batch size:\n"
     )
     say(_TABLE.format(*_HEAD))
-    fits, loading = [], 0.0
-    for batch_size in steps.BATCH_SIZES:
-        loading += steps.load_libraries(
-            batch_size, stores[0], client=client, memory_ceiling=ceiling
+    with ConsoleBar(quiet=output.quiet) as bar:
+        loading = steps.load_libraries(
+            stores[0], client=client, memory_ceiling=ceiling, callback=bar
         )
+    fits = []
+    for batch_size in steps.BATCH_SIZES:
         peaks.restart()
         with ConsoleBar(quiet=output.quiet) as bar:
             fit = steps.fit_flights(

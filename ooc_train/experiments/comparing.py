@@ -6,7 +6,9 @@ report the loss of rows before their update, Newton's method that before its las
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from ooc_train.models.column_moments import ColumnSums
 from ooc_train.models.loss_sums import LossSums
 from ooc_train.models.noise import NoiseScale, NoiseSums, noise_scales
 from ooc_train.objective.scaling import Scaling
+from ooc_train.runs.events import Callback, Compiling, Stop
 from ooc_train.runs.fitted import Fitted
 from ooc_train.runtime.job import Job
 from ooc_train.stream.input_data import Inputs
@@ -62,22 +65,33 @@ def load(
     *,
     client: Any,
     memory_ceiling: str | int | Ceiling | None,
+    callbacks: Sequence[Callback],
 ) -> None:
     """Let all processes load what the fits need, and check that every fit has enough memory.
 
     Otherwise the first fit of a kind would be charged for loading, or even for compiling kernels.
+    Those of all fits are compiled side by side; callbacks receive `Compiling` before.
 
     Raises
     ------
     CeilingExceeded
         If one of the requirements does not fit.
     """
+    begun = perf_counter()
+    needs = tuple(dict.fromkeys(spec for each in requirements for spec in each.needs))
+
+    def on_compile(kernels: tuple[str, ...], kept: bool) -> None:
+        event = Compiling(kernels, kept, perf_counter() - begun)
+        for callback in callbacks:
+            with suppress(Stop):  # there is no run yet, and each run asks
+                callback(event)
+
     with (
         one_blas_thread(),
         Job(source, client=client, memory_ceiling=memory_ceiling) as job,
     ):
         for each in requirements:
-            job.plan(each).validate()
+            job.plan(replace(each, needs=needs), on_compile=on_compile).validate()
 
 
 @dataclass(frozen=True, slots=True)

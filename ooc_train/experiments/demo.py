@@ -172,20 +172,21 @@ def store_flights(folder: str, *, memory_ceiling: Ceiling, overwrite: bool) -> t
 
 
 def load_libraries(
-    batch_size: int | str, store: Store, *, client: Any, memory_ceiling: Ceiling
+    store: Store, *, client: Any, memory_ceiling: Ceiling, callback: Callback
 ) -> float:
-    """Let the workers load what a fit needs; return the seconds that it took.
+    """Let the workers load what the fits need; return the seconds that it took.
 
     Otherwise the first fit of a kind would be charged for loading, or even for compiling kernels.
     """
     begun = perf_counter()
     inputs = read_inputs(store, classifier=True)
-    task = Task.of(_model(batch_size), inputs)
+    tasks = [Task.of(_model(batch_size), inputs) for batch_size in BATCH_SIZES]
     load(
         inputs.source,
-        [task.requirements()],
+        [task.requirements() for task in tasks],
         client=client,
         memory_ceiling=memory_ceiling,
+        callbacks=(callback,),
     )
     return perf_counter() - begun
 

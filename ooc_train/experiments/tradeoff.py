@@ -126,7 +126,7 @@ def tradeoff(
     for each in filter(None, (inputs, others)):
         requirements = [evaluation_requirements(tasks[0], each.source, len(tasks))]
         requirements += [task.requirements() for task in tasks] if each is inputs else []
-        load(each.source, requirements, **on)
+        load(each.source, requirements, callbacks=callbacks, **on)
     with (
         nullcontext()
         if out is None

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ooc_train.core.forks import after_fork
 from ooc_train.kernels import known_arrays
 from ooc_train.kernels.machine_code import link
+from ooc_train.kernels.machine_code import missing as missing_code
 from ooc_train.kernels.plain import PLAIN
 from ooc_train.kernels.specs import KernelSpec, Parameter
 
@@ -132,10 +133,27 @@ def load(dtype: np.typing.DTypeLike, specs: Iterable[KernelSpec]) -> str:
     RuntimeError
         If kernels could not be compiled.
     """
-    kind = np.dtype(np.float32 if np.dtype(dtype) == np.float32 else np.float64)
+    kind = _kind(dtype)
     with _lock:
-        missing = [spec for spec in dict.fromkeys(specs) if (spec, kind) not in _loaded]
-        return _load(missing, kind) if missing else ""
+        specs = _not_loaded(specs, kind)
+        return _load(specs, kind) if specs else ""
+
+
+def missing(dtype: np.typing.DTypeLike, specs: Iterable[KernelSpec]) -> dict[KernelSpec, bool]:
+    """Return the kernels that `load` would compile, and whether later runs would find them."""
+    kind = _kind(dtype)
+    specs = _not_loaded(specs, kind)
+    if not specs or known_arrays.convention() is not None:
+        return {}
+    return missing_code(specs, kind.name)
+
+
+def _kind(dtype: np.typing.DTypeLike) -> np.dtype[Any]:
+    return np.dtype(np.float32 if np.dtype(dtype) == np.float32 else np.float64)
+
+
+def _not_loaded(specs: Iterable[KernelSpec], kind: np.dtype[Any]) -> list[KernelSpec]:
+    return [spec for spec in dict.fromkeys(specs) if (spec, kind) not in _loaded]
 
 
 def _load(specs: Sequence[KernelSpec], kind: np.dtype[Any]) -> str:

@@ -100,6 +100,17 @@ def link(specs: Sequence[KernelSpec], dtype: str) -> Linked:
     return Linked(addresses, tuple(owners), note)
 
 
+def missing(specs: Iterable[KernelSpec], dtype: str) -> dict[KernelSpec, bool]:
+    """Return the kernels that `link` would compile, and whether their code would last."""
+    paths = {spec: _path(spec, dtype) for spec in specs}
+    lasting = _lasting()
+    return {
+        spec: os.path.dirname(path) == lasting
+        for spec, path in paths.items()
+        if _read(path) is None
+    }
+
+
 def _address(library: ctypes.CDLL, name: str) -> int:
     function = getattr(library, name, None) or getattr(ctypes.CDLL("libm.so.6"), name)
     address: int | None = ctypes.cast(function, ctypes.c_void_p).value

@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, cast
 from ooc_train.core.closing import Closing
 from ooc_train.core.text import losses, printable
 from ooc_train.core.units import approximate_bytes, format_duration
-from ooc_train.runs.events import Ended, Event, Noted, Progressed, Started, Stepped
+from ooc_train.runs.events import Compiling, Ended, Event, Noted, Progressed, Started, Stepped
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -100,6 +100,8 @@ class ConsoleBar(Closing):
     def __call__(self, event: Event) -> None:
         """Show an event."""
         match event:
+            case Compiling():
+                self.say(str(event))
             case Started():
                 most, _ = self._limits
                 total = event.most_passes

@@ -32,7 +32,7 @@ from ooc_train.monitoring.dashboard.run_series import (
     Series,
     process_name,
 )
-from ooc_train.runs.events import Ended, Event, Noted, Progressed, Started, Stepped
+from ooc_train.runs.events import Compiling, Ended, Event, Noted, Progressed, Started, Stepped
 
 _SEND_SECONDS = 0.2
 _MEASURE_SECONDS = 1.0
@@ -119,6 +119,8 @@ class TrainingPage:
             case Stepped():
                 self._steps.append(_step(event))
                 self._progress = _progress(event.seconds, self._progress[1], event.profile)
+            case Compiling():
+                self._notes_to_send.append(str(event))  # the run appears with `Started`
             case Noted():
                 self._notes_to_send.append(event.text)
             case Ended():

@@ -20,6 +20,27 @@ class Stop(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Compiling:
+    """Kernels are about to be compiled, before `Started`; not sent if all of them are there.
+
+    Attributes
+    ----------
+    kernels : tuple of str
+        Names of the kernels that a process of the run lacks.
+    kept : bool
+        Whether later runs find them in a folder that lasts.
+    """
+
+    kernels: tuple[str, ...]
+    kept: bool
+    seconds: float
+
+    def __str__(self) -> str:
+        often = "once on each machine" if self.kept else "once a run"
+        return f"compiling kernels for some seconds, {often}: {', '.join(self.kernels)}"
+
+
+@dataclass(frozen=True, slots=True)
 class Started:
     """The run begins: its settings, its data, and the figures of its plan.
 
@@ -144,7 +165,7 @@ class Ended:
     memory: MemoryReport | None = None
 
 
-Event = Started | Progressed | Stepped | Noted | Ended
+Event = Compiling | Started | Progressed | Stepped | Noted | Ended
 
 
 class Callback(Protocol):

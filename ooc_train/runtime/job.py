@@ -22,7 +22,7 @@ from ooc_train.memory.rlimit import SLACK
 from ooc_train.memory.timeline import MemoryTimeline, Sampler
 from ooc_train.runtime.clients import choose_executor, dashboard_link
 from ooc_train.runtime.cluster import LocalCluster
-from ooc_train.runtime.meter import Meter, default_ceiling
+from ooc_train.runtime.meter import Meter, OnCompile, default_ceiling
 from ooc_train.stream.array_source import ArraySource
 from ooc_train.stream.baseline import Processes
 from ooc_train.stream.cluster_waits import ask_workers
@@ -108,14 +108,18 @@ class Job:
             ) from error
 
     def plan(
-        self, requirements: Requirements, validation: tuple[Source, Requirements] | None = None
+        self,
+        requirements: Requirements,
+        validation: tuple[Source, Requirements] | None = None,
+        on_compile: OnCompile = lambda *_: None,
     ) -> Plan:
         """Return the plan for the requirements, and for those of validation rows; nothing is read.
 
         The processes are measured after they have loaded what the job needs. If the plan does not
-        fit, a cluster that chose its number of workers ends some of them.
+        fit, a cluster that chose its number of workers ends some of them. `on_compile` is called
+        before kernels are compiled, and not if every process finds them.
         """
-        processes = self._processes(requirements, validation)
+        processes = self._processes(requirements, validation, on_compile)
         plan = make_plan(self.source, requirements, self.ceiling, processes, validation)
         while not plan.fits and (most := self._release_workers(0)):
             fewer = [
@@ -128,7 +132,7 @@ class Job:
             ended = fits.index(True) + 1
             self._release_workers(ended)
             self._released += ended
-            processes = self._processes(requirements, validation)
+            processes = self._processes(requirements, validation, on_compile)
             plan = make_plan(self.source, requirements, self.ceiling, processes, validation)
         return plan
 
@@ -140,7 +144,10 @@ class Job:
         return cluster.release_workers(n)
 
     def _processes(
-        self, requirements: Requirements, validation: tuple[Source, Requirements] | None
+        self,
+        requirements: Requirements,
+        validation: tuple[Source, Requirements] | None,
+        on_compile: OnCompile,
     ) -> Processes:
         """Let the processes load what the job needs; return what they hold."""
         jobs = [(self.source, requirements), *([] if validation is None else [validation])]
@@ -148,7 +155,7 @@ class Job:
         needs: dict[str, tuple[KernelSpec, ...]] = {}
         for source, required in jobs:
             needs[source.dtype] = (*needs.get(source.dtype, ()), *required.needs)
-        processes = self._meter.prepare(needs)
+        processes = self._meter.prepare(needs, on_compile)
         for source in sources:
             self._require_reach(source)
         if any(isinstance(source, DaskSource) for source in sources):

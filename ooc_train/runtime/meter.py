@@ -2,13 +2,15 @@
 
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from time import perf_counter
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from ooc_train.core.threads import load_blas
 from ooc_train.kernels.calling import load as load_kernels
+from ooc_train.kernels.calling import missing as missing_kernels
 from ooc_train.kernels.machine_code import folder, use_folder
 from ooc_train.kernels.specs import KernelSpec
 from ooc_train.memory import rlimit
@@ -33,6 +35,9 @@ _HEARTBEAT_SECONDS = 1.0
 
 Needs = Mapping[str, Sequence[KernelSpec]]
 """Compiled kernels that tasks call, by the type of X."""
+
+OnCompile = Callable[[tuple[str, ...], bool], None]
+"""Receives the names of kernels before they are compiled, and whether later runs find them."""
 
 
 def default_ceiling(executor: Executor, memory_ceiling: str | int | Ceiling | None) -> Ceiling:
@@ -90,6 +95,20 @@ class _Prepared(NamedTuple):
     namespace: str
     limit: int
     notes: tuple[str, ...]
+
+
+def _missing(needs: Needs, code: str) -> dict[str, bool]:
+    """Return the kernels that `_prepare` would compile here, and whether later runs find them."""
+    use_folder(code)
+    found = [missing_kernels(dtype, specs) for dtype, specs in needs.items()]
+    return {str(spec): kept for each in found for spec, kept in each.items()}
+
+
+def _announce(missing: Sequence[Mapping[str, bool]], on_compile: OnCompile) -> None:
+    """Name the kernels that some process is about to compile, each once."""
+    if any(missing):
+        names = dict.fromkeys(name for each in missing for name in each)
+        on_compile(tuple(names), all(kept for each in missing for kept in each.values()))
 
 
 def _prepare(needs: Needs, code: str | None, dask_worker: Any = None) -> _Prepared:
@@ -152,10 +171,12 @@ class Meter:
         if self._limited is not None and self._limited.status == "running":
             self._limited.run(rlimit.lift, self._job, on_error="ignore")
 
-    def prepare(self, needs: Needs) -> Processes:
+    def prepare(self, needs: Needs, on_compile: OnCompile = lambda *_: None) -> Processes:
         """Load what tasks need in every process; return what all processes hold."""
         code = folder() if any(needs.values()) else None
         if self._client is None:
+            if code is not None:
+                _announce([_missing(needs, code)], on_compile)
             self._add_notes(_prepare(needs, code))
             calling = self._calling([])
             self._watch(calling, [])
@@ -168,8 +189,12 @@ class Meter:
             threads = client.nthreads()
             if not threads:
                 raise OSError("the last worker was lost")
-            # One first: it compiles the kernels if needed, and the others find them in the cache.
-            first = client.run(_prepare, needs, code, workers=[next(iter(threads))])
+            first: Mapping[str, _Prepared] = {}
+            missing = {} if code is None else client.run(_missing, needs, code)
+            # On each machine one first: it compiles, and the others find the code in the cache.
+            if first_at := {urlsplit(at).hostname: at for at, each in missing.items() if each}:
+                _announce(list(missing.values()), on_compile)
+                first = client.run(_prepare, needs, code, workers=list(first_at.values()))
             return threads, first, client.run(_prepare, needs, code)
 
         threads, first, prepared = ask_workers(client, ask)

@@ -120,9 +120,8 @@ def train(
         TrainingPage(job.client, job.dashboard, job.calling) as page,
     ):
         with one_blas_thread(), job:
-            plan = job.plan(task.requirements(), task.validation_requirements())
             limits = Limits(model.iterations, max_passes, max_seconds)
-            run = TrainingRun(task, job, plan, limits, (*callbacks, interrupts, page), started)
+            run = TrainingRun(task, job, limits, (*callbacks, interrupts, page), started)
             with report_outliers(run.stream):
                 state = run.solve(start, page.link)
             report = run.report(state, page.notes)

@@ -9,7 +9,17 @@ import numpy as np
 from ooc_train.core.partitions import rows_of
 from ooc_train.core.sums import Array
 from ooc_train.errors import Diverged
-from ooc_train.runs.events import Callback, Ended, Event, Noted, Progressed, Started, Stepped, Stop
+from ooc_train.runs.events import (
+    Callback,
+    Compiling,
+    Ended,
+    Event,
+    Noted,
+    Progressed,
+    Started,
+    Stepped,
+    Stop,
+)
 from ooc_train.runs.fitted import Fitted
 from ooc_train.runs.report import Report, Steps
 from ooc_train.runtime.job import Job
@@ -18,7 +28,6 @@ from ooc_train.solvers.base import start as start_solver
 from ooc_train.solvers.learning_rate import evaluated_partitions, gain_requests, guaranteed_gain
 from ooc_train.solvers.updates import is_gain_small
 from ooc_train.stream.passes import Stream
-from ooc_train.stream.plan import Plan
 from ooc_train.training.column_scaling import scaling_of
 from ooc_train.training.limits import Limits
 from ooc_train.training.task import Task
@@ -32,9 +41,7 @@ class TrainingRun:
     task : Task
         The model and its data.
     job : Job
-        The processes.
-    plan : Plan
-        Their memory, threads and passes.
+        The processes. They load what the run needs, and are planned for.
     limits : Limits
         When the run ends before it converges.
     callbacks : sequence of Callback
@@ -54,7 +61,6 @@ class TrainingRun:
         self,
         task: Task,
         job: Job,
-        plan: Plan,
         limits: Limits,
         callbacks: Sequence[Callback],
         started: float,
@@ -62,7 +68,6 @@ class TrainingRun:
         self.task = task
         self.problem = task.problem
         self._job = job
-        self._plan = plan
         self._limits = limits
         self._callbacks = callbacks
         self._started = started
@@ -80,11 +85,12 @@ class TrainingRun:
             ] = None
         self._steps = Steps()
         self._learning_rate: float | None = None
-        self.stream: Stream = job.stream(plan, self._on_rows, lambda: self._stopped)
+        self._plan = job.plan(task.requirements(), task.validation_requirements(), self._on_compile)
+        self.stream: Stream = job.stream(self._plan, self._on_rows, lambda: self._stopped)
         self._validation: Stream | None = None
         if task.validation is not None:
             source = task.validation.source
-            self._validation = job.validation_stream(source, plan, lambda _: self._on_rows(0))
+            self._validation = job.validation_stream(source, self._plan, lambda _: self._on_rows(0))
 
     def emit(self, event: Event) -> None:
         """Send an event to the callbacks, and note why one of them stops the run."""
@@ -105,6 +111,9 @@ class TrainingRun:
         """Emit a note, unless it is empty."""
         if text:
             self.emit(Noted(text, self._seconds))
+
+    def _on_compile(self, kernels: tuple[str, ...], kept: bool) -> None:
+        self.emit(Compiling(kernels, kept, self._seconds))
 
     def _on_rows(self, rows: int) -> None:
         self._rows += rows
