@@ -73,7 +73,7 @@ def announced(monkeypatch: Any, found: dict[KernelSpec, bool]) -> list[Any]:
     """Return what is said, in turn with what is loaded, of needs of which so many are missing."""
     said: list[Any] = []
 
-    def load(dtype: str, specs: Any) -> str:  # noqa: ARG001
+    def load(dtype: str, specs: Any) -> str:
         said.append(dtype)
         return ""
 
