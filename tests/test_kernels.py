@@ -244,7 +244,7 @@ class Problem:
             self.l1 * rng.uniform(0.5, 1, FEATURES) if self.l1 else np.zeros(FEATURES)
         )
         self.theta = 0.1 * rng.normal(size=shape)
-        self.slots = np.zeros((OPTIMIZERS[self.optimizer].slots, *shape))
+        self.slots = np.zeros((len(OPTIMIZERS[self.optimizer].slot_powers), *shape))
         self.partial = np.zeros(shape)
         self.counters, self.sums = np.zeros(3, np.int64), np.zeros(2)
         self.average, self.clock = np.zeros(shape), np.zeros(3)
@@ -289,12 +289,16 @@ def plain_scan(p):
         g = (g + np.append(p.l2, 0.0) * theta) * free
         part = len(i) / p.batch_size
         eta = part * 0.02 / (1 + p.noise * (np.sqrt(1 + t // 64 * 64 / 10) - 1))
-        if optimizer.slots and not w[i].any():
+        if optimizer.slot_powers and not w[i].any():
             continue
         age += part
         theta, *new = optimizer.step(theta, g, eta, optimizer.prepare(age, part), *slots)
         slots[...] = np.reshape(new, slots.shape)
-        shrunk = np.sign(theta) * np.maximum(np.abs(theta) - eta * np.append(p.l1_by_column, 0), 0)
+        # The rate at which a gradient that stays as it is moves the parameters.
+        rate = eta / (1 - 0.9) if p.optimizer == "momentum" else eta
+        if p.optimizer == "adam":
+            rate = eta / (np.sqrt(slots[1] / (1 - 0.999**age)) + 1e-8)
+        shrunk = np.sign(theta) * np.maximum(np.abs(theta) - rate * np.append(p.l1_by_column, 0), 0)
         theta = shrunk if p.l1 else theta
         t += 1
         if t % average_every(p.batch_size) == 0:
@@ -313,6 +317,7 @@ def plain_scan(p):
             ("multinomial", 3, "adam", 0.0),
             ("huber", 1, "momentum", 0.5),
             ("squared", 2, "sgd", 0.5),
+            ("logistic", 1, "adam", 0.02),
         ],
     ],
 )

@@ -15,7 +15,7 @@ every_optimizer = pytest.mark.parametrize("name", OPTIMIZERS)
 def steps(optimizer: Any, gradients, eta=0.1, parts=None):
     """Return the parameters after each step from zero."""
     theta = np.zeros_like(gradients[0])
-    slots, age, path = [np.zeros_like(theta)] * optimizer.slots, 0.0, []
+    slots, age, path = [np.zeros_like(theta)] * len(optimizer.slot_powers), 0.0, []
     for g, part in zip(gradients, parts or [1.0] * len(gradients), strict=True):
         age += part
         scalars = optimizer.prepare(age, part)
@@ -31,9 +31,9 @@ GRADIENTS = np.random.default_rng(0).normal(size=(20, 2, 3))
 def test_an_optimizer_is_known_by_its_name_and_keeps_the_slots_that_it_declares(name):
     optimizer = OPTIMIZERS[name]()
     assert optimizer.name == name
-    zeros = [np.zeros(3)] * optimizer.slots
+    zeros = [np.zeros(3)] * len(optimizer.slot_powers)
     stepped = optimizer.step(np.ones(3), np.ones(3), 0.1, optimizer.prepare(1.0, 1.0), *zeros)
-    assert len(stepped) == 1 + optimizer.slots
+    assert len(stepped) == 1 + len(optimizer.slot_powers)
     assert all(array.shape == (3,) for array in stepped)
 
 
@@ -63,6 +63,33 @@ def test_a_constant_gradient_moves_parameters_by_the_gain_in_the_end(name):
     assert path[-2] - path[-1] == pytest.approx(0.1 * optimizer.gain, rel=1e-6)
 
 
+@every_optimizer
+@pytest.mark.parametrize("factor", [1e-3, 7.0])
+def test_slots_grow_as_the_declared_powers_of_the_gradients(name, factor):
+    optimizer = OPTIMIZERS[name]()
+    slots = []
+    for gradients in (GRADIENTS, factor * GRADIENTS):
+        theta, kept = np.zeros((2, 3)), [np.zeros((2, 3))] * len(optimizer.slot_powers)
+        for age, g in enumerate(gradients, 1):
+            theta, *kept = optimizer.step(theta, g, 0.1, optimizer.prepare(age, 1.0), *kept)
+        slots.append(kept)
+    for once, scaled, power in zip(*slots, optimizer.slot_powers, strict=True):
+        np.testing.assert_allclose(scaled, factor**power * once, rtol=1e-12)
+        assert np.abs(once).min() > 0.0
+
+
+@every_optimizer
+@pytest.mark.parametrize("size", [1e-3, 1.0, 40.0])
+def test_the_proximal_rate_is_that_of_a_constant_gradient_in_the_end(name, size):
+    optimizer = OPTIMIZERS[name]()
+    theta, slots = np.zeros(2), [np.zeros(2)] * len(optimizer.slot_powers)
+    for age in range(1, 401):
+        scalars, before = optimizer.prepare(age, 1.0), theta
+        theta, *slots = optimizer.step(before, np.full(2, size), 0.1, scalars, *slots)
+    rate = optimizer.proximal_rate(0.1, scalars, *slots)
+    np.testing.assert_allclose(before - theta, rate * size, rtol=1e-6)
+
+
 def test_adam_is_the_papers_algorithm():
     m, v, theta = np.zeros((2, 3)), np.zeros((2, 3)), np.zeros((2, 3))
     found = steps(Adam(0.8, 0.95, 1e-3), GRADIENTS)
@@ -85,7 +112,7 @@ def test_momentum_is_the_heavy_ball():
 def test_two_halves_of_a_batch_age_an_optimizer_as_much_as_a_whole_one(name):
     optimizer: Any = OPTIMIZERS[name]()
     zero = np.zeros(1)  # without a gradient, what is left of the slots is a matter of age alone
-    slots = [np.ones(1)] * optimizer.slots
+    slots = [np.ones(1)] * len(optimizer.slot_powers)
 
     def left(parts):
         found, age = slots, 3.0

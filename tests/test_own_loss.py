@@ -18,6 +18,7 @@ from ooc_train.kernels.specs import KernelSpec
 from ooc_train.models.linear_updates import LinearUpdates
 from ooc_train.objective.loss import Loss
 from ooc_train.objective.penalty import Penalty
+from ooc_train.optimizers.adam import Adam
 from ooc_train.optimizers.momentum import Momentum
 from ooc_train.optimizers.schedules import Cosine
 from ooc_train.optimizers.sgd import Sgd
@@ -95,7 +96,13 @@ def updated(case: Case, optimizer: Any, batch_size: int) -> Any:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("optimizer", "batch_size", "l1"),
-    [(Sgd(), 1, 0.0), (Sgd(), 3, 0.0), (Sgd(), 7, 30.0), (Momentum(0.8), 7, 30.0)],
+    [
+        (Sgd(), 1, 0.0),
+        (Sgd(), 3, 0.0),
+        (Sgd(), 7, 30.0),
+        (Momentum(0.8), 7, 30.0),
+        (Adam(), 7, 30.0),
+    ],
 )
 def test_compiled_updates_are_those_of_the_plain_route(monkeypatch, optimizer, batch_size, l1):
     case = case_of(LogCosh(0.7), penalty=Penalty(l1=l1, l2=1.0))

@@ -17,15 +17,10 @@ from ooc_train.optimizers import OPTIMIZERS
 from ooc_train.solvers import lbfgs, newton, updates
 from ooc_train.solvers import learning_rate as rates
 from ooc_train.solvers.base import State, advance, start
+from ooc_train.solvers.gain import gain_requests, guaranteed_gain
 from ooc_train.solvers.gram import Gram
 from ooc_train.solvers.lbfgs import LBFGS
-from ooc_train.solvers.learning_rate import (
-    automatic_rate,
-    gain_requests,
-    guaranteed_gain,
-    normalised_rate,
-    rate_request,
-)
+from ooc_train.solvers.learning_rate import automatic_rate, normalised_rate, rate_request
 from ooc_train.solvers.least_squares import solve
 from ooc_train.solvers.newton import Newton
 from ooc_train.solvers.updates import Updates

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-_SOURCES = ("value", "slope", "row", "prepare", "step")
+_SOURCES = ("value", "slope", "row", "prepare", "step", "proximal_rate")
 """Methods that kernels are made of."""
 
 
@@ -29,7 +29,7 @@ def code_digest(*kinds: Any) -> str:
 
 def _add_class(kind: type[Any], found: list[str], seen: set[int]) -> None:
     found.append(f"class {kind.__name__} {[field.name for field in fields(kind)]}")
-    found.append(repr([getattr(kind, name, None) for name in ("kind", "linear", "slots")]))
+    found.append(repr([getattr(kind, name, None) for name in ("kind", "linear", "slot_powers")]))
     for name in _SOURCES:
         _add(getattr(kind, name, None), found, seen)
 

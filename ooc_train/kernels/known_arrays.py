@@ -83,7 +83,8 @@ def known_arguments(spec: KernelSpec, dtype: np.dtype[Any]) -> tuple[Any, ...]:
         results = np.ones((outputs, _FEATURES + 1)), np.ones(1), np.zeros((2, outputs))
         return X, y, weight, coef, b, *tile, *results, *numbers
     theta = 0.1 * rng.normal(size=(outputs, _FEATURES + 1))
-    partial, slots = np.zeros_like(theta), 0 if spec.optimizer is None else spec.optimizer.slots
+    partial = np.zeros_like(theta)
+    slots = 0 if spec.optimizer is None else len(spec.optimizer.slot_powers)
     workspace = {
         name: np.zeros(each.shape, each.dtype)
         for name, each in scan_workspace(_ROWS, _FEATURES, outputs).items()

@@ -190,7 +190,7 @@ class _Updates:
         if good < len(rows) and self.optimizer is None:
             return good
         of.sums += w[:good] @ value[:good].reshape(good, -1).sum(axis=1), w[:good].sum()
-        if self.optimizer is None or self.optimizer.slots:
+        if self.optimizer is None or self.optimizer.slot_powers:
             of.clock[WEIGHT] += w[:good].sum()
         # Of raw rows: the step applies means and scales.
         self.partial += r[:good].T @ of.X[rows[:good]].astype(np.float64)
@@ -200,7 +200,7 @@ class _Updates:
     def _step(self) -> None:
         of, n, filled = self.of, self.features, int(self.of.counters[0])
         part = filled / of.batch_size
-        slots = 0 if self.optimizer is None else self.optimizer.slots
+        slots = 0 if self.optimizer is None else len(self.optimizer.slot_powers)
         constant = self.constant
         if slots == 0 or of.clock[WEIGHT] > 0.0:
             rate = of.rates[int(of.counters[1]) // RATE_UPDATES % len(of.rates)]
@@ -226,16 +226,17 @@ class _Updates:
         of, n = self.of, self.features
         theta = np.concatenate([self.theta, of.theta[:, n:]], axis=1)
         if self.optimizer is None:
-            moved, slots = theta - eta * g, []
+            moved, slots, rate = theta - eta * g, [], eta
         else:
             scalars = self.optimizer.prepare(float(of.clock[AGE]), part)
             moved, *slots = self.optimizer.step(theta, g, eta, scalars, *of.slots)
+            rate = self.optimizer.proximal_rate(eta, scalars, *(slot[:, :n] for slot in slots))
         free = n + 1 if of.fit_intercept else n
         for i, slot in enumerate(slots):
             of.slots[i, :, :free] = slot[:, :free]
         weights = moved[:, :n]
         if self.l1:
-            weights = soft_threshold(weights, eta * of.room[L1, :n])
+            weights = soft_threshold(weights, rate * of.room[L1, :n])
         self.theta[...] = weights
         if of.fit_intercept:
             of.theta[:, n] = moved[:, n]

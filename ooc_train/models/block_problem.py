@@ -92,6 +92,11 @@ class BlockProblem:
         mean: Array = sums["gradient"][0] / float(sums["weight"])
         return mean + self.l2 * params / self.total_weight
 
+    def least_subgradient(self, gradient: Array, params: Array) -> Array:
+        """Return the gradient: no part of the objective lacks one."""
+        del params
+        return gradient
+
     def penalty_value(self, params: Array) -> float:
         """Return the penalty on the parameters, in units of the sum of losses."""
         return 0.5 * self.l2 * float((params**2).sum())

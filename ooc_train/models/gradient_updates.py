@@ -72,7 +72,7 @@ class GradientUpdates:
         return {
             "theta": params.copy(),
             "average": params.copy(),
-            "slots": np.zeros((self.optimizer.slots, *params.shape)),
+            "slots": np.zeros((len(self.optimizer.slot_powers), *params.shape)),
             "partial": np.zeros(params.shape),
             "counters": np.zeros(3, np.int64),
             "age": np.zeros(1),

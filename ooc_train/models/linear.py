@@ -27,10 +27,10 @@ class LinearProblem(LinearObjective):
         found: set[Capability] = {"gradient", "updates", "moments"}
         if self.loss.smooth and self.penalty.smooth:
             found.add("smooth")
-            if self.loss.curvature is not None or self.loss.kind == "rowwise":
-                found.add("hessian")
-            if self.loss.constant_curvature:
-                found.add("gram")
+        if self.loss.smooth and (self.loss.curvature is not None or self.loss.kind == "rowwise"):
+            found.add("hessian")
+        if self.loss.constant_curvature:
+            found.add("gram")
         return frozenset(found)
 
     def updates(

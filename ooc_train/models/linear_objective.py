@@ -124,12 +124,19 @@ class LinearObjective(Value):
         return self.scaling.gradient_from_data_units(by_coef, by_intercept)
 
     def mean_gradient(self, sums: Sums, theta: Array) -> Array:
-        """Return the gradient of the mean objective at `theta`, by sums over any of the rows."""
+        """Return the gradient of the mean objective without its l1, by sums over any of the rows.
+
+        `sums` are those at `theta`.
+        """
         gradient = self.gradient(sums) / float(sums["weight"])
         gradient += self.theta_penalty.gradient(theta) / self.total_weight
         if not self.fit_intercept:
             gradient[:, -1] = 0.0
         return gradient
+
+    def least_subgradient(self, gradient: Array, theta: Array) -> Array:
+        """Return the subgradient of least size of the mean objective, from its `mean_gradient`."""
+        return self.theta_penalty.least_subgradient(gradient, theta, 1.0 / self.total_weight)
 
     def read(self, sums: Sums, theta: Array, model: int = 0) -> Evaluation:
         """Return the evaluation of one model of a pass."""

@@ -68,7 +68,7 @@ class LinearUpdates:
         """Return a replica's state before the first row."""
         return {
             "theta": theta.copy(),
-            "slots": np.zeros((self.optimizer.slots, *theta.shape)),
+            "slots": np.zeros((len(self.optimizer.slot_powers), *theta.shape)),
             "partial": np.zeros(theta.shape),
             "counters": np.zeros(3, np.int64),
             "average": theta.copy(),
@@ -152,7 +152,8 @@ class LinearUpdates:
         scalars = optimizer.prepare(float(clock[AGE]), 1.0)
         theta, *slots = optimizer.step(after["theta"], gradient, eta, scalars, *after["slots"])
         if not self.problem.theta_penalty.smooth:
-            theta = self.problem.theta_penalty.prox(theta, eta / self.problem.total_weight)
+            rate = optimizer.proximal_rate(eta, scalars, *slots)
+            theta = self.problem.theta_penalty.prox(theta, rate / self.problem.total_weight)
         after["theta"] = theta
         after["slots"][...] = np.reshape(slots, after["slots"].shape)
         clock[AVERAGED] += 1.0

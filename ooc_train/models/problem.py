@@ -12,7 +12,7 @@ Capability = Literal["gradient", "hessian", "smooth", "gram", "updates", "moment
 """What a problem can do, and a solver may require.
 
 "gradient", "hessian": the reduction adds these up. "smooth": the objective has a gradient
-everywhere. "gram": the problem is least squares. "updates": the problem learns by batches.
+everywhere. "gram": the loss is that of least squares. "updates": the problem learns by batches.
 "moments": moments of the columns give a learning rate, a guaranteed gain, and the curvature that a
 sample misses.
 """
@@ -31,7 +31,7 @@ class Evaluation:
     objective : float
         Sum of the losses plus the penalty.
     gradient : float64 array of the problem's shape
-        Of the objective.
+        Of the objective without an l1 penalty.
     hessian : float64 array (parameters, parameters), or None
         Of the objective; None if the pass did not add it up.
     """
@@ -92,7 +92,17 @@ class Problem(Protocol):
         """Return the evaluation of point `i`, by the sums over all rows."""
 
     def mean_gradient(self, sums: Sums, params: Array) -> Array:
-        """Return the gradient of the mean objective, by sums at `params` over any of the rows."""
+        """Return the gradient of the mean objective, by sums at `params` over any of the rows.
+
+        An l1 penalty is no part of it.
+        """
+
+    def least_subgradient(self, gradient: Array, params: Array) -> Array:
+        """Return the subgradient of least size of the mean objective, with an l1 penalty.
+
+        It is zero at the optimum. Without an l1 penalty it is the `gradient`: what `mean_gradient`
+        returns at `params`.
+        """
 
     def penalty_value(self, params: Array) -> float:
         """Return the penalty on the parameters, in units of the sum of losses."""

@@ -64,9 +64,30 @@ class ColumnPenalty:
         """Return the gradient of the part with `l2`, of the shape of `weights`."""
         return self.l2 * weights
 
-    def prox(self, weights: Array, step: float) -> Array:
+    def prox(self, weights: Array, step: float | Array) -> Array:
         """Return the proximal point of `step` times the part with `l1`, of the same shape."""
         return soft_threshold(weights, step * self.l1)
+
+    def least_subgradient(self, gradient: Array, weights: Array, share: float) -> Array:
+        """Return the subgradient of least size of a smooth part plus `share` times that with `l1`.
+
+        Zero at the optimum, and only there. The derivative of ``l1 |w|`` is ``l1 sign(w)``, and at
+        zero any number of at most `l1` in size (Rockafellar 1970, section 23).
+
+        Parameters
+        ----------
+        gradient : float64 array (..., columns)
+            Of the smooth part, which the part with `l2` belongs to.
+        weights : float64 array (..., columns)
+            The point.
+        share : float
+            Factor of the penalty: one over the total weight where `gradient` is that of a mean.
+        """
+        if self.smooth:
+            return gradient
+        l1 = share * self.l1
+        at_zero = soft_threshold(gradient, l1)
+        return np.where(weights == 0.0, at_zero, gradient + l1 * np.sign(weights))
 
 
 def soft_threshold(w: Array, threshold: Array) -> Array:

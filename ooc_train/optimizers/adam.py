@@ -25,7 +25,7 @@ class Adam(Optimizer):
     epsilon: float = 1e-8
 
     name: ClassVar[str] = "adam"
-    slots: ClassVar[int] = 2
+    slot_powers: ClassVar[tuple[int, ...]] = (1, 2)
     normalised: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -47,3 +47,7 @@ class Adam(Optimizer):
         square = slots[1] + gain2 * (g * g - slots[1])
         move = bias1 * mean / (np.sqrt(bias2 * square) + self.epsilon)
         return theta - eta * move, mean, square
+
+    def proximal_rate(self, eta: float, scalars: tuple[float, ...], *slots: Any) -> Any:
+        """Return the rate over the root mean square, parameter by parameter (Yun et al. 2021)."""
+        return eta / (np.sqrt(scalars[3] * slots[1]) + self.epsilon)

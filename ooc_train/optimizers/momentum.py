@@ -19,7 +19,7 @@ class Momentum(Optimizer):
     momentum: float = 0.9
 
     name: ClassVar[str] = "momentum"
-    slots: ClassVar[int] = 1
+    slot_powers: ClassVar[tuple[int, ...]] = (1,)
 
     def __post_init__(self) -> None:
         require_share("momentum", self.momentum)
@@ -37,3 +37,7 @@ class Momentum(Optimizer):
         """Return the parameters and the velocity after a step."""
         velocity = scalars[0] * slots[0] + g
         return theta - eta * velocity, velocity
+
+    def proximal_rate(self, eta: float, scalars: tuple[float, ...], *slots: Any) -> Any:  # noqa: ARG002
+        """Return the rate of the whole velocity that a constant gradient gathers."""
+        return eta / (1.0 - self.momentum)

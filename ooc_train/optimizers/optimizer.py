@@ -17,8 +17,10 @@ class Optimizer:
     ----------
     name : str
         The key in `OPTIMIZERS`.
-    slots : int
-        Arrays of the parameters' shape that the optimizer keeps from step to step. Zeros at first.
+    slot_powers : tuple of int
+        One entry for each slot: an array of the parameters' shape that the optimizer keeps from
+        step to step, zeros at first. A slot grows as this power of the gradients' size: 1 for a
+        mean of gradients, 2 for a mean of squares.
     linear : bool
         Whether a step is ``theta - eta * g``, so that several steps can be taken together.
     normalised : bool
@@ -26,7 +28,7 @@ class Optimizer:
     """
 
     name: ClassVar[str]
-    slots: ClassVar[int]
+    slot_powers: ClassVar[tuple[int, ...]]
     linear: ClassVar[bool] = False
     normalised: ClassVar[bool] = False
 
@@ -67,6 +69,22 @@ class Optimizer:
             The slots before the step, each of the shape of `theta`.
         """
         raise NotImplementedError
+
+    def proximal_rate(self, eta: float, scalars: tuple[float, ...], *slots: Any) -> Any:  # noqa: ARG002
+        """Return the learning rate of the proximal step that an l1 penalty takes after a step.
+
+        A constant gradient `g` moves the parameters by this rate times `g`, a step, in the end. So
+        step and proximal step cancel where `g` is `l1` in size: at the optimum, and only there.
+        The same source serves arrays and kernels, as that of `step` does.
+
+        Parameters
+        ----------
+        eta, scalars :
+            As for `step`.
+        slots : float or array
+            The slots after the step.
+        """
+        return eta
 
 
 def require_share(name: str, value: float) -> None:

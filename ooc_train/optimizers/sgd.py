@@ -11,7 +11,7 @@ class Sgd(Optimizer):
     """Stochastic gradient descent."""
 
     name: ClassVar[str] = "sgd"
-    slots: ClassVar[int] = 0
+    slot_powers: ClassVar[tuple[int, ...]] = ()
     linear: ClassVar[bool] = True
 
     def prepare(self, age: float, part: float) -> tuple[float, ...]:  # noqa: ARG002

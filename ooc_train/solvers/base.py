@@ -70,7 +70,8 @@ class State:
     progressive_loss : float or None
         For updates, the mean loss of each row just before its update, over the last epoch.
     gradient_norm : float or None
-        Largest entry of the gradient of the mean objective, of the rows of `loss`.
+        Largest entry of the gradient of the mean objective, of the rows of `loss`. With an l1
+        penalty, of the subgradient of least size.
     converged : bool
         Whether the tolerance is reached.
     stalled : str

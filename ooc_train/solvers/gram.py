@@ -61,7 +61,7 @@ class Gram:
     """Exact least squares, with or without an l2 penalty."""
 
     name: ClassVar[str] = "gram"
-    requires: ClassVar[frozenset[Capability]] = frozenset({"gram"})
+    requires: ClassVar[frozenset[Capability]] = frozenset({"gram", "smooth"})
 
     def holds(self, problem: LinearProblem, rows: Rows) -> Holdings:
         """Return the memory that requests and states need."""

@@ -5,7 +5,8 @@ SGD begins with the largest rate that is stable in the mean for rows in random o
 the largest eigenvalue of the scaled second moments, and `r` the mean squared norm of a scaled row.
 So single rows learn by `1 / (beta r)`, and all rows at once by `1 / (beta lam)` (Jain et al. 2018,
 Parallelizing SGD, theorem 1), less what the penalty adds to the curvature. The term in `r` bounds
-the noise of a batch, and the term in `lam` bounds the curvature.
+the noise of a batch, and the term in `lam` bounds the curvature. An l1 penalty changes no rate: a
+proximal step never lengthens the distance between two points (Parikh and Boyd 2014, section 2.3).
 
 The model is the average of the parameters over the updates, so the rate need not fall at the end of
 a run, which is not known beforehand. For the squared loss, the average has no bias at a constant
@@ -22,7 +23,7 @@ the root of their number, since the steps of all features add up in a predictor.
 The constants were chosen on synthetic and real data (`tests/benchmarks/anytime.py`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
 
@@ -30,7 +31,7 @@ import numpy as np
 
 from ooc_train.core.partitions import Rows, sample_partitions
 from ooc_train.core.requests import Reduce
-from ooc_train.core.sums import Array, Sums
+from ooc_train.core.sums import Sums
 from ooc_train.models.linear import LinearProblem
 from ooc_train.models.norm_sums import NormSums
 from ooc_train.optimizers.optimizer import Optimizer
@@ -53,10 +54,6 @@ _ADAM_EPOCHS, _ADAM_UPDATES = 0.25, 1000.0
 EVALUATED_ROWS, _EVALUATED_BYTES, _LEAST_EVALUATED = 2**17, 2**26, 4
 """Rows that evaluate a model after each epoch, the limit of their bytes, and the least number of
 partitions. The loss of so many rows is within half a percent of that of all."""
-
-_LEAST_VARIANCE = 1e-3
-"""Added to the curvature of each scaled column: of a column that hardly varies in the sample, the
-curvature is not known."""
 
 _CONSTANT = Falling(noise=0.0)
 
@@ -158,56 +155,3 @@ def evaluated_partitions(rows: Rows, most: int = EVALUATED_ROWS) -> Sequence[int
     """
     wanted = min(most, _EVALUATED_BYTES // max(1, rows.row_bytes))
     return sample_partitions(rows, max(wanted, _LEAST_EVALUATED * rows.partition_rows))
-
-
-def gain_requests(problem: LinearProblem, rows: Rows, params: Array) -> tuple[Reduce, ...]:
-    """Return the requests whose answers `guaranteed_gain` takes, at `params`."""
-    partitions = evaluated_partitions(rows)
-    everything = len(partitions) == rows.n_partitions
-    half = len(partitions) if everything else -(-len(partitions) // 2)
-    halves = [part for part in (partitions[:half], partitions[half:]) if part]
-    evaluations = [Reduce(problem.reduction(params[None]), part, counted=False) for part in halves]
-    return (*evaluations, rate_request(problem, rows, counted=False))
-
-
-def guaranteed_gain(problem: LinearProblem, answers: Sequence[Sums], params: Array) -> float:
-    """Return a lower bound of the decrease of the mean objective that is left at `params`.
-
-    A quadratic with the loss's greatest curvature lies above the objective. Its lowest point is
-    `g A^-1 g / 2` below the objective at `params`: `g` is the gradient, `A` the curvature (Bohning
-    and Lindsay 1988). For a sample, the product of the gradients of its two halves has no bias. The
-    difference of the halves gives the sampling error, which is subtracted. If the loss has no
-    greatest curvature, the bound is 0.
-
-    Parameters
-    ----------
-    answers : sequence of Sums
-        The answers to `gain_requests`.
-    """
-    *evaluations, moments = answers
-    over_curvature = _over_curvature(problem, moments)
-    if over_curvature is None:
-        return 0.0
-    gradients = [
-        problem.mean_gradient(sums, params) if sums["weight"] > 0 else np.zeros_like(params)
-        for sums in evaluations
-    ]
-    first, second = gradients[0], gradients[-1]
-    gain = 0.5 * float((first * over_curvature(second)).sum())
-    difference = 0.5 * (first - second)
-    return gain - 0.5 * float((difference * over_curvature(difference)).sum())
-
-
-def _over_curvature(problem: LinearProblem, sums: Sums) -> Callable[[Array], Array] | None:
-    """Return a function that divides a gradient (outputs, features + 1) by the curvature."""
-    bound = problem.bound
-    if bound is None:
-        return None
-    penalty = problem.theta_penalty.l2 / problem.total_weight
-    if "gram" not in sums or not sums["weight"] > 0:
-        largest = bound * (problem.n_features + 1.0) + penalty
-        return lambda gradient: gradient / largest
-    moments = sums["gram"] / float(sums["weight"])
-    moments[np.diag_indices_from(moments)] += _LEAST_VARIANCE
-    factor = np.linalg.inv(bound * moments + np.diag(penalty))
-    return lambda gradient: gradient @ factor

@@ -6,7 +6,7 @@ from functools import partial
 from math import inf
 from types import MappingProxyType
 
-from ooc_train.models.problem import Problem
+from ooc_train.models.problem import Capability, Problem
 from ooc_train.optimizers import OPTIMIZERS
 from ooc_train.solvers.base import Solver
 from ooc_train.solvers.gram import Gram
@@ -42,6 +42,19 @@ class Settings:
     shuffle_chunks: int = 1
     replicas: int = 1
     epochs: float = inf
+
+
+_MEANINGS: Mapping[Capability, str] = MappingProxyType(
+    {
+        "gradient": "first derivatives",
+        "hessian": "second derivatives",
+        "smooth": "a gradient everywhere (no l1 penalty, no hinge loss)",
+        "gram": "the loss of least squares",
+        "updates": "learning by batches",
+        "moments": "a linear model",
+    }
+)
+"""Capabilities in the words of error messages."""
 
 
 def _updates(optimizer: str, settings: Settings) -> Updates:
@@ -84,7 +97,8 @@ def solver_for(name: str, settings: Settings, problem: Problem) -> Solver:
     others = [
         repr(other) for other, make in SOLVERS.items() if make(settings).requires <= problem.can
     ]
+    needs = " and ".join(_MEANINGS[capability] for capability in sorted(missing))
     raise ValueError(
-        f"solver={name!r} needs {' and '.join(sorted(missing))}, which this problem does not have; "
+        f"solver={name!r} needs {needs}, which this problem does not have; "
         f"use {' or '.join(others)}"
     )

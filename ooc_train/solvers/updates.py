@@ -8,7 +8,7 @@ third power of the update's number. The average removes the noise of batches and
 So a run may end at any time, by a limit, early stopping or Ctrl-C. Batches of all rows have no
 noise, and the model of gradient descent is the last point.
 
-`learning_rate.py` has the learning rate "auto".
+`learning_rate.py` has the learning rate "auto". `gain.py` tells whether updates have converged.
 """
 
 from dataclasses import dataclass, replace
@@ -26,14 +26,13 @@ from ooc_train.models.problem import Capability, Problem, ProblemOfUpdates, Upda
 from ooc_train.optimizers.optimizer import Optimizer
 from ooc_train.optimizers.schedules import Falling, Schedule
 from ooc_train.solvers.base import Holdings, State
+from ooc_train.solvers.gain import gain_requests, guaranteed_gain, is_gain_small
 from ooc_train.solvers.learning_rate import (
     EVALUATED_ROWS,
     MAX_GRAM_FEATURES,
     Rate,
     automatic_rate,
     evaluated_partitions,
-    gain_requests,
-    guaranteed_gain,
     normalised_rate,
     norms,
     rate_request,
@@ -41,9 +40,6 @@ from ooc_train.solvers.learning_rate import (
 
 PATIENCE = 5
 """Epochs without progress after which a run ends, as in scikit-learn."""
-
-_SMALL_GAIN = 0.01
-"""Limit of the guaranteed gain of a converged model, as a share of its loss."""
 
 _RATE = "learning rate"
 _LOSS, _LOSS_OF_ALL = "loss after the epoch", "loss of all rows after the epoch"
@@ -65,7 +61,8 @@ class Updates:
         The rate of the first update, on scaled parameters.
     tol : float
         Decrease of the mean objective that counts as progress; 0 never ends a run. With batches of
-        all rows, the largest entry of the gradient to stop at.
+        all rows, the largest entry of the gradient to stop at; of the subgradient of least size if
+        there is an l1 penalty.
     seed : int or None
         Seed of the order of rows; None for stored order.
     shuffle_chunks : int
@@ -115,7 +112,7 @@ class Updates:
             reductions += (norms(problem),)
             if problem.n_features <= MAX_GRAM_FEATURES:
                 algebra = 4 * 8 * (problem.n_features + 1) ** 2
-        carried = 3 + self.optimizer.slots
+        carried = 3 + len(self.optimizer.slot_powers)
         # States before and after an epoch; four more sets a replica average them.
         sets = (2 * carried + (4 if self.replicas > 1 else 0)) * self.replicas + 8
         if self._is_full_batch(rows):
@@ -264,7 +261,7 @@ class Updates:
             state,
             phase="",
             loss=loss,
-            gradient_norm=float(np.abs(problem.mean_gradient(sums, params)).max()),
+            gradient_norm=_norm(problem, problem.mean_gradient(sums, params), params),
             memory={**memory, "best": min(objective, memory["best"]), "stale": stale},
         )
         if self.tol == 0 or stale < PATIENCE:
@@ -295,7 +292,7 @@ class Updates:
         points = self._points(replica)
         model = problem.read(sums, points, len(points) - 1)
         _raise_if_diverged(model.loss, memory)
-        norm = float(np.abs(model.gradient).max()) / problem.total_weight
+        norm = _norm(problem, model.gradient / problem.total_weight, model.params)
         steps = int(replica["counters"][1])
         scan = self._scan(problem, rows, self._rate(state))
         gradient = problem.read(sums, points).gradient / problem.total_weight
@@ -326,14 +323,14 @@ def _linear(problem: Problem) -> LinearProblem:
     return problem
 
 
+def _norm(problem: Problem, gradient: Array, params: Array) -> float:
+    """Return the largest entry of the subgradient of least size, which is zero at the optimum."""
+    return float(np.abs(problem.least_subgradient(gradient, params)).max())
+
+
 def _raise_if_diverged(loss: float, memory: Any) -> None:
     if not np.isfinite(loss) or loss > 1e3 * memory["lowest"] + 1e3:
         raise Diverged(
             f"the loss went from {memory['lowest']:.4g} to {loss:.4g}: the learning rate of "
             f'{memory["eta0"]:.3g} is too large; use learning_rate="auto" or a smaller one'
         )
-
-
-def is_gain_small(gain: float, loss: float, tol: float) -> bool:
-    """Return whether a guaranteed gain is at most the tolerance, or 1 % of the loss."""
-    return gain <= max(tol, _SMALL_GAIN * abs(loss))

@@ -159,6 +159,7 @@ def learn(
         result.moments,
         names,
         result.inverse_rate,
+        _updates(task).optimizer,
         replica,
         kind,
         dtype,
@@ -242,7 +243,9 @@ def _run_pass(
         inverse_rate = share * inverse_rate + (1.0 - share) * before.inverse_rate
     if task.model.learning_rate == "auto":
         eta0 = min(eta0, 1.0 / inverse_rate)
-    replica = continued_replica(problem, state.memory["replicas"][0], before, start)
+    replica = continued_replica(
+        problem, solver.optimizer, state.memory["replicas"][0], before, start
+    )
     memory = {**state.memory, "eta0": eta0, "replicas": (replica,)}
     state = advance(solver, problem, stream, replace(state, memory=memory))
     (replica,) = state.memory["replicas"]
@@ -268,7 +271,7 @@ def _unchanged(task: Task, before: PartialFit | None, start: Fitted | None) -> _
         )
     problem, solver = task.problem, replace(_updates(task), learning_rate=1.0)
     state = solver.init(problem, task.inputs.source, problem.initial())
-    replica = continued_replica(problem, state.memory["replicas"][0], None, start)
+    replica = continued_replica(problem, solver.optimizer, state.memory["replicas"][0], None, start)
     return _PassResult(problem, None, 0.0, replica, notes=notes)
 
 

@@ -6,10 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ooc_train.core.sums import Array, Sums
+from ooc_train.kernels.layout import AGE
 from ooc_train.memory.measured import MemoryReport
 from ooc_train.models.column_moments import ColumnMoments
 from ooc_train.models.linear import LinearProblem
 from ooc_train.objective.scaling import Scaling
+from ooc_train.optimizers.optimizer import Optimizer
 from ooc_train.runs.fitted import Fitted
 from ooc_train.stream.feature_names import permuted
 from ooc_train.stream.pass_config import PassConfig
@@ -32,6 +34,8 @@ class PartialFit:
         Column names of the first block. Parameters and scaling have its column order.
     inverse_rate : float
         Mean over all rows of the inverse of their block's safe learning rate.
+    optimizer : Optimizer
+        Whose slots the replica has.
     replica : Sums
         The state of the updates.
     kind, dtype : str
@@ -46,6 +50,7 @@ class PartialFit:
     moments: ColumnMoments
     feature_names: tuple[str, ...] | None
     inverse_rate: float
+    optimizer: Optimizer
     replica: Sums
     kind: str
     dtype: str
@@ -80,7 +85,11 @@ def _rescaled(theta: Array, problem: LinearProblem, old: Scaling) -> Array:
 
 
 def continued_replica(
-    problem: LinearProblem, initial: Sums, before: PartialFit | None, start: Fitted | None
+    problem: LinearProblem,
+    optimizer: Optimizer,
+    initial: Sums,
+    before: PartialFit | None,
+    start: Fitted | None,
 ) -> Sums:
     """Return the state that the updates continue from, in the units of the new scaling.
 
@@ -88,6 +97,8 @@ def continued_replica(
     ----------
     problem : LinearProblem
         The objective over all rows so far.
+    optimizer : Optimizer
+        Whose slots go on, if it is of the kind of the previous call's.
     initial : Sums
         The state of updates that begin at zero.
     before : PartialFit or None
@@ -105,9 +116,11 @@ def continued_replica(
         name: _rescaled(before.replica[name], problem, old) for name in ("theta", "average")
     }
     replica |= {name: before.replica[name].copy() for name in ("counters", "clock")}
-    if before.replica["slots"].shape == replica["slots"].shape:
+    if type(before.optimizer) is type(optimizer):
         # Slopes by a parameter are in inverse proportion to the scale of its column.
         ratio = np.append(old.scale / problem.scaling.scale, 1.0)
-        powers = np.arange(1, 1 + len(replica["slots"])).reshape(-1, 1, 1)
+        powers = np.reshape(optimizer.slot_powers, (-1, 1, 1))
         replica["slots"] = before.replica["slots"] * ratio**powers
+    else:
+        replica["clock"][AGE] = 0.0  # that of the new slots, which are zeros
     return replica

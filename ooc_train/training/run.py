@@ -25,8 +25,8 @@ from ooc_train.runs.report import Report, Steps
 from ooc_train.runtime.job import Job
 from ooc_train.solvers.base import State, advance
 from ooc_train.solvers.base import start as start_solver
-from ooc_train.solvers.learning_rate import evaluated_partitions, gain_requests, guaranteed_gain
-from ooc_train.solvers.updates import is_gain_small
+from ooc_train.solvers.gain import gain_requests, guaranteed_gain, is_gain_small
+from ooc_train.solvers.learning_rate import evaluated_partitions
 from ooc_train.stream.passes import Stream
 from ooc_train.training.column_scaling import scaling_of
 from ooc_train.training.limits import Limits
@@ -250,7 +250,8 @@ class TrainingRun:
                 way_out = "max_iter, or change learning_rate or batch_size"
         elif state.gradient_norm is not None:
             norm = state.gradient_norm
-            cause += f", the largest entry of the gradient is {norm:.3g} and tol is {tol:g}"
+            slope = "gradient" if self.problem.penalty.smooth else "subgradient of least size"
+            cause += f", the largest entry of the {slope} is {norm:.3g} and tol is {tol:g}"
             way_out = "tol" if state.stalled else way_out
         return f"not converged: {cause}; raise {way_out}"
 

@@ -104,6 +104,7 @@ class OptimizerParts(NamedTuple):
         Number of arrays of its state.
     prepare : function of (h, age, part)
     step : function of (h, theta, g, eta, scalars, *slots)
+    proximal_rate : function of (h, eta, scalars, *slots)
     load : function of (slots, k, j)
         Returns the slots of one parameter, a tuple.
     store : function of (slots, k, j, stepped)
@@ -114,6 +115,7 @@ class OptimizerParts(NamedTuple):
     slots: int
     prepare: Any
     step: Any
+    proximal_rate: Any
     load: Any
     store: Any
 
@@ -123,11 +125,12 @@ def optimizer_parts(optimizer: type[Optimizer]) -> OptimizerParts:
     """Return an optimizer as parts of loops."""
     return OptimizerParts(
         optimizer.linear,
-        optimizer.slots,
+        len(optimizer.slot_powers),
         compiled_source(optimizer.prepare, strict_part),
         compiled_source(optimizer.step, strict_part),
-        _loader(optimizer.slots),
-        _storer(optimizer.slots),
+        compiled_source(optimizer.proximal_rate, strict_part),
+        _loader(len(optimizer.slot_powers)),
+        _storer(len(optimizer.slot_powers)),
     )
 
 

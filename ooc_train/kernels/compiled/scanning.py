@@ -218,6 +218,7 @@ def _step_of(optimizer: OptimizerParts) -> Any:
 def _step_by_number(optimizer: OptimizerParts, *, l1: bool) -> Any:
     """Return a part that takes any optimizer's step of one output, and a proximal step."""
     step_of, load_slots, store_slots = optimizer.step, optimizer.load, optimizer.store
+    proximal_rate = optimizer.proximal_rate
 
     @strict_part
     def step(
@@ -233,7 +234,9 @@ def _step_by_number(optimizer: OptimizerParts, *, l1: bool) -> Any:
             store_slots(slots, k, j, stepped)
             moved = stepped[0]
             if l1:
-                moved = shrink(moved, eta * room[L1, j])
+                kept = load_slots(slots, k, j)
+                rate = proximal_rate(arguments.optimizer, eta, scalars, *kept)
+                moved = shrink(moved, rate * room[L1, j])
             room[at + THETA, j] = moved
             room[at + W, j] = moved * scale
             room[at + PARTIAL, j] = 0.0
