@@ -11,12 +11,15 @@ import sys
 import tracemalloc
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import zarr
 from distributed import Client
+from typer.testing import CliRunner
 
+from ooc_train import cli
 from ooc_train.core.partitions import spread
 from ooc_train.errors import (
     CeilingExceeded,
@@ -31,12 +34,14 @@ from ooc_train.errors import (
 )
 from ooc_train.estimators import load
 from ooc_train.inference.predict import evaluate, predict_store
-from ooc_train.models.settings import Model
+from ooc_train.models.linear_models import MODELS, CustomModel, LogisticModel, RidgeModel
 from ooc_train.monitoring.callbacks import History
 from ooc_train.monitoring.run_page import run_page
+from ooc_train.objective.losses.squared import Squared
 from ooc_train.runs.fitted import load_fitted
 from ooc_train.runtime import clients
 from ooc_train.runtime.cluster import LocalCluster
+from ooc_train.solvers.training_settings import Training
 from ooc_train.store.opening.opener import open_store
 from ooc_train.store.writing.writer import StoreWriter
 from ooc_train.training.loop import train
@@ -49,7 +54,7 @@ UNSEEN_CHUNK = next(i for i in range(50, CHUNKS) if i not in set(spread(CHUNKS, 
 BAD_ROW = UNSEEN_CHUNK * CHUNK + 5
 """A row that no sample of the columns looks at: only the solver can find what is wrong with it."""
 
-LOGISTIC = Model(name="logistic", max_iter=2, random_state=0)
+LOGISTIC, TRAINING = LogisticModel(), Training(max_iter=2, random_state=0)
 
 
 def rows(n=ROWS):
@@ -116,33 +121,33 @@ def says(caught, *words):
 
 def test_no_such_store(tmp_path):
     with pytest.raises(StoreNotFound) as caught:
-        train(LOGISTIC, tmp_path / "nothing.zarr")
+        train(LOGISTIC, tmp_path / "nothing.zarr", TRAINING)
     says(caught, "there is nothing at", "nothing.zarr")
 
 
 def test_a_folder_that_is_no_store(tmp_path):
     with pytest.raises(InvalidStore) as caught:
-        train(LOGISTIC, tmp_path)
+        train(LOGISTIC, tmp_path, TRAINING)
     says(caught, str(tmp_path), "is a folder that holds nothing, and no Zarr")
 
 
 def test_a_store_without_y(tmp_path):
     with pytest.raises(InvalidStore) as caught:
-        train(LOGISTIC, foreign_store(tmp_path / "a.zarr", X=rows()[0]))
+        train(LOGISTIC, foreign_store(tmp_path / "a.zarr", X=rows()[0]), TRAINING)
     says(caught, "a.zarr has no y", "put one into the store")
 
 
 def test_x_and_y_of_different_lengths(tmp_path):
     X, y = rows()
     with pytest.raises(InvalidStore) as caught:
-        train(LOGISTIC, foreign_store(tmp_path / "a.zarr", X=X, y=y[:-1]))
+        train(LOGISTIC, foreign_store(tmp_path / "a.zarr", X=X, y=y[:-1]), TRAINING)
     says(caught, f"y has {ROWS - 1:,} rows, X has {ROWS:,}")
 
 
 def test_one_class_only(tmp_path):
     X, y = rows()
     with pytest.raises(ValueError, match="y has one class only, 7: a classifier needs at least 2"):
-        train(LOGISTIC, foreign_store(tmp_path / "a.zarr", X=X, y=np.full_like(y, 7)))
+        train(LOGISTIC, foreign_store(tmp_path / "a.zarr", X=X, y=np.full_like(y, 7)), TRAINING)
 
 
 def test_classes_of_which_one_has_rows(tmp_path):
@@ -153,7 +158,7 @@ def test_classes_of_which_one_has_rows(tmp_path):
         writer.write(X, np.ones(ROWS, np.uint8))
         writer.commit()
     with pytest.raises(ValueError, match="y has one class only, 'yes'"):
-        train(LOGISTIC, tmp_path / "a.zarr")
+        train(LOGISTIC, tmp_path / "a.zarr", TRAINING)
 
 
 def test_a_store_of_a_later_format(tmp_path):
@@ -196,9 +201,9 @@ def test_damage_ends_training_with_its_place(tmp_path, client, damage, batch_siz
     shard.unlink()
     if blob is not None:
         shard.write_bytes(blob)
-    model = Model(name="logistic", batch_size=batch_size, max_iter=2, random_state=0)
+    training = Training(batch_size=batch_size, max_iter=2, random_state=0)
     with pytest.raises(CorruptChunk) as caught:
-        train(model, store, client=client)
+        train(LOGISTIC, store, training, client=client)
     says(caught, f"{array}, chunk", "(rows ", str(shard), reason, "restore that file")
 
 
@@ -207,13 +212,13 @@ def test_a_damaged_compressed_chunk(tmp_path, client):
     shard = Path(store.X.shard_path(0))
     shard.write_bytes(flipped(shard.read_bytes(), 70))
     with pytest.raises(CorruptChunk) as caught:
-        train(LOGISTIC, store, client=client)
+        train(LOGISTIC, store, TRAINING, client=client)
     says(caught, "X, chunk 0 (rows 0 to 31)", "checksum")
 
 
 def test_a_damaged_chunk_ends_evaluation_and_prediction_too(tmp_path, client):
     store = own_store(tmp_path / "a.zarr")
-    fitted, _ = train(LOGISTIC, store, client=client)
+    fitted, _ = train(LOGISTIC, store, TRAINING, client=client)
     shard = Path(store.X.shard_path(1))
     shard.write_bytes(flipped(shard.read_bytes(), 70))
     with pytest.raises(CorruptChunk, match="X, chunk 20"):
@@ -234,9 +239,9 @@ def test_a_number_that_is_none_in_x(tmp_path, inline, value, batch_size, name):
     X, y = rows()
     X[BAD_ROW, 1] = value
     path = foreign_store(tmp_path / "a.zarr", X=X, y=y)
-    model = Model(name=name, batch_size=batch_size, max_iter=3, random_state=0)
+    training = Training(batch_size=batch_size, max_iter=3, random_state=0)
     with pytest.raises(NonFiniteData) as caught:
-        train(model, path)
+        train(MODELS[name](), path, training)
     says(caught, f"row {BAD_ROW} has {value} in column 1 of X", "drop or fill")
 
 
@@ -246,7 +251,7 @@ def test_every_solver_finds_it(tmp_path, inline, solver):
     X[BAD_ROW, 2] = np.nan
     path = foreign_store(tmp_path / "a.zarr", X=X, y=y)
     with pytest.raises(NonFiniteData, match=f"row {BAD_ROW} has nan in column 2 of X"):
-        train(Model(name="logistic", solver=solver, max_iter=3), path)
+        train(LogisticModel(), path, Training(solver=solver, max_iter=3))
 
 
 def test_it_is_found_on_a_cluster(tmp_path, cluster_client):
@@ -254,7 +259,7 @@ def test_it_is_found_on_a_cluster(tmp_path, cluster_client):
     X[BAD_ROW, 2] = np.nan
     path = foreign_store(tmp_path / "a.zarr", X=X, y=y)
     with pytest.raises(NonFiniteData, match=f"row {BAD_ROW} has nan in column 2 of X"):
-        train(LOGISTIC, path, client=cluster_client)
+        train(LOGISTIC, path, TRAINING, client=cluster_client)
 
 
 @pytest.mark.parametrize("batch_size", ["full", 256, 1])
@@ -265,7 +270,7 @@ def test_a_number_that_is_none_in_y(tmp_path, inline, batch_size, value):
     y[BAD_ROW] = value
     path = foreign_store(tmp_path / "a.zarr", X=X, y=y)
     with pytest.raises(NonFiniteData) as caught:
-        train(Model(name="ridge", batch_size=batch_size, max_iter=2, random_state=0), path)
+        train(RidgeModel(), path, Training(batch_size=batch_size, max_iter=2, random_state=0))
     says(caught, f"row {BAD_ROW} has {value} in y")
 
 
@@ -275,14 +280,14 @@ def test_a_label_or_weight_that_is_none(tmp_path, inline, array):
     arrays = {"X": X, "y": y.astype(np.float64), "sample_weight": np.ones(ROWS)}
     arrays[array][BAD_ROW] = np.nan
     with pytest.raises(NonFiniteData) as caught:
-        train(LOGISTIC, foreign_store(tmp_path / "a.zarr", **arrays))
+        train(LOGISTIC, foreign_store(tmp_path / "a.zarr", **arrays), TRAINING)
     says(caught, f"row {BAD_ROW} has nan in {array}")
 
 
 @pytest.mark.parametrize("where", ["X", "y"])
 def test_evaluation_finds_it(tmp_path, inline, where):
     X, y = rows()
-    fitted, _ = train(Model(name="ridge"), foreign_store(tmp_path / "a.zarr", X=X, y=y))
+    fitted, _ = train(RidgeModel(), foreign_store(tmp_path / "a.zarr", X=X, y=y))
     y = y.astype(np.float64)
     (X if where == "X" else y)[BAD_ROW] = np.nan
     with pytest.raises(NonFiniteData, match=f"row {BAD_ROW} has nan in"):
@@ -299,14 +304,14 @@ def test_a_ceiling_too_small_for_one_chunk(tmp_path, client):
     group.create_array("X", data=X, chunks=X.shape)
     group.create_array("y", data=y.astype("u1"), chunks=y.shape)
     with pytest.raises(CeilingExceeded) as caught:
-        train(LOGISTIC, tmp_path / "a.zarr", client=client, memory_ceiling="28MiB")
+        train(LOGISTIC, tmp_path / "a.zarr", TRAINING, client=client, memory_ceiling="28MiB")
     message = says(caught, "its memory ceiling is 28 MiB (given)", "raise the memory ceiling to at")
     assert "buffers" in message
 
 
 def test_a_ceiling_above_what_the_machine_has(tmp_path, inline):
     with pytest.raises(ValueError, match=r"'999 TiB' is 999 TiB, but this machine .* give at most"):
-        train(LOGISTIC, own_store(tmp_path / "a.zarr"), memory_ceiling="999 TiB")
+        train(LOGISTIC, own_store(tmp_path / "a.zarr"), TRAINING, memory_ceiling="999 TiB")
 
 
 @pytest.mark.parametrize(
@@ -315,7 +320,7 @@ def test_a_ceiling_above_what_the_machine_has(tmp_path, inline):
 )
 def test_a_ceiling_that_is_none(tmp_path, inline, ceiling, message):
     with pytest.raises(ValueError, match=message):
-        train(LOGISTIC, own_store(tmp_path / "a.zarr"), memory_ceiling=ceiling)
+        train(LOGISTIC, own_store(tmp_path / "a.zarr"), TRAINING, memory_ceiling=ceiling)
 
 
 # Settings
@@ -324,19 +329,21 @@ def test_a_ceiling_that_is_none(tmp_path, inline, ceiling, message):
 @pytest.mark.parametrize("batch_size", [0, -1, 1.5, "half", True, None, math.nan])
 def test_a_batch_size_that_is_none(batch_size):
     with pytest.raises(ValueError, match=r"batch_size=.* is not 'full' or 'chunk' or a whole num"):
-        Model(name="logistic", batch_size=batch_size)
+        Training(batch_size=batch_size)
 
 
 def test_a_batch_of_more_rows_than_there_are(tmp_path, inline):
-    model = Model(name="logistic", batch_size=ROWS + 1)
+    training = Training(batch_size=ROWS + 1)
     with pytest.raises(ValueError, match="batch_size=3,201 is more than the 3,200 rows there are"):
-        train(model, own_store(tmp_path / "a.zarr"))
+        train(LOGISTIC, own_store(tmp_path / "a.zarr"), training)
 
 
 def test_a_batch_of_all_rows_is_full(tmp_path, inline):
     store = own_store(tmp_path / "a.zarr")
     one, other = (
-        train(Model(name="logistic", solver="sgd", batch_size=b, max_iter=2, random_state=0), store)
+        train(
+            LogisticModel(), store, Training(solver="sgd", batch_size=b, max_iter=2, random_state=0)
+        )
         for b in ("full", ROWS)
     )
     np.testing.assert_array_equal(one[0].coef, other[0].coef)
@@ -346,40 +353,86 @@ def test_a_batch_of_all_rows_is_full(tmp_path, inline):
 def test_a_setting_of_updates_is_nothing_to_an_exact_solver(tmp_path, inline, setting):
     (name,) = setting
     with pytest.raises(ValueError, match=f"{name}=.* is for updates"):
-        train(Model(name="logistic", **setting), own_store(tmp_path / "a.zarr"))
+        train(LOGISTIC, own_store(tmp_path / "a.zarr"), Training(**setting))
 
 
 @pytest.mark.parametrize("batch_size", ["chunk", 256, 1])
 @pytest.mark.parametrize("solver", ["newton", "lbfgs"])
 def test_an_exact_solver_has_no_batches(solver, batch_size):
     with pytest.raises(ValueError, match=f"solver='{solver}' reads all rows .*solver='sgd'"):
-        Model(name="logistic", solver=solver, batch_size=batch_size)
+        Training(solver=solver, batch_size=batch_size)
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("of", "settings", "message"),
     [
-        ({"name": "lasso"}, "model='lasso' is not one of"),
-        ({"solver": "gram"}, "solver='gram' is not one of logistic's: 'auto', 'newton'"),
-        ({"C": 0}, "C=0 is not a number above 0"),
-        ({"C": -math.inf}, "C=-inf is not a number above 0"),
-        ({"tol": -1e-3}, "tol=-0.001 is not a number of at least 0"),
-        ({"max_iter": 0}, "max_iter=0 is not a whole number of at least 1"),
-        ({"learning_rate": "fast"}, "learning_rate='fast' is not 'auto' or a number above 0"),
-        ({"learning_rate": 0.0}, "learning_rate=0.0 is not 'auto' or a number above 0"),
-        ({"class_weight": "even"}, "class_weight='even' is not None, 'balanced' or a mapping"),
-        ({"name": "ridge", "class_weight": "balanced"}, "class_weight is for classes"),
-        ({"shuffle_chunks": 0}, "shuffle_chunks=0 is not 'auto' or a whole number"),
-        ({"replicas": 2}, "replicas=2 is for updates by batches, and batch_size='full' reads all"),
+        (LogisticModel, {"C": 0}, "C=0 is not a number above 0"),
+        (LogisticModel, {"C": -math.inf}, "C=-inf is not a number above 0"),
+        (Training, {"tol": -1e-3}, "tol=-0.001 is not None or a number of at least 0"),
+        (Training, {"max_iter": 0}, "max_iter=0 is not None or a whole number of at least 1"),
+        (
+            Training,
+            {"learning_rate": "fast"},
+            "learning_rate='fast' is not 'auto' or a number above 0",
+        ),
+        (Training, {"learning_rate": 0.0}, "learning_rate=0.0 is not 'auto' or a number above 0"),
+        (
+            LogisticModel,
+            {"class_weight": "even"},
+            "class_weight='even' is not None or 'balanced' or a mapping",
+        ),
+        (
+            CustomModel,
+            {"loss": Squared(), "class_weight": "balanced"},
+            "class_weight is for classes",
+        ),
+        (Training, {"shuffle_chunks": 0}, "shuffle_chunks=0 is not 'auto' or a whole number"),
+        (
+            Training,
+            {"replicas": 2},
+            "replicas=2 is for updates by batches, and batch_size='full' reads all",
+        ),
     ],
 )
-def test_a_setting_that_cannot_be_used(settings, message):
+def test_a_setting_that_cannot_be_used(of, settings, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
-        Model(**({"name": "logistic"} | settings))
+        of(**settings)
+
+
+def test_a_setting_of_another_model():
+    settings: dict[str, Any] = {"class_weight": "balanced"}
+    with pytest.raises(TypeError, match="unexpected keyword argument 'class_weight'"):
+        RidgeModel(**settings)
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (["--model", "lasso"], 2, "model='lasso' is not one of"),
+        (
+            ["--model", "ridge", "--class-weight", "balanced"],
+            1,
+            "error: --class-weight is for the logistic and custom model, and this is ridge",
+        ),
+    ],
+)
+def test_options_of_a_model_that_cannot_be_used(tmp_path, options, code, message):
+    told = CliRunner().invoke(cli.app, ["train", str(tmp_path / "nothing"), *options])
+    assert told.exit_code == code
+    assert message in told.stderr
+
+
+def test_a_solver_that_does_not_fit_the_model(tmp_path, inline):
+    message = (
+        "solver='gram' needs the squared loss without an l1 penalty, which this problem does not "
+        "have; use 'newton' or "
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        train(LOGISTIC, own_store(tmp_path / "a.zarr"), Training(solver="gram"))
 
 
 def test_the_weight_of_a_label_that_is_no_class(tmp_path, inline):
-    model = Model(name="logistic", class_weight={"maybe": 2.0})
+    model = LogisticModel(class_weight={"maybe": 2.0})
     with pytest.raises(ValueError, match=r"class_weight names 'maybe', which is not one of \[0, 1"):
         train(model, own_store(tmp_path / "a.zarr"))
 
@@ -389,7 +442,7 @@ def test_the_weight_of_a_label_that_is_no_class(tmp_path, inline):
 
 @pytest.fixture
 def run(tmp_path, inline):
-    train(LOGISTIC, own_store(tmp_path / "a.zarr"), out=tmp_path / "a.run")
+    train(LOGISTIC, own_store(tmp_path / "a.zarr"), TRAINING, out=tmp_path / "a.run")
     return tmp_path / "a.run"
 
 
@@ -494,7 +547,8 @@ def test_a_run_whose_report_is_damaged_predicts_and_says_so(run, report):
     if report == "history":
         about["report"]["history"] = [{}]
     elif report == "timeline":
-        about["report"]["memory"]["timeline"]["processes"] = {"a": [1, 2, 3]}
+        timeline = about["report"]["memory"]["timeline"]
+        timeline["processes"] = {"a": [1] * (len(timeline["seconds"]) + 1)}
     else:
         about["report"] = about["report"] | report if report else {}
     (run / "model.json").write_text(json.dumps(about))
@@ -585,9 +639,9 @@ def test_an_archive_of_other_numbers_is_read(run, dtype, order):
 def test_an_output_that_exists_already(run, tmp_path):
     store = tmp_path / "a.zarr"
     with pytest.raises(OutputExists, match=r"a\.run exists already; choose another name, or over"):
-        train(LOGISTIC, store, out=run)
+        train(LOGISTIC, store, TRAINING, out=run)
     with pytest.raises(OutputExists, match=r"a\.zarr is no run, so it is not written over"):
-        train(LOGISTIC, store, out=store, overwrite=True)
+        train(LOGISTIC, store, TRAINING, out=store, overwrite=True)
     before = sorted(path.stat().st_mtime_ns for path in store.rglob("*"))
     with pytest.raises(OutputExists, match=r"a\.zarr"):
         predict_store(load_fitted(run), store, store)
@@ -597,11 +651,11 @@ def test_an_output_that_exists_already(run, tmp_path):
 def test_a_run_in_a_folder_that_is_a_file(tmp_path, inline):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="no run can be saved there; choose another place"):
-        train(LOGISTIC, own_store(tmp_path / "a.zarr"), out=tmp_path / "file/a.run")
+        train(LOGISTIC, own_store(tmp_path / "a.zarr"), TRAINING, out=tmp_path / "file/a.run")
 
 
 def test_a_run_in_a_folder_that_is_made(tmp_path, inline):
-    train(LOGISTIC, own_store(tmp_path / "a.zarr"), out=tmp_path / "b/c/a.run")
+    train(LOGISTIC, own_store(tmp_path / "a.zarr"), TRAINING, out=tmp_path / "b/c/a.run")
     assert [path.name for path in (tmp_path / "b/c").iterdir()] == ["a.run"]
 
 
@@ -613,9 +667,9 @@ def test_a_read_only_place(tmp_path, inline):
     store = own_store(tmp_path / "a.zarr")
     heard = History()
     with pytest.raises(OSError, match=f"no run can be saved there; .*{READ_ONLY}/a.run"):
-        train(LOGISTIC, store, out=f"{READ_ONLY}/a.run", callbacks=[heard])
+        train(LOGISTIC, store, TRAINING, out=f"{READ_ONLY}/a.run", callbacks=[heard])
     assert heard == []
-    fitted, _ = train(LOGISTIC, store)
+    fitted, _ = train(LOGISTIC, store, TRAINING)
     with pytest.raises(OSError, match=READ_ONLY):
         predict_store(fitted, store, f"{READ_ONLY}/a.zarr")
 
@@ -625,7 +679,7 @@ def test_a_store_that_may_only_be_read(tmp_path, inline):
     for path in [tmp_path / "a.zarr", *Path(store.path).rglob("*")]:
         path.chmod(path.stat().st_mode & ~0o222)
     with accesses() as found:  # root may write anywhere
-        train(LOGISTIC, store.path)
+        train(LOGISTIC, store.path, TRAINING)
     inside = [access for access in found if access[1].startswith(store.path)]
     assert ("open", f"{store.path}/zarr.json", False) in inside
     assert [access for access in inside if access[2]] == []

@@ -11,11 +11,12 @@ import pytest
 
 from ooc_train.core.progress import row_counter
 from ooc_train.core.text import printable
-from ooc_train.models.settings import Model
+from ooc_train.models.linear_models import LogisticModel, RidgeModel
 from ooc_train.monitoring import callbacks
 from ooc_train.monitoring.callbacks import ConsoleBar, History
 from ooc_train.optimizers import OPTIMIZERS
 from ooc_train.runs.events import Ended, Noted, Progressed, Started, Stepped
+from ooc_train.solvers.training_settings import Training
 from ooc_train.stream.inputs import read_inputs
 from ooc_train.training.task import Task
 
@@ -126,17 +127,17 @@ def test_the_time_left_is_that_of_the_first_end(clock, solver, limits, expected)
 
 
 @pytest.mark.parametrize(
-    ("settings", "most"),
+    ("model", "settings", "most"),
     [
-        ({"name": "ridge"}, 1.0),
-        ({"name": "logistic", "solver": "lbfgs"}, None),
-        *(({"name": "logistic", "solver": s, "batch_size": 8}, 2.0) for s in updating_solvers()),
+        (RidgeModel(), {}, 1.0),
+        (LogisticModel(), {"solver": "lbfgs"}, None),
+        *((LogisticModel(), {"solver": s, "batch_size": 8}, 2.0) for s in updating_solvers()),
     ],
 )
-def test_a_run_announces_its_number_of_passes(settings, most):
+def test_a_run_announces_its_number_of_passes(model, settings, most):
     X = np.linspace(-1.0, 1.0, 40).reshape(20, 2)
-    model = Model(**settings, max_iter=2)
-    task = Task.of(model, read_inputs(X, X[:, 0] > 0, classifier=model.is_classifier))
+    inputs = read_inputs(X, X[:, 0] > 0, classifier=model.is_classifier)
+    task = Task.of(model, inputs, Training(**settings, max_iter=2))
     assert task.most_passes == most
     event = replace(started(), solver_passes=task.most_passes)
     assert event.most_passes == most

@@ -10,8 +10,9 @@ from ooc_train.cli import command as commands
 from ooc_train.cli.command import INTERNAL
 from ooc_train.core.units import approximate_bytes, parse_bytes, parse_duration, parse_rows
 from ooc_train.errors import CeilingExceeded
-from ooc_train.models.settings import Model
+from ooc_train.models.linear_models import LogisticModel
 from ooc_train.runtime.cluster import LocalCluster
+from ooc_train.solvers.training_settings import Training
 from ooc_train.store.jobs.rechunk import rechunk_store
 from ooc_train.store.jobs.synthetic import make_data
 
@@ -127,20 +128,20 @@ def test_chunks_have_bounds_in_python(store, tmp_path, chunk_rows):
 
 
 @pytest.mark.parametrize(
-    "setting",
+    ("of", "setting"),
     [
-        {"batch_size": 10**400},
-        {"max_iter": 10**400},
-        {"tol": 10**400},
-        {"learning_rate": 10**400, "batch_size": 1},
-        {"C": 10**400},
-        {"random_state": 2**128},
-        {"class_weight": {"a": 10**400}},
+        (Training, {"batch_size": 10**400}),
+        (Training, {"max_iter": 10**400}),
+        (Training, {"tol": 10**400}),
+        (Training, {"learning_rate": 10**400, "batch_size": 1}),
+        (LogisticModel, {"C": 10**400}),
+        (Training, {"random_state": 2**128}),
+        (LogisticModel, {"class_weight": {"a": 10**400}}),
     ],
 )
-def test_settings_of_models_have_bounds(setting):
+def test_settings_of_models_and_training_have_bounds(of, setting):
     with pytest.raises(ValueError, match=r"a number of 1,329 bits|340,282,366,920,938") as caught:
-        Model(name="logistic", **setting)
+        of(**setting)
     assert len(str(caught.value)) < 300
 
 

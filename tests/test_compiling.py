@@ -13,12 +13,13 @@ import pytest
 
 from ooc_train.kernels import calling, known_arrays, machine_code
 from ooc_train.kernels.specs import KernelSpec
-from ooc_train.models.settings import Model
+from ooc_train.models.linear_models import LogisticModel
 from ooc_train.monitoring.callbacks import ConsoleBar
 from ooc_train.monitoring.recorders import JsonLines
 from ooc_train.runs.events import Compiling, Started, Stop
 from ooc_train.runtime import meter
 from ooc_train.runtime.meter import Meter
+from ooc_train.solvers.training_settings import Training
 from ooc_train.stream.executors import Inline
 from ooc_train.stream.inputs import read_inputs
 from ooc_train.training.loop import train
@@ -29,7 +30,7 @@ SHUFFLE, OUTER = KernelSpec("shuffle"), KernelSpec("add_outer_products")
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(1000, 3)).astype("f4")
 Y = (X[:, 0] + RNG.logistic(size=1000) > 0).astype("u1")
-LEARNING = Model(name="logistic", batch_size=32, max_iter=3, random_state=0)
+LEARNING = Training(batch_size=32, max_iter=3, random_state=0)
 
 
 @pytest.fixture
@@ -65,6 +66,7 @@ def test_what_is_loaded_or_never_compiled_is_not_missing(tmp_path, monkeypatch):
 @pytest.mark.usefixtures("none_loaded")
 def test_without_a_folder_that_lasts_kernels_are_not_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(machine_code, "_lasting", lambda: None)
+    monkeypatch.setattr(machine_code, "_told", "")
     monkeypatch.setattr(machine_code, "_temporary", lambda: str(tmp_path))
     assert calling.missing("f4", [SHUFFLE]) == {SHUFFLE: False}
 
@@ -115,7 +117,7 @@ def test_a_callback_that_stops_meanwhile_ends_the_run_after_its_first_step(monke
             raise Stop("enough")
 
     inputs = read_inputs(X, Y, classifier=True)
-    _, report = train(LEARNING, inputs, callbacks=[callback])
+    _, report = train(LogisticModel(), inputs, LEARNING, callbacks=[callback])
     assert isinstance(events[0], Compiling)
     assert sum(isinstance(event, Started) for event in events) == 1
     assert report.n_iter == 1

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from zarr.storage import MemoryStore
 
 from ooc_train.errors import InvalidStore, NonFiniteData
-from ooc_train.models.settings import Model
+from ooc_train.models.linear_models import LogisticModel, RidgeModel
 from ooc_train.runtime import clients
+from ooc_train.solvers.training_settings import Training
 from ooc_train.store.format.conventions import decode_attributes
 from ooc_train.store.format.dimensions import require_rows_first
 from ooc_train.store.opening import nodes
@@ -76,7 +77,7 @@ def test_a_fill_value_of_xarray_is_refused_where_it_is_met(tmp_path, zarr_format
     about = xarray_fill(zarr_format, ("sample", "feature"), fill, dtype)
     store = open_store(group(tmp_path, zarr_format, X=(values, *about), y=(Y, {})))
     with pytest.raises(NonFiniteData, match=r"row 37 has -?[\d.e+]+ in column 5 of X") as caught:
-        train(Model(name="logistic", max_iter=1), store)
+        train(LogisticModel(), store, Training(max_iter=1))
     assert ("fill_value" if zarr_format == 2 else "_FillValue") in str(caught.value)
     assert open_store(store.path, X="X").X.missing_values is not None
 
@@ -87,8 +88,8 @@ def test_a_fill_value_that_no_row_holds_changes_no_bit(tmp_path, zarr_format):
     values = X.astype("f4")
     declared = group(tmp_path, zarr_format, "a", X=(values, *about), y=(Y, {}))
     plain = group(tmp_path, zarr_format, "b", X=(values, {}), y=(Y, {}))
-    model = Model(name="logistic", max_iter=3)
-    coef, due = (train(model, path)[0].coef for path in (declared, plain))
+    model, training = LogisticModel(), Training(max_iter=3)
+    coef, due = (train(model, path, training)[0].coef for path in (declared, plain))
     np.testing.assert_array_equal(coef, due)
 
 
@@ -99,9 +100,9 @@ def test_a_masked_y_gains_no_class(tmp_path, zarr_format):
     about = xarray_fill(zarr_format, ("sample",), -1, "i4")
     path = group(tmp_path, zarr_format, X=(X.astype("f4"), {}), y=(y, *about))
     with pytest.raises(NonFiniteData, match=r"row 20 has -1 in y, which the array's "):
-        train(Model(name="logistic", max_iter=1), path)
+        train(LogisticModel(), path, Training(max_iter=1))
     with pytest.raises(NonFiniteData, match=r"row 20 has -1 in y"):
-        train(Model(name="ridge"), path)
+        train(RidgeModel(), path)
 
 
 def test_missing_weights(tmp_path):
@@ -109,7 +110,7 @@ def test_missing_weights(tmp_path):
     weight[3] = -1
     path = group(tmp_path, X=(X, {}), y=(Y, {}), sample_weight=(weight, {"missing_value": -1}))
     with pytest.raises(NonFiniteData, match=r"row 3 has -1.0 in sample_weight.*missing_value"):
-        train(Model(name="logistic", max_iter=1), path)
+        train(LogisticModel(), path, Training(max_iter=1))
 
 
 def test_the_zarr_fill_value_of_other_arrays_is_a_number(tmp_path):

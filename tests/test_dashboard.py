@@ -4,6 +4,7 @@ Pages are opened as a browser opens them, by HTTP and a WebSocket; their documen
 """
 
 import asyncio
+import inspect
 import json
 import os
 import shutil
@@ -32,12 +33,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ooc_train.memory.processes import ProcessMemory
-from ooc_train.models.settings import Model
+from ooc_train.models.linear_models import LogisticModel
 from ooc_train.monitoring import driver as driver_module
 from ooc_train.monitoring.dashboard import page as page_module
 from ooc_train.monitoring.dashboard.panel_parts import bytes_text
 from ooc_train.monitoring.dashboard.panels import SINGLE_PANELS, Steps
-from ooc_train.monitoring.dashboard.plugin import HANDLER, NAME
+from ooc_train.monitoring.dashboard.plugin import HANDLER, NAME, TrainingPlugin
 from ooc_train.monitoring.dashboard.run_series import (
     PROFILE,
     PROGRESS,
@@ -52,13 +53,15 @@ from ooc_train.monitoring.driver import TrainingPage
 from ooc_train.runs.events import Compiling, Ended, Noted, Progressed, Started, Stepped
 from ooc_train.runtime.clients import training_link
 from ooc_train.runtime.cluster import LocalCluster
+from ooc_train.solvers.training_settings import Training
 from ooc_train.store.jobs.synthetic import make_data
 from ooc_train.store.opening.opener import open_store
 from ooc_train.stream.inputs import read_inputs
 from ooc_train.training.loop import train
 
 SINGLE = ("loss", "rate", "time", "memory", "gradient-norm", "learning-rate")
-BATCHES = Model(name="logistic", batch_size=256, max_iter=5, random_state=0)
+LOGISTIC = LogisticModel()
+BATCHES = Training(batch_size=256, max_iter=5, random_state=0)
 
 
 @pytest.fixture(scope="module")
@@ -95,10 +98,10 @@ class Listener:
         return self.events[0].training_page
 
 
-def fit(data, client, model=BATCHES, **settings):
+def fit(data, client, training=BATCHES, **settings):
     """Train, and return the page's link and the report."""
     listener = Listener()
-    _, report = train(model, data, client=client, callbacks=[listener], **settings)
+    _, report = train(LOGISTIC, data, training, client=client, callbacks=[listener], **settings)
     return listener.page, report
 
 
@@ -207,7 +210,7 @@ def test_the_rate_stands_beside_what_reading_alone_would_reach(made, client):
 
 @pytest.mark.slow
 def test_a_full_batch_has_a_gradient_and_no_learning_rate(made, client):
-    link, report = fit(made, client, Model(name="logistic"))
+    link, report = fit(made, client, Training())
     with opened(link) as document:
         equal(document, report)
         assert "converged" in text_of(document, "head")
@@ -322,7 +325,7 @@ def test_what_ends_a_run_is_on_the_page(made, client):
 
     breaks = Breaks()
     with pytest.raises(RuntimeError):
-        train(BATCHES, made, client=client, callbacks=[breaks])
+        train(LOGISTIC, made, BATCHES, client=client, callbacks=[breaks])
     with opened(breaks.page) as document:
         assert "RuntimeError: no &lt;b&gt;more&lt;/b&gt;" in text_of(document, "head")
 
@@ -352,6 +355,19 @@ def test_the_prefix_of_the_dashboard_is_kept(made):
 
 
 @pytest.mark.slow
+def test_the_methods_that_dask_calls_take_what_it_passes():
+    # Dask swallows what its plugins raise.
+    theirs = dict(inspect.getmembers(distributed.SchedulerPlugin, inspect.isfunction))
+    own = {name: each for name, each in vars(TrainingPlugin).items() if name in theirs}
+    assert {"transition", "add_worker", "remove_worker", "remove_client"} <= set(own)
+    for name, method in own.items():
+        expected = list(inspect.signature(theirs[name]).parameters)
+        found = inspect.signature(method).parameters
+        open_ended = any(each.kind is each.VAR_KEYWORD for each in found.values())
+        accepted = len([each for each in found.values() if each.kind is not each.VAR_KEYWORD])
+        assert accepted == len(expected) or open_ended, name
+
+
 def test_a_lost_worker_and_its_tasks_are_events(made, cluster, client):
     pids = list(client.run(os.getpid).values())
 
@@ -362,7 +378,7 @@ def test_a_lost_worker_and_its_tasks_are_events(made, cluster, client):
                 os.kill(pids[0], signal.SIGKILL)
 
     kills = Kills()
-    train(BATCHES, made, client=client, callbacks=[kills])
+    train(LOGISTIC, made, BATCHES, client=client, callbacks=[kills])
     with opened(kills.page) as document:
         events = text_of(document, "events")
     assert " was lost" in events
@@ -424,7 +440,7 @@ def test_the_cluster_inside_this_process_has_its_page_too(made):
 @pytest.mark.slow
 def test_arrays_in_memory_have_no_page(client, cluster):
     X = np.random.default_rng(0).normal(size=(1000, 3))
-    train(Model(name="logistic"), read_inputs(X, (X[:, 0] > 0).astype(float), classifier=True))
+    train(LOGISTIC, read_inputs(X, (X[:, 0] > 0).astype(float), classifier=True))
     assert NAME not in cluster.scheduler.plugins
 
 
@@ -1031,7 +1047,7 @@ def test_the_page_in_a_browser(made, client, browser):
                 halfway.append(text_in(browser, "h1 b"))
 
     opens = Opens()
-    _, report = train(BATCHES, made, client=client, callbacks=[opens])
+    _, report = train(LOGISTIC, made, BATCHES, client=client, callbacks=[opens])
     assert halfway[0] == list(report.loss_history[: len(halfway[0])])
     assert len(halfway[0]) < len(report.loss_history)
     assert halfway[1] == "running"

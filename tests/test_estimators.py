@@ -1,6 +1,7 @@
 import json
 import pickle
 import warnings
+from dataclasses import field, make_dataclass
 from typing import Any
 
 import dask.array as da
@@ -31,6 +32,13 @@ from ooc_train import (
     open_store,
     train,
 )
+from ooc_train.core.settings import settings_of
+from ooc_train.estimators.estimator import LinearEstimator
+from ooc_train.estimators.shared_parameters import ESTIMATORS, SharedParameters, estimator_of
+from ooc_train.models.linear_models import RidgeModel
+from ooc_train.optimizers.momentum import Momentum
+from ooc_train.optimizers.schedules import Cosine
+from ooc_train.solvers.training_settings import Training
 
 Array = NDArray[Any]
 FEATURES = ("a", "b", "c", "d", "e")
@@ -97,6 +105,49 @@ def values(tmp_path_factory: pytest.TempPathFactory) -> str:
 def read(path: str) -> dict[str, Array]:
     group = zarr.open_group(path, mode="r")
     return {name: np.asarray(array) for name, array in group.arrays()}
+
+
+# What an estimator declares
+
+
+class Stub(LinearEstimator):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({}, "lacks alpha of RidgeModel"),
+        ({"alpha": 2.0}, "has another alpha than RidgeModel"),
+        ({"alpha": 1.0, "beta": 1.0}, "has beta, and RidgeModel not"),
+        ({"alpha": 1.0, "tol": 1e-6}, "has another tol than RidgeModel"),
+        ({"alpha": 1.0, "max_iter": 7}, "has another max_iter than RidgeModel"),
+        ({"alpha": 1.0, "batch_size": 1}, "has another batch_size than RidgeModel"),
+    ],
+)
+def test_an_estimator_has_the_settings_of_its_model_and_no_others(fields, said):
+    columns = [(name, type(value), field(default=value)) for name, value in fields.items()]
+    cls = make_dataclass("Own", columns, bases=(Stub, SharedParameters), kw_only=True)
+    with pytest.raises(TypeError, match=f"Own {said}"):
+        estimator_of(RidgeModel)(cls)
+    assert ESTIMATORS[RidgeModel] is Ridge
+
+
+def test_an_estimator_describes_all_of_its_parameters():
+    for model, cls in ESTIMATORS.items():
+        for name in cls().get_params():
+            assert f"\n{name} : " in str(cls.__doc__)
+        assert cls().get_params().keys() >= settings_of(model).keys() | settings_of(Training).keys()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:momentum. not converged")
+def test_optimizer_and_schedule_may_be_values(store):
+    how: dict[str, Any] = {"solver": Momentum(0.5), "schedule": Cosine(0.2), "batch_size": 64}
+    model = clone(LogisticRegression(**how, max_iter=2, random_state=0)).fit(store)
+    assert (model.training_.solver, model.training_.schedule) == (Momentum(0.5), Cosine(0.2))
+    assert model.report_.solver == "momentum"
+    assert model.report_.history[-1].learning_rate < 0.5 * model.report_.learning_rate
 
 
 # What a fit learns

@@ -3,18 +3,19 @@
 import os
 import signal
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pytest
 from distributed import Client
 
-from ooc_train.models.settings import Model
+from ooc_train.models.linear_models import LogisticModel, RidgeModel
+from ooc_train.models.model import Model
 from ooc_train.runs.events import Event, Progressed
 from ooc_train.runs.fitted import Fitted
 from ooc_train.runs.report import Report
 from ooc_train.runtime import clients
 from ooc_train.runtime.cluster import LocalCluster
+from ooc_train.solvers.training_settings import Training
 from ooc_train.store.writing.writer import StoreWriter
 from ooc_train.training.loop import train
 
@@ -22,16 +23,17 @@ pytestmark = pytest.mark.slow
 
 ROWS, FEATURES = 90_001, 60
 
-FULL = {
-    "newton": Model(name="logistic", C=0.3, tol=1e-9),
-    "lbfgs": Model(name="logistic", solver="lbfgs", max_iter=8),
-    "gram": Model(name="ridge", alpha=2.0),
-    "descent": Model(name="logistic", solver="sgd", max_iter=4),
+LOGISTIC = LogisticModel()
+FULL: dict[str, tuple[Model, Training]] = {
+    "newton": (LogisticModel(C=0.3), Training(tol=1e-9)),
+    "lbfgs": (LOGISTIC, Training(solver="lbfgs", max_iter=8)),
+    "gram": (RidgeModel(alpha=2.0), Training()),
+    "descent": (LOGISTIC, Training(solver="sgd", max_iter=4)),
 }
-BATCHES = {
-    "256": Model(name="logistic", batch_size=256, max_iter=2, random_state=3),
-    "1": Model(name="logistic", batch_size=1, max_iter=1, random_state=3),
-    "replicas": Model(name="logistic", batch_size=16, replicas=2, max_iter=2, random_state=3),
+BATCHES: dict[str, tuple[Model, Training]] = {
+    "256": (LOGISTIC, Training(batch_size=256, max_iter=2, random_state=3)),
+    "1": (LOGISTIC, Training(batch_size=1, max_iter=1, random_state=3)),
+    "replicas": (LOGISTIC, Training(batch_size=16, replicas=2, max_iter=2, random_state=3)),
 }
 
 
@@ -75,7 +77,10 @@ def expected(store: str) -> dict[str, tuple[bytes, bytes]]:
     """The bits of a run in this thread alone."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(clients, "inside_another_job", lambda: True)
-        return {name: bits(train(model, store)) for name, model in (FULL | BATCHES).items()}
+        return {
+            name: bits(train(model, store, training))
+            for name, (model, training) in (FULL | BATCHES).items()
+        }
 
 
 @pytest.mark.parametrize(("n_workers", "threads"), [(1, 1), (1, 2)])
@@ -86,30 +91,32 @@ def test_workers_and_threads_do_not_change_a_bit(store, expected, n_workers, thr
         ) as made,
         Client(made, set_as_default=False) as client,
     ):
-        for name, model in FULL.items():
-            assert bits(train(model, store, client=client)) == expected[name], name
+        for name, (model, training) in FULL.items():
+            assert bits(train(model, store, training, client=client)) == expected[name], name
 
 
 def test_two_workers_and_the_ceiling_do_not_change_a_bit(store, expected, client_2x1):
-    for name, model in (FULL | BATCHES).items():
-        generous = train(model, store, client=client_2x1)
+    for name, (model, training) in (FULL | BATCHES).items():
+        generous = train(model, store, training, client=client_2x1)
         assert bits(generous) == expected[name], name
         # Workers keep a little of what they grew by, which the next plan finds reserved.
         tight = generous[1].memory.projected + 16 * 2**20
-        assert bits(train(model, store, client=client_2x1, memory_ceiling=tight)) == expected[name]
+        least = train(model, store, training, client=client_2x1, memory_ceiling=tight)
+        assert bits(least) == expected[name]
 
 
 def test_a_compiled_hessian_is_the_same_to_the_bit(store, client_2x1, monkeypatch):
     monkeypatch.setattr("ooc_train.models.linear_objective._COMPILED_WORK", 0)
-    found = bits(train(FULL["newton"], store, client=client_2x1))
+    model, training = FULL["newton"]
+    found = bits(train(model, store, training, client=client_2x1))
     with monkeypatch.context() as patch:
         patch.setattr(clients, "inside_another_job", lambda: True)
-        assert bits(train(FULL["newton"], store)) == found
+        assert bits(train(model, store, training)) == found
 
 
 def test_another_random_state_does(store, expected, client_2x1):
-    model = Model(name="logistic", batch_size=256, max_iter=2, random_state=4)
-    assert bits(train(model, store, client=client_2x1)) != expected["256"]
+    training = Training(batch_size=256, max_iter=2, random_state=4)
+    assert bits(train(LOGISTIC, store, training, client=client_2x1)) != expected["256"]
 
 
 class Kill:
@@ -129,13 +136,13 @@ class Kill:
 
 @pytest.mark.parametrize(("name", "n"), [("lbfgs", 1), ("newton", 2), ("256", 2), ("replicas", 1)])
 def test_killed_workers_do_not_change_a_bit(store, expected, name, n):
-    models: dict[str, Any] = FULL | BATCHES
+    model, training = (FULL | BATCHES)[name]
     with (
         LocalCluster(n_workers=2, dashboard_address="127.0.0.1:0") as made,
         Client(made, set_as_default=False) as client,
     ):
         killer = Kill(client, after_rows=ROWS // 2, n=n)
-        run = train(models[name], store, client=client, callbacks=[killer])
+        run = train(model, store, training, client=client, callbacks=[killer])
         assert len(killer.killed) == n
         fitted, report = run
         assert any("ended by SIGKILL" in note for note in report.memory.notes)

@@ -17,10 +17,11 @@ from dask.delayed import delayed
 from distributed import Client
 
 from ooc_train.errors import CeilingExceeded, ClusterError
-from ooc_train.models.settings import Model
+from ooc_train.models.linear_models import LogisticModel
 from ooc_train.runs.events import Stepped
 from ooc_train.runtime.clients import choose_executor
 from ooc_train.runtime.cluster import LocalCluster
+from ooc_train.solvers.training_settings import Training
 from ooc_train.stream.cluster_waits import WORKER_TIMEOUT
 from ooc_train.stream.dask_executor import DaskExecutor
 from ooc_train.stream.inputs import read_inputs
@@ -198,7 +199,7 @@ def test_a_run_without_workers_ends_after_the_time_that_was_set(tmp_path, monkey
             match=r"^no worker was left, and none came back within 1 s \(a worker was ended by "
             r"SIGKILL, .*; the run was last seen to hold .* of its ceiling of .*\); run again, or",
         ):
-            train(Model(name="logistic", solver="lbfgs"), store, client=client, callbacks=[kill])
+            train(LogisticModel(), store, Training(solver="lbfgs"), client=client, callbacks=[kill])
 
 
 @pytest.mark.slow
@@ -251,11 +252,12 @@ def test_a_scheduler_that_is_gone_is_reported_soon(tmp_path, cluster_to_kill):
             process.kill()
             process.wait()
 
-    model, started = Model(name="logistic", solver="lbfgs", tol=1e-12), perf_counter()
+    model, training = LogisticModel(), Training(solver="lbfgs", tol=1e-12)
+    started = perf_counter()
     with pytest.raises(ClusterError, match=GONE):
-        train(model, store, client=client, callbacks=[kill])
+        train(model, store, training, client=client, callbacks=[kill])
     for again in (
-        lambda: train(model, store),
+        lambda: train(model, store, training),
         lambda: read_inputs(dask.array.from_array(X, chunks=(50, 3)), y, classifier=True),
     ):
         with client.as_current(), pytest.raises(ClusterError, match=GONE):

@@ -16,9 +16,10 @@ from ooc_train.estimators import LinearRegression, LogisticRegression, Ridge
 from ooc_train.experiments.tradeoff import tradeoff
 from ooc_train.inference.predict import evaluate, predict, predict_store
 from ooc_train.inference.raw_files import predict_files
+from ooc_train.models.linear_models import LeastSquares, LogisticModel, RidgeModel
 from ooc_train.models.predictor import LinearPredictor
-from ooc_train.models.settings import Model
 from ooc_train.runs.fitted import Fitted
+from ooc_train.solvers.training_settings import Training
 from ooc_train.stream.feature_names import column_order
 from ooc_train.stream.inputs import read_inputs
 from ooc_train.training.loop import train
@@ -70,7 +71,7 @@ def test_any_order_gives_the_same_predictions_or_is_refused(known, data):
     other = data.draw(st.one_of(st.permutations(known), names))
     n = len(known)
     fitted = Fitted(
-        Model(name="ridge"),
+        RidgeModel(),
         LinearPredictor(np.arange(1.0, n + 1)[None], np.zeros(1)),
         feature_names=tuple(known),
     )
@@ -106,7 +107,7 @@ def test_a_refusal_lists_what_differs_and_no_more():
 
 def test_predictions_and_metrics_of_the_engine(stores, tmp_path):
     data, other = stores["numbers"]
-    fitted, _ = train(Model(name="linear"), data)
+    fitted, _ = train(LeastSquares(), data)
     best = np.linalg.lstsq(X - X.mean(axis=0), Y, rcond=None)[0]
     np.testing.assert_allclose(fitted.coef[0], best, rtol=1e-9, atol=1e-12)
     due = X @ fitted.coef[0] + fitted.intercept
@@ -124,7 +125,7 @@ def test_predictions_and_metrics_of_the_engine(stores, tmp_path):
 
 
 def test_other_columns_are_refused(stores, further, tmp_path):
-    fitted, _ = train(Model(name="linear"), stores["numbers"][0])
+    fitted, _ = train(LeastSquares(), stores["numbers"][0])
     model = LinearRegression().fit(stores["numbers"][0])
     message = "lacks 'd', which .* has; .* has 'f', 'e', which .* lacks"
     for refused in (
@@ -135,8 +136,8 @@ def test_other_columns_are_refused(stores, further, tmp_path):
         lambda: model.predict(further),
         lambda: model.score(further),
         lambda: model.partial_fit(further),
-        lambda: train(Model(name="linear"), stores["numbers"][0], validation=further),
-        lambda: train(Model(name="linear"), further, start=fitted),
+        lambda: train(LeastSquares(), stores["numbers"][0], validation=further),
+        lambda: train(LeastSquares(), further, start=fitted),
     ):
         with pytest.raises(ValueError, match=message):
             refused()
@@ -144,7 +145,7 @@ def test_other_columns_are_refused(stores, further, tmp_path):
 
 
 def test_names_of_one_side_are_no_names(stores):
-    fitted, _ = train(Model(name="linear"), stores["numbers"][0])
+    fitted, _ = train(LeastSquares(), stores["numbers"][0])
     nameless = replace(fitted, feature_names=None)
     due = X[:, CYCLE] @ fitted.coef[0] + fitted.intercept
     np.testing.assert_allclose(predict(nameless, stores["numbers"][1])[:, 0], due, rtol=1e-12)
@@ -155,9 +156,10 @@ def test_names_of_one_side_are_no_names(stores):
 def test_validation_rows_are_judged_by_name(stores, solver):
     data, other = stores["classes"]
     batch_size = 50 if solver == "sgd" else "full"
-    model = Model(name="logistic", solver=solver, batch_size=batch_size, max_iter=3, random_state=0)
-    _, same = train(model, data, validation=data)
-    fitted, report = train(model, data, validation=other)
+    model = LogisticModel()
+    training = Training(solver=solver, batch_size=batch_size, max_iter=3, random_state=0)
+    _, same = train(model, data, training, validation=data)
+    fitted, report = train(model, data, training, validation=other)
     for step, due in zip(report.history, same.history, strict=True):
         assert step.validation_loss == pytest.approx(due.validation_loss, rel=1e-12)
     assert report.validation_loss == pytest.approx(evaluate(fitted, data)[0]["loss"], rel=1e-9)
@@ -166,9 +168,11 @@ def test_validation_rows_are_judged_by_name(stores, solver):
 @pytest.mark.slow
 def test_a_trade_off_is_judged_by_name(stores):
     data, other = stores["classes"]
-    model = Model(name="logistic", max_iter=2, random_state=0)
+    model, training = LogisticModel(), Training(max_iter=2, random_state=0)
     losses = [
-        tradeoff(model, data, (100, "full"), validation=v).frame["validation_loss"].tolist()
+        tradeoff(model, data, (100, "full"), training=training, validation=v)
+        .frame["validation_loss"]
+        .tolist()
         for v in (data, other)
     ]
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-12)
@@ -177,9 +181,9 @@ def test_a_trade_off_is_judged_by_name(stores):
 @pytest.mark.slow
 def test_a_start_is_taken_by_name(stores):
     data, other = stores["classes"]
-    model = Model(name="logistic", solver="lbfgs", tol=1e-5)
-    fitted, _ = train(model, data)
-    again, report = train(model, other, start=fitted)
+    model, training = LogisticModel(), Training(solver="lbfgs", tol=1e-5)
+    fitted, _ = train(model, data, training)
+    again, report = train(model, other, training, start=fitted)
     assert again.feature_names == tuple(NAMES[i] for i in CYCLE)
     # The optimum is where it was: looked at, and not left.
     assert report.n_iter <= 2
@@ -243,7 +247,7 @@ def test_inputs_of_a_frame_bring_their_names():
 
 def test_the_command_line(stores, further, tmp_path):
     data, other = stores["numbers"]
-    fitted, _ = train(Model(name="linear"), data)
+    fitted, _ = train(LeastSquares(), data)
     fitted.save(tmp_path / "a.run")
     out = str(tmp_path / "p.csv")
     run = CliRunner().invoke

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec
 
 from ooc_train.errors import CorruptChunk, InvalidStore, NonFiniteData
-from ooc_train.models.settings import Model
+from ooc_train.models.linear_models import LogisticModel
 from ooc_train.runtime import clients
+from ooc_train.solvers.training_settings import Training
 from ooc_train.store.jobs.rechunk import rechunk_store
 from ooc_train.store.jobs.rewriting_commands import rechunk_command
 from ooc_train.store.jobs.shuffle import shuffle_store
@@ -69,17 +70,17 @@ def test_what_was_left_out_trains_by_consent_alone(
     kind = {"zarr_format": zarr_format, "sharded": sharded}
     path = plain_zarr(tmp_path / "a.zarr", **kind)
     whole = plain_zarr(tmp_path / "b.zarr", **kind, write_empty=True)
-    model = Model(name="logistic", max_iter=5)
+    model, training = LogisticModel(), Training(max_iter=5)
     assert open_store(path).X.direct == direct
     with pytest.raises(CorruptChunk, match=LEFT_OUT):
-        train(model, path)
+        train(model, path, training)
     for name in ("X", "y", "sample_weight"):
         with pytest.raises(CorruptChunk, match=LEFT_OUT):
             open_store(path).read(name)
     filled = open_store(path, fill_missing=True)
     for name in ("X", "y", "sample_weight"):
         np.testing.assert_array_equal(filled.read(name), open_store(whole).read(name))
-    found, due = (train(model, data)[0].coef for data in (filled, whole))
+    found, due = (train(model, data, training)[0].coef for data in (filled, whole))
     np.testing.assert_array_equal(found, due)
 
 
@@ -178,7 +179,7 @@ def test_a_fill_value_of_nan_is_no_number_to_learn_from(tmp_path):
     group.create_array("X", data=X, chunks=(8, 2), fill_value=np.nan)
     group.create_array("y", data=np.arange(16) % 2 + 1, chunks=(8,))
     with pytest.raises(NonFiniteData, match="row 8 has nan in column 0"):
-        train(Model(name="logistic"), open_store(tmp_path / "a", fill_missing=True))
+        train(LogisticModel(), open_store(tmp_path / "a", fill_missing=True))
 
 
 def test_an_array_without_a_fill_value(tmp_path):

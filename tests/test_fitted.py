@@ -16,25 +16,25 @@ from hypothesis.extra.numpy import arrays
 from ooc_train.core.output_kinds import RUN, require_output
 from ooc_train.errors import InvalidRun, OutputExists
 from ooc_train.inference.outputs import Outputs
+from ooc_train.models.linear_models import LogisticModel, RidgeModel
 from ooc_train.models.predictor import LinearPredictor
-from ooc_train.models.settings import Model
 from ooc_train.objective.losses import LOSSES
 from ooc_train.runs.fitted import Fitted, load_fitted
+from ooc_train.solvers.training_settings import Training
 
 RNG = np.random.default_rng(0)
 TWO = Fitted(
-    Model(name="logistic", C=0.3, class_weight={"late": 3.0}),
+    LogisticModel(C=0.3, class_weight={"late": 3.0}),
     LinearPredictor(RNG.normal(size=(1, 3)), RNG.normal(size=1)),
     ("early", "late"),
     ("a", "b", "c"),
     {"passes": 3.0, "loss": None},
+    training=Training(batch_size=32, tol=0.5, random_state=5),
 )
 THREE = Fitted(
-    Model(name="logistic"), LinearPredictor(RNG.normal(size=(3, 3)), RNG.normal(size=3)), (-1, 0, 7)
+    LogisticModel(), LinearPredictor(RNG.normal(size=(3, 3)), RNG.normal(size=3)), (-1, 0, 7)
 )
-LINE = Fitted(
-    Model(name="ridge", alpha=2.0), LinearPredictor(RNG.normal(size=(2, 3)), RNG.normal(size=2))
-)
+LINE = Fitted(RidgeModel(alpha=2.0), LinearPredictor(RNG.normal(size=(2, 3)), RNG.normal(size=2)))
 X = RNG.normal(size=(40, 3)).astype("f4")
 
 
@@ -42,7 +42,8 @@ def assert_same(a, b):
     assert a.coef.tobytes() == b.coef.tobytes()
     assert a.intercept.tobytes() == b.intercept.tobytes()
     assert a.coef.shape == b.coef.shape
-    assert (a.model, a.classes, a.feature_names) == (b.model, b.classes, b.feature_names)
+    assert (a.model, a.training) == (b.model, b.training)
+    assert (a.classes, a.feature_names) == (b.classes, b.feature_names)
     assert dict(a.report) == dict(b.report)
 
 
@@ -64,9 +65,7 @@ def test_any_numbers_labels_and_names_come_back(tmp_path_factory, coef, classes,
     n = len(classes)
     coef = np.resize(coef, (n, 3))
     named = None if names is None else tuple(names)
-    fitted = Fitted(
-        Model(name="logistic"), LinearPredictor(coef, coef[:, 0]), tuple(classes), named
-    )
+    fitted = Fitted(LogisticModel(), LinearPredictor(coef, coef[:, 0]), tuple(classes), named)
     path = tmp_path_factory.mktemp("runs") / "a"
     fitted.save(path)
     assert_same(load_fitted(path), fitted)
@@ -207,13 +206,17 @@ def test_nothing_is_unpickled(tmp_path, inside):
     "change",
     [
         {"format": "else"},
-        {"format_version": 3},
+        {"format_version": 4},
+        {"format_version": 2},
         {"format_version": 1},
         {"predictor": "network"},
         {"format_version": "1"},
         {"model": None},
         {"model": {"name": "logistic", "code": "evil"}},
         {"model": {"name": "logistic", "C": -1}},
+        {"training": None},
+        {"training": {"batch_size": 0}},
+        {"training": {"code": "evil"}},
         {"model": {"name": "ridge"}, "classes": [1], "feature_names": ["a"]},
         {"classes": [0, 1, 2]},
         {"classes": [[0], [1]]},

@@ -1,7 +1,6 @@
 """What passes and solvers really hold of many parameters is no more than the plan counts."""
 
 import tracemalloc
-from typing import Any
 
 import numpy as np
 import pytest
@@ -10,26 +9,29 @@ from ooc_train.inference.predict import evaluate, predict
 from ooc_train.kernels.api import OUTER_PRODUCTS, PREDICTOR, SHUFFLE, add_rows_needs
 from ooc_train.kernels.calling import load
 from ooc_train.kernels.scan import scan_needs
-from ooc_train.models.settings import Model
+from ooc_train.models.linear_models import LogisticModel, RidgeModel
+from ooc_train.models.model import Model
 from ooc_train.objective.losses import LOSSES
 from ooc_train.optimizers.adam import Adam
 from ooc_train.optimizers.sgd import Sgd
+from ooc_train.solvers.training_settings import Training
 from ooc_train.stream.inputs import read_inputs
 from ooc_train.training.loop import train
 
 SMALL = 2 * 2**20
 """Bytes of objects of Python's own, which "headroom" has room for."""
 
-CASES: dict[str, tuple[dict[str, Any], int, int]] = {
-    "lbfgs": ({"name": "logistic", "solver": "lbfgs", "max_iter": 14}, 60_000, 2),
-    "lbfgs of classes": ({"name": "logistic", "solver": "lbfgs", "max_iter": 4}, 3_000, 20),
-    "newton": ({"name": "logistic", "solver": "newton", "max_iter": 3}, 500, 2),
-    "newton of classes": ({"name": "logistic", "solver": "newton", "max_iter": 2}, 100, 5),
-    "gram": ({"name": "ridge"}, 700, 0),
-    "sgd": ({"name": "logistic", "batch_size": 8, "max_iter": 3}, 60_000, 2),
-    "adam": ({"name": "logistic", "batch_size": 8, "solver": "adam", "max_iter": 3}, 60_000, 2),
-    "sgd by all rows": ({"name": "logistic", "solver": "sgd", "max_iter": 3}, 60_000, 2),
-    "one column": ({"name": "logistic", "max_iter": 3}, 1, 2),
+LOGISTIC = LogisticModel()
+CASES: dict[str, tuple[Model, Training, int, int]] = {
+    "lbfgs": (LOGISTIC, Training(solver="lbfgs", max_iter=14), 60_000, 2),
+    "lbfgs of classes": (LOGISTIC, Training(solver="lbfgs", max_iter=4), 3_000, 20),
+    "newton": (LOGISTIC, Training(solver="newton", max_iter=3), 500, 2),
+    "newton of classes": (LOGISTIC, Training(solver="newton", max_iter=2), 100, 5),
+    "gram": (RidgeModel(), Training(), 700, 0),
+    "sgd": (LOGISTIC, Training(batch_size=8, max_iter=3), 60_000, 2),
+    "adam": (LOGISTIC, Training(batch_size=8, solver="adam", max_iter=3), 60_000, 2),
+    "sgd by all rows": (LOGISTIC, Training(solver="sgd", max_iter=3), 60_000, 2),
+    "one column": (LOGISTIC, Training(max_iter=3), 1, 2),
 }
 
 
@@ -63,9 +65,9 @@ def held_by(job):
 
 @pytest.mark.parametrize("case", CASES)
 def test_training_holds_no_more_than_its_terms(case):
-    settings, features, classes = CASES[case]
+    model, training, features, classes = CASES[case]
     inputs = rows_of(features, classes)
-    (_, report), peak = held_by(lambda: train(Model(**settings), inputs))
+    (_, report), peak = held_by(lambda: train(model, inputs, training))
     terms = report.memory.terms
     counted = sum(terms[name] for name in ("buffers", "sums", "parameters", "shared"))
     assert peak <= counted + SMALL
@@ -76,9 +78,9 @@ def test_training_holds_no_more_than_its_terms(case):
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ["lbfgs", "sgd", "adam", "sgd by all rows"])
 def test_a_hundred_rows_of_500_000_columns_hold_no_more_than_their_terms(case):
-    settings, _, classes = CASES[case]
+    model, training, _, classes = CASES[case]
     inputs = rows_of(500_000, classes, rows=100)
-    (_, report), peak = held_by(lambda: train(Model(**settings), inputs))
+    (_, report), peak = held_by(lambda: train(model, inputs, training))
     terms = report.memory.terms
     counted = sum(terms[name] for name in ("buffers", "sums", "parameters", "shared"))
     assert peak <= counted + SMALL
@@ -88,7 +90,7 @@ def test_a_hundred_rows_of_500_000_columns_hold_no_more_than_their_terms(case):
 @pytest.mark.slow
 def test_many_classes_hold_no_more_than_the_terms_of_predicting():
     inputs = rows_of(400, 500, rows=3000)
-    fitted, _ = train(Model(name="logistic", batch_size=64, max_iter=1), inputs)
+    fitted, _ = train(LOGISTIC, inputs, Training(batch_size=64, max_iter=1))
     (_, memory), peak = held_by(lambda: evaluate(fitted, inputs))
     assert peak <= sum(memory.terms.values()) - memory.terms["headroom"] + SMALL
     found, peak = held_by(lambda: predict(fitted, inputs.source.X, "probability"))

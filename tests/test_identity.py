@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 from ooc_train.errors import CorruptChunk, InvalidStore
 from ooc_train.inference.predict import predict_store
-from ooc_train.models.settings import Model
+from ooc_train.models.linear_models import LogisticModel
 from ooc_train.runtime import clients
+from ooc_train.solvers.training_settings import Training
 from ooc_train.store.format import checksums, identity
 from ooc_train.store.jobs.rechunk import rechunk_store
 from ooc_train.store.jobs.shuffle import shuffle_store
@@ -30,7 +31,7 @@ from tests.sealing import as_earlier_release, checksums_off, metadata_of, put_me
 
 ROWS, CHUNK, SHARD = 36, 4, 12
 ROLES = ("X", "y", "sample_weight", "row_id")
-LOGISTIC = Model(name="logistic", max_iter=3, random_state=0)
+LOGISTIC, TRAINING = LogisticModel(), Training(max_iter=3, random_state=0)
 
 
 def write(path, codec="none", seed=0, rows=ROWS, **settings):
@@ -410,7 +411,7 @@ def test_a_store_that_zarr_python_wrote_anew(tmp_path, earlier):
         assert made.classes == ("no", "yes")
         assert made.statistics is not None
         assert made.notes == ()
-    assert train(LOGISTIC, path)[1].n_rows == ROWS
+    assert train(LOGISTIC, path, TRAINING)[1].n_rows == ROWS
 
 
 def test_chunks_of_nothing_but_fill_values_are_read_where_checksums_are_off(tmp_path):
@@ -433,7 +434,7 @@ def test_a_store_of_an_earlier_release(tmp_path):
     assert "`ooc-train rechunk`" in old.notes[0]
     for role in ROLES:
         np.testing.assert_array_equal(old.read(role), known[role])
-    assert any("earlier release" in note for note in train(LOGISTIC, old)[1].notes)
+    assert any("earlier release" in note for note in train(LOGISTIC, old, TRAINING)[1].notes)
     # What nothing checked is not carried over.
     about = metadata_of(old.path)
     about["attributes"]["statistics"]["scale"][1] *= 10
@@ -443,13 +444,13 @@ def test_a_store_of_an_earlier_release(tmp_path):
     assert new.statistics is not None
     assert store.statistics is not None
     np.testing.assert_allclose(new.statistics.scale, store.statistics.scale)
-    assert not any("earlier release" in note for note in train(LOGISTIC, new)[1].notes)
+    assert not any("earlier release" in note for note in train(LOGISTIC, new, TRAINING)[1].notes)
 
 
 @pytest.mark.usefixtures("inline")
 def test_predictions_are_checked_too(tmp_path):
     store = write(tmp_path / "a")
-    fitted, _ = train(LOGISTIC, store)
+    fitted, _ = train(LOGISTIC, store, TRAINING)
     predict_store(fitted, store, tmp_path / "p", kinds=("prediction", "probability"))
     named = open_store(store.path, y=tmp_path / "p" / "prediction")
     assert named.y is not None

@@ -10,7 +10,7 @@ import pytest
 import zarr
 
 from ooc_train.errors import CeilingExceeded, InvalidStore, NonFiniteData
-from ooc_train.models.settings import Model
+from ooc_train.models.linear_models import LogisticModel
 from ooc_train.store.opening.opener import open_store
 from ooc_train.store.reading.chunks import ChunkReader
 from ooc_train.stream.array_source import ArraySource
@@ -189,7 +189,7 @@ def test_of_a_store_of_ours_no_row_is_read_before_the_plan(tmp_path, monkeypatch
         np.testing.assert_allclose(expected.class_totals, totals, rtol=1e-12)
         with monkeypatch.context() as patch:
             patch.setattr(ChunkReader, "read_rows", None)
-            Task.of(Model(name="logistic"), inputs := read_inputs(path, classifier=True))
+            Task.of(LogisticModel(), inputs := read_inputs(path, classifier=True))
             assert inputs.total_weight == pytest.approx(totals.sum(), rel=1e-14)
 
 

@@ -8,17 +8,18 @@ import numpy as np
 import pytest
 
 from ooc_train import LogisticRegression
-from ooc_train.models.settings import Model
+from ooc_train.models.linear_models import LogisticModel
 from ooc_train.monitoring import interrupts
 from ooc_train.monitoring.interrupts import Interrupts, immediate_interrupts
 from ooc_train.runs.events import Ended, Progressed, Started, Stepped, Stop
 from ooc_train.runs.fitted import load_fitted
+from ooc_train.solvers.training_settings import Training
 from ooc_train.store.jobs.synthetic import make_data
 from ooc_train.stream import passes
 from ooc_train.stream.inputs import read_inputs
 from ooc_train.training.loop import train
 
-FULL = Model(name="logistic", solver="lbfgs", tol=0.0, max_iter=50)
+LOGISTIC, FULL = LogisticModel(), Training(solver="lbfgs", tol=0.0, max_iter=50)
 KEPT = "stopped by Ctrl-C before its end"
 
 
@@ -55,7 +56,7 @@ class CtrlC:
 
 def test_the_first_stops_after_the_step_and_saves(rows, tmp_path, capsys):
     out = tmp_path / "a.run"
-    fitted, report = train(FULL, rows, callbacks=[CtrlC(Stepped, 3)], out=out)
+    fitted, report = train(LOGISTIC, rows, FULL, callbacks=[CtrlC(Stepped, 3)], out=out)
     assert (report.n_iter, report.converged) == (2, False)  # the first looked at the start
     assert report.notes == (KEPT,)
     assert load_fitted(out).report["n_iter"] == 2
@@ -71,7 +72,7 @@ def test_the_first_stops_after_the_step_and_saves(rows, tmp_path, capsys):
 
 @pytest.mark.parametrize("kind", [Started, Progressed])
 def test_before_the_first_update_there_would_be_nothing_to_keep(rows, kind, capsys):
-    fitted, report = train(FULL, rows, callbacks=[CtrlC(kind)])
+    fitted, report = train(LOGISTIC, rows, FULL, callbacks=[CtrlC(kind)])
     # The first pass only looks at where it stands.
     assert report.n_iter == 1
     assert np.abs(fitted.coef).max() > 0
@@ -83,9 +84,9 @@ def test_an_epoch_of_updates_ends_within(tmp_path, monkeypatch):
     assert store.n_chunks > 4
     monkeypatch.setattr(passes, "_FIRST_SEGMENT_ROWS", 1)
     monkeypatch.setattr(passes, "_SEGMENT_SECONDS", 0.0)
-    model = Model(name="logistic", batch_size=10, max_iter=3, random_state=0)
+    training = Training(batch_size=10, max_iter=3, random_state=0)
     press = CtrlC(Progressed, 4)
-    fitted, report = train(model, store, callbacks=[press])
+    fitted, report = train(LOGISTIC, store, training, callbacks=[press])
     assert press.count <= 6  # one more evaluates what was learned
     # Whole chunks were learned from, and the rest of the epoch was left.
     assert 0 < report.updates < 6000
@@ -99,7 +100,7 @@ def test_the_second_interrupts_at_once_and_saves_nothing(rows, tmp_path):
     out = tmp_path / "a.run"
     press = CtrlC(Stepped, 2, times=2)
     with pytest.raises(KeyboardInterrupt):
-        train(FULL, rows, callbacks=[press], out=out)
+        train(LOGISTIC, rows, FULL, callbacks=[press], out=out)
     assert press.count == 2
     assert list(tmp_path.iterdir()) == []
 
@@ -107,18 +108,18 @@ def test_the_second_interrupts_at_once_and_saves_nothing(rows, tmp_path):
 def test_the_second_may_meet_another_run(rows, monkeypatch):
     now = [1000.0]
     monkeypatch.setattr(interrupts, "perf_counter", lambda: now[0])
-    assert train(FULL, rows, callbacks=[CtrlC()])[1].notes == (KEPT,)
+    assert train(LOGISTIC, rows, FULL, callbacks=[CtrlC()])[1].notes == (KEPT,)
     now[0] += 9.0
     with pytest.raises(KeyboardInterrupt):
-        train(FULL, rows, callbacks=[CtrlC()])
+        train(LOGISTIC, rows, FULL, callbacks=[CtrlC()])
     now[0] += 11.0
-    assert train(FULL, rows, callbacks=[CtrlC()])[1].notes == (KEPT,)
+    assert train(LOGISTIC, rows, FULL, callbacks=[CtrlC()])[1].notes == (KEPT,)
 
 
 def test_one_that_comes_when_all_is_done_is_not_swallowed(rows, tmp_path, capsys):
     out = tmp_path / "a.run"
     with pytest.raises(KeyboardInterrupt):
-        train(FULL, rows, callbacks=[CtrlC(Ended)], out=out, max_passes=3)
+        train(LOGISTIC, rows, FULL, callbacks=[CtrlC(Ended)], out=out, max_passes=3)
     (note,) = load_fitted(out).report["notes"]
     assert note.startswith("not converged: max_passes=3 reached")
     assert capsys.readouterr().err == ""
@@ -128,7 +129,7 @@ def test_a_handler_of_others_is_left_alone(rows):
     seen = []
     signal.signal(signal.SIGINT, lambda *arrived: seen.append(arrived[0]))
     try:
-        _, report = train(FULL, rows, callbacks=[CtrlC()], max_passes=5)
+        _, report = train(LOGISTIC, rows, FULL, callbacks=[CtrlC()], max_passes=5)
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     assert seen == [signal.SIGINT]
@@ -139,13 +140,15 @@ def test_a_handler_of_others_is_left_alone(rows):
 def test_work_of_many_runs_is_interrupted_at_once(rows):
     press = CtrlC()
     with pytest.raises(KeyboardInterrupt), immediate_interrupts():
-        train(FULL, rows, callbacks=[press])
+        train(LOGISTIC, rows, FULL, callbacks=[press])
     assert press.count == 1
 
 
 def test_other_threads_have_no_ctrl_c(rows):
     found = []
-    thread = threading.Thread(target=lambda: found.append(train(FULL, rows, max_passes=3)[1]))
+    thread = threading.Thread(
+        target=lambda: found.append(train(LOGISTIC, rows, FULL, max_passes=3)[1])
+    )
     thread.start()
     thread.join()
     assert found[0].n_iter >= 1
@@ -161,7 +164,7 @@ def test_an_error_is_the_error_though_ctrl_c_came(rows):
         raise RuntimeError("a callback failed")
 
     with pytest.raises(RuntimeError, match="a callback failed"):
-        train(FULL, rows, callbacks=[fail])
+        train(LOGISTIC, rows, FULL, callbacks=[fail])
 
 
 def test_an_estimator_keeps_what_it_learned_and_warns_of_nothing(monkeypatch):
@@ -203,10 +206,10 @@ def test_what_a_stop_says_is_a_note(rows):
     def stop(event: Any) -> None:
         raise Stop("enough")
 
-    _, report = train(FULL, rows, callbacks=[stop])
+    _, report = train(LOGISTIC, rows, FULL, callbacks=[stop])
     assert (report.n_iter, report.notes) == (1, ("enough",))
 
     def silent(event: Any) -> None:
         raise Stop
 
-    assert train(FULL, rows, callbacks=[silent])[1].notes == ()
+    assert train(LOGISTIC, rows, FULL, callbacks=[silent])[1].notes == ()

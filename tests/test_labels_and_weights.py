@@ -20,8 +20,9 @@ from ooc_train.estimators import LinearRegression, LogisticRegression, Ridge
 from ooc_train.experiments.tradeoff import tradeoff
 from ooc_train.inference.predict import evaluate
 from ooc_train.inference.raw_files import evaluate_files
-from ooc_train.models.settings import Model
+from ooc_train.models.linear_models import RidgeModel
 from ooc_train.runtime.cluster import LocalCluster
+from ooc_train.solvers.training_settings import Training
 from ooc_train.store.opening.opener import open_store
 from ooc_train.stream import labels_and_weights
 from ooc_train.stream.inputs import read_inputs
@@ -118,13 +119,13 @@ def test_the_answer_is_that_of_one_store(places, form):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["own", "X"])
 def test_the_engine_takes_them_too(places, name):
-    data, due = places / name, train(Model(name="ridge"), places / "due")[0]
-    fitted, report = train(Model(name="ridge"), data, y=Y, sample_weight=WEIGHT)
+    data, due = places / name, train(RidgeModel(), places / "due")[0]
+    fitted, report = train(RidgeModel(), data, y=Y, sample_weight=WEIGHT)
     np.testing.assert_allclose(fitted.coef, due.coef, rtol=1e-12)
     metrics, _ = evaluate(fitted, data, y=Y, sample_weight=places / "weights")
     assert metrics == pytest.approx(evaluate(due, places / "due")[0])
-    assert plan(Model(name="ridge"), data, y=places / "numbers", sample_weight=WEIGHT).fits
-    trials = tradeoff(Model(name="ridge", max_iter=1), data, (50, "full"), y=Y).frame
+    assert plan(RidgeModel(), data, y=places / "numbers", sample_weight=WEIGHT).fits
+    trials = tradeoff(RidgeModel(), data, (50, "full"), training=Training(max_iter=1), y=Y).frame
     assert trials["loss"]["full"] == pytest.approx(
         np.var(Y - Ridge().fit(X, Y).predict(X)) / 2, rel=1e-9
     )
@@ -348,4 +349,4 @@ def test_workers_of_other_machines_are_reported(places):
         assert inputs.store.y is not None
         os.rename(inputs.store.y.path, inputs.store.y.path + ".away")
         with pytest.raises(ValueError, match=r"temporary folder of this machine, .*can read"):
-            train(Model(name="ridge"), inputs)
+            train(RidgeModel(), inputs)

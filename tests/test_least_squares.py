@@ -12,7 +12,7 @@ import pytest
 from sklearn.exceptions import ConvergenceWarning
 
 from ooc_train import LinearRegression, Ridge
-from ooc_train.models.settings import Model
+from ooc_train.models.linear_models import LeastSquares
 from ooc_train.runs.report import Report
 from ooc_train.solvers import gram
 from ooc_train.stream.inputs import read_inputs
@@ -241,7 +241,7 @@ def test_stores_are_refined_too_and_what_travels_is_planned(tmp_path):
     again = LinearRegression().fit(tmp_path / "a")
     np.testing.assert_array_equal(model.coef_, again.coef_)
     wide = read_inputs(np.zeros((10, 300)), np.zeros(10), classifier=False)
-    assert Task.of(Model(name="linear"), wide).requirements().shared >= 8 * 300**2
+    assert Task.of(LeastSquares(), wide).requirements().shared >= 8 * 300**2
 
 
 def test_of_very_many_columns_the_digits_are_told(monkeypatch):

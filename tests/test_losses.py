@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ooc_train.objective.loss import Loss
-from ooc_train.objective.losses import LOSSES, loss_from_json, loss_to_json
+from ooc_train.objective.losses import LOSSES
 from ooc_train.objective.losses.huber import Huber
 from ooc_train.objective.losses.logistic import Logistic
 from ooc_train.objective.losses.multinomial import Multinomial, probabilities, softmax
@@ -49,19 +49,19 @@ def total(values: np.ndarray, rows: int) -> np.ndarray:
 def test_a_loss_is_known_by_its_name_and_comes_back_from_json(name):
     loss = LOSSES[name]()
     assert loss.name == name
-    assert loss_from_json(json.loads(json.dumps(loss_to_json(loss)))) == loss
+    assert LOSSES.from_json(json.loads(json.dumps(LOSSES.to_json(loss)))) == loss
 
 
 def test_hyperparameters_travel_as_json():
-    assert loss_to_json(Huber(2.5)) == {"name": "huber", "epsilon": 2.5}
-    assert loss_from_json({"name": "huber", "epsilon": 2.5}) == Huber(2.5)
+    assert LOSSES.to_json(Huber(2.5)) == {"name": "huber", "epsilon": 2.5}
+    assert LOSSES.from_json({"name": "huber", "epsilon": 2.5}) == Huber(2.5)
     for found, said in (
         ({"name": "huber", "epsilon": 0.0}, "epsilon=0.0 is not a finite number above 0"),
         ({"name": "hubris"}, "'hubris' is not one of squared, huber"),
-        ({"name": "squared", "epsilon": 1.0}, "'squared' does not take epsilon"),
+        ({"name": "squared", "epsilon": 1.0}, "'squared' has nothing, and not 'epsilon'"),
     ):
         with pytest.raises(ValueError, match=said):
-            loss_from_json(found)
+            LOSSES.from_json(found)
 
 
 @every_loss
@@ -121,6 +121,14 @@ def test_shifting_all_outputs_changes_nothing_only_where_a_loss_says_so(name):
     y, z = cases(loss, np.linspace(-2, 2, 9))
     near = np.allclose(loss.value(y, z), loss.value(y, z + 0.5), rtol=1e-12)
     assert near == loss.shift_invariant
+
+
+@every_loss
+def test_slopes_are_bounded_where_a_loss_says_so(name):
+    loss = LOSSES[name]()
+    y, near = cases(loss, np.linspace(-1e3, 1e3, 9))
+    far = np.abs(loss.slope(y, 1e6 * near)).max()
+    assert (far <= 2 * np.abs(loss.slope(y, near)).max()) == loss.bounded_slope
 
 
 @every_loss

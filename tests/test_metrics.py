@@ -11,8 +11,8 @@ from hypothesis.extra.numpy import arrays
 from ooc_train.errors import NonFiniteData
 from ooc_train.inference.metrics import MetricSums, roc_auc
 from ooc_train.inference.outputs import Outputs
+from ooc_train.models.linear_models import MODELS, LeastSquares, LogisticModel
 from ooc_train.models.predictor import LinearPredictor
-from ooc_train.models.settings import Model
 from ooc_train.runs.fitted import Fitted
 from tests.streams import Case, Cut, make_case, same_bits, stream
 
@@ -23,7 +23,7 @@ def fitted_of(case: Case, classes=()) -> Fitted:
     theta = np.random.default_rng(1).normal(size=case.problem.initial().shape)
     coef, intercept = case.problem.scaling.to_data_units(theta)
     name = "logistic" if classes else "ridge"
-    return Fitted(Model(name=name), LinearPredictor(coef, intercept), classes)  # type: ignore[arg-type]
+    return Fitted(MODELS[name](), LinearPredictor(coef, intercept), classes)
 
 
 def found_by(fitted, source, about=None, **how):
@@ -73,7 +73,7 @@ def test_of_regressions(outputs, weighted, about):
 @pytest.mark.parametrize("right", [True, False])
 def test_a_y_that_never_varies_is_right_or_wrong(right):
     fitted = Fitted(
-        Model(name="linear"), LinearPredictor(np.zeros((1, 2)), np.array([3.0 if right else 2.0]))
+        LeastSquares(), LinearPredictor(np.zeros((1, 2)), np.array([3.0 if right else 2.0]))
     )
     X, y = np.ones((9, 2)), np.full((9, 1), 3.0)
     found = found_by(fitted, Cut(X, y))
@@ -124,7 +124,7 @@ def test_one_class_alone_has_no_area():
 
 
 def test_a_certain_prediction_falls_in_the_last_bin():
-    fitted = Fitted(Model(name="logistic"), LinearPredictor(np.array([[1e4]]), np.zeros(1)), (0, 1))
+    fitted = Fitted(LogisticModel(), LinearPredictor(np.array([[1e4]]), np.zeros(1)), (0, 1))
     X, y = np.array([[1.0], [-1.0]]), np.array([[1.0], [0.0]])
     found = found_by(fitted, Cut(X, y))
     assert (found["roc_auc"], found["accuracy"], found["loss"]) == (1.0, 1.0, 0.0)

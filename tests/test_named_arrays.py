@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from ooc_train import cli
 from ooc_train.errors import InvalidStore, StoreNotFound
-from ooc_train.models.settings import Model
+from ooc_train.models.linear_models import RidgeModel
 from ooc_train.runs.fitted import load_fitted
 from ooc_train.runtime.cluster import LocalCluster
 from ooc_train.store.jobs.rechunk import rechunk_store
@@ -133,9 +133,9 @@ def test_weights_that_are_named_are_those_that_count(two, tmp_path):
     write_store(tmp_path / "ours", X, Y, np.ones(60))
     weight = np.where(np.arange(60) < 30, 1e-3, 5.0)
     zarr.open_group(tmp_path / "ours").create_array("w2", data=weight, chunks=(20,))
-    fitted, _ = train(Model(name="ridge", standardize=True), open_store("ours", sample_weight="w2"))
+    fitted, _ = train(RidgeModel(standardize=True), open_store("ours", sample_weight="w2"))
     write_store(tmp_path / "due", X, Y, weight)
-    due, _ = train(Model(name="ridge", standardize=True), "due")
+    due, _ = train(RidgeModel(standardize=True), "due")
     np.testing.assert_allclose(fitted.coef, due.coef, rtol=1e-12)
 
 
@@ -223,7 +223,7 @@ def test_every_command_that_opens_a_store_takes_names(two, tmp_path, scheduler):
         assert result.exit_code == 0, (command, result.stderr)
     result = here("predict", "a.run", "a", "p.csv", "--x", "data")
     assert result.exit_code == 0, result.stderr
-    due, _ = train(Model(name="ridge"), write_store(tmp_path / "due", X, Y, WEIGHT))
+    due, _ = train(RidgeModel(), write_store(tmp_path / "due", X, Y, WEIGHT))
     np.testing.assert_allclose(load_fitted("a.run").coef, due.coef, rtol=1e-9)
     np.testing.assert_array_equal(open_store("rechunked.zarr").read("sample_weight"), WEIGHT)
     assert "weights   none" in here("info", "a", *named[:4]).stdout
@@ -233,7 +233,7 @@ def test_every_command_that_opens_a_store_takes_names(two, tmp_path, scheduler):
 def test_what_cannot_be_named_is_refused(two, tmp_path):
     (tmp_path / "a.csv").write_text("a\n1\n")
     write_store(tmp_path / "ours", X, Y)
-    train(Model(name="ridge"), "ours", out="a.run")
+    train(RidgeModel(), "ours", out="a.run")
     for command, message in (
         (("evaluate", "a.run", "a.csv", "--y", "b"), "not for raw files"),
         (("predict", "a.run", "a.csv", "p.csv", "--x", "b"), "not for raw files"),

@@ -28,8 +28,8 @@ from ooc_train.core.temporary_folders import (
 from ooc_train.errors import UnsafePlace
 from ooc_train.estimators import Ridge
 from ooc_train.inference.predict import predict_store
+from ooc_train.models.linear_models import RidgeModel
 from ooc_train.models.predictor import LinearPredictor
-from ooc_train.models.settings import Model
 from ooc_train.monitoring.recorders import JsonLines
 from ooc_train.runs.fitted import Fitted
 from ooc_train.runtime.cluster import LocalCluster
@@ -38,7 +38,7 @@ from ooc_train.tables.table_writer import TableWriter
 from ooc_train.training.loop import train
 
 X, Y = np.arange(12.0).reshape(6, 2), np.arange(6.0)
-FITTED = Fitted(Model(name="ridge"), LinearPredictor(np.ones((1, 2)), np.zeros(1)))
+FITTED = Fitted(RidgeModel(), LinearPredictor(np.ones((1, 2)), np.zeros(1)))
 URL = "s3://bucket/a"
 
 
@@ -59,7 +59,7 @@ def test_a_local_path_becomes_absolute(tmp_path, monkeypatch):
     [
         lambda: FITTED.save(URL),
         lambda: Ridge().fit(X, Y).save(URL),
-        lambda: train(Model(name="ridge"), "nothing.zarr", out=URL),
+        lambda: train(RidgeModel(), "nothing.zarr", out=URL),
         lambda: predict_store(FITTED, X, URL),
         lambda: make_data(URL, rows=10),
         lambda: TableWriter(f"{URL}.csv"),

@@ -16,8 +16,10 @@ from ooc_train.core.sums import total_bytes
 from ooc_train.core.units import parse_bytes
 from ooc_train.errors import CeilingExceeded
 from ooc_train.memory.ceiling import START_BYTES, Ceiling
-from ooc_train.models.settings import Model
+from ooc_train.models.linear_models import LeastSquares, LogisticModel, RidgeModel
+from ooc_train.models.model import Model
 from ooc_train.solvers.base import advance, start
+from ooc_train.solvers.training_settings import Training
 from ooc_train.store.format.arrays import ArrayLayout
 from ooc_train.stream.baseline import Processes
 from ooc_train.stream.dask_source import dask_source
@@ -347,12 +349,12 @@ def test_a_row_that_is_too_large_is_reported(large):
 WIDE = """
 import sys
 from ooc_train.memory.processes import measure
-from ooc_train.models.settings import Model
+from ooc_train.models.linear_models import LogisticModel
 from ooc_train.stream.inputs import read_inputs
 from ooc_train.training.task import Task
 
 before = measure().peak
-task = Task.of(Model(name="logistic"), read_inputs(sys.argv[1], classifier=True))
+task = Task.of(LogisticModel(), read_inputs(sys.argv[1], classifier=True))
 requirements = task.requirements()
 print(task.solver.name, requirements.partition, requirements.parameters, measure().peak - before)
 """
@@ -388,9 +390,10 @@ def test_parameters_beyond_the_ceiling_are_counted_without_being_made(tmp_path):
 
 def test_a_matrix_that_no_machine_holds_is_refused_with_its_size(tmp_path):
     inputs = read_inputs(wide_group(tmp_path / "wide.zarr", 3_000_000), classifier=True)
-    for model in (Model(name="logistic", solver="newton"), Model(name="ridge", solver="gram")):
+    models: list[tuple[Model, str]] = [(LogisticModel(), "newton"), (RidgeModel(), "gram")]
+    for model, solver in models:
         with pytest.raises(CeilingExceeded, match=r"3,000,001 x 3,000,001 numbers, 65\.5 TiB"):
-            Task.of(model, inputs).requirements()
+            Task.of(model, inputs, Training(solver=solver)).requirements()
 
 
 def test_parameters_that_are_too_many_are_reported(large):
@@ -483,14 +486,14 @@ def test_what_others_allocate_is_a_term(source, name):
 # ------------------------------------------------- a plan changes nothing of what is learned
 
 
-MODELS = {
-    "newton": Model(name="logistic"),
-    "lbfgs": Model(name="logistic", solver="lbfgs"),
-    "gram": Model(name="ridge", standardize=True),
-    "full": Model(name="logistic", solver="sgd", random_state=5),
-    "sgd": Model(name="logistic", batch_size=7, random_state=5),
-    "adam": Model(name="linear", batch_size="chunk", solver="adam", random_state=5),
-    "one": Model(name="logistic", batch_size=1, shuffle_chunks=5, random_state=5),
+RUNS: dict[str, tuple[Model, Training]] = {
+    "newton": (LogisticModel(), Training()),
+    "lbfgs": (LogisticModel(), Training(solver="lbfgs")),
+    "gram": (RidgeModel(standardize=True), Training()),
+    "full": (LogisticModel(), Training(solver="sgd", random_state=5)),
+    "sgd": (LogisticModel(), Training(batch_size=7, random_state=5)),
+    "adam": (LeastSquares(), Training(batch_size="chunk", solver="adam", random_state=5)),
+    "one": (LogisticModel(), Training(batch_size=1, shuffle_chunks=5, random_state=5)),
 }
 
 
@@ -507,17 +510,17 @@ def written(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", RUNS)
 @settings(max_examples=6, deadline=None)
 @given(number=st.integers(0, 2), room=st.floats(0, 2), threads=st.integers(1, 6))
 def test_what_is_learned_is_the_same_under_any_plan(written, name, number, room, threads):
     """Solver, samples, leaves and their order, to the last bit of what comes of them."""
-    model, found = MODELS[name], []
+    (model, training), found = RUNS[name], []
     inputs = read_inputs(written[number], classifier=model.is_classifier)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ooc_train.stream.sources._GROUP_BYTES", 2**10)
         for more, n in ((room, threads), (4000.0, 1)):
-            task = Task.of(model, inputs)
+            task = Task.of(model, inputs, training)
             requirements, alone = task.requirements(), Processes(0, (), n)
             least = make_plan(inputs.source, requirements, Ceiling(1, "given"), alone).projected
             ceiling = Ceiling(int(least + more * MIB), "given")

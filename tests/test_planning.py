@@ -8,10 +8,11 @@ import pytest
 from ooc_train import (
     CeilingExceeded,
     Event,
+    LogisticModel,
     LogisticRegression,
-    Model,
     Plan,
     Started,
+    Training,
     make_data,
     open_store,
     plan,
@@ -36,33 +37,33 @@ def fixed(terms):
 
 @pytest.mark.parametrize("batch_size", ["full", 16])
 def test_a_plan_is_the_one_that_training_begins_with(made, batch_size):
-    model = Model(name="logistic", batch_size=batch_size, max_iter=2)
-    found = plan(model, made, memory_ceiling="1GiB")
+    model, training = LogisticModel(), Training(batch_size=batch_size, max_iter=2)
+    found = plan(model, made, training, memory_ceiling="1GiB")
     begun: list[Started] = []
 
     def keep(event: Event) -> None:
         if isinstance(event, Started):
             begun.append(event)
 
-    train(model, made, memory_ceiling="1GiB", callbacks=[keep])
+    train(model, made, training, memory_ceiling="1GiB", callbacks=[keep])
     assert fixed(found.projection.terms) == fixed(begun[0].terms)
     assert str(found.ceiling) == "1 GiB (given)"
     assert str(found).startswith(found.explain())
 
 
 def test_what_is_told_as_the_smallest_ceiling_would_do(made):
-    small = plan(Model(name="logistic"), made, memory_ceiling="1MiB")
+    small = plan(LogisticModel(), made, memory_ceiling="1MiB")
     assert not small.fits
     assert small.smallest_ceiling == small.projection.smallest_ceiling >= small.projected
     with pytest.raises(CeilingExceeded, match=rf"at least {small.smallest}"):
         small.validate()
-    large = plan(Model(name="logistic"), made, memory_ceiling="1GiB")
+    large = plan(LogisticModel(), made, memory_ceiling="1GiB")
     assert large.fits
     started = large.projection.started * START_BYTES
     assert large.smallest_ceiling < large.projected + started + 2**20
-    assert plan(Model(name="logistic"), made, memory_ceiling=large.smallest).fits
+    assert plan(LogisticModel(), made, memory_ceiling=large.smallest).fits
     less = large.smallest_ceiling - started - 4 * 2**20
-    assert not plan(Model(name="logistic"), made, memory_ceiling=less).fits
+    assert not plan(LogisticModel(), made, memory_ceiling=less).fits
 
 
 def test_an_estimator_is_as_it_was(made):
@@ -96,4 +97,4 @@ def test_settings_that_can_not_be_used_are_refused(made):
     with pytest.raises(ValueError, match=r"learning_rate=0.5 is for updates"):
         LogisticRegression(learning_rate=0.5).plan(made)
     with pytest.raises(ValueError, match="memory_ceiling="):
-        plan(Model(name="logistic"), made, memory_ceiling="much")
+        plan(LogisticModel(), made, memory_ceiling="much")

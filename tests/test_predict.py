@@ -9,8 +9,8 @@ from ooc_train.errors import NonFiniteData
 from ooc_train.estimators.classification import LogisticRegression
 from ooc_train.estimators.regression import LinearRegression
 from ooc_train.inference.predict import evaluate, predict, predict_store
+from ooc_train.models.linear_models import LeastSquares, LogisticModel
 from ooc_train.models.predictor import LinearPredictor
-from ooc_train.models.settings import Model
 from ooc_train.runs.fitted import Fitted
 from ooc_train.runtime import clients
 
@@ -87,7 +87,7 @@ def test_where_blocks_do_not_know_their_rows_they_count_by_themselves(classifier
 def test_it_is_seen_whatever_the_coefficients(value):
     # Zero hides no NaN, and the infinite row would count as a hit.
     fitted = Fitted(
-        Model(name="logistic"), LinearPredictor(np.array([[1.0, 0.0, 0.0]]), np.zeros(1)), (0, 1)
+        LogisticModel(), LinearPredictor(np.array([[1.0, 0.0, 0.0]]), np.zeros(1)), (0, 1)
     )
     for rows in (with_value(value), np.asarray(with_value(value), np.float32)):
         with pytest.raises(NonFiniteData, match=SAID):
@@ -115,9 +115,7 @@ def test_a_prediction_that_no_float64_holds_is_refused(tmp_path):
     # The true prediction is 0; infinity less infinity would be NaN.
     rows = X.copy()
     rows[ROW] = [1e308, -9e307, 0.0]
-    fitted = Fitted(
-        Model(name="linear"), LinearPredictor(np.array([[90.0, 100.0, 1.0]]), np.zeros(1))
-    )
+    fitted = Fitted(LeastSquares(), LinearPredictor(np.array([[90.0, 100.0, 1.0]]), np.zeros(1)))
     said = r"^row 50 has 1e\+308 in column 0 of X, and no float64 holds its prediction; drop or"
     with pytest.raises(NonFiniteData, match=said):
         predict(fitted, rows)

@@ -19,8 +19,8 @@ from ooc_train import (
     InvalidRun,
     InvalidTable,
     LinearRegression,
+    LogisticModel,
     LogisticRegression,
-    Model,
     OutputExists,
     Ridge,
     TableNotFound,
@@ -364,6 +364,6 @@ def test_a_target_of_decimals_has_the_classes_that_its_own_recipe_knows(tmp_path
     table = pa.table({"x": x, "y": pa.array(y, pa.decimal128(5, 2))})
     pq.write_table(table, tmp_path / "a.parquet")
     ingest(tmp_path / "a.parquet", tmp_path / "a", target="y", task="classification")
-    fitted, _ = train(Model(name="logistic"), tmp_path / "a")
+    fitted, _ = train(LogisticModel(), tmp_path / "a")
     assert fitted.classes == (1.5, 2)
     assert evaluate_files(fitted, tmp_path / "a.parquet")[0]["accuracy"] == 1.0

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ooc_train import JsonLines, MLflow, TensorBoard
-from ooc_train.models.settings import Model
+from ooc_train.models.linear_models import LogisticModel
 from ooc_train.runs.events import Ended, Noted, Progressed
 from ooc_train.store.jobs.synthetic import make_data
 from ooc_train.training.loop import train
@@ -62,7 +62,7 @@ def test_a_place_that_cannot_be_written_is_refused_at_once(tmp_path):
 def test_lines_of_a_run(tmp_path):
     store = make_data(tmp_path / "a.zarr", rows=2000, features=3)
     path = tmp_path / "a.jsonl"
-    _, report = train(Model(name="logistic"), store, callbacks=[JsonLines(path)])
+    _, report = train(LogisticModel(), store, callbacks=[JsonLines(path)])
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert [lines[0]["event"], lines[-1]["event"]] == ["started", "ended"]
     losses = [line["loss"] for line in lines if line["event"] == "stepped"]

@@ -15,10 +15,11 @@ from distributed import Client
 from ooc_train.errors import StoreChanged, StoreNotFound
 from ooc_train.inference.predict import evaluate, predict, predict_store
 from ooc_train.inference.raw_files import predict_files
-from ooc_train.models.settings import Model
+from ooc_train.models.linear_models import LogisticModel
 from ooc_train.runs.events import Stepped
 from ooc_train.runtime import clients
 from ooc_train.runtime.cluster import LocalCluster
+from ooc_train.solvers.training_settings import Training
 from ooc_train.store.dataset import Store
 from ooc_train.store.format.identity import MetadataStamp
 from ooc_train.store.jobs.rechunk import rechunk_store
@@ -35,8 +36,9 @@ CHUNK, CHUNKS, MANY = 8, 24, 100
 ROWS = CHUNK * CHUNKS
 """A file each: more than a reader keeps open here; of workers it takes many."""
 
-REDUCED = Model(name="logistic", solver="lbfgs", max_iter=5, random_state=0)
-SCANNED = Model(name="logistic", batch_size=4, max_iter=3, random_state=0)
+LOGISTIC = LogisticModel()
+REDUCED = Training(solver="lbfgs", max_iter=5, random_state=0)
+SCANNED = Training(batch_size=4, max_iter=3, random_state=0)
 MESSAGE = r"was replaced or removed while it was being read; run again$"
 
 
@@ -89,8 +91,8 @@ KINDS: dict[str, Callable[..., Store]] = {
 }
 
 JOBS: dict[str, Callable[[Store, Path], object]] = {
-    "reduce": lambda store, _: train(REDUCED, store),
-    "scan": lambda store, _: train(SCANNED, store),
+    "reduce": lambda store, _: train(LOGISTIC, store, REDUCED),
+    "scan": lambda store, _: train(LOGISTIC, store, SCANNED),
     "rechunk": rechunk_store,
     "shuffle": shuffle_store,
     "read": lambda store, _: store.read("X"),
@@ -152,7 +154,7 @@ def test_a_job_on_a_store_that_is_replaced_ends_with_one_line(tmp_path, monkeypa
 def test_evaluating_and_predicting_on_a_store_that_is_replaced(tmp_path, monkeypatch, kind):
     path = tmp_path / "a"
     store = KINDS[kind](path)
-    fitted, _ = train(REDUCED, store)
+    fitted, _ = train(LOGISTIC, store, REDUCED)
     jobs: dict[str, Callable[[Store], object]] = {
         "evaluate": lambda store: evaluate(fitted, store),
         "predict": lambda store: predict(fitted, store),
@@ -278,12 +280,12 @@ def two_workers():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ours", "of an earlier release", "of files", "of zarr-python"])
-@pytest.mark.parametrize("model", [REDUCED, SCANNED], ids=["reduce", "scan"])
-def test_training_on_a_cluster_while_the_store_is_replaced(tmp_path, two_workers, kind, model):
+@pytest.mark.parametrize("training", [REDUCED, SCANNED], ids=["reduce", "scan"])
+def test_training_on_a_cluster_while_the_store_is_replaced(tmp_path, two_workers, kind, training):
     path = tmp_path / "a"
     store = KINDS[kind](path, rows=MANY * CHUNK)
     callback = ReplacedAfterAStep(lambda: KINDS[kind](path, seed=1, rows=MANY * CHUNK))
     with pytest.raises(StoreChanged, match=MESSAGE):
-        train(model, store, client=two_workers, callbacks=[callback])
+        train(LOGISTIC, store, training, client=two_workers, callbacks=[callback])
     assert callback.done
-    train(model, path, client=two_workers)
+    train(LOGISTIC, path, training, client=two_workers)

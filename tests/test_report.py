@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 from ooc_train import LinearRegression, cli
 from ooc_train.core.text import html_table, json_ready, printable
 from ooc_train.errors import InvalidRun
+from ooc_train.models.linear_models import MODELS
 from ooc_train.models.predictor import LinearPredictor
-from ooc_train.models.settings import Model
 from ooc_train.monitoring.run_page import run_page
 from ooc_train.runs.events import Stepped
 from ooc_train.runs.fitted import Fitted, load_fitted
@@ -65,7 +65,7 @@ def fitted_of(n_features=3, classes=("no", "yes"), names=None, **changes):
     rng = np.random.default_rng(0)
     n_outputs = len(classes) if len(classes) > 2 else 1
     fitted = Fitted(
-        Model(name="logistic" if classes else "linear"),
+        MODELS["logistic" if classes else "linear"](),
         LinearPredictor(
             rng.standard_normal((n_outputs, n_features)), rng.standard_normal(n_outputs)
         ),

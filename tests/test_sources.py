@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from ooc_train.core.sums import Block
 from ooc_train.errors import CorruptChunk
 from ooc_train.models.column_moments import ColumnSums
-from ooc_train.models.settings import Model
+from ooc_train.models.linear_models import LogisticModel
+from ooc_train.solvers.training_settings import Training
 from ooc_train.solvers.updates import Updates
 from ooc_train.store.opening.opener import open_store
 from ooc_train.store.reading.direct import DirectRoute
@@ -205,8 +206,8 @@ def test_a_large_chunk_is_read_in_parts_where_it_can_be(tmp_path, monkeypatch, c
     np.testing.assert_array_equal(found[1], CASE.y)
     np.testing.assert_array_equal(found[2], CASE.source.weight)
     # A chunk is still what the layout says, whatever it is read in.
-    model = Model(name="logistic", batch_size="chunk")
-    solver = Task.of(model, read_inputs(path, classifier=True)).solver
+    inputs = read_inputs(path, classifier=True)
+    solver = Task.of(LogisticModel(), inputs, Training(batch_size="chunk")).solver
     assert isinstance(solver, Updates)
     assert solver.batch_size == 50
 

@@ -12,8 +12,9 @@ import zarr
 from ooc_train import LogisticRegression, Ridge, evaluate, load, open_store
 from ooc_train.cli.describe import describe_store, store_text
 from ooc_train.errors import CeilingExceeded, CorruptChunk, InvalidStore, NonFiniteData
-from ooc_train.models.settings import Model
+from ooc_train.models.linear_models import LogisticModel
 from ooc_train.runtime import clients
+from ooc_train.solvers.training_settings import Training
 from ooc_train.store.jobs.rechunk import rechunk_store
 from ooc_train.store.jobs.shuffle import shuffle_store
 from ooc_train.store.labels import labels_term, with_classes
@@ -31,7 +32,7 @@ KINDS = {
     "variable": TEXT.astype(np.dtypes.StringDType()),
 }
 BOTH = pytest.mark.parametrize("zarr_format", [2, 3])
-MODEL = Model(name="logistic", max_iter=50, tol=1e-8)
+LOGISTIC, TRAINING = LogisticModel(), Training(max_iter=50, tol=1e-8)
 
 
 @pytest.fixture(autouse=True)
@@ -122,10 +123,10 @@ def test_labels_in_shards(tmp_path, monkeypatch, due, kind):
         made[...] = values
     # By both routes, a chunk that was left out is refused.
     with pytest.raises(CorruptChunk, match=r"chunk 2 \(rows 20 to 29\).*missing from its shard"):
-        train(MODEL, path)
+        train(LOGISTIC, path, TRAINING)
     monkeypatch.setattr("ooc_train.store.opening.nodes.direct_layout", lambda *_, **__: None)
     with pytest.raises(CorruptChunk, match=r"chunk 2 \(rows 20 to 29\).*missing from its shard"):
-        train(MODEL, path)
+        train(LOGISTIC, path, TRAINING)
 
 
 @pytest.mark.slow
@@ -149,15 +150,15 @@ def test_a_label_that_is_missing_is_no_class(tmp_path, zarr_format):
     codes = CODES.copy()
     codes[[33, 70]] = -1
     with pytest.raises(NonFiniteData, match=r"row 33 has -1 in y.*categories of AnnData"):
-        train(MODEL, anndata(tmp_path / "a", zarr_format, codes))
+        train(LOGISTIC, anndata(tmp_path / "a", zarr_format, codes), TRAINING)
     codes[33] = 7
     with pytest.raises(NonFiniteData, match=r"row 33 has 7 in y.*more than 2"):
-        train(MODEL, anndata(tmp_path / "b", zarr_format, codes))
+        train(LOGISTIC, anndata(tmp_path / "b", zarr_format, codes), TRAINING)
     for i, (values, code) in enumerate(((TEXT, "no"), (TEXT.astype("S"), "bm8="))):
         path = group(tmp_path / f"c{i}", 3, X=X, y=values)
         set_attributes(f"{path}/y", _FillValue=code)
         with pytest.raises(NonFiniteData, match=r"row \d+ has b?'no' in y, .*_FillValue"):
-            train(MODEL, path)
+            train(LOGISTIC, path, TRAINING)
 
 
 @pytest.mark.slow
@@ -169,7 +170,7 @@ def test_flags_are_called_by_their_meanings(tmp_path, due, zarr_format):
     require_same(open_store(path), due, tmp_path)
     set_attributes(f"{path}/y", flag_values=[7, 3, 2])
     with pytest.raises(InvalidStore, match="the label 1 in y, which its metadata do not name"):
-        train(MODEL, path)
+        train(LOGISTIC, path, TRAINING)
     set_attributes(f"{path}/y", flag_values=[7, 3])
     with pytest.raises(InvalidStore, match="2 flag_values and 3 flag_meanings"):
         open_store(path)
@@ -187,13 +188,13 @@ def test_classes_of_the_model_rule(tmp_path):
     path = group(tmp_path / "a", X=X, y=TEXT)
     some = TEXT != "perhaps"
     part = group(tmp_path / "b", X=X[some], y=KINDS["variable"][some])
-    fitted, report = train(MODEL, path, validation=part)
+    fitted, report = train(LOGISTIC, path, TRAINING, validation=part)
     assert fitted.classes == LABELS
     metrics, _ = evaluate(fitted, part)
     right = np.array(LABELS)[np.argmax(X[some] @ fitted.coef.T + fitted.intercept, axis=1)]
     assert metrics["accuracy"] == pytest.approx(np.mean(right == TEXT[some]))
     assert report.validation_loss is not None
-    narrow, _ = train(MODEL, part)
+    narrow, _ = train(LOGISTIC, part, TRAINING)
     assert narrow.classes == ("no", "yes")
     with pytest.raises(InvalidStore, match="label 'perhaps', which is not one of the model's"):
         evaluate(narrow, path)
@@ -277,15 +278,15 @@ def test_labels_are_not_learned_by_a_regression(tmp_path):
 def test_labels_are_few_and_short(tmp_path):
     ids = np.array([f"row {i}" for i in range(1200)])
     with pytest.raises(InvalidStore, match="more than 1,000 distinct values"):
-        train(MODEL, group(tmp_path / "a", X=np.ones((1200, 1)), y=ids))
+        train(LOGISTIC, group(tmp_path / "a", X=np.ones((1200, 1)), y=ids), TRAINING)
     long = KINDS["variable"].copy()
     long[3] = "long" * 40
     with pytest.raises(InvalidStore, match="a text of 160 bytes in y, 'longlong"):
-        train(MODEL, group(tmp_path / "b", X=X, y=long))
+        train(LOGISTIC, group(tmp_path / "b", X=X, y=long), TRAINING)
     wrong = TEXT.astype("S")
     wrong[5] = b"\xff"
     with pytest.raises(InvalidStore, match=r"b'\\xff' in y, which is no text in UTF-8"):
-        train(MODEL, group(tmp_path / "c", X=X, y=wrong))
+        train(LOGISTIC, group(tmp_path / "c", X=X, y=wrong), TRAINING)
 
 
 def test_a_label_that_was_not_there_when_they_were_looked_at(tmp_path):
@@ -306,8 +307,8 @@ def test_a_chunk_of_labels_that_was_left_out(tmp_path):
         values = y.astype(KINDS[kind].dtype)
         path = group(tmp_path / kind, X=X, y=values)
         with pytest.raises(CorruptChunk, match="fill_missing=True"):
-            train(MODEL, path)
-        fitted, _ = train(MODEL, open_store(path, fill_missing=True))
+            train(LOGISTIC, path, TRAINING)
+        fitted, _ = train(LOGISTIC, open_store(path, fill_missing=True), TRAINING)
         assert fitted.classes == ("", *LABELS)
 
 
@@ -323,7 +324,7 @@ def test_what_looking_at_labels_takes_is_planned(tmp_path):
         # The labels have seven characters, which are kept, and coded in pieces.
         assert reader.hidden_bytes == CHUNK * (112 + 12 * 7 + 28 + 28 + 16)
     with pytest.raises(CeilingExceeded, match=r"ooc-train rechunk .*a\.rechunked"):
-        train(MODEL, store, memory_ceiling="4MiB")
+        train(LOGISTIC, store, TRAINING, memory_ceiling="4MiB")
     with pytest.raises(CeilingExceeded, match="labels"):
         rechunk_store(store, tmp_path / "b.zarr", memory_ceiling="4MiB")
 
@@ -340,4 +341,4 @@ def test_what_info_tells_of_labels(tmp_path, zarr_format):
     with pytest.raises(InvalidStore, match=r"is a group without an array 'y' \(it has 'cell'\)"):
         open_store(store.path, y="obs")
     with pytest.raises(InvalidStore, match=r"has no y, .* name it, as open_store\(path, y="):
-        train(MODEL, store.path)
+        train(LOGISTIC, store.path, TRAINING)

@@ -17,7 +17,7 @@ from ooc_train.memory.ceiling import Ceiling
 from ooc_train.memory.measured import MemoryReport
 from ooc_train.memory.processes import ProcessMemory, held_by, measure
 from ooc_train.memory.timeline import MemoryTimeline, Sampler
-from ooc_train.models.settings import Model
+from ooc_train.models.linear_models import LogisticModel
 from ooc_train.runtime.cluster import LocalCluster
 from ooc_train.runtime.meter import Meter
 from ooc_train.store.jobs.synthetic import make_data
@@ -163,9 +163,7 @@ def test_a_fit_has_a_timeline_of_its_processes(tmp_path, monkeypatch, elsewhere)
         LocalCluster(n_workers=2, dashboard_address="127.0.0.1:0") as cluster,
         cluster.get_client() as client,
     ):
-        _, report = train(
-            Model(name="logistic"), read_inputs(store, classifier=True), client=client
-        )
+        _, report = train(LogisticModel(), read_inputs(store, classifier=True), client=client)
     memory = report.memory
     names = [process.name for process in memory.processes]
     assert names == ["driver", "worker 0", "worker 1"]
@@ -186,7 +184,7 @@ def test_a_fit_has_a_timeline_of_its_processes(tmp_path, monkeypatch, elsewhere)
 def test_a_fit_of_arrays_has_a_timeline_of_this_process():
     X = np.random.default_rng(0).normal(size=(1000, 3))
     inputs = read_inputs(X, (X[:, 0] > 0).astype(int), classifier=True)
-    _, report = train(Model(name="logistic"), inputs)
+    _, report = train(LogisticModel(), inputs)
     memory = report.memory
     assert list(memory.timeline.processes) == ["driver"]
     assert max(memory.timeline.total) <= memory.measured + 4 * MIB
@@ -221,5 +219,5 @@ def test_a_fit_that_fails_leaves_no_thread(tmp_path):
         raise RuntimeError("a callback failed")
 
     with pytest.raises(RuntimeError, match="a callback failed"):
-        train(Model(name="logistic"), store, callbacks=[fail])
+        train(LogisticModel(), store, callbacks=[fail])
     assert "ooc_train-sampler" not in {thread.name for thread in threading.enumerate()}

@@ -21,10 +21,11 @@ from ooc_train.experiments.advice import Outcome, recommend
 from ooc_train.experiments.tradeoff import tradeoff
 from ooc_train.experiments.tradeoff_result import Tradeoff
 from ooc_train.inference.predict import evaluate
-from ooc_train.models.settings import Model
+from ooc_train.models.linear_models import MODELS, LogisticModel, RidgeModel
 from ooc_train.monitoring.callbacks import History
 from ooc_train.runs.events import Event, Started
 from ooc_train.runtime.cluster import LocalCluster
+from ooc_train.solvers.training_settings import Training
 from ooc_train.store.jobs.synthetic import make_data
 from ooc_train.stream.inputs import read_inputs
 from ooc_train.training.loop import train
@@ -32,7 +33,7 @@ from ooc_train.training.task import Task
 from tests.watch import watch
 
 SIZES: tuple[int | str, ...] = (1, 50, "chunk", "full")
-LOGISTIC = Model(name="logistic", max_iter=3, random_state=4)
+LOGISTIC, TRAINING = LogisticModel(), Training(max_iter=3, random_state=4)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +58,7 @@ def both(stores):
 @pytest.fixture(scope="module")
 def found(stores):
     inputs, others = both(stores)
-    return tradeoff(LOGISTIC, inputs, SIZES, validation=others)
+    return tradeoff(LOGISTIC, inputs, SIZES, training=TRAINING, validation=others)
 
 
 @pytest.mark.slow
@@ -65,8 +66,8 @@ def test_every_fit_is_the_one_that_its_batch_size_makes_alone(stores, found):
     inputs, others = both(stores)
     assert [trial.report.batch_size for trial in found.trials] == list(SIZES)
     for trial in found.trials:
-        model = replace(LOGISTIC, batch_size=trial.report.batch_size)
-        fitted, report = train(model, inputs)
+        training = replace(TRAINING, batch_size=trial.report.batch_size)
+        fitted, report = train(LOGISTIC, inputs, training)
         assert trial.report.loss_history == report.loss_history
         assert (trial.report.updates, trial.report.passes) == (report.updates, report.passes)
         for rows, loss in ((inputs, trial.loss), (others, trial.validation_loss)):
@@ -131,7 +132,7 @@ def test_a_notebook_shows_the_table_with_the_advice(found):
 
 def test_no_seed_is_one_seed_for_all(stores):
     (inputs, _) = both(stores)
-    unseeded = tradeoff(replace(LOGISTIC, random_state=None, max_iter=1), inputs, (10, 20))
+    unseeded = tradeoff(LOGISTIC, inputs, (10, 20), training=Training(max_iter=1))
     assert len({trial.report.random_state for trial in unseeded.trials}) == 1
     assert any("no validation rows" in note for note in unseeded.notes)
     assert unseeded.trials[0].validation_loss is None
@@ -143,7 +144,9 @@ def test_regressions_and_arrays_in_memory(name):
     X = rng.normal(size=(500, 3))
     y = X @ [1.0, 2.0, 3.0] + rng.normal(size=500)
     inputs = read_inputs(X, y, np.full(500, 2.0), classifier=False)
-    made = tradeoff(Model(name=name, max_iter=5, random_state=0), inputs, (5, "full"))
+    made = tradeoff(
+        MODELS[name](), inputs, (5, "full"), training=Training(max_iter=5, random_state=0)
+    )
     assert [trial.report.solver for trial in made.trials] == ["sgd", "gram"]
     # Half a squared residual, whatever the rows weigh.
     centred = X - X.mean(axis=0)
@@ -164,7 +167,8 @@ def test_unshuffled_rows_are_noted(tmp_path, stores):
         values = np.asarray(kept[name])
         chunks = (250, *values.shape[1:])
         group.create_array(name, data=values, chunks=chunks, config={"write_empty_chunks": True})
-    made = tradeoff(replace(LOGISTIC, max_iter=1), str(tmp_path / "a"), (100,))
+    training = replace(TRAINING, max_iter=1)
+    made = tradeoff(LOGISTIC, str(tmp_path / "a"), (100,), training=training)
     assert any("not known to be shuffled" in note for note in made.notes)
     assert made.start_noise is not None
 
@@ -173,21 +177,23 @@ def test_unshuffled_rows_are_noted(tmp_path, stores):
 
 
 @pytest.mark.parametrize(
-    ("model", "sizes", "says"),
+    ("settings", "sizes", "says"),
     [
-        (LOGISTIC, (), "not one or more"),
-        (LOGISTIC, (5, "full", 5), "each named once"),
-        (LOGISTIC, (5, 3001), "batch_size=3,001 is more than the 3,000 rows"),
-        (LOGISTIC, (5, 0), "batch_size=0"),
-        (replace(LOGISTIC, batch_size=7), (5,), "batch_size=7 is a setting of the model"),
-        (replace(LOGISTIC, solver="newton"), ("full", 5), "solver='newton' reads all rows"),
-        (replace(LOGISTIC, learning_rate=0.1), (5, "full"), "learning_rate=0.1 is for updates"),
+        ({}, (), "not one or more"),
+        ({}, (5, "full", 5), "each named once"),
+        ({}, (5, 3001), "batch_size=3,001 is more than the 3,000 rows"),
+        ({}, (5, 0), "batch_size=0"),
+        ({"batch_size": 7}, (5,), "batch_size=7 is not for a trade-off; name it in batch_sizes"),
+        ({"solver": "newton"}, ("full", 5), "solver='newton' reads all rows"),
+        ({"learning_rate": 0.1}, (5, "full"), "learning_rate=0.1 is for updates"),
     ],
 )
-def test_settings_that_can_not_be_used_are_refused_before_anything_runs(stores, model, sizes, says):
-    events = History()
+def test_settings_that_can_not_be_used_are_refused_before_anything_runs(
+    stores, settings, sizes, says
+):
+    events, training = History(), replace(TRAINING, **settings)
     with pytest.raises(ValueError, match=says):
-        tradeoff(model, stores[0], sizes, callbacks=(events,))
+        tradeoff(LOGISTIC, stores[0], sizes, training=training, callbacks=(events,))
     assert events == []
 
 
@@ -196,19 +202,19 @@ def test_a_ceiling_that_one_of_them_can_not_keep_is_refused_before_the_first(sto
 
     def large_for_all_rows(task, **more):
         needs = requirements(task, **more)
-        full = task.model.batch_size == "full"
+        full = task.training.batch_size == "full"
         return replace(needs, workspace=2**50) if full else needs
 
     monkeypatch.setattr(Task, "requirements", large_for_all_rows)
     with pytest.raises(CeilingExceeded, match="PiB"):
-        tradeoff(LOGISTIC, stores[0], (5, "full"), callbacks=(events,))
+        tradeoff(LOGISTIC, stores[0], (5, "full"), training=TRAINING, callbacks=(events,))
     assert events == []
 
 
 def test_other_columns_can_not_validate(stores, tmp_path):
     make_data(tmp_path / "a", rows=100, features=3)
     with pytest.raises(ValueError, match="validation rows have 3 columns"):
-        tradeoff(LOGISTIC, stores[0], (5,), validation=tmp_path / "a")
+        tradeoff(LOGISTIC, stores[0], (5,), training=TRAINING, validation=tmp_path / "a")
 
 
 @pytest.mark.slow
@@ -216,14 +222,14 @@ def test_a_diverged_fit_is_reported_and_the_others_continue(stores):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(300, 3))
     inputs = read_inputs(X, X @ [1.0, 2.0, 3.0], classifier=False)
-    model = Model(name="ridge", solver="sgd", learning_rate=1.9, max_iter=30, random_state=0)
-    made = tradeoff(model, inputs, (1, "full"))
+    training = Training(solver="sgd", learning_rate=1.9, max_iter=30, random_state=0)
+    made = tradeoff(RidgeModel(), inputs, (1, "full"), training=training)
     assert list(made.diverged) == ["1"]
     assert "learning rate" in made.diverged["1"]
     assert [trial.report.batch_size for trial in made.trials] == ["full"]
     assert made.advice.learning_rate == 1.9
     with pytest.raises(Diverged):
-        tradeoff(model, inputs, (1, 2))
+        tradeoff(RidgeModel(), inputs, (1, 2), training=training)
 
 
 # ------------------------------------------------------------------------------------- the folder
@@ -232,7 +238,7 @@ def test_a_diverged_fit_is_reported_and_the_others_continue(stores):
 @pytest.mark.slow
 def test_the_folder_holds_the_table_and_is_replaced_only_on_purpose(stores, tmp_path):
     out = tmp_path / "deep" / "out"
-    made = tradeoff(LOGISTIC, stores[0], (50, "full"), out=out)
+    made = tradeoff(LOGISTIC, stores[0], (50, "full"), training=TRAINING, out=out)
     assert sorted(os.listdir(out))[:2] == ["tradeoff.csv", "tradeoff.json"]
     told = json.loads((out / "tradeoff.json").read_text())
     assert told == json.loads(json.dumps(made.to_json()))
@@ -243,19 +249,21 @@ def test_the_folder_holds_the_table_and_is_replaced_only_on_purpose(stores, tmp_
     assert int(rows[1]["measured"]) == made.trials[1].report.memory.measured
     events = History()
     with pytest.raises(OutputExists, match="exists already"):
-        tradeoff(LOGISTIC, stores[0], (50,), out=out, callbacks=(events,))
+        tradeoff(LOGISTIC, stores[0], (50,), training=TRAINING, out=out, callbacks=(events,))
     (tmp_path / "other").mkdir()
     with pytest.raises(OutputExists, match="is no trade-off, so it is not written over"):
-        tradeoff(LOGISTIC, stores[0], (50,), out=tmp_path / "other", overwrite=True)
+        tradeoff(
+            LOGISTIC, stores[0], (50,), training=TRAINING, out=tmp_path / "other", overwrite=True
+        )
     assert events == []
-    tradeoff(LOGISTIC, stores[0], (50,), out=out, overwrite=True)
+    tradeoff(LOGISTIC, stores[0], (50,), training=TRAINING, out=out, overwrite=True)
     assert len(json.loads((out / "tradeoff.json").read_text())["trials"]) == 1
     assert os.listdir(tmp_path / "deep") == ["out"]
 
 
 @pytest.mark.slow
 def test_the_plot_is_drawn_of_the_reports(stores, tmp_path):
-    made = tradeoff(LOGISTIC, stores[0], (50, "full"), out=tmp_path / "out")
+    made = tradeoff(LOGISTIC, stores[0], (50, "full"), training=TRAINING, out=tmp_path / "out")
     assert list(made.reports) == ["50", "full"]
     assert (tmp_path / "out" / "tradeoff.png").read_bytes()[1:4] == b"PNG"
 
@@ -268,7 +276,14 @@ def test_ctrl_c_interrupts_it_at_once(stores, tmp_path):
         signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        tradeoff(LOGISTIC, stores[0], (50, "full"), out=tmp_path / "out", callbacks=[press])
+        tradeoff(
+            LOGISTIC,
+            stores[0],
+            (50, "full"),
+            training=TRAINING,
+            out=tmp_path / "out",
+            callbacks=[press],
+        )
     assert len(seen) == 1
     assert list(tmp_path.iterdir()) == []
 
@@ -404,6 +419,7 @@ def test_callbacks_receive_the_start_of_each_fit(stores):
         if isinstance(event, Started):
             began.append(event.batch_size)
 
-    made = tradeoff(replace(LOGISTIC, max_iter=1), stores[0], (100, "full"), callbacks=(note,))
+    training = replace(TRAINING, max_iter=1)
+    made = tradeoff(LOGISTIC, stores[0], (100, "full"), training=training, callbacks=(note,))
     assert began == ["100", "full"]
     assert isinstance(made, Tradeoff)

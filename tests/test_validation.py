@@ -13,9 +13,10 @@ from ooc_train import cli
 from ooc_train.errors import CeilingExceeded
 from ooc_train.inference.predict import evaluate
 from ooc_train.memory.ceiling import Ceiling
-from ooc_train.models.settings import Model
+from ooc_train.models.linear_models import LogisticModel, RidgeModel
 from ooc_train.runs.events import Compiling, Progressed, Started, Stepped, Stop
 from ooc_train.runtime.cluster import LocalCluster
+from ooc_train.solvers.training_settings import Training
 from ooc_train.store.jobs.synthetic import make_data
 from ooc_train.stream.baseline import Processes
 from ooc_train.stream.inputs import read_inputs
@@ -25,7 +26,7 @@ from ooc_train.training.loop import train
 from ooc_train.training.task import Task
 from tests.streams import write_store
 
-LOGISTIC = Model(name="logistic", max_iter=4, random_state=0)
+LOGISTIC, TRAINING = LogisticModel(), Training(max_iter=4, random_state=0)
 ROWS, OTHERS = 6000, 2500
 
 
@@ -58,20 +59,20 @@ class Listener:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "model",
+    ("model", "training"),
     [
-        LOGISTIC,
-        replace(LOGISTIC, solver="lbfgs"),
-        replace(LOGISTIC, batch_size=32),
-        replace(LOGISTIC, batch_size="full", solver="sgd"),
-        Model(name="ridge"),
+        (LOGISTIC, TRAINING),
+        (LOGISTIC, replace(TRAINING, solver="lbfgs")),
+        (LOGISTIC, replace(TRAINING, batch_size=32)),
+        (LOGISTIC, replace(TRAINING, batch_size="full", solver="sgd")),
+        (RidgeModel(), Training()),
     ],
     ids=["newton", "lbfgs", "batches", "descent", "gram"],
 )
-def test_each_step_is_judged_and_nothing_that_is_learned_changes(stores, model):
+def test_each_step_is_judged_and_nothing_that_is_learned_changes(stores, model, training):
     listener = Listener()
-    fitted, report = train(model, stores[0], validation=stores[1], callbacks=[listener])
-    plain, without = train(model, stores[0])
+    fitted, report = train(model, stores[0], training, validation=stores[1], callbacks=[listener])
+    plain, without = train(model, stores[0], training)
     np.testing.assert_array_equal(fitted.coef, plain.coef)
     np.testing.assert_array_equal(fitted.intercept, plain.intercept)
     assert report.loss_history == without.loss_history
@@ -89,13 +90,13 @@ def test_each_step_is_judged_and_nothing_that_is_learned_changes(stores, model):
 
 @pytest.mark.slow
 def test_a_step_is_judged_at_the_parameters_that_it_led_to(stores):
-    _, report = train(LOGISTIC, stores[0], validation=stores[1])
+    _, report = train(LOGISTIC, stores[0], TRAINING, validation=stores[1])
     start, *steps = report.history
     assert start.n_iter == 0
     assert start.loss == pytest.approx(np.log(2), rel=1e-12)
     assert start.validation_loss == pytest.approx(np.log(2), rel=1e-12)
     for n_iter, step in enumerate(steps, start=1):
-        fitted, alone = train(replace(LOGISTIC, max_iter=n_iter), stores[0])
+        fitted, alone = train(LOGISTIC, stores[0], replace(TRAINING, max_iter=n_iter))
         assert alone.n_iter == step.n_iter == n_iter
         due = evaluate(fitted, stores[1])[0]["loss"]
         assert step.validation_loss == pytest.approx(due, rel=1e-9)
@@ -103,7 +104,7 @@ def test_a_step_is_judged_at_the_parameters_that_it_led_to(stores):
 
 def test_what_it_costs_is_in_the_report(stores):
     listener = Listener()
-    _, report = train(LOGISTIC, stores[0], validation=stores[1], callbacks=[listener])
+    _, report = train(LOGISTIC, stores[0], TRAINING, validation=stores[1], callbacks=[listener])
     row_bytes = 4 * 4 + 8
     due = report.passes * ROWS + len(report.history) * OTHERS
     assert report.bytes_read == due * row_bytes
@@ -125,8 +126,8 @@ def test_the_loss_is_measured_as_that_of_the_rows_that_are_learned_from(data):
     weight = rng.uniform(0.5, 2.0, OTHERS)
     inputs = read_inputs(X, y, classifier=True)
     others = read_inputs(other_X, other_y, weight, classifier=True, classes=inputs.classes)
-    model = replace(LOGISTIC, class_weight={0: 1.0, 1: 3.0})
-    fitted, report = train(model, inputs, validation=others)
+    model = LogisticModel(class_weight={0: 1.0, 1: 3.0})
+    fitted, report = train(model, inputs, TRAINING, validation=others)
     z = other_X @ fitted.coef[0] + fitted.intercept[0]
     losses = np.logaddexp(0.0, z) - other_y * z
     due = np.average(losses, weights=weight * np.where(other_y == 1, 3.0, 1.0))
@@ -150,7 +151,7 @@ def test_rows_of_one_kind_are_judged_by_rows_of_any(data, stores):
         ),
     }
     found = [
-        train(LOGISTIC, rows, validation=other)[1].validation_loss
+        train(LOGISTIC, rows, TRAINING, validation=other)[1].validation_loss
         for rows in to_learn.values()
         for other in others.values()
     ]
@@ -162,15 +163,15 @@ def test_rows_that_do_not_go_with_the_others_are_refused(data, stores, tmp_path)
     X, y, other_X, other_y = data
     write_store(tmp_path / "wide", np.zeros((6, 5)), np.arange(6) % 2)
     with pytest.raises(ValueError, match="the validation rows have 5 columns"):
-        train(LOGISTIC, stores[0], validation=tmp_path / "wide")
+        train(LOGISTIC, stores[0], TRAINING, validation=tmp_path / "wide")
     two = read_inputs(other_X, np.stack([other_y, other_y], 1), classifier=False)
     with pytest.raises(ValueError, match="y of the validation rows has 2 columns"):
-        train(Model(name="ridge"), read_inputs(X, y, classifier=False), validation=two)
+        train(RidgeModel(), read_inputs(X, y, classifier=False), validation=two)
     none = read_inputs(other_X, other_y, np.zeros(OTHERS), classifier=True)
     with pytest.raises(ValueError, match="weights of all validation rows add up to 0"):
-        train(LOGISTIC, stores[0], validation=none)
+        train(LOGISTIC, stores[0], TRAINING, validation=none)
     of_one_class = read_inputs(other_X, np.zeros(OTHERS, int), classifier=True, classes=(0, 1))
-    unweighted = Model(name="logistic", class_weight={0: 0.0, 1: 1.0})
+    unweighted = LogisticModel(class_weight={0: 0.0, 1: 1.0})
     with pytest.raises(ValueError, match="leaves the validation rows no weight"):
         train(unweighted, stores[0], validation=of_one_class)
 
@@ -182,7 +183,7 @@ def test_a_run_that_is_asked_to_stop_reads_no_validation_rows(stores):
             if isinstance(event, Progressed) and any(isinstance(e, Stepped) for e in self.events):
                 raise Stop("enough")
 
-    _, report = train(LOGISTIC, stores[0], validation=stores[1], callbacks=[Stops()])
+    _, report = train(LOGISTIC, stores[0], TRAINING, validation=stores[1], callbacks=[Stops()])
     assert [step.validation_loss is None for step in report.history] == [False, True]
     assert report.notes == ("enough",)
 
@@ -224,16 +225,16 @@ def test_a_run_keeps_to_its_plan(tmp_path):
         LocalCluster(n_workers=2, dashboard_address="127.0.0.1:0") as cluster,
         cluster.get_client() as client,
     ):
-        _, plain = train(LOGISTIC, store, client=client)
-        _, report = train(LOGISTIC, store, validation=other, client=client)
+        _, plain = train(LOGISTIC, store, TRAINING, client=client)
+        _, report = train(LOGISTIC, store, TRAINING, validation=other, client=client)
     assert report.memory.terms["buffers"] > plain.memory.terms["buffers"]
     assert report.memory.measured <= report.memory.projected
 
 
 def test_a_task_plans_for_what_it_is_given(stores):
     inputs = read_inputs(stores[0], classifier=True)
-    assert Task.of(LOGISTIC, inputs).validation_requirements() is None
-    task = Task.of(LOGISTIC, inputs, stores[1])
+    assert Task.of(LOGISTIC, inputs, TRAINING).validation_requirements() is None
+    task = Task.of(LOGISTIC, inputs, TRAINING, stores[1])
     beside = task.validation_requirements()
     assert beside is not None
     source, requirements = beside
@@ -268,7 +269,7 @@ def test_the_command_tells_of_it(stores, tmp_path):
 
 def test_started_tells_of_no_rows_where_there_are_none(stores):
     listener = Listener()
-    train(LOGISTIC, stores[0], callbacks=[listener])
+    train(LOGISTIC, stores[0], TRAINING, callbacks=[listener])
     started = listener.events[0]
     assert isinstance(started, Started)
     assert started.validation_rows == 0

@@ -159,7 +159,8 @@ def describe_run(path: str, fitted: "Fitted") -> dict[str, Any]:
     """Return the description of a run."""
     return {
         "path": path,
-        "model": fitted.model.settings(),
+        "model": {"name": fitted.model.name, **fitted.model.settings()},
+        "training": fitted.training.settings(),
         "n_features": fitted.n_features,
         "n_outputs": fitted.n_outputs,
         "classes": list(fitted.classes) or None,

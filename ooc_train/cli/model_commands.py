@@ -8,11 +8,11 @@ import typer
 
 from ooc_train.cli import parsers
 from ooc_train.cli.command import command, ended_by
+from ooc_train.cli.model_options import ModelOptions
 from ooc_train.cli.options import (
     DATA,
     RUN,
     STORE,
-    ModelOptions,
     OutputOptions,
     Overwrite,
     RawFileOptions,
@@ -28,8 +28,9 @@ from ooc_train.monitoring.callbacks import ConsoleBar
 from ooc_train.tables.names import is_table
 
 if TYPE_CHECKING:
-    from ooc_train.models.settings import Model
+    from ooc_train.models.model import Model
     from ooc_train.runs.report import Report
+    from ooc_train.solvers.training_settings import Training
     from ooc_train.store.dataset import Store
     from ooc_train.training.task import Task
 
@@ -48,21 +49,24 @@ def plan(
 
     Exits with 1 if it does not fit under the ceiling.
     """
-    model = model_options.model
+    model, training = model_options.made()
     with ConsoleBar(quiet=output.quiet) as bar:
         from ooc_train.training.planning import plan as make_plan
 
-        task = _task(model, stored.open(store), stored.open_validation(validation), resources)
+        task = _task(
+            model, training, stored.open(store), stored.open_validation(validation), resources
+        )
         with resources.client(bar, kernels=task.needs_kernels) as client:
             found = make_plan(
                 model,
                 task.inputs,
+                training,
                 validation=task.validation,
                 client=client,
                 memory_ceiling=resources.ceiling,
             )
     if output.as_json:
-        about = {"model": model.name, "solver": task.solver.name, "batch_size": model.batch_size}
+        about = {"model": model.name, "solver": task.solver.name, "batch_size": training.batch_size}
         print_json(about | dict(found.to_json()))
     else:
         typer.echo(str(found))
@@ -109,7 +113,7 @@ def train(
     output: OutputOptions,
 ) -> None:
     """Fit a model to a store."""
-    model = model_options.model
+    model, training = model_options.made()
     with ConsoleBar(
         quiet=output.quiet, verbose=verbose, max_passes=max_passes, max_seconds=max_seconds
     ) as bar:
@@ -123,7 +127,9 @@ def train(
             require_output(out, RUN, overwrite=overwrite)
         if plot is not None:
             require_figure(plot, overwrite=overwrite)
-        task = _task(model, stored.open(store), stored.open_validation(validation), resources)
+        task = _task(
+            model, training, stored.open(store), stored.open_validation(validation), resources
+        )
 
         def print_plan(event: Event) -> None:
             if isinstance(event, Started):
@@ -146,6 +152,7 @@ def train(
             _, report = fit(
                 model,
                 task.inputs,
+                training,
                 validation=task.validation,
                 out=out,
                 overwrite=overwrite,
@@ -167,14 +174,18 @@ def train(
 
 
 def _task(
-    model: "Model", store: "Store", validation: "Store | None", resources: ResourceOptions
+    model: "Model",
+    training: "Training",
+    store: "Store",
+    validation: "Store | None",
+    resources: ResourceOptions,
 ) -> "Task":
     """Return the task of a run; errors in its settings and data come before the cluster starts."""
     from ooc_train.stream.inputs import read_inputs
     from ooc_train.training.task import Task
 
     inputs = read_inputs(store, classifier=model.is_classifier, memory_ceiling=resources.ceiling)
-    return Task.of(model, inputs, validation, memory_ceiling=resources.ceiling)
+    return Task.of(model, inputs, training, validation, memory_ceiling=resources.ceiling)
 
 
 def _print_report(report: "Report", plot: str | None, *, classifies: bool) -> None:

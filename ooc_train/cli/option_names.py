@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from typer.models import OptionInfo
 
-_OTHER_NAMES = {"X": "x", "sample_weight": "weight", "model": "name"}
+_OTHER_NAMES = {"X": "x", "sample_weight": "weight"}
 """Arguments of Python whose options have other names."""
 
 _VALUE = r"""('[^']*'|"[^"]*"|[\w+-]+(?:\.\w+)*)?"""

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -15,7 +15,6 @@ from ooc_train.memory.ceiling import Ceiling
 from ooc_train.monitoring.callbacks import ConsoleBar
 
 if TYPE_CHECKING:
-    from ooc_train.models.settings import Model
     from ooc_train.store.dataset import Store
 
 
@@ -266,92 +265,6 @@ class ResourceOptions:
             cluster.chooses_workers = self.workers is None
             bar.say(f"dashboard  {client.dashboard_link}")
             yield client
-
-
-@dataclass(frozen=True)
-class ModelOptions:
-    """The settings of a `Model`; a test compares names and defaults."""
-
-    name: Annotated[
-        Literal["logistic", "ridge", "linear"],
-        option("--model", of="Model", help="The model."),
-    ] = "logistic"
-    batch_size: Annotated[
-        Any,
-        option(
-            of="Model",
-            parse=parsers.batch_size,
-            metavar="full|chunk|ROWS",
-            help="Rows per update of the parameters.",
-        ),
-    ] = "full"
-    solver: Annotated[
-        str,
-        option(
-            of="Model",
-            help="auto, gram, newton, lbfgs, sgd, momentum or adam; not every model has all.",
-        ),
-    ] = "auto"
-    learning_rate: Annotated[
-        Any,
-        option(of="Model", parse=parsers.learning_rate, metavar="auto|RATE", help="Of updates."),
-    ] = "auto"
-    max_iter: Annotated[
-        int | None,
-        option(of="Model", help="Largest number of iterations or epochs (default: 100)."),
-    ] = None
-    tol: Annotated[
-        float | None,
-        option(of="Model", help="Tolerance (default: the model's, 1e-4, or 1e-6 for linear)."),
-    ] = None
-    C: Annotated[
-        float,
-        option("--C", of="Model", help="Inverse strength of logistic's penalty (inf: none)."),
-    ] = 1.0
-    alpha: Annotated[float, option(of="Model", help="Strength of ridge's penalty.")] = 1.0
-    class_weight: Annotated[
-        Any,
-        option(
-            of="Model",
-            parse=parsers.class_weight,
-            metavar="balanced|LABEL=W,...",
-            help="Weights of the classes.",
-        ),
-    ] = None
-    standardize: Annotated[
-        bool, option("--standardize", of="Model", help="Penalise standardised columns.")
-    ] = False
-    no_intercept: Annotated[
-        bool, option("--no-intercept", of="Model", help="Fit no intercept.")
-    ] = False
-    shuffle_chunks: Annotated[
-        Any,
-        option(
-            of="Model",
-            parse=parsers.shuffle_chunks,
-            metavar="auto|CHUNKS",
-            help="Chunks mixed row by row for batches.",
-        ),
-    ] = "auto"
-    replicas: Annotated[
-        int,
-        option(
-            of="Model",
-            metavar="N",
-            help="Copies of the parameters that learn from shares of the rows; they are averaged.",
-        ),
-    ] = 1
-    random_state: Annotated[
-        int | None, option(of="Model", help="Seed of the row order (default: random).")
-    ] = None
-
-    @property
-    def model(self) -> "Model":
-        """The validated model."""
-        from ooc_train.models.settings import Model
-
-        settings = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Model(fit_intercept=not settings.pop("no_intercept"), **settings)
 
 
 DATA = typer.Argument(

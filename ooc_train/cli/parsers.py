@@ -5,13 +5,15 @@ usage error.
 """
 
 import csv
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import typer
 
 from ooc_train.core.schema import shown
+from ooc_train.core.settings import settings_of
 from ooc_train.core.units import parse_bytes, parse_duration, parse_rows
+from ooc_train.solvers.training_settings import Training
 
 
 def parsed(parse: Callable[[str], Any]) -> Callable[[str], Any]:
@@ -32,21 +34,10 @@ def size(text: str) -> str:
     return text
 
 
-def batch_size(text: str) -> int | str:
-    """Parse "full", "chunk" or a number of rows."""
-    if text in ("full", "chunk"):
-        return text
-    try:
-        return parse_rows(text)
-    except ValueError:
-        raise ValueError(
-            f"batch_size={shown(text)} is not 'full', 'chunk' or a whole number of rows such as 256"
-        ) from None
-
-
 def batch_sizes(text: str) -> tuple[int | str, ...]:
     """Parse batch sizes separated by commas."""
-    return tuple(batch_size(part.strip()) for part in text.split(","))
+    constraint = settings_of(Training)["batch_size"].constraint
+    return tuple(constraint.parse("batch_size", part.strip()) for part in text.split(","))
 
 
 def passes(text: str) -> float:
@@ -71,41 +62,6 @@ def address(text: str) -> str:
     if not colon or not port.isdigit():
         raise ValueError(f"{shown(text)} is not HOST:PORT, such as 127.0.0.1:8787")
     return text
-
-
-def learning_rate(text: str) -> float | str:
-    """Parse "auto" or a rate."""
-    try:
-        return text if text == "auto" else float(text)
-    except ValueError:
-        raise ValueError(f"learning_rate={shown(text)} is not 'auto' or a number") from None
-
-
-def shuffle_chunks(text: str) -> int | str:
-    """Parse "auto" or a number of chunks."""
-    try:
-        return text if text == "auto" else int(text)
-    except ValueError:
-        raise ValueError(
-            f"shuffle_chunks={shown(text)} is not 'auto' or a number of chunks"
-        ) from None
-
-
-def class_weight(text: str) -> str | Mapping[str, float]:
-    """Parse "balanced" or weights of labels."""
-    if text == "balanced":
-        return text
-    pairs = [part.rpartition("=") for part in text.split(",")]
-    try:
-        weights = {label: float(weight) for label, _, weight in pairs}
-    except ValueError:
-        weights = {}
-    if "" in weights or len(weights) != len(pairs):
-        raise ValueError(
-            f"class_weight={shown(text)} is not 'balanced' or the weights of labels, such as "
-            "no=1,yes=5"
-        )
-    return weights
 
 
 def names(text: str) -> tuple[str, ...]:

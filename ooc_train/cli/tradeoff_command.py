@@ -8,9 +8,9 @@ import typer
 
 from ooc_train.cli import parsers
 from ooc_train.cli.command import command
+from ooc_train.cli.model_options import ModelOptions
 from ooc_train.cli.options import (
     STORE,
-    ModelOptions,
     OutputOptions,
     Overwrite,
     ResourceOptions,
@@ -36,7 +36,7 @@ def tradeoff(
     batch_sizes: Annotated[
         Any,
         option(
-            of="Model",
+            of="Training",
             parse=parsers.batch_sizes,
             metavar="SIZE,...",
             help="Each is full, chunk, or a number of rows per update.",
@@ -57,7 +57,7 @@ def tradeoff(
     output: OutputOptions,
 ) -> None:
     """Fit a model at several batch sizes, and compare costs and results."""
-    model = model_options.model
+    model, training = model_options.made()
     with ConsoleBar(quiet=output.quiet) as bar, ExitStack() as fits:
         from ooc_train.core.output_kinds import TRADEOFF, require_output
         from ooc_train.experiments.tradeoff import tradeoff as measure
@@ -82,6 +82,7 @@ def tradeoff(
                 model,
                 stored.open(store),
                 batch_sizes,
+                training=training,
                 validation=stored.open_validation(validation),
                 out=out,
                 overwrite=overwrite,

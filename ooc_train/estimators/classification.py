@@ -9,8 +9,9 @@ import numpy as np
 import sklearn.linear_model
 from sklearn.base import ClassifierMixin
 
-from ooc_train.estimators.estimator import LinearModel
-from ooc_train.estimators.shared_parameters import SharedParameters, documented
+from ooc_train.estimators.estimator import LinearEstimator
+from ooc_train.estimators.shared_parameters import SharedParameters, estimator_of
+from ooc_train.models.linear_models import LogisticModel
 from ooc_train.runs.fitted import Fitted
 from ooc_train.runs.report import Report
 from ooc_train.stream.inputs import read_targets
@@ -18,18 +19,13 @@ from ooc_train.stream.kinds import as_labels, is_dask, require_arrays
 from ooc_train.stream.labels_and_weights import is_stored
 
 
-@documented
+@estimator_of(LogisticModel)
 @dataclass(kw_only=True, eq=False, repr=False)
-class LogisticRegression(ClassifierMixin, LinearModel, SharedParameters):  # type: ignore[misc]
+class LogisticRegression(ClassifierMixin, LinearEstimator, SharedParameters):  # type: ignore[misc]
     """Logistic regression with an l2 penalty; multinomial for more than two classes.
 
     Parameters
     ----------
-    C : float
-        Inverse strength of the penalty, relative to the sum of losses, in the units of the data;
-        `np.inf` is no penalty.
-    class_weight : None, "balanced" or mapping
-        Weight of each class by its label.
     warm_start : bool
         Whether `fit` begins from the coefficients of the last one.
 
@@ -49,8 +45,6 @@ class LogisticRegression(ClassifierMixin, LinearModel, SharedParameters):  # typ
     class_weight: str | Mapping[Any, float] | None = None
     warm_start: bool = False
     max_iter: int = 100
-
-    _name = "logistic"
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Fit the model.
@@ -139,7 +133,8 @@ class LogisticRegression(ClassifierMixin, LinearModel, SharedParameters):  # typ
         del flat
         # Blocks of y may hold text of different widths, which the type of one could cut short.
         kept = None if labels is None or labels.kind in "US" else labels
-        self.model_, self.report_, self._recipe = fitted.model, report, fitted.recipe
+        self.model_, self.training_ = fitted.model, fitted.training
+        self.report_, self._recipe = report, fitted.recipe
         self.classes_ = np.asarray(fitted.classes, kept)
         self.coef_, self.intercept_ = fitted.coef, fitted.intercept
         self.n_iter_ = np.full(1, report.n_iter, np.int32)

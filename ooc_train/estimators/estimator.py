@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 from warnings import warn
 
 import numpy as np
@@ -15,14 +15,16 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ooc_train.core.sums import Array
 from ooc_train.estimators.predicting import Postprocess
+from ooc_train.estimators.shared_parameters import settings_from
 from ooc_train.estimators.validation import DTYPES, ValidatingEstimator, seed_of
 from ooc_train.inference.outputs import Kind
 from ooc_train.inference.predict import evaluate, predict, predict_store
 from ooc_train.inference.raw_files import predict_files
+from ooc_train.models.model import Model
 from ooc_train.models.predictor import LinearPredictor
-from ooc_train.models.settings import UPDATES, Model
 from ooc_train.runs.fitted import Fitted
 from ooc_train.runs.report import Report, report_of
+from ooc_train.solvers.training_settings import Training
 from ooc_train.store.dataset import Store
 from ooc_train.stream.inputs import as_store
 from ooc_train.stream.kinds import is_dask, require_arrays
@@ -36,42 +38,42 @@ from ooc_train.training.partial_fit import learn
 from ooc_train.training.partial_fit_state import PartialFit
 from ooc_train.training.planning import plan
 
-NOT_OF_MODEL = ("memory_ceiling", "warm_start")
-"""Parameters of estimators that a `Model` does not have."""
 
-
-class LinearModel(ValidatingEstimator):
+class LinearEstimator(ValidatingEstimator):
     """The base of all estimators: learning, predicting and saving."""
 
     _partial_fit_state: PartialFit | None = None
     _recipe: Mapping[str, Any] | None = None
 
     random_state: int | np.random.RandomState | None
+    _model_class: ClassVar[type[Model]]
     model_: Model
+    training_: Training
     coef_: Array
     intercept_: Any
     report_: Report
 
-    def _model(self) -> Model:
-        """Return the settings of the engine.
+    def _settings(self) -> tuple[Model, Training]:
+        """Return what is learned, and how.
 
         Raises
         ------
         ValueError
             If a setting cannot be used.
         """
-        settings = self.get_params(deep=False)
-        for name in NOT_OF_MODEL:
-            settings.pop(name, None)
-        by_updates = str(settings["batch_size"]) != "full" or settings["solver"] in UPDATES
-        seed = seed_of(self.random_state, used=by_updates)
-        return Model(name=self._name, **settings | {"random_state": seed})
+        parameters = self.get_params(deep=False)
+        model = self._model_class(**settings_from(self._model_class, parameters))
+        training = Training(**settings_from(Training, parameters | {"random_state": None}))
+        seed = seed_of(self.random_state, used=training.by_updates)
+        return model, replace(training, random_state=seed)
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, *, warm: bool = False) -> Self:
-        model = self._model()
+        model, training = self._settings()
         start = self._fitted() if warm and hasattr(self, "coef_") else None
         data = self._validated(X, y, sample_weight, first=True)
-        fitted, report = train(model, data.inputs, memory_ceiling=self.memory_ceiling, start=start)
+        fitted, report = train(
+            model, data.inputs, training, memory_ceiling=self.memory_ceiling, start=start
+        )
         self._keep(fitted, report, flat=data.flat, labels=data.labels)
         self._partial_fit_state = None
         if report.shortfall:
@@ -99,12 +101,13 @@ class LinearModel(ValidatingEstimator):
         # On a copy, since validation sets attributes and draws a seed.
         copy: Self = clone(self)
         inputs = copy._validated(X, y, sample_weight, first=True).inputs
-        return plan(copy._model(), inputs, memory_ceiling=self.memory_ceiling)
+        model, training = copy._settings()
+        return plan(model, inputs, training, memory_ceiling=self.memory_ceiling)
 
     def _partial_fit(
         self, X: Any, y: Any, sample_weight: Any, classes: NDArray[Any] | None = None
     ) -> Self:
-        model = self._model()
+        model, training = self._settings()
         first = not hasattr(self, "coef_")
         start = None if first or self._partial_fit_state is not None else self._fitted()
         known = () if classes is None else tuple(classes.tolist())
@@ -113,6 +116,7 @@ class LinearModel(ValidatingEstimator):
         self._partial_fit_state, fitted, report = learn(
             model,
             data.inputs,
+            training,
             self._partial_fit_state,
             start=start,
             memory_ceiling=self.memory_ceiling,
@@ -148,6 +152,7 @@ class LinearModel(ValidatingEstimator):
             () if labels is None else tuple(labels.tolist()),
             self._names(),
             recipe=self._recipe,
+            training=self.training_,
         )
 
     @property

@@ -4,16 +4,9 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from ooc_train.estimators.classification import LogisticRegression
-from ooc_train.estimators.estimator import NOT_OF_MODEL, LinearModel
-from ooc_train.estimators.regression import LinearRegression, Ridge
+from ooc_train.errors import InvalidRun
+from ooc_train.estimators.shared_parameters import ESTIMATORS, NOT_SETTINGS
 from ooc_train.runs.fitted import load_fitted
-
-_ESTIMATORS: dict[str, type[LinearModel]] = {
-    "linear": LinearRegression,
-    "ridge": Ridge,
-    "logistic": LogisticRegression,
-}
 
 
 def load(path: str | os.PathLike[str]) -> Any:
@@ -33,20 +26,28 @@ def load(path: str | os.PathLike[str]) -> Any:
     Raises
     ------
     InvalidRun
-        If the folder is no saved model, is damaged, or was written by a later release.
+        If the folder is no saved model, is damaged, was written by a later release, or holds a
+        model that has no estimator.
     """
     fitted = load_fitted(path)
-    estimator_class = _ESTIMATORS[fitted.model.name]
-    names = set(estimator_class().get_params()) - set(NOT_OF_MODEL)
-    settings = {name: getattr(fitted.model, name) for name in names}
-    if isinstance(fitted.model.class_weight, Mapping):
+    model, training = fitted.model, fitted.training
+    if type(model) not in ESTIMATORS:
+        raise InvalidRun(
+            f"{os.fspath(path)} holds a {model.name} model, which has no estimator; use predict, "
+            "evaluate or predict_store with its path"
+        )
+    estimator_class = ESTIMATORS[type(model)]
+    names = set(estimator_class().get_params()) - set(NOT_SETTINGS)
+    settings = {name: getattr(model if hasattr(model, name) else training, name) for name in names}
+    if isinstance(model.class_weight, Mapping):
         # JSON names labels by text.
-        weights = fitted.model.class_weight
+        weights = model.class_weight
         settings["class_weight"] = {
             label: weights[str(label)] for label in fitted.classes if str(label) in weights
         }
     # Settings of the command line may be None, those of an estimator are numbers.
-    settings["tol"] = fitted.model.tolerance
-    if estimator_class is LogisticRegression:
-        settings["max_iter"] = fitted.model.iterations
+    if training.tol is None:
+        settings["tol"] = model.default_tol
+    if training.max_iter is None:
+        settings["max_iter"] = estimator_class().max_iter
     return estimator_class(**settings)._restored(fitted, os.fspath(path))  # noqa: SLF001 (of this folder)

@@ -7,8 +7,9 @@ import numpy as np
 import sklearn.linear_model
 from sklearn.base import MultiOutputMixin, RegressorMixin
 
-from ooc_train.estimators.estimator import LinearModel
-from ooc_train.estimators.shared_parameters import SharedParameters, documented
+from ooc_train.estimators.estimator import LinearEstimator
+from ooc_train.estimators.shared_parameters import SharedParameters, estimator_of
+from ooc_train.models.linear_models import LeastSquares, RidgeModel
 from ooc_train.runs.fitted import Fitted
 from ooc_train.runs.report import Report
 from ooc_train.stream.inputs import read_targets
@@ -16,7 +17,7 @@ from ooc_train.stream.kinds import is_dask, require_arrays
 from ooc_train.stream.labels_and_weights import is_stored
 
 
-class _Regressor(MultiOutputMixin, RegressorMixin, LinearModel):  # type: ignore[misc]
+class _Regressor(MultiOutputMixin, RegressorMixin, LinearEstimator):  # type: ignore[misc]
     """The base of all regressors."""
 
     fit_intercept: bool
@@ -94,16 +95,17 @@ class _Regressor(MultiOutputMixin, RegressorMixin, LinearModel):  # type: ignore
         self, fitted: Fitted, report: Report, *, flat: bool, labels: np.dtype[Any] | None
     ) -> None:
         del labels
-        self.model_, self.report_, self._recipe = fitted.model, report, fitted.recipe
+        self.model_, self.training_ = fitted.model, fitted.training
+        self.report_, self._recipe = report, fitted.recipe
         is_flat = flat or (self._flattens_column and fitted.n_outputs == 1)
         self.coef_ = fitted.coef[0] if is_flat else fitted.coef
         self.intercept_ = fitted.intercept[0] if flat else fitted.intercept
-        if not fitted.model.fit_intercept:
+        if not self.fit_intercept:
             self.intercept_ = 0.0
         self.n_iter_ = np.full(fitted.n_outputs, report.n_iter, np.int32)
 
 
-@documented
+@estimator_of(LeastSquares)
 @dataclass(kw_only=True, eq=False, repr=False)
 class LinearRegression(_Regressor, SharedParameters):
     """Least squares.
@@ -122,8 +124,6 @@ class LinearRegression(_Regressor, SharedParameters):
 
     tol: float = 1e-6
 
-    _name = "linear"
-
     def to_sklearn(self) -> Any:
         """Return a fitted `sklearn.linear_model.LinearRegression` that predicts the same."""
         self._fitted()
@@ -132,15 +132,10 @@ class LinearRegression(_Regressor, SharedParameters):
         )
 
 
-@documented
+@estimator_of(RidgeModel)
 @dataclass(kw_only=True, eq=False, repr=False)
 class Ridge(_Regressor, SharedParameters):
     """Least squares with an l2 penalty: `|y - X w - b|^2 + alpha |w|^2`, as scikit-learn's.
-
-    Parameters
-    ----------
-    alpha : float
-        Strength of the penalty, in the units of the data.
 
     Attributes
     ----------
@@ -155,7 +150,6 @@ class Ridge(_Regressor, SharedParameters):
 
     alpha: float = field(default=1.0, kw_only=False)
 
-    _name = "ridge"
     _flattens_column = True
 
     def to_sklearn(self) -> Any:

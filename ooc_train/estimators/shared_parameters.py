@@ -1,41 +1,23 @@
-"""Parameters that all estimators share: declared and described once."""
+"""Parameters that all estimators share, and what a model's settings say of them."""
 
 import inspect
-from dataclasses import dataclass
-from typing import TypeVar
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
 
 import numpy as np
 
+from ooc_train.core.settings import defaults_of, described, settings_of
 from ooc_train.memory.ceiling import Ceiling
+from ooc_train.models.model import Model
+from ooc_train.optimizers.optimizer import Optimizer
+from ooc_train.optimizers.schedules import Schedule
+from ooc_train.solvers.training_settings import Training
 
-_PARAMETERS = """\
-fit_intercept : bool
-    Whether there is an intercept. It is not penalised.
-max_iter : int or None
-    Most iterations, or epochs of updates. None is 100.
-tol : float
-    Largest entry of the gradient of the mean objective at which a solver stops; for updates, the
-    mean loss that an epoch has to gain.
-solver : str
-    "auto", or how the model is learned. Exact: "gram" (least squares, in one pass), "newton"
-    (logistic, the fewest passes), "lbfgs". By updates: "sgd", "momentum", "adam".
-batch_size : "full", "chunk" or int
-    Rows per update of the parameters.
-standardize : bool
-    Whether the penalty is on the weights of standardised columns.
-shuffle_chunks : int or "auto"
-    Chunks that are mixed row by row where batches are drawn. "auto" is 1 for data in random order.
-replicas : int
-    Shares of the rows that are learned from at the same time by batches, and averaged. The answer
-    is that of as many replicas on any cluster.
+_MEMORY_CEILING = """\
 memory_ceiling : int, str or None
     Bytes, or text such as "1GiB", that a fit may hold. None is the ceiling of the cluster, else
-    half of what is available.
-learning_rate : float or "auto"
-    Of updates, on scaled columns.
-random_state : int, RandomState or None
-    Seed of the order of rows.
-"""
+    half of what is available."""
 
 _ATTRIBUTES = """\
 n_features_in_ : int
@@ -47,37 +29,86 @@ report_ : Report
 history_ : pandas.DataFrame
     Steps of the last fit: passes, updates, loss, gradient_norm, ...
 model_ : Model
-    The settings that were used.
+    What was learned.
+training_ : Training
+    How it was learned.
 """
+
+_OWN_DEFAULTS = ("tol", "max_iter")
+"""Settings whose default an estimator has as a number, where `Training` has None."""
+
+NOT_SETTINGS = ("memory_ceiling", "warm_start")
+"""Parameters of estimators that neither `Model` nor `Training` has."""
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class SharedParameters:
-    """Parameters of every estimator, see `documented`."""
+    """Parameters of every estimator: those of `LinearModel` and `Training`, and the ceiling."""
 
     fit_intercept: bool = True
     max_iter: int | None = None
     tol: float = 1e-4
-    solver: str = "auto"
+    solver: str | Optimizer = "auto"
     batch_size: int | str = "full"
     standardize: bool = False
     shuffle_chunks: int | str = "auto"
     replicas: int = 1
     memory_ceiling: str | int | Ceiling | None = None
     learning_rate: float | str = "auto"
+    schedule: str | Schedule = "auto"
     random_state: int | np.random.RandomState | None = None
 
 
 Estimator = TypeVar("Estimator", bound=type)
 
+ESTIMATORS: dict[type[Model], type] = {}
+"""The estimator of each model."""
 
-def documented(cls: Estimator) -> Estimator:
-    """Add what all estimators share to the sections "Parameters" and "Attributes" of a class."""
-    doc = inspect.cleandoc(cls.__doc__ or "")
-    parameters, title, attributes = doc.partition("Attributes\n----------\n")
-    if "Parameters\n----------\n" not in parameters:
-        parameters += "Parameters\n----------\n"
-    cls.__doc__ = (
-        f"{parameters.rstrip()}\n{_PARAMETERS}\n{title}{attributes.rstrip()}\n{_ATTRIBUTES}"
-    )
-    return cls
+
+def estimator_of(model: type[Model]) -> Callable[[Estimator], Estimator]:
+    """Return a decorator that makes a class the estimator of a model.
+
+    The class gets the model's descriptions of its parameters, and `load` returns it for saved runs.
+
+    Raises
+    ------
+    TypeError
+        From the decorator, if a setting of the model or of `Training` is no parameter of the class,
+        or has another default there.
+    """
+
+    def decorate(cls: Estimator) -> Estimator:
+        settings = {**settings_of(model), **settings_of(Training)}
+        expected, found = defaults_of(model) | defaults_of(Training), defaults_of(cls)
+        if strangers := set(found) - set(settings) - set(NOT_SETTINGS):
+            raise TypeError(f"{cls.__name__} has {', '.join(strangers)}, and {model.__name__} not")
+        for name in settings:
+            if name not in found:
+                raise TypeError(f"{cls.__name__} lacks {name} of {model.__name__}")
+            if found[name] != expected[name] and name not in _OWN_DEFAULTS:
+                raise TypeError(f"{cls.__name__} has another {name} than {model.__name__}")
+        if found["tol"] != model.default_tol:
+            raise TypeError(f"{cls.__name__} has another tol than {model.__name__}")
+        if found["max_iter"] not in (None, model.default_max_iter):
+            raise TypeError(f"{cls.__name__} has another max_iter than {model.__name__}")
+        doc = inspect.cleandoc(cls.__doc__ or "")
+        head, title, attributes = doc.partition("Attributes\n----------\n")
+        parameters = described({name: settings[name] for name in found if name in settings})
+        own = head.partition("Parameters\n----------\n")[2].rstrip()
+        head = head.partition("Parameters\n----------\n")[0].rstrip()
+        sections = "\n".join(filter(None, [own, parameters, _MEMORY_CEILING]))
+        cls.__doc__ = (
+            f"{head}\n\nParameters\n----------\n{sections}\n\n"
+            f"{title}{attributes.rstrip()}\n{_ATTRIBUTES}"
+        )
+        cls._model_class = model  # type: ignore[attr-defined]
+        ESTIMATORS[model] = cls
+        return cls
+
+    return decorate
+
+
+def settings_from(cls: type, parameters: dict[str, Any]) -> dict[str, Any]:
+    """Return those parameters of an estimator that are fields of a class of settings."""
+    names = {field.name for field in fields(cls)}
+    return {name: value for name, value in parameters.items() if name in names}

@@ -7,14 +7,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, is_classifier
 from sklearn.utils import check_array, check_consistent_length, check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d, validate_data
 
 from ooc_train.core.sums import Array
 from ooc_train.memory.ceiling import Ceiling
-from ooc_train.models.settings import Name
+from ooc_train.models.model import Model
 from ooc_train.stream.feature_names import column_order
 from ooc_train.stream.input_data import Inputs
 from ooc_train.stream.inputs import as_store, read_inputs, read_targets
@@ -82,12 +82,12 @@ def row_weights(X: NDArray[np.floating], sample_weight: Any) -> Array | None:
 class ValidatingEstimator(BaseEstimator):  # type: ignore[misc] # untyped base
     """An estimator that checks its data, and the columns of its data."""
 
-    _name: ClassVar[Name]
+    _model_class: ClassVar[type[Model]]
     memory_ceiling: str | int | Ceiling | None
 
     @property
     def _classifies(self) -> bool:
-        return self._name == "logistic"
+        return bool(is_classifier(self))
 
     def _validated(
         self, X: Any, y: Any, sample_weight: Any, *, first: bool, classes: Sequence[Any] = ()

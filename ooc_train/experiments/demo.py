@@ -21,9 +21,10 @@ from ooc_train.core.units import approximate_bytes
 from ooc_train.experiments.comparing import load
 from ooc_train.inference.predict import evaluate
 from ooc_train.memory.ceiling import Ceiling
-from ooc_train.models.settings import Model
+from ooc_train.models.linear_models import LogisticModel
 from ooc_train.runs.events import Callback
 from ooc_train.runs.report import Report
+from ooc_train.solvers.training_settings import AUTOMATIC, Training
 from ooc_train.store.dataset import Store
 from ooc_train.store.jobs.ingest import ingest
 from ooc_train.store.jobs.synthetic import make_data
@@ -180,7 +181,7 @@ def load_libraries(
     """
     begun = perf_counter()
     inputs = read_inputs(store, classifier=True)
-    tasks = [Task.of(_model(batch_size), inputs) for batch_size in BATCH_SIZES]
+    tasks = [Task.of(LogisticModel(), inputs, _training(size)) for size in BATCH_SIZES]
     load(
         inputs.source,
         [task.requirements() for task in tasks],
@@ -201,8 +202,9 @@ def fit_flights(
 ) -> Fit:
     """Fit a logistic regression to the training rows; evaluate it on the test rows."""
     fitted, report = train(
-        _model(batch_size),
+        LogisticModel(),
         stores[0],
+        _training(batch_size),
         client=client,
         memory_ceiling=memory_ceiling,
         callbacks=(callback,),
@@ -211,10 +213,10 @@ def fit_flights(
     return Fit(report, metrics)
 
 
-def _model(batch_size: int | str) -> Model:
+def _training(batch_size: int | str) -> Training:
     if batch_size == "full":
-        return Model(name="logistic")
-    return Model(name="logistic", batch_size=batch_size, max_iter=EPOCHS, random_state=0)
+        return AUTOMATIC
+    return Training(batch_size=batch_size, max_iter=EPOCHS, random_state=0)
 
 
 def write_synthetic(
@@ -243,7 +245,7 @@ def fit_synthetic(
 ) -> Report:
     """Fit a logistic regression to the synthetic data by full batches."""
     _, report = train(
-        Model(name="logistic"),
+        LogisticModel(),
         open_store(store.path),
         client=client,
         memory_ceiling=memory_ceiling,

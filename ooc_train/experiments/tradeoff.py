@@ -27,13 +27,14 @@ from ooc_train.experiments.comparing import (
 )
 from ooc_train.experiments.tradeoff_result import Tradeoff, Trial
 from ooc_train.memory.ceiling import Ceiling
-from ooc_train.models.settings import Model
+from ooc_train.models.model import Model
 from ooc_train.monitoring.interrupts import immediate_interrupts
 from ooc_train.plotting import figures
 from ooc_train.runs.events import Callback
 from ooc_train.runs.fitted import Fitted
 from ooc_train.runs.report import Report
 from ooc_train.runtime.clients import choose_executor
+from ooc_train.solvers.training_settings import AUTOMATIC, Training
 from ooc_train.stream.dask_executor import DaskExecutor
 from ooc_train.stream.input_data import Inputs
 from ooc_train.stream.inputs import read_inputs, read_validation
@@ -51,6 +52,7 @@ def tradeoff(
     data: Any,
     batch_sizes: Sequence[int | str] = BATCH_SIZES,
     *,
+    training: Training = AUTOMATIC,
     y: Any = None,
     sample_weight: Any = None,
     validation: Any = None,
@@ -65,7 +67,9 @@ def tradeoff(
     Parameters
     ----------
     model : Model
-        Its batch size stays "full". All fits share one seed.
+        What is learned.
+    training : Training
+        How it is learned. Its batch size stays "full". All fits share one seed.
     data, y, sample_weight
         As for `train`.
     batch_sizes : sequence of int or str
@@ -94,16 +98,16 @@ def tradeoff(
     ValueError
         If a batch size or a setting does not suit the data.
     """
-    if model.batch_size != "full":
+    if training.batch_size != "full":
         raise ValueError(
-            f"batch_size={model.batch_size!r} is a setting of the model; name it in batch_sizes"
+            f"batch_size={training.batch_size!r} is not for a trade-off; name it in batch_sizes"
         )
     if not batch_sizes or len(set(map(str, batch_sizes))) < len(batch_sizes):
         raise ValueError(f"batch_sizes={tuple(batch_sizes)!r} are not one or more, each named once")
     if out is not None:
         require_output(out, TRADEOFF, overwrite=overwrite)
-    if model.random_state is None:
-        model = replace(model, random_state=secrets.randbits(32))
+    if training.random_state is None:
+        training = replace(training, random_state=secrets.randbits(32))
     # Decided before the cluster starts, which takes available memory.
     memory_ceiling = Ceiling.of(memory_ceiling)
     inputs = read_inputs(
@@ -118,8 +122,8 @@ def tradeoff(
         others = read_validation(
             validation, inputs, classifier=model.is_classifier, memory_ceiling=memory_ceiling
         )
-    models = [replace(model, batch_size=size) for size in batch_sizes]
-    tasks = [Task.of(one, inputs) for one in models]
+    trainings = [replace(training, batch_size=size) for size in batch_sizes]
+    tasks = [Task.of(model, inputs, one) for one in trainings]
     executor = choose_executor(inputs.source, client)
     client = executor.client if isinstance(executor, DaskExecutor) else None
     on: dict[str, Any] = {"client": client, "memory_ceiling": memory_ceiling}
@@ -137,10 +141,10 @@ def tradeoff(
         failures: dict[str, Diverged] = {}
         # A run that Ctrl-C shortened would be compared with complete ones.
         with immediate_interrupts():
-            for one in models:
+            for one in trainings:
                 peaks.restart()
                 try:
-                    fits.append(train(one, inputs, callbacks=callbacks, **on))
+                    fits.append(train(model, inputs, one, callbacks=callbacks, **on))
                 except Diverged as error:
                     failures[str(one.batch_size)] = error
         if not fits:
@@ -149,7 +153,7 @@ def tradeoff(
         trained = evaluate_models(tasks[0], fitted, inputs, **on)
         validated = None if others is None else evaluate_models(tasks[0], fitted, others, **on)
         trials = _trials([report for _, report in fits], trained, validated)
-        result = _result(model, inputs, trials, trained, failures, own_peaks=peaks.own)
+        result = _result(training, inputs, trials, trained, failures, own_peaks=peaks.own)
         if output is not None:
             result = replace(result, saved_in=_save(result, output))
     return result
@@ -170,7 +174,7 @@ def _trials(
 
 
 def _result(
-    model: Model,
+    training: Training,
     inputs: Inputs,
     trials: tuple[Trial, ...],
     trained: Evaluated,
@@ -184,7 +188,7 @@ def _result(
         Outcome(
             trial.report.batch_size,
             trial.report.solver,
-            replace(model, batch_size=trial.report.batch_size).rows_per_update(
+            replace(training, batch_size=trial.report.batch_size).rows_per_update(
                 source.n_rows, chunk_rows
             ),
             trial.report.learning_rate,
@@ -197,12 +201,12 @@ def _result(
     ]
     start = None if trained.noise is None else trained.noise[-1]
     criterion = "validation loss" if validated else "training loss"
-    automatic = model.learning_rate == "auto"
+    automatic = training.learning_rate == "auto"
     advice = recommend(
         outcomes, None if start is None else start.rows, criterion=criterion, automatic=automatic
     )
     notes = [
-        f"seed {model.random_state}; one more pass measured the losses at the last parameters",
+        f"seed {training.random_state}; one more pass measured the losses at the last parameters",
         "the memory of each fit includes the libraries of all fits",
     ]
     if not own_peaks:

@@ -19,6 +19,7 @@ from ooc_train.core.sums import (
     raise_if_not_finite,
 )
 from ooc_train.inference.outputs import Outputs
+from ooc_train.objective.losses.logistic import Logistic
 from ooc_train.runs.fitted import Fitted
 
 PIECE_ROWS = 1024
@@ -109,7 +110,9 @@ class MetricSums:
         codes = y[:, 0].astype(np.intp)
         sums["hits"] += weight @ (Outputs.of(fitted).codes(z) == codes)
         if self._is_binary:
-            bins = np.minimum((fitted.loss.mean(z[:, 0]) * _BINS).astype(np.intp), _BINS - 1)
+            # The area is that of any score in the order of z; for a logit it is the probability.
+            score = Logistic().mean(z[:, 0])
+            bins = np.minimum((score * _BINS).astype(np.intp), _BINS - 1)
             flat = np.bincount(codes * _BINS + bins, weight, minlength=2 * _BINS)
             sums["histogram"] += flat.reshape(2, _BINS)
 
@@ -126,7 +129,8 @@ class MetricSums:
             found["mse"] = float(np.mean(sums["residual"])) / weight
             return found
         found["accuracy"] = float(sums["hits"]) / weight
-        found["log_loss"] = found["loss"]
+        if Outputs.of(self.fitted).has_probabilities:
+            found["log_loss"] = found["loss"]
         if self._is_binary:
             found["roc_auc"], found["roc_auc_error"] = roc_auc(*sums["histogram"])
         return found

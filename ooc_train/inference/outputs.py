@@ -41,8 +41,17 @@ class Outputs:
         return cls(fitted.loss, fitted.n_outputs, fitted.classes)
 
     def width(self, kind: Kind) -> int:
-        """Return the number of columns of a kind of predictions."""
-        return len(self.classes) if kind in BY_CLASS else self.n_outputs
+        """Return the number of columns of a kind of predictions.
+
+        Raises
+        ------
+        ValueError
+            If the kind is probabilities, and the loss gives none.
+        """
+        if kind not in BY_CLASS:
+            return self.n_outputs
+        self._require_probabilities()
+        return len(self.classes)
 
     def at(self, z: Array, kind: Kind) -> NDArray[Any]:
         """Return the predictions of rows.
@@ -63,13 +72,27 @@ class Outputs:
             return self.log_probabilities(z)
         return self.codes(z) if self.classes else self.loss.mean(z)
 
+    @property
+    def has_probabilities(self) -> bool:
+        """Whether z gives probabilities of classes: the link is a logit."""
+        return self.loss.link in ("logit", "multinomial logit")
+
+    def _require_probabilities(self) -> None:
+        if not self.has_probabilities:
+            raise ValueError(
+                f"the {self.loss.name} loss gives no probabilities; ask for predictions, or "
+                "decisions"
+            )
+
     def probabilities(self, z: Array) -> Array:
         """Return the probability of each class, (rows, classes)."""
+        self._require_probabilities()
         p = self.loss.mean(z)
         return np.column_stack([1.0 - p, p]) if self.n_outputs == 1 else p
 
     def log_probabilities(self, z: Array) -> Array:
         """Return the log-probability of each class, (rows, classes), finite."""
+        self._require_probabilities()
         if self.n_outputs == 1:
             rest = np.log1p(np.exp(-np.abs(z)))
             return np.hstack([np.minimum(-z, 0.0) - rest, np.minimum(z, 0.0) - rest])

@@ -59,8 +59,8 @@ def evaluate(
     Returns
     -------
     metrics : dict
-        `n_rows` and `loss`. For classes `accuracy` and `log_loss`; for two classes `roc_auc` with
-        its `roc_auc_error`. For a regression `r2` and `mse`.
+        `n_rows` and `loss`. For classes `accuracy`, and `log_loss` if the loss gives probabilities;
+        for two classes `roc_auc` with its `roc_auc_error`. For a regression `r2` and `mse`.
     memory : MemoryReport
         Ceiling, projection and measurement.
 

@@ -10,6 +10,7 @@ from ooc_train.models.linear_objective import LinearObjective
 from ooc_train.models.linear_updates import LinearUpdates
 from ooc_train.models.predictor import LinearPredictor
 from ooc_train.models.problem import Capability
+from ooc_train.objective.losses.squared import Squared
 from ooc_train.optimizers.optimizer import Optimizer
 from ooc_train.optimizers.schedules import Schedule
 
@@ -29,7 +30,7 @@ class LinearProblem(LinearObjective):
             found.add("smooth")
         if self.loss.smooth and (self.loss.curvature is not None or self.loss.kind == "rowwise"):
             found.add("hessian")
-        if self.loss.constant_curvature:
+        if isinstance(self.loss, Squared):
             found.add("gram")
         return frozenset(found)
 
@@ -94,8 +95,10 @@ class LinearProblem(LinearObjective):
 
     @property
     def null_loss(self) -> float:
-        """Mean loss of a classifier that gives all classes the same probability."""
-        return math.log(max(2, self.n_outputs))
+        """Mean loss of a classifier whose predictors are all zero; infinity for a regression."""
+        if self.loss.target == "real":
+            return math.inf
+        return float(self.loss.value(np.zeros((1, 1)), np.zeros((1, self.n_outputs))).sum())
 
     def relative_curvature(self, sums: Sums) -> Array:
         """Return the curvature by each column's weight over that by the constant, (features,).

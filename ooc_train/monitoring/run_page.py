@@ -83,7 +83,8 @@ def _plan(report: Report) -> _Section:
 
 
 def _settings(fitted: Fitted) -> list[tuple[str, str]]:
-    rows = [(name, str(value)) for name, value in fitted.model.settings().items()]
+    settings = {**fitted.model.settings(), **fitted.training.settings()}
+    rows = [("model", fitted.model.name), *((name, str(value)) for name, value in settings.items())]
     if fitted.classes:
         rows.append(("classes", few(fitted.classes)))
     return rows

@@ -41,6 +41,9 @@ class Loss:
         The link function, by the name that generalised linear models give it.
     constant_curvature : bool
         Whether the second derivative is the same everywhere.
+    bounded_slope : bool
+        Whether the slope is bounded, however large the predictor is. The automatic learning rate is
+        smaller where it is not.
     shift_invariant : bool
         Whether adding one number to all outputs of a row leaves the loss as it is.
     """
@@ -51,6 +54,7 @@ class Loss:
     smooth: ClassVar[bool] = True
     link: ClassVar[str] = "identity"
     constant_curvature: ClassVar[bool] = False
+    bounded_slope: ClassVar[bool] = False
     shift_invariant: ClassVar[bool] = False
 
     @property

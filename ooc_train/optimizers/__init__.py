@@ -3,8 +3,7 @@
 To add an optimizer: a file of its own here, and its line in `OPTIMIZERS`.
 """
 
-from types import MappingProxyType
-
+from ooc_train.core.named_classes import Registry
 from ooc_train.optimizers.adam import Adam
 from ooc_train.optimizers.momentum import Momentum
 from ooc_train.optimizers.optimizer import Optimizer
@@ -12,7 +11,5 @@ from ooc_train.optimizers.sgd import Sgd
 
 __all__ = ["OPTIMIZERS"]
 
-OPTIMIZERS: MappingProxyType[str, type[Optimizer]] = MappingProxyType(
-    {optimizer.name: optimizer for optimizer in (Sgd, Momentum, Adam)}
-)
-"""Optimizers by name."""
+OPTIMIZERS: Registry[Optimizer] = Registry("optimizer", "OPTIMIZERS", (Sgd, Momentum, Adam))
+"""Optimizers by name. ``@OPTIMIZERS.add`` registers one of your own."""

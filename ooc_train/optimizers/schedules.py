@@ -6,11 +6,11 @@ kernels are handed an array of rates. To add a schedule: its class, and its line
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import ClassVar
 
 import numpy as np
 
+from ooc_train.core.named_classes import Registry
 from ooc_train.core.sums import Array
 from ooc_train.optimizers.optimizer import require_above_zero
 
@@ -161,10 +161,10 @@ class Steps(Schedule):
         return np.asarray(eta0 * self.factor**passed)
 
 
-SCHEDULES: MappingProxyType[str, type[Schedule]] = MappingProxyType(
-    {schedule.name: schedule for schedule in (Constant, Falling, Cosine, Exponential, Steps)}
+SCHEDULES: Registry[Schedule] = Registry(
+    "schedule", "SCHEDULES", (Constant, Falling, Cosine, Exponential, Steps)
 )
-"""Schedules by name."""
+"""Schedules by name. ``@SCHEDULES.add`` registers one of your own."""
 
 
 class RateTable:

@@ -31,15 +31,17 @@ from ooc_train.core.schema import (
 from ooc_train.core.schema import text as is_text
 from ooc_train.core.sums import Array
 from ooc_train.errors import InvalidRun, OocTrainError
+from ooc_train.models.linear_models import MODELS
+from ooc_train.models.model import Model
 from ooc_train.models.predictor import PREDICTORS, LinearPredictor, Predictor
-from ooc_train.models.settings import Model
 from ooc_train.objective.loss import Loss
 from ooc_train.runs.parameters import read_arrays
+from ooc_train.solvers.training_settings import AUTOMATIC, Training
 from ooc_train.stream.feature_names import column_order
 from ooc_train.tables.names import RECIPE_FILE
 
 RUN_FORMAT = "ooc_train.run"
-RUN_VERSION = 2
+RUN_VERSION = 3
 
 Label = str | int | float | bool
 
@@ -51,7 +53,7 @@ class Fitted:
     Attributes
     ----------
     model : Model
-        The settings.
+        What was learned.
     predictor : Predictor
         The learned parameters, in the units of the data.
     classes : tuple of str, int, float or bool
@@ -62,6 +64,8 @@ class Fitted:
         Figures of the run, in JSON's types.
     recipe : mapping or None
         Encoding of raw columns into features, in JSON's types, or None.
+    training : Training
+        How the model was learned.
     """
 
     model: Model
@@ -70,6 +74,7 @@ class Fitted:
     feature_names: tuple[str, ...] | None = None
     report: Mapping[str, Any] = field(default_factory=dict)
     recipe: Mapping[str, Any] | None = None
+    training: Training = AUTOMATIC
 
     def bare(self) -> "Fitted":
         """Return a copy without report and recipe: all that workers need to predict."""
@@ -111,7 +116,7 @@ class Fitted:
     @property
     def loss(self) -> Loss:
         """The minimised loss."""
-        return self.model.loss(len(self.classes))
+        return self.model.loss_for(len(self.classes))
 
     def for_columns(self, names: tuple[str, ...] | None, n_features: int, what: str) -> "Fitted":
         """Return the model with its coefficients in the column order of other data.
@@ -179,7 +184,8 @@ class Fitted:
         return {
             "format": RUN_FORMAT,
             "format_version": RUN_VERSION,
-            "model": self.model.settings(),
+            "model": {"name": self.model.name, **self.model.settings()},
+            "training": self.training.settings(),
             "predictor": self.predictor.kind,
             "classes": list(self.classes),
             "feature_names": self.feature_names and list(self.feature_names),
@@ -231,6 +237,7 @@ _PARAMETERS = FileKind("the parameters of a run", 2**63, _DamagedError, _ADVICE)
 _SCHEMA = record(
     {
         "model": mapping,
+        "training": mapping,
         "predictor": is_text,
         "classes": list_of(scalar),
         "feature_names": or_none(texts(least=1)),
@@ -287,17 +294,27 @@ def _loaded(path: str) -> Fitted:
     names = found["feature_names"]
     try:
         fitted = Fitted(
-            Model(**found["model"]),
+            _model(found["model"]),
             predictor.of(*arrays),
             tuple(found["classes"]),
             None if names is None else tuple(names),
             found["report"],
             _recipe(path),
+            Training(**found["training"]),
         )
         _require_consistent(fitted)
     except (TypeError, ValueError) as error:
         raise _DamagedError(f"{error}; {_ADVICE}") from None
     return fitted
+
+
+def _model(settings: Mapping[str, Any]) -> Model:
+    """Return the model of saved settings."""
+    others = dict(settings)
+    name = others.pop("name", None)
+    if not isinstance(name, str) or name not in MODELS:
+        raise ValueError(f"model={shown(name)} is not one of {', '.join(MODELS)}")
+    return MODELS[name](**others)
 
 
 def _recipe(path: str) -> Mapping[str, Any] | None:

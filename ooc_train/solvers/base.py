@@ -137,7 +137,7 @@ class Solver(Protocol):
 
     @property
     def name(self) -> str:
-        """Key in `SOLVERS`."""
+        """A name in `EXACT` or `OPTIMIZERS`."""
         ...
 
     def init(self, problem: Any, rows: Rows, params: Array) -> State:

@@ -10,11 +10,11 @@ proximal step never lengthens the distance between two points (Parikh and Boyd 2
 
 The model is the average of the parameters over the updates, so the rate need not fall at the end of
 a run, which is not known beforehand. For the squared loss, the average has no bias at a constant
-rate (Bach and Moulines 2013). The slopes of that loss grow with the error, so rows of large norm
-could make it diverge. There `r` is the mean fourth power of the norms over their mean square, which
-is the same number for normal rows. For other losses the average has a bias, by the square of the
-noise. There the term in `r` grows with the root of the number of updates, as though batches grew,
-and the term in `lam` stays.
+rate (Bach and Moulines 2013). Where slopes grow with the error, as those of the squared loss do,
+rows of large norm could make it diverge. There `r` is the mean fourth power of the norms over their
+mean square, which is the same number for normal rows. For other losses the average has a bias, by
+the square of the noise. There the term in `r` grows with the root of the number of updates, as
+though batches grew, and the term in `lam` stays.
 
 Adam's steps have the size of the rate, whatever the gradient. Its rate is in proportion to the
 root of the batch size (Malladi et al. 2022). Beyond 100 features it is in proportion to one over
@@ -123,7 +123,7 @@ def automatic_rate(
     squares = float(sums["squares"])
     square = squares / weight * n * float(sums["squared_weight"]) / weight**2
     all_rows = batch_size >= rows.n_rows
-    if problem.loss.constant_curvature and squares > 0 and not all_rows:
+    if not problem.loss.bounded_slope and squares > 0 and not all_rows:
         square = max(square, float(sums["quartic"]) * n / weight / squares)
     largest = problem.n_features + 1.0  # the trace
     if "gram" in sums:

@@ -1,23 +1,32 @@
-"""Solvers by name. To add one: a file of its own, and its line in `SOLVERS`."""
+"""Solvers by name. To add one: a file of its own, and its line in `EXACT` and `_EXACT`."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from math import inf
 from types import MappingProxyType
 
 from ooc_train.models.problem import Capability, Problem
 from ooc_train.optimizers import OPTIMIZERS
+from ooc_train.optimizers.optimizer import Optimizer
+from ooc_train.optimizers.schedules import Schedule
 from ooc_train.solvers.base import Solver
 from ooc_train.solvers.gram import Gram
 from ooc_train.solvers.lbfgs import LBFGS
 from ooc_train.solvers.newton import Newton
 from ooc_train.solvers.updates import Updates
 
+_GRAM_PARAMETERS = 4096
+"""Limit of parameters for the solver "gram"; beyond, L-BFGS takes less time."""
+
+_NEWTON_PARAMETERS = 512
+"""Limit of parameters for the solver "newton". Beyond, computing the Hessian, in proportion to the
+square of their number, costs more than the additional passes of L-BFGS."""
+
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings that solvers may use.
+    """What solvers need of `Training`, with figures in place of "auto".
 
     Attributes
     ----------
@@ -27,6 +36,8 @@ class Settings:
         Rows per update.
     learning_rate : float or "auto"
         The learning rate of updates.
+    schedule : Schedule or None
+        How the learning rate changes; None for "auto".
     seed : int
         Seed of the order of rows.
     shuffle_chunks, replicas : int
@@ -38,6 +49,7 @@ class Settings:
     tol: float
     batch_size: int
     learning_rate: float | str = "auto"
+    schedule: Schedule | None = None
     seed: int = 0
     shuffle_chunks: int = 1
     replicas: int = 1
@@ -56,33 +68,27 @@ _MEANINGS: Mapping[Capability, str] = MappingProxyType(
 )
 """Capabilities in the words of error messages."""
 
-
-def _updates(optimizer: str, settings: Settings) -> Updates:
-    return Updates(
-        OPTIMIZERS[optimizer](),
-        settings.batch_size,
-        settings.learning_rate,
-        settings.tol,
-        settings.seed,
-        settings.shuffle_chunks,
-        settings.replicas,
-        epochs=settings.epochs,
-    )
-
-
-SOLVERS: Mapping[str, Callable[[Settings], Solver]] = MappingProxyType(
+_EXACT: Mapping[str, Callable[[Settings], Solver]] = MappingProxyType(
     {
         "gram": lambda _: Gram(),
         "newton": lambda settings: Newton(settings.tol),
         "lbfgs": lambda settings: LBFGS(settings.tol),
-        **{name: partial(_updates, name) for name in OPTIMIZERS},
     }
 )
-"""Functions from settings to a solver, by its name."""
+"""What makes the solvers that read all rows before each step, by the names in `EXACT`."""
 
 
-def solver_for(name: str, settings: Settings, problem: Problem) -> Solver:
+def solver_for(solver: str | Optimizer, settings: Settings, problem: Problem) -> Solver:
     """Return a solver for a problem.
+
+    Parameters
+    ----------
+    solver : str or Optimizer
+        A name of `EXACT` or `OPTIMIZERS`, an optimizer, or "auto" for batches of all rows.
+    settings : Settings
+        Of the solver.
+    problem : Problem
+        The problem, whose capabilities decide.
 
     Raises
     ------
@@ -90,15 +96,47 @@ def solver_for(name: str, settings: Settings, problem: Problem) -> Solver:
         If the problem lacks a capability that the solver requires; the message names solvers that
         fit.
     """
-    solver = SOLVERS[name](settings)
-    missing = solver.requires - problem.can
+    if solver == "auto":
+        solver = _automatic(problem)
+    made = _made(solver, settings)
+    missing = made.requires - problem.can
     if not missing:
-        return solver
-    others = [
-        repr(other) for other, make in SOLVERS.items() if make(settings).requires <= problem.can
+        return made
+    fitting = [
+        repr(name)
+        for name in (*_EXACT, *OPTIMIZERS)
+        if _made(name, settings).requires <= problem.can
     ]
     needs = " and ".join(_MEANINGS[capability] for capability in sorted(missing))
     raise ValueError(
-        f"solver={name!r} needs {needs}, which this problem does not have; "
-        f"use {' or '.join(others)}"
+        f"solver={made.name!r} needs {needs}, which this problem does not have; "
+        f"use {' or '.join(fitting)}"
     )
+
+
+def _made(solver: str | Optimizer, settings: Settings) -> Solver:
+    if isinstance(solver, str) and solver in _EXACT:
+        return _EXACT[solver](settings)
+    return Updates(
+        OPTIMIZERS[solver]() if isinstance(solver, str) else solver,
+        settings.batch_size,
+        settings.learning_rate,
+        settings.tol,
+        settings.seed,
+        settings.shuffle_chunks,
+        settings.replicas,
+        settings.schedule,
+        settings.epochs,
+    )
+
+
+def _automatic(problem: Problem) -> str:
+    """Return the name of the solver by all rows that takes the least time."""
+    n_parameters = math.prod(problem.shape)
+    if "smooth" not in problem.can:
+        return "sgd"
+    if "gram" in problem.can:
+        return "gram" if n_parameters <= _GRAM_PARAMETERS else "lbfgs"
+    if "hessian" in problem.can and n_parameters <= _NEWTON_PARAMETERS:
+        return "newton"
+    return "lbfgs"

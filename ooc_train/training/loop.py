@@ -11,13 +11,14 @@ from ooc_train.core.atomic import PartialOutput
 from ooc_train.core.output_kinds import RUN, require_output
 from ooc_train.core.threads import one_blas_thread
 from ooc_train.memory.ceiling import Ceiling
-from ooc_train.models.settings import Model
+from ooc_train.models.model import Model
 from ooc_train.monitoring.driver import TrainingPage
 from ooc_train.monitoring.interrupts import Interrupts
 from ooc_train.runs.events import Callback, Ended
 from ooc_train.runs.fitted import Fitted, as_fitted
 from ooc_train.runs.report import Report
 from ooc_train.runtime.job import Job
+from ooc_train.solvers.training_settings import AUTOMATIC, Training
 from ooc_train.stream.inputs import read_inputs
 from ooc_train.stream.outliers import report_outliers
 from ooc_train.training.limits import Limits
@@ -28,6 +29,7 @@ from ooc_train.training.task import Task, fitted_model
 def train(
     model: Model,
     data: Any,
+    training: Training = AUTOMATIC,
     *,
     y: Any = None,
     sample_weight: Any = None,
@@ -49,9 +51,11 @@ def train(
     Parameters
     ----------
     model : Model
-        The model.
+        What is learned, such as ``LogisticModel(C=0.1)``.
     data : Inputs, Store, str, path or array
         The rows: a store or its path, `Inputs`, or an array of rows with `y` apart.
+    training : Training
+        How it is learned: solver, batch size, learning rate and so on.
     y, sample_weight : array, path, URL, Store or None
         Targets and weights of all rows, in the order of the data: arrays of NumPy, Dask, pandas or
         Zarr, or the place of one. None for those of the store.
@@ -100,6 +104,8 @@ def train(
     """
     if out is not None:
         require_output(out, RUN, overwrite=overwrite)
+        # A loss of the user's that no registry has could not be saved after the run.
+        model.settings(), training.settings()
     # The ceiling is fixed before workers start, since they take available memory.
     memory_ceiling = Ceiling.of(memory_ceiling)
     inputs = read_inputs(
@@ -109,7 +115,7 @@ def train(
         classifier=model.is_classifier,
         memory_ceiling=memory_ceiling,
     )
-    task = Task.of(model, inputs, validation, memory_ceiling=memory_ceiling)
+    task = Task.of(model, inputs, training, validation, memory_ceiling=memory_ceiling)
     if start is not None:
         start = task.start_from(as_fitted(start))
     started = perf_counter()
@@ -120,12 +126,12 @@ def train(
         TrainingPage(job.client, job.dashboard, job.calling) as page,
     ):
         with one_blas_thread(), job:
-            limits = Limits(model.iterations, max_passes, max_seconds)
+            limits = Limits(task.max_iter, max_passes, max_seconds)
             run = TrainingRun(task, job, limits, (*callbacks, interrupts, page), started)
             with report_outliers(run.stream):
                 state = run.solve(start, page.link)
             report = run.report(state, page.notes)
-        fitted = fitted_model(model, run.problem, state.params, inputs, report)
+        fitted = fitted_model(task, run.problem, state.params, report)
         if output is not None:
             report = replace(report, saved_in=fitted.save_as(output))
             run.note(f"saved in {report.saved_in}")

@@ -24,13 +24,14 @@ from ooc_train.errors import Diverged
 from ooc_train.memory.ceiling import Ceiling
 from ooc_train.models.column_moments import ColumnMoments
 from ooc_train.models.linear import LinearProblem
-from ooc_train.models.settings import EXACT, Model
+from ooc_train.models.model import Model
 from ooc_train.runs.events import Stepped
 from ooc_train.runs.fitted import Fitted
 from ooc_train.runs.report import Report
 from ooc_train.runtime.job import Job
 from ooc_train.solvers.base import advance
 from ooc_train.solvers.base import start as begin
+from ooc_train.solvers.training_settings import EXACT, Training
 from ooc_train.solvers.updates import Updates
 from ooc_train.stream.executors import Inline
 from ooc_train.stream.feature_names import column_order
@@ -51,6 +52,7 @@ _LOSS_ROWS = 2**13
 def learn(
     model: Model,
     inputs: Inputs,
+    training: Training,
     previous: PartialFit | None = None,
     *,
     start: Fitted | None = None,
@@ -67,6 +69,8 @@ def learn(
         The model.
     inputs : Inputs
         The rows.
+    training : Training
+        How it is learned.
     previous : PartialFit or None
         The state that the previous call returned; None for the first call.
     start : Fitted or None
@@ -92,7 +96,7 @@ def learn(
         If a parameter is not finite.
     """
     started = perf_counter()
-    task = _task(model, inputs)
+    task = _task(model, inputs, training)
     source, names, order = inputs.source, inputs.feature_names, None
     if previous is not None:
         names = previous.feature_names
@@ -133,7 +137,7 @@ def learn(
     report = Report(
         model=model.name,
         solver=task.solver.name,
-        batch_size=model.batch_size,
+        batch_size=training.batch_size,
         n_rows=source.n_rows,
         n_features=source.n_features,
         passes=passes,
@@ -151,7 +155,9 @@ def learn(
         memory=memory,
         notes=result.notes,
     )
-    fitted = fitted_model(model, result.problem, replica["average"], inputs, report)
+    fitted = fitted_model(
+        replace(task, training=training), result.problem, replica["average"], report
+    )
     if result.moments is None:
         return previous, fitted, report
     state = PartialFit(
@@ -171,11 +177,11 @@ def learn(
     return state, fitted, report
 
 
-def _task(model: Model, inputs: Inputs) -> Task:
+def _task(model: Model, inputs: Inputs, training: Training) -> Task:
     """Return the task of a call; raise `ValueError` if a setting needs all rows."""
-    if model.solver in EXACT:
+    if training.solver in EXACT:
         raise ValueError(
-            f"solver={model.solver!r} reads all rows before each step, and partial_fit has some "
+            f"solver={training.solver!r} reads all rows before each step, and partial_fit has some "
             "of them only; use solver='auto', 'sgd' or 'adam'"
         )
     if model.class_weight == "balanced":
@@ -184,13 +190,14 @@ def _task(model: Model, inputs: Inputs) -> Task:
             "only; give the weight of each class"
         )
     rows = inputs.source.n_rows
-    batch_size = model.batch_size
+    batch_size = training.batch_size
     if batch_size != "chunk":
         batch_size = rows if batch_size == "full" else min(int(batch_size), rows)
-    solver = "sgd" if model.solver == "auto" else model.solver
+    solver = "sgd" if training.solver == "auto" else training.solver
     task = Task.of(
-        replace(model, solver=solver, batch_size=batch_size, shuffle_chunks=1, replicas=1),
+        model,
         inputs,
+        replace(training, solver=solver, batch_size=batch_size, shuffle_chunks=1, replicas=1),
         allow_zero_weight=True,
     )
     updates = replace(_updates(task), tol=0.0, epochs=inf, evaluated_rows=_LOSS_ROWS, in_order=True)
@@ -241,7 +248,7 @@ def _run_pass(
     if before is not None:
         share = task.problem.n_rows / problem.n_rows
         inverse_rate = share * inverse_rate + (1.0 - share) * before.inverse_rate
-    if task.model.learning_rate == "auto":
+    if task.training.learning_rate == "auto":
         eta0 = min(eta0, 1.0 / inverse_rate)
     replica = continued_replica(
         problem, solver.optimizer, state.memory["replicas"][0], before, start

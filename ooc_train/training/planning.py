@@ -4,8 +4,9 @@ from typing import Any
 
 from ooc_train.core.threads import one_blas_thread
 from ooc_train.memory.ceiling import Ceiling
-from ooc_train.models.settings import Model
+from ooc_train.models.model import Model
 from ooc_train.runtime.job import Job
+from ooc_train.solvers.training_settings import AUTOMATIC, Training
 from ooc_train.stream.inputs import read_inputs
 from ooc_train.stream.plan import Plan
 from ooc_train.training.task import Task
@@ -14,6 +15,7 @@ from ooc_train.training.task import Task
 def plan(
     model: Model,
     data: Any,
+    training: Training = AUTOMATIC,
     *,
     y: Any = None,
     sample_weight: Any = None,
@@ -28,7 +30,7 @@ def plan(
 
     Parameters
     ----------
-    model, data, y, sample_weight, validation, client, memory_ceiling :
+    model, data, training, y, sample_weight, validation, client, memory_ceiling :
         As for `train`.
 
     Returns
@@ -52,7 +54,7 @@ def plan(
         classifier=model.is_classifier,
         memory_ceiling=memory_ceiling,
     )
-    task = Task.of(model, inputs, validation, memory_ceiling=memory_ceiling)
+    task = Task.of(model, inputs, training, validation, memory_ceiling=memory_ceiling)
     job = Job(inputs.source, client=client, memory_ceiling=memory_ceiling)
     with one_blas_thread(), job:
         return job.plan(task.requirements(), task.validation_requirements())

@@ -78,8 +78,8 @@ class TrainingRun:
             self._notes |= dict.fromkeys(task.validation.store.notes)
         self._reached: str | None = None
         self._shortfall = ""
-        if task.settings.replicas < task.model.replicas:
-            replicas = f"{task.settings.replicas} of {task.model.replicas} replicas"
+        if task.settings.replicas < task.training.replicas:
+            replicas = f"{task.settings.replicas} of {task.training.replicas} replicas"
             self._notes[
                 f"learned in {replicas}: the order of rows has no more groups of chunks"
             ] = None
@@ -155,10 +155,10 @@ class TrainingRun:
             Started(
                 model=model.name,
                 solver=self.task.solver.name,
-                batch_size=str(model.batch_size),
+                batch_size=str(self.task.training.batch_size),
                 n_rows=source.n_rows,
                 n_features=source.n_features,
-                max_iter=model.iterations,
+                max_iter=self.task.max_iter,
                 solver_passes=self.task.most_passes,
                 dashboard=self._job.dashboard,
                 ceiling=self._plan.ceiling.limit,
@@ -235,7 +235,7 @@ class TrainingRun:
         cause = state.stalled or self._reached
         if state.converged or not cause:
             return ""
-        tol = self.task.model.tolerance
+        tol = self.task.tol
         way_out = f"{cause.split('=')[0]} or tol"
         if self.task.rows_per_update < self.problem.n_rows:
             requests = gain_requests(self.problem, self.stream.source, state.params)
@@ -291,7 +291,7 @@ class TrainingRun:
         return Report(
             model=task.model.name,
             solver=task.solver.name,
-            batch_size=task.model.batch_size,
+            batch_size=task.training.batch_size,
             n_rows=self.problem.n_rows,
             n_features=self.problem.n_features,
             passes=self._passes,

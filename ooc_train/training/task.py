@@ -16,13 +16,12 @@ from ooc_train.memory.system import machine_memory
 from ooc_train.models.column_moments import ColumnSums
 from ooc_train.models.linear import LinearProblem
 from ooc_train.models.loss_sums import LossSums
-from ooc_train.models.settings import EXACT, Model
-from ooc_train.objective.penalty import Penalty
-from ooc_train.objective.scaling import Scaling
+from ooc_train.models.model import DataFigures, Model
 from ooc_train.runs.fitted import Fitted
 from ooc_train.runs.report import Report
 from ooc_train.solvers.base import Solver
 from ooc_train.solvers.registry import Settings, solver_for
+from ooc_train.solvers.training_settings import AUTOMATIC, Training
 from ooc_train.solvers.updates import Updates
 from ooc_train.stream.classes import class_weights
 from ooc_train.stream.feature_names import column_order, permuted
@@ -40,6 +39,8 @@ class Task:
     ----------
     model : Model
         The model.
+    training : Training
+        How it is learned.
     inputs : Inputs
         The training rows.
     problem : LinearProblem
@@ -53,6 +54,7 @@ class Task:
     """
 
     model: Model
+    training: Training
     inputs: Inputs
     problem: LinearProblem
     solver: Solver
@@ -64,6 +66,7 @@ class Task:
         cls,
         model: Model,
         inputs: Inputs,
+        training: Training = AUTOMATIC,
         validation: Any = None,
         memory_ceiling: str | int | Ceiling | None = None,
         *,
@@ -77,6 +80,8 @@ class Task:
             The model.
         inputs : Inputs
             The training rows.
+        training : Training
+            How the model is learned.
         validation : Inputs, store, path, array or None
             Rows that evaluate every step.
         memory_ceiling : str, int, Ceiling or None
@@ -90,37 +95,27 @@ class Task:
             If a setting does not fit the data.
         """
         source = inputs.source
-        n_outputs = source.n_outputs
-        if model.is_classifier:
-            n_outputs = 1 if len(inputs.classes) == 2 else len(inputs.classes)
-        n_parameters = n_outputs * (source.n_features + 1)
-        chunk_rows = source.partition_rows if inputs.store is None else inputs.store.chunk_rows
-        batch = model.rows_per_update(source.n_rows, chunk_rows)
-        solver_name = model.solver_for(n_parameters)
-        for name in ("learning_rate", "shuffle_chunks"):
-            if solver_name in EXACT and getattr(model, name) != "auto":
-                raise ValueError(
-                    f"{name}={getattr(model, name)!r} is for updates, and solver={solver_name!r} "
-                    f"makes none by batches; leave it out, or use solver='sgd' or a batch_size"
-                )
         total, weights = weights_of(model, inputs)
         if not total > 0 and not allow_zero_weight:
             raise ValueError(
                 f"the weights of all rows add up to {total:g}; some must be above zero"
             )
-        features = source.n_features
-        problem = LinearProblem(
-            model.loss(len(inputs.classes)),
-            n_outputs,
-            source.n_rows,
-            total,
-            # Broadcast arrays take no memory, which the plan has yet to grant.
-            Scaling(np.broadcast_to(0.0, features), np.broadcast_to(1.0, features)),
-            Penalty(l2=model.l2),
-            model.fit_intercept,
-            model.standardize,
-            weights,
+        n_classes = len(inputs.classes)
+        problem = model.problem(
+            DataFigures(
+                source.n_rows, source.n_features, source.n_outputs, n_classes, total, weights
+            )
         )
+        settings = _settings(model, training, inputs)
+        by_batches = training.solver == "auto" and training.batch_size != "full"
+        solver = solver_for("sgd" if by_batches else training.solver, settings, problem)
+        for name in ("learning_rate", "schedule", "shuffle_chunks"):
+            if "updates" not in solver.requires and getattr(training, name) != "auto":
+                raise ValueError(
+                    f"{name}={getattr(training, name)!r} is for updates, and "
+                    f"solver={solver.name!r} makes none by batches; leave it out, or use "
+                    "solver='sgd' or a batch_size"
+                )
         if validation is not None:
             validation = read_validation(
                 validation,
@@ -128,9 +123,17 @@ class Task:
                 classifier=model.is_classifier,
                 memory_ceiling=memory_ceiling,
             )
-        settings = _settings(model, batch, inputs)
-        solver = solver_for(solver_name, settings, problem)
-        return cls(model, inputs, problem, solver, settings, validation)
+        return cls(model, training, inputs, problem, solver, settings, validation)
+
+    @property
+    def max_iter(self) -> int:
+        """The limit of iterations or epochs."""
+        return self.training.max_iter or self.model.default_max_iter
+
+    @property
+    def tol(self) -> float:
+        """The tolerance."""
+        return self.settings.tol
 
     def start_from(self, start: Fitted) -> Fitted:
         """Return the parameters to begin from, in the column order of these data.
@@ -209,7 +212,7 @@ class Task:
     def most_passes(self) -> float | None:
         """The largest number of passes of the solver, or None if only its tolerance decides."""
         if self.by_updates:
-            return float(self.model.iterations)
+            return float(self.max_iter)
         return 1.0 if "gram" in self.solver.requires else None
 
     def requirements(self) -> Requirements:
@@ -254,12 +257,13 @@ class Task:
 
     def _require_square(self) -> None:
         """Raise `CeilingExceeded` if a square matrix exceeds the memory of the machine."""
-        width = {"newton": self.problem.n_parameters, "gram": self.problem.n_features + 1}
-        size = 8 * width.get(self.solver.name, 0) ** 2
+        width = {"hessian": self.problem.n_parameters, "gram": self.problem.n_features + 1}
+        side = max(width.get(each, 0) for each in self.solver.requires)
+        size = 8 * side**2
         if size > machine_memory():
             raise CeilingExceeded(
                 f"solver={self.solver.name!r} adds up a matrix of "
-                f"{width[self.solver.name]:,} x {width[self.solver.name]:,} numbers, "
+                f"{side:,} x {side:,} numbers, "
                 f"{approximate_bytes(size)}, and this machine has "
                 f"{approximate_bytes(machine_memory())}; use solver='lbfgs' or 'sgd', which hold "
                 "none"
@@ -279,34 +283,35 @@ def weights_of(model: Model, inputs: Inputs) -> tuple[float, Array | None]:
     return float(weights @ totals), weights
 
 
-def _settings(model: Model, batch_size: int, inputs: Inputs) -> Settings:
-    """Return the settings of a solver; a model without seed gets a random one."""
-    source = inputs.source
-    chunks = source.shuffle_chunks if model.shuffle_chunks == "auto" else int(model.shuffle_chunks)
-    chunks = min(chunks, source.n_partitions)
-    seed = model.random_state if model.random_state is not None else secrets.randbits(32)
+def _settings(model: Model, training: Training, inputs: Inputs) -> Settings:
+    """Return the settings of a solver; without a seed, a random one is drawn."""
+    source, seed = inputs.source, training.random_state
+    chunks = training.shuffle_chunks
+    chunks = min(source.shuffle_chunks if chunks == "auto" else int(chunks), source.n_partitions)
+    chunk_rows = source.partition_rows if inputs.store is None else inputs.store.chunk_rows
     return Settings(
-        tol=model.tolerance,
-        batch_size=batch_size,
-        learning_rate=model.learning_rate,
-        seed=int(seed),
+        tol=model.default_tol if training.tol is None else float(training.tol),
+        batch_size=training.rows_per_update(source.n_rows, chunk_rows),
+        learning_rate=training.learning_rate,
+        schedule=None if isinstance(training.schedule, str) else training.schedule,
+        seed=secrets.randbits(32) if seed is None else seed,
         shuffle_chunks=chunks,
         # A replica needs a group of chunks to learn from.
-        replicas=min(model.replicas, -(-source.n_partitions // chunks)),
-        epochs=model.iterations,
+        replicas=min(training.replicas, -(-source.n_partitions // chunks)),
+        epochs=training.max_iter or model.default_max_iter,
     )
 
 
-def fitted_model(
-    model: Model, problem: LinearProblem, theta: Array, inputs: Inputs, report: Report
-) -> Fitted:
+def fitted_model(task: Task, problem: LinearProblem, theta: Array, report: Report) -> Fitted:
     """Return the fitted model of `theta`, which is in scaled units."""
+    inputs = task.inputs
     recipe = None if inputs.store is None else inputs.store.recipe
     return Fitted(
-        model,
+        task.model,
         problem.predictor(theta),
         inputs.classes,
         inputs.feature_names,
         report.to_json(),
         recipe,
+        task.training,
     )

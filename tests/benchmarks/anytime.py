@@ -16,12 +16,11 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ooc_train import Model, ingest, train
+from ooc_train import LeastSquares, LogisticModel, Training, ingest, train
 from ooc_train.stream.inputs import read_inputs
 from tests.benchmarks.handwritten import _compiled
 
@@ -119,17 +118,15 @@ def _ratios(
     X: Array, y: Array, solver: str, batch_size: int, *, logistic: bool
 ) -> tuple[list[float], float]:
     """Return our loss after each number of passes over the planned one, and our last loss."""
-    name: Any = "logistic" if logistic else "linear"
-    model = Model(
-        name=name, C=1e9 if logistic else 1.0, solver=solver, batch_size=batch_size,
-        tol=0.0, random_state=0,
-    )  # fmt: skip
+    model = LogisticModel(C=1e9) if logistic else LeastSquares()
+    training = Training(solver=solver, batch_size=batch_size, tol=0.0, random_state=0)
     scaled = np.column_stack(
         [(X - X.mean(axis=0)) / np.maximum(X.std(axis=0), 1e-12), np.ones(len(X))]
     )
     losses: list[float] = []
     for passes in PASSES:
-        fitted, _ = train(replace(model, max_iter=passes), read_inputs(X, y, classifier=logistic))
+        inputs = read_inputs(X, y, classifier=logistic)
+        fitted, _ = train(model, inputs, replace(training, max_iter=passes))
         theta = np.append(fitted.coef[0], fitted.intercept[0])
         losses.append(_loss(np.column_stack([X, np.ones(len(X))]), y, theta, logistic=logistic))
     ratios = []

@@ -15,14 +15,15 @@ import numpy as np
 from distributed import Client
 
 from ooc_train.models.linear import LinearProblem
+from ooc_train.models.linear_models import LogisticModel
 from ooc_train.models.linear_updates import LinearUpdates
-from ooc_train.models.settings import Model
 from ooc_train.objective.losses import LOSSES
 from ooc_train.objective.scaling import Scaling
 from ooc_train.optimizers.schedules import Constant
 from ooc_train.optimizers.sgd import Sgd
 from ooc_train.runtime.cluster import LocalCluster
 from ooc_train.runtime.job import Job
+from ooc_train.solvers.training_settings import Training
 from ooc_train.store.dataset import Store
 from ooc_train.store.jobs.synthetic import make_data
 from ooc_train.stream.inputs import read_inputs
@@ -75,8 +76,8 @@ def passes(
     """Return our passes over a store, planned for so many replicas, and chunks that are mixed."""
     inputs = read_inputs(store, classifier=True)
     job = stack.enter_context(Job(inputs.source, client=client))
-    model = Model(name="logistic", batch_size=1, shuffle_chunks=shuffle_chunks, replicas=replicas)
-    task = Task.of(model, inputs)
+    training = Training(batch_size=1, shuffle_chunks=shuffle_chunks, replicas=replicas)
+    task = Task.of(LogisticModel(), inputs, training)
     if store.statistics is None:
         raise ValueError(f"{store.path} has no statistics")
     scaling = Scaling.of(store.statistics.mean, store.statistics.scale, centre=True)

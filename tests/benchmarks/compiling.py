@@ -4,7 +4,7 @@ Each run is a process of its own, with a cache folder of its own: empty, then as
 it. The wait is that of `train`, from its call to its first pass, less that of the run after it.
 Seconds of the cores, in the processes that compile, are less disturbed by other work.
 
-``python -m tests.benchmarks.compiling [--rows 10k] [--rounds N] [--json FILE]``
+``python -m tests.benchmarks.compiling [--rows 40k] [--rounds N] [--json FILE]``
 """
 
 import json
@@ -17,14 +17,14 @@ from itertools import product
 from time import perf_counter
 from typing import Any
 
-from ooc_train import Compiling, Model, Started, make_data, train
+from ooc_train import Compiling, LogisticModel, Started, Training, make_data, train
 from ooc_train.core.units import parse_rows
 from tests.benchmarks.tools import Figure, arguments, report, table
 
 TARGETS: dict[str, float] = {"full": 6.0, "256": 6.0, "1": 12.0}
 """Most seconds to wait on two free cores, by the batch size."""
 
-FEATURES = 1000
+FEATURES = 500
 """So many that the Hessian of a full batch is added up by compiled kernels."""
 
 
@@ -40,9 +40,9 @@ def fit(batch_size: str, store: str) -> dict[str, Any]:
             started.append(perf_counter())
 
     rows_per_update = batch_size if batch_size == "full" else int(batch_size)
-    model = Model(name="logistic", batch_size=rows_per_update, max_iter=1)
+    training = Training(batch_size=rows_per_update, max_iter=1)
     begun = perf_counter()
-    train(model, store, callbacks=[listen])
+    train(LogisticModel(), store, training, callbacks=[listen])
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return {
         "wait": started[0] - begun,
@@ -64,7 +64,7 @@ def in_a_process(batch_size: str, store: str, cache: str) -> dict[str, Any]:
 
 def main() -> None:
     """Let batch sizes take turns, each without kernels and with them."""
-    options = arguments(__doc__.partition("\n")[0], rows="10k").parse_args()
+    options = arguments(__doc__.partition("\n")[0], rows="40k").parse_args()
     rows = parse_rows(options.rows)
     waits: dict[str, list[float]] = {size: [] for size in TARGETS}
     cores: dict[str, list[float]] = {size: [] for size in TARGETS}

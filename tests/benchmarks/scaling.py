@@ -20,9 +20,10 @@ from distributed import Client
 from ooc_train.core.units import approximate_bytes, format_rows, parse_bytes, parse_rows
 from ooc_train.memory.processes import measure
 from ooc_train.memory.system import machine_memory
-from ooc_train.models.settings import Model
+from ooc_train.models.linear_models import LogisticModel
 from ooc_train.runtime.cluster import LocalCluster
 from ooc_train.runtime.job import Job
+from ooc_train.solvers.training_settings import Training
 from ooc_train.store.dataset import Store
 from ooc_train.store.jobs.synthetic import make_data
 from ooc_train.stream.input_data import Inputs
@@ -99,7 +100,7 @@ class Prefixes:
 
 def logistic(inputs: Inputs) -> Task:
     """Return the task of a logistic regression by full batches."""
-    return Task.of(Model(name="logistic", solver="lbfgs"), inputs)
+    return Task.of(LogisticModel(), inputs, Training(solver="lbfgs"))
 
 
 def passes(folder: str, client: Client, sizes: Sequence[str], rounds: int) -> Section:

@@ -18,8 +18,9 @@ import numpy as np
 
 from ooc_train.core.units import parse_rows
 from ooc_train.memory.processes import process_tree
-from ooc_train.models.settings import Model
+from ooc_train.models.linear_models import LogisticModel
 from ooc_train.runtime.cluster import LocalCluster
+from ooc_train.solvers.training_settings import Training
 from ooc_train.store.jobs.synthetic import make_data
 from ooc_train.store.writing.writer import StoreWriter
 from ooc_train.stream.inputs import read_inputs
@@ -70,12 +71,12 @@ def tasks(client: Any, count: int = 300) -> Callable[[], float]:
     return run
 
 
-def fitted(client: Any, store: Any, model: Model, most: list[Any]) -> Callable[[], float]:
+def fitted(client: Any, store: Any, training: Training, most: list[Any]) -> Callable[[], float]:
     """Return what fits, notes the memory, and returns the seconds of a pass."""
     inputs = read_inputs(store, classifier=True)
 
     def run() -> float:
-        _, done = train(model, inputs, client=client)
+        _, done = train(LogisticModel(), inputs, training, client=client)
         most.append(done.memory)
         return done.seconds / done.passes
 
@@ -142,23 +143,23 @@ def main() -> None:
             options.rounds,
         )
         rows = parse_rows(options.rows)
-        lbfgs = Model(name="logistic", solver="lbfgs", max_iter=LIMITED, tol=1e-14)
+        lbfgs = Training(solver="lbfgs", max_iter=LIMITED, tol=1e-14)
         small = make_data(f"{folder}/small.zarr", rows=20_000, features=20, random_state=0)
         made = make_data(f"{folder}/made.zarr", rows=rows, features=100, random_state=0)
         wide = make_data(f"{folder}/wide.zarr", rows=100_000, features=1000, random_state=0)
         large = many_classes(f"{folder}/large.zarr", 1000)
-        for name, store, model in (
+        for name, store, training in (
             ("a pass over 20,000 rows x 20", small, lbfgs),
             (f"a pass over {rows:,} rows x 100", made, lbfgs),
             ("a pass over 100,000 rows x 1,000", wide, lbfgs),
             (
                 "a pass, 10,000 features x 100 classes",
                 large,
-                Model(name="logistic", solver="lbfgs", max_iter=4, tol=1e-14),
+                Training(solver="lbfgs", max_iter=4, tol=1e-14),
             ),
         ):
             memory: dict[str, list[Any]] = {key: [] for key in WAYS}
-            runs = {key: fitted(c, store, model, memory[key]) for key, c in clients.items()}
+            runs = {key: fitted(c, store, training, memory[key]) for key, c in clients.items()}
             compare(name, "ms", runs, options.rounds)
             for key, held in memory.items():
                 peak = max(each.measured for each in held)

@@ -22,10 +22,11 @@ from zarr.codecs import BloscCodec
 
 from ooc_train.core.sums import Array, Sums
 from ooc_train.models.linear import LinearProblem
-from ooc_train.models.settings import Model
+from ooc_train.models.linear_models import LogisticModel
 from ooc_train.objective.scaling import Scaling
 from ooc_train.runtime.cluster import LocalCluster
 from ooc_train.runtime.job import Job
+from ooc_train.solvers.training_settings import Training
 from ooc_train.store.dataset import Store
 from ooc_train.store.jobs.synthetic import make_data
 from ooc_train.store.opening.opener import open_store
@@ -112,7 +113,7 @@ class Contest:
         self.timings: dict[str, list[Timings]] = {}
         self.contestants: dict[str, Callable[[], float]] = {}
         inputs = read_inputs(store, classifier=True)
-        task = Task.of(Model(name="logistic", solver="lbfgs"), inputs)
+        task = Task.of(LogisticModel(), inputs, Training(solver="lbfgs"))
         for workers, threads in _PROCESSES:
             cluster = stack.enter_context(
                 LocalCluster(

@@ -13,9 +13,10 @@ from typing import Any, Self
 import numpy as np
 import pytest
 
-from ooc_train.models.settings import Model
+from ooc_train.models.linear_models import LogisticModel
 from ooc_train.runs.events import Event
 from ooc_train.runtime.cluster import LocalCluster
+from ooc_train.solvers.training_settings import Training
 from ooc_train.store.jobs.synthetic import make_data
 from ooc_train.stream.input_data import Inputs
 from ooc_train.stream.inputs import read_inputs
@@ -35,9 +36,10 @@ while True:
     time.sleep(1.0)
 """
 
-MODELS = {
-    "full batch": Model(name="logistic", solver="lbfgs", max_iter=20, tol=1e-12),
-    "batches of 256": Model(name="logistic", batch_size=256, max_iter=10, tol=0.0, random_state=0),
+LOGISTIC = LogisticModel()
+TRAININGS = {
+    "full batch": Training(solver="lbfgs", max_iter=20, tol=1e-12),
+    "batches of 256": Training(batch_size=256, max_iter=10, tol=0.0, random_state=0),
 }
 
 
@@ -75,18 +77,17 @@ def opened(link: str) -> Iterator[None]:
 
 
 def contestants(
-    model: Model, inputs: Inputs, client: Any, page: str
+    training: Training, inputs: Inputs, client: Any, page: str
 ) -> dict[str, Callable[[], float]]:
     """Return runs that return the seconds of a pass."""
 
     def run() -> float:
-        _, done = train(model, inputs, client=client)
+        _, done = train(LOGISTIC, inputs, training, client=client)
         return done.seconds / done.passes
 
     def without() -> float:
         with pytest.MonkeyPatch.context() as patch:
-            # By the module's name: the package has a function of that name too.
-            patch.setattr(sys.modules["ooc_train.train"], "TrainingPage", NoPage)
+            patch.setattr("ooc_train.training.loop.TrainingPage", NoPage)
             return run()
 
     def watched() -> float:
@@ -107,10 +108,10 @@ def main() -> None:
     ):
         store = make_data(f"{folder}/made.zarr", rows=options.rows, random_state=0)
         inputs = read_inputs(store, classifier=True)
-        _, first = train(MODELS["batches of 256"], inputs, client=client, max_passes=1)
+        _, first = train(LOGISTIC, inputs, TRAININGS["batches of 256"], client=client, max_passes=1)
         page = str(first.dashboard).replace("/status", "/training")
-        for name, model in MODELS.items():
-            runs = contestants(model, inputs, client, page)
+        for name, training in TRAININGS.items():
+            runs = contestants(training, inputs, client, page)
             seconds = {k: np.array(v) for k, v in interleave(runs, options.rounds).items()}
             ratios = {k: Figure.of(v / seconds["no page"]) for k, v in seconds.items()}
             rows = [(k, str(Figure.of(v)), str(ratios[k])) for k, v in seconds.items()]

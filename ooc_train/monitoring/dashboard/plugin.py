@@ -100,7 +100,7 @@ class TrainingPlugin(SchedulerPlugin):  # type: ignore[misc] # untyped base
                     found[address] = (f"worker {worker.name}", reported[1], reported[2])
             run.processes = found
 
-    def log_event(self, text: str) -> None:
+    def record_event(self, text: str) -> None:
         """Add an event to every running run."""
         for run in self.runs.values():
             if run.state == "running":
@@ -112,7 +112,7 @@ class TrainingPlugin(SchedulerPlugin):  # type: ignore[misc] # untyped base
     ) -> None:
         """Log a failed task, and count tasks that will be tried again."""
         if finish == "erred" and start == "processing":
-            self.log_event(
+            self.record_event(
                 f"task {key} failed: {more.get('exception_text') or 'its worker was lost'}"
             )
         elif finish == "released" and start == "processing":
@@ -121,14 +121,14 @@ class TrainingPlugin(SchedulerPlugin):  # type: ignore[misc] # untyped base
 
     def add_worker(self, scheduler: Any, worker: str) -> None:
         """Log a worker that joined."""
-        self.log_event(f"worker {scheduler.workers[worker].name} joined ({worker})")
+        self.record_event(f"worker {scheduler.workers[worker].name} joined ({worker})")
 
     def remove_worker(self, scheduler: Any, worker: str, *, stimulus_id: str, **_: Any) -> None:
         """Log a lost worker; Dask has rescheduled its tasks before."""
         del scheduler
         stimulus, retried = self._retried
         again = f"; tasks tried again: {retried}" if stimulus == stimulus_id else ""
-        self.log_event(f"worker {worker} was lost{again}")
+        self.record_event(f"worker {worker} was lost{again}")
 
     def remove_client(self, scheduler: Any, client: str) -> None:
         """End the runs of a driver that disconnected."""

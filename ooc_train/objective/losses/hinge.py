@@ -13,6 +13,7 @@ class Hinge(Loss):
     """How far z falls short of a margin of 1 on the side of y in {0, 1}."""
 
     name: ClassVar[str] = "hinge"
+    bounded_slope: ClassVar[bool] = True
     target: ClassVar[Target] = "binary"
     smooth: ClassVar[bool] = False
     bound: ClassVar[float] = 1.0

@@ -21,6 +21,7 @@ class Huber(Loss):
     epsilon: float = 1.35
 
     name: ClassVar[str] = "huber"
+    bounded_slope: ClassVar[bool] = True
     bound: ClassVar[float] = 1.0
 
     def __post_init__(self) -> None:

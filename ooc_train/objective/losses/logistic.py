@@ -15,6 +15,7 @@ class Logistic(Loss):
     """Minus the log-likelihood of y in {0, 1}, in nats: ``log(1 + exp(z)) - y z``."""
 
     name: ClassVar[str] = "logistic"
+    bounded_slope: ClassVar[bool] = True
     target: ClassVar[Target] = "binary"
     link: ClassVar[str] = "logit"
     bound: ClassVar[float] = 0.25

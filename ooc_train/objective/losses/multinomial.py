@@ -50,6 +50,7 @@ class Multinomial(RowwiseLoss):
     """Minus the log-likelihood of the classes, in nats."""
 
     name: ClassVar[str] = "multinomial"
+    bounded_slope: ClassVar[bool] = True
     link: ClassVar[str] = "multinomial logit"
     bound: ClassVar[float] = 0.5
     shift_invariant: ClassVar[bool] = True

@@ -1,0 +1,122 @@
+"""Options that name a model and how it is learned, made from the settings' own declarations."""
+
+from collections.abc import Iterable
+from dataclasses import MISSING, dataclass
+from functools import partial
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar, TypeVar
+
+from ooc_train.cli.options import option
+from ooc_train.core.schema import shown
+from ooc_train.core.settings import Flag, Setting, defaults_of, settings_of
+from ooc_train.models.linear_models import MODELS
+from ooc_train.models.model import Model
+from ooc_train.solvers.training_settings import Training
+
+_MODEL, _TRAINING = "Model", "Training"
+_NEGATIVE = MappingProxyType({"fit_intercept": "--no-intercept"})
+"""Flags that are on by default, and the options that turn them off."""
+
+_OWNERS: dict[str, list[type[Model]]] = {}
+"""The models that have a setting, by its name."""
+
+for _model in MODELS.values():
+    for _name in settings_of(_model):
+        _OWNERS.setdefault(_name, []).append(_model)
+
+Class = TypeVar("Class", bound=type)
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _option(name: str, setting: Setting, default: Any, *, of: str, only: str = "") -> Any:
+    """Return the annotation of an option for a setting."""
+    constraint = setting.constraint
+    known = default not in (None, MISSING) and not isinstance(default, bool)
+    suffix = f" (default: {default})" if known else ""
+    first = setting.description.partition(". ")[0].rstrip(".")
+    text = f"{only}{first}{suffix}."
+    if isinstance(constraint, Flag):
+        names = f" /{_NEGATIVE[name]}" if name in _NEGATIVE else _flag(name)
+        text = f"No {name.removeprefix('fit_')}." if name in _NEGATIVE else text
+        return Annotated[bool | None, option(names, of=of, help=text, show_default=False)]
+    return Annotated[
+        Any,
+        option(
+            _flag(name),
+            of=of,
+            parse=partial(constraint.parse, name),
+            metavar=constraint.metavar,
+            help=text,
+        ),
+    ]
+
+
+def _with_settings(cls: Class) -> Class:
+    """Add a field for each setting of `Training` and of every model; None is the default."""
+    cls.__annotations__ = dict(cls.__annotations__)
+    for name, owners in _OWNERS.items():
+        setting, default = settings_of(owners[0])[name], defaults_of(owners[0])[name]
+        names = ", ".join(owner.name for owner in owners)
+        only = "" if len(owners) == len(MODELS) else f"Of {names}: "
+        cls.__annotations__[name] = _option(name, setting, default, of=_MODEL, only=only)
+        setattr(cls, name, None)
+    for name, setting in settings_of(Training).items():
+        default = defaults_of(Training)[name]
+        cls.__annotations__[name] = _option(name, setting, default, of=_TRAINING)
+        setattr(cls, name, None)
+    return cls
+
+
+def _model_name(text: str) -> str:
+    if text not in MODELS:
+        raise ValueError(f"model={shown(text)} is not one of {', '.join(MODELS)}")
+    return text
+
+
+@dataclass(frozen=True)
+@_with_settings
+class ModelOptions:
+    """A model, and how it is learned; None stands for an option that was not passed."""
+
+    model: Annotated[
+        Any,
+        option(
+            of=_MODEL,
+            parse=_model_name,
+            metavar="|".join(MODELS),
+            help="What is learned.",
+            show_default=True,
+        ),
+    ] = "logistic"
+
+    omitted: ClassVar[frozenset[str]] = frozenset()
+
+    def made(self) -> tuple[Model, Training]:
+        """Return the model and its training, checked.
+
+        Raises
+        ------
+        ValueError
+            If a setting is not valid, or is one of another model.
+        """
+        cls = MODELS[self.model]
+        passed = self._passed(_OWNERS)
+        own = defaults_of(cls)
+        for name in passed:
+            if name not in own:
+                owners = " and ".join(owner.name for owner in _OWNERS[name])
+                raise ValueError(
+                    f"{_flag(name)} is for the {owners} model, and this is {self.model}"
+                )
+        missing = [
+            name for name, default in own.items() if default is MISSING and name not in passed
+        ]
+        if missing:
+            raise ValueError(f"--model {self.model} needs {' and '.join(map(_flag, missing))}")
+        return cls(**passed), Training(**self._passed(settings_of(Training)))
+
+    def _passed(self, names: Iterable[str]) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}

@@ -1,0 +1,153 @@
+"""Classes by name, and their values as text and as JSON."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import MISSING, fields
+from typing import Any, Generic, TypeVar
+
+from ooc_train.core.schema import shown
+
+Value = TypeVar("Value")
+
+
+class Registry(Mapping[str, type[Value]], Generic[Value]):
+    """Frozen dataclasses of one kind, by their `name`; their fields are hyperparameters.
+
+    Parameters
+    ----------
+    kind, symbol : str
+        What the classes are, and the registry's name, for messages: "loss", "LOSSES".
+    classes : iterable of type
+        The first classes.
+
+    Examples
+    --------
+    >>> from ooc_train.optimizers import OPTIMIZERS
+    >>> OPTIMIZERS.parse("momentum:momentum=0.8")
+    Momentum(momentum=0.8)
+    >>> OPTIMIZERS.to_json(OPTIMIZERS.parse("momentum"))
+    {'name': 'momentum', 'momentum': 0.9}
+    """
+
+    def __init__(self, kind: str, symbol: str, classes: Iterable[type[Value]]) -> None:
+        self.kind, self.symbol = kind, symbol
+        self._classes: dict[str, type[Value]] = {}
+        for each in classes:
+            self.add(each)
+
+    def __getitem__(self, name: str) -> type[Value]:
+        return self._classes[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._classes)
+
+    def __len__(self) -> int:
+        return len(self._classes)
+
+    def add(self, cls: type[Value]) -> type[Value]:
+        """Register a class, and return it: a decorator.
+
+        A class of the same module and name replaces an earlier one, as in a notebook.
+
+        Raises
+        ------
+        ValueError
+            If another class has the name.
+        """
+        name = getattr(cls, "name", None)
+        if not isinstance(name, str) or not name.replace("-", "_").isidentifier():
+            raise ValueError(
+                f"{cls.__name__} has no name; give it `name: ClassVar[str]`, of letters and digits"
+            )
+        known = self._classes.get(name)
+        if known is not None and (known.__module__, known.__qualname__) != (
+            cls.__module__,
+            cls.__qualname__,
+        ):
+            raise ValueError(
+                f"the {self.kind} {name!r} is {known.__qualname__} already; give "
+                f"{cls.__name__} another name"
+            )
+        self._classes[name] = cls
+        return cls
+
+    def parse(self, text: str) -> Value:
+        """Return the value of a name, or of a name and hyperparameters: "huber:epsilon=2".
+
+        Raises
+        ------
+        ValueError
+            If the name is not known, or a hyperparameter is not.
+        """
+        name, _, rest = text.partition(":")
+        found: dict[str, Any] = {}
+        for part in filter(None, rest.split(",")):
+            key, _, value = part.partition("=")
+            try:
+                found[key.strip()] = float(value)
+            except ValueError:
+                raise ValueError(
+                    f"{shown(part)} of the {self.kind} {shown(text)} is no hyperparameter, such "
+                    "as epsilon=2"
+                ) from None
+        return self.from_json({"name": name, **found})
+
+    def to_json(self, value: Value) -> dict[str, Any]:
+        """Return name and hyperparameters as values of JSON.
+
+        Raises
+        ------
+        ValueError
+            If the class is not registered: nothing could make the value again.
+        """
+        name = getattr(value, "name", None)
+        if not isinstance(name, str) or self._classes.get(name) is not type(value):
+            raise ValueError(
+                f"{type(value).__name__} is no registered {self.kind}, and so a run with it cannot "
+                f"be saved; decorate the class with `@{self.symbol}.add`"
+            )
+        parts = {each.name: getattr(value, each.name) for each in fields(value)}  # type: ignore[arg-type]
+        return {
+            "name": name,
+            **{key: list(part) if isinstance(part, tuple) else part for key, part in parts.items()},
+        }
+
+    def from_json(self, found: Mapping[str, Any]) -> Value:
+        """Return the value that `to_json` described.
+
+        Raises
+        ------
+        ValueError
+            If no class has the name, or the class has other hyperparameters.
+        """
+        settings = dict(found)
+        name = settings.pop("name", None)
+        if not isinstance(name, str) or name not in self._classes:
+            raise ValueError(
+                f"the {self.kind} {shown(name)} is not one of {', '.join(self._classes)}; import "
+                "the module that registers it, if there is one"
+            )
+        cls = self._classes[name]
+        known = {each.name: each for each in fields(cls)}  # type: ignore[arg-type]
+        if strangers := [key for key in settings if key not in known]:
+            accepted = ", ".join(known) or "nothing"
+            raise ValueError(
+                f"the {self.kind} {name!r} has {accepted}, and not {shown(strangers[0])}"
+            )
+        for key, value in settings.items():
+            if isinstance(value, list):
+                settings[key] = tuple(value)
+            elif isinstance(value, bool) or not isinstance(value, int | float | str):
+                raise ValueError(  # noqa: TRY004 (what a file or a text holds)
+                    f"{key}={shown(value)} of the {self.kind} {name!r} is no number"
+                )
+        missing = [
+            key
+            for key, each in known.items()
+            if key not in settings and each.default is MISSING and each.default_factory is MISSING
+        ]
+        if missing:
+            raise ValueError(f"the {self.kind} {name!r} needs {', '.join(missing)}")
+        try:
+            return cls(**settings)
+        except TypeError as error:
+            raise ValueError(f"the {self.kind} {name!r}: {error}") from None

@@ -1,0 +1,83 @@
+"""What is learned, as a value: the base of all models."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from ooc_train.core.settings import CheckedSettings
+from ooc_train.core.sums import Array
+from ooc_train.objective.loss import Loss
+
+
+@dataclass(frozen=True)
+class DataFigures:
+    """What a model has to know of the data to make a problem of them.
+
+    Attributes
+    ----------
+    n_rows, n_features, n_targets : int
+        Rows, columns of X, and columns of y.
+    n_classes : int
+        Classes of y; 0 for a regression.
+    total_weight : float
+        Sum of the rows' weights, class weights included.
+    class_weight : float64 array (classes,) or None
+        Factors of the rows' weights.
+    """
+
+    n_rows: int
+    n_features: int
+    n_targets: int
+    n_classes: int
+    total_weight: float
+    class_weight: Array | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model(CheckedSettings, ABC):
+    """What is learned: objective and settings, without the data and without the way to learn it.
+
+    A model is a frozen dataclass in a file of this room, with its line in `MODELS`. `Training` says
+    how it is learned.
+
+    Attributes
+    ----------
+    name : str
+        The key in `MODELS`, and the command line's ``--model``.
+    default_tol, default_max_iter : float, int
+        Tolerance, and limit of iterations or epochs, where `Training` has none.
+    """
+
+    name: ClassVar[str]
+    default_tol: ClassVar[float] = 1e-4
+    default_max_iter: ClassVar[int] = 100
+
+    @property
+    @abstractmethod
+    def is_classifier(self) -> bool:
+        """Whether y holds classes."""
+
+    @property
+    def class_weight(self) -> Any:
+        """None, "balanced", or a mapping from labels to factors of their rows' weights."""
+        return None
+
+    @abstractmethod
+    def loss_for(self, n_classes: int) -> Loss:
+        """Return the loss for data of so many classes; 0 for a regression.
+
+        Raises
+        ------
+        ValueError
+            If the model is not for so many classes.
+        """
+
+    @abstractmethod
+    def problem(self, data: DataFigures) -> Any:
+        """Return the problem of learning the model from data.
+
+        Raises
+        ------
+        ValueError
+            If the model does not fit the data.
+        """

@@ -1,0 +1,118 @@
+"""How a model is learned, as one plain value that holds valid settings only."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from ooc_train.core.settings import CheckedSettings, Count, Number, Part, Rows
+from ooc_train.optimizers import OPTIMIZERS
+from ooc_train.optimizers.optimizer import Optimizer
+from ooc_train.optimizers.schedules import SCHEDULES, Schedule
+
+EXACT = ("gram", "newton", "lbfgs")
+"""Solvers that read all rows before each step. `registry.py` makes them: this file is light, since
+the command line makes its options of it."""
+
+_LARGEST_SEED = 2**128 - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training(CheckedSettings):
+    """How a model is learned."""
+
+    solver: Annotated[
+        str | Optimizer,
+        Part(("auto", *EXACT, *OPTIMIZERS), of=Optimizer, registry=OPTIMIZERS),
+        '"auto", or how the model is learned. Exact: "gram" (least squares, in one pass), "newton" '
+        '(the fewest passes), "lbfgs". By updates: "sgd", "momentum", "adam", or an `Optimizer`.',
+    ] = "auto"
+    batch_size: Annotated[
+        int | str, Rows(("full", "chunk")), "Rows per update of the parameters."
+    ] = "full"
+    learning_rate: Annotated[
+        float | str,
+        Number(("auto",), above=0.0),
+        "Of updates, on scaled columns. A number without a schedule is a constant rate.",
+    ] = "auto"
+    schedule: Annotated[
+        str | Schedule,
+        Part(("auto",), of=Schedule, registry=SCHEDULES),
+        'How the learning rate changes in the course of a run. "auto" falls as the learning rate '
+        '"auto" needs it.',
+    ] = "auto"
+    max_iter: Annotated[
+        int | None,
+        Count((None,)),
+        "Most iterations, or epochs of updates. None is the model's default, 100.",
+    ] = None
+    tol: Annotated[
+        float | None,
+        Number((None,), least=0.0),
+        "Largest entry of the gradient of the mean objective at which a solver stops; for updates, "
+        "the mean loss that an epoch has to gain. None is the model's default.",
+    ] = None
+    shuffle_chunks: Annotated[
+        int | str,
+        Count(("auto",)),
+        'Chunks whose rows are mixed into batches. "auto" is 1 for data in random order.',
+    ] = "auto"
+    replicas: Annotated[
+        int,
+        Count(),
+        "Copies of the parameters. Each learns from a share of the rows by its own updates, and "
+        "all are averaged at fixed points. The result depends on this number, and not on the "
+        "machine.",
+    ] = 1
+    random_state: Annotated[
+        int | None,
+        Count((None,), least=0, most=_LARGEST_SEED),
+        "Seed of the order of rows; None draws one, which the report has.",
+    ] = None
+
+    def __post_init__(self) -> None:
+        """Check each setting, and that they go together."""
+        super().__post_init__()
+        if self.batch_size == "full":
+            if self.replicas > 1:
+                raise ValueError(
+                    f"replicas={self.replicas} is for updates by batches, and batch_size='full' "
+                    "reads all rows for each; leave it out, or choose another batch_size"
+                )
+        elif self.solver in EXACT:
+            raise ValueError(
+                f"solver={self.solver!r} reads all rows before each step, and "
+                f"batch_size={self.batch_size!r} asks for more steps; use batch_size='full', or "
+                "solver='sgd' or 'adam'"
+            )
+
+    @property
+    def by_updates(self) -> bool:
+        """Whether the settings ask for updates."""
+        named = self.solver != "auto" and self.solver not in EXACT
+        return named or self.batch_size != "full"
+
+    def rows_per_update(self, n_rows: int, chunk_rows: int) -> int:
+        """Return the batch size in rows.
+
+        Raises
+        ------
+        ValueError
+            If the batches of all replicas have more rows than the data.
+        """
+        if self.batch_size == "full":
+            return n_rows
+        rows = min(chunk_rows, n_rows) if self.batch_size == "chunk" else int(self.batch_size)
+        if rows > n_rows:
+            raise ValueError(
+                f"batch_size={rows:,} is more than the {n_rows:,} rows there are; use "
+                "batch_size='full' for all of them"
+            )
+        if rows * self.replicas > n_rows:
+            raise ValueError(
+                f"batches of {rows:,} rows in {self.replicas} replicas are more than the "
+                f"{n_rows:,} rows there are; use fewer replicas, or smaller batches"
+            )
+        return rows
+
+
+AUTOMATIC = Training()
+"""The default of every setting."""
