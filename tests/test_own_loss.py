@@ -245,3 +245,67 @@ def test_damaged_code_is_compiled_anew_and_not_linked(tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match="compiled anew"):
         machine_code.link([spec], "float32")
     assert asked == [({spec: str(path)}, "float32")]
+
+
+@dataclass(frozen=True)
+class WithMethod(Loss):
+    """A loss that no kernel can be made of: it calls a method of its own."""
+
+    tau: float = 0.9
+
+    name: ClassVar[str] = "with_method"
+    bound: ClassVar[float] = 1.0
+
+    def share(self, y: Any, z: Any) -> Any:
+        return self.tau * (z > y)
+
+    def value(self, y: Any, z: Any) -> Any:
+        return self.share(y, z) * (z - y)
+
+    def slope(self, y: Any, z: Any) -> Any:
+        return self.share(y, z) * np.ones_like(z)
+
+
+@dataclass(frozen=True)
+class OfAllRows(Loss):
+    """A loss that no kernel can be made of: it looks at other rows."""
+
+    name: ClassVar[str] = "of_all_rows"
+    bound: ClassVar[float] = 1.0
+
+    def value(self, y: Any, z: Any) -> Any:
+        return np.abs(z - np.median(y))
+
+    def slope(self, y: Any, z: Any) -> Any:
+        return np.sign(z - np.median(y))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("loss", "said"),
+    [
+        (WithMethod(), "WithMethod could not be compiled: Unknown attribute 'share' of type"),
+        (OfAllRows(), "OfAllRows could not be compiled: No implementation of function .*median"),
+    ],
+)
+def test_a_loss_that_cannot_be_compiled_is_refused_with_the_reason(loss, said):
+    with pytest.raises(ValueError, match=said + r".*made of NumPy's ufuncs, operators"):
+        calling.load(FLOAT64, add_rows_needs(loss))
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ("", "it said nothing"),
+        ("Killed", "Killed"),
+        ("Traceback\n  File x\nMemoryError: no room", "no room"),
+        (
+            "a.b.TypingError: Failed in nopython mode\nFailed in it\n\nNo way:\n\nDuring: x",
+            "No way",
+        ),
+        ("KeyError: 'a'\n\nDuring handling\n\nOSError: disk full\n", "disk full"),
+        ("ValueError: Failed in it", "Failed in it"),
+    ],
+)
+def test_the_reason_is_the_line_that_says_it(said, reason):
+    assert machine_code._reason(said) == reason

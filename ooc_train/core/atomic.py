@@ -113,15 +113,15 @@ class PartialOutput(Discarding):
         return fingerprint(self._before)
 
     def commit(self, *, elsewhere: bool = False) -> str:
-        """Bring a file to the disk, and give the output its name.
+        """Flush the output to the disk (fsync), and rename it to its final path.
 
-        The writer of a folder has to bring its files to the disk before. The replaced output is
-        removed after the rename.
+        The writer of a folder flushes its files before this call. If the output replaces an older
+        one, the older one is removed after the rename.
 
         Parameters
         ----------
         elsewhere : bool
-            Whether the output takes another name beside its place, if the place is taken.
+            Whether the output takes another name in the same folder, if its path is taken.
 
         Returns
         -------

@@ -91,9 +91,9 @@ def remove(path: str) -> None:
 
 
 def remove_open(fd: int, path: str) -> None:
-    """Remove the locked file or folder that is open, while it lies at a path.
+    """Remove the file or folder that this process holds open and locked, if it is still at `path`.
 
-    After its removal another process may make a new one at the same path, which stays.
+    Another process may make a new one at the same path afterwards; that one is not removed.
     """
     for _ in range(_ATTEMPTS):
         if not is_open_at(fd, path):

@@ -12,7 +12,7 @@ _LONGEST_NAME = 255
 
 
 def undo_replacement(path: str) -> None:
-    """Undo a replacement by two renames, if a process was killed between them.
+    """Move an output back to its path, after a process was killed while it replaced the output.
 
     Only file systems that can't exchange two folders need two renames.
 

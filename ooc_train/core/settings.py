@@ -36,12 +36,12 @@ _INFINITE = "inf"
 
 @dataclass(frozen=True)
 class Constraint:
-    """What a setting may be.
+    """The values that a setting accepts.
 
     Attributes
     ----------
     words : tuple of str or None
-        Values with a meaning of their own, such as "auto".
+        Words that are accepted beside other values, such as "auto". None is one if it is accepted.
     """
 
     words: tuple[str | None, ...] = ()

@@ -86,7 +86,7 @@ def brief(error: BaseException, most: int = 300) -> str:
 
 
 def few(values: Sequence[object], most: int = 10) -> str:
-    """Return the first of the values as text, and the number of the others.
+    """Return one text: the first few values, and how many more there are.
 
     Examples
     --------

@@ -136,16 +136,16 @@ def evaluate_models(
     client: Any,
     memory_ceiling: str | int | Ceiling | None,
 ) -> Evaluated:
-    """Evaluate models and the null model in one pass over the rows.
+    """Evaluate models, and the null model (all parameters zero), in one pass over the rows.
 
     Parameters
     ----------
     task : Task
-        The task of the fits.
+        What the models were trained for.
     fits : sequence of Fitted
         The models.
     inputs : Inputs
-        The rows: of training, or others with the same columns.
+        The rows to evaluate on: the training rows, or others with the same columns.
     client, memory_ceiling
         As for `train`.
     """

@@ -61,15 +61,15 @@ class Tradeoff:
     trials : tuple of Trial
         One for each batch size, in the given order.
     start_loss : float
-        Mean loss of a row of the null model (all parameters zero).
+        Mean loss by the null model (all parameters zero).
     start_noise : NoiseScale or None
-        Gradient noise scale of the null model, where updates begin.
+        Gradient noise scale of the null model, from which updates begin.
     advice : Advice
         Batch size and learning rate, with the reason.
-    diverged : mapping
-        Reasons by batch size, for fits that diverged.
+    diverged : mapping of str to str
+        Why a fit diverged, by its batch size.
     notes : tuple of str
-        Remarks on the figures.
+        Remarks on the numbers.
     saved_in : str or None
         Folder of the saved result.
     """

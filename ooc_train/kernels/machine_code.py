@@ -15,6 +15,7 @@ import atexit
 import ctypes
 import hashlib
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -235,6 +236,21 @@ def _read(path: str) -> bytes | None:
     return code if hashlib.sha256(code).hexdigest().encode() == digest else None
 
 
+def _reason(said: str) -> str:
+    """Return the line of a traceback that says what was wrong.
+
+    numba puts the stages that failed before it, and the functions on the way behind it.
+    """
+    lines = said.strip().splitlines() or ["it said nothing"]
+    errors = [i for i, line in enumerate(lines) if re.match(r"[\w.]+(Error|Exception): ", line)]
+    if not errors:
+        return lines[-1]
+    lines[errors[-1]] = lines[errors[-1]].partition(": ")[2]
+    told = [line.strip() for line in lines[errors[-1] :]]
+    reasons = [line.rstrip(":") for line in told if line and not line.startswith("Failed in ")]
+    return reasons[0] if reasons else lines[-1]
+
+
 def _compiled(paths: Mapping[KernelSpec, str], dtype: str) -> tuple[dict[KernelSpec, bytes], str]:
     """Compile kernels for X of `dtype` in a process of its own; return their code, and a note."""
     begun = perf_counter()
@@ -250,10 +266,17 @@ def _compiled(paths: Mapping[KernelSpec, str], dtype: str) -> tuple[dict[KernelS
     code = {spec: _read(path) for spec, path in paths.items()}
     found = {spec: data for spec, data in code.items() if data is not None}
     if done.returncode or len(found) < len(code):
-        *_, last = ["it said nothing", *done.stderr.decode(errors="replace").strip().splitlines()]
+        reason = _reason(done.stderr.decode(errors="replace"))
+        owned = [each for spec in paths for each in (spec.loss, spec.optimizer) if each is not None]
+        own = [each.__name__ for each in owned if not each.__module__.startswith("ooc_train.")]
+        if own:
+            raise ValueError(
+                f"{own[0]} could not be compiled: {reason}; its functions are made of NumPy's "
+                "ufuncs, operators, functions of such, and fields of the class (self.NAME) alone"
+            )
         raise ClusterError(
             f"{_listed(paths)} could not be compiled by {' '.join(command)}, which ended with "
-            f"{done.returncode}: {last}"
+            f"{done.returncode}: {reason}"
         )
     often = "on this machine"
     if _lasting() is None:

@@ -66,15 +66,16 @@ class ScanState:
     theta : float64 array (outputs, features + 1)
         Parameters of the scaled features, intercepts last.
     slots : float64 array (slots, outputs, features + 1)
-        State of the optimizer.
+        Arrays that the optimizer keeps from step to step, such as a velocity.
     partial : float64 array (outputs, features + 1)
-        Sum of the gradients of an unfinished batch, by parameters in the data's units.
+        Sum of the gradients of an unfinished batch, with respect to unscaled parameters.
     counters : int64 array (3,)
         Rows in `partial`, updates so far, rows so far.
     average : float64 array (outputs, features + 1)
         Average of the parameters over updates, see `optimizers.averaging`.
     clock : float64 array (3,)
-        Entries `AGE`, `AVERAGED` and `WEIGHT`.
+        Batches so far (`AGE`), entries of the average (`AVERAGED`), and the weight of the rows
+        in `partial` (`WEIGHT`).
     sums : float64 array (2,)
         Progressive loss (of each row before its update) and weight, summed over rows.
     """

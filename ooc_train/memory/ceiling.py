@@ -197,7 +197,7 @@ class Projection:
         return [*rows, ("projected", approximate_bytes(self.total), "")]
 
     def rows(self, ceiling: Ceiling, *, alone: bool = False) -> list[tuple[str, str, str]]:
-        """Return the rows of `table`, and two for the ceiling and the bytes left under it.
+        """Return the lines of the memory table: terms, ceiling, and the bytes left under it.
 
         Parameters
         ----------

@@ -43,28 +43,30 @@ _FEW_WORKERS = 8
 
 
 class LocalCluster(GuardedCluster):
-    """A Dask cluster of lean processes on this machine, under a memory ceiling.
+    """A Dask cluster on this machine, under a memory ceiling. Its processes import little.
 
     Parameters
     ----------
     memory_ceiling : str, int, Ceiling or None
         Bytes or text such as "1GiB": the limit of workers, scheduler and the growth of this process
-        together. None is half of the available memory. In a container, a job that needs more than
-        half takes up to 80 %.
+        together. None is half of the available memory; in a container, a job that needs more
+        takes up to 80 % of it.
     n_workers : int or None
         Number of processes. None is one per core, fewer if the ceiling is small. A later job that
         needs more memory may then reduce it further.
     threads_per_worker : int
-        Threads of a process wait for each other, so one is usually best.
+        Python runs one thread of a process at a time, so 1, the default, is usually best.
     dashboard_address : str
         Where the dashboard listens; by default port 8787 of this machine, or a free one if it is
         taken.
     security : bool or distributed.Security
         Who may connect, and so run code. True: only clients with the key of this cluster
         (`cluster.get_client()` and `Client(cluster)` have it); the dashboard opens only by its
-        link. False: every user of this machine. Or Dask's TLS settings with a key of yours.
+        link. False: every user of this machine. A
+        `Security` object has TLS settings with a key of your own.
     worker_timeout : float, str or None
-        Seconds, or text such as "90s", that a run without workers waits for one. None is
+        How long a run whose workers are all lost waits for another: seconds, or text such as
+        "90s". None is
         ``ooc_train.worker_timeout`` of Dask's configuration, else a minute.
 
     Attributes

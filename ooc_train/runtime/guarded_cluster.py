@@ -165,15 +165,16 @@ class LeanNanny(PatientNanny):
 
 
 class GuardedCluster(distributed.LocalCluster):  # type: ignore[misc] # untyped base
-    """A cluster on this machine that only holders of its key, or of its link, can reach.
+    """A cluster on this machine. By default, its ports need its key, and its dashboard its link.
 
     Parameters
     ----------
     security : bool or distributed.Security
-        True makes a key. False uses none, and every user of this machine can open the pages. Or
-        Dask's TLS settings with an existing key.
+        True makes a key. False uses no key: every user of this machine can connect, and open the
+        dashboard. A `Security` object has TLS settings with an existing key.
     processes : bool
-        Whether workers are processes; else they are threads of this one, which nobody can reach.
+        Whether workers are processes. Otherwise they are threads of this process, and scheduler and
+        workers have no network port.
     settings
         As for `distributed.LocalCluster`.
 

@@ -113,11 +113,12 @@ class Job:
         validation: tuple[Source, Requirements] | None = None,
         on_compile: OnCompile = lambda *_: None,
     ) -> Plan:
-        """Return the plan for the requirements, and for those of validation rows; nothing is read.
+        """Return the memory plan of passes with these requirements; no row is read.
 
-        The processes are measured after they have loaded what the job needs. If the plan does not
-        fit, a cluster that chose its number of workers ends some of them. `on_compile` is called
-        before kernels are compiled, and not if every process finds them.
+        The memory of the processes is measured after they have loaded what the job needs. If the
+        plan does not fit, a cluster that chose its number of workers ends some of them.
+        `on_compile` is called before kernels are compiled; it is not called if every process finds
+        them in its cache.
         """
         processes = self._processes(requirements, validation, on_compile)
         plan = make_plan(self.source, requirements, self.ceiling, processes, validation)

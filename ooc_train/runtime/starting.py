@@ -245,14 +245,14 @@ def why_not_started(error: BaseException, endings: Endings, said: str) -> Cluste
 
 
 def hint(text: str, for_memory: int = 0) -> str:
-    """Return the way out, if the message is known.
+    """Return advice on a message of a process that could not start; "" if there is none.
 
     Parameters
     ----------
     text : str
         The message.
     for_memory : int
-        Processes that the kernel has ended for lack of memory.
+        Number of processes that the operating system killed for lack of memory.
     """
     addresses = resource.getrlimit(resource.RLIMIT_AS)[0]
     limited = addresses != resource.RLIM_INFINITY

@@ -78,9 +78,9 @@ class PredictionInputs:
     Attributes
     ----------
     name : str
-        Name of the data in messages.
+        Name that messages use for the data.
     row_id : ArrayLayout or None
-        Ids of the rows of a store.
+        Ids of the rows; None if the data have none.
     """
 
     source: Source

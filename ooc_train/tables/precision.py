@@ -126,9 +126,9 @@ class Rounding:
             raise Rounded(self._messages[column])
 
     def losses(self) -> list[str]:
-        """Return a message for each of the first columns that lose values; call it after all rows.
+        """Return messages on columns whose values were rounded; call it after the last row.
 
-        If strict, such a column raises `Rounded`.
+        With `strict`, a rounded column raises `Rounded` instead.
         """
         with np.errstate(invalid="ignore"):
             spread = self._high - self._low

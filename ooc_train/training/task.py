@@ -40,17 +40,17 @@ class Task:
     model : Model
         The model.
     training : Training
-        How it is learned.
+        How the model is learned.
     inputs : Inputs
         The training rows.
     problem : LinearProblem
-        The objective. Its scaling is the identity until `scaling_of` has the right one.
+        The objective. Its scaling is the identity; `scaling_of` computes the one of a run.
     solver : Solver
         The solver.
     settings : Settings
-        Of the solver.
+        Settings of the solver, with figures in place of "auto".
     validation : Inputs or None
-        Rows that evaluate every step, and are not trained on.
+        Rows on which every step is evaluated. They are not trained on.
     """
 
     model: Model

@@ -60,8 +60,8 @@ def preview(
 ) -> Preview:
     """Read raw files as `ingest` does, and return what each column would become.
 
-    Medians stay unknown, because they need the records on disk. Arguments and errors are those of
-    `ingest`.
+    Medians, which `missing="median"` fills in, stay unknown: `ingest` computes them from records
+    that it has written to the disk. Arguments and errors are those of `ingest`.
     """
     require_test_size(test_size)
     tables = open_tables(paths, delimiter=delimiter, encoding=encoding)
