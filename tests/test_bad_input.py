@@ -424,7 +424,7 @@ def test_options_of_a_model_that_cannot_be_used(tmp_path, options, code, message
 
 def test_a_solver_that_does_not_fit_the_model(tmp_path, inline):
     message = (
-        "solver='gram' needs the squared loss without an l1 penalty, which this problem does not "
+        "solver='gram' needs the loss of least squares, which this problem does not "
         "have; use 'newton' or "
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
