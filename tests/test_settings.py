@@ -27,7 +27,7 @@ from ooc_train.objective.losses.huber import Huber
 from ooc_train.objective.losses.multinomial import Multinomial
 from ooc_train.optimizers.adam import Adam
 from ooc_train.optimizers.momentum import Momentum
-from ooc_train.optimizers.schedules import Cosine, Steps
+from ooc_train.optimizers.schedules import SCHEDULES, Cosine, Steps
 from ooc_train.solvers.registry import Settings, solver_for
 from ooc_train.solvers.training_settings import EXACT, Training
 
@@ -198,6 +198,17 @@ def test_labels_are_text_in_json():
 def test_a_class_that_is_not_registered_is_not_saved():
     with pytest.raises(ValueError, match=r"Unregistered is no registered loss.*`@LOSSES.add`"):
         CustomModel(loss=Unregistered()).settings()
+
+
+def test_hyperparameters_are_plain_in_json():
+    model = CustomModel(loss=Huber(np.float32(1.5)))  # type: ignore[arg-type]
+    assert json.loads(json.dumps(model.settings()))["loss"] == {"name": "huber", "epsilon": 1.5}
+    schedule = Steps(0.5, (np.float32(0.25), np.float64(0.5)))  # type: ignore[arg-type]
+    found = json.loads(json.dumps(Training(schedule=schedule).settings()))["schedule"]
+    assert found == {"name": "steps", "factor": 0.5, "at": [0.25, 0.5]}
+    array = np.ones(2)
+    with pytest.raises(ValueError, match=r"at=array.* of a schedule cannot be saved; use a number"):
+        SCHEDULES.to_json(Steps(0.5, array))  # type: ignore[arg-type]
 
 
 def test_what_settings_mean():

@@ -9,6 +9,11 @@ from ooc_train.core.schema import shown
 Value = TypeVar("Value")
 
 
+def plain(value: Any) -> Any:
+    """Return a scalar of NumPy as a Python value, and other values unchanged."""
+    return value.item() if getattr(value, "size", 0) == 1 and hasattr(value, "item") else value
+
+
 class Registry(Mapping[str, type[Value]], Generic[Value]):
     """Frozen dataclasses of one kind, by their `name`; their fields are hyperparameters.
 
@@ -97,7 +102,8 @@ class Registry(Mapping[str, type[Value]], Generic[Value]):
         Raises
         ------
         ValueError
-            If the class is not registered: nothing could make the value again.
+            If the class is not registered, so that nothing could make the value again, or if a
+            hyperparameter is not a number, text, or tuple of these.
         """
         name = getattr(value, "name", None)
         if not isinstance(name, str) or self._classes.get(name) is not type(value):
@@ -106,10 +112,19 @@ class Registry(Mapping[str, type[Value]], Generic[Value]):
                 f"be saved; decorate the class with `@{self.symbol}.add`"
             )
         parts = {each.name: getattr(value, each.name) for each in fields(value)}  # type: ignore[arg-type]
-        return {
-            "name": name,
-            **{key: list(part) if isinstance(part, tuple) else part for key, part in parts.items()},
-        }
+        return {"name": name, **{key: self._plain(key, part) for key, part in parts.items()}}
+
+    def _plain(self, key: str, part: Any) -> Any:
+        """Return a hyperparameter as a value of JSON."""
+        if isinstance(part, tuple):
+            return [self._plain(key, each) for each in part]
+        part = plain(part)
+        if not isinstance(part, int | float | str):
+            raise ValueError(  # noqa: TRY004 (as for other settings)
+                f"{key}={shown(part)} of a {self.kind} cannot be saved; use a number, text, or a "
+                "tuple of these"
+            )
+        return part
 
     def from_json(self, found: Mapping[str, Any]) -> Value:
         """Return the value that `to_json` described.

@@ -24,7 +24,7 @@ from sys import float_info
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, get_type_hints
 
-from ooc_train.core.named_classes import Registry
+from ooc_train.core.named_classes import Registry, plain
 from ooc_train.core.schema import INT64, shown
 from ooc_train.core.units import parse_rows
 
@@ -350,11 +350,6 @@ def described(settings: Mapping[str, Setting]) -> str:
         + textwrap.fill(setting.description, 96, initial_indent=_INDENT, subsequent_indent=_INDENT)
         for name, setting in settings.items()
     )
-
-
-def plain(value: Any) -> Any:
-    """Return a scalar of NumPy as a Python value, and other values unchanged."""
-    return value.item() if getattr(value, "size", 0) == 1 and hasattr(value, "item") else value
 
 
 def _as_float(value: Real) -> float:

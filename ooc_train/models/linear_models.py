@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 
-from ooc_train.core.named_classes import Registry
+from ooc_train.core.named_classes import Registry, plain
 from ooc_train.core.schema import shown
-from ooc_train.core.settings import Constraint, Flag, Number, Part, plain
+from ooc_train.core.settings import Constraint, Flag, Number, Part
 from ooc_train.models.model import DataFigures, Model
 from ooc_train.objective.loss import Loss
 from ooc_train.objective.losses import LOSSES
