@@ -244,7 +244,7 @@ class Problem:
             self.l1 * rng.uniform(0.5, 1, FEATURES) if self.l1 else np.zeros(FEATURES)
         )
         self.theta = 0.1 * rng.normal(size=shape)
-        self.slots = np.zeros((len(OPTIMIZERS[self.optimizer].slot_powers), *shape))
+        self.slots = np.zeros((len(OPTIMIZERS.parse(self.optimizer).slot_powers), *shape))
         self.partial = np.zeros(shape)
         self.counters, self.sums = np.zeros(3, np.int64), np.zeros(2)
         self.average, self.clock = np.zeros(shape), np.zeros(3)
@@ -261,7 +261,7 @@ class Problem:
         table.cover(int(self.counters[1]), ROWS)
         scaling = self.mean, self.inv_scale, self.l2, self.l1_by_column
         updating = Updating(
-            np.dtype(self.dtype), LOSSES[self.loss](), OPTIMIZERS[self.optimizer](),
+            np.dtype(self.dtype), LOSSES[self.loss](), OPTIMIZERS.parse(self.optimizer),
             self.batch_size, *scaling, self.fit_intercept,
         )  # fmt: skip
         scan = Scan(updating, ScanState(*self.state), table.rates, work)
@@ -272,9 +272,22 @@ class Problem:
         return stopped
 
 
+def proximal_rate(optimizer, eta, slots, age):
+    """The rate at which a gradient that stays as it is moves the parameters."""
+    rates = {
+        "sgd": lambda: eta,
+        "momentum": lambda: eta / (1 - 0.9),
+        "adagrad": lambda: eta / (np.sqrt(slots[0]) + 1e-10),
+        "rmsprop": lambda: eta / (np.sqrt(slots[0]) + 1e-8),
+        "adam": lambda: eta / (np.sqrt(slots[1] / (1 - 0.999**age)) + 1e-8),
+        "adamw": lambda: eta / (np.sqrt(slots[1] / (1 - 0.999**age)) + 1e-8),
+    }
+    return rates[optimizer.name]()
+
+
 def plain_scan(p):
     """What `scan` does to one pass, said in NumPy; returns theta, its average, and the two sums."""
-    loss, optimizer = LOSSES[p.loss](), OPTIMIZERS[p.optimizer]()
+    loss, optimizer = LOSSES[p.loss](), OPTIMIZERS.parse(p.optimizer)
     theta, slots, sums = p.theta.copy(), p.slots.copy(), np.zeros(2)
     average, averaged, age, t = np.zeros_like(theta), 0, 0.0, 0
     w = p.weight if p.weighted else np.ones(ROWS)
@@ -292,12 +305,10 @@ def plain_scan(p):
         if optimizer.slot_powers and not w[i].any():
             continue
         age += part
+        theta = theta * np.append(np.full(FEATURES, optimizer.retained(eta)), 1.0)
         theta, *new = optimizer.step(theta, g, eta, optimizer.prepare(age, part), *slots)
         slots[...] = np.reshape(new, slots.shape)
-        # The rate at which a gradient that stays as it is moves the parameters.
-        rate = eta / (1 - 0.9) if p.optimizer == "momentum" else eta
-        if p.optimizer == "adam":
-            rate = eta / (np.sqrt(slots[1] / (1 - 0.999**age)) + 1e-8)
+        rate = proximal_rate(optimizer, eta, slots, age)
         shrunk = np.sign(theta) * np.maximum(np.abs(theta) - rate * np.append(p.l1_by_column, 0), 0)
         theta = shrunk if p.l1 else theta
         t += 1
@@ -322,12 +333,26 @@ def plain_scan(p):
     ],
 )
 def test_scan_is_the_plain_loop(loss, outputs, optimizer, l1, batch_size):
+    scan_is_the_plain_loop(loss, outputs, optimizer, l1, batch_size)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batch_size", [1, 7, ROWS])
+@pytest.mark.parametrize("l1", [0.0, 0.02])
+@pytest.mark.parametrize("optimizer", [*OPTIMIZERS, "momentum:nesterov=1", "adamw:weight_decay=2"])
+def test_scan_is_the_plain_loop_for_every_optimizer(optimizer, l1, batch_size):
+    scan_is_the_plain_loop("logistic", 1, optimizer, l1, batch_size, (np.float32,))
+
+
+def scan_is_the_plain_loop(
+    loss, outputs, optimizer, l1, batch_size, dtypes: Any = (np.float32, np.float64)
+):
     for noise, weighted, fit_intercept in (
         (0.0, True, True),
         (1.0, False, True),
         (0.3, True, False),
     ):
-        for dtype in (np.float32, np.float64) if l1 == 0 else (np.float32,):
+        for dtype in dtypes if l1 == 0 else (np.float32,):
             p = Problem(
                 loss, outputs, dtype, weighted, optimizer, noise, batch_size, fit_intercept, l1
             )

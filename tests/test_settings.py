@@ -64,7 +64,7 @@ class Unregistered(Hinge):
             [{1: -1.0}, {1: np.nan}, {1: "x"}],
             "class_weight of 1=.* is not a num",
         ),
-        (CustomModel, "loss", [None, 1, "huber", Huber, Adam()], "loss=.* is not a Loss"),
+        (CustomModel, "loss", [None, 1, "hubert", Huber, Adam()], "loss=.* is not a Loss"),
         (CustomModel, "loss", [{"name": "hubert"}, {"name": []}, {}], "loss .* is not one of squ"),
         (CustomModel, "loss", [{"name": "huber", "epsilon": 0}], "epsilon=0 is not a finite"),
         (CustomModel, "loss", [{"name": "huber", "size": 1}], "'huber' has epsilon, and not 'siz"),
@@ -94,7 +94,12 @@ class Unregistered(Hinge):
             ["fast", 0.0, -1, None, True, np.nan],
             "learning_rate=.* is not 'auto'",
         ),
-        (Training, "schedule", ["cosine", 0.1, None, Adam()], "schedule=.* is not 'auto' or a Sch"),
+        (
+            Training,
+            "schedule",
+            ["cosines", 0.1, None, Adam()],
+            "schedule=.* is not 'auto' or a Sch",
+        ),
         (Training, "shuffle_chunks", ["all", 0, 1.5, None, False], "shuffle_chunks=.* is not 'aut"),
         (Training, "replicas", ["auto", 0, 1.5, None, False], "replicas=.* is not a whole number"),
         (Training, "random_state", [-1, 1.5, "x", True], "random_state=.* is not None or a whole"),
@@ -170,7 +175,9 @@ WHAT = st.one_of(
 )
 HOW = st.builds(
     Training,
-    solver=st.sampled_from(["auto", "sgd", "momentum", "adam", Momentum(0.5), Adam(beta1=0.8)]),
+    solver=st.sampled_from(
+        ["auto", "sgd", "momentum", "adam", Momentum(0.5, True), Adam(beta1=0.8)]
+    ),
     batch_size=st.sampled_from(["full", "chunk", 1, np.int64(300)]),
     learning_rate=st.just("auto") | st.floats(1e-9, 10),
     schedule=st.just("auto") | st.builds(Cosine, st.floats(0, 1)) | st.just(Steps(0.5, (0.1, 0.2))),
@@ -333,6 +340,17 @@ def test_every_field_of_a_model_and_of_training_is_declared_and_described():
 )
 def test_settings_are_parsed_from_text(constraint, text, value):
     assert constraint.parse("it", text) == value
+
+
+def test_values_of_registered_classes_are_text_in_python_too():
+    made = Training(solver="momentum:nesterov=1", schedule="cosine:last=0.1")
+    assert made == Training(solver=Momentum(nesterov=True), schedule=Cosine(0.1))
+    assert Training(**json.loads(json.dumps(made.settings()))) == made
+    assert CustomModel(loss="huber:epsilon=2") == CustomModel(loss=Huber(2.0))
+    with pytest.raises(ValueError, match="momentum=True of the optimizer 'momentum' is no number"):
+        Training(solver={"name": "momentum", "momentum": True})
+    with pytest.raises(ValueError, match=r"nesterov=2.0 is not True or False"):
+        Training(solver="momentum:nesterov=2")
 
 
 @pytest.mark.parametrize(

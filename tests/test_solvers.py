@@ -504,7 +504,7 @@ def rate_of(rule, problem, source, batch_size, per_epoch):
     """The learning rate "auto"."""
     optimizer, rows = OPTIMIZERS[rule](), stream(source)
     if optimizer.normalised:
-        return normalised_rate(problem.n_features, batch_size, per_epoch)
+        return normalised_rate(optimizer, problem.n_features, batch_size, per_epoch)
     (sums,) = rows.sums([rate_request(problem, source)])
     return automatic_rate(optimizer, problem, source, sums, batch_size, per_epoch)
 
@@ -575,6 +575,20 @@ def test_adams_rate_grows_with_the_batch_and_shrinks_with_the_features():
     assert rate[3] < rate[4] == 0.25
     wide = replace(case.problem, scaling=Scaling(np.zeros(400), np.ones(400)))
     assert rate_of("adam", wide, case.source, 32, 1e5).eta0 == 0.015
+
+
+def test_no_first_step_of_an_automatic_rate_is_longer_than_half_a_unit():
+    case, found = make_case("logistic"), {}
+    for rule, kind in OPTIMIZERS.items():
+        if kind.normalised:
+            rates = [rate_of(rule, case.problem, case.source, b, 1e5) for b in (1, 32, 10**6)]
+            steps = [kind().first_step * rate.eta0 for rate in rates]
+            assert max(steps) <= 0.5
+            assert [rate.schedule.noise for rate in rates] == [not kind.slowing] * 3
+            found[rule] = steps
+    assert found["adagrad"] == [0.5] * 3
+    assert found["adamw"] == found["adam"]
+    assert found["rmsprop"][2] == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("rule", ["sgd", "adam"])

@@ -28,9 +28,9 @@ class Registry(Mapping[str, type[Value]], Generic[Value]):
     --------
     >>> from ooc_train.optimizers import OPTIMIZERS
     >>> OPTIMIZERS.parse("momentum:momentum=0.8")
-    Momentum(momentum=0.8)
-    >>> OPTIMIZERS.to_json(OPTIMIZERS.parse("momentum"))
-    {'name': 'momentum', 'momentum': 0.9}
+    Momentum(momentum=0.8, nesterov=False)
+    >>> OPTIMIZERS.to_json(OPTIMIZERS.parse("momentum:nesterov=1"))
+    {'name': 'momentum', 'momentum': 0.9, 'nesterov': True}
     """
 
     def __init__(self, kind: str, symbol: str, classes: Iterable[type[Value]]) -> None:
@@ -145,16 +145,19 @@ class Registry(Mapping[str, type[Value]], Generic[Value]):
         known = {each.name: each for each in fields(cls)}  # type: ignore[arg-type]
         if strangers := [key for key in settings if key not in known]:
             accepted = ", ".join(known) or "nothing"
+            # A class may say where else a hyperparameter of other libraries is.
+            where = getattr(cls, "elsewhere", {}).get(strangers[0])
             raise ValueError(
                 f"the {self.kind} {name!r} has {accepted}, and not {shown(strangers[0])}"
+                + (f": {where}" if where else "")
             )
         for key, value in settings.items():
             if isinstance(value, list):
                 settings[key] = tuple(value)
+            elif isinstance(value, bool) and known[key].type in (bool, "bool"):
+                continue
             elif isinstance(value, bool) or not isinstance(value, int | float | str):
-                raise ValueError(  # noqa: TRY004 (what a file or a text holds)
-                    f"{key}={shown(value)} of the {self.kind} {name!r} is no number"
-                )
+                raise ValueError(f"{key}={shown(value)} of the {self.kind} {name!r} is no number")
         missing = [
             key
             for key, each in known.items()

@@ -254,6 +254,8 @@ class Part(Constraint):
     def _checked(self, name: str, value: Any) -> Any:
         if isinstance(value, Mapping) and self.registry is not None:
             return self.registry.from_json(value)
+        if isinstance(value, str):
+            return self._parsed(name, value)
         if not isinstance(value, self.of):
             raise self._refused(name, value)
         return value

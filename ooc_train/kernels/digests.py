@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-_SOURCES = ("value", "slope", "row", "prepare", "step", "proximal_rate")
+_SOURCES = ("value", "slope", "row", "prepare", "retained", "step", "proximal_rate")
 """Methods that kernels are made of."""
 
 

@@ -229,6 +229,7 @@ class _Updates:
             moved, slots, rate = theta - eta * g, [], eta
         else:
             scalars = self.optimizer.prepare(float(of.clock[AGE]), part)
+            theta[:, :n] *= self.optimizer.retained(eta)
             moved, *slots = self.optimizer.step(theta, g, eta, scalars, *of.slots)
             rate = self.optimizer.proximal_rate(eta, scalars, *(slot[:, :n] for slot in slots))
         free = n + 1 if of.fit_intercept else n

@@ -148,9 +148,8 @@ class GradientUpdates:
         eta = part * self.rate(int(counters[1]))
         state["age"] += part
         scalars = self.optimizer.prepare(float(state["age"][0]), part)
-        params, *slots = self.optimizer.step(
-            state["theta"], gradient, eta, scalars, *state["slots"]
-        )
+        left = self.optimizer.retained(eta) * state["theta"]
+        params, *slots = self.optimizer.step(left, gradient, eta, scalars, *state["slots"])
         state["theta"][...] = params
         for i, slot in enumerate(slots):
             state["slots"][i] = slot

@@ -150,6 +150,7 @@ class LinearUpdates:
         eta = self.rate(int(after["counters"][1]))
         clock[AGE] += 1.0
         scalars = optimizer.prepare(float(clock[AGE]), 1.0)
+        after["theta"][:, :-1] *= optimizer.retained(eta)
         theta, *slots = optimizer.step(after["theta"], gradient, eta, scalars, *after["slots"])
         if not self.problem.theta_penalty.smooth:
             rate = optimizer.proximal_rate(eta, scalars, *slots)

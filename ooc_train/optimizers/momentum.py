@@ -1,28 +1,37 @@
-"""Heavy-ball momentum (Polyak 1964): steps down a decaying sum of the gradients so far."""
+"""Momentum: steps down a decaying sum of the gradients so far.
+
+The heavy ball (Polyak 1964), and Nesterov's accelerated gradient in the form of Sutskever et al.
+(2013), with the parameters at the point of the gradient, as in PyTorch.
+"""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ooc_train.optimizers.optimizer import Optimizer, require_share
+from ooc_train.optimizers.optimizer import Optimizer, require_flag, require_share
 
 
 @dataclass(frozen=True)
 class Momentum(Optimizer):
-    """Gradient descent with heavy-ball momentum.
+    """Gradient descent with momentum.
 
     Attributes
     ----------
     momentum : float
         Share of the last step's velocity that the next one keeps. At least 0 and below 1.
+    nesterov : bool
+        Whether a step looks ahead: by the gradient and the next step's share of the velocity.
     """
 
     momentum: float = 0.9
+    nesterov: bool = False
 
     name: ClassVar[str] = "momentum"
     slot_powers: ClassVar[tuple[int, ...]] = (1,)
 
     def __post_init__(self) -> None:
         require_share("momentum", self.momentum)
+        require_flag("nesterov", self.nesterov)
+        object.__setattr__(self, "nesterov", bool(self.nesterov))  # kernels hand over 0.0 or 1.0
 
     @property
     def gain(self) -> float:
@@ -30,13 +39,17 @@ class Momentum(Optimizer):
         return 1.0 / (1.0 - self.momentum)
 
     def prepare(self, age: float, part: float) -> tuple[float, ...]:  # noqa: ARG002
-        """Return the share of the velocity that is kept."""
-        return (self.momentum**part,)
+        """Return the share of the velocity that is kept, and what the step is made of."""
+        kept = self.momentum**part
+        if self.nesterov:
+            return kept, 1.0, kept
+        return kept, 0.0, 1.0
 
     def step(self, theta: Any, g: Any, eta: float, scalars: tuple[float, ...], *slots: Any) -> Any:
         """Return the parameters and the velocity after a step."""
-        velocity = scalars[0] * slots[0] + g
-        return theta - eta * velocity, velocity
+        kept, of_gradient, of_velocity = scalars
+        velocity = kept * slots[0] + g
+        return theta - eta * (of_gradient * g + of_velocity * velocity), velocity
 
     def proximal_rate(self, eta: float, scalars: tuple[float, ...], *slots: Any) -> Any:  # noqa: ARG002
         """Return the rate of the whole velocity that a constant gradient gathers."""

@@ -5,7 +5,9 @@ and `prepare` serves NumPy arrays and, compiled in `kernels`, one number or one 
 `step` is made of NumPy ufuncs, operators and hyperparameters alone, and `prepare` of scalars.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 
@@ -25,12 +27,28 @@ class Optimizer:
         Whether a step is ``theta - eta * g``, so that several steps can be taken together.
     normalised : bool
         Whether the size of a step depends on the learning rate alone, not on the gradient's size.
+    slowing : bool
+        Whether steps of a normalised optimizer become shorter with the root of their number.
+    elsewhere : mapping
+        What other libraries have as a hyperparameter, and where it is here, for messages.
     """
 
     name: ClassVar[str]
     slot_powers: ClassVar[tuple[int, ...]]
     linear: ClassVar[bool] = False
     normalised: ClassVar[bool] = False
+    slowing: ClassVar[bool] = False
+    elsewhere: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {
+            "weight_decay": "added to the gradient, it is the l2 penalty of the model, which the "
+            "objective counts: with w and n rows, CustomModel(l2=w * n), ridge's alpha=w * n or "
+            "logistic's C=1 / (w * n), on columns as a PyTorch loop has them with "
+            "standardize=True; apart from the gradient, it is adamw's",
+            "momentum": "use the optimizer 'momentum', as in momentum:momentum=0.9",
+            "nesterov": "use the optimizer 'momentum', as in momentum:nesterov=1",
+            "lr": "it is the learning_rate of the training",
+        }
+    )
 
     @property
     def hyperparameters(self) -> dict[str, float]:
@@ -39,8 +57,21 @@ class Optimizer:
 
     @property
     def gain(self) -> float:
-        """Learning rates that a constant gradient moves the parameters by, a step, in the end."""
+        """Learning rates that a constant gradient moves the parameters by, a step, in the end.
+
+        Where steps are slowing: times the root of their number.
+        """
         return 1.0
+
+    @property
+    def first_step(self) -> float:
+        """Learning rates that the first step of a normalised optimizer moves the parameters by."""
+        return 1.0
+
+    @property
+    def decay(self) -> float:
+        """Share of each weight that a step takes away, in units of the learning rate."""
+        return 0.0
 
     def prepare(self, age: float, part: float) -> tuple[float, ...]:
         """Return the scalars of one update, which all parameters share.
@@ -70,6 +101,13 @@ class Optimizer:
         """
         raise NotImplementedError
 
+    def retained(self, eta: float) -> Any:  # noqa: ARG002
+        """Return the share of each weight that is left before a step; 1 without weight decay.
+
+        The share is of weights alone: intercepts stay. The source serves arrays and kernels.
+        """
+        return 1.0
+
     def proximal_rate(self, eta: float, scalars: tuple[float, ...], *slots: Any) -> Any:  # noqa: ARG002
         """Return the learning rate of the proximal step that an l1 penalty takes after a step.
 
@@ -97,3 +135,15 @@ def require_above_zero(name: str, value: float) -> None:
     """Raise ValueError unless a hyperparameter is finite and above 0."""
     if not 0.0 < value < float("inf"):
         raise ValueError(f"{name}={value!r} is not a finite number above 0")
+
+
+def require_not_negative(name: str, value: float) -> None:
+    """Raise ValueError unless a hyperparameter is finite and at least 0."""
+    if not 0.0 <= value < float("inf"):
+        raise ValueError(f"{name}={value!r} is not a finite number of at least 0")
+
+
+def require_flag(name: str, value: bool | float) -> None:
+    """Raise ValueError unless a hyperparameter is True, False, 1 or 0."""
+    if value not in (0, 1):
+        raise ValueError(f"{name}={value!r} is not True or False")

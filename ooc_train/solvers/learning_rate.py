@@ -16,9 +16,11 @@ mean square, which is the same number for normal rows. For other losses the aver
 the square of the noise. There the term in `r` grows with the root of the number of updates, as
 though batches grew, and the term in `lam` stays.
 
-Adam's steps have the size of the rate, whatever the gradient. Its rate is in proportion to the
-root of the batch size (Malladi et al. 2022). Beyond 100 features it is in proportion to one over
-the root of their number, since the steps of all features add up in a predictor.
+Steps of Adam, AdamW and RMSprop have the size of the rate, whatever the gradient. The rate is in
+proportion to the root of the batch size (Malladi et al. 2022). Adagrad's rate is constant, since
+its steps become shorter by themselves, by the size of the noise too. Beyond 100 features a rate is
+in proportion to one over the root of their number, since the steps of all features add up in a
+predictor. RMSprop's first step, and Adagrad's, is at most half a unit.
 
 The constants were chosen on synthetic and real data (`tests/benchmarks/anytime.py`).
 """
@@ -50,6 +52,9 @@ parameter of an output. With fewer, the rate would fall before the parameters ha
 _ADAM_RATE, _ADAM_ROWS, _ADAM_FEATURES, _ADAM_LARGEST = 0.03, 32, 100, 0.25
 _ADAM_EPOCHS, _ADAM_UPDATES = 0.25, 1000.0
 """Time over which Adam's rate falls: a share of an epoch, and at least so many updates."""
+
+_FIRST_STEP = 0.5
+"""Limit of the first step of a normalised optimizer, of a scaled parameter."""
 
 EVALUATED_ROWS, _EVALUATED_BYTES, _LEAST_EVALUATED = 2**17, 2**26, 4
 """Rows that evaluate a model after each epoch, the limit of their bytes, and the least number of
@@ -138,14 +143,20 @@ def automatic_rate(
     return Rate(eta0, Falling(falling_share, max(1.0, least, _SGD_EPOCHS * (per_epoch or 0.0))))
 
 
-def normalised_rate(n_features: int, batch_size: int, per_epoch: float | None) -> Rate:
-    """Return the learning rate "auto" of an optimizer whose steps ignore the gradient's size: Adam.
+def normalised_rate(
+    optimizer: Optimizer, n_features: int, batch_size: int, per_epoch: float | None
+) -> Rate:
+    """Return the learning rate "auto" of an optimizer whose steps ignore the gradient's size.
 
     The rate depends on no rows.
     """
-    largest = min(_ADAM_LARGEST, _ADAM_RATE * sqrt(batch_size / _ADAM_ROWS))
-    eta0 = largest * min(1.0, sqrt(_ADAM_FEATURES / n_features))
-    return Rate(eta0, Falling(1.0, max(_ADAM_UPDATES, _ADAM_EPOCHS * (per_epoch or 0.0))))
+    narrow = min(1.0, sqrt(_ADAM_FEATURES / n_features))
+    first = _FIRST_STEP / optimizer.first_step
+    if optimizer.slowing:
+        return Rate(first * narrow)
+    largest = min(_ADAM_LARGEST, first, _ADAM_RATE * sqrt(batch_size / _ADAM_ROWS))
+    fall = max(_ADAM_UPDATES, _ADAM_EPOCHS * (per_epoch or 0.0))
+    return Rate(largest * narrow, Falling(1.0, fall))
 
 
 def evaluated_partitions(rows: Rows, most: int = EVALUATED_ROWS) -> Sequence[int]:

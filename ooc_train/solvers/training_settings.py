@@ -23,7 +23,8 @@ class Training(CheckedSettings):
         str | Optimizer,
         Part(("auto", *EXACT, *OPTIMIZERS), of=Optimizer, registry=OPTIMIZERS),
         '"auto", or how the model is learned. Exact: "gram" (least squares, in one pass), "newton" '
-        '(the fewest passes), "lbfgs". By updates: "sgd", "momentum", "adam", or an `Optimizer`.',
+        '(the fewest passes), "lbfgs". By updates: "sgd", "momentum", "adagrad", "rmsprop", '
+        '"adam", "adamw", with settings as "momentum:momentum=0.8,nesterov=1", or an `Optimizer`.',
     ] = "auto"
     batch_size: Annotated[
         int | str, Rows(("full", "chunk")), "Rows per update of the parameters."

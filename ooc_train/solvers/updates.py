@@ -129,7 +129,8 @@ class Updates:
             return self._started(problem, rows, params, Rate(float(self.learning_rate)))
         if self.optimizer.normalised:
             features = problem.shape[-1] - 1
-            rate = normalised_rate(features, self.batch_size, self._per_epoch(rows))
+            per_epoch = self._per_epoch(rows)
+            rate = normalised_rate(self.optimizer, features, self.batch_size, per_epoch)
             return self._started(problem, rows, params, rate)
         return State(params, phase=_RATE)
 
@@ -266,7 +267,8 @@ class Updates:
         )
         if self.tol == 0 or stale < PATIENCE:
             return after
-        if "moments" in problem.can:
+        # A weight decay holds parameters away from the optimum, and so there is always a gain left.
+        if "moments" in problem.can and self.optimizer.decay == 0:
             return replace(after, phase=_GAIN)
         return self._without_progress(after, optimal=True)
 
@@ -274,6 +276,8 @@ class Updates:
         """Return the state after the last of several epochs without progress."""
         note = f"no epoch of the last {PATIENCE} lowered the objective by {self.tol:g}"
         note += "" if optimal else ", but the gradient says that there is more to gain"
+        if self.optimizer.decay > 0:
+            note += f", which does not count the weight decay {self.optimizer.decay:g}"
         # Far from the optimum, slow progress does not end a run.
         memory = {**state.memory, "stale": 0}
         return replace(state, phase="", converged=optimal, note=note, memory=memory)

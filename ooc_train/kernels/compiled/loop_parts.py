@@ -103,6 +103,7 @@ class OptimizerParts(NamedTuple):
     slots : int
         Number of arrays of its state.
     prepare : function of (h, age, part)
+    retained : function of (h, eta)
     step : function of (h, theta, g, eta, scalars, *slots)
     proximal_rate : function of (h, eta, scalars, *slots)
     load : function of (slots, k, j)
@@ -114,6 +115,7 @@ class OptimizerParts(NamedTuple):
     linear: bool
     slots: int
     prepare: Any
+    retained: Any
     step: Any
     proximal_rate: Any
     load: Any
@@ -127,6 +129,7 @@ def optimizer_parts(optimizer: type[Optimizer]) -> OptimizerParts:
         optimizer.linear,
         len(optimizer.slot_powers),
         compiled_source(optimizer.prepare, strict_part),
+        compiled_source(optimizer.retained, strict_part),
         compiled_source(optimizer.step, strict_part),
         compiled_source(optimizer.proximal_rate, strict_part),
         _loader(len(optimizer.slot_powers)),

@@ -218,19 +218,21 @@ def _step_of(optimizer: OptimizerParts) -> Any:
 def _step_by_number(optimizer: OptimizerParts, *, l1: bool) -> Any:
     """Return a part that takes any optimizer's step of one output, and a proximal step."""
     step_of, load_slots, store_slots = optimizer.step, optimizer.load, optimizer.store
-    proximal_rate = optimizer.proximal_rate
+    retained, proximal_rate = optimizer.retained, optimizer.proximal_rate
 
     @strict_part
     def step(
         arguments: Any, k: int, share: float, total_slope: float, eta: float, scalars: Any
     ) -> Any:
         room, slots, at = arguments.room, arguments.slots, OUTPUTS + EACH * k
+        share_left = retained(arguments.optimizer, eta)
         for j in range(arguments.theta.shape[1] - 1):
             theta, scale = room[at + THETA, j], room[INV_SCALE, j]
             g = share * (room[at + PARTIAL, j] - total_slope * room[MEAN, j]) * scale
             g += room[L2, j] * theta
             kept = load_slots(slots, k, j)
-            stepped = step_of(arguments.optimizer, theta, g, eta, scalars, *kept)
+            left = share_left * theta
+            stepped = step_of(arguments.optimizer, left, g, eta, scalars, *kept)
             store_slots(slots, k, j, stepped)
             moved = stepped[0]
             if l1:
