@@ -346,9 +346,11 @@ def test_values_of_registered_classes_are_text_in_python_too():
     made = Training(solver="momentum:nesterov=1", schedule="cosine:last=0.1")
     assert made == Training(solver=Momentum(nesterov=True), schedule=Cosine(0.1))
     assert Training(**json.loads(json.dumps(made.settings()))) == made
-    assert CustomModel(loss="huber:epsilon=2") == CustomModel(loss=Huber(2.0))
+    loss: Any = "huber:epsilon=2"
+    assert CustomModel(loss=loss) == CustomModel(loss=Huber(2.0))
+    wrong: Any = {"name": "momentum", "momentum": True}
     with pytest.raises(ValueError, match="momentum=True of the optimizer 'momentum' is no number"):
-        Training(solver={"name": "momentum", "momentum": True})
+        Training(solver=wrong)
     with pytest.raises(ValueError, match=r"nesterov=2.0 is not True or False"):
         Training(solver="momentum:nesterov=2")
 

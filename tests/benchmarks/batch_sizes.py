@@ -19,6 +19,7 @@ from ooc_train.models.linear_models import LogisticModel
 from ooc_train.models.linear_updates import LinearUpdates
 from ooc_train.objective.losses import LOSSES
 from ooc_train.objective.scaling import Scaling
+from ooc_train.optimizers.optimizer import Optimizer
 from ooc_train.optimizers.schedules import Constant
 from ooc_train.optimizers.sgd import Sgd
 from ooc_train.runtime.cluster import LocalCluster
@@ -43,6 +44,8 @@ _BY_HAND, _FULL, _FULL_IN_REPLICAS = 0.8, 2.0, 1.3
 
 _REPLICAS = 2
 
+_SGD = Sgd()
+
 
 @dataclass(frozen=True)
 class OurPasses:
@@ -59,11 +62,14 @@ class OurPasses:
         self.stream.reduce(self.problem.reduction(self.problem.initial()[None]))
         return perf_counter() - started
 
-    def updates(self, name: str, batch_size: int) -> float:
+    def updates(
+        self, name: str, batch_size: int, optimizer: Optimizer = _SGD, l1: float = 0.0
+    ) -> float:
         """Return the seconds of a pass of updates."""
-        problem = replace(self.problem, loss=LOSSES[name]())
+        penalty = replace(self.problem.penalty, l1=l1)
+        problem = replace(self.problem, loss=LOSSES[name](), penalty=penalty)
         dtype = self.stream.source.dtype
-        updates = LinearUpdates(problem, dtype, batch_size, Sgd(), Constant(), _RATE)
+        updates = LinearUpdates(problem, dtype, batch_size, optimizer, Constant(), _RATE)
         states = [updates.start(problem.initial()) for _ in range(self.replicas)]
         started = perf_counter()
         self.stream.scan(updates, states, seed=0, epoch=0, shuffle_chunks=self.shuffle_chunks)
