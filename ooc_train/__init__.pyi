@@ -13,9 +13,13 @@ from .errors import StoreError as StoreError
 from .errors import StoreNotFound as StoreNotFound
 from .errors import TableError as TableError
 from .errors import TableNotFound as TableNotFound
+from .estimators import ElasticNet as ElasticNet
+from .estimators import Lasso as Lasso
 from .estimators import LinearRegression as LinearRegression
 from .estimators import LogisticRegression as LogisticRegression
 from .estimators import Ridge as Ridge
+from .estimators import enet_path as enet_path
+from .estimators import lasso_path as lasso_path
 from .estimators import load as load
 from .experiments.tradeoff import tradeoff as tradeoff
 from .experiments.tradeoff_result import Tradeoff as Tradeoff
@@ -27,6 +31,8 @@ from .inference.raw_files import predict_files as predict_files
 from .memory.ceiling import Ceiling as Ceiling
 from .memory.measured import MemoryReport as MemoryReport
 from .models.linear_models import CustomModel as CustomModel
+from .models.linear_models import ElasticNetModel as ElasticNetModel
+from .models.linear_models import LassoModel as LassoModel
 from .models.linear_models import LeastSquares as LeastSquares
 from .models.linear_models import LogisticModel as LogisticModel
 from .models.linear_models import RidgeModel as RidgeModel

@@ -21,7 +21,9 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from ooc_train import (
     CeilingExceeded,
+    ElasticNet,
     InvalidStore,
+    Lasso,
     LinearRegression,
     LogisticRegression,
     OutputExists,
@@ -45,7 +47,7 @@ FEATURES = ("a", "b", "c", "d", "e")
 
 
 @pytest.mark.slow
-@parametrize_with_checks([LinearRegression(), Ridge(), LogisticRegression()])
+@parametrize_with_checks([LinearRegression(), Ridge(), Lasso(), ElasticNet(), LogisticRegression()])
 def test_scikit_learns_own_checks(estimator, check):
     check(estimator)
 

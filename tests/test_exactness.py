@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from distributed import Client
 
-from ooc_train.models.linear_models import LogisticModel, RidgeModel
+from ooc_train.models.linear_models import ElasticNetModel, LogisticModel, RidgeModel
 from ooc_train.models.model import Model
 from ooc_train.runs.events import Event, Progressed
 from ooc_train.runs.fitted import Fitted
@@ -28,6 +28,7 @@ FULL: dict[str, tuple[Model, Training]] = {
     "newton": (LogisticModel(C=0.3), Training(tol=1e-9)),
     "lbfgs": (LOGISTIC, Training(solver="lbfgs", max_iter=8)),
     "gram": (RidgeModel(alpha=2.0), Training()),
+    "coordinate descent": (ElasticNetModel(alpha=0.01), Training(tol=1e-10)),
     "descent": (LOGISTIC, Training(solver="sgd", max_iter=4)),
 }
 BATCHES: dict[str, tuple[Model, Training]] = {

@@ -9,7 +9,7 @@ from ooc_train.inference.predict import evaluate, predict
 from ooc_train.kernels.api import OUTER_PRODUCTS, PREDICTOR, SHUFFLE, add_rows_needs
 from ooc_train.kernels.calling import load
 from ooc_train.kernels.scan import scan_needs
-from ooc_train.models.linear_models import LogisticModel, RidgeModel
+from ooc_train.models.linear_models import LassoModel, LogisticModel, RidgeModel
 from ooc_train.models.model import Model
 from ooc_train.objective.losses import LOSSES
 from ooc_train.optimizers.adam import Adam
@@ -28,6 +28,7 @@ CASES: dict[str, tuple[Model, Training, int, int]] = {
     "newton": (LOGISTIC, Training(solver="newton", max_iter=3), 500, 2),
     "newton of classes": (LOGISTIC, Training(solver="newton", max_iter=2), 100, 5),
     "gram": (RidgeModel(), Training(), 700, 0),
+    "coordinate descent": (LassoModel(alpha=1e-3), Training(tol=1e-9), 700, 0),
     "sgd": (LOGISTIC, Training(batch_size=8, max_iter=3), 60_000, 2),
     "adam": (LOGISTIC, Training(batch_size=8, solver="adam", max_iter=3), 60_000, 2),
     "sgd by all rows": (LOGISTIC, Training(solver="sgd", max_iter=3), 60_000, 2),

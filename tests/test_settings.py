@@ -15,6 +15,8 @@ from ooc_train.core.settings import CheckedSettings, Count, Flag, Number, defaul
 from ooc_train.models.linear_models import (
     MODELS,
     CustomModel,
+    ElasticNetModel,
+    LassoModel,
     LeastSquares,
     LogisticModel,
     RidgeModel,
@@ -25,6 +27,8 @@ from ooc_train.objective.losses import LOSSES
 from ooc_train.objective.losses.hinge import Hinge
 from ooc_train.objective.losses.huber import Huber
 from ooc_train.objective.losses.multinomial import Multinomial
+from ooc_train.objective.losses.squared import Squared
+from ooc_train.objective.penalty import Penalty
 from ooc_train.optimizers.adam import Adam
 from ooc_train.optimizers.momentum import Momentum
 from ooc_train.optimizers.schedules import SCHEDULES, Cosine, Steps
@@ -43,6 +47,12 @@ class Unregistered(Hinge):
 @pytest.mark.parametrize(
     ("cls", "setting", "values", "said"),
     [
+        (
+            ElasticNetModel,
+            "l1_ratio",
+            [*NOT_NUMBERS, -1e-9, 1.1],
+            r"l1_ratio=.* is not a number of at least 0 and at most 1",
+        ),
         (RidgeModel, "alpha", [*NOT_NUMBERS, -1e-9], r"alpha=.* is not a number of at least 0"),
         (
             LogisticModel,
@@ -219,13 +229,16 @@ def test_hyperparameters_are_plain_in_json():
 
 
 def test_what_settings_mean():
-    assert RidgeModel(alpha=Fraction(1, 4)).penalty.l2 == 0.25  # type: ignore[arg-type]
-    assert LeastSquares().penalty.l2 == 0.0
-    assert LogisticModel(C=4.0).penalty.l2 == 0.25
-    assert LogisticModel(C=np.inf).penalty.l2 == 0.0
-    penalty = CustomModel(loss=Huber(), l1=2, l2=3).penalty
+    assert RidgeModel(alpha=Fraction(1, 4)).penalty_for(9.0).l2 == 0.25  # type: ignore[arg-type]
+    assert LeastSquares().penalty_for(9.0).l2 == 0.0
+    assert LogisticModel(C=4.0).penalty_for(9.0).l2 == 0.25
+    assert LogisticModel(C=np.inf).penalty_for(9.0).l2 == 0.0
+    penalty = CustomModel(loss=Huber(), l1=2, l2=3).penalty_for(9.0)
     assert (penalty.l1, penalty.l2) == (2.0, 3.0)
-    assert [model.default_tol for model in MODELS.values()] == [1e-6, 1e-4, 1e-4, 1e-4]
+    assert LassoModel(alpha=2).penalty_for(9.0) == Penalty(18.0, 0.0)
+    assert ElasticNetModel(alpha=2, l1_ratio=0.25).penalty_for(9.0) == Penalty(4.5, 13.5)
+    tolerances = {name: model.default_tol for name, model in MODELS.items()}
+    assert tolerances == dict.fromkeys(MODELS, 1e-4) | {"linear": 1e-6}
     losses = [MODELS[name]().loss_for(n).name for name in ("ridge", "logistic") for n in (2, 3)]
     assert losses == ["squared", "squared", "logistic", "multinomial"]
     assert CustomModel(loss=Huber(2.0)).loss_for(0) == Huber(2.0)
@@ -242,6 +255,12 @@ def problem(model: Model, n_parameters: int, n_classes: int = 2) -> Any:
         (LeastSquares(), 10, "gram"),
         (RidgeModel(), 4096, "gram"),
         (RidgeModel(), 4097, "lbfgs"),
+        (LassoModel(), 4096, "coordinate-descent"),
+        (LassoModel(), 4097, "sgd"),
+        (LassoModel(alpha=0.0), 10, "gram"),
+        (ElasticNetModel(l1_ratio=0.0), 10, "gram"),
+        (ElasticNetModel(l1_ratio=1e-9), 10, "coordinate-descent"),
+        (CustomModel(loss=Squared(), l1=1.0), 10, "coordinate-descent"),
         (LogisticModel(), 512, "newton"),
         (LogisticModel(), 513, "lbfgs"),
         (CustomModel(loss=Huber()), 10, "newton"),
@@ -257,13 +276,15 @@ def test_auto_is_the_solver_that_fits_loss_penalty_and_size(model, n_parameters,
 
 @pytest.mark.parametrize("solver", EXACT)
 def test_an_exact_solver_has_its_name(solver):
-    model = LeastSquares() if solver == "gram" else LogisticModel()
+    model = LeastSquares() if solver in ("gram", "coordinate-descent") else LogisticModel()
     assert solver_for(solver, Settings(1e-4, 10), problem(model, 3)).name == solver
 
 
 @pytest.mark.parametrize(
     ("solver", "model", "said"),
     [
+        ("coordinate-descent", LogisticModel(), "needs the loss of least squares, which this"),
+        ("gram", LassoModel(), "needs a gradient everywhere.*use 'coordinate-descent' or 'sgd'"),
         ("gram", LogisticModel(), "needs the loss of least squares, which this problem does not"),
         ("newton", CustomModel(loss=Hinge()), "needs second derivatives and a gradient everywhere"),
         ("lbfgs", CustomModel(loss=Huber(), l1=1.0), "gradient everywhere.*use 'sgd' or 'mom"),

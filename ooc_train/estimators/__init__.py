@@ -11,6 +11,16 @@ of rows.
 
 from ooc_train.estimators.classification import LogisticRegression
 from ooc_train.estimators.loading import load
-from ooc_train.estimators.regression import LinearRegression, Ridge
+from ooc_train.estimators.paths import enet_path, lasso_path
+from ooc_train.estimators.regression import ElasticNet, Lasso, LinearRegression, Ridge
 
-__all__ = ["LinearRegression", "LogisticRegression", "Ridge", "load"]
+__all__ = [
+    "ElasticNet",
+    "Lasso",
+    "LinearRegression",
+    "LogisticRegression",
+    "Ridge",
+    "enet_path",
+    "lasso_path",
+    "load",
+]

@@ -21,7 +21,7 @@ def load(path: str | os.PathLike[str]) -> Any:
 
     Returns
     -------
-    LinearRegression, Ridge or LogisticRegression
+    LinearRegression, Ridge, Lasso, ElasticNet or LogisticRegression
 
     Raises
     ------

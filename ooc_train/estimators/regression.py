@@ -4,12 +4,13 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import scipy.sparse
 import sklearn.linear_model
 from sklearn.base import MultiOutputMixin, RegressorMixin
 
 from ooc_train.estimators.estimator import LinearEstimator
 from ooc_train.estimators.shared_parameters import SharedParameters, estimator_of
-from ooc_train.models.linear_models import LeastSquares, RidgeModel
+from ooc_train.models.linear_models import ElasticNetModel, LassoModel, LeastSquares, RidgeModel
 from ooc_train.runs.fitted import Fitted
 from ooc_train.runs.report import Report
 from ooc_train.stream.inputs import read_targets
@@ -21,6 +22,8 @@ class _Regressor(MultiOutputMixin, RegressorMixin, LinearEstimator):  # type: ig
     """The base of all regressors."""
 
     fit_intercept: bool
+    standardize: bool
+    warm_start: bool = False
     _flattens_column: ClassVar[bool] = False
     """Whether coefficients and predictions for a y of one column have one axis."""
 
@@ -48,7 +51,7 @@ class _Regressor(MultiOutputMixin, RegressorMixin, LinearEstimator):  # type: ig
         CeilingExceeded
             If the memory ceiling is too small, before anything is read.
         """
-        return self._fit(X, y, sample_weight)
+        return self._fit(X, y, sample_weight, warm=self.warm_start)
 
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Learn from further rows: one pass of updates, in the order of the rows.
@@ -100,7 +103,7 @@ class _Regressor(MultiOutputMixin, RegressorMixin, LinearEstimator):  # type: ig
         is_flat = flat or (self._flattens_column and fitted.n_outputs == 1)
         self.coef_ = fitted.coef[0] if is_flat else fitted.coef
         self.intercept_ = fitted.intercept[0] if flat else fitted.intercept
-        if not self.fit_intercept:
+        if not self.fit_intercept and not self.standardize:
             self.intercept_ = 0.0
         self.n_iter_ = np.full(fitted.n_outputs, report.n_iter, np.int32)
 
@@ -157,5 +160,124 @@ class Ridge(_Regressor, SharedParameters):
         self._fitted()
         plain = sklearn.linear_model.Ridge(
             self.alpha, fit_intercept=self.fit_intercept, max_iter=self.max_iter, tol=self.tol
+        )
+        return self._copy_to(plain)
+
+
+class _SparseRegressor(_Regressor):
+    """The base of regressors with an l1 penalty on the mean loss."""
+
+    _flattens_column = True
+
+    def _keep(
+        self, fitted: Fitted, report: Report, *, flat: bool, labels: np.dtype[Any] | None
+    ) -> None:
+        super()._keep(fitted, report, flat=flat, labels=labels)
+        gaps = np.full(fitted.n_outputs, np.nan)
+        if report.dual_gap is not None:
+            gaps = np.array(report.dual_gap)
+        one = fitted.n_outputs == 1
+        self.n_iter_ = report.n_iter if one else self.n_iter_
+        self.dual_gap_ = float(gaps[0]) if one else gaps
+
+    @property
+    def sparse_coef_(self) -> Any:
+        """The coefficients as a `scipy.sparse.csr_matrix` of shape (n_outputs, n_features)."""
+        return scipy.sparse.csr_matrix(self.coef_)
+
+    def _copy_to(self, plain: Any) -> Any:
+        plain.dual_gap_ = self.dual_gap_
+        return super()._copy_to(plain)
+
+
+@estimator_of(LassoModel)
+@dataclass(kw_only=True, eq=False, repr=False)
+class Lasso(_SparseRegressor, SharedParameters):
+    """Least squares with an l1 penalty, as scikit-learn's.
+
+    `1 / (2 n) |y - X w - b|^2 + alpha |w|` is minimised; n is the sum of the rows' weights.
+
+    Parameters
+    ----------
+    warm_start : bool
+        Whether `fit` begins from the coefficients of the last one.
+
+    Attributes
+    ----------
+    coef_ : ndarray of shape (n_features,) or (n_outputs, n_features)
+        Coefficients, float64 whatever X is. A y of one column loses its second axis here and in
+        predictions.
+    sparse_coef_ : scipy.sparse.csr_matrix of shape (n_outputs, n_features)
+        The coefficients.
+    intercept_ : float or ndarray of shape (n_outputs,)
+        Intercepts.
+    n_iter_ : int or ndarray of shape (n_outputs,)
+        Sweeps, or epochs of updates.
+    dual_gap_ : float or ndarray of shape (n_outputs,)
+        Duality gap of the objective; NaN by a solver other than "coordinate-descent". With
+        `alpha=0` "auto" is another.
+    """
+
+    alpha: float = field(default=1.0, kw_only=False)
+    warm_start: bool = False
+    max_iter: int = 1000
+
+    def to_sklearn(self) -> Any:
+        """Return a fitted `sklearn.linear_model.Lasso` that predicts the same."""
+        self._fitted()
+        plain = sklearn.linear_model.Lasso(
+            self.alpha,
+            fit_intercept=self.fit_intercept,
+            max_iter=self.max_iter,
+            tol=self.tol,
+            warm_start=self.warm_start,
+        )
+        return self._copy_to(plain)
+
+
+@estimator_of(ElasticNetModel)
+@dataclass(kw_only=True, eq=False, repr=False)
+class ElasticNet(_SparseRegressor, SharedParameters):
+    """Least squares with an l1 and an l2 penalty, as scikit-learn's.
+
+    `1 / (2 n) |y - X w - b|^2 + alpha (l1_ratio |w| + (1 - l1_ratio) / 2 |w|^2)` is minimised; n is
+    the sum of the rows' weights.
+
+    Parameters
+    ----------
+    warm_start : bool
+        Whether `fit` begins from the coefficients of the last one.
+
+    Attributes
+    ----------
+    coef_ : ndarray of shape (n_features,) or (n_outputs, n_features)
+        Coefficients, float64 whatever X is. A y of one column loses its second axis here and in
+        predictions.
+    sparse_coef_ : scipy.sparse.csr_matrix of shape (n_outputs, n_features)
+        The coefficients.
+    intercept_ : float or ndarray of shape (n_outputs,)
+        Intercepts.
+    n_iter_ : int or ndarray of shape (n_outputs,)
+        Sweeps, or epochs of updates.
+    dual_gap_ : float or ndarray of shape (n_outputs,)
+        Duality gap of the objective; NaN by a solver other than "coordinate-descent". With
+        `alpha=0` or `l1_ratio=0` "auto" is another.
+    """
+
+    alpha: float = field(default=1.0, kw_only=False)
+    l1_ratio: float = 0.5
+    warm_start: bool = False
+    max_iter: int = 1000
+
+    def to_sklearn(self) -> Any:
+        """Return a fitted `sklearn.linear_model.ElasticNet` that predicts the same."""
+        self._fitted()
+        plain = sklearn.linear_model.ElasticNet(
+            self.alpha,
+            l1_ratio=self.l1_ratio,
+            fit_intercept=self.fit_intercept,
+            max_iter=self.max_iter,
+            tol=self.tol,
+            warm_start=self.warm_start,
         )
         return self._copy_to(plain)

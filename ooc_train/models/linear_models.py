@@ -89,10 +89,16 @@ class LinearModel(Model):
         """Whether y holds classes."""
         return False
 
-    @property
     @abstractmethod
-    def penalty(self) -> Penalty:
-        """The penalty on the weights, in the data's units, added to the sum of losses."""
+    def penalty_for(self, total_weight: float) -> Penalty:
+        """Return the penalty on the weights, in the data's units, added to the sum of losses.
+
+        Parameters
+        ----------
+        total_weight : float
+            Sum of the rows' weights, by which models whose `alpha` stands beside the mean loss
+            multiply it.
+        """
 
     def problem(self, data: DataFigures) -> "LinearProblem":
         """Return the problem of learning the model from data; its scaling is the identity."""
@@ -112,7 +118,7 @@ class LinearModel(Model):
             data.n_rows,
             data.total_weight,
             identity,
-            self.penalty,
+            self.penalty_for(data.total_weight),
             self.fit_intercept,
             self.standardize,
             data.class_weight,
@@ -131,9 +137,9 @@ class LeastSquares(LinearModel):
         del n_classes
         return Squared()
 
-    @property
-    def penalty(self) -> Penalty:
-        """No penalty."""
+    def penalty_for(self, total_weight: float) -> Penalty:
+        """Return no penalty."""
+        del total_weight
         return NO_PENALTY
 
 
@@ -148,10 +154,55 @@ class RidgeModel(LeastSquares):
     name: ClassVar[str] = "ridge"
     default_tol: ClassVar[float] = 1e-4
 
-    @property
-    def penalty(self) -> Penalty:
-        """The l2 penalty `alpha`."""
+    def penalty_for(self, total_weight: float) -> Penalty:
+        """Return the l2 penalty `alpha`."""
+        del total_weight
         return Penalty(l2=float(self.alpha))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LassoModel(LeastSquares):
+    """Least squares with an l1 penalty, as scikit-learn's.
+
+    The mean of `(y - z)^2 / 2` over rows, by weight, plus `alpha * |w|` is minimised.
+    """
+
+    alpha: Annotated[
+        float, Number(least=0.0), "Strength of the penalty, in the units of the data."
+    ] = 1.0
+
+    name: ClassVar[str] = "lasso"
+    default_tol: ClassVar[float] = 1e-4
+    default_max_iter: ClassVar[int] = 1000
+
+    def penalty_for(self, total_weight: float) -> Penalty:
+        """Return the l1 penalty: `alpha` times the total weight."""
+        return Penalty(l1=float(self.alpha) * total_weight)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ElasticNetModel(LeastSquares):
+    """Least squares with an l1 and an l2 penalty, as scikit-learn's.
+
+    The mean of `(y - z)^2 / 2` over rows, by weight, plus
+    `alpha * (l1_ratio * |w| + (1 - l1_ratio) / 2 * |w|^2)` is minimised.
+    """
+
+    alpha: Annotated[
+        float, Number(least=0.0), "Strength of the penalty, in the units of the data."
+    ] = 1.0
+    l1_ratio: Annotated[
+        float, Number(least=0.0, most=1.0), "Share of the l1 penalty; the rest is l2."
+    ] = 0.5
+
+    name: ClassVar[str] = "elastic-net"
+    default_tol: ClassVar[float] = 1e-4
+    default_max_iter: ClassVar[int] = 1000
+
+    def penalty_for(self, total_weight: float) -> Penalty:
+        """Return the penalty: both strengths times the total weight."""
+        strength, ratio = float(self.alpha) * total_weight, float(self.l1_ratio)
+        return Penalty(strength * ratio, strength * (1.0 - ratio))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,9 +235,9 @@ class LogisticModel(LinearModel):
         """Return the logistic loss, or the multinomial one for more than two classes."""
         return Logistic() if n_classes == 2 else Multinomial()
 
-    @property
-    def penalty(self) -> Penalty:
-        """The l2 penalty `1 / C`."""
+    def penalty_for(self, total_weight: float) -> Penalty:
+        """Return the l2 penalty `1 / C`."""
+        del total_weight
         return Penalty(l2=1.0 / self.C)
 
 
@@ -252,13 +303,15 @@ class CustomModel(LinearModel):
             )
         return self.loss
 
-    @property
-    def penalty(self) -> Penalty:
-        """The elastic-net penalty."""
+    def penalty_for(self, total_weight: float) -> Penalty:
+        """Return the elastic-net penalty."""
+        del total_weight
         return Penalty(float(self.l1), float(self.l2))
 
 
 MODELS: Registry[Model] = Registry(
-    "model", "MODELS", (LeastSquares, RidgeModel, LogisticModel, CustomModel)
+    "model",
+    "MODELS",
+    (LeastSquares, RidgeModel, LassoModel, ElasticNetModel, LogisticModel, CustomModel),
 )
 """Models by name."""

@@ -104,11 +104,15 @@ class Report:
         Empty if the run converged or was asked to stop.
     condition : float or None
         Of least squares by "gram": condition number of the scaled columns with penalty, along the
-        kept directions. None otherwise.
+        kept directions. By "coordinate-descent", of the columns whose coefficients are not zero.
+        None otherwise.
     rank : int or None
         Number of kept directions; dependent columns add none.
     digits : float or None
         Estimated decimal digits of the scaled coefficients.
+    dual_gap : tuple of float or None
+        By "coordinate-descent": duality gap of the mean objective, for each output. The objective
+        is at most so much above its minimum. None otherwise.
     saved_in : str or None
         Folder of the saved run, or None.
     """
@@ -138,6 +142,7 @@ class Report:
     condition: float | None = None
     rank: int | None = None
     digits: float | None = None
+    dual_gap: tuple[float, ...] | None = None
     saved_in: str | None = None
 
     @property
@@ -208,6 +213,8 @@ class Report:
         kept = {name: value for name, value in values.items() if name in names}
         kept["memory"] = MemoryReport.from_json(values["memory"])
         kept["notes"] = tuple(values["notes"])
+        if kept.get("dual_gap") is not None:
+            kept["dual_gap"] = tuple(kept["dual_gap"])
         if "history" in values:
             steps = tuple(_step(step) for step in values["history"])
         else:  # the first releases kept losses only
@@ -238,6 +245,8 @@ class Report:
         ]
         if self.validation_loss is not None:
             rows.insert(7, ("validation loss", f"{self.validation_loss:.6g}"))
+        if self.dual_gap is not None:
+            rows.insert(7, ("duality gap", f"{max(self.dual_gap):.3g}"))
         if self.precision is not None:
             rows.insert(7, ("precision", self.precision))
         if self.progressive_loss is not None:
@@ -318,6 +327,7 @@ _SCHEMA = record(
         "condition": or_none(_LOSS),
         "rank": or_none(integer(0)),
         "digits": or_none(_LOSS),
+        "dual_gap": or_none(list_of(_LOSS)),
     },
 )
 

@@ -82,6 +82,8 @@ class State:
         A message about the iteration, or nothing.
     precision : Precision or None
         How well the rows determine the coefficients; None if the solver does not compute it.
+    dual_gap : float64 array (outputs,) or None
+        Duality gap of the mean objective, by output; None if the solver does not compute it.
     memory : mapping
         The solver's own values: arrays, numbers and text, or mappings and tuples of them.
     """
@@ -98,6 +100,7 @@ class State:
     rate: float | None = None
     note: str = ""
     precision: Precision | None = None
+    dual_gap: Array | None = None
     memory: Tree = field(default_factory=dict, repr=False)
 
 

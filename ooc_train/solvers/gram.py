@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ooc_train.core.partitions import Rows
 from ooc_train.core.requests import Reduce
@@ -93,7 +94,7 @@ class Gram:
         if state.phase == _REFINING:
             return _Refinement.of(problem, state).tell(problem, rows, state, answer)
         moments = Moments.of(answer["gram"], problem.n_features)
-        products, cross, square = _normal_equations(problem, moments)
+        products, cross, square = normal_equations(problem, moments)
         penalty, scale = problem.theta_penalty.l2[:-1], problem.scaling.scale
         definite = is_definite(products, penalty)
         spectrum = None if definite else Spectrum.of(products, penalty)
@@ -122,8 +123,7 @@ class Gram:
             spectrum = Spectrum.of(products, penalty)
         precision = spectrum.precision()
         # A constant column leaves a direction undetermined that no pass can refine.
-        mean = problem.scaling.mean / scale
-        constant = np.diagonal(products) <= moments.weight * (10 * EPS * mean) ** 2
+        constant = constant_columns(problem.scaling, products, moments.weight)
         unresolved = int(np.count_nonzero(~spectrum.kept)) - int(np.count_nonzero(constant))
         may_resolve_more = unresolved > 0 and rows.dtype == "<f8"
         if not may_resolve_more and precision.condition**2 <= _MAX_CONDITION:
@@ -142,7 +142,7 @@ class Gram:
         return _Refinement(Scaling(centre, scale), spectrum, coef, intercept, error).state(solution)
 
 
-def _normal_equations(problem: LinearProblem, moments: Moments) -> tuple[Array, Array, Array]:
+def normal_equations(problem: LinearProblem, moments: Moments) -> tuple[Array, Array, Array]:
     """Return products of columns, of columns and outputs, and squares of outputs.
 
     All are centred where the model has an intercept.
@@ -150,6 +150,23 @@ def _normal_equations(problem: LinearProblem, moments: Moments) -> tuple[Array, 
     if problem.fit_intercept:
         return moments.covariance, moments.cross, moments.output_square
     return moments.second, moments.raw_cross, moments.raw_output_square
+
+
+def constant_columns(scaling: Scaling, products: Array, weight: float) -> NDArray[np.bool_]:
+    """Return whether each column varies by no more than rounding, (features,).
+
+    Parameters
+    ----------
+    scaling : Scaling
+        Of the columns.
+    products : float64 array (features, features)
+        Of scaled columns, as of `normal_equations`.
+    weight : float
+        Sum of the rows' weights.
+    """
+    mean = scaling.mean / scaling.scale
+    constant: NDArray[np.bool_] = np.diagonal(products) <= weight * (10 * EPS * mean) ** 2
+    return constant
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,7 +230,7 @@ class _Refinement:
         penalty = problem.theta_penalty.l2[:-1]
         _, inverse = self.bases()
         moments = Moments.of(answer["gram"], features)
-        products, cross, square = _normal_equations(problem, moments)
+        products, cross, square = normal_equations(problem, moments)
         root, target = root_of(products, cross)
         threshold = dependence_threshold(features) ** (2 if rows.dtype == "<f8" else 1)
         root, target = without_rounding(root @ inverse, target, threshold)

@@ -11,13 +11,15 @@ from ooc_train.optimizers import OPTIMIZERS
 from ooc_train.optimizers.optimizer import Optimizer
 from ooc_train.optimizers.schedules import Schedule
 from ooc_train.solvers.base import Solver
+from ooc_train.solvers.coordinate_descent import CoordinateDescent
 from ooc_train.solvers.gram import Gram
 from ooc_train.solvers.lbfgs import LBFGS
 from ooc_train.solvers.newton import Newton
 from ooc_train.solvers.updates import Updates
 
 _GRAM_PARAMETERS = 4096
-"""Limit of parameters for the solver "gram"; beyond, L-BFGS takes less time."""
+"""Limit of parameters for the solvers of the Gram matrix. Beyond, L-BFGS takes less time, or with
+l1 updates do."""
 
 _NEWTON_PARAMETERS = 512
 """Limit of parameters for the solver "newton". Beyond, computing the Hessian, in proportion to the
@@ -71,6 +73,7 @@ _MEANINGS: Mapping[Capability, str] = MappingProxyType(
 _EXACT: Mapping[str, Callable[[Settings], Solver]] = MappingProxyType(
     {
         "gram": lambda _: Gram(),
+        "coordinate-descent": lambda settings: CoordinateDescent(settings.tol, settings.epochs),
         "newton": lambda settings: Newton(settings.tol),
         "lbfgs": lambda settings: LBFGS(settings.tol),
     }
@@ -133,10 +136,11 @@ def _made(solver: str | Optimizer, settings: Settings) -> Solver:
 def _automatic(problem: Problem) -> str:
     """Return the name of the solver by all rows that takes the least time."""
     n_parameters = math.prod(problem.shape)
-    if "smooth" not in problem.can:
+    smooth = "smooth" in problem.can
+    if "gram" in problem.can and n_parameters <= _GRAM_PARAMETERS:
+        return "gram" if smooth else "coordinate-descent"
+    if not smooth:
         return "sgd"
-    if "gram" in problem.can:
-        return "gram" if n_parameters <= _GRAM_PARAMETERS else "lbfgs"
     if "hessian" in problem.can and n_parameters <= _NEWTON_PARAMETERS:
         return "newton"
     return "lbfgs"

@@ -8,7 +8,7 @@ from ooc_train.optimizers import OPTIMIZERS
 from ooc_train.optimizers.optimizer import Optimizer
 from ooc_train.optimizers.schedules import SCHEDULES, Schedule
 
-EXACT = ("gram", "newton", "lbfgs")
+EXACT = ("gram", "coordinate-descent", "newton", "lbfgs")
 """Solvers that read all rows before each step. `registry.py` makes them: this file is light, since
 the command line makes its options of it."""
 
@@ -22,9 +22,10 @@ class Training(CheckedSettings):
     solver: Annotated[
         str | Optimizer,
         Part(("auto", *EXACT, *OPTIMIZERS), of=Optimizer, registry=OPTIMIZERS),
-        '"auto", or how the model is learned. Exact: "gram" (least squares, in one pass), "newton" '
-        '(the fewest passes), "lbfgs". By updates: "sgd", "momentum", "adagrad", "rmsprop", '
-        '"adam", "adamw", with settings as "momentum:momentum=0.8,nesterov=1", or an `Optimizer`.',
+        '"auto", or how the model is learned. Exact: "gram" (least squares, in one pass), '
+        '"coordinate-descent" (the same with l1), "newton" (the fewest passes), "lbfgs". By '
+        'updates: "sgd", "momentum", "adagrad", "rmsprop", "adam", "adamw", with settings as '
+        '"momentum:momentum=0.8,nesterov=1", or an `Optimizer`.',
     ] = "auto"
     batch_size: Annotated[
         int | str, Rows(("full", "chunk")), "Rows per update of the parameters."
@@ -49,7 +50,8 @@ class Training(CheckedSettings):
         float | None,
         Number((None,), least=0.0),
         "Largest entry of the gradient of the mean objective at which a solver stops; for updates, "
-        "the mean loss that an epoch has to gain. None is the model's default.",
+        "the mean loss that an epoch has to gain; for coordinate descent, the duality gap as a "
+        "share of the sum of squares of y. None is the model's default.",
     ] = None
     shuffle_chunks: Annotated[
         int | str,

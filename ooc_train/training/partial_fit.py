@@ -24,7 +24,7 @@ from ooc_train.errors import Diverged
 from ooc_train.memory.ceiling import Ceiling
 from ooc_train.models.column_moments import ColumnMoments
 from ooc_train.models.linear import LinearProblem
-from ooc_train.models.model import Model
+from ooc_train.models.model import DataFigures, Model
 from ooc_train.runs.events import Stepped
 from ooc_train.runs.fitted import Fitted
 from ooc_train.runs.report import Report
@@ -288,12 +288,15 @@ def _scaled_problem(
     """Return the objective over all rows so far, and the moments that scale the columns."""
     problem = task.problem
     if before is not None:
-        problem = replace(
-            problem,
-            scaling=before.problem.scaling,
-            n_rows=before.problem.n_rows + problem.n_rows,
-            total_weight=before.problem.total_weight + problem.total_weight,
+        so_far = DataFigures(
+            before.problem.n_rows + problem.n_rows,
+            problem.n_features,
+            task.inputs.source.n_outputs,
+            len(task.inputs.classes),
+            before.problem.total_weight + problem.total_weight,
+            problem.class_weight,
         )
+        problem = replace(task.model.problem(so_far), scaling=before.problem.scaling)
         if before.problem.n_rows >= _SCALED_BY_ROWS and not problem.standardize:
             return problem, before.moments
     moments = column_moments(task, stream)

@@ -236,7 +236,7 @@ class TrainingRun:
         if state.converged or not cause:
             return ""
         tol = self.task.tol
-        way_out = f"{cause.split('=')[0]} or tol"
+        way_out = f"{cause.split('=')[0]} or tol" if cause.startswith("max_") else "tol"
         if self.task.rows_per_update < self.problem.n_rows:
             requests = gain_requests(self.problem, self.stream.source, state.params)
             gain = guaranteed_gain(self.problem, self.stream.sums(requests), state.params)
@@ -252,7 +252,6 @@ class TrainingRun:
             norm = state.gradient_norm
             slope = "gradient" if self.problem.penalty.smooth else "subgradient of least size"
             cause += f", the largest entry of the {slope} is {norm:.3g} and tol is {tol:g}"
-            way_out = "tol" if state.stalled else way_out
         return f"not converged: {cause}; raise {way_out}"
 
     def _reached_limit(self, n_iter: int) -> str | None:
@@ -312,6 +311,7 @@ class TrainingRun:
             notes=(*self._notes, *notes),
             shortfall=self._shortfall,
             condition=None if state.precision is None else state.precision.condition,
+            dual_gap=None if state.dual_gap is None else tuple(state.dual_gap.tolist()),
             rank=None if state.precision is None else state.precision.rank,
             digits=None if state.precision is None else state.precision.digits,
         )

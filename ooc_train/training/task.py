@@ -261,12 +261,13 @@ class Task:
         side = max(width.get(each, 0) for each in self.solver.requires)
         size = 8 * side**2
         if size > machine_memory():
+            smooth = "smooth" in self.problem.can
+            others = "'lbfgs' or 'sgd', which hold" if smooth else "'sgd', which holds"
             raise CeilingExceeded(
                 f"solver={self.solver.name!r} adds up a matrix of "
                 f"{side:,} x {side:,} numbers, "
                 f"{approximate_bytes(size)}, and this machine has "
-                f"{approximate_bytes(machine_memory())}; use solver='lbfgs' or 'sgd', which hold "
-                "none"
+                f"{approximate_bytes(machine_memory())}; use solver={others} none"
             )
 
 
