@@ -271,7 +271,7 @@ def test_the_report_has_condition_and_rank_of_the_columns_in_the_model():
     assert np.count_nonzero(begun.coef_[[0, 3]]) == 2
     # Any share of one twin and the rest of the other fit as well.
     assert begun.report_.rank == np.count_nonzero(begun.coef_) - 1
-    plain = Lasso(0.01).fit(X, y)
+    plain: Any = Lasso(0.01).fit(X, y)
     assert plain.report_.rank == np.count_nonzero(plain.coef_)
     assert plain.report_.condition < 20
     assert plain.report_.digits > 12
@@ -397,7 +397,7 @@ def test_other_partitions_change_no_more_than_rounding():
 def test_outputs_are_learned_by_themselves():
     X, y = made()
     Y = np.column_stack([y, -(y**2), X[:, 4]])
-    model = ElasticNet(0.1, tol=TIGHT).fit(X, Y)
+    model: Any = ElasticNet(0.1, tol=TIGHT).fit(X, Y)
     expected = sklearn.linear_model.ElasticNet(alpha=0.1, tol=1e-14, max_iter=10_000).fit(X, Y)
     np.testing.assert_allclose(model.coef_, expected.coef_, rtol=1e-6, atol=1e-9)
     np.testing.assert_allclose(model.intercept_, expected.intercept_, rtol=1e-7)

@@ -80,7 +80,7 @@ def enet_path(
         If the memory ceiling is too small, before anything is read.
     """
     _EPS.check("eps", eps)
-    if isinstance(alphas, Integral):
+    if isinstance(alphas, int | Integral):
         alphas = int(_COUNT.check("alphas", alphas))
     else:
         values = [float(_ALPHA.check("alphas", alpha)) for alpha in alphas]

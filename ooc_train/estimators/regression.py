@@ -24,6 +24,7 @@ class _Regressor(MultiOutputMixin, RegressorMixin, LinearEstimator):  # type: ig
     fit_intercept: bool
     standardize: bool
     warm_start: bool = False
+    n_iter_: Any
     _flattens_column: ClassVar[bool] = False
     """Whether coefficients and predictions for a y of one column have one axis."""
 
@@ -176,9 +177,9 @@ class _SparseRegressor(_Regressor):
         gaps = np.full(fitted.n_outputs, np.nan)
         if report.dual_gap is not None:
             gaps = np.array(report.dual_gap)
-        one = fitted.n_outputs == 1
-        self.n_iter_ = report.n_iter if one else self.n_iter_
-        self.dual_gap_ = float(gaps[0]) if one else gaps
+        self.dual_gap_: Any = gaps
+        if fitted.n_outputs == 1:
+            self.n_iter_, self.dual_gap_ = report.n_iter, float(gaps[0])
 
     @property
     def sparse_coef_(self) -> Any:
