@@ -408,7 +408,7 @@ def test_a_setting_of_another_model():
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        (["--model", "lasso"], 2, "model='lasso' is not one of"),
+        (["--model", "lars"], 2, "model='lars' is not one of"),
         (
             ["--model", "ridge", "--class-weight", "balanced"],
             1,

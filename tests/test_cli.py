@@ -148,7 +148,10 @@ def test_loss_solver_and_schedule_have_options_of_their_own(made, scheduler, tmp
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--alpha", "1"], "--alpha is for the ridge model, and this is logistic"),
+        (
+            ["--alpha", "1"],
+            "--alpha is for the ridge, lasso and elastic-net model, and this is logistic",
+        ),
         (["--model", "linear", "--C", "1"], "--C is for the logistic model, and this is linear"),
         (["--l1", "1"], "--l1 is for the custom model, and this is logistic"),
         (["--model", "custom"], "--model custom needs --loss"),

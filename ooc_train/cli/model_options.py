@@ -107,7 +107,8 @@ class ModelOptions:
         own = defaults_of(cls)
         for name in passed:
             if name not in own:
-                owners = " and ".join(owner.name for owner in _OWNERS[name])
+                *others, last = (owner.name for owner in _OWNERS[name])
+                owners = " and ".join(filter(None, [", ".join(others), last]))
                 raise ValueError(
                     f"{_flag(name)} is for the {owners} model, and this is {self.model}"
                 )
