@@ -17,7 +17,8 @@ from ooc_train.kernels.scan import Scan, ScanState, Updating
 from ooc_train.objective.losses import LOSSES
 from ooc_train.optimizers import OPTIMIZERS
 from ooc_train.optimizers.averaging import average_every
-from ooc_train.optimizers.schedules import Falling, RateTable
+from ooc_train.optimizers.rate_table import RateTable
+from ooc_train.optimizers.schedules import Falling
 
 ROWS, FEATURES = 61, 13
 accumulate: Any = full_batch.accumulate  # as numba has it, which is no kernel by itself
@@ -301,7 +302,7 @@ def plain_scan(p):
         g = (w[i, None] * loss.slope(y, z)).T @ T / len(i)
         g = (g + np.append(p.l2, 0.0) * theta) * free
         part = len(i) / p.batch_size
-        eta = part * 0.02 / (1 + p.noise * (np.sqrt(1 + t // 64 * 64 / 10) - 1))
+        eta = part * 0.02 / (1 + p.noise * (np.sqrt(1 + t / 10) - 1))
         if optimizer.slot_powers and not w[i].any():
             continue
         age += part

@@ -15,6 +15,7 @@ from ooc_train.errors import OutputExists
 from ooc_train.memory.measured import MemoryReport
 from ooc_train.memory.processes import ProcessMemory
 from ooc_train.memory.timeline import MemoryTimeline
+from ooc_train.optimizers.schedules import Cosine, Linear
 from ooc_train.plotting import plots
 from ooc_train.plotting.figures import require_figure, save, svg
 from ooc_train.runs.events import Stepped
@@ -92,6 +93,31 @@ def test_the_loss_of_validation_rows_is_dashed_beside_the_other():
     assert (own.get_linestyle(), other.get_linestyle()) == ("-", "--")
     assert "0.5 at the end, of validation rows 0.6" in ax.get_title(loc="left")
     assert "validation rows" in texts(ax)
+
+
+@pytest.mark.parametrize("updates", [1, 40, 20_000])
+def test_a_schedule_draws_the_rate_of_each_update(updates):
+    schedule = Cosine(0.1)
+    ax: Any = schedule.plot(0.5, updates)
+    (line,) = ax.lines
+    t = line.get_xdata()
+    assert (t[0], t[-1]) == (0, updates - 1)
+    np.testing.assert_array_equal(np.diff(t) > 0, True)
+    np.testing.assert_allclose(line.get_ydata(), schedule.rate(t, 0.5, updates))
+    assert "cosine:last=0.1" in ax.get_title(loc="left")
+    with pytest.raises(ValueError, match=r"learning rate of 0, .* after 100 of 1,000 updates"):
+        Linear(over=100).plot()
+
+
+def test_the_learning_rate_is_that_of_the_last_update_of_each_epoch():
+    report = report_of(0.7, 0.6, 0.5)
+    steps = [replace(step, learning_rate=0.3 / step.n_iter) for step in report.history]
+    ax = drawing.learning_rate(replace(report, history=tuple(steps)))
+    (line,) = ax.lines
+    np.testing.assert_allclose(line.get_xdata(), [10, 20, 30])
+    np.testing.assert_allclose(line.get_ydata(), [0.3, 0.15, 0.1])
+    assert "0.1 at the end" in ax.get_title(loc="left")
+    assert "the solver has no learning rate" in texts(drawing.learning_rate(report))
 
 
 def test_what_is_not_known_is_not_drawn():

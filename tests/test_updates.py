@@ -25,7 +25,7 @@ def updates_of(case: Case, batch_size: int, *, rule="sgd", noise=0.0, eta0=0.01)
 
 def rate(eta0: float, t: int) -> float:
     """The learning rate after t updates that falls with their root."""
-    return eta0 / float(np.sqrt(1 + t // 64 * 64 / 50))
+    return eta0 / float(np.sqrt(1 + t / 50))
 
 
 def learned(case: Case, batch_size: int, *, epochs=2, shuffle_chunks=2, **rule):

@@ -78,6 +78,8 @@ class Registry(Mapping[str, type[Value]], Generic[Value]):
     def parse(self, text: str) -> Value:
         """Return the value of a name, or of a name and hyperparameters: "huber:epsilon=2".
 
+        A hyperparameter of several numbers has slashes: "steps:at=0.5/0.75".
+
         Raises
         ------
         ValueError
@@ -88,12 +90,13 @@ class Registry(Mapping[str, type[Value]], Generic[Value]):
         for part in filter(None, rest.split(",")):
             key, _, value = part.partition("=")
             try:
-                found[key.strip()] = float(value)
+                numbers = [float(each) for each in value.split("/")]
             except ValueError:
                 raise ValueError(
                     f"{shown(part)} of the {self.kind} {shown(text)} is no hyperparameter, such "
                     "as epsilon=2"
                 ) from None
+            found[key.strip()] = numbers if "/" in value else numbers[0]
         return self.from_json({"name": name, **found})
 
     def to_json(self, value: Value) -> dict[str, Any]:

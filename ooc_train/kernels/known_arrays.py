@@ -92,7 +92,7 @@ def known_arguments(spec: KernelSpec, dtype: np.dtype[Any]) -> tuple[Any, ...]:
     l2, l1 = rng.uniform(0, 0.1, (2, _FEATURES))
     fill(workspace, theta, partial, mean, inv_scale, l2, l1)
     counters, average, clock, sums = np.zeros(3, np.int64), theta.copy(), np.zeros(3), np.zeros(2)
-    order, rates = rng.permutation(_ROWS), np.full(4, 0.05)
+    order, rates = rng.permutation(_ROWS), np.linspace(0.04, 0.06, 4)
     Z, Y = workspace["pairs"]
     room, each, group = workspace["room"], workspace["each"], workspace["group"]
     if spec.kernel == "scan_unrolled":

@@ -129,7 +129,7 @@ def _made_by() -> bytes:
     folder = Path(__file__).parent
     sources = [*sorted((folder / "compiled").glob("*.py")), Path(__file__)]
     sources += [folder / "specs.py", folder / "layout.py"]
-    sources += [folder.parent / "optimizers" / name for name in ("averaging.py", "schedules.py")]
+    sources += [folder.parent / "optimizers" / "averaging.py"]
     made_for = f"{llvm.get_host_cpu_name()} {llvm.get_host_cpu_features().flatten()}"
     made_by = f"numba {version('numba')} llvmlite {llvmlite.__version__} {sys.version}"
     parts = [read_bytes(path, _SOURCE) for path in sources] + [made_for.encode(), made_by.encode()]

@@ -31,7 +31,6 @@ from ooc_train.kernels.layout import (
 from ooc_train.kernels.specs import KernelSpec, hyperparameters
 from ooc_train.objective.penalty import soft_threshold
 from ooc_train.optimizers.averaging import add_to_average
-from ooc_train.optimizers.schedules import RATE_UPDATES
 
 _PIECE_ROWS = 512
 
@@ -203,7 +202,7 @@ class _Updates:
         slots = 0 if self.optimizer is None else len(self.optimizer.slot_powers)
         constant = self.constant
         if slots == 0 or of.clock[WEIGHT] > 0.0:
-            rate = of.rates[int(of.counters[1]) // RATE_UPDATES % len(of.rates)]
+            rate = of.rates[int(of.counters[1]) % len(of.rates)]
             of.counters[1] += 1
             of.clock[AGE] += part if slots else 0.0
             mean, inv_scale = of.room[MEAN, :n], of.room[INV_SCALE, :n]

@@ -26,7 +26,8 @@ from ooc_train.core.sums import (
 from ooc_train.errors import Diverged
 from ooc_train.optimizers.averaging import add_to_average, average_replicas
 from ooc_train.optimizers.optimizer import Optimizer
-from ooc_train.optimizers.schedules import RATE_UPDATES, Schedule
+from ooc_train.optimizers.rate_table import update_of_rate
+from ooc_train.optimizers.schedules import Schedule
 
 
 class BlockGradient(Protocol):
@@ -81,7 +82,7 @@ class GradientUpdates:
 
     def rate(self, t: int) -> float:
         """Return the learning rate after t updates."""
-        return float(self.schedule.rate(float(t - t % RATE_UPDATES), self.eta0, self.horizon))
+        return float(self.schedule.rate(float(update_of_rate(t)), self.eta0, self.horizon))
 
     def workspace(self, rows: int) -> Workspace:
         """Return an empty array: the problem allocates its own."""

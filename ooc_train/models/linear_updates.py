@@ -30,7 +30,8 @@ from ooc_train.models.linear_objective import LinearObjective
 from ooc_train.models.loss_sums import NO_WEIGHTS
 from ooc_train.optimizers.averaging import add_to_average, average_replicas
 from ooc_train.optimizers.optimizer import Optimizer
-from ooc_train.optimizers.schedules import RATE_UPDATES, RateTable, Schedule
+from ooc_train.optimizers.rate_table import RateTable, update_of_rate
+from ooc_train.optimizers.schedules import Schedule
 
 _MOST_ROWS, _MOST_PREDICTORS = 4092, 2**15
 """Most rows of one call of a kernel, and most predictors; no bit depends on them."""
@@ -78,7 +79,7 @@ class LinearUpdates:
 
     def rate(self, t: int) -> float:
         """Return the learning rate after t updates."""
-        return float(self._rates(float(t - t % RATE_UPDATES)))
+        return float(self._rates(float(update_of_rate(t))))
 
     def _rates(self, t: Array | float) -> Array:
         return self.schedule.rate(t, self.eta0, self.horizon)
@@ -122,7 +123,7 @@ class LinearUpdates:
             weight = NO_WEIGHTS if weight is None else weight * of_mean_1
             for first in range(0, len(order), most):
                 part = order[first : first + most]
-                table.cover(int(counters[1]), most // self.batch_size + _QUADS)
+                table.cover(int(counters[1]), len(part) // self.batch_size + 1)
                 stopped = scan(block.X, block.y, weight, part)
                 if stopped >= 0:
                     raise_if_not_finite(block)

@@ -1,24 +1,26 @@
 """The learning rate after t updates.
 
-A schedule is a frozen dataclass whose fields are its hyperparameters. `rate` is vectorised NumPy:
-kernels are handed an array of rates. To add a schedule: its class, and its line in `SCHEDULES`.
+A schedule is a frozen dataclass whose fields are its hyperparameters. Its `share` is vectorised
+NumPy: kernels are handed an array of rates. Any schedule can warm up, since the base does that. To
+add a schedule: its class, and its line in `SCHEDULES`.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, field, fields
+from math import inf
+from typing import TYPE_CHECKING, Any, ClassVar, Self, final
 
 import numpy as np
 
 from ooc_train.core.named_classes import Registry
 from ooc_train.core.sums import Array
 from ooc_train.optimizers.optimizer import require_above_zero
+from ooc_train.plotting import plots
 
-RATE_UPDATES = 64
-"""Updates between two changes of a learning rate."""
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
-_TABLE_RATES = 1024
-"""Rates that a table holds: of 65,536 updates. A power of two."""
+_FIRST_UPDATES, _SPREAD_UPDATES = 1024, 4096
+"""Updates whose rates are checked before a run: the first ones, and others spread evenly."""
 
 
 @dataclass(frozen=True)
@@ -29,34 +31,164 @@ class Schedule:
     ----------
     name : str
         The key in `SCHEDULES`.
+    warmup : float
+        Updates of the warm-up. The n-th has ``n / warmup`` of the schedule's first rate (Goyal et
+        al. 2017), and the schedule begins after the last. 0 is no warm-up.
     """
 
     name: ClassVar[str]
+    warmup: float = field(default=0.0, kw_only=True)
 
+    def __init_subclass__(cls) -> None:
+        # Such a method would leave out the warm-up, and nobody would know.
+        if "rate" in cls.__dict__:
+            raise TypeError(
+                f"{cls.__name__} defines `rate`, which warms up by itself; define `share(t, "
+                "horizon)`, the share of the learning rate after t updates"
+            )
+
+    def __post_init__(self) -> None:
+        """Check the hyperparameters; raise `ValueError` naming one that cannot be used."""
+        _require_updates("warmup", self.warmup)
+
+    @property
+    def needs_horizon(self) -> bool:
+        """Whether the rates follow the planned number of updates."""
+        return False
+
+    def share(self, t: Array, horizon: float) -> Array:
+        """Return the rate after t updates, as a share of the learning rate.
+
+        Parameters
+        ----------
+        t : float64 array
+            Numbers of updates, after the warm-up.
+        horizon : float
+            Planned number of updates after the warm-up; infinity where nobody knows it.
+        """
+        raise NotImplementedError
+
+    @final
     def rate(self, t: Array | float, eta0: float, horizon: float) -> Array:
         """Return the learning rate after t updates, of the shape of `t`.
 
         Parameters
         ----------
         t : float or float64 array
-            Numbers of updates.
+            Numbers of updates. Beyond the horizon, the rate is that of the last planned update.
         eta0 : float
-            The learning rate of the first update.
+            The learning rate, of which a schedule gives a share.
         horizon : float
             Planned number of updates of the run; infinity where nobody knows it.
         """
-        raise NotImplementedError
+        t = np.minimum(np.asarray(t, np.float64), horizon - 1.0)
+        with np.errstate(over="ignore", under="ignore"):  # `unusable` finds what comes of that
+            if not self.warmup:
+                return np.asarray(eta0 * self.share(t, horizon))
+            begun = self.share(np.maximum(t - self.warmup, 0.0), max(1.0, horizon - self.warmup))
+            return np.asarray(eta0 * np.minimum((t + 1.0) / self.warmup, 1.0) * begun)
+
+    @final
+    def require_rates(self, horizon: float) -> Self:
+        """Return the schedule if a run of so many updates can follow it.
+
+        Raises
+        ------
+        ValueError
+            If the number of updates is unknown, and the schedule needs it. If the warm-up takes all
+            updates. If a rate is zero or infinite.
+        """
+        if horizon == inf and self.needs_horizon:
+            raise ValueError(
+                f"schedule='{self}' follows the planned number of updates, which is not known "
+                f"here; say over how many it goes, such as '{self.name}:over=10000', or use "
+                "'invscaling'"
+            )
+        if self.warmup >= horizon:
+            raise ValueError(
+                f"warmup={self.warmup:g} of schedule='{self}' is not below the {horizon:,.0f} "
+                "updates that the run makes; use a smaller one, or a larger max_iter"
+            )
+        t = np.arange(min(float(_FIRST_UPDATES), horizon))
+        if horizon < inf:
+            t = np.append(t, np.floor(np.linspace(0.0, horizon - 1.0, _SPREAD_UPDATES)))
+        rates = self.rate(t, 1.0, horizon)
+        if unusable(rates).any():
+            at = int(np.argmax(unusable(rates)))
+            raise ValueError(
+                f"schedule='{self}' {refused(rates[at])} after {t[at]:,.0f}"
+                + (f" of {horizon:,.0f} updates" if horizon < inf else " updates")
+            )
+        return self
+
+    def plot(
+        self, learning_rate: float = 1.0, updates: int = 1000, ax: "Axes | None" = None
+    ) -> "Axes":
+        """Draw the rate over the updates of a run.
+
+        Parameters
+        ----------
+        learning_rate : float
+            The learning rate, of which the schedule gives a share.
+        updates : int
+            Planned number of updates.
+        ax : Axes or None
+            Where to draw; None makes new axes.
+
+        Raises
+        ------
+        ValueError
+            If a run of so many updates cannot follow the schedule.
+        """
+        return plots.schedule(self.require_rates(updates), learning_rate, updates, ax)
+
+    def __str__(self) -> str:
+        """Return name and hyperparameters as text, which `SCHEDULES.parse` accepts."""
+        changed = [
+            f"{each.name}={_number_text(getattr(self, each.name))}"
+            for each in fields(self)
+            if getattr(self, each.name) != each.default
+        ]
+        return ":".join(filter(None, [self.name, ",".join(changed)]))
+
+
+def unusable(rates: Array) -> Any:
+    """Return where rates are zero or not finite."""
+    return ~(np.isfinite(rates) & (rates > 0.0))
+
+
+def refused(rate: float) -> str:
+    """Return what is wrong with a rate that is zero or not finite, and the way out."""
+    way_out = "give a `last` or a `factor` that keeps it above 0" if rate <= 0 else "lower it"
+    return f"has a learning rate of {rate:g}, which must be finite and above 0 ({way_out}),"
+
+
+def _number_text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return "/".join(map(_number_text, value))
+    return f"{value:g}" if float(f"{value:g}") == value else repr(float(value))
+
+
+def _require_updates(name: str, value: float) -> None:
+    """Raise ValueError unless a number of updates is finite and at least 0."""
+    if not 0.0 <= value < inf:
+        raise ValueError(f"{name}={value!r} is not a finite number of updates of at least 0")
+
+
+def _require_in_01(name: str, value: float) -> None:
+    if not 0.0 <= value <= 1.0:
+        raise ValueError(f"{name}={value!r} is not a number from 0 to 1")
 
 
 @dataclass(frozen=True)
 class Constant(Schedule):
-    """The first rate, all along."""
+    """The learning rate, all along."""
 
     name: ClassVar[str] = "constant"
 
-    def rate(self, t: Array | float, eta0: float, horizon: float) -> Array:  # noqa: ARG002
-        """Return the learning rate after t updates."""
-        return np.full(np.shape(t), eta0)
+    def share(self, t: Array, horizon: float) -> Array:  # noqa: ARG002
+        """Return the rate after t updates, as a share of the learning rate."""
+        return np.ones(np.shape(t))
 
 
 @dataclass(frozen=True)
@@ -77,24 +209,125 @@ class Falling(Schedule):
     name: ClassVar[str] = "falling"
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.noise <= 1.0:
-            raise ValueError(f"noise={self.noise!r} is not a number from 0 to 1")
+        super().__post_init__()
+        _require_in_01("noise", self.noise)
         require_above_zero("fall", self.fall)
 
-    def rate(self, t: Array | float, eta0: float, horizon: float) -> Array:  # noqa: ARG002
-        """Return the learning rate after t updates."""
-        slowed = np.sqrt(1.0 + np.asarray(t) / self.fall)
-        return np.asarray(eta0 / (1.0 + self.noise * (slowed - 1.0)))
+    def share(self, t: Array, horizon: float) -> Array:  # noqa: ARG002
+        """Return the rate after t updates, as a share of the learning rate."""
+        return np.asarray(1.0 / (1.0 + self.noise * (np.sqrt(1.0 + t / self.fall) - 1.0)))
 
 
 @dataclass(frozen=True)
-class Cosine(Schedule):
-    """Half a wave from the first rate to the last (Loshchilov and Hutter 2017, without restarts).
+class InverseScaling(Schedule):
+    """The learning rate over a power of the update's number, as scikit-learn's "invscaling".
+
+    The n-th update has the rate ``eta0 / n**power_t``.
+
+    Attributes
+    ----------
+    power_t : float
+        The power. Above 0.
+    """
+
+    power_t: float = 0.25
+
+    name: ClassVar[str] = "invscaling"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_above_zero("power_t", self.power_t)
+
+    def share(self, t: Array, horizon: float) -> Array:  # noqa: ARG002
+        """Return the rate after t updates, as a share of the learning rate."""
+        return np.asarray((t + 1.0) ** -self.power_t)
+
+
+@dataclass(frozen=True)
+class Staircase(Schedule):
+    """A rate that is multiplied by a factor after every so many updates.
+
+    Attributes
+    ----------
+    factor : float
+        What the rate is multiplied by. Above 0.
+    every : float
+        Updates of a step. Above 0.
+    """
+
+    factor: float = 0.5
+    every: float = 1000.0
+
+    name: ClassVar[str] = "staircase"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_above_zero("factor", self.factor)
+        require_above_zero("every", self.every)
+
+    def share(self, t: Array, horizon: float) -> Array:  # noqa: ARG002
+        """Return the rate after t updates, as a share of the learning rate."""
+        return np.asarray(self.factor ** np.floor(t / self.every))
+
+
+@dataclass(frozen=True)
+class Planned(Schedule):
+    """A schedule that goes over a number of updates.
+
+    Attributes
+    ----------
+    over : float
+        Updates after the warm-up, over which the schedule goes. 0 is all of the run's: epochs, as
+        `max_iter` has them, times updates of an epoch.
+    """
+
+    over: float = field(default=0.0, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require_updates("over", self.over)
+
+    @property
+    def needs_horizon(self) -> bool:
+        """Whether the rates follow the planned number of updates."""
+        return not self.over
+
+    def done(self, t: Array, horizon: float) -> Array:
+        """Return the share of the updates that t is, above 1 beyond the last of them."""
+        return np.asarray(t / (self.over or horizon))
+
+
+@dataclass(frozen=True)
+class Linear(Planned):
+    """A rate that falls along a line.
 
     Attributes
     ----------
     last : float
-        The rate at the horizon and after it, as a share of the first. From 0 to 1.
+        The rate after the last update, as a share of the learning rate. From 0 to 1.
+    """
+
+    last: float = 0.0
+
+    name: ClassVar[str] = "linear"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require_in_01("last", self.last)
+
+    def share(self, t: Array, horizon: float) -> Array:
+        """Return the rate after t updates, as a share of the learning rate."""
+        return np.asarray(1.0 - (1.0 - self.last) * np.minimum(self.done(t, horizon), 1.0))
+
+
+@dataclass(frozen=True)
+class Cosine(Planned):
+    """Half a wave from the learning rate to the last (Loshchilov and Hutter 2017, one cycle).
+
+    Attributes
+    ----------
+    last : float
+        The rate after the last update, as a share of the learning rate. From 0 to 1.
     """
 
     last: float = 0.0
@@ -102,23 +335,23 @@ class Cosine(Schedule):
     name: ClassVar[str] = "cosine"
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.last <= 1.0:
-            raise ValueError(f"last={self.last!r} is not a number from 0 to 1")
+        super().__post_init__()
+        _require_in_01("last", self.last)
 
-    def rate(self, t: Array | float, eta0: float, horizon: float) -> Array:
-        """Return the learning rate after t updates."""
-        wave = 0.5 + 0.5 * np.cos(np.pi * np.minimum(np.asarray(t) / horizon, 1.0))
-        return np.asarray(eta0 * (self.last + (1.0 - self.last) * wave))
+    def share(self, t: Array, horizon: float) -> Array:
+        """Return the rate after t updates, as a share of the learning rate."""
+        wave = 0.5 + 0.5 * np.cos(np.pi * np.minimum(self.done(t, horizon), 1.0))
+        return np.asarray(self.last + (1.0 - self.last) * wave)
 
 
 @dataclass(frozen=True)
-class Exponential(Schedule):
-    """A rate that falls by the same factor over equal numbers of updates.
+class Exponential(Planned):
+    """A rate that falls by the same factor over equal numbers of updates, without an end.
 
     Attributes
     ----------
     last : float
-        The rate at the horizon, as a share of the first. Above 0.
+        The rate after the last update, as a share of the learning rate. Above 0.
     """
 
     last: float = 0.01
@@ -126,15 +359,16 @@ class Exponential(Schedule):
     name: ClassVar[str] = "exponential"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_above_zero("last", self.last)
 
-    def rate(self, t: Array | float, eta0: float, horizon: float) -> Array:
-        """Return the learning rate after t updates."""
-        return np.asarray(eta0 * self.last ** (np.asarray(t) / horizon))
+    def share(self, t: Array, horizon: float) -> Array:
+        """Return the rate after t updates, as a share of the learning rate."""
+        return np.asarray(self.last ** self.done(t, horizon))
 
 
 @dataclass(frozen=True)
-class Steps(Schedule):
+class Steps(Planned):
     """A rate that is multiplied by a factor at each of several points.
 
     Attributes
@@ -142,7 +376,7 @@ class Steps(Schedule):
     factor : float
         What the rate is multiplied by. Above 0.
     at : tuple of float
-        The points, as shares of the horizon.
+        The points, as shares of the updates; in text "at=0.5/0.75".
     """
 
     factor: float = 0.1
@@ -151,40 +385,66 @@ class Steps(Schedule):
     name: ClassVar[str] = "steps"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_above_zero("factor", self.factor)
+        # Text with a single point is a number.
+        points = self.at if isinstance(self.at, tuple | list) else (self.at,)
+        object.__setattr__(self, "at", tuple(points))
         for point in self.at:
             require_above_zero("at", point)
 
-    def rate(self, t: Array | float, eta0: float, horizon: float) -> Array:
-        """Return the learning rate after t updates."""
-        passed = np.searchsorted(np.sort(self.at), np.asarray(t) / horizon, side="right")
-        return np.asarray(eta0 * self.factor**passed)
+    def share(self, t: Array, horizon: float) -> Array:
+        """Return the rate after t updates, as a share of the learning rate."""
+        passed = np.searchsorted(np.sort(self.at), self.done(t, horizon), side="right")
+        return np.asarray(self.factor**passed)
 
 
-SCHEDULES: Registry[Schedule] = Registry(
-    "schedule", "SCHEDULES", (Constant, Falling, Cosine, Exponential, Steps)
-)
-"""Schedules by name. ``@SCHEDULES.add`` registers one of your own."""
+@dataclass(frozen=True)
+class OneCycle(Planned):
+    """A rate that rises along a line, falls along another, and then falls far below.
 
-
-class RateTable:
-    """Learning rates of the updates to come, which compiled loops look up.
+    Smith and Topin 2019, Super-convergence; momentum does not change. The learning rate is the
+    peak, which may be far above a good constant rate.
 
     Attributes
     ----------
-    rates : float64 array (1024,)
-        The rate of update t is at ``t // RATE_UPDATES``, modulo the length.
+    first : float
+        The rate at the start and after the cycle, as a share of the learning rate. Above 0 and at
+        most 1.
+    peak : float
+        Share of the updates before the peak, and again from there to the end of the cycle. Above 0
+        and at most 0.5.
+    last : float
+        The rate after the last update, as a share of the learning rate. From 0 to `first`.
     """
 
-    def __init__(self, rate: Callable[[Array], Array]) -> None:
-        self.rates = np.empty(_TABLE_RATES)
-        self._rate = rate
-        self._known = -1
+    first: float = 0.1
+    peak: float = 0.45
+    last: float = 0.001
 
-    def cover(self, first: int, updates: int) -> None:
-        """Have the rates of so many updates from the first in the table, at most 65,472."""
-        if first + updates > self._known:
-            block = first // RATE_UPDATES
-            blocks = np.arange(block, block + _TABLE_RATES)
-            self.rates[blocks % _TABLE_RATES] = self._rate(RATE_UPDATES * blocks.astype(np.float64))
-            self._known = (block + _TABLE_RATES) * RATE_UPDATES
+    name: ClassVar[str] = "one-cycle"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, most in (("first", 1.0), ("peak", 0.5)):
+            value = getattr(self, name)
+            if not 0.0 < value <= most:
+                raise ValueError(f"{name}={value!r} is not a number above 0 and at most {most:g}")
+        if not 0.0 <= self.last <= self.first:
+            raise ValueError(f"last={self.last!r} is not a number from 0 to first={self.first!r}")
+
+    def share(self, t: Array, horizon: float) -> Array:
+        """Return the rate after t updates, as a share of the learning rate."""
+        points = [0.0, self.peak, 2.0 * self.peak, 1.0]
+        rates = [self.first, 1.0, self.first, self.last]
+        if self.peak == 0.5:  # the cycle takes all updates
+            points, rates = points[:3], rates[:3]
+        return np.interp(self.done(t, horizon), points, rates)
+
+
+SCHEDULES: Registry[Schedule] = Registry(
+    "schedule",
+    "SCHEDULES",
+    (Constant, Falling, InverseScaling, Staircase, Linear, Cosine, Exponential, Steps, OneCycle),
+)
+"""Schedules by name. ``@SCHEDULES.add`` registers one of your own."""

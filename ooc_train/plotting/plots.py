@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from ooc_train.plotting.loss_plots import loss, tradeoff
 from ooc_train.plotting.memory_plots import memory, plan
+from ooc_train.plotting.rate_plots import learning_rate, schedule
 from ooc_train.plotting.style import COLORS, INK, shown_name, styled_axes, titled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["coefficients", "loss", "memory", "plan", "tradeoff"]
+__all__ = ["coefficients", "learning_rate", "loss", "memory", "plan", "schedule", "tradeoff"]
 
 
 def coefficients(

@@ -1,7 +1,7 @@
 """Protocols of what plots draw, so that any room may offer a plot of its own values."""
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class Step(Protocol):
@@ -14,6 +14,14 @@ class Step(Protocol):
     @property
     def seconds(self) -> float:
         """Seconds since the start of the run."""
+
+    @property
+    def updates(self) -> int:
+        """Updates of the parameters so far."""
+
+    @property
+    def learning_rate(self) -> float | None:
+        """Learning rate of the last update, or None."""
 
     @property
     def loss(self) -> float:
@@ -82,3 +90,10 @@ class Run(Protocol):
     @property
     def memory(self) -> Memory:
         """The memory of the run."""
+
+
+class RateSchedule(Protocol):
+    """A learning-rate schedule, whose text names it, such as a `Schedule`."""
+
+    def rate(self, t: Any, eta0: float, horizon: float) -> Any:
+        """Return the learning rates after t updates."""

@@ -86,7 +86,8 @@ class Report:
     shuffle_chunks : int or None
         Chunks that were mixed row by row.
     learning_rate : float or None
-        Of the first update; None without updates.
+        The rate that the schedule changes, as given or chosen; None without updates. `history` has
+        the rate of each epoch's last update.
     profile : mapping
         Seconds of all threads by activity: reading (with checks), decoding, computing, waiting (for
         another thread's update) and dask (no task). Of updates also evaluating: all work on the
@@ -252,7 +253,7 @@ class Report:
         if self.progressive_loss is not None:
             rows.insert(7, ("progressive loss", f"{self.progressive_loss:.6g}"))
         if self.learning_rate is not None:
-            rows.insert(3, ("learning rate", f"{self.learning_rate:.4g}, of the first update"))
+            rows.insert(3, ("learning rate", f"{self.learning_rate:.4g}, before its schedule"))
         return rows + [("note", note) for note in (*self.notes, *memory.notes)]
 
     def __repr__(self) -> str:

@@ -77,7 +77,7 @@ class State:
     stalled : str
         Why no step lowers the objective; `params` is then the best point. Empty otherwise.
     rate : float or None
-        Learning rate of the last update; before any update, of the first.
+        Learning rate of the last update; before any update, the one that its schedule changes.
     note : str
         A message about the iteration, or nothing.
     precision : Precision or None

@@ -70,7 +70,7 @@ class Rate:
     Attributes
     ----------
     eta0 : float
-        The rate of the first update.
+        The rate that the schedule changes.
     schedule : Falling
         How the rate falls with the number of updates.
     """

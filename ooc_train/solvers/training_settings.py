@@ -6,6 +6,7 @@ from typing import Annotated
 from ooc_train.core.settings import CheckedSettings, Count, Number, Part, Rows
 from ooc_train.optimizers import OPTIMIZERS
 from ooc_train.optimizers.optimizer import Optimizer
+from ooc_train.optimizers.rate_settings import RateSetting, ScheduleSetting
 from ooc_train.optimizers.schedules import SCHEDULES, Schedule
 
 EXACT = ("gram", "coordinate-descent", "newton", "lbfgs")
@@ -13,6 +14,7 @@ EXACT = ("gram", "coordinate-descent", "newton", "lbfgs")
 the command line makes its options of it."""
 
 _LARGEST_SEED = 2**128 - 1
+_RATE = RateSetting(("auto",), above=0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,14 +34,15 @@ class Training(CheckedSettings):
     ] = "full"
     learning_rate: Annotated[
         float | str,
-        Number(("auto",), above=0.0),
-        "Of updates, on scaled columns. A number without a schedule is a constant rate.",
+        _RATE,
+        "Of updates, on scaled columns. A number without a schedule is a constant rate. Text may "
+        'name a schedule: "cosine:0.1,warmup=500", and "cosine" for the learning rate "auto".',
     ] = "auto"
     schedule: Annotated[
         str | Schedule,
-        Part(("auto",), of=Schedule, registry=SCHEDULES),
+        ScheduleSetting(("auto",), of=Schedule, registry=SCHEDULES),
         'How the learning rate changes in the course of a run. "auto" falls as the learning rate '
-        '"auto" needs it.',
+        '"auto" needs it. A `Schedule`, or text such as "cosine:last=0.1,warmup=500".',
     ] = "auto"
     max_iter: Annotated[
         int | None,
@@ -74,6 +77,7 @@ class Training(CheckedSettings):
     def __post_init__(self) -> None:
         """Check each setting, and that they go together."""
         super().__post_init__()
+        self._split_learning_rate()
         if self.batch_size == "full":
             if self.replicas > 1:
                 raise ValueError(
@@ -86,6 +90,20 @@ class Training(CheckedSettings):
                 f"batch_size={self.batch_size!r} asks for more steps; use batch_size='full', or "
                 "solver='sgd' or 'adam'"
             )
+
+    def _split_learning_rate(self) -> None:
+        """Replace a learning rate that names a schedule by its number and the schedule."""
+        text = self.learning_rate
+        if not isinstance(text, str) or text == "auto":
+            return
+        if self.schedule != "auto":
+            raise ValueError(
+                f"learning_rate={text!r} names a schedule, and so does "
+                f"schedule={str(self.schedule)!r}; leave one of them out"
+            )
+        rate, schedule = _RATE.parts("learning_rate", text)
+        object.__setattr__(self, "learning_rate", rate)
+        object.__setattr__(self, "schedule", schedule)
 
     @property
     def by_updates(self) -> bool:

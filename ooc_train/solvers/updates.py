@@ -58,7 +58,7 @@ class Updates:
     batch_size : int
         Rows per update.
     learning_rate : float or "auto"
-        The rate of the first update, on scaled parameters.
+        The rate that the schedule begins with, on scaled parameters.
     tol : float
         Decrease of the mean objective that counts as progress; 0 never ends a run. With batches of
         all rows, the largest entry of the gradient to stop at; of the subgradient of least size if
@@ -105,6 +105,7 @@ class Updates:
 
     def holds(self, problem: ProblemOfUpdates, rows: Rows) -> Holdings:
         """Return the memory that requests and states need."""
+        self._require_rates(rows)  # before anything is read
         points = np.broadcast_to(0.0, (1 + self.optimizer.normalised, *problem.shape))
         reductions: tuple[Reduction, ...] = (problem.reduction(points, gradients=len(points)),)
         algebra = 0
@@ -125,6 +126,7 @@ class Updates:
 
     def init(self, problem: ProblemOfUpdates, rows: Rows, params: Array) -> State:
         """Return the first state; SGD's learning rate "auto" takes a pass over a sample first."""
+        self._require_rates(rows)
         if not isinstance(self.learning_rate, str):
             return self._started(problem, rows, params, Rate(float(self.learning_rate)))
         if self.optimizer.normalised:
@@ -138,8 +140,8 @@ class Updates:
         scan = self._scan(problem, rows, rate)
         return State(
             params,
-            rate=scan.rate(0),
-            note=f"learning rate {rate.eta0:.4g}" + (", falling" if rate.schedule.noise else ""),
+            rate=rate.eta0,
+            note=f"learning rate {rate.eta0:.4g}{self._how_it_changes(rate)}",
             memory={
                 "eta0": rate.eta0,
                 "noise": rate.schedule.noise,
@@ -151,13 +153,26 @@ class Updates:
             },
         )
 
+    def _how_it_changes(self, rate: Rate) -> str:
+        if self.schedule is not None:
+            return f", schedule {self.schedule}"
+        return ", falling" if rate.schedule.noise else ""
+
     def _scan(self, problem: ProblemOfUpdates, rows: Rows, rate: Rate) -> UpdatesOfProblem:
-        schedule, horizon = self.schedule or rate.schedule, inf
-        if self.epochs < inf:
-            horizon = max(1.0, self.epochs * self._rows_of_a_replica(rows) / self.batch_size)
+        schedule, horizon = self.schedule or rate.schedule, self._horizon(rows)
         return problem.updates(
             rows.dtype, self.batch_size, self.optimizer, schedule, rate.eta0, horizon
         )
+
+    def _horizon(self, rows: Rows) -> float:
+        """Return the updates that a replica makes in all epochs; infinity if nobody knows them."""
+        # An incomplete batch at the end of an epoch is an update too.
+        return self.epochs * -(-self._rows_of_a_replica(rows) // self.batch_size)
+
+    def _require_rates(self, rows: Rows) -> None:
+        """Raise `ValueError` if a run cannot follow the schedule."""
+        if self.schedule is not None:
+            self.schedule.require_rates(self._horizon(rows))
 
     def _rate(self, state: State) -> Rate:
         memory = state.memory
@@ -233,7 +248,7 @@ class Updates:
         progressive = float(total / weight)
         _raise_if_diverged(progressive, memory)
         updates = sum(int(replica["counters"][1]) for replica in replicas)
-        last = max(0, updates - 1) // len(replicas)
+        last = max(0, *(int(replica["counters"][1]) - 1 for replica in replicas))
         return replace(
             state,
             params=replicas[0]["average"],

@@ -132,7 +132,14 @@ def learn(
     updated = updates - (0 if previous is None else int(previous.replica["counters"][1]))
     passes, seconds = sum(rows_read) / source.n_rows, perf_counter() - started
     step = Stepped(
-        1, passes, updated, result.loss, None, seconds, progressive_loss=result.progressive_loss
+        1,
+        passes,
+        updated,
+        result.loss,
+        None,
+        seconds,
+        result.last_rate,
+        progressive_loss=result.progressive_loss,
     )
     report = Report(
         model=model.name,
@@ -229,6 +236,7 @@ class _PassResult:
     inverse_rate: float
     replica: Sums
     eta0: float | None = None
+    last_rate: float | None = None
     loss: float = float("nan")
     progressive_loss: float | None = None
     notes: tuple[str, ...] = ()
@@ -264,6 +272,7 @@ def _run_pass(
         inverse_rate,
         replica,
         eta0,
+        state.rate,
         state.loss,
         state.progressive_loss,
     )

@@ -17,6 +17,7 @@ from ooc_train.models.column_moments import ColumnSums
 from ooc_train.models.linear import LinearProblem
 from ooc_train.models.loss_sums import LossSums
 from ooc_train.models.model import DataFigures, Model
+from ooc_train.optimizers.schedules import Schedule
 from ooc_train.runs.fitted import Fitted
 from ooc_train.runs.report import Report
 from ooc_train.solvers.base import Solver
@@ -111,8 +112,10 @@ class Task:
         solver = solver_for("sgd" if by_batches else training.solver, settings, problem)
         for name in ("learning_rate", "schedule", "shuffle_chunks"):
             if "updates" not in solver.requires and getattr(training, name) != "auto":
+                value = getattr(training, name)
+                shown_value = repr(str(value) if isinstance(value, Schedule) else value)
                 raise ValueError(
-                    f"{name}={getattr(training, name)!r} is for updates, and "
+                    f"{name}={shown_value} is for updates, and "
                     f"solver={solver.name!r} makes none by batches; leave it out, or use "
                     "solver='sgd' or a batch_size"
                 )

@@ -11,7 +11,6 @@ from numba.extending import intrinsic
 
 from ooc_train.core.sums import Array
 from ooc_train.kernels.layout import Rows
-from ooc_train.optimizers.schedules import RATE_UPDATES
 
 FAR = 8
 """Number of rows that a scan prefetches ahead."""
@@ -126,4 +125,4 @@ def prefetch(X: Rows, i: int) -> None:
 @strict_part
 def rate_after(rates: Array, updates: int) -> Any:
     """Learning rate after `updates` updates, by a `RateTable`."""
-    return rates[(updates // RATE_UPDATES) & (len(rates) - 1)]
+    return rates[updates & (len(rates) - 1)]

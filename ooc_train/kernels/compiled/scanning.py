@@ -34,7 +34,6 @@ from ooc_train.kernels.layout import (
     Integers,
     W,
 )
-from ooc_train.optimizers.schedules import RATE_UPDATES
 
 
 def scan_groups_of(loss: LossParts, optimizer: OptimizerParts, *, l1: bool) -> Any:
@@ -66,7 +65,6 @@ def scan_groups_of(loss: LossParts, optimizer: OptimizerParts, *, l1: bool) -> A
             w[i] = 1.0
         for k in range(outputs):
             constant[k] = theta[k, features] - shift_of(room, OUTPUTS + EACH * k)
-        rate = rate_after(rates, updates)
         taken, stopped, ended = 0, False, False
         while not ended:
             count = min(GROUP, batch_size - filled, stop - taken)
@@ -109,9 +107,7 @@ def scan_groups_of(loss: LossParts, optimizer: OptimizerParts, *, l1: bool) -> A
             if filled == batch_size or flushed:
                 if slots == 0 or heft > 0.0:
                     part_of_batch, share = filled / batch_size, 1.0 / filled
-                    if updates % RATE_UPDATES == 0:
-                        rate = rate_after(rates, updates)
-                    eta = part_of_batch * rate
+                    eta = part_of_batch * rate_after(rates, updates)
                     updates += 1
                     if slots > 0:
                         clock[AGE] += part_of_batch

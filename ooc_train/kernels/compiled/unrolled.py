@@ -31,7 +31,6 @@ from ooc_train.kernels.layout import (
     Integers,
     Rows,
 )
-from ooc_train.optimizers.schedules import RATE_UPDATES
 
 _RATES, _DECAYS, _BETWEEN, _PRODUCTS, _OF_QUAD = range(5)
 """Rows of the array "quad", with one entry for each of its rows of X: the rate by the batch size,
@@ -251,7 +250,7 @@ def scan_unrolled_of(loss: LossParts, *, single: bool) -> Any:
             next_start = start + size
             for m in range(4):
                 begins = m < size and m % batch_size == 0
-                if begins and (updates + m // batch_size) % RATE_UPDATES == 0:
+                if begins:
                     rate = rate_after(rates, updates + m // batch_size)
                 quad[following + _RATES, m] = rate / batch_size
                 quad[following + _DECAYS, m] = rate if begins else 0.0

@@ -1,0 +1,81 @@
+"""Learning rates of the updates to come, which compiled loops look up.
+
+The rates of the first updates are exact. Later ones change every few updates, since to compute the
+rate of each would take up to half the time of a short row, and they hardly differ.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ooc_train.core.sums import Array
+from ooc_train.optimizers.schedules import refused, unusable
+
+EXACT_UPDATES = 8192
+"""Updates from the first on that have their own rates."""
+
+RATE_UPDATES = 32
+"""Updates between two changes of the learning rate later on: at most 0.4 % of those before."""
+
+_TABLE_RATES = 8192
+"""Rates that a table holds. A power of two."""
+
+_BLOCK = 1024
+"""Rates that are computed together."""
+
+_AHEAD = 12
+"""Rates beyond those of a call that kernels load, without effect."""
+
+
+def update_of_rate(t: int) -> int:
+    """Return the number of updates whose rate update `t` has."""
+    return t if t < EXACT_UPDATES else t - t % RATE_UPDATES
+
+
+class RateTable:
+    """Learning rates by the number of updates before.
+
+    Parameters
+    ----------
+    rate : function of a float64 array
+        Returns the rates after so many updates.
+
+    Attributes
+    ----------
+    rates : float64 array (8192,)
+        The rate after t updates is at t, modulo the length.
+    """
+
+    def __init__(self, rate: Callable[[Array], Array]) -> None:
+        self.rates = np.empty(_TABLE_RATES)
+        self._rate = rate
+        self._known = 0
+        self._unusable: tuple[int, float] | None = None
+
+    def cover(self, first: int, updates: int) -> None:
+        """Have the rates of so many updates from the first in the table, at most 7,000.
+
+        Updates are covered in order.
+
+        Raises
+        ------
+        ValueError
+            If the rate of one of them is zero or infinite.
+        """
+        begin = max(self._known, first // _BLOCK * _BLOCK)
+        for at in range(begin, first + updates + _AHEAD, _BLOCK):
+            self._fill(at)
+        if self._unusable is not None and self._unusable[0] < first + updates:
+            at, rate = self._unusable
+            raise ValueError(f"the schedule {refused(rate)} after {at:,} updates")
+
+    def _fill(self, at: int) -> None:
+        """Write the rates of a block of updates."""
+        every = 1 if at < EXACT_UPDATES else RATE_UPDATES
+        block = self.rates[at % _TABLE_RATES :][:_BLOCK].reshape(-1, every)
+        block[...] = self._rate(np.arange(at, at + _BLOCK, every, dtype=np.float64))[:, None]
+        wrong = unusable(block[:, 0])
+        if self._unusable is None and wrong.any():
+            i = int(np.argmax(wrong))
+            self._unusable = at + i * every, float(block[i, 0])
+        self._known = at + _BLOCK
