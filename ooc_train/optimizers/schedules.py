@@ -7,7 +7,7 @@ add a schedule: its class, and its line in `SCHEDULES`.
 
 from dataclasses import dataclass, field, fields
 from math import inf
-from typing import TYPE_CHECKING, Any, ClassVar, Self, final
+from typing import Any, ClassVar, Self, final
 
 import numpy as np
 
@@ -15,9 +15,6 @@ from ooc_train.core.named_classes import Registry
 from ooc_train.core.sums import Array
 from ooc_train.optimizers.optimizer import require_above_zero
 from ooc_train.plotting import plots
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 _FIRST_UPDATES, _SPREAD_UPDATES = 1024, 4096
 """Updates whose rates are checked before a run: the first ones, and others spread evenly."""
@@ -121,9 +118,7 @@ class Schedule:
             )
         return self
 
-    def plot(
-        self, learning_rate: float = 1.0, updates: int = 1000, ax: "Axes | None" = None
-    ) -> "Axes":
+    def plot(self, learning_rate: float = 1.0, updates: int = 1000, ax: Any = None) -> Any:
         """Draw the rate over the updates of a run.
 
         Parameters
@@ -132,8 +127,12 @@ class Schedule:
             The learning rate, of which the schedule gives a share.
         updates : int
             Planned number of updates.
-        ax : Axes or None
+        ax : matplotlib.axes.Axes or None
             Where to draw; None makes new axes.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
 
         Raises
         ------
@@ -388,8 +387,9 @@ class Steps(Planned):
         super().__post_init__()
         require_above_zero("factor", self.factor)
         # Text with a single point is a number.
-        points = self.at if isinstance(self.at, tuple | list) else (self.at,)
-        object.__setattr__(self, "at", tuple(points))
+        points: Any = self.at
+        points = tuple(points) if isinstance(points, tuple | list) else (points,)
+        object.__setattr__(self, "at", points)
         for point in self.at:
             require_above_zero("at", point)
 

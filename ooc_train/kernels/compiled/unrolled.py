@@ -247,11 +247,12 @@ def scan_unrolled_of(loss: LossParts, *, single: bool) -> Any:
         row, next_row, now, following = ROWS, ROWS + 4, 0, _OF_QUAD
         start, taken, ended = -size, 0, stop <= 0
         while not ended:
-            next_start = start + size
+            next_start, begun = start + size, updates
             for m in range(4):
                 begins = m < size and m % batch_size == 0
                 if begins:
-                    rate = rate_after(rates, updates + m // batch_size)
+                    rate = rate_after(rates, begun)
+                    begun += 1
                 quad[following + _RATES, m] = rate / batch_size
                 quad[following + _DECAYS, m] = rate if begins else 0.0
                 quad[following + _BETWEEN, m] = 0.0
