@@ -133,16 +133,31 @@ def test_loss_solver_and_schedule_have_options_of_their_own(made, scheduler, tmp
     told = here(
         "train", made, "--model", "custom", "--loss", "squared_hinge", "--l2", "0.5",
         "--no-intercept", "--solver", "momentum:momentum=0.8", "--schedule", "cosine:last=0.1",
-        "--batch-size", "100", "--max-iter", "2", "--random-state", "3", "--out", run,
+        "--learning-rate", "0.05", "--batch-size", "100", "--max-iter", "2", "--random-state", "3",
+        "--out", run,
         "--scheduler", scheduler, "--quiet",
     )  # fmt: skip
     assert told.exit_code == 0, told.stderr
     fitted = load_fitted(run)
     assert fitted.model == CustomModel(loss=SquaredHinge(), l2=0.5, fit_intercept=False)
     assert fitted.training == Training(
-        solver=Momentum(0.8), schedule=Cosine(0.1), batch_size=100, max_iter=2, random_state=3
-    )
+        solver=Momentum(0.8), schedule=Cosine(0.1), learning_rate=0.05, batch_size=100, max_iter=2,
+        random_state=3,
+    )  # fmt: skip
     assert fitted.intercept[0] == 0.0
+
+
+@pytest.mark.slow
+def test_a_learning_rate_may_name_its_schedule(made, scheduler, tmp_path):
+    run = str(tmp_path / "a.run")
+    told = here(
+        "train", made, "--learning-rate", "cosine:0.05,last=0.1,warmup=3", "--batch-size", "100",
+        "--max-iter", "2", "--random-state", "3", "--out", run, "--scheduler", scheduler, "--quiet",
+    )  # fmt: skip
+    assert told.exit_code == 0, told.stderr
+    training = load_fitted(run).training
+    assert training is not None
+    assert (training.learning_rate, training.schedule) == (0.05, Cosine(0.1, warmup=3.0))
 
 
 @pytest.mark.parametrize(
@@ -202,6 +217,8 @@ def test_options_that_are_read(read, text, value):
         (["--batch-size", "-1"], "batch_size='-1' is not 'full' or 'chunk' or"),
         (["--batch-size", "1.5"], "batch_size='1.5' is not 'full' or 'chunk' or"),
         (["--learning-rate", "fast"], "learning_rate='fast' is not 'auto' or a number"),
+        (["--learning-rate", "optimal"], "scikit-learn's 'optimal' is not there"),
+        (["--schedule", "cosine:first=2"], "has warmup, over, last, and not 'first'"),
         (["--shuffle-chunks", "all"], "shuffle_chunks='all' is not 'auto' or a whole number"),
         (["--class-weight", "yes"], "class_weight='yes' is not 'balanced' or the weights"),
         (["--class-weight", "a=1,a=2"], "class_weight='a=1,a=2' is not 'balanced' or"),

@@ -203,7 +203,7 @@ def test_training_and_estimators_take_text(settings, rate, schedule):
     assert (training.learning_rate, training.schedule) == (rate, schedule)
     assert Training(**training.settings()) == training
     X, y = data()
-    model = LogisticRegression(batch_size=10, max_iter=20, tol=0.0, **settings).fit(X, y > 7)
+    model = LogisticRegression(batch_size=10, max_iter=60, tol=0.0, **settings).fit(X, y > 7)
     assert (model.training_.learning_rate, model.training_.schedule) == (rate, schedule)
     assert model.get_params()["schedule"] == settings.get("schedule", "auto")
 

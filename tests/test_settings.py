@@ -222,7 +222,8 @@ def test_hyperparameters_are_plain_in_json():
     assert json.loads(json.dumps(model.settings()))["loss"] == {"name": "huber", "epsilon": 1.5}
     schedule = Steps(0.5, (np.float32(0.25), np.float64(0.5)))  # type: ignore[arg-type]
     found = json.loads(json.dumps(Training(schedule=schedule).settings()))["schedule"]
-    assert found == {"name": "steps", "factor": 0.5, "at": [0.25, 0.5]}
+    plain = {"name": "steps", "warmup": 0.0, "over": 0.0, "factor": 0.5, "at": [0.25, 0.5]}
+    assert found == plain
     array = np.ones(2)
     with pytest.raises(ValueError, match=r"at=array.* of a schedule cannot be saved; use a number"):
         SCHEDULES.to_json(Steps(0.5, array))  # type: ignore[arg-type]
@@ -323,6 +324,9 @@ def test_batch_sizes_in_rows():
 
 # Declarations
 
+RATE_AS_TEXT = "cosine:0.1,warmup=5"
+"""`Training` makes a number and a schedule of it."""
+
 
 def test_every_field_of_a_model_and_of_training_is_declared_and_described():
     for cls in (*MODELS.values(), Training):
@@ -348,6 +352,7 @@ def test_every_field_of_a_model_and_of_training_is_declared_and_described():
         (settings_of(Training)["solver"].constraint, "momentum:momentum=0.5", Momentum(0.5)),
         (settings_of(Training)["solver"].constraint, "gram", "gram"),
         (settings_of(Training)["schedule"].constraint, "cosine:last=0.1", Cosine(0.1)),
+        (settings_of(Training)["learning_rate"].constraint, "cosine:0.1,warmup=5", RATE_AS_TEXT),
         (settings_of(LogisticModel)["class_weight"].constraint, "balanced", "balanced"),
         (
             settings_of(LogisticModel)["class_weight"].constraint,
@@ -384,6 +389,8 @@ def test_values_of_registered_classes_are_text_in_python_too():
         (Number(above=0.0), "0"),
         (Number(least=0.0), "much"),
         (Flag(), "perhaps"),
+        (settings_of(Training)["schedule"].constraint, "it=cosine"),
+        (settings_of(Training)["learning_rate"].constraint, "forest:0.1"),
         (settings_of(CustomModel)["loss"].constraint, "forest"),
         (settings_of(CustomModel)["loss"].constraint, "huber:epsilon"),
         (settings_of(CustomModel)["loss"].constraint, "huber:epsilon=x"),
