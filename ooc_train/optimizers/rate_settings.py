@@ -40,7 +40,6 @@ class ScheduleSetting(Part):
     def _checked(self, name: str, value: Any) -> Any:
         if isinstance(value, str):
             _require_present(name, value)
-            return self._parsed(name, value)
         return super()._checked(name, value)
 
     def parse(self, name: str, text: str) -> Any:
