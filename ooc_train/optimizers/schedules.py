@@ -7,6 +7,7 @@ add a schedule: its class, and its line in `SCHEDULES`.
 
 from dataclasses import dataclass, field, fields
 from math import inf
+from numbers import Real
 from typing import Any, ClassVar, Self, final
 
 import numpy as np
@@ -386,10 +387,9 @@ class Steps(Planned):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_above_zero("factor", self.factor)
-        # Text with a single point is a number.
-        points: Any = self.at
-        points = tuple(points) if isinstance(points, tuple | list) else (points,)
-        object.__setattr__(self, "at", points)
+        at: Any = self.at
+        if isinstance(at, Real):  # text with a single point
+            object.__setattr__(self, "at", (at,))
         for point in self.at:
             require_above_zero("at", point)
 
