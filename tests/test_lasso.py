@@ -249,6 +249,26 @@ def test_columns_that_never_vary_get_nothing():
         np.testing.assert_allclose(np.delete(model.coef_, 3), plain.coef_, rtol=1e-9)
 
 
+@pytest.mark.filterwarnings("ignore:coordinate-descent. not converged: no step")
+@pytest.mark.parametrize("constant", [0.1, 1e9 + 0.1])
+def test_nor_do_they_where_rounding_is_above_the_penalty(constant):
+    X, y = made(201)
+    model = Lasso(1e-25).fit(np.insert(X, 3, constant, axis=1), y)
+    assert model.coef_[3] == 0.0
+    expected = LinearRegression().fit(X, y)
+    np.testing.assert_allclose(np.delete(model.coef_, 3), expected.coef_, rtol=1e-7)
+
+
+def test_more_columns_than_rows_and_a_small_penalty_take_few_sweeps():
+    # Weights of dependent columns fall along directions without curvature, where sweeps alone
+    # take more than 20,000 rounds.
+    rng = np.random.default_rng(1)
+    X, y = rng.normal(size=(20, 60)), rng.normal(size=20)
+    model = Lasso(1e-4 * largest_alpha(X, y), tol=1e-12).fit(X, y)
+    assert model.n_iter_ <= 100
+    assert np.count_nonzero(model.coef_) <= 19
+
+
 @pytest.mark.parametrize("copies", [1.0, -1.0, 1e6])
 def test_columns_that_depend_on_one_another_leave_the_objective_at_its_minimum(copies):
     X, y = made()
