@@ -14,10 +14,13 @@ from .errors import StoreNotFound as StoreNotFound
 from .errors import TableError as TableError
 from .errors import TableNotFound as TableNotFound
 from .estimators import ElasticNet as ElasticNet
+from .estimators import GammaRegressor as GammaRegressor
 from .estimators import Lasso as Lasso
 from .estimators import LinearRegression as LinearRegression
 from .estimators import LogisticRegression as LogisticRegression
+from .estimators import PoissonRegressor as PoissonRegressor
 from .estimators import Ridge as Ridge
+from .estimators import TweedieRegressor as TweedieRegressor
 from .estimators import enet_path as enet_path
 from .estimators import lasso_path as lasso_path
 from .estimators import load as load
@@ -32,10 +35,13 @@ from .memory.ceiling import Ceiling as Ceiling
 from .memory.measured import MemoryReport as MemoryReport
 from .models.linear_models import CustomModel as CustomModel
 from .models.linear_models import ElasticNetModel as ElasticNetModel
+from .models.linear_models import GammaModel as GammaModel
 from .models.linear_models import LassoModel as LassoModel
 from .models.linear_models import LeastSquares as LeastSquares
 from .models.linear_models import LogisticModel as LogisticModel
+from .models.linear_models import PoissonModel as PoissonModel
 from .models.linear_models import RidgeModel as RidgeModel
+from .models.linear_models import TweedieModel as TweedieModel
 from .models.model import Model as Model
 from .monitoring.callbacks import ConsoleBar as ConsoleBar
 from .monitoring.recorders import JsonLines as JsonLines

@@ -165,7 +165,7 @@ def test_a_learning_rate_may_name_its_schedule(made, scheduler, tmp_path):
     [
         (
             ["--alpha", "1"],
-            "--alpha is for the ridge, lasso and elastic-net model, and this is logistic",
+            "--alpha is for the ridge, lasso, elastic-net, poisson, gamma and tweedie model, and",
         ),
         (["--model", "linear", "--C", "1"], "--C is for the logistic model, and this is linear"),
         (["--l1", "1"], "--l1 is for the custom model, and this is logistic"),
@@ -228,7 +228,7 @@ def test_options_that_are_read(read, text, value):
         (["--max-seconds", "soon"], "'soon' is not a duration such as"),
         (["--max-seconds", "0"], "max_seconds='0' should be above 0"),
         (["--dashboard-address", "here"], "'here' is not HOST:PORT, such as 127.0.0.1:8787"),
-        (["--model", "forest"], "model='forest' is not one of linear, ridge, logistic, custom"),
+        (["--model", "forest"], "model='forest' is not one of linear, ridge, lasso, elastic-net, "),
         (["--workers", "0"], "Invalid value for '--workers'"),
         (["--workers", "many"], "Invalid value for '--workers'"),
         (["--speed", "high"], "No such option: --speed"),

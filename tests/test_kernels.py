@@ -76,7 +76,11 @@ def test_bits_do_not_depend_on_where_arrays_lie(dtype):
             rooms = (ROWS, 2), (ROWS, 2), (2, outputs)
             Z, R, cells = (at_offset(np.zeros(shape), offset) for shape in rooms)
             of_X = at_offset(W, offset), at_offset(b, offset), loss
-            given = behind, at_offset(y, offset), at_offset(weight, offset)
+            given = (
+                behind,
+                at_offset(y + (loss.target == "positive"), offset),
+                at_offset(weight, offset),
+            )
             kernels.add_rows(*given, *of_X, Z, R, G, sums[: 2 // outputs], cells)
         results.append((Z.tobytes(), G.tobytes(), sums.tobytes()))
     assert len(set(results)) == 1
@@ -112,11 +116,13 @@ def slopes(name, y, z, weight=None, gradients=None):
     [
         *[("squared", 1), ("squared", 3), ("logistic", 1), ("logistic", 2)],
         *[("hinge", 1), ("hinge", 2), ("multinomial", 3), ("huber", 2), ("squared_hinge", 1)],
+        *[("poisson", 2), ("gamma", 1), ("tweedie", 2)],
     ],
 )
 def test_slope_is_the_loss_and_its_gradient(name, outputs, rows, gradients, weighted):
     rng, loss = np.random.default_rng(3), LOSSES[name]()
     y = rng.integers(0, 2, (rows, 1 if name == "multinomial" else outputs)).astype(float)
+    y += loss.target == "positive"
     z, weight = 3 * rng.normal(size=(rows, 3, outputs)), rng.uniform(0.5, 1.5, rows)
     w = weight if weighted else np.ones(rows)
     sums, R = slopes(name, y, z, weight if weighted else None, gradients)

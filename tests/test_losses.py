@@ -8,12 +8,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.metrics import mean_tweedie_deviance
 
 from ooc_train.objective.loss import Loss
 from ooc_train.objective.losses import LOSSES
+from ooc_train.objective.losses.gamma import Gamma
 from ooc_train.objective.losses.huber import Huber
 from ooc_train.objective.losses.logistic import Logistic
 from ooc_train.objective.losses.multinomial import Multinomial, probabilities, softmax
+from ooc_train.objective.losses.poisson import Poisson
+from ooc_train.objective.losses.tweedie import Tweedie
 
 EXTREMES = np.array([-1e4, -745.2, -708.4, -36.8, -1e-300, 0.0, 1e-300, 36.8, 708.4, 745.2, 1e4])
 OUTPUTS = 4
@@ -112,7 +116,8 @@ def test_only_a_kink_breaks_the_slope(name):
     y, z = cases(loss, np.linspace(-6, 6, 120_001))
     slope = loss.slope(y, z).reshape(120_001, -1)
     largest = np.abs(np.diff(slope, axis=0)).max()
-    assert (largest < 1e-3) == loss.smooth
+    # Exponentials are steep without a kink: their slope changes in proportion to its size.
+    assert (largest < 1e-3 * max(1.0, np.abs(slope).max() / 6)) == loss.smooth
 
 
 @every_loss
@@ -126,7 +131,7 @@ def test_shifting_all_outputs_changes_nothing_only_where_a_loss_says_so(name):
 @every_loss
 def test_slopes_are_bounded_where_a_loss_says_so(name):
     loss = LOSSES[name]()
-    y, near = cases(loss, np.linspace(-1e3, 1e3, 9))
+    y, near = cases(loss, np.linspace(-1e2, 1e2, 9))
     far = np.abs(loss.slope(y, 1e6 * near)).max()
     assert (far <= 2 * np.abs(loss.slope(y, near)).max()) == loss.bounded_slope
 
@@ -163,6 +168,53 @@ def test_the_mean_is_the_target_that_a_predictor_is_best_for():
 
 
 # --------------------------------------------------------------------- what each of them is
+
+DEVIANCES: list[tuple[Loss, float]] = [
+    *((Poisson(), 1.0), (Gamma(), 2.0)),
+    *((Tweedie(power), power) for power in (1.01, 1.3, 1.99, 2.5, 3.0)),
+]
+
+
+@pytest.mark.parametrize(("loss", "power"), DEVIANCES)
+def test_losses_with_a_log_link_are_half_the_deviance(loss, power):
+    rng = np.random.default_rng(0)
+    y, z = rng.gamma(0.5, 3.0, (200, 1)), rng.normal(size=(200, 1))
+    if power < 2:
+        y[:40] = 0.0
+    due = mean_tweedie_deviance(y, np.exp(z), power=power) / 2
+    assert loss.value(y, z).mean() == pytest.approx(due, rel=1e-11)
+    perfect = np.maximum(y, 1e-300)
+    assert (loss.value(perfect, np.log(perfect)) < 1e-9 * (1 + y)).all()
+    h = 1e-5
+    bend = (loss.slope(y, z + h) - loss.slope(y, z - h)) / (2 * h)
+    np.testing.assert_allclose(loss.curvature(y, z), bend, rtol=1e-6, atol=1e-7)
+    assert loss.convex == (loss.curvature(y, z) >= 0.0).all()
+    np.testing.assert_allclose(loss.mean(z), np.exp(z), rtol=1e-15)
+
+
+@pytest.mark.parametrize(("loss", "power"), DEVIANCES)
+def test_a_deviance_grows_on_where_exponentials_would_overflow(loss, power):
+    y = np.full(2, 0.7)
+    far = np.linspace(400.0, 1e6, 50)
+    for z in (far, -far):
+        value = loss.value(y[:1], z)
+        assert np.isfinite(value).all()
+        rising = np.diff(value)
+        # Above the power 2, the deviance of a mean without end is finite.
+        assert (rising > 0.0).all() or (power > 2.0 and z[0] > 0.0 and (rising >= 0.0).all())
+
+
+def test_a_y_outside_of_the_domain_makes_the_loss_no_finite_number():
+    for loss, power in DEVIANCES:
+        outside = [-1e-300, -2.0] + ([0.0] if power >= 2 else [])
+        with np.errstate(all="ignore"):
+            assert not np.isfinite(loss.value(np.array(outside), np.zeros(len(outside)))).any()
+
+
+def test_powers_that_have_a_loss_of_their_own_are_refused():
+    for power in (0.5, 1.0, 2.0, np.inf, np.nan):
+        with pytest.raises(ValueError, match="is not a finite number above 1, and other than 2"):
+            Tweedie(power)
 
 
 def test_hinges_are_how_far_a_margin_of_one_is_missed():

@@ -16,14 +16,18 @@ from ooc_train.models.linear_models import (
     MODELS,
     CustomModel,
     ElasticNetModel,
+    GammaModel,
     LassoModel,
     LeastSquares,
     LogisticModel,
+    PoissonModel,
     RidgeModel,
+    TweedieModel,
 )
 from ooc_train.models.model import DataFigures, Model
 from ooc_train.objective.loss import Loss
 from ooc_train.objective.losses import LOSSES
+from ooc_train.objective.losses.gamma import Gamma
 from ooc_train.objective.losses.hinge import Hinge
 from ooc_train.objective.losses.huber import Huber
 from ooc_train.objective.losses.multinomial import Multinomial
@@ -158,12 +162,6 @@ def test_a_custom_model_is_for_the_classes_of_its_loss():
     with pytest.raises(ValueError, match="multinomial loss is for more than 2 classes, and y has"):
         CustomModel(loss=Multinomial()).loss_for(2)
 
-    class Positive(Huber):
-        target: ClassVar[Any] = "positive"
-
-    with pytest.raises(ValueError, match="is for positive y, which no model checks yet"):
-        CustomModel(loss=Positive())
-
 
 WHAT = st.one_of(
     st.builds(LeastSquares, fit_intercept=st.booleans() | st.just(np.bool_(True))),
@@ -181,6 +179,12 @@ WHAT = st.one_of(
         loss=st.sampled_from([Hinge(), Multinomial()]) | st.builds(Huber, st.floats(1e-9, 1e9)),
         l1=st.floats(0, 9),
         l2=st.integers(0, 9),
+    ),
+    st.builds(
+        TweedieModel,
+        alpha=st.floats(0, 9),
+        power=st.just(0) | st.floats(1, 9),
+        link=st.just("auto"),
     ),
 )
 HOW = st.builds(
@@ -238,11 +242,26 @@ def test_what_settings_mean():
     assert (penalty.l1, penalty.l2) == (2.0, 3.0)
     assert LassoModel(alpha=2).penalty_for(9.0) == Penalty(18.0, 0.0)
     assert ElasticNetModel(alpha=2, l1_ratio=0.25).penalty_for(9.0) == Penalty(4.5, 13.5)
+    assert PoissonModel(alpha=2.0).penalty_for(9.0) == Penalty(0.0, 18.0)
     tolerances = {name: model.default_tol for name, model in MODELS.items()}
     assert tolerances == dict.fromkeys(MODELS, 1e-4) | {"linear": 1e-6}
     losses = [MODELS[name]().loss_for(n).name for name in ("ridge", "logistic") for n in (2, 3)]
     assert losses == ["squared", "squared", "logistic", "multinomial"]
     assert CustomModel(loss=Huber(2.0)).loss_for(0) == Huber(2.0)
+    powers = {0: "squared", 1: "poisson", 1.5: "tweedie", 2: "gamma", 3: "tweedie"}
+    assert {p: TweedieModel(power=p).loss_for(0).name for p in powers} == powers
+    assert not CustomModel(loss=Gamma()).is_classifier
+
+
+def test_powers_and_links_without_a_convex_objective_are_refused():
+    with pytest.raises(ValueError, match=r"power=0\.5 is between 0 and 1, where no"):
+        TweedieModel(power=0.5)
+    for power, link, fitting in ((0.0, "log", "identity"), (1.5, "identity", "log")):
+        with pytest.raises(ValueError, match=f"link='{link}'.*use link=\"{fitting}\""):
+            TweedieModel(power=power, link=link)
+        assert TweedieModel(power=power, link=fitting).loss_for(0).link == fitting
+    with pytest.raises(ValueError, match="power=-1 is not a number of at least 0"):
+        TweedieModel(power=-1)
 
 
 def problem(model: Model, n_parameters: int, n_classes: int = 2) -> Any:
@@ -266,6 +285,10 @@ def problem(model: Model, n_parameters: int, n_classes: int = 2) -> Any:
         (LogisticModel(), 513, "lbfgs"),
         (CustomModel(loss=Huber()), 10, "newton"),
         (CustomModel(loss=Huber()), 513, "lbfgs"),
+        (PoissonModel(), 10, "newton"),
+        (GammaModel(), 513, "lbfgs"),
+        (TweedieModel(), 10, "gram"),
+        (TweedieModel(power=3), 10, "lbfgs"),
         (CustomModel(loss=Hinge()), 10, "sgd"),
         (CustomModel(loss=Huber(), l1=1.0), 10, "sgd"),
     ],
@@ -287,7 +310,7 @@ def test_an_exact_solver_has_its_name(solver):
         ("coordinate-descent", LogisticModel(), "needs the loss of least squares, which this"),
         ("gram", LassoModel(), "needs a gradient everywhere.*use 'coordinate-descent' or 'sgd'"),
         ("gram", LogisticModel(), "needs the loss of least squares, which this problem does not"),
-        ("newton", CustomModel(loss=Hinge()), "needs second derivatives and a gradient everywhere"),
+        ("newton", CustomModel(loss=Hinge()), r"second derivatives .* and a gradient everywhere"),
         ("lbfgs", CustomModel(loss=Huber(), l1=1.0), "gradient everywhere.*use 'sgd' or 'mom"),
     ],
 )

@@ -10,16 +10,24 @@ of rows.
 """
 
 from ooc_train.estimators.classification import LogisticRegression
+from ooc_train.estimators.generalized_linear import (
+    GammaRegressor,
+    PoissonRegressor,
+    TweedieRegressor,
+)
 from ooc_train.estimators.loading import load
 from ooc_train.estimators.paths import enet_path, lasso_path
 from ooc_train.estimators.regression import ElasticNet, Lasso, LinearRegression, Ridge
 
 __all__ = [
     "ElasticNet",
+    "GammaRegressor",
     "Lasso",
     "LinearRegression",
     "LogisticRegression",
+    "PoissonRegressor",
     "Ridge",
+    "TweedieRegressor",
     "enet_path",
     "lasso_path",
     "load",

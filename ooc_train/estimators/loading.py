@@ -21,7 +21,8 @@ def load(path: str | os.PathLike[str]) -> Any:
 
     Returns
     -------
-    LinearRegression, Ridge, Lasso, ElasticNet or LogisticRegression
+    estimator
+        Of the class that has the name of the model.
 
     Raises
     ------

@@ -19,6 +19,7 @@ from ooc_train.core.sums import (
     raise_if_not_finite,
 )
 from ooc_train.inference.outputs import Outputs
+from ooc_train.objective.loss import LogLinkLoss, raise_if_outside
 from ooc_train.objective.losses.logistic import Logistic
 from ooc_train.runs.fitted import Fitted
 
@@ -26,6 +27,9 @@ PIECE_ROWS = 1024
 """Rows converted to float64 at a time for prediction."""
 
 _BINS = 65_536
+
+_FLAT = 1e-14
+"""Share of a difference of two sums that is rounding."""
 
 _PIECE_BYTES, _COPIES = 2**23, 6
 """Bytes of linear predictors of a piece, and arrays of that size that a piece needs."""
@@ -47,6 +51,16 @@ class MetricSums:
     about: Array
 
     @property
+    def _has_deviance(self) -> bool:
+        """Whether the loss is half a deviance."""
+        return isinstance(self.fitted.loss, LogLinkLoss)
+
+    @property
+    def _null(self) -> Array:
+        """The predictors, (outputs,), of the constant that the sum "null" compares y with."""
+        return np.log(np.where(self.about > 0.0, self.about, 1.0))
+
+    @property
     def _is_binary(self) -> bool:
         return len(self.fitted.classes) == 2
 
@@ -54,6 +68,8 @@ class MetricSums:
         """Return sums over no rows."""
         sums = {name: np.zeros(()) for name in ("rows", "weight", "loss")}
         if not self.fitted.model.is_classifier:
+            if self._has_deviance:
+                sums["null"] = np.zeros(())
             squares = ("residual", "first", "second")
             return sums | {name: np.zeros(len(self.about)) for name in squares}
         if self._is_binary:
@@ -98,12 +114,19 @@ class MetricSums:
         z = fitted.predictor.decision(block.X, workspace["converted"], block.row_number(0))
         sums["rows"] += block.n_rows
         sums["weight"] += weight.sum()
-        sums["loss"] += weight @ fitted.loss.value(y, z).reshape(len(z), -1).sum(axis=1)
+        with np.errstate(over="ignore", invalid="ignore"):
+            loss = fitted.loss.value(y, z)
+        sums["loss"] += weight @ loss.reshape(len(z), -1).sum(axis=1)
         if not np.isfinite(sums["loss"]):
             raise_if_not_finite(block)
+            raise_if_outside(fitted.loss, block)
         if not fitted.model.is_classifier:
             shifted = y - self.about
-            sums["residual"] += weight @ (y - z) ** 2
+            with np.errstate(over="ignore"):
+                sums["residual"] += weight @ (y - fitted.loss.mean(z)) ** 2
+            if self._has_deviance:
+                null = np.broadcast_to(self._null, z.shape)
+                sums["null"] += weight @ fitted.loss.value(y, null).sum(axis=1)
             sums["first"] += weight @ shifted
             sums["second"] += weight @ shifted**2
             return
@@ -127,6 +150,8 @@ class MetricSums:
             share = np.divide(sums["residual"], total, out=1.0 - flat, where=total > 0)
             found["r2"] = float(np.mean(1.0 - share))
             found["mse"] = float(np.mean(sums["residual"])) / weight
+            if self._has_deviance:
+                found["d2"] = self._d2(found["loss"], sums, weight)
             return found
         found["accuracy"] = float(sums["hits"]) / weight
         if Outputs.of(self.fitted).has_probabilities:
@@ -134,6 +159,20 @@ class MetricSums:
         if self._is_binary:
             found["roc_auc"], found["roc_auc_error"] = roc_auc(*sums["histogram"])
         return found
+
+    def _d2(self, loss: float, sums: Sums, weight: float) -> float:
+        """Return the share of the deviance that the model explains.
+
+        A deviance is a Bregman divergence. So that of y from its mean is that from any constant,
+        less that of the mean from the constant (Banerjee et al. 2005, theorem 1).
+        """
+        mean = self.about + sums["first"] / weight
+        of_mean = self.fitted.loss.value(mean, self._null).sum() if (mean > 0.0).all() else 0.0
+        null = float(sums["null"]) / weight - float(of_mean)
+        if null <= _FLAT * float(sums["null"]) / weight:
+            # y never varies: 1 for exact predictions and else 0, as for R^2.
+            return float(loss == 0.0)
+        return 1.0 - loss / null
 
 
 def roc_auc(negatives: Array, positives: Array) -> tuple[float, float]:

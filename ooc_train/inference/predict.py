@@ -60,7 +60,8 @@ def evaluate(
     -------
     metrics : dict
         `n_rows` and `loss`. For classes `accuracy`, and `log_loss` if the loss gives probabilities;
-        for two classes `roc_auc` with its `roc_auc_error`. For a regression `r2` and `mse`.
+        for two classes `roc_auc` with its `roc_auc_error`. For a regression `r2` and `mse`; for
+        losses with a log link also `d2`, the share of the deviance that the model explains.
     memory : MemoryReport
         Ceiling, projection and measurement.
 
@@ -87,6 +88,8 @@ def evaluate(
     about = fitted.intercept
     if inputs.statistics is not None:
         about = about + fitted.coef @ inputs.statistics.mean
+    if not fitted.model.is_classifier:
+        about = fitted.loss.mean(about)
     reduction = MetricSums(fitted, about[: source.n_outputs])
     requirements = Requirements.of(source, [reduction], parameters=fitted.coef.nbytes)
     with Job(source, client=client, memory_ceiling=memory_ceiling) as job:

@@ -1,6 +1,5 @@
 """Linear models as problems: updates, predictors, Newton steps, and penalties for a sample."""
 
-import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -28,7 +27,8 @@ class LinearProblem(LinearObjective):
         found: set[Capability] = {"gradient", "updates", "moments"}
         if self.loss.smooth and self.penalty.smooth:
             found.add("smooth")
-        if self.loss.smooth and (self.loss.curvature is not None or self.loss.kind == "rowwise"):
+        has_curvature = self.loss.curvature is not None or self.loss.kind == "rowwise"
+        if self.loss.smooth and self.loss.convex and has_curvature:
             found.add("hessian")
         if isinstance(self.loss, Squared):
             found.add("gram")
@@ -93,17 +93,10 @@ class LinearProblem(LinearObjective):
         step: Array = -(vectors[:, kept] @ ((vectors[:, kept].T @ flat) / values[kept]))
         return step.reshape(self.shape)
 
-    @property
-    def null_loss(self) -> float:
-        """Mean loss of a classifier whose predictors are all zero; infinity for a regression."""
-        if self.loss.target == "real":
-            return math.inf
-        return float(self.loss.value(np.zeros((1, 1)), np.zeros((1, self.n_outputs))).sum())
-
     def relative_curvature(self, sums: Sums) -> Array:
         """Return the curvature by each column's weight over that by the constant, (features,).
 
-        At `theta` zero, that is the second moment of the scaled column.
+        At the `initial` parameters, that is the second moment of the scaled column.
         """
         curvature = np.diagonal(sums["hessian"]).reshape(self.shape).sum(axis=0)
         share: Array = curvature[:-1] / max(float(curvature[-1]), np.finfo(np.float64).tiny)
@@ -113,16 +106,17 @@ class LinearProblem(LinearObjective):
         """Return the problem of a sample, with extra penalties on columns that lack outliers.
 
         A column lacks outliers if the sample has less than half of its variance. The missing rows
-        have at most the greatest curvature of the loss, which becomes the extra penalty.
+        have at most the greatest curvature of the loss, which becomes the extra penalty; without a
+        bound of the curvature, its `steepness` does.
 
         Parameters
         ----------
         curvature : float64 array (features,)
-            The `relative_curvature` of the sample, at zero.
+            The `relative_curvature` of the sample, at the `initial` parameters.
         rows : int
             Rows of the sample.
         """
-        bound = self.loss.bound
+        bound = self.steepness
         if bound is None:
             return self
         weight = self.total_weight * rows / self.n_rows

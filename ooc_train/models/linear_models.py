@@ -17,9 +17,12 @@ from ooc_train.core.settings import Constraint, Flag, Number, Part
 from ooc_train.models.model import DataFigures, Model
 from ooc_train.objective.loss import Loss
 from ooc_train.objective.losses import LOSSES
+from ooc_train.objective.losses.gamma import Gamma
 from ooc_train.objective.losses.logistic import Logistic
 from ooc_train.objective.losses.multinomial import Multinomial
+from ooc_train.objective.losses.poisson import Poisson
 from ooc_train.objective.losses.squared import Squared
+from ooc_train.objective.losses.tweedie import Tweedie
 from ooc_train.objective.penalty import NO_PENALTY, Penalty
 from ooc_train.objective.scaling import Scaling
 
@@ -242,6 +245,96 @@ class LogisticModel(LinearModel):
 
 
 @dataclass(frozen=True, kw_only=True)
+class LogLinkModel(LinearModel):
+    """The base of generalised linear models: the objective of scikit-learn's.
+
+    It is half the mean deviance, by weight, plus `alpha / 2 * |w|^2`.
+    """
+
+    alpha: Annotated[
+        float, Number(least=0.0), "Strength of the penalty, in the units of the data."
+    ] = 1.0
+
+    def penalty_for(self, total_weight: float) -> Penalty:
+        """Return the l2 penalty `alpha` for each unit of weight."""
+        return Penalty(l2=float(self.alpha) * total_weight)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoissonModel(LogLinkModel):
+    """Poisson regression of counts and rates, y >= 0, with a log link and an l2 penalty.
+
+    The objective is half the mean deviance plus `alpha / 2 * |w|^2`.
+    """
+
+    name: ClassVar[str] = "poisson"
+
+    def loss_for(self, n_classes: int) -> Loss:
+        """Return the Poisson loss."""
+        del n_classes
+        return Poisson()
+
+
+@dataclass(frozen=True, kw_only=True)
+class GammaModel(LogLinkModel):
+    """Gamma regression of amounts, y > 0, with a log link and an l2 penalty.
+
+    The objective is half the mean deviance plus `alpha / 2 * |w|^2`.
+    """
+
+    name: ClassVar[str] = "gamma"
+
+    def loss_for(self, n_classes: int) -> Loss:
+        """Return the gamma loss."""
+        del n_classes
+        return Gamma()
+
+
+@dataclass(frozen=True, kw_only=True)
+class TweedieModel(LogLinkModel):
+    """Tweedie regression, of any power of the variance, with an l2 penalty.
+
+    The objective is half the mean deviance plus `alpha / 2 * |w|^2`.
+    """
+
+    power: Annotated[
+        float,
+        Number(least=0.0),
+        "Power of the mean that the variance of y is in proportion to: 0 is least squares, 1 "
+        "Poisson, 2 gamma, between them amounts of which some are 0, 3 inverse Gaussian.",
+    ] = 0.0
+    link: Annotated[
+        str,
+        Constraint(("auto", "identity", "log")),
+        'What the linear predictor is of the mean: itself, or its logarithm. "auto" is "identity" '
+        'for power 0 and else "log".',
+    ] = "auto"
+
+    name: ClassVar[str] = "tweedie"
+
+    def __post_init__(self) -> None:
+        """Check the settings, and that they go together."""
+        super().__post_init__()
+        if 0.0 < self.power < 1.0:
+            raise ValueError(
+                f"power={self.power:g} is between 0 and 1, where no distribution is; use 0, or a "
+                "number of at least 1"
+            )
+        fitting = "identity" if self.power == 0.0 else "log"
+        if self.link not in ("auto", fitting):
+            raise ValueError(
+                f"link={self.link!r} with power={self.power:g} makes an objective with several "
+                f'minima, or predictions outside of the domain; use link="{fitting}"'
+            )
+
+    def loss_for(self, n_classes: int) -> Loss:
+        """Return the loss of the power."""
+        del n_classes
+        by_power: dict[float, Loss] = {0.0: Squared(), 1.0: Poisson(), 2.0: Gamma()}
+        return by_power.get(self.power) or Tweedie(float(self.power))
+
+
+@dataclass(frozen=True, kw_only=True)
 class CustomModel(LinearModel):
     """A linear predictor with any loss, and an elastic-net penalty on the weights.
 
@@ -268,11 +361,6 @@ class CustomModel(LinearModel):
     def __post_init__(self) -> None:
         """Check the settings, and that they go together."""
         super().__post_init__()
-        if self.loss.target not in ("real", "binary", "codes"):
-            raise ValueError(
-                f"the {self.loss.name} loss is for {self.loss.target} y, which no model checks "
-                "yet; use a loss of real y or of classes"
-            )
         if self.class_weight is not None and not self.is_classifier:
             raise ValueError(
                 f"class_weight is for classes, and the {self.loss.name} loss has none; leave it out"
@@ -281,7 +369,7 @@ class CustomModel(LinearModel):
     @property
     def is_classifier(self) -> bool:
         """Whether y holds classes."""
-        return self.loss.target != "real"
+        return self.loss.target in ("binary", "codes")
 
     def loss_for(self, n_classes: int) -> Loss:
         """Return the loss.
@@ -312,6 +400,16 @@ class CustomModel(LinearModel):
 MODELS: Registry[Model] = Registry(
     "model",
     "MODELS",
-    (LeastSquares, RidgeModel, LassoModel, ElasticNetModel, LogisticModel, CustomModel),
+    (
+        LeastSquares,
+        RidgeModel,
+        LassoModel,
+        ElasticNetModel,
+        LogisticModel,
+        PoissonModel,
+        GammaModel,
+        TweedieModel,
+        CustomModel,
+    ),
 )
 """Models by name."""

@@ -40,6 +40,8 @@ class LinearObjective(Value):
         Factors of the rows' weights.
     extra_l2 : float64 array (features,) or None
         Further l2 penalty on the weight of each scaled column.
+        target_mean : float64 array (outputs,) or None
+        Mean of y, or nearly so, where the loss has a log link.
     """
 
     loss: Loss
@@ -52,6 +54,7 @@ class LinearObjective(Value):
     standardize: bool = False
     class_weight: Array | None = None
     extra_l2: Array | None = None
+    target_mean: Array | None = None
 
     @property
     def n_features(self) -> int:
@@ -86,10 +89,29 @@ class LinearObjective(Value):
         """Upper bound of the loss's curvature by a predictor; None if there is none."""
         return self.loss.bound
 
+    @property
+    def steepness(self) -> float | None:
+        """Typical curvature of the loss by a predictor; None if it is not known.
+
+        It is the bound of the curvature if there is one, else the curvature of the best constant
+        prediction at the mean of y.
+        """
+        if self.bound is not None or self.target_mean is None or self.loss.curvature is None:
+            return self.bound
+        mean = self.target_mean[self.target_mean > 0.0]
+        return float(self.loss.curvature(mean, np.log(mean)).mean()) if len(mean) else None
+
     def initial(self, seed: int = 0) -> Array:
-        """Return zeros; the seed has no effect."""
+        """Return zeros, or the best constant prediction where a log link gave the mean of y.
+
+        The seed has no effect.
+        """
         del seed
-        return np.zeros(self.shape)
+        theta = np.zeros(self.shape)
+        if self.target_mean is not None and self.fit_intercept:
+            positive = self.target_mean > 0.0
+            theta[positive, -1] = np.log(self.target_mean[positive])
+        return theta
 
     def from_data_units(self, coef: Array, intercept: Array) -> Array:
         """Return the `theta` of coefficients and intercepts in the data's units.

@@ -5,6 +5,7 @@ batch, and a full batch takes a step. A batch may lie in several chunks, and onl
 held.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from ooc_train.kernels.scan import Scan, ScanState, Updating, scan_needs
 from ooc_train.kernels.specs import KernelSpec
 from ooc_train.models.linear_objective import LinearObjective
 from ooc_train.models.loss_sums import NO_WEIGHTS
+from ooc_train.objective.loss import raise_if_outside
 from ooc_train.optimizers.averaging import add_to_average, average_replicas
 from ooc_train.optimizers.optimizer import Optimizer
 from ooc_train.optimizers.rate_table import RateTable, update_of_rate
@@ -127,12 +129,15 @@ class LinearUpdates:
                 stopped = scan(block.X, block.y, weight, part)
                 if stopped >= 0:
                     raise_if_not_finite(block)
+                    raise_if_outside(self.problem.loss, block)
                     row = block.row_number(int(part[stopped]))
                     raise Diverged(
                         f"the loss of row {row} is no number after {counters[1]:,} "
                         f"updates, but the data are finite: the learning rate of {self.eta0:.3g} "
                         'is too large; use learning_rate="auto" or a smaller one'
                     )
+            if not math.isfinite(state["sums"][0]):
+                raise_if_outside(self.problem.loss, block)  # its slope alone may be finite
 
         with self._scan(state, workspace, table) as scan:
             yield learn

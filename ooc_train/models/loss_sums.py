@@ -21,7 +21,7 @@ from ooc_train.core.sums import (
 )
 from ooc_train.kernels import api as kernels
 from ooc_train.kernels.specs import KernelSpec
-from ooc_train.objective.loss import Loss
+from ooc_train.objective.loss import Loss, raise_if_outside
 from ooc_train.objective.scaling import Scaling, piece_rows
 
 _TILE = 512
@@ -152,6 +152,7 @@ class LossSums(Value):
         add = self._add_fused if self._fused else self._add_scaled
         if not math.isfinite(add(sums, block, block.y, weight, workspace)):
             raise_if_not_finite(block)
+            raise_if_outside(self.loss, block)
 
     def _add_fused(
         self, sums: Sums, block: Block, y: Array, weight: Array | None, workspace: Arrays

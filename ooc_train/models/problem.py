@@ -11,8 +11,9 @@ from ooc_train.optimizers.schedules import Schedule
 Capability = Literal["gradient", "hessian", "smooth", "gram", "updates", "moments"]
 """What a problem can do, and a solver may require.
 
-"gradient", "hessian": the reduction adds these up. "smooth": the objective has a gradient
-everywhere. "gram": the loss is that of least squares. "updates": the problem learns by batches.
+"gradient", "hessian": the reduction adds these up; the objective of a "hessian" is convex.
+"smooth": the objective has a gradient everywhere. "gram": the loss is that of least squares.
+"updates": the problem learns by batches.
 "moments": moments of the columns give a learning rate, a guaranteed gain, and the curvature that a
 sample misses.
 """

@@ -15,12 +15,16 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from ooc_train.core.sums import Array
+from ooc_train.core.sums import Array, Block
 
-__all__ = ["Loss", "RowwiseLoss", "Target"]
+__all__ = ["LogLinkLoss", "Loss", "RowwiseLoss", "Target", "raise_if_outside"]
 
 Target = Literal["real", "nonnegative", "positive", "binary", "codes"]
-"""Domain of y: numbers, {0, 1}, or codes of classes (whole numbers from 0)."""
+"""Domain of y: numbers, of at least 0 or above it, {0, 1}, or codes of classes (whole numbers from
+0)."""
+
+_LARGEST_LOG = 709.78
+"""The exponential of larger numbers exceeds float64."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,11 @@ class Loss:
     constant_curvature: ClassVar[bool] = False
     bounded_slope: ClassVar[bool] = False
     shift_invariant: ClassVar[bool] = False
+
+    @property
+    def convex(self) -> bool:
+        """Whether the loss is convex in the predictors."""
+        return True
 
     @property
     def bound(self) -> float | None:
@@ -106,6 +115,45 @@ class Loss:
             raise TypeError(f"the loss {self.name} has no second derivative")
         for k, column in enumerate(self.curvature(y, z).T):
             yield k, k, column
+
+
+@dataclass(frozen=True)
+class LogLinkLoss(Loss):
+    """A loss of positive predictions ``exp(z)``, of each output of a row.
+
+    Its value is half a deviance: the constant prediction that is best is the mean of y. Its second
+    derivative has no bound. An exponential that float64 cannot hold would hide how far a step went
+    too far. So each subclass continues as a straight line beyond predictors of 300 in size, where
+    a line search can still compare two points. Its value is no number, or infinite, for a y outside
+    of its domain.
+    """
+
+    link: ClassVar[str] = "log"
+
+    def mean(self, z: Array) -> Array:
+        """Return ``exp(z)``; the largest float64 beyond z = 709.78."""
+        mean: Array = np.exp(np.minimum(z, _LARGEST_LOG))
+        return mean
+
+
+def raise_if_outside(loss: Loss, block: Block) -> None:
+    """Raise `ValueError` with the first row whose y is outside of the loss's domain.
+
+    Passes call this after a sum is no finite number, so that valid data needs no check of every y.
+    """
+    if block.y is None or loss.target not in ("nonnegative", "positive"):
+        return
+    strict = loss.target == "positive"
+    outside = block.y <= 0.0 if strict else block.y < 0.0
+    if not outside.any():
+        return
+    row, output = np.argwhere(outside)[0]
+    place = f"{block.row_number(int(row))}" + (f", {output}" if block.y.shape[1] > 1 else "")
+    domain = ("not above 0", "above 0") if strict else ("below 0", "of at least 0")
+    raise ValueError(
+        f"y[{place}] = {block.y[row, output]:g} is {domain[0]}, and the {loss.name} loss is for y "
+        f"{domain[1]}; drop or correct such rows, or choose a loss of real y"
+    )
 
 
 @dataclass(frozen=True)

@@ -123,7 +123,8 @@ def automatic_rate(
     if bound is None:
         raise ValueError(
             f"learning_rate='auto' needs a bound of the loss's curvature, and the "
-            f"{problem.loss.name} loss has none; give a learning_rate"
+            f"{problem.loss.name} loss has none; use solver='adam', which needs none, or give a "
+            "learning_rate"
         )
     squares = float(sums["squares"])
     square = squares / weight * n * float(sums["squared_weight"]) / weight**2

@@ -18,6 +18,7 @@ Nocedal and Wright 2006, chapter 3.
 """
 
 from dataclasses import dataclass, replace
+from math import inf
 from typing import ClassVar
 
 import numpy as np
@@ -40,9 +41,9 @@ _SAMPLE_ROWS_PER_PARAMETER = 100
 _SAMPLE_SHARE = 1 / 16
 _SAMPLE_ITERATIONS = 8
 
-_OF_SAMPLE, _AT_ZERO = "optimum of a sample", "at zero"
-"""Phases: iterations on a sample, before the first iteration; and the pass at zero, which follows
-if the optimum of the sample turns out worse than zero."""
+_OF_SAMPLE, _AT_START = "optimum of a sample", "at the start"
+"""Phases: iterations on a sample, before the first iteration; and the pass at the problem's initial
+parameters, which follows if the optimum of the sample turns out worse than they are."""
 
 
 @dataclass(frozen=True)
@@ -74,9 +75,10 @@ class Newton:
         """Return the first state.
 
         Newton begins at the optimum of a sample if the data have many times its rows, and if
-        `params` are zeros.
+        `params` are the problem's own.
         """
-        if params.any() or len(_sample(problem, rows)) > _SAMPLE_SHARE * rows.n_partitions:
+        given = not np.array_equal(params, problem.initial())
+        if given or len(_sample(problem, rows)) > _SAMPLE_SHARE * rows.n_partitions:
             return State(params)
         return State(params, phase=_OF_SAMPLE, memory={"iterations_left": _SAMPLE_ITERATIONS})
 
@@ -90,10 +92,10 @@ class Newton:
         if state.phase == _OF_SAMPLE:
             return self._tell_of_sample(problem, rows, state, answer)
         after = self._iterated(problem, state, answer)
-        if state.memory.get("sampled") and after.loss > problem.null_loss:
-            note = "the optimum of the sample is worse than zero; begins at zero"
-            return State(problem.initial(), phase=_AT_ZERO, note=note)
-        return replace(after, note=state.note) if state.phase == _AT_ZERO else after
+        if after.loss > state.memory.get("start_loss", inf):
+            note = f"the optimum of the sample is worse than {_start(problem)}; begins there"
+            return State(problem.initial(), phase=_AT_START, note=note)
+        return replace(after, note=state.note) if state.phase == _AT_START else after
 
     def _tell_of_sample(
         self, problem: LinearProblem, rows: Rows, state: State, answer: Sums
@@ -102,19 +104,22 @@ class Newton:
         coarse = Newton(tol=max(self.tol, 1e-3))
         sample_rows = rows_of(rows, _sample(problem, rows))
         left, extra_l2 = state.memory["iterations_left"] - 1, state.memory.get("extra_l2")
+        start_loss = state.memory.get("start_loss")
         after = coarse._iterated(replace(problem, extra_l2=extra_l2), state, answer)
         if left == _SAMPLE_ITERATIONS - 1:
+            # Without a bound of y, one row of the others can be worse than the whole sample.
+            start_loss = inf if problem.loss.target == "real" else after.loss
             curvature = after.memory["relative_curvature"]
             extra_l2 = problem.with_missing_curvature(curvature, sample_rows).extra_l2
             if extra_l2 is not None:
                 after = State(state.params)  # the first step lacked the extra penalty
         if left and not after.converged and not after.stalled:
-            memory = {**after.memory, "iterations_left": left}
+            memory = {**after.memory, "iterations_left": left, "start_loss": start_loss}
             if extra_l2 is not None:
                 memory["extra_l2"] = extra_l2
             return replace(after, phase=_OF_SAMPLE, memory=memory)
         note = f"begins at the optimum of a sample of {sample_rows:,} rows"
-        return State(after.params, memory={"sampled": 1}, note=note)
+        return State(after.params, memory={"start_loss": start_loss}, note=note)
 
     def _iterated(self, problem: LinearProblem, state: State, answer: Sums) -> State:
         """Return the state after a pass at `_points(state)`."""
@@ -159,6 +164,11 @@ class Newton:
                 "length": 1.0,
             },
         )
+
+
+def _start(problem: LinearProblem) -> str:
+    """Return the problem's initial parameters in words."""
+    return "the mean of y" if problem.initial().any() else "zero"
 
 
 def _sample(problem: LinearProblem, rows: Rows) -> tuple[int, ...]:

@@ -61,7 +61,7 @@ class Settings:
 _MEANINGS: Mapping[Capability, str] = MappingProxyType(
     {
         "gradient": "first derivatives",
-        "hessian": "second derivatives",
+        "hessian": "second derivatives (of a convex loss)",
         "smooth": "a gradient everywhere (no l1 penalty, no hinge loss)",
         "gram": "the loss of least squares",
         "updates": "learning by batches",
@@ -115,6 +115,15 @@ def solver_for(solver: str | Optimizer, settings: Settings, problem: Problem) ->
         f"solver={made.name!r} needs {needs}, which this problem does not have; "
         f"use {' or '.join(fitting)}"
     )
+
+
+def automatic_optimizer(problem: Problem) -> str:
+    """Return the name of the optimizer by batches that needs no learning rate of the user's.
+
+    The rate of SGD follows from a bound of the curvature. Steps of Adam are no larger than its
+    rate, whatever the gradient, so they suit losses without a bound.
+    """
+    return "adam" if problem.bound is None and "moments" in problem.can else "sgd"
 
 
 def _made(solver: str | Optimizer, settings: Settings) -> Solver:

@@ -1,10 +1,14 @@
-"""The scaling that a run begins with, by moments of the columns."""
+"""What a run begins with: the scaling by moments of the columns, and the mean of y."""
+
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from ooc_train.core.partitions import sample_partitions
 from ooc_train.models.column_moments import ColumnMoments, ColumnSums
 from ooc_train.models.linear import LinearProblem
+from ooc_train.models.target_sums import TargetSums
 from ooc_train.objective.scaling import Scaling
 from ooc_train.stream.passes import Stream
 from ooc_train.training.task import Task
@@ -20,14 +24,40 @@ def scaling_by(problem: LinearProblem, moments: ColumnMoments) -> Scaling:
     scaling = Scaling.of(moments.mean, np.sqrt(moments.variance), centre=centre)
     if problem.standardize:
         return scaling
-    if problem.bound is None:
-        return scaling  # the curvature has no bound to compare the penalty with
-    return scaling.widened(problem.penalty.l2 / (problem.bound * problem.total_weight))
+    steepness = problem.steepness
+    if steepness is None:
+        return scaling  # there is no curvature to compare the penalty with
+    return scaling.widened(problem.penalty.l2 / (steepness * problem.total_weight))
+
+
+def prepared(task: Task, stream: Stream) -> LinearProblem:
+    """Return the problem with the scaling that a run begins with, and with the mean of y.
+
+    Only losses with a log link need the mean of y. A sample of large data is enough.
+    """
+    problem = with_target_mean(task.problem, stream)
+    return replace(problem, scaling=scaling_by(problem, column_moments(task, stream)))
+
+
+def with_target_mean(problem: LinearProblem, stream: Stream) -> LinearProblem:
+    """Return the problem with the mean of y, by a pass over a sample, if it has a log link."""
+    if problem.loss.link != "log":
+        return problem
+    reduction = TargetSums(problem.loss, problem.n_outputs)
+    sums = stream.reduce(reduction, _sample(stream))
+    if not sums["weight"] > 0:
+        sums = stream.reduce(reduction)
+    return replace(problem, target_mean=reduction.mean(sums))
 
 
 def scaling_of(task: Task, stream: Stream) -> Scaling:
     """Return the scaling of the columns that a run begins with."""
-    return scaling_by(task.problem, column_moments(task, stream))
+    return prepared(task, stream).scaling
+
+
+def _sample(stream: Stream) -> Sequence[int] | None:
+    """Return the partitions of a sample."""
+    return sample_partitions(stream.source, _SAMPLE_PARTITIONS * stream.source.partition_rows)
 
 
 def column_moments(task: Task, stream: Stream) -> ColumnMoments:
@@ -38,7 +68,7 @@ def column_moments(task: Task, stream: Stream) -> ColumnMoments:
     problem, statistics = task.problem, task.inputs.statistics
     if statistics is not None:
         return ColumnMoments(problem.total_weight, statistics.mean, statistics.scale**2)
-    partitions = sample_partitions(stream.source, _SAMPLE_PARTITIONS * stream.source.partition_rows)
+    partitions = _sample(stream)
     first = ColumnSums(np.zeros(problem.n_features))
     second = ColumnSums(first.moments(stream.reduce(first, partitions)).mean)
     all_rows = problem.standardize or task.inputs.kind == "arrays"

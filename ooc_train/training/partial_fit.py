@@ -38,7 +38,7 @@ from ooc_train.stream.feature_names import column_order
 from ooc_train.stream.input_data import Inputs
 from ooc_train.stream.outliers import report_outliers
 from ooc_train.stream.passes import Stream
-from ooc_train.training.column_scaling import column_moments, scaling_by
+from ooc_train.training.column_scaling import column_moments, scaling_by, with_target_mean
 from ooc_train.training.partial_fit_state import PartialFit, continued_replica
 from ooc_train.training.task import Task, fitted_model
 
@@ -200,12 +200,12 @@ def _task(model: Model, inputs: Inputs, training: Training) -> Task:
     batch_size = training.batch_size
     if batch_size != "chunk":
         batch_size = rows if batch_size == "full" else min(int(batch_size), rows)
-    solver = "sgd" if training.solver == "auto" else training.solver
     task = Task.of(
         model,
         inputs,
-        replace(training, solver=solver, batch_size=batch_size, shuffle_chunks=1, replicas=1),
+        replace(training, batch_size=batch_size, shuffle_chunks=1, replicas=1),
         allow_zero_weight=True,
+        by_updates=True,
     )
     updates = replace(_updates(task), tol=0.0, epochs=inf, evaluated_rows=_LOSS_ROWS, in_order=True)
     return replace(task, solver=updates)
@@ -306,8 +306,11 @@ def _scaled_problem(
             problem.class_weight,
         )
         problem = replace(task.model.problem(so_far), scaling=before.problem.scaling)
+        problem = replace(problem, target_mean=before.problem.target_mean)
         if before.problem.n_rows >= _SCALED_BY_ROWS and not problem.standardize:
             return problem, before.moments
+    else:
+        problem = with_target_mean(problem, stream)
     moments = column_moments(task, stream)
     if before is not None:
         moments = before.moments.merged(moments)

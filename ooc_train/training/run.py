@@ -1,7 +1,6 @@
 """The loop around a solver, the same for every model, solver and batch size."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from time import perf_counter
 
 import numpy as np
@@ -28,7 +27,7 @@ from ooc_train.solvers.base import start as start_solver
 from ooc_train.solvers.gain import gain_requests, guaranteed_gain, is_gain_small
 from ooc_train.solvers.learning_rate import evaluated_partitions
 from ooc_train.stream.passes import Stream
-from ooc_train.training.column_scaling import scaling_of
+from ooc_train.training.column_scaling import prepared
 from ooc_train.training.limits import Limits
 from ooc_train.training.task import Task
 
@@ -140,7 +139,7 @@ class TrainingRun:
         Parameters
         ----------
         start : Fitted or None
-            Parameters to begin from, in the column order of the data; None for zero.
+            Parameters to begin from, in the column order of the data; None for the problem's own.
         training_page : str or None
             Link of the run's page on the dashboard, for the events.
 
@@ -176,7 +175,7 @@ class TrainingRun:
                 threads=config.replicas * config.pipeline_threads if scans else self._plan.threads,
             )
         )
-        self.problem = replace(self.problem, scaling=scaling_of(self.task, self.stream))
+        self.problem = prepared(self.task, self.stream)
         params = self.problem.initial()
         if start is not None:
             params = self.problem.from_data_units(start.coef, start.intercept)

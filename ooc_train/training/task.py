@@ -21,7 +21,7 @@ from ooc_train.optimizers.schedules import Schedule
 from ooc_train.runs.fitted import Fitted
 from ooc_train.runs.report import Report
 from ooc_train.solvers.base import Solver
-from ooc_train.solvers.registry import Settings, solver_for
+from ooc_train.solvers.registry import Settings, automatic_optimizer, solver_for
 from ooc_train.solvers.training_settings import AUTOMATIC, Training
 from ooc_train.solvers.updates import Updates
 from ooc_train.stream.classes import class_weights
@@ -72,6 +72,7 @@ class Task:
         memory_ceiling: str | int | Ceiling | None = None,
         *,
         allow_zero_weight: bool = False,
+        by_updates: bool = False,
     ) -> "Task":
         """Return the task of training a model on data.
 
@@ -89,6 +90,8 @@ class Task:
             As for `train`.
         allow_zero_weight : bool
             Whether the weights of all rows may be zero.
+        by_updates : bool
+            Whether solver="auto" is one by updates for batches of all rows too.
 
         Raises
         ------
@@ -108,8 +111,10 @@ class Task:
             )
         )
         settings = _settings(model, training, inputs)
-        by_batches = training.solver == "auto" and training.batch_size != "full"
-        solver = solver_for("sgd" if by_batches else training.solver, settings, problem)
+        name = training.solver
+        if name == "auto" and (by_updates or training.batch_size != "full"):
+            name = automatic_optimizer(problem)
+        solver = solver_for(name, settings, problem)
         for name in ("learning_rate", "schedule", "shuffle_chunks"):
             if "updates" not in solver.requires and getattr(training, name) != "auto":
                 value = getattr(training, name)
