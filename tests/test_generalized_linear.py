@@ -1,7 +1,7 @@
 """Generalised linear models: scikit-learn's answers, few passes, and y outside of its domain."""
 
 import re
-from typing import Any
+from typing import Any, cast
 
 import dask.array as da
 import numpy as np
@@ -24,7 +24,13 @@ from ooc_train import (
     predict,
     train,
 )
+from ooc_train.core.sums import Block
+from ooc_train.models.linear import LinearProblem
 from ooc_train.objective.losses.poisson import Poisson
+from ooc_train.objective.penalty import Penalty
+from ooc_train.objective.scaling import Scaling
+from ooc_train.solvers.base import State
+from ooc_train.solvers.newton import Newton
 
 Array = NDArray[Any]
 COEF = np.array([0.3, 0.02, 2.0, -0.5, 0.1])
@@ -203,6 +209,24 @@ def test_a_far_row_that_the_sample_lacks_does_not_lead_astray(tmp_path):
     np.testing.assert_allclose(found.coef_, due.coef_, rtol=1e-6, atol=1e-9)
 
 
+def test_a_sample_whose_optimum_is_worse_than_the_mean_of_y_is_left_for_the_mean():
+    X, y = np.linspace(-9, 9, 50)[:, None], np.arange(50.0)[:, None]
+    scaling, rows_of_all = Scaling(np.zeros(1), np.ones(1)), cast("Any", None)
+    problem = LinearProblem(
+        Poisson(), 1, 50, 50.0, scaling, Penalty(l2=0.1), target_mean=np.array([y.mean()])
+    )
+    astray = np.array([[5.0, 0.0]])
+    for start_loss, begins_anew in ((10.0, True), (np.inf, False)):
+        state = State(astray, memory={"start_loss": start_loss})
+        reduction: Any = Newton().ask(problem, rows_of_all, state).reduction
+        sums, specs = reduction.zeros(), reduction.workspace(50)
+        workspace = {name: np.empty(each.shape, each.dtype) for name, each in specs.items()}
+        reduction.add(sums, Block(X, y, None), workspace)
+        after = Newton().tell(problem, rows_of_all, state, sums)
+        assert np.array_equal(after.params, problem.initial()) == begins_anew
+        assert ("worse than the mean of y" in after.note) == begins_anew
+
+
 # ---------------------------------------------------------------------------- outside the domain
 
 
@@ -235,6 +259,7 @@ def test_y_outside_of_the_domain_is_refused_with_its_row(tmp_path, power, bad, s
         ours(power, **settings).fit(X, y, weight)
 
 
+@pytest.mark.slow
 def test_y_outside_of_the_domain_is_refused_beyond_the_sample_and_in_evaluation(tmp_path):
     n = 60_000
     y = np.ones(n)
@@ -244,8 +269,9 @@ def test_y_outside_of_the_domain_is_refused_beyond_the_sample_and_in_evaluation(
         writer.write(X, y)
         writer.commit()
     said = re.escape("y[31017] = -1 is below 0")
-    with pytest.raises(ValueError, match=said):
-        PoissonRegressor().fit(tmp_path / "y.zarr")
+    for settings in ({}, {"batch_size": 64, "max_iter": 1}):
+        with pytest.raises(ValueError, match=said):
+            ours(1, **settings).fit(tmp_path / "y.zarr")
     model = PoissonRegressor().fit(X[:1000], y[:1000])
     with pytest.raises(ValueError, match=said):
         evaluate(model, tmp_path / "y.zarr")
