@@ -87,7 +87,7 @@ CYCLE = {0: 0.2, 250: 0.6, 499: 0.9984, 500: 1.0, 750: 0.6, 999: 0.2016}
             ),
         ),
     ],
-    ids=str,
+    ids=lambda value: "formula" if callable(value) else str(value),  # the same in each process
 )  # fmt: skip
 def test_rates_are_the_formulas(schedule, due):
     t = np.array([0.0, 250.0, 499.0, 500.0, 750.0, 999.0])
