@@ -1,7 +1,7 @@
 """Generalised linear models: counts, rates and positive amounts, with a log link."""
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import sklearn.linear_model
 
@@ -20,32 +20,6 @@ class _DevianceRegressor(_Regressor):
     warm_start: bool
     max_iter: int | None
     tol: float
-
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
-        """Fit the model.
-
-        Parameters
-        ----------
-        X : store, path, Zarr, Dask array or array-like of shape (n_samples, n_features)
-            The rows. A store has its own y and weights.
-        y : array of shape (n_samples,) or (n_samples, n_outputs)
-            Targets. If X is a store, also the path or URL of an array, a Zarr array, or another
-            store; these replace y of the store.
-        sample_weight : array of shape (n_samples,), or float
-            Weights, in the same forms. A number is the weight of every row.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        ValueError
-            If a setting or the data cannot be used. A y outside of the domain is named by its row.
-        CeilingExceeded
-            If the memory ceiling is too small, before anything is read.
-        """
-        return self._fit(X, y, sample_weight, warm=self.warm_start)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return D^2, the share of the deviance that the model explains.

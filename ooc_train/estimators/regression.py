@@ -48,7 +48,8 @@ class _Regressor(MultiOutputMixin, RegressorMixin, LinearEstimator):  # type: ig
         Raises
         ------
         ValueError
-            If a setting or the data cannot be used.
+            If a setting or the data cannot be used. A y outside of the loss's domain is named by
+            its row.
         CeilingExceeded
             If the memory ceiling is too small, before anything is read.
         """

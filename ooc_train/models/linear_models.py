@@ -76,6 +76,15 @@ class ClassWeight(Constraint):
         return "balanced|LABEL=W,..."
 
 
+_Alpha = Annotated[float, Number(least=0.0), "Strength of the penalty, in the units of the data."]
+_ClassWeights = Annotated[
+    str | Mapping[Any, float] | None,
+    ClassWeight(),
+    'Weight of each class by its label; "balanced" is in inverse proportion to its rows.',
+]
+"""Settings that several models have."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class LinearModel(Model):
     """The base of all models with a linear predictor."""
@@ -150,9 +159,7 @@ class LeastSquares(LinearModel):
 class RidgeModel(LeastSquares):
     """Least squares with an l2 penalty, as scikit-learn's: `alpha / 2 * |w|^2` is added."""
 
-    alpha: Annotated[
-        float, Number(least=0.0), "Strength of the penalty, in the units of the data."
-    ] = 1.0
+    alpha: _Alpha = 1.0
 
     name: ClassVar[str] = "ridge"
     default_tol: ClassVar[float] = 1e-4
@@ -170,9 +177,7 @@ class LassoModel(LeastSquares):
     The mean of `(y - z)^2 / 2` over rows, by weight, plus `alpha * |w|` is minimised.
     """
 
-    alpha: Annotated[
-        float, Number(least=0.0), "Strength of the penalty, in the units of the data."
-    ] = 1.0
+    alpha: _Alpha = 1.0
 
     name: ClassVar[str] = "lasso"
     default_tol: ClassVar[float] = 1e-4
@@ -191,9 +196,7 @@ class ElasticNetModel(LeastSquares):
     `alpha * (l1_ratio * |w| + (1 - l1_ratio) / 2 * |w|^2)` is minimised.
     """
 
-    alpha: Annotated[
-        float, Number(least=0.0), "Strength of the penalty, in the units of the data."
-    ] = 1.0
+    alpha: _Alpha = 1.0
     l1_ratio: Annotated[
         float, Number(least=0.0, most=1.0), "Share of the l1 penalty; the rest is l2."
     ] = 0.5
@@ -221,11 +224,7 @@ class LogisticModel(LinearModel):
         "Inverse strength of the penalty, relative to the sum of losses, in the units of the data; "
         "infinity is no penalty.",
     ] = 1.0
-    class_weight: Annotated[
-        str | Mapping[Any, float] | None,
-        ClassWeight(),
-        'Weight of each class by its label; "balanced" is in inverse proportion to its rows.',
-    ] = None
+    class_weight: _ClassWeights = None
 
     name: ClassVar[str] = "logistic"
 
@@ -251,9 +250,7 @@ class LogLinkModel(LinearModel):
     It is half the mean deviance, by weight, plus `alpha / 2 * |w|^2`.
     """
 
-    alpha: Annotated[
-        float, Number(least=0.0), "Strength of the penalty, in the units of the data."
-    ] = 1.0
+    alpha: _Alpha = 1.0
 
     def penalty_for(self, total_weight: float) -> Penalty:
         """Return the l2 penalty `alpha` for each unit of weight."""
@@ -350,11 +347,7 @@ class CustomModel(LinearModel):
     l2: Annotated[
         float, Number(least=0.0), "Strength of the l2 penalty, in the units of the data."
     ] = 0.0
-    class_weight: Annotated[
-        str | Mapping[Any, float] | None,
-        ClassWeight(),
-        'Weight of each class by its label; "balanced" is in inverse proportion to its rows.',
-    ] = None
+    class_weight: _ClassWeights = None
 
     name: ClassVar[str] = "custom"
 

@@ -305,8 +305,11 @@ def _scaled_problem(
             before.problem.total_weight + problem.total_weight,
             problem.class_weight,
         )
-        problem = replace(task.model.problem(so_far), scaling=before.problem.scaling)
-        problem = replace(problem, target_mean=before.problem.target_mean)
+        problem = replace(
+            task.model.problem(so_far),
+            scaling=before.problem.scaling,
+            target_mean=before.problem.target_mean,
+        )
         if before.problem.n_rows >= _SCALED_BY_ROWS and not problem.standardize:
             return problem, before.moments
     else:
