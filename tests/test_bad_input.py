@@ -1,5 +1,6 @@
 """Whatever is wrong with data, settings, runs or places is said in a line, with the way out."""
 
+import gc
 import io
 import json
 import math
@@ -13,6 +14,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import dask
 import numpy as np
 import pytest
 import zarr
@@ -688,11 +690,24 @@ def test_a_store_that_may_only_be_read(tmp_path, inline):
 # Clusters
 
 
-def test_an_address_where_no_cluster_answers(monkeypatch):
+@pytest.mark.parametrize(
+    ("address", "way_out"),
+    [
+        ("tcp://127.0.0.1:9", "such as tcp://127.0.0.1:8786"),
+        ("no://127.0.0.1:9", "such as tcp://127.0.0.1:8786"),
+        ("tls://127.0.0.1:9", "distributed.comm.tls"),
+    ],
+)
+def test_an_address_where_no_cluster_answers(monkeypatch, address, way_out):
     monkeypatch.setattr(clients, "_CONNECT_SECONDS", 0.3)
     with pytest.raises(ClusterError) as caught:
-        clients.connect("tcp://127.0.0.1:9")
-    says(caught, "no cluster answers at tcp://127.0.0.1:9", "such as tcp://127.0.0.1:8786")
+        clients.connect(address)
+    says(caught, f"no cluster answers at {address}", way_out)
+    assert dask.config.get("scheduler", None) is None
+    # One that is left open is closed when Python frees it: if another client starts at that moment,
+    # distributed waits for itself.
+    held = [each for each in gc.get_objects() if isinstance(each, Client)]
+    assert {each.status for each in held if each._start_arg == address} <= {"closed"}
 
 
 @pytest.mark.slow

@@ -64,13 +64,14 @@ def connect(address: str) -> Client:
     ClusterError
         If no scheduler answers at the address.
     """
-    before = dask.config.get("scheduler", None)
+    client = Client.__new__(Client)
     try:
-        return Client(address, security=security_for(address), timeout=_CONNECT_SECONDS)
+        Client.__init__(client, address, security=security_for(address), timeout=_CONNECT_SECONDS)
     except (OSError, ValueError, TypeError) as error:
-        if before is None:
-            # A failed client has registered itself as Dask's scheduler all the same.
-            dask.config.config.pop("scheduler", None)
+        # distributed leaves this client open, as Dask's default, after some errors. If Python
+        # frees it while another client starts, its end waits forever for that start.
+        if getattr(client, "status", None) == "connecting":
+            client.close()
         tls = address.startswith("tls://")
         raise ClusterError(
             f"no cluster answers at {address} ({error}); give the address of a Dask scheduler, "
@@ -81,6 +82,7 @@ def connect(address: str) -> Client:
                 else "such as tcp://127.0.0.1:8786"
             )
         ) from None
+    return client
 
 
 def private_client() -> Client:
