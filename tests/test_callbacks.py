@@ -11,7 +11,8 @@ import pytest
 
 from ooc_train.core.progress import row_counter
 from ooc_train.core.text import printable
-from ooc_train.models.linear_models import LogisticModel, RidgeModel
+from ooc_train.models.classification_models import LogisticModel
+from ooc_train.models.regression_models import RidgeModel
 from ooc_train.monitoring import callbacks
 from ooc_train.monitoring.callbacks import ConsoleBar, History
 from ooc_train.optimizers import OPTIMIZERS

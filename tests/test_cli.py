@@ -31,7 +31,10 @@ from ooc_train.core.units import parse_bytes
 from ooc_train.inference.outputs import Outputs
 from ooc_train.inference.predict import evaluate
 from ooc_train.memory.ceiling import Ceiling
-from ooc_train.models.linear_models import MODELS, CustomModel, LogisticModel, RidgeModel
+from ooc_train.models.classification_models import LogisticModel
+from ooc_train.models.custom_model import CustomModel
+from ooc_train.models.linear_models import MODELS
+from ooc_train.models.regression_models import RidgeModel
 from ooc_train.monitoring import interrupts
 from ooc_train.monitoring.callbacks import ConsoleBar
 from ooc_train.objective.losses.squared_hinge import SquaredHinge

@@ -10,7 +10,7 @@ from ooc_train.cli import command as commands
 from ooc_train.cli.command import INTERNAL
 from ooc_train.core.units import approximate_bytes, parse_bytes, parse_duration, parse_rows
 from ooc_train.errors import CeilingExceeded
-from ooc_train.models.linear_models import LogisticModel
+from ooc_train.models.classification_models import LogisticModel
 from ooc_train.runtime.cluster import LocalCluster
 from ooc_train.solvers.training_settings import Training
 from ooc_train.store.jobs.rechunk import rechunk_store

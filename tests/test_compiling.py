@@ -13,7 +13,7 @@ import pytest
 
 from ooc_train.kernels import calling, known_arrays, machine_code
 from ooc_train.kernels.specs import KernelSpec
-from ooc_train.models.linear_models import LogisticModel
+from ooc_train.models.classification_models import LogisticModel
 from ooc_train.monitoring.callbacks import ConsoleBar
 from ooc_train.monitoring.recorders import JsonLines
 from ooc_train.runs.events import Compiling, Started, Stop

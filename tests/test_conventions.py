@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from zarr.storage import MemoryStore
 
 from ooc_train.errors import InvalidStore, NonFiniteData
-from ooc_train.models.linear_models import LogisticModel, RidgeModel
+from ooc_train.models.classification_models import LogisticModel
+from ooc_train.models.regression_models import RidgeModel
 from ooc_train.runtime import clients
 from ooc_train.solvers.training_settings import Training
 from ooc_train.store.format.conventions import decode_attributes

@@ -15,7 +15,9 @@ from sklearn.svm import LinearSVC
 
 from ooc_train import evaluate, load, predict, predict_files, predict_store, train
 from ooc_train.errors import InvalidRun
-from ooc_train.models.linear_models import CustomModel, LogisticModel, RidgeModel
+from ooc_train.models.classification_models import LogisticModel
+from ooc_train.models.custom_model import CustomModel
+from ooc_train.models.regression_models import RidgeModel
 from ooc_train.objective.loss import Loss
 from ooc_train.objective.losses import LOSSES
 from ooc_train.objective.losses.hinge import Hinge

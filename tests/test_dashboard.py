@@ -33,7 +33,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ooc_train.memory.processes import ProcessMemory
-from ooc_train.models.linear_models import LogisticModel
+from ooc_train.models.classification_models import LogisticModel
 from ooc_train.monitoring import driver as driver_module
 from ooc_train.monitoring.dashboard import page as page_module
 from ooc_train.monitoring.dashboard.panel_parts import bytes_text

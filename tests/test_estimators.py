@@ -37,7 +37,7 @@ from ooc_train import (
 from ooc_train.core.settings import settings_of
 from ooc_train.estimators.estimator import LinearEstimator
 from ooc_train.estimators.shared_parameters import ESTIMATORS, SharedParameters, estimator_of
-from ooc_train.models.linear_models import RidgeModel
+from ooc_train.models.regression_models import RidgeModel
 from ooc_train.optimizers.momentum import Momentum
 from ooc_train.optimizers.schedules import Cosine
 from ooc_train.solvers.training_settings import Training

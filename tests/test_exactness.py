@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from distributed import Client
 
-from ooc_train.models.linear_models import ElasticNetModel, LogisticModel, RidgeModel
+from ooc_train.models.classification_models import LogisticModel
 from ooc_train.models.model import Model
+from ooc_train.models.regression_models import ElasticNetModel, RidgeModel
 from ooc_train.runs.events import Event, Progressed
 from ooc_train.runs.fitted import Fitted
 from ooc_train.runs.report import Report

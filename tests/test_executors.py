@@ -17,7 +17,7 @@ from dask.delayed import delayed
 from distributed import Client
 
 from ooc_train.errors import CeilingExceeded, ClusterError
-from ooc_train.models.linear_models import LogisticModel
+from ooc_train.models.classification_models import LogisticModel
 from ooc_train.runs.events import Stepped
 from ooc_train.runtime.clients import choose_executor
 from ooc_train.runtime.cluster import LocalCluster

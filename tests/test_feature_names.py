@@ -16,8 +16,9 @@ from ooc_train.estimators import LinearRegression, LogisticRegression, Ridge
 from ooc_train.experiments.tradeoff import tradeoff
 from ooc_train.inference.predict import evaluate, predict, predict_store
 from ooc_train.inference.raw_files import predict_files
-from ooc_train.models.linear_models import LeastSquares, LogisticModel, RidgeModel
+from ooc_train.models.classification_models import LogisticModel
 from ooc_train.models.predictor import LinearPredictor
+from ooc_train.models.regression_models import LeastSquares, RidgeModel
 from ooc_train.runs.fitted import Fitted
 from ooc_train.solvers.training_settings import Training
 from ooc_train.stream.feature_names import column_order

@@ -16,8 +16,9 @@ from hypothesis.extra.numpy import arrays
 from ooc_train.core.output_kinds import RUN, require_output
 from ooc_train.errors import InvalidRun, OutputExists
 from ooc_train.inference.outputs import Outputs
-from ooc_train.models.linear_models import LogisticModel, RidgeModel
+from ooc_train.models.classification_models import LogisticModel
 from ooc_train.models.predictor import LinearPredictor
+from ooc_train.models.regression_models import RidgeModel
 from ooc_train.objective.losses import LOSSES
 from ooc_train.runs.fitted import Fitted, load_fitted
 from ooc_train.solvers.training_settings import Training

@@ -22,7 +22,7 @@ import multiprocessing, os, sys, warnings
 import numpy as np
 from ooc_train import LogisticRegression, open_store
 from ooc_train.errors import ClusterError
-from ooc_train.models.linear_models import LogisticModel
+from ooc_train.models.classification_models import LogisticModel
 from ooc_train.training.loop import train
 
 warnings.simplefilter("ignore", DeprecationWarning)  # of Python, that forks with threads may hang

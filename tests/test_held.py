@@ -9,8 +9,9 @@ from ooc_train.inference.predict import evaluate, predict
 from ooc_train.kernels.api import OUTER_PRODUCTS, PREDICTOR, SHUFFLE, add_rows_needs
 from ooc_train.kernels.calling import load
 from ooc_train.kernels.scan import scan_needs
-from ooc_train.models.linear_models import LassoModel, LogisticModel, RidgeModel
+from ooc_train.models.classification_models import LogisticModel
 from ooc_train.models.model import Model
+from ooc_train.models.regression_models import LassoModel, RidgeModel
 from ooc_train.objective.losses import LOSSES
 from ooc_train.optimizers.adam import Adam
 from ooc_train.optimizers.sgd import Sgd

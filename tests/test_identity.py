@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from ooc_train.errors import CorruptChunk, InvalidStore
 from ooc_train.inference.predict import predict_store
-from ooc_train.models.linear_models import LogisticModel
+from ooc_train.models.classification_models import LogisticModel
 from ooc_train.runtime import clients
 from ooc_train.solvers.training_settings import Training
 from ooc_train.store.format import checksums, identity

@@ -10,7 +10,7 @@ import pytest
 import zarr
 
 from ooc_train.errors import CeilingExceeded, InvalidStore, NonFiniteData
-from ooc_train.models.linear_models import LogisticModel
+from ooc_train.models.classification_models import LogisticModel
 from ooc_train.store.opening.opener import open_store
 from ooc_train.store.reading.chunks import ChunkReader
 from ooc_train.stream.array_source import ArraySource

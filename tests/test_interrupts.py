@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ooc_train import LogisticRegression
-from ooc_train.models.linear_models import LogisticModel
+from ooc_train.models.classification_models import LogisticModel
 from ooc_train.monitoring import interrupts
 from ooc_train.monitoring.interrupts import Interrupts, immediate_interrupts
 from ooc_train.runs.events import Ended, Progressed, Started, Stepped, Stop

@@ -20,7 +20,7 @@ from ooc_train.estimators import LinearRegression, LogisticRegression, Ridge
 from ooc_train.experiments.tradeoff import tradeoff
 from ooc_train.inference.predict import evaluate
 from ooc_train.inference.raw_files import evaluate_files
-from ooc_train.models.linear_models import RidgeModel
+from ooc_train.models.regression_models import RidgeModel
 from ooc_train.runtime.cluster import LocalCluster
 from ooc_train.solvers.training_settings import Training
 from ooc_train.store.opening.opener import open_store

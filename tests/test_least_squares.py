@@ -12,7 +12,7 @@ import pytest
 from sklearn.exceptions import ConvergenceWarning
 
 from ooc_train import LinearRegression, Ridge
-from ooc_train.models.linear_models import LeastSquares
+from ooc_train.models.regression_models import LeastSquares
 from ooc_train.runs.report import Report
 from ooc_train.solvers import gram
 from ooc_train.stream.inputs import read_inputs

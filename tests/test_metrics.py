@@ -11,8 +11,10 @@ from hypothesis.extra.numpy import arrays
 from ooc_train.errors import NonFiniteData
 from ooc_train.inference.metrics import MetricSums, roc_auc
 from ooc_train.inference.outputs import Outputs
-from ooc_train.models.linear_models import MODELS, LeastSquares, LogisticModel
+from ooc_train.models.classification_models import LogisticModel
+from ooc_train.models.linear_models import MODELS
 from ooc_train.models.predictor import LinearPredictor
+from ooc_train.models.regression_models import LeastSquares
 from ooc_train.runs.fitted import Fitted
 from tests.streams import Case, Cut, make_case, same_bits, stream
 

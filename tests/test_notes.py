@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ooc_train.models.classification_models import LogisticModel
 from ooc_train.models.linear import LinearProblem
-from ooc_train.models.linear_models import LogisticModel
 from ooc_train.runs.events import Compiling, Ended, Noted, Started, Stepped, Stop
 from ooc_train.solvers import lbfgs
 from ooc_train.solvers.training_settings import Training

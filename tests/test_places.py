@@ -28,8 +28,8 @@ from ooc_train.core.temporary_folders import (
 from ooc_train.errors import UnsafePlace
 from ooc_train.estimators import Ridge
 from ooc_train.inference.predict import predict_store
-from ooc_train.models.linear_models import RidgeModel
 from ooc_train.models.predictor import LinearPredictor
+from ooc_train.models.regression_models import RidgeModel
 from ooc_train.monitoring.recorders import JsonLines
 from ooc_train.runs.fitted import Fitted
 from ooc_train.runtime.cluster import LocalCluster

@@ -16,8 +16,9 @@ from ooc_train.core.sums import total_bytes
 from ooc_train.core.units import parse_bytes
 from ooc_train.errors import CeilingExceeded
 from ooc_train.memory.ceiling import START_BYTES, Ceiling
-from ooc_train.models.linear_models import LassoModel, LeastSquares, LogisticModel, RidgeModel
+from ooc_train.models.classification_models import LogisticModel
 from ooc_train.models.model import Model
+from ooc_train.models.regression_models import LassoModel, LeastSquares, RidgeModel
 from ooc_train.solvers.base import advance, start
 from ooc_train.solvers.training_settings import Training
 from ooc_train.store.format.arrays import ArrayLayout
@@ -349,7 +350,7 @@ def test_a_row_that_is_too_large_is_reported(large):
 WIDE = """
 import sys
 from ooc_train.memory.processes import measure
-from ooc_train.models.linear_models import LogisticModel
+from ooc_train.models.classification_models import LogisticModel
 from ooc_train.stream.inputs import read_inputs
 from ooc_train.training.task import Task
 

@@ -9,8 +9,9 @@ from ooc_train.errors import NonFiniteData
 from ooc_train.estimators.classification import LogisticRegression
 from ooc_train.estimators.regression import LinearRegression
 from ooc_train.inference.predict import evaluate, predict, predict_store
-from ooc_train.models.linear_models import LeastSquares, LogisticModel
+from ooc_train.models.classification_models import LogisticModel
 from ooc_train.models.predictor import LinearPredictor
+from ooc_train.models.regression_models import LeastSquares
 from ooc_train.runs.fitted import Fitted
 from ooc_train.runtime import clients
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ooc_train import JsonLines, MLflow, TensorBoard
-from ooc_train.models.linear_models import LogisticModel
+from ooc_train.models.classification_models import LogisticModel
 from ooc_train.runs.events import Ended, Noted, Progressed
 from ooc_train.store.jobs.synthetic import make_data
 from ooc_train.training.loop import train

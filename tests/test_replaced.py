@@ -15,7 +15,7 @@ from distributed import Client
 from ooc_train.errors import StoreChanged, StoreNotFound
 from ooc_train.inference.predict import evaluate, predict, predict_store
 from ooc_train.inference.raw_files import predict_files
-from ooc_train.models.linear_models import LogisticModel
+from ooc_train.models.classification_models import LogisticModel
 from ooc_train.runs.events import Stepped
 from ooc_train.runtime import clients
 from ooc_train.runtime.cluster import LocalCluster

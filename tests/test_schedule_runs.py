@@ -8,9 +8,10 @@ import pytest
 
 from ooc_train.estimators.classification import LogisticRegression
 from ooc_train.estimators.regression import Ridge
-from ooc_train.models.linear_models import LeastSquares
 from ooc_train.models.linear_updates import LinearUpdates
+from ooc_train.models.regression_models import LeastSquares
 from ooc_train.optimizers.rate_table import EXACT_UPDATES, update_of_rate
+from ooc_train.optimizers.schedule import Schedule
 from ooc_train.optimizers.schedules import (
     SCHEDULES,
     Constant,
@@ -18,7 +19,6 @@ from ooc_train.optimizers.schedules import (
     Exponential,
     InverseScaling,
     Linear,
-    Schedule,
     Staircase,
 )
 from ooc_train.optimizers.sgd import Sgd

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ooc_train.optimizers.rate_table import EXACT_UPDATES, RateTable, update_of_rate
+from ooc_train.optimizers.schedule import Schedule
 from ooc_train.optimizers.schedules import (
     SCHEDULES,
     Constant,
@@ -20,7 +21,6 @@ from ooc_train.optimizers.schedules import (
     InverseScaling,
     Linear,
     OneCycle,
-    Schedule,
     Staircase,
     Steps,
 )

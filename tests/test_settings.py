@@ -12,19 +12,12 @@ from hypothesis import strategies as st
 
 from ooc_train.core.named_classes import Registry
 from ooc_train.core.settings import CheckedSettings, Count, Flag, Number, defaults_of, settings_of
-from ooc_train.models.linear_models import (
-    MODELS,
-    CustomModel,
-    ElasticNetModel,
-    GammaModel,
-    LassoModel,
-    LeastSquares,
-    LogisticModel,
-    PoissonModel,
-    RidgeModel,
-    TweedieModel,
-)
+from ooc_train.models.classification_models import LogisticModel
+from ooc_train.models.custom_model import CustomModel
+from ooc_train.models.generalized_linear_models import GammaModel, PoissonModel, TweedieModel
+from ooc_train.models.linear_models import MODELS
 from ooc_train.models.model import DataFigures, Model
+from ooc_train.models.regression_models import ElasticNetModel, LassoModel, LeastSquares, RidgeModel
 from ooc_train.objective.loss import Loss
 from ooc_train.objective.losses import LOSSES
 from ooc_train.objective.losses.gamma import Gamma

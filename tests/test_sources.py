@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from ooc_train.core.sums import Block
 from ooc_train.errors import CorruptChunk
+from ooc_train.models.classification_models import LogisticModel
 from ooc_train.models.column_moments import ColumnSums
-from ooc_train.models.linear_models import LogisticModel
 from ooc_train.solvers.training_settings import Training
 from ooc_train.solvers.updates import Updates
 from ooc_train.store.opening.opener import open_store

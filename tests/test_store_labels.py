@@ -12,7 +12,7 @@ import zarr
 from ooc_train import LogisticRegression, Ridge, evaluate, load, open_store
 from ooc_train.cli.describe import describe_store, store_text
 from ooc_train.errors import CeilingExceeded, CorruptChunk, InvalidStore, NonFiniteData
-from ooc_train.models.linear_models import LogisticModel
+from ooc_train.models.classification_models import LogisticModel
 from ooc_train.runtime import clients
 from ooc_train.solvers.training_settings import Training
 from ooc_train.store.jobs.rechunk import rechunk_store

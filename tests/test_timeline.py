@@ -17,7 +17,7 @@ from ooc_train.memory.ceiling import Ceiling
 from ooc_train.memory.measured import MemoryReport
 from ooc_train.memory.processes import ProcessMemory, held_by, measure
 from ooc_train.memory.timeline import MemoryTimeline, Sampler
-from ooc_train.models.linear_models import LogisticModel
+from ooc_train.models.classification_models import LogisticModel
 from ooc_train.runtime.cluster import LocalCluster
 from ooc_train.runtime.meter import Meter
 from ooc_train.store.jobs.synthetic import make_data

@@ -13,7 +13,8 @@ from ooc_train import cli
 from ooc_train.errors import CeilingExceeded
 from ooc_train.inference.predict import evaluate
 from ooc_train.memory.ceiling import Ceiling
-from ooc_train.models.linear_models import LogisticModel, RidgeModel
+from ooc_train.models.classification_models import LogisticModel
+from ooc_train.models.regression_models import RidgeModel
 from ooc_train.runs.events import Compiling, Progressed, Started, Stepped, Stop
 from ooc_train.runtime.cluster import LocalCluster
 from ooc_train.solvers.training_settings import Training

@@ -11,7 +11,7 @@ from sklearn.base import ClassifierMixin
 
 from ooc_train.estimators.estimator import LinearEstimator
 from ooc_train.estimators.shared_parameters import SharedParameters, estimator_of
-from ooc_train.models.linear_models import LogisticModel
+from ooc_train.models.classification_models import LogisticModel
 from ooc_train.runs.fitted import Fitted
 from ooc_train.runs.report import Report
 from ooc_train.stream.inputs import read_targets

@@ -8,7 +8,7 @@ import sklearn.linear_model
 from ooc_train.estimators.regression import _Regressor
 from ooc_train.estimators.shared_parameters import SharedParameters, estimator_of
 from ooc_train.inference.predict import evaluate
-from ooc_train.models.linear_models import GammaModel, PoissonModel, TweedieModel
+from ooc_train.models.generalized_linear_models import GammaModel, PoissonModel, TweedieModel
 from ooc_train.runs.fitted import Fitted
 from ooc_train.runs.report import Report
 

@@ -10,7 +10,7 @@ from sklearn.base import MultiOutputMixin, RegressorMixin
 
 from ooc_train.estimators.estimator import LinearEstimator
 from ooc_train.estimators.shared_parameters import SharedParameters, estimator_of
-from ooc_train.models.linear_models import ElasticNetModel, LassoModel, LeastSquares, RidgeModel
+from ooc_train.models.regression_models import ElasticNetModel, LassoModel, LeastSquares, RidgeModel
 from ooc_train.runs.fitted import Fitted
 from ooc_train.runs.report import Report
 from ooc_train.stream.inputs import read_targets

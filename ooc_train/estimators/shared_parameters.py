@@ -11,7 +11,7 @@ from ooc_train.core.settings import defaults_of, described, settings_of
 from ooc_train.memory.ceiling import Ceiling
 from ooc_train.models.model import Model
 from ooc_train.optimizers.optimizer import Optimizer
-from ooc_train.optimizers.schedules import Schedule
+from ooc_train.optimizers.schedule import Schedule
 from ooc_train.solvers.training_settings import Training
 
 _MEMORY_CEILING = """\

@@ -21,7 +21,7 @@ from ooc_train.core.units import approximate_bytes
 from ooc_train.experiments.comparing import load
 from ooc_train.inference.predict import evaluate
 from ooc_train.memory.ceiling import Ceiling
-from ooc_train.models.linear_models import LogisticModel
+from ooc_train.models.classification_models import LogisticModel
 from ooc_train.runs.events import Callback
 from ooc_train.runs.report import Report
 from ooc_train.solvers.training_settings import AUTOMATIC, Training

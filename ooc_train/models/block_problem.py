@@ -22,7 +22,7 @@ from ooc_train.core.sums import (
 from ooc_train.models.gradient_updates import GradientUpdates
 from ooc_train.models.problem import Capability, Evaluation
 from ooc_train.optimizers.optimizer import Optimizer
-from ooc_train.optimizers.schedules import Schedule
+from ooc_train.optimizers.schedule import Schedule
 
 
 @dataclass(frozen=True, eq=False)

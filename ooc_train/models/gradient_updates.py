@@ -27,7 +27,7 @@ from ooc_train.errors import Diverged
 from ooc_train.optimizers.averaging import add_to_average, average_replicas
 from ooc_train.optimizers.optimizer import Optimizer
 from ooc_train.optimizers.rate_table import update_of_rate
-from ooc_train.optimizers.schedules import Schedule
+from ooc_train.optimizers.schedule import Schedule
 
 
 class BlockGradient(Protocol):

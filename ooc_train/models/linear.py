@@ -11,7 +11,7 @@ from ooc_train.models.predictor import LinearPredictor
 from ooc_train.models.problem import Capability
 from ooc_train.objective.losses.squared import Squared
 from ooc_train.optimizers.optimizer import Optimizer
-from ooc_train.optimizers.schedules import Schedule
+from ooc_train.optimizers.schedule import Schedule
 
 _MIN_SHARE = 0.5
 """Share of a column's curvature that a sample needs; below, the column's weight is penalised."""

@@ -33,7 +33,7 @@ from ooc_train.objective.loss import raise_if_outside
 from ooc_train.optimizers.averaging import add_to_average, average_replicas
 from ooc_train.optimizers.optimizer import Optimizer
 from ooc_train.optimizers.rate_table import RateTable, update_of_rate
-from ooc_train.optimizers.schedules import Schedule
+from ooc_train.optimizers.schedule import Schedule
 
 _MOST_ROWS, _MOST_PREDICTORS = 4092, 2**15
 """Most rows of one call of a kernel, and most predictors; no bit depends on them."""

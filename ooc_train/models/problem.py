@@ -6,7 +6,7 @@ from typing import Literal, Protocol
 from ooc_train.core.requests import Scan
 from ooc_train.core.sums import Array, Reduction, Sums
 from ooc_train.optimizers.optimizer import Optimizer
-from ooc_train.optimizers.schedules import Schedule
+from ooc_train.optimizers.schedule import Schedule
 
 Capability = Literal["gradient", "hessian", "smooth", "gram", "updates", "moments"]
 """What a problem can do, and a solver may require.

@@ -5,7 +5,8 @@ from typing import Any
 
 from ooc_train.core.schema import shown
 from ooc_train.core.settings import Number, Part
-from ooc_train.optimizers.schedules import SCHEDULES, Schedule
+from ooc_train.optimizers.schedule import Schedule
+from ooc_train.optimizers.schedules import SCHEDULES
 
 _ABSENT = {
     "optimal": "it follows from alpha; the learning rate 'auto' follows from the rows themselves, "

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ooc_train.core.sums import Array
-from ooc_train.optimizers.schedules import refused, unusable
+from ooc_train.optimizers.schedule import refused, unusable
 
 EXACT_UPDATES = 8192
 """Updates from the first on that have their own rates."""

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from ooc_train.models.problem import Capability, Problem
 from ooc_train.optimizers import OPTIMIZERS
 from ooc_train.optimizers.optimizer import Optimizer
-from ooc_train.optimizers.schedules import Schedule
+from ooc_train.optimizers.schedule import Schedule
 from ooc_train.solvers.base import Solver
 from ooc_train.solvers.coordinate_descent import CoordinateDescent
 from ooc_train.solvers.gram import Gram

@@ -7,7 +7,8 @@ from ooc_train.core.settings import CheckedSettings, Count, Number, Part, Rows
 from ooc_train.optimizers import OPTIMIZERS
 from ooc_train.optimizers.optimizer import Optimizer
 from ooc_train.optimizers.rate_settings import RateSetting, ScheduleSetting
-from ooc_train.optimizers.schedules import SCHEDULES, Schedule
+from ooc_train.optimizers.schedule import Schedule
+from ooc_train.optimizers.schedules import SCHEDULES
 
 EXACT = ("gram", "coordinate-descent", "newton", "lbfgs")
 """Solvers that read all rows before each step. `registry.py` makes them: this file is light, since

@@ -24,7 +24,8 @@ from ooc_train.errors import Diverged
 from ooc_train.models.linear import LinearProblem
 from ooc_train.models.problem import Capability, Problem, ProblemOfUpdates, UpdatesOfProblem
 from ooc_train.optimizers.optimizer import Optimizer
-from ooc_train.optimizers.schedules import Falling, Schedule
+from ooc_train.optimizers.schedule import Schedule
+from ooc_train.optimizers.schedules import Falling
 from ooc_train.solvers.base import Holdings, State
 from ooc_train.solvers.gain import gain_requests, guaranteed_gain, is_gain_small
 from ooc_train.solvers.learning_rate import (

@@ -8,7 +8,7 @@ from ooc_train.core.sums import Array
 from ooc_train.core.threads import one_blas_thread
 from ooc_train.memory.ceiling import Ceiling
 from ooc_train.memory.measured import MemoryReport
-from ooc_train.models.linear_models import ElasticNetModel
+from ooc_train.models.regression_models import ElasticNetModel
 from ooc_train.runtime.job import Job
 from ooc_train.solvers.base import advance, start
 from ooc_train.solvers.elastic_net_path import ElasticNetPath

@@ -17,7 +17,7 @@ from ooc_train.models.column_moments import ColumnSums
 from ooc_train.models.linear import LinearProblem
 from ooc_train.models.loss_sums import LossSums
 from ooc_train.models.model import DataFigures, Model
-from ooc_train.optimizers.schedules import Schedule
+from ooc_train.optimizers.schedule import Schedule
 from ooc_train.runs.fitted import Fitted
 from ooc_train.runs.report import Report
 from ooc_train.solvers.base import Solver

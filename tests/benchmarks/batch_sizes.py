@@ -14,8 +14,8 @@ from time import perf_counter
 import numpy as np
 from distributed import Client
 
+from ooc_train.models.classification_models import LogisticModel
 from ooc_train.models.linear import LinearProblem
-from ooc_train.models.linear_models import LogisticModel
 from ooc_train.models.linear_updates import LinearUpdates
 from ooc_train.objective.losses import LOSSES
 from ooc_train.objective.scaling import Scaling

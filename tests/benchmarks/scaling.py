@@ -20,7 +20,7 @@ from distributed import Client
 from ooc_train.core.units import approximate_bytes, format_rows, parse_bytes, parse_rows
 from ooc_train.memory.processes import measure
 from ooc_train.memory.system import machine_memory
-from ooc_train.models.linear_models import LogisticModel
+from ooc_train.models.classification_models import LogisticModel
 from ooc_train.runtime.cluster import LocalCluster
 from ooc_train.runtime.job import Job
 from ooc_train.solvers.training_settings import Training

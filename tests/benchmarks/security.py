@@ -18,7 +18,7 @@ import numpy as np
 
 from ooc_train.core.units import parse_rows
 from ooc_train.memory.processes import process_tree
-from ooc_train.models.linear_models import LogisticModel
+from ooc_train.models.classification_models import LogisticModel
 from ooc_train.runtime.cluster import LocalCluster
 from ooc_train.solvers.training_settings import Training
 from ooc_train.store.jobs.synthetic import make_data

@@ -21,8 +21,8 @@ import zarr
 from zarr.codecs import BloscCodec
 
 from ooc_train.core.sums import Array, Sums
+from ooc_train.models.classification_models import LogisticModel
 from ooc_train.models.linear import LinearProblem
-from ooc_train.models.linear_models import LogisticModel
 from ooc_train.objective.scaling import Scaling
 from ooc_train.runtime.cluster import LocalCluster
 from ooc_train.runtime.job import Job

@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 import pytest
 
-from ooc_train.models.linear_models import LogisticModel
+from ooc_train.models.classification_models import LogisticModel
 from ooc_train.runs.events import Event
 from ooc_train.runtime.cluster import LocalCluster
 from ooc_train.solvers.training_settings import Training

@@ -1,0 +1,125 @@
+"""The base of the models with a linear predictor, and the settings that several of them have."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+import numpy as np
+
+from ooc_train.core.named_classes import plain
+from ooc_train.core.schema import shown
+from ooc_train.core.settings import Constraint, Flag, Number
+from ooc_train.models.model import DataFigures, Model
+from ooc_train.objective.penalty import Penalty
+from ooc_train.objective.scaling import Scaling
+
+if TYPE_CHECKING:
+    from ooc_train.models.linear import LinearProblem
+
+_WEIGHT = Number(least=0.0)
+
+
+@dataclass(frozen=True)
+class ClassWeight(Constraint):
+    """None, "balanced", or a mapping from labels to weights."""
+
+    words: tuple[str | None, ...] = (None, "balanced")
+
+    kind: ClassVar[str] = "mapping"
+
+    @property
+    def _others(self) -> str:
+        return "a mapping from labels to weights"
+
+    def _checked(self, name: str, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            raise self._refused(name, value)
+        for label, weight in value.items():
+            _WEIGHT.check(f"{name} of {shown(label)}", weight)
+        return value
+
+    def _parsed(self, name: str, text: str) -> Any:
+        pairs = [part.rpartition("=") for part in text.split(",")]
+        try:
+            weights = {label: float(weight) for label, _, weight in pairs}
+        except ValueError:
+            weights = {}
+        if "" in weights or len(weights) != len(pairs):
+            raise ValueError(
+                f"{name}={shown(text)} is not 'balanced' or the weights of labels, such as "
+                "no=1,yes=5"
+            )
+        return weights
+
+    def to_json(self, value: Any) -> Any:
+        """Return the value as one of JSON, which names labels by text."""
+        if not isinstance(value, Mapping):
+            return value
+        return {str(plain(label)): plain(weight) for label, weight in value.items()}
+
+    @property
+    def metavar(self) -> str:
+        """The accepted values, in the help of an option."""
+        return "balanced|LABEL=W,..."
+
+
+Alpha = Annotated[float, Number(least=0.0), "Strength of the penalty, in the units of the data."]
+ClassWeights = Annotated[
+    str | Mapping[Any, float] | None,
+    ClassWeight(),
+    'Weight of each class by its label; "balanced" is in inverse proportion to its rows.',
+]
+"""Settings that several models have."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearModel(Model):
+    """The base of all models with a linear predictor."""
+
+    fit_intercept: Annotated[
+        bool, Flag(), "Whether there is an intercept. It is not penalised."
+    ] = True
+    standardize: Annotated[
+        bool, Flag(), "Whether the penalty is on the weights of standardised columns."
+    ] = False
+
+    @property
+    def is_classifier(self) -> bool:
+        """Whether y holds classes."""
+        return False
+
+    @abstractmethod
+    def penalty_for(self, total_weight: float) -> Penalty:
+        """Return the penalty on the weights, in the data's units, added to the sum of losses.
+
+        Parameters
+        ----------
+        total_weight : float
+            Sum of the rows' weights, by which models whose `alpha` stands beside the mean loss
+            multiply it.
+        """
+
+    def problem(self, data: DataFigures) -> "LinearProblem":
+        """Return the problem of learning the model from data; its scaling is the identity."""
+        # The command line makes its options of this file, and so it loads no kernels.
+        from ooc_train.models.linear import LinearProblem
+
+        n_outputs = data.n_targets
+        if self.is_classifier:
+            n_outputs = 1 if data.n_classes == 2 else data.n_classes
+        # Broadcast arrays take no memory, which the plan has yet to grant.
+        identity = Scaling(
+            np.broadcast_to(0.0, data.n_features), np.broadcast_to(1.0, data.n_features)
+        )
+        return LinearProblem(
+            self.loss_for(data.n_classes),
+            n_outputs,
+            data.n_rows,
+            data.total_weight,
+            identity,
+            self.penalty_for(data.total_weight),
+            self.fit_intercept,
+            self.standardize,
+            data.class_weight,
+        )

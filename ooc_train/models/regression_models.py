@@ -1,0 +1,84 @@
+"""Linear models of a number: least squares with each penalty."""
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from ooc_train.core.settings import Number
+from ooc_train.models.linear_model import Alpha, LinearModel
+from ooc_train.objective.loss import Loss
+from ooc_train.objective.losses.squared import Squared
+from ooc_train.objective.penalty import NO_PENALTY, Penalty
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeastSquares(LinearModel):
+    """Least squares: the sum of `(y - z)^2 / 2`."""
+
+    name: ClassVar[str] = "linear"
+    default_tol: ClassVar[float] = 1e-6
+
+    def loss_for(self, n_classes: int) -> Loss:
+        """Return the squared loss."""
+        del n_classes
+        return Squared()
+
+    def penalty_for(self, total_weight: float) -> Penalty:
+        """Return no penalty."""
+        del total_weight
+        return NO_PENALTY
+
+
+@dataclass(frozen=True, kw_only=True)
+class RidgeModel(LeastSquares):
+    """Least squares with an l2 penalty, as scikit-learn's: `alpha / 2 * |w|^2` is added."""
+
+    alpha: Alpha = 1.0
+
+    name: ClassVar[str] = "ridge"
+    default_tol: ClassVar[float] = 1e-4
+
+    def penalty_for(self, total_weight: float) -> Penalty:
+        """Return the l2 penalty `alpha`."""
+        del total_weight
+        return Penalty(l2=float(self.alpha))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LassoModel(LeastSquares):
+    """Least squares with an l1 penalty, as scikit-learn's.
+
+    The mean of `(y - z)^2 / 2` over rows, by weight, plus `alpha * |w|` is minimised.
+    """
+
+    alpha: Alpha = 1.0
+
+    name: ClassVar[str] = "lasso"
+    default_tol: ClassVar[float] = 1e-4
+    default_max_iter: ClassVar[int] = 1000
+
+    def penalty_for(self, total_weight: float) -> Penalty:
+        """Return the l1 penalty: `alpha` times the total weight."""
+        return Penalty(l1=float(self.alpha) * total_weight)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ElasticNetModel(LeastSquares):
+    """Least squares with an l1 and an l2 penalty, as scikit-learn's.
+
+    The mean of `(y - z)^2 / 2` over rows, by weight, plus
+    `alpha * (l1_ratio * |w| + (1 - l1_ratio) / 2 * |w|^2)` is minimised.
+    """
+
+    alpha: Alpha = 1.0
+    l1_ratio: Annotated[
+        float, Number(least=0.0, most=1.0), "Share of the l1 penalty; the rest is l2."
+    ] = 0.5
+
+    name: ClassVar[str] = "elastic-net"
+    default_tol: ClassVar[float] = 1e-4
+    default_max_iter: ClassVar[int] = 1000
+
+    def penalty_for(self, total_weight: float) -> Penalty:
+        """Return the penalty: both strengths times the total weight."""
+        strength, ratio = float(self.alpha) * total_weight, float(self.l1_ratio)
+        return Penalty(strength * ratio, strength * (1.0 - ratio))
