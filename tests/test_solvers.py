@@ -2,6 +2,7 @@
 
 import tracemalloc
 from dataclasses import replace
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -288,9 +289,59 @@ def test_newton_takes_few_passes_from_a_sample_of_its_own(rare, monkeypatch):
     assert norm <= 1e-6
 
 
+def full_passes(case: Case, solver: Newton, spoil: float = 1.0) -> tuple[State, list[bool]]:
+    """The state at the tolerance, and whether each pass over all rows added up a Hessian.
+
+    The Hessian that a sample brought is multiplied by `spoil`.
+    """
+    passes, hessians = stream(case.source), []
+    state = solver.init(case.problem, case.source, case.problem.initial())
+    while not state.converged or state.phase:
+        request = solver.ask(case.problem, case.source, state)
+        sums = passes.reduce(request.reduction, request.partitions)
+        if request.partitions is None:
+            hessians.append("hessian" in sums)
+        state = solver.tell(case.problem, case.source, state, sums)
+        if not state.phase and not hessians and "hessian" in state.memory:
+            hessian = spoil * state.memory["hessian"]
+            state = replace(state, memory={**state.memory, "hessian": hessian})
+        assert len(hessians) <= 12
+    return state, hessians
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(("loss", "outputs"), [("logistic", 1), ("multinomial", 3)])
+def test_the_hessian_of_a_sample_serves_the_passes_over_all_rows(
+    loss, outputs, weighted, monkeypatch
+):
+    case = make_case(loss, outputs, rows=40_000, features=3, weighted=weighted, partition_rows=100)
+    exact, needed = full_passes(case, Newton(tol=1e-9))
+    assert all(needed)
+    monkeypatch.setattr("ooc_train.models.linear_objective._COMPILED_WORK", 0)
+    state, hessians = full_passes(case, Newton(tol=1e-9))
+    assert not any(hessians)
+    assert len(hessians) <= 2 * len(needed) + 1
+    np.testing.assert_allclose(state.params, exact.params, atol=1e-8)
+    assert state.loss == pytest.approx(exact.loss, rel=1e-12)
+
+
+@pytest.mark.parametrize("spoil", [1e-3, 0.2, 5.0, 1e3])
+def test_a_hessian_of_a_sample_that_misleads_gives_way_to_that_of_all_rows(spoil, monkeypatch):
+    monkeypatch.setattr("ooc_train.models.linear_objective._COMPILED_WORK", 0)
+    case = make_case(rows=40_000, features=3, partition_rows=100)
+    best, _ = full_passes(case, Newton(tol=1e-9))
+    state, hessians = full_passes(case, Newton(tol=1e-9), spoil)
+    first = hessians.index(True)
+    assert first <= 2
+    assert all(hessians[first:])
+    np.testing.assert_allclose(state.params, best.params, atol=1e-8)
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("least_work", [0, inf])
 @pytest.mark.parametrize("seed", [0, 4, 6, 8])
-def test_newton_does_not_crawl_where_its_sample_lacks_outliers(seed):
+def test_newton_does_not_crawl_where_its_sample_lacks_outliers(seed, least_work, monkeypatch):
+    monkeypatch.setattr("ooc_train.models.linear_objective._COMPILED_WORK", least_work)
     rng = np.random.default_rng(seed)
     classes, n = (2, 20_000) if seed % 3 else (5, 60_000)
     levels = np.eye(4)[rng.integers(0, 4, n)]  # dependent: they add up to the intercept's column

@@ -11,10 +11,17 @@ outliers of a column. Its optimum is then far on the wrong side for them, where 
 curvature, and many steps are shortened. The scale of the column shows that outliers are missing, so
 `LinearProblem.with_missing_curvature` penalises the weight by the curvature that they may have.
 
+The Hessian costs several times the gradient. So a second, larger sample brings the start nearer to
+the optimum, and its Hessian serves the passes over all rows, which then add up gradients alone
+(Roosta-Khorasani and Mahoney 2019, Sub-sampled Newton methods). Such a step multiplies the
+distance to the optimum by the relative error of the sample's Hessian, some hundredths, and the
+change of the gradient over the step corrects the Hessian (BFGS). Where a step does much worse, the
+next pass adds up the Hessian of all rows.
+
 When the gradient meets the tolerance, the step by the last Hessian is taken without another pass:
 near the optimum, such a step squares the error.
 
-Nocedal and Wright 2006, chapter 3.
+Nocedal and Wright 2006, chapters 3 and 6.
 """
 
 from dataclasses import dataclass, replace
@@ -28,21 +35,34 @@ from ooc_train.core.requests import Reduce
 from ooc_train.core.sums import Array, Sums
 from ooc_train.errors import Diverged
 from ooc_train.models.linear import LinearProblem
-from ooc_train.models.problem import Capability
-from ooc_train.solvers.base import STALLED, Holdings, State, lowers
+from ooc_train.models.problem import Capability, Evaluation
+from ooc_train.solvers.base import STALLED, Holdings, State, Tree, lowers
 
 _SHORTER = np.array([0.5, 0.25, 1 / 16, 1 / 128])
 """Lengths of the shorter steps, as shares of the full one."""
 
-_MAX_LAST_DECREASE = 1e-2
-"""Limit of the predicted decrease of a step without a pass, as a share of the objective."""
+_MAX_LAST_DECREASE, _MAX_LAST_BY_SAMPLE = 1e-2, 1e-6
+"""Limits of the predicted decrease of a step without a pass, as a share of the objective: by the
+Hessian of all rows, and by that of a sample, whose prediction has its error."""
 
 _SAMPLE_ROWS_PER_PARAMETER = 100
 _SAMPLE_SHARE = 1 / 16
 _SAMPLE_ITERATIONS = 8
 
-_OF_SAMPLE, _AT_START = "optimum of a sample", "at the start"
-"""Phases: iterations on a sample, before the first iteration; and the pass at the problem's initial
+_LARGER, _LARGER_ITERATIONS = 10, 3
+"""Rows of the second sample by those of the first, if they are at most `_SAMPLE_SHARE` of all; and
+limit of the passes over it."""
+
+_MAX_LEFT = 0.1
+"""Share of the predicted decrease that may be left after a step by a sample's Hessian; if more is,
+the next pass adds up the Hessian of all rows."""
+
+_MIN_CURVATURE = 1e-3
+"""Least curvature along a step, as a share of the expected one, that corrects the Hessian."""
+
+_OF_SAMPLE, _OF_LARGER_SAMPLE = "optimum of a sample", "optimum of a larger sample"
+_AT_START = "at the start"
+"""Phases: iterations on samples, before the first iteration; and the pass at the problem's initial
 parameters, which follows if the optimum of the sample turns out worse than they are."""
 
 
@@ -68,7 +88,7 @@ class Newton:
         return Holdings(
             (problem.reduction(points, hessian=True),),
             sets=8 + 3 * (1 + len(_SHORTER)),
-            algebra=7 * 8 * problem.n_parameters**2,
+            algebra=8 * 8 * problem.n_parameters**2,
         )
 
     def init(self, problem: LinearProblem, rows: Rows, params: Array) -> State:
@@ -84,13 +104,20 @@ class Newton:
 
     def ask(self, problem: LinearProblem, rows: Rows, state: State) -> Reduce:
         """Return the request for the Hessian at the full step and the losses of shorter steps."""
-        partitions = _sample(problem, rows) if state.phase == _OF_SAMPLE else None
-        return Reduce(problem.reduction(_points(state), hessian=True), partitions)
+        partitions = None
+        if state.phase == _OF_SAMPLE:
+            partitions = _sample(problem, rows)
+        elif state.phase == _OF_LARGER_SAMPLE:
+            partitions = _larger_sample(problem, rows)
+        hessian = partitions is not None or "hessian" not in state.memory
+        return Reduce(problem.reduction(_points(state), hessian=hessian), partitions)
 
     def tell(self, problem: LinearProblem, rows: Rows, state: State, answer: Sums) -> State:
         """Return the state after a pass."""
         if state.phase == _OF_SAMPLE:
             return self._tell_of_sample(problem, rows, state, answer)
+        if state.phase == _OF_LARGER_SAMPLE:
+            return self._tell_of_larger_sample(problem, rows, state, answer)
         after = self._iterated(problem, state, answer)
         if after.loss > state.memory.get("start_loss", inf):
             note = f"the optimum of the sample is worse than {_start(problem)}; begins there"
@@ -104,12 +131,12 @@ class Newton:
         coarse = Newton(tol=max(self.tol, 1e-3))
         sample_rows = rows_of(rows, _sample(problem, rows))
         left, extra_l2 = state.memory["iterations_left"] - 1, state.memory.get("extra_l2")
-        start_loss = state.memory.get("start_loss")
+        start_loss = state.memory.get("start_loss", inf)
         after = coarse._iterated(replace(problem, extra_l2=extra_l2), state, answer)
         if left == _SAMPLE_ITERATIONS - 1:
             # Without a bound of y, one row of the others can be worse than the whole sample.
             start_loss = inf if problem.loss.target == "real" else after.loss
-            curvature = after.memory["relative_curvature"]
+            curvature = problem.relative_curvature(answer)
             extra_l2 = problem.with_missing_curvature(curvature, sample_rows).extra_l2
             if extra_l2 is not None:
                 after = State(state.params)  # the first step lacked the extra penalty
@@ -118,11 +145,38 @@ class Newton:
             if extra_l2 is not None:
                 memory["extra_l2"] = extra_l2
             return replace(after, phase=_OF_SAMPLE, memory=memory)
-        note = f"begins at the optimum of a sample of {sample_rows:,} rows"
-        return State(after.params, memory={"start_loss": start_loss}, note=note)
+        if not problem.compiled_hessian:  # the Hessian of all rows is a matter of moments
+            return _after_sample(after.params, start_loss, sample_rows)
+        memory = {"iterations_left": _LARGER_ITERATIONS, "start_loss": start_loss}
+        return State(after.params, phase=_OF_LARGER_SAMPLE, memory=memory)
 
-    def _iterated(self, problem: LinearProblem, state: State, answer: Sums) -> State:
-        """Return the state after a pass at `_points(state)`."""
+    def _tell_of_larger_sample(
+        self, problem: LinearProblem, rows: Rows, state: State, answer: Sums
+    ) -> State:
+        """Return the state after an iteration on the larger sample."""
+        coarse = Newton(tol=max(self.tol, 1e-3))
+        left, start_loss = state.memory["iterations_left"] - 1, state.memory["start_loss"]
+        sample_rows = rows_of(rows, _larger_sample(problem, rows))
+        weight = float(answer["weight"])
+        missing = problem.with_missing_curvature(problem.relative_curvature(answer), sample_rows)
+        if weight == 0.0 or missing.extra_l2 is not None:
+            # Without the outliers' share, steps by this Hessian were seen to be far too long.
+            small = rows_of(rows, _sample(problem, rows))
+            return _after_sample(state.params, start_loss, small)
+        scaled = {name: sums * (problem.total_weight / weight) for name, sums in answer.items()}
+        after = coarse._iterated(problem, state, scaled, keep=True)
+        if left and not after.converged and not after.stalled:
+            memory = {**after.memory, "iterations_left": left, "start_loss": start_loss}
+            return replace(after, phase=_OF_LARGER_SAMPLE, memory=memory)
+        return _after_sample(after.params, start_loss, sample_rows, after.memory.get("hessian"))
+
+    def _iterated(
+        self, problem: LinearProblem, state: State, answer: Sums, *, keep: bool = False
+    ) -> State:
+        """Return the state after a pass at `_points(state)`.
+
+        With `keep`, the state holds the Hessian of the pass, which serves the next passes.
+        """
         points, search = _points(state), state.memory
         now = problem.read(answer, points)
         is_step = "direction" in search
@@ -133,9 +187,9 @@ class Newton:
             search["objective"], search["slope"], now, search["direction"], search["length"]
         ):
             return _shortened(state, problem.objectives(answer, points))
-        if now.hessian is None:
-            raise ValueError("the pass added up no Hessian")
-        direction = problem.direction(now.gradient, now.hessian)
+        of_sample = now.hessian is None
+        hessian = _corrected(search, now) if now.hessian is None else now.hessian
+        direction = problem.direction(now.gradient, hessian)
         slope = float((now.gradient * direction).sum())
         norm = float(np.abs(now.gradient).max()) / problem.total_weight
         # Sums over a sample are scaled up to all rows.
@@ -143,11 +197,22 @@ class Newton:
         converged = norm <= self.tol
         params, loss, n_iter = now.params, now.loss, state.n_iter + is_step
         updates = n_iter
-        if converged and -slope <= _MAX_LAST_DECREASE * abs(now.objective):
+        most = _MAX_LAST_BY_SAMPLE if of_sample else _MAX_LAST_DECREASE
+        if converged and -slope <= most * abs(now.objective):
             # The quadratic model gives the loss after the last step, to third order.
             params, updates = now.params + direction, n_iter + 1
             penalty = problem.penalty_value(params)
             loss = (now.objective + 0.5 * slope - penalty) / float(answer["weight"])
+        memory = {
+            "base": now.params,
+            "direction": direction,
+            "objective": now.objective,
+            "slope": slope,
+            "length": 1.0,
+        }
+        serves = of_sample and not (is_step and slope < _MAX_LEFT * search["slope"])
+        if keep or serves:
+            memory |= {"hessian": hessian, "gradient": now.gradient}
         return State(
             params=params,
             n_iter=n_iter,
@@ -155,14 +220,7 @@ class Newton:
             loss=loss,
             gradient_norm=norm,
             converged=converged,
-            memory={
-                "base": now.params,
-                "direction": direction,
-                "objective": now.objective,
-                "slope": slope,
-                "relative_curvature": problem.relative_curvature(answer),
-                "length": 1.0,
-            },
+            memory=memory,
         )
 
 
@@ -174,6 +232,36 @@ def _start(problem: LinearProblem) -> str:
 def _sample(problem: LinearProblem, rows: Rows) -> tuple[int, ...]:
     """Return the partitions of the sample that Newton begins with."""
     return sample_partitions(rows, _SAMPLE_ROWS_PER_PARAMETER * problem.n_parameters)
+
+
+def _larger_sample(problem: LinearProblem, rows: Rows) -> tuple[int, ...]:
+    """Return the partitions of the second sample."""
+    wanted = _LARGER * _SAMPLE_ROWS_PER_PARAMETER * problem.n_parameters
+    return sample_partitions(rows, min(wanted, int(_SAMPLE_SHARE * rows.n_rows)))
+
+
+def _corrected(search: Tree, now: Evaluation) -> Array:
+    """Return a sample's Hessian, corrected by the last step (BFGS, formula 6.19)."""
+    hessian: Array = search["hessian"]
+    if "direction" not in search:
+        return hessian
+    step = (search["length"] * search["direction"]).ravel()
+    change = now.gradient.ravel() - search["gradient"].ravel()
+    curvature, expected = step @ change, hessian @ step
+    if curvature <= _MIN_CURVATURE * (step @ expected):
+        return hessian
+    lost = np.outer(expected, expected) / (step @ expected)
+    corrected: Array = hessian + np.outer(change, change) / curvature - lost
+    return corrected
+
+
+def _after_sample(
+    params: Array, start_loss: float, sample_rows: int, hessian: Array | None = None
+) -> State:
+    """Return the state that begins the passes over all rows."""
+    memory = {"start_loss": start_loss} | ({} if hessian is None else {"hessian": hessian})
+    note = f"begins at the optimum of a sample of {sample_rows:,} rows"
+    return State(params, memory=memory, note=note)
 
 
 def _points(state: State) -> Array:
@@ -191,7 +279,7 @@ def _shortened(state: State, objectives: Array) -> State:
 
     The solver stalls when steps are as short as rounding.
     """
-    search = state.memory
+    search = {name: value for name, value in state.memory.items() if name != "hessian"}
     tried = np.where(np.isfinite(objectives[1:]), objectives[1:], np.inf)
     best = int(tried.argmin())
     if tried[best] < search["objective"]:
