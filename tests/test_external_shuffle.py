@@ -302,4 +302,6 @@ def test_what_is_held_stays_within_the_memory(tmp_path, columns, memory, times, 
     )
     worked, whole, growth = result.stdout.split()
     assert (worked, whole) == ("True", "True")
-    assert memory // 3 < int(growth) < memory
+    assert int(growth) < memory
+    # What Python held before serves a small memory in part.
+    assert int(growth) > memory // 3 or memory < 2**23
