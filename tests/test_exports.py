@@ -18,6 +18,7 @@ EXPORTED: list[str] = [
     "CorruptChunk",
     "CustomModel",
     "Diverged",
+    "EarlyStopping",
     "ElasticNet",
     "ElasticNetModel",
     "Ended",

@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -119,7 +120,7 @@ def test_the_second_may_meet_another_run(rows, monkeypatch):
 def test_one_that_comes_when_all_is_done_is_not_swallowed(rows, tmp_path, capsys):
     out = tmp_path / "a.run"
     with pytest.raises(KeyboardInterrupt):
-        train(LOGISTIC, rows, FULL, callbacks=[CtrlC(Ended)], out=out, max_passes=3)
+        train(LOGISTIC, rows, replace(FULL, max_passes=3), callbacks=[CtrlC(Ended)], out=out)
     (note,) = load_fitted(out).report["notes"]
     assert note.startswith("not converged: max_passes=3 reached")
     assert capsys.readouterr().err == ""
@@ -129,7 +130,7 @@ def test_a_handler_of_others_is_left_alone(rows):
     seen = []
     signal.signal(signal.SIGINT, lambda *arrived: seen.append(arrived[0]))
     try:
-        _, report = train(LOGISTIC, rows, FULL, callbacks=[CtrlC()], max_passes=5)
+        _, report = train(LOGISTIC, rows, replace(FULL, max_passes=5), callbacks=[CtrlC()])
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     assert seen == [signal.SIGINT]
@@ -147,7 +148,7 @@ def test_work_of_many_runs_is_interrupted_at_once(rows):
 def test_other_threads_have_no_ctrl_c(rows):
     found = []
     thread = threading.Thread(
-        target=lambda: found.append(train(LOGISTIC, rows, FULL, max_passes=3)[1])
+        target=lambda: found.append(train(LOGISTIC, rows, replace(FULL, max_passes=3))[1])
     )
     thread.start()
     thread.join()

@@ -56,7 +56,7 @@ def integrity_notes(model: LogisticModel, training: Training, **settings: Any) -
     ],
 )
 def test_a_run_says_which_limit_ended_it(settings, end):
-    first, *_, last = integrity_notes(LOGISTIC, UPDATES, **settings)
+    first, *_, last = integrity_notes(LOGISTIC, replace(UPDATES, **settings))
     assert first.startswith("learning rate ")
     assert first.endswith(", falling")
     assert last == f"stopped: {end}"
@@ -67,7 +67,7 @@ def test_a_run_says_which_limit_ended_it(settings, end):
 def test_a_limit_leaves_the_model_of_a_run_that_was_planned_to_end_there(batch_size, solver):
     training = replace(UPDATES, batch_size=batch_size, solver=solver, max_iter=2)
     planned, _ = train(LOGISTIC, ROWS, training)
-    limited, report = train(LOGISTIC, ROWS, replace(training, max_iter=30), max_passes=2)
+    limited, report = train(LOGISTIC, ROWS, replace(training, max_iter=30, max_passes=2))
     np.testing.assert_array_equal(limited.coef, planned.coef)
     assert report.n_iter == 2  # rows that evaluate the model are not counted
     assert report.shortfall.startswith("not converged: max_passes=2 reached")

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ooc_train.cli import parsers
 from ooc_train.cli.command import command, ended_by
 from ooc_train.cli.model_options import ModelOptions
 from ooc_train.cli.options import (
@@ -88,22 +87,6 @@ def train(
         typer.Option(metavar="FILE", help="Draw memory over time: .png, .svg or .pdf."),
     ] = None,
     overwrite: Overwrite = False,
-    max_passes: Annotated[
-        Any,
-        typer.Option(
-            parser=parsers.parsed(parsers.passes),
-            metavar="PASSES",
-            help="Begin no iteration after this many passes.",
-        ),
-    ] = None,
-    max_seconds: Annotated[
-        Any,
-        typer.Option(
-            parser=parsers.parsed(parsers.duration),
-            metavar="DURATION",
-            help="Begin no iteration after this time, such as 90s.",
-        ),
-    ] = None,
     verbose: Annotated[
         bool, typer.Option("--verbose", help="Print the notes of the solver too.")
     ] = False,
@@ -115,7 +98,10 @@ def train(
     """Fit a model to a store."""
     model, training = model_options.made()
     with ConsoleBar(
-        quiet=output.quiet, verbose=verbose, max_passes=max_passes, max_seconds=max_seconds
+        quiet=output.quiet,
+        verbose=verbose,
+        max_passes=training.max_passes,
+        max_seconds=training.max_seconds,
     ) as bar:
         from ooc_train.core.output_kinds import RUN, require_output
         from ooc_train.monitoring.interrupts import Interrupts
@@ -157,8 +143,6 @@ def train(
                 out=out,
                 overwrite=overwrite,
                 callbacks=(print_plan, bar, interrupts),
-                max_passes=max_passes,
-                max_seconds=max_seconds,
                 client=client,
                 memory_ceiling=resources.ceiling,
             )
@@ -195,7 +179,7 @@ def _print_report(report: "Report", plot: str | None, *, classifies: bool) -> No
     found = losses(report.loss, report.validation_loss)
     typer.echo(f"{passes}, {loss} {found} | memory: {report.memory}")
     rate = f"{report.rows_per_second:,.0f} rows/s"
-    end = "converged" if report.converged else "stopped before the tolerance was reached"
+    end = "converged" if report.converged else f"stopped ({report.ended})"
     updates = count(report.updates, "update")
     typer.echo(f"{end} after {updates} in {approximate_duration(report.seconds)}, {rate}")
     if report.precision is not None:

@@ -11,11 +11,17 @@ from ooc_train.core.schema import shown
 from ooc_train.core.settings import Flag, Setting, defaults_of, settings_of
 from ooc_train.models.linear_models import MODELS
 from ooc_train.models.model import Model
+from ooc_train.solvers.early_stopping import EarlyStopping
 from ooc_train.solvers.training_settings import Training
 
 _MODEL, _TRAINING = "Model", "Training"
-_NEGATIVE = MappingProxyType({"fit_intercept": "--no-intercept"})
-"""Flags that are on by default, and the options that turn them off."""
+_NEGATIVE = MappingProxyType(
+    {
+        "fit_intercept": ("--no-intercept", "No intercept."),
+        "restore_best": ("--keep-last", "Keep the last parameters, not those of the best loss."),
+    }
+)
+"""Flags that are on by default: the options that turn them off, and their help."""
 
 _OWNERS: dict[str, list[type[Model]]] = {}
 """The models that have a setting, by its name."""
@@ -39,8 +45,10 @@ def _option(name: str, setting: Setting, default: Any, *, of: str, only: str = "
     first = setting.description.partition(". ")[0].rstrip(".")
     text = f"{only}{first}{suffix}."
     if isinstance(constraint, Flag):
-        names = f" /{_NEGATIVE[name]}" if name in _NEGATIVE else _flag(name)
-        text = f"No {name.removeprefix('fit_')}." if name in _NEGATIVE else text
+        names = _flag(name)
+        if name in _NEGATIVE:
+            off, text = _NEGATIVE[name]
+            names = f" /{off}"
         return Annotated[bool | None, option(names, of=of, help=text, show_default=False)]
     return Annotated[
         Any,
@@ -55,7 +63,10 @@ def _option(name: str, setting: Setting, default: Any, *, of: str, only: str = "
 
 
 def _with_settings(cls: Class) -> Class:
-    """Add a field for each setting of `Training` and of every model; None is the default."""
+    """Add a field for each setting of every model, `Training` and `EarlyStopping`.
+
+    None is the default.
+    """
     cls.__annotations__ = dict(cls.__annotations__)
     for name, owners in _OWNERS.items():
         setting, default = settings_of(owners[0])[name], defaults_of(owners[0])[name]
@@ -63,10 +74,11 @@ def _with_settings(cls: Class) -> Class:
         only = "" if len(owners) == len(MODELS) else f"Of {names}: "
         cls.__annotations__[name] = _option(name, setting, default, of=_MODEL, only=only)
         setattr(cls, name, None)
-    for name, setting in settings_of(Training).items():
-        default = defaults_of(Training)[name]
-        cls.__annotations__[name] = _option(name, setting, default, of=_TRAINING)
-        setattr(cls, name, None)
+    for owner, only in ((Training, ""), (EarlyStopping, "Of early stopping: ")):
+        for name, setting in settings_of(owner).items():
+            default = defaults_of(owner)[name]
+            cls.__annotations__[name] = _option(name, setting, default, of=_TRAINING, only=only)
+            setattr(cls, name, None)
     return cls
 
 
@@ -117,7 +129,10 @@ class ModelOptions:
         ]
         if missing:
             raise ValueError(f"--model {self.model} needs {' and '.join(map(_flag, missing))}")
-        return cls(**passed), Training(**self._passed(settings_of(Training)))
+        how = self._passed(settings_of(Training))
+        if watched := self._passed(settings_of(EarlyStopping)):
+            how["early_stopping"] = EarlyStopping(**watched)
+        return cls(**passed), Training(**how)
 
     def _passed(self, names: Iterable[str]) -> dict[str, Any]:
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}

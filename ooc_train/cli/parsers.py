@@ -12,7 +12,7 @@ import typer
 
 from ooc_train.core.schema import shown
 from ooc_train.core.settings import settings_of
-from ooc_train.core.units import parse_bytes, parse_duration, parse_rows
+from ooc_train.core.units import parse_bytes, parse_rows
 from ooc_train.solvers.training_settings import Training
 
 
@@ -38,22 +38,6 @@ def batch_sizes(text: str) -> tuple[int | str, ...]:
     """Parse batch sizes separated by commas."""
     constraint = settings_of(Training)["batch_size"].constraint
     return tuple(constraint.parse("batch_size", part.strip()) for part in text.split(","))
-
-
-def passes(text: str) -> float:
-    """Parse a number of passes above 0."""
-    passes = float(text) if text.replace(".", "", 1).isdigit() else 0.0
-    if not passes:
-        raise ValueError(f"max_passes={shown(text)} is not a number of passes above 0")
-    return passes
-
-
-def duration(text: str) -> float:
-    """Parse a duration; return seconds."""
-    seconds = parse_duration(text)
-    if not seconds:
-        raise ValueError(f"max_seconds={shown(text)} should be above 0")
-    return seconds
 
 
 def address(text: str) -> str:

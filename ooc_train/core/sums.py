@@ -49,16 +49,16 @@ class Block:
         return start + row - first
 
     def within(self, start: int, stop: int) -> "Block":
-        """Return the rows from `start` to `stop` of the data, for a block of consecutive rows."""
-        first = self.row_number(0)
-        if start <= first and first + self.n_rows <= stop:
+        """Return rows of a block of consecutive rows; rows are counted from its first one."""
+        if start <= 0 and self.n_rows <= stop:
             return self
-        rows = slice(max(start - first, 0), stop - first)
+        first = max(start, 0)
+        rows = slice(first, stop)
         return Block(
             self.X[rows],
             None if self.y is None else self.y[rows],
             None if self.weight is None else self.weight[rows],
-            ((0, max(start, first)),),
+            ((0, self.row_number(first)),),
         )
 
 

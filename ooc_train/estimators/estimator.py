@@ -16,7 +16,12 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from ooc_train.core.sums import Array
 from ooc_train.estimators.predicting import Postprocess
 from ooc_train.estimators.shared_parameters import settings_from
-from ooc_train.estimators.validation import DTYPES, ValidatingEstimator, seed_of
+from ooc_train.estimators.validation import (
+    DTYPES,
+    ValidatingEstimator,
+    ValidationRows,
+    seed_of,
+)
 from ooc_train.inference.outputs import Kind
 from ooc_train.inference.predict import evaluate, predict, predict_store
 from ooc_train.inference.raw_files import predict_files
@@ -64,15 +69,28 @@ class LinearEstimator(ValidatingEstimator):
         parameters = self.get_params(deep=False)
         model = self._model_class(**settings_from(self._model_class, parameters))
         training = Training(**settings_from(Training, parameters | {"random_state": None}))
-        seed = seed_of(self.random_state, used=training.by_updates)
+        seed = seed_of(self.random_state, used=training.draws)
         return model, replace(training, random_state=seed)
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any, *, warm: bool = False) -> Self:
+    def _fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        validation: ValidationRows = (None, None, None),
+        *,
+        warm: bool = False,
+    ) -> Self:
         model, training = self._settings()
         start = self._fitted() if warm and hasattr(self, "coef_") else None
         data = self._validated(X, y, sample_weight, first=True)
         fitted, report = train(
-            model, data.inputs, training, memory_ceiling=self.memory_ceiling, start=start
+            model,
+            data.inputs,
+            training,
+            validation=self._validation_inputs(validation, data.inputs),
+            memory_ceiling=self.memory_ceiling,
+            start=start,
         )
         self._keep(fitted, report, flat=data.flat, labels=data.labels)
         self._partial_fit_state = None
@@ -80,12 +98,21 @@ class LinearEstimator(ValidatingEstimator):
             warn(f"{report.solver}: {report.shortfall}", ConvergenceWarning, stacklevel=3)
         return self
 
-    def plan(self, X: Any, y: Any = None, sample_weight: Any = None) -> Plan:
+    def plan(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+    ) -> Plan:
         """Return what `fit` would hold, without fitting, in a table that notebooks show.
 
         Parameters
         ----------
-        X, y, sample_weight
+        X, y, sample_weight, X_val, y_val, sample_weight_val
             As for `fit`.
 
         Returns
@@ -102,7 +129,13 @@ class LinearEstimator(ValidatingEstimator):
         copy: Self = clone(self)
         inputs = copy._validated(X, y, sample_weight, first=True).inputs
         model, training = copy._settings()
-        return plan(model, inputs, training, memory_ceiling=self.memory_ceiling)
+        return plan(
+            model,
+            inputs,
+            training,
+            validation=copy._validation_inputs((X_val, y_val, sample_weight_val), inputs),
+            memory_ceiling=self.memory_ceiling,
+        )
 
     def _partial_fit(
         self, X: Any, y: Any, sample_weight: Any, classes: NDArray[Any] | None = None

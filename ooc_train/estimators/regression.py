@@ -28,7 +28,16 @@ class _Regressor(MultiOutputMixin, RegressorMixin, LinearEstimator):  # type: ig
     _flattens_column: ClassVar[bool] = False
     """Whether coefficients and predictions for a y of one column have one axis."""
 
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+    ) -> Self:
         """Fit the model.
 
         Parameters
@@ -40,6 +49,9 @@ class _Regressor(MultiOutputMixin, RegressorMixin, LinearEstimator):  # type: ig
             store; these replace y of the store.
         sample_weight : array of shape (n_samples,), or float
             Weights, in the same forms. A number is the weight of every row.
+        X_val, y_val, sample_weight_val
+            Validation rows, in the same forms: they evaluate each iteration or epoch, for
+            `early_stopping` and the report. None for no such rows.
 
         Returns
         -------
@@ -53,7 +65,8 @@ class _Regressor(MultiOutputMixin, RegressorMixin, LinearEstimator):  # type: ig
         CeilingExceeded
             If the memory ceiling is too small, before anything is read.
         """
-        return self._fit(X, y, sample_weight, warm=self.warm_start)
+        validation = (X_val, y_val, sample_weight_val)
+        return self._fit(X, y, sample_weight, validation, warm=self.warm_start)
 
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Learn from further rows: one pass of updates, in the order of the rows.

@@ -12,6 +12,7 @@ from ooc_train.memory.ceiling import Ceiling
 from ooc_train.models.model import Model
 from ooc_train.optimizers.optimizer import Optimizer
 from ooc_train.optimizers.schedule import Schedule
+from ooc_train.solvers.early_stopping import EarlyStopping
 from ooc_train.solvers.training_settings import Training
 
 _MEMORY_CEILING = """\
@@ -57,6 +58,11 @@ class SharedParameters:
     learning_rate: float | str = "auto"
     schedule: str | Schedule = "auto"
     random_state: int | np.random.RandomState | None = None
+    max_passes: float | None = None
+    max_seconds: float | None = None
+    target_loss: float | None = None
+    early_stopping: bool | EarlyStopping = False
+    validation_fraction: float | None = None
 
 
 Estimator = TypeVar("Estimator", bound=type)

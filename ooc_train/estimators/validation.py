@@ -25,6 +25,10 @@ DTYPES = [np.float64, np.float32]
 """Types of X that estimators take without a copy."""
 
 
+ValidationRows = tuple[Any, Any, Any]
+"""X_val, y_val and sample_weight_val of `fit`; None for what was not passed."""
+
+
 @dataclass(frozen=True, eq=False)
 class ValidatedData:
     """Training data that an estimator has checked.
@@ -142,6 +146,15 @@ class ValidatingEstimator(BaseEstimator):  # type: ignore[misc] # untyped base
         inputs = self._read(X, y, row_weights(X, sample_weight), classes)
         inputs = replace(inputs, feature_names=self._names())
         return ValidatedData(inputs, y.ndim == 1, y.dtype)
+
+    def _validation_inputs(self, rows: ValidationRows, inputs: Inputs) -> Inputs | None:
+        """Return validation rows, which go with the training rows `inputs`; None without rows."""
+        X, y, sample_weight = rows
+        if X is None:
+            if y is not None or sample_weight is not None:
+                raise ValueError("y_val and sample_weight_val need X_val, which was not passed")
+            return None
+        return self._validated(X, y, sample_weight, first=False, classes=inputs.classes).inputs
 
     def _read(self, X: Any, y: Any, sample_weight: Any, classes: Sequence[Any]) -> Inputs:
         return read_inputs(

@@ -75,7 +75,8 @@ def tradeoff(
     batch_sizes : sequence of int or str
         "full", "chunk" or numbers of rows, each once.
     validation : object
-        Validation rows for the comparison, in the forms of `data`, or None.
+        Validation rows for the comparison, in the forms of `data`, or None. With `early_stopping`
+        they evaluate each step too. Those of `validation_fraction` are the same for all fits.
     out : str or path or None
         Folder for `tradeoff.json`, `tradeoff.csv` and, if it can be drawn, `tradeoff.png`.
     overwrite : bool
@@ -123,7 +124,10 @@ def tradeoff(
             validation, inputs, classifier=model.is_classifier, memory_ceiling=memory_ceiling
         )
     trainings = [replace(training, batch_size=size) for size in batch_sizes]
-    tasks = [Task.of(model, inputs, one) for one in trainings]
+    watched = others if training.early_stopping else None
+    tasks = [Task.of(model, inputs, one, watched) for one in trainings]
+    inputs, watched = tasks[0].inputs, tasks[0].validation
+    others = watched if others is None else others
     executor = choose_executor(inputs.source, client)
     client = executor.client if isinstance(executor, DaskExecutor) else None
     on: dict[str, Any] = {"client": client, "memory_ceiling": memory_ceiling}
@@ -144,7 +148,9 @@ def tradeoff(
             for one in trainings:
                 peaks.restart()
                 try:
-                    fits.append(train(model, inputs, one, callbacks=callbacks, **on))
+                    fits.append(
+                        train(model, inputs, one, validation=watched, callbacks=callbacks, **on)
+                    )
                 except Diverged as error:
                     failures[str(one.batch_size)] = error
         if not fits:

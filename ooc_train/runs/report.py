@@ -103,6 +103,10 @@ class Report:
     shortfall : str
         Why the run did not converge, and the way out; also among the notes. Estimators warn of it.
         Empty if the run converged or was asked to stop.
+    ended : str
+        Why the run ended: "tolerance reached", "max_passes=3 reached" and so on.
+    best : Stepped or None
+        The step whose parameters early stopping restored. None if the parameters are the last.
     condition : float or None
         Of least squares by "gram": condition number of the scaled columns with penalty, along the
         kept directions. By "coordinate-descent", of the columns whose coefficients are not zero.
@@ -140,6 +144,8 @@ class Report:
     dashboard: str | None = None
     notes: tuple[str, ...] = ()
     shortfall: str = ""
+    ended: str = ""
+    best: Stepped | None = None
     condition: float | None = None
     rank: int | None = None
     digits: float | None = None
@@ -152,18 +158,23 @@ class Report:
         return tuple(step.loss for step in self.history)
 
     @property
+    def _learned(self) -> Stepped | None:
+        """The step that led to the learned parameters."""
+        return self.best or (self.history[-1] if self.history else None)
+
+    @property
     def validation_loss(self) -> float | None:
         """Mean loss of the validation rows at the learned parameters, or None."""
-        return self.history[-1].validation_loss if self.history else None
+        return None if self._learned is None else self._learned.validation_loss
 
     @property
     def progressive_loss(self) -> float | None:
-        """Mean loss of each row just before its own update, over the last epoch.
+        """Mean loss of each row just before its own update, over the epoch of the parameters.
 
         None without updates. After a single epoch it estimates the loss on unseen rows (progressive
         validation: Blum, Kalai and Langford 1999).
         """
-        return self.history[-1].progressive_loss if self.history else None
+        return None if self._learned is None else self._learned.progressive_loss
 
     @property
     def rows_per_second(self) -> float:
@@ -216,6 +227,8 @@ class Report:
         kept["notes"] = tuple(values["notes"])
         if kept.get("dual_gap") is not None:
             kept["dual_gap"] = tuple(kept["dual_gap"])
+        if kept.get("best") is not None:
+            kept["best"] = _step(kept["best"])
         if "history" in values:
             steps = tuple(_step(step) for step in values["history"])
         else:  # the first releases kept losses only
@@ -236,7 +249,7 @@ class Report:
             ("passes", f"{self.passes:.4g}"),
             ("updates", f"{self.updates:,}"),
             ("loss", f"{self.loss:.6g}"),
-            ("converged", "yes" if self.converged else "no, tolerance not reached"),
+            ("converged", "yes" if self.converged else f"no: {self.ended or 'not told'}"),
             ("time", f"{approximate_duration(self.seconds)}, {rate}"),
             ("time spent", self.time_spent),
             ("bytes read", approximate_bytes(self.bytes_read)),
@@ -325,6 +338,8 @@ _SCHEMA = record(
         "replicas": integer(1),
         "dashboard": or_none(text),
         "shortfall": text,
+        "ended": text,
+        "best": or_none(_STEP),
         "condition": or_none(_LOSS),
         "rank": or_none(integer(0)),
         "digits": or_none(_LOSS),

@@ -1,6 +1,7 @@
 """How a model is learned, as one plain value that holds valid settings only."""
 
 from dataclasses import dataclass
+from math import inf
 from typing import Annotated
 
 from ooc_train.core.settings import CheckedSettings, Count, Number, Part, Rows
@@ -9,6 +10,8 @@ from ooc_train.optimizers.optimizer import Optimizer
 from ooc_train.optimizers.rate_settings import RateSetting, ScheduleSetting
 from ooc_train.optimizers.schedule import Schedule
 from ooc_train.optimizers.schedules import SCHEDULES
+from ooc_train.solvers.constraints import Fraction, Seconds
+from ooc_train.solvers.early_stopping import EarlyStopping, EarlyStoppingSetting
 
 EXACT = ("gram", "coordinate-descent", "newton", "lbfgs")
 """Solvers that read all rows before each step. `registry.py` makes them: this file is light, since
@@ -50,6 +53,35 @@ class Training(CheckedSettings):
         Count((None,)),
         "Most iterations, or epochs of updates. None is the model's default, 100.",
     ] = None
+    max_passes: Annotated[
+        float | None,
+        Number((None,), above=0.0),
+        "Passes over the training rows after which no iteration begins.",
+    ] = None
+    max_seconds: Annotated[
+        float | None,
+        Seconds((None,), above=0.0),
+        "Seconds after which no iteration begins.",
+    ] = None
+    target_loss: Annotated[
+        float | None,
+        Number((None,), above=-inf),
+        "Loss at which a run ends: of the validation rows where there are some, else of the "
+        "training rows.",
+    ] = None
+    early_stopping: Annotated[
+        bool | EarlyStopping,
+        EarlyStoppingSetting(),
+        "Whether a run ends when its validation loss no longer falls, and keeps the best "
+        "parameters. An `EarlyStopping` has a patience of its own; True is one of 5.",
+    ] = False
+    validation_fraction: Annotated[
+        float | None,
+        Fraction((None,)),
+        "Share of the rows that are kept out of training, to evaluate each iteration or epoch. Of "
+        "a store whole chunks, of Dask arrays whole blocks, and of arrays rows, by class; at "
+        "random by `random_state`.",
+    ] = None
     tol: Annotated[
         float | None,
         Number((None,), least=0.0),
@@ -72,7 +104,8 @@ class Training(CheckedSettings):
     random_state: Annotated[
         int | None,
         Count((None,), least=0, most=_LARGEST_SEED),
-        "Seed of the order of rows; None draws one, which the report has.",
+        "Seed of the order of rows, and of those that are kept out; None draws one, which the "
+        "report has.",
     ] = None
 
     def __post_init__(self) -> None:
@@ -105,6 +138,11 @@ class Training(CheckedSettings):
         rate, schedule = _RATE.parts("learning_rate", text)
         object.__setattr__(self, "learning_rate", rate)
         object.__setattr__(self, "schedule", schedule)
+
+    @property
+    def draws(self) -> bool:
+        """Whether a run by these settings draws rows at random."""
+        return self.by_updates or self.validation_fraction is not None
 
     @property
     def by_updates(self) -> bool:

@@ -153,6 +153,28 @@ def _block_weights(y: Any, weight: Any, start: int) -> Any:
         return error.with_traceback(None)
 
 
+def block_totals(blocks: Iterable[tuple[Any, Any]], rows: Sequence[int], n_classes: int) -> Array:
+    """Return the weight of the rows of each class, (classes,); of all rows, (1,), without classes.
+
+    Parameters
+    ----------
+    blocks : iterable of tuple
+        The delayed codes and weights of each block; weights may be None.
+    rows : sequence of int
+        Rows of each block.
+    """
+
+    def totals(y: Any, weight: Any, count: int) -> Array:
+        codes = np.asarray(y).ravel().astype(np.intp) if n_classes else np.zeros(count, np.intp)
+        return np.bincount(codes, weight, minlength=max(n_classes, 1)).astype(np.float64)
+
+    tasks = [
+        delayed(totals)(y if n_classes else None, weight, count)
+        for (y, weight), count in zip(blocks, rows, strict=True)
+    ]
+    return np.sum(_computed(tasks), axis=0)
+
+
 def _objects_of(labels: NDArray[Any]) -> NDArray[Any]:
     """Return labels as objects, which keep their kind when blocks are concatenated."""
     return np.asarray(labels.tolist(), object)

@@ -5,7 +5,7 @@ The first row of a partition follows from the rows of those before it.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
 from typing import Any, ClassVar
@@ -16,6 +16,7 @@ from dask.delayed import delayed
 from ooc_train.core.sums import Arrays, Block, Workspace
 from ooc_train.stream.array_source import concatenate
 from ooc_train.stream.kinds import as_numbers, is_sparse
+from ooc_train.stream.random_share import RandomShare
 from ooc_train.stream.sources import Reader, model_dtype
 
 
@@ -31,6 +32,9 @@ class DaskSource:
         Columns of X, and columns of y, 0 without y.
     dtype : str
         Type of X as models see it.
+    numbers : tuple of int
+        The number within the data of each partition's first row; empty where all blocks follow one
+        another.
     """
 
     blocks: tuple[Any, ...]
@@ -38,6 +42,17 @@ class DaskSource:
     n_features: int
     n_outputs: int
     dtype: str
+    numbers: tuple[int, ...] = ()
+
+    def restricted(self, share: RandomShare) -> "DaskSource":
+        """Return the source of a share of the partitions; its row numbers are those of all."""
+        partitions = share.partitions.tolist()
+        return replace(
+            self,
+            blocks=tuple(self.blocks[i] for i in partitions),
+            rows=tuple(self.rows[i] for i in partitions),
+            numbers=tuple(self.first_row(i) for i in partitions),
+        )
 
     @property
     def n_rows(self) -> int:
@@ -64,8 +79,9 @@ class DaskSource:
 
     def task_blocks(self, partitions: Sequence[int]) -> Any:
         """Return the blocks of partitions, as a delayed argument of a task."""
+        numbers = self.numbers or self._starts
         parts = [
-            (partition, self.blocks[partition], self.first_row(partition), self.rows[partition])
+            (partition, self.blocks[partition], numbers[partition], self.rows[partition])
             for partition in partitions
         ]
         return delayed(TaskBlocks)(parts, self.dtype, self.n_outputs)

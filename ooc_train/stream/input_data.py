@@ -34,6 +34,8 @@ class Inputs:
         Statistics of the columns that a store carries, for the weights in use.
     scratch : object
         Keeps temporary arrays as long as it lives, or None.
+    share_seed : int or None
+        The seed that drew a share of the rows, as `hold_out` does; None for all rows.
     """
 
     source: Source
@@ -46,6 +48,7 @@ class Inputs:
     store: Store | None = None
     notes: tuple[str, ...] = ()
     scratch: object = None
+    share_seed: int | None = None
 
     @property
     def name(self) -> str:
@@ -100,8 +103,7 @@ def _totals(source: StoreSource, n_classes: int) -> tuple[float, Array | None]:
     rows = max(reader.layout.chunk_rows for reader in readers.values())
     # A chunk may hold all rows.
     rows = min(rows, ROWS_AT_A_TIME)
-    for start in range(0, source.n_rows, rows):
-        stop = min(start + rows, source.n_rows)
+    for start, stop in source.stored_runs(rows):
         part = {}
         for name, reader in readers.items():
             values = np.empty((stop - start, *reader.layout.row_shape), reader.layout.dtype)

@@ -247,7 +247,8 @@ class Stream:
         def calls() -> Iterator[tuple[Any, ...]]:
             for start, stop in runs:
                 partitions = partitions_within(self.source, start, stop)
-                yield self._task_blocks(partitions), partitions, start, stop
+                first = self.source.first_row(partitions.start)
+                yield self._task_blocks(partitions), partitions, start - first, stop - first
 
         config = self._config
         with self._sharing():

@@ -1,5 +1,7 @@
 """Inputs from a store: its manifest, or its y and weights, tell classes and weights."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ooc_train.core.text import listed
@@ -7,6 +9,7 @@ from ooc_train.errors import InvalidStore
 from ooc_train.memory.budget import Budget
 from ooc_train.memory.ceiling import Ceiling
 from ooc_train.store.dataset import Store
+from ooc_train.store.format.arrays import ArrayLayout
 from ooc_train.store.jobs.rewriting_commands import rechunk_command
 from ooc_train.store.jobs.store_records import arrays_of
 from ooc_train.store.labels import has_labels, labels_term, with_classes
@@ -21,7 +24,16 @@ def require_memory_for_labels(
     """Raise `CeilingExceeded` if a chunk of labels or weights does not fit the ceiling."""
     weighted = store.sample_weight is not None and store.statistics is None
     arrays = [store.y] if weighted or (classifier and store.classes is None) else []
-    layouts = [a for a in (*arrays, store.sample_weight if weighted else None) if a is not None]
+    require_memory_to_read(store, [*arrays, store.sample_weight if weighted else None], memory_ceiling)
+
+
+def require_memory_to_read(
+    store: Store,
+    arrays: Sequence[ArrayLayout | None],
+    memory_ceiling: str | int | Ceiling | None,
+) -> None:
+    """Raise `CeilingExceeded` if a chunk of one of some arrays of y or weights does not fit."""
+    layouts = [layout for layout in arrays if layout is not None]
     if not layouts:
         return
     with Budget(memory_ceiling) as budget:

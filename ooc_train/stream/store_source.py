@@ -1,8 +1,8 @@
 """The chunks of a store as a source, and their reader."""
 
 import secrets
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from ooc_train.store.format.chunk_sizes import default_chunk_rows
 from ooc_train.store.reading.chunks import ChunkReader
 from ooc_train.stream.classes import codes_of
 from ooc_train.stream.order import MIXED_CHUNKS
+from ooc_train.stream.random_share import RandomShare
 from ooc_train.stream.sources import model_dtype, partitions_per_group
 
 _RUN_PARTITIONS, _RUN_BYTES = 16, 2**18
@@ -31,12 +32,16 @@ class StoreSource:
     ----------
     X, y, weight : ArrayLayout
         The arrays; y and weight may be None.
+    n_rows : int
+        Rows of the source.
     shuffled : bool
         Whether the rows lie in random order.
     path : str
         Path of the store, for messages.
     labels : tuple, or None
         Labels that y holds, by their codes; None if y holds codes.
+    share : RandomShare or None
+        Which partitions of the store the source has; None for all.
     opened : str
         Random token of this object. A kept reader has open files, which a later store at the same
         path may have replaced, so sources opened at different times differ.
@@ -49,6 +54,7 @@ class StoreSource:
     shuffled: bool
     path: str = ""
     labels: tuple[int | float, ...] | None = None
+    share: RandomShare | None = None
     opened: str = field(default_factory=lambda: secrets.token_hex(8), repr=False)
 
     @classmethod
@@ -65,6 +71,29 @@ class StoreSource:
             store.path,
             labels,
         )
+
+    def restricted(self, share: RandomShare) -> "StoreSource":
+        """Return the source of a share of the partitions; its row numbers are the store's."""
+        rows = sum(stop - start for start, stop in replace(self, share=share).stored_runs())
+        return replace(self, n_rows=rows, share=share)
+
+    def stored_partitions(self, partitions: Sequence[int]) -> Sequence[int]:
+        """Return the numbers within the store of partitions of the source."""
+        if self.share is None:
+            return partitions
+        numbers: list[int] = self.share.partitions[np.asarray(partitions, np.intp)].tolist()
+        return numbers
+
+    def stored_runs(self, most: int = 2**62) -> Iterator[tuple[int, int]]:
+        """Yield the rows of the source as runs of rows of the store, each of `most` at most."""
+        runs: Iterable[tuple[int, int]] = [(0, self.X.n_rows)]
+        if self.share is not None:
+            size = self.partition_rows
+            runs = ((i * size, (i + 1) * size) for i in self.share.partitions.tolist())
+        for first, end in runs:
+            end = min(end, self.X.n_rows)
+            for start in range(first, end, most):
+                yield start, min(start + most, end)
 
     @property
     def n_features(self) -> int:
@@ -199,14 +228,14 @@ class StoreReader:
         source, size, of_X = self._source, self._partition_rows, self._arrays["X"]
         X = arrays["X"][:size]
         raw, scratch = arrays.get("X at rest", X), arrays.get("encoded")
-        for part in _consecutive(partitions, source.run_partitions):
+        for part in _consecutive(source.stored_partitions(partitions), source.run_partitions):
             for name in self._arrays.keys() - {"X"}:
                 self._fill(name, part[0], len(part), arrays, 0)
             for i, partition in enumerate(part):
                 if self._whole:
                     rows = of_X.read(partition, raw, scratch)
                 else:
-                    rows = min(size, source.n_rows - partition * size)
+                    rows = min(size, source.X.n_rows - partition * size)
                     of_X.read_rows(partition * size, partition * size + rows, raw[:rows])
                 if raw is not X:
                     np.copyto(X[:rows], raw[:rows], casting="unsafe")
@@ -216,7 +245,7 @@ class StoreReader:
         """Read values of consecutive partitions into an array's buffer, from row `at` on."""
         source, reader = self._source, self._arrays[name]
         start, size = partition * self._partition_rows, count * self._partition_rows
-        rows = min(size, source.n_rows - start)
+        rows = min(size, source.X.n_rows - start)
         into = arrays[name][at : at + size]
         at_rest = arrays.get(f"{name} at rest")
         raw = into if at_rest is None else at_rest[:size]
@@ -233,18 +262,18 @@ class StoreReader:
     def gather(self, partitions: Sequence[int], arrays: Arrays, at: int = 0) -> Block:
         """Return several partitions as one block, rows in the order of the partitions."""
         size, end, starts = self._partition_rows, at, []
-        for partition in partitions:
+        for partition in self._source.stored_partitions(partitions):
             start = partition * size
             for name in self._arrays:
                 self._fill(name, partition, 1, arrays, end)
             starts.append((end - at, start))
-            end += min(size, self._source.n_rows - start)
+            end += min(size, self._source.X.n_rows - start)
         return self._block(arrays, slice(at, end), at, tuple(starts))
 
     def prefetch(self, partitions: Sequence[int]) -> None:
         """Ask the operating system for rows of X, nearly all of the bytes."""
         size = self._partition_rows
-        for partition in partitions:
+        for partition in self._source.stored_partitions(partitions):
             self._arrays["X"].prefetch(partition * size, (partition + 1) * size)
 
     @staticmethod

@@ -193,7 +193,10 @@ def map_task(
     start: int,
     stop: int,
 ) -> tuple[Any, Timings]:
-    """Return the value of `function` for the rows from `start` to `stop`, and the timings."""
+    """Return the value of `function` for some rows of consecutive partitions, and the timings.
+
+    The rows from `start` to `stop` are counted from the first of the partitions.
+    """
     reader = _reader(source, task_blocks)
     rows, reading, decoded, started = 0, 0.0, reader.decoding, perf_counter()
 
@@ -202,8 +205,8 @@ def map_task(
         began = perf_counter()
         for block in reader.run(partitions, arrays):
             reading += perf_counter() - began
-            rows += block.n_rows
-            yield block.within(start, stop)
+            before, rows = rows, rows + block.n_rows
+            yield block.within(start - before, stop - before)
             began = perf_counter()
 
     map_workspace = function.workspace(_largest(source, task_blocks))

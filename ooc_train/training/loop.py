@@ -21,7 +21,6 @@ from ooc_train.runtime.job import Job
 from ooc_train.solvers.training_settings import AUTOMATIC, Training
 from ooc_train.stream.inputs import read_inputs
 from ooc_train.stream.outliers import report_outliers
-from ooc_train.training.limits import Limits
 from ooc_train.training.run import TrainingRun
 from ooc_train.training.task import Task, fitted_model
 
@@ -37,8 +36,6 @@ def train(
     out: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     callbacks: Sequence[Callback] = (),
-    max_passes: float | None = None,
-    max_seconds: float | None = None,
     client: Any = None,
     memory_ceiling: str | int | Ceiling | None = None,
     start: Any = None,
@@ -69,8 +66,6 @@ def train(
         Whether a run at `out` is replaced.
     callbacks : sequence of Callback
         Functions that receive the run's events.
-    max_passes, max_seconds : float or None
-        Limits of passes over the data and of seconds. After a limit, no iteration begins.
     client : distributed.Client or None
         The Dask client to run on; None for the active client, or for a private cluster.
     memory_ceiling : str, int, Ceiling or None
@@ -119,15 +114,14 @@ def train(
     if start is not None:
         start = task.start_from(as_fitted(start))
     started = perf_counter()
-    job = Job(inputs.source, client=client, memory_ceiling=memory_ceiling)
+    job = Job(task.inputs.source, client=client, memory_ceiling=memory_ceiling)
     with (
         nullcontext() if out is None else PartialOutput(out, RUN, overwrite=overwrite) as output,
         Interrupts() as interrupts,
         TrainingPage(job.client, job.dashboard, job.calling) as page,
     ):
         with one_blas_thread(), job:
-            limits = Limits(task.max_iter, max_passes, max_seconds)
-            run = TrainingRun(task, job, limits, (*callbacks, interrupts, page), started)
+            run = TrainingRun(task, job, (*callbacks, interrupts, page), started)
             with report_outliers(run.stream):
                 state = run.solve(start, page.link)
             report = run.report(state, page.notes)

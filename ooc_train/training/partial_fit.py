@@ -191,6 +191,11 @@ def _task(model: Model, inputs: Inputs, training: Training) -> Task:
             f"solver={training.solver!r} reads all rows before each step, and partial_fit has some "
             "of them only; use solver='auto', 'sgd' or 'adam'"
         )
+    for name in ("early_stopping", "validation_fraction"):
+        if getattr(training, name):
+            raise ValueError(
+                f"{name} is for fit, and partial_fit makes one pass over its rows; leave it out"
+            )
     if model.class_weight == "balanced":
         raise ValueError(
             "class_weight='balanced' needs all rows, and partial_fit has some of them "

@@ -55,6 +55,6 @@ def plan(
         memory_ceiling=memory_ceiling,
     )
     task = Task.of(model, inputs, training, validation, memory_ceiling=memory_ceiling)
-    job = Job(inputs.source, client=client, memory_ceiling=memory_ceiling)
+    job = Job(task.inputs.source, client=client, memory_ceiling=memory_ceiling)
     with one_blas_thread(), job:
         return job.plan(task.requirements(), task.validation_requirements())

@@ -24,11 +24,12 @@ from ooc_train.runs.report import Report, Steps
 from ooc_train.runtime.job import Job
 from ooc_train.solvers.base import State, advance
 from ooc_train.solvers.base import start as start_solver
-from ooc_train.solvers.gain import gain_requests, guaranteed_gain, is_gain_small
 from ooc_train.solvers.learning_rate import evaluated_partitions
 from ooc_train.stream.passes import Stream
 from ooc_train.training.column_scaling import prepared
+from ooc_train.training.goals import Goals
 from ooc_train.training.limits import Limits
+from ooc_train.training.shortfall import shortfall
 from ooc_train.training.task import Task
 
 
@@ -41,8 +42,6 @@ class TrainingRun:
         The model and its data.
     job : Job
         The processes. They load what the run needs, and are planned for.
-    limits : Limits
-        When the run ends before it converges.
     callbacks : sequence of Callback
         Functions that receive the run's events.
     started : float
@@ -60,14 +59,15 @@ class TrainingRun:
         self,
         task: Task,
         job: Job,
-        limits: Limits,
         callbacks: Sequence[Callback],
         started: float,
     ) -> None:
         self.task = task
         self.problem = task.problem
         self._job = job
-        self._limits = limits
+        training = task.training
+        self._limits = Limits(task.max_iter, training.max_passes, training.max_seconds)
+        self._goals = Goals(training)
         self._callbacks = callbacks
         self._started = started
         self._rows = self._rows_before = 0
@@ -75,8 +75,9 @@ class TrainingRun:
         self._notes: dict[str, None] = dict.fromkeys(task.inputs.notes)
         if task.validation is not None and task.validation.store is not None:
             self._notes |= dict.fromkeys(task.validation.store.notes)
-        self._reached: str | None = None
-        self._shortfall = ""
+        self._ended = self._shortfall = ""
+        self._stop_reason = "a callback stopped it"
+        self._best: Stepped | None = None
         if task.settings.replicas < task.training.replicas:
             replicas = f"{task.settings.replicas} of {task.training.replicas} replicas"
             self._notes[
@@ -99,6 +100,7 @@ class TrainingRun:
                 callback(event)
             except Stop as stop:
                 self._stopped = True
+                self._stop_reason = str(stop) or self._stop_reason
                 reasons |= {str(stop): None} if str(stop) else {}
         new = [reason for reason in reasons if reason not in self._notes]
         self._notes |= reasons
@@ -167,8 +169,8 @@ class TrainingRun:
                 data=self.task.data_name,
                 row_bytes=source.row_bytes,
                 rows_per_update=self.task.rows_per_update,
-                max_passes=self._limits.max_passes,
-                max_seconds=self._limits.max_seconds,
+                max_passes=self.task.training.max_passes,
+                max_seconds=self.task.training.max_seconds,
                 ceiling_source=self._plan.ceiling.source,
                 training_page=training_page,
                 validation_rows=0 if self._validation is None else self._validation.source.n_rows,
@@ -188,14 +190,14 @@ class TrainingRun:
         if scans and evaluated_rows < source.n_rows:
             note = f"losses of epochs are those of {evaluated_rows:,} rows, spread evenly"
             self._notes[note] = None
+        reached = ""
         while not state.converged and not state.stalled:
             # The pass that evaluates the start belongs to the first iteration, which no limit cuts.
             first = state.n_iter == 0 and not np.isnan(state.loss)
             if self._stopped and state.n_iter:
                 break
-            self._reached = None if first else self._reached_limit(state.n_iter)
-            if self._reached is not None:
-                self.note(f"stopped: {self._reached}")
+            reached = self._goals.reached or ("" if first else self._reached_limit(state.n_iter))
+            if reached:
                 break
             before, state = state, advance(solver, self.problem, self.stream, state)
             if not np.isfinite(state.params).all():
@@ -217,47 +219,51 @@ class TrainingRun:
                 state.progressive_loss,
             )
             self._steps.add(step)
+            self._goals.add(step, state)
             self.emit(step)
             self.note(state.note)
-        if state.converged:
-            self.note("converged: tolerance reached")
-        elif state.stalled:
-            self.note(f"stopped: {state.stalled}")
-        self._shortfall = self._why_not_converged(state)
-        return state
+        return self._end(state, state.stalled or reached)
 
-    def _why_not_converged(self, state: State) -> str:
-        """Return why the run has not converged, and the way out, in one line.
+    def _end(self, state: State, cause: str) -> State:
+        """Note why the run ended; return the last state, or the best one by validation.
 
-        The line is empty if the run has converged, or if a callback stopped it.
+        The cause is empty if the run converged, or if a callback stopped it.
         """
-        cause = state.stalled or self._reached
-        if state.converged or not cause:
-            return ""
-        tol = self.task.tol
-        way_out = f"{cause.split('=')[0]} or tol" if cause.startswith("max_") else "tol"
-        if self.task.rows_per_update < self.problem.n_rows:
-            requests = gain_requests(self.problem, self.stream.source, state.params)
-            gain = guaranteed_gain(self.problem, self.stream.sums(requests), state.params)
-            self._on_rows(0)  # callbacks learn the time of these passes, as the report does
-            if is_gain_small(gain, state.loss, tol):
-                if tol == 0:  # the run had no tolerance
-                    return ""
-                cause += " before five epochs in a row gained less than tol"
-            else:
-                cause += f", and the mean objective can be lowered by {gain:.3g} at least"
-                way_out = "max_iter, or change learning_rate or batch_size"
-        elif state.gradient_norm is not None:
-            norm = state.gradient_norm
-            slope = "gradient" if self.problem.penalty.smooth else "subgradient of least size"
-            cause += f", the largest entry of the {slope} is {norm:.3g} and tol is {tol:g}"
-        return f"not converged: {cause}; raise {way_out}"
+        self._ended = cause or self._stop_reason
+        if state.converged:
+            self._ended = "tolerance reached"
+            self.note(f"converged: {self._ended}")
+        elif cause:
+            self.note(f"stopped: {cause}")
+        by_batches = self.task.rows_per_update < self.problem.n_rows
+        if cause and not state.converged and cause != self._goals.reached:
+            self._shortfall = shortfall(
+                cause,
+                self.problem,
+                self.stream,
+                state,
+                self.task.tol,
+                by_batches=by_batches,
+            )
+            if by_batches:
+                self._on_rows(0)  # callbacks learn the time of its passes, as the report does
+        best = self._goals.best_before(state)
+        if best is None:
+            return state
+        self._best, restored = best
+        text = (
+            f"restored the parameters of iteration {self._best.n_iter} (pass "
+            f"{self._best.passes:.4g}), whose validation loss is the lowest"
+        )
+        self._notes[text] = None
+        self.note(text)
+        return restored
 
-    def _reached_limit(self, n_iter: int) -> str | None:
-        """Return the limit that the run has reached, or None."""
+    def _reached_limit(self, n_iter: int) -> str:
+        """Return the limit that the run has reached, or nothing."""
         # Scaling data in memory may take several passes, which the limit does not count.
         passes = (self._rows - self._rows_before) / self.problem.n_rows
-        return self._limits.reached(n_iter, passes, self._seconds)
+        return self._limits.reached(n_iter, passes, self._seconds) or ""
 
     def _validation_loss(self, params: Array) -> float | None:
         """Return the mean loss of the validation rows; None without them, or if the run stops.
@@ -300,7 +306,7 @@ class TrainingRun:
             loss=state.loss,
             history=self._steps.all(),
             converged=state.converged,
-            random_state=None if settings is None else settings.seed,
+            random_state=task.settings.seed if task.training.draws else None,
             shuffle_chunks=None if settings is None else settings.shuffle_chunks,
             learning_rate=self._learning_rate,
             profile=self._profile,
@@ -309,6 +315,8 @@ class TrainingRun:
             dashboard=self._job.dashboard,
             notes=(*self._notes, *notes),
             shortfall=self._shortfall,
+            ended=self._ended,
+            best=self._best,
             condition=None if state.precision is None else state.precision.condition,
             dual_gap=None if state.dual_gap is None else tuple(state.dual_gap.tolist()),
             rank=None if state.precision is None else state.precision.rank,

@@ -26,6 +26,7 @@ from ooc_train.solvers.training_settings import AUTOMATIC, Training
 from ooc_train.solvers.updates import Updates
 from ooc_train.stream.classes import class_weights
 from ooc_train.stream.feature_names import column_order, permuted
+from ooc_train.stream.hold_out import hold_out
 from ooc_train.stream.input_data import Inputs
 from ooc_train.stream.inputs import read_validation
 from ooc_train.stream.requirements import Requirements
@@ -81,7 +82,7 @@ class Task:
         model : Model
             The model.
         inputs : Inputs
-            The training rows.
+            The training rows; with `validation_fraction`, those of validation too.
         training : Training
             How the model is learned.
         validation : Inputs, store, path, array or None
@@ -98,6 +99,22 @@ class Task:
         ValueError
             If a setting does not fit the data.
         """
+        seed = training.random_state if inputs.share_seed is None else inputs.share_seed
+        seed = secrets.randbits(32) if seed is None else seed
+        fraction = training.validation_fraction
+        if fraction is not None and inputs.share_seed is None:
+            if validation is not None:
+                raise ValueError(
+                    f"validation_fraction={fraction:g} keeps rows out for validation, and "
+                    "validation rows were passed too; leave one of them out"
+                )
+            inputs, validation = hold_out(inputs, fraction, seed, memory_ceiling=memory_ceiling)
+        if training.early_stopping and validation is None:
+            raise ValueError(
+                "early_stopping needs validation rows, and there are none; set "
+                "validation_fraction=0.1, or pass rows: validation= of train, X_val and y_val of "
+                "fit"
+            )
         source = inputs.source
         total, weights = weights_of(model, inputs)
         if not total > 0 and not allow_zero_weight:
@@ -110,7 +127,7 @@ class Task:
                 source.n_rows, source.n_features, source.n_outputs, n_classes, total, weights
             )
         )
-        settings = _settings(model, training, inputs)
+        settings = _settings(model, training, inputs, seed)
         name = training.solver
         if name == "auto" and (by_updates or training.batch_size != "full"):
             name = automatic_optimizer(problem)
@@ -223,6 +240,11 @@ class Task:
             return float(self.max_iter)
         return 1.0 if "gram" in self.solver.requires else None
 
+    @property
+    def _best_sets(self) -> int:
+        """Sets of parameters that early stopping keeps."""
+        return int(bool(self.training.early_stopping))
+
     def requirements(self) -> Requirements:
         """Return what passes over the training rows require."""
         source, problem = self.inputs.source, self.problem
@@ -233,7 +255,7 @@ class Task:
             source,
             (*holdings.reductions, ColumnSums(np.zeros(source.n_features))),
             parameters=parameters,
-            sets=holdings.sets,
+            sets=holdings.sets + self._best_sets,
             columns=8 * (source.n_features + 1),
             algebra=holdings.algebra,
         )
@@ -258,7 +280,7 @@ class Task:
             [problem.reduction(np.broadcast_to(0.0, (1, *problem.shape)), gradients=0)],
             parameters=8 * problem.n_parameters,
             # The solver keeps its parameters during the pass.
-            sets=self.solver.holds(problem, self.inputs.source).sets + copies,
+            sets=self.solver.holds(problem, self.inputs.source).sets + self._best_sets + copies,
             columns=8 * (source.n_features + 1),
         )
         return source, requirements
@@ -292,9 +314,9 @@ def weights_of(model: Model, inputs: Inputs) -> tuple[float, Array | None]:
     return float(weights @ totals), weights
 
 
-def _settings(model: Model, training: Training, inputs: Inputs) -> Settings:
-    """Return the settings of a solver; without a seed, a random one is drawn."""
-    source, seed = inputs.source, training.random_state
+def _settings(model: Model, training: Training, inputs: Inputs, seed: int) -> Settings:
+    """Return the settings of a solver."""
+    source = inputs.source
     chunks = training.shuffle_chunks
     chunks = min(source.shuffle_chunks if chunks == "auto" else int(chunks), source.n_partitions)
     chunk_rows = source.partition_rows if inputs.store is None else inputs.store.chunk_rows
@@ -303,7 +325,7 @@ def _settings(model: Model, training: Training, inputs: Inputs) -> Settings:
         batch_size=training.rows_per_update(source.n_rows, chunk_rows),
         learning_rate=training.learning_rate,
         schedule=None if isinstance(training.schedule, str) else training.schedule,
-        seed=secrets.randbits(32) if seed is None else seed,
+        seed=seed,
         shuffle_chunks=chunks,
         # A replica needs a group of chunks to learn from.
         replicas=min(training.replicas, -(-source.n_partitions // chunks)),

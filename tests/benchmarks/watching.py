@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -108,7 +109,8 @@ def main() -> None:
     ):
         store = make_data(f"{folder}/made.zarr", rows=options.rows, random_state=0)
         inputs = read_inputs(store, classifier=True)
-        _, first = train(LOGISTIC, inputs, TRAININGS["batches of 256"], client=client, max_passes=1)
+        once = replace(TRAININGS["batches of 256"], max_passes=1)
+        _, first = train(LOGISTIC, inputs, once, client=client)
         page = str(first.dashboard).replace("/status", "/training")
         for name, training in TRAININGS.items():
             runs = contestants(training, inputs, client, page)

@@ -1,0 +1,54 @@
+"""When validation rows end a run: the setting `early_stopping`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from ooc_train.core.settings import CheckedSettings, Count, Flag, Number, settings_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class EarlyStopping(CheckedSettings):
+    """A run ends when its validation loss no longer falls.
+
+    The validation rows are evaluated after each iteration or epoch.
+    """
+
+    patience: Annotated[
+        int, Count(), "Evaluations in a row without progress after which a run ends."
+    ] = 5
+    min_delta: Annotated[
+        float,
+        Number(least=0.0),
+        "What the validation loss has to fall by, below the lowest so far, for progress.",
+    ] = 0.0
+    restore_best: Annotated[
+        bool,
+        Flag(),
+        "Whether the model has the parameters of the lowest validation loss, or else the last.",
+    ] = True
+
+
+@dataclass(frozen=True)
+class EarlyStoppingSetting(Flag):
+    """An `EarlyStopping`, or True or False; True is the default `EarlyStopping`."""
+
+    @property
+    def type_text(self) -> str:
+        """The accepted values, as a type in docs."""
+        return "bool or EarlyStopping"
+
+    @property
+    def _others(self) -> str:
+        return f"{super()._others} or an EarlyStopping"
+
+    def _checked(self, name: str, value: Any) -> Any:
+        if isinstance(value, EarlyStopping):
+            return value
+        if isinstance(value, Mapping) and value.keys() <= settings_of(EarlyStopping).keys():
+            return EarlyStopping(**value)
+        return super()._checked(name, value) and EarlyStopping()
+
+    def to_json(self, value: Any) -> Any:
+        """Return the value as one of JSON, which `check` accepts too."""
+        return value.settings() if isinstance(value, EarlyStopping) else value

@@ -1,0 +1,168 @@
+"""Rows that are kept out of training, to validate: chunks of a store, blocks, or rows of arrays.
+
+What is known of the training rows is known of them alone: neither sums of weights nor statistics of
+columns are those of all rows.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ooc_train.core.partitions import spread
+from ooc_train.core.text import listed
+from ooc_train.memory.budget import Budget
+from ooc_train.memory.ceiling import Ceiling, Term
+from ooc_train.stream.array_source import ArraySource
+from ooc_train.stream.dask_arrays import block_totals
+from ooc_train.stream.dask_source import DaskSource
+from ooc_train.stream.input_data import Inputs
+from ooc_train.stream.random_share import RandomShare
+from ooc_train.stream.sources import Source
+from ooc_train.stream.store_inputs import require_memory_to_read
+from ooc_train.stream.store_source import StoreSource
+
+
+def hold_out(
+    inputs: Inputs,
+    fraction: float,
+    seed: int,
+    *,
+    memory_ceiling: str | int | Ceiling | None = None,
+) -> tuple[Inputs, Inputs]:
+    """Return the training rows and the validation rows.
+
+    Of a store, whole chunks are kept out (or the parts in which large chunks are read); of Dask
+    arrays, whole blocks. Arrays in memory are copied row by row, and each class has its share of
+    the validation rows. y of a classifier, and weights, are read to know the totals.
+
+    Parameters
+    ----------
+    inputs : Inputs
+        All rows.
+    fraction : float
+        Share of the validation rows, above 0 and below 1. Each side has a row or chunk at least.
+    seed : int
+        Determines which rows.
+    memory_ceiling : str, int, Ceiling or None
+        Limits the copies of arrays, and the reading of y and weights.
+
+    Raises
+    ------
+    CeilingExceeded
+        If the copies or a chunk of y do not fit.
+    ValueError
+        If there is a single chunk, block or row, or if a class has validation rows alone.
+    """
+    source, classes = inputs.source, inputs.classes
+    if isinstance(source, ArraySource):
+        parts: Sequence[Source] = _split_rows(source, fraction, seed, memory_ceiling, by_class=bool(classes))
+    else:
+        if inputs.store is not None and isinstance(source, StoreSource):
+            read = [source.y if classes else None, source.weight]
+            require_memory_to_read(inputs.store, read, memory_ceiling)
+        parts = _split_partitions(source, fraction, seed)
+    training, validation = (_inputs_of(part, inputs, seed) for part in parts)
+    if classes:
+        _require_all_classes(training, validation)
+    kept, n_rows = validation.source.n_rows, source.n_rows
+    note = f"{kept:,} of {n_rows:,} rows are kept out of training for validation, by seed {seed}"
+    return replace(training, notes=(*training.notes, note)), validation
+
+
+def _require_all_classes(training: Inputs, validation: Inputs) -> None:
+    """Raise `ValueError` if a class has weight in the validation rows alone."""
+    learned, kept = training.class_totals, validation.class_totals
+    if learned is None or kept is None:
+        return
+    missing = [training.classes[code] for code in np.flatnonzero((learned == 0) & (kept > 0))]
+    if missing:
+        raise ValueError(
+            f"validation_fraction keeps all rows of the class {listed(missing)} out of training; "
+            "use another random_state, a smaller fraction, or pass validation rows"
+        )
+
+
+def _inputs_of(source: Source, inputs: Inputs, seed: int) -> Inputs:
+    """Return a part of some inputs, with what is known of its own rows."""
+    n_classes = len(inputs.classes)
+    weight: float | None = float(source.n_rows)
+    totals = None
+    if isinstance(source, StoreSource):
+        # Totals are read when they are asked for.
+        weight = weight if source.weight is None else None
+    elif isinstance(source, ArraySource) and source.y is not None:
+        if n_classes:
+            totals = np.bincount(source.y[:, 0].astype(np.intp), source.weight, n_classes)
+        weight = weight if source.weight is None else float(source.weight.sum())
+    elif isinstance(source, DaskSource):
+        found = block_totals([block[1:] for block in source.blocks], source.rows, n_classes)
+        totals, weight = found if n_classes else None, float(found.sum())
+    return replace(
+        inputs,
+        source=source,
+        known_totals=totals,
+        known_weight=weight,
+        statistics=None,
+        share_seed=seed,
+    )
+
+
+def _split_rows(
+    source: ArraySource,
+    fraction: float,
+    seed: int,
+    memory_ceiling: str | int | Ceiling | None,
+    *,
+    by_class: bool,
+) -> tuple[ArraySource, ArraySource]:
+    """Return copies of the training rows and of random others, each in their order."""
+    if source.n_rows == 1:
+        raise ValueError(
+            f"validation_fraction={fraction:g} keeps rows out of training, and there is one row "
+            "only; pass validation rows"
+        )
+    size = source.n_rows * (source.row_bytes + 8 * (source.n_outputs + 3))
+    with Budget(memory_ceiling) as budget:
+        budget.require(
+            [Term("copies", size, "the rows to learn from, and those kept out")],
+            "pass the validation rows themselves",
+            alone="keeping rows out of arrays in memory",
+        )
+        order = np.random.default_rng(seed).permutation(source.n_rows)
+        if by_class and source.y is not None:
+            order = order[np.argsort(source.y[order, 0], kind="stable")]
+        held = np.zeros(source.n_rows, bool)
+        # Evenly spread over rows in the order of their classes: each class has its share.
+        held[order[list(spread(source.n_rows, _drawn(source.n_rows, fraction)))]] = True
+
+        def rows(taken: NDArray[np.bool_]) -> ArraySource:
+            y, weight = source.y, source.weight
+            return ArraySource(
+                source.X[taken],
+                None if y is None else y[taken],
+                None if weight is None else weight[taken],
+            )
+
+        return rows(~held), rows(held)
+
+
+def _split_partitions(source: Source, fraction: float, seed: int) -> list[Source]:
+    """Return all partitions but some that are drawn at random, and those."""
+    if not isinstance(source, StoreSource | DaskSource):
+        raise TypeError(f"rows of a {type(source).__name__} cannot be kept out of training")
+    n = source.n_partitions
+    if n == 1:
+        raise ValueError(
+            f"validation_fraction={fraction:g} keeps whole chunks out of training, and all "
+            f"{source.n_rows:,} rows are in one; use smaller chunks, or pass validation rows"
+        )
+    drawn = _drawn(n, fraction)
+    shares = RandomShare(n, drawn, seed, others=True), RandomShare(n, drawn, seed)
+    return [source.restricted(share) for share in shares]
+
+
+def _drawn(n: int, fraction: float) -> int:
+    """Return how many of n are drawn, so that some remain."""
+    return min(max(1, round(fraction * n)), n - 1)

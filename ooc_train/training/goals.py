@@ -1,0 +1,66 @@
+"""Goals that end a run: a target loss, and validation rows that gain no more."""
+
+from dataclasses import replace
+from math import inf
+
+from ooc_train.runs.events import Stepped
+from ooc_train.solvers.base import State
+from ooc_train.solvers.training_settings import Training
+
+
+class Goals:
+    """Follows the steps of a run: whether a goal is reached, and which step was the best.
+
+    Patience is counted as by scikit-learn: a step makes progress if its validation loss is below
+    the lowest so far by more than `min_delta`.
+
+    Parameters
+    ----------
+    training : Training
+        `target_loss` and `early_stopping`.
+
+    Attributes
+    ----------
+    reached : str
+        The goal that is reached, as text; empty if there is none.
+    """
+
+    def __init__(self, training: Training) -> None:
+        self._target = training.target_loss
+        self._rule = training.early_stopping or None
+        self.reached = ""
+        self._best: tuple[Stepped, State] | None = None
+        self._lowest, self._stale = inf, 0
+
+    def add(self, step: Stepped, state: State) -> None:
+        """Take a step, and the state that it led to."""
+        loss = step.loss if step.validation_loss is None else step.validation_loss
+        if self._target is not None and loss <= self._target:
+            self.reached = f"target_loss={self._target:g} reached"
+        if self._rule is None or step.validation_loss is None:
+            return
+        progress = loss < self._lowest - self._rule.min_delta
+        self._stale = 0 if progress else self._stale + 1
+        if loss < self._lowest:
+            # The solver's own memory, such as replicas, is not kept.
+            self._lowest, self._best = loss, (step, replace(state, memory={}))
+        if self._stale >= self._rule.patience:
+            by = f" by more than {self._rule.min_delta:g}" if self._rule.min_delta else ""
+            self.reached = (
+                f"early stopping, {self._stale} evaluations in a row have not lowered the "
+                f"validation loss{by}"
+            )
+
+    def best_before(self, last: State) -> tuple[Stepped, State] | None:
+        """Return the step whose parameters replace the last, and the state with them.
+
+        The state counts the iterations and updates of the whole run. None if the last parameters
+        are the best, or are to be kept.
+        """
+        if self._rule is None or not self._rule.restore_best or self._best is None:
+            return None
+        step, best = self._best
+        if step.n_iter == last.n_iter:
+            return None
+        counts = {"n_iter": last.n_iter, "updates": last.updates, "converged": last.converged}
+        return step, replace(best, **counts)

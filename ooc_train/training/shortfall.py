@@ -1,0 +1,47 @@
+"""Why a run has not converged, and the way out, in one line."""
+
+from ooc_train.models.linear import LinearProblem
+from ooc_train.solvers.base import State
+from ooc_train.solvers.gain import gain_requests, guaranteed_gain, is_gain_small
+from ooc_train.stream.passes import Stream
+
+
+def shortfall(
+    cause: str,
+    problem: LinearProblem,
+    stream: Stream,
+    state: State,
+    tol: float,
+    *,
+    by_batches: bool,
+) -> str:
+    """Return why a run has not converged; empty if updates are close to the optimum all the same.
+
+    Parameters
+    ----------
+    cause : str
+        The limit that ended the run, or why its solver stalled.
+    state : State
+        The last state.
+    tol : float
+        The tolerance.
+    by_batches : bool
+        Whether the run made updates by batches. What is left to gain then takes passes over a
+        sample.
+    """
+    way_out = f"{cause.split('=')[0]} or tol" if cause.startswith("max_") else "tol"
+    if by_batches:
+        requests = gain_requests(problem, stream.source, state.params)
+        gain = guaranteed_gain(problem, stream.sums(requests), state.params)
+        if is_gain_small(gain, state.loss, tol):
+            if tol == 0:  # the run had no tolerance
+                return ""
+            cause += " before five epochs in a row gained less than tol"
+        else:
+            cause += f", and the mean objective can be lowered by {gain:.3g} at least"
+            way_out = "max_iter, or change learning_rate or batch_size"
+    elif state.gradient_norm is not None:
+        norm = state.gradient_norm
+        slope = "gradient" if problem.penalty.smooth else "subgradient of least size"
+        cause += f", the largest entry of the {slope} is {norm:.3g} and tol is {tol:g}"
+    return f"not converged: {cause}; raise {way_out}"
