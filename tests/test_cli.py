@@ -229,7 +229,10 @@ def test_options_that_are_read(read, text, value):
         (["--max-seconds", "soon"], "'soon' is not a duration such as"),
         (["--max-seconds", "0"], "max_seconds=0.0 is not None or a number above 0"),
         (["--target-loss", "low"], "target_loss='low' is not None or a number"),
-        (["--validation-fraction", "1"], "validation_fraction=1.0 is not None or a number above 0 a"),
+        (
+            ["--validation-fraction", "1"],
+            "validation_fraction=1.0 is not None or a number above 0 a",
+        ),
         (["--patience", "0"], "patience=0 is not a whole number of at least 1"),
         (["--early-stopping"], "early_stopping needs validation rows, and there are none"),
         (["--dashboard-address", "here"], "'here' is not HOST:PORT, such as 127.0.0.1:8787"),

@@ -1,15 +1,18 @@
 """Rows that are kept out of training: which ones, and that training never sees them."""
 
 from dataclasses import replace
+from typing import Any
 
 import dask.array as da
 import numpy as np
 import pytest
+import zarr
 
 from ooc_train.errors import CeilingExceeded, NonFiniteData
 from ooc_train.models.classification_models import LogisticModel
 from ooc_train.models.regression_models import RidgeModel
 from ooc_train.solvers.training_settings import Training
+from ooc_train.store.opening.opener import open_store
 from ooc_train.stream.hold_out import hold_out
 from ooc_train.stream.inputs import read_inputs
 from ooc_train.training.loop import train
@@ -21,12 +24,19 @@ X = RNG.normal(size=(ROWS, FEATURES)) * [1.0, 1e-6, 1e9, 3.0]
 Y = (X[:, 0] + X[:, 3] + RNG.logistic(size=ROWS) > 2.0).astype(int)
 WEIGHT = RNG.uniform(0.5, 2.0, ROWS)
 KINDS = ["store", "arrays", "dask"]
-FULL = Training(random_state=0, max_iter=3, tol=0.0)
+FULL = Training(random_state=0, max_iter=2, tol=0.0)
 BATCHES = replace(FULL, batch_size=16)
 
 
-def inputs_of(kind, path, x=X, y=Y, weight=None, *, classifier=True):
+def inputs_of(
+    kind: str, path: Any, x: Any = X, y: Any = Y, weight: Any = None, *, classifier: bool = True
+) -> Any:
     """The same rows in one of the forms, cut into chunks of 50."""
+    if kind == "store" and not np.isfinite(x).all():  # a writer of ours refuses these
+        group = zarr.open_group(path, mode="w")
+        group.create_array("X", data=x, chunks=(CHUNK, FEATURES))
+        group.create_array("y", data=y, chunks=(CHUNK,))
+        return read_inputs(open_store(path, fill_missing=False), classifier=classifier)
     if kind == "store":
         write_store(path, x, y, weight, chunk_rows=CHUNK, shard_chunks=3)
         return read_inputs(str(path), classifier=classifier)
@@ -39,10 +49,10 @@ def inputs_of(kind, path, x=X, y=Y, weight=None, *, classifier=True):
 class Numbers:
     """Returns the row numbers that a map pass meets."""
 
-    def workspace(self, rows):
+    def workspace(self, _):
         return {}
 
-    def run(self, blocks, workspace):
+    def run(self, blocks, _):
         return [block.row_number(row) for block in blocks for row in range(block.n_rows)]
 
 
@@ -58,7 +68,7 @@ def numbers_of(inputs):
 @pytest.mark.parametrize("kind", ["store", "dask"])
 @pytest.mark.parametrize("seed", [0, 5])  # the second keeps the last chunk, of 45 rows
 def test_whole_chunks_are_kept_out(kind, seed, tmp_path):
-    parts = hold_out(inputs_of(kind, tmp_path / "a", weight=WEIGHT), 0.2, seed)
+    parts: Any = hold_out(inputs_of(kind, tmp_path / "a", weight=WEIGHT), 0.2, seed)
     training, kept = (numbers_of(part) for part in parts)
     assert sorted([*training, *kept]) == list(range(ROWS))
     chunks = set(kept // CHUNK)
@@ -78,22 +88,26 @@ def test_whole_chunks_are_kept_out(kind, seed, tmp_path):
 def test_rows_of_arrays_are_kept_out_by_class():
     x = np.arange(ROWS, dtype=float)[:, None]
     y = np.repeat([0, 1, 2], [900, 90, 5])
-    training, kept = hold_out(read_inputs(x, y, classifier=True), 0.2, 0)
+    inputs: Any = read_inputs(x, y, classifier=True)
+    parts: Any = hold_out(inputs, 0.2, 0)
+    training, kept = parts
     assert kept.class_totals.tolist() == [180, 18, 1]
     assert training.class_totals.tolist() == [720, 72, 4]
     rows = kept.source.X[:, 0].astype(int)
     assert sorted([*rows, *training.source.X[:, 0].astype(int)]) == list(range(ROWS))
     np.testing.assert_array_equal(kept.source.y[:, 0], y[rows])
-    assert not np.array_equal(rows, hold_out(read_inputs(x, y, classifier=True), 0.2, 1)[1].source.X)
+    others: Any = hold_out(inputs, 0.2, 1)[1]
+    assert not np.array_equal(kept.source.X, others.source.X)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("training", [FULL, BATCHES], ids=["full batch", "batches"])
 def test_a_fit_is_that_of_the_training_rows_alone(kind, training, tmp_path):
     """Sums, order, weights and scaling do not see the others: the bits are the same."""
     inputs = inputs_of(kind, tmp_path / "all", weight=WEIGHT)
     model = LogisticModel(class_weight="balanced")
-    apart, _ = hold_out(inputs, 0.2, 0)
+    apart: Any = hold_out(inputs, 0.2, 0)[0]
     rows = numbers_of(apart) if kind != "arrays" else None
     if rows is None:
         source = apart.source
@@ -110,6 +124,7 @@ def test_a_fit_is_that_of_the_training_rows_alone(kind, training, tmp_path):
     assert report.random_state == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["store", "dask"])
 @pytest.mark.parametrize("training", [FULL, BATCHES], ids=["full batch", "batches"])
 def test_training_never_reads_the_chunks_that_are_kept_out(kind, training, tmp_path):
@@ -121,10 +136,12 @@ def test_training_never_reads_the_chunks_that_are_kept_out(kind, training, tmp_p
     fitted, _ = train(LogisticModel(), rows, training)
     expected, _ = train(LogisticModel(), clean, training)
     np.testing.assert_array_equal(fitted.coef, expected.coef)
-    with pytest.raises(NonFiniteData, match=rf"row {numbers[0]} has nan"):
+    starts = "|".join(map(str, numbers[numbers % CHUNK == 0]))
+    with pytest.raises(NonFiniteData, match=rf"row ({starts}) has nan"):
         train(LogisticModel(), rows, training, validation=others)
 
 
+@pytest.mark.slow
 def test_a_bad_row_is_named_by_its_number_among_all_rows(tmp_path):
     training_rows = numbers_of(hold_out(inputs_of("store", tmp_path / "a"), 0.2, 0)[0])
     bad = int(training_rows[-3])
@@ -155,14 +172,13 @@ def test_what_cannot_be_kept_out_is_refused(tmp_path):
     with pytest.raises(ValueError, match="there is one row only"):
         hold_out(read_inputs(X[:1], X[:1, 0], classifier=False), 0.5, 0)
     in_order = inputs_of("store", tmp_path / "sorted", X[: 2 * CHUNK], np.repeat([0, 1], CHUNK))
-    with pytest.raises(ValueError, match="all rows of the class . out of training"):
+    with pytest.raises(ValueError, match=r"all rows of the class . out of training"):
         hold_out(in_order, 0.5, 0)
-    weightless = inputs_of("arrays", None, weight=np.where(np.arange(ROWS) == 7, 1.0, 0.0))
-    with pytest.raises(ValueError, match="weights of all (validation )?rows add up to 0"):
-        train(LogisticModel(), weightless, replace(FULL, validation_fraction=0.2))
+    one_weighs = np.where(np.arange(ROWS) == 7, 1.0, 0.0)
+    weightless = inputs_of("arrays", None, weight=one_weighs, classifier=False)
+    with pytest.raises(ValueError, match=r"weights of all (validation )?rows add up to 0"):
+        train(RidgeModel(), weightless, replace(FULL, validation_fraction=0.2))
     with pytest.raises(CeilingExceeded, match="keeping rows out of arrays in memory"):
         hold_out(read_inputs(X, Y, classifier=True), 0.2, 0, memory_ceiling=2**14)
     with pytest.raises(ValueError, match="validation rows were passed too"):
-        train(
-            LogisticModel(), X, replace(FULL, validation_fraction=0.2), y=Y, validation=one_chunk
-        )
+        train(LogisticModel(), X, replace(FULL, validation_fraction=0.2), y=Y, validation=one_chunk)

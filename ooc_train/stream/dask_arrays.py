@@ -172,7 +172,8 @@ def block_totals(blocks: Iterable[tuple[Any, Any]], rows: Sequence[int], n_class
         delayed(totals)(y if n_classes else None, weight, count)
         for (y, weight), count in zip(blocks, rows, strict=True)
     ]
-    return np.sum(_computed(tasks), axis=0)
+    found: Array = np.sum(_computed(tasks), axis=0)
+    return found
 
 
 def _objects_of(labels: NDArray[Any]) -> NDArray[Any]:

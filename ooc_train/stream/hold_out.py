@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ooc_train.core.partitions import spread
+from ooc_train.core.sums import Array
 from ooc_train.core.text import listed
 from ooc_train.memory.budget import Budget
 from ooc_train.memory.ceiling import Ceiling, Term
@@ -57,7 +57,9 @@ def hold_out(
     """
     source, classes = inputs.source, inputs.classes
     if isinstance(source, ArraySource):
-        parts: Sequence[Source] = _split_rows(source, fraction, seed, memory_ceiling, by_class=bool(classes))
+        parts: Sequence[Source] = _split_rows(
+            source, fraction, seed, memory_ceiling, by_class=bool(classes)
+        )
     else:
         if inputs.store is not None and isinstance(source, StoreSource):
             read = [source.y if classes else None, source.weight]
@@ -88,15 +90,16 @@ def _inputs_of(source: Source, inputs: Inputs, seed: int) -> Inputs:
     """Return a part of some inputs, with what is known of its own rows."""
     n_classes = len(inputs.classes)
     weight: float | None = float(source.n_rows)
-    totals = None
+    totals: Array | None = None
     if isinstance(source, StoreSource):
         # Totals are read when they are asked for.
         weight = weight if source.weight is None else None
     elif isinstance(source, ArraySource) and source.y is not None:
         if n_classes:
-            totals = np.bincount(source.y[:, 0].astype(np.intp), source.weight, n_classes)
+            codes = source.y[:, 0].astype(np.intp)
+            totals = np.bincount(codes, source.weight, n_classes).astype(np.float64)
         weight = weight if source.weight is None else float(source.weight.sum())
-    elif isinstance(source, DaskSource):
+    elif isinstance(source, DaskSource) and (n_classes or source.blocks[0][2] is not None):
         found = block_totals([block[1:] for block in source.blocks], source.rows, n_classes)
         totals, weight = found if n_classes else None, float(found.sum())
     return replace(
@@ -123,7 +126,7 @@ def _split_rows(
             f"validation_fraction={fraction:g} keeps rows out of training, and there is one row "
             "only; pass validation rows"
         )
-    size = source.n_rows * (source.row_bytes + 8 * (source.n_outputs + 3))
+    size = source.n_rows * (source.row_bytes + 8 * (source.n_outputs + 4))
     with Budget(memory_ceiling) as budget:
         budget.require(
             [Term("copies", size, "the rows to learn from, and those kept out")],
@@ -133,9 +136,10 @@ def _split_rows(
         order = np.random.default_rng(seed).permutation(source.n_rows)
         if by_class and source.y is not None:
             order = order[np.argsort(source.y[order, 0], kind="stable")]
+        drawn = _drawn(source.n_rows, fraction)
         held = np.zeros(source.n_rows, bool)
         # Evenly spread over rows in the order of their classes: each class has its share.
-        held[order[list(spread(source.n_rows, _drawn(source.n_rows, fraction)))]] = True
+        held[order[(2 * np.arange(drawn) + 1) * source.n_rows // (2 * drawn)]] = True
 
         def rows(taken: NDArray[np.bool_]) -> ArraySource:
             y, weight = source.y, source.weight

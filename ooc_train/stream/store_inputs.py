@@ -24,7 +24,9 @@ def require_memory_for_labels(
     """Raise `CeilingExceeded` if a chunk of labels or weights does not fit the ceiling."""
     weighted = store.sample_weight is not None and store.statistics is None
     arrays = [store.y] if weighted or (classifier and store.classes is None) else []
-    require_memory_to_read(store, [*arrays, store.sample_weight if weighted else None], memory_ceiling)
+    require_memory_to_read(
+        store, [*arrays, store.sample_weight if weighted else None], memory_ceiling
+    )
 
 
 def require_memory_to_read(

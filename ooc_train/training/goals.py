@@ -5,6 +5,7 @@ from math import inf
 
 from ooc_train.runs.events import Stepped
 from ooc_train.solvers.base import State
+from ooc_train.solvers.early_stopping import EarlyStopping
 from ooc_train.solvers.training_settings import Training
 
 
@@ -27,7 +28,8 @@ class Goals:
 
     def __init__(self, training: Training) -> None:
         self._target = training.target_loss
-        self._rule = training.early_stopping or None
+        rule = training.early_stopping
+        self._rule = rule if isinstance(rule, EarlyStopping) else None
         self.reached = ""
         self._best: tuple[Stepped, State] | None = None
         self._lowest, self._stale = inf, 0
@@ -62,5 +64,6 @@ class Goals:
         step, best = self._best
         if step.n_iter == last.n_iter:
             return None
-        counts = {"n_iter": last.n_iter, "updates": last.updates, "converged": last.converged}
-        return step, replace(best, **counts)
+        return step, replace(
+            best, n_iter=last.n_iter, updates=last.updates, converged=last.converged
+        )

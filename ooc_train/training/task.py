@@ -99,7 +99,7 @@ class Task:
         ValueError
             If a setting does not fit the data.
         """
-        seed = training.random_state if inputs.share_seed is None else inputs.share_seed
+        seed = inputs.share_seed if training.random_state is None else training.random_state
         seed = secrets.randbits(32) if seed is None else seed
         fraction = training.validation_fraction
         if fraction is not None and inputs.share_seed is None:
