@@ -43,6 +43,7 @@ from ooc_train.optimizers.schedules import Cosine
 from ooc_train.runs.events import Stepped
 from ooc_train.runs.fitted import Fitted, load_fitted
 from ooc_train.runtime.cluster import LocalCluster, workers_within
+from ooc_train.solvers.early_stopping import EarlyStopping
 from ooc_train.solvers.training_settings import Training
 from ooc_train.store.jobs.synthetic import make_data
 from ooc_train.store.opening.opener import open_store
@@ -116,7 +117,8 @@ def run(tmp_path_factory, made, scheduler):
 def test_options_are_the_settings_of_all_models_and_of_training():
     options = {field.name: field.default for field in fields(ModelOptions)}
     assert options.pop("model") == "logistic"
-    theirs = {name for cls in (*MODELS.values(), Training) for name in settings_of(cls)}
+    owners = (*MODELS.values(), Training, EarlyStopping)
+    theirs = {name for cls in owners for name in settings_of(cls)}
     assert set(options) == theirs
     assert ModelOptions().made() == (LogisticModel(), Training())
 
@@ -234,7 +236,6 @@ def test_options_that_are_read(read, text, value):
             "validation_fraction=1.0 is not None or a number above 0 a",
         ),
         (["--patience", "0"], "patience=0 is not a whole number of at least 1"),
-        (["--early-stopping"], "early_stopping needs validation rows, and there are none"),
         (["--dashboard-address", "here"], "'here' is not HOST:PORT, such as 127.0.0.1:8787"),
         (["--model", "forest"], "model='forest' is not one of linear, ridge, lasso, elastic-net, "),
         (["--workers", "0"], "Invalid value for '--workers'"),

@@ -257,5 +257,8 @@ def test_the_command_line(tmp_path):
     assert done.exit_code == 0, done.stderr
     assert "stopped (early stopping, 2 evaluations in a row" in done.stdout
     assert "note: restored the parameters of iteration" in done.stdout
+    refused = CliRunner().invoke(cli.app, ["train", str(tmp_path / "a"), "--early-stopping"])
+    assert refused.exit_code == 1
+    assert "set --validation-fraction 0.1, or pass rows: --validation" in refused.stderr
     training = load_fitted(tmp_path / "a.run").training
     assert training.early_stopping == EarlyStopping(patience=2, min_delta=0.001)

@@ -18,7 +18,7 @@ from ooc_train.stream.inputs import read_inputs
 from ooc_train.training.loop import train
 from tests.streams import stream, write_store
 
-ROWS, FEATURES, CHUNK = 995, 4, 50
+ROWS, FEATURES, CHUNK = 495, 4, 50
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(ROWS, FEATURES)) * [1.0, 1e-6, 1e9, 3.0]
 Y = (X[:, 0] + X[:, 3] + RNG.logistic(size=ROWS) > 2.0).astype(int)
@@ -66,13 +66,13 @@ def numbers_of(inputs):
 
 
 @pytest.mark.parametrize("kind", ["store", "dask"])
-@pytest.mark.parametrize("seed", [0, 5])  # the second keeps the last chunk, of 45 rows
+@pytest.mark.parametrize("seed", [0, 3])  # the second keeps the last chunk, of 45 rows
 def test_whole_chunks_are_kept_out(kind, seed, tmp_path):
     parts: Any = hold_out(inputs_of(kind, tmp_path / "a", weight=WEIGHT), 0.2, seed)
     training, kept = (numbers_of(part) for part in parts)
     assert sorted([*training, *kept]) == list(range(ROWS))
     chunks = set(kept // CHUNK)
-    assert len(chunks) == 4
+    assert len(chunks) == 2
     assert chunks.isdisjoint(training // CHUNK)
     for part, rows in zip(parts, (training, kept), strict=True):
         assert part.total_weight == pytest.approx(WEIGHT[rows].sum(), rel=1e-12)
@@ -80,13 +80,13 @@ def test_whole_chunks_are_kept_out(kind, seed, tmp_path):
             part.class_totals, np.bincount(Y[rows], WEIGHT[rows]), rtol=1e-12
         )
         assert (part.statistics, part.share_seed) == (None, seed)
-    assert parts[0].notes[-1].startswith(f"{len(kept)} of 995 rows are kept out")
+    assert parts[0].notes[-1].startswith(f"{len(kept)} of 495 rows are kept out")
     others = hold_out(inputs_of(kind, tmp_path / "b", weight=WEIGHT), 0.2, seed + 1)[1]
     assert set(numbers_of(others) // CHUNK) != chunks
 
 
 def test_rows_of_arrays_are_kept_out_by_class():
-    x = np.arange(ROWS, dtype=float)[:, None]
+    x = np.arange(995.0)[:, None]
     y = np.repeat([0, 1, 2], [900, 90, 5])
     inputs: Any = read_inputs(x, y, classifier=True)
     parts: Any = hold_out(inputs, 0.2, 0)
@@ -94,15 +94,18 @@ def test_rows_of_arrays_are_kept_out_by_class():
     assert kept.class_totals.tolist() == [180, 18, 1]
     assert training.class_totals.tolist() == [720, 72, 4]
     rows = kept.source.X[:, 0].astype(int)
-    assert sorted([*rows, *training.source.X[:, 0].astype(int)]) == list(range(ROWS))
+    assert sorted([*rows, *training.source.X[:, 0].astype(int)]) == list(range(995))
     np.testing.assert_array_equal(kept.source.y[:, 0], y[rows])
     others: Any = hold_out(inputs, 0.2, 1)[1]
     assert not np.array_equal(kept.source.X, others.source.X)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("training", [FULL, BATCHES], ids=["full batch", "batches"])
+@pytest.mark.parametrize(
+    ("kind", "training"),
+    [("store", FULL), ("store", BATCHES), ("arrays", BATCHES), ("dask", FULL)],
+    ids=["store, full batch", "store, batches", "arrays, batches", "dask, full batch"],
+)
 def test_a_fit_is_that_of_the_training_rows_alone(kind, training, tmp_path):
     """Sums, order, weights and scaling do not see the others: the bits are the same."""
     inputs = inputs_of(kind, tmp_path / "all", weight=WEIGHT)
@@ -125,8 +128,11 @@ def test_a_fit_is_that_of_the_training_rows_alone(kind, training, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["store", "dask"])
-@pytest.mark.parametrize("training", [FULL, BATCHES], ids=["full batch", "batches"])
+@pytest.mark.parametrize(
+    ("kind", "training"),
+    [("store", FULL), ("store", BATCHES), ("dask", FULL)],
+    ids=["store, full batch", "store, batches", "dask, full batch"],
+)
 def test_training_never_reads_the_chunks_that_are_kept_out(kind, training, tmp_path):
     clean, kept = hold_out(inputs_of(kind, tmp_path / "a"), 0.2, 0)
     numbers = numbers_of(kept)
