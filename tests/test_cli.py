@@ -860,7 +860,7 @@ def test_the_story_of_a_run(flights, tmp_path):
         "--workers", 2,
     )  # fmt: skip
     assert code == 0, shown
-    report, end, where, saved = told.splitlines()
+    report, end, solver, where, saved = told.splitlines()
     size = r"[\d.]+ MiB"
     assert re.fullmatch(
         rf"[\d.]+ passes, log-loss 0\.2\d+ \| "
@@ -868,6 +868,7 @@ def test_the_story_of_a_run(flights, tmp_path):
         report,
     )
     assert end.startswith("converged after ")
+    assert solver == "solver: newton (a smooth loss, and 147 parameters: at most 512)"
     spent = "(reading|decoding|computing|waiting|dask)"
     assert re.fullmatch(rf"time spent: {spent} \d+ %(, {spent} \d+ %)*", where)
     assert saved == f"saved in {out}"

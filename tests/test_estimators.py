@@ -47,7 +47,16 @@ FEATURES = ("a", "b", "c", "d", "e")
 
 
 @pytest.mark.slow
-@parametrize_with_checks([LinearRegression(), Ridge(), Lasso(), ElasticNet(), LogisticRegression()])
+@parametrize_with_checks(
+    [
+        LinearRegression(),
+        Ridge(),
+        Lasso(),
+        ElasticNet(),
+        LogisticRegression(),
+        LogisticRegression(l1_ratio=0.5),
+    ]
+)
 def test_scikit_learns_own_checks(estimator, check):
     check(estimator)
 

@@ -23,11 +23,14 @@ SMALL = 2 * 2**20
 """Bytes of objects of Python's own, which "headroom" has room for."""
 
 LOGISTIC = LogisticModel()
+SPARSE = LogisticModel(C=10.0, l1_ratio=0.5)
 CASES: dict[str, tuple[Model, Training, int, int]] = {
     "lbfgs": (LOGISTIC, Training(solver="lbfgs", max_iter=14), 60_000, 2),
     "lbfgs of classes": (LOGISTIC, Training(solver="lbfgs", max_iter=4), 3_000, 20),
     "newton": (LOGISTIC, Training(solver="newton", max_iter=3), 500, 2),
     "newton of classes": (LOGISTIC, Training(solver="newton", max_iter=2), 100, 5),
+    "proximal lbfgs": (SPARSE, Training(solver="proximal-lbfgs", max_iter=14), 60_000, 2),
+    "proximal newton": (SPARSE, Training(solver="proximal-newton", max_iter=3), 500, 2),
     "gram": (RidgeModel(), Training(), 700, 0),
     "coordinate descent": (LassoModel(alpha=1e-3), Training(tol=1e-9), 700, 0),
     "sgd": (LOGISTIC, Training(batch_size=8, max_iter=3), 60_000, 2),

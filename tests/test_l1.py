@@ -415,12 +415,12 @@ def test_solvers_that_need_a_gradient_everywhere_refuse_l1_and_those_alone(name)
     chosen = Settings(1e-4, 16)
     solver_for(name, chosen, problem)
     sparse = replace(problem, penalty=Penalty(l1=1e-12, l2=0.7))
-    if name in (*OPTIMIZERS, "coordinate-descent"):
+    if name in (*OPTIMIZERS, "coordinate-descent") or name.startswith("proximal-"):
         solver_for(name, chosen, sparse)
         return
     said = (
         rf"solver='{name}' needs a gradient everywhere \(no l1 .* "
-        "use 'coordinate-descent' or 'sgd' or"
+        "use 'coordinate-descent' or 'proximal-newton' or 'proximal-lbfgs' or 'sgd' or"
     )
     with pytest.raises(ValueError, match=said):
         solver_for(name, chosen, sparse)

@@ -395,8 +395,8 @@ def test_a_matrix_that_no_machine_holds_is_refused_with_its_size(tmp_path):
     models.append((LassoModel(), "coordinate-descent"))
     for model, solver in models:
         smooth = not isinstance(model, LassoModel)
-        others = "'lbfgs' or 'sgd', which hold" if smooth else "'sgd', which holds"
-        said = rf"3,000,001 x 3,000,001 numbers, 65\.5 TiB.* use solver={others}"
+        other = "lbfgs" if smooth else "proximal-lbfgs"
+        said = rf"3,000,001 x 3,000,001 numbers, 65\.5 TiB.* use solver='{other}' or 'sgd', which"
         with pytest.raises(CeilingExceeded, match=said):
             Task.of(model, inputs, Training(solver=solver)).requirements()
 

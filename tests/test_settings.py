@@ -164,6 +164,7 @@ WHAT = st.one_of(
         C=st.floats(1e-9, 1e9)
         | st.integers(1, 99)
         | st.sampled_from([np.float32(0.5), np.inf, np.float32(np.inf), "inf"]),
+        l1_ratio=st.floats(0, 1),
         class_weight=st.sampled_from([None, "balanced", {"late": np.float32(3)}, {"a": 1.5}]),
         standardize=st.booleans(),
     ),
@@ -231,6 +232,7 @@ def test_what_settings_mean():
     assert LeastSquares().penalty_for(9.0).l2 == 0.0
     assert LogisticModel(C=4.0).penalty_for(9.0).l2 == 0.25
     assert LogisticModel(C=np.inf).penalty_for(9.0).l2 == 0.0
+    assert LogisticModel(C=0.5, l1_ratio=0.25).penalty_for(9.0) == Penalty(0.5, 1.5)
     penalty = CustomModel(loss=Huber(), l1=2, l2=3).penalty_for(9.0)
     assert (penalty.l1, penalty.l2) == (2.0, 3.0)
     assert LassoModel(alpha=2).penalty_for(9.0) == Penalty(18.0, 0.0)
@@ -269,13 +271,16 @@ def problem(model: Model, n_parameters: int, n_classes: int = 2) -> Any:
         (RidgeModel(), 4096, "gram"),
         (RidgeModel(), 4097, "lbfgs"),
         (LassoModel(), 4096, "coordinate-descent"),
-        (LassoModel(), 4097, "sgd"),
+        (LassoModel(), 4097, "proximal-lbfgs"),
         (LassoModel(alpha=0.0), 10, "gram"),
         (ElasticNetModel(l1_ratio=0.0), 10, "gram"),
         (ElasticNetModel(l1_ratio=1e-9), 10, "coordinate-descent"),
         (CustomModel(loss=Squared(), l1=1.0), 10, "coordinate-descent"),
         (LogisticModel(), 512, "newton"),
         (LogisticModel(), 513, "lbfgs"),
+        (LogisticModel(l1_ratio=0.1), 512, "proximal-newton"),
+        (LogisticModel(l1_ratio=1.0), 513, "proximal-lbfgs"),
+        (LogisticModel(l1_ratio=1.0, C=np.inf), 10, "newton"),
         (CustomModel(loss=Huber()), 10, "newton"),
         (CustomModel(loss=Huber()), 513, "lbfgs"),
         (PoissonModel(), 10, "newton"),
@@ -283,7 +288,8 @@ def problem(model: Model, n_parameters: int, n_classes: int = 2) -> Any:
         (TweedieModel(), 10, "gram"),
         (TweedieModel(power=3), 10, "lbfgs"),
         (CustomModel(loss=Hinge()), 10, "sgd"),
-        (CustomModel(loss=Huber(), l1=1.0), 10, "sgd"),
+        (CustomModel(loss=Huber(), l1=1.0), 10, "proximal-newton"),
+        (CustomModel(loss=Hinge(), l1=1.0), 10, "sgd"),
     ],
 )
 def test_auto_is_the_solver_that_fits_loss_penalty_and_size(model, n_parameters, solver):
@@ -301,10 +307,11 @@ def test_an_exact_solver_has_its_name(solver):
     ("solver", "model", "said"),
     [
         ("coordinate-descent", LogisticModel(), "needs the loss of least squares, which this"),
-        ("gram", LassoModel(), "needs a gradient everywhere.*use 'coordinate-descent' or 'sgd'"),
+        ("gram", LassoModel(), "needs a gradient everywhere.*use 'coordinate-descent' or 'proxi"),
         ("gram", LogisticModel(), "needs the loss of least squares, which this problem does not"),
         ("newton", CustomModel(loss=Hinge()), r"second derivatives .* and a gradient everywhere"),
-        ("lbfgs", CustomModel(loss=Huber(), l1=1.0), "gradient everywhere.*use 'sgd' or 'mom"),
+        ("lbfgs", CustomModel(loss=Huber(), l1=1.0), "gradient everywhere.*use 'proximal-newton'"),
+        ("proximal-lbfgs", CustomModel(loss=Hinge(), l1=1.0), "a loss with a gradient every.*'sgd"),
     ],
 )
 def test_a_solver_that_does_not_fit_the_problem_is_refused(solver, model, said):

@@ -88,6 +88,23 @@ def test_logistic_takes_few_passes_on_all_flights(flights, whole, least, tol):
 
 
 @pytest.mark.slow
+def test_l1_logistic_takes_few_passes_on_all_flights(flights, whole):
+    X, y = whole
+    model = LogisticRegression(l1_ratio=1.0, warm_start=True).fit(flights[0])
+
+    def objective() -> float:
+        penalty = np.abs(model.coef_).sum() - 0.5 * (model.coef_**2).sum()
+        return log_loss(model, X, y) + float(penalty)
+
+    found, passes, solver = objective(), model.report_.passes, model.report_.solver
+    best = model.set_params(tol=1e-10).fit(flights[0])
+    assert (solver, best.report_.converged) == ("proximal-newton", True)
+    assert passes <= 8
+    assert found <= (1 + 1e-6) * objective()
+    assert (best.coef_ == 0.0).any()
+
+
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:sgd. not converged")  # five epochs are no proof of it
 @pytest.mark.parametrize("batch_size", [1, 256, "chunk"])
 @pytest.mark.parametrize("seed", [0, 1, 2])

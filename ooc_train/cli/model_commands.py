@@ -182,6 +182,7 @@ def _print_report(report: "Report", plot: str | None, *, classifies: bool) -> No
     end = "converged" if report.converged else f"stopped ({report.ended})"
     updates = count(report.updates, "update")
     typer.echo(f"{end} after {updates} in {approximate_duration(report.seconds)}, {rate}")
+    typer.echo(f"solver: {report.solver_with_reason}")
     if report.precision is not None:
         typer.echo(report.precision)
     typer.echo(f"time spent: {report.time_spent}")

@@ -37,11 +37,18 @@ def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _option(name: str, setting: Setting, default: Any, *, of: str, only: str = "") -> Any:
-    """Return the annotation of an option for a setting."""
+def _option(
+    name: str, setting: Setting, classes: Iterable[type], *, of: str, only: str = ""
+) -> Any:
+    """Return the annotation of an option for a setting of classes, which may differ in defaults."""
     constraint = setting.constraint
-    known = default not in (None, MISSING) and not isinstance(default, bool)
-    suffix = f" (default: {default})" if known else ""
+    defaults = dict.fromkeys(defaults_of(each)[name] for each in classes)
+    known = [
+        str(default)
+        for default in defaults
+        if default not in (None, MISSING) and not isinstance(default, bool)
+    ]
+    suffix = f" (default: {' or '.join(known)})" if known else ""
     first = setting.description.partition(". ")[0].rstrip(".")
     text = f"{only}{first}{suffix}."
     if isinstance(constraint, Flag):
@@ -69,15 +76,14 @@ def _with_settings(cls: Class) -> Class:
     """
     cls.__annotations__ = dict(cls.__annotations__)
     for name, owners in _OWNERS.items():
-        setting, default = settings_of(owners[0])[name], defaults_of(owners[0])[name]
+        setting = settings_of(owners[0])[name]
         names = ", ".join(owner.name for owner in owners)
         only = "" if len(owners) == len(MODELS) else f"Of {names}: "
-        cls.__annotations__[name] = _option(name, setting, default, of=_MODEL, only=only)
+        cls.__annotations__[name] = _option(name, setting, owners, of=_MODEL, only=only)
         setattr(cls, name, None)
     for owner, only in ((Training, ""), (EarlyStopping, "Of early stopping: ")):
         for name, setting in settings_of(owner).items():
-            default = defaults_of(owner)[name]
-            cls.__annotations__[name] = _option(name, setting, default, of=_TRAINING, only=only)
+            cls.__annotations__[name] = _option(name, setting, [owner], of=_TRAINING, only=only)
             setattr(cls, name, None)
     return cls
 

@@ -11,6 +11,7 @@ from sklearn.base import ClassifierMixin
 
 from ooc_train.estimators.estimator import LinearEstimator
 from ooc_train.estimators.shared_parameters import SharedParameters, estimator_of
+from ooc_train.estimators.sparse_coefficients import SparseCoefficients
 from ooc_train.models.classification_models import LogisticModel
 from ooc_train.runs.fitted import Fitted
 from ooc_train.runs.report import Report
@@ -21,8 +22,15 @@ from ooc_train.stream.labels_and_weights import is_stored
 
 @estimator_of(LogisticModel)
 @dataclass(kw_only=True, eq=False, repr=False)
-class LogisticRegression(ClassifierMixin, LinearEstimator, SharedParameters):  # type: ignore[misc]
-    """Logistic regression with an l2 penalty; multinomial for more than two classes.
+class LogisticRegression(
+    ClassifierMixin,  # type: ignore[misc]
+    SparseCoefficients,
+    LinearEstimator,
+    SharedParameters,
+):
+    """Logistic regression with an elastic-net penalty; multinomial for more than two classes.
+
+    `(l1_ratio |w| + (1 - l1_ratio) / 2 |w|^2) / C` is added to the sum of losses.
 
     Parameters
     ----------
@@ -35,6 +43,8 @@ class LogisticRegression(ClassifierMixin, LinearEstimator, SharedParameters):  #
         Labels.
     coef_ : ndarray of shape (1, n_features) for two classes, else (n_classes, n_features)
         Coefficients, float64 whatever X is.
+    sparse_coef_ : scipy.sparse.csr_matrix of the shape of `coef_`
+        The coefficients.
     intercept_ : ndarray of shape (1,) or (n_classes,)
         Intercepts.
     n_iter_ : ndarray of shape (1,)
@@ -42,6 +52,7 @@ class LogisticRegression(ClassifierMixin, LinearEstimator, SharedParameters):  #
     """
 
     C: float = 1.0
+    l1_ratio: float = 0.0
     class_weight: str | Mapping[Any, float] | None = None
     warm_start: bool = False
     max_iter: int = 100
@@ -210,6 +221,8 @@ class LogisticRegression(ClassifierMixin, LinearEstimator, SharedParameters):  #
         self._fitted()
         plain = sklearn.linear_model.LogisticRegression(
             C=self.C,
+            l1_ratio=self.l1_ratio,
+            solver="lbfgs" if self.l1_ratio == 0 else "saga",
             tol=self.tol,
             fit_intercept=self.fit_intercept,
             class_weight=self.class_weight,

@@ -4,12 +4,12 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import scipy.sparse
 import sklearn.linear_model
 from sklearn.base import MultiOutputMixin, RegressorMixin
 
 from ooc_train.estimators.estimator import LinearEstimator
 from ooc_train.estimators.shared_parameters import SharedParameters, estimator_of
+from ooc_train.estimators.sparse_coefficients import SparseCoefficients
 from ooc_train.models.regression_models import ElasticNetModel, LassoModel, LeastSquares, RidgeModel
 from ooc_train.runs.fitted import Fitted
 from ooc_train.runs.report import Report
@@ -179,7 +179,7 @@ class Ridge(_Regressor, SharedParameters):
         return self._copy_to(plain)
 
 
-class _SparseRegressor(_Regressor):
+class _SparseRegressor(SparseCoefficients, _Regressor):
     """The base of regressors with an l1 penalty on the mean loss."""
 
     _flattens_column = True
@@ -194,11 +194,6 @@ class _SparseRegressor(_Regressor):
         self.dual_gap_: Any = gaps
         if fitted.n_outputs == 1:
             self.n_iter_, self.dual_gap_ = report.n_iter, float(gaps[0])
-
-    @property
-    def sparse_coef_(self) -> Any:
-        """The coefficients as a `scipy.sparse.csr_matrix` of shape (n_outputs, n_features)."""
-        return scipy.sparse.csr_matrix(self.coef_)
 
     def _copy_to(self, plain: Any) -> Any:
         plain.dual_gap_ = self.dual_gap_

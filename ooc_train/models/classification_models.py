@@ -5,7 +5,7 @@ from math import inf
 from typing import Annotated, ClassVar
 
 from ooc_train.core.settings import Number
-from ooc_train.models.linear_model import ClassWeights, LinearModel
+from ooc_train.models.linear_model import ClassWeights, L1Ratio, LinearModel
 from ooc_train.objective.loss import Loss
 from ooc_train.objective.losses.logistic import Logistic
 from ooc_train.objective.losses.multinomial import Multinomial
@@ -14,9 +14,9 @@ from ooc_train.objective.penalty import Penalty
 
 @dataclass(frozen=True, kw_only=True)
 class LogisticModel(LinearModel):
-    """Logistic regression with an l2 penalty: `1 / (2 C) * |w|^2` is added to the sum of losses.
+    """Logistic regression with an elastic-net penalty; multinomial for more than two classes.
 
-    It is multinomial for more than two classes.
+    `(l1_ratio * |w| + (1 - l1_ratio) / 2 * |w|^2) / C` is added to the sum of losses.
     """
 
     C: Annotated[
@@ -25,6 +25,7 @@ class LogisticModel(LinearModel):
         "Inverse strength of the penalty, relative to the sum of losses, in the units of the data; "
         "infinity is no penalty.",
     ] = 1.0
+    l1_ratio: L1Ratio = 0.0
     class_weight: ClassWeights = None
 
     name: ClassVar[str] = "logistic"
@@ -39,6 +40,7 @@ class LogisticModel(LinearModel):
         return Logistic() if n_classes == 2 else Multinomial()
 
     def penalty_for(self, total_weight: float) -> Penalty:
-        """Return the l2 penalty `1 / C`."""
+        """Return the penalty, of which both strengths add up to `1 / C`."""
         del total_weight
-        return Penalty(l2=1.0 / self.C)
+        strength, ratio = 1.0 / self.C, float(self.l1_ratio)
+        return Penalty(strength * ratio, strength * (1.0 - ratio))

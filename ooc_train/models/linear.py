@@ -10,6 +10,7 @@ from ooc_train.models.linear_updates import LinearUpdates
 from ooc_train.models.predictor import LinearPredictor
 from ooc_train.models.problem import Capability
 from ooc_train.objective.losses.squared import Squared
+from ooc_train.objective.penalty import NO_PENALTY
 from ooc_train.optimizers.optimizer import Optimizer
 from ooc_train.optimizers.schedule import Schedule
 
@@ -25,8 +26,8 @@ class LinearProblem(LinearObjective):
     def can(self) -> frozenset[Capability]:
         """What the problem can do."""
         found: set[Capability] = {"gradient", "updates", "moments"}
-        if self.loss.smooth and self.penalty.smooth:
-            found.add("smooth")
+        if self.loss.smooth:
+            found |= {"prox", "smooth"} if self.penalty.smooth else {"prox"}
         has_curvature = self.loss.curvature is not None or self.loss.kind == "rowwise"
         if self.loss.smooth and self.loss.convex and has_curvature:
             found.add("hessian")
@@ -52,7 +53,7 @@ class LinearProblem(LinearObjective):
         if self.loss.shift_invariant:
             # A constant added to all classes changes no prediction; scikit-learn's sum to zero.
             intercept = intercept - intercept.mean()
-            if self.penalty.l2 == 0:
+            if self.penalty == NO_PENALTY:
                 coef = coef - coef.mean(axis=0)
         if not self.fit_intercept and not self.standardize:
             intercept = np.zeros_like(intercept)

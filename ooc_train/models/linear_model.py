@@ -65,6 +65,7 @@ class ClassWeight(Constraint):
 
 
 Alpha = Annotated[float, Number(least=0.0), "Strength of the penalty, in the units of the data."]
+L1Ratio = Annotated[float, Number(least=0.0, most=1.0), "Share of the l1 penalty; the rest is l2."]
 ClassWeights = Annotated[
     str | Mapping[Any, float] | None,
     ClassWeight(),

@@ -1,10 +1,9 @@
 """Linear models of a number: least squares with each penalty."""
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
-from ooc_train.core.settings import Number
-from ooc_train.models.linear_model import Alpha, LinearModel
+from ooc_train.models.linear_model import Alpha, L1Ratio, LinearModel
 from ooc_train.objective.loss import Loss
 from ooc_train.objective.losses.squared import Squared
 from ooc_train.objective.penalty import NO_PENALTY, Penalty
@@ -70,9 +69,7 @@ class ElasticNetModel(LeastSquares):
     """
 
     alpha: Alpha = 1.0
-    l1_ratio: Annotated[
-        float, Number(least=0.0, most=1.0), "Share of the l1 penalty; the rest is l2."
-    ] = 0.5
+    l1_ratio: L1Ratio = 0.5
 
     name: ClassVar[str] = "elastic-net"
     default_tol: ClassVar[float] = 1e-4

@@ -60,6 +60,10 @@ class ColumnPenalty:
         value = 0.5 * float((self.l2 * weights**2).sum())
         return value if self.smooth else value + float((self.l1 * np.abs(weights)).sum())
 
+    def l1_change(self, weights: Array, step: Array) -> float:
+        """Return how the part with `l1` changes over a step from `weights`, (outputs, columns)."""
+        return float((self.l1 * (np.abs(weights + step) - np.abs(weights))).sum())
+
     def gradient(self, weights: Array) -> Array:
         """Return the gradient of the part with `l2`, of the shape of `weights`."""
         return self.l2 * weights

@@ -118,6 +118,8 @@ class Report:
     dual_gap : tuple of float or None
         By "coordinate-descent": duality gap of the mean objective, for each output. The objective
         is at most so much above its minimum. None otherwise.
+    solver_reason : str
+        Why "auto" chose the solver. Empty if the user chose it.
     saved_in : str or None
         Folder of the saved run, or None.
     """
@@ -150,6 +152,7 @@ class Report:
     rank: int | None = None
     digits: float | None = None
     dual_gap: tuple[float, ...] | None = None
+    solver_reason: str = ""
     saved_in: str | None = None
 
     @property
@@ -203,6 +206,11 @@ class Report:
             f"about {self.digits:.0f} digits"
         )
 
+    @property
+    def solver_with_reason(self) -> str:
+        """The solver, and why "auto" chose it: "newton (a smooth loss, ...)"."""
+        return f"{self.solver} ({self.solver_reason})" if self.solver_reason else self.solver
+
     def to_json(self) -> dict[str, Any]:
         """Return the report in JSON's types."""
         return asdict(self) | {
@@ -243,7 +251,7 @@ class Report:
         memory = self.memory
         rows = [
             ("model", self.model),
-            ("solver", self.solver),
+            ("solver", self.solver_with_reason),
             ("batch size", f"{self.batch_size}{replicas}"),
             ("rows x features", f"{self.n_rows:,} x {self.n_features:,}"),
             ("passes", f"{self.passes:.4g}"),
@@ -344,6 +352,7 @@ _SCHEMA = record(
         "rank": or_none(integer(0)),
         "digits": or_none(_LOSS),
         "dual_gap": or_none(list_of(_LOSS)),
+        "solver_reason": text,
     },
 )
 

@@ -243,12 +243,20 @@ def _nested(arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
 
 
 def lowers(
-    objective: float, slope: float, now: Evaluation, direction: Array, length: float
+    objective: float,
+    slope: float,
+    now: Evaluation,
+    direction: Array,
+    length: float,
+    l1_change: float = 0.0,
 ) -> bool:
     """Return whether a step lowered the objective enough (Armijo's rule).
 
     If the change is within rounding, the slope at the new point decides: it may rise at most as
     steeply as the old slope fell (the approximate Wolfe conditions of Hager and Zhang 2005).
+
+    An l1 penalty has no derivative; its change over the full step takes the place of one, in the
+    slopes at both ends (Tseng and Yun 2009).
 
     Parameters
     ----------
@@ -258,10 +266,13 @@ def lowers(
         The evaluation after the step.
     direction, length : float64 array, float
         Direction and length of the step.
+    l1_change : float
+        Change of the l1 penalty over a step of length 1, which `slope` includes.
     """
     if slope >= 0.0:
         return False
     if now.objective <= objective + _ARMIJO * length * slope:
         return True
     near = now.objective <= objective + _ROUNDING * abs(objective)
-    return near and float((now.gradient * direction).sum()) <= (2 * _ARMIJO - 1) * slope
+    slope_now = float((now.gradient * direction).sum()) + l1_change
+    return near and slope_now <= (2 * _ARMIJO - 1) * slope

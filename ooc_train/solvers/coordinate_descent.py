@@ -186,10 +186,11 @@ class Equations:
                 l1,
                 l2,
                 start[k],
+                tol,
             )
             for k in range(len(start))
         ]
-        causes = [each.run(tol, max_iter, self.weight) for each in descents]
+        causes = [each.run(max_iter, self.weight) for each in descents]
         return Minimum(
             np.array([each.weights for each in descents]),
             np.array([each.gap for each in descents]),

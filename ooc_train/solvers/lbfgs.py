@@ -73,18 +73,21 @@ class LBFGS:
         del points
         pairs: tuple[Pair, ...] = ()
         if memory:
-            length = float(memory["lengths"][best])
-            slope = float((memory["gradient"] * memory["direction"]).sum())
-            if not lowers(memory["objective"], slope, now, memory["direction"], length):
+            if not lowers(
+                memory["objective"],
+                memory["slope"],
+                now,
+                memory["direction"],
+                float(memory["lengths"][best]),
+                memory["l1_change"],
+            ):
                 return _shortened(state)
             pairs = _remember(state, now, self.history)
         elif not np.isfinite(now.objective):
             raise Diverged("the objective is no number at the parameters to start from")
-        norm = float(np.abs(now.gradient).max()) / problem.total_weight
-        if pairs:
-            direction, lengths = _direction(now.gradient, pairs), _LENGTHS[:1]
-        else:
-            direction, lengths = -_first_length(problem, now.gradient) * now.gradient, _LENGTHS
+        left = problem.least_subgradient(now.gradient / problem.total_weight, now.params)
+        norm = float(np.abs(left).max())
+        direction, l1_change = self._step(problem, now, pairs)
         n_iter = state.n_iter + bool(memory)
         return State(
             params=now.params,
@@ -97,10 +100,20 @@ class LBFGS:
                 "objective": now.objective,
                 "gradient": now.gradient,
                 "direction": direction,
-                "lengths": lengths,
+                "slope": float((now.gradient * direction).sum()) + l1_change,
+                "l1_change": l1_change,
+                "lengths": _LENGTHS[:1] if pairs else _LENGTHS,
                 "pairs": pairs,
             },
         )
+
+    def _step(
+        self, problem: Problem, now: Evaluation, pairs: tuple[Pair, ...]
+    ) -> tuple[Array, float]:
+        """Return the full step, and how the l1 penalty changes over it: 0 where there is none."""
+        if pairs:
+            return _direction(now.gradient, pairs), 0.0
+        return -first_length(problem, now.gradient) * now.gradient, 0.0
 
 
 def _points(state: State) -> Array:
@@ -113,7 +126,7 @@ def _points(state: State) -> Array:
     return points
 
 
-def _first_length(problem: Problem, gradient: Array) -> float:
+def first_length(problem: Problem, gradient: Array) -> float:
     """Return the length of the first step by the gradient of the sum of losses.
 
     The bound of the curvature gives a safe length. Without a bound, the step has norm 1.
@@ -138,7 +151,7 @@ def _shortened(state: State) -> State:
 
 def _remember(state: State, now: Evaluation, history: int) -> tuple[Pair, ...]:
     """Return the latest pairs, with the newest last if it has enough curvature."""
-    pairs: tuple[Pair, ...] = state.memory["pairs"]
+    pairs: tuple[Pair, ...] = state.memory.get("pairs", ())  # arrays do not tell an empty tuple
     step = now.params - state.params
     change = now.gradient - state.memory["gradient"]
     if (step * change).sum() <= np.finfo(np.float64).eps * (change**2).sum():

@@ -48,6 +48,7 @@ Hessian of all rows, and by that of a sample, whose prediction has its error."""
 _SAMPLE_ROWS_PER_PARAMETER = 100
 _SAMPLE_SHARE = 1 / 16
 _SAMPLE_ITERATIONS = 8
+_SAMPLE_TOL = 1e-3
 
 _LARGER, _LARGER_ITERATIONS = 10, 3
 """Rows of the second sample by those of the first, if they are at most `_SAMPLE_SHARE` of all; and
@@ -118,7 +119,7 @@ class Newton:
             return self._tell_of_sample(problem, rows, state, answer)
         if state.phase == _OF_LARGER_SAMPLE:
             return self._tell_of_larger_sample(problem, rows, state, answer)
-        after = self._iterated(problem, state, answer)
+        after = self._iterated(problem, state, answer, self.tol)
         if after.loss > state.memory.get("start_loss", inf):
             note = f"the optimum of the sample is worse than {_start(problem)}; begins there"
             return State(problem.initial(), phase=_AT_START, note=note)
@@ -128,11 +129,11 @@ class Newton:
         self, problem: LinearProblem, rows: Rows, state: State, answer: Sums
     ) -> State:
         """Return the state after an iteration on the sample."""
-        coarse = Newton(tol=max(self.tol, 1e-3))
+        coarse = max(self.tol, _SAMPLE_TOL)
         sample_rows = rows_of(rows, _sample(problem, rows))
         left, extra_l2 = state.memory["iterations_left"] - 1, state.memory.get("extra_l2")
         start_loss = state.memory.get("start_loss", inf)
-        after = coarse._iterated(replace(problem, extra_l2=extra_l2), state, answer)
+        after = self._iterated(replace(problem, extra_l2=extra_l2), state, answer, coarse)
         if left == _SAMPLE_ITERATIONS - 1:
             # Without a bound of y, one row of the others can be worse than the whole sample.
             start_loss = inf if problem.loss.target == "real" else after.loss
@@ -154,7 +155,7 @@ class Newton:
         self, problem: LinearProblem, rows: Rows, state: State, answer: Sums
     ) -> State:
         """Return the state after an iteration on the larger sample."""
-        coarse = Newton(tol=max(self.tol, 1e-3))
+        coarse = max(self.tol, _SAMPLE_TOL)
         left, start_loss = state.memory["iterations_left"] - 1, state.memory["start_loss"]
         sample_rows = rows_of(rows, _larger_sample(problem, rows))
         weight = float(answer["weight"])
@@ -164,14 +165,20 @@ class Newton:
             small = rows_of(rows, _sample(problem, rows))
             return _after_sample(state.params, start_loss, small)
         scaled = {name: sums * (problem.total_weight / weight) for name, sums in answer.items()}
-        after = coarse._iterated(problem, state, scaled, keep=True)
+        after = self._iterated(problem, state, scaled, coarse, keep=True)
         if left and not after.converged and not after.stalled:
             memory = {**after.memory, "iterations_left": left, "start_loss": start_loss}
             return replace(after, phase=_OF_LARGER_SAMPLE, memory=memory)
         return _after_sample(after.params, start_loss, sample_rows, after.memory.get("hessian"))
 
     def _iterated(
-        self, problem: LinearProblem, state: State, answer: Sums, *, keep: bool = False
+        self,
+        problem: LinearProblem,
+        state: State,
+        answer: Sums,
+        tol: float,
+        *,
+        keep: bool = False,
     ) -> State:
         """Return the state after a pass at `_points(state)`.
 
@@ -184,30 +191,37 @@ class Newton:
             if not np.isfinite(now.objective):
                 raise Diverged("the objective is no number at the parameters to start from")
         elif not lowers(
-            search["objective"], search["slope"], now, search["direction"], search["length"]
+            search["objective"],
+            search["slope"],
+            now,
+            search["direction"],
+            search["length"],
+            search["l1_change"],
         ):
             return _shortened(state, problem.objectives(answer, points))
         of_sample = now.hessian is None
         hessian = _corrected(search, now) if now.hessian is None else now.hessian
-        direction = problem.direction(now.gradient, hessian)
-        slope = float((now.gradient * direction).sum())
-        norm = float(np.abs(now.gradient).max()) / problem.total_weight
+        direction, l1_change = self._step(problem, now, hessian)
+        slope = float((now.gradient * direction).sum()) + l1_change
+        left = problem.least_subgradient(now.gradient / problem.total_weight, now.params)
         # Sums over a sample are scaled up to all rows.
-        norm *= problem.n_rows / float(answer["rows"])
-        converged = norm <= self.tol
+        norm = float(np.abs(left).max()) * problem.n_rows / float(answer["rows"])
+        converged = norm <= tol
         params, loss, n_iter = now.params, now.loss, state.n_iter + is_step
         updates = n_iter
         most = _MAX_LAST_BY_SAMPLE if of_sample else _MAX_LAST_DECREASE
         if converged and -slope <= most * abs(now.objective):
             # The quadratic model gives the loss after the last step, to third order.
             params, updates = now.params + direction, n_iter + 1
-            penalty = problem.penalty_value(params)
-            loss = (now.objective + 0.5 * slope - penalty) / float(answer["weight"])
+            curvature = float(direction.ravel() @ hessian @ direction.ravel())
+            objective = now.objective + slope + 0.5 * curvature
+            loss = (objective - problem.penalty_value(params)) / float(answer["weight"])
         memory = {
             "base": now.params,
             "direction": direction,
             "objective": now.objective,
             "slope": slope,
+            "l1_change": l1_change,
             "length": 1.0,
         }
         serves = of_sample and not (is_step and slope < _MAX_LEFT * search["slope"])
@@ -222,6 +236,10 @@ class Newton:
             converged=converged,
             memory=memory,
         )
+
+    def _step(self, problem: LinearProblem, now: Evaluation, hessian: Array) -> tuple[Array, float]:
+        """Return the full step, and how the l1 penalty changes over it: 0 where there is none."""
+        return problem.direction(now.gradient, hessian), 0.0
 
 
 def _start(problem: LinearProblem) -> str:

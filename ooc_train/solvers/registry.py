@@ -15,14 +15,15 @@ from ooc_train.solvers.coordinate_descent import CoordinateDescent
 from ooc_train.solvers.gram import Gram
 from ooc_train.solvers.lbfgs import LBFGS
 from ooc_train.solvers.newton import Newton
+from ooc_train.solvers.proximal_lbfgs import ProximalLBFGS
+from ooc_train.solvers.proximal_newton import ProximalNewton
 from ooc_train.solvers.updates import Updates
 
 _GRAM_PARAMETERS = 4096
-"""Limit of parameters for the solvers of the Gram matrix. Beyond, L-BFGS takes less time, or with
-l1 updates do."""
+"""Limit of parameters for the solvers of the Gram matrix. Beyond, L-BFGS takes less time."""
 
 _NEWTON_PARAMETERS = 512
-"""Limit of parameters for the solver "newton". Beyond, computing the Hessian, in proportion to the
+"""Limit of parameters for the solvers of the Hessian. Beyond, computing it, in proportion to the
 square of their number, costs more than the additional passes of L-BFGS."""
 
 
@@ -58,11 +59,28 @@ class Settings:
     epochs: float = inf
 
 
+@dataclass(frozen=True)
+class Choice:
+    """A solver that "auto" stands for.
+
+    Attributes
+    ----------
+    solver : str
+        A name in `EXACT` or `OPTIMIZERS`.
+    reason : str
+        Why it fits best, in a few words without a full stop.
+    """
+
+    solver: str
+    reason: str
+
+
 _MEANINGS: Mapping[Capability, str] = MappingProxyType(
     {
         "gradient": "first derivatives",
         "hessian": "second derivatives (of a convex loss)",
         "smooth": "a gradient everywhere (no l1 penalty, no hinge loss)",
+        "prox": "a loss with a gradient everywhere (no hinge loss)",
         "gram": "the loss of least squares",
         "updates": "learning by batches",
         "moments": "a linear model",
@@ -75,7 +93,9 @@ _EXACT: Mapping[str, Callable[[Settings], Solver]] = MappingProxyType(
         "gram": lambda _: Gram(),
         "coordinate-descent": lambda settings: CoordinateDescent(settings.tol, settings.epochs),
         "newton": lambda settings: Newton(settings.tol),
+        "proximal-newton": lambda settings: ProximalNewton(settings.tol),
         "lbfgs": lambda settings: LBFGS(settings.tol),
+        "proximal-lbfgs": lambda settings: ProximalLBFGS(settings.tol),
     }
 )
 """What makes the solvers that read all rows before each step, by the names in `EXACT`."""
@@ -100,7 +120,7 @@ def solver_for(solver: str | Optimizer, settings: Settings, problem: Problem) ->
         fit.
     """
     if solver == "auto":
-        solver = _automatic(problem)
+        solver = automatic_solver(problem).solver
     made = _made(solver, settings)
     missing = made.requires - problem.can
     if not missing:
@@ -117,13 +137,41 @@ def solver_for(solver: str | Optimizer, settings: Settings, problem: Problem) ->
     )
 
 
-def automatic_optimizer(problem: Problem) -> str:
-    """Return the name of the optimizer by batches that needs no learning rate of the user's.
+def automatic_solver(problem: Problem, *, by_updates: bool = False) -> Choice:
+    """Return the solver that "auto" stands for: the one that takes the least time.
 
-    The rate of SGD follows from a bound of the curvature. Steps of Adam are no larger than its
-    rate, whatever the gradient, so they suit losses without a bound.
+    Parameters
+    ----------
+    problem : Problem
+        The problem, whose capabilities and number of parameters decide.
+    by_updates : bool
+        Whether it has to learn by batches. The rate of SGD follows from a bound of the curvature.
+        Steps of Adam are no larger than its rate, whatever the gradient, so they suit losses
+        without a bound.
     """
-    return "adam" if problem.bound is None and "moments" in problem.can else "sgd"
+    if by_updates:
+        if problem.bound is None and "moments" in problem.can:
+            return Choice("adam", "updates, and the curvature of the loss has no bound")
+        return Choice("sgd", "updates, and no rate has to be given")
+    smooth, width = "smooth" in problem.can, math.prod(problem.shape)
+    if not smooth and "prox" not in problem.can:
+        return Choice("sgd", "the loss has kinks, which updates can learn from")
+    l1 = "" if smooth else " with l1"
+    if "gram" in problem.can and width <= _GRAM_PARAMETERS:
+        return Choice(
+            "gram" if smooth else "coordinate-descent",
+            f"least squares{l1}, and {width:,} parameters: at most {_GRAM_PARAMETERS:,}",
+        )
+    if "hessian" in problem.can and width <= _NEWTON_PARAMETERS:
+        return Choice(
+            "newton" if smooth else "proximal-newton",
+            f"a smooth loss{l1}, and {width:,} parameters: at most {_NEWTON_PARAMETERS:,}",
+        )
+    most = _GRAM_PARAMETERS if "gram" in problem.can else _NEWTON_PARAMETERS
+    why = f"and {width:,} parameters: more than {most:,}"
+    if "hessian" not in problem.can:
+        why = "without second derivatives that are never negative"
+    return Choice("lbfgs" if smooth else "proximal-lbfgs", f"a smooth loss{l1}, {why}")
 
 
 def _made(solver: str | Optimizer, settings: Settings) -> Solver:
@@ -140,16 +188,3 @@ def _made(solver: str | Optimizer, settings: Settings) -> Solver:
         settings.schedule,
         settings.epochs,
     )
-
-
-def _automatic(problem: Problem) -> str:
-    """Return the name of the solver by all rows that takes the least time."""
-    n_parameters = math.prod(problem.shape)
-    smooth = "smooth" in problem.can
-    if "gram" in problem.can and n_parameters <= _GRAM_PARAMETERS:
-        return "gram" if smooth else "coordinate-descent"
-    if not smooth:
-        return "sgd"
-    if "hessian" in problem.can and n_parameters <= _NEWTON_PARAMETERS:
-        return "newton"
-    return "lbfgs"

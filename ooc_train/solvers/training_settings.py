@@ -13,7 +13,14 @@ from ooc_train.optimizers.schedules import SCHEDULES
 from ooc_train.solvers.constraints import Fraction, Seconds
 from ooc_train.solvers.early_stopping import EarlyStopping, EarlyStoppingSetting
 
-EXACT = ("gram", "coordinate-descent", "newton", "lbfgs")
+EXACT = (
+    "gram",
+    "coordinate-descent",
+    "newton",
+    "proximal-newton",
+    "lbfgs",
+    "proximal-lbfgs",
+)
 """Solvers that read all rows before each step. `registry.py` makes them: this file is light, since
 the command line makes its options of it."""
 
@@ -29,7 +36,8 @@ class Training(CheckedSettings):
         str | Optimizer,
         Part(("auto", *EXACT, *OPTIMIZERS), of=Optimizer, registry=OPTIMIZERS),
         '"auto", or how the model is learned. Exact: "gram" (least squares, in one pass), '
-        '"coordinate-descent" (the same with l1), "newton" (the fewest passes), "lbfgs". By '
+        '"coordinate-descent" (the same with l1), "newton" (the fewest passes), "lbfgs", '
+        '"proximal-newton" and "proximal-lbfgs" (the same with l1). By '
         'updates: "sgd", "momentum", "adagrad", "rmsprop", "adam", "adamw", with settings as '
         '"momentum:momentum=0.8,nesterov=1", or an `Optimizer`.',
     ] = "auto"

@@ -161,6 +161,7 @@ def learn(
         profile=stream.timings.profile,
         memory=memory,
         notes=result.notes,
+        solver_reason=task.solver_reason,
     )
     fitted = fitted_model(
         replace(task, training=training), result.problem, replica["average"], report

@@ -321,4 +321,5 @@ class TrainingRun:
             dual_gap=None if state.dual_gap is None else tuple(state.dual_gap.tolist()),
             rank=None if state.precision is None else state.precision.rank,
             digits=None if state.precision is None else state.precision.digits,
+            solver_reason=task.solver_reason,
         )

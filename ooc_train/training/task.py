@@ -21,7 +21,7 @@ from ooc_train.optimizers.schedule import Schedule
 from ooc_train.runs.fitted import Fitted
 from ooc_train.runs.report import Report
 from ooc_train.solvers.base import Solver
-from ooc_train.solvers.registry import Settings, automatic_optimizer, solver_for
+from ooc_train.solvers.registry import Settings, automatic_solver, solver_for
 from ooc_train.solvers.training_settings import AUTOMATIC, Training
 from ooc_train.solvers.updates import Updates
 from ooc_train.stream.classes import class_weights
@@ -53,6 +53,8 @@ class Task:
         Settings of the solver, with figures in place of "auto".
     validation : Inputs or None
         Rows on which every step is evaluated. They are not trained on.
+    solver_reason : str
+        Why "auto" chose the solver; empty if the user did.
     """
 
     model: Model
@@ -62,6 +64,7 @@ class Task:
     solver: Solver
     settings: Settings
     validation: Inputs | None = None
+    solver_reason: str = ""
 
     @classmethod
     def of(
@@ -129,8 +132,11 @@ class Task:
         )
         settings = _settings(model, training, inputs, seed)
         name = training.solver
-        if name == "auto" and (by_updates or training.batch_size != "full"):
-            name = automatic_optimizer(problem)
+        reason = ""
+        if name == "auto":
+            by_updates = by_updates or training.batch_size != "full"
+            choice = automatic_solver(problem, by_updates=by_updates)
+            name, reason = choice.solver, choice.reason
         solver = solver_for(name, settings, problem)
         for name in ("learning_rate", "schedule", "shuffle_chunks"):
             if "updates" not in solver.requires and getattr(training, name) != "auto":
@@ -148,7 +154,7 @@ class Task:
                 classifier=model.is_classifier,
                 memory_ceiling=memory_ceiling,
             )
-        return cls(model, training, inputs, problem, solver, settings, validation)
+        return cls(model, training, inputs, problem, solver, settings, validation, reason)
 
     @property
     def max_iter(self) -> int:
@@ -291,13 +297,13 @@ class Task:
         side = max(width.get(each, 0) for each in self.solver.requires)
         size = 8 * side**2
         if size > machine_memory():
-            smooth = "smooth" in self.problem.can
-            others = "'lbfgs' or 'sgd', which hold" if smooth else "'sgd', which holds"
+            other = "lbfgs" if "smooth" in self.problem.can else "proximal-lbfgs"
             raise CeilingExceeded(
                 f"solver={self.solver.name!r} adds up a matrix of "
                 f"{side:,} x {side:,} numbers, "
                 f"{approximate_bytes(size)}, and this machine has "
-                f"{approximate_bytes(machine_memory())}; use solver={others} none"
+                f"{approximate_bytes(machine_memory())}; use solver={other!r} or 'sgd', which hold "
+                "none"
             )
 
 
