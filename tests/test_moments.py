@@ -36,18 +36,19 @@ def test_gram_is_the_product_of_scaled_columns_one_and_outputs(weight):
 @pytest.mark.parametrize("with_gram", [False, True])
 @pytest.mark.parametrize("weight", [None, WEIGHT], ids=["plain", "weighted"])
 def test_norms_are_those_of_scaled_rows(weight, with_gram, constant):
-    work = NormSums(SCALING, None, constant, with_gram)
+    vector = None if with_gram else np.arange(5.0)
+    work = NormSums(SCALING, None, constant, with_gram, vector)
     sums = stream(Cut(X, Y, weight)).reduce(work)
     A = np.column_stack([(X - SCALING.mean) / SCALING.scale, np.full(ROWS, float(constant))])
     w = np.ones(ROWS) if weight is None else weight
     norms = (A**2).sum(axis=1)
     due = {"rows": ROWS, "weight": w.sum(), "squared_weight": w @ w}
-    due |= {"squares": w @ norms, "quartic": w**2 @ norms**2}
+    due |= {"squares": w @ norms, "second": w @ A**2, "fourth": (w**2 * norms) @ A**2}
+    gram = A.T * w @ A
+    due |= {"gram": gram} if with_gram else {"product": gram @ np.arange(5.0)}
+    assert sums.keys() == due.keys()
     for name, value in due.items():
-        assert sums[name] == pytest.approx(value, rel=1e-9)
-    assert ("gram" in sums) is with_gram
-    if with_gram:
-        np.testing.assert_allclose(sums["gram"], A.T * w @ A, rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(sums[name], value, rtol=1e-9, atol=1e-9)
 
 
 def test_norms_take_class_weights():

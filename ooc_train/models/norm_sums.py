@@ -20,7 +20,7 @@ from ooc_train.objective.scaling import Scaling, piece_rows
 
 @dataclass(frozen=True, eq=False)
 class NormSums:
-    """Norms of the scaled rows, and products of all pairs of their columns.
+    """Norms of the scaled rows, and their second moments.
 
     Attributes
     ----------
@@ -29,13 +29,16 @@ class NormSums:
     constant : bool
         Whether the last entry of a scaled row is 1, for the intercept; 0 otherwise.
     with_gram : bool
-        Whether products of pairs are added up.
+        Whether the products of all pairs of columns are added up.
+    vector : float64 array (features + 1,) or None
+        A vector whose product with the matrix of these products is added up.
     """
 
     scaling: Scaling
     class_weight: Array | None = None
     constant: bool = True
     with_gram: bool = True
+    vector: Array | None = None
 
     @property
     def _columns(self) -> int:
@@ -44,13 +47,17 @@ class NormSums:
     def zeros(self) -> Sums:
         """Return sums over no rows.
 
-        "squares" is the sum of `w n`, and "quartic" the sum of its squares, where `w` is the weight
-        of a row and `n` its squared norm.
+        "squares" is the sum of `w n`, where `w` is the weight of a row and `n` its squared norm. By
+        columns `x`, "second" is the sum of `w x ** 2`, and "fourth" that of `w n w x ** 2`.
         """
-        names = ("rows", "weight", "squared_weight", "squares", "quartic")
-        sums: Sums = {name: np.zeros(()) for name in names}
+        sums: Sums = {
+            name: np.zeros(()) for name in ("rows", "weight", "squared_weight", "squares")
+        }
+        sums |= {name: np.zeros(self._columns) for name in ("second", "fourth")}
         if self.with_gram:
             sums["gram"] = np.zeros((self._columns, self._columns))
+        if self.vector is not None:
+            sums["product"] = np.zeros(self._columns)
         return sums
 
     def workspace(self, rows: int) -> Workspace:
@@ -59,9 +66,10 @@ class NormSums:
         return {"scaled": ArraySpec((min(rows, piece), self._columns))}
 
     def made_bytes(self, rows: int) -> int:
-        """Return the bytes that `add` allocates: a product of columns, before it is added."""
-        del rows
-        return array_bytes(self) + (8 * self._columns**2 if self.with_gram else 0)
+        """Return the bytes that `add` allocates: products, before they are added."""
+        piece = self.workspace(rows)["scaled"].shape[0]
+        products = self._columns**2 if self.with_gram else self._columns + piece
+        return array_bytes(self) + 8 * products
 
     def add(self, sums: Sums, block: Block, workspace: Arrays) -> None:
         """Add the sums over one block into `sums`, in place."""
@@ -75,9 +83,13 @@ class NormSums:
                 scaled *= np.sqrt(weight[rows])[:, None]
             if self.with_gram:
                 sums["gram"] += scaled.T @ scaled
+            if self.vector is not None:
+                sums["product"] += (scaled @ self.vector) @ scaled
             norms = np.einsum("ij,ij->i", scaled, scaled)
             sums["squares"] += norms.sum()
-            sums["quartic"] += norms @ norms
+            np.multiply(scaled, scaled, out=scaled)
+            sums["second"] += scaled.sum(axis=0)
+            sums["fourth"] += norms @ scaled
         sums["rows"] += block.n_rows
         sums["weight"] += block.n_rows if weight is None else weight.sum()
         sums["squared_weight"] += block.n_rows if weight is None else weight @ weight

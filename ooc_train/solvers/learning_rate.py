@@ -5,22 +5,28 @@ SGD begins with the largest rate that is stable in the mean for rows in random o
 the largest eigenvalue of the scaled second moments, and `r` the mean squared norm of a scaled row.
 So single rows learn by `1 / (beta r)`, and all rows at once by `1 / (beta lam)` (Jain et al. 2018,
 Parallelizing SGD, theorem 1), less what the penalty adds to the curvature. The term in `r` bounds
-the noise of a batch, and the term in `lam` bounds the curvature. An l1 penalty changes no rate: a
-proximal step never lengthens the distance between two points (Parikh and Boyd 2014, section 2.3).
+the noise of a batch, and the term in `lam` bounds the curvature. `r` grows with the number of
+columns, and `lam` need not: it is computed for rows of any width (`lanczos.py` for wide ones). An
+l1 penalty changes no rate: a proximal step never lengthens the distance between two points (Parikh
+and Boyd 2014, section 2.3).
 
 The model is the average of the parameters over the updates, so the rate need not fall at the end of
 a run, which is not known beforehand. For the squared loss, the average has no bias at a constant
 rate (Bach and Moulines 2013). Where slopes grow with the error, as those of the squared loss do,
-rows of large norm could make it diverge. There `r` is the mean fourth power of the norms over their
-mean square, which is the same number for normal rows. For other losses the average has a bias, by
-the square of the noise. There the term in `r` grows with the root of the number of updates, as
-though batches grew, and the term in `lam` stays.
+rows of large norm could make it diverge: those of a rare column by its own weight alone. There `r`
+is the largest, over the columns `x`, of the mean of `x ** 2` times the squared norm, over the mean
+of `x ** 2`. It is no more than stability needs (`R ** 2` of Bach and Moulines, column by column).
+For normal rows it is the mean squared norm. For other losses the average has a bias, by the square
+of the noise. There the term in `r` grows with the root of the number of updates, as though batches
+grew, and the term in `lam` stays.
 
 Steps of Adam, AdamW and RMSprop have the size of the rate, whatever the gradient. The rate is in
 proportion to the root of the batch size (Malladi et al. 2022). Adagrad's rate is constant, since
 its steps become shorter by themselves, by the size of the noise too. Beyond 100 features a rate is
 in proportion to one over the root of their number, since the steps of all features add up in a
-predictor. RMSprop's first step, and Adagrad's, is at most half a unit.
+predictor. Those of large batches have one direction, and so their rate is in proportion to one over
+the number. Such rates fall earlier, since each parameter has little to go. RMSprop's first step,
+and Adagrad's, is at most half a unit.
 
 The constants were chosen on synthetic and real data (`tests/benchmarks/anytime.py`).
 """
@@ -33,25 +39,29 @@ import numpy as np
 
 from ooc_train.core.partitions import Rows, sample_partitions
 from ooc_train.core.requests import Reduce
-from ooc_train.core.sums import Sums
+from ooc_train.core.sums import Array, Sums
 from ooc_train.models.linear import LinearProblem
 from ooc_train.models.norm_sums import NormSums
 from ooc_train.optimizers.optimizer import Optimizer
 from ooc_train.optimizers.schedules import Falling
 
-_SAMPLE_PARTITIONS = 32
-_SAMPLE_ROWS = 2**15
-MAX_GRAM_FEATURES = 2048
-"""Limit of features for computing the largest eigenvalue; beyond, the trace is its bound."""
+_SAMPLE_PARTITIONS, _SAMPLE_ROWS, _WIDE_BYTES = 32, 2**15, 2**27
+"""Limits of the sample: partitions, rows, and bytes of rows too wide for a matrix, whose sample is
+read several times."""
 
-_SGD_EPOCHS, _SGD_ROWS_PER_PARAMETER = 0.05, 10.0
+MAX_GRAM_FEATURES = 2048
+"""Limit of features for a matrix of second moments; beyond, a few products with it suffice."""
+
+_SGD_EPOCHS, _SGD_ROWS_PER_PARAMETER = 0.05, 3.0
 """Time over which SGD's rate falls: a share of an epoch, and at least so many rows for each
-parameter of an output. With fewer, the rate would fall before the parameters have left the start.
+parameter of an output. With fewer, the rate would fall before the parameters have left the start;
+with more, wide models would learn from noise for epochs.
 """
 
 _ADAM_RATE, _ADAM_ROWS, _ADAM_FEATURES, _ADAM_LARGEST = 0.03, 32, 100, 0.25
 _ADAM_EPOCHS, _ADAM_UPDATES = 0.25, 1000.0
-"""Time over which Adam's rate falls: a share of an epoch, and at least so many updates."""
+"""Time over which Adam's rate falls: a share of an epoch, and at least so many updates. Beyond 100
+features, less by their number, but at least a row for each parameter of an output."""
 
 _FIRST_STEP = 0.5
 """Limit of the first step of a normalised optimizer, of a scaled parameter."""
@@ -79,16 +89,25 @@ class Rate:
     schedule: Falling = _CONSTANT
 
 
-def norms(problem: LinearProblem) -> NormSums:
-    """Return the reduction whose sums over a sample give the automatic rate."""
-    with_gram = problem.n_features <= MAX_GRAM_FEATURES
-    return NormSums(problem.scaling, problem.class_weight, problem.fit_intercept, with_gram)
+def is_wide(problem: LinearProblem) -> bool:
+    """Return whether rows are too wide for the matrix of their second moments."""
+    return problem.n_features > MAX_GRAM_FEATURES
 
 
-def rate_request(problem: LinearProblem, rows: Rows, *, counted: bool = True) -> Reduce:
-    """Return the request for the norms of a sample of the rows."""
+def norms(problem: LinearProblem, vector: Array | None = None) -> NormSums:
+    """Return the reduction of norms and second moments, or of their product with a vector."""
+    with_gram = not is_wide(problem)
+    return NormSums(problem.scaling, problem.class_weight, problem.fit_intercept, with_gram, vector)
+
+
+def rate_request(
+    problem: LinearProblem, rows: Rows, vector: Array | None = None, *, counted: bool = True
+) -> Reduce:
+    """Return the request for the norms and second moments of a sample of the rows."""
     wanted = min(_SAMPLE_ROWS, _SAMPLE_PARTITIONS * rows.partition_rows)
-    return Reduce(norms(problem), sample_partitions(rows, wanted), counted=counted)
+    if is_wide(problem):
+        wanted = max(1, min(wanted, _WIDE_BYTES // rows.row_bytes))
+    return Reduce(norms(problem, vector), sample_partitions(rows, wanted), counted=counted)
 
 
 def automatic_rate(
@@ -98,6 +117,7 @@ def automatic_rate(
     sums: Sums,
     batch_size: int,
     per_epoch: float | None,
+    largest: float = 0.0,
 ) -> Rate:
     """Return the learning rate "auto" of an optimizer whose steps follow the gradient's size.
 
@@ -107,6 +127,8 @@ def automatic_rate(
         The answer to `rate_request`.
     per_epoch : float or None
         Updates of an epoch. None if the number of rows is not known.
+    largest : float
+        Largest eigenvalue of the sum of second moments, where `sums` lacks their matrix.
 
     Raises
     ------
@@ -129,14 +151,15 @@ def automatic_rate(
     squares = float(sums["squares"])
     square = squares / weight * n * float(sums["squared_weight"]) / weight**2
     all_rows = batch_size >= rows.n_rows
-    if not problem.loss.bounded_slope and squares > 0 and not all_rows:
-        square = max(square, float(sums["quartic"]) * n / weight / squares)
-    largest = problem.n_features + 1.0  # the trace
+    if not problem.loss.bounded_slope and not all_rows:
+        seen = sums["second"] > 0.0
+        by_column = sums["fourth"][seen] / sums["second"][seen]
+        square = max(square, float(by_column.max(initial=0.0)) * n / weight)
     if "gram" in sums:
-        largest = float(np.linalg.eigvalsh(sums["gram"] / weight)[-1])
+        largest = float(np.linalg.eigvalsh(sums["gram"])[-1])
     penalty = batch_size * float(problem.theta_penalty.l2.max()) / problem.total_weight
     noise = bound * square
-    steepness = noise + bound * (batch_size - 1) * largest + penalty
+    steepness = noise + bound * (batch_size - 1) * largest / weight + penalty
     # Batches of all rows have no noise.
     falling_share = 0.0 if problem.loss.constant_curvature or all_rows else noise / steepness
     least = _SGD_ROWS_PER_PARAMETER * (problem.n_features + 1) / batch_size
@@ -155,8 +178,9 @@ def normalised_rate(
     first = _FIRST_STEP / optimizer.first_step
     if optimizer.slowing:
         return Rate(first * narrow)
-    largest = min(_ADAM_LARGEST, first, _ADAM_RATE * sqrt(batch_size / _ADAM_ROWS))
-    fall = max(_ADAM_UPDATES, _ADAM_EPOCHS * (per_epoch or 0.0))
+    largest = min(_ADAM_LARGEST * narrow, first, _ADAM_RATE * sqrt(batch_size / _ADAM_ROWS))
+    fall = narrow**2 * max(_ADAM_UPDATES, _ADAM_EPOCHS * (per_epoch or 0.0))
+    fall = max(fall, (n_features + 1) / batch_size)
     return Rate(largest * narrow, Falling(1.0, fall))
 
 

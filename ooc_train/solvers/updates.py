@@ -28,12 +28,18 @@ from ooc_train.optimizers.schedule import Schedule
 from ooc_train.optimizers.schedules import Falling
 from ooc_train.solvers.base import Holdings, State
 from ooc_train.solvers.gain import gain_requests, guaranteed_gain, is_gain_small
+from ooc_train.solvers.lanczos import (
+    PRODUCTS,
+    first_vector,
+    largest_eigenvalue,
+    next_vector,
+)
 from ooc_train.solvers.learning_rate import (
     EVALUATED_ROWS,
-    MAX_GRAM_FEATURES,
     Rate,
     automatic_rate,
     evaluated_partitions,
+    is_wide,
     normalised_rate,
     norms,
     rate_request,
@@ -111,9 +117,9 @@ class Updates:
         reductions: tuple[Reduction, ...] = (problem.reduction(points, gradients=len(points)),)
         algebra = 0
         if isinstance(problem, LinearProblem):
-            reductions += (norms(problem),)
-            if problem.n_features <= MAX_GRAM_FEATURES:
-                algebra = 4 * 8 * (problem.n_features + 1) ** 2
+            columns = problem.n_features + 1
+            reductions += (norms(problem, np.broadcast_to(0.0, columns)),)
+            algebra = 4 * 8 * columns * (PRODUCTS if is_wide(problem) else columns)
         carried = 3 + len(self.optimizer.slot_powers)
         # States before and after an epoch; four more sets a replica average them.
         sets = (2 * carried + (4 if self.replicas > 1 else 0)) * self.replicas + 8
@@ -135,7 +141,10 @@ class Updates:
             per_epoch = self._per_epoch(rows)
             rate = normalised_rate(self.optimizer, features, self.batch_size, per_epoch)
             return self._started(problem, rows, params, rate)
-        return State(params, phase=_RATE)
+        if self.batch_size == 1 or not is_wide(_linear(problem)):
+            return State(params, phase=_RATE)
+        vectors = first_vector(problem.shape[-1])[None]
+        return State(params, phase=_RATE, memory={"vectors": vectors, "products": vectors[:0]})
 
     def _started(self, problem: ProblemOfUpdates, rows: Rows, params: Array, rate: Rate) -> State:
         scan = self._scan(problem, rows, rate)
@@ -197,7 +206,8 @@ class Updates:
         """Return the request for an epoch of updates, or for the evaluation after one."""
         memory, params = state.memory, state.params
         if state.phase == _RATE:
-            return rate_request(_linear(problem), rows)
+            vector = memory["vectors"][-1] if memory else None
+            return rate_request(_linear(problem), rows, vector)
         if state.phase == _LOSS:
             partitions = evaluated_partitions(rows, self.evaluated_rows)
             return Reduce(problem.reduction(params[None]), partitions, counted=False)
@@ -222,15 +232,7 @@ class Updates:
             If the loss is not finite, or many times the lowest loss.
         """
         if state.phase == _RATE:
-            rate = automatic_rate(
-                self.optimizer,
-                _linear(problem),
-                rows,
-                answer,
-                self.batch_size,
-                self._per_epoch(rows),
-            )
-            return self._started(problem, rows, state.params, rate)
+            return self._after_norms(_linear(problem), rows, state, answer)
         if state.phase in (_LOSS, _LOSS_OF_ALL):
             return self._after_evaluation(problem, state, answer)
         if state.phase == _GAIN:
@@ -239,6 +241,21 @@ class Updates:
         if self._is_full_batch(rows):
             return self._after_step(problem, rows, state, answer)
         return self._after_updates(problem, rows, state, answer)
+
+    def _after_norms(self, problem: LinearProblem, rows: Rows, state: State, sums: Sums) -> State:
+        """Return the state after a pass for the learning rate; wide rows take several."""
+        largest = 0.0
+        if state.memory:
+            vectors = state.memory["vectors"]
+            products = np.vstack([state.memory["products"], sums["product"]])
+            vector = next_vector(vectors, products)
+            if vector is not None:
+                memory = {"vectors": np.vstack([vectors, vector]), "products": products}
+                return replace(state, memory=memory)
+            largest = largest_eigenvalue(vectors, products)
+        optimizer, size, per_epoch = self.optimizer, self.batch_size, self._per_epoch(rows)
+        rate = automatic_rate(optimizer, problem, rows, sums, size, per_epoch, largest)
+        return self._started(problem, rows, state.params, rate)
 
     def _after_updates(
         self, problem: ProblemOfUpdates, rows: Rows, state: State, replicas: list[Sums]
