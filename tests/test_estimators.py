@@ -46,16 +46,29 @@ Array = NDArray[Any]
 FEATURES = ("a", "b", "c", "d", "e")
 
 
+USING_PARTIAL_FIT = (
+    "check_fit_score_takes_y",
+    "check_n_features_in_after_fitting",
+    "check_estimators_partial_fit_n_features",
+)
+
+
 @pytest.mark.slow
 @parametrize_with_checks(
     [
         LinearRegression(),
+        LinearRegression(positive=True),
         Ridge(),
         Lasso(),
         ElasticNet(),
         LogisticRegression(),
         LogisticRegression(l1_ratio=0.5),
-    ]
+    ],
+    expected_failed_checks=lambda estimator: (
+        dict.fromkeys(USING_PARTIAL_FIT, "updates do not keep weights from being negative")
+        if getattr(estimator, "positive", False)
+        else {}
+    ),
 )
 def test_scikit_learns_own_checks(estimator, check):
     check(estimator)

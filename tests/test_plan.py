@@ -391,12 +391,14 @@ def test_parameters_beyond_the_ceiling_are_counted_without_being_made(tmp_path):
 
 def test_a_matrix_that_no_machine_holds_is_refused_with_its_size(tmp_path):
     inputs = read_inputs(wide_group(tmp_path / "wide.zarr", 3_000_000), classifier=True)
-    models: list[tuple[Model, str]] = [(LogisticModel(), "newton"), (RidgeModel(), "gram")]
-    models.append((LassoModel(), "coordinate-descent"))
-    for model, solver in models:
-        smooth = not isinstance(model, LassoModel)
-        other = "lbfgs" if smooth else "proximal-lbfgs"
-        said = rf"3,000,001 x 3,000,001 numbers, 65\.5 TiB.* use solver='{other}' or 'sgd', which"
+    models: list[tuple[Model, str, str]] = [
+        (LogisticModel(), "newton", "solver='lbfgs' or 'sgd', which hold none"),
+        (RidgeModel(), "gram", "solver='lbfgs' or 'sgd', which hold none"),
+        (LassoModel(), "coordinate-descent", "solver='proximal-lbfgs' or 'sgd', which hold none"),
+        (LassoModel(positive=True), "coordinate-descent", "fewer columns, or positive=False"),
+    ]
+    for model, solver, way_out in models:
+        said = rf"3,000,001 x 3,000,001 numbers, 65\.5 TiB.* use {way_out}"
         with pytest.raises(CeilingExceeded, match=said):
             Task.of(model, inputs, Training(solver=solver)).requirements()
 

@@ -157,7 +157,9 @@ def test_a_custom_model_is_for_the_classes_of_its_loss():
 
 
 WHAT = st.one_of(
-    st.builds(LeastSquares, fit_intercept=st.booleans() | st.just(np.bool_(True))),
+    st.builds(
+        LeastSquares, positive=st.booleans(), fit_intercept=st.booleans() | st.just(np.bool_(True))
+    ),
     st.builds(RidgeModel, alpha=st.floats(0, 1e300) | st.just(np.float32(0.5))),
     st.builds(
         LogisticModel,
@@ -275,6 +277,8 @@ def problem(model: Model, n_parameters: int, n_classes: int = 2) -> Any:
         (LassoModel(alpha=0.0), 10, "gram"),
         (ElasticNetModel(l1_ratio=0.0), 10, "gram"),
         (ElasticNetModel(l1_ratio=1e-9), 10, "coordinate-descent"),
+        (LeastSquares(positive=True), 10, "coordinate-descent"),
+        (ElasticNetModel(positive=True), 4097, "coordinate-descent"),
         (CustomModel(loss=Squared(), l1=1.0), 10, "coordinate-descent"),
         (LogisticModel(), 512, "newton"),
         (LogisticModel(), 513, "lbfgs"),

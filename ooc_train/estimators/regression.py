@@ -141,12 +141,15 @@ class LinearRegression(_Regressor, SharedParameters):
     """
 
     tol: float = 1e-6
+    positive: bool = False
 
     def to_sklearn(self) -> Any:
         """Return a fitted `sklearn.linear_model.LinearRegression` that predicts the same."""
         self._fitted()
         return self._copy_to(
-            sklearn.linear_model.LinearRegression(fit_intercept=self.fit_intercept)
+            sklearn.linear_model.LinearRegression(
+                fit_intercept=self.fit_intercept, positive=self.positive
+            )
         )
 
 
@@ -167,6 +170,7 @@ class Ridge(_Regressor, SharedParameters):
     """
 
     alpha: float = field(default=1.0, kw_only=False)
+    positive: bool = False
 
     _flattens_column = True
 
@@ -174,7 +178,11 @@ class Ridge(_Regressor, SharedParameters):
         """Return a fitted `sklearn.linear_model.Ridge` that predicts the same."""
         self._fitted()
         plain = sklearn.linear_model.Ridge(
-            self.alpha, fit_intercept=self.fit_intercept, max_iter=self.max_iter, tol=self.tol
+            self.alpha,
+            fit_intercept=self.fit_intercept,
+            max_iter=self.max_iter,
+            tol=self.tol,
+            positive=self.positive,
         )
         return self._copy_to(plain)
 
@@ -224,12 +232,13 @@ class Lasso(_SparseRegressor, SharedParameters):
     n_iter_ : int or ndarray of shape (n_outputs,)
         Sweeps, or epochs of updates.
     dual_gap_ : float or ndarray of shape (n_outputs,)
-        Duality gap of the objective; NaN by a solver other than "coordinate-descent". With
-        `alpha=0` "auto" is another.
+        Duality gap of the objective; NaN by a solver other than "coordinate-descent",
+        as "auto" is with `alpha=0`, and for `positive=True` without l1.
     """
 
     alpha: float = field(default=1.0, kw_only=False)
     warm_start: bool = False
+    positive: bool = False
     max_iter: int = 1000
 
     def to_sklearn(self) -> Any:
@@ -241,6 +250,7 @@ class Lasso(_SparseRegressor, SharedParameters):
             max_iter=self.max_iter,
             tol=self.tol,
             warm_start=self.warm_start,
+            positive=self.positive,
         )
         return self._copy_to(plain)
 
@@ -270,13 +280,14 @@ class ElasticNet(_SparseRegressor, SharedParameters):
     n_iter_ : int or ndarray of shape (n_outputs,)
         Sweeps, or epochs of updates.
     dual_gap_ : float or ndarray of shape (n_outputs,)
-        Duality gap of the objective; NaN by a solver other than "coordinate-descent". With
-        `alpha=0` or `l1_ratio=0` "auto" is another.
+        Duality gap of the objective; NaN by a solver other than "coordinate-descent",
+        as "auto" is with `alpha=0` or `l1_ratio=0`, and for `positive=True` without l1.
     """
 
     alpha: float = field(default=1.0, kw_only=False)
     l1_ratio: float = 0.5
     warm_start: bool = False
+    positive: bool = False
     max_iter: int = 1000
 
     def to_sklearn(self) -> Any:
@@ -289,5 +300,6 @@ class ElasticNet(_SparseRegressor, SharedParameters):
             max_iter=self.max_iter,
             tol=self.tol,
             warm_start=self.warm_start,
+            positive=self.positive,
         )
         return self._copy_to(plain)

@@ -25,6 +25,8 @@ class LinearProblem(LinearObjective):
     @property
     def can(self) -> frozenset[Capability]:
         """What the problem can do."""
+        if self.penalty.positive:  # which coordinate descent alone respects
+            return frozenset({"gram"} if isinstance(self.loss, Squared) else ())
         found: set[Capability] = {"gradient", "updates", "moments"}
         if self.loss.smooth:
             found |= {"prox", "smooth"} if self.penalty.smooth else {"prox"}

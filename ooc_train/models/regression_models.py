@@ -1,17 +1,25 @@
 """Linear models of a number: least squares with each penalty."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
+from ooc_train.core.settings import Flag
 from ooc_train.models.linear_model import Alpha, L1Ratio, LinearModel
 from ooc_train.objective.loss import Loss
 from ooc_train.objective.losses.squared import Squared
-from ooc_train.objective.penalty import NO_PENALTY, Penalty
+from ooc_train.objective.penalty import Penalty
 
 
 @dataclass(frozen=True, kw_only=True)
 class LeastSquares(LinearModel):
     """Least squares: the sum of `(y - z)^2 / 2`."""
+
+    positive: Annotated[
+        bool,
+        Flag(),
+        "Whether no weight may be below 0 (non-negative least squares), by "
+        'solver="coordinate-descent". The intercept may.',
+    ] = False
 
     name: ClassVar[str] = "linear"
     default_tol: ClassVar[float] = 1e-6
@@ -22,9 +30,9 @@ class LeastSquares(LinearModel):
         return Squared()
 
     def penalty_for(self, total_weight: float) -> Penalty:
-        """Return no penalty."""
+        """Return no penalty, but on negative weights where they are forbidden."""
         del total_weight
-        return NO_PENALTY
+        return Penalty(positive=self.positive)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +47,7 @@ class RidgeModel(LeastSquares):
     def penalty_for(self, total_weight: float) -> Penalty:
         """Return the l2 penalty `alpha`."""
         del total_weight
-        return Penalty(l2=float(self.alpha))
+        return Penalty(l2=float(self.alpha), positive=self.positive)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +65,7 @@ class LassoModel(LeastSquares):
 
     def penalty_for(self, total_weight: float) -> Penalty:
         """Return the l1 penalty: `alpha` times the total weight."""
-        return Penalty(l1=float(self.alpha) * total_weight)
+        return Penalty(l1=float(self.alpha) * total_weight, positive=self.positive)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,4 +86,4 @@ class ElasticNetModel(LeastSquares):
     def penalty_for(self, total_weight: float) -> Penalty:
         """Return the penalty: both strengths times the total weight."""
         strength, ratio = float(self.alpha) * total_weight, float(self.l1_ratio)
-        return Penalty(strength * ratio, strength * (1.0 - ratio))
+        return Penalty(strength * ratio, strength * (1.0 - ratio), self.positive)

@@ -15,15 +15,18 @@ class Penalty:
     ----------
     l1, l2 : float
         Of the absolute value, and of half the square. At least 0.
+    positive : bool
+        Whether weights below 0 are forbidden: an infinite penalty on them.
     """
 
     l1: float = 0.0
     l2: float = 0.0
+    positive: bool = False
 
     @property
     def smooth(self) -> bool:
         """Whether the penalty has a gradient everywhere."""
-        return self.l1 == 0.0
+        return self.l1 == 0.0 and not self.positive
 
     def by_column(self, scale: Array) -> "ColumnPenalty":
         """Return the penalty on the weights of columns that are divided by `scale`, (columns,)."""

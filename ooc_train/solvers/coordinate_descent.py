@@ -19,7 +19,7 @@ from ooc_train.models.gram_sums import GramSums, Moments
 from ooc_train.models.linear import LinearProblem
 from ooc_train.models.problem import Capability
 from ooc_train.solvers.base import Holdings, Precision, State
-from ooc_train.solvers.elastic_net import Descent
+from ooc_train.solvers.elastic_net import Descent, NonNegative
 from ooc_train.solvers.gram import MAX_REFINED_FEATURES, constant_columns, normal_equations
 from ooc_train.solvers.least_squares import (
     EPS,
@@ -71,7 +71,14 @@ class CoordinateDescent:
         del rows
         equations = Equations.of(problem, Moments.of(answer["gram"], problem.n_features))
         l1, l2 = problem.theta_penalty.l1[:-1], problem.theta_penalty.l2[:-1]
-        found = equations.minimum(l1, l2, state.params[:, :-1], self.tol, self.max_iter)
+        found = equations.minimum(
+            l1,
+            l2,
+            state.params[:, :-1],
+            self.tol,
+            self.max_iter,
+            positive=problem.penalty.positive,
+        )
         return State(
             params=equations.with_constant(found.weights),
             n_iter=found.n_iter,
@@ -80,7 +87,7 @@ class CoordinateDescent:
             converged=not found.stalled,
             stalled=found.stalled,
             precision=equations.precision(found.weights, l2),
-            dual_gap=found.gap / equations.weight,
+            dual_gap=None if np.isnan(found.gap).any() else found.gap / equations.weight,
         )
 
 
@@ -93,7 +100,8 @@ class Minimum:
     weights : float64 array (outputs, features)
         Of the scaled columns.
     gap : float64 array (outputs,)
-        Duality gap of the objective, which is a sum over rows.
+        Duality gap of the objective, which is a sum over rows. NaN of non-negative least squares
+        without l1.
     n_iter : int
         Sweeps; of several outputs, the most.
     stalled : str
@@ -163,7 +171,16 @@ class Equations:
         fitted = np.einsum("kj,kj->k", weights, self.cross.T + slopes)
         return 0.5 * float(np.maximum(self.square - fitted, 0.0).sum()) / self.weight
 
-    def minimum(self, l1: Array, l2: Array, start: Array, tol: float, max_iter: float) -> Minimum:
+    def minimum(
+        self,
+        l1: Array,
+        l2: Array,
+        start: Array,
+        tol: float,
+        max_iter: float,
+        *,
+        positive: bool = False,
+    ) -> Minimum:
         """Return the minimum under a penalty on each column, (features,).
 
         Parameters
@@ -174,8 +191,12 @@ class Equations:
             Weights to begin from.
         tol, max_iter : float
             As of `CoordinateDescent`.
+        positive : bool
+            Whether weights below 0 are forbidden.
         """
         if not l1.any():
+            if positive:
+                return self._non_negative_minimum(l2, start, tol, max_iter)
             return self._smooth_minimum(l2)
         descents = [
             Descent(
@@ -187,6 +208,7 @@ class Equations:
                 l2,
                 start[k],
                 tol,
+                positive=positive,
             )
             for k in range(len(start))
         ]
@@ -194,6 +216,25 @@ class Equations:
         return Minimum(
             np.array([each.weights for each in descents]),
             np.array([each.gap for each in descents]),
+            max(each.n_iter for each in descents),
+            next(filter(None, causes), ""),
+        )
+
+    def _non_negative_minimum(
+        self, l2: Array, start: Array, tol: float, max_iter: float
+    ) -> Minimum:
+        """Return the minimum without l1 whose weights are at least 0."""
+        # A y that never varies is rounded as its mean is.
+        rounding = self.weight * (10 * EPS * self.output_mean) ** 2
+        squares = np.maximum(self.square, rounding).tolist()
+        descents = [
+            NonNegative(self.products, self.cross[:, k], squares[k], self.varies, l2, first, tol)
+            for k, first in enumerate(start)
+        ]
+        causes = [each.run(max_iter) for each in descents]
+        return Minimum(
+            np.array([each.weights for each in descents]),
+            np.full(len(start), np.nan),
             max(each.n_iter for each in descents),
             next(filter(None, causes), ""),
         )

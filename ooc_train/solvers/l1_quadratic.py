@@ -45,9 +45,11 @@ class L1Quadratic(ABC):
     varies : bool array (features,)
         Whether a weight takes part. Others are zero.
     l1, l2 : float64 arrays (features,)
-        The penalty on each weight; `l1` is above zero.
+        The penalty on each weight.
     start : float64 array (features,)
         Weights to begin from.
+    positive : bool
+        Whether weights below 0 are forbidden.
 
     Attributes
     ----------
@@ -68,11 +70,15 @@ class L1Quadratic(ABC):
         l1: Array,
         l2: Array,
         start: Array,
+        *,
+        positive: bool = False,
     ) -> None:
+        self._positive = positive
         self._products, self._cross = products, cross
         self._varies, self._l1, self._l2 = varies, l1, l2
         self._diagonal = np.diagonal(self._products)
-        self.weights = np.where(self._varies, start, 0.0)
+        allowed = self._varies & (start > 0.0) if positive else self._varies
+        self.weights = np.where(allowed, start, 0.0)
         self.slopes = self._computed_slopes()
         self.n_iter = 0
 
@@ -114,7 +120,8 @@ class L1Quadratic(ABC):
     def _sweep(self) -> float:
         """Minimise over one weight after the other; return the largest change of a prediction."""
         at_most = self._l1 * (1.0 + _AT_BOUND)
-        candidates = (self.weights != 0.0) | (self._varies & (np.abs(self.slopes) > at_most))
+        pulls = self.slopes if self._positive else np.abs(self.slopes)
+        candidates = (self.weights != 0.0) | (self._varies & (pulls > at_most))
         columns = np.flatnonzero(candidates)
         weights, slopes = self.weights, self.slopes
         largest = 0.0
@@ -127,7 +134,7 @@ class L1Quadratic(ABC):
         ):
             old = float(weights[j])
             pull = float(slopes[j]) + square * old
-            size = abs(pull) - l1
+            size = (pull if self._positive else abs(pull)) - l1
             new = copysign(size / (square + l2), pull) if size > 0.0 else 0.0
             if new != old:
                 weights[j] = new

@@ -153,6 +153,8 @@ def automatic_solver(problem: Problem, *, by_updates: bool = False) -> Choice:
         if problem.bound is None and "moments" in problem.can:
             return Choice("adam", "updates, and the curvature of the loss has no bound")
         return Choice("sgd", "updates, and no rate has to be given")
+    if problem.can == {"gram"}:
+        return Choice("coordinate-descent", "non-negative least squares")
     smooth, width = "smooth" in problem.can, math.prod(problem.shape)
     if not smooth and "prox" not in problem.can:
         return Choice("sgd", "the loss has kinks, which updates can learn from")

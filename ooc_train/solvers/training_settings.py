@@ -95,7 +95,8 @@ class Training(CheckedSettings):
         Number((None,), least=0.0),
         "Largest entry of the gradient of the mean objective at which a solver stops; for updates, "
         "the mean loss that an epoch has to gain; for coordinate descent, the duality gap as a "
-        "share of the sum of squares of y. None is the model's default.",
+        "share of the sum of squares of y, or without l1 the cosine of residuals and a column. "
+        "None is the model's default.",
     ] = None
     shuffle_chunks: Annotated[
         int | str,

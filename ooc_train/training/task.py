@@ -298,12 +298,14 @@ class Task:
         size = 8 * side**2
         if size > machine_memory():
             other = "lbfgs" if "smooth" in self.problem.can else "proximal-lbfgs"
+            way_out = f"use solver={other!r} or 'sgd', which hold none"
+            if "updates" not in self.problem.can:
+                way_out = "use fewer columns, or positive=False"
             raise CeilingExceeded(
                 f"solver={self.solver.name!r} adds up a matrix of "
                 f"{side:,} x {side:,} numbers, "
                 f"{approximate_bytes(size)}, and this machine has "
-                f"{approximate_bytes(machine_memory())}; use solver={other!r} or 'sgd', which hold "
-                "none"
+                f"{approximate_bytes(machine_memory())}; {way_out}"
             )
 
 
