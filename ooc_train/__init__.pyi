@@ -67,6 +67,8 @@ from .runs.fitted import Fitted as Fitted
 from .runs.report import Report as Report
 from .runtime.clients import training_link as training_link
 from .runtime.cluster import LocalCluster as LocalCluster
+from .solvers.batch_schedules import BatchSchedule as BatchSchedule
+from .solvers.batch_schedules import batch_schedule as batch_schedule
 from .solvers.early_stopping import EarlyStopping as EarlyStopping
 from .solvers.training_settings import Training as Training
 from .store.dataset import Store as Store

@@ -59,7 +59,7 @@ from ooc_train.store.opening.opener import open_store
 from ooc_train.stream.inputs import read_inputs
 from ooc_train.training.loop import train
 
-SINGLE = ("loss", "rate", "time", "memory", "gradient-norm", "learning-rate")
+SINGLE = ("loss", "rate", "time", "memory", "gradient-norm", "learning-rate", "batch-size")
 LOGISTIC = LogisticModel()
 BATCHES = Training(batch_size=256, max_iter=5, random_state=0)
 

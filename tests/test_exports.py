@@ -9,6 +9,7 @@ import ooc_train
 
 # The public names. Changing this list changes the interface: say so in CHANGELOG.md.
 EXPORTED: list[str] = [
+    "BatchSchedule",
     "Callback",
     "Ceiling",
     "CeilingExceeded",
@@ -74,6 +75,7 @@ EXPORTED: list[str] = [
     "Training",
     "TweedieModel",
     "TweedieRegressor",
+    "batch_schedule",
     "enet_path",
     "evaluate",
     "evaluate_files",

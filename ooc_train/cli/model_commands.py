@@ -65,7 +65,7 @@ def plan(
                 memory_ceiling=resources.ceiling,
             )
     if output.as_json:
-        about = {"model": model.name, "solver": task.solver.name, "batch_size": training.batch_size}
+        about = {"model": model.name, "solver": task.solver.name, "batch_size": training.size_text}
         print_json(about | dict(found.to_json()))
     else:
         typer.echo(str(found))

@@ -12,6 +12,7 @@ from ooc_train.memory.ceiling import Ceiling
 from ooc_train.models.model import Model
 from ooc_train.optimizers.optimizer import Optimizer
 from ooc_train.optimizers.schedule import Schedule
+from ooc_train.solvers.batch_schedules import BatchSchedule
 from ooc_train.solvers.early_stopping import EarlyStopping
 from ooc_train.solvers.training_settings import Training
 
@@ -50,7 +51,7 @@ class SharedParameters:
     max_iter: int | None = None
     tol: float = 1e-4
     solver: str | Optimizer = "auto"
-    batch_size: int | str = "full"
+    batch_size: int | str | BatchSchedule = "full"
     standardize: bool = False
     shuffle_chunks: int | str = "auto"
     replicas: int = 1

@@ -90,14 +90,16 @@ class NoiseScale:
 
 
 def noise_scales(problem: LinearProblem, sums: Sums, theta: Array) -> list[NoiseScale] | None:
-    """Return the noise scale of each model of a pass; None if there is a single partition.
+    """Return the noise scale of each model of a pass; None where the rows do not tell it.
 
-    `sums` are those of `NoiseSums` over all rows, at the models `theta`.
+    `sums` are those of `NoiseSums` over all partitions, or over a sample of them, at the models
+    `theta`. A single partition does not tell the scale, and rows without weight do not.
     """
     n, squared_rows = float(sums["rows"]), float(sums["squared_rows"])
-    if n * n == squared_rows:
+    weight = float(sums["weight"])
+    if n * n == squared_rows or not weight > 0:
         return None
-    by_mean_weight = n / problem.total_weight
+    by_mean_weight = n / weight
     scales = []
     for model, partition_squares in enumerate(sums["partition_squares"]):
         total = problem.gradient(sums, model) * by_mean_weight

@@ -10,6 +10,7 @@ matplotlib is imported only when something is drawn.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from ooc_train.plotting.batch_plots import batch_schedule, batch_size
 from ooc_train.plotting.loss_plots import loss, tradeoff
 from ooc_train.plotting.memory_plots import memory, plan
 from ooc_train.plotting.rate_plots import learning_rate, schedule
@@ -18,7 +19,17 @@ from ooc_train.plotting.style import COLORS, INK, shown_name, styled_axes, title
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["coefficients", "learning_rate", "loss", "memory", "plan", "schedule", "tradeoff"]
+__all__ = [
+    "batch_schedule",
+    "batch_size",
+    "coefficients",
+    "learning_rate",
+    "loss",
+    "memory",
+    "plan",
+    "schedule",
+    "tradeoff",
+]
 
 
 def coefficients(

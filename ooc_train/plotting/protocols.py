@@ -24,6 +24,10 @@ class Step(Protocol):
         """Learning rate of the last update, or None."""
 
     @property
+    def batch_size(self) -> int | None:
+        """Rows per update by a schedule, or None."""
+
+    @property
     def loss(self) -> float:
         """Mean loss of a row."""
 

@@ -129,6 +129,8 @@ class Stepped:
         Of updates: mean loss of each row just before its own update, over the last epoch.
     learning_rate : float or None
         Of the last update.
+    batch_size : int or None
+        Rows per update, by a batch-size schedule; None without one.
     profile : mapping
         As in `Progressed`.
     """
@@ -143,6 +145,7 @@ class Stepped:
     profile: Mapping[str, float] = field(default_factory=dict)
     validation_loss: float | None = None
     progressive_loss: float | None = None
+    batch_size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

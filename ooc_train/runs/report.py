@@ -180,6 +180,12 @@ class Report:
         return None if self._learned is None else self._learned.progressive_loss
 
     @property
+    def phases(self) -> tuple[tuple[int, int], ...]:
+        """Of a batch-size schedule: rows per update, and the last iteration with them."""
+        last = {s.batch_size: s.n_iter for s in self.history if s.batch_size is not None}
+        return tuple(last.items())
+
+    @property
     def rows_per_second(self) -> float:
         """Rows read per second of the whole run, without validation rows."""
         return self.passes * self.n_rows / self.seconds if self.seconds else 0.0
@@ -265,6 +271,9 @@ class Report:
             ("memory projected", approximate_bytes(memory.projected)),
             ("memory measured", approximate_bytes(memory.measured)),
         ]
+        if self.phases:
+            sizes = ", ".join(f"{size:,} to iteration {last:,}" for size, last in self.phases)
+            rows.insert(3, ("rows per update", sizes))
         if self.validation_loss is not None:
             rows.insert(7, ("validation loss", f"{self.validation_loss:.6g}"))
         if self.dual_gap is not None:
@@ -317,6 +326,7 @@ _STEP = record(
         "profile": _PROFILE,
         "validation_loss": or_none(_LOSS),
         "progressive_loss": or_none(_LOSS),
+        "batch_size": or_none(integer(1)),
     },
 )
 _SCHEMA = record(

@@ -7,7 +7,7 @@ into the next state (reverse communication).
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,6 +78,8 @@ class State:
         Why no step lowers the objective; `params` is then the best point. Empty otherwise.
     rate : float or None
         Learning rate of the last update; before any update, the one that its schedule changes.
+    batch_size : int or None
+        Rows per update of the iteration, by a batch-size schedule; None without one.
     note : str
         A message about the iteration, or nothing.
     precision : Precision or None
@@ -98,6 +100,7 @@ class State:
     converged: bool = False
     stalled: str = ""
     rate: float | None = None
+    batch_size: int | None = None
     note: str = ""
     precision: Precision | None = None
     dual_gap: Array | None = None
@@ -136,11 +139,14 @@ class Holdings:
 class Solver(Protocol):
     """How a problem is solved."""
 
-    requires: ClassVar[frozenset[Capability]]
+    @property
+    def requires(self) -> frozenset[Capability]:
+        """What the solver requires of a problem."""
+        ...
 
     @property
     def name(self) -> str:
-        """A name in `EXACT` or `OPTIMIZERS`."""
+        """A name in `EXACT` or `OPTIMIZERS`, or several of them."""
         ...
 
     def init(self, problem: Any, rows: Rows, params: Array) -> State:

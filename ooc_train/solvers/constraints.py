@@ -1,11 +1,12 @@
-"""Constraints that only settings of `Training` have: seconds, and fractions."""
+"""Constraints that only settings of `Training` have: batch sizes, seconds, and fractions."""
 
 from dataclasses import dataclass
 from typing import Any
 
 from ooc_train.core.schema import shown
-from ooc_train.core.settings import Number
+from ooc_train.core.settings import Number, Rows
 from ooc_train.core.units import parse_duration
+from ooc_train.solvers.batch_schedules import BATCH_SCHEDULES, BatchSchedule, batch_schedule
 
 
 @dataclass(frozen=True)
@@ -39,3 +40,34 @@ class Fraction(Number):
         if value >= 1.0:
             raise self._refused(name, value)
         return value
+
+
+@dataclass(frozen=True)
+class BatchSize(Rows):
+    """A batch size: rows per update, or a schedule."""
+
+    @property
+    def type_text(self) -> str:
+        """The accepted values, as a type in docs."""
+        return '"full", "chunk", int, str or BatchSchedule'
+
+    def _checked(self, name: str, value: Any) -> Any:
+        if isinstance(value, BatchSchedule):
+            return value
+        if isinstance(value, str) and value.partition(":")[0] in BATCH_SCHEDULES:
+            return batch_schedule(value)
+        return super()._checked(name, value)
+
+    def _parsed(self, name: str, text: str) -> Any:
+        if text.partition(":")[0] in BATCH_SCHEDULES:
+            return batch_schedule(text)
+        return super()._parsed(name, text)
+
+    def to_json(self, value: Any) -> Any:
+        """Return the value as one of JSON: a schedule as text."""
+        return str(value) if isinstance(value, BatchSchedule) else value
+
+    @property
+    def metavar(self) -> str:
+        """The accepted values, in the help of an option."""
+        return f"{super().metavar}|SCHEDULE"

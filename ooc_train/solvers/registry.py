@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from types import MappingProxyType
 
@@ -11,10 +11,12 @@ from ooc_train.optimizers import OPTIMIZERS
 from ooc_train.optimizers.optimizer import Optimizer
 from ooc_train.optimizers.schedule import Schedule
 from ooc_train.solvers.base import Solver
+from ooc_train.solvers.batch_schedules import BatchSchedule
 from ooc_train.solvers.coordinate_descent import CoordinateDescent
 from ooc_train.solvers.gram import Gram
 from ooc_train.solvers.lbfgs import LBFGS
 from ooc_train.solvers.newton import Newton
+from ooc_train.solvers.phased import Phased
 from ooc_train.solvers.proximal_lbfgs import ProximalLBFGS
 from ooc_train.solvers.proximal_newton import ProximalNewton
 from ooc_train.solvers.updates import Updates
@@ -135,6 +137,20 @@ def solver_for(solver: str | Optimizer, settings: Settings, problem: Problem) ->
         f"solver={made.name!r} needs {needs}, which this problem does not have; "
         f"use {' or '.join(fitting)}"
     )
+
+
+def phased(
+    schedule: BatchSchedule, updates: Solver, settings: Settings, problem: Problem
+) -> Phased:
+    """Return updates by a batch-size schedule, and the solver "auto" at batches of all rows."""
+    if not isinstance(updates, Updates):
+        raise TypeError(f"{updates.name} does not learn by batches")
+    if "moments" not in problem.can:
+        raise ValueError(f"batch_size='{schedule}' is for linear models; use one batch size")
+    exact = None
+    if schedule.last(problem.n_rows) == problem.n_rows:
+        exact = solver_for("auto", replace(settings, batch_size=problem.n_rows), problem)
+    return Phased(schedule, updates, exact)
 
 
 def automatic_solver(problem: Problem, *, by_updates: bool = False) -> Choice:

@@ -4,13 +4,14 @@ from dataclasses import dataclass
 from math import inf
 from typing import Annotated
 
-from ooc_train.core.settings import CheckedSettings, Count, Number, Part, Rows
+from ooc_train.core.settings import CheckedSettings, Count, Number, Part
 from ooc_train.optimizers import OPTIMIZERS
 from ooc_train.optimizers.optimizer import Optimizer
 from ooc_train.optimizers.rate_settings import RateSetting, ScheduleSetting
 from ooc_train.optimizers.schedule import Schedule
 from ooc_train.optimizers.schedules import SCHEDULES
-from ooc_train.solvers.constraints import Fraction, Seconds
+from ooc_train.solvers.batch_schedules import BatchSchedule
+from ooc_train.solvers.constraints import BatchSize, Fraction, Seconds
 from ooc_train.solvers.early_stopping import EarlyStopping, EarlyStoppingSetting
 
 EXACT = (
@@ -42,7 +43,12 @@ class Training(CheckedSettings):
         '"momentum:momentum=0.8,nesterov=1", or an `Optimizer`.',
     ] = "auto"
     batch_size: Annotated[
-        int | str, Rows(("full", "chunk")), "Rows per update of the parameters."
+        int | str | BatchSchedule,
+        BatchSize(("full", "chunk")),
+        "Rows per update of the parameters. Or a schedule that changes them at ends of epochs: "
+        '"exp:32..full" doubles them each epoch, "step:256@0,4096@3,full@6" has rows and the epoch '
+        'that they begin with, and "grow" follows the noise of the gradient. At "full" an exact '
+        "solver goes on.",
     ] = "full"
     learning_rate: Annotated[
         float | str,
@@ -130,9 +136,17 @@ class Training(CheckedSettings):
         elif self.solver in EXACT:
             raise ValueError(
                 f"solver={self.solver!r} reads all rows before each step, and "
-                f"batch_size={self.batch_size!r} asks for more steps; use batch_size='full', or "
+                f"batch_size={self.size_text!r} asks for more steps; use batch_size='full', or "
                 "solver='sgd' or 'adam'"
             )
+
+        if isinstance(self.batch_size, BatchSchedule):
+            for name, plain in (("replicas", 1), ("schedule", "auto")):
+                if getattr(self, name) != plain:
+                    raise ValueError(
+                        f"{name}={str(getattr(self, name))!r} is for batches of one size, and "
+                        f"batch_size='{self.batch_size}' changes the size; leave one of them out"
+                    )
 
     def _split_learning_rate(self) -> None:
         """Replace a learning rate that names a schedule by its number and the schedule."""
@@ -149,6 +163,12 @@ class Training(CheckedSettings):
         object.__setattr__(self, "schedule", schedule)
 
     @property
+    def size_text(self) -> int | str:
+        """The batch size as a number or text."""
+        size = self.batch_size
+        return str(size) if isinstance(size, BatchSchedule) else size
+
+    @property
     def draws(self) -> bool:
         """Whether a run by these settings draws rows at random."""
         return self.by_updates or self.validation_fraction is not None
@@ -160,13 +180,15 @@ class Training(CheckedSettings):
         return named or self.batch_size != "full"
 
     def rows_per_update(self, n_rows: int, chunk_rows: int) -> int:
-        """Return the batch size in rows.
+        """Return the batch size in rows, of the first epoch by a schedule.
 
         Raises
         ------
         ValueError
             If the batches of all replicas have more rows than the data.
         """
+        if isinstance(self.batch_size, BatchSchedule):
+            return self.batch_size.rows(0, n_rows)
         if self.batch_size == "full":
             return n_rows
         rows = min(chunk_rows, n_rows) if self.batch_size == "chunk" else int(self.batch_size)

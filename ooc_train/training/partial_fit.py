@@ -31,6 +31,7 @@ from ooc_train.runs.report import Report
 from ooc_train.runtime.job import Job
 from ooc_train.solvers.base import advance
 from ooc_train.solvers.base import start as begin
+from ooc_train.solvers.batch_schedules import BatchSchedule
 from ooc_train.solvers.training_settings import EXACT, Training
 from ooc_train.solvers.updates import Updates
 from ooc_train.stream.executors import Inline
@@ -144,7 +145,7 @@ def learn(
     report = Report(
         model=model.name,
         solver=task.solver.name,
-        batch_size=training.batch_size,
+        batch_size=training.size_text,
         n_rows=source.n_rows,
         n_features=source.n_features,
         passes=passes,
@@ -204,6 +205,11 @@ def _task(model: Model, inputs: Inputs, training: Training) -> Task:
         )
     rows = inputs.source.n_rows
     batch_size = training.batch_size
+    if isinstance(batch_size, BatchSchedule):
+        raise ValueError(  # noqa: TRY004 (as for other settings)
+            f"batch_size='{batch_size}' changes at ends of epochs, and partial_fit makes one pass; "
+            "use a number of rows"
+        )
     if batch_size != "chunk":
         batch_size = rows if batch_size == "full" else min(int(batch_size), rows)
     task = Task.of(

@@ -217,6 +217,7 @@ class TrainingRun:
                 self._profile,
                 validation_loss,
                 state.progressive_loss,
+                state.batch_size,
             )
             self._steps.add(step)
             self._goals.add(step, state)
@@ -235,7 +236,8 @@ class TrainingRun:
             self.note(f"converged: {self._ended}")
         elif cause:
             self.note(f"stopped: {cause}")
-        by_batches = self.task.rows_per_update < self.problem.n_rows
+        # A run may end by an exact solver after updates by batches.
+        by_batches = state.progressive_loss is not None
         if cause and not state.converged and cause != self._goals.reached:
             self._shortfall = shortfall(
                 cause,
@@ -295,7 +297,7 @@ class TrainingRun:
         return Report(
             model=task.model.name,
             solver=task.solver.name,
-            batch_size=task.training.batch_size,
+            batch_size=task.training.size_text,
             n_rows=self.problem.n_rows,
             n_features=self.problem.n_features,
             passes=self._passes,

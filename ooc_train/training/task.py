@@ -21,9 +21,10 @@ from ooc_train.optimizers.schedule import Schedule
 from ooc_train.runs.fitted import Fitted
 from ooc_train.runs.report import Report
 from ooc_train.solvers.base import Solver
-from ooc_train.solvers.registry import Settings, automatic_solver, solver_for
+from ooc_train.solvers.batch_schedules import BatchSchedule
+from ooc_train.solvers.phased import Phased
+from ooc_train.solvers.registry import Settings, automatic_solver, phased, solver_for
 from ooc_train.solvers.training_settings import AUTOMATIC, Training
-from ooc_train.solvers.updates import Updates
 from ooc_train.stream.classes import class_weights
 from ooc_train.stream.feature_names import column_order, permuted
 from ooc_train.stream.hold_out import hold_out
@@ -138,6 +139,8 @@ class Task:
             choice = automatic_solver(problem, by_updates=by_updates)
             name, reason = choice.solver, choice.reason
         solver = solver_for(name, settings, problem)
+        if isinstance(training.batch_size, BatchSchedule):
+            solver = phased(training.batch_size, solver, settings, problem)
         for name in ("learning_rate", "schedule", "shuffle_chunks"):
             if "updates" not in solver.requires and getattr(training, name) != "auto":
                 value = getattr(training, name)
@@ -236,14 +239,14 @@ class Task:
 
     @property
     def by_updates(self) -> bool:
-        """Whether the solver is `Updates`, with batches of any size."""
-        return isinstance(self.solver, Updates)
+        """Whether the solver learns by updates, with batches of any size."""
+        return "updates" in self.solver.requires
 
     @property
     def most_passes(self) -> float | None:
         """The largest number of passes of the solver, or None if only its tolerance decides."""
         if self.by_updates:
-            return float(self.max_iter)
+            return None if isinstance(self.solver, Phased) else float(self.max_iter)
         return 1.0 if "gram" in self.solver.requires else None
 
     @property

@@ -97,14 +97,14 @@ def _lines(runs: Sequence[Run]) -> dict[str, list[Any]]:
 
 
 class _Step:
-    """Gradient norm (largest entry) or learning rate over passes."""
+    """Gradient norm (largest entry), learning rate, or batch size over passes."""
 
     def __init__(self, name: str, title: str) -> None:
         from bokeh.models import ColumnDataSource
 
         self.name, self.title, self._column = name, title, name.replace("-", "_")
         self.source = ColumnDataSource({"x": [], "y": []})
-        kind = "log" if name == "gradient-norm" else "linear"
+        kind = "linear" if name == "learning-rate" else "log"
         self.root = panel_figure(self, x_axis_label="passes", y_axis_type=kind)
         self.root.line("x", "y", source=self.source, line_width=2, color=COLOURS[0])
         self.root.scatter("x", "y", source=self.source, size=5, color=COLOURS[0])
@@ -121,17 +121,18 @@ class _Step:
 
 _gradient_norm = partial(_Step, "gradient-norm", "Gradient norm")
 _learning_rate = partial(_Step, "learning-rate", "Learning rate")
+_batch_size = partial(_Step, "batch-size", "Batch size")
 
 
 class Steps:
-    """Gradient norm and learning rate, in tabs; a tab with data is open."""
+    """Gradient norm, learning rate and batch size, in tabs; a tab with data is open."""
 
     name = "steps"
 
     def __init__(self) -> None:
         from bokeh.models import TabPanel, Tabs
 
-        self._parts = (_gradient_norm(), _learning_rate())
+        self._parts = (_gradient_norm(), _learning_rate(), _batch_size())
         panels = [TabPanel(child=part.root, title=part.title) for part in self._parts]
         for part in self._parts:
             part.root.title = None
@@ -156,6 +157,7 @@ SINGLE_PANELS: dict[str, Callable[[], Any]] = {
     "memory": Memory,
     "gradient-norm": _gradient_norm,
     "learning-rate": _learning_rate,
+    "batch-size": _batch_size,
 }
 """Single plots, by the end of their address."""
 

@@ -13,7 +13,7 @@ WORKER_METRIC = "ooc_train"
 
 STEPS = (
     "n_iter", "passes", "updates", "loss", "validation_loss", "gradient_norm", "learning_rate",
-    "seconds",
+    "batch_size", "seconds",
 )  # fmt: skip
 PROFILE = ("reading", "decoding", "computing", "waiting", "dask", "evaluating", "validating")
 PROGRESS = ("seconds", "rows", *PROFILE)
