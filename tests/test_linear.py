@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy.special import logsumexp
 
+from ooc_train.core.packing import packed_size
 from ooc_train.core.sums import ArraySpec, Block, row_weights, total_bytes
 from ooc_train.errors import NonFiniteData
 from ooc_train.kernels import api as kernels
@@ -150,10 +151,9 @@ def test_bits_of_a_compiled_hessian_do_not_depend_on_where_arrays_lie():
     mean, scale = rng.normal(size=13), rng.uniform(1, 2, 13)
     for slack in (0, 1, 3):
         behind = np.concatenate([np.zeros((slack, 13), "f4"), X])[slack:]
-        rooms = [np.full(s, np.nan) for s in ((8 + slack, 16), (8 + slack, 16), (16, 16))]
-        sums = np.zeros((14, 14))
-        scaled, weighted, products = rooms
-        kernels.add_outer_products(behind, c, mean, scale, scaled, weighted, products, sums, 0, 0)
+        T, W = np.full((2, 8 + slack, 16), np.nan)
+        sums = np.zeros(packed_size(14))
+        kernels.add_outer_products(behind, np.empty((70, 0)), c, mean, scale, T, W, sums)
         found.add(sums.tobytes())
     assert len(found) == 1
 

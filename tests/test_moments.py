@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ooc_train.core.packing import unpacked
 from ooc_train.core.sums import Block
 from ooc_train.errors import NonFiniteData
 from ooc_train.models.column_moments import ColumnSums
@@ -21,14 +22,16 @@ WEIGHT = RNG.uniform(0, 2, ROWS)
 SCALING = Scaling(X.mean(axis=0), X.std(axis=0))
 
 
+@pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("weight", [None, WEIGHT], ids=["plain", "weighted"])
-def test_gram_is_the_product_of_scaled_columns_one_and_outputs(weight):
-    work = GramSums(SCALING, 2)
+def test_gram_is_the_product_of_scaled_columns_one_and_outputs(weight, compiled):
+    work = GramSums(SCALING, 2, compiled)
     sums = stream(Cut(X, Y, weight)).reduce(work)
     A = np.column_stack([(X - SCALING.mean) / SCALING.scale, np.ones(ROWS), Y])
     w = np.ones(ROWS) if weight is None else weight
-    np.testing.assert_allclose(sums["gram"], A.T * w @ A, rtol=1e-9, atol=1e-9)
-    np.testing.assert_array_equal(sums["gram"], sums["gram"].T)
+    gram = unpacked(sums["gram"], A.shape[1])
+    np.testing.assert_allclose(gram, A.T * w @ A, rtol=1e-9, atol=1e-9)
+    np.testing.assert_array_equal(gram, gram.T)
     assert sums["rows"] == ROWS
 
 
@@ -78,7 +81,7 @@ def test_merged_moments_of_parts_are_those_of_all_rows():
 
 def test_moments_are_weighted_means_and_covariances():
     sums = stream(Cut(X, Y, WEIGHT)).reduce(GramSums(SCALING, 2))
-    moments = Moments.of(sums["gram"], 4)
+    moments = Moments.of(sums["gram"], 4, 2)
     scaled, total = (X - SCALING.mean) / SCALING.scale, WEIGHT.sum()
     both = np.column_stack([scaled, Y])
     covariance = np.cov(both.T, aweights=WEIGHT, ddof=0) * total
@@ -113,7 +116,8 @@ def test_column_sums_give_means_and_deviations_far_from_zero(weight):
 @pytest.mark.parametrize("rows", [1, 255, 256, 257, 1000])
 def test_more_rows_than_a_piece_are_all_taken(rows):
     block = Block(np.full((rows, 3), 2.0, np.float32), None, None)
-    for work in (GramSums(Scaling(np.zeros(3), np.ones(3))), ColumnSums(np.zeros(3))):
+    scaling = Scaling(np.zeros(3), np.ones(3))
+    for work in (GramSums(scaling), GramSums(scaling, compiled=True), ColumnSums(np.zeros(3))):
         sums = work.zeros()
         arrays = {k: np.full(spec.shape, np.nan) for k, spec in work.workspace(rows).items()}
         work.add(sums, block, arrays)
@@ -122,11 +126,14 @@ def test_more_rows_than_a_piece_are_all_taken(rows):
             assert sums["second"].tolist() == [4.0 * rows] * 3
             assert sums["weight"] == rows
         else:
-            assert sums["gram"][0].tolist() == [4.0 * rows] * 3 + [2.0 * rows]
-            assert sums["gram"][3, 3] == rows
+            gram = unpacked(sums["gram"], 4)
+            assert gram[0].tolist() == [4.0 * rows] * 3 + [2.0 * rows]
+            assert gram[3, 3] == rows
 
 
-@pytest.mark.parametrize("work", [GramSums(SCALING, 2), ColumnSums(SCALING.mean)])
+@pytest.mark.parametrize(
+    "work", [GramSums(SCALING, 2), GramSums(SCALING, 2, compiled=True), ColumnSums(SCALING.mean)]
+)
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_what_is_not_finite_is_named(work, value):
     bad = X.copy()

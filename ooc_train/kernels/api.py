@@ -92,36 +92,24 @@ def add_rows(
 
 
 def add_outer_products(
-    X: Rows,
-    c: Array,
-    mean: Array,
-    inv_scale: Array,
-    T: Array,
-    W: Array,
-    products: Array,
-    sums: Array,
-    a: int,
-    b: int,
+    X: Rows, y: Array, c: Array, mean: Array, inv_scale: Array, T: Array, W: Array, sums: Array
 ) -> None:
-    """Add ``sum_i c[i] * outer(t_i, t_i)`` to a block of `sums`; t is the scaled row and a 1.
+    """Add ``sum_i c[i] * outer(t_i, t_i)`` to `sums`; t_i is the scaled row i, a 1, and y of row i.
 
     Parameters
     ----------
     X : (rows, features) array
+    y : (rows, n) array
+        Further columns, which are not scaled.
     c : (rows,) array
     mean, inv_scale : (features,) array
         The scaling: means in the data's units, and inverse scales.
-    T, W : (n, width) array
-        Scratch for n rows at a time. The width is the multiple of 16 that holds features + 1.
-    products : (width, width) array
-        Scratch.
-    sums : (outputs * (features + 1),) * 2 array
-        The result, added to in place.
-    a, b : int
-        The two outputs of the block. If they differ, the block across the diagonal is added to as
-        well.
+    T, W : (strip rows, 16) array
+        Scratch, see `layout.outer_workspace`.
+    sums : (packed,) array
+        The result, added to in place: a packed matrix of features + 1 + n columns.
     """
-    kernel_of(OUTER_PRODUCTS, X.dtype)(X, c, mean, inv_scale, T, W, products, sums, a, b)
+    kernel_of(OUTER_PRODUCTS, X.dtype)(X, y, c, mean, inv_scale, T, W, sums)
 
 
 def shuffle(seed: int, order: Integers) -> None:

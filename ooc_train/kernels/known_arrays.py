@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ooc_train.kernels.layout import OUTPUTS, fill, scan_workspace
+from ooc_train.core.packing import packed_size
+from ooc_train.kernels.layout import OUTPUTS, fill, outer_workspace, scan_workspace
 from ooc_train.kernels.specs import KernelSpec, hyperparameters
 
 _ROWS, _FEATURES = 13, 9
@@ -50,7 +51,7 @@ def agree(
     )
 
 
-_WORK = frozenset(["Z", "Y", "R", "cells", "T", "W", "products", "each", "group", "places"])
+_WORK = frozenset(["Z", "Y", "R", "cells", "T", "W", "each", "group", "places"])
 """Scratch arrays, which are no results. Of the array "room", the rows of the outputs are a
 result."""
 
@@ -67,10 +68,10 @@ def known_arguments(spec: KernelSpec, dtype: np.dtype[Any]) -> tuple[Any, ...]:
     X = (1 + rng.normal(size=(_ROWS, _FEATURES))).astype(dtype)
     mean, inv_scale = rng.normal(size=_FEATURES), rng.uniform(0.5, 1.0, _FEATURES)
     if spec.kernel == "add_outer_products":
-        width, columns = 16, _FEATURES + 1
-        work = [np.zeros((4, width)), np.zeros((4, width)), np.zeros((width, width))]
-        c = rng.uniform(size=_ROWS)
-        return X, c, mean, inv_scale, *work, np.ones((2 * columns, 2 * columns)), 1, 0
+        y, c = rng.normal(size=(_ROWS, 9)), rng.uniform(size=_ROWS)
+        columns = _FEATURES + 1 + y.shape[1]
+        work = [np.zeros(each.shape) for each in outer_workspace(4, columns).values()]
+        return X, y, c, mean, inv_scale, *work, np.ones(packed_size(columns))
     outputs = 3 if spec.loss is not None and spec.loss.kind == "rowwise" else 2
     outputs = 1 if spec.single else outputs
     coef, b = rng.normal(size=(outputs, _FEATURES)), rng.normal(size=outputs)

@@ -9,6 +9,7 @@ at its end. The average of the parameters lies elsewhere, since few updates writ
 import numpy as np
 from numpy.typing import NDArray
 
+from ooc_train.core.packing import STRIP
 from ooc_train.core.sums import Array, Arrays, ArraySpec, Workspace
 
 Rows = NDArray[np.float32] | NDArray[np.float64]
@@ -21,6 +22,10 @@ less, and the rows are still in the nearest cache when the gradient is computed.
 LANES = 8
 """Numbers of a vector: a register of the largest processors; others use several registers."""
 
+HIGH, _PANEL = 4, 64
+"""Rows of a block of a sum of outer products, and scaled rows of a strip. A strip (8 KB) and the
+part of another one that meets it are in the nearest cache."""
+
 MEAN, INV_SCALE, L2, L1, ROWS, OUTPUTS = 0, 1, 2, 3, 4, 12
 """Rows of the array "room". Two quads of scaled rows of X begin at `ROWS`, and the rows of the
 outputs at `OUTPUTS`."""
@@ -32,6 +37,16 @@ parameters in the data's units, and the parameters in the data's units."""
 AGE, AVERAGED, WEIGHT = 0, 1, 2
 """Entries of a scan's clock: steps of the optimizer, where an incomplete batch counts as a
 fraction; parameters in the average; weight of the rows in the unfinished batch."""
+
+
+def outer_workspace(rows: int, columns: int) -> Workspace:
+    """Return the scratch arrays of outer products of so many columns, for calls of `rows` rows."""
+    strips = -(-columns // STRIP)
+    strip_rows = strips * max(1, min(rows, _PANEL))
+    return {
+        "scaled": ArraySpec((strip_rows, STRIP)),
+        "weighted": ArraySpec((strip_rows, STRIP)),
+    }
 
 
 def scan_workspace(rows: int, features: int, outputs: int) -> Workspace:

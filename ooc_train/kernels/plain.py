@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ooc_train.core.packing import add_packed
 from ooc_train.core.sums import Array
 from ooc_train.kernels.layout import (
     AGE,
@@ -92,28 +93,14 @@ def _value_and_slope(loss: Any, y: Array, z: Array) -> tuple[Array, Array]:
 
 
 def _add_outer_products(
-    X: Rows,
-    c: Array,
-    mean: Array,
-    inv_scale: Array,
-    T: Array,
-    weighted: Array,
-    products: Array,
-    sums: Array,
-    a: int,
-    b: int,
+    X: Rows, y: Array, c: Array, mean: Array, inv_scale: Array, T: Array, W: Array, sums: Array
 ) -> None:
-    del weighted, products
-    columns = X.shape[1] + 1
-    down, right = (slice(k * columns, (k + 1) * columns) for k in (a, b))
-    for first in range(0, len(X), len(T)):
-        rows = slice(first, first + len(T))
+    del T, W
+    for first in range(0, len(X), _PIECE_ROWS):
+        rows = slice(first, first + _PIECE_ROWS)
         scaled = (X[rows] - mean) * inv_scale
-        scaled = np.concatenate([scaled, np.ones((len(scaled), 1))], axis=1)
-        product = (scaled * c[rows, None]).T @ scaled
-        sums[down, right] += product
-        if a != b:
-            sums[right, down] += product
+        scaled = np.concatenate([scaled, np.ones((len(scaled), 1)), y[rows]], axis=1)
+        add_packed(sums, (scaled * c[rows, None]).T @ scaled)
 
 
 def _shuffle(seed: int, order: Integers) -> None:

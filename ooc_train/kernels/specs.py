@@ -55,8 +55,7 @@ KERNELS: Mapping[str, Signature] = {
         1.5,
     ),
     "add_outer_products": _signature(
-        "X:X2 c:real1 mean:real1 inv_scale:real1 T:real2! W:real2! products:real2! sums:real2! "
-        "a:whole b:whole",
+        "X:X2 y:real2 c:real1 mean:real1 inv_scale:real1 T:real2! W:real2! sums:real1!",
         None,
         1.0,
     ),

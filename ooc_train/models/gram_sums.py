@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ooc_train.core.packing import add_packed, packed_diagonal, packed_size, unpacked
 from ooc_train.core.sums import (
     Array,
     Arrays,
@@ -18,6 +19,9 @@ from ooc_train.core.sums import (
     array_bytes,
     raise_if_not_finite,
 )
+from ooc_train.kernels import api as kernels
+from ooc_train.kernels.layout import outer_workspace
+from ooc_train.kernels.specs import KernelSpec
 from ooc_train.objective.scaling import Scaling, piece_rows
 
 _LONG = np.dtype(np.longdouble).str
@@ -35,32 +39,59 @@ class GramSums:
         cancellation.
     n_outputs : int
         Columns of y.
+    compiled : bool
+        Whether compiled loops add them up. They take time to load.
     """
 
     scaling: Scaling
     n_outputs: int = 0
+    compiled: bool = False
 
     @property
     def _columns(self) -> int:
         return self.scaling.n_features + 1 + self.n_outputs
 
+    @property
+    def needs(self) -> tuple[KernelSpec, ...]:
+        """Kernels that every process loads before memory is measured."""
+        return (kernels.OUTER_PRODUCTS,) if self.compiled else ()
+
     def zeros(self) -> Sums:
         """Return sums over no rows."""
-        return {"rows": np.zeros(()), "gram": np.zeros((self._columns, self._columns))}
+        return {"rows": np.zeros(()), "gram": np.zeros(packed_size(self._columns))}
 
     def workspace(self, rows: int) -> Workspace:
         """Return the scratch arrays of `add`, for blocks of at most `rows` rows."""
+        if self.compiled:
+            return outer_workspace(rows, self._columns)
         return {
             "scaled": ArraySpec((min(rows, piece_rows(self._columns, square=True)), self._columns))
         }
 
     def made_bytes(self, rows: int) -> int:
-        """Return the bytes that `add` allocates: a product of columns, before it is added."""
-        del rows
-        return array_bytes(self) + 8 * self._columns**2
+        """Return the bytes that `add` allocates: weights, or a product before it is added."""
+        return array_bytes(self) + (8 * rows if self.compiled else 8 * self._columns**2)
 
     def add(self, sums: Sums, block: Block, workspace: Arrays) -> None:
         """Add the products over one block into `sums`, in place."""
+        if self.compiled:
+            kernels.add_outer_products(
+                block.X,
+                np.empty((block.n_rows, 0)) if block.y is None else block.y[:, : self.n_outputs],
+                np.ones(block.n_rows) if block.weight is None else block.weight,
+                self.scaling.mean,
+                self.scaling.inverse,
+                workspace["scaled"],
+                workspace["weighted"],
+                sums["gram"],
+            )
+        else:
+            self._add_by_blas(sums["gram"], block, workspace)
+        sums["rows"] += block.n_rows
+        if not np.isfinite(packed_diagonal(sums["gram"], self._columns)).all():
+            raise_if_not_finite(block)
+
+    def _add_by_blas(self, gram: Array, block: Block, workspace: Arrays) -> None:
         piece, features = len(workspace["scaled"]), self.scaling.n_features
         weight = block.weight
         for start in range(0, block.n_rows, piece):
@@ -71,10 +102,7 @@ class GramSums:
                 scaled[:, features + 1 :] = block.y[rows]
             if weight is not None:
                 scaled *= np.sqrt(weight[rows])[:, None]
-            sums["gram"] += scaled.T @ scaled
-        sums["rows"] += block.n_rows
-        if not np.isfinite(np.diagonal(sums["gram"])).all():
-            raise_if_not_finite(block)
+            add_packed(gram, scaled.T @ scaled)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +133,7 @@ class ResidualSums:
 
     def zeros(self) -> Sums:
         """Return sums over no rows."""
-        return {"rows": np.zeros(()), "gram": np.zeros((self._columns, self._columns))}
+        return {"rows": np.zeros(()), "gram": np.zeros(packed_size(self._columns))}
 
     def workspace(self, rows: int) -> Workspace:
         """Return the scratch arrays of `add`, for blocks of at most `rows` rows."""
@@ -142,9 +170,9 @@ class ResidualSums:
             rotated[:, directions + 1 :] = residual
             if block.weight is not None:
                 rotated *= np.sqrt(block.weight[rows])[:, None]
-            sums["gram"] += rotated.T @ rotated
+            add_packed(sums["gram"], rotated.T @ rotated)
         sums["rows"] += block.n_rows
-        if not np.isfinite(np.diagonal(sums["gram"])).all():
+        if not np.isfinite(packed_diagonal(sums["gram"], self._columns)).all():
             raise_if_not_finite(block)
 
 
@@ -179,8 +207,9 @@ class Moments:
     raw_output_square: Array
 
     @classmethod
-    def of(cls, gram: Array, n_features: int) -> "Moments":
-        """Return the moments by a Gram matrix of `[columns, 1, outputs]`."""
+    def of(cls, packed: Array, n_features: int, n_outputs: int) -> "Moments":
+        """Return the moments by the packed Gram matrix of `[columns, 1, outputs]`."""
+        gram = unpacked(packed, n_features + 1 + n_outputs)
         one, outputs = n_features, slice(n_features + 1, None)
         columns = slice(0, n_features)
         weight = float(gram[one, one])

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ooc_train.core.packing import packed_diagonal
 from ooc_train.core.sums import Array, Sums
 from ooc_train.models.linear_objective import LinearObjective
 from ooc_train.models.linear_updates import LinearUpdates
@@ -101,7 +102,11 @@ class LinearProblem(LinearObjective):
 
         At the `initial` parameters, that is the second moment of the scaled column.
         """
-        curvature = np.diagonal(sums["hessian"]).reshape(self.shape).sum(axis=0)
+        outputs, columns = self.shape
+        curvature = np.zeros(columns)
+        for (a, b), packed in zip(self.loss.output_pairs(outputs), sums["hessian"], strict=True):
+            if a == b:
+                curvature += packed_diagonal(packed, columns)
         share: Array = curvature[:-1] / max(float(curvature[-1]), np.finfo(np.float64).tiny)
         return share
 

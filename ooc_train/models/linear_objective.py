@@ -10,7 +10,9 @@ from functools import cached_property
 
 import numpy as np
 
+from ooc_train.core.packing import unpacked
 from ooc_train.core.sums import Array, Sums, Value
+from ooc_train.models.gram_sums import GramSums
 from ooc_train.models.loss_sums import LossSums
 from ooc_train.models.problem import Evaluation
 from ooc_train.objective.loss import Loss
@@ -18,8 +20,8 @@ from ooc_train.objective.penalty import NO_PENALTY, ColumnPenalty, Penalty
 from ooc_train.objective.scaling import Scaling
 
 _COMPILED_WORK = 2**33
-"""Multiplications of a pass from which on compiled kernels add up its Hessian. A smaller pass takes
-BLAS a few tenths of a second, and no process has to load kernels."""
+"""Multiplications of a pass from which on compiled kernels add up its Hessian or Gram matrix. A
+smaller pass takes BLAS a few tenths of a second, and no process has to load kernels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +80,12 @@ class LinearObjective(Value):
     def compiled_hessian(self) -> bool:
         """Whether compiled kernels add up the Hessian; BLAS does for small data."""
         return self.n_rows * self.n_parameters**2 >= _COMPILED_WORK
+
+    def gram_sums(self) -> GramSums:
+        """Return the sums of the products of all pairs of scaled columns and outputs."""
+        columns = self.n_features + 1 + self.n_outputs
+        compiled = self.n_rows * columns**2 >= _COMPILED_WORK
+        return GramSums(self.scaling, self.n_outputs, compiled)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -165,7 +173,7 @@ class LinearObjective(Value):
         gradient = self.gradient(sums, model) + self.theta_penalty.gradient(theta[model])
         hessian = None
         if "hessian" in sums and model == 0:
-            hessian = sums["hessian"] + np.diag(np.tile(self.theta_penalty.l2, self.n_outputs))
+            hessian = self._hessian(sums["hessian"])
         if not self.fit_intercept:
             gradient[:, -1] = 0.0
             if hessian is not None:
@@ -179,6 +187,16 @@ class LinearObjective(Value):
             gradient,
             hessian,
         )
+
+    def _hessian(self, packed: Array) -> Array:
+        """Return the Hessian of the objective, by the packed sums of each pair of outputs."""
+        outputs, columns = self.shape
+        hessian = np.zeros((outputs, columns, outputs, columns))
+        for (a, b), sums in zip(self.loss.output_pairs(outputs), packed, strict=True):
+            hessian[a, :, b] = hessian[b, :, a] = unpacked(sums, columns)
+        whole = hessian.reshape(self.n_parameters, self.n_parameters)
+        whole[np.diag_indices_from(whole)] += np.tile(self.theta_penalty.l2, outputs)
+        return whole
 
     def penalty_value(self, theta: Array) -> float:
         """Return the penalty on the parameters, in units of the sum of losses."""

@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from ooc_train.core.packing import add_packed, packed_size
 from ooc_train.core.sums import (
     Array,
     Arrays,
@@ -20,6 +21,7 @@ from ooc_train.core.sums import (
     row_weights,
 )
 from ooc_train.kernels import api as kernels
+from ooc_train.kernels.layout import outer_workspace
 from ooc_train.kernels.specs import KernelSpec
 from ooc_train.objective.loss import Loss, raise_if_outside
 from ooc_train.objective.scaling import Scaling, piece_rows
@@ -27,10 +29,6 @@ from ooc_train.objective.scaling import Scaling, piece_rows
 _TILE = 512
 """Rows that compiled loops process at a time: enough for vectors, and still in a near cache when
 the gradient is computed."""
-
-_OUTER_ROWS, _STRIP = 64, 16
-"""Rows that `kernels.add_outer_products` scales at a time (57 KB of 100 columns), and the number
-whose multiples its width is rounded up to."""
 
 NO_WEIGHTS = np.empty(0)
 """The weights of rows that all weigh one, as kernels take them."""
@@ -41,7 +39,8 @@ class LossSums(Value):
     """Loss, gradient and Hessian of one or more models on one stream.
 
     The gradient is by coefficients and intercepts in the data's units, since the compiled loops
-    read raw rows. `LinearObjective.gradient` scales it once a pass. The Hessian is by `theta`.
+    read raw rows. `LinearObjective.gradient` scales it once a pass. The Hessian is by `theta`, a
+    packed matrix for each pair of outputs that the loss couples.
 
     Attributes
     ----------
@@ -97,7 +96,6 @@ class LossSums(Value):
 
     def zeros(self) -> Sums:
         """Return sums over no rows."""
-        size = self.n_outputs * self._columns
         sums = {
             "rows": np.zeros(()),
             "weight": np.zeros(()),
@@ -105,7 +103,8 @@ class LossSums(Value):
             "gradient": np.zeros((self.gradients, self.n_outputs, self._columns)),
         }
         if self.hessian:
-            sums["hessian"] = np.zeros((size, size))
+            pairs = self.loss.output_pairs(self.n_outputs)
+            sums["hessian"] = np.zeros((len(pairs), packed_size(self._columns)))
         return sums
 
     def workspace(self, rows: int) -> Workspace:
@@ -117,13 +116,8 @@ class LossSums(Value):
                 "cells": ArraySpec((2, self.n_outputs)),
             }
             if self.hessian:
-                width = -(-self._columns // _STRIP) * _STRIP
-                specs |= {
-                    "predictors": ArraySpec((rows, self.n_outputs)),
-                    "scaled": ArraySpec((_OUTER_ROWS, width)),
-                    "weighted": ArraySpec((_OUTER_ROWS, width)),
-                    "products": ArraySpec((width, width)),
-                }
+                specs["predictors"] = ArraySpec((rows, self.n_outputs))
+                specs |= outer_workspace(rows, self._columns)
             return specs
         piece = min(rows, piece_rows(self._columns, square=self.hessian))
         specs = {
@@ -140,7 +134,7 @@ class LossSums(Value):
         They hold the parameters in the data's units, and a product of columns before it is added.
         """
         del rows
-        return array_bytes(self) + (8 * self._columns**2 if self.hessian else 0)
+        return array_bytes(self) + (0 if self._fused else 8 * self._columns**2)
 
     def add(self, sums: Sums, block: Block, workspace: Arrays) -> None:
         """Add the sums over one block into `sums`, in place."""
@@ -185,18 +179,16 @@ class LossSums(Value):
         coef, intercept = self._data_units
         z = workspace["predictors"][: len(X)]
         kernels.predictor(X, coef[: self.n_outputs], intercept[: self.n_outputs], z)
-        for a, b, curvature in self.loss.curvatures(y, z):
+        for pair, curvature in enumerate(self.loss.curvatures(y, z)):
             kernels.add_outer_products(
                 X,
+                y[:, :0],
                 np.ascontiguousarray(curvature if weight is None else curvature * weight),
                 self.scaling.mean,
                 self.scaling.inverse,
                 workspace["scaled"],
                 workspace["weighted"],
-                workspace["products"],
-                hessian,
-                a,
-                b,
+                hessian[pair],
             )
 
     def _add_scaled(
@@ -242,8 +234,10 @@ class LossSums(Value):
         scaled: Array,
         workspace: Arrays,
     ) -> None:
-        weighted, columns = workspace["weighted"][: len(scaled)], self._columns
-        for a, b, curvature in self.loss.curvatures(y, z):
+        weighted = workspace["weighted"][: len(scaled)]
+        pairs = self.loss.output_pairs(self.n_outputs)
+        for k, curvature in enumerate(self.loss.curvatures(y, z)):
+            a, b = pairs[k]
             if weight is not None:
                 curvature = curvature * weight
             if a == b:
@@ -253,10 +247,7 @@ class LossSums(Value):
             else:
                 np.multiply(scaled, curvature[:, None], out=weighted)
                 product = scaled.T @ weighted
-            rows, others = (slice(k * columns, (k + 1) * columns) for k in (a, b))
-            hessian[rows, others] += product
-            if a != b:
-                hessian[others, rows] += product.T
+            add_packed(hessian[k], product)
 
 
 def _total(values: Array, weight: Array | None) -> float:

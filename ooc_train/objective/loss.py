@@ -103,8 +103,12 @@ class Loss:
         """Return the expected y, the inverse of the link function, of the shape of `z`."""
         return z
 
-    def curvatures(self, y: Array, z: Array) -> Iterator[tuple[int, int, Array]]:
-        """Yield outputs a, b <= a, and the second derivative by their predictors, (rows,).
+    def output_pairs(self, outputs: int) -> list[tuple[int, int]]:
+        """Return the pairs of outputs a, b <= a whose predictors have a second derivative."""
+        return [(a, a) for a in range(outputs)]
+
+    def curvatures(self, y: Array, z: Array) -> Iterator[Array]:
+        """Yield the second derivative by the predictors of each of the `output_pairs`, (rows,).
 
         Raises
         ------
@@ -113,8 +117,7 @@ class Loss:
         """
         if self.curvature is None:
             raise TypeError(f"the loss {self.name} has no second derivative")
-        for k, column in enumerate(self.curvature(y, z).T):
-            yield k, k, column
+        yield from self.curvature(y, z).T
 
 
 @dataclass(frozen=True)
@@ -165,6 +168,10 @@ class RowwiseLoss(Loss):
 
     kind: ClassVar[Literal["pointwise", "rowwise"]] = "rowwise"
     target: ClassVar[Target] = "codes"
+
+    def output_pairs(self, outputs: int) -> list[tuple[int, int]]:
+        """Return all pairs of outputs a, b <= a."""
+        return [(a, b) for a in range(outputs) for b in range(a + 1)]
 
     def row(self, y: Any, z: Any, out: Any) -> Any:
         """Write the slopes to `out`, and return the loss.

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ooc_train.core.partitions import Rows
 from ooc_train.core.requests import Reduce
 from ooc_train.core.sums import Array, Sums
-from ooc_train.models.gram_sums import GramSums, Moments
+from ooc_train.models.gram_sums import Moments
 from ooc_train.models.linear import LinearProblem
 from ooc_train.models.problem import Capability
 from ooc_train.solvers.base import Holdings, Precision, State
@@ -54,7 +54,7 @@ class CoordinateDescent:
         del rows
         features, outputs = problem.n_features, problem.n_outputs
         algebra = 7 * 8 * (features + 1 + outputs) ** 2
-        return Holdings((GramSums(problem.scaling, outputs),), sets=6, algebra=algebra)
+        return Holdings((problem.gram_sums(),), sets=6, algebra=algebra)
 
     def init(self, problem: LinearProblem, rows: Rows, params: Array) -> State:
         """Return the first state."""
@@ -64,12 +64,13 @@ class CoordinateDescent:
     def ask(self, problem: LinearProblem, rows: Rows, state: State) -> Reduce:
         """Return the request for products of columns."""
         del rows, state
-        return Reduce(GramSums(problem.scaling, problem.n_outputs))
+        return Reduce(problem.gram_sums())
 
     def tell(self, problem: LinearProblem, rows: Rows, state: State, answer: Sums) -> State:
         """Return the solution."""
         del rows
-        equations = Equations.of(problem, Moments.of(answer["gram"], problem.n_features))
+        moments = Moments.of(answer["gram"], problem.n_features, problem.n_outputs)
+        equations = Equations.of(problem, moments)
         l1, l2 = problem.theta_penalty.l1[:-1], problem.theta_penalty.l2[:-1]
         found = equations.minimum(
             l1,

@@ -53,7 +53,8 @@ class ElasticNetPath(CoordinateDescent):
     def tell(self, problem: LinearProblem, rows: Rows, state: State, answer: Sums) -> State:
         """Return the state that holds the path."""
         del rows
-        equations = Equations.of(problem, Moments.of(answer["gram"], problem.n_features))
+        moments = Moments.of(answer["gram"], problem.n_features, problem.n_outputs)
+        equations = Equations.of(problem, moments)
         alphas = self._grid(problem, equations)
         l1, l2 = problem.theta_penalty.l1[:-1], problem.theta_penalty.l2[:-1]
         theta = state.params

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from ooc_train.core.partitions import Rows
 from ooc_train.core.requests import Reduce
 from ooc_train.core.sums import Array, Reduction, Sums
-from ooc_train.models.gram_sums import GramSums, Moments, ResidualSums
+from ooc_train.models.gram_sums import Moments, ResidualSums
 from ooc_train.models.linear import LinearProblem
 from ooc_train.models.problem import Capability
 from ooc_train.objective.scaling import Scaling
@@ -68,7 +68,7 @@ class Gram:
         """Return the memory that requests and states need."""
         del rows
         features, outputs = problem.n_features, problem.n_outputs
-        reductions: tuple[Reduction, ...] = (GramSums(problem.scaling, outputs),)
+        reductions: tuple[Reduction, ...] = (problem.gram_sums(),)
         if features <= MAX_REFINED_FEATURES:
             basis = np.broadcast_to(0.0, (features, features))
             coef = np.broadcast_to(0.0, (outputs, features))
@@ -84,7 +84,7 @@ class Gram:
         """Return the request for products of columns, or for residuals at the current solution."""
         del rows
         if state.phase != _REFINING:
-            return Reduce(GramSums(problem.scaling, problem.n_outputs))
+            return Reduce(problem.gram_sums())
         current = _Refinement.of(problem, state)
         basis, _ = current.bases()
         return Reduce(ResidualSums(current.scaling, basis, current.coef, current.intercept))
@@ -93,7 +93,7 @@ class Gram:
         """Return the solution, or the state that a refining pass follows."""
         if state.phase == _REFINING:
             return _Refinement.of(problem, state).tell(problem, rows, state, answer)
-        moments = Moments.of(answer["gram"], problem.n_features)
+        moments = Moments.of(answer["gram"], problem.n_features, problem.n_outputs)
         products, cross, square = normal_equations(problem, moments)
         penalty, scale = problem.theta_penalty.l2[:-1], problem.scaling.scale
         definite = is_definite(products, penalty)
@@ -229,7 +229,7 @@ class _Refinement:
         scale, features = self.scaling.scale, problem.n_features
         penalty = problem.theta_penalty.l2[:-1]
         _, inverse = self.bases()
-        moments = Moments.of(answer["gram"], features)
+        moments = Moments.of(answer["gram"], features, problem.n_outputs)
         products, cross, square = normal_equations(problem, moments)
         root, target = root_of(products, cross)
         threshold = dependence_threshold(features) ** (2 if rows.dtype == "<f8" else 1)

@@ -1,10 +1,11 @@
-"""Compiled sums of weighted outer products of rows, the parts of a Hessian.
+"""Compiled sums of weighted outer products of rows: Hessians and Gram matrices.
 
-The sums are ``sum_i c_i t_i t_i.T`` over scaled rows t, in float64 from the first row. BLAS would
-need all rows scaled and weighted in memory first, and OpenBLAS treats unknown processors as old
-ones. Here a few rows at a time are scaled into a near cache, and vector registers hold a block of
-the sum (Goto and van de Geijn 2008, "Anatomy of High-Performance Matrix Multiplication"). On 100
-columns a row took 200 ns; the product alone took BLAS 310.
+The sums are ``sum_i c_i t_i t_i.T`` in float64 from the first row, where t_i is the scaled row i, a
+1, and the row of y. BLAS would need all rows scaled and weighted in memory first, and an array for
+each product before it is added up, which on 1,000 columns took as long as the product. Here a panel
+of rows at a time is scaled into strips of 16 columns. A strip stays in the nearest cache while
+vector registers hold a block of the sum (Goto and van de Geijn 2008, "Anatomy of High-Performance
+Matrix Multiplication"). Blocks that follow one another lie next to one another, see `core.packing`.
 """
 
 from typing import Any
@@ -14,15 +15,13 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ooc_train.core.sums import Array
+from ooc_train.core.packing import STRIP
 from ooc_train.kernels.compiled.parts import part, strict_part
-from ooc_train.kernels.layout import LANES, Rows
+from ooc_train.kernels.layout import HIGH, LANES
 
-_HIGH, _WIDE = 4, 2
-"""A block of the sum: rows, and vectors a row. Its eight vectors hide the delay of additions, and
-fit the registers."""
-
-_STRIP = _WIDE * LANES
+_WIDE = STRIP // LANES
+"""Vectors in a row of a block of the sum. The eight of a block hide the delay of additions, and fit
+the registers."""
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -30,35 +29,32 @@ def _add_block(
     typing_context: Any,  # noqa: ARG001 (numba's protocol)
     T: Any,
     W: Any,
-    products: Any,
+    sums: Any,
     rows: Any,  # noqa: ARG001
-    j: Any,  # noqa: ARG001
-    k: Any,  # noqa: ARG001
+    of_T: Any,  # noqa: ARG001
+    of_W: Any,  # noqa: ARG001
+    lane: Any,  # noqa: ARG001
+    at: Any,  # noqa: ARG001
 ) -> Any:
-    """Add ``W[:rows, j : j + 4].T @ T[:rows, k : k + 16]`` to that block of `products`."""
+    """Add ``W[of_W :][:rows, lane : lane + 4].T @ T[of_T :][:rows]`` to ``sums[at : at + 64]``."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         word, number = ir.IntType(64), ir.DoubleType()
         vector = ir.VectorType(number, LANES)
-        arrays = [
-            context.make_array(kind)(context, builder, argument)
+        data = [
+            builder.bitcast(
+                context.make_array(kind)(context, builder, argument).data, number.as_pointer()
+            )
             for kind, argument in zip(signature.args[:3], arguments[:3], strict=True)
         ]
-        data = [builder.bitcast(array.data, number.as_pointer()) for array in arrays]
-        widths = [
-            builder.udiv(cgutils.unpack_tuple(builder, array.strides)[0], word(8))
-            for array in arrays
-        ]
-        of_T, of_W, of_products = range(3)
-        count, first_row, first_column = arguments[3:]
+        of_T, of_W, of_sums = data
+        count, first_T, first_W, first_lane, first_sum = arguments[3:]
 
-        def place(array: int, row: Any, column: Any) -> Any:
-            start = builder.mul(row, widths[array])
-            return builder.gep(data[array], [builder.add(start, column)])
+        def at(array: Any, start: Any, offset: int) -> Any:
+            return builder.gep(array, [builder.add(start, word(offset))])
 
-        def vector_at(array: int, row: Any, lane: int) -> Any:
-            column = builder.add(first_column, word(lane * LANES))
-            return builder.bitcast(place(array, row, column), vector.as_pointer())
+        def vector_at(array: Any, start: Any, offset: int) -> Any:
+            return builder.bitcast(at(array, start, offset), vector.as_pointer())
 
         def load(pointer: Any) -> Any:
             loaded = builder.load(pointer)
@@ -71,73 +67,79 @@ def _add_block(
         undefined = ir.Constant(vector, ir.Undefined)
         everywhere = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
         block = [
-            (i, lane, builder.add(first_row, word(i)), cgutils.alloca_once(builder, vector))
-            for i in range(_HIGH)
+            (i, lane, cgutils.alloca_once(builder, vector))
+            for i in range(HIGH)
             for lane in range(_WIDE)
         ]
-        for _, lane, row, room in block:
-            builder.store(load(vector_at(of_products, row, lane)), room)
+        for i, lane, room in block:
+            builder.store(load(vector_at(of_sums, first_sum, i * STRIP + lane * LANES)), room)
         with cgutils.for_range(builder, count) as loop:
-            parts = [load(vector_at(of_T, loop.index, lane)) for lane in range(_WIDE)]
+            row_of_T = builder.mul(builder.add(first_T, loop.index), word(STRIP))
+            row_of_W = builder.mul(builder.add(first_W, loop.index), word(STRIP))
+            row_of_W = builder.add(row_of_W, first_lane)
+            parts = [load(vector_at(of_T, row_of_T, lane * LANES)) for lane in range(_WIDE)]
             weights = []
-            for i in range(_HIGH):
-                one = builder.load(place(of_W, loop.index, builder.add(first_row, word(i))))
+            for i in range(HIGH):
+                one = builder.load(at(of_W, row_of_W, i))
                 single = builder.insert_element(undefined, one, ir.Constant(ir.IntType(32), 0))
                 weights.append(builder.shuffle_vector(single, undefined, everywhere))
-            for i, lane, _, room in block:
+            for i, lane, room in block:
                 total = builder.call(multiply_add, [weights[i], parts[lane], builder.load(room)])
                 builder.store(total, room)
-        for _, lane, row, room in block:
-            builder.store(builder.load(room), vector_at(of_products, row, lane)).align = 8
+        for i, lane, room in block:
+            to = vector_at(of_sums, first_sum, i * STRIP + lane * LANES)
+            builder.store(builder.load(room), to).align = 8
         return context.get_dummy_value()
 
-    return types.void(T, W, products, types.int64, types.int64, types.int64), generate
+    return types.void(T, W, sums, *[types.int64] * 5), generate
 
 
 @strict_part
-def _fill(
-    X: Rows, first: int, rows: int, c: Array, mean: Array, inv_scale: Array, T: Array, W: Array
-) -> None:
-    """Write scaled rows, each followed by a 1, to `T`, and weighted ones to `W`."""
-    features = X.shape[1]
-    for r in range(rows):
-        i = first + r
-        for j in range(features):
-            scaled = (X[i, j] - mean[j]) * inv_scale[j]
-            T[r, j] = scaled
-            W[r, j] = c[i] * scaled
-        T[r, features] = 1.0
-        W[r, features] = c[i]
+def _fill(arguments: Any, first: int, rows: int, panel: int) -> None:
+    """Write rows from the first on, as strips of 16 columns, to `T`, and weighted ones to `W`.
+
+    Row r of strip s is row ``s * panel + r`` of both.
+    """
+    X, y, c, T, W = arguments.X, arguments.y, arguments.c, arguments.T, arguments.W
+    mean, inv_scale = arguments.mean, arguments.inv_scale
+    features, whole = X.shape[1], X.shape[1] // STRIP
+    for strip in range(whole):
+        for r in range(rows):
+            for lane in range(STRIP):
+                j = strip * STRIP + lane
+                scaled = (X[first + r, j] - mean[j]) * inv_scale[j]
+                T[strip * panel + r, lane] = scaled
+                W[strip * panel + r, lane] = c[first + r] * scaled
+    for j in range(whole * STRIP, features + 1 + y.shape[1]):
+        begin, lane = j // STRIP * panel, j % STRIP
+        for r in range(rows):
+            if j < features:
+                value = (X[first + r, j] - mean[j]) * inv_scale[j]
+            elif j == features:
+                value = 1.0
+            else:
+                value = y[first + r, j - features - 1]
+            T[begin + r, lane] = value
+            W[begin + r, lane] = c[first + r] * value
 
 
 @part
 def add_outer_products(arguments: Any) -> None:
     """Run the kernel, see `add_outer_products` in `kernels.api`."""
-    T, W, products, sums = arguments.T, arguments.W, arguments.products, arguments.sums
-    rows, columns = arguments.X.shape[0], arguments.X.shape[1] + 1
-    for r in range(len(T)):
-        for j in range(columns, T.shape[1]):
-            T[r, j] = W[r, j] = 0.0
-    for i in range(len(products)):
-        for j in range(len(products)):
-            products[i, j] = 0.0
+    T, W, sums = arguments.T, arguments.W, arguments.sums
+    rows, columns = arguments.X.shape[0], arguments.X.shape[1] + 1 + arguments.y.shape[1]
+    strips = (columns + STRIP - 1) // STRIP
+    panel, height = len(T) // strips, strips * STRIP
+    for r in range((strips - 1) * panel, strips * panel):
+        for lane in range(columns - (strips - 1) * STRIP, STRIP):
+            T[r, lane] = W[r, lane] = 0.0
     first = 0
     while first < rows:  # a range of a step that may be zero could raise
-        count = min(len(T), rows - first)
-        _fill(arguments.X, first, count, arguments.c, arguments.mean, arguments.inv_scale, T, W)
-        # The lower triangle suffices.
-        for j in range(0, columns, _HIGH):
-            for k in range(0, j + _HIGH, _STRIP):
-                _add_block(T, W, products, count, j, k)
+        count, at = min(panel, rows - first), 0
+        _fill(arguments, first, count, panel)
+        for strip in range(strips):
+            for j in range(strip * STRIP, height, HIGH):
+                of_W, lane = j // STRIP * panel, j % STRIP
+                _add_block(T, W, sums, count, strip * panel, of_W, lane, at)
+                at += HIGH * STRIP
         first += count
-    down, right = arguments.a * columns, arguments.b * columns
-    for i in range(columns):
-        for j in range(i + 1):
-            product = products[i, j]
-            sums[down + i, right + j] += product
-            if i != j:
-                sums[down + j, right + i] += product
-            if arguments.a != arguments.b:
-                sums[right + j, down + i] += product
-                if i != j:
-                    sums[right + i, down + j] += product

@@ -65,13 +65,11 @@ class Multinomial(RowwiseLoss):
             out[k] = out[k] - (y == k)
         return normaliser - own
 
-    def curvatures(self, y: Array, z: Array) -> Iterator[tuple[int, int, Array]]:  # noqa: ARG002
-        """Yield classes a, b <= a, and the second derivative by their predictors, (rows,)."""
+    def curvatures(self, y: Array, z: Array) -> Iterator[Array]:  # noqa: ARG002
+        """Yield the second derivative by the predictors of classes a, b <= a, (rows,)."""
         p = probabilities(z)
-        for a in range(z.shape[1]):
-            for b in range(a):
-                yield a, b, -p[:, a] * p[:, b]
-            yield a, a, p[:, a] * (1.0 - p[:, a])
+        for a, b in self.output_pairs(z.shape[1]):
+            yield p[:, a] * (1.0 - p[:, a]) if a == b else -p[:, a] * p[:, b]
 
     def mean(self, z: Array) -> Array:
         """Return the probabilities of the classes, (rows, classes)."""
