@@ -148,23 +148,31 @@ class Newton:
             return replace(after, phase=_OF_SAMPLE, memory=memory)
         if not problem.compiled_hessian:  # the Hessian of all rows is a matter of moments
             return _after_sample(after.params, start_loss, sample_rows)
-        memory = {"iterations_left": _LARGER_ITERATIONS, "start_loss": start_loss}
-        return State(after.params, phase=_OF_LARGER_SAMPLE, memory=memory)
+        memory = {"begin": after.params, "start_loss": start_loss}
+        return State(problem.initial(), phase=_OF_LARGER_SAMPLE, memory=memory)
 
     def _tell_of_larger_sample(
         self, problem: LinearProblem, rows: Rows, state: State, answer: Sums
     ) -> State:
-        """Return the state after an iteration on the larger sample."""
-        coarse = max(self.tol, _SAMPLE_TOL)
-        left, start_loss = state.memory["iterations_left"] - 1, state.memory["start_loss"]
-        sample_rows = rows_of(rows, _larger_sample(problem, rows))
-        weight = float(answer["weight"])
-        missing = problem.with_missing_curvature(problem.relative_curvature(answer), sample_rows)
-        if weight == 0.0 or missing.extra_l2 is not None:
-            # Without the outliers' share, steps by this Hessian were seen to be far too long.
-            small = rows_of(rows, _sample(problem, rows))
-            return _after_sample(state.params, start_loss, small)
+        """Return the state after a pass over the larger sample.
+
+        The first one is at the initial parameters, where the curvature shows whether columns lack
+        outliers.
+        """
+        memory, start_loss = state.memory, state.memory["start_loss"]
+        sample_rows, weight = rows_of(rows, _larger_sample(problem, rows)), float(answer["weight"])
+        if "begin" in memory:
+            curvature = problem.relative_curvature(answer)
+            missing = problem.with_missing_curvature(curvature, sample_rows).extra_l2
+            if weight == 0.0 or missing is not None:
+                # Without the outliers' share, steps by this Hessian were seen to be far too long.
+                return _after_sample(
+                    memory["begin"], start_loss, rows_of(rows, _sample(problem, rows))
+                )
+            memory = {"iterations_left": _LARGER_ITERATIONS, "start_loss": start_loss}
+            return State(state.memory["begin"], phase=_OF_LARGER_SAMPLE, memory=memory)
         scaled = {name: sums * (problem.total_weight / weight) for name, sums in answer.items()}
+        coarse, left = max(self.tol, _SAMPLE_TOL), memory["iterations_left"] - 1
         after = self._iterated(problem, state, scaled, coarse, keep=True)
         if left and not after.converged and not after.stalled:
             memory = {**after.memory, "iterations_left": left, "start_loss": start_loss}
