@@ -75,10 +75,8 @@ def store(folder: Path) -> str:
     [
         ("--model", "logistic", "--max-iter", "1"),
         ("--model", "logistic", "--solver", "lbfgs", "--max-iter", "2"),
-        ("--model", "logistic", "--batch-size", "chunk", "--max-iter", "1"),
         ("--model", "logistic", "--batch-size", "256", "--solver", "adam", "--max-iter", "1"),
         ("--model", "logistic", "--batch-size", "1", "--max-iter", "1"),
-        ("--model", "linear", "--batch-size", "16", "--max-iter", "1"),
         ("--model", "ridge"),
     ],
     ids=lambda settings: " ".join(settings),
