@@ -1,5 +1,7 @@
 """Proximal Newton and L-BFGS: the optimum under an l1 penalty, exact zeros, and few passes."""
 
+from dataclasses import replace
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ from scipy.special import expit, logsumexp
 from sklearn.datasets import load_breast_cancer, load_digits, load_iris
 
 from ooc_train import CustomModel, LogisticModel, LogisticRegression, Report, Training, load, train
+from ooc_train.objective.penalty import Penalty
 from ooc_train.solvers import newton
 from ooc_train.solvers.base import advance, from_arrays, start, to_arrays
 from ooc_train.solvers.lbfgs import LBFGS
@@ -96,6 +99,34 @@ def test_a_state_between_two_passes_is_arrays_and_the_optimum_is_not_left(solver
     again = solved(solver, case, most=1, theta=best.params)
     assert again.n_iter == 0
     np.testing.assert_array_equal(again.params == 0.0, best.params == 0.0)
+
+
+@pytest.mark.parametrize("solver", [ProximalNewton(1e-9), ProximalLBFGS(1e-9)])
+def test_weights_that_begin_too_large_shrink(solver):
+    case = l1_case("logistic", alpha=0.2)
+    due = solved(solver, case, most=60).params
+    # Towards the optimum from the one without a penalty, the loss rises and the penalty falls.
+    free = Case(replace(case.problem, penalty=Penalty()), case.source)
+    theta = solved(Newton(1e-9), free, most=20).params
+    found = solved(solver, case, most=60, theta=theta).params
+    np.testing.assert_allclose(found, due, atol=1e-7)
+    assert ((found == 0.0) == (due == 0.0)).all()
+
+
+@pytest.mark.parametrize("least_work", [0, inf])
+def test_it_begins_at_samples_and_their_hessian_serves_with_l1_too(least_work, monkeypatch):
+    monkeypatch.setattr("ooc_train.models.linear_objective._COMPILED_WORK", least_work)
+    case = make_case("logistic", rows=40_000, features=5, l2=0.0, partition_rows=100)
+    case = Case(replace(case.problem, penalty=Penalty(l1=800.0)), case.source)
+    passes, solver = stream(case.source), ProximalNewton(1e-9)
+    state = start(solver, case.problem, passes, case.problem.initial())
+    assert state.note.startswith("begins at the optimum of a sample")
+    assert ("hessian" in state.memory) == (least_work == 0)
+    while not state.converged:
+        state = advance(solver, case.problem, passes, state)
+    assert residual(case, state.params) <= 2e-9
+    assert (state.params == 0.0).any()
+    assert passes.timings.rows <= 10 * case.source.n_rows
 
 
 def test_steps_that_are_too_long_are_shortened(monkeypatch):
