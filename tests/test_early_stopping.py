@@ -9,7 +9,7 @@ import pytest
 from sklearn.base import clone
 from typer.testing import CliRunner
 
-from ooc_train import EarlyStopping, LogisticRegression, Ridge, cli, tradeoff
+from ooc_train import EarlyStopping, LogisticRegression, Ridge, cli, evaluate, tradeoff
 from ooc_train.models.classification_models import LogisticModel
 from ooc_train.runs.events import Stepped
 from ooc_train.runs.fitted import load_fitted
@@ -82,7 +82,7 @@ def test_the_best_parameters_are_those_of_a_run_that_ends_there(name):
     assert report.n_iter == report.best.n_iter + 3
     assert report.validation_loss == min(losses)
     assert report.loss == report.best.loss
-    assert report.ended.startswith("early stopping, 3 evaluations in a row have not lowered the")
+    assert report.ended.startswith("early stopping, 3 evaluations in a row have not improved th")
     assert not report.converged
     assert not report.shortfall
     text = f"restored the parameters of iteration {report.best.n_iter} "
@@ -96,6 +96,40 @@ def test_the_best_parameters_are_those_of_a_run_that_ends_there(name):
     kept, of_last = train(MODEL, TRAIN, last, validation=OTHERS)
     assert (of_last.n_iter, of_last.best) == (report.n_iter, None)
     assert not np.array_equal(kept.coef, fitted.coef)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "roc_auc", "log_loss"])
+def test_a_metric_may_be_watched(metric):
+    rule = EarlyStopping(patience=3, metric=metric)
+    training = replace(TRAININGS["batches"], early_stopping=rule, max_iter=40)
+    fitted, report = train(MODEL, TRAIN, training, validation=OTHERS)
+    values = np.array([step.validation_metric for step in report.history], float)
+    best = int(np.argmin(values) if metric == "log_loss" else np.argmax(values))
+    assert report.best is not None
+    assert report.best == report.history[best]
+    assert report.n_iter == report.best.n_iter + 3
+    assert values[best] == pytest.approx(evaluate(fitted, OTHERS)[0][metric], rel=1e-12)
+    assert f"have not improved the validation {metric}" in report.ended
+
+
+def test_metrics_of_regressions_and_those_that_a_model_lacks():
+    y = X[:, 0] + RNG.normal(size=len(X))
+    rows: dict[str, Any] = {"X_val": X[ROWS:], "y_val": y[ROWS:]}
+    training: dict[str, Any] = {"solver": "lbfgs", "tol": 1e-9}
+    for metric in ("r2", "mse"):
+        rule = EarlyStopping(metric=metric)
+        model = Ridge(alpha=1e-3, early_stopping=rule, **training).fit(X[:ROWS], y[:ROWS], **rows)
+        residual = y[ROWS:] - model.predict(X[ROWS:])
+        due = np.mean(residual**2)
+        due = 1.0 - due / np.var(y[ROWS:]) if metric == "r2" else due
+        step = model.report_.best or model.report_.history[-1]
+        assert step.validation_metric == pytest.approx(due, rel=1e-9)
+    with pytest.raises(
+        ValueError, match="metric='accuracy' is not one of the ridge model; use 'r2'"
+    ):
+        Ridge(early_stopping=EarlyStopping(metric="accuracy")).fit(X, y, X_val=X, y_val=y)
+    with pytest.raises(ValueError, match="metric='speed' is not None or 'accuracy' or"):
+        EarlyStopping(metric="speed")
 
 
 def test_a_run_that_ends_otherwise_restores_the_best_too():
@@ -185,6 +219,12 @@ def test_a_fraction_of_the_rows_is_enough(tmp_path):
 def test_the_plan_has_room_for_the_best_parameters():
     plain = Task.of(MODEL, TRAIN, TRAININGS["newton"], OTHERS)
     stopping = Task.of(MODEL, TRAIN, replace(plain.training, early_stopping=True), OTHERS)
+    watched = replace(plain.training, early_stopping=EarlyStopping(metric="roc_auc"))
+    of_metric = Task.of(MODEL, TRAIN, watched, OTHERS).validation_requirements()
+    of_loss = stopping.validation_requirements()
+    assert of_metric is not None
+    assert of_loss is not None
+    assert of_metric[1].sums > of_loss[1].sums  # the histogram of scores
     for name in ("requirements", "validation_requirements"):
         before, after = getattr(plain, name)(), getattr(stopping, name)()
         before, after = (each[1] if isinstance(each, tuple) else each for each in (before, after))

@@ -149,7 +149,7 @@ def test_history_is_a_data_frame():
     frame = model.history_
     assert list(frame.columns) == [
         "n_iter", "passes", "updates", "loss", "gradient_norm", "seconds", "learning_rate",
-        "validation_loss", "progressive_loss", "batch_size",
+        "validation_loss", "progressive_loss", "batch_size", "validation_metric",
     ]  # fmt: skip
     assert tuple(frame["loss"]) == model.report_.loss_history
     assert frame["passes"].is_monotonic_increasing

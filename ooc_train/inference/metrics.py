@@ -5,7 +5,7 @@ bin count as ties. So the error of the area is at most half the share of tied pa
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from ooc_train.inference.outputs import Outputs
 from ooc_train.objective.loss import LogLinkLoss, raise_if_outside
 from ooc_train.objective.losses.logistic import Logistic
 from ooc_train.runs.fitted import Fitted
+from ooc_train.stream.input_data import Inputs
 
 PIECE_ROWS = 1024
 """Rows converted to float64 at a time for prediction."""
@@ -49,6 +50,25 @@ class MetricSums:
 
     fitted: Fitted
     about: Array
+
+    @classmethod
+    def of(cls, fitted: Fitted, inputs: Inputs) -> Self:
+        """Return the sums of a model on some rows, in whose column order the model is."""
+        about = fitted.intercept
+        if inputs.statistics is not None:
+            about = about + fitted.coef @ inputs.statistics.mean
+        if not fitted.model.is_classifier:
+            about = fitted.loss.mean(about)
+        return cls(fitted, about[: inputs.source.n_outputs])
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the metrics, beside the number of rows and the loss."""
+        if not self.fitted.model.is_classifier:
+            return ("r2", "mse", "d2") if self._has_deviance else ("r2", "mse")
+        names = ["accuracy"]
+        names += ["log_loss"] if Outputs.of(self.fitted).has_probabilities else []
+        return (*names, "roc_auc") if self._is_binary else tuple(names)
 
     @property
     def _has_deviance(self) -> bool:

@@ -85,12 +85,7 @@ def evaluate(
     )
     source = inputs.source
     fitted = fitted.for_columns(inputs.feature_names, source.n_features, inputs.name)
-    about = fitted.intercept
-    if inputs.statistics is not None:
-        about = about + fitted.coef @ inputs.statistics.mean
-    if not fitted.model.is_classifier:
-        about = fitted.loss.mean(about)
-    reduction = MetricSums(fitted, about[: source.n_outputs])
+    reduction = MetricSums.of(fitted, inputs)
     requirements = Requirements.of(source, [reduction], parameters=fitted.coef.nbytes)
     with Job(source, client=client, memory_ceiling=memory_ceiling) as job:
         plan = job.plan(requirements)

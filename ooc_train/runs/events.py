@@ -125,6 +125,8 @@ class Stepped:
     validation_loss : float or None
         Mean loss of the validation rows at the same parameters. None without such rows, or if the
         run was stopped before they were read.
+    validation_metric : float or None
+        The metric of the validation rows that early stopping watches; None if it is the loss.
     progressive_loss : float or None
         Of updates: mean loss of each row just before its own update, over the last epoch.
     learning_rate : float or None
@@ -146,6 +148,7 @@ class Stepped:
     validation_loss: float | None = None
     progressive_loss: float | None = None
     batch_size: int | None = None
+    validation_metric: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -327,6 +327,7 @@ _STEP = record(
         "validation_loss": or_none(_LOSS),
         "progressive_loss": or_none(_LOSS),
         "batch_size": or_none(integer(1)),
+        "validation_metric": or_none(_LOSS),
     },
 )
 _SCHEMA = record(

@@ -4,12 +4,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from ooc_train.core.settings import CheckedSettings, Count, Flag, Number, settings_of
+from ooc_train.core.settings import (
+    CheckedSettings,
+    Constraint,
+    Count,
+    Flag,
+    Number,
+    settings_of,
+)
+
+GREATER_IS_BETTER = ("accuracy", "roc_auc", "r2", "d2")
+_SMALLER_IS_BETTER = ("log_loss", "mse")
 
 
 @dataclass(frozen=True, kw_only=True)
 class EarlyStopping(CheckedSettings):
-    """A run ends when its validation loss no longer falls.
+    """A run ends when its validation loss, or a metric, gets no better.
 
     The validation rows are evaluated after each iteration or epoch.
     """
@@ -20,12 +30,18 @@ class EarlyStopping(CheckedSettings):
     min_delta: Annotated[
         float,
         Number(least=0.0),
-        "What the validation loss has to fall by, below the lowest so far, for progress.",
+        "How much better than the best so far the loss, or the metric, has to be for progress.",
     ] = 0.0
+    metric: Annotated[
+        str | None,
+        Constraint((None, *GREATER_IS_BETTER, *_SMALLER_IS_BETTER)),
+        "What is watched: a metric of `evaluate`, by another pass over the validation rows. None "
+        "is the validation loss.",
+    ] = None
     restore_best: Annotated[
         bool,
         Flag(),
-        "Whether the model has the parameters of the lowest validation loss, or else the last.",
+        "Whether the model has the parameters of the best validation, or else the last.",
     ] = True
 
 

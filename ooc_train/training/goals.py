@@ -5,15 +5,15 @@ from math import inf
 
 from ooc_train.runs.events import Stepped
 from ooc_train.solvers.base import State
-from ooc_train.solvers.early_stopping import EarlyStopping
+from ooc_train.solvers.early_stopping import GREATER_IS_BETTER, EarlyStopping
 from ooc_train.solvers.training_settings import Training
 
 
 class Goals:
     """Follows the steps of a run: whether a goal is reached, and which step was the best.
 
-    Patience is counted as by scikit-learn: a step makes progress if its validation loss is below
-    the lowest so far by more than `min_delta`.
+    Patience is counted as by scikit-learn: a step makes progress if its validation loss, or metric,
+    is better than the best so far by more than `min_delta`.
 
     Parameters
     ----------
@@ -41,6 +41,9 @@ class Goals:
             self.reached = f"target_loss={self._target:g} reached"
         if self._rule is None or step.validation_loss is None:
             return
+        metric = self._rule.metric
+        if metric is not None and step.validation_metric is not None:
+            loss = step.validation_metric * (-1.0 if metric in GREATER_IS_BETTER else 1.0)
         progress = loss < self._lowest - self._rule.min_delta
         self._stale = 0 if progress else self._stale + 1
         if loss < self._lowest:
@@ -49,8 +52,8 @@ class Goals:
         if self._stale >= self._rule.patience:
             by = f" by more than {self._rule.min_delta:g}" if self._rule.min_delta else ""
             self.reached = (
-                f"early stopping, {self._stale} evaluations in a row have not lowered the "
-                f"validation loss{by}"
+                f"early stopping, {self._stale} evaluations in a row have not improved the "
+                f"validation {self._rule.metric or 'loss'}{by}"
             )
 
     def best_before(self, last: State) -> tuple[Stepped, State] | None:

@@ -206,6 +206,7 @@ class TrainingRun:
                 self.note(state.note)  # a pass that shortened the step is no iteration
                 continue
             validation_loss = self._validation_loss(state.params)
+            metric = None if validation_loss is None else self._metric(state.params)
             step = Stepped(
                 state.n_iter,
                 self._passes,
@@ -218,6 +219,7 @@ class TrainingRun:
                 validation_loss,
                 state.progressive_loss,
                 state.batch_size,
+                metric,
             )
             self._steps.add(step)
             self._goals.add(step, state)
@@ -255,7 +257,7 @@ class TrainingRun:
         self._best, restored = best
         text = (
             f"restored the parameters of iteration {self._best.n_iter} (pass "
-            f"{self._best.passes:.4g}), whose validation loss is the lowest"
+            f"{self._best.passes:.4g}), whose validation {self.task.metric or 'loss'} is the best"
         )
         self._notes[text] = None
         self.note(text)
@@ -284,6 +286,13 @@ class TrainingRun:
                 "weight; use rows of a class that has some, or another class_weight"
             )
         return float(sums["loss"][0] / sums["weight"])
+
+    def _metric(self, params: Array) -> float | None:
+        """Return the metric of the validation rows that early stopping watches, or None."""
+        if self._validation is None or self.task.metric is None:
+            return None
+        reduction = self.task.metric_sums(self.problem, params)
+        return float(reduction.metrics(self._validation.reduce(reduction))[self.task.metric])
 
     def report(self, state: State, notes: Sequence[str] = ()) -> Report:
         """Return the report of the run, whose last state is `state`."""

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ooc_train.core.sums import Array
+from ooc_train.core.sums import Array, Reduction
 from ooc_train.core.units import approximate_bytes
 from ooc_train.errors import CeilingExceeded
+from ooc_train.inference.metrics import MetricSums
 from ooc_train.memory.ceiling import Ceiling
 from ooc_train.memory.system import machine_memory
 from ooc_train.models.column_moments import ColumnSums
@@ -22,6 +23,7 @@ from ooc_train.runs.fitted import Fitted
 from ooc_train.runs.report import Report
 from ooc_train.solvers.base import Solver
 from ooc_train.solvers.batch_schedules import BatchSchedule
+from ooc_train.solvers.early_stopping import EarlyStopping
 from ooc_train.solvers.phased import Phased
 from ooc_train.solvers.registry import Settings, automatic_solver, phased, solver_for
 from ooc_train.solvers.training_settings import AUTOMATIC, Training
@@ -157,7 +159,15 @@ class Task:
                 classifier=model.is_classifier,
                 memory_ceiling=memory_ceiling,
             )
-        return cls(model, training, inputs, problem, solver, settings, validation, reason)
+        task = cls(model, training, inputs, problem, solver, settings, validation, reason)
+        if task.metric is not None:
+            names = task.metric_sums(problem, problem.initial()).names
+            if task.metric not in names:
+                raise ValueError(
+                    f"metric={task.metric!r} is not one of the {model.name} model; use "
+                    f"{' or '.join(map(repr, names))}"
+                )
+        return task
 
     @property
     def max_iter(self) -> int:
@@ -220,6 +230,21 @@ class Task:
             problem = replace(problem, scaling=problem.scaling.permuted(order))
             theta = permuted(theta, order)
         return problem.reduction(theta[None], gradients=0)
+
+    def metric_sums(self, problem: LinearProblem, theta: Array) -> MetricSums:
+        """Return the reduction of metrics of `theta` on the validation rows."""
+        if self.validation is None:
+            raise ValueError("there are no validation rows")
+        inputs, rows = self.inputs, self.validation
+        fitted = Fitted(self.model, problem.predictor(theta), inputs.classes, inputs.feature_names)
+        n_features = rows.source.n_features
+        return MetricSums.of(fitted.for_columns(rows.feature_names, n_features, rows.name), rows)
+
+    @property
+    def metric(self) -> str | None:
+        """The metric that early stopping watches; None if it is the loss."""
+        rule = self.training.early_stopping
+        return rule.metric if isinstance(rule, EarlyStopping) else None
 
     @property
     def needs_kernels(self) -> bool:
@@ -284,9 +309,14 @@ class Task:
             return None
         source, problem = self.validation.source, self.problem
         copies = 0 if self._validation_order is None else 1  # in the order of their columns
+        zeros = np.broadcast_to(0.0, (1, *problem.shape))
+        reductions: list[Reduction] = [problem.reduction(zeros, gradients=0)]
+        if self.metric is not None:
+            copies += 2  # coefficients in the units of the data, in the order of either columns
+            reductions.append(self.metric_sums(problem, problem.initial()))
         requirements = Requirements.of(
             source,
-            [problem.reduction(np.broadcast_to(0.0, (1, *problem.shape)), gradients=0)],
+            reductions,
             parameters=8 * problem.n_parameters,
             # The solver keeps its parameters during the pass.
             sets=self.solver.holds(problem, self.inputs.source).sets + self._best_sets + copies,
