@@ -15,10 +15,12 @@ from .errors import TableError as TableError
 from .errors import TableNotFound as TableNotFound
 from .estimators import ElasticNet as ElasticNet
 from .estimators import GammaRegressor as GammaRegressor
+from .estimators import HuberRegressor as HuberRegressor
 from .estimators import Lasso as Lasso
 from .estimators import LinearRegression as LinearRegression
 from .estimators import LogisticRegression as LogisticRegression
 from .estimators import PoissonRegressor as PoissonRegressor
+from .estimators import QuantileRegressor as QuantileRegressor
 from .estimators import Ridge as Ridge
 from .estimators import TweedieRegressor as TweedieRegressor
 from .estimators import enet_path as enet_path
@@ -43,6 +45,8 @@ from .models.regression_models import ElasticNetModel as ElasticNetModel
 from .models.regression_models import LassoModel as LassoModel
 from .models.regression_models import LeastSquares as LeastSquares
 from .models.regression_models import RidgeModel as RidgeModel
+from .models.robust_models import HuberModel as HuberModel
+from .models.robust_models import QuantileModel as QuantileModel
 from .monitoring.callbacks import ConsoleBar as ConsoleBar
 from .monitoring.recorders import JsonLines as JsonLines
 from .monitoring.recorders import MLflow as MLflow

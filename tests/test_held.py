@@ -12,7 +12,9 @@ from ooc_train.kernels.scan import scan_needs
 from ooc_train.models.classification_models import LogisticModel
 from ooc_train.models.model import Model
 from ooc_train.models.regression_models import LassoModel, RidgeModel
+from ooc_train.models.robust_models import HuberModel, QuantileModel
 from ooc_train.objective.losses import LOSSES
+from ooc_train.objective.losses.scaled_huber import ScaledHuber
 from ooc_train.optimizers.adam import Adam
 from ooc_train.optimizers.sgd import Sgd
 from ooc_train.solvers.training_settings import Training
@@ -31,6 +33,9 @@ CASES: dict[str, tuple[Model, Training, int, int]] = {
     "newton of classes": (LOGISTIC, Training(solver="newton", max_iter=2), 100, 5),
     "proximal lbfgs": (SPARSE, Training(solver="proximal-lbfgs", max_iter=14), 60_000, 2),
     "proximal newton": (SPARSE, Training(solver="proximal-newton", max_iter=3), 500, 2),
+    "huber": (HuberModel(), Training(max_iter=3), 250, 0),
+    "smoothing": (QuantileModel(), Training(max_iter=3), 500, 0),
+    "smoothing by lbfgs": (QuantileModel(alpha=0.0), Training(max_iter=14), 60_000, 0),
     "gram": (RidgeModel(), Training(), 700, 0),
     "coordinate descent": (LassoModel(alpha=1e-3), Training(tol=1e-9), 700, 0),
     "sgd": (LOGISTIC, Training(batch_size=8, max_iter=3), 60_000, 2),
@@ -55,7 +60,9 @@ def _compiled():
             for outputs in (1, 3):
                 needs = scan_needs(loss, optimizer, 1, outputs, l1=False)
                 load(np.float32, [*add_rows_needs(loss), *needs, SHUFFLE])
-    load(np.float32, [PREDICTOR, OUTER_PRODUCTS])
+    for name in ("quantile", "smooth_quantile"):
+        load(np.float32, add_rows_needs(LOSSES[name]()))
+    load(np.float32, [PREDICTOR, OUTER_PRODUCTS, *add_rows_needs(ScaledHuber())])
 
 
 def held_by(job):

@@ -18,6 +18,7 @@ from ooc_train.models.generalized_linear_models import GammaModel, PoissonModel,
 from ooc_train.models.linear_models import MODELS
 from ooc_train.models.model import DataFigures, Model
 from ooc_train.models.regression_models import ElasticNetModel, LassoModel, LeastSquares, RidgeModel
+from ooc_train.models.robust_models import HuberModel, QuantileModel
 from ooc_train.objective.loss import Loss
 from ooc_train.objective.losses import LOSSES
 from ooc_train.objective.losses.gamma import Gamma
@@ -241,7 +242,7 @@ def test_what_settings_mean():
     assert ElasticNetModel(alpha=2, l1_ratio=0.25).penalty_for(9.0) == Penalty(4.5, 13.5)
     assert PoissonModel(alpha=2.0).penalty_for(9.0) == Penalty(0.0, 18.0)
     tolerances = {name: model.default_tol for name, model in MODELS.items()}
-    assert tolerances == dict.fromkeys(MODELS, 1e-4) | {"linear": 1e-6}
+    assert tolerances == dict.fromkeys(MODELS, 1e-4) | {"linear": 1e-6, "huber": 1e-5}
     losses = [MODELS[name]().loss_for(n).name for name in ("ridge", "logistic") for n in (2, 3)]
     assert losses == ["squared", "squared", "logistic", "multinomial"]
     assert CustomModel(loss=Huber(2.0)).loss_for(0) == Huber(2.0)
@@ -291,9 +292,13 @@ def problem(model: Model, n_parameters: int, n_classes: int = 2) -> Any:
         (GammaModel(), 513, "lbfgs"),
         (TweedieModel(), 10, "gram"),
         (TweedieModel(power=3), 10, "lbfgs"),
-        (CustomModel(loss=Hinge()), 10, "sgd"),
+        (CustomModel(loss=Hinge()), 10, "smoothing"),
         (CustomModel(loss=Huber(), l1=1.0), 10, "proximal-newton"),
-        (CustomModel(loss=Hinge(), l1=1.0), 10, "sgd"),
+        (CustomModel(loss=Hinge(), l1=1.0), 10, "smoothing"),
+        (HuberModel(), 256, "newton"),
+        (HuberModel(), 257, "lbfgs"),
+        (QuantileModel(), 10, "smoothing"),
+        (QuantileModel(alpha=0.0), 10_000, "smoothing"),
     ],
 )
 def test_auto_is_the_solver_that_fits_loss_penalty_and_size(model, n_parameters, solver):
@@ -303,7 +308,8 @@ def test_auto_is_the_solver_that_fits_loss_penalty_and_size(model, n_parameters,
 
 @pytest.mark.parametrize("solver", EXACT)
 def test_an_exact_solver_has_its_name(solver):
-    model = LeastSquares() if solver in ("gram", "coordinate-descent") else LogisticModel()
+    models = {"gram": LeastSquares(), "coordinate-descent": LeastSquares()}
+    model = {**models, "smoothing": QuantileModel()}.get(solver, LogisticModel())
     assert solver_for(solver, Settings(1e-4, 10), problem(model, 3)).name == solver
 
 

@@ -18,14 +18,17 @@ from ooc_train.estimators.generalized_linear import (
 from ooc_train.estimators.loading import load
 from ooc_train.estimators.paths import enet_path, lasso_path
 from ooc_train.estimators.regression import ElasticNet, Lasso, LinearRegression, Ridge
+from ooc_train.estimators.robust import HuberRegressor, QuantileRegressor
 
 __all__ = [
     "ElasticNet",
     "GammaRegressor",
+    "HuberRegressor",
     "Lasso",
     "LinearRegression",
     "LogisticRegression",
     "PoissonRegressor",
+    "QuantileRegressor",
     "Ridge",
     "TweedieRegressor",
     "enet_path",

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import sklearn.linear_model
 from sklearn.base import MultiOutputMixin, RegressorMixin
+from sklearn.utils.metaestimators import available_if
 
 from ooc_train.estimators.estimator import LinearEstimator
 from ooc_train.estimators.shared_parameters import SharedParameters, estimator_of
@@ -68,6 +69,12 @@ class _Regressor(MultiOutputMixin, RegressorMixin, LinearEstimator):  # type: ig
         validation = (X_val, y_val, sample_weight_val)
         return self._fit(X, y, sample_weight, validation, warm=self.warm_start)
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = not self._single_output
+        return tags
+
+    @available_if(lambda self: self._model_class.learns_by_batches)  # type: ignore[untyped-decorator]
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Learn from further rows: one pass of updates, in the order of the rows.
 

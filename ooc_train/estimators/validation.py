@@ -87,6 +87,8 @@ class ValidatingEstimator(BaseEstimator):  # type: ignore[misc] # untyped base
     """An estimator that checks its data, and the columns of its data."""
 
     _model_class: ClassVar[type[Model]]
+    _single_output: ClassVar[bool] = False
+    """Whether y has one column."""
     memory_ceiling: str | int | Ceiling | None
 
     @property
@@ -142,6 +144,7 @@ class ValidatingEstimator(BaseEstimator):  # type: ignore[misc] # untyped base
         )
         if self._classifies:
             check_classification_targets(y)
+        if self._classifies or self._single_output:
             y = column_or_1d(y, warn=True)
         inputs = self._read(X, y, row_weights(X, sample_weight), classes)
         inputs = replace(inputs, feature_names=self._names())

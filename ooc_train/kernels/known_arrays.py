@@ -105,13 +105,14 @@ def known_arguments(spec: KernelSpec, dtype: np.dtype[Any]) -> tuple[Any, ...]:
 
 
 def _targets(spec: KernelSpec, rng: np.random.Generator, outputs: int) -> Any:
-    """Return targets in the domain of the loss, (rows, outputs), or codes (rows, 1)."""
+    """Return targets in the domain of the loss, (rows, outputs), or (rows, 1)."""
     target = "real" if spec.loss is None else spec.loss.target
     if target == "codes":
         return rng.integers(0, outputs, (_ROWS, 1)).astype(np.float64)
     if target == "binary":
         return rng.integers(0, 2, (_ROWS, outputs)).astype(np.float64)
-    y = rng.normal(size=(_ROWS, outputs))
+    is_rowwise = spec.loss is not None and spec.loss.kind == "rowwise"
+    y = rng.normal(size=(_ROWS, 1 if is_rowwise else outputs))
     return y if target == "real" else np.abs(y) + 0.1
 
 

@@ -85,7 +85,7 @@ def _value_and_slope(loss: Any, y: Array, z: Array) -> tuple[Array, Array]:
     """Return a loss and its slope, NaN for rows of an unknown class."""
     with np.errstate(all="ignore"):
         value, slope = loss.value(y, z), loss.slope(y, z)
-    if loss.kind == "rowwise":
+    if loss.target == "codes":
         unknown = ~((y[:, 0] >= 0) & (y[:, 0] < z.shape[1]))
         value = np.where(unknown, np.nan, value)
         slope = np.where(unknown[:, None], np.nan, slope)

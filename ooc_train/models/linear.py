@@ -1,6 +1,7 @@
 """Linear models as problems: updates, predictors, Newton steps, and penalties for a sample."""
 
 from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 
@@ -9,7 +10,8 @@ from ooc_train.core.sums import Array, Sums
 from ooc_train.models.linear_objective import LinearObjective
 from ooc_train.models.linear_updates import LinearUpdates
 from ooc_train.models.predictor import LinearPredictor
-from ooc_train.models.problem import Capability
+from ooc_train.models.problem import Capability, Evaluation
+from ooc_train.models.target_sums import TargetSums
 from ooc_train.objective.losses.squared import Squared
 from ooc_train.objective.penalty import NO_PENALTY
 from ooc_train.optimizers.optimizer import Optimizer
@@ -31,12 +33,18 @@ class LinearProblem(LinearObjective):
         found: set[Capability] = {"gradient", "updates", "moments"}
         if self.loss.smooth:
             found |= {"prox", "smooth"} if self.penalty.smooth else {"prox"}
+        elif self.loss.smoothed is not None:
+            found.add("smoothing")
         has_curvature = self.loss.curvature is not None or self.loss.kind == "rowwise"
         if self.loss.smooth and self.loss.convex and has_curvature:
             found.add("hessian")
         if isinstance(self.loss, Squared):
             found.add("gram")
         return frozenset(found)
+
+    def smoothed(self, width: float) -> "LinearProblem":
+        """Return the problem of the smoothed loss; `width` is in units of the predictors."""
+        return replace(self, loss=self.loss.smoothed(width))
 
     def updates(
         self,
@@ -62,7 +70,26 @@ class LinearProblem(LinearObjective):
             intercept = np.zeros_like(intercept)
         return LinearPredictor(coef, intercept)
 
-    def direction(self, gradient: Array, hessian: Array) -> Array:
+    @property
+    def n_predicted(self) -> int:
+        """Outputs that predict y: all, or the first ones."""
+        return self.n_outputs
+
+    @property
+    def target_sums(self) -> TargetSums | None:
+        """The sums of y that the problem begins by; None if it needs none."""
+        return TargetSums(self.loss, self.n_outputs) if self.loss.link == "log" else None
+
+    def with_targets(self, mean: Array, deviation: Array) -> Self:
+        """Return the problem with mean and standard deviation of y, or nearly so."""
+        del deviation
+        return replace(self, target_mean=mean)
+
+    def params_of(self, predictor: LinearPredictor) -> Array:
+        """Return the `theta` of a predictor in the data's units."""
+        return self.from_data_units(predictor.coef, predictor.intercept)
+
+    def direction(self, now: Evaluation, hessian: Array) -> Array:
         """Return Newton's step, to the minimum of the quadratic model, of the problem's shape.
 
         A vector that is added to all classes changes no prediction of a softmax. Along that
@@ -71,10 +98,10 @@ class LinearProblem(LinearObjective):
 
         Parameters
         ----------
-        gradient : float64 array (outputs, features + 1)
+        now : Evaluation
             Of the objective.
         hessian : float64 array (parameters, parameters)
-            Of the objective.
+            Of the objective, or nearly so.
         """
         hessian = hessian.copy()
         if self.loss.shift_invariant:
@@ -83,19 +110,9 @@ class LinearProblem(LinearObjective):
             blocks = hessian.reshape(outputs, columns, outputs, columns)
             for column in np.flatnonzero(self.theta_penalty.l2 == 0.0):
                 blocks[:, column, :, column] += typical / outputs
-        flat = gradient.ravel()
-        if self.penalty.l2 > 0:
-            try:
-                # Succeeds only where the matrix is positive definite to working precision.
-                np.linalg.cholesky(hessian)
-                downhill = np.asarray(-np.linalg.solve(hessian, flat), np.float64)
-                return downhill.reshape(self.shape)
-            except np.linalg.LinAlgError:
-                pass
-        values, vectors = np.linalg.eigh(hessian)
-        kept = values > values[-1] * len(values) * 10 * np.finfo(np.float64).eps
-        step: Array = -(vectors[:, kept] @ ((vectors[:, kept].T @ flat) / values[kept]))
-        return step.reshape(self.shape)
+        return newton_step(now.gradient.ravel(), hessian, is_definite=self.penalty.l2 > 0).reshape(
+            self.shape
+        )
 
     def relative_curvature(self, sums: Sums) -> Array:
         """Return the curvature by each column's weight over that by the constant, (features,).
@@ -134,3 +151,22 @@ class LinearProblem(LinearObjective):
         if not missing.any():
             return self
         return replace(self, extra_l2=bound * weight * missing)
+
+
+def newton_step(gradient: Array, hessian: Array, *, is_definite: bool) -> Array:
+    """Return minus the inverse of a matrix times a vector.
+
+    Singular directions are left out, which gives the step of least norm. A matrix that should be
+    definite is tried without them first.
+    """
+    if is_definite:
+        try:
+            # Succeeds only where the matrix is positive definite to working precision.
+            np.linalg.cholesky(hessian)
+            return np.asarray(-np.linalg.solve(hessian, gradient), np.float64)
+        except np.linalg.LinAlgError:
+            pass
+    values, vectors = np.linalg.eigh(hessian)
+    kept = values > values[-1] * len(values) * 10 * np.finfo(np.float64).eps
+    step: Array = -(vectors[:, kept] @ ((vectors[:, kept].T @ gradient) / values[kept]))
+    return step

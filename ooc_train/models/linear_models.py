@@ -6,6 +6,7 @@ from ooc_train.models.custom_model import CustomModel
 from ooc_train.models.generalized_linear_models import GammaModel, PoissonModel, TweedieModel
 from ooc_train.models.model import Model
 from ooc_train.models.regression_models import ElasticNetModel, LassoModel, LeastSquares, RidgeModel
+from ooc_train.models.robust_models import HuberModel, QuantileModel
 
 MODELS: Registry[Model] = Registry(
     "model",
@@ -19,6 +20,8 @@ MODELS: Registry[Model] = Registry(
         PoissonModel,
         GammaModel,
         TweedieModel,
+        HuberModel,
+        QuantileModel,
         CustomModel,
     ),
 )

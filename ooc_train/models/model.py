@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from ooc_train.core.settings import CheckedSettings
 from ooc_train.core.sums import Array
+from ooc_train.models.predictor import Predictor
 from ooc_train.objective.loss import Loss
 
 
@@ -46,11 +47,14 @@ class Model(CheckedSettings, ABC):
         The key in `MODELS`, and the command line's ``--model``.
     default_tol, default_max_iter : float, int
         Tolerance, and limit of iterations or epochs, where `Training` has none.
+    learns_by_batches : bool
+        Whether updates by batches can learn the model.
     """
 
     name: ClassVar[str]
     default_tol: ClassVar[float] = 1e-4
     default_max_iter: ClassVar[int] = 100
+    learns_by_batches: ClassVar[bool] = True
 
     @property
     @abstractmethod
@@ -71,6 +75,11 @@ class Model(CheckedSettings, ABC):
         ValueError
             If the model is not for so many classes.
         """
+
+    def fitted_loss(self, n_classes: int, predictor: Predictor) -> Loss:
+        """Return the loss by the predictions of a fitted model, of which it may be a part."""
+        del predictor
+        return self.loss_for(n_classes)
 
     @abstractmethod
     def problem(self, data: DataFigures) -> Any:

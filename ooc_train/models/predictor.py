@@ -142,7 +142,31 @@ class LinearPredictor:
         return replace(self, coef=self.coef[:, order])
 
 
+@dataclass(frozen=True, eq=False)
+class ScaledPredictor(LinearPredictor):
+    """A linear predictor, and the scale of its residuals in units of y, (1,)."""
+
+    scale: Array
+
+    kind: ClassVar[str] = "linear-scale"
+    names: ClassVar[tuple[str, ...]] = ("coef", "intercept", "scale")
+
+    @property
+    def arrays(self) -> Mapping[str, Array]:
+        """Coefficients, intercepts and the scale."""
+        return {**super().arrays, "scale": self.scale}
+
+    @classmethod
+    def of(cls, *arrays: Array) -> Self:
+        """Return the predictor of saved arrays."""
+        coef, intercept, scale = arrays
+        plain = LinearPredictor.of(coef, intercept)
+        if scale.shape != (1,) or not 0.0 <= scale[0] < np.inf:
+            raise ValueError(f"scale {scale} is not one finite number of at least 0")
+        return cls(plain.coef, plain.intercept, scale)
+
+
 PREDICTORS: Mapping[str, type[Predictor]] = MappingProxyType(
-    {predictor.kind: predictor for predictor in (LinearPredictor,)}
+    {predictor.kind: predictor for predictor in (LinearPredictor, ScaledPredictor)}
 )
 """Predictors by their kind, which a saved run names."""

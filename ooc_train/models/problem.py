@@ -8,12 +8,15 @@ from ooc_train.core.sums import Array, Reduction, Sums
 from ooc_train.optimizers.optimizer import Optimizer
 from ooc_train.optimizers.schedule import Schedule
 
-Capability = Literal["gradient", "hessian", "smooth", "prox", "gram", "updates", "moments"]
+Capability = Literal[
+    "gradient", "hessian", "smooth", "prox", "smoothing", "gram", "updates", "moments"
+]
 """What a problem can do, and a solver may require.
 
 "gradient", "hessian": the reduction adds these up; the objective of a "hessian" is convex.
 "smooth": the objective has a gradient everywhere. "prox": it has, or lacks one only by an l1
-penalty, which has a proximal point. "gram": the loss is that of least squares.
+penalty, which has a proximal point. "smoothing": it has either once kinks of the loss are smoothed.
+"gram": the loss is that of least squares.
 "updates": the problem learns by batches.
 "moments": moments of the columns give a learning rate, a guaranteed gain, and the curvature that a
 sample misses.

@@ -18,14 +18,18 @@ class TargetSums:
         Its domain has all of y.
     n_outputs : int
         Columns of y.
+    squares : bool
+        Whether squares of y are added up too.
     """
 
     loss: Loss
     n_outputs: int
+    squares: bool = False
 
     def zeros(self) -> Sums:
         """Return sums over no rows."""
-        return {"weight": np.zeros(()), "first": np.zeros(self.n_outputs)}
+        sums: Sums = {"weight": np.zeros(()), "first": np.zeros(self.n_outputs)}
+        return sums | {"second": np.zeros(self.n_outputs)} if self.squares else sums
 
     def workspace(self, rows: int) -> Workspace:
         """Return no scratch arrays."""
@@ -33,8 +37,8 @@ class TargetSums:
         return {}
 
     def made_bytes(self, rows: int) -> int:
-        """Return the bytes that `add` allocates: a weight for each row, and a comparison."""
-        return rows * (8 + self.n_outputs)
+        """Return the bytes that `add` allocates: a weight for each row, and an array like y."""
+        return rows * (8 + 8 * self.n_outputs)
 
     def add(self, sums: Sums, block: Block, workspace: Arrays) -> None:
         """Add the sums over one block into `sums`, in place."""
@@ -44,6 +48,8 @@ class TargetSums:
         weight = np.ones(block.n_rows) if block.weight is None else block.weight
         sums["weight"] += weight.sum()
         sums["first"] += weight @ block.y
+        if self.squares:
+            sums["second"] += weight @ block.y**2
         if not np.isfinite(sums["first"]).all():
             raise_if_not_finite(block)
         raise_if_outside(self.loss, block)
@@ -54,3 +60,14 @@ class TargetSums:
             return None
         mean: Array = sums["first"] / sums["weight"]
         return mean
+
+    def deviation(self, sums: Sums) -> Array:
+        """Return the standard deviation of each column of y, (outputs,); 0 without squares.
+
+        Of y that lies far from zero, the first digits alone are right.
+        """
+        if not self.squares:
+            return np.zeros(self.n_outputs)
+        variance = sums["second"] / sums["weight"] - (sums["first"] / sums["weight"]) ** 2
+        deviation: Array = np.sqrt(np.maximum(variance, 0.0))
+        return deviation

@@ -99,6 +99,15 @@ class Loss:
     """The second derivative by z, a method of y and z; None where there is none, and for rowwise
     losses. Sources of one are written as those of `slope`."""
 
+    smoothed: ClassVar[Any] = None
+    """The loss with its kinks smoothed, a method of the width, see `objective/ramps.py`; None
+    where there is none."""
+
+    gap: ClassVar[Any] = None
+    drift: ClassVar[Any] = None
+    """Of a smoothed loss, methods of y and z: the share of a row in the duality gap of the loss
+    itself, and the derivative of `slope` by the width. None for other losses."""
+
     def mean(self, z: Array) -> Array:
         """Return the expected y, the inverse of the link function, of the shape of `z`."""
         return z

@@ -116,7 +116,7 @@ class Fitted:
     @property
     def loss(self) -> Loss:
         """The minimised loss."""
-        return self.model.loss_for(len(self.classes))
+        return self.model.fitted_loss(len(self.classes), self.predictor)
 
     def for_columns(self, names: tuple[str, ...] | None, n_features: int, what: str) -> "Fitted":
         """Return the model with its coefficients in the column order of other data.

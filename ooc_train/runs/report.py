@@ -116,8 +116,8 @@ class Report:
     digits : float or None
         Estimated decimal digits of the scaled coefficients.
     dual_gap : tuple of float or None
-        By "coordinate-descent": duality gap of the mean objective, for each output. The objective
-        is at most so much above its minimum. None otherwise.
+        Duality gap of the mean objective: by "coordinate-descent" for each output, by "smoothing"
+        of all outputs together. The objective is at most so much above its minimum. None otherwise.
     solver_reason : str
         Why "auto" chose the solver. Empty if the user chose it.
     saved_in : str or None

@@ -85,7 +85,8 @@ class State:
     precision : Precision or None
         How well the rows determine the coefficients; None if the solver does not compute it.
     dual_gap : float64 array (outputs,) or None
-        Duality gap of the mean objective, by output; None if the solver does not compute it.
+        Duality gap of the mean objective, by output or of all outputs together, (1,); None if the
+        solver does not compute it.
     memory : mapping
         The solver's own values: arrays, numbers and text, or mappings and tuples of them.
     """

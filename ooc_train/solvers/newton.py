@@ -38,6 +38,11 @@ from ooc_train.models.linear import LinearProblem
 from ooc_train.models.problem import Capability, Evaluation
 from ooc_train.solvers.base import STALLED, Holdings, State, Tree, lowers
 
+MOST_PARAMETERS = 512
+"""Limit of parameters of a block of the Hessian for "auto" to choose Newton's method. Beyond,
+computing the Hessian, in proportion to the square of their number, costs more than the additional
+passes of L-BFGS."""
+
 _SHORTER = np.array([0.5, 0.25, 1 / 16, 1 / 128])
 """Lengths of the shorter steps, as shares of the full one."""
 
@@ -46,7 +51,9 @@ _MAX_LAST_DECREASE, _MAX_LAST_BY_SAMPLE = 1e-2, 1e-6
 Hessian of all rows, and by that of a sample, whose prediction has its error."""
 
 _SAMPLE_ROWS_PER_PARAMETER = 100
-_SAMPLE_SHARE = 1 / 16
+SAMPLE_SHARE = 1 / 16
+"""Limit of the rows of a sample, as a share of all, for a solver to begin with it."""
+
 _SAMPLE_ITERATIONS = 8
 _SAMPLE_TOL = 1e-3
 
@@ -99,7 +106,7 @@ class Newton:
         `params` are the problem's own.
         """
         given = not np.array_equal(params, problem.initial())
-        if given or len(_sample(problem, rows)) > _SAMPLE_SHARE * rows.n_partitions:
+        if given or len(newton_sample(problem, rows)) > SAMPLE_SHARE * rows.n_partitions:
             return State(params)
         return State(params, phase=_OF_SAMPLE, memory={"iterations_left": _SAMPLE_ITERATIONS})
 
@@ -107,7 +114,7 @@ class Newton:
         """Return the request for the Hessian at the full step and the losses of shorter steps."""
         partitions = None
         if state.phase == _OF_SAMPLE:
-            partitions = _sample(problem, rows)
+            partitions = newton_sample(problem, rows)
         elif state.phase == _OF_LARGER_SAMPLE:
             partitions = _larger_sample(problem, rows)
         hessian = partitions is not None or "hessian" not in state.memory
@@ -130,7 +137,7 @@ class Newton:
     ) -> State:
         """Return the state after an iteration on the sample."""
         coarse = max(self.tol, _SAMPLE_TOL)
-        sample_rows = rows_of(rows, _sample(problem, rows))
+        sample_rows = rows_of(rows, newton_sample(problem, rows))
         left, extra_l2 = state.memory["iterations_left"] - 1, state.memory.get("extra_l2")
         start_loss = state.memory.get("start_loss", inf)
         after = self._iterated(replace(problem, extra_l2=extra_l2), state, answer, coarse)
@@ -167,7 +174,7 @@ class Newton:
             if weight == 0.0 or missing is not None:
                 # Without the outliers' share, steps by this Hessian were seen to be far too long.
                 return _after_sample(
-                    memory["begin"], start_loss, rows_of(rows, _sample(problem, rows))
+                    memory["begin"], start_loss, rows_of(rows, newton_sample(problem, rows))
                 )
             memory = {"iterations_left": _LARGER_ITERATIONS, "start_loss": start_loss}
             return State(state.memory["begin"], phase=_OF_LARGER_SAMPLE, memory=memory)
@@ -247,7 +254,7 @@ class Newton:
 
     def _step(self, problem: LinearProblem, now: Evaluation, hessian: Array) -> tuple[Array, float]:
         """Return the full step, and how the l1 penalty changes over it: 0 where there is none."""
-        return problem.direction(now.gradient, hessian), 0.0
+        return problem.direction(now, hessian), 0.0
 
 
 def _start(problem: LinearProblem) -> str:
@@ -255,7 +262,7 @@ def _start(problem: LinearProblem) -> str:
     return "the mean of y" if problem.initial().any() else "zero"
 
 
-def _sample(problem: LinearProblem, rows: Rows) -> tuple[int, ...]:
+def newton_sample(problem: LinearProblem, rows: Rows) -> tuple[int, ...]:
     """Return the partitions of the sample that Newton begins with."""
     return sample_partitions(rows, _SAMPLE_ROWS_PER_PARAMETER * problem.n_parameters)
 
@@ -263,7 +270,7 @@ def _sample(problem: LinearProblem, rows: Rows) -> tuple[int, ...]:
 def _larger_sample(problem: LinearProblem, rows: Rows) -> tuple[int, ...]:
     """Return the partitions of the second sample."""
     wanted = _LARGER * _SAMPLE_ROWS_PER_PARAMETER * problem.n_parameters
-    return sample_partitions(rows, min(wanted, int(_SAMPLE_SHARE * rows.n_rows)))
+    return sample_partitions(rows, min(wanted, int(SAMPLE_SHARE * rows.n_rows)))
 
 
 def _corrected(search: Tree, now: Evaluation) -> Array:

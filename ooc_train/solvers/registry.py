@@ -15,18 +15,15 @@ from ooc_train.solvers.batch_schedules import BatchSchedule
 from ooc_train.solvers.coordinate_descent import CoordinateDescent
 from ooc_train.solvers.gram import Gram
 from ooc_train.solvers.lbfgs import LBFGS
-from ooc_train.solvers.newton import Newton
+from ooc_train.solvers.newton import MOST_PARAMETERS, Newton
 from ooc_train.solvers.phased import Phased
 from ooc_train.solvers.proximal_lbfgs import ProximalLBFGS
 from ooc_train.solvers.proximal_newton import ProximalNewton
+from ooc_train.solvers.smoothing import Smoothing
 from ooc_train.solvers.updates import Updates
 
 _GRAM_PARAMETERS = 4096
 """Limit of parameters for the solvers of the Gram matrix. Beyond, L-BFGS takes less time."""
-
-_NEWTON_PARAMETERS = 512
-"""Limit of parameters for the solvers of the Hessian. Beyond, computing it, in proportion to the
-square of their number, costs more than the additional passes of L-BFGS."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +80,7 @@ _MEANINGS: Mapping[Capability, str] = MappingProxyType(
         "hessian": "second derivatives (of a convex loss)",
         "smooth": "a gradient everywhere (no l1 penalty, no hinge loss)",
         "prox": "a loss with a gradient everywhere (no hinge loss)",
+        "smoothing": "a loss with kinks that can be smoothed",
         "gram": "the loss of least squares",
         "updates": "learning by batches",
         "moments": "a linear model",
@@ -98,6 +96,7 @@ _EXACT: Mapping[str, Callable[[Settings], Solver]] = MappingProxyType(
         "proximal-newton": lambda settings: ProximalNewton(settings.tol),
         "lbfgs": lambda settings: LBFGS(settings.tol),
         "proximal-lbfgs": lambda settings: ProximalLBFGS(settings.tol),
+        "smoothing": lambda settings: Smoothing(settings.tol),
     }
 )
 """What makes the solvers that read all rows before each step, by the names in `EXACT`."""
@@ -172,6 +171,8 @@ def automatic_solver(problem: Problem, *, by_updates: bool = False) -> Choice:
     if problem.can == {"gram"}:
         return Choice("coordinate-descent", "non-negative least squares")
     smooth, width = "smooth" in problem.can, math.prod(problem.shape)
+    if "smoothing" in problem.can:
+        return Choice("smoothing", "the loss has kinks, which can be smoothed")
     if not smooth and "prox" not in problem.can:
         return Choice("sgd", "the loss has kinks, which updates can learn from")
     l1 = "" if smooth else " with l1"
@@ -180,12 +181,12 @@ def automatic_solver(problem: Problem, *, by_updates: bool = False) -> Choice:
             "gram" if smooth else "coordinate-descent",
             f"least squares{l1}, and {width:,} parameters: at most {_GRAM_PARAMETERS:,}",
         )
-    if "hessian" in problem.can and width <= _NEWTON_PARAMETERS:
+    if "hessian" in problem.can and width <= MOST_PARAMETERS:
         return Choice(
             "newton" if smooth else "proximal-newton",
-            f"a smooth loss{l1}, and {width:,} parameters: at most {_NEWTON_PARAMETERS:,}",
+            f"a smooth loss{l1}, and {width:,} parameters: at most {MOST_PARAMETERS:,}",
         )
-    most = _GRAM_PARAMETERS if "gram" in problem.can else _NEWTON_PARAMETERS
+    most = _GRAM_PARAMETERS if "gram" in problem.can else MOST_PARAMETERS
     why = f"and {width:,} parameters: more than {most:,}"
     if "hessian" not in problem.can:
         why = "without second derivatives that are never negative"

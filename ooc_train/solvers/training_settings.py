@@ -21,6 +21,7 @@ EXACT = (
     "proximal-newton",
     "lbfgs",
     "proximal-lbfgs",
+    "smoothing",
 )
 """Solvers that read all rows before each step. `registry.py` makes them: this file is light, since
 the command line makes its options of it."""
@@ -38,7 +39,7 @@ class Training(CheckedSettings):
         Part(("auto", *EXACT, *OPTIMIZERS), of=Optimizer, registry=OPTIMIZERS),
         '"auto", or how the model is learned. Exact: "gram" (least squares, in one pass), '
         '"coordinate-descent" (the same with l1), "newton" (the fewest passes), "lbfgs", '
-        '"proximal-newton" and "proximal-lbfgs" (the same with l1). By '
+        '"proximal-newton" and "proximal-lbfgs" (the same with l1), "smoothing" (kinks). By '
         'updates: "sgd", "momentum", "adagrad", "rmsprop", "adam", "adamw", with settings as '
         '"momentum:momentum=0.8,nesterov=1", or an `Optimizer`.',
     ] = "auto"
@@ -101,8 +102,8 @@ class Training(CheckedSettings):
         Number((None,), least=0.0),
         "Largest entry of the gradient of the mean objective at which a solver stops; for updates, "
         "the mean loss that an epoch has to gain; for coordinate descent, the duality gap as a "
-        "share of the sum of squares of y, or without l1 the cosine of residuals and a column. "
-        "None is the model's default.",
+        "share of the sum of squares of y, or without l1 the cosine of residuals and a column; for "
+        "smoothing, the duality gap as a share of the objective. None is the model's default.",
     ] = None
     shuffle_chunks: Annotated[
         int | str,

@@ -8,7 +8,6 @@ import numpy as np
 from ooc_train.core.partitions import sample_partitions
 from ooc_train.models.column_moments import ColumnMoments, ColumnSums
 from ooc_train.models.linear import LinearProblem
-from ooc_train.models.target_sums import TargetSums
 from ooc_train.objective.scaling import Scaling
 from ooc_train.stream.passes import Stream
 from ooc_train.training.task import Task
@@ -33,21 +32,22 @@ def scaling_by(problem: LinearProblem, moments: ColumnMoments) -> Scaling:
 def prepared(task: Task, stream: Stream) -> LinearProblem:
     """Return the problem with the scaling that a run begins with, and with the mean of y.
 
-    Only losses with a log link need the mean of y. A sample of large data is enough.
+    Few problems need the mean of y. A sample of large data is enough.
     """
     problem = with_target_mean(task.problem, stream)
     return replace(problem, scaling=scaling_by(problem, column_moments(task, stream)))
 
 
 def with_target_mean(problem: LinearProblem, stream: Stream) -> LinearProblem:
-    """Return the problem with the mean of y, by a pass over a sample, if it has a log link."""
-    if problem.loss.link != "log":
+    """Return the problem with the mean of y, by a pass over a sample, if it begins by it."""
+    reduction = problem.target_sums
+    if reduction is None:
         return problem
-    reduction = TargetSums(problem.loss, problem.n_outputs)
     sums = stream.reduce(reduction, _sample(stream))
     if not sums["weight"] > 0:
         sums = stream.reduce(reduction)
-    return replace(problem, target_mean=reduction.mean(sums))
+    mean = reduction.mean(sums)
+    return problem if mean is None else problem.with_targets(mean, reduction.deviation(sums))
 
 
 def scaling_of(task: Task, stream: Stream) -> Scaling:

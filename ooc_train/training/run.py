@@ -180,7 +180,7 @@ class TrainingRun:
         self.problem = prepared(self.task, self.stream)
         params = self.problem.initial()
         if start is not None:
-            params = self.problem.from_data_units(start.coef, start.intercept)
+            params = self.problem.params_of(start.linear)
         solver = self.task.solver
         state = start_solver(solver, self.problem, self.stream, params)
         self._learning_rate = state.rate

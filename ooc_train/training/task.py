@@ -199,7 +199,7 @@ class Task:
                 predictor=start.predictor.permuted(order),
                 feature_names=self.inputs.feature_names,
             )
-        shape = (self.problem.n_outputs, self.problem.n_features)
+        shape = (self.problem.n_predicted, self.problem.n_features)
         if start.coef.shape != shape or start.classes != self.inputs.classes:
             raise ValueError(
                 f"the parameters to start from are of shape {start.coef.shape} for the classes "

@@ -82,6 +82,13 @@ def loss_parts(loss: type[Loss]) -> LossParts:
         slope = compiled_source(loss.slope)
         return LossParts(False, compiled_source(loss.value), slope, _QUICK_SLOPES.get(loss, slope))
     source = compiled_source(loss.row, strict_part)  # type: ignore[attr-defined]
+    if loss.target != "codes":
+
+        @strict_part
+        def row_of_numbers(h: Any, y: Array, i: int, z: Array, out: Array) -> Any:
+            return source(h, y[i, 0], z, out)
+
+        return LossParts(True, row=row_of_numbers)
 
     @strict_part
     def row(h: Any, y: Array, i: int, z: Array, out: Array) -> Any:

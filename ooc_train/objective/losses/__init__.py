@@ -2,13 +2,19 @@
 
 from ooc_train.core.named_classes import Registry
 from ooc_train.objective.loss import Loss
+from ooc_train.objective.losses.epsilon_insensitive import (
+    EpsilonInsensitive,
+    SmoothEpsilonInsensitive,
+)
 from ooc_train.objective.losses.gamma import Gamma
-from ooc_train.objective.losses.hinge import Hinge
+from ooc_train.objective.losses.hinge import Hinge, SmoothHinge
 from ooc_train.objective.losses.huber import Huber
 from ooc_train.objective.losses.logistic import Logistic
 from ooc_train.objective.losses.multinomial import Multinomial
 from ooc_train.objective.losses.poisson import Poisson
+from ooc_train.objective.losses.quantile import Quantile, SmoothQuantile
 from ooc_train.objective.losses.squared import Squared
+from ooc_train.objective.losses.squared_epsilon_insensitive import SquaredEpsilonInsensitive
 from ooc_train.objective.losses.squared_hinge import SquaredHinge
 from ooc_train.objective.losses.tweedie import Tweedie
 
@@ -17,6 +23,22 @@ __all__ = ["LOSSES"]
 LOSSES: Registry[Loss] = Registry(
     "loss",
     "LOSSES",
-    (Squared, Huber, Logistic, Multinomial, Hinge, SquaredHinge, Poisson, Gamma, Tweedie),
+    (
+        Squared,
+        Huber,
+        Quantile,
+        EpsilonInsensitive,
+        SquaredEpsilonInsensitive,
+        Logistic,
+        Multinomial,
+        Hinge,
+        SquaredHinge,
+        Poisson,
+        Gamma,
+        Tweedie,
+        SmoothHinge,
+        SmoothQuantile,
+        SmoothEpsilonInsensitive,
+    ),
 )
 """Losses by name. ``@LOSSES.add`` registers one of your own, so that runs with it can be saved."""

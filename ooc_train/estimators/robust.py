@@ -1,0 +1,148 @@
+"""Regressors by other losses than least squares: Huber's, of quantiles, support vectors, any."""
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import sklearn.linear_model
+from numpy.typing import NDArray
+
+from ooc_train.core.sums import Array
+from ooc_train.estimators.regression import _Regressor
+from ooc_train.estimators.shared_parameters import SharedParameters, estimator_of
+from ooc_train.models.predictor import ScaledPredictor
+from ooc_train.models.robust_models import HuberModel, QuantileModel
+from ooc_train.runs.fitted import Fitted
+from ooc_train.runs.report import Report
+from ooc_train.stream.kinds import is_dask
+from ooc_train.stream.labels_and_weights import is_stored
+
+
+class _RobustRegressor(_Regressor):
+    """The base of the regressors here: one number of iterations."""
+
+    def _keep(self, fitted: Fitted, report: Report, **kept: Any) -> None:
+        super()._keep(fitted, report, **kept)
+        self.n_iter_: Any = report.n_iter
+
+
+@estimator_of(HuberModel)
+@dataclass(kw_only=True, eq=False, repr=False)
+class HuberRegressor(_RobustRegressor, SharedParameters):
+    """Huber regression, whose scale is fitted too, with an l2 penalty; as scikit-learn's.
+
+    The sum of `s + h((y - z) / s) s` plus `alpha |w|^2` is minimised, by the weights w and the
+    scale s. `h(u)` is `u^2` up to epsilon, and its tangent beyond. y has one column. A fit reads
+    all rows before each step, so there is no `partial_fit`.
+
+    Parameters
+    ----------
+    warm_start : bool
+        Whether `fit` begins from the coefficients and the scale of the last one.
+
+    Attributes
+    ----------
+    coef_ : ndarray of shape (n_features,)
+        Coefficients, float64 whatever X is.
+    intercept_ : float
+        Intercept.
+    scale_ : float
+        The scale of residuals, in units of y.
+    outliers_ : bool ndarray of shape (n_samples,)
+        Whether the residual of a row exceeds epsilon times the scale. After a fit to arrays in
+        memory; of other data, compare y with `predict`.
+    n_iter_ : int
+        Iterations.
+    """
+
+    epsilon: float = 1.35
+    alpha: float = 0.0001
+    warm_start: bool = False
+    max_iter: int = 100
+    tol: float = 1e-5
+
+    _single_output: ClassVar[bool] = True
+    _flattens_column: ClassVar[bool] = True
+
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+    ) -> Self:
+        """Fit the model; see `LinearRegression.fit`."""
+        validation = {"X_val": X_val, "y_val": y_val, "sample_weight_val": sample_weight_val}
+        super().fit(X, y, sample_weight, **validation)
+        if not (is_stored(X) or is_dask(X) or is_stored(y) or is_dask(y)):
+            residuals = np.abs(np.asarray(y, np.float64).ravel() - self.predict(X))
+            self.outliers_: NDArray[np.bool_] = residuals > self.scale_ * self.epsilon
+        return self
+
+    def _keep(self, fitted: Fitted, report: Report, **kept: Any) -> None:
+        super()._keep(fitted, report, **kept)
+        scale: Array = fitted.predictor.arrays["scale"]
+        self.scale_: float = float(scale[0])
+        if hasattr(self, "outliers_"):
+            del self.outliers_  # those of other rows
+
+    def _fitted(self) -> Fitted:
+        fitted = super()._fitted()
+        plain, scale = fitted.linear, np.array([self.scale_])
+        return replace(fitted, predictor=ScaledPredictor(plain.coef, plain.intercept, scale))
+
+    def to_sklearn(self) -> Any:
+        """Return a fitted `sklearn.linear_model.HuberRegressor` that predicts the same."""
+        self._fitted()
+        plain = sklearn.linear_model.HuberRegressor(
+            epsilon=self.epsilon,
+            alpha=self.alpha,
+            fit_intercept=self.fit_intercept,
+            max_iter=self.max_iter,
+            tol=self.tol,
+            warm_start=self.warm_start,
+        )
+        plain.scale_ = self.scale_
+        if hasattr(self, "outliers_"):
+            plain.outliers_ = self.outliers_.copy()
+        return self._copy_to(plain)
+
+
+@estimator_of(QuantileModel)
+@dataclass(kw_only=True, eq=False, repr=False)
+class QuantileRegressor(_RobustRegressor, SharedParameters):
+    """Regression of a quantile of y, with an l1 penalty; as scikit-learn's.
+
+    The mean of the quantile loss, by weight, plus `alpha |w|` is minimised. The duality gap is at
+    most `tol` times the objective. Several columns of y are predicted by a model each.
+
+    Parameters
+    ----------
+    warm_start : bool
+        Whether `fit` begins from the coefficients of the last one.
+
+    Attributes
+    ----------
+    coef_ : ndarray of shape (n_features,) or (n_outputs, n_features)
+        Coefficients, float64 whatever X is.
+    intercept_ : float or ndarray of shape (n_outputs,)
+        Intercepts.
+    n_iter_ : int
+        Iterations, or epochs of updates.
+    """
+
+    quantile: float = 0.5
+    alpha: float = 1.0
+    warm_start: bool = False
+    max_iter: int = 100
+
+    def to_sklearn(self) -> Any:
+        """Return a fitted `sklearn.linear_model.QuantileRegressor` that predicts the same."""
+        self._fitted()
+        plain = sklearn.linear_model.QuantileRegressor(
+            quantile=self.quantile, alpha=self.alpha, fit_intercept=self.fit_intercept
+        )
+        return self._copy_to(plain)

@@ -1,0 +1,106 @@
+"""The loss of support vector regression (Vapnik 1995): residuals beyond a tube; and smoothed."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ooc_train.objective.loss import Loss
+from ooc_train.objective.ramps import (
+    SmoothedLoss,
+    ramp,
+    ramp_curvature,
+    ramp_drift,
+    ramp_gap,
+    ramp_slope,
+)
+
+__all__ = ["EpsilonInsensitive", "SmoothEpsilonInsensitive", "raise_if_no_tube"]
+
+
+def raise_if_no_tube(epsilon: float) -> None:
+    """Raise `ValueError` unless `epsilon` is a finite number of at least 0."""
+    if not 0.0 <= epsilon < float("inf"):
+        raise ValueError(f"epsilon={epsilon!r} is not a finite number of at least 0")
+
+
+@dataclass(frozen=True)
+class EpsilonInsensitive(Loss):
+    """How far the residual exceeds `epsilon` in size.
+
+    Attributes
+    ----------
+    epsilon : float
+        Largest residual that costs nothing, in units of y. At least 0.
+    """
+
+    epsilon: float = 0.1
+
+    name: ClassVar[str] = "epsilon_insensitive"
+    bounded_slope: ClassVar[bool] = True
+    smooth: ClassVar[bool] = False
+    bound: ClassVar[float] = 1.0
+    """The loss has no bound of its own. This one, in units of y, sets step sizes."""
+
+    def __post_init__(self) -> None:
+        raise_if_no_tube(self.epsilon)
+
+    def value(self, y: Any, z: Any) -> Any:
+        """Return the excess of the residual."""
+        return np.maximum(np.abs(z - y) - self.epsilon, 0.0)
+
+    def slope(self, y: Any, z: Any) -> Any:
+        """Return the sign of the residual where it is in excess, else 0; NaN for a NaN."""
+        return 1.0 * (z - y > self.epsilon) - 1.0 * (y - z > self.epsilon) + 0.0 * z
+
+    def curvature(self, y: Any, z: Any) -> Any:  # noqa: ARG002 (the signature of every loss)
+        """Return zeros, the second derivative wherever there is one."""
+        return np.zeros_like(z)
+
+    def smoothed(self, width: float) -> SmoothedLoss:
+        """Return the loss with its kinks smoothed."""
+        return SmoothEpsilonInsensitive(width, self.epsilon)
+
+
+@dataclass(frozen=True)
+class SmoothEpsilonInsensitive(SmoothedLoss):
+    """The epsilon-insensitive loss with smoothed kinks: a ramp on each side of the tube.
+
+    Attributes
+    ----------
+    epsilon : float
+        As of `EpsilonInsensitive`.
+    """
+
+    epsilon: float = 0.1
+
+    name: ClassVar[str] = "smooth_epsilon_insensitive"
+    kinks: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        raise_if_no_tube(self.epsilon)
+
+    def value(self, y: Any, z: Any) -> Any:
+        """Return both ramps."""
+        return ramp(z - y - self.epsilon, self.width) + ramp(y - z - self.epsilon, self.width)
+
+    def slope(self, y: Any, z: Any) -> Any:
+        """Return the slope, between -1 and 1."""
+        above = ramp_slope(z - y - self.epsilon, self.width)
+        return above - ramp_slope(y - z - self.epsilon, self.width)
+
+    def curvature(self, y: Any, z: Any) -> Any:
+        """Return the second derivative."""
+        above = ramp_curvature(z - y - self.epsilon, self.width)
+        return above + ramp_curvature(y - z - self.epsilon, self.width)
+
+    def drift(self, y: Any, z: Any) -> Any:
+        """Return the derivative of the slope by the width."""
+        above = ramp_drift(z - y - self.epsilon, self.width)
+        return above - ramp_drift(y - z - self.epsilon, self.width)
+
+    def gap(self, y: Any, z: Any) -> Any:
+        """Return the share of a row in the duality gap."""
+        above = ramp_gap(z - y - self.epsilon, self.width)
+        return above + ramp_gap(y - z - self.epsilon, self.width)

@@ -1,0 +1,99 @@
+"""The quantile loss (Koenker and Bassett 1978), also called pinball; and the same smoothed."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ooc_train.objective.loss import Loss
+from ooc_train.objective.ramps import (
+    SmoothedLoss,
+    ramp,
+    ramp_curvature,
+    ramp_drift,
+    ramp_gap,
+    ramp_slope,
+)
+
+
+def _raise_if_no_share(quantile: float) -> None:
+    if not 0.0 < quantile < 1.0:
+        raise ValueError(f"quantile={quantile!r} is not a number above 0 and below 1")
+
+
+@dataclass(frozen=True)
+class Quantile(Loss):
+    """The residual y - z times `quantile`, and ``quantile - 1`` times it where it is negative.
+
+    Attributes
+    ----------
+    quantile : float
+        Share of y that the best constant prediction is above. Above 0 and below 1.
+    """
+
+    quantile: float = 0.5
+
+    name: ClassVar[str] = "quantile"
+    bounded_slope: ClassVar[bool] = True
+    smooth: ClassVar[bool] = False
+    bound: ClassVar[float] = 1.0
+    """The loss has no bound of its own. This one, in units of y, sets step sizes."""
+
+    def __post_init__(self) -> None:
+        _raise_if_no_share(self.quantile)
+
+    def value(self, y: Any, z: Any) -> Any:
+        """Return the weighted size of the residual."""
+        return np.maximum(self.quantile * (y - z), (self.quantile - 1.0) * (y - z))
+
+    def slope(self, y: Any, z: Any) -> Any:
+        """Return ``-quantile`` below y, and ``1 - quantile`` above; NaN for a NaN."""
+        return 1.0 * (z > y) - self.quantile + 0.0 * z
+
+    def curvature(self, y: Any, z: Any) -> Any:  # noqa: ARG002 (the signature of every loss)
+        """Return zeros, the second derivative wherever there is one."""
+        return np.zeros_like(z)
+
+    def smoothed(self, width: float) -> SmoothedLoss:
+        """Return the loss with its kink smoothed."""
+        return SmoothQuantile(width, self.quantile)
+
+
+@dataclass(frozen=True)
+class SmoothQuantile(SmoothedLoss):
+    """The quantile loss with a smoothed kink: ramps of the residual and of its negative.
+
+    Attributes
+    ----------
+    quantile : float
+        As of `Quantile`.
+    """
+
+    quantile: float = 0.5
+
+    name: ClassVar[str] = "smooth_quantile"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _raise_if_no_share(self.quantile)
+
+    def value(self, y: Any, z: Any) -> Any:
+        """Return the weighted ramps."""
+        above, below = ramp(z - y, self.width), ramp(y - z, self.width)
+        return (1.0 - self.quantile) * above + self.quantile * below
+
+    def slope(self, y: Any, z: Any) -> Any:
+        """Return the slope, between ``-quantile`` and ``1 - quantile``."""
+        return ramp_slope(z - y, self.width) - self.quantile
+
+    def curvature(self, y: Any, z: Any) -> Any:
+        """Return the second derivative."""
+        return ramp_curvature(z - y, self.width)
+
+    def drift(self, y: Any, z: Any) -> Any:
+        """Return the derivative of the slope by the width."""
+        return ramp_drift(z - y, self.width)
+
+    def gap(self, y: Any, z: Any) -> Any:
+        """Return the share of a row in the duality gap."""
+        return ramp_gap(z - y, self.width)
