@@ -17,6 +17,7 @@ from ooc_train.kernels.scan import Scan, ScanState, Updating
 from ooc_train.objective.losses import LOSSES
 from ooc_train.optimizers import OPTIMIZERS
 from ooc_train.optimizers.averaging import average_every
+from ooc_train.optimizers.momentum import Momentum
 from ooc_train.optimizers.rate_table import RateTable
 from ooc_train.optimizers.schedules import Falling
 
@@ -349,6 +350,23 @@ def test_scan_is_the_plain_loop(loss, outputs, optimizer, l1, batch_size):
 @pytest.mark.parametrize("optimizer", [*OPTIMIZERS, "momentum:nesterov=1", "adamw:weight_decay=2"])
 def test_scan_is_the_plain_loop_for_every_optimizer(optimizer, l1, batch_size):
     scan_is_the_plain_loop("logistic", 1, optimizer, l1, batch_size, (np.float32,))
+
+
+class Rising(Momentum):
+    """A step with a function that vectors lack."""
+
+    def step(self, theta, g, eta, scalars, *slots):
+        velocity = np.maximum(scalars[0] * slots[0] + g, 0.0)
+        return theta - eta * velocity, velocity
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batch_size", [1, 7])
+def test_an_optimizers_step_may_use_any_function(batch_size, monkeypatch):
+    assert Momentum.in_vectors
+    assert not Rising.in_vectors
+    monkeypatch.setattr(OPTIMIZERS, "parse", lambda _: Rising())
+    scan_is_the_plain_loop("logistic", 1, "rising", 0.0, batch_size, (np.float32,))
 
 
 def scan_is_the_plain_loop(

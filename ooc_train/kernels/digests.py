@@ -14,6 +14,9 @@ import numpy as np
 _SOURCES = ("value", "slope", "row", "prepare", "retained", "step", "proximal_rate")
 """Methods that kernels are made of."""
 
+_ATTRIBUTES = ("kind", "linear", "in_vectors", "slot_powers")
+"""Attributes of classes that choose how kernels are made."""
+
 
 def code_digest(*kinds: Any) -> str:
     """Return a digest of the code of losses, optimizers and functions, as hexadecimal digits."""
@@ -29,7 +32,7 @@ def code_digest(*kinds: Any) -> str:
 
 def _add_class(kind: type[Any], found: list[str], seen: set[int]) -> None:
     found.append(f"class {kind.__name__} {[field.name for field in fields(kind)]}")
-    found.append(repr([getattr(kind, name, None) for name in ("kind", "linear", "slot_powers")]))
+    found.append(repr([getattr(kind, name, None) for name in _ATTRIBUTES]))
     for name in _SOURCES:
         _add(getattr(kind, name, None), found, seen)
 

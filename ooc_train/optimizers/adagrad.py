@@ -25,6 +25,7 @@ class Adagrad(Optimizer):
 
     name: ClassVar[str] = "adagrad"
     slot_powers: ClassVar[tuple[int, ...]] = (2,)
+    in_vectors: ClassVar[bool] = True
     normalised: ClassVar[bool] = True
     slowing: ClassVar[bool] = True
 

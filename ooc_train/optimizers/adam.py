@@ -26,6 +26,7 @@ class Adam(Optimizer):
 
     name: ClassVar[str] = "adam"
     slot_powers: ClassVar[tuple[int, ...]] = (1, 2)
+    in_vectors: ClassVar[bool] = True
     normalised: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

@@ -27,6 +27,7 @@ class Momentum(Optimizer):
 
     name: ClassVar[str] = "momentum"
     slot_powers: ClassVar[tuple[int, ...]] = (1,)
+    in_vectors: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         require_share("momentum", self.momentum)

@@ -25,6 +25,9 @@ class Optimizer:
         mean of gradients, 2 for a mean of squares.
     linear : bool
         Whether a step is ``theta - eta * g``, so that several steps can be taken together.
+    in_vectors : bool
+        Whether `step` is of ``+``, ``-``, ``*``, ``/`` and ``np.sqrt`` alone, and finite where
+        parameter, gradient and slots are 0, so that kernels compute it in vectors.
     normalised : bool
         Whether the size of a step depends on the learning rate alone, not on the gradient's size.
     slowing : bool
@@ -36,6 +39,7 @@ class Optimizer:
     name: ClassVar[str]
     slot_powers: ClassVar[tuple[int, ...]]
     linear: ClassVar[bool] = False
+    in_vectors: ClassVar[bool] = False
     normalised: ClassVar[bool] = False
     slowing: ClassVar[bool] = False
     elsewhere: ClassVar[Mapping[str, str]] = MappingProxyType(
@@ -49,6 +53,11 @@ class Optimizer:
             "lr": "it is the learning_rate of the training",
         }
     )
+
+    def __init_subclass__(cls) -> None:
+        # Another step than that of the base class may use any function of NumPy.
+        if "step" in cls.__dict__ and "in_vectors" not in cls.__dict__:
+            cls.in_vectors = False
 
     @property
     def hyperparameters(self) -> dict[str, float]:

@@ -28,6 +28,7 @@ class Rmsprop(Optimizer):
 
     name: ClassVar[str] = "rmsprop"
     slot_powers: ClassVar[tuple[int, ...]] = (2,)
+    in_vectors: ClassVar[bool] = True
     normalised: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

@@ -12,6 +12,7 @@ class Sgd(Optimizer):
 
     name: ClassVar[str] = "sgd"
     slot_powers: ClassVar[tuple[int, ...]] = ()
+    in_vectors: ClassVar[bool] = True
     linear: ClassVar[bool] = True
 
     def prepare(self, age: float, part: float) -> tuple[float, ...]:  # noqa: ARG002

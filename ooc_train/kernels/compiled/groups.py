@@ -50,6 +50,25 @@ def add_four(X: Rows, places: Integers, first: int, r: Array, k: int, room: Arra
 
 
 @strict_part
+def predict_one(
+    X: Rows, places: Integers, i: int, room: Array, at: int, constant: float, k: int, z: Array
+) -> None:
+    """Write the predictor of row `i` by output `k`, with the bits of `predict_four`."""
+    row, z0 = places[i], zeros()
+    for j in range(0, room.shape[1], LANES):
+        z0 += load(room, at + W, j) * load_row(X, row, j)
+    z[k, i] = total(z0) + constant
+
+
+@strict_part
+def add_one(X: Rows, places: Integers, i: int, r: Array, k: int, room: Array, at: int) -> None:
+    """Add the gradient of row `i` by output `k`, with the bits of `add_four`."""
+    row, r0 = places[i], r[k, i]
+    for j in range(0, room.shape[1], LANES):
+        store(room, at + PARTIAL, j, load(room, at + PARTIAL, j) + r0 * load_row(X, row, j))
+
+
+@strict_part
 def finite_rows(z: Array, r: Array, count: int) -> Any:
     """Count the rows of a group before the first that is not finite."""
     for i in range(count):

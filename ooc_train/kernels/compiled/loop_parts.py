@@ -14,14 +14,16 @@ import numpy as np
 from ooc_train.core.sums import Array
 from ooc_train.kernels.compiled.parts import exp, log, part, strict_part
 from ooc_train.kernels.compiled.quick_slopes import quick_logistic_slope
+from ooc_train.kernels.compiled.vectors import load_columns, sqrt, store_row
 from ooc_train.objective.loss import Loss
 from ooc_train.objective.losses.logistic import Logistic
 from ooc_train.objective.penalty import soft_threshold
 from ooc_train.optimizers.optimizer import Optimizer
 
 _NUMPY = ModuleType("numpy")
-_NUMPY.__dict__.update(np.__dict__, exp=exp, log=log)
-"""NumPy as sources use it, with an exponential and a logarithm that can be vectorised."""
+_NUMPY.__dict__.update(np.__dict__, exp=exp, log=log, sqrt=sqrt)
+"""NumPy as sources use it, with an exponential and a logarithm that can be vectorised, and a square
+root of vectors too."""
 
 _QUICK_SLOPES: dict[type[Loss], Any] = {Logistic: quick_logistic_slope}
 """Losses with a faster source for the slope of a single row."""
@@ -105,21 +107,21 @@ class OptimizerParts(NamedTuple):
 
     Attributes
     ----------
-    linear : bool
-        Whether a step is ``theta - eta * g``.
+    in_vectors : bool
+        Whether `step` takes vectors too.
     slots : int
         Number of arrays of its state.
     prepare : function of (h, age, part)
     retained : function of (h, eta)
     step : function of (h, theta, g, eta, scalars, *slots)
     proximal_rate : function of (h, eta, scalars, *slots)
-    load : function of (slots, k, j)
-        Returns the slots of one parameter, a tuple.
-    store : function of (slots, k, j, stepped)
+    load, load_vectors : function of (slots, k, j)
+        Returns the slots of one parameter, or of eight weights, a tuple.
+    store, store_vectors : function of (slots, k, j, stepped)
         Writes the slots that `step` returned.
     """
 
-    linear: bool
+    in_vectors: bool
     slots: int
     prepare: Any
     retained: Any
@@ -127,50 +129,74 @@ class OptimizerParts(NamedTuple):
     proximal_rate: Any
     load: Any
     store: Any
+    load_vectors: Any
+    store_vectors: Any
 
 
 @cache
 def optimizer_parts(optimizer: type[Optimizer]) -> OptimizerParts:
     """Return an optimizer as parts of loops."""
     return OptimizerParts(
-        optimizer.linear,
+        optimizer.in_vectors,
         len(optimizer.slot_powers),
         compiled_source(optimizer.prepare, strict_part),
         compiled_source(optimizer.retained, strict_part),
         compiled_source(optimizer.step, strict_part),
         compiled_source(optimizer.proximal_rate, strict_part),
-        _loader(len(optimizer.slot_powers)),
-        _storer(len(optimizer.slot_powers)),
+        _loader(len(optimizer.slot_powers), _load_number),
+        _storer(len(optimizer.slot_powers), _store_number),
+        _loader(len(optimizer.slot_powers), _load_vector),
+        _storer(len(optimizer.slot_powers), _store_vector),
     )
 
 
-def _loader(count: int) -> Any:
+@strict_part
+def _load_number(slots: Array, slot: int, k: int, j: int) -> Any:
+    return slots[slot, k, j]
+
+
+@strict_part
+def _store_number(slots: Array, slot: int, k: int, j: int, value: float) -> None:
+    slots[slot, k, j] = value
+
+
+@strict_part
+def _load_vector(slots: Array, slot: int, k: int, j: int) -> Any:
+    return load_columns(slots, slot * slots.shape[1] + k, j, slots.shape[2] - 1)
+
+
+@strict_part
+def _store_vector(slots: Array, slot: int, k: int, j: int, vector: Any) -> None:
+    store_row(slots, slot * slots.shape[1] + k, j, slots.shape[2] - 1, vector)
+
+
+def _loader(count: int, load_slot: Any) -> Any:
     if count == 0:
 
         def none(slots: Array, k: int, j: int) -> Any:  # noqa: ARG001
             return ()
 
         return strict_part(none)
-    others, last = _loader(count - 1), count - 1
+    others, last = _loader(count - 1, load_slot), count - 1
 
     def load(slots: Array, k: int, j: int) -> Any:
-        return others(slots, k, j) + (slots[last, k, j],)  # noqa: RUF005 (numba's tuples)
+        return others(slots, k, j) + (load_slot(slots, last, k, j),)  # noqa: RUF005 (numba's tuples)
 
     return strict_part(load)
 
 
-def _storer(count: int) -> Any:
+def _storer(count: int, store_slot: Any) -> Any:
     if count == 0:
 
         def none(slots: Array, k: int, j: int, stepped: Any) -> None:
             pass
 
         return strict_part(none)
-    others, last = _storer(count - 1), count - 1
+    others, last = _storer(count - 1, store_slot), count - 1
 
     def store(slots: Array, k: int, j: int, stepped: Any) -> None:
         others(slots, k, j, stepped)
-        slots[last, k, j] = stepped[count]
+        store_slot(slots, last, k, j, stepped[count])
 
     return strict_part(store)
 

@@ -13,41 +13,42 @@ from typing import Any
 import numpy as np
 
 from ooc_train.core.sums import Array
-from ooc_train.kernels.compiled.groups import add_four, finite_rows, predict_four, shift_of
-from ooc_train.kernels.compiled.loop_parts import LossParts, OptimizerParts, shrink
+from ooc_train.kernels.compiled.groups import (
+    add_four,
+    add_one,
+    finite_rows,
+    predict_four,
+    predict_one,
+    shift_of,
+)
+from ooc_train.kernels.compiled.loop_parts import LossParts, OptimizerParts
 from ooc_train.kernels.compiled.parts import FAR, part, prefetch, rate_after, strict_part
+from ooc_train.kernels.compiled.steps import step_by_number, step_in_vectors, step_of_constant
 from ooc_train.kernels.compiled.upkeep import average_with
-from ooc_train.kernels.compiled.vectors import load, store, total, zeros
 from ooc_train.kernels.layout import (
     AGE,
     EACH,
     GROUP,
-    INV_SCALE,
-    L1,
-    L2,
     LANES,
-    MEAN,
     OUTPUTS,
-    PARTIAL,
-    THETA,
     WEIGHT,
     Integers,
-    W,
 )
 
 
 def scan_groups_of(loss: LossParts, optimizer: OptimizerParts, *, l1: bool) -> Any:
     """Return the kernel `scan_groups`, which takes a step for each batch.
 
-    A group of too few rows is filled with its last row, with slope 0. A row that is not finite ends
-    the scan before that row. The step of an incomplete batch is in proportion to its rows. An
-    optimizer with slots takes no step for a batch without weight, since its slots alone would move
-    the parameters.
+    Slopes are computed in whole vectors: a group of too few rows is filled with its last row, whose
+    further slopes are not used. A row that is not finite ends the scan before that row. The step of
+    an incomplete batch is in proportion to its rows. An optimizer with slots takes no step for a
+    batch without weight, since its slots alone would move the parameters.
     """
     group_slopes, add_up = _slopes_of(loss), add_up_of(loss)
     prepare, slots = optimizer.prepare, optimizer.slots
-    step = _step_of(optimizer) if optimizer.linear and not l1 else _step_by_number(optimizer, l1=l1)
-    step_constant = _step_of_constant(optimizer)
+    by_number = l1 or not optimizer.in_vectors
+    step = step_by_number(optimizer, l1=l1) if by_number else step_in_vectors(optimizer)
+    step_constant = step_of_constant(optimizer)
 
     @strict_part
     def batches(arguments: Any) -> Any:
@@ -71,11 +72,16 @@ def scan_groups_of(loss: LossParts, optimizer: OptimizerParts, *, l1: bool) -> A
             in_vectors = -(-count // LANES) * LANES
             for i in range(in_vectors):
                 places[i] = order[taken + min(i, count - 1)]
-            for i in range(0, count, 4):
+            in_fours = count // 4 * 4
+            for i in range(0, in_fours, 4):
                 for ahead in range(taken + i + FAR, taken + i + FAR + 4):
                     prefetch(X, order[min(ahead, stop - 1)])
                 for k in range(outputs):
                     predict_four(X, places, i, room, OUTPUTS + EACH * k, constant[k], k, z)
+            for i in range(in_fours, count):
+                prefetch(X, order[min(taken + i + FAR, stop - 1)])
+                for k in range(outputs):
+                    predict_one(X, places, i, room, OUTPUTS + EACH * k, constant[k], k, z)
             if len(weight):
                 for i in range(in_vectors):
                     w[i] = weight[places[i]]
@@ -87,14 +93,12 @@ def scan_groups_of(loss: LossParts, optimizer: OptimizerParts, *, l1: bool) -> A
             if not np.isfinite(check):
                 stopped = True
                 count = finite_rows(z, r, count)
-                for i in range(count, in_vectors if count else 0):
-                    places[i] = places[count - 1]
             for k in range(outputs):
-                for i in range(count, in_vectors):
-                    r[k, i] = 0.0
                 at = OUTPUTS + EACH * k
-                for i in range(0, count, 4):
+                for i in range(0, count // 4 * 4, 4):
                     add_four(X, places, i, r, k, room, at)
+                for i in range(count // 4 * 4, count):
+                    add_one(X, places, i, r, k, room, at)
                 for i in range(count):
                     partial[k, features] += r[k, i]
             if slots > 0:
@@ -183,79 +187,6 @@ def _slopes_of(loss: LossParts) -> Any:
             in_whole_vectors(arguments.loss, due, z, w, k, in_vectors, r)
 
     return of_outputs
-
-
-def _step_of(optimizer: OptimizerParts) -> Any:
-    """Return a part that takes a linear optimizer's step of one output, in vectors."""
-    step_of = optimizer.step
-
-    @strict_part
-    def step(
-        arguments: Any, k: int, share: float, total_slope: float, eta: float, scalars: Any
-    ) -> Any:
-        room, at = arguments.room, OUTPUTS + EACH * k
-        shift = zeros()
-        for j in range(0, room.shape[1], LANES):
-            theta, mean = load(room, at + THETA, j), load(room, MEAN, j)
-            scale = load(room, INV_SCALE, j)
-            g = share * (load(room, at + PARTIAL, j) - total_slope * mean) * scale
-            g += load(room, L2, j) * theta
-            moved = step_of(arguments.optimizer, theta, g, eta, scalars)[0]
-            w = moved * scale
-            shift += w * mean
-            store(room, at + THETA, j, moved)
-            store(room, at + W, j, w)
-            store(room, at + PARTIAL, j, zeros())
-        return total(shift)
-
-    return step
-
-
-def _step_by_number(optimizer: OptimizerParts, *, l1: bool) -> Any:
-    """Return a part that takes any optimizer's step of one output, and a proximal step."""
-    step_of, load_slots, store_slots = optimizer.step, optimizer.load, optimizer.store
-    retained, proximal_rate = optimizer.retained, optimizer.proximal_rate
-
-    @strict_part
-    def step(
-        arguments: Any, k: int, share: float, total_slope: float, eta: float, scalars: Any
-    ) -> Any:
-        room, slots, at = arguments.room, arguments.slots, OUTPUTS + EACH * k
-        share_left = retained(arguments.optimizer, eta)
-        for j in range(arguments.theta.shape[1] - 1):
-            theta, scale = room[at + THETA, j], room[INV_SCALE, j]
-            g = share * (room[at + PARTIAL, j] - total_slope * room[MEAN, j]) * scale
-            g += room[L2, j] * theta
-            kept = load_slots(slots, k, j)
-            left = share_left * theta
-            stepped = step_of(arguments.optimizer, left, g, eta, scalars, *kept)
-            store_slots(slots, k, j, stepped)
-            moved = stepped[0]
-            if l1:
-                kept = load_slots(slots, k, j)
-                rate = proximal_rate(arguments.optimizer, eta, scalars, *kept)
-                moved = shrink(moved, rate * room[L1, j])
-            room[at + THETA, j] = moved
-            room[at + W, j] = moved * scale
-            room[at + PARTIAL, j] = 0.0
-        return shift_of(room, at)
-
-    return step
-
-
-def _step_of_constant(optimizer: OptimizerParts) -> Any:
-    """Return a part that takes the step of an output's intercept, which is not penalised."""
-    step_of, load_slots, store_slots = optimizer.step, optimizer.load, optimizer.store
-
-    @strict_part
-    def step(arguments: Any, k: int, g: float, eta: float, scalars: Any) -> None:
-        theta, slots, j = arguments.theta, arguments.slots, arguments.theta.shape[1] - 1
-        kept = load_slots(slots, k, j)
-        stepped = step_of(arguments.optimizer, theta[k, j], g, eta, scalars, *kept)
-        store_slots(slots, k, j, stepped)
-        theta[k, j] = stepped[0]
-
-    return step
 
 
 def add_up_of(loss: LossParts) -> Any:

@@ -5,8 +5,8 @@ free to be reordered, and there must be enough columns. The compiled code checks
 row, which takes longer than a row of a hundred columns. A loop over explicit vectors needs no
 check.
 
-A `Vector` can be added, subtracted and multiplied with another vector, or with a number that
-stands for eight equal ones. Products that are added are fused, as in the other kernels.
+A `Vector` can be added to another vector, subtracted from it, and multiplied or divided by it. A
+number stands for eight equal ones. Products that are added are fused, as in the other kernels.
 """
 
 import operator
@@ -69,12 +69,13 @@ def _define(operators: tuple[Any, Any], instruction: str) -> None:
 _define((operator.add, operator.iadd), "fadd")
 _define((operator.sub, operator.isub), "fsub")
 _define((operator.mul, operator.imul), "fmul")
+_define((operator.truediv, operator.itruediv), "fdiv")
 
 
 def _place(context: Any, builder: Any, kind: Any, array: Any, i: Any, j: Any) -> Any:
-    """Return the address of column `j` of row `i` of an array."""
+    """Return the address of column `j` of row `i` of an array, whose last axis is the columns."""
     found = context.make_array(kind)(context, builder, array)
-    width = builder.extract_value(found.shape, 1)
+    width = builder.extract_value(found.shape, kind.ndim - 1)
     return builder.gep(found.data, [builder.add(builder.mul(i, width), j)])
 
 
@@ -183,12 +184,32 @@ def total(typing_context: Any, vector: Any) -> Any:  # noqa: ARG001 (numba's pro
     return _NUMBER(_VECTOR), generate
 
 
+@intrinsic  # type: ignore[untyped-decorator]
+def sqrt(typing_context: Any, value: Any) -> Any:  # noqa: ARG001 (numba's protocol)
+    """Return the square root of a number, or of each number of a vector."""
+    kind = _VECTOR if value == _VECTOR else _NUMBER
+    name = f"llvm.sqrt.v{LANES}f64" if kind == _VECTOR else "llvm.sqrt.f64"
+
+    def generate(context: Any, builder: Any, typed: Any, given: Any) -> Any:  # noqa: ARG001
+        (operand,) = given
+        function = ir.FunctionType(operand.type, [operand.type])
+        return builder.call(cgutils.get_or_insert_function(builder.module, function, name), given)
+
+    return kind(kind), generate
+
+
+@strict_part
+def load_columns(array: Rows, i: int, j: int, columns: int) -> Any:
+    """Return eight numbers of row `i` from column `j`; those beyond the first `columns` are 0."""
+    if j + LANES <= columns:
+        return load(array, i, j)
+    return _load_first(array, i, j, columns - j)
+
+
 @strict_part
 def load_row(X: Rows, i: int, j: int) -> Any:
     """Return eight numbers of row `i` from column `j`; absent columns are zero."""
-    if j + LANES <= X.shape[1]:
-        return load(X, i, j)
-    return _load_first(X, i, j, X.shape[1] - j)
+    return load_columns(X, i, j, X.shape[1])
 
 
 @strict_part

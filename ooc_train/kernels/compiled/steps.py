@@ -1,0 +1,96 @@
+"""Steps of one output: the gradient of a batch becomes new parameters and slots."""
+
+from typing import Any
+
+from ooc_train.kernels.compiled.groups import shift_of
+from ooc_train.kernels.compiled.loop_parts import OptimizerParts, shrink
+from ooc_train.kernels.compiled.parts import strict_part
+from ooc_train.kernels.compiled.vectors import load, store, total, zeros
+from ooc_train.kernels.layout import (
+    EACH,
+    INV_SCALE,
+    L1,
+    L2,
+    LANES,
+    MEAN,
+    OUTPUTS,
+    PARTIAL,
+    THETA,
+    W,
+)
+
+
+def step_in_vectors(optimizer: OptimizerParts) -> Any:
+    """Return a part that takes the step of one output, in vectors, without a proximal step."""
+    step_of, retained = optimizer.step, optimizer.retained
+    load_slots, store_slots = optimizer.load_vectors, optimizer.store_vectors
+
+    @strict_part
+    def step(
+        arguments: Any, k: int, share: float, total_slope: float, eta: float, scalars: Any
+    ) -> Any:
+        room, slots, at = arguments.room, arguments.slots, OUTPUTS + EACH * k
+        share_left, shift = retained(arguments.optimizer, eta), zeros()
+        for j in range(0, room.shape[1], LANES):
+            theta, mean = load(room, at + THETA, j), load(room, MEAN, j)
+            scale = load(room, INV_SCALE, j)
+            g = share * (load(room, at + PARTIAL, j) - total_slope * mean) * scale
+            g += load(room, L2, j) * theta
+            kept, left = load_slots(slots, k, j), share_left * theta
+            stepped = step_of(arguments.optimizer, left, g, eta, scalars, *kept)
+            store_slots(slots, k, j, stepped)
+            w = stepped[0] * scale
+            shift += w * mean
+            store(room, at + THETA, j, stepped[0])
+            store(room, at + W, j, w)
+            store(room, at + PARTIAL, j, zeros())
+        return total(shift)
+
+    return step
+
+
+def step_by_number(optimizer: OptimizerParts, *, l1: bool) -> Any:
+    """Return a part that takes any optimizer's step of one output, and a proximal step."""
+    step_of, load_slots, store_slots = optimizer.step, optimizer.load, optimizer.store
+    retained, proximal_rate = optimizer.retained, optimizer.proximal_rate
+
+    @strict_part
+    def step(
+        arguments: Any, k: int, share: float, total_slope: float, eta: float, scalars: Any
+    ) -> Any:
+        room, slots, at = arguments.room, arguments.slots, OUTPUTS + EACH * k
+        share_left = retained(arguments.optimizer, eta)
+        for j in range(arguments.theta.shape[1] - 1):
+            theta, scale = room[at + THETA, j], room[INV_SCALE, j]
+            g = share * (room[at + PARTIAL, j] - total_slope * room[MEAN, j]) * scale
+            g += room[L2, j] * theta
+            kept = load_slots(slots, k, j)
+            left = share_left * theta
+            stepped = step_of(arguments.optimizer, left, g, eta, scalars, *kept)
+            store_slots(slots, k, j, stepped)
+            moved = stepped[0]
+            if l1:
+                kept = load_slots(slots, k, j)
+                rate = proximal_rate(arguments.optimizer, eta, scalars, *kept)
+                moved = shrink(moved, rate * room[L1, j])
+            room[at + THETA, j] = moved
+            room[at + W, j] = moved * scale
+            room[at + PARTIAL, j] = 0.0
+        return shift_of(room, at)
+
+    return step
+
+
+def step_of_constant(optimizer: OptimizerParts) -> Any:
+    """Return a part that takes the step of an output's intercept, which is not penalised."""
+    step_of, load_slots, store_slots = optimizer.step, optimizer.load, optimizer.store
+
+    @strict_part
+    def step(arguments: Any, k: int, g: float, eta: float, scalars: Any) -> None:
+        theta, slots, j = arguments.theta, arguments.slots, arguments.theta.shape[1] - 1
+        kept = load_slots(slots, k, j)
+        stepped = step_of(arguments.optimizer, theta[k, j], g, eta, scalars, *kept)
+        store_slots(slots, k, j, stepped)
+        theta[k, j] = stepped[0]
+
+    return step
