@@ -18,10 +18,13 @@ from .estimators import GammaRegressor as GammaRegressor
 from .estimators import HuberRegressor as HuberRegressor
 from .estimators import Lasso as Lasso
 from .estimators import LinearRegression as LinearRegression
+from .estimators import LinearSVC as LinearSVC
 from .estimators import LogisticRegression as LogisticRegression
 from .estimators import PoissonRegressor as PoissonRegressor
 from .estimators import QuantileRegressor as QuantileRegressor
 from .estimators import Ridge as Ridge
+from .estimators import RidgeClassifier as RidgeClassifier
+from .estimators import SGDClassifier as SGDClassifier
 from .estimators import TweedieRegressor as TweedieRegressor
 from .estimators import enet_path as enet_path
 from .estimators import lasso_path as lasso_path
@@ -35,7 +38,10 @@ from .inference.raw_files import evaluate_files as evaluate_files
 from .inference.raw_files import predict_files as predict_files
 from .memory.ceiling import Ceiling as Ceiling
 from .memory.measured import MemoryReport as MemoryReport
+from .models.classification_models import LinearSVCModel as LinearSVCModel
 from .models.classification_models import LogisticModel as LogisticModel
+from .models.classification_models import RidgeClassifierModel as RidgeClassifierModel
+from .models.classification_models import SGDClassifierModel as SGDClassifierModel
 from .models.custom_model import CustomModel as CustomModel
 from .models.generalized_linear_models import GammaModel as GammaModel
 from .models.generalized_linear_models import PoissonModel as PoissonModel

@@ -151,6 +151,7 @@ def make_case(
     features: int = 4,
     weighted: bool = False,
     class_weight: bool = False,
+    own_class_weight: bool = False,
     fit_intercept: bool = True,
     standardize: bool = False,
     l2: float = 0.7,
@@ -167,7 +168,7 @@ def make_case(
     z = X @ coef.T + rng.normal(size=outputs)
     if loss == "squared":
         y = z + rng.normal(size=z.shape)
-    elif loss == "logistic":
+    elif outputs == 1:
         y = (z + rng.logistic(size=z.shape) > 0).astype(float)
     else:
         y = (z + rng.gumbel(size=z.shape)).argmax(axis=1)[:, None].astype(float)
@@ -191,7 +192,7 @@ def make_case(
     )
     case = Case(problem, source)
     total = float(case.row_weights.sum())
-    return Case(replace(problem, total_weight=total), source)
+    return Case(replace(problem, total_weight=total, own_class_weight=own_class_weight), source)
 
 
 def same_bits(a: dict[str, NDArray[Any]], b: dict[str, NDArray[Any]]) -> bool:

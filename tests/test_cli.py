@@ -31,7 +31,12 @@ from ooc_train.core.units import parse_bytes
 from ooc_train.inference.outputs import Outputs
 from ooc_train.inference.predict import evaluate
 from ooc_train.memory.ceiling import Ceiling
-from ooc_train.models.classification_models import LogisticModel
+from ooc_train.models.classification_models import (
+    LinearSVCModel,
+    LogisticModel,
+    RidgeClassifierModel,
+    SGDClassifierModel,
+)
 from ooc_train.models.custom_model import CustomModel
 from ooc_train.models.linear_models import MODELS
 from ooc_train.models.regression_models import RidgeModel
@@ -170,14 +175,23 @@ def test_a_learning_rate_may_name_its_schedule(made, scheduler, tmp_path):
     [
         (
             ["--alpha", "1"],
-            "--alpha is for the ridge, lasso, elastic-net, poisson, gamma, tweedie, huber and",
+            "--alpha is for the ridge, lasso, elastic-net, ridge-classifier, sgd-classifier, ",
         ),
-        (["--model", "linear", "--C", "1"], "--C is for the logistic model, and this is linear"),
+        (
+            ["--model", "linear", "--C", "1"],
+            "--C is for the logistic and linear-svc model, and this is linear",
+        ),
+        (["--loss", "hinge"], "--loss is for the linear-svc, sgd-classifier and custom model,"),
+        (
+            ["--model", "linear-svc", "--loss", "huber"],
+            "--loss huber is not 'squared_hinge' or 'hinge'",
+        ),
+        (["--model", "custom", "--loss", "huge"], "--loss huge is not a Loss"),
         (["--l1", "1"], "--l1 is for the custom model, and this is logistic"),
         (["--model", "custom"], "--model custom needs --loss"),
         (
             ["--model", "ridge", "--class-weight", "balanced"],
-            "--class-weight is for the logistic and custom model, and this is ridge",
+            "--class-weight is for the logistic, linear-svc, ridge-classifier, sgd-classifier and",
         ),
         (["--solver", "gram"], "--solver gram needs the loss of least squares"),
         (["--solver", "newton", "--schedule", "cosine"], "--schedule cosine is for updates"),
@@ -775,6 +789,43 @@ def test_a_regression_does_not_learn_the_codes_of_classes(scheduler, tmp_path):
     note = "note: y holds the classes 0, 1, which the regression takes as numbers\n"
     assert note in result.stderr
     assert note in result.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "model", "passes"),
+    [
+        (["linear-svc", "--C", "0.5"], LinearSVCModel(C=0.5), "passes, loss "),
+        (
+            ["linear-svc", "--loss", "hinge", "--batch-size", "chunk", "--max-iter", "2"],
+            LinearSVCModel(loss="hinge"),
+            "passes, loss ",
+        ),
+        (
+            ["sgd-classifier", "--loss", "log_loss", "--max-iter", "2"],
+            SGDClassifierModel(loss="log_loss"),
+            "passes, loss ",
+        ),
+        (
+            ["ridge-classifier", "--class-weight", "balanced"],
+            RidgeClassifierModel(class_weight="balanced"),
+            "1 pass, loss ",
+        ),
+    ],
+)
+def test_classifiers_by_margins_are_models(tmp_path, scheduler, options, model, passes):
+    data, out = tmp_path / "made.zarr", tmp_path / "a.run"
+    make_data(data, rows=2000, features=5, classes=3)
+    result = here("train", data, "--model", *options, "--out", out, "--scheduler", scheduler)
+    assert result.exit_code == 0, result.stderr
+    assert passes in result.stdout
+    assert load_fitted(out).model == model
+    assert load_fitted(out).coef.shape == (3, 5)
+    if "--batch-size" not in options:
+        assert load_fitted(out).training.batch_size == model.default_batch_size
+    assert re.search(r"^loss +[\d.]+", here("info", out).stdout, re.MULTILINE)
+    measured = json.loads(here("evaluate", out, data, "--json", "--scheduler", scheduler).stdout)
+    assert measured["accuracy"] > 0.5
 
 
 def test_probabilities_of_no_classes(made, scheduler, tmp_path):

@@ -82,7 +82,8 @@ def test_bits_do_not_depend_on_where_arrays_lie(dtype):
                 at_offset(y + (loss.target == "positive"), offset),
                 at_offset(weight, offset),
             )
-            kernels.add_rows(*given, *of_X, Z, R, G, sums[: 2 // outputs], cells)
+            own = np.ones(outputs)
+            kernels.add_rows(*given, *of_X, Z, R, G, sums[: 2 // outputs], cells, own)
         results.append((Z.tobytes(), G.tobytes(), sums.tobytes()))
     assert len(set(results)) == 1
 
@@ -104,7 +105,7 @@ def slopes(name, y, z, weight=None, gradients=None):
     weight = np.empty(0) if weight is None else weight
     flat_z, flat_R = (a.reshape(rows, a.shape[1] * outputs) for a in (z, R))
     slope, h = slope_of(name)
-    slope(h, y, flat_z, weight, flat_R, sums, cells)
+    slope(h, y, np.ones(outputs), flat_z, weight, flat_R, sums, cells)
     return sums, R
 
 
@@ -241,13 +242,14 @@ class Problem:
         self.X: np.ndarray = (3 + 2 * rng.normal(size=(ROWS, FEATURES))).astype(self.dtype)
         self.y = {
             "real": rng.normal(size=(ROWS, self.outputs)),
-            "binary": rng.integers(0, 2, (ROWS, 1)).astype(float),
+            "binary": rng.integers(0, max(2, self.outputs), (ROWS, 1)).astype(float),
             "codes": rng.integers(0, self.outputs, (ROWS, 1)).astype(float),
         }[LOSSES[self.loss].target]
         self.weight = rng.uniform(0.5, 1.5, ROWS) if self.weighted else np.empty(0)
         self.order = rng.permutation(ROWS)
         self.mean, self.inv_scale = rng.normal(size=FEATURES), rng.uniform(0.3, 0.6, FEATURES)
         self.l2 = rng.uniform(0, 0.1, FEATURES)
+        self.own = np.linspace(0.5, 2.0, self.outputs)
         self.l1_by_column = (
             self.l1 * rng.uniform(0.5, 1, FEATURES) if self.l1 else np.zeros(FEATURES)
         )
@@ -270,7 +272,7 @@ class Problem:
         scaling = self.mean, self.inv_scale, self.l2, self.l1_by_column
         updating = Updating(
             np.dtype(self.dtype), LOSSES[self.loss](), OPTIMIZERS.parse(self.optimizer),
-            self.batch_size, *scaling, self.fit_intercept,
+            self.batch_size, *scaling, self.fit_intercept, self.own,
         )  # fmt: skip
         scan = Scan(updating, ScanState(*self.state), table.rates, work)
         stopped = scan(self.X, self.y, self.weight, order)
@@ -304,9 +306,14 @@ def plain_scan(p):
         i = p.order[start : start + p.batch_size]
         T = np.column_stack([(p.X[i] - p.mean) * p.inv_scale, np.ones(len(i))])
         z = T @ theta.T
-        y = p.y[i, 0] if loss.kind == "rowwise" else p.y[i]
-        sums += (w[i] * loss.value(y, z).reshape(len(i), -1).sum(axis=1)).sum(), w[i].sum()
-        g = (w[i, None] * loss.slope(y, z)).T @ T / len(i)
+        y, own = p.y[i, 0], np.ones((len(i), 1))
+        if loss.kind == "pointwise":
+            y = loss.targets(p.y[i], p.outputs)
+            if p.y.shape[1] < p.outputs:
+                own = np.where(y == 1.0, p.own, 1.0)
+        value = (own * loss.value(y, z).reshape(len(i), -1)).sum(axis=1)
+        sums += (w[i] * value).sum(), w[i].sum()
+        g = (w[i, None] * own * loss.slope(y, z)).T @ T / len(i)
         g = (g + np.append(p.l2, 0.0) * theta) * free
         part = len(i) / p.batch_size
         eta = part * 0.02 / (1 + p.noise * (np.sqrt(1 + t / 10) - 1))
@@ -332,6 +339,7 @@ def plain_scan(p):
     [
         *[("squared", 3, "sgd", 0.0), ("logistic", 1, "sgd", 0.0), ("hinge", 1, "sgd", 0.0)],
         *[("multinomial", 3, "sgd", 0.0), ("logistic", 1, "adam", 0.0)],
+        *[("hinge", 3, "sgd", 0.0), ("squared_hinge", 3, "adam", 0.0)],
         *[
             ("multinomial", 3, "adam", 0.0),
             ("huber", 1, "momentum", 0.5),
@@ -393,7 +401,8 @@ def scan_is_the_plain_loop(
 @pytest.mark.parametrize("batch_size", [1, 2, 7, 50, 1000])
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @pytest.mark.parametrize(
-    ("loss", "outputs"), [("logistic", 1), ("squared", 3), ("hinge", 1), ("multinomial", 3)]
+    ("loss", "outputs"),
+    [("logistic", 1), ("squared", 3), ("hinge", 1), ("hinge", 3), ("multinomial", 3)],
 )
 def test_cutting_a_pass_does_not_change_a_bit(loss, outputs, optimizer, batch_size):
     results = set()

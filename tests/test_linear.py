@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.linalg import block_diag
 from scipy.special import logsumexp
 
 from ooc_train.core.packing import packed_size
@@ -17,7 +18,10 @@ from ooc_train.models.loss_sums import LossSums
 from ooc_train.objective.losses import LOSSES
 from tests.streams import Case, Cut, make_case, stream
 
-LOSSES_AND_OUTPUTS = [("squared", 1), ("squared", 3), ("logistic", 1), ("multinomial", 3)]
+LOSSES_AND_OUTPUTS = [
+    *[("squared", 1), ("squared", 3), ("logistic", 1), ("multinomial", 3)],
+    ("squared_hinge", 3),  # one against the rest
+]
 SETTINGS: list[dict[str, Any]] = [
     {},
     {"weighted": True},
@@ -30,9 +34,11 @@ SETTINGS: list[dict[str, Any]] = [
 def _cases():
     for (loss, outputs), settings in product(LOSSES_AND_OUTPUTS, SETTINGS):
         yield pytest.param(loss, outputs, settings, id=f"{loss}{outputs}-{'-'.join(settings)}")
-    for loss, outputs in (("logistic", 1), ("multinomial", 3)):
+    for loss, outputs in (("logistic", 1), ("multinomial", 3), ("squared_hinge", 3)):
         settings = {"class_weight": True, "weighted": True}
         yield pytest.param(loss, outputs, settings, id=f"{loss}{outputs}-class_weight")
+    settings = {"class_weight": True, "own_class_weight": True, "weighted": True}
+    yield pytest.param("squared_hinge", 3, settings, id="squared_hinge3-own_class_weight")
 
 
 CASES = list(_cases())
@@ -56,6 +62,13 @@ def plain_objective(case: Case, theta) -> float:
         losses = ((z - y) ** 2).sum(axis=1) / 2
     elif problem.loss.name == "logistic":
         losses = (np.logaddexp(0, z) - y * z)[:, 0]
+    elif problem.loss.name == "squared_hinge":
+        sides = np.where(y == np.arange(z.shape[1]), 1.0, -1.0)
+        losses = np.maximum(1.0 - sides * z, 0.0) ** 2
+        if problem.own_class_weight and problem.class_weight is not None:
+            # The weight of the class is no part of those of other outputs.
+            losses /= np.where(sides > 0, 1.0, problem.class_weight[y.astype(int)])
+        losses = losses.sum(axis=1)
     else:
         losses = logsumexp(z, axis=1) - z[np.arange(len(z)), y[:, 0].astype(int)]
     weights = coef * problem.scaling.scale if problem.standardize else coef
@@ -105,8 +118,10 @@ def how_hessians_are_made(request, monkeypatch):
 def test_hessian_is_how_the_gradient_changes(loss, outputs, settings):
     case = make_case(loss, outputs, **settings)
     theta = point(case)
-    hessian = evaluation(case, theta, hessian=True).hessian
-    assert hessian is not None
+    blocks = evaluation(case, theta, hessian=True).hessian
+    assert blocks is not None
+    assert blocks.shape == case.problem.hessian_shape
+    hessian = block_diag(*blocks)
     bends = differences(lambda at: evaluation(case, at).gradient.ravel(), theta)
     if not case.problem.fit_intercept:
         free = np.arange(theta.size).reshape(theta.shape)[:, -1]

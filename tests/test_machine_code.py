@@ -30,6 +30,7 @@ ADD_UP = """if True:
     one, sums, cells = np.ones((1, 1)), np.zeros(1), np.zeros((2, 1))
     loss = LOSSES["squared"]()
     args = one[0], one, np.zeros(1), loss, one.copy(), one.copy(), np.zeros((1, 2)), sums, cells
+    args = *args, one[0]
     kernels.add_rows(one, 3 * one, *args)
     print(sums[0], *sorted(m for m in ("numba", "llvmlite") if m in sys.modules))
 """

@@ -14,7 +14,7 @@ from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, loa
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from ooc_train import LinearRegression, LogisticRegression, Ridge, StoreWriter
+from ooc_train import LinearRegression, LinearSVC, LogisticRegression, Ridge, StoreWriter
 
 Floats = NDArray[np.floating]
 
@@ -102,6 +102,21 @@ def test_l1_logistic_takes_few_passes_on_all_flights(flights, whole):
     assert passes <= 8
     assert found <= (1 + 1e-6) * objective()
     assert (best.coef_ == 0.0).any()
+
+
+@pytest.mark.slow
+def test_a_support_vector_machine_takes_few_passes_on_all_flights(flights, whole):
+    X, y = whole
+    side = np.where(y, 1.0, -1.0)
+
+    def objective(model: Any) -> float:
+        missing = np.maximum(1.0 - side * (X @ model.coef_[0] + model.intercept_), 0.0)
+        return float(missing @ missing + 0.5 * model.coef_[0] @ model.coef_[0])
+
+    found = LinearSVC(tol=1e-5).fit(flights[0])
+    assert found.report_.solver == "newton"
+    assert found.report_.passes <= 10
+    assert objective(found) <= (1 + 1e-6) * objective(LinearSVC(tol=1e-10).fit(flights[0]))
 
 
 @pytest.mark.slow

@@ -170,10 +170,11 @@ def describe_run(path: str, fitted: "Fitted") -> dict[str, Any]:
 
 def run_text(path: str, fitted: "Fitted") -> str:
     """Return the description of a run as lines."""
+    from ooc_train.inference.outputs import Outputs
     from ooc_train.runs.report import report_of
 
     report = report_of(fitted.report, path)
-    loss = "log-loss" if fitted.model.is_classifier else "loss"
+    met = "" if report.converged else ", tolerance not reached"
     rows = [
         ("path", path),
         ("model", f"{report.model} by {report.solver}, batch size {report.batch_size}"),
@@ -181,7 +182,7 @@ def run_text(path: str, fitted: "Fitted") -> str:
         ("classes", one_line(few(fitted.classes)) or "none"),
         ("rows", f"{report.n_rows:,} training rows"),
         ("passes", f"{report.passes:.4g}, {count(report.updates, 'update')}"),
-        (loss, f"{report.loss:.6g}" + ("" if report.converged else ", tolerance not reached")),
+        (Outputs.of(fitted).loss_name, f"{report.loss:.6g}{met}"),
         ("seconds", approximate_duration(report.seconds)),
         ("memory", str(report.memory)),
     ]

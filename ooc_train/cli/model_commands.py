@@ -104,6 +104,7 @@ def train(
         max_seconds=training.max_seconds,
     ) as bar:
         from ooc_train.core.output_kinds import RUN, require_output
+        from ooc_train.inference.outputs import Outputs
         from ooc_train.monitoring.interrupts import Interrupts
         from ooc_train.plotting.figures import require_figure, save
         from ooc_train.runs.events import Event, Started
@@ -135,7 +136,7 @@ def train(
             resources.client(bar, kernels=task.needs_kernels) as client,
             Interrupts((signal.SIGINT, signal.SIGHUP)) as interrupts,
         ):
-            _, report = fit(
+            fitted, report = fit(
                 model,
                 task.inputs,
                 training,
@@ -154,7 +155,7 @@ def train(
         if output.as_json:
             print_json(report.to_json() | {"out": report.saved_in, "plot": plot})
         else:
-            _print_report(report, plot, classifies=model.is_classifier)
+            _print_report(report, plot, Outputs.of(fitted).loss_name)
 
 
 def _task(
@@ -172,9 +173,8 @@ def _task(
     return Task.of(model, inputs, training, validation, memory_ceiling=resources.ceiling)
 
 
-def _print_report(report: "Report", plot: str | None, *, classifies: bool) -> None:
+def _print_report(report: "Report", plot: str | None, loss: str) -> None:
     """Print the figures of a run."""
-    loss = "log-loss" if classifies else "loss"
     passes = "1 pass" if report.passes == 1 else f"{report.passes:.4g} passes"
     found = losses(report.loss, report.validation_loss)
     typer.echo(f"{passes}, {loss} {found} | memory: {report.memory}")

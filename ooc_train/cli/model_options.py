@@ -37,20 +37,16 @@ def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _option(
-    name: str, setting: Setting, classes: Iterable[type], *, of: str, only: str = ""
-) -> Any:
-    """Return the annotation of an option for a setting of classes, which may differ in defaults."""
-    constraint = setting.constraint
-    defaults = dict.fromkeys(defaults_of(each)[name] for each in classes)
-    known = [
-        str(default)
-        for default in defaults
-        if default not in (None, MISSING) and not isinstance(default, bool)
-    ]
-    suffix = f" (default: {' or '.join(known)})" if known else ""
+def _help(setting: Setting, default: Any) -> str:
+    """Return the first sentence of a setting's description, with the default."""
+    known = default not in (None, MISSING) and not isinstance(default, bool)
     first = setting.description.partition(". ")[0].rstrip(".")
-    text = f"{only}{first}{suffix}."
+    return first + (f" (default: {default})." if known else ".")
+
+
+def _option(name: str, setting: Setting, text: str, *, of: str) -> Any:
+    """Return the annotation of an option for a setting."""
+    constraint = setting.constraint
     if isinstance(constraint, Flag):
         names = _flag(name)
         if name in _NEGATIVE:
@@ -69,6 +65,25 @@ def _option(
     ]
 
 
+def _model_option(name: str, owners: list[type[Model]]) -> Any:
+    """Return the annotation of an option for a setting of some models."""
+    settings = [settings_of(owner)[name] for owner in owners]
+    names: dict[str, list[str]] = {}
+    for owner, setting in zip(owners, settings, strict=True):
+        names.setdefault(_help(setting, defaults_of(owner)[name]), []).append(owner.name)
+    everywhere = len(owners) == len(MODELS) and len(names) == 1
+    text = " ".join(
+        help_text if everywhere else f"Of {', '.join(of)}: {help_text}"
+        for help_text, of in names.items()
+    )
+    if all(setting.constraint == settings[0].constraint for setting in settings):
+        return _option(name, settings[0], text, of=_MODEL)
+    # Models accept different values: `ModelOptions.made` parses the text.
+    words = "|".join(setting.constraint.metavar for setting in settings).split("|")
+    metavar = "|".join(dict.fromkeys(words))
+    return Annotated[Any, option(_flag(name), of=_MODEL, parse=str, metavar=metavar, help=text)]
+
+
 def _with_settings(cls: Class) -> Class:
     """Add a field for each setting of every model, `Training` and `EarlyStopping`.
 
@@ -76,14 +91,12 @@ def _with_settings(cls: Class) -> Class:
     """
     cls.__annotations__ = dict(cls.__annotations__)
     for name, owners in _OWNERS.items():
-        setting = settings_of(owners[0])[name]
-        names = ", ".join(owner.name for owner in owners)
-        only = "" if len(owners) == len(MODELS) else f"Of {names}: "
-        cls.__annotations__[name] = _option(name, setting, owners, of=_MODEL, only=only)
+        cls.__annotations__[name] = _model_option(name, owners)
         setattr(cls, name, None)
     for owner, only in ((Training, ""), (EarlyStopping, "Of early stopping: ")):
         for name, setting in settings_of(owner).items():
-            cls.__annotations__[name] = _option(name, setting, [owner], of=_TRAINING, only=only)
+            text = only + _help(setting, defaults_of(owner)[name])
+            cls.__annotations__[name] = _option(name, setting, text, of=_TRAINING)
             setattr(cls, name, None)
     return cls
 
@@ -135,7 +148,10 @@ class ModelOptions:
         ]
         if missing:
             raise ValueError(f"--model {self.model} needs {' and '.join(map(_flag, missing))}")
-        how = self._passed(settings_of(Training))
+        for name, value in passed.items():
+            if isinstance(value, str):
+                passed[name] = settings_of(cls)[name].constraint.parse(name, value)
+        how = {"batch_size": cls.default_batch_size} | self._passed(settings_of(Training))
         if watched := self._passed(settings_of(EarlyStopping)):
             how["early_stopping"] = EarlyStopping(**watched)
         return cls(**passed), Training(**how)

@@ -16,6 +16,7 @@ from ooc_train.estimators.generalized_linear import (
     TweedieRegressor,
 )
 from ooc_train.estimators.loading import load
+from ooc_train.estimators.margins import LinearSVC, RidgeClassifier, SGDClassifier
 from ooc_train.estimators.paths import enet_path, lasso_path
 from ooc_train.estimators.regression import ElasticNet, Lasso, LinearRegression, Ridge
 from ooc_train.estimators.robust import HuberRegressor, QuantileRegressor
@@ -26,10 +27,13 @@ __all__ = [
     "HuberRegressor",
     "Lasso",
     "LinearRegression",
+    "LinearSVC",
     "LogisticRegression",
     "PoissonRegressor",
     "QuantileRegressor",
     "Ridge",
+    "RidgeClassifier",
+    "SGDClassifier",
     "TweedieRegressor",
     "enet_path",
     "lasso_path",

@@ -20,42 +20,10 @@ from ooc_train.stream.kinds import as_labels, is_dask, require_arrays
 from ooc_train.stream.labels_and_weights import is_stored
 
 
-@estimator_of(LogisticModel)
-@dataclass(kw_only=True, eq=False, repr=False)
-class LogisticRegression(
-    ClassifierMixin,  # type: ignore[misc]
-    SparseCoefficients,
-    LinearEstimator,
-    SharedParameters,
-):
-    """Logistic regression with an elastic-net penalty; multinomial for more than two classes.
+class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
+    """The base of all classifiers."""
 
-    `(l1_ratio |w| + (1 - l1_ratio) / 2 |w|^2) / C` is added to the sum of losses.
-
-    Parameters
-    ----------
-    warm_start : bool
-        Whether `fit` begins from the coefficients of the last one.
-
-    Attributes
-    ----------
-    classes_ : ndarray of shape (n_classes,)
-        Labels.
-    coef_ : ndarray of shape (1, n_features) for two classes, else (n_classes, n_features)
-        Coefficients, float64 whatever X is.
-    sparse_coef_ : scipy.sparse.csr_matrix of the shape of `coef_`
-        The coefficients.
-    intercept_ : ndarray of shape (1,) or (n_classes,)
-        Intercepts.
-    n_iter_ : ndarray of shape (1,)
-        Iterations, or epochs of updates.
-    """
-
-    C: float = 1.0
-    l1_ratio: float = 0.0
-    class_weight: str | Mapping[Any, float] | None = None
     warm_start: bool = False
-    max_iter: int = 100
 
     def fit(
         self,
@@ -161,7 +129,28 @@ class LogisticRegression(
         self.report_, self._recipe = report, fitted.recipe
         self.classes_ = np.asarray(fitted.classes, kept)
         self.coef_, self.intercept_ = fitted.coef, fitted.intercept
-        self.n_iter_ = np.full(1, report.n_iter, np.int32)
+        self.n_iter_: Any = np.full(1, report.n_iter, np.int32)
+
+    def decision_function(self, X: Any, *, out: str | os.PathLike[str] | None = None) -> Any:
+        """Return the linear predictors; of two classes, that of the second.
+
+        Parameters
+        ----------
+        X : store, path, Zarr, Dask array or array-like of shape (n_samples, n_features)
+            The rows.
+        out : path, optional
+            A store to write, with the array "decision"; None returns predictions.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_classes)
+            A lazy Dask array if X is a Dask array; `out` if it was passed.
+        """
+        return self._predict(X, "decision", out)
+
+
+class ProbabilisticClassifier(LinearClassifier):
+    """The base of classifiers whose predictors give probabilities."""
 
     def predict_proba(self, X: Any, *, out: str | os.PathLike[str] | None = None) -> Any:
         """Return the probability of each class, by the order of `classes_`.
@@ -199,22 +188,38 @@ class LogisticRegression(
         """
         return self._predict(X, "log_probability", out)
 
-    def decision_function(self, X: Any, *, out: str | os.PathLike[str] | None = None) -> Any:
-        """Return the linear predictors: for two classes, the log-odds of the second.
 
-        Parameters
-        ----------
-        X : store, path, Zarr, Dask array or array-like of shape (n_samples, n_features)
-            The rows.
-        out : path, optional
-            A store to write, with the array "decision"; None returns predictions.
+@estimator_of(LogisticModel)
+@dataclass(kw_only=True, eq=False, repr=False)
+class LogisticRegression(SparseCoefficients, ProbabilisticClassifier, SharedParameters):
+    """Logistic regression with an elastic-net penalty; multinomial for more than two classes.
 
-        Returns
-        -------
-        ndarray of shape (n_samples,) or (n_samples, n_classes)
-            A lazy Dask array if X is a Dask array; `out` if it was passed.
-        """
-        return self._predict(X, "decision", out)
+    `(l1_ratio |w| + (1 - l1_ratio) / 2 |w|^2) / C` is added to the sum of losses.
+
+    Parameters
+    ----------
+    warm_start : bool
+        Whether `fit` begins from the coefficients of the last one.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Labels.
+    coef_ : ndarray of shape (1, n_features) for two classes, else (n_classes, n_features)
+        Coefficients, float64 whatever X is.
+    sparse_coef_ : scipy.sparse.csr_matrix of the shape of `coef_`
+        The coefficients.
+    intercept_ : ndarray of shape (1,) or (n_classes,)
+        Intercepts.
+    n_iter_ : ndarray of shape (1,)
+        Iterations, or epochs of updates.
+    """
+
+    C: float = 1.0
+    l1_ratio: float = 0.0
+    class_weight: str | Mapping[Any, float] | None = None
+    warm_start: bool = False
+    max_iter: int = 100
 
     def to_sklearn(self) -> Any:
         """Return a fitted `sklearn.linear_model.LogisticRegression` that predicts the same."""

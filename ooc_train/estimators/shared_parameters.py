@@ -36,8 +36,8 @@ training_ : Training
     How it was learned.
 """
 
-_OWN_DEFAULTS = ("tol", "max_iter")
-"""Settings whose default an estimator has as a number, where `Training` has None."""
+_OWN_DEFAULTS = ("tol", "max_iter", "batch_size")
+"""Settings whose default an estimator has from its model."""
 
 NOT_SETTINGS = ("memory_ceiling", "warm_start")
 """Parameters of estimators that neither `Model` nor `Training` has."""
@@ -98,6 +98,8 @@ def estimator_of(model: type[Model]) -> Callable[[Estimator], Estimator]:
             raise TypeError(f"{cls.__name__} has another tol than {model.__name__}")
         if found["max_iter"] not in (None, model.default_max_iter):
             raise TypeError(f"{cls.__name__} has another max_iter than {model.__name__}")
+        if found["batch_size"] != model.default_batch_size:
+            raise TypeError(f"{cls.__name__} has another batch_size than {model.__name__}")
         doc = inspect.cleandoc(cls.__doc__ or "")
         head, title, attributes = doc.partition("Attributes\n----------\n")
         parameters = described({name: settings[name] for name in found if name in settings})

@@ -135,7 +135,7 @@ class MetricSums:
         sums["rows"] += block.n_rows
         sums["weight"] += weight.sum()
         with np.errstate(over="ignore", invalid="ignore"):
-            loss = fitted.loss.value(y, z)
+            loss = fitted.loss.value(fitted.loss.targets(y, fitted.n_outputs), z)
         sums["loss"] += weight @ loss.reshape(len(z), -1).sum(axis=1)
         if not np.isfinite(sums["loss"]):
             raise_if_not_finite(block)
@@ -174,7 +174,7 @@ class MetricSums:
                 found["d2"] = self._d2(found["loss"], sums, weight)
             return found
         found["accuracy"] = float(sums["hits"]) / weight
-        if Outputs.of(self.fitted).has_probabilities:
+        if Outputs.of(self.fitted).is_log_loss:
             found["log_loss"] = found["loss"]
         if self._is_binary:
             found["roc_auc"], found["roc_auc_error"] = roc_auc(*sums["histogram"])

@@ -74,8 +74,18 @@ class Outputs:
 
     @property
     def has_probabilities(self) -> bool:
-        """Whether z gives probabilities of classes: the link is a logit."""
+        """Whether z gives probabilities of classes that add up to 1: the link is a logit."""
         return self.loss.link in ("logit", "multinomial logit")
+
+    @property
+    def is_log_loss(self) -> bool:
+        """Whether the loss is minus the log-likelihood of the probabilities."""
+        return self.has_probabilities and (self.n_outputs == 1 or self.loss.kind == "rowwise")
+
+    @property
+    def loss_name(self) -> str:
+        """What users call the loss."""
+        return "log-loss" if self.is_log_loss else "loss"
 
     def _require_probabilities(self) -> None:
         if not self.has_probabilities:
@@ -85,8 +95,13 @@ class Outputs:
             )
 
     def probabilities(self, z: Array) -> Array:
-        """Return the probability of each class, (rows, classes)."""
+        """Return the probability of each class, (rows, classes).
+
+        Those of one class against the rest are divided by their sum, as by scikit-learn.
+        """
         self._require_probabilities()
+        if self.n_outputs > 1 and self.loss.kind == "pointwise":
+            return np.asarray(np.exp(self.log_probabilities(z)))
         p = self.loss.mean(z)
         return np.column_stack([1.0 - p, p]) if self.n_outputs == 1 else p
 
@@ -96,6 +111,8 @@ class Outputs:
         if self.n_outputs == 1:
             rest = np.log1p(np.exp(-np.abs(z)))
             return np.hstack([np.minimum(-z, 0.0) - rest, np.minimum(z, 0.0) - rest])
+        if self.loss.kind == "pointwise":
+            z = np.minimum(z, 0.0) - np.log1p(np.exp(-np.abs(z)))  # of each class against the rest
         shifted: Array = z - z.max(axis=1, keepdims=True)
         # One class at a time: no second array of this size.
         total = sum(np.exp(shifted[:, k]) for k in range(self.n_outputs))
@@ -103,7 +120,7 @@ class Outputs:
         return shifted
 
     def codes(self, z: Array) -> NDArray[np.intp]:
-        """Return the code of the most probable class, (rows,)."""
+        """Return the code of the class with the largest predictor, (rows,)."""
         return (z[:, 0] > 0).astype(np.intp) if self.n_outputs == 1 else z.argmax(axis=1)
 
     @property

@@ -59,7 +59,7 @@ def evaluate(
     Returns
     -------
     metrics : dict
-        `n_rows` and `loss`. For classes `accuracy`, and `log_loss` if the loss gives probabilities;
+        `n_rows` and `loss`. For classes `accuracy`, and `log_loss` if that is the loss;
         for two classes `roc_auc` with its `roc_auc_error`. For a regression `r2` and `mse`; for
         losses with a log link also `d2`, the share of the deviance that the model explains.
     memory : MemoryReport

@@ -52,6 +52,7 @@ def add_rows(
     G: Array,
     sums: Array,
     cells: Array,
+    own: Array,
 ) -> float:
     """Add up losses of one or more models, and gradients of the first models.
 
@@ -61,8 +62,8 @@ def add_rows(
     Parameters
     ----------
     X : (rows, features) array
-    y : (rows, outputs) array
-        For the multinomial loss (rows, 1): codes of the classes. An unknown code makes the sum NaN.
+    y : (rows, outputs) or (rows, 1) array
+        Targets, or codes of the classes, see `Loss.targets`. An unknown code makes the sum NaN.
     weight : (rows,) array
         Factors of the rows' losses. Of length 0: every row weighs 1.
     W : (models * outputs, features) array
@@ -78,6 +79,9 @@ def add_rows(
         Losses, added to in place.
     cells : (2, outputs) array
         Scratch.
+    own : (outputs,) array
+        Factors of a row's weight in the output of its own class, where `y` holds codes beside a
+        pointwise loss; otherwise without effect.
 
     Returns
     -------
@@ -87,7 +91,7 @@ def add_rows(
     (spec,) = add_rows_needs(loss)
     kernel = kernel_of(spec, X.dtype)
     numbers = loss.hyperparameters.values()
-    total: float = kernel(X, y, weight, W, b, Z, R, G, sums, cells, *numbers)
+    total: float = kernel(X, y, weight, W, b, Z, R, G, sums, cells, own, *numbers)
     return total
 
 

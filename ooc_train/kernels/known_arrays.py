@@ -78,11 +78,11 @@ def known_arguments(spec: KernelSpec, dtype: np.dtype[Any]) -> tuple[Any, ...]:
     if spec.kernel == "predictor":
         return X, coef, b, np.zeros((_ROWS, outputs))
     y, weight = _targets(spec, rng, outputs), rng.uniform(0.5, 1.5, _ROWS)
-    numbers = _numbers(spec)
+    own, numbers = np.ones(outputs), _numbers(spec)
     if spec.kernel == "add_rows":
         tile = [np.zeros((5, outputs)), np.zeros((5, outputs))]
         results = np.ones((outputs, _FEATURES + 1)), np.ones(1), np.zeros((2, outputs))
-        return X, y, weight, coef, b, *tile, *results, *numbers
+        return X, y, weight, coef, b, *tile, *results, own, *numbers
     theta = 0.1 * rng.normal(size=(outputs, _FEATURES + 1))
     partial = np.zeros_like(theta)
     slots = 0 if spec.optimizer is None else len(spec.optimizer.slot_powers)
@@ -98,10 +98,10 @@ def known_arguments(spec: KernelSpec, dtype: np.dtype[Any]) -> tuple[Any, ...]:
     room, each, group = workspace["room"], workspace["each"], workspace["group"]
     if spec.kernel == "scan_unrolled":
         changed = theta, counters, average, clock, sums, Z, Y, room, each, group
-        return X, y, weight, order, *changed, rates, 1, 4, 1, *numbers
+        return X, y, weight, order, *changed, rates, 1, 4, 1, own, *numbers
     state = theta, np.zeros((slots, *theta.shape)), partial, counters, average, clock, sums, Z, Y
     places = workspace["places"]
-    return X, y, weight, order, 1, *state, room, each, group, places, rates, 3, 2, 1, *numbers
+    return X, y, weight, order, 1, *state, room, each, group, places, rates, 3, 2, 1, own, *numbers
 
 
 def _targets(spec: KernelSpec, rng: np.random.Generator, outputs: int) -> Any:

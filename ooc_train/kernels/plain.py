@@ -30,6 +30,7 @@ from ooc_train.kernels.layout import (
     W,
 )
 from ooc_train.kernels.specs import KernelSpec, hyperparameters
+from ooc_train.objective.loss import own_class_factors
 from ooc_train.objective.penalty import soft_threshold
 from ooc_train.optimizers.averaging import add_to_average
 
@@ -61,6 +62,7 @@ def _add_rows(
     G: Array,
     sums: Array,
     cells: Array,
+    own: Array,
     *numbers: float,
 ) -> float:
     del Z
@@ -72,7 +74,7 @@ def _add_rows(
         z = part @ coef.T + b
         for m in range(len(sums)):
             mine = slice(m * outputs, (m + 1) * outputs)
-            value, slope = _value_and_slope(loss, y[rows], z[:, mine])
+            value, slope = _value_and_slope(loss, y[rows], z[:, mine], own)
             sums[m] += part_weight @ value.reshape(len(part), -1).sum(axis=1)
             if mine.start < R.shape[1]:
                 r = part_weight[:, None] * slope
@@ -81,10 +83,14 @@ def _add_rows(
     return float(sums.sum())
 
 
-def _value_and_slope(loss: Any, y: Array, z: Array) -> tuple[Array, Array]:
+def _value_and_slope(loss: Any, y: Array, z: Array, own: Array) -> tuple[Array, Array]:
     """Return a loss and its slope, NaN for rows of an unknown class."""
+    due = loss.targets(y, z.shape[1])
     with np.errstate(all="ignore"):
-        value, slope = loss.value(y, z), loss.slope(y, z)
+        value, slope = loss.value(due, z), loss.slope(due, z)
+    if loss.kind == "pointwise" and y.shape[1] < len(own):
+        factors = own_class_factors(y, own)
+        return value * factors, slope * factors
     if loss.target == "codes":
         unknown = ~((y[:, 0] >= 0) & (y[:, 0] < z.shape[1]))
         value = np.where(unknown, np.nan, value)
@@ -168,7 +174,7 @@ class _Updates:
         with np.errstate(all="ignore"):
             scaled = (of.X[rows] - of.room[MEAN, :n]) * of.room[INV_SCALE, :n]
             z = scaled @ self.theta.T + of.theta[:, n]
-            value, slope = _value_and_slope(self.loss, of.y[rows], z)
+            value, slope = _value_and_slope(self.loss, of.y[rows], z, of.own)
             w = of.weight[rows] if len(of.weight) else np.ones(len(rows))
             r = w[:, None] * slope
             finite = np.isfinite(z.sum(axis=1) + r.sum(axis=1))

@@ -44,6 +44,8 @@ class Updating:
         Penalty ``l2 / 2 * theta ** 2 + l1 |theta|``.
     fit_intercept : bool
         Whether the intercepts are updated.
+    own : float64 array (outputs,)
+        Factors of a row's weight in the output of its own class, see `kernels.api.add_rows`.
     """
 
     dtype: np.dtype[Any]
@@ -55,6 +57,7 @@ class Updating:
     l2: Array
     l1: Array
     fit_intercept: bool
+    own: Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +142,7 @@ class Scan:
         of_optimizer = tuple(optimizer.hyperparameters.values())
         room, each, group = (workspace[name] for name in ("room", "each", "group"))
         work = *workspace["pairs"], room, each, group
-        settings = rates, size, average_every(size), updating.fit_intercept
+        settings = rates, size, average_every(size), updating.fit_intercept, updating.own
         # The fields of a state are in the order of the kernel's parameters.
         arrays = *vars(state).values(), *work, workspace["places"]
         self._groups = kernel_of(specs[0], updating.dtype).followed_by(
@@ -157,8 +160,8 @@ class Scan:
 
         Parameters
         ----------
-        y : (rows, outputs) array
-            For a rowwise loss (rows, 1): codes of the classes.
+        y : (rows, outputs) or (rows, 1) array
+            Targets, or codes of the classes, see `Loss.targets`.
         weight : (rows,) array
             Factors of the rows' losses, of mean 1 over the data. Of length 0: every row weighs 1.
         order : (n,) array of int64

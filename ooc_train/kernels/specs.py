@@ -50,7 +50,7 @@ KERNELS: Mapping[str, Signature] = {
     "predictor": _signature("X:X2 W:real2 b:real1 Z:real2!", None, 0.3),
     "add_rows": _signature(
         "X:X2 y:real2 weight:real1 W:real2 b:real1 Z:real2! R:real2! G:real2! sums:real1! "
-        "cells:real2!",
+        "cells:real2! own:real1",
         "real",
         1.5,
     ),
@@ -63,14 +63,14 @@ KERNELS: Mapping[str, Signature] = {
         "X:X2 y:real2 weight:real1 order:whole1 flush:whole theta:real2! slots:real3! "
         "partial:real2! counters:whole1! average:real2! clock:real1! sums:real1! Z:real2! "
         "Y:real2! room:real2! each:real2! group:real2! places:whole1! rates:real1 "
-        "batch_size:whole every:whole fit_intercept:whole",
+        "batch_size:whole every:whole fit_intercept:whole own:real1",
         "whole",
         3.0,
     ),
     "scan_unrolled": _signature(
         "X:X2 y:real2 weight:real1 order:whole1 theta:real2! counters:whole1! average:real2! "
         "clock:real1! sums:real1! Z:real2! Y:real2! room:real2! each:real2! group:real2! "
-        "rates:real1 batch_size:whole every:whole fit_intercept:whole",
+        "rates:real1 batch_size:whole every:whole fit_intercept:whole own:real1",
         "whole",
         4.0,
     ),

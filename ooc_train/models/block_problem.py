@@ -56,6 +56,11 @@ class BlockProblem:
         """Number of parameters."""
         return int(np.prod(self.shape))
 
+    @property
+    def hessian_shape(self) -> tuple[int, int, int]:
+        """Of the Hessian, if there were one."""
+        return 1, self.n_parameters, self.n_parameters
+
     def initial(self, seed: int = 0) -> Array:
         """Return the parameters that a run begins with."""
         raise NotImplementedError

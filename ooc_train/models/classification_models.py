@@ -1,39 +1,73 @@
 """Linear models of a class."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from math import inf
-from typing import Annotated, ClassVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from ooc_train.core.settings import Number
-from ooc_train.models.linear_model import ClassWeights, L1Ratio, LinearModel
+from ooc_train.core.settings import Constraint, Number
+from ooc_train.models.linear_model import Alpha, ClassWeights, L1Ratio, LinearModel
+from ooc_train.models.model import DataFigures
 from ooc_train.objective.loss import Loss
+from ooc_train.objective.losses.hinge import Hinge
 from ooc_train.objective.losses.logistic import Logistic
+from ooc_train.objective.losses.modified_huber import ModifiedHuber
 from ooc_train.objective.losses.multinomial import Multinomial
-from ooc_train.objective.penalty import Penalty
+from ooc_train.objective.losses.perceptron import Perceptron
+from ooc_train.objective.losses.squared_hinge import SquaredHinge
+from ooc_train.objective.losses.squared_margin import SquaredMargin
+from ooc_train.objective.penalty import NO_PENALTY, Penalty
+
+if TYPE_CHECKING:
+    from ooc_train.models.linear import LinearProblem
+
+_HINGES: Mapping[str, type[Loss]] = MappingProxyType(
+    {loss.name: loss for loss in (SquaredHinge, Hinge)}
+)
+
+_SGD_LOSSES: Mapping[str, type[Loss]] = MappingProxyType(
+    {
+        "hinge": Hinge,
+        "log_loss": Logistic,
+        "modified_huber": ModifiedHuber,
+        "squared_hinge": SquaredHinge,
+        "perceptron": Perceptron,
+    }
+)
+"""Losses by scikit-learn's names."""
+
+InverseStrength = Annotated[
+    float,
+    Number(above=0.0, most=inf),
+    "Inverse strength of the penalty, relative to the sum of losses, in the units of the data; "
+    "infinity is no penalty.",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
-class LogisticModel(LinearModel):
-    """Logistic regression with an elastic-net penalty; multinomial for more than two classes.
+class ClassificationModel(LinearModel):
+    """The base of linear models of a class."""
 
-    `(l1_ratio * |w| + (1 - l1_ratio) / 2 * |w|^2) / C` is added to the sum of losses.
-    """
-
-    C: Annotated[
-        float,
-        Number(above=0.0, most=inf),
-        "Inverse strength of the penalty, relative to the sum of losses, in the units of the data; "
-        "infinity is no penalty.",
-    ] = 1.0
-    l1_ratio: L1Ratio = 0.0
     class_weight: ClassWeights = None
-
-    name: ClassVar[str] = "logistic"
 
     @property
     def is_classifier(self) -> bool:
         """Whether y holds classes."""
         return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogisticModel(ClassificationModel):
+    """Logistic regression with an elastic-net penalty; multinomial for more than two classes.
+
+    `(l1_ratio * |w| + (1 - l1_ratio) / 2 * |w|^2) / C` is added to the sum of losses.
+    """
+
+    C: InverseStrength = 1.0
+    l1_ratio: L1Ratio = 0.0
+
+    name: ClassVar[str] = "logistic"
 
     def loss_for(self, n_classes: int) -> Loss:
         """Return the logistic loss, or the multinomial one for more than two classes."""
@@ -44,3 +78,112 @@ class LogisticModel(LinearModel):
         del total_weight
         strength, ratio = 1.0 / self.C, float(self.l1_ratio)
         return Penalty(strength * ratio, strength * (1.0 - ratio))
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneVsRestModel(ClassificationModel):
+    """The base of models whose binary loss tells each of more than two classes from the rest.
+
+    Class weights then hold in the problem of a row's own class alone, as in liblinear and in
+    scikit-learn's estimators of these names.
+    """
+
+    def problem(self, data: DataFigures) -> "LinearProblem":
+        """Return the problem of learning the model from data."""
+        return replace(super().problem(data), own_class_weight=data.n_classes > 2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearSVCModel(OneVsRestModel):
+    """A linear support vector machine: a hinge loss of the margin.
+
+    `1 / (2 C) * |w|^2`, or `1 / C * |w|`, is added to the sum of losses. More than two classes are
+    told apart one against the rest.
+    """
+
+    penalty: Annotated[str, Constraint(("l2", "l1")), "Norm of the weights that is penalised."] = (
+        "l2"
+    )
+    loss: Annotated[
+        str,
+        Constraint(tuple(_HINGES)),
+        "How a row is charged for the margin that it lacks to 1: the square of it, or itself.",
+    ] = "squared_hinge"
+    C: InverseStrength = 1.0
+
+    name: ClassVar[str] = "linear-svc"
+    default_max_iter: ClassVar[int] = 1000
+
+    def loss_for(self, n_classes: int) -> Loss:
+        """Return the hinge loss."""
+        del n_classes
+        return _HINGES[self.loss]()
+
+    def penalty_for(self, total_weight: float) -> Penalty:
+        """Return the penalty `1 / C`."""
+        del total_weight
+        strength = 1.0 / self.C
+        return Penalty(l2=strength) if self.penalty == "l2" else Penalty(l1=strength)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RidgeClassifierModel(ClassificationModel):
+    """Least squares of targets of -1 and 1 with an l2 penalty: `alpha / 2 * |w|^2` is added.
+
+    More than two classes are told apart one against the rest.
+    """
+
+    alpha: Alpha = 1.0
+
+    name: ClassVar[str] = "ridge-classifier"
+
+    def loss_for(self, n_classes: int) -> Loss:
+        """Return half the squared residual."""
+        del n_classes
+        return SquaredMargin()
+
+    def penalty_for(self, total_weight: float) -> Penalty:
+        """Return the l2 penalty `alpha`."""
+        del total_weight
+        return Penalty(l2=float(self.alpha))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SGDClassifierModel(OneVsRestModel):
+    """A linear classifier by any binary loss, which learns by batches of one row by default.
+
+    The mean loss of a row, by weight, plus
+    `alpha * (l1_ratio * |w| + (1 - l1_ratio) / 2 * |w|^2)` is minimised. More than two classes are
+    told apart one against the rest.
+    """
+
+    loss: Annotated[
+        str, Constraint(tuple(_SGD_LOSSES)), "The loss of a row, by scikit-learn's name."
+    ] = "hinge"
+    penalty: Annotated[
+        str | None,
+        Constraint(("l2", "l1", "elasticnet", None)),
+        "Norm of the weights that is penalised; None is no penalty.",
+    ] = "l2"
+    alpha: Alpha = 1e-4
+    l1_ratio: Annotated[
+        float, Number(least=0.0, most=1.0), 'Share of the l1 penalty in "elasticnet".'
+    ] = 0.15
+
+    name: ClassVar[str] = "sgd-classifier"
+    default_tol: ClassVar[float] = 1e-3
+    default_max_iter: ClassVar[int] = 1000
+    default_batch_size: ClassVar[int | str] = 1
+
+    def loss_for(self, n_classes: int) -> Loss:
+        """Return the loss."""
+        del n_classes
+        return _SGD_LOSSES[self.loss]()
+
+    def penalty_for(self, total_weight: float) -> Penalty:
+        """Return the penalty: `alpha` times the total weight, in shares."""
+        if self.penalty is None:
+            return NO_PENALTY
+        share = {"l2": 0.0, "l1": 1.0, "elasticnet": float(self.l1_ratio)}[self.penalty]
+        strength = float(self.alpha) * total_weight
+        return Penalty(strength * share, strength * (1.0 - share))

@@ -44,18 +44,13 @@ class CustomModel(LinearModel):
         return self.loss.target in ("binary", "codes")
 
     def loss_for(self, n_classes: int) -> Loss:
-        """Return the loss.
+        """Return the loss; a binary one of more than two classes tells each from the rest.
 
         Raises
         ------
         ValueError
             If the loss is not for so many classes.
         """
-        if self.loss.target == "binary" and n_classes != 2:
-            raise ValueError(
-                f"the {self.loss.name} loss is for 2 classes, and y has {n_classes}; use a loss of "
-                "codes, such as multinomial"
-            )
         if self.loss.target == "codes" and n_classes == 2:
             raise ValueError(
                 f"the {self.loss.name} loss is for more than 2 classes, and y has 2; use a binary "

@@ -18,11 +18,15 @@ from ooc_train.core.sums import (
     Workspace,
     array_bytes,
     raise_if_not_finite,
+    row_weights,
 )
 from ooc_train.kernels import api as kernels
 from ooc_train.kernels.layout import outer_workspace
 from ooc_train.kernels.specs import KernelSpec
+from ooc_train.objective.losses.squared import Squared
 from ooc_train.objective.scaling import Scaling, piece_rows
+
+_SQUARED = Squared()
 
 _LONG = np.dtype(np.longdouble).str
 """The float type with the most digits; on some machines it is float64."""
@@ -38,14 +42,20 @@ class GramSums:
         Of the columns. If its means are near the true ones, products lose no digits to
         cancellation.
     n_outputs : int
-        Columns of y.
+        Columns of y, or classes of which it holds the codes.
     compiled : bool
         Whether compiled loops add them up. They take time to load.
+    loss : Squared
+        How y becomes outputs.
+    class_weight : float64 array (classes,) or None
+        Factors of the rows' weights, by label.
     """
 
     scaling: Scaling
     n_outputs: int = 0
     compiled: bool = False
+    loss: Squared = _SQUARED
+    class_weight: Array | None = None
 
     @property
     def _columns(self) -> int:
@@ -69,16 +79,21 @@ class GramSums:
         }
 
     def made_bytes(self, rows: int) -> int:
-        """Return the bytes that `add` allocates: weights, or a product before it is added."""
-        return array_bytes(self) + (8 * rows if self.compiled else 8 * self._columns**2)
+        """Return the bytes that `add` allocates: weights and sides, or a product of columns."""
+        sides = 0 if self.loss.target == "real" else 3 * self.n_outputs
+        made = rows * (1 + sides) if self.compiled else self._columns**2
+        return array_bytes(self) + 8 * made
 
     def add(self, sums: Sums, block: Block, workspace: Arrays) -> None:
         """Add the products over one block into `sums`, in place."""
         if self.compiled:
+            y, weight = np.empty((block.n_rows, 0)), row_weights(block, self.class_weight)
+            if self.n_outputs and block.y is not None:
+                y = self.loss.outputs(block.y, self.n_outputs)
             kernels.add_outer_products(
                 block.X,
-                np.empty((block.n_rows, 0)) if block.y is None else block.y[:, : self.n_outputs],
-                np.ones(block.n_rows) if block.weight is None else block.weight,
+                y,
+                np.ones(block.n_rows) if weight is None else weight,
                 self.scaling.mean,
                 self.scaling.inverse,
                 workspace["scaled"],
@@ -93,13 +108,13 @@ class GramSums:
 
     def _add_by_blas(self, gram: Array, block: Block, workspace: Arrays) -> None:
         piece, features = len(workspace["scaled"]), self.scaling.n_features
-        weight = block.weight
+        weight = row_weights(block, self.class_weight)
         for start in range(0, block.n_rows, piece):
             rows = slice(start, start + piece)
             scaled = workspace["scaled"][: len(block.X[rows])]
             self.scaling.apply(block.X[rows], scaled[:, : features + 1])
             if self.n_outputs and block.y is not None:
-                scaled[:, features + 1 :] = block.y[rows]
+                scaled[:, features + 1 :] = self.loss.outputs(block.y[rows], self.n_outputs)
             if weight is not None:
                 scaled *= np.sqrt(weight[rows])[:, None]
             add_packed(gram, scaled.T @ scaled)
@@ -120,12 +135,18 @@ class ResidualSums:
         Coefficients of the model, in the data's units.
     intercept : float64 array (outputs,)
         Intercepts of the model, in the data's units.
+    loss : Squared
+        How y becomes outputs.
+    class_weight : float64 array (classes,) or None
+        Factors of the rows' weights, by label.
     """
 
     scaling: Scaling
     basis: Array
     coef: Array
     intercept: Array
+    loss: Squared = _SQUARED
+    class_weight: Array | None = None
 
     @property
     def _columns(self) -> int:
@@ -155,7 +176,7 @@ class ResidualSums:
         if block.y is None:
             raise ValueError("residuals need y, and these data have none")
         piece, directions = len(workspace["scaled"]), self.basis.shape[1]
-        coef = self.coef.T.astype(_LONG)
+        coef, weight = self.coef.T.astype(_LONG), row_weights(block, self.class_weight)
         for start in range(0, block.n_rows, piece):
             rows = slice(start, start + piece)
             n = len(block.X[rows])
@@ -166,10 +187,11 @@ class ResidualSums:
             X[...] = block.X[rows]
             np.matmul(X, coef, out=residual)
             residual += self.intercept
-            np.subtract(block.y[rows], residual, out=residual)
+            due = self.loss.outputs(block.y[rows], len(self.coef))
+            np.subtract(due, residual, out=residual)
             rotated[:, directions + 1 :] = residual
-            if block.weight is not None:
-                rotated *= np.sqrt(block.weight[rows])[:, None]
+            if weight is not None:
+                rotated *= np.sqrt(weight[rows])[:, None]
             add_packed(sums["gram"], rotated.T @ rotated)
         sums["rows"] += block.n_rows
         if not np.isfinite(packed_diagonal(sums["gram"], self._columns)).all():

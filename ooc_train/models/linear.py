@@ -7,6 +7,7 @@ import numpy as np
 
 from ooc_train.core.packing import packed_diagonal
 from ooc_train.core.sums import Array, Sums
+from ooc_train.models.gram_sums import ResidualSums
 from ooc_train.models.linear_objective import LinearObjective
 from ooc_train.models.linear_updates import LinearUpdates
 from ooc_train.models.predictor import LinearPredictor
@@ -14,6 +15,7 @@ from ooc_train.models.problem import Capability, Evaluation
 from ooc_train.models.target_sums import TargetSums
 from ooc_train.objective.losses.squared import Squared
 from ooc_train.objective.penalty import NO_PENALTY
+from ooc_train.objective.scaling import Scaling
 from ooc_train.optimizers.optimizer import Optimizer
 from ooc_train.optimizers.schedule import Schedule
 
@@ -45,6 +47,12 @@ class LinearProblem(LinearObjective):
     def smoothed(self, width: float) -> "LinearProblem":
         """Return the problem of the smoothed loss; `width` is in units of the predictors."""
         return replace(self, loss=self.loss.smoothed(width))
+
+    def residual_sums(
+        self, scaling: Scaling, basis: Array, coef: Array, intercept: Array
+    ) -> ResidualSums:
+        """Return the products that refine a solution of least squares, see `ResidualSums`."""
+        return ResidualSums(scaling, basis, coef, intercept, self._least_squares, self.class_weight)
 
     def updates(
         self,
@@ -92,17 +100,24 @@ class LinearProblem(LinearObjective):
     def direction(self, now: Evaluation, hessian: Array) -> Array:
         """Return Newton's step, to the minimum of the quadratic model, of the problem's shape.
 
-        A vector that is added to all classes changes no prediction of a softmax. Along that
-        direction Hessian and gradient are zero, so any curvature there leaves the step unchanged.
-        Other singular directions are left out, which gives the step of least norm.
+        Each block of the Hessian is solved by itself. A vector that is added to all classes changes
+        no prediction of a softmax. Along that direction Hessian and gradient are zero, so any
+        curvature there leaves the step unchanged. Other singular directions are left out, which
+        gives the step of least norm.
 
         Parameters
         ----------
         now : Evaluation
             Of the objective.
-        hessian : float64 array (parameters, parameters)
+        hessian : float64 array of the shape `hessian_shape`
             Of the objective, or nearly so.
         """
+        gradients = now.gradient.reshape(hessian.shape[:2])
+        steps = [self._block_direction(*each) for each in zip(gradients, hessian, strict=True)]
+        return np.reshape(steps, self.shape)
+
+    def _block_direction(self, gradient: Array, hessian: Array) -> Array:
+        """Return Newton's step by the parameters of one block, (size,)."""
         hessian = hessian.copy()
         if self.loss.shift_invariant:
             typical = np.trace(hessian) / len(hessian)
@@ -110,9 +125,7 @@ class LinearProblem(LinearObjective):
             blocks = hessian.reshape(outputs, columns, outputs, columns)
             for column in np.flatnonzero(self.theta_penalty.l2 == 0.0):
                 blocks[:, column, :, column] += typical / outputs
-        return newton_step(now.gradient.ravel(), hessian, is_definite=self.penalty.l2 > 0).reshape(
-            self.shape
-        )
+        return newton_step(gradient, hessian, is_definite=self.penalty.l2 > 0)
 
     def relative_curvature(self, sums: Sums) -> Array:
         """Return the curvature by each column's weight over that by the constant, (features,).

@@ -1,7 +1,12 @@
 """The registry of linear models: names on the command line and in saved runs."""
 
 from ooc_train.core.named_classes import Registry
-from ooc_train.models.classification_models import LogisticModel
+from ooc_train.models.classification_models import (
+    LinearSVCModel,
+    LogisticModel,
+    RidgeClassifierModel,
+    SGDClassifierModel,
+)
 from ooc_train.models.custom_model import CustomModel
 from ooc_train.models.generalized_linear_models import GammaModel, PoissonModel, TweedieModel
 from ooc_train.models.model import Model
@@ -17,6 +22,9 @@ MODELS: Registry[Model] = Registry(
         LassoModel,
         ElasticNetModel,
         LogisticModel,
+        LinearSVCModel,
+        RidgeClassifierModel,
+        SGDClassifierModel,
         PoissonModel,
         GammaModel,
         TweedieModel,

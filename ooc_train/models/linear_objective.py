@@ -5,6 +5,7 @@ the intercept b. It is scikit-learn's for ridge (`l2 = alpha`) and logistic regr
 (`l2 = 1 / C`).
 """
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,6 +17,7 @@ from ooc_train.models.gram_sums import GramSums
 from ooc_train.models.loss_sums import LossSums
 from ooc_train.models.problem import Evaluation
 from ooc_train.objective.loss import Loss
+from ooc_train.objective.losses.squared import Squared
 from ooc_train.objective.penalty import NO_PENALTY, ColumnPenalty, Penalty
 from ooc_train.objective.scaling import Scaling
 
@@ -40,9 +42,11 @@ class LinearObjective(Value):
         Whether the penalty is on the weights of scaled columns instead.
     class_weight : float64 array (classes,) or None
         Factors of the rows' weights.
+    own_class_weight : bool
+        Whether they hold in the output of a row's own class alone, as one against the rest.
     extra_l2 : float64 array (features,) or None
         Further l2 penalty on the weight of each scaled column.
-        target_mean : float64 array (outputs,) or None
+    target_mean : float64 array (outputs,) or None
         Mean of y, or nearly so, where the loss has a log link.
     """
 
@@ -57,6 +61,7 @@ class LinearObjective(Value):
     class_weight: Array | None = None
     extra_l2: Array | None = None
     target_mean: Array | None = None
+    own_class_weight: bool = False
 
     @property
     def n_features(self) -> int:
@@ -79,18 +84,43 @@ class LinearObjective(Value):
     @property
     def compiled_hessian(self) -> bool:
         """Whether compiled kernels add up the Hessian; BLAS does for small data."""
-        return self.n_rows * self.n_parameters**2 >= _COMPILED_WORK
+        return self.n_rows * math.prod(self.hessian_shape) >= _COMPILED_WORK
 
     def gram_sums(self) -> GramSums:
         """Return the sums of the products of all pairs of scaled columns and outputs."""
         columns = self.n_features + 1 + self.n_outputs
         compiled = self.n_rows * columns**2 >= _COMPILED_WORK
-        return GramSums(self.scaling, self.n_outputs, compiled)
+        return GramSums(
+            self.scaling, self.n_outputs, compiled, self._least_squares, self.class_weight
+        )
+
+    @property
+    def _least_squares(self) -> Squared:
+        if not isinstance(self.loss, Squared):
+            raise TypeError(f"the {self.loss.name} loss is not that of least squares")
+        return self.loss
 
     @property
     def shape(self) -> tuple[int, int]:
         """Of `theta`: outputs, and features with the constant last."""
         return self.n_outputs, self.n_features + 1
+
+    @property
+    def row_factors(self) -> Array | None:
+        """Factors of the rows' weights in all outputs, by class; None where all are 1."""
+        return None if self.own_class_weight else self.class_weight
+
+    @property
+    def own_factors(self) -> Array:
+        """Factors of a row's weight in the output of its own class, (outputs,)."""
+        if self.class_weight is None or not self.own_class_weight:
+            return np.ones(self.n_outputs)
+        return self.class_weight
+
+    @property
+    def hessian_shape(self) -> tuple[int, int, int]:
+        """Of the Hessian: blocks on its diagonal, and the parameters of each, twice."""
+        return self.loss.hessian_shape(*self.shape)
 
     @property
     def bound(self) -> float | None:
@@ -141,6 +171,7 @@ class LinearObjective(Value):
             hessian,
             self.class_weight,
             self.compiled_hessian,
+            self.own_class_weight,
         )
 
     def objectives(self, sums: Sums, theta: Array) -> Array:
@@ -171,15 +202,11 @@ class LinearObjective(Value):
     def read(self, sums: Sums, theta: Array, model: int = 0) -> Evaluation:
         """Return the evaluation of one model of a pass."""
         gradient = self.gradient(sums, model) + self.theta_penalty.gradient(theta[model])
+        if not self.fit_intercept:
+            gradient[:, -1] = 0.0
         hessian = None
         if "hessian" in sums and model == 0:
             hessian = self._hessian(sums["hessian"])
-        if not self.fit_intercept:
-            gradient[:, -1] = 0.0
-            if hessian is not None:
-                free = np.arange(self.n_parameters).reshape(self.n_outputs, -1)[:, -1]
-                hessian[free, :] = hessian[:, free] = 0.0
-                hessian[free, free] = 1.0
         return Evaluation(
             theta[model],
             float(sums["loss"][model] / sums["weight"]),
@@ -191,11 +218,18 @@ class LinearObjective(Value):
     def _hessian(self, packed: Array) -> Array:
         """Return the Hessian of the objective, by the packed sums of each pair of outputs."""
         outputs, columns = self.shape
-        hessian = np.zeros((outputs, columns, outputs, columns))
+        blocks, size, _ = self.hessian_shape
+        within, diagonal = outputs // blocks, np.arange(size)
+        hessian = np.zeros((blocks, within, columns, within, columns))
         for (a, b), sums in zip(self.loss.output_pairs(outputs), packed, strict=True):
-            hessian[a, :, b] = hessian[b, :, a] = unpacked(sums, columns)
-        whole = hessian.reshape(self.n_parameters, self.n_parameters)
-        whole[np.diag_indices_from(whole)] += np.tile(self.theta_penalty.l2, outputs)
+            (block, i), j = divmod(a, within), b % within
+            hessian[block, i, :, j] = hessian[block, j, :, i] = unpacked(sums, columns)
+        whole = hessian.reshape(self.hessian_shape)
+        whole[:, diagonal, diagonal] += np.tile(self.theta_penalty.l2, within)
+        if not self.fit_intercept:
+            constant = diagonal[self.n_features :: columns]
+            whole[:, constant, :] = whole[:, :, constant] = 0.0
+            whole[:, constant, constant] = 1.0
         return whole
 
     def penalty_value(self, theta: Array) -> float:

@@ -121,7 +121,7 @@ class LinearUpdates:
         def learn(block: Block, order: NDArray[np.int64]) -> None:
             if block.y is None:
                 raise ValueError("a loss needs y, and these data have none")
-            weight = row_weights(block, self.problem.class_weight)
+            weight = row_weights(block, self.problem.row_factors)
             weight = NO_WEIGHTS if weight is None else weight * of_mean_1
             for first in range(0, len(order), most):
                 part = order[first : first + most]
@@ -185,6 +185,7 @@ class LinearUpdates:
             penalty.l2[:-1] / problem.total_weight,
             penalty.l1[:-1] / problem.total_weight,
             problem.fit_intercept,
+            problem.own_factors,
         )
         scan = Scan(updating, ScanState(**state), table.rates, workspace)
         try:

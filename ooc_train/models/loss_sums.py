@@ -1,6 +1,7 @@
 """Loss, gradient and Hessian of linear models, added up over rows."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -23,7 +24,7 @@ from ooc_train.core.sums import (
 from ooc_train.kernels import api as kernels
 from ooc_train.kernels.layout import outer_workspace
 from ooc_train.kernels.specs import KernelSpec
-from ooc_train.objective.loss import Loss, raise_if_outside
+from ooc_train.objective.loss import Loss, own_class_factors, raise_if_outside
 from ooc_train.objective.scaling import Scaling, piece_rows
 
 _TILE = 512
@@ -57,6 +58,8 @@ class LossSums(Value):
     compiled : bool
         Whether compiled loops add up the Hessian. They take memory, and time to load. The gradient
         alone always uses compiled loops.
+    own_class_weight : bool
+        Whether class weights hold in the output of a row's own class alone.
     """
 
     loss: Loss
@@ -66,6 +69,7 @@ class LossSums(Value):
     hessian: bool = False
     class_weight: Array | None = None
     compiled: bool = False
+    own_class_weight: bool = False
 
     @property
     def n_outputs(self) -> int:
@@ -80,6 +84,11 @@ class LossSums(Value):
     def _fused(self) -> bool:
         # Compiled loops over raw rows are faster than BLAS, which needs converted rows.
         return self.compiled or not self.hessian
+
+    @property
+    def _own(self) -> Array | None:
+        """Factors of a row's weight in the output of its own class; None where all are 1."""
+        return self.class_weight if self.own_class_weight else None
 
     @cached_property
     def _data_units(self) -> tuple[Array, Array]:
@@ -143,6 +152,7 @@ class LossSums(Value):
         weight = row_weights(block, self.class_weight)
         sums["rows"] += block.n_rows
         sums["weight"] += block.n_rows if weight is None else weight.sum()
+        weight = weight if self._own is None else block.weight
         add = self._add_fused if self._fused else self._add_scaled
         if not math.isfinite(add(sums, block, block.y, weight, workspace)):
             raise_if_not_finite(block)
@@ -166,6 +176,7 @@ class LossSums(Value):
             gradient.reshape(models * outputs, columns),
             sums["loss"],
             workspace["cells"],
+            np.ones(outputs) if self._own is None else self._own,
         )
 
     def _add_outer_products(
@@ -179,7 +190,7 @@ class LossSums(Value):
         coef, intercept = self._data_units
         z = workspace["predictors"][: len(X)]
         kernels.predictor(X, coef[: self.n_outputs], intercept[: self.n_outputs], z)
-        for pair, curvature in enumerate(self.loss.curvatures(y, z)):
+        for pair, curvature in enumerate(self._curvatures(y, z)):
             kernels.add_outer_products(
                 X,
                 y[:, :0],
@@ -190,6 +201,13 @@ class LossSums(Value):
                 workspace["weighted"],
                 hessian[pair],
             )
+
+    def _curvatures(self, y: Array, z: Array) -> Iterator[Array]:
+        """Yield the second derivatives of the loss, times weights of own classes, (rows,)."""
+        for k, curvature in enumerate(self.loss.curvatures(y, z)):
+            if self._own is not None:
+                curvature = curvature * np.where(y[:, 0] == k, self._own[k], 1.0)
+            yield curvature
 
     def _add_scaled(
         self, sums: Sums, block: Block, y: Array, weight: Array | None, workspace: Arrays
@@ -213,12 +231,17 @@ class LossSums(Value):
     ) -> None:
         # Predictors of a model are contiguous, since loss functions read them many times.
         z = self.theta.reshape(-1, self._columns) @ scaled.T
+        due = self.loss.targets(y, self.n_outputs)
+        factors = None if self._own is None else own_class_factors(y, self._own)
         for m in range(len(self.theta)):
             z_model = z[m * self.n_outputs : (m + 1) * self.n_outputs].T
-            sums["loss"][m] += _total(self.loss.value(y, z_model), weight)
+            value = self.loss.value(due, z_model)
+            sums["loss"][m] += _total(value if factors is None else value * factors, weight)
             if m >= self.gradients:
                 continue
-            residual = self.loss.slope(y, z_model)
+            residual = self.loss.slope(due, z_model)
+            if factors is not None:
+                residual = residual * factors
             if weight is not None:
                 residual = residual * weight[:, None]
             workspace["gradient"][m] += residual.T @ scaled
@@ -236,7 +259,7 @@ class LossSums(Value):
     ) -> None:
         weighted = workspace["weighted"][: len(scaled)]
         pairs = self.loss.output_pairs(self.n_outputs)
-        for k, curvature in enumerate(self.loss.curvatures(y, z)):
+        for k, curvature in enumerate(self._curvatures(y, z)):
             a, b = pairs[k]
             if weight is not None:
                 curvature = curvature * weight

@@ -49,12 +49,15 @@ class Model(CheckedSettings, ABC):
         Tolerance, and limit of iterations or epochs, where `Training` has none.
     learns_by_batches : bool
         Whether updates by batches can learn the model.
+    default_batch_size : int or str
+        Batch size of the estimator and of the command line, where none is given.
     """
 
     name: ClassVar[str]
     default_tol: ClassVar[float] = 1e-4
     default_max_iter: ClassVar[int] = 100
     learns_by_batches: ClassVar[bool] = True
+    default_batch_size: ClassVar[int | str] = "full"
 
     @property
     @abstractmethod

@@ -37,7 +37,7 @@ class Evaluation:
         Sum of the losses plus the penalty.
     gradient : float64 array of the problem's shape
         Of the objective without an l1 penalty.
-    hessian : float64 array (parameters, parameters), or None
+    hessian : float64 array of the problem's `hessian_shape`, or None
         Of the objective; None if the pass did not add it up.
     """
 
@@ -57,6 +57,10 @@ class Problem(Protocol):
     @property
     def shape(self) -> tuple[int, ...]:
         """Of the parameters."""
+
+    @property
+    def hessian_shape(self) -> tuple[int, int, int]:
+        """Of the Hessian: blocks on its diagonal, and the parameters of each, twice."""
 
     @property
     def n_rows(self) -> int:

@@ -17,7 +17,7 @@ from ooc_train.core.sums import (
 )
 from ooc_train.kernels.specs import KernelSpec
 from ooc_train.models.loss_sums import LossSums
-from ooc_train.objective.loss import Loss
+from ooc_train.objective.loss import Loss, own_class_factors
 
 _PIECE_ROWS = 1024
 """Rows whose predictors are computed at a time."""
@@ -77,7 +77,8 @@ class SmoothedSums(Value):
     def add(self, sums: Sums, block: Block, workspace: Arrays) -> None:
         """Add the sums over one block into `sums`, in place."""
         self.sums.add(sums, block, workspace)
-        y, weight = np.asarray(block.y), row_weights(block, self.sums.class_weight)
+        by_class, own = self.sums.class_weight, self.sums.own_class_weight
+        y, weight = np.asarray(block.y), row_weights(block, None if own else by_class)
         if weight is None:
             weight = np.ones(block.n_rows)
         piece, outputs = len(workspace["converted"]), self.sums.n_outputs
@@ -86,11 +87,13 @@ class SmoothedSums(Value):
             rows = slice(start, start + piece)
             X = workspace["converted"][: len(block.X[rows])]
             np.copyto(X, block.X[rows])
-            due, predictors = y[rows], X @ coef.T + intercept
+            due, predictors = self.loss.targets(y[rows], outputs), X @ coef.T + intercept
+            factors = 1.0 if by_class is None or not own else own_class_factors(y[rows], by_class)
             for m in range(self.sums.gradients):
                 z = predictors[:, m * outputs : (m + 1) * outputs]
-                sums["exact"][m] += weight[rows] @ self.loss.value(due, z).sum(axis=1)
-                sums["gap"][m] += weight[rows] @ self.sums.loss.gap(due, z).sum(axis=1)
-                drift = weight[rows, None] * self.sums.loss.drift(due, z)
+                exact, gap = self.loss.value(due, z), self.sums.loss.gap(due, z)
+                sums["exact"][m] += weight[rows] @ (factors * exact).sum(axis=1)
+                sums["gap"][m] += weight[rows] @ (factors * gap).sum(axis=1)
+                drift = weight[rows, None] * factors * self.sums.loss.drift(due, z)
                 sums["drift"][m, :, :-1] += drift.T @ X
                 sums["drift"][m, :, -1] += drift.sum(axis=0)

@@ -83,6 +83,7 @@ class Loss:
         ----------
         y, z : array
             Targets and predictors, of one shape. Of a rowwise loss (rows, 1) and (rows, outputs).
+            `targets` makes them of codes of classes.
 
         Returns
         -------
@@ -116,8 +117,25 @@ class Loss:
         """Return the pairs of outputs a, b <= a whose predictors have a second derivative."""
         return [(a, a) for a in range(outputs)]
 
+    def targets(self, y: Array, outputs: int) -> Array:
+        """Return y as `value` takes it beside the predictors of so many outputs.
+
+        Codes of classes, (rows, 1), become one column an output: 1 for its class, 0 for the rest.
+        An unknown code becomes NaN.
+        """
+        return y if y.shape[1] == outputs else indicators(y, range(outputs), outputs)
+
+    def hessian_shape(self, outputs: int, columns: int) -> tuple[int, int, int]:
+        """Return the shape of the Hessian by the parameters (outputs, columns) of a linear model.
+
+        Outputs that have a loss each do not interact: each has a block of its own.
+        """
+        return outputs, columns, columns
+
     def curvatures(self, y: Array, z: Array) -> Iterator[Array]:
         """Yield the second derivative by the predictors of each of the `output_pairs`, (rows,).
+
+        `y` has a target for each output, or codes of classes, (rows, 1).
 
         Raises
         ------
@@ -126,7 +144,48 @@ class Loss:
         """
         if self.curvature is None:
             raise TypeError(f"the loss {self.name} has no second derivative")
-        yield from self.curvature(y, z).T
+        outputs = z.shape[1]
+        for k in range(outputs):
+            # One output at a time: the arrays of all may be many times the rows.
+            own = slice(k, k + 1)
+            due = y[:, own] if y.shape[1] == outputs else indicators(y, range(k, k + 1), outputs)
+            yield self.curvature(due, z[:, own])[:, 0]
+
+
+def indicators(codes: Array, classes: range, n_classes: int) -> Array:
+    """Return 1 for the rows of each class and 0 for the rest: the targets of one-vs-rest.
+
+    Parameters
+    ----------
+    codes : float64 array (rows, 1)
+        Codes of classes.
+    classes : range
+        The classes to tell from the rest, out of `n_classes`.
+
+    Returns
+    -------
+    float64 array (rows, classes)
+        NaN in rows of unknown codes.
+    """
+    is_known = (codes >= 0) & (codes < n_classes)
+    return np.where(is_known, codes == np.asarray(classes), np.nan)
+
+
+def own_class_factors(codes: Array, own: Array) -> Array:
+    """Return the factor of each row's weight in each output: `own` in that of its class, else 1.
+
+    Parameters
+    ----------
+    codes : float64 array (rows, 1)
+        Codes of classes.
+    own : float64 array (outputs,)
+        Weights of the classes.
+
+    Returns
+    -------
+    float64 array (rows, outputs)
+    """
+    return np.where(codes == np.arange(len(own)), own, 1.0)
 
 
 @dataclass(frozen=True)
@@ -210,3 +269,12 @@ class RowwiseLoss(Loss):
         out = np.empty_like(z)
         self.row(y.reshape(len(z)), z.T, out.T)
         return out
+
+    def targets(self, y: Array, outputs: int) -> Array:
+        """Return the codes of the classes as they are."""
+        del outputs
+        return y
+
+    def hessian_shape(self, outputs: int, columns: int) -> tuple[int, int, int]:
+        """Return the shape of one block for all outputs, which interact."""
+        return 1, outputs * columns, outputs * columns

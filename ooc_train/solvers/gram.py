@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from ooc_train.core.partitions import Rows
 from ooc_train.core.requests import Reduce
 from ooc_train.core.sums import Array, Reduction, Sums
-from ooc_train.models.gram_sums import Moments, ResidualSums
+from ooc_train.models.gram_sums import Moments
 from ooc_train.models.linear import LinearProblem
 from ooc_train.models.problem import Capability
 from ooc_train.objective.scaling import Scaling
@@ -72,7 +72,7 @@ class Gram:
         if features <= MAX_REFINED_FEATURES:
             basis = np.broadcast_to(0.0, (features, features))
             coef = np.broadcast_to(0.0, (outputs, features))
-            reductions += (ResidualSums(problem.scaling, basis, coef, coef[:, 0]),)
+            reductions += (problem.residual_sums(problem.scaling, basis, coef, coef[:, 0]),)
         return Holdings(reductions, sets=6, algebra=6 * 8 * (features + 1 + outputs) ** 2)
 
     def init(self, problem: LinearProblem, rows: Rows, params: Array) -> State:
@@ -87,7 +87,9 @@ class Gram:
             return Reduce(problem.gram_sums())
         current = _Refinement.of(problem, state)
         basis, _ = current.bases()
-        return Reduce(ResidualSums(current.scaling, basis, current.coef, current.intercept))
+        return Reduce(
+            problem.residual_sums(current.scaling, basis, current.coef, current.intercept)
+        )
 
     def tell(self, problem: LinearProblem, rows: Rows, state: State, answer: Sums) -> State:
         """Return the solution, or the state that a refining pass follows."""

@@ -96,8 +96,10 @@ def is_wide(problem: LinearProblem) -> bool:
 
 def norms(problem: LinearProblem, vector: Array | None = None) -> NormSums:
     """Return the reduction of norms and second moments, or of their product with a vector."""
-    with_gram = not is_wide(problem)
-    return NormSums(problem.scaling, problem.class_weight, problem.fit_intercept, with_gram, vector)
+    with_gram, factors = not is_wide(problem), problem.class_weight
+    if factors is not None and problem.own_class_weight:
+        factors = np.maximum(factors, 1.0)  # the largest of a row's weights in all outputs
+    return NormSums(problem.scaling, factors, problem.fit_intercept, with_gram, vector)
 
 
 def rate_request(

@@ -24,6 +24,7 @@ near the optimum, such a step squares the error.
 Nocedal and Wright 2006, chapters 3 and 6.
 """
 
+import math
 from dataclasses import dataclass, replace
 from math import inf
 from typing import ClassVar
@@ -96,7 +97,7 @@ class Newton:
         return Holdings(
             (problem.reduction(points, hessian=True),),
             sets=8 + 3 * (1 + len(_SHORTER)),
-            algebra=8 * 8 * problem.n_parameters**2,
+            algebra=8 * 8 * math.prod(problem.hessian_shape),
         )
 
     def init(self, problem: LinearProblem, rows: Rows, params: Array) -> State:
@@ -228,7 +229,8 @@ class Newton:
         if converged and -slope <= most * abs(now.objective):
             # The quadratic model gives the loss after the last step, to third order.
             params, updates = now.params + direction, n_iter + 1
-            curvature = float(direction.ravel() @ hessian @ direction.ravel())
+            steps = direction.reshape(hessian.shape[:2])
+            curvature = float(np.einsum("bi,bij,bj->", steps, hessian, steps))
             objective = now.objective + slope + 0.5 * curvature
             loss = (objective - problem.penalty_value(params)) / float(answer["weight"])
         memory = {
@@ -264,22 +266,28 @@ def _start(problem: LinearProblem) -> str:
 
 def newton_sample(problem: LinearProblem, rows: Rows) -> tuple[int, ...]:
     """Return the partitions of the sample that Newton begins with."""
-    return sample_partitions(rows, _SAMPLE_ROWS_PER_PARAMETER * problem.n_parameters)
+    return sample_partitions(rows, _SAMPLE_ROWS_PER_PARAMETER * problem.hessian_shape[-1])
 
 
 def _larger_sample(problem: LinearProblem, rows: Rows) -> tuple[int, ...]:
     """Return the partitions of the second sample."""
-    wanted = _LARGER * _SAMPLE_ROWS_PER_PARAMETER * problem.n_parameters
+    wanted = _LARGER * _SAMPLE_ROWS_PER_PARAMETER * problem.hessian_shape[-1]
     return sample_partitions(rows, min(wanted, int(SAMPLE_SHARE * rows.n_rows)))
 
 
 def _corrected(search: Tree, now: Evaluation) -> Array:
-    """Return a sample's Hessian, corrected by the last step (BFGS, formula 6.19)."""
+    """Return a sample's Hessian, of which the last step corrects each block."""
     hessian: Array = search["hessian"]
     if "direction" not in search:
         return hessian
-    step = (search["length"] * search["direction"]).ravel()
-    change = now.gradient.ravel() - search["gradient"].ravel()
+    steps = (search["length"] * search["direction"]).reshape(hessian.shape[:2])
+    changes = (now.gradient - search["gradient"]).reshape(hessian.shape[:2])
+    blocks = zip(hessian, steps, changes, strict=True)
+    return np.stack([_corrected_block(*block) for block in blocks])
+
+
+def _corrected_block(hessian: Array, step: Array, change: Array) -> Array:
+    """Return a matrix, corrected by the change of the gradient over a step (BFGS, formula 6.19)."""
     curvature, expected = step @ change, hessian @ step
     if curvature <= _MIN_CURVATURE * (step @ expected):
         return hessian

@@ -55,21 +55,31 @@ class ProximalNewton(Newton):
 
 def _minimum(problem: LinearProblem, now: Evaluation, hessian: Array) -> Array:
     """Return the minimum of the quadratic model plus the l1 penalty, of the problem's shape."""
-    places = np.arange(problem.n_parameters).reshape(problem.shape)
+    blocks = hessian.shape[:2]
+    l1 = np.tile(problem.theta_penalty.l1, (problem.n_outputs, 1)).reshape(blocks)
+    theta, gradient = now.params.reshape(blocks), now.gradient.reshape(blocks)
+    columns = problem.n_features + 1
+    minima = [
+        _block_minimum(*block, columns) for block in zip(theta, gradient, hessian, l1, strict=True)
+    ]
+    return np.reshape(minima, problem.shape)
+
+
+def _block_minimum(theta: Array, gradient: Array, hessian: Array, l1: Array, columns: int) -> Array:
+    """Return the minimum by the parameters of one block of the Hessian, (size,)."""
+    places = np.arange(len(theta)).reshape(-1, columns)
     weights, constants = places[:, :-1].ravel(), places[:, -1]
-    theta, gradient = now.params.ravel(), now.gradient.ravel()
     between = hessian[np.ix_(weights, constants)]
     # Singular for a softmax: a number added to all constants changes nothing.
     own = hessian[np.ix_(constants, constants)]
     inverse = np.linalg.pinv(own, dependence_threshold(len(own)), hermitian=True)
     reduced = hessian[np.ix_(weights, weights)] - between @ inverse @ between.T
     slope = gradient[weights] - between @ (inverse @ gradient[constants])
-    l1 = np.tile(problem.theta_penalty.l1[:-1], problem.n_outputs)
-    best = _Model(reduced, slope, l1, theta[weights]).minimum()
+    best = _Model(reduced, slope, l1[weights], theta[weights]).minimum()
     step = np.empty_like(theta)
     step[weights] = best - theta[weights]
     step[constants] = -inverse @ (gradient[constants] + between.T @ step[weights])
-    return (theta + step).reshape(problem.shape)
+    return theta + step
 
 
 class _Model(L1Quadratic):

@@ -1,6 +1,5 @@
 """Solvers by name. To add one: a file of its own, and its line in `EXACT` and `_EXACT`."""
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from math import inf
@@ -22,8 +21,9 @@ from ooc_train.solvers.proximal_newton import ProximalNewton
 from ooc_train.solvers.smoothing import Smoothing
 from ooc_train.solvers.updates import Updates
 
-_GRAM_PARAMETERS = 4096
-"""Limit of parameters for the solvers of the Gram matrix. Beyond, L-BFGS takes less time."""
+_GRAM_COLUMNS = 4096
+"""Limit of columns, and of outputs, for the solvers of the Gram matrix. Beyond, L-BFGS takes less
+time."""
 
 
 @dataclass(frozen=True)
@@ -170,25 +170,28 @@ def automatic_solver(problem: Problem, *, by_updates: bool = False) -> Choice:
         return Choice("sgd", "updates, and no rate has to be given")
     if problem.can == {"gram"}:
         return Choice("coordinate-descent", "non-negative least squares")
-    smooth, width = "smooth" in problem.can, math.prod(problem.shape)
     if "smoothing" in problem.can:
         return Choice("smoothing", "the loss has kinks, which can be smoothed")
+    smooth = "smooth" in problem.can
+    has_gram, columns = "gram" in problem.can, max(problem.shape)
+    # Blocks of the Hessian are solved one by one.
+    has_hessian, width = "hessian" in problem.can, problem.hessian_shape[-1]
     if not smooth and "prox" not in problem.can:
         return Choice("sgd", "the loss has kinks, which updates can learn from")
     l1 = "" if smooth else " with l1"
-    if "gram" in problem.can and width <= _GRAM_PARAMETERS:
+    if has_gram and columns <= _GRAM_COLUMNS:
         return Choice(
             "gram" if smooth else "coordinate-descent",
-            f"least squares{l1}, and {width:,} parameters: at most {_GRAM_PARAMETERS:,}",
+            f"least squares{l1}, and {columns:,} parameters: at most {_GRAM_COLUMNS:,}",
         )
-    if "hessian" in problem.can and width <= MOST_PARAMETERS:
+    if has_hessian and width <= MOST_PARAMETERS:
         return Choice(
             "newton" if smooth else "proximal-newton",
             f"a smooth loss{l1}, and {width:,} parameters: at most {MOST_PARAMETERS:,}",
         )
-    most = _GRAM_PARAMETERS if "gram" in problem.can else MOST_PARAMETERS
+    most = _GRAM_COLUMNS if has_gram else MOST_PARAMETERS
     why = f"and {width:,} parameters: more than {most:,}"
-    if "hessian" not in problem.can:
+    if not has_hessian:
         why = "without second derivatives that are never negative"
     return Choice("lbfgs" if smooth else "proximal-lbfgs", f"a smooth loss{l1}, {why}")
 

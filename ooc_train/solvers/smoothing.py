@@ -212,7 +212,7 @@ class Smoothing:
 
 def _inner(problem: LinearProblem) -> Newton | LBFGS:
     """Return the solver of smoothed losses. It never ends by itself."""
-    if problem.n_parameters <= MOST_PARAMETERS:
+    if problem.hessian_shape[-1] <= MOST_PARAMETERS:
         return Newton(0.0) if problem.penalty.smooth else ProximalNewton(0.0)
     return LBFGS(0.0) if problem.penalty.smooth else ProximalLBFGS(0.0)
 
@@ -272,10 +272,10 @@ def _drift(smoothed: LinearProblem, answer: Sums, points: Array) -> Array:
     held = (points[0] == 0.0) & (smoothed.theta_penalty.l1 > 0.0)
     held[:, -1] = not smoothed.fit_intercept
     drift = np.where(held, 0.0, smoothed.gradient({"gradient": answer["drift"]}))
-    fixed = np.flatnonzero(held)
     hessian = now.hessian.copy()
-    hessian[fixed, :] = hessian[:, fixed] = 0.0
-    hessian[fixed, fixed] = 1.0
+    for block, fixed in zip(hessian, held.reshape(hessian.shape[:2]), strict=True):
+        block[fixed, :] = block[:, fixed] = 0.0
+        block[fixed, fixed] = 1.0
     return smoothed.direction(replace(now, gradient=drift), hessian)
 
 

@@ -1,5 +1,6 @@
 """A model together with data: everything that is decided before a row is read."""
 
+import math
 import secrets
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -325,17 +326,20 @@ class Task:
         return source, requirements
 
     def _require_square(self) -> None:
-        """Raise `CeilingExceeded` if a square matrix exceeds the memory of the machine."""
-        width = {"hessian": self.problem.n_parameters, "gram": self.problem.n_features + 1}
-        side = max(width.get(each, 0) for each in self.solver.requires)
-        size = 8 * side**2
+        """Raise `CeilingExceeded` if square matrices exceed the memory of the machine."""
+        columns = self.problem.n_features + 1
+        shapes = {"hessian": self.problem.hessian_shape, "gram": (1, columns, columns)}
+        required = [shapes[each] for each in self.solver.requires if each in shapes]
+        size = 8 * max(map(math.prod, required), default=0)
         if size > machine_memory():
+            ((blocks, side, _),) = required
+            matrices = "a matrix" if blocks == 1 else f"{blocks:,} matrices"
             other = "lbfgs" if "smooth" in self.problem.can else "proximal-lbfgs"
             way_out = f"use solver={other!r} or 'sgd', which hold none"
             if "updates" not in self.problem.can:
                 way_out = "use fewer columns, or positive=False"
             raise CeilingExceeded(
-                f"solver={self.solver.name!r} adds up a matrix of "
+                f"solver={self.solver.name!r} adds up {matrices} of "
                 f"{side:,} x {side:,} numbers, "
                 f"{approximate_bytes(size)}, and this machine has "
                 f"{approximate_bytes(machine_memory())}; {way_out}"

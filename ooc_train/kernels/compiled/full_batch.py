@@ -7,7 +7,7 @@ derivative times X.
 from typing import Any
 
 from ooc_train.core.sums import Array
-from ooc_train.kernels.compiled.loop_parts import LossParts
+from ooc_train.kernels.compiled.loop_parts import LossParts, own_class_factor, target_of
 from ooc_train.kernels.compiled.parts import part
 from ooc_train.kernels.compiled.vectors import load_row, store_row, total, zeros
 from ooc_train.kernels.layout import LANES, Rows
@@ -86,27 +86,44 @@ def _pointwise(loss: LossParts) -> Any:
 
     @part
     def column_slope(
-        h: Any, y: Array, k: int, Z: Array, weight: Array, R: Array, column: int, by_z: bool
+        h: Any,
+        y: Array,
+        own: Array,
+        Z: Array,
+        weight: Array,
+        R: Array,
+        column: int,
+        by_z: bool,
     ) -> Any:
         """Sum a loss over a column of predictors; its derivative goes to that of `R`."""
-        weighted = len(weight) > 0
-        added = 0.0
+        weighted, outputs = len(weight) > 0, len(own)
+        k, added = column % outputs, 0.0
         for i in range(len(Z)):
             w = weight[i] if weighted else 1.0
-            added += w * value_of(h, y[i, k], Z[i, column])
+            w *= own_class_factor(y, own, i, k)
+            due = target_of(y, i, k, outputs)
+            added += w * value_of(h, due, Z[i, column])
             if by_z:
-                R[i, column] = w * slope_of_one(h, y[i, k], Z[i, column])
+                R[i, column] = w * slope_of_one(h, due, Z[i, column])
         return added
 
     @part
     def slope(
-        h: Any, y: Array, Z: Array, weight: Array, R: Array, sums: Array, cells: Array
+        h: Any,
+        y: Array,
+        own: Array,
+        Z: Array,
+        weight: Array,
+        R: Array,
+        sums: Array,
+        cells: Array,
     ) -> None:
         outputs = cells.shape[1]
         for m in range(len(sums)):
             for k in range(outputs):
                 column = m * outputs + k
-                sums[m] += column_slope(h, y, k, Z, weight, R, column, column < R.shape[1])
+                by_z = column < R.shape[1]
+                sums[m] += column_slope(h, y, own, Z, weight, R, column, by_z)
 
     return slope
 
@@ -116,7 +133,14 @@ def _rowwise(loss: LossParts) -> Any:
 
     @part
     def slope(
-        h: Any, y: Array, Z: Array, weight: Array, R: Array, sums: Array, cells: Array
+        h: Any,
+        y: Array,
+        own: Array,  # noqa: ARG001 (numba takes no `del`)
+        Z: Array,
+        weight: Array,
+        R: Array,
+        sums: Array,
+        cells: Array,
     ) -> None:
         outputs, weighted = cells.shape[1], len(weight) > 0
         z, r = cells[0], cells[1]
@@ -137,9 +161,10 @@ def _rowwise(loss: LossParts) -> Any:
 def slope_of(loss: LossParts) -> Any:
     """Return a part that adds each model's loss to sums, and writes the slopes.
 
-    The part takes hyperparameters, `y`, predictors `Z` (rows, models * outputs), weights (rows,) or
-    none, and `sums` (models,). It writes to `R` (rows, gradients * outputs) the slopes of the first
-    models, and works in `cells` (2, outputs). A class that doesn't exist makes the sum a NaN.
+    The part takes hyperparameters, `y`, factors of own classes (outputs,), predictors `Z` (rows,
+    models * outputs), weights (rows,) or none, and `sums` (models,). It writes to `R` (rows,
+    gradients * outputs) the slopes of the first models, and works in `cells` (2, outputs). A class
+    that doesn't exist makes the sum a NaN.
     """
     return _rowwise(loss) if loss.rowwise else _pointwise(loss)
 
@@ -159,7 +184,16 @@ def add_rows_of(loss: LossParts) -> Any:
             part_weight = weight[start : start + n] if len(weight) else weight
             _predict(part_of_X, arguments.W, arguments.b, Z[:n])
             part_y = y[start : start + n]
-            slope(arguments.loss, part_y, Z[:n], part_weight, R[:n], sums, arguments.cells)
+            slope(
+                arguments.loss,
+                part_y,
+                arguments.own,
+                Z[:n],
+                part_weight,
+                R[:n],
+                sums,
+                arguments.cells,
+            )
             if len(G):
                 accumulate(part_of_X, R[:n], G)
             start += n

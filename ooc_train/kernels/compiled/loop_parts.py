@@ -55,6 +55,22 @@ def compiled_source(source: Callable[..., Any], decorate: Callable[[Any], Any] =
     return decorate(copy)
 
 
+@part
+def target_of(y: Array, i: int, k: int, outputs: int) -> Any:
+    """Target of output `k` in row `i`, as `Loss.targets` has it."""
+    if y.shape[1] == outputs:
+        return y[i, k]
+    code = y[i, 0]
+    due = 1.0 if code == k else 0.0
+    return due if 0.0 <= code < outputs else np.nan
+
+
+@part
+def own_class_factor(y: Array, own: Array, i: int, k: int) -> Any:
+    """Factor of the weight of row `i` in output `k`, as `own_class_factors` has it."""
+    return own[k] if y.shape[1] < len(own) and y[i, 0] == k else 1.0
+
+
 class LossParts(NamedTuple):
     """A loss as parts of loops; the first argument of each function has the hyperparameters.
 

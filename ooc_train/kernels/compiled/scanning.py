@@ -21,7 +21,12 @@ from ooc_train.kernels.compiled.groups import (
     predict_one,
     shift_of,
 )
-from ooc_train.kernels.compiled.loop_parts import LossParts, OptimizerParts
+from ooc_train.kernels.compiled.loop_parts import (
+    LossParts,
+    OptimizerParts,
+    own_class_factor,
+    target_of,
+)
 from ooc_train.kernels.compiled.parts import FAR, part, prefetch, rate_after, strict_part
 from ooc_train.kernels.compiled.steps import step_by_number, step_in_vectors, step_of_constant
 from ooc_train.kernels.compiled.upkeep import average_with
@@ -182,9 +187,11 @@ def _slopes_of(loss: LossParts) -> Any:
         y, Y, Z, places = arguments.y, arguments.Y, arguments.Z, arguments.places
         for k in range(len(z)):
             for i in range(count):
-                due[i] = Y[taken + i, k] = y[places[i], k]
+                due[i] = Y[taken + i, k] = target_of(y, places[i], k, len(z))
                 Z[taken + i, k] = z[k, i]
             in_whole_vectors(arguments.loss, due, z, w, k, in_vectors, r)
+            for i in range(count):
+                r[k, i] *= own_class_factor(y, arguments.own, places[i], k)
 
     return of_outputs
 
@@ -194,10 +201,10 @@ def add_up_of(loss: LossParts) -> Any:
     rowwise, value = loss.rowwise, loss.value
 
     @part
-    def values(h: Any, Y: Array, Z: Array, rows: int, k: int) -> None:
+    def values(h: Any, Y: Array, Z: Array, rows: int, k: int, of_own: float) -> None:
         """Replace predictors of output `k` by the losses there, in vectors."""
         for t in range(rows):
-            Z[t, k] = value(h, Y[t, k], Z[t, k])
+            Z[t, k] = (of_own if Y[t, k] == 1.0 else 1.0) * value(h, Y[t, k], Z[t, k])
 
     @strict_part
     def add(Z: Array, weight: Array, order: Integers, rows: int, sums: Array) -> None:
@@ -221,8 +228,11 @@ def add_up_of(loss: LossParts) -> Any:
 
     @part
     def add_up_columns(arguments: Any, rows: int) -> None:
+        own = arguments.own
+        is_coded = arguments.y.shape[1] < len(own)
         for k in range(arguments.Z.shape[1]):
-            values(arguments.loss, arguments.Y, arguments.Z, rows, k)
+            of_own = own[k] if is_coded else 1.0
+            values(arguments.loss, arguments.Y, arguments.Z, rows, k, of_own)
         add(arguments.Z, arguments.weight, arguments.order, rows, arguments.sums)
 
     return add_up_columns

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ooc_train.core.sums import Array
-from ooc_train.kernels.compiled.loop_parts import LossParts
+from ooc_train.kernels.compiled.loop_parts import LossParts, own_class_factor, target_of
 from ooc_train.kernels.compiled.parts import FAR, part, prefetch, rate_after, strict_part
 from ooc_train.kernels.compiled.scanning import add_up_of
 from ooc_train.kernels.compiled.upkeep import average_with, predict_by_theta
@@ -211,8 +211,9 @@ def _slopes_of(loss: LossParts) -> Any:
         check = 0.0
         for k in range(outputs):
             z = predict(arguments, k, m, base, steps, quad, now)
-            due = arguments.y[i, k]
+            due = target_of(arguments.y, i, k, outputs)
             slope = slope_of(arguments.loss, due, z)
+            slope *= own_class_factor(arguments.y, arguments.own, i, k)
             steps[k, m] = rate * slope
             Z[t, k], Y[t, k] = z, due
             check += z + w * slope

@@ -10,12 +10,15 @@ from ooc_train.objective.losses.gamma import Gamma
 from ooc_train.objective.losses.hinge import Hinge, SmoothHinge
 from ooc_train.objective.losses.huber import Huber
 from ooc_train.objective.losses.logistic import Logistic
+from ooc_train.objective.losses.modified_huber import ModifiedHuber
 from ooc_train.objective.losses.multinomial import Multinomial
+from ooc_train.objective.losses.perceptron import Perceptron
 from ooc_train.objective.losses.poisson import Poisson
 from ooc_train.objective.losses.quantile import Quantile, SmoothQuantile
 from ooc_train.objective.losses.squared import Squared
 from ooc_train.objective.losses.squared_epsilon_insensitive import SquaredEpsilonInsensitive
 from ooc_train.objective.losses.squared_hinge import SquaredHinge
+from ooc_train.objective.losses.squared_margin import SquaredMargin
 from ooc_train.objective.losses.tweedie import Tweedie
 
 __all__ = ["LOSSES"]
@@ -33,6 +36,9 @@ LOSSES: Registry[Loss] = Registry(
         Multinomial,
         Hinge,
         SquaredHinge,
+        SquaredMargin,
+        ModifiedHuber,
+        Perceptron,
         Poisson,
         Gamma,
         Tweedie,

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ooc_train.core.sums import Array
 from ooc_train.objective.loss import Loss
 
 
@@ -27,3 +28,7 @@ class Squared(Loss):
     def curvature(self, y: Any, z: Any) -> Any:  # noqa: ARG002 (the signature of every loss)
         """Return ones."""
         return np.ones_like(z)
+
+    def outputs(self, y: Array, n_outputs: int) -> Array:
+        """Return what the predictors are compared with, (rows, outputs), by y or by codes."""
+        return self.targets(y, n_outputs)

@@ -1,0 +1,188 @@
+"""Classifiers by margins: support vector machines, least squares of classes, any binary loss."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import sklearn.linear_model
+import sklearn.svm
+from sklearn.preprocessing import LabelBinarizer
+from sklearn.utils.metaestimators import available_if
+
+from ooc_train.estimators.classification import LinearClassifier, ProbabilisticClassifier
+from ooc_train.estimators.shared_parameters import SharedParameters, estimator_of
+from ooc_train.models.classification_models import (
+    LinearSVCModel,
+    RidgeClassifierModel,
+    SGDClassifierModel,
+)
+from ooc_train.runs.fitted import Fitted
+from ooc_train.runs.report import Report
+
+
+class _MarginClassifier(LinearClassifier):
+    """The base of classifiers whose intercept is a number if none is fitted."""
+
+    fit_intercept: bool
+    standardize: bool
+
+    def _keep(self, fitted: Fitted, report: Report, **kept: Any) -> None:
+        super()._keep(fitted, report, **kept)
+        if not self.fit_intercept and not self.standardize:
+            self.intercept_ = 0.0
+
+
+@estimator_of(LinearSVCModel)
+@dataclass(kw_only=True, eq=False, repr=False)
+class LinearSVC(_MarginClassifier, SharedParameters):
+    """A linear support vector machine; more than two classes are told apart one against the rest.
+
+    `1 / 2 |w|^2 + C * sum(max(0, 1 - margin)^2)` is minimised, as by scikit-learn's, but for the
+    intercept: it is not penalised. scikit-learn's is nearly so with a large `intercept_scaling`.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Labels.
+    coef_ : ndarray of shape (1, n_features) for two classes, else (n_classes, n_features)
+        Coefficients, float64 whatever X is.
+    intercept_ : ndarray of shape (1,) or (n_classes,), or 0.0 if none is fitted
+        Intercepts.
+    n_iter_ : int
+        Iterations, or epochs of updates.
+    """
+
+    penalty: str = field(default="l2", kw_only=False)
+    loss: str = field(default="squared_hinge", kw_only=False)
+    C: float = 1.0
+    class_weight: str | Mapping[Any, float] | None = None
+    max_iter: int = 1000
+
+    def _keep(self, fitted: Fitted, report: Report, **kept: Any) -> None:
+        super()._keep(fitted, report, **kept)
+        self.n_iter_ = report.n_iter
+
+    def to_sklearn(self) -> Any:
+        """Return a fitted `sklearn.svm.LinearSVC` that predicts the same."""
+        self._fitted()
+        return self._copy_to(
+            sklearn.svm.LinearSVC(
+                self.penalty,
+                self.loss,
+                tol=self.tol,
+                C=self.C,
+                fit_intercept=self.fit_intercept,
+                class_weight=self.class_weight,
+                max_iter=self.max_iter,
+            )
+        )
+
+
+@estimator_of(RidgeClassifierModel)
+@dataclass(kw_only=True, eq=False, repr=False)
+class RidgeClassifier(_MarginClassifier, SharedParameters):
+    """Least squares of targets of -1 and 1 with an l2 penalty, in one pass.
+
+    More than two classes are told apart one against the rest: `|y - X w - b|^2 + alpha |w|^2` is
+    minimised for each, as by scikit-learn's. `class_weight="balanced"` counts the weights of rows,
+    as `LogisticRegression` does; scikit-learn's counts rows here.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Labels.
+    coef_ : ndarray of shape (n_features,) for two classes, else (n_classes, n_features)
+        Coefficients, float64 whatever X is.
+    intercept_ : ndarray of shape (1,) or (n_classes,), or 0.0 if none is fitted
+        Intercepts.
+    n_iter_ : ndarray of shape (1,) or (n_classes,)
+        Iterations, or epochs of updates.
+    """
+
+    alpha: float = field(default=1.0, kw_only=False)
+    class_weight: str | Mapping[Any, float] | None = None
+
+    def _keep(self, fitted: Fitted, report: Report, **kept: Any) -> None:
+        super()._keep(fitted, report, **kept)
+        self.coef_ = fitted.coef[0] if fitted.n_outputs == 1 else fitted.coef
+        self.n_iter_ = np.full(fitted.n_outputs, report.n_iter, np.int32)
+
+    def to_sklearn(self) -> Any:
+        """Return a fitted `sklearn.linear_model.RidgeClassifier` that predicts the same."""
+        self._fitted()
+        plain = sklearn.linear_model.RidgeClassifier(
+            self.alpha,
+            fit_intercept=self.fit_intercept,
+            max_iter=self.max_iter,
+            tol=self.tol,
+            class_weight=self.class_weight,
+        )
+        # Its `predict` asks for what its `fit` makes.
+        plain._label_binarizer = LabelBinarizer(neg_label=-1).fit(self.classes_)  # noqa: SLF001
+        return self._copy_to(plain)
+
+
+def _has_probabilities(estimator: "SGDClassifier") -> bool:
+    return estimator.loss == "log_loss"
+
+
+@estimator_of(SGDClassifierModel)
+@dataclass(kw_only=True, eq=False, repr=False)
+class SGDClassifier(LinearClassifier, SharedParameters):
+    """A linear classifier by any binary loss, which learns by batches of one row by default.
+
+    The objective is scikit-learn's. The way there is another: columns are scaled on the fly, the
+    learning rate "auto" follows from the data, and the model is an average of the parameters.
+    With `batch_size="full"` it is solved exactly where the loss allows.
+
+    Parameters
+    ----------
+    warm_start : bool
+        Whether `fit` begins from the coefficients of the last one.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Labels.
+    coef_ : ndarray of shape (1, n_features) for two classes, else (n_classes, n_features)
+        Coefficients, float64 whatever X is.
+    intercept_ : ndarray of shape (1,) or (n_classes,)
+        Intercepts.
+    n_iter_ : int
+        Epochs of updates, or iterations.
+    """
+
+    loss: str = field(default="hinge", kw_only=False)
+    penalty: str | None = "l2"
+    alpha: float = 1e-4
+    l1_ratio: float = 0.15
+    class_weight: str | Mapping[Any, float] | None = None
+    warm_start: bool = False
+    max_iter: int = 1000
+    tol: float = 1e-3
+    batch_size: int | str = 1
+
+    predict_proba = available_if(_has_probabilities)(ProbabilisticClassifier.predict_proba)
+    predict_log_proba = available_if(_has_probabilities)(ProbabilisticClassifier.predict_log_proba)
+
+    def _keep(self, fitted: Fitted, report: Report, **kept: Any) -> None:
+        super()._keep(fitted, report, **kept)
+        self.n_iter_ = report.n_iter
+
+    def to_sklearn(self) -> Any:
+        """Return a fitted `sklearn.linear_model.SGDClassifier` that predicts the same."""
+        self._fitted()
+        return self._copy_to(
+            sklearn.linear_model.SGDClassifier(
+                self.loss,
+                penalty=self.penalty,
+                alpha=self.alpha,
+                l1_ratio=self.l1_ratio,
+                fit_intercept=self.fit_intercept,
+                max_iter=self.max_iter,
+                tol=self.tol,
+                class_weight=self.class_weight,
+                warm_start=self.warm_start,
+            )
+        )

@@ -1,0 +1,33 @@
+"""The modified Huber loss: a squared hinge that goes on as a straight line (Zhang 2004)."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ooc_train.objective.loss import Loss, Target
+
+
+@dataclass(frozen=True)
+class ModifiedHuber(Loss):
+    """The squared hinge of margins above -1; below, its tangent there."""
+
+    name: ClassVar[str] = "modified_huber"
+    bounded_slope: ClassVar[bool] = True
+    target: ClassVar[Target] = "binary"
+    bound: ClassVar[float] = 2.0
+
+    def value(self, y: Any, z: Any) -> Any:
+        """Return the loss, ``missing^2`` or ``4 missing - 4``."""
+        missing = np.maximum(1.0 - (2.0 * y - 1.0) * z, 0.0)
+        squared = np.minimum(missing, 2.0)
+        return squared * (2.0 * missing - squared)
+
+    def slope(self, y: Any, z: Any) -> Any:
+        """Return the slope: 0 where the margin is reached, and of size 4 at most."""
+        side = 2.0 * y - 1.0
+        return -2.0 * side * np.minimum(np.maximum(1.0 - side * z, 0.0), 2.0)
+
+    def curvature(self, y: Any, z: Any) -> Any:
+        """Return 2 for margins between -1 and 1, else 0."""
+        return 2.0 * (np.abs((2.0 * y - 1.0) * z) < 1.0)
