@@ -417,7 +417,7 @@ def test_a_setting_of_another_model():
         (
             ["--model", "ridge", "--class-weight", "balanced"],
             1,
-            "error: --class-weight is for the logistic and custom model, and this is ridge",
+            "sgd-classifier and custom model, and this is ridge",
         ),
     ],
 )
