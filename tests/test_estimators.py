@@ -150,6 +150,7 @@ class Stub(LinearEstimator):
     ],
 )
 def test_an_estimator_has_the_settings_of_its_model_and_no_others(fields, said):
+    fields = {"positive": False, **fields}
     columns = [(name, type(value), field(default=value)) for name, value in fields.items()]
     cls = make_dataclass("Own", columns, bases=(Stub, SharedParameters), kw_only=True)
     with pytest.raises(TypeError, match=f"Own {said}"):
@@ -384,7 +385,7 @@ def test_arguments_that_are_not_supported_are_absent():
     with pytest.raises(TypeError):
         LogisticRegression(n_jobs=2)
     with pytest.raises(TypeError):
-        Ridge(positive=True)
+        Ridge(copy_X=True)
 
 
 def test_a_ceiling_that_cannot_be_kept_is_refused(store):
