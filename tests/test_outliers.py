@@ -75,13 +75,20 @@ def test_it_is_named_where_learning_goes_block_by_block():
 
 @pytest.mark.parametrize("batch_size", [1, 16])
 def test_a_value_that_a_step_suits_not_is_named_and_no_other_row(batch_size):
-    model = Ridge(batch_size=batch_size, random_state=0)
+    model = Ridge(batch_size=batch_size, learning_rate=0.1, random_state=0)
     with pytest.raises(Diverged) as caught:
         model.fit(with_value(1e30), VALUES)
     assert str(caught.value) == (
         "row 57 has 1e+30 in column 2 of X, 1e+30 times as much as usual in its column, and no "
         "step suits both; drop or correct such rows first"
     )
+
+
+@pytest.mark.parametrize("batch_size", [1, 16])
+def test_the_automatic_rate_suits_a_value_that_has_its_column_for_itself(batch_size):
+    best = Ridge().fit(with_value(1e30), VALUES).report_.loss
+    by_batches = Ridge(batch_size=batch_size, random_state=0).fit(with_value(1e30), VALUES)
+    assert by_batches.report_.loss == pytest.approx(best, rel=1e-4)
 
 
 @pytest.mark.parametrize("model", [Ridge(solver="lbfgs"), Ridge(batch_size=16, random_state=0)])
