@@ -199,10 +199,35 @@ def test_a_process_whose_shared_pages_cannot_be_read_pays_for_all_of_them(monkey
 
     share = measure()
     monkeypatch.setattr("ooc_train.memory.processes.read_text", deny)
+    monkeypatch.setattr("ooc_train.memory.processes._SHARE_SECONDS", -1.0)
     everything = measure()
     assert everything.current > share.current
     assert everything.note
     assert not share.note
+
+
+@linux
+def test_pages_are_walked_through_once_until_they_change(monkeypatch):
+    read, walks, shareable = system.read_text, [], [0]
+
+    def counted(path):
+        walks.extend([path] * path.endswith("smaps_rollup"))
+        return read(path)
+
+    def status(_, name):
+        if name != "status":
+            return ""
+        return f"VmHWM: 9000 kB\nVmRSS: 9000 kB\nRssFile: {shareable[0]} kB\nRssShmem: 0 kB\n"
+
+    monkeypatch.setattr("ooc_train.memory.processes.read_text", counted)
+    monkeypatch.setattr("ooc_train.memory.processes._read_of", status)
+    monkeypatch.setattr("ooc_train.memory.processes._SHARE_SECONDS", 3600.0)
+    for pages, due in ((4000, 1), (4000, 1), (4004, 2), (4000, 3)):
+        shareable[0] = pages
+        measure()
+        assert len(walks) == due
+    measure(os.getpid())  # another process asks of this one
+    assert len(walks) == 4
 
 
 @linux
