@@ -207,27 +207,32 @@ def test_a_process_whose_shared_pages_cannot_be_read_pays_for_all_of_them(monkey
 
 
 @linux
-def test_pages_are_walked_through_once_until_they_change(monkeypatch):
-    read, walks, shareable = system.read_text, [], [0]
-
-    def counted(path):
-        walks.extend([path] * path.endswith("smaps_rollup"))
-        return read(path)
-
-    def status(_, name):
-        if name != "status":
-            return ""
-        return f"VmHWM: 9000 kB\nVmRSS: 9000 kB\nRssFile: {shareable[0]} kB\nRssShmem: 0 kB\n"
-
-    monkeypatch.setattr("ooc_train.memory.processes.read_text", counted)
-    monkeypatch.setattr("ooc_train.memory.processes._read_of", status)
-    monkeypatch.setattr("ooc_train.memory.processes._SHARE_SECONDS", 3600.0)
-    for pages, due in ((4000, 1), (4000, 1), (4004, 2), (4000, 3)):
-        shareable[0] = pages
-        measure()
-        assert len(walks) == due
-    measure(os.getpid())  # another process asks of this one
-    assert len(walks) == 4
+def test_pages_are_walked_through_once_until_they_change(tmp_path):
+    # A process of its own: other threads of this one may measure it meanwhile.
+    path = tmp_path / "mapped"
+    path.write_bytes(b"1" * 8 * MIB)
+    walks = run(f"""
+        import mmap, os
+        from ooc_train.memory import processes
+        read, walks = processes.read_text, []
+        def counted(path):
+            walks.extend([path] * path.endswith("smaps_rollup"))
+            return read(path)
+        processes.read_text, processes._SHARE_SECONDS = counted, 3600.0
+        file = open({str(path)!r}, "rb")
+        block = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+        for _ in range(5):  # the first calls load what they need
+            processes.measure()
+        before = len(walks)
+        processes.measure()
+        print(len(walks) - before)
+        checksum = sum(block[::4096])
+        processes.measure()
+        print(len(walks) - before)
+        processes.measure(os.getpid())  # as other processes ask of this one
+        print(len(walks) - before)
+        """)
+    assert walks == [0, 1, 2]
 
 
 @linux
