@@ -198,3 +198,13 @@ def make_case(
 def same_bits(a: dict[str, NDArray[Any]], b: dict[str, NDArray[Any]]) -> bool:
     """Return whether two sets of sums are the same to the last bit."""
     return a.keys() == b.keys() and all(a[k].tobytes() == b[k].tobytes() for k in a)
+
+
+PERFECTLY_FITTED = [
+    (np.ones((1, 1)), np.array([7.0])),
+    (np.eye(3), np.array([1.0, 2.0, 4.0])),
+    (np.arange(20.0)[:, None], 3.0 * np.arange(20.0) + 1e6),
+    (np.arange(20.0)[:, None], np.zeros(20)),
+    (np.arange(20.0)[:, None], np.full(20, 5.0)),
+]
+"""Rows and targets that a linear predictor with an intercept fits without a residual."""

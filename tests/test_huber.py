@@ -16,7 +16,7 @@ from ooc_train.kernels import calling
 from ooc_train.kernels.api import add_rows_needs
 from ooc_train.objective.losses.scaled_huber import FittedHuber, ScaledHuber
 from ooc_train.stream.inputs import read_inputs
-from tests.streams import write_store
+from tests.streams import PERFECTLY_FITTED, write_store
 
 Array = NDArray[Any]
 
@@ -111,16 +111,7 @@ def test_units_of_columns_and_columns_that_depend_on_one_another_change_no_predi
     np.testing.assert_allclose(found.predict(others), due.predict(X), atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("X", "y"),
-    [
-        (np.ones((1, 1)), np.array([7.0])),
-        (np.eye(3), np.array([1.0, 2.0, 4.0])),
-        (np.arange(20.0)[:, None], 3.0 * np.arange(20.0) + 1e6),
-        (np.arange(20.0)[:, None], np.zeros(20)),
-        (np.arange(20.0)[:, None], np.full(20, 5.0)),
-    ],
-)
+@pytest.mark.parametrize(("X", "y"), PERFECTLY_FITTED)
 def test_y_that_is_fitted_perfectly_has_next_to_no_scale(X, y):
     found: Any = HuberRegressor(alpha=0.0).fit(X, y)
     assert found.report_.converged

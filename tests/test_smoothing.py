@@ -24,7 +24,7 @@ from ooc_train.objective.losses.hinge import Hinge
 from ooc_train.objective.losses.quantile import Quantile
 from ooc_train.objective.ramps import SmoothedLoss
 from ooc_train.solvers import smoothing
-from tests.streams import write_store
+from tests.streams import PERFECTLY_FITTED, write_store
 
 Array = NDArray[Any]
 SMOOTHED = [loss for loss in LOSSES.values() if loss.smoothed is not None]
@@ -148,16 +148,7 @@ def test_the_unit_of_columns_changes_no_prediction_without_a_penalty():
     np.testing.assert_allclose(found.predict(others), due.predict(X), atol=1e-3)
 
 
-@pytest.mark.parametrize(
-    ("X", "y"),
-    [
-        (np.ones((1, 1)), np.array([7.0])),
-        (np.eye(3), np.array([1.0, 2.0, 4.0])),
-        (np.arange(20.0)[:, None], 3.0 * np.arange(20.0) + 1e6),
-        (np.arange(20.0)[:, None], np.zeros(20)),
-        (np.arange(20.0)[:, None], np.full(20, 5.0)),
-    ],
-)
+@pytest.mark.parametrize(("X", "y"), PERFECTLY_FITTED)
 def test_y_that_is_fitted_perfectly_ends_the_run(X, y):
     model: Any = QuantileRegressor(alpha=0.0).fit(X, y)
     assert model.report_.converged

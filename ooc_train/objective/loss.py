@@ -17,7 +17,14 @@ import numpy as np
 
 from ooc_train.core.sums import Array, Block
 
-__all__ = ["LogLinkLoss", "Loss", "RowwiseLoss", "Target", "raise_if_outside"]
+__all__ = [
+    "LogLinkLoss",
+    "Loss",
+    "PiecewiseLinearLoss",
+    "RowwiseLoss",
+    "Target",
+    "raise_if_outside",
+]
 
 Target = Literal["real", "nonnegative", "positive", "binary", "codes"]
 """Domain of y: numbers, of at least 0 or above it, {0, 1}, or codes of classes (whole numbers from
@@ -186,6 +193,20 @@ def own_class_factors(codes: Array, own: Array) -> Array:
     float64 array (rows, outputs)
     """
     return np.where(codes == np.arange(len(own)), own, 1.0)
+
+
+@dataclass(frozen=True)
+class PiecewiseLinearLoss(Loss):
+    """A loss of straight pieces with kinks between them, whose slope is at most 1 in size."""
+
+    smooth: ClassVar[bool] = False
+    bounded_slope: ClassVar[bool] = True
+    bound: ClassVar[float] = 1.0
+    """Kinks have no bound of the curvature. This number only sets step sizes."""
+
+    def curvature(self, y: Any, z: Any) -> Any:  # noqa: ARG002 (the signature of every loss)
+        """Return zeros, the second derivative wherever there is one."""
+        return np.zeros_like(z)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ooc_train.objective.loss import Loss
+from ooc_train.objective.loss import PiecewiseLinearLoss
 from ooc_train.objective.ramps import (
     SmoothedLoss,
     ramp,
@@ -25,7 +25,7 @@ def raise_if_no_tube(epsilon: float) -> None:
 
 
 @dataclass(frozen=True)
-class EpsilonInsensitive(Loss):
+class EpsilonInsensitive(PiecewiseLinearLoss):
     """How far the residual exceeds `epsilon` in size.
 
     Attributes
@@ -37,10 +37,6 @@ class EpsilonInsensitive(Loss):
     epsilon: float = 0.1
 
     name: ClassVar[str] = "epsilon_insensitive"
-    bounded_slope: ClassVar[bool] = True
-    smooth: ClassVar[bool] = False
-    bound: ClassVar[float] = 1.0
-    """The loss has no bound of its own. This one, in units of y, sets step sizes."""
 
     def __post_init__(self) -> None:
         raise_if_no_tube(self.epsilon)
@@ -52,10 +48,6 @@ class EpsilonInsensitive(Loss):
     def slope(self, y: Any, z: Any) -> Any:
         """Return the sign of the residual where it is in excess, else 0; NaN for a NaN."""
         return 1.0 * (z - y > self.epsilon) - 1.0 * (y - z > self.epsilon) + 0.0 * z
-
-    def curvature(self, y: Any, z: Any) -> Any:  # noqa: ARG002 (the signature of every loss)
-        """Return zeros, the second derivative wherever there is one."""
-        return np.zeros_like(z)
 
     def smoothed(self, width: float) -> SmoothedLoss:
         """Return the loss with its kinks smoothed."""

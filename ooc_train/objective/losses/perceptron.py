@@ -5,19 +5,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ooc_train.objective.loss import Loss, Target
+from ooc_train.objective.loss import PiecewiseLinearLoss, Target
 
 
 @dataclass(frozen=True)
-class Perceptron(Loss):
+class Perceptron(PiecewiseLinearLoss):
     """How far z is from 0 on the side that y in {0, 1} is not on."""
 
     name: ClassVar[str] = "perceptron"
-    bounded_slope: ClassVar[bool] = True
     target: ClassVar[Target] = "binary"
-    smooth: ClassVar[bool] = False
-    bound: ClassVar[float] = 1.0
-    """As that of the hinge, it only sets step sizes."""
 
     def value(self, y: Any, z: Any) -> Any:
         """Return the distance, 0 on the right side."""
@@ -27,7 +23,3 @@ class Perceptron(Loss):
         """Return minus the side of y on the wrong side and at 0, else 0; NaN for a NaN."""
         side = 2.0 * y - 1.0
         return -side * (side * z <= 0.0) + 0.0 * z
-
-    def curvature(self, y: Any, z: Any) -> Any:  # noqa: ARG002 (the signature of every loss)
-        """Return zeros, the second derivative wherever there is one."""
-        return np.zeros_like(z)

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ooc_train.objective.loss import Loss
+from ooc_train.objective.loss import PiecewiseLinearLoss
 from ooc_train.objective.ramps import (
     SmoothedLoss,
     ramp,
@@ -22,7 +22,7 @@ def _raise_if_no_share(quantile: float) -> None:
 
 
 @dataclass(frozen=True)
-class Quantile(Loss):
+class Quantile(PiecewiseLinearLoss):
     """The residual y - z times `quantile`, and ``quantile - 1`` times it where it is negative.
 
     Attributes
@@ -34,10 +34,6 @@ class Quantile(Loss):
     quantile: float = 0.5
 
     name: ClassVar[str] = "quantile"
-    bounded_slope: ClassVar[bool] = True
-    smooth: ClassVar[bool] = False
-    bound: ClassVar[float] = 1.0
-    """The loss has no bound of its own. This one, in units of y, sets step sizes."""
 
     def __post_init__(self) -> None:
         _raise_if_no_share(self.quantile)
@@ -49,10 +45,6 @@ class Quantile(Loss):
     def slope(self, y: Any, z: Any) -> Any:
         """Return ``-quantile`` below y, and ``1 - quantile`` above; NaN for a NaN."""
         return 1.0 * (z > y) - self.quantile + 0.0 * z
-
-    def curvature(self, y: Any, z: Any) -> Any:  # noqa: ARG002 (the signature of every loss)
-        """Return zeros, the second derivative wherever there is one."""
-        return np.zeros_like(z)
 
     def smoothed(self, width: float) -> SmoothedLoss:
         """Return the loss with its kink smoothed."""
