@@ -4,28 +4,74 @@ Results go to stdout; progress and errors go to stderr. Exit statuses: 0 done; 1
 message says why); 2 wrong call; 70 a fault of this package; 129 terminal closed; 130 interrupted.
 When a terminal closes, a run of `train` ends after its step and is saved.
 
-Commands import numerical and Dask libraries themselves, so that ``--help`` is immediate.
+Only the command that is called is imported, and it imports numerical and Dask libraries itself. So
+``--help`` is immediate, and a command takes no memory for the others.
 """
 
 import os
 import sys
+from importlib import import_module
+from typing import Any
 
-# Each import registers commands, in the order of the help.
-from ooc_train.cli import (  # noqa: F401
-    data_commands,
-    demo_command,
-    ingest_command,
-    model_commands,
-    report_command,
-    tradeoff_command,
-)
-from ooc_train.cli.command import app, end_by_fault
+import typer
+from typer.core import TyperGroup
+
+from ooc_train.cli.command import end_by_fault
 from ooc_train.core.text import log
 
 __all__ = ["app", "main"]
 
 _INTERRUPTED = 130
 """Typer's exit status of Ctrl-C."""
+
+_MODULES = {
+    "info": "data_commands",
+    "make-data": "data_commands",
+    "rechunk": "data_commands",
+    "shuffle": "data_commands",
+    "demo": "demo_command",
+    "ingest": "ingest_command",
+    "plan": "model_commands",
+    "train": "model_commands",
+    "evaluate": "model_commands",
+    "predict": "model_commands",
+    "report": "report_command",
+    "tradeoff": "tradeoff_command",
+}
+"""The module of each command, in the order of the help."""
+
+
+class _Commands(TyperGroup):
+    """The commands. Each is imported when it is asked for; Typer would want all of them at once."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands = dict.fromkeys(_MODULES, self)  # a name that is misspelt is compared to them
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 (Typer's protocol)
+        return list(_MODULES)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
+        if cmd_name not in _MODULES:
+            return None
+        module = import_module(f"ooc_train.cli.{_MODULES[cmd_name]}")
+        single = typer.Typer(add_completion=False)
+        single.command(cmd_name)(getattr(module, cmd_name.replace("-", "_")))
+        return typer.main.get_command(single)
+
+
+app = typer.Typer(
+    cls=_Commands,
+    name="ooc-train",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def _about() -> None:
+    """Train on data larger than memory: any batch size, under a memory ceiling."""
 
 
 def main() -> None:

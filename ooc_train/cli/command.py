@@ -26,17 +26,9 @@ from ooc_train.errors import LeftoversRemoved, OocTrainError, SavedElsewhere
 INTERNAL = 70
 """Exit status of an internal error, as in sysexits.h."""
 
-app = typer.Typer(
-    name="ooc-train",
-    help="Train on data larger than memory: any batch size, under a memory ceiling.",
-    add_completion=False,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
-
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
-    """Register a command.
+    """Return a function that Typer takes as a command.
 
     A parameter whose type is a dataclass stands for one option for each field. Known errors become
     one line on stderr, with option names in place of Python's arguments, and exit status 1.
@@ -97,7 +89,6 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     # Typer reads these: the parameters, with an option for each field of the groups.
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    app.command()(run)
     return run
 
 

@@ -22,9 +22,9 @@ less, and the rows are still in the nearest cache when the gradient is computed.
 LANES = 8
 """Numbers of a vector: a register of the largest processors; others use several registers."""
 
-HIGH, _PANEL = 4, 64
-"""Rows of a block of a sum of outer products, and scaled rows of a strip. A strip (8 KB) and the
-part of another one that meets it are in the nearest cache."""
+_PANEL = 64
+"""Scaled rows of a strip of outer products. A strip (8 KB) and the part of another one that meets
+it are in the nearest cache."""
 
 MEAN, INV_SCALE, L2, L1, ROWS, OUTPUTS = 0, 1, 2, 3, 4, 12
 """Rows of the array "room". Two quads of scaled rows of X begin at `ROWS`, and the rows of the

@@ -25,6 +25,10 @@ _COMPILED_WORK = 2**33
 """Multiplications of a pass from which on compiled kernels add up its Hessian or Gram matrix. A
 smaller pass takes BLAS a few tenths of a second, and no process has to load kernels."""
 
+_NARROW = 128
+"""Columns up to which BLAS adds up a Gram matrix of any number of rows: kernels would take a tenth
+less time, and each process 25 MiB to load them. A Hessian's pass needs kernels anyway."""
+
 
 @dataclass(frozen=True, eq=False)
 class LinearObjective(Value):
@@ -89,7 +93,7 @@ class LinearObjective(Value):
     def gram_sums(self) -> GramSums:
         """Return the sums of the products of all pairs of scaled columns and outputs."""
         columns = self.n_features + 1 + self.n_outputs
-        compiled = self.n_rows * columns**2 >= _COMPILED_WORK
+        compiled = columns > _NARROW and self.n_rows * columns**2 >= _COMPILED_WORK
         return GramSums(
             self.scaling, self.n_outputs, compiled, self._least_squares, self.class_weight
         )

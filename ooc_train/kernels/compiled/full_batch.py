@@ -94,14 +94,17 @@ def _pointwise(loss: LossParts) -> Any:
         R: Array,
         column: int,
         by_z: bool,
+        coded: bool,
     ) -> Any:
         """Sum a loss over a column of predictors; its derivative goes to that of `R`."""
         weighted, outputs = len(weight) > 0, len(own)
         k, added = column % outputs, 0.0
         for i in range(len(Z)):
             w = weight[i] if weighted else 1.0
-            w *= own_class_factor(y, own, i, k)
-            due = target_of(y, i, k, outputs)
+            due = y[i, k]
+            if coded:
+                w *= own_class_factor(y, own, i, k)
+                due = target_of(y, i, k, outputs)
             added += w * value_of(h, due, Z[i, column])
             if by_z:
                 R[i, column] = w * slope_of_one(h, due, Z[i, column])
@@ -123,7 +126,11 @@ def _pointwise(loss: LossParts) -> Any:
             for k in range(outputs):
                 column = m * outputs + k
                 by_z = column < R.shape[1]
-                sums[m] += column_slope(h, y, own, Z, weight, R, column, by_z)
+                # The loop is made of vectors where it need not ask what y holds.
+                if y.shape[1] == outputs:
+                    sums[m] += column_slope(h, y, own, Z, weight, R, column, by_z, False)
+                else:
+                    sums[m] += column_slope(h, y, own, Z, weight, R, column, by_z, True)
 
     return slope
 

@@ -10,6 +10,7 @@ Matrix Multiplication"). Blocks that follow one another lie next to one another,
 
 from typing import Any
 
+import llvmlite.binding as llvm
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -17,9 +18,12 @@ from numba.extending import intrinsic
 
 from ooc_train.core.packing import STRIP
 from ooc_train.kernels.compiled.parts import part, strict_part
-from ooc_train.kernels.layout import HIGH, LANES
 
-_WIDE = STRIP // LANES
+_HIGH, _LANES = (4, 8) if llvm.get_host_cpu_features().get("avx512f") else (2, 4)
+"""Rows of a block of the sum, and numbers of a vector, a register. Each sum adds up the same
+products in the same order, whatever they are."""
+
+_WIDE = STRIP // _LANES
 """Vectors in a row of a block of the sum. The eight of a block hide the delay of additions, and fit
 the registers."""
 
@@ -36,11 +40,11 @@ def _add_block(
     lane: Any,  # noqa: ARG001
     at: Any,  # noqa: ARG001
 ) -> Any:
-    """Add ``W[of_W :][:rows, lane : lane + 4].T @ T[of_T :][:rows]`` to ``sums[at : at + 64]``."""
+    """Add ``W[of_W :][:rows, lane : lane + _HIGH].T @ T[of_T :][:rows]`` to ``sums[at :]``."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         word, number = ir.IntType(64), ir.DoubleType()
-        vector = ir.VectorType(number, LANES)
+        vector = ir.VectorType(number, _LANES)
         data = [
             builder.bitcast(
                 context.make_array(kind)(context, builder, argument).data, number.as_pointer()
@@ -62,24 +66,24 @@ def _add_block(
             return loaded
 
         multiply_add = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{LANES}f64"
+            builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{_LANES}f64"
         )
         undefined = ir.Constant(vector, ir.Undefined)
-        everywhere = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+        everywhere = ir.Constant(ir.VectorType(ir.IntType(32), _LANES), [0] * _LANES)
         block = [
             (i, lane, cgutils.alloca_once(builder, vector))
-            for i in range(HIGH)
+            for i in range(_HIGH)
             for lane in range(_WIDE)
         ]
         for i, lane, room in block:
-            builder.store(load(vector_at(of_sums, first_sum, i * STRIP + lane * LANES)), room)
+            builder.store(load(vector_at(of_sums, first_sum, i * STRIP + lane * _LANES)), room)
         with cgutils.for_range(builder, count) as loop:
             row_of_T = builder.mul(builder.add(first_T, loop.index), word(STRIP))
             row_of_W = builder.mul(builder.add(first_W, loop.index), word(STRIP))
             row_of_W = builder.add(row_of_W, first_lane)
-            parts = [load(vector_at(of_T, row_of_T, lane * LANES)) for lane in range(_WIDE)]
+            parts = [load(vector_at(of_T, row_of_T, lane * _LANES)) for lane in range(_WIDE)]
             weights = []
-            for i in range(HIGH):
+            for i in range(_HIGH):
                 one = builder.load(at(of_W, row_of_W, i))
                 single = builder.insert_element(undefined, one, ir.Constant(ir.IntType(32), 0))
                 weights.append(builder.shuffle_vector(single, undefined, everywhere))
@@ -87,7 +91,7 @@ def _add_block(
                 total = builder.call(multiply_add, [weights[i], parts[lane], builder.load(room)])
                 builder.store(total, room)
         for i, lane, room in block:
-            to = vector_at(of_sums, first_sum, i * STRIP + lane * LANES)
+            to = vector_at(of_sums, first_sum, i * STRIP + lane * _LANES)
             builder.store(builder.load(room), to).align = 8
         return context.get_dummy_value()
 
@@ -138,8 +142,8 @@ def add_outer_products(arguments: Any) -> None:
         count, at = min(panel, rows - first), 0
         _fill(arguments, first, count, panel)
         for strip in range(strips):
-            for j in range(strip * STRIP, height, HIGH):
+            for j in range(strip * STRIP, height, _HIGH):
                 of_W, lane = j // STRIP * panel, j % STRIP
                 _add_block(T, W, sums, count, strip * panel, of_W, lane, at)
-                at += HIGH * STRIP
+                at += _HIGH * STRIP
         first += count

@@ -146,10 +146,12 @@ def _step_and_predict_quad(
     base[k, 2], base[k, 3] = total(z2), total(z3)
 
 
-def _slopes_of(loss: LossParts) -> Any:
+def _slopes_of(loss: LossParts, *, single: bool) -> Any:
     """Return a part that writes the steps along one row of a quad.
 
-    The part returns a number that is not finite if a predictor or a slope is not.
+    The part returns a number that is not finite if a predictor or a slope is not. If `single`,
+    there is one output, whose y is never the code of a class: the next row waits for nothing that
+    a code would need.
     """
     rowwise, row_of, slope_of = loss.rowwise, loss.row, loss.quick_slope
 
@@ -211,9 +213,10 @@ def _slopes_of(loss: LossParts) -> Any:
         check = 0.0
         for k in range(outputs):
             z = predict(arguments, k, m, base, steps, quad, now)
-            due = target_of(arguments.y, i, k, outputs)
+            due = arguments.y[i, 0] if single else target_of(arguments.y, i, k, outputs)
             slope = slope_of(arguments.loss, due, z)
-            slope *= own_class_factor(arguments.y, arguments.own, i, k)
+            if not single:
+                slope *= own_class_factor(arguments.y, arguments.own, i, k)
             steps[k, m] = rate * slope
             Z[t, k], Y[t, k] = z, due
             check += z + w * slope
@@ -229,7 +232,7 @@ def scan_unrolled_of(loss: LossParts, *, single: bool) -> Any:
     intercepts are used. If `single`, there is one output: the compiler removes loops over outputs,
     which saves half of the time.
     """
-    slopes_of_row, add_up = _slopes_of(loss), add_up_of(loss)
+    slopes_of_row, add_up = _slopes_of(loss, single=single), add_up_of(loss)
 
     @strict_part
     def batches(arguments: Any) -> Any:

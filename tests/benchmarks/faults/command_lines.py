@@ -61,10 +61,10 @@ def commands() -> dict[str, list[Any]]:
     """Return the parameters of each command, as the program declares them."""
     import typer
 
-    from ooc_train.cli.command import app
+    from ooc_train.cli import app
 
     group: Any = typer.main.get_command(app)
-    return {name: list(group.commands[name].params) for name in _BASES}
+    return {name: list(group.get_command(None, name).params) for name in _BASES}
 
 
 def case(bench: Bench, seed: int) -> Iterator[Finding]:
