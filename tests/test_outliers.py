@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import zarr
 
+from ooc_train import RidgeModel, StoreWriter, Training, train
 from ooc_train.errors import Diverged, NonFiniteData
 from ooc_train.estimators.classification import LogisticRegression
 from ooc_train.estimators.regression import LinearRegression, Ridge
@@ -111,3 +112,39 @@ def test_a_learning_rate_that_is_too_large_is_still_reported():
 def test_nothing_is_looked_for_where_nothing_failed(monkeypatch):
     monkeypatch.setattr("ooc_train.stream.outliers._Search", None)
     assert Ridge().fit(with_value(1e30), VALUES).coef_[COLUMN] == pytest.approx(0, abs=1e-20)
+
+
+@pytest.fixture(scope="module")
+def with_unseen_rows(tmp_path_factory):
+    """A store with twenty rows 300 times as large as others, where the sample has no rows."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200_000, 3))
+    y = X @ [1.0, -1.0, 0.5] + rng.normal(size=len(X))
+    large = slice(150_100, 150_120)
+    X[large] *= 300.0
+    y[large] = X[large] @ [1.0, -1.0, 0.5]
+    path = tmp_path_factory.mktemp("unseen") / "a.zarr"
+    with StoreWriter(path, n_features=3, chunk_rows=512, dtype="float64") as writer:
+        writer.write(X, y)
+        return writer.commit()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*not converged")
+@pytest.mark.parametrize("batch_size", [1, 16, 256, "exp:16..256"])
+@pytest.mark.parametrize("solver", ["sgd", "momentum"])
+def test_rows_that_the_sample_misses_lower_the_rate(with_unseen_rows, batch_size, solver):
+    training = Training(solver=solver, batch_size=batch_size, max_iter=5, tol=0.0, random_state=0)
+    fitted, report = train(RidgeModel(alpha=1.0), with_unseen_rows, training)
+    off = np.append(fitted.coef[0] - [1.0, -1.0, 0.5], fitted.intercept)
+    # The noise alone has a loss of 0.5. Each batch size of a schedule has a rate of its own.
+    assert 0.5 * float(off @ off) < (0.05 if isinstance(batch_size, str) else 0.005)
+    (note,) = [note for note in report.notes if "is too large for some rows" in note]
+    assert "learning goes on from the model of iteration" in note
+    assert report.n_iter == 5
+
+
+def test_a_rate_that_was_given_is_not_lowered(with_unseen_rows):
+    training = Training(batch_size=16, learning_rate=1.0, max_iter=2, random_state=0)
+    with pytest.raises(Diverged, match="learning rate of 1 is too large"):
+        train(RidgeModel(alpha=1.0), with_unseen_rows, training)

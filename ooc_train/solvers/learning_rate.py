@@ -42,6 +42,7 @@ from ooc_train.core.requests import Reduce
 from ooc_train.core.sums import Array, Sums
 from ooc_train.models.linear import LinearProblem
 from ooc_train.models.norm_sums import NormSums
+from ooc_train.models.problem import Problem
 from ooc_train.optimizers.optimizer import Optimizer
 from ooc_train.optimizers.schedules import Falling
 
@@ -100,6 +101,15 @@ def norms(problem: LinearProblem, vector: Array | None = None) -> NormSums:
     if factors is not None and problem.own_class_weight:
         factors = np.maximum(factors, 1.0)  # the largest of a row's weights in all outputs
     return NormSums(problem.scaling, factors, problem.fit_intercept, with_gram, vector)
+
+
+def require_linear(problem: Problem) -> LinearProblem:
+    """Return the problem if its moments give a learning rate; raise `ValueError` otherwise."""
+    if not isinstance(problem, LinearProblem):
+        raise ValueError(  # noqa: TRY004 (a setting that does not fit the problem)
+            "learning_rate='auto' is for linear models; give a learning_rate, or use solver='adam'"
+        )
+    return problem
 
 
 def rate_request(

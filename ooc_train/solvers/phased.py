@@ -133,6 +133,13 @@ class Phased:
             return replace(outer, phase=_NOISE)
         return self._after_epoch(rows, outer, None)
 
+    def more_careful(self, problem: LinearProblem, rows: Rows, state: State) -> State | None:
+        """Return the state with a lower learning rate, as `Updates.more_careful` does."""
+        if state.phase == _NOISE or state.memory["batch_size"] >= rows.n_rows:
+            return None
+        inner = self.updates.more_careful(problem, rows, self._inner(problem, rows, state))
+        return None if inner is None else _outer(state, inner)
+
     def _after_epoch(self, rows: Rows, state: State, noise: float | None) -> State:
         """Return the state after an epoch by batches, with the batch size of the next one."""
         size, n_rows = state.memory["batch_size"], rows.n_rows

@@ -20,13 +20,18 @@ import numpy as np
 from ooc_train.core.partitions import Rows, rounds
 from ooc_train.core.requests import Epoch, Reduce, Request
 from ooc_train.core.sums import Array, Reduction, Sums
-from ooc_train.errors import Diverged
 from ooc_train.models.linear import LinearProblem
 from ooc_train.models.problem import Capability, Problem, ProblemOfUpdates, UpdatesOfProblem
 from ooc_train.optimizers.optimizer import Optimizer
 from ooc_train.optimizers.schedule import Schedule
 from ooc_train.optimizers.schedules import Falling
 from ooc_train.solvers.base import Holdings, State
+from ooc_train.solvers.divergence import (
+    LOWER,
+    MOST_LOWERED,
+    raise_if_diverged,
+    raise_if_worse,
+)
 from ooc_train.solvers.gain import gain_requests, guaranteed_gain, is_gain_small
 from ooc_train.solvers.lanczos import (
     PRODUCTS,
@@ -43,6 +48,7 @@ from ooc_train.solvers.learning_rate import (
     normalised_rate,
     norms,
     rate_request,
+    require_linear,
 )
 
 PATIENCE = 5
@@ -110,6 +116,10 @@ class Updates:
     def _is_full_batch(self, rows: Rows) -> bool:
         return self.batch_size >= rows.n_rows and not self.in_order
 
+    def _compares_start(self, rows: Rows) -> bool:
+        """Whether the first epoch is evaluated beside the start."""
+        return self.learning_rate == "auto" and not self._is_full_batch(rows)
+
     def holds(self, problem: ProblemOfUpdates, rows: Rows) -> Holdings:
         """Return the memory that requests and states need."""
         self._require_rates(rows)  # before anything is read
@@ -126,6 +136,8 @@ class Updates:
         if self._is_full_batch(rows):
             # Of a normalised optimizer two points are evaluated: the parameters and their average.
             return Holdings(reductions, sets + 4 * self.optimizer.normalised, algebra)
+        if self._compares_start(rows):
+            reductions += (problem.reduction(np.broadcast_to(0.0, (2, *problem.shape))),)
         scan = self._scan(problem, rows, Rate(0.0))
         return Holdings(
             reductions, sets, algebra, scan, carried, self.replicas, self.shuffle_chunks
@@ -141,7 +153,7 @@ class Updates:
             per_epoch = self._per_epoch(rows)
             rate = normalised_rate(self.optimizer, features, self.batch_size, per_epoch)
             return self._started(problem, rows, params, rate)
-        if self.batch_size == 1 or not is_wide(_linear(problem)):
+        if self.batch_size == 1 or not is_wide(require_linear(problem)):
             return State(params, phase=_RATE)
         vectors = first_vector(problem.shape[-1])[None]
         return State(params, phase=_RATE, memory={"vectors": vectors, "products": vectors[:0]})
@@ -160,7 +172,9 @@ class Updates:
                 "best": inf,  # the lowest mean objective after an epoch
                 "stale": 0,  # epochs since the last progress
                 "lowest": inf,  # the lowest progressive loss
-            },
+                "lowered": 0,  # how often the learning rate was lowered
+            }
+            | ({"start": params} if self._compares_start(rows) else {}),
         )
 
     def _how_it_changes(self, rate: Rate) -> str:
@@ -207,14 +221,14 @@ class Updates:
         memory, params = state.memory, state.params
         if state.phase == _RATE:
             vector = memory["vectors"][-1] if memory else None
-            return rate_request(_linear(problem), rows, vector)
-        if state.phase == _LOSS:
-            partitions = evaluated_partitions(rows, self.evaluated_rows)
-            return Reduce(problem.reduction(params[None]), partitions, counted=False)
-        if state.phase == _LOSS_OF_ALL:
-            return Reduce(problem.reduction(params[None]), counted=False)
+            return rate_request(require_linear(problem), rows, vector)
+        if state.phase in (_LOSS, _LOSS_OF_ALL):
+            points = np.stack([params, memory["start"]] if "start" in memory else [params])
+            of_all = state.phase == _LOSS_OF_ALL
+            partitions = None if of_all else evaluated_partitions(rows, self.evaluated_rows)
+            return Reduce(problem.reduction(points), partitions, counted=False)
         if state.phase == _GAIN:
-            return gain_requests(_linear(problem), rows, params)
+            return gain_requests(require_linear(problem), rows, params)
         if self._is_full_batch(rows):
             points = self._points(memory["replicas"][0])
             return Reduce(problem.reduction(points, gradients=len(points)))
@@ -232,15 +246,35 @@ class Updates:
             If the loss is not finite, or many times the lowest loss.
         """
         if state.phase == _RATE:
-            return self._after_norms(_linear(problem), rows, state, answer)
+            return self._after_norms(require_linear(problem), rows, state, answer)
         if state.phase in (_LOSS, _LOSS_OF_ALL):
             return self._after_evaluation(problem, state, answer)
         if state.phase == _GAIN:
-            gain = guaranteed_gain(_linear(problem), answer, state.params)
+            gain = guaranteed_gain(require_linear(problem), answer, state.params)
             return self._without_progress(state, optimal=is_gain_small(gain, state.loss, self.tol))
         if self._is_full_batch(rows):
             return self._after_step(problem, rows, state, answer)
         return self._after_updates(problem, rows, state, answer)
+
+    def more_careful(self, problem: ProblemOfUpdates, rows: Rows, state: State) -> State | None:
+        """Return the state of the last model with a lower learning rate; None if it was given.
+
+        The sample that tells the rate "auto" may miss a few rows for which the rate is too large.
+        """
+        memory = state.memory
+        if self.learning_rate != "auto" or memory.get("lowered", MOST_LOWERED) >= MOST_LOWERED:
+            return None
+        eta0, scan = LOWER * memory["eta0"], self._scan(problem, rows, self._rate(state))
+        replicas = tuple(
+            scan.start(state.params) | {"counters": replica["counters"]}
+            for replica in memory["replicas"]
+        )
+        note = (
+            f"the learning rate {memory['eta0']:.4g} is too large for some rows: learning goes on "
+            f"from the model of iteration {state.n_iter} at {eta0:.4g}"
+        )
+        lowered = {"eta0": eta0, "replicas": replicas, "lowered": memory["lowered"] + 1}
+        return replace(state, rate=eta0, note=note, memory={**memory, **lowered})
 
     def _after_norms(self, problem: LinearProblem, rows: Rows, state: State, sums: Sums) -> State:
         """Return the state after a pass for the learning rate; wide rows take several."""
@@ -264,7 +298,7 @@ class Updates:
         memory = state.memory
         total, weight = np.sum([replica["sums"] for replica in replicas], axis=0)
         progressive = float(total / weight)
-        _raise_if_diverged(progressive, memory)
+        raise_if_diverged(progressive, memory)
         updates = sum(int(replica["counters"][1]) for replica in replicas)
         last = max(0, *(int(replica["counters"][1]) - 1 for replica in replicas))
         return replace(
@@ -287,9 +321,14 @@ class Updates:
         """Return the state after the evaluation of an epoch on a sample of the rows."""
         if not sums["weight"] > 0 and state.phase == _LOSS:
             return replace(state, phase=_LOSS_OF_ALL)
-        memory, params = state.memory, state.params
+        memory, params = dict(state.memory), state.params
         loss = float(sums["loss"][0]) / float(sums["weight"])
         objective = loss + problem.penalty_value(params) / problem.total_weight
+        start = memory.pop("start", None)
+        if start is not None:
+            penalty = problem.penalty_value(start) / problem.total_weight
+            memory["first"] = float(sums["loss"][1]) / float(sums["weight"]) + penalty
+        raise_if_worse(objective, memory)
         stale = 0 if objective <= memory["best"] - self.tol else memory["stale"] + 1
         after = replace(
             state,
@@ -328,7 +367,7 @@ class Updates:
         (replica,) = memory["replicas"]
         points = self._points(replica)
         model = problem.read(sums, points, len(points) - 1)
-        _raise_if_diverged(model.loss, memory)
+        raise_if_diverged(model.loss, memory)
         norm = _norm(problem, model.gradient / problem.total_weight, model.params)
         steps = int(replica["counters"][1])
         scan = self._scan(problem, rows, self._rate(state))
@@ -351,23 +390,6 @@ class Updates:
         )
 
 
-def _linear(problem: Problem) -> LinearProblem:
-    """Return the problem if its moments give a learning rate; raise `ValueError` otherwise."""
-    if not isinstance(problem, LinearProblem):
-        raise ValueError(  # noqa: TRY004 (a setting that does not fit the problem)
-            "learning_rate='auto' is for linear models; give a learning_rate, or use solver='adam'"
-        )
-    return problem
-
-
 def _norm(problem: Problem, gradient: Array, params: Array) -> float:
     """Return the largest entry of the subgradient of least size, which is zero at the optimum."""
     return float(np.abs(problem.least_subgradient(gradient, params)).max())
-
-
-def _raise_if_diverged(loss: float, memory: Any) -> None:
-    if not np.isfinite(loss) or loss > 1e3 * memory["lowest"] + 1e3:
-        raise Diverged(
-            f"the loss went from {memory['lowest']:.4g} to {loss:.4g}: the learning rate of "
-            f'{memory["eta0"]:.3g} is too large; use learning_rate="auto" or a smaller one'
-        )

@@ -274,6 +274,7 @@ def _run_pass(
         problem, solver.optimizer, state.memory["replicas"][0], before, start
     )
     memory = {**state.memory, "eta0": eta0, "replicas": (replica,)}
+    memory.pop("start", None)  # what was learned before is no start to compare these rows with
     state = advance(solver, problem, stream, replace(state, memory=memory))
     (replica,) = state.memory["replicas"]
     if not np.isfinite(replica["theta"]).all():

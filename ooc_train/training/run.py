@@ -24,6 +24,7 @@ from ooc_train.runs.report import Report, Steps
 from ooc_train.runtime.job import Job
 from ooc_train.solvers.base import State, advance
 from ooc_train.solvers.base import start as start_solver
+from ooc_train.solvers.divergence import after_divergence
 from ooc_train.solvers.learning_rate import evaluated_partitions
 from ooc_train.stream.passes import Stream
 from ooc_train.training.column_scaling import prepared
@@ -190,7 +191,7 @@ class TrainingRun:
         if scans and evaluated_rows < source.n_rows:
             note = f"losses of epochs are those of {evaluated_rows:,} rows, spread evenly"
             self._notes[note] = None
-        reached = ""
+        reached = lowered = ""
         while not state.converged and not state.stalled:
             # The pass that evaluates the start belongs to the first iteration, which no limit cuts.
             first = state.n_iter == 0 and not np.isnan(state.loss)
@@ -199,7 +200,17 @@ class TrainingRun:
             reached = self._goals.reached or ("" if first else self._reached_limit(state.n_iter))
             if reached:
                 break
-            before, state = state, advance(solver, self.problem, self.stream, state)
+            before = state
+            try:
+                state = advance(solver, self.problem, self.stream, before)
+            except Diverged as error:
+                state = after_divergence(solver, self.problem, self.stream, before, error)
+                self._learning_rate = state.rate
+                self._notes.pop(lowered, None)  # the report has the last of several
+                lowered = state.note
+                self._notes[lowered] = None
+                self.note(lowered)
+                continue
             if not np.isfinite(state.params).all():
                 raise Diverged("a parameter is not finite; use a smaller learning rate")
             if state.n_iter == before.n_iter and not np.isnan(before.loss):

@@ -1,0 +1,60 @@
+"""Updates that grow without end: how that is noticed, and how a run goes on.
+
+The learning rate "auto" comes of a sample of the rows. A few rows that the sample misses may be so
+large that the rate is too large for them. Then the run goes back to its last model, and learns on
+at a lower rate.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ooc_train.errors import Diverged
+from ooc_train.models.problem import Problem
+from ooc_train.solvers.base import Solver, State, Stream
+
+LOWER, MOST_LOWERED = 0.25, 10
+"""Factor of the learning rate "auto" where a run diverges, and how often the rate is lowered."""
+
+_WORSE = 1.25
+"""An epoch by the rate "auto" has failed if its objective is so many times that of the start."""
+
+
+def raise_if_diverged(loss: float, memory: Mapping[str, Any]) -> None:
+    """Raise `Diverged` if a loss is not finite, or many times the lowest one of the run."""
+    if not np.isfinite(loss) or loss > 1e3 * memory["lowest"] + 1e3:
+        raise Diverged(_grown(memory["lowest"], loss, memory["eta0"]))
+
+
+def raise_if_worse(objective: float, memory: Mapping[str, Any]) -> None:
+    """Raise `Diverged` if a model of the rate "auto" is far worse than that of the start."""
+    started_with = memory.get("first", np.inf)
+    if not objective <= _WORSE * started_with:
+        raise Diverged(_grown(started_with, objective, memory["eta0"]))
+
+
+def _grown(before: float, after: float, eta0: float) -> str:
+    return (
+        f"the loss went from {before:.4g} to {after:.4g}: the learning rate of {eta0:.3g} is too "
+        'large; use learning_rate="auto" or a smaller one'
+    )
+
+
+def after_divergence(
+    solver: Solver, problem: Problem, stream: Stream, state: State, error: Diverged
+) -> State:
+    """Return a state from which the solver goes on more carefully; raise the error if none does.
+
+    Parameters
+    ----------
+    state : State
+        The last one before the loss grew without end.
+    """
+    more_careful = getattr(solver, "more_careful", None)
+    after: State | None = None
+    if more_careful is not None:
+        after = more_careful(problem, stream.source, state)
+    if after is None:
+        raise error
+    return after
