@@ -19,12 +19,14 @@ from .estimators import HuberRegressor as HuberRegressor
 from .estimators import Lasso as Lasso
 from .estimators import LinearRegression as LinearRegression
 from .estimators import LinearSVC as LinearSVC
+from .estimators import LinearSVR as LinearSVR
 from .estimators import LogisticRegression as LogisticRegression
 from .estimators import PoissonRegressor as PoissonRegressor
 from .estimators import QuantileRegressor as QuantileRegressor
 from .estimators import Ridge as Ridge
 from .estimators import RidgeClassifier as RidgeClassifier
 from .estimators import SGDClassifier as SGDClassifier
+from .estimators import SGDRegressor as SGDRegressor
 from .estimators import TweedieRegressor as TweedieRegressor
 from .estimators import enet_path as enet_path
 from .estimators import lasso_path as lasso_path
@@ -52,7 +54,9 @@ from .models.regression_models import LassoModel as LassoModel
 from .models.regression_models import LeastSquares as LeastSquares
 from .models.regression_models import RidgeModel as RidgeModel
 from .models.robust_models import HuberModel as HuberModel
+from .models.robust_models import LinearSVRModel as LinearSVRModel
 from .models.robust_models import QuantileModel as QuantileModel
+from .models.robust_models import SGDRegressorModel as SGDRegressorModel
 from .monitoring.callbacks import ConsoleBar as ConsoleBar
 from .monitoring.recorders import JsonLines as JsonLines
 from .monitoring.recorders import MLflow as MLflow

@@ -161,7 +161,7 @@ def test_sizes_change_at_ends_of_epochs_and_parameters_go_on(store):
         (MODEL, "grow", "sgd, then newton"),
         (LeastSquares(), "step:64@0,full@2", "sgd, then gram"),
         (LassoModel(alpha=0.05), "exp:64..full,factor=100", "sgd, then coordinate-descent"),
-        (CustomModel(loss=Huber(2.0), l2=1.0), "grow:256", "sgd, then newton"),
+        (CustomModel(loss=Huber(2.0), l2=1.0), "grow:256", "sgd, then smoothing"),
         (LogisticModel(C=0.1, l1_ratio=0.5), "grow:64", "sgd, then proximal-newton"),
     ],
     ids=["exp", "grow", "gram", "lasso", "huber", "l1 logistic"],

@@ -40,6 +40,7 @@ from ooc_train.models.classification_models import (
 from ooc_train.models.custom_model import CustomModel
 from ooc_train.models.linear_models import MODELS
 from ooc_train.models.regression_models import RidgeModel
+from ooc_train.models.robust_models import LinearSVRModel, SGDRegressorModel
 from ooc_train.monitoring import interrupts
 from ooc_train.monitoring.callbacks import ConsoleBar
 from ooc_train.objective.losses.squared_hinge import SquaredHinge
@@ -179,9 +180,12 @@ def test_a_learning_rate_may_name_its_schedule(made, scheduler, tmp_path):
         ),
         (
             ["--model", "linear", "--C", "1"],
-            "--C is for the logistic and linear-svc model, and this is linear",
+            "--C is for the logistic, linear-svc and linear-svr model, and this is linear",
         ),
-        (["--loss", "hinge"], "--loss is for the linear-svc, sgd-classifier and custom model,"),
+        (
+            ["--loss", "hinge"],
+            "--loss is for the linear-svc, sgd-classifier, linear-svr, sgd-regr",
+        ),
         (
             ["--model", "linear-svc", "--loss", "huber"],
             "--loss huber is not 'squared_hinge' or 'hinge'",
@@ -789,6 +793,42 @@ def test_a_regression_does_not_learn_the_codes_of_classes(scheduler, tmp_path):
     note = "note: y holds the classes 0, 1, which the regression takes as numbers\n"
     assert note in result.stderr
     assert note in result.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "model", "solver"),
+    [
+        (["linear-svr", "--epsilon", "0.1"], LinearSVRModel(epsilon=0.1), "smoothing"),
+        (
+            ["linear-svr", "--loss", "squared_epsilon_insensitive", "--C", "0.5"],
+            LinearSVRModel(loss="squared_epsilon_insensitive", C=0.5),
+            "newton",
+        ),
+        (
+            ["sgd-regressor", "--loss", "huber", "--penalty", "l1", "--max-iter", "2"],
+            SGDRegressorModel(loss="huber", penalty="l1"),
+            "sgd",
+        ),
+        (
+            ["sgd-regressor", "--batch-size", "full", "--alpha", "0.1"],
+            SGDRegressorModel(alpha=0.1),
+            "gram",
+        ),
+    ],
+)
+def test_regressors_by_other_losses_are_models(tmp_path, scheduler, options, model, solver):
+    data, out = tmp_path / "made.zarr", tmp_path / "a.run"
+    make_data(data, rows=2000, features=5, task="regression")
+    result = here("train", data, "--model", *options, "--out", out, "--scheduler", scheduler)
+    assert result.exit_code == 0, result.stderr
+    fitted = load_fitted(out)
+    assert fitted.model == model
+    assert fitted.report["solver"] == solver
+    if "--batch-size" not in options:
+        assert fitted.training.batch_size == model.default_batch_size
+    measured = json.loads(here("evaluate", out, data, "--json", "--scheduler", scheduler).stdout)
+    assert measured["r2"] > 0.2
 
 
 @pytest.mark.slow

@@ -22,7 +22,12 @@ from ooc_train.models.generalized_linear_models import GammaModel, PoissonModel,
 from ooc_train.models.linear_models import MODELS
 from ooc_train.models.model import DataFigures, Model
 from ooc_train.models.regression_models import ElasticNetModel, LassoModel, LeastSquares, RidgeModel
-from ooc_train.models.robust_models import HuberModel, QuantileModel
+from ooc_train.models.robust_models import (
+    HuberModel,
+    LinearSVRModel,
+    QuantileModel,
+    SGDRegressorModel,
+)
 from ooc_train.objective.loss import Loss
 from ooc_train.objective.losses import LOSSES
 from ooc_train.objective.losses.gamma import Gamma
@@ -245,7 +250,7 @@ def test_what_settings_mean():
     assert ElasticNetModel(alpha=2, l1_ratio=0.25).penalty_for(9.0) == Penalty(4.5, 13.5)
     assert PoissonModel(alpha=2.0).penalty_for(9.0) == Penalty(0.0, 18.0)
     tolerances = {name: model.default_tol for name, model in MODELS.items()}
-    others = {"linear": 1e-6, "huber": 1e-5, "sgd-classifier": 1e-3}
+    others = {"linear": 1e-6, "huber": 1e-5, "sgd-classifier": 1e-3, "sgd-regressor": 1e-3}
     assert tolerances == dict.fromkeys(MODELS, 1e-4) | others
     losses = [MODELS[name]().loss_for(n).name for name in ("ridge", "logistic") for n in (2, 3)]
     assert losses == ["squared", "squared", "logistic", "multinomial"]
@@ -293,14 +298,18 @@ def problem(model: Model, n_parameters: int, n_classes: int = 2) -> Any:
         (LinearSVCModel(), 512, "newton"),
         (LinearSVCModel(penalty="l1"), 10, "proximal-newton"),
         (RidgeClassifierModel(), 4096, "gram"),
-        (CustomModel(loss=Huber()), 10, "newton"),
-        (CustomModel(loss=Huber()), 513, "lbfgs"),
+        (CustomModel(loss=Huber()), 10, "smoothing"),
+        (SGDRegressorModel(loss="huber"), 513, "smoothing"),
+        (LinearSVRModel(), 10, "smoothing"),
+        (LinearSVRModel(loss="squared_epsilon_insensitive"), 512, "newton"),
+        (SGDRegressorModel(), 10, "gram"),
+        (SGDRegressorModel(penalty="l1"), 10, "coordinate-descent"),
         (PoissonModel(), 10, "newton"),
         (GammaModel(), 513, "lbfgs"),
         (TweedieModel(), 10, "gram"),
         (TweedieModel(power=3), 10, "lbfgs"),
         (CustomModel(loss=Hinge()), 10, "smoothing"),
-        (CustomModel(loss=Huber(), l1=1.0), 10, "proximal-newton"),
+        (CustomModel(loss=Huber(), l1=1.0), 10, "smoothing"),
         (CustomModel(loss=Hinge(), l1=1.0), 10, "smoothing"),
         (HuberModel(), 256, "newton"),
         (HuberModel(), 257, "lbfgs"),

@@ -19,7 +19,12 @@ from ooc_train.estimators.loading import load
 from ooc_train.estimators.margins import LinearSVC, RidgeClassifier, SGDClassifier
 from ooc_train.estimators.paths import enet_path, lasso_path
 from ooc_train.estimators.regression import ElasticNet, Lasso, LinearRegression, Ridge
-from ooc_train.estimators.robust import HuberRegressor, QuantileRegressor
+from ooc_train.estimators.robust import (
+    HuberRegressor,
+    LinearSVR,
+    QuantileRegressor,
+    SGDRegressor,
+)
 
 __all__ = [
     "ElasticNet",
@@ -28,12 +33,14 @@ __all__ = [
     "Lasso",
     "LinearRegression",
     "LinearSVC",
+    "LinearSVR",
     "LogisticRegression",
     "PoissonRegressor",
     "QuantileRegressor",
     "Ridge",
     "RidgeClassifier",
     "SGDClassifier",
+    "SGDRegressor",
     "TweedieRegressor",
     "enet_path",
     "lasso_path",

@@ -58,6 +58,10 @@ class LinearEstimator(ValidatingEstimator):
     intercept_: Any
     report_: Report
 
+    def _parameters(self) -> dict[str, Any]:
+        """Return the parameters by the names of settings."""
+        return dict(self.get_params(deep=False))
+
     def _settings(self) -> tuple[Model, Training]:
         """Return what is learned, and how.
 
@@ -66,7 +70,7 @@ class LinearEstimator(ValidatingEstimator):
         ValueError
             If a setting cannot be used.
         """
-        parameters = self.get_params(deep=False)
+        parameters = self._parameters()
         model = self._model_class(**settings_from(self._model_class, parameters))
         training = Training(**settings_from(Training, parameters | {"random_state": None}))
         seed = seed_of(self.random_state, used=training.draws)

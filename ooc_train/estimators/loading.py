@@ -4,9 +4,11 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from ooc_train.core.settings import settings_of
 from ooc_train.errors import InvalidRun
-from ooc_train.estimators.shared_parameters import ESTIMATORS, NOT_SETTINGS
+from ooc_train.estimators.shared_parameters import ESTIMATORS
 from ooc_train.runs.fitted import load_fitted
+from ooc_train.solvers.training_settings import Training
 
 
 def load(path: str | os.PathLike[str]) -> Any:
@@ -38,7 +40,10 @@ def load(path: str | os.PathLike[str]) -> Any:
             "evaluate or predict_store with its path"
         )
     estimator_class = ESTIMATORS[type(model)]
-    names = set(estimator_class().get_params()) - set(NOT_SETTINGS)
+    names = set(estimator_class().get_params()) & {
+        *settings_of(type(model)),
+        *settings_of(Training),
+    }
     settings = {name: getattr(model if hasattr(model, name) else training, name) for name in names}
     if isinstance(model.class_weight, Mapping):
         # JSON names labels by text.

@@ -11,6 +11,7 @@ from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils.metaestimators import available_if
 
 from ooc_train.estimators.classification import LinearClassifier, ProbabilisticClassifier
+from ooc_train.estimators.sgd_rates import STOCHASTIC_RATES, StochasticRates
 from ooc_train.estimators.shared_parameters import SharedParameters, estimator_of
 from ooc_train.models.classification_models import (
     LinearSVCModel,
@@ -127,9 +128,9 @@ def _has_probabilities(estimator: "SGDClassifier") -> bool:
     return estimator.loss == "log_loss"
 
 
-@estimator_of(SGDClassifierModel)
+@estimator_of(SGDClassifierModel, also=STOCHASTIC_RATES)
 @dataclass(kw_only=True, eq=False, repr=False)
-class SGDClassifier(LinearClassifier, SharedParameters):
+class SGDClassifier(StochasticRates, LinearClassifier, SharedParameters):
     """A linear classifier by any binary loss, which learns by batches of one row by default.
 
     The objective is scikit-learn's. The way there is another: columns are scaled on the fly, the
@@ -162,6 +163,7 @@ class SGDClassifier(LinearClassifier, SharedParameters):
     max_iter: int = 1000
     tol: float = 1e-3
     batch_size: int | str = 1
+    power_t: float = 0.5
 
     predict_proba = available_if(_has_probabilities)(ProbabilisticClassifier.predict_proba)
     predict_log_proba = available_if(_has_probabilities)(ProbabilisticClassifier.predict_log_proba)

@@ -1,17 +1,24 @@
 """Regressors by other losses than least squares: Huber's, of quantiles, support vectors, any."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import sklearn.linear_model
+import sklearn.svm
 from numpy.typing import NDArray
 
 from ooc_train.core.sums import Array
 from ooc_train.estimators.regression import _Regressor
+from ooc_train.estimators.sgd_rates import STOCHASTIC_RATES, StochasticRates
 from ooc_train.estimators.shared_parameters import SharedParameters, estimator_of
 from ooc_train.models.predictor import ScaledPredictor
-from ooc_train.models.robust_models import HuberModel, QuantileModel
+from ooc_train.models.robust_models import (
+    HuberModel,
+    LinearSVRModel,
+    QuantileModel,
+    SGDRegressorModel,
+)
 from ooc_train.runs.fitted import Fitted
 from ooc_train.runs.report import Report
 from ooc_train.stream.kinds import is_dask
@@ -144,5 +151,116 @@ class QuantileRegressor(_RobustRegressor, SharedParameters):
         self._fitted()
         plain = sklearn.linear_model.QuantileRegressor(
             quantile=self.quantile, alpha=self.alpha, fit_intercept=self.fit_intercept
+        )
+        return self._copy_to(plain)
+
+
+@estimator_of(LinearSVRModel)
+@dataclass(kw_only=True, eq=False, repr=False)
+class LinearSVR(_RobustRegressor, SharedParameters):
+    """Linear support vector regression.
+
+    `1 / 2 |w|^2 + C * sum(max(0, |y - z| - epsilon))`, or the same with the square of the maximum,
+    is minimised, as by scikit-learn's, but for the intercept: it is not penalised. scikit-learn's
+    is nearly so with a large `intercept_scaling`. The first loss has kinks, which are smoothed
+    until the duality gap is at most `tol` times the objective; the second takes Newton a few
+    passes. Several columns of y are predicted by a model each.
+
+    Attributes
+    ----------
+    coef_ : ndarray of shape (n_features,) or (n_outputs, n_features)
+        Coefficients, float64 whatever X is. A y of one column loses its second axis here and in
+        predictions.
+    intercept_ : ndarray of shape (n_outputs,), or 0.0 if none is fitted
+        Intercepts.
+    n_iter_ : int
+        Iterations, or epochs of updates.
+    """
+
+    epsilon: float = 0.0
+    C: float = 1.0
+    loss: str = "epsilon_insensitive"
+    max_iter: int = 1000
+
+    _flattens_column: ClassVar[bool] = True
+
+    def _keep(self, fitted: Fitted, report: Report, **kept: Any) -> None:
+        super()._keep(fitted, report, **kept)
+        if self.fit_intercept or self.standardize:
+            self.intercept_ = fitted.intercept
+
+    def to_sklearn(self) -> Any:
+        """Return a fitted `sklearn.svm.LinearSVR` that predicts the same."""
+        self._fitted()
+        plain = sklearn.svm.LinearSVR(
+            epsilon=self.epsilon,
+            tol=self.tol,
+            C=self.C,
+            loss=self.loss,
+            fit_intercept=self.fit_intercept,
+            max_iter=self.max_iter,
+        )
+        return self._copy_to(plain)
+
+
+@estimator_of(SGDRegressorModel, also=STOCHASTIC_RATES)
+@dataclass(kw_only=True, eq=False, repr=False)
+class SGDRegressor(StochasticRates, _RobustRegressor, SharedParameters):
+    """A linear regressor by one of several losses, which learns by batches of one row by default.
+
+    The objective is scikit-learn's. The way there is another: columns are scaled on the fly, the
+    learning rate "auto" follows from the data, and the model is an average of the parameters.
+    With `batch_size="full"` it is solved exactly. Several columns of y are predicted by a model
+    each.
+
+    Of "huber" and "epsilon_insensitive", an update moves predictions by no more than a step of the
+    learning rate, however far y is. So scale y to a few units, as for scikit-learn's, or use
+    `batch_size="full"`.
+
+    Parameters
+    ----------
+    warm_start : bool
+        Whether `fit` begins from the coefficients of the last one.
+
+    Attributes
+    ----------
+    coef_ : ndarray of shape (n_features,) or (n_outputs, n_features)
+        Coefficients, float64 whatever X is. A y of one column loses its second axis here and in
+        predictions.
+    intercept_ : ndarray of shape (n_outputs,)
+        Intercepts.
+    n_iter_ : int
+        Epochs of updates, or iterations.
+    """
+
+    loss: str = field(default="squared_error", kw_only=False)
+    penalty: str | None = "l2"
+    alpha: float = 1e-4
+    l1_ratio: float = 0.15
+    epsilon: float = 0.1
+    warm_start: bool = False
+    max_iter: int = 1000
+    tol: float = 1e-3
+    batch_size: int | str = 1
+
+    _flattens_column: ClassVar[bool] = True
+
+    def _keep(self, fitted: Fitted, report: Report, **kept: Any) -> None:
+        super()._keep(fitted, report, **kept)
+        self.intercept_ = fitted.intercept
+
+    def to_sklearn(self) -> Any:
+        """Return a fitted `sklearn.linear_model.SGDRegressor` that predicts the same."""
+        self._fitted()
+        plain = sklearn.linear_model.SGDRegressor(
+            self.loss,
+            penalty=self.penalty,
+            alpha=self.alpha,
+            l1_ratio=self.l1_ratio,
+            fit_intercept=self.fit_intercept,
+            max_iter=self.max_iter,
+            tol=self.tol,
+            epsilon=self.epsilon,
+            warm_start=self.warm_start,
         )
         return self._copy_to(plain)

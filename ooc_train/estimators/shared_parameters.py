@@ -1,13 +1,14 @@
 """Parameters that all estimators share, and what a model's settings say of them."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
 
-from ooc_train.core.settings import defaults_of, described, settings_of
+from ooc_train.core.settings import Setting, defaults_of, described, settings_of
 from ooc_train.memory.ceiling import Ceiling
 from ooc_train.models.model import Model
 from ooc_train.optimizers.optimizer import Optimizer
@@ -72,10 +73,19 @@ ESTIMATORS: dict[type[Model], type] = {}
 """The estimator of each model."""
 
 
-def estimator_of(model: type[Model]) -> Callable[[Estimator], Estimator]:
+def estimator_of(
+    model: type[Model], also: Mapping[str, Setting] = MappingProxyType({})
+) -> Callable[[Estimator], Estimator]:
     """Return a decorator that makes a class the estimator of a model.
 
     The class gets the model's descriptions of its parameters, and `load` returns it for saved runs.
+
+    Parameters
+    ----------
+    model : type
+        The class of models.
+    also : mapping
+        Further parameters of the class, which it turns into settings.
 
     Raises
     ------
@@ -87,7 +97,7 @@ def estimator_of(model: type[Model]) -> Callable[[Estimator], Estimator]:
     def decorate(cls: Estimator) -> Estimator:
         settings = {**settings_of(model), **settings_of(Training)}
         expected, found = defaults_of(model) | defaults_of(Training), defaults_of(cls)
-        if strangers := set(found) - set(settings) - set(NOT_SETTINGS):
+        if strangers := set(found) - {*settings, *also, *NOT_SETTINGS}:
             raise TypeError(f"{cls.__name__} has {', '.join(strangers)}, and {model.__name__} not")
         for name in settings:
             if name not in found:
@@ -102,7 +112,8 @@ def estimator_of(model: type[Model]) -> Callable[[Estimator], Estimator]:
             raise TypeError(f"{cls.__name__} has another batch_size than {model.__name__}")
         doc = inspect.cleandoc(cls.__doc__ or "")
         head, title, attributes = doc.partition("Attributes\n----------\n")
-        parameters = described({name: settings[name] for name in found if name in settings})
+        known = {**settings, **also}
+        parameters = described({name: known[name] for name in found if name in known})
         own = head.partition("Parameters\n----------\n")[2].rstrip()
         head = head.partition("Parameters\n----------\n")[0].rstrip()
         sections = "\n".join(filter(None, [own, parameters, _MEMORY_CEILING]))

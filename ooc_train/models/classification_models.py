@@ -2,12 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from math import inf
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from ooc_train.core.settings import Constraint, Number
-from ooc_train.models.linear_model import Alpha, ClassWeights, L1Ratio, LinearModel
+from ooc_train.core.settings import Constraint
+from ooc_train.models.linear_model import (
+    Alpha,
+    ClassWeights,
+    InverseStrength,
+    L1Ratio,
+    LinearModel,
+    StochasticModel,
+)
 from ooc_train.models.model import DataFigures
 from ooc_train.objective.loss import Loss
 from ooc_train.objective.losses.hinge import Hinge
@@ -17,7 +23,7 @@ from ooc_train.objective.losses.multinomial import Multinomial
 from ooc_train.objective.losses.perceptron import Perceptron
 from ooc_train.objective.losses.squared_hinge import SquaredHinge
 from ooc_train.objective.losses.squared_margin import SquaredMargin
-from ooc_train.objective.penalty import NO_PENALTY, Penalty
+from ooc_train.objective.penalty import Penalty
 
 if TYPE_CHECKING:
     from ooc_train.models.linear import LinearProblem
@@ -36,13 +42,6 @@ _SGD_LOSSES: Mapping[str, type[Loss]] = MappingProxyType(
     }
 )
 """Losses by scikit-learn's names."""
-
-InverseStrength = Annotated[
-    float,
-    Number(above=0.0, most=inf),
-    "Inverse strength of the penalty, relative to the sum of losses, in the units of the data; "
-    "infinity is no penalty.",
-]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +148,7 @@ class RidgeClassifierModel(ClassificationModel):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SGDClassifierModel(OneVsRestModel):
+class SGDClassifierModel(OneVsRestModel, StochasticModel):
     """A linear classifier by any binary loss, which learns by batches of one row by default.
 
     The mean loss of a row, by weight, plus
@@ -160,30 +159,10 @@ class SGDClassifierModel(OneVsRestModel):
     loss: Annotated[
         str, Constraint(tuple(_SGD_LOSSES)), "The loss of a row, by scikit-learn's name."
     ] = "hinge"
-    penalty: Annotated[
-        str | None,
-        Constraint(("l2", "l1", "elasticnet", None)),
-        "Norm of the weights that is penalised; None is no penalty.",
-    ] = "l2"
-    alpha: Alpha = 1e-4
-    l1_ratio: Annotated[
-        float, Number(least=0.0, most=1.0), 'Share of the l1 penalty in "elasticnet".'
-    ] = 0.15
 
     name: ClassVar[str] = "sgd-classifier"
-    default_tol: ClassVar[float] = 1e-3
-    default_max_iter: ClassVar[int] = 1000
-    default_batch_size: ClassVar[int | str] = 1
 
     def loss_for(self, n_classes: int) -> Loss:
         """Return the loss."""
         del n_classes
         return _SGD_LOSSES[self.loss]()
-
-    def penalty_for(self, total_weight: float) -> Penalty:
-        """Return the penalty: `alpha` times the total weight, in shares."""
-        if self.penalty is None:
-            return NO_PENALTY
-        share = {"l2": 0.0, "l1": 1.0, "elasticnet": float(self.l1_ratio)}[self.penalty]
-        strength = float(self.alpha) * total_weight
-        return Penalty(strength * share, strength * (1.0 - share))

@@ -35,7 +35,7 @@ class LinearProblem(LinearObjective):
         found: set[Capability] = {"gradient", "updates", "moments"}
         if self.loss.smooth:
             found |= {"prox", "smooth"} if self.penalty.smooth else {"prox"}
-        elif self.loss.smoothed is not None:
+        if self.loss.smoothed is not None:
             found.add("smoothing")
         has_curvature = self.loss.curvature is not None or self.loss.kind == "rowwise"
         if self.loss.smooth and self.loss.convex and has_curvature:

@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
@@ -11,7 +12,7 @@ from ooc_train.core.named_classes import plain
 from ooc_train.core.schema import shown
 from ooc_train.core.settings import Constraint, Flag, Number
 from ooc_train.models.model import DataFigures, Model
-from ooc_train.objective.penalty import Penalty
+from ooc_train.objective.penalty import NO_PENALTY, Penalty
 from ooc_train.objective.scaling import Scaling
 
 if TYPE_CHECKING:
@@ -66,6 +67,12 @@ class ClassWeight(Constraint):
 
 Alpha = Annotated[float, Number(least=0.0), "Strength of the penalty, in the units of the data."]
 L1Ratio = Annotated[float, Number(least=0.0, most=1.0), "Share of the l1 penalty; the rest is l2."]
+InverseStrength = Annotated[
+    float,
+    Number(above=0.0, most=inf),
+    "Inverse strength of the penalty, relative to the sum of losses, in the units of the data; "
+    "infinity is no penalty.",
+]
 ClassWeights = Annotated[
     str | Mapping[Any, float] | None,
     ClassWeight(),
@@ -124,3 +131,34 @@ class LinearModel(Model):
             self.standardize,
             data.class_weight,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StochasticModel(LinearModel):
+    """The base of models with a penalty of choice, which learn by batches of one row by default.
+
+    The mean loss of a row, by weight, plus
+    `alpha * (l1_ratio * |w| + (1 - l1_ratio) / 2 * |w|^2)` is minimised.
+    """
+
+    penalty: Annotated[
+        str | None,
+        Constraint(("l2", "l1", "elasticnet", None)),
+        "Norm of the weights that is penalised; None is no penalty.",
+    ] = "l2"
+    alpha: Alpha = 1e-4
+    l1_ratio: Annotated[
+        float, Number(least=0.0, most=1.0), 'Share of the l1 penalty in "elasticnet".'
+    ] = 0.15
+
+    default_tol: ClassVar[float] = 1e-3
+    default_max_iter: ClassVar[int] = 1000
+    default_batch_size: ClassVar[int | str] = 1
+
+    def penalty_for(self, total_weight: float) -> Penalty:
+        """Return the penalty: `alpha` times the total weight, in shares."""
+        if self.penalty is None:
+            return NO_PENALTY
+        share = {"l2": 0.0, "l1": 1.0, "elasticnet": float(self.l1_ratio)}[self.penalty]
+        strength = float(self.alpha) * total_weight
+        return Penalty(strength * share, strength * (1.0 - share))

@@ -11,7 +11,12 @@ from ooc_train.models.custom_model import CustomModel
 from ooc_train.models.generalized_linear_models import GammaModel, PoissonModel, TweedieModel
 from ooc_train.models.model import Model
 from ooc_train.models.regression_models import ElasticNetModel, LassoModel, LeastSquares, RidgeModel
-from ooc_train.models.robust_models import HuberModel, QuantileModel
+from ooc_train.models.robust_models import (
+    HuberModel,
+    LinearSVRModel,
+    QuantileModel,
+    SGDRegressorModel,
+)
 
 MODELS: Registry[Model] = Registry(
     "model",
@@ -30,6 +35,8 @@ MODELS: Registry[Model] = Registry(
         TweedieModel,
         HuberModel,
         QuantileModel,
+        LinearSVRModel,
+        SGDRegressorModel,
         CustomModel,
     ),
 )

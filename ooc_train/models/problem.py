@@ -15,8 +15,8 @@ Capability = Literal[
 
 "gradient", "hessian": the reduction adds these up; the objective of a "hessian" is convex.
 "smooth": the objective has a gradient everywhere. "prox": it has, or lacks one only by an l1
-penalty, which has a proximal point. "smoothing": it has either once kinks of the loss are smoothed.
-"gram": the loss is that of least squares.
+penalty, which has a proximal point. "smoothing": it has either, and curvature where rows are, once
+the loss is smoothed. "gram": the loss is that of least squares.
 "updates": the problem learns by batches.
 "moments": moments of the columns give a learning rate, a guaranteed gain, and the curvature that a
 sample misses.

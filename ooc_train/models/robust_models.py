@@ -1,19 +1,35 @@
 """Linear models of a number by other losses than least squares."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from ooc_train.core.settings import Number
-from ooc_train.models.linear_model import Alpha, LinearModel
+from ooc_train.core.settings import Constraint, Number
+from ooc_train.models.linear_model import Alpha, InverseStrength, LinearModel, StochasticModel
 from ooc_train.models.model import DataFigures
 from ooc_train.models.predictor import Predictor, ScaledPredictor
 from ooc_train.objective.loss import Loss
+from ooc_train.objective.losses.epsilon_insensitive import EpsilonInsensitive
+from ooc_train.objective.losses.huber import Huber
 from ooc_train.objective.losses.quantile import Quantile
 from ooc_train.objective.losses.scaled_huber import FittedHuber, ScaledHuber
+from ooc_train.objective.losses.squared import Squared
+from ooc_train.objective.losses.squared_epsilon_insensitive import SquaredEpsilonInsensitive
 from ooc_train.objective.penalty import Penalty
 
 if TYPE_CHECKING:
     from ooc_train.models.linear import LinearProblem
+
+_Tube = EpsilonInsensitive | SquaredEpsilonInsensitive
+
+_TUBES: Mapping[str, type[_Tube]] = MappingProxyType(
+    {loss.name: loss for loss in (EpsilonInsensitive, SquaredEpsilonInsensitive)}
+)
+"""The losses of support vector regression, by scikit-learn's names."""
+
+_SGD_LOSSES: Mapping[str, type[_Tube | Huber]] = MappingProxyType({"huber": Huber, **_TUBES})
+"""Losses with an epsilon, by scikit-learn's names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,3 +114,70 @@ class QuantileModel(LinearModel):
     def penalty_for(self, total_weight: float) -> Penalty:
         """Return the l1 penalty: `alpha` times the total weight."""
         return Penalty(l1=float(self.alpha) * total_weight)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearSVRModel(LinearModel):
+    """Linear support vector regression: a loss of residuals beyond a tube, with an l2 penalty.
+
+    `1 / (2 C) * |w|^2` is added to the sum of losses.
+    """
+
+    epsilon: Annotated[
+        float, Number(least=0.0), "Largest residual that costs nothing, in units of y."
+    ] = 0.0
+    C: InverseStrength = 1.0
+    loss: Annotated[
+        str,
+        Constraint(tuple(_TUBES)),
+        "How a row is charged for what its residual exceeds epsilon by: that itself, or the square "
+        "of it.",
+    ] = "epsilon_insensitive"
+
+    name: ClassVar[str] = "linear-svr"
+    default_max_iter: ClassVar[int] = 1000
+
+    def loss_for(self, n_classes: int) -> Loss:
+        """Return the loss."""
+        del n_classes
+        return _TUBES[self.loss](float(self.epsilon))
+
+    def penalty_for(self, total_weight: float) -> Penalty:
+        """Return the l2 penalty `1 / C`."""
+        del total_weight
+        return Penalty(l2=1.0 / self.C)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SGDRegressorModel(StochasticModel):
+    """A linear model of a number by one of several losses, in batches of one row by default.
+
+    The mean loss of a row, by weight, plus
+    `alpha * (l1_ratio * |w| + (1 - l1_ratio) / 2 * |w|^2)` is minimised.
+    """
+
+    loss: Annotated[
+        str,
+        Constraint(("squared_error", *_SGD_LOSSES)),
+        "The loss of a row, by scikit-learn's name.",
+    ] = "squared_error"
+    epsilon: Annotated[
+        float,
+        Number(least=0.0),
+        "Residual, in units of y, at which Huber's loss becomes linear (above 0), or up to which "
+        "the epsilon-insensitive ones are 0.",
+    ] = 0.1
+
+    name: ClassVar[str] = "sgd-regressor"
+
+    def __post_init__(self) -> None:
+        """Check the settings; Huber's loss refuses an epsilon of 0."""
+        super().__post_init__()
+        self.loss_for(0)
+
+    def loss_for(self, n_classes: int) -> Loss:
+        """Return the loss."""
+        del n_classes
+        if self.loss == "squared_error":
+            return Squared()
+        return _SGD_LOSSES[self.loss](float(self.epsilon))

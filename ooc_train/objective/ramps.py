@@ -50,14 +50,15 @@ def ramp_gap(r: Any, width: Any) -> Any:
 
 @dataclass(frozen=True)
 class SmoothedLoss(Loss):
-    """A piecewise linear loss with its kinks smoothed.
+    """A loss with its kinks smoothed: of its value, or of its slope.
 
     Attributes
     ----------
     width : float
         Size of r at which a ramp bends half as much as at its kink, or nearly so. Above 0.
     kinks : int
-        Ramps that the loss is made of.
+        Ramps that the loss is made of. It lies above the loss itself by half of the width for each
+        at most.
     """
 
     width: float = 1.0

@@ -170,9 +170,10 @@ def automatic_solver(problem: Problem, *, by_updates: bool = False) -> Choice:
         return Choice("sgd", "updates, and no rate has to be given")
     if problem.can == {"gram"}:
         return Choice("coordinate-descent", "non-negative least squares")
-    if "smoothing" in problem.can:
-        return Choice("smoothing", "the loss has kinks, which can be smoothed")
     smooth = "smooth" in problem.can
+    if "smoothing" in problem.can:
+        why = "has no curvature far from y" if "prox" in problem.can else "has kinks"
+        return Choice("smoothing", f"the loss {why}, which can be smoothed")
     has_gram, columns = "gram" in problem.can, max(problem.shape)
     # Blocks of the Hessian are solved one by one.
     has_hessian, width = "hessian" in problem.can, problem.hessian_shape[-1]

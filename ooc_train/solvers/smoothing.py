@@ -12,6 +12,9 @@ the gradient. The gap falls with about the square of the width, and the next wid
 meets the tolerance, if it is not much narrower. A pass at the loss itself concludes: it chooses
 between the last points, and measures the gap that is left.
 
+Huber's loss has kinks in its slope. It has no curvature far from y, where Newton's method would
+learn nothing, and becomes one with a wider quadratic part (`SmoothHuber`).
+
 Large data begin with the widths that a sample of their rows can tell apart.
 """
 

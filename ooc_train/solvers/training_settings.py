@@ -39,8 +39,8 @@ class Training(CheckedSettings):
         Part(("auto", *EXACT, *OPTIMIZERS), of=Optimizer, registry=OPTIMIZERS),
         '"auto", or how the model is learned. Exact: "gram" (least squares, in one pass), '
         '"coordinate-descent" (the same with l1), "newton" (the fewest passes), "lbfgs", '
-        '"proximal-newton" and "proximal-lbfgs" (the same with l1), "smoothing" (kinks). By '
-        'updates: "sgd", "momentum", "adagrad", "rmsprop", "adam", "adamw", with settings as '
+        '"proximal-newton" and "proximal-lbfgs" (the same with l1), "smoothing" (kinks, Huber). '
+        'By updates: "sgd", "momentum", "adagrad", "rmsprop", "adam", "adamw", with settings as '
         '"momentum:momentum=0.8,nesterov=1", or an `Optimizer`.',
     ] = "auto"
     batch_size: Annotated[

@@ -8,7 +8,7 @@ from ooc_train.objective.losses.epsilon_insensitive import (
 )
 from ooc_train.objective.losses.gamma import Gamma
 from ooc_train.objective.losses.hinge import Hinge, SmoothHinge
-from ooc_train.objective.losses.huber import Huber
+from ooc_train.objective.losses.huber import Huber, SmoothHuber
 from ooc_train.objective.losses.logistic import Logistic
 from ooc_train.objective.losses.modified_huber import ModifiedHuber
 from ooc_train.objective.losses.multinomial import Multinomial
@@ -43,6 +43,7 @@ LOSSES: Registry[Loss] = Registry(
         Gamma,
         Tweedie,
         SmoothHinge,
+        SmoothHuber,
         SmoothQuantile,
         SmoothEpsilonInsensitive,
     ),

@@ -1,0 +1,79 @@
+"""scikit-learn's words for the learning rate of SGD: `eta0`, `power_t` and `average`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from ooc_train.core.named_classes import plain
+from ooc_train.core.schema import shown
+from ooc_train.core.settings import Flag, Number, Setting, defaults_of, settings_of
+from ooc_train.estimators.estimator import LinearEstimator
+from ooc_train.solvers.training_settings import Training
+
+STOCHASTIC_RATES: Mapping[str, Setting] = MappingProxyType(
+    {
+        "eta0": Setting(
+            Number((None,), above=0.0),
+            'Rate of `learning_rate="constant"` and "invscaling", on scaled columns. None is '
+            '"auto".',
+        ),
+        "power_t": Setting(
+            Number(above=0.0),
+            'Power of `learning_rate="invscaling"`: the n-th update has `eta0 / n**power_t`.',
+        ),
+        "average": Setting(
+            Flag(),
+            "True. The model is an average of the parameters always, with weights that grow as "
+            "the third power of the updates.",
+        ),
+    }
+)
+"""What is declared of the parameters that become `learning_rate`."""
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class StochasticRates(LinearEstimator):
+    """The base of estimators that take scikit-learn's words for the learning rate too."""
+
+    eta0: float | None = None
+    power_t: float = 0.25
+    average: bool = True
+
+    def _parameters(self) -> dict[str, Any]:
+        """Return the parameters, with `eta0` and `power_t` in the learning rate.
+
+        Raises
+        ------
+        ValueError
+            If one of them cannot be used, or goes with another learning rate.
+        """
+        parameters = super()._parameters()
+        if plain(self.average) != 1:
+            raise ValueError(
+                f"average={shown(self.average)}: the model is an average of the parameters over "
+                "all updates always; leave it out"
+            )
+        rate = parameters["learning_rate"]
+        # First of all, since it says what to use in place of "optimal" and "adaptive".
+        settings_of(Training)["learning_rate"].constraint.check("learning_rate", rate)
+        eta0, power_t = (
+            STOCHASTIC_RATES[name].constraint.check(name, parameters[name])
+            for name in ("eta0", "power_t")
+        )
+        falls = rate == "invscaling"
+        if eta0 is not None and not falls and rate != "constant":
+            raise _unused("eta0", eta0, "'constant' or 'invscaling'", rate)
+        if not falls and power_t != defaults_of(type(self))["power_t"]:
+            raise _unused("power_t", power_t, "'invscaling'", rate)
+        if falls or eta0 is not None:
+            settings = ["" if eta0 is None else repr(eta0), f"power_t={power_t!r}" * falls]
+            parameters["learning_rate"] = f"{rate}:{','.join(filter(None, settings))}"
+        return parameters
+
+
+def _unused(name: str, value: float, words: str, rate: Any) -> ValueError:
+    return ValueError(
+        f"{name}={value!r} goes with learning_rate={words}, and this is "
+        f"learning_rate={shown(rate)}; leave one of them out"
+    )
