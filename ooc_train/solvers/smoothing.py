@@ -161,8 +161,9 @@ class Smoothing:
         )
         if decrement > _CENTRED * gap:
             return found
-        drift = _drift(smoothed, answer, points)
-        return self._centred(problem, _at_centre(found, after.params + direction, drift))
+        centre = after.params + direction
+        drift = _drift(smoothed, answer, points, centre)
+        return self._centred(problem, _at_centre(found, centre, drift))
 
     def _centred(self, problem: LinearProblem, state: State) -> State:
         """Return the state after the optimum of a width."""
@@ -266,13 +267,13 @@ def _last_points(problem: LinearProblem, state: State) -> Array:
     return np.stack([point, state.params, np.where(vanishes, 0.0, limit)])
 
 
-def _drift(smoothed: LinearProblem, answer: Sums, points: Array) -> Array:
-    """Return how the optimum moves with the width; zeros without a Hessian."""
+def _drift(smoothed: LinearProblem, answer: Sums, points: Array, centre: Array) -> Array:
+    """Return how the optimum, `centre`, moves with the width; zeros without a Hessian."""
     now = smoothed.read(answer, points)
     if now.hessian is None:
         return np.zeros(smoothed.shape)
     # Weights that an l1 penalty holds at zero stay there.
-    held = (points[0] == 0.0) & (smoothed.theta_penalty.l1 > 0.0)
+    held = (centre == 0.0) & (smoothed.theta_penalty.l1 > 0.0)
     held[:, -1] = not smoothed.fit_intercept
     drift = np.where(held, 0.0, smoothed.gradient({"gradient": answer["drift"]}))
     hessian = now.hessian.copy()
