@@ -108,7 +108,7 @@ def rows_of(rows: Rows, partitions: Sequence[int]) -> int:
 
 
 def runs_of_partitions(rows: Rows, partitions: int) -> list[tuple[int, int]]:
-    """Return the first row, and the one after the last, of runs of so many partitions."""
+    """Return the first row of each run of so many partitions, and the row after its last one."""
     starts = [rows.first_row(partition) for partition in range(0, rows.n_partitions, partitions)]
     return list(itertools.pairwise([*starts, rows.n_rows]))
 

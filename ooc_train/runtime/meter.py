@@ -253,7 +253,7 @@ class Meter:
             self._find()
 
     def _find(self) -> None:
-        """Register unknown children of this process: the successor of an ended worker."""
+        """Measure new children of this process too, such as the successor of an ended worker."""
         for memory in measure_tree():
             if memory.pid in self._watched:
                 continue

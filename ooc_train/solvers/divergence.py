@@ -28,7 +28,7 @@ def raise_if_diverged(loss: float, memory: Mapping[str, Any]) -> None:
 
 
 def raise_if_worse(objective: float, memory: Mapping[str, Any]) -> None:
-    """Raise `Diverged` if a model of the rate "auto" is far worse than that of the start."""
+    """Raise `Diverged` if an objective is far above that of the first parameters, in `memory`."""
     started_with = memory.get("first", np.inf)
     if not objective <= _WORSE * started_with:
         raise Diverged(_grown(started_with, objective, memory["eta0"]))

@@ -89,7 +89,7 @@ class Phased:
         return replace(self.updates, batch_size=size, tol=self.updates.tol if ends else 0.0)
 
     def _inner(self, problem: LinearProblem, rows: Rows, state: State) -> State:
-        """Return the state of the current solver."""
+        """Return the part of `state` that the solver for the current batch size knows."""
         memory = state.memory
         if "inner" not in memory:
             return self._solver(rows, memory["batch_size"]).init(problem, rows, state.params)

@@ -184,7 +184,7 @@ class Smoothing:
         return _at_width(state, width)
 
     def _concluded(self, problem: LinearProblem, state: State, answer: Sums) -> State:
-        """Return the best point by the loss itself, and its duality gap."""
+        """Return the state at that of the last points with the lowest objective, not smoothed."""
         memory, weight = state.memory, float(answer["weight"])
         points = _last_points(problem, state)
         objectives = answer["exact"] + problem.theta_penalty.values(points)

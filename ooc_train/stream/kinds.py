@@ -31,7 +31,7 @@ def is_dask(X: object) -> bool:
 def require_arrays(X: Any, y: Any = None, sample_weight: Any = None) -> None:
     """Refuse rows, targets and weights that are no arrays of numbers or labels.
 
-    Only types are checked; values only of Python objects.
+    Types are checked. Values are looked at in arrays of Python objects and in masks alone.
 
     Raises
     ------

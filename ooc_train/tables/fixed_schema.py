@@ -33,7 +33,7 @@ class FixedSchema:
         return self.draft
 
     def remapper(self, recipe: Recipe) -> Callable[[Records], None]:  # noqa: ARG002
-        """Return a function that does nothing, since codes are those of the recipe."""
+        """Return a function that leaves codes as they are: they are those of the recipe."""
         return lambda _: None
 
     def losses(self) -> list[str]:

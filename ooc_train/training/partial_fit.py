@@ -241,7 +241,7 @@ def _require_same_shape(task: Task, previous: PartialFit) -> None:
 
 @dataclass(frozen=True, eq=False)
 class _PassResult:
-    """The result of a pass. `moments` is None if no row so far has any weight."""
+    """The result of a pass. The `moments` of the columns are None until a row has weight."""
 
     problem: LinearProblem
     moments: ColumnMoments | None
