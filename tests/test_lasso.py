@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import sklearn.linear_model
 import zarr
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.datasets import load_diabetes
@@ -371,6 +371,7 @@ def solved(solver: Any, problem: LinearProblem, source: Cut, **how: Any) -> Any:
     l2=st.sampled_from([0.0, 1.0]),
     seed=st.integers(0, 2**20),
 )
+@example(rows=2, features=2, outputs=2, l1=1e-4, l2=1.0, seed=0)
 def test_the_subgradient_of_least_size_is_zero(rows, features, outputs, l1, l2, seed):
     problem, source = case(rows, features, outputs, l1, l2, seed)
     state = solved(CoordinateDescent(1e-14, 5_000), problem, source)
@@ -379,7 +380,9 @@ def test_the_subgradient_of_least_size_is_zero(rows, features, outputs, l1, l2, 
     zero = problem.reduction(problem.initial()[None])
     size = np.abs(problem.read(stream(source).reduce(zero), problem.initial()[None]).gradient).max()
     left = problem.least_subgradient(now.gradient / rows, state.params)
-    assert np.abs(left).max() <= 1e-7 * max(size, 1e-6) / rows**0.5
+    # A gap of 1e-14 is a step of 1e-7 by the curvature, which a penalty on a tiny column raises.
+    curvature = 1.0 + problem.theta_penalty.l2 / rows
+    assert np.abs(left / curvature**0.5).max() <= 1e-7 * max(size, 1e-6) / rows**0.5
     assert state.loss == pytest.approx(now.loss, rel=1e-7, abs=1e-9 * size**2)
     assert same_bits(to_arrays(from_arrays(to_arrays(state))), to_arrays(state))
 

