@@ -28,10 +28,15 @@ def raise_if_diverged(loss: float, memory: Mapping[str, Any]) -> None:
 
 
 def raise_if_worse(objective: float, memory: Mapping[str, Any]) -> None:
-    """Raise `Diverged` if an objective is far above that of the first parameters, in `memory`."""
-    started_with = memory.get("first", np.inf)
-    if not objective <= _WORSE * started_with:
-        raise Diverged(_grown(started_with, objective, memory["eta0"]))
+    """Raise `Diverged` if an objective is far above that of the first parameters, in `memory`.
+
+    Where the rate cannot be lowered further, that is not the rate's fault, unless it is very far.
+    """
+    # The perceptron's loss is 0 at the start, which says nothing of the loss to expect.
+    first = memory.get("first") or np.inf
+    most = 1e3 * first + 1e3 if memory["lowered"] >= MOST_LOWERED else _WORSE * first
+    if not objective <= most:
+        raise Diverged(_grown(first, objective, memory["eta0"]))
 
 
 def _grown(before: float, after: float, eta0: float) -> str:
