@@ -1,8 +1,7 @@
 """Updates that grow without end: how that is noticed, and how a run goes on.
 
-The learning rate "auto" comes of a sample of the rows. A few rows that the sample misses may be so
-large that the rate is too large for them. Then the run goes back to its last model, and learns on
-at a lower rate.
+The learning rate "auto" follows from a sample of the rows. It may be too large for a few rows that
+the sample misses. Then the run goes back to its last model, and learns on at a lower rate.
 """
 
 from collections.abc import Mapping
@@ -30,7 +29,8 @@ def raise_if_diverged(loss: float, memory: Mapping[str, Any]) -> None:
 def raise_if_worse(objective: float, memory: Mapping[str, Any]) -> None:
     """Raise `Diverged` if an objective is far above that of the first parameters, in `memory`.
 
-    Where the rate cannot be lowered further, that is not the rate's fault, unless it is very far.
+    A rate that was lowered as often as allowed has a higher limit: then the start may be so good
+    that no rate keeps its objective.
     """
     # The perceptron's loss is 0 at the start, which says nothing of the loss to expect.
     first = memory.get("first") or np.inf
@@ -49,12 +49,19 @@ def _grown(before: float, after: float, eta0: float) -> str:
 def after_divergence(
     solver: Solver, problem: Problem, stream: Stream, state: State, error: Diverged
 ) -> State:
-    """Return a state from which the solver goes on more carefully; raise the error if none does.
+    """Return the state from which a solver with a method `more_careful` goes on.
 
     Parameters
     ----------
     state : State
         The last one before the loss grew without end.
+    error : Diverged
+        What is raised if the solver has no such method, or if that returns None.
+
+    Raises
+    ------
+    Diverged
+        If the solver has no other way.
     """
     more_careful = getattr(solver, "more_careful", None)
     after: State | None = None
