@@ -409,13 +409,13 @@ def test_parameters_that_are_too_many_are_reported(large):
 
 
 def test_planning_reads_nothing(large):
-    with accesses() as found:
+    with accesses(this_thread=True) as found:
         for shuffle_chunks in (0, 1, 64):
             found_plan = plan_of(large, 500, shuffle_chunks=shuffle_chunks)
             found_plan.validate()
             found_plan.explain()
     assert found == []
-    with accesses() as found:
+    with accesses(this_thread=True) as found:
         read_inputs(large.path, classifier=True)
     assert found  # whoever reads is heard
 
