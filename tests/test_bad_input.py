@@ -38,7 +38,7 @@ from ooc_train.estimators import load
 from ooc_train.inference.predict import evaluate, predict_store
 from ooc_train.models.classification_models import LogisticModel
 from ooc_train.models.custom_model import CustomModel
-from ooc_train.models.linear_models import MODELS
+from ooc_train.models.model_registry import MODELS
 from ooc_train.models.regression_models import RidgeModel
 from ooc_train.monitoring.callbacks import History
 from ooc_train.monitoring.run_page import run_page

@@ -38,7 +38,7 @@ from ooc_train.models.classification_models import (
     SGDClassifierModel,
 )
 from ooc_train.models.custom_model import CustomModel
-from ooc_train.models.linear_models import MODELS
+from ooc_train.models.model_registry import MODELS
 from ooc_train.models.regression_models import RidgeModel
 from ooc_train.models.robust_models import LinearSVRModel, SGDRegressorModel
 from ooc_train.monitoring import interrupts

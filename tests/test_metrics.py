@@ -12,7 +12,7 @@ from ooc_train.errors import NonFiniteData
 from ooc_train.inference.metrics import MetricSums, roc_auc
 from ooc_train.inference.outputs import Outputs
 from ooc_train.models.classification_models import LogisticModel
-from ooc_train.models.linear_models import MODELS
+from ooc_train.models.model_registry import MODELS
 from ooc_train.models.predictor import LinearPredictor
 from ooc_train.models.regression_models import LeastSquares
 from ooc_train.runs.fitted import Fitted

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from ooc_train import LinearRegression, cli
 from ooc_train.core.text import html_table, json_ready, printable
 from ooc_train.errors import InvalidRun
-from ooc_train.models.linear_models import MODELS
+from ooc_train.models.model_registry import MODELS
 from ooc_train.models.predictor import LinearPredictor
 from ooc_train.monitoring.run_page import run_page
 from ooc_train.runs.events import Stepped

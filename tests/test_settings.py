@@ -19,8 +19,8 @@ from ooc_train.models.classification_models import (
 )
 from ooc_train.models.custom_model import CustomModel
 from ooc_train.models.generalized_linear_models import GammaModel, PoissonModel, TweedieModel
-from ooc_train.models.linear_models import MODELS
 from ooc_train.models.model import DataFigures, Model
+from ooc_train.models.model_registry import MODELS
 from ooc_train.models.regression_models import ElasticNetModel, LassoModel, LeastSquares, RidgeModel
 from ooc_train.models.robust_models import (
     HuberModel,

@@ -22,7 +22,7 @@ from ooc_train.experiments.tradeoff import tradeoff
 from ooc_train.experiments.tradeoff_result import Tradeoff
 from ooc_train.inference.predict import evaluate
 from ooc_train.models.classification_models import LogisticModel
-from ooc_train.models.linear_models import MODELS
+from ooc_train.models.model_registry import MODELS
 from ooc_train.models.regression_models import RidgeModel
 from ooc_train.monitoring.callbacks import History
 from ooc_train.runs.events import Event, Started

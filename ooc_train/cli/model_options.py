@@ -9,8 +9,8 @@ from typing import Annotated, Any, ClassVar, TypeVar
 from ooc_train.cli.options import option
 from ooc_train.core.schema import shown
 from ooc_train.core.settings import Flag, Setting, defaults_of, settings_of
-from ooc_train.models.linear_models import MODELS
 from ooc_train.models.model import Model
+from ooc_train.models.model_registry import MODELS
 from ooc_train.solvers.early_stopping import EarlyStopping
 from ooc_train.solvers.training_settings import Training
 

@@ -31,8 +31,8 @@ from ooc_train.core.schema import (
 from ooc_train.core.schema import text as is_text
 from ooc_train.core.sums import Array
 from ooc_train.errors import InvalidRun, OocTrainError
-from ooc_train.models.linear_models import MODELS
 from ooc_train.models.model import Model
+from ooc_train.models.model_registry import MODELS
 from ooc_train.models.predictor import PREDICTORS, LinearPredictor, Predictor
 from ooc_train.objective.loss import Loss
 from ooc_train.runs.parameters import read_arrays

@@ -1,4 +1,4 @@
-"""The registry of linear models: names on the command line and in saved runs."""
+"""The registry of models: names on the command line and in saved runs."""
 
 from ooc_train.core.named_classes import Registry
 from ooc_train.models.classification_models import (
