@@ -16,9 +16,9 @@ from ooc_train.objective.scaling import Scaling
 from ooc_train.optimizers import OPTIMIZERS
 from ooc_train.solvers import gain as gains
 from ooc_train.solvers import learning_rate as rates
-from ooc_train.solvers import updates
 from ooc_train.solvers.base import advance, start
 from ooc_train.solvers.gain import gain_requests, guaranteed_gain, is_gain_small
+from ooc_train.solvers.plateaus import PATIENCE
 from ooc_train.solvers.registry import Settings, solver_for
 from ooc_train.solvers.training_settings import EXACT
 from ooc_train.solvers.updates import Updates
@@ -206,7 +206,7 @@ def test_epochs_that_gain_nothing_far_from_the_optimum_are_no_convergence(fit):
     case, _ = fit
     solver, passes = solver_of("sgd", 16, tol=1e-3, learning_rate=1e-7), stream(case.source)
     state = start(solver, case.problem, passes, case.problem.initial())
-    for _ in range(2 * updates.PATIENCE + 2):
+    for _ in range(2 * PATIENCE + 2):
         state = advance(solver, case.problem, passes, state)
         assert not state.converged
 

@@ -22,7 +22,7 @@ from ooc_train import (
     open_store,
     predict,
 )
-from ooc_train.optimizers.schedules import Constant, InverseScaling
+from ooc_train.optimizers.schedules import Constant, InverseScaling, Plateau
 from tests.streams import write_store
 
 Array = NDArray[Any]
@@ -307,6 +307,13 @@ def test_an_epsilon_of_zero_leaves_nothing_of_hubers_loss():
         ({"learning_rate": "invscaling", "eta0": 0.2, "power_t": 0.7}, 0.2, InverseScaling(0.7)),
         ({"learning_rate": "invscaling", "power_t": 0.7}, "auto", InverseScaling(0.7)),
         ({"learning_rate": "invscaling:0.2,power_t=0.7"}, 0.2, InverseScaling(0.7)),
+        ({"learning_rate": "adaptive", "eta0": 0.5}, 0.5, Plateau(0.2, 5.0, 1e-3, 2e-6)),
+        ({"learning_rate": "adaptive", "eta0": 1e-7}, 1e-7, Plateau(0.2, 5.0, 1e-3, 1.0)),
+        (
+            {"learning_rate": "adaptive", "tol": np.float64(0.5)},
+            "auto",
+            Plateau(0.2, 5.0, 0.5, 1e-4),
+        ),
     ],
 )
 def test_scikit_learns_rates_are_schedules(cls, settings, rate, schedule):
@@ -330,10 +337,9 @@ def test_the_power_is_by_default_that_of_scikit_learns_estimator():
     ("settings", "said"),
     [
         ({"learning_rate": "optimal"}, "'optimal' is not there: it follows from alpha; the"),
-        ({"learning_rate": "adaptive", "eta0": 0.1}, "'adaptive' is not there: it waits for a pl"),
         (
             {"eta0": 0.1},
-            "eta0=0.1 goes with learning_rate='constant' or 'invscaling', and this is ",
+            "eta0=0.1 goes with learning_rate='constant', 'invscaling' or 'adaptive', and this is ",
         ),
         (
             {"eta0": 0.1, "learning_rate": 0.2},
@@ -343,6 +349,8 @@ def test_the_power_is_by_default_that_of_scikit_learns_estimator():
         ({"eta0": 0.1, "learning_rate": "invscaling:0.2"}, "eta0=0.1 goes with .*; leave one of"),
         ({"power_t": 0.7}, "power_t=0.7 goes with learning_rate='invscaling', and this is learn"),
         ({"power_t": 0.7, "learning_rate": "constant"}, "power_t=0.7 goes with .*='constant'"),
+        ({"power_t": 0.7, "learning_rate": "adaptive"}, "power_t=0.7 goes with .*='adaptive'"),
+        ({"tol": -1, "learning_rate": "adaptive"}, "tol=-1 is not None or a number of at least 0"),
         ({"power_t": 0.7, "learning_rate": "constant", "eta0": 0.1}, "power_t=0.7 goes with "),
         ({"power_t": 0, "learning_rate": "invscaling"}, "power_t=0 is not a number above 0"),
         ({"eta0": 0, "learning_rate": "constant"}, "eta0=0 is not None or a number above 0"),

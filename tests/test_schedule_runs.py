@@ -213,7 +213,7 @@ def test_training_and_estimators_take_text(settings, rate, schedule):
     [
         ({"learning_rate": "optimal"}, "'optimal' is not there: .* the learning rate 'auto'"),
         ({"schedule": "optimal"}, "'optimal' is not there"),
-        ({"learning_rate": "adaptive:0.1"}, "'adaptive' is not there: it waits for a plateau"),
+        ({"learning_rate": "adaptive:0.1"}, "'adaptive' is not there: use 'plateau:0.1', which"),
         ({"schedule": "adaptive"}, "'adaptive' is not there"),
         ({"schedule": "cosin"}, "schedule='cosin' is not 'auto' or a Schedule or its name, such"),
         ({"schedule": "cosine:0.1"}, "'0.1' of the schedule 'cosine:0.1' is no hyperparameter"),

@@ -21,6 +21,7 @@ from ooc_train.optimizers.schedules import (
     InverseScaling,
     Linear,
     OneCycle,
+    Plateau,
     Staircase,
     Steps,
 )
@@ -45,6 +46,9 @@ ANY: dict[str, st.SearchStrategy[Schedule]] = {
         Steps, SHARES, st.lists(SHARES, min_size=1, max_size=4).map(tuple), **PLANNED
     ),
     "one-cycle": st.builds(OneCycle, st.floats(0.01, 1.0), st.floats(0.01, 0.5), **PLANNED),
+    "plateau": st.builds(
+        Plateau, st.floats(0.01, 0.99), st.integers(1, 9), st.floats(0.0, 9.0), SHARES, **WARMUP
+    ),
 }
 """Schedules with settings that are any."""
 
@@ -77,6 +81,7 @@ CYCLE = {0: 0.2, 250: 0.6, 499: 0.9984, 500: 1.0, 750: 0.6, 999: 0.2016}
         (Exponential(0.5), lambda t: 0.5 ** (t / 1000)),
         (Exponential(0.5, over=100.0), lambda t: 0.5 ** (t / 100)),
         (Steps(0.1, (0.75, 0.25)), lambda t: 1.0 if t < 250 else 0.1 if t < 750 else 0.01),
+        (Plateau(), lambda t: 1.0),  # noqa: ARG005 (a run lowers the rate)
         (OneCycle(0.2, 0.5, 0.01), CYCLE.__getitem__),
         (
             OneCycle(0.1, 0.45, 0.01),
@@ -171,6 +176,13 @@ def test_text_names_a_schedule_and_its_settings(text, value):
         ("cosine", {"last": -1.0, "warmup": -1.0}, "warmup=-1.0"),
         ("exponential", {"last": 0.0}, "last=0.0"),
         ("steps", {"at": (0.5, -1.0)}, "at=-1.0"),
+        ("plateau", {"factor": 1.0}, "factor=1.0 is not a number above 0 and below 1"),
+        ("plateau", {"factor": np.nan}, "factor=nan"),
+        ("plateau", {"patience": 0.0}, "patience=0.0 is not a whole number of at least 1"),
+        ("plateau", {"patience": 2.5}, "patience=2.5"),
+        ("plateau", {"patience": inf}, "patience=inf"),
+        ("plateau", {"min_delta": -1.0}, "min_delta=-1.0 is not a finite number of at least 0"),
+        ("plateau", {"last": 0.0}, "last=0.0 is not a number above 0 and at most 1"),
         ("one-cycle", {"first": 0.0}, "first=0.0 is not a number above 0 and at most 1"),
         ("one-cycle", {"peak": 0.6}, "peak=0.6 is not a number above 0 and at most 0.5"),
         ("one-cycle", {"last": 0.2}, "last=0.2 is not a number from 0 to first=0.1"),

@@ -16,7 +16,7 @@ from ooc_train.objective.losses import LOSSES
 from ooc_train.objective.penalty import Penalty
 from ooc_train.objective.scaling import Scaling
 from ooc_train.optimizers import OPTIMIZERS
-from ooc_train.solvers import lbfgs, newton, updates
+from ooc_train.solvers import lbfgs, newton
 from ooc_train.solvers import learning_rate as rates
 from ooc_train.solvers.base import State, advance, start
 from ooc_train.solvers.gain import gain_requests, guaranteed_gain
@@ -25,6 +25,7 @@ from ooc_train.solvers.lbfgs import LBFGS
 from ooc_train.solvers.learning_rate import automatic_rate, normalised_rate, rate_request
 from ooc_train.solvers.least_squares import solve
 from ooc_train.solvers.newton import Newton
+from ooc_train.solvers.plateaus import PATIENCE
 from ooc_train.solvers.updates import Updates
 from tests.streams import Case, Cut, make_case, same_bits, stream
 
@@ -773,7 +774,7 @@ def test_epochs_that_gain_nothing_far_from_the_optimum_are_no_convergence():
     case = make_case("logistic")
     solver, passes = updates_solver(case, 10, learning_rate=1e-7, tol=1e-3), stream(case.source)
     state = start(solver, case.problem, passes, case.problem.initial())
-    for _ in range(3 * updates.PATIENCE):
+    for _ in range(3 * PATIENCE):
         state = advance(solver, case.problem, passes, state)
         assert not state.converged
         assert not state.stalled

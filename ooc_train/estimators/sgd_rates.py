@@ -15,8 +15,9 @@ STOCHASTIC_RATES: Mapping[str, Setting] = MappingProxyType(
     {
         "eta0": Setting(
             Number((None,), above=0.0),
-            'Rate of `learning_rate="constant"` and "invscaling", on scaled columns. None is '
-            '"auto".',
+            'Rate of `learning_rate="constant"`, "invscaling" and "adaptive", on scaled columns. '
+            'None is "auto". "adaptive" divides the rate by 5 after each 5 epochs in a row that '
+            "gain less than `tol`, as long as it is above 1e-6.",
         ),
         "power_t": Setting(
             Number(above=0.0),
@@ -30,6 +31,9 @@ STOCHASTIC_RATES: Mapping[str, Setting] = MappingProxyType(
     }
 )
 """What is declared of the parameters that become `learning_rate`."""
+
+_LEAST_ADAPTIVE = 1e-6
+"""The rate from which on scikit-learn's "adaptive" is not lowered any more."""
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -55,20 +59,29 @@ class StochasticRates(LinearEstimator):
                 "all updates always; leave it out"
             )
         rate = parameters["learning_rate"]
-        # First of all, since it says what to use in place of "optimal" and "adaptive".
-        settings_of(Training)["learning_rate"].constraint.check("learning_rate", rate)
+        # First of all, since it says what to use in place of "optimal".
+        if rate != "adaptive":
+            settings_of(Training)["learning_rate"].constraint.check("learning_rate", rate)
         eta0, power_t = (
             STOCHASTIC_RATES[name].constraint.check(name, parameters[name])
             for name in ("eta0", "power_t")
         )
-        falls = rate == "invscaling"
-        if eta0 is not None and not falls and rate != "constant":
-            raise _unused("eta0", eta0, "'constant' or 'invscaling'", rate)
-        if not falls and power_t != defaults_of(type(self))["power_t"]:
+        if eta0 is not None and rate not in ("constant", "invscaling", "adaptive"):
+            raise _unused("eta0", eta0, "'constant', 'invscaling' or 'adaptive'", rate)
+        if rate != "invscaling" and power_t != defaults_of(type(self))["power_t"]:
             raise _unused("power_t", power_t, "'invscaling'", rate)
-        if falls or eta0 is not None:
-            settings = ["" if eta0 is None else repr(eta0), f"power_t={power_t!r}" * falls]
-            parameters["learning_rate"] = f"{rate}:{','.join(filter(None, settings))}"
+        settings = [] if eta0 is None else [repr(eta0)]
+        if rate == "invscaling":
+            settings.append(f"power_t={power_t!r}")
+        elif rate == "adaptive":
+            tol = settings_of(Training)["tol"].constraint.check("tol", parameters["tol"])
+            tol = self._model_class.default_tol if tol is None else tol
+            settings.append(f"min_delta={float(tol)!r}")
+            if eta0 is not None:
+                settings.append(f"last={min(1.0, _LEAST_ADAPTIVE / eta0)!r}")
+            rate = "plateau"
+        if settings:
+            parameters["learning_rate"] = f"{rate}:{','.join(settings)}"
         return parameters
 
 

@@ -11,8 +11,7 @@ from ooc_train.optimizers.schedules import SCHEDULES
 _ABSENT = {
     "optimal": "it follows from alpha; the learning rate 'auto' follows from the rows themselves, "
     "and 'invscaling:0.1,power_t=1' falls as fast",
-    "adaptive": "it waits for a plateau of the loss, which no schedule of updates knows; use "
-    "'cosine:0.1' or 'staircase:0.1,factor=0.2,every=1000'",
+    "adaptive": "use 'plateau:0.1', which lowers the rate on a plateau of the loss",
 }
 """Words of scikit-learn that are no schedules here, and what to use."""
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from ooc_train.core.named_classes import Registry
 from ooc_train.core.sums import Array
-from ooc_train.optimizers.optimizer import require_above_zero
+from ooc_train.optimizers.optimizer import require_above_zero, require_not_negative
 from ooc_train.optimizers.schedule import Schedule, require_in_01, require_updates
 
 
@@ -274,9 +274,74 @@ class OneCycle(Planned):
         return np.interp(self.done(t, horizon), points, rates)
 
 
+@dataclass(frozen=True)
+class Plateau(Schedule):
+    """A rate that is multiplied by a factor wherever a run makes no more progress.
+
+    It follows the validation rows where there are some: their loss, or the metric of early
+    stopping. Else it follows the objective of the training rows. As scikit-learn's "adaptive" and
+    `ReduceLROnPlateau` of PyTorch and Keras. The run lowers the rate: `solvers/plateaus.py`.
+
+    Attributes
+    ----------
+    factor : float
+        What the rate is multiplied by. Above 0 and below 1.
+    patience : float
+        Epochs in a row without progress after which the rate is lowered. A whole number.
+    min_delta : float
+        How much better than the best so far an epoch has to be for progress.
+    last : float
+        Share of the learning rate from which on the rate is not lowered any more. Above 0 and at
+        most 1.
+    """
+
+    factor: float = 0.2
+    patience: float = 5.0
+    min_delta: float = 1e-4
+    last: float = 1e-4
+
+    name: ClassVar[str] = "plateau"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0.0 < self.factor < 1.0:
+            raise ValueError(f"factor={self.factor!r} is not a number above 0 and below 1")
+        if not (1.0 <= self.patience < 2**31 and self.patience == int(self.patience)):
+            raise ValueError(f"patience={self.patience!r} is not a whole number of at least 1")
+        require_not_negative("min_delta", self.min_delta)
+        if not 0.0 < self.last <= 1.0:
+            raise ValueError(f"last={self.last!r} is not a number above 0 and at most 1")
+
+    def share(self, t: Array, horizon: float) -> Array:  # noqa: ARG002
+        """Return the rate after t updates, as a share of the rate of the epoch."""
+        return np.ones(np.shape(t))
+
+    def may_lower(self, times: int) -> bool:
+        """Return whether a plateau lowers the rate once more, after so many times."""
+        return self.factor**times > self.last
+
+    def plot(self, learning_rate: float = 1.0, updates: int = 1000, ax: Any = None) -> Any:
+        """Refuse: rates follow the run; `plots.learning_rate` draws those of one."""
+        del learning_rate, updates, ax
+        raise ValueError(
+            "the rates of 'plateau' follow the run; plots.learning_rate(report) draws those of one"
+        )
+
+
 SCHEDULES: Registry[Schedule] = Registry(
     "schedule",
     "SCHEDULES",
-    (Constant, Falling, InverseScaling, Staircase, Linear, Cosine, Exponential, Steps, OneCycle),
+    (
+        Constant,
+        Falling,
+        InverseScaling,
+        Staircase,
+        Linear,
+        Cosine,
+        Exponential,
+        Steps,
+        OneCycle,
+        Plateau,
+    ),
 )
 """Schedules by name. ``@SCHEDULES.add`` registers one of your own."""

@@ -283,7 +283,11 @@ class Report:
         if self.progressive_loss is not None:
             rows.insert(7, ("progressive loss", f"{self.progressive_loss:.6g}"))
         if self.learning_rate is not None:
-            rows.insert(3, ("learning rate", f"{self.learning_rate:.4g}, before its schedule"))
+            rate = f"{self.learning_rate:.4g}, before its schedule"
+            last = self.history[-1].learning_rate if self.history else None
+            if last not in (None, self.learning_rate):
+                rate += f"; {last:.4g} in the last update"
+            rows.insert(3, ("learning rate", rate))
         return rows + [("note", note) for note in (*self.notes, *memory.notes)]
 
     def __repr__(self) -> str:

@@ -9,7 +9,7 @@ from ooc_train.optimizers import OPTIMIZERS
 from ooc_train.optimizers.optimizer import Optimizer
 from ooc_train.optimizers.rate_settings import RateSetting, ScheduleSetting
 from ooc_train.optimizers.schedule import Schedule
-from ooc_train.optimizers.schedules import SCHEDULES
+from ooc_train.optimizers.schedules import SCHEDULES, Plateau
 from ooc_train.solvers.batch_schedules import BatchSchedule
 from ooc_train.solvers.constraints import BatchSize, Fraction, Seconds
 from ooc_train.solvers.early_stopping import EarlyStopping, EarlyStoppingSetting
@@ -148,6 +148,18 @@ class Training(CheckedSettings):
                         f"{name}={str(getattr(self, name))!r} is for batches of one size, and "
                         f"batch_size='{self.batch_size}' changes the size; leave one of them out"
                     )
+
+        rule, schedule = self.early_stopping, self.schedule
+        if (
+            isinstance(rule, EarlyStopping)
+            and isinstance(schedule, Plateau)
+            and rule.patience < schedule.patience
+        ):
+            raise ValueError(
+                f"early_stopping ends a run after {rule.patience} epochs without progress, before "
+                f"schedule='{schedule}' lowers the learning rate after {schedule.patience:g}; use "
+                "a larger patience of EarlyStopping, or a smaller one of the schedule"
+            )
 
     def _split_learning_rate(self) -> None:
         """Replace a learning rate that names a schedule by its number and the schedule."""

@@ -50,9 +50,7 @@ from ooc_train.solvers.learning_rate import (
     rate_request,
     require_linear,
 )
-
-PATIENCE = 5
-"""Epochs without progress after which a run ends, as in scikit-learn."""
+from ooc_train.solvers.plateaus import PATIENCE, may_lower
 
 _RATE = "learning rate"
 _LOSS, _LOSS_OF_ALL = "loss after the epoch", "loss of all rows after the epoch"
@@ -337,7 +335,7 @@ class Updates:
             gradient_norm=_norm(problem, problem.mean_gradient(sums, params), params),
             memory={**memory, "best": min(objective, memory["best"]), "stale": stale},
         )
-        if self.tol == 0 or stale < PATIENCE:
+        if self.tol == 0 or stale < PATIENCE or may_lower(self.schedule, state):
             return after
         # A weight decay holds parameters away from the optimum, and so there is always a gain left.
         if "moments" in problem.can and self.optimizer.decay == 0:

@@ -34,18 +34,24 @@ class Goals:
         self._best: tuple[Stepped, State] | None = None
         self._lowest, self._stale = inf, 0
 
-    def add(self, step: Stepped, state: State) -> None:
-        """Take a step, and the state that it led to."""
+    def validation(self, step: Stepped) -> float | None:
+        """Return the watched metric of the validation rows, or their loss; smaller is better."""
+        metric = None if self._rule is None else self._rule.metric
+        if metric is None or step.validation_metric is None:
+            return step.validation_loss
+        return step.validation_metric * (-1.0 if metric in GREATER_IS_BETTER else 1.0)
+
+    def add(self, step: Stepped, state: State, *, rate_lowered: bool = False) -> None:
+        """Take a step, and the state that it led to; patience begins anew with a lower rate."""
         loss = step.loss if step.validation_loss is None else step.validation_loss
         if self._target is not None and loss <= self._target:
             self.reached = f"target_loss={self._target:g} reached"
-        if self._rule is None or step.validation_loss is None:
+        watched = self.validation(step)
+        if self._rule is None or watched is None:
             return
-        metric = self._rule.metric
-        if metric is not None and step.validation_metric is not None:
-            loss = step.validation_metric * (-1.0 if metric in GREATER_IS_BETTER else 1.0)
+        loss = watched
         progress = loss < self._lowest - self._rule.min_delta
-        self._stale = 0 if progress else self._stale + 1
+        self._stale = 0 if progress or rate_lowered else self._stale + 1
         if loss < self._lowest:
             # The solver's own memory, such as replicas, is not kept.
             self._lowest, self._best = loss, (step, replace(state, memory={}))

@@ -25,6 +25,7 @@ from ooc_train.memory.ceiling import Ceiling
 from ooc_train.models.column_moments import ColumnMoments
 from ooc_train.models.linear import LinearProblem
 from ooc_train.models.model import DataFigures, Model
+from ooc_train.optimizers.schedules import Plateau
 from ooc_train.runs.events import Stepped
 from ooc_train.runs.fitted import Fitted
 from ooc_train.runs.report import Report
@@ -198,6 +199,11 @@ def _task(model: Model, inputs: Inputs, training: Training) -> Task:
             raise ValueError(
                 f"{name} is for fit, and partial_fit makes one pass over its rows; leave it out"
             )
+    if isinstance(training.schedule, Plateau):
+        raise ValueError(  # noqa: TRY004 (as for other settings)
+            f"schedule='{training.schedule}' follows the epochs of a run, and partial_fit makes "
+            "one pass over its rows; use 'constant' or 'invscaling'"
+        )
     if model.class_weight == "balanced":
         raise ValueError(
             "class_weight='balanced' needs all rows, and partial_fit has some of them "

@@ -26,6 +26,7 @@ from ooc_train.solvers.base import State, advance
 from ooc_train.solvers.base import start as start_solver
 from ooc_train.solvers.divergence import after_divergence
 from ooc_train.solvers.learning_rate import evaluated_partitions
+from ooc_train.solvers.plateaus import after_epoch
 from ooc_train.stream.passes import Stream
 from ooc_train.training.column_scaling import prepared
 from ooc_train.training.goals import Goals
@@ -233,10 +234,24 @@ class TrainingRun:
                 metric,
             )
             self._steps.add(step)
-            self._goals.add(step, state)
+            rate_lowered = False
+            if not self._stopped:
+                state, rate_lowered = self._after_epoch(step, state)
+            self._goals.add(step, state, rate_lowered=rate_lowered)
             self.emit(step)
             self.note(state.note)
         return self._end(state, state.stalled or reached)
+
+    def _after_epoch(self, step: Stepped, state: State) -> tuple[State, bool]:
+        """Return the state with the learning rate of the next epoch, and whether it is lower."""
+        figure = self._goals.validation(step)
+        if figure is None:
+            figure = state.loss
+            figure += self.problem.penalty_value(state.params) / self.problem.total_weight
+        # Early stopping ends runs by validation rows, and a tolerance of 0 ends none.
+        ends = step.validation_loss is None and self.task.tol > 0
+        after = after_epoch(self.task.solver, state, figure, ends=ends)
+        return after, after.memory.get("eta0") != state.memory.get("eta0")
 
     def _end(self, state: State, cause: str) -> State:
         """Note why the run ended; return the last state, or the best one by validation.
