@@ -524,6 +524,33 @@ def test_a_path_is_scikit_learns(name, ratio):
     assert close.all()
 
 
+@pytest.mark.parametrize("weight", [None, uneven()])
+def test_a_path_of_positive_coefficients_is_scikit_learns(weight):
+    X, y = made()
+    y = y - y.mean()
+    y = y if weight is None else y - np.average(y, weights=weight)
+    settings = {"alphas": 12, "l1_ratio": 0.7, "positive": True}
+    alphas, coefs, gaps = enet_path(
+        X, y, sample_weight=weight, fit_intercept=True, tol=TIGHT, **settings
+    )
+    model = sklearn.linear_model.ElasticNet(l1_ratio=0.7, positive=True, tol=1e-12, max_iter=9_999)
+    for alpha, coef in zip(alphas, coefs.T, strict=True):
+        expected = model.set_params(alpha=alpha).fit(X, y, sample_weight=weight).coef_
+        np.testing.assert_allclose(coef, expected, rtol=1e-6, atol=1e-8)
+    assert gaps.max() <= 1e-10
+    assert not coefs[:, 0].any()
+    assert coefs[:, 1].any(), "the grid begins above the least alpha of zero coefficients"
+    assert (coefs >= 0).all()
+
+
+def test_a_path_of_positive_coefficients_is_all_zeros_where_none_would_be_above():
+    X = np.arange(6.0)[:, None]
+    alphas, coefs, _ = lasso_path(X, -X[:, 0], alphas=3, positive=True)
+    expected = sklearn.linear_model.lasso_path(X, -X[:, 0], alphas=3, positive=True)[0]
+    np.testing.assert_array_equal(alphas, expected)
+    assert not coefs.any()
+
+
 def test_a_path_has_scikit_learns_defaults():
     X, y = DIABETES
     alphas, coefs, gaps, sweeps = lasso_path(X, y, return_n_iter=True)
@@ -600,6 +627,7 @@ def test_a_path_of_nothing_has_scikit_learns_grid():
         ({"alphas": []}, "alphas is empty"),
         ({"alphas": 0}, "alphas=0 is not a whole number of at least 1"),
         ({"alphas": [1.0, -1.0]}, "alphas=-1.0 is not a number of at least 0"),
+        ({"positive": 1}, "positive=1 is not True or False"),
         ({"eps": 0.0}, "eps=0.0 is not a number above 0"),
         ({"eps": 2.0}, "eps=2.0 is not a number above 0 and at most 1"),
         ({"tol": -1.0}, "tol=-1.0"),

@@ -26,6 +26,7 @@ def enet_path(
     alphas: int | Sequence[float] = 100,
     sample_weight: Any = None,
     fit_intercept: bool = False,
+    positive: bool = False,
     tol: float = 1e-4,
     max_iter: int = 1000,
     return_n_iter: bool = False,
@@ -54,6 +55,8 @@ def enet_path(
         Weights.
     fit_intercept : bool
         Whether there is an intercept. Off as in scikit-learn, whose paths are for centred data.
+    positive : bool
+        Whether no coefficient may be below 0.
     tol, max_iter : float, int
         As of `ElasticNet`, for each alpha.
     return_n_iter : bool
@@ -68,7 +71,7 @@ def enet_path(
     coefs : ndarray of shape (n_features, n_alphas), or (1, n_features, n_alphas)
         Coefficients; with three axes if y has two.
     dual_gaps : ndarray of shape (n_alphas,)
-        Duality gaps of the mean objective.
+        Duality gaps of the mean objective; NaN for `positive=True` without l1.
     n_iters : list of int
         Sweeps, if `return_n_iter`.
 
@@ -100,6 +103,7 @@ def enet_path(
         alphas=alphas,
         eps=eps,
         fit_intercept=fit_intercept,
+        positive=positive,
         tol=tol,
         max_iter=max_iter,
         memory_ceiling=memory_ceiling,
@@ -119,6 +123,7 @@ def lasso_path(
     alphas: int | Sequence[float] = 100,
     sample_weight: Any = None,
     fit_intercept: bool = False,
+    positive: bool = False,
     tol: float = 1e-4,
     max_iter: int = 1000,
     return_n_iter: bool = False,
@@ -128,7 +133,9 @@ def lasso_path(
 
     Parameters
     ----------
-    X, y, eps, alphas, sample_weight, fit_intercept, tol, max_iter, return_n_iter, memory_ceiling :
+    X, y, eps, alphas, sample_weight, fit_intercept, positive :
+        As for `enet_path`.
+    tol, max_iter, return_n_iter, memory_ceiling :
         As for `enet_path`.
 
     Returns
@@ -144,6 +151,7 @@ def lasso_path(
         alphas=alphas,
         sample_weight=sample_weight,
         fit_intercept=fit_intercept,
+        positive=positive,
         tol=tol,
         max_iter=max_iter,
         return_n_iter=return_n_iter,

@@ -61,7 +61,12 @@ class ElasticNetPath(CoordinateDescent):
         coefs, intercepts, gaps, sweeps, unmet = [], [], [], [], dict[str, None]()
         for alpha in alphas.tolist():
             found = equations.minimum(
-                alpha * l1, alpha * l2, theta[:, :-1], self.tol, self.max_iter
+                alpha * l1,
+                alpha * l2,
+                theta[:, :-1],
+                self.tol,
+                self.max_iter,
+                positive=problem.penalty.positive,
             )
             theta = equations.with_constant(found.weights)
             coef, intercept = problem.scaling.to_data_units(theta)
@@ -91,7 +96,9 @@ class ElasticNetPath(CoordinateDescent):
     def _grid(self, problem: LinearProblem, equations: Equations) -> Array:
         if not isinstance(self.alphas, int):
             return np.array(self.alphas, np.float64)
-        slopes = np.abs(equations.cross * equations.scale[:, None])[equations.varies]
+        slopes = (equations.cross * equations.scale[:, None])[equations.varies]
+        if not problem.penalty.positive:
+            slopes = np.abs(slopes)
         largest = float(slopes.max(initial=0.0)) / problem.penalty.l1
         if largest <= _LEAST_ALPHA:
             return np.full(self.alphas, _LEAST_ALPHA)

@@ -58,6 +58,7 @@ def elastic_net_path(
     alphas: int | Sequence[float],
     eps: float,
     fit_intercept: bool,
+    positive: bool = False,
     tol: float,
     max_iter: int,
     client: Any = None,
@@ -75,6 +76,8 @@ def elastic_net_path(
         As of `ElasticNetPath`.
     fit_intercept : bool
         Whether there is an intercept.
+    positive : bool
+        Whether no coefficient may be below 0.
     tol, max_iter : float, int
         Tolerance and limit of sweeps of each descent.
     client, memory_ceiling :
@@ -93,7 +96,9 @@ def elastic_net_path(
             "where all coefficients are zero; pass the alphas themselves"
         )
     training = Training(solver="coordinate-descent", tol=tol, max_iter=max_iter)
-    model = ElasticNetModel(alpha=1.0, l1_ratio=l1_ratio, fit_intercept=fit_intercept)
+    model = ElasticNetModel(
+        alpha=1.0, l1_ratio=l1_ratio, fit_intercept=fit_intercept, positive=positive
+    )
     task = Task.of(model, inputs, training, memory_ceiling=memory_ceiling)
     solver = ElasticNetPath(task.tol, task.max_iter, alphas, eps)
     task = replace(task, solver=solver)
