@@ -529,7 +529,7 @@ def test_a_path_of_positive_coefficients_is_scikit_learns(weight):
     X, y = made()
     y = y - y.mean()
     y = y if weight is None else y - np.average(y, weights=weight)
-    settings = {"alphas": 12, "l1_ratio": 0.7, "positive": True}
+    settings: dict[str, Any] = {"alphas": 12, "l1_ratio": 0.7, "positive": True}
     alphas, coefs, gaps = enet_path(
         X, y, sample_weight=weight, fit_intercept=True, tol=TIGHT, **settings
     )

@@ -1,6 +1,6 @@
 """Classifiers by margins: support vector machines, least squares of classes, any binary loss."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +10,9 @@ import sklearn.svm
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils.metaestimators import available_if
 
+from ooc_train.core.sums import Array
 from ooc_train.estimators.classification import LinearClassifier, ProbabilisticClassifier
+from ooc_train.estimators.regression import as_penalties
 from ooc_train.estimators.sgd_rates import STOCHASTIC_RATES, StochasticRates
 from ooc_train.estimators.shared_parameters import SharedParameters, estimator_of
 from ooc_train.models.classification_models import (
@@ -101,7 +103,7 @@ class RidgeClassifier(_MarginClassifier, SharedParameters):
         Iterations, or epochs of updates.
     """
 
-    alpha: float = field(default=1.0, kw_only=False)
+    alpha: float | Sequence[float] | Array = field(default=1.0, kw_only=False)
     class_weight: str | Mapping[Any, float] | None = None
 
     def _keep(self, fitted: Fitted, report: Report, **kept: Any) -> None:
@@ -113,7 +115,7 @@ class RidgeClassifier(_MarginClassifier, SharedParameters):
         """Return a fitted `sklearn.linear_model.RidgeClassifier` that predicts the same."""
         self._fitted()
         plain = sklearn.linear_model.RidgeClassifier(
-            self.alpha,
+            as_penalties(self.alpha),
             fit_intercept=self.fit_intercept,
             max_iter=self.max_iter,
             tol=self.tol,

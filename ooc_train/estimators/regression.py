@@ -1,5 +1,6 @@
 """Regressors: numbers, one or several to a row."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
@@ -8,6 +9,7 @@ import sklearn.linear_model
 from sklearn.base import MultiOutputMixin, RegressorMixin
 from sklearn.utils.metaestimators import available_if
 
+from ooc_train.core.sums import Array
 from ooc_train.estimators.estimator import LinearEstimator
 from ooc_train.estimators.shared_parameters import SharedParameters, estimator_of
 from ooc_train.estimators.sparse_coefficients import SparseCoefficients
@@ -17,6 +19,11 @@ from ooc_train.runs.report import Report
 from ooc_train.stream.inputs import read_targets
 from ooc_train.stream.kinds import is_dask, require_arrays
 from ooc_train.stream.labels_and_weights import is_stored
+
+
+def as_penalties(alpha: float | Sequence[float] | Array) -> float | Array:
+    """Return `alpha` in a form that scikit-learn takes."""
+    return np.asarray(alpha) if isinstance(alpha, Sequence) else alpha
 
 
 class _Regressor(MultiOutputMixin, RegressorMixin, LinearEstimator):  # type: ignore[misc]
@@ -176,7 +183,7 @@ class Ridge(_Regressor, SharedParameters):
         Iterations, or epochs of updates.
     """
 
-    alpha: float = field(default=1.0, kw_only=False)
+    alpha: float | Sequence[float] | Array = field(default=1.0, kw_only=False)
     positive: bool = False
 
     _flattens_column = True
@@ -185,7 +192,7 @@ class Ridge(_Regressor, SharedParameters):
         """Return a fitted `sklearn.linear_model.Ridge` that predicts the same."""
         self._fitted()
         plain = sklearn.linear_model.Ridge(
-            self.alpha,
+            as_penalties(self.alpha),
             fit_intercept=self.fit_intercept,
             max_iter=self.max_iter,
             tol=self.tol,

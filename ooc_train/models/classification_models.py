@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from ooc_train.core.settings import Constraint
 from ooc_train.models.linear_model import (
-    Alpha,
+    AlphaOfEach,
     ClassWeights,
     InverseStrength,
     L1Ratio,
     LinearModel,
     StochasticModel,
+    l2_penalty,
 )
 from ooc_train.models.model import DataFigures
 from ooc_train.objective.loss import Loss
@@ -132,7 +133,7 @@ class RidgeClassifierModel(ClassificationModel):
     More than two classes are told apart one against the rest.
     """
 
-    alpha: Alpha = 1.0
+    alpha: AlphaOfEach = 1.0
 
     name: ClassVar[str] = "ridge-classifier"
 
@@ -144,7 +145,7 @@ class RidgeClassifierModel(ClassificationModel):
     def penalty_for(self, total_weight: float) -> Penalty:
         """Return the l2 penalty `alpha`."""
         del total_weight
-        return Penalty(l2=float(self.alpha))
+        return l2_penalty(self.alpha)
 
 
 @dataclass(frozen=True, kw_only=True)

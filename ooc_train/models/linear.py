@@ -32,7 +32,9 @@ class LinearProblem(LinearObjective):
         """What the problem can do."""
         if self.penalty.positive:  # which coordinate descent alone respects
             return frozenset({"gram"} if isinstance(self.loss, Squared) else ())
-        found: set[Capability] = {"gradient", "updates", "moments"}
+        found: set[Capability] = {"gradient", "moments"}
+        if not self.penalty.l2_of_each:  # kernels take one penalty for all outputs
+            found.add("updates")
         if self.loss.smooth:
             found |= {"prox", "smooth"} if self.penalty.smooth else {"prox"}
         if self.loss.smoothed is not None:

@@ -1,7 +1,7 @@
 """The base of the models with a linear predictor, and the settings that several of them have."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -65,7 +65,48 @@ class ClassWeight(Constraint):
         return "balanced|LABEL=W,..."
 
 
+@dataclass(frozen=True)
+class NumberOfEach(Number):
+    """A number, or a sequence of one for each output."""
+
+    @property
+    def type_text(self) -> str:
+        """The accepted values, as a type in docs."""
+        return "float, or array of shape (n_outputs,)"
+
+    @property
+    def _others(self) -> str:
+        return f"{super()._others}, or one such number for each output"
+
+    def _checked(self, name: str, value: Any) -> Any:
+        check = super()._checked
+        if not isinstance(value, Sequence | np.ndarray) or isinstance(value, str):
+            return check(name, value)
+        if not np.shape(value)[:1] > (0,):
+            raise self._refused(name, value)
+        return tuple(check(name, plain(number)) for number in value)
+
+    def _parsed(self, name: str, text: str) -> Any:
+        parse = super()._parsed
+        numbers = [parse(name, part) for part in text.split(",")]
+        return numbers if len(numbers) > 1 else numbers[0]
+
+    def to_json(self, value: Any) -> Any:
+        """Return the value as one of JSON."""
+        return list(value) if isinstance(value, tuple) else value
+
+    @property
+    def metavar(self) -> str:
+        """The accepted values, in the help of an option."""
+        return f"{super().metavar}|NUMBER,..."
+
+
 Alpha = Annotated[float, Number(least=0.0), "Strength of the penalty, in the units of the data."]
+AlphaOfEach = Annotated[
+    float | Sequence[float],
+    NumberOfEach(least=0.0),
+    "Strength of the penalty, in the units of the data; or that of each output.",
+]
 L1Ratio = Annotated[float, Number(least=0.0, most=1.0), "Share of the l1 penalty; the rest is l2."]
 InverseStrength = Annotated[
     float,
@@ -79,6 +120,13 @@ ClassWeights = Annotated[
     'Weight of each class by its label; "balanced" is in inverse proportion to its rows.',
 ]
 """Settings that several models have."""
+
+
+def l2_penalty(alpha: float | Sequence[float], *, positive: bool = False) -> Penalty:
+    """Return the l2 penalty `alpha`, of all outputs or of each."""
+    strengths = [float(each) for each in (alpha if isinstance(alpha, Sequence) else [alpha])]
+    of_each = tuple(strengths) if len(set(strengths)) > 1 else ()
+    return Penalty(l2=min(strengths), positive=positive, l2_of_each=of_each)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,13 +168,19 @@ class LinearModel(Model):
         identity = Scaling(
             np.broadcast_to(0.0, data.n_features), np.broadcast_to(1.0, data.n_features)
         )
+        penalty = self.penalty_for(data.total_weight)
+        if len(penalty.l2_of_each) not in (0, n_outputs):
+            raise ValueError(
+                "Number of targets and number of penalties do not correspond: "
+                f"{len(penalty.l2_of_each)} != {n_outputs}; pass one alpha, or that of each output"
+            )
         return LinearProblem(
             self.loss_for(data.n_classes),
             n_outputs,
             data.n_rows,
             data.total_weight,
             identity,
-            self.penalty_for(data.total_weight),
+            penalty,
             self.fit_intercept,
             self.standardize,
             data.class_weight,

@@ -79,11 +79,15 @@ class LinearObjective(Value):
 
     @cached_property
     def theta_penalty(self) -> ColumnPenalty:
-        """The penalty on the entries of `theta`: strengths (features + 1,), 0 for the constant."""
+        """The penalty on the entries of `theta`: strengths (features + 1,), 0 for the constant.
+
+        Those of l2 are (outputs, features + 1) where they differ by output.
+        """
         scale = np.ones(self.n_features) if self.standardize else self.scaling.scale
         penalty = self.penalty.by_column(scale)
         l2 = penalty.l2 if self.extra_l2 is None else penalty.l2 + self.extra_l2
-        return ColumnPenalty(np.append(penalty.l1, 0.0), np.append(l2, 0.0))
+        constant = np.zeros((*l2.shape[:-1], 1))
+        return ColumnPenalty(np.append(penalty.l1, 0.0), np.concatenate([l2, constant], axis=-1))
 
     @property
     def compiled_hessian(self) -> bool:
@@ -229,7 +233,8 @@ class LinearObjective(Value):
             (block, i), j = divmod(a, within), b % within
             hessian[block, i, :, j] = hessian[block, j, :, i] = unpacked(sums, columns)
         whole = hessian.reshape(self.hessian_shape)
-        whole[:, diagonal, diagonal] += np.tile(self.theta_penalty.l2, within)
+        l2 = np.broadcast_to(self.theta_penalty.l2, self.shape)
+        whole[:, diagonal, diagonal] += l2.reshape(blocks, size)
         if not self.fit_intercept:
             constant = diagonal[self.n_features :: columns]
             whole[:, constant, :] = whole[:, :, constant] = 0.0

@@ -4,7 +4,13 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from ooc_train.core.settings import Flag
-from ooc_train.models.linear_model import Alpha, L1Ratio, LinearModel
+from ooc_train.models.linear_model import (
+    Alpha,
+    AlphaOfEach,
+    L1Ratio,
+    LinearModel,
+    l2_penalty,
+)
 from ooc_train.objective.loss import Loss
 from ooc_train.objective.losses.squared import Squared
 from ooc_train.objective.penalty import Penalty
@@ -39,7 +45,7 @@ class LeastSquares(LinearModel):
 class RidgeModel(LeastSquares):
     """Least squares with an l2 penalty, as scikit-learn's: `alpha / 2 * |w|^2` is added."""
 
-    alpha: Alpha = 1.0
+    alpha: AlphaOfEach = 1.0
 
     name: ClassVar[str] = "ridge"
     default_tol: ClassVar[float] = 1e-4
@@ -47,7 +53,7 @@ class RidgeModel(LeastSquares):
     def penalty_for(self, total_weight: float) -> Penalty:
         """Return the l2 penalty `alpha`."""
         del total_weight
-        return Penalty(l2=float(self.alpha), positive=self.positive)
+        return l2_penalty(self.alpha, positive=self.positive)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,11 +17,15 @@ class Penalty:
         Of the absolute value, and of half the square. At least 0.
     positive : bool
         Whether weights below 0 are forbidden: an infinite penalty on them.
+    l2_of_each : tuple of float
+        `l2` of each output, where they differ; `l2` is the least of them then. Empty if it is that
+        of all.
     """
 
     l1: float = 0.0
     l2: float = 0.0
     positive: bool = False
+    l2_of_each: tuple[float, ...] = ()
 
     @property
     def smooth(self) -> bool:
@@ -30,7 +34,8 @@ class Penalty:
 
     def by_column(self, scale: Array) -> "ColumnPenalty":
         """Return the penalty on the weights of columns that are divided by `scale`, (columns,)."""
-        return ColumnPenalty(self.l1 / scale, self.l2 / scale**2)
+        l2 = np.divide.outer(self.l2_of_each or self.l2, scale**2)
+        return ColumnPenalty(self.l1 / scale, l2)
 
 
 NO_PENALTY = Penalty()
@@ -42,7 +47,8 @@ class ColumnPenalty:
 
     Attributes
     ----------
-    l1, l2 : float64 array (columns,)
+    l1 : float64 array (columns,)
+    l2 : float64 array (columns,), or (outputs, columns) where it differs by output
     """
 
     l1: Array

@@ -23,11 +23,9 @@ from ooc_train.solvers.elastic_net import Descent, NonNegative
 from ooc_train.solvers.gram import MAX_REFINED_FEATURES, constant_columns, normal_equations
 from ooc_train.solvers.least_squares import (
     EPS,
-    Spectrum,
     decimal_digits,
     dependence_threshold,
-    is_definite,
-    solve,
+    solve_each,
 )
 
 
@@ -71,7 +69,8 @@ class CoordinateDescent:
         del rows
         moments = Moments.of(answer["gram"], problem.n_features, problem.n_outputs)
         equations = Equations.of(problem, moments)
-        l1, l2 = problem.theta_penalty.l1[:-1], problem.theta_penalty.l2[:-1]
+        l1, l2 = problem.theta_penalty.l1[:-1], problem.theta_penalty.l2[..., :-1]
+        l2 = np.broadcast_to(l2, (problem.n_outputs, problem.n_features))
         found = equations.minimum(
             l1,
             l2,
@@ -182,11 +181,12 @@ class Equations:
         *,
         positive: bool = False,
     ) -> Minimum:
-        """Return the minimum under a penalty on each column, (features,).
+        """Return the minimum under a penalty on each column.
 
         Parameters
         ----------
-        l1, l2 : float64 arrays (features,)
+        l1 : float64 array (features,)
+        l2 : float64 array (outputs, features)
             The penalty.
         start : float64 array (outputs, features)
             Weights to begin from.
@@ -206,7 +206,7 @@ class Equations:
                 float(self.square[k]),
                 self.varies,
                 l1,
-                l2,
+                l2[k],
                 start[k],
                 tol,
                 positive=positive,
@@ -229,7 +229,7 @@ class Equations:
         rounding = self.weight * (10 * EPS * self.output_mean) ** 2
         squares = np.maximum(self.square, rounding).tolist()
         descents = [
-            NonNegative(self.products, self.cross[:, k], squares[k], self.varies, l2, first, tol)
+            NonNegative(self.products, self.cross[:, k], squares[k], self.varies, l2[k], first, tol)
             for k, first in enumerate(start)
         ]
         causes = [each.run(max_iter) for each in descents]
@@ -242,11 +242,9 @@ class Equations:
 
     def _smooth_minimum(self, l2: Array) -> Minimum:
         """Return the minimum without l1; the gap is that to the minimum of the quadratic."""
-        definite = is_definite(self.products, l2)
-        spectrum = None if definite else Spectrum.of(self.products, l2)
-        weights = solve(self.products, self.cross, l2, self.scale, spectrum)
-        left = self.cross - self.products @ weights - l2[:, None] * weights
-        gap = 0.5 * (left * solve(self.products, left, l2, self.scale, spectrum)).sum(axis=0)
+        weights = solve_each(self.products, self.cross, l2, self.scale)
+        left = self.cross - self.products @ weights - l2.T * weights
+        gap = 0.5 * (left * solve_each(self.products, left, l2, self.scale)).sum(axis=0)
         return Minimum(weights.T, np.abs(gap), 1, "")
 
     def precision(self, weights: Array, l2: Array) -> Precision | None:
@@ -255,7 +253,10 @@ class Equations:
         Of several outputs, that with the fewest digits. None if all weights are zero, or if so many
         are not that computing the condition would take longer than the solution.
         """
-        found = [self._precision_of(np.flatnonzero(row), l2) for row in weights]
+        found = [
+            self._precision_of(np.flatnonzero(row), penalty)
+            for row, penalty in zip(weights, l2, strict=True)
+        ]
         return min(filter(None, found), key=lambda each: each.digits, default=None)
 
     def _precision_of(self, active: NDArray[np.intp], l2: Array) -> Precision | None:

@@ -57,6 +57,7 @@ class ElasticNetPath(CoordinateDescent):
         equations = Equations.of(problem, moments)
         alphas = self._grid(problem, equations)
         l1, l2 = problem.theta_penalty.l1[:-1], problem.theta_penalty.l2[:-1]
+        l2 = np.broadcast_to(l2, (problem.n_outputs, problem.n_features))
         theta = state.params
         coefs, intercepts, gaps, sweeps, unmet = [], [], [], [], dict[str, None]()
         for alpha in alphas.tolist():

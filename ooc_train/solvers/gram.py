@@ -37,6 +37,7 @@ from ooc_train.solvers.least_squares import (
     is_definite,
     root_of,
     solve,
+    solve_each,
     with_least_norm,
     without_rounding,
 )
@@ -97,10 +98,14 @@ class Gram:
             return _Refinement.of(problem, state).tell(problem, rows, state, answer)
         moments = Moments.of(answer["gram"], problem.n_features, problem.n_outputs)
         products, cross, square = normal_equations(problem, moments)
-        penalty, scale = problem.theta_penalty.l2[:-1], problem.scaling.scale
-        definite = is_definite(products, penalty)
-        spectrum = None if definite else Spectrum.of(products, penalty)
-        weights = solve(products, cross, penalty, scale, spectrum)
+        penalty, scale = problem.theta_penalty.l2[..., :-1], problem.scaling.scale
+        spectrum = None
+        if penalty.ndim == 2:
+            weights = solve_each(products, cross, penalty, scale)
+        else:
+            definite = is_definite(products, penalty)
+            spectrum = None if definite else Spectrum.of(products, penalty)
+            weights = solve(products, cross, penalty, scale, spectrum)
         intercept = np.zeros(problem.n_outputs)
         if problem.fit_intercept:
             intercept = moments.output_mean - moments.mean @ weights
@@ -113,6 +118,10 @@ class Gram:
             loss=0.5 * float(residual) / moments.weight,
             converged=True,
         )
+        # A constant column leaves a direction undetermined that no pass can refine.
+        constant = constant_columns(problem.scaling, products, moments.weight)
+        if penalty.ndim == 2:
+            return _with_precision_of_each(solution, products, penalty, constant)
         if spectrum is None:
             if problem.n_features > MAX_REFINED_FEATURES:
                 return solution  # computing the condition would take longer than the solution
@@ -124,8 +133,6 @@ class Gram:
                 )
             spectrum = Spectrum.of(products, penalty)
         precision = spectrum.precision()
-        # A constant column leaves a direction undetermined that no pass can refine.
-        constant = constant_columns(problem.scaling, products, moments.weight)
         unresolved = int(np.count_nonzero(~spectrum.kept)) - int(np.count_nonzero(constant))
         may_resolve_more = unresolved > 0 and rows.dtype == "<f8"
         if not may_resolve_more and precision.condition**2 <= _MAX_CONDITION:
@@ -142,6 +149,29 @@ class Gram:
         coef, intercept = problem.scaling.to_data_units(solution.params)
         error = 1.0 if may_resolve_more else spectrum.error
         return _Refinement(Scaling(centre, scale), spectrum, coef, intercept, error).state(solution)
+
+
+def _with_precision_of_each(
+    solution: State, products: Array, penalties: Array, constant: NDArray[np.bool_]
+) -> State:
+    """Return the solution by a penalty for each output, with the precision of the worst.
+
+    No pass refines it: each output would need a basis of its own.
+    """
+    if len(products) > MAX_REFINED_FEATURES:
+        return solution  # computing the conditions would take longer than the solution
+    spectra = [Spectrum.of(products, penalty) for penalty in np.unique(penalties, axis=0)]
+    precision = min(
+        (each.precision() for each in spectra), key=lambda each: (each.rank, each.digits)
+    )
+    solution = replace(solution, precision=precision)
+    unresolved = max(np.count_nonzero(~each.kept) for each in spectra)
+    if precision.condition**2 <= _MAX_CONDITION and unresolved <= np.count_nonzero(constant):
+        return solution
+    note = (
+        "the columns depend on one another: a fit with one alpha for all outputs would be refined"
+    )
+    return replace(solution, note=note)
 
 
 def normal_equations(problem: LinearProblem, moments: Moments) -> tuple[Array, Array, Array]:

@@ -115,6 +115,26 @@ def solve(
     return with_least_norm(weights / scale[:, None], spectrum, scale) * scale[:, None]
 
 
+def solve_each(products: Array, cross: Array, penalties: Array, scale: Array) -> Array:
+    """Return V, whose column k solves the equations by the penalty of output k.
+
+    Parameters
+    ----------
+    products, cross, scale :
+        As of `solve`.
+    penalties : float64 array (outputs, features)
+        The l2 penalty of each column for each output.
+    """
+    weights = np.empty_like(cross)
+    distinct, group = np.unique(penalties, axis=0, return_inverse=True)
+    for k, penalty in enumerate(distinct):
+        outputs = group == k
+        definite = is_definite(products, penalty)
+        spectrum = None if definite else Spectrum.of(products, penalty)
+        weights[:, outputs] = solve(products, cross[:, outputs], penalty, scale, spectrum)
+    return weights
+
+
 def with_least_norm(coef: Array, spectrum: Spectrum, scale: Array) -> Array:
     """Return the coefficients (features, outputs) without their undetermined directions."""
     undetermined = spectrum.vectors[:, ~spectrum.kept] / scale[:, None]
