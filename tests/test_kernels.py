@@ -316,6 +316,8 @@ def plain_scan(p):
         sums += (w[i] * value).sum(), w[i].sum()
         g = (w[i, None] * own * loss.slope(y, z)).T @ T / len(i)
         g = (g + np.append(p.l2, 0.0) * theta) * free
+        if optimizer.clip_norm:
+            g = g * min(1.0, optimizer.clip_norm / np.linalg.norm(g))
         part = len(i) / p.batch_size
         eta = part * 0.02 / (1 + p.noise * (np.sqrt(1 + t / 10) - 1))
         if optimizer.slot_powers and not w[i].any():
@@ -346,6 +348,8 @@ def plain_scan(p):
             ("huber", 1, "momentum", 0.5),
             ("squared", 2, "sgd", 0.5),
             ("logistic", 1, "adam", 0.02),
+            ("squared", 3, "sgd:clip_norm=2", 0.0),  # about the middle of the norms
+            ("multinomial", 3, "momentum:clip_norm=0.5", 0.02),
         ],
     ],
 )

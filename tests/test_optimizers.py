@@ -42,7 +42,7 @@ GRADIENTS = np.random.default_rng(0).normal(size=(20, 2, 3))
 def test_an_optimizer_is_known_by_its_name_and_keeps_the_slots_that_it_declares(optimizer):
     assert type(optimizer) is OPTIMIZERS[optimizer.name]
     assert OPTIMIZERS.from_json(OPTIMIZERS.to_json(optimizer)) == optimizer
-    assert type(optimizer)(*optimizer.hyperparameters.values()) == optimizer
+    assert type(optimizer)(**optimizer.hyperparameters) == optimizer
     zeros = [np.zeros(3)] * len(optimizer.slot_powers)
     stepped = optimizer.step(np.ones(3), np.ones(3), 0.1, optimizer.prepare(1.0, 1.0), *zeros)
     assert len(stepped) == 1 + len(optimizer.slot_powers)

@@ -28,9 +28,9 @@ class Registry(Mapping[str, type[Value]], Generic[Value]):
     --------
     >>> from ooc_train.optimizers import OPTIMIZERS
     >>> OPTIMIZERS.parse("momentum:momentum=0.8")
-    Momentum(momentum=0.8, nesterov=False)
+    Momentum(clip_norm=0.0, momentum=0.8, nesterov=False)
     >>> OPTIMIZERS.to_json(OPTIMIZERS.parse("momentum:nesterov=1"))
-    {'name': 'momentum', 'momentum': 0.9, 'nesterov': True}
+    {'name': 'momentum', 'clip_norm': 0.0, 'momentum': 0.9, 'nesterov': True}
     """
 
     def __init__(self, kind: str, symbol: str, classes: Iterable[type[Value]]) -> None:

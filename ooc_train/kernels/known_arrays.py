@@ -117,9 +117,12 @@ def _targets(spec: KernelSpec, rng: np.random.Generator, outputs: int) -> Any:
 
 
 def _numbers(spec: KernelSpec) -> tuple[float, ...]:
-    """Return the defaults of hyperparameters, and 1 for hyperparameters without a default."""
+    """Return the defaults of hyperparameters, and 1 for hyperparameters without a default.
+
+    The largest norm of a clipped gradient is far below those of the known arrays.
+    """
     return tuple(
-        float(getattr(kind, name, 1.0))
+        0.05 if spec.clipped and name == "clip_norm" else float(getattr(kind, name, 1.0))
         for kind in (spec.loss, spec.optimizer)
         for name in hyperparameters(kind)
     )

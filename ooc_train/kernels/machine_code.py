@@ -35,6 +35,7 @@ from ooc_train.errors import ClusterError
 from ooc_train.kernels.digests import code_digest
 from ooc_train.kernels.specs import KernelSpec
 from ooc_train.objective.penalty import soft_threshold
+from ooc_train.optimizers.optimizer import clip_factor
 
 C_FUNCTIONS = frozenset(
     {"memcpy", "memmove", "memset", "exp", "exp2", "expm1", "log", "log1p", "log2", "log10", "pow"}
@@ -42,6 +43,10 @@ C_FUNCTIONS = frozenset(
     | {"hypot", "erf", "erfc", "lgamma", "tgamma", "floor", "ceil", "trunc", "fmod"}
 )
 """Functions that the machine code may call."""
+
+
+_FUNCTIONS = (soft_threshold, clip_factor)
+"""Functions of other rooms that kernels are compiled from."""
 
 
 @cache
@@ -139,7 +144,7 @@ def _made_by() -> bytes:
 @cache
 def _digest(spec: KernelSpec) -> str:
     """Return a digest of all that a kernel is compiled from and for."""
-    parts = f"{spec} {code_digest(spec.loss, spec.optimizer, soft_threshold)}".encode()
+    parts = f"{spec} {code_digest(spec.loss, spec.optimizer, *_FUNCTIONS)}".encode()
     return hashlib.sha256(_made_by() + parts).hexdigest()[:24]
 
 

@@ -129,7 +129,10 @@ def _scan(spec: KernelSpec, *arguments: Any) -> int:
     loss = _loss_of(spec, numbers)
     optimizer = None
     if spec.optimizer is not None:
-        optimizer = spec.optimizer(*numbers[len(hyperparameters(spec.loss)) :])
+        of_optimizer = numbers[len(hyperparameters(spec.loss)) :]
+        optimizer = spec.optimizer(
+            **dict(zip(hyperparameters(spec.optimizer), of_optimizer, strict=True))
+        )
     return _Updates(of, loss, optimizer, l1=spec.l1).run()
 
 
@@ -220,6 +223,9 @@ class _Updates:
         if self.optimizer is None:
             moved, slots, rate = theta - eta * g, [], eta
         else:
+            if not of.fit_intercept:
+                g[:, n] = 0.0
+            g = self.optimizer.clipped(g)
             scalars = self.optimizer.prepare(float(of.clock[AGE]), part)
             theta[:, :n] *= self.optimizer.retained(eta)
             moved, *slots = self.optimizer.step(theta, g, eta, scalars, *of.slots)

@@ -2,10 +2,11 @@
 
 With ``t = (X[i] - mean) * inv_scale`` and ``z = theta[:, :-1] @ t + theta[:, -1]``, the gradient of
 an update is the mean over the batch of ``weight * slope(y, z) * (t, 1)`` plus ``l2 * theta``. If
-there is an l1 penalty, a proximal step follows. The intercepts are not penalised.
+the optimizer has a `clip_norm`, a longer gradient is scaled down to it. If there is an l1 penalty,
+a proximal step follows. The intercepts are not penalised.
 
 Kernels process batches in groups of rows. Batches of at most four rows are unrolled by four, if the
-optimizer is linear and no proximal step follows.
+optimizer is linear, no gradient is clipped and no proximal step follows.
 """
 
 from dataclasses import dataclass
@@ -94,10 +95,10 @@ class ScanState:
 
 @cache
 def _specs(
-    loss: Any, optimizer: Any, *, l1: bool, single: bool, short: bool
+    loss: Any, optimizer: Any, *, l1: bool, single: bool, short: bool, clipped: bool
 ) -> tuple[KernelSpec, ...]:
-    groups = KernelSpec("scan_groups", loss, optimizer, l1)
-    if not short or l1 or not optimizer.linear:
+    groups = KernelSpec("scan_groups", loss, optimizer, l1, clipped=clipped)
+    if not short or l1 or clipped or not optimizer.linear:
         return (groups,)
     # Several outputs need a loop, which a rowwise loss has in any case.
     return groups, KernelSpec("scan_unrolled", loss, single=single and loss.kind == "pointwise")
@@ -108,7 +109,8 @@ def scan_needs(
 ) -> tuple[KernelSpec, ...]:
     """Return the kernels that updates call: for groups, and unrolled ones for short batches."""
     kinds: tuple[Any, Any] = type(loss), type(optimizer)
-    return _specs(*kinds, l1=l1, single=outputs == 1, short=batch_size <= _SHORT)
+    single, short, clipped = outputs == 1, batch_size <= _SHORT, bool(optimizer.clip_norm)
+    return _specs(*kinds, l1=l1, single=single, short=short, clipped=clipped)
 
 
 class Scan:

@@ -99,6 +99,8 @@ class KernelSpec:
         Whether a proximal step follows each update.
     single : bool
         Whether there is one output.
+    clipped : bool
+        Whether the gradient of each update has a largest norm.
     """
 
     kernel: str
@@ -106,6 +108,7 @@ class KernelSpec:
     optimizer: type[Optimizer] | None = None
     l1: bool = False
     single: bool = False
+    clipped: bool = False
 
     @property
     def signature(self) -> Signature:
@@ -120,5 +123,5 @@ class KernelSpec:
 
     def __str__(self) -> str:
         about = [kind.name for kind in (self.loss, self.optimizer) if kind is not None]
-        about += ["l1"] * self.l1 + ["one output"] * self.single
+        about += ["l1"] * self.l1 + ["one output"] * self.single + ["clipped"] * self.clipped
         return f"{self.kernel}({', '.join(about)})" if about else self.kernel

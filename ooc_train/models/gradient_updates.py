@@ -150,6 +150,7 @@ class GradientUpdates:
         state["age"] += part
         scalars = self.optimizer.prepare(float(state["age"][0]), part)
         left = self.optimizer.retained(eta) * state["theta"]
+        gradient = self.optimizer.clipped(gradient)
         params, *slots = self.optimizer.step(left, gradient, eta, scalars, *state["slots"])
         state["theta"][...] = params
         for i, slot in enumerate(slots):

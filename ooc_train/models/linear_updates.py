@@ -157,6 +157,7 @@ class LinearUpdates:
         clock[AGE] += 1.0
         scalars = optimizer.prepare(float(clock[AGE]), 1.0)
         after["theta"][:, :-1] *= optimizer.retained(eta)
+        gradient = optimizer.clipped(gradient)
         theta, *slots = optimizer.step(after["theta"], gradient, eta, scalars, *after["slots"])
         if not self.problem.theta_penalty.smooth:
             rate = optimizer.proximal_rate(eta, scalars, *slots)

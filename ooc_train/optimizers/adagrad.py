@@ -30,6 +30,7 @@ class Adagrad(Optimizer):
     slowing: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_above_zero("epsilon", self.epsilon)
 
     def prepare(self, age: float, part: float) -> tuple[float, ...]:  # noqa: ARG002

@@ -30,6 +30,7 @@ class Adam(Optimizer):
     normalised: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_share("beta1", self.beta1)
         require_share("beta2", self.beta2)
         require_above_zero("epsilon", self.epsilon)

@@ -30,6 +30,7 @@ class Momentum(Optimizer):
     in_vectors: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_share("momentum", self.momentum)
         require_flag("nesterov", self.nesterov)
         object.__setattr__(self, "nesterov", bool(self.nesterov))  # kernels hand over 0.0 or 1.0

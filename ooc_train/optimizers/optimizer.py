@@ -6,9 +6,11 @@ and `prepare` serves NumPy arrays and, compiled in `kernels`, one number or one 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, ClassVar
+
+import numpy as np
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,12 @@ class Optimizer:
         Whether steps of a normalised optimizer become shorter with the root of their number.
     elsewhere : mapping
         What other libraries have as a hyperparameter, and where it is here, for messages.
+    clip_norm : float
+        The largest norm of the gradient of an update: a longer gradient is scaled down to it, as by
+        `clip_grad_norm_` of PyTorch and Keras's `global_clipnorm`. The norm is that of the gradient
+        of the mean objective of the batch, l2 penalty included, by the parameters of scaled columns
+        and intercepts, of all outputs together. A step still moves by slots and the l1 penalty, and
+        the model is the average of the parameters that clipped updates gave. 0 is no limit.
     """
 
     name: ClassVar[str]
@@ -50,9 +58,17 @@ class Optimizer:
             "standardize=True; apart from the gradient, it is adamw's",
             "momentum": "use the optimizer 'momentum', as in momentum:momentum=0.9",
             "nesterov": "use the optimizer 'momentum', as in momentum:nesterov=1",
+            "max_norm": "it is clip_norm, as in sgd:clip_norm=1",
+            "clipnorm": "it is clip_norm, as in sgd:clip_norm=1",
             "lr": "it is the learning_rate of the training",
         }
     )
+
+    clip_norm: float = field(default=0.0, kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Check the hyperparameters; raise `ValueError` naming one that cannot be used."""
+        require_not_negative("clip_norm", self.clip_norm)
 
     def __init_subclass__(cls) -> None:
         # Another step than that of the base class may use any function of NumPy.
@@ -81,6 +97,14 @@ class Optimizer:
     def decay(self) -> float:
         """Share of each weight that a step takes away, in units of the learning rate."""
         return 0.0
+
+    def clipped(self, g: Any) -> Any:
+        """Return the gradient by all parameters, scaled down to the norm `clip_norm` if longer."""
+        if not self.clip_norm:
+            return g
+        with np.errstate(over="ignore"):  # an infinite norm is no error here
+            square = np.sum(g * g)
+        return g * clip_factor(self.clip_norm, square)
 
     def prepare(self, age: float, part: float) -> tuple[float, ...]:
         """Return the scalars of one update, which all parameters share.
@@ -132,6 +156,15 @@ class Optimizer:
             The slots after the step.
         """
         return eta
+
+
+def clip_factor(clip_norm: float, square: Any) -> Any:
+    """Return the factor of a gradient that has a squared norm; the source serves kernels too.
+
+    A gradient whose squared norm is infinite stays as it is, so that the run is seen to diverge.
+    """
+    norm = np.sqrt(square)
+    return clip_norm / norm if clip_norm < norm < np.inf else 1.0
 
 
 def require_share(name: str, value: float) -> None:

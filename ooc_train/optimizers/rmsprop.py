@@ -32,6 +32,7 @@ class Rmsprop(Optimizer):
     normalised: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_share("rho", self.rho)
         require_above_zero("epsilon", self.epsilon)
 

@@ -32,7 +32,7 @@ SOURCES: dict[str, Callable[[Any], Any]] = {
     "add_rows": lambda spec: add_rows_of(loss_parts(spec.loss)),
     "predictor": lambda spec: predictor,  # noqa: ARG005
     "scan_groups": lambda spec: scan_groups_of(
-        loss_parts(spec.loss), optimizer_parts(spec.optimizer), l1=spec.l1
+        loss_parts(spec.loss), optimizer_parts(spec.optimizer), l1=spec.l1, clipped=spec.clipped
     ),
     "scan_unrolled": lambda spec: scan_unrolled_of(loss_parts(spec.loss), single=spec.single),
     "shuffle": lambda spec: shuffle,  # noqa: ARG005

@@ -24,11 +24,17 @@ from ooc_train.kernels.compiled.groups import (
 from ooc_train.kernels.compiled.loop_parts import (
     LossParts,
     OptimizerParts,
+    compiled_source,
     own_class_factor,
     target_of,
 )
 from ooc_train.kernels.compiled.parts import FAR, part, prefetch, rate_after, strict_part
-from ooc_train.kernels.compiled.steps import step_by_number, step_in_vectors, step_of_constant
+from ooc_train.kernels.compiled.steps import (
+    squared_norm,
+    step_by_number,
+    step_in_vectors,
+    step_of_constant,
+)
 from ooc_train.kernels.compiled.upkeep import average_with
 from ooc_train.kernels.layout import (
     AGE,
@@ -39,9 +45,10 @@ from ooc_train.kernels.layout import (
     WEIGHT,
     Integers,
 )
+from ooc_train.optimizers.optimizer import clip_factor
 
 
-def scan_groups_of(loss: LossParts, optimizer: OptimizerParts, *, l1: bool) -> Any:
+def scan_groups_of(loss: LossParts, optimizer: OptimizerParts, *, l1: bool, clipped: bool) -> Any:
     """Return the kernel `scan_groups`, which takes a step for each batch.
 
     Slopes are computed in whole vectors: a group of too few rows is filled with its last row, whose
@@ -54,6 +61,7 @@ def scan_groups_of(loss: LossParts, optimizer: OptimizerParts, *, l1: bool) -> A
     by_number = l1 or not optimizer.in_vectors
     step = step_by_number(optimizer, l1=l1) if by_number else step_in_vectors(optimizer)
     step_constant = step_of_constant(optimizer)
+    factor = _clip_of(clipped=clipped)
 
     @strict_part
     def batches(arguments: Any) -> Any:
@@ -121,11 +129,13 @@ def scan_groups_of(loss: LossParts, optimizer: OptimizerParts, *, l1: bool) -> A
                     if slots > 0:
                         clock[AGE] += part_of_batch
                     scalars = prepare(arguments.optimizer, clock[AGE], part_of_batch)
+                    clip = factor(arguments, share)
                     for k in range(outputs):
                         total_slope = partial[k, features]
-                        shift = step(arguments, k, share, total_slope, eta, scalars)
+                        shift = step(arguments, k, share, total_slope, clip, eta, scalars)
                         if arguments.fit_intercept != 0:
-                            step_constant(arguments, k, share * total_slope, eta, scalars)
+                            g = clip * (share * total_slope)
+                            step_constant(arguments, k, g, eta, scalars)
                         partial[k, features] = 0.0
                         constant[k] = theta[k, features] - shift
                     if updates % arguments.every == 0:
@@ -143,6 +153,30 @@ def scan_groups_of(loss: LossParts, optimizer: OptimizerParts, *, l1: bool) -> A
         return -1 if taken == rows else taken
 
     return scan_groups
+
+
+def _clip_of(*, clipped: bool) -> Any:
+    """Return a part that computes the factor of the gradient of an update, 1 if none is clipped."""
+    if not clipped:
+
+        @strict_part
+        def one(arguments: Any, share: float) -> Any:  # noqa: ARG001 (numba takes no `del`)
+            return 1.0
+
+        return one
+    factor = compiled_source(clip_factor, strict_part)
+
+    @strict_part
+    def of_all(arguments: Any, share: float) -> Any:
+        partial, square = arguments.partial, 0.0
+        for k in range(len(partial)):
+            total_slope = partial[k, partial.shape[1] - 1]
+            square += squared_norm(arguments.room, k, share, total_slope)
+            if arguments.fit_intercept != 0:
+                square += (share * total_slope) ** 2
+        return factor(arguments.optimizer.clip_norm, square)
+
+    return of_all
 
 
 def _slopes_of(loss: LossParts) -> Any:

@@ -1,7 +1,11 @@
-"""Steps of one output: the gradient of a batch becomes new parameters and slots."""
+"""Steps of one output: the gradient of a batch becomes new parameters and slots.
+
+If gradients are clipped, `squared_norm` adds up an output's part of the norm before any step.
+"""
 
 from typing import Any
 
+from ooc_train.core.sums import Array
 from ooc_train.kernels.compiled.groups import shift_of
 from ooc_train.kernels.compiled.loop_parts import OptimizerParts, shrink
 from ooc_train.kernels.compiled.parts import strict_part
@@ -20,6 +24,27 @@ from ooc_train.kernels.layout import (
 )
 
 
+@strict_part
+def _gradient(
+    partial: Any, share: float, total_slope: float, mean: Any, scale: Any, l2: Any, theta: Any
+) -> Any:
+    """Gradient of the mean objective by a scaled parameter, or a vector of them."""
+    g = share * (partial - total_slope * mean) * scale
+    return g + l2 * theta
+
+
+@strict_part
+def squared_norm(room: Array, k: int, share: float, total_slope: float) -> Any:
+    """Sum of the squares of the gradient of an output's mean objective, without the intercept."""
+    at, square = OUTPUTS + EACH * k, zeros()
+    for j in range(0, room.shape[1], LANES):
+        mean, scale, l2 = load(room, MEAN, j), load(room, INV_SCALE, j), load(room, L2, j)
+        partial, theta = load(room, at + PARTIAL, j), load(room, at + THETA, j)
+        g = _gradient(partial, share, total_slope, mean, scale, l2, theta)
+        square += g * g
+    return total(square)
+
+
 def step_in_vectors(optimizer: OptimizerParts) -> Any:
     """Return a part that takes the step of one output, in vectors, without a proximal step."""
     step_of, retained = optimizer.step, optimizer.retained
@@ -27,15 +52,21 @@ def step_in_vectors(optimizer: OptimizerParts) -> Any:
 
     @strict_part
     def step(
-        arguments: Any, k: int, share: float, total_slope: float, eta: float, scalars: Any
+        arguments: Any,
+        k: int,
+        share: float,
+        total_slope: float,
+        clip: float,
+        eta: float,
+        scalars: Any,
     ) -> Any:
         room, slots, at = arguments.room, arguments.slots, OUTPUTS + EACH * k
         share_left, shift = retained(arguments.optimizer, eta), zeros()
         for j in range(0, room.shape[1], LANES):
             theta, mean = load(room, at + THETA, j), load(room, MEAN, j)
-            scale = load(room, INV_SCALE, j)
-            g = share * (load(room, at + PARTIAL, j) - total_slope * mean) * scale
-            g += load(room, L2, j) * theta
+            scale, l2 = load(room, INV_SCALE, j), load(room, L2, j)
+            partial = load(room, at + PARTIAL, j)
+            g = clip * _gradient(partial, share, total_slope, mean, scale, l2, theta)
             kept, left = load_slots(slots, k, j), share_left * theta
             stepped = step_of(arguments.optimizer, left, g, eta, scalars, *kept)
             store_slots(slots, k, j, stepped)
@@ -56,14 +87,20 @@ def step_by_number(optimizer: OptimizerParts, *, l1: bool) -> Any:
 
     @strict_part
     def step(
-        arguments: Any, k: int, share: float, total_slope: float, eta: float, scalars: Any
+        arguments: Any,
+        k: int,
+        share: float,
+        total_slope: float,
+        clip: float,
+        eta: float,
+        scalars: Any,
     ) -> Any:
         room, slots, at = arguments.room, arguments.slots, OUTPUTS + EACH * k
         share_left = retained(arguments.optimizer, eta)
         for j in range(arguments.theta.shape[1] - 1):
             theta, scale = room[at + THETA, j], room[INV_SCALE, j]
-            g = share * (room[at + PARTIAL, j] - total_slope * room[MEAN, j]) * scale
-            g += room[L2, j] * theta
+            mean, l2, partial = room[MEAN, j], room[L2, j], room[at + PARTIAL, j]
+            g = clip * _gradient(partial, share, total_slope, mean, scale, l2, theta)
             kept = load_slots(slots, k, j)
             left = share_left * theta
             stepped = step_of(arguments.optimizer, left, g, eta, scalars, *kept)
