@@ -72,6 +72,7 @@ from .runs.events import Callback as Callback
 from .runs.events import Compiling as Compiling
 from .runs.events import Ended as Ended
 from .runs.events import Event as Event
+from .runs.events import Learned as Learned
 from .runs.events import Noted as Noted
 from .runs.events import Progressed as Progressed
 from .runs.events import Started as Started

@@ -37,6 +37,7 @@ EXPORTED: list[str] = [
     "LOSSES",
     "Lasso",
     "LassoModel",
+    "Learned",
     "LeastSquares",
     "LinearRegression",
     "LinearSVC",

@@ -2,7 +2,9 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any, ClassVar, Self
 from warnings import warn
 
@@ -14,6 +16,7 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ooc_train.core.sums import Array
+from ooc_train.estimators.fit_callbacks import following, with_callbacks
 from ooc_train.estimators.predicting import Postprocess
 from ooc_train.estimators.shared_parameters import settings_from
 from ooc_train.estimators.validation import (
@@ -27,6 +30,7 @@ from ooc_train.inference.predict import evaluate, predict, predict_store
 from ooc_train.inference.raw_files import predict_files
 from ooc_train.models.model import Model
 from ooc_train.models.predictor import LinearPredictor
+from ooc_train.runs.events import Stepped
 from ooc_train.runs.fitted import Fitted
 from ooc_train.runs.report import Report, report_of
 from ooc_train.solvers.training_settings import Training
@@ -85,22 +89,43 @@ class LinearEstimator(ValidatingEstimator):
         *,
         warm: bool = False,
     ) -> Self:
-        model, training = self._settings()
-        start = self._fitted() if warm and hasattr(self, "coef_") else None
-        data = self._validated(X, y, sample_weight, first=True)
-        fitted, report = train(
-            model,
-            data.inputs,
-            training,
-            validation=self._validation_inputs(validation, data.inputs),
-            memory_ceiling=self.memory_ceiling,
-            start=start,
-        )
-        self._keep(fitted, report, flat=data.flat, labels=data.labels)
-        self._partial_fit_state = None
+        report = self._train(X, y, sample_weight, validation, warm=warm)
         if report.shortfall:
             warn(f"{report.solver}: {report.shortfall}", ConvergenceWarning, stacklevel=3)
         return self
+
+    @with_callbacks
+    def _train(
+        self, X: Any, y: Any, sample_weight: Any, validation: ValidationRows, *, warm: bool
+    ) -> Report:
+        """Fit the model, and set the fitted attributes."""
+        model, training = self._settings()
+        start = self._fitted() if warm and hasattr(self, "coef_") else None
+        data = self._validated(X, y, sample_weight, first=True)
+        max_iter = training.max_iter or model.default_max_iter
+        attributes = partial(self._attributes, flat=data.flat, labels=data.labels)
+        with following(self, (X, y, sample_weight), max_iter, attributes) as callbacks:
+            fitted, report = train(
+                model,
+                data.inputs,
+                training,
+                validation=self._validation_inputs(validation, data.inputs),
+                callbacks=callbacks,
+                memory_ceiling=self.memory_ceiling,
+                start=start,
+            )
+        self._keep(fitted, report, flat=data.flat, labels=data.labels)
+        self._partial_fit_state = None
+        return report
+
+    def _attributes(
+        self, fitted: Fitted, step: Stepped, *, flat: bool, labels: np.dtype[Any] | None
+    ) -> dict[str, Any]:
+        """Return the fitted attributes after a step of a fit, which has no report yet."""
+        fit_so_far = copy(self)
+        # Of a report, it takes the number of iterations only.
+        fit_so_far._keep(fitted, step, flat=flat, labels=labels)  # type: ignore[arg-type] # noqa: SLF001
+        return {name: each for name, each in vars(fit_so_far).items() if name != "report_"}
 
     def plan(
         self,
@@ -130,14 +155,14 @@ class LinearEstimator(ValidatingEstimator):
             If a setting or the data cannot be used.
         """
         # On a copy, since validation sets attributes and draws a seed.
-        copy: Self = clone(self)
-        inputs = copy._validated(X, y, sample_weight, first=True).inputs
-        model, training = copy._settings()
+        blank: Self = clone(self)
+        inputs = blank._validated(X, y, sample_weight, first=True).inputs
+        model, training = blank._settings()
         return plan(
             model,
             inputs,
             training,
-            validation=copy._validation_inputs((X_val, y_val, sample_weight_val), inputs),
+            validation=blank._validation_inputs((X_val, y_val, sample_weight_val), inputs),
             memory_ceiling=self.memory_ceiling,
         )
 

@@ -13,6 +13,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d, validate_data
 
 from ooc_train.core.sums import Array
+from ooc_train.estimators.fit_callbacks import CallbackSupport
 from ooc_train.memory.ceiling import Ceiling
 from ooc_train.models.model import Model
 from ooc_train.stream.feature_names import column_order
@@ -83,7 +84,7 @@ def row_weights(X: NDArray[np.floating], sample_weight: Any) -> Array | None:
     return weight
 
 
-class ValidatingEstimator(BaseEstimator):  # type: ignore[misc] # untyped base
+class ValidatingEstimator(CallbackSupport, BaseEstimator):  # type: ignore[misc] # untyped base
     """An estimator that checks its data, and the columns of its data."""
 
     _model_class: ClassVar[type[Model]]

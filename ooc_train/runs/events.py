@@ -4,12 +4,13 @@ A callback receives every event in the thread that called `train`. It must retur
 raise `Stop` to end the run after the current step.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from ooc_train.memory.ceiling import Term
 from ooc_train.memory.measured import MemoryReport
+from ooc_train.runs.fitted import Fitted
 
 
 class Stop(Exception):
@@ -152,6 +153,18 @@ class Stepped:
 
 
 @dataclass(frozen=True, slots=True)
+class Learned:
+    """Follows each `Stepped`: `fitted()` returns the model after that step, without a report.
+
+    It is sent to callbacks whose attribute `takes_models` is True. Unlike other events it is no
+    plain data, and the function is for use while the callback runs.
+    """
+
+    step: Stepped
+    fitted: Callable[[], Fitted]
+
+
+@dataclass(frozen=True, slots=True)
 class Noted:
     """A remark about the run, and seconds since it began.
 
@@ -171,7 +184,7 @@ class Ended:
     memory: MemoryReport | None = None
 
 
-Event = Compiling | Started | Progressed | Stepped | Noted | Ended
+Event = Compiling | Started | Progressed | Stepped | Learned | Noted | Ended
 
 
 class Callback(Protocol):

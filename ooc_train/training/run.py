@@ -1,6 +1,7 @@
 """The loop around a solver, the same for every model, solver and batch size."""
 
 from collections.abc import Sequence
+from functools import partial
 from time import perf_counter
 
 import numpy as np
@@ -13,6 +14,7 @@ from ooc_train.runs.events import (
     Compiling,
     Ended,
     Event,
+    Learned,
     Noted,
     Progressed,
     Started,
@@ -32,7 +34,7 @@ from ooc_train.training.column_scaling import prepared
 from ooc_train.training.goals import Goals
 from ooc_train.training.limits import Limits
 from ooc_train.training.shortfall import shortfall
-from ooc_train.training.task import Task
+from ooc_train.training.task import Task, fitted_model
 
 
 class TrainingRun:
@@ -98,6 +100,8 @@ class TrainingRun:
         """Send an event to the callbacks, and note why one of them stops the run."""
         reasons: dict[str, None] = {}
         for callback in self._callbacks:
+            if isinstance(event, Learned) and not getattr(callback, "takes_models", False):
+                continue
             try:
                 callback(event)
             except Stop as stop:
@@ -239,6 +243,7 @@ class TrainingRun:
                 state, rate_lowered = self._after_epoch(step, state)
             self._goals.add(step, state, rate_lowered=rate_lowered)
             self.emit(step)
+            self.emit(Learned(step, partial(fitted_model, self.task, self.problem, state.params)))
             self.note(state.note)
         return self._end(state, state.stalled or reached)
 

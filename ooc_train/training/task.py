@@ -378,7 +378,9 @@ def _settings(model: Model, training: Training, inputs: Inputs, seed: int) -> Se
     )
 
 
-def fitted_model(task: Task, problem: LinearProblem, theta: Array, report: Report) -> Fitted:
+def fitted_model(
+    task: Task, problem: LinearProblem, theta: Array, report: Report | None = None
+) -> Fitted:
     """Return the fitted model of `theta`, which is in scaled units."""
     inputs = task.inputs
     recipe = None if inputs.store is None else inputs.store.recipe
@@ -387,7 +389,7 @@ def fitted_model(task: Task, problem: LinearProblem, theta: Array, report: Repor
         problem.predictor(theta),
         inputs.classes,
         inputs.feature_names,
-        report.to_json(),
+        {} if report is None else report.to_json(),
         recipe,
         task.training,
     )
