@@ -29,6 +29,8 @@ SPARSE = LogisticModel(C=10.0, l1_ratio=0.5)
 CASES: dict[str, tuple[Model, Training, int, int]] = {
     "lbfgs": (LOGISTIC, Training(solver="lbfgs", max_iter=14), 60_000, 2),
     "lbfgs of classes": (LOGISTIC, Training(solver="lbfgs", max_iter=4), 3_000, 20),
+    "block lbfgs": (LOGISTIC, Training(solver="block-lbfgs", max_iter=9), 500, 2),
+    "block lbfgs of classes": (LOGISTIC, Training(solver="block-lbfgs", max_iter=6), 300, 5),
     "newton": (LOGISTIC, Training(solver="newton", max_iter=3), 500, 2),
     "newton of classes": (LOGISTIC, Training(solver="newton", max_iter=2), 100, 5),
     "proximal lbfgs": (SPARSE, Training(solver="proximal-lbfgs", max_iter=14), 60_000, 2),

@@ -41,7 +41,7 @@ class LinearProblem(LinearObjective):
             found.add("smoothing")
         has_curvature = self.loss.curvature is not None or self.loss.kind == "rowwise"
         if self.loss.smooth and self.loss.convex and has_curvature:
-            found.add("hessian")
+            found |= {"hessian", "blocks"}
         if isinstance(self.loss, Squared):
             found.add("gram")
         return frozenset(found)

@@ -169,8 +169,18 @@ class LinearObjective(Value):
             theta[..., -1] = 0.0
         return theta
 
-    def reduction(self, theta: Array, *, gradients: int = 1, hessian: bool = False) -> LossSums:
-        """Return the sums at the models `theta` (models, outputs, features + 1)."""
+    def reduction(
+        self,
+        theta: Array,
+        *,
+        gradients: int = 1,
+        hessian: bool = False,
+        by_output: bool = False,
+    ) -> LossSums:
+        """Return the sums at the models `theta` (models, outputs, features + 1).
+
+        With `by_output`, the Hessian is the one that `output_hessians` reads.
+        """
         return LossSums(
             self.loss,
             self.scaling,
@@ -180,6 +190,7 @@ class LinearObjective(Value):
             self.class_weight,
             self.compiled_hessian,
             self.own_class_weight,
+            by_output,
         )
 
     def objectives(self, sums: Sums, theta: Array) -> Array:
@@ -214,7 +225,8 @@ class LinearObjective(Value):
             gradient[:, -1] = 0.0
         hessian = None
         if "hessian" in sums and model == 0:
-            hessian = self._hessian(sums["hessian"])
+            pairs = self.loss.output_pairs(self.n_outputs)
+            hessian = self._hessian(sums["hessian"], pairs, self.hessian_shape)
         return Evaluation(
             theta[model],
             float(sums["loss"][model] / sums["weight"]),
@@ -223,16 +235,41 @@ class LinearObjective(Value):
             hessian,
         )
 
-    def _hessian(self, packed: Array) -> Array:
-        """Return the Hessian of the objective, by the packed sums of each pair of outputs."""
+    @property
+    def output_hessians_shape(self) -> tuple[int, int, int]:
+        """Of the `output_hessians`."""
         outputs, columns = self.shape
-        blocks, size, _ = self.hessian_shape
+        return outputs, columns, columns
+
+    def output_hessians(self, sums: Sums) -> Array:
+        """Return the Hessian by the parameters of each output alone, (outputs, columns, columns).
+
+        Sums over a part of the rows are scaled up to all.
+        """
+        share = self.total_weight / float(sums["weight"])
+        pairs = [(k, k) for k in range(self.n_outputs)]
+        return self._hessian(sums["hessian"], pairs, self.output_hessians_shape, share)
+
+    def _hessian(
+        self,
+        packed: Array,
+        pairs: list[tuple[int, int]],
+        shape: tuple[int, int, int],
+        factor: float = 1.0,
+    ) -> Array:
+        """Return blocks of the Hessian of the objective, by packed sums times a factor.
+
+        The packed sums are those of pairs of outputs.
+        """
+        outputs, columns = self.shape
+        blocks, size, _ = shape
         within, diagonal = outputs // blocks, np.arange(size)
         hessian = np.zeros((blocks, within, columns, within, columns))
-        for (a, b), sums in zip(self.loss.output_pairs(outputs), packed, strict=True):
+        for (a, b), sums in zip(pairs, packed, strict=True):
             (block, i), j = divmod(a, within), b % within
             hessian[block, i, :, j] = hessian[block, j, :, i] = unpacked(sums, columns)
-        whole = hessian.reshape(self.hessian_shape)
+        hessian *= factor
+        whole = hessian.reshape(shape)
         l2 = np.broadcast_to(self.theta_penalty.l2, self.shape)
         whole[:, diagonal, diagonal] += l2.reshape(blocks, size)
         if not self.fit_intercept:

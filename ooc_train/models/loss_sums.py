@@ -60,6 +60,8 @@ class LossSums(Value):
         alone always uses compiled loops.
     own_class_weight : bool
         Whether class weights hold in the output of a row's own class alone.
+    by_output : bool
+        Whether the Hessian is that of each output alone, even if the loss couples outputs.
     """
 
     loss: Loss
@@ -70,6 +72,7 @@ class LossSums(Value):
     class_weight: Array | None = None
     compiled: bool = False
     own_class_weight: bool = False
+    by_output: bool = False
 
     @property
     def n_outputs(self) -> int:
@@ -79,6 +82,12 @@ class LossSums(Value):
     @property
     def _columns(self) -> int:
         return int(self.theta.shape[2])
+
+    @property
+    def _pairs(self) -> list[tuple[int, int]]:
+        """Pairs of outputs whose second derivative is added up."""
+        pairs = self.loss.output_pairs(self.n_outputs)
+        return [(a, b) for a, b in pairs if a == b or not self.by_output]
 
     @cached_property
     def _fused(self) -> bool:
@@ -112,8 +121,7 @@ class LossSums(Value):
             "gradient": np.zeros((self.gradients, self.n_outputs, self._columns)),
         }
         if self.hessian:
-            pairs = self.loss.output_pairs(self.n_outputs)
-            sums["hessian"] = np.zeros((len(pairs), packed_size(self._columns)))
+            sums["hessian"] = np.zeros((len(self._pairs), packed_size(self._columns)))
         return sums
 
     def workspace(self, rows: int) -> Workspace:
@@ -204,9 +212,12 @@ class LossSums(Value):
 
     def _curvatures(self, y: Array, z: Array) -> Iterator[Array]:
         """Yield the second derivatives of the loss, times weights of own classes, (rows,)."""
-        for k, curvature in enumerate(self.loss.curvatures(y, z)):
+        pairs = self.loss.output_pairs(self.n_outputs)
+        for (a, b), curvature in zip(pairs, self.loss.curvatures(y, z), strict=True):
+            if self.by_output and a != b:
+                continue
             if self._own is not None:
-                curvature = curvature * np.where(y[:, 0] == k, self._own[k], 1.0)
+                curvature = curvature * np.where(y[:, 0] == a, self._own[a], 1.0)
             yield curvature
 
     def _add_scaled(
@@ -258,7 +269,7 @@ class LossSums(Value):
         workspace: Arrays,
     ) -> None:
         weighted = workspace["weighted"][: len(scaled)]
-        pairs = self.loss.output_pairs(self.n_outputs)
+        pairs = self._pairs
         for k, curvature in enumerate(self._curvatures(y, z)):
             a, b = pairs[k]
             if weight is not None:

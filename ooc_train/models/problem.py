@@ -9,11 +9,12 @@ from ooc_train.optimizers.optimizer import Optimizer
 from ooc_train.optimizers.schedule import Schedule
 
 Capability = Literal[
-    "gradient", "hessian", "smooth", "prox", "smoothing", "gram", "updates", "moments"
+    "gradient", "hessian", "blocks", "smooth", "prox", "smoothing", "gram", "updates", "moments"
 ]
 """What a problem can do, and a solver may require.
 
 "gradient", "hessian": the reduction adds these up; the objective of a "hessian" is convex.
+"blocks": the reduction adds up the Hessian of each output alone, too.
 "smooth": the objective has a gradient everywhere. "prox": it has, or lacks one only by an l1
 penalty, which has a proximal point. "smoothing": it has either, and curvature where rows are, once
 the loss is smoothed. "gram": the loss is that of least squares.

@@ -50,8 +50,11 @@ class ScaleProblem(LinearProblem):
 
     @property
     def can(self) -> frozenset[Capability]:
-        """What the problem can do; updates would move the scale too far."""
-        return super().can - {"updates"}
+        """What the problem can do; updates would move the scale too far.
+
+        The scale and the weights have no Hessian apart.
+        """
+        return super().can - {"updates", "blocks"}
 
     @property
     def bound(self) -> float:

@@ -7,6 +7,7 @@ length is not known.
 Nocedal and Wright 2006, algorithm 7.5. Pairs of too little curvature are left out (section 6.1).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -17,9 +18,9 @@ from ooc_train.core.requests import Reduce
 from ooc_train.core.sums import Array, Sums
 from ooc_train.errors import Diverged
 from ooc_train.models.problem import Capability, Evaluation, Problem
-from ooc_train.solvers.base import STALLED, Holdings, State, lowers
+from ooc_train.solvers.base import STALLED, Holdings, State, Tree, lowers
 
-_LENGTHS = np.array([1.0, 1 / 4, 1 / 16, 1 / 64])
+LENGTHS = np.array([1.0, 1 / 4, 1 / 16, 1 / 64])
 """Lengths of the steps that one pass evaluates if the right length is not known."""
 
 Pair = tuple[Array, Array]
@@ -47,9 +48,9 @@ class LBFGS:
     def holds(self, problem: Problem, rows: Rows) -> Holdings:
         """Return the memory that requests and states need."""
         del rows
-        points = np.broadcast_to(0.0, (len(_LENGTHS), *problem.shape))
+        points = np.broadcast_to(0.0, (len(LENGTHS), *problem.shape))
         # The pairs; the points, and two copies while they are evaluated; and eight directions.
-        sets = 2 * self.history + 3 * len(_LENGTHS) + 8
+        sets = 2 * self.history + 3 * len(LENGTHS) + 8
         return Holdings((problem.reduction(points, gradients=len(points)),), sets)
 
     def init(self, problem: Problem, rows: Rows, params: Array) -> State:
@@ -87,7 +88,7 @@ class LBFGS:
             raise Diverged("the objective is no number at the parameters to start from")
         left = problem.least_subgradient(now.gradient / problem.total_weight, now.params)
         norm = float(np.abs(left).max())
-        direction, l1_change = self._step(problem, now, pairs)
+        direction, l1_change = self._step(problem, now, pairs, memory)
         n_iter = state.n_iter + bool(memory)
         return State(
             params=now.params,
@@ -102,15 +103,16 @@ class LBFGS:
                 "direction": direction,
                 "slope": float((now.gradient * direction).sum()) + l1_change,
                 "l1_change": l1_change,
-                "lengths": _LENGTHS[:1] if pairs else _LENGTHS,
+                "lengths": LENGTHS[:1] if pairs else LENGTHS,
                 "pairs": pairs,
             },
         )
 
     def _step(
-        self, problem: Problem, now: Evaluation, pairs: tuple[Pair, ...]
+        self, problem: Problem, now: Evaluation, pairs: tuple[Pair, ...], memory: Tree
     ) -> tuple[Array, float]:
         """Return the full step, and how the l1 penalty changes over it: 0 where there is none."""
+        del memory
         if pairs:
             return _direction(now.gradient, pairs), 0.0
         return -first_length(problem, now.gradient) * now.gradient, 0.0
@@ -138,7 +140,7 @@ def first_length(problem: Problem, gradient: Array) -> float:
 
 def _shortened(state: State) -> State:
     """Return the state whose next pass evaluates shorter steps from the same point."""
-    lengths = _LENGTHS * state.memory["lengths"][-1] / 4
+    lengths = LENGTHS * state.memory["lengths"][-1] / 4
     if lengths[0] < 1e-12:
         return replace(state, stalled=STALLED, note="")
     return replace(
@@ -160,15 +162,24 @@ def _remember(state: State, now: Evaluation, history: int) -> tuple[Pair, ...]:
 
 
 def _direction(gradient: Array, pairs: tuple[Pair, ...]) -> Array:
-    """Return minus the inverse Hessian that the pairs imply, times the gradient: two loops."""
+    """Return minus the inverse Hessian that the pairs imply, times the gradient."""
+    step, change = pairs[-1]
+    scale = (step * change).sum() / (change**2).sum()
+    return two_loops(gradient, pairs, lambda direction: direction * scale)
+
+
+def two_loops(gradient: Array, pairs: tuple[Pair, ...], initial: Callable[[Array], Array]) -> Array:
+    """Return minus an inverse Hessian, which the pairs correct, times the gradient.
+
+    `initial` multiplies by the inverse Hessian before the corrections.
+    """
     direction: Array = -gradient
     shares = []
     for step, change in reversed(pairs):
         share = (step * direction).sum() / (step * change).sum()
         direction = direction - share * change
         shares.append(share)
-    step, change = pairs[-1]
-    direction = direction * ((step * change).sum() / (change**2).sum())
+    direction = initial(direction)
     for (step, change), share in zip(pairs, reversed(shares), strict=True):
         back = (change * direction).sum() / (step * change).sum()
         direction = direction + (share - back) * step

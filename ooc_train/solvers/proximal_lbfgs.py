@@ -15,7 +15,7 @@ from ooc_train.core.partitions import Rows
 from ooc_train.core.sums import Array
 from ooc_train.models.problem import Capability, Evaluation
 from ooc_train.objective.penalty import soft_threshold
-from ooc_train.solvers.base import Holdings
+from ooc_train.solvers.base import Holdings, Tree
 from ooc_train.solvers.lbfgs import LBFGS, Pair, first_length
 from ooc_train.solvers.low_rank_model import LowRankModel
 
@@ -42,11 +42,13 @@ class ProximalLBFGS(LBFGS):
         # The model has two arrays for each pair, and its minimum takes fewer than twelve more.
         return replace(holdings, sets=holdings.sets + 2 * self.history + 12)
 
-    def _step(self, problem: Any, now: Evaluation, pairs: tuple[Pair, ...]) -> tuple[Array, float]:
+    def _step(
+        self, problem: Any, now: Evaluation, pairs: tuple[Pair, ...], memory: Tree
+    ) -> tuple[Array, float]:
         """Return the step to the minimum of the model, and how the l1 penalty changes over it."""
         penalty = problem.theta_penalty
         if penalty.smooth:
-            return super()._step(problem, now, pairs)
+            return super()._step(problem, now, pairs, memory)
         if pairs:
             l1 = np.broadcast_to(penalty.l1, problem.shape).ravel()
             model = LowRankModel.of(pairs)

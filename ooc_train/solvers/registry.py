@@ -11,6 +11,7 @@ from ooc_train.optimizers.optimizer import Optimizer
 from ooc_train.optimizers.schedule import Schedule
 from ooc_train.solvers.base import Solver
 from ooc_train.solvers.batch_schedules import BatchSchedule
+from ooc_train.solvers.block_lbfgs import BlockLBFGS, has_small_blocks
 from ooc_train.solvers.coordinate_descent import CoordinateDescent
 from ooc_train.solvers.gram import Gram
 from ooc_train.solvers.lbfgs import LBFGS
@@ -78,6 +79,7 @@ _MEANINGS: Mapping[Capability, str] = MappingProxyType(
     {
         "gradient": "first derivatives",
         "hessian": "second derivatives (of a convex loss)",
+        "blocks": "second derivatives of each output (of a convex loss)",
         "smooth": "a gradient everywhere (no l1 penalty, no hinge loss)",
         "prox": "a loss with a gradient everywhere (no hinge loss)",
         "smoothing": "a loss with kinks that can be smoothed",
@@ -95,6 +97,7 @@ _EXACT: Mapping[str, Callable[[Settings], Solver]] = MappingProxyType(
         "newton": lambda settings: Newton(settings.tol),
         "proximal-newton": lambda settings: ProximalNewton(settings.tol),
         "lbfgs": lambda settings: LBFGS(settings.tol),
+        "block-lbfgs": lambda settings: BlockLBFGS(settings.tol),
         "proximal-lbfgs": lambda settings: ProximalLBFGS(settings.tol),
         "smoothing": lambda settings: Smoothing(settings.tol),
     }
@@ -189,6 +192,12 @@ def automatic_solver(problem: Problem, *, by_updates: bool = False) -> Choice:
         return Choice(
             "newton" if smooth else "proximal-newton",
             f"a smooth loss{l1}, and {width:,} parameters: at most {MOST_PARAMETERS:,}",
+        )
+    if smooth and not has_gram and has_small_blocks(problem):
+        return Choice(
+            "block-lbfgs",
+            f"a smooth loss, and {width:,} parameters: more than {MOST_PARAMETERS:,}; the "
+            f"Hessian of each output, of {columns:,} parameters, saves passes",
         )
     most = _GRAM_COLUMNS if has_gram else MOST_PARAMETERS
     why = f"and {width:,} parameters: more than {most:,}"

@@ -20,6 +20,7 @@ EXACT = (
     "newton",
     "proximal-newton",
     "lbfgs",
+    "block-lbfgs",
     "proximal-lbfgs",
     "smoothing",
 )
@@ -39,6 +40,7 @@ class Training(CheckedSettings):
         Part(("auto", *EXACT, *OPTIMIZERS), of=Optimizer, registry=OPTIMIZERS),
         '"auto", or how the model is learned. Exact: "gram" (least squares, in one pass), '
         '"coordinate-descent" (the same with l1), "newton" (the fewest passes), "lbfgs", '
+        '"block-lbfgs" (with the curvature of each output), '
         '"proximal-newton" and "proximal-lbfgs" (the same with l1), "smoothing" (kinks, Huber). '
         'By updates: "sgd", "momentum", "adagrad", "rmsprop", "adam", "adamw", with settings as '
         '"momentum:momentum=0.8,nesterov=1", or an `Optimizer`.',

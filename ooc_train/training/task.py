@@ -328,7 +328,11 @@ class Task:
     def _require_square(self) -> None:
         """Raise `CeilingExceeded` if square matrices exceed the memory of the machine."""
         columns = self.problem.n_features + 1
-        shapes = {"hessian": self.problem.hessian_shape, "gram": (1, columns, columns)}
+        shapes = {
+            "hessian": self.problem.hessian_shape,
+            "blocks": (self.problem.shape[0], columns, columns),
+            "gram": (1, columns, columns),
+        }
         required = [shapes[each] for each in self.solver.requires if each in shapes]
         size = 8 * max(map(math.prod, required), default=0)
         if size > machine_memory():
