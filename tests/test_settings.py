@@ -60,7 +60,7 @@ class Unregistered(Hinge):
             [*NOT_NUMBERS, -1e-9, 1.1],
             r"l1_ratio=.* is not a number of at least 0 and at most 1",
         ),
-        (RidgeModel, "alpha", [*NOT_NUMBERS, -1e-9], r"alpha=.* is not a number of at least 0"),
+        (LassoModel, "alpha", [*NOT_NUMBERS, -1e-9], r"alpha=.* is not a number of at least 0"),
         (
             LogisticModel,
             "C",

@@ -21,6 +21,7 @@ from ooc_train.estimators.predicting import Postprocess
 from ooc_train.estimators.shared_parameters import settings_from
 from ooc_train.estimators.validation import (
     DTYPES,
+    NO_ROWS,
     ValidatingEstimator,
     ValidationRows,
     seed_of,
@@ -62,19 +63,20 @@ class LinearEstimator(ValidatingEstimator):
     intercept_: Any
     report_: Report
 
-    def _parameters(self) -> dict[str, Any]:
+    def _parameters(self, validation: ValidationRows) -> dict[str, Any]:
         """Return the parameters by the names of settings."""
+        del validation
         return dict(self.get_params(deep=False))
 
-    def _settings(self) -> tuple[Model, Training]:
-        """Return what is learned, and how.
+    def _settings(self, validation: ValidationRows = NO_ROWS) -> tuple[Model, Training]:
+        """Return what is learned, and how, with or without validation rows.
 
         Raises
         ------
         ValueError
             If a setting cannot be used.
         """
-        parameters = self._parameters()
+        parameters = self._parameters(validation)
         model = self._model_class(**settings_from(self._model_class, parameters))
         training = Training(**settings_from(Training, parameters | {"random_state": None}))
         seed = seed_of(self.random_state, used=training.draws)
@@ -85,7 +87,7 @@ class LinearEstimator(ValidatingEstimator):
         X: Any,
         y: Any,
         sample_weight: Any,
-        validation: ValidationRows = (None, None, None),
+        validation: ValidationRows = NO_ROWS,
         *,
         warm: bool = False,
     ) -> Self:
@@ -99,7 +101,7 @@ class LinearEstimator(ValidatingEstimator):
         self, X: Any, y: Any, sample_weight: Any, validation: ValidationRows, *, warm: bool
     ) -> Report:
         """Fit the model, and set the fitted attributes."""
-        model, training = self._settings()
+        model, training = self._settings(validation)
         start = self._fitted() if warm and hasattr(self, "coef_") else None
         data = self._validated(X, y, sample_weight, first=True)
         max_iter = training.max_iter or model.default_max_iter
@@ -157,7 +159,7 @@ class LinearEstimator(ValidatingEstimator):
         # On a copy, since validation sets attributes and draws a seed.
         blank: Self = clone(self)
         inputs = blank._validated(X, y, sample_weight, first=True).inputs
-        model, training = blank._settings()
+        model, training = blank._settings((X_val, y_val, sample_weight_val))
         return plan(
             model,
             inputs,

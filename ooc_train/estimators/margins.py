@@ -135,7 +135,8 @@ def _has_probabilities(estimator: "SGDClassifier") -> bool:
 class SGDClassifier(StochasticRates, LinearClassifier, SharedParameters):
     """A linear classifier by any binary loss, which learns by batches of one row by default.
 
-    The objective is scikit-learn's. The way there is another: columns are scaled on the fly, the
+    The objective is scikit-learn's; its mean loss is by weight, where scikit-learn divides the
+    weighted sum by the number of rows. The way there is another: columns are scaled on the fly, the
     learning rate "auto" follows from the data, and the model is an average of the parameters.
     With `batch_size="full"` it is solved exactly where the loss allows.
 
@@ -159,11 +160,11 @@ class SGDClassifier(StochasticRates, LinearClassifier, SharedParameters):
     loss: str = field(default="hinge", kw_only=False)
     penalty: str | None = "l2"
     alpha: float = 1e-4
-    l1_ratio: float = 0.15
+    l1_ratio: float | None = 0.15
     class_weight: str | Mapping[Any, float] | None = None
     warm_start: bool = False
     max_iter: int = 1000
-    tol: float = 1e-3
+    tol: float | None = 1e-3  # type: ignore[assignment] # None of no other estimator
     batch_size: int | str = 1
     power_t: float = 0.5
 

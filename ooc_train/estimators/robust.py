@@ -208,7 +208,8 @@ class LinearSVR(_RobustRegressor, SharedParameters):
 class SGDRegressor(StochasticRates, _RobustRegressor, SharedParameters):
     """A linear regressor by one of several losses, which learns by batches of one row by default.
 
-    The objective is scikit-learn's. The way there is another: columns are scaled on the fly, the
+    The objective is scikit-learn's; its mean loss is by weight, where scikit-learn divides the
+    weighted sum by the number of rows. The way there is another: columns are scaled on the fly, the
     learning rate "auto" follows from the data, and the model is an average of the parameters.
     With `batch_size="full"` it is solved exactly. Several columns of y are predicted by a model
     each.
@@ -236,11 +237,11 @@ class SGDRegressor(StochasticRates, _RobustRegressor, SharedParameters):
     loss: str = field(default="squared_error", kw_only=False)
     penalty: str | None = "l2"
     alpha: float = 1e-4
-    l1_ratio: float = 0.15
+    l1_ratio: float | None = 0.15
     epsilon: float = 0.1
     warm_start: bool = False
     max_iter: int = 1000
-    tol: float = 1e-3
+    tol: float | None = 1e-3  # type: ignore[assignment] # None of no other estimator
     batch_size: int | str = 1
 
     _flattens_column: ClassVar[bool] = True

@@ -1,4 +1,4 @@
-"""scikit-learn's words for the learning rate of SGD: `eta0`, `power_t` and `average`."""
+"""scikit-learn's words for SGD: `eta0`, `power_t`, `average`, and its meaning of `tol=None`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from ooc_train.core.named_classes import plain
 from ooc_train.core.schema import shown
 from ooc_train.core.settings import Flag, Number, Setting, defaults_of, settings_of
 from ooc_train.estimators.estimator import LinearEstimator
+from ooc_train.estimators.validation import ValidationRows
 from ooc_train.solvers.training_settings import Training
 
 STOCHASTIC_RATES: Mapping[str, Setting] = MappingProxyType(
@@ -28,9 +29,22 @@ STOCHASTIC_RATES: Mapping[str, Setting] = MappingProxyType(
             "True. The model is an average of the parameters always, with weights that grow as "
             "the third power of the updates.",
         ),
+        "tol": Setting(
+            settings_of(Training)["tol"].constraint,
+            "Epochs end once five in a row lowered the mean objective by less than this. None is "
+            "scikit-learn's: all `max_iter` epochs.",
+        ),
+        "early_stopping": Setting(
+            settings_of(Training)["early_stopping"].constraint,
+            "Whether validation rows end a run, as of `EarlyStopping`. Without `X_val` and "
+            "`validation_fraction`, a tenth of the rows is kept out for it.",
+        ),
     }
 )
-"""What is declared of the parameters that become `learning_rate`."""
+"""What is declared of the parameters that become `learning_rate`, or mean more than elsewhere."""
+
+_EARLY_STOPPING_FRACTION = 0.1
+"""Share of the rows that early stopping keeps out where no validation rows are passed."""
 
 _LEAST_ADAPTIVE = 1e-6
 """The rate from which on scikit-learn's "adaptive" is not lowered any more."""
@@ -44,7 +58,7 @@ class StochasticRates(LinearEstimator):
     power_t: float = 0.25
     average: bool = True
 
-    def _parameters(self) -> dict[str, Any]:
+    def _parameters(self, validation: ValidationRows) -> dict[str, Any]:
         """Return the parameters, with `eta0` and `power_t` in the learning rate.
 
         Raises
@@ -52,7 +66,7 @@ class StochasticRates(LinearEstimator):
         ValueError
             If one of them cannot be used, or goes with another learning rate.
         """
-        parameters = super()._parameters()
+        parameters = super()._parameters(validation)
         if plain(self.average) != 1:
             raise ValueError(
                 f"average={shown(self.average)}: the model is an average of the parameters over "
@@ -82,6 +96,11 @@ class StochasticRates(LinearEstimator):
             rate = "plateau"
         if settings:
             parameters["learning_rate"] = f"{rate}:{','.join(settings)}"
+        if parameters["tol"] is None:
+            parameters["tol"] = 0.0
+        no_rows = validation[0] is None and parameters["validation_fraction"] is None
+        if parameters["early_stopping"] and no_rows:
+            parameters["validation_fraction"] = _EARLY_STOPPING_FRACTION
         return parameters
 
 

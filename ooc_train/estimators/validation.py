@@ -29,6 +29,8 @@ DTYPES = [np.float64, np.float32]
 ValidationRows = tuple[Any, Any, Any]
 """X_val, y_val and sample_weight_val of `fit`; None for what was not passed."""
 
+NO_ROWS: ValidationRows = (None, None, None)
+
 
 @dataclass(frozen=True, eq=False)
 class ValidatedData:

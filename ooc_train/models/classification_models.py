@@ -40,6 +40,7 @@ _SGD_LOSSES: Mapping[str, type[Loss]] = MappingProxyType(
         "modified_huber": ModifiedHuber,
         "squared_hinge": SquaredHinge,
         "perceptron": Perceptron,
+        "squared_error": SquaredMargin,
     }
 )
 """Losses by scikit-learn's names."""

@@ -42,7 +42,8 @@ class LinearProblem(LinearObjective):
         has_curvature = self.loss.curvature is not None or self.loss.kind == "rowwise"
         if self.loss.smooth and self.loss.convex and has_curvature:
             found |= {"hessian", "blocks"}
-        if isinstance(self.loss, Squared):
+        # One Gram matrix serves all outputs, and so rows weigh the same in each.
+        if isinstance(self.loss, Squared) and self.row_factors is self.class_weight:
             found.add("gram")
         return frozenset(found)
 

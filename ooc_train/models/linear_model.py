@@ -202,17 +202,27 @@ class StochasticModel(LinearModel):
     ] = "l2"
     alpha: Alpha = 1e-4
     l1_ratio: Annotated[
-        float, Number(least=0.0, most=1.0), 'Share of the l1 penalty in "elasticnet".'
+        float | None,
+        Number((None,), least=0.0, most=1.0),
+        'Share of the l1 penalty in "elasticnet"; None without it.',
     ] = 0.15
 
     default_tol: ClassVar[float] = 1e-3
     default_max_iter: ClassVar[int] = 1000
     default_batch_size: ClassVar[int | str] = 1
 
+    def __post_init__(self) -> None:
+        """Check the settings, and that an elastic net has its share of l1."""
+        super().__post_init__()
+        if self.penalty == "elasticnet" and self.l1_ratio is None:
+            raise ValueError(
+                "l1_ratio must be set when penalty is 'elasticnet'; pass a number from 0 to 1"
+            )
+
     def penalty_for(self, total_weight: float) -> Penalty:
         """Return the penalty: `alpha` times the total weight, in shares."""
         if self.penalty is None:
             return NO_PENALTY
-        share = {"l2": 0.0, "l1": 1.0, "elasticnet": float(self.l1_ratio)}[self.penalty]
+        share = {"l2": 0.0, "l1": 1.0}.get(self.penalty, self.l1_ratio or 0.0)
         strength = float(self.alpha) * total_weight
         return Penalty(strength * share, strength * (1.0 - share))

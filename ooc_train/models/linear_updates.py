@@ -30,7 +30,7 @@ from ooc_train.kernels.specs import KernelSpec
 from ooc_train.models.linear_objective import LinearObjective
 from ooc_train.models.loss_sums import NO_WEIGHTS
 from ooc_train.objective.loss import raise_if_outside
-from ooc_train.optimizers.averaging import add_to_average, average_replicas
+from ooc_train.optimizers.averaging import add_to_average, average_every, average_replicas
 from ooc_train.optimizers.optimizer import Optimizer
 from ooc_train.optimizers.rate_table import RateTable, update_of_rate
 from ooc_train.optimizers.schedule import Schedule
@@ -143,11 +143,16 @@ class LinearUpdates:
             yield learn
 
     def finish(self, state: Sums, workspace: Arrays) -> None:
-        """Apply the incomplete last batch of the epoch, in place, in proportion to its rows."""
-        table = RateTable(self._rates)
-        table.cover(int(state["counters"][1]), 1)
+        """Apply the incomplete last batch of the epoch, in place, in proportion to its rows.
+
+        The average takes in the last parameters: an epoch of a few rows has no other entry.
+        """
+        table, counters = RateTable(self._rates), state["counters"]
+        table.cover(int(counters[1]), 1)
         with self._scan(state, workspace, table) as scan:
             scan.flush()
+        if counters[1] % average_every(self.batch_size):
+            self._add_to_average(state)
 
     def step_by_all_rows(self, state: Sums, gradient: Array) -> Sums:
         """Return the state after a step by the gradient of the mean objective of all rows."""
@@ -164,10 +169,14 @@ class LinearUpdates:
             theta = self.problem.theta_penalty.prox(theta, rate / self.problem.total_weight)
         after["theta"] = theta
         after["slots"][...] = np.reshape(slots, after["slots"].shape)
-        clock[AVERAGED] += 1.0
-        add_to_average(after["average"], theta, float(clock[AVERAGED]))
+        self._add_to_average(after)
         after["counters"][1:] += (1, self.problem.n_rows)
         return after
+
+    def _add_to_average(self, state: Sums) -> None:
+        """Add the parameters to their average, in place."""
+        state["clock"][AVERAGED] += 1.0
+        add_to_average(state["average"], state["theta"], float(state["clock"][AVERAGED]))
 
     def average(self, before: Sequence[Sums], after: Sequence[Sums]) -> None:
         """Replace the states of replicas by their mean, in place."""

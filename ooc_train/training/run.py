@@ -271,7 +271,9 @@ class TrainingRun:
             self.note(f"stopped: {cause}")
         # A run may end by an exact solver after updates by batches.
         by_batches = state.progressive_loss is not None
-        if cause and not state.converged and cause != self._goals.reached:
+        # Updates without a tolerance end by the limit alone.
+        as_asked = by_batches and self.task.tol == 0.0
+        if cause and not state.converged and cause != self._goals.reached and not as_asked:
             self._shortfall = shortfall(
                 cause,
                 self.problem,
