@@ -197,7 +197,7 @@ def automatic_solver(problem: Problem, *, by_updates: bool = False) -> Choice:
         return Choice(
             "block-lbfgs",
             f"a smooth loss, and {width:,} parameters: more than {MOST_PARAMETERS:,}; the "
-            f"Hessian of each output, of {columns:,} parameters, saves passes",
+            f"Hessian of each output, of {problem.shape[-1]:,} parameters, saves passes",
         )
     most = _GRAM_COLUMNS if has_gram else MOST_PARAMETERS
     why = f"and {width:,} parameters: more than {most:,}"

@@ -203,5 +203,5 @@ class Plan:
         if largest.name in ("buffers", "decoding"):
             return [self.advice] if self.advice else []
         if largest.name in ("parameters", "shared", "sums"):
-            return ["learn from fewer columns, or by a solver that holds less, such as sgd"]
+            return ["learn from fewer columns, or by a solver that holds less: lbfgs or sgd"]
         return []
