@@ -15,6 +15,7 @@ from ooc_train.models.classification_models import LogisticModel
 from ooc_train.models.custom_model import CustomModel
 from ooc_train.models.regression_models import LassoModel, LeastSquares
 from ooc_train.objective.losses.huber import Huber
+from ooc_train.optimizers.sgd import Sgd
 from ooc_train.runs.fitted import load_fitted
 from ooc_train.runs.report import Report
 from ooc_train.solvers.base import advance, from_arrays, start, to_arrays
@@ -24,11 +25,13 @@ from ooc_train.solvers.batch_schedules import (
     GrowingBatches,
     batch_schedule,
 )
+from ooc_train.solvers.phased import Phased
 from ooc_train.solvers.training_settings import Training
+from ooc_train.solvers.updates import Updates
 from ooc_train.stream.inputs import read_inputs
 from ooc_train.training.loop import train
 from ooc_train.training.task import Task
-from tests.streams import stream, write_store
+from tests.streams import make_case, stream, write_store
 
 ROWS = 2000
 RNG = np.random.default_rng(0)
@@ -246,3 +249,24 @@ def test_estimators_and_the_command_line_take_text(store, tmp_path):
     assert done.exit_code == 0, done.stderr
     assert "by sgd, then newton, batch size step:32@0,full@2" in done.stderr
     assert load_fitted(run).training.batch_size == BatchSteps(((32, 0), ("full", 2)))
+
+
+def test_a_lowered_rate_is_handed_on_to_the_next_batch_size():
+    case = make_case("squared")
+    solver = Phased(batch_schedule("exp:4..16"), Updates(Sgd(), 4, tol=0.0), None)
+    rates: list[Any] = []
+    for times in (0, 2):
+        passes = stream(case.source)
+        state = start(solver, case.problem, passes, case.problem.initial())
+        for _ in range(times):
+            lower = solver.more_careful(case.problem, case.source, state)
+            assert lower is not None
+            state = lower
+        found = []
+        for _ in range(4):
+            state = from_arrays(to_arrays(advance(solver, case.problem, passes, state)))
+            found.append((state.batch_size, state.rate))
+        rates.append(found)
+    # The rate of the squared loss is constant.
+    assert [size for size, _ in rates[0]] == [4, 8, 8, 16]
+    assert rates[1] == [(size, pytest.approx(rate / 16)) for size, rate in rates[0]]

@@ -144,6 +144,34 @@ def test_rows_that_the_sample_misses_lower_the_rate(with_unseen_rows, batch_size
     assert report.n_iter == 5
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("batch_size", [1, 16])
+def test_partial_fit_lowers_its_rate_and_keeps_it(with_unseen_rows, batch_size):
+    """Also where the model so far is good, and the rows grow without end in the second call."""
+    found = []
+    for before in (0, 1, 1):
+        model = Ridge(alpha=1.0, batch_size=batch_size)
+        for _ in range(before):
+            model.partial_fit(X[:, :3], X[:, :3] @ [1.0, -1.0, 0.5])
+            assert not model.report_.notes
+        first = model.partial_fit(with_unseen_rows).report_
+        (note,) = first.notes
+        assert "is too large for some rows: they are learned from again at" in note
+        off = np.append(model.coef_ - [1.0, -1.0, 0.5], model.intercept_)
+        assert 0.5 * float(off @ off) < 0.05
+        later = model.partial_fit(X[:, :3], X[:, :3] @ [1.0, -1.0, 0.5]).report_
+        assert not later.notes
+        assert later.learning_rate <= 4.0 * first.learning_rate
+        found.append(model.coef_)
+    np.testing.assert_array_equal(found[1], found[2])
+
+
+def test_partial_fit_lowers_no_rate_that_was_given(with_unseen_rows):
+    model = Ridge(batch_size=16, learning_rate=1e3)
+    with pytest.raises(Diverged, match="learning rate of 1e\\+03 is too large"):
+        model.partial_fit(with_unseen_rows)
+
+
 def test_a_rate_that_was_given_is_not_lowered(with_unseen_rows):
     training = Training(batch_size=16, learning_rate=1.0, max_iter=2, random_state=0)
     with pytest.raises(Diverged, match="learning rate of 1 is too large"):

@@ -62,6 +62,8 @@ def continued(before: Any, after: Any, scaling: Scaling, slots):
         problem=PROBLEM,
         feature_names=None,
         inverse_rate=1.0,
+        lowered=0,
+        first=0.0,
         optimizer=before,
         replica=replica_of(slots, 5.0),
         kind="arrays",

@@ -1,7 +1,8 @@
 """Solvers one after another: updates by batches of several sizes, then an exact solver.
 
 Each solver goes on from the parameters of the one before, which for updates is their average; its
-own state begins anew, and so does its learning rate "auto", which follows the batch size. The batch
+own state begins anew, and so does its learning rate "auto", which follows the batch size. A rate
+that was lowered since the loss grew without end is lowered for the following sizes too. The batch
 size changes at ends of epochs, as a `BatchSchedule` says. At batches of all rows the exact solver
 begins. A schedule that follows the gradient noise scale has it measured after each epoch, on the
 rows that evaluate the model. There batches grow to all rows too where updates have converged.
@@ -17,7 +18,7 @@ from ooc_train.core.sums import Array
 from ooc_train.models.linear import LinearProblem
 from ooc_train.models.noise import NoiseSums, noise_scales
 from ooc_train.models.problem import Capability
-from ooc_train.solvers.base import Holdings, Solver, State
+from ooc_train.solvers.base import Holdings, Solver, State, Tree
 from ooc_train.solvers.batch_schedules import BatchSchedule
 from ooc_train.solvers.learning_rate import evaluated_partitions
 from ooc_train.solvers.updates import Updates
@@ -31,8 +32,8 @@ class Phased:
     """Updates by batches of several sizes, then an exact solver.
 
     The memory of its state has the current batch size, the epochs so far, the iterations and
-    updates of the solvers before the current one, and the current one's memory: none before its
-    first pass.
+    updates of the solvers before the current one, how often those lowered the learning rate, and
+    the current one's memory: none before its first pass.
 
     Attributes
     ----------
@@ -81,18 +82,20 @@ class Phased:
         state = _begun_with(size, State(params))
         return _outer(state, self._inner(problem, rows, state))
 
-    def _solver(self, rows: Rows, size: int) -> Solver:
-        """Return the solver for a batch size."""
+    def _solver(self, rows: Rows, memory: Tree) -> Solver:
+        """Return the solver for the current batch size."""
+        size: int = memory["batch_size"]
         if size >= rows.n_rows and self.exact is not None:
             return self.exact
         ends = self.schedule.measures_noise or size == self.schedule.last(rows.n_rows)
-        return replace(self.updates, batch_size=size, tol=self.updates.tol if ends else 0.0)
+        tol = self.updates.tol if ends else 0.0
+        return replace(self.updates, batch_size=size, tol=tol, lowered=memory["lowered"])
 
     def _inner(self, problem: LinearProblem, rows: Rows, state: State) -> State:
         """Return the part of `state` that the solver for the current batch size knows."""
         memory = state.memory
         if "inner" not in memory:
-            return self._solver(rows, memory["batch_size"]).init(problem, rows, state.params)
+            return self._solver(rows, memory).init(problem, rows, state.params)
         return replace(
             state,
             n_iter=state.n_iter - memory["n_iter"],
@@ -105,7 +108,7 @@ class Phased:
         if state.phase == _NOISE:
             partitions = evaluated_partitions(rows)
             return Reduce(_noise_sums(problem, state.params), partitions, counted=False)
-        solver = self._solver(rows, state.memory["batch_size"])
+        solver = self._solver(rows, state.memory)
         request = solver.ask(problem, rows, self._inner(problem, rows, state))
         # The order of rows differs from that of the epochs of solvers before.
         return replace(request, number=state.n_iter) if isinstance(request, Epoch) else request
@@ -124,7 +127,7 @@ class Phased:
             return self._after_epoch(rows, replace(state, phase=""), noise)
         size = state.memory["batch_size"]
         inner = self._inner(problem, rows, state)
-        after = self._solver(rows, size).tell(problem, rows, inner, answer)
+        after = self._solver(rows, state.memory).tell(problem, rows, inner, answer)
         outer = _outer(state, after)
         if after.phase or outer.n_iter == state.memory["epochs"] or size >= rows.n_rows:
             return outer
@@ -159,7 +162,8 @@ def _begun_with(size: int, state: State) -> State:
     """Return a state whose solver, for batches of so many rows, has yet to begin."""
     n_iter, updates = state.n_iter, state.updates
     memory = {"batch_size": size, "epochs": n_iter, "n_iter": n_iter, "updates": updates}
-    return replace(state, memory=memory)
+    lowered = state.memory.get("inner", {}).get("lowered", 0)
+    return replace(state, memory={**memory, "lowered": lowered})
 
 
 def _outer(before: State, inner: State) -> State:

@@ -90,6 +90,8 @@ class Updates:
         Rows that evaluate the model after an epoch.
     in_order : bool
         Whether rows are taken in stored order, also where a batch has all rows.
+    lowered : int
+        How often the learning rate "auto" was lowered before, as of updates by other batches.
     """
 
     optimizer: Optimizer
@@ -103,6 +105,7 @@ class Updates:
     epochs: float = inf
     evaluated_rows: int = EVALUATED_ROWS
     in_order: bool = False
+    lowered: int = 0
 
     requires: ClassVar[frozenset[Capability]] = frozenset({"gradient", "updates"})
 
@@ -135,7 +138,8 @@ class Updates:
             # Of a normalised optimizer two points are evaluated: the parameters and their average.
             return Holdings(reductions, sets + 4 * self.optimizer.normalised, algebra)
         if self._compares_start(rows):
-            reductions += (problem.reduction(np.broadcast_to(0.0, (2, *problem.shape))),)
+            points = np.broadcast_to(0.0, (2 + self.in_order, *problem.shape))
+            reductions += (problem.reduction(points),)
         scan = self._scan(problem, rows, Rate(0.0))
         return Holdings(
             reductions, sets, algebra, scan, carried, self.replicas, self.shuffle_chunks
@@ -157,6 +161,7 @@ class Updates:
         return State(params, phase=_RATE, memory={"vectors": vectors, "products": vectors[:0]})
 
     def _started(self, problem: ProblemOfUpdates, rows: Rows, params: Array, rate: Rate) -> State:
+        rate = replace(rate, eta0=LOWER**self.lowered * rate.eta0)
         scan = self._scan(problem, rows, rate)
         return State(
             params,
@@ -170,9 +175,9 @@ class Updates:
                 "best": inf,  # the lowest mean objective after an epoch
                 "stale": 0,  # epochs since the last progress
                 "lowest": inf,  # the lowest progressive loss
-                "lowered": 0,  # how often the learning rate was lowered
+                "lowered": self.lowered,  # how often the learning rate was lowered
             }
-            | ({"start": params} if self._compares_start(rows) else {}),
+            | ({"starts": params[None]} if self._compares_start(rows) else {}),
         )
 
     def _how_it_changes(self, rate: Rate) -> str:
@@ -221,7 +226,7 @@ class Updates:
             vector = memory["vectors"][-1] if memory else None
             return rate_request(require_linear(problem), rows, vector)
         if state.phase in (_LOSS, _LOSS_OF_ALL):
-            points = np.stack([params, memory["start"]] if "start" in memory else [params])
+            points = np.stack([params, *memory.get("starts", ())])
             of_all = state.phase == _LOSS_OF_ALL
             partitions = None if of_all else evaluated_partitions(rows, self.evaluated_rows)
             return Reduce(problem.reduction(points), partitions, counted=False)
@@ -322,10 +327,10 @@ class Updates:
         memory, params = dict(state.memory), state.params
         loss = float(sums["loss"][0]) / float(sums["weight"])
         objective = loss + problem.penalty_value(params) / problem.total_weight
-        start = memory.pop("start", None)
-        if start is not None:
-            penalty = problem.penalty_value(start) / problem.total_weight
-            memory["first"] = float(sums["loss"][1]) / float(sums["weight"]) + penalty
+        for start, total in zip(memory.pop("starts", ()), sums["loss"][1:], strict=True):
+            of_start = problem.penalty_value(start) / problem.total_weight
+            of_start += float(total) / float(sums["weight"])
+            memory["first"] = max(of_start, memory.get("first", of_start))
         raise_if_worse(objective, memory)
         stale = 0 if objective <= memory["best"] - self.tol else memory["stale"] + 1
         after = replace(

@@ -6,7 +6,9 @@ The number of rows to come is not known, so three things differ from `train`:
   scaled by the moments of all rows so far.
 - The penalty is that of a fit to all rows so far; a repeated row counts again.
 - The learning rate "auto" is the largest that is safe for the block and for the mean of all blocks
-  so far. How it falls with the number of updates does not depend on the number of rows.
+  so far. How it falls with the number of updates does not depend on the number of rows. Where it
+  makes the loss diverge, the call begins again at a lower rate, as `train` does, and later calls
+  keep the lower rate.
 
 The model is the average of the parameters over all updates so far, as in `train`. A block whose
 rows have no weight changes nothing.
@@ -30,9 +32,10 @@ from ooc_train.runs.events import Stepped
 from ooc_train.runs.fitted import Fitted
 from ooc_train.runs.report import Report
 from ooc_train.runtime.job import Job
-from ooc_train.solvers.base import advance
+from ooc_train.solvers.base import State, advance
 from ooc_train.solvers.base import start as begin
 from ooc_train.solvers.batch_schedules import BatchSchedule
+from ooc_train.solvers.divergence import LOWER, MOST_LOWERED
 from ooc_train.solvers.training_settings import EXACT, Training
 from ooc_train.solvers.updates import Updates
 from ooc_train.stream.executors import Inline
@@ -95,7 +98,9 @@ def learn(
         If a setting does not fit `partial_fit`, or if the features or outputs of the rows differ
         from those of the first call. Features are compared by name if both have names.
     Diverged
-        If a parameter is not finite.
+        If the loss or a parameter is not finite, by the learning rate as given. By "auto", if that
+        is so after it was lowered 10 times, or if the objective of the rows is then still far above
+        that of the model before, and of all parameters zero.
     """
     started = perf_counter()
     task = _task(model, inputs, training)
@@ -175,6 +180,8 @@ def learn(
         result.moments,
         names,
         result.inverse_rate,
+        result.lowered,
+        result.first,
         _updates(task).optimizer,
         replica,
         kind,
@@ -258,6 +265,8 @@ class _PassResult:
     loss: float = float("nan")
     progressive_loss: float | None = None
     notes: tuple[str, ...] = ()
+    lowered: int = 0
+    first: float = 0.0
 
 
 def _run_pass(
@@ -274,17 +283,35 @@ def _run_pass(
     if before is not None:
         share = task.problem.n_rows / problem.n_rows
         inverse_rate = share * inverse_rate + (1.0 - share) * before.inverse_rate
-    if task.training.learning_rate == "auto":
-        eta0 = min(eta0, 1.0 / inverse_rate)
+    lowered = 0
+    notes: tuple[str, ...] = ()
+    is_automatic = task.training.learning_rate == "auto"
+    if is_automatic:
+        lowered = 0 if before is None else before.lowered
+        eta0 = LOWER**lowered * min(eta0, 1.0 / inverse_rate)
     replica = continued_replica(
         problem, solver.optimizer, state.memory["replicas"][0], before, start
     )
-    memory = {**state.memory, "eta0": eta0, "replicas": (replica,)}
-    memory.pop("start", None)  # what was learned before is no start to compare these rows with
-    state = advance(solver, problem, stream, replace(state, memory=memory))
+    memory = {**state.memory}
+    if "starts" in memory:
+        # A good model so far, and rows of small losses, say little of the losses to expect.
+        memory["starts"] = np.stack([replica["average"], problem.initial()])
+        memory |= {} if before is None else {"first": before.first}
+    while True:
+        own = {name: array.copy() for name, array in replica.items()}
+        memory |= {"eta0": eta0, "lowered": lowered, "replicas": (own,)}
+        try:
+            after = _after_rows(solver, problem, stream, replace(state, memory=memory))
+            break
+        except Diverged:
+            if not is_automatic or lowered >= MOST_LOWERED:
+                raise
+            lowered += 1
+            note = f"the learning rate {eta0:.4g} is too large for some rows: "
+            eta0 *= LOWER
+            notes = (f"{note}they are learned from again at {eta0:.4g}",)
+    state = after
     (replica,) = state.memory["replicas"]
-    if not np.isfinite(replica["theta"]).all():
-        raise Diverged("a parameter is not finite; use a smaller learning rate")
     return _PassResult(
         problem,
         moments,
@@ -294,7 +321,18 @@ def _run_pass(
         state.rate,
         state.loss,
         state.progressive_loss,
+        notes,
+        lowered,
+        state.memory.get("first", 0.0),
     )
+
+
+def _after_rows(solver: Updates, problem: LinearProblem, stream: Stream, state: State) -> State:
+    """Return the state after the updates by all rows; raise `Diverged` if they diverge."""
+    after = advance(solver, problem, stream, state)
+    if not np.isfinite(after.memory["replicas"][0]["theta"]).all():
+        raise Diverged("a parameter is not finite; use a smaller learning rate")
+    return after
 
 
 def _unchanged(task: Task, before: PartialFit | None, start: Fitted | None) -> _PassResult:
@@ -302,7 +340,13 @@ def _unchanged(task: Task, before: PartialFit | None, start: Fitted | None) -> _
     notes = ("no row weighs anything: nothing was learned",)
     if before is not None:
         return _PassResult(
-            before.problem, before.moments, before.inverse_rate, before.replica, notes=notes
+            before.problem,
+            before.moments,
+            before.inverse_rate,
+            before.replica,
+            notes=notes,
+            lowered=before.lowered,
+            first=before.first,
         )
     problem, solver = task.problem, replace(_updates(task), learning_rate=1.0)
     state = solver.init(problem, task.inputs.source, problem.initial())

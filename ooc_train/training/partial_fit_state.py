@@ -34,6 +34,11 @@ class PartialFit:
         Column names of the first block. Parameters and scaling have its column order.
     inverse_rate : float
         Mean over all rows of the inverse of their block's safe learning rate.
+    lowered : int
+        How often the learning rate "auto" was lowered, since it made the loss diverge.
+    first : float
+        The largest objective of a block before its updates, at the model so far or at zero. One far
+        above tells divergence.
     optimizer : Optimizer
         Whose slots the replica has.
     replica : Sums
@@ -50,6 +55,8 @@ class PartialFit:
     moments: ColumnMoments
     feature_names: tuple[str, ...] | None
     inverse_rate: float
+    lowered: int
+    first: float
     optimizer: Optimizer
     replica: Sums
     kind: str
