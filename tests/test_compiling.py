@@ -23,6 +23,8 @@ from ooc_train.solvers.training_settings import Training
 from ooc_train.stream.executors import Inline
 from ooc_train.stream.inputs import read_inputs
 from ooc_train.training.loop import train
+from ooc_train.training.partial_fit import learn
+from ooc_train.training.planning import plan
 from tests.streams import write_store
 
 FLOAT32 = np.dtype(np.float32)
@@ -105,6 +107,20 @@ def test_the_bar_says_a_line_unless_it_is_quiet(kept, often):
             bar(event)
         line = f"compiling kernels for some seconds, {often}: add_rows(logistic), shuffle\n"
         assert stream.getvalue() == ("" if quiet else line)
+
+
+def test_plan_and_partial_fit_say_it_too(monkeypatch):
+    monkeypatch.setattr(meter, "missing_kernels", lambda *_: {SHUFFLE: True})
+    events: list[Any] = []
+
+    def callback(event: Any) -> None:
+        events.append(event)
+        raise Stop("nothing is there to stop")
+
+    inputs = read_inputs(X, Y, classifier=True)
+    plan(LogisticModel(), inputs, LEARNING, callbacks=[callback])
+    learn(LogisticModel(), inputs, LEARNING, callbacks=[callback])
+    assert [(type(event), event.kernels) for event in events] == [(Compiling, ("shuffle",))] * 2
 
 
 def test_a_callback_that_stops_meanwhile_ends_the_run_after_its_first_step(monkeypatch):

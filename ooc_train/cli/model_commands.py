@@ -61,6 +61,7 @@ def plan(
                 task.inputs,
                 training,
                 validation=task.validation,
+                callbacks=[bar],
                 client=client,
                 memory_ceiling=resources.ceiling,
             )

@@ -6,9 +6,7 @@ report the loss of rows before their update, Newton's method that before its las
 """
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -21,7 +19,7 @@ from ooc_train.models.column_moments import ColumnSums
 from ooc_train.models.loss_sums import LossSums
 from ooc_train.models.noise import NoiseScale, NoiseSums, noise_scales
 from ooc_train.objective.scaling import Scaling
-from ooc_train.runs.events import Callback, Compiling, Stop
+from ooc_train.runs.events import Callback, announcing
 from ooc_train.runs.fitted import Fitted
 from ooc_train.runtime.job import Job
 from ooc_train.stream.input_data import Inputs
@@ -77,15 +75,8 @@ def load(
     CeilingExceeded
         If one of the requirements does not fit.
     """
-    begun = perf_counter()
     needs = tuple(dict.fromkeys(spec for each in requirements for spec in each.needs))
-
-    def on_compile(kernels: tuple[str, ...], kept: bool) -> None:
-        event = Compiling(kernels, kept, perf_counter() - begun)
-        for callback in callbacks:
-            with suppress(Stop):  # there is no run yet, and each run asks
-                callback(event)
-
+    on_compile = announcing(callbacks)
     with (
         one_blas_thread(),
         Job(source, client=client, memory_ceiling=memory_ceiling) as job,

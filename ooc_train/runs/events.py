@@ -4,8 +4,10 @@ A callback receives every event in the thread that called `train`. It must retur
 raise `Stop` to end the run after the current step.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import Protocol
 
 from ooc_train.memory.ceiling import Term
@@ -193,3 +195,19 @@ class Callback(Protocol):
     def __call__(self, event: Event) -> None:
         """Receive an event."""
         ...
+
+
+def announcing(callbacks: Sequence[Callback]) -> Callable[[tuple[str, ...], bool], None]:
+    """Return a function that sends `Compiling` to callbacks, where kernels are compiled for no run.
+
+    There is nothing to stop yet: a `Stop` is not heard.
+    """
+    begun = perf_counter()
+
+    def announce(kernels: tuple[str, ...], kept: bool) -> None:
+        event = Compiling(kernels, kept, perf_counter() - begun)
+        for callback in callbacks:
+            with suppress(Stop):
+                callback(event)
+
+    return announce

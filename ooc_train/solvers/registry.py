@@ -134,10 +134,13 @@ def solver_for(solver: str | Optimizer, settings: Settings, problem: Problem) ->
         for name in (*_EXACT, *OPTIMIZERS)
         if _made(name, settings).requires <= problem.can
     ]
+    way_out = f"use {' or '.join(fitting)}"
+    by_batches = isinstance(made, Updates) and settings.batch_size < problem.n_rows
+    if by_batches and not any(repr(name) in fitting for name in OPTIMIZERS):
+        way_out = f"leave out batch_size={settings.batch_size}, and {way_out}"
     needs = " and ".join(_MEANINGS[capability] for capability in sorted(missing))
     raise ValueError(
-        f"solver={made.name!r} needs {needs}, which this problem does not have; "
-        f"use {' or '.join(fitting)}"
+        f"solver={made.name!r} needs {needs}, which this problem does not have; {way_out}"
     )
 
 

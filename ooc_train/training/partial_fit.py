@@ -14,6 +14,7 @@ The model is the average of the parameters over all updates so far, as in `train
 rows have no weight changes nothing.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from time import perf_counter
@@ -28,7 +29,7 @@ from ooc_train.models.column_moments import ColumnMoments
 from ooc_train.models.linear import LinearProblem
 from ooc_train.models.model import DataFigures, Model
 from ooc_train.optimizers.schedules import Plateau
-from ooc_train.runs.events import Stepped
+from ooc_train.runs.events import Callback, Stepped, announcing
 from ooc_train.runs.fitted import Fitted
 from ooc_train.runs.report import Report
 from ooc_train.runtime.job import Job
@@ -61,6 +62,7 @@ def learn(
     previous: PartialFit | None = None,
     *,
     start: Fitted | None = None,
+    callbacks: Sequence[Callback] = (),
     memory_ceiling: str | int | Ceiling | None = None,
 ) -> tuple[PartialFit | None, Fitted, Report]:
     """Train on more rows, in one pass in stored order.
@@ -80,6 +82,8 @@ def learn(
         The state that the previous call returned; None for the first call.
     start : Fitted or None
         Parameters that the first call begins from; None for zero.
+    callbacks : sequence of Callback
+        Functions that receive the event `Compiling`, if kernels are compiled.
     memory_ceiling : str, int, Ceiling or None
         As for `train`.
 
@@ -129,7 +133,7 @@ def learn(
             one_blas_thread(),
             Job(source, memory_ceiling=memory_ceiling) as job,
         ):
-            plan = job.plan(task.requirements())
+            plan = job.plan(task.requirements(), on_compile=announcing(callbacks))
             stream, config = job.stream(plan, rows_read.append), plan.config
             with report_outliers(stream):
                 result = _run_pass(task, stream, previous, start)

@@ -1,10 +1,12 @@
 """The plan that `train` would run by, without training."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from ooc_train.core.threads import one_blas_thread
 from ooc_train.memory.ceiling import Ceiling
 from ooc_train.models.model import Model
+from ooc_train.runs.events import Callback, announcing
 from ooc_train.runtime.job import Job
 from ooc_train.solvers.training_settings import AUTOMATIC, Training
 from ooc_train.stream.inputs import read_inputs
@@ -20,6 +22,7 @@ def plan(
     y: Any = None,
     sample_weight: Any = None,
     validation: Any = None,
+    callbacks: Sequence[Callback] = (),
     client: Any = None,
     memory_ceiling: str | int | Ceiling | None = None,
 ) -> Plan:
@@ -32,6 +35,8 @@ def plan(
     ----------
     model, data, training, y, sample_weight, validation, client, memory_ceiling :
         As for `train`.
+    callbacks : sequence of Callback
+        Functions that receive the event `Compiling`, if kernels are compiled.
 
     Returns
     -------
@@ -57,4 +62,4 @@ def plan(
     task = Task.of(model, inputs, training, validation, memory_ceiling=memory_ceiling)
     job = Job(task.inputs.source, client=client, memory_ceiling=memory_ceiling)
     with one_blas_thread(), job:
-        return job.plan(task.requirements(), task.validation_requirements())
+        return job.plan(task.requirements(), task.validation_requirements(), announcing(callbacks))
