@@ -308,6 +308,8 @@ def test_an_epsilon_of_zero_leaves_nothing_of_hubers_loss():
         ({"learning_rate": "invscaling", "power_t": 0.7}, "auto", InverseScaling(0.7)),
         ({"learning_rate": "invscaling:0.2,power_t=0.7"}, 0.2, InverseScaling(0.7)),
         ({"learning_rate": "adaptive", "eta0": 0.5}, 0.5, Plateau(0.2, 5.0, 1e-3, 2e-6)),
+        ({"learning_rate": "adaptive", "eta0": 0.5, "tol": None}, 0.5, Constant()),
+        ({"learning_rate": "adaptive", "tol": None}, "auto", Constant()),
         ({"learning_rate": "adaptive", "eta0": 1e-7}, 1e-7, Plateau(0.2, 5.0, 1e-3, 1.0)),
         (
             {"learning_rate": "adaptive", "tol": np.float64(0.5)},

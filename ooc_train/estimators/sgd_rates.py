@@ -89,12 +89,12 @@ class StochasticRates(LinearEstimator):
             settings.append(f"power_t={power_t!r}")
         elif rate == "adaptive":
             tol = settings_of(Training)["tol"].constraint.check("tol", parameters["tol"])
-            tol = self._model_class.default_tol if tol is None else tol
-            settings.append(f"min_delta={float(tol)!r}")
-            if eta0 is not None:
+            rate = "constant" if tol is None else "plateau"  # without tol there is always progress
+            if tol is not None:
+                settings.append(f"min_delta={float(tol)!r}")
+            if tol is not None and eta0 is not None:
                 settings.append(f"last={min(1.0, _LEAST_ADAPTIVE / eta0)!r}")
-            rate = "plateau"
-        if settings:
+        if settings or parameters["learning_rate"] == "adaptive":
             parameters["learning_rate"] = f"{rate}:{','.join(settings)}"
         if parameters["tol"] is None:
             parameters["tol"] = 0.0
