@@ -16,7 +16,7 @@ from ooc_train.solvers.newton import Newton
 from ooc_train.solvers.training_settings import Training
 from ooc_train.stream.inputs import read_inputs
 from ooc_train.training.loop import train
-from tests.streams import Case, Cut, make_case, stream
+from tests.streams import Case, Cut, Shuffled, make_case, stream
 
 LOSSES_AND_OUTPUTS = [("logistic", 1), ("logistic", 3), ("multinomial", 4), ("squared_hinge", 3)]
 
@@ -157,6 +157,19 @@ def test_a_state_goes_on_from_its_arrays():
         state = advance(solver, case.problem, passes, state)
         other = advance(solver, case.problem, passes, other)
     assert state.params.tobytes() == other.params.tobytes()
+
+
+def test_bits_do_not_depend_on_tasks_or_their_order(monkeypatch):
+    monkeypatch.setattr(block_lbfgs, "_ROWS_PER_COLUMN", 7)
+    case, solver = correlated(), BlockLBFGS()
+    found = set()
+    shuffled = stream(case.source, task_groups=1, window=5, executor=Shuffled(3))
+    for passes in (stream(case.source), shuffled):
+        state = start(solver, case.problem, passes, case.problem.initial())
+        for _ in range(7):
+            state = advance(solver, case.problem, passes, state)
+        found.add(state.params.tobytes())
+    assert len(found) == 1
 
 
 def test_blocks_are_added_up_anew_after_powers_of_two():
