@@ -21,6 +21,8 @@ from .estimators import LinearRegression as LinearRegression
 from .estimators import LinearSVC as LinearSVC
 from .estimators import LinearSVR as LinearSVR
 from .estimators import LogisticRegression as LogisticRegression
+from .estimators import MLPClassifier as MLPClassifier
+from .estimators import MLPRegressor as MLPRegressor
 from .estimators import PoissonRegressor as PoissonRegressor
 from .estimators import QuantileRegressor as QuantileRegressor
 from .estimators import Ridge as Ridge
@@ -49,6 +51,8 @@ from .models.generalized_linear_models import GammaModel as GammaModel
 from .models.generalized_linear_models import PoissonModel as PoissonModel
 from .models.generalized_linear_models import TweedieModel as TweedieModel
 from .models.model import Model as Model
+from .models.network_models import MLPClassifierModel as MLPClassifierModel
+from .models.network_models import MLPRegressorModel as MLPRegressorModel
 from .models.regression_models import ElasticNetModel as ElasticNetModel
 from .models.regression_models import LassoModel as LassoModel
 from .models.regression_models import LeastSquares as LeastSquares

@@ -6,11 +6,19 @@ import numpy as np
 import pytest
 
 from ooc_train.inference.predict import evaluate, predict
-from ooc_train.kernels.api import OUTER_PRODUCTS, PREDICTOR, SHUFFLE, add_rows_needs
+from ooc_train.kernels.api import (
+    OUTER_PRODUCTS,
+    PREDICTOR,
+    SHUFFLE,
+    add_rows_needs,
+    loss_slopes_needs,
+    network_step_needs,
+)
 from ooc_train.kernels.calling import load
 from ooc_train.kernels.scan import scan_needs
 from ooc_train.models.classification_models import LogisticModel
 from ooc_train.models.model import Model
+from ooc_train.models.network_models import MLPClassifierModel, MLPRegressorModel
 from ooc_train.models.regression_models import LassoModel, RidgeModel
 from ooc_train.models.robust_models import HuberModel, QuantileModel
 from ooc_train.objective.losses import LOSSES
@@ -43,6 +51,24 @@ CASES: dict[str, tuple[Model, Training, int, int]] = {
     "sgd": (LOGISTIC, Training(batch_size=8, max_iter=3), 60_000, 2),
     "adam": (LOGISTIC, Training(batch_size=8, solver="adam", max_iter=3), 60_000, 2),
     "sgd by all rows": (LOGISTIC, Training(solver="sgd", max_iter=3), 60_000, 2),
+    "network by lbfgs": (
+        MLPClassifierModel(hidden_layer_sizes=(300, 200), activation="gelu"),
+        Training(solver="lbfgs", max_iter=14),
+        700,
+        3,
+    ),
+    "network by adam": (
+        MLPClassifierModel(hidden_layer_sizes=(300, 200), standardize=True),
+        Training(solver="adam", batch_size=8, max_iter=3),
+        700,
+        3,
+    ),
+    "network by rows": (
+        MLPRegressorModel(hidden_layer_sizes=(300,)),
+        Training(solver="sgd", batch_size=1, learning_rate=1e-4, max_iter=2),
+        2000,
+        0,
+    ),
     "one column": (LOGISTIC, Training(max_iter=3), 1, 2),
 }
 
@@ -62,6 +88,7 @@ def _compiled():
             for outputs in (1, 3):
                 needs = scan_needs(loss, optimizer, 1, outputs, l1=False)
                 load(np.float32, [*add_rows_needs(loss), *needs, SHUFFLE])
+                load(np.float32, [*loss_slopes_needs(loss), *network_step_needs(optimizer)])
     for name in ("quantile", "smooth_quantile"):
         load(np.float32, add_rows_needs(LOSSES[name]()))
     load(np.float32, [PREDICTOR, OUTER_PRODUCTS, *add_rows_needs(ScaledHuber())])

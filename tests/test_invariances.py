@@ -73,7 +73,9 @@ def _made(kind: type, **settings: Any) -> Any:
     return kind(**({"tol": 1e-9} if settings["batch_size"] == "full" else by_rows) | settings)
 
 
-def _parameters(fitted: Any) -> tuple[Any, Any]:
+def _parameters(fitted: Any) -> tuple[Any, ...]:
+    if hasattr(fitted, "coefs_"):
+        return *fitted.coefs_, *fitted.intercepts_
     return np.atleast_2d(fitted.coef_), np.atleast_1d(fitted.intercept_)
 
 

@@ -217,6 +217,10 @@ def numbered(chunk_rows=8, **settings: Any):
 class Seen:
     """A scan that keeps, instead of learning, which rows came in which order."""
 
+    def made_bytes(self, rows: int) -> int:
+        del rows
+        return 0
+
     def workspace(self, rows: int) -> Workspace:
         return {"numbers": ArraySpec((rows,))}
 
@@ -459,6 +463,10 @@ def test_a_scan_uses_the_pool_of_the_plan_and_no_more(tmp_path):
 @dataclass(frozen=True)
 class Numbers:
     """A map that returns the numbers of the rows of a run."""
+
+    def made_bytes(self, rows: int) -> int:
+        del rows
+        return 0
 
     def workspace(self, rows: int) -> Workspace:
         return {"room": ArraySpec((rows,))}

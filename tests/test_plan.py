@@ -31,7 +31,7 @@ from ooc_train.stream.passes import Stream, task_ranges
 from ooc_train.stream.plan_choices import make_plan
 from ooc_train.stream.requirements import Requirements
 from ooc_train.stream.store_source import StoreSource
-from ooc_train.training.column_scaling import scaling_of
+from ooc_train.training.column_scaling import prepared
 from ooc_train.training.task import Task
 from tests.accesses import accesses
 from tests.streams import make_case, same_bits, write_store
@@ -535,7 +535,7 @@ def test_what_is_learned_is_the_same_under_any_plan(written, name, number, room,
             plan = make_plan(inputs.source, requirements, ceiling, alone)
             plan.validate()
             passes = Stream(inputs.source, Inline(), plan.config)
-            problem = replace(task.problem, scaling=scaling_of(task, passes))
+            problem = replace(task.linear_problem, scaling=prepared(task, passes).scaling)
             state = start(task.solver, problem, passes, problem.initial())
             for _ in range(2):
                 state = advance(task.solver, problem, passes, state)

@@ -23,6 +23,10 @@ class Scan(Protocol):
         """Return the arrays that a learner works in, for blocks of at most `rows` rows."""
         ...
 
+    def made_bytes(self, rows: int) -> int:
+        """Return the bytes that a learner makes beside them, for such blocks."""
+        ...
+
     def learner(
         self, state: Sums, workspace: Arrays
     ) -> AbstractContextManager[Callable[[Block, NDArray[np.int64]], None]]:

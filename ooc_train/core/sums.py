@@ -5,7 +5,7 @@ adds them up partition by partition. Sums are float64, are never means, and are 
 solver.
 """
 
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -136,6 +136,13 @@ def row_weights(block: Block, class_weight: Array | None) -> Array | None:
         return block.weight
     by_label: Array = class_weight[block.y[:, 0].astype(np.intp)]
     return by_label if block.weight is None else by_label * block.weight
+
+
+def weighted(block: Block, class_weight: Array | None) -> Block:
+    """Return the block, whose rows' weights are multiplied by their class weights."""
+    if class_weight is None:
+        return block
+    return replace(block, weight=row_weights(block, class_weight))
 
 
 def raise_if_not_finite(block: Block) -> None:

@@ -10,6 +10,7 @@ import sklearn.linear_model
 from sklearn.base import ClassifierMixin
 
 from ooc_train.estimators.estimator import LinearEstimator
+from ooc_train.estimators.loading import copied_to
 from ooc_train.estimators.shared_parameters import SharedParameters, estimator_of
 from ooc_train.estimators.sparse_coefficients import SparseCoefficients
 from ooc_train.models.classification_models import LogisticModel
@@ -233,4 +234,4 @@ class LogisticRegression(SparseCoefficients, ProbabilisticClassifier, SharedPara
             class_weight=self.class_weight,
             max_iter=self.max_iter,
         )
-        return self._copy_to(plain)
+        return copied_to(plain, self)

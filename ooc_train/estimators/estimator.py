@@ -30,7 +30,7 @@ from ooc_train.inference.outputs import Kind
 from ooc_train.inference.predict import evaluate, predict, predict_store
 from ooc_train.inference.raw_files import predict_files
 from ooc_train.models.model import Model
-from ooc_train.models.predictor import LinearPredictor
+from ooc_train.models.predictor import LinearPredictor, Predictor
 from ooc_train.runs.events import Stepped
 from ooc_train.runs.fitted import Fitted
 from ooc_train.runs.report import Report, report_of
@@ -102,7 +102,7 @@ class LinearEstimator(ValidatingEstimator):
     ) -> Report:
         """Fit the model, and set the fitted attributes."""
         model, training = self._settings(validation)
-        start = self._fitted() if warm and hasattr(self, "coef_") else None
+        start = self._fitted() if warm and hasattr(self, "report_") else None
         data = self._validated(X, y, sample_weight, first=True)
         max_iter = training.max_iter or model.default_max_iter
         attributes = partial(self._attributes, flat=data.flat, labels=data.labels)
@@ -172,7 +172,7 @@ class LinearEstimator(ValidatingEstimator):
         self, X: Any, y: Any, sample_weight: Any, classes: NDArray[Any] | None = None
     ) -> Self:
         model, training = self._settings()
-        first = not hasattr(self, "coef_")
+        first = not hasattr(self, "report_")
         start = None if first or self._partial_fit_state is not None else self._fitted()
         known = () if classes is None else tuple(classes.tolist())
         data = self._validated(X, y, sample_weight, first=first, classes=known)
@@ -207,17 +207,25 @@ class LinearEstimator(ValidatingEstimator):
         """Return the fitted attributes as a model of the engine."""
         check_is_fitted(self)
         labels = self._labels()
-        coef = np.atleast_2d(np.asarray(self.coef_, np.float64))
         return Fitted(
             self.model_,
-            LinearPredictor(
-                coef, np.broadcast_to(np.asarray(self.intercept_, np.float64), coef.shape[:1])
-            ),
+            self._predictor(),
             () if labels is None else tuple(labels.tolist()),
             self._names(),
             recipe=self._recipe,
             training=self.training_,
         )
+
+    def _predictor(self) -> Predictor:
+        """Return what predicts, by the fitted attributes, which users may have changed."""
+        coef = np.atleast_2d(np.asarray(self.coef_, np.float64))
+        intercept = np.broadcast_to(np.asarray(self.intercept_, np.float64), coef.shape[:1])
+        return LinearPredictor(coef, intercept)
+
+    @property
+    def _is_flat(self) -> bool:
+        """Whether predictions of one output have one axis."""
+        return np.ndim(self.coef_) == 1
 
     @property
     def recipe_(self) -> Recipe | None:
@@ -237,7 +245,7 @@ class LinearEstimator(ValidatingEstimator):
         """Return predictions in memory, as a lazy Dask array, or as the path of a store."""
         fitted = self._fitted()
         flat = kind == "decision" and fitted.n_outputs == 1
-        postprocess = Postprocess(fitted, kind, self._labels(), flat or np.ndim(self.coef_) == 1)
+        postprocess = Postprocess(fitted, kind, self._labels(), flat or self._is_flat)
         if not is_stored(X):
             require_arrays(X)
         if is_stored(X):
@@ -386,13 +394,3 @@ class LinearEstimator(ValidatingEstimator):
         report = report_of(fitted.report, run)
         self._keep(fitted, report, flat=fitted.n_outputs == 1, labels=None)
         return self
-
-    def _copy_to(self, plain: Any) -> Any:
-        """Copy the fitted attributes to an estimator of scikit-learn."""
-        for name in ("coef_", "intercept_", "n_iter_", "n_features_in_", "classes_"):
-            if hasattr(self, name):
-                value = getattr(self, name)
-                setattr(plain, name, value.copy() if isinstance(value, np.ndarray) else value)
-        if hasattr(self, "feature_names_in_"):
-            plain.feature_names_in_ = self.feature_names_in_.copy()
-        return plain

@@ -5,7 +5,8 @@ from typing import Any
 
 import sklearn.linear_model
 
-from ooc_train.estimators.regression import _Regressor
+from ooc_train.estimators.loading import copied_to
+from ooc_train.estimators.regression import Regressor
 from ooc_train.estimators.shared_parameters import SharedParameters, estimator_of
 from ooc_train.inference.predict import evaluate
 from ooc_train.models.generalized_linear_models import GammaModel, PoissonModel, TweedieModel
@@ -13,7 +14,7 @@ from ooc_train.runs.fitted import Fitted
 from ooc_train.runs.report import Report
 
 
-class _DevianceRegressor(_Regressor):
+class _DevianceRegressor(Regressor):
     """The base of estimators that minimise a deviance."""
 
     alpha: float
@@ -58,7 +59,7 @@ class _DevianceRegressor(_Regressor):
         """Return an estimator of scikit-learn with the fitted attributes of this one."""
         self._fitted()
         plain._base_loss = plain._get_loss()  # noqa: SLF001 (its own `fit` does, for `predict`)
-        return self._copy_to(plain)
+        return copied_to(plain, self)
 
 
 @estimator_of(PoissonModel)

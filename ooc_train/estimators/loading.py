@@ -1,8 +1,10 @@
-"""Saved runs as fitted estimators."""
+"""Saved runs as fitted estimators, and those as estimators of scikit-learn."""
 
 import os
 from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
 
 from ooc_train.core.settings import settings_of
 from ooc_train.errors import InvalidRun
@@ -57,3 +59,14 @@ def load(path: str | os.PathLike[str]) -> Any:
     if training.max_iter is None:
         settings["max_iter"] = estimator_class().max_iter
     return estimator_class(**settings)._restored(fitted, os.fspath(path))  # noqa: SLF001 (of this folder)
+
+
+def copied_to(plain: Any, estimator: Any) -> Any:
+    """Return an estimator of scikit-learn that has the fitted attributes of another, copied."""
+    for name in ("coef_", "intercept_", "n_iter_", "n_features_in_", "classes_"):
+        if hasattr(estimator, name):
+            value = getattr(estimator, name)
+            setattr(plain, name, value.copy() if isinstance(value, np.ndarray) else value)
+    if hasattr(estimator, "feature_names_in_"):
+        plain.feature_names_in_ = estimator.feature_names_in_.copy()
+    return plain

@@ -12,6 +12,7 @@ from sklearn.utils.metaestimators import available_if
 
 from ooc_train.core.sums import Array
 from ooc_train.estimators.classification import LinearClassifier, ProbabilisticClassifier
+from ooc_train.estimators.loading import copied_to
 from ooc_train.estimators.regression import as_penalties
 from ooc_train.estimators.sgd_rates import STOCHASTIC_RATES, StochasticRates
 from ooc_train.estimators.shared_parameters import SharedParameters, estimator_of
@@ -69,7 +70,7 @@ class LinearSVC(_MarginClassifier, SharedParameters):
     def to_sklearn(self) -> Any:
         """Return a fitted `sklearn.svm.LinearSVC` that predicts the same."""
         self._fitted()
-        return self._copy_to(
+        return copied_to(
             sklearn.svm.LinearSVC(
                 self.penalty,
                 self.loss,
@@ -78,7 +79,8 @@ class LinearSVC(_MarginClassifier, SharedParameters):
                 fit_intercept=self.fit_intercept,
                 class_weight=self.class_weight,
                 max_iter=self.max_iter,
-            )
+            ),
+            self,
         )
 
 
@@ -123,7 +125,7 @@ class RidgeClassifier(_MarginClassifier, SharedParameters):
         )
         # Its `predict` asks for what its `fit` makes.
         plain._label_binarizer = LabelBinarizer(neg_label=-1).fit(self.classes_)  # noqa: SLF001
-        return self._copy_to(plain)
+        return copied_to(plain, self)
 
 
 def _has_probabilities(estimator: "SGDClassifier") -> bool:
@@ -178,7 +180,7 @@ class SGDClassifier(StochasticRates, LinearClassifier, SharedParameters):
     def to_sklearn(self) -> Any:
         """Return a fitted `sklearn.linear_model.SGDClassifier` that predicts the same."""
         self._fitted()
-        return self._copy_to(
+        return copied_to(
             sklearn.linear_model.SGDClassifier(
                 self.loss,
                 penalty=self.penalty,
@@ -189,5 +191,6 @@ class SGDClassifier(StochasticRates, LinearClassifier, SharedParameters):
                 tol=self.tol,
                 class_weight=self.class_weight,
                 warm_start=self.warm_start,
-            )
+            ),
+            self,
         )

@@ -11,6 +11,7 @@ from sklearn.utils.metaestimators import available_if
 
 from ooc_train.core.sums import Array
 from ooc_train.estimators.estimator import LinearEstimator
+from ooc_train.estimators.loading import copied_to
 from ooc_train.estimators.shared_parameters import SharedParameters, estimator_of
 from ooc_train.estimators.sparse_coefficients import SparseCoefficients
 from ooc_train.models.regression_models import ElasticNetModel, LassoModel, LeastSquares, RidgeModel
@@ -26,7 +27,7 @@ def as_penalties(alpha: float | Sequence[float] | Array) -> float | Array:
     return np.asarray(alpha) if isinstance(alpha, Sequence) else alpha
 
 
-class _Regressor(MultiOutputMixin, RegressorMixin, LinearEstimator):  # type: ignore[misc]
+class Regressor(MultiOutputMixin, RegressorMixin, LinearEstimator):  # type: ignore[misc]
     """The base of all regressors."""
 
     fit_intercept: bool
@@ -139,7 +140,7 @@ class _Regressor(MultiOutputMixin, RegressorMixin, LinearEstimator):  # type: ig
 
 @estimator_of(LeastSquares)
 @dataclass(kw_only=True, eq=False, repr=False)
-class LinearRegression(_Regressor, SharedParameters):
+class LinearRegression(Regressor, SharedParameters):
     """Least squares.
 
     Where columns depend on one another, the coefficients are those of least norm.
@@ -160,16 +161,17 @@ class LinearRegression(_Regressor, SharedParameters):
     def to_sklearn(self) -> Any:
         """Return a fitted `sklearn.linear_model.LinearRegression` that predicts the same."""
         self._fitted()
-        return self._copy_to(
+        return copied_to(
             sklearn.linear_model.LinearRegression(
                 fit_intercept=self.fit_intercept, positive=self.positive
-            )
+            ),
+            self,
         )
 
 
 @estimator_of(RidgeModel)
 @dataclass(kw_only=True, eq=False, repr=False)
-class Ridge(_Regressor, SharedParameters):
+class Ridge(Regressor, SharedParameters):
     """Least squares with an l2 penalty: `|y - X w - b|^2 + alpha |w|^2`, as scikit-learn's.
 
     Attributes
@@ -198,10 +200,10 @@ class Ridge(_Regressor, SharedParameters):
             tol=self.tol,
             positive=self.positive,
         )
-        return self._copy_to(plain)
+        return copied_to(plain, self)
 
 
-class _SparseRegressor(SparseCoefficients, _Regressor):
+class _SparseRegressor(SparseCoefficients, Regressor):
     """The base of regressors with an l1 penalty on the mean loss."""
 
     _flattens_column = True
@@ -266,7 +268,7 @@ class Lasso(_SparseRegressor, SharedParameters):
             warm_start=self.warm_start,
             positive=self.positive,
         )
-        return self._copy_to(plain)
+        return copied_to(plain, self)
 
 
 @estimator_of(ElasticNetModel)
@@ -316,4 +318,4 @@ class ElasticNet(_SparseRegressor, SharedParameters):
             warm_start=self.warm_start,
             positive=self.positive,
         )
-        return self._copy_to(plain)
+        return copied_to(plain, self)

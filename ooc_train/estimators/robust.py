@@ -9,7 +9,8 @@ import sklearn.svm
 from numpy.typing import NDArray
 
 from ooc_train.core.sums import Array
-from ooc_train.estimators.regression import _Regressor
+from ooc_train.estimators.loading import copied_to
+from ooc_train.estimators.regression import Regressor
 from ooc_train.estimators.sgd_rates import STOCHASTIC_RATES, StochasticRates
 from ooc_train.estimators.shared_parameters import SharedParameters, estimator_of
 from ooc_train.models.predictor import ScaledPredictor
@@ -25,7 +26,7 @@ from ooc_train.stream.kinds import is_dask
 from ooc_train.stream.labels_and_weights import is_stored
 
 
-class _RobustRegressor(_Regressor):
+class _RobustRegressor(Regressor):
     """The base of the regressors here: one number of iterations."""
 
     def _keep(self, fitted: Fitted, report: Report, **kept: Any) -> None:
@@ -115,7 +116,7 @@ class HuberRegressor(_RobustRegressor, SharedParameters):
         plain.scale_ = self.scale_
         if hasattr(self, "outliers_"):
             plain.outliers_ = self.outliers_.copy()
-        return self._copy_to(plain)
+        return copied_to(plain, self)
 
 
 @estimator_of(QuantileModel)
@@ -152,7 +153,7 @@ class QuantileRegressor(_RobustRegressor, SharedParameters):
         plain = sklearn.linear_model.QuantileRegressor(
             quantile=self.quantile, alpha=self.alpha, fit_intercept=self.fit_intercept
         )
-        return self._copy_to(plain)
+        return copied_to(plain, self)
 
 
 @estimator_of(LinearSVRModel)
@@ -200,7 +201,7 @@ class LinearSVR(_RobustRegressor, SharedParameters):
             fit_intercept=self.fit_intercept,
             max_iter=self.max_iter,
         )
-        return self._copy_to(plain)
+        return copied_to(plain, self)
 
 
 @estimator_of(SGDRegressorModel, also=STOCHASTIC_RATES)
@@ -264,4 +265,4 @@ class SGDRegressor(StochasticRates, _RobustRegressor, SharedParameters):
             epsilon=self.epsilon,
             warm_start=self.warm_start,
         )
-        return self._copy_to(plain)
+        return copied_to(plain, self)

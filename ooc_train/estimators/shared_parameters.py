@@ -45,15 +45,13 @@ NOT_SETTINGS = ("memory_ceiling", "warm_start")
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class SharedParameters:
-    """Parameters of every estimator: those of `LinearModel` and `Training`, and the ceiling."""
+class TrainingParameters:
+    """Parameters of every estimator: those of `Training`, and the ceiling."""
 
-    fit_intercept: bool = True
     max_iter: int | None = None
     tol: float = 1e-4
     solver: str | Optimizer = "auto"
     batch_size: int | str | BatchSchedule = "full"
-    standardize: bool = False
     shuffle_chunks: int | str = "auto"
     replicas: int = 1
     memory_ceiling: str | int | Ceiling | None = None
@@ -65,6 +63,14 @@ class SharedParameters:
     target_loss: float | None = None
     early_stopping: bool | EarlyStopping = False
     validation_fraction: float | None = None
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class SharedParameters(TrainingParameters):
+    """Parameters of every estimator of a linear model: those of `LinearModel` too."""
+
+    fit_intercept: bool = True
+    standardize: bool = False
 
 
 Estimator = TypeVar("Estimator", bound=type)

@@ -25,7 +25,7 @@ from ooc_train.runtime.job import Job
 from ooc_train.stream.input_data import Inputs
 from ooc_train.stream.requirements import Requirements
 from ooc_train.stream.sources import Source
-from ooc_train.training.column_scaling import scaling_of
+from ooc_train.training.column_scaling import prepared
 from ooc_train.training.task import Task
 
 
@@ -104,7 +104,7 @@ class Evaluated:
 
 def evaluation_requirements(task: Task, source: Source, models: int) -> Requirements:
     """Return the requirements of `evaluate_models` for a number of models."""
-    points = np.zeros((models + 1, *task.problem.initial().shape))
+    points = np.zeros((models + 1, *task.linear_problem.initial().shape))
     # The columns may have to be measured first.
     reductions: tuple[Reduction, ...] = (
         _sums(task, points),
@@ -113,7 +113,7 @@ def evaluation_requirements(task: Task, source: Source, models: int) -> Requirem
     return Requirements.of(
         source,
         reductions,
-        parameters=8 * task.problem.n_parameters,
+        parameters=8 * task.linear_problem.n_parameters,
         sets=5 * (models + 1),
         columns=8 * (source.n_features + 1),
     )
@@ -150,8 +150,8 @@ def evaluate_models(
         # Losses don't depend on the scaling. The noise does: it uses that of the updates.
         scaling = Scaling(np.zeros(features), np.ones(features))
         if inputs is task.inputs:
-            scaling = scaling_of(task, stream)
-        problem = replace(task.problem, scaling=scaling)
+            scaling = prepared(task, stream).scaling
+        problem = replace(task.linear_problem, scaling=scaling)
         task = replace(task, problem=problem)
         # Other rows may have another column order.
         fits = [fit.for_columns(inputs.feature_names, features, "the rows") for fit in fits]
@@ -164,5 +164,5 @@ def evaluate_models(
 
 
 def _sums(task: Task, points: Array) -> NoiseSums:
-    losses: LossSums = task.problem.reduction(points, gradients=len(points))
-    return NoiseSums(losses, task.problem.fit_intercept)
+    losses: LossSums = task.linear_problem.reduction(points, gradients=len(points))
+    return NoiseSums(losses, task.linear_problem.fit_intercept)

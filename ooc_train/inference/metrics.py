@@ -54,9 +54,9 @@ class MetricSums:
     @classmethod
     def of(cls, fitted: Fitted, inputs: Inputs) -> Self:
         """Return the sums of a model on some rows, in whose column order the model is."""
-        about = fitted.intercept
-        if inputs.statistics is not None:
-            about = about + fitted.coef @ inputs.statistics.mean
+        statistics = inputs.statistics
+        row = np.zeros(fitted.n_features) if statistics is None else statistics.mean
+        about = fitted.predictor.decision(row[None])[0]
         if not fitted.model.is_classifier:
             about = fitted.loss.mean(about)
         return cls(fitted, about[: inputs.source.n_outputs])

@@ -86,7 +86,7 @@ def evaluate(
     source = inputs.source
     fitted = fitted.for_columns(inputs.feature_names, source.n_features, inputs.name)
     reduction = MetricSums.of(fitted, inputs)
-    requirements = Requirements.of(source, [reduction], parameters=fitted.coef.nbytes)
+    requirements = Requirements.of(source, [reduction], parameters=fitted.nbytes)
     with Job(source, client=client, memory_ceiling=memory_ceiling) as job:
         plan = job.plan(requirements)
         add_rows = row_counter(progress, "evaluating", source.n_rows)
@@ -142,9 +142,9 @@ def predict(
     requirements = Requirements(
         partition=total_bytes(source.buffers(1)),
         workspace=total_bytes(function.workspace(source.partition_rows)),
-        parameters=fitted.coef.nbytes,
+        parameters=fitted.nbytes,
         slots=1,
-        shared=fitted.coef.nbytes,
+        shared=fitted.nbytes,
         opened=_piece_bytes(fitted, [kind], source),
         result=max(stop - start for start, stop in runs) * row_bytes,
         results=source.n_rows * row_bytes,
@@ -217,9 +217,9 @@ def predict_store(
         # A chunk of each array, and the ids of the rows of a partition.
         workspace=8 * source.partition_rows * (2 + sum(widths))
         + total_bytes(_workspace(fitted, source.partition_rows)),
-        parameters=fitted.coef.nbytes,
+        parameters=fitted.nbytes,
         slots=1,
-        shared=fitted.coef.nbytes,
+        shared=fitted.nbytes,
         opened=_piece_bytes(fitted, kinds, source),
     )
     with (

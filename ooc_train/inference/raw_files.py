@@ -157,7 +157,7 @@ def evaluate_files(
         working = _working(fitted)
         available = budget.left([working])
         terms = budget.settle(lambda most: [working, *rows.terms(most - working.bytes)])
-        reduction, sums = MetricSums(fitted, fitted.intercept), None
+        reduction, sums = MetricSums(fitted, np.zeros(fitted.n_outputs)), None
         workspace = reduction.workspace(_piece_rows(fitted))
         arrays = {name: np.empty(spec.shape, spec.dtype) for name, spec in workspace.items()}
         count = 0

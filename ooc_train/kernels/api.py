@@ -13,11 +13,14 @@ lies in memory. The interpreter's lock is released.
 from functools import cache
 from typing import Any
 
+import numpy as np
+
 from ooc_train.core.sums import Array
 from ooc_train.kernels.calling import any_kernel_of, kernel_of
 from ooc_train.kernels.layout import Integers, Rows
 from ooc_train.kernels.specs import KernelSpec
 from ooc_train.objective.loss import Loss
+from ooc_train.optimizers.optimizer import Optimizer
 
 PREDICTOR = KernelSpec("predictor")
 OUTER_PRODUCTS = KernelSpec("add_outer_products")
@@ -114,6 +117,86 @@ def add_outer_products(
         The result, added to in place: a packed matrix of features + 1 + n columns.
     """
     kernel_of(OUTER_PRODUCTS, X.dtype)(X, y, c, mean, inv_scale, T, W, sums)
+
+
+@cache
+def _loss_slopes_spec(loss: Any) -> KernelSpec:
+    return KernelSpec("loss_slopes", loss)
+
+
+@cache
+def _network_step_spec(optimizer: Any) -> KernelSpec:
+    return KernelSpec("network_step", optimizer=optimizer)
+
+
+def loss_slopes_needs(loss: Loss) -> tuple[KernelSpec, ...]:
+    """Return the kernels that `loss_slopes` calls for a loss."""
+    kind: Any = type(loss)
+    return (_loss_slopes_spec(kind),)
+
+
+def network_step_needs(optimizer: Optimizer) -> tuple[KernelSpec, ...]:
+    """Return the kernels that `network_step` calls for an optimizer."""
+    kind: Any = type(optimizer)
+    return (_network_step_spec(kind),)
+
+
+def loss_slopes(loss: Loss, y: Array, weight: Array, Z: Array, R: Array, cells: Array) -> float:
+    """Return the weighted sum of the losses of rows; write the slopes by their predictors.
+
+    Parameters
+    ----------
+    y : (rows, outputs) or (rows, 1) array
+        Targets, or codes of the classes, see `Loss.targets`. An unknown code makes the sum NaN.
+    weight : (rows,) array
+        Factors of the rows' losses. Of length 0: every row weighs 1.
+    Z : (rows, outputs) array
+        Predictors.
+    R : (rows, outputs) array
+        The slopes, times the weights.
+    cells : (2, outputs) array
+        Scratch.
+    """
+    (spec,) = loss_slopes_needs(loss)
+    sums = np.zeros(1)
+    own, numbers = np.ones(Z.shape[1]), loss.hyperparameters.values()
+    any_kernel_of(spec)(y, weight, own, Z, R, sums, cells, *numbers)
+    return float(sums[0])
+
+
+def network_step(
+    optimizer: Optimizer,
+    theta: Rows,
+    g: Rows,
+    slots: Rows,
+    ends: Integers,
+    *,
+    scale: float,
+    decay: float,
+    eta: float,
+    age: float,
+    part: float,
+) -> None:
+    """Take the step of all parameters of a network, in place, in the type of X.
+
+    Parameters
+    ----------
+    theta, g : (parameters,) array
+        Parameters, and the gradient of a sum of losses.
+    slots : (slots, 1, parameters) array
+        What the optimizer keeps from step to step.
+    ends : (2 * layers + 1,) array of int64
+        Where weights and biases begin, in turn, and the number of all. Weights alone decay.
+    scale : float
+        Factor of the gradient.
+    decay : float
+        Strength of an l2 penalty, whose gradient is added after that factor.
+    eta, age, part : float
+        As of `Optimizer.step` and `Optimizer.prepare`.
+    """
+    (spec,) = network_step_needs(optimizer)
+    numbers = optimizer.hyperparameters.values()
+    kernel_of(spec, theta.dtype)(theta, g, slots, ends, scale, decay, eta, age, part, *numbers)
 
 
 def shuffle(seed: int, order: Integers) -> None:

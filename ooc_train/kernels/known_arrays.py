@@ -46,9 +46,13 @@ def agree(
         ]
         results.append([np.asarray(0.0 if returned is None else returned), *written])
     return all(
-        np.allclose(found, due, rtol=1e-7, atol=1e-9, equal_nan=True)
+        np.allclose(found, due, **_tolerance(due.dtype), equal_nan=True)
         for found, due in zip(*results, strict=True)
     )
+
+
+def _tolerance(dtype: np.dtype[Any]) -> dict[str, float]:
+    return {"rtol": 1e-5, "atol": 1e-6} if dtype == np.float32 else {"rtol": 1e-7, "atol": 1e-9}
 
 
 _WORK = frozenset(["Z", "Y", "R", "cells", "T", "W", "each", "group", "places"])
@@ -57,7 +61,7 @@ result."""
 
 
 def _is_result(spec: KernelSpec, name: str) -> bool:
-    return name not in _WORK or (spec.kernel, name) == ("predictor", "Z")
+    return name not in _WORK or (spec.kernel, name) in (("predictor", "Z"), ("loss_slopes", "R"))
 
 
 def known_arguments(spec: KernelSpec, dtype: np.dtype[Any]) -> tuple[Any, ...]:
@@ -79,13 +83,19 @@ def known_arguments(spec: KernelSpec, dtype: np.dtype[Any]) -> tuple[Any, ...]:
         return X, coef, b, np.zeros((_ROWS, outputs))
     y, weight = _targets(spec, rng, outputs), rng.uniform(0.5, 1.5, _ROWS)
     own, numbers = np.ones(outputs), _numbers(spec)
+    if spec.kernel == "loss_slopes":
+        Z, R = X[:, :outputs].astype(np.float64), np.zeros((_ROWS, outputs))
+        return y, weight, own, Z, R, np.zeros(1), np.zeros((2, outputs)), *numbers
+    if spec.kernel == "network_step":
+        theta, g = (rng.normal(size=_ROWS).astype(dtype) for _ in range(2))
+        slots = np.abs(rng.normal(size=(_slots(spec), 1, _ROWS))).astype(dtype)
+        return theta, g, slots, np.array([0, 9, 11, 13]), 0.5, 0.01, 0.1, 3.0, 0.5, *numbers
     if spec.kernel == "add_rows":
         tile = [np.zeros((5, outputs)), np.zeros((5, outputs))]
         results = np.ones((outputs, _FEATURES + 1)), np.ones(1), np.zeros((2, outputs))
         return X, y, weight, coef, b, *tile, *results, own, *numbers
     theta = 0.1 * rng.normal(size=(outputs, _FEATURES + 1))
     partial = np.zeros_like(theta)
-    slots = 0 if spec.optimizer is None else len(spec.optimizer.slot_powers)
     workspace = {
         name: np.zeros(each.shape, each.dtype)
         for name, each in scan_workspace(_ROWS, _FEATURES, outputs).items()
@@ -99,9 +109,23 @@ def known_arguments(spec: KernelSpec, dtype: np.dtype[Any]) -> tuple[Any, ...]:
     if spec.kernel == "scan_unrolled":
         changed = theta, counters, average, clock, sums, Z, Y, room, each, group
         return X, y, weight, order, *changed, rates, 1, 4, 1, own, *numbers
-    state = theta, np.zeros((slots, *theta.shape)), partial, counters, average, clock, sums, Z, Y
+    state = (
+        theta,
+        np.zeros((_slots(spec), *theta.shape)),
+        partial,
+        counters,
+        average,
+        clock,
+        sums,
+        Z,
+        Y,
+    )
     places = workspace["places"]
     return X, y, weight, order, 1, *state, room, each, group, places, rates, 3, 2, 1, own, *numbers
+
+
+def _slots(spec: KernelSpec) -> int:
+    return 0 if spec.optimizer is None else len(spec.optimizer.slot_powers)
 
 
 def _targets(spec: KernelSpec, rng: np.random.Generator, outputs: int) -> Any:

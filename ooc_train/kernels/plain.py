@@ -6,6 +6,7 @@ rounding, but slowly: each batch takes several calls of NumPy.
 
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -42,6 +43,14 @@ def _loss_of(spec: KernelSpec, numbers: tuple[float, ...]) -> Any:
     if spec.loss is None:
         raise TypeError(f"{spec.kernel} depends on a loss")
     return spec.loss(*numbers[: len(hyperparameters(spec.loss))])
+
+
+def _optimizer_of(spec: KernelSpec, numbers: tuple[float, ...]) -> Any:
+    """Return the optimizer, whose hyperparameters follow those of the loss; None without one."""
+    if spec.optimizer is None:
+        return None
+    of_optimizer = numbers[len(hyperparameters(spec.loss)) :]
+    return spec.optimizer(**dict(zip(hyperparameters(spec.optimizer), of_optimizer, strict=True)))
 
 
 def _predictor(X: Rows, coef: Array, b: Array, Z: Array) -> None:
@@ -127,13 +136,7 @@ def _scan(spec: KernelSpec, *arguments: Any) -> int:
     of = SimpleNamespace(**dict(zip(names, arguments, strict=False)))
     numbers = arguments[len(names) :]
     loss = _loss_of(spec, numbers)
-    optimizer = None
-    if spec.optimizer is not None:
-        of_optimizer = numbers[len(hyperparameters(spec.loss)) :]
-        optimizer = spec.optimizer(
-            **dict(zip(hyperparameters(spec.optimizer), of_optimizer, strict=True))
-        )
-    return _Updates(of, loss, optimizer, l1=spec.l1).run()
+    return _Updates(of, loss, _optimizer_of(spec, numbers), l1=spec.l1).run()
 
 
 class _Updates:
@@ -241,12 +244,57 @@ class _Updates:
             of.theta[:, n] = moved[:, n]
 
 
+def _loss_slopes(
+    spec: KernelSpec,
+    y: Array,
+    weight: Array,
+    own: Array,
+    Z: Array,
+    R: Array,
+    sums: Array,
+    cells: Array,
+    *numbers: float,
+) -> None:
+    del cells
+    value, slope = _value_and_slope(_loss_of(spec, numbers), y, Z, own)
+    weights = weight if len(weight) else np.ones(len(Z))
+    sums[0] += weights @ value.reshape(len(Z), -1).sum(axis=1)
+    R[...] = weights[:, None] * slope
+
+
+def _network_step(
+    spec: KernelSpec,
+    theta: Any,
+    g: Any,
+    slots: Any,
+    ends: Integers,
+    scale: float,
+    decay: float,
+    eta: float,
+    age: float,
+    part: float,
+    *numbers: float,
+) -> None:
+    optimizer = _optimizer_of(spec, numbers)
+    scalars = optimizer.prepare(age, part)
+    for s, (start, end) in enumerate(pairwise(ends)):
+        rows, penalised = slice(start, end), s % 2 == 0
+        slope = scale * g[rows] + (decay * theta[rows] if penalised else 0.0)
+        kept = (optimizer.retained(eta) if penalised else 1.0) * theta[rows]
+        stepped = optimizer.step(kept, slope, eta, scalars, *slots[:, 0, rows])
+        theta[rows] = stepped[0]
+        for slot, after in zip(slots[:, 0, rows], stepped[1:], strict=True):
+            slot[...] = after
+
+
 PLAIN: dict[str, Callable[[KernelSpec], Callable[..., Any]]] = {
     "predictor": lambda spec: _predictor,  # noqa: ARG005
     "add_rows": lambda spec: partial(_add_rows, spec),
     "add_outer_products": lambda spec: _add_outer_products,  # noqa: ARG005
     "scan_groups": lambda spec: partial(_scan, spec),
     "scan_unrolled": lambda spec: partial(_scan, spec),
+    "loss_slopes": lambda spec: partial(_loss_slopes, spec),
+    "network_step": lambda spec: partial(_network_step, spec),
     "shuffle": lambda spec: _shuffle,  # noqa: ARG005
 }
 """Functions that return the plain function of a kernel."""

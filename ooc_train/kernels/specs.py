@@ -74,6 +74,14 @@ KERNELS: Mapping[str, Signature] = {
         "whole",
         4.0,
     ),
+    "loss_slopes": _signature(
+        "y:real2 weight:real1 own:real1 Z:real2 R:real2! sums:real1! cells:real2!", None, 0.7
+    ),
+    "network_step": _signature(
+        "theta:X1! g:X1 slots:X3! ends:whole1 scale:real decay:real eta:real age:real part:real",
+        None,
+        0.7,
+    ),
     "shuffle": _signature("seed:bits order:whole1!", None, 0.2),
 }
 """Parameters of each kernel, in order. The hyperparameters of the loss, and then those of the

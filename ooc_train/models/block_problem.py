@@ -18,7 +18,9 @@ from ooc_train.core.sums import (
     Workspace,
     array_bytes,
     raise_if_not_finite,
+    weighted,
 )
+from ooc_train.kernels.specs import KernelSpec
 from ooc_train.models.gradient_updates import GradientUpdates
 from ooc_train.models.problem import Capability, Evaluation
 from ooc_train.optimizers.optimizer import Optimizer
@@ -37,19 +39,28 @@ class BlockProblem:
         Sum of the rows' weights.
     l2 : float
         Strength of the penalty ``l2 / 2 * |params|^2``, added to the sum of losses.
+    class_weight : float64 array (classes,) or None
+        Factors of the rows' weights, by the code of the class.
     """
 
     n_rows: int
     total_weight: float
     l2: float = 0.0
+    class_weight: Array | None = None
 
     can: ClassVar[frozenset[Capability]] = frozenset({"gradient", "smooth", "updates"})
     bound: ClassVar[float | None] = None
+    averages_all_rows: ClassVar[bool] = True
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Of the parameters."""
         raise NotImplementedError
+
+    @property
+    def needs(self) -> tuple[KernelSpec, ...]:
+        """Compiled kernels that `block_gradient` calls."""
+        return ()
 
     @property
     def n_parameters(self) -> int:
@@ -65,9 +76,25 @@ class BlockProblem:
         """Return the parameters that a run begins with."""
         raise NotImplementedError
 
+    def automatic_rate(self, optimizer: Optimizer) -> float | None:
+        """Return the learning rate "auto" of an optimizer; None if the solver finds it."""
+        del optimizer
+        return None
+
     def block_gradient(self, params: Array, block: Block) -> tuple[float, Array]:
-        """Return the weighted sum of the losses of a block's rows, and the gradient of that sum."""
+        """Return the weighted sum of the losses of a block's rows, and the gradient of that sum.
+
+        The weights of the block include those of the classes.
+        """
         raise NotImplementedError
+
+    def block_loss(self, params: Array, block: Block) -> float:
+        """Return the weighted sum of the losses of a block's rows."""
+        return self.block_gradient(params, block)[0]
+
+    def raise_if_invalid(self, block: Block) -> None:
+        """Raise an error that names the row for which a loss is not finite, if data are why."""
+        raise_if_not_finite(block)
 
     def block_bytes(self, rows: int) -> int:
         """Return the most bytes that `block_gradient` allocates for a block of `rows` rows."""
@@ -88,14 +115,14 @@ class BlockProblem:
     def read(self, sums: Sums, points: Array, i: int = 0) -> Evaluation:
         """Return the evaluation of point `i`, by the sums over all rows."""
         loss, params = float(sums["loss"][i]), points[i]
-        gradient = sums["gradient"][i] + self.l2 * params
+        gradient = sums["gradient"][i] + self.penalty_gradient(params)
         objective = loss + self.penalty_value(params)
         return Evaluation(params, loss / float(sums["weight"]), objective, gradient)
 
     def mean_gradient(self, sums: Sums, params: Array) -> Array:
         """Return the gradient of the mean objective, by sums at `params` over any of the rows."""
         mean: Array = sums["gradient"][0] / float(sums["weight"])
-        return mean + self.l2 * params / self.total_weight
+        return mean + self.penalty_gradient(params) / self.total_weight
 
     def least_subgradient(self, gradient: Array, params: Array) -> Array:
         """Return the gradient: no part of the objective lacks one."""
@@ -105,6 +132,10 @@ class BlockProblem:
     def penalty_value(self, params: Array) -> float:
         """Return the penalty on the parameters, in units of the sum of losses."""
         return 0.5 * self.l2 * float((params**2).sum())
+
+    def penalty_gradient(self, params: Array) -> Array:
+        """Return the gradient of `penalty_value`."""
+        return self.l2 * params
 
     def updates(
         self,
@@ -136,6 +167,11 @@ class BlockSums:
     points: Array
     gradients: int = 1
 
+    @property
+    def needs(self) -> tuple[KernelSpec, ...]:
+        """Kernels that every process loads before memory is measured."""
+        return self.problem.needs
+
     def zeros(self) -> Sums:
         """Return sums over no rows."""
         return {
@@ -157,12 +193,15 @@ class BlockSums:
     def add(self, sums: Sums, block: Block, workspace: Arrays) -> None:
         """Add the sums over one block into `sums`, in place."""
         del workspace
+        block = weighted(block, self.problem.class_weight)
         for i, params in enumerate(self.points):
-            loss, gradient = self.problem.block_gradient(params, block)
-            if not np.isfinite(loss):
-                raise_if_not_finite(block)
-            sums["loss"][i] += loss
             if i < self.gradients:
+                loss, gradient = self.problem.block_gradient(params, block)
                 sums["gradient"][i] += gradient
+            else:
+                loss = self.problem.block_loss(params, block)
+            if not np.isfinite(loss):
+                self.problem.raise_if_invalid(block)
+            sums["loss"][i] += loss
         sums["rows"] += block.n_rows
         sums["weight"] += block.n_rows if block.weight is None else block.weight.sum()

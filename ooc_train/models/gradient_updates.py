@@ -21,9 +21,10 @@ from ooc_train.core.sums import (
     Block,
     Sums,
     Workspace,
-    raise_if_not_finite,
+    weighted,
 )
 from ooc_train.errors import Diverged
+from ooc_train.kernels.layout import AGE
 from ooc_train.optimizers.averaging import add_to_average, average_replicas
 from ooc_train.optimizers.optimizer import Optimizer
 from ooc_train.optimizers.rate_table import update_of_rate
@@ -42,8 +43,21 @@ class BlockGradient(Protocol):
         """Sum of the rows' weights."""
 
     @property
-    def l2(self) -> float:
-        """Strength of the penalty on all parameters, in units of the sum of losses."""
+    def class_weight(self) -> Array | None:
+        """Factors of the rows' weights, by class."""
+
+    def penalty_gradient(self, params: Array) -> Array:
+        """Return the gradient of the penalty, in units of the sum of losses."""
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of parameters."""
+
+    def block_bytes(self, rows: int) -> int:
+        """Return the most bytes that `block_gradient` allocates for a block of `rows` rows."""
+
+    def raise_if_invalid(self, block: Block) -> None:
+        """Raise an error that names the row for which a loss is not finite, if data are why."""
 
     def block_gradient(self, params: Array, block: Block) -> tuple[float, Array]:
         """Return the weighted sum of the losses of a block's rows, and the gradient of that sum."""
@@ -76,7 +90,7 @@ class GradientUpdates:
             "slots": np.zeros((len(self.optimizer.slot_powers), *params.shape)),
             "partial": np.zeros(params.shape),
             "counters": np.zeros(3, np.int64),
-            "age": np.zeros(1),
+            "clock": np.zeros(2),
             "sums": np.zeros(2),
         }
 
@@ -88,6 +102,11 @@ class GradientUpdates:
         """Return an empty array: the problem allocates its own."""
         del rows
         return {"nothing": ArraySpec((0,))}
+
+    def made_bytes(self, rows: int) -> int:
+        """Return the bytes of a batch's rows, of its gradient, and of what a step makes."""
+        rows, params = min(rows, self.batch_size), 8 * self.problem.n_parameters
+        return self.problem.block_bytes(rows) + 6 * params
 
     @contextmanager
     def learner(
@@ -102,6 +121,7 @@ class GradientUpdates:
 
         def learn(block: Block, order: NDArray[np.int64]) -> None:
             start, counters = 0, state["counters"]
+            block = weighted(block, self.problem.class_weight)
             while start < len(order):
                 rows = order[start : start + self.batch_size - int(counters[0])]
                 part = Block(
@@ -111,7 +131,7 @@ class GradientUpdates:
                 )
                 loss, gradient = self.problem.block_gradient(state["theta"], part)
                 if not np.isfinite(loss) or not np.isfinite(gradient).all():
-                    raise_if_not_finite(block)
+                    self.problem.raise_if_invalid(block)
                     raise Diverged(
                         f"a loss is no number after {counters[1]:,} updates, but the data are "
                         f"finite: the learning rate of {self.eta0:.3g} is too large; use a smaller "
@@ -139,7 +159,7 @@ class GradientUpdates:
         rows = int(state["counters"][0])
         mean_weight = self.problem.total_weight / self.problem.n_rows
         gradient = state["partial"] / (rows * mean_weight)
-        gradient += self.problem.l2 * state["theta"] / self.problem.total_weight
+        gradient += self.problem.penalty_gradient(state["theta"]) / self.problem.total_weight
         self._update(state, gradient, rows / self.batch_size)
         state["partial"][...] = 0.0
         state["counters"][0] = 0
@@ -147,8 +167,8 @@ class GradientUpdates:
     def _update(self, state: Sums, gradient: Array, part: float) -> None:
         counters = state["counters"]
         eta = part * self.rate(int(counters[1]))
-        state["age"] += part
-        scalars = self.optimizer.prepare(float(state["age"][0]), part)
+        state["clock"][AGE] += part
+        scalars = self.optimizer.prepare(float(state["clock"][AGE]), part)
         left = self.optimizer.retained(eta) * state["theta"]
         gradient = self.optimizer.clipped(gradient)
         params, *slots = self.optimizer.step(left, gradient, eta, scalars, *state["slots"])

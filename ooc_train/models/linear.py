@@ -1,21 +1,23 @@
 """Linear models as problems: updates, predictors, Newton steps, and penalties for a sample."""
 
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ooc_train.core.packing import packed_diagonal
 from ooc_train.core.sums import Array, Sums
+from ooc_train.models.column_moments import ColumnMoments
 from ooc_train.models.gram_sums import ResidualSums
 from ooc_train.models.linear_objective import LinearObjective
 from ooc_train.models.linear_updates import LinearUpdates
-from ooc_train.models.predictor import LinearPredictor
+from ooc_train.models.predictor import LinearPredictor, Predictor
 from ooc_train.models.problem import Capability, Evaluation
 from ooc_train.models.target_sums import TargetSums
 from ooc_train.objective.losses.squared import Squared
 from ooc_train.objective.penalty import NO_PENALTY
-from ooc_train.objective.scaling import Scaling
+from ooc_train.objective.scaling import Scaling, permuted
 from ooc_train.optimizers.optimizer import Optimizer
 from ooc_train.optimizers.schedule import Schedule
 
@@ -26,6 +28,8 @@ _MIN_SHARE = 0.5
 @dataclass(frozen=True, eq=False)
 class LinearProblem(LinearObjective):
     """A linear model and the figures of the data that its objective needs."""
+
+    averages_all_rows: ClassVar[bool] = True
 
     @property
     def can(self) -> frozenset[Capability]:
@@ -80,6 +84,40 @@ class LinearProblem(LinearObjective):
         if not self.fit_intercept and not self.standardize:
             intercept = np.zeros_like(intercept)
         return LinearPredictor(coef, intercept)
+
+    @property
+    def needs_moments(self) -> bool:
+        """True: the scaling of the columns conditions every solver."""
+        return True
+
+    def scaled_by(self, moments: ColumnMoments) -> Self:
+        """Return the problem of columns scaled by their moments, to condition or standardize."""
+        # Without an intercept no parameter absorbs a shift; a `StandardScaler` shifts all the same.
+        centre = self.fit_intercept or self.standardize
+        scaling = Scaling.of(moments.mean, np.sqrt(moments.variance), centre=centre)
+        steepness = self.steepness
+        # Without a curvature there is nothing to compare the penalty with.
+        if not self.standardize and steepness is not None:
+            scaling = scaling.widened(self.penalty.l2 / (steepness * self.total_weight))
+        return replace(self, scaling=scaling)
+
+    def permuted(self, params: Array, order: NDArray[np.intp]) -> tuple[Self, Array]:
+        """Return problem and parameters for columns in another order: column i is `order[i]`."""
+        return replace(self, scaling=self.scaling.permuted(order)), permuted(params, order)
+
+    def require_predictor(self, predictor: Predictor) -> None:
+        """Raise `ValueError` unless the predictor has as many coefficients as the problem."""
+        shape = (self.n_predicted, self.n_features)
+        if not isinstance(predictor, LinearPredictor) or predictor.coef.shape != shape:
+            found = getattr(predictor, "coef", np.empty(0)).shape
+            raise ValueError(
+                f"the parameters to start from are of shape {found}, and these data need {shape}; "
+                "start afresh"
+            )
+
+    def automatic_rate(self, optimizer: Optimizer) -> None:
+        """Return None: solvers find the learning rate "auto" by the data."""
+        del optimizer
 
     @property
     def n_predicted(self) -> int:

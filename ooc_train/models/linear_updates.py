@@ -92,6 +92,11 @@ class LinearUpdates:
         most = min(_MOST_ROWS, max(_QUADS, _MOST_PREDICTORS // outputs // _QUADS * _QUADS))
         return scan_workspace(min(rows, most), features, outputs)
 
+    def made_bytes(self, rows: int) -> int:
+        """Return 0: compiled loops make no arrays."""
+        del rows
+        return 0
+
     @property
     def needs(self) -> tuple[KernelSpec, ...]:
         """Kernels that every process loads before memory is measured."""

@@ -24,6 +24,8 @@ class DataFigures:
         Sum of the rows' weights, class weights included.
     class_weight : float64 array (classes,) or None
         Factors of the rows' weights.
+    batch_rows : int or None
+        Rows of a batch; None for all.
     """
 
     n_rows: int
@@ -32,6 +34,7 @@ class DataFigures:
     n_classes: int
     total_weight: float
     class_weight: Array | None = None
+    batch_rows: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +50,8 @@ class Model(CheckedSettings, ABC):
         The key in `MODELS`, and the command line's ``--model``.
     default_tol, default_max_iter : float, int
         Tolerance, and limit of iterations or epochs, where `Training` has none.
+    starts_at_random : bool
+        Whether a run begins with random parameters, so that `random_state` decides the model.
     learns_by_batches : bool
         Whether updates by batches can learn the model.
     default_batch_size : int or str
@@ -56,6 +61,7 @@ class Model(CheckedSettings, ABC):
     name: ClassVar[str]
     default_tol: ClassVar[float] = 1e-4
     default_max_iter: ClassVar[int] = 100
+    starts_at_random: ClassVar[bool] = False
     learns_by_batches: ClassVar[bool] = True
     default_batch_size: ClassVar[int | str] = "full"
 

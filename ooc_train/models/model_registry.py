@@ -1,4 +1,7 @@
-"""The registry of models: names on the command line and in saved runs."""
+"""The registries of models and predictors: names on the command line and in saved runs."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from ooc_train.core.named_classes import Registry
 from ooc_train.models.classification_models import (
@@ -10,6 +13,9 @@ from ooc_train.models.classification_models import (
 from ooc_train.models.custom_model import CustomModel
 from ooc_train.models.generalized_linear_models import GammaModel, PoissonModel, TweedieModel
 from ooc_train.models.model import Model
+from ooc_train.models.network_models import MLPClassifierModel, MLPRegressorModel
+from ooc_train.models.network_predictor import NetworkPredictor
+from ooc_train.models.predictor import LinearPredictor, Predictor, ScaledPredictor
 from ooc_train.models.regression_models import ElasticNetModel, LassoModel, LeastSquares, RidgeModel
 from ooc_train.models.robust_models import (
     HuberModel,
@@ -37,7 +43,14 @@ MODELS: Registry[Model] = Registry(
         QuantileModel,
         LinearSVRModel,
         SGDRegressorModel,
+        MLPClassifierModel,
+        MLPRegressorModel,
         CustomModel,
     ),
 )
 """Models by name."""
+
+PREDICTORS: Mapping[str, type[Predictor]] = MappingProxyType(
+    {each.kind: each for each in (LinearPredictor, ScaledPredictor, NetworkPredictor)}
+)
+"""Predictors by their kind, which a saved run names."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import ClassVar, Protocol, Self
 
 import numpy as np
@@ -164,9 +163,3 @@ class ScaledPredictor(LinearPredictor):
         if scale.shape != (1,) or not 0.0 <= scale[0] < np.inf:
             raise ValueError(f"scale {scale} is not one finite number of at least 0")
         return cls(plain.coef, plain.intercept, scale)
-
-
-PREDICTORS: Mapping[str, type[Predictor]] = MappingProxyType(
-    {predictor.kind: predictor for predictor in (LinearPredictor, ScaledPredictor)}
-)
-"""Predictors by their kind, which a saved run names."""

@@ -1,10 +1,16 @@
 """Protocols of problems: parameters, an objective, and its sums over rows."""
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ooc_train.core.requests import Scan
 from ooc_train.core.sums import Array, Reduction, Sums
+from ooc_train.models.column_moments import ColumnMoments
+from ooc_train.models.predictor import Predictor
+from ooc_train.models.target_sums import TargetSums
 from ooc_train.optimizers.optimizer import Optimizer
 from ooc_train.optimizers.schedule import Schedule
 
@@ -82,6 +88,9 @@ class Problem(Protocol):
     def initial(self, seed: int = 0) -> Array:
         """Return the parameters that a run begins with by default."""
 
+    def automatic_rate(self, optimizer: Optimizer) -> float | None:
+        """Return the learning rate "auto" of an optimizer; None if the solver finds it."""
+
     def reduction(self, points: Array, *, gradients: int = 1, hessian: bool = False) -> Reduction:
         """Return the sums at one or more points, (points, *shape).
 
@@ -139,6 +148,10 @@ class UpdatesOfProblem(Scan, Protocol):
 class ProblemOfUpdates(Problem, Protocol):
     """A problem that learns by batches."""
 
+    @property
+    def averages_all_rows(self) -> bool:
+        """Whether the model of normalised steps by all rows is an average, not the last one."""
+
     def updates(
         self,
         dtype: str,
@@ -159,3 +172,53 @@ class ProblemOfUpdates(Problem, Protocol):
         optimizer, schedule, eta0, horizon :
             How a gradient becomes a step, and the learning rate of each.
         """
+
+
+class ModelProblem(ProblemOfUpdates, Protocol):
+    """The problem of a model: it knows the columns of the data, and what predicts."""
+
+    @property
+    def n_features(self) -> int:
+        """Columns of the data."""
+
+    @property
+    def n_outputs(self) -> int:
+        """Predictors z of a row."""
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of parameters."""
+
+    @property
+    def class_weight(self) -> Array | None:
+        """Factors of the rows' weights, by class."""
+
+    @property
+    def needs_moments(self) -> bool:
+        """Whether a run begins with a pass for the moments of the columns."""
+
+    @property
+    def standardize(self) -> bool:
+        """Whether the moments are those of all rows, since they change the objective."""
+
+    @property
+    def target_sums(self) -> TargetSums | None:
+        """The sums of y that a run begins by; None if it needs none."""
+
+    def scaled_by(self, moments: ColumnMoments) -> Self:
+        """Return the problem of columns that are scaled by their moments."""
+
+    def with_targets(self, mean: Array, deviation: Array) -> Self:
+        """Return the problem with mean and standard deviation of y, or nearly so."""
+
+    def permuted(self, params: Array, order: NDArray[np.intp]) -> tuple[Self, Array]:
+        """Return problem and parameters for columns in another order: column i is `order[i]`."""
+
+    def predictor(self, params: Array) -> Predictor:
+        """Return the predictor of `params`, in the data's units."""
+
+    def params_of(self, predictor: Any) -> Array:
+        """Return the `params` of a predictor in the data's units, see `require_predictor`."""
+
+    def require_predictor(self, predictor: Predictor) -> None:
+        """Raise `ValueError` if the predictor is of another kind or shape than the problem's."""

@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
 from ooc_train.core.text import few, printable
+from ooc_train.models.predictor import LinearPredictor
 from ooc_train.plotting import plots
 from ooc_train.plotting.figures import svg
 from ooc_train.runs.fitted import Fitted
@@ -50,7 +51,7 @@ def run_page(fitted: Fitted, name: str) -> str:
             _Section("Memory", [_drawn(report.memory.plot)]),
             _plan(report),
             _Section("Settings", rows=_settings(fitted)),
-            _coefficients(fitted),
+            *_coefficients(fitted),
         ),
     )
 
@@ -90,8 +91,10 @@ def _settings(fitted: Fitted) -> list[tuple[str, str]]:
     return rows
 
 
-def _coefficients(fitted: Fitted) -> _Section:
-    """Return the largest coefficients, as a plot and as a table."""
+def _coefficients(fitted: Fitted) -> list[_Section]:
+    """Return the largest coefficients of a linear model, as a plot and as a table."""
+    if not isinstance(fitted.predictor, LinearPredictor):
+        return []
     coef, outputs = fitted.coef, [str(label) for label in fitted.classes]
     names = fitted.feature_names or tuple(f"feature {i}" for i in range(fitted.n_features))
     if fitted.n_outputs == 1:
@@ -109,4 +112,4 @@ def _coefficients(fitted: Fitted) -> _Section:
     rows += [(names[i], *(f"{value:.6g}" for value in coef[:, i])) for i in order]
     if (more := fitted.n_features - len(order)) > 0:
         rows.append((f"... and {more:,} smaller ones", *("" for _ in outputs)))
-    return _Section("Coefficients", [figure], rows, ("feature", *outputs))
+    return [_Section("Coefficients", [figure], rows, ("feature", *outputs))]

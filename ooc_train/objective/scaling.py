@@ -103,3 +103,11 @@ def piece_rows(columns: int, *, square: bool) -> int:
     fitting = 1 << (max(1, _PIECE_BYTES // (8 * columns)).bit_length() - 1)
     least = 1 << (columns - 1).bit_length() if square else _LEAST_ROWS
     return max(_LEAST_ROWS, least, fitting)
+
+
+def permuted(theta: Array, order: NDArray[np.intp]) -> Array:
+    """Return parameters (..., features + 1) with their columns in another order.
+
+    Column i of the result is column ``order[i]``; the constant stays last.
+    """
+    return np.concatenate([theta[..., order], theta[..., -1:]], axis=-1)

@@ -31,7 +31,12 @@ def add_to_average(average: Array, params: Array, entries: float) -> None:
     entries : float
         Parameters in the average, with these.
     """
-    average += (AVERAGE_POWER + 1.0) / (AVERAGE_POWER + entries) * (params - average)
+    average += average_share(entries) * (params - average)
+
+
+def average_share(entries: float) -> float:
+    """Return the weight of the newest parameters in an average of so many."""
+    return (AVERAGE_POWER + 1.0) / (AVERAGE_POWER + entries)
 
 
 def average_replicas(before: Sequence[Sums], after: Sequence[Sums]) -> None:

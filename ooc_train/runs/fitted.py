@@ -32,8 +32,8 @@ from ooc_train.core.schema import text as is_text
 from ooc_train.core.sums import Array
 from ooc_train.errors import InvalidRun, OocTrainError
 from ooc_train.models.model import Model
-from ooc_train.models.model_registry import MODELS
-from ooc_train.models.predictor import PREDICTORS, LinearPredictor, Predictor
+from ooc_train.models.model_registry import MODELS, PREDICTORS
+from ooc_train.models.predictor import LinearPredictor, Predictor
 from ooc_train.objective.loss import Loss
 from ooc_train.runs.parameters import read_arrays
 from ooc_train.solvers.training_settings import AUTOMATIC, Training
@@ -84,6 +84,11 @@ class Fitted:
     def n_features(self) -> int:
         """Number of features."""
         return self.predictor.n_features
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the parameters."""
+        return sum(array.nbytes for array in self.predictor.arrays.values())
 
     @property
     def n_outputs(self) -> int:

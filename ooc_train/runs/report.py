@@ -74,8 +74,7 @@ class Report:
     seconds : float
         From planning to the end.
     loss : float
-        Mean loss of a row at the learned parameters. Of updates, an estimate from evenly spread
-        rows.
+        Mean loss of a row at the learned parameters. Of updates, that of rows spread evenly.
     history : tuple of Stepped
         One entry for each iteration or epoch. Iterative full-batch solvers begin with iteration 0,
         the start. Beyond 4,096 entries only every second, fourth, ... is kept.

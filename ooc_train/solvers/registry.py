@@ -171,7 +171,7 @@ def automatic_solver(problem: Problem, *, by_updates: bool = False) -> Choice:
         without a bound.
     """
     if by_updates:
-        if problem.bound is None and "moments" in problem.can:
+        if problem.bound is None:
             return Choice("adam", "updates, and the curvature of the loss has no bound")
         return Choice("sgd", "updates, and no rate has to be given")
     if problem.can == {"gram"}:

@@ -28,6 +28,9 @@ EXACT = (
 the command line makes its options of it."""
 
 _LARGEST_SEED = 2**128 - 1
+_AUTOMATIC_ROWS = 200
+"""Rows of a batch by the batch size "auto", as in scikit-learn's networks."""
+
 _RATE = RateSetting(("auto",), above=0.0)
 
 
@@ -47,8 +50,9 @@ class Training(CheckedSettings):
     ] = "auto"
     batch_size: Annotated[
         int | str | BatchSchedule,
-        BatchSize(("full", "chunk")),
-        "Rows per update of the parameters. Or a schedule that changes them at ends of epochs: "
+        BatchSize(("full", "chunk", "auto")),
+        'Rows per update of the parameters. "auto" is 200, or all rows if they are fewer. Or a '
+        "schedule that changes them at ends of epochs: "
         '"exp:32..full" doubles them each epoch, "step:256@0,4096@3,full@6" has rows and the epoch '
         'that they begin with, and "grow" follows the noise of the gradient. At "full" an exact '
         "solver goes on.",
@@ -206,6 +210,8 @@ class Training(CheckedSettings):
             return self.batch_size.rows(0, n_rows)
         if self.batch_size == "full":
             return n_rows
+        if self.batch_size == "auto":
+            return min(_AUTOMATIC_ROWS, n_rows)
         rows = min(chunk_rows, n_rows) if self.batch_size == "chunk" else int(self.batch_size)
         if rows > n_rows:
             raise ValueError(

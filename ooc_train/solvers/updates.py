@@ -7,7 +7,6 @@ The model is the average of the parameters over the updates so far, by weights t
 third power of the update's number. The average removes the noise of batches and forgets the start.
 So a run may end at any time, by a limit, early stopping or Ctrl-C. Batches of all rows have no
 noise, and the model of gradient descent is the last point.
-
 `learning_rate.py` has the learning rate "auto". `gain.py` tells whether updates have converged.
 """
 
@@ -124,7 +123,7 @@ class Updates:
     def holds(self, problem: ProblemOfUpdates, rows: Rows) -> Holdings:
         """Return the memory that requests and states need."""
         self._require_rates(rows)  # before anything is read
-        points = np.broadcast_to(0.0, (1 + self.optimizer.normalised, *problem.shape))
+        points = np.broadcast_to(0.0, (1 + self._evaluates_both(problem), *problem.shape))
         reductions: tuple[Reduction, ...] = (problem.reduction(points, gradients=len(points)),)
         algebra = 0
         if isinstance(problem, LinearProblem):
@@ -135,8 +134,7 @@ class Updates:
         # States before and after an epoch; four more sets a replica average them.
         sets = (2 * carried + (4 if self.replicas > 1 else 0)) * self.replicas + 8
         if self._is_full_batch(rows):
-            # Of a normalised optimizer two points are evaluated: the parameters and their average.
-            return Holdings(reductions, sets + 4 * self.optimizer.normalised, algebra)
+            return Holdings(reductions, sets + 4 * self._evaluates_both(problem), algebra)
         if self._compares_start(rows):
             points = np.broadcast_to(0.0, (2 + self.in_order, *problem.shape))
             reductions += (problem.reduction(points),)
@@ -150,6 +148,9 @@ class Updates:
         self._require_rates(rows)
         if not isinstance(self.learning_rate, str):
             return self._started(problem, rows, params, Rate(float(self.learning_rate)))
+        known = problem.automatic_rate(self.optimizer)
+        if known is not None:
+            return self._started(problem, rows, params, Rate(known))
         if self.optimizer.normalised:
             features = problem.shape[-1] - 1
             per_epoch = self._per_epoch(rows)
@@ -233,7 +234,7 @@ class Updates:
         if state.phase == _GAIN:
             return gain_requests(require_linear(problem), rows, params)
         if self._is_full_batch(rows):
-            points = self._points(memory["replicas"][0])
+            points = self._points(problem, memory["replicas"][0])
             return Reduce(problem.reduction(points, gradients=len(points)))
         states = [replica | {"sums": np.zeros(2)} for replica in memory["replicas"]]
         seed = None if self.in_order else self.seed
@@ -255,9 +256,8 @@ class Updates:
         if state.phase == _GAIN:
             gain = guaranteed_gain(require_linear(problem), answer, state.params)
             return self._without_progress(state, optimal=is_gain_small(gain, state.loss, self.tol))
-        if self._is_full_batch(rows):
-            return self._after_step(problem, rows, state, answer)
-        return self._after_updates(problem, rows, state, answer)
+        after = self._after_step if self._is_full_batch(rows) else self._after_updates
+        return after(problem, rows, state, answer)
 
     def more_careful(self, problem: ProblemOfUpdates, rows: Rows, state: State) -> State | None:
         """Return the state of the last model with a lower learning rate; None if it was given.
@@ -357,18 +357,20 @@ class Updates:
         memory = {**state.memory, "stale": 0}
         return replace(state, phase="", converged=optimal, note=note, memory=memory)
 
-    def _points(self, replica: Sums) -> Array:
-        """Return the parameters, and their average for an optimizer with normalised steps."""
-        if self.optimizer.normalised:
-            return np.stack([replica["theta"], replica["average"]])
-        params: Array = replica["theta"][None]
-        return params
+    def _evaluates_both(self, problem: ProblemOfUpdates) -> bool:
+        """Whether a step by all rows evaluates the parameters, and their average as the model."""
+        return self.optimizer.normalised and problem.averages_all_rows
+
+    def _points(self, problem: ProblemOfUpdates, replica: Sums) -> Array:
+        """Return the points of a step by all rows, the model last."""
+        names = ("theta", "average") if self._evaluates_both(problem) else ("theta",)
+        return np.stack([replica[name] for name in names])
 
     def _after_step(self, problem: ProblemOfUpdates, rows: Rows, state: State, sums: Sums) -> State:
         """Return the state at the evaluated point; its memory holds the next point."""
         memory = state.memory
         (replica,) = memory["replicas"]
-        points = self._points(replica)
+        points = self._points(problem, replica)
         model = problem.read(sums, points, len(points) - 1)
         raise_if_diverged(model.loss, memory)
         norm = _norm(problem, model.gradient / problem.total_weight, model.params)

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ooc_train.core.sums import Array
 from ooc_train.core.text import listed
 
 
@@ -46,11 +45,3 @@ def column_order(
                 "another order can't be matched by name; give each column its own name"
             )
     return np.array([index[name] for name in found], np.intp)
-
-
-def permuted(theta: Array, order: NDArray[np.intp]) -> Array:
-    """Return parameters (..., features + 1) with their columns in another order.
-
-    Column i of the result is column ``order[i]``; the constant stays last.
-    """
-    return np.concatenate([theta[..., order], theta[..., -1:]], axis=-1)

@@ -115,13 +115,14 @@ class Requirements:
 
         `carried` is the number of sets of parameters in the state of a replica.
         """
+        rows = source.partition_rows * shuffle_chunks
         return replace(
             self,
             needs=tuple(dict.fromkeys((*self.needs, *_needs(scan), SHUFFLE))),
             shared=max(self.shared, array_bytes(scan)),
-            opened=max(self.opened, 4 * self.columns),
+            opened=max(self.opened, 4 * self.columns + scan.made_bytes(rows)),
             state=self.parameters * carried,
             shuffle_chunks=shuffle_chunks,
             replicas=replicas,
-            updates=total_bytes(scan.workspace(source.partition_rows * shuffle_chunks)),
+            updates=total_bytes(scan.workspace(rows)),
         )

@@ -15,7 +15,7 @@ from ooc_train.solvers.elastic_net_path import ElasticNetPath
 from ooc_train.solvers.training_settings import Training
 from ooc_train.stream.input_data import Inputs
 from ooc_train.stream.outliers import report_outliers
-from ooc_train.training.column_scaling import scaling_of
+from ooc_train.training.column_scaling import prepared
 from ooc_train.training.task import Task
 
 
@@ -108,7 +108,7 @@ def elastic_net_path(
         plan = job.plan(task.requirements())
         stream = job.stream(plan, rows.append)
         with report_outliers(stream):
-            problem = replace(task.problem, scaling=scaling_of(task, stream))
+            problem = replace(task.linear_problem, scaling=prepared(task, stream).scaling)
             state = start(solver, problem, stream, problem.initial())
             state = advance(solver, problem, stream, state)
         memory = job.memory(plan)

@@ -28,6 +28,7 @@ from ooc_train.memory.ceiling import Ceiling
 from ooc_train.models.column_moments import ColumnMoments
 from ooc_train.models.linear import LinearProblem
 from ooc_train.models.model import DataFigures, Model
+from ooc_train.models.problem import ModelProblem
 from ooc_train.optimizers.schedules import Plateau
 from ooc_train.runs.events import Callback, Stepped, announcing
 from ooc_train.runs.fitted import Fitted
@@ -44,7 +45,7 @@ from ooc_train.stream.feature_names import column_order
 from ooc_train.stream.input_data import Inputs
 from ooc_train.stream.outliers import report_outliers
 from ooc_train.stream.passes import Stream
-from ooc_train.training.column_scaling import column_moments, scaling_by, with_target_mean
+from ooc_train.training.column_scaling import column_moments, with_target_mean
 from ooc_train.training.partial_fit_state import PartialFit, continued_replica
 from ooc_train.training.task import Task, fitted_model
 
@@ -177,7 +178,7 @@ def learn(
     fitted = fitted_model(
         replace(task, training=training), result.problem, replica["average"], report
     )
-    if result.moments is None:
+    if result.eta0 is None:
         return previous, fitted, report
     state = PartialFit(
         result.problem,
@@ -205,6 +206,11 @@ def _task(model: Model, inputs: Inputs, training: Training) -> Task:
             f"solver={training.solver!r} reads all rows before each step, and partial_fit has some "
             "of them only; use solver='auto', 'sgd' or 'adam'"
         )
+    if model.starts_at_random and getattr(model, "standardize", False):
+        raise ValueError(
+            "standardize=True of a network needs the moments of all rows, and partial_fit has some "
+            "of them only; scale the rows before, and leave it out"
+        )
     for name in ("early_stopping", "validation_fraction"):
         if getattr(training, name):
             raise ValueError(
@@ -227,7 +233,7 @@ def _task(model: Model, inputs: Inputs, training: Training) -> Task:
             f"batch_size='{batch_size}' changes at ends of epochs, and partial_fit makes one pass; "
             "use a number of rows"
         )
-    if batch_size != "chunk":
+    if batch_size not in ("chunk", "auto"):
         batch_size = rows if batch_size == "full" else min(int(batch_size), rows)
     task = Task.of(
         model,
@@ -258,9 +264,9 @@ def _require_same_shape(task: Task, previous: PartialFit) -> None:
 
 @dataclass(frozen=True, eq=False)
 class _PassResult:
-    """The result of a pass. The `moments` of the columns are None until a row has weight."""
+    """The result of a pass. The learning rate `eta0` is None if no row had any weight."""
 
-    problem: LinearProblem
+    problem: ModelProblem
     moments: ColumnMoments | None
     inverse_rate: float
     replica: Sums
@@ -281,7 +287,7 @@ def _run_pass(
     if not task.problem.total_weight > 0:
         return _unchanged(task, before, start)
     problem, moments = _scaled_problem(task, stream, before)
-    state = begin(solver, problem, stream, problem.initial())
+    state = begin(solver, problem, stream, problem.initial(task.settings.seed))
     eta0 = state.memory["eta0"]
     inverse_rate = 1.0 / eta0
     if before is not None:
@@ -299,7 +305,7 @@ def _run_pass(
     memory = {**state.memory}
     if "starts" in memory:
         # A good model so far, and rows of small losses, say little of the losses to expect.
-        memory["starts"] = np.stack([replica["average"], problem.initial()])
+        memory["starts"] = np.stack([replica["average"], state.params])
         memory |= {} if before is None else {"first": before.first}
     while True:
         own = {name: array.copy() for name, array in replica.items()}
@@ -331,7 +337,7 @@ def _run_pass(
     )
 
 
-def _after_rows(solver: Updates, problem: LinearProblem, stream: Stream, state: State) -> State:
+def _after_rows(solver: Updates, problem: ModelProblem, stream: Stream, state: State) -> State:
     """Return the state after the updates by all rows; raise `Diverged` if they diverge."""
     after = advance(solver, problem, stream, state)
     if not np.isfinite(after.memory["replicas"][0]["theta"]).all():
@@ -353,17 +359,19 @@ def _unchanged(task: Task, before: PartialFit | None, start: Fitted | None) -> _
             first=before.first,
         )
     problem, solver = task.problem, replace(_updates(task), learning_rate=1.0)
-    state = solver.init(problem, task.inputs.source, problem.initial())
+    state = solver.init(problem, task.inputs.source, problem.initial(task.settings.seed))
     replica = continued_replica(problem, solver.optimizer, state.memory["replicas"][0], None, start)
     return _PassResult(problem, None, 0.0, replica, notes=notes)
 
 
 def _scaled_problem(
     task: Task, stream: Stream, before: PartialFit | None
-) -> tuple[LinearProblem, ColumnMoments]:
+) -> tuple[ModelProblem, ColumnMoments | None]:
     """Return the objective over all rows so far, and the moments that scale the columns."""
     problem = task.problem
-    if before is not None:
+    if before is None:
+        problem = with_target_mean(problem, stream)
+    else:
         so_far = DataFigures(
             before.problem.n_rows + problem.n_rows,
             problem.n_features,
@@ -371,17 +379,21 @@ def _scaled_problem(
             len(task.inputs.classes),
             before.problem.total_weight + problem.total_weight,
             problem.class_weight,
+            task.settings.batch_size,
         )
-        problem = replace(
-            task.model.problem(so_far),
-            scaling=before.problem.scaling,
-            target_mean=before.problem.target_mean,
-        )
+        problem = task.model.problem(so_far)
+    if (
+        before is not None
+        and isinstance(problem, LinearProblem)
+        and isinstance(before.problem, LinearProblem)
+    ):
+        scaling, target_mean = before.problem.scaling, before.problem.target_mean
+        problem = replace(problem, scaling=scaling, target_mean=target_mean)
         if before.problem.n_rows >= _SCALED_BY_ROWS and not problem.standardize:
             return problem, before.moments
-    else:
-        problem = with_target_mean(problem, stream)
+    if not problem.needs_moments:
+        return problem, None
     moments = column_moments(task, stream)
-    if before is not None:
+    if before is not None and before.moments is not None:
         moments = before.moments.merged(moments)
-    return replace(problem, scaling=scaling_by(problem, moments)), moments
+    return problem.scaled_by(moments), moments

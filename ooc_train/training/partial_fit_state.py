@@ -10,10 +10,10 @@ from ooc_train.kernels.layout import AGE
 from ooc_train.memory.measured import MemoryReport
 from ooc_train.models.column_moments import ColumnMoments
 from ooc_train.models.linear import LinearProblem
+from ooc_train.models.problem import ModelProblem
 from ooc_train.objective.scaling import Scaling
 from ooc_train.optimizers.optimizer import Optimizer
 from ooc_train.runs.fitted import Fitted
-from ooc_train.stream.feature_names import permuted
 from ooc_train.stream.pass_config import PassConfig
 
 _BY_COLUMN = ("theta", "average", "slots", "partial")
@@ -26,10 +26,10 @@ class PartialFit:
 
     Attributes
     ----------
-    problem : LinearProblem
+    problem : ModelProblem
         The objective over all rows so far.
-    moments : ColumnMoments
-        Of the rows that scale the columns.
+    moments : ColumnMoments or None
+        Of the rows that scale the columns; None of a problem that needs none.
     feature_names : tuple of str, or None
         Column names of the first block. Parameters and scaling have its column order.
     inverse_rate : float
@@ -51,8 +51,8 @@ class PartialFit:
         Of that block.
     """
 
-    problem: LinearProblem
-    moments: ColumnMoments
+    problem: ModelProblem
+    moments: ColumnMoments | None
     feature_names: tuple[str, ...] | None
     inverse_rate: float
     lowered: int
@@ -66,14 +66,12 @@ class PartialFit:
 
     def permuted(self, order: NDArray[np.intp]) -> "PartialFit":
         """Return the state for columns in another order: column i is `order[i]`."""
-        scaling = self.problem.scaling.permuted(order)
-        by_column = {name: permuted(self.replica[name], order) for name in _BY_COLUMN}
-        return replace(
-            self,
-            problem=replace(self.problem, scaling=scaling),
-            moments=self.moments.permuted(order),
-            replica=self.replica | by_column,
-        )
+        by_column = {
+            name: self.problem.permuted(self.replica[name], order)[1] for name in _BY_COLUMN
+        }
+        problem, _ = self.problem.permuted(self.replica["theta"], order)
+        moments = None if self.moments is None else self.moments.permuted(order)
+        return replace(self, problem=problem, moments=moments, replica=self.replica | by_column)
 
 
 def _rescaled(theta: Array, problem: LinearProblem, old: Scaling) -> Array:
@@ -92,7 +90,7 @@ def _rescaled(theta: Array, problem: LinearProblem, old: Scaling) -> Array:
 
 
 def continued_replica(
-    problem: LinearProblem,
+    problem: ModelProblem,
     optimizer: Optimizer,
     initial: Sums,
     before: PartialFit | None,
@@ -116,18 +114,21 @@ def continued_replica(
     if before is None:
         if start is None:
             return initial
-        theta = problem.from_data_units(start.coef, start.intercept)
+        theta = problem.params_of(start.predictor)
         return initial | {"theta": theta, "average": theta.copy()}
-    old = before.problem.scaling
     replica = initial | {
-        name: _rescaled(before.replica[name], problem, old) for name in ("theta", "average")
+        name: array.copy()
+        for name, array in before.replica.items()
+        if name not in ("partial", "sums")
     }
-    replica |= {name: before.replica[name].copy() for name in ("counters", "clock")}
-    if type(before.optimizer) is type(optimizer):
+    if type(before.optimizer) is not type(optimizer):
+        # The age is that of the new slots, which are zeros.
+        replica["slots"] = initial["slots"]
+        replica["clock"][AGE] = 0.0
+    if isinstance(problem, LinearProblem) and isinstance(before.problem, LinearProblem):
+        old = before.problem.scaling
+        replica |= {name: _rescaled(replica[name], problem, old) for name in ("theta", "average")}
         # Slopes by a parameter are in inverse proportion to the scale of its column.
         ratio = np.append(old.scale / problem.scaling.scale, 1.0)
-        powers = np.reshape(optimizer.slot_powers, (-1, 1, 1))
-        replica["slots"] = before.replica["slots"] * ratio**powers
-    else:
-        replica["clock"][AGE] = 0.0  # that of the new slots, which are zeros
+        replica["slots"] *= ratio ** np.reshape(optimizer.slot_powers, (-1, 1, 1))
     return replica

@@ -53,8 +53,8 @@ class TrainingRun:
 
     Attributes
     ----------
-    problem : LinearProblem
-        The objective; `solve` sets its scaling.
+    problem : ModelProblem
+        The objective; `solve` scales its columns.
     stream : Stream
         The passes over the training rows.
     """
@@ -184,9 +184,9 @@ class TrainingRun:
             )
         )
         self.problem = prepared(self.task, self.stream)
-        params = self.problem.initial()
+        params = self.problem.initial(self.task.settings.seed)
         if start is not None:
-            params = self.problem.params_of(start.linear)
+            params = self.problem.params_of(start.predictor)
         solver = self.task.solver
         state = start_solver(solver, self.problem, self.stream, params)
         self._learning_rate = state.rate

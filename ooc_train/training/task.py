@@ -17,8 +17,8 @@ from ooc_train.memory.ceiling import Ceiling
 from ooc_train.memory.system import machine_memory
 from ooc_train.models.column_moments import ColumnSums
 from ooc_train.models.linear import LinearProblem
-from ooc_train.models.loss_sums import LossSums
 from ooc_train.models.model import DataFigures, Model
+from ooc_train.models.problem import ModelProblem
 from ooc_train.optimizers.schedule import Schedule
 from ooc_train.runs.fitted import Fitted
 from ooc_train.runs.report import Report
@@ -28,13 +28,13 @@ from ooc_train.solvers.early_stopping import EarlyStopping
 from ooc_train.solvers.phased import Phased
 from ooc_train.solvers.registry import Settings, automatic_solver, phased, solver_for
 from ooc_train.solvers.training_settings import AUTOMATIC, Training
-from ooc_train.stream.classes import class_weights
-from ooc_train.stream.feature_names import column_order, permuted
+from ooc_train.stream.feature_names import column_order
 from ooc_train.stream.hold_out import hold_out
 from ooc_train.stream.input_data import Inputs
 from ooc_train.stream.inputs import read_validation
 from ooc_train.stream.requirements import Requirements
 from ooc_train.stream.sources import Source
+from ooc_train.training.task_settings import solver_settings, weights_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,8 +49,8 @@ class Task:
         How the model is learned.
     inputs : Inputs
         The training rows.
-    problem : LinearProblem
-        The objective. Its scaling is the identity; `scaling_of` computes the one of a run.
+    problem : ModelProblem
+        The objective. Columns are not scaled; `prepared` returns the problem of a run.
     solver : Solver
         The solver.
     settings : Settings
@@ -64,7 +64,7 @@ class Task:
     model: Model
     training: Training
     inputs: Inputs
-    problem: LinearProblem
+    problem: ModelProblem
     solver: Solver
     settings: Settings
     validation: Inputs | None = None
@@ -129,12 +129,18 @@ class Task:
                 f"the weights of all rows add up to {total:g}; some must be above zero"
             )
         n_classes = len(inputs.classes)
+        settings = solver_settings(model, training, inputs, seed)
         problem = model.problem(
             DataFigures(
-                source.n_rows, source.n_features, source.n_outputs, n_classes, total, weights
+                source.n_rows,
+                source.n_features,
+                source.n_outputs,
+                n_classes,
+                total,
+                weights,
+                settings.batch_size,
             )
         )
-        settings = _settings(model, training, inputs, seed)
         name = training.solver
         reason = ""
         if name == "auto":
@@ -171,6 +177,19 @@ class Task:
         return task
 
     @property
+    def linear_problem(self) -> LinearProblem:
+        """The problem of a linear model.
+
+        Raises
+        ------
+        ValueError
+            If the model is of another kind.
+        """
+        if not isinstance(self.problem, LinearProblem):
+            raise ValueError(f"this is for linear models, and {self.model.name} is none")  # noqa: TRY004 (as for other settings)
+        return self.problem
+
+    @property
     def max_iter(self) -> int:
         """The limit of iterations or epochs."""
         return self.training.max_iter or self.model.default_max_iter
@@ -200,13 +219,12 @@ class Task:
                 predictor=start.predictor.permuted(order),
                 feature_names=self.inputs.feature_names,
             )
-        shape = (self.problem.n_predicted, self.problem.n_features)
-        if start.coef.shape != shape or start.classes != self.inputs.classes:
+        if start.classes != self.inputs.classes:
             raise ValueError(
-                f"the parameters to start from are of shape {start.coef.shape} for the classes "
-                f"{list(start.classes)}, and these data need {shape} for "
-                f"{list(self.inputs.classes)}; start afresh"
+                f"the parameters to start from are for the classes {list(start.classes)}, and "
+                f"these data have {list(self.inputs.classes)}; start afresh"
             )
+        self.problem.require_predictor(start.predictor)
         return start
 
     @cached_property
@@ -221,18 +239,17 @@ class Task:
             data="the validation data",
         )
 
-    def validation_sums(self, problem: LinearProblem, theta: Array) -> LossSums:
+    def validation_sums(self, problem: ModelProblem, theta: Array) -> Reduction:
         """Return the reduction that evaluates `theta` on the validation rows.
 
-        If validation columns have another order, parameters and scaling are permuted to it.
+        If validation columns have another order, problem and parameters are permuted to it.
         """
         order = self._validation_order
         if order is not None:
-            problem = replace(problem, scaling=problem.scaling.permuted(order))
-            theta = permuted(theta, order)
+            problem, theta = problem.permuted(theta, order)
         return problem.reduction(theta[None], gradients=0)
 
-    def metric_sums(self, problem: LinearProblem, theta: Array) -> MetricSums:
+    def metric_sums(self, problem: ModelProblem, theta: Array) -> MetricSums:
         """Return the reduction of metrics of `theta` on the validation rows."""
         if self.validation is None:
             raise ValueError("there are no validation rows")
@@ -350,40 +367,8 @@ class Task:
             )
 
 
-def weights_of(model: Model, inputs: Inputs) -> tuple[float, Array | None]:
-    """Return the total weight of the rows, and the class weights or None.
-
-    The total includes the class weights.
-    """
-    # Class totals of a store with weights take a pass, so they are read only if needed.
-    totals = None if model.class_weight is None else inputs.class_totals
-    weights = class_weights(model.class_weight, inputs.classes, totals)
-    if weights is None or totals is None:
-        return inputs.total_weight, weights
-    return float(weights @ totals), weights
-
-
-def _settings(model: Model, training: Training, inputs: Inputs, seed: int) -> Settings:
-    """Return the settings of a solver."""
-    source = inputs.source
-    chunks = training.shuffle_chunks
-    chunks = min(source.shuffle_chunks if chunks == "auto" else int(chunks), source.n_partitions)
-    chunk_rows = source.partition_rows if inputs.store is None else inputs.store.chunk_rows
-    return Settings(
-        tol=model.default_tol if training.tol is None else float(training.tol),
-        batch_size=training.rows_per_update(source.n_rows, chunk_rows),
-        learning_rate=training.learning_rate,
-        schedule=None if isinstance(training.schedule, str) else training.schedule,
-        seed=seed,
-        shuffle_chunks=chunks,
-        # A replica needs a group of chunks to learn from.
-        replicas=min(training.replicas, -(-source.n_partitions // chunks)),
-        epochs=training.max_iter or model.default_max_iter,
-    )
-
-
 def fitted_model(
-    task: Task, problem: LinearProblem, theta: Array, report: Report | None = None
+    task: Task, problem: ModelProblem, theta: Array, report: Report | None = None
 ) -> Fitted:
     """Return the fitted model of `theta`, which is in scaled units."""
     inputs = task.inputs

@@ -88,7 +88,8 @@ def passes(
         raise ValueError(f"{store.path} has no statistics")
     scaling = Scaling.of(store.statistics.mean, store.statistics.scale, centre=True)
     stream = job.stream(job.plan(task.requirements()))
-    return OurPasses(stream, replace(task.problem, scaling=scaling), shuffle_chunks, replicas)
+    problem = replace(task.linear_problem, scaling=scaling)
+    return OurPasses(stream, problem, shuffle_chunks, replicas)
 
 
 def main() -> None:

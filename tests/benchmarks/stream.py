@@ -66,7 +66,7 @@ class OurPass:
         if statistics is None:
             raise ValueError(f"{of.path} has no statistics")
         scaling = Scaling.of(statistics.mean, statistics.scale, centre=True)
-        self.problem: LinearProblem = replace(task.problem, scaling=scaling)
+        self.problem: LinearProblem = replace(task.linear_problem, scaling=scaling)
 
     def __call__(self, coef: Array, intercept: Array) -> tuple[float, Sums, Timings]:
         """Return the seconds of a pass, its sums, and what its tasks spent."""

@@ -20,6 +20,7 @@ from numba.np.arrayobj import populate_array
 
 from ooc_train.kernels.compiled.full_batch import add_rows_of, predictor
 from ooc_train.kernels.compiled.loop_parts import loss_parts, optimizer_parts
+from ooc_train.kernels.compiled.network_steps import loss_slopes_of, network_step_of
 from ooc_train.kernels.compiled.outer import add_outer_products
 from ooc_train.kernels.compiled.scanning import scan_groups_of
 from ooc_train.kernels.compiled.shuffling import shuffle
@@ -30,6 +31,8 @@ from ooc_train.kernels.specs import KernelSpec, Parameter, hyperparameters
 SOURCES: dict[str, Callable[[Any], Any]] = {
     "add_outer_products": lambda spec: add_outer_products,  # noqa: ARG005
     "add_rows": lambda spec: add_rows_of(loss_parts(spec.loss)),
+    "loss_slopes": lambda spec: loss_slopes_of(loss_parts(spec.loss)),
+    "network_step": lambda spec: network_step_of(optimizer_parts(spec.optimizer)),
     "predictor": lambda spec: predictor,  # noqa: ARG005
     "scan_groups": lambda spec: scan_groups_of(
         loss_parts(spec.loss), optimizer_parts(spec.optimizer), l1=spec.l1, clipped=spec.clipped
@@ -43,6 +46,9 @@ _DATA = object.__basicsize__
 _SHAPE = _DATA + 16
 """Offsets in an array's object of the addresses of data and shape: its first field, and its third
 one, after the number of dimensions."""
+
+_OF_LOOPS = "network_step"
+"""A kernel whose loop becomes one of vectors only if no instructions in it were paired before."""
 
 _OPTIONS: Any = {"fastmath": {"reassoc", "contract"}, "error_model": "numpy"}
 
@@ -161,7 +167,8 @@ def _optimize(module: Any, name: str) -> None:
             variable.linkage = llvm.Linkage.internal
     for level in (2, 3):
         options = llvm.create_pipeline_tuning_options(speed_level=level)
-        options.loop_vectorization = options.slp_vectorization = True
+        options.loop_vectorization = True
+        options.slp_vectorization = name != _OF_LOOPS
         builder = llvm.create_pass_builder(target_machine(), options)
         passes = builder.getModulePassManager()
         passes.add_refprune_pass()  # counts of references prevent other optimizations

@@ -160,9 +160,9 @@ def optimizer_parts(optimizer: type[Optimizer]) -> OptimizerParts:
         compiled_source(optimizer.step, strict_part),
         compiled_source(optimizer.proximal_rate, strict_part),
         _loader(len(optimizer.slot_powers), _load_number),
-        _storer(len(optimizer.slot_powers), _store_number),
+        slot_storer(len(optimizer.slot_powers), _store_number),
         _loader(len(optimizer.slot_powers), _load_vector),
-        _storer(len(optimizer.slot_powers), _store_vector),
+        slot_storer(len(optimizer.slot_powers), _store_vector),
     )
 
 
@@ -201,14 +201,15 @@ def _loader(count: int, load_slot: Any) -> Any:
     return strict_part(load)
 
 
-def _storer(count: int, store_slot: Any) -> Any:
+def slot_storer(count: int, store_slot: Any) -> Any:
+    """Return a part that stores what a step returned for `count` slots, by `store_slot`."""
     if count == 0:
 
         def none(slots: Array, k: int, j: int, stepped: Any) -> None:
             pass
 
         return strict_part(none)
-    others, last = _storer(count - 1, store_slot), count - 1
+    others, last = slot_storer(count - 1, store_slot), count - 1
 
     def store(slots: Array, k: int, j: int, stepped: Any) -> None:
         others(slots, k, j, stepped)

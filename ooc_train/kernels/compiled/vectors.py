@@ -187,8 +187,9 @@ def total(typing_context: Any, vector: Any) -> Any:  # noqa: ARG001 (numba's pro
 @intrinsic  # type: ignore[untyped-decorator]
 def sqrt(typing_context: Any, value: Any) -> Any:  # noqa: ARG001 (numba's protocol)
     """Return the square root of a number, or of each number of a vector."""
-    kind = _VECTOR if value == _VECTOR else _NUMBER
-    name = f"llvm.sqrt.v{LANES}f64" if kind == _VECTOR else "llvm.sqrt.f64"
+    kind = value if value in (_VECTOR, types.float32) else _NUMBER
+    names = {_VECTOR: f"v{LANES}f64", types.float32: "f32", _NUMBER: "f64"}
+    name = f"llvm.sqrt.{names[kind]}"
 
     def generate(context: Any, builder: Any, typed: Any, given: Any) -> Any:  # noqa: ARG001
         (operand,) = given

@@ -109,12 +109,22 @@ def _flights(task: str) -> Rows:
     return Rows(X, {"real": y, "counts": np.maximum(y, 0.0), "positive": y - y.min() + 1.0}[task])
 
 
-def _fashion(task: str) -> Rows:
+def fashion_images(*, test: bool = False) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return images of clothes as rows of 784 numbers from 0 to 1, and their classes."""
+    kind = "t10k" if test else "train"
     pixels, labels = (
-        np.frombuffer(gzip.decompress((FASHION / f"train-{name}").read_bytes()), np.uint8, -1, skip)
+        np.frombuffer(
+            gzip.decompress((FASHION / f"{kind}-{name}").read_bytes()), np.uint8, -1, skip
+        )
         for name, skip in (("images-idx3-ubyte.gz", 16), ("labels-idx1-ubyte.gz", 8))
     )
-    X = np.asarray(pixels.reshape(len(labels), -1) / np.float32(255.0), np.float64)
+    X = pixels.reshape(len(labels), -1).astype(np.float32)
+    return X / np.float32(255.0), labels.astype(np.int64)
+
+
+def _fashion(task: str) -> Rows:
+    narrow, labels = fashion_images()
+    X = narrow.astype(np.float64)
     if task == "classes":
         return Rows(X, labels)
     shirts = (labels == 0) | (labels == 6)  # the pair that is hardest to tell apart

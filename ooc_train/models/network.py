@@ -1,0 +1,243 @@
+"""Multi-layer perceptrons: their layers, and the passes of rows forward and back through them.
+
+A hidden layer has the values ``activation(values of the layer before @ W + b)``. The last layer has
+no activation: its values are the predictors z. Gradients come by back-propagation (Rumelhart,
+Hinton and Williams 1986). BLAS computes the products, in the type of X.
+"""
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ooc_train.core.sums import Array, Arrays, ArraySpec, Workspace
+from ooc_train.kernels.api import loss_slopes
+from ooc_train.models.loss_sums import NO_WEIGHTS
+from ooc_train.objective.activations import Activation
+from ooc_train.objective.loss import Loss
+from ooc_train.objective.scaling import Scaling
+
+Floats = NDArray[np.floating]
+Views = list[tuple[NDArray[Any], NDArray[Any]]]
+
+_RANDOM_STATES = 2**32
+"""Seeds below it give the numbers of scikit-learn's `RandomState`."""
+
+
+@dataclass(frozen=True)
+class Layers:
+    """The sizes of the layers, and where the parameters of each lie in the vector of all.
+
+    Attributes
+    ----------
+    sizes : tuple of int
+        Features, units of each hidden layer, and outputs.
+    activation : Activation
+        Of the hidden layers.
+    """
+
+    sizes: tuple[int, ...]
+    activation: Activation
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of weights and biases."""
+        return sum((before + 1) * after for before, after in pairwise(self.sizes))
+
+    @property
+    def ends(self) -> NDArray[np.int64]:
+        """Where weights and biases of the layers begin, in turn, and the number of all."""
+        parts = [0]
+        for before, after in pairwise(self.sizes):
+            parts += [before * after, after]
+        return np.cumsum(parts, dtype=np.int64)
+
+    def views(self, vector: NDArray[Any]) -> Views:
+        """Return views of each layer's weights (units before, units) and biases (units,).
+
+        Parameters
+        ----------
+        vector : array (n_parameters,)
+            The parameters, or another number for each. A layer's biases follow its weights.
+        """
+        found, start = [], 0
+        for before, after in pairwise(self.sizes):
+            end = start + before * after
+            found.append((vector[start:end].reshape(before, after), vector[end : end + after]))
+            start = end + after
+        return found
+
+    def permuted(self, vectors: Array, order: NDArray[np.intp]) -> Array:
+        """Return vectors (..., n_parameters) for columns in another order: i is `order[i]`."""
+        found = vectors.copy()
+        for vector in found.reshape(-1, self.n_parameters):
+            weights, _ = self.views(vector)[0]
+            weights[...] = weights[order]
+        return found
+
+    def initial(self, seed: int, weight_init: str) -> Array:
+        """Return random parameters, uniform between bounds that follow from the layers' sizes.
+
+        Parameters
+        ----------
+        seed : int
+            Below 2**32, "glorot" returns the numbers of scikit-learn for this `random_state`.
+        weight_init : {"glorot", "he"}
+            "glorot": the bound of weights and biases is ``sqrt(gain / (units before + units))``,
+            the gain that of the activation (Glorot and Bengio 2010). "he": the bound of weights is
+            ``sqrt(6 / units before)``, and biases are 0 (He et al. 2015).
+        """
+        random = np.random.RandomState(seed if seed < _RANDOM_STATES else np.random.MT19937(seed))
+        params = np.zeros(self.n_parameters)
+        for weights, biases in self.views(params):
+            before, after = weights.shape
+            if weight_init == "he":
+                bound = math.sqrt(6.0 / before)
+                weights[...] = random.uniform(-bound, bound, weights.shape)
+                continue
+            bound = math.sqrt(self.activation.start_gain / (before + after))
+            weights[...] = random.uniform(-bound, bound, weights.shape)
+            biases[...] = random.uniform(-bound, bound, biases.shape)
+        return params
+
+    def workspace(self, rows: int, dtype: str, *, gradients: bool) -> Workspace:
+        """Return the arrays of a `Propagation` of at most `rows` rows at a time.
+
+        Parameters
+        ----------
+        dtype : str
+            Of X and of the products.
+        gradients : bool
+            Whether gradients are computed, not losses alone.
+        """
+        kinds = ["values"] + ["inputs"] * self.activation.needs_input + ["slopes"] * gradients
+        specs = {
+            f"{kind} {i}": ArraySpec((rows, size), dtype)
+            for kind in kinds
+            for i, size in enumerate(self.sizes[1:-1])
+        }
+        outputs = self.sizes[-1]
+        specs["predictors"] = ArraySpec((rows, outputs), dtype)
+        specs |= {name: ArraySpec((rows, outputs)) for name in ("z", "loss slopes")}
+        specs["cells"] = ArraySpec((2, outputs))
+        specs["params"] = ArraySpec((self.n_parameters,), dtype)
+        if gradients:
+            specs["gradient"] = ArraySpec((self.n_parameters,), dtype)
+        return specs
+
+    def made_bytes(self, rows: int) -> int:
+        """Return the most bytes that a `Propagation` of so many rows makes beside its arrays."""
+        # The temporaries of an activation.
+        return 8 * rows * 4 * max(self.sizes[1:-1], default=0)
+
+
+class RowScaling:
+    """The centring and scaling of rows, in the type of X.
+
+    Parameters
+    ----------
+    scaling : Scaling or None
+        Of the columns; None leaves rows as they are.
+    dtype : dtype
+        Of X.
+    """
+
+    def __init__(self, scaling: Scaling | None, dtype: np.dtype[Any]) -> None:
+        self._scales = scaling is not None
+        if scaling is not None:
+            self._mean, self._inverse = scaling.mean.astype(dtype), scaling.inverse.astype(dtype)
+
+    def __call__(self, X: Floats, out: Floats | None) -> Floats:
+        """Return the scaled rows, which are written to `out`; X itself without a scaling."""
+        if not self._scales:
+            return X
+        scaled: Floats = np.subtract(X, self._mean, out=out)
+        scaled *= self._inverse
+        return scaled
+
+
+class Propagation:
+    """Passes forward and back of a few rows at a time, in arrays that are made once.
+
+    Parameters
+    ----------
+    layers : Layers
+        The network.
+    loss : Loss
+        Of the predictors.
+    arrays : mapping of arrays
+        As `Layers.workspace` describes them. "params" are the parameters, which the caller writes;
+        "gradient" is what `gradient` leaves.
+    """
+
+    def __init__(self, layers: Layers, loss: Loss, arrays: Arrays) -> None:
+        self._activation, self._loss = layers.activation, loss
+        self._params = layers.views(arrays["params"])
+        hidden = range(len(layers.sizes) - 2)
+        self._values = [arrays[f"values {i}"] for i in hidden]
+        self._inputs = self._values
+        if layers.activation.needs_input:
+            self._inputs = [arrays[f"inputs {i}"] for i in hidden]
+        self._predictors, self._z = arrays["predictors"], arrays["z"]
+        self._by_z, self._cells = arrays["loss slopes"], arrays["cells"]
+        if "gradient" in arrays:
+            self._slopes = [arrays[f"slopes {i}"] for i in hidden]
+            self._gradient = layers.views(arrays["gradient"])
+
+    def predictors(self, X: Floats) -> Floats:
+        """Return the predictors z of rows, (rows, outputs); NaN in a row where X is not finite."""
+        rows, below, hidden = len(X), X, None
+        with np.errstate(over="ignore", invalid="ignore"):
+            for i, (weights, biases) in enumerate(self._params[:-1]):
+                values, inputs = self._values[i][:rows], self._inputs[i][:rows]
+                np.matmul(below, weights, out=inputs)
+                inputs += biases
+                if i == 0 and not math.isfinite(inputs.sum()):
+                    # An activation may make a finite value of an infinite one.
+                    hidden = ~np.isfinite(inputs).all(axis=1)
+                values[...] = self._activation.value(inputs)
+                below = values
+            weights, biases = self._params[-1]
+            z = np.matmul(below, weights, out=self._predictors[:rows])
+            z += biases
+        if hidden is not None:
+            z[hidden] = np.nan
+        return z
+
+    def loss(self, X: Floats, y: Array, weight: Array | None) -> float:
+        """Return the weighted sum of the losses of rows; NaN where X is not finite.
+
+        Parameters
+        ----------
+        X : array (rows, features), of the type of the arrays
+        y : float64 array (rows, outputs), or codes of classes (rows, 1)
+        weight : float64 array (rows,) or None
+        """
+        rows = len(X)
+        z = self._z[:rows]
+        z[...] = self.predictors(X)
+        weight = NO_WEIGHTS if weight is None else weight
+        return loss_slopes(self._loss, y, weight, z, self._by_z[:rows], self._cells)
+
+    def gradient(self, X: Floats, y: Array, weight: Array | None) -> float:
+        """Write the gradient of the weighted sum of the losses of rows; return the sum.
+
+        The parameters are as for `loss`.
+        """
+        loss, rows = self.loss(X, y, weight), len(X)
+        above = self._predictors[:rows]
+        above[...] = self._by_z[:rows]
+        for i in range(len(self._params) - 1, -1, -1):
+            by_weights, by_biases = self._gradient[i]
+            below = self._values[i - 1][:rows] if i else X
+            np.matmul(below.T, above, out=by_weights)
+            np.sum(above, axis=0, out=by_biases)
+            if i:
+                back = self._slopes[i - 1][:rows]
+                np.matmul(above, self._params[i][0].T, out=back)
+                back *= self._activation.slope(self._inputs[i - 1][:rows], below)
+                above = back
+        return loss

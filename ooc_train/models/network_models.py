@@ -1,0 +1,176 @@
+"""Multi-layer perceptrons as models: what is learned, and its settings."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Integral
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from ooc_train.core.named_classes import plain
+from ooc_train.core.schema import shown
+from ooc_train.core.settings import Constraint, Flag, Number
+from ooc_train.models.linear_model import ClassWeights
+from ooc_train.models.model import DataFigures, Model
+from ooc_train.objective.activations import ACTIVATIONS
+from ooc_train.objective.loss import Loss
+from ooc_train.objective.losses.logistic import Logistic
+from ooc_train.objective.losses.multinomial import Multinomial
+from ooc_train.objective.losses.poisson import Poisson
+from ooc_train.objective.losses.squared import Squared
+
+if TYPE_CHECKING:
+    from ooc_train.models.network_problem import NetworkProblem
+
+_MOST_UNITS, _MOST_LAYERS = 10**6, 100
+
+_LOSSES: Mapping[str, type[Loss]] = MappingProxyType({"squared_error": Squared, "poisson": Poisson})
+"""Losses by scikit-learn's names."""
+
+
+@dataclass(frozen=True)
+class LayerSizes(Constraint):
+    """The number of units of each hidden layer; none is a network without hidden layers."""
+
+    kind: ClassVar[str] = "sequence of int"
+
+    @property
+    def _others(self) -> str:
+        return (
+            f"the units of each hidden layer, such as (128, 64): at most {_MOST_LAYERS} numbers "
+            f"from 1 to {_MOST_UNITS:,}"
+        )
+
+    def _checked(self, name: str, value: Any) -> Any:
+        sizes = value.tolist() if hasattr(value, "tolist") else value
+        sizes = [sizes] if isinstance(sizes, Integral) else sizes
+        if isinstance(sizes, str) or not isinstance(sizes, Sequence) or len(sizes) > _MOST_LAYERS:
+            raise self._refused(name, value)
+        units = tuple(plain(size) for size in sizes)
+        for size in units:
+            if isinstance(size, bool) or not isinstance(size, Integral):
+                raise self._refused(name, value)
+            if not 1 <= int(size) <= _MOST_UNITS:
+                raise self._refused(name, value)
+        return units
+
+    def _parsed(self, name: str, text: str) -> Any:
+        try:
+            return tuple(int(size) for size in text.split(",") if size)
+        except ValueError:
+            raise ValueError(f"{name}={shown(text)} is not {self.accepted}") from None
+
+    def to_json(self, value: Any) -> Any:
+        """Return the value as one of JSON."""
+        return list(value)
+
+    @property
+    def metavar(self) -> str:
+        """The accepted values, in the help of an option."""
+        return "UNITS,..."
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkModel(Model):
+    """The base of multi-layer perceptrons.
+
+    `alpha / (2 * rows of a batch)` times the sum of the squared weights is added to the mean loss,
+    as scikit-learn has it.
+    """
+
+    hidden_layer_sizes: Annotated[tuple[int, ...], LayerSizes(), "Units of each hidden layer."] = (
+        100,
+    )
+    activation: Annotated[
+        str, Constraint(tuple(ACTIVATIONS)), "What hidden units make of their inputs."
+    ] = "relu"
+    alpha: Annotated[
+        float,
+        Number(least=0.0),
+        "Strength of the l2 penalty on the weights, over the rows of a batch.",
+    ] = 1e-4
+    weight_init: Annotated[
+        str,
+        Constraint(("glorot", "he")),
+        "Random weights to begin with: uniform within bounds by the sizes of both layers, as in "
+        "scikit-learn, or by that of the layer before.",
+    ] = "glorot"
+    average: Annotated[
+        bool,
+        Flag(),
+        "Whether the model of batches is an average of the parameters over the updates, with "
+        "weights that grow as the third power of the updates: it is less noisy than the last "
+        "parameters, which scikit-learn takes.",
+    ] = True
+    standardize: Annotated[
+        bool,
+        Flag(),
+        "Whether columns are centred and scaled to a standard deviation of 1.",
+    ] = False
+
+    default_max_iter: ClassVar[int] = 200
+    default_batch_size: ClassVar[int | str] = "auto"
+    starts_at_random: ClassVar[bool] = True
+
+    def problem(self, data: DataFigures) -> "NetworkProblem":
+        """Return the problem of learning the model from data."""
+        # The command line makes its options of this file, and so it loads no problems.
+        from ooc_train.models.network import Layers
+        from ooc_train.models.network_problem import NetworkProblem
+
+        n_outputs = data.n_targets
+        if self.is_classifier:
+            n_outputs = 1 if data.n_classes == 2 else data.n_classes
+        sizes = (data.n_features, *self.hidden_layer_sizes, n_outputs)
+        return NetworkProblem(
+            data.n_rows,
+            data.total_weight,
+            float(self.alpha) * data.n_rows / (data.batch_rows or data.n_rows),
+            data.class_weight,
+            layers=Layers(sizes, ACTIVATIONS[self.activation]()),
+            loss=self.loss_for(data.n_classes),
+            weight_init=self.weight_init,
+            standardize=self.standardize,
+            average=self.average,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MLPClassifierModel(NetworkModel):
+    """A multi-layer perceptron for classes: logistic loss of two, multinomial loss of more."""
+
+    class_weight: ClassWeights = None
+
+    name: ClassVar[str] = "mlp-classifier"
+
+    @property
+    def is_classifier(self) -> bool:
+        """Whether y holds classes."""
+        return True
+
+    def loss_for(self, n_classes: int) -> Loss:
+        """Return the logistic loss, or the multinomial one for more than two classes."""
+        return Logistic() if n_classes == 2 else Multinomial()
+
+
+@dataclass(frozen=True, kw_only=True)
+class MLPRegressorModel(NetworkModel):
+    """A multi-layer perceptron for numbers, one or several to a row."""
+
+    loss: Annotated[
+        str,
+        Constraint(tuple(_LOSSES)),
+        'Half the squared residual, or half the deviance of "poisson", whose prediction is the '
+        "exponential of z.",
+    ] = "squared_error"
+
+    name: ClassVar[str] = "mlp-regressor"
+
+    @property
+    def is_classifier(self) -> bool:
+        """Whether y holds classes."""
+        return False
+
+    def loss_for(self, n_classes: int) -> Loss:
+        """Return the loss."""
+        del n_classes
+        return _LOSSES[self.loss]()

@@ -1,0 +1,223 @@
+"""Multi-layer perceptrons as problems: objective, gradient, start and predictor."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ooc_train.core.sums import Array, Arrays, Block, total_bytes
+from ooc_train.kernels.api import loss_slopes_needs
+from ooc_train.kernels.specs import KernelSpec
+from ooc_train.models.block_problem import BlockProblem
+from ooc_train.models.column_moments import ColumnMoments
+from ooc_train.models.network import Floats, Layers, Propagation, RowScaling
+from ooc_train.models.network_predictor import NetworkPredictor
+from ooc_train.models.network_updates import NetworkUpdates
+from ooc_train.models.predictor import Predictor
+from ooc_train.objective.loss import Loss, raise_if_outside
+from ooc_train.objective.scaling import Scaling
+from ooc_train.optimizers.optimizer import Optimizer
+from ooc_train.optimizers.schedule import Schedule
+
+PIECE_ROWS = 1024
+"""Rows of a block that go through the layers at a time. Where rows are cut changes the last bits of
+a sum, and so nothing else decides."""
+
+_NORMALISED, _SLOWING, _OTHERS = 1e-3, 1e-2, 1e-2
+"""Learning rates "auto": of optimizers whose steps have the size of the rate; of those whose steps
+become shorter by themselves; and of the rest, whose rate is divided by the optimizer's gain. So a
+momentum of 0.9 has 1e-3, as in scikit-learn."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class NetworkProblem(BlockProblem):
+    """A multi-layer perceptron, by all of its weights and biases in one vector.
+
+    The objective is the sum of the losses plus ``l2 / 2`` times the sum of the squared weights.
+    Biases are not penalised. The objective is not convex.
+
+    Attributes
+    ----------
+    layers : Layers
+        Sizes and activation.
+    loss : Loss
+        Of the predictors z.
+    weight_init : {"glorot", "he"}
+        Which random parameters a run begins with, see `Layers.initial`.
+    standardize : bool
+        Whether columns are centred and scaled.
+    scaling : Scaling or None
+        Of the columns; None for the identity.
+    average : bool
+        Whether the model of updates by batches is an average of the parameters.
+    """
+
+    layers: Layers
+    loss: Loss
+    weight_init: str = "glorot"
+    standardize: bool = False
+    scaling: Scaling | None = None
+    average: bool = True
+
+    averages_all_rows: ClassVar[bool] = False
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """All parameters, in one vector."""
+        return (self.layers.n_parameters,)
+
+    @property
+    def needs(self) -> tuple[KernelSpec, ...]:
+        """Compiled kernels that losses and gradients need."""
+        return loss_slopes_needs(self.loss)
+
+    @property
+    def n_features(self) -> int:
+        """Columns of the data."""
+        return self.layers.sizes[0]
+
+    @property
+    def n_outputs(self) -> int:
+        """Predictors z of a row."""
+        return self.layers.sizes[-1]
+
+    @property
+    def needs_moments(self) -> bool:
+        """Whether a run begins with a pass for the moments of the columns."""
+        return self.standardize
+
+    @property
+    def target_sums(self) -> None:
+        """No sums of y."""
+        return None
+
+    def with_targets(self, mean: Array, deviation: Array) -> Self:
+        """Return the problem, which needs no moments of y."""
+        del mean, deviation
+        return self
+
+    def scaled_by(self, moments: ColumnMoments) -> Self:
+        """Return the problem of columns that are centred and scaled by their moments."""
+        return replace(
+            self, scaling=Scaling.of(moments.mean, np.sqrt(moments.variance), centre=True)
+        )
+
+    def initial(self, seed: int = 0) -> Array:
+        """Return the random parameters of a seed."""
+        return self.layers.initial(seed, self.weight_init)
+
+    def automatic_rate(self, optimizer: Optimizer) -> float:
+        """Return the learning rate "auto" of an optimizer, a constant."""
+        if not optimizer.normalised:
+            return _OTHERS / optimizer.gain
+        return _SLOWING if optimizer.slowing else _NORMALISED
+
+    def penalty_value(self, params: Array) -> float:
+        """Return the penalty on the weights, in units of the sum of losses."""
+        squares = sum(float((weights**2).sum()) for weights, _ in self.layers.views(params))
+        return 0.5 * self.l2 * squares
+
+    def penalty_gradient(self, params: Array) -> Array:
+        """Return the gradient of `penalty_value`, which is 0 by the biases."""
+        gradient: Array = self.l2 * params
+        for _, biases in self.layers.views(gradient):
+            biases[...] = 0.0
+        return gradient
+
+    def block_bytes(self, rows: int) -> int:
+        """Return the most bytes that `block_gradient` allocates for a block of `rows` rows."""
+        piece = min(rows, PIECE_ROWS)
+        specs = self.layers.workspace(piece, "<f8", gradients=True)
+        scaled = 8 * piece * self.n_features if self.scaling is not None else 0
+        return total_bytes(specs) + self.layers.made_bytes(piece) + 8 * self.n_parameters + scaled
+
+    def block_loss(self, params: Array, block: Block) -> float:
+        """Return the weighted sum of the losses of a block's rows; NaN where X is not finite."""
+        propagation, _ = self._propagation(params, block, gradients=False)
+        return sum(propagation.loss(*piece) for piece in self._pieces(block))
+
+    def block_gradient(self, params: Array, block: Block) -> tuple[float, Array]:
+        """Return the weighted sum of the losses of a block's rows, and the gradient of that sum.
+
+        Products have the type of X, and the pieces of rows are added up in float64.
+        """
+        propagation, arrays = self._propagation(params, block, gradients=True)
+        loss, gradient = 0.0, np.zeros(self.shape)
+        for piece in self._pieces(block):
+            loss += propagation.gradient(*piece)
+            gradient += arrays["gradient"]
+        return loss, gradient
+
+    def _propagation(
+        self, params: Array, block: Block, *, gradients: bool
+    ) -> tuple[Propagation, Arrays]:
+        """Return what computes losses and gradients at the parameters, and its arrays."""
+        rows, dtype = min(block.n_rows, PIECE_ROWS), block.X.dtype.str
+        specs = self.layers.workspace(rows, dtype, gradients=gradients)
+        arrays: Arrays = {name: np.empty(spec.shape, spec.dtype) for name, spec in specs.items()}
+        arrays["params"][...] = params
+        return Propagation(self.layers, self.loss, arrays), arrays
+
+    def _pieces(self, block: Block) -> Iterator[tuple[Floats, Array, Array | None]]:
+        """Yield scaled rows, y and weights of at most `PIECE_ROWS` rows of a block."""
+        if block.y is None:
+            raise ValueError("a loss needs y, and these data have none")
+        scaled = RowScaling(self.scaling, block.X.dtype)
+        for start in range(0, block.n_rows, PIECE_ROWS):
+            rows = slice(start, start + PIECE_ROWS)
+            weight = None if block.weight is None else block.weight[rows]
+            yield scaled(block.X[rows], None), block.y[rows], weight
+
+    def raise_if_invalid(self, block: Block) -> None:
+        """Raise an error that names the row for which a loss is not finite, if data are why."""
+        super().raise_if_invalid(block)
+        raise_if_outside(self.loss, block)
+
+    def updates(
+        self,
+        dtype: str,
+        batch_size: int,
+        optimizer: Optimizer,
+        schedule: Schedule,
+        eta0: float,
+        horizon: float,
+    ) -> NetworkUpdates:
+        """Return the updates by batches of so many rows of X of `dtype`."""
+        return NetworkUpdates(self, batch_size, optimizer, schedule, eta0, horizon, dtype)
+
+    def predictor(self, params: Array) -> NetworkPredictor:
+        """Return the predictor of `params`, in the data's units."""
+        params = params.copy()
+        if self.scaling is not None:
+            weights, biases = self.layers.views(params)[0]
+            weights /= self.scaling.scale[:, None]
+            biases -= self.scaling.mean @ weights
+        return NetworkPredictor(self.layers, params)
+
+    def require_predictor(self, predictor: Predictor) -> None:
+        """Raise `ValueError` unless the predictor is a network of the same layers."""
+        if not isinstance(predictor, NetworkPredictor) or predictor.layers != self.layers:
+            raise ValueError(
+                "the parameters to start from are not those of layers of the sizes "
+                f"{self.layers.sizes} with the activation {self.layers.activation.name}; start "
+                "afresh"
+            )
+
+    def params_of(self, predictor: NetworkPredictor) -> Array:
+        """Return the `params` of a predictor in the data's units."""
+        params = predictor.params.copy()
+        if self.scaling is not None:
+            weights, biases = self.layers.views(params)[0]
+            biases += self.scaling.mean @ weights
+            weights *= self.scaling.scale[:, None]
+        return params
+
+    def permuted(self, params: Array, order: NDArray[np.intp]) -> tuple[Self, Array]:
+        """Return problem and parameters for columns in another order: column i is `order[i]`.
+
+        `params` may be several vectors, (..., n_parameters).
+        """
+        scaling = None if self.scaling is None else self.scaling.permuted(order)
+        return replace(self, scaling=scaling), self.layers.permuted(params, order)

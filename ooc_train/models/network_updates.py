@@ -1,0 +1,236 @@
+"""Updates of a network by batches of rows.
+
+The products of a batch have the type of X. So have parameters, slots and gradients while rows are
+taken: they are in arrays of the workspace from the beginning of a task to its end, when they are
+copied into the state.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ooc_train.core.sums import (
+    Array,
+    Arrays,
+    ArraySpec,
+    Block,
+    Sums,
+    Workspace,
+    weighted,
+)
+from ooc_train.errors import Diverged
+from ooc_train.kernels.api import network_step, network_step_needs
+from ooc_train.kernels.layout import AGE, AVERAGED
+from ooc_train.kernels.specs import KernelSpec
+from ooc_train.models.gradient_updates import BlockGradient, GradientUpdates
+from ooc_train.models.network import Layers, Propagation, RowScaling
+from ooc_train.objective.loss import Loss
+from ooc_train.objective.scaling import Scaling
+from ooc_train.optimizers.averaging import average_share
+from ooc_train.optimizers.optimizer import clip_factor
+from ooc_train.optimizers.rate_table import RateTable
+
+_AVERAGE_ROWS = 256
+"""Smaller batches are averaged once for about so many rows: an entry of the average costs a third
+of a step."""
+
+_MOST_ROWS = 4096
+"""Rows of a batch that go through the layers at a time."""
+
+_KEPT = (("params", "theta"), ("partial", "partial"), ("slots", "slots"))
+"""Arrays of the workspace, and those of the state that they are copied from and to."""
+
+
+class NetworkGradient(BlockGradient, Protocol):
+    """A problem of layers."""
+
+    @property
+    def layers(self) -> Layers:
+        """Sizes and activation."""
+
+    @property
+    def loss(self) -> Loss:
+        """Of the predictors z."""
+
+    @property
+    def scaling(self) -> Scaling | None:
+        """Of the columns; None for the identity."""
+
+    @property
+    def l2(self) -> float:
+        """Strength of the penalty on the weights, in units of the sum of losses."""
+
+    @property
+    def average(self) -> bool:
+        """Whether the model is an average of the parameters, not the last ones."""
+
+    @property
+    def needs(self) -> tuple[KernelSpec, ...]:
+        """Compiled kernels that losses and gradients need."""
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkUpdates(GradientUpdates):
+    """Updates of the parameters of a network.
+
+    Attributes
+    ----------
+    dtype : str
+        Of X, "<f4" or "<f8".
+    """
+
+    problem: NetworkGradient
+    dtype: str = "<f8"
+
+    def workspace(self, rows: int) -> Workspace:
+        """Return the arrays of a learner, for blocks of at most `rows` rows."""
+        layers, piece = self.problem.layers, min(rows, self.batch_size, _MOST_ROWS)
+        flat = ArraySpec((layers.n_parameters,), self.dtype)
+        specs = layers.workspace(piece, self.dtype, gradients=True)
+        specs["rows"] = ArraySpec((piece, layers.sizes[0]), self.dtype)
+        specs["partial"] = flat
+        specs["slots"] = ArraySpec((len(self.optimizer.slot_powers), 1, *flat.shape), self.dtype)
+        return specs
+
+    def made_bytes(self, rows: int) -> int:
+        """Return the bytes that a learner makes beside them."""
+        return self.problem.layers.made_bytes(min(rows, self.batch_size, _MOST_ROWS))
+
+    @property
+    def needs(self) -> tuple[KernelSpec, ...]:
+        """Kernels that every process loads before memory is measured."""
+        return (*self.problem.needs, *network_step_needs(self.optimizer))
+
+    @contextmanager
+    def learner(
+        self, state: Sums, workspace: Arrays
+    ) -> Iterator[Callable[[Block, NDArray[np.int64]], None]]:
+        """Lend a function that updates `state` by rows of a block, in a given order.
+
+        The function raises `NonFiniteData` if a row of its batch holds NaN or infinity, before the
+        update, and `Diverged` if a loss is not finite though the data are.
+        """
+        learner = _Learner(self, state, workspace)
+        yield learner.learn
+        learner.close()
+
+    def finish(self, state: Sums, workspace: Arrays) -> None:
+        """Apply the incomplete last batch of the epoch, in place, in proportion to its rows."""
+        if state["counters"][0]:
+            learner = _Learner(self, state, workspace)
+            learner.step()
+            learner.close()
+
+
+class _Learner:
+    """Updates in the arrays of a workspace, from a state and back into it."""
+
+    def __init__(self, updates: NetworkUpdates, state: Sums, workspace: Arrays) -> None:
+        problem = updates.problem
+        self._updates, self._problem, self._state = updates, problem, state
+        self._workspace, self._counters = workspace, state["counters"]
+        for name, array in _KEPT:
+            workspace[name][...] = state[array].reshape(workspace[name].shape)
+        self._params, self._partial = workspace["params"], workspace["partial"]
+        self._gradient, self._slots = workspace["gradient"], workspace["slots"]
+        self._ends = problem.layers.ends
+        self._propagation = Propagation(problem.layers, problem.loss, workspace)
+        self._scaled = RowScaling(problem.scaling, np.dtype(updates.dtype))
+        self._rates = RateTable(lambda t: updates.schedule.rate(t, updates.eta0, updates.horizon))
+        self._every = 1 << (max(1, _AVERAGE_ROWS // updates.batch_size).bit_length() - 1)
+        self._mean_weight = problem.total_weight / problem.n_rows
+
+    def learn(self, block: Block, order: NDArray[np.int64]) -> None:
+        """Update by the rows of a block."""
+        if block.y is None:
+            raise ValueError("a loss needs y, and these data have none")
+        block = weighted(block, self._problem.class_weight)
+        start, size, most = 0, self._updates.batch_size, len(self._workspace["rows"])
+        while start < len(order):
+            count = min(most, size - int(self._counters[0]))
+            self._add(block, order[start : start + count])
+            start += count
+            if self._counters[0] == size:
+                self.step()
+
+    def _add(self, block: Block, rows: NDArray[np.int64]) -> None:
+        """Add the gradient of rows to that of the batch."""
+        taken = self._workspace["rows"][: len(rows)]
+        # Any mode but "raise" lets take write straight into `out`.
+        np.take(block.X, rows, axis=0, out=taken, mode="clip")
+        y: Array = block.y[rows]  # type: ignore[index]
+        weight = None if block.weight is None else block.weight[rows]
+        loss = self._propagation.gradient(self._scaled(taken, taken), y, weight)
+        if not math.isfinite(loss):
+            self._problem.raise_if_invalid(block)
+            raise Diverged(
+                f"a loss is no number after {self._counters[1]:,} updates, but the data are "
+                f"finite: the learning rate of {self._updates.eta0:.3g} is too large, or columns "
+                "of large numbers are not scaled; use a smaller rate, or standardize=True"
+            )
+        if self._counters[0]:
+            self._partial += self._gradient
+        else:
+            np.copyto(self._partial, self._gradient)
+        self._counters[0] += len(rows)
+        self._counters[2] += len(rows)
+        self._state["sums"] += loss, len(rows) if weight is None else float(weight.sum())
+
+    def step(self) -> None:
+        """Take the step of the batch, whose gradient is complete."""
+        updates, state, t = self._updates, self._state, int(self._counters[1])
+        rows = int(self._counters[0])
+        part = rows / updates.batch_size
+        self._rates.cover(t, 1)
+        eta = part * float(self._rates.rates[t % len(self._rates.rates)])
+        state["clock"][AGE] += part
+        scale = 1.0 / (rows * self._mean_weight)
+        decay = self._problem.l2 / self._problem.total_weight
+        if updates.optimizer.clip_norm:
+            scale, decay = self._clipped(scale, decay), 0.0
+        network_step(
+            updates.optimizer,
+            self._params,
+            self._partial,
+            self._slots,
+            self._ends,
+            scale=scale,
+            decay=decay,
+            eta=eta,
+            age=float(state["clock"][AGE]),
+            part=part,
+        )
+        self._counters[0] = 0
+        self._counters[1] += 1
+        if self._problem.average and self._counters[1] % self._every == 0:
+            state["clock"][AVERAGED] += 1.0
+            share = average_share(float(state["clock"][AVERAGED]))
+            average = state["average"]
+            average *= 1.0 - share
+            average += np.multiply(self._params, share, out=self._gradient)
+
+    def _clipped(self, scale: float, decay: float) -> float:
+        """Make the gradient that of the mean objective; return the factor that clips it."""
+        gradient, layers = self._partial, self._problem.layers
+        gradient *= scale
+        for (by_weights, _), (weights, _) in zip(
+            layers.views(gradient), layers.views(self._params), strict=True
+        ):
+            by_weights += decay * weights
+        square = float(np.einsum("i,i", gradient, gradient, dtype=np.float64))
+        return float(clip_factor(self._updates.optimizer.clip_norm, square))
+
+    def close(self) -> None:
+        """Copy parameters, slots and the gradient of an unfinished batch into the state."""
+        state = self._state
+        for name, array in _KEPT:
+            state[array][...] = self._workspace[name].reshape(state[array].shape)
+        if not self._counters[0]:
+            state["partial"][...] = 0.0
+        if not self._problem.average or not state["clock"][AVERAGED]:
+            state["average"][...] = state["theta"]

@@ -1,0 +1,40 @@
+"""What a task takes from settings and data: weights of the rows, and settings of the solver."""
+
+from ooc_train.core.sums import Array
+from ooc_train.models.model import Model
+from ooc_train.solvers.registry import Settings
+from ooc_train.solvers.training_settings import Training
+from ooc_train.stream.classes import class_weights
+from ooc_train.stream.input_data import Inputs
+
+
+def weights_of(model: Model, inputs: Inputs) -> tuple[float, Array | None]:
+    """Return the total weight of the rows, and the class weights or None.
+
+    The total includes the class weights.
+    """
+    # Class totals of a store with weights take a pass, so they are read only if needed.
+    totals = None if model.class_weight is None else inputs.class_totals
+    weights = class_weights(model.class_weight, inputs.classes, totals)
+    if weights is None or totals is None:
+        return inputs.total_weight, weights
+    return float(weights @ totals), weights
+
+
+def solver_settings(model: Model, training: Training, inputs: Inputs, seed: int) -> Settings:
+    """Return the settings of the solver, with figures of the data in place of "auto"."""
+    source = inputs.source
+    chunks = training.shuffle_chunks
+    chunks = min(source.shuffle_chunks if chunks == "auto" else int(chunks), source.n_partitions)
+    chunk_rows = source.partition_rows if inputs.store is None else inputs.store.chunk_rows
+    return Settings(
+        tol=model.default_tol if training.tol is None else float(training.tol),
+        batch_size=training.rows_per_update(source.n_rows, chunk_rows),
+        learning_rate=training.learning_rate,
+        schedule=None if isinstance(training.schedule, str) else training.schedule,
+        seed=seed,
+        shuffle_chunks=chunks,
+        # A replica needs a group of chunks to learn from.
+        replicas=min(training.replicas, -(-source.n_partitions // chunks)),
+        epochs=training.max_iter or model.default_max_iter,
+    )
