@@ -128,6 +128,16 @@ def test_a_hundred_rows_of_500_000_columns_hold_no_more_than_their_terms(case):
     assert counted <= 4 * peak + SMALL
 
 
+def test_wide_networks_hold_no_more_than_the_terms_of_predicting():
+    inputs = rows_of(400, 5, rows=3000)
+    model = MLPClassifierModel(hidden_layer_sizes=(5000, 20), activation="gelu")
+    fitted, _ = train(model, inputs, Training(batch_size=1000, max_iter=1))
+    (_, memory), peak = held_by(lambda: evaluate(fitted, inputs))
+    assert peak <= sum(memory.terms.values()) - memory.terms["headroom"] + SMALL
+    _, peak = held_by(lambda: predict(fitted, inputs.source.X, "probability"))
+    assert fitted.predictor.made_bytes / 2 <= peak <= 2 * fitted.predictor.made_bytes
+
+
 @pytest.mark.slow
 def test_many_classes_hold_no_more_than_the_terms_of_predicting():
     inputs = rows_of(400, 500, rows=3000)

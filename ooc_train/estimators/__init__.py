@@ -1,4 +1,4 @@
-"""scikit-learn's linear models for data of any size: thin classes around `train`.
+"""scikit-learn's linear models and networks for data of any size: thin classes around `train`.
 
 A class with a name of scikit-learn has the same meaning of parameters and attributes; an argument
 that is not supported is absent. Data may be a store, its path, Zarr, Dask arrays, or anything that
@@ -6,7 +6,7 @@ scikit-learn takes. Settings are validated when a fit begins.
 
 One thing differs. scikit-learn computes in float32 if X is float32. Here sums, coefficients,
 predictions and probabilities are always float64, so that the answer does not depend on the number
-of rows.
+of rows. Networks alone multiply in the type of X while they learn.
 """
 
 from ooc_train.estimators.classification import LogisticRegression

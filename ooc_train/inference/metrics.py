@@ -102,7 +102,8 @@ class MetricSums:
 
     def made_bytes(self, rows: int) -> int:
         """Return the bytes of the arrays that `add` makes for at most `rows` rows."""
-        return 8 * min(rows, self._piece) * (_COPIES * self.fitted.n_outputs + 4)
+        made = self.fitted.predictor.made_bytes
+        return 8 * min(rows, self._piece) * (_COPIES * self.fitted.n_outputs + 4) + made
 
     @property
     def _piece(self) -> int:

@@ -249,7 +249,8 @@ def _piece_bytes(fitted: Fitted, kinds: Sequence[Kind], source: Source) -> int:
     outputs = Outputs.of(fitted)
     widths = [max(outputs.width(kind), fitted.n_outputs) for kind in kinds]
     rows = min(PIECE_ROWS, source.partition_rows)
-    return 8 * rows * _PIECE_COPIES * (max(widths) + sum(widths))
+    made = fitted.predictor.made_bytes
+    return 8 * rows * _PIECE_COPIES * (max(widths) + sum(widths)) + made
 
 
 def _workspace(fitted: Fitted, rows: int) -> Workspace:

@@ -236,7 +236,7 @@ def _working(fitted: Fitted) -> Term:
     rows = default_chunk_rows(fitted.n_features, "float32")
     outputs = 8 * (2 + fitted.n_outputs + len(fitted.classes))
     block = rows * (4 * fitted.n_features + outputs)
-    piece = 8 * _piece_rows(fitted) * fitted.n_features
+    piece = 8 * _piece_rows(fitted) * fitted.n_features + fitted.predictor.made_bytes
     return Term(
         "working", _BLOCK_COPIES * block + piece, f"{_BLOCK_COPIES} x a block, and a piece of it"
     )

@@ -7,7 +7,7 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ooc_train.core.sums import Array, Block, raise_if_not_finite
+from ooc_train.core.sums import Array, Block, Workspace, raise_if_not_finite, total_bytes
 from ooc_train.errors import NonFiniteData
 from ooc_train.models.network import Layers, Propagation
 from ooc_train.objective.activations import ACTIVATIONS
@@ -76,13 +76,15 @@ class NetworkPredictor:
 
     @property
     def made_bytes(self) -> int:
-        """Bytes that predicting takes, beside the parameters and the result."""
-        specs = self.layers.workspace(_PIECE_ROWS, "<f8", gradients=False)
-        return sum(spec.nbytes for spec in specs.values()) + self.layers.made_bytes(_PIECE_ROWS)
+        """Bytes that `decision` makes beside the predictors."""
+        return total_bytes(self._workspace(_PIECE_ROWS)) + self.layers.made_bytes(_PIECE_ROWS)
+
+    def _workspace(self, rows: int) -> Workspace:
+        specs = self.layers.workspace(rows, "<f8", gradients=False)
+        return {name: spec for name, spec in specs.items() if name != "params"}
 
     def _propagation(self, rows: int) -> Propagation:
-        specs = self.layers.workspace(rows, "<f8", gradients=False)
-        arrays = {name: np.empty(spec.shape) for name, spec in specs.items() if name != "params"}
+        arrays = {name: np.empty(spec.shape) for name, spec in self._workspace(rows).items()}
         # Each call has arrays of its own: threads share the predictor.
         return Propagation(self.layers, Squared(), {**arrays, "params": self.params})
 

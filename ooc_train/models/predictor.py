@@ -34,6 +34,10 @@ class Predictor(Protocol):
         """Predictors z of a row."""
 
     @property
+    def made_bytes(self) -> int:
+        """Bytes that `decision` makes beside the predictors."""
+
+    @property
     def arrays(self) -> Mapping[str, Array]:
         """The arrays that are saved, by `names`."""
 
@@ -90,6 +94,11 @@ class LinearPredictor:
     def n_outputs(self) -> int:
         """Predictors z of a row."""
         return int(self.coef.shape[0])
+
+    @property
+    def made_bytes(self) -> int:
+        """0: predictors are written in place."""
+        return 0
 
     @property
     def arrays(self) -> Mapping[str, Array]:
