@@ -333,7 +333,7 @@ def test_a_ceiling_that_is_none(tmp_path, inline, ceiling, message):
 
 @pytest.mark.parametrize("batch_size", [0, -1, 1.5, "half", True, None, math.nan])
 def test_a_batch_size_that_is_none(batch_size):
-    with pytest.raises(ValueError, match=r"batch_size=.* is not 'full' or 'chunk' or a whole num"):
+    with pytest.raises(ValueError, match=r"batch_size=.* is not 'full' or 'chunk' or 'auto' or a"):
         Training(batch_size=batch_size)
 
 
@@ -417,7 +417,7 @@ def test_a_setting_of_another_model():
         (
             ["--model", "ridge", "--class-weight", "balanced"],
             1,
-            "sgd-classifier and custom model, and this is ridge",
+            "mlp-classifier and custom model, and this is ridge",
         ),
     ],
 )

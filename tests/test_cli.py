@@ -195,7 +195,7 @@ def test_a_learning_rate_may_name_its_schedule(made, scheduler, tmp_path):
         (["--model", "custom"], "--model custom needs --loss"),
         (
             ["--model", "ridge", "--class-weight", "balanced"],
-            "--class-weight is for the logistic, linear-svc, ridge-classifier, sgd-classifier and",
+            "--class-weight is for the logistic, linear-svc, ridge-classifier, sgd-classifier,",
         ),
         (["--solver", "gram"], "--solver gram needs the loss of least squares"),
         (["--solver", "newton", "--schedule", "cosine"], "--schedule cosine is for updates"),
@@ -233,7 +233,7 @@ def test_options_that_are_read(read, text, value):
     [
         (
             ["--batch-size", "half"],
-            "batch_size='half' is not 'full' or 'chunk' or a whole number of",
+            "batch_size='half' is not 'full' or 'chunk' or 'auto' or a whole number of",
         ),
         (["--batch-size", "-1"], "batch_size='-1' is not 'full' or 'chunk' or"),
         (["--batch-size", "1.5"], "batch_size='1.5' is not 'full' or 'chunk' or"),
