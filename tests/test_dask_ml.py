@@ -144,7 +144,7 @@ def test_dask_arrays_within_a_task_of_dask(cluster):
         X, y = chunked()
         return fitted(X, y)
 
-    np.testing.assert_allclose(cluster.submit(inside).result(60), fitted(*chunked()), rtol=1e-12)
+    np.testing.assert_allclose(cluster.submit(inside).result(300), fitted(*chunked()), rtol=1e-12)
 
 
 @pytest.mark.slow
