@@ -196,3 +196,20 @@ def test_blocks_of_a_wider_type_than_the_array_says_are_refused():
     lying = cut(X, (30, 30)).map_blocks(lambda block: block, dtype="f4")
     with pytest.raises(ValueError, match=r"block of X from row 0 on is float64.*X\.astype"):
         LinearRegression().fit(lying, VALUES)
+
+
+def test_fits_change_no_setting_of_dask_that_other_threads_have(monkeypatch):
+    """`Client.as_current` sets Dask's scheduler for all threads: two that overlap leave it set."""
+    found, set_config = [], dask.config.set
+
+    def listening(*args, **settings):
+        found.extend([*settings, *(name for each in args for name in each)])
+        return set_config(*args, **settings)
+
+    rng = np.random.default_rng(0)
+    X = dask.array.from_array(rng.normal(size=(300, 3)), chunks=(100, 3))
+    y = dask.array.from_array(rng.normal(size=300), chunks=100)
+    Ridge().fit(X, y)  # which starts the private cluster
+    monkeypatch.setattr(dask.config, "set", listening)
+    Ridge().fit(X, y)
+    assert "scheduler" not in found

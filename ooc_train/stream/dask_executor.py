@@ -11,7 +11,8 @@ from typing import Any
 
 import dask
 from dask.delayed import Delayed, delayed
-from distributed import CancelledError, Client, Future, LocalCluster, wait
+from distributed import CancelledError, Client, Future, LocalCluster
+from distributed.client import _wait
 from distributed.scheduler import KilledWorker
 
 from ooc_train.core.units import approximate_bytes
@@ -206,8 +207,12 @@ class DaskExecutor:
         done: set[Future] = set()
         while True:
             try:
-                with self.client.as_current():
-                    done |= wait(pending - done, timeout=look, return_when="FIRST_COMPLETED").done
+                # Not `distributed.wait` within `as_current`, which sets a setting of Dask for all
+                # threads: when two of them leave it in turn, Dask stays without a scheduler.
+                left = pending - done
+                done |= self.client.sync(
+                    _wait, left, timeout=look, return_when="FIRST_COMPLETED"
+                ).done
             except CancelledError:
                 done |= {future for future in pending if future.status != "pending"}
                 return done
