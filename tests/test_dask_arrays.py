@@ -209,6 +209,7 @@ def test_fits_change_no_setting_of_dask_that_other_threads_have(monkeypatch):
     rng = np.random.default_rng(0)
     X = dask.array.from_array(rng.normal(size=(300, 3)), chunks=(100, 3))
     y = dask.array.from_array(rng.normal(size=300), chunks=100)
+    monkeypatch.setattr(clients, "inside_another_job", lambda: False)
     Ridge().fit(X, y)  # which starts the private cluster
     monkeypatch.setattr(dask.config, "set", listening)
     Ridge().fit(X, y)
