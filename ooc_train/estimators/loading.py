@@ -63,7 +63,7 @@ def load(path: str | os.PathLike[str]) -> Any:
 
 def copied_to(plain: Any, estimator: Any) -> Any:
     """Return an estimator of scikit-learn that has the fitted attributes of another, copied."""
-    for name in ("coef_", "intercept_", "n_iter_", "n_features_in_", "classes_"):
+    for name in ("coef_", "intercept_", "n_iter_", "n_features_in_", "classes_", "dual_gap_"):
         if hasattr(estimator, name):
             value = getattr(estimator, name)
             setattr(plain, name, value.copy() if isinstance(value, np.ndarray) else value)

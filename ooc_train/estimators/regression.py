@@ -213,15 +213,13 @@ class _SparseRegressor(SparseCoefficients, Regressor):
     ) -> None:
         super()._keep(fitted, report, flat=flat, labels=labels)
         gaps = np.full(fitted.n_outputs, np.nan)
-        if report.dual_gap is not None:
-            gaps = np.array(report.dual_gap)
+        # A callback asks for attributes after a step, when there is no report yet.
+        found = getattr(report, "dual_gap", None)
+        if found is not None:
+            gaps = np.array(found)
         self.dual_gap_: Any = gaps
         if fitted.n_outputs == 1:
             self.n_iter_, self.dual_gap_ = report.n_iter, float(gaps[0])
-
-    def _copy_to(self, plain: Any) -> Any:
-        plain.dual_gap_ = self.dual_gap_
-        return super()._copy_to(plain)
 
 
 @estimator_of(LassoModel)
