@@ -92,10 +92,7 @@ def test_scikit_learns_own_checks_with_batches(estimator, check):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*not converged")
 @parametrize_with_checks(
-    [MLPClassifier((20,), random_state=0), MLPRegressor((20,), random_state=0)],
-    expected_failed_checks=lambda _: {
-        "check_sample_weight_equivalence_on_dense_data": "batches are drawn of other rows",
-    },
+    [MLPClassifier((20,), random_state=0), MLPRegressor((20,), random_state=0)]
 )
 def test_scikit_learns_own_checks_of_networks(estimator, check):
     check(estimator)
