@@ -124,13 +124,16 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
         self, fitted: Fitted, report: Report, *, flat: bool, labels: np.dtype[Any] | None
     ) -> None:
         del flat
-        # Blocks of y may hold text of different widths, which the type of one could cut short.
-        kept = None if labels is None or labels.kind in "US" else labels
         self.model_, self.training_ = fitted.model, fitted.training
         self.report_, self._recipe = report, fitted.recipe
-        self.classes_ = np.asarray(fitted.classes, kept)
+        self._keep_classes(fitted, labels)
         self.coef_, self.intercept_ = fitted.coef, fitted.intercept
         self.n_iter_: Any = np.full(1, report.n_iter, np.int32)
+
+    def _keep_classes(self, fitted: Fitted, labels: np.dtype[Any] | None) -> None:
+        # Blocks of y may hold text of different widths, which the type of one could cut short.
+        kept = None if labels is None or labels.kind in "US" else labels
+        self.classes_ = np.asarray(fitted.classes, kept)
 
     def decision_function(self, X: Any, *, out: str | os.PathLike[str] | None = None) -> Any:
         """Return the linear predictors; of two classes, that of the second.

@@ -185,9 +185,7 @@ class MLPClassifier(ProbabilisticClassifier, _Network):
     def _keep(self, fitted: Fitted, report: Report, *, flat: bool, labels: Any) -> None:
         del flat
         self._keep_layers(fitted, report, flat=False)
-        # Blocks of y may hold text of different widths, which the type of one could cut short.
-        kept = None if labels is None or labels.kind in "US" else labels
-        self.classes_ = np.asarray(fitted.classes, kept)
+        self._keep_classes(fitted, labels)
 
 
 @estimator_of(MLPRegressorModel, also=NETWORK_RATES)

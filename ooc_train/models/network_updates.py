@@ -31,7 +31,7 @@ from ooc_train.models.gradient_updates import BlockGradient, GradientUpdates
 from ooc_train.models.network import Layers, Propagation, RowScaling
 from ooc_train.objective.loss import Loss
 from ooc_train.objective.scaling import Scaling
-from ooc_train.optimizers.averaging import average_share
+from ooc_train.optimizers.averaging import average_every, average_share
 from ooc_train.optimizers.optimizer import clip_factor
 from ooc_train.optimizers.rate_table import RateTable
 
@@ -142,7 +142,7 @@ class _Learner:
         self._propagation = Propagation(problem.layers, problem.loss, workspace)
         self._scaled = RowScaling(problem.scaling, np.dtype(updates.dtype))
         self._rates = RateTable(lambda t: updates.schedule.rate(t, updates.eta0, updates.horizon))
-        self._every = 1 << (max(1, _AVERAGE_ROWS // updates.batch_size).bit_length() - 1)
+        self._every = average_every(updates.batch_size, _AVERAGE_ROWS)
         self._mean_weight = problem.total_weight / problem.n_rows
 
     def learn(self, block: Block, order: NDArray[np.int64]) -> None:

@@ -16,9 +16,9 @@ AVERAGE_ROWS = 32
 apart differ too little to tell more."""
 
 
-def average_every(batch_size: int) -> int:
-    """Return the number of updates between two entries of the average, a power of two."""
-    return 1 << (max(1, AVERAGE_ROWS // batch_size).bit_length() - 1)
+def average_every(batch_size: int, rows: int = AVERAGE_ROWS) -> int:
+    """Return the updates between two entries of the average, about so many rows: a power of two."""
+    return 1 << (max(1, rows // batch_size).bit_length() - 1)
 
 
 def add_to_average(average: Array, params: Array, entries: float) -> None:
