@@ -75,13 +75,17 @@ def test_a_kill_at_any_moment_leaves_whole_stores_or_none(tmp_path, replaced):
     if not replaced:
         for name in stores:
             os.rename(tmp_path / name, tmp_path.parent / f"{tmp_path.name}-{name}")
-    killed = 0
-    for seed, moment in enumerate(np.random.default_rng(0).random(KILLS // 2)):
-        process = start(tmp_path, seed)
-        time.sleep(moment * lasts)
+    killed, rng = 0, np.random.default_rng(0)
+    while killed < KILLS // 2:
+        process = start(tmp_path, killed)
+        time.sleep(rng.random() * lasts)
         process.kill()
         process.join()
-        killed += process.exitcode == -signal.SIGKILL
+        if process.exitcode == -signal.SIGKILL:
+            killed += 1
+        else:
+            # It was faster than the one that was timed: a busy machine may have slowed that one.
+            lasts *= 0.8
         # Opening one of the two gives the other its name, where a kill fell between both.
         train, test = (rows_left(tmp_path / name) for name in stores)
         assert (train is None) == (test is None)
@@ -90,7 +94,6 @@ def test_a_kill_at_any_moment_leaves_whole_stores_or_none(tmp_path, replaced):
             assert np.sort(np.concatenate([train[1], test[1]])).tolist() == ids.tolist()
         hidden = {f".{name}.{end}" for name in stores for end in ("partial", "replaced")}
         assert set(os.listdir(tmp_path)) <= {"a.csv", *stores, *hidden}
-    assert killed > KILLS // 4
     start(tmp_path, 100).join()
     for name, before in zip(stores, whole, strict=True):
         found = rows_left(tmp_path / name)

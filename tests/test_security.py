@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import quote
 
 import dask
+import distributed
 import pytest
 from bokeh.client import pull_session
 from distributed import Client
@@ -378,6 +379,15 @@ def test_what_dask_is_set_to_changes_nothing_of_our_clusters(tmp_path):
             security=True, processes=False, n_workers=1, dashboard_address="127.0.0.1:0"
         ) as made:
             assert made.scheduler_address.startswith("inproc://")
+
+
+def test_a_machine_that_is_busy_at_the_start_is_no_error(monkeypatch, tmp_path):
+    slow = distributed.core.warn_on_duration
+    monkeypatch.setattr(distributed.core, "warn_on_duration", lambda _, text: slow("0s", text))
+    with GuardedCluster(
+        security=False, processes=False, n_workers=1, dashboard_address="127.0.0.1:0"
+    ) as made:
+        assert made.scheduler_address.startswith("inproc://")
 
 
 def test_a_key_that_cannot_be_made_is_one_line(monkeypatch, tmp_path):

@@ -8,7 +8,6 @@ process a job runs inline, since waiting there for the own cluster was seen to d
 import atexit
 import multiprocessing
 import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -91,8 +90,7 @@ def private_client() -> Client:
     with _lock:
         if _private is None:
             require_inside()
-            with dask.config.set(LEAN), warnings.catch_warnings():
-                warnings.filterwarnings("ignore", message="Port .* is already in use")
+            with dask.config.set(LEAN):
                 cluster = GuardedCluster(
                     security=True,
                     processes=False,

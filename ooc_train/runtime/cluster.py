@@ -4,7 +4,6 @@ import logging
 import multiprocessing
 import os
 import signal
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
@@ -113,12 +112,10 @@ class LocalCluster(GuardedCluster):
         self.worker_timeout = None if worker_timeout is None else parse_timeout(worker_timeout)
         with (
             dask.config.set(LEAN),
-            warnings.catch_warnings(),
             silenced_logs(),
             _signals_blocked(),
             captured_stderr() as captured,
         ):
-            warnings.filterwarnings("ignore", message="Port .* is already in use")
             try:
                 super().__init__(
                     n_workers=n_workers,

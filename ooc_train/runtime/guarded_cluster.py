@@ -7,6 +7,7 @@ cluster. Requests without the secret get a 404, and requests that would change a
 import hmac
 import os
 import secrets
+import warnings
 import weakref
 from typing import Any
 
@@ -53,6 +54,13 @@ LEAN = {
     "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": _FREE_BYTES,
 }
 
+
+EXPECTED_WARNINGS = (
+    # The dashboard takes another port, and says which.
+    "Port .* is already in use",
+    # A busy machine is slow too, and the folder is chosen here, not by Dask's `local-directory`.
+    "Creating scratch directories is taking a surprisingly long time",
+)
 
 _clusters: "weakref.WeakSet[GuardedCluster]" = weakref.WeakSet()
 inherited_clusters: list["GuardedCluster"] = []
@@ -201,7 +209,9 @@ class GuardedCluster(distributed.LocalCluster):  # type: ignore[misc] # untyped 
         if not processes:
             settings["protocol"] = "inproc://"
         # The scheduler takes its folder from the configuration only.
-        with dask.config.set({"temporary-directory": folder}):
+        with dask.config.set({"temporary-directory": folder}), warnings.catch_warnings():
+            for message in EXPECTED_WARNINGS:
+                warnings.filterwarnings("ignore", message=message)
             super().__init__(
                 processes=processes,
                 security=security,
