@@ -37,7 +37,7 @@ from ooc_train import (
     train,
 )
 from ooc_train.core.settings import settings_of
-from ooc_train.estimators.estimator import LinearEstimator
+from ooc_train.estimators.estimator import Estimator
 from ooc_train.estimators.shared_parameters import ESTIMATORS, SharedParameters, estimator_of
 from ooc_train.models.regression_models import RidgeModel
 from ooc_train.optimizers.momentum import Momentum
@@ -145,7 +145,7 @@ def read(path: str) -> dict[str, Array]:
 # What an estimator declares
 
 
-class Stub(LinearEstimator):
+class Stub(Estimator):
     pass
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import sklearn.linear_model
 from sklearn.base import ClassifierMixin
 
-from ooc_train.estimators.estimator import LinearEstimator
+from ooc_train.estimators.estimator import Estimator
 from ooc_train.estimators.loading import copied_to
 from ooc_train.estimators.shared_parameters import SharedParameters, estimator_of
 from ooc_train.estimators.sparse_coefficients import SparseCoefficients
@@ -21,7 +21,7 @@ from ooc_train.stream.kinds import as_labels, is_dask, require_arrays
 from ooc_train.stream.labels_and_weights import is_stored
 
 
-class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
+class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
     """The base of all classifiers."""
 
     warm_start: bool = False
@@ -153,7 +153,7 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
         return self._predict(X, "decision", out)
 
 
-class ProbabilisticClassifier(LinearClassifier):
+class ProbabilisticClassifier(Classifier):
     """The base of classifiers whose predictors give probabilities."""
 
     def predict_proba(self, X: Any, *, out: str | os.PathLike[str] | None = None) -> Any:

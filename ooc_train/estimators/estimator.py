@@ -49,7 +49,7 @@ from ooc_train.training.partial_fit_state import PartialFit
 from ooc_train.training.planning import plan
 
 
-class LinearEstimator(ValidatingEstimator):
+class Estimator(ValidatingEstimator):
     """The base of all estimators: learning, predicting and saving."""
 
     _partial_fit_state: PartialFit | None = None
@@ -79,7 +79,7 @@ class LinearEstimator(ValidatingEstimator):
         parameters = self._parameters(validation)
         model = self._model_class(**settings_from(self._model_class, parameters))
         training = Training(**settings_from(Training, parameters | {"random_state": None}))
-        seed = seed_of(self.random_state, used=training.draws)
+        seed = seed_of(self.random_state, used=training.draws(model))
         return model, replace(training, random_state=seed)
 
     def _fit(

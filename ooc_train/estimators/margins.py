@@ -11,7 +11,7 @@ from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils.metaestimators import available_if
 
 from ooc_train.core.sums import Array
-from ooc_train.estimators.classification import LinearClassifier, ProbabilisticClassifier
+from ooc_train.estimators.classification import Classifier, ProbabilisticClassifier
 from ooc_train.estimators.loading import copied_to
 from ooc_train.estimators.regression import as_penalties
 from ooc_train.estimators.sgd_rates import STOCHASTIC_RATES, StochasticRates
@@ -25,7 +25,7 @@ from ooc_train.runs.fitted import Fitted
 from ooc_train.runs.report import Report
 
 
-class _MarginClassifier(LinearClassifier):
+class _MarginClassifier(Classifier):
     """The base of classifiers whose intercept is a number if none is fitted."""
 
     fit_intercept: bool
@@ -134,7 +134,7 @@ def _has_probabilities(estimator: "SGDClassifier") -> bool:
 
 @estimator_of(SGDClassifierModel, also=STOCHASTIC_RATES)
 @dataclass(kw_only=True, eq=False, repr=False)
-class SGDClassifier(StochasticRates, LinearClassifier, SharedParameters):
+class SGDClassifier(StochasticRates, Classifier, SharedParameters):
     """A linear classifier by any binary loss, which learns by batches of one row by default.
 
     The objective is scikit-learn's; its mean loss is by weight, where scikit-learn divides the

@@ -10,7 +10,7 @@ import numpy as np
 from ooc_train.core.schema import shown
 from ooc_train.core.settings import Flag, Number, Setting
 from ooc_train.estimators.classification import ProbabilisticClassifier
-from ooc_train.estimators.estimator import LinearEstimator
+from ooc_train.estimators.estimator import Estimator
 from ooc_train.estimators.regression import Regressor
 from ooc_train.estimators.shared_parameters import TrainingParameters, estimator_of
 from ooc_train.estimators.validation import ValidationRows
@@ -52,7 +52,7 @@ NETWORK_RATES: Mapping[str, Setting] = MappingProxyType(
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class _Network(LinearEstimator, TrainingParameters):
+class _Network(Estimator, TrainingParameters):
     """The base of multi-layer perceptrons: scikit-learn's parameters, and its fitted attributes."""
 
     hidden_layer_sizes: Sequence[int] = field(default=(100,), kw_only=False)
@@ -61,6 +61,7 @@ class _Network(LinearEstimator, TrainingParameters):
     weight_init: str = "glorot"
     average: bool = True
     standardize: bool = False
+    dropout: float = 0.0
     batch_size: Any = "auto"
     max_iter: int = 200
     warm_start: bool = False

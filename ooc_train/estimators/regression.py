@@ -10,7 +10,7 @@ from sklearn.base import MultiOutputMixin, RegressorMixin
 from sklearn.utils.metaestimators import available_if
 
 from ooc_train.core.sums import Array
-from ooc_train.estimators.estimator import LinearEstimator
+from ooc_train.estimators.estimator import Estimator
 from ooc_train.estimators.loading import copied_to
 from ooc_train.estimators.shared_parameters import SharedParameters, estimator_of
 from ooc_train.estimators.sparse_coefficients import SparseCoefficients
@@ -27,7 +27,7 @@ def as_penalties(alpha: float | Sequence[float] | Array) -> float | Array:
     return np.asarray(alpha) if isinstance(alpha, Sequence) else alpha
 
 
-class Regressor(MultiOutputMixin, RegressorMixin, LinearEstimator):  # type: ignore[misc]
+class Regressor(MultiOutputMixin, RegressorMixin, Estimator):  # type: ignore[misc]
     """The base of all regressors."""
 
     fit_intercept: bool

@@ -8,7 +8,7 @@ from typing import Any
 from ooc_train.core.named_classes import plain
 from ooc_train.core.schema import shown
 from ooc_train.core.settings import Flag, Number, Setting, defaults_of, settings_of
-from ooc_train.estimators.estimator import LinearEstimator
+from ooc_train.estimators.estimator import Estimator
 from ooc_train.estimators.validation import ValidationRows
 from ooc_train.solvers.training_settings import Training
 
@@ -51,7 +51,7 @@ _LEAST_ADAPTIVE = 1e-6
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class StochasticRates(LinearEstimator):
+class StochasticRates(Estimator):
     """The base of estimators that take scikit-learn's words for the learning rate too."""
 
     eta0: float | None = None

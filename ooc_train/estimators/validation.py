@@ -59,7 +59,8 @@ def seed_of(random_state: Any, *, used: bool) -> int | None:
     random_state : None, int or RandomState
         The setting of the estimator.
     used : bool
-        Whether the fit draws rows. If not, a generator keeps its state, as in scikit-learn.
+        Whether the fit draws at random. If not, a generator keeps its state, as in
+        scikit-learn.
     """
     if random_state is None:
         return None

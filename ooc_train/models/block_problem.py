@@ -48,9 +48,13 @@ class BlockProblem:
     l2: float = 0.0
     class_weight: Array | None = None
 
-    can: ClassVar[frozenset[Capability]] = frozenset({"gradient", "smooth", "updates"})
     bound: ClassVar[float | None] = None
     averages_all_rows: ClassVar[bool] = True
+
+    @property
+    def can(self) -> frozenset[Capability]:
+        """What the problem can do."""
+        return frozenset({"gradient", "smooth", "updates"})
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -75,6 +75,11 @@ class Model(CheckedSettings, ABC):
         """None, "balanced", or a mapping from labels to factors of their rows' weights."""
         return None
 
+    @property
+    def standardizes_once(self) -> bool:
+        """Whether columns are scaled by moments that all rows must give before the first update."""
+        return False
+
     @abstractmethod
     def loss_for(self, n_classes: int) -> Loss:
         """Return the loss for data of so many classes; 0 for a regression.

@@ -170,7 +170,8 @@ class Propagation:
         Of the predictors.
     arrays : mapping of arrays
         As `Layers.workspace` describes them. "params" are the parameters, which the caller writes;
-        "gradient" is what `gradient` leaves.
+        "gradient" is what `gradient` leaves. With those of `mask_workspace`, hidden values are
+        multiplied by the masks, which the caller writes too.
     """
 
     def __init__(self, layers: Layers, loss: Loss, arrays: Arrays) -> None:
@@ -181,6 +182,10 @@ class Propagation:
         self._inputs = self._values
         if layers.activation.needs_input:
             self._inputs = [arrays[f"inputs {i}"] for i in hidden]
+        self._masks, self._left = [], self._values
+        if "masks 0" in arrays:
+            self._masks = [arrays[f"masks {i}"] for i in hidden]
+            self._left = [arrays[f"dropped {i}"] for i in hidden]
         self._predictors, self._z = arrays["predictors"], arrays["z"]
         self._by_z, self._cells = arrays["loss slopes"], arrays["cells"]
         if "gradient" in arrays:
@@ -199,7 +204,9 @@ class Propagation:
                     # An activation may make a finite value of an infinite one.
                     hidden = ~np.isfinite(inputs).all(axis=1)
                 values[...] = self._activation.value(inputs)
-                below = values
+                below = self._left[i][:rows]
+                if self._masks:
+                    np.multiply(values, self._masks[i][:rows], out=below)
             weights, biases = self._params[-1]
             z = np.matmul(below, weights, out=self._predictors[:rows])
             z += biases
@@ -232,12 +239,15 @@ class Propagation:
         above[...] = self._by_z[:rows]
         for i in range(len(self._params) - 1, -1, -1):
             by_weights, by_biases = self._gradient[i]
-            below = self._values[i - 1][:rows] if i else X
+            below = self._left[i - 1][:rows] if i else X
             np.matmul(below.T, above, out=by_weights)
             np.sum(above, axis=0, out=by_biases)
             if i:
                 back = self._slopes[i - 1][:rows]
                 np.matmul(above, self._params[i][0].T, out=back)
-                back *= self._activation.slope(self._inputs[i - 1][:rows], below)
+                values = self._values[i - 1][:rows]
+                back *= self._activation.slope(self._inputs[i - 1][:rows], values)
+                if self._masks:
+                    back *= self._masks[i - 1][:rows]
                 above = back
         return loss

@@ -106,10 +106,21 @@ class NetworkModel(Model):
         Flag(),
         "Whether columns are centred and scaled to a standard deviation of 1.",
     ] = False
+    dropout: Annotated[
+        float,
+        Number(least=0.0, most=0.99),
+        "Probability that a hidden unit is left out, drawn anew for each row of a batch. Nothing "
+        "is left out of predictions and of reported losses.",
+    ] = 0.0
 
     default_max_iter: ClassVar[int] = 200
     default_batch_size: ClassVar[int | str] = "auto"
     starts_at_random: ClassVar[bool] = True
+
+    @property
+    def standardizes_once(self) -> bool:
+        """Whether columns are scaled: layers cannot be turned into those of another scaling."""
+        return self.standardize
 
     def problem(self, data: DataFigures) -> "NetworkProblem":
         """Return the problem of learning the model from data."""
@@ -131,6 +142,7 @@ class NetworkModel(Model):
             weight_init=self.weight_init,
             standardize=self.standardize,
             average=self.average,
+            dropout=float(self.dropout) if self.hidden_layer_sizes else 0.0,
         )
 
 

@@ -16,6 +16,7 @@ from ooc_train.models.network import Floats, Layers, Propagation, RowScaling
 from ooc_train.models.network_predictor import NetworkPredictor
 from ooc_train.models.network_updates import NetworkUpdates
 from ooc_train.models.predictor import Predictor
+from ooc_train.models.problem import Capability
 from ooc_train.objective.loss import Loss, raise_if_outside
 from ooc_train.objective.scaling import Scaling
 from ooc_train.optimizers.optimizer import Optimizer
@@ -52,6 +53,9 @@ class NetworkProblem(BlockProblem):
         Of the columns; None for the identity.
     average : bool
         Whether the model of updates by batches is an average of the parameters.
+    dropout : float
+        Probability that a hidden unit is left out of an update. The gradient of all rows is not
+        defined then: batches of some of them draw units.
     """
 
     layers: Layers
@@ -60,8 +64,14 @@ class NetworkProblem(BlockProblem):
     standardize: bool = False
     scaling: Scaling | None = None
     average: bool = True
+    dropout: float = 0.0
 
     averages_all_rows: ClassVar[bool] = False
+
+    @property
+    def can(self) -> frozenset[Capability]:
+        """What the problem can do."""
+        return frozenset({"updates"}) if self.dropout else super().can
 
     @property
     def shape(self) -> tuple[int, ...]:

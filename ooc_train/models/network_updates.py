@@ -29,6 +29,7 @@ from ooc_train.kernels.layout import AGE, AVERAGED
 from ooc_train.kernels.specs import KernelSpec
 from ooc_train.models.gradient_updates import BlockGradient, GradientUpdates
 from ooc_train.models.network import Layers, Propagation, RowScaling
+from ooc_train.models.network_dropout import DropoutMasks, mask_key, mask_workspace
 from ooc_train.objective.loss import Loss
 from ooc_train.objective.scaling import Scaling
 from ooc_train.optimizers.averaging import average_every, average_share
@@ -70,6 +71,10 @@ class NetworkGradient(BlockGradient, Protocol):
         """Whether the model is an average of the parameters, not the last ones."""
 
     @property
+    def dropout(self) -> float:
+        """Probability that a hidden unit is left out of an update."""
+
+    @property
     def needs(self) -> tuple[KernelSpec, ...]:
         """Compiled kernels that losses and gradients need."""
 
@@ -87,11 +92,20 @@ class NetworkUpdates(GradientUpdates):
     problem: NetworkGradient
     dtype: str = "<f8"
 
+    def start(self, params: Array) -> Sums:
+        """Return a replica's state before the first row."""
+        state = super().start(params)
+        if self.problem.dropout:
+            state["mask key"] = np.array([mask_key(params)])
+        return state
+
     def workspace(self, rows: int) -> Workspace:
         """Return the arrays of a learner, for blocks of at most `rows` rows."""
         layers, piece = self.problem.layers, min(rows, self.batch_size, _MOST_ROWS)
         flat = ArraySpec((layers.n_parameters,), self.dtype)
         specs = layers.workspace(piece, self.dtype, gradients=True)
+        if self.problem.dropout:
+            specs |= mask_workspace(layers, piece, self.dtype)
         specs["rows"] = ArraySpec((piece, layers.sizes[0]), self.dtype)
         specs["partial"] = flat
         specs["slots"] = ArraySpec((len(self.optimizer.slot_powers), 1, *flat.shape), self.dtype)
@@ -140,6 +154,10 @@ class _Learner:
         self._gradient, self._slots = workspace["gradient"], workspace["slots"]
         self._ends = problem.layers.ends
         self._propagation = Propagation(problem.layers, problem.loss, workspace)
+        self._masks = None
+        if problem.dropout:
+            key = int(state["mask key"][0])
+            self._masks = DropoutMasks(problem.dropout, problem.layers, workspace, key)
         self._scaled = RowScaling(problem.scaling, np.dtype(updates.dtype))
         self._rates = RateTable(lambda t: updates.schedule.rate(t, updates.eta0, updates.horizon))
         self._every = average_every(updates.batch_size, _AVERAGE_ROWS)
@@ -165,6 +183,8 @@ class _Learner:
         np.take(block.X, rows, axis=0, out=taken, mode="clip")
         y: Array = block.y[rows]  # type: ignore[index]
         weight = None if block.weight is None else block.weight[rows]
+        if self._masks is not None:
+            self._masks.draw(int(self._counters[1]), int(self._counters[0]), len(rows))
         loss = self._propagation.gradient(self._scaled(taken, taken), y, weight)
         if not math.isfinite(loss):
             self._problem.raise_if_invalid(block)

@@ -112,6 +112,15 @@ def require_linear(problem: Problem) -> LinearProblem:
     return problem
 
 
+def require_full_gradient(problem: Problem) -> None:
+    """Raise `ValueError` if a batch of all rows has no gradient, as with dropout."""
+    if "gradient" not in problem.can:
+        raise ValueError(
+            f"dropout draws hidden units for each batch, and one batch has all of the "
+            f"{problem.n_rows:,} rows here; use a smaller batch_size"
+        )
+
+
 def rate_request(
     problem: LinearProblem, rows: Rows, vector: Array | None = None, *, counted: bool = True
 ) -> Reduce:

@@ -5,6 +5,7 @@ from math import inf
 from typing import Annotated
 
 from ooc_train.core.settings import CheckedSettings, Count, Number, Part
+from ooc_train.models.model import Model
 from ooc_train.optimizers import OPTIMIZERS
 from ooc_train.optimizers.optimizer import Optimizer
 from ooc_train.optimizers.rate_settings import RateSetting, ScheduleSetting
@@ -187,10 +188,10 @@ class Training(CheckedSettings):
         size = self.batch_size
         return str(size) if isinstance(size, BatchSchedule) else size
 
-    @property
-    def draws(self) -> bool:
-        """Whether a run by these settings draws rows at random."""
-        return self.by_updates or self.validation_fraction is not None
+    def draws(self, model: Model) -> bool:
+        """Return whether a run of the model draws rows, or its first parameters, at random."""
+        draws_rows = self.by_updates or self.validation_fraction is not None
+        return draws_rows or model.starts_at_random
 
     @property
     def by_updates(self) -> bool:

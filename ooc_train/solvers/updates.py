@@ -25,19 +25,9 @@ from ooc_train.optimizers.optimizer import Optimizer
 from ooc_train.optimizers.schedule import Schedule
 from ooc_train.optimizers.schedules import Falling
 from ooc_train.solvers.base import Holdings, State
-from ooc_train.solvers.divergence import (
-    LOWER,
-    MOST_LOWERED,
-    raise_if_diverged,
-    raise_if_worse,
-)
+from ooc_train.solvers.divergence import LOWER, MOST_LOWERED, raise_if_diverged, raise_if_worse
 from ooc_train.solvers.gain import gain_requests, guaranteed_gain, is_gain_small
-from ooc_train.solvers.lanczos import (
-    PRODUCTS,
-    first_vector,
-    largest_eigenvalue,
-    next_vector,
-)
+from ooc_train.solvers.lanczos import PRODUCTS, first_vector, largest_eigenvalue, next_vector
 from ooc_train.solvers.learning_rate import (
     EVALUATED_ROWS,
     Rate,
@@ -47,6 +37,7 @@ from ooc_train.solvers.learning_rate import (
     normalised_rate,
     norms,
     rate_request,
+    require_full_gradient,
     require_linear,
 )
 from ooc_train.solvers.plateaus import PATIENCE, may_lower
@@ -106,7 +97,7 @@ class Updates:
     in_order: bool = False
     lowered: int = 0
 
-    requires: ClassVar[frozenset[Capability]] = frozenset({"gradient", "updates"})
+    requires: ClassVar[frozenset[Capability]] = frozenset({"updates"})
 
     @property
     def name(self) -> str:
@@ -134,6 +125,7 @@ class Updates:
         # States before and after an epoch; four more sets a replica average them.
         sets = (2 * carried + (4 if self.replicas > 1 else 0)) * self.replicas + 8
         if self._is_full_batch(rows):
+            require_full_gradient(problem)
             return Holdings(reductions, sets + 4 * self._evaluates_both(problem), algebra)
         if self._compares_start(rows):
             points = np.broadcast_to(0.0, (2 + self.in_order, *problem.shape))

@@ -206,10 +206,10 @@ def _task(model: Model, inputs: Inputs, training: Training) -> Task:
             f"solver={training.solver!r} reads all rows before each step, and partial_fit has some "
             "of them only; use solver='auto', 'sgd' or 'adam'"
         )
-    if model.starts_at_random and getattr(model, "standardize", False):
+    if model.standardizes_once:
         raise ValueError(
-            "standardize=True of a network needs the moments of all rows, and partial_fit has some "
-            "of them only; scale the rows before, and leave it out"
+            f"standardize=True of {model.name} needs the moments of all rows, and partial_fit has "
+            "some of them only; scale the rows before, and leave it out"
         )
     for name in ("early_stopping", "validation_fraction"):
         if getattr(training, name):

@@ -350,7 +350,7 @@ class TrainingRun:
             loss=state.loss,
             history=self._steps.all(),
             converged=state.converged,
-            random_state=task.settings.seed if task.training.draws else None,
+            random_state=task.settings.seed if task.training.draws(task.model) else None,
             shuffle_chunks=None if settings is None else settings.shuffle_chunks,
             learning_rate=self._learning_rate,
             profile=self._profile,

@@ -1,0 +1,71 @@
+"""Dropout: hidden units that are left out of an update, drawn anew for each row of each batch.
+
+The values of the other units are divided by the share that is kept, so that predictions, which
+leave nothing out, have the same mean (Srivastava et al. 2014, in the form called inverted dropout).
+"""
+
+import zlib
+
+import numpy as np
+
+from ooc_train.core.sums import Array, Arrays, ArraySpec, Workspace
+from ooc_train.models.network import Layers
+
+_A_STEP = 8
+"""Numbers of 32 bits for each step of Philox's counter."""
+
+
+def mask_key(params: Array) -> int:
+    """Return a key of masks, by the random parameters that updates begin with."""
+    return zlib.crc32(params.tobytes())
+
+
+def mask_workspace(layers: Layers, rows: int, dtype: str) -> Workspace:
+    """Return the arrays of masks of at most `rows` rows, and of the values that they leave."""
+    specs: Workspace = {}
+    for i, units in enumerate(layers.sizes[1:-1]):
+        specs[f"masks {i}"] = specs[f"dropped {i}"] = ArraySpec((rows, units), dtype)
+        specs[f"draws {i}"] = ArraySpec((rows, -(-units // _A_STEP) * _A_STEP), "<f4")
+    return specs
+
+
+class DropoutMasks:
+    """The factors of hidden units: 0 for those that are left out.
+
+    Philox is a function of a key and a counter (Salmon et al. 2011). The counter is that of update
+    and row, so a row has the same mask however its batch is cut into blocks.
+
+    Parameters
+    ----------
+    dropout : float
+        Probability that a unit is left out, below 1.
+    layers : Layers
+        The network.
+    arrays : mapping of arrays
+        As `mask_workspace` describes them. "masks 0", ... are what `draw` writes.
+    key : int
+        Of the run.
+    """
+
+    def __init__(self, dropout: float, layers: Layers, arrays: Arrays, key: int) -> None:
+        hidden = range(len(layers.sizes) - 2)
+        self._dropout, self._key = dropout, key
+        self._pairs = [(arrays[f"masks {i}"], arrays[f"draws {i}"]) for i in hidden]
+
+    def draw(self, update: int, first: int, rows: int) -> None:
+        """Write the masks of rows of a batch.
+
+        Parameters
+        ----------
+        update : int
+            Number of the update.
+        first, rows : int
+            Number of the first row in its batch, and number of rows.
+        """
+        for i, (masks, draws) in enumerate(self._pairs):
+            counter = (first * (draws.shape[1] // _A_STEP), update, 0, 0)
+            bits = np.random.Philox(key=(self._key, i), counter=counter)
+            drawn, mask = draws[:rows], masks[:rows]
+            np.random.Generator(bits).random(out=drawn, dtype=np.float32)
+            np.greater_equal(drawn[:, : mask.shape[1]], self._dropout, out=mask)
+            mask *= 1.0 / (1.0 - self._dropout)
