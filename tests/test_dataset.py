@@ -185,7 +185,7 @@ def test_without_y_and_weights(tmp_path):
     [
         ({"X": X, "y": Y[:20]}, "y has 20 rows, X has 30"),
         ({"X": X[:, 0]}, r"X has shape \(30,\)"),
-        ({"X": X.reshape(30, 2, 2)}, "flatten images"),
+        ({"X": X[:, 0]}, r"should be \(sample, feature\), or \(sample, height, width\)"),
         ({"X": X, "y": Y.reshape(30, 1, 1)}, r"should be \(sample,\) or"),
         ({"X": X, "sample_weight": X}, r"sample_weight has shape \(30, 4\)"),
         ({"X": X, "sample_weight": X[:9, 0]}, "sample_weight has 9 rows"),

@@ -55,6 +55,7 @@ def describe_store(store: "Store", columns: int) -> dict[str, Any]:
         "path": store.path,
         "n_rows": store.n_rows,
         "n_features": store.n_features,
+        "row_shape": store.row_shape,
         "n_outputs": store.n_outputs,
         "dtype": store.dtype.name,
         "y_dtype": None if store.y is None else _y_name(store.y),
@@ -85,7 +86,7 @@ def describe_store(store: "Store", columns: int) -> dict[str, Any]:
     if statistics is not None:
         found["columns"] = [
             {
-                "name": None if names is None else names[i],
+                "name": _pixel(store, i) if names is None else names[i],
                 "mean": statistics.mean[i].item(),
                 "scale": statistics.scale[i].item(),
                 "min": statistics.minimum[i].item(),
@@ -118,7 +119,7 @@ def store_text(store: "Store", columns: int) -> str:
     rows = [
         ("path", store.path),
         ("rows", f"{store.n_rows:,}"),
-        ("features", f"{store.n_features:,} of {store.dtype.name}"),
+        ("features", f"{_features(store.n_features, store.row_shape)} of {store.dtype.name}"),
         ("y", y),
         ("classes", _classes(store)),
         ("weights", "yes" if found["weighted"] else "none"),
@@ -162,6 +163,7 @@ def describe_run(path: str, fitted: "Fitted") -> dict[str, Any]:
         "model": {"name": fitted.model.name, **fitted.model.settings()},
         "training": fitted.training.settings(),
         "n_features": fitted.n_features,
+        "row_shape": fitted.row_shape,
         "n_outputs": fitted.n_outputs,
         "classes": list(fitted.classes) or None,
         "report": dict(fitted.report),
@@ -178,7 +180,7 @@ def run_text(path: str, fitted: "Fitted") -> str:
     rows = [
         ("path", path),
         ("model", f"{report.model} by {report.solver}, batch size {report.batch_size}"),
-        ("features", f"{fitted.n_features:,}"),
+        ("features", _features(fitted.n_features, fitted.row_shape)),
         ("classes", one_line(few(fitted.classes)) or "none"),
         ("rows", f"{report.n_rows:,} training rows"),
         ("passes", f"{report.passes:.4g}, {count(report.updates, 'update')}"),
@@ -217,6 +219,24 @@ def _raw_columns(store: "Store") -> list[dict[str, Any]] | None:
     except ValueError as error:
         raise ValueError(f"{store.path}: its recipe is damaged ({error}); ingest again") from None
     return [dict(zip(("name", "role", "type", "features"), row, strict=True)) for row in found]
+
+
+def _features(count_: int, row_shape: tuple[int, ...] | None) -> str:
+    """Return the number of features, and the shape of rows of several axes."""
+    if row_shape is None:
+        return f"{count_:,}"
+    return f"{count_:,} ({' x '.join(f'{size:,}' for size in row_shape)})"
+
+
+def _pixel(store: "Store", column: int) -> str | None:
+    """Return the place of a column in a row of several axes, as "pixel 3,4"; else None."""
+    if store.row_shape is None:
+        return None
+    place = []
+    for size in reversed(store.row_shape):
+        column, index = divmod(column, size)
+        place.append(str(index))
+    return f"pixel {','.join(reversed(place))}"
 
 
 def _classes(store: "Store") -> str:

@@ -235,7 +235,7 @@ def evaluate(
             store = stored.open(data)
             notes = store.notes
             # Refuse before the cluster starts.
-            fitted.for_columns(store.feature_names, store.n_features, data)
+            fitted.for_columns(store.feature_names, store.n_features, data, store.row_shape)
             classifies = fitted.model.is_classifier
             inputs = read_inputs(
                 store,
@@ -319,7 +319,7 @@ def predict(
             store = stored.open(data)
             n_rows = store.n_rows
             # Refuse before the cluster starts.
-            fitted.for_columns(store.feature_names, store.n_features, data)
+            fitted.for_columns(store.feature_names, store.n_features, data, store.row_shape)
             require_output(out, STORE, overwrite=overwrite)
             with resources.client(bar, kernels=False) as client:
                 memory = predict_store(

@@ -214,6 +214,7 @@ class Estimator(ValidatingEstimator):
             self._names(),
             recipe=self._recipe,
             training=self.training_,
+            row_shape=self._row_shape,
         )
 
     def _predictor(self) -> Predictor:
@@ -252,7 +253,7 @@ class Estimator(ValidatingEstimator):
             X = as_store(X)
             self._require_features(X.n_features, X.feature_names, X.path)
         elif is_dask(X):
-            self._require_features(X.shape[1])
+            self._require_dask_features(X)
         elif isinstance(X, np.ndarray) and self._recipe is not None:
             # An array of `recipe_.apply` has no names, and scikit-learn would warn.
             X = check_array(X, dtype=DTYPES, order="C")
@@ -362,7 +363,7 @@ class Estimator(ValidatingEstimator):
         if isinstance(data, Store):
             self._require_features(data.n_features, data.feature_names, data.path)
         else:
-            self._require_features(X.shape[1])
+            self._require_dask_features(X)
         inputs = self._read(data, y, sample_weight, fitted.classes)
         metrics, _ = evaluate(fitted, inputs, memory_ceiling=self.memory_ceiling)
         return float(metrics["accuracy" if self._classifies else "r2"])
@@ -391,6 +392,7 @@ class Estimator(ValidatingEstimator):
     def _restored(self, fitted: Fitted, run: str) -> Self:
         """Set the fitted attributes from a saved model, the run at a path."""
         self._note_features(fitted.n_features, fitted.feature_names, "the model", first=True)
+        self._row_shape = fitted.row_shape
         report = report_of(fitted.report, run)
         self._keep(fitted, report, flat=fitted.n_outputs == 1, labels=None)
         return self

@@ -16,7 +16,7 @@ from ooc_train.core.sums import Array
 from ooc_train.estimators.fit_callbacks import CallbackSupport
 from ooc_train.memory.ceiling import Ceiling
 from ooc_train.models.model import Model
-from ooc_train.stream.feature_names import column_order
+from ooc_train.stream.feature_names import column_order, require_row_shape
 from ooc_train.stream.input_data import Inputs
 from ooc_train.stream.inputs import as_store, read_inputs, read_targets
 from ooc_train.stream.kinds import as_labels, as_numbers, is_dask, require_arrays
@@ -70,6 +70,15 @@ def seed_of(random_state: Any, *, used: bool) -> int | None:
     return int(generator.randint(2**31)) if used else None
 
 
+def require_columns(X: Any) -> None:
+    """Refuse a Dask array without columns, as scikit-learn refuses other arrays."""
+    if X.ndim != 2:
+        raise ValueError(
+            f"Found array with dim {X.ndim}, while dim <= 2 is required: X has shape {X.shape}; "
+            "pass X.reshape(len(X), -1), or a store of such rows, or use ooc_train.train"
+        )
+
+
 def row_weights(X: NDArray[np.floating], sample_weight: Any) -> Array | None:
     """Return the checked weight of each row; a number is the weight of every row."""
     if sample_weight is None:
@@ -94,6 +103,9 @@ class ValidatingEstimator(CallbackSupport, BaseEstimator):  # type: ignore[misc]
     _single_output: ClassVar[bool] = False
     """Whether y has one column."""
     memory_ceiling: str | int | Ceiling | None
+    _row_shape: tuple[int, ...] | None = None
+    """Shape of a row of the training data that has several axes: a store's alone, since arrays have
+    columns, as scikit-learn asks."""
 
     @property
     def _classifies(self) -> bool:
@@ -115,6 +127,7 @@ class ValidatingEstimator(CallbackSupport, BaseEstimator):  # type: ignore[misc]
         """
         if is_stored(X):
             store = as_store(X)
+            self._note_shape(store.row_shape, store.path, first=first)
             self._note_features(store.n_features, store.feature_names, store.path, first=first)
             inputs = self._read(store, y, sample_weight, classes)
             read = inputs.store
@@ -126,7 +139,9 @@ class ValidatingEstimator(CallbackSupport, BaseEstimator):  # type: ignore[misc]
             )
         y, sample_weight = read_targets(y, sample_weight)
         require_arrays(X, y, sample_weight)
+        self._note_shape(None, "X", first=first)
         if is_dask(X):
+            require_columns(X)
             self._note_features(X.shape[1], None, "X", first=first)
             inputs = self._read(X, y, sample_weight, classes)
             dtype = getattr(y, "dtype", None)
@@ -178,6 +193,12 @@ class ValidatingEstimator(CallbackSupport, BaseEstimator):  # type: ignore[misc]
         names = getattr(self, "feature_names_in_", None)
         return None if names is None else tuple(names.tolist())
 
+    def _note_shape(self, shape: tuple[int, ...] | None, what: str, *, first: bool) -> None:
+        """Set the shape of rows of several axes, or compare it with that of the first fit."""
+        if first:
+            self._row_shape = shape
+        require_row_shape(self._row_shape, shape, model=f"this {type(self).__name__}", data=what)
+
     def _note_features(
         self, n: int, names: tuple[str, ...] | None, what: str, *, first: bool
     ) -> None:
@@ -190,6 +211,11 @@ class ValidatingEstimator(CallbackSupport, BaseEstimator):  # type: ignore[misc]
             self.feature_names_in_ = np.asarray(names, object)
         elif hasattr(self, "feature_names_in_"):
             del self.feature_names_in_
+
+    def _require_dask_features(self, X: Any) -> None:
+        """Refuse a Dask array without columns, or with another number of them."""
+        require_columns(X)
+        self._require_features(X.shape[1])
 
     def _require_features(
         self, n: int, names: tuple[str, ...] | None = None, what: str = "X"

@@ -154,7 +154,10 @@ def evaluate_models(
         problem = replace(task.linear_problem, scaling=scaling)
         task = replace(task, problem=problem)
         # Other rows may have another column order.
-        fits = [fit.for_columns(inputs.feature_names, features, "the rows") for fit in fits]
+        fits = [
+            fit.for_columns(inputs.feature_names, features, "the rows", inputs.row_shape)
+            for fit in fits
+        ]
         thetas = [problem.scaling.from_data_units(fit.coef, fit.intercept) for fit in fits]
         points: Array = np.stack([*thetas, problem.initial()])
         sums = stream.reduce(_sums(task, points))

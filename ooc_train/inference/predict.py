@@ -84,7 +84,9 @@ def evaluate(
         memory_ceiling=memory_ceiling,
     )
     source = inputs.source
-    fitted = fitted.for_columns(inputs.feature_names, source.n_features, inputs.name)
+    fitted = fitted.for_columns(
+        inputs.feature_names, source.n_features, inputs.name, inputs.row_shape
+    )
     reduction = MetricSums.of(fitted, inputs)
     requirements = Requirements.of(source, [reduction], parameters=fitted.nbytes)
     with Job(source, client=client, memory_ceiling=memory_ceiling) as job:
@@ -109,7 +111,7 @@ def predict(
     model : Fitted, fitted estimator, or path of a saved run
         The model.
     data : Store, path, or array (rows, features) of NumPy or Dask
-        The rows.
+        The rows. A row may have several axes, as those that the model learned from.
     kind : str
         Kind of predictions.
     client, memory_ceiling
@@ -131,7 +133,7 @@ def predict(
     fitted = as_fitted(model).bare()
     rows = read_features(data)
     source = rows.source
-    fitted = fitted.for_columns(rows.feature_names, source.n_features, rows.name)
+    fitted = fitted.for_columns(rows.feature_names, source.n_features, rows.name, rows.row_shape)
     function = _Collect(fitted, kind)
     is_code = kind == "prediction" and fitted.classes
     shape = () if is_code else (Outputs.of(fitted).width(kind),)
@@ -179,7 +181,7 @@ def predict_store(
     model : Fitted, fitted estimator, or path of a saved run
         The model.
     data : Store, path, or array (rows, features) of NumPy or Dask
-        The rows.
+        The rows. A row may have several axes, as those that the model learned from.
     out : path
         The store to make.
     kinds : sequence of str
@@ -206,7 +208,7 @@ def predict_store(
     fitted = as_fitted(model).bare()
     rows = read_features(data)
     source, ids = rows.source, rows.row_id
-    fitted = fitted.for_columns(rows.feature_names, source.n_features, rows.name)
+    fitted = fitted.for_columns(rows.feature_names, source.n_features, rows.name, rows.row_shape)
     run = _RUN_PARTITIONS
     if isinstance(source, StoreSource):
         run = max(1, source.X.shard_rows // source.partition_rows)

@@ -101,7 +101,9 @@ def predict_files(
     load_blas()
     with one_blas_thread(), Budget(memory_ceiling) as budget:
         if isinstance(data, Store):
-            fitted = fitted.for_columns(data.feature_names, data.n_features, data.path)
+            fitted = fitted.for_columns(
+                data.feature_names, data.n_features, data.path, data.row_shape
+            )
             rows = StoreRows(data)
         else:
             fitted, rows = open_raw_rows(fitted, data, False, unseen, delimiter, encoding, warn)

@@ -6,6 +6,7 @@ columns. No file can hold code, and nothing is unpickled.
 """
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -37,7 +38,7 @@ from ooc_train.models.predictor import LinearPredictor, Predictor
 from ooc_train.objective.loss import Loss
 from ooc_train.runs.parameters import read_arrays
 from ooc_train.solvers.training_settings import AUTOMATIC, Training
-from ooc_train.stream.feature_names import column_order
+from ooc_train.stream.feature_names import column_order, require_row_shape
 from ooc_train.tables.names import RECIPE_FILE
 
 RUN_FORMAT = "ooc_train.run"
@@ -66,6 +67,8 @@ class Fitted:
         Encoding of raw columns into features, in JSON's types, or None.
     training : Training
         How the model was learned.
+    row_shape : tuple of int or None
+        Shape of a training row of several axes, as of an image, whose values are the features.
     """
 
     model: Model
@@ -75,6 +78,7 @@ class Fitted:
     report: Mapping[str, Any] = field(default_factory=dict)
     recipe: Mapping[str, Any] | None = None
     training: Training = AUTOMATIC
+    row_shape: tuple[int, ...] | None = None
 
     def bare(self) -> "Fitted":
         """Return a copy without report and recipe: all that workers need to predict."""
@@ -123,10 +127,17 @@ class Fitted:
         """The minimised loss."""
         return self.model.fitted_loss(len(self.classes), self.predictor)
 
-    def for_columns(self, names: tuple[str, ...] | None, n_features: int, what: str) -> "Fitted":
+    def for_columns(
+        self,
+        names: tuple[str, ...] | None,
+        n_features: int,
+        what: str,
+        row_shape: tuple[int, ...] | None = None,
+    ) -> "Fitted":
         """Return the model with its coefficients in the column order of other data.
 
-        Columns are matched by name if both sides have names, otherwise by position.
+        Columns are matched by name if both sides have names, otherwise by position. Rows of several
+        axes have the shape of those that the model learned from.
 
         Parameters
         ----------
@@ -136,13 +147,16 @@ class Fitted:
             Number of features of the data.
         what : str
             Name of the data in messages.
+        row_shape : tuple of int or None
+            Shape of a row of the data that has several axes.
 
         Raises
         ------
         InvalidRun
-            With the names that differ, or with both numbers of features.
+            With the names or shapes that differ, or with both numbers of features.
         """
         try:
+            require_row_shape(self.row_shape, row_shape, model="the model", data=what)
             order = column_order(self.feature_names, names, model="the model", data=what)
         except ValueError as error:
             raise InvalidRun(str(error)) from None
@@ -194,6 +208,7 @@ class Fitted:
             "predictor": self.predictor.kind,
             "classes": list(self.classes),
             "feature_names": self.feature_names and list(self.feature_names),
+            "row_shape": self.row_shape and list(self.row_shape),
             "report": dict(self.report),
         }
 
@@ -247,7 +262,8 @@ _SCHEMA = record(
         "classes": list_of(scalar),
         "feature_names": or_none(texts(least=1)),
         "report": mapping,
-    }
+    },
+    optional={"row_shape": or_none(list_of(integer(1)))},
 )
 _ABOUT = record({"format": is_text, "format_version": integer(0)})
 
@@ -306,6 +322,7 @@ def _loaded(path: str) -> Fitted:
             found["report"],
             _recipe(path),
             Training(**found["training"]),
+            None if found.get("row_shape") is None else tuple(found["row_shape"]),
         )
         _require_consistent(fitted)
     except (TypeError, ValueError) as error:
@@ -342,3 +359,5 @@ def _require_consistent(fitted: Fitted) -> None:
         raise ValueError(f"{n_classes} classes, and the {fitted.model.name} model has none")
     if fitted.feature_names is not None and len(fitted.feature_names) != fitted.n_features:
         raise ValueError(f"{fitted.n_features} features and {len(fitted.feature_names)} names")
+    if fitted.row_shape is not None and math.prod(fitted.row_shape) != fitted.n_features:
+        raise ValueError(f"{fitted.n_features} features and rows of the shape {fitted.row_shape}")

@@ -1,5 +1,6 @@
 """A store: the arrays of one data set and what its manifest records."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Never
@@ -33,7 +34,8 @@ class Store:
     path : str
         Directory or URL.
     X : ArrayLayout
-        Shape (sample, feature).
+        Shape (sample, feature), or (sample, height, width[, channel]) of images and the like. Jobs
+        read the values of such a row as columns, in C order.
     y : ArrayLayout or None
         Shape (sample,) or (sample, output). If the store has `classes`, y holds codes: indices into
         `classes`. In stores of other writers it may hold text, or codes that the metadata name;
@@ -43,7 +45,7 @@ class Store:
     n_rows : int
         Rows in use, by the manifest. Arrays may hold more.
     feature_names : tuple of str, or None
-        One name a feature.
+        One name a feature. Rows of several axes have none.
     classes : tuple of JSON scalars, or None
         Names of the classes, in the order of the codes in y.
     class_counts : tuple of int, or None
@@ -89,8 +91,13 @@ class Store:
 
     @property
     def n_features(self) -> int:
-        """Columns of X."""
-        return self.X.shape[1]
+        """Columns of X: values of a row."""
+        return math.prod(self.X.row_shape)
+
+    @property
+    def row_shape(self) -> tuple[int, ...] | None:
+        """Shape of a row of X, if it has several axes, such as (28, 28); else None."""
+        return self.X.row_shape if len(self.X.row_shape) > 1 else None
 
     @property
     def n_outputs(self) -> int:
@@ -279,7 +286,8 @@ class Store:
         )
 
     def __repr__(self) -> str:
-        parts = [f"{self.n_rows:,} x {self.n_features:,} {self.dtype}"]
+        sizes = " x ".join(f"{size:,}" for size in self.X.shape)
+        parts = [f"{sizes} {self.dtype}"]
         if self.y is not None:
             outputs = f" x {self.n_outputs}" if self.y.row_shape else ""
             kind = "text" if self.y.is_text else np.dtype(self.y.dtype)

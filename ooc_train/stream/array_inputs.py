@@ -11,7 +11,8 @@ from ooc_train.stream.classes import Label, codes_of_labels, plain, require_labe
 from ooc_train.stream.dask_arrays import aligned, coded, label_weights
 from ooc_train.stream.dask_source import dask_source
 from ooc_train.stream.input_data import Inputs
-from ooc_train.stream.kinds import as_labels, as_numbers, require_arrays
+from ooc_train.stream.kinds import as_labels, as_numbers, require_arrays, require_rows
+from ooc_train.stream.sources import model_dtype
 
 
 def read_arrays(
@@ -21,7 +22,7 @@ def read_arrays(
     if y is None:
         raise ValueError("training needs y")
     require_arrays(X, y, sample_weight)
-    names, X = names_of(X), dense(X)
+    names, (X, row_shape) = names_of(X), dense(X)
     weight = None
     if sample_weight is not None:
         weight = as_numbers(sample_weight, "sample_weight", np.float64)
@@ -49,20 +50,22 @@ def read_arrays(
     columns = np.require(y, np.float64, ("C", "A")).reshape(len(X), -1)
     source = ArraySource(X, columns, weight)
     total = float(len(X)) if weight is None else float(weight.sum())
-    return Inputs(source, "arrays", found, totals, total, feature_names=names)
+    return Inputs(source, "arrays", found, totals, total, feature_names=names, row_shape=row_shape)
 
 
-def dense(X: Any) -> NDArray[np.floating]:
-    """Return X as compiled kernels read it: float32 or float64, aligned, in C order.
+def dense(X: Any) -> tuple[NDArray[np.floating], tuple[int, ...] | None]:
+    """Return X as compiled kernels read it: float32 or float64, aligned, in C order, in two axes.
 
-    X is copied only if it differs.
+    X is copied only if it differs. A row of several axes, as of an image, becomes columns of the
+    type that a store of such rows has; its shape is returned too, and None for plain columns.
     """
     X = X if isinstance(X, np.ndarray) else np.asarray(X)
-    if X.ndim != 2:
-        raise ValueError(f"X has shape {X.shape}; give one row a sample, as (rows, features)")
-    if 0 in X.shape:
-        raise ValueError(f"X has {len(X):,} rows and {X.shape[1]:,} columns; give some of both")
-    return as_numbers(X, "X", np.float32 if X.dtype == np.float32 else np.float64)
+    require_rows(X)
+    row_shape = X.shape[1:] if X.ndim > 2 else None
+    dtype = np.dtype(np.float32 if X.dtype == np.float32 else np.float64)
+    if row_shape is not None and X.dtype.kind in "biuf":
+        dtype = np.dtype(model_dtype(X.dtype))
+    return as_numbers(X, "X", dtype).reshape(len(X), -1), row_shape
 
 
 def read_dask(
@@ -71,6 +74,7 @@ def read_dask(
     """Return the inputs of Dask arrays (see `read_inputs` for the arguments)."""
     if y is None:
         raise ValueError("training needs y")
+    row_shape = X.shape[1:] if X.ndim > 2 else None
     X, y, weight = aligned(X, y, sample_weight)
     found: tuple[Label, ...] = ()
     totals, total = None, float(X.shape[0])
@@ -84,7 +88,7 @@ def read_dask(
     if classifier:
         found = tuple(plain(label) for label in labels)
         y = coded(y, labels)
-    return Inputs(dask_source(X, y, weight), "dask", found, totals, total)
+    return Inputs(dask_source(X, y, weight), "dask", found, totals, total, row_shape=row_shape)
 
 
 def names_of(X: Any) -> tuple[str, ...] | None:

@@ -1,5 +1,6 @@
 """Dask arrays: cut alike by rows, and their labels and weights."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from numbers import Real
@@ -16,7 +17,13 @@ from ooc_train.errors import OocTrainError
 from ooc_train.stream.checks import require_finite, require_weights
 from ooc_train.stream.classes import Label, codes_of_labels, require_labels
 from ooc_train.stream.cluster_waits import require_scheduler, scheduler_gone
-from ooc_train.stream.kinds import as_labels, as_numbers, is_dask, require_arrays
+from ooc_train.stream.kinds import (
+    as_labels,
+    as_numbers,
+    is_dask,
+    require_arrays,
+    require_rows,
+)
 
 
 def dask_rows(values: Any) -> Any:
@@ -39,7 +46,7 @@ def block_bytes(values: Any) -> int:
 
 
 def aligned(X: Any, y: Any = None, weight: Any = None) -> tuple[Any, Any, Any]:
-    """Return Dask arrays that are cut alike by rows, and not by columns.
+    """Return Dask arrays that are cut alike by rows, and not by columns, X in two axes.
 
     Raises
     ------
@@ -52,9 +59,13 @@ def aligned(X: Any, y: Any = None, weight: Any = None) -> tuple[Any, Any, Any]:
 
     require_arrays(X, y, weight)
     n_rows = _known_rows(X, "X")
-    if 0 in X.shape:
-        raise ValueError(f"X has {n_rows:,} rows and {X.shape[1]:,} columns; give some of both")
-    X = X.rechunk({1: -1})
+    require_rows(X)
+    X = dask_rows(X)
+    if X.ndim > 2:
+        columns = math.prod(X.shape[1:])
+        X = X.map_blocks(
+            _flat, drop_axis=list(range(2, X.ndim)), chunks=(X.chunks[0], (columns,)), dtype=X.dtype
+        )
     others = []
     for name, values in (("y", y), ("sample_weight", weight)):
         if isinstance(values, Real):
@@ -69,6 +80,11 @@ def aligned(X: Any, y: Any = None, weight: Any = None) -> tuple[Any, Any, Any]:
             values = values.rechunk({0: X.chunks[0]} | ({1: -1} if values.ndim == 2 else {}))
         others.append(values)
     return X, others[0], others[1]
+
+
+def _flat(block: Any) -> Any:
+    """Return the values of each row of a block as columns, in C order."""
+    return block.reshape(block.shape[0], math.prod(block.shape[1:]))
 
 
 def _known_rows(values: Any, name: str) -> int:

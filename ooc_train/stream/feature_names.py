@@ -1,4 +1,4 @@
-"""Columns by name: the columns of data matched to those of a model.
+"""Columns by name, or by their place in a row: those of data matched to those of a model.
 
 Parameters of a model are permuted to the order of the data, which costs nothing compared to a pass.
 """
@@ -45,3 +45,19 @@ def column_order(
                 "another order can't be matched by name; give each column its own name"
             )
     return np.array([index[name] for name in found], np.intp)
+
+
+def require_row_shape(
+    known: Sequence[int] | None, found: Sequence[int] | None, *, model: str, data: str
+) -> None:
+    """Raise `ValueError` if rows of several axes, as of images, have another shape than a model's.
+
+    Shapes are compared if both sides have one; plain columns have none. `model` and `data` name the
+    two sides in messages.
+    """
+    if known is None or found is None or tuple(known) == tuple(found):
+        return
+    raise ValueError(
+        f"a row of {data} has the shape {tuple(found)}, and one of {model} {tuple(known)}; write "
+        "the rows in that shape (channels come last)"
+    )

@@ -36,6 +36,8 @@ class Inputs:
         Keeps temporary arrays as long as it lives, or None.
     share_seed : int or None
         The seed that drew a share of the rows, as `hold_out` does; None for all rows.
+    row_shape : tuple of int or None
+        Shape of a row that had several axes, as of an image, before they became columns.
     """
 
     source: Source
@@ -49,6 +51,7 @@ class Inputs:
     notes: tuple[str, ...] = ()
     scratch: object = None
     share_seed: int | None = None
+    row_shape: tuple[int, ...] | None = None
 
     @property
     def name(self) -> str:
@@ -84,12 +87,15 @@ class PredictionInputs:
         Name that messages use for the data.
     row_id : ArrayLayout or None
         Ids of the rows; None if the data have none.
+    row_shape : tuple of int or None
+        Shape of a row that had several axes, before they became columns.
     """
 
     source: Source
     name: str = "the data"
     feature_names: tuple[str, ...] | None = None
     row_id: ArrayLayout | None = None
+    row_shape: tuple[int, ...] | None = None
 
 
 def _totals(source: StoreSource, n_classes: int) -> tuple[float, Array | None]:

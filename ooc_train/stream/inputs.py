@@ -16,7 +16,7 @@ from ooc_train.stream.array_source import ArraySource
 from ooc_train.stream.classes import Label, plain
 from ooc_train.stream.dask_arrays import aligned
 from ooc_train.stream.dask_source import dask_source
-from ooc_train.stream.feature_names import column_order
+from ooc_train.stream.feature_names import column_order, require_row_shape
 from ooc_train.stream.input_data import Inputs, PredictionInputs
 from ooc_train.stream.kinds import is_dask, require_arrays
 from ooc_train.stream.labels_and_weights import is_stored, read_at_rest, with_arrays
@@ -43,7 +43,8 @@ def read_inputs(
     Parameters
     ----------
     X : Inputs, Store, path, Zarr group or array, ndarray (rows, features), or Dask array
-        The rows. `Inputs` are returned as they are.
+        The rows. `Inputs` are returned as they are. The values of a row of several axes, such as
+        (height, width), become columns.
     y, sample_weight : array, path, URL, Zarr array or store, optional
         Targets and weights. They replace those of a store.
     classifier : bool
@@ -119,6 +120,12 @@ def read_validation(
         validation, classifier=classifier, classes=inputs.classes, memory_ceiling=memory_ceiling
     )
     source, other = inputs.source, found.source
+    require_row_shape(
+        inputs.row_shape,
+        found.row_shape,
+        model="the data to learn from",
+        data="the validation data",
+    )
     column_order(
         inputs.feature_names,
         found.feature_names,
@@ -146,8 +153,12 @@ def read_features(X: Any) -> PredictionInputs:
     if is_stored(X):
         store = as_store(X)
         source = StoreSource.of(store, needs_y=False)
-        return PredictionInputs(source, store.path, store.feature_names, store.row_id)
+        return PredictionInputs(
+            source, store.path, store.feature_names, store.row_id, store.row_shape
+        )
     if is_dask(X):
-        return PredictionInputs(dask_source(aligned(X)[0]))
+        rows = dask_source(aligned(X)[0])
+        return PredictionInputs(rows, row_shape=X.shape[1:] if X.ndim > 2 else None)
     require_arrays(X)
-    return PredictionInputs(ArraySource(dense(X)), feature_names=names_of(X))
+    values, row_shape = dense(X)
+    return PredictionInputs(ArraySource(values), feature_names=names_of(X), row_shape=row_shape)

@@ -5,6 +5,7 @@ library is imported.
 """
 
 import datetime as dt
+import math
 from collections.abc import Iterator
 from numbers import Integral, Real
 from typing import Any
@@ -40,7 +41,7 @@ def require_arrays(X: Any, y: Any = None, sample_weight: Any = None) -> None:
     NonFiniteData
         If a value is masked.
     ValueError
-        If an argument holds dates or durations, or a Dask array X doesn't have two axes.
+        If an argument holds dates or durations, or a Dask array X has one axis.
     """
     lazy = is_dask(X)
     for name, values in (("X", X), ("y", y), ("sample_weight", sample_weight)):
@@ -48,12 +49,25 @@ def require_arrays(X: Any, y: Any = None, sample_weight: Any = None) -> None:
         frame = name == "X" or lazy or type(values).__name__.startswith("Delayed")
         if values is not None and frame:
             _require_no_frame(values, name)
-    if lazy and X.ndim != 2:
-        raise ValueError(f"X has shape {X.shape}; give one row a sample, as (rows, features)")
+    if lazy and X.ndim < 2:
+        raise ValueError(_refusal_of_shape(X.shape))
     for name, values in (("X", X), ("y", y), ("sample_weight", sample_weight)):
         if values is not None:
             _require_unmasked(values, name, 0)
             _require_no_dates(values, name)
+
+
+def require_rows(X: Any) -> None:
+    """Raise `ValueError` unless an array has rows and columns; a row may have several axes."""
+    if X.ndim < 2:
+        raise ValueError(_refusal_of_shape(X.shape))
+    if 0 in X.shape:
+        columns = math.prod(X.shape[1:])
+        raise ValueError(f"X has {X.shape[0]:,} rows and {columns:,} columns; give some of both")
+
+
+def _refusal_of_shape(shape: tuple[int, ...]) -> str:
+    return f"X has shape {shape}; give one row a sample, as (rows, features)"
 
 
 def _require_no_frame(values: Any, name: str) -> None:

@@ -82,7 +82,16 @@ def read_store(store: Store, *, classifier: bool, classes: tuple[Label, ...]) ->
     elif statistics is not None:
         weight = statistics.weight
     return Inputs(
-        source, "store", found, totals, weight, statistics, store.feature_names, store, tuple(notes)
+        source,
+        "store",
+        found,
+        totals,
+        weight,
+        statistics,
+        store.feature_names,
+        store,
+        tuple(notes),
+        row_shape=store.row_shape,
     )
 
 

@@ -31,7 +31,7 @@ class StoreSource:
     Attributes
     ----------
     X, y, weight : ArrayLayout
-        The arrays; y and weight may be None.
+        The arrays, X in two axes; y and weight may be None.
     n_rows : int
         Rows of the source.
     shuffled : bool
@@ -63,7 +63,7 @@ class StoreSource:
     ) -> "StoreSource":
         """Return the source of a store, with y and weights if the job needs them."""
         return cls(
-            store.X,
+            store.X.flat,
             store.y if needs_y else None,
             store.sample_weight if needs_y else None,
             store.n_rows,

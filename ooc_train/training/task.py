@@ -28,7 +28,7 @@ from ooc_train.solvers.early_stopping import EarlyStopping
 from ooc_train.solvers.phased import Phased
 from ooc_train.solvers.registry import Settings, automatic_solver, phased, solver_for
 from ooc_train.solvers.training_settings import AUTOMATIC, Training
-from ooc_train.stream.feature_names import column_order
+from ooc_train.stream.feature_names import column_order, require_row_shape
 from ooc_train.stream.hold_out import hold_out
 from ooc_train.stream.input_data import Inputs
 from ooc_train.stream.inputs import read_validation
@@ -207,12 +207,9 @@ class Task:
         ValueError
             If the classes, columns, or numbers of outputs or features differ.
         """
-        order = column_order(
-            start.feature_names,
-            self.inputs.feature_names,
-            model="the model to start from",
-            data=self.inputs.name,
-        )
+        between = {"model": "the model to start from", "data": self.inputs.name}
+        require_row_shape(start.row_shape, self.inputs.row_shape, **between)
+        order = column_order(start.feature_names, self.inputs.feature_names, **between)
         if order is not None:
             start = replace(
                 start,
@@ -256,6 +253,7 @@ class Task:
         inputs, rows = self.inputs, self.validation
         fitted = Fitted(self.model, problem.predictor(theta), inputs.classes, inputs.feature_names)
         n_features = rows.source.n_features
+        # Validation rows have the shape of training rows, see `read_validation`.
         return MetricSums.of(fitted.for_columns(rows.feature_names, n_features, rows.name), rows)
 
     @property
@@ -381,4 +379,5 @@ def fitted_model(
         {} if report is None else report.to_json(),
         recipe,
         task.training,
+        inputs.row_shape,
     )

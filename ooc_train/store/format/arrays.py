@@ -112,6 +112,11 @@ class ArrayLayout:
         return self.shape[1:]
 
     @property
+    def flat(self) -> "ArrayLayout":
+        """The layout of the same values in two axes: those of a row are columns, in C order."""
+        return replace(self, shape=(self.n_rows, math.prod(self.row_shape)))
+
+    @property
     def row_bytes(self) -> int:
         """Decoded bytes of a row."""
         return math.prod(self.row_shape) * np.dtype(self.dtype).itemsize

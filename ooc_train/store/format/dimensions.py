@@ -61,16 +61,19 @@ def require_rows_first(path: str, dimensions: Mapping[str, tuple[str | None, ...
     others = [name for role, name in rows.items() if role != "X"]
     for role, names in dimensions.items():
         # The first dimension of y is the rows, whatever its name.
-        if names is None or len(names) != 2 or (role == "X" and names[0] in others):
+        if names is None or len(names) < 2 or (role == "X" and names[0] in others):
             continue
-        first, second = names
-        transposed = (_among(_FEATURES, first) and not _among(_FEATURES, second)) or (
-            _among(_SAMPLES, second) and not _among(_SAMPLES, first)
-        )
-        if transposed or (role == "X" and names[1] is not None and names[1] in others):
+        first, *rest = names
+        of_samples = [name for name in rest if _among(_SAMPLES, name)]
+        is_column = _among(_FEATURES, first) and len(rest) == 1 and not _among(_FEATURES, rest[0])
+        of_rows = rest if is_column else of_samples if not _among(_SAMPLES, first) else []
+        if role == "X":
+            of_rows = [name for name in rest if name is not None and name in others] or of_rows
+        if of_rows:
+            order = [of_rows[0], *(name for name in names if name != of_rows[0])]
             raise InvalidStore(
                 f"{path}: {role} has the dimensions {names}, and rows come first; write it "
-                f"transposed, as {role}.transpose({names[1]!r}, {names[0]!r}) of xarray does"
+                f"transposed, as {role}.transpose({', '.join(map(repr, order))}) of xarray does"
             )
     if len(set(rows.values())) > 1:
         listed = ", ".join(f"{name!r} of {role}" for role, name in rows.items())

@@ -149,7 +149,7 @@ def rechunk_store(
             add_rows = row_counter(progress, "writing", source.n_rows)
             for records in blocks:
                 if rounding is not None:
-                    rounding.observe(records["X"])
+                    rounding.observe(records["X"].reshape(len(records), -1))
                 writer.write(**{role: records[role] for role in roles})
                 add_rows(len(records))
             result = writer.commit()

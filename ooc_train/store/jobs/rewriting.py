@@ -75,7 +75,7 @@ def writer_like(
     y, dtype = source.y, dtype or source.dtype
     return StoreWriter(
         out,
-        n_features=source.n_features,
+        row_shape=source.X.row_shape,
         dtype=dtype,
         outputs=y.row_shape[0] if y is not None and y.row_shape else None,
         y_dtype=None if y is None else y.dtype,

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 Role = Literal["y", "sample_weight"]
 
-_AXES = {"X": (2,), "y": (1, 2), "sample_weight": (1,), "row_id": (1,)}
+_AXES = {"X": (2, 32), "y": (1, 2), "sample_weight": (1, 1), "row_id": (1, 1)}
+"""The least and the most axes of an array."""
 
 ArrayLocation: TypeAlias = "str | os.PathLike[str] | zarr.Group | zarr.Array[Any]"
 """A name in the group, a path, a URL, or a zarr object."""
@@ -79,9 +80,10 @@ def with_manifest_rows(
 
 def require_axes(path: str, role: str, layout: ArrayLayout) -> None:
     """Raise `InvalidStore` if an array's axes don't fit its role."""
-    if len(layout.shape) not in _AXES[role]:
+    least, most = _AXES[role]
+    if not least <= len(layout.shape) <= most:
         expected = {
-            "X": "(sample, feature): flatten images and the like to rows first",
+            "X": "(sample, feature), or (sample, height, width) and the like",
             "y": "(sample,) or (sample, output)",
         }.get(role, "(sample,)")
         raise InvalidStore(f"{path}: {role} has shape {layout.shape}, it should be {expected}")

@@ -1,5 +1,6 @@
 """Opening of a store: its arrays are found, verified, and checked against each other."""
 
+import math
 import os
 from collections.abc import Mapping
 from contextlib import suppress
@@ -70,8 +71,8 @@ def open_store(
     StoreNotFound
         If there is nothing at `path`.
     InvalidStore
-        If it is no Zarr or its arrays don't fit together: X without two axes, X transposed by the
-        names of its axes, values that are no numbers or stand for others, different lengths, no
+        If it is no Zarr or its arrays don't fit together: X of one axis, X transposed by the names
+        of its axes, values that are no numbers or stand for others, different lengths, no
         rows. Also if the format is newer than this package, or the metadata of a store of our
         format differ from what was written.
     """
@@ -163,16 +164,17 @@ def _require_consistent(path: str, X: ArrayLayout, manifest: Mapping[str, Any]) 
     """Refuse a manifest whose parts differ in length from X or from each other."""
     names, classes, counts, statistics = (manifest.get(key) for key in _CHECKED)
     wrong = None
-    if names is not None and len(names) != X.shape[1]:
-        wrong = f"names {len(names):,} columns, and X has {X.shape[1]:,}"
+    columns = math.prod(X.row_shape)
+    if names is not None and len(names) != columns:
+        wrong = f"names {len(names):,} columns, and X has {columns:,}"
     elif counts is not None and len(counts) != len(classes or ()):
         wrong = f"counts the rows of {len(counts):,} classes, and names {len(classes or ()):,}"
     elif classes is not None and (not classes or len(set(classes)) < len(classes)):
         wrong = "names no class, or one twice"
     elif statistics is not None:
         lengths = {len(statistics[key]) for key in ("mean", "scale", "minimum", "maximum")}
-        if lengths != {X.shape[1]}:
-            wrong = f"has statistics of {lengths} columns, and X has {X.shape[1]:,}"
+        if lengths != {columns}:
+            wrong = f"has statistics of {lengths} columns, and X has {columns:,}"
         elif min(statistics["scale"]) < 0:
             wrong = "has a scale that is less than 0"
     if wrong is not None:

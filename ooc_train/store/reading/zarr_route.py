@@ -91,7 +91,8 @@ class ZarrRoute:
         if unwritten:
             reason = f"it is missing from its shard ({NEVER_WRITTEN})"
             raise corrupt_chunk(self._layout, index, reason)
-        out[: stop - start] = rows
+        # A source reads rows of several axes as columns.
+        out[: stop - start].reshape(rows.shape)[...] = rows
 
     def read_run(
         self, index: int, count: int, out: NDArray[Any], scratch: NDArray[np.uint8] | None
@@ -223,8 +224,18 @@ class _UnwrittenChunks:
     def _may_hold_a_chunk(self, filled: NDArray[np.bool_]) -> bool:
         if self._nested or not self._widths:
             return bool(filled.any() if self._nested else filled.all())
-        width = self._widths[0]
-        return any(filled[:, i : i + width].all() for i in range(0, filled.shape[1], width))
+        corners = itertools.product(
+            *(
+                range(0, size, width)
+                for size, width in zip(filled.shape[1:], self._widths, strict=True)
+            )
+        )
+        return any(
+            filled[
+                (slice(None), *(slice(i, i + n) for i, n in zip(corner, self._widths, strict=True)))
+            ].all()
+            for corner in corners
+        )
 
     def _with_another_fill(self) -> Any:
         import zarr

@@ -47,7 +47,7 @@ class RowWriter:
         checked = target if target.dtype.kind == "f" else values
         if checked.dtype.kind == "f" and not np.isfinite(checked).all():
             index = tuple(int(axis[0]) for axis in np.nonzero(~np.isfinite(checked)))
-            column = f", column {index[1]}" if len(index) > 1 else ""
+            column = f", column {','.join(map(str, index[1:]))}" if len(index) > 1 else ""
             raise NonFiniteData(
                 f"{self.layout.name} has {values[index]} in row {first_row + index[0]:,}{column}, "
                 f"which is no finite {target.dtype}; drop such rows or fill them in first"

@@ -1,10 +1,12 @@
 """`StoreWriter`: rows in, a store out."""
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,11 @@ from ooc_train.store.opening.opener import open_store
 from ooc_train.store.writing.output import OutputStore
 from ooc_train.store.writing.rows import BackgroundRowWriter, ChunkedRows
 
+_AXES: Mapping[int, Sequence[str]] = MappingProxyType(
+    {1: ("feature",), 2: ("height", "width"), 3: ("height", "width", "channel")}
+)
+"""Names of the axes of a row of X, by their number."""
+
 
 class StoreWriter(ChunkedRows):
     """Writes a store from rows in calls of any size.
@@ -32,8 +39,8 @@ class StoreWriter(ChunkedRows):
     ----------
     path : str or os.PathLike
         Path of the finished store.
-    n_features : int
-        Columns of X.
+    n_features : int, optional
+        Columns of X. Either this or `row_shape` is passed.
     dtype : dtype
         Type of X.
     outputs : int, optional
@@ -65,6 +72,8 @@ class StoreWriter(ChunkedRows):
         Whether `commit` replaces an existing store.
     pair : StorePair, optional
         The pair of training and test store that this store belongs to.
+    row_shape : sequence of int, optional
+        Shape of a row of X, such as (28, 28) or (32, 32, 3) for images, whose channels come last.
 
     Raises
     ------
@@ -80,7 +89,7 @@ class StoreWriter(ChunkedRows):
         self,
         path: str | os.PathLike[str],
         *,
-        n_features: int,
+        n_features: int | None = None,
         dtype: np.dtype[Any] | str = "float32",
         outputs: int | None = None,
         y_dtype: np.dtype[Any] | str | None = None,
@@ -97,9 +106,19 @@ class StoreWriter(ChunkedRows):
         recipe: Mapping[str, Any] | None = None,
         overwrite: bool = False,
         pair: StorePair | None = None,
+        row_shape: Sequence[int] | None = None,
     ) -> None:
-        if n_features < 1:
-            raise ValueError(f"n_features={n_features}: X needs at least one column")
+        if (n_features is None) == (row_shape is None):
+            raise ValueError("pass n_features, or row_shape for rows of several axes")
+        row_shape = (n_features,) if n_features is not None else tuple(row_shape or ())
+        n_features = math.prod(row_shape)
+        if n_features < 1 or not row_shape:
+            what = f"n_features={n_features}" if len(row_shape) == 1 else f"{row_shape=}"
+            raise ValueError(f"{what}: X needs at least one column")
+        if feature_names is not None and len(row_shape) > 1:
+            raise ValueError(
+                f"{row_shape=}: feature_names are for rows of one axis; leave them out"
+            )
         if codec not in CODECS:
             raise ValueError(f"codec={codec!r} is none of {', '.join(CODECS)}")
         if feature_names is not None and len(feature_names) != n_features:
@@ -141,7 +160,7 @@ class StoreWriter(ChunkedRows):
         self._output = OutputStore(path, overwrite=overwrite)
         self._pair = None if pair is None else replace(pair, replaces=self.output.replaces)
         try:
-            self._add_array("X", (n_features,), self._dtype)
+            self._add_array("X", row_shape, self._dtype)
             if sample_weight:
                 self._add_array("sample_weight", (), "float64")
             if row_id:
@@ -161,7 +180,7 @@ class StoreWriter(ChunkedRows):
 
         Parameters
         ----------
-        X : array-like, shape (row, feature)
+        X : array-like, shape (row, feature), or (row, *row_shape)
             Any number of rows.
         y : array-like, shape (row,) or (row, output), optional
             In every call or in none.
@@ -226,6 +245,9 @@ class StoreWriter(ChunkedRows):
         self._add_array("y", row_shape, dtype)
 
     def _add_array(self, role: str, row_shape: tuple[int, ...], dtype: np.dtype[Any] | str) -> None:
+        names = _AXES.get(len(row_shape), [f"axis {i}" for i in range(1, len(row_shape) + 1)])
+        if role != "X":
+            names = ["output"][: len(row_shape)]
         layout = self._output.add_array(
             role,
             row_shape=row_shape,
@@ -233,9 +255,7 @@ class StoreWriter(ChunkedRows):
             chunk_rows=self._chunk_rows,
             shard_rows=self._shard_rows,
             codec=self._codec,
-            dimension_names=("sample", "feature" if role == "X" else "output")[
-                : 1 + len(row_shape)
-            ],
+            dimension_names=["sample", *names],
         )
         self._arrays[role] = BackgroundRowWriter(layout, self._syncing)
 
@@ -249,9 +269,8 @@ class StoreWriter(ChunkedRows):
     def _flush(self, rows: int) -> None:
         if isinstance(self._statistics, StatisticsSum):
             weight = self._arrays.get("sample_weight")
-            self._statistics.add(
-                self._arrays["X"].chunk[:rows], None if weight is None else weight.chunk[:rows]
-            )
+            X = self._arrays["X"].chunk[:rows].reshape(rows, -1)
+            self._statistics.add(X, None if weight is None else weight.chunk[:rows])
         super()._flush(rows)
 
     def commit(self) -> Store:
