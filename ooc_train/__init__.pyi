@@ -35,6 +35,7 @@ from .estimators import lasso_path as lasso_path
 from .estimators import load as load
 from .experiments.tradeoff import tradeoff as tradeoff
 from .experiments.tradeoff_result import Tradeoff as Tradeoff
+from .inference.class_metrics import ClassMetrics as ClassMetrics
 from .inference.predict import evaluate as evaluate
 from .inference.predict import predict as predict
 from .inference.predict import predict_store as predict_store

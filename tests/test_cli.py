@@ -666,16 +666,25 @@ def test_workers_are_as_many_as_the_ceiling_has_room_for(made, monkeypatch):
     assert small["terms"]["headroom"] == (24 + 8) * 2**20
 
 
-def test_evaluate(made, run, scheduler):
+def test_evaluate(made, run, scheduler, tmp_path):
     result = here("evaluate", run, made, "--scheduler", scheduler, "--json", "--quiet")
     assert (result.exit_code, result.stderr) == (0, "")
     found = json.loads(result.stdout)
     assert set(found) == {
-        "n_rows", "loss", "accuracy", "log_loss", "roc_auc", "roc_auc_error", "memory",
+        "n_rows", "loss", "accuracy", "log_loss", "roc_auc", "roc_auc_error", "by_class", "plot",
+        "memory",
     }  # fmt: skip
+    by_class = found["by_class"]
+    assert sum(map(sum, by_class["confusion"])) == 20_000
+    assert by_class["roc_auc"] == [found["roc_auc"]]
     assert found["n_rows"] == 20_000
     assert 0.6 < found["accuracy"] < found["roc_auc"] < 1
-    text = here("evaluate", run, made, "--scheduler", scheduler).stdout
+    drawn = ("--plot", tmp_path / "classes.png")
+    text = here("evaluate", run, made, "--scheduler", scheduler, *drawn).stdout
+    assert re.search(r"^class +precision +recall +f1 +weight\n0 +0\.\d+", text, re.MULTILINE)
+    assert f"drawn in {drawn[1]}\n" in text
+    assert drawn[1].read_bytes().startswith(b"\x89PNG")
+    assert here("evaluate", run, made, *drawn).exit_code == 1
     assert re.search(r"^roc_auc +0\.\d+  within ", text, re.MULTILINE)
     assert re.search(r"^memory: ceiling .*, projected .*, measured ", text, re.MULTILINE)
 

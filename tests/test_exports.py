@@ -13,6 +13,7 @@ EXPORTED: list[str] = [
     "Callback",
     "Ceiling",
     "CeilingExceeded",
+    "ClassMetrics",
     "ClusterError",
     "Compiling",
     "ConsoleBar",

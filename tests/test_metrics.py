@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from ooc_train.errors import NonFiniteData
-from ooc_train.inference.metrics import MetricSums, roc_auc
+from ooc_train.inference.class_metrics import ClassMetrics, roc_areas
+from ooc_train.inference.metrics import MetricSums
 from ooc_train.inference.outputs import Outputs
 from ooc_train.models.classification_models import LogisticModel
 from ooc_train.models.model_registry import MODELS
@@ -108,7 +109,7 @@ counts = arrays(float, 12, elements=st.integers(0, 5).map(float))
 
 @given(negatives=counts, positives=counts)
 def test_the_area_is_the_share_of_pairs_in_order_and_half_the_ties(negatives, positives):
-    area, error = roc_auc(negatives, positives)
+    area, error = np.concatenate(roc_areas(np.array([[negatives, positives]])))
     pairs = np.outer(positives, negatives)  # positive in bin i, negative in bin j
     if pairs.sum() == 0:
         assert np.isnan([area, error]).all()
@@ -146,3 +147,99 @@ def test_evaluation_needs_y():
     case = make_case("squared", 1)
     with pytest.raises(ValueError, match="evaluation needs y"):
         found_by(fitted_of(case), Cut(case.source.X))
+
+
+# Of each class
+
+
+def by_class_of(case, fitted):
+    work = MetricSums(fitted, fitted.intercept, by_class=True)
+    found: ClassMetrics = work.evaluation(stream(case.source).reduce(work))["by_class"]
+    y, z = case.y[:, 0].astype(int), fitted.predictor.decision(case.source.X)
+    return found, y, Outputs.of(fitted).probabilities(z), Outputs.of(fitted).codes(z)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(("loss", "n"), [("logistic", 2), ("multinomial", 3)])
+def test_of_each_class(loss, n, weighted):
+    case = make_case(loss, 1 if n == 2 else n, rows=703, weighted=weighted)
+    found, y, p, predicted = by_class_of(case, fitted_of(case, tuple("abc"[:n])))
+    weight = case.source.weight
+    due = metrics.confusion_matrix(y, predicted, sample_weight=weight)
+    np.testing.assert_allclose(found.confusion, due)
+    due = metrics.precision_recall_fscore_support(y, predicted, sample_weight=weight)
+    for name, values in zip(("precision", "recall", "f1", "support"), due, strict=True):
+        np.testing.assert_allclose(getattr(found, name), values, err_msg=name)
+    area, average = found.roc_auc, found.average_precision
+    for i, label in enumerate(found.scored_classes):
+        is_class, score = y == "abc".index(label), p[:, "abc".index(label)]
+        for curve, right in (
+            (area, metrics.roc_auc_score(is_class, score, sample_weight=weight)),
+            (average, metrics.average_precision_score(is_class, score, sample_weight=weight)),
+        ):
+            assert abs(curve.value[i] - right) <= curve.error[i] + 1e-12
+            assert curve.error[i] < 8e-3
+        x, true, threshold = found.roc(label)
+        assert float(np.trapezoid(true, x)) == pytest.approx(area.value[i], rel=1e-12)
+        for at in (len(x) // 3, len(x) - 1):  # a point is what its threshold gives
+            chosen = score >= threshold[at]
+            rows = np.ones(703) if weight is None else weight
+            assert true[at] == pytest.approx(rows @ (chosen & is_class) / (rows @ is_class))
+            assert x[at] == pytest.approx(rows @ (chosen & ~is_class) / (rows @ ~is_class))
+        recall, precision, _ = found.precision_recall(label)
+        mean = np.diff(recall) @ precision[1:]
+        assert mean == pytest.approx(average.value[i], rel=1e-12)
+        calibrated = found.calibration(label, n_bins=5)
+        observed, expected = [], []
+        for low in np.arange(5) / 5:
+            chosen = (score >= low) & (score < low + 0.2)
+            if chosen.any():
+                rows = np.ones(703) if weight is None else weight
+                observed.append(np.average(is_class[chosen], weights=rows[chosen]))
+                expected.append(np.average(score[chosen], weights=rows[chosen]))
+        # A bin of scores may lie on both sides of the edge of a bin.
+        np.testing.assert_allclose(calibrated.observed, observed, atol=0.01)
+        np.testing.assert_allclose(calibrated.predicted, expected, atol=0.01)
+    with pytest.raises(ValueError, match="no score of the class 'z'"):
+        found.roc("z")
+
+
+def test_classes_without_rows_have_no_figures_in_place_of_wrong_ones():
+    case = make_case("multinomial", 3)
+    fitted = fitted_of(case, ("a", "b", "c"))
+    work = MetricSums(fitted, fitted.intercept, by_class=True)
+    y = np.zeros_like(case.y)
+    found = work.evaluation(stream(Cut(case.source.X, y)).reduce(work))["by_class"]
+    assert np.isnan(found.recall[1:]).all()
+    assert np.isfinite(found.recall[0])
+    assert np.isnan(found.roc_auc.value).all()
+    with pytest.raises(ValueError, match="are of the class 'b', which has no curve"):
+        found.roc("b")
+
+
+@given(negatives=counts, positives=counts, data=st.data())
+def test_the_mean_precision_is_within_its_bound_in_any_order_of_ties(negatives, positives, data):
+    found = ClassMetrics((0, 1), np.eye(2), np.array([[negatives, positives]]), True)
+    value, error = (float(each[0]) for each in found.average_precision)
+    if positives.sum() == 0:
+        assert np.isnan(value)
+        return
+    times = np.r_[negatives, positives].astype(int)
+    bins = np.repeat(np.r_[:12, :12], times)
+    y = np.r_[np.zeros(int(negatives.sum())), np.ones(int(positives.sum()))]
+    tied = metrics.average_precision_score(y, bins)
+    assert value == pytest.approx(tied)
+    order = data.draw(st.permutations(range(len(y))))
+    broken = metrics.average_precision_score(y, bins + np.array(order) / (2 * len(y)))
+    assert abs(broken - value) <= error + 1e-12
+
+
+def test_a_thousand_classes_are_counted_and_more_are_not():
+    for n, is_counted in ((1_000, True), (1_001, False)):
+        fitted = Fitted(
+            LogisticModel(), LinearPredictor(np.zeros((n, 1)), np.zeros(n)), tuple(range(n))
+        )
+        work = MetricSums(fitted, np.zeros(1), by_class=True)
+        found = work.evaluation(stream(Cut(np.ones((3, 1)), np.ones((3, 1)))).reduce(work))
+        assert ("by_class" in found) is is_counted
+        assert found["accuracy"] == 0.0

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from ooc_train.errors import OutputExists
+from ooc_train.inference.class_metrics import ClassMetrics
 from ooc_train.memory.measured import MemoryReport
 from ooc_train.memory.processes import ProcessMemory
 from ooc_train.memory.timeline import MemoryTimeline
@@ -247,10 +248,10 @@ def test_names_are_drawn_as_they_are():
 def test_a_figure_is_written_by_its_suffix_and_the_same_each_time(tmp_path, suffix, begins):
     path = tmp_path / f"a.{suffix}"
     assert require_figure(path, overwrite=False) == str(path)
-    save(memory_of().plot, path, overwrite=False)
+    save(memory_of().plot, path=path, overwrite=False)
     first = path.read_bytes()
     assert first.startswith(begins)
-    save(memory_of().plot, path, overwrite=True)
+    save(memory_of().plot, path=path, overwrite=True)
     assert path.read_bytes() == first
     with pytest.raises(OutputExists, match="exists already"):
         require_figure(path, overwrite=False)
@@ -289,3 +290,44 @@ def test_matplotlib_is_loaded_by_drawing_alone():
         check=True,
     )
     assert ran.stdout == "False\n"
+
+
+def by_class_of(n_classes: int, *, empty: bool = False) -> ClassMetrics:
+    scored = 1 if n_classes == 2 else n_classes
+    histogram = np.zeros((scored, 2, 64)) if empty else np.ones((scored, 2, 64))
+    histogram[:, 1] *= np.linspace(0.1, 2.0, 64) * np.arange(1, scored + 1)[:, None]
+    confusion = np.eye(n_classes) * 3 + 1
+    confusion[0] *= not empty
+    return ClassMetrics(tuple(map(str, range(n_classes))), confusion, histogram, not empty)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 50])
+@pytest.mark.parametrize("empty", [False, True])
+def test_classes_are_drawn(n_classes, empty):
+    by_class: Any = by_class_of(n_classes, empty=empty)
+    ax = by_class.plot("confusion")
+    shares = ax.images[0].get_array()
+    assert shares.shape == (n_classes, n_classes)
+    np.testing.assert_allclose(shares[1].sum(), 1.0)
+    assert bool(np.ma.getmaskarray(shares)[0].all() or np.isnan(shares[0]).all()) is empty
+    for kind in ("roc", "precision_recall", "calibration"):
+        ax = by_class.plot(kind)
+        if empty:
+            assert ax.texts
+            continue
+        names = [text.get_text() for text in ax.get_legend().get_texts()]
+        assert len(names) == min(6, 1 if n_classes == 2 else n_classes)
+        line = ax.get_lines()[-1]
+        due = getattr(by_class, kind)(by_class.scored_classes[len(names) - 1])
+        if n_classes < 50:
+            np.testing.assert_allclose(line.get_xdata(), due[0])
+            np.testing.assert_allclose(line.get_ydata(), due[1])
+    with pytest.raises(ValueError, match="kind='bars' is none of 'confusion'"):
+        by_class.plot("bars")
+    assert svg(by_class.plots[0]).startswith("<svg")
+
+
+def test_several_plots_lie_side_by_side(tmp_path):
+    save(*by_class_of(3).plots, path=tmp_path / "a.png", overwrite=False)
+    height, width, _ = mpl.image.imread(tmp_path / "a.png").shape
+    assert (width, height) == (1200, 900)

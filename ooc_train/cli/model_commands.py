@@ -20,18 +20,22 @@ from ooc_train.cli.options import (
     StoreXOptions,
     Validation,
 )
-from ooc_train.cli.printing import count, print_json
+from ooc_train.cli.printing import aligned, count, one_line, print_json
 from ooc_train.core.text import losses, printable
 from ooc_train.core.units import approximate_duration
 from ooc_train.monitoring.callbacks import ConsoleBar
 from ooc_train.tables.names import is_table
 
 if TYPE_CHECKING:
+    from ooc_train.inference.class_metrics import ClassMetrics
     from ooc_train.models.model import Model
     from ooc_train.runs.report import Report
     from ooc_train.solvers.training_settings import Training
     from ooc_train.store.dataset import Store
     from ooc_train.training.task import Task
+
+_MOST_PRINTED = 20
+"""Classes in the table of metrics."""
 
 
 @command
@@ -151,7 +155,7 @@ def train(
             interrupts.conclude(report)
     if plot is not None:
         # After the workers have ended: matplotlib takes some 60 MiB.
-        save(report.memory.plot, plot, overwrite=overwrite)
+        save(report.memory.plot, path=plot, overwrite=overwrite)
     with ended_by(interrupts.received):
         if output.as_json:
             print_json(report.to_json() | {"out": report.saved_in, "plot": plot})
@@ -202,6 +206,15 @@ def evaluate(
     *,
     run: Annotated[str, RUN],
     data: Annotated[str, DATA],
+    plot: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Draw what becomes of each class: confusion, ROC curves, precision over recall, "
+            "and calibration (png, svg or pdf).",
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
     raw_files: RawFileOptions,
     stored: StoreOptions,
     resources: ResourceOptions,
@@ -212,9 +225,18 @@ def evaluate(
     Raw files are read by this process alone, without a cluster.
     """
     with ConsoleBar(quiet=output.quiet) as bar:
+        from ooc_train.inference.class_metrics import MOST_CLASSES
+        from ooc_train.plotting.figures import require_figure, save
         from ooc_train.runs.fitted import load_fitted
 
         fitted = load_fitted(run)
+        if plot is not None:
+            require_figure(plot, overwrite=overwrite)
+            if not 0 < len(fitted.classes) <= MOST_CLASSES:
+                raise ValueError(
+                    f"--plot draws classes, up to {MOST_CLASSES:,}, and {run} has "
+                    f"{len(fitted.classes):,}; leave it out"
+                )
         notes: tuple[str, ...] = ()
         if is_table(data):
             from ooc_train.inference.raw_files import evaluate_files
@@ -251,17 +273,40 @@ def evaluate(
                     memory_ceiling=resources.ceiling,
                     progress=bar.progress,
                 )
+    by_class: ClassMetrics | None = metrics.pop("by_class", None)
+    if plot is not None and by_class is not None:
+        save(*by_class.plots, path=plot, overwrite=overwrite)
     if output.as_json:
-        print_json(metrics | {"memory": asdict(memory)})
+        figures = {} if by_class is None else {"by_class": by_class.to_json(), "plot": plot}
+        print_json(metrics | figures | {"memory": asdict(memory)})
         return
     error = metrics.pop("roc_auc_error", None)
     for name, value in metrics.items():
         figure = f"{value:,}" if name == "n_rows" else f"{value:.6g}"
         within = f"  within {error:.1g}" if name == "roc_auc" and error is not None else ""
         typer.echo(f"{name:<8}  {figure}{within}")
+    if by_class is not None:
+        _print_classes(by_class)
+    if plot is not None:
+        typer.echo(printable(f"drawn in {plot}"))
     typer.echo(f"memory: {memory}")
     for note in notes:
         typer.echo(printable(f"note: {note}"))
+
+
+def _print_classes(by_class: "ClassMetrics") -> None:
+    """Print precision, recall and F1 of each class, or of those that are predicted worst."""
+    head = ("class", "precision", "recall", "f1", "weight")
+    columns = (by_class.precision, by_class.recall, by_class.f1, by_class.support)
+    worst = sorted(range(len(by_class.classes)), key=lambda k: (by_class.f1[k], k))[:_MOST_PRINTED]
+    rows = [
+        (one_line(str(by_class.classes[k])), *(f"{column[k]:.6g}" for column in columns))
+        for k in sorted(worst)
+    ]
+    for line in aligned([head, *rows]):
+        typer.echo(line)
+    if len(rows) < len(by_class.classes):
+        typer.echo(f"({len(rows)} of {len(by_class.classes):,} classes: those of the least f1)")
 
 
 @command

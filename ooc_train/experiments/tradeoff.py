@@ -245,5 +245,5 @@ def _save(result: Tradeoff, output: PartialOutput) -> str:
             table.writeheader()
             table.writerows(result.rows())
             sync_file(file)
-    figures.save(result.plot, os.path.join(folder, "tradeoff.png"), overwrite=True)
+    figures.save(result.plot, path=os.path.join(folder, "tradeoff.png"), overwrite=True)
     return output.commit(elsewhere=True)

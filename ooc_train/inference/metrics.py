@@ -1,13 +1,13 @@
 """Metrics of a model as sums over rows, by one pass.
 
-The area under the ROC curve comes from a histogram of the probability with 65,536 bins. Rows in one
-bin count as ties. So the error of the area is at most half the share of tied pairs.
+Curves of a class come from a histogram of its score. All classes together have about 65,536 bins.
 """
 
 from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ooc_train.core.sums import (
     Array,
@@ -18,6 +18,7 @@ from ooc_train.core.sums import (
     Workspace,
     raise_if_not_finite,
 )
+from ooc_train.inference.class_metrics import MOST_CLASSES, ClassMetrics, roc_areas
 from ooc_train.inference.outputs import Outputs
 from ooc_train.objective.loss import LogLinkLoss, raise_if_outside
 from ooc_train.objective.losses.logistic import Logistic
@@ -27,7 +28,7 @@ from ooc_train.stream.input_data import Inputs
 PIECE_ROWS = 1024
 """Rows converted to float64 at a time for prediction."""
 
-_BINS = 65_536
+_BINS, _LEAST_BINS = 65_536, 64
 
 _FLAT = 1e-14
 """Share of a difference of two sums that is rounding."""
@@ -46,20 +47,23 @@ class MetricSums:
         The model.
     about : ndarray of shape (outputs,)
         Numbers near the mean of y, subtracted from y so that squares lose no digits.
+    by_class : bool
+        Whether sums of each class are added up, unless there are more than 1,000 classes.
     """
 
     fitted: Fitted
     about: Array
+    by_class: bool = False
 
     @classmethod
-    def of(cls, fitted: Fitted, inputs: Inputs) -> Self:
+    def of(cls, fitted: Fitted, inputs: Inputs, *, by_class: bool = False) -> Self:
         """Return the sums of a model on some rows, in whose column order the model is."""
         statistics = inputs.statistics
         row = np.zeros(fitted.n_features) if statistics is None else statistics.mean
         about = fitted.predictor.decision(row[None])[0]
         if not fitted.model.is_classifier:
             about = fitted.loss.mean(about)
-        return cls(fitted, about[: inputs.source.n_outputs])
+        return cls(fitted, about[: inputs.source.n_outputs], by_class)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -84,6 +88,16 @@ class MetricSums:
     def _is_binary(self) -> bool:
         return len(self.fitted.classes) == 2
 
+    @property
+    def _counts_classes(self) -> bool:
+        return self.by_class and 0 < len(self.fitted.classes) <= MOST_CLASSES
+
+    @property
+    def _histogram_shape(self) -> tuple[int, int, int]:
+        """Scored classes, the rest and the class, and bins of the score."""
+        scored = 1 if self._is_binary else len(self.fitted.classes)
+        return scored, 2, max(_LEAST_BINS, _BINS // scored)
+
     def zeros(self) -> Sums:
         """Return sums over no rows."""
         sums = {name: np.zeros(()) for name in ("rows", "weight", "loss")}
@@ -92,9 +106,12 @@ class MetricSums:
                 sums["null"] = np.zeros(())
             squares = ("residual", "first", "second")
             return sums | {name: np.zeros(len(self.about)) for name in squares}
-        if self._is_binary:
-            sums["histogram"] = np.zeros((2, _BINS))
-        return sums | {"hits": np.zeros(())}
+        sums["hits"] = np.zeros(())
+        if self._counts_classes:
+            sums["confusion"] = np.zeros((len(self.fitted.classes),) * 2)
+        if self._counts_classes or self._is_binary:
+            sums["histogram"] = np.zeros(self._histogram_shape)
+        return sums
 
     def workspace(self, rows: int) -> Workspace:
         """Return the scratch arrays of `add`, for blocks of at most `rows` rows."""
@@ -152,13 +169,26 @@ class MetricSums:
             sums["second"] += weight @ shifted**2
             return
         codes = y[:, 0].astype(np.intp)
-        sums["hits"] += weight @ (Outputs.of(fitted).codes(z) == codes)
-        if self._is_binary:
-            # The area is that of any score in the order of z; for a logit it is the probability.
-            score = Logistic().mean(z[:, 0])
-            bins = np.minimum((score * _BINS).astype(np.intp), _BINS - 1)
-            flat = np.bincount(codes * _BINS + bins, weight, minlength=2 * _BINS)
-            sums["histogram"] += flat.reshape(2, _BINS)
+        outputs = Outputs.of(fitted)
+        predicted = outputs.codes(z)
+        sums["hits"] += weight @ (predicted == codes)
+        if self._counts_classes:
+            np.add.at(sums["confusion"], (codes, predicted), weight)
+        if "histogram" in sums:
+            self._add_scores(sums["histogram"], codes, z, weight)
+
+    def _add_scores(
+        self, histogram: Array, codes: NDArray[np.intp], z: Array, weight: Array
+    ) -> None:
+        """Add the weights of rows to the bins of their scores, in place."""
+        outputs, (scored, _, n_bins) = Outputs.of(self.fitted), histogram.shape
+        by_probability = outputs.has_probabilities and not self._is_binary
+        # Any score in the order of z gives the same curves; for a logit it is the probability.
+        scores = outputs.probabilities(z) if by_probability else Logistic().mean(z)
+        for k in range(scored):
+            bins = np.minimum((scores[:, k] * n_bins).astype(np.intp), n_bins - 1)
+            bins += n_bins * (codes == (1 if self._is_binary else k))
+            np.add.at(histogram[k].reshape(-1), bins, weight)
 
     def metrics(self, sums: Sums) -> dict[str, Any]:
         """Return the metrics from sums over all rows, as plain numbers."""
@@ -178,7 +208,20 @@ class MetricSums:
         if Outputs.of(self.fitted).is_log_loss:
             found["log_loss"] = found["loss"]
         if self._is_binary:
-            found["roc_auc"], found["roc_auc_error"] = roc_auc(*sums["histogram"])
+            area = roc_areas(sums["histogram"])
+            found["roc_auc"], found["roc_auc_error"] = map(float, np.concatenate(area))
+        return found
+
+    def evaluation(self, sums: Sums) -> dict[str, Any]:
+        """Return the metrics, and those of each class as `by_class`."""
+        found = self.metrics(sums)
+        if self._counts_classes:
+            found["by_class"] = ClassMetrics(
+                self.fitted.classes,
+                sums["confusion"],
+                sums["histogram"],
+                Outputs.of(self.fitted).has_probabilities,
+            )
         return found
 
     def _d2(self, loss: float, sums: Sums, weight: float) -> float:
@@ -194,19 +237,3 @@ class MetricSums:
             # y never varies: 1 for exact predictions and else 0, as for R^2.
             return float(loss == 0.0)
         return 1.0 - loss / null
-
-
-def roc_auc(negatives: Array, positives: Array) -> tuple[float, float]:
-    """Return the area under the ROC curve and its error bound, NaN if a class has no rows.
-
-    Parameters
-    ----------
-    negatives, positives : ndarray of shape (bins,)
-        Weights of the rows of each class by bin of the score.
-    """
-    pairs = float(negatives.sum() * positives.sum())
-    if pairs == 0:
-        return float("nan"), float("nan")
-    below = np.cumsum(negatives) - negatives
-    ties = float(positives @ negatives)
-    return float(positives @ below + 0.5 * ties) / pairs, 0.5 * ties / pairs

@@ -62,6 +62,8 @@ def evaluate(
         `n_rows` and `loss`. For classes `accuracy`, and `log_loss` if that is the loss;
         for two classes `roc_auc` with its `roc_auc_error`. For a regression `r2` and `mse`; for
         losses with a log link also `d2`, the share of the deviance that the model explains.
+        For at most 1,000 classes also `by_class`, a `ClassMetrics`: confusion, precision, recall,
+        F1, and curves.
     memory : MemoryReport
         Ceiling, projection and measurement.
 
@@ -87,12 +89,12 @@ def evaluate(
     fitted = fitted.for_columns(
         inputs.feature_names, source.n_features, inputs.name, inputs.row_shape
     )
-    reduction = MetricSums.of(fitted, inputs)
+    reduction = MetricSums.of(fitted, inputs, by_class=True)
     requirements = Requirements.of(source, [reduction], parameters=fitted.nbytes)
     with Job(source, client=client, memory_ceiling=memory_ceiling) as job:
         plan = job.plan(requirements)
         add_rows = row_counter(progress, "evaluating", source.n_rows)
-        metrics = reduction.metrics(job.stream(plan, add_rows).reduce(reduction))
+        metrics = reduction.evaluation(job.stream(plan, add_rows).reduce(reduction))
         return metrics, job.memory(plan)
 
 

@@ -7,13 +7,14 @@ thread parses the next batch meanwhile. Memory holds a batch, and a block of row
 import os
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ooc_train.core.progress import Progress, no_progress
-from ooc_train.core.sums import Block
+from ooc_train.core.sums import Block, nbytes
 from ooc_train.core.text import listed
 from ooc_train.core.threads import load_blas, one_blas_thread
 from ooc_train.errors import InvalidRun
@@ -156,10 +157,10 @@ def evaluate_files(
         fitted, rows = open_raw_rows(fitted, paths, True, unseen, delimiter, encoding, warn)
         if rows.recipe.target is None:
             raise InvalidRun("the recipe of the run has no target to compare with")
-        working = _working(fitted)
+        reduction, sums = MetricSums(fitted, np.zeros(fitted.n_outputs), by_class=True), None
+        working = _working(fitted, nbytes(reduction.zeros()))
         available = budget.left([working])
         terms = budget.settle(lambda most: [working, *rows.terms(most - working.bytes)])
-        reduction, sums = MetricSums(fitted, np.zeros(fitted.n_outputs)), None
         workspace = reduction.workspace(_piece_rows(fitted))
         arrays = {name: np.empty(spec.shape, spec.dtype) for name, spec in workspace.items()}
         count = 0
@@ -167,14 +168,14 @@ def evaluate_files(
             y = _targets(fitted, rows.recipe, block)
             if sums is None:
                 # The mean of the first block is subtracted from y, so that squares lose no digits.
-                reduction = MetricSums(fitted, y.mean(axis=0))
+                reduction = replace(reduction, about=y.mean(axis=0))
                 sums = reduction.zeros()
             reduction.add(sums, Block(block.X, y, block.weight, ((0, count),)), arrays)
             count += len(y)
             progress("evaluating", count, block.share)
         if sums is None:
             raise InvalidRun("no row is left to evaluate: all lack a value")
-        return reduction.metrics(sums), budget.report(terms)
+        return reduction.evaluation(sums), budget.report(terms)
 
 
 def _targets(fitted: Fitted, recipe: Recipe, block: FileRows) -> NDArray[np.float64]:
@@ -233,12 +234,11 @@ def _piece_rows(fitted: Fitted) -> int:
     return min(PIECE_ROWS, default_chunk_rows(fitted.n_features, "float32"))
 
 
-def _working(fitted: Fitted) -> Term:
-    """Return the memory of the work on a block of rows, from X to the output."""
+def _working(fitted: Fitted, sums: int = 0) -> Term:
+    """Return the memory of the work on a block of rows, from X to the output or to sums."""
     rows = default_chunk_rows(fitted.n_features, "float32")
     outputs = 8 * (2 + fitted.n_outputs + len(fitted.classes))
     block = rows * (4 * fitted.n_features + outputs)
     piece = 8 * _piece_rows(fitted) * fitted.n_features + fitted.predictor.made_bytes
-    return Term(
-        "working", _BLOCK_COPIES * block + piece, f"{_BLOCK_COPIES} x a block, and a piece of it"
-    )
+    size = _BLOCK_COPIES * block + piece + sums
+    return Term("working", size, f"{_BLOCK_COPIES} x a block, a piece of it, and sums")

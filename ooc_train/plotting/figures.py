@@ -3,7 +3,7 @@
 import io
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ooc_train.core.atomic import write_file
@@ -12,6 +12,9 @@ from ooc_train.core.output_kinds import FILE, require_output
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+Draw = Callable[["Axes"], object]
+"""A function that draws on axes."""
 
 FORMATS = ("png", "svg", "pdf")
 
@@ -26,27 +29,29 @@ def require_figure(path: str | os.PathLike[str], *, overwrite: bool) -> str:
     return path
 
 
-def save(
-    draw: Callable[["Axes"], object], path: str | os.PathLike[str], *, overwrite: bool
-) -> None:
-    """Write a plot to a file, whole or not at all; the suffix is one of `FORMATS`."""
+def save(*draws: Draw, path: str | os.PathLike[str], overwrite: bool) -> None:
+    """Write plots to one file, whole or not at all; the suffix is one of `FORMATS`."""
     kind = os.path.splitext(os.fspath(path))[1][1:].lower()
-    write_file(path, _rendered(_figure(draw), kind), overwrite=overwrite)
+    write_file(path, _rendered(_figure(draws), kind), overwrite=overwrite)
 
 
-def svg(draw: Callable[["Axes"], object], height: float = 4.5) -> str:
+def svg(draw: Draw, height: float = 4.5) -> str:
     """Return a plot as a self-contained SVG element of an HTML page."""
-    text = _rendered(_figure(draw, height), "svg").decode()
+    text = _rendered(_figure([draw], height), "svg").decode()
     # The XML declaration and the DTD before it are for files.
     return text[text.index("<svg") :]
 
 
-def _figure(draw: Callable[["Axes"], object], height: float = 4.5) -> "Figure":
-    """Return a figure that is unknown to windows and notebooks."""
+def _figure(draws: Sequence[Draw], height: float = 4.5) -> "Figure":
+    """Return a figure that is unknown to windows and notebooks; several plots lie two in a row."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, height), dpi=100, layout="constrained")
-    draw(figure.subplots())
+    columns = min(2, len(draws))
+    rows = -(-len(draws) // columns)
+    size = (8 if columns == 1 else 12, rows * height)
+    figure = Figure(figsize=size, dpi=100, layout="constrained")
+    for i, draw in enumerate(draws):
+        draw(figure.add_subplot(rows, columns, i + 1))
     return figure
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ooc_train.plotting.batch_plots import batch_schedule, batch_size
+from ooc_train.plotting.class_plots import calibration, confusion, precision_recall, roc
 from ooc_train.plotting.loss_plots import loss, tradeoff
 from ooc_train.plotting.memory_plots import memory, plan
 from ooc_train.plotting.rate_plots import learning_rate, schedule
@@ -22,11 +23,15 @@ if TYPE_CHECKING:
 __all__ = [
     "batch_schedule",
     "batch_size",
+    "calibration",
     "coefficients",
+    "confusion",
     "learning_rate",
     "loss",
     "memory",
     "plan",
+    "precision_recall",
+    "roc",
     "schedule",
     "tradeoff",
 ]

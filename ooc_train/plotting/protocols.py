@@ -101,3 +101,40 @@ class RateSchedule(Protocol):
 
     def rate(self, t: Any, eta0: float, horizon: float) -> Any:
         """Return the learning rates after t updates."""
+
+
+class ByClass(Protocol):
+    """What a classifier does with each class, such as `ClassMetrics`."""
+
+    @property
+    def classes(self) -> Sequence[Any]:
+        """The labels."""
+
+    @property
+    def confusion(self) -> Any:
+        """Weight of the rows of each class (first axis) by predicted class."""
+
+    @property
+    def has_probabilities(self) -> bool:
+        """Whether scores are probabilities."""
+
+    @property
+    def scored_classes(self) -> Sequence[Any]:
+        """The classes that have curves."""
+
+    @property
+    def roc_auc(self) -> Any:
+        """Areas under the ROC curves, as `value`."""
+
+    @property
+    def average_precision(self) -> Any:
+        """Means of the precision over recall, as `value`."""
+
+    def roc(self, label: Any) -> Any:
+        """Return false and true positive rates, and thresholds."""
+
+    def precision_recall(self, label: Any) -> Any:
+        """Return recall, precision and thresholds."""
+
+    def calibration(self, label: Any, *, n_bins: int) -> Any:
+        """Return predicted and observed shares, and weights, of bins."""

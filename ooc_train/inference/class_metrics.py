@@ -1,0 +1,265 @@
+"""What a classifier does with each class: confusion, precision and recall, curves, calibration.
+
+The curves come from histograms of the scores, which one pass adds up. Rows in one bin count as
+ties, as rows of equal scores do. So each area has a bound of its error.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ooc_train.core.schema import shown
+from ooc_train.core.sums import Array
+from ooc_train.plotting import class_plots
+from ooc_train.runs.fitted import Label
+
+MOST_CLASSES = 1_000
+"""Of more classes, sums of each are not added up."""
+
+_PLOTS = ("confusion", "roc", "precision_recall", "calibration")
+
+
+class Curve(NamedTuple):
+    """Two rates by falling thresholds of the score.
+
+    Attributes
+    ----------
+    x, y : float64 array (points,)
+        False and true positive rate of an ROC curve; recall and precision of the other.
+    threshold : float64 array (points,)
+        Rows of at least this score are predicted to be of the class; infinity for none.
+    """
+
+    x: Array
+    y: Array
+    threshold: Array
+
+
+class Calibration(NamedTuple):
+    """Predicted probabilities beside what happened, by bins of equal width.
+
+    Attributes
+    ----------
+    predicted, observed : float64 array (bins,)
+        Mean probability, to the width of a bin of scores, and share of rows of the class.
+    weight : float64 array (bins,)
+        Of the rows. Bins without weight are left out.
+    """
+
+    predicted: Array
+    observed: Array
+    weight: Array
+
+
+class Area(NamedTuple):
+    """Areas under the curves of the scored classes, and the most that each is off by."""
+
+    value: Array
+    error: Array
+
+
+@dataclass(frozen=True, eq=False)
+class ClassMetrics:
+    """What a classifier does with each class, by weight of the rows.
+
+    Attributes
+    ----------
+    classes : tuple
+        The labels.
+    confusion : float64 array (classes, classes)
+        Weight of the rows of each class (first axis) by predicted class.
+    histogram : float64 array (scored classes, 2, bins)
+        Weight of the other rows, and of those of the class, by its score from 0 to 1. Of two
+        classes the second alone is scored.
+    has_probabilities : bool
+        Whether scores are probabilities; otherwise they are the logistic function of decisions.
+    """
+
+    classes: tuple[Label, ...]
+    confusion: Array
+    histogram: Array
+    has_probabilities: bool
+
+    @property
+    def support(self) -> Array:
+        """Weight of the rows of each class."""
+        return np.asarray(self.confusion.sum(axis=1))
+
+    @property
+    def precision(self) -> Array:
+        """Share of the rows predicted as each class that are of it; NaN where there are none."""
+        return _ratio(np.diag(self.confusion), self.confusion.sum(axis=0))
+
+    @property
+    def recall(self) -> Array:
+        """Share of the rows of each class that are predicted so; NaN where there are none."""
+        return _ratio(np.diag(self.confusion), self.support)
+
+    @property
+    def f1(self) -> Array:
+        """Harmonic mean of precision and recall; NaN for a class without rows and predictions."""
+        both = self.confusion.sum(axis=0) + self.support
+        return _ratio(2.0 * np.diag(self.confusion), both)
+
+    @property
+    def scored_classes(self) -> tuple[Label, ...]:
+        """The classes that have scores."""
+        return self.classes[-len(self.histogram) :]
+
+    @property
+    def roc_auc(self) -> Area:
+        """Areas under the ROC curves; NaN where a class or the rest has no rows."""
+        return roc_areas(self.histogram)
+
+    @property
+    def average_precision(self) -> Area:
+        """Means of the precision over recall, as scikit-learn has it; NaN for a class of no rows.
+
+        In a bin, the other rows may come last, or all first: then the sum of the precisions is at
+        least its integral over the weight of the class.
+        """
+        negatives, positives = self.histogram[:, 0, ::-1], self.histogram[:, 1, ::-1]
+        n, p = np.cumsum(negatives, axis=1), np.cumsum(positives, axis=1)
+        total = positives.sum(axis=1)
+        tied = _ratio(p, p + n, empty=0.0)
+        tied *= positives
+        most = positives * _ratio(p, p + n - negatives, empty=0.0)
+        least = positives - n * np.log1p(_ratio(positives, p - positives + n, empty=0.0))
+        off = np.maximum(most - tied, tied - least)
+        return Area(_ratio(tied.sum(axis=1), total), _ratio(off.sum(axis=1), total))
+
+    def roc(self, label: Label | None = None) -> Curve:
+        """Return the ROC curve of a class; None is the last one.
+
+        Raises
+        ------
+        ValueError
+            If there is no such class, or if it or the rest has no rows.
+        """
+        negatives, positives, threshold = self._falling(label)
+        return Curve(
+            np.r_[0.0, np.cumsum(negatives) / negatives.sum()],
+            np.r_[0.0, np.cumsum(positives) / positives.sum()],
+            threshold,
+        )
+
+    def precision_recall(self, label: Label | None = None) -> Curve:
+        """Return recall and precision of a class; None is the last one.
+
+        Raises
+        ------
+        ValueError
+            If there is no such class, or if it or the rest has no rows.
+        """
+        negatives, positives, threshold = self._falling(label)
+        n, p = np.cumsum(negatives), np.cumsum(positives)
+        return Curve(np.r_[0.0, p / p[-1]], np.r_[1.0, p / (p + n)], threshold)
+
+    def calibration(self, label: Label | None = None, *, n_bins: int = 10) -> Calibration:
+        """Return predicted and observed shares of a class by bins of its probability.
+
+        Raises
+        ------
+        ValueError
+            If there is no such class, or if the model gives no probabilities.
+        """
+        if not self.has_probabilities:
+            raise ValueError("the loss of this model gives no probabilities to calibrate")
+        negatives, positives = self.histogram[self._scored(label)]
+        centres = (np.arange(len(positives)) + 0.5) / len(positives)
+        in_bin = np.arange(n_bins)[:, None] == (centres * n_bins).astype(int)
+        rows = negatives + positives
+        weight, observed, predicted = in_bin @ rows, in_bin @ positives, in_bin @ (rows * centres)
+        is_taken = weight > 0
+        weight = weight[is_taken]
+        return Calibration(predicted[is_taken] / weight, observed[is_taken] / weight, weight)
+
+    def plot(self, kind: str = "confusion", ax: Any = None) -> Any:
+        """Draw one of the plots of classes, and return the axes.
+
+        Parameters
+        ----------
+        kind : {"confusion", "roc", "precision_recall", "calibration"}
+            What is drawn.
+        ax : matplotlib.axes.Axes or None
+            Where to draw; None makes new axes.
+        """
+        if kind not in _PLOTS:
+            raise ValueError(f"kind={shown(kind)} is none of {', '.join(map(repr, _PLOTS))}")
+        return getattr(class_plots, kind)(self, ax)
+
+    @property
+    def plots(self) -> list[Callable[[Any], Any]]:
+        """The functions that draw each kind of plot on axes."""
+        return [partial(self.plot, kind) for kind in _PLOTS]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures as plain values; those of curves are left out."""
+        area, average = self.roc_auc, self.average_precision
+        return {
+            "classes": list(self.classes),
+            "confusion": self.confusion.tolist(),
+            "support": self.support.tolist(),
+            "precision": self.precision.tolist(),
+            "recall": self.recall.tolist(),
+            "f1": self.f1.tolist(),
+            "scored_classes": list(self.scored_classes),
+            "roc_auc": area.value.tolist(),
+            "roc_auc_error": area.error.tolist(),
+            "average_precision": average.value.tolist(),
+            "average_precision_error": average.error.tolist(),
+        }
+
+    def _scored(self, label: Label | None) -> int:
+        """Return the position of a class among those that have scores."""
+        scored = self.scored_classes
+        if label is None:
+            return len(scored) - 1
+        for i, each in enumerate(scored):
+            if each == label:
+                return i
+        raise ValueError(
+            f"there is no score of the class {shown(label)}; those of "
+            f"{shown(list(scored))} are there"
+        )
+
+    def _falling(self, label: Label | None) -> tuple[Array, Array, Array]:
+        """Return both weights of the bins with rows, from the largest score, and thresholds."""
+        i = self._scored(label)
+        negatives, positives = self.histogram[i, :, ::-1]
+        if not (negatives.any() and positives.any()):
+            raise ValueError(
+                f"all rows with a weight, or none, are of the class {shown(self.classes[i])},"
+                " which has no curve then; evaluate other rows"
+            )
+        is_taken = (negatives > 0) | (positives > 0)
+        lower = np.arange(len(positives))[::-1] / len(positives)
+        return negatives[is_taken], positives[is_taken], np.r_[np.inf, lower[is_taken]]
+
+
+def roc_areas(histogram: Array) -> Area:
+    """Return the areas under the ROC curves; NaN where a class or the rest has no rows.
+
+    The area is the share of pairs of both that are in order, with ties by half.
+
+    Parameters
+    ----------
+    histogram : float64 array (scored classes, 2, bins)
+        Weight of the other rows, and of those of the class, by its score.
+    """
+    negatives, positives = histogram[:, 0], histogram[:, 1]
+    pairs = negatives.sum(axis=1) * positives.sum(axis=1)
+    below = np.cumsum(negatives, axis=1) - negatives
+    half_ties = 0.5 * (positives * negatives).sum(axis=1)
+    in_order = (positives * below).sum(axis=1)
+    return Area(_ratio(in_order + half_ties, pairs), _ratio(half_ties, pairs))
+
+
+def _ratio(part: Array, whole: Array, empty: float = np.nan) -> Array:
+    """Return the ratio; `empty` where the whole is 0."""
+    ratio = np.full(np.shape(whole), empty)
+    np.divide(part, whole, out=ratio, where=whole > 0)
+    return ratio
