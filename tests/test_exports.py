@@ -96,6 +96,7 @@ EXPORTED: list[str] = [
     "TweedieModel",
     "TweedieRegressor",
     "batch_schedule",
+    "batches",
     "enet_path",
     "evaluate",
     "evaluate_files",

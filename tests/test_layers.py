@@ -78,6 +78,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     # Only where a user asks for a DataFrame: `history_` of the estimators, `frame` of a trade-off.
     "pandas": ("estimators/", "experiments/tradeoff_result"),
     "matplotlib": ("plotting/",),
+    "torch": ("stream/batching/batch_dataset",),
     "pyarrow": ("tables/",),
     "typer": ("cli/", "monitoring/callbacks"),
     "rich": ("cli/", "monitoring/callbacks"),
@@ -93,7 +94,7 @@ FORBIDDEN_CALLS = {
 }
 
 # What a process of ours must not load: a worker of each would hold hundreds of MB more.
-HEAVY = {"sklearn", "pandas", "scipy", "pyarrow", "matplotlib", "bokeh"}
+HEAVY = {"sklearn", "pandas", "scipy", "pyarrow", "matplotlib", "bokeh", "torch"}
 
 READERS: dict[str, str] = {
     "core/files": "the reader that all others use",

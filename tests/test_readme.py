@@ -35,6 +35,7 @@ LEAVES = {
         "big.run",
         "predicted.zarr",
     ],
+    "ooc_train.batches": ["loop.zarr"],
     "import ooc_train as ooc": ["values.zarr", "robust.run"],
     "from ooc_train import": ["big.zarr", "big.run", "predicted.zarr"],
 }

@@ -28,6 +28,8 @@ from ooc_train.core.named_classes import Registry, plain
 from ooc_train.core.schema import INT64, shown
 from ooc_train.core.units import parse_rows
 
+LARGEST_SEED = 2**128 - 1
+
 _LARGEST = float_info.max
 _INDENT = "    "
 _INFINITE = "inf"

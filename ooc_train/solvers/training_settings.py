@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Annotated
 
-from ooc_train.core.settings import CheckedSettings, Count, Number, Part
+from ooc_train.core.settings import LARGEST_SEED, CheckedSettings, Count, Number, Part
 from ooc_train.models.model import Model
 from ooc_train.optimizers import OPTIMIZERS
 from ooc_train.optimizers.optimizer import Optimizer
@@ -28,7 +28,6 @@ EXACT = (
 """Solvers that read all rows before each step. `registry.py` makes them: this file is light, since
 the command line makes its options of it."""
 
-_LARGEST_SEED = 2**128 - 1
 _AUTOMATIC_ROWS = 200
 """Rows of a batch by the batch size "auto", as in scikit-learn's networks."""
 
@@ -126,7 +125,7 @@ class Training(CheckedSettings):
     ] = 1
     random_state: Annotated[
         int | None,
-        Count((None,), least=0, most=_LARGEST_SEED),
+        Count((None,), least=0, most=LARGEST_SEED),
         "Seed of the order of rows, and of those that are kept out; None draws one, which the "
         "report has.",
     ] = None

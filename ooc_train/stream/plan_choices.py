@@ -171,14 +171,14 @@ def _plan(
         replace(config, pool_bytes=pool),
         choice.threads,
         processes,
-        _advice(source, requirements),
+        advice_on(source, requirements.shuffle_chunks),
         source.partition_rows,
         source.partition_rows * source.row_bytes,
         overrun,
     )
 
 
-def _advice(source: Source, requirements: Requirements) -> str:
+def advice_on(source: Source, shuffle_chunks: int) -> str:
     """Say how the rows of a store could take less memory, "" if they could not."""
     if not isinstance(source, StoreSource):
         return ""
@@ -191,12 +191,12 @@ def _advice(source: Source, requirements: Requirements) -> str:
             f"rewrite the store, whose chunks of {largest.name} take {size} each, in smaller ones: "
             f"{rechunk_command(source.path, found)}"
         )
-    if requirements.shuffle_chunks > 1 and not source.shuffled:
+    if shuffle_chunks > 1 and not source.shuffled:
         return (
-            f"put the rows in random order once, so that {requirements.shuffle_chunks} chunks "
+            f"put the rows in random order once, so that {shuffle_chunks} chunks "
             f"need not be mixed: {shuffle_command(source.path, found)}"
         )
-    if requirements.shuffle_chunks > 1:
+    if shuffle_chunks > 1:
         return "use a smaller shuffle_chunks"
     if source.partition_rows == 1:
         return f"learn from fewer columns: a row alone takes {approximate_bytes(source.row_bytes)}"

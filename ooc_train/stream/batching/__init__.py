@@ -1,0 +1,1 @@
+"""Batches for a loop of one's own."""
