@@ -281,11 +281,17 @@ def test_a_full_batch_of_a_smooth_loss_is_solved(loss):
         assert sgd_objective(nearby, X, y) > sgd_objective(found, X, y)
 
 
-def test_probabilities_are_those_of_one_against_the_rest():
+@pytest.mark.parametrize("loss", ["log_loss", "modified_huber"])
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_probabilities_are_those_of_one_against_the_rest(loss, n_classes):
     X, y, _ = rows("iris")
-    found = SGDClassifier("log_loss", batch_size="full").fit(X, y)
+    X, y = X[y < n_classes], y[y < n_classes]
+    found = SGDClassifier(loss, batch_size="full").fit(X, y)
+    far = np.vstack([X, 50 * X, -50 * X])  # of some, all classes have probability 0
     plain = found.to_sklearn()
-    np.testing.assert_allclose(found.predict_proba(X), plain.predict_proba(X), rtol=1e-10)
+    np.testing.assert_allclose(found.predict_proba(far), plain.predict_proba(far), atol=1e-12)
+    due = plain.predict_proba(far)
+    np.testing.assert_allclose(np.exp(found.predict_log_proba(far)), due, atol=1e-12)
     np.testing.assert_array_equal(found.predict(X), plain.predict(X))
     assert not hasattr(SGDClassifier("hinge"), "predict_proba")
 

@@ -7,9 +7,10 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
 from sklearn.multiclass import OneVsRestClassifier
 
-from ooc_train import CustomModel, Training, evaluate, predict, train
+from ooc_train import CustomModel, EarlyStopping, Training, evaluate, predict, train
 from ooc_train.core.packing import packed_size, unpacked
 from ooc_train.core.sums import Block
 from ooc_train.inference.outputs import Outputs
@@ -237,11 +238,29 @@ def test_a_run_of_three_classes_is_saved_and_measured(tmp_path):
     assert metrics["accuracy"] == np.mean(z.argmax(axis=1) == y)
     losses = Logistic().value(np.eye(3)[y], z).sum(axis=1)
     assert metrics["loss"] == pytest.approx(losses.mean())
-    assert metrics.keys().isdisjoint({"log_loss", "roc_auc"})
+    assert "roc_auc" not in metrics
     p = np.exp(-np.logaddexp(0.0, -z))
     due = p / p.sum(axis=1, keepdims=True)
+    assert metrics["log_loss"] == pytest.approx(log_loss(y, due))
     np.testing.assert_allclose(predict(again, X, "probability"), due, rtol=1e-12)
     np.testing.assert_allclose(predict(again, store, "log_probability"), np.log(due), rtol=1e-9)
+
+
+def test_the_log_loss_of_one_against_the_rest_may_be_watched():
+    X, y = iris()
+    rule = EarlyStopping(metric="log_loss", patience=2)
+    training = Training(
+        solver="sgd",
+        batch_size=8,
+        early_stopping=rule,
+        validation_fraction=0.3,
+        max_iter=30,
+        random_state=0,
+    )
+    _, report = train(CustomModel(loss=Logistic(), l2=1.0), X, training, y=y)
+    values = np.array([step.validation_metric for step in report.history], float)
+    assert values[0] > values.min() > 0.0
+    assert values.min() < 0.5 * np.log(3)
 
 
 def test_probabilities_are_finite_where_all_classes_are_ruled_out():

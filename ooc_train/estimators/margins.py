@@ -129,7 +129,7 @@ class RidgeClassifier(_MarginClassifier, SharedParameters):
 
 
 def _has_probabilities(estimator: "SGDClassifier") -> bool:
-    return estimator.loss == "log_loss"
+    return estimator.loss in ("log_loss", "modified_huber")
 
 
 @estimator_of(SGDClassifierModel, also=STOCHASTIC_RATES)

@@ -71,7 +71,7 @@ class MetricSums:
         if not self.fitted.model.is_classifier:
             return ("r2", "mse", "d2") if self._has_deviance else ("r2", "mse")
         names = ["accuracy"]
-        names += ["log_loss"] if Outputs.of(self.fitted).has_probabilities else []
+        names += ["log_loss"] if Outputs.of(self.fitted).has_positive_probabilities else []
         return (*names, "roc_auc") if self._is_binary else tuple(names)
 
     @property
@@ -87,6 +87,12 @@ class MetricSums:
     @property
     def _is_binary(self) -> bool:
         return len(self.fitted.classes) == 2
+
+    @property
+    def _has_own_log_loss(self) -> bool:
+        """Whether there is a log-loss that is not the loss: of one class against the rest."""
+        outputs = Outputs.of(self.fitted)
+        return outputs.has_positive_probabilities and not outputs.is_log_loss
 
     @property
     def _counts_classes(self) -> bool:
@@ -107,6 +113,8 @@ class MetricSums:
             squares = ("residual", "first", "second")
             return sums | {name: np.zeros(len(self.about)) for name in squares}
         sums["hits"] = np.zeros(())
+        if self._has_own_log_loss:
+            sums["log_loss"] = np.zeros(())
         if self._counts_classes:
             sums["confusion"] = np.zeros((len(self.fitted.classes),) * 2)
         if self._counts_classes or self._is_binary:
@@ -172,6 +180,9 @@ class MetricSums:
         outputs = Outputs.of(fitted)
         predicted = outputs.codes(z)
         sums["hits"] += weight @ (predicted == codes)
+        if self._has_own_log_loss:
+            logs = outputs.log_probabilities(z)
+            sums["log_loss"] -= weight @ logs[np.arange(len(logs)), codes]
         if self._counts_classes:
             np.add.at(sums["confusion"], (codes, predicted), weight)
         if "histogram" in sums:
@@ -182,7 +193,7 @@ class MetricSums:
     ) -> None:
         """Add the weights of rows to the bins of their scores, in place."""
         outputs, (scored, _, n_bins) = Outputs.of(self.fitted), histogram.shape
-        by_probability = outputs.has_probabilities and not self._is_binary
+        by_probability = outputs.has_positive_probabilities and not self._is_binary
         # Any score in the order of z gives the same curves; for a logit it is the probability.
         scores = outputs.probabilities(z) if by_probability else Logistic().mean(z)
         for k in range(scored):
@@ -205,8 +216,8 @@ class MetricSums:
                 found["d2"] = self._d2(found["loss"], sums, weight)
             return found
         found["accuracy"] = float(sums["hits"]) / weight
-        if Outputs.of(self.fitted).is_log_loss:
-            found["log_loss"] = found["loss"]
+        if Outputs.of(self.fitted).has_positive_probabilities:
+            found["log_loss"] = float(sums.get("log_loss", sums["loss"])) / weight
         if self._is_binary:
             area = roc_areas(sums["histogram"])
             found["roc_auc"], found["roc_auc_error"] = map(float, np.concatenate(area))
@@ -220,7 +231,7 @@ class MetricSums:
                 self.fitted.classes,
                 sums["confusion"],
                 sums["histogram"],
-                Outputs.of(self.fitted).has_probabilities,
+                Outputs.of(self.fitted).has_positive_probabilities,
             )
         return found
 

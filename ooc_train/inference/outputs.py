@@ -74,13 +74,19 @@ class Outputs:
 
     @property
     def has_probabilities(self) -> bool:
-        """Whether z gives probabilities of classes that add up to 1: the link is a logit."""
+        """Whether z gives probabilities of classes that add up to 1."""
+        return self.has_positive_probabilities or self.loss.link == "truncated linear"
+
+    @property
+    def has_positive_probabilities(self) -> bool:
+        """Whether z gives probabilities above 0, which have logarithms: the link is a logit."""
         return self.loss.link in ("logit", "multinomial logit")
 
     @property
     def is_log_loss(self) -> bool:
         """Whether the loss is minus the log-likelihood of the probabilities."""
-        return self.has_probabilities and (self.n_outputs == 1 or self.loss.kind == "rowwise")
+        single = self.n_outputs == 1 or self.loss.kind == "rowwise"
+        return self.has_positive_probabilities and single
 
     @property
     def loss_name(self) -> str:
@@ -97,17 +103,26 @@ class Outputs:
     def probabilities(self, z: Array) -> Array:
         """Return the probability of each class, (rows, classes).
 
-        Those of one class against the rest are divided by their sum, as by scikit-learn.
+        Those of one class against the rest are divided by their sum, as by scikit-learn. Where all
+        are 0, each is the same.
         """
         self._require_probabilities()
-        if self.n_outputs > 1 and self.loss.kind == "pointwise":
+        by_one = self.n_outputs > 1 and self.loss.kind == "pointwise"
+        if by_one and self.has_positive_probabilities:
             return np.asarray(np.exp(self.log_probabilities(z)))
         p = self.loss.mean(z)
+        if by_one:
+            total = p.sum(axis=1, keepdims=True)
+            same = np.full_like(p, 1.0 / self.n_outputs)
+            np.divide(p, total, out=same, where=total > 0.0)
+            return same
         return np.column_stack([1.0 - p, p]) if self.n_outputs == 1 else p
 
     def log_probabilities(self, z: Array) -> Array:
-        """Return the log-probability of each class, (rows, classes), finite."""
-        self._require_probabilities()
+        """Return the log-probability of each class, (rows, classes), finite for a logit."""
+        if not self.has_positive_probabilities:
+            with np.errstate(divide="ignore"):
+                return np.asarray(np.log(self.probabilities(z)))
         if self.n_outputs == 1:
             rest = np.log1p(np.exp(-np.abs(z)))
             return np.hstack([np.minimum(-z, 0.0) - rest, np.minimum(z, 0.0) - rest])

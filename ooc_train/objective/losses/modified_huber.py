@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ooc_train.core.sums import Array
 from ooc_train.objective.loss import Loss, Target
 
 
@@ -15,6 +16,7 @@ class ModifiedHuber(Loss):
     name: ClassVar[str] = "modified_huber"
     bounded_slope: ClassVar[bool] = True
     target: ClassVar[Target] = "binary"
+    link: ClassVar[str] = "truncated linear"
     bound: ClassVar[float] = 2.0
 
     def value(self, y: Any, z: Any) -> Any:
@@ -27,6 +29,11 @@ class ModifiedHuber(Loss):
         """Return the slope: 0 where the margin is reached, and of size 4 at most."""
         side = 2.0 * y - 1.0
         return -2.0 * side * np.minimum(np.maximum(1.0 - side * z, 0.0), 2.0)
+
+    def mean(self, z: Array) -> Array:
+        """Return the probability that y is 1: the best z is ``2 p - 1`` (Zhang 2004)."""
+        mean: Array = 0.5 * (np.clip(z, -1.0, 1.0) + 1.0)
+        return mean
 
     def curvature(self, y: Any, z: Any) -> Any:
         """Return 2 for margins between -1 and 1, else 0."""
