@@ -66,7 +66,9 @@ def test_bits_do_not_depend_on_where_arrays_lie(dtype):
     X = rng.normal(size=(ROWS, 100)).astype(dtype)
     W, b, weight = rng.normal(size=(2, 100)), rng.normal(size=2), rng.uniform(size=ROWS)
     y = rng.integers(0, 2, (ROWS, 1)).astype(float)
-    losses = [kind() for kind in LOSSES.values()]
+    # What the type of X changes, it changes for one loss of each form.
+    kinds = LOSSES.values() if dtype == np.float32 else (LOSSES["logistic"], LOSSES["multinomial"])
+    losses = [kind() for kind in kinds]
     results = []
     for offset, slack in itertools.product((0, 8, 16, 40), (0, 3)):
         behind = at_offset(np.concatenate([np.zeros((slack, 100), dtype), X]), offset)[slack:]

@@ -56,7 +56,8 @@ MODES = ["fresh", "overwrite", "overwrite one", "without exchange"]
     ("mode", "events"),
     [
         *((mode, ["ooc_train.rename"]) for mode in MODES),
-        *(pytest.param(mode, [], marks=pytest.mark.slow) for mode in MODES),
+        ("overwrite", []),
+        ("without exchange", []),
     ],
 )
 def test_a_kill_at_any_rename_or_removal_leaves_both_or_none(tmp_path, mode, events):

@@ -138,7 +138,7 @@ def test_a_cluster_learns_it_to_the_same_bits(network, rows, name, tmp_path):
             shuffle_chunks=holdings.shuffle_chunks,
         )
     with (
-        LocalCluster(n_workers=2) as cluster,
+        LocalCluster(n_workers=2, dashboard_address="127.0.0.1:0") as cluster,
         cluster.get_client() as client,
         Job(source, client=client) as job,
     ):
