@@ -2,6 +2,7 @@ from .errors import CeilingExceeded as CeilingExceeded
 from .errors import ClusterError as ClusterError
 from .errors import CorruptChunk as CorruptChunk
 from .errors import Diverged as Diverged
+from .errors import InvalidImages as InvalidImages
 from .errors import InvalidRun as InvalidRun
 from .errors import InvalidStore as InvalidStore
 from .errors import InvalidTable as InvalidTable
@@ -94,6 +95,8 @@ from .solvers.training_settings import Training as Training
 from .store.dataset import Store as Store
 from .store.jobs.ingest import Ingested as Ingested
 from .store.jobs.ingest import ingest as ingest
+from .store.jobs.ingest_images import IngestedImages as IngestedImages
+from .store.jobs.ingest_images import ingest_images as ingest_images
 from .store.jobs.rechunk import rechunk_store as rechunk_store
 from .store.jobs.shuffle import shuffle_store as shuffle_store
 from .store.jobs.synthetic import make_data as make_data

@@ -11,7 +11,8 @@
     │   └── OutputExists              (FileExistsError) the place to write to is taken
     ├── TableError                    raw files, such as CSV and Parquet
     │   ├── TableNotFound             (FileNotFoundError) no such file
-    │   └── InvalidTable              (ValueError) a file, a column or a value that can't be used
+    │   ├── InvalidTable              (ValueError) a file, a column or a value that can't be used
+    │   └── InvalidImages             (ValueError) images or labels that can't be used
     ├── NonFiniteData                 (ValueError) NaN or infinity in X, y or sample_weight
     ├── CeilingExceeded               (MemoryError) the job cannot be done under the memory ceiling
     ├── Diverged                      (ArithmeticError) the loss stopped being a number, or grew without end
@@ -66,6 +67,10 @@ class TableNotFound(TableError, FileNotFoundError):
 
 class InvalidTable(TableError, ValueError):
     """A raw file, or a column or value in it, that can't be used as asked."""
+
+
+class InvalidImages(TableError, ValueError):
+    """A raw file of images or of labels that can't be used as asked."""
 
 
 class NonFiniteData(OocTrainError, ValueError):

@@ -34,7 +34,7 @@ def data_script(name: str) -> ModuleType:
 def one_id(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give all stores one id, so that those of the same rows and name are the same bytes."""
     monkeypatch.setattr("ooc_train.store.writing.output.new_store_id", lambda: "5e" * 16)
-    monkeypatch.setattr("ooc_train.store.jobs.ingest.new_pair_id", lambda: "9a" * 16)
+    monkeypatch.setattr("ooc_train.store.jobs.train_test_split.new_pair_id", lambda: "9a" * 16)
 
 
 @pytest.fixture(scope="session")

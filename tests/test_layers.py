@@ -80,6 +80,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "matplotlib": ("plotting/",),
     "torch": ("stream/batching/batch_dataset",),
     "pyarrow": ("tables/",),
+    "PIL": ("images/",),
     "typer": ("cli/", "monitoring/callbacks"),
     "rich": ("cli/", "monitoring/callbacks"),
 }

@@ -9,6 +9,12 @@ import typer
 
 from ooc_train.cli.command import command
 from ooc_train.cli.describe import describe_store
+from ooc_train.cli.image_options import (
+    ImageOptions,
+    ingest_labelled_images,
+    options_of_tables,
+    require_unused,
+)
 from ooc_train.cli.options import (
     CsvOptions,
     MemoryCeiling,
@@ -35,7 +41,14 @@ _STORE = "Store"
 @command
 def ingest(
     *,
-    paths: Annotated[list[str], typer.Argument(help="CSV or Parquet: files, patterns or folders.")],
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            help="Tables: CSV or Parquet, as files, patterns or folders. Or images and labels: two "
+            "files of IDX or .npy, a .npz of both, or a folder of images with a folder for each "
+            "class. The first bytes of the first file tell which, and folders that hold folders."
+        ),
+    ],
     out: Annotated[str, typer.Argument(help="Path of the new store.")],
     target: Annotated[
         str | None, option(of=_COLUMNS, metavar="COLUMN", help="The column to predict.")
@@ -110,6 +123,7 @@ def ingest(
         option(of=_STORE, help="Of the chunks; auto: lz4 if a sample shrinks by a factor of 1.3."),
     ] = "auto",
     csv: CsvOptions,
+    images: ImageOptions,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the encoding of each column, and write nothing.")
     ] = False,
@@ -117,13 +131,11 @@ def ingest(
     memory_ceiling: MemoryCeiling = None,
     output: OutputOptions,
 ) -> None:
-    """Write a store from raw files: CSV or Parquet, of any size."""
+    """Write a store from raw files of any size: tables (CSV, Parquet), or images and labels."""
     begun = perf_counter()
     with ConsoleBar(quiet=output.quiet) as bar:
         ceiling = Ceiling.of(memory_ceiling, whole_process=True)
-        from ooc_train.store.jobs.ingest import ingest as write
-        from ooc_train.store.jobs.ingest_preview import preview
-        from ooc_train.tables.roles import Roles
+        from ooc_train.images.open_images import are_images
 
         roles: dict[str, Any] = {
             "target": target,
@@ -138,6 +150,31 @@ def ingest(
             "min_count": min_count,
             "dtype": dtype,
         }
+        storage: dict[str, Any] = {
+            "test_size": test_size,
+            "shuffle": shuffle,
+            "random_state": random_state,
+            "chunk_rows": chunk,
+            "shard_rows": shard,
+            "codec": codec,
+            "memory_ceiling": ceiling,
+            "overwrite": overwrite,
+            "progress": bar.progress,
+            "say": bar.say,
+        }
+        if are_images(paths):
+            of_tables = options_of_tables(roles, csv) | {"--like": like, "--dry-run": dry_run}
+            require_unused(of_tables, "images have no columns")
+            ingest_labelled_images(paths, out, images, storage, output)
+            return
+        require_unused(
+            {f"--{name}": value for name, value in asdict(images).items()},
+            "these files hold no images",
+        )
+        from ooc_train.store.jobs.ingest import ingest as write
+        from ooc_train.store.jobs.ingest_preview import preview
+        from ooc_train.tables.roles import Roles
+
         if dry_run:
             if like is not None:
                 raise ValueError(
@@ -160,16 +197,7 @@ def ingest(
             **roles,
             **asdict(csv),
             like=like,
-            test_size=test_size,
-            shuffle=shuffle,
-            random_state=random_state,
-            chunk_rows=chunk,
-            shard_rows=shard,
-            codec=codec,
-            memory_ceiling=ceiling,
-            overwrite=overwrite,
-            progress=bar.progress,
-            say=bar.say,
+            **storage,
             warn=lambda _: None,  # the notes have it
         )
     _print_ingested(made, perf_counter() - begun, output)

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 
-from ooc_train.core.joint_commits import commit_together
 from ooc_train.core.output_kinds import STORE, require_output
 from ooc_train.core.places import local_path
 from ooc_train.core.progress import Progress, no_progress, row_counter
@@ -21,7 +20,7 @@ from ooc_train.memory.budget import Budget
 from ooc_train.memory.ceiling import Ceiling, Term
 from ooc_train.memory.measured import MemoryReport
 from ooc_train.store.dataset import Store
-from ooc_train.store.format.pairs import StorePair, finish_pair, new_pair_id
+from ooc_train.store.format.pairs import finish_pair
 from ooc_train.store.jobs.external_shuffle import ExternalShuffle
 from ooc_train.store.jobs.ingest_limits import free_disk, require_disk, require_few_categories
 from ooc_train.store.jobs.ingest_memory import (
@@ -41,12 +40,16 @@ from ooc_train.store.jobs.ingest_reading import (
 from ooc_train.store.jobs.ingest_writing import (
     CodecOption,
     StorageOptions,
+    commit_stores,
     feature_rows,
     first_chunk,
     ingest_writer,
 )
-from ooc_train.store.jobs.train_test_split import path_for_testing, require_test_size
-from ooc_train.store.opening.opener import open_store
+from ooc_train.store.jobs.train_test_split import (
+    pairs_of,
+    path_for_testing,
+    require_test_size,
+)
 from ooc_train.tables.batches import Tables
 from ooc_train.tables.features import Missing, Unseen
 from ooc_train.tables.fixed_schema import Schema
@@ -304,7 +307,7 @@ class _Job:
         options, share = options.with_codec(first)
         require_disk(path, recipe, n_rows, share=share, chosen=chosen)
         del first
-        pairs = self._pairs()
+        pairs = pairs_of(self.outputs)
         add_rows = row_counter(self.progress, "writing", n_rows)
         with ExitStack() as stack:
             writers = {
@@ -325,15 +328,4 @@ class _Job:
                     for row in rows:
                         writer.write(**row)
                         add_rows(len(row["X"]))
-            # Both or none: the test store comes first, so a training store implies a test store.
-            names = list(reversed(self.outputs))
-            for name in names:
-                writers[name].finalize()
-            commit_together([writers[name].output for name in names])
-            return {name: open_store(self.outputs[name]) for name in names}
-
-    def _pairs(self) -> dict[str, StorePair]:
-        """Return the pair of each of two stores; empty for one store."""
-        id_, names = new_pair_id(), {name: os.path.basename(p) for name, p in self.outputs.items()}
-        others = {"training": "testing", "testing": "training"}
-        return {name: StorePair(id_, names[others[name]]) for name in names if len(names) > 1}
+            return commit_stores(writers, self.outputs)

@@ -1,6 +1,6 @@
 """The second pass of ingest: records from the external shuffle become rows of stores."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -8,12 +8,14 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ooc_train.core.joint_commits import commit_together
 from ooc_train.core.prefetch import prefetched
-from ooc_train.store.dataset import Scalar
+from ooc_train.store.dataset import Scalar, Store
 from ooc_train.store.format.arrays import CODECS, CodecName
 from ooc_train.store.format.chunk_sizes import default_chunk_rows
 from ooc_train.store.format.pairs import StorePair
 from ooc_train.store.jobs.external_shuffle import ExternalShuffle
+from ooc_train.store.opening.opener import open_store
 from ooc_train.store.writing.compression import compressed_fraction, compresses_well
 from ooc_train.store.writing.writer import StoreWriter
 from ooc_train.tables.fixed_schema import Schema
@@ -60,7 +62,7 @@ class StorageOptions:
         rows = self.chunk_rows or default_chunk_rows(recipe.n_features, recipe.dtype)
         return replace(self, chunk_rows=rows)
 
-    def with_codec(self, X: NDArray[np.floating]) -> tuple["StorageOptions", float]:
+    def with_codec(self, X: NDArray[Any]) -> tuple["StorageOptions", float]:
         """Return options with a codec chosen by a sample, and the fraction of bytes it leaves."""
         codec: CodecName
         codec = self.codec if self.codec != "auto" else "lz4" if compresses_well(X) else "none"
@@ -142,3 +144,17 @@ def ingest_writer(
         overwrite=overwrite,
         pair=pair,
     )
+
+
+def commit_stores(
+    writers: Mapping[str, StoreWriter], outputs: Mapping[str, str]
+) -> dict[str, Store]:
+    """Give finished stores their names, and open them by the names of `outputs`.
+
+    Both or none: the test store comes first, so a training store implies a test store.
+    """
+    names = list(outputs)[::-1]
+    for name in names:
+        writers[name].finalize()
+    commit_together([writers[name].output for name in names])
+    return {name: open_store(outputs[name]) for name in names}

@@ -1,10 +1,12 @@
 """The split of raw rows into training rows and test rows."""
 
 import os
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ooc_train.store.format.pairs import StorePair, new_pair_id
 from ooc_train.store.jobs.shuffle_keys import row_keys
 
 _SPLIT_SEED = 2**63
@@ -15,6 +17,13 @@ def path_for_testing(path: str) -> str:
     """Return the path of the test store: "flights.test.zarr" beside "flights.zarr"."""
     root, extension = os.path.splitext(path.rstrip("/"))
     return f"{root}.test{extension}"
+
+
+def pairs_of(outputs: Mapping[str, str]) -> dict[str, StorePair]:
+    """Return the pair of a "training" and a "testing" store at their paths; empty for one store."""
+    id_, names = new_pair_id(), {name: os.path.basename(path) for name, path in outputs.items()}
+    others = {"training": "testing", "testing": "training"}
+    return {name: StorePair(id_, names[others[name]]) for name in names if len(names) > 1}
 
 
 def rows_for_testing(rows: NDArray[np.int64], share: float, seed: int) -> NDArray[np.bool_]:

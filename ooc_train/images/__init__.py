@@ -1,0 +1,1 @@
+"""Raw files of images and of their labels: IDX, NumPy's, and folders of images by class."""

@@ -1,0 +1,195 @@
+"""Images and labels by their paths: what kind they are, and whether they go together."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ooc_train.errors import InvalidImages, TableNotFound
+from ooc_train.images.idx import is_idx, open_idx
+from ooc_train.images.image_folders import FolderImages
+from ooc_train.images.numpy_files import (
+    X_NAMES,
+    Y_NAMES,
+    is_npy,
+    is_npz,
+    open_npy,
+    open_npz,
+)
+from ooc_train.images.raw_arrays import RawArray
+
+Path = str | os.PathLike[str]
+
+
+class LabelledImages(Protocol):
+    """Images and their labels, which are read together."""
+
+    @property
+    def n_rows(self) -> int:
+        """Images."""
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """Shape of an image."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the values of an image."""
+
+    @property
+    def label_dtype(self) -> np.dtype[Any]:
+        """Type of a label."""
+
+    @property
+    def source(self) -> str:
+        """What is read, for messages."""
+
+    def decoding_bytes(self, available: int) -> int:
+        """Return the bytes to decode an image, of at most `available` if they are enough."""
+
+    def within(self, decoding: int) -> "LabelledImages":
+        """Return the images with the limit that so many `decoding_bytes` make."""
+
+    def pieces(self, rows: int) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+        """Yield at most `rows` images at a time and their labels, in buffers used again."""
+
+
+@dataclass(frozen=True)
+class ArrayImages:
+    """Images and labels of two arrays."""
+
+    X: RawArray
+    y: RawArray
+
+    @property
+    def n_rows(self) -> int:
+        """Images."""
+        return self.X.n_rows
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """Shape of an image."""
+        return self.X.row_shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the values of an image."""
+        return self.X.dtype
+
+    @property
+    def label_dtype(self) -> np.dtype[Any]:
+        """Type of a label."""
+        return self.y.dtype
+
+    @property
+    def source(self) -> str:
+        """What is read, for messages."""
+        return self.y.name
+
+    def decoding_bytes(self, available: int) -> int:
+        """Return 0: pieces are decompressed in place."""
+        del available
+        return 0
+
+    def within(self, decoding: int) -> "ArrayImages":
+        """Return the same images."""
+        del decoding
+        return self
+
+    def pieces(self, rows: int) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+        """Yield at most `rows` images at a time and their labels, in buffers used again."""
+        yield from zip(self.X.pieces(rows), self.y.pieces(rows), strict=True)
+
+
+def are_images(paths: Sequence[Path]) -> bool:
+    """Return whether the first of some paths is a file of images, or a folder that holds folders.
+
+    Files are told by their first bytes: IDX, packed or not, .npy and .npz.
+    """
+    first = os.fspath(paths[0])
+    if os.path.isdir(first):
+        with os.scandir(first) as entries:
+            kinds = {entry.is_dir() for entry in entries if not entry.name.startswith(".")}
+        return kinds == {True}
+    return os.path.isfile(first) and any(test(first) for test in (is_idx, is_npy, is_npz))
+
+
+def open_images(
+    images: Path,
+    labels: Path | None = None,
+    *,
+    x: str | None = None,
+    y: str | None = None,
+    size: tuple[int, int] | None = None,
+    grayscale: bool = False,
+) -> LabelledImages:
+    """Return images and labels, of which the headers alone are read.
+
+    The arguments are those of `ingest_images`.
+
+    Raises
+    ------
+    TableNotFound
+        If nothing lies at a path.
+    InvalidImages
+        If files can't be used, or don't go together.
+    ValueError
+        If a setting is for other files.
+    """
+    path, of_labels = os.fspath(images), None if labels is None else os.fspath(labels)
+    for each in filter(None, (path, of_labels)):
+        if not os.path.lexists(each):
+            raise TableNotFound(f"there is nothing at {each}; correct the path")
+    if os.path.isdir(path):
+        if of_labels is not None or x is not None or y is not None:
+            raise ValueError(
+                f"{path} is a folder, whose folders are the labels; leave labels, x and y out"
+            )
+        return FolderImages.of(path, size=size, grayscale=grayscale)
+    if size is not None or grayscale:
+        raise ValueError(
+            f"size and grayscale are for folders of images, and {path} is a file; leave them out"
+        )
+    X = _array(path, x, X_NAMES, "x")
+    if of_labels is None and not is_npz(path):
+        raise InvalidImages(f"{path} has images without labels; pass the file of labels too")
+    found = _array(of_labels or path, y, Y_NAMES, "y")
+    _require_pair(X, found)
+    return ArrayImages(X, found)
+
+
+def _array(path: str, name: str | None, names: Sequence[str], option: str) -> RawArray:
+    """Return the array of a file."""
+    if is_npz(path):
+        return open_npz(path, name, names, option)
+    if name is not None:
+        raise ValueError(f"{option}={name!r} names an array of .npz, and {path} is none")
+    if is_npy(path):
+        return open_npy(path)
+    if is_idx(path):
+        return open_idx(path)
+    raise InvalidImages(
+        f"{path} is neither IDX nor .npy nor .npz by its first bytes; write it as one of them"
+    )
+
+
+def _require_pair(X: RawArray, y: RawArray) -> None:
+    """Raise `InvalidImages` unless two arrays are images and their labels."""
+    if len(X.shape) < 2 or X.dtype.kind not in "biuf":
+        raise InvalidImages(
+            f"{X.name} holds {X.text}, which are no images but perhaps labels; pass the images "
+            "first, then the labels"
+        )
+    if len(y.shape) != 1:
+        raise InvalidImages(
+            f"{y.name} holds {y.text}, and labels are one to an image, of shape (n,); pass the "
+            "images first, then the labels"
+        )
+    if X.n_rows != y.n_rows:
+        raise InvalidImages(
+            f"{X.name} holds {X.n_rows:,} images and {y.name} {y.n_rows:,} labels; pass the labels "
+            "of these images"
+        )
