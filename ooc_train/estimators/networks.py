@@ -61,6 +61,7 @@ class _Network(Estimator, TrainingParameters):
     weight_init: str = "glorot"
     average: bool = True
     standardize: bool = False
+    scale: float | str = 1.0
     dropout: float = 0.0
     batch_size: Any = "auto"
     max_iter: int = 200

@@ -84,6 +84,16 @@ class ColumnMoments:
             weight, self.mean + share * difference, variance + share * (1.0 - share) * difference**2
         )
 
+    def by_channel(self, channels: int) -> "ColumnMoments":
+        """Return for each column the moments of all columns of its channel.
+
+        A column's channel is its number modulo `channels`: channels are the last axis of a row.
+        """
+        means = self.mean.reshape(-1, channels)
+        mean = means.mean(axis=0)
+        variance = (self.variance.reshape(-1, channels) + (means - mean) ** 2).mean(axis=0)
+        return replace(self, mean=np.tile(mean, len(means)), variance=np.tile(variance, len(means)))
+
     def permuted(self, order: NDArray[np.intp]) -> "ColumnMoments":
         """Return the moments of the columns in another order: column i is `order[i]`."""
         return replace(self, mean=self.mean[order], variance=self.variance[order])

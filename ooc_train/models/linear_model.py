@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from math import inf
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -101,6 +102,26 @@ class NumberOfEach(Number):
         return f"{super().metavar}|NUMBER,..."
 
 
+@dataclass(frozen=True)
+class Factor(Number):
+    """A number, of which text may be a fraction: 1/255."""
+
+    def _parsed(self, name: str, text: str) -> Any:
+        try:
+            return float(Fraction(text))
+        except (ValueError, ZeroDivisionError, OverflowError):
+            return super()._parsed(name, text)
+
+
+def require_one_scale(scale: float | str, *, standardize: bool) -> None:
+    """Raise `ValueError` if columns are to be standardised, and scaled otherwise too."""
+    if standardize and scale != 1.0:
+        raise ValueError(
+            f"scale={shown(scale)} has no effect on columns that standardize=True scales; leave "
+            "one of them out"
+        )
+
+
 Alpha = Annotated[float, Number(least=0.0), "Strength of the penalty, in the units of the data."]
 AlphaOfEach = Annotated[
     float | Sequence[float],
@@ -139,6 +160,17 @@ class LinearModel(Model):
     standardize: Annotated[
         bool, Flag(), "Whether the penalty is on the weights of standardised columns."
     ] = False
+    scale: Annotated[
+        float,
+        Factor(above=0.0),
+        "Factor of all columns, such as 1/255 for pixels of 8 bits: the penalty is on the weights "
+        "of columns times the factor. Coefficients are those of the columns as they come.",
+    ] = 1.0
+
+    def __post_init__(self) -> None:
+        """Check the settings, and that one of them scales the columns."""
+        super().__post_init__()
+        require_one_scale(self.scale, standardize=self.standardize)
 
     @property
     def is_classifier(self) -> bool:
@@ -164,11 +196,8 @@ class LinearModel(Model):
         n_outputs = data.n_targets
         if self.is_classifier:
             n_outputs = 1 if data.n_classes == 2 else data.n_classes
-        # Broadcast arrays take no memory, which the plan has yet to grant.
-        identity = Scaling(
-            np.broadcast_to(0.0, data.n_features), np.broadcast_to(1.0, data.n_features)
-        )
-        penalty = self.penalty_for(data.total_weight)
+        identity = Scaling.constant(1.0, data.n_features)
+        penalty = self.penalty_for(data.total_weight).of_scaled(float(self.scale))
         if len(penalty.l2_of_each) not in (0, n_outputs):
             raise ValueError(
                 "Number of targets and number of penalties do not correspond: "

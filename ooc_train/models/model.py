@@ -26,6 +26,8 @@ class DataFigures:
         Factors of the rows' weights.
     batch_rows : int or None
         Rows of a batch; None for all.
+    row_shape : tuple of int or None
+        Shape of a row of several axes, as of an image, whose values are the columns.
     """
 
     n_rows: int
@@ -35,6 +37,7 @@ class DataFigures:
     total_weight: float
     class_weight: Array | None = None
     batch_rows: int | None = None
+    row_shape: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

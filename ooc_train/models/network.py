@@ -146,14 +146,22 @@ class RowScaling:
     """
 
     def __init__(self, scaling: Scaling | None, dtype: np.dtype[Any]) -> None:
-        self._scales = scaling is not None
-        if scaling is not None:
+        self._scales, self._divisor = scaling is not None, None
+        if scaling is None:
+            return
+        if not scaling.mean.any() and (scaling.scale == scaling.scale[0]).all():
+            # One pass over the rows: pixels / 255 are those that were stored as such.
+            self._divisor = dtype.type(scaling.scale[0])
+        else:
             self._mean, self._inverse = scaling.mean.astype(dtype), scaling.inverse.astype(dtype)
 
     def __call__(self, X: Floats, out: Floats | None) -> Floats:
         """Return the scaled rows, which are written to `out`; X itself without a scaling."""
         if not self._scales:
             return X
+        if self._divisor is not None:
+            divided: Floats = np.divide(X, self._divisor, out=out)
+            return divided
         scaled: Floats = np.subtract(X, self._mean, out=out)
         scaled *= self._inverse
         return scaled

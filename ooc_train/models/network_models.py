@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from ooc_train.core.named_classes import plain
 from ooc_train.core.schema import shown
 from ooc_train.core.settings import Constraint, Flag, Number
-from ooc_train.models.linear_model import ClassWeights
+from ooc_train.models.linear_model import ClassWeights, Factor, require_one_scale
 from ooc_train.models.model import DataFigures, Model
 from ooc_train.objective.activations import ACTIVATIONS
 from ooc_train.objective.loss import Loss
@@ -17,11 +17,12 @@ from ooc_train.objective.losses.logistic import Logistic
 from ooc_train.objective.losses.multinomial import Multinomial
 from ooc_train.objective.losses.poisson import Poisson
 from ooc_train.objective.losses.squared import Squared
+from ooc_train.objective.scaling import Scaling
 
 if TYPE_CHECKING:
     from ooc_train.models.network_problem import NetworkProblem
 
-_MOST_UNITS, _MOST_LAYERS = 10**6, 100
+_MOST_UNITS, _MOST_LAYERS, _MOST_CHANNELS = 10**6, 100, 4
 
 _LOSSES: Mapping[str, type[Loss]] = MappingProxyType({"squared_error": Squared, "poisson": Poisson})
 """Losses by scikit-learn's names."""
@@ -106,6 +107,13 @@ class NetworkModel(Model):
         Flag(),
         "Whether columns are centred and scaled to a standard deviation of 1.",
     ] = False
+    scale: Annotated[
+        float | str,
+        Factor(("channel",), above=0.0),
+        'Factor of all columns, such as 1/255 for pixels of 8 bits. "channel" centres and scales '
+        "the pixels of images to a standard deviation of 1, by the moments of each channel, which "
+        "is the last of the axes (height, width, channel).",
+    ] = 1.0
     dropout: Annotated[
         float,
         Number(least=0.0, most=0.99),
@@ -119,8 +127,13 @@ class NetworkModel(Model):
 
     @property
     def standardizes_once(self) -> bool:
-        """Whether columns are scaled: layers cannot be turned into those of another scaling."""
-        return self.standardize
+        """Whether moments scale columns: layers do not turn into those of another scaling."""
+        return self.standardize or self.scale == "channel"
+
+    def __post_init__(self) -> None:
+        """Check the settings, and that one of them scales the columns."""
+        super().__post_init__()
+        require_one_scale(self.scale, standardize=self.standardize)
 
     def problem(self, data: DataFigures) -> "NetworkProblem":
         """Return the problem of learning the model from data."""
@@ -132,6 +145,8 @@ class NetworkModel(Model):
         if self.is_classifier:
             n_outputs = 1 if data.n_classes == 2 else data.n_classes
         sizes = (data.n_features, *self.hidden_layer_sizes, n_outputs)
+        factor = 1.0 if isinstance(self.scale, str) else float(self.scale)
+        scaling = None if factor == 1.0 else Scaling.constant(factor, data.n_features)
         return NetworkProblem(
             data.n_rows,
             data.total_weight,
@@ -140,10 +155,27 @@ class NetworkModel(Model):
             layers=Layers(sizes, ACTIVATIONS[self.activation]()),
             loss=self.loss_for(data.n_classes),
             weight_init=self.weight_init,
-            standardize=self.standardize,
+            standardize=self.standardizes_once,
+            channels=_channels(data.row_shape) if self.scale == "channel" else data.n_features,
+            scaling=scaling,
             average=self.average,
             dropout=float(self.dropout) if self.hidden_layer_sizes else 0.0,
         )
+
+
+def _channels(row_shape: tuple[int, ...] | None) -> int:
+    """Return the channels of images, by the shape of a row."""
+    if row_shape is None:
+        raise ValueError(
+            "scale='channel' is for images, rows of shape (height, width) or (height, width, "
+            "channel), and these rows have columns; use a number, or standardize=True"
+        )
+    if len(row_shape) > 2 and row_shape[0] <= _MOST_CHANNELS < row_shape[-1]:
+        raise ValueError(
+            f"scale='channel' takes the last axis of rows for channels, and rows of the shape "
+            f"{row_shape} seem to have channels first; write them as (height, width, channel)"
+        )
+    return row_shape[-1] if len(row_shape) > 2 else 1
 
 
 @dataclass(frozen=True, kw_only=True)

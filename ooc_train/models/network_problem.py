@@ -48,7 +48,9 @@ class NetworkProblem(BlockProblem):
     weight_init : {"glorot", "he"}
         Which random parameters a run begins with, see `Layers.initial`.
     standardize : bool
-        Whether columns are centred and scaled.
+        Whether columns are centred and scaled by their moments.
+    channels : int
+        Columns that have moments of their own: all, or the channels of images.
     scaling : Scaling or None
         Of the columns; None for the identity.
     average : bool
@@ -62,6 +64,7 @@ class NetworkProblem(BlockProblem):
     loss: Loss
     weight_init: str = "glorot"
     standardize: bool = False
+    channels: int = 0
     scaling: Scaling | None = None
     average: bool = True
     dropout: float = 0.0
@@ -110,9 +113,10 @@ class NetworkProblem(BlockProblem):
 
     def scaled_by(self, moments: ColumnMoments) -> Self:
         """Return the problem of columns that are centred and scaled by their moments."""
-        return replace(
-            self, scaling=Scaling.of(moments.mean, np.sqrt(moments.variance), centre=True)
-        )
+        if self.channels != self.n_features:
+            moments = moments.by_channel(self.channels)
+        scaling = Scaling.of(moments.mean, np.sqrt(moments.variance), centre=True)
+        return replace(self, scaling=scaling)
 
     def initial(self, seed: int = 0) -> Array:
         """Return the random parameters of a seed."""
@@ -140,7 +144,8 @@ class NetworkProblem(BlockProblem):
         """Return the most bytes that `block_gradient` allocates for a block of `rows` rows."""
         piece = min(rows, PIECE_ROWS)
         specs = self.layers.workspace(piece, "<f8", gradients=True)
-        scaled = 8 * piece * self.n_features if self.scaling is not None else 0
+        scales = self.standardize or self.scaling is not None
+        scaled = 8 * piece * self.n_features if scales else 0
         return total_bytes(specs) + self.layers.made_bytes(piece) + 8 * self.n_parameters + scaled
 
     def block_loss(self, params: Array, block: Block) -> float:

@@ -191,7 +191,8 @@ class _Learner:
             raise Diverged(
                 f"a loss is no number after {self._counters[1]:,} updates, but the data are "
                 f"finite: the learning rate of {self._updates.eta0:.3g} is too large, or columns "
-                "of large numbers are not scaled; use a smaller rate, or standardize=True"
+                "of large numbers are not scaled; use a smaller rate, standardize=True, or "
+                "scale=1/255 for pixels"
             )
         if self._counters[0]:
             self._partial += self._gradient

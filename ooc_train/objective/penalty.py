@@ -1,6 +1,6 @@
 """The elastic-net penalty: `l1 |w| + l2 / 2 w^2`, added up over weights (Zou and Hastie 2005)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -31,6 +31,11 @@ class Penalty:
     def smooth(self) -> bool:
         """Whether the penalty has a gradient everywhere."""
         return self.l1 == 0.0 and not self.positive
+
+    def of_scaled(self, factor: float) -> "Penalty":
+        """Return the penalty that this one, on the weights of columns times a factor, is here."""
+        each = tuple(l2 / factor**2 for l2 in self.l2_of_each)
+        return replace(self, l1=self.l1 / factor, l2=self.l2 / factor**2, l2_of_each=each)
 
     def by_column(self, scale: Array) -> "ColumnPenalty":
         """Return the penalty on the weights of columns that are divided by `scale`, (columns,)."""

@@ -46,6 +46,12 @@ class Scaling(Value):
         constant = deviation <= 10 * np.finfo(np.float64).eps * np.abs(mean)
         return cls(mean, np.where(constant | (deviation == 0), 1.0, deviation))
 
+    @classmethod
+    def constant(cls, factor: float, n_features: int) -> "Scaling":
+        """Return the scaling of columns that are multiplied by one factor."""
+        # Broadcast arrays take no memory, which the plan has yet to grant.
+        return cls(np.broadcast_to(0.0, n_features), np.broadcast_to(1.0 / factor, n_features))
+
     def widened(self, variance: float) -> "Scaling":
         """Return the scaling by `sqrt(scale ** 2 + variance)`: for conditioning beside a penalty.
 

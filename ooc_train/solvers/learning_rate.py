@@ -208,7 +208,9 @@ def normalised_rate(
 def evaluated_partitions(rows: Rows, most: int = EVALUATED_ROWS) -> Sequence[int]:
     """Return the partitions, spread evenly, that evaluate a model after each epoch.
 
-    Small data are evaluated by all partitions.
+    Small data are evaluated by all partitions. Bytes count as models see them: pixels of one byte
+    become four.
     """
-    wanted = min(most, _EVALUATED_BYTES // max(1, rows.row_bytes))
+    row_bytes = max(rows.row_bytes, rows.n_features * np.dtype(rows.dtype).itemsize)
+    wanted = min(most, _EVALUATED_BYTES // max(1, row_bytes))
     return sample_partitions(rows, max(wanted, _LEAST_EVALUATED * rows.partition_rows))

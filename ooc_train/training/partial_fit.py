@@ -208,8 +208,8 @@ def _task(model: Model, inputs: Inputs, training: Training) -> Task:
         )
     if model.standardizes_once:
         raise ValueError(
-            f"standardize=True of {model.name} needs the moments of all rows, and partial_fit has "
-            "some of them only; scale the rows before, and leave it out"
+            f"standardize=True and scale='channel' of {model.name} need the moments of all rows, "
+            "and partial_fit has some of them only; use a number as scale"
         )
     for name in ("early_stopping", "validation_fraction"):
         if getattr(training, name):

@@ -139,6 +139,7 @@ class Task:
                 total,
                 weights,
                 settings.batch_size,
+                inputs.row_shape,
             )
         )
         name = training.solver
