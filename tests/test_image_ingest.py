@@ -13,10 +13,18 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from ooc_train import InvalidImages, ingest_images, open_store
+from ooc_train import (
+    InvalidImages,
+    LogisticModel,
+    ingest_images,
+    open_store,
+    predict,
+    train,
+)
 from ooc_train.cli import app
 from ooc_train.errors import CeilingExceeded, OutputExists, TableNotFound
 from ooc_train.images.image_folders import PIXEL_BYTES
+from ooc_train.images.open_images import open_images
 from ooc_train.memory.processes import measure, reset_peak
 from tests.test_writer import contents, rows_of
 
@@ -180,6 +188,54 @@ def test_arrays_of_numpy(tmp_path, save):
     assert store.classes == (False, True)
 
 
+def test_images_without_labels_are_for_predictions(pair, tmp_path):
+    X, y = pair
+    made = ingest_images(X, tmp_path / "new.zarr", test_size=0.5)
+    assert made.test is not None
+    assert made.store.y is None
+    assert made.notes == ("no labels were passed: the store has no y, and is for predictions",)
+    fitted, _ = train(LogisticModel(scale=1 / 255), ingest_images(X, tmp_path / "a.zarr", y).store)
+    for store in (made.store, made.test):
+        expected = predict(fitted, IMAGES[store.read("row_id")])
+        assert np.array_equal(predict(fitted, store), expected)
+
+
+MUTATED = {"X.npz": np.savez, "Z.npz": np.savez_compressed}
+
+
+@pytest.mark.parametrize(
+    "name", ["X.idx", "X.gz", "X.npy", *MUTATED, "a.png", "a.jpg", "a.gif", "a.bmp"]
+)
+def test_damaged_files_are_refused_or_read(tmp_path, name):
+    path, labels = tmp_path / "files" / "cat" / name, tmp_path / "y.npy"
+    path.parent.mkdir(parents=True)
+    np.save(labels, np.arange(50) % 3)
+    if name in ("X.idx", "X.gz"):
+        data = idx(IMAGES[:50])
+        path.write_bytes(gzip.compress(data) if name == "X.gz" else data)
+    elif name == "X.npy":
+        np.save(path, IMAGES[:50])
+    elif name in MUTATED:
+        MUTATED[name](path, X=IMAGES[:50], y=np.arange(50) % 3)
+    else:
+        Image.fromarray(IMAGES[0]).save(path)
+    arguments: list[Path] = [tmp_path / "files"] if name.startswith("a.") else [path]
+    if name in ("X.idx", "X.gz", "X.npy"):
+        arguments.append(labels)
+    whole, random, found = path.read_bytes(), np.random.default_rng(1), 0
+    for _ in range(150):
+        data = bytearray(whole)
+        for at in random.integers(0, min(len(data), random.choice([60, len(data)])), 3):
+            data[at] = random.integers(256)
+        path.write_bytes(bytes(data[: random.integers(len(data))] if found % 5 == 4 else data))
+        try:
+            for piece, _ in open_images(*arguments).pieces(7):
+                assert len(piece) <= 7
+        except InvalidImages:
+            found += 1
+    assert found > 20
+
+
 def test_fashion_mnist(tmp_path):
     if not FASHION.is_dir():
         pytest.skip("dataset-fashion-mnist is not installed")
@@ -239,7 +295,7 @@ def test_labels_that_do_not_fit(tmp_path, pair):
     refused("holds 1,000 images and .* 10 labels", X, out, fewer)
     refused("no images but perhaps labels", y, out, X)
     refused("labels are one to an image", X, out, X)
-    refused("images without labels", X, out)
+    refused("no images but perhaps labels", y, out)
     refused("nothing at", X, out, tmp_path / "none", error=TableNotFound)
     np.save(tmp_path / "y.npy", np.arange(N))
     images = np.zeros((20_000, 1, 1), np.uint8)

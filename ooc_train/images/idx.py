@@ -7,6 +7,7 @@ the values in C order; all of them big-endian (LeCun, Cortes and Burges, "The MN
 import gzip
 import os
 import struct
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import MappingProxyType
@@ -30,7 +31,7 @@ def is_idx(path: str) -> bool:
         try:
             with _packed(path) as file:
                 head = file.read(_MAGIC_BYTES)
-        except (OSError, EOFError):
+        except (OSError, EOFError, zlib.error):
             return False
     return len(head) == _MAGIC_BYTES and head[:2] == b"\0\0" and head[2] in _TYPES and head[3] > 0
 

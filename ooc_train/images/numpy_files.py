@@ -88,6 +88,8 @@ def open_npz(path: str, name: str | None, names: Sequence[str], option: str) -> 
                 f"as {option}='NAME'"
             )
         member, place = found[wanted[0]], f"{path} ({wanted[0]})"
+        if not 0 <= member.header_offset < os.path.getsize(path):
+            raise IMAGES.refused(place, "is damaged: it begins beyond the end of the file")
         if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise IMAGES.refused(place, "is packed by another way than deflate")
         if member.flag_bits & _ENCRYPTED:

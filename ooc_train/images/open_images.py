@@ -25,7 +25,7 @@ Path = str | os.PathLike[str]
 
 
 class LabelledImages(Protocol):
-    """Images and their labels, which are read together."""
+    """Images and their labels, if there are any, which are read together."""
 
     @property
     def n_rows(self) -> int:
@@ -40,8 +40,8 @@ class LabelledImages(Protocol):
         """Type of the values of an image."""
 
     @property
-    def label_dtype(self) -> np.dtype[Any]:
-        """Type of a label."""
+    def label_dtype(self) -> np.dtype[Any] | None:
+        """Type of a label; None without labels."""
 
     @property
     def source(self) -> str:
@@ -53,16 +53,16 @@ class LabelledImages(Protocol):
     def within(self, decoding: int) -> "LabelledImages":
         """Return the images with the limit that so many `decoding_bytes` make."""
 
-    def pieces(self, rows: int) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    def pieces(self, rows: int) -> Iterator[tuple[NDArray[Any], NDArray[Any] | None]]:
         """Yield at most `rows` images at a time and their labels, in buffers used again."""
 
 
 @dataclass(frozen=True)
 class ArrayImages:
-    """Images and labels of two arrays."""
+    """Images and labels of two arrays, or images alone."""
 
     X: RawArray
-    y: RawArray
+    y: RawArray | None
 
     @property
     def n_rows(self) -> int:
@@ -80,14 +80,14 @@ class ArrayImages:
         return self.X.dtype
 
     @property
-    def label_dtype(self) -> np.dtype[Any]:
-        """Type of a label."""
-        return self.y.dtype
+    def label_dtype(self) -> np.dtype[Any] | None:
+        """Type of a label; None without labels."""
+        return None if self.y is None else self.y.dtype
 
     @property
     def source(self) -> str:
         """What is read, for messages."""
-        return self.y.name
+        return (self.y or self.X).name
 
     def decoding_bytes(self, available: int) -> int:
         """Return 0: pieces are decompressed in place."""
@@ -99,9 +99,12 @@ class ArrayImages:
         del decoding
         return self
 
-    def pieces(self, rows: int) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    def pieces(self, rows: int) -> Iterator[tuple[NDArray[Any], NDArray[Any] | None]]:
         """Yield at most `rows` images at a time and their labels, in buffers used again."""
-        yield from zip(self.X.pieces(rows), self.y.pieces(rows), strict=True)
+        if self.y is None:
+            yield from ((X, None) for X in self.X.pieces(rows))
+        else:
+            yield from zip(self.X.pieces(rows), self.y.pieces(rows), strict=True)
 
 
 def are_images(paths: Sequence[Path]) -> bool:
@@ -154,10 +157,11 @@ def open_images(
             f"size and grayscale are for folders of images, and {path} is a file; leave them out"
         )
     X = _array(path, x, X_NAMES, "x")
-    if of_labels is None and not is_npz(path):
-        raise InvalidImages(f"{path} has images without labels; pass the file of labels too")
+    _require_images(X)
+    if of_labels is None and y is None and not is_npz(path):
+        return ArrayImages(X, None)
     found = _array(of_labels or path, y, Y_NAMES, "y")
-    _require_pair(X, found)
+    _require_labels(X, found)
     return ArrayImages(X, found)
 
 
@@ -176,13 +180,17 @@ def _array(path: str, name: str | None, names: Sequence[str], option: str) -> Ra
     )
 
 
-def _require_pair(X: RawArray, y: RawArray) -> None:
-    """Raise `InvalidImages` unless two arrays are images and their labels."""
+def _require_images(X: RawArray) -> None:
+    """Raise `InvalidImages` unless an array has rows of several numbers."""
     if len(X.shape) < 2 or X.dtype.kind not in "biuf":
         raise InvalidImages(
             f"{X.name} holds {X.text}, which are no images but perhaps labels; pass the images "
             "first, then the labels"
         )
+
+
+def _require_labels(X: RawArray, y: RawArray) -> None:
+    """Raise `InvalidImages` unless an array has a label for each image."""
     if len(y.shape) != 1:
         raise InvalidImages(
             f"{y.name} holds {y.text}, and labels are one to an image, of shape (n,); pass the "

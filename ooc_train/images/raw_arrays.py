@@ -6,6 +6,7 @@ size tells, and before more is read than was promised.
 
 import gzip
 import math
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -26,6 +27,12 @@ IMAGES = FileKind("images or labels", 2**63, InvalidImages, "get the file again,
 _MOST_DEFLATED, _DEFLATE_BYTES = 1032, 2**16
 """Most bytes that one byte of deflate stands for (by the documentation of zlib), and more for the
 ends of a file."""
+
+_DAMAGE = (
+    *(EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile),
+    *(NotImplementedError, UnicodeDecodeError, struct.error),
+)
+"""What Python's readers of packed files raise."""
 
 
 @dataclass(frozen=True)
@@ -146,5 +153,5 @@ def damage(name: str) -> Iterator[None]:
     """Turn the errors of packed files into `InvalidImages`; a context manager."""
     try:
         yield
-    except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         raise IMAGES.refused(name, f"is damaged or cut short ({brief(error)})") from error

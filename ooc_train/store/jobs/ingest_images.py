@@ -115,7 +115,8 @@ def ingest_images(
     out : str or os.PathLike
         Path of the store, such as "fashion.zarr". Test rows go to "fashion.test.zarr".
     labels : str or os.PathLike, optional
-        File of the labels, one to an image. A folder, and a .npz that holds them, need none.
+        File of the labels, one to an image. A folder, and a .npz that holds them, need none. IDX
+        and .npy without labels become a store without y, for predictions.
     x, y : str, optional
         Names of the arrays of images and labels in .npz. By default "X", "x", "images" or "data",
         and "y", "labels" or "targets".
@@ -197,10 +198,9 @@ class _Job:
     @property
     def record(self) -> np.dtype[Any]:
         """Type of a record: number, image and label."""
-        images = self.images
-        return np.dtype(
-            [("row", "<i8"), ("X", images.dtype, images.row_shape), ("y", images.label_dtype)]
-        )
+        images, y = self.images, self.images.label_dtype
+        fields = [("row", "<i8"), ("X", images.dtype, images.row_shape)]
+        return np.dtype([*fields, *([] if y is None else [("y", y)])])
 
     @property
     def piece_rows(self) -> int:
@@ -267,6 +267,8 @@ class _Job:
         counts = zip(made.classes or (), made.class_counts or (), strict=True)
         missing = [name for name, count in counts if not count]
         notes = [f"no training row has the class {listed(missing)}"] if missing else []
+        if made.y is None:
+            notes.append("no labels were passed: the store has no y, and is for predictions")
         return stores, tuple(notes)
 
     def _require_disk(self) -> None:
@@ -299,7 +301,9 @@ class _Job:
             for X, labels in images.pieces(self.piece_rows):
                 piece = buffers[turn][: len(X)]
                 piece["row"] = np.arange(start, start + len(X))
-                piece["X"], piece["y"] = X, labels
+                piece["X"] = X
+                if labels is not None:
+                    piece["y"] = labels
                 start, turn = start + len(X), 1 - turn
                 yield piece
 
@@ -308,8 +312,9 @@ class _Job:
     def _read(
         self, images: LabelledImages, shuffles: Mapping[str, ExternalShuffle]
     ) -> NDArray[Any] | None:
-        """Run the first pass; return the sorted labels, or None for a y of numbers."""
-        classes = None if images.label_dtype.kind == "f" else np.empty(0, images.label_dtype)
+        """Run the first pass; return the sorted labels, or None for a y of numbers or none."""
+        dtype = images.label_dtype
+        classes = None if dtype is None or dtype.kind == "f" else np.empty(0, dtype)
         seed, rows = self.options.random_state, 0
         with closing(self._records(images)) as pieces:
             for piece in pieces:
@@ -344,8 +349,8 @@ class _Job:
             for name, writer in writers.items():
                 with closing(shuffles[name].blocks()) as blocks:
                     for records in blocks:
-                        y = records["y"]
-                        if classes is not None:
+                        y = None if self.images.label_dtype is None else records["y"]
+                        if y is not None and classes is not None:
                             y = np.searchsorted(classes, y)
                         writer.write(records["X"], y, row_id=records["row"])
                         add_rows(len(records))
