@@ -15,7 +15,9 @@ from typer.testing import CliRunner
 
 from ooc_train import (
     InvalidImages,
+    InvalidTable,
     LogisticModel,
+    ingest,
     ingest_images,
     open_store,
     predict,
@@ -509,6 +511,12 @@ def test_options_that_are_for_others(pair, tmp_path, options, message):
     failed = here("ingest", *pair, tmp_path / "a.zarr", *options)
     assert failed.exit_code == 1
     assert message in failed.stderr.replace("\n", " ")
+
+
+def test_tables_are_no_images(pair, tmp_path):
+    for paths in (pair[0], [pair[1]]):
+        with pytest.raises(InvalidTable, match=r"no table; use ooc_train.ingest_images\("):
+            ingest(paths, tmp_path / "a.zarr")
 
 
 def test_options_of_images_are_not_for_tables(tmp_path):

@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from ooc_train import MLPClassifierModel, Training, evaluate, predict, train
+from ooc_train import (
+    LogisticModel,
+    MLPClassifierModel,
+    StoreWriter,
+    Training,
+    evaluate,
+    predict,
+    train,
+)
 from ooc_train.cli import app
 from ooc_train.estimators import Lasso, LogisticRegression, MLPClassifier, Ridge, SGDClassifier
 from ooc_train.models.column_moments import ColumnMoments
@@ -191,3 +199,31 @@ def test_the_command_line_takes_a_fraction(stores, tmp_path):
     failed = here("train", stores[0].path, "--scale", "1/0", "--out", tmp_path / "b.run")
     assert failed.exit_code != 0
     assert "number above 0" in failed.stderr.replace("\n", " ")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model", "training"),
+    [
+        (
+            MLPClassifierModel(hidden_layer_sizes=(16,), scale=1 / 255),
+            Training(batch_size=256, max_iter=1, random_state=0),
+        ),
+        (
+            LogisticModel(scale=1 / 255),
+            Training(solver="lbfgs", max_iter=1),
+        ),
+    ],
+    ids=["network", "linear"],
+)
+def test_images_of_eight_times_the_ceiling(tmp_path, model, training):
+    random = np.random.default_rng(0)
+    with StoreWriter(
+        tmp_path / "a.zarr", row_shape=(28, 28), dtype="u1", classes=range(10), shuffled=0
+    ) as writer:
+        for _ in range(690):
+            writer.write(random.integers(0, 256, (1000, 28, 28), np.uint8), np.arange(1000) % 10)
+        store = writer.commit()
+    _, report = train(model, store, training, memory_ceiling="64MiB")
+    assert store.total_bytes > 8 * report.memory.ceiling
+    assert report.memory.measured <= report.memory.projected <= report.memory.ceiling

@@ -16,6 +16,7 @@ from ooc_train.core.output_kinds import STORE, require_output
 from ooc_train.core.places import local_path
 from ooc_train.core.progress import Progress, no_progress, row_counter
 from ooc_train.errors import InvalidTable
+from ooc_train.images.open_images import are_images
 from ooc_train.memory.budget import Budget
 from ooc_train.memory.ceiling import Ceiling, Term
 from ooc_train.memory.measured import MemoryReport
@@ -198,6 +199,7 @@ def ingest(
     finish_pair(outputs["training"])
     for path in outputs.values():
         require_output(path, STORE, overwrite=overwrite)
+    _require_no_images(paths)
     with Budget(memory_ceiling) as budget:
         tables = open_tables(paths, delimiter=delimiter, encoding=encoding)
         job = _Job(tables, roles, outputs, options, test_size, overwrite, progress, say)
@@ -208,6 +210,16 @@ def ingest(
     for loss in result.losses:
         warn(loss)
     return result
+
+
+def _require_no_images(paths: PathLike | Sequence[PathLike]) -> None:
+    """Raise `InvalidTable` if the first path is a file of images or labels."""
+    files = [paths] if isinstance(paths, str | os.PathLike) else paths
+    if files and os.path.isfile(files[0]) and are_images(files):
+        raise InvalidTable(
+            f"{os.fspath(files[0])} holds images or labels, and no table; use "
+            "ooc_train.ingest_images(images, out, labels)"
+        )
 
 
 @dataclass(frozen=True)
