@@ -4,6 +4,8 @@ import gzip
 import json
 import os
 import struct
+import subprocess
+import sys
 import zipfile
 import zlib
 from pathlib import Path
@@ -511,6 +513,31 @@ def test_options_that_are_for_others(pair, tmp_path, options, message):
     failed = here("ingest", *pair, tmp_path / "a.zarr", *options)
     assert failed.exit_code == 1
     assert message in failed.stderr.replace("\n", " ")
+
+
+def test_without_pillow(folder, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(ImportError, match=r"pip install 'ooc-train\[images\]'"):
+        ingest_images(folder, tmp_path / "a.zarr")
+    failed = here("ingest", folder, tmp_path / "a.zarr")
+    assert failed.exit_code == 1
+    assert "folders of images need Pillow" in failed.stderr
+
+
+def test_folders_of_tables_are_no_images(tmp_path):
+    (tmp_path / "year=2013").mkdir()
+    (tmp_path / "year=2013" / "a.csv").write_text("a,b\n1,2\n")
+    failed = here("ingest", tmp_path, tmp_path / "a.zarr")
+    assert "no CSV or Parquet file matches" in failed.stderr
+    (tmp_path / "b.csv").write_text("a,b\n1,2\n2,3\n")
+    (tmp_path / "year=2013" / "plot.png").write_bytes(b"")
+    assert here("ingest", tmp_path, tmp_path / "a.zarr", "--target", "b").exit_code == 0
+
+
+def test_ingest_of_images_loads_nothing_for_tables():
+    code = "import sys, ooc_train.store.jobs.ingest_images; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert {"pyarrow", "PIL", "pandas"} & set(done.stdout.split()) == set()
 
 
 def test_tables_are_no_images(pair, tmp_path):

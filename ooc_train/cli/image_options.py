@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from time import perf_counter
 from typing import Annotated, Any
 
@@ -14,6 +14,8 @@ from ooc_train.cli.printing import one_line, print_json
 from ooc_train.core.units import approximate_bytes, approximate_duration
 
 _IMAGES = "Images"
+_DEFAULTS = {"task": "auto", "missing": "error", "unseen": "error", "min_count": 1, "dtype": "auto"}
+"""Defaults of the options of tables. `Roles` has them too, and loads pyarrow."""
 
 
 @dataclass(frozen=True)
@@ -56,16 +58,13 @@ def require_unused(options: Mapping[str, Any], why: str) -> None:
 
 
 def options_of_tables(roles: Mapping[str, Any], csv: CsvOptions) -> dict[str, Any]:
-    """Return the options that are for tables alone; those of the default are None."""
-    from ooc_train.tables.roles import Roles
-
+    """Return the options that are for tables alone; those of the default are False or empty."""
     flags = {"id_column": "--id"}
-    usual = {field.name: field.default for field in fields(Roles)}
-    set_by_user = {
-        flags.get(name, f"--{name.replace('_', '-')}"): value != usual.get(name) and value
+    passed = {
+        flags.get(name, f"--{name.replace('_', '-')}"): value != _DEFAULTS.get(name) and value
         for name, value in roles.items()
     }
-    return set_by_user | {
+    return passed | {
         "--delimiter": csv.delimiter,
         "--encoding": csv.encoding != CsvOptions().encoding,
     }

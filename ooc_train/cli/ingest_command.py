@@ -46,7 +46,7 @@ def ingest(
         typer.Argument(
             help="Tables: CSV or Parquet, as files, patterns or folders. Or images and labels: two "
             "files of IDX or .npy, a .npz of both, or a folder of images with a folder for each "
-            "class. The first bytes of the first file tell which, and folders that hold folders."
+            "class. The first bytes of the first file tell which, and names of files in folders."
         ),
     ],
     out: Annotated[str, typer.Argument(help="Path of the new store.")],

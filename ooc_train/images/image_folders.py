@@ -277,6 +277,15 @@ def _pillow() -> Any:
     return Image
 
 
+def has_images(path: str) -> bool:
+    """Return whether a folder holds folders alone, and one of these an image by its name."""
+    with os.scandir(path) as entries:
+        found = [entry for entry in entries if not entry.name.startswith(".")]
+    return all(entry.is_dir() for entry in found) and any(
+        name.lower().endswith(_SUFFIXES) for entry in found for name in os.listdir(entry)
+    )
+
+
 def _names(folder: str) -> list[str]:
     """Return the sorted names of the images in the folder of a class."""
     with os.scandir(folder) as entries:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ooc_train.errors import InvalidImages, TableNotFound
 from ooc_train.images.idx import is_idx, open_idx
-from ooc_train.images.image_folders import FolderImages
+from ooc_train.images.image_folders import FolderImages, has_images
 from ooc_train.images.numpy_files import (
     X_NAMES,
     Y_NAMES,
@@ -108,15 +108,14 @@ class ArrayImages:
 
 
 def are_images(paths: Sequence[Path]) -> bool:
-    """Return whether the first of some paths is a file of images, or a folder that holds folders.
+    """Return whether the first of some paths is a file of images, or a folder of them by class.
 
-    Files are told by their first bytes: IDX, packed or not, .npy and .npz.
+    Files are told by their first bytes: IDX, packed or not, .npy and .npz. A folder is told by the
+    names of files in its folders.
     """
     first = os.fspath(paths[0])
     if os.path.isdir(first):
-        with os.scandir(first) as entries:
-            kinds = {entry.is_dir() for entry in entries if not entry.name.startswith(".")}
-        return kinds == {True}
+        return has_images(first)
     return os.path.isfile(first) and any(test(first) for test in (is_idx, is_npy, is_npz))
 
 

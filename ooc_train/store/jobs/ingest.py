@@ -23,7 +23,7 @@ from ooc_train.memory.measured import MemoryReport
 from ooc_train.store.dataset import Store
 from ooc_train.store.format.pairs import finish_pair
 from ooc_train.store.jobs.external_shuffle import ExternalShuffle
-from ooc_train.store.jobs.ingest_limits import free_disk, require_disk, require_few_categories
+from ooc_train.store.jobs.ingest_limits import require_disk, require_few_categories
 from ooc_train.store.jobs.ingest_memory import (
     CATEGORY_COPIES,
     IngestMemory,
@@ -38,14 +38,13 @@ from ooc_train.store.jobs.ingest_reading import (
     read_pieces,
     read_with_widening,
 )
-from ooc_train.store.jobs.ingest_writing import (
+from ooc_train.store.jobs.ingest_storage import (
     CodecOption,
     StorageOptions,
     commit_stores,
-    feature_rows,
-    first_chunk,
-    ingest_writer,
+    free_disk,
 )
+from ooc_train.store.jobs.ingest_writing import feature_rows, first_chunk, ingest_writer
 from ooc_train.store.jobs.train_test_split import (
     pairs_of,
     path_for_testing,
@@ -263,7 +262,7 @@ class _Job:
             self._read(schema, shuffles, bytes_of["categories"], rows)
             lost = tuple(losses(schema))
             recipe = schema.recipe(shuffles["training"].blocks, bytes_of["medians"])
-            options = options.with_chunk_rows(recipe)
+            options = options.with_chunk_rows(recipe.n_features, recipe.dtype)
             known = CATEGORY_COPIES * schema.nbytes
             why = "their values, and names and statistics of columns, also as JSON"
             writing = ingest_writing_term(options.chunk_rows or 1, row_bytes(recipe), len(outputs))

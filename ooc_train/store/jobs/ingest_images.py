@@ -32,8 +32,12 @@ from ooc_train.store.dataset import Scalar, Store
 from ooc_train.store.format.chunk_sizes import default_chunk_rows
 from ooc_train.store.format.pairs import StorePair, finish_pair
 from ooc_train.store.jobs.external_shuffle import ExternalShuffle
-from ooc_train.store.jobs.ingest_limits import free_disk
-from ooc_train.store.jobs.ingest_writing import CodecOption, StorageOptions, commit_stores
+from ooc_train.store.jobs.ingest_storage import (
+    CodecOption,
+    StorageOptions,
+    commit_stores,
+    free_disk,
+)
 from ooc_train.store.jobs.rewriting import writing_term
 from ooc_train.store.jobs.shuffle_sizes import ample_memory, least_memory
 from ooc_train.store.jobs.train_test_split import (

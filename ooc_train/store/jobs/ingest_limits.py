@@ -1,12 +1,11 @@
 """What ingest refuses: too many categories for the memory, and too large a store for the disk."""
 
 import errno
-import os
-import shutil
 
 from ooc_train.core.units import approximate_bytes
 from ooc_train.errors import CeilingExceeded
 from ooc_train.store.jobs.ingest_memory import CATEGORY_COPIES, row_bytes
+from ooc_train.store.jobs.ingest_storage import free_disk
 from ooc_train.tables.fixed_schema import Schema
 from ooc_train.tables.names import as_option
 from ooc_train.tables.recipe import Recipe
@@ -36,11 +35,6 @@ def require_few_categories(schema: Schema, most: int) -> None:
             f"{approximate_bytes(most)} are available: the {what} {widest!r} has {count:,} of them"
             f"; {way}, or raise the memory ceiling"
         )
-
-
-def free_disk(path: str) -> int:
-    """Return the free bytes of the disk on which a store will be written."""
-    return shutil.disk_usage(os.path.dirname(path)).free
 
 
 def require_disk(path: str, recipe: Recipe, n_rows: int, *, share: float, chosen: bool) -> None:
