@@ -132,6 +132,15 @@ def test_channels_are_standardised_by_their_own_moments(tmp_path, shape):
     )
 
 
+def test_moments_of_channels_are_those_of_training_rows(stores):
+    model = MLPClassifierModel(hidden_layer_sizes=(4,), scale="channel")
+    how = Training(batch_size=16, max_iter=2, random_state=1, validation_fraction=0.3)
+    _, report = train(model, stores[0], how)
+    _, of_all = train(model, stores[0], replace(how, validation_fraction=None))
+    assert np.isfinite(report.loss)
+    assert report.loss != of_all.loss
+
+
 def test_moments_of_channels():
     X = IMAGES.astype(float)
     flat = X.reshape(ROWS, -1)

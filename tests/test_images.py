@@ -23,7 +23,9 @@ from ooc_train.cli.describe import describe_store, store_text
 from ooc_train.errors import CorruptChunk, InvalidRun, InvalidStore
 from ooc_train.estimators import LogisticRegression, MLPClassifier, Ridge
 from ooc_train.models.model_registry import MODELS
+from ooc_train.monitoring.run_page import run_page
 from ooc_train.runs.fitted import load_fitted
+from tests.sealing import edit
 
 ROWS, SHAPE = 300, (4, 5, 3)
 RANDOM = np.random.default_rng(0)
@@ -211,6 +213,32 @@ def test_images_with_rows_last_are_refused(tmp_path, axes):
         open_store(tmp_path / "theirs.zarr")
 
 
+def test_a_manifest_fits_the_values_of_a_row(stores):
+    images, _ = stores
+    assert images.statistics is not None
+    short = {**images.statistics.to_json(), "mean": [0.0] * 4}
+    edit(images.path, statistics=short)
+    with pytest.raises(InvalidStore, match=r"statistics of .* columns, and X has 60"):
+        open_store(images.path)
+    edit(images.path, statistics=images.statistics.to_json(), feature_names=["a", "b", "c", "d"])
+    with pytest.raises(InvalidStore, match="names 4 columns, and X has 60"):
+        open_store(images.path)
+
+
+def test_weights_of_images(tmp_path):
+    weight = RANDOM.random(ROWS)
+    with StoreWriter(
+        tmp_path / "a.zarr", row_shape=SHAPE, dtype="u1", sample_weight=True, chunk_rows=64
+    ) as writer:
+        writer.write(IMAGES, Y, weight)
+        store = writer.commit()
+    assert store.statistics is not None
+    assert np.allclose(store.statistics.mean, np.average(FLAT, axis=0, weights=weight))
+    fitted, _ = train(model_of("ridge"), store, EXACT)
+    expected, _ = train(model_of("ridge"), FLAT.astype("f4"), EXACT, y=Y, sample_weight=weight)
+    assert np.allclose(fitted.coef, expected.coef, rtol=1e-6)
+
+
 def test_info_names_pixels(stores):
     images, flat = stores
     text = store_text(images, 20)
@@ -219,6 +247,13 @@ def test_info_names_pixels(stores):
     assert describe_store(images, 60)["columns"][-1]["name"] == "pixel 3,4,2"
     assert describe_store(images, 1)["row_shape"] == SHAPE
     assert describe_store(flat, 1)["columns"][0]["name"] is None
+
+
+def test_the_page_of_a_run_names_pixels(stores):
+    fitted, _ = train(model_of("logistic"), stores[0], EXACT)
+    largest = int(np.argmax(np.abs(fitted.coef[0])))
+    place = ",".join(map(str, np.unravel_index(largest, SHAPE)))
+    assert f"pixel {place}" in run_page(fitted, "a")
 
 
 def test_the_writer_takes_one_of_two_sizes(tmp_path):

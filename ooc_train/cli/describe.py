@@ -8,7 +8,7 @@ from ooc_train.cli.printing import aligned, count, one_line
 from ooc_train.core.output_kinds import RUN
 from ooc_train.core.schema import flag, list_of, or_none, record, texts
 from ooc_train.core.schema import text as is_text
-from ooc_train.core.text import few
+from ooc_train.core.text import few, pixel_name
 from ooc_train.core.units import approximate_bytes, approximate_duration
 
 if TYPE_CHECKING:
@@ -82,11 +82,15 @@ def describe_store(store: "Store", columns: int) -> dict[str, Any]:
         "raw_columns": _raw_columns(store),
         "columns": None,
     }
-    statistics, names = store.statistics, store.feature_names
+    statistics, names, row_shape = store.statistics, store.feature_names, store.row_shape
+
+    def unnamed(column: int) -> str | None:
+        return None if row_shape is None else pixel_name(row_shape, column)
+
     if statistics is not None:
         found["columns"] = [
             {
-                "name": _pixel(store, i) if names is None else names[i],
+                "name": unnamed(i) if names is None else names[i],
                 "mean": statistics.mean[i].item(),
                 "scale": statistics.scale[i].item(),
                 "min": statistics.minimum[i].item(),
@@ -226,17 +230,6 @@ def _features(count_: int, row_shape: tuple[int, ...] | None) -> str:
     if row_shape is None:
         return f"{count_:,}"
     return f"{count_:,} ({' x '.join(f'{size:,}' for size in row_shape)})"
-
-
-def _pixel(store: "Store", column: int) -> str | None:
-    """Return the place of a column in a row of several axes, as "pixel 3,4"; else None."""
-    if store.row_shape is None:
-        return None
-    place = []
-    for size in reversed(store.row_shape):
-        column, index = divmod(column, size)
-        place.append(str(index))
-    return f"pixel {','.join(reversed(place))}"
 
 
 def _classes(store: "Store") -> str:

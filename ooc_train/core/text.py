@@ -85,6 +85,21 @@ def brief(error: BaseException, most: int = 300) -> str:
     return said if len(said) <= most else f"{said[:most]}..."
 
 
+def pixel_name(row_shape: Sequence[int], column: int) -> str:
+    """Return the name of a value of a row of several axes, by its place there.
+
+    Examples
+    --------
+    >>> pixel_name((28, 28), 29)
+    'pixel 1,1'
+    """
+    place = []
+    for size in reversed(row_shape):
+        column, index = divmod(column, size)
+        place.append(str(index))
+    return f"pixel {','.join(reversed(place))}"
+
+
 def few(values: Sequence[object], most: int = 10) -> str:
     """Return one text: the first few values, and how many more there are.
 

@@ -9,7 +9,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
-from ooc_train.core.text import few, printable
+from ooc_train.core.text import few, pixel_name, printable
 from ooc_train.models.predictor import LinearPredictor
 from ooc_train.plotting import plots
 from ooc_train.plotting.figures import svg
@@ -96,7 +96,10 @@ def _coefficients(fitted: Fitted) -> list[_Section]:
     if not isinstance(fitted.predictor, LinearPredictor):
         return []
     coef, outputs = fitted.coef, [str(label) for label in fitted.classes]
-    names = fitted.feature_names or tuple(f"feature {i}" for i in range(fitted.n_features))
+    names = fitted.feature_names or tuple(
+        f"feature {i}" if fitted.row_shape is None else pixel_name(fitted.row_shape, i)
+        for i in range(fitted.n_features)
+    )
     if fitted.n_outputs == 1:
         # With two classes, the coefficients are those of the second.
         outputs = [f"for {outputs[1]}" if len(outputs) == 2 else "coefficient"]

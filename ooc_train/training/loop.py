@@ -50,7 +50,8 @@ def train(
     model : Model
         What is learned, such as ``LogisticModel(C=0.1)``.
     data : Inputs, Store, str, path or array
-        The rows: a store or its path, `Inputs`, or an array of rows with `y` apart.
+        The rows: a store or its path, `Inputs`, or an array of rows with `y` apart. The values of
+        a row of several axes, as of an image, are its columns.
     training : Training
         How it is learned: solver, batch size, learning rate and so on.
     y, sample_weight : array, path, URL, Store or None
