@@ -142,7 +142,7 @@ def network_step_needs(optimizer: Optimizer) -> tuple[KernelSpec, ...]:
 
 
 def loss_slopes(loss: Loss, y: Array, weight: Array, Z: Array, R: Array, cells: Array) -> float:
-    """Return the weighted sum of the losses of rows; write the slopes by their predictors.
+    """Return the weighted sum of losses of rows; write the derivatives by predictors to `R`.
 
     Parameters
     ----------
@@ -153,7 +153,7 @@ def loss_slopes(loss: Loss, y: Array, weight: Array, Z: Array, R: Array, cells: 
     Z : (rows, outputs) array
         Predictors.
     R : (rows, outputs) array
-        The slopes, times the weights.
+        The derivatives of the losses by the predictors, times the weights.
     cells : (2, outputs) array
         Scratch.
     """
@@ -177,7 +177,7 @@ def network_step(
     age: float,
     part: float,
 ) -> None:
-    """Take the step of all parameters of a network, in place, in the type of X.
+    """Update all parameters of a network by one optimizer step, in place, in the type of X.
 
     Parameters
     ----------

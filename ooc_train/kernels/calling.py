@@ -140,7 +140,7 @@ def load(dtype: np.typing.DTypeLike, specs: Iterable[KernelSpec]) -> str:
 
 
 def missing(dtype: np.typing.DTypeLike, specs: Iterable[KernelSpec]) -> dict[KernelSpec, bool]:
-    """Return the kernels that `load` would compile, and whether later runs would find them."""
+    """Return the kernels that `load` would compile, and whether later runs would find the code."""
     kind = _kind(dtype)
     specs = _not_loaded(specs, kind)
     if not specs or known_arrays.convention() is not None:

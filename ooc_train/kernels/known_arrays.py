@@ -65,7 +65,7 @@ def _is_result(spec: KernelSpec, name: str) -> bool:
 
 
 def known_arguments(spec: KernelSpec, dtype: np.dtype[Any]) -> tuple[Any, ...]:
-    """Return arguments of a kernel, the same at each call."""
+    """Return the fixed arguments with which a kernel is checked."""
     rng = np.random.default_rng(0)
     if spec.kernel == "shuffle":
         return 12345, np.zeros(_ROWS, np.int64)

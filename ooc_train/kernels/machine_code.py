@@ -66,7 +66,7 @@ def target_machine() -> Any:
 
 
 class Linked(NamedTuple):
-    """Kernels in memory.
+    """Kernels that are linked into this process.
 
     Attributes
     ----------
@@ -75,7 +75,7 @@ class Linked(NamedTuple):
     owners : tuple of object
         Objects that must live as long as the kernels.
     note : str
-        What compiling took, in words; "" if nothing was compiled.
+        How long compiling took, in words; "" if nothing was compiled.
     """
 
     addresses: dict[KernelSpec, int]
@@ -143,7 +143,7 @@ def _made_by() -> bytes:
 
 @cache
 def _digest(spec: KernelSpec) -> str:
-    """Return a digest of all that a kernel is compiled from and for."""
+    """Return a digest of everything that a kernel's machine code depends on."""
     parts = f"{spec} {code_digest(spec.loss, spec.optimizer, *_FUNCTIONS)}".encode()
     return hashlib.sha256(_made_by() + parts).hexdigest()[:24]
 

@@ -93,7 +93,7 @@ def _add_rows(
 
 
 def _value_and_slope(loss: Any, y: Array, z: Array, own: Array) -> tuple[Array, Array]:
-    """Return a loss and its slope, NaN for rows of an unknown class."""
+    """Return a loss and its derivative by z, NaN for rows of an unknown class."""
     due = loss.targets(y, z.shape[1])
     with np.errstate(all="ignore"):
         value, slope = loss.value(due, z), loss.slope(due, z)

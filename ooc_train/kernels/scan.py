@@ -31,12 +31,12 @@ _FLUSH, _GO_ON = 1, 0
 
 @dataclass(frozen=True, eq=False)
 class Updating:
-    """How rows become updates.
+    """The settings of updates by batches: batch size, scaling and penalty.
 
     Attributes
     ----------
     dtype : dtype
-        Of X.
+        Type of X.
     batch_size : int
         Rows per update.
     mean, inv_scale : float64 array (features,)

@@ -36,7 +36,7 @@ _LARGEST_LOG = 709.78
 
 @dataclass(frozen=True)
 class Loss:
-    """A loss by the linear predictor z, to be added up over rows.
+    """The loss of a row as a function of the linear predictor z; passes add it up over rows.
 
     Attributes
     ----------
@@ -47,14 +47,14 @@ class Loss:
     target : str
         Domain of y, see `Target`.
     smooth : bool
-        Whether the slope is continuous.
+        Whether the first derivative is continuous.
     link : str
         The link function, by the name that generalised linear models give it.
     constant_curvature : bool
         Whether the second derivative is the same everywhere.
     bounded_slope : bool
-        Whether the slope is bounded, however large the predictor is. The automatic learning rate is
-        smaller where it is not.
+        Whether the first derivative is bounded for all predictors. The automatic learning rate is
+        smaller where it is unbounded.
     shift_invariant : bool
         Whether adding one number to all outputs of a row leaves the loss as it is.
     """
@@ -75,22 +75,22 @@ class Loss:
 
     @property
     def bound(self) -> float | None:
-        """Least upper bound of the second derivative (of its largest eigenvalue), or None."""
+        """Least upper bound of the second derivative (or its largest eigenvalue), or None."""
         return None
 
     @property
     def hyperparameters(self) -> dict[str, float]:
-        """The fields and their values."""
+        """The hyperparameters: the values of the fields, by name."""
         return {field.name: float(getattr(self, field.name)) for field in fields(self)}
 
     def value(self, y: Any, z: Any) -> Any:
-        """Return the loss.
+        """Return the loss of each row and output; of a rowwise loss, of each row.
 
         Parameters
         ----------
         y, z : array
             Targets and predictors, of one shape. Of a rowwise loss (rows, 1) and (rows, outputs).
-            `targets` makes them of codes of classes.
+            `targets` makes these targets from class codes.
 
         Returns
         -------
@@ -100,7 +100,7 @@ class Loss:
         raise NotImplementedError
 
     def slope(self, y: Any, z: Any) -> Any:
-        """Return the first derivative by z, of the shape of `z`."""
+        """Return the derivative (subgradient at kinks) of the loss by z, of the shape of `z`."""
         raise NotImplementedError
 
     curvature: ClassVar[Any] = None
@@ -117,37 +117,37 @@ class Loss:
     itself, and the derivative of `slope` by the width. None for other losses."""
 
     def mean(self, z: Array) -> Array:
-        """Return the expected y, the inverse of the link function, of the shape of `z`."""
+        """Return the expected y, by the inverse of the link function, of the shape of `z`."""
         return z
 
     def output_pairs(self, outputs: int) -> list[tuple[int, int]]:
-        """Return the pairs of outputs a, b <= a whose predictors have a second derivative."""
+        """Return the pairs of outputs a, b <= a that `curvatures` yields a second derivative of."""
         return [(a, a) for a in range(outputs)]
 
     def targets(self, y: Array, outputs: int) -> Array:
-        """Return y as `value` takes it beside the predictors of so many outputs.
+        """Return y in the form that `value` takes, for a model with `outputs` outputs.
 
-        Codes of classes, (rows, 1), become one column an output: 1 for its class, 0 for the rest.
+        Codes of classes, (rows, 1), become one column an output: 1 for the output's class, else 0.
         An unknown code becomes NaN.
         """
         return y if y.shape[1] == outputs else indicators(y, range(outputs), outputs)
 
     def hessian_shape(self, outputs: int, columns: int) -> tuple[int, int, int]:
-        """Return the shape of the Hessian by the parameters (outputs, columns) of a linear model.
+        """Return (blocks, size, size), a linear model's Hessian by parameters (outputs, columns).
 
-        Outputs that have a loss each do not interact: each has a block of its own.
+        Outputs of a pointwise loss do not interact: each output has a block of its own.
         """
         return outputs, columns, columns
 
     def curvatures(self, y: Array, z: Array) -> Iterator[Array]:
-        """Yield the second derivative by the predictors of each of the `output_pairs`, (rows,).
+        """Yield the second derivative by the two predictors of each of the `output_pairs`, (rows,).
 
         `y` has a target for each output, or codes of classes, (rows, 1).
 
         Raises
         ------
         TypeError
-            where the loss has no second derivative.
+            If the loss has no second derivative.
         """
         if self.curvature is None:
             raise TypeError(f"the loss {self.name} has no second derivative")
@@ -179,7 +179,7 @@ def indicators(codes: Array, classes: range, n_classes: int) -> Array:
 
 
 def own_class_factors(codes: Array, own: Array) -> Array:
-    """Return the factor of each row's weight in each output: `own` in that of its class, else 1.
+    """Return the factor of a row's weight by output: `own` for the row's class, else 1.
 
     Parameters
     ----------
@@ -197,7 +197,7 @@ def own_class_factors(codes: Array, own: Array) -> Array:
 
 @dataclass(frozen=True)
 class PiecewiseLinearLoss(Loss):
-    """A loss of straight pieces with kinks between them, whose slope is at most 1 in size."""
+    """A piecewise linear loss of z, whose subgradients are at most 1 in size."""
 
     smooth: ClassVar[bool] = False
     bounded_slope: ClassVar[bool] = True
@@ -205,13 +205,13 @@ class PiecewiseLinearLoss(Loss):
     """Kinks have no bound of the curvature. This number only sets step sizes."""
 
     def curvature(self, y: Any, z: Any) -> Any:  # noqa: ARG002 (the signature of every loss)
-        """Return zeros, the second derivative wherever there is one."""
+        """Return zeros: the second derivative by z everywhere but at the kinks."""
         return np.zeros_like(z)
 
 
 @dataclass(frozen=True)
 class LogLinkLoss(Loss):
-    """A loss of positive predictions ``exp(z)``, of each output of a row.
+    """A loss with a log link: each output predicts ``exp(z)``, above 0.
 
     Its value is half a deviance: the constant prediction that is best is the mean of y. Its second
     derivative has no bound. An exponential that float64 cannot hold would hide how far a step went
@@ -223,7 +223,7 @@ class LogLinkLoss(Loss):
     link: ClassVar[str] = "log"
 
     def mean(self, z: Array) -> Array:
-        """Return ``exp(z)``; the largest float64 beyond z = 709.78."""
+        """Return ``exp(z)``; beyond z = 709.78 the value there, so that no mean is infinite."""
         mean: Array = np.exp(np.minimum(z, _LARGEST_LOG))
         return mean
 
@@ -250,7 +250,7 @@ def raise_if_outside(loss: Loss, block: Block) -> None:
 
 @dataclass(frozen=True)
 class RowwiseLoss(Loss):
-    """A loss of all outputs of a row together, by the code of the row's class.
+    """A loss that couples all outputs of a row, such as the multinomial loss.
 
     A subclass defines `row`, from which `value` and `slope` follow, and `curvatures`.
     """
@@ -263,7 +263,7 @@ class RowwiseLoss(Loss):
         return [(a, b) for a in range(outputs) for b in range(a + 1)]
 
     def row(self, y: Any, z: Any, out: Any) -> Any:
-        """Write the slopes to `out`, and return the loss.
+        """Write the derivative by each output's predictor to `out`, and return the loss.
 
         The source serves arrays and, compiled, single rows: ``z[k]`` is the output k of all rows,
         or of one.
@@ -286,7 +286,7 @@ class RowwiseLoss(Loss):
         return self.row(y.reshape(len(z)), z.T, np.empty_like(z).T)
 
     def slope(self, y: Any, z: Any) -> Any:
-        """Return the slopes, (rows, outputs)."""
+        """Return the derivatives by the predictors, (rows, outputs)."""
         out = np.empty_like(z)
         self.row(y.reshape(len(z)), z.T, out.T)
         return out
@@ -297,5 +297,5 @@ class RowwiseLoss(Loss):
         return y
 
     def hessian_shape(self, outputs: int, columns: int) -> tuple[int, int, int]:
-        """Return the shape of one block for all outputs, which interact."""
+        """Return (1, size, size): one block for all outputs, which interact."""
         return 1, outputs * columns, outputs * columns

@@ -50,15 +50,15 @@ def ramp_gap(r: Any, width: Any) -> Any:
 
 @dataclass(frozen=True)
 class SmoothedLoss(Loss):
-    """A loss with its kinks smoothed: of its value, or of its slope.
+    """A smooth approximation of a loss with kinks in its value, or (Huber) in its derivative.
 
     Attributes
     ----------
     width : float
-        Size of r at which a ramp bends half as much as at its kink, or nearly so. Above 0.
+        Width of the smoothing: at r = `width` a ramp has a third of its peak curvature. Above 0.
     kinks : int
-        Ramps that the loss is made of. It lies above the loss itself by half of the width for each
-        at most.
+        Number of ramps in the loss. The smoothed loss exceeds the loss itself by at most half the
+        width for each ramp.
     """
 
     width: float = 1.0
@@ -80,7 +80,7 @@ class SmoothedLoss(Loss):
         raise NotImplementedError
 
     def gap(self, y: Any, z: Any) -> Any:
-        """Return the share of a row in the duality gap of the loss itself, see `ramp_gap`.
+        """Return each row's contribution to the duality gap of the loss itself, see `ramp_gap`.
 
         Parameters
         ----------

@@ -22,7 +22,7 @@ little of the 2 us that each call of NumPy takes; few enough for the cache."""
 
 @dataclass(frozen=True, eq=False)
 class Scaling(Value):
-    """What is subtracted from each column, and what it is then divided by.
+    """The shift and scale of each column: scaled columns are ``(x - mean) / scale``.
 
     Attributes
     ----------
@@ -48,30 +48,30 @@ class Scaling(Value):
 
     @classmethod
     def constant(cls, factor: float, n_features: int) -> "Scaling":
-        """Return the scaling of columns that are multiplied by one factor."""
+        """Return the scaling that multiplies every column by one factor."""
         # Broadcast arrays take no memory, which the plan has yet to grant.
         return cls(np.broadcast_to(0.0, n_features), np.broadcast_to(1.0 / factor, n_features))
 
     def widened(self, variance: float) -> "Scaling":
-        """Return the scaling by `sqrt(scale ** 2 + variance)`: for conditioning beside a penalty.
+        """Return the scaling by `sqrt(scale ** 2 + variance)`, which conditions loss plus penalty.
 
-        In units of a column that hardly varies, a penalty on its weight is so steep that steps of a
-        size for the loss would overshoot; these units even out the curvature of both together.
+        If a column hardly varies, the penalty on its scaled weight is so steep that steps of a size
+        for the loss would overshoot. This scale evens out the curvature of loss plus penalty.
         """
         return Scaling(self.mean, np.sqrt(self.scale**2 + variance))
 
     def permuted(self, order: NDArray[np.intp]) -> "Scaling":
-        """Return the scaling of the same columns in another order: column i is `order[i]`."""
+        """Return the scaling of reordered columns: column i of the result is column `order[i]`."""
         return Scaling(self.mean[order], self.scale[order])
 
     @property
     def n_features(self) -> int:
-        """Columns of the data."""
+        """Number of columns of the data."""
         return len(self.mean)
 
     @cached_property
     def inverse(self) -> Array:
-        """One over the scale."""
+        """One over the scale, (features,)."""
         return 1.0 / self.scale
 
     def to_data_units(self, theta: Array) -> tuple[Array, Array]:
@@ -86,12 +86,12 @@ class Scaling(Value):
         )
 
     def gradient_from_data_units(self, by_coef: Array, by_intercept: Array) -> Array:
-        """Return the gradient by `theta`, from that by `coef` and `intercept`."""
+        """Return the gradient by `theta`, given the gradients by `coef` and `intercept`."""
         centred = (by_coef - by_intercept[..., None] * self.mean) / self.scale
         return np.concatenate([centred, by_intercept[..., None]], axis=-1)
 
     def apply(self, X: NDArray[np.floating], out: Array) -> Array:
-        """Write the scaled columns of X, and a one, to `out` (rows, features + 1)."""
+        """Write the scaled columns of X, and a column of ones, to `out` (rows, features + 1)."""
         scaled = out[: len(X)]
         np.subtract(X, self.mean, out=scaled[:, :-1])
         scaled[:, :-1] *= self.inverse

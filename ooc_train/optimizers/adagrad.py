@@ -10,7 +10,7 @@ from ooc_train.optimizers.optimizer import Optimizer, require_above_zero
 
 @dataclass(frozen=True)
 class Adagrad(Optimizer):
-    """Adagrad, with a diagonal matrix.
+    """Adagrad in its diagonal form: one sum of squared gradients for each parameter.
 
     Steps become shorter with the root of their number, and so a constant learning rate serves.
     An incomplete batch adds its share of the square.
@@ -34,7 +34,7 @@ class Adagrad(Optimizer):
         require_above_zero("epsilon", self.epsilon)
 
     def prepare(self, age: float, part: float) -> tuple[float, ...]:  # noqa: ARG002
-        """Return the part that the batch is."""
+        """Return `part`, the share of a full batch that the batch has."""
         return (part,)
 
     def step(self, theta: Any, g: Any, eta: float, scalars: tuple[float, ...], *slots: Any) -> Any:
@@ -43,5 +43,5 @@ class Adagrad(Optimizer):
         return theta - eta * g / (np.sqrt(squares) + self.epsilon), squares
 
     def proximal_rate(self, eta: float, scalars: tuple[float, ...], *slots: Any) -> Any:  # noqa: ARG002
-        """Return the rate of each parameter, as in Duchi et al. 2011, section 5.1."""
+        """Return each parameter's rate of the proximal step (Duchi et al. 2011, section 5.1)."""
         return eta / (np.sqrt(slots[0]) + self.epsilon)

@@ -10,7 +10,7 @@ from ooc_train.optimizers.optimizer import Optimizer, require_above_zero, requir
 
 @dataclass(frozen=True)
 class Adam(Optimizer):
-    """Adam.
+    """The Adam optimizer, with running means corrected for their start at zero.
 
     Attributes
     ----------
@@ -36,14 +36,14 @@ class Adam(Optimizer):
         require_above_zero("epsilon", self.epsilon)
 
     def prepare(self, age: float, part: float) -> tuple[float, ...]:
-        """Return the gains of both means, and what corrects their bias towards zero."""
+        """Return the weights of new values in both means, and the factors against their bias."""
         gain1, gain2 = 1.0 - self.beta1, 1.0 - self.beta2
         if part < 1.0:  # a power costs as much as a row
             gain1, gain2 = 1.0 - self.beta1**part, 1.0 - self.beta2**part
         return gain1, gain2, 1.0 / (1.0 - self.beta1**age), 1.0 / (1.0 - self.beta2**age)
 
     def step(self, theta: Any, g: Any, eta: float, scalars: tuple[float, ...], *slots: Any) -> Any:
-        """Return the parameters and both means after a step."""
+        """Return the parameters and both running means after a step."""
         gain1, gain2, bias1, bias2 = scalars
         mean = slots[0] + gain1 * (g - slots[0])
         square = slots[1] + gain2 * (g * g - slots[1])
@@ -51,5 +51,5 @@ class Adam(Optimizer):
         return theta - eta * move, mean, square
 
     def proximal_rate(self, eta: float, scalars: tuple[float, ...], *slots: Any) -> Any:
-        """Return the rate over the root mean square, parameter by parameter (Yun et al. 2021)."""
+        """Return each parameter's rate over its root mean square gradient (Yun et al. 2021)."""
         return eta / (np.sqrt(scalars[3] * slots[1]) + self.epsilon)

@@ -43,9 +43,9 @@ class AdamW(Adam):
 
     @property
     def decay(self) -> float:
-        """The weight decay."""
+        """The weight decay, in units of the learning rate."""
         return self.weight_decay
 
     def retained(self, eta: float) -> Any:
-        """Return the share of each weight that is left before a step."""
+        """Return the factor of each weight before a step, ``max(1 - eta * weight_decay, 0)``."""
         return np.maximum(0.0, 1.0 - eta * self.weight_decay)

@@ -17,25 +17,25 @@ apart differ too little to tell more."""
 
 
 def average_every(batch_size: int, rows: int = AVERAGE_ROWS) -> int:
-    """Return the updates between two entries of the average, about so many rows: a power of two."""
+    """Return the updates between two entries of the average: a power of two, about `rows` rows."""
     return 1 << (max(1, rows // batch_size).bit_length() - 1)
 
 
 def add_to_average(average: Array, params: Array, entries: float) -> None:
-    """Take parameters into their average, in place.
+    """Add the newest parameters to their running average, in place.
 
     Parameters
     ----------
     average, params : float64 arrays of one shape
         The average so far, and the parameters after another update.
     entries : float
-        Parameters in the average, with these.
+        Number of parameter vectors in the average, the newest included.
     """
     average += average_share(entries) * (params - average)
 
 
 def average_share(entries: float) -> float:
-    """Return the weight of the newest parameters in an average of so many."""
+    """Return the weight of the newest parameters in an average of `entries` parameter vectors."""
     return (AVERAGE_POWER + 1.0) / (AVERAGE_POWER + entries)
 
 

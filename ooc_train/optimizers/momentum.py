@@ -37,11 +37,11 @@ class Momentum(Optimizer):
 
     @property
     def gain(self) -> float:
-        """Learning rates that a constant gradient moves the parameters by, a step, in the end."""
+        """Limit of the steps under a constant gradient, over learning rate times gradient."""
         return 1.0 / (1.0 - self.momentum)
 
     def prepare(self, age: float, part: float) -> tuple[float, ...]:  # noqa: ARG002
-        """Return the share of the velocity that is kept, and what the step is made of."""
+        """Return the share of velocity kept, and the factors of gradient and velocity in a step."""
         kept = self.momentum**part
         if self.nesterov:
             return kept, 1.0, kept
@@ -54,5 +54,5 @@ class Momentum(Optimizer):
         return theta - eta * (of_gradient * g + of_velocity * velocity), velocity
 
     def proximal_rate(self, eta: float, scalars: tuple[float, ...], *slots: Any) -> Any:  # noqa: ARG002
-        """Return the rate of the whole velocity that a constant gradient gathers."""
+        """Return ``eta / (1 - momentum)``, the rate that a constant gradient reaches."""
         return eta / (1.0 - self.momentum)

@@ -77,25 +77,26 @@ class Optimizer:
 
     @property
     def hyperparameters(self) -> dict[str, float]:
-        """The fields and their values."""
+        """The hyperparameters: the values of the fields, by name."""
         return {field.name: float(getattr(self, field.name)) for field in fields(self)}
 
     @property
     def gain(self) -> float:
-        """Learning rates that a constant gradient moves the parameters by, a step, in the end.
+        """Limit of the steps under a constant gradient, over learning rate times gradient.
 
-        Where steps are slowing: times the root of their number.
+        Of a normalised optimizer: over the learning rate alone. Of a slowing one: the limit of the
+        n-th step times ``sqrt(n)``.
         """
         return 1.0
 
     @property
     def first_step(self) -> float:
-        """Learning rates that the first step of a normalised optimizer moves the parameters by."""
+        """Size of the first step of a normalised optimizer, in units of the learning rate."""
         return 1.0
 
     @property
     def decay(self) -> float:
-        """Share of each weight that a step takes away, in units of the learning rate."""
+        """Weight decay: the share of each weight that a step removes, over the learning rate."""
         return 0.0
 
     def clipped(self, g: Any) -> Any:
@@ -119,7 +120,7 @@ class Optimizer:
         raise NotImplementedError
 
     def step(self, theta: Any, g: Any, eta: float, scalars: tuple[float, ...], *slots: Any) -> Any:
-        """Return the parameters after a step, followed by the slots after it.
+        """Return the parameters after a step, followed by the optimizer's slots after the step.
 
         Parameters
         ----------
@@ -135,16 +136,16 @@ class Optimizer:
         raise NotImplementedError
 
     def retained(self, eta: float) -> Any:  # noqa: ARG002
-        """Return the share of each weight that is left before a step; 1 without weight decay.
+        """Return the factor of each weight before a step, by weight decay; 1 without decay.
 
-        The share is of weights alone: intercepts stay. The source serves arrays and kernels.
+        Intercepts do not decay. The source serves arrays and kernels.
         """
         return 1.0
 
     def proximal_rate(self, eta: float, scalars: tuple[float, ...], *slots: Any) -> Any:  # noqa: ARG002
         """Return the learning rate of the proximal step that an l1 penalty takes after a step.
 
-        A constant gradient `g` moves the parameters by this rate times `g`, a step, in the end. So
+        Under a constant gradient `g`, steps tend to this rate times `g`. So
         step and proximal step cancel where `g` is `l1` in size: at the optimum, and only there.
         The same source serves arrays and kernels, as that of `step` does.
 
@@ -159,9 +160,10 @@ class Optimizer:
 
 
 def clip_factor(clip_norm: float, square: Any) -> Any:
-    """Return the factor of a gradient that has a squared norm; the source serves kernels too.
+    """Return the factor that scales a gradient of squared norm `square` down to `clip_norm`.
 
-    A gradient whose squared norm is infinite stays as it is, so that the run is seen to diverge.
+    The factor is 1 for shorter gradients, and where the squared norm is infinite, so that the run
+    is seen to diverge. The source serves kernels too.
     """
     norm = np.sqrt(square)
     return clip_norm / norm if clip_norm < norm < np.inf else 1.0

@@ -30,7 +30,7 @@ class ScheduleSetting(Part):
 
     @property
     def type_text(self) -> str:
-        """The accepted values, as a type in docs."""
+        """The accepted values, written as a type in docs."""
         return '"auto", str or Schedule'
 
     @property
@@ -43,7 +43,7 @@ class ScheduleSetting(Part):
         return super()._checked(name, value)
 
     def parse(self, name: str, text: str) -> Any:
-        """Return the value of a text, checked."""
+        """Convert text, such as a command-line argument, to a valid value."""
         return self.check(name, text)
 
 
@@ -53,7 +53,7 @@ class RateSetting(Number):
 
     @property
     def type_text(self) -> str:
-        """The accepted values, as a type in docs."""
+        """The accepted values, written as a type in docs."""
         return '"auto", float or str'
 
     @property
@@ -75,7 +75,7 @@ class RateSetting(Number):
             return text  # `check` reads it
 
     def parts(self, name: str, text: str) -> tuple[float | str, Schedule]:
-        """Return the learning rate, "auto" where the text has none, and the schedule of a text.
+        """Split text into the learning rate ("auto" if the text has none) and the schedule.
 
         Raises
         ------
@@ -97,5 +97,5 @@ class RateSetting(Number):
 
     @property
     def metavar(self) -> str:
-        """The accepted values, in the help of an option."""
+        """The placeholder for the value in an option's help: accepted words and kinds of values."""
         return f"{super().metavar}|SCHEDULE:NUMBER"

@@ -29,17 +29,17 @@ _AHEAD = 12
 
 
 def update_of_rate(t: int) -> int:
-    """Return the number of updates whose rate update `t` has."""
+    """Return the update whose rate update `t` uses: `t` itself, or later a multiple of 32."""
     return t if t < EXACT_UPDATES else t - t % RATE_UPDATES
 
 
 class RateTable:
-    """Learning rates by the number of updates before.
+    """A ring buffer of learning rates, indexed by the number of updates before.
 
     Parameters
     ----------
     rate : function of a float64 array
-        Returns the rates after so many updates.
+        Returns the learning rates after these numbers of updates.
 
     Attributes
     ----------
@@ -55,7 +55,7 @@ class RateTable:
         self._unusable: tuple[int, float] | None = None
 
     def cover(self, first: int, updates: int) -> None:
-        """Have the rates of so many updates from the first in the table, at most 7,000.
+        """Fill the table with the rates of `updates` updates from `first` on, at most 7,000.
 
         Updates are covered in order.
 
@@ -72,7 +72,7 @@ class RateTable:
             raise ValueError(f"the schedule {refused(rate)} after {at:,} updates")
 
     def _fill(self, at: int) -> None:
-        """Write the rates of a block of updates."""
+        """Write the rates of one block of updates, which begins at update `at`."""
         place = at % _TABLE_RATES
         block = self.rates[place : place + _BLOCK]
         if at < EXACT_UPDATES:
@@ -87,7 +87,7 @@ class RateTable:
         self._known = at + _BLOCK
 
     def _computed(self, first: int, updates: int, every: int) -> Array:
-        """Return the rates of so many updates from the first, one for each `every` of them."""
+        """Return the rates of every `every`-th of `updates` updates from `first` on."""
         rates = self._rate(np.arange(first, first + updates, every, dtype=np.float64))
         wrong = unusable(rates)
         if self._unusable is None and wrong.any():

@@ -38,20 +38,20 @@ class Rmsprop(Optimizer):
 
     @property
     def first_step(self) -> float:
-        """Learning rates that the first step moves the parameters by."""
+        """Size of the first step, in units of the learning rate."""
         return float(1.0 / np.sqrt(1.0 - self.rho))
 
     def prepare(self, age: float, part: float) -> tuple[float, ...]:  # noqa: ARG002
-        """Return the share of the new square in the mean."""
+        """Return the weight of the new squared gradient in the running mean."""
         if part < 1.0:
             return (1.0 - self.rho**part,)
         return (1.0 - self.rho,)
 
     def step(self, theta: Any, g: Any, eta: float, scalars: tuple[float, ...], *slots: Any) -> Any:
-        """Return the parameters and the mean square after a step."""
+        """Return the parameters and the running mean square after a step."""
         square = slots[0] + scalars[0] * (g * g - slots[0])
         return theta - eta * g / (np.sqrt(square) + self.epsilon), square
 
     def proximal_rate(self, eta: float, scalars: tuple[float, ...], *slots: Any) -> Any:  # noqa: ARG002
-        """Return the rate over the root mean square, parameter by parameter (Yun et al. 2021)."""
+        """Return each parameter's rate over its root mean square gradient (Yun et al. 2021)."""
         return eta / (np.sqrt(slots[0]) + self.epsilon)

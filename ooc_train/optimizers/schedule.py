@@ -47,7 +47,7 @@ class Schedule:
 
     @property
     def needs_horizon(self) -> bool:
-        """Whether the rates follow the planned number of updates."""
+        """Whether the rates depend on the planned number of updates."""
         return False
 
     def share(self, t: Array, horizon: float) -> Array:
@@ -149,12 +149,12 @@ class Schedule:
 
 
 def unusable(rates: Array) -> Any:
-    """Return where rates are zero or not finite."""
+    """Return a mask of the rates that are zero or not finite."""
     return ~(np.isfinite(rates) & (rates > 0.0))
 
 
 def refused(rate: float) -> str:
-    """Return what is wrong with a rate that is zero or not finite, and the way out."""
+    """Return the text of an error about a rate that is zero or not finite, with the way out."""
     way_out = "give a `last` or a `factor` that keeps it above 0" if rate <= 0 else "lower it"
     return f"has a learning rate of {rate:g}, which must be finite and above 0 ({way_out}),"
 

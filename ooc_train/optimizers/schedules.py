@@ -14,7 +14,7 @@ from ooc_train.optimizers.schedule import Schedule, require_in_01, require_updat
 
 @dataclass(frozen=True)
 class Constant(Schedule):
-    """The learning rate, all along."""
+    """A constant learning rate."""
 
     name: ClassVar[str] = "constant"
 
@@ -25,14 +25,14 @@ class Constant(Schedule):
 
 @dataclass(frozen=True)
 class Falling(Schedule):
-    """A rate of which a share falls with the root of the number of updates.
+    """The learning rate times ``1 / (1 + noise * (sqrt(1 + t / fall) - 1))`` after t updates.
 
     Attributes
     ----------
     noise : float
-        Share of the rate's bound that grows with the root of t. 0 is a constant rate.
+        Share of the denominator that grows with the root of t. 0 is a constant rate.
     fall : float
-        Updates after which that share of the bound has grown by ``sqrt(2)``.
+        Updates after which that share has grown by a factor of ``sqrt(2)``.
     """
 
     noise: float = 1.0
@@ -52,7 +52,7 @@ class Falling(Schedule):
 
 @dataclass(frozen=True)
 class InverseScaling(Schedule):
-    """The learning rate over a power of the update's number, as scikit-learn's "invscaling".
+    """The learning rate divided by a power of the update's number; scikit-learn's "invscaling".
 
     The n-th update has the rate ``eta0 / n**power_t``.
 
@@ -77,7 +77,7 @@ class InverseScaling(Schedule):
 
 @dataclass(frozen=True)
 class Staircase(Schedule):
-    """A rate that is multiplied by a factor after every so many updates.
+    """A rate that is multiplied by `factor` after every `every` updates.
 
     Attributes
     ----------
@@ -104,13 +104,13 @@ class Staircase(Schedule):
 
 @dataclass(frozen=True)
 class Planned(Schedule):
-    """A schedule that goes over a number of updates.
+    """A schedule that spans a planned number of updates.
 
     Attributes
     ----------
     over : float
-        Updates after the warm-up, over which the schedule goes. 0 is all of the run's: epochs, as
-        `max_iter` has them, times updates of an epoch.
+        Number of updates after the warm-up that the schedule spans. 0 is all updates of the run:
+        `max_iter` epochs times the updates of an epoch.
     """
 
     over: float = field(default=0.0, kw_only=True)
@@ -121,17 +121,17 @@ class Planned(Schedule):
 
     @property
     def needs_horizon(self) -> bool:
-        """Whether the rates follow the planned number of updates."""
+        """Whether the rates depend on the planned number of updates."""
         return not self.over
 
     def done(self, t: Array, horizon: float) -> Array:
-        """Return the share of the updates that t is, above 1 beyond the last of them."""
+        """Return t as a share of the updates that the schedule spans: above 1 after the last."""
         return np.asarray(t / (self.over or horizon))
 
 
 @dataclass(frozen=True)
 class Linear(Planned):
-    """A rate that falls along a line.
+    """A rate that falls linearly from the learning rate to `last` of it.
 
     Attributes
     ----------
@@ -154,7 +154,7 @@ class Linear(Planned):
 
 @dataclass(frozen=True)
 class Cosine(Planned):
-    """Half a wave from the learning rate to the last (Loshchilov and Hutter 2017, one cycle).
+    """A rate that falls along half a cosine wave (Loshchilov and Hutter 2017, one cycle).
 
     Attributes
     ----------
@@ -233,7 +233,7 @@ class Steps(Planned):
 
 @dataclass(frozen=True)
 class OneCycle(Planned):
-    """A rate that rises along a line, falls along another, and then falls far below.
+    """A rate that rises linearly to its peak, falls linearly, and then falls far below.
 
     Smith and Topin 2019, Super-convergence; momentum does not change. The learning rate is the
     peak, which may be far above a good constant rate.
@@ -276,7 +276,7 @@ class OneCycle(Planned):
 
 @dataclass(frozen=True)
 class Plateau(Schedule):
-    """A rate that is multiplied by a factor wherever a run makes no more progress.
+    """A rate that is multiplied by a factor whenever a run makes no more progress.
 
     It follows the validation rows where there are some: their loss, or the metric of early
     stopping. Else it follows the objective of the training rows. As scikit-learn's "adaptive" and
@@ -317,11 +317,11 @@ class Plateau(Schedule):
         return np.ones(np.shape(t))
 
     def may_lower(self, times: int) -> bool:
-        """Return whether a plateau lowers the rate once more, after so many times."""
+        """Return whether a plateau may lower the rate again, after `times` times."""
         return self.factor**times > self.last
 
     def plot(self, learning_rate: float = 1.0, updates: int = 1000, ax: Any = None) -> Any:
-        """Refuse: rates follow the run; `plots.learning_rate` draws those of one."""
+        """Raise `ValueError`: rates depend on the run; `plots.learning_rate` draws a run's."""
         del learning_rate, updates, ax
         raise ValueError(
             "the rates of 'plateau' follow the run; plots.learning_rate(report) draws those of one"

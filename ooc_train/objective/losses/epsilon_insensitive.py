@@ -1,4 +1,4 @@
-"""The loss of support vector regression (Vapnik 1995): residuals beyond a tube; and smoothed."""
+"""The loss of support vector regression (Vapnik 1995), and a smoothed version of it."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -26,7 +26,7 @@ def raise_if_no_tube(epsilon: float) -> None:
 
 @dataclass(frozen=True)
 class EpsilonInsensitive(PiecewiseLinearLoss):
-    """How far the residual exceeds `epsilon` in size.
+    """The epsilon-insensitive loss, ``max(|z - y| - epsilon, 0)``.
 
     Attributes
     ----------
@@ -42,15 +42,15 @@ class EpsilonInsensitive(PiecewiseLinearLoss):
         raise_if_no_tube(self.epsilon)
 
     def value(self, y: Any, z: Any) -> Any:
-        """Return the excess of the residual."""
+        """Return how far the residual z - y exceeds `epsilon` in size, else 0."""
         return np.maximum(np.abs(z - y) - self.epsilon, 0.0)
 
     def slope(self, y: Any, z: Any) -> Any:
-        """Return the sign of the residual where it is in excess, else 0; NaN for a NaN."""
+        """Return the subgradient by z: the residual's sign beyond the tube, else 0 (NaN if NaN)."""
         return 1.0 * (z - y > self.epsilon) - 1.0 * (y - z > self.epsilon) + 0.0 * z
 
     def smoothed(self, width: float) -> SmoothedLoss:
-        """Return the loss with its kinks smoothed."""
+        """Return this loss with its two kinks smoothed."""
         return SmoothEpsilonInsensitive(width, self.epsilon)
 
 
@@ -74,25 +74,25 @@ class SmoothEpsilonInsensitive(SmoothedLoss):
         raise_if_no_tube(self.epsilon)
 
     def value(self, y: Any, z: Any) -> Any:
-        """Return both ramps."""
+        """Return the smoothed loss: the sum of both ramps."""
         return ramp(z - y - self.epsilon, self.width) + ramp(y - z - self.epsilon, self.width)
 
     def slope(self, y: Any, z: Any) -> Any:
-        """Return the slope, between -1 and 1."""
+        """Return the derivative of the loss by the prediction z, between -1 and 1."""
         above = ramp_slope(z - y - self.epsilon, self.width)
         return above - ramp_slope(y - z - self.epsilon, self.width)
 
     def curvature(self, y: Any, z: Any) -> Any:
-        """Return the second derivative."""
+        """Return the second derivative by z."""
         above = ramp_curvature(z - y - self.epsilon, self.width)
         return above + ramp_curvature(y - z - self.epsilon, self.width)
 
     def drift(self, y: Any, z: Any) -> Any:
-        """Return the derivative of the slope by the width."""
+        """Return the derivative of `slope` by the width."""
         above = ramp_drift(z - y - self.epsilon, self.width)
         return above - ramp_drift(y - z - self.epsilon, self.width)
 
     def gap(self, y: Any, z: Any) -> Any:
-        """Return the share of a row in the duality gap."""
+        """Return each row's contribution to the duality gap of the loss itself."""
         above = ramp_gap(z - y - self.epsilon, self.width)
         return above + ramp_gap(y - z - self.epsilon, self.width)

@@ -31,9 +31,9 @@ class Gamma(LogLinkLoss):
         return np.maximum(exp(near) * (1.0 + (over - near)) - 1.0 - over, 0.0)
 
     def slope(self, y: Any, z: Any) -> Any:
-        """Return 1 - y / mu."""
+        """Return the derivative by z, ``1 - y / mu``."""
         return 1.0 - exp(np.minimum(log(y - (y == 0.0)) - z, _FAR))
 
     def curvature(self, y: Any, z: Any) -> Any:
-        """Return y / mu, also where the loss is a straight line: steps are shorter then."""
+        """Return the second derivative by z, ``y / mu``; also on the line, to shorten steps."""
         return exp(np.minimum(log(y - (y == 0.0)) - z, _FAR))

@@ -1,4 +1,4 @@
-"""The hinge loss: how far a predictor falls short of a margin of 1; and the same smoothed."""
+"""The hinge loss of support vector machines, and a smoothed version of it."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -18,50 +18,50 @@ from ooc_train.objective.ramps import (
 
 @dataclass(frozen=True)
 class Hinge(PiecewiseLinearLoss):
-    """How far z falls short of a margin of 1 on the side of y in {0, 1}."""
+    """The hinge loss ``max(1 - s z, 0)``, where s is 1 for y = 1 and -1 for y = 0."""
 
     name: ClassVar[str] = "hinge"
     target: ClassVar[Target] = "binary"
 
     def value(self, y: Any, z: Any) -> Any:
-        """Return the missing margin."""
+        """Return how far the margin ``s z`` is below 1, else 0."""
         return np.maximum(1.0 - (2.0 * y - 1.0) * z, 0.0)
 
     def slope(self, y: Any, z: Any) -> Any:
-        """Return minus the side of y where the margin isn't reached, else 0; NaN for a NaN."""
+        """Return the subgradient by z: -s where the margin is below 1, else 0 (NaN if z is NaN)."""
         side = 2.0 * y - 1.0
         return -side * (side * z < 1.0) + 0.0 * z
 
     def smoothed(self, width: float) -> SmoothedLoss:
-        """Return the loss with its kink smoothed."""
+        """Return this loss with its kink smoothed."""
         return SmoothHinge(width)
 
 
 @dataclass(frozen=True)
 class SmoothHinge(SmoothedLoss):
-    """The hinge loss with a smoothed kink: a ramp of the missing margin."""
+    """The hinge loss with a smoothed kink: a ramp of ``1 - s z``, see `Hinge`."""
 
     name: ClassVar[str] = "smooth_hinge"
     target: ClassVar[Target] = "binary"
 
     def value(self, y: Any, z: Any) -> Any:
-        """Return the ramp of the missing margin."""
+        """Return the smoothed loss: the ramp of ``1 - s z``."""
         return ramp(1.0 - (2.0 * y - 1.0) * z, self.width)
 
     def slope(self, y: Any, z: Any) -> Any:
-        """Return the slope, on the side of 0 that y is not on."""
+        """Return the derivative by z: from 0 to -1 for y = 1, from 0 to 1 for y = 0."""
         side = 2.0 * y - 1.0
         return -side * ramp_slope(1.0 - side * z, self.width)
 
     def curvature(self, y: Any, z: Any) -> Any:
-        """Return the second derivative."""
+        """Return the second derivative by z."""
         return ramp_curvature(1.0 - (2.0 * y - 1.0) * z, self.width)
 
     def drift(self, y: Any, z: Any) -> Any:
-        """Return the derivative of the slope by the width."""
+        """Return the derivative of `slope` by the width."""
         side = 2.0 * y - 1.0
         return -side * ramp_drift(1.0 - side * z, self.width)
 
     def gap(self, y: Any, z: Any) -> Any:
-        """Return the share of a row in the duality gap."""
+        """Return each row's contribution to the duality gap of the loss itself."""
         return ramp_gap(1.0 - (2.0 * y - 1.0) * z, self.width)

@@ -1,4 +1,4 @@
-"""The Huber loss (Huber 1964): quadratic for small residuals, linear for large ones; and wider."""
+"""The Huber loss (Huber 1964), and a version of it with a wider quadratic part."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -18,7 +18,7 @@ def _raise_if_no_epsilon(epsilon: float) -> None:
 
 @dataclass(frozen=True)
 class Huber(Loss):
-    """Half the squared residual up to `epsilon`, and its tangent beyond.
+    """The Huber loss: half the squared residual up to `epsilon`, and its tangent beyond.
 
     Attributes
     ----------
@@ -36,21 +36,21 @@ class Huber(Loss):
         _raise_if_no_epsilon(self.epsilon)
 
     def value(self, y: Any, z: Any) -> Any:
-        """Return ``r**2 / 2`` up to ``|r| = epsilon``, ``epsilon (|r| - epsilon / 2)`` beyond."""
+        """Return ``r**2 / 2`` up to ``|r| = epsilon``, and the tangent beyond, for r = z - y."""
         size = np.abs(z - y)
         quadratic = np.minimum(size, self.epsilon)
         return quadratic * (size - 0.5 * quadratic)
 
     def slope(self, y: Any, z: Any) -> Any:
-        """Return the residual, cut off at epsilon on both sides."""
+        """Return the derivative by z: the residual z - y, clipped to [-epsilon, epsilon]."""
         return np.minimum(np.maximum(z - y, -self.epsilon), self.epsilon)
 
     def curvature(self, y: Any, z: Any) -> Any:
-        """Return 1 where the loss is quadratic, else 0."""
+        """Return the second derivative by z: 1 where the loss is quadratic, else 0."""
         return 1.0 * (np.abs(z - y) <= self.epsilon)
 
     def smoothed(self, width: float) -> SmoothedLoss:
-        """Return the loss with more rows where it has curvature."""
+        """Return this loss with a wider quadratic part, where more rows have curvature."""
         return SmoothHuber(width, self.epsilon)
 
 
@@ -58,9 +58,9 @@ class Huber(Loss):
 class SmoothHuber(SmoothedLoss):
     """The Huber loss, quadratic up to a larger residual, and with the same slopes beyond.
 
-    Where few residuals are below epsilon, Newton's method learns nothing of the others. Here they
-    have a share in the curvature, until `width` is small. The quadratic part ends at
-    ``epsilon + 2 width / epsilon``. The loss lies above Huber's, by the width at most.
+    Rows with residuals above epsilon have no curvature in Huber's loss, so Newton's method learns
+    nothing from them. Here more rows have curvature, until `width` is small. The quadratic part
+    ends at ``end = epsilon + 2 width / epsilon``. The loss exceeds Huber's, by the width at most.
 
     Attributes
     ----------
@@ -83,29 +83,29 @@ class SmoothHuber(SmoothedLoss):
         return self.epsilon / (self.epsilon + 2.0 * self.width / self.epsilon)
 
     def value(self, y: Any, z: Any) -> Any:
-        """Return the line of Huber's loss, and half a share of the square of what is left to it."""
+        """Return Huber's line plus ``epsilon / (2 end) * max(end - |r|, 0)**2``, with r = z - y."""
         end = self.epsilon + 2.0 * self.width / self.epsilon
         size = np.abs(z - y)
         left = np.maximum(end - size, 0.0)
         return self.epsilon * (size - 0.5 * self.epsilon) + 0.5 * self.epsilon / end * left * left
 
     def slope(self, y: Any, z: Any) -> Any:
-        """Return a share of the residual, up to epsilon in size."""
+        """Return the derivative by z: ``epsilon / end * r`` up to ``|r| = end``, then constant."""
         end = self.epsilon + 2.0 * self.width / self.epsilon
         return self.epsilon / end * np.minimum(np.maximum(z - y, -end), end)
 
     def curvature(self, y: Any, z: Any) -> Any:
-        """Return the share where the loss is quadratic, else 0."""
+        """Return the second derivative by z: ``epsilon / end`` on the quadratic part, else 0."""
         end = self.epsilon + 2.0 * self.width / self.epsilon
         return self.epsilon / end * (np.abs(z - y) <= end)
 
     def drift(self, y: Any, z: Any) -> Any:
-        """Return the derivative of the slope by the width."""
+        """Return the derivative of `slope` by the width."""
         end = self.epsilon + 2.0 * self.width / self.epsilon
         return -2.0 / end / end * (z - y) * (np.abs(z - y) <= end)
 
     def gap(self, y: Any, z: Any) -> Any:
-        """Return the share of a row in the duality gap."""
+        """Return each row's contribution to the duality gap of Huber's loss."""
         end = self.epsilon + 2.0 * self.width / self.epsilon
         size = np.abs(z - y)
         due, slope = np.minimum(size, self.epsilon), self.epsilon / end * np.minimum(size, end)

@@ -11,7 +11,7 @@ from ooc_train.objective.loss import Loss, Target
 
 @dataclass(frozen=True)
 class ModifiedHuber(Loss):
-    """The squared hinge of margins above -1; below, its tangent there."""
+    """The squared hinge loss for margins of at least -1; for smaller ones, its tangent at -1."""
 
     name: ClassVar[str] = "modified_huber"
     bounded_slope: ClassVar[bool] = True
@@ -20,21 +20,21 @@ class ModifiedHuber(Loss):
     bound: ClassVar[float] = 2.0
 
     def value(self, y: Any, z: Any) -> Any:
-        """Return the loss, ``missing^2`` or ``4 missing - 4``."""
+        """Return ``m**2`` for m <= 2, else ``4 m - 4``; m is how far the margin is below 1."""
         missing = np.maximum(1.0 - (2.0 * y - 1.0) * z, 0.0)
         squared = np.minimum(missing, 2.0)
         return squared * (2.0 * missing - squared)
 
     def slope(self, y: Any, z: Any) -> Any:
-        """Return the slope: 0 where the margin is reached, and of size 4 at most."""
+        """Return the derivative by z: 0 for margins of at least 1, and at most 4 in size."""
         side = 2.0 * y - 1.0
         return -2.0 * side * np.minimum(np.maximum(1.0 - side * z, 0.0), 2.0)
 
     def mean(self, z: Array) -> Array:
-        """Return the probability that y is 1: the best z is ``2 p - 1`` (Zhang 2004)."""
+        """Return the probability p that y is 1, as ``z = 2 p - 1`` is optimal (Zhang 2004)."""
         mean: Array = 0.5 * (np.clip(z, -1.0, 1.0) + 1.0)
         return mean
 
     def curvature(self, y: Any, z: Any) -> Any:
-        """Return 2 for margins between -1 and 1, else 0."""
+        """Return the second derivative by z: 2 for margins between -1 and 1, else 0."""
         return 2.0 * (np.abs((2.0 * y - 1.0) * z) < 1.0)

@@ -56,7 +56,7 @@ class Multinomial(RowwiseLoss):
     shift_invariant: ClassVar[bool] = True
 
     def row(self, y: Any, z: Any, out: Any) -> Any:
-        """Write probabilities less the indicator of the class to `out`; return the loss."""
+        """Write the derivatives by z, probability less indicator, to `out`; return the loss."""
         own = 0.0 * z[0]
         for k in range(len(z)):
             own = own + (y == k) * z[k]
@@ -66,7 +66,7 @@ class Multinomial(RowwiseLoss):
         return normaliser - own
 
     def curvatures(self, y: Array, z: Array) -> Iterator[Array]:  # noqa: ARG002
-        """Yield the second derivative by the predictors of classes a, b <= a, (rows,)."""
+        """Yield the second derivative by z of classes a and b, (rows,), for every a and b <= a."""
         p = probabilities(z)
         for a, b in self.output_pairs(z.shape[1]):
             yield p[:, a] * (1.0 - p[:, a]) if a == b else -p[:, a] * p[:, b]

@@ -28,9 +28,9 @@ class Poisson(LogLinkLoss):
         return np.maximum(exp(near) * (1.0 + (z - near)) + rest, 0.0)
 
     def slope(self, y: Any, z: Any) -> Any:
-        """Return the prediction, less y."""
+        """Return the derivative by z: the prediction ``mu`` less y."""
         return exp(np.minimum(z, _FAR)) - y
 
     def curvature(self, y: Any, z: Any) -> Any:  # noqa: ARG002 (the signature of every loss)
-        """Return the prediction, also where the loss is a straight line: steps are shorter then."""
+        """Return the second derivative by z, ``mu``; also on the line, to shorten steps."""
         return exp(np.minimum(z, _FAR))

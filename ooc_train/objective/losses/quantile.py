@@ -1,4 +1,4 @@
-"""The quantile loss (Koenker and Bassett 1978), also called pinball; and the same smoothed."""
+"""The quantile or pinball loss (Koenker and Bassett 1978), and a smoothed version of it."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -23,7 +23,7 @@ def _raise_if_no_share(quantile: float) -> None:
 
 @dataclass(frozen=True)
 class Quantile(PiecewiseLinearLoss):
-    """The residual y - z times `quantile`, and ``quantile - 1`` times it where it is negative.
+    """The quantile loss of r = y - z: ``quantile * r`` for r >= 0, else ``(quantile - 1) * r``.
 
     Attributes
     ----------
@@ -39,15 +39,15 @@ class Quantile(PiecewiseLinearLoss):
         _raise_if_no_share(self.quantile)
 
     def value(self, y: Any, z: Any) -> Any:
-        """Return the weighted size of the residual."""
+        """Return ``max(quantile * r, (quantile - 1) * r)`` with r = y - z."""
         return np.maximum(self.quantile * (y - z), (self.quantile - 1.0) * (y - z))
 
     def slope(self, y: Any, z: Any) -> Any:
-        """Return ``-quantile`` below y, and ``1 - quantile`` above; NaN for a NaN."""
+        """Return the subgradient by z: -quantile up to z = y, 1 - quantile above (NaN if NaN)."""
         return 1.0 * (z > y) - self.quantile + 0.0 * z
 
     def smoothed(self, width: float) -> SmoothedLoss:
-        """Return the loss with its kink smoothed."""
+        """Return this loss with its kink smoothed."""
         return SmoothQuantile(width, self.quantile)
 
 
@@ -70,22 +70,22 @@ class SmoothQuantile(SmoothedLoss):
         _raise_if_no_share(self.quantile)
 
     def value(self, y: Any, z: Any) -> Any:
-        """Return the weighted ramps."""
+        """Return the smoothed loss: weighted ramps of z - y and of y - z."""
         above, below = ramp(z - y, self.width), ramp(y - z, self.width)
         return (1.0 - self.quantile) * above + self.quantile * below
 
     def slope(self, y: Any, z: Any) -> Any:
-        """Return the slope, between ``-quantile`` and ``1 - quantile``."""
+        """Return the derivative by z, between ``-quantile`` and ``1 - quantile``."""
         return ramp_slope(z - y, self.width) - self.quantile
 
     def curvature(self, y: Any, z: Any) -> Any:
-        """Return the second derivative."""
+        """Return the second derivative by z."""
         return ramp_curvature(z - y, self.width)
 
     def drift(self, y: Any, z: Any) -> Any:
-        """Return the derivative of the slope by the width."""
+        """Return the derivative of `slope` by the width."""
         return ramp_drift(z - y, self.width)
 
     def gap(self, y: Any, z: Any) -> Any:
-        """Return the share of a row in the duality gap."""
+        """Return each row's contribution to the duality gap of the loss itself."""
         return ramp_gap(z - y, self.width)

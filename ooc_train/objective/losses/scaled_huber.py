@@ -19,7 +19,7 @@ _SMALLEST = 1e-300
 
 
 def cost(r: Any, scale: Any, epsilon: Any) -> Any:
-    """Return the cost of a residual r at a scale above 0."""
+    """Return ``scale + h(r / scale) * scale``: the loss of a residual r at a scale above 0."""
     size = np.abs(r)
     inner = np.minimum(size, epsilon * scale)
     return scale + inner * ((2.0 * size - inner) / scale)
@@ -27,7 +27,7 @@ def cost(r: Any, scale: Any, epsilon: Any) -> Any:
 
 @dataclass(frozen=True)
 class FittedHuber(Loss):
-    """The loss at a scale that is known.
+    """Huber's loss of residuals in units of a scale that is known.
 
     Attributes
     ----------
@@ -44,17 +44,17 @@ class FittedHuber(Loss):
     bounded_slope: ClassVar[bool] = True
 
     def value(self, y: Any, z: Any) -> Any:
-        """Return the cost of the residual."""
+        """Return the `cost` of the residual z - y at the known scale."""
         return cost(z - y, self.scale, self.epsilon)
 
     def slope(self, y: Any, z: Any) -> Any:
-        """Return twice the residual in units of the scale, cut off at epsilon on both sides."""
+        """Return the derivative by z: twice the residual in scales, clipped to epsilon first."""
         return 2.0 * np.minimum(np.maximum((z - y) / self.scale, -self.epsilon), self.epsilon)
 
 
 @dataclass(frozen=True)
 class ScaledHuber(RowwiseLoss):
-    """The loss by two predictors: of y, and of the scale, whose sign has no meaning.
+    """Huber's loss by two predictors: z[0] predicts y, and the size of z[1] is the scale.
 
     Attributes
     ----------
@@ -70,7 +70,7 @@ class ScaledHuber(RowwiseLoss):
     bounded_slope: ClassVar[bool] = True
 
     def row(self, y: Any, z: Any, out: Any) -> Any:
-        """Write the slopes to `out`; return the cost."""
+        """Write the derivatives by both predictors to `out`; return the loss."""
         scale = np.maximum(np.abs(z[1]), _SMALLEST)
         r, sign = z[0] - y, 1.0 - 2.0 * (z[1] < 0.0)
         u = np.minimum(np.maximum(r / scale, -self.epsilon), self.epsilon)
@@ -81,7 +81,7 @@ class ScaledHuber(RowwiseLoss):
         return cost(r, scale, self.epsilon)
 
     def curvatures(self, y: Array, z: Array) -> Iterator[Array]:
-        """Yield the second derivative twice by y's predictor, by both, and twice by the scale."""
+        """Yield the second derivatives (rows,) by z[0] twice, by z[1] and z[0], by z[1] twice."""
         scale = np.maximum(np.abs(z[:, 1]), _SMALLEST)
         sign = 1.0 - 2.0 * (z[:, 1] < 0.0)
         u = (z[:, 0] - y[:, 0]) / scale
@@ -91,5 +91,5 @@ class ScaledHuber(RowwiseLoss):
         yield u * u * inner
 
     def mean(self, z: Array) -> Array:
-        """Return the predictor of y, (rows, 1)."""
+        """Return z[0], the predicted y, (rows, 1)."""
         return z[:, :1]

@@ -22,13 +22,13 @@ class Squared(Loss):
         return 0.5 * (z - y) * (z - y)
 
     def slope(self, y: Any, z: Any) -> Any:
-        """Return the residual."""
+        """Return the derivative by z: the residual z - y."""
         return z - y
 
     def curvature(self, y: Any, z: Any) -> Any:  # noqa: ARG002 (the signature of every loss)
-        """Return ones."""
+        """Return ones, the second derivative by z."""
         return np.ones_like(z)
 
     def outputs(self, y: Array, n_outputs: int) -> Array:
-        """Return what the predictors are compared with, (rows, outputs), by y or by codes."""
+        """Return the targets of the predictors, (rows, outputs), by y or by class codes."""
         return self.targets(y, n_outputs)

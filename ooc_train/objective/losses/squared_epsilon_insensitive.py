@@ -11,7 +11,7 @@ from ooc_train.objective.losses.epsilon_insensitive import raise_if_no_tube
 
 @dataclass(frozen=True)
 class SquaredEpsilonInsensitive(Loss):
-    """The square of how far the residual exceeds `epsilon` in size.
+    """The squared epsilon-insensitive loss, ``max(|z - y| - epsilon, 0)**2``.
 
     Attributes
     ----------
@@ -28,15 +28,15 @@ class SquaredEpsilonInsensitive(Loss):
         raise_if_no_tube(self.epsilon)
 
     def value(self, y: Any, z: Any) -> Any:
-        """Return the square of the excess."""
+        """Return the square of the residual's excess over `epsilon`."""
         excess = np.maximum(np.abs(z - y) - self.epsilon, 0.0)
         return excess * excess
 
     def slope(self, y: Any, z: Any) -> Any:
-        """Return the slope: 0 within the tube."""
+        """Return the derivative by z: 0 within the tube ``|z - y| <= epsilon``."""
         above = np.maximum(z - y - self.epsilon, 0.0)
         return 2.0 * (above - np.maximum(y - z - self.epsilon, 0.0))
 
     def curvature(self, y: Any, z: Any) -> Any:
-        """Return 2 beyond the tube, else 0."""
+        """Return the second derivative by z: 2 beyond the tube, else 0."""
         return 2.0 * (np.abs(z - y) > self.epsilon)

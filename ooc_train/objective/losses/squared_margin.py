@@ -10,7 +10,7 @@ from ooc_train.objective.losses.squared import Squared
 
 @dataclass(frozen=True)
 class SquaredMargin(Squared):
-    """Half the squared residual of a target of -1 or 1, the side of y in {0, 1}."""
+    """Half the squared residual of targets of -1 or 1, for y of 0 or 1."""
 
     name: ClassVar[str] = "squared_margin"
     target: ClassVar[Target] = "binary"
@@ -21,9 +21,9 @@ class SquaredMargin(Squared):
         return 0.5 * missing * missing
 
     def slope(self, y: Any, z: Any) -> Any:
-        """Return the residual."""
+        """Return the derivative by z: z less the target, which is -1 or 1."""
         return z - (2.0 * y - 1.0)
 
     def outputs(self, y: Array, n_outputs: int) -> Array:
-        """Return the sides, -1 or 1, by y or by codes."""
+        """Return the targets -1 or 1 of the predictors, (rows, outputs), by y or by class codes."""
         return 2.0 * self.targets(y, n_outputs) - 1.0

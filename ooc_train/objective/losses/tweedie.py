@@ -38,7 +38,7 @@ class Tweedie(LogLinkLoss):
 
     @property
     def target(self) -> Target:  # type: ignore[override] # that of the power
-        """At least 0 for a power below 2, else above 0."""
+        """Domain of y: at least 0 for a power below 2, else above 0."""
         return "nonnegative" if self.power < 2.0 else "positive"
 
     @property
@@ -61,14 +61,14 @@ class Tweedie(LogLinkLoss):
         return np.maximum(value + (first - y * second) * (z - near), 0.0)
 
     def slope(self, y: Any, z: Any) -> Any:
-        """Return ``mu ** (2 - power) - y mu ** (1 - power)``."""
+        """Return the derivative by z, ``mu ** (2 - power) - y mu ** (1 - power)``."""
         a, b = 2.0 - self.power, 1.0 - self.power
         far = _FAR / np.maximum(-b, 1.0)
         near = np.minimum(np.maximum(z, -far), far)
         return exp(a * near) - y * exp(b * near)
 
     def curvature(self, y: Any, z: Any) -> Any:
-        """Return the derivative of `slope` by z, before the loss becomes a straight line."""
+        """Return the second derivative by z; on the linear part, that where the part begins."""
         a, b = 2.0 - self.power, 1.0 - self.power
         far = _FAR / np.maximum(-b, 1.0)
         near = np.minimum(np.maximum(z, -far), far)
