@@ -135,7 +135,7 @@ def reading(path: str | os.PathLike[str], kind: FileKind) -> Iterator[BinaryIO]:
 
 
 def read_start(path: str | os.PathLike[str], count: int) -> bytes:
-    """Return the first bytes of a regular file; none of other things.
+    """Return the first `count` bytes of a regular file, or no bytes of anything else.
 
     Raises
     ------
@@ -173,7 +173,7 @@ def read_bytes(path: str | os.PathLike[str], kind: FileKind) -> bytes:
 
 
 def _read(descriptor: int, held: int, most: int) -> bytes:
-    """Read up to `most` bytes of a file whose size was `held` when it was opened."""
+    """Read up to `most` bytes of a file that held `held` bytes when it was opened."""
     parts, step = [], max(held + 1, _PIECE)
     while most and (part := os.read(descriptor, min(step, most))):
         parts.append(part)

@@ -11,7 +11,7 @@ _forked = False
 
 
 def after_fork(renew: Callable[[], object]) -> Callable[[], object]:
-    """Call a function first in every process that this one forks; a decorator.
+    """Register a function to run first in every process that this one forks; a decorator.
 
     Processes that `multiprocessing` spawns start without a copy, and don't call it.
     """

@@ -15,7 +15,7 @@ from ooc_train.core.replacements import hidden_paths, open_and_lock, remove_repl
 
 
 def commit_together(outputs: Sequence[PartialOutput]) -> None:
-    """Give folders that belong together their names, in order: all of them or none.
+    """Rename folders that belong together to their final paths, in order: all or none.
 
     Raises
     ------

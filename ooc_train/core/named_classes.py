@@ -1,4 +1,4 @@
-"""Classes by name, and their values as text and as JSON."""
+"""Registries of classes by name, whose values convert to and from text and JSON."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, fields
@@ -15,14 +15,18 @@ def plain(value: Any) -> Any:
 
 
 class Registry(Mapping[str, type[Value]], Generic[Value]):
-    """Frozen dataclasses of one kind, by their `name`; their fields are hyperparameters.
+    """A mapping from names to frozen dataclasses of one kind, such as losses.
+
+    It makes values from text and JSON. A class's fields are the hyperparameters.
 
     Parameters
     ----------
-    kind, symbol : str
-        What the classes are, and the registry's name, for messages: "loss", "LOSSES".
+    kind : str
+        What the classes are, for messages, such as "loss".
+    symbol : str
+        The name of the registry's variable, for messages, such as "LOSSES".
     classes : iterable of type
-        The first classes.
+        The classes that are registered at the start.
 
     Examples
     --------
@@ -76,7 +80,7 @@ class Registry(Mapping[str, type[Value]], Generic[Value]):
         return cls
 
     def parse(self, text: str) -> Value:
-        """Return the value of a name, or of a name and hyperparameters: "huber:epsilon=2".
+        """Make a value from a name, or from a name and hyperparameters: "huber:epsilon=2".
 
         A hyperparameter of several numbers has slashes: "steps:at=0.5/0.75".
 
@@ -100,7 +104,7 @@ class Registry(Mapping[str, type[Value]], Generic[Value]):
         return self.from_json({"name": name, **found})
 
     def to_json(self, value: Value) -> dict[str, Any]:
-        """Return name and hyperparameters as values of JSON.
+        """Return a value's name and hyperparameters as a JSON object.
 
         Raises
         ------
@@ -118,7 +122,7 @@ class Registry(Mapping[str, type[Value]], Generic[Value]):
         return {"name": name, **{key: self._plain(key, part) for key, part in parts.items()}}
 
     def _plain(self, key: str, part: Any) -> Any:
-        """Return a hyperparameter as a value of JSON."""
+        """Convert a hyperparameter to a value that JSON can hold."""
         if isinstance(part, tuple):
             return [self._plain(key, each) for each in part]
         part = plain(part)
@@ -130,7 +134,7 @@ class Registry(Mapping[str, type[Value]], Generic[Value]):
         return part
 
     def from_json(self, found: Mapping[str, Any]) -> Value:
-        """Return the value that `to_json` described.
+        """Make the value that `to_json` described.
 
         Raises
         ------

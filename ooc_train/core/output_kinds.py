@@ -60,7 +60,7 @@ TRADEOFF = Kind("trade-off", ("tradeoff.json",))
 
 
 def fingerprint(identity: Identity | None) -> str:
-    """Return an identity as text, "" for None."""
+    """Return an identity as text, and "" for None."""
     return "" if identity is None else hashlib.sha256(repr(identity).encode()).hexdigest()[:32]
 
 
@@ -112,7 +112,7 @@ def require_output(path: str | os.PathLike[str], kind: Kind, *, overwrite: bool)
 
 
 def _try_to_write(folder: str) -> None:
-    """Make a file without a name, or a folder, since permissions alone don't decide."""
+    """Make an unnamed file, or a folder, in `folder`, since permissions alone don't decide."""
     try:
         os.close(os.open(folder, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600))
     except OSError as error:

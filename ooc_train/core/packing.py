@@ -16,7 +16,7 @@ STRIP = 16
 
 
 def _strips(columns: int) -> Iterator[tuple[int, int, int]]:
-    """Yield of each strip its first column, and its numbers' first place and the one after."""
+    """Yield (first column, start, stop) of each strip; start and stop index packed numbers."""
     height, at = -(-columns // STRIP) * STRIP, 0
     for first in range(0, columns, STRIP):
         size = (height - first) * STRIP
@@ -25,13 +25,13 @@ def _strips(columns: int) -> Iterator[tuple[int, int, int]]:
 
 
 def packed_size(columns: int) -> int:
-    """Return the numbers of a packed matrix of so many columns."""
+    """Return the length of a packed matrix of `columns` columns."""
     strips = -(-columns // STRIP)
     return STRIP * STRIP * (strips * (strips + 1) // 2)
 
 
 def add_packed(packed: Array, matrix: Array) -> None:
-    """Add a symmetric matrix to a packed one, in place."""
+    """Add a symmetric matrix (columns, columns) to a packed matrix, in place."""
     columns = len(matrix)
     for first, start, stop in _strips(columns):
         part = matrix[first:, first : first + STRIP]
@@ -39,7 +39,7 @@ def add_packed(packed: Array, matrix: Array) -> None:
 
 
 def unpacked(packed: Array, columns: int) -> Array:
-    """Return a packed matrix as the whole one, (columns, columns)."""
+    """Return the symmetric matrix (columns, columns) that a packed matrix holds."""
     whole = np.empty((columns, columns))
     for first, start, stop in _strips(columns):
         strip = packed[start:stop].reshape(-1, STRIP)[: columns - first, : columns - first]

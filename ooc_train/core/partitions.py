@@ -1,4 +1,4 @@
-"""Rows cut into partitions: samples of them, runs of them, and their shares for replicas.
+"""Rows cut into partitions: samples and runs of partitions, and their shares for replicas.
 
 All functions are pure, and know no data: only how many rows lie where.
 """
@@ -14,53 +14,56 @@ round's way to the workers and back, of some 15 ms, hardly counts."""
 
 
 class Rows(Protocol):
-    """What is known of rows without reading any."""
+    """The size and layout of data, known without reading any rows."""
 
     @property
     def n_rows(self) -> int:
-        """Rows."""
+        """Number of rows."""
         ...
 
     @property
     def n_features(self) -> int:
-        """Columns of X."""
+        """Number of columns of X."""
         ...
 
     @property
     def dtype(self) -> str:
-        """Type of X as models see it, "<f4" or "<f8"."""
+        """Type of X as models get it: "<f4" or "<f8"."""
         ...
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of a row, decoded."""
+        """Bytes of one row of X after decoding."""
         ...
 
     @property
     def n_partitions(self) -> int:
-        """Partitions."""
+        """Number of partitions."""
         ...
 
     @property
     def partition_rows(self) -> int:
-        """Rows of the largest partition."""
+        """Number of rows of the largest partition."""
         ...
 
     def first_row(self, partition: int) -> int:
-        """Return the first row of a partition; of one past the last, the number of rows."""
+        """Return the number of a partition's first row; for `n_partitions`, the number of rows."""
         ...
 
 
 def rounds(n_groups: int, group_bytes: int, replicas: int) -> list[list[tuple[int, int]]]:
-    """Return the groups of each replica, round by round: the first, and the one after the last.
+    """Return the range of partition groups (first, stop) of each replica, for each round.
 
     A replica learns from about 1 GiB, and at most from twice that where rounds don't come out even.
 
     Parameters
     ----------
-    n_groups : groups of an epoch, no fewer than replicas
-    group_bytes : of the rows of a group
-    replicas : shares of a round, which differ by one group at most
+    n_groups : int
+        Partition groups of an epoch, no fewer than replicas.
+    group_bytes : int
+        Bytes of the rows of a group.
+    replicas : int
+        Number of replicas. Their shares of a round differ by one group at most.
 
     Examples
     --------
@@ -78,7 +81,7 @@ def rounds(n_groups: int, group_bytes: int, replicas: int) -> list[list[tuple[in
 
 
 def spread(n_chunks: int, wanted: int) -> tuple[int, ...]:
-    """Return `wanted` chunk numbers spread evenly over all: a sample that knows no chance.
+    """Return `wanted` chunk numbers out of `n_chunks`, evenly spread: a sample without randomness.
 
     Examples
     --------
@@ -90,9 +93,9 @@ def spread(n_chunks: int, wanted: int) -> tuple[int, ...]:
 
 
 def sample_partitions(rows: Rows, wanted: int) -> tuple[int, ...]:
-    """Return partitions, spread evenly over all, that hold about `wanted` rows, or all there are.
+    """Return partitions, evenly spread, of about `wanted` rows together, or all partitions.
 
-    Where partitions differ in size, those that the largest one's rows would call for may hold few.
+    The number of partitions follows from the largest one, and is doubled where the others hold few.
     """
     partitions = spread(rows.n_partitions, -(-wanted // rows.partition_rows))
     while 2 * rows_of(rows, partitions) < wanted and len(partitions) < rows.n_partitions:
@@ -101,20 +104,20 @@ def sample_partitions(rows: Rows, wanted: int) -> tuple[int, ...]:
 
 
 def rows_of(rows: Rows, partitions: Sequence[int]) -> int:
-    """Return how many rows partitions hold."""
+    """Return the number of rows in some partitions."""
     return sum(
         rows.first_row(partition + 1) - rows.first_row(partition) for partition in partitions
     )
 
 
 def runs_of_partitions(rows: Rows, partitions: int) -> list[tuple[int, int]]:
-    """Return the first row of each run of so many partitions, and the row after its last one."""
+    """Return (first row, stop row) of each run of `partitions` consecutive partitions."""
     starts = [rows.first_row(partition) for partition in range(0, rows.n_partitions, partitions)]
     return list(itertools.pairwise([*starts, rows.n_rows]))
 
 
 def partitions_within(rows: Rows, start: int, stop: int) -> range:
-    """Return the partitions that hold any of the rows from `start` to before `stop`."""
+    """Return the partitions that hold any of the rows from `start` up to but not `stop`."""
     partitions = range(rows.n_partitions)
     first = bisect_right(partitions, start, key=rows.first_row) - 1
     return range(first, bisect_left(partitions, stop, key=rows.first_row))

@@ -8,7 +8,7 @@ Item = TypeVar("Item")
 
 
 def prefetched(items: Iterator[Item]) -> Generator[Item, None, None]:
-    """Yield the items, each made in a thread while the caller is busy with the one before.
+    """Yield the items; a thread makes the next one while the caller uses the current one.
 
     Two items exist at a time, so two buffers are enough. `close` waits for the thread.
     """

@@ -1,4 +1,4 @@
-"""How far a job is: one protocol for all that reads or writes rows."""
+"""Progress of a job: one protocol for all code that reads or writes rows."""
 
 from collections.abc import Callable
 from typing import Protocol

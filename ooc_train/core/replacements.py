@@ -33,7 +33,7 @@ def undo_replacement(path: str) -> None:
 
 
 def hidden_paths(path: str, *endings: str) -> list[str]:
-    """Return the hidden paths beside `path` with these endings; a long name becomes its digest."""
+    """Return the hidden paths beside `path` with the given endings; a long name is hashed."""
     folder, name = os.path.split(path)
     longest = max(map(len, endings))
     if len(os.fsencode(name)) + longest + 2 > _LONGEST_NAME:
@@ -47,7 +47,7 @@ def partial_path_of(path: str) -> str:
 
 
 def open_and_lock(path: str) -> int:
-    """Open and lock an output that is to be replaced, so that no process takes it for remains.
+    """Open and lock an output that will be replaced, so that no process removes it as remains.
 
     Returns
     -------
@@ -64,7 +64,7 @@ def open_and_lock(path: str) -> int:
 
 
 def remove_replaced(fd: int, path: str) -> None:
-    """Remove a replaced output by the descriptor of `open_and_lock`, or a link for -1."""
+    """Remove a replaced output by its descriptor from `open_and_lock`; a link if that is -1."""
     if fd >= 0:
         remove_open(fd, path)
     elif os.path.islink(path):

@@ -17,22 +17,22 @@ from ooc_train.core.sums import Arrays, Block, Reduction, Sums, Workspace
 
 
 class Scan(Protocol):
-    """What an epoch does with rows: a value that travels to the workers."""
+    """The computation that an epoch of updates does; a value that is sent to the workers."""
 
     def workspace(self, rows: int) -> Workspace:
-        """Return the arrays that a learner works in, for blocks of at most `rows` rows."""
+        """Return the arrays that a learner works in, as specs, for blocks of up to `rows` rows."""
         ...
 
     def made_bytes(self, rows: int) -> int:
-        """Return the bytes that a learner makes beside them, for such blocks."""
+        """Return the bytes that a learner allocates beside its workspace, for such blocks."""
         ...
 
     def learner(
         self, state: Sums, workspace: Arrays
     ) -> AbstractContextManager[Callable[[Block, NDArray[np.int64]], None]]:
-        """Lend a function that takes rows of a block, in the order given, into `state`.
+        """Return a context whose function learns from rows of a block, in the order given.
 
-        What the function changes may be in `state` only when the context ends.
+        The function updates `state`; its arrays may be up to date only once the context has ended.
         """
         ...
 
@@ -41,20 +41,20 @@ class Scan(Protocol):
         ...
 
     def average(self, before: Sequence[Sums], after: Sequence[Sums]) -> None:
-        """Replace the states of replicas by their mean, in place; `before` the round they were."""
+        """Replace the replicas' states `after` a round by their mean, in place."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class Reduce:
-    """Asks for sums over rows; the answer is `Sums`.
+    """A request for sums over rows; the answer is `Sums`.
 
     Attributes
     ----------
     reduction : Reduction
-        Which sums.
+        Which sums are added up.
     partitions : sequence of int, or None
-        Where the rows are; None for all.
+        Partitions whose rows are read; None for all.
     counted : bool
         Whether the rows count as part of the run's passes.
     """
@@ -66,20 +66,20 @@ class Reduce:
 
 @dataclass(frozen=True, eq=False)
 class Epoch:
-    """Asks for one pass of updates; the answer is a list of states, one a replica.
+    """A request for one epoch of updates; the answer is a list of states, one for each replica.
 
     Attributes
     ----------
     scan : Scan
-        What is done with the rows.
+        The computation that learns from the rows.
     states : sequence of Sums
-        Of the replicas, before the pass.
+        State of each replica before the epoch.
     seed : int or None
-        Of the order of rows, together with `number`. None for the order in which they lie.
+        Seed of the order of rows, together with `number`. None for the order of the data.
     number : int
-        Epochs before this one.
+        Number of epochs before this one.
     shuffle_chunks : int
-        Chunks whose rows are mixed.
+        Number of chunks whose rows are shuffled together.
     """
 
     scan: Scan

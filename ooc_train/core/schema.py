@@ -31,7 +31,7 @@ class UnfitError(ValueError):
 def require(
     values: Any, check: Check, path: str | os.PathLike[str], kind: FileKind, *, inside: str = ""
 ) -> None:
-    """Refuse a file whose values are not as declared.
+    """Raise an error that names the file, if values read from it are not as declared.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def require(
     path : str or os.PathLike
         The file, for the message.
     kind : FileKind
-        Its error and advice.
+        The kind of the file: the error to raise, and its advice.
     inside : str
         The place of the values in the file, such as "attributes".
 
@@ -77,29 +77,29 @@ def _unfit(place: str, value: Any, what: str) -> UnfitError:
 
 
 def anything(value: Any, place: str) -> None:
-    """Accept any value."""
+    """Accept any value: a check that never fails."""
 
 
 def text(value: Any, place: str) -> None:
-    """Accept text."""
+    """Raise `UnfitError` unless the value is text."""
     if not isinstance(value, str):
         raise _unfit(place, value, "text")
 
 
 def flag(value: Any, place: str) -> None:
-    """Accept true and false."""
+    """Raise `UnfitError` unless the value is true or false."""
     if not isinstance(value, bool):
         raise _unfit(place, value, "true or false")
 
 
 def scalar(value: Any, place: str) -> None:
-    """Accept the name of a class: text, true, false or a finite number."""
+    """Raise `UnfitError` unless the value is text, true, false or a finite number."""
     if not isinstance(value, str | int) and not (isinstance(value, float) and math.isfinite(value)):
         raise _unfit(place, value, "text, number or truth value")
 
 
 def integer(least: int = -INT64, most: int = INT64) -> Check:
-    """Accept whole numbers within bounds."""
+    """Return a check that accepts whole numbers from `least` to `most`."""
 
     def check(value: Any, place: str) -> None:
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
@@ -110,7 +110,7 @@ def integer(least: int = -INT64, most: int = INT64) -> Check:
 
 
 def number(least: float = -math.inf, *, finite: bool = True) -> Check:
-    """Accept numbers that float64 holds, of at least `least`; NaN and infinity if not `finite`."""
+    """Return a check that accepts float64 numbers >= `least`; NaN, infinity if not `finite`."""
 
     def check(value: Any, place: str) -> None:
         if not isinstance(value, bool) and isinstance(value, int | float):
@@ -129,7 +129,7 @@ def number(least: float = -math.inf, *, finite: bool = True) -> Check:
 
 
 def one_of(*known: Any) -> Check:
-    """Accept the listed values."""
+    """Return a check that accepts only the listed values."""
 
     def check(value: Any, place: str) -> None:
         # In Python True equals 1; here the types have to match.
@@ -141,7 +141,7 @@ def one_of(*known: Any) -> Check:
 
 
 def or_none(check: Check) -> Check:
-    """Accept null, or what another check accepts."""
+    """Return a check that accepts null, and what another check accepts."""
 
     def checked(value: Any, place: str) -> None:
         if value is not None:
@@ -151,7 +151,7 @@ def or_none(check: Check) -> Check:
 
 
 def either(*checks: Check) -> Check:
-    """Accept what one of several checks accepts; the message is that of the last."""
+    """Return a check that accepts what any of several checks accepts; the last one's message."""
 
     def check(value: Any, place: str) -> None:
         for one in checks[:-1]:
@@ -166,7 +166,7 @@ def either(*checks: Check) -> Check:
 
 
 def all_of(*checks: Check) -> Check:
-    """Accept what all of several checks accept, called in order."""
+    """Return a check that accepts what each of several checks accepts, called in order."""
 
     def check(value: Any, place: str) -> None:
         for one in checks:
@@ -176,7 +176,7 @@ def all_of(*checks: Check) -> Check:
 
 
 def list_of(check: Check, *, least: int = 0, most: int = INT64) -> Check:
-    """Accept lists of `least` to `most` items, each of which a check accepts."""
+    """Return a check that accepts lists of `least` to `most` items that `check` accepts."""
 
     def checked(value: Any, place: str) -> None:
         _require_list(value, place, least, most)
@@ -187,7 +187,7 @@ def list_of(check: Check, *, least: int = 0, most: int = INT64) -> Check:
 
 
 def numbers(*, least: int = 0, most: int = INT64) -> Check:
-    """Accept lists of `least` to `most` finite numbers, fast for long lists."""
+    """Return a check that accepts lists of `least` to `most` finite numbers; fast for long ones."""
 
     def check(value: Any, place: str) -> None:
         _require_list(value, place, least, most)
@@ -203,7 +203,7 @@ def numbers(*, least: int = 0, most: int = INT64) -> Check:
 
 
 def texts(*, least: int = 0, most: int = INT64) -> Check:
-    """Accept lists of `least` to `most` texts, fast for long lists."""
+    """Return a check that accepts lists of `least` to `most` texts; fast for long ones."""
 
     def check(value: Any, place: str) -> None:
         _require_list(value, place, least, most)
@@ -223,13 +223,13 @@ def _require_list(value: Any, place: str, least: int, most: int) -> None:
 
 
 def mapping(value: Any, place: str) -> None:
-    """Accept objects of any content."""
+    """Raise `UnfitError` unless the value is an object (a mapping), of any content."""
     if not isinstance(value, Mapping):
         raise _unfit(place, value, "object")
 
 
 def mapping_of(check: Check) -> Check:
-    """Accept objects, each value of which a check accepts."""
+    """Return a check that accepts objects (mappings), each of whose values `check` accepts."""
 
     def checked(value: Any, place: str) -> None:
         mapping(value, place)
@@ -245,7 +245,7 @@ def record(
     optional: Mapping[str, Check] | None = None,
     others: bool = True,
 ) -> Check:
-    """Accept objects with these keys, whose values the checks accept.
+    """Return a check that accepts objects with these keys and values that their checks accept.
 
     Parameters
     ----------

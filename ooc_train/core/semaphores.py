@@ -1,4 +1,4 @@
-"""Removal of semaphores that killed processes left: their names hold the process that made them.
+"""Removal of semaphores of killed processes: their names contain the process that made them.
 
 Python gives a semaphore for a new process a name, `/dev/shm/sem.mp-...`. Python's resource tracker
 removes the names that a process leaves. Where the whole process group is killed, the tracker is
@@ -23,12 +23,12 @@ _before: Any = None
 
 
 def _namespace() -> int:
-    """Return the number of the pid namespace; containers may share semaphores but not that."""
+    """Return the number of this process's pid namespace: containers may share semaphores."""
     return os.stat("/proc/self/ns/pid").st_ino
 
 
 def _started(pid: int) -> int | None:
-    """Return the start of a process in clock ticks since boot; None without such a process."""
+    """Return the start time of a process in clock ticks since boot; None if there is no process."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             # The name, in parentheses, may hold parentheses itself.
@@ -39,7 +39,7 @@ def _started(pid: int) -> int | None:
 
 @contextmanager
 def named_semaphores() -> Iterator[None]:
-    """Give semaphores names that hold this process, for `remove_dead_semaphores`.
+    """Put this process into the names of new semaphores, for `remove_dead_semaphores`.
 
     Semaphores of other threads get such names too, which is harmless while this process lives.
     """

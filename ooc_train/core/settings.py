@@ -1,4 +1,4 @@
-"""Settings that say what they may be: declared once, for checks, the command line and the docs.
+"""Settings with their constraint and description: declared once, for checks, options and docs.
 
 A setting is a field of a dataclass, annotated with its type, a constraint and its description:
 
@@ -43,7 +43,7 @@ class Constraint:
     Attributes
     ----------
     words : tuple of str or None
-        Words that are accepted beside other values, such as "auto". None is one if it is accepted.
+        Words that are accepted beside other values, such as "auto"; includes None if None is.
     """
 
     words: tuple[str | None, ...] = ()
@@ -53,16 +53,16 @@ class Constraint:
 
     @property
     def accepted(self) -> str:
-        """The accepted values, as text for messages."""
+        """A description of the accepted values, for error messages."""
         return " or ".join([*map(repr, self.words), *filter(None, [self._others])])
 
     @property
     def _others(self) -> str:
-        """What is accepted beside the words, as text."""
+        """A description of the accepted values other than `words`."""
         return ""
 
     def check(self, name: str, value: Any) -> Any:
-        """Return the value in its plain form.
+        """Return the value in its plain Python form, or raise.
 
         Raises
         ------
@@ -81,25 +81,25 @@ class Constraint:
         return ValueError(f"{name}={shown(value)} is not {self.accepted}")
 
     def parse(self, name: str, text: str) -> Any:
-        """Return the value of a text, such as one of the command line, checked."""
+        """Convert text, such as a command-line argument, to a valid value."""
         return self.check(name, text if text in self.words else self._parsed(name, text))
 
     def _parsed(self, name: str, text: str) -> Any:
         raise self._refused(name, text)
 
     def to_json(self, value: Any) -> Any:
-        """Return the value as one of JSON, which `check` accepts too."""
+        """Convert a value to one that JSON can hold and `check` accepts."""
         return value
 
     @property
     def type_text(self) -> str:
-        """The accepted values, as a type in docs."""
+        """The accepted values, written as a type in docs."""
         words = ["None" if word is None else f'"{word}"' for word in self.words]
         return " or ".join(filter(None, [", ".join(words), self.kind]))
 
     @property
     def metavar(self) -> str:
-        """The accepted values, in the help of an option."""
+        """The placeholder for the value in an option's help: accepted words and kinds of values."""
         return "|".join(str(word) for word in self.words if word is not None)
 
 
@@ -126,7 +126,7 @@ class Count(Constraint):
     Attributes
     ----------
     least, most : int
-        Its bounds.
+        Bounds of the number, which it may reach.
     """
 
     least: int = 1
@@ -153,13 +153,13 @@ class Count(Constraint):
 
     @property
     def metavar(self) -> str:
-        """The accepted values, in the help of an option."""
+        """The placeholder for the value in an option's help: accepted words and kinds of values."""
         return "|".join(filter(None, [super().metavar, "N"]))
 
 
 @dataclass(frozen=True)
 class Rows(Count):
-    """A number of rows, which text may shorten: 20M."""
+    """A number of rows, which text may abbreviate: 20M."""
 
     def _parsed(self, name: str, text: str) -> Any:
         try:
@@ -172,7 +172,7 @@ class Rows(Count):
 
     @property
     def metavar(self) -> str:
-        """The accepted values, in the help of an option."""
+        """The placeholder for the value in an option's help: accepted words and kinds of values."""
         return "|".join([*filter(None, self.words), "ROWS"])
 
 
@@ -183,9 +183,9 @@ class Number(Constraint):
     Attributes
     ----------
     least, above : float or None
-        Its lower bound, which it may reach or not. One of them is given.
+        Lower bound of the number: `least` may be reached, `above` not. One of them is given.
     most : float
-        Its upper bound; infinity where the setting may be infinite.
+        Upper bound of the number; infinity if the setting may be infinite.
     """
 
     least: float | None = None
@@ -218,25 +218,25 @@ class Number(Constraint):
             raise self._refused(name, text) from None
 
     def to_json(self, value: Any) -> Any:
-        """Return the value as one of JSON, where infinity is text."""
+        """Convert a value to one that JSON can hold: infinity becomes text."""
         return _INFINITE if isinstance(value, Real) and isinf(value) else value
 
     @property
     def metavar(self) -> str:
-        """The accepted values, in the help of an option."""
+        """The placeholder for the value in an option's help: accepted words and kinds of values."""
         return "|".join(filter(None, [super().metavar, "NUMBER"]))
 
 
 @dataclass(frozen=True)
 class Part(Constraint):
-    """A value of a registered class, or of one that the user wrote.
+    """A value of a registered class, or of a class that the user wrote.
 
     Attributes
     ----------
     of : type
-        The base class.
+        The base class of accepted values.
     registry : Registry or None
-        Classes that text and JSON name.
+        The classes that text and JSON can name.
     """
 
     of: type = object
@@ -244,7 +244,7 @@ class Part(Constraint):
 
     @property
     def type_text(self) -> str:
-        """The accepted values, as a type in docs."""
+        """The accepted values, written as a type in docs."""
         words = super().type_text.removesuffix(f" or {self.kind}") if self.words else ""
         return " or ".join(filter(None, [words, self.of.__name__]))
 
@@ -268,26 +268,26 @@ class Part(Constraint):
         return self.registry.parse(text)
 
     def to_json(self, value: Any) -> Any:
-        """Return the value as one of JSON: name and hyperparameters."""
+        """Convert a value to one that JSON can hold: name and hyperparameters."""
         plain_value = isinstance(value, str) or value is None or self.registry is None
         return value if plain_value else self.registry.to_json(value)  # type: ignore[union-attr]
 
     @property
     def metavar(self) -> str:
-        """The accepted values, in the help of an option."""
+        """The placeholder for the value in an option's help: accepted words and kinds of values."""
         names = () if self.registry is None else tuple(self.registry)
         return "|".join(dict.fromkeys([*filter(None, self.words), *names]))
 
 
 class Setting(NamedTuple):
-    """What is declared of a setting.
+    """The declaration of a setting.
 
     Attributes
     ----------
     constraint : Constraint
-        What it may be.
+        The values that the setting accepts.
     description : str
-        What it is, in sentences; the first stands alone in the help of the command line.
+        What the setting is, in sentences. The command line's help shows the first alone.
     """
 
     constraint: Constraint
@@ -295,7 +295,7 @@ class Setting(NamedTuple):
 
 
 class CheckedSettings:
-    """A frozen dataclass whose annotated fields are checked when a value is made."""
+    """The base of frozen dataclasses whose annotated fields are checked on creation."""
 
     _declared: ClassVar[Mapping[str, Setting]] = MappingProxyType({})
 
@@ -324,7 +324,7 @@ class CheckedSettings:
             object.__setattr__(self, name, setting.constraint.check(name, getattr(self, name)))
 
     def settings(self) -> dict[str, Any]:
-        """Return the settings as values of JSON, which make an equal value again.
+        """Return the settings as JSON values, from which an equal value can be made.
 
         Raises
         ------
@@ -348,7 +348,7 @@ def defaults_of(cls: type) -> dict[str, Any]:
 
 
 def described(settings: Mapping[str, Setting]) -> str:
-    """Return the settings as entries of a numpydoc section."""
+    """Return the settings as entries of a numpydoc section: name, type and description."""
     return "\n".join(
         f"{name} : {setting.constraint.type_text}\n"
         + textwrap.fill(setting.description, 96, initial_indent=_INDENT, subsequent_indent=_INDENT)

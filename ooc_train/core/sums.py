@@ -1,4 +1,4 @@
-"""Named sums over rows: all that passes return to solvers.
+"""Named sums over rows: what passes return to solvers.
 
 A loss over data is a sum over rows, and so is its gradient. A `Reduction` names the sums; a pass
 adds them up partition by partition. Sums are float64, are never means, and are divided once, by the
@@ -30,7 +30,7 @@ class Block:
     weight : float64 array (rows,) or None
         The weights; None where every weight is one.
     starts : tuple of (int, int)
-        The first row of each run of consecutive rows: within the block, and within the data.
+        Where each run of consecutive rows begins: row within the block, row within the data.
     """
 
     X: NDArray[np.floating]
@@ -40,7 +40,7 @@ class Block:
 
     @property
     def n_rows(self) -> int:
-        """Rows in this block."""
+        """Number of rows in this block."""
         return int(self.X.shape[0])
 
     def row_number(self, row: int) -> int:
@@ -49,7 +49,7 @@ class Block:
         return start + row - first
 
     def within(self, start: int, stop: int) -> "Block":
-        """Return rows of a block of consecutive rows; rows are counted from its first one."""
+        """Return rows `start` to `stop` of a block of consecutive rows, as a block."""
         if start <= 0 and self.n_rows <= stop:
             return self
         first = max(start, 0)
@@ -81,33 +81,33 @@ Arrays = dict[str, NDArray[Any]]
 
 
 def total_bytes(specs: Workspace) -> int:
-    """Return the bytes of a set of arrays."""
+    """Return the total bytes of a set of array specs."""
     return sum(spec.nbytes for spec in specs.values())
 
 
 class Reduction(Protocol):
-    """The sums of a reduce pass, as a value that is sent to the workers."""
+    """The definition of the sums of a reduce pass; a value that is sent to the workers."""
 
     def zeros(self) -> Sums:
-        """Return sums over no rows."""
+        """Return the sums over no rows: arrays of zeros."""
 
     def workspace(self, rows: int) -> Workspace:
-        """Return the scratch arrays of `add`, for blocks of at most `rows` rows."""
+        """Return the scratch arrays of `add`, as specs, for blocks of at most `rows` rows."""
 
     def made_bytes(self, rows: int) -> int:
-        """Return the bytes that a task makes beside sums and workspace, for such blocks."""
+        """Return the bytes that a task allocates beside sums and workspace, for such blocks."""
 
     def add(self, sums: Sums, block: Block, workspace: Arrays) -> None:
         """Add the sums over one block into `sums`, in place, with `workspace` as scratch."""
 
 
 def nbytes(sums: Sums) -> int:
-    """Return the bytes of named sums."""
+    """Return the total bytes of named sums."""
     return sum(array.nbytes for array in sums.values())
 
 
 def array_bytes(value: Any) -> int:
-    """Return the bytes of all arrays in the fields of a value, and in the fields of fields."""
+    """Return the bytes of all arrays in a dataclass's fields, nested dataclasses included."""
     if isinstance(value, np.ndarray):
         return value.nbytes
     if is_dataclass(value):
@@ -117,7 +117,7 @@ def array_bytes(value: Any) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Value:
-    """A value that is pickled without its cached properties."""
+    """The base of values that are pickled without their cached properties."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {each.name: getattr(self, each.name) for each in fields(self)}
@@ -131,7 +131,7 @@ def add_into(total: Sums, part: Sums) -> Sums:
 
 
 def row_weights(block: Block, class_weight: Array | None) -> Array | None:
-    """Return the weights of the rows times their class weights; None where all are one."""
+    """Return the rows' weights times their class weights, (rows,); None where all are one."""
     if class_weight is None or block.y is None:
         return block.weight
     by_label: Array = class_weight[block.y[:, 0].astype(np.intp)]
@@ -139,7 +139,7 @@ def row_weights(block: Block, class_weight: Array | None) -> Array | None:
 
 
 def weighted(block: Block, class_weight: Array | None) -> Block:
-    """Return the block, whose rows' weights are multiplied by their class weights."""
+    """Return the block with its rows' weights multiplied by their class weights."""
     if class_weight is None:
         return block
     return replace(block, weight=row_weights(block, class_weight))

@@ -74,7 +74,7 @@ def close_folder(folder: str) -> None:
 
 @after_fork
 def _forget_locks() -> None:
-    """Leave the folders and locks of the parent alone in a forked process."""
+    """In a forked process, forget the folders and locks that belong to the parent."""
     for descriptor in _locks.values():
         os.close(descriptor)
     _locks.clear()
@@ -126,12 +126,12 @@ def remove_dead_folders(place: str | None = None) -> None:
 
 
 def own_folders(kind: str) -> list[str]:
-    """Return the temporary folders of this user of a kind, of all processes."""
+    """Return the temporary folders of one kind of this user, made by any process."""
     return _ours(temporary_place(), f"{kind}-")
 
 
 def _ours(place: str, kind: str) -> list[str]:
-    """Return this user's temporary folders in a place whose names start with `kind`: no links."""
+    """Return this user's temporary folders in `place` whose names start with `kind`; no links."""
     found = []
     for name in os.listdir(place):
         folder = os.path.join(place, name)

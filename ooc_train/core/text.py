@@ -26,7 +26,7 @@ def listed(items: Sequence[Any], most: int = 8) -> str:
 
 
 def losses(loss: float, validation: float | None) -> str:
-    """Return a loss, and the validation loss where it is known."""
+    """Return text of a training loss, and of the validation loss if it is known."""
     return f"{loss:.6g}" + ("" if validation is None else f" (validation {validation:.6g})")
 
 

@@ -23,7 +23,7 @@ _limiter: Any = None
 
 @after_fork
 def _keep_own_use() -> None:
-    """Count only the thread that a forked process keeps; lift the limit of the others."""
+    """In a forked process, count only the thread that was kept, and lift others' limit."""
     global _lock
     _lock = threading.Lock()
     for thread in set(_inside) - {threading.get_ident()}:
@@ -38,7 +38,7 @@ def _controller() -> ThreadpoolController:
 
 
 def _take_control() -> None:
-    """Let this thread set limits, whichever thread set the last ones.
+    """Let this thread set limits, even if another thread set the last ones.
 
     threadpoolctl 3.8 silently ignores limits from all threads but the first one that set a limit.
     """
@@ -48,7 +48,7 @@ def _take_control() -> None:
 
 
 def load_blas() -> None:
-    """Make BLAS allocate its buffers, as it does in the first product of matrices."""
+    """Make BLAS allocate its buffers now, as the first product of matrices would."""
     import numpy as np
 
     with one_blas_thread():

@@ -1,4 +1,4 @@
-"""Bytes, rows and durations: numbers inside the package, text for users.
+"""Conversions of bytes, rows and durations between numbers, inside the package, and text.
 
 `parse_bytes`, `parse_rows` and `parse_duration` parse text. `format_bytes`, `format_rows` and
 `format_duration` return text that parses to the same number. `approximate_bytes` and
@@ -208,7 +208,7 @@ def approximate_duration(seconds: float) -> str:
 
 
 def _quantity(value: str | float, units: Mapping[str, int | Fraction], accepted: str) -> Fraction:
-    """Return a number times its unit, exactly; the keys of `units` are lower case."""
+    """Return the exact value of a number with a unit; the keys of `units` are lower case."""
     if not isinstance(value, str):
         if isinstance(value, bool) or not 0 <= value < math.inf:
             raise ValueError(f"{shown(value)} is not {accepted}")

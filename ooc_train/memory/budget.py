@@ -1,4 +1,4 @@
-"""The memory of a job that runs in the calling process: what is left, and the report."""
+"""The memory budget of a job in the calling process: what is left of it, and the report."""
 
 import os
 import secrets
@@ -39,7 +39,7 @@ HEADROOM_BYTES = 16 * 2**20
 
 @after_fork
 def _keep_own_jobs() -> None:
-    """Count only the jobs of the thread that a forked process keeps."""
+    """In a forked process, count only the jobs of the thread that was kept."""
     global _lock
     _lock = threading.Lock()
     for thread in set(_running) - {threading.get_ident()}:
@@ -47,7 +47,7 @@ def _keep_own_jobs() -> None:
 
 
 class PeakWatch:
-    """Makes the peak of this process the peak of one job; a context manager.
+    """A context manager that makes the peak memory of this process that of one job.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ class PeakWatch:
 
 
 class Budget:
-    """What a job that runs in this process alone may hold; a context manager.
+    """A context manager for a job in this process: plans and measures the memory it may hold.
 
     Import the libraries of the job before entering, so that they count as baseline.
 
@@ -145,7 +145,7 @@ class Budget:
             ) from error
 
     def _accept(self, terms: Sequence[Term]) -> None:
-        """Note the terms, and have the operating system refuse much more than their sum."""
+        """Record the terms, and let the operating system refuse much more than their sum."""
         self._terms = tuple(terms)
         # In a caller's own process, other threads may allocate: only the ceiling limits those.
         if self.ceiling.whole_process:
@@ -153,7 +153,7 @@ class Budget:
             rlimit.allow(self._job, more + _ADDRESSES)
 
     def _look(self) -> dict[str, int]:
-        """Return the bytes of this process that count now, by its name in the report."""
+        """Return {name in the report: bytes that this process holds now and that count}."""
         try:
             held = held_by(os.getpid(), self._share)
         except OSError:  # systems other than Linux have no /proc
@@ -161,7 +161,7 @@ class Budget:
         return {_NAME: max(0, held - (0 if self.ceiling.whole_process else self._watch.before))}
 
     def projection(self, terms: Sequence[Term]) -> Projection:
-        """Return the projection of a job with these terms: theirs, and what the process needs."""
+        """Return the projection of a job with these terms, and of what the process needs itself."""
         whole = self.ceiling.whole_process
         baseline = Term(
             "baseline",
@@ -214,7 +214,7 @@ class Budget:
         raise AssertionError("`choose` took more than the available bytes, and less would do")
 
     def require(self, terms: Sequence[Term], advice: str = "", *, alone: str = "") -> None:
-        """Refuse a job whose terms exceed the ceiling, raised as far as it may be.
+        """Raise if the terms exceed the ceiling, even when raised as far as it may be.
 
         Parameters
         ----------
@@ -250,7 +250,7 @@ class Budget:
         self._accept(terms)
 
     def report(self, terms: Sequence[Term]) -> MemoryReport:
-        """Return ceiling, projection and measurement."""
+        """Return the memory report of the job: ceiling, projected bytes and measured peak."""
         projection = self.projection(terms)
         # The sampler stops before the measurement, since its memory is part of the job's.
         timeline = self._sampler.stop()

@@ -25,7 +25,7 @@ START_BYTES = 4 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Ceiling:
-    """The most bytes that a run may hold, and where the figure is from.
+    """The most bytes that a run may hold, and the source of that number.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ class Ceiling:
         return max(self.limit, int(SHARE * self.available))
 
     def raised_to(self, need: int) -> "Ceiling":
-        """Return the ceiling of a job that needs so many bytes; it may be less than the need.
+        """Return the ceiling of a job that needs `need` bytes; it may stay below the need.
 
         Examples
         --------
@@ -125,14 +125,14 @@ class Ceiling:
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One named part of a projection.
+    """One named part of a projection, in bytes.
 
     Parameters
     ----------
     name : str
         What holds the memory: "baseline", "buffers", ...
     bytes : int
-        How much, zero or more.
+        Bytes of this part, zero or more.
     why : str
         The arithmetic in words: "2 workers x 4 buffers of 1 MiB".
     """

@@ -66,7 +66,7 @@ class MemoryReport:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Return the report with these fields; earlier releases may have written fewer."""
+        """Make a report from its fields, as read from JSON; earlier releases wrote fewer."""
         names = {each.name for each in fields(cls)}
         kept = {name: value for name, value in values.items() if name in names}
         processes = kept.get("processes", ())

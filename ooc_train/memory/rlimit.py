@@ -29,7 +29,7 @@ _before: tuple[int, int, int] | None = None
 
 
 def allow(job: str, nbytes: int) -> str:
-    """Limit this process to so many bytes more for a job, and return the limit as text.
+    """Limit this process to `nbytes` more bytes for a job, and return the limit as text.
 
     A second call for a job counts from what the process has by then. Allocators such as Arrow's
     reserve 1 GiB of addresses that hold no memory; a limit below that would refuse every byte.

@@ -62,7 +62,7 @@ def read_text(path: str) -> str:
 
 
 def parse_kilobytes(text: str) -> dict[str, int]:
-    """Return the lines "Name:  123 kB" of a file of `/proc`, in bytes by name."""
+    """Return the values of the lines "Name:  123 kB" of a `/proc` file, in bytes by name."""
     lines = (line.split() for line in text.splitlines())
     return {
         words[0].rstrip(":"): int(words[1]) * 1024

@@ -31,7 +31,7 @@ TIMELINE_SCHEMA = all_of(
 
 @dataclass(frozen=True, slots=True)
 class MemoryTimeline:
-    """Bytes that each process of a run held, by time.
+    """The bytes that each process of a run held over time.
 
     Attributes
     ----------
@@ -46,12 +46,12 @@ class MemoryTimeline:
 
     @property
     def total(self) -> tuple[int, ...]:
-        """The sum over all processes at each time, in bytes."""
+        """Bytes that all processes together held at each time."""
         return tuple(map(sum, zip(*self.processes.values(), strict=True)))
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Return the timeline with these fields."""
+        """Make a timeline from its fields, as read from JSON."""
         processes = {name: tuple(held) for name, held in values["processes"].items()}
         return cls(tuple(values["seconds"]), processes)
 
