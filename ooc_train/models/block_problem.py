@@ -34,7 +34,7 @@ class BlockProblem:
     Attributes
     ----------
     n_rows : int
-        Rows of the data.
+        Number of rows of the data.
     total_weight : float
         Sum of the rows' weights.
     l2 : float
@@ -53,12 +53,12 @@ class BlockProblem:
 
     @property
     def can(self) -> frozenset[Capability]:
-        """What the problem can do."""
+        """Capabilities of the problem, which solvers may require."""
         return frozenset({"gradient", "smooth", "updates"})
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the parameters."""
+        """Shape of the parameters."""
         raise NotImplementedError
 
     @property
@@ -73,7 +73,7 @@ class BlockProblem:
 
     @property
     def hessian_shape(self) -> tuple[int, int, int]:
-        """Of the Hessian, if there were one."""
+        """Shape of the Hessian, if there were one."""
         return 1, self.n_parameters, self.n_parameters
 
     def initial(self, seed: int = 0) -> Array:
@@ -97,7 +97,7 @@ class BlockProblem:
         return self.block_gradient(params, block)[0]
 
     def raise_if_invalid(self, block: Block) -> None:
-        """Raise an error that names the row for which a loss is not finite, if data are why."""
+        """If invalid data make a loss non-finite, raise an error that names the row."""
         raise_if_not_finite(block)
 
     def block_bytes(self, rows: int) -> int:
@@ -105,7 +105,7 @@ class BlockProblem:
         raise NotImplementedError
 
     def reduction(self, points: Array, *, gradients: int = 1, hessian: bool = False) -> "BlockSums":
-        """Return the sums of losses at the points, and of the gradients of the first ones."""
+        """Return the reduction of losses at the points, and of gradients at the first ones."""
         if hessian:
             raise ValueError("the problem adds up no Hessian")
         return BlockSums(self, points, gradients)
@@ -117,19 +117,19 @@ class BlockProblem:
         )
 
     def read(self, sums: Sums, points: Array, i: int = 0) -> Evaluation:
-        """Return the evaluation of point `i`, by the sums over all rows."""
+        """Return the evaluation of point `i`, from the sums over all rows."""
         loss, params = float(sums["loss"][i]), points[i]
         gradient = sums["gradient"][i] + self.penalty_gradient(params)
         objective = loss + self.penalty_value(params)
         return Evaluation(params, loss / float(sums["weight"]), objective, gradient)
 
     def mean_gradient(self, sums: Sums, params: Array) -> Array:
-        """Return the gradient of the mean objective, by sums at `params` over any of the rows."""
+        """Return the gradient of the mean objective at `params`, from sums over any rows."""
         mean: Array = sums["gradient"][0] / float(sums["weight"])
         return mean + self.penalty_gradient(params) / self.total_weight
 
     def least_subgradient(self, gradient: Array, params: Array) -> Array:
-        """Return the gradient: no part of the objective lacks one."""
+        """Return the gradient: the whole objective is differentiable."""
         del params
         return gradient
 
@@ -150,14 +150,14 @@ class BlockProblem:
         eta0: float,
         horizon: float,
     ) -> GradientUpdates:
-        """Return the updates by batches of so many rows."""
+        """Return the scan that updates parameters by batches of `batch_size` rows."""
         del dtype
         return GradientUpdates(self, batch_size, optimizer, schedule, eta0, horizon)
 
 
 @dataclass(frozen=True, eq=False)
 class BlockSums:
-    """Losses at one or more points, and gradients at the first ones, added up over rows.
+    """The reduction of losses at one or more points, and of gradients at the first ones.
 
     Attributes
     ----------
@@ -186,7 +186,7 @@ class BlockSums:
         }
 
     def workspace(self, rows: int) -> Workspace:
-        """Return an empty array: the problem allocates its own."""
+        """Return a workspace of one empty array: the problem allocates its own arrays."""
         del rows
         return {"nothing": ArraySpec((0,))}
 

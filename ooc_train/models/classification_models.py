@@ -1,4 +1,4 @@
-"""Linear models of a class."""
+"""Linear models for classification."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -48,7 +48,7 @@ _SGD_LOSSES: Mapping[str, type[Loss]] = MappingProxyType(
 
 @dataclass(frozen=True, kw_only=True)
 class ClassificationModel(LinearModel):
-    """The base of linear models of a class."""
+    """The base of linear models for classification."""
 
     class_weight: ClassWeights = None
 
@@ -75,7 +75,7 @@ class LogisticModel(ClassificationModel):
         return Logistic() if n_classes == 2 else Multinomial()
 
     def penalty_for(self, total_weight: float) -> Penalty:
-        """Return the penalty, of which both strengths add up to `1 / C`."""
+        """Return the elastic-net penalty, whose two strengths add up to `1 / C`."""
         del total_weight
         strength, ratio = 1.0 / self.C, float(self.l1_ratio)
         return Penalty(strength * ratio, strength * (1.0 - ratio))
@@ -116,12 +116,12 @@ class LinearSVCModel(OneVsRestModel):
     default_max_iter: ClassVar[int] = 1000
 
     def loss_for(self, n_classes: int) -> Loss:
-        """Return the hinge loss."""
+        """Return the hinge or squared hinge loss."""
         del n_classes
         return _HINGES[self.loss]()
 
     def penalty_for(self, total_weight: float) -> Penalty:
-        """Return the penalty `1 / C`."""
+        """Return the penalty of strength `1 / C`."""
         del total_weight
         strength = 1.0 / self.C
         return Penalty(l2=strength) if self.penalty == "l2" else Penalty(l1=strength)
@@ -139,7 +139,7 @@ class RidgeClassifierModel(ClassificationModel):
     name: ClassVar[str] = "ridge-classifier"
 
     def loss_for(self, n_classes: int) -> Loss:
-        """Return half the squared residual."""
+        """Return half the squared residual of targets of -1 and 1."""
         del n_classes
         return SquaredMargin()
 
@@ -165,6 +165,6 @@ class SGDClassifierModel(OneVsRestModel, StochasticModel):
     name: ClassVar[str] = "sgd-classifier"
 
     def loss_for(self, n_classes: int) -> Loss:
-        """Return the loss."""
+        """Return the binary loss that the setting `loss` names."""
         del n_classes
         return _SGD_LOSSES[self.loss]()

@@ -20,7 +20,7 @@ from ooc_train.objective.scaling import piece_rows
 
 @dataclass(frozen=True, eq=False)
 class ColumnSums:
-    """Sums and sums of squares of the columns' differences from an origin.
+    """The reduction of the columns' differences from an origin, and of their squares.
 
     Attributes
     ----------
@@ -61,7 +61,7 @@ class ColumnSums:
             raise_if_not_finite(block)
 
     def moments(self, sums: Sums) -> "ColumnMoments":
-        """Return the moments of the columns, by the sums over all rows."""
+        """Compute the moments of the columns from the sums over all rows."""
         offset = sums["first"] / sums["weight"]
         variance = np.maximum(sums["second"] / sums["weight"] - offset**2, 0.0)
         return ColumnMoments(float(sums["weight"]), self.origin + offset, variance)
@@ -69,7 +69,7 @@ class ColumnSums:
 
 @dataclass(frozen=True, eq=False)
 class ColumnMoments:
-    """Weight of some rows, and means and population variances of their columns."""
+    """The total weight of some rows, and the means and population variances of columns."""
 
     weight: float
     mean: Array
@@ -95,5 +95,5 @@ class ColumnMoments:
         return replace(self, mean=np.tile(mean, len(means)), variance=np.tile(variance, len(means)))
 
     def permuted(self, order: NDArray[np.intp]) -> "ColumnMoments":
-        """Return the moments of the columns in another order: column i is `order[i]`."""
+        """Return the moments of reordered columns: column i of the result is column `order[i]`."""
         return replace(self, mean=self.mean[order], variance=self.variance[order])

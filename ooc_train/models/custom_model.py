@@ -31,7 +31,7 @@ class CustomModel(LinearModel):
     name: ClassVar[str] = "custom"
 
     def __post_init__(self) -> None:
-        """Check the settings, and that they go together."""
+        """Check the settings, and that they are compatible."""
         super().__post_init__()
         if self.class_weight is not None and not self.is_classifier:
             raise ValueError(
@@ -44,7 +44,7 @@ class CustomModel(LinearModel):
         return self.loss.target in ("binary", "codes")
 
     def loss_for(self, n_classes: int) -> Loss:
-        """Return the loss; a binary one of more than two classes tells each from the rest.
+        """Return the loss; a binary loss of several classes tells each class from the rest.
 
         Raises
         ------

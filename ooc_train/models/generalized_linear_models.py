@@ -15,9 +15,9 @@ from ooc_train.objective.penalty import Penalty
 
 @dataclass(frozen=True, kw_only=True)
 class LogLinkModel(LinearModel):
-    """The base of generalised linear models: the objective of scikit-learn's.
+    """The base of generalised linear models, with scikit-learn's objective.
 
-    It is half the mean deviance, by weight, plus `alpha / 2 * |w|^2`.
+    The objective is half the mean deviance, weighted by row, plus `alpha / 2 * |w|^2`.
     """
 
     alpha: Alpha = 1.0
@@ -80,7 +80,7 @@ class TweedieModel(LogLinkModel):
     name: ClassVar[str] = "tweedie"
 
     def __post_init__(self) -> None:
-        """Check the settings, and that they go together."""
+        """Check the settings, and that they are compatible."""
         super().__post_init__()
         if 0.0 < self.power < 1.0:
             raise ValueError(
@@ -95,7 +95,7 @@ class TweedieModel(LogLinkModel):
             )
 
     def loss_for(self, n_classes: int) -> Loss:
-        """Return the loss of the power."""
+        """Return the loss of `power`: squared for 0, Poisson for 1, gamma for 2, else Tweedie."""
         del n_classes
         by_power: dict[float, Loss] = {0.0: Squared(), 1.0: Poisson(), 2.0: Gamma()}
         return by_power.get(self.power) or Tweedie(float(self.power))

@@ -36,7 +36,7 @@ class BlockGradient(Protocol):
 
     @property
     def n_rows(self) -> int:
-        """Rows of the data."""
+        """Number of rows of the data."""
 
     @property
     def total_weight(self) -> float:
@@ -44,7 +44,7 @@ class BlockGradient(Protocol):
 
     @property
     def class_weight(self) -> Array | None:
-        """Factors of the rows' weights, by class."""
+        """Factor of a row's weight by the code of its class; None where all are 1."""
 
     def penalty_gradient(self, params: Array) -> Array:
         """Return the gradient of the penalty, in units of the sum of losses."""
@@ -57,7 +57,7 @@ class BlockGradient(Protocol):
         """Return the most bytes that `block_gradient` allocates for a block of `rows` rows."""
 
     def raise_if_invalid(self, block: Block) -> None:
-        """Raise an error that names the row for which a loss is not finite, if data are why."""
+        """If invalid data make a loss non-finite, raise an error that names the row."""
 
     def block_gradient(self, params: Array, block: Block) -> tuple[float, Array]:
         """Return the weighted sum of the losses of a block's rows, and the gradient of that sum."""
@@ -65,14 +65,22 @@ class BlockGradient(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class GradientUpdates:
-    """Updates by batches of a problem that has gradients of blocks.
+    """Updates by batches, for a problem that computes its gradient on a block of rows.
 
     Attributes
     ----------
+    problem : BlockGradient
+        The problem whose parameters are updated.
     batch_size : int
         Rows per update.
-    optimizer, schedule, eta0, horizon :
-        How a gradient becomes a step, and the learning rate of each.
+    optimizer : Optimizer
+        How a gradient becomes a step.
+    schedule : Schedule
+        Which share of `eta0` the learning rate is after so many updates.
+    eta0 : float
+        The learning rate that the schedule scales.
+    horizon : float
+        Planned number of updates; infinity if unknown.
     """
 
     problem: BlockGradient
@@ -83,7 +91,7 @@ class GradientUpdates:
     horizon: float = inf
 
     def start(self, params: Array) -> Sums:
-        """Return a replica's state before the first row."""
+        """Return the state of a replica before its first row."""
         return {
             "theta": params.copy(),
             "average": params.copy(),
@@ -99,12 +107,12 @@ class GradientUpdates:
         return float(self.schedule.rate(float(update_of_rate(t)), self.eta0, self.horizon))
 
     def workspace(self, rows: int) -> Workspace:
-        """Return an empty array: the problem allocates its own."""
+        """Return a workspace of one empty array: the problem allocates its own arrays."""
         del rows
         return {"nothing": ArraySpec((0,))}
 
     def made_bytes(self, rows: int) -> int:
-        """Return the bytes of a batch's rows, of its gradient, and of what a step makes."""
+        """Return the bytes that the gradient of a batch and a step allocate."""
         rows, params = min(rows, self.batch_size), 8 * self.problem.n_parameters
         return self.problem.block_bytes(rows) + 6 * params
 
@@ -155,7 +163,7 @@ class GradientUpdates:
             self._step(state)
 
     def _step(self, state: Sums) -> None:
-        """Take the step of the batch in `state`, in place."""
+        """Update the parameters by the gradient sum of the batch in `state`, in place."""
         rows = int(state["counters"][0])
         mean_weight = self.problem.total_weight / self.problem.n_rows
         gradient = state["partial"] / (rows * mean_weight)

@@ -34,21 +34,21 @@ _LONG = np.dtype(np.longdouble).str
 
 @dataclass(frozen=True, eq=False)
 class GramSums:
-    """Products of all pairs of scaled columns, the constant 1, and the outputs.
+    """The reduction of products of all pairs of scaled columns, the constant 1, and outputs.
 
     Attributes
     ----------
     scaling : Scaling
-        Of the columns. If its means are near the true ones, products lose no digits to
+        Scaling of the columns. If its means are near the true ones, products lose no digits to
         cancellation.
     n_outputs : int
-        Columns of y, or classes of which it holds the codes.
+        Number of columns of y, or of classes if y holds class codes.
     compiled : bool
-        Whether compiled loops add them up. They take time to load.
+        Whether compiled loops, which take time to load, add the products up.
     loss : Squared
-        How y becomes outputs.
+        The loss, whose `outputs` makes the outputs from y.
     class_weight : float64 array (classes,) or None
-        Factors of the rows' weights, by label.
+        Factor of a row's weight by the code of its class.
     """
 
     scaling: Scaling
@@ -79,7 +79,7 @@ class GramSums:
         }
 
     def made_bytes(self, rows: int) -> int:
-        """Return the bytes that `add` allocates: weights and sides, or a product of columns."""
+        """Return the bytes that `add` allocates: weights and targets, or a product of columns."""
         sides = 0 if self.loss.target == "real" else 3 * self.n_outputs
         made = rows * (1 + sides) if self.compiled else self._columns**2
         return array_bytes(self) + 8 * made
@@ -122,7 +122,7 @@ class GramSums:
 
 @dataclass(frozen=True, eq=False)
 class ResidualSums:
-    """Products of all pairs of rotated columns, the constant 1, and residuals of a linear model.
+    """The reduction of products of rotated columns, the constant 1, and a model's residuals.
 
     Residuals of a good model are small differences of large numbers. They are computed in
     `numpy.longdouble`, which has more digits than float64 on most machines.
@@ -136,9 +136,9 @@ class ResidualSums:
     intercept : float64 array (outputs,)
         Intercepts of the model, in the data's units.
     loss : Squared
-        How y becomes outputs.
+        The loss, whose `outputs` makes the outputs from y.
     class_weight : float64 array (classes,) or None
-        Factors of the rows' weights, by label.
+        Factor of a row's weight by the code of its class.
     """
 
     scaling: Scaling
@@ -200,7 +200,7 @@ class ResidualSums:
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """Moments of scaled columns and outputs, by a Gram matrix.
+    """Moments of scaled columns and outputs, from a Gram matrix.
 
     Attributes
     ----------
@@ -230,7 +230,7 @@ class Moments:
 
     @classmethod
     def of(cls, packed: Array, n_features: int, n_outputs: int) -> "Moments":
-        """Return the moments by the packed Gram matrix of `[columns, 1, outputs]`."""
+        """Compute the moments from the packed Gram matrix of `[columns, 1, outputs]`."""
         gram = unpacked(packed, n_features + 1 + n_outputs)
         one, outputs = n_features, slice(n_features + 1, None)
         columns = slice(0, n_features)

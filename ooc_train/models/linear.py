@@ -27,13 +27,13 @@ _MIN_SHARE = 0.5
 
 @dataclass(frozen=True, eq=False)
 class LinearProblem(LinearObjective):
-    """A linear model and the figures of the data that its objective needs."""
+    """The problem of a linear model: its objective, Newton steps, updates and predictors."""
 
     averages_all_rows: ClassVar[bool] = True
 
     @property
     def can(self) -> frozenset[Capability]:
-        """What the problem can do."""
+        """Capabilities of the problem, which solvers may require."""
         if self.penalty.positive:  # which coordinate descent alone respects
             return frozenset({"gram"} if isinstance(self.loss, Squared) else ())
         found: set[Capability] = {"gradient", "moments"}
@@ -58,7 +58,7 @@ class LinearProblem(LinearObjective):
     def residual_sums(
         self, scaling: Scaling, basis: Array, coef: Array, intercept: Array
     ) -> ResidualSums:
-        """Return the products that refine a solution of least squares, see `ResidualSums`."""
+        """Return the reduction that refines a solution of least squares, see `ResidualSums`."""
         return ResidualSums(scaling, basis, coef, intercept, self._least_squares, self.class_weight)
 
     def updates(
@@ -70,7 +70,7 @@ class LinearProblem(LinearObjective):
         eta0: float,
         horizon: float,
     ) -> LinearUpdates:
-        """Return the updates by batches of so many rows of X of `dtype`."""
+        """Return the scan that updates parameters by batches of `batch_size` rows."""
         return LinearUpdates(self, dtype, batch_size, optimizer, schedule, eta0, horizon)
 
     def predictor(self, theta: Array) -> LinearPredictor:
@@ -102,7 +102,7 @@ class LinearProblem(LinearObjective):
         return replace(self, scaling=scaling)
 
     def permuted(self, params: Array, order: NDArray[np.intp]) -> tuple[Self, Array]:
-        """Return problem and parameters for columns in another order: column i is `order[i]`."""
+        """Return the problem and parameters for reordered columns: i is column `order[i]`."""
         return replace(self, scaling=self.scaling.permuted(order)), permuted(params, order)
 
     def require_predictor(self, predictor: Predictor) -> None:
@@ -121,21 +121,21 @@ class LinearProblem(LinearObjective):
 
     @property
     def n_predicted(self) -> int:
-        """Outputs that predict y: all, or the first ones."""
+        """Number of outputs that predict y: all outputs, or the first ones."""
         return self.n_outputs
 
     @property
     def target_sums(self) -> TargetSums | None:
-        """The sums of y that the problem begins by; None if it needs none."""
+        """The reduction over y that a run needs to begin; None if it needs none."""
         return TargetSums(self.loss, self.n_outputs) if self.loss.link == "log" else None
 
     def with_targets(self, mean: Array, deviation: Array) -> Self:
-        """Return the problem with mean and standard deviation of y, or nearly so."""
+        """Return the problem, given mean and standard deviation of y, or estimates."""
         del deviation
         return replace(self, target_mean=mean)
 
     def params_of(self, predictor: LinearPredictor) -> Array:
-        """Return the `theta` of a predictor in the data's units."""
+        """Convert a predictor in the data's units to `theta`."""
         return self.from_data_units(predictor.coef, predictor.intercept)
 
     def direction(self, now: Evaluation, hessian: Array) -> Array:
@@ -149,16 +149,16 @@ class LinearProblem(LinearObjective):
         Parameters
         ----------
         now : Evaluation
-            Of the objective.
+            The objective and its gradient at the current parameters.
         hessian : float64 array of the shape `hessian_shape`
-            Of the objective, or nearly so.
+            The Hessian of the objective, or an estimate of it.
         """
         gradients = now.gradient.reshape(hessian.shape[:2])
         steps = [self._block_direction(*each) for each in zip(gradients, hessian, strict=True)]
         return np.reshape(steps, self.shape)
 
     def _block_direction(self, gradient: Array, hessian: Array) -> Array:
-        """Return Newton's step by the parameters of one block, (size,)."""
+        """Return Newton's step for the parameters of one block of the Hessian, (size,)."""
         hessian = hessian.copy()
         if self.loss.shift_invariant:
             typical = np.trace(hessian) / len(hessian)
@@ -182,7 +182,7 @@ class LinearProblem(LinearObjective):
         return share
 
     def with_missing_curvature(self, curvature: Array, rows: int) -> "LinearProblem":
-        """Return the problem of a sample, with extra penalties on columns that lack outliers.
+        """Return a sample's problem with extra penalties on columns that lack outliers.
 
         A column lacks outliers if the sample has less than half of its variance. The missing rows
         have at most the greatest curvature of the loss, which becomes the extra penalty; without a

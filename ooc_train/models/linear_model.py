@@ -1,4 +1,4 @@
-"""The base of the models with a linear predictor, and the settings that several of them have."""
+"""The base of models with a linear predictor, and the settings that several of them share."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -55,24 +55,24 @@ class ClassWeight(Constraint):
         return weights
 
     def to_json(self, value: Any) -> Any:
-        """Return the value as one of JSON, which names labels by text."""
+        """Convert a value to one that JSON can hold: labels become text."""
         if not isinstance(value, Mapping):
             return value
         return {str(plain(label)): plain(weight) for label, weight in value.items()}
 
     @property
     def metavar(self) -> str:
-        """The accepted values, in the help of an option."""
+        """The placeholder for the value in an option's help."""
         return "balanced|LABEL=W,..."
 
 
 @dataclass(frozen=True)
 class NumberOfEach(Number):
-    """A number, or a sequence of one for each output."""
+    """A number, or a sequence of numbers, one for each output."""
 
     @property
     def type_text(self) -> str:
-        """The accepted values, as a type in docs."""
+        """The accepted values, written as a type in docs."""
         return "float, or array of shape (n_outputs,)"
 
     @property
@@ -93,18 +93,18 @@ class NumberOfEach(Number):
         return numbers if len(numbers) > 1 else numbers[0]
 
     def to_json(self, value: Any) -> Any:
-        """Return the value as one of JSON."""
+        """Convert a value to one that JSON can hold."""
         return list(value) if isinstance(value, tuple) else value
 
     @property
     def metavar(self) -> str:
-        """The accepted values, in the help of an option."""
+        """The placeholder for the value in an option's help."""
         return f"{super().metavar}|NUMBER,..."
 
 
 @dataclass(frozen=True)
 class Factor(Number):
-    """A number, of which text may be a fraction: 1/255."""
+    """A number, which text may give as a fraction: 1/255."""
 
     def _parsed(self, name: str, text: str) -> Any:
         try:
@@ -114,7 +114,7 @@ class Factor(Number):
 
 
 def require_one_scale(scale: float | str, *, standardize: bool) -> None:
-    """Raise `ValueError` if columns are to be standardised, and scaled otherwise too."""
+    """Raise `ValueError` if both settings, `scale` and `standardize`, would scale the columns."""
     if standardize and scale != 1.0:
         raise ValueError(
             f"scale={shown(scale)} has no effect on columns that standardize=True scales; leave "
@@ -144,7 +144,7 @@ ClassWeights = Annotated[
 
 
 def l2_penalty(alpha: float | Sequence[float], *, positive: bool = False) -> Penalty:
-    """Return the l2 penalty `alpha`, of all outputs or of each."""
+    """Return the l2 penalty of strength `alpha`, one for all outputs or one for each."""
     strengths = [float(each) for each in (alpha if isinstance(alpha, Sequence) else [alpha])]
     of_each = tuple(strengths) if len(set(strengths)) > 1 else ()
     return Penalty(l2=min(strengths), positive=positive, l2_of_each=of_each)
@@ -168,7 +168,7 @@ class LinearModel(Model):
     ] = 1.0
 
     def __post_init__(self) -> None:
-        """Check the settings, and that one of them scales the columns."""
+        """Check the settings, and that at most one of them scales the columns."""
         super().__post_init__()
         require_one_scale(self.scale, standardize=self.standardize)
 
@@ -184,8 +184,8 @@ class LinearModel(Model):
         Parameters
         ----------
         total_weight : float
-            Sum of the rows' weights, by which models whose `alpha` stands beside the mean loss
-            multiply it.
+            Sum of the rows' weights. Models whose `alpha` is relative to the mean loss multiply
+            `alpha` by this sum.
         """
 
     def problem(self, data: DataFigures) -> "LinearProblem":
@@ -218,7 +218,7 @@ class LinearModel(Model):
 
 @dataclass(frozen=True, kw_only=True)
 class StochasticModel(LinearModel):
-    """The base of models with a penalty of choice, which learn by batches of one row by default.
+    """The base of models with an elastic-net penalty and, by default, batches of one row.
 
     The mean loss of a row, by weight, plus
     `alpha * (l1_ratio * |w| + (1 - l1_ratio) / 2 * |w|^2)` is minimised.
@@ -241,7 +241,7 @@ class StochasticModel(LinearModel):
     default_batch_size: ClassVar[int | str] = 1
 
     def __post_init__(self) -> None:
-        """Check the settings, and that an elastic net has its share of l1."""
+        """Check the settings, and that an elastic net has an `l1_ratio`."""
         super().__post_init__()
         if self.penalty == "elasticnet" and self.l1_ratio is None:
             raise ValueError(
@@ -249,7 +249,7 @@ class StochasticModel(LinearModel):
             )
 
     def penalty_for(self, total_weight: float) -> Penalty:
-        """Return the penalty: `alpha` times the total weight, in shares."""
+        """Return the penalty: `alpha` times the total weight, split between l1 and l2."""
         if self.penalty is None:
             return NO_PENALTY
         share = {"l2": 0.0, "l1": 1.0}.get(self.penalty, self.l1_ratio or 0.0)

@@ -37,21 +37,21 @@ class LinearObjective(Value):
     Attributes
     ----------
     n_outputs : int
-        Linear predictors of a row: one a target, or one a class of more than two.
+        Number of linear predictors of a row: one for each target, or for each of 3 or more classes.
     total_weight : float
         Sum of the rows' weights, class weights included.
     penalty : Penalty
-        On the weights in the data's units, added to the sum of losses.
+        Penalty on the weights in the data's units, added to the sum of losses.
     standardize : bool
         Whether the penalty is on the weights of scaled columns instead.
     class_weight : float64 array (classes,) or None
-        Factors of the rows' weights.
+        Factor of a row's weight by the code of its class.
     own_class_weight : bool
-        Whether they hold in the output of a row's own class alone, as one against the rest.
+        Whether class weights hold in the output of a row's own class alone (one against the rest).
     extra_l2 : float64 array (features,) or None
         Further l2 penalty on the weight of each scaled column.
     target_mean : float64 array (outputs,) or None
-        Mean of y, or nearly so, where the loss has a log link.
+        Mean of y, or an estimate, if the loss has a log link.
     """
 
     loss: Loss
@@ -69,19 +69,19 @@ class LinearObjective(Value):
 
     @property
     def n_features(self) -> int:
-        """Columns of the data."""
+        """Number of columns of the data."""
         return self.scaling.n_features
 
     @property
     def n_parameters(self) -> int:
-        """Entries of `theta`."""
+        """Number of entries of `theta`."""
         return self.n_outputs * (self.n_features + 1)
 
     @cached_property
     def theta_penalty(self) -> ColumnPenalty:
         """The penalty on the entries of `theta`: strengths (features + 1,), 0 for the constant.
 
-        Those of l2 are (outputs, features + 1) where they differ by output.
+        The l2 strengths are (outputs, features + 1) if they differ by output.
         """
         scale = np.ones(self.n_features) if self.standardize else self.scaling.scale
         penalty = self.penalty.by_column(scale)
@@ -95,7 +95,7 @@ class LinearObjective(Value):
         return self.n_rows * math.prod(self.hessian_shape) >= _COMPILED_WORK
 
     def gram_sums(self) -> GramSums:
-        """Return the sums of the products of all pairs of scaled columns and outputs."""
+        """Return the reduction of products of all pairs of scaled columns and outputs."""
         columns = self.n_features + 1 + self.n_outputs
         compiled = columns > _NARROW and self.n_rows * columns**2 >= _COMPILED_WORK
         return GramSums(
@@ -110,7 +110,7 @@ class LinearObjective(Value):
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Of `theta`: outputs, and features with the constant last."""
+        """Shape of `theta`: (outputs, features + 1), with the constant last."""
         return self.n_outputs, self.n_features + 1
 
     @property
@@ -127,20 +127,20 @@ class LinearObjective(Value):
 
     @property
     def hessian_shape(self) -> tuple[int, int, int]:
-        """Of the Hessian: blocks on its diagonal, and the parameters of each, twice."""
+        """Shape of the Hessian, as (diagonal blocks, block size, block size)."""
         return self.loss.hessian_shape(*self.shape)
 
     @property
     def bound(self) -> float | None:
-        """Upper bound of the loss's curvature by a predictor; None if there is none."""
+        """Upper bound of the second derivative of the loss by a predictor, or None."""
         return self.loss.bound
 
     @property
     def steepness(self) -> float | None:
-        """Typical curvature of the loss by a predictor; None if it is not known.
+        """Typical second derivative of the loss by a predictor; None if it is unknown.
 
-        It is the bound of the curvature if there is one, else the curvature of the best constant
-        prediction at the mean of y.
+        It is `bound` if there is one, else the second derivative for the best constant prediction
+        at the mean of y.
         """
         if self.bound is not None or self.target_mean is None or self.loss.curvature is None:
             return self.bound
@@ -148,7 +148,7 @@ class LinearObjective(Value):
         return float(self.loss.curvature(mean, np.log(mean)).mean()) if len(mean) else None
 
     def initial(self, seed: int = 0) -> Array:
-        """Return zeros, or the best constant prediction where a log link gave the mean of y.
+        """Return initial parameters: zeros, or the best constant if a log link's mean is known.
 
         The seed has no effect.
         """
@@ -177,7 +177,7 @@ class LinearObjective(Value):
         hessian: bool = False,
         by_output: bool = False,
     ) -> LossSums:
-        """Return the sums at the models `theta` (models, outputs, features + 1).
+        """Return the reduction at the models `theta` (models, outputs, features + 1).
 
         With `by_output`, the Hessian is the one that `output_hessians` reads.
         """
@@ -194,7 +194,7 @@ class LinearObjective(Value):
         )
 
     def objectives(self, sums: Sums, theta: Array) -> Array:
-        """Return the objective at each `theta` of a pass, (models,)."""
+        """Return the objective at each of the models `theta`, (models,), from a pass's sums."""
         objectives: Array = sums["loss"] + self.theta_penalty.values(theta)
         return objectives
 
@@ -204,7 +204,7 @@ class LinearObjective(Value):
         return self.scaling.gradient_from_data_units(by_coef, by_intercept)
 
     def mean_gradient(self, sums: Sums, theta: Array) -> Array:
-        """Return the gradient of the mean objective without its l1, by sums over any of the rows.
+        """Return the gradient of the mean objective without l1, from sums over any rows.
 
         `sums` are those at `theta`.
         """
@@ -215,11 +215,11 @@ class LinearObjective(Value):
         return gradient
 
     def least_subgradient(self, gradient: Array, theta: Array) -> Array:
-        """Return the subgradient of least size of the mean objective, from its `mean_gradient`."""
+        """Return the mean objective's least subgradient, from its `mean_gradient`."""
         return self.theta_penalty.least_subgradient(gradient, theta, 1.0 / self.total_weight)
 
     def read(self, sums: Sums, theta: Array, model: int = 0) -> Evaluation:
-        """Return the evaluation of one model of a pass."""
+        """Return the evaluation of one model, from the sums of a pass."""
         gradient = self.gradient(sums, model) + self.theta_penalty.gradient(theta[model])
         if not self.fit_intercept:
             gradient[:, -1] = 0.0
@@ -237,7 +237,7 @@ class LinearObjective(Value):
 
     @property
     def output_hessians_shape(self) -> tuple[int, int, int]:
-        """Of the `output_hessians`."""
+        """Shape of the `output_hessians`: (outputs, columns, columns)."""
         outputs, columns = self.shape
         return outputs, columns, columns
 
@@ -257,7 +257,7 @@ class LinearObjective(Value):
         shape: tuple[int, int, int],
         factor: float = 1.0,
     ) -> Array:
-        """Return blocks of the Hessian of the objective, by packed sums times a factor.
+        """Return the objective's Hessian in blocks, from packed sums times a factor.
 
         The packed sums are those of pairs of outputs.
         """

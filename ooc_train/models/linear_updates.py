@@ -1,4 +1,4 @@
-"""A linear model that learns by updates: the state of a scan, and its updates by rows.
+"""Updates of a linear model by batches of rows, as a scan with its state.
 
 Every batch size, from one row to all rows, is the same scan. Rows add to the gradient of their
 batch, and a full batch takes a step. A batch may lie in several chunks, and only its gradient is
@@ -51,12 +51,17 @@ class LinearUpdates:
     problem : LinearObjective
         The objective, which is divided by the mean weight of a row.
     dtype : str
-        Of X, "<f4" or "<f8".
+        Type of X, "<f4" or "<f8".
     batch_size : int
         Rows per update.
-    schedule, eta0, horizon :
-        The schedule of the learning rate, its first value, and the planned number of updates, which
-        is infinite if unknown.
+    optimizer : Optimizer
+        How a gradient becomes a step.
+    schedule : Schedule
+        Which share of `eta0` the learning rate is after so many updates.
+    eta0 : float
+        The learning rate that the schedule scales.
+    horizon : float
+        Planned number of updates; infinity if unknown.
     """
 
     problem: LinearObjective
@@ -68,7 +73,7 @@ class LinearUpdates:
     horizon: float = inf
 
     def start(self, theta: Array) -> Sums:
-        """Return a replica's state before the first row."""
+        """Return the state of a replica before its first row."""
         return {
             "theta": theta.copy(),
             "slots": np.zeros((len(self.optimizer.slot_powers), *theta.shape)),
@@ -93,7 +98,7 @@ class LinearUpdates:
         return scan_workspace(min(rows, most), features, outputs)
 
     def made_bytes(self, rows: int) -> int:
-        """Return 0: compiled loops make no arrays."""
+        """Return 0: compiled loops allocate no arrays."""
         del rows
         return 0
 

@@ -37,7 +37,7 @@ NO_WEIGHTS = np.empty(0)
 
 @dataclass(frozen=True, eq=False)
 class LossSums(Value):
-    """Loss, gradient and Hessian of one or more models on one stream.
+    """The reduction of loss, gradient and Hessian of one or more models on one stream.
 
     The gradient is by coefficients and intercepts in the data's units, since the compiled loops
     read raw rows. `LinearObjective.gradient` scales it once a pass. The Hessian is by `theta`, a
@@ -46,7 +46,7 @@ class LossSums(Value):
     Attributes
     ----------
     scaling : Scaling
-        Of the columns.
+        Scaling of the columns.
     theta : float64 array (models, outputs, features + 1)
         Parameters of the scaled columns, intercepts last.
     gradients : int
@@ -54,7 +54,7 @@ class LossSums(Value):
     hessian : bool
         Whether the Hessian of the first model is added up.
     class_weight : float64 array (classes,) or None
-        Factors of the rows' weights, by label.
+        Factor of a row's weight by the code of its class.
     compiled : bool
         Whether compiled loops add up the Hessian. They take memory, and time to load. The gradient
         alone always uses compiled loops.
@@ -76,7 +76,7 @@ class LossSums(Value):
 
     @property
     def n_outputs(self) -> int:
-        """Linear predictors of a model."""
+        """Number of linear predictors of a model."""
         return int(self.theta.shape[1])
 
     @property

@@ -12,20 +12,20 @@ from ooc_train.objective.loss import Loss
 
 @dataclass(frozen=True)
 class DataFigures:
-    """What a model has to know of the data to make a problem of them.
+    """The sizes and weights of the data, which a model needs to make a problem.
 
     Attributes
     ----------
     n_rows, n_features, n_targets : int
-        Rows, columns of X, and columns of y.
+        Numbers of rows, of columns of X, and of columns of y.
     n_classes : int
-        Classes of y; 0 for a regression.
+        Number of classes of y; 0 for a regression.
     total_weight : float
         Sum of the rows' weights, class weights included.
     class_weight : float64 array (classes,) or None
-        Factors of the rows' weights.
+        Factor of a row's weight by the code of its class.
     batch_rows : int or None
-        Rows of a batch; None for all.
+        Number of rows of a batch; None for all rows.
     row_shape : tuple of int or None
         Shape of a row of several axes, as of an image, whose values are the columns.
     """
@@ -80,7 +80,7 @@ class Model(CheckedSettings, ABC):
 
     @property
     def standardizes_once(self) -> bool:
-        """Whether columns are scaled by moments that all rows must give before the first update."""
+        """Whether columns are scaled by moments over all rows, found before the first update."""
         return False
 
     @abstractmethod
@@ -94,7 +94,7 @@ class Model(CheckedSettings, ABC):
         """
 
     def fitted_loss(self, n_classes: int, predictor: Predictor) -> Loss:
-        """Return the loss by the predictions of a fitted model, of which it may be a part."""
+        """Return the loss that evaluates a fitted model; it may hold fitted values, as a scale."""
         del predictor
         return self.loss_for(n_classes)
 

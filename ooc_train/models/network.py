@@ -1,4 +1,4 @@
-"""Multi-layer perceptrons: their layers, and the passes of rows forward and back through them.
+"""Multi-layer perceptrons: their layers, and forward and backward passes of rows through them.
 
 A hidden layer has the values ``activation(values of the layer before @ W + b)``. The last layer has
 no activation: its values are the predictors z. Gradients come by back-propagation (Rumelhart,
@@ -29,14 +29,14 @@ _RANDOM_STATES = 2**32
 
 @dataclass(frozen=True)
 class Layers:
-    """The sizes of the layers, and where the parameters of each lie in the vector of all.
+    """The sizes of the layers, and their places in the vector of all parameters.
 
     Attributes
     ----------
     sizes : tuple of int
         Features, units of each hidden layer, and outputs.
     activation : Activation
-        Of the hidden layers.
+        Activation of the hidden layers.
     """
 
     sizes: tuple[int, ...]
@@ -49,7 +49,7 @@ class Layers:
 
     @property
     def ends(self) -> NDArray[np.int64]:
-        """Where weights and biases of the layers begin, in turn, and the number of all."""
+        """Start of each layer's weights, then of its biases, in the vector; its length at last."""
         parts = [0]
         for before, after in pairwise(self.sizes):
             parts += [before * after, after]
@@ -71,7 +71,7 @@ class Layers:
         return found
 
     def permuted(self, vectors: Array, order: NDArray[np.intp]) -> Array:
-        """Return vectors (..., n_parameters) for columns in another order: i is `order[i]`."""
+        """Return vectors (..., n_parameters) for reordered columns: i is column `order[i]`."""
         found = vectors.copy()
         for vector in found.reshape(-1, self.n_parameters):
             weights, _ = self.views(vector)[0]
@@ -109,7 +109,7 @@ class Layers:
         Parameters
         ----------
         dtype : str
-            Of X and of the products.
+            Type of X and of the products.
         gradients : bool
             Whether gradients are computed, not losses alone.
         """
@@ -129,7 +129,7 @@ class Layers:
         return specs
 
     def made_bytes(self, rows: int) -> int:
-        """Return the most bytes that a `Propagation` of so many rows makes beside its arrays."""
+        """Return the most bytes that a `Propagation` of `rows` rows allocates beside its arrays."""
         # The temporaries of an activation.
         return 8 * rows * 4 * max(self.sizes[1:-1], default=0)
 
@@ -140,9 +140,9 @@ class RowScaling:
     Parameters
     ----------
     scaling : Scaling or None
-        Of the columns; None leaves rows as they are.
+        Scaling of the columns; None leaves rows as they are.
     dtype : dtype
-        Of X.
+        Type of X.
     """
 
     def __init__(self, scaling: Scaling | None, dtype: np.dtype[Any]) -> None:
@@ -168,14 +168,14 @@ class RowScaling:
 
 
 class Propagation:
-    """Passes forward and back of a few rows at a time, in arrays that are made once.
+    """Forward and backward passes of a few rows at a time, in arrays that are reused.
 
     Parameters
     ----------
     layers : Layers
         The network.
     loss : Loss
-        Of the predictors.
+        Loss by the predictors.
     arrays : mapping of arrays
         As `Layers.workspace` describes them. "params" are the parameters, which the caller writes;
         "gradient" is what `gradient` leaves. With those of `mask_workspace`, hidden values are

@@ -16,12 +16,12 @@ _A_STEP = 8
 
 
 def mask_key(params: Array) -> int:
-    """Return a key of masks, by the random parameters that updates begin with."""
+    """Return the key of a run's random masks, a checksum of its initial parameters."""
     return zlib.crc32(params.tobytes())
 
 
 def mask_workspace(layers: Layers, rows: int, dtype: str) -> Workspace:
-    """Return the arrays of masks of at most `rows` rows, and of the values that they leave."""
+    """Return the arrays of masks and masked values, as specs, for at most `rows` rows."""
     specs: Workspace = {}
     for i, units in enumerate(layers.sizes[1:-1]):
         specs[f"masks {i}"] = specs[f"dropped {i}"] = ArraySpec((rows, units), dtype)
@@ -44,7 +44,7 @@ class DropoutMasks:
     arrays : mapping of arrays
         As `mask_workspace` describes them. "masks 0", ... are what `draw` writes.
     key : int
-        Of the run.
+        The run's key, see `mask_key`.
     """
 
     def __init__(self, dropout: float, layers: Layers, arrays: Arrays, key: int) -> None:

@@ -61,12 +61,12 @@ class LayerSizes(Constraint):
             raise ValueError(f"{name}={shown(text)} is not {self.accepted}") from None
 
     def to_json(self, value: Any) -> Any:
-        """Return the value as one of JSON."""
+        """Convert a value to one that JSON can hold."""
         return list(value)
 
     @property
     def metavar(self) -> str:
-        """The accepted values, in the help of an option."""
+        """The placeholder for the value in an option's help."""
         return "UNITS,..."
 
 
@@ -127,11 +127,11 @@ class NetworkModel(Model):
 
     @property
     def standardizes_once(self) -> bool:
-        """Whether moments scale columns: layers do not turn into those of another scaling."""
+        """Whether columns are scaled by moments, since layers do not adapt to new ones."""
         return self.standardize or self.scale == "channel"
 
     def __post_init__(self) -> None:
-        """Check the settings, and that one of them scales the columns."""
+        """Check the settings, and that at most one of them scales the columns."""
         super().__post_init__()
         require_one_scale(self.scale, standardize=self.standardize)
 
@@ -164,7 +164,7 @@ class NetworkModel(Model):
 
 
 def _channels(row_shape: tuple[int, ...] | None) -> int:
-    """Return the channels of images, by the shape of a row."""
+    """Return the number of channels of images whose rows have this shape."""
     if row_shape is None:
         raise ValueError(
             "scale='channel' is for images, rows of shape (height, width) or (height, width, "
@@ -180,7 +180,7 @@ def _channels(row_shape: tuple[int, ...] | None) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class MLPClassifierModel(NetworkModel):
-    """A multi-layer perceptron for classes: logistic loss of two, multinomial loss of more."""
+    """A multi-layer perceptron for classification, by the logistic or multinomial loss."""
 
     class_weight: ClassWeights = None
 
@@ -198,7 +198,7 @@ class MLPClassifierModel(NetworkModel):
 
 @dataclass(frozen=True, kw_only=True)
 class MLPRegressorModel(NetworkModel):
-    """A multi-layer perceptron for numbers, one or several to a row."""
+    """A multi-layer perceptron for regression on one target or several."""
 
     loss: Annotated[
         str,
@@ -215,6 +215,6 @@ class MLPRegressorModel(NetworkModel):
         return False
 
     def loss_for(self, n_classes: int) -> Loss:
-        """Return the loss."""
+        """Return the loss that the setting `loss` names."""
         del n_classes
         return _LOSSES[self.loss]()

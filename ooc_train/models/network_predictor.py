@@ -1,4 +1,4 @@
-"""A fitted multi-layer perceptron, as it is saved and predicts."""
+"""The predictor of a fitted multi-layer perceptron."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -24,9 +24,9 @@ class NetworkPredictor:
     Attributes
     ----------
     layers : Layers
-        Sizes and activation.
+        Sizes and activation of the layers.
     params : float64 array (n_parameters,)
-        As `Layers.views` reads them.
+        Weights and biases, as `Layers.views` reads them.
     """
 
     layers: Layers
@@ -37,17 +37,17 @@ class NetworkPredictor:
 
     @property
     def n_features(self) -> int:
-        """Columns of X."""
+        """Number of columns of X."""
         return self.layers.sizes[0]
 
     @property
     def n_outputs(self) -> int:
-        """Predictors z of a row."""
+        """Number of predictors z of each row."""
         return self.layers.sizes[-1]
 
     @property
     def arrays(self) -> Mapping[str, Array]:
-        """Sizes, the activation's name as the codes of its letters, and parameters."""
+        """Layer sizes, the activation's name as character codes, and parameters."""
         name = self.layers.activation.name.encode("ascii")
         return {
             "sizes": np.array(self.layers.sizes, np.float64),
@@ -57,7 +57,7 @@ class NetworkPredictor:
 
     @classmethod
     def of(cls, *arrays: Array) -> Self:
-        """Return the predictor of saved arrays."""
+        """Make a predictor from its saved arrays."""
         sizes, letters, params = arrays
         if sizes.ndim != 1 or len(sizes) < 2 or not ((sizes >= 1) & (sizes < 2**31)).all():
             raise ValueError(f"layers of the sizes {sizes}")
@@ -76,7 +76,7 @@ class NetworkPredictor:
 
     @property
     def made_bytes(self) -> int:
-        """Bytes that `decision` makes beside the predictors."""
+        """Bytes that `decision` allocates beside the predictors."""
         return total_bytes(self._workspace(_PIECE_ROWS)) + self.layers.made_bytes(_PIECE_ROWS)
 
     def _workspace(self, rows: int) -> Workspace:
@@ -109,7 +109,7 @@ class NetworkPredictor:
         return z
 
     def _raise_without_predictor(self, X: NDArray[np.floating], z: Array, first_row: int) -> None:
-        """Raise `NonFiniteData` with the row, and the column if X is not finite there."""
+        """Raise `NonFiniteData` for the first row without a finite predictor z."""
         raise_if_not_finite(Block(X, None, None, ((0, first_row),)))
         row = int(np.argmin(np.isfinite(z).all(axis=1)))
         raise NonFiniteData(
@@ -118,5 +118,5 @@ class NetworkPredictor:
         )
 
     def permuted(self, order: NDArray[np.intp]) -> Self:
-        """Return the predictor for columns in another order: column i is `order[i]`."""
+        """Return the predictor for reordered columns: column i is now column `order[i]`."""
         return replace(self, params=self.layers.permuted(self.params, order))

@@ -1,4 +1,4 @@
-"""Multi-layer perceptrons as problems: objective, gradient, start and predictor."""
+"""Multi-layer perceptrons as problems: objective, gradient, initial parameters and predictor."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -34,7 +34,7 @@ momentum of 0.9 has 1e-3, as in scikit-learn."""
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class NetworkProblem(BlockProblem):
-    """A multi-layer perceptron, by all of its weights and biases in one vector.
+    """The problem of a multi-layer perceptron, with all its parameters in one vector.
 
     The objective is the sum of the losses plus ``l2 / 2`` times the sum of the squared weights.
     Biases are not penalised. The objective is not convex.
@@ -42,22 +42,22 @@ class NetworkProblem(BlockProblem):
     Attributes
     ----------
     layers : Layers
-        Sizes and activation.
+        Sizes and activation of the layers.
     loss : Loss
-        Of the predictors z.
+        Loss by the predictors z.
     weight_init : {"glorot", "he"}
-        Which random parameters a run begins with, see `Layers.initial`.
+        Distribution of the random initial parameters, see `Layers.initial`.
     standardize : bool
         Whether columns are centred and scaled by their moments.
     channels : int
-        Columns that have moments of their own: all, or the channels of images.
+        Number of columns with moments of their own: all columns, or the channels of images.
     scaling : Scaling or None
-        Of the columns; None for the identity.
+        Scaling of the columns; None for the identity.
     average : bool
         Whether the model of updates by batches is an average of the parameters.
     dropout : float
-        Probability that a hidden unit is left out of an update. The gradient of all rows is not
-        defined then: batches of some of them draw units.
+        Probability that a hidden unit is left out of an update. If it is above 0, only updates by
+        batches train the network: the gradient of all rows is not defined.
     """
 
     layers: Layers
@@ -73,12 +73,12 @@ class NetworkProblem(BlockProblem):
 
     @property
     def can(self) -> frozenset[Capability]:
-        """What the problem can do."""
+        """Capabilities of the problem, which solvers may require."""
         return frozenset({"updates"}) if self.dropout else super().can
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """All parameters, in one vector."""
+        """Shape of the parameters: one vector, (n_parameters,)."""
         return (self.layers.n_parameters,)
 
     @property
@@ -88,12 +88,12 @@ class NetworkProblem(BlockProblem):
 
     @property
     def n_features(self) -> int:
-        """Columns of the data."""
+        """Number of columns of the data."""
         return self.layers.sizes[0]
 
     @property
     def n_outputs(self) -> int:
-        """Predictors z of a row."""
+        """Number of predictors z of each row."""
         return self.layers.sizes[-1]
 
     @property
@@ -103,11 +103,11 @@ class NetworkProblem(BlockProblem):
 
     @property
     def target_sums(self) -> None:
-        """No sums of y."""
+        """None: a run needs no sums of y."""
         return None
 
     def with_targets(self, mean: Array, deviation: Array) -> Self:
-        """Return the problem, which needs no moments of y."""
+        """Return the problem unchanged: it needs no moments of y."""
         del mean, deviation
         return self
 
@@ -119,7 +119,7 @@ class NetworkProblem(BlockProblem):
         return replace(self, scaling=scaling)
 
     def initial(self, seed: int = 0) -> Array:
-        """Return the random parameters of a seed."""
+        """Return random initial parameters, as the seed determines them."""
         return self.layers.initial(seed, self.weight_init)
 
     def automatic_rate(self, optimizer: Optimizer) -> float:
@@ -134,7 +134,7 @@ class NetworkProblem(BlockProblem):
         return 0.5 * self.l2 * squares
 
     def penalty_gradient(self, params: Array) -> Array:
-        """Return the gradient of `penalty_value`, which is 0 by the biases."""
+        """Return the gradient of `penalty_value`, which is 0 for biases."""
         gradient: Array = self.l2 * params
         for _, biases in self.layers.views(gradient):
             biases[...] = 0.0
@@ -168,7 +168,7 @@ class NetworkProblem(BlockProblem):
     def _propagation(
         self, params: Array, block: Block, *, gradients: bool
     ) -> tuple[Propagation, Arrays]:
-        """Return what computes losses and gradients at the parameters, and its arrays."""
+        """Return a `Propagation` with the parameters in its arrays, and the arrays."""
         rows, dtype = min(block.n_rows, PIECE_ROWS), block.X.dtype.str
         specs = self.layers.workspace(rows, dtype, gradients=gradients)
         arrays: Arrays = {name: np.empty(spec.shape, spec.dtype) for name, spec in specs.items()}
@@ -186,7 +186,7 @@ class NetworkProblem(BlockProblem):
             yield scaled(block.X[rows], None), block.y[rows], weight
 
     def raise_if_invalid(self, block: Block) -> None:
-        """Raise an error that names the row for which a loss is not finite, if data are why."""
+        """If invalid data make a loss non-finite, raise an error that names the row."""
         super().raise_if_invalid(block)
         raise_if_outside(self.loss, block)
 
@@ -199,7 +199,7 @@ class NetworkProblem(BlockProblem):
         eta0: float,
         horizon: float,
     ) -> NetworkUpdates:
-        """Return the updates by batches of so many rows of X of `dtype`."""
+        """Return the scan that updates parameters by batches of `batch_size` rows."""
         return NetworkUpdates(self, batch_size, optimizer, schedule, eta0, horizon, dtype)
 
     def predictor(self, params: Array) -> NetworkPredictor:
@@ -221,7 +221,7 @@ class NetworkProblem(BlockProblem):
             )
 
     def params_of(self, predictor: NetworkPredictor) -> Array:
-        """Return the `params` of a predictor in the data's units."""
+        """Convert a predictor in the data's units to `params`."""
         params = predictor.params.copy()
         if self.scaling is not None:
             weights, biases = self.layers.views(params)[0]
@@ -230,7 +230,7 @@ class NetworkProblem(BlockProblem):
         return params
 
     def permuted(self, params: Array, order: NDArray[np.intp]) -> tuple[Self, Array]:
-        """Return problem and parameters for columns in another order: column i is `order[i]`.
+        """Return the problem and parameters for reordered columns: i is column `order[i]`.
 
         `params` may be several vectors, (..., n_parameters).
         """

@@ -48,19 +48,19 @@ _KEPT = (("params", "theta"), ("partial", "partial"), ("slots", "slots"))
 
 
 class NetworkGradient(BlockGradient, Protocol):
-    """A problem of layers."""
+    """What updates of a network need of its problem."""
 
     @property
     def layers(self) -> Layers:
-        """Sizes and activation."""
+        """Sizes and activation of the layers."""
 
     @property
     def loss(self) -> Loss:
-        """Of the predictors z."""
+        """Loss by the predictors z."""
 
     @property
     def scaling(self) -> Scaling | None:
-        """Of the columns; None for the identity."""
+        """Scaling of the columns; None for the identity."""
 
     @property
     def l2(self) -> float:
@@ -81,26 +81,26 @@ class NetworkGradient(BlockGradient, Protocol):
 
 @dataclass(frozen=True, eq=False)
 class NetworkUpdates(GradientUpdates):
-    """Updates of the parameters of a network.
+    """Updates of the parameters of a network by batches of rows.
 
     Attributes
     ----------
     dtype : str
-        Of X, "<f4" or "<f8".
+        Type of X, "<f4" or "<f8".
     """
 
     problem: NetworkGradient
     dtype: str = "<f8"
 
     def start(self, params: Array) -> Sums:
-        """Return a replica's state before the first row."""
+        """Return the state of a replica before its first row."""
         state = super().start(params)
         if self.problem.dropout:
             state["mask key"] = np.array([mask_key(params)])
         return state
 
     def workspace(self, rows: int) -> Workspace:
-        """Return the arrays of a learner, for blocks of at most `rows` rows."""
+        """Return the arrays of a learner, as specs, for blocks of at most `rows` rows."""
         layers, piece = self.problem.layers, min(rows, self.batch_size, _MOST_ROWS)
         flat = ArraySpec((layers.n_parameters,), self.dtype)
         specs = layers.workspace(piece, self.dtype, gradients=True)
@@ -112,7 +112,7 @@ class NetworkUpdates(GradientUpdates):
         return specs
 
     def made_bytes(self, rows: int) -> int:
-        """Return the bytes that a learner makes beside them."""
+        """Return the bytes that a learner allocates beside its workspace."""
         return self.problem.layers.made_bytes(min(rows, self.batch_size, _MOST_ROWS))
 
     @property
@@ -142,7 +142,7 @@ class NetworkUpdates(GradientUpdates):
 
 
 class _Learner:
-    """Updates in the arrays of a workspace, from a state and back into it."""
+    """A learner in a workspace: it loads a state there, updates it, and copies it back."""
 
     def __init__(self, updates: NetworkUpdates, state: Sums, workspace: Arrays) -> None:
         problem = updates.problem
@@ -164,7 +164,7 @@ class _Learner:
         self._mean_weight = problem.total_weight / problem.n_rows
 
     def learn(self, block: Block, order: NDArray[np.int64]) -> None:
-        """Update by the rows of a block."""
+        """Update the parameters by the rows `order` of a block."""
         if block.y is None:
             raise ValueError("a loss needs y, and these data have none")
         block = weighted(block, self._problem.class_weight)
@@ -177,7 +177,7 @@ class _Learner:
                 self.step()
 
     def _add(self, block: Block, rows: NDArray[np.int64]) -> None:
-        """Add the gradient of rows to that of the batch."""
+        """Add the gradient of some rows of a block to the gradient of the batch."""
         taken = self._workspace["rows"][: len(rows)]
         # Any mode but "raise" lets take write straight into `out`.
         np.take(block.X, rows, axis=0, out=taken, mode="clip")
@@ -203,7 +203,7 @@ class _Learner:
         self._state["sums"] += loss, len(rows) if weight is None else float(weight.sum())
 
     def step(self) -> None:
-        """Take the step of the batch, whose gradient is complete."""
+        """Update the parameters by the gradient of the batch, which is complete."""
         updates, state, t = self._updates, self._state, int(self._counters[1])
         rows = int(self._counters[0])
         part = rows / updates.batch_size
@@ -236,7 +236,7 @@ class _Learner:
             average += np.multiply(self._params, share, out=self._gradient)
 
     def _clipped(self, scale: float, decay: float) -> float:
-        """Make the gradient that of the mean objective; return the factor that clips it."""
+        """Turn the gradient sum into the mean objective's gradient; return its clipping factor."""
         gradient, layers = self._partial, self._problem.layers
         gradient *= scale
         for (by_weights, _), (weights, _) in zip(

@@ -23,7 +23,7 @@ from ooc_train.models.loss_sums import LossSums
 
 @dataclass(frozen=True, eq=False)
 class NoiseSums:
-    """The sums of `LossSums`, with the same bits, and squared norms of partitions' gradients.
+    """The reduction of `LossSums`, bit for bit, and of squared norms of partitions' gradients.
 
     If `fit_intercept`, the norms include the gradient by the intercept.
     """
@@ -90,10 +90,10 @@ class NoiseScale:
 
 
 def noise_scales(problem: LinearProblem, sums: Sums, theta: Array) -> list[NoiseScale] | None:
-    """Return the noise scale of each model of a pass; None where the rows do not tell it.
+    """Return the noise scale of each model of a pass; None where it is undetermined.
 
     `sums` are those of `NoiseSums` over all partitions, or over a sample of them, at the models
-    `theta`. A single partition does not tell the scale, and rows without weight do not.
+    `theta`. A single partition, or rows without weight, do not determine the scale.
     """
     n, squared_rows = float(sums["rows"]), float(sums["squared_rows"])
     weight = float(sums["weight"])

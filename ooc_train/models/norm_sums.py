@@ -1,4 +1,4 @@
-"""Norms of scaled rows, added up: what the learning rate "auto" follows from."""
+"""Norms of scaled rows, summed: the learning rate "auto" is computed from them."""
 
 from dataclasses import dataclass
 
@@ -20,12 +20,12 @@ from ooc_train.objective.scaling import Scaling, piece_rows
 
 @dataclass(frozen=True, eq=False)
 class NormSums:
-    """Norms of the scaled rows, and their second moments.
+    """The reduction of squared norms of scaled rows, and of second moments of scaled columns.
 
     Attributes
     ----------
     class_weight : float64 array (classes,) or None
-        Factors of the rows' weights.
+        Factor of a row's weight by the code of its class.
     constant : bool
         Whether the last entry of a scaled row is 1, for the intercept; 0 otherwise.
     with_gram : bool

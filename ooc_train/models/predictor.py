@@ -1,4 +1,4 @@
-"""What is saved and predicts: named arrays, and the predictors z of rows by them."""
+"""Predictors: named arrays that are saved, and that give the predictors z of rows."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -27,23 +27,23 @@ class Predictor(Protocol):
 
     @property
     def n_features(self) -> int:
-        """Columns of X."""
+        """Number of columns of X."""
 
     @property
     def n_outputs(self) -> int:
-        """Predictors z of a row."""
+        """Number of predictors z of each row."""
 
     @property
     def made_bytes(self) -> int:
-        """Bytes that `decision` makes beside the predictors."""
+        """Bytes that `decision` allocates beside the predictors."""
 
     @property
     def arrays(self) -> Mapping[str, Array]:
-        """The arrays that are saved, by `names`."""
+        """The arrays that are saved, in the order of `names`."""
 
     @classmethod
     def of(cls, *arrays: Array) -> Self:
-        """Return the predictor of saved arrays, in the order of `names`.
+        """Make a predictor from its saved arrays, in the order of `names`.
 
         Raises
         ------
@@ -72,7 +72,7 @@ class Predictor(Protocol):
         """
 
     def permuted(self, order: NDArray[np.intp]) -> Self:
-        """Return the predictor for columns in another order: column i is `order[i]`."""
+        """Return the predictor for reordered columns: column i is now column `order[i]`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,27 +87,27 @@ class LinearPredictor:
 
     @property
     def n_features(self) -> int:
-        """Columns of X."""
+        """Number of columns of X."""
         return int(self.coef.shape[1])
 
     @property
     def n_outputs(self) -> int:
-        """Predictors z of a row."""
+        """Number of predictors z of each row."""
         return int(self.coef.shape[0])
 
     @property
     def made_bytes(self) -> int:
-        """0: predictors are written in place."""
+        """0: `decision` writes predictors in place, and allocates nothing else."""
         return 0
 
     @property
     def arrays(self) -> Mapping[str, Array]:
-        """Coefficients and intercepts."""
+        """The saved arrays: coefficients and intercepts."""
         return {"coef": self.coef, "intercept": self.intercept}
 
     @classmethod
     def of(cls, *arrays: Array) -> Self:
-        """Return the predictor of saved arrays."""
+        """Make a predictor from its saved arrays."""
         coef, intercept = arrays
         if coef.ndim != 2 or 0 in coef.shape or intercept.shape != coef.shape[:1]:
             raise ValueError(f"coefficients {coef.shape} and intercepts {intercept.shape}")
@@ -146,7 +146,7 @@ class LinearPredictor:
         )
 
     def permuted(self, order: NDArray[np.intp]) -> Self:
-        """Return the predictor for columns in another order: column i is `order[i]`."""
+        """Return the predictor for reordered columns: column i is now column `order[i]`."""
         return replace(self, coef=self.coef[:, order])
 
 
@@ -161,12 +161,12 @@ class ScaledPredictor(LinearPredictor):
 
     @property
     def arrays(self) -> Mapping[str, Array]:
-        """Coefficients, intercepts and the scale."""
+        """The saved arrays: coefficients, intercepts and the scale."""
         return {**super().arrays, "scale": self.scale}
 
     @classmethod
     def of(cls, *arrays: Array) -> Self:
-        """Return the predictor of saved arrays."""
+        """Make a predictor from its saved arrays."""
         coef, intercept, scale = arrays
         plain = LinearPredictor.of(coef, intercept)
         if scale.shape != (1,) or not 0.0 <= scale[0] < np.inf:

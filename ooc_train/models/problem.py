@@ -32,20 +32,20 @@ sample misses.
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """The objective and its derivatives at one point.
+    """The objective and its derivatives at one point in the space of parameters.
 
     Attributes
     ----------
     params : float64 array of the problem's shape
-        The point.
+        The parameters at which the objective is evaluated.
     loss : float
         Mean loss of a row, by weight.
     objective : float
         Sum of the losses plus the penalty.
     gradient : float64 array of the problem's shape
-        Of the objective without an l1 penalty.
+        Gradient of the objective without an l1 penalty.
     hessian : float64 array of the problem's `hessian_shape`, or None
-        Of the objective; None if the pass did not add it up.
+        Hessian of the objective; None if the pass did not add it up.
     """
 
     params: Array
@@ -63,15 +63,15 @@ class Problem(Protocol):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the parameters."""
+        """Shape of the parameters."""
 
     @property
     def hessian_shape(self) -> tuple[int, int, int]:
-        """Of the Hessian: blocks on its diagonal, and the parameters of each, twice."""
+        """Shape of the Hessian, as (diagonal blocks, block size, block size)."""
 
     @property
     def n_rows(self) -> int:
-        """Rows of the data."""
+        """Number of rows of the data."""
 
     @property
     def total_weight(self) -> float:
@@ -79,20 +79,20 @@ class Problem(Protocol):
 
     @property
     def can(self) -> frozenset[Capability]:
-        """What the problem can do."""
+        """Capabilities of the problem, which solvers may require."""
 
     @property
     def bound(self) -> float | None:
         """Upper bound of the curvature of the mean loss; None if there is none."""
 
     def initial(self, seed: int = 0) -> Array:
-        """Return the parameters that a run begins with by default."""
+        """Return the initial parameters of a run."""
 
     def automatic_rate(self, optimizer: Optimizer) -> float | None:
         """Return the learning rate "auto" of an optimizer; None if the solver finds it."""
 
     def reduction(self, points: Array, *, gradients: int = 1, hessian: bool = False) -> Reduction:
-        """Return the sums at one or more points, (points, *shape).
+        """Return the reduction of losses and derivatives at one or more points, (points, *shape).
 
         Parameters
         ----------
@@ -108,19 +108,19 @@ class Problem(Protocol):
         """Return the objective at each point, (points,)."""
 
     def read(self, sums: Sums, points: Array, i: int = 0) -> Evaluation:
-        """Return the evaluation of point `i`, by the sums over all rows."""
+        """Return the evaluation of point `i`, from the sums over all rows."""
 
     def mean_gradient(self, sums: Sums, params: Array) -> Array:
-        """Return the gradient of the mean objective, by sums at `params` over any of the rows.
+        """Return the gradient of the mean objective at `params`, from sums over any of the rows.
 
-        An l1 penalty is no part of it.
+        The objective here is without an l1 penalty.
         """
 
     def least_subgradient(self, gradient: Array, params: Array) -> Array:
-        """Return the subgradient of least size of the mean objective, with an l1 penalty.
+        """Return the subgradient of least norm of the mean objective, l1 penalty included.
 
-        It is zero at the optimum. Without an l1 penalty it is the `gradient`: what `mean_gradient`
-        returns at `params`.
+        The subgradient is zero at the optimum. Without an l1 penalty it equals `gradient`, which is
+        what `mean_gradient` returns at `params`.
         """
 
     def penalty_value(self, params: Array) -> float:
@@ -128,13 +128,13 @@ class Problem(Protocol):
 
 
 class UpdatesOfProblem(Scan, Protocol):
-    """Updates by batches of rows, for one problem."""
+    """A scan that updates the parameters of one problem by batches of rows."""
 
     def start(self, params: Array) -> Sums:
-        """Return a replica's state before the first row.
+        """Return the state of a replica before its first row.
 
         "theta" and "average" are parameters: the updated ones, and their average, which is the
-        model. "counters" are the rows of an unfinished batch, the updates, and the rows so far.
+        model. "counters" count the rows of an unfinished batch, the updates, and the rows so far.
         "sums" are the progressive loss and the weight of the rows of the epoch.
         """
 
@@ -146,11 +146,11 @@ class UpdatesOfProblem(Scan, Protocol):
 
 
 class ProblemOfUpdates(Problem, Protocol):
-    """A problem that learns by batches."""
+    """A problem whose parameters can be learned by updates on batches of rows."""
 
     @property
     def averages_all_rows(self) -> bool:
-        """Whether the model of normalised steps by all rows is an average, not the last one."""
+        """Whether full-batch normalised steps give averaged parameters, not the last."""
 
     def updates(
         self,
@@ -161,29 +161,35 @@ class ProblemOfUpdates(Problem, Protocol):
         eta0: float,
         horizon: float,
     ) -> UpdatesOfProblem:
-        """Return the updates by batches of so many rows.
+        """Return the scan that updates parameters by batches of `batch_size` rows.
 
         Parameters
         ----------
         dtype : str
-            Of X, "<f4" or "<f8".
+            Type of X, "<f4" or "<f8".
         batch_size : int
             Rows per update.
-        optimizer, schedule, eta0, horizon :
-            How a gradient becomes a step, and the learning rate of each.
+        optimizer : Optimizer
+            How a gradient becomes a step.
+        schedule : Schedule
+            Which share of `eta0` the learning rate is after so many updates.
+        eta0 : float
+            The learning rate that the schedule scales.
+        horizon : float
+            Planned number of updates; infinity if unknown.
         """
 
 
 class ModelProblem(ProblemOfUpdates, Protocol):
-    """The problem of a model: it knows the columns of the data, and what predicts."""
+    """The problem of a model, which knows the columns of the data and makes predictors."""
 
     @property
     def n_features(self) -> int:
-        """Columns of the data."""
+        """Number of columns of the data."""
 
     @property
     def n_outputs(self) -> int:
-        """Predictors z of a row."""
+        """Number of predictors z of each row."""
 
     @property
     def n_parameters(self) -> int:
@@ -191,7 +197,7 @@ class ModelProblem(ProblemOfUpdates, Protocol):
 
     @property
     def class_weight(self) -> Array | None:
-        """Factors of the rows' weights, by class."""
+        """Factor of a row's weight by the code of its class; None where all are 1."""
 
     @property
     def needs_moments(self) -> bool:
@@ -199,26 +205,26 @@ class ModelProblem(ProblemOfUpdates, Protocol):
 
     @property
     def standardize(self) -> bool:
-        """Whether the moments are those of all rows, since they change the objective."""
+        """Whether moments must be those of all rows, since the objective depends on them."""
 
     @property
     def target_sums(self) -> TargetSums | None:
-        """The sums of y that a run begins by; None if it needs none."""
+        """The reduction over y that a run needs to begin; None if it needs none."""
 
     def scaled_by(self, moments: ColumnMoments) -> Self:
         """Return the problem of columns that are scaled by their moments."""
 
     def with_targets(self, mean: Array, deviation: Array) -> Self:
-        """Return the problem with mean and standard deviation of y, or nearly so."""
+        """Return the problem, given mean and standard deviation of y, or estimates."""
 
     def permuted(self, params: Array, order: NDArray[np.intp]) -> tuple[Self, Array]:
-        """Return problem and parameters for columns in another order: column i is `order[i]`."""
+        """Return the problem and parameters for reordered columns: i is column `order[i]`."""
 
     def predictor(self, params: Array) -> Predictor:
         """Return the predictor of `params`, in the data's units."""
 
     def params_of(self, predictor: Any) -> Array:
-        """Return the `params` of a predictor in the data's units, see `require_predictor`."""
+        """Convert a predictor in the data's units to `params`, see `require_predictor`."""
 
     def require_predictor(self, predictor: Predictor) -> None:
-        """Raise `ValueError` if the predictor is of another kind or shape than the problem's."""
+        """Raise `ValueError` unless the predictor has the problem's kind and shape."""

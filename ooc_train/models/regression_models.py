@@ -1,4 +1,4 @@
-"""Linear models of a number: least squares with each penalty."""
+"""Linear models for regression: least squares with each penalty."""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
@@ -36,7 +36,7 @@ class LeastSquares(LinearModel):
         return Squared()
 
     def penalty_for(self, total_weight: float) -> Penalty:
-        """Return no penalty, but on negative weights where they are forbidden."""
+        """Return a penalty of zero, which forbids negative weights if `positive`."""
         del total_weight
         return Penalty(positive=self.positive)
 
@@ -90,6 +90,6 @@ class ElasticNetModel(LeastSquares):
     default_max_iter: ClassVar[int] = 1000
 
     def penalty_for(self, total_weight: float) -> Penalty:
-        """Return the penalty: both strengths times the total weight."""
+        """Return the penalty: `alpha` times the total weight, split between l1 and l2."""
         strength, ratio = float(self.alpha) * total_weight, float(self.l1_ratio)
         return Penalty(strength * ratio, strength * (1.0 - ratio), self.positive)

@@ -1,4 +1,4 @@
-"""Linear models of a number by other losses than least squares."""
+"""Linear models for regression by other losses than least squares."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ _SGD_LOSSES: Mapping[str, type[_Tube | Huber]] = MappingProxyType({"huber": Hube
 
 @dataclass(frozen=True, kw_only=True)
 class HuberModel(LinearModel):
-    """Huber regression, whose scale is fitted too, with an l2 penalty; as scikit-learn's.
+    """Huber regression with a fitted scale and an l2 penalty, as scikit-learn's.
 
     The sum of `s + h((y - z) / s) s` plus `alpha * |w|^2` is minimised, by the weights w and the
     scale s. `h(u)` is `u^2` up to epsilon, and its tangent beyond.
@@ -52,12 +52,12 @@ class HuberModel(LinearModel):
     learns_by_batches: ClassVar[bool] = False
 
     def loss_for(self, n_classes: int) -> Loss:
-        """Return the loss by y's predictor and the scale."""
+        """Return Huber's loss by the predictor of y and the scale."""
         del n_classes
         return ScaledHuber(float(self.epsilon))
 
     def fitted_loss(self, n_classes: int, predictor: Predictor) -> Loss:
-        """Return the loss at the scale that was learned."""
+        """Return Huber's loss at the fitted scale."""
         if not isinstance(predictor, ScaledPredictor):
             return super().fitted_loss(n_classes, predictor)
         return FittedHuber(float(self.epsilon), float(predictor.scale[0]))
@@ -102,7 +102,7 @@ class QuantileModel(LinearModel):
     name: ClassVar[str] = "quantile"
 
     def __post_init__(self) -> None:
-        """Check the settings; the loss refuses a quantile of 1."""
+        """Check the settings, and that the quantile is below 1."""
         super().__post_init__()
         self.loss_for(0)
 
@@ -138,7 +138,7 @@ class LinearSVRModel(LinearModel):
     default_max_iter: ClassVar[int] = 1000
 
     def loss_for(self, n_classes: int) -> Loss:
-        """Return the loss."""
+        """Return the epsilon-insensitive loss, or its square."""
         del n_classes
         return _TUBES[self.loss](float(self.epsilon))
 
@@ -150,7 +150,7 @@ class LinearSVRModel(LinearModel):
 
 @dataclass(frozen=True, kw_only=True)
 class SGDRegressorModel(StochasticModel):
-    """A linear model of a number by one of several losses, in batches of one row by default.
+    """A linear model for regression by one of several losses, in batches of one row by default.
 
     The mean loss of a row, by weight, plus
     `alpha * (l1_ratio * |w| + (1 - l1_ratio) / 2 * |w|^2)` is minimised.
@@ -171,12 +171,12 @@ class SGDRegressorModel(StochasticModel):
     name: ClassVar[str] = "sgd-regressor"
 
     def __post_init__(self) -> None:
-        """Check the settings; Huber's loss refuses an epsilon of 0."""
+        """Check the settings, and that Huber's loss has an epsilon above 0."""
         super().__post_init__()
         self.loss_for(0)
 
     def loss_for(self, n_classes: int) -> Loss:
-        """Return the loss."""
+        """Return the loss that the setting `loss` names."""
         del n_classes
         if self.loss == "squared_error":
             return Squared()

@@ -32,52 +32,52 @@ _SHRINK, _GROW = 0.1, 2.0
 
 @dataclass(frozen=True, eq=False)
 class ScaleProblem(LinearProblem):
-    """A linear model of one output, and the scale of its residuals.
+    """The problem of a linear model of one output, and of the scale of its residuals.
 
     Attributes
     ----------
     deviation : float
-        Standard deviation of y, or nearly so: the scale to begin with.
+        Standard deviation of y, or an estimate: the initial scale.
     """
 
     deviation: float = 1.0
 
     @classmethod
     def of(cls, problem: LinearProblem) -> "ScaleProblem":
-        """Return the problem with the settings of one that has a single output."""
+        """Return a scale problem with the settings of a problem of a single output."""
         settings = {each.name: getattr(problem, each.name) for each in fields(problem)}
         return cls(**settings | {"n_outputs": 2})
 
     @property
     def can(self) -> frozenset[Capability]:
-        """What the problem can do; updates would move the scale too far.
+        """Capabilities of the problem: no updates, which would move the scale too far.
 
-        The scale and the weights have no Hessian apart.
+        Nor can it add up Hessian blocks: the Hessian couples the scale and the weights.
         """
         return super().can - {"updates", "blocks"}
 
     @property
     def bound(self) -> float:
-        """Curvature at the scale to begin with. It sets step sizes; there is no bound."""
+        """Curvature at the initial scale, which sets step sizes; there is no true bound."""
         return 2.0 / self.deviation
 
     @property
     def n_predicted(self) -> int:
-        """Outputs that predict y."""
+        """Number of outputs that predict y."""
         return 1
 
     @property
     def target_sums(self) -> TargetSums:
-        """The sums of y that the problem begins by."""
+        """The reduction over y that a run needs to begin."""
         return TargetSums(self.loss, 1, squares=True)
 
     def with_targets(self, mean: Array, deviation: Array) -> "ScaleProblem":
-        """Return the problem with mean and standard deviation of y, (1,), or nearly so."""
+        """Return the problem, given mean and standard deviation of y, (1,), or estimates."""
         least = _LEAST_DEVIATION * abs(float(mean[0])) or 1.0
         return replace(self, target_mean=mean, deviation=max(float(deviation[0]), least))
 
     def initial(self, seed: int = 0) -> Array:
-        """Return the mean of y and its deviation; the seed has no effect."""
+        """Return parameters of the mean of y and its deviation; the seed has no effect."""
         del seed
         theta = np.zeros(self.shape)
         if self.fit_intercept and self.target_mean is not None:
@@ -86,7 +86,7 @@ class ScaleProblem(LinearProblem):
         return theta
 
     def params_of(self, predictor: LinearPredictor) -> Array:
-        """Return the `theta` of a predictor in the data's units."""
+        """Convert a predictor in the data's units to `theta`."""
         theta = self.initial()
         theta[:1] = self.from_data_units(predictor.coef, predictor.intercept)
         if isinstance(predictor, ScaledPredictor):
@@ -103,7 +103,7 @@ class ScaleProblem(LinearProblem):
         return slope * scale >= 0.0 and abs(scale) <= (1.0 + _ROUNDING) * self._least
 
     def read(self, sums: Sums, theta: Array, model: int = 0) -> Evaluation:
-        """Return the evaluation of one model of a pass, by the parameters that are free."""
+        """Return the evaluation of one model of a pass, by the parameters that are free to move."""
         # Without an intercept, the constant of the scale is free all the same.
         now = LinearProblem.read(replace(self, fit_intercept=True), sums, theta, model)
         fixed = np.zeros(self.shape, bool)

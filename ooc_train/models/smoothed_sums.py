@@ -1,4 +1,4 @@
-"""Sums of a smoothed loss, and how far the loss itself is from its optimum at most."""
+"""Sums of a smoothed loss, and of the duality gap of the loss itself."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,14 +28,14 @@ _COPIES = 10
 
 @dataclass(frozen=True, eq=False)
 class SmoothedSums(Value):
-    """Sums of a smoothed loss; and by each model with a gradient, of the loss itself and its gap.
+    """The reduction of a smoothed loss; and, at models with gradients, of the loss and its gap.
 
     Attributes
     ----------
     sums : LossSums
-        Of the smoothed loss.
+        The reduction of the smoothed loss.
     loss : Loss
-        The loss itself.
+        The loss itself, without smoothing.
     """
 
     sums: LossSums

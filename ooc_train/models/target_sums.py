@@ -1,4 +1,4 @@
-"""The mean of y, added up over rows: losses with a log link begin at its logarithm."""
+"""The mean of y: models whose loss has a log link begin at its logarithm."""
 
 from dataclasses import dataclass
 
@@ -10,14 +10,14 @@ from ooc_train.objective.loss import Loss, raise_if_outside
 
 @dataclass(frozen=True)
 class TargetSums:
-    """Sums of y.
+    """The reduction of y and, if wanted, of squares of y.
 
     Attributes
     ----------
     loss : Loss
-        Its domain has all of y.
+        The loss, whose domain y must be in.
     n_outputs : int
-        Columns of y.
+        Number of columns of y.
     squares : bool
         Whether squares of y are added up too.
     """
@@ -64,7 +64,7 @@ class TargetSums:
     def deviation(self, sums: Sums) -> Array:
         """Return the standard deviation of each column of y, (outputs,); 0 without squares.
 
-        Of y that lies far from zero, the first digits alone are right.
+        If y lies far from zero, only the first digits are right.
         """
         if not self.squares:
             return np.zeros(self.n_outputs)
