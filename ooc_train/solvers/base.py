@@ -64,7 +64,7 @@ class State:
         Steps taken: iterations of a full-batch solver, epochs of updates. The first pass of an
         iterative full-batch solver evaluates the start, and takes no step.
     updates : int
-        Changes of the parameters.
+        Number of updates of the parameters so far.
     loss : float
         Mean loss of a row, by weight, at `params`; for updates, of a sample of the rows.
     progressive_loss : float or None
@@ -77,7 +77,7 @@ class State:
     stalled : str
         Why no step lowers the objective; `params` is then the best point. Empty otherwise.
     rate : float or None
-        Learning rate of the last update; before any update, the one that its schedule changes.
+        Learning rate of the last update; before any update, the one that the schedule scales.
     batch_size : int or None
         Rows per update of the iteration, by a batch-size schedule; None without one.
     note : str
@@ -117,15 +117,15 @@ class Holdings:
     reductions : tuple of Reduction
         The largest reduction of each kind that the solver requests.
     sets : int
-        Sets of parameters that the driver holds.
+        Number of arrays of the parameters' shape that the driver holds.
     algebra : int
         Bytes of the matrices that the driver computes from sums.
     scan : Scan or None
         The updates of an epoch; None without epochs.
     carried : int
-        Sets of parameters that a replica carries through the rows.
+        Number of such arrays in the state that a replica carries through the rows.
     replicas, shuffle_chunks : int
-        Of an epoch.
+        Number of replicas of an epoch, and of chunks whose rows are shuffled together.
     """
 
     reductions: tuple[Reduction, ...]
@@ -138,20 +138,20 @@ class Holdings:
 
 
 class Solver(Protocol):
-    """How a problem is solved."""
+    """A method that solves a problem by requests for passes over the rows."""
 
     @property
     def requires(self) -> frozenset[Capability]:
-        """What the solver requires of a problem."""
+        """Capabilities that a problem must have."""
         ...
 
     @property
     def name(self) -> str:
-        """A name in `EXACT` or `OPTIMIZERS`, or several of them."""
+        """A name in `EXACT` or `OPTIMIZERS`, or several names."""
         ...
 
     def init(self, problem: Any, rows: Rows, params: Array) -> State:
-        """Return the first state, at `params`."""
+        """Return the initial state, at the parameters `params`."""
         ...
 
     def ask(self, problem: Any, rows: Rows, state: State) -> Request:
@@ -159,7 +159,7 @@ class Solver(Protocol):
         ...
 
     def tell(self, problem: Any, rows: Rows, state: State, answer: Any) -> State:
-        """Return the state after the pass that `ask` asked for.
+        """Return the next state, given the answer to the request of `ask`.
 
         Raises
         ------
@@ -174,11 +174,11 @@ class Solver(Protocol):
 
 
 class Stream(Protocol):
-    """Runs requests, as `ooc_train.stream.passes.Stream` does."""
+    """An object that runs requests, such as `ooc_train.stream.passes.Stream`."""
 
     @property
     def source(self) -> Rows:
-        """The rows."""
+        """The size and layout of the rows."""
         ...
 
     def run(self, request: Request) -> Answer:
@@ -187,7 +187,7 @@ class Stream(Protocol):
 
 
 def start(solver: Solver, problem: Problem, stream: Stream, params: Array) -> State:
-    """Return the state before the first iteration, after the passes that it needs."""
+    """Return the state before the first iteration, after any passes that this state needs."""
     state = solver.init(problem, stream.source, params)
     return advance(solver, problem, stream, state) if state.phase else state
 
@@ -233,7 +233,7 @@ def _flat(tree: Tree, prefix: str = "") -> dict[str, NDArray[Any]]:
 
 
 def _nested(arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
-    """Return the tree of the arrays' names: numbers and text as such, tuples by their indices."""
+    """Rebuild nested mappings from names such as "a/0": indices make tuples, 0-d arrays scalars."""
     tree: dict[str, Any] = {}
     inner: dict[str, dict[str, NDArray[Any]]] = {}
     for name, array in arrays.items():

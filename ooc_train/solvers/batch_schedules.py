@@ -20,7 +20,7 @@ Size = int | str
 
 @dataclass(frozen=True)
 class BatchSchedule:
-    """Rows per update, which change at ends of epochs.
+    """A schedule of the batch size, which changes at ends of epochs.
 
     Attributes
     ----------
@@ -34,11 +34,11 @@ class BatchSchedule:
     measures_noise: ClassVar[bool] = False
 
     def rows(self, epoch: int, n_rows: int) -> int:
-        """Return the rows per update of an epoch; `n_rows` is all rows of the data."""
+        """Return the rows per update of an epoch, for data of `n_rows` rows."""
         raise NotImplementedError
 
     def after(self, epoch: int, n_rows: int, batch_size: int, noise: float | None) -> int:
-        """Return the rows per update of an epoch, after one with batches of another size.
+        """Return the rows per update of an epoch, given those of the epoch before.
 
         Parameters
         ----------
@@ -60,7 +60,7 @@ class BatchSchedule:
 
     @property
     def _settings(self) -> str:
-        """What follows the name in text."""
+        """The settings as text, which follows the name and a colon."""
         raise NotImplementedError
 
     def __str__(self) -> str:
@@ -227,7 +227,7 @@ class GrowingBatches(BatchSchedule):
         return "" if self.first == type(self).first else f"{self.first}"
 
     def plot(self, epochs: int = 12, n_rows: int = 1_000_000, ax: Any = None) -> Any:
-        """Refuse: sizes follow the rows; `plots.batch_size` draws those of a run."""
+        """Raise `ValueError`: sizes depend on the rows; `plots.batch_size` draws those of a run."""
         del epochs, n_rows, ax
         raise ValueError(
             "the batch sizes of 'grow' follow the rows; plots.batch_size(report) draws those of a "
@@ -236,7 +236,7 @@ class GrowingBatches(BatchSchedule):
 
     @classmethod
     def parse(cls, settings: str) -> "GrowingBatches":
-        """Return the schedule of no text, or of the first number of rows."""
+        """Make the schedule from text: empty, or the rows per update of the first epoch."""
         return cls(parse_rows(settings)) if settings else cls()
 
 
@@ -250,12 +250,12 @@ BATCH_SCHEDULES: dict[str, type[Any]] = {
 
 
 def batch_schedule(text: str) -> BatchSchedule:
-    """Return the schedule of a text.
+    """Make a batch-size schedule from its text.
 
     Raises
     ------
     ValueError
-        If the text is none.
+        If the text is no batch-size schedule.
 
     Examples
     --------
@@ -279,7 +279,7 @@ def _size(text: str) -> Size:
 
 
 def _rows(size: Size, n_rows: int) -> int:
-    """Return a size in rows; all rows for sizes above."""
+    """Return a size as a number of rows, at most all rows."""
     return n_rows if isinstance(size, str) else min(size, n_rows)
 
 

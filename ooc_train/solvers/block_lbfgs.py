@@ -45,7 +45,7 @@ _CURVATURE = "curvature of each output"
 
 @dataclass(frozen=True)
 class BlockLBFGS(LBFGS):
-    """L-BFGS whose initial matrix is the Hessian of each output.
+    """L-BFGS whose steps begin with the inverse of each output's Hessian.
 
     Attributes
     ----------
@@ -79,7 +79,7 @@ class BlockLBFGS(LBFGS):
         return super().ask(problem, rows, state)
 
     def tell(self, problem: Any, rows: Rows, state: State, answer: Sums) -> State:
-        """Return the state after a pass."""
+        """Return the next state, given the answer of a pass."""
         if state.phase == _CURVATURE:
             return self._with_blocks(problem, rows, state, answer)
         after = super().tell(problem, rows, state, answer)
@@ -91,7 +91,7 @@ class BlockLBFGS(LBFGS):
         return after
 
     def _with_blocks(self, problem: LinearProblem, rows: Rows, state: State, answer: Sums) -> State:
-        """Return the state whose next step begins with the blocks of an answer."""
+        """Return the state whose next step begins with the blocks of Hessian in an answer."""
         if float(answer["weight"]) == 0.0:
             return replace(state, phase="", note="the rows of the sample weigh nothing")
         inverse, gradient = _inverse(problem.output_hessians(answer)), state.memory["gradient"]
@@ -137,18 +137,18 @@ def has_small_blocks(problem: Problem) -> bool:
 
 
 def _is_due(n_iter: int) -> bool:
-    """Return whether blocks are added up after so many iterations."""
+    """Return whether blocks are added up again after `n_iter` iterations."""
     is_power = n_iter & (n_iter - 1) == 0
     return n_iter == 0 or (is_power and n_iter >= _FIRST_AGAIN)
 
 
 def _blocks(problem: LinearProblem, params: Array) -> Any:
-    """Return the sums that hold the blocks."""
+    """Return the reduction that adds up the Hessian blocks at `params`."""
     return problem.reduction(params[None], gradients=0, hessian=True, by_output=True)
 
 
 def _sample(problem: LinearProblem, rows: Rows) -> tuple[int, ...]:
-    """Return the partitions of the sample."""
+    """Return the partitions of the sample over which blocks are added up."""
     return sample_partitions(rows, _ROWS_PER_COLUMN * problem.shape[1])
 
 
@@ -168,12 +168,12 @@ def _times(problem: LinearProblem, inverse: Array, params: Array) -> Array:
 
 
 def _by_output(blocks: Array, params: Array) -> Array:
-    """Return the products of blocks and the parameters of their outputs, (outputs, columns)."""
+    """Multiply each output's block by its parameters, (outputs, columns)."""
     return np.stack([block @ each for block, each in zip(blocks, params, strict=True)])
 
 
 def _inverse(blocks: Array) -> Array:
-    """Return the inverses of damped blocks, in the place of the blocks.
+    """Replace the blocks by the inverses of damped blocks, in place, and return them.
 
     Damping keeps steps finite along directions without curvature. It does not move the optimum.
     """

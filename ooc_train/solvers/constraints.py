@@ -11,7 +11,7 @@ from ooc_train.solvers.batch_schedules import BATCH_SCHEDULES, BatchSchedule, ba
 
 @dataclass(frozen=True)
 class Seconds(Number):
-    """A number of seconds, which text may give a unit: 90s."""
+    """A number of seconds; text may have a unit: 90s."""
 
     def _parsed(self, name: str, text: str) -> Any:
         try:
@@ -21,7 +21,7 @@ class Seconds(Number):
 
     @property
     def metavar(self) -> str:
-        """The accepted values, in the help of an option."""
+        """The placeholder for the value in an option's help."""
         return "DURATION"
 
 
@@ -48,7 +48,7 @@ class BatchSize(Rows):
 
     @property
     def type_text(self) -> str:
-        """The accepted values, as a type in docs."""
+        """The accepted values, written as a type in docs."""
         return '"full", "chunk", int, str or BatchSchedule'
 
     def _checked(self, name: str, value: Any) -> Any:
@@ -64,10 +64,10 @@ class BatchSize(Rows):
         return super()._parsed(name, text)
 
     def to_json(self, value: Any) -> Any:
-        """Return the value as one of JSON: a schedule as text."""
+        """Convert a value to one that JSON can hold: a schedule becomes text."""
         return str(value) if isinstance(value, BatchSchedule) else value
 
     @property
     def metavar(self) -> str:
-        """The accepted values, in the help of an option."""
+        """The placeholder for the value in an option's help."""
         return f"{super().metavar}|SCHEDULE"

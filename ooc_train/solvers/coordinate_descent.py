@@ -31,7 +31,7 @@ from ooc_train.solvers.least_squares import (
 
 @dataclass(frozen=True)
 class CoordinateDescent:
-    """Least squares with an l1 and an l2 penalty.
+    """The solver of least squares with an l1 and an l2 penalty.
 
     Attributes
     ----------
@@ -55,17 +55,17 @@ class CoordinateDescent:
         return Holdings((problem.gram_sums(),), sets=6, algebra=algebra)
 
     def init(self, problem: LinearProblem, rows: Rows, params: Array) -> State:
-        """Return the first state."""
+        """Return the initial state, at the parameters `params`."""
         del problem, rows
         return State(params)
 
     def ask(self, problem: LinearProblem, rows: Rows, state: State) -> Reduce:
-        """Return the request for products of columns."""
+        """Return the request for the products of all pairs of columns."""
         del rows, state
         return Reduce(problem.gram_sums())
 
     def tell(self, problem: LinearProblem, rows: Rows, state: State, answer: Sums) -> State:
-        """Return the solution."""
+        """Return the state at the solution."""
         del rows
         moments = Moments.of(answer["gram"], problem.n_features, problem.n_outputs)
         equations = Equations.of(problem, moments)
@@ -93,17 +93,17 @@ class CoordinateDescent:
 
 @dataclass(frozen=True, eq=False)
 class Minimum:
-    """Where sweeps ended.
+    """The result of coordinate descent.
 
     Attributes
     ----------
     weights : float64 array (outputs, features)
-        Of the scaled columns.
+        Weights of the scaled columns.
     gap : float64 array (outputs,)
         Duality gap of the objective, which is a sum over rows. NaN of non-negative least squares
         without l1.
     n_iter : int
-        Sweeps; of several outputs, the most.
+        Number of sweeps; of several outputs, the largest.
     stalled : str
         Why the tolerance was not reached; empty if it was.
     """
@@ -121,7 +121,7 @@ class Equations:
     Attributes
     ----------
     products : float64 array (features, features)
-        Of scaled columns.
+        Products of scaled columns.
     cross : float64 array (features, outputs)
         Products of scaled columns and outputs.
     square : float64 array (outputs,)
@@ -129,9 +129,9 @@ class Equations:
     varies : bool array (features,)
         Whether a column varies by more than rounding. The weights of others are zero.
     scale : float64 array (features,)
-        Of the columns.
+        Scales of the columns.
     mean, output_mean : float64 array (features,), float64 array (outputs,)
-        Of scaled columns and outputs; zeros without an intercept.
+        Means of scaled columns and outputs; zeros without an intercept.
     weight : float
         Sum of the rows' weights.
     """
@@ -147,7 +147,7 @@ class Equations:
 
     @classmethod
     def of(cls, problem: LinearProblem, moments: Moments) -> "Equations":
-        """Return the equations of a problem, by the moments of its rows."""
+        """Make the equations of a problem from the moments of its rows."""
         products, cross, square = normal_equations(problem, moments)
         centred = float(problem.fit_intercept)
         return cls(
@@ -181,13 +181,13 @@ class Equations:
         *,
         positive: bool = False,
     ) -> Minimum:
-        """Return the minimum under a penalty on each column.
+        """Return the minimum of the objective under a penalty on each column.
 
         Parameters
         ----------
         l1 : float64 array (features,)
         l2 : float64 array (outputs, features)
-            The penalty.
+            The penalty on each column.
         start : float64 array (outputs, features)
             Weights to begin from.
         tol, max_iter : float

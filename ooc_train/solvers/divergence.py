@@ -1,4 +1,4 @@
-"""Updates that grow without end: how that is noticed, and how a run goes on.
+"""Divergence of updates: how it is noticed, and how a run continues.
 
 The learning rate "auto" follows from a sample of the rows. It may be too large for a few rows that
 the sample misses. Then the run goes back to its last model, and learns on at a lower rate.
@@ -54,7 +54,7 @@ def after_divergence(
     Parameters
     ----------
     state : State
-        The last one before the loss grew without end.
+        The last state before the loss grew without end.
     error : Diverged
         What is raised if the solver has no such method, or if that returns None.
 

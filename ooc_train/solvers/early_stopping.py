@@ -51,7 +51,7 @@ class EarlyStoppingSetting(Flag):
 
     @property
     def type_text(self) -> str:
-        """The accepted values, as a type in docs."""
+        """The accepted values, written as a type in docs."""
         return "bool or EarlyStopping"
 
     @property
@@ -66,5 +66,5 @@ class EarlyStoppingSetting(Flag):
         return super()._checked(name, value) and EarlyStopping()
 
     def to_json(self, value: Any) -> Any:
-        """Return the value as one of JSON, which `check` accepts too."""
+        """Convert a value to one that JSON can hold and `check` accepts."""
         return value.settings() if isinstance(value, EarlyStopping) else value

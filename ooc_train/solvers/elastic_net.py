@@ -1,4 +1,4 @@
-"""Least squares with an elastic net, by products of columns: when its descent is done.
+"""Least squares with an elastic net, by products of columns: the rules that end its descent.
 
 `l1_quadratic.py` has the descent. The stopping rule is scikit-learn's: the duality gap is at most
 `tol * y . y`, y centred where there is an intercept (Fercoq, Gramfort and Salmon 2015).
@@ -51,7 +51,7 @@ class Descent(L1Quadratic):
         self.gap = self._computed_gap()
 
     def run(self, max_iter: float, weight: float) -> str:
-        """Sweep until the gap is small; return why it is not, or nothing.
+        """Sweep until the gap is small enough; return why it is not, or "".
 
         Parameters
         ----------
@@ -114,7 +114,7 @@ class NonNegative(L1Quadratic):
         self._norm, self._tol = float(square**0.5), max(tol, EPS)
 
     def run(self, max_iter: float) -> str:
-        """Sweep until the cosine is small; return why it is not, or nothing."""
+        """Sweep until the cosine is small enough; return why it is not, or ""."""
         cause = self.descend(max_iter, self._norm)
         return cause and (
             f"{cause}, the cosine of the angle between the residuals and a column is "
@@ -122,9 +122,9 @@ class NonNegative(L1Quadratic):
         )
 
     def _left(self) -> float:
-        """Return the largest product of the residuals and a column of norm 1 that is not optimal.
+        """Return the largest violation of optimality by a column of norm 1 and the residuals.
 
-        It has to be zero where the weight is above 0, and elsewhere no more than that.
+        At the optimum, products are zero where the weight is above 0, and at most zero elsewhere.
         """
         pulls = self.slopes - self._l2 * self.weights
         left = np.where(self.weights > 0.0, np.abs(pulls), np.maximum(pulls, 0.0))

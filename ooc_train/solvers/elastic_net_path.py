@@ -22,7 +22,7 @@ _LEAST_ALPHA = float(np.finfo(np.float64).resolution)
 
 @dataclass(frozen=True)
 class ElasticNetPath(CoordinateDescent):
-    """Coordinate descent at one strength after the other.
+    """Coordinate descent at each of many strengths, from the solution of the one before.
 
     The last state holds the path in `memory`: "alphas", "coef" (outputs, features, alphas),
     "intercept" (outputs, alphas), "dual_gap" and "n_iter" (alphas,), and "unmet": how many alphas
@@ -34,7 +34,7 @@ class ElasticNetPath(CoordinateDescent):
         Factors of the problem's penalty, in descending order; or how many of them. These are evenly
         spaced in the logarithm, from the least at which all weights are zero.
     eps : float
-        Smallest of so many alphas, as a share of the largest.
+        Smallest alpha as a share of the largest, if `alphas` is their number.
     """
 
     alphas: int | Sequence[float] = 100
@@ -42,7 +42,7 @@ class ElasticNetPath(CoordinateDescent):
 
     @property
     def n_alphas(self) -> int:
-        """Length of the path."""
+        """Number of alphas on the path."""
         return self.alphas if isinstance(self.alphas, int) else len(self.alphas)
 
     def holds(self, problem: LinearProblem, rows: Rows) -> Holdings:
@@ -51,7 +51,7 @@ class ElasticNetPath(CoordinateDescent):
         return replace(holdings, sets=holdings.sets + 2 * self.n_alphas)
 
     def tell(self, problem: LinearProblem, rows: Rows, state: State, answer: Sums) -> State:
-        """Return the state that holds the path."""
+        """Return the state whose memory holds the path."""
         del rows
         moments = Moments.of(answer["gram"], problem.n_features, problem.n_outputs)
         equations = Equations.of(problem, moments)

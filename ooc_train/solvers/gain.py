@@ -1,4 +1,4 @@
-"""The guaranteed gain: a lower bound of what more updates would lower the mean objective by.
+"""The guaranteed gain: a lower bound of how far more updates would lower the mean objective.
 
 A quadratic with the loss's greatest curvature `A` lies above the smooth part of the objective, and
 touches it at the current parameters (Bohning and Lindsay 1988). So any step `u` lowers the mean
@@ -127,7 +127,7 @@ def _gain_with_l1(curvature: Array, gradients: Sequence[Array], params: Array, l
 
 
 def _decrease(curvature: Array, gradient: Array, params: Array, point: Array, l1: Array) -> float:
-    """Return what the quadratic and the l1 penalty together lose from `params` to `point`."""
+    """Return by how much `point` lowers quadratic plus l1 penalty, compared with `params`."""
     step = point - params
     bend = step * curvature if curvature.ndim == 1 else step @ curvature
     penalty = l1 * (np.abs(point) - np.abs(params))
@@ -135,12 +135,12 @@ def _decrease(curvature: Array, gradient: Array, params: Array, point: Array, l1
 
 
 def _lowest_by_column(curvature: Array, gradient: Array, params: Array, l1: Array) -> Array:
-    """Return the lowest point of a quadratic without mixed terms, plus the l1 penalty."""
+    """Return the minimum of a quadratic without mixed terms plus the l1 penalty."""
     return soft_threshold(params - gradient / curvature, l1 / curvature)
 
 
 def _lowest_by_sweeps(curvature: Array, gradient: Array, params: Array, l1: Array) -> Array:
-    """Return a low point of any quadratic plus the l1 penalty, by coordinate descent."""
+    """Return a low point of any quadratic plus the l1 penalty, found by coordinate descent."""
     point, slope, gain = params.copy(), gradient.copy(), 0.0
     diagonal = np.diagonal(curvature)
     for _ in range(_MAX_SWEEPS):

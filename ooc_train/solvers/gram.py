@@ -60,7 +60,7 @@ _REFINING = "refining"
 
 @dataclass(frozen=True)
 class Gram:
-    """Exact least squares, with or without an l2 penalty."""
+    """The solver of least squares with or without an l2 penalty, exact after one pass or few."""
 
     name: ClassVar[str] = "gram"
     requires: ClassVar[frozenset[Capability]] = frozenset({"gram", "smooth"})
@@ -77,7 +77,7 @@ class Gram:
         return Holdings(reductions, sets=6, algebra=6 * 8 * (features + 1 + outputs) ** 2)
 
     def init(self, problem: LinearProblem, rows: Rows, params: Array) -> State:
-        """Return the first state."""
+        """Return the initial state, at the parameters `params`."""
         del problem, rows
         return State(params)
 
@@ -93,7 +93,7 @@ class Gram:
         )
 
     def tell(self, problem: LinearProblem, rows: Rows, state: State, answer: Sums) -> State:
-        """Return the solution, or the state that a refining pass follows."""
+        """Return the state at the solution, or a state that asks for a refining pass."""
         if state.phase == _REFINING:
             return _Refinement.of(problem, state).tell(problem, rows, state, answer)
         moments = Moments.of(answer["gram"], problem.n_features, problem.n_outputs)
@@ -190,9 +190,9 @@ def constant_columns(scaling: Scaling, products: Array, weight: float) -> NDArra
     Parameters
     ----------
     scaling : Scaling
-        Of the columns.
+        Scaling of the columns.
     products : float64 array (features, features)
-        Of scaled columns, as of `normal_equations`.
+        Products of scaled columns, from `normal_equations`.
     weight : float
         Sum of the rows' weights.
     """
@@ -208,16 +208,16 @@ class _Refinement:
     Attributes
     ----------
     scaling : Scaling
-        Of the columns, by the means of all rows.
+        Scaling of the columns, by the means of all rows.
     spectrum : Spectrum
-        Of the columns, by the passes so far.
+        Singular values of the columns, by the passes so far.
     coef, intercept : float64 array (outputs, features), float64 array (outputs,)
         The current solution, in the data's units.
     error : float
         Estimated relative error of the coefficients; 1 where rows may determine directions that
         the products of columns leave undetermined.
     passes : int
-        Refining passes done.
+        Number of refining passes done.
     """
 
     scaling: Scaling
@@ -229,7 +229,7 @@ class _Refinement:
 
     @classmethod
     def of(cls, problem: LinearProblem, state: State) -> "_Refinement":
-        """Return the solution that a state holds."""
+        """Return the solution that a solver's state holds."""
         memory = dict(state.memory)
         scaling = Scaling(memory.pop("centre"), problem.scaling.scale)
         spectrum = Spectrum(
@@ -238,7 +238,7 @@ class _Refinement:
         return cls(scaling, spectrum, **memory)
 
     def state(self, solution: State) -> State:
-        """Return the state that holds this solution and asks for another pass."""
+        """Return the solver's state that holds this solution and asks for another pass."""
         memory = {
             "centre": self.scaling.mean,
             "squares": self.spectrum.squares,

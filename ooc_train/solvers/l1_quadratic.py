@@ -59,7 +59,7 @@ class L1Quadratic(ABC):
         The negative gradient of the quadratic; of least squares, the products of the columns with
         the residuals.
     n_iter : int
-        Sweeps so far.
+        Number of sweeps so far.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class L1Quadratic(ABC):
         """Return whether the weights are near enough to the minimum."""
 
     def descend(self, max_iter: float, size: float) -> str:
-        """Sweep until the descent is done; return why it is not, or nothing.
+        """Sweep until the descent is done; return why it ended before, or "".
 
         Parameters
         ----------

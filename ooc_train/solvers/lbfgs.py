@@ -29,7 +29,7 @@ Pair = tuple[Array, Array]
 
 @dataclass(frozen=True)
 class LBFGS:
-    """Limited-memory BFGS.
+    """The solver L-BFGS, which approximates the inverse Hessian from recent steps.
 
     Attributes
     ----------
@@ -54,7 +54,7 @@ class LBFGS:
         return Holdings((problem.reduction(points, gradients=len(points)),), sets)
 
     def init(self, problem: Problem, rows: Rows, params: Array) -> State:
-        """Return the first state."""
+        """Return the initial state, at the parameters `params`."""
         del problem, rows
         return State(params)
 
@@ -65,7 +65,7 @@ class LBFGS:
         return Reduce(problem.reduction(points, gradients=len(points)))
 
     def tell(self, problem: Problem, rows: Rows, state: State, answer: Sums) -> State:
-        """Return the state after a pass."""
+        """Return the next state, given the answer of a pass."""
         del rows
         points, memory = _points(state), state.memory
         objectives = problem.objectives(answer, points)
@@ -129,7 +129,7 @@ def _points(state: State) -> Array:
 
 
 def first_length(problem: Problem, gradient: Array) -> float:
-    """Return the length of the first step by the gradient of the sum of losses.
+    """Return the length of the first step, in units of the gradient of the sum of losses.
 
     The bound of the curvature gives a safe length. Without a bound, the step has norm 1.
     """

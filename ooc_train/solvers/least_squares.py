@@ -22,7 +22,7 @@ def dependence_threshold(features: int) -> float:
 
 
 def decimal_digits(error: float) -> float:
-    """Return the decimal digits that are right at a relative error."""
+    """Return how many decimal digits are right, given a relative error."""
     return float(-np.log10(max(error, EPS)))
 
 
@@ -49,7 +49,7 @@ class Spectrum:
 
     @classmethod
     def of(cls, products: Array, penalty: Array) -> "Spectrum":
-        """Return the spectrum by products of columns, (features, features)."""
+        """Make the spectrum from products of columns, (features, features), and the penalty."""
         squares, vectors = np.linalg.eigh(products + np.diag(penalty))
         spectrum = cls(squares, vectors, dependence_threshold(len(squares)))
         return replace(spectrum, error=min(1.0, EPS * spectrum.condition**2))
@@ -105,7 +105,7 @@ def solve(
     scale : float64 array (features,)
         Scales of the columns. Of several solutions, `V / scale` has the least norm.
     spectrum : Spectrum or None
-        Of the matrix; None where the matrix is positive definite.
+        Singular values of the matrix; None where the matrix is positive definite.
     """
     if spectrum is None:
         return np.asarray(np.linalg.solve(products + np.diag(penalty), cross), np.float64)
@@ -116,7 +116,7 @@ def solve(
 
 
 def solve_each(products: Array, cross: Array, penalties: Array, scale: Array) -> Array:
-    """Return V, whose column k solves the equations by the penalty of output k.
+    """Return V (features, outputs), whose column k solves the equations with output k's penalty.
 
     Parameters
     ----------

@@ -48,7 +48,7 @@ class LowRankModel:
 
     @classmethod
     def of(cls, pairs: tuple[tuple[Array, Array], ...]) -> "LowRankModel":
-        """Return the model of steps and changes of the gradient over them, the newest last."""
+        """Make the model from pairs of steps and changes of the gradient, the newest last."""
         step, change = pairs[-1]
         base = float((change**2).sum() / (step * change).sum())
         rows, signs = np.empty((2 * len(pairs), step.size)), np.tile([1.0, -1.0], len(pairs))
@@ -114,7 +114,7 @@ class LowRankModel:
     def _solved(self, right: Array, free: NDArray[np.bool_]) -> Array:
         """Return the solution by the rows and columns of the Hessian that are free, else zero.
 
-        It is that of Sherman, Morrison and Woodbury.
+        The formula is that of Sherman, Morrison and Woodbury.
         """
         part = self.rows * free
         core = np.diag(self.signs) + (part @ self.rows.T) / self.base

@@ -77,7 +77,7 @@ parameters, which follows if the optimum of the sample turns out worse than they
 
 @dataclass(frozen=True)
 class Newton:
-    """Newton's method.
+    """Newton's method as a solver.
 
     Attributes
     ----------
@@ -101,7 +101,7 @@ class Newton:
         )
 
     def init(self, problem: LinearProblem, rows: Rows, params: Array) -> State:
-        """Return the first state.
+        """Return the initial state.
 
         Newton begins at the optimum of a sample if the data have many times its rows, and if
         `params` are the problem's own.
@@ -122,7 +122,7 @@ class Newton:
         return Reduce(problem.reduction(_points(state), hessian=hessian), partitions)
 
     def tell(self, problem: LinearProblem, rows: Rows, state: State, answer: Sums) -> State:
-        """Return the state after a pass."""
+        """Return the next state, given the answer of a pass."""
         if state.phase == _OF_SAMPLE:
             return self._tell_of_sample(problem, rows, state, answer)
         if state.phase == _OF_LARGER_SAMPLE:
@@ -260,7 +260,7 @@ class Newton:
 
 
 def _start(problem: LinearProblem) -> str:
-    """Return the problem's initial parameters in words."""
+    """Return a description of the problem's initial parameters."""
     return "the mean of y" if problem.initial().any() else "zero"
 
 
@@ -276,7 +276,7 @@ def _larger_sample(problem: LinearProblem, rows: Rows) -> tuple[int, ...]:
 
 
 def _corrected(search: Tree, now: Evaluation) -> Array:
-    """Return a sample's Hessian, of which the last step corrects each block."""
+    """Return a sample's Hessian, each block corrected by the last step."""
     hessian: Array = search["hessian"]
     if "direction" not in search:
         return hessian

@@ -52,7 +52,7 @@ class Phased:
 
     @property
     def requires(self) -> frozenset[Capability]:
-        """What the solvers require of a problem."""
+        """Capabilities that a problem must have for all the solvers."""
         return self.updates.requires | (frozenset() if self.exact is None else self.exact.requires)
 
     @property
@@ -77,7 +77,7 @@ class Phased:
         )
 
     def init(self, problem: LinearProblem, rows: Rows, params: Array) -> State:
-        """Return the first state, of the solver for the first batch size."""
+        """Return the initial state, of the solver for the first batch size."""
         size = self.schedule.rows(0, rows.n_rows)
         state = _begun_with(size, State(params))
         return _outer(state, self._inner(problem, rows, state))
@@ -114,7 +114,7 @@ class Phased:
         return replace(request, number=state.n_iter) if isinstance(request, Epoch) else request
 
     def tell(self, problem: LinearProblem, rows: Rows, state: State, answer: Any) -> State:
-        """Return the state after a pass, of the next solver if the batch size changes.
+        """Return the next state, which is the next solver's if the batch size changes.
 
         Raises
         ------
@@ -167,7 +167,7 @@ def _begun_with(size: int, state: State) -> State:
 
 
 def _outer(before: State, inner: State) -> State:
-    """Return the state of all solvers, from that of the current one."""
+    """Return the state of all solvers, made from the state of the current one."""
     memory = before.memory
     return replace(
         inner,

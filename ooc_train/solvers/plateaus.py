@@ -55,7 +55,7 @@ def after_epoch(solver: Solver, state: State, figure: float, *, ends: bool) -> S
 
 
 def may_lower(schedule: object, state: State) -> bool:
-    """Return whether the schedule is one that would lower the rate of a run once more."""
+    """Return whether the schedule is a "plateau" that may lower the rate once more."""
     if not isinstance(schedule, Plateau):
         return False
     _, _, lowered = state.memory.get("plateau", (inf, 0, 0))

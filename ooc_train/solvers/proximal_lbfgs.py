@@ -22,7 +22,7 @@ from ooc_train.solvers.low_rank_model import LowRankModel
 
 @dataclass(frozen=True)
 class ProximalLBFGS(LBFGS):
-    """L-BFGS for a smooth loss with an l1 penalty.
+    """L-BFGS for a smooth loss with an l1 penalty, as a solver.
 
     Attributes
     ----------

@@ -32,7 +32,7 @@ _MOST_SWEEPS = 1000
 
 @dataclass(frozen=True)
 class ProximalNewton(Newton):
-    """Newton's method for a smooth loss with an l1 penalty.
+    """Newton's method for a smooth loss with an l1 penalty, as a solver.
 
     Attributes
     ----------
@@ -88,7 +88,7 @@ class _Model(L1Quadratic):
     Parameters
     ----------
     hessian, gradient, l1, start : float64 arrays (weights, weights), and (weights,)
-        Of the smooth part, at `start`, and the penalty.
+        Hessian and gradient of the smooth part at `start`, the penalty, and the weights there.
     """
 
     def __init__(self, hessian: Array, gradient: Array, l1: Array, start: Array) -> None:
@@ -117,10 +117,10 @@ class _Model(L1Quadratic):
 
 
 def _damping(diagonal: Array) -> Array:
-    """Return a further curvature about the start, (weights,), by the diagonal of the Hessian.
+    """Return curvature to add around the start, (weights,), from the Hessian's diagonal.
 
-    It keeps steps finite where the Hessian is singular to working precision, and moderate along
-    weights without curvature. It does not move the optimum of the objective.
+    Damping keeps steps finite where the Hessian is singular to working precision, and moderate
+    along weights without curvature. It does not move the optimum of the objective.
     """
     largest = float(diagonal.max(initial=0.0)) or 1.0
     least = dependence_threshold(len(diagonal)) * largest

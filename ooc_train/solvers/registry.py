@@ -29,7 +29,7 @@ time."""
 
 @dataclass(frozen=True)
 class Settings:
-    """What solvers need of `Training`, with figures in place of "auto".
+    """The settings of `Training` that solvers need, with numbers in place of "auto".
 
     Attributes
     ----------
@@ -61,7 +61,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Choice:
-    """A solver that "auto" stands for.
+    """The solver that "auto" stands for, and the reason.
 
     Attributes
     ----------
@@ -113,7 +113,7 @@ def solver_for(solver: str | Optimizer, settings: Settings, problem: Problem) ->
     solver : str or Optimizer
         A name of `EXACT` or `OPTIMIZERS`, an optimizer, or "auto" for batches of all rows.
     settings : Settings
-        Of the solver.
+        Settings of the solver.
     problem : Problem
         The problem, whose capabilities decide.
 

@@ -66,7 +66,7 @@ as a share of the loss at the start."""
 
 @dataclass(frozen=True)
 class Smoothing:
-    """Newton's method on smoothed losses; L-BFGS where there are too many parameters.
+    """The solver of losses with kinks: Newton's method (or L-BFGS) on smoothed losses.
 
     Attributes
     ----------
@@ -90,7 +90,7 @@ class Smoothing:
         return Holdings((*sums, first), inner.sets + 3 * len(points), inner.algebra)
 
     def init(self, problem: LinearProblem, rows: Rows, params: Array) -> State:
-        """Return the first state; it begins with a sample as Newton's does."""
+        """Return the initial state, which begins with a sample as Newton's does."""
         given = not np.array_equal(params, problem.initial())
         if given or len(newton_sample(problem, rows)) > SAMPLE_SHARE * rows.n_partitions:
             return State(params, phase=_FIRST, memory={"first": _FINE if given else 1.0})
@@ -111,7 +111,7 @@ class Smoothing:
         return Reduce(SmoothedSums(reduction, problem.loss), partitions)
 
     def tell(self, problem: LinearProblem, rows: Rows, state: State, answer: Sums) -> State:
-        """Return the state after a pass."""
+        """Return the next state, given the answer of a pass."""
         if state.phase == _LAST:
             return self._concluded(problem, state, answer)
         if state.phase != _OF_SAMPLE:
@@ -131,7 +131,7 @@ class Smoothing:
         return State(after.memory["point"], memory=memory, note=note)
 
     def _told(self, problem: LinearProblem, rows: Rows, state: State, answer: Sums) -> State:
-        """Return the state after a pass over all rows, or over the sample of `problem`."""
+        """Return the next state, given a pass over all rows or over the sample of `problem`."""
         if "width" not in state.memory:
             return _begun(problem, state, answer)
         memory, before = state.memory, _inner_state(state)
@@ -166,7 +166,7 @@ class Smoothing:
         return self._centred(problem, _at_centre(found, centre, drift))
 
     def _centred(self, problem: LinearProblem, state: State) -> State:
-        """Return the state after the optimum of a width."""
+        """Return the next state, once the optimum at a width is found."""
         exact, width = state.memory["exact"], state.memory["width"]
         done = state.memory["gap"] <= self.tol * exact or width <= state.memory["least"]
         if state.phase == _OF_SAMPLE:
@@ -184,7 +184,7 @@ class Smoothing:
         return _at_width(state, width)
 
     def _concluded(self, problem: LinearProblem, state: State, answer: Sums) -> State:
-        """Return the state at that of the last points with the lowest objective, not smoothed."""
+        """Return the state at that one of the last points where the objective itself is lowest."""
         memory, weight = state.memory, float(answer["weight"])
         points = _last_points(problem, state)
         objectives = answer["exact"] + problem.theta_penalty.values(points)
@@ -215,14 +215,14 @@ class Smoothing:
 
 
 def _inner(problem: LinearProblem) -> Newton | LBFGS:
-    """Return the solver of smoothed losses. It never ends by itself."""
+    """Return the solver of smoothed losses, with a tolerance of 0: it never ends by itself."""
     if problem.hessian_shape[-1] <= MOST_PARAMETERS:
         return Newton(0.0) if problem.penalty.smooth else ProximalNewton(0.0)
     return LBFGS(0.0) if problem.penalty.smooth else ProximalLBFGS(0.0)
 
 
 def _sums(reduction: Reduction) -> LossSums:
-    """Return what a solver of linear models asks for: sums of a loss."""
+    """Return the reduction as `LossSums`, which solvers of linear models request."""
     return cast("LossSums", reduction)
 
 
@@ -234,7 +234,7 @@ def _inner_state(state: State) -> State:
 
 
 def _step(after: State) -> tuple[Array, float]:
-    """Return the next step of the inner solver, and Newton's decrement: what it gains at least."""
+    """Return the inner solver's next step, and Newton's decrement: a lower bound of its gain."""
     memory = after.memory
     if memory.get("pairs") == ():
         return memory["direction"], math.inf  # L-BFGS knows nothing of the curvature yet
@@ -248,7 +248,7 @@ def _at_centre(state: State, point: Array, drift: Array) -> State:
 
 
 def _at_width(state: State, width: float) -> State:
-    """Return the state whose next pass is the first one of a width, on from the last optimum."""
+    """Return the state whose next pass is the first at a new width, near the last optimum."""
     memory = state.memory
     point = memory["centre"] + (width - memory["centre_width"]) * memory["drift"]
     memory = {**memory, "width": width, "point": point, "inner": {}, "moved": 1}

@@ -131,7 +131,7 @@ class Training(CheckedSettings):
     ] = None
 
     def __post_init__(self) -> None:
-        """Check each setting, and that they go together."""
+        """Check each setting, and that the settings are compatible."""
         super().__post_init__()
         self._split_learning_rate()
         if self.batch_size == "full":

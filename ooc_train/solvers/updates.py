@@ -50,7 +50,7 @@ _GAIN = "guaranteed gain"
 
 @dataclass(frozen=True)
 class Updates:
-    """Updates by batches.
+    """The solver that updates parameters by batches of rows, as SGD and Adam do.
 
     Attributes
     ----------
@@ -81,7 +81,7 @@ class Updates:
     in_order : bool
         Whether rows are taken in stored order, also where a batch has all rows.
     lowered : int
-        How often the learning rate "auto" was lowered before, as of updates by other batches.
+        How often the learning rate "auto" was lowered before, by updates with other batch sizes.
     """
 
     optimizer: Optimizer
@@ -108,7 +108,7 @@ class Updates:
         return self.batch_size >= rows.n_rows and not self.in_order
 
     def _compares_start(self, rows: Rows) -> bool:
-        """Whether the first epoch is evaluated beside the start."""
+        """Whether the initial parameters are evaluated together with the first epoch's."""
         return self.learning_rate == "auto" and not self._is_full_batch(rows)
 
     def holds(self, problem: ProblemOfUpdates, rows: Rows) -> Holdings:
@@ -136,7 +136,7 @@ class Updates:
         )
 
     def init(self, problem: ProblemOfUpdates, rows: Rows, params: Array) -> State:
-        """Return the first state; SGD's learning rate "auto" takes a pass over a sample first."""
+        """Return the initial state; SGD's learning rate "auto" takes a pass over a sample first."""
         self._require_rates(rows)
         if not isinstance(self.learning_rate, str):
             return self._started(problem, rows, params, Rate(float(self.learning_rate)))
@@ -185,7 +185,7 @@ class Updates:
         )
 
     def _horizon(self, rows: Rows) -> float:
-        """Return the updates that a replica makes in all epochs; infinity if nobody knows them."""
+        """Return the updates that a replica makes in all epochs; infinity if unknown."""
         # An incomplete batch at the end of an epoch is an update too.
         return self.epochs * -(-self._rows_of_a_replica(rows) // self.batch_size)
 
@@ -234,7 +234,7 @@ class Updates:
         return Epoch(scan, states, seed, state.n_iter, self.shuffle_chunks)
 
     def tell(self, problem: ProblemOfUpdates, rows: Rows, state: State, answer: Any) -> State:
-        """Return the state after a pass.
+        """Return the next state, given the answer of a pass.
 
         Raises
         ------
@@ -252,7 +252,7 @@ class Updates:
         return after(problem, rows, state, answer)
 
     def more_careful(self, problem: ProblemOfUpdates, rows: Rows, state: State) -> State | None:
-        """Return the state of the last model with a lower learning rate; None if it was given.
+        """Return the last model's state at a lower learning rate; None if none is allowed.
 
         The sample that tells the rate "auto" may miss a few rows for which the rate is too large.
         """
