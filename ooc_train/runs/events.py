@@ -106,7 +106,7 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Progressed:
-    """A task is done: rows read and seconds elapsed since the run began.
+    """A task is done: numbers of rows read and seconds elapsed since the run began.
 
     `profile` holds the seconds of all threads by activity so far, as in the report.
     """
@@ -123,8 +123,8 @@ class Stepped:
     Attributes
     ----------
     loss, gradient_norm : float
-        At the parameters after the step. Solvers that update by batches estimate both from a sample
-        of the rows. The norm is None if the solver does not compute one.
+        Mean loss, and largest entry of the gradient, at the parameters after the step. Updates by
+        batches estimate both from a sample of the rows. The norm is None if the solver has none.
     validation_loss : float or None
         Mean loss of the validation rows at the same parameters. None without such rows, or if the
         run was stopped before they were read.
@@ -133,7 +133,7 @@ class Stepped:
     progressive_loss : float or None
         Of updates: mean loss of each row just before its own update, over the last epoch.
     learning_rate : float or None
-        Of the last update.
+        Learning rate of the last update; None without updates.
     batch_size : int or None
         Rows per update, by a batch-size schedule; None without one.
     profile : mapping
@@ -158,8 +158,8 @@ class Stepped:
 class Learned:
     """Follows each `Stepped`: `fitted()` returns the model after that step, without a report.
 
-    It is sent to callbacks whose attribute `takes_models` is True. Unlike other events it is no
-    plain data, and the function is for use while the callback runs.
+    The event is sent to callbacks whose attribute `takes_models` is True. Unlike other events it
+    is no plain data: call `fitted()` only while the callback runs.
     """
 
     step: Stepped
@@ -200,7 +200,7 @@ class Callback(Protocol):
 def announcing(callbacks: Sequence[Callback]) -> Callable[[tuple[str, ...], bool], None]:
     """Return a function that sends `Compiling` to callbacks, where kernels are compiled for no run.
 
-    There is nothing to stop yet: a `Stop` is not heard.
+    There is no run to stop yet, so a `Stop` that a callback raises is ignored.
     """
     begun = perf_counter()
 

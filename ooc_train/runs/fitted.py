@@ -54,11 +54,11 @@ class Fitted:
     Attributes
     ----------
     model : Model
-        What was learned.
+        The kind of model that was learned, with its settings.
     predictor : Predictor
         The learned parameters, in the units of the data.
     classes : tuple of str, int, float or bool
-        Labels by their codes in y; empty for regression.
+        Class labels; the label of code i in y is at index i. Empty for regression.
     feature_names : tuple of str or None
         Names of the features, or None.
     report : mapping
@@ -81,7 +81,7 @@ class Fitted:
     row_shape: tuple[int, ...] | None = None
 
     def bare(self) -> "Fitted":
-        """Return a copy without report and recipe: all that workers need to predict."""
+        """Return a copy without report and recipe, as workers need it to predict."""
         return replace(self, report={}, recipe=None)
 
     @property
@@ -96,12 +96,12 @@ class Fitted:
 
     @property
     def n_outputs(self) -> int:
-        """Predictors of a row."""
+        """Number of predictors z of each row."""
         return self.predictor.n_outputs
 
     @property
     def linear(self) -> LinearPredictor:
-        """The parameters of a linear model.
+        """The predictor of a linear model.
 
         Raises
         ------
@@ -124,7 +124,7 @@ class Fitted:
 
     @property
     def loss(self) -> Loss:
-        """The minimised loss."""
+        """The loss that was minimised."""
         return self.model.fitted_loss(len(self.classes), self.predictor)
 
     def for_columns(
@@ -214,7 +214,7 @@ class Fitted:
 
 
 def as_fitted(model: Any) -> Fitted:
-    """Return the fitted model of any of its forms.
+    """Return the fitted model, given in any of its forms.
 
     Parameters
     ----------
@@ -246,7 +246,7 @@ def as_fitted(model: Any) -> Fitted:
 
 
 class _DamagedError(OocTrainError):
-    """A damaged file of a run."""
+    """Raised for a damaged file of a run."""
 
 
 _ADVICE = "restore it from a copy, or train again"
@@ -331,7 +331,7 @@ def _loaded(path: str) -> Fitted:
 
 
 def _model(settings: Mapping[str, Any]) -> Model:
-    """Return the model of saved settings."""
+    """Make the model from saved settings."""
     others = dict(settings)
     name = others.pop("name", None)
     if not isinstance(name, str) or name not in MODELS:

@@ -37,7 +37,7 @@ _HEADER = re.compile(
 
 
 class _FrugalFile(io.RawIOBase):
-    """A file of which one call reads at most a table of contents, whatever size it claims."""
+    """A file whose single reads are at most as large as a table of contents may be."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file

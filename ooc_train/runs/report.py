@@ -72,7 +72,7 @@ class Report:
     bytes_read : int
         Decoded bytes read, including validation rows.
     seconds : float
-        From planning to the end.
+        Seconds from planning to the end of the run.
     loss : float
         Mean loss of a row at the learned parameters. Of updates, that of rows spread evenly.
     history : tuple of Stepped
@@ -85,7 +85,7 @@ class Report:
     shuffle_chunks : int or None
         Chunks that were mixed row by row.
     learning_rate : float or None
-        The rate that the schedule changes, as given or chosen; None without updates. `history` has
+        The rate that the schedule scales, as given or chosen; None without updates. `history` has
         the rate of each epoch's last update.
     profile : mapping
         Seconds of all threads by activity: reading (with checks), decoding, computing, waiting (for
@@ -180,7 +180,7 @@ class Report:
 
     @property
     def phases(self) -> tuple[tuple[int, int], ...]:
-        """Of a batch-size schedule: rows per update, and the last iteration with them."""
+        """Of a batch-size schedule: (rows per update, last iteration with this size) in order."""
         last = {s.batch_size: s.n_iter for s in self.history if s.batch_size is not None}
         return tuple(last.items())
 
@@ -250,7 +250,7 @@ class Report:
         return cls(**kept | {"history": steps})
 
     def figures(self) -> list[tuple[str, str]]:
-        """Return names and figures as text, for tables."""
+        """Return (name, value) of each figure as text, for tables."""
         rate = f"{self.rows_per_second:,.0f} rows/s"
         replicas = f", in {self.replicas} replicas" if self.replicas > 1 else ""
         memory = self.memory
@@ -372,7 +372,7 @@ _SCHEMA = record(
 
 
 def report_of(values: Mapping[str, Any], run: str) -> Report:
-    """Return the report of a run.
+    """Make the report of a run from its saved values.
 
     Parameters
     ----------

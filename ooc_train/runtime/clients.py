@@ -50,7 +50,7 @@ def _start_without_clients() -> None:
 
 @contextmanager
 def waiting_for_workers(seconds: float | None) -> Iterator[None]:
-    """Set how long runs without workers wait for one; None changes nothing."""
+    """Within the context, runs without workers wait `seconds` for one; None changes nothing."""
     with dask.config.set({} if seconds is None else {WORKER_TIMEOUT: seconds}):
         yield
 
@@ -159,7 +159,7 @@ def _synchronous_client(client: Client | None) -> Client:
 
 
 def choose_executor(source: Source, client: Client | None = None) -> Executor:
-    """Return the executor of the passes over a source.
+    """Return the executor that runs the passes over a source.
 
     Raises
     ------

@@ -144,9 +144,9 @@ class LocalCluster(GuardedCluster):
             return super().get_client()
 
     def release_workers(self, n: int) -> int:
-        """End `n` workers; return how many more could end.
+        """End up to `n` workers; return how many more could end.
 
-        That is 0 if the number of workers was given.
+        None ends, and the result is 0, if the user gave the number of workers.
         """
         if not self.chooses_workers:
             return 0
@@ -155,7 +155,7 @@ class LocalCluster(GuardedCluster):
         return len(self.worker_spec) - 1
 
     def restart_missing_workers(self) -> None:
-        """Start workers that distributed has given up."""
+        """Restart workers that distributed no longer restarts itself."""
         if len(self.workers) < len(self.worker_spec):
             self.scale(len(self.worker_spec))
 
@@ -209,7 +209,7 @@ def workers_within(ceiling: Ceiling, *, kernels: bool, other_bytes: int = 0) -> 
 
 @contextmanager
 def _signals_blocked() -> Iterator[None]:
-    """Start threads and processes with SIGINT and SIGHUP blocked; they inherit that.
+    """Block SIGINT and SIGHUP for threads and processes that start inside the context.
 
     Ctrl-C and the end of a terminal reach all its processes. Only the calling one should act: it
     ends the others, perhaps after a step that needs them. Signals that arrive meanwhile wait.

@@ -1,4 +1,4 @@
-"""How workers ended: by signal, by exit status, or for lack of memory."""
+"""How workers ended: by a signal, with an exit status, or for lack of memory."""
 
 import signal
 import threading
@@ -11,7 +11,7 @@ _UNKNOWN = 255
 
 
 class Endings:
-    """Workers of a cluster of this process that ended unexpectedly.
+    """A record of a cluster's worker processes that ended unexpectedly.
 
     Attributes
     ----------
@@ -34,21 +34,21 @@ class Endings:
 
     @property
     def killed(self) -> bool:
-        """Whether a signal ended the last one."""
+        """Whether the worker process that ended last was ended by a signal."""
         return bool(self.statuses) and self.statuses[-1] < 0
 
     @property
     def for_memory(self) -> int:
-        """Processes that the kernel has killed for lack of memory since the start."""
+        """Number of processes that the kernel killed for lack of memory since the start."""
         return max(0, out_of_memory_kills() - self._kills)
 
     @property
     def summary(self) -> str:
-        """The endings in words: "2 workers were ended by SIGKILL, ..."."""
+        """The endings as text: "2 workers were ended by SIGKILL, ..."."""
         return self.summary_since(0)
 
     def summary_since(self, first: int) -> str:
-        """Return the same for the endings from number `first` on."""
+        """Return the text of `summary` for the endings from number `first` on."""
         parts = []
         for status, n in Counter(self.statuses[first:]).items():
             who = "a worker was" if n == 1 else f"{n} workers were"

@@ -69,7 +69,7 @@ inherited_clusters: list["GuardedCluster"] = []
 
 @after_fork
 def _release_clusters() -> None:
-    """Leave clusters, their folders and their processes to the parent process."""
+    """In a forked process, leave clusters, their folders and processes to the parent."""
     for cluster in list(_clusters):
         cluster.shutdown_on_close = False  # distributed would close it at exit, and hang
         inherited_clusters.append(cluster)
@@ -89,24 +89,24 @@ def _make_secret() -> str:
 
 
 class _Refused(RequestHandler):
-    """Answers refused requests."""
+    """The handler that answers refused requests."""
 
     def initialize(self, status: int, why: str) -> None:
         self._refusal = status, why
 
     def prepare(self) -> None:
-        """Answer, whatever the method."""
+        """Answer the request, whatever its method."""
         status, why = self._refusal
         self.set_status(status)
         self.set_header("Content-Type", "text/plain; charset=utf-8")
         self.finish(f"{why}\n")
 
     def check_xsrf_cookie(self) -> None:
-        """Let every method reach `prepare`."""
+        """Skip the check, so that requests of every method reach `prepare`."""
 
 
 class _Guard(Router):
-    """Passes on read-only requests whose path begins with the secret."""
+    """A router that passes on only read-only requests whose path begins with the secret."""
 
     def __init__(self, pages: Application, secret: str) -> None:
         self._pages = pages
@@ -138,7 +138,7 @@ class GuardedScheduler(distributed.Scheduler):  # type: ignore[misc] # untyped b
         super().__init__(*args, http_prefix=http_prefix, **kwargs)
 
     def start_http_server(self, *args: Any, **kwargs: Any) -> None:
-        """Start the server; the guard is in place before the first request."""
+        """Start the web server, with the guard in place before the first request."""
         super().start_http_server(*args, **kwargs)
         self.http_server.request_callback = _Guard(self.http_application, self._secret)
 
@@ -157,11 +157,11 @@ class LeanWorker(distributed.Worker):  # type: ignore[misc] # untyped base
     """A worker without a web server; the scheduler's pages show its state."""
 
     def start_http_server(self, *args: Any, **kwargs: Any) -> None:
-        """Start no server."""
+        """Start no web server."""
 
 
 class LeanNanny(PatientNanny):
-    """Starts a `LeanWorker` in a process of its own."""
+    """A nanny that starts a `LeanWorker` in a process of its own."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, worker_class=LeanWorker, **kwargs)

@@ -38,16 +38,16 @@ from ooc_train.stream.store_source import StoreSource
 
 
 class Job:
-    """One job, from planning to the measured peak; a context manager.
+    """A context manager of one job, from planning to the measured peak memory.
 
     Parameters
     ----------
     source : Source
         The rows.
     client : distributed.Client or None
-        None is the active client, else the private one.
+        The Dask client to use; None is the active client, else the private one.
     memory_ceiling : str, int, Ceiling or None
-        None is the cluster's ceiling, else half of the available memory.
+        The ceiling; None is the cluster's ceiling, else half of the available memory.
 
     Attributes
     ----------
@@ -168,7 +168,7 @@ class Job:
         return processes
 
     def _require_reach(self, source: Source) -> None:
-        """Refuse temporary arrays of this machine that some worker can't read."""
+        """Refuse temporary arrays on this machine that some worker can't read."""
         if self.client is None or not isinstance(source, StoreSource):
             return
         for layout in (source.y, source.weight):
@@ -188,7 +188,7 @@ class Job:
         on_rows: Callable[[int], None] = lambda _: None,
         stopped: Callable[[], bool] = lambda: False,
     ) -> Stream:
-        """Return the passes over the rows under a plan.
+        """Return the stream that runs passes over the rows under a plan.
 
         Raises
         ------
@@ -208,7 +208,7 @@ class Job:
     def validation_stream(
         self, source: Source, plan: Plan, on_rows: Callable[[int], None]
     ) -> Stream:
-        """Return the passes over the validation rows of the plan.
+        """Return the stream that runs passes over the validation rows of a plan.
 
         Raises
         ------
@@ -226,7 +226,7 @@ class Job:
         return self._meter.calling()
 
     def memory(self, plan: Plan) -> MemoryReport:
-        """Return ceiling, projection and measurement."""
+        """Return the memory report: ceiling, projected bytes and measured peaks."""
         # Stop first: the timeline is that of the job alone.
         timeline = MemoryTimeline() if self._sampler is None else self._sampler.stop()
         processes = tuple(self._meter.measured())

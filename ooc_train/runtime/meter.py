@@ -1,4 +1,4 @@
-"""Memory of the processes of a job: measured before and during the job, and limited."""
+"""A meter of the memory of a job's processes, before and during the job, and its limits."""
 
 import os
 import secrets
@@ -41,7 +41,7 @@ OnCompile = Callable[[tuple[str, ...], bool], None]
 
 
 def default_ceiling(executor: Executor, memory_ceiling: str | int | Ceiling | None) -> Ceiling:
-    """Return the ceiling of a job: given, of its cluster, or half of the available memory.
+    """Return a job's ceiling: the given one, its cluster's, or half of the available memory.
 
     A `Ceiling` was decided before anything started. For a cluster of others, the ceiling is the sum
     of the workers' limits, if all have one.
@@ -59,7 +59,7 @@ def default_ceiling(executor: Executor, memory_ceiling: str | int | Ceiling | No
 
 
 def _own_limit(dask_worker: Any) -> int:
-    """Return the bytes at which Dask pauses or ends a worker; 0 without a limit.
+    """Return the bytes at which Dask itself pauses or ends a worker; 0 without a limit.
 
     A worker inside this process is under this process's ceiling.
     """
@@ -73,13 +73,13 @@ def _own_limit(dask_worker: Any) -> int:
 
 
 class _Heartbeat:
-    """Reports the memory of a worker's process with its heartbeats."""
+    """A worker's metric that reports the memory of its process with each heartbeat."""
 
     def __init__(self) -> None:
         self._reported, self._at = ("", 0, 0), 0.0
 
     def __call__(self, worker: object) -> tuple[str, int, int]:
-        """Return the process, its current bytes, and its peak."""
+        """Return the process, its current bytes and its peak bytes."""
         del worker
         if perf_counter() - self._at > _HEARTBEAT_SECONDS:
             memory = measure()
@@ -89,7 +89,7 @@ class _Heartbeat:
 
 
 class _Prepared(NamedTuple):
-    """Memory of a prepared process, its pid namespace, its own limit, and its notes."""
+    """A prepared process: its memory, its pid namespace, Dask's limit for it, and notes."""
 
     memory: ProcessMemory
     namespace: str
@@ -105,14 +105,14 @@ def _missing(needs: Needs, code: str) -> dict[str, bool]:
 
 
 def _announce(missing: Sequence[Mapping[str, bool]], on_compile: OnCompile) -> None:
-    """Name the kernels that some process is about to compile, each once."""
+    """Call `on_compile` with the kernels that some process is about to compile, each once."""
     if any(missing):
         names = dict.fromkeys(name for each in missing for name in each)
         on_compile(tuple(names), all(kept for each in missing for kept in each.values()))
 
 
 def _prepare(needs: Needs, code: str | None, dask_worker: Any = None) -> _Prepared:
-    """Load what tasks will need; kernels come from the folder `code`, None for none.
+    """Load what tasks will need; kernels come from the folder `code`, if it is not None.
 
     Dask passes the worker that runs this. From then on its heartbeats report its memory.
     """
@@ -128,7 +128,7 @@ def _prepare(needs: Needs, code: str | None, dask_worker: Any = None) -> _Prepar
 
 
 class Meter:
-    """Measures the processes of a job, before and during it.
+    """The meter of a job's processes: measures and limits their memory.
 
     Parameters
     ----------

@@ -15,7 +15,7 @@ _ENDING = (Status.closing, Status.closed, Status.closing_gracefully)
 
 
 class PatientNanny(distributed.Nanny):  # type: ignore[misc] # untyped base
-    """Starts a worker process, restarts it if it is killed at the start, and records how it ended.
+    """A nanny that restarts a worker process killed at its start, and records exit statuses.
 
     distributed restarts a process only once it has worked: one that is killed earlier fails the
     cluster.
@@ -37,7 +37,7 @@ class PatientNanny(distributed.Nanny):  # type: ignore[misc] # untyped base
         super().__init__(*args, **kwargs)
 
     async def instantiate(self) -> Any:
-        """Start the process; return its status."""
+        """Start the process, again if it was killed at its start; return its status."""
         first = self.status in (Status.init, Status.starting)
         until = monotonic() + self._patience
         status = await super().instantiate()

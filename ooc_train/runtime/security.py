@@ -110,13 +110,13 @@ def security_for(address: str) -> Security:
     Parameters
     ----------
     address : str
-        Of the scheduler, such as "tls://127.0.0.1:8786".
+        Address of the scheduler, such as "tls://127.0.0.1:8786".
 
     Returns
     -------
     distributed.Security
-        With the cluster's key, for a `GuardedCluster` of this user on this machine; else from
-        Dask's configuration.
+        Settings with the cluster's key, for a `GuardedCluster` of this user on this machine; else
+        those of Dask's configuration.
     """
     if address.startswith("tls://"):
         for folder in own_folders(FOLDER):

@@ -172,7 +172,7 @@ def _require_semaphores() -> None:
 
 
 def _why_none_starts(program: str, error: OSError) -> str:
-    """Start a trivial process; return why it fails."""
+    """Start a trivial process; return why it fails, as text."""
     try:
         done = subprocess.run(  # noqa: S603 (this Python)
             [program, "-c", "import multiprocessing.spawn"],
@@ -210,9 +210,9 @@ def _workers(n: int) -> str:
 
 
 def why_not_started(error: BaseException, endings: Endings, said: str) -> ClusterError:
-    """Return an error that explains why workers did not start.
+    """Return the error to raise, which explains why workers did not start.
 
-    It silences the logs of remaining processes, which end with this one.
+    The call silences the logs of remaining processes, which end with this one.
 
     Parameters
     ----------
@@ -245,7 +245,7 @@ def why_not_started(error: BaseException, endings: Endings, said: str) -> Cluste
 
 
 def hint(text: str, for_memory: int = 0) -> str:
-    """Return advice on a message of a process that could not start; "" if there is none.
+    """Return advice on the error message of a process that could not start, or "".
 
     Parameters
     ----------

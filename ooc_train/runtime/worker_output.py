@@ -21,7 +21,7 @@ _ORDER_SECONDS = 0.1
 
 
 class CapturedStderr:
-    """Standard error of processes while they start.
+    """The captured standard error of processes while they start.
 
     Attributes
     ----------
@@ -37,7 +37,7 @@ class CapturedStderr:
         self._thread: threading.Thread | None = None
 
     def listen(self, reading: int, original: int) -> None:
-        """Read a pipe in a thread, until all its writers have closed it."""
+        """Read a pipe in a thread until all writers have closed the pipe."""
         arguments = reading, original
         self._thread = threading.Thread(
             target=self._read, args=arguments, name="ooc_train-stderr", daemon=True
@@ -67,7 +67,7 @@ class CapturedStderr:
 
     @property
     def last_line(self) -> str:
-        """The last line, or "": the error of a traceback."""
+        """The last line of the output, such as the error of a traceback; "" without output."""
         if self._thread is not None:
             self._thread.join(_JOIN_SECONDS)
         lines = self._kept.decode(errors="replace").splitlines()

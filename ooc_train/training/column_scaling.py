@@ -1,4 +1,4 @@
-"""What a run begins with: the scaling by moments of the columns, and the mean of y."""
+"""The initial scaling of a run, by moments of the columns, and the mean of y."""
 
 from collections.abc import Sequence
 from typing import Any, TypeVar
@@ -19,7 +19,7 @@ Prepared = TypeVar("Prepared", bound=ModelProblem)
 
 
 def prepared(task: Task, stream: Stream) -> Any:
-    """Return the problem with the scaling that a run begins with, and with the mean of y.
+    """Return the task's problem with the scaling and the mean of y that the run begins with.
 
     Few problems need the mean of y. A sample of large data is enough.
     """
@@ -28,7 +28,7 @@ def prepared(task: Task, stream: Stream) -> Any:
 
 
 def with_target_mean(problem: Prepared, stream: Stream) -> Prepared:
-    """Return the problem with the mean of y, by a pass over a sample, if it begins by it."""
+    """Return the problem with the mean of y over a sample, if the problem needs the mean."""
     reduction = problem.target_sums
     if reduction is None:
         return problem
@@ -40,7 +40,7 @@ def with_target_mean(problem: Prepared, stream: Stream) -> Prepared:
 
 
 def _sample(stream: Stream) -> Sequence[int] | None:
-    """Return the partitions of a sample."""
+    """Return the partitions of a sample of the rows; None for all partitions."""
     return sample_partitions(stream.source, _SAMPLE_PARTITIONS * stream.source.partition_rows)
 
 

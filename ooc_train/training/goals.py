@@ -10,7 +10,7 @@ from ooc_train.solvers.training_settings import Training
 
 
 class Goals:
-    """Follows the steps of a run: whether a goal is reached, and which step was the best.
+    """A record of a run's steps: whether a goal is reached, and which step was the best.
 
     Patience is counted as by scikit-learn: a step makes progress if its validation loss, or metric,
     is better than the best so far by more than `min_delta`.
@@ -18,7 +18,7 @@ class Goals:
     Parameters
     ----------
     training : Training
-        `target_loss` and `early_stopping`.
+        The settings, of which `target_loss` and `early_stopping` are used.
 
     Attributes
     ----------
@@ -42,7 +42,7 @@ class Goals:
         return step.validation_metric * (-1.0 if metric in GREATER_IS_BETTER else 1.0)
 
     def add(self, step: Stepped, state: State, *, rate_lowered: bool = False) -> None:
-        """Take a step, and the state that it led to; patience begins anew with a lower rate."""
+        """Record a step and the state after it; patience begins anew if the rate was lowered."""
         loss = step.loss if step.validation_loss is None else step.validation_loss
         if self._target is not None and loss <= self._target:
             self.reached = f"target_loss={self._target:g} reached"
@@ -63,7 +63,7 @@ class Goals:
             )
 
     def best_before(self, last: State) -> tuple[Stepped, State] | None:
-        """Return the step whose parameters replace the last, and the state with them.
+        """Return the step whose parameters should replace the last ones, and its state.
 
         The state counts the iterations and updates of the whole run. None if the last parameters
         are the best, or are to be kept.

@@ -5,16 +5,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of a run.
+    """The limits of a run.
 
     Attributes
     ----------
     max_iter : int
-        Iterations, or epochs of updates.
+        Largest number of iterations, or of epochs of updates.
     max_passes : float or None
-        Passes over the training rows.
+        Largest number of passes over the training rows.
     max_seconds : float or None
-        Seconds since the run began.
+        Longest time since the run began, in seconds.
     """
 
     max_iter: int

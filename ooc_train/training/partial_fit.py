@@ -78,7 +78,7 @@ def learn(
     inputs : Inputs
         The rows.
     training : Training
-        How it is learned.
+        How the model is learned.
     previous : PartialFit or None
         The state that the previous call returned; None for the first call.
     start : Fitted or None
@@ -91,11 +91,11 @@ def learn(
     Returns
     -------
     state : PartialFit or None
-        For the next call; None if no row so far has any weight.
+        The state for the next call; None if no row so far has any weight.
     fitted : Fitted
         The model and its parameters.
     report : Report
-        Of this call. If rows are in memory, the first call alone measures memory.
+        The report of this call. If rows are in memory, the first call alone measures memory.
 
     Raises
     ------
@@ -338,7 +338,7 @@ def _run_pass(
 
 
 def _after_rows(solver: Updates, problem: ModelProblem, stream: Stream, state: State) -> State:
-    """Return the state after the updates by all rows; raise `Diverged` if they diverge."""
+    """Return the state after the updates by all rows of the call, or raise `Diverged`."""
     after = advance(solver, problem, stream, state)
     if not np.isfinite(after.memory["replicas"][0]["theta"]).all():
         raise Diverged("a parameter is not finite; use a smaller learning rate")
@@ -346,7 +346,7 @@ def _after_rows(solver: Updates, problem: ModelProblem, stream: Stream, state: S
 
 
 def _unchanged(task: Task, before: PartialFit | None, start: Fitted | None) -> _PassResult:
-    """Return the result of rows without weight: the state before them."""
+    """Return the result of a call whose rows have no weight: the state before the call."""
     notes = ("no row weighs anything: nothing was learned",)
     if before is not None:
         return _PassResult(

@@ -22,14 +22,14 @@ _BY_COLUMN = ("theta", "average", "slots", "partial")
 
 @dataclass(frozen=True, eq=False)
 class PartialFit:
-    """The state between two calls.
+    """The state between two calls of `partial_fit`.
 
     Attributes
     ----------
     problem : ModelProblem
         The objective over all rows so far.
     moments : ColumnMoments or None
-        Of the rows that scale the columns; None of a problem that needs none.
+        Moments of the rows that scale the columns; None if the problem needs no moments.
     feature_names : tuple of str, or None
         Column names of the first block. Parameters and scaling have its column order.
     inverse_rate : float
@@ -37,18 +37,18 @@ class PartialFit:
     lowered : int
         How often the learning rate "auto" was lowered, since it made the loss diverge.
     first : float
-        The largest objective of a block before its updates, at the model so far or at zero. One far
-        above tells divergence.
+        The largest objective of a block before its updates, at the model so far or at zero. An
+        objective far above it indicates divergence.
     optimizer : Optimizer
-        Whose slots the replica has.
+        The optimizer whose slots the replica has.
     replica : Sums
         The state of the updates.
     kind, dtype : str
-        Of the last block that had a plan.
+        Kind of source and type of X of the last block that had a plan.
     config : PassConfig
-        Of that plan.
+        The settings of passes of that plan.
     memory : MemoryReport
-        Of that block.
+        The memory report of that block.
     """
 
     problem: ModelProblem
@@ -65,7 +65,7 @@ class PartialFit:
     memory: MemoryReport
 
     def permuted(self, order: NDArray[np.intp]) -> "PartialFit":
-        """Return the state for columns in another order: column i is `order[i]`."""
+        """Return the state for reordered columns: column i is now column `order[i]`."""
         by_column = {
             name: self.problem.permuted(self.replica[name], order)[1] for name in _BY_COLUMN
         }
@@ -103,7 +103,7 @@ def continued_replica(
     problem : LinearProblem
         The objective over all rows so far.
     optimizer : Optimizer
-        Whose slots go on, if it is of the kind of the previous call's.
+        The optimizer; its slots are kept if the previous call's optimizer is of the same kind.
     initial : Sums
         The state of updates that begin at zero.
     before : PartialFit or None

@@ -38,18 +38,18 @@ from ooc_train.training.task import Task, fitted_model
 
 
 class TrainingRun:
-    """A run of `train`: it asks the solver, runs its passes, and emits events.
+    """One run of `train`: asks the solver, runs the passes, and emits events.
 
     Parameters
     ----------
     task : Task
         The model and its data.
     job : Job
-        The processes. They load what the run needs, and are planned for.
+        The job, whose processes load what the run needs, and are planned for.
     callbacks : sequence of Callback
         Functions that receive the run's events.
     started : float
-        When the run began, by `perf_counter`.
+        Time of `perf_counter` when the run began, in seconds.
 
     Attributes
     ----------
@@ -97,7 +97,7 @@ class TrainingRun:
             self._validation = job.validation_stream(source, self._plan, lambda _: self._on_rows(0))
 
     def emit(self, event: Event) -> None:
-        """Send an event to the callbacks, and note why one of them stops the run."""
+        """Send an event to the callbacks, and record why one of them stops the run."""
         reasons: dict[str, None] = {}
         for callback in self._callbacks:
             if isinstance(event, Learned) and not getattr(callback, "takes_models", False):
@@ -142,7 +142,7 @@ class TrainingRun:
         return self._rows / self.problem.n_rows
 
     def solve(self, start: Fitted | None, training_page: str | None) -> State:
-        """Return the last state: converged, stalled, or stopped by a limit or a callback.
+        """Run the solver; return the last state: converged, stalled, or stopped.
 
         Parameters
         ----------
@@ -297,7 +297,7 @@ class TrainingRun:
         return restored
 
     def _reached_limit(self, n_iter: int) -> str:
-        """Return the limit that the run has reached, or nothing."""
+        """Return the limit that the run has reached as text, or ""."""
         # Scaling data in memory may take several passes, which the limit does not count.
         passes = (self._rows - self._rows_before) / self.problem.n_rows
         return self._limits.reached(n_iter, passes, self._seconds) or ""

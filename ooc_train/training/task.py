@@ -39,7 +39,7 @@ from ooc_train.training.task_settings import solver_settings, weights_of
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """A model together with data.
+    """A model together with its data, and all that follows from them before a row is read.
 
     Attributes
     ----------
@@ -82,7 +82,7 @@ class Task:
         allow_zero_weight: bool = False,
         by_updates: bool = False,
     ) -> "Task":
-        """Return the task of training a model on data.
+        """Make the task of training a model on data.
 
         Parameters
         ----------
@@ -192,12 +192,12 @@ class Task:
 
     @property
     def max_iter(self) -> int:
-        """The limit of iterations or epochs."""
+        """The largest number of iterations or epochs."""
         return self.training.max_iter or self.model.default_max_iter
 
     @property
     def tol(self) -> float:
-        """The tolerance."""
+        """The tolerance of the solver."""
         return self.settings.tol
 
     def start_from(self, start: Fitted) -> Fitted:
@@ -227,7 +227,7 @@ class Task:
 
     @cached_property
     def _validation_order(self) -> NDArray[np.intp] | None:
-        """Position in the training rows of each validation column; None for the same order."""
+        """Position of each validation column in the training columns; None for the same order."""
         if self.validation is None:
             return None
         return column_order(
@@ -270,13 +270,13 @@ class Task:
 
     @property
     def data_name(self) -> str:
-        """Where the rows come from, as text for users."""
+        """A description of where the rows come from, for users."""
         store = self.inputs.store
         return f"{self.inputs.kind} in memory" if store is None else str(store.path)
 
     @property
     def rows_per_update(self) -> int:
-        """Rows of a batch."""
+        """Number of rows of a batch."""
         return min(self.settings.batch_size, self.inputs.source.n_rows)
 
     @property
@@ -293,7 +293,7 @@ class Task:
 
     @property
     def _best_sets(self) -> int:
-        """Sets of parameters that early stopping keeps."""
+        """Number of arrays of the parameters' shape that early stopping keeps."""
         return int(bool(self.training.early_stopping))
 
     def requirements(self) -> Requirements:
@@ -369,7 +369,7 @@ class Task:
 def fitted_model(
     task: Task, problem: ModelProblem, theta: Array, report: Report | None = None
 ) -> Fitted:
-    """Return the fitted model of `theta`, which is in scaled units."""
+    """Return the fitted model of the parameters `theta`, which are of scaled columns."""
     inputs = task.inputs
     recipe = None if inputs.store is None else inputs.store.recipe
     return Fitted(

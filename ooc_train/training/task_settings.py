@@ -1,4 +1,4 @@
-"""What a task takes from settings and data: weights of the rows, and settings of the solver."""
+"""Total weight of the rows, and settings of the solver, made from settings and data."""
 
 from ooc_train.core.sums import Array
 from ooc_train.models.model import Model
@@ -22,7 +22,7 @@ def weights_of(model: Model, inputs: Inputs) -> tuple[float, Array | None]:
 
 
 def solver_settings(model: Model, training: Training, inputs: Inputs, seed: int) -> Settings:
-    """Return the settings of the solver, with figures of the data in place of "auto"."""
+    """Return the settings of the solver, with numbers from the data in place of "auto"."""
     source = inputs.source
     chunks = training.shuffle_chunks
     chunks = min(source.shuffle_chunks if chunks == "auto" else int(chunks), source.n_partitions)
