@@ -15,7 +15,7 @@ _FLOATS = {"halffloat": "f2", "float": "f4", "double": "f8"}
 
 
 def valid(array: pa.Array) -> NDArray[np.bool_] | None:
-    """Return which values are not missing, shape (row,); None if none is missing."""
+    """Return a mask of the values that are not missing, (rows,); None if no value is missing."""
     if not array.null_count:
         return None
     bits = array.buffers()[0]

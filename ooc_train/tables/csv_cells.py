@@ -53,7 +53,7 @@ class Cells:
 
     @classmethod
     def of(cls, text: bytes, delimiter: int, columns: int | None = None) -> Self | None:
-        """Return the cells of whole rows; None if a row has another number of cells.
+        """Find the cells of whole rows; return None if a row has another number of cells.
 
         Parameters
         ----------
@@ -96,7 +96,7 @@ class Cells:
 
     @cached_property
     def _lengths(self) -> NDArray[np.int32]:
-        """Bytes of each cell with its end, shape (row x column,)."""
+        """Return the bytes of each cell with its end, shape (row x column,)."""
         return np.diff(self.ends.reshape(-1), prepend=np.int32(-1))
 
     def one_cell_a_line(self, columns: NDArray[np.intp]) -> bytes:

@@ -43,7 +43,7 @@ _NumberColumns = tuple[NDArray[np.intp], NDArray[np.intp], bool]
 
 
 class Encoder:
-    """Turns pieces of raw files into records.
+    """An encoder, which turns pieces of raw files into records.
 
     Parameters
     ----------
@@ -326,7 +326,7 @@ class Encoder:
 
 
 class _located:  # noqa: N801 # reads as a word of the language: with _located(...)
-    """Turns errors within into `InvalidTable`, with the place of the value."""
+    """A context manager that turns errors into `InvalidTable`, with the place of the value."""
 
     def __init__(self, piece: Piece, name: str) -> None:
         self._piece, self._name = piece, name

@@ -93,7 +93,7 @@ class Target:
     type : str
         The Arrow type in the training data.
     classes : tuple of labels or None
-        Labels in the order of their codes; None where y is the number itself.
+        Class labels in the order of their codes; None if y is the number itself.
     """
 
     name: str

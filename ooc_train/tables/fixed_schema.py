@@ -9,7 +9,7 @@ from ooc_train.tables.schema_inference import SchemaInference
 
 
 class FixedSchema:
-    """Has the methods of a `SchemaInference`, for a given recipe that stays as it is.
+    """A substitute for `SchemaInference`, whose recipe is given and stays as it is.
 
     If `needs_y`, records hold the target and the weight.
     """
@@ -33,7 +33,7 @@ class FixedSchema:
         return self.draft
 
     def remapper(self, recipe: Recipe) -> Callable[[Records], None]:  # noqa: ARG002
-        """Return a function that leaves codes as they are: they are those of the recipe."""
+        """Return a function that leaves codes as they are, since the recipe made them."""
         return lambda _: None
 
     def losses(self) -> list[str]:
@@ -41,7 +41,7 @@ class FixedSchema:
         return self.encoder.rounding.losses()
 
     def constant(self, recipe: Recipe) -> list[str]:  # noqa: ARG002
-        """Return no column."""
+        """Return no columns: none is examined."""
         return []
 
 

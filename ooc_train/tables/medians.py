@@ -124,7 +124,7 @@ def _sortable(values: NDArray[np.floating]) -> NDArray[np.uint64]:
 
 
 def _number(key: np.uint64, bits: int) -> float:
-    """Return the number for a key of `_sortable`."""
+    """Return the number whose key `_sortable` gave."""
     sign = 1 << (bits - 1)
     raw = int(key) ^ sign if int(key) & sign else int(key) ^ ((1 << bits) - 1)
     kind = np.float32 if bits == 32 else np.float64

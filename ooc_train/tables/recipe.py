@@ -100,7 +100,7 @@ class Recipe:
 
     @property
     def classes(self) -> tuple[Label, ...] | None:
-        """Labels in the order of their codes; None without classes."""
+        """Class labels in the order of their codes; None without classes."""
         return None if self.target is None else self.target.classes
 
     def apply(self, table: Any) -> NDArray[np.floating]:
@@ -249,7 +249,7 @@ class Recipe:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Return the recipe for the values of `to_json`.
+        """Make a recipe from the values of `to_json`.
 
         Raises
         ------

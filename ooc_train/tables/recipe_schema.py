@@ -25,7 +25,7 @@ RECIPE_VERSION = 1
 
 
 def _date(value: Any, place: str) -> None:
-    """Accept dates such as 2013-01-31."""
+    """Raise `UnfitError` unless the value is a date such as 2013-01-31."""
     try:
         day_of(value)
     except (TypeError, ValueError):

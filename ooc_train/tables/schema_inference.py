@@ -82,7 +82,7 @@ class SchemaInference:
         return sum(vocabulary.nbytes for vocabulary in found)
 
     def add(self, records: Records) -> None:
-        """Add training rows.
+        """Add training rows to the statistics.
 
         `InvalidTable` is raised if a target of undeclared text has too many values for classes.
         """
@@ -111,7 +111,7 @@ class SchemaInference:
     def recipe(
         self, blocks: Callable[[], Iterable[Records]] | None, max_bytes: int = MEDIAN_BYTES
     ) -> Recipe:
-        """Return the recipe.
+        """Return the recipe that follows from the rows added so far.
 
         `blocks` returns all training records at each call, for medians; None leaves them out.
         `InvalidTable` is raised if a column has no value, or the target has one class only.
@@ -168,7 +168,8 @@ class SchemaInference:
     def remapper(self, recipe: Recipe) -> Callable[[Records], None]:
         """Return a function that replaces codes of this pass by those of the recipe, in place.
 
-        It raises `InvalidTable` for a value without a training row, if the recipe refuses such.
+        The function raises `InvalidTable` for a value without a training row, if the recipe refuses
+        such values.
         """
         labels = self.encoder.labels
         found, ordered = (
@@ -254,7 +255,7 @@ def _empty(column: Column) -> InvalidTable:
 
 
 def _label(text: str, arrow: str) -> Label:
-    """Return a label in the type of its column."""
+    """Convert the text of a label to the type of its column."""
     if arrow == "bool":
         return text == "true"
     if arrow == "string":

@@ -18,7 +18,7 @@ from ooc_train.tables.names import COMPRESSED, format_of
 
 
 class TableWriter(Discarding):
-    """Writes columns to a file that gets its name in `commit`.
+    """A writer of columns to a file, which gets its name in `commit`.
 
     A context manager: leaving it without `commit` removes what was written. The path ends in .csv,
     .tsv or .parquet, and `overwrite` replaces a file that lies there. Errors are those of

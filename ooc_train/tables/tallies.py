@@ -38,7 +38,7 @@ class Ranges:
 
 
 class Counts:
-    """The number of rows of each code."""
+    """A counter of the rows of each code."""
 
     def __init__(self) -> None:
         self.by_code = np.zeros(0, np.int64)
@@ -53,7 +53,7 @@ class Counts:
         self.by_code = counts
 
     def common(self, vocabulary: Vocabulary, least: int = 1) -> list[str]:
-        """Return the values of at least so many rows, in order."""
+        """Return the values that at least `least` rows have, in order."""
         # Codes beyond the counts belong to values without a training row.
         counted = zip(vocabulary.values, self.by_code, strict=False)
         return in_order(value for value, n in counted if n >= least)

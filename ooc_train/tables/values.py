@@ -34,7 +34,7 @@ _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 # days are counted without a zone
 
 
 class WrongValueError(Exception):
-    """A value that can't become a number: its row, and the reason, which follows the place."""
+    """Raised for a value that can't become a number; holds its row and the reason as text."""
 
     def __init__(self, row: int, why: str) -> None:
         super().__init__(why)
@@ -113,10 +113,10 @@ def integers(array: pa.Array) -> NDArray[np.int64]:
 
 
 class Vocabulary:
-    """Values as text, and their codes: 0, 1, ... in the order of their first appearance.
+    """A growing or fixed list of values as text; a value's code is its index.
 
-    The text of a whole number doesn't depend on its type: a recipe learned from Parquet fits CSV.
-    If the vocabulary `grows`, a new value gets a code.
+    If the vocabulary `grows`, a new value gets the next code. The text of a whole number doesn't
+    depend on its type: a recipe learned from Parquet fits CSV.
     """
 
     def __init__(self, values: Iterable[str] = (), *, grows: bool) -> None:
@@ -128,14 +128,14 @@ class Vocabulary:
 
     @property
     def values(self) -> list[str]:
-        """The values, by code."""
+        """The distinct values of the column; the value with code i is at index i."""
         return list(self._codes)
 
     def __len__(self) -> int:
         return len(self._codes)
 
     def codes(self, array: pa.Array) -> NDArray[np.int32]:
-        """Return the codes of values; `MISSING` and `UNKNOWN` are less than 0."""
+        """Return the codes of values, (rows,); `MISSING` and `UNKNOWN` are less than 0."""
         if not pa.types.is_dictionary(array.type):
             array = array.dictionary_encode()
         if self._last is None or not array.dictionary.equals(self._last[0]):
@@ -165,7 +165,7 @@ class Vocabulary:
 
 
 def _as_python(array: pa.DictionaryArray) -> list[Any]:
-    """Return the values of a dictionary as Python objects.
+    """Return the dictionary of an encoded array as Python objects.
 
     A date outside the years 1 to 9999, or text that is no UTF-8, raises `WrongValueError`.
     """
@@ -214,12 +214,12 @@ def in_order(values: Iterable[str]) -> list[str]:
 
 
 def date_of(days_since_1970: float) -> str:
-    """Return a day as text such as "2013-01-01"."""
+    """Convert days since 1970-01-01 to text such as "2013-01-01"."""
     return (_EPOCH + timedelta(days=float(np.floor(days_since_1970)))).date().isoformat()
 
 
 def day_of(text: str) -> float:
-    """Return the day for a text of `date_of`."""
+    """Convert text such as "2013-01-01" to days since 1970-01-01."""
     return float((date.fromisoformat(text) - _EPOCH.date()).days)
 
 
