@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def option(*names: str, of: str, parse: Callable[[str], Any] | None = None, **more: Any) -> Any:
-    """Return an option in the panel `of` of the help."""
+    """Return a command-line option, which the help lists under the heading `of`."""
     parser = None if parse is None else parsers.parsed(parse)
     return typer.Option(*names, parser=parser, rich_help_panel=of, **more)
 

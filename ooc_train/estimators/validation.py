@@ -202,7 +202,7 @@ class ValidatingEstimator(CallbackSupport, BaseEstimator):  # type: ignore[misc]
     def _note_features(
         self, n: int, names: tuple[str, ...] | None, what: str, *, first: bool
     ) -> None:
-        """Set the columns of the estimator, or check them, for data that are not in memory."""
+        """Set `n_features_in_` and `feature_names_in_` on the `first` call; compare later data."""
         if not first:
             self._require_features(n, names, what)
             return

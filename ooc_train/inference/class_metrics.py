@@ -159,7 +159,7 @@ class ClassMetrics:
         return Curve(np.r_[0.0, p / p[-1]], np.r_[1.0, p / (p + n)], threshold)
 
     def calibration(self, label: Label | None = None, *, n_bins: int = 10) -> Calibration:
-        """Return predicted and observed shares of a class by bins of its probability.
+        """Return a class's calibration curve: predicted and observed share by bin of probability.
 
         Raises
         ------

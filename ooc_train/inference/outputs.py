@@ -140,7 +140,7 @@ class Outputs:
 
     @property
     def labels(self) -> NDArray[Any] | None:
-        """The labels by their codes if all are numbers, else None."""
+        """The class labels as a numeric array, by class code; None if any label is not a number."""
         labels = np.asarray(self.classes)
         return labels if len(labels) and labels.dtype.kind in "biuf" else None
 

@@ -9,7 +9,7 @@ from ooc_train.errors import NonFiniteData
 
 
 def require_finite(values: NDArray[Any], start: int, name: str) -> None:
-    """Raise `NonFiniteData` for a NaN or infinite value in rows from `start` on."""
+    """Raise `NonFiniteData` for NaN or infinity; `start` is the row number of the first value."""
     finite = np.isfinite(values)
     if not finite.all():
         row = int(np.argmin(finite))
@@ -19,7 +19,7 @@ def require_finite(values: NDArray[Any], start: int, name: str) -> None:
 
 
 def require_weights(values: NDArray[Any], start: int) -> None:
-    """Raise for a weight in rows from `start` on that is not finite, or negative."""
+    """Raise if a weight is negative or not finite; `start` is the row number of the first."""
     require_finite(values, start, "sample_weight")
     if (values < 0).any():
         row = int(np.argmax(values < 0))

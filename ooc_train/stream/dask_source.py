@@ -66,7 +66,7 @@ class DaskSource:
 
     @property
     def n_partitions(self) -> int:
-        """Blocks of rows."""
+        """Number of partitions: the blocks of rows of the Dask array."""
         return len(self.rows)
 
     @cached_property
