@@ -292,6 +292,17 @@ def test_files_that_lie_or_end_early(tmp_path, pair):
     assert sorted(path.name for path in tmp_path.iterdir() if "zarr" in path.name) == []
 
 
+def test_images_beyond_the_disk_are_refused(tmp_path, monkeypatch):
+    # A packed file may be true to its header, and still unpack to more than the disk holds.
+    zeros = np.zeros((400_000, 100), np.uint8)
+    X, y = placed(tmp_path, X=gzip.compress(idx(zeros), 1), y=idx(np.arange(400_000) % 2))
+    place = "ooc_train.store.jobs.ingest_images.free_disk"
+    monkeypatch.setattr(place, lambda _: 60 * 2**20)
+    message = "400,000 images of 100 uint8 take 79.7 MiB .* and the disk has 60 MiB left"
+    refused(message, X, tmp_path / "a.zarr", y, error=OSError)
+    assert ingest_images(X, tmp_path / "b.zarr", y, codec="lz4").store.n_rows == 400_000
+
+
 def test_labels_that_do_not_fit(tmp_path, pair):
     X, y = pair
     out = tmp_path / "a.zarr"
