@@ -105,6 +105,7 @@ from .store.writing.writer import StoreWriter as StoreWriter
 from .stream.batching.batch_iterable import batches as batches
 from .stream.plan import Plan as Plan
 from .tables.recipe import Recipe as Recipe
+from .training.checkpoints import Checkpoint as Checkpoint
 from .training.loop import train as train
 from .training.planning import plan as plan
 

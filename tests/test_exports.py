@@ -13,6 +13,7 @@ EXPORTED: list[str] = [
     "Callback",
     "Ceiling",
     "CeilingExceeded",
+    "Checkpoint",
     "ClassMetrics",
     "ClusterError",
     "Compiling",

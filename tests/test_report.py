@@ -21,7 +21,8 @@ from ooc_train.models.predictor import LinearPredictor
 from ooc_train.monitoring.run_page import run_page
 from ooc_train.runs.events import Stepped
 from ooc_train.runs.fitted import Fitted, load_fitted
-from ooc_train.runs.report import Report, Steps
+from ooc_train.runs.history import Steps
+from ooc_train.runs.report import Report
 from tests.test_plots import report_of
 
 EVIL = '<script>alert("1")</script>&'
@@ -120,6 +121,11 @@ def test_very_many_steps_are_thinned_evenly():
     assert kept[:3] == [0, 4, 8]
     assert kept[-2:] == [9996, 9999]
     assert len(kept) <= 4097
+    again, values = Steps(), steps.to_json()
+    again.restore([Stepped(**step) for step in values["steps"]], values["every"], values["count"])
+    for series in (steps, again):
+        series.add(Stepped(10_000, 0.0, 0, 0.5, None, 0.0))
+    assert again.all() == steps.all()
 
 
 def test_a_report_shows_itself_as_html_with_names_escaped():

@@ -12,6 +12,7 @@ from ooc_train.cli.options import (
     DATA,
     RUN,
     STORE,
+    CheckpointOptions,
     OutputOptions,
     Overwrite,
     RawFileOptions,
@@ -97,11 +98,15 @@ def train(
     ] = False,
     stored: StoreOptions,
     model_options: ModelOptions,
+    checkpoints: CheckpointOptions,
     resources: ResourceOptions,
     output: OutputOptions,
 ) -> None:
     """Fit a model to a store."""
     model, training = model_options.made()
+    checkpoint = checkpoints.made()
+    if checkpoint is not None:
+        training = checkpoint.seeded(training)
     with ConsoleBar(
         quiet=output.quiet,
         verbose=verbose,
@@ -139,7 +144,7 @@ def train(
 
         with (
             resources.client(bar, kernels=task.needs_kernels) as client,
-            Interrupts((signal.SIGINT, signal.SIGHUP)) as interrupts,
+            Interrupts((signal.SIGINT, signal.SIGHUP, signal.SIGTERM)) as interrupts,
         ):
             fitted, report = fit(
                 model,
@@ -151,6 +156,7 @@ def train(
                 callbacks=(print_plan, bar, interrupts),
                 client=client,
                 memory_ceiling=resources.ceiling,
+                checkpoint=checkpoint,
             )
             interrupts.conclude(report)
     if plot is not None:

@@ -16,6 +16,7 @@ from ooc_train.monitoring.callbacks import ConsoleBar
 
 if TYPE_CHECKING:
     from ooc_train.store.dataset import Store
+    from ooc_train.training.checkpoints import Checkpoint
 
 
 def option(*names: str, of: str, parse: Callable[[str], Any] | None = None, **more: Any) -> Any:
@@ -161,6 +162,49 @@ class RawFileOptions(CsvOptions):
             "(default: as set at ingest)."
         ),
     ] = None
+
+
+@dataclass(frozen=True)
+class CheckpointOptions:
+    """Where a run keeps its state, so that it can be gone on from."""
+
+    checkpoint: Annotated[
+        str | None,
+        option(
+            of="Checkpoints",
+            metavar="FOLDER",
+            help="Keep the state of the run here, so that a run that was ended or killed goes on.",
+        ),
+    ] = None
+    checkpoint_every: Annotated[
+        str | None,
+        option(
+            of="Checkpoints",
+            parse=parsers.duration,
+            metavar="DURATION",
+            help="Time between two checkpoints, such as 90s (default: 10min).",
+        ),
+    ] = None
+    resume: Annotated[
+        bool,
+        option("--resume", of="Checkpoints", help="Go on from the checkpoint, if there is one."),
+    ] = False
+
+    def made(self) -> "Checkpoint | None":
+        """Return the checkpoint, or None.
+
+        Raises
+        ------
+        ValueError
+            If options of a checkpoint come without one.
+        """
+        from ooc_train.training.checkpoints import Checkpoint
+
+        if self.checkpoint is None:
+            if self.resume or self.checkpoint_every is not None:
+                raise ValueError("--resume and --checkpoint-every need --checkpoint FOLDER")
+            return None
+        return Checkpoint(self.checkpoint, self.checkpoint_every or "10min", self.resume)
 
 
 @dataclass(frozen=True)

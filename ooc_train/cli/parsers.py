@@ -12,7 +12,7 @@ import typer
 
 from ooc_train.core.schema import shown
 from ooc_train.core.settings import settings_of
-from ooc_train.core.units import parse_bytes, parse_rows
+from ooc_train.core.units import parse_bytes, parse_duration, parse_rows
 from ooc_train.solvers.training_settings import Training
 
 
@@ -31,6 +31,12 @@ def parsed(parse: Callable[[str], Any]) -> Callable[[str], Any]:
 def size(text: str) -> str:
     """Check a number of bytes, and return its text unchanged."""
     parse_bytes(text)
+    return text
+
+
+def duration(text: str) -> str:
+    """Check a duration, and return its text unchanged."""
+    parse_duration(text)
     return text
 
 

@@ -56,6 +56,7 @@ class Kind:
 FILE = Kind("file")
 STORE = Kind("Zarr", ("zarr.json", ".zgroup", ".zarray"))
 RUN = Kind("run", ("model.json",))
+CHECKPOINT = Kind("checkpoint", ("checkpoint.json",))
 TRADEOFF = Kind("trade-off", ("tradeoff.json",))
 
 

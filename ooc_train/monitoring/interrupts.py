@@ -19,7 +19,11 @@ from ooc_train.runs.report import Report
 
 _AGAIN_SECONDS = 10.0
 
-_CAUSES = {signal.SIGINT: "Ctrl-C", signal.SIGHUP: "the end of its terminal"}
+_CAUSES = {
+    signal.SIGINT: "Ctrl-C",
+    signal.SIGHUP: "the end of its terminal",
+    signal.SIGTERM: "SIGTERM",
+}
 
 _last_request = -_AGAIN_SECONDS
 

@@ -23,35 +23,6 @@ from ooc_train.errors import InvalidRun
 from ooc_train.memory.measured import MEMORY_SCHEMA, MemoryReport
 from ooc_train.runs.events import Stepped
 
-_MOST_STEPS = 4096
-
-
-class Steps:
-    """The steps of a run; a long series is thinned evenly, so that it stays small."""
-
-    def __init__(self) -> None:
-        self._kept: list[Stepped] = []
-        self._last: Stepped | None = None
-        self._every = 1
-        self._count = 0
-
-    def add(self, step: Stepped) -> None:
-        """Append a step."""
-        if self._count % self._every == 0:
-            self._kept.append(step)
-            if len(self._kept) > _MOST_STEPS:
-                del self._kept[1::2]
-                self._every *= 2
-        self._last = step
-        self._count += 1
-
-    def all(self) -> tuple[Stepped, ...]:
-        """Return the kept steps; the last one is always among them."""
-        kept = self._kept
-        if self._last is not None and kept[-1] is not self._last:
-            return (*kept, self._last)
-        return tuple(kept)
-
 
 @dataclass(frozen=True, slots=True)
 class Report:

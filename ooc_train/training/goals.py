@@ -1,7 +1,8 @@
 """Goals that end a run: a target loss, and validation rows that gain no more."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from math import inf
+from typing import Any
 
 from ooc_train.runs.events import Stepped
 from ooc_train.solvers.base import State
@@ -61,6 +62,23 @@ class Goals:
                 f"early stopping, {self._stale} evaluations in a row have not improved the "
                 f"validation {self._rule.metric or 'loss'}{by}"
             )
+
+    @property
+    def best_state(self) -> State | None:
+        """The state of the best validation so far; None without one."""
+        return None if self._best is None else self._best[1]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what was counted so far as values of JSON, which `restore` takes."""
+        best = None if self._best is None else asdict(self._best[0])
+        counted = {"lowest": self._lowest, "stale": self._stale, "reached": self.reached}
+        return counted | {"best": best}
+
+    def restore(
+        self, lowest: float, stale: int, reached: str, best: tuple[Stepped, State] | None
+    ) -> None:
+        """Go on from what another run counted."""
+        self._lowest, self._stale, self.reached, self._best = lowest, stale, reached, best
 
     def best_before(self, last: State) -> tuple[Stepped, State] | None:
         """Return the step whose parameters should replace the last ones, and its state.

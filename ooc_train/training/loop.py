@@ -21,6 +21,7 @@ from ooc_train.runtime.job import Job
 from ooc_train.solvers.training_settings import AUTOMATIC, Training
 from ooc_train.stream.inputs import read_inputs
 from ooc_train.stream.outliers import report_outliers
+from ooc_train.training.checkpoints import Checkpoint, CheckpointFile
 from ooc_train.training.run import TrainingRun
 from ooc_train.training.task import Task, fitted_model
 
@@ -39,6 +40,7 @@ def train(
     client: Any = None,
     memory_ceiling: str | int | Ceiling | None = None,
     start: Any = None,
+    checkpoint: Checkpoint | str | os.PathLike[str] | None = None,
 ) -> tuple[Fitted, Report]:
     """Fit a model to data.
 
@@ -76,6 +78,10 @@ def train(
         Parameters to begin from: `Fitted`, a fitted estimator or the path of a saved run. None for
         zero. Columns are matched by name if both sides have names, otherwise by position; so are
         the columns of `validation`.
+    checkpoint : Checkpoint, str, path or None
+        Where the state of the run is kept every ten minutes and at the end, so that a run that was
+        ended or killed goes on: ``Checkpoint("a.checkpoint", every="5min", resume=True)``. A path
+        is one of a new run. None keeps none.
 
     Returns
     -------
@@ -92,6 +98,8 @@ def train(
         If the data are damaged.
     Diverged
         If the loss or a parameter is not finite.
+    InvalidRun
+        If the checkpoint is of other data or settings, or is damaged.
     OutputExists
         If `out` exists, or another process writes there; nothing has been read then. If `out`
         appears later, the run is saved beside it, with a `SavedElsewhere` warning.
@@ -102,6 +110,11 @@ def train(
         require_output(out, RUN, overwrite=overwrite)
         # A loss of the user's that no registry has could not be saved after the run.
         model.settings(), training.settings()
+    checkpoints = None
+    if checkpoint is not None:
+        if not isinstance(checkpoint, Checkpoint):
+            checkpoint = Checkpoint(checkpoint)
+        checkpoints, training = CheckpointFile(checkpoint), checkpoint.seeded(training)
     # The ceiling is fixed before workers start, since they take available memory.
     memory_ceiling = Ceiling.of(memory_ceiling)
     inputs = read_inputs(
@@ -114,6 +127,7 @@ def train(
     task = Task.of(model, inputs, training, validation, memory_ceiling=memory_ceiling)
     if start is not None:
         start = task.start_from(as_fitted(start))
+    snapshot = None if checkpoints is None else checkpoints.snapshot(task)
     started = perf_counter()
     job = Job(task.inputs.source, client=client, memory_ceiling=memory_ceiling)
     with (
@@ -122,9 +136,9 @@ def train(
         TrainingPage(job.client, job.dashboard, job.calling) as page,
     ):
         with one_blas_thread(), job:
-            run = TrainingRun(task, job, (*callbacks, interrupts, page), started)
+            run = TrainingRun(task, job, (*callbacks, interrupts, page), started, checkpoints)
             with report_outliers(run.stream):
-                state = run.solve(start, page.link)
+                state = run.solve(start, page.link, snapshot)
             report = run.report(state, page.notes)
         fitted = fitted_model(task, run.problem, state.params, report)
         if output is not None:

@@ -7,7 +7,6 @@ from time import perf_counter
 import numpy as np
 
 from ooc_train.core.partitions import rows_of
-from ooc_train.core.sums import Array
 from ooc_train.errors import Diverged
 from ooc_train.runs.events import (
     Callback,
@@ -22,7 +21,8 @@ from ooc_train.runs.events import (
     Stop,
 )
 from ooc_train.runs.fitted import Fitted
-from ooc_train.runs.report import Report, Steps
+from ooc_train.runs.history import Steps
+from ooc_train.runs.report import Report
 from ooc_train.runtime.job import Job
 from ooc_train.solvers.base import State, advance
 from ooc_train.solvers.base import start as start_solver
@@ -30,11 +30,13 @@ from ooc_train.solvers.divergence import after_divergence
 from ooc_train.solvers.learning_rate import evaluated_partitions
 from ooc_train.solvers.plateaus import after_epoch
 from ooc_train.stream.passes import Stream
+from ooc_train.training.checkpoints import CheckpointFile, Snapshot
 from ooc_train.training.column_scaling import prepared
 from ooc_train.training.goals import Goals
 from ooc_train.training.limits import Limits
 from ooc_train.training.shortfall import shortfall
 from ooc_train.training.task import Task, fitted_model
+from ooc_train.training.validation_passes import ValidationPasses
 
 
 class TrainingRun:
@@ -50,6 +52,8 @@ class TrainingRun:
         Functions that receive the run's events.
     started : float
         Time of `perf_counter` when the run began, in seconds.
+    checkpoints : CheckpointFile or None
+        Writes checkpoints of the run.
 
     Attributes
     ----------
@@ -65,10 +69,12 @@ class TrainingRun:
         job: Job,
         callbacks: Sequence[Callback],
         started: float,
+        checkpoints: CheckpointFile | None = None,
     ) -> None:
         self.task = task
         self.problem = task.problem
         self._job = job
+        self._checkpoints = checkpoints
         training = task.training
         self._limits = Limits(task.max_iter, training.max_passes, training.max_seconds)
         self._goals = Goals(training)
@@ -91,10 +97,11 @@ class TrainingRun:
         self._learning_rate: float | None = None
         self._plan = job.plan(task.requirements(), task.validation_requirements(), self._on_compile)
         self.stream: Stream = job.stream(self._plan, self._on_rows, lambda: self._stopped)
-        self._validation: Stream | None = None
+        self._validation: ValidationPasses | None = None
         if task.validation is not None:
             source = task.validation.source
-            self._validation = job.validation_stream(source, self._plan, lambda _: self._on_rows(0))
+            others = job.validation_stream(source, self._plan, lambda _: self._on_rows(0))
+            self._validation = ValidationPasses(task, others)
 
     def emit(self, event: Event) -> None:
         """Send an event to the callbacks, and record why one of them stops the run."""
@@ -130,7 +137,7 @@ class TrainingRun:
     def _profile(self) -> dict[str, float]:
         profile = self.stream.timings.profile
         if self._validation is not None:
-            profile["validating"] = sum(self._validation.timings.profile.values())
+            profile["validating"] = sum(self._validation.stream.timings.profile.values())
         return profile
 
     @property
@@ -141,7 +148,9 @@ class TrainingRun:
     def _passes(self) -> float:
         return self._rows / self.problem.n_rows
 
-    def solve(self, start: Fitted | None, training_page: str | None) -> State:
+    def solve(
+        self, start: Fitted | None, training_page: str | None, snapshot: Snapshot | None = None
+    ) -> State:
         """Run the solver; return the last state: converged, stalled, or stopped.
 
         Parameters
@@ -150,6 +159,8 @@ class TrainingRun:
             Parameters to begin from, in the column order of the data; None for the problem's own.
         training_page : str or None
             Link of the run's page on the dashboard, for the events.
+        snapshot : Snapshot or None
+            What to go on from, in place of a start.
 
         Raises
         ------
@@ -179,24 +190,30 @@ class TrainingRun:
                 max_seconds=self.task.training.max_seconds,
                 ceiling_source=self._plan.ceiling.source,
                 training_page=training_page,
-                validation_rows=0 if self._validation is None else self._validation.source.n_rows,
+                validation_rows=0
+                if self._validation is None
+                else self._validation.stream.source.n_rows,
                 threads=config.replicas * config.pipeline_threads if scans else self._plan.threads,
             )
         )
         self.problem = prepared(self.task, self.stream)
-        params = self.problem.initial(self.task.settings.seed)
-        if start is not None:
-            params = self.problem.params_of(start.predictor)
         solver = self.task.solver
-        state = start_solver(solver, self.problem, self.stream, params)
-        self._learning_rate = state.rate
-        self._rows_before = self._rows
-        self.note(state.note)
+        if snapshot is None:
+            params = self.problem.initial(self.task.settings.seed)
+            if start is not None:
+                params = self.problem.params_of(start.predictor)
+            state = start_solver(solver, self.problem, self.stream, params)
+            self._learning_rate = state.rate
+            self._rows_before = self._rows
+            self.note(state.note)
+        else:
+            state = self._go_on(snapshot)
         evaluated_rows = rows_of(source, evaluated_partitions(source))
         if scans and evaluated_rows < source.n_rows:
             note = f"losses of epochs are those of {evaluated_rows:,} rows, spread evenly"
             self._notes[note] = None
         reached = lowered = ""
+        is_cut = False
         while not state.converged and not state.stalled:
             # The pass that evaluates the start belongs to the first iteration, which no limit cuts.
             first = state.n_iter == 0 and not np.isnan(state.loss)
@@ -205,7 +222,7 @@ class TrainingRun:
             reached = self._goals.reached or ("" if first else self._reached_limit(state.n_iter))
             if reached:
                 break
-            before = state
+            before, rows_before = state, self._rows
             try:
                 state = advance(solver, self.problem, self.stream, before)
             except Diverged as error:
@@ -218,11 +235,17 @@ class TrainingRun:
                 continue
             if not np.isfinite(state.params).all():
                 raise Diverged("a parameter is not finite; use a smaller learning rate")
+            if self._stopped and scans:
+                # The epoch may have been cut short: a run that goes on begins it anew.
+                is_cut = True
+                self._keep(before, rows_before)
             if state.n_iter == before.n_iter and not np.isnan(before.loss):
                 self.note(state.note)  # a pass that shortened the step is no iteration
                 continue
-            validation_loss = self._validation_loss(state.params)
-            metric = None if validation_loss is None else self._metric(state.params)
+            validation_loss = metric = None
+            if self._validation is not None and not self._stopped:
+                validation_loss = self._validation.loss(self.problem, state.params)
+                metric = self._validation.metric(self.problem, state.params)
             step = Stepped(
                 state.n_iter,
                 self._passes,
@@ -245,7 +268,39 @@ class TrainingRun:
             self.emit(step)
             self.emit(Learned(step, partial(fitted_model, self.task, self.problem, state.params)))
             self.note(state.note)
+            if self._checkpoints is not None and self._checkpoints.is_due():
+                self._keep(state, self._rows)
+        if not is_cut:
+            self._keep(state, self._rows)
         return self._end(state, state.stalled or reached)
+
+    def _keep(self, state: State, rows: int) -> None:
+        """Write a checkpoint of a state, and of a run that has read so many rows."""
+        if self._checkpoints is None:
+            return
+        progress = {
+            "rows": rows,
+            "rows_before": self._rows_before,
+            "seconds": self._seconds,
+            "learning_rate": self._learning_rate,
+            "notes": list(self._notes),
+            "steps": self._steps.to_json(),
+            "goals": self._goals.to_json(),
+        }
+        self._checkpoints.write(self.task, Snapshot(state, self._goals.best_state, progress))
+
+    def _go_on(self, snapshot: Snapshot) -> State:
+        """Return the state of a snapshot, once the run has come to where it was."""
+        progress, state = snapshot.progress, snapshot.state
+        self._rows, self._rows_before = progress["rows"], progress["rows_before"]
+        self._started -= progress["seconds"]
+        self._learning_rate = progress["learning_rate"]
+        self._notes |= dict.fromkeys(progress["notes"])
+        snapshot.restore(self._steps, self._goals)
+        text = f"went on from a checkpoint of iteration {state.n_iter}, pass {self._passes:.4g}"
+        self._notes[text] = None
+        self.note(text)
+        return state
 
     def _after_epoch(self, step: Stepped, state: State) -> tuple[State, bool]:
         """Return the state with the learning rate of the next epoch, and whether it is lower."""
@@ -302,37 +357,13 @@ class TrainingRun:
         passes = (self._rows - self._rows_before) / self.problem.n_rows
         return self._limits.reached(n_iter, passes, self._seconds) or ""
 
-    def _validation_loss(self, params: Array) -> float | None:
-        """Return the mean loss of the validation rows; None without them, or if the run stops.
-
-        Raises
-        ------
-        ValueError
-            If the class weights of all validation rows are zero.
-        """
-        if self._validation is None or self._stopped:
-            return None
-        sums = self._validation.reduce(self.task.validation_sums(self.problem, params))
-        if not sums["weight"] > 0:
-            raise ValueError(
-                f"class_weight={self.task.model.class_weight!r} leaves the validation rows no "
-                "weight; use rows of a class that has some, or another class_weight"
-            )
-        return float(sums["loss"][0] / sums["weight"])
-
-    def _metric(self, params: Array) -> float | None:
-        """Return the metric of the validation rows that early stopping watches, or None."""
-        if self._validation is None or self.task.metric is None:
-            return None
-        reduction = self.task.metric_sums(self.problem, params)
-        return float(reduction.metrics(self._validation.reduce(reduction))[self.task.metric])
-
     def report(self, state: State, notes: Sequence[str] = ()) -> Report:
         """Return the report of the run, whose last state is `state`."""
         task, timings = self.task, self.stream.timings
         bytes_read = timings.rows * self._job.source.row_bytes
         if self._validation is not None:
-            bytes_read += self._validation.timings.rows * self._validation.source.row_bytes
+            others = self._validation.stream
+            bytes_read += others.timings.rows * others.source.row_bytes
         settings = task.settings if task.by_updates else None
         if self._shortfall:
             self._notes |= {self._shortfall: None}

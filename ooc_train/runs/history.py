@@ -1,0 +1,48 @@
+"""The steps of a run, as a series that stays small."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from ooc_train.runs.events import Stepped
+
+_MOST_STEPS = 4096
+
+
+class Steps:
+    """The steps of a run; a long series is thinned evenly, so that it stays small."""
+
+    def __init__(self) -> None:
+        self._kept: list[Stepped] = []
+        self._last: Stepped | None = None
+        self._every = 1
+        self._count = 0
+
+    def add(self, step: Stepped) -> None:
+        """Append a step."""
+        if self._count % self._every == 0:
+            self._kept.append(step)
+            if len(self._kept) > _MOST_STEPS:
+                del self._kept[1::2]
+                self._every *= 2
+        self._last = step
+        self._count += 1
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the series as values of JSON, which `restore` takes."""
+        steps = [asdict(step) for step in self.all()]
+        return {"steps": steps, "every": self._every, "count": self._count}
+
+    def restore(self, steps: Sequence[Stepped], every: int, count: int) -> None:
+        """Go on from the series of another run, with the last of its `count` steps."""
+        self._every, self._count = every, count
+        self._last = steps[-1] if steps else None
+        # The last step is kept only if its turn has come.
+        self._kept = list(steps[: -(-count // every)])
+
+    def all(self) -> tuple[Stepped, ...]:
+        """Return the kept steps; the last one is always among them."""
+        kept = self._kept
+        if self._last is not None and kept[-1] is not self._last:
+            return (*kept, self._last)
+        return tuple(kept)

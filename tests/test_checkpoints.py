@@ -1,0 +1,384 @@
+"""Checkpoints: a run that goes on takes the steps of one that was never ended, to the same bits."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+from sklearn.datasets import load_diabetes, load_digits
+
+from ooc_train import (
+    Checkpoint,
+    CustomModel,
+    ElasticNetModel,
+    LinearSVCModel,
+    LocalCluster,
+    LogisticModel,
+    MLPClassifierModel,
+    OutputExists,
+    QuantileModel,
+    RidgeModel,
+    Stop,
+    Training,
+    make_data,
+    train,
+)
+from ooc_train.errors import InvalidRun
+from ooc_train.objective.losses.huber import Huber
+from ooc_train.runs.events import Progressed, Stepped
+from ooc_train.runs.fitted import load_fitted
+from ooc_train.solvers.early_stopping import EarlyStopping
+from ooc_train.training import checkpoints
+
+ROOT = Path(__file__).parent.parent
+DIGITS, CLASSES = load_digits(return_X_y=True)
+DIGITS, CLASSES = DIGITS[:600] / 16, CLASSES[:600]
+DIABETES, TARGET = load_diabetes(return_X_y=True)
+MLP = MLPClassifierModel(hidden_layer_sizes=(8,))
+BATCHES: dict[str, Any] = {"batch_size": 32, "max_iter": 6, "tol": 0.0}
+
+NO_STEPS = {"steps": [], "every": 0, "count": 1}
+
+RUNS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "newton": (LogisticModel(C=0.1), {"solver": "newton", "tol": 1e-12}),
+    "lbfgs": (LogisticModel(), {"solver": "lbfgs", "max_iter": 20}),
+    "block-lbfgs": (LogisticModel(), {"solver": "block-lbfgs", "max_iter": 20}),
+    "proximal newton": (LogisticModel(C=0.1, l1_ratio=1.0), {"solver": "proximal-newton"}),
+    "proximal lbfgs": (
+        LogisticModel(C=0.1, l1_ratio=0.5),
+        {"solver": "proximal-lbfgs", "max_iter": 20},
+    ),
+    "smoothing": (LinearSVCModel(loss="hinge", C=0.01), {"solver": "smoothing"}),
+    "gradient descent": (LogisticModel(), {"solver": "momentum", "max_iter": 9, "tol": 0.0}),
+    "momentum": (LogisticModel(), {"solver": "momentum:nesterov=1"} | BATCHES),
+    "adagrad": (LogisticModel(), {"solver": "adagrad"} | BATCHES),
+    "rmsprop": (LogisticModel(), {"solver": "rmsprop"} | BATCHES),
+    "adamw": (LogisticModel(), {"solver": "adamw", "learning_rate": "cosine:0.01"} | BATCHES),
+    "rows": (LogisticModel(), {"solver": "sgd"} | BATCHES | {"batch_size": 1}),
+    "l1": (LogisticModel(C=0.1, l1_ratio=1.0), {"solver": "adam"} | BATCHES),
+    "replicas": (LogisticModel(), {"solver": "sgd", "replicas": 2} | BATCHES),
+    "plateau": (LogisticModel(), {"solver": "sgd", "learning_rate": "plateau:0.5"} | BATCHES),
+    "sizes": (LogisticModel(), BATCHES | {"solver": "sgd", "batch_size": "exp:16..full"}),
+    "network": (MLP, {"solver": "adam"} | BATCHES),
+    "network by lbfgs": (MLP, {"solver": "lbfgs", "max_iter": 12}),
+    "dropout": (replace(MLP, dropout=0.3), {"solver": "adam"} | BATCHES),
+}
+
+
+def arrays_of(fitted):
+    return fitted.predictor.arrays
+
+
+def ended_at(n_iter):
+    """A callback that ends a run after so many iterations."""
+
+    def callback(event):
+        if isinstance(event, Stepped) and event.n_iter >= n_iter:
+            raise Stop("enough")
+
+    return callback
+
+
+def require_same(one, other):
+    """Two fitted models and reports are those of the same run."""
+    for name, array in arrays_of(one[0]).items():
+        assert_array_equal(array, arrays_of(other[0])[name])
+    kept = [
+        [replace(step, seconds=0.0, profile={}) for step in run[1].history] for run in (one, other)
+    ]
+    assert kept[0] == kept[1]
+    for name in ("n_iter", "updates", "passes", "loss", "converged", "ended", "random_state"):
+        assert getattr(one[1], name) == getattr(other[1], name), name
+
+
+@pytest.mark.filterwarnings("ignore:.*not converged")
+@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("at", [1, 3])
+def test_a_run_goes_on_to_the_same_bits(tmp_path, name, at):
+    model, settings = RUNS[name]
+    training, rows = Training(**settings | {"random_state": 5}), {"y": CLASSES}
+    due = train(model, DIGITS, training, **rows)
+    place = tmp_path / "a.checkpoint"
+    _, report = train(model, DIGITS, training, callbacks=[ended_at(at)], checkpoint=place, **rows)
+    assert report.n_iter <= max(at, due[1].n_iter)
+    found = train(model, DIGITS, training, checkpoint=Checkpoint(place, resume=True), **rows)
+    require_same(found, due)
+    # What has ended stays as it is.
+    again = train(model, DIGITS, training, checkpoint=Checkpoint(place, resume=True), **rows)
+    require_same(again, due)
+
+
+@pytest.mark.parametrize(
+    ("model", "settings"),
+    [
+        (RidgeModel(), {}),
+        (ElasticNetModel(alpha=0.1), {}),
+        (QuantileModel(alpha=0.01), {"max_iter": 30}),
+        (CustomModel(loss=Huber(2.0)), {}),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_models_of_numbers_go_on(tmp_path, model, settings):
+    training, place = Training(**settings), tmp_path / "a.checkpoint"
+    due = train(model, DIABETES, training, y=TARGET)
+    train(model, DIABETES, training, y=TARGET, callbacks=[ended_at(1)], checkpoint=place)
+    resumed = Checkpoint(place, resume=True)
+    require_same(train(model, DIABETES, training, y=TARGET, checkpoint=resumed), due)
+
+
+@pytest.mark.parametrize("metric", [None, "accuracy"])
+@pytest.mark.parametrize("at", [2, 4, 9])
+def test_early_stopping_goes_on_with_its_patience_and_the_best(tmp_path, metric, at):
+    rule = EarlyStopping(patience=3, metric=metric)
+    training = Training(
+        solver="sgd",
+        batch_size=4,
+        learning_rate=0.5,
+        early_stopping=rule,
+        validation_fraction=0.3,
+        max_iter=40,
+        tol=0.0,
+    )
+    place, X, y = tmp_path / "a.checkpoint", DIGITS[:, ::2], CLASSES
+    _, report = train(LogisticModel(), X, training, y=y, callbacks=[ended_at(at)], checkpoint=place)
+    # The seed was drawn: whoever goes on has the rows of then, without naming it.
+    due = train(LogisticModel(), X, replace(training, random_state=report.random_state), y=y)
+    assert due[1].best is not None
+    resumed = Checkpoint(place, resume=True)
+    found = train(LogisticModel(), X, training, y=y, checkpoint=resumed)
+    require_same(found, due)
+    assert found[1].best is not None
+    assert found[1].best.n_iter == due[1].best.n_iter
+
+
+def test_an_epoch_that_is_cut_short_begins_anew(tmp_path):
+    def within(event):
+        if isinstance(event, Progressed) and event.rows >= 4.5 * len(X):
+            raise Stop
+
+    X, y = np.tile(DIGITS, (40, 1)), np.tile(CLASSES, 40)
+    training = Training(solver="adam", batch_size=8, max_iter=6, tol=0.0, random_state=0)
+    place = tmp_path / "a.checkpoint"
+    due = train(LogisticModel(), X, training, y=y)
+    cut = train(LogisticModel(), X, training, y=y, callbacks=[within], checkpoint=place)
+    assert cut[1].n_iter < 6
+    resumed = Checkpoint(place, resume=True)
+    require_same(train(LogisticModel(), X, training, y=y, checkpoint=resumed), due)
+
+
+def test_times_decide_how_often_it_is_written(tmp_path, monkeypatch):
+    written = []
+    monkeypatch.setattr(
+        checkpoints.CheckpointFile,
+        "write",
+        lambda *given: written.append(given[2].state.n_iter),
+    )
+    training = Training(solver="sgd", batch_size=32, max_iter=4, tol=0.0)
+    for every, due in ((0, [1, 2, 3, 4, 4]), ("1h", [4])):
+        place = Checkpoint(tmp_path / "a", every=every)
+        train(LogisticModel(), DIGITS, training, y=CLASSES, checkpoint=place)
+        assert written == due
+        written.clear()
+    with pytest.raises(ValueError, match="soon"):
+        Checkpoint("a", every="soon")
+
+
+# Refusals
+
+
+@pytest.fixture
+def kept(tmp_path):
+    """A checkpoint, and what it is of."""
+    training = Training(solver="adam", batch_size=32, max_iter=2, tol=0.0, random_state=0)
+    place = tmp_path / "a.checkpoint"
+    train(LogisticModel(), DIGITS, training, y=CLASSES, checkpoint=place)
+    return place, LogisticModel(), DIGITS, training, CLASSES
+
+
+@pytest.mark.parametrize(
+    ("what", "changes", "said"),
+    [
+        (1, LogisticModel(C=2.0), r"C of the model is 2.0 now, and was 1.0"),
+        (1, MLP, "name of the model is 'mlp-classifier' now, and was 'logistic'"),
+        (2, DIGITS + 1e-9, "contents of the data is"),
+        (2, DIGITS[:, ::2], "columns of the data is 32 now, and was 64"),
+        (2, DIGITS.astype("f4"), "type of the data is '<f4' now, and was '<f8'"),
+        (3, {"batch_size": 16}, "batch_size of the training is 16 now, and was 32"),
+        (3, {"solver": "sgd"}, "solver of the training is"),
+        (3, {"random_state": 1}, "random_state of the training is 1 now, and was 0"),
+        (4, CLASSES[::-1], "contents of the data is"),
+    ],
+)
+def test_another_run_is_refused_with_the_difference(kept, what, changes, said):
+    given: Any = list(kept)
+    given[what] = replace(kept[3], **changes) if isinstance(changes, dict) else changes
+    place, model, X, training, y = given
+    with pytest.raises(InvalidRun, match=said):
+        train(model, X, training, y=y, checkpoint=Checkpoint(place, resume=True))
+
+
+def test_limits_may_be_others_unless_rates_follow_from_them(tmp_path, kept):
+    place, model, X, training, y = kept
+    longer = replace(training, max_iter=5)
+    due = train(model, X, longer, y=y)
+    resumed = Checkpoint(place, resume=True)
+    require_same(train(model, X, longer, y=y, checkpoint=resumed), due)
+    cosine = replace(training, learning_rate="cosine:0.01")
+    other = tmp_path / "cosine"
+    train(model, X, cosine, y=y, checkpoint=other)
+    with pytest.raises(InvalidRun, match="max_iter of the training is 5 now, and was 2"):
+        train(model, X, replace(cosine, max_iter=5), y=y, checkpoint=Checkpoint(other, resume=True))
+
+
+def test_places_that_are_taken(tmp_path, kept):
+    place, model, X, training, y = kept
+    with pytest.raises(OutputExists, match="go on from it with resume=True"):
+        train(model, X, training, y=y, checkpoint=place)
+    (tmp_path / "mine").mkdir()
+    for resume in (False, True):
+        with pytest.raises(OutputExists):
+            train(model, X, training, y=y, checkpoint=Checkpoint(tmp_path / "mine", resume=resume))
+    # The first start of a script that always goes on.
+    fresh = Checkpoint(tmp_path / "fresh", resume=True)
+    train(model, X, training, y=y, checkpoint=fresh)
+    assert sorted(os.listdir(tmp_path / "fresh")) == ["checkpoint.json", "state.npz"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda v: v | {"format_version": 2}, "was written by a later release"),
+        (lambda v: v | {"format_version": "1"}, "format_version"),
+        (lambda v: v | {"arrays": v["arrays"] | {"state/params": "|O"}}, "of the type '|O'"),
+        (lambda v: v | {"arrays": v["arrays"] | {"state/gone": "<f8"}}, "gone"),
+        (lambda v: v | {"arrays": {}}, "holds no state of a run"),
+        (lambda v: v | {"arrays": {}, "scalars": {}}, "lacks parameters of the model"),
+        (
+            lambda v: (
+                v | {"progress": v["progress"] | {"steps": {"steps": [], "every": 0, "count": 1}}}
+            ),
+            "steps of the checkpoint",
+        ),
+        (lambda v: v | {"scalars": {"state/other": 1}}, "no state of a run"),
+        (lambda v: v | {"progress": v["progress"] | {"rows": -1}}, "rows"),
+        (lambda v: v | {"progress": v["progress"] | {"steps": {}}}, "steps of the checkpoint"),
+        (lambda v: v | {"about": {}}, "is a checkpoint of another run"),
+        (lambda _: {}, "format"),
+    ],
+)
+def test_damaged_settings_are_refused(kept, change, said):
+    place, model, X, training, y = kept
+    file = place / "checkpoint.json"
+    file.write_text(json.dumps(change(json.loads(file.read_text()))))
+    with pytest.raises(InvalidRun, match=said):
+        train(model, X, training, y=y, checkpoint=Checkpoint(place, resume=True))
+
+
+def test_damaged_arrays_are_refused(kept):
+    place, model, X, training, y = kept
+    file = place / "state.npz"
+    whole = file.read_bytes()
+    for broken in (whole[: len(whole) // 2], whole[:900] + b"\x01" + whole[901:], b"", None):
+        if broken is None:
+            file.unlink()
+        else:
+            file.write_bytes(broken)
+        with pytest.raises((InvalidRun, FileNotFoundError)):
+            train(model, X, training, y=y, checkpoint=Checkpoint(place, resume=True))
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(kept, monkeypatch):
+    place, model, X, training, y = kept
+    before = {name: (place / name).read_bytes() for name in os.listdir(place)}
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(OSError, match="the disk is full"):
+        train(
+            model,
+            X,
+            replace(training, max_iter=9),
+            y=y,
+            checkpoint=Checkpoint(place, every=0, resume=True),
+        )
+    assert {name: (place / name).read_bytes() for name in os.listdir(place)} == before
+    assert os.listdir(place.parent) == [place.name]
+
+
+# Processes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", [BATCHES | {"solver": "adam"}, {"solver": "lbfgs"}], ids=str)
+def test_another_cluster_goes_on_to_the_same_bits(tmp_path, settings):
+    make_data(tmp_path / "a.zarr", rows=30_000, features=20)
+    training = Training(**settings | {"random_state": 1, "max_iter": 6, "tol": 0.0})
+    place, data = tmp_path / "a.checkpoint", str(tmp_path / "a.zarr")
+    due = train(LogisticModel(), data, training)
+    train(LogisticModel(), data, training, callbacks=[ended_at(2)], checkpoint=place)
+    with (
+        LocalCluster(
+            n_workers=2, memory_ceiling="400MiB", dashboard_address="127.0.0.1:0"
+        ) as cluster,
+        cluster.get_client() as client,
+    ):
+        resumed = Checkpoint(place, resume=True)
+        found = train(LogisticModel(), data, training, checkpoint=resumed, client=client)
+    require_same(found, due)
+
+
+def command(folder, *more):
+    return [
+        *(sys.executable, "-m", "ooc_train", "train", folder / "a.zarr", "--solver", "adam"),
+        *("--batch-size", "2", "--max-iter", "16", "--tol", "0", "--random-state", "3"),
+        *("--workers", "1", "--dashboard-address", "127.0.0.1:0", "--memory-ceiling", "400MiB"),
+        *("--quiet", *more),
+    ]
+
+
+@pytest.mark.slow
+def test_a_command_that_is_ended_again_and_again_goes_on(tmp_path):
+    make_data(tmp_path / "a.zarr", rows=600_000, features=10)
+    run: dict[str, Any] = {"cwd": ROOT, "check": False, "capture_output": True, "text": True}
+    due = subprocess.run(command(tmp_path, "--out", tmp_path / "due"), **run)
+    assert due.returncode == 0, due.stderr
+    file = tmp_path / "c" / "checkpoint.json"
+    place = ("--checkpoint", file.parent, "--checkpoint-every", "0s", "--resume", "--overwrite")
+    signals = [signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, signal.SIGINT]
+    while True:
+        before = file.stat().st_ino if file.exists() else 0
+        process = subprocess.Popen(command(tmp_path, "--out", tmp_path / "found", *place), cwd=ROOT)
+        while signals and process.poll() is None:
+            with suppress(FileNotFoundError):
+                if file.stat().st_ino != before:
+                    process.send_signal(signals.pop())
+                    break
+            time.sleep(0.01)
+        if process.wait(60) in (0, 1, 2):
+            break
+    assert process.returncode == 0
+    assert not signals
+    found = load_fitted(tmp_path / "found")
+    for name, array in load_fitted(tmp_path / "due").predictor.arrays.items():
+        assert_array_equal(found.predictor.arrays[name], array)
+    assert found.report["n_iter"] == 16
+    assert sorted(os.listdir(tmp_path)) == ["a.zarr", "c", "due", "found"]
+
+
+def test_options_of_a_checkpoint_need_one(tmp_path):
+    ran = subprocess.run(
+        command(tmp_path, "--resume"), cwd=ROOT, check=False, capture_output=True, text=True
+    )
+    assert ran.returncode == 1
+    assert "--resume and --checkpoint-every need --checkpoint FOLDER" in ran.stderr
