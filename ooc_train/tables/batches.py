@@ -39,7 +39,7 @@ Each exists as a value and as JSON.
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Rows of a raw file, and their place.
+    """A batch of rows of a raw file, with the rows' place.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ class Piece:
     share: float = 1.0
 
     def place(self, row: int) -> str:
-        """Return the place of a row of the batch as text."""
+        """Return text with the place of a row of the batch: file and row number."""
         number = self.first + row
         place = row_place(number) if self.is_text else f"row {number:,}"
         return f"{place} of {self.file or 'the table'}"
@@ -71,7 +71,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class ReadingMemory:
-    """Bytes that the reader of raw files holds.
+    """The bytes that the reader of raw files holds.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ class ReadingMemory:
         ]
 
     def batch_rows(self, available: int, held: Callable[[int], int]) -> int:
-        """Return the rows of the largest batch whose job `held` fits the available bytes."""
+        """Return the rows of the largest batch for which `held` terms fit the available bytes."""
         rows = self.most
         while rows > self.least and held(rows) > available:
             rows = max(self.least, rows // 2)
@@ -165,7 +165,7 @@ class Tables:
 
     @cached_property
     def reading_memory(self) -> ReadingMemory:
-        """Bytes that `pieces` holds."""
+        """The memory that reading takes: bytes that `pieces` holds."""
         row = 8 * len(self.names)
         most = max(_FEW_BATCH_ROWS, _BATCH_BYTES // row)
         # Only batches of long rows shrink where memory is short.

@@ -65,7 +65,7 @@ class Dialect:
 
     @property
     def parsers(self) -> int:
-        """Threads that parse; one for long rows, since their blocks are large."""
+        """Number of threads that parse; one for long rows, whose blocks are large."""
         return 1 if self.block_bytes > BLOCK_BYTES else _PARSERS
 
 
@@ -140,7 +140,7 @@ def _read(stream: Any, size: int, step: int) -> bytes:
 
 
 def _require_narrow(path: str, text: bytes, dialect: Dialect) -> None:
-    """Refuse text that starts with the mark of an encoding of two or four bytes a letter."""
+    """Refuse text with the byte-order mark of an encoding of two or four bytes a letter."""
     for mark, kind, encoding in _WIDE_MARKS:
         if text.startswith(mark):
             what = f"it starts as {kind} does"

@@ -28,12 +28,12 @@ _CLASSES = _byte_classes()
 
 
 class Parser(Protocol):
-    """Parses text as CSV of named columns, with given types or with those that Arrow finds."""
+    """A function that parses text as CSV of named columns, with given or found types."""
 
     def __call__(
         self, text: bytes, names: Sequence[str], types: Mapping[str, pa.DataType], /
     ) -> pa.Table:
-        """Return the table."""
+        """Return the text as a table."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +108,7 @@ class Cells:
         return self._text_of(columns, self.ends[:, columns[-1]])
 
     def _text_of(self, columns: NDArray[np.intp], breaks: NDArray[np.int32]) -> bytes:
-        """Return the text of some columns, with line ends at `breaks`."""
+        """Return the text of some columns, with a newline in place of the cell ends `breaks`."""
         text, n = self.text.copy(), self.ends.shape[1]
         text[breaks] = _NEWLINE
         if len(columns) < n:
@@ -137,7 +137,7 @@ class Cells:
 
 
 def _quoted_bytes(array: NDArray[np.uint8], delimiter: int) -> NDArray[np.bool_]:
-    """Return which bytes lie within quoted cells."""
+    """Return a mask of the bytes that lie within quoted cells."""
     opening, closing = quoted_cells(array, delimiter)
     steps = np.zeros(len(array) + 1, np.int8)
     steps[opening] += 1

@@ -21,7 +21,7 @@ def _parse(
     *,
     skipped: int = 0,
 ) -> pa.Table:
-    """Parse a block whose columns have these names, or for None those of its first row."""
+    """Parse a block of CSV with the given names of columns, or with its first row as names."""
     return pyarrow.csv.read_csv(
         pa.BufferReader(text),
         read_options=pyarrow.csv.ReadOptions(
@@ -41,7 +41,7 @@ def _parse(
 
 
 def is_wide(n_columns: int) -> bool:
-    """Return whether so many columns are parsed by type."""
+    """Return whether a file has so many columns that they are parsed by type."""
     return n_columns >= WIDE_COLUMNS
 
 

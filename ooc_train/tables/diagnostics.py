@@ -18,7 +18,7 @@ _CUT_CHARACTERS = ("truncated data", "unexpected end of data", "incomplete multi
 
 
 class MixedZones(InvalidTable):
-    """A time with a zone in a column that is read as times without one, or the reverse."""
+    """Raised for a time with a zone among times without zones, or the reverse."""
 
     def __init__(self, path: str, column: str, why: str) -> None:
         super().__init__(why)
@@ -27,7 +27,7 @@ class MixedZones(InvalidTable):
 
 
 class BrokenText(Exception):
-    """A row of text that can't be parsed, after so many `rows` of its block (-1: the header)."""
+    """Raised for a row that can't be parsed, after `rows` rows of its block (-1: the header)."""
 
     def __init__(self, rows: int, why: str) -> None:
         super().__init__(why)
@@ -73,7 +73,7 @@ def require_columns(path: str, names: Sequence[str], wanted: Iterable[str]) -> N
 
 
 def unnamed_column(index: int) -> str:
-    """Return the name of a column without one, by its index from 0."""
+    """Return the name that a column without a name gets, from its index (0 is the first)."""
     return f"column {index + 1}"
 
 
@@ -83,7 +83,7 @@ def row_place(row: int) -> str:
 
 
 def is_number(text: str) -> bool:
-    """Return whether a text is a number."""
+    """Return whether a text can be read as a number."""
     try:
         float(text)
     except ValueError:
@@ -118,7 +118,7 @@ def row_too_long(most: int) -> str:
 
 
 def not_text(path: str, encoding: str, what: str, likely: str | None = None) -> str:
-    """Return the message for a file that is no text in an encoding, with a likely one."""
+    """Return the message for a file that is not in the given encoding, with a likely one."""
     likely = likely or ("latin1" if is_utf8(encoding) else "utf8")
     return (
         f"{path} is no text in the encoding {encoding} ({what}); name the right one, such as "
@@ -130,7 +130,7 @@ def not_text(path: str, encoding: str, what: str, likely: str | None = None) -> 
 def explain_csv_errors(
     path: str, encoding: str, first: int = 0, names: Sequence[str] = ()
 ) -> Iterator[None]:
-    """Turn errors of Arrow and of decoding into `InvalidTable` with file, row and column.
+    """Within the context, turn errors of Arrow and of decoding into `InvalidTable`.
 
     `first` is the number of the first row of the block that is parsed.
     """
@@ -166,7 +166,7 @@ def explain_csv_errors(
 
 
 def _refusal(path: str, encoding: str, text: str, first: int, names: Sequence[str]) -> InvalidTable:
-    """Return the error for a message of Arrow's, with file, row and column."""
+    """Return the error for an error message of Arrow, with file, row and column."""
     # Arrow counts rows from 1, and in the first block it counts the header too.
     before = 2 if first == 0 else 1
     text = re.sub(r"Row #(\d+)", lambda row: row_place(first + int(row[1]) - before), text)

@@ -284,7 +284,7 @@ class Encoder:
             kept &= ~absent
 
     def _store_outcomes(self, piece: Piece, records: Records, kept: NDArray[np.bool_]) -> None:
-        """Store y, weights and ids, which every row needs."""
+        """Store y, weights and ids, of which no row may lack any."""
         batch = piece.batch
         if self._target is not None:
             with _located(piece, self._target.name):

@@ -111,7 +111,7 @@ class Target:
 
     @property
     def _exact(self) -> bool:
-        """Whether labels are whole numbers that float64 may not distinguish."""
+        """Whether labels are whole numbers that float64 could confuse."""
         return (
             self.classes is not None
             and is_whole(self.type)

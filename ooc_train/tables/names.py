@@ -47,7 +47,7 @@ COMPRESSED = tuple(_COMPRESSIONS)
 
 
 def is_table(path: str | os.PathLike[str]) -> bool:
-    """Return whether a path means raw files and no store, by its name or what lies there."""
+    """Return whether a path means raw files, not a store, by its name or its content."""
     text = os.fspath(path)
     if "://" in text:
         return False

@@ -22,7 +22,7 @@ _MOST_UNITS = 2.0**53
 
 
 class Rounded(Exception):
-    """A column has numbers that the type rounds too far; a wider type may hold them."""
+    """Raised if a type rounds a column's numbers too far; a wider type may hold them."""
 
 
 def narrows(source: np.dtype[Any], dtype: np.dtype[Any]) -> bool:
@@ -33,7 +33,7 @@ def narrows(source: np.dtype[Any], dtype: np.dtype[Any]) -> bool:
 
 
 class Rounding:
-    """Finds the columns in which rounding to a type makes different numbers equal.
+    """A check for columns in which rounding to a type makes different numbers equal.
 
     Parameters
     ----------

@@ -36,7 +36,7 @@ class WholeRows:
 
 
 def whole_rows(text: bytes, delimiter: int) -> WholeRows:
-    """Return the whole rows of a text that starts with a row."""
+    """Find the part of a text that consists of whole rows; the text starts with a row."""
     end = _last_break(text, len(text))
     if b'"' not in text:
         return WholeRows(end + 1)
@@ -100,7 +100,7 @@ def _begins_cell(array: Any, places: Any, delimiter: int) -> Any:
 
 @cache
 def _marks(delimiter: int) -> NDArray[np.bool_]:
-    """Return for each byte value whether it ends a cell that isn't quoted."""
+    """Return for each of the 256 byte values whether it ends a cell that isn't quoted."""
     marks = np.zeros(256, bool)
     marks[[delimiter, *b"\r\n"]] = True
     return marks

@@ -185,7 +185,7 @@ class Recipe:
 
     @cached_property
     def _single_features(self) -> "dict[str, _SingleFeatures]":
-        """The numbers and the dates, by field of a record."""
+        """The number and the date columns, by name of the field of a record."""
         found = {}
         for field in (FIELDS["number"], FIELDS["date"]):
             chosen = [
@@ -207,7 +207,7 @@ class Recipe:
 
     @cached_property
     def _categories(self) -> list[tuple[int, Column, str, int]]:
-        """First feature, column, field and index in the field of each category."""
+        """For each category: first feature, column, field of the record, index in the field."""
         return [
             (place, *slot)
             for place, slot in zip(self._first_features, slots(self.columns), strict=True)

@@ -21,7 +21,7 @@ Task = Literal["auto", "classification", "regression"]
 
 @dataclass(frozen=True)
 class Roles:
-    """Roles of the columns of raw files, as the user sets them.
+    """The roles of the columns of raw files, as the user sets them.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ class Roles:
         return self.task == "classification" or declared
 
     def draft(self, tables: Tables, dtype: str | None = None) -> Recipe:
-        """Return a recipe as far as the types of the columns decide it.
+        """Return a preliminary recipe, as far as the types of the columns decide it.
 
         `dtype` replaces that of these roles; auto is float32. `InvalidTable` is raised if a column
         doesn't exist, or if columns of text have no declared meaning.

@@ -27,7 +27,7 @@ MOST_CLASSES = 1000
 
 
 class SchemaInference:
-    """Collects statistics of training rows, and makes the recipe from them.
+    """Statistics of training rows, from which the recipe is made.
 
     Parameters
     ----------
@@ -180,7 +180,7 @@ class SchemaInference:
     def _fills(
         self, blocks: Callable[[], Iterable[Records]] | None, max_bytes: int
     ) -> dict[str, dict[int, float]]:
-        """Return the replacements of missing numbers and dates, by field and index."""
+        """Return the values that replace missing numbers and dates, by field and index."""
         fills: dict[str, dict[int, float]] = {"numbers": {}, "dates": {}}
         if self.draft.missing not in ("mean", "median"):
             return fills

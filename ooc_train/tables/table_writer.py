@@ -52,7 +52,7 @@ class TableWriter(Discarding):
         return pyarrow.csv.CSVWriter(self._file, schema, write_options=options)
 
     def commit(self) -> None:
-        """Bring the file to the disk, and give it its name."""
+        """Flush the file to the disk, and rename it to its path."""
         with explain_os_errors(self._output.path):
             if self._writer is not None:
                 self._writer.close()

@@ -9,7 +9,7 @@ from ooc_train.tables.values import Vocabulary, in_order
 
 
 class Ranges:
-    """Counts, sums and ranges of columns of numbers; NaN is a missing value."""
+    """Counts, sums and ranges of numeric columns, row by row; NaN is a missing value."""
 
     def __init__(self, n: int) -> None:
         self.valid = np.zeros(n, np.int64)

@@ -51,7 +51,7 @@ class FirstTexts:
 
     @property
     def too_many(self) -> bool:
-        """Whether there are too many values to make a feature of each."""
+        """Whether the column has too many distinct values for a feature of each."""
         return len(self.texts) > max(_FEW_VALUES, _FEW_SHARE * self.rows)
 
     def __str__(self) -> str:

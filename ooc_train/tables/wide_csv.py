@@ -25,7 +25,7 @@ _TYPED_COLUMNS = 512
 
 
 def types_of(cells: Cells, names: Sequence[str], parse: Parser) -> list[pa.DataType]:
-    """Return the type that Arrow would find for each column.
+    """Return the Arrow type of each column, as Arrow itself would find it.
 
     Columns of digits are whole numbers if all of them together parse as such. Columns of digits and
     points are fractions. Arrow finds the types of the others.
@@ -64,7 +64,7 @@ class ColumnGroup:
 
 
 class ColumnGroups:
-    """The wanted columns of a file with columns `names`, grouped by type; parses blocks."""
+    """The wanted columns of a file with columns `names`, grouped by type, and their parser."""
 
     def __init__(
         self, names: Sequence[str], wanted: Mapping[str, pa.DataType], delimiter: int, parse: Parser
@@ -122,7 +122,7 @@ class WideBatch:
 
     @property
     def groups(self) -> tuple[ColumnGroup, ...]:
-        """The columns of each array."""
+        """The groups of columns, one for each array."""
         return self._columns.groups
 
     @property
@@ -137,7 +137,7 @@ class WideBatch:
         return array.take(from_numpy(np.arange(i, len(array), step)))
 
     def slice(self, start: int, length: int) -> "WideBatch":
-        """Return some of the rows."""
+        """Return `length` rows from row `start` on."""
         found = []
         for group, array in zip(self.groups, self.arrays, strict=True):
             step = len(group.names)
