@@ -46,7 +46,7 @@ _LOCK_ATTEMPTS = 20
 
 
 class PartialOutput(Discarding):
-    """A file or folder that is written at `partial_path`, and then named `path`.
+    """A file or folder that is written at `partial_path`, and then renamed to `path`.
 
     A context manager: leaving it without `commit` removes what was written.
 
@@ -104,7 +104,7 @@ class PartialOutput(Discarding):
 
     @property
     def active(self) -> bool:
-        """Whether the output was neither committed nor discarded."""
+        """Whether the output is still open: neither committed nor discarded."""
         return self._lock >= 0
 
     @property
@@ -222,7 +222,7 @@ class PartialOutput(Discarding):
         return os.open(path, os.O_RDONLY | os.O_DIRECTORY | flags)
 
     def _clear(self) -> None:
-        """Remove what a killed process left beside the place, and warn."""
+        """Remove what a killed process left beside the path, and warn."""
         if self._kind.markers:
             remains = [entry.path for entry in os.scandir(self.partial_path)]
         else:
@@ -319,7 +319,7 @@ class PartialOutput(Discarding):
 
 
 def place_taken(path: str) -> OutputExists:
-    """Return the error for a place that another process took while this one was writing."""
+    """Return the error for a path that another process took while this one was writing."""
     return OutputExists(
         f"{path} was made or changed by another process while this one was writing, and stays as "
         "it is; write to another place"

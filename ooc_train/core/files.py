@@ -63,7 +63,7 @@ class FileKind:
 
 
 class IrregularError(Exception):
-    """Why a path can't be read as a regular file; the text follows the path in messages."""
+    """Raised if a path is no readable regular file; its text follows the path in messages."""
 
 
 def require_regular(path: str | os.PathLike[str], kind: FileKind) -> None:
@@ -80,7 +80,7 @@ def require_regular(path: str | os.PathLike[str], kind: FileKind) -> None:
 
 
 def open_regular(path: str | os.PathLike[str], kind: FileKind) -> int:
-    """Open a regular file as `open_plain` does, with errors of a kind of file.
+    """Open a regular file as `open_plain` does, with the errors of its kind of file.
 
     Raises
     ------
@@ -184,7 +184,7 @@ def _read(descriptor: int, held: int, most: int) -> bytes:
 def read_json(
     path: str | os.PathLike[str], kind: FileKind, *, constants: bool = False
 ) -> dict[str, Any]:
-    """Read a JSON object.
+    """Read a file that holds one JSON object.
 
     Parameters
     ----------
@@ -258,7 +258,7 @@ def _too_deep() -> str:
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object from its pairs, and refuse a key that stands twice."""
+    """Return a JSON object as a dict of its pairs, or refuse a key that occurs twice."""
     found = dict(pairs)
     if len(found) < len(pairs):
         seen: set[str] = set()

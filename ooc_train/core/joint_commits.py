@@ -41,7 +41,7 @@ def commit_together(outputs: Sequence[PartialOutput]) -> None:
 
 
 def finish_commit(path: str, kind: Kind, replaces: str) -> bool:
-    """Name a folder that a killed process left whole beside its place.
+    """Rename to `path` a whole folder that a killed process left beside that path.
 
     Parameters
     ----------

@@ -18,12 +18,12 @@ Identity = tuple[tuple[int, ...], ...]
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of output.
+    """A kind of output, such as a store or a saved run.
 
     Parameters
     ----------
     name : str
-        The name in messages.
+        The name of such outputs in messages.
     markers : tuple of str
         A folder is of this kind if it holds one of these files. Empty for a plain file.
     """
@@ -38,7 +38,7 @@ class Kind:
         return any(os.path.lexists(os.path.join(path, marker)) for marker in self.markers)
 
     def identity(self, path: str) -> Identity | None:
-        """Return a value that differs after the output is replaced or changed; None without one."""
+        """Return a value that changes with the output at a path; None if nothing lies there."""
         found = []
         for part in ("", *self.markers):
             try:

@@ -25,7 +25,7 @@ _NOREPLACE, _EXCHANGE = 1, 2  # of linux/fs.h
 
 
 def rename_exclusive(source: str, target: str) -> None:
-    """Rename a file or folder to a name that nothing has.
+    """Rename a file or folder, but replace nothing at the target.
 
     Raises
     ------
@@ -110,13 +110,13 @@ def _remove_once(path: str) -> None:
 
 
 def sync_file(file: IO[Any]) -> None:
-    """Bring the content of an open file to the disk."""
+    """Flush the content of an open file to the disk (fsync)."""
     file.flush()
     os.fsync(file.fileno())
 
 
 def sync_folder(folder: str) -> None:
-    """Bring the names in a folder to the disk."""
+    """Flush the directory entries of a folder to the disk (fsync)."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)

@@ -37,7 +37,7 @@ class Scan(Protocol):
         ...
 
     def finish(self, state: Sums, workspace: Arrays) -> None:
-        """Apply the incomplete last batch of the epoch, in place."""
+        """Update the parameters in `state` by the incomplete last batch of the epoch."""
         ...
 
     def average(self, before: Sequence[Sums], after: Sequence[Sums]) -> None:

@@ -25,7 +25,7 @@ _SHOWN = 60
 
 
 class UnfitError(ValueError):
-    """A value that is not as declared; the message has its place."""
+    """Raised for a value that is not as declared; the message has the value's place."""
 
 
 def require(

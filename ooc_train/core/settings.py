@@ -38,7 +38,7 @@ _INFINITE = "inf"
 
 @dataclass(frozen=True)
 class Constraint:
-    """The values that a setting accepts.
+    """A constraint on a setting: the values that are accepted.
 
     Attributes
     ----------
@@ -105,7 +105,7 @@ class Constraint:
 
 @dataclass(frozen=True)
 class Flag(Constraint):
-    """True or False."""
+    """A constraint that accepts True and False."""
 
     kind: ClassVar[str] = "bool"
 
@@ -121,7 +121,7 @@ class Flag(Constraint):
 
 @dataclass(frozen=True)
 class Count(Constraint):
-    """A whole number.
+    """A constraint that accepts whole numbers within bounds.
 
     Attributes
     ----------
@@ -159,7 +159,7 @@ class Count(Constraint):
 
 @dataclass(frozen=True)
 class Rows(Count):
-    """A number of rows, which text may abbreviate: 20M."""
+    """A constraint that accepts numbers of rows, which text may abbreviate: 20M."""
 
     def _parsed(self, name: str, text: str) -> Any:
         try:
@@ -178,7 +178,7 @@ class Rows(Count):
 
 @dataclass(frozen=True)
 class Number(Constraint):
-    """A number.
+    """A constraint that accepts numbers within bounds.
 
     Attributes
     ----------
@@ -229,7 +229,7 @@ class Number(Constraint):
 
 @dataclass(frozen=True)
 class Part(Constraint):
-    """A value of a registered class, or of a class that the user wrote.
+    """A constraint that accepts values of registered classes, or of classes that the user wrote.
 
     Attributes
     ----------
@@ -313,7 +313,7 @@ class CheckedSettings:
             cls.__doc__ = f"{doc}\n\nAttributes\n----------\n{described(found)}\n"
 
     def __post_init__(self) -> None:
-        """Check each setting.
+        """Replace each setting by its checked value.
 
         Raises
         ------

@@ -13,7 +13,7 @@ def printable(text: str) -> str:
 
 
 def listed(items: Sequence[Any], most: int = 8) -> str:
-    """Return the first of the items as Python writes them, and the number of the others.
+    """Return the first items as Python writes them, and how many others there are.
 
     Examples
     --------
@@ -74,7 +74,7 @@ def log(text: str) -> None:
 
 
 def brief(error: BaseException, most: int = 300) -> str:
-    """Return the message of another library's error in one line.
+    """Return the message of another library's error as one line.
 
     Examples
     --------

@@ -39,7 +39,7 @@ _QUANTITY = re.compile(r"\s*((?:\d+\.?\d*|\.\d+)(?:e[+-]?\d{1,3})?)\s*([a-z]*)\s
 
 
 def parse_bytes(value: str | float) -> int:
-    """Return a number of bytes, rounded down to a whole number.
+    """Convert a number of bytes, as text or number, to a whole number, rounded down.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def approximate_bytes(n: float) -> str:
 
 
 def parse_rows(value: str | float) -> int:
-    """Return a number of rows.
+    """Convert a number of rows, as text or number, to a whole number.
 
     Parameters
     ----------
@@ -142,7 +142,7 @@ def format_rows(n: int) -> str:
 
 
 def parse_duration(value: str | float) -> float:
-    """Return a duration in seconds.
+    """Convert a duration, as text or number, to seconds.
 
     Parameters
     ----------

@@ -51,7 +51,7 @@ class _Kernel:
         return self._run(*arguments) if self._plain else self._run(words)
 
     def followed_by(self, *arguments: Any) -> Callable[..., Any]:
-        """Return the kernel as a function of its first arguments; the others are checked once."""
+        """Return a function of the kernel's first arguments; the last ones are given here."""
         first = len(self._arrays) - len(arguments)
         rest = self._packed(arguments, first)
 
@@ -64,7 +64,7 @@ class _Kernel:
         return call
 
     def _packed(self, arguments: tuple[Any, ...], first: int) -> bytes:
-        """Check arguments from the first on, and return them as words."""
+        """Check arguments from number `first` on, and return them packed as machine words."""
         words = []
         for at, argument in enumerate(arguments, first):
             array = self._arrays[at]
@@ -118,7 +118,7 @@ def _unlock() -> None:
 
 
 def load(dtype: np.typing.DTypeLike, specs: Iterable[KernelSpec]) -> str:
-    """Make kernels for X of `dtype` ready; new kernels are compiled, which takes some seconds.
+    """Load kernels for X of `dtype`; new kernels are compiled, which takes some seconds.
 
     Each kernel is called on small known arrays. If a result is not NumPy's, plain NumPy replaces
     that kernel from then on.
@@ -157,7 +157,7 @@ def _not_loaded(specs: Iterable[KernelSpec], kind: np.dtype[Any]) -> list[Kernel
 
 
 def _load(specs: Sequence[KernelSpec], kind: np.dtype[Any]) -> str:
-    """Make kernels ready that are not loaded."""
+    """Load kernels that are not loaded yet; return notes on compiling and on plain NumPy."""
     if (why := known_arrays.convention()) is not None:
         for spec in specs:
             _loaded[spec, kind] = _plain_kernel(spec, kind)

@@ -63,7 +63,7 @@ class Updating:
 
 @dataclass(frozen=True, eq=False)
 class ScanState:
-    """The arrays that updates change, in place.
+    """The state of updates: arrays that are changed in place.
 
     Attributes
     ----------

@@ -153,7 +153,7 @@ class Budget:
             rlimit.allow(self._job, more + _ADDRESSES)
 
     def _look(self) -> dict[str, int]:
-        """Return {name in the report: bytes that this process holds now and that count}."""
+        """Return the bytes of this process that count now, in a dict by the process's name."""
         try:
             held = held_by(os.getpid(), self._share)
         except OSError:  # systems other than Linux have no /proc

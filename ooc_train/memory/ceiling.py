@@ -188,7 +188,7 @@ class Projection:
 
     @property
     def smallest(self) -> str:
-        """The smallest ceiling as text to paste."""
+        """The smallest ceiling as text that users can paste, such as "188MiB"."""
         return f"{self.smallest_ceiling // 2**20}MiB"
 
     def table(self) -> list[tuple[str, str, str]]:

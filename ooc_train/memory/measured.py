@@ -30,7 +30,7 @@ MEMORY_SCHEMA = record(
 
 @dataclass(frozen=True, slots=True)
 class MemoryReport:
-    """The figures of the memory contract, in bytes.
+    """The memory report of a job: ceiling, projected and measured peak, in bytes.
 
     Attributes
     ----------

@@ -130,7 +130,7 @@ def held_by(pid: int, share: int) -> int:
 
 
 def pid_namespace() -> str:
-    """Return a text that names this machine, or container: the scope of process numbers."""
+    """Return text that identifies the scope of process numbers: this machine or container."""
     try:
         boot = read_text("/proc/sys/kernel/random/boot_id").strip()
         return boot + os.readlink("/proc/self/ns/pid")
@@ -199,7 +199,7 @@ def _measure_lifetime(pid: int) -> ProcessMemory:
 
 
 def _read_of(pid: int, name: str) -> str:
-    """Return a file of a process; a missing file means that the process has ended."""
+    """Return the content of a process's file in /proc, or raise if the process has ended."""
     try:
         return read_text(f"/proc/{pid}/{name}")
     except FileNotFoundError:

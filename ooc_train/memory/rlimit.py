@@ -67,7 +67,7 @@ def lift(job: str) -> None:
 
 
 def _set() -> int:
-    """Set the limit for all jobs of this process, and return it in bytes."""
+    """Set the limit of this process for all its jobs, and return it in bytes."""
     if _before is None:
         raise RuntimeError("a limit is set by `allow` only")
     used, soft, hard = _before

@@ -76,7 +76,7 @@ class SmoothedLoss(Loss):
         return self.kinks / (2.0 * self.width)
 
     def drift(self, y: Any, z: Any) -> Any:
-        """Return the derivative of `slope` by the width, of the shape of `z`."""
+        """Return the derivative of `slope` by the smoothing width, of the shape of `z`."""
         raise NotImplementedError
 
     def gap(self, y: Any, z: Any) -> Any:

@@ -61,7 +61,7 @@ class Scaling(Value):
         return Scaling(self.mean, np.sqrt(self.scale**2 + variance))
 
     def permuted(self, order: NDArray[np.intp]) -> "Scaling":
-        """Return the scaling of reordered columns: column i of the result is column `order[i]`."""
+        """Return the scaling of columns reordered as `X[:, order]`."""
         return Scaling(self.mean[order], self.scale[order])
 
     @property
@@ -112,8 +112,8 @@ def piece_rows(columns: int, *, square: bool) -> int:
 
 
 def permuted(theta: Array, order: NDArray[np.intp]) -> Array:
-    """Return parameters (..., features + 1) with their columns in another order.
+    """Return parameters (..., features + 1) for columns reordered as `X[:, order]`.
 
-    Column i of the result is column ``order[i]``; the constant stays last.
+    The constant stays last.
     """
     return np.concatenate([theta[..., order], theta[..., -1:]], axis=-1)

@@ -15,7 +15,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Optimizer:
-    """How a gradient becomes a step.
+    """The base of optimizers, which turn a gradient into a step of the parameters.
 
     Attributes
     ----------

@@ -26,7 +26,7 @@ def _require_present(name: str, text: str) -> None:
 
 @dataclass(frozen=True)
 class ScheduleSetting(Part):
-    """A schedule, or its name with settings."""
+    """A constraint that accepts a schedule, or its name with settings."""
 
     @property
     def type_text(self) -> str:
@@ -49,7 +49,7 @@ class ScheduleSetting(Part):
 
 @dataclass(frozen=True)
 class RateSetting(Number):
-    """A learning rate, or the name of a schedule with its learning rate and settings."""
+    """A constraint that accepts a learning rate, or a schedule's name with rate and settings."""
 
     @property
     def type_text(self) -> str:

@@ -19,7 +19,7 @@ _FIRST_UPDATES, _SPREAD_UPDATES = 1024, 4096
 
 @dataclass(frozen=True)
 class Schedule:
-    """How the learning rate changes in the course of a run.
+    """The base of schedules: how the learning rate changes in the course of a run.
 
     Attributes
     ----------
@@ -172,6 +172,6 @@ def require_updates(name: str, value: float) -> None:
 
 
 def require_in_01(name: str, value: float) -> None:
-    """Raise ValueError unless a number is between 0 and 1, or one of them."""
+    """Raise ValueError unless a number is from 0 to 1."""
     if not 0.0 <= value <= 1.0:
         raise ValueError(f"{name}={value!r} is not a number from 0 to 1")

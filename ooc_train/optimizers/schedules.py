@@ -178,7 +178,7 @@ class Cosine(Planned):
 
 @dataclass(frozen=True)
 class Exponential(Planned):
-    """A rate that falls by the same factor over equal numbers of updates, without an end.
+    """A rate that falls exponentially, also after the last planned update.
 
     Attributes
     ----------

@@ -88,7 +88,7 @@ class SmoothEpsilonInsensitive(SmoothedLoss):
         return above + ramp_curvature(y - z - self.epsilon, self.width)
 
     def drift(self, y: Any, z: Any) -> Any:
-        """Return the derivative of `slope` by the width."""
+        """Return the derivative of `slope` by the smoothing width."""
         above = ramp_drift(z - y - self.epsilon, self.width)
         return above - ramp_drift(y - z - self.epsilon, self.width)
 

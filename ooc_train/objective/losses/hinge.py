@@ -58,7 +58,7 @@ class SmoothHinge(SmoothedLoss):
         return ramp_curvature(1.0 - (2.0 * y - 1.0) * z, self.width)
 
     def drift(self, y: Any, z: Any) -> Any:
-        """Return the derivative of `slope` by the width."""
+        """Return the derivative of `slope` by the smoothing width."""
         side = 2.0 * y - 1.0
         return -side * ramp_drift(1.0 - side * z, self.width)
 

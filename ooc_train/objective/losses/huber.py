@@ -100,7 +100,7 @@ class SmoothHuber(SmoothedLoss):
         return self.epsilon / end * (np.abs(z - y) <= end)
 
     def drift(self, y: Any, z: Any) -> Any:
-        """Return the derivative of `slope` by the width."""
+        """Return the derivative of `slope` by the smoothing width."""
         end = self.epsilon + 2.0 * self.width / self.epsilon
         return -2.0 / end / end * (z - y) * (np.abs(z - y) <= end)
 

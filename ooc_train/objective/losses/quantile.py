@@ -83,7 +83,7 @@ class SmoothQuantile(SmoothedLoss):
         return ramp_curvature(z - y, self.width)
 
     def drift(self, y: Any, z: Any) -> Any:
-        """Return the derivative of `slope` by the width."""
+        """Return the derivative of `slope` by the smoothing width."""
         return ramp_drift(z - y, self.width)
 
     def gap(self, y: Any, z: Any) -> Any:
