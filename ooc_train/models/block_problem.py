@@ -105,7 +105,7 @@ class BlockProblem:
         raise NotImplementedError
 
     def reduction(self, points: Array, *, gradients: int = 1, hessian: bool = False) -> "BlockSums":
-        """Return the reduction of losses at the points, and of gradients at the first ones."""
+        """Return the reduction of losses at all points, and of gradients at the first of them."""
         if hessian:
             raise ValueError("the problem adds up no Hessian")
         return BlockSums(self, points, gradients)
@@ -124,7 +124,7 @@ class BlockProblem:
         return Evaluation(params, loss / float(sums["weight"]), objective, gradient)
 
     def mean_gradient(self, sums: Sums, params: Array) -> Array:
-        """Return the gradient of the mean objective at `params`, from sums over any rows."""
+        """Return the mean objective's gradient at `params`, from sums over all or some rows."""
         mean: Array = sums["gradient"][0] / float(sums["weight"])
         return mean + self.penalty_gradient(params) / self.total_weight
 
@@ -157,7 +157,7 @@ class BlockProblem:
 
 @dataclass(frozen=True, eq=False)
 class BlockSums:
-    """The reduction of losses at one or more points, and of gradients at the first ones.
+    """The reduction of losses at all points, and of gradients at the first of them.
 
     Attributes
     ----------
@@ -177,7 +177,7 @@ class BlockSums:
         return self.problem.needs
 
     def zeros(self) -> Sums:
-        """Return sums over no rows."""
+        """Return the sums over no rows: arrays of zeros."""
         return {
             "rows": np.zeros(()),
             "weight": np.zeros(()),

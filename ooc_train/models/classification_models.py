@@ -54,7 +54,7 @@ class ClassificationModel(LinearModel):
 
     @property
     def is_classifier(self) -> bool:
-        """Whether y holds classes."""
+        """Whether y holds class labels."""
         return True
 
 

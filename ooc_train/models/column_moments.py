@@ -31,7 +31,7 @@ class ColumnSums:
     origin: Array
 
     def zeros(self) -> Sums:
-        """Return sums over no rows."""
+        """Return the sums over no rows: arrays of zeros."""
         features = len(self.origin)
         return {"weight": np.zeros(()), "first": np.zeros(features), "second": np.zeros(features)}
 
@@ -85,7 +85,7 @@ class ColumnMoments:
         )
 
     def by_channel(self, channels: int) -> "ColumnMoments":
-        """Return for each column the moments of all columns of its channel.
+        """Return for each column the joint moments of all columns of its channel.
 
         A column's channel is its number modulo `channels`: channels are the last axis of a row.
         """
@@ -95,5 +95,5 @@ class ColumnMoments:
         return replace(self, mean=np.tile(mean, len(means)), variance=np.tile(variance, len(means)))
 
     def permuted(self, order: NDArray[np.intp]) -> "ColumnMoments":
-        """Return the moments of reordered columns: column i of the result is column `order[i]`."""
+        """Return the moments of columns reordered as `X[:, order]`."""
         return replace(self, mean=self.mean[order], variance=self.variance[order])

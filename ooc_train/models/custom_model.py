@@ -40,7 +40,7 @@ class CustomModel(LinearModel):
 
     @property
     def is_classifier(self) -> bool:
-        """Whether y holds classes."""
+        """Whether y holds class labels."""
         return self.loss.target in ("binary", "codes")
 
     def loss_for(self, n_classes: int) -> Loss:

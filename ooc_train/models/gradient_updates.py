@@ -120,7 +120,7 @@ class GradientUpdates:
     def learner(
         self, state: Sums, workspace: Arrays
     ) -> Iterator[Callable[[Block, NDArray[np.int64]], None]]:
-        """Lend a function that updates `state` by rows of a block, in a given order.
+        """Return a context whose function updates `state` by rows of a block, in given order.
 
         The function raises `NonFiniteData` if a row holds NaN or infinity, and `Diverged` if a loss
         or gradient is not finite though the data are.
@@ -157,7 +157,7 @@ class GradientUpdates:
         yield learn
 
     def finish(self, state: Sums, workspace: Arrays) -> None:
-        """Apply the incomplete last batch of the epoch, in place, in proportion to its rows."""
+        """Update the parameters by the incomplete last batch, in proportion to its rows."""
         del workspace
         if state["counters"][0]:
             self._step(state)

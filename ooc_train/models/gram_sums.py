@@ -67,7 +67,7 @@ class GramSums:
         return (kernels.OUTER_PRODUCTS,) if self.compiled else ()
 
     def zeros(self) -> Sums:
-        """Return sums over no rows."""
+        """Return the sums over no rows: arrays of zeros."""
         return {"rows": np.zeros(()), "gram": np.zeros(packed_size(self._columns))}
 
     def workspace(self, rows: int) -> Workspace:
@@ -153,7 +153,7 @@ class ResidualSums:
         return int(self.basis.shape[1]) + 1 + len(self.coef)
 
     def zeros(self) -> Sums:
-        """Return sums over no rows."""
+        """Return the sums over no rows: arrays of zeros."""
         return {"rows": np.zeros(()), "gram": np.zeros(packed_size(self._columns))}
 
     def workspace(self, rows: int) -> Workspace:

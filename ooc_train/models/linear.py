@@ -102,7 +102,7 @@ class LinearProblem(LinearObjective):
         return replace(self, scaling=scaling)
 
     def permuted(self, params: Array, order: NDArray[np.intp]) -> tuple[Self, Array]:
-        """Return the problem and parameters for reordered columns: i is column `order[i]`."""
+        """Return the problem and parameters for columns reordered as `X[:, order]`."""
         return replace(self, scaling=self.scaling.permuted(order)), permuted(params, order)
 
     def require_predictor(self, predictor: Predictor) -> None:
@@ -126,7 +126,7 @@ class LinearProblem(LinearObjective):
 
     @property
     def target_sums(self) -> TargetSums | None:
-        """The reduction over y that a run needs to begin; None if it needs none."""
+        """The reduction for moments of y, which a run needs at its start; None if unneeded."""
         return TargetSums(self.loss, self.n_outputs) if self.loss.link == "log" else None
 
     def with_targets(self, mean: Array, deviation: Array) -> Self:
@@ -135,7 +135,7 @@ class LinearProblem(LinearObjective):
         return replace(self, target_mean=mean)
 
     def params_of(self, predictor: LinearPredictor) -> Array:
-        """Convert a predictor in the data's units to `theta`."""
+        """Convert a predictor in the data's units to `theta`, the parameters of scaled columns."""
         return self.from_data_units(predictor.coef, predictor.intercept)
 
     def direction(self, now: Evaluation, hessian: Array) -> Array:
@@ -208,7 +208,7 @@ class LinearProblem(LinearObjective):
 
 
 def newton_step(gradient: Array, hessian: Array, *, is_definite: bool) -> Array:
-    """Return minus the inverse of a matrix times a vector.
+    """Return Newton's step: minus the inverse of the Hessian times the gradient.
 
     Singular directions are left out, which gives the step of least norm. A matrix that should be
     definite is tried without them first.

@@ -24,7 +24,7 @@ _WEIGHT = Number(least=0.0)
 
 @dataclass(frozen=True)
 class ClassWeight(Constraint):
-    """None, "balanced", or a mapping from labels to weights."""
+    """A constraint that accepts None, "balanced", or a mapping from labels to weights."""
 
     words: tuple[str | None, ...] = (None, "balanced")
 
@@ -68,7 +68,7 @@ class ClassWeight(Constraint):
 
 @dataclass(frozen=True)
 class NumberOfEach(Number):
-    """A number, or a sequence of numbers, one for each output."""
+    """A constraint that accepts a number, or a sequence of numbers, one for each output."""
 
     @property
     def type_text(self) -> str:
@@ -104,7 +104,7 @@ class NumberOfEach(Number):
 
 @dataclass(frozen=True)
 class Factor(Number):
-    """A number, which text may give as a fraction: 1/255."""
+    """A constraint that accepts a number, which text may give as a fraction: 1/255."""
 
     def _parsed(self, name: str, text: str) -> Any:
         try:
@@ -174,7 +174,7 @@ class LinearModel(Model):
 
     @property
     def is_classifier(self) -> bool:
-        """Whether y holds classes."""
+        """Whether y holds class labels."""
         return False
 
     @abstractmethod

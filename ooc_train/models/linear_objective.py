@@ -115,12 +115,12 @@ class LinearObjective(Value):
 
     @property
     def row_factors(self) -> Array | None:
-        """Factors of the rows' weights in all outputs, by class; None where all are 1."""
+        """Class weights that hold in all outputs, by class code; None if there are none."""
         return None if self.own_class_weight else self.class_weight
 
     @property
     def own_factors(self) -> Array:
-        """Factors of a row's weight in the output of its own class, (outputs,)."""
+        """Class weights that hold in the output of a row's own class alone, (outputs,)."""
         if self.class_weight is None or not self.own_class_weight:
             return np.ones(self.n_outputs)
         return self.class_weight
@@ -204,7 +204,7 @@ class LinearObjective(Value):
         return self.scaling.gradient_from_data_units(by_coef, by_intercept)
 
     def mean_gradient(self, sums: Sums, theta: Array) -> Array:
-        """Return the gradient of the mean objective without l1, from sums over any rows.
+        """Return the mean objective's gradient without l1, from sums over all or some rows.
 
         `sums` are those at `theta`.
         """
@@ -215,7 +215,7 @@ class LinearObjective(Value):
         return gradient
 
     def least_subgradient(self, gradient: Array, theta: Array) -> Array:
-        """Return the mean objective's least subgradient, from its `mean_gradient`."""
+        """Return the mean objective's subgradient of least norm, from `mean_gradient`."""
         return self.theta_penalty.least_subgradient(gradient, theta, 1.0 / self.total_weight)
 
     def read(self, sums: Sums, theta: Array, model: int = 0) -> Evaluation:

@@ -118,7 +118,7 @@ class LinearUpdates:
     def learner(
         self, state: Sums, workspace: Arrays
     ) -> Iterator[Callable[[Block, NDArray[np.int64]], None]]:
-        """Lend a function that updates `state` by rows of a block, in a given order.
+        """Return a context whose function updates `state` by rows of a block, in given order.
 
         Parameters and the gradient of an unfinished batch are in `state` only when the context
         ends. The function raises `NonFiniteData` at a row with NaN or infinity, before its update.
@@ -153,7 +153,7 @@ class LinearUpdates:
             yield learn
 
     def finish(self, state: Sums, workspace: Arrays) -> None:
-        """Apply the incomplete last batch of the epoch, in place, in proportion to its rows.
+        """Update the parameters by the incomplete last batch, in proportion to its rows.
 
         The average takes in the last parameters: an epoch of a few rows has no other entry.
         """

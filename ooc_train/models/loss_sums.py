@@ -96,7 +96,7 @@ class LossSums(Value):
 
     @property
     def _own(self) -> Array | None:
-        """Factors of a row's weight in the output of its own class; None where all are 1."""
+        """Class weights that hold in the output of a row's own class alone; None without."""
         return self.class_weight if self.own_class_weight else None
 
     @cached_property
@@ -113,7 +113,7 @@ class LossSums(Value):
         return (*needs, kernels.PREDICTOR, kernels.OUTER_PRODUCTS) if self.hessian else needs
 
     def zeros(self) -> Sums:
-        """Return sums over no rows."""
+        """Return the sums over no rows: arrays of zeros."""
         sums = {
             "rows": np.zeros(()),
             "weight": np.zeros(()),

@@ -12,7 +12,7 @@ from ooc_train.objective.loss import Loss
 
 @dataclass(frozen=True)
 class DataFigures:
-    """The sizes and weights of the data, which a model needs to make a problem.
+    """The sizes and weights of the data, from which a model makes a problem.
 
     Attributes
     ----------
@@ -71,7 +71,7 @@ class Model(CheckedSettings, ABC):
     @property
     @abstractmethod
     def is_classifier(self) -> bool:
-        """Whether y holds classes."""
+        """Whether y holds class labels."""
 
     @property
     def class_weight(self) -> Any:

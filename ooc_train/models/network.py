@@ -71,7 +71,7 @@ class Layers:
         return found
 
     def permuted(self, vectors: Array, order: NDArray[np.intp]) -> Array:
-        """Return vectors (..., n_parameters) for reordered columns: i is column `order[i]`."""
+        """Return vectors (..., n_parameters) for columns reordered as `X[:, order]`."""
         found = vectors.copy()
         for vector in found.reshape(-1, self.n_parameters):
             weights, _ = self.views(vector)[0]

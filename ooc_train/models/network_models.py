@@ -30,7 +30,7 @@ _LOSSES: Mapping[str, type[Loss]] = MappingProxyType({"squared_error": Squared, 
 
 @dataclass(frozen=True)
 class LayerSizes(Constraint):
-    """The number of units of each hidden layer; none is a network without hidden layers."""
+    """A constraint that accepts the units of each hidden layer, or an empty sequence."""
 
     kind: ClassVar[str] = "sequence of int"
 
@@ -188,7 +188,7 @@ class MLPClassifierModel(NetworkModel):
 
     @property
     def is_classifier(self) -> bool:
-        """Whether y holds classes."""
+        """Whether y holds class labels."""
         return True
 
     def loss_for(self, n_classes: int) -> Loss:
@@ -211,7 +211,7 @@ class MLPRegressorModel(NetworkModel):
 
     @property
     def is_classifier(self) -> bool:
-        """Whether y holds classes."""
+        """Whether y holds class labels."""
         return False
 
     def loss_for(self, n_classes: int) -> Loss:

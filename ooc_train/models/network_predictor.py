@@ -118,5 +118,5 @@ class NetworkPredictor:
         )
 
     def permuted(self, order: NDArray[np.intp]) -> Self:
-        """Return the predictor for reordered columns: column i is now column `order[i]`."""
+        """Return the predictor for columns reordered as `X[:, order]`."""
         return replace(self, params=self.layers.permuted(self.params, order))

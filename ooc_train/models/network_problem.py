@@ -103,7 +103,7 @@ class NetworkProblem(BlockProblem):
 
     @property
     def target_sums(self) -> None:
-        """None: a run needs no sums of y."""
+        """None: a run needs no moments of y."""
         return None
 
     def with_targets(self, mean: Array, deviation: Array) -> Self:
@@ -221,7 +221,7 @@ class NetworkProblem(BlockProblem):
             )
 
     def params_of(self, predictor: NetworkPredictor) -> Array:
-        """Convert a predictor in the data's units to `params`."""
+        """Convert a predictor in the data's units to `params`, which are for scaled columns."""
         params = predictor.params.copy()
         if self.scaling is not None:
             weights, biases = self.layers.views(params)[0]
@@ -230,7 +230,7 @@ class NetworkProblem(BlockProblem):
         return params
 
     def permuted(self, params: Array, order: NDArray[np.intp]) -> tuple[Self, Array]:
-        """Return the problem and parameters for reordered columns: i is column `order[i]`.
+        """Return the problem and parameters for columns reordered as `X[:, order]`.
 
         `params` may be several vectors, (..., n_parameters).
         """

@@ -124,7 +124,7 @@ class NetworkUpdates(GradientUpdates):
     def learner(
         self, state: Sums, workspace: Arrays
     ) -> Iterator[Callable[[Block, NDArray[np.int64]], None]]:
-        """Lend a function that updates `state` by rows of a block, in a given order.
+        """Return a context whose function updates `state` by rows of a block, in given order.
 
         The function raises `NonFiniteData` if a row of its batch holds NaN or infinity, before the
         update, and `Diverged` if a loss is not finite though the data are.
@@ -134,7 +134,7 @@ class NetworkUpdates(GradientUpdates):
         learner.close()
 
     def finish(self, state: Sums, workspace: Arrays) -> None:
-        """Apply the incomplete last batch of the epoch, in place, in proportion to its rows."""
+        """Update the parameters by the incomplete last batch, in proportion to its rows."""
         if state["counters"][0]:
             learner = _Learner(self, state, workspace)
             learner.step()

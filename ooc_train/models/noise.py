@@ -32,7 +32,7 @@ class NoiseSums:
     fit_intercept: bool = True
 
     def zeros(self) -> Sums:
-        """Return sums over no rows."""
+        """Return the sums over no rows: arrays of zeros."""
         return self.losses.zeros() | {
             "partition_squares": np.zeros(self.losses.gradients),
             "squared_rows": np.zeros(()),

@@ -45,7 +45,7 @@ class NormSums:
         return self.scaling.n_features + 1
 
     def zeros(self) -> Sums:
-        """Return sums over no rows.
+        """Return the sums over no rows: arrays of zeros.
 
         "squares" is the sum of `w n`, where `w` is the weight of a row and `n` its squared norm. By
         columns `x`, "second" is the sum of `w x ** 2`, and "fourth" that of `w n w x ** 2`.

@@ -72,7 +72,7 @@ class Predictor(Protocol):
         """
 
     def permuted(self, order: NDArray[np.intp]) -> Self:
-        """Return the predictor for reordered columns: column i is now column `order[i]`."""
+        """Return the predictor for columns reordered as `X[:, order]`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +146,7 @@ class LinearPredictor:
         )
 
     def permuted(self, order: NDArray[np.intp]) -> Self:
-        """Return the predictor for reordered columns: column i is now column `order[i]`."""
+        """Return the predictor for columns reordered as `X[:, order]`."""
         return replace(self, coef=self.coef[:, order])
 
 

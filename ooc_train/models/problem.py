@@ -111,7 +111,7 @@ class Problem(Protocol):
         """Return the evaluation of point `i`, from the sums over all rows."""
 
     def mean_gradient(self, sums: Sums, params: Array) -> Array:
-        """Return the gradient of the mean objective at `params`, from sums over any of the rows.
+        """Return the gradient of the mean objective at `params`, from sums over all or some rows.
 
         The objective here is without an l1 penalty.
         """
@@ -209,7 +209,7 @@ class ModelProblem(ProblemOfUpdates, Protocol):
 
     @property
     def target_sums(self) -> TargetSums | None:
-        """The reduction over y that a run needs to begin; None if it needs none."""
+        """The reduction for moments of y, which a run needs at its start; None if unneeded."""
 
     def scaled_by(self, moments: ColumnMoments) -> Self:
         """Return the problem of columns that are scaled by their moments."""
@@ -218,7 +218,7 @@ class ModelProblem(ProblemOfUpdates, Protocol):
         """Return the problem, given mean and standard deviation of y, or estimates."""
 
     def permuted(self, params: Array, order: NDArray[np.intp]) -> tuple[Self, Array]:
-        """Return the problem and parameters for reordered columns: i is column `order[i]`."""
+        """Return the problem and parameters for columns reordered as `X[:, order]`."""
 
     def predictor(self, params: Array) -> Predictor:
         """Return the predictor of `params`, in the data's units."""

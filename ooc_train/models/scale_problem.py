@@ -68,7 +68,7 @@ class ScaleProblem(LinearProblem):
 
     @property
     def target_sums(self) -> TargetSums:
-        """The reduction over y that a run needs to begin."""
+        """The reduction for moments of y, which a run needs at its start."""
         return TargetSums(self.loss, 1, squares=True)
 
     def with_targets(self, mean: Array, deviation: Array) -> "ScaleProblem":
@@ -86,7 +86,7 @@ class ScaleProblem(LinearProblem):
         return theta
 
     def params_of(self, predictor: LinearPredictor) -> Array:
-        """Convert a predictor in the data's units to `theta`."""
+        """Convert a predictor in the data's units to `theta`, the parameters of scaled columns."""
         theta = self.initial()
         theta[:1] = self.from_data_units(predictor.coef, predictor.intercept)
         if isinstance(predictor, ScaledPredictor):
@@ -99,7 +99,7 @@ class ScaleProblem(LinearProblem):
         return max(_LEAST * self.deviation, _ROUNDING * mean)
 
     def _is_least(self, scale: float, slope: float) -> bool:
-        """Return whether a smaller scale would be better, and is not allowed."""
+        """Return whether the scale is the least allowed, and a smaller one would be better."""
         return slope * scale >= 0.0 and abs(scale) <= (1.0 + _ROUNDING) * self._least
 
     def read(self, sums: Sums, theta: Array, model: int = 0) -> Evaluation:

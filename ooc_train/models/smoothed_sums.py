@@ -53,7 +53,7 @@ class SmoothedSums(Value):
         return self.sums.needs
 
     def zeros(self) -> Sums:
-        """Return sums over no rows.
+        """Return the sums over no rows: arrays of zeros.
 
         Beside those of the smoothed loss, "exact" and "gap" (models,), and "drift" (models,
         outputs, columns): the derivative of "gradient" by the width.

@@ -27,7 +27,7 @@ class TargetSums:
     squares: bool = False
 
     def zeros(self) -> Sums:
-        """Return sums over no rows."""
+        """Return the sums over no rows: arrays of zeros."""
         sums: Sums = {"weight": np.zeros(()), "first": np.zeros(self.n_outputs)}
         return sums | {"second": np.zeros(self.n_outputs)} if self.squares else sums
 

@@ -24,7 +24,7 @@ class Stop(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Compiling:
-    """Kernels are about to be compiled, before `Started`; not sent if all of them are there.
+    """Kernels are about to be compiled, before `Started`; not sent if none has to be.
 
     Attributes
     ----------
@@ -179,7 +179,7 @@ class Noted:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The run is over; `memory` holds its peaks."""
+    """The run is over; `memory` holds the peaks of its processes."""
 
     converged: bool
     seconds: float

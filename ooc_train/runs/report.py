@@ -33,7 +33,7 @@ class Report:
     model, solver, batch_size : str
         Names of the model and the solver, and rows per update.
     n_rows, n_features : int
-        Shape of the data.
+        Numbers of rows and of columns of X.
     passes : float
         Rows read divided by rows of the data; samples read by solvers count.
     updates : int
@@ -132,7 +132,7 @@ class Report:
 
     @property
     def _learned(self) -> Stepped | None:
-        """The step that led to the learned parameters."""
+        """The step whose parameters were learned: the best by validation, or the last."""
         return self.best or (self.history[-1] if self.history else None)
 
     @property
@@ -197,7 +197,7 @@ class Report:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Return the report of `to_json`, of this release or an earlier one.
+        """Make the report from values of `to_json`, of this release or an earlier one.
 
         Raises
         ------

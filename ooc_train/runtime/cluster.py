@@ -195,7 +195,7 @@ def workers_within(ceiling: Ceiling, *, kernels: bool, other_bytes: int = 0) -> 
     Parameters
     ----------
     ceiling : Ceiling
-        Of the command line and all its processes.
+        The ceiling of the command line and all its processes.
     kernels : bool
         Whether workers load the compiled kernels.
     other_bytes : int

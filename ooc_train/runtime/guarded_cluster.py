@@ -131,7 +131,7 @@ class _Guard(Router):
 
 
 class GuardedScheduler(distributed.Scheduler):  # type: ignore[misc] # untyped base
-    """A scheduler with read-only pages below a secret, `http_prefix`."""
+    """A scheduler whose web pages are read-only, at paths that begin with a secret."""
 
     def __init__(self, *args: Any, http_prefix: str, **kwargs: Any) -> None:
         self._secret = http_prefix
@@ -173,7 +173,7 @@ class LeanNanny(PatientNanny):
 
 
 class GuardedCluster(distributed.LocalCluster):  # type: ignore[misc] # untyped base
-    """A cluster on this machine. By default, its ports need its key, and its dashboard its link.
+    """A Dask cluster on this machine; by default ports need its key, the dashboard its link.
 
     Parameters
     ----------

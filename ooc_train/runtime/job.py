@@ -150,7 +150,7 @@ class Job:
         validation: tuple[Source, Requirements] | None,
         on_compile: OnCompile,
     ) -> Processes:
-        """Let the processes load what the job needs; return what they hold."""
+        """Let the processes load what the job needs; return the memory that they hold."""
         jobs = [(self.source, requirements), *([] if validation is None else [validation])]
         sources = [source for source, _ in jobs]
         needs: dict[str, tuple[KernelSpec, ...]] = {}
@@ -222,7 +222,7 @@ class Job:
         return Stream(source, executor, plan.validation, on_rows)
 
     def calling(self) -> ProcessMemory:
-        """Return the memory of the calling process that counts."""
+        """Return the memory of the calling process, as far as it counts."""
         return self._meter.calling()
 
     def memory(self, plan: Plan) -> MemoryReport:

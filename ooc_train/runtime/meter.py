@@ -172,7 +172,7 @@ class Meter:
             self._limited.run(rlimit.lift, self._job, on_error="ignore")
 
     def prepare(self, needs: Needs, on_compile: OnCompile = lambda *_: None) -> Processes:
-        """Load what tasks need in every process; return what all processes hold."""
+        """Load what tasks need in every process; return the memory that all processes hold."""
         code = folder() if any(needs.values()) else None
         if self._client is None:
             if code is not None:
@@ -229,7 +229,7 @@ class Meter:
         self.notes += [note for note in notes if note not in self.notes]
 
     def measured(self) -> list[ProcessMemory]:
-        """Return the peak of every process, the calling one first."""
+        """Return the memory of every process with its peak, the calling process first."""
         found: list[ProcessMemory] = []
         if self._client is not None:
             client = self._client

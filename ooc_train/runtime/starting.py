@@ -77,7 +77,7 @@ def require_startable(n_workers: int) -> None:
 
 
 def require_inside() -> None:
-    """Refuse to start the private cluster, which has no other processes, if it can't work.
+    """Refuse to start the private cluster, inside this process, if it can't work.
 
     Raises
     ------

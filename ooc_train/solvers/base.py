@@ -32,7 +32,7 @@ Tree = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Precision:
-    """How well rows determine the coefficients of least squares.
+    """How precisely the rows determine the coefficients of least squares.
 
     Attributes
     ----------

@@ -130,7 +130,7 @@ class ExponentialBatches(BatchSchedule):
 
     @classmethod
     def parse(cls, settings: str) -> "ExponentialBatches":
-        """Return the schedule of text such as "32..full,factor=4"."""
+        """Make the schedule from text such as "32..full,factor=4"."""
         sizes, *others = settings.split(",")
         first, until = sizes.split("..")
         factors = [float(each.removeprefix("factor=")) for each in others]
@@ -183,7 +183,7 @@ class BatchSteps(BatchSchedule):
 
     @classmethod
     def parse(cls, settings: str) -> "BatchSteps":
-        """Return the schedule of text such as "256@0,full@6"."""
+        """Make the schedule from text such as "256@0,full@6"."""
         steps = (each.split("@") for each in settings.split(","))
         return cls(tuple((_size(size), int(epoch)) for size, epoch in steps))
 

@@ -61,7 +61,7 @@ class BlockLBFGS(LBFGS):
     requires: ClassVar[frozenset[Capability]] = frozenset({"gradient", "blocks", "smooth"})
 
     def holds(self, problem: Any, rows: Rows) -> Holdings:
-        """Return the memory that requests and states need."""
+        """Return the memory that requests and states need, for the plan."""
         holdings = super().holds(problem, rows)
         outputs, columns, _ = problem.output_hessians_shape
         zeros = np.broadcast_to(0.0, problem.shape)
@@ -112,7 +112,7 @@ class BlockLBFGS(LBFGS):
     def _step(
         self, problem: Any, now: Evaluation, pairs: tuple[Pair, ...], memory: Tree
     ) -> tuple[Array, float]:
-        """Return the full step, and how the l1 penalty changes over it: 0, as there is none."""
+        """Return the full step, and the change of the l1 penalty over it: 0, as there is none."""
         if "inverse" not in memory:
             return super()._step(problem, now, pairs, memory)
         inverse, scale = memory["inverse"], 1.0

@@ -11,7 +11,7 @@ from ooc_train.solvers.batch_schedules import BATCH_SCHEDULES, BatchSchedule, ba
 
 @dataclass(frozen=True)
 class Seconds(Number):
-    """A number of seconds; text may have a unit: 90s."""
+    """A constraint that accepts a number of seconds; text may have a unit: 90s."""
 
     def _parsed(self, name: str, text: str) -> Any:
         try:
@@ -27,7 +27,7 @@ class Seconds(Number):
 
 @dataclass(frozen=True)
 class Fraction(Number):
-    """A number above 0 and below 1."""
+    """A constraint that accepts a number above 0 and below 1."""
 
     above: float | None = 0.0
 
@@ -44,7 +44,7 @@ class Fraction(Number):
 
 @dataclass(frozen=True)
 class BatchSize(Rows):
-    """A batch size: rows per update, or a schedule."""
+    """A constraint that accepts a batch size: rows per update, or a schedule."""
 
     @property
     def type_text(self) -> str:

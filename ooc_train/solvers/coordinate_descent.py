@@ -48,7 +48,7 @@ class CoordinateDescent:
     requires: ClassVar[frozenset[Capability]] = frozenset({"gram"})
 
     def holds(self, problem: LinearProblem, rows: Rows) -> Holdings:
-        """Return the memory that requests and states need."""
+        """Return the memory that requests and states need, for the plan."""
         del rows
         features, outputs = problem.n_features, problem.n_outputs
         algebra = 7 * 8 * (features + 1 + outputs) ** 2

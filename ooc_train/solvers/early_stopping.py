@@ -19,7 +19,7 @@ _SMALLER_IS_BETTER = ("log_loss", "mse")
 
 @dataclass(frozen=True, kw_only=True)
 class EarlyStopping(CheckedSettings):
-    """A run ends when its validation loss, or a metric, gets no better.
+    """A rule that ends a run when its validation loss, or a metric, gets no better.
 
     The validation rows are evaluated after each iteration or epoch.
     """
@@ -47,7 +47,7 @@ class EarlyStopping(CheckedSettings):
 
 @dataclass(frozen=True)
 class EarlyStoppingSetting(Flag):
-    """An `EarlyStopping`, or True or False; True is the default `EarlyStopping`."""
+    """A constraint that accepts an `EarlyStopping`, False, or True for the default one."""
 
     @property
     def type_text(self) -> str:

@@ -46,7 +46,7 @@ class ElasticNetPath(CoordinateDescent):
         return self.alphas if isinstance(self.alphas, int) else len(self.alphas)
 
     def holds(self, problem: LinearProblem, rows: Rows) -> Holdings:
-        """Return the memory that requests and states need."""
+        """Return the memory that requests and states need, for the plan."""
         holdings = super().holds(problem, rows)
         return replace(holdings, sets=holdings.sets + 2 * self.n_alphas)
 

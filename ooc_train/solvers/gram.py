@@ -60,13 +60,13 @@ _REFINING = "refining"
 
 @dataclass(frozen=True)
 class Gram:
-    """The solver of least squares with or without an l2 penalty, exact after one pass or few."""
+    """The solver of least squares, with or without an l2 penalty, by its normal equations."""
 
     name: ClassVar[str] = "gram"
     requires: ClassVar[frozenset[Capability]] = frozenset({"gram", "smooth"})
 
     def holds(self, problem: LinearProblem, rows: Rows) -> Holdings:
-        """Return the memory that requests and states need."""
+        """Return the memory that requests and states need, for the plan."""
         del rows
         features, outputs = problem.n_features, problem.n_outputs
         reductions: tuple[Reduction, ...] = (problem.gram_sums(),)

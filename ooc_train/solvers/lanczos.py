@@ -18,7 +18,7 @@ _DEPENDENT = 1e-10
 
 
 def first_vector(columns: int) -> Array:
-    """Return the vector to begin with: random, and always the same."""
+    """Return the start vector, of norm 1: random, from a fixed seed."""
     vector = np.random.default_rng(0).standard_normal(columns)
     return vector / float(np.linalg.norm(vector))
 

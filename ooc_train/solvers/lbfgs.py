@@ -46,7 +46,7 @@ class LBFGS:
     requires: ClassVar[frozenset[Capability]] = frozenset({"gradient", "smooth"})
 
     def holds(self, problem: Problem, rows: Rows) -> Holdings:
-        """Return the memory that requests and states need."""
+        """Return the memory that requests and states need, for the plan."""
         del rows
         points = np.broadcast_to(0.0, (len(LENGTHS), *problem.shape))
         # The pairs; the points, and two copies while they are evaluated; and eight directions.
@@ -111,7 +111,7 @@ class LBFGS:
     def _step(
         self, problem: Problem, now: Evaluation, pairs: tuple[Pair, ...], memory: Tree
     ) -> tuple[Array, float]:
-        """Return the full step, and how the l1 penalty changes over it: 0 where there is none."""
+        """Return the full step, and the change of the l1 penalty over it: 0 where there is none."""
         del memory
         if pairs:
             return _direction(now.gradient, pairs), 0.0

@@ -91,7 +91,7 @@ class Newton:
     requires: ClassVar[frozenset[Capability]] = frozenset({"hessian", "smooth", "moments"})
 
     def holds(self, problem: LinearProblem, rows: Rows) -> Holdings:
-        """Return the memory that requests and states need."""
+        """Return the memory that requests and states need, for the plan."""
         del rows
         points = np.broadcast_to(0.0, (1 + len(_SHORTER), *problem.shape))
         return Holdings(
@@ -255,7 +255,7 @@ class Newton:
         )
 
     def _step(self, problem: LinearProblem, now: Evaluation, hessian: Array) -> tuple[Array, float]:
-        """Return the full step, and how the l1 penalty changes over it: 0 where there is none."""
+        """Return the full step, and the change of the l1 penalty over it: 0 where there is none."""
         return problem.direction(now, hessian), 0.0
 
 
@@ -270,7 +270,7 @@ def newton_sample(problem: LinearProblem, rows: Rows) -> tuple[int, ...]:
 
 
 def _larger_sample(problem: LinearProblem, rows: Rows) -> tuple[int, ...]:
-    """Return the partitions of the second sample."""
+    """Return the partitions of the second, larger sample."""
     wanted = _LARGER * _SAMPLE_ROWS_PER_PARAMETER * problem.hessian_shape[-1]
     return sample_partitions(rows, min(wanted, int(SAMPLE_SHARE * rows.n_rows)))
 

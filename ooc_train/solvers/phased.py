@@ -61,7 +61,7 @@ class Phased:
         return self.updates.name + ("" if self.exact is None else f", then {self.exact.name}")
 
     def holds(self, problem: LinearProblem, rows: Rows) -> Holdings:
-        """Return the memory that requests and states need."""
+        """Return the memory that requests and states need, for the plan."""
         smallest = self.schedule.smallest(rows.n_rows)  # short batches have kernels of their own
         holdings = [replace(self.updates, batch_size=smallest).holds(problem, rows)]
         if self.exact is not None:

@@ -37,7 +37,7 @@ class ProximalLBFGS(LBFGS):
     requires: ClassVar[frozenset[Capability]] = frozenset({"gradient", "prox", "moments"})
 
     def holds(self, problem: Any, rows: Rows) -> Holdings:
-        """Return the memory that requests and states need."""
+        """Return the memory that requests and states need, for the plan."""
         holdings = super().holds(problem, rows)
         # The model has two arrays for each pair, and its minimum takes fewer than twelve more.
         return replace(holdings, sets=holdings.sets + 2 * self.history + 12)

@@ -80,7 +80,7 @@ class Smoothing:
     requires: ClassVar[frozenset[Capability]] = frozenset({"smoothing", "moments"})
 
     def holds(self, problem: LinearProblem, rows: Rows) -> Holdings:
-        """Return the memory that requests and states need."""
+        """Return the memory that requests and states need, for the plan."""
         smoothed = problem.smoothed(1.0)
         inner = _inner(problem).holds(smoothed, rows)
         points = np.broadcast_to(0.0, (3, *problem.shape))
@@ -174,7 +174,7 @@ class Smoothing:
         return replace(state, phase=_LAST) if done else self._narrowed(problem, state)
 
     def _narrowed(self, problem: LinearProblem, state: State) -> State:
-        """Return the state at a narrower width."""
+        """Return the state at the next, narrower width."""
         memory = state.memory
         exact, gap = memory["exact"], memory["gap"]
         aim = math.sqrt(_AIM * self.tol * exact / gap) if gap > 0.0 else 0.0

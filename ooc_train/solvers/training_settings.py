@@ -188,18 +188,18 @@ class Training(CheckedSettings):
         return str(size) if isinstance(size, BatchSchedule) else size
 
     def draws(self, model: Model) -> bool:
-        """Return whether a run of the model draws rows, or its first parameters, at random."""
+        """Return whether a run of the model draws rows or initial parameters at random."""
         draws_rows = self.by_updates or self.validation_fraction is not None
         return draws_rows or model.starts_at_random
 
     @property
     def by_updates(self) -> bool:
-        """Whether the settings ask for updates."""
+        """Whether the settings ask for updates by batches."""
         named = self.solver != "auto" and self.solver not in EXACT
         return named or self.batch_size != "full"
 
     def rows_per_update(self, n_rows: int, chunk_rows: int) -> int:
-        """Return the batch size in rows, of the first epoch by a schedule.
+        """Return the batch size in rows; with a schedule, that of the first epoch.
 
         Raises
         ------

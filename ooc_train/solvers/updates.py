@@ -112,7 +112,7 @@ class Updates:
         return self.learning_rate == "auto" and not self._is_full_batch(rows)
 
     def holds(self, problem: ProblemOfUpdates, rows: Rows) -> Holdings:
-        """Return the memory that requests and states need."""
+        """Return the memory that requests and states need, for the plan."""
         self._require_rates(rows)  # before anything is read
         points = np.broadcast_to(0.0, (1 + self._evaluates_both(problem), *problem.shape))
         reductions: tuple[Reduction, ...] = (problem.reduction(points, gradients=len(points)),)
@@ -203,7 +203,7 @@ class Updates:
         return None if self.in_order else self._rows_of_a_replica(rows) / self.batch_size
 
     def _rows_of_a_replica(self, rows: Rows) -> int:
-        """Return the rows of the replica that has most of them in an epoch."""
+        """Return the number of rows of the replica that has the most in an epoch."""
         group_rows = self.shuffle_chunks * rows.partition_rows
         groups = -(-rows.n_partitions // self.shuffle_chunks)
         groups_of = [0] * self.replicas
@@ -350,16 +350,16 @@ class Updates:
         return replace(state, phase="", converged=optimal, note=note, memory=memory)
 
     def _evaluates_both(self, problem: ProblemOfUpdates) -> bool:
-        """Whether a step by all rows evaluates the parameters, and their average as the model."""
+        """Whether a full-batch pass evaluates the parameters and, as the model, their average."""
         return self.optimizer.normalised and problem.averages_all_rows
 
     def _points(self, problem: ProblemOfUpdates, replica: Sums) -> Array:
-        """Return the points of a step by all rows, the model last."""
+        """Return the points that a pass over all rows evaluates, the model last."""
         names = ("theta", "average") if self._evaluates_both(problem) else ("theta",)
         return np.stack([replica[name] for name in names])
 
     def _after_step(self, problem: ProblemOfUpdates, rows: Rows, state: State, sums: Sums) -> State:
-        """Return the state at the evaluated point; its memory holds the next point."""
+        """Return the state at the evaluated point; its memory holds the next point to evaluate."""
         memory = state.memory
         (replica,) = memory["replicas"]
         points = self._points(problem, replica)

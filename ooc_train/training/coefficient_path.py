@@ -21,7 +21,7 @@ from ooc_train.training.task import Task
 
 @dataclass(frozen=True, eq=False)
 class CoefficientPath:
-    """Coefficients at many strengths of the penalty.
+    """Coefficients of a linear model at many strengths of the penalty.
 
     Attributes
     ----------
@@ -32,7 +32,7 @@ class CoefficientPath:
     intercept : float64 array (outputs, alphas)
         Intercepts.
     dual_gaps, n_iter : arrays (alphas,)
-        Duality gap of the mean objective, and sweeps.
+        Duality gap of the mean objective, and number of sweeps, at each alpha.
     passes : float
         Rows read, divided by rows of the data. Samples that scale the columns count.
     shortfall : str

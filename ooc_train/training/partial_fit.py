@@ -264,7 +264,7 @@ def _require_same_shape(task: Task, previous: PartialFit) -> None:
 
 @dataclass(frozen=True, eq=False)
 class _PassResult:
-    """The result of a pass. The learning rate `eta0` is None if no row had any weight."""
+    """The result of a pass of `learn`. The learning rate `eta0` is None without weighted rows."""
 
     problem: ModelProblem
     moments: ColumnMoments | None

@@ -65,7 +65,7 @@ class PartialFit:
     memory: MemoryReport
 
     def permuted(self, order: NDArray[np.intp]) -> "PartialFit":
-        """Return the state for reordered columns: column i is now column `order[i]`."""
+        """Return the state for columns reordered as `X[:, order]`."""
         by_column = {
             name: self.problem.permuted(self.replica[name], order)[1] for name in _BY_COLUMN
         }
@@ -75,7 +75,7 @@ class PartialFit:
 
 
 def _rescaled(theta: Array, problem: LinearProblem, old: Scaling) -> Array:
-    """Return parameters in the units of the columns' new scaling.
+    """Convert parameters to the columns' new scaling.
 
     A parameter keeps its scaled value if the scale of its column has grown, since a coefficient by
     a few similar rows would be far too large for other rows. Otherwise it keeps its coefficient.

@@ -122,7 +122,7 @@ class TrainingRun:
             self.note(reason)
 
     def note(self, text: str) -> None:
-        """Emit a note, unless it is empty."""
+        """Emit the event `Noted` with a text, unless the text is empty."""
         if text:
             self.emit(Noted(text, self._seconds))
 

@@ -297,7 +297,7 @@ class Task:
         return int(bool(self.training.early_stopping))
 
     def requirements(self) -> Requirements:
-        """Return what passes over the training rows require."""
+        """Return what passes over the training rows require, for the plan."""
         source, problem = self.inputs.source, self.problem
         self._require_square()
         holdings = self.solver.holds(problem, source)
