@@ -151,7 +151,7 @@ class TrainingRun:
     def solve(
         self, start: Fitted | None, training_page: str | None, snapshot: Snapshot | None = None
     ) -> State:
-        """Run the solver; return the last state: converged, stalled, or stopped.
+        """Run the solver to its last state: converged, stalled, or stopped by limit or callback.
 
         Parameters
         ----------
