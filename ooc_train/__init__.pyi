@@ -30,6 +30,8 @@ from .estimators import Ridge as Ridge
 from .estimators import RidgeClassifier as RidgeClassifier
 from .estimators import SGDClassifier as SGDClassifier
 from .estimators import SGDRegressor as SGDRegressor
+from .estimators import TorchClassifier as TorchClassifier
+from .estimators import TorchRegressor as TorchRegressor
 from .estimators import TweedieRegressor as TweedieRegressor
 from .estimators import enet_path as enet_path
 from .estimators import lasso_path as lasso_path
@@ -55,6 +57,9 @@ from .models.generalized_linear_models import TweedieModel as TweedieModel
 from .models.model import Model as Model
 from .models.network_models import MLPClassifierModel as MLPClassifierModel
 from .models.network_models import MLPRegressorModel as MLPRegressorModel
+from .models.pytorch.torch_module import TorchClassifierModel as TorchClassifierModel
+from .models.pytorch.torch_module import TorchModule as TorchModule
+from .models.pytorch.torch_module import TorchRegressorModel as TorchRegressorModel
 from .models.regression_models import ElasticNetModel as ElasticNetModel
 from .models.regression_models import LassoModel as LassoModel
 from .models.regression_models import LeastSquares as LeastSquares

@@ -78,7 +78,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     # Only where a user asks for a DataFrame: `history_` of the estimators, `frame` of a trade-off.
     "pandas": ("estimators/", "experiments/tradeoff_result"),
     "matplotlib": ("plotting/",),
-    "torch": ("stream/batching/batch_dataset",),
+    "torch": ("models/pytorch/", "stream/batching/batch_dataset"),
     "pyarrow": ("tables/",),
     "PIL": ("images/",),
     "typer": ("cli/", "monitoring/callbacks"),

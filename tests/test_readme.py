@@ -36,8 +36,9 @@ LEAVES = {
         "predicted.zarr",
     ],
     "ooc_train.batches": ["loop.zarr"],
+    "TorchClassifier": ["module.zarr", "module.run"],
     "import ooc_train as ooc": ["values.zarr", "robust.run"],
-    "from ooc_train import": ["big.zarr", "big.run", "predicted.zarr"],
+    "from ooc_train import LocalCluster": ["big.zarr", "big.run", "predicted.zarr"],
 }
 
 

@@ -17,6 +17,7 @@ from ooc_train.estimators.generalized_linear import (
 )
 from ooc_train.estimators.loading import load
 from ooc_train.estimators.margins import LinearSVC, RidgeClassifier, SGDClassifier
+from ooc_train.estimators.modules import TorchClassifier, TorchRegressor
 from ooc_train.estimators.networks import MLPClassifier, MLPRegressor
 from ooc_train.estimators.paths import enet_path, lasso_path
 from ooc_train.estimators.regression import ElasticNet, Lasso, LinearRegression, Ridge
@@ -44,6 +45,8 @@ __all__ = [
     "RidgeClassifier",
     "SGDClassifier",
     "SGDRegressor",
+    "TorchClassifier",
+    "TorchRegressor",
     "TweedieRegressor",
     "enet_path",
     "lasso_path",

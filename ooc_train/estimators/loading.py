@@ -13,7 +13,7 @@ from ooc_train.runs.fitted import load_fitted
 from ooc_train.solvers.training_settings import Training
 
 
-def load(path: str | os.PathLike[str]) -> Any:
+def load(path: str | os.PathLike[str], *, module: Any = None) -> Any:
     """Return the fitted estimator that `save`, or a run of the command line, wrote.
 
     A regression of one output is restored as if y had one axis.
@@ -22,6 +22,9 @@ def load(path: str | os.PathLike[str]) -> Any:
     ----------
     path : path
         The folder.
+    module : class, function or torch.nn.Module, optional
+        What makes the module of a `TorchClassifier` or `TorchRegressor`, whose code is no part of
+        the folder. Its parameters by keywords are those that were saved.
 
     Returns
     -------
@@ -34,7 +37,7 @@ def load(path: str | os.PathLike[str]) -> Any:
         If the folder is no saved model, is damaged, was written by a later release, or holds a
         model that has no estimator.
     """
-    fitted = load_fitted(path)
+    fitted = load_fitted(path, module)
     model, training = fitted.model, fitted.training
     if type(model) not in ESTIMATORS:
         raise InvalidRun(

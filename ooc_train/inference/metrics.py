@@ -3,6 +3,7 @@
 Curves of a class come from a histogram of its score. All classes together have about 65,536 bins.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -24,6 +25,7 @@ from ooc_train.objective.loss import LogLinkLoss, raise_if_outside
 from ooc_train.objective.losses.logistic import Logistic
 from ooc_train.runs.fitted import Fitted
 from ooc_train.stream.input_data import Inputs
+from ooc_train.stream.requirements import loads_of
 
 PIECE_ROWS = 1024
 """Rows converted to float64 at a time for prediction."""
@@ -103,6 +105,11 @@ class MetricSums:
         """Scored classes, the rest and the class, and bins of the score."""
         scored = 1 if self._is_binary else len(self.fitted.classes)
         return scored, 2, max(_LEAST_BINS, _BINS // scored)
+
+    @property
+    def loads(self) -> tuple[Callable[[], None], ...]:
+        """Functions that load the libraries of the predictor."""
+        return loads_of(self.fitted.predictor)
 
     def zeros(self) -> Sums:
         """Return sums over no rows."""

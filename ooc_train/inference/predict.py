@@ -24,7 +24,7 @@ from ooc_train.store.reading.chunks import ChunkReader
 from ooc_train.store.writing.output import OutputStore
 from ooc_train.store.writing.predictions import PredictionRows, add_arrays, manifest
 from ooc_train.stream.inputs import read_features, read_inputs
-from ooc_train.stream.requirements import Requirements
+from ooc_train.stream.requirements import Requirements, loads_of
 from ooc_train.stream.sources import Source
 from ooc_train.stream.store_source import StoreSource
 
@@ -152,6 +152,7 @@ def predict(
         opened=_piece_bytes(fitted, [kind], source),
         result=max(stop - start for start, stop in runs) * row_bytes,
         results=source.n_rows * row_bytes,
+        loads=loads_of(fitted.predictor),
     )
     with Job(source, client=client, memory_ceiling=memory_ceiling) as job:
         stream = job.stream(job.plan(requirements))
@@ -225,6 +226,7 @@ def predict_store(
         slots=1,
         shared=fitted.nbytes,
         opened=_piece_bytes(fitted, kinds, source),
+        loads=loads_of(fitted.predictor),
     )
     with (
         Job(source, client=client, memory_ceiling=memory_ceiling) as job,

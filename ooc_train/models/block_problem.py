@@ -4,6 +4,7 @@ To add such a model, subclass `BlockProblem` with `shape`, `initial`, `block_gra
 `block_bytes`. All solvers that need gradients alone, and all optimizers, then train it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -50,6 +51,9 @@ class BlockProblem:
 
     bound: ClassVar[float | None] = None
     averages_all_rows: ClassVar[bool] = True
+    own_optimizer: ClassVar[Optimizer | None] = None
+    loads: ClassVar[tuple[Callable[[], None], ...]] = ()
+    """Functions that load libraries, which every process calls before memory is measured."""
 
     @property
     def can(self) -> frozenset[Capability]:
@@ -175,6 +179,11 @@ class BlockSums:
     def needs(self) -> tuple[KernelSpec, ...]:
         """Kernels that every process loads before memory is measured."""
         return self.problem.needs
+
+    @property
+    def loads(self) -> tuple[Callable[[], None], ...]:
+        """Functions that load libraries."""
+        return self.problem.loads
 
     def zeros(self) -> Sums:
         """Return the sums over no rows: arrays of zeros."""

@@ -8,6 +8,7 @@ the intercept b. It is scikit-learn's for ridge (`l2 = alpha`) and logistic regr
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from ooc_train.objective.loss import Loss
 from ooc_train.objective.losses.squared import Squared
 from ooc_train.objective.penalty import NO_PENALTY, ColumnPenalty, Penalty
 from ooc_train.objective.scaling import Scaling
+from ooc_train.optimizers.optimizer import Optimizer
 
 _COMPILED_WORK = 2**33
 """Multiplications of a pass from which on compiled kernels add up its Hessian or Gram matrix. A
@@ -66,6 +68,8 @@ class LinearObjective(Value):
     extra_l2: Array | None = None
     target_mean: Array | None = None
     own_class_weight: bool = False
+
+    own_optimizer: ClassVar[Optimizer | None] = None
 
     @property
     def n_features(self) -> int:

@@ -16,6 +16,12 @@ from ooc_train.models.model import Model
 from ooc_train.models.network_models import MLPClassifierModel, MLPRegressorModel
 from ooc_train.models.network_predictor import NetworkPredictor
 from ooc_train.models.predictor import LinearPredictor, Predictor, ScaledPredictor
+from ooc_train.models.pytorch.torch_module import (
+    TorchClassifierModel,
+    TorchModule,
+    TorchRegressorModel,
+)
+from ooc_train.models.pytorch.torch_predictor import TorchPredictor
 from ooc_train.models.regression_models import ElasticNetModel, LassoModel, LeastSquares, RidgeModel
 from ooc_train.models.robust_models import (
     HuberModel,
@@ -50,7 +56,18 @@ MODELS: Registry[Model] = Registry(
 )
 """Models by name."""
 
+SAVED_MODELS: Mapping[str, type[Model]] = MappingProxyType(
+    {
+        **MODELS,
+        **{each.name: each for each in (TorchModule, TorchClassifierModel, TorchRegressorModel)},
+    }
+)
+"""Models of saved runs: those of the command line, and those that take code."""
+
 PREDICTORS: Mapping[str, type[Predictor]] = MappingProxyType(
-    {each.kind: each for each in (LinearPredictor, ScaledPredictor, NetworkPredictor)}
+    {
+        each.kind: each
+        for each in (LinearPredictor, ScaledPredictor, NetworkPredictor, TorchPredictor)
+    }
 )
 """Predictors by their kind, which a saved run names."""

@@ -85,6 +85,10 @@ class Problem(Protocol):
     def bound(self) -> float | None:
         """Upper bound of the curvature of the mean loss; None if there is none."""
 
+    @property
+    def own_optimizer(self) -> Optimizer | None:
+        """The optimizer that the problem brings, for the solver "auto"; None if it has none."""
+
     def initial(self, seed: int = 0) -> Array:
         """Return the initial parameters of a run."""
 

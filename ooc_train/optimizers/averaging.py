@@ -39,7 +39,11 @@ def average_share(entries: float) -> float:
     return (AVERAGE_POWER + 1.0) / (AVERAGE_POWER + entries)
 
 
-def average_replicas(before: Sequence[Sums], after: Sequence[Sums]) -> None:
+def average_replicas(
+    before: Sequence[Sums],
+    after: Sequence[Sums],
+    names: Sequence[str] = ("theta", "average", "slots"),
+) -> None:
     """Replace parameters, their average and the optimizer's slots by the mean of all replicas.
 
     A replica counts by the rows that it learned from in the round (parameter mixing: McDonald et
@@ -50,10 +54,12 @@ def average_replicas(before: Sequence[Sums], after: Sequence[Sums]) -> None:
     before, after : sequences of Sums
         States of the replicas at both ends of the round; those after it are changed in place.
         ``counters[2]`` of a state counts its rows.
+    names : sequence of str
+        The arrays that are averaged; others stay as they are.
     """
     counted = [[state["counters"][2] for state in states] for states in (before, after)]
     rows = np.diff(counted, axis=0)[0]
-    for name in ("theta", "average", "slots"):
+    for name in names:
         mean = np.average([state[name] for state in after], axis=0, weights=rows)
         for state in after:
             state[name] = mean

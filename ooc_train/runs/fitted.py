@@ -1,7 +1,8 @@
 """The result of a run: parameters in the units of the data, and their predictions.
 
 A run is a folder. `model.json` holds the settings, the class labels, the feature names and the
-report. `parameters.npz` holds the numbers. `recipe.json` exists if the features were made from raw
+report. `parameters.npz` holds the numbers; of a module of PyTorch `parameters.safetensors`, and the
+module's code is no part of the run. `recipe.json` exists if the features were made from raw
 columns. No file can hold code, and nothing is unpickled.
 """
 
@@ -33,16 +34,21 @@ from ooc_train.core.schema import text as is_text
 from ooc_train.core.sums import Array
 from ooc_train.errors import InvalidRun, OocTrainError
 from ooc_train.models.model import Model
-from ooc_train.models.model_registry import MODELS, PREDICTORS
+from ooc_train.models.model_registry import PREDICTORS, SAVED_MODELS
 from ooc_train.models.predictor import LinearPredictor, Predictor
+from ooc_train.models.pytorch.torch_predictor import TorchPredictor
+from ooc_train.models.pytorch.torch_settings import made_by_keywords
 from ooc_train.objective.loss import Loss
 from ooc_train.runs.parameters import read_arrays
+from ooc_train.runs.tensor_file import read_tensors, write_tensors
 from ooc_train.solvers.training_settings import AUTOMATIC, Training
 from ooc_train.stream.feature_names import column_order, require_row_shape
 from ooc_train.tables.names import RECIPE_FILE
 
 RUN_FORMAT = "ooc_train.run"
 RUN_VERSION = 3
+
+_ARRAYS, _TENSORS = "parameters.npz", "parameters.safetensors"
 
 Label = str | int | float | bool
 
@@ -187,9 +193,12 @@ class Fitted:
         """
         folder = output.partial_path
         with explain_os_errors(output.path):
-            with open(os.path.join(folder, "parameters.npz"), "wb") as file:
-                np.savez(file, allow_pickle=False, **self.predictor.arrays)
-                sync_file(file)
+            if isinstance(self.predictor, TorchPredictor):
+                write_tensors(os.path.join(folder, _TENSORS), *self.predictor.to_file())
+            else:
+                with open(os.path.join(folder, _ARRAYS), "wb") as file:
+                    np.savez(file, allow_pickle=False, **self.predictor.arrays)
+                    sync_file(file)
             written = {"model.json": self._to_json(), RECIPE_FILE: self.recipe}
             for name, values in written.items():
                 if values is not None:
@@ -268,17 +277,26 @@ _SCHEMA = record(
 _ABOUT = record({"format": is_text, "format_version": integer(0)})
 
 
-def load_fitted(path: str | os.PathLike[str]) -> Fitted:
+def load_fitted(path: str | os.PathLike[str], module: Any = None) -> Fitted:
     """Load a run folder.
+
+    Parameters
+    ----------
+    path : path
+        The folder.
+    module : class, function or module, optional
+        What makes the module of PyTorch, where the run is one of those; without it, the model can
+        be described and does not predict.
 
     Raises
     ------
     InvalidRun
-        If the folder is no run, is damaged, or was written by a later release.
+        If the folder is no run, is damaged, or was written by a later release; if the module is
+        another one than that of the run.
     """
     path = os.fspath(path)
     try:
-        fitted = _loaded(path)
+        fitted = _loaded(path, module)
     except FileNotFoundError as error:
         raise InvalidRun(f"{path} is no run: {error.filename} is missing") from None
     except NotADirectoryError:
@@ -287,10 +305,24 @@ def load_fitted(path: str | os.PathLike[str]) -> Fitted:
         raise InvalidRun(f"{path} can't be read: {error}") from None
     except _DamagedError as error:
         raise InvalidRun(f"{path} is damaged: {error}") from None
+    if module is not None:
+        try:
+            _require_module(fitted.predictor)
+        except ValueError as error:
+            raise InvalidRun(f"{path}: {error}") from None
     return fitted
 
 
-def _loaded(path: str) -> Fitted:
+def _require_module(predictor: Predictor) -> None:
+    """Raise `ValueError` unless the predictor has a module, which has the saved tensors."""
+    if not isinstance(predictor, TorchPredictor):
+        raise ValueError(  # noqa: TRY004 (as for other arguments)
+            f"the run holds a {predictor.kind} model, which needs no module; leave it out"
+        )
+    predictor.require_module()
+
+
+def _loaded(path: str, module: Any) -> Fitted:
     file = os.path.join(path, "model.json")
     # Infinite losses are written as Python writes them.
     found = read_json(file, _SETTINGS, constants=True)
@@ -304,19 +336,24 @@ def _loaded(path: str) -> Fitted:
             f"{RUN_VERSION}); install that release, or train again"
         )
     require(found, _SCHEMA, file, _SETTINGS)
-    numbers = os.path.join(path, "parameters.npz")
-    predictor = PREDICTORS.get(found["predictor"])
-    if predictor is None:
+    kind = PREDICTORS.get(found["predictor"])
+    if kind is None:
         raise InvalidRun(
             f"{path} holds a {shown(found['predictor'])} model, which this release does not know; "
             "install the release that wrote it"
         )
-    arrays = read_arrays(numbers, predictor.names, _PARAMETERS)
     names = found["feature_names"]
     try:
+        model = _model(found["model"], module)
+        if issubclass(kind, TorchPredictor):
+            tensors = read_tensors(os.path.join(path, _TENSORS), _PARAMETERS)
+            predictor: Predictor = kind.from_file(model, len(found["classes"]), *tensors)
+        else:
+            numbers = os.path.join(path, _ARRAYS)
+            predictor = kind.of(*read_arrays(numbers, kind.names, _PARAMETERS))
         fitted = Fitted(
-            _model(found["model"]),
-            predictor.of(*arrays),
+            model,
+            predictor,
             tuple(found["classes"]),
             None if names is None else tuple(names),
             found["report"],
@@ -330,13 +367,17 @@ def _loaded(path: str) -> Fitted:
     return fitted
 
 
-def _model(settings: Mapping[str, Any]) -> Model:
-    """Make the model from saved settings."""
+def _model(settings: Mapping[str, Any], module: Any) -> Model:
+    """Make the model from saved settings, with a module where one is given."""
     others = dict(settings)
     name = others.pop("name", None)
-    if not isinstance(name, str) or name not in MODELS:
-        raise ValueError(f"model={shown(name)} is not one of {', '.join(MODELS)}")
-    return MODELS[name](**others)
+    if not isinstance(name, str) or name not in SAVED_MODELS:
+        raise ValueError(f"model={shown(name)} is not one of {', '.join(SAVED_MODELS)}")
+    if "module" in others and module is not None:
+        others["module"] = module
+        if not made_by_keywords(module):
+            others["module_parameters"] = None
+    return SAVED_MODELS[name](**others)
 
 
 def _recipe(path: str) -> Mapping[str, Any] | None:

@@ -156,7 +156,8 @@ class Job:
         needs: dict[str, tuple[KernelSpec, ...]] = {}
         for source, required in jobs:
             needs[source.dtype] = (*needs.get(source.dtype, ()), *required.needs)
-        processes = self._meter.prepare(needs, on_compile)
+        loads = tuple(dict.fromkeys(load for _, required in jobs for load in required.loads))
+        processes = self._meter.prepare(needs, on_compile, loads)
         for source in sources:
             self._require_reach(source)
         if any(isinstance(source, DaskSource) for source in sources):

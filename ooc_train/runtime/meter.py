@@ -111,7 +111,9 @@ def _announce(missing: Sequence[Mapping[str, bool]], on_compile: OnCompile) -> N
         on_compile(tuple(names), all(kept for each in missing for kept in each.values()))
 
 
-def _prepare(needs: Needs, code: str | None, dask_worker: Any = None) -> _Prepared:
+def _prepare(
+    needs: Needs, code: str | None, loads: Sequence[Callable[[], None]], dask_worker: Any = None
+) -> _Prepared:
     """Load what tasks will need; kernels come from the folder `code`, if it is not None.
 
     Dask passes the worker that runs this. From then on its heartbeats report its memory.
@@ -122,6 +124,8 @@ def _prepare(needs: Needs, code: str | None, dask_worker: Any = None) -> _Prepar
     if code is not None:
         use_folder(code)
         notes = tuple(filter(None, (load_kernels(dtype, specs) for dtype, specs in needs.items())))
+    for load in loads:
+        load()
     load_blas()
     limit = 0 if dask_worker is None else _own_limit(dask_worker)
     return _Prepared(measure(), pid_namespace(), limit, notes)
@@ -171,13 +175,18 @@ class Meter:
         if self._limited is not None and self._limited.status == "running":
             self._limited.run(rlimit.lift, self._job, on_error="ignore")
 
-    def prepare(self, needs: Needs, on_compile: OnCompile = lambda *_: None) -> Processes:
-        """Load what tasks need in every process; return the memory that all processes hold."""
+    def prepare(
+        self,
+        needs: Needs,
+        on_compile: OnCompile = lambda *_: None,
+        loads: Sequence[Callable[[], None]] = (),
+    ) -> Processes:
+        """Load what tasks need in every process; return what all processes hold."""
         code = folder() if any(needs.values()) else None
         if self._client is None:
             if code is not None:
                 _announce([_missing(needs, code)], on_compile)
-            self._add_notes(_prepare(needs, code))
+            self._add_notes(_prepare(needs, code, loads))
             calling = self._calling([])
             self._watch(calling, [])
             return Processes(calling.peak, (), 1)
@@ -194,8 +203,8 @@ class Meter:
             # On each machine one first: it compiles, and the others find the code in the cache.
             if first_at := {urlsplit(at).hostname: at for at, each in missing.items() if each}:
                 _announce(list(missing.values()), on_compile)
-                first = client.run(_prepare, needs, code, workers=list(first_at.values()))
-            return threads, first, client.run(_prepare, needs, code)
+                first = client.run(_prepare, needs, code, loads, workers=list(first_at.values()))
+            return threads, first, client.run(_prepare, needs, code, loads)
 
         threads, first, prepared = ask_workers(client, ask)
         self._add_notes(*first.values(), *prepared.values())

@@ -65,13 +65,13 @@ class Choice:
 
     Attributes
     ----------
-    solver : str
-        A name in `EXACT` or `OPTIMIZERS`.
+    solver : str or Optimizer
+        A name in `EXACT` or `OPTIMIZERS`, or the optimizer that the problem brings.
     reason : str
         Why it fits best, in a few words without a full stop.
     """
 
-    solver: str
+    solver: str | Optimizer
     reason: str
 
 
@@ -170,6 +170,8 @@ def automatic_solver(problem: Problem, *, by_updates: bool = False) -> Choice:
         Steps of Adam are no larger than its rate, whatever the gradient, so they suit losses
         without a bound.
     """
+    if problem.own_optimizer is not None:
+        return Choice(problem.own_optimizer, "the optimizer of the module")
     if by_updates:
         if problem.bound is None:
             return Choice("adam", "updates, and the curvature of the loss has no bound")

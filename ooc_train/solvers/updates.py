@@ -303,7 +303,7 @@ class Updates:
             n_iter=state.n_iter + 1,
             updates=updates,
             progressive_loss=progressive,
-            rate=self._scan(problem, rows, self._rate(state)).rate(last),
+            rate=_rate_of(self._scan(problem, rows, self._rate(state)), last, replicas[0]),
             note="",
             memory={
                 **memory,
@@ -377,7 +377,7 @@ class Updates:
             loss=model.loss,
             gradient_norm=norm,
             converged=norm <= self.tol,
-            rate=scan.rate(max(0, steps - 1)),
+            rate=_rate_of(scan, max(0, steps - 1), replica),
             note="",
             memory={
                 **memory,
@@ -385,6 +385,11 @@ class Updates:
                 "lowest": min(model.loss, memory["lowest"]),
             },
         )
+
+
+def _rate_of(scan: UpdatesOfProblem, t: int, replica: Sums) -> float:
+    """Return the learning rate after t updates: a replica's own, if its optimizer changes it."""
+    return float(replica["own rate"][0]) if "own rate" in replica else scan.rate(t)
 
 
 def _norm(problem: Problem, gradient: Array, params: Array) -> float:

@@ -1,6 +1,6 @@
 """What the passes of a job need memory for."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -15,6 +15,11 @@ def _needs(*jobs: object) -> tuple[KernelSpec, ...]:
     """Return the compiled kernels that reductions and scans say they call, each once."""
     needs = (spec for job in jobs for spec in getattr(job, "needs", ()))
     return tuple(dict.fromkeys(needs))
+
+
+def loads_of(*jobs: object) -> tuple[Callable[[], None], ...]:
+    """Return the functions by which reductions, scans and predictors load libraries, each once."""
+    return tuple(dict.fromkeys(load for job in jobs for load in getattr(job, "loads", ())))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,8 @@ class Requirements:
         Results that the driver keeps for its caller.
     needs : tuple of KernelSpec
         Compiled kernels that every process loads before it is measured.
+    loads : tuple of callable
+        Functions that load further libraries, which every process calls before.
     """
 
     partition: int
@@ -73,6 +80,7 @@ class Requirements:
     result: int = 0
     results: int = 0
     needs: tuple[KernelSpec, ...] = ()
+    loads: tuple[Callable[[], None], ...] = ()
 
     @classmethod
     def of(
@@ -106,6 +114,7 @@ class Requirements:
             opened=max(each.made_bytes(rows) for each in reductions),
             algebra=algebra,
             needs=_needs(*reductions),
+            loads=loads_of(*reductions),
         )
 
     def with_updates(

@@ -278,7 +278,7 @@ def _states(path: str, found: Mapping[str, Any]) -> dict[str, State]:
     """Return the states of a checkpoint by their names."""
     types = found["arrays"]
     for written in types.values():
-        if written not in ("<f8", "<f4", "<i8", "|b1"):
+        if written not in ("<f8", "<f4", "<i8", "|u1", "|b1"):
             raise InvalidRun(f"{path} has an array of the type {shown(written)}; {_ADVICE}")
     numbers = read_arrays(os.path.join(path, "state.npz"), list(types), _ARRAYS)
     leaves: dict[str, dict[str, NDArray[Any]]] = {}

@@ -380,6 +380,7 @@ def _scaled_problem(
             before.problem.total_weight + problem.total_weight,
             problem.class_weight,
             task.settings.batch_size,
+            task.inputs.row_shape,
         )
         problem = task.model.problem(so_far)
     if (

@@ -142,12 +142,16 @@ class Task:
                 inputs.row_shape,
             )
         )
-        name = training.solver
-        reason = ""
+        name, reason = training.solver, ""
         if name == "auto":
             by_updates = by_updates or training.batch_size != "full"
             choice = automatic_solver(problem, by_updates=by_updates)
             name, reason = choice.solver, choice.reason
+        elif getattr(model, "optimizer", None) is not None:
+            raise ValueError(
+                f"solver={training.solver!r} and the optimizer of the model would both take the "
+                "steps; leave one of them out"
+            )
         solver = solver_for(name, settings, problem)
         if isinstance(training.batch_size, BatchSchedule):
             solver = phased(training.batch_size, solver, settings, problem)

@@ -1,0 +1,1 @@
+"""Modules of PyTorch as models, problems, updates and predictors."""

@@ -1,0 +1,17 @@
+"""What processes load for a module of PyTorch before their memory is measured."""
+
+from collections.abc import Callable
+from functools import partial
+
+from ooc_train.models.pytorch.torch_settings import NetworkSpec
+
+
+def loads_of_module(spec: NetworkSpec) -> tuple[Callable[[], None], ...]:
+    """Return the function that loads PyTorch, and the user's file that has the module."""
+    return (partial(_load, spec),)
+
+
+def _load(spec: NetworkSpec) -> None:
+    from ooc_train.models.pytorch.torch_network import warm_up
+
+    warm_up(spec)

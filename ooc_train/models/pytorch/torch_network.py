@@ -1,0 +1,339 @@
+"""A module of PyTorch with all of its parameters in one vector, and the losses of rows by it."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ooc_train.core.forks import after_fork
+from ooc_train.core.sums import Array
+from ooc_train.models.pytorch.torch_parts import criterion_of, module_of
+from ooc_train.models.pytorch.torch_settings import NetworkSpec, name_of
+
+_PIECE_ROWS, _PIECE_BYTES = 1024, 2**25
+"""Most rows that go through a module at a time where all rows of a batch need not, and most bytes
+that they make. Where rows are cut changes the last bits of a sum, and so no plan decides."""
+
+_KEPT = 2
+"""Networks that a thread keeps: that of a fit, and that of a predictor."""
+
+
+def piece_rows(row_bytes: int) -> int:
+    """Return the rows that go through a module at a time, of which each makes so many bytes."""
+    return max(16, min(_PIECE_ROWS, _PIECE_BYTES // max(1, row_bytes)))
+
+
+def device_of(name: str) -> torch.device:
+    """Return a device by its name; "auto" is the accelerator that is there, or else the CPU.
+
+    Raises
+    ------
+    ValueError
+        If PyTorch has no such device here.
+    """
+    if name == "auto":
+        if not torch.accelerator.is_available():
+            return torch.device("cpu")
+        name = str(torch.accelerator.current_accelerator())
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        first = str(error).partition("\n")[0]
+        raise ValueError(f"device={name!r} can't be used here: {first}") from None
+    return device
+
+
+class Network:
+    """A module whose parameters are views of one vector.
+
+    The vector of a problem has the parameters, followed by the values of buffers, such as the
+    running means of batch normalisation.
+
+    Parameters
+    ----------
+    spec : NetworkSpec
+        The module and its criterion.
+    seed : int
+        Of the parameters that the module begins with. The caller's random numbers go on as before.
+    """
+
+    def __init__(self, spec: NetworkSpec, seed: int = 0) -> None:
+        self.spec, self.device = spec, device_of(spec.model.device)
+        with drawing(seed):
+            self.module = module_of(spec.model).to(self.device)
+            self.criterion = criterion_of(spec.model)
+        if isinstance(self.criterion, torch.nn.Module):
+            self.criterion.to(self.device)
+        self.params = list(self.module.parameters())
+        self.learned = [param for param in self.params if param.requires_grad]
+        self.buffers = list(self.module.buffers())
+        self.dtype = self.params[0].dtype
+        self.n_params = sum(param.numel() for param in self.params)
+        self.size = self.n_params + sum(buffer.numel() for buffer in self.buffers)
+        self._flat = torch.cat([param.detach().reshape(-1) for param in self.params])
+        start = 0
+        for param in self.params:
+            param.data = self._flat[start : start + param.numel()].view_as(param)
+            start += param.numel()
+
+    @property
+    def has_modes(self) -> bool:
+        """Whether layers of PyTorch do something else in training than in evaluation."""
+        kinds = (torch.nn.modules.dropout._DropoutNd, torch.nn.modules.batchnorm._NormBase)  # noqa: SLF001
+        return any(isinstance(each, kinds) for each in self.module.modules())
+
+    def load(self, vector: Array) -> None:
+        """Take the values of a vector, (size,), and forget gradients, as of a pass that failed."""
+        self.module.zero_grad(set_to_none=True)
+        kind = torch.empty(0, dtype=self.dtype).numpy().dtype
+        self._flat.copy_(torch.from_numpy(vector[: self.n_params].astype(kind)))
+        start = self.n_params
+        for buffer in self.buffers:
+            values = vector[start : start + buffer.numel()].reshape(tuple(buffer.shape))
+            buffer.copy_(torch.from_numpy(np.array(values)))
+            start += buffer.numel()
+
+    def store(self, vector: Array) -> None:
+        """Write the values into a vector, (size,)."""
+        vector[: self.n_params] = self._flat.cpu().numpy()
+        start = self.n_params
+        for buffer in self.buffers:
+            vector[start : start + buffer.numel()] = buffer.detach().cpu().reshape(-1).numpy()
+            start += buffer.numel()
+
+    def load_tensors(self, tensors: Mapping[str, NDArray[Any]]) -> None:
+        """Take the values of a `state_dict` of arrays."""
+        found = self.module.state_dict()
+        for name, value in found.items():
+            value.copy_(torch.from_numpy(tensors[name]))
+
+    def require_tensors(self, tensors: Mapping[str, NDArray[Any]]) -> None:
+        """Raise `ValueError` unless arrays have the names and shapes of the module's tensors."""
+        due = {name: tuple(value.shape) for name, value in self.module.state_dict().items()}
+        found = {name: array.shape for name, array in tensors.items()}
+        if due == found:
+            return
+        name = next(name for name in {**due, **found} if due.get(name) != found.get(name))
+        raise ValueError(
+            f"the module {name_of(self.spec.model.module)} has {name!r} of the shape "
+            f"{due.get(name, 'of none')}, and the saved one {found.get(name, 'of none')}; give the "
+            "module that was trained, with its parameters"
+        )
+
+    def gradient(self, vector: Array) -> None:
+        """Add the gradient of the last backward pass to a vector, (size,), and forget it."""
+        start = 0
+        for param in self.params:
+            if param.grad is not None:
+                vector[start : start + param.numel()] += param.grad.cpu().reshape(-1).numpy()
+                param.grad = None
+            start += param.numel()
+
+    def set_gradient(self, vector: Array) -> None:
+        """Make a vector, (size,), the gradient that an optimizer takes."""
+        start = 0
+        for param in self.params:
+            if param.requires_grad:
+                values = torch.from_numpy(vector[start : start + param.numel()])
+                param.grad = values.to(self.device, self.dtype).view_as(param)
+            start += param.numel()
+
+    def inputs(self, X: NDArray[Any]) -> torch.Tensor:
+        """Return rows as the module takes them; without a copy, if their type is the module's."""
+        rows = torch.from_numpy(np.ascontiguousarray(X)).to(self.device, self.dtype)
+        return rows.view(len(X), *self.spec.row_shape)
+
+    def outputs(self, rows: torch.Tensor) -> torch.Tensor:
+        """Return the outputs of rows.
+
+        Raises
+        ------
+        ValueError
+            If the module returns another shape than that of the targets.
+        """
+        out = self.module(rows)
+        spec, n = self.spec, len(rows)
+        shapes: list[tuple[int, ...]] = [(n, spec.n_outputs)]
+        shapes += [(n,)] if spec.n_outputs == 1 else []
+        shapes += [(n, 2)] if spec.n_classes == 2 else []
+        if not isinstance(out, torch.Tensor) or tuple(out.shape) not in shapes:
+            found = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
+            what = (
+                f"{spec.n_classes} classes" if spec.n_classes else f"{spec.n_outputs} columns of y"
+            )
+            due = " or ".join(str(shape) for shape in shapes)
+            raise ValueError(
+                f"the module returns {found} for rows {tuple(rows.shape)} and {what}; it has to "
+                f"return {due}"
+            )
+        return out
+
+    def losses(self, out: torch.Tensor, y: Array) -> torch.Tensor:
+        """Return the loss of each row, (rows,), or their mean, ().
+
+        Raises
+        ------
+        ValueError
+            If the criterion returns something else.
+        """
+        values = self.criterion(out, self._targets(out, y))
+        if not isinstance(values, torch.Tensor) or (
+            values.numel() != 1 and values.shape[:1] != out.shape[:1]
+        ):
+            found = tuple(values.shape) if isinstance(values, torch.Tensor) else repr(values)[:60]
+            raise ValueError(
+                f"the criterion returns {found} for {len(out)} rows; it has to return their mean "
+                "loss, one number, or a loss for each row"
+            )
+        if values.ndim == 0 or values.shape[:1] != out.shape[:1]:
+            return values.reshape(())
+        return values.reshape(len(out), -1).mean(1) if values.ndim > 1 else values
+
+    def _targets(self, out: torch.Tensor, y: Array) -> torch.Tensor:
+        """Return y as a criterion takes it beside outputs: codes, or numbers of their shape."""
+        if self.spec.n_classes and out.ndim > 1 and out.shape[1] > 1:
+            return torch.from_numpy(y[:, 0].astype(np.int64)).to(self.device)
+        return torch.from_numpy(np.ascontiguousarray(y)).to(self.device, self.dtype).view_as(out)
+
+    def loss_sum(self, X: NDArray[Any], y: Array | None, weight: Array | None) -> torch.Tensor:
+        """Return the sum of the losses of rows by their weights, ().
+
+        Raises
+        ------
+        ValueError
+            If rows have weights, and the criterion returns their mean.
+        """
+        if y is None:
+            raise ValueError("a loss needs y, and these data have none")
+        values = self.losses(self.outputs(self.inputs(X)), y)
+        if weight is None:
+            return values * len(X) if values.ndim == 0 else values.sum()
+        if values.ndim == 0:
+            raise ValueError(
+                "rows have weights, and the criterion returns one number for all of them; use one "
+                "that returns a loss for each row (reduction='none')"
+            )
+        return values @ torch.from_numpy(weight).to(self.device, values.dtype)
+
+    def predictors(self, X: NDArray[Any]) -> Array:
+        """Return the predictors z of rows, (rows, outputs); of two classes the difference."""
+        z: Array = self.outputs(self.inputs(X)).detach().cpu().numpy().astype(np.float64)
+        z = z.reshape(len(X), -1)
+        return z[:, 1:] - z[:, :1] if self.spec.n_classes == 2 and z.shape[1] == 2 else z
+
+
+_lock = threading.Lock()
+
+
+@after_fork
+def _unlock() -> None:
+    """Give a forked process a new lock: a thread of its parent may have held the old one."""
+    global _lock
+    _lock = threading.Lock()
+
+
+@contextmanager
+def drawing(seed: int, device: torch.device | None = None) -> Iterator[None]:
+    """Let PyTorch draw the numbers of a seed; those of the caller go on as before, on the CPU.
+
+    PyTorch has one generator for all threads, so one at a time draws.
+    """
+    with _lock:
+        before = torch.default_generator.get_state()
+        on_cpu = device is None or device.type == "cpu"
+        (torch.default_generator.manual_seed if on_cpu else torch.manual_seed)(seed % 2**63)
+        try:
+            yield
+        finally:
+            torch.default_generator.set_state(before)
+
+
+_local = threading.local()
+
+
+def network_of(spec: NetworkSpec, *, training: bool) -> Network:
+    """Return this thread's network of a spec, in training or evaluation mode."""
+    kept: OrderedDict[str, Network] = _local.__dict__.setdefault("kept", OrderedDict())
+    network = kept.pop(spec.token, None) or Network(spec)
+    kept[spec.token] = network
+    while len(kept) > _KEPT:
+        kept.popitem(last=False)
+    network.module.train(training)
+    return network
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let PyTorch compute by one thread, so that sums have the same bits on any machine."""
+    before = torch.get_num_threads()
+    if before > 1:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        if before > 1:
+            torch.set_num_threads(before)
+
+
+def warm_up(spec: NetworkSpec) -> None:
+    """Pass a few rows forward and back, and make an optimizer.
+
+    What this loads and allocates is there before memory is measured.
+    """
+    if isinstance(spec.model.module, str):
+        return  # of a saved run without its module, which says so when it predicts
+    made_bytes(spec)
+    torch.optim.Adam([torch.nn.Parameter(torch.ones(2))])
+
+
+class _Bytes(TorchDispatchMode):  # type: ignore[misc] # torch has no types here
+    """Counts the bytes of all tensors that operations make."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run an operation, and count what it returns unless that is a view."""
+        del types
+        found = func(*args, **(kwargs or {}))
+        for each in found if isinstance(found, list | tuple) else (found,):
+            if isinstance(each, torch.Tensor) and not each._is_view():  # noqa: SLF001
+                self.made += each.nbytes
+        return found
+
+
+def made_bytes(spec: NetworkSpec) -> tuple[int, int]:
+    """Return what a pass forward and back makes: bytes in any case, and more for each row.
+
+    Two passes of a few rows of zeros are made. No tensor of a pass is taken to be freed before its
+    end, so the figures are bounds, but for the scratch memory of libraries.
+
+    Raises
+    ------
+    ValueError
+        If the module or the criterion fails, or if no loss depends on the parameters.
+    """
+    network = Network(spec)
+    counted = []
+    for rows in (4, 8):
+        X = np.zeros((rows, int(np.prod(spec.row_shape))), np.float32)
+        y = np.zeros((rows, 1 if spec.n_classes else spec.n_outputs))
+        try:
+            with drawing(0), _Bytes() as count:
+                network.loss_sum(X, y, None).backward()
+        except (RuntimeError, TypeError, IndexError, AttributeError) as error:
+            first = str(error).partition("\n")[0]
+            raise ValueError(
+                f"the module or the criterion fails for rows {(rows, *spec.row_shape)}: {first}"
+            ) from error
+        counted.append(count.made)
+    each = max(0, counted[1] - counted[0]) // 4
+    return max(0, counted[0] - 4 * each), each

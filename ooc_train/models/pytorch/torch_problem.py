@@ -1,0 +1,255 @@
+"""A module of PyTorch as a problem: objective, gradient, start and predictor."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ooc_train.core.sums import Array, Block
+from ooc_train.models.block_problem import BlockProblem
+from ooc_train.models.column_moments import ColumnMoments
+from ooc_train.models.gradient_updates import GradientUpdates
+from ooc_train.models.model import DataFigures
+from ooc_train.models.predictor import Predictor
+from ooc_train.models.problem import Capability
+from ooc_train.models.pytorch.torch_loading import loads_of_module
+from ooc_train.models.pytorch.torch_network import (
+    Network,
+    made_bytes,
+    network_of,
+    one_thread,
+    piece_rows,
+)
+from ooc_train.models.pytorch.torch_optimizer import TorchOptimizer, optimizer_of
+from ooc_train.models.pytorch.torch_predictor import TorchPredictor
+from ooc_train.models.pytorch.torch_settings import ModuleSettings, NetworkSpec
+from ooc_train.models.pytorch.torch_updates import TorchUpdates
+from ooc_train.optimizers.optimizer import Optimizer
+from ooc_train.optimizers.schedule import Schedule
+
+_NORMALISED, _OTHERS = 1e-3, 1e-2
+"""Learning rates "auto" of optimizers of ooc_train, as of multi-layer perceptrons."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TorchProblem(BlockProblem):
+    """A module, by its parameters and the values of its buffers in one vector.
+
+    Sums over rows take the module in its evaluation mode, and PyTorch computes them by one thread.
+
+    Attributes
+    ----------
+    spec : NetworkSpec
+        The module and its criterion.
+    size, n_params : int
+        Values of the vector, and how many of them are parameters.
+    fixed_bytes, row_bytes : int
+        What a pass forward and back makes, in any case and for each row.
+    own_optimizer : TorchOptimizer
+        What learns by updates, if no other is named.
+    has_modes : bool
+        Whether layers do something else in training than in evaluation.
+    columns : int64 array (features,) or None
+        The place in the data of each column of the module; None for the order of the data.
+    """
+
+    spec: NetworkSpec
+    size: int
+    n_params: int
+    fixed_bytes: int
+    row_bytes: int
+    own_optimizer: TorchOptimizer  # type: ignore[misc] # of other problems None, for the class
+    has_modes: bool = False
+    columns: NDArray[np.intp] | None = None
+
+    averages_all_rows: ClassVar[bool] = False
+    needs_moments: ClassVar[bool] = False
+    standardize: ClassVar[bool] = False
+    target_sums: ClassVar[None] = None
+
+    @classmethod
+    def of(cls, model: ModuleSettings, data: DataFigures) -> Self:
+        """Return the problem of a model and data; a few rows of zeros pass through the module.
+
+        Raises
+        ------
+        ValueError
+            If a part can't be made, or does not fit the data.
+        """
+        n_outputs = data.n_targets
+        if model.is_classifier:
+            n_outputs = 1 if data.n_classes == 2 else data.n_classes
+        spec = NetworkSpec(model, data.row_shape or (data.n_features,), n_outputs, data.n_classes)
+        fixed, each = made_bytes(spec)
+        network = Network(spec)
+        return cls(
+            data.n_rows,
+            data.total_weight,
+            0.0,
+            data.class_weight,
+            spec=spec,
+            size=network.size,
+            n_params=network.n_params,
+            fixed_bytes=fixed,
+            row_bytes=each,
+            own_optimizer=optimizer_of(model),
+            has_modes=network.has_modes,
+        )
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """All values, in one vector."""
+        return (self.size,)
+
+    @property
+    def n_features(self) -> int:
+        """Columns of the data."""
+        return int(np.prod(self.spec.row_shape))
+
+    @property
+    def n_outputs(self) -> int:
+        """Predictors z of a row."""
+        return self.spec.n_outputs
+
+    @property
+    def can(self) -> frozenset[Capability]:
+        """What the problem can do: layers that depend on the batch have no gradient of all rows."""
+        return frozenset({"updates"}) if self.has_modes else super().can
+
+    @property
+    def loads(self) -> tuple[Callable[[], None], ...]:  # type: ignore[override]
+        """Functions that load PyTorch and the module's file."""
+        return loads_of_module(self.spec)
+
+    def scaled_by(self, moments: ColumnMoments) -> Self:
+        """Return the problem, which scales no columns."""
+        del moments
+        return self
+
+    def with_targets(self, mean: Array, deviation: Array) -> Self:
+        """Return the problem, which needs no moments of y."""
+        del mean, deviation
+        return self
+
+    def initial(self, seed: int = 0) -> Array:
+        """Return the parameters that PyTorch draws for a seed, or those of a module itself."""
+        vector = np.empty(self.shape)
+        Network(self.spec, seed).store(vector)
+        return vector
+
+    def automatic_rate(self, optimizer: Optimizer) -> float:
+        """Return the learning rate "auto" of an optimizer, a constant."""
+        if isinstance(optimizer, TorchOptimizer):
+            return optimizer.rate
+        return _NORMALISED if optimizer.normalised else _OTHERS / optimizer.gain
+
+    def block_bytes(self, rows: int) -> int:
+        """Return the most bytes that `block_gradient` allocates for a block of `rows` rows."""
+        rows = min(rows, piece_rows(self.row_bytes))
+        network = 3 * 8 * self.size  # a network, its gradient, and vectors on their way
+        return network + self.fixed_bytes + rows * (self.row_bytes + 16 * self.n_features)
+
+    def block_loss(self, params: Array, block: Block) -> float:
+        """Return the weighted sum of the losses of a block's rows; NaN where X is not finite."""
+        with one_thread(), torch.no_grad():
+            network = self._loaded(params)
+            return sum(float(network.loss_sum(*piece)) for piece in self.pieces(block))
+
+    def block_gradient(self, params: Array, block: Block) -> tuple[float, Array]:
+        """Return the weighted sum of the losses of a block's rows, and the gradient of that sum."""
+        loss, gradient = 0.0, np.zeros(self.shape)
+        with one_thread():
+            network = self._loaded(params)
+            for piece in self.pieces(block):
+                total = network.loss_sum(*piece)
+                total.backward()
+                loss += float(total.detach())
+                network.gradient(gradient)
+        return loss, gradient
+
+    def _loaded(self, params: Array) -> Network:
+        network = network_of(self.spec, training=False)
+        with torch.no_grad():
+            network.load(params)
+        return network
+
+    def pieces(self, block: Block) -> list[tuple[NDArray[np.floating], Array | None, Array | None]]:
+        """Return X, y and weights of a few rows of a block each."""
+        most = piece_rows(self.row_bytes)
+        return [
+            (
+                self.ordered(block.X[first : first + most]),
+                None if block.y is None else block.y[first : first + most],
+                None if block.weight is None else block.weight[first : first + most],
+            )
+            for first in range(0, block.n_rows, most)
+        ]
+
+    def ordered(self, X: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Return rows with the module's order of columns."""
+        return X if self.columns is None else X[:, self.columns]
+
+    def updates(
+        self,
+        dtype: str,
+        batch_size: int,
+        optimizer: Optimizer,
+        schedule: Schedule,
+        eta0: float,
+        horizon: float,
+    ) -> GradientUpdates:
+        """Return the updates by batches of so many rows of X of `dtype`.
+
+        Raises
+        ------
+        ValueError
+            If an optimizer of ooc_train is to train layers that depend on the batch.
+        """
+        if isinstance(optimizer, TorchOptimizer):
+            return TorchUpdates(self, batch_size, optimizer, schedule, eta0, horizon, dtype)
+        if self.has_modes:
+            raise ValueError(
+                f"solver={optimizer.name!r} takes the module in its evaluation mode, and it has "
+                "dropout or normalises batches; leave solver out, and name an optimizer of PyTorch"
+            )
+        return GradientUpdates(self, batch_size, optimizer, schedule, eta0, horizon)
+
+    def predictor(self, params: Array) -> TorchPredictor:
+        """Return the predictor of `params`."""
+        network = Network(self.spec)
+        with torch.no_grad():
+            network.load(params)
+        tensors = {
+            name: value.detach().cpu().numpy().copy()
+            for name, value in network.module.state_dict().items()
+        }
+        return TorchPredictor(self.spec, tensors, self.row_bytes, self.columns)
+
+    def require_predictor(self, predictor: Predictor) -> None:
+        """Raise `ValueError` unless the predictor is a module with the same parameters."""
+        if not isinstance(predictor, TorchPredictor):
+            raise ValueError(  # noqa: TRY004 (as for other parameters)
+                f"the parameters to start from are those of a {predictor.kind} model, and this is "
+                "a module of PyTorch; start afresh"
+            )
+        Network(self.spec).require_tensors(predictor.tensors)
+
+    def params_of(self, predictor: TorchPredictor) -> Array:
+        """Return the `params` of a predictor."""
+        network, vector = Network(self.spec), np.empty(self.shape)
+        network.load_tensors(predictor.tensors)
+        network.store(vector)
+        return vector
+
+    def permuted(self, params: Array, order: NDArray[np.intp]) -> tuple[Self, Array]:
+        """Return problem and parameters for columns in another order: column i is `order[i]`."""
+        return replace(self, columns=permuted_columns(self.columns, order)), params
+
+
+def permuted_columns(columns: NDArray[np.intp] | None, order: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return the places of a module's columns in data whose column i is `order[i]` of before."""
+    places = np.argsort(order)
+    return places if columns is None else places[columns]

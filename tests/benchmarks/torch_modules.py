@@ -1,0 +1,128 @@
+"""Modules of PyTorch on Fashion-MNIST: rows a second beside a loop by hand, and test accuracy.
+
+``python -m tests.benchmarks.torch_modules [--rounds 7] [--epochs 10] [--json FILE]`` needs torch,
+and Debian's package `dataset-fashion-mnist`. The loop slices tensors in memory in random order;
+ours reads rows in memory, and the same rows from a store.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+
+from ooc_train import StoreWriter, TorchModule, Training, evaluate, open_store, train
+from tests.benchmarks.parity.data import fashion_images
+from tests.benchmarks.tools import Figure, arguments, interleave, report, table, verdict
+
+_SIZE = 256
+_OF_PYTORCH, _ACCURACY = 0.9, 0.9
+
+
+def perceptron() -> torch.nn.Module:
+    """Return a network of 784-128-10."""
+    layers = torch.nn.Linear(784, 128), torch.nn.ReLU(), torch.nn.Linear(128, 10)
+    return torch.nn.Sequential(*layers)
+
+
+def convolutional() -> torch.nn.Module:
+    """Return a network of two convolutions and a hidden layer."""
+    return torch.nn.Sequential(
+        torch.nn.Unflatten(1, (1, 28, 28)),
+        torch.nn.Conv2d(1, 16, 3, padding=1),
+        torch.nn.ReLU(),
+        torch.nn.MaxPool2d(2),
+        torch.nn.Conv2d(16, 32, 3, padding=1),
+        torch.nn.ReLU(),
+        torch.nn.MaxPool2d(2),
+        torch.nn.Flatten(),
+        torch.nn.Linear(32 * 7 * 7, 128),
+        torch.nn.ReLU(),
+        torch.nn.Dropout(0.3),
+        torch.nn.Linear(128, 10),
+    )
+
+
+_MODULES: dict[str, tuple[Callable[[], torch.nn.Module], int]] = {
+    "perceptron": (perceptron, 60_000),
+    "convolutional": (convolutional, 12_000),
+}
+"""What makes each module, and the rows of a turn."""
+
+
+def model(name: str) -> TorchModule:
+    """Return a module as a model, trained by Adam."""
+    return TorchModule(_MODULES[name][0], criterion="CrossEntropyLoss", optimizer="Adam")
+
+
+def ours(name: str, data: Any, y: Any = None) -> float:
+    """Return the seconds of a pass of updates, without the evaluation that others do not make."""
+    settings = Training(batch_size=_SIZE, max_iter=1, random_state=0, tol=0.0)
+    _, done = train(model(name), data, settings, y=y)
+    return done.history[-1].seconds - done.profile.get("evaluating", 0.0)
+
+
+def by_hand(name: str, X: Any, y: Any) -> float:
+    """Return the seconds of a pass of a loop over tensors."""
+    network, loss = _MODULES[name][0](), torch.nn.CrossEntropyLoss()
+    optimizer = torch.optim.Adam(network.parameters())
+    began = perf_counter()
+    order = torch.randperm(len(X))
+    for first in range(0, len(X), _SIZE):
+        rows = order[first : first + _SIZE]
+        optimizer.zero_grad()
+        loss(network(X[rows]), y[rows]).backward()
+        optimizer.step()
+    return perf_counter() - began
+
+
+def accuracy(epochs: int) -> float:
+    """Return the test accuracy of the convolutional network."""
+    X, y = fashion_images()
+    settings = Training(batch_size=64, max_iter=epochs, random_state=0, tol=0.0)
+    fitted, _ = train(model("convolutional"), X, settings, y=y)
+    X_test, y_test = fashion_images(test=True)
+    return float(evaluate(fitted, X_test, y=y_test)[0]["accuracy"])
+
+
+def main() -> None:
+    """Let all take turns, then train to the end, and say what was reached."""
+    parser = arguments(__doc__.partition("\n")[0], rows="60k")
+    parser.add_argument("--epochs", type=int, default=8, help="of the accuracy (%(default)s)")
+    options = parser.parse_args()
+    X, y = fashion_images()
+    contestants: dict[str, Callable[[], float]] = {}
+    with TemporaryDirectory() as folder:
+        for name, (_, rows) in _MODULES.items():
+            path = f"{folder}/{name}"
+            with StoreWriter(path, n_features=784, classes=range(10), shuffled=0) as writer:
+                writer.write(X[:rows], y[:rows].astype(float))
+                writer.commit()
+            tensors = torch.from_numpy(X[:rows]), torch.from_numpy(y[:rows])
+            contestants[f"{name}, by hand"] = partial(by_hand, name, *tensors)
+            contestants[f"{name}, rows in memory"] = partial(ours, name, X[:rows], y[:rows])
+            contestants[f"{name}, store"] = partial(ours, name, open_store(path))
+        taken = interleave(contestants, options.rounds)
+    seconds = {name: np.array(values) for name, values in taken.items()}
+    lines, text, figures = [], [], {}
+    for name, each in seconds.items():
+        module = name.partition(",")[0]
+        ratio = Figure.of(seconds[f"{module}, by hand"] / each)
+        lines.append((name, str(Figure.of(_MODULES[module][1] / 1e3 / each)), str(ratio)))
+        figures[name] = ratio
+        if not name.endswith("by hand"):
+            text.append(verdict(name, ratio, _OF_PYTORCH))
+    reached = accuracy(options.epochs)
+    text.append(verdict("test accuracy, convolutional", Figure.of([reached]), _ACCURACY))
+    report(
+        "\n".join([table(("", "k rows/s", "over the loop"), lines), *text]),
+        {"ratios": figures, "accuracy": reached},
+        options.json,
+    )
+
+
+if __name__ == "__main__":
+    main()
