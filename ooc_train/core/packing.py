@@ -12,7 +12,7 @@ import numpy as np
 from ooc_train.core.sums import Array
 
 STRIP = 16
-"""Columns of a strip."""
+"""Number of columns of a strip."""
 
 
 def _strips(columns: int) -> Iterator[tuple[int, int, int]]:

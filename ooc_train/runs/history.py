@@ -10,7 +10,7 @@ _MOST_STEPS = 4096
 
 
 class Steps:
-    """The steps of a run; a long series is thinned evenly, so that it stays small."""
+    """The series of a run's steps, thinned evenly if it is long, so that it stays small."""
 
     def __init__(self) -> None:
         self._kept: list[Stepped] = []
@@ -29,19 +29,19 @@ class Steps:
         self._count += 1
 
     def to_json(self) -> dict[str, Any]:
-        """Return the series as values of JSON, which `restore` takes."""
+        """Return the series as values of JSON, which `restore` accepts."""
         steps = [asdict(step) for step in self.all()]
         return {"steps": steps, "every": self._every, "count": self._count}
 
     def restore(self, steps: Sequence[Stepped], every: int, count: int) -> None:
-        """Go on from the series of another run, with the last of its `count` steps."""
+        """Continue the series of another run, which had `count` steps, from its kept `steps`."""
         self._every, self._count = every, count
         self._last = steps[-1] if steps else None
         # The last step is kept only if its turn has come.
         self._kept = list(steps[: -(-count // every)])
 
     def all(self) -> tuple[Stepped, ...]:
-        """Return the kept steps; the last one is always among them."""
+        """Return the kept steps; the last step of the run is always among them."""
         kept = self._kept
         if self._last is not None and kept[-1] is not self._last:
             return (*kept, self._last)

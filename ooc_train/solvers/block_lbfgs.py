@@ -27,7 +27,7 @@ from ooc_train.solvers.base import Holdings, State, Tree
 from ooc_train.solvers.lbfgs import LBFGS, LENGTHS, Pair, two_loops
 
 _ROWS_PER_COLUMN = 25
-"""Rows of the sample by the columns of a block."""
+"""Rows of the sample for each column of a block."""
 
 _MOST_NUMBERS, _MOST_WORK = 2**23, 2**37
 """Limits of what "auto" chooses: numbers of all blocks, 64 MiB, and multiplications of adding them

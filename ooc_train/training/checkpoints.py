@@ -79,7 +79,7 @@ _SCHEMA = record(
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where a run writes checkpoints, and how often.
+    """The place of a run's checkpoints, and how often they are written.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ class Checkpoint:
         epoch. The end of the run writes one always.
     resume : bool
         Whether a run goes on from the checkpoint at `path`, if there is one. Otherwise a
-        checkpoint that lies there is refused. Model, settings and data have to be those of then:
+        checkpoint that lies there is refused. Model, settings and data have to be the same as then:
         of a store the id of its commit is compared, and of arrays the shape, the types and some
         rows. The limits `max_iter`, `max_passes`, `max_seconds` and `target_loss` may be others,
         and so may cluster and ceiling.
@@ -125,12 +125,12 @@ class Checkpoint:
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """What a run knows between two iterations.
+    """The state of a run between two iterations.
 
     Attributes
     ----------
     state : State
-        Of the solver.
+        State of the solver.
     best : State or None
         The state of the best validation so far.
     progress : mapping
@@ -142,12 +142,12 @@ class Snapshot:
     progress: Mapping[str, Any]
 
     def restore(self, steps: Steps, goals: Goals) -> None:
-        """Bring steps and goals of a run to those of the snapshot.
+        """Set the steps and the goals of a run to those of the snapshot.
 
         Raises
         ------
         InvalidRun
-            If they are damaged.
+            If the steps or the goals of the snapshot are damaged.
         """
         series, counted = self.progress["steps"], self.progress["goals"]
         try:
@@ -163,7 +163,7 @@ class Snapshot:
 
 
 class CheckpointFile:
-    """The checkpoint of a run: reads it before the run, and writes it meanwhile.
+    """A run's checkpoint on disk, read before the run and written during the run.
 
     Parameters
     ----------
@@ -193,7 +193,7 @@ class CheckpointFile:
         self._about: dict[str, Any] | None = None
 
     def snapshot(self, task: Task) -> Snapshot | None:
-        """Return what to go on from; None at the first start.
+        """Return the snapshot from which the run continues; None without a checkpoint.
 
         Raises
         ------
@@ -216,7 +216,7 @@ class CheckpointFile:
         return Snapshot(state, states.get("best"), self._found["progress"])
 
     def _about_run(self, task: Task) -> dict[str, Any]:
-        """Return what is compared, which a run computes once."""
+        """Return the description of the run that is compared, computed once."""
         self._about = _about(task) if self._about is None else self._about
         return self._about
 
@@ -261,7 +261,7 @@ class CheckpointFile:
 
 
 def _read(path: str) -> dict[str, Any]:
-    """Return the values of a checkpoint, checked but for its arrays."""
+    """Return the values of a checkpoint, all of them checked but the arrays."""
     file = os.path.join(path, "checkpoint.json")
     found = read_json(file, _SETTINGS, constants=True)
     written = found.get("format_version")
@@ -296,7 +296,7 @@ def _states(path: str, found: Mapping[str, Any]) -> dict[str, State]:
 
 
 def _about(task: Task) -> dict[str, Any]:
-    """Return what a run has to share with the one that it goes on from, as values of JSON."""
+    """Return, as values of JSON, what a run must share with the run that it continues."""
     training = task.training
     settings = training.settings() | {"random_state": task.settings.seed}
     schedule = training.schedule
@@ -316,7 +316,7 @@ def _about(task: Task) -> dict[str, Any]:
 
 
 def _fingerprint(inputs: Inputs) -> dict[str, Any]:
-    """Return what tells data apart: the id of a store, or shapes, types and some rows."""
+    """Return values that differ for other data: a store's id, or shapes, types and some rows."""
     source, store = inputs.source, inputs.store
     found = {
         "kind": inputs.kind,

@@ -1,4 +1,4 @@
-"""The passes over the rows that a run does not learn from."""
+"""The passes over the validation rows, from which a run does not learn."""
 
 from dataclasses import dataclass
 
@@ -10,14 +10,14 @@ from ooc_train.training.task import Task
 
 @dataclass(frozen=True, eq=False)
 class ValidationPasses:
-    """Evaluates parameters by the validation rows.
+    """The evaluation of parameters on the validation rows.
 
     Attributes
     ----------
     task : Task
         The run's model and data.
     stream : Stream
-        The validation rows.
+        The stream of the validation rows.
     """
 
     task: Task
