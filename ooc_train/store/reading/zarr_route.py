@@ -224,18 +224,13 @@ class _UnwrittenChunks:
     def _may_hold_a_chunk(self, filled: NDArray[np.bool_]) -> bool:
         if self._nested or not self._widths:
             return bool(filled.any() if self._nested else filled.all())
-        corners = itertools.product(
+        parts = itertools.product(
             *(
-                range(0, size, width)
+                [slice(start, start + width) for start in range(0, size, width)]
                 for size, width in zip(filled.shape[1:], self._widths, strict=True)
             )
         )
-        return any(
-            filled[
-                (slice(None), *(slice(i, i + n) for i, n in zip(corner, self._widths, strict=True)))
-            ].all()
-            for corner in corners
-        )
+        return any(filled[(slice(None), *part)].all() for part in parts)
 
     def _with_another_fill(self) -> Any:
         import zarr
