@@ -124,6 +124,7 @@ EXPORTED: list[str] = [
     "tradeoff",
     "train",
     "training_link",
+    "verify_store",
 ]
 
 

@@ -29,6 +29,7 @@ _MODULES = {
     "make-data": "data_commands",
     "rechunk": "data_commands",
     "shuffle": "data_commands",
+    "verify": "data_commands",
     "demo": "demo_command",
     "ingest": "ingest_command",
     "plan": "model_commands",

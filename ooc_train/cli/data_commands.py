@@ -1,4 +1,4 @@
-"""Commands about stores: info, make-data, rechunk, shuffle."""
+"""Commands about stores: info, make-data, rechunk, shuffle, verify."""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -18,6 +18,9 @@ from ooc_train.monitoring.callbacks import ConsoleBar
 if TYPE_CHECKING:
     from ooc_train.memory.measured import MemoryReport
     from ooc_train.store.dataset import Store
+
+_MOST_DAMAGES = 100
+"""Bad chunks that are printed."""
 
 
 @command
@@ -154,6 +157,38 @@ def shuffle(
         )
     size = f"{shuffled.n_rows:,} rows ({approximate_bytes(shuffled.total_bytes)})"
     _print_store(shuffled, f"{size} shuffled with seed {random_state}", memory, out, output)
+
+
+@command
+def verify(
+    *,
+    store: Annotated[str, STORE],
+    stored: StoreOptions,
+    memory_ceiling: MemoryCeiling = None,
+    output: OutputOptions,
+) -> None:
+    """Read every chunk of a store, and name each that is missing, damaged or not finite."""
+    with ConsoleBar(quiet=output.quiet) as bar:
+        from ooc_train.store.jobs.verify import verify_store
+
+        source = stored.open(store)
+        found = verify_store(
+            source,
+            memory_ceiling=Ceiling.of(memory_ceiling, whole_process=True),
+            progress=bar.progress,
+        )
+    if output.as_json:
+        print_json(found.to_json())
+    else:
+        chunks = f"{count(found.chunks, 'chunk')} ({approximate_bytes(found.decoded_bytes)})"
+        for damage in found.damages[:_MOST_DAMAGES]:
+            typer.echo(printable(damage.why))
+        if len(found.damages) > _MOST_DAMAGES:
+            typer.echo(f"and {len(found.damages) - _MOST_DAMAGES:,} more; --json has all")
+        bad = "all are whole" if found.whole else f"{len(found.damages):,} are bad"
+        typer.echo(f"{chunks}: {bad} | memory: {found.memory}")
+    if not found.whole:
+        raise typer.Exit(1)
 
 
 def _print_store(
