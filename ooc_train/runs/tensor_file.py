@@ -44,7 +44,7 @@ _ENTRY = record({"dtype": text, "shape": list_of(integer(0)), "data_offsets": li
 def write_tensors(
     path: str | os.PathLike[str], tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]
 ) -> None:
-    """Write named arrays and text to a new file.
+    """Write named arrays, and text as metadata, to a new file.
 
     Raises
     ------
@@ -76,7 +76,7 @@ def write_tensors(
 def read_tensors(
     path: str | os.PathLike[str], kind: FileKind
 ) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
-    """Read all arrays of a file, and its text.
+    """Read all arrays of a file by name, and its text metadata.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What processes load for a module of PyTorch before their memory is measured."""
+"""The loading of PyTorch and a module's file, before the memory of processes is measured."""
 
 from collections.abc import Callable
 from functools import partial
@@ -7,7 +7,7 @@ from ooc_train.models.pytorch.torch_settings import NetworkSpec
 
 
 def loads_of_module(spec: NetworkSpec) -> tuple[Callable[[], None], ...]:
-    """Return the function that loads PyTorch, and the user's file that has the module."""
+    """Return (a function,), which loads PyTorch and the user's file of the module."""
     return (partial(_load, spec),)
 
 

@@ -1,4 +1,4 @@
-"""Modules of PyTorch as models: what is learned, and its settings."""
+"""Modules of PyTorch as models: their settings."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -96,7 +96,7 @@ class ModuleModel(Model):
     starts_at_random: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        """Check the settings, and that they go together."""
+        """Check the settings, and that they are compatible."""
         super().__post_init__()
         for part in ("module", "criterion", "optimizer", "scheduler"):
             made, parameters = getattr(self, part), getattr(self, f"{part}_parameters")
@@ -150,14 +150,14 @@ class TorchModule(ModuleModel):
     name: ClassVar[str] = "torch"
 
     def __post_init__(self) -> None:
-        """Check the settings, and that they go together."""
+        """Check the settings, and that they are compatible."""
         super().__post_init__()
         if self.class_weight is not None and not self.is_classifier:
             raise ValueError("class_weight is for classes, and this model has none; leave it out")
 
     @property
     def is_classifier(self) -> bool:
-        """Whether y holds classes."""
+        """Whether y holds class labels."""
         if self.classifier is not None:
             return self.classifier
         if self.criterion is None:
@@ -168,7 +168,7 @@ class TorchModule(ModuleModel):
 
 @dataclass(frozen=True, kw_only=True)
 class TorchClassifierModel(ModuleModel):
-    """A module of PyTorch for classes; see `TorchModule`."""
+    """A module of PyTorch for classification; see `TorchModule`."""
 
     class_weight: ClassWeights = None
 
@@ -176,17 +176,17 @@ class TorchClassifierModel(ModuleModel):
 
     @property
     def is_classifier(self) -> bool:
-        """Whether y holds classes."""
+        """Whether y holds class labels."""
         return True
 
 
 @dataclass(frozen=True, kw_only=True)
 class TorchRegressorModel(ModuleModel):
-    """A module of PyTorch for numbers, one or several to a row; see `TorchModule`."""
+    """A module of PyTorch for regression on one target or several; see `TorchModule`."""
 
     name: ClassVar[str] = "torch-regressor"
 
     @property
     def is_classifier(self) -> bool:
-        """Whether y holds classes."""
+        """Whether y holds class labels."""
         return False

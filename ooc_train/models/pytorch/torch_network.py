@@ -1,4 +1,4 @@
-"""A module of PyTorch with all of its parameters in one vector, and the losses of rows by it."""
+"""A module of PyTorch whose parameters are one vector, and the losses of rows by the module."""
 
 import threading
 from collections import OrderedDict
@@ -25,12 +25,12 @@ _KEPT = 2
 
 
 def piece_rows(row_bytes: int) -> int:
-    """Return the rows that go through a module at a time, of which each makes so many bytes."""
+    """Return how many rows go through a module at a time, if each takes `row_bytes` bytes."""
     return max(16, min(_PIECE_ROWS, _PIECE_BYTES // max(1, row_bytes)))
 
 
 def device_of(name: str) -> torch.device:
-    """Return a device by its name; "auto" is the accelerator that is there, or else the CPU.
+    """Return a device by its name; "auto" is the accelerator if there is one, else the CPU.
 
     Raises
     ------
@@ -61,7 +61,7 @@ class Network:
     spec : NetworkSpec
         The module and its criterion.
     seed : int
-        Of the parameters that the module begins with. The caller's random numbers go on as before.
+        Seed of the module's initial parameters. The caller's random numbers go on as before.
     """
 
     def __init__(self, spec: NetworkSpec, seed: int = 0) -> None:
@@ -85,12 +85,12 @@ class Network:
 
     @property
     def has_modes(self) -> bool:
-        """Whether layers of PyTorch do something else in training than in evaluation."""
+        """Whether the module has layers that compute otherwise in training than in evaluation."""
         kinds = (torch.nn.modules.dropout._DropoutNd, torch.nn.modules.batchnorm._NormBase)  # noqa: SLF001
         return any(isinstance(each, kinds) for each in self.module.modules())
 
     def load(self, vector: Array) -> None:
-        """Take the values of a vector, (size,), and forget gradients, as of a pass that failed."""
+        """Set parameters and buffers to the values of a vector, (size,), and drop all gradients."""
         self.module.zero_grad(set_to_none=True)
         kind = torch.empty(0, dtype=self.dtype).numpy().dtype
         self._flat.copy_(torch.from_numpy(vector[: self.n_params].astype(kind)))
@@ -101,7 +101,7 @@ class Network:
             start += buffer.numel()
 
     def store(self, vector: Array) -> None:
-        """Write the values into a vector, (size,)."""
+        """Write the values of parameters and buffers to a vector, (size,)."""
         vector[: self.n_params] = self._flat.cpu().numpy()
         start = self.n_params
         for buffer in self.buffers:
@@ -109,7 +109,7 @@ class Network:
             start += buffer.numel()
 
     def load_tensors(self, tensors: Mapping[str, NDArray[Any]]) -> None:
-        """Take the values of a `state_dict` of arrays."""
+        """Set the module's tensors to the arrays of a `state_dict`, by name."""
         found = self.module.state_dict()
         for name, value in found.items():
             value.copy_(torch.from_numpy(tensors[name]))
@@ -128,7 +128,7 @@ class Network:
         )
 
     def gradient(self, vector: Array) -> None:
-        """Add the gradient of the last backward pass to a vector, (size,), and forget it."""
+        """Add the last backward pass's gradient to a vector, (size,), and reset the gradient."""
         start = 0
         for param in self.params:
             if param.grad is not None:
@@ -137,7 +137,7 @@ class Network:
             start += param.numel()
 
     def set_gradient(self, vector: Array) -> None:
-        """Make a vector, (size,), the gradient that an optimizer takes."""
+        """Set the gradient that an optimizer uses to the values of a vector, (size,)."""
         start = 0
         for param in self.params:
             if param.requires_grad:
@@ -146,12 +146,12 @@ class Network:
             start += param.numel()
 
     def inputs(self, X: NDArray[Any]) -> torch.Tensor:
-        """Return rows as the module takes them; without a copy, if their type is the module's."""
+        """Return rows as a tensor for the module, without a copy if their type is the module's."""
         rows = torch.from_numpy(np.ascontiguousarray(X)).to(self.device, self.dtype)
         return rows.view(len(X), *self.spec.row_shape)
 
     def outputs(self, rows: torch.Tensor) -> torch.Tensor:
-        """Return the outputs of rows.
+        """Return the module's outputs for rows.
 
         Raises
         ------
@@ -197,13 +197,13 @@ class Network:
         return values.reshape(len(out), -1).mean(1) if values.ndim > 1 else values
 
     def _targets(self, out: torch.Tensor, y: Array) -> torch.Tensor:
-        """Return y as a criterion takes it beside outputs: codes, or numbers of their shape."""
+        """Return y in the form that the criterion takes: class codes, or numbers as `out` is."""
         if self.spec.n_classes and out.ndim > 1 and out.shape[1] > 1:
             return torch.from_numpy(y[:, 0].astype(np.int64)).to(self.device)
         return torch.from_numpy(np.ascontiguousarray(y)).to(self.device, self.dtype).view_as(out)
 
     def loss_sum(self, X: NDArray[Any], y: Array | None, weight: Array | None) -> torch.Tensor:
-        """Return the sum of the losses of rows by their weights, ().
+        """Return the weighted sum of the losses of rows, ().
 
         Raises
         ------
@@ -223,7 +223,7 @@ class Network:
         return values @ torch.from_numpy(weight).to(self.device, values.dtype)
 
     def predictors(self, X: NDArray[Any]) -> Array:
-        """Return the predictors z of rows, (rows, outputs); of two classes the difference."""
+        """Return the predictors z of rows, (rows, outputs); of two classes, their difference."""
         z: Array = self.outputs(self.inputs(X)).detach().cpu().numpy().astype(np.float64)
         z = z.reshape(len(X), -1)
         return z[:, 1:] - z[:, :1] if self.spec.n_classes == 2 and z.shape[1] == 2 else z
@@ -241,7 +241,7 @@ def _unlock() -> None:
 
 @contextmanager
 def drawing(seed: int, device: torch.device | None = None) -> Iterator[None]:
-    """Let PyTorch draw the numbers of a seed; those of the caller go on as before, on the CPU.
+    """Within the context, PyTorch draws random numbers by a seed; the caller's are not disturbed.
 
     PyTorch has one generator for all threads, so one at a time draws.
     """
@@ -271,7 +271,7 @@ def network_of(spec: NetworkSpec, *, training: bool) -> Network:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Let PyTorch compute by one thread, so that sums have the same bits on any machine."""
+    """Within the context, PyTorch computes by one thread, so that sums have the same bits."""
     before = torch.get_num_threads()
     if before > 1:
         torch.set_num_threads(1)
@@ -283,7 +283,7 @@ def one_thread() -> Iterator[None]:
 
 
 def warm_up(spec: NetworkSpec) -> None:
-    """Pass a few rows forward and back, and make an optimizer.
+    """Run a forward and a backward pass of a few rows, and make an optimizer.
 
     What this loads and allocates is there before memory is measured.
     """
@@ -294,7 +294,7 @@ def warm_up(spec: NetworkSpec) -> None:
 
 
 class _Bytes(TorchDispatchMode):  # type: ignore[misc] # torch has no types here
-    """Counts the bytes of all tensors that operations make."""
+    """A context that counts the bytes of all tensors that operations allocate."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -311,7 +311,7 @@ class _Bytes(TorchDispatchMode):  # type: ignore[misc] # torch has no types here
 
 
 def made_bytes(spec: NetworkSpec) -> tuple[int, int]:
-    """Return what a pass forward and back makes: bytes in any case, and more for each row.
+    """Return the bytes that a forward and backward pass allocates: a constant, and per row.
 
     Two passes of a few rows of zeros are made. No tensor of a pass is taken to be freed before its
     end, so the figures are bounds, but for the scratch memory of libraries.

@@ -1,4 +1,4 @@
-"""Optimizers and schedulers of PyTorch: names here, what they keep, and states as arrays."""
+"""Optimizers and schedulers of PyTorch: how they are made, and their states as arrays."""
 
 import json
 from collections.abc import Mapping
@@ -19,16 +19,16 @@ _STATE, _VALUES = "optimizer", "slot "
 
 @dataclass(frozen=True)
 class TorchOptimizer(Optimizer):
-    """An optimizer of PyTorch, as a solver's value; `TorchUpdates` takes its steps.
+    """The description of an optimizer of PyTorch, whose steps `TorchUpdates` takes.
 
     Attributes
     ----------
     title : str
-        Its name.
+        Name of the optimizer.
     sets : int
-        Numbers that it keeps for each parameter.
+        How many numbers the optimizer keeps for each parameter.
     rate : float
-        The learning rate that it begins with.
+        The optimizer's initial learning rate.
     """
 
     title: str = ""
@@ -37,17 +37,17 @@ class TorchOptimizer(Optimizer):
 
     @property
     def name(self) -> str:  # type: ignore[override]
-        """Its name in reports."""
+        """Name of the optimizer in reports."""
         return self.title
 
     @property
     def slot_powers(self) -> tuple[int, ...]:  # type: ignore[override]
-        """One entry for each number that it keeps of a parameter."""
+        """One entry for each number that the optimizer keeps for a parameter."""
         return (1,) * self.sets
 
 
 def optimizer_of(model: ModuleSettings) -> TorchOptimizer:
-    """Return the optimizer of a model, by a step of two by two parameters.
+    """Return the description of a model's optimizer, found by a step on a 2 x 2 parameter.
 
     Raises
     ------
@@ -73,12 +73,12 @@ def optimizer_of(model: ModuleSettings) -> TorchOptimizer:
 
 
 def optimizer_class(model: ModuleSettings) -> Any:
-    """Return the class of the optimizer."""
+    """Return the class of a model's optimizer."""
     return named("optimizer", model.optimizer or "Adam", torch.optim)
 
 
 def make_optimizer(model: ModuleSettings, params: Any, rate: float | None = None) -> Any:
-    """Return a new optimizer of parameters, with a learning rate other than its own.
+    """Return a new optimizer for parameters, with learning rate `rate` if that is given.
 
     Raises
     ------
@@ -100,7 +100,7 @@ def make_optimizer(model: ModuleSettings, params: Any, rate: float | None = None
 
 
 def scheduler_of(model: ModuleSettings, optimizer: Any, epochs: int) -> Any:
-    """Return the scheduler after so many epochs, whose steps are taken again.
+    """Return a new scheduler, advanced by `epochs` steps.
 
     Raises
     ------
@@ -124,7 +124,7 @@ def scheduler_of(model: ModuleSettings, optimizer: Any, epochs: int) -> Any:
 
 
 def save_state(optimizer: Any, state: Sums) -> None:
-    """Write what an optimizer keeps of its parameters into the state of a replica, as arrays."""
+    """Write the optimizer's state into the state of a replica, as arrays."""
     for name in [name for name in state if name.startswith(_VALUES)]:
         del state[name]
     structure: dict[str, dict[str, Any]] = {}
@@ -141,7 +141,7 @@ def save_state(optimizer: Any, state: Sums) -> None:
 
 
 def load_state(optimizer: Any, state: Mapping[str, Any]) -> None:
-    """Give an optimizer what one of its class kept, by `save_state`; of another class, nothing."""
+    """Restore what `save_state` wrote, if it was for an optimizer of the same class."""
     if not len(state[_STATE]):
         return
     found = json.loads(state[_STATE].tobytes())
@@ -160,10 +160,10 @@ def load_state(optimizer: Any, state: Mapping[str, Any]) -> None:
 
 
 def empty_state() -> Sums:
-    """Return what a replica's state has of an optimizer that has made no step."""
+    """Return the part of a replica's state for an optimizer before its first step."""
     return {_STATE: np.empty(0, np.uint8)}
 
 
 def averaged_names(state: Mapping[str, Any]) -> list[str]:
-    """Return the names of the arrays of an optimizer, which replicas average."""
+    """Return the names of an optimizer's arrays in a replica's state; replicas average them."""
     return [name for name in state if name.startswith(_VALUES)]

@@ -13,7 +13,7 @@ from ooc_train.models.pytorch.torch_settings import ModuleSettings, name_of
 
 
 def _made(part: str, value: Any, parameters: Mapping[str, Any] | None, library: Any) -> Any:
-    """Return what a class or function makes of parameters; an object as a copy.
+    """Call a class or function with its parameters, and return the result; copy an object.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def _made(part: str, value: Any, parameters: Mapping[str, Any] | None, library: 
 
 
 def named(part: str, value: Any, library: Any) -> Any:
-    """Return a class of a library by its name; other values as they are."""
+    """Return the class that a text names in a library; return other values as they are."""
     if not isinstance(value, str):
         return value
     found = getattr(library, value, None) if value.isidentifier() else None
@@ -52,7 +52,7 @@ def named(part: str, value: Any, library: Any) -> Any:
 
 
 def module_of(model: ModuleSettings) -> torch.nn.Module:
-    """Return a new module.
+    """Return a new module, made from a model's settings.
 
     Raises
     ------
@@ -89,7 +89,7 @@ Criterion = Callable[[Any, Any], Any]
 
 
 def criterion_of(model: ModuleSettings) -> Criterion:
-    """Return the criterion: that of torch.nn for each row, others as they are.
+    """Return the criterion; one of torch.nn gives a loss for each row.
 
     Raises
     ------

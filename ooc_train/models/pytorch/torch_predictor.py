@@ -1,4 +1,4 @@
-"""A fitted module of PyTorch, as it is saved and predicts."""
+"""The predictor of a fitted module of PyTorch, and its form in files."""
 
 import json
 import math
@@ -31,16 +31,16 @@ _PIECE_ROWS, _PIECE_BYTES = 256, 2**24
 
 @dataclass(frozen=True, eq=False)
 class TorchPredictor:
-    """A module and its state: parameters and buffers by name.
+    """A module and its tensors by name, which predict rows.
 
     Attributes
     ----------
     spec : NetworkSpec
         The module.
     tensors : mapping of arrays
-        Its `state_dict`.
+        The arrays of the module's `state_dict`.
     row_bytes : int
-        What a pass forward makes for each row.
+        Bytes that a forward pass allocates for each row.
     columns : int64 array (features,) or None
         The place in the data of each column of the module; None for the order of the data.
     """
@@ -55,12 +55,12 @@ class TorchPredictor:
 
     @property
     def n_features(self) -> int:
-        """Columns of X."""
+        """Number of columns of X."""
         return int(np.prod(self.spec.row_shape))
 
     @property
     def n_outputs(self) -> int:
-        """Predictors z of a row."""
+        """Number of predictors z of each row."""
         return self.spec.n_outputs
 
     @property
@@ -75,22 +75,22 @@ class TorchPredictor:
 
     @property
     def made_bytes(self) -> int:
-        """Bytes that `decision` makes beside the predictors."""
+        """Bytes that `decision` allocates beside the predictors."""
         held = sum(array.nbytes for array in self.tensors.values())
         return 2 * held + self._piece * (self.row_bytes + 16 * self.n_features)
 
     @property
     def _piece(self) -> int:
-        """Rows that go through the module at a time."""
+        """Number of rows that go through the module at a time."""
         return max(16, min(_PIECE_ROWS, _PIECE_BYTES // max(1, self.row_bytes)))
 
     @classmethod
     def of(cls, *arrays: Array) -> Self:
-        """Refuse arrays alone: the module is part of the predictor."""
+        """Raise TypeError: arrays alone make no predictor, since the module is part of it."""
         raise TypeError(f"{len(arrays)} arrays make no module")
 
     def to_file(self) -> tuple[Mapping[str, NDArray[Any]], dict[str, str]]:
-        """Return what a file holds: the tensors, and figures as text."""
+        """Return the content of a file: tensors by name, and other values as text."""
         figures = {
             "row_shape": list(self.spec.row_shape),
             "n_outputs": self.spec.n_outputs,
@@ -107,7 +107,7 @@ class TorchPredictor:
         tensors: Mapping[str, NDArray[Any]],
         text: Mapping[str, str],
     ) -> Self:
-        """Return the predictor of a file.
+        """Make a predictor from the content of a file.
 
         Raises
         ------
@@ -168,7 +168,7 @@ class TorchPredictor:
         return z
 
     def _raise_without_predictor(self, X: NDArray[np.floating], z: Array, first_row: int) -> None:
-        """Raise `NonFiniteData` with the row, and the column if X is not finite there."""
+        """Raise `NonFiniteData` for the first row without a finite predictor z."""
         raise_if_not_finite(Block(X, None, None, ((0, first_row),)))
         if np.isfinite(z).all():
             return
@@ -179,6 +179,6 @@ class TorchPredictor:
         )
 
     def permuted(self, order: NDArray[np.intp]) -> Self:
-        """Return the predictor for columns in another order: column i is `order[i]`."""
+        """Return the predictor for columns reordered as `X[:, order]`."""
         places = np.argsort(order)
         return replace(self, columns=places if self.columns is None else places[self.columns])

@@ -1,4 +1,4 @@
-"""A module of PyTorch as a problem: objective, gradient, start and predictor."""
+"""A module of PyTorch as a problem: objective, gradient, initial parameters and predictor."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -36,7 +36,7 @@ _NORMALISED, _OTHERS = 1e-3, 1e-2
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TorchProblem(BlockProblem):
-    """A module, by its parameters and the values of its buffers in one vector.
+    """The problem of a module, with its parameters and the values of its buffers in one vector.
 
     Sums over rows take the module in its evaluation mode, and PyTorch computes them by one thread.
 
@@ -45,13 +45,13 @@ class TorchProblem(BlockProblem):
     spec : NetworkSpec
         The module and its criterion.
     size, n_params : int
-        Values of the vector, and how many of them are parameters.
+        Length of the vector, and how many of its values are parameters.
     fixed_bytes, row_bytes : int
-        What a pass forward and back makes, in any case and for each row.
+        Bytes that a forward and backward pass allocates: a constant, and for each row.
     own_optimizer : TorchOptimizer
-        What learns by updates, if no other is named.
+        The optimizer of updates, if no other is named.
     has_modes : bool
-        Whether layers do something else in training than in evaluation.
+        Whether the module has layers that compute otherwise in training than in evaluation.
     columns : int64 array (features,) or None
         The place in the data of each column of the module; None for the order of the data.
     """
@@ -72,7 +72,7 @@ class TorchProblem(BlockProblem):
 
     @classmethod
     def of(cls, model: ModuleSettings, data: DataFigures) -> Self:
-        """Return the problem of a model and data; a few rows of zeros pass through the module.
+        """Make the problem of a model and data; a few rows of zeros pass through the module.
 
         Raises
         ------
@@ -101,22 +101,22 @@ class TorchProblem(BlockProblem):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """All values, in one vector."""
+        """Shape of the parameters: one vector, (size,)."""
         return (self.size,)
 
     @property
     def n_features(self) -> int:
-        """Columns of the data."""
+        """Number of columns of the data."""
         return int(np.prod(self.spec.row_shape))
 
     @property
     def n_outputs(self) -> int:
-        """Predictors z of a row."""
+        """Number of predictors z of each row."""
         return self.spec.n_outputs
 
     @property
     def can(self) -> frozenset[Capability]:
-        """What the problem can do: layers that depend on the batch have no gradient of all rows."""
+        """Capabilities of the problem: batch-dependent layers have no gradient of all rows."""
         return frozenset({"updates"}) if self.has_modes else super().can
 
     @property
@@ -125,17 +125,17 @@ class TorchProblem(BlockProblem):
         return loads_of_module(self.spec)
 
     def scaled_by(self, moments: ColumnMoments) -> Self:
-        """Return the problem, which scales no columns."""
+        """Return the problem unchanged: it scales no columns."""
         del moments
         return self
 
     def with_targets(self, mean: Array, deviation: Array) -> Self:
-        """Return the problem, which needs no moments of y."""
+        """Return the problem unchanged: it needs no moments of y."""
         del mean, deviation
         return self
 
     def initial(self, seed: int = 0) -> Array:
-        """Return the parameters that PyTorch draws for a seed, or those of a module itself."""
+        """Return initial parameters: drawn by PyTorch for a seed, or those of a given module."""
         vector = np.empty(self.shape)
         Network(self.spec, seed).store(vector)
         return vector
@@ -177,7 +177,7 @@ class TorchProblem(BlockProblem):
         return network
 
     def pieces(self, block: Block) -> list[tuple[NDArray[np.floating], Array | None, Array | None]]:
-        """Return X, y and weights of a few rows of a block each."""
+        """Return the rows of a block in pieces of a few rows each: X, y and weights."""
         most = piece_rows(self.row_bytes)
         return [
             (
@@ -189,7 +189,7 @@ class TorchProblem(BlockProblem):
         ]
 
     def ordered(self, X: NDArray[np.floating]) -> NDArray[np.floating]:
-        """Return rows with the module's order of columns."""
+        """Return X with its columns in the module's order."""
         return X if self.columns is None else X[:, self.columns]
 
     def updates(
@@ -201,7 +201,7 @@ class TorchProblem(BlockProblem):
         eta0: float,
         horizon: float,
     ) -> GradientUpdates:
-        """Return the updates by batches of so many rows of X of `dtype`.
+        """Return the scan that updates parameters by batches of `batch_size` rows.
 
         Raises
         ------
@@ -218,7 +218,7 @@ class TorchProblem(BlockProblem):
         return GradientUpdates(self, batch_size, optimizer, schedule, eta0, horizon)
 
     def predictor(self, params: Array) -> TorchPredictor:
-        """Return the predictor of `params`."""
+        """Return the predictor of the parameters `params`."""
         network = Network(self.spec)
         with torch.no_grad():
             network.load(params)
@@ -238,18 +238,18 @@ class TorchProblem(BlockProblem):
         Network(self.spec).require_tensors(predictor.tensors)
 
     def params_of(self, predictor: TorchPredictor) -> Array:
-        """Return the `params` of a predictor."""
+        """Convert a predictor to `params`."""
         network, vector = Network(self.spec), np.empty(self.shape)
         network.load_tensors(predictor.tensors)
         network.store(vector)
         return vector
 
     def permuted(self, params: Array, order: NDArray[np.intp]) -> tuple[Self, Array]:
-        """Return problem and parameters for columns in another order: column i is `order[i]`."""
+        """Return the problem and parameters for columns reordered as `X[:, order]`."""
         return replace(self, columns=permuted_columns(self.columns, order)), params
 
 
 def permuted_columns(columns: NDArray[np.intp] | None, order: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Return the places of a module's columns in data whose column i is `order[i]` of before."""
+    """Return the places of a module's columns in data reordered as `X[:, order]`."""
     places = np.argsort(order)
     return places if columns is None else places[columns]

@@ -1,4 +1,4 @@
-"""What is set of a module of PyTorch: constraints of the settings, and values that workers take."""
+"""The settings of a module of PyTorch: their constraints, and the spec that workers get."""
 
 import json
 import secrets
@@ -12,7 +12,7 @@ _TORCH = ("torch.nn.", "torch.optim.")
 
 
 def name_of(value: Any) -> str:
-    """Return the name of a class or function, or of an object's class; short for PyTorch's own."""
+    """Return the name of a class or function, or of an object's class, with its module."""
     made = value if hasattr(value, "__qualname__") else type(value)
     if made.__module__.startswith(_TORCH):
         return str(made.__qualname__)
@@ -20,13 +20,13 @@ def name_of(value: Any) -> str:
 
 
 def made_by_keywords(module: Any) -> bool:
-    """Return whether a module is given as a class or function, which takes parameters."""
+    """Return whether a module is given as a class or function, to be called with parameters."""
     return isinstance(module, type) or not hasattr(module, "state_dict")
 
 
 @dataclass(frozen=True)
 class Code(Constraint):
-    """A class, a function or an object; a saved run has its name alone."""
+    """A constraint that accepts a class, function, object or name; a saved run has the name."""
 
     what: str = ""
 
@@ -42,13 +42,13 @@ class Code(Constraint):
         return value
 
     def to_json(self, value: Any) -> Any:
-        """Return the name."""
+        """Convert a value to its name."""
         return value if value is None or isinstance(value, str) else name_of(value)
 
 
 @dataclass(frozen=True)
 class Device(Constraint):
-    """The name of a device of PyTorch, or "auto"."""
+    """A constraint that accepts the name of a device of PyTorch, or "auto"."""
 
     @property
     def _others(self) -> str:
@@ -63,7 +63,7 @@ class Device(Constraint):
 
 @dataclass(frozen=True)
 class Keywords(Constraint):
-    """Parameters by name."""
+    """A constraint that accepts a mapping from names of parameters to values."""
 
     kind: ClassVar[str] = "mapping"
 
@@ -77,7 +77,7 @@ class Keywords(Constraint):
         return dict(value)
 
     def to_json(self, value: Any) -> Any:
-        """Return the mapping, with text in place of values that JSON has not."""
+        """Convert a mapping to one that JSON can hold: other values become text."""
         return None if value is None else {key: _plain(each) for key, each in value.items()}
 
 
@@ -89,56 +89,56 @@ def _plain(value: Any) -> Any:
 
 
 class ModuleSettings(Protocol):
-    """The settings of a model that its parts are made of; `TorchModule` describes them."""
+    """The settings from which a model's parts are made; `TorchModule` describes them."""
 
     @property
     def module(self) -> Any:
-        """What makes the module."""
+        """The module, or the class or function that makes it."""
 
     @property
     def module_parameters(self) -> Mapping[str, Any] | None:
-        """Its parameters."""
+        """Parameters by which the module is made."""
 
     @property
     def criterion(self) -> Any:
-        """The loss."""
+        """The criterion: the loss by outputs and targets."""
 
     @property
     def criterion_parameters(self) -> Mapping[str, Any] | None:
-        """Its parameters."""
+        """Parameters by which the criterion is made."""
 
     @property
     def optimizer(self) -> Any:
-        """The optimizer."""
+        """The optimizer's name, class or function."""
 
     @property
     def optimizer_parameters(self) -> Mapping[str, Any] | None:
-        """Its parameters."""
+        """Parameters by which the optimizer is made."""
 
     @property
     def scheduler(self) -> Any:
-        """The scheduler."""
+        """The scheduler's name, class or function; None without one."""
 
     @property
     def scheduler_parameters(self) -> Mapping[str, Any] | None:
-        """Its parameters."""
+        """Parameters by which the scheduler is made."""
 
     @property
     def average(self) -> bool:
-        """Whether the model is an average of the parameters."""
+        """Whether the model is an average of the parameters, not the last ones."""
 
     @property
     def device(self) -> str:
-        """Where the module computes."""
+        """Name of the device on which the module computes."""
 
     @property
     def is_classifier(self) -> bool:
-        """Whether y holds classes."""
+        """Whether y holds class labels."""
 
 
 @dataclass(frozen=True, eq=False)
 class NetworkSpec:
-    """What a process needs to make a network of its own: a value that is sent to workers.
+    """The specification by which each process makes its network; a value sent to workers.
 
     Attributes
     ----------
@@ -147,11 +147,11 @@ class NetworkSpec:
     row_shape : tuple of int
         Shape of a row that the module takes.
     n_outputs : int
-        Predictors z of a row: columns of y, or 1 for two classes, else the number of classes.
+        Number of predictors z: columns of y, or 1 for two classes, else the number of classes.
     n_classes : int
-        Classes; 0 for numbers.
+        Number of classes; 0 for regression.
     token : str
-        Tells networks apart that processes keep.
+        Distinguishes the networks that a process keeps.
     """
 
     model: ModuleSettings

@@ -49,7 +49,7 @@ _AVERAGE_ROWS = 256
 
 
 class ModuleGradient(BlockGradient, Protocol):
-    """A problem of a module."""
+    """What updates of a module need of its problem."""
 
     @property
     def spec(self) -> NetworkSpec:
@@ -57,40 +57,40 @@ class ModuleGradient(BlockGradient, Protocol):
 
     @property
     def size(self) -> int:
-        """Values of its vector."""
+        """Length of the vector of parameters and buffers."""
 
     @property
     def fixed_bytes(self) -> int:
-        """What a pass forward and back makes in any case."""
+        """Bytes that a forward and backward pass allocates, whatever its rows."""
 
     @property
     def row_bytes(self) -> int:
-        """What it makes for each row."""
+        """Bytes that a forward and backward pass allocates for each row."""
 
     @property
     def n_features(self) -> int:
-        """Columns of the data."""
+        """Number of columns of the data."""
 
     @property
     def columns(self) -> NDArray[np.intp] | None:
-        """The place in the data of each column of the module."""
+        """The place in the data of each column of the module; None for the data's order."""
 
 
 @dataclass(frozen=True, eq=False)
 class TorchUpdates(GradientUpdates):
-    """Updates of the parameters of a module by its own optimizer.
+    """Updates of the parameters of a module by an optimizer of PyTorch.
 
     Attributes
     ----------
     dtype : str
-        Of X, "<f4" or "<f8".
+        Type of X, "<f4" or "<f8".
     """
 
     problem: ModuleGradient
     dtype: str = "<f8"
 
     def start(self, params: Array) -> Sums:
-        """Return a replica's state before the first row."""
+        """Return the state of a replica before its first row."""
         state = super().start(params)
         # The optimizer's own state takes the place of slots.
         state["slots"] = np.empty((0, *params.shape))
@@ -104,7 +104,7 @@ class TorchUpdates(GradientUpdates):
         }
 
     def _nothing(self) -> Sums:
-        """Return that no rows wait for the rest of their batch."""
+        """Return the part of the state that holds rows of an incomplete batch: none."""
         return {
             "waiting X": np.empty((0, self.problem.n_features), self.dtype),
             "waiting y": np.empty((0, 1)),
@@ -113,16 +113,16 @@ class TorchUpdates(GradientUpdates):
 
     @property
     def _piece(self) -> int:
-        """Most rows that go through the module at a time."""
+        """Largest number of rows that go through the module at a time."""
         return min(self.batch_size, _MOST_ROWS)
 
     def workspace(self, rows: int) -> Workspace:
-        """Return the array of rows of a batch."""
+        """Return the array for the rows of a batch, as a spec."""
         del rows
         return {"rows": ArraySpec((self._piece, self.problem.n_features), self.dtype)}
 
     def made_bytes(self, rows: int) -> int:
-        """Return the bytes of a network, its optimizer, a pass of a batch, and rows that wait."""
+        """Return the bytes of a network, its optimizer, a batch's pass, and waiting rows."""
         del rows
         problem = self.problem
         values = 8 * problem.size * (4 + 2 * len(self.optimizer.slot_powers))
@@ -133,7 +133,7 @@ class TorchUpdates(GradientUpdates):
     def learner(
         self, state: Sums, workspace: Arrays
     ) -> Iterator[Callable[[Block, NDArray[np.int64]], None]]:
-        """Lend a function that updates `state` by rows of a block, in a given order.
+        """Return a context whose function updates `state` by rows of a block, in given order.
 
         The function raises `NonFiniteData` if a row holds NaN or infinity, and `Diverged` if a loss
         is not finite though the data are.
@@ -143,7 +143,7 @@ class TorchUpdates(GradientUpdates):
         learner.close()
 
     def finish(self, state: Sums, workspace: Arrays) -> None:
-        """Apply the incomplete last batch of the epoch, in place, and change the learning rate."""
+        """Update the parameters by the incomplete last batch, and change the learning rate."""
         if state["counters"][0]:
             learner = _Learner(self, state, workspace)
             learner.finish()
@@ -169,7 +169,7 @@ class TorchUpdates(GradientUpdates):
 
 
 class _Learner:
-    """Updates by a network and an optimizer, from a state and back into it."""
+    """A learner with a network and an optimizer, which loads a state, updates it and saves it."""
 
     def __init__(self, updates: TorchUpdates, state: Sums, workspace: Arrays) -> None:
         problem = updates.problem
@@ -200,7 +200,7 @@ class _Learner:
         self._n_waiting = waiting
 
     def learn(self, block: Block, order: NDArray[np.int64]) -> None:
-        """Update by the rows of a block."""
+        """Update the parameters by the rows `order` of a block."""
         if block.y is None:
             raise ValueError("a loss needs y, and these data have none")
         block = weighted(block, self._problem.class_weight)
@@ -217,7 +217,7 @@ class _Learner:
                 self.step(1.0)
 
     def _take(self, block: Block, rows: NDArray[np.int64]) -> None:
-        """Copy rows of a block to those that wait."""
+        """Copy rows of a block to the waiting rows, those whose gradient is not computed yet."""
         taken = self._rows[self._n_waiting : self._n_waiting + len(rows)]
         # Any mode but "raise" lets take write straight into `out`.
         np.take(block.X, rows, axis=0, out=taken, mode="clip")
@@ -234,7 +234,7 @@ class _Learner:
         self._counters[2] += len(rows)
 
     def _add_gradient(self) -> None:
-        """Compute the gradient of the rows that wait, and add it to that of the batch."""
+        """Add the gradient of the waiting rows to the gradient of the batch."""
         X = self._rows[: self._n_waiting]
         if self._problem.columns is not None:
             X = X[:, self._problem.columns]
@@ -259,7 +259,7 @@ class _Learner:
         self._y, self._weight, self._n_waiting = [], [], 0
 
     def finish(self) -> None:
-        """Take the step of the rows that wait, in proportion to the batch that they are of."""
+        """Update the parameters by an incomplete batch, in proportion to its rows."""
         rows = int(self._counters[0])
         if not rows:
             return
@@ -272,7 +272,7 @@ class _Learner:
         self.step(part)
 
     def step(self, part: float) -> None:
-        """Take the step of a batch, whose gradient is complete, by a part of the rate."""
+        """Update the parameters by a batch's complete gradient, at `part` of the learning rate."""
         t, state = int(self._counters[1]), self._state
         ratio = part
         if not self._has_scheduler:
@@ -292,7 +292,7 @@ class _Learner:
             state["average"] += share * (state["theta"] - state["average"])
 
     def close(self) -> None:
-        """Copy parameters, what the optimizer keeps, and rows that wait into the state."""
+        """Copy parameters, the optimizer's state and waiting rows into the state."""
         state, partial = self._state, self._state["partial"]
         self.network.store(state["theta"])
         if not np.isfinite(state["theta"]).all():
