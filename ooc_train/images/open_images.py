@@ -1,5 +1,6 @@
 """Images and labels by their paths: what kind they are, and whether they go together."""
 
+import operator
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ooc_train.core.schema import shown
 from ooc_train.errors import InvalidImages, TableNotFound
 from ooc_train.images.idx import is_idx, open_idx
 from ooc_train.images.image_folders import FolderImages, has_images
@@ -22,6 +24,9 @@ from ooc_train.images.numpy_files import (
 from ooc_train.images.raw_arrays import RawArray
 
 Path = str | os.PathLike[str]
+
+_MOST_SIDE = 2**15
+"""Most pixels of a side to which images are scaled."""
 
 
 class LabelledImages(Protocol):
@@ -125,7 +130,7 @@ def open_images(
     *,
     x: str | None = None,
     y: str | None = None,
-    size: tuple[int, int] | None = None,
+    size: tuple[int, int] | str | None = None,
     grayscale: bool = False,
 ) -> LabelledImages:
     """Return images and labels, of which the headers alone are read.
@@ -141,6 +146,7 @@ def open_images(
     ValueError
         If a setting is for other files.
     """
+    sides = None if size is None else _sides(size)
     path, of_labels = os.fspath(images), None if labels is None else os.fspath(labels)
     for each in filter(None, (path, of_labels)):
         if not os.path.lexists(each):
@@ -150,7 +156,7 @@ def open_images(
             raise ValueError(
                 f"{path} is a folder, whose folders are the labels; leave labels, x and y out"
             )
-        return FolderImages.of(path, size=size, grayscale=grayscale)
+        return FolderImages.of(path, size=sides, grayscale=grayscale)
     if size is not None or grayscale:
         raise ValueError(
             f"size and grayscale are for folders of images, and {path} is a file; leave them out"
@@ -162,6 +168,21 @@ def open_images(
     found = _array(of_labels or path, y, Y_NAMES, "y")
     _require_labels(X, found)
     return ArrayImages(X, found)
+
+
+def _sides(size: tuple[int, int] | str) -> tuple[int, int]:
+    """Return width and height, both at least 1."""
+    try:
+        parts = size.split("x") if isinstance(size, str) else map(operator.index, size)
+        width, height = (int(part) for part in parts)
+    except (TypeError, ValueError):
+        width = height = 0
+    if not (0 < width < _MOST_SIDE and 0 < height < _MOST_SIDE):
+        raise ValueError(
+            f"size={shown(size)} is not width and height, such as '28x28', each below "
+            f"{_MOST_SIDE:,}"
+        )
+    return width, height
 
 
 def _array(path: str, name: str | None, names: Sequence[str], option: str) -> RawArray:

@@ -142,19 +142,14 @@ class Fitted:
     ) -> "Fitted":
         """Return the model with its coefficients in the column order of other data.
 
-        Columns are matched by name if both sides have names, otherwise by position. Rows of several
-        axes have the shape of those that the model learned from.
+        Columns are matched by name if both sides have names, otherwise by position.
 
         Parameters
         ----------
-        names : tuple of str or None
-            Feature names of the data.
-        n_features : int
-            Number of features of the data.
+        names, n_features, row_shape
+            Feature names of the data, their number, and the shape of rows of several axes.
         what : str
             Name of the data in messages.
-        row_shape : tuple of int or None
-            Shape of a row of the data that has several axes.
 
         Raises
         ------

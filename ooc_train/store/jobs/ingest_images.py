@@ -20,7 +20,6 @@ from ooc_train.core.output_kinds import STORE, require_output
 from ooc_train.core.places import local_path
 from ooc_train.core.prefetch import prefetched
 from ooc_train.core.progress import Progress, no_progress, row_counter
-from ooc_train.core.schema import shown
 from ooc_train.core.text import listed
 from ooc_train.core.units import approximate_bytes
 from ooc_train.errors import InvalidImages
@@ -55,7 +54,7 @@ _PIECE_COPIES = 7
 """Copies of a piece: as it is read, as records in two buffers, its test and training records, and
 what is unpacked at once."""
 
-_MOST_CLASSES, _MOST_SIDE = 10_000, 2**15
+_MOST_CLASSES = 10_000
 
 Records = NDArray[Any]
 
@@ -155,7 +154,6 @@ def ingest_images(
     """
     options = StorageOptions(operator.index(random_state), shuffle, chunk_rows, shard_rows, codec)
     require_test_size(test_size)
-    sides = None if size is None else _sides(size)
     outputs = {"training": local_path(out)}
     if test_size:
         outputs["testing"] = path_for_testing(outputs["training"])
@@ -163,28 +161,13 @@ def ingest_images(
     for path in outputs.values():
         require_output(path, STORE, overwrite=overwrite)
     with Budget(memory_ceiling) as budget:
-        source = open_images(images, labels, x=x, y=y, size=sides, grayscale=grayscale)
+        source = open_images(images, labels, x=x, y=y, size=size, grayscale=grayscale)
         job = _Job(source, outputs, options, test_size, overwrite, progress, say)
         terms = budget.settle(job.terms, "" if chunk_rows is None else "use smaller chunks")
         stores, notes = job.run({term.name: term.bytes for term in terms})
         return IngestedImages(
             stores["training"], stores.get("testing"), budget.report(terms), notes
         )
-
-
-def _sides(size: tuple[int, int] | str) -> tuple[int, int]:
-    """Return width and height, both at least 1."""
-    try:
-        parts = size.split("x") if isinstance(size, str) else map(operator.index, size)
-        width, height = (int(part) for part in parts)
-    except (TypeError, ValueError):
-        width = height = 0
-    if not (0 < width < _MOST_SIDE and 0 < height < _MOST_SIDE):
-        raise ValueError(
-            f"size={shown(size)} is not width and height, such as '28x28', each below "
-            f"{_MOST_SIDE:,}"
-        )
-    return width, height
 
 
 @dataclass(frozen=True)
