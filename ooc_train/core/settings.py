@@ -43,7 +43,7 @@ class Constraint:
     Attributes
     ----------
     words : tuple of str or None
-        Words that are accepted beside other values, such as "auto"; includes None if None is.
+        Words that are accepted beside other values, such as "auto". None is among them if accepted.
     """
 
     words: tuple[str | None, ...] = ()

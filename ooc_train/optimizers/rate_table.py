@@ -44,7 +44,7 @@ class RateTable:
     Attributes
     ----------
     rates : float64 array (8192,)
-        The rate after t updates is at t, modulo the length.
+        The rate after t updates is at index t, modulo the length.
     """
 
     def __init__(self, rate: Callable[[Array], Array]) -> None:

@@ -248,7 +248,7 @@ class Meter:
         return [self._calling([memory.pid for memory in found]), *workers]
 
     def _watch(self, own: ProcessMemory, workers: Sequence[ProcessMemory | None]) -> None:
-        """Register the processes for `now`; None is a worker on another machine."""
+        """Register the processes that `now` measures; None is a worker on another machine."""
         self._watched = {own.pid: ("driver", own.share)}
         apart = [memory for memory in workers if memory is None or memory.pid != own.pid]
         for i, memory in enumerate(apart):

@@ -137,7 +137,7 @@ def has_small_blocks(problem: Problem) -> bool:
 
 
 def _is_due(n_iter: int) -> bool:
-    """Return whether blocks are added up again after `n_iter` iterations."""
+    """Return whether blocks are added up anew after `n_iter` iterations."""
     is_power = n_iter & (n_iter - 1) == 0
     return n_iter == 0 or (is_power and n_iter >= _FIRST_AGAIN)
 

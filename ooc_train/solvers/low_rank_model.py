@@ -68,7 +68,7 @@ class LowRankModel:
         return product
 
     def minimum(self, start: Array, gradient: Array, l1: Array) -> Array:
-        """Return about the minimum of the model around `start` plus the l1 penalty.
+        """Return an approximate minimum of the model around `start` plus the l1 penalty.
 
         Parameters
         ----------

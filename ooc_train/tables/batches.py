@@ -95,7 +95,7 @@ class ReadingMemory:
     batches: int
 
     def terms(self, rows: int, copies: int) -> list[Term]:
-        """Return the terms for batches of so many rows, with so many copies for encoding."""
+        """Return the plan's terms for batches of `rows` rows, with `copies` copies for encoding."""
         batch = rows * self.row
         what = f"a batch of {rows:,} rows, {approximate_bytes(batch)}"
         return [

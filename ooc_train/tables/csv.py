@@ -36,7 +36,7 @@ _ROWS_PER_BLOCK = 4
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What the first block of a CSV file shows.
+    """The columns of a CSV file, as the file's first block shows them.
 
     Parameters
     ----------

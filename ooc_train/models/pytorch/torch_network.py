@@ -259,7 +259,7 @@ _local = threading.local()
 
 
 def network_of(spec: NetworkSpec, *, training: bool) -> Network:
-    """Return this thread's network of a spec, in training or evaluation mode."""
+    """Return the network of a spec that this thread keeps, set to training or evaluation mode."""
     kept: OrderedDict[str, Network] = _local.__dict__.setdefault("kept", OrderedDict())
     network = kept.pop(spec.token, None) or Network(spec)
     kept[spec.token] = network

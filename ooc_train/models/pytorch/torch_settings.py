@@ -12,7 +12,10 @@ _TORCH = ("torch.nn.", "torch.optim.")
 
 
 def name_of(value: Any) -> str:
-    """Return the name of a class or function, or of an object's class, with its module."""
+    """Return the name of a class or function, or of an object's class.
+
+    The module precedes the name, unless it is PyTorch's own.
+    """
     made = value if hasattr(value, "__qualname__") else type(value)
     if made.__module__.startswith(_TORCH):
         return str(made.__qualname__)

@@ -48,7 +48,7 @@ class FittedHuber(Loss):
         return cost(z - y, self.scale, self.epsilon)
 
     def slope(self, y: Any, z: Any) -> Any:
-        """Return the derivative by z: twice the residual in scales, clipped to epsilon first."""
+        """Return the derivative by z: 2 u, with u = (z - y) / scale clipped to epsilon in size."""
         return 2.0 * np.minimum(np.maximum((z - y) / self.scale, -self.epsilon), self.epsilon)
 
 
