@@ -221,10 +221,12 @@ class MLPRegressor(Regressor, _Network):
     n_outputs_ : int
         Outputs.
     out_activation_ : str
-        What becomes of the predictors: "identity", or "exp" for the loss "poisson".
+        What becomes of the predictors: "identity", or by the loss "exp" ("poisson"), "logistic"
+        ("log_loss") or "softmax" ("cross_entropy").
     """
 
     loss: str = "squared_error"
+    temperature: float = 1.0
 
     def _keep(self, fitted: Fitted, report: Report, *, flat: bool, labels: Any) -> None:
         del labels

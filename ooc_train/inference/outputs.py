@@ -80,7 +80,7 @@ class Outputs:
     @property
     def has_positive_probabilities(self) -> bool:
         """Whether z gives probabilities above 0, which have logarithms: the link is a logit."""
-        return self.loss.link in ("logit", "multinomial logit")
+        return bool(self.classes) and self.loss.link in ("logit", "multinomial logit")
 
     @property
     def is_log_loss(self) -> bool:

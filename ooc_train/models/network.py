@@ -234,6 +234,8 @@ class Propagation:
         rows = len(X)
         z = self._z[:rows]
         z[...] = self.predictors(X)
+        if self._loss.target == "distribution":
+            return _loss_of_distributions(self._loss, y, weight, z, self._by_z[:rows])
         weight = NO_WEIGHTS if weight is None else weight
         return loss_slopes(self._loss, y, weight, z, self._by_z[:rows], self._cells)
 
@@ -259,3 +261,15 @@ class Propagation:
                     back *= self._masks[i - 1][:rows]
                 above = back
         return loss
+
+
+def _loss_of_distributions(
+    loss: Loss, y: Array, weight: Array | None, z: Array, by_z: Array
+) -> float:
+    """Return the weighted sum of losses by NumPy; write the derivatives by z to `by_z`."""
+    values = loss.value(y, z)
+    by_z[...] = loss.slope(y, z)
+    if weight is None:
+        return float(values.sum())
+    by_z *= weight[:, None]
+    return float(weight @ values)

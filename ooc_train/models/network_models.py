@@ -16,6 +16,7 @@ from ooc_train.objective.loss import Loss
 from ooc_train.objective.losses.logistic import Logistic
 from ooc_train.objective.losses.multinomial import Multinomial
 from ooc_train.objective.losses.poisson import Poisson
+from ooc_train.objective.losses.soft_multinomial import SoftMultinomial
 from ooc_train.objective.losses.squared import Squared
 from ooc_train.objective.scaling import Scaling
 
@@ -24,7 +25,14 @@ if TYPE_CHECKING:
 
 _MOST_UNITS, _MOST_LAYERS, _MOST_CHANNELS = 10**6, 100, 4
 
-_LOSSES: Mapping[str, type[Loss]] = MappingProxyType({"squared_error": Squared, "poisson": Poisson})
+_LOSSES: Mapping[str, type[Loss]] = MappingProxyType(
+    {
+        "squared_error": Squared,
+        "poisson": Poisson,
+        "log_loss": Logistic,
+        "cross_entropy": SoftMultinomial,
+    }
+)
 """Losses by scikit-learn's names."""
 
 
@@ -203,11 +211,28 @@ class MLPRegressorModel(NetworkModel):
     loss: Annotated[
         str,
         Constraint(tuple(_LOSSES)),
-        'Half the squared residual, or half the deviance of "poisson", whose prediction is the '
-        "exponential of z.",
+        'Half the squared residual; half the deviance of "poisson", whose prediction is the '
+        'exponential of z; "log_loss" of targets from 0 to 1, each by itself, such as several '
+        'labels of a row; or "cross_entropy" of targets that are probabilities of classes, such '
+        "as the predictions of a teacher.",
     ] = "squared_error"
+    temperature: Annotated[
+        float,
+        Number(above=0.0),
+        'Of "cross_entropy": targets to the power 1 / temperature, and predictors divided by it, '
+        "are softer than the probabilities themselves (Hinton et al. 2015).",
+    ] = 1.0
 
     name: ClassVar[str] = "mlp-regressor"
+
+    def __post_init__(self) -> None:
+        """Check the settings, and that they go together."""
+        super().__post_init__()
+        if self.temperature != 1.0 and self.loss != "cross_entropy":
+            raise ValueError(
+                f"temperature={self.temperature:g} is for loss='cross_entropy', and this is "
+                f"loss={self.loss!r}; leave it out"
+            )
 
     @property
     def is_classifier(self) -> bool:
@@ -217,4 +242,6 @@ class MLPRegressorModel(NetworkModel):
     def loss_for(self, n_classes: int) -> Loss:
         """Return the loss that the setting `loss` names."""
         del n_classes
+        if self.loss == "cross_entropy":
+            return SoftMultinomial(float(self.temperature))
         return _LOSSES[self.loss]()

@@ -84,7 +84,7 @@ class NetworkProblem(BlockProblem):
     @property
     def needs(self) -> tuple[KernelSpec, ...]:
         """Compiled kernels that losses and gradients need."""
-        return loss_slopes_needs(self.loss)
+        return () if self.loss.target == "distribution" else loss_slopes_needs(self.loss)
 
     @property
     def n_features(self) -> int:
@@ -150,6 +150,7 @@ class NetworkProblem(BlockProblem):
 
     def block_loss(self, params: Array, block: Block) -> float:
         """Return the weighted sum of the losses of a block's rows; NaN where X is not finite."""
+        self.require_targets(block)
         propagation, _ = self._propagation(params, block, gradients=False)
         return sum(propagation.loss(*piece) for piece in self._pieces(block))
 
@@ -158,6 +159,7 @@ class NetworkProblem(BlockProblem):
 
         Products have the type of X, and the pieces of rows are added up in float64.
         """
+        self.require_targets(block)
         propagation, arrays = self._propagation(params, block, gradients=True)
         loss, gradient = 0.0, np.zeros(self.shape)
         for piece in self._pieces(block):
@@ -184,6 +186,11 @@ class NetworkProblem(BlockProblem):
             rows = slice(start, start + PIECE_ROWS)
             weight = None if block.weight is None else block.weight[rows]
             yield scaled(block.X[rows], None), block.y[rows], weight
+
+    def require_targets(self, block: Block) -> None:
+        """Raise `ValueError` for a y that makes no loss infinite, and is no probability."""
+        if self.loss.target in ("binary", "distribution"):
+            raise_if_outside(self.loss, block)
 
     def raise_if_invalid(self, block: Block) -> None:
         """If invalid data make a loss non-finite, raise an error that names the row."""

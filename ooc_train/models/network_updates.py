@@ -70,6 +70,9 @@ class NetworkGradient(BlockGradient, Protocol):
     def average(self) -> bool:
         """Whether the model is an average of the parameters, not the last ones."""
 
+    def require_targets(self, block: Block) -> None:
+        """Raise `ValueError` for a y that makes no loss infinite, and is no probability."""
+
     @property
     def dropout(self) -> float:
         """Probability that a hidden unit is left out of an update."""
@@ -167,6 +170,7 @@ class _Learner:
         """Update the parameters by the rows `order` of a block."""
         if block.y is None:
             raise ValueError("a loss needs y, and these data have none")
+        self._problem.require_targets(block)
         block = weighted(block, self._problem.class_weight)
         start, size, most = 0, self._updates.batch_size, len(self._workspace["rows"])
         while start < len(order):

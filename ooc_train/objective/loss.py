@@ -9,8 +9,9 @@ A loss is stable for predictors up to 1e4 in size, raises no floating-point warn
 for a predictor that is NaN. `tests/test_losses.py` holds every registered loss to that.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -26,9 +27,22 @@ __all__ = [
     "raise_if_outside",
 ]
 
-Target = Literal["real", "nonnegative", "positive", "binary", "codes"]
-"""Domain of y: numbers, of at least 0 or above it, {0, 1}, or codes of classes (whole numbers from
-0)."""
+Target = Literal["real", "nonnegative", "positive", "binary", "codes", "distribution"]
+"""Domain of y: numbers, of at least 0 or above it, or from 0 to 1; codes of classes, whole numbers
+from 0; or probabilities of the outputs, which add up to 1."""
+
+_DOMAINS: Mapping[Target, tuple[str, str]] = MappingProxyType(
+    {
+        "nonnegative": ("below 0", "of at least 0"),
+        "positive": ("not above 0", "above 0"),
+        "binary": ("not from 0 to 1", "from 0 to 1"),
+        "distribution": ("in no row of probabilities", "of probabilities that add up to 1"),
+    }
+)
+"""What a y outside of a domain is, and the domain, in the words of messages."""
+
+_ROUNDED = 1e-4
+"""How far the probabilities of a row may add up to another number than 1."""
 
 _LARGEST_LOG = 709.78
 """The exponential of larger numbers exceeds float64."""
@@ -233,18 +247,22 @@ def raise_if_outside(loss: Loss, block: Block) -> None:
 
     Passes call this after a sum is no finite number, so that valid data needs no check of every y.
     """
-    if block.y is None or loss.target not in ("nonnegative", "positive"):
+    if block.y is None or loss.target not in _DOMAINS:
         return
-    strict = loss.target == "positive"
-    outside = block.y <= 0.0 if strict else block.y < 0.0
+    y = block.y
+    outside = y <= 0.0 if loss.target == "positive" else y < 0.0
+    if loss.target in ("binary", "distribution"):
+        outside |= y > 1.0
+    if not outside.any() and loss.target == "distribution":
+        outside |= np.abs(y.sum(axis=1, keepdims=True) - 1.0) > _ROUNDED
     if not outside.any():
         return
     row, output = np.argwhere(outside)[0]
-    place = f"{block.row_number(int(row))}" + (f", {output}" if block.y.shape[1] > 1 else "")
-    domain = ("not above 0", "above 0") if strict else ("below 0", "of at least 0")
+    place = f"{block.row_number(int(row))}" + (f", {output}" if y.shape[1] > 1 else "")
+    what, domain = _DOMAINS[loss.target]
     raise ValueError(
-        f"y[{place}] = {block.y[row, output]:g} is {domain[0]}, and the {loss.name} loss is for y "
-        f"{domain[1]}; drop or correct such rows, or choose a loss of real y"
+        f"y[{place}] = {y[row, output]:g} is {what}, and the {loss.name} loss is for y {domain}; "
+        "drop or correct such rows, or choose a loss of real y"
     )
 
 
