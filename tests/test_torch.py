@@ -701,6 +701,24 @@ def test_parts_that_cannot_be_used_are_named_before_any_row_is_read(model, said)
         train(model(), np.full_like(X, np.nan), Training(batch_size=64), y=CODES)
 
 
+@pytest.mark.parametrize(
+    ("layer", "said"),
+    [
+        (lambda: nn.Dropout(0.1), True),
+        (lambda: nn.Dropout(0.0), False),
+        (lambda: nn.BatchNorm1d(3), True),
+        (lambda: nn.LayerNorm(3), False),
+        (lambda: nn.LSTM(3, 3, 2, dropout=0.2), True),
+        (lambda: nn.LSTM(3, 3), False),
+        (lambda: nn.MultiheadAttention(4, 2, dropout=0.1), True),
+    ],
+)
+def test_layers_that_depend_on_the_batch_are_known(layer, said):
+    module = seeded()
+    module.further = layer()
+    assert ("gradient" in problem_of(of_classes(module), SOURCE).can) is not said
+
+
 def test_settings_that_do_not_go_together():
     with pytest.raises(ValueError, match="leave one of them out"):
         train(of_classes(optimizer="SGD"), X, Training(solver="lbfgs"), y=CODES)

@@ -181,7 +181,7 @@ class Meter:
         on_compile: OnCompile = lambda *_: None,
         loads: Sequence[Callable[[], None]] = (),
     ) -> Processes:
-        """Load what tasks need in every process; return what all processes hold."""
+        """Load what tasks need in every process; return the memory that all processes hold."""
         code = folder() if any(needs.values()) else None
         if self._client is None:
             if code is not None:

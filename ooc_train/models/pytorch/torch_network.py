@@ -50,6 +50,16 @@ def device_of(name: str) -> torch.device:
     return device
 
 
+def _has_modes(layer: torch.nn.Module) -> bool:
+    """Return whether a layer drops values, or normalises by the rows of a batch."""
+    if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm):  # noqa: SLF001
+        return True
+    # Recurrent layers and attention have a share of their own.
+    is_dropout = isinstance(layer, torch.nn.modules.dropout._DropoutNd)  # noqa: SLF001
+    share = layer.p if is_dropout else getattr(layer, "dropout", 0.0)
+    return isinstance(share, float | int) and share > 0
+
+
 class Network:
     """A module whose parameters are views of one vector.
 
@@ -86,8 +96,7 @@ class Network:
     @property
     def has_modes(self) -> bool:
         """Whether the module has layers that compute otherwise in training than in evaluation."""
-        kinds = (torch.nn.modules.dropout._DropoutNd, torch.nn.modules.batchnorm._NormBase)  # noqa: SLF001
-        return any(isinstance(each, kinds) for each in self.module.modules())
+        return any(_has_modes(each) for each in self.module.modules())
 
     def load(self, vector: Array) -> None:
         """Set parameters and buffers to the values of a vector, (size,), and drop all gradients."""
