@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from ooc_train.core.named_classes import plain
 from ooc_train.core.schema import shown
-from ooc_train.core.settings import Constraint, Flag, Number
+from ooc_train.core.settings import Constraint, Count, Flag, Number
 from ooc_train.models.linear_model import ClassWeights, Factor, require_one_scale
 from ooc_train.models.model import DataFigures, Model
 from ooc_train.objective.activations import ACTIVATIONS
@@ -129,6 +129,13 @@ class NetworkModel(Model):
         "is left out of predictions and of reported losses.",
     ] = 0.0
 
+    frozen_layers: Annotated[
+        int,
+        Count(least=0),
+        "Layers, from the first, whose weights and biases stay as a run begins with them, such as "
+        "those of another network.",
+    ] = 0
+
     default_max_iter: ClassVar[int] = 200
     default_batch_size: ClassVar[int | str] = "auto"
     starts_at_random: ClassVar[bool] = True
@@ -153,6 +160,11 @@ class NetworkModel(Model):
         if self.is_classifier:
             n_outputs = 1 if data.n_classes == 2 else data.n_classes
         sizes = (data.n_features, *self.hidden_layer_sizes, n_outputs)
+        if self.frozen_layers >= len(sizes) - 1:
+            raise ValueError(
+                f"frozen_layers={self.frozen_layers} leaves nothing to learn of "
+                f"{len(sizes) - 1} layers of weights; freeze fewer"
+            )
         factor = 1.0 if isinstance(self.scale, str) else float(self.scale)
         scaling = None if factor == 1.0 else Scaling.constant(factor, data.n_features)
         return NetworkProblem(
@@ -168,6 +180,7 @@ class NetworkModel(Model):
             scaling=scaling,
             average=self.average,
             dropout=float(self.dropout) if self.hidden_layer_sizes else 0.0,
+            frozen_layers=self.frozen_layers,
         )
 
 

@@ -58,6 +58,8 @@ class NetworkProblem(BlockProblem):
     dropout : float
         Probability that a hidden unit is left out of an update. If it is above 0, only updates by
         batches train the network: the gradient of all rows is not defined.
+    frozen_layers : int
+        Layers of weights, from the first, that a run leaves as they are: their derivatives are 0.
     """
 
     layers: Layers
@@ -68,6 +70,7 @@ class NetworkProblem(BlockProblem):
     scaling: Scaling | None = None
     average: bool = True
     dropout: float = 0.0
+    frozen_layers: int = 0
 
     averages_all_rows: ClassVar[bool] = False
 
@@ -95,6 +98,11 @@ class NetworkProblem(BlockProblem):
     def n_outputs(self) -> int:
         """Number of predictors z of each row."""
         return self.layers.sizes[-1]
+
+    @property
+    def n_frozen(self) -> int:
+        """Number of parameters, from the first, that stay as they are."""
+        return int(self.layers.ends[2 * self.frozen_layers])
 
     @property
     def needs_moments(self) -> bool:
@@ -138,6 +146,7 @@ class NetworkProblem(BlockProblem):
         gradient: Array = self.l2 * params
         for _, biases in self.layers.views(gradient):
             biases[...] = 0.0
+        gradient[: self.n_frozen] = 0.0
         return gradient
 
     def block_bytes(self, rows: int) -> int:
@@ -165,6 +174,7 @@ class NetworkProblem(BlockProblem):
         for piece in self._pieces(block):
             loss += propagation.gradient(*piece)
             gradient += arrays["gradient"]
+        gradient[: self.n_frozen] = 0.0
         return loss, gradient
 
     def _propagation(

@@ -6,7 +6,7 @@ copied into the state.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -74,6 +74,10 @@ class NetworkGradient(BlockGradient, Protocol):
         """Raise `ValueError` for a y that makes no loss infinite, and is no probability."""
 
     @property
+    def n_frozen(self) -> int:
+        """Number of parameters, from the first, that stay as they are."""
+
+    @property
     def dropout(self) -> float:
         """Probability that a hidden unit is left out of an update."""
 
@@ -116,7 +120,8 @@ class NetworkUpdates(GradientUpdates):
 
     def made_bytes(self, rows: int) -> int:
         """Return the bytes that a learner allocates beside its workspace."""
-        return self.problem.layers.made_bytes(min(rows, self.batch_size, _MOST_ROWS))
+        made = self.problem.layers.made_bytes(min(rows, self.batch_size, _MOST_ROWS))
+        return made + 8 * self.problem.n_frozen
 
     @property
     def needs(self) -> tuple[KernelSpec, ...]:
@@ -136,6 +141,23 @@ class NetworkUpdates(GradientUpdates):
         yield learner.learn
         learner.close()
 
+    def step_by_all_rows(self, state: Sums, gradient: Array) -> Sums:
+        """Return the state after a step by the gradient of the mean objective of all rows."""
+        return self._with_frozen(state, super().step_by_all_rows(state, gradient))
+
+    def average(self, before: Sequence[Sums], after: Sequence[Sums]) -> None:
+        """Replace the states of replicas by their mean, in place."""
+        super().average(before, after)
+        for state in after:
+            self._with_frozen(before[0], state)
+
+    def _with_frozen(self, before: Sums, after: Sums) -> Sums:
+        """Return a state with the frozen parameters of the state before, to the same bits."""
+        n = self.problem.n_frozen
+        for name in ("theta", "average"):
+            after[name][:n] = before["theta"][:n]
+        return after
+
     def finish(self, state: Sums, workspace: Arrays) -> None:
         """Update the parameters by the incomplete last batch, in proportion to its rows."""
         if state["counters"][0]:
@@ -154,6 +176,7 @@ class _Learner:
         for name, array in _KEPT:
             workspace[name][...] = state[array].reshape(workspace[name].shape)
         self._params, self._partial = workspace["params"], workspace["partial"]
+        self._frozen = state["theta"][: problem.n_frozen].copy()
         self._gradient, self._slots = workspace["gradient"], workspace["slots"]
         self._ends = problem.layers.ends
         self._propagation = Propagation(problem.layers, problem.loss, workspace)
@@ -216,6 +239,8 @@ class _Learner:
         state["clock"][AGE] += part
         scale = 1.0 / (rows * self._mean_weight)
         decay = self._problem.l2 / self._problem.total_weight
+        n_frozen = len(self._frozen)
+        self._partial[:n_frozen] = 0.0
         if updates.optimizer.clip_norm:
             scale, decay = self._clipped(scale, decay), 0.0
         network_step(
@@ -230,6 +255,7 @@ class _Learner:
             age=float(state["clock"][AGE]),
             part=part,
         )
+        self._params[:n_frozen] = self._frozen
         self._counters[0] = 0
         self._counters[1] += 1
         if self._problem.average and self._counters[1] % self._every == 0:
@@ -259,3 +285,6 @@ class _Learner:
             state["partial"][...] = 0.0
         if not self._problem.average or not state["clock"][AVERAGED]:
             state["average"][...] = state["theta"]
+        for name in ("theta", "average"):
+            # The workspace may be narrower than they are, and an average rounds.
+            state[name][: len(self._frozen)] = self._frozen
