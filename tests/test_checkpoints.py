@@ -28,6 +28,7 @@ from ooc_train import (
     QuantileModel,
     RidgeModel,
     Stop,
+    TorchModule,
     Training,
     make_data,
     train,
@@ -133,6 +134,24 @@ def test_models_of_numbers_go_on(tmp_path, model, settings):
     train(model, DIABETES, training, y=TARGET, callbacks=[ended_at(1)], checkpoint=place)
     resumed = Checkpoint(place, resume=True)
     require_same(train(model, DIABETES, training, y=TARGET, checkpoint=resumed), due)
+
+
+@pytest.mark.filterwarnings("ignore:.*not converged")
+def test_a_module_of_pytorch_goes_on_with_its_optimizer_and_scheduler(tmp_path):
+    torch = pytest.importorskip("torch")
+
+    def network():
+        layers = torch.nn.Linear(64, 16), torch.nn.Dropout(0.2), torch.nn.Linear(16, 10)
+        return torch.nn.Sequential(*layers)
+
+    schedule: dict[str, Any] = {"scheduler": "StepLR", "scheduler_parameters": {"step_size": 2}}
+    model = TorchModule(network, classifier=True, optimizer="AdamW", **schedule)
+    training, place = Training(random_state=1, **BATCHES), tmp_path / "a.checkpoint"
+    X = DIGITS.astype("f4")
+    due = train(model, X, training, y=CLASSES)
+    train(model, X, training, y=CLASSES, callbacks=[ended_at(3)], checkpoint=place)
+    resumed = Checkpoint(place, resume=True)
+    require_same(train(model, X, training, y=CLASSES, checkpoint=resumed), due)
 
 
 @pytest.mark.parametrize("metric", [None, "accuracy"])
