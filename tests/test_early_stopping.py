@@ -9,7 +9,15 @@ import pytest
 from sklearn.base import clone
 from typer.testing import CliRunner
 
-from ooc_train import EarlyStopping, LogisticRegression, Ridge, cli, evaluate, tradeoff
+from ooc_train import (
+    EarlyStopping,
+    LogisticRegression,
+    MLPRegressor,
+    Ridge,
+    cli,
+    evaluate,
+    tradeoff,
+)
 from ooc_train.models.classification_models import LogisticModel
 from ooc_train.runs.events import Stepped
 from ooc_train.runs.fitted import load_fitted
@@ -302,3 +310,25 @@ def test_the_command_line(tmp_path):
     assert "set --validation-fraction 0.1, or pass rows: --validation" in refused.stderr
     training = load_fitted(tmp_path / "a.run").training
     assert training.early_stopping == EarlyStopping(patience=2, min_delta=0.001)
+
+
+@pytest.mark.parametrize("patience", [1, 3])
+def test_early_stopping_by_true_has_the_patience_of_the_setting(patience):
+    training = replace(
+        TRAININGS["batches"], early_stopping=True, n_iter_no_change=patience, max_iter=60
+    )
+    assert training.early_stopping == EarlyStopping(patience=patience)
+    _, report = train(MODEL, TRAIN, training, validation=OTHERS)
+    assert report.best is not None
+    assert report.n_iter == report.best.n_iter + patience
+
+
+@pytest.mark.filterwarnings("ignore:.*not converged")
+def test_a_patience_ends_updates_that_gain_nothing():
+    settings: dict[str, Any] = {"learning_rate": 1e-9, "batch_size": 32, "random_state": 0}
+    for patience in (2, 7):
+        made = MLPRegressor((4,), n_iter_no_change=patience, max_iter=50, **settings)
+        assert made.fit(X, X[:, 0]).n_iter_ == patience + 1
+        assert made.report_.converged
+        short = MLPRegressor((4,), n_iter_no_change=patience, max_iter=2, **settings)
+        assert f"before {patience} epochs in a row" in short.fit(X, X[:, 0]).report_.shortfall

@@ -15,6 +15,7 @@ from ooc_train.optimizers.optimizer import Optimizer
 from ooc_train.optimizers.schedule import Schedule
 from ooc_train.solvers.batch_schedules import BatchSchedule
 from ooc_train.solvers.early_stopping import EarlyStopping
+from ooc_train.solvers.plateaus import PATIENCE
 from ooc_train.solvers.training_settings import Training
 
 _MEMORY_CEILING = """\
@@ -63,6 +64,7 @@ class TrainingParameters:
     target_loss: float | None = None
     early_stopping: bool | EarlyStopping = False
     validation_fraction: float | None = None
+    n_iter_no_change: int = PATIENCE
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

@@ -13,7 +13,7 @@ from ooc_train.optimizers.schedules import Plateau
 from ooc_train.solvers.base import Solver, State
 
 PATIENCE = 5
-"""Epochs without progress after which a run ends, as in scikit-learn."""
+"""Epochs without progress after which a run ends by default, as in scikit-learn."""
 
 
 def after_epoch(solver: Solver, state: State, figure: float, *, ends: bool) -> State:
@@ -31,7 +31,7 @@ def after_epoch(solver: Solver, state: State, figure: float, *, ends: bool) -> S
         What the schedule follows, the smaller the better: a validation loss, a metric or the
         objective.
     ends : bool
-        Whether a plateau of `PATIENCE` epochs or more at the lowest rate ends the run.
+        Whether a plateau as long as the solver's patience, at the lowest rate, ends the run.
     """
     schedule = getattr(solver, "schedule", None)
     if not isinstance(schedule, Plateau) or state.converged:
@@ -42,7 +42,7 @@ def after_epoch(solver: Solver, state: State, figure: float, *, ends: bool) -> S
         return _kept(state, min(best, figure), stale, lowered)
     without = f"no progress by {schedule.min_delta:g} in {stale} epochs"
     if not may_lower(schedule, state):
-        ended = ends and stale >= PATIENCE
+        ended = ends and stale >= getattr(solver, "patience", PATIENCE)
         stalled = f"{without} at the schedule's lowest learning rate" if ended else ""
         return replace(_kept(state, min(best, figure), stale, lowered), stalled=stalled)
     eta0 = schedule.factor * state.memory["eta0"]

@@ -17,6 +17,7 @@ from ooc_train.solvers.gram import Gram
 from ooc_train.solvers.lbfgs import LBFGS
 from ooc_train.solvers.newton import MOST_PARAMETERS, Newton
 from ooc_train.solvers.phased import Phased
+from ooc_train.solvers.plateaus import PATIENCE
 from ooc_train.solvers.proximal_lbfgs import ProximalLBFGS
 from ooc_train.solvers.proximal_newton import ProximalNewton
 from ooc_train.solvers.smoothing import Smoothing
@@ -47,6 +48,8 @@ class Settings:
         Chunks mixed row by row, and copies of the parameters that learn from shares of the rows.
     epochs : float
         Planned number of iterations or epochs.
+    patience : int
+        Epochs of updates in a row without progress after which a run ends.
     """
 
     tol: float
@@ -57,6 +60,7 @@ class Settings:
     shuffle_chunks: int = 1
     replicas: int = 1
     epochs: float = inf
+    patience: int = PATIENCE
 
 
 @dataclass(frozen=True)
@@ -224,4 +228,5 @@ def _made(solver: str | Optimizer, settings: Settings) -> Solver:
         settings.replicas,
         settings.schedule,
         settings.epochs,
+        patience=settings.patience,
     )

@@ -14,6 +14,7 @@ from ooc_train.optimizers.schedules import SCHEDULES, Plateau
 from ooc_train.solvers.batch_schedules import BatchSchedule
 from ooc_train.solvers.constraints import BatchSize, Fraction, Seconds
 from ooc_train.solvers.early_stopping import EarlyStopping, EarlyStoppingSetting
+from ooc_train.solvers.plateaus import PATIENCE
 
 EXACT = (
     "gram",
@@ -94,7 +95,8 @@ class Training(CheckedSettings):
         bool | EarlyStopping,
         EarlyStoppingSetting(),
         "Whether a run ends when its validation loss no longer falls, and keeps the best "
-        "parameters. An `EarlyStopping` has a patience of its own; True is one of 5.",
+        "parameters. An `EarlyStopping` has a patience of its own; True is one of "
+        "`n_iter_no_change`.",
     ] = False
     validation_fraction: Annotated[
         float | None,
@@ -111,6 +113,12 @@ class Training(CheckedSettings):
         "share of the sum of squares of y, or without l1 the cosine of residuals and a column; for "
         "smoothing, the duality gap as a share of the objective. None is the model's default.",
     ] = None
+    n_iter_no_change: Annotated[
+        int,
+        Count(),
+        "Epochs of updates in a row without progress after which a run ends: each gains less than "
+        "`tol`, or with early_stopping=True does not improve the validation.",
+    ] = PATIENCE
     shuffle_chunks: Annotated[
         int | str,
         Count(("auto",)),
@@ -132,7 +140,11 @@ class Training(CheckedSettings):
 
     def __post_init__(self) -> None:
         """Check each setting, and that the settings are compatible."""
+        stops_early = self.early_stopping is True
         super().__post_init__()
+        if stops_early:
+            by_patience = EarlyStopping(patience=self.n_iter_no_change)
+            object.__setattr__(self, "early_stopping", by_patience)
         self._split_learning_rate()
         if self.batch_size == "full":
             if self.replicas > 1:

@@ -82,6 +82,8 @@ class Updates:
         Whether rows are taken in stored order, also where a batch has all rows.
     lowered : int
         How often the learning rate "auto" was lowered before, by updates with other batch sizes.
+    patience : int
+        Epochs in a row without progress after which a run ends.
     """
 
     optimizer: Optimizer
@@ -96,6 +98,7 @@ class Updates:
     evaluated_rows: int = EVALUATED_ROWS
     in_order: bool = False
     lowered: int = 0
+    patience: int = PATIENCE
 
     requires: ClassVar[frozenset[Capability]] = frozenset({"updates"})
 
@@ -332,7 +335,7 @@ class Updates:
             gradient_norm=_norm(problem, problem.mean_gradient(sums, params), params),
             memory={**memory, "best": min(objective, memory["best"]), "stale": stale},
         )
-        if self.tol == 0 or stale < PATIENCE or may_lower(self.schedule, state):
+        if self.tol == 0 or stale < self.patience or may_lower(self.schedule, state):
             return after
         # A weight decay holds parameters away from the optimum, and so there is always a gain left.
         if "moments" in problem.can and self.optimizer.decay == 0:
@@ -341,7 +344,7 @@ class Updates:
 
     def _without_progress(self, state: State, *, optimal: bool) -> State:
         """Return the state after the last of several epochs without progress."""
-        note = f"no epoch of the last {PATIENCE} lowered the objective by {self.tol:g}"
+        note = f"no epoch of the last {self.patience} lowered the objective by {self.tol:g}"
         note += "" if optimal else ", but the gradient says that there is more to gain"
         if self.optimizer.decay > 0:
             note += f", which does not count the weight decay {self.optimizer.decay:g}"

@@ -334,7 +334,7 @@ class TrainingRun:
                 self.problem,
                 self.stream,
                 state,
-                self.task.tol,
+                self.task.settings,
                 by_batches=by_batches,
             )
             if by_batches:

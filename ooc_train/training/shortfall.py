@@ -4,6 +4,7 @@ from ooc_train.models.linear import LinearProblem
 from ooc_train.models.problem import Problem
 from ooc_train.solvers.base import State
 from ooc_train.solvers.gain import gain_requests, guaranteed_gain, is_gain_small
+from ooc_train.solvers.registry import Settings
 from ooc_train.stream.passes import Stream
 
 
@@ -12,7 +13,7 @@ def shortfall(
     problem: Problem,
     stream: Stream,
     state: State,
-    tol: float,
+    settings: Settings,
     *,
     by_batches: bool,
 ) -> str:
@@ -24,14 +25,15 @@ def shortfall(
         The limit that ended the run, or why its solver stalled.
     state : State
         The last state.
-    tol : float
-        The tolerance.
+    settings : Settings
+        Settings of the solver: its tolerance, and the patience of updates.
     by_batches : bool
         Whether the run made updates by batches. What is left to gain then takes passes over a
         sample.
     """
+    tol, patience = settings.tol, settings.patience
     way_out = f"{cause.split('=')[0]} or tol" if cause.startswith("max_") else "tol"
-    early = " before five epochs in a row gained less than tol"
+    early = f" before {patience} epochs in a row gained less than tol"
     if by_batches and not isinstance(problem, LinearProblem):
         cause += early  # no bound of its curvature tells what is left to gain
     elif by_batches and isinstance(problem, LinearProblem):

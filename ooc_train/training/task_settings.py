@@ -37,4 +37,5 @@ def solver_settings(model: Model, training: Training, inputs: Inputs, seed: int)
         # A replica needs a group of chunks to learn from.
         replicas=min(training.replicas, -(-source.n_partitions // chunks)),
         epochs=training.max_iter or model.default_max_iter,
+        patience=training.n_iter_no_change,
     )
