@@ -1,13 +1,14 @@
 """Batches for a loop of one's own: shuffled over unshuffled, and beside a `DataLoader` by rows.
 
-``python -m tests.benchmarks.batches [--rows 400k] [--rounds 7] [--json FILE]`` needs torch, for the
-contestant that reads the same Zarr store row by row.
+``python -m tests.benchmarks.batches [--rows 400k] [--rounds 7] [--cpu] [--json FILE]`` needs torch,
+for the contestant that reads the same Zarr store row by row. ``--cpu`` counts processor seconds,
+where others keep the machine busy.
 """
 
 from collections.abc import Callable
 from functools import partial
 from tempfile import TemporaryDirectory
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import numpy as np
@@ -36,36 +37,42 @@ class Rows(torch.utils.data.Dataset):  # type: ignore[misc] # torch has no types
         return self._X[row], self._y[row]
 
 
-def ours(path: str, **settings: Any) -> float:
+Clock = Callable[[], float]
+
+
+def ours(path: str, clock: Clock, **settings: Any) -> float:
     """Return the rows a second of an epoch of batches."""
     made, rows = batches(path, _SIZE, random_state=0, **settings), 0
-    began = perf_counter()
+    began = clock()
     for X, *_ in made:
         rows += len(X)
-    return rows / (perf_counter() - began)
+    return rows / (clock() - began)
 
 
-def by_rows(path: str) -> float:
+def by_rows(path: str, clock: Clock) -> float:
     """Return the rows a second of a `DataLoader` of rows in random order."""
     loader = torch.utils.data.DataLoader(Rows(path), batch_size=_SIZE, shuffle=True)
-    began = perf_counter()
+    began = clock()
     for _ in loader:
         pass
-    return _BY_ROWS / (perf_counter() - began)
+    return _BY_ROWS / (clock() - began)
 
 
 def main() -> None:
     """Let all take turns, and say what was reached."""
-    options = arguments(__doc__.partition("\n")[0], rows="400k").parse_args()
+    parser = arguments(__doc__.partition("\n")[0], rows="400k")
+    parser.add_argument("--cpu", action="store_true", help="count seconds of processors")
+    options = parser.parse_args()
+    clock: Clock = process_time if options.cpu else perf_counter
     with TemporaryDirectory() as folder:
         path = f"{folder}/rows"
         make_data(path, rows=parse_rows(options.rows), features=_FEATURES, random_state=0)
         contestants: dict[str, Callable[[], float]] = {
-            "unshuffled": partial(ours, path, shuffle=False),
-            "shuffled": partial(ours, path),
-            "64 chunks mixed": partial(ours, path, shuffle_chunks=64),
-            "tensors": partial(ours, path, tensors=True),
-            "DataLoader by rows": partial(by_rows, path),
+            "unshuffled": partial(ours, path, clock, shuffle=False),
+            "shuffled": partial(ours, path, clock),
+            "64 chunks mixed": partial(ours, path, clock, shuffle_chunks=64),
+            "tensors": partial(ours, path, clock, tensors=True),
+            "DataLoader by rows": partial(by_rows, path, clock),
         }
         rates = {name: np.array(r) for name, r in interleave(contestants, options.rounds).items()}
     unshuffled, loader = rates["unshuffled"], rates["DataLoader by rows"]

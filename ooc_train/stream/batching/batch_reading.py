@@ -68,6 +68,7 @@ class PieceReading:
             else:
                 X = slot.arrays["X"][self._head + at :]
                 block = self._read(thread, item, i, {**arrays, "X": X})
+                self._check_x(block, block.X)
                 rows = slice(self._head + at, self._head + at + block.n_rows)
                 for name, values in _others(block):
                     array = slot.arrays[name][rows]
@@ -81,7 +82,9 @@ class PieceReading:
         """Copy rows of a block into a slot, from row `at` of the piece on."""
         target = slice(self._head + at, self._head + at + len(rows))
         # Any mode but "raise" lets take write straight into `out`.
-        np.take(block.X, rows, axis=0, out=slot.arrays["X"][target], mode="clip")
+        X = slot.arrays["X"][target]
+        np.take(block.X, rows, axis=0, out=X, mode="clip")
+        self._check_x(block, X)  # the rows taken, which are in cache, and not all of a large group
         for name, values in _others(block):
             taken = arrays[f"taken {name}"][: len(rows)]
             np.take(values, rows, axis=0, out=taken, mode="clip")
@@ -101,14 +104,17 @@ class PieceReading:
         at = item.first_group + i
         block = reader.gather(self._groups[at], arrays)
         self._read_ahead.after(at, perf_counter() - began, block.X.nbytes, reader)
-        # A sum of X takes less time than a test of each number.
-        with np.errstate(over="ignore", invalid="ignore"):
-            if not self._is_whole and not np.isfinite(block.X.sum()):
-                raise_if_not_finite(block)
         if block.y is not None:
             self._check_y(block, block.y)
         self._layout.source.require_same()
         return block
+
+    def _check_x(self, block: Block, X: NDArray[Any]) -> None:
+        """Raise `NonFiniteData` if X, some or all rows of a block, has NaN or infinity."""
+        # A sum of X takes less time than a test of each number.
+        with np.errstate(over="ignore", invalid="ignore"):
+            if not self._is_whole and not np.isfinite(X.sum()):
+                raise_if_not_finite(block)
 
     def _check_y(self, block: Block, y: Array) -> None:
         """Raise an error that names the row of a y that is not finite, or of no class."""
