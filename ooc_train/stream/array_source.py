@@ -34,32 +34,32 @@ class ArraySource:
 
     @property
     def n_rows(self) -> int:
-        """Rows."""
+        """Number of rows."""
         return int(self.X.shape[0])
 
     @property
     def n_features(self) -> int:
-        """Columns of X."""
+        """Number of columns of X."""
         return int(self.X.shape[1])
 
     @property
     def n_outputs(self) -> int:
-        """Columns of y."""
+        """Number of columns of y; 0 without y."""
         return 0 if self.y is None else int(self.y.shape[1])
 
     @property
     def dtype(self) -> str:
-        """Type of X."""
+        """NumPy's name of the type of X, such as "<f4"."""
         return self.X.dtype.str
 
     @property
     def partition_rows(self) -> int:
-        """Rows of a chunk of a store with the same shape."""
+        """Rows of a partition: the default rows of a chunk of a store with these columns."""
         return default_chunk_rows(self.n_features, self.dtype)
 
     @property
     def n_partitions(self) -> int:
-        """Partitions that hold rows."""
+        """Number of partitions."""
         return -(-self.n_rows // self.partition_rows)
 
     def first_row(self, partition: int) -> int:
@@ -68,22 +68,22 @@ class ArraySource:
 
     @property
     def group_partitions(self) -> int:
-        """Partitions of about 8 MiB."""
+        """Number of partitions in a partition group of about 8 MiB."""
         return partitions_per_group(self.partition_rows * self.row_bytes)
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of a row."""
+        """Bytes of a row of X."""
         return self.n_features * self.X.itemsize
 
     @property
     def hidden_bytes(self) -> int:
-        """0: rows are read in place."""
+        """Bytes that a reader allocates: 0, since rows are read in place."""
         return 0
 
     @property
     def shuffle_chunks(self) -> int:
-        """All partitions: a scan of rows in memory shuffles all rows together."""
+        """Number of partitions shuffled together: all, since all rows are in memory."""
         return self.n_partitions
 
     def buffers(self, partitions: int = 1) -> Workspace:
@@ -101,7 +101,7 @@ class ArraySource:
         return Block(self.X[rows], y, weight, ((0, rows.start),))
 
     def run(self, partitions: Sequence[int], arrays: Arrays) -> Iterator[Block]:
-        """Yield partitions, in place."""
+        """Yield the rows of each partition as a block, without a copy."""
         del arrays
         for partition in partitions:
             start = partition * self.partition_rows
@@ -120,7 +120,7 @@ class ArraySource:
 
 
 def concatenate(blocks: Sequence[Block]) -> Block:
-    """Return blocks as one; several blocks are copied."""
+    """Return several blocks of rows as one block; a single block is not copied."""
     first = blocks[0]
     if len(blocks) == 1:
         return first

@@ -52,7 +52,7 @@ def plain(value: Any) -> Label:
 
 
 def require_labels(labels: NDArray[Any]) -> None:
-    """Raise for labels that are fractions, which call for a regression."""
+    """Raise `ValueError` for labels with a fractional part, which suggest a regression."""
     if labels.dtype.kind == "f" and (labels != np.floor(labels)).any():
         fraction = labels[labels != np.floor(labels)][0]
         raise ValueError(
@@ -109,7 +109,10 @@ def _raise_at_first(y: ArrayLayout | None) -> None:
 def class_weights(
     setting: str | Mapping[Any, float] | None, classes: tuple[Label, ...], totals: Array | None
 ) -> Array | None:
-    """Return the weight of each class by its code, or None if all weigh one; refuse new labels."""
+    """Return the weight of each class by its code, or None if all rows weigh one.
+
+    `ValueError` is raised for the weight of a label that is not in `classes`.
+    """
     if setting is None or totals is None:
         return None
     if isinstance(setting, str):

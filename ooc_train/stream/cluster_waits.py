@@ -62,7 +62,7 @@ def require_scheduler(client: Client) -> None:
 
 
 def ask_workers(client: Client, ask: Callable[[], T]) -> T:
-    """Return the answer of the workers of a cluster, and ask again if a worker is lost.
+    """Return the result of `ask`, which is called again if a worker is lost during the call.
 
     `ClusterError` is raised if no worker was left for `worker_timeout`.
     """

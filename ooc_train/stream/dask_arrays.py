@@ -1,4 +1,4 @@
-"""Dask arrays: cut alike by rows, and their labels and weights."""
+"""Dask arrays with the same chunks of rows, and the labels and weights in them."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,7 +27,7 @@ from ooc_train.stream.kinds import (
 
 
 def dask_rows(values: Any) -> Any:
-    """Return a Dask array or frame as an array that is cut by rows alone."""
+    """Return a Dask array or frame as a Dask array whose blocks hold whole rows."""
     array = values.to_dask_array() if hasattr(values, "to_dask_array") else values
     return array.rechunk(dict.fromkeys(range(1, array.ndim), -1)) if array.ndim > 1 else array
 
@@ -46,7 +46,7 @@ def block_bytes(values: Any) -> int:
 
 
 def aligned(X: Any, y: Any = None, weight: Any = None) -> tuple[Any, Any, Any]:
-    """Return Dask arrays that are cut alike by rows, and not by columns, X in two axes.
+    """Return X, y and weights as Dask arrays with blocks of the same rows; X has two axes.
 
     Raises
     ------
@@ -198,7 +198,7 @@ def _objects_of(labels: NDArray[Any]) -> NDArray[Any]:
 
 
 def coded(y: Any, labels: NDArray[Any]) -> Any:
-    """Return a Dask array of the codes of labels."""
+    """Return the class codes of a Dask array of labels, as a Dask array."""
     return y.map_blocks(lambda block: codes_of_labels(labels, as_labels(block)), dtype=np.intp)
 
 

@@ -49,7 +49,7 @@ def _arguments(*arguments: Any) -> tuple[Any, ...]:
 def _call_with_block(
     open_parts: Callable[..., Any], pickled: bytes, buffers: list[Any], block: Any
 ) -> Any:
-    """Make a call that was sealed without one argument, which Dask has computed.
+    """Call a pickled function with its pickled arguments and `block`, which Dask has computed.
 
     Large arrays travel as buffers of the pickle. As plain arguments, Dask would hand them over
     within a message, misaligned, and compiled loops refuse misaligned arrays.
@@ -137,11 +137,11 @@ class DaskExecutor:
                 self.client.cancel(list(pending), force=True)
 
     def release(self) -> None:
-        """Free what calls shared in the workers, and wait until it is gone."""
+        """Free the shared arrays in the workers, and wait until no worker holds them."""
         self._scattered.release()
 
     def _send(self, large: list[Raw]) -> None:
-        """Scatter what calls share to the workers that appear within the timeout."""
+        """Scatter shared arrays to all workers, and wait up to `worker_timeout` for a first one."""
         until = perf_counter() + worker_timeout(self.client)
         while True:
             restart_workers(self.client)
@@ -274,7 +274,7 @@ class DaskExecutor:
         )
 
     def _results(self, done: list[Future]) -> tuple[list[Any], dict[Future, int]]:
-        """Return the results of futures, and the futures without one by their lost workers.
+        """Return the results of futures, and the lost workers of each future without a result.
 
         One round trip fetches all. Dask has given up the tasks of the other futures, or has
         cancelled them because the last worker with shared arrays was lost.
@@ -301,11 +301,11 @@ class DaskExecutor:
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """The arguments of a call, and how many workers have been lost by it."""
+    """The arguments of a call, and how many times its worker was lost."""
 
     arguments: tuple[Any, ...]
     losses: int = 0
 
     def lost(self, times: int) -> "_Call":
-        """Return the call with so many further losses."""
+        """Return the call with its number of losses raised by `times`."""
         return _Call(self.arguments, self.losses + times)

@@ -28,6 +28,8 @@ class DaskSource:
     ----------
     blocks : tuple
         The delayed X, y and weight of each partition.
+    rows : tuple of int
+        Rows of each partition.
     n_features, n_outputs : int
         Columns of X, and columns of y, 0 without y.
     dtype : str
@@ -45,7 +47,7 @@ class DaskSource:
     numbers: tuple[int, ...] = ()
 
     def restricted(self, share: RandomShare) -> "DaskSource":
-        """Return the source of a share of the partitions; its row numbers are those of all."""
+        """Return the source of a share of the partitions; row numbers stay those of all data."""
         partitions = share.partitions.tolist()
         return replace(
             self,
@@ -56,7 +58,7 @@ class DaskSource:
 
     @property
     def n_rows(self) -> int:
-        """Rows."""
+        """Number of rows."""
         return sum(self.rows)
 
     @property
@@ -88,22 +90,22 @@ class DaskSource:
 
     @property
     def group_partitions(self) -> int:
-        """One block: blocks of Dask arrays are large."""
+        """Number of partitions in a group: 1, since blocks of Dask arrays are large."""
         return 1
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of a row."""
+        """Bytes of a row of X."""
         return self.n_features * np.dtype(self.dtype).itemsize
 
     @property
     def hidden_bytes(self) -> int:
-        """0: memory of Dask itself isn't counted."""
+        """Bytes that a reader allocates: 0, since memory of Dask itself isn't counted."""
         return 0
 
     @property
     def shuffle_chunks(self) -> int:
-        """One block: no process holds rows of different blocks."""
+        """Number of blocks shuffled together: 1, since no process holds rows of two blocks."""
         return 1
 
     def buffers(self, partitions: int = 1) -> Workspace:
@@ -137,7 +139,7 @@ class TaskBlocks:
 
     @cached_property
     def partitions(self) -> dict[int, Block]:
-        """The blocks by the number of their partition.
+        """The blocks of rows, each under the number of its partition.
 
         Raises
         ------
@@ -182,7 +184,7 @@ class TaskBlocksReader:
     decoding: ClassVar[float] = 0.0
 
     def run(self, partitions: Sequence[int], arrays: Arrays) -> Iterator[Block]:
-        """Yield partitions."""
+        """Yield the rows of each partition as a block."""
         del arrays
         for partition in partitions:
             yield self.task_blocks.partitions[partition]

@@ -41,7 +41,7 @@ class Executor(Protocol):
         """
 
     def release(self) -> None:
-        """Free what calls have shared so far."""
+        """Free the arrays that calls have shared so far."""
 
 
 @dataclass(frozen=True)

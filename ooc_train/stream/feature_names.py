@@ -1,4 +1,4 @@
-"""Columns by name, or by their place in a row: those of data matched to those of a model.
+"""Columns of data matched to the columns of a model, by name or by position.
 
 Parameters of a model are permuted to the order of the data, which costs nothing compared to a pass.
 """

@@ -1,7 +1,6 @@
 """Rows that are kept out of training, to validate: chunks of a store, blocks, or rows of arrays.
 
-What is known of the training rows is known of them alone: neither sums of weights nor statistics of
-columns are those of all rows.
+Sums of weights and statistics of columns that belong to all rows are not used for a part of them.
 """
 
 from collections.abc import Sequence
@@ -35,7 +34,7 @@ def hold_out(
 
     Of a store, whole chunks are kept out (or the parts in which large chunks are read); of Dask
     arrays, whole blocks. Arrays in memory are copied row by row, and each class has its share of
-    the validation rows. y of a classifier, and weights, are read to know the totals.
+    the validation rows. y of a classifier, and weights, are read to add up the weights.
 
     Parameters
     ----------
@@ -87,7 +86,7 @@ def _require_all_classes(training: Inputs, validation: Inputs) -> None:
 
 
 def _inputs_of(source: Source, inputs: Inputs, seed: int) -> Inputs:
-    """Return a part of some inputs, with what is known of its own rows."""
+    """Return the inputs of `source`, a part of the rows, with the weights of its own rows."""
     n_classes = len(inputs.classes)
     weight: float | None = float(source.n_rows)
     totals: Array | None = None
@@ -120,7 +119,7 @@ def _split_rows(
     *,
     by_class: bool,
 ) -> tuple[ArraySource, ArraySource]:
-    """Return copies of the training rows and of random others, each in their order."""
+    """Return copies of the training rows and of randomly drawn validation rows, in order."""
     if source.n_rows == 1:
         raise ValueError(
             f"validation_fraction={fraction:g} keeps rows out of training, and there is one row "
@@ -153,7 +152,7 @@ def _split_rows(
 
 
 def _split_partitions(source: Source, fraction: float, seed: int) -> list[Source]:
-    """Return all partitions but some that are drawn at random, and those."""
+    """Return the source of the training partitions, and that of randomly drawn ones."""
     if not isinstance(source, StoreSource | DaskSource):
         raise TypeError(f"rows of a {type(source).__name__} cannot be kept out of training")
     n = source.n_partitions
@@ -168,5 +167,5 @@ def _split_partitions(source: Source, fraction: float, seed: int) -> list[Source
 
 
 def _drawn(n: int, fraction: float) -> int:
-    """Return how many of n are drawn, so that some remain."""
+    """Return how many of n rows or partitions are drawn: at least 1, at most n - 1."""
     return min(max(1, round(fraction * n)), n - 1)

@@ -18,7 +18,7 @@ from ooc_train.stream.store_source import StoreSource
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """Training data, with what is known before X is read.
+    """Training data: the rows, and the classes and weights that are known before X is read.
 
     Attributes
     ----------

@@ -97,7 +97,7 @@ def read_inputs(
 
 
 def read_targets(y: Any, sample_weight: Any) -> tuple[Any, Any]:
-    """Return y and weights for an X that is no store; arrays at rest are read."""
+    """Return y and weights for an X that is no store; stored arrays are read into memory."""
     if is_stored(y):
         y = read_at_rest(y, "y")
     if is_stored(sample_weight):

@@ -63,7 +63,7 @@ def row_seed(epoch_seed: int, group: int) -> int:
 
 @dataclass(frozen=True)
 class EpochOrder:
-    """The order of one scan, as a small value to send: a list of all chunks may be long.
+    """The order of rows of one scan, as a small value to send in place of a list of chunks.
 
     Attributes
     ----------

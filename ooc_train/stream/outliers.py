@@ -31,7 +31,7 @@ _RUN_PARTITIONS = 64
 
 @dataclass(frozen=True, slots=True)
 class Outlier:
-    """A value far beyond those of its column: so many `times` the column's median."""
+    """A value far beyond the others of its column: `times` the usual size there."""
 
     value: float
     times: float

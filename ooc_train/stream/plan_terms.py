@@ -143,7 +143,7 @@ def _sum_bytes(
 def plan_terms(
     source: Source, requirements: Requirements, processes: Processes, config: PassConfig
 ) -> tuple[Term, ...]:
-    """Return the terms of a projection."""
+    """Return the terms of the memory that a run is projected to hold."""
     threads, scans = config.threads, config.slots * config.replicas
     reduce = reduce_bytes(requirements)
     scan = scan_bytes(source, requirements, config.slots, config.prefetch_groups)

@@ -84,7 +84,7 @@ def _location(raw: Raw) -> _Location:
 
 
 def _open(inner: bytes, buffers: Sequence[Any]) -> Any:
-    """Make a call whose large arrays arrived apart from its pickle."""
+    """Unpickle and run a call whose large arrays arrived apart from its pickle."""
     return loads(inner, buffers=[_aligned(b) if isinstance(b, np.ndarray) else b for b in buffers])
 
 

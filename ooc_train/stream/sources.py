@@ -52,15 +52,15 @@ class Source(Rows, Protocol):
 
     @property
     def n_outputs(self) -> int:
-        """Columns of y, 0 without y."""
+        """Number of columns of y; 0 without y."""
 
     @property
     def group_partitions(self) -> int:
-        """Partitions of a partition group, the unit of the tree of sums."""
+        """Number of partitions in a partition group, the leaf of the tree of sums."""
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of a row, decoded."""
+        """Decoded bytes of a row."""
 
     @property
     def hidden_bytes(self) -> int:

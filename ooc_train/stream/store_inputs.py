@@ -1,4 +1,4 @@
-"""Inputs from a store: its manifest, or its y and weights, tell classes and weights."""
+"""Inputs from a store; classes and totals of weights are read from its manifest or its arrays."""
 
 from collections.abc import Sequence
 
@@ -34,7 +34,7 @@ def require_memory_to_read(
     arrays: Sequence[ArrayLayout | None],
     memory_ceiling: str | int | Ceiling | None,
 ) -> None:
-    """Raise `CeilingExceeded` if a chunk of one of some arrays of y or weights does not fit."""
+    """Raise `CeilingExceeded` if a chunk of one of these arrays does not fit the ceiling."""
     layouts = [layout for layout in arrays if layout is not None]
     if not layouts:
         return

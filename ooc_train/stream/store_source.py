@@ -97,12 +97,12 @@ class StoreSource:
 
     @property
     def n_features(self) -> int:
-        """Columns of X."""
+        """Number of columns of X."""
         return int(self.X.shape[1])
 
     @property
     def n_outputs(self) -> int:
-        """Columns of y."""
+        """Number of columns of y; 0 without y."""
         if self.y is None:
             return 0
         return int(self.y.shape[1]) if len(self.y.shape) == 2 else 1
@@ -126,7 +126,7 @@ class StoreSource:
 
     @property
     def n_partitions(self) -> int:
-        """Chunks, or parts of them, that hold rows."""
+        """Number of partitions: the chunks, or parts of chunks, that hold rows."""
         return -(-self.n_rows // self.partition_rows)
 
     def first_row(self, partition: int) -> int:
@@ -135,12 +135,12 @@ class StoreSource:
 
     @property
     def group_partitions(self) -> int:
-        """Partitions of about 8 MiB."""
+        """Number of partitions in a partition group of about 8 MiB."""
         return partitions_per_group(self.partition_rows * self.X.row_bytes)
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of a row, decoded."""
+        """Decoded bytes of a row of X, y and weights."""
         layouts = (self.X, self.y, self.weight)
         return sum(a.chunk_bytes // a.chunk_rows for a in layouts if a is not None)
 
@@ -158,12 +158,12 @@ class StoreSource:
 
     @property
     def shuffle_chunks(self) -> int:
-        """One chunk if rows lie in random order, else 64."""
+        """Number of partitions shuffled together: 1 if rows lie in random order, else 64."""
         return 1 if self.shuffled else MIXED_CHUNKS
 
     @property
     def run_partitions(self) -> int:
-        """Chunks whose y and weights are read by one call, since each call has a fixed cost."""
+        """Partitions whose y and weights one call reads, since each call has a fixed cost."""
         of_y = 8 * max(1, self.n_outputs) * self.partition_rows
         return max(1, min(self.group_partitions, _RUN_PARTITIONS, _RUN_BYTES // of_y))
 
@@ -280,7 +280,7 @@ class StoreReader:
     def _block(
         arrays: Arrays, rows: slice, of_y: int, starts: tuple[tuple[int, int], ...]
     ) -> Block:
-        """Return rows of X, with y and weights from row `of_y` of their buffers on."""
+        """Return a block: `rows` of the buffer of X; y and weights from row `of_y` of theirs on."""
         y, weight = arrays.get("y"), arrays.get("weight")
         others = slice(of_y, of_y + rows.stop - rows.start)
         return Block(
