@@ -91,7 +91,7 @@ class Store:
 
     @property
     def n_features(self) -> int:
-        """Columns of X: values of a row."""
+        """Number of columns of X: values in a row."""
         return math.prod(self.X.row_shape)
 
     @property
@@ -101,7 +101,7 @@ class Store:
 
     @property
     def n_outputs(self) -> int:
-        """Columns of y: 1 if y has one axis, 0 without y."""
+        """Number of columns of y: 1 if y has one axis, 0 without y."""
         if self.y is None:
             return 0
         return self.y.row_shape[0] if self.y.row_shape else 1
@@ -123,7 +123,7 @@ class Store:
 
     @property
     def n_chunks(self) -> int:
-        """Chunks of X."""
+        """Number of chunks of X."""
         return self.X.n_chunks
 
     @property
@@ -139,7 +139,7 @@ class Store:
 
     @property
     def total_bytes(self) -> int:
-        """Decoded bytes that one pass reads."""
+        """Decoded bytes that one pass reads: X, y and weights of all rows."""
         return self.n_rows * self.row_bytes
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[Any]:

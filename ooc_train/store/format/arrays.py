@@ -103,7 +103,7 @@ class ArrayLayout:
 
     @property
     def n_rows(self) -> int:
-        """Rows in use."""
+        """Number of rows in use."""
         return self.shape[0]
 
     @property
@@ -113,7 +113,7 @@ class ArrayLayout:
 
     @property
     def flat(self) -> "ArrayLayout":
-        """The layout of the same values in two axes: those of a row are columns, in C order."""
+        """The layout with two axes: the values of a row become columns, in C order."""
         return replace(self, shape=(self.n_rows, math.prod(self.row_shape)))
 
     @property
@@ -123,12 +123,12 @@ class ArrayLayout:
 
     @property
     def n_chunks(self) -> int:
-        """Chunks that hold rows in use."""
+        """Number of chunks that hold rows in use."""
         return -(-self.n_rows // self.chunk_rows)
 
     @property
     def n_shards(self) -> int:
-        """Shards that hold rows in use."""
+        """Number of shards that hold rows in use."""
         return -(-self.n_rows // self.shard_rows)
 
     @property
@@ -160,7 +160,7 @@ class ArrayLayout:
 
     @property
     def chunks_per_shard(self) -> int:
-        """Entries of a shard's index."""
+        """Number of chunks in a shard, and so of entries in its index."""
         return self.shard_rows // self.chunk_rows
 
     @property

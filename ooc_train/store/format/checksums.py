@@ -101,7 +101,7 @@ def with_checksums(
 
 
 def verified_checksums(path: str, attributes: Mapping[str, Any]) -> StoreChecksums | None:
-    """Verify a group's attributes and return its checksums, None if it has none or they are off.
+    """Verify a group's attributes and return its checksums; None if absent or turned off.
 
     `InvalidStore` is raised if a value differs from the one that was written.
     """

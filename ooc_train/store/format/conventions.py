@@ -24,11 +24,11 @@ _NAMED_FLOATS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 def decode_attributes(
     attributes: Mapping[str, Any], dtype: np.dtype[Any], path: str, *, masked: Any = None
 ) -> tuple[np.dtype[Any], MissingValues | None]:
-    """Return the type that values are meant in, and the values declared to be missing, or None.
+    """Return the type that the attributes give the values, and the missing values, or None.
 
-    The type has the same size. `masked` is the fill value, if the array's format makes that the
-    missing value. `InvalidStore` is raised if an attribute is malformed, or gives values a meaning
-    that this package doesn't decode. `path` names the array in messages.
+    That type has the size of `dtype`. `masked` is the fill value, if the array's format makes that
+    the missing value. `InvalidStore` is raised if an attribute is malformed, or gives values a
+    meaning that this package doesn't decode. `path` names the array in messages.
     """
     _require_plain(attributes, path)
     meant = _signedness(attributes.get("_Unsigned"), dtype, path)
@@ -50,7 +50,7 @@ def decode_attributes(
 
 
 def _require_plain(attributes: Mapping[str, Any], path: str) -> None:
-    """Refuse values that stand for others: packed numbers, times, bit fields, codes."""
+    """Raise `InvalidStore` for values that encode others: packed numbers, times, bit fields."""
     if packed := [key for key in ("scale_factor", "add_offset") if key in attributes]:
         raise InvalidStore(
             f"{path} holds packed values (it has {' and '.join(packed)}), and the "
@@ -81,7 +81,7 @@ def _require_plain(attributes: Mapping[str, Any], path: str) -> None:
 
 
 def _several(values: Any) -> list[Any]:
-    """Return the values of an attribute that holds none, one or several."""
+    """Return an attribute as a list of values; empty if the attribute is None."""
     if values is None:
         return []
     return values if isinstance(values, list) else [values]
@@ -135,7 +135,7 @@ def _from_base64(text: str) -> bytes | None:
 def _cast(value: Any, dtype: np.dtype[Any], meant: np.dtype[Any]) -> Any:
     """Return a value in the type `meant`, as a Python scalar; None if the array can't hold it.
 
-    NaN is such a value: a number that isn't finite is refused in any case.
+    None is also returned for NaN, since readers refuse every number that isn't finite.
     """
     if dtype.kind in "SUT":
         return value if isinstance(value, str | bytes) else str(value)

@@ -84,6 +84,6 @@ def require_rows_first(path: str, dimensions: Mapping[str, tuple[str | None, ...
 
 
 def _among(words: frozenset[str], name: str | None) -> bool:
-    """Return whether a word names the axis, such as "sample", "samples" or "n_samples"."""
+    """Return whether an axis is named by a word, as "sample", "samples" or "n_samples"."""
     bare = (name or "").lower().removeprefix("n_")
     return bare in words or bare.removesuffix("s") in words

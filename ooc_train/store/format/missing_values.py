@@ -28,8 +28,8 @@ class MissingValues:
     def require_present(self, values: NDArray[Any], first_row: int, name: str) -> None:
         """Raise `NonFiniteData` if any row holds a missing value.
 
-        The message names the row, its column and the attribute; `first_row` is the number of the
-        first.
+        The message names the row, its column and the attribute; `first_row` is the row number of
+        the first of the values.
         """
         for attribute, value in self.missing:
             why = f"{attribute} marks as missing"

@@ -119,7 +119,7 @@ def _extension(value: Any) -> Mapping[str, Any]:
 
 
 def _bare(codec: Mapping[str, Any]) -> dict[str, Any]:
-    """Drop an empty configuration, which some writers spell out."""
+    """Return a codec without an empty configuration, which some writers spell out."""
     return {key: value for key, value in codec.items() if value != {}}
 
 

@@ -104,7 +104,7 @@ class ExternalShuffle(Closing):
         return self.n_rows * self.dtype.itemsize
 
     def add(self, records: NDArray[Any]) -> None:
-        """Add records, unless `blocks` is being read."""
+        """Add records; `ValueError` is raised while `blocks` is being read."""
         if records.dtype != self.dtype or records.ndim != 1:
             raise ValueError(f"records are {records.dtype}, the shuffle takes {self.dtype}")
         if self._reading:

@@ -61,7 +61,7 @@ from ooc_train.tables.schema_inference import SchemaInference
 
 @dataclass(frozen=True)
 class Ingested:
-    """What `ingest` made.
+    """The result of `ingest`.
 
     Parameters
     ----------
@@ -72,13 +72,13 @@ class Ingested:
     recipe : Recipe
         How raw columns became features.
     memory : MemoryReport
-        What the job held.
+        Ceiling, projection and measurement of the job.
     dropped : int
         Rows left out because of missing values.
     notes : tuple of str
         Notes for the user, for example on constant columns.
     losses : tuple of str
-        Those notes that report different numbers which became equal.
+        Notes on different numbers that may have become equal by rounding.
     """
 
     store: Store

@@ -94,7 +94,7 @@ class IngestMemory:
         return replace(self, dtype="float64", record=self.record + 4 * self.plain)
 
     def terms(self, available: int) -> list[Term]:
-        """Return memory terms of at most `available` bytes, or the least ones.
+        """Return memory terms of at most `available` bytes, or the smallest possible ones.
 
         The second pass is planned with the first, so that no file is read in vain.
         """
@@ -169,7 +169,7 @@ _VALUE_BYTES = 160
 
 
 def most_values(category_bytes: int) -> int:
-    """Return how many category values fit into `category_bytes`, with what is made of them."""
+    """Return how many category values fit into `category_bytes`, with all their copies."""
     return category_bytes // CATEGORY_COPIES // _VALUE_BYTES
 
 
@@ -187,7 +187,7 @@ def _chunks_term(chunk_bytes: int, n_outputs: int) -> Term:
 
 
 def expected_bytes(tables: Tables, schema: Schema) -> int:
-    """Return about how many bytes the records of all rows take."""
+    """Return the expected bytes of the records of all rows."""
     return tables.expected_rows * schema.encoder.dtype.itemsize
 
 

@@ -56,7 +56,7 @@ def notes(
 
 
 def losses(schema: Schema) -> Iterator[str]:
-    """Yield what numbers lose in a type that the user or a recipe chose.
+    """Yield notes on numbers that a type chosen by the user or a recipe may make equal.
 
     `Rounded` is raised if the schema may choose a wider type instead.
     """

@@ -24,7 +24,7 @@ from ooc_train.tables.schema_inference import SchemaInference
 
 @dataclass(frozen=True)
 class Preview:
-    """What `ingest` would make.
+    """The result of `preview`: what `ingest` would make of the raw columns and rows.
 
     Parameters
     ----------

@@ -89,7 +89,7 @@ def rechunk_store(
     Store
         The new store, opened.
     MemoryReport
-        What the job held.
+        Ceiling, projection and measurement of the job.
 
     Raises
     ------
@@ -203,7 +203,7 @@ def _number_type(dtype: np.dtype[Any] | str) -> np.dtype[Any]:
 
 
 def _codec_of_sample(source: Store, record: np.dtype[Any], dtype: np.dtype[Any]) -> CodecName:
-    """Choose the codec by the first rows."""
+    """Return "lz4" if it shrinks the first rows well, else "none"."""
     with closing(cast("Any", read_records(source, record))) as blocks:
         sample = next(blocks)["X"]
     with np.errstate(over="ignore", invalid="ignore"):

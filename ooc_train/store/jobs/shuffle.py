@@ -74,7 +74,7 @@ def shuffle_store(
     Store
         The new store, opened.
     MemoryReport
-        What the job held.
+        Ceiling, projection and measurement of the job.
 
     Raises
     ------

@@ -121,7 +121,7 @@ class SyntheticSettings:
 
     @property
     def predictors(self) -> int:
-        """Linear predictors: one a target, or one a class if there are more than two."""
+        """Number of linear predictors: one a target, or one a class of more than two."""
         if self.task == "regression":
             return self.outputs
         return 1 if self.classes == 2 else self.classes

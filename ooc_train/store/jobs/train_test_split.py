@@ -45,6 +45,6 @@ def rows_for_testing(rows: NDArray[np.int64], share: float, seed: int) -> NDArra
 
 
 def require_test_size(test_size: float) -> None:
-    """Raise ValueError unless `test_size` is from 0 to below 1."""
+    """Raise `ValueError` unless `test_size` is from 0 to below 1."""
     if not 0 <= test_size < 1:
         raise ValueError(f"test_size={test_size!r} should be a share of the rows, 0 to below 1")

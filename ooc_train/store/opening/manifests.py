@@ -1,4 +1,4 @@
-"""The manifest of a store of our format: its version, its checksums, and what of it is used."""
+"""The manifest of a store of our format: its version, its checksums, and the keys that are used."""
 
 import os
 from collections.abc import Mapping

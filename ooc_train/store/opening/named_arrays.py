@@ -49,7 +49,7 @@ class NamedArray:
 
 
 def child_of_role(node: Node, role: str) -> Node | None:
-    """Return the array of a group whose name is its role; a bare array is X itself."""
+    """Return the array named `role` in a group, or None; a node that is an array is X itself."""
     if node.is_array:
         return node if role == "X" else None
     child = node.child(role)
@@ -92,7 +92,7 @@ def require_axes(path: str, role: str, layout: ArrayLayout) -> None:
 def manifest_with_other_x(
     manifest: Mapping[str, Any], X: NamedArray, *, inside: bool
 ) -> Mapping[str, Any]:
-    """Return the manifest without what describes its own X, where another array is X."""
+    """Return a store's manifest with the records of another X in place of its own X's."""
     manifest_of_x = dict(manifest)
     for key in ("feature_names", "statistics", "recipe", *(() if inside else ("shuffled",))):
         manifest_of_x.pop(key, None)

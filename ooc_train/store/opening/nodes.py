@@ -247,7 +247,7 @@ class Node:
 
     @property
     def _masked(self) -> Any:
-        """The fill value, if it means missing: of xarray's arrays in Zarr format 2."""
+        """The fill value if it marks missing values, as in xarray's arrays of Zarr format 2."""
         if self.metadata is not None or DIMENSIONS not in self.attributes:
             return None
         metadata: Any = self._array.metadata

@@ -10,15 +10,15 @@ _BLOSC_SIZES = struct.Struct("<4xI4xI")
 
 
 class DamageError(Exception):
-    """What is wrong with a chunk; the caller adds which chunk it is."""
+    """Raised for a damaged chunk, with the damage; the caller adds which chunk it is."""
 
 
 class MissingChunkError(DamageError):
-    """A chunk that was never written, or whose file is missing."""
+    """Raised for a chunk that was never written, or whose file is missing."""
 
 
 def max_encoded_bytes(decoded: int) -> int:
-    """Return the most bytes that blosc (16 more) or zstd (``ZSTD_COMPRESSBOUND``) need."""
+    """Return the most bytes of an encoded chunk: blosc adds 16, zstd its `COMPRESSBOUND`."""
     margin = max(0, (128 * 1024 - decoded) >> 11)
     return decoded + max(16, (decoded >> 8) + margin)
 

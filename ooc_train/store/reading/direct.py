@@ -119,7 +119,7 @@ class DirectRoute:
                 self._fill_or_raise(index, damage, out[begin - start : end - start])
 
     def _check_through(self, fd: int, offset: int) -> None:
-        """Verify a chunk too large to be held, piece by piece."""
+        """Verify the checksum of a chunk too large for one buffer, piece by piece."""
         piece, found = memoryview(bytearray(_CHECK_BYTES)), 0
         left = self._layout.chunk_bytes
         while left:
@@ -131,7 +131,7 @@ class DirectRoute:
         require_crc(found, self._checksum)
 
     def _read_raw_run(self, index: int, parts: list[NDArray[Any]]) -> None:
-        """Read adjacent raw chunks by one system call; raise `DamageError` if they aren't."""
+        """Read raw chunks by one system call; raise `DamageError` if they aren't adjacent."""
         shard, position, start, _ = self._locate(index)
         width = self._raw_bytes
         for i in range(len(parts)):

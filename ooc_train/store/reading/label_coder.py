@@ -15,7 +15,7 @@ _CODED_ROWS = 2**13
 class LabelCoder:
     """Encodes the labels of a chunk, of an array with a `coding`.
 
-    `held_bytes` are those of its buffer, and of temporary arrays while labels are encoded.
+    `held_bytes` counts the bytes of its buffer, and of temporary arrays while labels are encoded.
     """
 
     def __init__(self, layout: ArrayLayout) -> None:

@@ -17,7 +17,7 @@ def compresses_well(sample: NDArray[Any]) -> bool:
 
 
 def compressed_fraction(sample: NDArray[Any], codec: Codec | None) -> float:
-    """Return the encoded bytes of a sample by its decoded bytes."""
+    """Return the encoded bytes of a sample, divided by its decoded bytes."""
     return memoryview(encode(codec, np.ascontiguousarray(sample))).nbytes / sample.nbytes
 
 

@@ -37,7 +37,7 @@ def add_arrays(
 
 
 def manifest(n_rows: int, classes: Sequence[Scalar], model: str) -> dict[str, Any]:
-    """Return the attributes of the group."""
+    """Return the attributes of a group of predictions."""
     return {
         "format": PREDICTIONS_FORMAT,
         "n_rows": n_rows,

@@ -295,7 +295,7 @@ class StoreWriter(ChunkedRows):
 
     @property
     def output(self) -> PartialOutput:
-        """Gives the finalized store its name."""
+        """The output, whose `commit` gives the finalized store its name."""
         return self._output.output
 
     def finalize(self) -> None:
