@@ -116,7 +116,7 @@ def _steps(
     overwrite: bool,
     output: OutputOptions,
 ) -> dict[str, Any]:
-    """Run the steps, print each result, and return all of them."""
+    """Run the steps of the demo, print the result of each, and return all results."""
     from ooc_train.experiments import demo as steps
     from ooc_train.experiments.comparing import Peaks
 

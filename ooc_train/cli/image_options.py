@@ -1,4 +1,4 @@
-"""What the command `ingest` does with images: their options, the job, and its output."""
+"""Images in the command `ingest`: their options, the job, and its output."""
 
 import os
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What a classifier does with each class: confusion, precision and recall, curves, calibration.
+"""Metrics of a classifier by class: confusion, precision and recall, curves, calibration.
 
 The curves come from histograms of the scores, which one pass adds up. Rows in one bin count as
 ties, as rows of equal scores do. So each area has a bound of its error.
@@ -23,12 +23,12 @@ _PLOTS = ("confusion", "roc", "precision_recall", "calibration")
 
 
 class Curve(NamedTuple):
-    """Two rates by falling thresholds of the score.
+    """A curve of two rates, with a point for each threshold of the score, largest first.
 
     Attributes
     ----------
     x, y : float64 array (points,)
-        False and true positive rate of an ROC curve; recall and precision of the other.
+        False and true positive rate of an ROC curve; recall and precision otherwise.
     threshold : float64 array (points,)
         Rows of at least this score are predicted to be of the class; infinity for none.
     """
@@ -39,14 +39,14 @@ class Curve(NamedTuple):
 
 
 class Calibration(NamedTuple):
-    """Predicted probabilities beside what happened, by bins of equal width.
+    """Predicted probabilities and observed shares of a class, by bins of equal width.
 
     Attributes
     ----------
     predicted, observed : float64 array (bins,)
         Mean probability, to the width of a bin of scores, and share of rows of the class.
     weight : float64 array (bins,)
-        Of the rows. Bins without weight are left out.
+        Weight of the rows. Bins without weight are left out.
     """
 
     predicted: Array
@@ -55,7 +55,7 @@ class Calibration(NamedTuple):
 
 
 class Area(NamedTuple):
-    """Areas under the curves of the scored classes, and the most that each is off by."""
+    """Areas under the curves of the scored classes, and a bound of the error of each."""
 
     value: Array
     error: Array
@@ -63,7 +63,7 @@ class Area(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class ClassMetrics:
-    """What a classifier does with each class, by weight of the rows.
+    """Metrics of a classifier for each class; a row counts by its weight.
 
     Attributes
     ----------
@@ -90,12 +90,12 @@ class ClassMetrics:
 
     @property
     def precision(self) -> Array:
-        """Share of the rows predicted as each class that are of it; NaN where there are none."""
+        """Share of the rows predicted as a class that are of that class; NaN without such rows."""
         return _ratio(np.diag(self.confusion), self.confusion.sum(axis=0))
 
     @property
     def recall(self) -> Array:
-        """Share of the rows of each class that are predicted so; NaN where there are none."""
+        """Share of the rows of a class that are predicted as that class; NaN without such rows."""
         return _ratio(np.diag(self.confusion), self.support)
 
     @property
@@ -116,10 +116,11 @@ class ClassMetrics:
 
     @property
     def average_precision(self) -> Area:
-        """Means of the precision over recall, as scikit-learn has it; NaN for a class of no rows.
+        """Mean precision over recall, as scikit-learn defines it; NaN for a class without rows.
 
-        In a bin, the other rows may come last, or all first: then the sum of the precisions is at
-        least its integral over the weight of the class.
+        The error covers every order of the rows within a bin. The precision is largest if the other
+        rows come last. If they come first, the sum of the precisions is at least the integral of
+        the precision over the weight of the class.
         """
         negatives, positives = self.histogram[:, 0, ::-1], self.histogram[:, 1, ::-1]
         n, p = np.cumsum(negatives, axis=1), np.cumsum(positives, axis=1)
@@ -132,7 +133,7 @@ class ClassMetrics:
         return Area(_ratio(tied.sum(axis=1), total), _ratio(off.sum(axis=1), total))
 
     def roc(self, label: Label | None = None) -> Curve:
-        """Return the ROC curve of a class; None is the last one.
+        """Return the ROC curve of a class; None is the last class.
 
         Raises
         ------
@@ -147,7 +148,7 @@ class ClassMetrics:
         )
 
     def precision_recall(self, label: Label | None = None) -> Curve:
-        """Return recall and precision of a class; None is the last one.
+        """Return the curve of recall and precision of a class; None is the last class.
 
         Raises
         ------
@@ -197,7 +198,7 @@ class ClassMetrics:
         return [partial(self.plot, kind) for kind in _PLOTS]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the figures as plain values; those of curves are left out."""
+        """Return the metrics as JSON values, without the curves."""
         area, average = self.roc_auc, self.average_precision
         return {
             "classes": list(self.classes),
@@ -227,7 +228,7 @@ class ClassMetrics:
         )
 
     def _falling(self, label: Label | None) -> tuple[Array, Array, Array]:
-        """Return both weights of the bins with rows, from the largest score, and thresholds."""
+        """Return negatives, positives and threshold of each bin with rows, largest score first."""
         i = self._scored(label)
         negatives, positives = self.histogram[i, :, ::-1]
         if not (negatives.any() and positives.any()):
@@ -243,7 +244,8 @@ class ClassMetrics:
 def roc_areas(histogram: Array) -> Area:
     """Return the areas under the ROC curves; NaN where a class or the rest has no rows.
 
-    The area is the share of pairs of both that are in order, with ties by half.
+    The area is the share of pairs, of a row of the class and another row, whose scores are in
+    order; a tie counts half.
 
     Parameters
     ----------
@@ -259,7 +261,7 @@ def roc_areas(histogram: Array) -> Area:
 
 
 def _ratio(part: Array, whole: Array, empty: float = np.nan) -> Array:
-    """Return the ratio; `empty` where the whole is 0."""
+    """Return `part` divided by `whole`, and `empty` where `whole` is 0."""
     ratio = np.full(np.shape(whole), empty)
     np.divide(part, whole, out=ratio, where=whole > 0)
     return ratio

@@ -72,7 +72,7 @@ def predict_files(
     unseen : {"error", "other", "ignore"}, optional
         Treatment of values that no training row had; None is that of the recipe.
     delimiter, encoding : str
-        Of CSV.
+        Delimiter and encoding of CSV.
     memory_ceiling : str, int, Ceiling or None
         The most memory that this process may hold.
     progress : callable
@@ -94,7 +94,7 @@ def predict_files(
     CeilingExceeded
         If the ceiling is too small.
     TableNotFound, InvalidTable, CorruptChunk
-        Data that can't be used.
+        If the data can't be used.
     """
     fitted = as_fitted(model)
     rows: RawRows | StoreRows
