@@ -103,7 +103,7 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
         return self._partial_fit(X, y, sample_weight, known if classes is None else classes)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Return the share of rows whose predicted class is right.
+        """Return the accuracy: the share of rows, by weight, whose predicted class is right.
 
         Parameters
         ----------
@@ -136,7 +136,7 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
         self.classes_ = np.asarray(fitted.classes, kept)
 
     def decision_function(self, X: Any, *, out: str | os.PathLike[str] | None = None) -> Any:
-        """Return the linear predictors; of two classes, that of the second.
+        """Return the linear predictors; for two classes, the predictor of the second class.
 
         Parameters
         ----------
@@ -157,7 +157,7 @@ class ProbabilisticClassifier(Classifier):
     """The base of classifiers whose predictors give probabilities."""
 
     def predict_proba(self, X: Any, *, out: str | os.PathLike[str] | None = None) -> Any:
-        """Return the probability of each class, by the order of `classes_`.
+        """Return the probability of each class, in the order of `classes_`.
 
         Parameters
         ----------
@@ -174,7 +174,7 @@ class ProbabilisticClassifier(Classifier):
         return self._predict(X, "probability", out)
 
     def predict_log_proba(self, X: Any, *, out: str | os.PathLike[str] | None = None) -> Any:
-        """Return the logarithm of the probability of each class, by the order of `classes_`.
+        """Return the logarithm of the probability of each class, in the order of `classes_`.
 
         It is finite where the probability itself is too small for a float64.
 
@@ -203,7 +203,7 @@ class LogisticRegression(SparseCoefficients, ProbabilisticClassifier, SharedPara
     Parameters
     ----------
     warm_start : bool
-        Whether `fit` begins from the coefficients of the last one.
+        Whether `fit` begins from the coefficients of the previous fit.
 
     Attributes
     ----------

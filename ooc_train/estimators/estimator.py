@@ -1,4 +1,4 @@
-"""What all estimators share: learning, predicting, and being saved."""
+"""The base of all estimators: they fit, predict, and are saved."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -50,7 +50,7 @@ from ooc_train.training.planning import plan
 
 
 class Estimator(ValidatingEstimator):
-    """The base of all estimators: learning, predicting and saving."""
+    """The base of all estimators: fits, predicts, scores and saves."""
 
     _partial_fit_state: PartialFit | None = None
     _recipe: Mapping[str, Any] | None = None
@@ -64,12 +64,12 @@ class Estimator(ValidatingEstimator):
     report_: Report
 
     def _parameters(self, validation: ValidationRows) -> dict[str, Any]:
-        """Return the parameters by the names of settings."""
+        """Return the parameters of the estimator, each by the name of its setting."""
         del validation
         return dict(self.get_params(deep=False))
 
     def _settings(self, validation: ValidationRows = NO_ROWS) -> tuple[Model, Training]:
-        """Return what is learned, and how, with or without validation rows.
+        """Return the model and the training that the parameters state, for these validation rows.
 
         Raises
         ------
@@ -123,7 +123,7 @@ class Estimator(ValidatingEstimator):
     def _attributes(
         self, fitted: Fitted, step: Stepped, *, flat: bool, labels: np.dtype[Any] | None
     ) -> dict[str, Any]:
-        """Return the fitted attributes after a step of a fit, which has no report yet."""
+        """Return the attributes of the model after a step of a fit that has no report yet."""
         fit_so_far = copy(self)
         # Of a report, it takes the number of iterations only.
         fit_so_far._keep(fitted, step, flat=flat, labels=labels)  # type: ignore[arg-type] # noqa: SLF001
@@ -139,7 +139,7 @@ class Estimator(ValidatingEstimator):
         y_val: Any = None,
         sample_weight_val: Any = None,
     ) -> Plan:
-        """Return what `fit` would hold, without fitting, in a table that notebooks show.
+        """Return the memory plan of `fit`, without fitting; notebooks show it as a table.
 
         Parameters
         ----------
@@ -149,7 +149,7 @@ class Estimator(ValidatingEstimator):
         Returns
         -------
         Plan
-            Its terms, whether it fits, and the smallest ceiling that would.
+            Its terms, whether they fit the ceiling, and the smallest ceiling that they fit.
 
         Raises
         ------
@@ -197,14 +197,14 @@ class Estimator(ValidatingEstimator):
     def _keep(
         self, fitted: Fitted, report: Report, *, flat: bool, labels: np.dtype[Any] | None
     ) -> None:
-        """Set the fitted attributes."""
+        """Set the fitted attributes from a model and its report."""
         raise NotImplementedError
 
     def _labels(self) -> NDArray[Any] | None:
         return getattr(self, "classes_", None)
 
     def _fitted(self) -> Fitted:
-        """Return the fitted attributes as a model of the engine."""
+        """Return the fitted attributes as a `Fitted`, which the rest of the package takes."""
         check_is_fitted(self)
         labels = self._labels()
         return Fitted(
@@ -218,7 +218,7 @@ class Estimator(ValidatingEstimator):
         )
 
     def _predictor(self) -> Predictor:
-        """Return what predicts, by the fitted attributes, which users may have changed."""
+        """Return the predictor made of the fitted attributes, which users may have changed."""
         coef = np.atleast_2d(np.asarray(self.coef_, np.float64))
         intercept = np.broadcast_to(np.asarray(self.intercept_, np.float64), coef.shape[:1])
         return LinearPredictor(coef, intercept)
@@ -322,7 +322,7 @@ class Estimator(ValidatingEstimator):
         unseen : {"error", "other", "ignore"}, optional
             Treatment of values that no training row had; None is that of the recipe.
         delimiter, encoding : str
-            Of CSV.
+            Delimiter and encoding of CSV.
 
         Returns
         -------

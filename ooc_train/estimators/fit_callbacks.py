@@ -17,7 +17,7 @@ if TYPE_CHECKING:
         """The base of estimators that take callbacks."""
 
     def with_callbacks(method: Any) -> Any:
-        """Return the method, after which callbacks are torn down."""
+        """Return a method that tears callbacks down at its end."""
 else:
     try:
         from sklearn.callback import CallbackSupportMixin as CallbackSupport
@@ -45,7 +45,7 @@ def following(
     Parameters
     ----------
     estimator : estimator
-        It is inside of a method with `with_callbacks`.
+        The estimator, within a call of a method that `with_callbacks` decorates.
     rows : tuple
         X, y and sample_weight as the user passed them, for callbacks that compute scores.
     max_iter : int

@@ -25,8 +25,8 @@ class _DevianceRegressor(Regressor):
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return D^2, the share of the deviance that the model explains.
 
-        It is 1 for perfect predictions, and 0 for those of the mean of y. For least squares, D^2 is
-        R^2.
+        D^2 is 1 for perfect predictions, and 0 if all predictions are the mean of y. For least
+        squares, D^2 is R^2.
 
         Parameters
         ----------
@@ -67,12 +67,12 @@ class _DevianceRegressor(Regressor):
 class PoissonRegressor(_DevianceRegressor, SharedParameters):
     """Poisson regression of counts and rates y >= 0, with a log link and an l2 penalty.
 
-    Half the mean deviance plus `alpha / 2 * |w|^2` is minimised, as by scikit-learn's.
+    Half the mean deviance plus `alpha / 2 * |w|^2` is minimised, as in scikit-learn.
 
     Parameters
     ----------
     warm_start : bool
-        Whether `fit` begins from the coefficients of the last one.
+        Whether `fit` begins from the coefficients of the previous fit.
 
     Attributes
     ----------
@@ -105,12 +105,12 @@ class PoissonRegressor(_DevianceRegressor, SharedParameters):
 class GammaRegressor(_DevianceRegressor, SharedParameters):
     """Gamma regression of amounts y > 0, with a log link and an l2 penalty.
 
-    Half the mean deviance plus `alpha / 2 * |w|^2` is minimised, as by scikit-learn's.
+    Half the mean deviance plus `alpha / 2 * |w|^2` is minimised, as in scikit-learn.
 
     Parameters
     ----------
     warm_start : bool
-        Whether `fit` begins from the coefficients of the last one.
+        Whether `fit` begins from the coefficients of the previous fit.
 
     Attributes
     ----------
@@ -141,16 +141,15 @@ class GammaRegressor(_DevianceRegressor, SharedParameters):
 @estimator_of(TweedieModel)
 @dataclass(kw_only=True, eq=False, repr=False)
 class TweedieRegressor(_DevianceRegressor, SharedParameters):
-    """Tweedie regression: the variance of y is in proportion to a power of its mean.
+    """Tweedie regression: the variance of y is proportional to a power of its mean.
 
-    Half the mean deviance plus `alpha / 2 * |w|^2` is minimised, as by scikit-learn's. Powers below
-    0 and between 0 and 1 are refused, and so is a link that makes the objective one of several
-    minima.
+    Half the mean deviance plus `alpha / 2 * |w|^2` is minimised, as in scikit-learn. Powers below
+    0 and between 0 and 1 are refused, and so is a link that gives the objective several minima.
 
     Parameters
     ----------
     warm_start : bool
-        Whether `fit` begins from the coefficients of the last one.
+        Whether `fit` begins from the coefficients of the previous fit.
 
     Attributes
     ----------

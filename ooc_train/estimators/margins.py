@@ -1,4 +1,4 @@
-"""Classifiers by margins: support vector machines, least squares of classes, any binary loss."""
+"""Linear classifiers: support vector machines, ridge classifiers, and SGD by any binary loss."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,7 +26,7 @@ from ooc_train.runs.report import Report
 
 
 class _MarginClassifier(Classifier):
-    """The base of classifiers whose intercept is a number if none is fitted."""
+    """The base of classifiers whose `intercept_` is 0.0 without `fit_intercept`."""
 
     fit_intercept: bool
     standardize: bool
@@ -40,10 +40,11 @@ class _MarginClassifier(Classifier):
 @estimator_of(LinearSVCModel)
 @dataclass(kw_only=True, eq=False, repr=False)
 class LinearSVC(_MarginClassifier, SharedParameters):
-    """A linear support vector machine; more than two classes are told apart one against the rest.
+    """A linear support vector machine; several classes are separated one against the rest.
 
-    `1 / 2 |w|^2 + C * sum(max(0, 1 - margin)^2)` is minimised, as by scikit-learn's, but for the
-    intercept: it is not penalised. scikit-learn's is nearly so with a large `intercept_scaling`.
+    `1 / 2 |w|^2 + C * sum(max(0, 1 - margin)^2)` is minimised. Unlike in scikit-learn, the
+    intercept is not penalised. With a large `intercept_scaling`, scikit-learn hardly
+    penalises its intercept.
 
     Attributes
     ----------
@@ -87,11 +88,11 @@ class LinearSVC(_MarginClassifier, SharedParameters):
 @estimator_of(RidgeClassifierModel)
 @dataclass(kw_only=True, eq=False, repr=False)
 class RidgeClassifier(_MarginClassifier, SharedParameters):
-    """Least squares of targets of -1 and 1 with an l2 penalty, in one pass.
+    """Least squares with an l2 penalty on targets of -1 and 1, in one pass.
 
-    More than two classes are told apart one against the rest: `|y - X w - b|^2 + alpha |w|^2` is
-    minimised for each, as by scikit-learn's. `class_weight="balanced"` counts the weights of rows,
-    as `LogisticRegression` does; scikit-learn's counts rows here.
+    More than two classes are separated one against the rest: `|y - X w - b|^2 + alpha |w|^2` is
+    minimised for each, as in scikit-learn. `class_weight="balanced"` adds up the weights of rows,
+    as in `LogisticRegression`; scikit-learn's RidgeClassifier counts rows.
 
     Attributes
     ----------
@@ -135,17 +136,17 @@ def _has_probabilities(estimator: "SGDClassifier") -> bool:
 @estimator_of(SGDClassifierModel, also=STOCHASTIC_RATES)
 @dataclass(kw_only=True, eq=False, repr=False)
 class SGDClassifier(StochasticRates, Classifier, SharedParameters):
-    """A linear classifier by any binary loss, which learns by batches of one row by default.
+    """A linear classifier with any binary loss; by default each update is by one row.
 
     The objective is scikit-learn's; its mean loss is by weight, where scikit-learn divides the
-    weighted sum by the number of rows. The way there is another: columns are scaled on the fly, the
+    weighted sum by the number of rows. The algorithm differs: columns are scaled on the fly, the
     learning rate "auto" follows from the data, and the model is an average of the parameters.
     With `batch_size="full"` it is solved exactly where the loss allows.
 
     Parameters
     ----------
     warm_start : bool
-        Whether `fit` begins from the coefficients of the last one.
+        Whether `fit` begins from the coefficients of the previous fit.
 
     Attributes
     ----------

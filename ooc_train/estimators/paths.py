@@ -34,7 +34,7 @@ def enet_path(
 ) -> tuple[Any, ...]:
     """Return the coefficients of `ElasticNet` at many alphas, from one pass over the rows.
 
-    The pass makes the Gram matrix, as for one alpha. The values are those of
+    The pass adds up the Gram matrix, as for one alpha. The results are those of
     `sklearn.linear_model.enet_path`.
 
     Parameters
@@ -42,15 +42,15 @@ def enet_path(
     X : store, path, Zarr, Dask array or array-like of shape (n_samples, n_features)
         The rows. A store has its own y and weights.
     y : array of shape (n_samples,)
-        Target, of one column. scikit-learn's path of several columns is that of
-        `MultiTaskElasticNet`, another problem.
+        Target, of one column. For several columns, scikit-learn's path has another objective, that
+        of `MultiTaskElasticNet`.
     l1_ratio : float
         Share of the l1 penalty; the rest is l2.
     eps : float
         Smallest alpha as a share of the largest, if `alphas` is a number of them.
     alphas : int or sequence of float
-        Alphas, or how many of them. These are evenly spaced in the logarithm, from the least at
-        which all coefficients are zero.
+        Alphas, or the number of alphas. Then they are evenly spaced in the logarithm, downwards
+        from the least at which all coefficients are zero.
     sample_weight : array of shape (n_samples,), or float
         Weights.
     fit_intercept : bool
@@ -58,11 +58,11 @@ def enet_path(
     positive : bool
         Whether no coefficient may be below 0.
     tol, max_iter : float, int
-        As of `ElasticNet`, for each alpha.
+        As for `ElasticNet`, for each alpha.
     return_n_iter : bool
         Whether the sweeps of each alpha are returned too.
     memory_ceiling : int, str or None
-        As of `ElasticNet`.
+        As for `ElasticNet`.
 
     Returns
     -------
@@ -141,7 +141,7 @@ def lasso_path(
     Returns
     -------
     alphas, coefs, dual_gaps, n_iters
-        As of `enet_path`.
+        As for `enet_path`.
     """
     return enet_path(
         X,

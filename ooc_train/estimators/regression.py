@@ -1,4 +1,4 @@
-"""Regressors: numbers, one or several to a row."""
+"""Regressors of one or several numeric targets."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,7 +23,7 @@ from ooc_train.stream.labels_and_weights import is_stored
 
 
 def as_penalties(alpha: float | Sequence[float] | Array) -> float | Array:
-    """Return `alpha` in a form that scikit-learn takes."""
+    """Return `alpha` in a form that scikit-learn takes: a sequence becomes an array."""
     return np.asarray(alpha) if isinstance(alpha, Sequence) else alpha
 
 
@@ -143,7 +143,7 @@ class Regressor(MultiOutputMixin, RegressorMixin, Estimator):  # type: ignore[mi
 class LinearRegression(Regressor, SharedParameters):
     """Least squares.
 
-    Where columns depend on one another, the coefficients are those of least norm.
+    If columns are linearly dependent, the coefficients are those of least norm.
 
     Attributes
     ----------
@@ -172,12 +172,12 @@ class LinearRegression(Regressor, SharedParameters):
 @estimator_of(RidgeModel)
 @dataclass(kw_only=True, eq=False, repr=False)
 class Ridge(Regressor, SharedParameters):
-    """Least squares with an l2 penalty: `|y - X w - b|^2 + alpha |w|^2`, as scikit-learn's.
+    """Least squares with an l2 penalty: `|y - X w - b|^2 + alpha |w|^2`, as in scikit-learn.
 
     Attributes
     ----------
     coef_ : ndarray of shape (n_features,) or (n_outputs, n_features)
-        Coefficients, float64 whatever X is. As of scikit-learn's Ridge, a y of one column loses its
+        Coefficients, float64 whatever X is. As in scikit-learn's Ridge, a y of one column loses its
         second axis here and in predictions.
     intercept_ : float or ndarray of shape (n_outputs,)
         Intercepts.
@@ -225,14 +225,14 @@ class _SparseRegressor(SparseCoefficients, Regressor):
 @estimator_of(LassoModel)
 @dataclass(kw_only=True, eq=False, repr=False)
 class Lasso(_SparseRegressor, SharedParameters):
-    """Least squares with an l1 penalty, as scikit-learn's.
+    """Least squares with an l1 penalty, as in scikit-learn.
 
     `1 / (2 n) |y - X w - b|^2 + alpha |w|` is minimised; n is the sum of the rows' weights.
 
     Parameters
     ----------
     warm_start : bool
-        Whether `fit` begins from the coefficients of the last one.
+        Whether `fit` begins from the coefficients of the previous fit.
 
     Attributes
     ----------
@@ -272,7 +272,7 @@ class Lasso(_SparseRegressor, SharedParameters):
 @estimator_of(ElasticNetModel)
 @dataclass(kw_only=True, eq=False, repr=False)
 class ElasticNet(_SparseRegressor, SharedParameters):
-    """Least squares with an l1 and an l2 penalty, as scikit-learn's.
+    """Least squares with an l1 and an l2 penalty, as in scikit-learn.
 
     `1 / (2 n) |y - X w - b|^2 + alpha (l1_ratio |w| + (1 - l1_ratio) / 2 |w|^2)` is minimised; n is
     the sum of the rows' weights.
@@ -280,7 +280,7 @@ class ElasticNet(_SparseRegressor, SharedParameters):
     Parameters
     ----------
     warm_start : bool
-        Whether `fit` begins from the coefficients of the last one.
+        Whether `fit` begins from the coefficients of the previous fit.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Regressors by other losses than least squares: Huber's, of quantiles, support vectors, any."""
+"""Regressors by other losses than the squared one: Huber, quantile, epsilon-insensitive, SGD."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
@@ -27,7 +27,7 @@ from ooc_train.stream.labels_and_weights import is_stored
 
 
 class _RobustRegressor(Regressor):
-    """The base of the regressors here: one number of iterations."""
+    """The base of regressors whose `n_iter_` is one number for all outputs."""
 
     def _keep(self, fitted: Fitted, report: Report, **kept: Any) -> None:
         super()._keep(fitted, report, **kept)
@@ -37,16 +37,16 @@ class _RobustRegressor(Regressor):
 @estimator_of(HuberModel)
 @dataclass(kw_only=True, eq=False, repr=False)
 class HuberRegressor(_RobustRegressor, SharedParameters):
-    """Huber regression, whose scale is fitted too, with an l2 penalty; as scikit-learn's.
+    """Huber regression with an l2 penalty, which also fits the scale of residuals.
 
-    The sum of `s + h((y - z) / s) s` plus `alpha |w|^2` is minimised, by the weights w and the
-    scale s. `h(u)` is `u^2` up to epsilon, and its tangent beyond. y has one column. A fit reads
-    all rows before each step, so there is no `partial_fit`.
+    The sum of `s + h((y - z) / s) s` plus `alpha |w|^2` is minimised over the coefficients w
+    and the scale s, as in scikit-learn. `h(u)` is `u^2` up to epsilon, and its tangent beyond. y
+    has one column. A fit reads all rows before each step, so there is no `partial_fit`.
 
     Parameters
     ----------
     warm_start : bool
-        Whether `fit` begins from the coefficients and the scale of the last one.
+        Whether `fit` begins from the coefficients and the scale of the previous fit.
 
     Attributes
     ----------
@@ -57,8 +57,8 @@ class HuberRegressor(_RobustRegressor, SharedParameters):
     scale_ : float
         The scale of residuals, in units of y.
     outliers_ : bool ndarray of shape (n_samples,)
-        Whether the residual of a row exceeds epsilon times the scale. After a fit to arrays in
-        memory; of other data, compare y with `predict`.
+        Whether the residual of a row exceeds epsilon times the scale. Set only after a fit to
+        arrays in memory; for other data, compare y with `predict`.
     n_iter_ : int
         Iterations.
     """
@@ -122,15 +122,15 @@ class HuberRegressor(_RobustRegressor, SharedParameters):
 @estimator_of(QuantileModel)
 @dataclass(kw_only=True, eq=False, repr=False)
 class QuantileRegressor(_RobustRegressor, SharedParameters):
-    """Regression of a quantile of y, with an l1 penalty; as scikit-learn's.
+    """Regression of a quantile of y, with an l1 penalty, as in scikit-learn.
 
     The mean of the quantile loss, by weight, plus `alpha |w|` is minimised. The duality gap is at
-    most `tol` times the objective. Several columns of y are predicted by a model each.
+    most `tol` times the objective. Each column of y has a model of its own.
 
     Parameters
     ----------
     warm_start : bool
-        Whether `fit` begins from the coefficients of the last one.
+        Whether `fit` begins from the coefficients of the previous fit.
 
     Attributes
     ----------
@@ -162,10 +162,10 @@ class LinearSVR(_RobustRegressor, SharedParameters):
     """Linear support vector regression.
 
     `1 / 2 |w|^2 + C * sum(max(0, |y - z| - epsilon))`, or the same with the square of the maximum,
-    is minimised, as by scikit-learn's, but for the intercept: it is not penalised. scikit-learn's
-    is nearly so with a large `intercept_scaling`. The first loss has kinks, which are smoothed
-    until the duality gap is at most `tol` times the objective; the second takes Newton a few
-    passes. Several columns of y are predicted by a model each.
+    is minimised. Unlike in scikit-learn, the intercept is not penalised. With a large
+    `intercept_scaling`, scikit-learn hardly penalises its intercept. The first loss has kinks,
+    which are smoothed until the duality gap is at most `tol` times the objective. The second loss
+    takes a few passes of Newton's method. Each column of y has a model of its own.
 
     Attributes
     ----------
@@ -207,22 +207,21 @@ class LinearSVR(_RobustRegressor, SharedParameters):
 @estimator_of(SGDRegressorModel, also=STOCHASTIC_RATES)
 @dataclass(kw_only=True, eq=False, repr=False)
 class SGDRegressor(StochasticRates, _RobustRegressor, SharedParameters):
-    """A linear regressor by one of several losses, which learns by batches of one row by default.
+    """A linear regressor with one of several losses; by default each update is by one row.
 
     The objective is scikit-learn's; its mean loss is by weight, where scikit-learn divides the
-    weighted sum by the number of rows. The way there is another: columns are scaled on the fly, the
+    weighted sum by the number of rows. The algorithm differs: columns are scaled on the fly, the
     learning rate "auto" follows from the data, and the model is an average of the parameters.
-    With `batch_size="full"` it is solved exactly. Several columns of y are predicted by a model
-    each.
+    With `batch_size="full"` it is solved exactly. Each column of y has a model of its own.
 
-    Of "huber" and "epsilon_insensitive", an update moves predictions by no more than a step of the
-    learning rate, however far y is. So scale y to a few units, as for scikit-learn's, or use
+    With "huber" and "epsilon_insensitive", an update moves predictions by no more than a step of
+    the learning rate, however far y is. So scale y to a few units, as for scikit-learn's, or use
     `batch_size="full"`.
 
     Parameters
     ----------
     warm_start : bool
-        Whether `fit` begins from the coefficients of the last one.
+        Whether `fit` begins from the coefficients of the previous fit.
 
     Attributes
     ----------

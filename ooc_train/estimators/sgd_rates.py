@@ -1,4 +1,4 @@
-"""scikit-learn's words for SGD: `eta0`, `power_t`, `average`, and its meaning of `tol=None`."""
+"""scikit-learn's parameters of SGD: `eta0`, `power_t`, `average`, and its `tol=None`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -52,14 +52,14 @@ _LEAST_ADAPTIVE = 1e-6
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class StochasticRates(Estimator):
-    """The base of estimators that take scikit-learn's words for the learning rate too."""
+    """The base of estimators that also take scikit-learn's parameters of the learning rate."""
 
     eta0: float | None = None
     power_t: float = 0.25
     average: bool = True
 
     def _parameters(self, validation: ValidationRows) -> dict[str, Any]:
-        """Return the parameters, with `eta0` and `power_t` in the learning rate.
+        """Return the parameters, with `eta0` and `power_t` made part of the learning rate.
 
         Raises
         ------

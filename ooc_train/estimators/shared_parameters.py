@@ -1,4 +1,4 @@
-"""Parameters that all estimators share, and what a model's settings say of them."""
+"""Parameters that all estimators share, and their check against a model's settings."""
 
 import inspect
 from collections.abc import Callable, Mapping

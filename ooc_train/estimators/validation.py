@@ -43,7 +43,7 @@ class ValidatedData:
     flat : bool
         Whether y has one axis.
     labels : dtype or None
-        Type of the labels of the caller; None for the type of the classes found.
+        Type of the caller's labels; None for the type of the classes found.
     """
 
     inputs: Inputs
@@ -52,7 +52,7 @@ class ValidatedData:
 
 
 def seed_of(random_state: Any, *, used: bool) -> int | None:
-    """Return a seed, or None if the engine is to draw one.
+    """Return the seed of a fit, or None if the fit itself is to draw one.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def seed_of(random_state: Any, *, used: bool) -> int | None:
 
 
 def require_columns(X: Any) -> None:
-    """Refuse a Dask array without columns, as scikit-learn refuses other arrays."""
+    """Raise `ValueError` unless a Dask array has two axes, as scikit-learn does for others."""
     if X.ndim != 2:
         raise ValueError(
             f"Found array with dim {X.ndim}, while dim <= 2 is required: X has shape {X.shape}; "
@@ -194,7 +194,7 @@ class ValidatingEstimator(CallbackSupport, BaseEstimator):  # type: ignore[misc]
         return None if names is None else tuple(names.tolist())
 
     def _note_shape(self, shape: tuple[int, ...] | None, what: str, *, first: bool) -> None:
-        """Set the shape of rows of several axes, or compare it with that of the first fit."""
+        """Set the shape of rows of several axes on the `first` call; compare later data."""
         if first:
             self._row_shape = shape
         require_row_shape(self._row_shape, shape, model=f"this {type(self).__name__}", data=what)
@@ -213,14 +213,14 @@ class ValidatingEstimator(CallbackSupport, BaseEstimator):  # type: ignore[misc]
             del self.feature_names_in_
 
     def _require_dask_features(self, X: Any) -> None:
-        """Refuse a Dask array without columns, or with another number of them."""
+        """Raise `ValueError` unless a Dask array has two axes and the number of columns fitted."""
         require_columns(X)
         self._require_features(X.shape[1])
 
     def _require_features(
         self, n: int, names: tuple[str, ...] | None = None, what: str = "X"
     ) -> None:
-        """Refuse columns that differ from those of the first fit, by name or by number."""
+        """Raise `ValueError` if names or number of columns differ from those of the fit."""
         column_order(self._names(), names, model=f"this {type(self).__name__}", data=what)
         if n != self.n_features_in_:
             raise ValueError(
