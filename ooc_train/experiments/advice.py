@@ -21,7 +21,7 @@ class Outcome:
     rows : int
         Rows of a batch.
     learning_rate : float or None
-        Of the first update; None if the solver has none.
+        Learning rate of the first update; None if the solver has none.
     passes, seconds : float
         Cost of the fit.
     loss : float
@@ -42,7 +42,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """Recommended settings.
+    """The recommended batch size and learning rate.
 
     Attributes
     ----------

@@ -65,10 +65,10 @@ def load(
     memory_ceiling: str | int | Ceiling | None,
     callbacks: Sequence[Callback],
 ) -> None:
-    """Let all processes load what the fits need, and check that every fit has enough memory.
+    """Let all processes load libraries and kernels, and check that every fit has enough memory.
 
     Otherwise the first fit of a kind would be charged for loading, or even for compiling kernels.
-    Those of all fits are compiled side by side; callbacks receive `Compiling` before.
+    The kernels of all fits are compiled side by side; callbacks receive `Compiling` before.
 
     Raises
     ------
@@ -92,8 +92,8 @@ class Evaluated:
     Attributes
     ----------
     losses : tuple of float
-        Weighted mean loss of a row for each model; last that of the null model (all parameters
-        zero).
+        Weighted mean loss of a row for each model; the last is the loss of the null model (all
+        parameters zero).
     noise : tuple of NoiseScale or None
         Gradient noise scale at each model. None for a single partition, or for validation rows.
     """

@@ -1,7 +1,7 @@
 """The demo: real data at four batch sizes, then synthetic data much larger than the memory ceiling.
 
-All steps run in the same processes. Each fit restarts their peaks (`Peaks`), so its figure is its
-own, including libraries that earlier fits loaded. The largest peak of all is kept too.
+All steps run in the same processes. Each fit restarts the peaks of memory (`Peaks`), so its figure
+is its own peak, including libraries that earlier fits loaded. The largest peak is kept too.
 """
 
 import os
@@ -53,9 +53,9 @@ class Fit:
     Attributes
     ----------
     report : Report
-        Of the fit.
+        The report of the fit.
     metrics : mapping
-        Of the test rows: `log_loss`, `roc_auc`, ...
+        Metrics of the test rows: `log_loss`, `roc_auc`, ...
     """
 
     report: Report
@@ -130,7 +130,7 @@ def scratch_folder() -> Iterator[str]:
 
 @contextmanager
 def _signals_end(signals: Sequence[signal.Signals]) -> Iterator[None]:
-    """Let signals that end a process at once end it through its clean-up."""
+    """Turn signals that would end the process at once into `SystemExit`, so that it cleans up."""
 
     def end(number: int, _: object) -> None:
         sys.exit(128 + number)
@@ -175,7 +175,7 @@ def store_flights(folder: str, *, memory_ceiling: Ceiling, overwrite: bool) -> t
 def load_libraries(
     store: Store, *, client: Any, memory_ceiling: Ceiling, callback: Callback
 ) -> float:
-    """Let the workers load what the fits need; return the seconds that it took.
+    """Let the workers load libraries and kernels; return the seconds that loading took.
 
     Otherwise the first fit of a kind would be charged for loading, or even for compiling kernels.
     """

@@ -1,4 +1,4 @@
-"""The trade-off of batch sizes: one model fitted at each, with its costs.
+"""The trade-off of batch sizes: one model fitted at each batch size, and the cost of each fit.
 
 All fits run in the same processes, which load everything before the first. One more pass evaluates
 all models at their last parameters, and the null model; it measures the gradient noise scale too.
@@ -62,7 +62,7 @@ def tradeoff(
     client: Any = None,
     memory_ceiling: str | int | Ceiling | None = None,
 ) -> Tradeoff:
-    """Fit a model at several batch sizes; return the costs and the results.
+    """Fit a model at several batch sizes; return the costs and losses of the fits.
 
     Parameters
     ----------
@@ -234,7 +234,7 @@ def _result(
 
 
 def _save(result: Tradeoff, output: PartialOutput) -> str:
-    """Write the folder; return its path."""
+    """Write the result into the folder of the output; return the path of the folder."""
     folder = output.partial_path
     with explain_os_errors(output.path):
         with open(os.path.join(folder, _TABLE), "w", encoding="utf-8") as file:

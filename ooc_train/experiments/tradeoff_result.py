@@ -20,11 +20,11 @@ class Trial:
     Attributes
     ----------
     report : Report
-        Of the fit.
+        The report of the fit.
     loss : float
         Weighted mean loss of a row at the last parameters.
     validation_loss : float or None
-        The same for the validation rows.
+        Weighted mean loss of a validation row; None without validation rows.
     noise : NoiseScale or None
         Gradient noise scale at the last parameters; None if unknown.
     """
@@ -54,7 +54,7 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Tradeoff:
-    """Costs and results of several batch sizes.
+    """Costs and losses of the fits at several batch sizes.
 
     Attributes
     ----------
@@ -88,7 +88,7 @@ class Tradeoff:
         return {str(trial.report.batch_size): trial.report for trial in self.trials}
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return the table, one row for each batch size."""
+        """Return the rows of the table, one for each batch size, as `Trial.row` makes them."""
         return [trial.row() for trial in self.trials]
 
     @property

@@ -61,7 +61,7 @@ class FolderImages:
     classes : tuple of str
         Names of the folders in it.
     counts : tuple of int
-        Images of each.
+        Number of images of each class.
     size : tuple of int or None
         Width and height to which images are scaled; None if they have one size.
     grayscale : bool
@@ -71,7 +71,7 @@ class FolderImages:
     first_pixels : int
         Pixels of the first image.
     most_pixels : int
-        Most pixels of an image.
+        Most pixels that an image may have to be decoded.
     """
 
     path: str
@@ -124,7 +124,7 @@ class FolderImages:
 
     @property
     def n_rows(self) -> int:
-        """Images."""
+        """Number of images."""
         return sum(self.counts)
 
     @property
@@ -139,17 +139,17 @@ class FolderImages:
 
     @property
     def source(self) -> str:
-        """What is read, for messages."""
+        """The images in words, for messages."""
         return f"{self.n_rows:,} images in {len(self.classes):,} folders"
 
     def decoding_bytes(self, available: int) -> int:
-        """Return the bytes to decode an image, at most `available` if that does for the first."""
+        """Return the bytes to decode an image: at most `available`, or what the first one needs."""
         most = _MOST_PIXELS if self.size is not None else self.first_pixels
         pixels = max(self.first_pixels, min(most, available // PIXEL_BYTES))
         return PIXEL_BYTES * pixels + _NAME_BYTES * max(self.counts)
 
     def within(self, decoding: int) -> "FolderImages":
-        """Return the images with the limit that so many `decoding_bytes` make."""
+        """Return the images with the `most_pixels` that so many `decoding_bytes` allow."""
         pixels = (decoding - _NAME_BYTES * max(self.counts)) // PIXEL_BYTES
         return replace(self, most_pixels=pixels)
 
@@ -204,7 +204,7 @@ class FolderImages:
             return np.asarray(self._converted(image, path))
 
     def _converted(self, image: "PillowImage.Image", path: str) -> "PillowImage.Image":
-        """Return an image upright, in grey or colours, of the size of all."""
+        """Return an image turned upright, in grey or colours, scaled to `size` if it is set."""
         from PIL import Image, ImageOps
 
         image = ImageOps.exif_transpose(image)
@@ -252,7 +252,7 @@ def _require_usable(image: "PillowImage.Image", path: str) -> None:
 
 
 def _upright_size(image: "PillowImage.Image") -> tuple[int, int]:
-    """Return width and height of an image as its orientation tag turns it."""
+    """Return width and height of an image after the turn that its orientation tag asks for."""
     turned = image.getexif().get(_ORIENTATION, 1) in _ON_ITS_SIDE
     return (image.height, image.width) if turned else (image.width, image.height)
 
@@ -278,7 +278,7 @@ def _pillow() -> Any:
 
 
 def has_images(path: str) -> bool:
-    """Return whether a folder holds folders alone, and one of these an image by its name."""
+    """Return whether a folder holds folders only, one of which has a file named as an image."""
     with os.scandir(path) as entries:
         found = [entry for entry in entries if not entry.name.startswith(".")]
     return all(entry.is_dir() for entry in found) and any(

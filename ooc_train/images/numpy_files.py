@@ -34,7 +34,7 @@ def is_npy(path: str) -> bool:
 
 
 def is_npz(path: str) -> bool:
-    """Return whether a file is an archive, and its name that of .npz."""
+    """Return whether a file is a ZIP archive whose name ends in .npz."""
     return path.lower().endswith(".npz") and read_start(path, len(_ZIP)) == _ZIP
 
 
@@ -67,8 +67,8 @@ def open_npz(path: str, name: str | None, names: Sequence[str], option: str) -> 
     Raises
     ------
     InvalidImages
-        As `open_npy`; also if there is no such array, or the archive packs it by another way than
-        deflate, or by a password.
+        As `open_npy`; also if there is no such array, or it is encrypted, or compressed by another
+        method than deflate.
     """
     with _archive(path) as archive:
         found = {

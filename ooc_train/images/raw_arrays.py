@@ -1,7 +1,7 @@
 """Arrays in raw files, as IDX and NumPy write them: read in pieces, from the first row to the last.
 
-A header promises a number of bytes. A file that holds fewer or more is refused, at once where its
-size tells, and before more is read than was promised.
+A header states a number of bytes. A file that holds fewer or more is refused: at once if its size
+tells, and in any case before more bytes are read than the header states.
 """
 
 import gzip
@@ -58,7 +58,7 @@ class RawArray:
 
     @property
     def n_rows(self) -> int:
-        """Rows."""
+        """Number of rows."""
         return self.shape[0]
 
     @property
@@ -87,7 +87,7 @@ class RawArray:
         return f"{' x '.join(f'{size:,}' for size in self.shape)} of {self.dtype.name}"
 
     def require_bytes(self, held: int) -> None:
-        """Raise `InvalidImages` unless a file that is not packed holds as many bytes of values."""
+        """Raise `InvalidImages` unless `held`, the bytes of values in a file, is `n_bytes`."""
         if held != self.n_bytes:
             raise IMAGES.refused(
                 self.name,
@@ -96,7 +96,7 @@ class RawArray:
             )
 
     def require_packed_bytes(self, packed: int) -> None:
-        """Raise `InvalidImages` if so many packed bytes can't hold the values."""
+        """Raise `InvalidImages` if `packed` bytes are too few to hold the compressed values."""
         if self.n_bytes > _MOST_DEFLATED * packed + _DEFLATE_BYTES:
             raise IMAGES.refused(
                 self.name,
@@ -150,7 +150,7 @@ class RawArray:
 
 @contextmanager
 def damage(name: str) -> Iterator[None]:
-    """Turn the errors of packed files into `InvalidImages`; a context manager."""
+    """Turn errors of damaged or truncated files into `InvalidImages`; a context manager."""
     try:
         yield
     except _DAMAGE as error:
