@@ -30,7 +30,7 @@ class History(list[Stepped]):
     """The steps of a run, in order."""
 
     def __call__(self, event: Event) -> None:
-        """Append a step."""
+        """Append the event if it is a step."""
         if isinstance(event, Stepped):
             self.append(event)
 
@@ -98,7 +98,7 @@ class ConsoleBar(Closing):
         self._show(stage, share, 1.0, figures, f"{format_duration(round(left))} left")
 
     def __call__(self, event: Event) -> None:
-        """Show an event."""
+        """Show an event of a run: its start, progress, steps, notes or end."""
         match event:
             case Compiling():
                 self.say(str(event))
@@ -152,7 +152,7 @@ class ConsoleBar(Closing):
         left: str,
         line_seconds: float = _QUIET_SECONDS,
     ) -> None:
-        """Update the bar, or print a line if the last one is old enough."""
+        """Update the bar, or print a line if `line_seconds` have passed since the last line."""
         text = "  ".join(filter(None, figures))
         if self._bar is not None:
             self._bar.update(

@@ -109,7 +109,7 @@ class TrainingPage:
             self._end(_described(error), None)
 
     def __call__(self, event: Event) -> None:
-        """Record an event, and send a message if one is due."""
+        """Record an event of a run, and send a message to the scheduler if one is due."""
         match event:
             case Started():
                 self._state, self._sent = "running", perf_counter()
@@ -132,7 +132,7 @@ class TrainingPage:
             self._send("update", self._pending())
 
     def _pending(self) -> dict[str, Any]:
-        """Return everything since the last message."""
+        """Return the steps, progress, notes and memory recorded since the last message."""
         steps, self._steps = self._steps.rows, Series()
         notes = list(self._notes_to_send)
         self._notes_to_send.clear()
@@ -150,7 +150,7 @@ class TrainingPage:
         }
 
     def _end(self, state: str, memory: MemoryReport | None) -> None:
-        """Send the last message, and wait until it is delivered."""
+        """Send the last message of the run, with the state it ended in, and wait for delivery."""
         if self._state != "running":
             return
         self._state = state

@@ -51,7 +51,7 @@ class JsonLines:
         self._append("")
 
     def __call__(self, event: Event) -> None:
-        """Write an event."""
+        """Append an event to the file as a line of JSON."""
         kind = type(event).__name__.lower()
         values = {"event": kind, "time": time.time()} | asdict(event)
         self._append(json.dumps(json_ready(values), allow_nan=False) + "\n")
@@ -64,7 +64,7 @@ class JsonLines:
 class TensorBoard(Closing):
     """Writes losses, gradient norm, updates and seconds of each step for TensorBoard.
 
-    The step number is the iteration or epoch; the passes are a figure of their own.
+    The step number is the iteration or epoch; passes are recorded as a scalar.
 
     Parameters
     ----------
@@ -182,7 +182,7 @@ class MLflow:
 
 
 def _figures(step: Stepped) -> dict[str, float]:
-    """Return the known figures of a step."""
+    """Return the figures of a step that are not None, by name."""
     values = {name: getattr(step, name) for name in _FIGURES}
     return {name: value for name, value in values.items() if value is not None}
 

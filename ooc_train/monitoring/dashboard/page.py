@@ -25,7 +25,7 @@ _LONG_SECONDS, _REST_SECONDS = 0.01, 1.5
 
 
 def install_pages(runs: Runs, scheduler: Any) -> tuple[str | None, str]:
-    """Add the pages to a scheduler's dashboard; return the path of the first, or None and why."""
+    """Add the pages to a scheduler's dashboard; return the first's path, or None and a reason."""
     web: Any = getattr(scheduler, "http_application", None)
     found = [app for app in getattr(web, "applications", ()) if hasattr(app, "app_paths")]
     if not found:
@@ -68,7 +68,7 @@ def install_pages(runs: Runs, scheduler: Any) -> tuple[str | None, str]:
 
 
 class _Text:
-    """A text of the page: a template of HTML, and a function that returns its values of a run.
+    """A text of the page: a template of HTML, and a function from a run to the template's values.
 
     `inputs` identifies the shown data. Until the first run the text is `before`.
     """
@@ -92,7 +92,7 @@ class _Text:
         self.inputs = inputs
 
     def show(self, run: Run) -> None:
-        """Show the run."""
+        """Render the text for a run."""
         self.root.text = self._template.render(self._values(run))
 
 
@@ -116,7 +116,7 @@ class _View:
         return self._runs.get(self.chosen or "") or next(reversed(self._runs.values()), None)
 
     def update(self) -> None:
-        """Refresh, unless the last refresh took long."""
+        """Refresh the page, unless it rests after a refresh that took long."""
         if perf_counter() >= self._rest_until:
             self.refresh()
 
@@ -156,14 +156,14 @@ class _Choice:
         return list(run.runs)
 
     def show(self, run: Run) -> None:
-        """List the runs."""
+        """List the runs to choose from; hide the list if there is one run."""
         runs = [(one.identity, one.label) for one in reversed(run.runs.values())]
         self.root.options = [("", "the newest run"), *runs]
         self.root.visible = len(runs) > 1
 
 
 def _page(runs: Runs, _: Any, extra: Mapping[str, Any], doc: Any) -> None:
-    """Make the Training page."""
+    """Make the Training page in a new Bokeh document."""
     from distributed.dashboard.components.scheduler import env
 
     choice = _Choice()
@@ -186,7 +186,7 @@ def _page(runs: Runs, _: Any, extra: Mapping[str, Any], doc: Any) -> None:
 
 
 def _single(runs: Runs, make: Callable[[], Any], _: Any, __: Mapping[str, Any], doc: Any) -> None:
-    """Make the page of a single plot."""
+    """Make the page of a single plot in a new Bokeh document."""
     part = make()
     _open(doc, _View(runs, [part]), [part.root], part.title)
 

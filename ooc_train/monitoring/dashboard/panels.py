@@ -14,7 +14,7 @@ from ooc_train.monitoring.dashboard.run_series import STEPS, Run
 
 
 def _by_steps(run: Run) -> tuple[str, int]:
-    """Return the version of the steps of a run."""
+    """Return a value that changes with the steps of a run: its identity and their number."""
     return run.identity, run.steps.count
 
 
@@ -57,11 +57,11 @@ class Loss:
 
     @staticmethod
     def inputs(run: Run) -> Any:
-        """Return the version of the shown data."""
+        """Return a value that changes with the shown data: identities and numbers of steps."""
         return run.identity, [(one.identity, one.steps.count) for one in run.runs.values()]
 
     def show(self, run: Run) -> None:
-        """Draw the runs."""
+        """Draw the losses of all runs, and the steps of the selected run."""
         runs = list(run.runs.values())
         shown = (run.identity, *run.runs)
         counts = {one.identity: one.steps.count for one in runs}
@@ -97,7 +97,7 @@ def _lines(runs: Sequence[Run]) -> dict[str, list[Any]]:
 
 
 class _Step:
-    """Gradient norm (largest entry), learning rate, or batch size over passes."""
+    """A plot of the gradient norm (largest entry), learning rate or batch size over passes."""
 
     def __init__(self, name: str, title: str) -> None:
         from bokeh.models import ColumnDataSource

@@ -23,8 +23,8 @@ _MOST_RUNS = 8
 class TrainingPlugin(SchedulerPlugin):  # type: ignore[misc] # untyped base
     """Receives the runs of drivers, and shows them next to Dask's pages.
 
-    `page` is the path of the page; if the scheduler has no dashboard, it is None, and `why` says
-    so.
+    `page` is the path of the Training page; if the scheduler has no dashboard, `page` is None, and
+    `why` states the reason.
     """
 
     name = NAME
@@ -49,7 +49,7 @@ class TrainingPlugin(SchedulerPlugin):  # type: ignore[misc] # untyped base
     def receive(
         self, kind: str, run: str = "", client: str = "", values: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        """Take in a message of a driver.
+        """Record a message of a driver, and return the answer.
 
         Parameters
         ----------
@@ -63,7 +63,7 @@ class TrainingPlugin(SchedulerPlugin):  # type: ignore[misc] # untyped base
         Returns
         -------
         dict
-            Path of the page, or None and why.
+            Path of the page, or None and the reason.
         """
         values = values or {}
         if kind == "start":

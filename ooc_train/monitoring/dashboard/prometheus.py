@@ -7,13 +7,13 @@ from ooc_train.monitoring.dashboard.run_series import STEPS, Run, Runs
 
 
 class _Metrics:
-    """The collector of the runs."""
+    """The Prometheus collector of the metrics of all runs."""
 
     def __init__(self, runs: Runs, scheduler: Any) -> None:
         self._runs, self._scheduler = runs, scheduler
 
     def describe(self) -> list[Any]:
-        """Return nothing: the metrics depend on the runs."""
+        """Return no descriptions of metrics, since the metrics depend on the runs."""
         return []
 
     def collect(self) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Panels of what a run takes: rows per second, time by activity, memory by process."""
+"""Panels of speed and resources: rows per second, time by activity, memory by process."""
 
 from collections.abc import Sequence
 from math import ceil, floor, log10
@@ -20,7 +20,7 @@ _TICKS = {"base": 1024, "mantissas": [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]}
 
 
 def _by_progress(run: Run) -> tuple[str, int]:
-    """Return the version of the progress of a run."""
+    """Return a value that changes with the progress: the run's identity and its messages."""
     return run.identity, run.progress.count
 
 
@@ -98,7 +98,7 @@ class Rate:
 
 
 class Time:
-    """Seconds of all threads by activity."""
+    """A bar chart of the seconds of all threads by activity."""
 
     title, name = "Time spent (seconds of all threads)", "time"
 
@@ -138,7 +138,7 @@ class Time:
 
 
 class Memory:
-    """Current and peak memory of each process and of all, with projection and ceiling."""
+    """Bars of current and peak memory, by process and in sum, with projection and ceiling."""
 
     title, name = "Memory now (dark) and at most (light)", "memory"
 
@@ -177,7 +177,7 @@ class Memory:
 
     @staticmethod
     def inputs(run: Run) -> Any:
-        """Return the shown figures."""
+        """Return a value that changes with the shown data: the memory of each process."""
         return run.identity, list(run.processes.values())
 
     def show(self, run: Run) -> None:

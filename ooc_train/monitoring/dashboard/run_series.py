@@ -70,14 +70,14 @@ class Series:
                 self.rows.append(last)
 
     def columns(self, names: Sequence[str]) -> dict[str, Any]:
-        """Return an array for each name."""
+        """Return the columns of the kept rows, each an array under one of `names`."""
         if self._table is None:  # finished runs are redrawn with running ones
             self._table = np.array(self.rows, dtype=float).reshape(len(self.rows), len(names)).T
         return dict(zip(names, self._table, strict=True))
 
 
 class Run:
-    """One run.
+    """The data of one run, as its driver sent them to the scheduler.
 
     Attributes
     ----------
@@ -166,7 +166,7 @@ class Run:
         )
 
     def rows_over_time(self) -> list[tuple[float, float]]:
-        """Return seconds and rows read, from the start on, with a minimal distance.
+        """Return (seconds, rows read) from the start on, at points with a minimal distance.
 
         Tasks finish several at a time: rates between neighbours would be meaningless.
         """
@@ -226,8 +226,9 @@ class Runs(dict[str, Run]):
 def reading_limit(nbytes: float, seconds: float, threads: int) -> float | None:
     """Return the bytes per second that the threads of a run would reach by reading alone.
 
-    The run measures it at no cost: its own speed while it reads. It is not the speed of the disk,
-    as reads from the page cache count. Threads that only read might slow each other down more.
+    The limit is the speed of the run while its threads read, so it needs no measurement of its own.
+    It is not the speed of the disk, since reads from the page cache count.
+    Threads that only read might slow each other down more.
 
     Parameters
     ----------
