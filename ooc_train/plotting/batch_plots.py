@@ -1,4 +1,4 @@
-"""Plots of batch sizes: planned by a schedule, and as they happened."""
+"""Plots of batch sizes: those that a schedule plans, and those of a run."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -29,7 +29,7 @@ def batch_schedule(sizes: Sequence[int], name: str, ax: "Axes | None" = None) ->
 
 
 def batch_size(report: Run, ax: "Axes | None" = None) -> "Axes":
-    """Draw the rows per update of a run, over passes; those of all rows at once too.
+    """Draw the rows per update of a run over passes, including steps by all rows at once.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Plots of what a classifier does with each class: confusion, curves, calibration."""
+"""Plots of the metrics of a classifier by class: confusion, curves, calibration."""
 
 from collections.abc import Sequence
 from math import isnan
@@ -15,7 +15,7 @@ _MOST_CURVES, _MOST_CELLS, _MOST_NUMBERS = 6, 40, 15
 
 
 def confusion(by_class: ByClass, ax: "Axes | None" = None) -> "Axes":
-    """Draw the share of the rows of each class by predicted class.
+    """Draw the confusion matrix: the share of the rows of each class by predicted class.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def confusion(by_class: ByClass, ax: "Axes | None" = None) -> "Axes":
 
 
 def roc(by_class: ByClass, ax: "Axes | None" = None) -> "Axes":
-    """Draw the ROC curve of each class, or of the second of two.
+    """Draw the ROC curve of each class; of two classes, only that of the second.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def roc(by_class: ByClass, ax: "Axes | None" = None) -> "Axes":
 
 
 def precision_recall(by_class: ByClass, ax: "Axes | None" = None) -> "Axes":
-    """Draw the precision over the recall of each class, or of the second of two.
+    """Draw precision over recall of each class; of two classes, only of the second.
 
     Parameters
     ----------
@@ -98,14 +98,16 @@ def precision_recall(by_class: ByClass, ax: "Axes | None" = None) -> "Axes":
 
 
 def calibration(by_class: ByClass, ax: "Axes | None" = None, *, n_bins: int = 10) -> "Axes":
-    """Draw the share of rows of each class, or of the second of two, over its probability.
+    """Draw the observed share of each class over its predicted probability, in bins.
+
+    Of two classes, only the second is drawn.
 
     Parameters
     ----------
     by_class, ax
         As for `confusion`.
     n_bins : int
-        Bins of equal width of the probability.
+        Number of bins of equal width of the probability.
     """
     ax = styled_axes(ax)
     ax.set_xlabel("mean predicted probability")
@@ -124,7 +126,7 @@ def calibration(by_class: ByClass, ax: "Axes | None" = None, *, n_bins: int = 10
 
 
 def _curves(areas: Sequence[float]) -> list[int]:
-    """Return the positions of the classes to draw: those with curves of the least areas."""
+    """Return the positions of the classes to draw: those with the smallest areas."""
     known = [i for i, area in enumerate(areas) if not isnan(area)]
     return sorted(sorted(known, key=lambda i: areas[i])[:_MOST_CURVES])
 
@@ -132,7 +134,7 @@ def _curves(areas: Sequence[float]) -> list[int]:
 def _with_legend(
     ax: "Axes", by_class: ByClass, which: list[int], title: str, place: _Place
 ) -> "Axes":
-    """Add legend and title, which say what is left out."""
+    """Add a title, and a legend that says how many classes are left out; return the axes."""
     titled(ax, title)
     if not which:
         return with_message(ax, "all rows are of one class")

@@ -20,7 +20,7 @@ FORMATS = ("png", "svg", "pdf")
 
 
 def require_figure(path: str | os.PathLike[str], *, overwrite: bool) -> str:
-    """Return a path if a figure can be written there; refuse it before the work otherwise."""
+    """Return a path if a figure can be written there; else raise an error before the work."""
     path = os.fspath(path)
     if os.path.splitext(path)[1][1:].lower() not in FORMATS:
         endings = ", ".join(f".{name}" for name in FORMATS)
@@ -43,7 +43,7 @@ def svg(draw: Draw, height: float = 4.5) -> str:
 
 
 def _figure(draws: Sequence[Draw], height: float = 4.5) -> "Figure":
-    """Return a figure that is unknown to windows and notebooks; several plots lie two in a row."""
+    """Return a figure that pyplot does not manage, with the plots of `draws` two in a row."""
     from matplotlib.figure import Figure
 
     columns = min(2, len(draws))

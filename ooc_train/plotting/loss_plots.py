@@ -1,4 +1,4 @@
-"""Plots of losses, of one run and of several."""
+"""Plots of losses: of one run, and of several runs."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal

@@ -15,9 +15,9 @@ _UNITS = {"GiB": 2**30, "MiB": 2**20, "KiB": 2**10}
 
 
 def memory(report: Memory, ax: "Axes | None" = None) -> "Axes":
-    """Draw what each process held over time, stacked, with projection and ceiling.
+    """Draw the memory of each process over time, stacked, with projection and ceiling.
 
-    A bar at the right has the terms of the projection, on the same scale.
+    A bar at the right shows the terms of the projection, on the same scale.
 
     Parameters
     ----------

@@ -45,7 +45,7 @@ def coefficients(
     most: int = 20,
     outputs: Sequence[str] = (),
 ) -> "Axes":
-    """Draw the largest coefficients.
+    """Draw the coefficients of largest absolute value: bars, or dots for several outputs.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def coefficients(
     ax : Axes or None
         Where to draw; None makes new axes.
     most : int
-        Number of features to draw.
+        Most features to draw.
     outputs : sequence of str
         Names of the outputs, such as the classes.
 

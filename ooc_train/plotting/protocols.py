@@ -1,11 +1,11 @@
-"""Protocols of what plots draw, so that any room may offer a plot of its own values."""
+"""Protocols of the objects that plots draw, so that any room may offer a plot of its values."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 
 class Step(Protocol):
-    """A step of a run."""
+    """A step of a run, such as a `Stepped`."""
 
     @property
     def passes(self) -> float:
@@ -61,19 +61,19 @@ class Memory(Protocol):
 
     @property
     def projected(self) -> int:
-        """The peak that the plan expected."""
+        """The peak in bytes that the plan projected."""
 
     @property
     def measured(self) -> int:
-        """The sum of the measured peaks."""
+        """The sum of the measured peaks of all processes in bytes."""
 
     @property
     def terms(self) -> Mapping[str, int]:
-        """The terms of the projection."""
+        """Bytes of each term of the projection, by its name."""
 
     @property
     def timeline(self) -> Timeline:
-        """The samples."""
+        """The samples of memory over time."""
 
 
 class Run(Protocol):
@@ -81,7 +81,7 @@ class Run(Protocol):
 
     @property
     def history(self) -> Sequence[Step]:
-        """The steps."""
+        """The steps of the run, in order."""
 
     @property
     def passes(self) -> float:
@@ -104,11 +104,11 @@ class RateSchedule(Protocol):
 
 
 class ByClass(Protocol):
-    """What a classifier does with each class, such as `ClassMetrics`."""
+    """Metrics of a classifier for each class, such as `ClassMetrics`."""
 
     @property
     def classes(self) -> Sequence[Any]:
-        """The labels."""
+        """The class labels by code."""
 
     @property
     def confusion(self) -> Any:
@@ -124,11 +124,11 @@ class ByClass(Protocol):
 
     @property
     def roc_auc(self) -> Any:
-        """Areas under the ROC curves, as `value`."""
+        """Areas under the ROC curves of the scored classes, as the attribute `value`."""
 
     @property
     def average_precision(self) -> Any:
-        """Means of the precision over recall, as `value`."""
+        """Average precision of each scored class, as the attribute `value`."""
 
     def roc(self, label: Any) -> Any:
         """Return false and true positive rates, and thresholds."""

@@ -1,4 +1,4 @@
-"""Plots of learning rates: planned by a schedule, and as they happened."""
+"""Plots of learning rates: those that a schedule plans, and those of a run."""
 
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ def schedule(
     schedule : Schedule
         The schedule.
     learning_rate : float
-        The learning rate, of which the schedule gives a share.
+        The learning rate `eta0`, of which the schedule gives a share at each update.
     updates : int
         Planned number of updates.
     ax : Axes or None

@@ -1,4 +1,4 @@
-"""Style of all plots: colors, axes, titles and names from data."""
+"""Style of all plots: colors, axes, titles, and labels made of names from data."""
 
 from typing import TYPE_CHECKING
 
