@@ -2,7 +2,9 @@
 
 import copy
 import json
+import os
 import re
+import signal
 import threading
 from typing import Any
 
@@ -18,6 +20,7 @@ from ooc_train import (
     LocalCluster,
     LogisticRegression,
     NonFiniteData,
+    Stepped,
     TorchClassifier,
     TorchModule,
     TorchRegressor,
@@ -367,20 +370,39 @@ def test_replicas_are_averaged(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_cluster_trains_the_same(tmp_path):
+@pytest.mark.filterwarnings(
+    "ignore:Exception ignored in.*socket:pytest.PytestUnraisableExceptionWarning"
+)
+def test_a_cluster_and_a_killed_worker_train_the_same(tmp_path):
     store = write_store(
         tmp_path / "a", X, CODES.astype(float), chunk_rows=32, classes=[0, 1, 2], shuffled=0
     )
-    settings: dict[str, Any] = {"random_state": 0, "tol": 0, "max_iter": 3}
-    here = TorchClassifier(seeded(), solver="lbfgs", batch_size="full", **settings).fit(store)
-    with LocalCluster(n_workers=2, threads_per_worker=1) as cluster, cluster.get_client():
-        there = TorchClassifier(seeded(), solver="lbfgs", batch_size="full", **settings).fit(store)
-        learned = TorchClassifier(Net, batch_size=32, replicas=2, **settings).fit(store)
-        assert_array_equal(learned.predict(store), learned.predict(X))
-    for name, array in here.state_dict_.items():
-        assert_array_equal(there.state_dict_[name], array)
-    memory = learned.report_.memory
-    assert memory.measured <= memory.projected
+    runs = {
+        "all rows": (of_classes(seeded()), Training(solver="lbfgs", max_iter=4, tol=0)),
+        "batches": (
+            of_classes(Modes),
+            Training(batch_size=32, replicas=2, max_iter=4, tol=0, random_state=0),
+        ),
+    }
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as workers have
+    try:
+        due = {name: train(model, store, how)[0] for name, (model, how) in runs.items()}
+    finally:
+        torch.set_num_threads(threads)
+    with LocalCluster(n_workers=2, threads_per_worker=1) as cluster, cluster.get_client() as client:
+        for name, (model, how) in runs.items():
+            pids = list(client.run(os.getpid).values())
+
+            def kill(event, pids=pids):
+                if isinstance(event, Stepped) and event.n_iter == 2:
+                    os.kill(pids[0], signal.SIGKILL)
+
+            fitted, report = train(model, store, how, callbacks=[kill])
+            assert any("ended by SIGKILL" in note for note in report.memory.notes)
+            for tensor, array in due[name].predictor.arrays.items():
+                assert_array_equal(fitted.predictor.arrays[tensor], array)
+        assert_array_equal(predict(fitted, store), predict(fitted, X))
 
 
 # Validation, images, columns
