@@ -75,7 +75,7 @@ def _packed(path: str) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def _opened(path: str, packed: bool, start: int) -> Iterator[IO[bytes]]:
-    """Open the file at a byte of its content."""
+    """Open the file, unpacked, at byte `start` of its content; a context manager."""
     with _packed(path) if packed else reading(path, IMAGES) as file:
         file.read(start)
         yield file

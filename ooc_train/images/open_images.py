@@ -34,7 +34,7 @@ class LabelledImages(Protocol):
 
     @property
     def n_rows(self) -> int:
-        """Images."""
+        """Number of images."""
 
     @property
     def row_shape(self) -> tuple[int, ...]:
@@ -50,13 +50,13 @@ class LabelledImages(Protocol):
 
     @property
     def source(self) -> str:
-        """What is read, for messages."""
+        """The images in words, or the name of their file, for messages."""
 
     def decoding_bytes(self, available: int) -> int:
-        """Return the bytes to decode an image, of at most `available` if they are enough."""
+        """Return the bytes to decode an image: at most `available`, or what the first one needs."""
 
     def within(self, decoding: int) -> "LabelledImages":
-        """Return the images with the limit that so many `decoding_bytes` make."""
+        """Return the images, limited to those that so many `decoding_bytes` can decode."""
 
     def pieces(self, rows: int) -> Iterator[tuple[NDArray[Any], NDArray[Any] | None]]:
         """Yield at most `rows` images at a time and their labels, in buffers used again."""
@@ -64,14 +64,14 @@ class LabelledImages(Protocol):
 
 @dataclass(frozen=True)
 class ArrayImages:
-    """Images and labels of two arrays, or images alone."""
+    """Images and labels in two arrays of raw files, or images alone."""
 
     X: RawArray
     y: RawArray | None
 
     @property
     def n_rows(self) -> int:
-        """Images."""
+        """Number of images."""
         return self.X.n_rows
 
     @property
@@ -91,7 +91,7 @@ class ArrayImages:
 
     @property
     def source(self) -> str:
-        """What is read, for messages."""
+        """Name of the file of labels, or of images without labels, for messages."""
         return (self.y or self.X).name
 
     def decoding_bytes(self, available: int) -> int:
@@ -100,7 +100,7 @@ class ArrayImages:
         return 0
 
     def within(self, decoding: int) -> "ArrayImages":
-        """Return the same images."""
+        """Return the same images, since they are not decoded."""
         del decoding
         return self
 
@@ -171,7 +171,7 @@ def open_images(
 
 
 def _sides(size: tuple[int, int] | str) -> tuple[int, int]:
-    """Return width and height, both at least 1."""
+    """Return the width and height that `size` states; `ValueError` unless both are at least 1."""
     try:
         parts = size.split("x") if isinstance(size, str) else map(operator.index, size)
         width, height = (int(part) for part in parts)
@@ -186,7 +186,7 @@ def _sides(size: tuple[int, int] | str) -> tuple[int, int]:
 
 
 def _array(path: str, name: str | None, names: Sequence[str], option: str) -> RawArray:
-    """Return the array of a file."""
+    """Return the array of an IDX, .npy or .npz file, by its header."""
     if is_npz(path):
         return open_npz(path, name, names, option)
     if name is not None:

@@ -83,7 +83,7 @@ class RawArray:
 
     @property
     def text(self) -> str:
-        """Shape and type, for messages."""
+        """Shape and type in words, for messages."""
         return f"{' x '.join(f'{size:,}' for size in self.shape)} of {self.dtype.name}"
 
     def require_bytes(self, held: int) -> None:

@@ -107,7 +107,7 @@ class Stream:
         return self.source.task_blocks(partitions)
 
     def run(self, request: Request) -> Answer:
-        """Return the answer to a solver's request."""
+        """Return the sums or states that a solver's request asks for."""
         if isinstance(request, tuple):
             return self.sums(request)
         if isinstance(request, Reduce):
@@ -121,7 +121,7 @@ class Stream:
         )
 
     def sums(self, requests: Iterable[Reduce]) -> list[Sums]:
-        """Return the answers to requests for sums."""
+        """Return the sums that each request asks for, by one reduce pass each."""
         return [
             self.reduce(each.reduction, each.partitions, counted=each.counted) for each in requests
         ]

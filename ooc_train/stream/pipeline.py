@@ -51,7 +51,7 @@ class _Items:
             self._changed.notify_all()
 
     def fail(self, error: BaseException) -> None:
-        """Stop all threads."""
+        """Stop all threads by an error; the first error is kept."""
         with self._changed:
             self.error = self.error or error
             self._changed.notify_all()

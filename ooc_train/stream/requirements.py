@@ -1,4 +1,4 @@
-"""What the passes of a job need memory for."""
+"""The memory that the passes of a job need, by purpose."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ def loads_of(*jobs: object) -> tuple[Callable[[], None], ...]:
 
 @dataclass(frozen=True, slots=True)
 class Requirements:
-    """What a job needs memory for, in bytes unless stated otherwise.
+    """The memory that a job needs, by purpose, in bytes unless stated otherwise.
 
     Attributes
     ----------
@@ -47,7 +47,7 @@ class Requirements:
     state : int
         State of one replica of a scan.
     algebra : int
-        Arrays that the driver makes of sums.
+        Arrays that the driver computes from sums.
     shuffle_chunks : int
         Number of chunks whose rows a scan shuffles together; 0 for jobs without a scan.
     replicas : int

@@ -78,7 +78,7 @@ class StoreSource:
         return replace(self, n_rows=rows, share=share)
 
     def stored_partitions(self, partitions: Sequence[int]) -> Sequence[int]:
-        """Return the numbers within the store of partitions of the source."""
+        """Return the numbers that partitions of the source have in the store."""
         if self.share is None:
             return partitions
         numbers: list[int] = self.share.partitions[np.asarray(partitions, np.intp)].tolist()

@@ -43,7 +43,7 @@ class Timings:
 
     @property
     def profile(self) -> dict[str, float]:
-        """Return the seconds by activity."""
+        """Seconds of all threads by activity, such as "reading"."""
         timings = {name: getattr(self, name) for name in self.__slots__ if name != "rows"}
         if not self.evaluating:
             del timings["evaluating"]

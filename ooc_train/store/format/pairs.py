@@ -72,7 +72,7 @@ class StorePair:
 
 
 def new_pair_id() -> str:
-    """Return a random id for two stores."""
+    """Return a random id for the two stores of a pair."""
     return secrets.token_hex(16)
 
 

@@ -271,7 +271,7 @@ class ExternalShuffle(Closing):
         return filled
 
     def _read(self, start: int, out: NDArray[Any]) -> None:
-        """Read consecutive records of the file."""
+        """Fill `out` with consecutive records of the file, from record `start` on."""
         view, offset = out.view(np.uint8).data, start * self.dtype.itemsize
         while view:
             count = os.preadv(self._file.fileno(), [view], offset)

@@ -61,7 +61,7 @@ Records = NDArray[Any]
 
 @dataclass(frozen=True)
 class IngestedImages:
-    """What `ingest_images` made.
+    """The result of `ingest_images`.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ class IngestedImages:
     test : Store or None
         The test rows, in a store of their own.
     memory : MemoryReport
-        What the job held.
+        Ceiling, projection and measurement of the job.
     notes : tuple of str
         Notes for the user, for example on classes without training rows.
     """
@@ -191,7 +191,7 @@ class _Job:
 
     @property
     def piece_rows(self) -> int:
-        """Images that are read at once."""
+        """Number of images that are read at once."""
         return max(1, _PIECE_BYTES // self.record.itemsize)
 
     @property
@@ -204,7 +204,7 @@ class _Job:
         return math.prod(self.images.row_shape)
 
     def terms(self, available: int) -> list[Term]:
-        """Return memory terms of at most `available` bytes, or the least ones."""
+        """Return memory terms of at most `available` bytes, or the smallest possible ones."""
         record, outputs = self.record.itemsize, len(self.outputs)
         piece = self.piece_rows * record
         expected = self.images.n_rows * record
@@ -259,7 +259,7 @@ class _Job:
         return stores, tuple(notes)
 
     def _require_disk(self) -> None:
-        """Refuse images that don't fit on the disk, before any is read."""
+        """Raise `OSError` if the images don't fit on the disk, before an image is read."""
         path, rows = self.outputs["training"], self.images.n_rows
         row = self.images.dtype.itemsize * self._columns
         shape = " x ".join(map(str, self.images.row_shape))

@@ -19,7 +19,7 @@ _COMMAND_BYTES = 64 * 2**20
 
 
 def rechunk_command(path: str, layouts: Mapping[str, ArrayLayout]) -> str:
-    """Return the command that rewrites a store, with its arrays by role, in default chunks."""
+    """Return the command that rewrites a store in default chunks; `layouts` are by role."""
     X, y = layouts["X"], layouts.get("y")
     if y is not None and y.is_text:
         # Text will be read as codes, once the labels are known.

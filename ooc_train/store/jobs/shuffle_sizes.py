@@ -43,7 +43,7 @@ def least_memory(record_bytes: int, expected_bytes: int = 0) -> int:
 
 
 def ample_memory(record_bytes: int, expected_bytes: int) -> int:
-    """Return the bytes of memory beyond which a shuffle gains nothing: extents then take 1 MiB."""
+    """Return the bytes of memory beyond which a shuffle gains nothing: a read then has 1 MiB."""
     ample = max(64 * 2**20, math.isqrt(4 * _EXTENT_BYTES * expected_bytes))
     return max(ample, least_memory(record_bytes, expected_bytes))
 

@@ -20,7 +20,7 @@ def path_for_testing(path: str) -> str:
 
 
 def pairs_of(outputs: Mapping[str, str]) -> dict[str, StorePair]:
-    """Return the pair of a "training" and a "testing" store at their paths; empty for one store."""
+    """Return the `StorePair` of a "training" and of a "testing" store; empty for one store."""
     id_, names = new_pair_id(), {name: os.path.basename(path) for name, path in outputs.items()}
     others = {"training": "testing", "testing": "training"}
     return {name: StorePair(id_, names[others[name]]) for name in names if len(names) > 1}

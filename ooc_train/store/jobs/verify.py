@@ -35,11 +35,11 @@ class Damage:
     array : str
         "X", "y", "sample_weight" or "row_id".
     chunk : int
-        Its number.
+        Number of the chunk.
     first_row, end_row : int
-        Its rows, of which the last is `end_row - 1`.
+        Rows of the chunk, of which the last is `end_row - 1`.
     why : str
-        What is wrong with it.
+        What is wrong with the chunk.
     """
 
     array: str
@@ -51,16 +51,16 @@ class Damage:
 
 @dataclass(frozen=True)
 class Verification:
-    """What `verify_store` found.
+    """The result of `verify_store`: which chunks of a store are bad.
 
     Attributes
     ----------
     chunks : int
-        Chunks of all arrays, each of which was read.
+        Number of chunks of all arrays, each of which was read.
     decoded_bytes : int
-        Their decoded bytes.
+        Decoded bytes of these chunks.
     damages : tuple of Damage
-        The bad ones, by array and number.
+        The bad chunks, by array and number.
     memory : MemoryReport
         Ceiling, projection and measurement.
     """
@@ -111,7 +111,7 @@ def verify_store(
     Returns
     -------
     Verification
-        The bad chunks, and what the job held.
+        The bad chunks, and the memory of the job.
 
     Raises
     ------
@@ -147,7 +147,7 @@ def verify_store(
 
 
 class _Numbers:
-    """The numbers below a limit, each of which one thread gets."""
+    """An iterator of the numbers below a limit that gives each number to one thread."""
 
     def __init__(self, limit: int) -> None:
         self._numbers, self._lock = iter(range(limit)), Lock()
@@ -167,7 +167,7 @@ def _verified(
     check: Callable[[NDArray[Any], int], None],
     add_rows: Callable[[int], None],
 ) -> list[Damage]:
-    """Return the bad ones of the chunks that this thread gets."""
+    """Read the chunks that `chunks` gives to this thread, and return the bad ones."""
     damages = []
     with ChunkReader(layout) as reader:
         rows = _piece_rows(layout)

@@ -127,7 +127,7 @@ class Node:
         return [name for name, child in children.items() if child is not None and child.holds_array]
 
     def layout(self, role: str, *, fill_missing: bool = False) -> ArrayLayout:
-        """Return the layout of an array, which is `role` in messages.
+        """Return the layout of an array; messages call the array `role`.
 
         If `fill_missing`, unwritten chunks are read as the fill value. `InvalidStore` is raised if
         the values are packed or no numbers, or zarr-python can't open the array.

@@ -65,7 +65,7 @@ class ChunkReader:
         return self._route.decoding
 
     def read(self, index: int, out: NDArray[Any], scratch: NDArray[np.uint8] | None = None) -> int:
-        """Decode a chunk.
+        """Read and decode chunk `index` into `out`.
 
         Parameters
         ----------

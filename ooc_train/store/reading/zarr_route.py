@@ -145,7 +145,7 @@ class ZarrRoute:
                 self._require_identity(index, shard, array.store_path / key)
 
     def _size(self, key: str) -> int:
-        """Return the bytes of a file of chunks."""
+        """Return the bytes of a file that holds a chunk or a shard."""
         stored = self._array.store_path / key
         if self._folder is None:
             from zarr.core.sync import sync
@@ -159,7 +159,7 @@ class ZarrRoute:
             os.close(descriptor)
 
     def _require_identity(self, index: int, shard: int, stored: Any) -> None:
-        """Raise if a shard of our format is another one than expected."""
+        """Raise `CorruptChunk` if a shard of our format is not the expected one."""
         from zarr.abc.store import SuffixByteRequest
         from zarr.core.buffer import default_buffer_prototype
         from zarr.core.sync import sync

@@ -58,7 +58,7 @@ class PredictionRows(ChunkedRows):
         self._arrays = {name: RowWriter(a, first_shard) for name, a in layouts.items()}
 
     def write(self, columns: Mapping[str, NDArray[Any]]) -> None:
-        """Add rows: for each array, shape (row, ...)."""
+        """Add rows: a mapping from names of arrays to values of shape (row, ...)."""
         self._add(columns)
 
     def commit(self) -> None:
@@ -91,7 +91,7 @@ class PredictionWriter(Discarding):
         )
 
     def write(self, columns: Mapping[str, NDArray[Any]]) -> None:
-        """Add rows: for each array, shape (row, ...)."""
+        """Add rows: a mapping from names of arrays to values of shape (row, ...)."""
         self._rows.write(columns)
 
     def commit(self) -> None:

@@ -144,7 +144,7 @@ class ChunkedRows(Discarding):
         self._arrays: dict[str, RowWriter] = {}
 
     def _add(self, rows: Mapping[str, NDArray[Any]]) -> None:
-        """Add rows: for each array, shape (row, ...)."""
+        """Add rows: a mapping from names of arrays to values of shape (row, ...)."""
         count, start = len(next(iter(rows.values()))), 0
         while start < count:
             position = self.n_rows % self._chunk_rows
@@ -156,7 +156,7 @@ class ChunkedRows(Discarding):
                 self._flush(self._chunk_rows)
 
     def _fill(self, rows: Mapping[str, NDArray[Any]], position: int) -> None:
-        """Add rows that fit into the current chunks, from row `position` of these on."""
+        """Add rows that fit into the current chunks, from row `position` of each chunk on."""
         for name, array in self._arrays.items():
             array.fill(rows[name], position, self.n_rows)
 
