@@ -130,7 +130,7 @@ def _on_one_line(message: str, arguments: Mapping[str, Any]) -> str:
 
 
 def internal(error: BaseException) -> str:
-    """Return the message of an internal error."""
+    """Return the message of an internal error, with its place in the code."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f" at {os.path.basename(frames[-1].filename)}:{frames[-1].lineno}" if frames else ""
     return (

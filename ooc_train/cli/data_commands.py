@@ -194,7 +194,7 @@ def verify(
 def _print_store(
     store: "Store", summary: str, memory: "MemoryReport", out: str, output: OutputOptions
 ) -> None:
-    """Print what a command wrote."""
+    """Print the store that a command wrote, and the memory of the command."""
     if output.as_json:
         print_json(describe_store(store, 0) | {"memory": asdict(memory)})
         return

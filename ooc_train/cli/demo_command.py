@@ -191,7 +191,7 @@ def _steps(
 
 
 def _row(fit: "Fit") -> str:
-    """Return a fit as a row of the table."""
+    """Return a fit as a line of the printed table."""
     found = fit.to_json()
     return _TABLE.format(
         found["batch_size"],

@@ -20,7 +20,7 @@ _DEFAULTS = {"task": "auto", "missing": "error", "unseen": "error", "min_count":
 
 @dataclass(frozen=True)
 class ImageOptions:
-    """How images are read."""
+    """Options of how images are read."""
 
     size: Annotated[
         str | None,

@@ -14,7 +14,7 @@ _CALL = re.compile(r"\bopen_store\(path, (\w+=(?:\w+|'[^']*'))\)")
 
 
 def option_names(options: Iterable[tuple[str, OptionInfo]]) -> Mapping[str, str]:
-    """Return the options of a command by the names of Python's arguments.
+    """Return a mapping from the names of Python's arguments to the options of a command.
 
     Parameters
     ----------

@@ -55,7 +55,7 @@ _PLACE = "a name in the store, a path relative to it or to this folder, or a URL
 
 @dataclass(frozen=True)
 class StoreOptions:
-    """How stores are opened."""
+    """Options of how stores are opened."""
 
     fill_missing: Annotated[
         bool,
@@ -113,14 +113,14 @@ class StoreOptions:
         return self._open(path, *(_from(path, place) for place in places.values()))
 
     def require_default(self, what: str) -> None:
-        """Refuse options of stores for other data."""
+        """Raise `ValueError` if options of stores are set, for `what` that is not a store."""
         if self != type(self)():
             raise ValueError(f"options that name arrays of a store are not for {what}")
 
 
 @dataclass(frozen=True)
 class StoreXOptions(StoreOptions):
-    """How stores are opened if only X is read."""
+    """Options of how stores are opened if only X is read."""
 
     omitted: ClassVar[frozenset[str]] = frozenset({"y", "weight", "no_weights"})
 
@@ -142,7 +142,7 @@ def _from(path: str, place: str) -> str:
 
 @dataclass(frozen=True)
 class CsvOptions:
-    """How CSV files are read."""
+    """Options of how CSV files are read."""
 
     delimiter: Annotated[
         str | None,
@@ -153,7 +153,7 @@ class CsvOptions:
 
 @dataclass(frozen=True)
 class RawFileOptions(CsvOptions):
-    """How raw files are read for predictions."""
+    """Options of how raw files are read for predictions."""
 
     unseen: Annotated[
         Literal["error", "other", "ignore"] | None,
@@ -166,7 +166,7 @@ class RawFileOptions(CsvOptions):
 
 @dataclass(frozen=True)
 class CheckpointOptions:
-    """Where a run keeps its state, so that it can be gone on from."""
+    """Options of checkpoints: where and how often a run saves its state, and to resume it."""
 
     checkpoint: Annotated[
         str | None,
@@ -191,7 +191,7 @@ class CheckpointOptions:
     ] = False
 
     def made(self) -> "Checkpoint | None":
-        """Return the checkpoint, or None.
+        """Return the checkpoint that the options describe; None without a folder.
 
         Raises
         ------
@@ -209,7 +209,7 @@ class CheckpointOptions:
 
 @dataclass(frozen=True)
 class ResourceOptions:
-    """What a job runs on."""
+    """Options of the processes and the memory that a job uses."""
 
     memory_ceiling: MemoryCeiling = None
     workers: Annotated[

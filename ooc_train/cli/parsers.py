@@ -47,7 +47,7 @@ def batch_sizes(text: str) -> tuple[int | str, ...]:
 
 
 def address(text: str) -> str:
-    """Check HOST:PORT."""
+    """Check an address HOST:PORT, and return its text unchanged."""
     _, colon, port = text.rpartition(":")
     if not colon or not port.isdigit():
         raise ValueError(f"{shown(text)} is not HOST:PORT, such as 127.0.0.1:8787")

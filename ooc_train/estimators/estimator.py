@@ -230,7 +230,7 @@ class Estimator(ValidatingEstimator):
 
     @property
     def recipe_(self) -> Recipe | None:
-        """The recipe from raw columns to features, or None: ``recipe_.apply(table)``."""
+        """The recipe that makes features of raw columns by ``recipe_.apply(table)``, or None."""
         return None if self._recipe is None else Recipe.from_json(self._recipe)
 
     @property

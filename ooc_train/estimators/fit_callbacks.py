@@ -67,7 +67,7 @@ def following(
 
 
 class _Follower:
-    """A callback of a run that calls those of an estimator, by the context of its fit."""
+    """A callback of a run that calls scikit-learn's callbacks through the context of the fit."""
 
     takes_models = True
 

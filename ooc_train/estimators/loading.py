@@ -1,4 +1,4 @@
-"""Saved runs as fitted estimators, and those as estimators of scikit-learn."""
+"""Saved runs as fitted estimators, and fitted estimators as estimators of scikit-learn."""
 
 import os
 from collections.abc import Mapping
@@ -65,7 +65,7 @@ def load(path: str | os.PathLike[str], *, module: Any = None) -> Any:
 
 
 def copied_to(plain: Any, estimator: Any) -> Any:
-    """Return an estimator of scikit-learn that has the fitted attributes of another, copied."""
+    """Return `plain`, of scikit-learn, with copies of the fitted attributes of `estimator`."""
     for name in ("coef_", "intercept_", "n_iter_", "n_features_in_", "classes_", "dual_gap_"):
         if hasattr(estimator, name):
             value = getattr(estimator, name)

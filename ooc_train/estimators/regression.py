@@ -141,7 +141,7 @@ class Regressor(MultiOutputMixin, RegressorMixin, Estimator):  # type: ignore[mi
 @estimator_of(LeastSquares)
 @dataclass(kw_only=True, eq=False, repr=False)
 class LinearRegression(Regressor, SharedParameters):
-    """Least squares.
+    """Linear regression by least squares.
 
     If columns are linearly dependent, the coefficients are those of least norm.
 

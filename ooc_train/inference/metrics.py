@@ -41,7 +41,7 @@ _PIECE_BYTES, _COPIES = 2**23, 6
 
 @dataclass(frozen=True, eq=False)
 class MetricSums:
-    """Sums of losses, hits and squares.
+    """The reduction of metrics: sums of losses, right predictions and squares over rows.
 
     Attributes
     ----------
@@ -59,7 +59,7 @@ class MetricSums:
 
     @classmethod
     def of(cls, fitted: Fitted, inputs: Inputs, *, by_class: bool = False) -> Self:
-        """Return the sums of a model on some rows, in whose column order the model is."""
+        """Return the reduction for a model whose columns are in the order of those of `inputs`."""
         statistics = inputs.statistics
         row = np.zeros(fitted.n_features) if statistics is None else statistics.mean
         about = fitted.predictor.decision(row[None])[0]
@@ -78,7 +78,7 @@ class MetricSums:
 
     @property
     def _has_deviance(self) -> bool:
-        """Whether the loss is half a deviance."""
+        """Whether the loss is half a deviance, so that D^2 is defined."""
         return isinstance(self.fitted.loss, LogLinkLoss)
 
     @property
@@ -102,7 +102,7 @@ class MetricSums:
 
     @property
     def _histogram_shape(self) -> tuple[int, int, int]:
-        """Scored classes, the rest and the class, and bins of the score."""
+        """Shape of the histogram: scored classes, 2 (other rows, the class), bins of the score."""
         scored = 1 if self._is_binary else len(self.fitted.classes)
         return scored, 2, max(_LEAST_BINS, _BINS // scored)
 
@@ -112,7 +112,7 @@ class MetricSums:
         return loads_of(self.fitted.predictor)
 
     def zeros(self) -> Sums:
-        """Return sums over no rows."""
+        """Return the sums over no rows, all zero."""
         sums = {name: np.zeros(()) for name in ("rows", "weight", "loss")}
         if not self.fitted.model.is_classifier:
             if self._has_deviance:
@@ -231,7 +231,7 @@ class MetricSums:
         return found
 
     def evaluation(self, sums: Sums) -> dict[str, Any]:
-        """Return the metrics, and those of each class as `by_class`."""
+        """Return the metrics of all rows, and the metrics of each class as `by_class`."""
         found = self.metrics(sums)
         if self._counts_classes:
             found["by_class"] = ClassMetrics(
@@ -245,8 +245,9 @@ class MetricSums:
     def _d2(self, loss: float, sums: Sums, weight: float) -> float:
         """Return the share of the deviance that the model explains.
 
-        A deviance is a Bregman divergence. So that of y from its mean is that from any constant,
-        less that of the mean from the constant (Banerjee et al. 2005, theorem 1).
+        A deviance is a Bregman divergence. So the deviance of y from its mean is the deviance of y
+        from any constant, less the deviance of the mean from that constant (Banerjee et al. 2005,
+        theorem 1).
         """
         mean = self.about + sums["first"] / weight
         of_mean = self.fitted.loss.value(mean, self._null).sum() if (mean > 0.0).all() else 0.0

@@ -112,7 +112,7 @@ class _Step:
     inputs = staticmethod(_by_steps)
 
     def show(self, run: Run) -> None:
-        """Draw the run."""
+        """Draw the quantity after each step of a run."""
         columns = run.steps.columns(STEPS)
         # An exact fit ends at gradient 0, which a logarithmic axis can't show.
         known = columns[self._column] > 0
@@ -142,7 +142,7 @@ class Steps:
     inputs = staticmethod(_by_steps)
 
     def show(self, run: Run) -> None:
-        """Draw the run."""
+        """Draw all tabs for a run, and open a tab with data if the run is a new one."""
         for part in self._parts:
             part.show(run)
         if run.identity != self._shown and run.steps.rows:

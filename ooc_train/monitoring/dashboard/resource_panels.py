@@ -75,7 +75,7 @@ class Rate:
     inputs = staticmethod(_by_progress)
 
     def show(self, run: Run) -> None:
-        """Draw the run."""
+        """Draw the rates of a run, and their limit."""
         seconds, rows = np.array(run.rows_over_time()).T
         rate = np.diff(rows) / np.maximum(np.diff(seconds), 1e-9)
         # Two corners for each rate: its begin and its end.
@@ -122,7 +122,7 @@ class Time:
     inputs = staticmethod(_by_progress)
 
     def show(self, run: Run) -> None:
-        """Draw the run."""
+        """Draw the seconds of a run by activity."""
         timings = run.timings
         names, seconds = list(timings), list(timings.values())
         colours = [_PROFILE_COLOURS[PROFILE.index(name)] for name in names]
@@ -181,7 +181,7 @@ class Memory:
         return run.identity, list(run.processes.values())
 
     def show(self, run: Run) -> None:
-        """Draw the run."""
+        """Draw the memory of a run by process."""
         found = run.memory()
         names = _distinct([name for name, _, _ in found])
         self.root.y_range.factors = names[::-1]

@@ -56,7 +56,7 @@ class Series:
         self._table: Any = None
 
     def append(self, row: Sequence[float]) -> None:
-        """Append a row."""
+        """Append a row; at the limit, drop every other row."""
         self._table = None
         if self.count and (self.count - 1) % self._every:
             self.rows.pop()  # kept only as the last
