@@ -207,7 +207,7 @@ def _row(fit: "Fit") -> str:
 
 
 def _result_text(report: "Report") -> str:
-    """Return the result of training on the synthetic data."""
+    """Return the result of training on the synthetic data, as lines of text."""
     rate = approximate_bytes(report.bytes_read / report.seconds)
     return (
         f"trained by full batches: {report.passes:.3g} passes in "

@@ -204,7 +204,7 @@ def ingest(
 
 
 def _print_ingested(made: "Ingested", seconds: float, output: OutputOptions) -> None:
-    """Print the new stores."""
+    """Print a description of the new stores, as JSON or as lines."""
     stores = [made.store, *([made.test] if made.test is not None else [])]
     if output.as_json:
         print_json(

@@ -33,7 +33,7 @@ else:
 
 
 Attributes = Callable[[Fitted, Stepped], Mapping[str, Any]]
-"""Returns the fitted attributes of an estimator, of a model after a step."""
+"""A function from the model after a step to the fitted attributes of its estimator."""
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from ooc_train.runs.report import Report
 
 
 class _MarginClassifier(Classifier):
-    """The base of classifiers whose `intercept_` is 0.0 without `fit_intercept`."""
+    """The base of classifiers whose `intercept_` is the number 0.0 if no intercept is fitted."""
 
     fit_intercept: bool
     standardize: bool

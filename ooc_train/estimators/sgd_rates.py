@@ -41,7 +41,7 @@ STOCHASTIC_RATES: Mapping[str, Setting] = MappingProxyType(
         ),
     }
 )
-"""What is declared of the parameters that become `learning_rate`, or mean more than elsewhere."""
+"""Declarations of parameters that become `learning_rate`, or accept more values than elsewhere."""
 
 _EARLY_STOPPING_FRACTION = 0.1
 """Share of the rows that early stopping keeps out where no validation rows are passed."""

@@ -227,7 +227,7 @@ def write_synthetic(
     overwrite: bool,
     progress: Progress,
 ) -> tuple[Store, float]:
-    """Write about `size` bytes to `synthetic.zarr`; return the store and the seconds."""
+    """Write about `size` bytes to `synthetic.zarr`; return the store and the seconds of writing."""
     begun = perf_counter()
     store = make_data(
         os.path.join(folder, "synthetic.zarr"),

@@ -32,7 +32,7 @@ _DAMAGE = (
     *(EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile),
     *(NotImplementedError, UnicodeDecodeError, struct.error),
 )
-"""What Python's readers of packed files raise."""
+"""Exceptions that Python's readers of compressed files raise for damaged files."""
 
 
 @dataclass(frozen=True)

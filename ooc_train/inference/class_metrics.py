@@ -17,7 +17,7 @@ from ooc_train.plotting import class_plots
 from ooc_train.runs.fitted import Label
 
 MOST_CLASSES = 1_000
-"""Of more classes, sums of each are not added up."""
+"""Most classes for which sums of each class are added up."""
 
 _PLOTS = ("confusion", "roc", "precision_recall", "calibration")
 

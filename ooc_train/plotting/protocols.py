@@ -29,7 +29,7 @@ class Step(Protocol):
 
     @property
     def loss(self) -> float:
-        """Mean loss of a row."""
+        """Mean loss of a training row, as the step reports it."""
 
     @property
     def validation_loss(self) -> float | None:

@@ -54,7 +54,7 @@ def read_arrays(
 
 
 def dense(X: Any) -> tuple[NDArray[np.floating], tuple[int, ...] | None]:
-    """Return X as compiled kernels read it: float32 or float64, aligned, in C order, in two axes.
+    """Return X as compiled kernels read it: float32 or float64, aligned, in C order, two axes.
 
     X is copied only if it differs. A row of several axes, as of an image, becomes columns of the
     type that a store of such rows has; its shape is returned too, and None for plain columns.

@@ -107,7 +107,7 @@ def restart_workers(client: Client) -> None:
 
 
 def no_workers(client: Client, causes: str = "") -> ClusterError:
-    """Return the error of a cluster without a worker for too long; `causes` says how they ended."""
+    """Return the error of a cluster without a worker; `causes` says how its workers ended."""
     seconds, causes = f"{worker_timeout(client):g} s", f" ({causes})" if causes else ""
     if isinstance(client.cluster, LocalCluster):
         return ClusterError(

@@ -162,7 +162,7 @@ class Plan:
         )
 
     def validate(self) -> None:
-        """Refuse a plan that does not fit.
+        """Raise an error if the plan does not fit the ceiling, or a worker's own limit.
 
         Raises
         ------

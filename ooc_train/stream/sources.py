@@ -38,7 +38,7 @@ class Reader(Protocol):
         """Seconds of decompression so far."""
 
     def run(self, partitions: Sequence[int], arrays: Arrays) -> Iterator[Block]:
-        """Yield partitions one after another, each in the same buffers."""
+        """Yield the rows of each partition as a block, all in the same buffers."""
 
     def gather(self, partitions: Sequence[int], arrays: Arrays, at: int = 0) -> Block:
         """Return several partitions as one block, rows in the order of the partitions."""

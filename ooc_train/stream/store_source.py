@@ -73,7 +73,7 @@ class StoreSource:
         )
 
     def restricted(self, share: RandomShare) -> "StoreSource":
-        """Return the source of a share of the partitions; its row numbers are the store's."""
+        """Return the source of a share of the partitions; row numbers stay those of the store."""
         rows = sum(stop - start for start, stop in replace(self, share=share).stored_runs())
         return replace(self, n_rows=rows, share=share)
 
@@ -224,7 +224,7 @@ class StoreReader:
         return sum(reader.decoding for reader in self._arrays.values())
 
     def run(self, partitions: Sequence[int], arrays: Arrays) -> Iterator[Block]:
-        """Yield partitions one after another; y and weights of several are read by one call."""
+        """Yield each partition as a block; y and weights of several are read by one call."""
         source, size, of_X = self._source, self._partition_rows, self._arrays["X"]
         X = arrays["X"][:size]
         raw, scratch = arrays.get("X at rest", X), arrays.get("encoded")

@@ -21,7 +21,7 @@ from ooc_train.monitoring.dashboard.run_series import Run, Runs
 
 _REFRESH_MILLISECONDS = 1000
 _LONG_SECONDS, _REST_SECONDS = 0.01, 1.5
-"""After a refresh longer than the first, the next one waits for the second."""
+"""After a refresh longer than `_LONG_SECONDS`, the page is not redrawn for `_REST_SECONDS`."""
 
 
 def install_pages(runs: Runs, scheduler: Any) -> tuple[str | None, str]:

@@ -133,7 +133,7 @@ def _from_base64(text: str) -> bytes | None:
 
 
 def _cast(value: Any, dtype: np.dtype[Any], meant: np.dtype[Any]) -> Any:
-    """Return a value in the type `meant`, as a Python scalar; None if the array can't hold it.
+    """Return a value in the type `meant`, as a Python scalar; None if `dtype` can't hold it.
 
     None is also returned for NaN, since readers refuse every number that isn't finite.
     """

@@ -142,7 +142,7 @@ def read_metadata(directory: str) -> dict[str, Any] | None:
 
 
 def _require_chunks(metadata: dict[str, Any], path: str) -> None:
-    """Refuse chunks with other axes than the array, and shards with partial chunks."""
+    """Raise `InvalidStore` if chunks and array differ in axes, or shards hold partial chunks."""
     axes = len(metadata["shape"])
     names = metadata.get("dimension_names")
     if names is not None and len(names) != axes:

@@ -11,7 +11,7 @@ from ooc_train.errors import NonFiniteData
 
 @dataclass(frozen=True, slots=True)
 class MissingValues:
-    """Values that the attributes of an array declare to be missing.
+    """Values of an array that its attributes declare to be missing.
 
     Parameters
     ----------

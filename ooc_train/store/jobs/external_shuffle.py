@@ -203,7 +203,7 @@ class ExternalShuffle(Closing):
             self._reading = False
 
     def _sorted_parts(self) -> Iterator[tuple[NDArray[Any], NDArray[np.int64] | None]]:
-        """Yield each bucket, or each part that fits, with the order of its records."""
+        """Yield each bucket, or each part that fits into memory, with the order of its records."""
         size = self._sizes.bucket_rows
         buffers = itertools.cycle((self._arena[:size], self._arena[size : 2 * size]))
         if self._seed is None:

@@ -344,7 +344,7 @@ class _Job:
             return commit_stores(writers, self.outputs)
 
     def _codec(self, shuffle: ExternalShuffle) -> CodecOption:
-        """Return the codec that was chosen, or the one that a chunk of the store shows to pay."""
+        """Return the chosen codec; for "auto", lz4 or none by how a chunk of the store shrinks."""
         if self.options.codec != "auto":
             return self.options.codec
         sample = np.empty(

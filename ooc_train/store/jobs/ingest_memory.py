@@ -101,7 +101,7 @@ class IngestMemory:
         return self._terms(self.batch_rows(available), available)
 
     def batch_rows(self, available: int) -> int:
-        """Return the rows of a batch for `available` bytes."""
+        """Return the rows of a batch for which `available` bytes suffice."""
 
         def held(rows: int) -> int:
             return sum(term.bytes for term in self._terms(rows, 0))

@@ -71,7 +71,7 @@ def ingest_writer(
     overwrite: bool,
     pair: StorePair | None,
 ) -> StoreWriter:
-    """Return a writer for the rows that a recipe makes."""
+    """Return a `StoreWriter` for rows that a recipe makes, with its names and classes."""
     fields = schema.encoder.dtype.names or ()
     has_y = "y" in fields
     classes: tuple[Scalar, ...] | None = recipe.classes if has_y else None

@@ -161,7 +161,7 @@ def _open_node(
 
 
 def _require_consistent(path: str, X: ArrayLayout, manifest: Mapping[str, Any]) -> None:
-    """Refuse a manifest whose parts differ in length from X or from each other."""
+    """Raise `InvalidStore` if parts of a manifest differ in length from X or from each other."""
     names, classes, counts, statistics = (manifest.get(key) for key in _CHECKED)
     wrong = None
     columns = math.prod(X.row_shape)
@@ -182,7 +182,7 @@ def _require_consistent(path: str, X: ArrayLayout, manifest: Mapping[str, Any]) 
 
 
 def _pair_of(node: Node, checksums: StoreChecksums | None) -> StorePair | None:
-    """Return the pair of a store of our format in a local folder, None if there is none."""
+    """Return the `StorePair` that a store of our format in a local folder records, or None."""
     if checksums is None or node.is_array or node.metadata is None:
         return None
     X = node.child("X")
