@@ -36,7 +36,7 @@ class Postprocess:
     flat: bool
 
     def values(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Return labels for codes, and one axis for one output."""
+        """Return predictions with labels in place of codes, and one axis if they are `flat`."""
         if self.labels is not None and self.kind == "prediction":
             return np.asarray(self.labels[values])
         return values[:, 0] if self.flat else values

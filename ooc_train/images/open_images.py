@@ -56,7 +56,7 @@ class LabelledImages(Protocol):
         """Return the bytes to decode an image: at most `available`, or what the first one needs."""
 
     def within(self, decoding: int) -> "LabelledImages":
-        """Return the images, limited to those that so many `decoding_bytes` can decode."""
+        """Return the images with the limit of pixels that so many `decoding_bytes` allow."""
 
     def pieces(self, rows: int) -> Iterator[tuple[NDArray[Any], NDArray[Any] | None]]:
         """Yield at most `rows` images at a time and their labels, in buffers used again."""

@@ -49,7 +49,7 @@ class TrainingPlugin(SchedulerPlugin):  # type: ignore[misc] # untyped base
     def receive(
         self, kind: str, run: str = "", client: str = "", values: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        """Record a message of a driver, and return the answer.
+        """Record a message of a driver, and return the path of the page.
 
         Parameters
         ----------
