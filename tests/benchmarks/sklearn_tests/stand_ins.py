@@ -29,7 +29,7 @@ PLACES: Mapping[Any, tuple[str, ...]] = {
 """Where scikit-learn's tests import estimators and functions from."""
 
 _HOW = frozenset({
-    "check_input", "copy_X", "dual", "intercept_scaling", "multi_class", "n_iter_no_change",
+    "check_input", "copy_X", "dual", "intercept_scaling", "multi_class",
     "n_jobs", "precompute", "selection", "shuffle", "solver_options", "verbose",
 })  # fmt: skip
 """Settings of how scikit-learn computes."""
