@@ -54,6 +54,10 @@ UNIQUE: dict[str, dict[str, Any]] = {"QuantileRegressor": {"alpha": 1e-3}}
 anywhere between two rows."""
 
 
+MODULES = {"TorchClassifier": 3, "TorchRegressor": 1}
+"""Outputs of the module that an estimator of modules gets."""
+
+
 OF_ALL_ROWS = ("HuberRegressor",)
 """Estimators that cannot learn by batches, and say so: a scale is fitted to all residuals."""
 
@@ -67,13 +71,25 @@ def _made(kind: type, **settings: Any) -> Any:
     settings = (
         {"batch_size": kind().batch_size, "random_state": 0}
         | UNIQUE.get(kind.__name__, {})
+        | _module(kind)
         | settings
     )
     by_rows = {"max_iter": 3, "tol": 0.0}
     return kind(**({"tol": 1e-9} if settings["batch_size"] == "full" else by_rows) | settings)
 
 
+def _module(kind: type) -> dict[str, Any]:
+    """Return the settings that name a module, of an estimator that needs one."""
+    if kind.__name__ not in MODULES:
+        return {}
+    linear = pytest.importorskip("torch").nn.Linear
+    sizes = {"in_features": FEATURES, "out_features": MODULES[kind.__name__]}
+    return {"module": linear, "module_parameters": sizes}
+
+
 def _parameters(fitted: Any) -> tuple[Any, ...]:
+    if hasattr(fitted, "module_"):
+        return tuple(each.detach().numpy() for each in fitted.module_.parameters())
     if hasattr(fitted, "coefs_"):
         return *fitted.coefs_, *fitted.intercepts_
     return np.atleast_2d(fitted.coef_), np.atleast_1d(fitted.intercept_)
