@@ -55,6 +55,15 @@ CODES = (X[:, :CLASSES] + RANDOM.gumbel(size=(N, CLASSES))).argmax(1)
 NUMBERS = np.column_stack([np.sin(X[:, 0]) + X[:, 1], X[:, 2] * X[:, 3]])
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """One thread of PyTorch, as workers have: more than there are cores wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def of_classes(module=Net, **settings):
     return TorchModule(module, **{"criterion": "CrossEntropyLoss"} | settings)
 
@@ -384,12 +393,7 @@ def test_a_cluster_and_a_killed_worker_train_the_same(tmp_path):
             Training(batch_size=32, replicas=2, max_iter=4, tol=0, random_state=0),
         ),
     }
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as workers have
-    try:
-        due = {name: train(model, store, how)[0] for name, (model, how) in runs.items()}
-    finally:
-        torch.set_num_threads(threads)
+    due = {name: train(model, store, how)[0] for name, (model, how) in runs.items()}
     with LocalCluster(n_workers=2, threads_per_worker=1) as cluster, cluster.get_client() as client:
         for name, (model, how) in runs.items():
             pids = list(client.run(os.getpid).values())
