@@ -1,3 +1,11 @@
+from .augmentation import AUGMENTATIONS as AUGMENTATIONS
+from .augmentation.augmentation import Augmentation as Augmentation
+from .augmentation.image_augmentations import Crop as Crop
+from .augmentation.image_augmentations import Cutout as Cutout
+from .augmentation.image_augmentations import Flip as Flip
+from .augmentation.image_augmentations import Shift as Shift
+from .augmentation.row_augmentations import Mixup as Mixup
+from .augmentation.row_augmentations import Noise as Noise
 from .errors import CeilingExceeded as CeilingExceeded
 from .errors import ClusterError as ClusterError
 from .errors import CorruptChunk as CorruptChunk

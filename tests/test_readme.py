@@ -36,6 +36,7 @@ LEAVES = {
         "predicted.zarr",
     ],
     "ooc_train.batches": ["loop.zarr"],
+    "AUGMENTATIONS.add": ["images.run"],
     "TorchClassifier": ["module.zarr", "module.run"],
     "import ooc_train as ooc": ["values.zarr", "robust.run"],
     "from ooc_train import LocalCluster": ["big.zarr", "big.run", "predicted.zarr"],

@@ -48,6 +48,16 @@ class Block:
         first, start = max(pair for pair in self.starts if pair[0] <= row)
         return start + row - first
 
+    def row_numbers(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the row numbers within the data of rows of the block."""
+        if len(self.starts) == 1:
+            ((first, start),) = self.starts
+            return rows + (start - first)
+        starts = np.array(self.starts)
+        run = np.searchsorted(starts[:, 0], rows, side="right") - 1
+        numbers: NDArray[np.int64] = rows + (starts[:, 1] - starts[:, 0])[run]
+        return numbers
+
     def within(self, start: int, stop: int) -> "Block":
         """Return rows `start` to `stop` of a block of consecutive rows, as a block."""
         if start <= 0 and self.n_rows <= stop:

@@ -29,6 +29,7 @@ class _Module(Estimator, TrainingParameters):
     scheduler_parameters: Mapping[str, Any] | None = None
     average: bool = False
     device: str = "auto"
+    augment: Any = None
     batch_size: Any = "auto"
     warm_start: bool = False
 

@@ -64,6 +64,7 @@ class _Network(Estimator, TrainingParameters):
     scale: float | str = 1.0
     dropout: float = 0.0
     frozen_layers: int = 0
+    augment: Any = None
     batch_size: Any = "auto"
     max_iter: int = 200
     warm_start: bool = False

@@ -28,6 +28,8 @@ class DataFigures:
         Number of rows of a batch; None for all rows.
     row_shape : tuple of int or None
         Shape of a row of several axes, as of an image, whose values are the columns.
+    seed : int
+        The seed of the run.
     """
 
     n_rows: int
@@ -38,6 +40,7 @@ class DataFigures:
     class_weight: Array | None = None
     batch_rows: int | None = None
     row_shape: tuple[int, ...] | None = None
+    seed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -179,7 +179,8 @@ class Propagation:
     arrays : mapping of arrays
         As `Layers.workspace` describes them. "params" are the parameters, which the caller writes;
         "gradient" is what `gradient` leaves. With those of `mask_workspace`, hidden values are
-        multiplied by the masks, which the caller writes too.
+        multiplied by the masks, which the caller writes too. "slopes before" are for the losses by
+        a second target, of mixup.
     """
 
     def __init__(self, layers: Layers, loss: Loss, arrays: Arrays) -> None:
@@ -196,6 +197,7 @@ class Propagation:
             self._left = [arrays[f"dropped {i}"] for i in hidden]
         self._predictors, self._z = arrays["predictors"], arrays["z"]
         self._by_z, self._cells = arrays["loss slopes"], arrays["cells"]
+        self._by_second = arrays.get("slopes before")
         if "gradient" in arrays:
             self._slopes = [arrays[f"slopes {i}"] for i in hidden]
             self._gradient = layers.views(arrays["gradient"])
@@ -239,12 +241,23 @@ class Propagation:
         weight = NO_WEIGHTS if weight is None else weight
         return loss_slopes(self._loss, y, weight, z, self._by_z[:rows], self._cells)
 
-    def gradient(self, X: Floats, y: Array, weight: Array | None) -> float:
+    def gradient(
+        self,
+        X: Floats,
+        y: Array,
+        weight: Array | None,
+        second: tuple[Array, Array] | None = None,
+    ) -> float:
         """Write the gradient of the weighted sum of the losses of rows; return the sum.
 
-        The parameters are as for `loss`.
+        The other parameters are as for `loss`. `second` has y and weights of losses that are added,
+        by the same predictors.
         """
         loss, rows = self.loss(X, y, weight), len(X)
+        if second is not None and self._by_second is not None:
+            by_second, z = self._by_second[:rows], self._z[:rows]
+            loss += loss_slopes(self._loss, *second, z, by_second, self._cells)
+            self._by_z[:rows] += by_second
         above = self._predictors[:rows]
         above[...] = self._by_z[:rows]
         for i in range(len(self._params) - 1, -1, -1):

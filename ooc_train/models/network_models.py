@@ -6,6 +6,8 @@ from numbers import Integral
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
+from ooc_train.augmentation.augment_setting import Augment
+from ooc_train.augmentation.augmenter import Augmentations
 from ooc_train.core.named_classes import plain
 from ooc_train.core.schema import shown
 from ooc_train.core.settings import Constraint, Count, Flag, Number
@@ -128,6 +130,7 @@ class NetworkModel(Model):
         "Probability that a hidden unit is left out, drawn anew for each row of a batch. Nothing "
         "is left out of predictions and of reported losses.",
     ] = 0.0
+    augment: Augment = None
 
     frozen_layers: Annotated[
         int,
@@ -181,6 +184,9 @@ class NetworkModel(Model):
             average=self.average,
             dropout=float(self.dropout) if self.hidden_layer_sizes else 0.0,
             frozen_layers=self.frozen_layers,
+            augmentations=Augmentations.of(
+                self.augment, data.row_shape or (data.n_features,), data.seed
+            ),
         )
 
 

@@ -7,6 +7,7 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from ooc_train.augmentation.augmenter import Augmentations
 from ooc_train.core.sums import Array, Arrays, Block, total_bytes
 from ooc_train.kernels.api import loss_slopes_needs
 from ooc_train.kernels.specs import KernelSpec
@@ -60,6 +61,8 @@ class NetworkProblem(BlockProblem):
         batches train the network: the gradient of all rows is not defined.
     frozen_layers : int
         Layers of weights, from the first, that a run leaves as they are: their derivatives are 0.
+    augmentations : Augmentations or None
+        How updates change rows at random. If there are some, only updates train the network.
     """
 
     layers: Layers
@@ -71,13 +74,15 @@ class NetworkProblem(BlockProblem):
     average: bool = True
     dropout: float = 0.0
     frozen_layers: int = 0
+    augmentations: Augmentations | None = None
 
     averages_all_rows: ClassVar[bool] = False
 
     @property
     def can(self) -> frozenset[Capability]:
         """Capabilities of the problem, which solvers may require."""
-        return frozenset({"updates"}) if self.dropout else super().can
+        is_drawn = self.dropout or self.augmentations is not None
+        return frozenset({"updates"}) if is_drawn else super().can
 
     @property
     def shape(self) -> tuple[int, ...]:

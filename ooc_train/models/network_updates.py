@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ooc_train.augmentation.augmenter import Augmentations, Augmenter, halves
 from ooc_train.core.sums import (
     Array,
     Arrays,
@@ -82,6 +83,10 @@ class NetworkGradient(BlockGradient, Protocol):
         """Probability that a hidden unit is left out of an update."""
 
     @property
+    def augmentations(self) -> Augmentations | None:
+        """How updates change rows at random; None if they do not."""
+
+    @property
     def needs(self) -> tuple[KernelSpec, ...]:
         """Compiled kernels that losses and gradients need."""
 
@@ -104,6 +109,8 @@ class NetworkUpdates(GradientUpdates):
         state = super().start(params)
         if self.problem.dropout:
             state["mask key"] = np.array([mask_key(params)])
+        if self.problem.augmentations is not None:
+            state |= self.problem.augmentations.start(self.dtype)
         return state
 
     def workspace(self, rows: int) -> Workspace:
@@ -113,6 +120,10 @@ class NetworkUpdates(GradientUpdates):
         specs = layers.workspace(piece, self.dtype, gradients=True)
         if self.problem.dropout:
             specs |= mask_workspace(layers, piece, self.dtype)
+        if self.problem.augmentations is not None:
+            specs |= self.problem.augmentations.workspace(piece, self.dtype)
+            if self.problem.augmentations.mixup is not None:
+                specs["slopes before"] = ArraySpec((piece, layers.sizes[-1]))
         specs["rows"] = ArraySpec((piece, layers.sizes[0]), self.dtype)
         specs["partial"] = flat
         specs["slots"] = ArraySpec((len(self.optimizer.slot_powers), 1, *flat.shape), self.dtype)
@@ -120,7 +131,10 @@ class NetworkUpdates(GradientUpdates):
 
     def made_bytes(self, rows: int) -> int:
         """Return the bytes that a learner allocates beside its workspace."""
-        made = self.problem.layers.made_bytes(min(rows, self.batch_size, _MOST_ROWS))
+        piece = min(rows, self.batch_size, _MOST_ROWS)
+        made = self.problem.layers.made_bytes(piece)
+        if self.problem.augmentations is not None:
+            made += self.problem.augmentations.made_bytes(piece, self.dtype)
         return made + 8 * self.problem.n_frozen
 
     @property
@@ -164,6 +178,8 @@ class NetworkUpdates(GradientUpdates):
             learner = _Learner(self, state, workspace)
             learner.step()
             learner.close()
+        if self.problem.augmentations is not None:
+            self.problem.augmentations.end_epoch(state)
 
 
 class _Learner:
@@ -184,6 +200,10 @@ class _Learner:
         if problem.dropout:
             key = int(state["mask key"][0])
             self._masks = DropoutMasks(problem.dropout, problem.layers, workspace, key)
+        self._augmenter = None
+        if problem.augmentations is not None:
+            unit = 1.0 if problem.scaling is None else problem.scaling.scale
+            self._augmenter = Augmenter(problem.augmentations, workspace, state, unit)
         self._scaled = RowScaling(problem.scaling, np.dtype(updates.dtype))
         self._rates = RateTable(lambda t: updates.schedule.rate(t, updates.eta0, updates.horizon))
         self._every = average_every(updates.batch_size, _AVERAGE_ROWS)
@@ -212,7 +232,15 @@ class _Learner:
         weight = None if block.weight is None else block.weight[rows]
         if self._masks is not None:
             self._masks.draw(int(self._counters[1]), int(self._counters[0]), len(rows))
-        loss = self._propagation.gradient(self._scaled(taken, taken), y, weight)
+        second = None
+        if self._augmenter is not None:
+            numbers = block.row_numbers(rows)
+            self._augmenter.augment(taken, numbers)
+            y, weight = self._augmenter.mix(taken, y, weight, numbers)
+        total = len(rows) if weight is None else float(weight.sum())
+        if weight is not None and weight.ndim == 2:
+            (y, weight), second = halves(y, weight)
+        loss = self._propagation.gradient(self._scaled(taken, taken), y, weight, second)
         if not math.isfinite(loss):
             self._problem.raise_if_invalid(block)
             raise Diverged(
@@ -227,7 +255,7 @@ class _Learner:
             np.copyto(self._partial, self._gradient)
         self._counters[0] += len(rows)
         self._counters[2] += len(rows)
-        self._state["sums"] += loss, len(rows) if weight is None else float(weight.sum())
+        self._state["sums"] += loss, total
 
     def step(self) -> None:
         """Update the parameters by the gradient of the batch, which is complete."""

@@ -113,10 +113,10 @@ def require_linear(problem: Problem) -> LinearProblem:
 
 
 def require_full_gradient(problem: Problem) -> None:
-    """Raise `ValueError` if a batch of all rows has no gradient, as with dropout."""
+    """Raise `ValueError` if a batch of all rows has no gradient: with dropout or augmentation."""
     if "gradient" not in problem.can:
         raise ValueError(
-            f"dropout draws hidden units for each batch, and one batch has all of the "
+            f"dropout and augment draw anew for each batch, and one batch has all of the "
             f"{problem.n_rows:,} rows here; use a smaller batch_size"
         )
 

@@ -81,7 +81,7 @@ class Choice:
 
 _MEANINGS: Mapping[Capability, str] = MappingProxyType(
     {
-        "gradient": "a gradient of all rows (no dropout)",
+        "gradient": "a gradient of all rows (no dropout, no augment)",
         "hessian": "second derivatives (of a convex loss)",
         "blocks": "second derivatives of each output (of a convex loss)",
         "smooth": "a gradient everywhere (no l1 penalty, no hinge loss)",

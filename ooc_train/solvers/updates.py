@@ -264,7 +264,8 @@ class Updates:
             return None
         eta0, scan = LOWER * memory["eta0"], self._scan(problem, rows, self._rate(state))
         replicas = tuple(
-            scan.start(state.params) | {"counters": replica["counters"]}
+            scan.start(state.params)
+            | {name: replica[name] for name in ("counters", "epochs") if name in replica}
             for replica in memory["replicas"]
         )
         note = (

@@ -381,6 +381,7 @@ def _scaled_problem(
             problem.class_weight,
             task.settings.batch_size,
             task.inputs.row_shape,
+            task.settings.seed,
         )
         problem = task.model.problem(so_far)
     if (

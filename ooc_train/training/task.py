@@ -140,6 +140,7 @@ class Task:
                 weights,
                 settings.batch_size,
                 inputs.row_shape,
+                seed,
             )
         )
         name, reason = training.solver, ""

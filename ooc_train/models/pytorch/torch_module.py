@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
+from ooc_train.augmentation.augment_setting import Augment
 from ooc_train.core.settings import Flag
 from ooc_train.models.linear_model import ClassWeights
 from ooc_train.models.model import DataFigures, Model
@@ -91,6 +92,7 @@ class ModuleModel(Model):
         Device(),
         'Where the module computes. "auto" is the accelerator that is there, or else the CPU.',
     ] = "auto"
+    augment: Augment = None
 
     default_batch_size: ClassVar[int | str] = "auto"
     starts_at_random: ClassVar[bool] = True

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ooc_train.augmentation.augmenter import halves
 from ooc_train.core.forks import after_fork
 from ooc_train.core.sums import Array
 from ooc_train.models.pytorch.torch_parts import criterion_of, module_of
@@ -214,6 +215,8 @@ class Network:
     def loss_sum(self, X: NDArray[Any], y: Array | None, weight: Array | None) -> torch.Tensor:
         """Return the weighted sum of the losses of rows, ().
 
+        Weights (rows, 2) are those of mixed rows, whose y has the targets of both, see `halves`.
+
         Raises
         ------
         ValueError
@@ -221,13 +224,21 @@ class Network:
         """
         if y is None:
             raise ValueError("a loss needs y, and these data have none")
-        values = self.losses(self.outputs(self.inputs(X)), y)
+        out = self.outputs(self.inputs(X))
         if weight is None:
+            values = self.losses(out, y)
             return values * len(X) if values.ndim == 0 else values.sum()
+        if weight.ndim == 1:
+            return self._weighted_sum(out, y, weight)
+        first, second = halves(y, weight)
+        return self._weighted_sum(out, *first) + self._weighted_sum(out, *second)
+
+    def _weighted_sum(self, out: torch.Tensor, y: Array, weight: Array) -> torch.Tensor:
+        values = self.losses(out, y)
         if values.ndim == 0:
             raise ValueError(
                 "rows have weights, and the criterion returns one number for all of them; use one "
-                "that returns a loss for each row (reduction='none')"
+                "that returns a loss for each row (reduction='none'). Mixup weighs rows too"
             )
         return values @ torch.from_numpy(weight).to(self.device, values.dtype)
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ooc_train.augmentation.augmenter import Augmentations
 from ooc_train.core.sums import Array, Block
 from ooc_train.models.block_problem import BlockProblem
 from ooc_train.models.column_moments import ColumnMoments
@@ -54,6 +55,8 @@ class TorchProblem(BlockProblem):
         Whether the module has layers that compute otherwise in training than in evaluation.
     columns : int64 array (features,) or None
         The place in the data of each column of the module; None for the order of the data.
+    augmentations : Augmentations or None
+        How updates change rows at random. If there are some, only updates train the module.
     """
 
     spec: NetworkSpec
@@ -64,6 +67,7 @@ class TorchProblem(BlockProblem):
     own_optimizer: TorchOptimizer  # type: ignore[misc] # of other problems None, for the class
     has_modes: bool = False
     columns: NDArray[np.intp] | None = None
+    augmentations: Augmentations | None = None
 
     averages_all_rows: ClassVar[bool] = False
     needs_moments: ClassVar[bool] = False
@@ -97,6 +101,7 @@ class TorchProblem(BlockProblem):
             row_bytes=each,
             own_optimizer=optimizer_of(model),
             has_modes=network.has_modes,
+            augmentations=Augmentations.of(model.augment, spec.row_shape, data.seed),
         )
 
     @property
@@ -117,7 +122,8 @@ class TorchProblem(BlockProblem):
     @property
     def can(self) -> frozenset[Capability]:
         """Capabilities of the problem: batch-dependent layers have no gradient of all rows."""
-        return frozenset({"updates"}) if self.has_modes else super().can
+        is_drawn = self.has_modes or self.augmentations is not None
+        return frozenset({"updates"}) if is_drawn else super().can
 
     @property
     def loads(self) -> tuple[Callable[[], None], ...]:  # type: ignore[override]
@@ -206,7 +212,8 @@ class TorchProblem(BlockProblem):
         Raises
         ------
         ValueError
-            If an optimizer of ooc_train is to train layers that depend on the batch.
+            If an optimizer of ooc_train is to train layers that depend on the batch, or by
+            augmented rows.
         """
         if isinstance(optimizer, TorchOptimizer):
             return TorchUpdates(self, batch_size, optimizer, schedule, eta0, horizon, dtype)
@@ -214,6 +221,11 @@ class TorchProblem(BlockProblem):
             raise ValueError(
                 f"solver={optimizer.name!r} takes the module in its evaluation mode, and it has "
                 "dropout or normalises batches; leave solver out, and name an optimizer of PyTorch"
+            )
+        if self.augmentations is not None:
+            raise ValueError(
+                f"solver={optimizer.name!r} takes rows of a module as they are, without augment; "
+                "leave solver out, and name an optimizer of PyTorch"
             )
         return GradientUpdates(self, batch_size, optimizer, schedule, eta0, horizon)
 

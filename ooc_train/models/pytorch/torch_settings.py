@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
+from ooc_train.augmentation.augmentation import Augmentation
 from ooc_train.core.settings import Constraint
 
 _TORCH = ("torch.nn.", "torch.optim.")
@@ -133,6 +134,10 @@ class ModuleSettings(Protocol):
     @property
     def device(self) -> str:
         """Name of the device on which the module computes."""
+
+    @property
+    def augment(self) -> tuple[Augmentation, ...] | None:
+        """How updates change rows at random."""
 
     @property
     def is_classifier(self) -> bool:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ooc_train.augmentation.augmenter import Augmentations, Augmenter
 from ooc_train.core.sums import (
     Array,
     Arrays,
@@ -72,6 +73,10 @@ class ModuleGradient(BlockGradient, Protocol):
         """Number of columns of the data."""
 
     @property
+    def augmentations(self) -> Augmentations | None:
+        """How updates change rows at random; None if they do not."""
+
+    @property
     def columns(self) -> NDArray[np.intp] | None:
         """The place in the data of each column of the module; None for the data's order."""
 
@@ -94,10 +99,12 @@ class TorchUpdates(GradientUpdates):
         state = super().start(params)
         # The optimizer's own state takes the place of slots.
         state["slots"] = np.empty((0, *params.shape))
+        augmentations = self.problem.augmentations
         return {
             **state,
             **empty_state(),
             **self._nothing(),
+            **(augmentations.start(self.dtype) if augmentations is not None else {}),
             "epochs": np.zeros(1, np.int64),
             "own rate": np.array([self.eta0]),
             "key": np.array([zlib.crc32(params.tobytes())]),
@@ -119,7 +126,10 @@ class TorchUpdates(GradientUpdates):
     def workspace(self, rows: int) -> Workspace:
         """Return the array for the rows of a batch, as a spec."""
         del rows
-        return {"rows": ArraySpec((self._piece, self.problem.n_features), self.dtype)}
+        specs = {"rows": ArraySpec((self._piece, self.problem.n_features), self.dtype)}
+        if self.problem.augmentations is not None:
+            specs |= self.problem.augmentations.workspace(self._piece, self.dtype)
+        return specs
 
     def made_bytes(self, rows: int) -> int:
         """Return the bytes of a network, its optimizer, a batch's pass, and waiting rows."""
@@ -127,7 +137,10 @@ class TorchUpdates(GradientUpdates):
         problem = self.problem
         values = 8 * problem.size * (4 + 2 * len(self.optimizer.slot_powers))
         row = problem.row_bytes + 16 * problem.n_features
-        return values + problem.fixed_bytes + self._piece * row
+        made = values + problem.fixed_bytes + self._piece * row
+        if problem.augmentations is not None:
+            made += problem.augmentations.made_bytes(self._piece, self.dtype)
+        return made
 
     @contextmanager
     def learner(
@@ -148,7 +161,10 @@ class TorchUpdates(GradientUpdates):
             learner = _Learner(self, state, workspace)
             learner.finish()
             learner.close()
-        state["epochs"] += 1
+        if self.problem.augmentations is not None:
+            self.problem.augmentations.end_epoch(state)
+        else:
+            state["epochs"] += 1
 
     def step_by_all_rows(self, state: Sums, gradient: Array) -> Sums:
         """Return the state after a step by the gradient of the mean objective of all rows."""
@@ -189,6 +205,9 @@ class _Learner:
         self._every = average_every(updates.batch_size, _AVERAGE_ROWS)
         self._mean_weight = problem.total_weight / problem.n_rows
         self._key = int(state["key"][0])
+        self._augmenter = None
+        if problem.augmentations is not None:
+            self._augmenter = Augmenter(problem.augmentations, workspace, state)
         waiting = len(state["waiting X"])
         if self._counters[0] > waiting:
             self.network.set_gradient(state["partial"])
@@ -226,9 +245,14 @@ class _Learner:
         with np.errstate(over="ignore", invalid="ignore"):
             if not math.isfinite(float(taken.sum()) + float(y.sum())):
                 raise_if_not_finite(block)
+        weight = None if block.weight is None else block.weight[rows]
+        if self._augmenter is not None:
+            numbers = block.row_numbers(rows)
+            self._augmenter.augment(taken, numbers)
+            y, weight = self._augmenter.mix(taken, y, weight, numbers)
         self._y.append(y)
-        if block.weight is not None:
-            self._weight.append(block.weight[rows])
+        if weight is not None:
+            self._weight.append(weight)
         self._n_waiting += len(rows)
         self._counters[0] += len(rows)
         self._counters[2] += len(rows)
