@@ -586,7 +586,7 @@ def test_modules_refuse_what_would_not_augment_or_mix():
 
     mean = replace(model, criterion=functional.cross_entropy, augment=Mixup())
     with pytest.raises(
-        ValueError, match="the criterion returns one number for all .* Mixup weighs rows too"
+        ValueError, match=r"the criterion returns one number for all .* Mixup weighs rows too"
     ):
         trained(replace(mean, classifier=True))
 
