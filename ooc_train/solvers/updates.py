@@ -69,8 +69,7 @@ class Updates:
     shuffle_chunks : int
         Chunks mixed row by row.
     replicas : int
-        Copies of the parameters that learn from shares of the rows, and are averaged at fixed
-        points.
+        Copies of the parameters that learn from shares of the rows, averaged at fixed points.
     schedule : Schedule or None
         How the learning rate changes. None is the schedule of the learning rate "auto", or a
         constant rate where a number is given.

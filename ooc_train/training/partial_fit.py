@@ -7,8 +7,7 @@ The number of rows to come is not known, so three things differ from `train`:
 - The penalty is that of a fit to all rows so far; a repeated row counts again.
 - The learning rate "auto" is the largest that is safe for the block and for the mean of all blocks
   so far. How it falls with the number of updates does not depend on the number of rows. Where it
-  makes the loss diverge, the call begins again at a lower rate, as `train` does, and later calls
-  keep the lower rate.
+  makes the loss diverge, this call and later ones learn at a lower rate, as `train` does.
 
 The model is the average of the parameters over all updates so far, as in `train`. A block whose
 rows have no weight changes nothing.
