@@ -259,6 +259,12 @@ def test_no_two_files_have_one_name():
     assert twice <= {"__init__", "__main__"}
 
 
+def test_no_file_is_long():
+    lines = {path: path.read_text(encoding="utf-8").count("\n") for path in PACKAGE.rglob("*.py")}
+    assert {path.name: n for path, n in lines.items() if n > 400} == {}
+    assert sorted(lines.values())[len(lines) // 2] <= 180
+
+
 @every_file
 def test_imports_go_one_way(file):
     assert backward(file, SOURCES[file], SOURCES) == set()
