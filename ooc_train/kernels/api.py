@@ -57,10 +57,10 @@ def add_rows(
     cells: Array,
     own: Array,
 ) -> float:
-    """Add up losses of one or more models, and gradients of the first models.
+    """Add up losses of one or more models, and gradients of as many of the first as `G` has.
 
-    `Z` has as many rows as are processed at a time. They are still in the nearest cache when the
-    gradient is computed.
+    Rows of `X` are processed in tiles of as many rows as `Z` has, so that a tile is still in the
+    nearest cache when its gradient is computed.
 
     Parameters
     ----------
@@ -72,9 +72,9 @@ def add_rows(
     W : (models * outputs, features) array
     b : (models * outputs,) array
     Z : (tile, models * outputs) array
-        Scratch.
+        Scratch for the predictors of a tile.
     R : (tile, gradients * outputs) array
-        Scratch.
+        Scratch for the derivatives of its losses by the predictors.
     G : (gradients * outputs, features + 1) array
         Gradient by the weights, and by the intercepts in the last column. It is added to in place,
         in float64 from the first row.
@@ -83,8 +83,8 @@ def add_rows(
     cells : (2, outputs) array
         Scratch.
     own : (outputs,) array
-        Factors of a row's weight in the output of its own class, where `y` holds codes beside a
-        pointwise loss; otherwise without effect.
+        One against the rest only, where `y` holds codes and each output has a loss of its own:
+        factors of a row's weight in the output of its class.
 
     Returns
     -------

@@ -52,7 +52,7 @@ class NoiseSums:
         return self.losses.made_bytes(rows)
 
     def add(self, sums: Sums, block: Block, workspace: Arrays) -> None:
-        """Add the sums over one partition into `sums`, in place."""
+        """Add a partition's sums for the noise estimate to `sums`, in place."""
         partition, scaled = workspace["partition"], workspace["partition_scaled"]
         partition[...] = sums["gradient"]
         self.losses.add(sums, block, workspace)

@@ -1,7 +1,7 @@
 """Learning rates of the updates to come, which compiled loops look up.
 
-The rates of the first updates are exact. Later ones change every few updates, since to compute the
-rate of each would take up to half the time of a short row, and they hardly differ.
+The rates of the first updates are exact. Later on, one rate serves several updates in a row: their
+rates hardly differ, and computing each would take up to half the time of an update by a short row.
 """
 
 from collections.abc import Callable

@@ -187,7 +187,7 @@ def choose_executor(source: Source, client: Client | None = None) -> Executor:
 
 
 def dashboard_link(executor: Executor) -> str | None:
-    """Return the address of the dashboard of an executor, or None."""
+    """Return the address of an executor's dashboard; None if it has none."""
     if isinstance(executor, DaskExecutor):
         link: str | None = executor.client.dashboard_link
         if link and executor.client.scheduler.address.startswith("inproc://"):

@@ -48,7 +48,7 @@ class Endings:
         return self.summary_since(0)
 
     def summary_since(self, first: int) -> str:
-        """Return the text of `summary` for the endings from number `first` on."""
+        """Return the text of `summary` without the first `first` endings of workers."""
         parts = []
         for status, n in Counter(self.statuses[first:]).items():
             who = "a worker was" if n == 1 else f"{n} workers were"

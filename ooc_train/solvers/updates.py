@@ -192,7 +192,7 @@ class Updates:
         return self.epochs * -(-self._rows_of_a_replica(rows) // self.batch_size)
 
     def _require_rates(self, rows: Rows) -> None:
-        """Raise `ValueError` if a run cannot follow the schedule."""
+        """Raise `ValueError` if the schedule gives no rate for some update of a run."""
         if self.schedule is not None:
             self.schedule.require_rates(self._horizon(rows))
 

@@ -204,7 +204,7 @@ class Encoder:
     def _store_columns(
         self, piece: Piece, batch: pa.RecordBatch, out: NDArray[np.floating]
     ) -> None:
-        """Store the numbers of up to 256 columns of one type at a time."""
+        """Copy the number columns of a batch to `out`, up to 256 of one type together."""
         found: list[NDArray[Any]] = []
         first, whole = 0, False
 

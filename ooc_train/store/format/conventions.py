@@ -50,7 +50,7 @@ def decode_attributes(
 
 
 def _require_plain(attributes: Mapping[str, Any], path: str) -> None:
-    """Raise `InvalidStore` for values that encode others: packed numbers, times, bit fields."""
+    """Raise `InvalidStore` if attributes say that values are packed, times or bit fields."""
     if packed := [key for key in ("scale_factor", "add_offset") if key in attributes]:
         raise InvalidStore(
             f"{path} holds packed values (it has {' and '.join(packed)}), and the "

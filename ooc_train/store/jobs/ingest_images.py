@@ -184,7 +184,7 @@ class _Job:
 
     @property
     def record(self) -> np.dtype[Any]:
-        """Type of a record: number, image and label."""
+        """NumPy type of a record: row number, image and label."""
         images, y = self.images, self.images.label_dtype
         fields = [("row", "<i8"), ("X", images.dtype, images.row_shape)]
         return np.dtype([*fields, *([] if y is None else [("y", y)])])
