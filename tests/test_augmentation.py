@@ -3,6 +3,7 @@
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from typing import Any, ClassVar
 
 import numpy as np
@@ -31,7 +32,7 @@ from ooc_train import (
     plan,
     train,
 )
-from ooc_train.augmentation.augmenter import Augmentations, Augmenter
+from ooc_train.augmentation.augmenter import Augmentations, Augmenter, halves
 from ooc_train.augmentation.row_draws import RowDraws, row_seeds, stage_keys
 from ooc_train.cli.model_options import ModelOptions
 from ooc_train.core.sums import Block
@@ -42,6 +43,7 @@ from ooc_train.objective.losses.multinomial import Multinomial
 from ooc_train.objective.losses.squared import Squared
 from ooc_train.optimizers.adam import Adam
 from ooc_train.optimizers.schedules import Constant
+from ooc_train.optimizers.sgd import Sgd
 from ooc_train.solvers.base import advance, start
 from ooc_train.solvers.registry import Settings, solver_for
 from ooc_train.store.writing.writer import StoreWriter
@@ -109,6 +111,20 @@ def augmented(part, images, numbers=None, dtype=np.float32, **settings):
     return found.reshape(images.shape), draws
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """One thread of PyTorch, as workers have: more than there are cores wait for each other."""
+    if find_spec("torch") is None:
+        yield
+        return
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 # Random numbers
 
 
@@ -155,6 +171,13 @@ def test_shares_of_mixup_follow_the_beta_distribution(alpha):
     assert_allclose(
         Mixup(alpha).shares(draws), betaincinv(alpha, alpha, again.uniform()), atol=3e-5
     )
+
+
+def test_a_row_draws_other_numbers_each_time():
+    draws = RowDraws(row_seeds(np.uint64(9), np.arange(5000)))
+    first, second, third = draws.uniform(), draws.uniform(shape=(2,)), draws.normal((3,))
+    together = np.column_stack([first, second, third])
+    assert np.abs(np.corrcoef(together.T) - np.eye(6)).max() < 0.06
 
 
 # Each augmentation is that of a plain loop with the same draws
@@ -286,6 +309,28 @@ def test_losses_by_two_targets_are_added_with_their_gradients(loss, codes):
     assert_allclose(arrays["gradient"], gradient, atol=1e-13)
 
 
+@pytest.mark.parametrize("i", [0, 1], ids=["network", "module"])
+def test_a_step_by_mixed_rows_is_that_of_both_targets(i):
+    plain = replace(model_of(1), optimizer="SGD") if i else replace(MLP, alpha=0.0, scale=1.0)
+    figures = DataFigures(ROWS, 42, 1, 3, float(ROWS), row_shape=SHAPE, seed=5)
+    problem, reference = (replace(plain, augment=a).problem(figures) for a in (Mixup(1.0), None))
+    y, X = CODES[:16, None].astype(float), FLAT[:16] / 255
+    weight, params = RANDOM.uniform(0.5, 2, 16), reference.initial(1)
+    updates = problem.updates("<f4", 16, problem.own_optimizer or Sgd(), Constant(), 0.1, np.inf)
+    state = updates.start(params)
+    with updates.learner(state, arrays_of(updates.workspace(16))) as learn:
+        learn(Block(X, y, weight), np.arange(16))
+    mixed = X.copy()
+    both, weights = augmenter_of((Mixup(1.0),), SHAPE, 16).mix(mixed, y, weight, np.arange(16))
+    assert weights is not None
+    loss, gradient = 0.0, np.zeros(params.shape)
+    for targets, own in halves(both, weights):
+        part = reference.block_gradient(params, Block(mixed, targets, own))
+        loss, gradient = loss + part[0], gradient + part[1]
+    assert_allclose(state["theta"], params - 0.1 * gradient / 16, atol=1e-5)
+    assert_allclose(state["sums"], [loss, weights.sum()], rtol=1e-5)
+
+
 # The same bits, wherever rows are
 
 
@@ -298,7 +343,7 @@ def test_numbers_of_rows_are_those_within_the_data():
 
 
 def test_a_row_is_the_same_however_its_batch_is_cut():
-    order, found = RANDOM.permutation(ROWS), []
+    order, weight, found = RANDOM.permutation(ROWS), RANDOM.uniform(0.5, 2, ROWS), []
     for cuts in ([300], [1, 2, 40, 300], [*range(7, 300, 7), 300]):
         made = augmenter_of(ALL, SHAPE, 300, unit=255.0, epoch=2)
         first, parts = 0, []
@@ -306,7 +351,8 @@ def test_a_row_is_the_same_however_its_batch_is_cut():
             rows = order[first:last]
             taken = FLAT[rows]
             made.augment(taken, rows)
-            parts.append((taken, *made.mix(taken, CODES[rows, None].astype(float), None, rows)))
+            y = CODES[rows, None].astype(float)
+            parts.append((taken, *made.mix(taken, y, weight[rows], rows)))
             first = last
         found.append([np.concatenate(each) for each in zip(*parts, strict=True)])
     for other in found[1:]:
@@ -363,8 +409,7 @@ def model_of(i):
     """Return a perceptron, or a module of PyTorch."""
     if not i:
         return MLP
-    torch = pytest.importorskip("torch")
-    torch.set_num_threads(1)  # threads that wait for one another take minutes on busy cores
+    pytest.importorskip("torch")
     from ooc_train import TorchModule
 
     settings = {"hidden": 9, "features": 42}
