@@ -483,7 +483,11 @@ def test_workers_threads_and_ceilings_change_no_bit(tmp_path):
     store, model = stored(tmp_path / "a"), replace(MLP, augment=ALL)
     settings: dict[str, Any] = {"replicas": 2, "shuffle_chunks": 2}
     due = trained(model, store, **settings)[0]
-    with LocalCluster(n_workers=2, threads_per_worker=2) as cluster, cluster.get_client():
+    free = "127.0.0.1:0"  # a port that no other cluster has
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=2, dashboard_address=free) as cluster,
+        cluster.get_client(),
+    ):
         found, report, _ = trained(model, store, **settings)
     assert same(due, found)
     assert report.memory.measured <= report.memory.projected

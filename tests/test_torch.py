@@ -394,7 +394,11 @@ def test_a_cluster_and_a_killed_worker_train_the_same(tmp_path):
         ),
     }
     due = {name: train(model, store, how)[0] for name, (model, how) in runs.items()}
-    with LocalCluster(n_workers=2, threads_per_worker=1) as cluster, cluster.get_client() as client:
+    free = "127.0.0.1:0"  # a port that no other cluster has
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=free) as cluster,
+        cluster.get_client() as client,
+    ):
         for name, (model, how) in runs.items():
             pids = list(client.run(os.getpid).values())
 
