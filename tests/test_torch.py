@@ -40,6 +40,7 @@ from ooc_train.solvers.base import advance, from_arrays, start, to_arrays
 from ooc_train.solvers.registry import Settings, solver_for
 from ooc_train.stream import passes
 from tests.streams import Cut, Shuffled, same_bits, stream, write_store
+from tests.test_kernels import at_offset
 
 torch: Any = pytest.importorskip("torch")
 nn: Any = torch.nn
@@ -376,6 +377,19 @@ def test_replicas_are_averaged(tmp_path):
     assert_array_equal(two, again)
     assert (one != two).any()
     assert made[1].report_.loss < 1.05 * made[0].report_.loss
+
+
+@pytest.mark.parametrize("settings", [{"batch_size": 32}, {"solver": "lbfgs"}], ids=str)
+def test_bits_do_not_depend_on_where_rows_lie(settings):
+    # Products of 32 rows by 8 columns differ in their last bits by the place of the rows.
+    rows, found = np.tile(X, (1, 2))[:, :8].astype("f4"), []
+    training = Training(max_iter=3, tol=0, random_state=0, **settings)
+    for offset in range(0, 64, 4):
+        model = of_classes(seeded(nn.Linear, 8, 3))
+        fitted, _ = train(model, at_offset(rows, offset), training, y=CODES)
+        z = predict(fitted, at_offset(rows, offset), "decision")
+        found.append((fitted.predictor.arrays["weight"].tobytes(), z.tobytes()))
+    assert len(set(found)) == 1
 
 
 @pytest.mark.slow

@@ -17,6 +17,9 @@ from ooc_train.core.sums import Array
 from ooc_train.models.pytorch.torch_parts import criterion_of, module_of
 from ooc_train.models.pytorch.torch_settings import NetworkSpec, name_of
 
+_ALIGNED = 64
+"""Bytes at multiples of which PyTorch allocates tensors."""
+
 _PIECE_ROWS, _PIECE_BYTES = 1024, 2**25
 """Most rows that go through a module at a time where all rows of a batch need not, and most bytes
 that they make. Where rows are cut changes the last bits of a sum, and so no plan decides."""
@@ -156,8 +159,14 @@ class Network:
             start += param.numel()
 
     def inputs(self, X: NDArray[Any]) -> torch.Tensor:
-        """Return rows as a tensor for the module, without a copy if their type is the module's."""
+        """Return rows as a tensor for the module, aligned as PyTorch aligns its own.
+
+        The last bits of a product may depend on where its factors lie. Rows of the module's type
+        that are aligned already are not copied.
+        """
         rows = torch.from_numpy(np.ascontiguousarray(X)).to(self.device, self.dtype)
+        if rows.data_ptr() % _ALIGNED:
+            rows = rows.clone()
         return rows.view(len(X), *self.spec.row_shape)
 
     def outputs(self, rows: torch.Tensor) -> torch.Tensor:
