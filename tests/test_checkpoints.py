@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -38,6 +39,7 @@ from ooc_train.objective.losses.huber import Huber
 from ooc_train.runs.events import Progressed, Stepped
 from ooc_train.runs.fitted import load_fitted
 from ooc_train.solvers.early_stopping import EarlyStopping
+from ooc_train.stream.inputs import read_inputs
 from ooc_train.training import checkpoints
 
 ROOT = Path(__file__).parent.parent
@@ -243,6 +245,16 @@ def test_another_run_is_refused_with_the_difference(kept, what, changes, said):
     place, model, X, training, y = given
     with pytest.raises(InvalidRun, match=said):
         train(model, X, training, y=y, checkpoint=Checkpoint(place, resume=True))
+
+
+def test_rows_of_many_columns_are_compared_without_copies_of_many():
+    X = np.ones((100, 100_000), "f4")
+    inputs = read_inputs(X, np.arange(100.0), classifier=False)
+    tracemalloc.start()
+    checkpoints._fingerprint(inputs)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4 * 2**20
 
 
 def test_limits_may_be_others_unless_rates_follow_from_them(tmp_path, kept):

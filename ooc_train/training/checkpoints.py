@@ -52,7 +52,8 @@ _ARRAYS = FileKind("the arrays of a checkpoint", 2**63, InvalidRun, _ADVICE)
 _LIMITS = ("max_iter", "max_passes", "max_seconds", "target_loss")
 """Settings that may be others when a run goes on."""
 
-_ROWS_OF_DIGEST = 1_000
+_DIGEST_ROWS, _DIGEST_BYTES = 1_000, 2**20
+"""Most rows of arrays that are compared, and most bytes of them; at least two rows are."""
 
 _SCHEMA = record(
     {
@@ -330,7 +331,8 @@ def _fingerprint(inputs: Inputs) -> dict[str, Any]:
         "contents": "" if store is None else store.store_id,
     }
     if isinstance(source, ArraySource):
-        rows = np.unique(np.linspace(0, source.n_rows - 1, _ROWS_OF_DIGEST).astype(np.intp))
+        most = max(2, min(_DIGEST_ROWS, _DIGEST_BYTES // source.row_bytes))
+        rows = np.unique(np.linspace(0, source.n_rows - 1, most).astype(np.intp))
         digest = hashlib.sha256()
         for array in (source.X, source.y, source.weight):
             digest.update(b"-" if array is None else np.ascontiguousarray(array[rows]).tobytes())
