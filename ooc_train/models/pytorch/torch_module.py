@@ -26,20 +26,7 @@ _OF_CLASSES = (
 
 @dataclass(frozen=True, kw_only=True)
 class ModuleModel(Model):
-    """The base of modules of PyTorch.
-
-    The module takes rows (rows, features), or (rows, *row_shape) if a row has several axes, as
-    floats of the type of its parameters. For numbers it returns (rows, outputs), or (rows,) for one
-    output. For k classes it returns (rows, k), or (rows, 1) or (rows,) for two classes. The
-    objective is the mean of the criterion over rows, by their weights.
-
-    Predictions of numbers are what the module returns. Probabilities of classes are the softmax of
-    what it returns, or the logistic function of one output.
-
-    `Training` says how it is learned. `solver="auto"` is the `optimizer`, at any batch size; other
-    solvers are those of ooc_train, with `solver="lbfgs"` for all rows. Sums over all rows take the
-    module in its evaluation mode.
-    """
+    """The base of modules of PyTorch; `TorchModule` says what a module takes and returns."""
 
     module: Annotated[
         Any,
