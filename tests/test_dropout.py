@@ -10,9 +10,10 @@ from sklearn.datasets import load_digits
 
 from ooc_train import MLPClassifier, MLPClassifierModel, MLPRegressor
 from ooc_train.core.sums import Block
+from ooc_train.models.gradient_updates import mask_key
 from ooc_train.models.model import DataFigures
 from ooc_train.models.network import Layers, Propagation
-from ooc_train.models.network_dropout import DropoutMasks, mask_key, mask_workspace
+from ooc_train.models.network_dropout import DropoutMasks, mask_workspace
 from ooc_train.objective.activations import ACTIVATIONS, Tanh
 from ooc_train.objective.losses.multinomial import Multinomial
 from ooc_train.optimizers.adam import Adam

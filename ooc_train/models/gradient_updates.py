@@ -5,6 +5,7 @@ next block. The model is the average of the parameters over the updates, by weig
 the power `AVERAGE_POWER` of the update's number.
 """
 
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -61,6 +62,11 @@ class BlockGradient(Protocol):
 
     def block_gradient(self, params: Array, block: Block) -> tuple[float, Array]:
         """Return the weighted sum of the losses of a block's rows, and the gradient of that sum."""
+
+
+def mask_key(params: Array) -> int:
+    """Return the key of a run's random masks, a checksum of its initial parameters."""
+    return zlib.crc32(params.tobytes())
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,20 +4,13 @@ The values of the other units are divided by the share that is kept, so that pre
 leave nothing out, have the same mean (Srivastava et al. 2014, in the form called inverted dropout).
 """
 
-import zlib
-
 import numpy as np
 
-from ooc_train.core.sums import Array, Arrays, ArraySpec, Workspace
+from ooc_train.core.sums import Arrays, ArraySpec, Workspace
 from ooc_train.models.network import Layers
 
 _A_STEP = 8
 """Numbers of 32 bits for each step of Philox's counter."""
-
-
-def mask_key(params: Array) -> int:
-    """Return the key of a run's random masks, a checksum of its initial parameters."""
-    return zlib.crc32(params.tobytes())
 
 
 def mask_workspace(layers: Layers, rows: int, dtype: str) -> Workspace:

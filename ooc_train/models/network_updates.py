@@ -28,9 +28,9 @@ from ooc_train.errors import Diverged
 from ooc_train.kernels.api import network_step, network_step_needs
 from ooc_train.kernels.layout import AGE, AVERAGED
 from ooc_train.kernels.specs import KernelSpec
-from ooc_train.models.gradient_updates import BlockGradient, GradientUpdates
+from ooc_train.models.gradient_updates import BlockGradient, GradientUpdates, mask_key
 from ooc_train.models.network import Layers, Propagation, RowScaling
-from ooc_train.models.network_dropout import DropoutMasks, mask_key, mask_workspace
+from ooc_train.models.network_dropout import DropoutMasks, mask_workspace
 from ooc_train.objective.loss import Loss
 from ooc_train.objective.scaling import Scaling
 from ooc_train.optimizers.averaging import average_every, average_share

@@ -5,7 +5,6 @@ complete at the end of a task are part of the state.
 """
 
 import math
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from ooc_train.core.sums import (
 )
 from ooc_train.errors import Diverged
 from ooc_train.kernels.layout import AVERAGED
-from ooc_train.models.gradient_updates import BlockGradient, GradientUpdates
+from ooc_train.models.gradient_updates import BlockGradient, GradientUpdates, mask_key
 from ooc_train.models.pytorch.torch_network import Network, drawing, network_of
 from ooc_train.models.pytorch.torch_optimizer import (
     averaged_names,
@@ -107,7 +106,7 @@ class TorchUpdates(GradientUpdates):
             **(augmentations.start(self.dtype) if augmentations is not None else {}),
             "epochs": np.zeros(1, np.int64),
             "own rate": np.array([self.eta0]),
-            "key": np.array([zlib.crc32(params.tobytes())]),
+            "key": np.array([mask_key(params)]),
         }
 
     def _nothing(self) -> Sums:
