@@ -77,7 +77,8 @@ class Sampler:
         self._thread = threading.Thread(target=self._run, name="ooc_train-sampler", daemon=True)
 
     def start(self) -> None:
-        """Start the thread; it takes the first sample at once."""
+        """Take the first sample, before the job holds anything, and start the thread."""
+        self.take()
         self._thread.start()
 
     def stop(self) -> MemoryTimeline:
@@ -104,6 +105,5 @@ class Sampler:
             self._interval *= 2
 
     def _run(self) -> None:
-        self.take()
         while not self._ended.wait(self._interval):
             self.take()
