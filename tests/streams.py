@@ -15,7 +15,7 @@ from ooc_train.objective.scaling import Scaling
 from ooc_train.store.dataset import Store
 from ooc_train.store.writing.writer import StoreWriter
 from ooc_train.stream.array_source import ArraySource
-from ooc_train.stream.executors import Executor, Inline
+from ooc_train.stream.executors import Executor, LocalExecutor
 from ooc_train.stream.pass_config import PassConfig
 from ooc_train.stream.passes import Stream
 from ooc_train.stream.sources import Source
@@ -93,7 +93,7 @@ def stream(
         prefetch_groups,
         pool_bytes,
     )
-    return Stream(source, executor or Inline(), config)
+    return Stream(source, executor or LocalExecutor(), config)
 
 
 def write_store(

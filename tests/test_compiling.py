@@ -20,7 +20,7 @@ from ooc_train.runs.events import Compiling, Started, Stop
 from ooc_train.runtime import meter
 from ooc_train.runtime.meter import Meter
 from ooc_train.solvers.training_settings import Training
-from ooc_train.stream.executors import Inline
+from ooc_train.stream.executors import LocalExecutor
 from ooc_train.stream.inputs import read_inputs
 from ooc_train.training.loop import train
 from ooc_train.training.partial_fit import learn
@@ -84,7 +84,7 @@ def announced(monkeypatch: Any, found: dict[KernelSpec, bool]) -> list[Any]:
     monkeypatch.setattr(meter, "missing_kernels", lambda *_: found)
     monkeypatch.setattr(meter, "load_kernels", load)
     needs = {"float32": (SHUFFLE, OUTER), "float64": (OUTER,)}
-    Meter(Inline(), whole=False, before=0).prepare(needs, lambda *told: said.append(told))
+    Meter(LocalExecutor(), whole=False, before=0).prepare(needs, lambda *told: said.append(told))
     return said
 
 

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 from dataclasses import dataclass
 from time import perf_counter, sleep, time
 from typing import Any
@@ -24,6 +25,7 @@ from ooc_train.runtime.cluster import LocalCluster
 from ooc_train.solvers.training_settings import Training
 from ooc_train.stream.cluster_waits import WORKER_TIMEOUT
 from ooc_train.stream.dask_executor import DaskExecutor
+from ooc_train.stream.executors import LocalExecutor
 from ooc_train.stream.inputs import read_inputs
 from ooc_train.training.loop import train
 from tests.streams import write_store
@@ -42,6 +44,53 @@ def client():
         cluster.get_client() as client,
     ):
         yield client
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+@pytest.mark.parametrize("window", [1, 3, 8])
+@pytest.mark.parametrize("argument", [int, delayed(int, pure=False)], ids=["values", "delayed"])
+def test_threads_of_this_process_bring_every_result_once(threads, window, argument):
+    taken, found, used = 0, list[int](), set[int]()
+
+    def calls():
+        nonlocal taken
+        for i in range(20):
+            taken += 1
+            # Two calls tell whether other threads are needed at all.
+            assert taken - len(found) <= max(window, 2)
+            yield (argument(i),)
+
+    def number_in(shared, number):
+        assert shared == "shared"
+        sleep(0.001)
+        used.add(threading.get_ident())
+        return number
+
+    executor = LocalExecutor(threads)
+    for number in executor.run(number_in, calls(), window, "test", ("shared",)):
+        found.append(number)
+    assert sorted(found) == list(range(20))
+    assert 1 <= len(used) <= min(threads, window)
+    assert (threading.get_ident() in used) is (min(threads, window) == 1)
+    # A single call starts no thread.
+    used.clear()
+    assert list(executor.run(number_in, [(argument(7),)], window, "test", ("shared",))) == [7]
+    assert used == {threading.get_ident()}
+
+
+def test_a_pass_of_threads_that_is_given_up_ends_what_runs_and_begins_no_more():
+    begun = list[int]()
+
+    def call(number):
+        begun.append(number)
+        sleep(0.05)
+        return number
+
+    results = LocalExecutor(2).run(call, [(i,) for i in range(50)], 8, "given-up")
+    next(results)
+    results.close()  # type: ignore[attr-defined]
+    assert len(begun) < 8
+    assert not [each for each in threading.enumerate() if "given-up" in each.name]
 
 
 @pytest.mark.parametrize("window", [1, 3, 8])

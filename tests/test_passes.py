@@ -24,7 +24,7 @@ from ooc_train.optimizers import OPTIMIZERS
 from ooc_train.optimizers.schedules import Falling
 from ooc_train.stream import order
 from ooc_train.stream.baseline import Processes
-from ooc_train.stream.executors import Inline
+from ooc_train.stream.executors import LocalExecutor
 from ooc_train.stream.inputs import read_inputs
 from ooc_train.stream.passes import Stream
 from ooc_train.stream.plan_choices import make_plan
@@ -74,6 +74,15 @@ def test_cutting_a_reduce_into_tasks_does_not_change_a_bit(
             executor=Shuffled(seed),
         ).reduce(work)
     assert same_bits(found, expected)
+
+
+def test_threads_of_this_process_do_not_change_a_bit(monkeypatch):
+    monkeypatch.setattr("ooc_train.stream.sources._GROUP_BYTES", 5 * 32 * 3)
+    work = CASE.problem.reduction(THETA, hessian=True)
+    expected = stream(CASE.source).reduce(work)
+    for _ in range(10):
+        found = stream(CASE.source, window=6, executor=LocalExecutor(3)).reduce(work)
+        assert same_bits(found, expected)
 
 
 def test_stripes_do_change_bits_so_that_the_test_above_can_see_it(source, monkeypatch):
@@ -131,7 +140,7 @@ def test_a_sample_of_partitions_is_the_sum_over_them(partitions):
 
 def test_what_was_spent_counts_every_row_once():
     seen: list[int] = []
-    passes = Stream(CASE.source, Inline(), stream(CASE.source)._config, seen.append)
+    passes = Stream(CASE.source, LocalExecutor(), stream(CASE.source)._config, seen.append)
     passes.reduce(CASE.problem.reduction(THETA))
     assert passes.timings.rows == sum(seen) == 233
     assert passes.timings.computing > 0

@@ -24,7 +24,7 @@ from ooc_train.solvers.training_settings import Training
 from ooc_train.store.format.arrays import ArrayLayout
 from ooc_train.stream.baseline import Processes
 from ooc_train.stream.dask_source import dask_source
-from ooc_train.stream.executors import Inline
+from ooc_train.stream.executors import LocalExecutor
 from ooc_train.stream.inputs import read_inputs
 from ooc_train.stream.pass_config import PassConfig
 from ooc_train.stream.passes import Stream, task_ranges
@@ -534,7 +534,7 @@ def test_what_is_learned_is_the_same_under_any_plan(written, name, number, room,
             ceiling = Ceiling(int(least + more * MIB), "given")
             plan = make_plan(inputs.source, requirements, ceiling, alone)
             plan.validate()
-            passes = Stream(inputs.source, Inline(), plan.config)
+            passes = Stream(inputs.source, LocalExecutor(), plan.config)
             problem = replace(task.linear_problem, scaling=prepared(task, passes).scaling)
             state = start(task.solver, problem, passes, problem.initial())
             for _ in range(2):

@@ -21,7 +21,7 @@ from ooc_train.models.classification_models import LogisticModel
 from ooc_train.runtime.cluster import LocalCluster
 from ooc_train.runtime.meter import Meter
 from ooc_train.store.jobs.synthetic import make_data
-from ooc_train.stream.executors import Inline
+from ooc_train.stream.executors import LocalExecutor
 from ooc_train.stream.inputs import read_inputs
 from ooc_train.training.loop import train
 
@@ -120,7 +120,7 @@ def test_what_a_process_holds_quickly_is_what_it_holds_thoroughly():
 
 @linux
 def test_a_process_that_ends_is_no_more_and_its_successor_takes_its_place(monkeypatch):
-    meter = Meter(Inline(), whole=False, before=0)
+    meter = Meter(LocalExecutor(), whole=False, before=0)
     meter.prepare({"float32": ()})
     worker = "import time, multiprocessing.spawn; time.sleep(60)"
     children = [subprocess.Popen([sys.executable, "-c", worker]) for _ in range(2)]
@@ -145,7 +145,7 @@ def test_a_process_that_ends_is_no_more_and_its_successor_takes_its_place(monkey
 
 
 def test_workers_on_other_machines_are_left_out_and_it_is_said():
-    meter = Meter(Inline(), whole=False, before=0)
+    meter = Meter(LocalExecutor(), whole=False, before=0)
     own = measure()
     # A worker of another machine may have the number of any process of ours.
     meter._watch(own, [None, replace(own, pid=os.getppid(), share=0), None])

@@ -26,7 +26,7 @@ from ooc_train.runtime.starting import require_inside
 from ooc_train.stream.array_source import ArraySource
 from ooc_train.stream.cluster_waits import WORKER_TIMEOUT, require_scheduler, worker_timeout
 from ooc_train.stream.dask_executor import DaskExecutor
-from ooc_train.stream.executors import Executor, Inline
+from ooc_train.stream.executors import Executor, LocalExecutor
 from ooc_train.stream.sources import Source
 
 _CONNECT_SECONDS = 10.0
@@ -166,14 +166,16 @@ def choose_executor(source: Source, client: Client | None = None) -> Executor:
     ClusterError
         If the client is asynchronous or closed, or has no scheduler or no workers.
     """
-    if client is None and (isinstance(source, ArraySource) or inside_another_job()):
-        return Inline()
+    if client is None and inside_another_job():
+        return LocalExecutor()
+    if client is None and isinstance(source, ArraySource):
+        return LocalExecutor(dask.system.CPU_COUNT)
     if client is None and (_inherited or inherited_clusters) and _active_client() is None:
         # Dask's thread pools lost their threads in the fork: a cluster would hang.
-        return Inline()
+        return LocalExecutor()
     client = _synchronous_client(client)
     if isinstance(source, ArraySource):
-        return Inline()
+        return LocalExecutor(dask.system.CPU_COUNT)
     require_scheduler(client)
     seconds = worker_timeout(client)
     try:

@@ -28,7 +28,7 @@ from ooc_train.stream.baseline import Processes
 from ooc_train.stream.cluster_waits import ask_workers
 from ooc_train.stream.dask_executor import DaskExecutor
 from ooc_train.stream.dask_source import DaskSource
-from ooc_train.stream.executors import Inline
+from ooc_train.stream.executors import LocalExecutor
 from ooc_train.stream.passes import Stream
 from ooc_train.stream.plan import Plan
 from ooc_train.stream.plan_choices import make_plan
@@ -219,8 +219,10 @@ class Job:
         if plan.validation is None:
             raise ValueError("the plan has no validation rows")
         # Arrays of this process go to no other.
-        executor = Inline() if isinstance(source, ArraySource) else self._executor
-        return Stream(source, executor, plan.validation, on_rows)
+        config, executor = plan.validation, self._executor
+        if isinstance(source, ArraySource):
+            executor = LocalExecutor(config.threads)
+        return Stream(source, executor, config, on_rows)
 
     def calling(self) -> ProcessMemory:
         """Return the memory of the calling process, as far as it counts."""

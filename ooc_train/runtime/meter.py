@@ -21,7 +21,7 @@ from ooc_train.runtime.cluster import LocalCluster
 from ooc_train.stream.baseline import Processes
 from ooc_train.stream.cluster_waits import ask_workers, wait_for_all_workers
 from ooc_train.stream.dask_executor import DaskExecutor
-from ooc_train.stream.executors import Executor
+from ooc_train.stream.executors import Executor, LocalExecutor
 
 _SAMPLES_TO_REFRESH = 64
 """Every so many samples, the shared pages are measured anew: 10 ms for each process."""
@@ -151,6 +151,7 @@ class Meter:
 
     def __init__(self, executor: Executor, *, whole: bool, before: int) -> None:
         self._client = executor.client if isinstance(executor, DaskExecutor) else None
+        self._threads = executor.threads if isinstance(executor, LocalExecutor) else 1
         self._direct = executor.direct if isinstance(executor, DaskExecutor) else True
         self._whole = whole
         self._before = before
@@ -189,7 +190,7 @@ class Meter:
             self._add_notes(_prepare(needs, code, loads))
             calling = self._calling([])
             self._watch(calling, [])
-            return Processes(calling.peak, (), 1)
+            return Processes(calling.peak, (), self._threads)
         client = self._client
         wait_for_all_workers(client)
 

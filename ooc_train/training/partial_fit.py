@@ -39,7 +39,7 @@ from ooc_train.solvers.batch_schedules import BatchSchedule
 from ooc_train.solvers.divergence import LOWER, MOST_LOWERED
 from ooc_train.solvers.training_settings import EXACT, Training
 from ooc_train.solvers.updates import Updates
-from ooc_train.stream.executors import Inline
+from ooc_train.stream.executors import LocalExecutor
 from ooc_train.stream.feature_names import column_order
 from ooc_train.stream.input_data import Inputs
 from ooc_train.stream.outliers import report_outliers
@@ -124,7 +124,7 @@ def learn(
         dtype,
     ):
         # Measuring memory would take longer than training on a few rows.
-        stream = Stream(source, Inline(), previous.config, rows_read.append)
+        stream = Stream(source, LocalExecutor(), previous.config, rows_read.append)
         config, memory = previous.config, previous.memory
         with one_blas_thread(), report_outliers(stream):
             result = _run_pass(task, stream, previous, start)

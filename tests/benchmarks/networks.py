@@ -27,11 +27,14 @@ _OF_SCIKIT_LEARN, _ACCURACY = 3.0, 0.885
 
 
 def ours(X: Any, y: Any, size: int | str) -> float:
-    """Return the seconds of a pass, without the evaluation that others do not make."""
-    optimizer = "sgd" if size == 1 else "adam"
-    settings = Training(solver=optimizer, batch_size=size, max_iter=1, random_state=0, tol=0.0)
+    """Return the seconds of a pass, without the evaluation that others do not make.
+
+    Steps by all rows are three passes and two updates: the last pass is only for the loss.
+    """
+    optimizer, passes = "sgd" if size == 1 else "adam", 2 if size == "full" else 1
+    settings = Training(solver=optimizer, batch_size=size, max_iter=passes, random_state=0, tol=0.0)
     _, done = train(_MODEL, X[: _ROWS[size]], settings, y=y[: _ROWS[size]])
-    return done.seconds - done.profile.get("evaluating", 0.0)
+    return (done.seconds - done.profile.get("evaluating", 0.0)) / done.passes
 
 
 def pytorchs(X: Any, y: Any, size: int | str) -> float:

@@ -258,14 +258,16 @@ class Network:
         return z[:, 1:] - z[:, :1] if self.spec.n_classes == 2 and z.shape[1] == 2 else z
 
 
-_lock = threading.Lock()
+_lock, _limit_lock = threading.Lock(), threading.Lock()
+_limited, _threads = 0, 1
+"""Users of `one_thread` now, and the threads that PyTorch had before the first of them."""
 
 
 @after_fork
-def _unlock() -> None:
-    """Give a forked process a new lock: a thread of its parent may have held the old one."""
-    global _lock
-    _lock = threading.Lock()
+def _renew() -> None:
+    """Give a forked process locks and a count: threads of its parent may have held the old ones."""
+    global _lock, _limit_lock, _limited
+    _lock, _limit_lock, _limited = threading.Lock(), threading.Lock(), 0
 
 
 @contextmanager
@@ -300,15 +302,23 @@ def network_of(spec: NetworkSpec, *, training: bool) -> Network:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Within the context, PyTorch computes by one thread, so that sums have the same bits."""
-    before = torch.get_num_threads()
-    if before > 1:
+    """Within the context, PyTorch computes by one thread, so that sums have the same bits.
+
+    The limit is one of the process, and that of each of its threads is copied from it once. So the
+    first thread to enter sets the limit, and the last one to leave restores it.
+    """
+    global _limited, _threads
+    with _limit_lock:
+        _threads = _threads if _limited else torch.get_num_threads()
+        _limited += 1
         torch.set_num_threads(1)
     try:
         yield
     finally:
-        if before > 1:
-            torch.set_num_threads(before)
+        with _limit_lock:
+            _limited -= 1
+            if not _limited:
+                torch.set_num_threads(_threads)
 
 
 def warm_up(spec: NetworkSpec) -> None:
