@@ -92,8 +92,8 @@ class Recorder:
         return {}
 
     @contextmanager
-    def learner(self, state, workspace):
-        del workspace
+    def learner(self, state, workspace, threads=1):
+        del workspace, threads
 
         def learn(block, order):
             at = int(state["count"])

@@ -1,5 +1,6 @@
 """Multi-layer perceptrons: gradients, scikit-learn's own numbers, extremes and refusals."""
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -437,3 +438,64 @@ def test_a_start_of_other_layers_is_refused():
     model = MLPClassifierModel(hidden_layer_sizes=(5,))
     with pytest.raises(ValueError, match=r"not those of layers of the sizes \(64, 5, 10\)"):
         train(model, DIGITS, Training(batch_size=32), y=CLASSES, start=made)
+
+
+# batches shared among threads
+
+
+@pytest.mark.parametrize("settings", [{}, {"dropout": 0.3}, {"alpha": 0.1, "frozen_layers": 1}])
+@pytest.mark.parametrize("batch_size", [256, 300, 700])
+def test_threads_share_a_batch_without_changing_a_bit(settings, batch_size, monkeypatch):
+    monkeypatch.setattr("ooc_train.models.network_updates._PART_PARAMETERS", 300)
+    problem = problem_of(
+        MLPClassifierModel(hidden_layer_sizes=(24, 12), **settings),
+        classes=10, features=64, rows=len(DIGITS),
+    )  # fmt: skip
+    block = Block(DIGITS, CLASSES[:, None].astype(float), np.linspace(0.5, 2.0, len(DIGITS)))
+    order = np.random.default_rng(0).permutation(len(DIGITS))
+    updates = problem.updates("<f8", batch_size, Adam(), Constant(), 0.01, np.inf)
+    found = []
+    for threads in (1, 2, 3, 7):
+        state = updates.start(problem.initial(0))
+        specs = updates.workspace(len(order))
+        arrays = {name: np.full(each.shape, 7, each.dtype) for name, each in specs.items()}
+        before = threading.active_count()
+        with updates.learner(state, arrays, threads) as learn:
+            learn(block, order[:451])
+            learn(block, order[451:])
+            if batch_size == 700:
+                assert threading.active_count() == before + min(threads, 4) - 1
+        assert threading.active_count() == before
+        updates.finish(state, arrays)
+        found.append({name: array.tobytes() for name, array in state.items()})
+    assert found[1:] == found[:1] * 3
+    # Shares are rows of a batch: the gradient is that of the batch, up to rounding.
+    with monkeypatch.context() as patch:
+        patch.setattr("ooc_train.models.network_updates._SHARES", 1)
+        one = updates.start(problem.initial(0))
+        specs = updates.workspace(len(order))
+        arrays = {name: np.empty(each.shape, each.dtype) for name, each in specs.items()}
+        with updates.learner(one, arrays) as learn:
+            learn(block, order)
+        updates.finish(one, arrays)
+    assert_allclose(state["theta"], one["theta"], rtol=1e-9, atol=1e-12)
+    assert one["counters"].tolist() == state["counters"].tolist()
+
+
+def test_an_error_of_a_shared_batch_is_raised_once_and_no_thread_is_left():
+    problem = problem_of(
+        MLPClassifierModel(hidden_layer_sizes=(8,)), classes=10, features=64, rows=len(DIGITS)
+    )
+    updates = problem.updates("<f8", 512, Adam(), Constant(), 0.01, np.inf)
+    for row in (3, 500):  # of the first share, and of the last
+        X = DIGITS.copy()
+        X[row, 5] = np.nan
+        state, specs = updates.start(problem.initial(0)), updates.workspace(len(X))
+        arrays = {name: np.empty(each.shape, each.dtype) for name, each in specs.items()}
+        before = threading.active_count()
+        with (
+            pytest.raises(NonFiniteData, match=f"row {row}"),
+            updates.learner(state, arrays, 4) as learn,
+        ):
+            learn(Block(X, CLASSES[:, None].astype(float), None), np.arange(len(X)))
+        assert threading.active_count() == before

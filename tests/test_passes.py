@@ -234,9 +234,11 @@ class Seen:
         return {"numbers": ArraySpec((rows,))}
 
     @contextmanager
-    def learner(self, state: Any, work: Any) -> Iterator[Any]:
+    def learner(self, state: Any, workspace: Any, threads: int = 1) -> Iterator[Any]:
+        del threads
+
         def learn(block: Block, order: Any) -> None:
-            taken, at = work["numbers"][: block.n_rows], int(state["at"])
+            taken, at = workspace["numbers"][: block.n_rows], int(state["at"])
             assert block.y is not None
             taken[:] = block.y[order, 0]
             state["rows"][at : at + block.n_rows] = taken

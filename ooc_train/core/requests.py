@@ -28,11 +28,12 @@ class Scan(Protocol):
         ...
 
     def learner(
-        self, state: Sums, workspace: Arrays
+        self, state: Sums, workspace: Arrays, threads: int = 1
     ) -> AbstractContextManager[Callable[[Block, NDArray[np.int64]], None]]:
         """Return a context whose function learns from rows of a block, in the order given.
 
         The function updates `state`; its arrays may be up to date only once the context has ended.
+        It may share the work of a batch among `threads` threads, if that changes no bit.
         """
         ...
 

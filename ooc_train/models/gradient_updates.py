@@ -124,14 +124,14 @@ class GradientUpdates:
 
     @contextmanager
     def learner(
-        self, state: Sums, workspace: Arrays
+        self, state: Sums, workspace: Arrays, threads: int = 1
     ) -> Iterator[Callable[[Block, NDArray[np.int64]], None]]:
         """Return a context whose function updates `state` by rows of a block, in given order.
 
         The function raises `NonFiniteData` if a row holds NaN or infinity, and `Diverged` if a loss
         or gradient is not finite though the data are.
         """
-        del workspace
+        del workspace, threads
 
         def learn(block: Block, order: NDArray[np.int64]) -> None:
             start, counters = 0, state["counters"]

@@ -116,7 +116,7 @@ class LinearUpdates:
 
     @contextmanager
     def learner(
-        self, state: Sums, workspace: Arrays
+        self, state: Sums, workspace: Arrays, threads: int = 1
     ) -> Iterator[Callable[[Block, NDArray[np.int64]], None]]:
         """Return a context whose function updates `state` by rows of a block, in given order.
 
@@ -124,6 +124,7 @@ class LinearUpdates:
         ends. The function raises `NonFiniteData` at a row with NaN or infinity, before its update.
         It raises `Diverged` if a loss is not finite though the data are.
         """
+        del threads
         table, counters = RateTable(self._rates), state["counters"]
         most = workspace["pairs"].shape[1]
         of_mean_1 = self.problem.n_rows / self.problem.total_weight

@@ -9,7 +9,8 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from itertools import pairwise
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ from ooc_train.core.sums import (
     Workspace,
     weighted,
 )
+from ooc_train.core.thread_team import ThreadTeam
 from ooc_train.errors import Diverged
 from ooc_train.kernels.api import network_step, network_step_needs
 from ooc_train.kernels.layout import AGE, AVERAGED
@@ -44,8 +46,25 @@ of a step."""
 _MOST_ROWS = 4096
 """Rows of a batch that go through the layers at a time."""
 
+_SHARES, _SHARE_ROWS = 4, 128
+"""Most shares of the rows of a batch, which threads may take, and rows of each at least. The size
+of the batch alone decides where rows are cut, so the number of threads changes no bit. Products of
+128 rows reach the full speed of BLAS, and an update of them takes ten times as long as its way to
+another thread."""
+
+_PART_PARAMETERS = 2**17
+"""Parameters of a step that are worth a thread."""
+
+_OF_EACH_SHARE = ("gradient", "cells")
+"""Arrays of the workspace that each share has one of; the others have rows, or are of all."""
+
 _KEPT = (("params", "theta"), ("partial", "partial"), ("slots", "slots"))
 """Arrays of the workspace, and those of the state that they are copied from and to."""
+
+
+def _shares(rows: int) -> int:
+    """Return the number of shares that `rows` rows of a batch are cut into."""
+    return max(1, min(_SHARES, rows // _SHARE_ROWS))
 
 
 class NetworkGradient(BlockGradient, Protocol):
@@ -118,6 +137,9 @@ class NetworkUpdates(GradientUpdates):
         layers, piece = self.problem.layers, min(rows, self.batch_size, _MOST_ROWS)
         flat = ArraySpec((layers.n_parameters,), self.dtype)
         specs = layers.workspace(piece, self.dtype, gradients=True)
+        for name in _OF_EACH_SHARE:
+            of_one, shares = specs[name], _shares(piece)
+            specs[name] = ArraySpec((shares, *of_one.shape), of_one.dtype)
         if self.problem.dropout:
             specs |= mask_workspace(layers, piece, self.dtype)
         if self.problem.augmentations is not None:
@@ -144,16 +166,17 @@ class NetworkUpdates(GradientUpdates):
 
     @contextmanager
     def learner(
-        self, state: Sums, workspace: Arrays
+        self, state: Sums, workspace: Arrays, threads: int = 1
     ) -> Iterator[Callable[[Block, NDArray[np.int64]], None]]:
         """Return a context whose function updates `state` by rows of a block, in given order.
 
         The function raises `NonFiniteData` if a row of its batch holds NaN or infinity, before the
         update, and `Diverged` if a loss is not finite though the data are.
         """
-        learner = _Learner(self, state, workspace)
-        yield learner.learn
-        learner.close()
+        with ThreadTeam(threads) as team:
+            learner = _Learner(self, state, workspace, team)
+            yield learner.learn
+            learner.close()
 
     def step_by_all_rows(self, state: Sums, gradient: Array) -> Sums:
         """Return the state after a step by the gradient of the mean objective of all rows."""
@@ -175,31 +198,57 @@ class NetworkUpdates(GradientUpdates):
     def finish(self, state: Sums, workspace: Arrays) -> None:
         """Update the parameters by the incomplete last batch, in proportion to its rows."""
         if state["counters"][0]:
-            learner = _Learner(self, state, workspace)
+            learner = _Learner(self, state, workspace, ThreadTeam(1))
             learner.step()
             learner.close()
         if self.problem.augmentations is not None:
             self.problem.augmentations.end_epoch(state)
 
 
+def _of_share(workspace: Arrays, share: int, rows: int) -> Arrays:
+    """Return the arrays that a share works in: its own ones, its rows, and those of all."""
+    arrays = {}
+    for name, array in workspace.items():
+        if name in _OF_EACH_SHARE:
+            arrays[name] = array[share]
+        elif name in ("params", "partial", "slots"):
+            arrays[name] = array
+        else:
+            arrays[name] = array[share * rows : (share + 1) * rows]
+    return arrays
+
+
+def _take(block: Block, rows: NDArray[np.int64], out: NDArray[Any]) -> None:
+    """Copy rows of a block."""
+    # Any mode but "raise" lets take write straight into `out`.
+    np.take(block.X, rows, axis=0, out=out, mode="clip")
+
+
 class _Learner:
     """A learner in a workspace: it loads a state there, updates it, and copies it back."""
 
-    def __init__(self, updates: NetworkUpdates, state: Sums, workspace: Arrays) -> None:
+    def __init__(
+        self, updates: NetworkUpdates, state: Sums, workspace: Arrays, team: ThreadTeam
+    ) -> None:
         problem = updates.problem
-        self._updates, self._problem, self._state = updates, problem, state
+        self._updates, self._problem, self._state, self._team = updates, problem, state, team
         self._workspace, self._counters = workspace, state["counters"]
         for name, array in _KEPT:
             workspace[name][...] = state[array].reshape(workspace[name].shape)
         self._params, self._partial = workspace["params"], workspace["partial"]
         self._frozen = state["theta"][: problem.n_frozen].copy()
-        self._gradient, self._slots = workspace["gradient"], workspace["slots"]
-        self._ends = problem.layers.ends
-        self._propagation = Propagation(problem.layers, problem.loss, workspace)
-        self._masks = None
+        self._gradients, self._slots = workspace["gradient"], workspace["slots"]
+        ends, n = problem.layers.ends, len(self._params)
+        cuts = np.linspace(0, n, max(1, min(_SHARES, n // _PART_PARAMETERS)) + 1).astype(np.int64)
+        self._parts = [(slice(a, b), ends.clip(a, b)) for a, b in pairwise(cuts)]
+        shares = len(self._gradients)
+        self._share_rows = -(-len(workspace["rows"]) // shares)
+        own = [_of_share(workspace, share, self._share_rows) for share in range(shares)]
+        self._propagations = [Propagation(problem.layers, problem.loss, arrays) for arrays in own]
+        self._masks: list[DropoutMasks] = []
         if problem.dropout:
-            key = int(state["mask key"][0])
-            self._masks = DropoutMasks(problem.dropout, problem.layers, workspace, key)
+            key, layers = int(state["mask key"][0]), problem.layers
+            self._masks = [DropoutMasks(problem.dropout, layers, arrays, key) for arrays in own]
         self._augmenter = None
         if problem.augmentations is not None:
             unit = 1.0 if problem.scaling is None else problem.scaling.scale
@@ -226,21 +275,36 @@ class _Learner:
     def _add(self, block: Block, rows: NDArray[np.int64]) -> None:
         """Add the gradient of some rows of a block to the gradient of the batch."""
         taken = self._workspace["rows"][: len(rows)]
-        # Any mode but "raise" lets take write straight into `out`.
-        np.take(block.X, rows, axis=0, out=taken, mode="clip")
         y: Array = block.y[rows]  # type: ignore[index]
         weight = None if block.weight is None else block.weight[rows]
-        if self._masks is not None:
-            self._masks.draw(int(self._counters[1]), int(self._counters[0]), len(rows))
-        second = None
         if self._augmenter is not None:
+            _take(block, rows, taken)
             numbers = block.row_numbers(rows)
             self._augmenter.augment(taken, numbers)
             y, weight = self._augmenter.mix(taken, y, weight, numbers)
         total = len(rows) if weight is None else float(weight.sum())
+        second: tuple[Array, Array] | None = None
         if weight is not None and weight.ndim == 2:
             (y, weight), second = halves(y, weight)
-        loss = self._propagation.gradient(self._scaled(taken, taken), y, weight, second)
+        shares = -(-len(rows) // self._share_rows)
+        losses = np.zeros(shares)
+
+        def add_share(share: int) -> None:
+            own = slice(share * self._share_rows, (share + 1) * self._share_rows)
+            if self._augmenter is None:
+                _take(block, rows[own], taken[own])
+            if self._masks:
+                first = int(self._counters[0]) + own.start
+                self._masks[share].draw(int(self._counters[1]), first, len(rows[own]))
+            losses[share] = self._propagations[share].gradient(
+                self._scaled(taken[own], taken[own]),
+                y[own],
+                None if weight is None else weight[own],
+                None if second is None else (second[0][own], second[1][own]),
+            )
+
+        self._team.run(add_share, shares)
+        loss = float(losses.sum())
         if not math.isfinite(loss):
             self._problem.raise_if_invalid(block)
             raise Diverged(
@@ -249,13 +313,24 @@ class _Learner:
                 "of large numbers are not scaled; use a smaller rate, standardize=True, or "
                 "scale=1/255 for pixels"
             )
-        if self._counters[0]:
-            self._partial += self._gradient
-        else:
-            np.copyto(self._partial, self._gradient)
+        self._sum_up(self._gradients[:shares])
         self._counters[0] += len(rows)
         self._counters[2] += len(rows)
         self._state["sums"] += loss, total
+
+    def _sum_up(self, gradients: NDArray[Any]) -> None:
+        """Add the gradients of shares to that of the batch, in their order."""
+        begun = bool(self._counters[0])
+
+        def add(part: int) -> None:
+            those, _ = self._parts[part]
+            partial = self._partial[those]
+            if not begun:
+                np.copyto(partial, gradients[0, those])
+            for gradient in gradients[1 - begun :]:
+                partial += gradient[those]
+
+        self._team.run(add, len(self._parts))
 
     def step(self) -> None:
         """Update the parameters by the gradient of the batch, which is complete."""
@@ -271,17 +346,21 @@ class _Learner:
         self._partial[:n_frozen] = 0.0
         if updates.optimizer.clip_norm:
             scale, decay = self._clipped(scale, decay), 0.0
-        network_step(
-            updates.optimizer,
-            self._params,
-            self._partial,
-            self._slots,
-            self._ends,
-            scale=scale,
-            decay=decay,
-            eta=eta,
-            age=float(state["clock"][AGE]),
-            part=part,
+        age = float(state["clock"][AGE])
+        self._team.run(
+            lambda i: network_step(
+                updates.optimizer,
+                self._params,
+                self._partial,
+                self._slots,
+                self._parts[i][1],
+                scale=scale,
+                decay=decay,
+                eta=eta,
+                age=age,
+                part=part,
+            ),
+            len(self._parts),
         )
         self._params[:n_frozen] = self._frozen
         self._counters[0] = 0
@@ -291,7 +370,7 @@ class _Learner:
             share = average_share(float(state["clock"][AVERAGED]))
             average = state["average"]
             average *= 1.0 - share
-            average += np.multiply(self._params, share, out=self._gradient)
+            average += np.multiply(self._params, share, out=self._gradients[0])
 
     def _clipped(self, scale: float, decay: float) -> float:
         """Turn the gradient sum into the mean objective's gradient; return its clipping factor."""

@@ -29,6 +29,8 @@ class PassConfig:
         Partition groups of the last reduce tasks of a pass, a power of two.
     threads : int
         Tasks that run at a time.
+    update_threads : int
+        Threads of a replica that may share the work of a batch.
     results_per_fetch : int
         Results that the driver fetches at a time.
     """
@@ -42,4 +44,5 @@ class PassConfig:
     pool_bytes: int
     min_task_groups: int = 1
     threads: int = 1
+    update_threads: int = 1
     results_per_fetch: int = RESULTS_PER_FETCH

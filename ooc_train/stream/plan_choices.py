@@ -150,6 +150,7 @@ def _config(
             min(_MIN_TASK_BYTES // group_bytes, group_count(source) // (_MIN_TASKS * threads))
         ),
         threads=threads,
+        update_threads=max(1, threads // replicas),
         results_per_fetch=1 if result_bytes > _SMALL_SUMS else RESULTS_PER_FETCH,
     )
 

@@ -177,7 +177,7 @@ def scan_task(
         ),
     ):
         threads = min(config.pipeline_threads, len(prefetches))
-        with scan.learner(state, workspace) as update_by:
+        with scan.learner(state, workspace, config.update_threads) as update_by:
             waited = run_pipeline(read, update, len(prefetches), threads, config.slots)
         if last:
             scan.finish(state, workspace)

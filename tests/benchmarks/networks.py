@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import sklearn.neural_network
 import torch
+from dask.system import CPU_COUNT
 
 from ooc_train import MLPClassifierModel, Training, evaluate, train
 from tests.benchmarks.parity.data import fashion_images
@@ -34,7 +35,8 @@ def ours(X: Any, y: Any, size: int | str) -> float:
     optimizer, passes = "sgd" if size == 1 else "adam", 2 if size == "full" else 1
     settings = Training(solver=optimizer, batch_size=size, max_iter=passes, random_state=0, tol=0.0)
     _, done = train(_MODEL, X[: _ROWS[size]], settings, y=y[: _ROWS[size]])
-    return (done.seconds - done.profile.get("evaluating", 0.0)) / done.passes
+    evaluating = done.profile.get("evaluating", 0.0) / CPU_COUNT  # which all threads do
+    return (done.seconds - evaluating) / done.passes
 
 
 def pytorchs(X: Any, y: Any, size: int | str) -> float:

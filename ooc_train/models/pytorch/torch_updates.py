@@ -143,13 +143,14 @@ class TorchUpdates(GradientUpdates):
 
     @contextmanager
     def learner(
-        self, state: Sums, workspace: Arrays
+        self, state: Sums, workspace: Arrays, threads: int = 1
     ) -> Iterator[Callable[[Block, NDArray[np.int64]], None]]:
         """Return a context whose function updates `state` by rows of a block, in given order.
 
         The function raises `NonFiniteData` if a row holds NaN or infinity, and `Diverged` if a loss
         is not finite though the data are.
         """
+        del threads  # PyTorch has threads of its own
         learner = _Learner(self, state, workspace)
         yield learner.learn
         learner.close()
