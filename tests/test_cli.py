@@ -13,6 +13,7 @@ import sys
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import fields
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from typer.testing import CliRunner
 
 from ooc_train import cli
 from ooc_train.cli import parsers
+from ooc_train.cli.command_help import EXAMPLES, called
 from ooc_train.cli.model_options import ModelOptions
 from ooc_train.core.atomic import PartialOutput
 from ooc_train.core.output_kinds import FILE, STORE
@@ -58,10 +60,7 @@ from tests.sealing import reseal
 from tests.streams import write_store
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = (
-    "ingest", "info", "make-data", "rechunk", "shuffle", "demo", "plan", "train", "evaluate",
-    "predict", "report", "tradeoff",
-)  # fmt: skip
+COMMANDS = tuple(cli._MODULES)
 COMMAND = [sys.executable, "-m", "ooc_train"]
 
 
@@ -294,6 +293,41 @@ def test_every_option_is_explained():
         # An option's row begins with its name, and goes on with its type and what it is for.
         for row in re.findall(r"^│[ *]+--.*│$", result.output, re.MULTILINE):
             assert len(row.strip("│ *").split()) > 2, row
+
+
+def test_the_help_of_a_model_has_its_options_alone():
+    of_ridge = in_words(here("train", "--model", "ridge", "-h").stdout)
+    of_logistic = in_words(here("train", "--help").stdout)
+    of_networks = in_words(here("plan", "--model=mlp-classifier", "--help").stdout)
+    assert "--alpha" in of_ridge
+    assert "--C" not in of_ridge
+    assert "--C" in of_logistic
+    assert "--alpha" not in of_logistic
+    assert "--no-intercept" in of_logistic
+    assert "--hidden-layer-sizes" in of_networks
+    assert "--no-intercept" not in of_networks
+    assert all(f" {name}" in of_logistic for name in MODELS)
+    # Of a name that is misspelt, the options of all.
+    assert "--hidden-layer-sizes" in in_words(here("train", "--model", "rigde", "-h").stdout)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_help_has_examples_that_are_calls_of_the_command(command):
+    examples = EXAMPLES[command]
+    text = in_words(here(command, "-h").stdout)
+    assert "Any>" not in text
+    for example in examples:
+        assert in_words(example) in text
+        named, arguments = called(example)
+        assert named == command
+        found = cli._Commands().get_command(None, command)
+        found.make_context(command, arguments)  # else a usage error
+
+
+def test_the_version_is_that_of_the_package():
+    result = here("--version")
+    assert result.stdout == f"ooc-train {version('ooc_train')}\n"
+    assert result.exit_code == 0
 
 
 # Errors

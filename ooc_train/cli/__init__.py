@@ -11,12 +11,14 @@ Only the command that is called is imported, and it imports numerical and Dask l
 import os
 import sys
 from importlib import import_module
-from typing import Any
+from importlib.metadata import version
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from ooc_train.cli.command import end_by_fault
+from ooc_train.cli.command_help import HELP, HelpfulCommand
 from ooc_train.core.text import log
 
 __all__ = ["app", "main"]
@@ -56,8 +58,10 @@ class _Commands(TyperGroup):
         if cmd_name not in _MODULES:
             return None
         module = import_module(f"ooc_train.cli.{_MODULES[cmd_name]}")
+        function = getattr(module, cmd_name.replace("-", "_"))
+        kind = type("Command", (HelpfulCommand,), {"describe": staticmethod(function.describe)})
         single = typer.Typer(add_completion=False)
-        single.command(cmd_name)(getattr(module, cmd_name.replace("-", "_")))
+        single.command(cmd_name, cls=kind, context_settings=HELP)(function)
         return typer.main.get_command(single)
 
 
@@ -67,11 +71,30 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    context_settings=HELP,
 )
 
 
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"ooc-train {version('ooc_train')}")
+        raise typer.Exit
+
+
 @app.callback()
-def _about() -> None:
+def _about(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_say_version,
+            is_eager=True,
+            metavar="",
+            help="Show the version and exit.",
+        ),
+    ] = False,
+) -> None:
     """Train on data larger than memory: any batch size, under a memory ceiling."""
 
 

@@ -89,6 +89,10 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     # Typer reads these: the parameters, with an option for each field of the groups.
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    described = [kind.describe for kind in groups.values() if hasattr(kind, "describe")]
+    run.describe = lambda arguments: {  # type: ignore[attr-defined]
+        name: text for describe in described for name, text in describe(arguments).items()
+    }
     return run
 
 

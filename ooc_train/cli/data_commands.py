@@ -28,7 +28,7 @@ def info(
     *,
     path: Annotated[str, typer.Argument(help="Path or URL of a store, or folder of a run.")],
     columns: Annotated[
-        int, typer.Option(min=0, help="Number of columns whose statistics are shown.")
+        int, typer.Option(metavar="N", min=0, help="Number of columns whose statistics are shown.")
     ] = 8,
     stored: StoreOptions,
     output: OutputOptions,
@@ -52,18 +52,20 @@ def info(
 def make_data(
     *,
     out: Annotated[str, typer.Argument(help="Path of the new store.")],
-    rows: Annotated[Any, typer.Option(parser=parsed(parse_rows), help="Such as 20M.")],
-    features: Annotated[int, typer.Option(help="Columns of X.")] = 100,
+    rows: Annotated[Any, typer.Option(parser=parsed(parse_rows), metavar="N", help="Such as 20M.")],
+    features: Annotated[int, typer.Option(metavar="N", help="Columns of X.")] = 100,
     task: Annotated[
         Literal["classification", "regression"], typer.Option(help="Kind of y.")
     ] = "classification",
-    classes: Annotated[int, typer.Option(help="Number of classes.")] = 2,
+    classes: Annotated[int, typer.Option(metavar="N", help="Number of classes.")] = 2,
     condition: Annotated[
-        float, typer.Option(help="Condition number of the covariance of X.")
+        float, typer.Option(metavar="NUMBER", help="Condition number of the covariance of X.")
     ] = 1.0,
-    noise: Annotated[float, typer.Option(help="Noise on a signal of deviation 1.")] = 1.0,
+    noise: Annotated[
+        float, typer.Option(metavar="NUMBER", help="Noise on a signal of deviation 1.")
+    ] = 1.0,
     dtype: Annotated[Literal["float32", "float64"], typer.Option(help="Of X.")] = "float32",
-    random_state: Annotated[int, typer.Option(help="Seed.")] = 0,
+    random_state: Annotated[int, typer.Option(metavar="N", help="Seed.")] = 0,
     codec: Annotated[Literal["none", "lz4", "zstd"], typer.Option(help="Of the chunks.")] = "none",
     overwrite: Overwrite = False,
     memory_ceiling: MemoryCeiling = None,
@@ -136,7 +138,7 @@ def shuffle(
     *,
     store: Annotated[str, STORE],
     out: Annotated[str, typer.Argument(help="Path of the new store.")],
-    random_state: Annotated[int, typer.Option(min=0, help="Seed.")] = 0,
+    random_state: Annotated[int, typer.Option(metavar="N", min=0, help="Seed.")] = 0,
     overwrite: Overwrite = False,
     stored: StoreOptions,
     memory_ceiling: MemoryCeiling = None,

@@ -94,7 +94,10 @@ def ingest(
         option(of=_ROWS, help="How to treat categories that are not in the training rows."),
     ] = "error",
     min_count: Annotated[
-        int, option(of=_ROWS, min=1, help="Treat values with fewer training rows as unseen.")
+        int,
+        option(
+            of=_ROWS, metavar="N", min=1, help="Treat values with fewer training rows as unseen."
+        ),
     ] = 1,
     test_size: Annotated[
         float,
@@ -102,7 +105,7 @@ def ingest(
     ] = 0.0,
     shuffle: Annotated[bool, option(of=_ROWS, help="Put the rows in random order.")] = True,
     random_state: Annotated[
-        int, option(of=_ROWS, min=0, help="Seed of the order and of the test rows.")
+        int, option(of=_ROWS, metavar="N", min=0, help="Seed of the order and of the test rows.")
     ] = 0,
     like: Annotated[
         str | None,

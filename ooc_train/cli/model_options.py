@@ -1,11 +1,12 @@
 """Options that name a model and how it is learned, made from the settings' own declarations."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, dataclass
 from functools import partial
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, TypeVar
 
+from ooc_train.cli.command_help import Described, value_of
 from ooc_train.cli.options import option
 from ooc_train.core.schema import shown
 from ooc_train.core.settings import Flag, Setting, defaults_of, settings_of
@@ -42,6 +43,12 @@ def _help(setting: Setting, default: Any) -> str:
     known = default not in (None, MISSING) and not isinstance(default, bool)
     first = setting.description.partition(". ")[0].rstrip(".")
     return first + (f" (default: {default})." if known else ".")
+
+
+def _help_of(name: str, setting: Setting, default: Any) -> str:
+    """Return the help of the option of one model's setting."""
+    is_negative = isinstance(setting.constraint, Flag) and name in _NEGATIVE
+    return _NEGATIVE[name][1] if is_negative else _help(setting, default)
 
 
 def _option(name: str, setting: Setting, text: str, *, of: str) -> Any:
@@ -117,13 +124,28 @@ class ModelOptions:
         option(
             of=_MODEL,
             parse=_model_name,
-            metavar="|".join(MODELS),
-            help="What is learned.",
+            metavar="NAME",
+            help=f"What is learned: {', '.join(MODELS)}. `--model NAME --help` shows the options "
+            "of a model.",
             show_default=True,
         ),
     ] = "logistic"
 
     omitted: ClassVar[frozenset[str]] = frozenset()
+
+    @classmethod
+    def describe(cls, arguments: Sequence[str]) -> Described:
+        """Describe the options of the model that the arguments name, and hide those of others."""
+        model = MODELS.get(value_of("--model", arguments, cls.model))
+        if model is None:
+            return {}
+        own, defaults = settings_of(model), defaults_of(model)
+        return {
+            name: (_help_of(name, own[name], defaults[name]), own[name].constraint.metavar)
+            if name in own
+            else None
+            for name in _OWNERS
+        }
 
     def made(self) -> tuple[Model, Training]:
         """Return the model and its training, checked.

@@ -216,6 +216,7 @@ class ResourceOptions:
         int | None,
         option(
             of="Resources",
+            metavar="N",
             min=1,
             max=MOST_WORKERS,
             help="Worker processes (default: one per core, fewer under a small ceiling).",
@@ -223,7 +224,13 @@ class ResourceOptions:
     ] = None
     threads: Annotated[
         int | None,
-        option(of="Resources", min=1, max=MOST_WORKERS, help="Threads of a worker (default: 1)."),
+        option(
+            of="Resources",
+            metavar="N",
+            min=1,
+            max=MOST_WORKERS,
+            help="Threads of a worker (default: 1).",
+        ),
     ] = None
     scheduler: Annotated[
         str | None,

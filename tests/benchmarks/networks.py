@@ -36,7 +36,7 @@ def ours(X: Any, y: Any, size: int | str) -> float:
     settings = Training(solver=optimizer, batch_size=size, max_iter=passes, random_state=0, tol=0.0)
     _, done = train(_MODEL, X[: _ROWS[size]], settings, y=y[: _ROWS[size]])
     evaluating = done.profile.get("evaluating", 0.0) / CPU_COUNT  # which all threads do
-    return (done.seconds - evaluating) / done.passes
+    return float(done.seconds - evaluating) / done.passes
 
 
 def pytorchs(X: Any, y: Any, size: int | str) -> float:

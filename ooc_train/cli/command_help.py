@@ -1,0 +1,110 @@
+"""The help of a command: an example, and of many models the options of the one that is named."""
+
+import copy
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+from typer.core import TyperCommand
+
+HELP = {"help_option_names": ["-h", "--help"]}
+"""Settings of a command that is asked for its help."""
+
+EXAMPLES: Mapping[str, tuple[str, ...]] = {
+    "info": ("ooc-train info flights.zarr", "ooc-train info late.run"),
+    "make-data": ("ooc-train make-data rows.zarr --rows 20M --features 100",),
+    "rechunk": ("ooc-train rechunk rows.zarr smaller.zarr --chunk-rows 8192 --codec lz4",),
+    "shuffle": ("ooc-train shuffle rows.zarr shuffled.zarr --random-state 0",),
+    "verify": ("ooc-train verify flights.zarr",),
+    "demo": ("ooc-train demo",),
+    "ingest": (
+        "ooc-train ingest 'flights/*.csv' flights.zarr --target arr_delay --drop flight",
+        "ooc-train ingest images.idx3-ubyte labels.idx1-ubyte digits.zarr",
+    ),
+    "plan": ("ooc-train plan flights.zarr --memory-ceiling 1GiB",),
+    "train": (
+        "ooc-train train flights.zarr --out late.run --memory-ceiling 1GiB",
+        "ooc-train train flights.zarr --out late.run --batch-size 256 --max-iter 3",
+    ),
+    "evaluate": ("ooc-train evaluate late.run flights.test.zarr",),
+    "predict": ("ooc-train predict late.run new.csv predictions.csv",),
+    "report": ("ooc-train report late.run --out late.html",),
+    "tradeoff": ("ooc-train tradeoff flights.zarr --batch-sizes 1,256,full",),
+}
+"""Calls of each command as its users would make them."""
+
+_WIDEST = 16
+"""Longer lists of choices become part of the text."""
+
+Described = Mapping[str, tuple[str, str] | None]
+"""Help text and placeholder of options, by their names; None hides an option from the help."""
+
+
+class HelpfulCommand(TyperCommand):
+    """A command whose help has examples, and shows what goes with the other arguments.
+
+    Attributes
+    ----------
+    describe : function of the arguments of the call
+        Describes options whose help depends on other arguments.
+    """
+
+    describe: ClassVar[Callable[[Sequence[str]], Described]] = lambda _: {}
+    _arguments: tuple[str, ...] = ()
+
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        """Parse the arguments, and keep them for the help."""
+        self._arguments = tuple(args)
+        return super().parse_args(ctx, args)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help, with examples at its end."""
+        described = type(self).describe(self._arguments)
+        shown = copy.copy(self)
+        shown.params = [
+            _shown(param, described.get(param.name or "", ("", "")))
+            for param in self.get_params(ctx)  # with that of the help itself
+            if described.get(param.name or "", ("", "")) is not None
+        ]
+        shown.add_help_option = False
+        examples = EXAMPLES.get(self.name or "", ())
+        shown.epilog = "\n\n".join(("Example:" if len(examples) == 1 else "Examples:", *examples))
+        TyperCommand.format_help(shown, ctx, formatter)
+
+
+def _shown(param: Any, described: tuple[str, str] | None) -> Any:
+    """Return a copy of a parameter as the help shows it, in columns that leave room for text."""
+    shown = copy.copy(param)
+    text, placeholder = described or ("", "")
+    shown.help, shown.metavar = text or shown.help, placeholder or shown.metavar
+    if getattr(shown, "is_flag", False):
+        # A flag takes no value, and one that is on already has only the name that turns it off.
+        shown.metavar = ""
+        if not shown.opts:
+            shown.opts, shown.secondary_opts = shown.secondary_opts, []
+    elif shown.metavar is not None and "|" in shown.metavar and len(shown.metavar) > _WIDEST:
+        shown.help = f"{shown.help} One of: {', '.join(shown.metavar.split('|'))}".rstrip(".") + "."
+        shown.metavar = "VALUE"
+    return shown
+
+
+def value_of(option: str, arguments: Sequence[str], default: str) -> str:
+    """Return the value of an option among the arguments of a call that may be incomplete.
+
+    Examples
+    --------
+    >>> value_of("--model", ["rows.zarr", "--model", "ridge", "--help"], "logistic")
+    'ridge'
+    """
+    found = default
+    for at, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if name == option and (equals or at + 1 < len(arguments)):
+            found = value if equals else arguments[at + 1]
+    return found
+
+
+def called(example: str) -> tuple[str, list[str]]:
+    """Return the command of an example, and its arguments."""
+    _, command, *arguments = shlex.split(example)
+    return command, arguments
