@@ -24,6 +24,10 @@ from ooc_train.optimizers.schedule import Schedule
 _MIN_SHARE = 0.5
 """Share of a column's curvature that a sample needs; below, the column's weight is penalised."""
 
+_SLIGHT = 0.01
+"""Penalty of a sample on weights that have none, as a share of the curvature of its loss: less than
+the error of the sample."""
+
 
 @dataclass(frozen=True, eq=False)
 class LinearProblem(LinearObjective):
@@ -205,6 +209,19 @@ class LinearProblem(LinearObjective):
         if not missing.any():
             return self
         return replace(self, extra_l2=bound * weight * missing)
+
+    def with_slight_penalty(self, rows: int) -> "LinearProblem":
+        """Return a sample's problem with a slight extra penalty, if it has none otherwise.
+
+        Without one, the weight of a rare category has no end if the sample has rows of one class
+        there. Other rows of that category then have no curvature to come back by.
+        """
+        bound = self.steepness
+        if self.penalty.l2 > 0.0 or bound is None:
+            return self
+        slight = _SLIGHT * bound * self.total_weight * rows / self.n_rows
+        known = np.zeros(self.n_features) if self.extra_l2 is None else self.extra_l2
+        return replace(self, extra_l2=np.maximum(known, slight))
 
 
 def newton_step(gradient: Array, hessian: Array, *, is_definite: bool) -> Array:

@@ -10,6 +10,8 @@ penalty in proportion to its rows, unguarded steps were seen to diverge. A sampl
 outliers of a column. Its optimum is then far on the wrong side for them, where the loss has no
 curvature, and many steps are shortened. The scale of the column shows that outliers are missing, so
 `LinearProblem.with_missing_curvature` penalises the weight by the curvature that they may have.
+Without a penalty, rows of one class in a rare category do the same; `with_slight_penalty` keeps its
+weight near.
 
 The Hessian costs several times the gradient. So a second, larger sample brings the start nearer to
 the optimum, and its Hessian serves the passes over all rows, which then add up gradients alone
@@ -146,9 +148,10 @@ class Newton:
             # Without a bound of y, one row of the others can be worse than the whole sample.
             start_loss = inf if problem.loss.target == "real" else after.loss
             curvature = problem.relative_curvature(answer)
-            extra_l2 = problem.with_missing_curvature(curvature, sample_rows).extra_l2
-            if extra_l2 is not None:
+            missing = problem.with_missing_curvature(curvature, sample_rows)
+            if missing.extra_l2 is not None:
                 after = State(state.params)  # the first step lacked the extra penalty
+            extra_l2 = missing.with_slight_penalty(sample_rows).extra_l2
         if left and not after.converged and not after.stalled:
             memory = {**after.memory, "iterations_left": left, "start_loss": start_loss}
             if extra_l2 is not None:
