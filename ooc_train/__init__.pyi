@@ -47,11 +47,13 @@ from .estimators import load as load
 from .experiments.tradeoff import tradeoff as tradeoff
 from .experiments.tradeoff_result import Tradeoff as Tradeoff
 from .inference.class_metrics import ClassMetrics as ClassMetrics
+from .inference.coefficient_summary import CoefficientSummary as CoefficientSummary
 from .inference.predict import evaluate as evaluate
 from .inference.predict import predict as predict
 from .inference.predict import predict_store as predict_store
 from .inference.raw_files import evaluate_files as evaluate_files
 from .inference.raw_files import predict_files as predict_files
+from .inference.summary import summary as summary
 from .memory.ceiling import Ceiling as Ceiling
 from .memory.measured import MemoryReport as MemoryReport
 from .models.classification_models import LinearSVCModel as LinearSVCModel

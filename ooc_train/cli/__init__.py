@@ -39,6 +39,7 @@ _MODULES = {
     "evaluate": "model_commands",
     "predict": "model_commands",
     "report": "report_command",
+    "summary": "summary_command",
     "tradeoff": "tradeoff_command",
 }
 """The module of each command, in the order of the help."""

@@ -29,6 +29,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "evaluate": ("ooc-train evaluate late.run flights.test.zarr",),
     "predict": ("ooc-train predict late.run new.csv predictions.csv",),
     "report": ("ooc-train report late.run --out late.html",),
+    "summary": (
+        "ooc-train summary late.run flights.zarr --errors HC1",
+        "ooc-train summary late.run flights.zarr --cluster day --csv late.csv",
+    ),
     "tradeoff": ("ooc-train tradeoff flights.zarr --batch-sizes 1,256,full",),
 }
 """Calls of each command as its users would make them."""

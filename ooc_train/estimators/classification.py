@@ -13,6 +13,7 @@ from ooc_train.estimators.estimator import Estimator
 from ooc_train.estimators.loading import copied_to
 from ooc_train.estimators.shared_parameters import SharedParameters, estimator_of
 from ooc_train.estimators.sparse_coefficients import SparseCoefficients
+from ooc_train.estimators.with_summary import WithSummary
 from ooc_train.models.classification_models import LogisticModel
 from ooc_train.runs.fitted import Fitted
 from ooc_train.runs.report import Report
@@ -195,7 +196,9 @@ class ProbabilisticClassifier(Classifier):
 
 @estimator_of(LogisticModel)
 @dataclass(kw_only=True, eq=False, repr=False)
-class LogisticRegression(SparseCoefficients, ProbabilisticClassifier, SharedParameters):
+class LogisticRegression(
+    SparseCoefficients, ProbabilisticClassifier, WithSummary, SharedParameters
+):
     """Logistic regression with an elastic-net penalty; multinomial for more than two classes.
 
     `(l1_ratio |w| + (1 - l1_ratio) / 2 |w|^2) / C` is added to the sum of losses.

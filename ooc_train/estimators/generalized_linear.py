@@ -8,13 +8,14 @@ import sklearn.linear_model
 from ooc_train.estimators.loading import copied_to
 from ooc_train.estimators.regression import Regressor
 from ooc_train.estimators.shared_parameters import SharedParameters, estimator_of
+from ooc_train.estimators.with_summary import WithSummary
 from ooc_train.inference.predict import evaluate
 from ooc_train.models.generalized_linear_models import GammaModel, PoissonModel, TweedieModel
 from ooc_train.runs.fitted import Fitted
 from ooc_train.runs.report import Report
 
 
-class _DevianceRegressor(Regressor):
+class _DevianceRegressor(Regressor, WithSummary):
     """The base of estimators that minimise a deviance."""
 
     alpha: float

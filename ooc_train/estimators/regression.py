@@ -14,6 +14,7 @@ from ooc_train.estimators.estimator import Estimator
 from ooc_train.estimators.loading import copied_to
 from ooc_train.estimators.shared_parameters import SharedParameters, estimator_of
 from ooc_train.estimators.sparse_coefficients import SparseCoefficients
+from ooc_train.estimators.with_summary import WithSummary
 from ooc_train.models.regression_models import ElasticNetModel, LassoModel, LeastSquares, RidgeModel
 from ooc_train.runs.fitted import Fitted
 from ooc_train.runs.report import Report
@@ -140,7 +141,7 @@ class Regressor(MultiOutputMixin, RegressorMixin, Estimator):  # type: ignore[mi
 
 @estimator_of(LeastSquares)
 @dataclass(kw_only=True, eq=False, repr=False)
-class LinearRegression(Regressor, SharedParameters):
+class LinearRegression(Regressor, WithSummary, SharedParameters):
     """Linear regression by least squares.
 
     If columns are linearly dependent, the coefficients are those of least norm.

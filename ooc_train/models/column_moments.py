@@ -1,5 +1,6 @@
 """Mean and variance of each column, added up over rows."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -97,3 +98,22 @@ class ColumnMoments:
     def permuted(self, order: NDArray[np.intp]) -> "ColumnMoments":
         """Return the moments of columns reordered as `X[:, order]`."""
         return replace(self, mean=self.mean[order], variance=self.variance[order])
+
+
+Partitions = Sequence[int] | None
+
+
+def moments_by_passes(
+    reduce: Callable[[ColumnSums, Partitions], Sums],
+    n_features: int,
+    sample: Partitions,
+    partitions: Partitions,
+) -> ColumnMoments:
+    """Return the moments of columns over some partitions, by two passes that `reduce` makes.
+
+    The second pass is about the means of a sample, so that squares lose no digits. None stands for
+    all partitions.
+    """
+    first = ColumnSums(np.zeros(n_features))
+    second = ColumnSums(first.moments(reduce(first, sample)).mean)
+    return second.moments(reduce(second, partitions))

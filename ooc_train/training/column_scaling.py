@@ -3,10 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-import numpy as np
-
 from ooc_train.core.partitions import sample_partitions
-from ooc_train.models.column_moments import ColumnMoments, ColumnSums
+from ooc_train.models.column_moments import ColumnMoments, moments_by_passes
 from ooc_train.models.problem import ModelProblem
 from ooc_train.stream.passes import Stream
 from ooc_train.training.task import Task
@@ -53,7 +51,7 @@ def column_moments(task: Task, stream: Stream) -> ColumnMoments:
     if statistics is not None:
         return ColumnMoments(problem.total_weight, statistics.mean, statistics.scale**2)
     partitions = _sample(stream)
-    first = ColumnSums(np.zeros(problem.n_features))
-    second = ColumnSums(first.moments(stream.reduce(first, partitions)).mean)
     all_rows = problem.standardize or task.inputs.kind == "arrays"
-    return second.moments(stream.reduce(second, None if all_rows else partitions))
+    return moments_by_passes(
+        stream.reduce, problem.n_features, partitions, None if all_rows else partitions
+    )
