@@ -3,17 +3,20 @@
 import itertools
 from collections import namedtuple
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 import pytest
 
 from ooc_train.kernels import api as kernels
+from ooc_train.kernels import blas, calling, known_arrays
 from ooc_train.kernels.compiled import full_batch, parts
 from ooc_train.kernels.compiled.loop_parts import loss_parts
 from ooc_train.kernels.layout import scan_workspace
+from ooc_train.kernels.plain import PLAIN
 from ooc_train.kernels.scan import Scan, ScanState, Updating
+from ooc_train.objective.activations import ACTIVATIONS, Gelu
 from ooc_train.objective.losses import LOSSES
 from ooc_train.optimizers import OPTIMIZERS
 from ooc_train.optimizers.averaging import average_every
@@ -186,6 +189,78 @@ def test_log_is_total():
     found = np.array([parts.log(value) for value in x])
     with np.errstate(divide="ignore", invalid="ignore"):
         np.testing.assert_allclose(found, np.log(x), rtol=2.3e-16, atol=0)
+
+
+def test_tanh_is_total():
+    x = np.concatenate([np.linspace(-3, 3, 4001), np.logspace(-300, 300, 601), [0.0, 0.04, -0.04]])
+    found = np.array([parts.tanh(value) for value in x])
+    np.testing.assert_allclose(found, np.tanh(x), rtol=1e-15, atol=0)
+    assert np.isnan(parts.tanh(np.nan))
+    assert [parts.tanh(np.inf), parts.tanh(-np.inf)] == [1.0, -1.0]
+
+
+def network_arrays(activation, sizes, rows, dtype, *, masked=False):
+    """Return arrays of random numbers for passes of rows through layers."""
+    rng, hidden = np.random.default_rng(5), rows * sum(sizes[1:-1])
+    n = sum((before + 1) * after for before, after in itertools.pairwise(sizes))
+    X, params = (rng.normal(size=shape).astype(dtype) for shape in ((rows, sizes[0]), n))
+    masks = (2.0 * rng.integers(0, 2, hidden * masked)).astype(dtype)
+    inputs, values, left = (
+        np.full(hidden * is_used, 7.0, dtype) for is_used in (activation.needs_input, True, masked)
+    )
+    of_layers: Any = X, params, np.array(sizes), masks, inputs, values, left
+    outputs = np.empty((rows, sizes[-1]), dtype), np.empty((rows, sizes[-1])), np.empty(rows + 3)
+    R, slopes = rng.normal(size=(rows, sizes[-1])), np.empty((2, rows * max(sizes[1:])), dtype)
+    return of_layers, outputs, (R, slopes, np.full(n, 7.0, dtype))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_passes_through_layers_are_numpys(name, masked, dtype):
+    activation = ACTIVATIONS[name]()
+    rtol, atol = (1e-11, 1e-12) if dtype == np.float64 else (2e-4, 1e-4)
+    own: tuple[Any, ...] = kernels.network_forward, kernels.network_backward
+    compiled = [partial(function, activation) for function in own]
+    plain = [PLAIN[spec.kernel](spec) for spec in kernels.network_pass_needs(activation)]
+    for sizes, rows in (((3, 2), 5), ((1, 1, 1), 1), ((9, 17, 4, 3), 23), ((40, 64, 5), 130)):
+        results: list[Any] = []
+        for forward, backward in (compiled, plain):
+            of_layers, outputs, (R, slopes, gradient) = network_arrays(
+                activation, sizes, rows, dtype, masked=masked
+            )
+            forward(*(*of_layers, *outputs))
+            backward(*(*of_layers, R, slopes, gradient))
+            results.append((outputs[1], gradient, *of_layers[4:]))
+        for found, due in zip(*results, strict=True):
+            np.testing.assert_allclose(found, due, rtol=rtol, atol=atol)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_a_row_that_is_not_finite_has_no_predictors(name, value):
+    activation = ACTIVATIONS[name]()
+    of_layers, (P, Z, marks), _ = network_arrays(activation, (4, 6, 3), 9, np.float32)
+    of_layers[0][5, 1] = value
+    kernels.network_forward(activation, *(*of_layers, P, Z, marks))
+    assert np.isnan(Z).all(axis=1).tolist() == [row == 5 for row in range(9)]
+
+
+def test_without_a_known_blas_numpy_makes_the_passes(monkeypatch):
+    activation = Gelu()
+    found = []
+    for known in (True, False):
+        with monkeypatch.context() as patch:
+            if not known:
+                patch.setattr(calling, "_loaded", {})
+                for module in (blas, kernels, known_arrays):
+                    patch.setattr(module, "gemm", lambda _: None)
+                note = calling.load(np.float64, kernels.network_pass_needs(activation))
+                assert "plain NumPy runs" in note
+            of_layers, (P, Z, marks), _ = network_arrays(activation, (4, 6, 3), 9, np.float64)
+            kernels.network_forward(activation, *(*of_layers, P, Z, marks))
+            found.append(Z)
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-12)
 
 
 def test_compiled_softmax_is_the_losses_to_rounding():

@@ -131,4 +131,5 @@ def test_a_temperature_is_for_cross_entropy():
     with pytest.raises(ValueError, match="temperature=0"):
         MLPRegressorModel(loss="cross_entropy", temperature=0.0)
     data = DataFigures(10, 3, 2, 0, 10.0)
-    assert MLPRegressorModel(loss="cross_entropy", temperature=2.0).problem(data).needs == ()
+    needs = MLPRegressorModel(loss="cross_entropy", temperature=2.0).problem(data).needs
+    assert {spec.kernel for spec in needs} == {"network_forward", "network_backward"}

@@ -37,6 +37,12 @@ def _controller() -> ThreadpoolController:
     return ThreadpoolController()
 
 
+def blas_libraries() -> list[Any]:
+    """Return threadpoolctl's controllers of the BLAS libraries that are loaded."""
+    found = _controller().lib_controllers
+    return [library for library in found if library.user_api == "blas"]
+
+
 def _take_control() -> None:
     """Let this thread set limits, even if another thread set the last ones.
 

@@ -16,9 +16,12 @@ from typing import Any
 import numpy as np
 
 from ooc_train.core.sums import Array
+from ooc_train.kernels.blas import gemm
 from ooc_train.kernels.calling import any_kernel_of, kernel_of
 from ooc_train.kernels.layout import Integers, Rows
+from ooc_train.kernels.plain import network_forward as plain_network_forward
 from ooc_train.kernels.specs import KernelSpec
+from ooc_train.objective.activations import Activation
 from ooc_train.objective.loss import Loss
 from ooc_train.optimizers.optimizer import Optimizer
 
@@ -162,6 +165,96 @@ def loss_slopes(loss: Loss, y: Array, weight: Array, Z: Array, R: Array, cells: 
     own, numbers = np.ones(Z.shape[1]), loss.hyperparameters.values()
     any_kernel_of(spec)(y, weight, own, Z, R, sums, cells, *numbers)
     return float(sums[0])
+
+
+@cache
+def _network_pass_spec(kernel: str, activation: Any) -> KernelSpec:
+    return KernelSpec(kernel, activation=activation)
+
+
+def network_pass_needs(activation: Activation) -> tuple[KernelSpec, ...]:
+    """Return the kernels that `network_forward` and `network_backward` call for an activation."""
+    kernels = ("network_forward", "network_backward")
+    kind: Any = type(activation)
+    return tuple(_network_pass_spec(kernel, kind) for kernel in kernels)
+
+
+def network_forward(
+    activation: Activation,
+    X: Rows,
+    params: Rows,
+    sizes: Integers,
+    masks: Rows,
+    inputs: Rows,
+    values: Rows,
+    left: Rows,
+    P: Rows,
+    Z: Array,
+    marks: Array,
+    *,
+    compiled: bool = True,
+) -> None:
+    """Write the predictors of rows, and the values of the hidden units on the way there.
+
+    Arrays of hidden units are flat: the units of all rows of a layer, (rows, units), follow those
+    of the layer before. Each has room for all hidden layers, or no numbers where it is not needed.
+
+    Parameters
+    ----------
+    X : (rows, features) array
+        Rows as the first layer takes them. Where the inputs of its units are not finite, the
+        predictors of the row are NaN.
+    params : (parameters,) array
+        Weights (units before, units) and biases of each layer.
+    sizes : (layers + 1,) array of int64
+        Features, units of each hidden layer, and outputs.
+    masks : flat array
+        Factors of the values of hidden units.
+    inputs, values, left : flat arrays
+        Inputs of hidden units, if the activation needs them for its slope; values; and values times
+        `masks`. They are written.
+    P, Z : (rows, outputs) array
+        Scratch, and the predictors.
+    marks : (rows,) array
+        Scratch.
+    compiled : bool
+        Whether a compiled kernel runs. Otherwise NumPy does, which loads and compiles nothing.
+    """
+    spec, _ = network_pass_needs(activation)
+    arrays = X, params, sizes, masks, inputs, values, left, P, Z, marks
+    if compiled:
+        kernel_of(spec, X.dtype)(*arrays, gemm(X.dtype) or 0)
+    else:
+        plain_network_forward(spec, *arrays)
+
+
+def network_backward(
+    activation: Activation,
+    X: Rows,
+    params: Rows,
+    sizes: Integers,
+    masks: Rows,
+    inputs: Rows,
+    values: Rows,
+    left: Rows,
+    R: Array,
+    slopes: Rows,
+    gradient: Rows,
+) -> None:
+    """Write the gradient of the sum of losses of rows by back-propagation, after a forward pass.
+
+    Parameters
+    ----------
+    R : (rows, outputs) array
+        Derivatives of the losses by the predictors.
+    slopes : (2, numbers) array
+        Scratch: room for the rows of the widest layer but the features, twice.
+    gradient : (parameters,) array
+        The result.
+    """
+    _, spec = network_pass_needs(activation)
+    arrays = X, params, sizes, masks, inputs, values, left, R, slopes, gradient
+    kernel_of(spec, X.dtype)(*arrays, gemm(X.dtype) or 0)
 
 
 def network_step(

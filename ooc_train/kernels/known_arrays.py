@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ooc_train.core.packing import packed_size
+from ooc_train.kernels.blas import gemm
 from ooc_train.kernels.layout import OUTPUTS, fill, outer_workspace, scan_workspace
 from ooc_train.kernels.specs import KernelSpec, hyperparameters
 
@@ -35,6 +36,8 @@ def agree(
     spec: KernelSpec, dtype: np.dtype[Any], compiled: Callable[..., Any], plain: Callable[..., Any]
 ) -> bool:
     """Return whether a kernel's results on known arrays are plain NumPy's, up to rounding."""
+    if any(parameter.name == "gemm" for parameter in spec.parameters) and gemm(dtype) is None:
+        return False  # no library is known to have it
     results = []
     for function in (compiled, plain):
         arguments = known_arguments(spec, dtype)
@@ -45,8 +48,9 @@ def agree(
             if parameter.written and _is_result(spec, parameter.name)
         ]
         results.append([np.asarray(0.0 if returned is None else returned), *written])
+    in_type_of_X = spec.activation is not None
     return all(
-        np.allclose(found, due, **_tolerance(due.dtype), equal_nan=True)
+        np.allclose(found, due, **_tolerance(dtype if in_type_of_X else due.dtype), equal_nan=True)
         for found, due in zip(*results, strict=True)
     )
 
@@ -55,13 +59,16 @@ def _tolerance(dtype: np.dtype[Any]) -> dict[str, float]:
     return {"rtol": 1e-5, "atol": 1e-6} if dtype == np.float32 else {"rtol": 1e-7, "atol": 1e-9}
 
 
-_WORK = frozenset(["Z", "Y", "R", "cells", "T", "W", "each", "group", "places"])
+_WORK = frozenset(["P", "slopes", "Z", "Y", "R", "cells", "T", "W", "each", "group", "places"])
 """Scratch arrays, which are no results. Of the array "room", the rows of the outputs are a
 result."""
 
 
+_RESULTS = (("predictor", "Z"), ("loss_slopes", "R"), ("network_forward", "Z"))
+
+
 def _is_result(spec: KernelSpec, name: str) -> bool:
-    return name not in _WORK or (spec.kernel, name) in (("predictor", "Z"), ("loss_slopes", "R"))
+    return name not in _WORK or (spec.kernel, name) in _RESULTS
 
 
 def known_arguments(spec: KernelSpec, dtype: np.dtype[Any]) -> tuple[Any, ...]:
@@ -69,6 +76,8 @@ def known_arguments(spec: KernelSpec, dtype: np.dtype[Any]) -> tuple[Any, ...]:
     rng = np.random.default_rng(0)
     if spec.kernel == "shuffle":
         return 12345, np.zeros(_ROWS, np.int64)
+    if spec.kernel in ("network_forward", "network_backward"):
+        return _network_arguments(spec, dtype, rng)
     X = (1 + rng.normal(size=(_ROWS, _FEATURES))).astype(dtype)
     mean, inv_scale = rng.normal(size=_FEATURES), rng.uniform(0.5, 1.0, _FEATURES)
     if spec.kernel == "add_outer_products":
@@ -122,6 +131,27 @@ def known_arguments(spec: KernelSpec, dtype: np.dtype[Any]) -> tuple[Any, ...]:
     )
     places = workspace["places"]
     return X, y, weight, order, 1, *state, room, each, group, places, rates, 3, 2, 1, own, *numbers
+
+
+def _network_arguments(
+    spec: KernelSpec, dtype: np.dtype[Any], rng: np.random.Generator
+) -> tuple[Any, ...]:
+    """Return arguments of a pass through layers of 9, 5, 4 and 2 units, with masks."""
+    sizes = np.array([_FEATURES, 5, 4, 2])
+    n_params, hidden = int(((sizes[:-1] + 1) * sizes[1:]).sum()), _ROWS * 9
+
+    def random(*shape: int) -> Any:
+        return rng.normal(size=shape).astype(dtype)
+
+    masks = (rng.integers(0, 2, hidden) * 2.0).astype(dtype)
+    inputs, values = random(hidden), random(hidden)
+    rows = random(_ROWS, _FEATURES), random(n_params), sizes, masks, inputs, values, values * masks
+    address = gemm(dtype) or 0
+    if spec.kernel == "network_forward":
+        outputs = np.zeros((_ROWS, 2), dtype), np.zeros((_ROWS, 2)), np.zeros(_ROWS)
+        return *rows, *outputs, address
+    slopes = np.zeros((2, _ROWS * _FEATURES), dtype)
+    return *rows, rng.normal(size=(_ROWS, 2)), slopes, np.zeros(n_params, dtype), address
 
 
 def _slots(spec: KernelSpec) -> int:

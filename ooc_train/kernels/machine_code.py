@@ -144,7 +144,7 @@ def _made_by() -> bytes:
 @cache
 def _digest(spec: KernelSpec) -> str:
     """Return a digest of everything that a kernel's machine code depends on."""
-    parts = f"{spec} {code_digest(spec.loss, spec.optimizer, *_FUNCTIONS)}".encode()
+    parts = f"{spec} {code_digest(*spec.parts, *_FUNCTIONS)}".encode()
     return hashlib.sha256(_made_by() + parts).hexdigest()[:24]
 
 
@@ -272,7 +272,7 @@ def _compiled(paths: Mapping[KernelSpec, str], dtype: str) -> tuple[dict[KernelS
     found = {spec: data for spec, data in code.items() if data is not None}
     if done.returncode or len(found) < len(code):
         reason = _reason(done.stderr.decode(errors="replace"))
-        owned = [each for spec in paths for each in (spec.loss, spec.optimizer) if each is not None]
+        owned = [each for spec in paths for each in spec.parts]
         own = [each.__name__ for each in owned if not each.__module__.startswith("ooc_train.")]
         if own:
             raise ValueError(
@@ -308,8 +308,8 @@ def _by_value(paths: Mapping[KernelSpec, str]) -> bytes:
     foreign = {
         module
         for spec in paths
-        for kind in (spec.loss, spec.optimizer)
-        for base in (kind.__mro__ if kind is not None else ())
+        for kind in spec.parts
+        for base in kind.__mro__
         if (module := sys.modules.get(base.__module__)) is not None
         and module.__name__.partition(".")[0] not in ("ooc_train", "builtins", "__main__")
     }

@@ -4,7 +4,7 @@ Each function takes a kernel's arguments, hyperparameters included. It gives the
 rounding, but slowly: each batch takes several calls of NumPy.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import pairwise
 from types import SimpleNamespace
@@ -262,6 +262,97 @@ def _loss_slopes(
     R[...] = weights[:, None] * slope
 
 
+def _layers(
+    params: Any, sizes: Integers, rows: int, *flat: Any
+) -> Iterator[tuple[Any, Any, list[Any]]]:
+    """Yield each layer's weights and biases, and its part of flat arrays of hidden units.
+
+    The part of an array without numbers, and of the last layer, is None.
+    """
+    at = first = 0
+    for i, (before, units) in enumerate(pairwise(map(int, sizes))):
+        weights = params[at : at + before * units].reshape(before, units)
+        at += before * units
+        own = slice(first, first + rows * units)
+        is_hidden = i < len(sizes) - 2
+        parts = [
+            each[own].reshape(rows, units) if is_hidden and len(each) else None for each in flat
+        ]
+        yield weights, params[at : at + units], parts
+        at, first = at + units, own.stop
+
+
+def network_forward(
+    spec: KernelSpec,
+    X: Any,
+    params: Any,
+    sizes: Integers,
+    masks: Any,
+    inputs: Any,
+    values: Any,
+    left: Any,
+    P: Any,
+    Z: Array,
+    marks: Array,
+    gemm: int = 0,
+) -> None:
+    """Run `network_forward` in NumPy; see `kernels.api`."""
+    del gemm
+    activation, below = _activation_of(spec), X
+    marks[: len(X)] = 0.0
+    with np.errstate(over="ignore", invalid="ignore"):
+        layers = _layers(params, sizes, len(X), masks, inputs, values, left)
+        for i, (weights, biases, (mask, z, value, kept)) in enumerate(layers):
+            if value is None:
+                Z[...] = np.matmul(below, weights, out=P) + biases
+                break
+            z = np.matmul(below, weights, out=value if z is None else z)
+            z += biases
+            if i == 0:
+                # An activation may make a finite value of an infinite one.
+                marks[: len(X)] = (z - z).sum(axis=1)
+            value[...] = activation.value(z)
+            below = value if mask is None else np.multiply(value, mask, out=kept)
+    Z += marks[: len(X), None]
+
+
+def _network_backward(
+    spec: KernelSpec,
+    X: Any,
+    params: Any,
+    sizes: Integers,
+    masks: Any,
+    inputs: Any,
+    values: Any,
+    left: Any,
+    R: Array,
+    slopes: Any,
+    gradient: Any,
+    gemm: int = 0,
+) -> None:
+    del gemm, slopes
+    activation, above = _activation_of(spec), R.astype(X.dtype)
+    layers = list(_layers(params, sizes, len(X), masks, inputs, values, left))
+    of_gradient = list(_layers(gradient, sizes, len(X)))
+    for i in range(len(layers) - 1, -1, -1):
+        by_weights, by_biases, _ = of_gradient[i]
+        mask, z, value, kept = layers[i - 1][2] if i else (None, None, None, None)
+        below: Any = X if not i else value if mask is None else kept
+        np.matmul(below.T, above, out=by_weights)
+        np.sum(above, axis=0, out=by_biases)
+        if i:
+            above = above @ layers[i][0].T
+            above *= activation.slope(value if z is None else z, value)
+            if mask is not None:
+                above *= mask
+
+
+def _activation_of(spec: KernelSpec) -> Any:
+    if spec.activation is None:
+        raise TypeError(f"{spec.kernel} depends on an activation")
+    return spec.activation()
+
+
 def _network_step(
     spec: KernelSpec,
     theta: Any,
@@ -294,6 +385,8 @@ PLAIN: dict[str, Callable[[KernelSpec], Callable[..., Any]]] = {
     "scan_groups": lambda spec: partial(_scan, spec),
     "scan_unrolled": lambda spec: partial(_scan, spec),
     "loss_slopes": lambda spec: partial(_loss_slopes, spec),
+    "network_backward": lambda spec: partial(_network_backward, spec),
+    "network_forward": lambda spec: partial(network_forward, spec),
     "network_step": lambda spec: partial(_network_step, spec),
     "shuffle": lambda spec: _shuffle,  # noqa: ARG005
 }

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, NamedTuple
 
+from ooc_train.objective.activations import Activation
 from ooc_train.objective.loss import Loss
 from ooc_train.optimizers.optimizer import Optimizer
 
@@ -77,6 +78,18 @@ KERNELS: Mapping[str, Signature] = {
     "loss_slopes": _signature(
         "y:real2 weight:real1 own:real1 Z:real2 R:real2! sums:real1! cells:real2!", None, 0.7
     ),
+    "network_forward": _signature(
+        "X:X2 params:X1 sizes:whole1 masks:X1 inputs:X1! values:X1! left:X1! P:X2! Z:real2! "
+        "marks:real1! gemm:bits",
+        None,
+        0.7,
+    ),
+    "network_backward": _signature(
+        "X:X2 params:X1 sizes:whole1 masks:X1 inputs:X1 values:X1 left:X1 R:real2 slopes:X2! "
+        "gradient:X1! gemm:bits",
+        None,
+        0.7,
+    ),
     "network_step": _signature(
         "theta:X1! g:X1 slots:X3! ends:whole1 scale:real decay:real eta:real age:real part:real",
         None,
@@ -101,8 +114,8 @@ class KernelSpec:
     ----------
     kernel : str
         A key of `KERNELS`.
-    loss, optimizer : class, or None
-        The loss and the optimizer, if the kernel depends on them.
+    loss, optimizer, activation : class, or None
+        The loss, the optimizer and the activation, if the kernel depends on them.
     l1 : bool
         Whether a proximal step follows each update.
     single : bool
@@ -117,6 +130,13 @@ class KernelSpec:
     l1: bool = False
     single: bool = False
     clipped: bool = False
+    activation: type[Activation] | None = None
+
+    @property
+    def parts(self) -> tuple[type[Any], ...]:
+        """The classes that the kernel depends on."""
+        found = (self.loss, self.optimizer, self.activation)
+        return tuple(kind for kind in found if kind is not None)
 
     @property
     def signature(self) -> Signature:
@@ -130,6 +150,6 @@ class KernelSpec:
         return *self.signature.parameters, *(Parameter(name, "real") for name in names)
 
     def __str__(self) -> str:
-        about = [kind.name for kind in (self.loss, self.optimizer) if kind is not None]
+        about = [kind.name for kind in self.parts]
         about += ["l1"] * self.l1 + ["one output"] * self.single + ["clipped"] * self.clipped
         return f"{self.kernel}({', '.join(about)})" if about else self.kernel

@@ -2,7 +2,7 @@
 
 A hidden layer has the values ``activation(values of the layer before @ W + b)``. The last layer has
 no activation: its values are the predictors z. Gradients come by back-propagation (Rumelhart,
-Hinton and Williams 1986). BLAS computes the products, in the type of X.
+Hinton and Williams 1986). Kernels compute both, with BLAS for the products, in the type of X.
 """
 
 import math
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ooc_train.core.sums import Array, Arrays, ArraySpec, Workspace
-from ooc_train.kernels.api import loss_slopes
+from ooc_train.kernels.api import loss_slopes, network_backward, network_forward
 from ooc_train.models.loss_sums import NO_WEIGHTS
 from ooc_train.objective.activations import Activation
 from ooc_train.objective.loss import Loss
@@ -113,19 +113,19 @@ class Layers:
         gradients : bool
             Whether gradients are computed, not losses alone.
         """
-        kinds = ["values"] + ["inputs"] * self.activation.needs_input + ["slopes"] * gradients
+        hidden, outputs = sum(self.sizes[1:-1]), self.sizes[-1]
         specs = {
-            f"{kind} {i}": ArraySpec((rows, size), dtype)
-            for kind in kinds
-            for i, size in enumerate(self.sizes[1:-1])
+            "values": ArraySpec((rows, hidden), dtype),
+            "inputs": ArraySpec((rows, hidden * self.activation.needs_input), dtype),
+            "predictors": ArraySpec((rows, outputs), dtype),
+            "marks": ArraySpec((rows,)),
         }
-        outputs = self.sizes[-1]
-        specs["predictors"] = ArraySpec((rows, outputs), dtype)
         specs |= {name: ArraySpec((rows, outputs)) for name in ("z", "loss slopes")}
         specs["cells"] = ArraySpec((2, outputs))
         specs["params"] = ArraySpec((self.n_parameters,), dtype)
         if gradients:
             specs["gradient"] = ArraySpec((self.n_parameters,), dtype)
+            specs["slopes"] = ArraySpec((rows, 2 * max(self.sizes[1:])), dtype)
         return specs
 
     def made_bytes(self, rows: int) -> int:
@@ -177,51 +177,48 @@ class Propagation:
     loss : Loss
         Loss by the predictors.
     arrays : mapping of arrays
-        As `Layers.workspace` describes them. "params" are the parameters, which the caller writes;
-        "gradient" is what `gradient` leaves. With those of `mask_workspace`, hidden values are
+        As `Layers.workspace` describes them. "params" are the parameters, which the caller writes.
+        With those of `mask_workspace`, hidden values are
         multiplied by the masks, which the caller writes too. "slopes before" are for the losses by
         a second target, of mixup.
+    compiled : bool
+        Whether compiled kernels run, which processes load before their memory is measured.
     """
 
-    def __init__(self, layers: Layers, loss: Loss, arrays: Arrays) -> None:
-        self._activation, self._loss = layers.activation, loss
-        self._params = layers.views(arrays["params"])
-        hidden = range(len(layers.sizes) - 2)
-        self._values = [arrays[f"values {i}"] for i in hidden]
-        self._inputs = self._values
-        if layers.activation.needs_input:
-            self._inputs = [arrays[f"inputs {i}"] for i in hidden]
-        self._masks, self._left = [], self._values
-        if "masks 0" in arrays:
-            self._masks = [arrays[f"masks {i}"] for i in hidden]
-            self._left = [arrays[f"dropped {i}"] for i in hidden]
+    def __init__(
+        self, layers: Layers, loss: Loss, arrays: Arrays, *, compiled: bool = True
+    ) -> None:
+        self._activation, self._loss, self._compiled = layers.activation, loss, compiled
+        nothing = np.empty(0, arrays["params"].dtype)
+        masks, inputs, values, left = (
+            arrays[name].reshape(-1) if name in arrays else nothing
+            for name in ("masks", "inputs", "values", "left")
+        )
+        sizes = np.array(layers.sizes, np.int64)
+        self._of_layers = arrays["params"], sizes, masks, inputs, values, left
         self._predictors, self._z = arrays["predictors"], arrays["z"]
-        self._by_z, self._cells = arrays["loss slopes"], arrays["cells"]
+        self._marks, self._by_z, self._cells = (
+            arrays["marks"],
+            arrays["loss slopes"],
+            arrays["cells"],
+        )
         self._by_second = arrays.get("slopes before")
-        if "gradient" in arrays:
-            self._slopes = [arrays[f"slopes {i}"] for i in hidden]
-            self._gradient = layers.views(arrays["gradient"])
+        if "slopes" in arrays:
+            self._slopes = arrays["slopes"].reshape(2, -1)
 
-    def predictors(self, X: Floats) -> Floats:
+    def predictors(self, X: Floats) -> Array:
         """Return the predictors z of rows, (rows, outputs); NaN in a row where X is not finite."""
-        rows, below, hidden = len(X), X, None
-        with np.errstate(over="ignore", invalid="ignore"):
-            for i, (weights, biases) in enumerate(self._params[:-1]):
-                values, inputs = self._values[i][:rows], self._inputs[i][:rows]
-                np.matmul(below, weights, out=inputs)
-                inputs += biases
-                if i == 0 and not math.isfinite(inputs.sum()):
-                    # An activation may make a finite value of an infinite one.
-                    hidden = ~np.isfinite(inputs).all(axis=1)
-                values[...] = self._activation.value(inputs)
-                below = self._left[i][:rows]
-                if self._masks:
-                    np.multiply(values, self._masks[i][:rows], out=below)
-            weights, biases = self._params[-1]
-            z = np.matmul(below, weights, out=self._predictors[:rows])
-            z += biases
-        if hidden is not None:
-            z[hidden] = np.nan
+        rows = len(X)
+        z: Array = self._z[:rows]
+        network_forward(
+            self._activation,
+            X,
+            *self._of_layers,
+            self._predictors[:rows],
+            z,
+            self._marks,
+            compiled=self._compiled,
+        )
         return z
 
     def loss(self, X: Floats, y: Array, weight: Array | None) -> float:
@@ -233,13 +230,11 @@ class Propagation:
         y : float64 array (rows, outputs), or codes of classes (rows, 1)
         weight : float64 array (rows,) or None
         """
-        rows = len(X)
-        z = self._z[:rows]
-        z[...] = self.predictors(X)
+        z, by_z = self.predictors(X), self._by_z[: len(X)]
         if self._loss.target == "distribution":
-            return _loss_of_distributions(self._loss, y, weight, z, self._by_z[:rows])
+            return _loss_of_distributions(self._loss, y, weight, z, by_z)
         weight = NO_WEIGHTS if weight is None else weight
-        return loss_slopes(self._loss, y, weight, z, self._by_z[:rows], self._cells)
+        return loss_slopes(self._loss, y, weight, z, by_z, self._cells)
 
     def gradient(
         self,
@@ -247,32 +242,21 @@ class Propagation:
         y: Array,
         weight: Array | None,
         second: tuple[Array, Array] | None = None,
+        *,
+        out: Floats,
     ) -> float:
-        """Write the gradient of the weighted sum of the losses of rows; return the sum.
+        """Write the gradient of the weighted sum of the losses of rows to `out`; return the sum.
 
         The other parameters are as for `loss`. `second` has y and weights of losses that are added,
         by the same predictors.
         """
         loss, rows = self.loss(X, y, weight), len(X)
+        by_z = self._by_z[:rows]
         if second is not None and self._by_second is not None:
             by_second, z = self._by_second[:rows], self._z[:rows]
             loss += loss_slopes(self._loss, *second, z, by_second, self._cells)
-            self._by_z[:rows] += by_second
-        above = self._predictors[:rows]
-        above[...] = self._by_z[:rows]
-        for i in range(len(self._params) - 1, -1, -1):
-            by_weights, by_biases = self._gradient[i]
-            below = self._left[i - 1][:rows] if i else X
-            np.matmul(below.T, above, out=by_weights)
-            np.sum(above, axis=0, out=by_biases)
-            if i:
-                back = self._slopes[i - 1][:rows]
-                np.matmul(above, self._params[i][0].T, out=back)
-                values = self._values[i - 1][:rows]
-                back *= self._activation.slope(self._inputs[i - 1][:rows], values)
-                if self._masks:
-                    back *= self._masks[i - 1][:rows]
-                above = back
+            by_z += by_second
+        network_backward(self._activation, X, *self._of_layers, by_z, self._slopes, out)
         return loss
 
 

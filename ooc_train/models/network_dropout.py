@@ -15,9 +15,9 @@ _A_STEP = 8
 
 def mask_workspace(layers: Layers, rows: int, dtype: str) -> Workspace:
     """Return the arrays of masks and masked values, as specs, for at most `rows` rows."""
-    specs: Workspace = {}
+    hidden = ArraySpec((rows, sum(layers.sizes[1:-1])), dtype)
+    specs: Workspace = {"masks": hidden, "left": hidden}
     for i, units in enumerate(layers.sizes[1:-1]):
-        specs[f"masks {i}"] = specs[f"dropped {i}"] = ArraySpec((rows, units), dtype)
         specs[f"draws {i}"] = ArraySpec((rows, -(-units // _A_STEP) * _A_STEP), "<f4")
     return specs
 
@@ -35,15 +35,15 @@ class DropoutMasks:
     layers : Layers
         The network.
     arrays : mapping of arrays
-        As `mask_workspace` describes them. "masks 0", ... are what `draw` writes.
+        As `mask_workspace` describes them. "masks" are what `draw` writes.
     key : int
         The run's key, see `mask_key`.
     """
 
     def __init__(self, dropout: float, layers: Layers, arrays: Arrays, key: int) -> None:
-        hidden = range(len(layers.sizes) - 2)
-        self._dropout, self._key = dropout, key
-        self._pairs = [(arrays[f"masks {i}"], arrays[f"draws {i}"]) for i in hidden]
+        self._dropout, self._key, self._units = dropout, key, layers.sizes[1:-1]
+        self._masks = arrays["masks"].reshape(-1)
+        self._draws = [arrays[f"draws {i}"] for i in range(len(self._units))]
 
     def draw(self, update: int, first: int, rows: int) -> None:
         """Write the masks of rows of a batch.
@@ -55,10 +55,13 @@ class DropoutMasks:
         first, rows : int
             Number of the first row in its batch, and number of rows.
         """
-        for i, (masks, draws) in enumerate(self._pairs):
+        start = 0
+        for i, (units, draws) in enumerate(zip(self._units, self._draws, strict=True)):
             counter = (first * (draws.shape[1] // _A_STEP), update, 0, 0)
             bits = np.random.Philox(key=(self._key, i), counter=counter)
-            drawn, mask = draws[:rows], masks[:rows]
+            drawn, end = draws[:rows], start + rows * units
+            mask = self._masks[start:end].reshape(rows, units)
             np.random.Generator(bits).random(out=drawn, dtype=np.float32)
-            np.greater_equal(drawn[:, : mask.shape[1]], self._dropout, out=mask)
+            np.greater_equal(drawn[:, :units], self._dropout, out=mask)
             mask *= 1.0 / (1.0 - self._dropout)
+            start = end

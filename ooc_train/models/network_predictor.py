@@ -86,7 +86,8 @@ class NetworkPredictor:
     def _propagation(self, rows: int) -> Propagation:
         arrays = {name: np.empty(spec.shape) for name, spec in self._workspace(rows).items()}
         # Each call has arrays of its own: threads share the predictor.
-        return Propagation(self.layers, Squared(), {**arrays, "params": self.params})
+        arrays["params"] = self.params
+        return Propagation(self.layers, Squared(), arrays, compiled=False)
 
     def decision(
         self, X: NDArray[np.floating], converted: Array | None = None, first_row: int = 0

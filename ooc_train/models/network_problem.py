@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ooc_train.augmentation.augmenter import Augmentations
 from ooc_train.core.sums import Array, Arrays, Block, total_bytes
-from ooc_train.kernels.api import loss_slopes_needs
+from ooc_train.kernels.api import loss_slopes_needs, network_pass_needs
 from ooc_train.kernels.specs import KernelSpec
 from ooc_train.models.block_problem import BlockProblem
 from ooc_train.models.column_moments import ColumnMoments
@@ -92,7 +92,12 @@ class NetworkProblem(BlockProblem):
     @property
     def needs(self) -> tuple[KernelSpec, ...]:
         """Compiled kernels that losses and gradients need."""
-        return () if self.loss.target == "distribution" else loss_slopes_needs(self.loss)
+        passes = network_pass_needs(self.layers.activation)
+        return (
+            passes
+            if self.loss.target == "distribution"
+            else (*loss_slopes_needs(self.loss), *passes)
+        )
 
     @property
     def n_features(self) -> int:
@@ -177,7 +182,7 @@ class NetworkProblem(BlockProblem):
         propagation, arrays = self._propagation(params, block, gradients=True)
         loss, gradient = 0.0, np.zeros(self.shape)
         for piece in self._pieces(block):
-            loss += propagation.gradient(*piece)
+            loss += propagation.gradient(*piece, out=arrays["gradient"])
             gradient += arrays["gradient"]
         gradient[: self.n_frozen] = 0.0
         return loss, gradient

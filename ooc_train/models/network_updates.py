@@ -287,6 +287,9 @@ class _Learner:
         if weight is not None and weight.ndim == 2:
             (y, weight), second = halves(y, weight)
         shares = -(-len(rows) // self._share_rows)
+        # The first gradient of a batch needs no array of its own.
+        begins = not self._counters[0]
+        gradients = [*([self._partial] if begins else []), *self._gradients][:shares]
         losses = np.zeros(shares)
 
         def add_share(share: int) -> None:
@@ -301,6 +304,7 @@ class _Learner:
                 y[own],
                 None if weight is None else weight[own],
                 None if second is None else (second[0][own], second[1][own]),
+                out=gradients[share],
             )
 
         self._team.run(add_share, shares)
@@ -313,22 +317,20 @@ class _Learner:
                 "of large numbers are not scaled; use a smaller rate, standardize=True, or "
                 "scale=1/255 for pixels"
             )
-        self._sum_up(self._gradients[:shares])
+        self._add_to_partial(gradients[begins:])
         self._counters[0] += len(rows)
         self._counters[2] += len(rows)
         self._state["sums"] += loss, total
 
-    def _sum_up(self, gradients: NDArray[Any]) -> None:
+    def _add_to_partial(self, gradients: Sequence[NDArray[Any]]) -> None:
         """Add the gradients of shares to that of the batch, in their order."""
-        begun = bool(self._counters[0])
+        if not gradients:
+            return
 
         def add(part: int) -> None:
             those, _ = self._parts[part]
-            partial = self._partial[those]
-            if not begun:
-                np.copyto(partial, gradients[0, those])
-            for gradient in gradients[1 - begun :]:
-                partial += gradient[those]
+            for gradient in gradients:
+                self._partial[those] += gradient[those]
 
         self._team.run(add, len(self._parts))
 

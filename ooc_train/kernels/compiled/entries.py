@@ -19,7 +19,8 @@ from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
 
 from ooc_train.kernels.compiled.full_batch import add_rows_of, predictor
-from ooc_train.kernels.compiled.loop_parts import loss_parts, optimizer_parts
+from ooc_train.kernels.compiled.loop_parts import activation_parts, loss_parts, optimizer_parts
+from ooc_train.kernels.compiled.network_passes import network_backward_of, network_forward_of
 from ooc_train.kernels.compiled.network_steps import loss_slopes_of, network_step_of
 from ooc_train.kernels.compiled.outer import add_outer_products
 from ooc_train.kernels.compiled.scanning import scan_groups_of
@@ -32,6 +33,8 @@ SOURCES: dict[str, Callable[[Any], Any]] = {
     "add_outer_products": lambda spec: add_outer_products,  # noqa: ARG005
     "add_rows": lambda spec: add_rows_of(loss_parts(spec.loss)),
     "loss_slopes": lambda spec: loss_slopes_of(loss_parts(spec.loss)),
+    "network_backward": lambda spec: network_backward_of(activation_parts(spec.activation)),
+    "network_forward": lambda spec: network_forward_of(activation_parts(spec.activation)),
     "network_step": lambda spec: network_step_of(optimizer_parts(spec.optimizer)),
     "predictor": lambda spec: predictor,  # noqa: ARG005
     "scan_groups": lambda spec: scan_groups_of(

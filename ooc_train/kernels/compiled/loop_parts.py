@@ -12,18 +12,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ooc_train.core.sums import Array
-from ooc_train.kernels.compiled.parts import exp, log, part, strict_part
+from ooc_train.kernels.compiled.parts import exp, log, part, strict_part, tanh
 from ooc_train.kernels.compiled.quick_slopes import quick_logistic_slope
 from ooc_train.kernels.compiled.vectors import load_columns, sqrt, store_row
+from ooc_train.objective.activations import Activation
 from ooc_train.objective.loss import Loss
 from ooc_train.objective.losses.logistic import Logistic
 from ooc_train.objective.penalty import soft_threshold
 from ooc_train.optimizers.optimizer import Optimizer
 
 _NUMPY = ModuleType("numpy")
-_NUMPY.__dict__.update(np.__dict__, exp=exp, log=log, sqrt=sqrt)
-"""NumPy as sources use it, with an exponential and a logarithm that can be vectorised, and a square
-root of vectors too."""
+_FUNCTIONS: dict[np.ufunc, Any] = {np.exp: exp, np.log: log, np.tanh: tanh}
+_NUMPY.__dict__.update(np.__dict__, exp=exp, log=log, tanh=tanh, sqrt=sqrt)
+"""NumPy as sources use it, with functions that can be vectorised, and a square root of vectors
+too."""
 
 _QUICK_SLOPES: dict[type[Loss], Any] = {Logistic: quick_logistic_slope}
 """Losses with a faster source for the slope of a single row."""
@@ -45,8 +47,8 @@ def compiled_source(source: Callable[..., Any], decorate: Callable[[Any], Any] =
         value = found[name]
         if value is np:
             found[name] = _NUMPY
-        elif value is np.exp or value is np.log:
-            found[name] = exp if value is np.exp else log
+        elif isinstance(value, np.ufunc) and value in _FUNCTIONS:
+            found[name] = _FUNCTIONS[value]
         elif isinstance(value, FunctionType):
             found[name] = compiled_source(value)
     copy = FunctionType(
@@ -116,6 +118,19 @@ def loss_parts(loss: type[Loss]) -> LossParts:
         return source(h, y[i, 0], z, out)
 
     return LossParts(True, row=row)
+
+
+class ActivationParts(NamedTuple):
+    """An activation as parts of loops: functions of (h, z) and (h, z, a)."""
+
+    value: Any
+    slope: Any
+
+
+@cache
+def activation_parts(activation: type[Activation]) -> ActivationParts:
+    """Return an activation as parts of loops."""
+    return ActivationParts(compiled_source(activation.value), compiled_source(activation.slope))
 
 
 class OptimizerParts(NamedTuple):
