@@ -48,6 +48,8 @@ from .experiments.tradeoff import tradeoff as tradeoff
 from .experiments.tradeoff_result import Tradeoff as Tradeoff
 from .inference.class_metrics import ClassMetrics as ClassMetrics
 from .inference.coefficient_summary import CoefficientSummary as CoefficientSummary
+from .inference.importance import permutation_importance as permutation_importance
+from .inference.importance_table import Importance as Importance
 from .inference.predict import evaluate as evaluate
 from .inference.predict import predict as predict
 from .inference.predict import predict_store as predict_store

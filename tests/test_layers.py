@@ -76,7 +76,12 @@ HOMES: dict[str, tuple[str, ...]] = {
     "sklearn": ("estimators/",),
     "dask_ml": ("estimators/",),
     # Only where a user asks for a DataFrame: `history_` of the estimators, `frame` of a trade-off.
-    "pandas": ("estimators/", "experiments/tradeoff_result", "inference/coefficient_summary"),
+    "pandas": (
+        "estimators/",
+        "experiments/tradeoff_result",
+        "inference/coefficient_summary",
+        "inference/importance_table",
+    ),
     "matplotlib": ("plotting/",),
     "torch": ("models/pytorch/", "stream/batching/batch_dataset"),
     "pyarrow": ("tables/",),

@@ -38,6 +38,7 @@ _MODULES = {
     "train": "model_commands",
     "evaluate": "model_commands",
     "predict": "model_commands",
+    "explain": "explain_command",
     "report": "report_command",
     "summary": "summary_command",
     "tradeoff": "tradeoff_command",

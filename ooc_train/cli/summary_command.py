@@ -1,10 +1,8 @@
 """The command `summary`: coefficients with their standard errors."""
 
-import csv
-import io
 import os
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -17,12 +15,9 @@ from ooc_train.cli.options import (
     ResourceOptions,
     StoreOptions,
 )
-from ooc_train.cli.printing import aligned, one_line, print_json
+from ooc_train.cli.printing import aligned, csv_text, one_line, print_json
 from ooc_train.core.text import printable
 from ooc_train.monitoring.callbacks import ConsoleBar
-
-if TYPE_CHECKING:
-    from ooc_train.inference.coefficient_summary import CoefficientSummary
 
 
 @command
@@ -71,6 +66,7 @@ def summary(
     with ConsoleBar(quiet=output.quiet) as bar:
         from ooc_train.core.atomic import write_file
         from ooc_train.core.output_kinds import FILE, require_output
+        from ooc_train.inference.coefficient_summary import COLUMNS
         from ooc_train.inference.summary import summary as summarise
         from ooc_train.runs.fitted import load_fitted
 
@@ -96,7 +92,9 @@ def summary(
                 progress=bar.progress,
             )
     if csv_file is not None:
-        write_file(csv_file, _csv(found).encode(), overwrite=overwrite)
+        head = (*(["output"] if found.outputs else []), "name", *COLUMNS)
+        text = csv_text([head, *found.rows(digits=17)])
+        write_file(csv_file, text.encode(), overwrite=overwrite)
     if html is not None:
         from ooc_train.monitoring.html_page import Section, html_page
 
@@ -116,14 +114,3 @@ def summary(
     for path in (csv_file, html):
         if path is not None:
             typer.echo(printable(f"saved in {path}"))
-
-
-def _csv(found: "CoefficientSummary") -> str:
-    """Return the table as CSV, with all digits; cells of columns that are left out are empty."""
-    from ooc_train.inference.coefficient_summary import COLUMNS
-
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*(["output"] if found.outputs else []), "name", *COLUMNS])
-    writer.writerows(found.rows(digits=17))
-    return text.getvalue()

@@ -39,6 +39,18 @@ def json_ready(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def aligned(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> list[str]:
+    """Return a table as lines; columns numbered in `left` are left-aligned, others right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if i in left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
 def html_table(rows: Sequence[Sequence[str]], head: Sequence[str] = ()) -> str:
     """Return rows of text as an HTML table, with every cell escaped.
 
@@ -98,6 +110,19 @@ def pixel_name(row_shape: Sequence[int], column: int) -> str:
         column, index = divmod(column, size)
         place.append(str(index))
     return f"pixel {','.join(reversed(place))}"
+
+
+def feature_name(names: Sequence[str] | None, row_shape: Sequence[int] | None, column: int) -> str:
+    """Return the name of a column of X: its own, that of a pixel, or its number.
+
+    Examples
+    --------
+    >>> feature_name(None, None, 3)
+    'feature 3'
+    """
+    if names is not None:
+        return names[column]
+    return f"feature {column}" if row_shape is None else pixel_name(row_shape, column)
 
 
 def few(values: Sequence[object], most: int = 10) -> str:

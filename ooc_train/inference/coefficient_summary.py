@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 from ooc_train.core.sums import Array
-from ooc_train.core.text import html_escaped, html_table, printable
+from ooc_train.core.text import aligned, html_escaped, html_table, printable
 from ooc_train.memory.measured import MemoryReport
 
 COLUMNS = ("coef", "std_err", "z", "p", "low", "high")
@@ -148,16 +148,7 @@ class CoefficientSummary:
         return (*lines, *(f"note: {note}" for note in self.notes))
 
     def __str__(self) -> str:
-        table = [self.head, *self.rows()]
-        text = 2 if self.outputs else 1
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        lines = [
-            "  ".join(
-                cell.ljust(width) if i < text else cell.rjust(width)
-                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
-            for row in table
-        ]
+        lines = aligned([self.head, *self.rows()], left=range(2 if self.outputs else 1))
         return printable("\n".join([*lines, *self.about]))
 
     def __repr__(self) -> str:

@@ -71,18 +71,18 @@ class MetricSums:
     def names(self) -> tuple[str, ...]:
         """Names of the metrics, beside the number of rows and the loss."""
         if not self.fitted.model.is_classifier:
-            return ("r2", "mse", "d2") if self._has_deviance else ("r2", "mse")
+            return ("r2", "mse", "d2") if self.has_deviance else ("r2", "mse")
         names = ["accuracy"]
         names += ["log_loss"] if Outputs.of(self.fitted).has_positive_probabilities else []
         return (*names, "roc_auc") if self._is_binary else tuple(names)
 
     @property
-    def _has_deviance(self) -> bool:
+    def has_deviance(self) -> bool:
         """Whether the loss is half a deviance, so that D^2 is defined."""
         return isinstance(self.fitted.loss, LogLinkLoss)
 
     @property
-    def _null(self) -> Array:
+    def null(self) -> Array:
         """The predictors, (outputs,), of the constant that the sum "null" compares y with."""
         return np.log(np.where(self.about > 0.0, self.about, 1.0))
 
@@ -115,7 +115,7 @@ class MetricSums:
         """Return the sums over no rows, all zero."""
         sums = {name: np.zeros(()) for name in ("rows", "weight", "loss")}
         if not self.fitted.model.is_classifier:
-            if self._has_deviance:
+            if self.has_deviance:
                 sums["null"] = np.zeros(())
             squares = ("residual", "first", "second")
             return sums | {name: np.zeros(len(self.about)) for name in squares}
@@ -177,8 +177,8 @@ class MetricSums:
             shifted = y - self.about
             with np.errstate(over="ignore"):
                 sums["residual"] += weight @ (y - fitted.loss.mean(z)) ** 2
-            if self._has_deviance:
-                null = np.broadcast_to(self._null, z.shape)
+            if self.has_deviance:
+                null = np.broadcast_to(self.null, z.shape)
                 sums["null"] += weight @ fitted.loss.value(y, null).sum(axis=1)
             sums["first"] += weight @ shifted
             sums["second"] += weight @ shifted**2
@@ -213,14 +213,10 @@ class MetricSums:
         weight = float(sums["weight"])
         found: dict[str, Any] = {"n_rows": int(sums["rows"]), "loss": float(sums["loss"]) / weight}
         if not self.fitted.model.is_classifier:
-            total = sums["second"] - sums["first"] ** 2 / weight
-            # If y never varies, R^2 is 1 for exact predictions and else 0, as in scikit-learn.
-            flat = np.where(sums["residual"] == 0, 1.0, 0.0)
-            share = np.divide(sums["residual"], total, out=1.0 - flat, where=total > 0)
-            found["r2"] = float(np.mean(1.0 - share))
+            found["r2"] = self.r2(sums["residual"], sums, weight)
             found["mse"] = float(np.mean(sums["residual"])) / weight
-            if self._has_deviance:
-                found["d2"] = self._d2(found["loss"], sums, weight)
+            if self.has_deviance:
+                found["d2"] = self.d2(found["loss"], sums, weight)
             return found
         found["accuracy"] = float(sums["hits"]) / weight
         if Outputs.of(self.fitted).has_positive_probabilities:
@@ -242,7 +238,16 @@ class MetricSums:
             )
         return found
 
-    def _d2(self, loss: float, sums: Sums, weight: float) -> float:
+    @staticmethod
+    def r2(residual: Array, sums: Sums, weight: float) -> float:
+        """Return R^2, the mean over outputs, for sums of squared residuals (outputs,)."""
+        total = sums["second"] - sums["first"] ** 2 / weight
+        # If y never varies, R^2 is 1 for exact predictions and else 0, as in scikit-learn.
+        flat = np.where(residual == 0, 1.0, 0.0)
+        share = np.divide(residual, total, out=1.0 - flat, where=total > 0)
+        return float(np.mean(1.0 - share))
+
+    def d2(self, loss: float, sums: Sums, weight: float) -> float:
         """Return the share of the deviance that the model explains.
 
         A deviance is a Bregman divergence. So the deviance of y from its mean is the deviance of y
@@ -250,7 +255,7 @@ class MetricSums:
         theorem 1).
         """
         mean = self.about + sums["first"] / weight
-        of_mean = self.fitted.loss.value(mean, self._null).sum() if (mean > 0.0).all() else 0.0
+        of_mean = self.fitted.loss.value(mean, self.null).sum() if (mean > 0.0).all() else 0.0
         null = float(sums["null"]) / weight - float(of_mean)
         if null <= _FLAT * float(sums["null"]) / weight:
             # y never varies: 1 for exact predictions and else 0, as for R^2.

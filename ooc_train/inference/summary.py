@@ -9,7 +9,7 @@ from ooc_train.core.partitions import sample_partitions
 from ooc_train.core.progress import Progress, no_progress, row_counter
 from ooc_train.core.schema import shown
 from ooc_train.core.sums import Array, Sums
-from ooc_train.core.text import listed, pixel_name
+from ooc_train.core.text import feature_name, listed
 from ooc_train.inference.coefficient_summary import CoefficientSummary
 from ooc_train.inference.covariance import ERRORS, Errors, Estimate, algebra_bytes, estimates
 from ooc_train.inference.grouping import row_groups
@@ -230,9 +230,8 @@ def _summarised(
     memory: MemoryReport,
 ) -> CoefficientSummary:
     """Return the table, after a check that the model is at the optimum."""
-    names = fitted.feature_names or tuple(
-        f"feature {i}" if fitted.row_shape is None else pixel_name(fitted.row_shape, i)
-        for i in range(fitted.n_features)
+    names = tuple(
+        feature_name(fitted.feature_names, fitted.row_shape, i) for i in range(fitted.n_features)
     )
     distance = max(estimate.distance for estimate in found)
     left_out = sorted(set(range(fitted.n_features)) - set(found[0].kept.tolist()))

@@ -5,7 +5,7 @@ import os
 import numpy as np
 from markupsafe import Markup
 
-from ooc_train.core.text import few, pixel_name
+from ooc_train.core.text import feature_name, few
 from ooc_train.models.predictor import LinearPredictor
 from ooc_train.monitoring.html_page import Section, drawn, html_page
 from ooc_train.plotting import plots
@@ -68,9 +68,8 @@ def _coefficients(fitted: Fitted) -> list[Section]:
     if not isinstance(fitted.predictor, LinearPredictor):
         return []
     coef, outputs = fitted.coef, [str(label) for label in fitted.classes]
-    names = fitted.feature_names or tuple(
-        f"feature {i}" if fitted.row_shape is None else pixel_name(fitted.row_shape, i)
-        for i in range(fitted.n_features)
+    names = tuple(
+        feature_name(fitted.feature_names, fitted.row_shape, i) for i in range(fitted.n_features)
     )
     if fitted.n_outputs == 1:
         # With two classes, the coefficients are those of the second.

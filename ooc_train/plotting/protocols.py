@@ -138,3 +138,15 @@ class ByClass(Protocol):
 
     def calibration(self, label: Any, *, n_bins: int) -> Any:
         """Return predicted and observed shares, and weights, of bins."""
+
+
+class Importances(Protocol):
+    """The importance of columns, such as an `Importance`."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Names of the columns."""
+
+    @property
+    def loss_increases(self) -> Any:
+        """By how much the mean loss is larger, (columns, repeats)."""

@@ -1,0 +1,103 @@
+"""The command `explain`: which columns a model predicts by."""
+
+import os
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from ooc_train.cli.command import command
+from ooc_train.cli.options import (
+    RUN,
+    STORE,
+    OutputOptions,
+    Overwrite,
+    ResourceOptions,
+    StoreOptions,
+)
+from ooc_train.cli.printing import aligned, csv_text, one_line, print_json
+from ooc_train.core.text import printable
+from ooc_train.monitoring.callbacks import ConsoleBar
+
+
+@command
+def explain(
+    *,
+    run: Annotated[str, RUN],
+    store: Annotated[str, STORE],
+    repeats: Annotated[int, typer.Option(min=1, help="Permutations of each column.")] = 5,
+    random_state: Annotated[int, typer.Option(min=0, help="Seed of the permutations.")] = 0,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(help="A column to permute; may be repeated (default: all)."),
+    ] = None,
+    plot: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Draw the importances: .png, .svg or .pdf."),
+    ] = None,
+    csv_file: Annotated[
+        str | None, typer.Option("--csv", metavar="FILE", help="Write the table as CSV too.")
+    ] = None,
+    html: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Write table and plot as an HTML page too."),
+    ] = None,
+    overwrite: Overwrite = False,
+    stored: StoreOptions,
+    resources: ResourceOptions,
+    output: OutputOptions,
+) -> None:
+    """Show how much worse a model predicts when a column has the values of other rows.
+
+    The features of a raw column, such as the categories of a one-hot encoding, move together.
+    """
+    with ConsoleBar(quiet=output.quiet) as bar:
+        from ooc_train.core.atomic import write_file
+        from ooc_train.core.output_kinds import FILE, require_output
+        from ooc_train.inference.importance import permutation_importance
+        from ooc_train.plotting.figures import require_figure, save
+        from ooc_train.runs.fitted import load_fitted
+
+        for path in (csv_file, html):
+            if path is not None:
+                require_output(path, FILE, overwrite=overwrite)
+        if plot is not None:
+            require_figure(plot, overwrite=overwrite)
+        fitted, data = load_fitted(run), stored.open(store)
+        # Refuse before the cluster starts.
+        fitted.for_columns(data.feature_names, data.n_features, store, data.row_shape)
+        with resources.client(bar, kernels=False) as client:
+            found = permutation_importance(
+                fitted,
+                data,
+                n_repeats=repeats,
+                random_state=random_state,
+                columns=column,
+                client=client,
+                memory_ceiling=resources.ceiling,
+                progress=bar.progress,
+            )
+    if csv_file is not None:
+        text = csv_text([tuple(found.frame.reset_index(names="column").columns), *found.rows(17)])
+        write_file(csv_file, text.encode(), overwrite=overwrite)
+    if plot is not None:
+        save(found.plot, path=plot, overwrite=overwrite)
+    if html is not None:
+        from ooc_train.monitoring.html_page import Section, drawn, html_page
+
+        figure = drawn(found.plot, 1.3 + 0.24 * min(20, len(found.names)))
+        section = Section("Importance", [figure], found.rows(), found.head)
+        title = os.path.basename(os.path.normpath(run))
+        write_file(html, html_page(title, found.about, [section]).encode(), overwrite=overwrite)
+    files = {"csv": csv_file, "html": html, "plot": plot}
+    if output.as_json:
+        print_json(found.to_json() | files | {"memory": asdict(found.memory)})
+        return
+    for line in aligned([[one_line(cell) for cell in row] for row in (found.head, *found.rows())]):
+        typer.echo(line)
+    for line in found.about:
+        typer.echo(printable(line))
+    typer.echo(f"memory: {found.memory}")
+    for path in files.values():
+        if path is not None:
+            typer.echo(printable(f"saved in {path}"))
