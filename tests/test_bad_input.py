@@ -43,7 +43,7 @@ from ooc_train.models.regression_models import RidgeModel
 from ooc_train.monitoring.callbacks import History
 from ooc_train.monitoring.run_page import run_page
 from ooc_train.objective.losses.squared import Squared
-from ooc_train.runs.fitted import load_fitted
+from ooc_train.runs.run_loading import load_fitted
 from ooc_train.runtime import clients
 from ooc_train.runtime.cluster import LocalCluster
 from ooc_train.solvers.training_settings import Training

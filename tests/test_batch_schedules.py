@@ -16,8 +16,8 @@ from ooc_train.models.custom_model import CustomModel
 from ooc_train.models.regression_models import LassoModel, LeastSquares
 from ooc_train.objective.losses.huber import Huber
 from ooc_train.optimizers.sgd import Sgd
-from ooc_train.runs.fitted import load_fitted
 from ooc_train.runs.report import Report
+from ooc_train.runs.run_loading import load_fitted
 from ooc_train.solvers.base import advance, from_arrays, start, to_arrays
 from ooc_train.solvers.batch_schedules import (
     BatchSteps,

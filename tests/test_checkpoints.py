@@ -37,7 +37,7 @@ from ooc_train import (
 from ooc_train.errors import InvalidRun
 from ooc_train.objective.losses.huber import Huber
 from ooc_train.runs.events import Progressed, Stepped
-from ooc_train.runs.fitted import load_fitted
+from ooc_train.runs.run_loading import load_fitted
 from ooc_train.solvers.early_stopping import EarlyStopping
 from ooc_train.stream.inputs import read_inputs
 from ooc_train.training import checkpoints

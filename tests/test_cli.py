@@ -49,7 +49,8 @@ from ooc_train.objective.losses.squared_hinge import SquaredHinge
 from ooc_train.optimizers.momentum import Momentum
 from ooc_train.optimizers.schedules import Cosine
 from ooc_train.runs.events import Stepped
-from ooc_train.runs.fitted import Fitted, load_fitted
+from ooc_train.runs.fitted import Fitted
+from ooc_train.runs.run_loading import load_fitted
 from ooc_train.runtime.cluster import LocalCluster, workers_within
 from ooc_train.solvers.early_stopping import EarlyStopping
 from ooc_train.solvers.training_settings import Training

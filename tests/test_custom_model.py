@@ -28,7 +28,7 @@ from ooc_train.objective.losses.squared import Squared
 from ooc_train.objective.losses.squared_hinge import SquaredHinge
 from ooc_train.optimizers.momentum import Momentum
 from ooc_train.optimizers.schedules import Cosine
-from ooc_train.runs.fitted import load_fitted
+from ooc_train.runs.run_loading import load_fitted
 from ooc_train.solvers.training_settings import Training
 from tests.streams import write_store
 

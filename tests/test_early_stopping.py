@@ -20,8 +20,8 @@ from ooc_train import (
 )
 from ooc_train.models.classification_models import LogisticModel
 from ooc_train.runs.events import Stepped
-from ooc_train.runs.fitted import load_fitted
 from ooc_train.runs.report import Report
+from ooc_train.runs.run_loading import load_fitted
 from ooc_train.solvers.base import State
 from ooc_train.solvers.training_settings import Training
 from ooc_train.stream.inputs import read_inputs

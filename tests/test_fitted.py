@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from ooc_train import evaluate, ingest, train
 from ooc_train.core.output_kinds import RUN, require_output
 from ooc_train.errors import InvalidRun, OutputExists
 from ooc_train.inference.outputs import Outputs
@@ -20,7 +21,8 @@ from ooc_train.models.classification_models import LogisticModel
 from ooc_train.models.predictor import LinearPredictor
 from ooc_train.models.regression_models import RidgeModel
 from ooc_train.objective.losses import LOSSES
-from ooc_train.runs.fitted import Fitted, load_fitted
+from ooc_train.runs.fitted import Fitted
+from ooc_train.runs.run_loading import load_fitted
 from ooc_train.solvers.training_settings import Training
 
 RNG = np.random.default_rng(0)
@@ -286,3 +288,34 @@ def test_data_of_another_width_are_refused_with_both_widths():
     with pytest.raises(InvalidRun, match="trained on 3 features and these data has 4"):
         TWO.for_columns(None, 4, "these data")
     assert TWO.for_columns(None, 3, "these data") is TWO
+
+
+def test_what_jobs_return_shows_itself_in_a_line_and_a_table(tmp_path):
+    X = np.random.default_rng(0).normal(size=(60, 3))
+    y = np.array(["no", "<b>"])[(X[:, 0] > 0).astype(int)]
+    fitted, _ = train(LogisticModel(C=0.5), X, y=y)
+    metrics, memory = evaluate(fitted, X, y=y)
+    table = tmp_path / "rows.csv"
+    table.write_text("a,y\n" + "\n".join(f"{i},{i % 2}" for i in range(50)))
+    made = ingest(table, tmp_path / "rows.zarr", target="y", test_size=0.2)
+    assert repr(fitted).startswith("<Fitted logistic: 3 features, 2 classes, loss 0.")
+    assert repr(fitted.bare()) == "<Fitted logistic: 3 features, 2 classes>"
+    assert repr(memory) == f"<MemoryReport: {memory}>"
+    assert repr(made).startswith("<Ingested: <Store ")
+    assert made.test is not None
+    assert f", {made.test.n_rows} test rows, 0 rows dropped; ceiling " in repr(made)
+    right = f"{metrics['accuracy']:.4g} of the weight right"
+    assert repr(metrics["by_class"]) == f"<ClassMetrics: 2 classes, {right}>"
+    for text, value in (
+        ("logistic(C=0.5)", fitted),
+        ("&lt;b&gt;, no", fitted),
+        ("projected", memory),
+        ("&lt;b&gt;", metrics["by_class"]),
+        (f"{made.store.n_rows} x 1", made.store),
+        ("rows dropped", made),
+        ("logistic(C=0.3", TWO),
+    ):
+        page = value._repr_html_()
+        assert page.startswith("<table>")
+        assert "<b>" not in page
+        assert text in page

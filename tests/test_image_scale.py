@@ -23,7 +23,7 @@ from ooc_train.models.column_moments import ColumnMoments
 from ooc_train.models.network import RowScaling
 from ooc_train.objective.penalty import Penalty
 from ooc_train.objective.scaling import Scaling
-from ooc_train.runs.fitted import load_fitted
+from ooc_train.runs.run_loading import load_fitted
 from tests.test_images import FLAT, IMAGES, LABELS, ROWS, SHAPE, Y, written
 
 UNIT = IMAGES.astype("f4") / np.float32(255)

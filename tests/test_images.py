@@ -24,7 +24,7 @@ from ooc_train.errors import CorruptChunk, InvalidRun, InvalidStore
 from ooc_train.estimators import LogisticRegression, MLPClassifier, Ridge
 from ooc_train.models.model_registry import MODELS
 from ooc_train.monitoring.run_page import run_page
-from ooc_train.runs.fitted import load_fitted
+from ooc_train.runs.run_loading import load_fitted
 from tests.sealing import edit
 
 ROWS, SHAPE = 300, (4, 5, 3)

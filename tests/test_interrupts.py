@@ -13,7 +13,7 @@ from ooc_train.models.classification_models import LogisticModel
 from ooc_train.monitoring import interrupts
 from ooc_train.monitoring.interrupts import Interrupts, immediate_interrupts
 from ooc_train.runs.events import Ended, Progressed, Started, Stepped, Stop
-from ooc_train.runs.fitted import load_fitted
+from ooc_train.runs.run_loading import load_fitted
 from ooc_train.solvers.training_settings import Training
 from ooc_train.store.jobs.synthetic import make_data
 from ooc_train.stream import passes

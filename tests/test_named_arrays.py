@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from ooc_train import cli
 from ooc_train.errors import InvalidStore, StoreNotFound
 from ooc_train.models.regression_models import RidgeModel
-from ooc_train.runs.fitted import load_fitted
+from ooc_train.runs.run_loading import load_fitted
 from ooc_train.runtime.cluster import LocalCluster
 from ooc_train.store.jobs.rechunk import rechunk_store
 from ooc_train.store.jobs.rewriting_commands import rechunk_command, shuffle_command

@@ -28,7 +28,7 @@ from ooc_train.objective.losses.squared_hinge import SquaredHinge
 from ooc_train.objective.losses.squared_margin import SquaredMargin
 from ooc_train.objective.scaling import Scaling
 from ooc_train.optimizers import OPTIMIZERS
-from ooc_train.runs.fitted import load_fitted
+from ooc_train.runs.run_loading import load_fitted
 from tests.streams import Shuffled, make_case, same_bits, stream, write_store
 
 Array = NDArray[Any]

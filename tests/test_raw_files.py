@@ -36,7 +36,7 @@ from ooc_train import (
 )
 from ooc_train.errors import CeilingExceeded
 from ooc_train.inference.outputs import Kind
-from ooc_train.runs.fitted import load_fitted
+from ooc_train.runs.run_loading import load_fitted
 from tests.conftest import DATA
 
 FLIGHTS = DATA / "flights.parquet"

@@ -20,9 +20,10 @@ from ooc_train.models.model_registry import MODELS
 from ooc_train.models.predictor import LinearPredictor
 from ooc_train.monitoring.run_page import run_page
 from ooc_train.runs.events import Stepped
-from ooc_train.runs.fitted import Fitted, load_fitted
+from ooc_train.runs.fitted import Fitted
 from ooc_train.runs.history import Steps
 from ooc_train.runs.report import Report
+from ooc_train.runs.run_loading import load_fitted
 from tests.test_plots import report_of
 
 EVIL = '<script>alert("1")</script>&'

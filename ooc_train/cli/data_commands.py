@@ -35,7 +35,7 @@ def info(
 ) -> None:
     """Show the contents of a store, without reading rows, or the results of a run."""
     if is_run(path):
-        from ooc_train.runs.fitted import load_fitted
+        from ooc_train.runs.run_loading import load_fitted
 
         fitted = load_fitted(path)
         found, text = describe_run(path, fitted), run_text(path, fitted)

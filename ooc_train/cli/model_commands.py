@@ -35,9 +35,6 @@ if TYPE_CHECKING:
     from ooc_train.store.dataset import Store
     from ooc_train.training.task import Task
 
-_MOST_PRINTED = 20
-"""Classes in the table of metrics."""
-
 
 @command
 def plan(
@@ -233,7 +230,7 @@ def evaluate(
     with ConsoleBar(quiet=output.quiet) as bar:
         from ooc_train.inference.class_metrics import MOST_CLASSES
         from ooc_train.plotting.figures import require_figure, save
-        from ooc_train.runs.fitted import load_fitted
+        from ooc_train.runs.run_loading import load_fitted
 
         fitted = load_fitted(run)
         if plot is not None:
@@ -302,14 +299,8 @@ def evaluate(
 
 def _print_classes(by_class: "ClassMetrics") -> None:
     """Print precision, recall and F1 of each class, or of those that are predicted worst."""
-    head = ("class", "precision", "recall", "f1", "weight")
-    columns = (by_class.precision, by_class.recall, by_class.f1, by_class.support)
-    worst = sorted(range(len(by_class.classes)), key=lambda k: (by_class.f1[k], k))[:_MOST_PRINTED]
-    rows = [
-        (one_line(str(by_class.classes[k])), *(f"{column[k]:.6g}" for column in columns))
-        for k in sorted(worst)
-    ]
-    for line in aligned([head, *rows]):
+    head, rows = by_class.rows()
+    for line in aligned([head, *((one_line(name), *figures) for name, *figures in rows)]):
         typer.echo(line)
     if len(rows) < len(by_class.classes):
         typer.echo(f"({len(rows)} of {len(by_class.classes):,} classes: those of the least f1)")
@@ -340,7 +331,7 @@ def predict(
         from ooc_train.core.output_kinds import STORE, require_output
         from ooc_train.inference.outputs import Kind
         from ooc_train.inference.predict import predict_store
-        from ooc_train.runs.fitted import load_fitted
+        from ooc_train.runs.run_loading import load_fitted
 
         fitted = load_fitted(run)
         if proba and not fitted.model.is_classifier:

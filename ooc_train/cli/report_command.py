@@ -23,7 +23,7 @@ def report(
     from ooc_train.core.atomic import write_file
     from ooc_train.core.output_kinds import FILE, require_output
     from ooc_train.monitoring.run_page import run_page
-    from ooc_train.runs.fitted import load_fitted
+    from ooc_train.runs.run_loading import load_fitted
 
     require_output(out, FILE, overwrite=overwrite)
     page = run_page(load_fitted(run), run).encode()

@@ -68,7 +68,7 @@ def summary(
         from ooc_train.core.output_kinds import FILE, require_output
         from ooc_train.inference.coefficient_summary import COLUMNS
         from ooc_train.inference.summary import summary as summarise
-        from ooc_train.runs.fitted import load_fitted
+        from ooc_train.runs.run_loading import load_fitted
 
         for path in (csv_file, html):
             if path is not None:

@@ -9,7 +9,7 @@ import numpy as np
 from ooc_train.core.settings import settings_of
 from ooc_train.errors import InvalidRun
 from ooc_train.estimators.shared_parameters import ESTIMATORS
-from ooc_train.runs.fitted import load_fitted
+from ooc_train.runs.run_loading import load_fitted
 from ooc_train.solvers.training_settings import Training
 
 

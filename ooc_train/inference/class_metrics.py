@@ -13,6 +13,7 @@ import numpy as np
 
 from ooc_train.core.schema import shown
 from ooc_train.core.sums import Array
+from ooc_train.core.text import html_table
 from ooc_train.plotting import class_plots
 from ooc_train.runs.fitted import Label
 
@@ -61,7 +62,7 @@ class Area(NamedTuple):
     error: Array
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ClassMetrics:
     """Metrics of a classifier for each class; a row counts by its weight.
 
@@ -82,6 +83,25 @@ class ClassMetrics:
     confusion: Array
     histogram: Array
     has_probabilities: bool
+
+    def rows(self, most: int = 20) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+        """Return head and rows of a table by class: of more than `most`, those of the least F1."""
+        head = ("class", "precision", "recall", "f1", "weight")
+        columns = self.precision, self.recall, self.f1, self.support
+        worst = sorted(range(len(self.classes)), key=lambda k: (self.f1[k], k))[:most]
+        return head, [
+            (str(self.classes[k]), *(f"{column[k]:.6g}" for column in columns))
+            for k in sorted(worst)
+        ]
+
+    def __repr__(self) -> str:
+        right = float(np.trace(self.confusion)) / float(self.confusion.sum() or 1.0)
+        return f"<ClassMetrics: {len(self.classes):,} classes, {right:.4g} of the weight right>"
+
+    def _repr_html_(self) -> str:
+        """Return precision, recall and F1 of each class as an HTML table, for notebooks."""
+        head, rows = self.rows()
+        return html_table(rows, head)
 
     @property
     def support(self) -> Array:

@@ -17,7 +17,8 @@ from ooc_train.inference.metrics import PIECE_ROWS, MetricSums
 from ooc_train.inference.outputs import Kind, Outputs
 from ooc_train.memory.ceiling import Ceiling
 from ooc_train.memory.measured import MemoryReport
-from ooc_train.runs.fitted import Fitted, as_fitted
+from ooc_train.runs.fitted import Fitted
+from ooc_train.runs.run_loading import as_fitted
 from ooc_train.runtime.job import Job
 from ooc_train.store.format.arrays import ArrayLayout
 from ooc_train.store.reading.chunks import ChunkReader

@@ -24,7 +24,8 @@ from ooc_train.inference.outputs import BY_CLASS, Kind, Outputs
 from ooc_train.memory.budget import Budget
 from ooc_train.memory.ceiling import Ceiling, Term
 from ooc_train.memory.measured import MemoryReport
-from ooc_train.runs.fitted import Fitted, as_fitted
+from ooc_train.runs.fitted import Fitted
+from ooc_train.runs.run_loading import as_fitted
 from ooc_train.store.dataset import Store
 from ooc_train.store.format.chunk_sizes import default_chunk_rows, default_shard_rows
 from ooc_train.store.writing.predictions import PredictionWriter

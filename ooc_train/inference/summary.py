@@ -25,7 +25,8 @@ from ooc_train.objective.losses.poisson import Poisson
 from ooc_train.objective.losses.squared import Squared
 from ooc_train.objective.losses.tweedie import Tweedie
 from ooc_train.objective.scaling import Scaling
-from ooc_train.runs.fitted import Fitted, as_fitted
+from ooc_train.runs.fitted import Fitted
+from ooc_train.runs.run_loading import as_fitted
 from ooc_train.runtime.job import Job
 from ooc_train.stream.input_data import Inputs
 from ooc_train.stream.inputs import read_inputs

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 from ooc_train.core.schema import integer, list_of, mapping_of, or_none, record, text, texts
+from ooc_train.core.text import html_table
 from ooc_train.core.units import approximate_bytes
 from ooc_train.memory.processes import PROCESS_SCHEMA, ProcessMemory
 from ooc_train.memory.timeline import TIMELINE_SCHEMA, MemoryTimeline
@@ -28,7 +29,7 @@ MEMORY_SCHEMA = record(
 """The fields of a `MemoryReport` in JSON."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class MemoryReport:
     """The memory report of a job: ceiling, projected and measured peak, in bytes.
 
@@ -90,6 +91,24 @@ class MemoryReport:
         matplotlib.axes.Axes
         """
         return plots.memory(self, ax)
+
+    def __repr__(self) -> str:
+        return f"<MemoryReport: {self}>"
+
+    def _repr_html_(self) -> str:
+        """Return ceiling, projection and measurement as an HTML table, for notebooks."""
+        size = approximate_bytes
+        parts = {process.name: process.peak for process in self.processes}
+        by = [
+            ", ".join(f"{name} {size(held)}" for name, held in each.items() if held)
+            for each in (self.terms, parts)
+        ]
+        rows = [
+            ("ceiling", size(self.ceiling), self.ceiling_source),
+            ("projected", size(self.projected), by[0]),
+            ("measured", size(self.measured), by[1]),
+        ]
+        return html_table([*rows, *(("note", "", note) for note in self.notes)])
 
     def __str__(self) -> str:
         return (

@@ -8,6 +8,7 @@ from typing import Any, Never
 import numpy as np
 from numpy.typing import NDArray
 
+from ooc_train.core.text import few, html_table
 from ooc_train.core.units import approximate_bytes
 from ooc_train.errors import InvalidStore
 from ooc_train.memory.system import available_memory
@@ -303,3 +304,19 @@ class Store:
             f"({self.chunk_bytes / 2**20:.3g} MiB, {self.X.codec or 'by zarr-python'})"
         )
         return f"<Store {self.path}: {', '.join(parts)}>"
+
+    def _repr_html_(self) -> str:
+        """Return shapes, classes and layout as an HTML table, for notebooks."""
+        rows = [
+            ("path", self.path),
+            ("rows x features", " x ".join(f"{size:,}" for size in self.X.shape)),
+            ("type", str(self.dtype)),
+            ("classes", few(self.classes) if self.classes is not None else "none"),
+            ("weights", "no" if self.sample_weight is None else "yes"),
+            ("order", "as written" if self.shuffled is None else f"random, seed {self.shuffled}"),
+            ("chunks", f"{self.n_chunks:,} of {self.chunk_rows:,} rows"),
+            ("size", f"{approximate_bytes(self.total_bytes)} when decoded"),
+        ]
+        if self.feature_names is not None:
+            rows.insert(2, ("features", few(self.feature_names)))
+        return html_table(rows)

@@ -15,8 +15,9 @@ from ooc_train.models.model import Model
 from ooc_train.monitoring.driver import TrainingPage
 from ooc_train.monitoring.interrupts import Interrupts
 from ooc_train.runs.events import Callback, Ended
-from ooc_train.runs.fitted import Fitted, as_fitted
+from ooc_train.runs.fitted import Fitted
 from ooc_train.runs.report import Report
+from ooc_train.runs.run_loading import as_fitted
 from ooc_train.runtime.job import Job
 from ooc_train.solvers.training_settings import AUTOMATIC, Training
 from ooc_train.stream.inputs import read_inputs

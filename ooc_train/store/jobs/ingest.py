@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from ooc_train.core.output_kinds import STORE, require_output
 from ooc_train.core.places import local_path
 from ooc_train.core.progress import Progress, no_progress, row_counter
+from ooc_train.core.text import html_table
 from ooc_train.errors import InvalidTable
 from ooc_train.images.open_images import are_images
 from ooc_train.memory.budget import Budget
@@ -59,7 +60,7 @@ from ooc_train.tables.roles import Roles, Task
 from ooc_train.tables.schema_inference import SchemaInference
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Ingested:
     """The result of `ingest`.
 
@@ -88,6 +89,18 @@ class Ingested:
     dropped: int
     notes: tuple[str, ...]
     losses: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        test = "" if self.test is None else f", {self.test.n_rows:,} test rows"
+        return f"<Ingested: {self.store!r}{test}, {self.dropped:,} rows dropped; {self.memory}>"
+
+    def _repr_html_(self) -> str:
+        """Return the store, the notes and the memory as HTML, for notebooks."""
+        rows = [("note", note) for note in (*self.notes, *self.losses)]
+        rows.insert(0, ("rows dropped", f"{self.dropped:,}"))
+        if self.test is not None:
+            rows.insert(0, ("test rows", f"{self.test.n_rows:,} in {self.test.path}"))
+        return f"{self.store._repr_html_()}{html_table(rows)}{self.memory._repr_html_()}"
 
 
 def ingest(

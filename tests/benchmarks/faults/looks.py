@@ -52,7 +52,7 @@ def predictions(path: str) -> Any:
 
 def run(path: str) -> Any:
     """Return what a saved run holds."""
-    from ooc_train.runs.fitted import load_fitted
+    from ooc_train.runs.run_loading import load_fitted
 
     found = load_fitted(path)
     if found.report.get("passes") is None:
