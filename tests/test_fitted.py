@@ -313,7 +313,7 @@ def test_what_jobs_return_shows_itself_in_a_line_and_a_table(tmp_path):
         ("&lt;b&gt;", metrics["by_class"]),
         (f"{made.store.n_rows} x 1", made.store),
         ("rows dropped", made),
-        ("logistic(C=0.3", TWO),
+        ("C=0.3)", TWO),
     ):
         page = value._repr_html_()
         assert page.startswith("<table>")

@@ -56,7 +56,7 @@ def explain(
         from ooc_train.core.output_kinds import FILE, require_output
         from ooc_train.inference.importance import permutation_importance
         from ooc_train.plotting.figures import require_figure, save
-        from ooc_train.runs.fitted import load_fitted
+        from ooc_train.runs.run_loading import load_fitted
 
         for path in (csv_file, html):
             if path is not None:

@@ -16,7 +16,8 @@ from ooc_train.inference.importance_sums import ImportanceSums, Places
 from ooc_train.inference.importance_table import Importance
 from ooc_train.inference.metrics import PIECE_ROWS, MetricSums
 from ooc_train.memory.ceiling import Ceiling
-from ooc_train.runs.fitted import Fitted, as_fitted
+from ooc_train.runs.fitted import Fitted
+from ooc_train.runs.run_loading import as_fitted
 from ooc_train.runtime.job import Job
 from ooc_train.stream.inputs import read_inputs
 from ooc_train.stream.passes import Stream
