@@ -2,12 +2,8 @@
 
 import json
 import os
-import signal
-import subprocess
-import sys
-import time
+import shutil
 import tracemalloc
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,7 +36,7 @@ from ooc_train.runs.events import Progressed, Stepped
 from ooc_train.runs.run_loading import load_fitted
 from ooc_train.solvers.early_stopping import EarlyStopping
 from ooc_train.stream.inputs import read_inputs
-from ooc_train.training import checkpoints
+from ooc_train.training import checkpoints, run_identity
 
 ROOT = Path(__file__).parent.parent
 DIGITS, CLASSES = load_digits(return_X_y=True)
@@ -199,7 +195,7 @@ def test_an_epoch_that_is_cut_short_begins_anew(tmp_path):
 def test_times_decide_how_often_it_is_written(tmp_path, monkeypatch):
     written = []
     monkeypatch.setattr(
-        checkpoints.CheckpointFile,
+        checkpoints.CheckpointFolder,
         "write",
         lambda *given: written.append(given[2].state.n_iter),
     )
@@ -251,7 +247,7 @@ def test_rows_of_many_columns_are_compared_without_copies_of_many():
     X = np.ones((100, 100_000), "f4")
     inputs = read_inputs(X, np.arange(100.0), classifier=False)
     tracemalloc.start()
-    checkpoints._fingerprint(inputs)
+    run_identity._data(inputs)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 4 * 2**20
@@ -274,14 +270,15 @@ def test_places_that_are_taken(tmp_path, kept):
     place, model, X, training, y = kept
     with pytest.raises(OutputExists, match="go on from it with resume=True"):
         train(model, X, training, y=y, checkpoint=place)
-    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "2024").mkdir(parents=True)
+    (tmp_path / "mine" / "2024" / "notes").touch()
     for resume in (False, True):
         with pytest.raises(OutputExists):
             train(model, X, training, y=y, checkpoint=Checkpoint(tmp_path / "mine", resume=resume))
     # The first start of a script that always goes on.
     fresh = Checkpoint(tmp_path / "fresh", resume=True)
     train(model, X, training, y=y, checkpoint=fresh)
-    assert sorted(os.listdir(tmp_path / "fresh")) == ["checkpoint.json", "state.npz"]
+    assert os.listdir(tmp_path / "fresh") == ["000001"]
 
 
 @pytest.mark.parametrize(
@@ -292,7 +289,7 @@ def test_places_that_are_taken(tmp_path, kept):
         (lambda v: v | {"arrays": v["arrays"] | {"state/params": "|O"}}, "of the type '|O'"),
         (lambda v: v | {"arrays": v["arrays"] | {"state/gone": "<f8"}}, "gone"),
         (lambda v: v | {"arrays": {}}, "holds no state of a run"),
-        (lambda v: v | {"arrays": {}, "scalars": {}}, "lacks parameters of the model"),
+        (lambda v: v | {"arrays": {}, "scalars": {}}, "holds no state of a run"),
         (
             lambda v: (
                 v | {"progress": v["progress"] | {"steps": {"steps": [], "every": 0, "count": 1}}}
@@ -308,7 +305,7 @@ def test_places_that_are_taken(tmp_path, kept):
 )
 def test_damaged_settings_are_refused(kept, change, said):
     place, model, X, training, y = kept
-    file = place / "checkpoint.json"
+    file = place / "000001" / "checkpoint.json"
     file.write_text(json.dumps(change(json.loads(file.read_text()))))
     with pytest.raises(InvalidRun, match=said):
         train(model, X, training, y=y, checkpoint=Checkpoint(place, resume=True))
@@ -316,20 +313,83 @@ def test_damaged_settings_are_refused(kept, change, said):
 
 def test_damaged_arrays_are_refused(kept):
     place, model, X, training, y = kept
-    file = place / "state.npz"
+    file = place / "000001" / "state.npz"
     whole = file.read_bytes()
     for broken in (whole[: len(whole) // 2], whole[:900] + b"\x01" + whole[901:], b"", None):
         if broken is None:
             file.unlink()
         else:
             file.write_bytes(broken)
-        with pytest.raises((InvalidRun, FileNotFoundError)):
+        with pytest.raises(InvalidRun):
             train(model, X, training, y=y, checkpoint=Checkpoint(place, resume=True))
+
+
+def test_the_last_two_stay_and_one_before_serves_for_a_damaged_one(tmp_path):
+    training = Training(solver="adam", batch_size=32, max_iter=5, tol=0.0, random_state=0)
+    place, rows = tmp_path / "a.checkpoint", {"y": CLASSES}
+    due = train(LogisticModel(), DIGITS, replace(training, max_iter=8), **rows)
+    for keep, left in (
+        (1, ["000006"]),
+        (2, ["000005", "000006"]),
+        (3, ["000004", "000005", "000006"]),
+    ):
+        where = tmp_path / f"{keep}"
+        train(LogisticModel(), DIGITS, training, checkpoint=Checkpoint(where, 0, keep=keep), **rows)
+        assert sorted(os.listdir(where)) == left
+    train(LogisticModel(), DIGITS, training, checkpoint=Checkpoint(place, 0), **rows)
+    # The end of the run wrote the state of the fifth epoch once more: the fourth is to serve.
+    shutil.rmtree(place / "000005")
+    (tmp_path / "3" / "000004").rename(place / "000005")
+    whole = (place / "000006" / "state.npz").read_bytes()
+    (place / "000006" / "state.npz").write_bytes(whole[:-200])
+    resumed = Checkpoint(place, resume=True)
+    found = train(
+        LogisticModel(), DIGITS, replace(training, max_iter=8), checkpoint=resumed, **rows
+    )
+    require_same(found, due)
+    (said,) = [note for note in found[1].notes if "is damaged" in note]
+    assert "000006" in said
+    assert any("went on from a checkpoint of iteration 4" in note for note in found[1].notes)
+    for name in os.listdir(place):
+        (place / name / "checkpoint.json").write_text("{}")
+    with pytest.raises(InvalidRun, match="000007"):
+        train(LogisticModel(), DIGITS, training, checkpoint=resumed, **rows)
+    with pytest.raises(ValueError, match="keep=0"):
+        Checkpoint(place, keep=0)
+
+
+def test_one_process_at_a_time_writes_checkpoints(kept):
+    place, model, X, training, y = kept
+    resumed = Checkpoint(place, resume=True)
+    with (
+        checkpoints.CheckpointFolder(resumed),
+        pytest.raises(OutputExists, match="another process writes checkpoints"),
+    ):
+        train(model, X, training, y=y, checkpoint=resumed)
+
+
+def test_a_run_replaces_the_one_it_goes_on_from_and_no_other(tmp_path, kept):
+    place, model, X, training, y = kept
+    out, longer = tmp_path / "run", replace(training, max_iter=3)
+    resumed = Checkpoint(place, resume=True)
+    train(model, X, longer, y=y, checkpoint=resumed, out=out)
+    train(model, X, replace(training, max_iter=4), y=y, checkpoint=resumed, out=out)
+    assert load_fitted(out).report["n_iter"] == 4
+    train(model, X, training, y=y, out=out, overwrite=True)
+    with pytest.raises(OutputExists, match="is another run than that of"):
+        train(model, X, longer, y=y, checkpoint=resumed, out=out)
+    assert load_fitted(out).report["n_iter"] == 2
+    # Checkpoints are replaced as runs are.
+    with pytest.raises(OutputExists, match="holds checkpoints of a run already"):
+        train(model, X, longer, y=y, checkpoint=place)
+    train(LogisticModel(C=2.0), X, longer, y=y, checkpoint=place, out=out, overwrite=True)
+    assert sorted(os.listdir(place)) == ["000001"]
 
 
 def test_a_full_disk_leaves_the_checkpoint_before(kept, monkeypatch):
     place, model, X, training, y = kept
-    before = {name: (place / name).read_bytes() for name in os.listdir(place)}
+    kept = place / "000001"
+    before = {name: (kept / name).read_bytes() for name in os.listdir(kept)}
 
     def full(*_, **__):
         raise OSError(28, "No space left on device")
@@ -343,8 +403,8 @@ def test_a_full_disk_leaves_the_checkpoint_before(kept, monkeypatch):
             y=y,
             checkpoint=Checkpoint(place, every=0, resume=True),
         )
-    assert {name: (place / name).read_bytes() for name in os.listdir(place)} == before
-    assert os.listdir(place.parent) == [place.name]
+    assert {name: (kept / name).read_bytes() for name in os.listdir(kept)} == before
+    assert os.listdir(place) == [kept.name]
 
 
 # Processes
@@ -367,49 +427,3 @@ def test_another_cluster_goes_on_to_the_same_bits(tmp_path, settings):
         resumed = Checkpoint(place, resume=True)
         found = train(LogisticModel(), data, training, checkpoint=resumed, client=client)
     require_same(found, due)
-
-
-def command(folder, *more):
-    return [
-        *(sys.executable, "-m", "ooc_train", "train", folder / "a.zarr", "--solver", "adam"),
-        *("--batch-size", "2", "--max-iter", "16", "--tol", "0", "--random-state", "3"),
-        *("--workers", "1", "--dashboard-address", "127.0.0.1:0", "--memory-ceiling", "400MiB"),
-        *("--quiet", *more),
-    ]
-
-
-@pytest.mark.slow
-def test_a_command_that_is_ended_again_and_again_goes_on(tmp_path):
-    make_data(tmp_path / "a.zarr", rows=600_000, features=10)
-    run: dict[str, Any] = {"cwd": ROOT, "check": False, "capture_output": True, "text": True}
-    due = subprocess.run(command(tmp_path, "--out", tmp_path / "due"), **run)
-    assert due.returncode == 0, due.stderr
-    file = tmp_path / "c" / "checkpoint.json"
-    place = ("--checkpoint", file.parent, "--checkpoint-every", "0s", "--resume", "--overwrite")
-    signals = [signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, signal.SIGINT]
-    while True:
-        before = file.stat().st_ino if file.exists() else 0
-        process = subprocess.Popen(command(tmp_path, "--out", tmp_path / "found", *place), cwd=ROOT)
-        while signals and process.poll() is None:
-            with suppress(FileNotFoundError):
-                if file.stat().st_ino != before:
-                    process.send_signal(signals.pop())
-                    break
-            time.sleep(0.01)
-        if process.wait(60) in (0, 1, 2):
-            break
-    assert process.returncode == 0
-    assert not signals
-    found = load_fitted(tmp_path / "found")
-    for name, array in load_fitted(tmp_path / "due").predictor.arrays.items():
-        assert_array_equal(found.predictor.arrays[name], array)
-    assert found.report["n_iter"] == 16
-    assert sorted(os.listdir(tmp_path)) == ["a.zarr", "c", "due", "found"]
-
-
-def test_options_of_a_checkpoint_need_one(tmp_path):
-    ran = subprocess.run(
-        command(tmp_path, "--resume"), cwd=ROOT, check=False, capture_output=True, text=True
-    )
-    assert ran.returncode == 1
-    assert "--resume and --checkpoint-every need --checkpoint FOLDER" in ran.stderr

@@ -1,7 +1,7 @@
 """Options that name a model and how it is learned, made from the settings' own declarations."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import MISSING, dataclass
+from dataclasses import MISSING, dataclass, replace
 from functools import partial
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, TypeVar
@@ -23,6 +23,8 @@ _NEGATIVE = MappingProxyType(
     }
 )
 """Flags that are on by default: the options that turn them off, and their help."""
+
+_DEFAULT = "logistic"
 
 _OWNERS: dict[str, list[type[Model]]] = {}
 """The models that have a setting, by its name."""
@@ -125,11 +127,10 @@ class ModelOptions:
             of=_MODEL,
             parse=_model_name,
             metavar="NAME",
-            help=f"What is learned: {', '.join(MODELS)}. `--model NAME --help` shows the options "
-            "of a model.",
-            show_default=True,
+            help=f"What is learned: {', '.join(MODELS)} (default: {_DEFAULT}). `--model NAME "
+            "--help` shows the options of a model.",
         ),
-    ] = "logistic"
+    ] = None
 
     omitted: ClassVar[frozenset[str]] = frozenset()
 
@@ -155,28 +156,55 @@ class ModelOptions:
         ValueError
             If a setting is not valid, or is one of another model.
         """
-        cls = MODELS[self.model]
+        cls = MODELS[self.model or _DEFAULT]
+        passed = self._of_model(cls)
+        missing = [
+            name
+            for name, default in defaults_of(cls).items()
+            if default is MISSING and name not in passed
+        ]
+        if missing:
+            raise ValueError(f"--model {cls.name} needs {' and '.join(map(_flag, missing))}")
+        how = {"batch_size": cls.default_batch_size} | self._passed(settings_of(Training))
+        if watched := self._passed(settings_of(EarlyStopping)):
+            how["early_stopping"] = EarlyStopping(**watched)
+        return cls(**passed), Training(**how)
+
+    def made_on(self, model: Model, training: Training) -> tuple[Model, Training]:
+        """Return a model and its training with the options that were passed in place of theirs.
+
+        Raises
+        ------
+        ValueError
+            If a setting is not valid, or is one of another model.
+        """
+        if self.model not in (None, model.name):
+            raise ValueError(
+                f"--model {self.model} is another model than the {model.name} of the run that is "
+                "to go on; leave it out, or begin anew with another --out"
+            )
+        how = self._passed(settings_of(Training))
+        if "learning_rate" in how:
+            how.setdefault("schedule", "auto")  # the text of the rate may name a schedule
+        if watched := self._passed(settings_of(EarlyStopping)):
+            rule = training.early_stopping
+            before = vars(rule) if isinstance(rule, EarlyStopping) else {}
+            how["early_stopping"] = EarlyStopping(**before | watched)
+        return replace(model, **self._of_model(type(model))), replace(training, **how)
+
+    def _of_model(self, cls: type[Model]) -> dict[str, Any]:
+        """Return the settings that were passed for a model; refuse those of other models."""
         passed = self._passed(_OWNERS)
         own = defaults_of(cls)
         for name in passed:
             if name not in own:
                 *others, last = (owner.name for owner in _OWNERS[name])
                 owners = " and ".join(filter(None, [", ".join(others), last]))
-                raise ValueError(
-                    f"{_flag(name)} is for the {owners} model, and this is {self.model}"
-                )
-        missing = [
-            name for name, default in own.items() if default is MISSING and name not in passed
-        ]
-        if missing:
-            raise ValueError(f"--model {self.model} needs {' and '.join(map(_flag, missing))}")
+                raise ValueError(f"{_flag(name)} is for the {owners} model, and this is {cls.name}")
         for name, value in passed.items():
             if isinstance(value, str):
                 passed[name] = settings_of(cls)[name].constraint.parse(name, value)
-        how = {"batch_size": cls.default_batch_size} | self._passed(settings_of(Training))
-        if watched := self._passed(settings_of(EarlyStopping)):
-            how["early_stopping"] = EarlyStopping(**watched)
-        return cls(**passed), Training(**how)
+        return passed
 
     def _passed(self, names: Iterable[str]) -> dict[str, Any]:
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}

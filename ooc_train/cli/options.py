@@ -1,11 +1,11 @@
 """Options that commands share: a dataclass for each group, a field for each option."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import typer
 
@@ -17,6 +17,7 @@ from ooc_train.monitoring.callbacks import ConsoleBar
 if TYPE_CHECKING:
     from ooc_train.store.dataset import Store
     from ooc_train.training.checkpoints import Checkpoint
+    from ooc_train.training.kept_run import KeptRun
 
 
 def option(*names: str, of: str, parse: Callable[[str], Any] | None = None, **more: Any) -> Any:
@@ -112,6 +113,32 @@ class StoreOptions:
                 )
         return self._open(path, *(_from(path, place) for place in places.values()))
 
+    def made_on(self, opened: Mapping[str, Any]) -> Self:
+        """Return the options of how a store was opened, with those that were passed in their place.
+
+        Parameters
+        ----------
+        opened : mapping
+            As `Store.opened` has it.
+        """
+        usual = type(self)()
+        x, y, weight = (
+            opened[role] if own == default else own
+            for role, own, default in (
+                ("X", self.x, usual.x),
+                ("y", self.y, usual.y),
+                ("sample_weight", self.weight, usual.weight),
+            )
+        )
+        return replace(
+            self,
+            fill_missing=self.fill_missing or opened["fill_missing"],
+            x=x,
+            y=y,
+            weight=usual.weight if weight is None else weight,
+            no_weights=self.no_weights or weight is None,
+        )
+
     def require_default(self, what: str) -> None:
         """Raise `ValueError` if options of stores are set, for `what` that is not a store."""
         if self != type(self)():
@@ -166,45 +193,75 @@ class RawFileOptions(CsvOptions):
 
 @dataclass(frozen=True)
 class CheckpointOptions:
-    """Options of checkpoints: where and how often a run saves its state, and to resume it."""
+    """Options of checkpoints, which lie beside the run: how often they are written, and resuming.
 
-    checkpoint: Annotated[
-        str | None,
-        option(
-            of="Checkpoints",
-            metavar="FOLDER",
-            help="Keep the state of the run here, so that a run that was ended or killed goes on.",
-        ),
-    ] = None
+    The checkpoints of RUN are in RUN.checkpoint.
+    """
+
     checkpoint_every: Annotated[
         str | None,
         option(
             of="Checkpoints",
             parse=parsers.duration,
             metavar="DURATION",
-            help="Time between two checkpoints, such as 90s (default: 10min).",
+            help="Keep the state of the run in RUN.checkpoint, each 90s or 10min, so that a run "
+            "that was ended or killed goes on.",
         ),
     ] = None
     resume: Annotated[
-        bool,
-        option("--resume", of="Checkpoints", help="Go on from the checkpoint, if there is one."),
-    ] = False
+        str | None,
+        option(
+            of="Checkpoints",
+            metavar="RUN",
+            help="Go on with a run from its checkpoint; store and settings are known. Limits, such "
+            "as --max-iter, and resources may be others.",
+        ),
+    ] = None
 
-    def made(self) -> "Checkpoint | None":
-        """Return the checkpoint that the options describe; None without a folder.
+    def kept(self) -> "KeptRun | None":
+        """Return the run to go on with; None without one.
+
+        Raises
+        ------
+        InvalidRun
+            If it has no checkpoint, or one that no command can go on from.
+        """
+        from ooc_train.training.kept_run import kept_run
+
+        return None if self.resume is None else kept_run(self._folder(self.resume))
+
+    def placed(
+        self, out: str | None, kept: "KeptRun | None"
+    ) -> tuple[str | None, "Checkpoint | None"]:
+        """Return where the run is saved, and its checkpoint; None without them.
 
         Raises
         ------
         ValueError
-            If options of a checkpoint come without one.
+            If a run with checkpoints has no place, or has two.
         """
         from ooc_train.training.checkpoints import Checkpoint
 
-        if self.checkpoint is None:
-            if self.resume or self.checkpoint_every is not None:
-                raise ValueError("--resume and --checkpoint-every need --checkpoint FOLDER")
-            return None
-        return Checkpoint(self.checkpoint, self.checkpoint_every or "10min", self.resume)
+        if self.resume is not None and kept is not None:
+            if out not in (None, self.resume):
+                raise ValueError(
+                    f"--resume {self.resume} saves the run there, and --out {out} is another "
+                    "place; leave --out out"
+                )
+            every = self.checkpoint_every or kept.every
+            return self.resume, Checkpoint(self._folder(self.resume), every, resume=True)
+        if self.checkpoint_every is None:
+            return out, None
+        if out is None:
+            raise ValueError(
+                "--checkpoint-every needs --out RUN: the checkpoints lie beside it, in "
+                "RUN.checkpoint"
+            )
+        return out, Checkpoint(self._folder(out), self.checkpoint_every)
+
+    def _folder(self, run: str) -> str:
+        """Return the folder of a run's checkpoints."""
+        return f"{os.path.normpath(run)}.checkpoint"
 
 
 @dataclass(frozen=True)

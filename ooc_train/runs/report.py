@@ -90,6 +90,8 @@ class Report:
         of all outputs together. The objective is at most so much above its minimum. None otherwise.
     solver_reason : str
         Why "auto" chose the solver. Empty if the user chose it.
+    run_id : str
+        Random name of a run with checkpoints, which bear it too; empty without checkpoints.
     saved_in : str or None
         Folder of the saved run, or None.
     """
@@ -123,6 +125,7 @@ class Report:
     digits: float | None = None
     dual_gap: tuple[float, ...] | None = None
     solver_reason: str = ""
+    run_id: str = ""
     saved_in: str | None = None
 
     @property
@@ -338,6 +341,7 @@ _SCHEMA = record(
         "digits": or_none(_LOSS),
         "dual_gap": or_none(list_of(_LOSS)),
         "solver_reason": text,
+        "run_id": text,
     },
 )
 

@@ -69,6 +69,9 @@ class Store:
         Notes for the user, for example on what can't be verified.
     pair : StorePair or None
         The pair of training and test store that this store belongs to.
+    opened : mapping
+        What `open_store` was given besides the path, for those who open the store again; empty
+        where an array was given that is no text.
     """
 
     path: str
@@ -89,6 +92,7 @@ class Store:
     store_id: str = ""
     notes: tuple[str, ...] = ()
     pair: StorePair | None = None
+    opened: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def n_features(self) -> int:

@@ -1,81 +1,39 @@
 """Checkpoints: a run's state on disk, from which the run goes on after it was ended or killed.
 
-A checkpoint is a folder: `state.npz` has the arrays of the solver's state, and `checkpoint.json`
-all else. It is written beside its place, flushed, and named by one rename, between two iterations
-or epochs. A run that goes on takes the steps that it would have taken, to the same bits.
+The place of a run's checkpoints is a folder, of which each is a folder by its number. The last two
+stay, so that one is whole if a disk damages the other. A run that goes on takes the steps that it
+would have taken, to the same bits.
 """
 
-import hashlib
-import json
 import os
+import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from time import perf_counter
-from typing import Any
+from typing import Any, Self
 
-import numpy as np
-from numpy.typing import NDArray
-
-from ooc_train.core.atomic import PartialOutput
-from ooc_train.core.files import FileKind, read_json
-from ooc_train.core.output_kinds import CHECKPOINT, explain_os_errors, require_output
-from ooc_train.core.renames import sync_file, sync_folder
-from ooc_train.core.schema import (
-    integer,
-    list_of,
-    mapping,
-    number,
-    or_none,
-    record,
-    require,
-    shown,
-    text,
-)
+from ooc_train.core.locks import lock
+from ooc_train.core.output_kinds import CHECKPOINT, RUN, require_output
+from ooc_train.core.places import local_path
+from ooc_train.core.schema import shown
 from ooc_train.core.units import parse_duration
 from ooc_train.errors import InvalidRun, OutputExists
-from ooc_train.runs.events import Stepped
-from ooc_train.runs.history import Steps
-from ooc_train.runs.parameters import read_arrays
+from ooc_train.runs.fitted import load_fitted
 from ooc_train.solvers.base import State, from_arrays, to_arrays
 from ooc_train.solvers.training_settings import Training
-from ooc_train.stream.array_source import ArraySource
 from ooc_train.stream.input_data import Inputs
-from ooc_train.training.goals import Goals
-from ooc_train.training.task import Task
-
-_VERSION = 1
-_ADVICE = "restore it from a copy, or begin anew with another checkpoint"
-_SETTINGS = FileKind("the settings of a checkpoint", 2**28, InvalidRun, _ADVICE)
-_ARRAYS = FileKind("the arrays of a checkpoint", 2**63, InvalidRun, _ADVICE)
-
-_LIMITS = ("max_iter", "max_passes", "max_seconds", "target_loss")
-"""Settings that may be others when a run goes on."""
-
-_DIGEST_ROWS, _DIGEST_BYTES = 1_000, 2**20
-"""Most rows of arrays that are compared, and most bytes of them; at least two rows are."""
-
-_SCHEMA = record(
-    {
-        "format": text,
-        "format_version": integer(1),
-        "about": mapping,
-        "seed": integer(0, 2**128),
-        "scalars": mapping,
-        "arrays": mapping,
-        "progress": record(
-            {
-                "rows": integer(0),
-                "rows_before": integer(0),
-                "seconds": number(0.0),
-                "learning_rate": or_none(number(0.0)),
-                "notes": list_of(text),
-                "steps": mapping,
-                "goals": mapping,
-            }
-        ),
-    }
+from ooc_train.training.checkpoint_files import (
+    DamagedCheckpoint,
+    damaged,
+    is_checkpoint,
+    read_parts,
+    read_values,
+    remove_checkpoint,
+    write_checkpoint,
 )
+from ooc_train.training.run_identity import difference, identity_of
+from ooc_train.training.task import Task
 
 
 @dataclass(frozen=True)
@@ -85,43 +43,37 @@ class Checkpoint:
     Parameters
     ----------
     path : str or path
-        The folder. Each checkpoint replaces the one before.
+        The folder of the checkpoints. ``ooc-train train --resume RUN`` looks for `RUN.checkpoint`.
     every : str or float
         Time between two checkpoints: seconds, or text such as "10min". 0 is each iteration or
         epoch. The end of the run writes one always.
     resume : bool
-        Whether a run goes on from the checkpoint at `path`, if there is one. Otherwise a
-        checkpoint that lies there is refused. Model, settings and data have to be the same as then:
-        of a store the id of its commit is compared, and of arrays the shape, the types and some
-        rows. The limits `max_iter`, `max_passes`, `max_seconds` and `target_loss` may be others,
-        and so may cluster and ceiling.
+        Whether a run goes on from the last checkpoint at `path`, if there is one. Otherwise
+        checkpoints that lie there are refused. Model, settings and data have to be the same as
+        then: of a store the id of its commit is compared, and of arrays the shape, the types and
+        some rows. The limits `max_iter`, `max_passes`, `max_seconds` and `target_loss` may be
+        others, and so may cluster and ceiling. A saved run of the same run is replaced.
+    keep : int
+        How many checkpoints stay, at least 1. If the last is damaged, a run goes on from the one
+        before, with a note.
     """
 
     path: str | os.PathLike[str]
     every: str | float = "10min"
     resume: bool = False
+    keep: int = 2
 
     def __post_init__(self) -> None:
-        """Check the time.
+        """Check the settings.
 
         Raises
         ------
         ValueError
-            If it is no duration.
+            If `every` is no duration, or `keep` is less than 1.
         """
         parse_duration(self.every)
-
-    def seeded(self, training: Training) -> Training:
-        """Return the settings with the seed of the run to go on with, if they have none.
-
-        Raises
-        ------
-        InvalidRun
-            If a checkpoint is there, and damaged or of another format.
-        """
-        if training.random_state is not None or not self.resume or not os.path.lexists(self.path):
-            return training
-        return replace(training, random_state=_read(os.fspath(self.path))["seed"])
+        if self.keep < 1:
+            raise ValueError(f"keep={self.keep!r} is no number of checkpoints of at least 1")
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,56 +94,113 @@ class Snapshot:
     best: State | None
     progress: Mapping[str, Any]
 
-    def restore(self, steps: Steps, goals: Goals) -> None:
-        """Set the steps and the goals of a run to those of the snapshot.
 
-        Raises
-        ------
-        InvalidRun
-            If the steps or the goals of the snapshot are damaged.
-        """
-        series, counted = self.progress["steps"], self.progress["goals"]
-        try:
-            taken = [Stepped(**values) for values in series["steps"]]
-            steps.restore(taken, int(series["every"]), int(series["count"]))
-            best = None
-            if self.best is not None:
-                best = Stepped(**counted["best"]), self.best
-            numbers = float(counted["lowest"]), int(counted["stale"]), str(counted["reached"])
-            goals.restore(*numbers, best)
-        except (TypeError, KeyError, ValueError, ZeroDivisionError) as error:
-            raise InvalidRun(f"the steps of the checkpoint are damaged ({error})") from None
+@dataclass(frozen=True, eq=False)
+class LastCheckpoint:
+    """The last whole checkpoint of a run.
+
+    Attributes
+    ----------
+    path : str
+        Its folder.
+    values : mapping
+        What was written as JSON.
+    parts : mapping
+        The arrays of each state, by its name.
+    note : str
+        Which later checkpoint is damaged; empty if none is.
+    """
+
+    path: str
+    values: Mapping[str, Any]
+    parts: Mapping[str, Any]
+    note: str = ""
 
 
-class CheckpointFile:
-    """A run's checkpoint on disk, read before the run and written during the run.
+class CheckpointFolder:
+    """A run's checkpoints on disk, read before the run and written during the run.
+
+    A context manager, in which no other process writes there.
 
     Parameters
     ----------
     checkpoint : Checkpoint
         Place and times.
+    overwrite : bool
+        Whether checkpoints of another run are replaced.
 
     Raises
     ------
     OutputExists
         If something else lies there, or a checkpoint that the run is not to go on from.
     InvalidRun
-        If the checkpoint is damaged, or of another format.
+        If the checkpoints are damaged, or of another format.
     OSError
         If nothing can be written there.
     """
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        if not checkpoint.resume and CHECKPOINT.is_at(os.fspath(checkpoint.path)):
-            raise OutputExists(
-                f"{os.fspath(checkpoint.path)} is a checkpoint of a run already; go on from it "
-                "with resume=True (--resume), or choose another name"
-            )
-        self.path = require_output(checkpoint.path, CHECKPOINT, overwrite=checkpoint.resume)
+    def __init__(self, checkpoint: Checkpoint, *, overwrite: bool = False) -> None:
+        self.path = require_place(checkpoint.path)
+        self._checkpoint = checkpoint
         self._every = parse_duration(checkpoint.every)
         self._written = perf_counter()
-        self._found = _read(self.path) if os.path.lexists(self.path) else None
+        self._begins_anew = overwrite and not checkpoint.resume
+        self._found = None if self._begins_anew else last_checkpoint(self.path)
+        if self._found is not None and not checkpoint.resume:
+            raise OutputExists(
+                f"{os.fspath(checkpoint.path)} holds checkpoints of a run already; go on from it "
+                "with resume=True (--resume RUN), choose another name, or overwrite it"
+            )
+        run = {} if self._found is None else self._found.values["run"]
+        self.run_id: str = run.get("id", secrets.token_hex(8))
+        self._seed: int | None = run.get("seed")
+        self._lock = -1
         self._about: dict[str, Any] | None = None
+
+    def __enter__(self) -> Self:
+        os.makedirs(self.path, exist_ok=True)
+        self._lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            lock(self._lock)
+        except BlockingIOError:
+            os.close(self._lock)
+            raise OutputExists(
+                f"another process writes checkpoints to {self.path}; wait for it, or end it"
+            ) from None
+        except OSError:
+            pass  # a file system without locks, such as NFS
+        for number in _numbers(self.path) if self._begins_anew else ():
+            remove_checkpoint(_path(self.path, number))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):  # it holds checkpoints
+            os.rmdir(self.path)
+        os.close(self._lock)
+
+    def seeded(self, training: Training) -> Training:
+        """Return the settings with the seed of the run to go on with, if they have none."""
+        if training.random_state is not None:
+            return training
+        return replace(training, random_state=self._seed)
+
+    def replaces(self, out: str | os.PathLike[str]) -> bool:
+        """Return whether a run lies at `out` that the run goes on from, and so may replace.
+
+        Raises
+        ------
+        OutputExists
+            If another run lies there.
+        """
+        if self._found is None or not RUN.is_at(os.fspath(out)):
+            return False
+        with suppress(InvalidRun):
+            if load_fitted(out).report.get("run_id") == self.run_id:
+                return True
+        raise OutputExists(
+            f"{os.fspath(out)} is another run than that of {self.path}; overwrite it, or remove "
+            "the checkpoints"
+        )
 
     def snapshot(self, task: Task) -> Snapshot | None:
         """Return the snapshot from which the run continues; None without a checkpoint.
@@ -201,24 +210,32 @@ class CheckpointFile:
         InvalidRun
             If the checkpoint is of other data, settings or another release, or is damaged.
         """
-        if self._found is None:
+        found = self._found
+        if found is None:
             return None
-        for name, now in self._about_run(task).items():
-            if (then := self._found["about"].get(name)) != now:
-                what, before, after = _difference(name, then, now)
-                raise InvalidRun(
-                    f"{self.path} is a checkpoint of another run: {what} is {shown(after)} now, "
-                    f"and was {shown(before)}; begin anew with another checkpoint, or train as then"
-                )
-        states = _states(self.path, self._found)
-        state = states.get("state")
-        if state is None or state.params.shape != task.problem.shape:
-            raise InvalidRun(f"{self.path} lacks parameters of the model; {_ADVICE}")
-        return Snapshot(state, states.get("best"), self._found["progress"])
+        differs = difference(found.values["about"], self._about_run(task))
+        if differs is not None:
+            what, before, after = differs
+            raise InvalidRun(
+                f"{self.path} is a checkpoint of another run: {what} is {shown(after)} now, and "
+                f"was {shown(before)}; begin anew with another checkpoint, or train as then"
+            )
+        self._found = None  # the run holds its arrays from here on
+        try:
+            state = from_arrays(found.parts["state"])
+            best = from_arrays(found.parts["best"]) if "best" in found.parts else None
+        except (TypeError, KeyError) as error:
+            raise damaged(found.path, f"holds no state of a run ({error})") from None
+        if state.params.shape != task.problem.shape:
+            raise damaged(found.path, "lacks parameters of the model")
+        progress = dict(found.values["progress"])
+        if found.note:
+            progress["notes"] = [*progress["notes"], found.note]
+        return Snapshot(state, best, progress)
 
     def _about_run(self, task: Task) -> dict[str, Any]:
         """Return the description of the run that is compared, computed once."""
-        self._about = _about(task) if self._about is None else self._about
+        self._about = identity_of(task) if self._about is None else self._about
         return self._about
 
     def is_due(self) -> bool:
@@ -226,124 +243,115 @@ class CheckpointFile:
         return perf_counter() - self._written >= self._every
 
     def write(self, task: Task, snapshot: Snapshot) -> None:
-        """Write a checkpoint; it replaces the one before, whole or not at all.
+        """Write a checkpoint, whole or not at all, and remove those before the last `keep`.
 
         Raises
         ------
         OSError
-            If it cannot be written, with advice; the one before stays then.
+            If it cannot be written, with advice; those before stay then.
         """
-        arrays = {f"state/{name}": each for name, each in to_arrays(snapshot.state).items()}
+        parts = {"state": to_arrays(snapshot.state)}
         if snapshot.best is not None:
-            arrays |= {f"best/{name}": each for name, each in to_arrays(snapshot.best).items()}
-        scalars = {name: each.item() for name, each in arrays.items() if not each.ndim}
-        arrays = {name: each for name, each in arrays.items() if each.ndim}
+            parts["best"] = to_arrays(snapshot.best)
         values = {
-            "format": CHECKPOINT.name,
-            "format_version": _VERSION,
             "about": self._about_run(task),
-            "seed": task.settings.seed,
-            "scalars": scalars,
-            "arrays": {name: each.dtype.str for name, each in arrays.items()},
+            "run": {
+                "id": self.run_id,
+                "seed": task.settings.seed,
+                "every": self._every,
+                "training": task.training.settings(),
+                "store": _store(task.inputs),
+                "validation": _validation(task),
+            },
             "progress": snapshot.progress,
         }
-        with PartialOutput(self.path, CHECKPOINT, overwrite=True) as output:
-            folder = output.partial_path
-            with explain_os_errors(self.path):
-                with open(os.path.join(folder, "state.npz"), "wb") as file:
-                    np.savez(file, allow_pickle=False, **arrays)
-                    sync_file(file)
-                with open(os.path.join(folder, "checkpoint.json"), "w", encoding="utf-8") as out:
-                    json.dump(values, out)
-                    sync_file(out)
-                sync_folder(folder)
-            output.commit()
+        numbers = _numbers(self.path)
+        number = max(numbers, default=0) + 1
+        write_checkpoint(_path(self.path, number), values, parts)
+        for old in numbers[: len(numbers) + 1 - self._checkpoint.keep]:
+            remove_checkpoint(_path(self.path, old))
         self._written = perf_counter()
 
 
-def _read(path: str) -> dict[str, Any]:
-    """Return the values of a checkpoint, all of them checked but the arrays."""
-    file = os.path.join(path, "checkpoint.json")
-    found = read_json(file, _SETTINGS, constants=True)
-    written = found.get("format_version")
-    if isinstance(written, int) and written > _VERSION:
-        raise InvalidRun(
-            f"{path} was written by a later release (format {written}, this one reads {_VERSION}); "
-            "install that release, or begin anew with another checkpoint"
+def require_place(path: str | os.PathLike[str]) -> str:
+    """Return the absolute path of a folder of checkpoints, which may not exist yet.
+
+    Raises
+    ------
+    OutputExists
+        If something else lies there.
+    OSError, ValueError
+        As `require_output` does.
+    """
+    place = local_path(path)
+    if not os.path.isdir(place):
+        return require_output(path, CHECKPOINT, overwrite=False)
+    if len(_numbers(place)) < sum(not name.startswith(".") for name in os.listdir(place)):
+        raise OutputExists(
+            f"{place} is no folder of checkpoints, so none is written there; choose another name"
         )
-    require(found, _SCHEMA, file, _SETTINGS)
-    return found
+    return os.path.dirname(require_output(os.path.join(place, "new"), CHECKPOINT, overwrite=False))
 
 
-def _states(path: str, found: Mapping[str, Any]) -> dict[str, State]:
-    """Return the states of a checkpoint by their names."""
-    types = found["arrays"]
-    for written in types.values():
-        if written not in ("<f8", "<f4", "<i8", "|u1", "|b1"):
-            raise InvalidRun(f"{path} has an array of the type {shown(written)}; {_ADVICE}")
-    numbers = read_arrays(os.path.join(path, "state.npz"), list(types), _ARRAYS)
-    leaves: dict[str, dict[str, NDArray[Any]]] = {}
-    typed = {
-        name: each.astype(types[name], copy=False)
-        for name, each in zip(types, numbers, strict=True)
-    }
-    for name, value in (typed | found["scalars"]).items():
-        owner, _, rest = name.partition("/")
-        leaves.setdefault(owner, {})[rest] = np.asarray(value)
-    try:
-        return {owner: from_arrays(values) for owner, values in leaves.items()}
-    except (TypeError, KeyError) as error:
-        raise InvalidRun(f"{path} holds no state of a run ({error}); {_ADVICE}") from None
+def last_checkpoint(path: str) -> LastCheckpoint | None:
+    """Return the last whole checkpoint in a folder; None if it has none at all.
+
+    Raises
+    ------
+    DamagedCheckpoint
+        If all of them are damaged.
+    InvalidRun
+        If a later release wrote one.
+    """
+    error: DamagedCheckpoint | None = None
+    for number in reversed(_numbers(path)):
+        place = _path(path, number)
+        try:
+            values = read_values(place)
+            parts = read_parts(place, values)
+        except DamagedCheckpoint as found:
+            error = error or found
+            continue
+        note = f"the last checkpoint is damaged, and the one before serves: {error}"
+        return LastCheckpoint(place, values, parts, "" if error is None else note)
+    if error is not None:
+        raise error
+    return None
 
 
-def _about(task: Task) -> dict[str, Any]:
-    """Return, as values of JSON, what a run must share with the run that it continues."""
-    training = task.training
-    settings = training.settings() | {"random_state": task.settings.seed}
-    schedule = training.schedule
-    # The rates of such a schedule follow from the planned number of epochs.
-    keeps = {"max_iter"} if getattr(schedule, "needs_horizon", False) else set()
-    for name in set(_LIMITS) - keeps:
-        del settings[name]
-    about = {
-        "release": version("ooc_train"),
-        "model": {"name": task.model.name} | task.model.settings(),
-        "training": settings,
-        "data": _fingerprint(task.inputs),
-        "validation": None if task.validation is None else _fingerprint(task.validation),
-    }
-    plain: dict[str, Any] = json.loads(json.dumps(about))
-    return plain
+def last_values(path: str) -> tuple[str, dict[str, Any]] | None:
+    """Return place and values of the last checkpoint whose values can be read, without its arrays.
+
+    Raises
+    ------
+    DamagedCheckpoint, InvalidRun
+        As `last_checkpoint` does.
+    """
+    places = [_path(path, number) for number in reversed(_numbers(path))]
+    for place in places:
+        with suppress(DamagedCheckpoint):
+            return place, read_values(place)
+    return (places[0], read_values(places[0])) if places else None
 
 
-def _fingerprint(inputs: Inputs) -> dict[str, Any]:
-    """Return values that differ for other data: a store's id, or shapes, types and some rows."""
-    source, store = inputs.source, inputs.store
-    found = {
-        "kind": inputs.kind,
-        "rows": source.n_rows,
-        "columns": source.n_features,
-        "names": inputs.feature_names,
-        "classes": inputs.classes,
-        "outputs": source.n_outputs,
-        "type": source.dtype,
-        "partition": source.partition_rows,
-        "contents": "" if store is None else store.store_id,
-    }
-    if isinstance(source, ArraySource):
-        most = max(2, min(_DIGEST_ROWS, _DIGEST_BYTES // source.row_bytes))
-        rows = np.unique(np.linspace(0, source.n_rows - 1, most).astype(np.intp))
-        digest = hashlib.sha256()
-        for array in (source.X, source.y, source.weight):
-            digest.update(b"-" if array is None else np.ascontiguousarray(array[rows]).tobytes())
-        found["contents"] = digest.hexdigest()[:16]
-    return found
+def _numbers(path: str) -> list[int]:
+    """Return the numbers of the checkpoints in a folder, in order."""
+    names = os.listdir(path) if os.path.isdir(path) else []
+    numbers = [int(name) for name in names if name.isdecimal() and name == f"{int(name):06d}"]
+    return sorted(number for number in numbers if is_checkpoint(_path(path, number)))
 
 
-def _difference(name: str, then: Any, now: Any) -> tuple[str, Any, Any]:
-    """Return the name of the first value that differs, and both values."""
-    if isinstance(then, Mapping) and isinstance(now, Mapping):
-        for key in (*now, *then):
-            if then.get(key) != now.get(key):
-                return f"{key} of the {name}", then.get(key), now.get(key)
-    return f"the {name}", then, now
+def _validation(task: Task) -> str | None:
+    """Return the path of a store of validation rows; None for a share of the training rows."""
+    if task.validation is None or task.training.validation_fraction is not None:
+        return None
+    return _store(task.validation)
+
+
+def _store(inputs: Inputs) -> str | None:
+    """Return the path of the store of the rows; None for other rows."""
+    return None if inputs.store is None else inputs.store.path
+
+
+def _path(path: str, number: int) -> str:
+    return os.path.join(path, f"{number:06d}")

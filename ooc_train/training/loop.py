@@ -22,7 +22,7 @@ from ooc_train.runtime.job import Job
 from ooc_train.solvers.training_settings import AUTOMATIC, Training
 from ooc_train.stream.inputs import read_inputs
 from ooc_train.stream.outliers import report_outliers
-from ooc_train.training.checkpoints import Checkpoint, CheckpointFile
+from ooc_train.training.checkpoints import Checkpoint, CheckpointFolder
 from ooc_train.training.run import TrainingRun
 from ooc_train.training.task import Task, fitted_model
 
@@ -67,7 +67,7 @@ def train(
     out : str, path or None
         Where the run is saved.
     overwrite : bool
-        Whether a run at `out` is replaced.
+        Whether a run at `out` is replaced, and checkpoints of another run.
     callbacks : sequence of Callback
         Functions that receive the run's events.
     client : distributed.Client or None
@@ -107,15 +107,18 @@ def train(
     ValueError
         If a setting does not fit the data.
     """
-    if out is not None:
-        require_output(out, RUN, overwrite=overwrite)
-        # A loss of the user's that no registry has could not be saved after the run.
-        model.settings(), training.settings()
     checkpoints = None
     if checkpoint is not None:
         if not isinstance(checkpoint, Checkpoint):
             checkpoint = Checkpoint(checkpoint)
-        checkpoints, training = CheckpointFile(checkpoint), checkpoint.seeded(training)
+        checkpoints = CheckpointFolder(checkpoint, overwrite=overwrite)
+        training = checkpoints.seeded(training)
+    if out is not None:
+        if checkpoints is not None and not overwrite:
+            overwrite = checkpoints.replaces(out)
+        require_output(out, RUN, overwrite=overwrite)
+        # A loss of the user's that no registry has could not be saved after the run.
+        model.settings(), training.settings()
     # The ceiling is fixed before workers start, since they take available memory.
     memory_ceiling = Ceiling.of(memory_ceiling)
     inputs = read_inputs(
@@ -132,6 +135,7 @@ def train(
     started = perf_counter()
     job = Job(task.inputs.source, client=client, memory_ceiling=memory_ceiling)
     with (
+        nullcontext() if checkpoints is None else checkpoints,
         nullcontext() if out is None else PartialOutput(out, RUN, overwrite=overwrite) as output,
         Interrupts() as interrupts,
         TrainingPage(job.client, job.dashboard, job.calling) as page,

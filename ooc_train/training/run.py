@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from functools import partial
-from time import perf_counter
 
 import numpy as np
 
@@ -21,7 +20,6 @@ from ooc_train.runs.events import (
     Stop,
 )
 from ooc_train.runs.fitted import Fitted
-from ooc_train.runs.history import Steps
 from ooc_train.runs.report import Report
 from ooc_train.runtime.job import Job
 from ooc_train.solvers.base import State, advance
@@ -30,10 +28,10 @@ from ooc_train.solvers.divergence import after_divergence
 from ooc_train.solvers.learning_rate import evaluated_partitions
 from ooc_train.solvers.plateaus import after_epoch
 from ooc_train.stream.passes import Stream
-from ooc_train.training.checkpoints import CheckpointFile, Snapshot
+from ooc_train.training.checkpoints import CheckpointFolder, Snapshot
 from ooc_train.training.column_scaling import prepared
-from ooc_train.training.goals import Goals
 from ooc_train.training.limits import Limits
+from ooc_train.training.run_record import RunRecord
 from ooc_train.training.shortfall import shortfall
 from ooc_train.training.task import Task, fitted_model
 from ooc_train.training.validation_passes import ValidationPasses
@@ -52,7 +50,7 @@ class TrainingRun:
         Functions that receive the run's events.
     started : float
         Time of `perf_counter` when the run began, in seconds.
-    checkpoints : CheckpointFile or None
+    checkpoints : CheckpointFolder or None
         Writes checkpoints of the run.
 
     Attributes
@@ -69,7 +67,7 @@ class TrainingRun:
         job: Job,
         callbacks: Sequence[Callback],
         started: float,
-        checkpoints: CheckpointFile | None = None,
+        checkpoints: CheckpointFolder | None = None,
     ) -> None:
         self.task = task
         self.problem = task.problem
@@ -77,24 +75,20 @@ class TrainingRun:
         self._checkpoints = checkpoints
         training = task.training
         self._limits = Limits(task.max_iter, training.max_passes, training.max_seconds)
-        self._goals = Goals(training)
+        self._record = RunRecord(training, started)
         self._callbacks = callbacks
-        self._started = started
-        self._rows = self._rows_before = 0
         self._stopped = False
-        self._notes: dict[str, None] = dict.fromkeys(task.inputs.notes)
+        self._record.notes |= dict.fromkeys(task.inputs.notes)
         if task.validation is not None and task.validation.store is not None:
-            self._notes |= dict.fromkeys(task.validation.store.notes)
+            self._record.notes |= dict.fromkeys(task.validation.store.notes)
         self._ended = self._shortfall = ""
         self._stop_reason = "a callback stopped it"
         self._best: Stepped | None = None
         if task.settings.replicas < task.training.replicas:
             replicas = f"{task.settings.replicas} of {task.training.replicas} replicas"
-            self._notes[
+            self._record.notes[
                 f"learned in {replicas}: the order of rows has no more groups of chunks"
             ] = None
-        self._steps = Steps()
-        self._learning_rate: float | None = None
         self._plan = job.plan(task.requirements(), task.validation_requirements(), self._on_compile)
         self.stream: Stream = job.stream(self._plan, self._on_rows, lambda: self._stopped)
         self._validation: ValidationPasses | None = None
@@ -115,8 +109,8 @@ class TrainingRun:
                 self._stopped = True
                 self._stop_reason = str(stop) or self._stop_reason
                 reasons |= {str(stop): None} if str(stop) else {}
-        new = [reason for reason in reasons if reason not in self._notes]
-        self._notes |= reasons
+        new = [reason for reason in reasons if reason not in self._record.notes]
+        self._record.notes |= reasons
         # Notes follow once all callbacks have the event; a note itself causes none.
         for reason in () if isinstance(event, Noted | Ended) else new:
             self.note(reason)
@@ -124,14 +118,14 @@ class TrainingRun:
     def note(self, text: str) -> None:
         """Emit the event `Noted` with a text, unless the text is empty."""
         if text:
-            self.emit(Noted(text, self._seconds))
+            self.emit(Noted(text, self._record.seconds))
 
     def _on_compile(self, kernels: tuple[str, ...], kept: bool) -> None:
-        self.emit(Compiling(kernels, kept, self._seconds))
+        self.emit(Compiling(kernels, kept, self._record.seconds))
 
     def _on_rows(self, rows: int) -> None:
-        self._rows += rows
-        self.emit(Progressed(self._rows, self._seconds, self._profile))
+        self._record.rows += rows
+        self.emit(Progressed(self._record.rows, self._record.seconds, self._profile))
 
     @property
     def _profile(self) -> dict[str, float]:
@@ -141,12 +135,8 @@ class TrainingRun:
         return profile
 
     @property
-    def _seconds(self) -> float:
-        return perf_counter() - self._started
-
-    @property
     def _passes(self) -> float:
-        return self._rows / self.problem.n_rows
+        return self._record.rows / self.problem.n_rows
 
     def solve(
         self, start: Fitted | None, training_page: str | None, snapshot: Snapshot | None = None
@@ -203,15 +193,15 @@ class TrainingRun:
             if start is not None:
                 params = self.problem.params_of(start.predictor)
             state = start_solver(solver, self.problem, self.stream, params)
-            self._learning_rate = state.rate
-            self._rows_before = self._rows
+            self._record.learning_rate = state.rate
+            self._record.rows_before = self._record.rows
             self.note(state.note)
         else:
             state = self._go_on(snapshot)
         evaluated_rows = rows_of(source, evaluated_partitions(source))
         if scans and evaluated_rows < source.n_rows:
             note = f"losses of epochs are those of {evaluated_rows:,} rows, spread evenly"
-            self._notes[note] = None
+            self._record.notes[note] = None
         reached = lowered = ""
         is_cut = False
         while not state.converged and not state.stalled:
@@ -219,18 +209,20 @@ class TrainingRun:
             first = state.n_iter == 0 and not np.isnan(state.loss)
             if self._stopped and state.n_iter:
                 break
-            reached = self._goals.reached or ("" if first else self._reached_limit(state.n_iter))
+            reached = self._record.goals.reached or (
+                "" if first else self._reached_limit(state.n_iter)
+            )
             if reached:
                 break
-            before, rows_before = state, self._rows
+            before, rows_before = state, self._record.rows
             try:
                 state = advance(solver, self.problem, self.stream, before)
             except Diverged as error:
                 state = after_divergence(solver, self.problem, self.stream, before, error)
-                self._learning_rate = state.rate
-                self._notes.pop(lowered, None)  # the report has the last of several
+                self._record.learning_rate = state.rate
+                self._record.notes.pop(lowered, None)  # the report has the last of several
                 lowered = state.note
-                self._notes[lowered] = None
+                self._record.notes[lowered] = None
                 self.note(lowered)
                 continue
             if not np.isfinite(state.params).all():
@@ -252,7 +244,7 @@ class TrainingRun:
                 state.updates,
                 state.loss,
                 state.gradient_norm,
-                self._seconds,
+                self._record.seconds,
                 state.rate,
                 self._profile,
                 validation_loss,
@@ -260,51 +252,38 @@ class TrainingRun:
                 state.batch_size,
                 metric,
             )
-            self._steps.add(step)
+            self._record.steps.add(step)
             rate_lowered = False
             if not self._stopped:
                 state, rate_lowered = self._after_epoch(step, state)
-            self._goals.add(step, state, rate_lowered=rate_lowered)
+            self._record.goals.add(step, state, rate_lowered=rate_lowered)
             self.emit(step)
             self.emit(Learned(step, partial(fitted_model, self.task, self.problem, state.params)))
             self.note(state.note)
             if self._checkpoints is not None and self._checkpoints.is_due():
-                self._keep(state, self._rows)
+                self._keep(state, self._record.rows)
         if not is_cut:
-            self._keep(state, self._rows)
+            self._keep(state, self._record.rows)
         return self._end(state, state.stalled or reached)
 
     def _keep(self, state: State, rows: int) -> None:
         """Write a checkpoint of a state, and of a run that has read so many rows."""
-        if self._checkpoints is None:
-            return
-        progress = {
-            "rows": rows,
-            "rows_before": self._rows_before,
-            "seconds": self._seconds,
-            "learning_rate": self._learning_rate,
-            "notes": list(self._notes),
-            "steps": self._steps.to_json(),
-            "goals": self._goals.to_json(),
-        }
-        self._checkpoints.write(self.task, Snapshot(state, self._goals.best_state, progress))
+        if self._checkpoints is not None:
+            best = self._record.goals.best_state
+            self._checkpoints.write(self.task, Snapshot(state, best, self._record.to_json(rows)))
 
     def _go_on(self, snapshot: Snapshot) -> State:
         """Return the state of a snapshot, once the run has come to where it was."""
-        progress, state = snapshot.progress, snapshot.state
-        self._rows, self._rows_before = progress["rows"], progress["rows_before"]
-        self._started -= progress["seconds"]
-        self._learning_rate = progress["learning_rate"]
-        self._notes |= dict.fromkeys(progress["notes"])
-        snapshot.restore(self._steps, self._goals)
-        text = f"went on from a checkpoint of iteration {state.n_iter}, pass {self._passes:.4g}"
-        self._notes[text] = None
+        self._record.restore(snapshot.progress, snapshot.best)
+        iteration = f"iteration {snapshot.state.n_iter}, pass {self._passes:.4g}"
+        text = f"went on from a checkpoint of {iteration}"
+        self._record.notes[text] = None
         self.note(text)
-        return state
+        return snapshot.state
 
     def _after_epoch(self, step: Stepped, state: State) -> tuple[State, bool]:
         """Return the state with the learning rate of the next epoch, and whether it is lower."""
-        figure = self._goals.validation(step)
+        figure = self._record.goals.validation(step)
         if figure is None:
             figure = state.loss
             figure += self.problem.penalty_value(state.params) / self.problem.total_weight
@@ -328,7 +307,7 @@ class TrainingRun:
         by_batches = state.progressive_loss is not None
         # Updates without a tolerance end by the limit alone.
         as_asked = by_batches and self.task.tol == 0.0
-        if cause and not state.converged and cause != self._goals.reached and not as_asked:
+        if cause and not state.converged and cause != self._record.goals.reached and not as_asked:
             self._shortfall = shortfall(
                 cause,
                 self.problem,
@@ -339,7 +318,7 @@ class TrainingRun:
             )
             if by_batches:
                 self._on_rows(0)  # callbacks learn the time of its passes, as the report does
-        best = self._goals.best_before(state)
+        best = self._record.goals.best_before(state)
         if best is None:
             return state
         self._best, restored = best
@@ -347,15 +326,15 @@ class TrainingRun:
             f"restored the parameters of iteration {self._best.n_iter} (pass "
             f"{self._best.passes:.4g}), whose validation {self.task.metric or 'loss'} is the best"
         )
-        self._notes[text] = None
+        self._record.notes[text] = None
         self.note(text)
         return restored
 
     def _reached_limit(self, n_iter: int) -> str:
         """Return the limit that the run has reached as text, or ""."""
         # Scaling data in memory may take several passes, which the limit does not count.
-        passes = (self._rows - self._rows_before) / self.problem.n_rows
-        return self._limits.reached(n_iter, passes, self._seconds) or ""
+        passes = (self._record.rows - self._record.rows_before) / self.problem.n_rows
+        return self._limits.reached(n_iter, passes, self._record.seconds) or ""
 
     def report(self, state: State, notes: Sequence[str] = ()) -> Report:
         """Return the report of the run, whose last state is `state`."""
@@ -366,7 +345,7 @@ class TrainingRun:
             bytes_read += others.timings.rows * others.source.row_bytes
         settings = task.settings if task.by_updates else None
         if self._shortfall:
-            self._notes |= {self._shortfall: None}
+            self._record.notes |= {self._shortfall: None}
         return Report(
             model=task.model.name,
             solver=task.solver.name,
@@ -377,18 +356,18 @@ class TrainingRun:
             updates=state.updates,
             n_iter=state.n_iter,
             bytes_read=bytes_read,
-            seconds=self._seconds,
+            seconds=self._record.seconds,
             loss=state.loss,
-            history=self._steps.all(),
+            history=self._record.steps.all(),
             converged=state.converged,
             random_state=task.settings.seed if task.training.draws(task.model) else None,
             shuffle_chunks=None if settings is None else settings.shuffle_chunks,
-            learning_rate=self._learning_rate,
+            learning_rate=self._record.learning_rate,
             profile=self._profile,
             memory=self._job.memory(self._plan),
             replicas=1 if settings is None else settings.replicas,
             dashboard=self._job.dashboard,
-            notes=(*self._notes, *notes),
+            notes=(*self._record.notes, *notes),
             shortfall=self._shortfall,
             ended=self._ended,
             best=self._best,
@@ -397,4 +376,5 @@ class TrainingRun:
             rank=None if state.precision is None else state.precision.rank,
             digits=None if state.precision is None else state.precision.digits,
             solver_reason=task.solver_reason,
+            run_id="" if self._checkpoints is None else self._checkpoints.run_id,
         )

@@ -92,7 +92,14 @@ def open_store(
                 raise
         else:
             break
-    return replace(store, notes=(*notes, *store.notes))
+    places = {"X": X, "y": y, "sample_weight": sample_weight}
+    opened: dict[str, Any] = {
+        role: place if place is None else os.fspath(place)
+        for role, place in places.items()
+        if place is None or isinstance(place, str | os.PathLike)
+    }
+    opened = opened | {"fill_missing": fill_missing} if len(opened) == len(places) else {}
+    return replace(store, notes=(*notes, *store.notes), opened=opened)
 
 
 def _replaced(node: Node) -> bool:

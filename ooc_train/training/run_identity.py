@@ -1,0 +1,78 @@
+"""What a run must share with the run that it goes on with: release, model, settings and data."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from ooc_train.stream.array_source import ArraySource
+from ooc_train.stream.input_data import Inputs
+from ooc_train.training.task import Task
+
+LIMITS = ("max_iter", "max_passes", "max_seconds", "target_loss")
+"""Settings that may be others when a run goes on."""
+
+_DIGEST_ROWS, _DIGEST_BYTES = 1_000, 2**20
+"""Most rows of arrays that are compared, and most bytes of them; at least two rows are."""
+
+
+def identity_of(task: Task) -> dict[str, Any]:
+    """Return, as values of JSON, what a run must share with the run that it goes on with."""
+    training = task.training
+    settings = training.settings() | {"random_state": task.settings.seed}
+    schedule = training.schedule
+    # The rates of such a schedule follow from the planned number of epochs.
+    keeps = {"max_iter"} if getattr(schedule, "needs_horizon", False) else set()
+    for name in set(LIMITS) - keeps:
+        del settings[name]
+    about = {
+        "release": version("ooc_train"),
+        "model": {"name": task.model.name} | task.model.settings(),
+        "training": settings,
+        "data": _data(task.inputs),
+        "validation": None if task.validation is None else _data(task.validation),
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(about))
+    return plain
+
+
+def _data(inputs: Inputs) -> dict[str, Any]:
+    """Return values that differ for other data: a store's id, or shapes, types and some rows."""
+    source, store = inputs.source, inputs.store
+    found = {
+        "kind": inputs.kind,
+        "rows": source.n_rows,
+        "columns": source.n_features,
+        "names": inputs.feature_names,
+        "classes": inputs.classes,
+        "outputs": source.n_outputs,
+        "type": source.dtype,
+        "partition": source.partition_rows,
+        "contents": "" if store is None else store.store_id,
+        "arrays": {} if store is None else dict(store.opened),
+    }
+    if isinstance(source, ArraySource):
+        most = max(2, min(_DIGEST_ROWS, _DIGEST_BYTES // source.row_bytes))
+        rows = np.unique(np.linspace(0, source.n_rows - 1, most).astype(np.intp))
+        digest = hashlib.sha256()
+        for array in (source.X, source.y, source.weight):
+            digest.update(b"-" if array is None else np.ascontiguousarray(array[rows]).tobytes())
+        found["contents"] = digest.hexdigest()[:16]
+    return found
+
+
+def difference(then: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
+    """Return the name of the first value that differs, as it was and as it is; None if none is."""
+    for name, after in now.items():
+        before = then.get(name)
+        if before == after:
+            continue
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            for key in (*after, *before):
+                if before.get(key) != after.get(key):
+                    return f"{key} of the {name}", before.get(key), after.get(key)
+        return f"the {name}", before, after
+    return None

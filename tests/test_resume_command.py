@@ -1,0 +1,143 @@
+"""`ooc-train train --resume RUN`: a command that was ended or killed goes on."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from numpy.testing import assert_array_equal
+
+from ooc_train import Checkpoint, LogisticModel, Training, make_data, train
+from ooc_train.runs.fitted import load_fitted
+
+ROOT = Path(__file__).parent.parent
+RESOURCES = ("--dashboard-address", "127.0.0.1:0", "--memory-ceiling", "400MiB", "--quiet")
+SETTINGS = ("--solver", "adam", "--batch-size", "2", "--tol", "0", "--random-state", "3")
+
+
+def words(*given):
+    return [sys.executable, "-m", "ooc_train", "train", *map(str, given), *RESOURCES]
+
+
+def run(*given):
+    return subprocess.run(words(*given), cwd=ROOT, check=False, capture_output=True, text=True)
+
+
+def require_same_parameters(found, due):
+    arrays = load_fitted(due).predictor.arrays
+    for name, array in load_fitted(found).predictor.arrays.items():
+        assert_array_equal(array, arrays[name])
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory):
+    """A store, a run of two epochs over it with a checkpoint, and one of four."""
+    folder = tmp_path_factory.mktemp("ended")
+    make_data(folder / "a.zarr", rows=20_000, features=10)
+    for out, most in (("due", 4), ("run", 2)):
+        kept = ("--checkpoint-every", "1h") if out == "run" else ()
+        place = ("--out", folder / out, "--workers", 1, "--max-iter", most)
+        ran = run(folder / "a.zarr", *SETTINGS, *place, *kept)
+        assert ran.returncode == 0, ran.stderr
+    assert f"ooc-train train --resume {folder / 'run'}" in ran.stdout
+    return folder
+
+
+@pytest.mark.slow
+def test_other_settings_are_refused_by_name(ended, tmp_path):
+    make_data(tmp_path / "b.zarr", rows=20_000, features=10, random_state=5)
+    for given, said in (
+        (("--C", "2"), "the model is 2.0 now, and was 1.0"),
+        (("--batch-size", "3"), "--batch-size"),
+        (("--model", "ridge"), "--model ridge is another model than the logistic"),
+        (("--positive",), "--positive is for the"),
+        (("--out", ended / "other"), "leave --out out"),
+        ((tmp_path / "b.zarr",), "contents of the data is"),
+        (("--weight", "y"), "arrays of the data is"),
+    ):
+        ran = run(*given, "--resume", ended / "run")
+        assert ran.returncode == 1, (given, ran.stderr)
+        assert said in ran.stderr
+    assert load_fitted(ended / "run").report["n_iter"] == 2
+
+
+@pytest.mark.slow
+def test_a_finished_run_goes_on_by_a_higher_limit_with_other_resources(ended):
+    ran = run("--resume", f"{ended / 'run'}/", "--max-iter", 4, "--workers", 2)
+    assert ran.returncode == 0, ran.stderr
+    require_same_parameters(ended / "run", ended / "due")
+    assert sorted(os.listdir(ended)) == ["a.zarr", "due", "run", "run.checkpoint"]
+    # Limits that were passed last are kept.
+    assert load_fitted(ended / "run").training.max_iter == 4
+    ran = run("--resume", ended / "run")
+    assert ran.returncode == 0, ran.stderr
+    # The run that lies there may be another one since.
+    ran = run(ended / "a.zarr", *SETTINGS, "--out", ended / "run", "--overwrite", "--max-iter", 1)
+    assert ran.returncode == 0, ran.stderr
+    ran = run("--resume", ended / "run")
+    assert ran.returncode == 1
+    assert "is another run than that of" in ran.stderr
+
+
+@pytest.mark.slow
+def test_calls_without_a_run_to_go_on_with(tmp_path):
+    for given, status, said in (
+        ((), 2, "STORE is missing, or --resume RUN"),
+        (("--resume", tmp_path / "gone"), 1, "holds no checkpoint, so there is no run"),
+        ((tmp_path, "--checkpoint-every", "5min"), 1, "--checkpoint-every needs --out RUN"),
+    ):
+        ran = run(*given)
+        assert ran.returncode == status, ran.stderr
+        assert said in " ".join(ran.stderr.replace("│", " ").split())
+
+
+@pytest.mark.slow
+def test_a_run_of_python_goes_on_by_the_command_if_its_rows_are_a_store(tmp_path):
+    make_data(tmp_path / "a.zarr", rows=2_000, features=4)
+    training = Training(solver="sgd", batch_size=32, max_iter=2, tol=0.0)
+    place = tmp_path / "run.checkpoint"
+    train(LogisticModel(), str(tmp_path / "a.zarr"), training, checkpoint=place)
+    ran = run("--resume", tmp_path / "run", "--max-iter", 3)
+    assert ran.returncode == 0, ran.stderr
+    assert load_fitted(tmp_path / "run").report["n_iter"] == 3
+    other = Checkpoint(tmp_path / "other.checkpoint")
+    train(LogisticModel(), [[0.0], [1.0]], Training(), y=[0, 1], checkpoint=other)
+    ran = run("--resume", tmp_path / "other")
+    assert ran.returncode == 1
+    assert "is one of Python" in ran.stderr
+
+
+@pytest.mark.slow
+def test_a_command_that_is_ended_again_and_again_goes_on(tmp_path):
+    make_data(tmp_path / "a.zarr", rows=400_000, features=10)
+    begin = (tmp_path / "a.zarr", *SETTINGS, "--workers", 1, "--max-iter", 10, "--out")
+    ran = run(*begin, tmp_path / "due")
+    assert ran.returncode == 0, ran.stderr
+    place = tmp_path / "found.checkpoint"
+
+    def newest():
+        return max(os.listdir(place), default="") if place.exists() else ""
+
+    signals = [signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, signal.SIGINT]
+    given: tuple[Any, ...] = (*begin, tmp_path / "found", "--checkpoint-every", "0s")
+    while True:
+        before = newest()
+        process = subprocess.Popen(words(*given), cwd=ROOT)
+        while signals and process.poll() is None:
+            if newest() > before and newest().isdecimal():
+                process.send_signal(signals.pop())
+                break
+            time.sleep(0.01)
+        if process.wait(60) in (0, 1, 2):
+            break
+        given = ("--resume", tmp_path / "found")
+    assert process.returncode == 0
+    assert not signals
+    require_same_parameters(tmp_path / "found", tmp_path / "due")
+    assert load_fitted(tmp_path / "found").report["n_iter"] == 10
+    assert sorted(os.listdir(tmp_path)) == ["a.zarr", "due", "found", "found.checkpoint"]
+    assert len(os.listdir(place)) == 2
