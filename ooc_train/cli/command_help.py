@@ -24,7 +24,8 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "plan": ("ooc-train plan flights.zarr --memory-ceiling 1GiB",),
     "train": (
         "ooc-train train flights.zarr --out late.run --memory-ceiling 1GiB",
-        "ooc-train train flights.zarr --out late.run --batch-size 256 --max-iter 3",
+        "ooc-train train flights.zarr --out late.run --batch-size 256 --checkpoint-every 10min",
+        "ooc-train train --resume late.run --max-iter 20",
     ),
     "evaluate": ("ooc-train evaluate late.run flights.test.zarr",),
     "predict": ("ooc-train predict late.run new.csv predictions.csv",),

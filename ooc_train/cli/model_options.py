@@ -137,7 +137,7 @@ class ModelOptions:
     @classmethod
     def describe(cls, arguments: Sequence[str]) -> Described:
         """Describe the options of the model that the arguments name, and hide those of others."""
-        model = MODELS.get(value_of("--model", arguments, cls.model))
+        model = MODELS.get(value_of("--model", arguments, _DEFAULT))
         if model is None:
             return {}
         own, defaults = settings_of(model), defaults_of(model)
