@@ -12,7 +12,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from ooc_train import Checkpoint, LogisticModel, Training, make_data, train
-from ooc_train.runs.fitted import load_fitted
+from ooc_train.runs.run_loading import load_fitted
 
 ROOT = Path(__file__).parent.parent
 RESOURCES = ("--dashboard-address", "127.0.0.1:0", "--memory-ceiling", "400MiB", "--quiet")

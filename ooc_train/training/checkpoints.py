@@ -19,7 +19,7 @@ from ooc_train.core.places import local_path
 from ooc_train.core.schema import shown
 from ooc_train.core.units import parse_duration
 from ooc_train.errors import InvalidRun, OutputExists
-from ooc_train.runs.fitted import load_fitted
+from ooc_train.runs.run_loading import load_fitted
 from ooc_train.solvers.base import State, from_arrays, to_arrays
 from ooc_train.solvers.training_settings import Training
 from ooc_train.stream.input_data import Inputs
