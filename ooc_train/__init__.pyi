@@ -48,6 +48,7 @@ from .experiments.tradeoff import tradeoff as tradeoff
 from .experiments.tradeoff_result import Tradeoff as Tradeoff
 from .inference.class_metrics import ClassMetrics as ClassMetrics
 from .inference.coefficient_summary import CoefficientSummary as CoefficientSummary
+from .inference.group_metrics import GroupMetrics as GroupMetrics
 from .inference.importance import permutation_importance as permutation_importance
 from .inference.importance_table import Importance as Importance
 from .inference.predict import evaluate as evaluate
@@ -55,6 +56,7 @@ from .inference.predict import predict as predict
 from .inference.predict import predict_store as predict_store
 from .inference.raw_files import evaluate_files as evaluate_files
 from .inference.raw_files import predict_files as predict_files
+from .inference.residual_metrics import ResidualMetrics as ResidualMetrics
 from .inference.summary import summary as summary
 from .memory.ceiling import Ceiling as Ceiling
 from .memory.measured import MemoryReport as MemoryReport

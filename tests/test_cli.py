@@ -706,8 +706,8 @@ def test_evaluate(made, run, scheduler, tmp_path):
     assert (result.exit_code, result.stderr) == (0, "")
     found = json.loads(result.stdout)
     assert set(found) == {
-        "n_rows", "loss", "accuracy", "log_loss", "roc_auc", "roc_auc_error", "by_class", "plot",
-        "memory",
+        "n_rows", "loss", "accuracy", "log_loss", "roc_auc", "roc_auc_error", "brier", "ece",
+        "by_class", "plot", "report", "memory",
     }  # fmt: skip
     by_class = found["by_class"]
     assert sum(map(sum, by_class["confusion"])) == 20_000
@@ -921,7 +921,9 @@ def test_probabilities_of_no_classes(made, scheduler, tmp_path):
     assert refused.exit_code == 1
     assert "--proba needs classes" in refused.stderr
     found = json.loads(here("evaluate", out, made, "--scheduler", scheduler, "--json").stdout)
-    assert set(found) == {"n_rows", "loss", "r2", "mse", "memory"}
+    assert set(found) == {
+        "n_rows", "loss", "r2", "mse", "mae", "residuals", "plot", "report", "memory",
+    }  # fmt: skip
 
 
 @pytest.mark.slow

@@ -80,6 +80,7 @@ HOMES: dict[str, tuple[str, ...]] = {
         "estimators/",
         "experiments/tradeoff_result",
         "inference/coefficient_summary",
+        "inference/group_metrics",
         "inference/importance_table",
     ),
     "matplotlib": ("plotting/",),
@@ -376,7 +377,7 @@ def test_a_backward_import_is_found(file, source, against):
         ("training/loop", "import zarr.storage", {"zarr"}),
         ("store/dataset", "import zarr", set()),
         ("stream/order", "from dask.delayed import delayed", {"dask"}),
-        ("cli/model_commands", "if 0:\n    import pandas as pd, rich", {"pandas"}),
+        ("cli/predict_command", "if 0:\n    import pandas as pd, rich", {"pandas"}),
         ("kernels/compiled/parts", "from numba import njit\nimport numpy", set()),
     ],
 )

@@ -153,7 +153,7 @@ def test_evaluation_needs_y():
 
 
 def by_class_of(case, fitted):
-    work = MetricSums(fitted, fitted.intercept, by_class=True)
+    work = MetricSums(fitted, fitted.intercept, detailed=True)
     found: ClassMetrics = work.evaluation(stream(case.source).reduce(work))["by_class"]
     y, z = case.y[:, 0].astype(int), fitted.predictor.decision(case.source.X)
     return found, y, Outputs.of(fitted).probabilities(z), Outputs.of(fitted).codes(z)
@@ -207,7 +207,7 @@ def test_of_each_class(loss, n, weighted):
 def test_classes_without_rows_have_no_figures_in_place_of_wrong_ones():
     case = make_case("multinomial", 3)
     fitted = fitted_of(case, ("a", "b", "c"))
-    work = MetricSums(fitted, fitted.intercept, by_class=True)
+    work = MetricSums(fitted, fitted.intercept, detailed=True)
     y = np.zeros_like(case.y)
     found = work.evaluation(stream(Cut(case.source.X, y)).reduce(work))["by_class"]
     assert np.isnan(found.recall[1:]).all()
@@ -239,7 +239,7 @@ def test_a_thousand_classes_are_counted_and_more_are_not():
         fitted = Fitted(
             LogisticModel(), LinearPredictor(np.zeros((n, 1)), np.zeros(n)), tuple(range(n))
         )
-        work = MetricSums(fitted, np.zeros(1), by_class=True)
+        work = MetricSums(fitted, np.zeros(1), detailed=True)
         found = work.evaluation(stream(Cut(np.ones((3, 1)), np.ones((3, 1)))).reduce(work))
         assert ("by_class" in found) is is_counted
         assert found["accuracy"] == 0.0

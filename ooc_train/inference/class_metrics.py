@@ -20,7 +20,10 @@ from ooc_train.runs.fitted import Label
 MOST_CLASSES = 1_000
 """Most classes for which sums of each class are added up."""
 
-_PLOTS = ("confusion", "roc", "precision_recall", "calibration")
+CONFIDENCE_BINS = 60
+"""Bins of the largest probability of a row; numbers of bins that divide it have exact figures."""
+
+_PLOTS = ("confusion", "roc", "precision_recall", "calibration", "lift")
 
 
 class Curve(NamedTuple):
@@ -77,12 +80,19 @@ class ClassMetrics:
         classes the second alone is scored.
     has_probabilities : bool
         Whether scores are probabilities; otherwise they are the logistic function of decisions.
+    ranks : float64 array (classes,) or None
+        Weight of the rows by the number of classes that come before their own.
+    confidence : float64 array (3, bins) or None
+        Weight of the rows by their largest probability; of those rightly predicted; and the sum of
+        the largest probabilities.
     """
 
     classes: tuple[Label, ...]
     confusion: Array
     histogram: Array
     has_probabilities: bool
+    ranks: Array | None = None
+    confidence: Array | None = None
 
     def rows(self, most: int = 20) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         """Return head and rows of a table by class: of more than `most`, those of the least F1."""
@@ -198,12 +208,90 @@ class ClassMetrics:
         weight = weight[is_taken]
         return Calibration(predicted[is_taken] / weight, observed[is_taken] / weight, weight)
 
+    def lift(self, label: Label | None = None) -> Curve:
+        """Return the lift of a class over the share of all rows, those of largest score first.
+
+        The lift is the share of the class among these rows, divided by its share of all rows.
+
+        Raises
+        ------
+        ValueError
+            If there is no such class, or if it or the rest has no rows.
+        """
+        negatives, positives, threshold = self._falling(label)
+        rows, found = np.cumsum(negatives + positives), np.cumsum(positives)
+        lift = found / rows / (found[-1] / rows[-1])
+        return Curve(rows / rows[-1], lift, threshold[1:])
+
+    def top_k(self, k: int) -> float:
+        """Return the share of rows whose class is among the `k` classes predicted first.
+
+        Raises
+        ------
+        ValueError
+            If `k` is no number of classes.
+        """
+        if self.ranks is None or not 1 <= k <= len(self.classes):
+            raise ValueError(f"k={shown(k)} is not from 1 to {len(self.classes):,} classes")
+        return float(self.ranks[:k].sum() / self.ranks.sum())
+
+    def calibration_error(self, *, n_bins: int = 15) -> float:
+        """Return the expected calibration error of the predicted class (Guo et al. 2017).
+
+        It is the mean, by weight, of the difference of mean probability and accuracy in bins of
+        equal width of the largest probability.
+
+        Raises
+        ------
+        ValueError
+            If there are no probabilities, or `n_bins` does not divide 60.
+        """
+        if self.confidence is None:
+            raise ValueError("the loss of this model gives no probabilities to calibrate")
+        return calibration_error(self.confidence, n_bins=n_bins)
+
+    def threshold(
+        self,
+        label: Label | None = None,
+        *,
+        precision: float | None = None,
+        costs: tuple[float, float] | None = None,
+    ) -> float:
+        """Return the score from which on rows are best predicted to be of a class.
+
+        Parameters
+        ----------
+        label : label, optional
+            The class; None is the last one.
+        precision : float, optional
+            The least precision; of the thresholds that reach it, that of the largest recall.
+        costs : tuple of (float, float), optional
+            The cost of a false positive, and that of a false negative: their sum is least.
+
+        Raises
+        ------
+        ValueError
+            If not just one of both is given, if no threshold reaches the precision, or if the class
+            has no curve.
+        """
+        if (precision is None) == (costs is None):
+            raise ValueError("a threshold is by precision=, or by costs=(of a false positive, ...)")
+        least = 0.0 if precision is None else precision
+        negatives, positives, threshold = self._falling(label)
+        n, p = np.r_[0.0, np.cumsum(negatives)], np.r_[0.0, np.cumsum(positives)]
+        if costs is not None:
+            return float(threshold[np.argmin(costs[0] * n + costs[1] * (p[-1] - p))])
+        reached = np.flatnonzero(_ratio(p, p + n, empty=0.0) >= least)
+        if not len(reached):
+            raise ValueError(f"no threshold has the precision {least:g}; ask for less")
+        return float(threshold[reached[-1]])
+
     def plot(self, kind: str = "confusion", ax: Any = None) -> Any:
         """Draw one of the plots of classes, and return the axes.
 
         Parameters
         ----------
-        kind : {"confusion", "roc", "precision_recall", "calibration"}
+        kind : {"confusion", "roc", "precision_recall", "calibration", "lift"}
             What is drawn.
         ax : matplotlib.axes.Axes or None
             Where to draw; None makes new axes.
@@ -227,6 +315,7 @@ class ClassMetrics:
             "precision": self.precision.tolist(),
             "recall": self.recall.tolist(),
             "f1": self.f1.tolist(),
+            "ranks": None if self.ranks is None else self.ranks.tolist(),
             "scored_classes": list(self.scored_classes),
             "roc_auc": area.value.tolist(),
             "roc_auc_error": area.error.tolist(),
@@ -278,6 +367,14 @@ def roc_areas(histogram: Array) -> Area:
     half_ties = 0.5 * (positives * negatives).sum(axis=1)
     in_order = (positives * below).sum(axis=1)
     return Area(_ratio(in_order + half_ties, pairs), _ratio(half_ties, pairs))
+
+
+def calibration_error(confidence: Array, *, n_bins: int = 15) -> float:
+    """Return the expected calibration error, from `confidence` as `ClassMetrics` has it."""
+    if n_bins < 1 or CONFIDENCE_BINS % n_bins:
+        raise ValueError(f"n_bins={shown(n_bins)} does not divide {CONFIDENCE_BINS}; use 15 or 10")
+    weight, hits, probability = confidence.reshape(3, n_bins, -1).sum(axis=2)
+    return float(np.abs(hits - probability).sum() / weight.sum())
 
 
 def _ratio(part: Array, whole: Array, empty: float = np.nan) -> Array:

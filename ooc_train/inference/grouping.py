@@ -18,7 +18,7 @@ from ooc_train.stream.requirements import Requirements
 from ooc_train.stream.row_groups import RowGroups
 from ooc_train.stream.sources import Source
 
-MOST_GROUPS = 2**20
+_MOST_GROUPS = 2**20
 """Most different values of a column that may tell groups."""
 
 _RUN_BYTES = 64 * 2**20
@@ -29,7 +29,7 @@ def row_groups(
     inputs: Inputs,
     groups: Any,
     *,
-    most: int = MOST_GROUPS,
+    most: int = _MOST_GROUPS,
     client: Any = None,
     memory_ceiling: str | int | Ceiling | None = None,
 ) -> RowGroups:

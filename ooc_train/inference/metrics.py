@@ -3,7 +3,7 @@
 Curves of a class come from a histogram of its score. All classes together have about 65,536 bins.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -19,8 +19,15 @@ from ooc_train.core.sums import (
     Workspace,
     raise_if_not_finite,
 )
-from ooc_train.inference.class_metrics import MOST_CLASSES, ClassMetrics, roc_areas
+from ooc_train.inference.class_metrics import (
+    CONFIDENCE_BINS,
+    MOST_CLASSES,
+    ClassMetrics,
+    calibration_error,
+    roc_areas,
+)
 from ooc_train.inference.outputs import Outputs
+from ooc_train.inference.residual_metrics import ResidualMetrics, add_residuals, residual_zeros
 from ooc_train.objective.loss import LogLinkLoss, raise_if_outside
 from ooc_train.objective.losses.logistic import Logistic
 from ooc_train.runs.fitted import Fitted
@@ -35,8 +42,9 @@ _BINS, _LEAST_BINS = 65_536, 64
 _FLAT = 1e-14
 """Share of a difference of two sums that is rounding."""
 
-_PIECE_BYTES, _COPIES = 2**23, 6
-"""Bytes of linear predictors of a piece, and arrays of that size that a piece needs."""
+_PIECE_BYTES, _COPIES, _DETAILED_COPIES = 2**23, 6, 6
+"""Bytes of linear predictors of a piece, and arrays of that size that a piece needs; and further
+ones if sums are detailed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,23 +57,27 @@ class MetricSums:
         The model.
     about : ndarray of shape (outputs,)
         Numbers near the mean of y, subtracted from y so that squares lose no digits.
-    by_class : bool
-        Whether sums of each class are added up, unless there are more than 1,000 classes.
+    detailed : bool
+        Whether further sums are added up: of probabilities, of each class unless there are more
+        than 1,000, and of residuals.
+    bins : int
+        Number of bins of the scores of all classes together.
     """
 
     fitted: Fitted
     about: Array
-    by_class: bool = False
+    detailed: bool = False
+    bins: int = _BINS
 
     @classmethod
-    def of(cls, fitted: Fitted, inputs: Inputs, *, by_class: bool = False) -> Self:
+    def of(cls, fitted: Fitted, inputs: Inputs, *, detailed: bool = False) -> Self:
         """Return the reduction for a model whose columns are in the order of those of `inputs`."""
         statistics = inputs.statistics
         row = np.zeros(fitted.n_features) if statistics is None else statistics.mean
         about = fitted.predictor.decision(row[None])[0]
         if not fitted.model.is_classifier:
             about = fitted.loss.mean(about)
-        return cls(fitted, about[: inputs.source.n_outputs], by_class)
+        return cls(fitted, about[: inputs.source.n_outputs], detailed)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -98,13 +110,17 @@ class MetricSums:
 
     @property
     def _counts_classes(self) -> bool:
-        return self.by_class and 0 < len(self.fitted.classes) <= MOST_CLASSES
+        return self.detailed and 0 < len(self.fitted.classes) <= MOST_CLASSES
+
+    @property
+    def _scores_probabilities(self) -> bool:
+        return self.detailed and Outputs.of(self.fitted).has_probabilities
 
     @property
     def _histogram_shape(self) -> tuple[int, int, int]:
         """Shape of the histogram: scored classes, 2 (other rows, the class), bins of the score."""
         scored = 1 if self._is_binary else len(self.fitted.classes)
-        return scored, 2, max(_LEAST_BINS, _BINS // scored)
+        return scored, 2, max(_LEAST_BINS, self.bins // scored)
 
     @property
     def loads(self) -> tuple[Callable[[], None], ...]:
@@ -113,17 +129,21 @@ class MetricSums:
 
     def zeros(self) -> Sums:
         """Return the sums over no rows, all zero."""
-        sums = {name: np.zeros(()) for name in ("rows", "weight", "loss")}
+        sums: Sums = {name: np.zeros(()) for name in ("rows", "weight", "loss")}
         if not self.fitted.model.is_classifier:
             if self.has_deviance:
                 sums["null"] = np.zeros(())
             squares = ("residual", "first", "second")
-            return sums | {name: np.zeros(len(self.about)) for name in squares}
+            sums |= {name: np.zeros(len(self.about)) for name in squares}
+            return sums | (residual_zeros(len(self.about)) if self.detailed else {})
         sums["hits"] = np.zeros(())
         if self._has_own_log_loss:
             sums["log_loss"] = np.zeros(())
         if self._counts_classes:
             sums["confusion"] = np.zeros((len(self.fitted.classes),) * 2)
+            sums["ranks"] = np.zeros(len(self.fitted.classes))
+        if self._scores_probabilities:
+            sums |= {"brier": np.zeros(()), "confidence": np.zeros((3, CONFIDENCE_BINS))}
         if self._counts_classes or self._is_binary:
             sums["histogram"] = np.zeros(self._histogram_shape)
         return sums
@@ -135,7 +155,8 @@ class MetricSums:
     def made_bytes(self, rows: int) -> int:
         """Return the bytes of the arrays that `add` makes for at most `rows` rows."""
         made = self.fitted.predictor.made_bytes
-        return 8 * min(rows, self._piece) * (_COPIES * self.fitted.n_outputs + 4) + made
+        copies = _COPIES + _DETAILED_COPIES * self.detailed
+        return 8 * min(rows, self._piece) * (copies * self.fitted.n_outputs + 4) + made
 
     @property
     def _piece(self) -> int:
@@ -149,22 +170,26 @@ class MetricSums:
         NonFiniteData
             If the block holds NaN or infinity.
         """
+        for piece, z in self.predicted(block, workspace):
+            self.add_predicted(sums, piece, z)
+
+    def predicted(self, block: Block, workspace: Arrays) -> Iterator[tuple[Block, Array]]:
+        """Yield pieces of a block and their predictors z."""
         if block.y is None:
             raise ValueError("evaluation needs y, and these data have none")
         for start in range(0, block.n_rows, self._piece):
             rows = slice(start, start + self._piece)
             weight = None if block.weight is None else block.weight[rows]
             first = block.row_number(start)
-            self._add_piece(
-                sums, Block(block.X[rows], block.y[rows], weight, ((0, first),)), workspace
-            )
+            piece = Block(block.X[rows], block.y[rows], weight, ((0, first),))
+            yield piece, self.fitted.predictor.decision(piece.X, workspace["converted"], first)
 
-    def _add_piece(self, sums: Sums, block: Block, workspace: Arrays) -> None:
+    def add_predicted(self, sums: Sums, block: Block, z: Array) -> None:
+        """Add the sums over rows with predictors z into `sums`, in place."""
         if block.y is None:
             raise ValueError("evaluation needs y, and these data have none")
         fitted, y = self.fitted, block.y
         weight = np.ones(block.n_rows) if block.weight is None else block.weight
-        z = fitted.predictor.decision(block.X, workspace["converted"], block.row_number(0))
         sums["rows"] += block.n_rows
         sums["weight"] += weight.sum()
         with np.errstate(over="ignore", invalid="ignore"):
@@ -175,8 +200,11 @@ class MetricSums:
             raise_if_outside(fitted.loss, block)
         if not fitted.model.is_classifier:
             shifted = y - self.about
+            mean = fitted.loss.mean(z)
             with np.errstate(over="ignore"):
-                sums["residual"] += weight @ (y - fitted.loss.mean(z)) ** 2
+                sums["residual"] += weight @ (y - mean) ** 2
+            if self.detailed:
+                add_residuals(sums, y, mean, self.about, weight)
             if self.has_deviance:
                 null = np.broadcast_to(self.null, z.shape)
                 sums["null"] += weight @ fitted.loss.value(y, null).sum(axis=1)
@@ -192,8 +220,27 @@ class MetricSums:
             sums["log_loss"] -= weight @ logs[np.arange(len(logs)), codes]
         if self._counts_classes:
             np.add.at(sums["confusion"], (codes, predicted), weight)
+            np.add.at(sums["ranks"], outputs.ranks(z, codes), weight)
+        if self._scores_probabilities:
+            self._add_probabilities(sums, codes, outputs.probabilities(z), weight)
         if "histogram" in sums:
             self._add_scores(sums["histogram"], codes, z, weight)
+
+    @staticmethod
+    def _add_probabilities(
+        sums: Sums, codes: NDArray[np.intp], probabilities: Array, weight: Array
+    ) -> None:
+        """Add squared errors of probabilities, and the largest ones by bin, in place."""
+        rows, n = np.arange(len(codes)), CONFIDENCE_BINS
+        predicted = probabilities.argmax(axis=1)
+        largest = probabilities[rows, predicted]
+        bins = np.minimum((largest * n).astype(np.intp), n - 1)
+        for k, value in enumerate((1.0, predicted == codes, largest)):
+            np.add.at(sums["confidence"][k], bins, weight * value)
+        squares = np.einsum("ij,ij->i", probabilities, probabilities)
+        squares += 1.0 - 2.0 * probabilities[rows, codes]
+        # Of two classes, both errors are the same.
+        sums["brier"] += weight @ squares / (2.0 if probabilities.shape[1] == 2 else 1.0)
 
     def _add_scores(
         self, histogram: Array, codes: NDArray[np.intp], z: Array, weight: Array
@@ -227,14 +274,24 @@ class MetricSums:
         return found
 
     def evaluation(self, sums: Sums) -> dict[str, Any]:
-        """Return the metrics of all rows, and the metrics of each class as `by_class`."""
+        """Return the metrics of all rows; detailed ones have those of classes or residuals."""
         found = self.metrics(sums)
+        if not self.detailed:
+            return found
+        if not self.fitted.model.is_classifier:
+            residuals = ResidualMetrics.of(sums)
+            return found | {"mae": float(residuals.mae.mean()), "residuals": residuals}
+        if self._scores_probabilities:
+            found["brier"] = float(sums["brier"] / sums["weight"])
+            found["ece"] = calibration_error(sums["confidence"])
         if self._counts_classes:
             found["by_class"] = ClassMetrics(
                 self.fitted.classes,
                 sums["confusion"],
                 sums["histogram"],
                 Outputs.of(self.fitted).has_positive_probabilities,
+                sums["ranks"],
+                sums.get("confidence"),
             )
         return found
 

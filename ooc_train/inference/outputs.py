@@ -134,6 +134,15 @@ class Outputs:
         shifted -= np.log(total)[:, np.newaxis]
         return shifted
 
+    def ranks(self, z: Array, codes: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Return how many classes come before each row's own, (rows,): 0 if it is predicted."""
+        if self.n_outputs == 1:
+            return np.asarray(self.codes(z) != codes, np.intp)
+        own = z[np.arange(len(z)), codes][:, np.newaxis]
+        # Of classes with the same predictor, the first one is predicted.
+        ahead = (z > own) | ((z == own) & (np.arange(z.shape[1]) < codes[:, np.newaxis]))
+        return np.asarray(ahead.sum(axis=1))
+
     def codes(self, z: Array) -> NDArray[np.intp]:
         """Return the code of the class with the largest predictor, (rows,)."""
         return (z[:, 0] > 0).astype(np.intp) if self.n_outputs == 1 else z.argmax(axis=1)

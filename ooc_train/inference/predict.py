@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from ooc_train.core.partitions import runs_of_partitions
 from ooc_train.core.progress import Progress, no_progress, row_counter
 from ooc_train.core.sums import Arrays, ArraySpec, Block, Workspace, total_bytes
+from ooc_train.inference.group_metrics import MOST_GROUPS, GroupedSums
+from ooc_train.inference.grouping import row_groups
 from ooc_train.inference.metrics import PIECE_ROWS, MetricSums
 from ooc_train.inference.outputs import Kind, Outputs
 from ooc_train.memory.ceiling import Ceiling
@@ -42,6 +44,7 @@ def evaluate(
     *,
     y: Any = None,
     sample_weight: Any = None,
+    by: Any = None,
     client: Any = None,
     memory_ceiling: str | int | Ceiling | None = None,
     progress: Progress = no_progress,
@@ -54,6 +57,9 @@ def evaluate(
         The model.
     data, y, sample_weight, client, memory_ceiling
         As for `train`.
+    by : str, int, or array of shape (rows,), optional
+        Groups of rows that have metrics of their own too: by the values of a column of X, which
+        one more pass finds, or by a label for each row. At most 1,000 groups.
     progress : callable
         Called with the stage, its rows so far, and its share from 0 to 1.
 
@@ -63,8 +69,12 @@ def evaluate(
         `n_rows` and `loss`. For classes `accuracy`, and `log_loss` if that is the loss;
         for two classes `roc_auc` with its `roc_auc_error`. For a regression `r2` and `mse`; for
         losses with a log link also `d2`, the share of the deviance that the model explains.
+        With probabilities also `brier`, the mean squared error of the probabilities, summed over
+        classes if there are more than two (Brier 1950), and `ece`, the expected calibration error
+        of the predicted class in 15 bins (Guo et al. 2017).
         For at most 1,000 classes also `by_class`, a `ClassMetrics`: confusion, precision, recall,
-        F1, and curves.
+        F1, top k, and curves. For a regression also `mae`, and `residuals`, a `ResidualMetrics`:
+        quantiles with bounds of their errors. With `by` also `by_group`, a `GroupMetrics`.
     memory : MemoryReport
         Ceiling, projection and measurement.
 
@@ -74,6 +84,8 @@ def evaluate(
         If the data have other columns, by name or by number.
     InvalidStore
         If the data have other classes, or no y.
+    ValueError
+        If there is no such column, or too many groups.
     """
     fitted = as_fitted(model).bare()
     # An automatic ceiling is read before anything starts and reduces the available memory.
@@ -90,13 +102,19 @@ def evaluate(
     fitted = fitted.for_columns(
         inputs.feature_names, source.n_features, inputs.name, inputs.row_shape
     )
-    reduction = MetricSums.of(fitted, inputs, by_class=True)
+    metrics = MetricSums.of(fitted, inputs, detailed=True)
+    reduction: MetricSums | GroupedSums = metrics
+    if by is not None:
+        groups = row_groups(
+            inputs, by, most=MOST_GROUPS, client=client, memory_ceiling=memory_ceiling
+        )
+        reduction = GroupedSums(metrics, groups)
     requirements = Requirements.of(source, [reduction], parameters=fitted.nbytes)
     with Job(source, client=client, memory_ceiling=memory_ceiling) as job:
         plan = job.plan(requirements)
         add_rows = row_counter(progress, "evaluating", source.n_rows)
-        metrics = reduction.evaluation(job.stream(plan, add_rows).reduce(reduction))
-        return metrics, job.memory(plan)
+        found = reduction.evaluation(job.stream(plan, add_rows).reduce(reduction))
+        return found, job.memory(plan)
 
 
 def predict(

@@ -158,7 +158,7 @@ def evaluate_files(
         fitted, rows = open_raw_rows(fitted, paths, True, unseen, delimiter, encoding, warn)
         if rows.recipe.target is None:
             raise InvalidRun("the recipe of the run has no target to compare with")
-        reduction, sums = MetricSums(fitted, np.zeros(fitted.n_outputs), by_class=True), None
+        reduction, sums = MetricSums(fitted, np.zeros(fitted.n_outputs), detailed=True), None
         working = _working(fitted, nbytes(reduction.zeros()))
         available = budget.left([working])
         terms = budget.settle(lambda most: [working, *rows.terms(most - working.bytes)])

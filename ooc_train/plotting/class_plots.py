@@ -10,7 +10,7 @@ from ooc_train.plotting.style import COLORS, INK, shown_name, styled_axes, title
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_Place = Literal["lower right", "lower left", "upper left"]
+_Place = Literal["lower right", "lower left", "upper left", "upper right"]
 _MOST_CURVES, _MOST_CELLS, _MOST_NUMBERS = 6, 40, 15
 
 
@@ -123,6 +123,28 @@ def calibration(by_class: ByClass, ax: "Axes | None" = None, *, n_bins: int = 10
         name = shown_name(str(label))
         ax.plot(predicted, observed, color=color, lw=1.4, marker="o", ms=4, label=name)
     return _with_legend(ax, by_class, which, "Calibration", "upper left")
+
+
+def lift(by_class: ByClass, ax: "Axes | None" = None) -> "Axes":
+    """Draw how much more of a class the rows of largest score have than all rows.
+
+    Of two classes, only the second is drawn.
+
+    Parameters
+    ----------
+    by_class, ax
+        As for `confusion`.
+    """
+    ax = styled_axes(ax)
+    ax.axhline(1, color=INK, lw=0.8, ls=":")
+    ax.set_xlabel("share of all rows, those of largest score first")
+    ax.set_ylabel("lift")
+    which = _curves(by_class.roc_auc.value)
+    for i in which:
+        label = by_class.scored_classes[i]
+        x, y, _ = by_class.lift(label)
+        ax.plot(x, y, color=COLORS[i % len(COLORS)], lw=1.6, label=shown_name(str(label)))
+    return _with_legend(ax, by_class, which, "Lift", "upper right")
 
 
 def _curves(areas: Sequence[float]) -> list[int]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ooc_train.plotting.batch_plots import batch_schedule, batch_size
-from ooc_train.plotting.class_plots import calibration, confusion, precision_recall, roc
+from ooc_train.plotting.class_plots import calibration, confusion, lift, precision_recall, roc
 from ooc_train.plotting.importance_plots import importance
 from ooc_train.plotting.loss_plots import loss, tradeoff
 from ooc_train.plotting.memory_plots import memory, plan
@@ -29,6 +29,7 @@ __all__ = [
     "confusion",
     "importance",
     "learning_rate",
+    "lift",
     "loss",
     "memory",
     "plan",

@@ -136,6 +136,9 @@ class ByClass(Protocol):
     def precision_recall(self, label: Any) -> Any:
         """Return recall, precision and thresholds."""
 
+    def lift(self, label: Any) -> Any:
+        """Return shares of all rows, lifts and thresholds."""
+
     def calibration(self, label: Any, *, n_bins: int) -> Any:
         """Return predicted and observed shares, and weights, of bins."""
 
@@ -150,3 +153,20 @@ class Importances(Protocol):
     @property
     def loss_increases(self) -> Any:
         """By how much the mean loss is larger, (columns, repeats)."""
+
+
+class Residuals(Protocol):
+    """Metrics of residuals, such as `ResidualMetrics`."""
+
+    @property
+    def mae(self) -> Any:
+        """Mean absolute error of each output."""
+
+    def quantile(self, q: float, output: int) -> Any:
+        """Return a quantile, as the attribute `value`."""
+
+    def shares(self, limits: Any, output: int) -> Any:
+        """Return the share of the weight between limits."""
+
+    def by_prediction(self, output: int) -> Any:
+        """Return mean prediction, mean y and weight of bins."""
