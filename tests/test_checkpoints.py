@@ -11,19 +11,23 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
+from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_digits
 
 from ooc_train import (
     Checkpoint,
     CustomModel,
     ElasticNetModel,
+    HuberRegressor,
     LinearSVCModel,
     LocalCluster,
     LogisticModel,
+    LogisticRegression,
     MLPClassifierModel,
     OutputExists,
     QuantileModel,
     RidgeModel,
+    SGDClassifier,
     Stop,
     TorchModule,
     Training,
@@ -207,6 +211,63 @@ def test_times_decide_how_often_it_is_written(tmp_path, monkeypatch):
         written.clear()
     with pytest.raises(ValueError, match="soon"):
         Checkpoint("a", every="soon")
+
+
+class Killed(BaseException):
+    """Ends a fit as a kill does: nothing after it is run."""
+
+
+def killed_after(monkeypatch, writes):
+    """End the process, as it were, after so many checkpoints."""
+    write = checkpoints.CheckpointFolder.write
+    count = [0]
+
+    def and_end(*given):
+        write(*given)
+        count[0] += 1
+        if count[0] == writes:
+            raise Killed
+
+    monkeypatch.setattr(checkpoints.CheckpointFolder, "write", and_end)
+
+
+@pytest.mark.filterwarnings("ignore:.*not converged", "ignore:sgd")
+@pytest.mark.parametrize(
+    ("estimator", "y"),
+    [
+        (SGDClassifier(random_state=3, max_iter=5, tol=0.0), CLASSES),
+        (SGDClassifier(max_iter=5, tol=0.0), CLASSES),
+        (LogisticRegression(), CLASSES),
+        (HuberRegressor(), CLASSES * 1.0),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_an_estimator_goes_on(tmp_path, monkeypatch, estimator, y):
+    place, other = tmp_path / "a.checkpoint", clone(estimator)
+    killed_after(monkeypatch, 2)
+    with pytest.raises(Killed):
+        clone(estimator).fit(DIGITS, y, checkpoint=Checkpoint(place, 0))
+    estimator.fit(DIGITS, y, checkpoint=Checkpoint(place, 0, resume=True))
+    assert any("went on from a checkpoint of" in note for note in estimator.report_.notes)
+    other.set_params(random_state=estimator.report_.random_state).fit(DIGITS, y)
+    assert_array_equal(estimator.coef_, other.coef_)
+    with pytest.raises(OutputExists):
+        estimator.fit(DIGITS, y, checkpoint=place)
+
+
+@pytest.mark.parametrize("role", ["y", "sample_weight"])
+def test_y_and_weights_apart_from_a_store_are_compared(tmp_path, role):
+    make_data(tmp_path / "a.zarr", rows=2_000, features=4)
+    training = Training(solver="lbfgs", max_iter=1)
+    values = np.arange(2_000) % 2
+    apart: dict[str, Any] = {role: values}
+    place, data = tmp_path / "a.checkpoint", str(tmp_path / "a.zarr")
+    train(LogisticModel(), data, training, checkpoint=place, **apart)
+    resumed = Checkpoint(place, resume=True)
+    with pytest.raises(InvalidRun, match="targets of the data"):
+        train(LogisticModel(), data, training, checkpoint=resumed, **apart | {role: 1 - values})
+    found = train(LogisticModel(), data, training, checkpoint=resumed, **apart)
+    assert found[1].n_iter == 1
 
 
 # Refusals

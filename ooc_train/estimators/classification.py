@@ -20,6 +20,7 @@ from ooc_train.runs.report import Report
 from ooc_train.stream.inputs import read_targets
 from ooc_train.stream.kinds import as_labels, is_dask, require_arrays
 from ooc_train.stream.labels_and_weights import is_stored
+from ooc_train.training.checkpoints import Checkpoint
 
 
 class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
@@ -36,6 +37,7 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
         X_val: Any = None,
         y_val: Any = None,
         sample_weight_val: Any = None,
+        checkpoint: Checkpoint | str | os.PathLike[str] | None = None,
     ) -> Self:
         """Fit the model.
 
@@ -51,6 +53,10 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
         X_val, y_val, sample_weight_val
             Validation rows, in the same forms: they evaluate each iteration or epoch, for
             `early_stopping` and the report. None for no such rows.
+        checkpoint : Checkpoint, str, path or None
+            Where the state of the fit is kept, so that a fit that was ended or killed goes on:
+            ``Checkpoint("a.checkpoint", resume=True)``. `random_state` has to be a number, or None
+            for the seed that was drawn then.
 
         Returns
         -------
@@ -64,7 +70,8 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
             If the memory ceiling is too small, before anything is read.
         """
         validation = (X_val, y_val, sample_weight_val)
-        return self._fit(X, y, sample_weight, validation, warm=self.warm_start)
+        rows = (X, y, sample_weight)
+        return self._fit(rows, validation, warm=self.warm_start, checkpoint=checkpoint)
 
     def partial_fit(
         self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None

@@ -22,8 +22,8 @@ from ooc_train.estimators.shared_parameters import settings_from
 from ooc_train.estimators.validation import (
     DTYPES,
     NO_ROWS,
+    Rows,
     ValidatingEstimator,
-    ValidationRows,
     seed_of,
 )
 from ooc_train.inference.outputs import Kind
@@ -63,12 +63,12 @@ class Estimator(ValidatingEstimator):
     intercept_: Any
     report_: Report
 
-    def _parameters(self, validation: ValidationRows) -> dict[str, Any]:
+    def _parameters(self, validation: Rows) -> dict[str, Any]:
         """Return the parameters of the estimator, each by the name of its setting."""
         del validation
         return dict(self.get_params(deep=False))
 
-    def _settings(self, validation: ValidationRows = NO_ROWS) -> tuple[Model, Training]:
+    def _settings(self, validation: Rows = NO_ROWS) -> tuple[Model, Training]:
         """Return the model and the training that the parameters state, for these validation rows.
 
         Raises
@@ -83,30 +83,22 @@ class Estimator(ValidatingEstimator):
         return model, replace(training, random_state=seed)
 
     def _fit(
-        self,
-        X: Any,
-        y: Any,
-        sample_weight: Any,
-        validation: ValidationRows = NO_ROWS,
-        *,
-        warm: bool = False,
+        self, rows: Rows, validation: Rows = NO_ROWS, *, warm: bool = False, checkpoint: Any = None
     ) -> Self:
-        report = self._train(X, y, sample_weight, validation, warm=warm)
+        report = self._train(rows, validation, warm=warm, checkpoint=checkpoint)
         if report.shortfall:
             warn(f"{report.solver}: {report.shortfall}", ConvergenceWarning, stacklevel=3)
         return self
 
     @with_callbacks
-    def _train(
-        self, X: Any, y: Any, sample_weight: Any, validation: ValidationRows, *, warm: bool
-    ) -> Report:
+    def _train(self, rows: Rows, validation: Rows, *, warm: bool, checkpoint: Any) -> Report:
         """Fit the model, and set the fitted attributes."""
         model, training = self._settings(validation)
         start = self._fitted() if warm and hasattr(self, "report_") else None
-        data = self._validated(X, y, sample_weight, first=True)
+        data = self._validated(*rows, first=True)
         max_iter = training.max_iter or model.default_max_iter
         attributes = partial(self._attributes, flat=data.flat, labels=data.labels)
-        with following(self, (X, y, sample_weight), max_iter, attributes) as callbacks:
+        with following(self, rows, max_iter, attributes) as callbacks:
             fitted, report = train(
                 model,
                 data.inputs,
@@ -115,6 +107,7 @@ class Estimator(ValidatingEstimator):
                 callbacks=callbacks,
                 memory_ceiling=self.memory_ceiling,
                 start=start,
+                checkpoint=checkpoint,
             )
         self._keep(fitted, report, flat=data.flat, labels=data.labels)
         self._partial_fit_state = None

@@ -13,7 +13,7 @@ from ooc_train.estimators.classification import ProbabilisticClassifier
 from ooc_train.estimators.estimator import Estimator
 from ooc_train.estimators.regression import Regressor
 from ooc_train.estimators.shared_parameters import TrainingParameters, estimator_of
-from ooc_train.estimators.validation import ValidationRows
+from ooc_train.estimators.validation import Rows
 from ooc_train.models.network import Layers
 from ooc_train.models.network_models import MLPClassifierModel, MLPRegressorModel
 from ooc_train.models.network_predictor import NetworkPredictor
@@ -76,7 +76,7 @@ class _Network(Estimator, TrainingParameters):
     beta_2: float = 0.999
     epsilon: float = 1e-8
 
-    def _parameters(self, validation: ValidationRows) -> dict[str, Any]:
+    def _parameters(self, validation: Rows) -> dict[str, Any]:
         """Return the parameters; scikit-learn's words become an optimizer and a learning rate.
 
         Raises

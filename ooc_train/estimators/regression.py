@@ -1,5 +1,6 @@
 """Regressors of one or several numeric targets."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
@@ -21,6 +22,7 @@ from ooc_train.runs.report import Report
 from ooc_train.stream.inputs import read_targets
 from ooc_train.stream.kinds import is_dask, require_arrays
 from ooc_train.stream.labels_and_weights import is_stored
+from ooc_train.training.checkpoints import Checkpoint
 
 
 def as_penalties(alpha: float | Sequence[float] | Array) -> float | Array:
@@ -47,6 +49,7 @@ class Regressor(MultiOutputMixin, RegressorMixin, Estimator):  # type: ignore[mi
         X_val: Any = None,
         y_val: Any = None,
         sample_weight_val: Any = None,
+        checkpoint: Checkpoint | str | os.PathLike[str] | None = None,
     ) -> Self:
         """Fit the model.
 
@@ -62,6 +65,10 @@ class Regressor(MultiOutputMixin, RegressorMixin, Estimator):  # type: ignore[mi
         X_val, y_val, sample_weight_val
             Validation rows, in the same forms: they evaluate each iteration or epoch, for
             `early_stopping` and the report. None for no such rows.
+        checkpoint : Checkpoint, str, path or None
+            Where the state of the fit is kept, so that a fit that was ended or killed goes on:
+            ``Checkpoint("a.checkpoint", resume=True)``. `random_state` has to be a number, or None
+            for the seed that was drawn then.
 
         Returns
         -------
@@ -76,7 +83,8 @@ class Regressor(MultiOutputMixin, RegressorMixin, Estimator):  # type: ignore[mi
             If the memory ceiling is too small, before anything is read.
         """
         validation = (X_val, y_val, sample_weight_val)
-        return self._fit(X, y, sample_weight, validation, warm=self.warm_start)
+        rows = (X, y, sample_weight)
+        return self._fit(rows, validation, warm=self.warm_start, checkpoint=checkpoint)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

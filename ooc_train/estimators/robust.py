@@ -1,5 +1,6 @@
 """Regressors by other losses than the squared one: Huber, quantile, epsilon-insensitive, SGD."""
 
+import os
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
 
@@ -24,6 +25,7 @@ from ooc_train.runs.fitted import Fitted
 from ooc_train.runs.report import Report
 from ooc_train.stream.kinds import is_dask
 from ooc_train.stream.labels_and_weights import is_stored
+from ooc_train.training.checkpoints import Checkpoint
 
 
 class _RobustRegressor(Regressor):
@@ -81,10 +83,11 @@ class HuberRegressor(_RobustRegressor, SharedParameters):
         X_val: Any = None,
         y_val: Any = None,
         sample_weight_val: Any = None,
+        checkpoint: Checkpoint | str | os.PathLike[str] | None = None,
     ) -> Self:
         """Fit the model; see `LinearRegression.fit`."""
         validation = {"X_val": X_val, "y_val": y_val, "sample_weight_val": sample_weight_val}
-        super().fit(X, y, sample_weight, **validation)
+        super().fit(X, y, sample_weight, **validation, checkpoint=checkpoint)
         if not (is_stored(X) or is_dask(X) or is_stored(y) or is_dask(y)):
             residuals = np.abs(np.asarray(y, np.float64).ravel() - self.predict(X))
             self.outliers_: NDArray[np.bool_] = residuals > self.scale_ * self.epsilon

@@ -9,7 +9,7 @@ from ooc_train.core.named_classes import plain
 from ooc_train.core.schema import shown
 from ooc_train.core.settings import Flag, Number, Setting, defaults_of, settings_of
 from ooc_train.estimators.estimator import Estimator
-from ooc_train.estimators.validation import ValidationRows
+from ooc_train.estimators.validation import Rows
 from ooc_train.solvers.training_settings import Training
 
 STOCHASTIC_RATES: Mapping[str, Setting] = MappingProxyType(
@@ -58,7 +58,7 @@ class StochasticRates(Estimator):
     power_t: float = 0.25
     average: bool = True
 
-    def _parameters(self, validation: ValidationRows) -> dict[str, Any]:
+    def _parameters(self, validation: Rows) -> dict[str, Any]:
         """Return the parameters, with `eta0` and `power_t` made part of the learning rate.
 
         Raises

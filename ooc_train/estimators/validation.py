@@ -26,10 +26,10 @@ DTYPES = [np.float64, np.float32]
 """Types of X that estimators take without a copy."""
 
 
-ValidationRows = tuple[Any, Any, Any]
-"""X_val, y_val and sample_weight_val of `fit`; None for what was not passed."""
+Rows = tuple[Any, Any, Any]
+"""X, y and sample_weight as `fit` takes them; None for what was not passed."""
 
-NO_ROWS: ValidationRows = (None, None, None)
+NO_ROWS: Rows = (None, None, None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,7 +169,7 @@ class ValidatingEstimator(CallbackSupport, BaseEstimator):  # type: ignore[misc]
         inputs = replace(inputs, feature_names=self._names())
         return ValidatedData(inputs, y.ndim == 1, y.dtype)
 
-    def _validation_inputs(self, rows: ValidationRows, inputs: Inputs) -> Inputs | None:
+    def _validation_inputs(self, rows: Rows, inputs: Inputs) -> Inputs | None:
         """Return validation rows, which go with the training rows `inputs`; None without rows."""
         X, y, sample_weight = rows
         if X is None:

@@ -6,7 +6,7 @@ temporary array, which workers read as they read X. So a plan needs no term for 
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any
 
@@ -117,6 +117,8 @@ def with_arrays(
                 store = _with_labels(store, values, classes, scratch)
             else:
                 store = _with_numbers(store, values, scratch)
+    # Nobody can open the store again with these arrays.
+    store = replace(store, opened={}) if y is not None or sample_weight is not None else store
     return StoreWithArrays(store, tuple(notes), scratch)
 
 

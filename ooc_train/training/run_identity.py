@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ooc_train.store.dataset import Store
 from ooc_train.stream.array_source import ArraySource
 from ooc_train.stream.input_data import Inputs
 from ooc_train.training.task import Task
@@ -17,6 +18,9 @@ LIMITS = ("max_iter", "max_passes", "max_seconds", "target_loss")
 
 _DIGEST_ROWS, _DIGEST_BYTES = 1_000, 2**20
 """Most rows of arrays that are compared, and most bytes of them; at least two rows are."""
+
+_TARGET_RUNS, _TARGET_ROWS, _TARGET_CHUNK_BYTES = 8, 128, 2**26
+"""Runs of rows of y and weights that are compared, their rows, and the largest chunk to decode."""
 
 
 def identity_of(task: Task) -> dict[str, Any]:
@@ -61,7 +65,22 @@ def _data(inputs: Inputs) -> dict[str, Any]:
         for array in (source.X, source.y, source.weight):
             digest.update(b"-" if array is None else np.ascontiguousarray(array[rows]).tobytes())
         found["contents"] = digest.hexdigest()[:16]
+    if store is not None:
+        found["targets"] = _targets(store)
     return found
+
+
+def _targets(store: Store) -> str:
+    """Return a digest of some rows of y and weights: the id of a store tells of its own alone."""
+    digest = hashlib.sha256()
+    most = min(_TARGET_ROWS, store.n_rows)
+    for name, layout in (("y", store.y), ("sample_weight", store.sample_weight)):
+        if layout is None or layout.chunk_bytes > _TARGET_CHUNK_BYTES:
+            continue
+        for start in np.unique(np.linspace(0, store.n_rows - most, _TARGET_RUNS).astype(np.intp)):
+            rows = store.read(name, int(start), int(start) + most)
+            digest.update(repr(rows.tolist()).encode())  # numbers, or labels as text
+    return digest.hexdigest()[:16]
 
 
 def difference(then: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
