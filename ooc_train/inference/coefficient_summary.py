@@ -123,16 +123,21 @@ class CoefficientSummary:
         first = ("output", "name") if self.outputs else ("name",)
         return (*first, "coef", "std_err", z, "p", f"low {level}", f"high {level}")
 
-    def rows(self, digits: int = 6) -> list[tuple[str, ...]]:
-        """Return the table as text, to a number of digits, one row for each coefficient."""
+    def rows(self, digits: int | None = None) -> list[tuple[str, ...]]:
+        """Return the table as text, one row for each coefficient.
+
+        Without a number of digits, figures have 6, and z and p have 4.
+        """
+        by_column = [digits or (4 if name in ("z", "p") else 6) for name in COLUMNS]
         found = []
         columns = [getattr(self, name) for name in COLUMNS]
         for k, output in enumerate(self.outputs or ("",)):
             for j, name in enumerate(self.names):
                 first = (output, name) if self.outputs else (name,)
-                values = (float(column[k, j]) for column in columns)
+                values = [float(column[k, j]) for column in columns]
+                cells = zip(values, by_column, strict=True)
                 found.append(
-                    (*first, *("" if math.isnan(x) else f"{x:.{digits}g}" for x in values))
+                    (*first, *("" if math.isnan(x) else f"{x:.{shown}g}" for x, shown in cells))
                 )
         return found
 
