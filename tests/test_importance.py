@@ -121,7 +121,7 @@ def test_a_pool_has_each_row_once(monkeypatch):
         monkeypatch.setattr(importance, "_POOL_PARTITIONS", 4)
         source = Cut(X, X, None, rows=3000 // n_partitions)
         n = importance._pool_rows(source)
-        pool = importance._pool(stream(source), n, np.random.default_rng(0))
+        pool = importance._Sample.of(source, n).read(stream(source), np.random.default_rng(0))
         assert n == min(most, 3000)
         assert len(np.unique(pool[:n])) == n
         np.testing.assert_array_equal(pool[n:], pool[: len(pool) - n])

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ooc_train.core.partitions import spread
+from ooc_train.core.partitions import rows_of, spread
 from ooc_train.core.progress import Progress, no_progress, row_counter
 from ooc_train.core.schema import shown
 from ooc_train.core.sums import Arrays, Block, Workspace
@@ -108,20 +108,19 @@ def permutation_importance(
     reduction = ImportanceSums(
         MetricSums.of(whole.bare(), inputs), tuple(chosen.values()), blank, pool_rows, shifts
     )
-    pool_bytes = (pool_rows + PIECE_ROWS) * source.n_features * np.dtype(source.dtype).itemsize
+    row_bytes = source.n_features * np.dtype(source.dtype).itemsize
+    pool_bytes, sample = (pool_rows + PIECE_ROWS) * row_bytes, _Sample.of(source, pool_rows)
     requirements = Requirements.of(source, [reduction], parameters=whole.nbytes)
     requirements = replace(
         requirements,
         shared=requirements.shared + pool_bytes,
-        result=pool_bytes,
-        # The parts, and their rows in random order.
-        results=2 * pool_bytes,
+        result=int(sample.kept.max()) * row_bytes,
+        results=pool_bytes,
     )
     with Job(source, client=client, memory_ceiling=memory_ceiling) as job:
         plan = job.plan(requirements)
         stream = job.stream(plan, row_counter(progress, "permuting", source.n_rows))
-        pool = _pool(stream, pool_rows, rng)
-        reduction = replace(reduction, pool=pool)
+        reduction = replace(reduction, pool=sample.read(stream, rng))
         sums = stream.reduce(reduction)
         scores, losses = reduction.scores(sums), reduction.losses(sums)
         memory = job.memory(plan)
@@ -195,33 +194,45 @@ def _pool_rows(source: Source) -> int:
     return min(source.n_rows, max(_LEAST_POOL_ROWS, min(_POOL_ROWS, _POOL_BYTES // row_bytes)))
 
 
-def _pool(stream: Stream, pool_rows: int, rng: np.random.Generator) -> NDArray[Any]:
-    """Return rows in random order, in Fortran order; the first ones follow the last once more."""
-    source = stream.source
-    partitions: Sequence[int] = range(source.n_partitions)
-    if pool_rows < source.n_rows:
-        partitions = spread(source.n_partitions, _POOL_PARTITIONS)
-        held = sum(source.first_row(p + 1) - source.first_row(p) for p in partitions)
-        while held < pool_rows:
-            partitions = spread(source.n_partitions, 2 * len(partitions))
-            held = sum(source.first_row(p + 1) - source.first_row(p) for p in partitions)
-    runs = [(source.first_row(p), source.first_row(p + 1)) for p in partitions]
-    counts = np.array([stop - start for start, stop in runs])
-    kept = np.minimum(counts, _shares(counts, pool_rows))
-    wanted = {
-        start: np.sort(rng.choice(stop - start, n, replace=False))
-        for (start, stop), n in zip(runs, kept, strict=True)
-    }
-    parts = dict(stream.map(_Rows(wanted), runs))
-    rows = np.concatenate([parts[start] for start, _ in runs])
-    order = rng.permutation(len(rows))
-    return np.asfortranarray(rows[np.resize(order, len(rows) + PIECE_ROWS)])
+@dataclass(frozen=True)
+class _Sample:
+    """Which rows are the pool: so many of each run, a partition."""
 
+    runs: list[tuple[int, int]]
+    kept: NDArray[np.intp]
 
-def _shares(counts: NDArray[np.intp], total: int) -> NDArray[np.intp]:
-    """Return how many rows of each partition are kept, `total` together, in proportion."""
-    ends = np.cumsum(counts) * total // counts.sum()
-    return np.asarray(np.diff(ends, prepend=0))
+    @classmethod
+    def of(cls, source: Source, pool_rows: int) -> "_Sample":
+        """Return the parts of a pool: all partitions of small data, else some, evenly spread."""
+        n = source.n_partitions
+        wanted = n if pool_rows == source.n_rows else _POOL_PARTITIONS
+        partitions: Sequence[int] = spread(n, wanted)
+        while rows_of(source, partitions) < pool_rows:
+            wanted *= 2
+            partitions = spread(n, wanted)
+        runs = [(source.first_row(p), source.first_row(p + 1)) for p in partitions]
+        counts = np.array([stop - start for start, stop in runs])
+        ends = np.cumsum(counts) * pool_rows // counts.sum()
+        return cls(runs, np.diff(ends, prepend=0))
+
+    def read(self, stream: Stream, rng: np.random.Generator) -> NDArray[Any]:
+        """Return rows in random order, in Fortran order; the first ones follow the last again."""
+        wanted = {
+            start: np.sort(rng.choice(stop - start, n, replace=False))
+            for (start, stop), n in zip(self.runs, self.kept, strict=True)
+        }
+        total = int(self.kept.sum())
+        places, ends = rng.permutation(total), np.cumsum(self.kept)
+        place_of = {
+            start: places[end - n : end]
+            for (start, _), n, end in zip(self.runs, self.kept, ends, strict=True)
+        }
+        source = stream.source
+        pool = np.empty((total + PIECE_ROWS, source.n_features), source.dtype, order="F")
+        for start, rows in stream.map(_Rows(wanted), self.runs):
+            pool[place_of[start]] = rows
+        pool[total:] = pool[np.arange(PIECE_ROWS) % total]
+        return pool
 
 
 @dataclass(frozen=True, eq=False)
