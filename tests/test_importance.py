@@ -10,9 +10,11 @@ from typer.testing import CliRunner
 
 import ooc_train
 from ooc_train import cli
-from ooc_train.inference import importance
-from ooc_train.inference.importance import permutation_importance, raw_columns
-from ooc_train.inference.importance_sums import ImportanceSums
+from ooc_train.explanation import row_sample
+from ooc_train.explanation.importance import permutation_importance
+from ooc_train.explanation.importance_sums import ImportanceSums
+from ooc_train.explanation.raw_columns import raw_columns
+from ooc_train.explanation.row_sample import RowSample
 from ooc_train.inference.metrics import PIECE_ROWS, MetricSums
 from ooc_train.plotting import plots
 from ooc_train.stream.inputs import read_inputs
@@ -107,7 +109,7 @@ def test_the_order_of_the_rows_of_a_store_does_not_matter(tmp_path, monkeypatch)
     model = ooc_train.Ridge().fit(store)
     due = permutation_importance(model, store, n_repeats=10)
     assert due.pool_rows == 6000
-    monkeypatch.setattr(importance, "_POOL_ROWS", 1024)
+    monkeypatch.setattr(row_sample, "_ROWS", 1024)
     found = permutation_importance(model, store, n_repeats=10)
     assert found.pool_rows == 1024
     np.testing.assert_allclose(found.importances_mean, due.importances_mean, rtol=0.1, atol=1e-3)
@@ -117,11 +119,11 @@ def test_the_order_of_the_rows_of_a_store_does_not_matter(tmp_path, monkeypatch)
 def test_a_pool_has_each_row_once(monkeypatch):
     X = np.arange(3000.0)[:, None]
     for most, n_partitions in ((5000, 30), (1024, 30), (1024, 3)):
-        monkeypatch.setattr(importance, "_POOL_ROWS", most)
-        monkeypatch.setattr(importance, "_POOL_PARTITIONS", 4)
+        monkeypatch.setattr(row_sample, "_ROWS", most)
+        monkeypatch.setattr(row_sample, "_PARTITIONS", 4)
         source = Cut(X, X, None, rows=3000 // n_partitions)
-        n = importance._pool_rows(source)
-        pool = importance._Sample.of(source, n).read(stream(source), np.random.default_rng(0))
+        n = row_sample.sample_rows(source)
+        pool = RowSample.of(source, n).read(stream(source), np.random.default_rng(0), 500)
         assert n == min(most, 3000)
         assert len(np.unique(pool[:n])) == n
         np.testing.assert_array_equal(pool[n:], pool[: len(pool) - n])

@@ -75,13 +75,12 @@ HOMES: dict[str, tuple[str, ...]] = {
     "llvmlite": ("kernels/",),
     "sklearn": ("estimators/",),
     "dask_ml": ("estimators/",),
-    # Only where a user asks for a DataFrame: `history_` of the estimators, `frame` of a trade-off.
+    # Only where a user asks for a DataFrame: `history_` of the estimators, `frame` of tables.
     "pandas": (
         "estimators/",
         "experiments/tradeoff_result",
-        "inference/coefficient_summary",
+        "explanation/",
         "inference/group_metrics",
-        "inference/importance_table",
     ),
     "matplotlib": ("plotting/",),
     "torch": ("models/pytorch/", "stream/batching/batch_dataset"),

@@ -330,4 +330,4 @@ def test_classes_are_drawn(n_classes, empty):
 def test_several_plots_lie_side_by_side(tmp_path):
     save(*by_class_of(3).plots, path=tmp_path / "a.png", overwrite=False)
     height, width, _ = mpl.image.imread(tmp_path / "a.png").shape
-    assert (width, height) == (1200, 900)
+    assert (width, height) == (1200, 1350)

@@ -20,8 +20,8 @@ from typer.testing import CliRunner
 import ooc_train
 from ooc_train import cli
 from ooc_train.errors import CeilingExceeded
+from ooc_train.explanation.summary import summary
 from ooc_train.inference.grouping import row_groups
-from ooc_train.inference.summary import summary
 from ooc_train.models.information_sums import InformationSums
 from ooc_train.objective.losses.multinomial import Multinomial
 from ooc_train.objective.losses.poisson import Poisson

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import asdict
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -31,6 +32,14 @@ def explain(
         list[str] | None,
         typer.Option(help="A column to permute; may be repeated (default: all)."),
     ] = None,
+    dependence: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Show the mean prediction by the value of this column too, by one more pass; may "
+            "be repeated.",
+        ),
+    ] = None,
     plot: Annotated[
         str | None,
         typer.Option(metavar="FILE", help="Draw the importances: .png, .svg or .pdf."),
@@ -54,7 +63,8 @@ def explain(
     with ConsoleBar(quiet=output.quiet) as bar:
         from ooc_train.core.atomic import write_file
         from ooc_train.core.output_kinds import FILE, require_output
-        from ooc_train.inference.importance import permutation_importance
+        from ooc_train.explanation.dependence import partial_dependence
+        from ooc_train.explanation.importance import permutation_importance
         from ooc_train.plotting.figures import require_figure, save
         from ooc_train.runs.run_loading import load_fitted
 
@@ -77,26 +87,47 @@ def explain(
                 memory_ceiling=resources.ceiling,
                 progress=bar.progress,
             )
+            averages = None
+            if dependence:
+                averages = partial_dependence(
+                    fitted,
+                    data,
+                    dependence,
+                    random_state=random_state,
+                    client=client,
+                    memory_ceiling=resources.ceiling,
+                    progress=bar.progress,
+                )
+    curves = [] if averages is None else [partial(averages.plot, name) for name in averages.names]
     if csv_file is not None:
         text = csv_text([tuple(found.frame.reset_index(names="column").columns), *found.rows(17)])
         write_file(csv_file, text.encode(), overwrite=overwrite)
     if plot is not None:
-        save(found.plot, path=plot, overwrite=overwrite)
+        save(found.plot, *curves, path=plot, overwrite=overwrite)
     if html is not None:
         from ooc_train.monitoring.html_page import Section, drawn, html_page
 
         figure = drawn(found.plot, 1.3 + 0.24 * min(20, len(found.names)))
-        section = Section("Importance", [figure], found.rows(), found.head)
+        sections = [Section("Importance", [figure], found.rows(), found.head)]
+        if averages is not None:
+            figures = [drawn(draw) for draw in curves]
+            head = averages.head
+            sections.append(Section("Partial dependence", figures, averages.rows(), head))
         title = os.path.basename(os.path.normpath(run))
-        write_file(html, html_page(title, found.about, [section]).encode(), overwrite=overwrite)
+        write_file(html, html_page(title, found.about, sections).encode(), overwrite=overwrite)
     files = {"csv": csv_file, "html": html, "plot": plot}
     if output.as_json:
-        print_json(found.to_json() | files | {"memory": asdict(found.memory)})
+        shown = {} if averages is None else {"dependence": averages.to_json()}
+        print_json(found.to_json() | shown | files | {"memory": asdict(found.memory)})
         return
     for line in aligned([[one_line(cell) for cell in row] for row in (found.head, *found.rows())]):
         typer.echo(line)
     for line in found.about:
         typer.echo(printable(line))
+    if averages is not None:
+        table = [[one_line(cell) for cell in row] for row in (averages.head, *averages.rows())]
+        for line in aligned(table, left=(0, 1)):
+            typer.echo(line)
     typer.echo(f"memory: {found.memory}")
     for path in files.values():
         if path is not None:

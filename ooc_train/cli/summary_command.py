@@ -66,8 +66,8 @@ def summary(
     with ConsoleBar(quiet=output.quiet) as bar:
         from ooc_train.core.atomic import write_file
         from ooc_train.core.output_kinds import FILE, require_output
-        from ooc_train.inference.coefficient_summary import COLUMNS
-        from ooc_train.inference.summary import summary as summarise
+        from ooc_train.explanation.coefficient_summary import COLUMNS
+        from ooc_train.explanation.summary import summary as summarise
         from ooc_train.runs.run_loading import load_fitted
 
         for path in (csv_file, html):

@@ -3,9 +3,9 @@
 from typing import Any
 
 from ooc_train.estimators.validation import ValidatingEstimator
-from ooc_train.inference.coefficient_summary import CoefficientSummary
-from ooc_train.inference.covariance import Errors
-from ooc_train.inference.summary import Weights, summary
+from ooc_train.explanation.coefficient_summary import CoefficientSummary
+from ooc_train.explanation.covariance import Errors
+from ooc_train.explanation.summary import Weights, summary
 from ooc_train.runs.fitted import Fitted
 
 

@@ -1,12 +1,16 @@
-"""Plots of what a model learned: the importance of columns."""
+"""Plots of what a model learned: the importance of columns, and how predictions follow them."""
 
 from typing import TYPE_CHECKING
 
-from ooc_train.plotting.protocols import Importances
+from ooc_train.plotting.protocols import Dependence, Importances
 from ooc_train.plotting.style import COLORS, INK, shown_name, styled_axes, titled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+
+_MOST_OUTPUTS, _MOST_LETTERS = 6, 60
+"""Most outputs that are drawn, and letters of names that fit below the axis."""
 
 
 def importance(found: Importances, ax: "Axes | None" = None, *, most: int = 20) -> "Axes":
@@ -38,3 +42,39 @@ def importance(found: Importances, ax: "Axes | None" = None, *, most: int = 20) 
     if len(order) < n:
         return titled(ax, f"Importance: the {len(order):,} largest of {n:,} columns")
     return titled(ax, f"Importance of {n:,} column{'s' if n > 1 else ''}")
+
+
+def dependence(found: Dependence, place: int = 0, ax: "Axes | None" = None) -> "Axes":
+    """Draw the mean prediction by the value of a column: lines of numbers, dots of categories.
+
+    Of two classes, only the second is drawn.
+
+    Parameters
+    ----------
+    found : PartialDependence
+        The averages, as `partial_dependence` returns them.
+    place : int
+        The position of the column in `found.names`.
+    ax : Axes or None
+        Where to draw; None makes new axes.
+    """
+    ax = styled_axes(ax)
+    values, averages = found.values[place], found.averages[place]
+    is_number = not isinstance(values[0], str)
+    first = 1 if len(found.outputs) == 2 else 0
+    for k in range(first, averages.shape[1])[:_MOST_OUTPUTS]:
+        label = shown_name(found.outputs[k]) if found.outputs else None
+        style = "-" if is_number else "o"
+        at = values if is_number else range(len(values))
+        color = COLORS[k % len(COLORS)]
+        ax.plot(at, averages[:, k], style, color=color, lw=1.6, ms=5, label=label)
+    if not is_number:
+        names = [shown_name(value, parsed=False) for value in values]
+        slanted = sum(map(len, names)) > _MOST_LETTERS
+        ax.set_xticks(range(len(names)), names, rotation=90 * slanted, fontsize=8, parse_math=False)
+    if found.outputs:
+        ax.legend(fontsize=8, frameon=False)
+    name = shown_name(found.names[place])
+    ax.set_xlabel(name)
+    ax.set_ylabel("mean prediction")
+    return titled(ax, f"Partial dependence on {name}")

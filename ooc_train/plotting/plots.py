@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ooc_train.plotting.batch_plots import batch_schedule, batch_size
 from ooc_train.plotting.class_plots import calibration, confusion, lift, precision_recall, roc
-from ooc_train.plotting.importance_plots import importance
+from ooc_train.plotting.importance_plots import dependence, importance
 from ooc_train.plotting.loss_plots import loss, tradeoff
 from ooc_train.plotting.memory_plots import memory, plan
 from ooc_train.plotting.rate_plots import learning_rate, schedule
@@ -27,6 +27,7 @@ __all__ = [
     "calibration",
     "coefficients",
     "confusion",
+    "dependence",
     "importance",
     "learning_rate",
     "lift",

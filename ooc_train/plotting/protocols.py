@@ -170,3 +170,23 @@ class Residuals(Protocol):
 
     def by_prediction(self, output: int) -> Any:
         """Return mean prediction, mean y and weight of bins."""
+
+
+class Dependence(Protocol):
+    """Mean predictions by the values of columns, such as a `PartialDependence`."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The columns."""
+
+    @property
+    def values(self) -> Sequence[Sequence[Any]]:
+        """The values of each column."""
+
+    @property
+    def averages(self) -> Sequence[Any]:
+        """The mean predictions of each column, (values, outputs)."""
+
+    @property
+    def outputs(self) -> Sequence[str]:
+        """Names of the outputs; none for one."""

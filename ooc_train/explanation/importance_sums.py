@@ -22,14 +22,12 @@ from ooc_train.core.sums import (
     array_bytes,
     raise_if_not_finite,
 )
+from ooc_train.explanation.raw_columns import Places
 from ooc_train.inference.metrics import PIECE_ROWS, MetricSums
 from ooc_train.inference.outputs import Outputs
 from ooc_train.models.predictor import LinearPredictor
 from ooc_train.objective.loss import raise_if_outside
 from ooc_train.runs.fitted import Fitted
-
-Places = slice | NDArray[np.intp]
-"""Columns of X that are permuted together."""
 
 
 @dataclass(frozen=True, eq=False)

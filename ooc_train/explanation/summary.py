@@ -10,8 +10,8 @@ from ooc_train.core.progress import Progress, no_progress, row_counter
 from ooc_train.core.schema import shown
 from ooc_train.core.sums import Array, Sums
 from ooc_train.core.text import feature_name, listed
-from ooc_train.inference.coefficient_summary import CoefficientSummary
-from ooc_train.inference.covariance import ERRORS, Errors, Estimate, algebra_bytes, estimates
+from ooc_train.explanation.coefficient_summary import CoefficientSummary
+from ooc_train.explanation.covariance import ERRORS, Errors, Estimate, algebra_bytes, estimates
 from ooc_train.inference.grouping import row_groups
 from ooc_train.memory.ceiling import Ceiling
 from ooc_train.memory.measured import MemoryReport

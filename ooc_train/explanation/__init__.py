@@ -1,0 +1,1 @@
+"""What a model learned: standard errors, importance of columns, partial dependence."""
