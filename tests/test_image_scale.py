@@ -7,24 +7,35 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from sklearn.exceptions import ConvergenceWarning
 from typer.testing import CliRunner
 
 from ooc_train import (
     MLPClassifierModel,
+    Shift,
     StoreWriter,
+    TorchClassifierModel,
     Training,
     evaluate,
     predict,
     train,
 )
 from ooc_train.cli import app
-from ooc_train.estimators import Lasso, LogisticRegression, MLPClassifier, Ridge, SGDClassifier
+from ooc_train.estimators import (
+    Lasso,
+    LogisticRegression,
+    MLPClassifier,
+    Ridge,
+    SGDClassifier,
+    TorchClassifier,
+)
 from ooc_train.models.column_moments import ColumnMoments
 from ooc_train.models.network import RowScaling
 from ooc_train.objective.penalty import Penalty
 from ooc_train.objective.scaling import Scaling
 from ooc_train.runs.run_loading import load_fitted
 from tests.test_images import FLAT, IMAGES, LABELS, ROWS, SHAPE, Y, written
+from tests.torch_nets import PixelNet
 
 UNIT = IMAGES.astype("f4") / np.float32(255)
 CLASSES = {"classes": ("no", "yes")}
@@ -64,6 +75,27 @@ def test_a_network_learns_raw_pixels_as_scaled_floats(stores, tmp_path, training
     assert evaluate(loaded, raw)[0]["loss"] == pytest.approx(
         evaluate(other, unit)[0]["loss"], rel=1e-6
     )
+
+
+@pytest.mark.parametrize("augment", [None, Shift(1)])
+def test_a_module_learns_raw_pixels_as_scaled_floats(stores, tmp_path, augment):
+    raw, unit = stores
+    training = Training(batch_size=16, max_iter=3, random_state=1)
+    model = TorchClassifierModel(PixelNet, scale=1 / 255, augment=augment)
+    fitted, report = train(model, raw, training)
+    other, expected = train(replace(model, scale=1.0), unit, training)
+    assert [step.loss for step in report.history] == [step.loss for step in expected.history]
+    fitted.save(tmp_path / "run")
+    z = predict(load_fitted(tmp_path / "run", module=PixelNet), IMAGES, "decision")
+    assert np.array_equal(z, predict(other, UNIT, "decision"))
+    assert np.array_equal(z, predict(fitted, raw, "decision"))
+    estimator = TorchClassifier(PixelNet, scale=1 / 255, batch_size=16, max_iter=3, random_state=1)
+    if augment is None:
+        with pytest.warns(ConvergenceWarning):
+            shares = estimator.fit(raw).predict_proba(IMAGES)
+        assert np.array_equal(shares, predict(fitted, IMAGES, "probability"))
+    with pytest.raises(ValueError, match="scale=-1 is not"):
+        TorchClassifierModel(PixelNet, scale=-1)
 
 
 def test_partial_fit_scales_each_block():

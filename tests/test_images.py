@@ -147,13 +147,25 @@ def test_a_saved_model_knows_the_shape(stores, tmp_path):
     assert LogisticRegression().fit(FLAT, LABELS).to_fitted().row_shape is None
 
 
-@pytest.mark.parametrize("make", [np.asarray, da.from_array])
-def test_estimators_refuse_arrays_of_images_as_scikit_learn_does(make):
-    with pytest.raises(ValueError, match=r"Found array with dim 4"):
-        Ridge().fit(make(IMAGES), Y)
+def test_estimators_take_images_in_memory_as_a_store_of_them(stores):
+    of_arrays, of_store = (
+        LogisticRegression().fit(*data) for data in ((IMAGES, LABELS), stores[:1])
+    )
+    assert of_arrays.to_fitted().row_shape == SHAPE
+    assert of_arrays.n_features_in_ == FLAT.shape[1]
+    assert np.allclose(of_arrays.coef_, of_store.coef_, rtol=1e-4, atol=1e-6)
+    for each in (of_arrays, of_store):
+        assert np.array_equal(each.predict(IMAGES), each.predict(FLAT))
+        with pytest.raises(ValueError, match=r"a row of X has the shape \(4, 4, 3\)"):
+            each.predict(IMAGES[:, :, :4])
+    assert of_arrays.score(IMAGES, LABELS) == of_arrays.score(FLAT, LABELS)
+
+
+def test_dask_arrays_of_images_are_refused_with_what_to_do():
     fitted = Ridge().fit(FLAT, Y)
-    with pytest.raises(ValueError, match=r"Found array with dim 4"):
-        fitted.predict(make(IMAGES))
+    for call in (lambda X: Ridge().fit(X, Y), fitted.predict):
+        with pytest.raises(ValueError, match=r"Found array with dim 4.*pass X.reshape"):
+            call(da.from_array(IMAGES))
 
 
 def test_rechunk_and_shuffle_keep_the_shape(stores, tmp_path):

@@ -252,7 +252,7 @@ class Estimator(ValidatingEstimator):
             X = check_array(X, dtype=DTYPES, order="C")
             self._require_features(X.shape[1])
         else:
-            X = validate_data(self, X, reset=False, dtype=DTYPES, order="C")
+            X = validate_data(self, self._columns_of(X), reset=False, dtype=DTYPES, order="C")
         if out is not None:
             if is_table(out) and is_stored(X):
                 predict_files(fitted, X, out, kinds=(kind,), memory_ceiling=self.memory_ceiling)

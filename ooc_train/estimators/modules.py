@@ -30,6 +30,7 @@ class _Module(Estimator, TrainingParameters):
     average: bool = False
     device: str = "auto"
     augment: Any = None
+    scale: float = 1.0
     batch_size: Any = "auto"
     warm_start: bool = False
 

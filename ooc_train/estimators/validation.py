@@ -16,6 +16,7 @@ from ooc_train.core.sums import Array
 from ooc_train.estimators.fit_callbacks import CallbackSupport
 from ooc_train.memory.ceiling import Ceiling
 from ooc_train.models.model import Model
+from ooc_train.stream.array_inputs import dense
 from ooc_train.stream.feature_names import column_order, require_row_shape
 from ooc_train.stream.input_data import Inputs
 from ooc_train.stream.inputs import as_store, read_inputs, read_targets
@@ -104,8 +105,7 @@ class ValidatingEstimator(CallbackSupport, BaseEstimator):  # type: ignore[misc]
     """Whether y has one column."""
     memory_ceiling: str | int | Ceiling | None
     _row_shape: tuple[int, ...] | None = None
-    """Shape of a row of the training data that has several axes: a store's alone, since arrays have
-    columns, as scikit-learn asks."""
+    """Shape of a row of the training data that has several axes, as of an image."""
 
     @property
     def _classifies(self) -> bool:
@@ -139,9 +139,9 @@ class ValidatingEstimator(CallbackSupport, BaseEstimator):  # type: ignore[misc]
             )
         y, sample_weight = read_targets(y, sample_weight)
         require_arrays(X, y, sample_weight)
-        self._note_shape(None, "X", first=first)
         if is_dask(X):
             require_columns(X)
+            self._note_shape(None, "X", first=first)
             self._note_features(X.shape[1], None, "X", first=first)
             inputs = self._read(X, y, sample_weight, classes)
             dtype = getattr(y, "dtype", None)
@@ -153,7 +153,7 @@ class ValidatingEstimator(CallbackSupport, BaseEstimator):  # type: ignore[misc]
             y = as_numbers(y, "y", np.float64)
         X, y = validate_data(
             self,
-            X,
+            self._columns_of(X, first=first),
             y,
             reset=first,
             dtype=DTYPES,
@@ -166,8 +166,17 @@ class ValidatingEstimator(CallbackSupport, BaseEstimator):  # type: ignore[misc]
         if self._classifies or self._single_output:
             y = column_or_1d(y, warn=True)
         inputs = self._read(X, y, row_weights(X, sample_weight), classes)
-        inputs = replace(inputs, feature_names=self._names())
+        inputs = replace(inputs, feature_names=self._names(), row_shape=self._row_shape)
         return ValidatedData(inputs, y.ndim == 1, y.dtype)
+
+    def _columns_of(self, X: Any, *, first: bool = False) -> Any:
+        """Return rows of several axes as columns, once their shape is noted; others unchanged."""
+        shape = None
+        if isinstance(X, np.ndarray) and X.ndim > 2:
+            X, shape = dense(X)
+        if first or shape is not None:
+            self._note_shape(shape, "X", first=first)
+        return X
 
     def _validation_inputs(self, rows: Rows, inputs: Inputs) -> Inputs | None:
         """Return validation rows, which go with the training rows `inputs`; None without rows."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from ooc_train.augmentation.augment_setting import Augment
 from ooc_train.core.settings import Flag
-from ooc_train.models.linear_model import ClassWeights
+from ooc_train.models.linear_model import ClassWeights, Factor
 from ooc_train.models.model import DataFigures, Model
 from ooc_train.models.pytorch.torch_settings import Code, Device, Keywords, name_of
 from ooc_train.objective.loss import Loss
@@ -80,6 +80,11 @@ class ModuleModel(Model):
         'Where the module computes. "auto" is the accelerator that is there, or else the CPU.',
     ] = "auto"
     augment: Augment = None
+    scale: Annotated[
+        float,
+        Factor(above=0.0),
+        "Factor of all columns, such as 1/255 for pixels of 8 bits: what the module takes.",
+    ] = 1.0
 
     default_batch_size: ClassVar[int | str] = "auto"
     starts_at_random: ClassVar[bool] = True
@@ -117,9 +122,9 @@ class TorchModule(ModuleModel):
     """A module of PyTorch, trained from the stream of rows.
 
     The module takes rows (rows, features), or (rows, *row_shape) if a row has several axes, as
-    floats of the type of its parameters. For numbers it returns (rows, outputs), or (rows,) for one
-    output. For k classes it returns (rows, k), or (rows, 1) or (rows,) for two classes. The
-    objective is the mean of the criterion over rows, by their weights.
+    floats of the type of its parameters, times `scale`. For numbers it returns (rows, outputs), or
+    (rows,) for one output. For k classes it returns (rows, k), or (rows, 1) or (rows,) for two
+    classes. The objective is the mean of the criterion over rows, by their weights.
 
     Predictions of numbers are what the module returns. Probabilities of classes are the softmax of
     what it returns, or the logistic function of one output.

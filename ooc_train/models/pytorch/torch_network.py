@@ -159,12 +159,15 @@ class Network:
             start += param.numel()
 
     def inputs(self, X: NDArray[Any]) -> torch.Tensor:
-        """Return rows as a tensor for the module, aligned as PyTorch aligns its own.
+        """Return scaled rows as a tensor for the module, aligned as PyTorch aligns its own.
 
         The last bits of a product may depend on where its factors lie. Rows of the module's type
         that are aligned already are not copied.
         """
         rows = torch.from_numpy(np.ascontiguousarray(X)).to(self.device, self.dtype)
+        if self.spec.model.scale != 1.0:
+            # Pixels divided by 255 are the floats that others store as such.
+            rows = rows / (1.0 / self.spec.model.scale)
         if rows.data_ptr() % _ALIGNED:
             rows = rows.clone()
         return rows.view(len(X), *self.spec.row_shape)

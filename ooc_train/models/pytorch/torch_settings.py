@@ -136,6 +136,10 @@ class ModuleSettings(Protocol):
         """Name of the device on which the module computes."""
 
     @property
+    def scale(self) -> float:
+        """Factor of all columns."""
+
+    @property
     def augment(self) -> tuple[Augmentation, ...] | None:
         """How updates change rows at random."""
 
