@@ -35,7 +35,6 @@ from ooc_train.objective.penalty import Penalty
 from ooc_train.objective.scaling import Scaling
 from ooc_train.runs.run_loading import load_fitted
 from tests.test_images import FLAT, IMAGES, LABELS, ROWS, SHAPE, Y, written
-from tests.torch_nets import PixelNet
 
 UNIT = IMAGES.astype("f4") / np.float32(255)
 CLASSES = {"classes": ("no", "yes")}
@@ -79,6 +78,9 @@ def test_a_network_learns_raw_pixels_as_scaled_floats(stores, tmp_path, training
 
 @pytest.mark.parametrize("augment", [None, Shift(1)])
 def test_a_module_learns_raw_pixels_as_scaled_floats(stores, tmp_path, augment):
+    pytest.importorskip("torch")
+    from tests.torch_nets import PixelNet
+
     raw, unit = stores
     training = Training(batch_size=16, max_iter=3, random_state=1)
     model = TorchClassifierModel(PixelNet, scale=1 / 255, augment=augment)

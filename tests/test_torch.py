@@ -34,6 +34,7 @@ from ooc_train import (
 from ooc_train.core.files import FileKind
 from ooc_train.core.sums import Block
 from ooc_train.models.model import DataFigures
+from ooc_train.models.pytorch import torch_network
 from ooc_train.runs.fitted import Fitted
 from ooc_train.runs.tensor_file import read_tensors, write_tensors
 from ooc_train.solvers.base import advance, from_arrays, start, to_arrays
@@ -54,15 +55,6 @@ RANDOM = np.random.default_rng(0)
 X = RANDOM.normal(size=(N, FEATURES)).astype(np.float32)
 CODES = (X[:, :CLASSES] + RANDOM.gumbel(size=(N, CLASSES))).argmax(1)
 NUMBERS = np.column_stack([np.sin(X[:, 0]) + X[:, 1], X[:, 2] * X[:, 3]])
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """One thread of PyTorch, as workers have: more than there are cores wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def of_classes(module=Net, **settings):
@@ -843,3 +835,36 @@ def test_a_fitted_module_is_described():
     assert settings["module"].endswith("torch_nets:Net")
     assert settings["criterion"] == "CrossEntropyLoss"
     assert json.loads(json.dumps(settings)) == settings
+
+
+def test_the_number_of_threads_is_restored_in_every_thread_that_had_a_limit():
+    before, seen = torch.get_num_threads(), dict[str, list[int]]()
+    torch.set_num_threads(3)
+    inside, leave = threading.Barrier(2), {"first": threading.Event(), "last": threading.Event()}
+    left = threading.Event()
+
+    def compute(name):
+        with torch_network.one_thread():
+            inside.wait(10)
+            seen[name] = [torch.get_num_threads()]
+            leave[name].wait(10)
+        left.set()
+        # The one that left first is limited until no thread computes under the limit.
+        leave["last"].wait(10)
+        threads["last"].join(10) if name == "first" else None
+        torch_network.restore_threads()
+        seen[name].append(torch.get_num_threads())
+
+    threads = {name: threading.Thread(target=compute, args=(name,)) for name in leave}
+    try:
+        for thread in threads.values():
+            thread.start()
+        leave["first"].set()
+        left.wait(10)
+        leave["last"].set()
+        for thread in threads.values():
+            thread.join(10)
+        assert seen == {"first": [1, 3], "last": [1, 3]}
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)

@@ -8,6 +8,10 @@ nn: Any = torch.nn
 
 FEATURES, CLASSES = 6, 3
 
+# As workers have, so that batches have the same bits in this process: threads that start from now
+# on take over this number.
+torch.set_num_threads(1)
+
 
 class Net(nn.Module):  # type: ignore[misc] # torch has no types here
     """Two layers."""

@@ -295,6 +295,7 @@ _local = threading.local()
 def network_of(spec: NetworkSpec, *, training: bool) -> Network:
     """Return the network of a spec that this thread keeps, set to training or evaluation mode."""
     kept: OrderedDict[str, Network] = _local.__dict__.setdefault("kept", OrderedDict())
+    restore_threads()
     network = kept.pop(spec.token, None) or Network(spec)
     kept[spec.token] = network
     while len(kept) > _KEPT:
@@ -307,10 +308,11 @@ def network_of(spec: NetworkSpec, *, training: bool) -> Network:
 def one_thread() -> Iterator[None]:
     """Within the context, PyTorch computes by one thread, so that sums have the same bits.
 
-    The limit is one of the process, and that of each of its threads is copied from it once. So the
-    first thread to enter sets the limit, and the last one to leave restores it.
+    PyTorch has a limit of the process, and one of each of its threads, which are set together. So
+    the last thread to leave restores them, and others restore theirs when they compute again.
     """
     global _limited, _threads
+    restore_threads()
     with _limit_lock:
         _threads = _threads if _limited else torch.get_num_threads()
         _limited += 1
@@ -320,8 +322,18 @@ def one_thread() -> Iterator[None]:
     finally:
         with _limit_lock:
             _limited -= 1
-            if not _limited:
-                torch.set_num_threads(_threads)
+            _local.limited = True
+        restore_threads()
+
+
+def restore_threads() -> None:
+    """Restore this thread's limit, if `one_thread` has left it and no other thread needs it."""
+    if not getattr(_local, "limited", False):
+        return
+    with _limit_lock:
+        if not _limited:
+            torch.set_num_threads(_threads)
+            _local.limited = False
 
 
 def warm_up(spec: NetworkSpec) -> None:
